@@ -431,7 +431,11 @@ class Callbacks:
         listed = list(callbacks)
         for callback in listed:
             if not isinstance(callback, Callback):
-                what = f"{callback!r}; did you forget to call it?" if isinstance(callback, type) else repr(callback)
+                what = (
+                    f"{callback!r}; did you forget to call it?"
+                    if isinstance(callback, type)
+                    else repr(callback)
+                )
                 msg = f"callbacks= takes instances of aimz_lab.Callback, not {what}"
                 raise TypeError(msg)
         self._run = run

@@ -1,0 +1,300 @@
+"""What a kernel consists of, found by tracing it abstractly: sites, plates, and which axis is rows.
+
+The kernel runs under ``jax.eval_shape``, so that nothing is computed and nothing compiles. It runs
+twice, with different numbers of rows: an axis that follows is an axis of rows, whatever its size
+happens to be.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import numpy as np
+from numpyro import handlers
+from numpyro.distributions import Unit
+
+SiteKind = Literal["latent", "observed", "factor", "deterministic", "param"]
+
+tracing_lock = threading.RLock()
+"""Held wherever NumPyro code may be traced: its handler stack is one list for all threads."""
+
+
+@dataclass(frozen=True)
+class Plate:
+    """A plate that a site lies in.
+
+    Attributes:
+        name: Its name.
+        dim: Its dimension, counted from the right of the batch shape; negative.
+        size: Its full size.
+        subsample_size: Entries of it that one call of the kernel sees.
+        is_rows: Whether ``subsample_size`` follows the number of rows.
+    """
+
+    name: str
+    dim: int
+    size: int
+    subsample_size: int
+    is_rows: bool = False
+
+
+@dataclass(frozen=True)
+class Site:
+    """A site of the kernel.
+
+    Attributes:
+        name: Its name.
+        kind: ``latent``, ``observed``, ``factor``, ``deterministic`` or ``param``.
+        shape: Shape of its value at the traced number of rows.
+        dtype: Type of its value.
+        event_dim: Trailing dimensions that belong to one event.
+        plates: The plates around it, outermost first.
+        row_axes: Axes of the value that follow the number of rows.
+        scale: The scale that the kernel itself gives it: a number, ``"array"`` if it is one that
+            is only known when the kernel runs, or ``None``.
+        is_discrete: Whether a latent takes discrete values.
+    """
+
+    name: str
+    kind: SiteKind
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    event_dim: int = 0
+    plates: tuple[Plate, ...] = ()
+    row_axes: tuple[int, ...] = ()
+    scale: float | Literal["array"] | None = None
+    is_discrete: bool = False
+
+    @property
+    def batch_ndim(self) -> int:
+        """Number of dimensions in front of the event."""
+        return len(self.shape) - self.event_dim
+
+    @property
+    def rows_plate(self) -> Plate | None:
+        """The plate of the rows around it, or ``None``."""
+        return next((plate for plate in self.plates if plate.is_rows), None)
+
+    @property
+    def row_batch_axis(self) -> int | None:
+        """The batch axis that is rows, counted from the right of the batch shape; or ``None``."""
+        plate = self.rows_plate
+        if plate is not None:
+            return plate.dim
+        axes = [axis for axis in self.row_axes if axis < self.batch_ndim]
+        return axes[0] - self.batch_ndim if axes else None
+
+
+@dataclass(frozen=True)
+class KernelSpec:
+    """The structure of a kernel for one kind of call.
+
+    Attributes:
+        sites: Sites by name, in the order in which the kernel reaches them.
+        output: Name of the output site.
+        n_rows: Rows of the trace that the shapes are of.
+        traced: Whether a trace has run; always true.
+    """
+
+    sites: Mapping[str, Site]
+    output: str
+    n_rows: int
+    traced: bool = True
+
+    def of_kind(self, *kinds: SiteKind) -> tuple[str, ...]:
+        """Names of the sites of these kinds, in the kernel's order."""
+        return tuple(name for name, site in self.sites.items() if site.kind in kinds)
+
+    @property
+    def sample_sites(self) -> tuple[str, ...]:
+        """Names of latent and observed sites."""
+        return self.of_kind("latent", "observed")
+
+    @property
+    def latent_sites(self) -> tuple[str, ...]:
+        """Names of the sites that the posterior is about; the output is none, observed or not."""
+        return tuple(name for name in self.of_kind("latent") if name != self.output)
+
+    @property
+    def return_sites(self) -> tuple[str, ...]:
+        """What predictive methods return by default: the output, then deterministic sites."""
+        return (self.output, *self.of_kind("deterministic"))
+
+    @property
+    def output_observed(self) -> bool:
+        """Whether the trace was given data for the output."""
+        return self.output in self.sites and self.sites[self.output].kind == "observed"
+
+    @property
+    def row_sites(self) -> tuple[str, ...]:
+        """Names of sample sites and factors with one entry a row."""
+        return tuple(
+            name
+            for name, site in self.sites.items()
+            if site.kind in ("latent", "observed", "factor") and site.row_batch_axis is not None
+        )
+
+    @property
+    def row_dim(self) -> str:
+        """What the dimension of rows is called: the rows' plate, else ``"obs"``."""
+        for site in self.sites.values():
+            if site.rows_plate is not None:
+                return site.rows_plate.name
+        return "obs"
+
+
+def trace_spec(
+    kernel: Callable,
+    *,
+    rows: Mapping[str, Any],
+    whole: Mapping[str, Any] | None = None,
+    static: Mapping[str, Any] | None = None,
+    output: str = "y",
+    values: Mapping[str, Any] | None = None,
+) -> KernelSpec:
+    """Trace a kernel, or a guide, abstractly.
+
+    Args:
+        kernel: A callable with NumPyro primitives.
+        rows: Arrays with the rows on their leading axis, all of the same length; only their shapes
+            and dtypes matter, so ``jax.ShapeDtypeStruct`` will do.
+        whole: Arrays that do not follow the rows.
+        static: Values that are not arrays.
+        output: Name of the output site.
+        values: Values of sites to substitute, such as learned ``param`` sites.
+
+    Returns:
+        The spec; shapes are of the rows as given.
+
+    Raises:
+        Exception: What the kernel itself raises.
+    """
+    n_rows = next(iter(rows.values())).shape[0]
+    traced = [
+        _records(kernel, _abstract_rows(rows, n_rows), whole or {}, static or {}, values or {})
+    ]
+    for other in (n_rows + 1, n_rows + 2):
+        try:
+            traced.append(
+                _records(
+                    kernel, _abstract_rows(rows, other), whole or {}, static or {}, values or {}
+                )
+            )
+        except Exception:  # noqa: BLE001  a kernel tied to this very number of rows: sizes must do
+            break
+        if _same_sites(traced[0], traced[-1]):
+            break
+        traced.pop()
+    follows = traced[1] if len(traced) > 1 else None
+    sites = {
+        name: _site(name, record, follows and follows[name], n_rows)
+        for name, record in traced[0].items()
+    }
+    return KernelSpec(sites, output, n_rows)
+
+
+def _abstract_rows(rows: Mapping[str, Any], n_rows: int) -> dict[str, jax.ShapeDtypeStruct]:
+    return {
+        name: jax.ShapeDtypeStruct(
+            (n_rows, *value.shape[1:]), jax.dtypes.canonicalize_dtype(value.dtype)
+        )
+        for name, value in rows.items()
+    }
+
+
+def _records(
+    kernel: Callable,
+    rows: Mapping[str, Any],
+    whole: Mapping[str, Any],
+    static: Mapping[str, Any],
+    values: Mapping[str, Any],
+) -> dict[str, dict[str, Any]]:
+    records: dict[str, dict[str, Any]] = {}
+
+    def run(key: jax.Array, rows: Any, whole: Any, values: Any) -> None:
+        seeded = handlers.seed(handlers.substitute(kernel, data=values), key)
+        sites = handlers.trace(seeded).get_trace(**rows, **whole, **static)
+        plates = {name: site for name, site in sites.items() if site["type"] == "plate"}
+        for name, site in sites.items():
+            record = _record(site, plates)
+            if record is not None:
+                records[name] = record
+
+    with tracing_lock:
+        jax.eval_shape(run, jax.random.key(0), dict(rows), dict(whole), dict(values))
+    return records
+
+
+def _record(site: Mapping[str, Any], plates: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What outlives the trace of a site: no tracers."""
+    kind = _kind(site)
+    if kind is None or site["value"] is None:
+        return None
+    value = site["value"]
+    sampled = site["type"] == "sample"
+    scale = site.get("scale")
+    leaves = jax.tree.leaves(value)
+    array = leaves[0] if kind == "param" and leaves else value
+    # A factor has no value worth its name; where it has rows, its batch shape shows them.
+    factor = kind == "factor"
+    return {
+        "kind": kind,
+        "shape": tuple(site["fn"].batch_shape) if factor else tuple(np.shape(array)),
+        "dtype": np.dtype(jax.dtypes.result_type(array)),
+        "event_dim": site["fn"].event_dim if sampled and not factor else 0,
+        "frames": [
+            (frame.name, frame.dim, plates[frame.name]["args"][0], frame.size)
+            for frame in reversed(site.get("cond_indep_stack") or [])
+            if frame.name in plates
+        ],
+        "scale": scale if scale is None or isinstance(scale, (int, float)) else "array",
+        "is_discrete": bool(sampled and kind == "latent" and site["fn"].support.is_discrete),
+    }
+
+
+def _kind(site: Mapping[str, Any]) -> SiteKind | None:
+    if site["type"] == "sample":
+        if not site["is_observed"]:
+            return "latent"
+        base = site["fn"]
+        while hasattr(base, "base_dist"):
+            base = base.base_dist
+        return "factor" if isinstance(base, Unit) else "observed"
+    return site["type"] if site["type"] in ("deterministic", "param") else None
+
+
+def _same_sites(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return one.keys() == other.keys() and all(
+        len(one[name]["shape"]) == len(other[name]["shape"]) for name in one
+    )
+
+
+def _site(name: str, record: dict[str, Any], other: dict[str, Any] | None, n_rows: int) -> Site:
+    def moved(here: int, there: int | None) -> bool:
+        return here == n_rows if there is None else there != here
+
+    shape, frames = record["shape"], record["frames"]
+    sizes = other["shape"] if other else (None,) * len(shape)
+    other_sizes = {frame[0]: frame[3] for frame in other["frames"]} if other else {}
+    return Site(
+        name=name,
+        kind=record["kind"],
+        shape=shape,
+        dtype=record["dtype"],
+        event_dim=record["event_dim"],
+        plates=tuple(
+            Plate(plate, dim, size, seen, moved(seen, other_sizes.get(plate)))
+            for plate, dim, size, seen in frames
+        ),
+        row_axes=tuple(
+            axis
+            for axis, (here, there) in enumerate(zip(shape, sizes, strict=True))
+            if moved(here, there)
+        ),
+        scale=record["scale"],
+        is_discrete=record["is_discrete"],
+    )
