@@ -1,0 +1,86 @@
+"""What every test runs under: one device, strict numerics, repeatable randomness."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+# Read by the libraries when they are first imported, and inherited by the kernels and subprocesses.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("MPLBACKEND", "agg")
+
+import hypothesis
+import jax
+import numpy as np
+import pytest
+from nbmake.pytest_items import NotebookItem
+
+STRICT = "raise"
+jax.config.update("jax_numpy_rank_promotion", STRICT)
+
+# The same examples on every run and every machine. `HYPOTHESIS_PROFILE=explore` looks for new ones.
+hypothesis.settings.register_profile(
+    "repeatable", derandomize=True, database=None, deadline=None, max_examples=50, print_blob=True
+)
+hypothesis.settings.register_profile("explore", deadline=None, max_examples=1_000, print_blob=True)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
+
+
+TUTORIAL_LIMIT_S = 60
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tutorials, and hold each to its limit as a whole; nbmake's own is for one cell."""
+    for item in items:
+        if isinstance(item, NotebookItem):
+            item.add_marker(pytest.mark.notebook)
+            item.add_marker(pytest.mark.timeout(TUTORIAL_LIMIT_S))
+
+
+@pytest.fixture(autouse=True)
+def _rank_promotion(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Forbid implicit broadcasting over ranks, except where NumPyro's own code relies on it.
+
+    It does in mixtures, in categorical draws, and in multivariate normals drawn with a sample
+    shape: tests of such kernels are marked ``allow_rank_promotion``.
+    """
+    allowed = request.node.get_closest_marker("allow_rank_promotion") is not None
+    # Set for the process, not for this thread: a fit may trace on a worker.
+    jax.config.update("jax_numpy_rank_promotion", "allow" if allowed else STRICT)
+    yield
+    jax.config.update("jax_numpy_rank_promotion", STRICT)
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """A NumPy generator, the same in every test."""
+    return np.random.default_rng(20_240_229)
+
+
+@pytest.fixture
+def key() -> jax.Array:
+    """A JAX key, the same in every test."""
+    return jax.random.key(20_240_229)
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The checkout's root."""
+    return Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The path of a Chromium, for the tests that drive one.
+
+    Without one they are skipped, unless ``AIMZ_LAB_REQUIRE_BROWSER`` is set.
+    """
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        if path := shutil.which(name):
+            return path
+    message = "needs a Chromium on the PATH (Debian: apt-get install chromium)"
+    if os.environ.get("AIMZ_LAB_REQUIRE_BROWSER"):
+        pytest.fail(message)
+    pytest.skip(message)
