@@ -85,10 +85,14 @@ class Control:
     Args:
         can_set_learning_rate: Whether the optimizer's rate can be changed.
         why_not: What to tell who asks for it where it cannot.
+
+    Attributes:
+        can_checkpoint: Whether a listener writes checkpoints; :class:`Callbacks` finds out.
     """
 
     def __init__(self, *, can_set_learning_rate: bool = False, why_not: str = "") -> None:
         self.can_set_learning_rate = can_set_learning_rate
+        self.can_checkpoint = False
         self._why_not = why_not
         self._lock = threading.Lock()
         self._unpaused = threading.Event()
@@ -233,6 +237,7 @@ class Run:
         disabled: Callbacks that failed and were switched off, with what they raised.
         checkpoints: Paths written so far, with the step of each.
         seconds_in: Wall time by activity: ``data``, ``transfer``, ``steps``, ``callbacks``.
+        transferred_bytes: Bytes of batches that were moved to the devices so far.
         notes: Sentences that a display should show, such as skipped steps.
         exception: What ended a failed run.
     """
@@ -254,6 +259,7 @@ class Run:
         self.disabled: list[tuple[Callback, Exception]] = []
         self.checkpoints: list[tuple[int, str]] = []
         self.seconds_in: dict[str, float] = {}
+        self.transferred_bytes = 0
         self.notes: list[str] = []
         self.exception: BaseException | None = None
         self._get_params = get_params
@@ -402,6 +408,12 @@ class Callback:
     def on_validation_end(self, run: Run, loss_per_row: float) -> None:
         """Called after the held-out loss was evaluated, in nats per row."""
 
+    def on_pause(self, run: Run) -> None:
+        """Called when the run begins to wait, because somebody asked for a pause."""
+
+    def on_resume(self, run: Run) -> None:
+        """Called when the run goes on after a pause, or ends instead."""
+
     def on_checkpoint(self, run: Run) -> None:
         """Called when somebody asked for a checkpoint."""
 
@@ -440,6 +452,7 @@ class Callbacks:
                 raise TypeError(msg)
         self._run = run
         self._active = sorted(listed, key=lambda callback: _ORDER.index(callback.kind))
+        run.control.can_checkpoint = any(_overrides(c, "on_checkpoint") for c in self._active)
 
     def __len__(self) -> int:
         return len(self._active)
@@ -482,6 +495,24 @@ class Callbacks:
                 self.emit("on_step_end", step)
         for epoch in epoch_ends:
             self.emit("on_epoch_end", epoch)
+
+    def hold_while_paused(self) -> float:
+        """Block while a pause is asked for, and tell the listeners; for trainers, between chunks.
+
+        Returns:
+            Seconds that the run waited, which are no part of a chunk's :attr:`Steps.seconds`.
+        """
+        if not self._run.control.paused:
+            return 0.0
+        began = time.monotonic()
+        before, self._run.status = self._run.status, "paused"
+        self.emit("on_pause")
+        try:
+            self._run.control.wait_while_paused()
+        finally:
+            self._run.status = before
+            self.emit("on_resume")
+        return time.monotonic() - began
 
     def _call(self, callback: Callback, event: str, args: tuple[Any, ...]) -> None:
         try:
