@@ -56,6 +56,7 @@ class Site:
         row_axes: Axes of the value that follow the number of rows.
         scale: The scale that the kernel itself gives it: a number, ``"array"`` if it is one that
             is only known when the kernel runs, or ``None``.
+        scale_follows_rows: Whether that number is inversely proportional to the rows of the call.
         is_discrete: Whether a latent takes discrete values.
     """
 
@@ -67,6 +68,7 @@ class Site:
     plates: tuple[Plate, ...] = ()
     row_axes: tuple[int, ...] = ()
     scale: float | Literal["array"] | None = None
+    scale_follows_rows: bool = False
     is_discrete: bool = False
 
     @property
@@ -215,6 +217,8 @@ def _records(
 ) -> dict[str, dict[str, Any]]:
     records: dict[str, dict[str, Any]] = {}
 
+    n_rows = next(iter(rows.values())).shape[0]
+
     def run(key: jax.Array, rows: Any, whole: Any, values: Any) -> None:
         seeded = handlers.seed(handlers.substitute(kernel, data=values), key)
         sites = handlers.trace(seeded).get_trace(**rows, **whole, **static)
@@ -222,7 +226,7 @@ def _records(
         for name, site in sites.items():
             record = _record(site, plates)
             if record is not None:
-                records[name] = record
+                records[name] = record | {"n_rows": n_rows}
 
     with tracing_lock:
         jax.eval_shape(run, jax.random.key(0), dict(rows), dict(whole), dict(values))
@@ -267,6 +271,13 @@ def _kind(site: Mapping[str, Any]) -> SiteKind | None:
     return site["type"] if site["type"] in ("deterministic", "param") else None
 
 
+def _inverse_to_rows(record: dict[str, Any], other: dict[str, Any], n_rows: int) -> bool:
+    here, there = record["scale"], other["scale"]
+    if not isinstance(here, (int, float)) or not isinstance(there, (int, float)) or here == there:
+        return False
+    return bool(np.isclose(here * n_rows, there * other["n_rows"]))
+
+
 def _same_sites(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return one.keys() == other.keys() and all(
         len(one[name]["shape"]) == len(other[name]["shape"]) for name in one
@@ -296,5 +307,6 @@ def _site(name: str, record: dict[str, Any], other: dict[str, Any] | None, n_row
             if moved(here, there)
         ),
         scale=record["scale"],
+        scale_follows_rows=bool(other) and _inverse_to_rows(record, other, n_rows),
         is_discrete=record["is_discrete"],
     )

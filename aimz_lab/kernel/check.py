@@ -1,0 +1,125 @@
+"""The preflight: what can be said against a kernel, its data and its guide before the first step."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+
+from numpyro.infer.autoguide import AutoGuide
+
+from aimz_lab.errors import GuideError, KernelError, SiteError
+from aimz_lab.kernel.spec import KernelSpec
+
+
+def check_signature(kernel: Callable, param_input: str, param_output: str) -> None:
+    """Check that a kernel can be called with keyword arguments of these names.
+
+    Args:
+        kernel: The NumPyro model.
+        param_input: Name of the parameter for the input.
+        param_output: Name of the parameter for the output.
+
+    Raises:
+        KernelError: If the kernel is no callable, takes variable or positional-only arguments, or
+            lacks one of the two; if the input has a default, or the output one other than ``None``.
+    """
+    if not callable(kernel):
+        msg = f"The kernel must be a function with NumPyro primitives; got {kernel!r}."
+        raise KernelError(msg)
+    name = getattr(kernel, "__name__", type(kernel).__name__)
+    parameters = inspect.signature(kernel).parameters
+    for parameter in parameters.values():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            msg = f"The kernel {name!r} takes {parameter}; name each of its arguments instead."
+            raise KernelError(msg)
+        if parameter.kind is parameter.POSITIONAL_ONLY:
+            msg = f"The kernel {name!r} takes {parameter.name!r} by position only; remove the '/'."
+            raise KernelError(msg)
+    for needed, role in ((param_input, "input"), (param_output, "output")):
+        if needed not in parameters:
+            msg = (
+                f"The kernel {name!r} has no parameter {needed!r} for the {role}; define it as "
+                f"def {name}({param_input}, ..., {param_output}=None), or say what it is called "
+                f"with param_{role}=."
+            )
+            raise KernelError(msg)
+    empty = inspect.Parameter.empty
+    if parameters[param_input].default is not empty:
+        msg = f"The kernel's input {param_input!r} must not have a default; it is always given."
+        raise KernelError(msg)
+    if parameters[param_output].default is not None:
+        msg = (
+            f"The kernel's output must default to None, {param_output}=None: without data the "
+            "kernel draws it."
+        )
+        raise KernelError(msg)
+
+
+def check_sites(spec: KernelSpec) -> None:
+    """Check the sites of a kernel that was traced with its data.
+
+    Raises:
+        KernelError: If the output site is missing, or a site's name cannot be a variable's.
+        SiteError: If a site has more than one axis of rows, as when an output of shape ``(n, 1)``
+            meets a mean of shape ``(n,)``.
+    """
+    if spec.output not in spec.sites:
+        names = ", ".join(spec.sample_sites) or "none"
+        msg = (
+            f"The kernel has no site {spec.output!r}; name its output site like its output "
+            f"parameter, or set param_output=. Its sample sites: {names}."
+        )
+        raise KernelError(msg)
+    for name, site in spec.sites.items():
+        if "/" in name:
+            msg = f"The site {name!r} has a '/' in its name, which results cannot store; rename it."
+            raise KernelError(msg)
+        if site.kind != "param" and len(site.row_axes) > 1:
+            msg = (
+                f"The site {name!r} has shape {site.shape}: the rows appear {len(site.row_axes)} "
+                "times, which happens when (n, 1) meets (n,). Give input and output one shape, "
+                "for example y of shape (n,)."
+            )
+            raise SiteError(msg)
+
+
+def check_trainable_on_batches(
+    spec: KernelSpec, guide: Callable, guide_spec: KernelSpec | None
+) -> None:
+    """Check that guide and kernel keep nothing by position in the batch.
+
+    Args:
+        spec: The kernel's spec at the nominal batch size.
+        guide: The guide.
+        guide_spec: The guide's spec, or ``None`` for an autoguide.
+
+    Raises:
+        GuideError: If they do: such a value belongs to another row in every batch.
+    """
+    kept = _kept_by_position(spec, guide, guide_spec)
+    if kept:
+        names = ", ".join(repr(name) for name in kept)
+        msg = (
+            f"The guide keeps one value per row for {names}; in minibatches, position i is another "
+            "row each time, so these cannot be learned. Either train on all rows at once "
+            "(fit_on_batch, or fit with batch_size >= the number of rows), write a guide that "
+            "computes them from the batch (an amortised guide), or give the autoguide create_plates="
+            "and the kernel a plate of all rows."
+        )
+        raise GuideError(msg)
+
+
+def _kept_by_position(
+    spec: KernelSpec, guide: Callable, guide_spec: KernelSpec | None
+) -> list[str]:
+    params = [name for name in spec.of_kind("param") if spec.sites[name].row_axes]
+    if isinstance(guide, AutoGuide):
+        if getattr(guide, "create_plates", None) is not None:
+            return params
+        latent = spec.latent_sites
+        return params + [
+            name for name in latent if spec.sites[name].row_axes and not spec.sites[name].is_discrete
+        ]
+    if guide_spec is None:
+        return params
+    return params + [name for name in guide_spec.of_kind("param") if guide_spec.sites[name].row_axes]

@@ -1,0 +1,230 @@
+"""The weight of a minibatch's rows in the ELBO.
+
+The ELBO of all ``N`` rows is estimated from a batch of ``B`` valid rows by multiplying what belongs to
+the rows, in the model and in the guide, by ``N / B`` and leaving what belongs to all of them (priors
+of global latents, penalties) as it is: Hoffman et al. (2013), "Stochastic variational inference",
+sec. 2.2. Rows of padding get weight 0, so that a padded batch counts exactly as the batch.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpyro import handlers
+from numpyro.primitives import Messenger
+
+from aimz_lab.errors import ArgumentError, FitWarning
+from aimz_lab.kernel.arguments import KernelArguments
+from aimz_lab.kernel.spec import KernelSpec, Site, tracing_lock
+
+Scale = Literal["auto", "none"] | float
+Weight = Literal["ours", "of_call", "of_batch"]
+"""Who multiplies a row site by the factor of the minibatch.
+
+``ours``: nobody else does. ``of_call``: the kernel, by N over the rows that it is called with.
+``of_batch``: the kernel, by a constant that stands for N over the nominal batch size.
+"""
+
+
+@dataclass(frozen=True)
+class RowScale:
+    """What to multiply in one callable, the model or the guide.
+
+    Attributes:
+        sites: For each site of the rows: its batch axis, counted from the right, and who scales it.
+        factor: ``"auto"``, ``"none"`` or the number that stands for N / B.
+        batch_size: Nominal rows of a batch.
+    """
+
+    sites: Mapping[str, tuple[int, Weight]]
+    factor: Scale
+    batch_size: int
+
+    def weights(self, rows: int, valid: Any, n_obs: Any, *, padded: bool) -> dict[Weight, Any]:
+        """Weight of each row of a batch, by who scales the site otherwise.
+
+        Args:
+            rows: Rows of the batch, padding included.
+            valid: Rows without padding; may be traced.
+            n_obs: Rows of the data set; may be traced.
+            padded: Whether padding may occur. If not, the weights are plain scalars, which is what
+                enumeration needs.
+
+        Returns:
+            Scalars, or arrays of shape ``(rows,)`` that are 0 on padding.
+        """
+        if self.factor == "none":
+            ours, of_call, of_batch = 1.0, 1.0, 1.0
+        elif self.factor == "auto":
+            ours, of_call, of_batch = n_obs / valid, rows / valid, self.batch_size / valid
+        else:
+            ours, of_call, of_batch = self.factor, rows / valid, self.batch_size / valid
+        by_scaler: dict[Weight, Any] = {"ours": ours, "of_call": of_call, "of_batch": of_batch}
+        if not padded:
+            return by_scaler
+        is_valid = jnp.arange(rows) < valid
+        return {who: jnp.where(is_valid, weight, 0.0) for who, weight in by_scaler.items()}
+
+
+class scale_rows(Messenger):  # noqa: N801  an effect handler, named as NumPyro names its own
+    """Effect handler that multiplies the log density of row sites by the weights of the rows.
+
+    Args:
+        fn: The model or the guide.
+        sites: As in :class:`RowScale`.
+        weights: As :meth:`RowScale.weights` returns them.
+    """
+
+    def __init__(
+        self,
+        fn: Callable,
+        sites: Mapping[str, tuple[int, Weight]],
+        weights: Mapping[Weight, Any],
+    ) -> None:
+        self._sites = sites
+        self._weights = weights
+        super().__init__(fn)
+
+    def process_message(self, msg: dict[str, Any]) -> None:
+        """Multiply the message's scale, if its site is one of the rows."""
+        if msg["type"] != "sample" or msg["name"] not in self._sites:
+            return
+        axis, who = self._sites[msg["name"]]
+        weight = self._weights[who]
+        if jnp.ndim(weight):
+            shape = [1] * len(msg["fn"].batch_shape)
+            shape[axis] = -1
+            weight = weight.reshape(shape)
+        msg["scale"] = weight if msg["scale"] is None else weight * msg["scale"]
+
+
+def check_scale(scale: Any) -> Scale:
+    """Return ``scale`` if it is ``"auto"``, ``"none"`` or a positive finite number.
+
+    Raises:
+        ArgumentError: Otherwise.
+    """
+    if scale in ("auto", "none"):
+        return scale
+    number = isinstance(scale, (int, float, np.number)) and not isinstance(scale, bool)
+    if number and np.isfinite(scale) and scale > 0:
+        return float(scale)
+    msg = f"scale={scale!r} is not known; use 'auto', 'none' or a positive number (N / B)."
+    raise ArgumentError(msg)
+
+
+def plan_row_scale(
+    kernel: Callable,
+    spec: KernelSpec,
+    batch: KernelArguments,
+    *,
+    scale: Scale,
+    n_obs: int | None,
+) -> RowScale:
+    """Find which sites of a kernel, or of a guide, are to be scaled by the rows of a batch.
+
+    Sites in the rows' plate are; of those outside any plate of rows, the ones whose batch shape
+    follows the rows are, along the first such axis. A site that the kernel scales itself, by a plate
+    whose ``size`` is larger than the batch or by ``handlers.scale`` with the minibatch's factor, is
+    only corrected for padding.
+
+    Args:
+        kernel: The callable that ``spec`` was traced from.
+        spec: Its spec at the nominal batch size.
+        batch: Arguments of one batch, for a scale that is only known when the kernel runs.
+        scale: ``"auto"``, ``"none"`` or a number.
+        n_obs: Rows of the data set, or ``None`` where nobody knows.
+
+    Returns:
+        The plan.
+
+    Warns:
+        FitWarning: If a plate of rows says another size than the data has.
+    """
+    explicit = {name: _explicit_scale(spec.sites[name]) for name in spec.row_sites}
+    unknown = [name for name, value in explicit.items() if value == "array"]
+    factors = _run_scales(kernel, batch, unknown) if unknown else {}
+    sites: dict[str, tuple[int, Weight]] = {}
+    for name in spec.row_sites:
+        site = spec.sites[name]
+        sites[name] = (site.row_batch_axis, _scaled_by(site, explicit[name], factors, spec, n_obs))
+    _warn_of_other_sizes(spec, n_obs)
+    return RowScale(sites, scale, spec.n_rows)
+
+
+def _explicit_scale(site: Site) -> float | Literal["array"]:
+    """The kernel's own scale of a site, without what its plates contribute."""
+    if site.scale is None:
+        return 1.0
+    if site.scale == "array":
+        return "array"
+    plates = np.prod([plate.size / plate.subsample_size for plate in site.plates])
+    return float(site.scale / plates)
+
+
+def _scaled_by(
+    site: Site,
+    explicit: float | Literal["array"],
+    factors: Mapping[str, tuple[float, float]],
+    spec: KernelSpec,
+    n_obs: int | None,
+) -> Weight:
+    plate = site.rows_plate
+    if plate is not None and plate.size != plate.subsample_size:
+        return "of_call"
+    if explicit == "array":
+        if site.name not in factors:
+            return "ours"
+        here, there = factors[site.name]
+        if not np.isclose(here, there, rtol=1e-6) and np.isclose(
+            here * spec.n_rows, there * (spec.n_rows + 1), rtol=1e-3
+        ):
+            return "of_call"
+        explicit = here
+    elif site.scale_follows_rows:
+        return "of_call"
+    is_factor = n_obs is not None and n_obs != spec.n_rows
+    return (
+        "of_batch" if is_factor and np.isclose(explicit, n_obs / spec.n_rows, rtol=0.01) else "ours"
+    )
+
+
+def _run_scales(
+    kernel: Callable, batch: KernelArguments, names: list[str]
+) -> dict[str, tuple[float, float]]:
+    """Values of scalar scales at the batch's number of rows and at one more; arrays are left out."""
+
+    def run(rows: Mapping[str, Any]) -> dict[str, jax.Array]:
+        seeded = handlers.seed(kernel, jax.random.key(0))
+        sites = handlers.trace(seeded).get_trace(**rows, **batch.whole, **batch.static)
+        return {name: sites[name]["scale"] for name in names if jnp.ndim(sites[name]["scale"]) == 0}
+
+    one_more = {name: np.concatenate([v, v[-1:]]) for name, v in batch.rows.items()}
+    try:
+        with tracing_lock:
+            here, there = jax.jit(run)(dict(batch.rows)), jax.jit(run)(one_more)
+    except Exception:  # noqa: BLE001  a kernel tied to this number of rows scales by a constant
+        return {}
+    return {name: (float(here[name]), float(there[name])) for name in here}
+
+
+def _warn_of_other_sizes(spec: KernelSpec, n_obs: int | None) -> None:
+    sizes = {
+        (site.rows_plate.name, site.rows_plate.size)
+        for site in spec.sites.values()
+        if site.rows_plate is not None and site.rows_plate.size != site.rows_plate.subsample_size
+    }
+    for name, size in sorted(sizes):
+        if n_obs is not None and size != n_obs:
+            msg = (
+                f"The plate {name!r} has size={size:,}, but the data has {n_obs:,} rows; the "
+                f"posterior will be as certain as {size:,} rows would make it. Give the plate "
+                f"size={n_obs:,}, or leave its subsampling out: batches are scaled for you."
+            )
+            warnings.warn(msg, FitWarning, stacklevel=2)
