@@ -1,0 +1,36 @@
+"""Arrays to batches: what comes in, in what order, and how it is padded."""
+
+from __future__ import annotations
+
+from aimz_lab.data.arrays import canonical, is_array_like, to_host
+from aimz_lab.data.checks import check_finite, check_rows
+from aimz_lab.data.dataset import ArrayDataset, FieldSchema
+from aimz_lab.data.loader import ArrayLoader
+from aimz_lab.data.order import as_typed_key, epoch_order
+from aimz_lab.data.padding import pad_rows, padding_advice, padding_waste, row_multiple
+from aimz_lab.data.sources import BatchSource, LoaderSource, StreamSource, as_source, is_batches
+from aimz_lab.data.tables import RowCoord, row_coord
+
+__all__ = [
+    "ArrayDataset",
+    "ArrayLoader",
+    "BatchSource",
+    "FieldSchema",
+    "LoaderSource",
+    "RowCoord",
+    "StreamSource",
+    "as_source",
+    "as_typed_key",
+    "canonical",
+    "check_finite",
+    "check_rows",
+    "epoch_order",
+    "is_array_like",
+    "is_batches",
+    "pad_rows",
+    "padding_advice",
+    "padding_waste",
+    "row_coord",
+    "row_multiple",
+    "to_host",
+]

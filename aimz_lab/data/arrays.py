@@ -1,0 +1,144 @@
+"""Array-likes to NumPy, once, and from there to the types that the device computes in.
+
+An *array* here is a NumPy or JAX array; an *array-like* is anything that :func:`to_host` takes.
+Values keep the precision they came with until :func:`canonical` (or ``to_jax=True``) hands them to
+JAX.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+import jax
+import numpy as np
+
+from aimz_lab.data.checks import check_numeric
+from aimz_lab.data.tables import is_a, read_table
+from aimz_lab.errors import DataError, DataTypeError
+
+
+def is_array_like(value: Any) -> bool:
+    """Tell whether ``value`` is an array, a table or a tensor, rather than a container of such.
+
+    Lists are not: whether one is data or a list of batches is for the caller to know.
+
+    Example:
+        >>> is_array_like(np.ones(3)), is_array_like([1.0, 2.0]), is_array_like({"X": np.ones(3)})
+        (True, False, False)
+    """
+    return hasattr(value, "__array__") or is_a(value, "polars", "DataFrame", "LazyFrame", "Series")
+
+
+def to_host(name: str, value: Any) -> np.ndarray:
+    """Return an array-like as a NumPy array, without a copy where its library allows that.
+
+    Takes nested lists, NumPy, JAX, pandas, polars and xarray objects, PyTorch tensors, and whatever
+    has ``__array__``. The type stays as it is (a missing entry of a table makes its column
+    float64): conversion to JAX's types is :func:`canonical`.
+
+    Args:
+        name: The field's name, for messages.
+        value: The array-like.
+
+    Returns:
+        An array of numbers or booleans.
+
+    Raises:
+        DataTypeError: If the values are not numeric; it names the field, and the column of a table.
+        DataError: If nested lists are ragged, or masked entries have no value.
+
+    Example:
+        >>> to_host("y", [[1, 2], [3, 4]]).shape
+        (2, 2)
+    """
+    what = f"Field {name!r}"
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        msg = f"{what} has masked entries; drop these rows, or fill them (.filled(value))."
+        raise DataError(msg)
+    if isinstance(value, jax.Array):
+        check_numeric(what, value.dtype)
+        return np.asarray(value)
+    array = read_table(name, value)
+    if array is None:
+        array = _read_plain(what, value)
+    check_numeric(what, array.dtype, next(iter(array.flat), None) if array.size else None)
+    return array
+
+
+def _read_plain(what: str, value: Any) -> np.ndarray:
+    if value is None or isinstance(value, Mapping | set | frozenset):
+        msg = f"{what} is a {type(value).__name__}; expected an array, a table or nested lists."
+        raise DataTypeError(msg)
+    if hasattr(value, "toarray"):
+        msg = f"{what} is a sparse {type(value).__name__}; pass a dense array (.toarray())."
+        raise DataTypeError(msg)
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        msg = f"{what} cannot become an array, its parts differ in length or kind: {error}"
+        raise DataError(msg) from error
+
+
+def as_stored(name: str, value: Any) -> np.ndarray | jax.Array:
+    """Return NumPy and JAX arrays as the very same object, other array-likes as NumPy.
+
+    Args:
+        name: The field's name, for messages.
+        value: The array-like.
+
+    Raises:
+        DataTypeError: As :func:`to_host`.
+        DataError: As :func:`to_host`.
+    """
+    if isinstance(value, jax.Array) or type(value) in (np.ndarray, np.memmap):
+        first = value.flat[0] if isinstance(value, np.ndarray) and value.size else None
+        check_numeric(f"Field {name!r}", value.dtype, first)
+        return value
+    return to_host(name, value)
+
+
+def canonical(value: np.ndarray | jax.Array, name: str = "array") -> np.ndarray | jax.Array:
+    """Return an array in JAX's type for it, row by row in memory.
+
+    This is the one place where precision changes: float64 becomes float32 and int64 int32, unless
+    JAX runs with ``jax_enable_x64``. An array that has the right type and layout is returned as it
+    is, and so is a JAX array.
+
+    Args:
+        value: A NumPy array; a JAX array is canonical by itself.
+        name: The field's name, for messages.
+
+    Returns:
+        A C-contiguous array of a type that the device computes in.
+
+    Raises:
+        DataError: If a value does not fit the narrower type; nothing wraps or overflows silently.
+
+    Example:
+        >>> canonical(np.array([0.5, 1.5])).dtype
+        dtype('float32')
+    """
+    if isinstance(value, jax.Array):
+        return value
+    native = value.dtype.newbyteorder("=")
+    target = np.dtype(jax.dtypes.canonicalize_dtype(native))
+    if target.kind in "iu" and target.itemsize < native.itemsize and value.size:
+        limits = np.iinfo(target)
+        low, high = value.min(), value.max()
+        if low < limits.min or high > limits.max:
+            _raise_too_large(name, high if high > limits.max else low, target)
+    try:
+        with np.errstate(over="raise"):
+            return np.asarray(value, dtype=target, order="C")
+    except FloatingPointError:
+        _raise_too_large(name, np.abs(value[np.isfinite(value)]).max(), target)
+
+
+def _raise_too_large(name: str, value: Any, target: np.dtype) -> NoReturn:
+    advice = "recode identifiers (numpy.unique)" if target.kind in "iu" else "rescale the field"
+    msg = (
+        f"Field {name!r} holds {value}, which {target} cannot represent; {advice}, or switch on "
+        f"64-bit numbers with jax.config.update('jax_enable_x64', True)."
+    )
+    raise DataError(msg)

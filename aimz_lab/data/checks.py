@@ -1,0 +1,174 @@
+"""What data must be before any work starts; every message says which field, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from aimz_lab.errors import ArgumentError, DataError, DataTypeError
+
+_BLOCK_BYTES = 1 << 20
+"""Rows are scanned in blocks of this size, which fit the cache and need no large temporary."""
+
+
+def check_numeric(what: str, dtype: np.dtype, first: Any = None) -> None:
+    """Raise unless ``dtype`` is a kind of number or boolean.
+
+    Args:
+        what: What holds the values, as the message names it: ``"field 'X'"``.
+        dtype: Their type.
+        first: One of the values, for the message.
+
+    Raises:
+        DataTypeError: If they are text, dates, objects or records.
+    """
+    if jnp.issubdtype(dtype, np.number) or jnp.issubdtype(dtype, np.bool_):
+        return
+    if jnp.issubdtype(dtype, jax.dtypes.prng_key):
+        msg = f"{what} holds random keys; pass a model's key as rng_key= instead."
+    elif dtype.kind in "mM":
+        msg = (
+            f"{what} holds dates or durations ({dtype}); turn them into numbers first, such as "
+            f"days: (t - t.min()) / numpy.timedelta64(1, 'D')."
+        )
+    elif dtype.kind in "OSUT":
+        first = first.item() if isinstance(first, np.generic) else first
+        kind = "text" if dtype.kind != "O" else f"{type(first).__name__} objects"
+        msg = (
+            f"{what} holds {kind} ({dtype}, such as {first!r}), not numbers; encode categories as "
+            f"codes (pandas.factorize) or indicators (pandas.get_dummies), and give numbers a "
+            f"numeric dtype (.astype(float))."
+        )
+    else:
+        msg = f"{what} has the dtype {dtype}; expected numbers or booleans."
+    raise DataTypeError(msg)
+
+
+def check_rows(arrays: Mapping[str, Any], what: str = "data") -> int:
+    """Return the number of rows that all arrays share.
+
+    Args:
+        arrays: Arrays by field.
+        what: What they are, as the message names it.
+
+    Returns:
+        The size of their leading axis, at least 1.
+
+    Raises:
+        DataError: If there is no array, one has no axis, there are no rows, or sizes differ.
+
+    Example:
+        >>> check_rows({"X": np.zeros((3, 2)), "y": np.zeros(3)})
+        3
+    """
+    if not arrays:
+        msg = f"The {what} has no arrays; pass at least one by its name, such as X=X."
+        raise DataError(msg)
+    for name, array in arrays.items():
+        if array.ndim == 0:
+            msg = (
+                f"Field {name!r} is a single value, without a leading axis of rows; pass one value "
+                f"per row, such as numpy.full(n, value)."
+            )
+            raise DataError(msg)
+    sizes = {name: array.shape[0] for name, array in arrays.items()}
+    if len(set(sizes.values())) > 1:
+        listed = ", ".join(f"{name!r} has {size}" for name, size in sizes.items())
+        msg = (
+            f"All fields of the {what} must have the same number of rows (leading axis), but "
+            f"{listed}."
+        )
+        raise DataError(msg)
+    n_rows = next(iter(sizes.values()))
+    if n_rows == 0:
+        msg = (
+            f"The {what} is empty: {', '.join(map(repr, sizes))} has 0 rows; at least 1 is needed."
+        )
+        raise DataError(msg)
+    return n_rows
+
+
+def check_finite(arrays: Mapping[str, Any], allow_nonfinite: bool = False, what: str = "") -> None:
+    """Raise if a value is NaN or infinite.
+
+    Args:
+        arrays: NumPy or JAX arrays by field; those that cannot hold such a value are skipped.
+        allow_nonfinite: Check nothing.
+        what: Where the arrays come from, as the message names it, such as ``"Batch 3"``.
+
+    Raises:
+        DataError: It names the field, the first bad row and the number of such rows.
+
+    Example:
+        >>> check_finite({"y": np.array([0.0, 1.0, np.nan])})
+        Traceback (most recent call last):
+        ...
+        aimz_lab.errors.DataError: Field 'y' has 1 row with NaN or infinite values, the first is row
+        2: nan. ...
+    """
+    if allow_nonfinite:
+        return
+    for name, array in arrays.items():
+        if jnp.issubdtype(array.dtype, np.inexact):
+            _check_field_finite(f"{what}: field {name!r}" if what else f"Field {name!r}", array)
+
+
+def _check_field_finite(what: str, array: Any) -> None:
+    first, count, start = None, 0, 0
+    for block in _row_blocks(array):
+        finite = np.isfinite(block)
+        if not finite.all():
+            bad = ~finite.reshape(len(block), -1).all(axis=1)
+            count += int(bad.sum())
+            if first is None:
+                row = int(bad.argmax())
+                values = np.ravel(block[row])
+                column = int(np.isfinite(values).argmin())
+                first = start + row, column, values[column], values.size
+        start += len(block)
+    if first is None:
+        return
+    row, column, value, width = first
+    place = f"row {row}" if width == 1 else f"row {row}, position {column}"
+    msg = (
+        f"{what} has {count} row{'s' if count > 1 else ''} with NaN or infinite values, the first "
+        f"is {place}: {value}. Drop or impute such rows, or pass allow_nonfinite=True if the "
+        f"kernel handles them."
+    )
+    raise DataError(msg)
+
+
+def _row_blocks(array: Any) -> Iterator[np.ndarray]:
+    """Yield consecutive rows as NumPy, without ever holding a second copy of a large array."""
+    if isinstance(array, jax.Array) and all(d.platform == "cpu" for d in array.devices()):
+        array = np.asarray(array)  # shares the memory
+    array = array if array.ndim else array[None]
+    n_rows = array.shape[0]
+    step = max(1, _BLOCK_BYTES * n_rows // max(1, array.nbytes))
+    for start in range(0, n_rows, step):
+        yield np.asarray(array[start : start + step])
+
+
+def check_positive_int(name: str, value: Any) -> int:
+    """Return ``value`` as an ``int`` if it is a whole number of at least 1.
+
+    Args:
+        name: The argument's name, for the message.
+        value: What was passed; NumPy's integers count, booleans and floats do not.
+
+    Raises:
+        ArgumentError: If it is anything else.
+
+    Example:
+        >>> check_positive_int("batch_size", np.int64(32))
+        32
+    """
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not whole or value < 1:
+        msg = f"{name}={value!r} is not allowed; use a whole number (int) of at least 1."
+        raise ArgumentError(msg)
+    return int(value)

@@ -1,0 +1,259 @@
+"""Named arrays that share their rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from aimz_lab.data.arrays import as_stored, canonical
+from aimz_lab.data.checks import check_rows
+from aimz_lab.data.html import format_bytes, html_table
+from aimz_lab.data.tables import RowCoord, row_coord
+from aimz_lab.errors import DataError, DataTypeError
+
+
+class FieldSchema(NamedTuple):
+    """What one row of a field is.
+
+    Attributes:
+        shape: Shape of a row: the array's without its leading axis.
+        dtype: Type of its values.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+
+class ArrayDataset:
+    """Arrays by name, which share the size of their leading axis: the rows.
+
+    NumPy and JAX arrays are stored as they are, the very same objects. Other array-likes (lists,
+    pandas, polars, xarray, CPU tensors) become NumPy once. Nothing is checked for NaN here; the
+    model does that, where ``allow_nonfinite=True`` can be said.
+
+    Args:
+        to_jax: Convert all arrays to JAX arrays now, and keep them on the device. They are copies,
+            in JAX's precision (float32 unless ``jax_enable_x64`` is on).
+        **arrays: One array-like per field, rows first. A field that is ``None`` is left out, as a
+            dataset to predict from has no ``y``.
+
+    Raises:
+        DataError: If there are no arrays, one is a single value, there are no rows, the numbers of
+            rows differ, or two indexes label the same row differently.
+        DataTypeError: If values are not numeric, or arrays come without a name.
+
+    Example:
+        >>> dataset = ArrayDataset(X=[[1.0, 2.0], [3.0, 4.0]], y=[0, 1])
+        >>> len(dataset)
+        2
+        >>> dataset[1]
+        {'X': array([3., 4.]), 'y': np.int64(1)}
+    """
+
+    def __init__(self, /, *unnamed: Any, to_jax: bool = False, **arrays: Any) -> None:
+        if unnamed:
+            msg = (
+                f"ArrayDataset takes its arrays by name, got {len(unnamed)} without; write "
+                f"ArrayDataset(X=X, y=y), or ArrayDataset(**arrays) for a mapping."
+            )
+            raise DataTypeError(msg)
+        if not isinstance(to_jax, bool | np.bool_):
+            msg = f"to_jax is an option, True or False, got {type(to_jax).__name__}; rename the field."
+            raise DataTypeError(msg)
+        given = {name: value for name, value in arrays.items() if value is not None}
+        stored = {name: as_stored(name, value) for name, value in given.items()}
+        self._n_rows = check_rows(stored, "dataset")
+        self._row_coord = _shared_row_coord(given)
+        self._to_jax = bool(to_jax)
+        if to_jax:
+            stored = {name: _to_device(name, array) for name, array in stored.items()}
+        self._arrays = stored
+
+    @property
+    def arrays(self) -> Mapping[str, np.ndarray | jax.Array]:
+        """The arrays by field; the mapping is read-only."""
+        return MappingProxyType(self._arrays)
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The fields' names, in the order given."""
+        return tuple(self._arrays)
+
+    @property
+    def nbytes(self) -> int:
+        """Size of all arrays in bytes."""
+        return sum(array.nbytes for array in self._arrays.values())
+
+    @property
+    def to_jax(self) -> bool:
+        """Whether all arrays were converted to JAX arrays."""
+        return self._to_jax
+
+    @property
+    def row_coord(self) -> RowCoord | None:
+        """The row labels of the first field that has some: a pandas index, an xarray coordinate."""
+        return self._row_coord
+
+    @property
+    def schema(self) -> dict[str, FieldSchema]:
+        """Shape and type of one row, by field."""
+        return {
+            name: FieldSchema(array.shape[1:], np.dtype(array.dtype))
+            for name, array in self._arrays.items()
+        }
+
+    def __len__(self) -> int:
+        return self._n_rows
+
+    def __getitem__(self, index: Any) -> dict[str, Any]:
+        """Return the rows at ``index``, by field.
+
+        Args:
+            index: A row number (negative ones count from the end), a slice, an array of row
+                numbers, or a boolean mask of the rows.
+
+        Raises:
+            IndexError: If a row does not exist.
+            DataTypeError: If the index is none of these.
+        """
+        if isinstance(index, int | np.integer) and not isinstance(index, bool):
+            if not -self._n_rows <= index < self._n_rows:
+                msg = f"Row {index} does not exist; the dataset has {self._n_rows} rows."
+                raise IndexError(msg)
+            return {name: array[index] for name, array in self._arrays.items()}
+        return self.take(index)
+
+    def take(self, rows: slice | np.ndarray) -> dict[str, np.ndarray | jax.Array]:
+        """Return some rows, by field, gathered where they live.
+
+        Args:
+            rows: A slice gives views of NumPy arrays, marked read-only as the memory is the user's.
+                An array of row numbers, or a mask, gives new arrays.
+
+        Raises:
+            IndexError: If a row does not exist.
+            DataTypeError: If ``rows`` is neither.
+        """
+        if not isinstance(rows, slice):
+            rows = self._row_numbers(rows)
+        picked = {
+            name: _view(array, rows) if isinstance(rows, slice) else array.take(rows, axis=0)
+            for name, array in self._arrays.items()
+            if isinstance(array, np.ndarray)
+        }
+        device = {k: v for k, v in self._arrays.items() if isinstance(v, jax.Array)}
+        if device:
+            picked |= _pick_on_device(device, rows, self._n_rows)
+        return {name: picked[name] for name in self._arrays}
+
+    def _row_numbers(self, index: Any) -> np.ndarray:
+        """Return an index as row numbers from 0; JAX would clip bad ones without a word."""
+        rows = np.asarray(index)
+        if rows.dtype == np.bool_ and rows.ndim == 1:
+            if len(rows) != self._n_rows:
+                msg = f"The mask has {len(rows)} entries; the dataset has {self._n_rows} rows."
+                raise IndexError(msg)
+            return np.flatnonzero(rows)
+        if rows.size == 0 and rows.ndim == 1:
+            return np.empty(0, np.intp)
+        if rows.dtype.kind not in "iu" or rows.ndim != 1:
+            msg = (
+                f"Rows are picked by an int, a slice, or a 1-d array of ints or booleans, not by "
+                f"{index!r}; a field is dataset.arrays['X']."
+            )
+            raise DataTypeError(msg)
+        low, high = rows.min(), rows.max()
+        if low < -self._n_rows or high >= self._n_rows:
+            bad = low if low < -self._n_rows else high
+            msg = f"Row {bad} does not exist; the dataset has {self._n_rows} rows."
+            raise IndexError(msg)
+        return np.where(rows < 0, rows + self._n_rows, rows) if low < 0 else rows
+
+    def __repr__(self) -> str:
+        fields = ", ".join(
+            f"{name}={array.dtype}{list(array.shape)}" for name, array in self._arrays.items()
+        )
+        return f"ArrayDataset({fields}, to_jax={self._to_jax})"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (name, array.shape, array.dtype, format_bytes(array.nbytes), _place(array))
+            for name, array in self._arrays.items()
+        ]
+        caption = f"ArrayDataset: {self._n_rows:,} rows, {format_bytes(self.nbytes)}"
+        return html_table(caption, ["field", "shape", "dtype", "bytes", "lives in"], rows)
+
+
+def _pick_on_device(
+    arrays: dict[str, jax.Array], rows: slice | np.ndarray, n_rows: int
+) -> dict[str, jax.Array]:
+    if not isinstance(rows, slice):
+        return _gather(arrays, rows)
+    numbers = range(n_rows)[rows]
+    if numbers.step == 1:
+        return _slice_rows(arrays, numbers.start, len(numbers))
+    return _gather(arrays, np.array(numbers, np.intp))
+
+
+@jax.jit
+def _gather(arrays: dict[str, jax.Array], rows: jax.Array) -> dict[str, jax.Array]:
+    return {name: jnp.take(array, rows, axis=0, mode="clip") for name, array in arrays.items()}
+
+
+@jax.jit(static_argnums=2)
+def _slice_rows(arrays: dict[str, jax.Array], start: int, size: int) -> dict[str, jax.Array]:
+    # The start is traced: one compilation serves all batches of an epoch.
+    return {
+        name: jax.lax.dynamic_slice_in_dim(array, start, size) for name, array in arrays.items()
+    }
+
+
+def _to_device(name: str, array: np.ndarray | jax.Array) -> jax.Array:
+    # A copy: on CPUs JAX may share NumPy's memory, and a later write would change a JAX array.
+    return array if isinstance(array, jax.Array) else jnp.array(canonical(array, name))
+
+
+def _view(array: np.ndarray, rows: slice) -> np.ndarray:
+    view = array[rows]
+    view.flags.writeable = False
+    return view
+
+
+def _place(array: np.ndarray | jax.Array) -> str:
+    if isinstance(array, np.memmap):
+        return "file (memory-mapped)"
+    if isinstance(array, np.ndarray):
+        return "host memory"
+    devices = sorted(array.devices(), key=lambda device: device.id)
+    names = ", ".join(f"{device.platform}:{device.id}" for device in devices[:4])
+    return f"device {names}" if len(devices) <= 4 else f"devices {names}, ... ({len(devices)})"
+
+
+def _shared_row_coord(arrays: Mapping[str, Any]) -> RowCoord | None:
+    """Return the first field's labels, having made sure that the other fields' agree."""
+    first_name, first = "", None
+    for name, value in arrays.items():
+        coord = row_coord(value)
+        if coord is None:
+            continue
+        if first is None:
+            first_name, first = name, coord
+        elif (differ := _differ(coord.labels, first.labels)).any():
+            row = int(np.argmax(differ))
+            msg = (
+                f"Fields {first_name!r} and {name!r} label their rows differently: row {row} is "
+                f"{first.labels[row]} in {first_name!r} and {coord.labels[row]} in {name!r}. Align "
+                f"them ({name} = {name}.loc[{first_name}.index]), or drop the labels (.to_numpy())."
+            )
+            raise DataError(msg)
+    return first
+
+
+def _differ(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    # Two missing labels (NaN, NaT: unequal to themselves) count as the same one.
+    return (a != b) & ((a == a) | (b == b))

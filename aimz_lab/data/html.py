@@ -1,0 +1,48 @@
+"""Small HTML tables for the rich representations; they take their colours from the page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+
+
+def html_table(caption: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return a table as HTML, all text escaped, legible on light and on dark pages.
+
+    Args:
+        caption: One line above the table.
+        header: The columns' names.
+        rows: The cells of each row, by ``str``.
+
+    Example:
+        >>> html_table("Fields", ["name"], [["a<b"]]).count("a&lt;b")
+        1
+    """
+    # No background and no fixed colour: what the notebook's theme sets shows through.
+    cell = "text-align:left;padding:2px 12px 2px 0;background:transparent;color:inherit"
+    line = "border-bottom:1px solid currentColor"
+    head = "".join(f'<th scope="col" style="{cell};{line}">{escape(h)}</th>' for h in header)
+    body = "".join(
+        "<tr>" + "".join(f'<td style="{cell}">{escape(str(c))}</td>' for c in row) + "</tr>"
+        for row in rows
+    )
+    return (
+        f'<table style="border-collapse:collapse;color:inherit">'
+        f'<caption style="caption-side:top;text-align:left;color:inherit;padding-bottom:4px">'
+        f"{escape(caption)}</caption>"
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    )
+
+
+def format_bytes(n_bytes: int) -> str:
+    """Return a size in the unit that suits it.
+
+    Example:
+        >>> format_bytes(640), format_bytes(16_000_000)
+        ('640 B', '15.3 MiB')
+    """
+    size, units = float(n_bytes), ["B", "KiB", "MiB", "GiB", "TiB"]
+    while size >= 1024 and len(units) > 1:
+        size /= 1024
+        units.pop(0)
+    return f"{size:.0f} B" if units[0] == "B" else f"{size:.1f} {units[0]}"

@@ -1,0 +1,135 @@
+"""Rows added to a batch so that it divides among devices, and what they cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from aimz_lab.data.checks import check_positive_int, check_rows
+from aimz_lab.errors import DataTypeError
+from aimz_lab.types import Device
+
+
+def pad_rows(
+    batch: Mapping[str, np.ndarray | jax.Array], multiple: int
+) -> tuple[dict[str, np.ndarray | jax.Array], int]:
+    """Repeat the last row until the number of rows is a multiple of ``multiple``.
+
+    It is what ``jax.numpy.pad(..., mode="edge")`` gives. NumPy arrays are padded by NumPy.
+
+    Args:
+        batch: Arrays by field, which share their leading axis.
+        multiple: At least 1.
+
+    Returns:
+        The padded batch, and the number of rows that were added (0 returns the arrays as they are).
+
+    Raises:
+        DataError: If the arrays have different numbers of rows, or none.
+        ArgumentError: If ``multiple`` is not a positive int.
+
+    Example:
+        >>> pad_rows({"y": np.array([1.0, 2.0, 3.0])}, multiple=4)
+        ({'y': array([1., 2., 3., 3.])}, 1)
+    """
+    n_pad = -check_rows(batch, "batch") % check_positive_int("multiple", multiple)
+    if n_pad == 0:
+        return dict(batch), 0
+    return {name: _repeat_last(array, n_pad) for name, array in batch.items()}, n_pad
+
+
+def _repeat_last(array: np.ndarray | jax.Array, times: int) -> np.ndarray | jax.Array:
+    if isinstance(array, jax.Array):
+        widths = [(0, times)] + [(0, 0)] * (array.ndim - 1)
+        return jnp.pad(array, widths, mode="edge")
+    last = np.broadcast_to(array[-1:], (times, *array.shape[1:]))
+    return np.concatenate((array, last))
+
+
+def row_multiple(device: Device | None) -> int:
+    """Return the number that the rows of a batch must be a multiple of.
+
+    Args:
+        device: ``None``: any number will do. A ``jax.Device``: the number of local devices, as the
+            batch may be split among them later. A ``Sharding``: the number of shards of the leading
+            axis, which is 1 if that axis is replicated.
+
+    Raises:
+        DataTypeError: If it is anything else.
+
+    Example:
+        >>> row_multiple(None)
+        1
+    """
+    if device is None:
+        return 1
+    if isinstance(device, jax.Device):
+        return jax.local_device_count()
+    if isinstance(device, jax.sharding.Sharding):
+        # Each axis of this probe divides by any number of shards, and the rank suits the spec.
+        size = device.num_devices
+        rank = max(1, len(getattr(device, "spec", ())))
+        return size // device.shard_shape((size,) * rank)[0]
+    msg = (
+        f"device must be None, a jax.Device (jax.devices()[0]) or a jax.sharding.Sharding, got "
+        f"{device!r}."
+    )
+    raise DataTypeError(msg)
+
+
+def padding_waste(n: int, batch_size: int, multiple: int) -> tuple[int, float]:
+    """Return what padding costs in one epoch.
+
+    Args:
+        n: Rows of data.
+        batch_size: Rows of data per batch; the last batch has what is left.
+        multiple: As of :func:`row_multiple`.
+
+    Returns:
+        The number of padding rows, and their share of all rows that are computed.
+
+    Raises:
+        ArgumentError: If an argument is not a positive int.
+
+    Example:
+        >>> padding_waste(n=1000, batch_size=10, multiple=8)
+        (600, 0.375)
+    """
+    n, batch_size = check_positive_int("n", n), check_positive_int("batch_size", batch_size)
+    multiple = check_positive_int("multiple", multiple)
+    full, last = divmod(n, batch_size)
+    n_pad = full * (-batch_size % multiple) + -last % multiple
+    return n_pad, n_pad / (n + n_pad)
+
+
+def padding_advice(n: int, batch_size: int, multiple: int) -> str:
+    """Return which batch size wastes less on padding, in a sentence; ``""`` if none does.
+
+    Args:
+        n: Rows of data.
+        batch_size: Rows of data per batch.
+        multiple: As of :func:`row_multiple`.
+
+    Raises:
+        ArgumentError: If an argument is not a positive int.
+
+    Example:
+        >>> padding_advice(n=1000, batch_size=10, multiple=8)
+        'batch_size=10 on 8 devices wastes 37.5% of the rows computed; 16 wastes 0%.'
+    """
+    share = padding_waste(n, batch_size, multiple)[1]
+    better = batch_size + -batch_size % multiple
+    if better == batch_size or padding_waste(n, better, multiple)[1] >= share:
+        return ""
+    better_share = padding_waste(n, better, multiple)[1]
+    return (
+        f"batch_size={batch_size} on {multiple} devices wastes {_percent(share)} of the rows "
+        f"computed; {better} wastes {_percent(better_share)}."
+    )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}".rstrip("0").rstrip(".") + "%"

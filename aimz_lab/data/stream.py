@@ -1,0 +1,154 @@
+"""A stream of batches, each of them checked and copied as it comes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from aimz_lab.data.arrays import canonical, is_array_like, to_host
+from aimz_lab.data.checks import check_finite, check_rows
+from aimz_lab.data.dataset import FieldSchema
+from aimz_lab.errors import DataError, DataTypeError
+
+
+class StreamSource:
+    """The batches of any iterable, each of them checked and copied as it comes.
+
+    A batch must have the fields, the row shapes and the types of the first one, and equal numbers
+    of rows. It becomes the types that JAX computes in, and the source's own copy, as a stream may
+    use its buffers again. Errors count batches and epochs from 1.
+
+    Args:
+        open_epoch: Returns the batches of the epoch of a given number.
+        names: Names of the parts of a batch that is a tuple, a list or a single array.
+        n_obs: Rows of the whole data, if known.
+        reiterable: Whether ``open_epoch`` can be called again.
+        allow_nonfinite: Do not check batches for NaN and infinite values.
+    """
+
+    def __init__(
+        self,
+        open_epoch: Callable[[int], Iterable[Any]],
+        *,
+        names: Sequence[str],
+        n_obs: int | None,
+        reiterable: bool,
+        allow_nonfinite: bool,
+    ) -> None:
+        self._open_epoch = open_epoch
+        self._names = tuple(names)
+        self._allow_nonfinite = allow_nonfinite
+        self._schema: dict[str, FieldSchema] | None = None
+        self.n_obs = n_obs
+        self.reiterable = reiterable
+
+    @property
+    def fields(self) -> tuple[str, ...] | None:
+        """The fields' names, or ``None`` as long as no batch was read."""
+        return None if self._schema is None else tuple(self._schema)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[dict[str, np.ndarray]]:
+        """Return the batches of one epoch; those before ``start`` are read and dropped."""
+        return self._checked(self._open_epoch(epoch), epoch, start)
+
+    def _checked(
+        self, batches: Iterable[Any], epoch: int, start: int
+    ) -> Iterator[dict[str, np.ndarray]]:
+        n_batches = 0
+        for n_batches, raw in enumerate(batches, 1):
+            if n_batches > start:
+                yield self._read(raw, f"Batch {n_batches} of epoch {epoch + 1}")
+        if n_batches == 0:
+            msg = (
+                f"Epoch {epoch + 1} has no batches: the source yielded nothing. If it is an object "
+                f"that can be read once, pass a function that makes a new one."
+            )
+            raise DataError(msg)
+
+    def _read(self, raw: Any, where: str) -> dict[str, np.ndarray]:
+        try:
+            named, n_pad = _named(raw, self._names)
+            batch = {name: _own_copy(name, value) for name, value in named.items()}
+            n_rows = check_rows(batch, "batch")
+            if not 0 <= n_pad < n_rows:
+                msg = (
+                    f"{n_pad} of its {n_rows} rows are said to be padding; at least 1 must be data."
+                )
+                raise DataError(msg)
+            batch = {name: array[: n_rows - n_pad] for name, array in batch.items()}
+            batch = self._as_first(batch)
+        except (DataError, DataTypeError) as error:
+            msg = f"{where}: {error}"
+            raise type(error)(msg) from error
+        check_finite(batch, self._allow_nonfinite, where)
+        return batch
+
+    def _as_first(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return the batch in the field order and the types of the first, or say how it differs."""
+        if self._schema is None:
+            self._schema = {k: FieldSchema(v.shape[1:], v.dtype) for k, v in batch.items()}
+        if batch.keys() != self._schema.keys():
+            msg = (
+                f"it has the fields {', '.join(batch)}, and the first batch "
+                f"{', '.join(self._schema)}."
+            )
+            raise DataError(msg)
+        for name, (shape, dtype) in self._schema.items():
+            array = batch[name]
+            if array.shape[1:] != shape:
+                msg = (
+                    f"rows of field {name!r} have the shape {array.shape[1:]}, and {shape} in the "
+                    f"first batch."
+                )
+                raise DataError(msg)
+            rounds = np.issubdtype(
+                dtype, np.inexact
+            )  # whole numbers may become floats, but not wrap
+            if not np.can_cast(array.dtype, dtype, "same_kind" if rounds else "safe"):
+                msg = (
+                    f"field {name!r} is {array.dtype}, and {dtype} in the first batch; give all "
+                    f"batches one type."
+                )
+                raise DataTypeError(msg)
+        return {k: batch[k].astype(dtype, copy=False) for k, (_, dtype) in self._schema.items()}
+
+
+def _named(raw: Any, names: tuple[str, ...]) -> tuple[dict[str, Any], int]:
+    """Return the arrays of a batch by field, and how many of their rows are padding."""
+    is_pair = isinstance(raw, tuple) and len(raw) == 2 and isinstance(raw[0], Mapping)
+    if is_pair and isinstance(raw[1], int | np.integer):
+        return _named(raw[0], names)[0], int(raw[1])
+    if isinstance(raw, Mapping):
+        arrays = dict(raw)
+    elif isinstance(raw, tuple) and hasattr(raw, "_asdict"):
+        arrays = raw._asdict()
+    elif is_array_like(raw):
+        arrays = {names[0]: raw}
+    elif isinstance(raw, tuple | list) and len(raw) <= len(names):
+        arrays = dict(zip(names, raw, strict=False))
+    elif isinstance(raw, tuple | list):
+        msg = (
+            f"it has {len(raw)} parts, and only {len(names)} have a name ({', '.join(names)}); "
+            f"yield a mapping of field to array."
+        )
+        raise DataError(msg)
+    else:
+        msg = (
+            f"a batch is a mapping of field to array, or a tuple of arrays ({', '.join(names)}), "
+            f"not {type(raw).__name__}."
+        )
+        raise DataTypeError(msg)
+    if unfit := [name for name in arrays if not isinstance(name, str)]:
+        msg = f"fields are named by text, not by {unfit[0]!r}."
+        raise DataTypeError(msg)
+    return {name: value for name, value in arrays.items() if value is not None}, 0
+
+
+def _own_copy(name: str, value: Any) -> np.ndarray:
+    host = to_host(name, value)
+    array = canonical(host, name)
+    borrowed = array is host and (host is value or host.base is not None)
+    return array.copy() if borrowed and not isinstance(value, jax.Array) else array

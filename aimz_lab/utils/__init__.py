@@ -1,0 +1,1 @@
+"""The documented import paths; the code lives elsewhere."""

@@ -1,0 +1,7 @@
+"""Datasets and loaders, under the path that the guide names; see :mod:`aimz_lab.data`."""
+
+from __future__ import annotations
+
+from aimz_lab.data import ArrayDataset, ArrayLoader
+
+__all__ = ["ArrayDataset", "ArrayLoader"]
