@@ -1,0 +1,88 @@
+"""What JAX compiled since a run began, by function, with the seconds it took.
+
+JAX tells of each compilation through :mod:`jax.monitoring`, for the whole process. One listener,
+installed when it is first needed, keeps the latest ones.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+# One compilation reports three spans under one name: tracing, lowering and XLA's own work. The last
+# is the one that says that the compilation is over.
+_SPANS = (
+    "/jax/core/compile/jaxpr_trace_duration",
+    "/jax/core/compile/jaxpr_to_mlir_module_duration",
+    "/jax/core/compile/backend_compile_duration",
+)
+_KEPT = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Compilation:
+    """One function compiled once.
+
+    Attributes:
+        number: Running number in this process, from 0.
+        name: Name of the function.
+        seconds: Tracing, lowering and compiling it, in seconds.
+        ended: When it was over, in seconds of the monotonic clock.
+    """
+
+    number: int
+    name: str
+    seconds: float
+    ended: float
+
+
+class CompilationLog:
+    """The latest compilations of this process; use :func:`compilation_log`."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: deque[Compilation] = deque(maxlen=_KEPT)
+        self._open: dict[tuple[int, str], float] = {}
+        self._count = 0
+
+    def listen(self, event: str, seconds: float, **details: Any) -> None:
+        """Take an event of :mod:`jax.monitoring`."""
+        if event not in _SPANS:
+            return
+        name = _bare(str(details.get("fun_name", "?")))
+        key = (threading.get_ident(), name)
+        with self._lock:
+            total = self._open.pop(key, 0.0) + seconds
+            if event == _SPANS[-1]:
+                self._kept.append(Compilation(self._count, name, total, time.monotonic()))
+                self._count += 1
+            elif len(self._open) < _KEPT:  # traced and never compiled: `eval_shape` and its kind
+                self._open[key] = total
+
+    @property
+    def count(self) -> int:
+        """Compilations so far; the ``number`` that the next one gets."""
+        return self._count
+
+    def since(self, number: int) -> list[Compilation]:
+        """Return those of the latest compilations that have this number or a later one."""
+        with self._lock:
+            return [c for c in self._kept if c.number >= number]
+
+
+def _bare(name: str) -> str:
+    return name[4:-1] if name.startswith("jit(") and name.endswith(")") else name
+
+
+@functools.cache
+def compilation_log() -> CompilationLog:
+    """Return the log of this process, and start it on the first call."""
+    log = CompilationLog()
+    jax.monitoring.register_event_duration_secs_listener(log.listen)
+    return log

@@ -1,0 +1,138 @@
+"""What a run computes on, what memory that takes, where the time goes, and what was compiled."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from aimz_lab.inference.events import Run, Steps
+from aimz_lab.lab.compilations import Compilation, compilation_log
+from aimz_lab.lab.panels.base import Frame, Panel
+
+MOST_COMPILATIONS = 6
+_SHORT_S = 0.05
+
+
+class DevicesPanel(Panel):
+    """Devices and their memory, time by activity, and compilations since the run began.
+
+    Args:
+        display_s: Tells the seconds that the display itself took so far.
+    """
+
+    name = "devices"
+    interval_s = 1.0
+
+    def __init__(self, display_s: Callable[[], float] = lambda: 0.0) -> None:
+        self._display_s = display_s
+        self._first = 0
+        self._looked_at = 0
+        self._batch_sizes: set[int] = set()
+        self._causes: dict[int, str] = {}
+
+    def begin(self, run: Run) -> None:  # noqa: ARG002
+        """Count compilations and batch sizes from here on."""
+        self._first = self._looked_at = compilation_log().count
+        self._batch_sizes, self._causes = set(), {}
+
+    def observe(self, run: Run, steps: Steps) -> None:
+        """Look for new compilations, and for what came with them."""
+        sizes = {int(n) for n in set((steps.rows + steps.n_pad).tolist())}
+        new = sizes - self._batch_sizes
+        if compilation_log().count != self._looked_at:
+            self._note_causes(run.step - len(steps) + 1, new)
+        self._batch_sizes |= sizes
+
+    def _note_causes(self, step: int, new_sizes: set[int]) -> None:
+        where = f"at step {step:,}"
+        if self._batch_sizes and new_sizes:
+            where += f", first batch of {', '.join(f'{n:,}' for n in sorted(new_sizes))} rows"
+        for compilation in compilation_log().since(self._looked_at):
+            self._causes[compilation.number] = where
+        self._looked_at = compilation_log().count
+        # Bounded: a loop that compiles at every step must not fill the memory with reasons.
+        self._causes = dict(list(self._causes.items())[-512:])
+
+    def frame(self, run: Run) -> Frame:
+        """Describe the devices, their memory, the time and the compilations."""
+        devices = run.info.devices or tuple(jax.local_devices())
+        return {
+            "devices": [_device(device) for device in devices[:16]],
+            "n_devices": len(devices),
+            "process": process_memory(),
+            "live_buffers": len(jax.live_arrays()),
+            "bytes_per_step": run.transferred_bytes / run.step if run.step else 0.0,
+            "time": self._shares(run),
+            "compiled": self._compiled(),
+        }
+
+    def _shares(self, run: Run) -> dict[str, float]:
+        """Share of wall time by activity; the display's own is taken out of the callbacks'."""
+        elapsed = max(run.elapsed_s, 1e-9)
+        spent = {**run.seconds_in, "display": self._display_s()}
+        if "callbacks" in spent:
+            spent["callbacks"] = max(spent["callbacks"] - spent["display"], 0.0)
+        return {name: seconds / elapsed for name, seconds in spent.items()}
+
+    def _compiled(self) -> Frame:
+        since = compilation_log().since(self._first)
+        return {
+            "count": compilation_log().count - self._first,
+            "seconds": sum(c.seconds for c in since),
+            "longest": self._by_function(since),
+        }
+
+    def _by_function(self, compilations: list[Compilation]) -> list[Frame]:
+        grouped: dict[str, list[Compilation]] = {}
+        for compilation in compilations:
+            grouped.setdefault(compilation.name, []).append(compilation)
+        rows = [
+            {
+                "name": name,
+                "count": len(group),
+                "seconds": sum(c.seconds for c in group),
+                "cause": self._causes.get(group[-1].number, ""),
+            }
+            for name, group in grouped.items()
+        ]
+        worth_a_line = [row for row in rows if row["seconds"] >= _SHORT_S or row["count"] > 1]
+        return sorted(worth_a_line, key=lambda row: -row["seconds"])[:MOST_COMPILATIONS]
+
+
+def _device(device: jax.Device) -> dict[str, Any]:
+    memory = device.memory_stats() or {}
+    return {
+        "name": f"{device.platform}:{device.id}",
+        "kind": device.device_kind,
+        "in_use": memory.get("bytes_in_use"),
+        "peak": memory.get("peak_bytes_in_use"),
+        "limit": memory.get("bytes_limit"),
+    }
+
+
+def process_memory() -> dict[str, int | None]:
+    """Bytes of memory that this process has now and had at most; ``None`` where unknown."""
+    return {"in_use": _resident_bytes(), "peak": _peak_bytes()}
+
+
+def _resident_bytes() -> int | None:
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except (OSError, ValueError, IndexError):
+        return None
+    import resource
+
+    return pages * resource.getpagesize()
+
+
+def _peak_bytes() -> int | None:
+    try:
+        import resource
+    except ImportError:  # not a Unix
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,85 @@
+"""What padding costs: how many rows of each batch are there only to fill the devices."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from aimz_lab.data.padding import padding_advice
+from aimz_lab.inference.events import Run, Steps
+from aimz_lab.lab.panels.base import Frame, Panel
+from aimz_lab.lab.traces import Trace
+
+MOST_SHARDS = 16
+MOST_EPOCHS = 128
+
+
+class PaddingPanel(Panel):
+    """Padded rows of each batch, their share by epoch, how they lie on the devices, and advice."""
+
+    name = "padding"
+    interval_s = 0.2
+
+    def begin(self, run: Run) -> None:  # noqa: ARG002
+        """Count from zero."""
+        self._by_step = Trace(capacity=256)
+        self._by_epoch = Trace(capacity=MOST_EPOCHS)
+        self._epoch = 0
+        self._of_epoch = np.zeros(2, np.int64)
+        self._of_run = np.zeros(2, np.int64)
+
+    def observe(self, run: Run, steps: Steps) -> None:  # noqa: ARG002
+        """Count the rows and the padded rows of the steps."""
+        counts = np.stack([steps.n_pad, steps.rows + steps.n_pad]).astype(np.int64)
+        self._of_run += counts.sum(axis=1)
+        self._by_step.add(steps.n_pad)
+        for epoch in np.unique(steps.epoch):
+            if epoch != self._epoch:
+                self._close_epoch()
+                self._epoch = int(epoch)
+            self._of_epoch += counts[:, steps.epoch == epoch].sum(axis=1)
+
+    def _close_epoch(self) -> None:
+        if self._of_epoch[1]:
+            self._by_epoch.add([_share(self._of_epoch)])
+        self._of_epoch[:] = 0
+
+    def frame(self, run: Run) -> Frame:
+        """Describe the padding of the last batch, the epoch and the run."""
+        rows, n_pad = (int(run.column(name)[-1]) if run.step else 0 for name in ("rows", "n_pad"))
+        n_shards = max(run.info.row_multiple, 1)
+        return {
+            "rows": rows,
+            "n_pad": n_pad,
+            "n_shards": n_shards,
+            "shards": shards(rows, n_pad, n_shards) if n_shards <= MOST_SHARDS else [],
+            "share_of_run": _share(self._of_run),
+            "share_of_epoch": _share(self._of_epoch),
+            "by_epoch": self._by_epoch.frame(),
+            "by_step": self._by_step.frame(),
+            "advice": advice(run),
+        }
+
+
+def shards(rows: int, n_pad: int, n_shards: int) -> list[list[int]]:
+    """Count the rows of data and of padding that each shard of a batch gets.
+
+    Example:
+        >>> shards(rows=10, n_pad=6, n_shards=8)
+        [[2, 0], [2, 0], [2, 0], [2, 0], [2, 0], [0, 2], [0, 2], [0, 2]]
+    """
+    each = (rows + n_pad) // n_shards
+    real = np.clip(rows - each * np.arange(n_shards), 0, each)
+    return [[int(n), each - int(n)] for n in real]
+
+
+def advice(run: Run) -> str:
+    """Say which batch size would waste less; empty where none would, or the size is unknown."""
+    batch_size = run.info.batch_size
+    if not batch_size:
+        return ""
+    return padding_advice(run.info.n_obs or batch_size, batch_size, run.info.row_multiple)
+
+
+def _share(n_pad_and_total: np.ndarray) -> float:
+    n_pad, total = n_pad_and_total.tolist()
+    return n_pad / total if total else 0.0

@@ -1,0 +1,121 @@
+"""Which of the guide's parameters still move, in units of the posterior's own width."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from aimz_lab.inference.events import Run
+from aimz_lab.lab.panels.base import Frame, Panel
+from aimz_lab.lab.traces import float32
+
+MOST_ROWS = 6
+MOST_SNAPSHOTS = 48
+MOST_VALUES = 2_000
+
+
+class ParametersPanel(Panel):
+    """The parameters that moved most over the second half of the run so far.
+
+    A location moves in standard deviations, where the guide tells its scale; anything else
+    moves in relative terms. What no longer moves has converged, as far as this can show.
+    """
+
+    name = "parameters"
+    interval_s = 1.0
+
+    def __init__(self) -> None:
+        self._snapshots: list[tuple[int, dict[str, np.ndarray]]] = []
+
+    def begin(self, run: Run) -> None:  # noqa: ARG002
+        """Forget the values of the run before."""
+        self._snapshots = []
+
+    def frame(self, run: Run) -> Frame:
+        """Look at the parameters, and describe those that moved most."""
+        params = {name: value for name, value in run.params.items() if _is_real(value)}
+        n_values = sum(value.size for value in params.values())
+        if not params:
+            return {"rows": [], "note": "This run tells no parameters."}
+        self._keep(run.step, {name: _sample(value) for name, value in params.items()})
+        if n_values > sum(len(values) for values in self._snapshots[-1][1].values()):
+            note = f"{n_values:,} values; {MOST_VALUES:,} of each array are followed."
+        else:
+            note = f"{n_values:,} values."
+        return {"rows": self._rows(params), "note": note}
+
+    def _keep(self, step: int, values: dict[str, np.ndarray]) -> None:
+        if self._snapshots and self._snapshots[-1][0] == step:
+            self._snapshots.pop()
+        if len(self._snapshots) >= MOST_SNAPSHOTS:
+            self._snapshots = self._snapshots[::2]
+        self._snapshots.append((step, values))
+
+    def _rows(self, params: Mapping[str, Any]) -> list[Frame]:
+        step, now = self._snapshots[-1]
+        then_step, then = min(self._snapshots, key=lambda kept: abs(kept[0] - step / 2))
+        found = []
+        for name, values in now.items():
+            width = now.get(scale_of(name) or "")
+            moved = _moved(then[name], values, width)
+            for i in np.argsort(-moved)[:MOST_ROWS]:
+                found.append((float(moved[i]), name, int(i)))
+        found.sort(reverse=True)
+        return [
+            {
+                **_label(name, i, params[name].shape),
+                "value": float(now[name][i]),
+                "moved": moved,
+                "unit": "sd" if scale_of(name) in now else "relative",
+                "over_steps": step - then_step,
+                "path": float32([kept[name][i] for _, kept in self._snapshots]),
+            }
+            for moved, name, i in found[:MOST_ROWS]
+        ]
+
+
+def scale_of(name: str) -> str | None:
+    """Name of the parameter that holds the scale of this location, as NumPyro's guides name them.
+
+    Example:
+        >>> scale_of("beta_auto_loc"), scale_of("beta_auto_scale")
+        ('beta_auto_scale', None)
+    """
+    return name.removesuffix("loc") + "scale" if name.endswith("loc") else None
+
+
+def _is_real(value: Any) -> bool:
+    return hasattr(value, "dtype") and np.issubdtype(value.dtype, np.floating) and value.size > 0
+
+
+def _sample(value: jax.Array) -> np.ndarray:
+    flat = np.asarray(value, np.float64).reshape(-1)
+    return flat[_positions(flat.size)]
+
+
+def _positions(size: int) -> np.ndarray:
+    if size <= MOST_VALUES:
+        return np.arange(size)
+    return np.linspace(0, size - 1, MOST_VALUES).astype(int)
+
+
+def _moved(then: np.ndarray, now: np.ndarray, width: np.ndarray | None) -> np.ndarray:
+    if width is None or width.shape != now.shape:
+        width = np.maximum(np.abs(now), np.abs(then))
+    change = np.abs(now - then)
+    moved = np.divide(change, width, out=np.zeros_like(change), where=width > 0)
+    return np.nan_to_num(moved, nan=np.inf, posinf=np.inf)
+
+
+def _label(name: str, i: int, shape: tuple[int, ...]) -> Frame:
+    kind = "location" if name.endswith("loc") else "scale" if name.endswith("scale") else "value"
+    site = name
+    for suffix in ("_auto_loc", "_auto_scale"):
+        site = site.removesuffix(suffix)
+    if shape:
+        flat = int(_positions(int(np.prod(shape)))[i])
+        site += "[" + ", ".join(str(int(at)) for at in np.unravel_index(flat, shape)) + "]"
+    return {"site": site, "kind": kind}

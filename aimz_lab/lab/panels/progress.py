@@ -1,0 +1,67 @@
+"""Where a run is: epoch, step, rates, time left, and what it has to say."""
+
+from __future__ import annotations
+
+import time
+
+from aimz_lab.inference.events import Run
+from aimz_lab.lab import words
+from aimz_lab.lab.panels.base import Frame, Panel
+
+MOST_NOTES = 5
+
+
+class ProgressPanel(Panel):
+    """Status, position and rates of the run, as numbers; the page puts them into words."""
+
+    name = "progress"
+
+    def __init__(self) -> None:
+        self._checkpoints = 0
+        self._checkpoint_at = 0.0
+
+    def begin(self, run: Run) -> None:  # noqa: ARG002
+        """Forget the checkpoints of the run before."""
+        self._checkpoints = 0
+
+    def frame(self, run: Run) -> Frame:
+        """Describe where the run is."""
+        return {
+            "status": run.status,
+            "words": words.STATUS_WORDS[run.status],
+            "reason": run.reason,
+            "asked": _asked(run),
+            "epoch": run.epoch,
+            "step": run.step,
+            "steps_per_s": run.steps_per_s,
+            "rows_per_s": run.rows_per_s,
+            "elapsed_s": run.elapsed_s,
+            "eta_s": run.eta_s,
+            "learning_rate": run.learning_rate,
+            "checkpoint": self._checkpoint(run),
+            "notes": [*_switched_off(run), *run.notes[-MOST_NOTES:]],
+        }
+
+    def _checkpoint(self, run: Run) -> Frame | None:
+        if not run.checkpoints:
+            return None
+        if len(run.checkpoints) != self._checkpoints:
+            self._checkpoints, self._checkpoint_at = len(run.checkpoints), time.monotonic()
+        step, path = run.checkpoints[-1]
+        return {"step": step, "path": str(path), "age_s": time.monotonic() - self._checkpoint_at}
+
+
+def _asked(run: Run) -> str:
+    """What the run was asked for and has not come to yet."""
+    if run.finished:
+        return ""
+    if run.control.stop_request:
+        return "stop"
+    return "pause" if run.control.paused and run.status != "paused" else ""
+
+
+def _switched_off(run: Run) -> list[str]:
+    return [
+        f"{type(callback).__name__} failed and was switched off: {type(error).__name__}: {error}"
+        for callback, error in run.disabled
+    ]

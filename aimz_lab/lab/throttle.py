@@ -1,0 +1,40 @@
+"""When a display may do its next piece of work, so that it stays a small share of the run."""
+
+from __future__ import annotations
+
+import math
+
+
+class Throttle:
+    """Allow work at most every ``interval_s``, and at most for a share of the wall time.
+
+    The cost is averaged over the last few times: one slow picture delays the next ones, and does
+    not silence them for long.
+
+    Args:
+        interval_s: Least seconds between two times.
+        share: Largest share of wall time that the work may take.
+
+    Attributes:
+        spent_s: Seconds that the work took so far.
+    """
+
+    _MEMORY = 0.7
+
+    def __init__(self, interval_s: float, share: float) -> None:
+        self.interval_s = interval_s
+        self.share = share
+        self.spent_s = 0.0
+        self._cost_s: float | None = None
+        self._next = -math.inf
+
+    def ready(self, now: float) -> bool:
+        """Whether the work may be done at ``now``, in seconds of a monotonic clock."""
+        return now >= self._next
+
+    def spent(self, now: float, seconds: float) -> None:
+        """Note that the work was done just before ``now`` and took ``seconds``."""
+        self.spent_s += seconds
+        before = seconds if self._cost_s is None else self._cost_s
+        self._cost_s = self._MEMORY * before + (1 - self._MEMORY) * seconds
+        self._next = now + max(self.interval_s, self._cost_s / self.share)

@@ -1,0 +1,188 @@
+"""A value per step in bounded memory: equal buckets that keep the extremes and the mean.
+
+A run may have millions of steps and a picture has a thousand columns. A :class:`Trace` takes every
+step and keeps at most ``capacity`` buckets of equal width; when they are full, neighbours merge and
+the width doubles. No peak is ever lost, and the cost of a picture does not grow with the run.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+CAPACITY = 1024
+
+
+class Trace:
+    """Buckets over the steps of a run.
+
+    Args:
+        capacity: Most buckets that are kept; even.
+
+    Attributes:
+        width: Steps in a bucket; a power of two.
+        n_steps: Steps taken so far.
+        n_nonfinite: How many of them were NaN or infinite; they count in no bucket.
+    """
+
+    def __init__(self, capacity: int = CAPACITY) -> None:
+        self.width = 1
+        self.n_steps = 0
+        self.n_nonfinite = 0
+        self._capacity = capacity
+        self._n_buckets = 0
+        self._tail = np.empty(0, np.float64)
+        # Rows: lowest, highest, sum, number of finite values.
+        self._buckets = np.empty((4, capacity), np.float64)
+
+    def add(self, values: Any) -> None:
+        """Take the values of the next steps, shape ``(k,)``."""
+        values = np.asarray(values, np.float64)
+        self.n_steps += len(values)
+        self.n_nonfinite += int(np.count_nonzero(~np.isfinite(values)))
+        pending = np.concatenate([self._tail, values])
+        while len(pending) >= self.width:
+            room = self._capacity - self._n_buckets
+            n_full = min(len(pending) // self.width, room)
+            filled, pending = np.split(pending, [n_full * self.width])
+            new = slice(self._n_buckets, self._n_buckets + n_full)
+            self._buckets[:, new] = _reduce(filled.reshape(n_full, self.width))
+            self._n_buckets += n_full
+            if self._n_buckets == self._capacity:
+                self._merge_neighbours()
+        self._tail = pending
+
+    def _merge_neighbours(self) -> None:
+        low, high, total, n_finite = self._buckets.reshape(4, -1, 2)
+        half = self._capacity // 2
+        self._buckets[:, :half] = (
+            np.fmin(low[:, 0], low[:, 1]),
+            np.fmax(high[:, 0], high[:, 1]),
+            total.sum(axis=1),
+            n_finite.sum(axis=1),
+        )
+        self._n_buckets = half
+        self.width *= 2
+
+    def _columns(self) -> np.ndarray:
+        kept = self._buckets[:, : self._n_buckets]
+        if len(self._tail) == 0:
+            return kept
+        return np.concatenate([kept, _reduce(self._tail[None, :])], axis=1)
+
+    @property
+    def steps(self) -> np.ndarray:
+        """Last step of each bucket, from 1; shape ``(bucket,)``."""
+        n = len(self.mean)
+        return np.minimum(self.width * np.arange(1, n + 1), self.n_steps)
+
+    @property
+    def low(self) -> np.ndarray:
+        """Lowest finite value in each bucket, NaN without any; shape ``(bucket,)``."""
+        return self._columns()[0]
+
+    @property
+    def high(self) -> np.ndarray:
+        """Highest finite value in each bucket, NaN without any; shape ``(bucket,)``."""
+        return self._columns()[1]
+
+    @property
+    def mean(self) -> np.ndarray:
+        """Mean of the finite values in each bucket, NaN without any; shape ``(bucket,)``."""
+        _, _, total, n_finite = self._columns()
+        return np.divide(total, n_finite, out=np.full(len(total), np.nan), where=n_finite > 0)
+
+    def smooth(self, window: float | None = None) -> np.ndarray:
+        """Exponential moving average of the buckets' means; shape ``(bucket,)``.
+
+        Args:
+            window: Time constant in steps; :func:`default_window` of the steps so far by default.
+        """
+        return smooth(self.mean, self.width, window or default_window(self.n_steps))
+
+    def frame(self) -> dict[str, Any]:
+        """Describe the buckets for the page: a plain dict with float32 buffers."""
+        mean = self.mean
+        frame: dict[str, Any] = {"width": self.width, "steps": self.n_steps}
+        frame["mean"] = float32(mean)
+        if self.width > 1:
+            frame["low"], frame["high"] = float32(self.low), float32(self.high)
+        return frame
+
+
+def _reduce(rows: np.ndarray) -> np.ndarray:
+    finite = np.isfinite(rows)
+    n_finite = finite.sum(axis=1)
+    low = np.where(finite, rows, np.inf).min(axis=1)
+    high = np.where(finite, rows, -np.inf).max(axis=1)
+    low[n_finite == 0] = high[n_finite == 0] = np.nan
+    return np.stack([low, high, np.where(finite, rows, 0.0).sum(axis=1), n_finite])
+
+
+def default_window(n_steps: int) -> float:
+    """Steps over which a curve is smoothed unless told: a fiftieth of what there is, at least one.
+
+    Example:
+        >>> default_window(5_000), default_window(10)
+        (100.0, 1.0)
+    """
+    return max(n_steps / 50, 1.0)
+
+
+def smooth(values: np.ndarray, width: int, window: float) -> np.ndarray:
+    """Exponential moving average without a bias toward zero; NaN values pass nothing on.
+
+    Args:
+        values: Equally spaced values, shape ``(n,)``.
+        width: Steps from one value to the next.
+        window: Time constant in steps.
+
+    Returns:
+        The average at each value, shape ``(n,)``; NaN before the first finite value.
+
+    Example:
+        >>> smooth(np.array([2.0, 2.0, np.nan, 2.0]), 1, 10.0)
+        array([2., 2., 2., 2.])
+    """
+    weight = 1.0 - math.exp(-width / window)
+    average = total = 0.0
+    smoothed = np.empty(len(values))
+    for i, value in enumerate(values.tolist()):
+        if math.isfinite(value):
+            average += weight * (value - average)
+            total += weight * (1.0 - total)
+        smoothed[i] = average / total if total > 0 else math.nan
+    return smoothed
+
+
+def thin(x: np.ndarray, y: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """Keep at most ``most`` points of a line: the lowest and the highest of each stretch, in order.
+
+    Args:
+        x: Positions, shape ``(n,)``, ascending.
+        y: Values, shape ``(n,)``.
+        most: Most points to keep, at least 2.
+
+    Example:
+        >>> thin(np.arange(8), np.array([0, 9, 1, 2, 3, 4, -5, 6]), 4)
+        (array([0, 1, 6, 7]), array([ 0,  9, -5,  6]))
+    """
+    if len(x) <= most:
+        return x, y
+    stretches = np.array_split(np.arange(len(x)), most // 2)
+    ranked = np.where(np.isfinite(y), y, np.inf), np.where(np.isfinite(y), y, -np.inf)
+    kept = [i for s in stretches for i in {s[np.argmin(ranked[0][s])], s[np.argmax(ranked[1][s])]}]
+    kept = np.array(sorted(kept))
+    return x[kept], y[kept]
+
+
+def float32(values: Any) -> bytes:
+    """Pack values as a little-endian float32 buffer."""
+    return np.ascontiguousarray(values, "<f4").tobytes()
+
+
+def unpack(buffer: bytes) -> np.ndarray:
+    """Read back what :func:`float32` packed."""
+    return np.frombuffer(buffer, "<f4")
