@@ -238,7 +238,8 @@ class Run:
         checkpoints: Paths written so far, with the step of each.
         seconds_in: Wall time by activity: ``data``, ``transfer``, ``steps``, ``callbacks``.
         transferred_bytes: Bytes of batches that were moved to the devices so far.
-        notes: Sentences that a display should show, such as skipped steps.
+        skipped: Steps that were left out because they were not finite.
+        notes: Sentences that a display should show.
         exception: What ended a failed run.
     """
 
@@ -260,9 +261,12 @@ class Run:
         self.checkpoints: list[tuple[int, str]] = []
         self.seconds_in: dict[str, float] = {}
         self.transferred_bytes = 0
+        self.skipped = 0
         self.notes: list[str] = []
         self.exception: BaseException | None = None
         self._get_params = get_params
+        self._get_state: Callable[[], Any] | None = None
+        self._get_position: Callable[[], Any] | None = None
         self._columns = {
             "loss": _Column(np.float32),
             "epoch": _Column(np.int32),
@@ -283,6 +287,11 @@ class Run:
     def losses(self) -> np.ndarray:
         """Loss of each step in nats; shape ``(step,)``, read-only."""
         return self._columns["loss"].values
+
+    @property
+    def losses_per_row(self) -> np.ndarray:
+        """Loss of each step in nats per row; the total where nobody knows the number of rows."""
+        return self.losses / (self.info.n_obs or 1)
 
     @property
     def params(self) -> Mapping[str, jax.Array]:
@@ -339,6 +348,26 @@ class Run:
     def metrics(self) -> tuple[str, ...]:
         """Names of the further values that the steps reported."""
         return tuple(self._metrics)
+
+    @property
+    def state(self) -> Any:
+        """The trainer's state after the last accepted step; ``None`` where nobody tells."""
+        return self._get_state() if self._get_state else None
+
+    @property
+    def position(self) -> Any:
+        """Where in the data the next step begins; ``None`` where nobody tells."""
+        return self._get_position() if self._get_position else None
+
+    def bind(
+        self,
+        *,
+        params: Callable[[], Mapping[str, jax.Array]],
+        state: Callable[[], Any],
+        position: Callable[[], Any],
+    ) -> None:
+        """Say where parameters, state and position are to be had; for trainers."""
+        self._get_params, self._get_state, self._get_position = params, state, position
 
     def begin(self) -> None:
         """Start the clock; for trainers."""

@@ -118,8 +118,12 @@ def _kept_by_position(
             return params
         latent = spec.latent_sites
         return params + [
-            name for name in latent if spec.sites[name].row_axes and not spec.sites[name].is_discrete
+            name
+            for name in latent
+            if spec.sites[name].row_axes and not spec.sites[name].is_discrete
         ]
     if guide_spec is None:
         return params
-    return params + [name for name in guide_spec.of_kind("param") if guide_spec.sites[name].row_axes]
+    return params + [
+        name for name in guide_spec.of_kind("param") if guide_spec.sites[name].row_axes
+    ]

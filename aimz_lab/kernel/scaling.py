@@ -38,13 +38,24 @@ class RowScale:
 
     Attributes:
         sites: For each site of the rows: its batch axis, counted from the right, and who scales it.
+            The axis is ``None`` where the rows are part of one event; such a site takes no padding.
         factor: ``"auto"``, ``"none"`` or the number that stands for N / B.
         batch_size: Nominal rows of a batch.
     """
 
-    sites: Mapping[str, tuple[int, Weight]]
+    sites: Mapping[str, tuple[int | None, Weight]]
     factor: Scale
     batch_size: int
+
+    @property
+    def can_pad(self) -> bool:
+        """Whether each of the sites can give padded rows the weight 0."""
+        return all(axis is not None for axis, _ in self.sites.values())
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What two equal plans share, hashable."""
+        return tuple(sorted(self.sites.items())), self.factor, self.batch_size
 
     def weights(self, rows: int, valid: Any, n_obs: Any, *, padded: bool) -> dict[Weight, Any]:
         """Weight of each row of a batch, by who scales the site otherwise.
@@ -84,7 +95,7 @@ class scale_rows(Messenger):  # noqa: N801  an effect handler, named as NumPyro 
     def __init__(
         self,
         fn: Callable,
-        sites: Mapping[str, tuple[int, Weight]],
+        sites: Mapping[str, tuple[int | None, Weight]],
         weights: Mapping[Weight, Any],
     ) -> None:
         self._sites = sites
@@ -147,11 +158,17 @@ def plan_row_scale(
     Warns:
         FitWarning: If a plate of rows says another size than the data has.
     """
-    explicit = {name: _explicit_scale(spec.sites[name]) for name in spec.row_sites}
+    names = [
+        name
+        for name, site in spec.sites.items()
+        if site.kind in ("latent", "observed", "factor")
+        and (site.row_axes or site.row_batch_axis is not None)
+    ]
+    explicit = {name: _explicit_scale(spec.sites[name]) for name in names}
     unknown = [name for name, value in explicit.items() if value == "array"]
     factors = _run_scales(kernel, batch, unknown) if unknown else {}
-    sites: dict[str, tuple[int, Weight]] = {}
-    for name in spec.row_sites:
+    sites: dict[str, tuple[int | None, Weight]] = {}
+    for name in names:
         site = spec.sites[name]
         sites[name] = (site.row_batch_axis, _scaled_by(site, explicit[name], factors, spec, n_obs))
     _warn_of_other_sizes(spec, n_obs)

@@ -1,0 +1,312 @@
+"""From a kernel, a guide and data to a way of training: what is checked before the first step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+from numpyro.infer import SVI
+from numpyro.infer.autoguide import (
+    AutoDAIS,
+    AutoGuide,
+    AutoLaplaceApproximation,
+)
+
+from aimz_lab.data import ArrayLoader, BatchSource, canonical, epoch_order, pad_rows
+from aimz_lab.errors import GuideError
+from aimz_lab.inference.feed import Feed, FixedFeed, IndexFeed, Position, StreamFeed
+from aimz_lab.inference.placement import Placement
+from aimz_lab.inference.svi import StepPlan
+from aimz_lab.kernel.arguments import KernelArguments
+from aimz_lab.kernel.check import check_sites, check_trainable_on_batches
+from aimz_lab.kernel.scaling import RowScale, Scale, plan_row_scale
+from aimz_lab.kernel.spec import KernelSpec, trace_spec
+
+SMALL = 1024
+"""Data with at most this many rows is trained on whole, if no batch size is given."""
+
+DEFAULT_BATCH = 256
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a fit trains on: rows in memory, or a source of batches.
+
+    Attributes:
+        rows: Arrays by kernel argument, output included; for a source, those of its first batch.
+        whole: Arrays that every batch gets as they are.
+        static: Arguments that are not arrays.
+        n_obs: Rows of the whole data, or ``None`` where nobody knows.
+        batch_size: Rows of a batch.
+        order: Row numbers of an epoch by its number, for rows in memory.
+        source: Where batches come from, if not from rows in memory.
+        resident: Whether the rows stay on the device.
+    """
+
+    rows: Mapping[str, Any]
+    whole: Mapping[str, Any]
+    static: Mapping[str, Any]
+    n_obs: int | None
+    batch_size: int
+    order: Callable[[int], np.ndarray] | None = None
+    source: BatchSource | None = None
+    resident: bool = False
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether all rows are at hand."""
+        return self.source is None
+
+    @property
+    def is_minibatch(self) -> bool:
+        """Whether a step sees only a part of the rows."""
+        return self.n_obs is None or self.batch_size < self.n_obs
+
+    @property
+    def first_batch(self) -> KernelArguments:
+        """Arguments of one batch at its nominal size, in the order of the input."""
+        rows = {
+            name: canonical(array[: self.batch_size], name) for name, array in self.rows.items()
+        }
+        whole = jax.tree.map(canonical, dict(self.whole))
+        return KernelArguments(rows, whole, self.static)
+
+    @property
+    def static_key(self) -> tuple[tuple[str, Any], ...]:
+        """The static arguments as a hashable key."""
+        return KernelArguments({}, {}, self.static).static_key
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """How data is trained on.
+
+    Attributes:
+        spec: The kernel's structure at the batch size.
+        step: How a step is computed.
+        placement: Where batches go.
+    """
+
+    spec: KernelSpec
+    step: StepPlan
+    placement: Placement
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What two plans share that can use the same compiled steps."""
+        step = self.step
+        scales = step.model_scale.key, step.guide_scale.key
+        return (*scales, step.padded, step.n_obs, step.accumulate, step.metrics)
+
+
+@dataclass(frozen=True)
+class PlanOptions:
+    """What the user asked of the plan.
+
+    Attributes:
+        scale: Weight of the rows.
+        accumulate: Batches per update.
+        metrics: Further values of each step.
+    """
+
+    scale: Scale = "auto"
+    accumulate: int = 1
+    metrics: frozenset[str] = field(default_factory=frozenset)
+
+
+def default_batch_size(n_rows: int) -> int:
+    """Rows of a batch where the user names none: all of them, up to 1,024; else 256.
+
+    Example:
+        >>> default_batch_size(445), default_batch_size(100_000)
+        (445, 256)
+    """
+    return n_rows if n_rows <= SMALL else DEFAULT_BATCH
+
+
+def trace_data(kernel: Callable, data: TrainingData, output: str) -> KernelSpec:
+    """Trace a kernel with a batch of its training data, and check what it consists of.
+
+    Raises:
+        KernelError: If it lacks its output site, or a site cannot be stored.
+        SiteError: If a site has the rows on two axes.
+    """
+    batch = data.first_batch
+    spec = trace_spec(
+        kernel, rows=batch.rows, whole=batch.whole, static=batch.static, output=output
+    )
+    check_sites(spec)
+    return spec
+
+
+def plan_training(
+    kernel: Callable,
+    svi: SVI,
+    spec: KernelSpec,
+    data: TrainingData,
+    placement: Placement,
+    options: PlanOptions,
+    *,
+    is_mutable: bool,
+) -> TrainingPlan:
+    """Decide how to weight, pad and place the batches. The guide has been set up or is a function.
+
+    Args:
+        kernel: The NumPyro model.
+        svi: The inference object.
+        spec: The kernel's structure at the batch size.
+        data: What to train on.
+        placement: Where batches should go.
+        options: What the user asked for.
+        is_mutable: Whether the kernel has mutable sites, such as batch statistics, which padding
+            would change.
+
+    Warns:
+        FitWarning: If a plate of rows says another size than the data has.
+    """
+    batch = data.first_batch
+    scale = options.scale if data.n_obs is not None else _without_size(options.scale)
+    make = partial(plan_row_scale, batch=batch, scale=scale, n_obs=data.n_obs)
+    model_scale = make(kernel, spec)
+    guide_spec = _guide_spec(svi.guide, spec, batch)
+    empty = RowScale({}, scale, spec.n_rows)
+    guide_scale = make(svi.guide, guide_spec) if guide_spec is not None else empty
+    padded = (
+        not is_mutable
+        and not _enumerates(svi, spec)
+        and bool(model_scale.sites)
+        and model_scale.can_pad
+        and guide_scale.can_pad
+        and not (isinstance(svi.guide, AutoGuide) and _row_latents(spec))
+    )
+    step = StepPlan(
+        model_scale,
+        guide_scale,
+        padded=padded,
+        n_obs=None if padded else data.n_obs,
+        accumulate=options.accumulate,
+        metrics=options.metrics,
+    )
+    return TrainingPlan(spec, step, placement if padded else placement.uncut())
+
+
+def check_guide(svi: SVI, spec: KernelSpec, data: TrainingData) -> None:
+    """Refuse a guide that cannot be trained on the batches; before anything is set up.
+
+    Raises:
+        GuideError: If it keeps values by position in the batch, or needs all rows at once.
+    """
+    if not data.is_minibatch:
+        return
+    if isinstance(svi.guide, AutoDAIS):
+        msg = (
+            "AutoDAIS follows the density of all rows and cannot be trained on minibatches; use "
+            "fit_on_batch, or another autoguide."
+        )
+        raise GuideError(msg)
+    if isinstance(svi.guide, AutoLaplaceApproximation) and not data.in_memory:
+        msg = (
+            "AutoLaplaceApproximation takes its curvature from all rows at once, which a stream does "
+            "not have; pass arrays or an ArrayLoader, or use another autoguide."
+        )
+        raise GuideError(msg)
+    guide_spec = None
+    if not isinstance(svi.guide, AutoGuide):
+        guide_spec = _guide_spec(svi.guide, spec, data.first_batch)
+    check_trainable_on_batches(spec, svi.guide, guide_spec)
+
+
+def setup_arguments(svi: SVI, data: TrainingData) -> dict[str, Any]:
+    """Arguments to set the guide up with: a batch, or all rows for a guide that keeps them."""
+    arguments = data.first_batch
+    if isinstance(svi.guide, AutoLaplaceApproximation) and data.in_memory:
+        rows = {name: canonical(array, name) for name, array in data.rows.items()}
+        return {**rows, **arguments.whole, **arguments.static}
+    return {**arguments.rows, **arguments.whole, **arguments.static}
+
+
+def make_feed(
+    data: TrainingData,
+    plan: TrainingPlan,
+    *,
+    epochs: int,
+    steps_per_epoch: int | None = None,
+    start: Position = Position(),
+) -> Feed:
+    """Make the feed for a plan.
+
+    Args:
+        data: What to train on.
+        plan: How.
+        epochs: Epochs to run.
+        steps_per_epoch: Steps of an epoch that takes all rows in every step; ``None`` for 1.
+        start: Position to begin at.
+    """
+    placement, padded = plan.placement, plan.step.padded
+    if data.source is not None:
+        return StreamFeed(
+            data.source, epochs=epochs, placement=placement, padded=padded, start=start
+        )
+    n_rows = next(iter(data.rows.values())).shape[0]
+    if data.batch_size >= n_rows:
+        rows, _ = pad_rows(data.rows, placement.row_multiple if padded else 1)
+        return FixedFeed(
+            rows,
+            n_rows,
+            epochs=epochs,
+            steps_per_epoch=steps_per_epoch or 1,
+            placement=placement,
+            start=start,
+        )
+    return IndexFeed(
+        data.rows,
+        data.order or (lambda _: np.arange(n_rows)),
+        batch_size=data.batch_size,
+        epochs=epochs,
+        placement=placement,
+        padded=padded,
+        resident=data.resident,
+        start=start,
+    )
+
+
+def loader_order(loader: ArrayLoader, first_epoch: int = 0) -> Callable[[int], np.ndarray]:
+    """Row order of a loader by epoch, counted on from ``first_epoch``."""
+    n_rows = len(loader.dataset)
+    if not loader.shuffle:
+        return lambda _: np.arange(n_rows)
+    return lambda epoch: epoch_order(n_rows, loader.rng_key, first_epoch + epoch)
+
+
+def steps_per_epoch(data: TrainingData) -> int | None:
+    """Batches of an epoch, or ``None`` for a stream of unknown length."""
+    if data.in_memory or data.n_obs is not None:
+        return math.ceil((data.n_obs or len(next(iter(data.rows.values())))) / data.batch_size)
+    return None
+
+
+def _without_size(scale: Scale) -> Scale:
+    return "none" if scale == "auto" else scale
+
+
+def _row_latents(spec: KernelSpec) -> list[str]:
+    return [name for name in spec.latent_sites if spec.sites[name].row_axes]
+
+
+def _enumerates(svi: SVI, spec: KernelSpec) -> bool:
+    discrete = any(spec.sites[name].is_discrete for name in spec.latent_sites)
+    return discrete and getattr(svi.loss, "can_infer_discrete", False)
+
+
+def _guide_spec(guide: Callable, spec: KernelSpec, batch: KernelArguments) -> KernelSpec | None:
+    """The guide's structure, or ``None`` for an autoguide of global latents, which has no rows."""
+    if isinstance(guide, AutoGuide) and not _row_latents(spec):
+        return None
+    return trace_spec(
+        guide, rows=batch.rows, whole=batch.whole, static=batch.static, output=spec.output
+    )

@@ -1,0 +1,165 @@
+"""Posterior draws: from a guide, and as what the model holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+from numpyro import handlers
+from numpyro.infer import SVI
+from numpyro.infer.autoguide import AutoGuide
+
+from aimz_lab.errors import SiteError
+from aimz_lab.kernel.spec import tracing_lock
+from aimz_lab.types import SAMPLE_DIMS
+
+DRAW_BYTES = 64 << 20
+"""Draws are made in groups of about this size, so that intermediate values do not add up."""
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """Draws of a posterior.
+
+    Attributes:
+        draws: Arrays by site, shape ``(num_chains * draws of a chain, ...)``, chain by chain.
+        num_chains: Chains that they are stacked from.
+    """
+
+    draws: Mapping[str, jax.Array]
+    num_chains: int = 1
+
+    @property
+    def num_draws(self) -> int:
+        """Draws in all chains together."""
+        return next(iter(self.draws.values())).shape[0]
+
+
+def as_posterior(draws: Mapping[str, Any], num_chains: int = 1) -> Posterior:
+    """Check draws that were made elsewhere.
+
+    Args:
+        draws: Arrays by site with the draws on the leading axis.
+        num_chains: Chains that they are stacked from, chain by chain.
+
+    Raises:
+        SiteError: If there are none, one has no axis of draws, their numbers differ or are no
+            multiple of ``num_chains``, or a site has the name of a dimension.
+
+    Example:
+        >>> as_posterior({"b": np.zeros((8, 3))}, num_chains=2).num_draws
+        8
+    """
+    if not draws:
+        msg = "The posterior sample is empty; pass arrays by site, draws on their leading axis."
+        raise SiteError(msg)
+    arrays = {
+        name: np.asarray(v) if not isinstance(v, jax.Array) else v for name, v in draws.items()
+    }
+    for name, array in arrays.items():
+        if name in SAMPLE_DIMS:
+            msg = f"A site cannot be called {name!r}: that is a dimension of every result."
+            raise SiteError(msg)
+        if array.ndim == 0:
+            msg = f"The site {name!r} is a single number; its leading axis must be the draws."
+            raise SiteError(msg)
+    sizes = {name: array.shape[0] for name, array in arrays.items()}
+    if len(set(sizes.values())) > 1:
+        listed = ", ".join(f"{name!r} has {size:,}" for name, size in sizes.items())
+        msg = f"All sites need the same number of draws, but {listed}."
+        raise SiteError(msg)
+    size = next(iter(sizes.values()))
+    if num_chains < 1 or size == 0 or size % num_chains:
+        msg = f"{size:,} draws cannot be cut into num_chains={num_chains!r} chains of equal length."
+        raise SiteError(msg)
+    return Posterior(arrays, num_chains)
+
+
+class GuideSampler:
+    """Compiled draws from the guide of an SVI object.
+
+    Args:
+        svi: Its guide has been set up by ``svi.init``.
+        latents: Sites to return; ``None`` for whatever the guide samples.
+        static: Values of static arguments.
+    """
+
+    def __init__(
+        self, svi: SVI, latents: tuple[str, ...] | None, static: Mapping[str, Any]
+    ) -> None:
+        self._guide = svi.guide
+        self._latents = latents
+        self._static = dict(static)
+        self._draw = jax.jit(self._groups, static_argnames=("groups", "size"))
+
+    def draw(
+        self,
+        key: jax.Array,
+        params: Mapping[str, Any],
+        num_samples: int,
+        arguments: Mapping[str, Any],
+    ) -> dict[str, jax.Array]:
+        """Draw from the guide.
+
+        Args:
+            key: A typed random key.
+            params: Constrained parameters.
+            num_samples: Number of draws.
+            arguments: Array arguments of the guide.
+
+        Returns:
+            Arrays by site, shape ``(num_samples, ...)``.
+        """
+        params, arguments = dict(params), dict(arguments)
+        with tracing_lock:
+            one = jax.eval_shape(partial(self._some, size=1), key, params, arguments)
+            row_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(one))
+            size = int(np.clip(DRAW_BYTES // max(row_bytes, 1), 1, num_samples))
+            groups = -(-num_samples // size)
+            draws = self._draw(key, params, arguments, groups=groups, size=size)
+        if groups * size != num_samples:
+            draws = {name: array[:num_samples] for name, array in draws.items()}
+        return draws
+
+    def _groups(
+        self,
+        key: jax.Array,
+        params: dict[str, Any],
+        arguments: dict[str, Any],
+        *,
+        groups: int,
+        size: int,
+    ) -> dict[str, jax.Array]:
+        if groups == 1:
+            return self._some(key, params, arguments, size=size)
+        keys = jax.random.split(key, groups)
+        stacked = jax.lax.map(lambda k: self._some(k, params, arguments, size=size), keys)
+        return {name: a.reshape(groups * size, *a.shape[2:]) for name, a in stacked.items()}
+
+    def _some(
+        self, key: jax.Array, params: dict[str, Any], arguments: dict[str, Any], *, size: int
+    ) -> dict[str, jax.Array]:
+        arguments = {**arguments, **self._static}
+        if isinstance(self._guide, AutoGuide):
+            draws = self._guide.sample_posterior(key, params, sample_shape=(size,), **arguments)
+        else:
+            draws = jax.vmap(lambda k: self._trace(k, params, arguments))(
+                jax.random.split(key, size)
+            )
+        if self._latents is None:
+            return draws
+        return {name: draws[name] for name in self._latents if name in draws}
+
+    def _trace(
+        self, key: jax.Array, params: dict[str, Any], arguments: dict[str, Any]
+    ) -> dict[str, jax.Array]:
+        guide = handlers.substitute(handlers.seed(self._guide, key), data=params)
+        return {
+            name: site["value"]
+            for name, site in handlers.trace(guide).get_trace(**arguments).items()
+            if site["type"] == "sample" and not site["is_observed"]
+        }

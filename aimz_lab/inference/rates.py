@@ -1,0 +1,131 @@
+"""Learning rates that can be changed while training runs.
+
+A rate can be changed where it is part of the optimizer's state: in optax's ``inject_hyperparams``, and in
+:func:`settable_rate` for NumPyro's optimizers, which otherwise bake it into the compiled step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from numpyro.optim import _NumPyroOptim
+
+from aimz_lab.errors import ArgumentError
+
+_NAMES = ("learning_rate", "step_size")
+
+WHY_FIXED = (
+    "The learning rate of this optimizer is fixed when it is made. Use "
+    "aimz_lab.settable_rate(numpyro.optim.Adam, 0.01), or "
+    "optax.inject_hyperparams(optax.adam)(learning_rate=0.01)."
+)
+
+
+class RateState(NamedTuple):
+    """An optimizer's state with its rate beside it.
+
+    Attributes:
+        learning_rate: The rate, a scalar array.
+        inner: The state of the optimizer.
+    """
+
+    learning_rate: jax.Array
+    inner: Any
+
+
+def settable_rate(
+    optimizer: Callable[..., _NumPyroOptim], step_size: float, **options: Any
+) -> _NumPyroOptim:
+    """Make one of NumPyro's optimizers with a rate that can be set while it trains.
+
+    Args:
+        optimizer: A class of ``numpyro.optim`` that takes ``step_size``, such as ``Adam``.
+        step_size: The rate to begin with.
+        **options: Further arguments of the optimizer.
+
+    Returns:
+        An optimizer for ``numpyro.infer.SVI`` that does the same steps.
+
+    Raises:
+        ArgumentError: If ``step_size`` is not a positive number; a schedule sets rates itself.
+
+    Example:
+        >>> import numpyro
+        >>> optimizer = settable_rate(numpyro.optim.Adam, 0.01)
+        >>> round(learning_rate(optimizer.init({"x": jnp.zeros(2)})), 6)
+        0.01
+    """
+    if isinstance(step_size, bool) or not isinstance(step_size, (int, float)) or step_size <= 0:
+        msg = f"step_size={step_size!r} must be a positive number to begin with."
+        raise ArgumentError(msg)
+
+    def at(rate: Any) -> _NumPyroOptim:
+        return optimizer(step_size=lambda _: rate, **options)
+
+    def init(params: Any) -> RateState:
+        _, inner = at(step_size).init(params)
+        return RateState(jnp.asarray(step_size, jnp.result_type(float)), inner)
+
+    def update(i: Any, gradients: Any, state: RateState) -> RateState:
+        _, inner = at(state.learning_rate).update(gradients, (i, state.inner))
+        return RateState(state.learning_rate, inner)
+
+    def get_params(state: RateState) -> Any:
+        return at(step_size).get_params((0, state.inner))
+
+    return _NumPyroOptim(lambda *functions: functions, init, update, get_params)
+
+
+def learning_rate(optim_state: Any) -> float | None:
+    """Return the rate that is part of an optimizer's state, or ``None`` if there is none."""
+    found = _find(optim_state)
+    return None if found is None else float(found)
+
+
+def set_learning_rate(optim_state: Any, rate: float) -> Any:
+    """Return the state with another rate.
+
+    Args:
+        optim_state: The optimizer's state.
+        rate: The rate; positive.
+
+    Raises:
+        ArgumentError: If the state holds no rate.
+    """
+    if _find(optim_state) is None:
+        raise ArgumentError(WHY_FIXED)
+    return _replace(optim_state, rate)
+
+
+def _rate_name(hyperparams: Any) -> str | None:
+    if not isinstance(hyperparams, dict):
+        return None
+    return next((name for name in _NAMES if name in hyperparams), None)
+
+
+def _find(state: Any) -> jax.Array | None:
+    if isinstance(state, RateState):
+        return state.learning_rate
+    name = _rate_name(getattr(state, "hyperparams", None))
+    if name is not None:
+        return state.hyperparams[name]
+    if isinstance(state, (tuple, list)):
+        return next((found for found in map(_find, state) if found is not None), None)
+    return None
+
+
+def _replace(state: Any, rate: float) -> Any:
+    if isinstance(state, RateState):
+        return state._replace(learning_rate=jnp.full_like(state.learning_rate, rate))
+    name = _rate_name(getattr(state, "hyperparams", None))
+    if name is not None:
+        new = jnp.full_like(state.hyperparams[name], rate)
+        return state._replace(hyperparams={**state.hyperparams, name: new})
+    if isinstance(state, tuple) and hasattr(state, "_fields"):
+        return type(state)(*(_replace(part, rate) for part in state))
+    if isinstance(state, (tuple, list)):
+        return type(state)(_replace(part, rate) for part in state)
+    return state

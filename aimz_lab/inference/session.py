@@ -1,0 +1,342 @@
+"""One SVI object at work on one kernel: its state, its compiled steps, its runs."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import numpy as np
+from numpyro.infer import SVI
+from numpyro.infer.svi import SVIState
+
+from aimz_lab.data import canonical, pad_rows
+from aimz_lab.errors import FitWarning
+from aimz_lab.inference.events import Callback, Callbacks, Control, Run, RunInfo
+from aimz_lab.inference.feed import Position
+from aimz_lab.inference.placement import Placement
+from aimz_lab.inference.plan import (
+    PlanOptions,
+    TrainingData,
+    TrainingPlan,
+    check_guide,
+    make_feed,
+    plan_training,
+    setup_arguments,
+    steps_per_epoch,
+    trace_data,
+)
+from aimz_lab.inference.posterior import GuideSampler
+from aimz_lab.inference.rates import WHY_FIXED, learning_rate
+from aimz_lab.inference.svi import FeedKind, StepEngine, initial_state
+from aimz_lab.inference.train import Trainer, TrainOptions, Validation
+from aimz_lab.kernel.spec import KernelSpec
+
+_VALIDATION_ROWS = 4096
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Data to validate on.
+
+    Attributes:
+        rows: Arrays by kernel argument, output included.
+        every: Epochs between two evaluations.
+    """
+
+    rows: Mapping[str, Any]
+    every: int = 1
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """What the user asked of a fit.
+
+    Attributes:
+        epochs: Passes over the data.
+        num_steps: Steps on all rows at once, instead of epochs of batches.
+        plan: How batches are weighted.
+        train: How the run goes.
+        held_out: Data to validate on, or ``None``.
+        start: Position to begin at.
+    """
+
+    epochs: int = 1
+    num_steps: int | None = None
+    plan: PlanOptions = field(default_factory=PlanOptions)
+    train: TrainOptions = field(default_factory=TrainOptions)
+    held_out: HeldOut | None = None
+    start: Position = Position()
+
+
+class SviSession:
+    """Training with one SVI object.
+
+    Args:
+        kernel: The NumPyro model.
+        svi: The inference object.
+        output: Name of the output site.
+
+    Attributes:
+        state: NumPyro's state after the last accepted step; ``None`` before the first.
+    """
+
+    def __init__(self, kernel: Callable, svi: SVI, output: str) -> None:
+        self.state: SVIState | None = None
+        self._kernel = kernel
+        self._svi = svi
+        self._output = output
+        self._engines: dict[Any, StepEngine] = {}
+        self._samplers: dict[Any, GuideSampler] = {}
+        self._plans: dict[Any, TrainingPlan] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        compiled = {"_engines", "_samplers", "_plans"}
+        return {name: v for name, v in self.__dict__.items() if name not in compiled}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._engines, self._samplers, self._plans = {}, {}, {}
+
+    @property
+    def params(self) -> dict[str, jax.Array]:
+        """The constrained parameters of the current state."""
+        return dict(self._svi.get_params(self.state)) if self.state is not None else {}
+
+    def prepare(self, data: TrainingData) -> KernelSpec:
+        """Check kernel, data and guide against each other; nothing is changed by a refusal.
+
+        Raises:
+            KernelError: If the kernel's structure is not usable.
+            SiteError: If a site has the rows on two axes.
+            GuideError: If the guide cannot be trained on such batches.
+        """
+        spec = trace_data(self._kernel, data, self._output)
+        check_guide(self._svi, spec, data)
+        return spec
+
+    def ensure_state(self, key: jax.Array, data: TrainingData) -> SVIState:
+        """Set guide and optimizer up, unless that was done before."""
+        if self.state is None:
+            self.state = initial_state(self._svi, key, setup_arguments(self._svi, data))
+        return self.state
+
+    def fit(
+        self,
+        data: TrainingData,
+        spec: KernelSpec,
+        placement: Placement,
+        callbacks: Iterable[Callback],
+        options: FitOptions,
+        key: jax.Array,
+        started: Callable[[Run], None] = lambda run: None,
+    ) -> Run:
+        """Train.
+
+        Args:
+            data: What to train on.
+            spec: The kernel's structure, from :meth:`prepare`.
+            placement: Where batches should go.
+            callbacks: The listeners.
+            options: What the user asked for.
+            key: A typed random key, for the initial state and the validation's noise.
+            started: Gets the run before its first step.
+
+        Returns:
+            The run, which has ended.
+
+        Raises:
+            NonFiniteLossError: With ``on_nonfinite="raise"``.
+            Exception: What the kernel or a callback raised; :attr:`state` is then the last good one.
+        """
+        state = self.ensure_state(key, data)
+        control = Control(
+            can_set_learning_rate=learning_rate(state.optim_state) is not None, why_not=WHY_FIXED
+        )
+        run = Run(RunInfo(self._name, self._method), control=control)
+        listeners = Callbacks(callbacks, run)
+        plan_options = PlanOptions(
+            options.plan.scale, options.plan.accumulate, options.plan.metrics | listeners.metrics
+        )
+        plan = plan_training(
+            self._kernel,
+            self._svi,
+            spec,
+            data,
+            placement,
+            plan_options,
+            is_mutable=state.mutable_state is not None,
+        )
+        feed = make_feed(
+            data,
+            plan,
+            epochs=1 if options.num_steps else options.epochs,
+            steps_per_epoch=options.num_steps,
+            start=options.start,
+        )
+        engine = self._engine(plan, data, feed.kind)
+        whole = plan.placement.put_everywhere(data.first_batch.whole)
+        run.info = self._info(data, plan, options)
+        train = options.train
+        if options.held_out is not None:
+            loss = self._validation(engine, plan, options.held_out, whole, data, key)
+            train = TrainOptions(
+                train.steps_per_call,
+                train.on_nonfinite,
+                Validation(loss, options.held_out.every),
+            )
+        trainer = Trainer(
+            engine,
+            feed,
+            plan.placement.put_everywhere(engine.start(state)),
+            run,
+            listeners,
+            whole=whole,
+            n_obs=data.n_obs or data.batch_size,
+            options=train,
+        )
+        run.bind(
+            params=lambda: engine.params(trainer.state.svi),
+            state=lambda: trainer.state,
+            position=lambda: trainer.position,
+        )
+        started(run)
+        try:
+            trainer.train()
+        finally:
+            self.state = trainer.state.svi
+        return run
+
+    def step(
+        self, data: TrainingData, n_pad: int, n_obs: int | None, key: jax.Array
+    ) -> tuple[SVIState, jax.Array]:
+        """Run one step on the rows of ``data``, for loops written by hand.
+
+        Args:
+            data: The batch.
+            n_pad: Rows at its end that are padding.
+            n_obs: Rows of the whole data, or ``None`` to train the kernel as it is written.
+            key: For the initial state, if there is none yet.
+        """
+        shapes = jax.tree.map(lambda a: (np.shape(a), a.dtype), (data.rows, data.whole))
+        leaves, tree = jax.tree.flatten(shapes)
+        plan_key = (tuple(leaves), tree, data.static_key, n_obs, bool(n_pad))
+        state = self.state
+        if plan_key not in self._plans or state is None:
+            spec = self.prepare(data)
+            state = self.ensure_state(key, data)
+            plan = plan_training(
+                self._kernel,
+                self._svi,
+                spec,
+                data,
+                Placement(),
+                PlanOptions(),
+                is_mutable=state.mutable_state is not None,
+            )
+            self._plans[plan_key] = plan
+        plan = self._plans[plan_key]
+        engine = self._engine(plan, data, "fixed")
+        valid = data.batch_size - n_pad
+        self.state, loss = engine.one(state, data.rows, valid, data.whole, n_obs or valid)
+        return self.state, loss
+
+    def draw(
+        self,
+        key: jax.Array,
+        params: Mapping[str, Any],
+        num_samples: int,
+        arguments: Mapping[str, Any],
+        static: Mapping[str, Any],
+        latents: tuple[str, ...] | None,
+    ) -> dict[str, jax.Array]:
+        """Draw from the guide; see :meth:`GuideSampler.draw`."""
+        sampler_key = (tuple(sorted(static.items())), latents)
+        if sampler_key not in self._samplers:
+            self._samplers[sampler_key] = GuideSampler(self._svi, latents, static)
+        return self._samplers[sampler_key].draw(key, params, num_samples, arguments)
+
+    def _engine(self, plan: TrainingPlan, data: TrainingData, kind: FeedKind) -> StepEngine:
+        engine_key = (plan.key, data.static_key, kind)
+        if engine_key not in self._engines:
+            self._engines[engine_key] = StepEngine(self._svi, plan.step, data.static, kind)
+        return self._engines[engine_key]
+
+    @property
+    def _name(self) -> str:
+        return getattr(self._kernel, "__name__", type(self._kernel).__name__)
+
+    @property
+    def _method(self) -> str:
+        guide = self._svi.guide
+        return f"SVI/{getattr(guide, '__name__', type(guide).__name__)}"
+
+    def _info(self, data: TrainingData, plan: TrainingPlan, options: FitOptions) -> RunInfo:
+        per_epoch = options.num_steps or steps_per_epoch(data)
+        return RunInfo(
+            model=self._name,
+            method=self._method,
+            n_obs=data.n_obs,
+            batch_size=data.batch_size,
+            epochs=1 if options.num_steps else options.epochs,
+            steps_per_epoch=per_epoch,
+            row_multiple=plan.placement.row_multiple,
+            devices=plan.placement.devices,
+            scaled=_scale_in_words(data, plan),
+        )
+
+    def _validation(
+        self,
+        engine: StepEngine,
+        plan: TrainingPlan,
+        held_out: HeldOut,
+        whole: Mapping[str, Any],
+        data: TrainingData,
+        key: jax.Array,
+    ) -> Callable[[SVIState], float]:
+        """The held-out loss in nats per row, comparable with the training loss per row.
+
+        Each block of rows stands for all ``n_obs`` rows, so that the prior weighs in it as in
+        training; the blocks' losses are averaged by their rows. The noise is the same each time.
+        """
+        rows = {name: canonical(array, name) for name, array in held_out.rows.items()}
+        n_rows = next(iter(rows.values())).shape[0]
+        n_obs = data.n_obs or n_rows
+        size = min(n_rows, _VALIDATION_ROWS)
+        blocks = []
+        for start in range(0, n_rows, size):
+            block = {name: array[start : start + size] for name, array in rows.items()}
+            valid = next(iter(block.values())).shape[0]
+            if plan.step.padded:
+                multiple = -(-size // plan.placement.row_multiple) * plan.placement.row_multiple
+                block, _ = pad_rows(block, multiple)
+            blocks.append((plan.placement.put_rows(block), valid))
+        noise = jax.random.fold_in(key, 1)
+
+        def loss(state: SVIState) -> float:
+            losses = [engine.loss(state, noise, block, n, whole, n_obs) for block, n in blocks]
+            weights = [n for _, n in blocks]
+            return float(np.average(jax.device_get(losses), weights=weights)) / n_obs
+
+        return loss
+
+
+def _scale_in_words(data: TrainingData, plan: TrainingPlan) -> str:
+    scale = plan.step.model_scale
+    if data.n_obs is None or not data.is_minibatch or scale.factor == "none":
+        return ""
+    if scale.factor != "auto":
+        return f"rows x {scale.factor:g}"
+    if all(who != "ours" for _, who in scale.sites.values()):
+        return "scaled by the kernel"
+    return f"rows x N / B = {data.n_obs / data.batch_size:.4g}"
+
+
+def warn_of_outcome(run: Run) -> None:
+    """Warn if a run ended early for a reason that its owner should know."""
+    if run.status in ("diverged", "interrupted"):
+        with contextlib.suppress(KeyboardInterrupt):
+            warnings.warn(f"The fit ended early: {run.reason}", FitWarning, stacklevel=3)

@@ -1,0 +1,358 @@
+"""The step engine: many SVI steps in one compiled call.
+
+A call runs up to ``capacity`` steps in a ``while_loop`` whose number of turns is an argument, so that one
+compilation serves every chunk size, and the losses of a run do not depend on how it is cut. The loop
+ends by itself before a step whose loss or new state is not finite: the state that comes back is
+always the last good one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from numpyro.infer import SVI
+from numpyro.infer.svi import SVIState
+from numpyro.optim import _NumPyroOptim
+
+from aimz_lab.errors import InferenceError
+from aimz_lab.kernel.scaling import RowScale, scale_rows
+from aimz_lab.kernel.spec import tracing_lock
+
+FeedKind = Literal["stacked", "fixed", "resident"]
+"""Where a step finds its batch.
+
+``stacked``: arrays ``(capacity, rows, ...)``, step i takes the i-th. ``fixed``: arrays ``(rows, ...)``, every step
+takes them all. ``resident``: arrays ``(n_obs, ...)`` on the device and indices ``(capacity, rows)``.
+"""
+
+
+class TrainState(NamedTuple):
+    """What a step carries to the next.
+
+    Attributes:
+        svi: NumPyro's state: optimizer, mutable sites, random key.
+        gradients: Sum of the gradients since the last update; ``None`` without accumulation.
+        pending: Gradients in that sum.
+    """
+
+    svi: SVIState
+    gradients: Any = None
+    pending: Any = None
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """How a step is computed; what is the same for all steps of a run.
+
+    Attributes:
+        model_scale: Weights of the rows in the model.
+        guide_scale: Weights of the rows in the guide.
+        padded: Whether batches may hold padding.
+        n_obs: Rows of the data set, where they are part of the program; else they are an argument.
+        accumulate: Batches per update.
+        metrics: Further values of each step to report; ``grad_norm`` is known.
+    """
+
+    model_scale: RowScale
+    guide_scale: RowScale
+    padded: bool = True
+    n_obs: int | None = None
+    accumulate: int = 1
+    metrics: frozenset[str] = frozenset()
+
+
+class ChunkResult(NamedTuple):
+    """What a compiled call returns; arrays on the device, not yet waited for.
+
+    Attributes:
+        state: State after the last good step.
+        losses: Loss of each step in nats, shape ``(capacity,)``.
+        metrics: Further values of each step.
+        tried: Steps that were run, the bad one included.
+        ok: Whether the last of them was good.
+    """
+
+    state: TrainState
+    losses: jax.Array
+    metrics: Mapping[str, jax.Array]
+    tried: jax.Array
+    ok: jax.Array
+
+
+class _Carry(NamedTuple):
+    i: jax.Array
+    state: TrainState
+    losses: jax.Array
+    metrics: dict[str, jax.Array]
+    ok: jax.Array
+
+
+class StepEngine:
+    """Compiled steps of one SVI object under one plan.
+
+    Args:
+        svi: The inference object; it is read, never changed.
+        plan: How a step is computed.
+        static: Values of the kernel's static arguments.
+        feed: Where a step finds its batch.
+
+    Raises:
+        InferenceError: If the optimizer evaluates the loss by itself and a metric or an accumulation
+            asks for its gradients.
+    """
+
+    def __init__(self, svi: SVI, plan: StepPlan, static: Mapping[str, Any], feed: FeedKind) -> None:
+        self._svi = svi
+        self._plan = plan
+        self._static = dict(static)
+        self._feed = feed
+        self._evaluates = type(svi.optim).eval_and_update is not _NumPyroOptim.eval_and_update
+        if self._evaluates and (plan.accumulate > 1 or plan.metrics):
+            msg = (
+                f"The optimizer {type(svi.optim).__name__} evaluates the loss itself, so that its "
+                "gradients cannot be accumulated or reported; use another optimizer, or leave "
+                "accumulate= and gradient callbacks out."
+            )
+            raise InferenceError(msg)
+        self._run = jax.jit(self._chunk)
+        self._one = jax.jit(self._step)
+        self._loss = jax.jit(self._evaluate)
+        self._params = jax.jit(lambda state: svi.get_params(state))
+
+    def start(self, state: SVIState) -> TrainState:
+        """Return the state that the first chunk begins with."""
+        if self._plan.accumulate == 1:
+            return TrainState(state)
+        zeros = jax.tree.map(jnp.zeros_like, self._svi.optim.get_params(state.optim_state))
+        return TrainState(state, zeros, jnp.zeros((), jnp.int32))
+
+    def params(self, state: SVIState) -> dict[str, jax.Array]:
+        """The constrained parameters of a state."""
+        with tracing_lock:
+            return self._params(state)
+
+    def run(
+        self,
+        state: TrainState,
+        feed: Mapping[str, Any],
+        valid: np.ndarray,
+        steps: int,
+        whole: Mapping[str, Any],
+        *,
+        n_obs: int,
+        skip_bad: bool = False,
+    ) -> ChunkResult:
+        """Dispatch a chunk of steps; returns before it is done.
+
+        Args:
+            state: The state to begin with.
+            feed: The batches, as the engine's feed says; indices are ``feed["indices"]``.
+            valid: Rows without padding of each step, shape ``(capacity,)``.
+            steps: Steps to run, at most ``capacity``.
+            whole: The kernel's arrays that are the same for all steps.
+            n_obs: Rows of the data set.
+            skip_bad: Leave bad steps out and go on, instead of ending before the first.
+        """
+        with tracing_lock:
+            return self._run(
+                state,
+                dict(feed),
+                valid,
+                np.int32(steps),
+                dict(whole),
+                np.float32(n_obs),
+                np.bool_(skip_bad),
+            )
+
+    def one(
+        self,
+        state: SVIState,
+        batch: Mapping[str, Any],
+        valid: int,
+        whole: Mapping[str, Any],
+        n_obs: int,
+    ) -> tuple[SVIState, jax.Array]:
+        """Run one step on one batch and return the new state and the loss."""
+        with tracing_lock:
+            new, loss, _ = self._one(
+                TrainState(state), dict(batch), np.int32(valid), dict(whole), np.float32(n_obs)
+            )
+        return new.svi, loss
+
+    def loss(
+        self,
+        state: SVIState,
+        key: jax.Array,
+        batch: Mapping[str, Any],
+        valid: int,
+        whole: Mapping[str, Any],
+        n_obs: int,
+    ) -> jax.Array:
+        """Loss of one batch at the current parameters with the noise of ``key``; changes nothing."""
+        with tracing_lock:
+            return self._loss(
+                state, key, dict(batch), np.int32(valid), dict(whole), np.float32(n_obs)
+            )
+
+    def _chunk(
+        self,
+        state: TrainState,
+        feed: dict[str, Any],
+        valid: jax.Array,
+        steps: jax.Array,
+        whole: dict[str, Any],
+        n_obs: jax.Array,
+        skip_bad: jax.Array,
+    ) -> ChunkResult:
+        def body(carry: _Carry) -> _Carry:
+            batch = _pick(self._feed, feed, carry.i)
+            new, loss, values = self._step(carry.state, batch, valid[carry.i], whole, n_obs)
+            good = jnp.isfinite(loss) & _all_finite(new.svi.optim_state)
+            kept = carry.state._replace(svi=carry.state.svi._replace(rng_key=new.svi.rng_key))
+            fallback = jax.tree.map(partial(jnp.where, skip_bad), kept, carry.state)
+            return _Carry(
+                carry.i + 1,
+                jax.tree.map(partial(jnp.where, good), new, fallback),
+                carry.losses.at[carry.i].set(loss),
+                {name: carry.metrics[name].at[carry.i].set(values[name]) for name in values},
+                good | skip_bad,
+            )
+
+        empty = jnp.full(valid.shape, jnp.nan, jnp.result_type(float))
+        begin = _Carry(
+            jnp.zeros((), jnp.int32),
+            state,
+            empty,
+            dict.fromkeys(self._plan.metrics, empty),
+            jnp.ones((), bool),
+        )
+        end = jax.lax.while_loop(lambda carry: (carry.i < steps) & carry.ok, body, begin)
+        return ChunkResult(end.state, end.losses, end.metrics, end.i, end.ok)
+
+    def _step(
+        self,
+        state: TrainState,
+        batch: Mapping[str, jax.Array],
+        valid: jax.Array,
+        whole: Mapping[str, Any],
+        n_obs: jax.Array,
+    ) -> tuple[TrainState, jax.Array, dict[str, jax.Array]]:
+        # The order of key splits and of the update is NumPyro's own (SVI.update).
+        svi, optim = state.svi, self._svi.optim
+        next_key, step_key = jax.random.split(svi.rng_key)
+        loss_of = self._loss_function(step_key, svi.mutable_state, batch, valid, whole, n_obs)
+        if self._evaluates:
+            (loss, mutable), optim_state = optim.eval_and_update(loss_of, svi.optim_state)
+            return TrainState(SVIState(optim_state, mutable, next_key)), loss, {}
+        params = optim.get_params(svi.optim_state)
+        (loss, mutable), gradients = jax.value_and_grad(loss_of, has_aux=True)(params)
+        values = {}
+        if "grad_norm" in self._plan.metrics:
+            values["grad_norm"] = jnp.linalg.norm(ravel_pytree(gradients)[0])
+        if self._plan.accumulate == 1:
+            optim_state = optim.update(gradients, svi.optim_state, value=loss)
+            return TrainState(SVIState(optim_state, mutable, next_key)), loss, values
+        total = jax.tree.map(jnp.add, state.gradients, gradients)
+        optim_state, total, pending = self._accumulate(state, total, loss)
+        return TrainState(SVIState(optim_state, mutable, next_key), total, pending), loss, values
+
+    def _accumulate(
+        self, state: TrainState, total: Any, loss: jax.Array
+    ) -> tuple[Any, Any, jax.Array]:
+        k, pending = self._plan.accumulate, state.pending + 1
+
+        def update() -> tuple[Any, Any, jax.Array]:
+            mean = jax.tree.map(lambda g: g / k, total)
+            new = self._svi.optim.update(mean, state.svi.optim_state, value=loss)
+            return new, jax.tree.map(jnp.zeros_like, total), jnp.zeros_like(pending)
+
+        return jax.lax.cond(pending == k, update, lambda: (state.svi.optim_state, total, pending))
+
+    def _evaluate(
+        self,
+        state: SVIState,
+        key: jax.Array,
+        batch: dict[str, Any],
+        valid: jax.Array,
+        whole: dict[str, Any],
+        n_obs: jax.Array,
+    ) -> jax.Array:
+        loss_of = self._loss_function(key, state.mutable_state, batch, valid, whole, n_obs)
+        return loss_of(self._svi.optim.get_params(state.optim_state))[0]
+
+    def _loss_function(
+        self,
+        key: jax.Array,
+        mutable: Any,
+        batch: Mapping[str, jax.Array],
+        valid: jax.Array,
+        whole: Mapping[str, Any],
+        n_obs: jax.Array,
+    ) -> Any:
+        """The loss as a function of the unconstrained parameters, with the mutable state beside it."""
+        svi, plan = self._svi, self._plan
+        rows = next(iter(batch.values())).shape[0]
+        n_valid, n_all = (valid, n_obs) if plan.padded else (rows, plan.n_obs or rows)
+
+        def scaled(fn: Any, scale: RowScale) -> scale_rows:
+            weights = scale.weights(rows, n_valid, n_all, padded=plan.padded)
+            return scale_rows(fn, scale.sites, weights)
+
+        model, guide = scaled(svi.model, plan.model_scale), scaled(svi.guide, plan.guide_scale)
+        arguments = {**batch, **whole, **self._static}
+
+        def loss_of(unconstrained: Any) -> tuple[jax.Array, Any]:
+            params = svi.constrain_fn(unconstrained)
+            if mutable is not None:
+                params = {**params, **mutable}
+                result = svi.loss.loss_with_mutable_state(key, params, model, guide, **arguments)
+                return result["loss"], result["mutable_state"]
+            return svi.loss.loss(key, params, model, guide, **arguments), None
+
+        return loss_of
+
+
+def _pick(kind: FeedKind, feed: Mapping[str, Any], i: jax.Array) -> dict[str, jax.Array]:
+    if kind == "fixed":
+        return dict(feed)
+    if kind == "stacked":
+        return {
+            name: jax.lax.dynamic_index_in_dim(array, i, keepdims=False)
+            for name, array in feed.items()
+        }
+    rows = jax.lax.dynamic_index_in_dim(feed["indices"], i, keepdims=False)
+    return {name: array[rows] for name, array in feed["arrays"].items()}
+
+
+def _all_finite(tree: Any) -> jax.Array:
+    finite = [
+        jnp.isfinite(leaf).all()
+        for leaf in jax.tree.leaves(tree)
+        if jnp.issubdtype(leaf.dtype, jnp.inexact)
+    ]
+    return jnp.stack(finite).all() if finite else jnp.ones((), bool)
+
+
+def initial_state(
+    svi: SVI, key: jax.Array, arguments: Mapping[str, Any], params: Mapping[str, Any] | None = None
+) -> SVIState:
+    """Initialise guide and optimizer.
+
+    Args:
+        svi: The inference object; its guide sets itself up for the shapes of ``arguments``.
+        key: A typed random key.
+        arguments: Arguments of model and guide: one batch at its nominal size.
+        params: Values of ``param`` sites to begin with.
+
+    Raises:
+        RuntimeError: From NumPyro, if no valid initial parameters are found.
+    """
+    with tracing_lock:
+        return svi.init(key, init_params=params and dict(params), **arguments)
