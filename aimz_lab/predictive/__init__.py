@@ -1,0 +1,21 @@
+"""The predictive engine: invariant draws, in blocks of rows.
+
+Entry points:
+
+- :class:`Request`: one call, as plain values.
+- :class:`Predictor`: runs calls and keeps what it compiled: ``predict(request)`` (a tree),
+  ``predict_arrays(request)`` (arrays ``(S, ...)`` by site) and ``log_likelihood(request)``. Make
+  one per model.
+- :func:`posterior_dataset`, :func:`posterior_tree`: posterior draws, labelled.
+
+The noise of a row follows from the key, the draw, the row's block and its position there, and the
+site's name: from nothing else.
+"""
+
+from __future__ import annotations
+
+from aimz_lab.predictive.predictor import Predictor
+from aimz_lab.predictive.request import Request
+from aimz_lab.predictive.tree import posterior_dataset, posterior_tree
+
+__all__ = ["Predictor", "Request", "posterior_dataset", "posterior_tree"]

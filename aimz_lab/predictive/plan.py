@@ -1,0 +1,281 @@
+"""How a call is carried out: which sites, cut along which axis, in pieces of which size."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import jax
+import numpy as np
+
+from aimz_lab.errors import DataTypeError, OutputWarning, PerformanceWarning, SiteError
+from aimz_lab.kernel.spec import KernelSpec, Site, trace_spec
+from aimz_lab.predictive.request import Request
+from aimz_lab.predictive.stream import BLOCK_ROWS, Rows
+from aimz_lab.types import ShardAxis
+
+Quantity = Literal["values", "log_likelihood"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a request comes to.
+
+    Attributes:
+        spec: The kernel's structure, traced at ``traced_rows`` rows.
+        axis: The axis along which the work is cut.
+        row_axes: For each site to return, the axis of its rows; ``None`` for one a draw.
+        latents: Sites that take their values from the posterior's draws.
+        globals_drawn: Sites without rows that are neither in the posterior nor given, which are
+            drawn once per draw and then hold in all blocks.
+        row_wise: Sites set by hand whose value has one entry a row, with its row axis.
+    """
+
+    spec: KernelSpec
+    axis: ShardAxis
+    row_axes: Mapping[str, int | None]
+    latents: tuple[str, ...]
+    globals_drawn: tuple[str, ...]
+    row_wise: Mapping[str, int]
+
+    @property
+    def row_sites(self) -> dict[str, int]:
+        """The sites to return that have rows, with their axis of rows."""
+        return {name: axis for name, axis in self.row_axes.items() if axis is not None}
+
+    @property
+    def global_sites(self) -> tuple[str, ...]:
+        """The sites to return that have one value a draw."""
+        return tuple(name for name, axis in self.row_axes.items() if axis is None)
+
+
+def make_plan(request: Request, rows: Rows, quantity: Quantity) -> Plan:
+    """Check a request against the kernel and decide how to carry it out.
+
+    Args:
+        request: The call.
+        rows: Its rows.
+        quantity: What it asks for.
+
+    Returns:
+        The plan; its axis is ``"draw"`` where the rows cannot be cut, with a warning.
+
+    Raises:
+        SiteError: If a site that is named does not exist, or a posterior's or a given value does
+            not fit the shape that the site has for these arguments.
+        DataTypeError: If the rows come from a source and cannot be cut.
+    """
+    if request.shard_axis == "draw" and rows.streams:
+        msg = "shard_axis='draw' needs all rows at once; pass them as arrays, not as a loader."
+        raise DataTypeError(msg)
+    spec, uncuttable = _trace(request, rows)
+    check_sites(request, spec)
+    wanted = _wanted_sites(request, spec, quantity)
+    _check_draws(request, spec, rows.n_rows)
+    row_wise = _row_wise(request, spec, rows.n_rows)
+    latents = tuple(
+        name
+        for name in request.draws or {}
+        if name != request.output and name in spec.sites and spec.sites[name].kind == "latent"
+    )
+    reason = uncuttable or _why_whole(request, spec, wanted, latents, quantity)
+    axis = request.shard_axis
+    if reason and axis == "obs":
+        axis = keep_rows_together(rows, *reason)
+    given = {*latents, *request.condition}
+    return Plan(
+        spec=spec,
+        axis=axis,
+        row_axes={name: _row_axis(spec, name, quantity) for name in wanted},
+        latents=latents,
+        globals_drawn=tuple(
+            name
+            for name in spec.of_kind("latent")
+            if name not in given and not spec.sites[name].row_axes
+        ),
+        row_wise=row_wise,
+    )
+
+
+def keep_rows_together(
+    rows: Rows, reason: str, category: type[Warning] = PerformanceWarning
+) -> Literal["draw"]:
+    """Warn that rows cannot be cut, and why; or raise, where they only come in pieces.
+
+    Raises:
+        DataTypeError: If the rows come from a source, which cannot be read twice or as a whole.
+    """
+    if rows.streams:
+        msg = (
+            f"{reason}, so that its rows cannot be computed in blocks; a loader yields nothing "
+            "else. Pass the rows as arrays."
+        )
+        raise DataTypeError(msg)
+    msg = (
+        f"{reason}; shard_axis='obs' cannot split it, so the call runs under shard_axis='draw'. "
+        "Pass shard_axis='draw' to silence this warning."
+    )
+    warnings.warn(msg, category, stacklevel=2)
+    return "draw"
+
+
+def _trace(request: Request, rows: Rows) -> tuple[KernelSpec, tuple[str, type[Warning]] | None]:
+    """Trace the kernel on one block, or, where it runs on all the rows only, on these."""
+
+    def traced(n_rows: int) -> KernelSpec:
+        return trace_spec(
+            request.kernel,
+            rows={
+                name: jax.ShapeDtypeStruct((n_rows, *value.shape[1:]), value.dtype)
+                for name, value in rows.template.items()
+            },
+            whole=request.whole,
+            static=request.static,
+            output=request.output,
+            values=request.params,
+        )
+
+    if request.shard_axis == "draw":
+        return traced(rows.n_rows), None
+    try:
+        return traced(BLOCK_ROWS), None
+    except Exception:
+        if rows.n_rows in (None, BLOCK_ROWS):
+            raise
+        spec = traced(rows.n_rows)
+    return spec, ("The kernel does not run on another number of rows", PerformanceWarning)
+
+
+def check_sites(request: Request, spec: KernelSpec) -> None:
+    """Raise :class:`SiteError` if a site that the request names does not exist."""
+    _check_known("intervention", request.intervention, spec.sample_sites)
+    _check_known("condition", request.condition, spec.sample_sites)
+    known = spec.of_kind("latent", "observed", "deterministic")
+    _check_known("return_sites", request.return_sites or (), known)
+
+
+def _check_known(argument: str, names: Iterable[str], known: tuple[str, ...]) -> None:
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        msg = (
+            f"{argument} names {', '.join(map(repr, unknown))}, which the kernel does not have; "
+            f"its sites are {', '.join(map(repr, known))}."
+        )
+        raise SiteError(msg)
+
+
+def _wanted_sites(request: Request, spec: KernelSpec, quantity: Quantity) -> tuple[str, ...]:
+    if request.output not in spec.sites:
+        msg = (
+            f"The kernel has no output site {request.output!r}; its sites are "
+            f"{', '.join(map(repr, spec.sites))}."
+        )
+        raise SiteError(msg)
+    if quantity == "log_likelihood":
+        return (request.output,)
+    if request.return_sites is None:
+        return spec.return_sites
+    own = [name for name in request.return_sites if name in request.intervention]
+    if own:
+        warnings.warn(
+            f"The sites {', '.join(map(repr, own))} are intervened on; they come back with the "
+            "values that they would have had, not with those set. Read the effect at the sites "
+            "downstream.",
+            OutputWarning,
+            stacklevel=2,
+        )
+    return request.return_sites
+
+
+def _expected_shape(site: Site, spec: KernelSpec, n_rows: int | None) -> tuple[int | None, ...]:
+    """Shape of a site at ``n_rows`` rows; an axis that follows them by an offset keeps it."""
+    return tuple(
+        (None if n_rows is None else size - spec.n_rows + n_rows) if axis in site.row_axes else size
+        for axis, size in enumerate(site.shape)
+    )
+
+
+def _check_draws(request: Request, spec: KernelSpec, n_rows: int | None) -> None:
+    for name, values in (request.draws or {}).items():
+        site = spec.sites.get(name)
+        if site is None or site.kind != "latent" or name in {request.output, *request.intervention}:
+            continue
+        shape = np.shape(values)[1:]
+        expected = _expected_shape(site, spec, n_rows)
+        if len(shape) != len(expected) or any(
+            size not in (None, got) for got, size in zip(shape, expected, strict=True)
+        ):
+            msg = (
+                f"A posterior draw of site {name!r} has shape {shape}, but for these arguments "
+                f"the kernel gives it shape {expected}. A site with one value a row fits the "
+                "fitted rows only, and a site sized by a count fits that count only."
+            )
+            raise SiteError(msg)
+
+
+def _row_wise(request: Request, spec: KernelSpec, n_rows: int | None) -> dict[str, int]:
+    """Which values set by hand have one entry a row, and on which of their axes."""
+    found = {}
+    for name, value in {**request.condition, **request.intervention}.items():
+        site = spec.sites[name]
+        shape, expected = np.shape(value), _expected_shape(site, spec, n_rows)
+        axis = site.row_axes[0] - len(site.shape) if site.row_axes else 0
+        if axis and len(shape) >= -axis and shape[axis] != 1:
+            found[name] = len(shape) + axis
+        sizes = zip(reversed(shape), reversed(expected), strict=False)
+        if len(shape) > len(expected) or any(got not in (1, size or got) for got, size in sizes):
+            msg = f"The value set for site {name!r} has shape {shape}; the site has {expected}."
+            raise SiteError(msg)
+    return found
+
+
+def _row_axis(spec: KernelSpec, name: str, quantity: Quantity) -> int | None:
+    site = spec.sites[name]
+    if not site.row_axes:
+        return None
+    if quantity == "values":
+        return site.row_axes[0]
+    axis = site.row_batch_axis
+    return None if axis is None else site.batch_ndim + axis
+
+
+def _why_whole(
+    request: Request,
+    spec: KernelSpec,
+    wanted: tuple[str, ...],
+    latents: tuple[str, ...],
+    quantity: Quantity,
+) -> tuple[str, type[Warning]] | None:
+    """Why the kernel's structure forbids to cut the rows, if it does."""
+    held = [name for name in latents if spec.sites[name].row_axes]
+    if held:
+        return (
+            f"The posterior holds one value a row of {_listed(held)}",
+            PerformanceWarning,
+        )
+    crossing = [
+        name
+        for name, site in spec.sites.items()
+        if site.kind != "param" and site.row_axes and not _has_one_row_axis(site, spec)
+    ]
+    if crossing:
+        return f"The kernel computes across rows at {_listed(crossing)}", PerformanceWarning
+    if request.output in wanted and _row_axis(spec, request.output, quantity) is None:
+        return f"The output site {request.output!r} has no axis of rows", OutputWarning
+    return None
+
+
+def _has_one_row_axis(site: Site, spec: KernelSpec) -> bool:
+    """Whether a row of the site is a row of the data; an event over rows is none."""
+    return (
+        len(site.row_axes) == 1
+        and site.shape[site.row_axes[0]] == spec.n_rows
+        and (site.row_axes[0] < site.batch_ndim)
+    )
+
+
+def _listed(names: Iterable[str]) -> str:
+    names = tuple(names)
+    return f"site{'s' * (len(names) > 1)} {', '.join(map(repr, names))}"

@@ -1,0 +1,115 @@
+"""What a predictive call consists of, after the façade has checked the user's arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import jax
+import numpy as np
+
+from aimz_lab.data import BatchSource
+from aimz_lab.types import ShardAxis, Store
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+Group = Literal["posterior_predictive", "predictions", "prior_predictive", "log_likelihood"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """One predictive call.
+
+    Attributes:
+        kernel: The NumPyro model.
+        output: Name of its output site.
+        key: A typed key; all noise of the call follows from it.
+        rows: The kernel's per-row arrays by argument name, or a
+            :class:`~aimz_lab.data.BatchSource` that yields them in batches. For a log-likelihood
+            they hold the observed output.
+        fields: The fields of a source's batches that are arguments of the kernel; ``None`` for all.
+        whole: Kernel arguments that every block gets as they are.
+        static: Kernel arguments that are not arrays.
+        draws: Posterior draws by site, ``(S, ...)``, chain by chain; ``None`` for the prior.
+        num_draws: Draws from the prior; with a posterior it decides.
+        num_chains: Chains that the draws consist of.
+        params: Values of the kernel's ``param`` sites and its mutable state.
+        intervention: Sites to cut from their parents (``do``), and the values they get.
+        condition: Sites that take a given value while sampling; a site that the posterior holds
+            keeps its draws.
+        return_sites: What to return; ``None`` for the output and the deterministic sites.
+        shard_axis: ``"obs"`` cuts the rows into blocks, ``"draw"`` keeps them together.
+        batch_size: Rows (``"obs"``) or draws (``"draw"``) computed at a time; never changes a
+            result. ``None`` chooses it by the size of the result.
+        store: Where the result lives.
+        output_dir: Where a persistent result is written: a directory or an fsspec URL. ``None``
+            for a temporary store, which lives as long as something reads it.
+        reduce: Reducers by name, to summarise on the fly instead of keeping the draws.
+        progress: Whether to show a progress bar.
+        group: Name of the tree's group.
+        row_coord: Labels of the rows.
+        dims: Names of a site's dimensions, without chain, draw and rows, by site.
+        coords: Labels of dimensions, by dimension.
+        devices: Where to compute; ``None`` for all local devices.
+        groups: Further groups of the tree, such as ``observed_data``.
+        attrs: Further attributes of the group.
+    """
+
+    kernel: Callable
+    output: str
+    key: jax.Array
+    rows: Mapping[str, Any] | BatchSource
+    fields: tuple[str, ...] | None = None
+    whole: Mapping[str, Any] = field(default_factory=dict)
+    static: Mapping[str, Any] = field(default_factory=dict)
+    draws: Mapping[str, Any] | None = None
+    num_draws: int = 1000
+    num_chains: int = 1
+    params: Mapping[str, Any] = field(default_factory=dict)
+    intervention: Mapping[str, Any] = field(default_factory=dict)
+    condition: Mapping[str, Any] = field(default_factory=dict)
+    return_sites: tuple[str, ...] | None = None
+    shard_axis: ShardAxis = "obs"
+    batch_size: int | None = None
+    store: Store = "memory"
+    output_dir: str | Path | None = None
+    reduce: Mapping[str, Any] | None = None
+    progress: bool = False
+    group: Group = "posterior_predictive"
+    row_coord: Any = None
+    dims: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    coords: Mapping[str, Any] = field(default_factory=dict)
+    devices: tuple[jax.Device, ...] | None = None
+    groups: Mapping[str, xr.Dataset] = field(default_factory=dict)
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def n_draws(self) -> int:
+        """Number of draws, over all chains."""
+        if not self.draws:
+            return self.num_draws
+        return len(next(iter(self.draws.values())))
+
+    @property
+    def chains(self) -> int:
+        """Number of chains of the result; the prior has one."""
+        return self.num_chains if self.draws else 1
+
+    @property
+    def local_devices(self) -> tuple[jax.Device, ...]:
+        """The devices to compute on."""
+        return self.devices or tuple(jax.local_devices())
+
+    @property
+    def static_key(self) -> tuple[tuple[str, type, Any], ...]:
+        """The static arguments as a hashable key; ``1``, ``1.0`` and ``True`` differ in it."""
+        return tuple((name, type(value), value) for name, value in sorted(self.static.items()))
+
+
+def shapes_of(tree: Any) -> Any:
+    """Shapes and dtypes of a tree of arrays, as a hashable key."""
+    leaves, structure = jax.tree.flatten(tree)
+    return structure, tuple((np.shape(leaf), np.result_type(leaf).str) for leaf in leaves)

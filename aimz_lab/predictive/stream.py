@@ -1,0 +1,177 @@
+"""Rows in host memory or from a source, cut into the blocks that a call works on."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from aimz_lab.data import BatchSource, pad_rows
+from aimz_lab.errors import DataError
+
+BLOCK_ROWS = 256
+"""Rows of a block. Part of what a key means: another number gives other draws."""
+
+CALL_BYTES = 64 * 2**20
+"""Result that one call may compute. Memory beyond the result is a small multiple of this."""
+
+
+class Rows:
+    """The rows of a call, from host memory or from a source, as pieces of a fixed length.
+
+    Args:
+        rows: Arrays by argument name, or a source of batches, which is read once.
+        fields: The fields of the source's batches to read; ``None`` for all.
+
+    Attributes:
+        template: Arrays by name, of whatever length, that show shapes and dtypes.
+        n_rows: Number of rows; ``None`` where the end of the source will tell.
+        streams: Whether the rows come from a source.
+
+    Raises:
+        DataError: If there is no row.
+    """
+
+    def __init__(
+        self, rows: Mapping[str, Any] | BatchSource, fields: tuple[str, ...] | None = None
+    ) -> None:
+        self.streams = not isinstance(rows, Mapping)
+        self._fields = fields
+        self._aligned: dict[str, np.ndarray] = {}
+        if self.streams:
+            batches = map(self._read, rows.epoch(0))
+            first = next(batches, None)
+            self._batches = itertools.chain([first], batches)
+            self.template, self.n_rows = first, None
+        else:
+            self.template = {name: np.asarray(value) for name, value in rows.items()}
+            self.n_rows = _length(self.template)
+        if not self.template or not _length(self.template):
+            msg = "There are no rows to compute; pass arrays, or a loader, with at least one row."
+            raise DataError(msg)
+
+    def _read(self, batch: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        names = batch if self._fields is None else self._fields
+        return {name: np.asarray(batch[name]) for name in names if name in batch}
+
+    def pieces(self, size: int, aligned: Mapping[str, np.ndarray]) -> Iterator[Piece]:
+        """Yield the rows in pieces of ``size``, the last one shorter.
+
+        Args:
+            size: Rows of a piece.
+            aligned: Further arrays with one entry for each row of the whole input, cut with it.
+
+        Raises:
+            DataError: If ``aligned`` has another number of rows.
+        """
+        first = 0
+        for rows in self._chunks(size):
+            count = _length(rows)
+            extra = {name: array[first : first + count] for name, array in aligned.items()}
+            short = [name for name, array in extra.items() if len(array) < count]
+            if short:
+                msg = f"The value set for {short[0]!r} has fewer rows than the data."
+                raise DataError(msg)
+            yield Piece(first, count, rows, extra)
+            first += count
+        long = [name for name, array in aligned.items() if len(array) > first]
+        if long:
+            msg = f"The value set for {long[0]!r} has more rows than the data, which has {first}."
+            raise DataError(msg)
+
+    def _chunks(self, size: int) -> Iterator[dict[str, np.ndarray]]:
+        if not self.streams:
+            for first in range(0, self.n_rows, size):
+                yield {name: array[first : first + size] for name, array in self.template.items()}
+            return
+        held: list[dict[str, np.ndarray]] = []
+        count = 0
+        for batch in self._batches:
+            held.append(batch)
+            count += _length(batch)
+            while count >= size:
+                joined = _joined(held)
+                yield {name: array[:size] for name, array in joined.items()}
+                held = [{name: array[size:] for name, array in joined.items()}]
+                count -= size
+        if count:
+            yield _joined(held)
+
+
+def _length(rows: Mapping[str, np.ndarray]) -> int:
+    return len(next(iter(rows.values()))) if rows else 0
+
+
+def _joined(batches: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    if len(batches) == 1:
+        return batches[0]
+    return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+
+
+class Piece(NamedTuple):
+    """The rows of one call.
+
+    Attributes:
+        first: Number of its first row in the whole input.
+        n_rows: Number of rows.
+        rows: Kernel arguments, ``(n_rows, ...)``.
+        aligned: Further arrays, cut in the same way.
+    """
+
+    first: int
+    n_rows: int
+    rows: dict[str, np.ndarray]
+    aligned: dict[str, np.ndarray]
+
+
+def count_blocks(n_rows: int) -> int:
+    """Blocks that hold ``n_rows`` rows."""
+    return -(-n_rows // BLOCK_ROWS)
+
+
+def blocks_per_call(
+    n_rows: int | None, row_bytes: int, batch_size: int | None, n_devices: int
+) -> int:
+    """Choose how many blocks a call works on.
+
+    Args:
+        n_rows: Rows in all, if known.
+        row_bytes: Bytes of the result per row, over all draws.
+        batch_size: Rows per call asked for, if any.
+        n_devices: Devices that share a call; the count is a multiple of theirs.
+
+    Returns:
+        Blocks per call: as many as fit, spread evenly over the calls, and rounded up to one of few
+        sizes, so that inputs of similar length share a compilation.
+    """
+    rows = batch_size or max(CALL_BYTES // max(row_bytes, 1), 1)
+    most = max(rows // BLOCK_ROWS, 1)
+    if n_rows is not None:
+        blocks = count_blocks(n_rows)
+        calls = -(-blocks // most)
+        most = _rounded_up(-(-blocks // calls))
+    return -(-most // n_devices) * n_devices
+
+
+def _rounded_up(count: int) -> int:
+    """The next of 1-8, 10, 12, 14, 16, 20, 24, 28, 32, ...: at most a quarter more."""
+    step = max(2 ** (max(count - 1, 1).bit_length() - 3), 1)
+    return -(-count // step) * step
+
+
+def fold(array: np.ndarray, blocks: int) -> np.ndarray:
+    """Pad rows by repeating the last one, and fold them into blocks, ``(G, B, ...)``."""
+    padded, _ = pad_rows({"rows": array}, blocks * BLOCK_ROWS)
+    return padded["rows"].reshape(blocks, BLOCK_ROWS, *array.shape[1:])
+
+
+def split_by_rows(values: Mapping[str, Any], row_wise: Mapping[str, int]) -> tuple[dict, dict]:
+    """Part values set by hand into those with one entry a row, rows first, and the others."""
+    rows = {
+        name: np.moveaxis(np.asarray(value), row_wise[name], 0)
+        for name, value in values.items()
+        if name in row_wise
+    }
+    return rows, {name: value for name, value in values.items() if name not in row_wise}
