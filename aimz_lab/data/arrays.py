@@ -123,6 +123,8 @@ def canonical(value: np.ndarray | jax.Array, name: str = "array") -> np.ndarray 
         return value
     native = value.dtype.newbyteorder("=")
     target = np.dtype(jax.dtypes.canonicalize_dtype(native))
+    if target == value.dtype and value.flags.c_contiguous:
+        return value
     if target.kind in "iu" and target.itemsize < native.itemsize and value.size:
         limits = np.iinfo(target)
         low, high = value.min(), value.max()

@@ -26,7 +26,9 @@ def check_numeric(what: str, dtype: np.dtype, first: Any = None) -> None:
     Raises:
         DataTypeError: If they are text, dates, objects or records.
     """
-    if jnp.issubdtype(dtype, np.number) or jnp.issubdtype(dtype, np.bool_):
+    is_number = jnp.issubdtype(dtype, np.number) or jnp.issubdtype(dtype, np.bool_)
+    # To NumPy a duration is a kind of integer.
+    if is_number and not jnp.issubdtype(dtype, np.timedelta64):
         return
     if jnp.issubdtype(dtype, jax.dtypes.prng_key):
         msg = f"{what} holds random keys; pass a model's key as rng_key= instead."

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import SingleDeviceSharding
 
 from aimz_lab.data.arrays import as_stored, canonical
 from aimz_lab.data.checks import check_rows
@@ -63,7 +64,10 @@ class ArrayDataset:
             )
             raise DataTypeError(msg)
         if not isinstance(to_jax, bool | np.bool_):
-            msg = f"to_jax is an option, True or False, got {type(to_jax).__name__}; rename the field."
+            msg = (
+                f"to_jax is an option, True or False, got {type(to_jax).__name__}; a field of that "
+                f"name has to be renamed."
+            )
             raise DataTypeError(msg)
         given = {name: value for name, value in arrays.items() if value is not None}
         stored = {name: as_stored(name, value) for name, value in given.items()}
@@ -125,11 +129,13 @@ class ArrayDataset:
             if not -self._n_rows <= index < self._n_rows:
                 msg = f"Row {index} does not exist; the dataset has {self._n_rows} rows."
                 raise IndexError(msg)
-            return {name: array[index] for name, array in self._arrays.items()}
+            return {name: _pickable(array)[index] for name, array in self._arrays.items()}
         return self.take(index)
 
     def take(self, rows: slice | np.ndarray) -> dict[str, np.ndarray | jax.Array]:
         """Return some rows, by field, gathered where they live.
+
+        A JAX array that is spread over several devices is read through the host.
 
         Args:
             rows: A slice gives views of NumPy arrays, marked read-only as the memory is the user's.
@@ -141,15 +147,16 @@ class ArrayDataset:
         """
         if not isinstance(rows, slice):
             rows = self._row_numbers(rows)
+        arrays = {name: _pickable(array) for name, array in self._arrays.items()}
         picked = {
             name: _view(array, rows) if isinstance(rows, slice) else array.take(rows, axis=0)
-            for name, array in self._arrays.items()
+            for name, array in arrays.items()
             if isinstance(array, np.ndarray)
         }
-        device = {k: v for k, v in self._arrays.items() if isinstance(v, jax.Array)}
+        device = {name: array for name, array in arrays.items() if isinstance(array, jax.Array)}
         if device:
             picked |= _pick_on_device(device, rows, self._n_rows)
-        return {name: picked[name] for name in self._arrays}
+        return {name: picked[name] for name in arrays}
 
     def _row_numbers(self, index: Any) -> np.ndarray:
         """Return an index as row numbers from 0; JAX would clip bad ones without a word."""
@@ -187,6 +194,15 @@ class ArrayDataset:
         ]
         caption = f"ArrayDataset: {self._n_rows:,} rows, {format_bytes(self.nbytes)}"
         return html_table(caption, ["field", "shape", "dtype", "bytes", "lives in"], rows)
+
+
+def _pickable(array: np.ndarray | jax.Array) -> np.ndarray | jax.Array:
+    """Return what rows can be picked from: JAX indexes no array with explicitly sharded rows."""
+    if isinstance(array, np.ndarray) or isinstance(array.sharding, SingleDeviceSharding):
+        return array
+    if len(array.devices()) > 1:
+        return np.asarray(array)  # JAX keeps the copy with the array
+    return jax.device_put(array, *array.devices())
 
 
 def _pick_on_device(

@@ -15,8 +15,14 @@ from aimz_lab.data.checks import check_positive_int
 from aimz_lab.data.dataset import ArrayDataset
 from aimz_lab.data.html import html_table
 from aimz_lab.data.order import as_typed_key, epoch_order, key_words
-from aimz_lab.data.padding import pad_rows, padding_advice, padding_waste, row_multiple
-from aimz_lab.errors import ArgumentError, CheckpointError, DataError, DataTypeError
+from aimz_lab.data.padding import (
+    check_sharding,
+    pad_rows,
+    padding_advice,
+    padding_waste,
+    row_multiple,
+)
+from aimz_lab.errors import ArgumentError, CheckpointError, DataTypeError
 from aimz_lab.types import Device
 
 _STATE_VERSION = 1
@@ -79,7 +85,8 @@ class ArrayLoader:
         self._shuffle = bool(shuffle)
         self._device = device
         self._multiple = row_multiple(device)
-        self._check_sharding()
+        if isinstance(device, jax.sharding.Sharding):
+            check_sharding(device, {name: row.shape for name, row in dataset.schema.items()})
         self._upcoming = (0, 0)  # epoch and batch that the next iter() begins at
         self._position = (0, 0)  # epoch and batch that the latest iterator gives next
         self._latest = 0  # number of that iterator
@@ -228,19 +235,6 @@ class ArrayLoader:
                 f"with the same data and settings, or begin anew without the state."
             )
             raise CheckpointError(msg)
-
-    def _check_sharding(self) -> None:
-        if not isinstance(self._device, jax.sharding.Sharding):
-            return
-        for name, (shape, _) in self._dataset.schema.items():
-            try:
-                self._device.shard_shape((self._multiple, *shape))
-            except ValueError as error:
-                msg = (
-                    f"The sharding {self._device} does not fit field {name!r}, whose rows have the "
-                    f"shape {shape}: {error}"
-                )
-                raise DataError(msg) from error
 
     def _rows(self, epoch: int, start: int) -> Iterator[slice | np.ndarray]:
         """Return which rows each batch has: slices of the data, or parts of the epoch's order."""

@@ -83,8 +83,8 @@ def epoch_order(n: int, key: jax.Array, epoch: int) -> Int[np.ndarray, " row"]:
         ArgumentError: If ``n`` or ``epoch`` is negative.
 
     Example:
-        >>> epoch_order(6, jax.random.key(0), epoch=0)
-        array([...])
+        >>> epoch_order(8, jax.random.key(0), epoch=0)
+        array([1, 4, 5, 6, 2, 0, 3, 7])
     """
     if n < 0 or epoch < 0:
         msg = f"n={n} and epoch={epoch} must not be negative."

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from aimz_lab.data.checks import check_positive_int, check_rows
-from aimz_lab.errors import DataTypeError
+from aimz_lab.errors import DataError, DataTypeError
 from aimz_lab.types import Device
 
 
@@ -78,6 +78,36 @@ def row_multiple(device: Device | None) -> int:
         f"{device!r}."
     )
     raise DataTypeError(msg)
+
+
+def check_sharding(
+    sharding: jax.sharding.Sharding, row_shapes: Mapping[str, tuple[int, ...]]
+) -> None:
+    """Raise unless padded batches of all fields can be laid out by one sharding.
+
+    Args:
+        sharding: How batches are laid out.
+        row_shapes: Shape of one row, by field.
+
+    Raises:
+        DataError: If a field has too few axes, or one that does not divide.
+    """
+    spec = getattr(sharding, "spec", ())
+    for name, row in row_shapes.items():
+        shape = (row_multiple(sharding), *row)
+        problem = f"it has {len(shape)} axes and {spec} names {len(spec)}"
+        if len(spec) <= len(shape):
+            try:
+                sharding.shard_shape(shape)
+            except ValueError as error:
+                problem = str(error)
+            else:
+                continue
+        msg = (
+            f"The sharding does not fit field {name!r}, whose rows have the shape {row}: "
+            f"{problem}. Shard the rows alone, as PartitionSpec('rows') does."
+        )
+        raise DataError(msg)
 
 
 def padding_waste(n: int, batch_size: int, multiple: int) -> tuple[int, float]:
