@@ -202,7 +202,7 @@ def _pickable(array: np.ndarray | jax.Array) -> np.ndarray | jax.Array:
         return array
     if len(array.devices()) > 1:
         return np.asarray(array)  # JAX keeps the copy with the array
-    return jax.device_put(array, *array.devices())
+    return jax.device_put(array, SingleDeviceSharding(*array.devices()))
 
 
 def _pick_on_device(

@@ -254,7 +254,9 @@ def test_a_sharding_places_the_batches():
 
 def test_a_sharding_that_does_not_fit_names_the_field():
     sharding = NamedSharding(jax.make_mesh((1,), ("rows",)), PartitionSpec("rows", None))
-    with pytest.raises(DataError, match=r"field 'y', .*1 axes, .* names 2\. Shard the rows alone"):
+    with pytest.raises(
+        DataError, match=r"field 'y', .*1 axes and .* names 2\. Shard the rows alone"
+    ):
         make(device=sharding)
 
 
