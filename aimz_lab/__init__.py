@@ -2,4 +2,26 @@
 
 from __future__ import annotations
 
+from aimz_lab import errors
+from aimz_lab.data import ArrayDataset, ArrayLoader
+from aimz_lab.effects import summarize_effect
+from aimz_lab.impact_model import ImpactModel
+from aimz_lab.inference.events import Callback, Control, Run, RunInfo, StepInfo, Steps
+from aimz_lab.inference.rates import settable_rate
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "ArrayDataset",
+    "ArrayLoader",
+    "Callback",
+    "Control",
+    "ImpactModel",
+    "Run",
+    "RunInfo",
+    "StepInfo",
+    "Steps",
+    "errors",
+    "settable_rate",
+    "summarize_effect",
+]

@@ -35,6 +35,10 @@ class ArgumentError(AimzLabError, ValueError):
     """An argument has a value that is not allowed."""
 
 
+class CallError(AimzLabError, TypeError):
+    """The arguments do not fit what is called."""
+
+
 class SiteError(AimzLabError, ValueError):
     """A site that was named does not exist or does not fit the data."""
 

@@ -13,6 +13,7 @@ from aimz_lab.errors import ArgumentError
 Store = Literal["persistent", "memory"]
 ShardAxis = Literal["obs", "draw"]
 OnNonFinite = Literal["stop", "skip", "raise"]
+Progress = bool | Literal["live", "text"]
 RunStatus = Literal[
     "pending",
     "running",

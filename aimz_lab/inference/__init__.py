@@ -1,0 +1,1 @@
+"""Training: events, compiled steps, feeds, posterior draws."""

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 from numpyro.infer import SVI
+from numpyro.infer.autoguide import AutoGuide
 from numpyro.infer.svi import SVIState
 
 from aimz_lab.data import canonical, pad_rows
@@ -33,6 +34,7 @@ from aimz_lab.inference.posterior import GuideSampler
 from aimz_lab.inference.rates import WHY_FIXED, learning_rate
 from aimz_lab.inference.svi import FeedKind, StepEngine, initial_state
 from aimz_lab.inference.train import Trainer, TrainOptions, Validation
+from aimz_lab.kernel.arguments import split_arguments
 from aimz_lab.kernel.spec import KernelSpec
 
 _VALIDATION_ROWS = 4096
@@ -161,15 +163,7 @@ class SviSession:
         plan_options = PlanOptions(
             options.plan.scale, options.plan.accumulate, options.plan.metrics | listeners.metrics
         )
-        plan = plan_training(
-            self._kernel,
-            self._svi,
-            spec,
-            data,
-            placement,
-            plan_options,
-            is_mutable=state.mutable_state is not None,
-        )
+        plan = self._plan(spec, data, placement, plan_options)
         feed = make_feed(
             data,
             plan,
@@ -211,38 +205,33 @@ class SviSession:
         return run
 
     def step(
-        self, data: TrainingData, n_pad: int, n_obs: int | None, key: jax.Array
-    ) -> tuple[SVIState, jax.Array]:
+        self, data: TrainingData, n_pad: int, key: jax.Array
+    ) -> tuple[SVIState, jax.Array, KernelSpec]:
         """Run one step on the rows of ``data``, for loops written by hand.
 
         Args:
             data: The batch.
             n_pad: Rows at its end that are padding.
-            n_obs: Rows of the whole data, or ``None`` to train the kernel as it is written.
             key: For the initial state, if there is none yet.
+
+        Returns:
+            The new state, the loss in nats, and the kernel's structure.
         """
-        shapes = jax.tree.map(lambda a: (np.shape(a), a.dtype), (data.rows, data.whole))
-        leaves, tree = jax.tree.flatten(shapes)
-        plan_key = (tuple(leaves), tree, data.static_key, n_obs, bool(n_pad))
-        state = self.state
-        if plan_key not in self._plans or state is None:
+        rows = {name: canonical(array, name) for name, array in data.rows.items()}
+        whole = jax.tree.map(canonical, dict(data.whole))
+        leaves, tree = jax.tree.flatten((rows, whole))
+        shapes = tuple((np.shape(leaf), np.dtype(leaf.dtype)) for leaf in leaves)
+        plan_key = (shapes, tree, data.static_key, data.n_obs, n_pad > 0)
+        if plan_key not in self._plans:
             spec = self.prepare(data)
-            state = self.ensure_state(key, data)
-            plan = plan_training(
-                self._kernel,
-                self._svi,
-                spec,
-                data,
-                Placement(),
-                PlanOptions(),
-                is_mutable=state.mutable_state is not None,
-            )
-            self._plans[plan_key] = plan
+            self.ensure_state(key, data)
+            self._plans[plan_key] = self._plan(spec, data, Placement(), PlanOptions())
         plan = self._plans[plan_key]
         engine = self._engine(plan, data, "fixed")
         valid = data.batch_size - n_pad
-        self.state, loss = engine.one(state, data.rows, valid, data.whole, n_obs or valid)
-        return self.state, loss
+        n_obs = data.n_obs or valid
+        self.state, loss = engine.one(self.state, rows, valid, whole, n_obs)
+        return self.state, loss, plan.spec
 
     def draw(
         self,
@@ -250,14 +239,46 @@ class SviSession:
         params: Mapping[str, Any],
         num_samples: int,
         arguments: Mapping[str, Any],
-        static: Mapping[str, Any],
-        latents: tuple[str, ...] | None,
+        spec: KernelSpec | None,
     ) -> dict[str, jax.Array]:
-        """Draw from the guide; see :meth:`GuideSampler.draw`."""
-        sampler_key = (tuple(sorted(static.items())), latents)
+        """Draw from the guide.
+
+        Args:
+            key: A typed random key.
+            params: Constrained parameters.
+            num_samples: Number of draws.
+            arguments: Arguments of the guide.
+            spec: The kernel's structure, whose latent sites are returned; ``None`` for all sites.
+        """
+        split = split_arguments(arguments, None)
+        latents = spec.latent_sites if spec else None
+        sampler_key = (split.static_key, latents)
         if sampler_key not in self._samplers:
-            self._samplers[sampler_key] = GuideSampler(self._svi, latents, static)
-        return self._samplers[sampler_key].draw(key, params, num_samples, arguments)
+            self._samplers[sampler_key] = GuideSampler(self._svi, latents, split.static)
+        arrays = jax.tree.map(canonical, dict(split.whole))
+        return self._samplers[sampler_key].draw(key, params, num_samples, arrays)
+
+    def draw_for(
+        self,
+        data: TrainingData,
+        key: jax.Array,
+        params: Mapping[str, Any],
+        num_samples: int,
+        spec: KernelSpec,
+    ) -> dict[str, jax.Array]:
+        """Draw from the guide after a fit; a guide that reads the data gets all rows, in order."""
+        if isinstance(self._svi.guide, AutoGuide):
+            return self.draw(key, params, num_samples, {}, spec)
+        arguments = {**data.rows, **data.whole, **data.static}
+        return self.draw(key, params, num_samples, arguments, spec)
+
+    def _plan(
+        self, spec: KernelSpec, data: TrainingData, placement: Placement, options: PlanOptions
+    ) -> TrainingPlan:
+        mutable = self.state.mutable_state is not None
+        return plan_training(
+            self._kernel, self._svi, spec, data, placement, options, is_mutable=mutable
+        )
 
     def _engine(self, plan: TrainingPlan, data: TrainingData, kind: FeedKind) -> StepEngine:
         engine_key = (plan.key, data.static_key, kind)

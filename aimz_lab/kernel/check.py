@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from numpyro.infer.autoguide import AutoGuide
 
-from aimz_lab.errors import GuideError, KernelError, SiteError
+from aimz_lab.errors import CallError, GuideError, KernelError, SiteError
 from aimz_lab.kernel.spec import KernelSpec
 
 
@@ -127,3 +127,42 @@ def _kept_by_position(
     return params + [
         name for name in guide_spec.of_kind("param") if guide_spec.sites[name].row_axes
     ]
+
+
+def parameter_names(kernel: Callable) -> tuple[str, ...]:
+    """Names of a kernel's parameters, in order."""
+    return tuple(inspect.signature(kernel).parameters)
+
+
+def check_call(kernel: Callable, given: Iterable[str]) -> None:
+    """Check that a kernel can be called with exactly these keyword arguments.
+
+    Args:
+        kernel: The NumPyro model.
+        given: Names of the arguments.
+
+    Raises:
+        CallError: If one is not a parameter of the kernel, or one without a default is missing.
+
+    Example:
+        >>> def kernel(X, groups, y=None): ...
+        >>> check_call(kernel, ["X", "y"])
+        Traceback (most recent call last):
+        ...
+        aimz_lab.errors.CallError: The kernel 'kernel' needs the argument 'groups'; ...
+    """
+    name = getattr(kernel, "__name__", type(kernel).__name__)
+    parameters = inspect.signature(kernel).parameters
+    given = list(given)
+    for argument in given:
+        if argument not in parameters:
+            listed = ", ".join(parameters)
+            msg = f"The kernel {name!r} has no argument {argument!r}; it takes {listed}."
+            raise CallError(msg)
+    for parameter in parameters.values():
+        if parameter.default is parameter.empty and parameter.name not in given:
+            msg = (
+                f"The kernel {name!r} needs the argument {parameter.name!r}; pass it by keyword, or "
+                "as a field of the data loader."
+            )
+            raise CallError(msg)

@@ -83,7 +83,7 @@ class RowScale:
         return {who: jnp.where(is_valid, weight, 0.0) for who, weight in by_scaler.items()}
 
 
-class scale_rows(Messenger):  # noqa: N801  an effect handler, named as NumPyro names its own
+class scale_rows(Messenger):
     """Effect handler that multiplies the log density of row sites by the weights of the rows.
 
     Args:

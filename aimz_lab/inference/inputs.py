@@ -1,0 +1,250 @@
+"""From what a user passes to ``fit`` to what is trained on."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from aimz_lab.data import (
+    ArrayDataset,
+    ArrayLoader,
+    BatchSource,
+    as_source,
+    check_finite,
+    check_rows,
+    epoch_order,
+    is_batches,
+    to_host,
+)
+from aimz_lab.data.checks import check_positive_int
+from aimz_lab.errors import CallError, DataError
+from aimz_lab.inference.plan import TrainingData, default_batch_size, loader_order
+from aimz_lab.kernel.arguments import split_arguments
+from aimz_lab.kernel.check import check_call
+from aimz_lab.types import Device
+
+
+@dataclass(frozen=True)
+class KernelPorts:
+    """The kernel, and what its input and its output are called.
+
+    Attributes:
+        kernel: The NumPyro model.
+        input: Name of the parameter for the input.
+        output: Name of the parameter, and of the site, for the output.
+    """
+
+    kernel: Callable
+    input: str = "X"
+    output: str = "y"
+
+
+def merge_arguments(
+    ports: KernelPorts, kwargs: Mapping[str, Any], kernel_kwargs: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Put both ways of passing further kernel arguments together.
+
+    Args:
+        ports: The kernel.
+        kwargs: Arguments that were passed by keyword.
+        kernel_kwargs: Arguments whose names collide with a method's own.
+
+    Raises:
+        CallError: If a name appears in both, or is that of the input or the output.
+    """
+    extra = {**kwargs, **(kernel_kwargs or {})}
+    twice = set(kwargs) & set(kernel_kwargs or {})
+    if twice:
+        msg = f"{sorted(twice)[0]!r} is passed both by keyword and in kernel_kwargs; pass it once."
+        raise CallError(msg)
+    for name, where in ((ports.input, "first"), (ports.output, "second")):
+        if name in extra:
+            msg = (
+                f"The kernel's {name!r} is the {where} argument of the method; pass it there only."
+            )
+            raise CallError(msg)
+    return extra
+
+
+def rows_and_others(
+    ports: KernelPorts,
+    inputs: Any,
+    outputs: Any,
+    extra: Mapping[str, Any],
+    *,
+    allow_nonfinite: bool,
+) -> tuple[dict[str, np.ndarray], dict[str, Any], dict[str, Any]]:
+    """Turn raw arrays into host arrays: per row, whole, and static arguments.
+
+    Args:
+        ports: The kernel.
+        inputs: The input array.
+        outputs: The output array, or ``None`` where there is none.
+        extra: Further kernel arguments.
+        allow_nonfinite: Do not check input and output for NaN and infinite values.
+
+    Raises:
+        DataError: If rows do not match, there are none, or values are not finite.
+        DataTypeError: If values are not numeric.
+        CallError: If the arguments do not fit the kernel.
+    """
+    rows = {ports.input: to_host(ports.input, inputs)}
+    if outputs is not None:
+        rows[ports.output] = to_host(ports.output, outputs)
+    n_rows = check_rows(rows)
+    check_finite(rows, allow_nonfinite)
+    split = split_arguments(extra, n_rows)
+    rows.update(split.rows)
+    check_call(ports.kernel, [*rows, *split.whole, *split.static])
+    return rows, dict(split.whole), dict(split.static)
+
+
+def training_data(
+    ports: KernelPorts,
+    inputs: Any,
+    outputs: Any,
+    extra: Mapping[str, Any],
+    *,
+    key: jax.Array,
+    batch_size: int | None,
+    shuffle: bool,
+    n_obs: int | None,
+    allow_nonfinite: bool,
+    first_epoch: int = 0,
+) -> tuple[TrainingData, Device | None]:
+    """Make the training data of a fit.
+
+    Args:
+        ports: The kernel.
+        inputs: The input array, a dataset, a loader, or any source of batches.
+        outputs: The output array, if ``inputs`` is an array.
+        extra: Further kernel arguments.
+        key: For the order of the rows.
+        batch_size: Rows of a batch; ``None`` chooses.
+        shuffle: Whether each epoch has another order.
+        n_obs: Rows of the whole data, if the source does not know.
+        allow_nonfinite: Do not check for NaN and infinite values.
+        first_epoch: Number of the loader's epoch to begin with.
+
+    Returns:
+        The data, and the loader's device.
+
+    Raises:
+        CallError: If output and source are both given, or the output is missing.
+        DataError: If the data does not fit together.
+        DataTypeError: If values are not numeric.
+    """
+    if isinstance(inputs, ArrayDataset):
+        inputs = ArrayLoader(
+            inputs, key, batch_size=batch_size or default_batch_size(len(inputs)), shuffle=shuffle
+        )
+    if not is_batches(inputs):
+        if outputs is None:
+            msg = f"fit needs the output {ports.output!r} beside an array of inputs: fit(X, y)."
+            raise CallError(msg)
+        rows, whole, static = rows_and_others(
+            ports, inputs, outputs, extra, allow_nonfinite=allow_nonfinite
+        )
+        return _of_rows(rows, whole, static, key, batch_size, shuffle, n_obs), None
+    if outputs is not None:
+        msg = f"{ports.output!r} comes with the batches of a loader; do not pass it again."
+        raise CallError(msg)
+    split = split_arguments(extra, None)
+    names = (ports.input, ports.output)
+    source = as_source(inputs, names, n_obs, allow_nonfinite=allow_nonfinite)
+    if isinstance(inputs, ArrayLoader):
+        data = _of_loader(inputs, split.whole, split.static, n_obs, first_epoch)
+        device = inputs.device
+    else:
+        data, device = _of_stream(source, split.whole, split.static), None
+    if ports.output not in data.rows:
+        msg = (
+            f"The batches have no field {ports.output!r} to train on; they have {list(data.rows)}."
+        )
+        raise DataError(msg)
+    check_call(ports.kernel, [*data.rows, *data.whole, *data.static])
+    return data, device
+
+
+def _of_rows(
+    rows: Mapping[str, np.ndarray],
+    whole: Mapping[str, Any],
+    static: Mapping[str, Any],
+    key: jax.Array,
+    batch_size: int | None,
+    shuffle: bool,
+    n_obs: int | None,
+) -> TrainingData:
+    n_rows = next(iter(rows.values())).shape[0]
+    size = default_batch_size(n_rows) if batch_size is None else batch_size
+    order = (lambda epoch: epoch_order(n_rows, key, epoch)) if shuffle else None
+    return TrainingData(
+        rows=rows,
+        whole=whole,
+        static=static,
+        n_obs=n_rows if n_obs is None else check_positive_int("n_obs", n_obs),
+        batch_size=min(check_positive_int("batch_size", size), n_rows),
+        order=order,
+    )
+
+
+def _of_loader(
+    loader: ArrayLoader,
+    whole: Mapping[str, Any],
+    static: Mapping[str, Any],
+    n_obs: int | None,
+    first_epoch: int,
+) -> TrainingData:
+    n_rows = len(loader.dataset)
+    return TrainingData(
+        rows=dict(loader.dataset.arrays),
+        whole=whole,
+        static=static,
+        n_obs=n_rows if n_obs is None else n_obs,
+        batch_size=min(loader.batch_size, n_rows),
+        order=loader_order(loader, first_epoch),
+        resident=loader.dataset.to_jax,
+    )
+
+
+def _of_stream(
+    source: BatchSource, whole: Mapping[str, Any], static: Mapping[str, Any]
+) -> TrainingData:
+    peeked = _Peeked(source)
+    first = peeked.first
+    return TrainingData(
+        rows=first,
+        whole=whole,
+        static=static,
+        n_obs=source.n_obs,
+        batch_size=check_rows(first, "first batch"),
+        source=peeked,
+    )
+
+
+class _Peeked:
+    """A source whose first batch has been looked at, without reading its first epoch twice."""
+
+    def __init__(self, source: BatchSource) -> None:
+        self._source = source
+        self._opened: Iterator[dict[str, Any]] | None = source.epoch(0)
+        try:
+            self.first = next(self._opened)
+        except StopIteration:
+            msg = "The source of batches is empty; training needs at least one batch."
+            raise DataError(msg) from None
+        self.n_obs = source.n_obs
+        self.fields = source.fields
+        self.reiterable = source.reiterable
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[dict[str, Any]]:
+        """Return the batches of one epoch."""
+        if epoch == 0 and self._opened is not None:
+            opened, self._opened = self._opened, None
+            return itertools.islice(itertools.chain([self.first], opened), start, None)
+        return self._source.epoch(epoch, start)
