@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 from aimz_lab.inference.events import Run, Steps
 from aimz_lab.lab.panels import Panel
@@ -46,23 +46,35 @@ class Board:
         }
         self._failed, self._told, self.spent_s = {}, set(), 0.0
         for name in self._panels:
-            self._call(name, "begin", run)
+            self.call(name, "begin", run)
+
+    def forgive(self) -> None:
+        """Forget what the panels cost so far: the first time says nothing about the next ones."""
+        self._throttles = {
+            name: Throttle(throttle.interval_s, throttle.share)
+            for name, throttle in self._throttles.items()
+        }
+        self.spent_s = 0.0
 
     def observe(self, run: Run, steps: Steps) -> None:
         """Show a chunk of steps to every panel."""
         began = time.perf_counter()
         for name in self._panels:
-            self._call(name, "observe", run, steps)
+            self.call(name, "observe", run, steps)
         self.spent_s += time.perf_counter() - began
 
-    def frames(self, run: Run, *, everything: bool = False) -> Frames:
-        """Give the frames that are due now, or those of every panel."""
+    def frames(
+        self, run: Run, wanted: Container[str] | None = None, *, everything: bool = False
+    ) -> Frames:
+        """Give the frames of the wanted panels, or of all: those that are due, or everything."""
         frames: Frames = {}
         for name in self._panels:
+            if wanted is not None and name not in wanted:
+                continue
             now = time.perf_counter()
             if not (everything or self._throttles[name].ready(now)):
                 continue
-            frame = self._call(name, "frame", run)
+            frame = self.call(name, "frame", run)
             if frame is not None:
                 frames[name] = frame
             ended = time.perf_counter()
@@ -77,7 +89,8 @@ class Board:
         self._told |= news.keys()
         return news
 
-    def _call(self, name: str, method: str, *args: object) -> Frame | None:
+    def call(self, name: str, method: str, *args: object) -> Frame | None:
+        """Call a method of a panel; if it raises, the panel is switched off for this run."""
         if name in self._failed:
             return None
         try:

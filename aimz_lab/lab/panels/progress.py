@@ -37,7 +37,10 @@ class ProgressPanel(Panel):
             "rows_per_s": run.rows_per_s,
             "elapsed_s": run.elapsed_s,
             "eta_s": run.eta_s,
+            "total_steps": run.info.total_steps,
             "learning_rate": run.learning_rate,
+            "can_set_learning_rate": run.control.can_set_learning_rate,
+            "can_checkpoint": run.control.can_checkpoint,
             "checkpoint": self._checkpoint(run),
             "notes": [*_switched_off(run), *run.notes[-MOST_NOTES:]],
         }

@@ -1,0 +1,252 @@
+"""The live dashboard: listens to a run, describes it in frames, and hands these to a view."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Literal
+
+from aimz_lab.errors import AimzLabError, ArgumentError
+from aimz_lab.inference.events import Callback, Run, Steps
+from aimz_lab.lab import earlier, environment
+from aimz_lab.lab.board import Board, Frames
+from aimz_lab.lab.callbacks import ProgressLine
+from aimz_lab.lab.line import Line
+from aimz_lab.lab.panels import (
+    CheckPanel,
+    DevicesPanel,
+    LossPanel,
+    PaddingPanel,
+    Panel,
+    ParametersPanel,
+    ProgressPanel,
+)
+from aimz_lab.lab.panels.check import Replicate
+from aimz_lab.lab.throttle import Throttle
+from aimz_lab.lab.views import LineView, NotebookView, PictureView, View
+from aimz_lab.types import Progress, check_choice
+
+ViewName = Literal["auto", "page", "picture", "still", "line", "none"]
+MOST_UPDATES_PER_S = 10.0
+
+
+class LiveDashboard(Callback):
+    """Watch and steer a run while it trains.
+
+    In a notebook: curves, padding, devices, parameters and the buttons that stop, pause and steer
+    the run; when it ends, a still picture with a summary takes their place. In a terminal: one
+    line. In continuous integration and tests: nothing; in a notebook that a program executes: the
+    picture.
+
+    Args:
+        view: Where to show the run. ``"auto"`` chooses; ``"page"`` is the live page, ``"picture"``
+            a picture that is redrawn now and then, ``"still"`` the picture of the end alone,
+            ``"line"`` text. Or a view of your own.
+        predictive_check: Called with the run every ``check_every`` epochs; returns observed values,
+            shape ``(row,)``, and replicated ones, shape ``(draw, row)``, whose densities are shown.
+        check_every: Epochs from one predictive check to the next.
+        grad_norm: Whether to ask the trainer for the norm of the gradient of each step.
+        share: Largest share of wall time that the display may take.
+
+    Attributes:
+        run: The run that was watched last, or ``None``.
+
+    Raises:
+        ArgumentError: If an argument has a value that is not allowed.
+        OptionalDependencyError: If the live page is asked for and its packages are missing.
+
+    Example:
+        >>> from aimz_lab.lab.views import RecordingDisplay
+        >>> LiveDashboard(view=RecordingDisplay()).run is None
+        True
+    """
+
+    kind = "display"
+
+    def __init__(
+        self,
+        *,
+        view: ViewName | View = "auto",
+        predictive_check: Replicate | None = None,
+        check_every: int = 1,
+        grad_norm: bool = False,
+        share: float = 0.02,
+    ) -> None:
+        if not isinstance(view, View):
+            check_choice("view", view, ViewName)
+        if not 0 < share <= 1:
+            msg = f"share={share!r} must be a fraction of the wall time, such as 0.02."
+            raise ArgumentError(msg)
+        if check_every < 1:
+            msg = f"check_every={check_every!r} must be at least 1 epoch."
+            raise ArgumentError(msg)
+        self.run: Run | None = None
+        # Only a check needs the parameters as they are where an epoch ends.
+        self.every_epoch = predictive_check is not None
+        self.metrics = ("grad_norm",) if grad_norm else ()
+        self._asked_view = view
+        self._check_every = check_every
+        self._check = CheckPanel(predictive_check) if predictive_check else None
+        self._loss = LossPanel()
+        self._share = share
+        self._board = Board(self._panels(), share=0.5 * share)
+        self._view: View = View()
+        self._throttle = Throttle(1 / MOST_UPDATES_PER_S, 0.5 * share)
+        self._sent_s = 0.0
+
+    def _panels(self) -> list[Panel]:
+        panels: list[Panel] = [
+            ProgressPanel(),
+            self._loss,
+            PaddingPanel(),
+            DevicesPanel(lambda: self.display_s),
+            ParametersPanel(),
+        ]
+        return [*panels, self._check] if self._check else panels
+
+    @property
+    def display_s(self) -> float:
+        """Seconds that the display took from the run so far."""
+        return self._board.spent_s + self._sent_s
+
+    def on_fit_begin(self, run: Run) -> None:
+        """Choose the view and show that the run begins."""
+        self.run = run
+        self._sent_s = 0.0
+        asked = self._asked_view
+        self._view = asked if isinstance(asked, View) else _view_named(asked)
+        self._board.begin(run)
+        first: Frames = {"meta": meta(run), "earlier": earlier.frame(run)}
+        first |= self._board.frames(run, self._view.wants, everything=True)
+        self._view.open(run, first, self._receive)
+        # The cost of the first time, when packages are imported, says nothing about the next ones.
+        self._throttle = Throttle(self._view.interval_s, 0.5 * self._share)
+        self._board.forgive()
+
+    def on_steps_end(self, run: Run, steps: Steps) -> None:
+        """Take the chunk, and show it if that is due."""
+        if self._view.wants:
+            self._board.observe(run, steps)
+        self._refresh(run)
+
+    def on_pause(self, run: Run) -> None:
+        """Show that the run waits."""
+        self._refresh(run, at_once=True)
+
+    def on_resume(self, run: Run) -> None:
+        """Show that the run goes on."""
+        self._refresh(run, at_once=True)
+
+    def on_epoch_end(self, run: Run, epoch: int) -> None:
+        """Do the predictive check, if one is due."""
+        if self._check and epoch % self._check_every == 0:
+            self._board.call(self._check.name, "refresh", run)
+
+    def on_fit_end(self, run: Run) -> None:
+        """Show how the run ended, for good, and keep its curve for comparison."""
+        frames = self._board.frames(run, self._view.wants, everything=True)
+        self._view.close(run, frames)
+        earlier.remember(run)
+
+    def _refresh(self, run: Run, *, at_once: bool = False) -> None:
+        began = time.perf_counter()
+        if not (at_once or self._throttle.ready(began)):
+            return
+        frames = self._board.frames(run, self._view.wants, everything=at_once)
+        sending = time.perf_counter()
+        self._throttle.interval_s = self._view.interval_s
+        self._view.show(run, frames)
+        ended = time.perf_counter()
+        self._sent_s += ended - sending
+        self._throttle.spent(ended, ended - sending)
+
+    def _receive(self, message: dict[str, Any]) -> None:
+        """Do what a message of the page asks for; from any thread."""
+        run = self.run
+        if run is None or run.finished:
+            return
+        try:
+            _obey(run, message.get("kind"), message.get("value"))
+        except AimzLabError as error:
+            self._view.tell({"kind": "refused", "why": str(error)})
+
+    def _ipython_display_(self) -> None:
+        self._view.display(self.run)
+
+
+def _obey(run: Run, kind: str | None, value: Any) -> None:
+    control = run.control
+    match kind:
+        case "stop":
+            control.stop("stopped from the dashboard")
+        case "pause":
+            control.pause()
+        case "resume":
+            control.resume()
+        case "checkpoint":
+            control.checkpoint()
+        case "learning_rate":
+            control.set_learning_rate(value)
+
+
+def meta(run: Run) -> dict[str, Any]:
+    """Describe what was known of a run before its first step."""
+    info = run.info
+    return {
+        "model": info.model,
+        "method": info.method,
+        "n_obs": info.n_obs,
+        "batch_size": info.batch_size,
+        "epochs": info.epochs,
+        "scaled": info.scaled,
+    }
+
+
+def _view_named(name: ViewName) -> View:
+    watched_from = environment.place()
+    if name == "auto":
+        name = _best_view(watched_from)
+    match name:
+        case "page":
+            environment.require_widgets()
+            from aimz_lab.lab.widget import WidgetView
+
+            return WidgetView(1 / MOST_UPDATES_PER_S)
+        case "picture":
+            return PictureView()
+        case "still":
+            return NotebookView()
+        case "line":
+            return LineView(Line())
+        case _:
+            return View()
+
+
+def _best_view(watched_from: environment.Place) -> ViewName:
+    if watched_from == "page":
+        return "page" if environment.has_widgets() else "picture"
+    return {"kernel": "still", "automation": "none"}.get(watched_from, "line")
+
+
+def default_display(progress: Progress) -> Callback | None:
+    """Return the display that ``fit`` shows for a value of ``progress``.
+
+    Args:
+        progress: ``True`` for what fits the place, and nothing in continuous integration;
+            ``"live"`` for the same with an error where its packages are missing; ``"text"`` for a
+            line; ``False`` for nothing.
+
+    Returns:
+        A listener, or ``None``.
+
+    Raises:
+        ArgumentError: If ``progress`` is none of these.
+        OptionalDependencyError: If ``"live"`` is asked for in a notebook without widgets.
+    """
+    if isinstance(progress, bool):
+        quiet = not progress or environment.place() == "automation"
+        return None if quiet else LiveDashboard()
+    if check_choice("progress", progress, Literal["live", "text"]) == "text":
+        return ProgressLine()
+    if environment.place() == "page":
+        environment.require_widgets()
+    return LiveDashboard()

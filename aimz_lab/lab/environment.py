@@ -1,0 +1,85 @@
+"""Where a run is watched from: a page, another kernel client, a terminal, a pipe, or nobody."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from typing import IO, Any, Literal
+
+from aimz_lab.errors import OptionalDependencyError
+
+Place = Literal["page", "kernel", "terminal", "pipe", "automation"]
+
+_AUTOMATION = ("CI", "GITHUB_ACTIONS", "PYTEST_CURRENT_TEST", "PYTEST_VERSION")
+_NO = ("", "0", "false", "no")
+
+
+def place(stream: IO[str] | None = None) -> Place:
+    """Find out who watches.
+
+    Args:
+        stream: Where text would go; standard error by default.
+
+    Returns:
+        ``"page"``: a notebook whose cell was run from a page. ``"kernel"``: a kernel driven by a
+        program, such as a notebook that is being converted. ``"automation"``: continuous
+        integration or a test. ``"terminal"`` and ``"pipe"``: what ``stream`` is connected to.
+    """
+    if kernel() is not None:
+        return "page" if asked_from_page() and not automated() else "kernel"
+    if automated():
+        return "automation"
+    stream = stream or sys.stderr
+    return "terminal" if stream is not None and stream.isatty() else "pipe"
+
+
+def automated() -> bool:
+    """Whether this is continuous integration or a test, by the variables that these set."""
+    return any(os.environ.get(name, "").lower() not in _NO for name in _AUTOMATION)
+
+
+def kernel() -> Any | None:
+    """Return the kernel that this process is, or ``None``; IPython is not imported for it."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    return getattr(shell, "kernel", None)
+
+
+def asked_from_page() -> bool:
+    """Whether the running cell was sent by a page.
+
+    Programs (nbclient, papermill, consoles) use ``jupyter_client``, whose messages carry no cell id
+    and are numbered ``session_process_count``; pages send a cell id, or a plain UUID.
+    """
+    parent = getattr(kernel().shell, "parent_header", None) or {}
+    if any("cell" in name.lower() for name in parent.get("metadata", {})):
+        return True
+    message_id = parent.get("header", {}).get("msg_id", "")
+    return message_id.count("_") < 2
+
+
+def has_subshells() -> bool:
+    """Whether the kernel can take a page's messages while a cell runs."""
+    return bool(getattr(kernel(), "_supports_kernel_subshells", False))
+
+
+def has_widgets() -> bool:
+    """Whether the packages for a live view are installed."""
+    return all(importlib.util.find_spec(name) for name in ("anywidget", "ipywidgets"))
+
+
+def require_widgets() -> None:
+    """Raise unless the packages for a live view are installed.
+
+    Raises:
+        OptionalDependencyError: If one is missing.
+    """
+    if not has_widgets():
+        msg = "The live page needs anywidget and ipywidgets: pip install 'aimz_lab[lab]'"
+        raise OptionalDependencyError(msg)
+
+
+def has_matplotlib() -> bool:
+    """Whether the package for pictures is installed."""
+    return importlib.util.find_spec("matplotlib") is not None

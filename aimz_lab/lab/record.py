@@ -1,0 +1,89 @@
+"""A run as it was: read from its columns, or from a history that was saved."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from aimz_lab.errors import DataTypeError
+from aimz_lab.inference.events import Run, RunInfo, Steps
+from aimz_lab.lab.traces import Trace
+from aimz_lab.types import RunStatus
+
+
+@runtime_checkable
+class HasRun(Protocol):
+    """What keeps a run: a history, a dashboard, a watched loop."""
+
+    run: Run | None
+
+
+class RecordedRun(Run):
+    """A run that is over and was not trained in this process.
+
+    Args:
+        info: What was known before its first step.
+        steps: All of its steps.
+        status: How it ended.
+        reason: Why it ended, in words.
+        elapsed_s: Wall time that it took.
+    """
+
+    def __init__(
+        self, info: RunInfo, steps: Steps, *, status: RunStatus, reason: str, elapsed_s: float
+    ) -> None:
+        super().__init__(info)
+        self.begin()
+        self.record(steps)
+        self.finish(status, reason)
+        self._took_s = elapsed_s
+
+    @property
+    def elapsed_s(self) -> float:
+        """Wall time that the run took."""
+        return self._took_s
+
+
+def run_of(source: Any) -> Run:
+    """Return the run that ``source`` is or keeps.
+
+    Raises:
+        DataTypeError: If it is none and keeps none.
+    """
+    if isinstance(source, Run):
+        return source
+    if isinstance(source, HasRun) and isinstance(source.run, Run):
+        return source.run
+    msg = (
+        f"{type(source).__name__} holds no run yet; pass a Run, or a History, LiveDashboard or "
+        "watched loop that has seen one."
+    )
+    raise DataTypeError(msg)
+
+
+def steps_of(run: Run) -> Steps:
+    """Return all steps of a run as one chunk; a rate that changed is left out."""
+    return Steps(
+        first=1,
+        epoch=run.column("epoch"),
+        loss=run.losses,
+        rows=run.column("rows"),
+        n_pad=run.column("n_pad"),
+        seconds=float(run.column("seconds")[-1]) if run.step else 0.0,
+        metrics={name: run.column(name) for name in run.metrics},
+    )
+
+
+def loss_trace(run: Run) -> Trace:
+    """Return the losses of a run in bounded memory, in nats of all rows."""
+    trace = Trace()
+    trace.add(run.losses)
+    return trace
+
+
+def padded_share(run: Run) -> float:
+    """Return the share of all computed rows that were padding."""
+    n_pad = int(np.sum(run.column("n_pad"), dtype=np.int64))
+    rows = int(np.sum(run.column("rows"), dtype=np.int64))
+    return n_pad / (rows + n_pad) if rows + n_pad else 0.0

@@ -1,0 +1,326 @@
+// The curve of a run: what is drawn where (pure), and the drawing of it on a canvas.
+
+import {
+  bucketSteps,
+  defaultWindow,
+  extent,
+  logKind,
+  lowest,
+  nearest,
+  number,
+  quantile,
+  scale,
+  smooth,
+  thin,
+  unpack,
+} from "./math.js";
+
+const MOST_EARLIER = 4;
+const FEW_POINTS = 60;
+
+/** Read one trace of a frame: buckets as arrays over the last step of each. */
+export function readTrace(trace) {
+  const mean = unpack(trace.mean);
+  return {
+    width: trace.width,
+    total: trace.steps,
+    steps: bucketSteps(mean.length, trace.width, trace.steps),
+    mean,
+    low: trace.low ? unpack(trace.low) : mean,
+    high: trace.high ? unpack(trace.high) : mean,
+  };
+}
+
+const divided = (values, by) => (by === 1 ? values : Float64Array.from(values, (v) => v / by));
+
+/**
+ * Choose the curves to show, in data space.
+ * @param loss The loss frame: traces, validation, n_obs.
+ * @param earlier Frames of earlier runs of the model: label, n_obs, trace.
+ * @param options curve: "loss" or another trace's name; smooth and perRow: booleans.
+ */
+export function series(loss, earlier, { curve, smooth: smoothed, perRow }) {
+  const source = loss?.traces?.[curve];
+  if (!source) return null;
+  const isLoss = curve === "loss";
+  const perObs = isLoss && perRow && loss.n_obs > 0;
+  const by = perObs ? loss.n_obs : 1;
+  const trace = readTrace(source);
+  const mean = divided(trace.mean, by);
+  const found = {
+    curve,
+    steps: trace.steps,
+    total: trace.total,
+    mean,
+    low: divided(trace.low, by),
+    high: divided(trace.high, by),
+    smoothed: smoothed ? smooth(mean, trace.width, defaultWindow(trace.total)) : null,
+    validation: isLoss ? validationOf(loss, perObs) : null,
+    earlier: isLoss ? earlier.slice(-MOST_EARLIER).map((run) => earlierOf(run, perObs)) : [],
+    unit: isLoss ? (perObs ? "loss per row (nats)" : "loss (nats)") : curve.replaceAll("_", " "),
+  };
+  const line = found.smoothed ?? found.mean;
+  const at = isLoss ? lowest(line) : -1;
+  found.best = at >= 0 ? { step: found.steps[at], value: line[at] } : null;
+  return found;
+}
+
+function validationOf(loss, perObs) {
+  if (!loss.validation || (!perObs && !loss.n_obs)) return null;
+  return {
+    steps: unpack(loss.validation.steps),
+    values: divided(unpack(loss.validation.loss), perObs ? 1 : 1 / loss.n_obs),
+  };
+}
+
+function earlierOf(run, perObs) {
+  const trace = readTrace(run.trace);
+  const values = smooth(trace.mean, trace.width, defaultWindow(trace.total));
+  return {
+    label: run.label,
+    steps: trace.steps,
+    values: divided(values, perObs ? run.n_obs || 1 : 1),
+  };
+}
+
+/** Range of the vertical axis: all of the smooth lines, the raw values but for the rarest. */
+function verticalRange(shown, log) {
+  const lines = [shown.smoothed ?? shown.mean];
+  if (shown.validation) lines.push(shown.validation.values);
+  for (const run of shown.earlier) lines.push(run.values);
+  const raw = [quantile(shown.low, 0.01), quantile(shown.high, 0.99)];
+  const [low, high] = extent([...lines, raw]) ?? [0, 1];
+  if (low === high) return [low - Math.abs(low || 1) * 0.1, high + Math.abs(high || 1) * 0.1];
+  if (log && logKind(low) === "log") return [low / (high / low) ** 0.04, high * (high / low) ** 0.04];
+  const room = 0.06 * (high - low);
+  return [low - room, high + room];
+}
+
+function from(shown, first) {
+  const cut = (steps, ...columns) => {
+    const start = Math.max(steps.findIndex((step) => step >= first), 0);
+    return [steps.slice(start), ...columns.map((column) => column && column.slice(start))];
+  };
+  const [steps, mean, low, high, smoothed] = cut(
+    shown.steps, shown.mean, shown.low, shown.high, shown.smoothed,
+  );
+  const points = shown.validation;
+  const [at, values] = points ? cut(points.steps, points.values) : [];
+  return {
+    ...shown,
+    steps, mean, low, high, smoothed,
+    validation: points ? { steps: at, values } : null,
+    earlier: shown.earlier.map((run) => {
+      const [runSteps, runValues] = cut(run.steps, run.values);
+      return { ...run, steps: runSteps, values: runValues };
+    }),
+  };
+}
+
+/**
+ * Place the curves in a box of pixels.
+ * @param all What `series` returned.
+ * @param options log and half (only the second half of the steps): booleans.
+ * @param box width, height and left (the room for the labels) in pixels.
+ */
+export function scene(all, { log, half }, box) {
+  const first = half ? all.total / 2 : 0;
+  const shown = half ? from(all, first) : all;
+  const [low, high] = verticalRange(shown, log);
+  const kind = log ? logKind(low) : "linear";
+  const last = Math.max(all.total, 2, ...shown.earlier.map((run) => run.steps.at(-1) ?? 0));
+  const x = scale("linear", [Math.max(first, 1), last], [box.left, box.width - 14]);
+  const y = scale(kind, [low, high], [box.height - 28, 12]);
+  return {
+    ...shown,
+    x,
+    y,
+    xTicks: x.ticks(Math.max(3, Math.round(box.width / 130))).filter((tick) => tick >= 1),
+    yTicks: y.ticks(5),
+    kind,
+    box,
+  };
+}
+
+/** The values at the step nearest to `step`, for the readout. */
+export function readout(shown, step) {
+  const at = nearest(shown.steps, step);
+  if (at < 0) return null;
+  const found = { step: shown.steps[at], raw: shown.mean[at], smoothed: shown.smoothed?.[at] };
+  if (shown.validation) {
+    const v = nearest(shown.validation.steps, step);
+    if (v >= 0) found.validation = shown.validation.values[v];
+  }
+  return found;
+}
+
+/** Say in words what the curve shows, for who cannot see it. */
+export function describe(shown, words) {
+  const line = shown.smoothed ?? shown.mean;
+  const parts = [`${shown.unit} over ${shown.total} steps, ${words}`];
+  const finite = Array.from(line).filter(Number.isFinite);
+  if (finite.length) parts.push(`from ${number(finite[0])} to ${number(finite.at(-1))}`);
+  if (shown.best) parts.push(`lowest ${number(shown.best.value)} at step ${shown.best.step}`);
+  return parts.join(", ");
+}
+
+// Patterns tell the lines apart where colours do not.
+export const DASHES = {
+  validation: [7, 4],
+  earlier: [[2, 3], [6, 3, 1, 3], [10, 4], [1, 4]],
+};
+
+/** Room that the labels of the vertical axis need, in pixels. */
+export function labelRoom(ctx, ticks) {
+  return Math.ceil(Math.max(...ticks.map((tick) => ctx.measureText(number(tick)).width), 20)) + 16;
+}
+
+/** Draw a scene; `colors` are those of the theme. */
+export function paint(ctx, shown, colors, hover) {
+  const { box } = shown;
+  ctx.clearRect(0, 0, box.width, box.height);
+  axes(ctx, shown, colors);
+  ctx.save();
+  ctx.beginPath();
+  ctx.rect(box.left, 4, box.width - box.left - 6, box.height - 32);
+  ctx.clip();
+  shown.earlier.forEach((run, i) => {
+    stroke(ctx, shown, run.steps, run.values, colors.earlier, 1.25, DASHES.earlier[i]);
+  });
+  raw(ctx, shown, colors);
+  if (shown.smoothed) stroke(ctx, shown, shown.steps, shown.smoothed, lineColor(shown, colors), 2.25);
+  if (shown.validation) validation(ctx, shown, colors);
+  ctx.restore();
+  if (shown.best) best(ctx, shown, colors);
+  if (hover) crosshair(ctx, shown, colors, hover);
+}
+
+const lineColor = (shown, colors) =>
+  shown.curve === "loss" ? colors.loss : shown.curve === "learning_rate" ? colors.rate : colors.metric;
+
+function axes(ctx, shown, colors) {
+  const { box, x, y } = shown;
+  ctx.lineWidth = 1;
+  ctx.strokeStyle = colors.grid;
+  ctx.fillStyle = colors.muted;
+  ctx.textBaseline = "middle";
+  ctx.textAlign = "right";
+  for (const tick of shown.yTicks) {
+    const at = Math.round(y.at(tick)) + 0.5;
+    ctx.beginPath();
+    ctx.moveTo(box.left, at);
+    ctx.lineTo(box.width - 6, at);
+    ctx.stroke();
+    ctx.fillText(number(tick), box.left - 8, at);
+  }
+  ctx.textBaseline = "top";
+  ctx.textAlign = "center";
+  for (const tick of shown.xTicks) {
+    ctx.fillText(tick.toLocaleString("en-US"), x.at(tick), box.height - 20);
+  }
+}
+
+function raw(ctx, shown, colors) {
+  const color = lineColor(shown, colors);
+  if (shown.low !== shown.mean && shown.low.length > 1) {
+    ctx.globalAlpha = 0.16;
+    band(ctx, shown, color);
+  }
+  ctx.globalAlpha = shown.smoothed ? 0.42 : 1;
+  stroke(ctx, shown, shown.steps, shown.mean, color, shown.smoothed ? 1 : 1.75);
+  ctx.globalAlpha = 1;
+}
+
+function band(ctx, { x, y, steps, low, high }, color) {
+  ctx.fillStyle = color;
+  ctx.beginPath();
+  for (let i = 0; i < steps.length; i++) ctx.lineTo(x.at(steps[i]), y.at(high[i]));
+  for (let i = steps.length - 1; i >= 0; i--) ctx.lineTo(x.at(steps[i]), y.at(low[i]));
+  ctx.fill();
+}
+
+function stroke(ctx, { x, y, box }, steps, values, color, width, dash = []) {
+  const [xs, ys] = thin(steps, values, 2 * Math.ceil(box.width));
+  ctx.strokeStyle = color;
+  ctx.lineWidth = width;
+  ctx.lineJoin = "round";
+  ctx.setLineDash(dash);
+  ctx.beginPath();
+  let drawing = false;
+  for (let i = 0; i < xs.length; i++) {
+    const top = y.at(ys[i]);
+    if (!Number.isFinite(top)) {
+      drawing = false;
+      continue;
+    }
+    if (drawing) ctx.lineTo(x.at(xs[i]), top);
+    else ctx.moveTo(x.at(xs[i]), top);
+    drawing = true;
+  }
+  ctx.stroke();
+  ctx.setLineDash([]);
+  if (xs.length === 1) dot(ctx, x.at(xs[0]), y.at(ys[0]), 3, color);
+}
+
+function dot(ctx, x, y, radius, color) {
+  ctx.fillStyle = color;
+  ctx.beginPath();
+  ctx.arc(x, y, radius, 0, 2 * Math.PI);
+  ctx.fill();
+}
+
+function validation(ctx, shown, colors) {
+  const { steps, values } = shown.validation;
+  stroke(ctx, shown, steps, values, colors.validation, 2, DASHES.validation);
+  if (steps.length > FEW_POINTS) return;
+  steps.forEach((step, i) => dot(ctx, shown.x.at(step), shown.y.at(values[i]), 3, colors.validation));
+}
+
+function best(ctx, { best: { step, value }, x, y, box }, colors) {
+  const [left, top] = [x.at(step), y.at(value)];
+  if (left < box.left || !Number.isFinite(top)) return;
+  ctx.beginPath();
+  for (const [dx, dy] of [[0, -6], [6, 0], [0, 6], [-6, 0]]) ctx.lineTo(left + dx, top + dy);
+  ctx.closePath();
+  ctx.fillStyle = colors.best;
+  ctx.strokeStyle = colors.surface;
+  ctx.lineWidth = 2;
+  ctx.stroke();
+  ctx.fill();
+  const text = `best ${number(value)}`;
+  const toTheLeft = left + ctx.measureText(text).width + 14 > box.width - 8;
+  ctx.textAlign = toTheLeft ? "right" : "left";
+  ctx.textBaseline = "middle";
+  const place = [left + (toTheLeft ? -10 : 10), Math.min(top + 12, box.height - 36)];
+  ctx.lineWidth = 4;
+  ctx.lineJoin = "round";
+  ctx.strokeText(text, ...place);
+  ctx.fillText(text, ...place);
+}
+
+function crosshair(ctx, { x, y, box }, colors, { step, raw: value, smoothed }) {
+  const left = Math.round(x.at(step)) + 0.5;
+  ctx.strokeStyle = colors.muted;
+  ctx.lineWidth = 1;
+  ctx.setLineDash([3, 3]);
+  ctx.beginPath();
+  ctx.moveTo(left, 8);
+  ctx.lineTo(left, box.height - 28);
+  ctx.stroke();
+  ctx.setLineDash([]);
+  const top = y.at(smoothed ?? value);
+  if (!Number.isFinite(top)) return;
+  dot(ctx, left, top, 5, colors.surface);
+  dot(ctx, left, top, 3.5, colors.text);
+}
+
+/** A path for a small picture of `values` in a box, as an SVG's `d`. */
+export function sparkline(values, width, height) {
+  const [low, high] = extent([values]) ?? [0, 0];
+  const span = high - low || 1;
+  const step = width / Math.max(values.length - 1, 1);
+  return Array.from(values, (value, i) => {
+    const y = high === low ? height / 2 : height - 1 - ((value - low) / span) * (height - 2);
+    return `${i ? "L" : "M"}${(i * step).toFixed(1)} ${y.toFixed(1)}`;
+  }).join("");
+}

@@ -1,0 +1,420 @@
+// The live dashboard of a run: an anywidget front end without dependencies.
+//
+// The kernel sets one trait a panel; this page draws the newest of each once a frame of the screen.
+// Clicks go back as messages `{kind, value}`. Whether clicks reach the kernel while a cell runs is
+// not known before one did: the page says `hello`, and enables its buttons when a `welcome` comes.
+
+import { describe, labelRoom, paint, readout, scene, series, DASHES } from "./chart.js";
+import { button, choice, h, icon, setAttribute, setText, svg, toggle } from "./elements.js";
+import { count, duration, number, rate } from "./math.js";
+import { checkPanel, devicesPanel, paddingPanel, parametersPanel } from "./panels.js";
+
+const CANVAS_HEIGHT = 280;
+const PATIENCE_MS = 2000;
+const HELLO_AGAIN_MS = 1000;
+const OVER = ["completed", "stopped", "early_stopped", "interrupted", "diverged", "failed"];
+const UNREACHABLE =
+  "The buttons cannot reach this kernel while the cell runs. " +
+  "The kernel's interrupt button (■, or I twice) stops the run cleanly and keeps what it has.";
+const TRAITS = ["meta", "earlier", "progress", "loss", "padding", "devices", "parameters", "check"];
+let views = 0;
+
+export const isOver = (progress) => OVER.includes(progress?.status);
+
+/** What the status line says: epoch and time left, or how the run ended. */
+export function position(meta, progress) {
+  const parts = [`epoch ${count(progress.epoch)}${meta.epochs ? ` of ${count(meta.epochs)}` : ""}`];
+  if (isOver(progress)) parts.push(`in ${duration(progress.elapsed_s)}`);
+  else if (progress.status === "paused") parts.push(`after ${duration(progress.elapsed_s)}`);
+  else if (progress.step === 0) parts.push("compiling the first step");
+  else if (progress.eta_s !== null) parts.push(`${duration(progress.eta_s)} left`);
+  return parts.join(" · ");
+}
+
+/** The share of the planned steps that are done, or null where nobody knows the plan. */
+export const done = (progress) =>
+  progress.total_steps ? Math.min(progress.step / progress.total_steps, 1) : null;
+
+/** The same progress, `seconds` later, for the time between two updates. */
+export function later(progress, seconds) {
+  if (progress.status !== "running") return progress;
+  const eta = progress.eta_s === null ? null : Math.max(progress.eta_s - seconds, 0);
+  return { ...progress, elapsed_s: progress.elapsed_s + seconds, eta_s: eta };
+}
+
+class View {
+  constructor(model, el) {
+    this.model = model;
+    this.el = el;
+    this.id = `aimz-${++views}`;
+    this.options = { curve: "loss", log: false, smooth: true, perRow: true, half: false };
+    this.reachable = null; // nobody knows yet
+    this.dirty = new Set(TRAITS);
+    this.received = performance.now();
+    this.hover = null;
+    this.build();
+    this.listen();
+    this.greet();
+    this.schedule();
+  }
+
+  build() {
+    this.root = h("section", { class: "aimz", role: "region" },
+      this.buildHead(), this.buildTools(), this.buildNotice(), this.buildChart(), this.buildStats());
+    this.panels = {
+      padding: paddingPanel(), devices: devicesPanel(),
+      parameters: parametersPanel(), check: checkPanel(),
+    };
+    this.root.append(h("div", { class: "aimz-folds" },
+      Object.values(this.panels).map((panel) => panel.element)));
+    this.el.append(this.root);
+  }
+
+  buildHead() {
+    this.title = h("span", { class: "aimz-title" });
+    this.method = h("span", { class: "aimz-method" });
+    this.pill = h("span", { class: "aimz-pill" });
+    this.where = h("span", { class: "aimz-where" });
+    this.fill = h("div", { class: "aimz-fill" });
+    this.bar = h("div", { class: "aimz-bar", role: "progressbar", "aria-label": "steps done",
+      "aria-valuemin": 0, "aria-valuemax": 100 }, this.fill);
+    return h("header", {},
+      h("div", { class: "aimz-head" }, this.title, this.method, h("span", { class: "aimz-gap" }),
+        this.pill, this.where), this.bar);
+  }
+
+  buildTools() {
+    this.buttons = {
+      stop: button("stop", "Stop", () => this.send("stop")),
+      pause: button("pause", "Pause", () => this.send(this.paused() ? "resume" : "pause")),
+      checkpoint: button("checkpoint", "Checkpoint", () => this.send("checkpoint")),
+    };
+    this.rate = h("input", { type: "text", inputmode: "decimal", id: `${this.id}-rate`,
+      class: "aimz-rate", size: 7, autocomplete: "off", onchange: () => this.setRate() });
+    this.rateBox = h("label", { for: `${this.id}-rate`, class: "aimz-rate-box" }, "learning rate", this.rate);
+    this.run = h("div", { class: "aimz-group", role: "group", "aria-label": "Run" },
+      Object.values(this.buttons), this.rateBox);
+    this.curves = choice("Curve", `${this.id}-curve`, (curve) => this.change({ curve }));
+    const option = (key, text, title) =>
+      toggle(text, this.options[key], title, (on) => this.change({ [key]: on }));
+    this.toggles = {
+      smooth: option("smooth", "smooth", "Exponential moving average over a fiftieth of the steps"),
+      log: option("log", "log", "Logarithmic axis"),
+      perRow: option("perRow", "per row", "Loss divided by the number of rows"),
+      half: option("half", "last half", "Only the second half of the steps"),
+    };
+    return h("div", { class: "aimz-tools" }, this.run, h("span", { class: "aimz-gap" }),
+      this.curves.group,
+      h("div", { class: "aimz-group", role: "group", "aria-label": "Axis" }, Object.values(this.toggles)));
+  }
+
+  buildNotice() {
+    this.notice = h("p", { class: "aimz-notice", role: "status", "aria-live": "polite" });
+    this.notes = h("ul", { class: "aimz-notes" });
+    return h("div", {}, this.notice, this.notes);
+  }
+
+  buildChart() {
+    this.canvas = h("canvas", { tabindex: 0, role: "img", class: "aimz-canvas",
+      onpointermove: (event) => this.point(event.offsetX),
+      onpointerleave: () => this.point(null),
+      onblur: () => this.point(null),
+      onkeydown: (event) => this.walk(event) });
+    this.tip = h("div", { class: "aimz-tip", hidden: true, role: "status" });
+    this.unit = h("span", { class: "aimz-unit" });
+    this.legend = h("ul", { class: "aimz-legend" });
+    return h("figure", { class: "aimz-chart" },
+      h("div", { class: "aimz-chart-head" }, this.unit, this.legend),
+      h("div", { class: "aimz-canvas-box" }, this.canvas, this.tip));
+  }
+
+  buildStats() {
+    this.stats = {};
+    const tile = (key, label) => {
+      this.stats[key] = h("dd", {});
+      return h("div", {}, h("dt", {}, label), this.stats[key]);
+    };
+    return h("dl", { class: "aimz-stats" }, tile("loss", "loss"), tile("best", "best"),
+      tile("step", "step"), tile("steps_per_s", "steps/s"), tile("rows_per_s", "rows/s"),
+      tile("elapsed", "elapsed"), tile("checkpoint", "checkpoint"));
+  }
+
+  listen() {
+    this.stopListening = [];
+    const on = (event, handler) => {
+      this.model.on(event, handler);
+      this.stopListening.push(() => this.model.off(event, handler));
+    };
+    for (const name of TRAITS) {
+      on(`change:${name}`, () => {
+        if (name === "progress") this.received = performance.now();
+        this.schedule(name);
+      });
+    }
+    on("msg:custom", (message) => this.hear(message));
+    this.resizing = new ResizeObserver(() => this.schedule("loss"));
+    this.resizing.observe(this.root);
+    this.theming = new MutationObserver(() => this.schedule("theme"));
+    this.theming.observe(document.body, { attributes: true });
+    this.ticking = setInterval(() => this.schedule("progress"), 1000);
+  }
+
+  greet() {
+    const hello = () => {
+      if (this.reachable || isOver(this.model.get("progress"))) return;
+      this.model.send({ kind: "hello" });
+      this.greeting = setTimeout(hello, HELLO_AGAIN_MS);
+    };
+    hello();
+    this.patience = setTimeout(() => {
+      if (this.reachable === null) this.setReachable(false);
+    }, PATIENCE_MS);
+  }
+
+  setReachable(reachable) {
+    this.reachable = reachable;
+    this.schedule("progress");
+  }
+
+  hear({ kind, why }) {
+    if (kind === "welcome") this.setReachable(true);
+    if (kind === "refused") this.say(why);
+  }
+
+  send(kind, value = null) {
+    this.model.send({ kind, value });
+    const asked = { stop: "Stopping after this chunk of steps…", pause: "Pausing after this chunk of steps…",
+      resume: "", checkpoint: "Checkpoint asked for.", learning_rate: `Learning rate ${value} asked for.` };
+    this.say(asked[kind] ?? "");
+  }
+
+  setRate() {
+    const value = Number(this.rate.value);
+    if (this.rate.value.trim() === "" || !(value > 0) || !Number.isFinite(value)) {
+      this.say(`A learning rate is a positive number; got “${this.rate.value}”.`);
+      setAttribute(this.rate, "aria-invalid", "true");
+      return;
+    }
+    setAttribute(this.rate, "aria-invalid", null);
+    this.send("learning_rate", value);
+  }
+
+  say(text) {
+    this.said = text;
+    this.schedule("progress");
+  }
+
+  paused() {
+    const { status, asked } = this.model.get("progress");
+    return status === "paused" || asked === "pause";
+  }
+
+  change(options) {
+    Object.assign(this.options, options);
+    this.schedule("loss");
+  }
+
+  schedule(name) {
+    if (name) this.dirty.add(name);
+    this.frame ??= requestAnimationFrame(() => {
+      this.frame = null;
+      this.draw();
+    });
+  }
+
+  draw() {
+    const dirty = this.dirty;
+    this.dirty = new Set();
+    if (this.colors === undefined || dirty.has("theme")) this.readTheme();
+    if (dirty.has("meta")) this.drawMeta();
+    if (dirty.has("progress") || dirty.has("meta")) this.drawProgress();
+    if (["loss", "earlier", "theme", "meta"].some((name) => dirty.has(name))) this.drawChart();
+    for (const [name, panel] of Object.entries(this.panels)) {
+      if (dirty.has(name)) panel.update(this.model.get(name));
+    }
+  }
+
+  readTheme() {
+    const [r, g, b, a] = (getComputedStyle(this.root).backgroundColor.match(/[\d.]+/g) ?? []).map(Number);
+    const dark = a !== 0 && 0.299 * r + 0.587 * g + 0.114 * b < 128;
+    setAttribute(this.root, "data-theme", dark ? "dark" : "light");
+    const style = getComputedStyle(this.root);
+    const color = (name) => style.getPropertyValue(`--aimz-${name}`).trim();
+    this.colors = Object.fromEntries(
+      ["loss", "validation", "rate", "metric", "best", "earlier", "grid", "muted", "text", "surface"]
+        .map((name) => [name, color(name)]));
+    this.font = `11px ${style.fontFamily}`;
+  }
+
+  drawMeta() {
+    const meta = this.model.get("meta");
+    setText(this.title, meta.model);
+    setText(this.method, [meta.method, meta.n_obs && `${count(meta.n_obs)} rows`,
+      meta.batch_size && `batches of ${count(meta.batch_size)}`, meta.scaled].filter(Boolean).join(" · "));
+    setAttribute(this.root, "aria-label", `Training of ${meta.model}`);
+    this.toggles.perRow.hidden = !meta.n_obs;
+  }
+
+  drawProgress() {
+    const meta = this.model.get("meta");
+    const since = (performance.now() - this.received) / 1000;
+    const progress = later(this.model.get("progress"), since);
+    const over = isOver(progress);
+    setAttribute(this.pill, "data-status", progress.status);
+    setText(this.pill, progress.words);
+    setText(this.where, position(meta, progress));
+    const part = done(progress);
+    this.bar.hidden = part === null;
+    this.fill.style.width = `${100 * (part ?? 0)}%`;
+    setAttribute(this.bar, "aria-valuenow", Math.round(100 * (part ?? 0)));
+    this.drawControls(progress, over);
+    setText(this.stats.step, count(progress.step));
+    setText(this.stats.steps_per_s, rate(progress.steps_per_s));
+    setText(this.stats.rows_per_s, rate(progress.rows_per_s));
+    setText(this.stats.elapsed, duration(progress.elapsed_s));
+    this.stats.checkpoint.parentElement.hidden = !progress.checkpoint;
+    if (progress.checkpoint) setText(this.stats.checkpoint, `${duration(progress.checkpoint.age_s + since)} ago`);
+    this.drawNotice(progress, over);
+    if (over) clearInterval(this.ticking);
+  }
+
+  drawControls(progress, over) {
+    this.run.hidden = over;
+    this.buttons.checkpoint.hidden = !progress.can_checkpoint;
+    this.rateBox.hidden = !progress.can_set_learning_rate;
+    const { stop, pause, checkpoint } = this.buttons;
+    for (const element of [stop, pause, checkpoint, this.rate]) element.disabled = !this.reachable;
+    if (progress.asked === "stop") for (const element of [stop, pause]) element.disabled = true;
+    const word = this.paused() ? "Resume" : "Pause";
+    if (pause.lastChild.textContent !== word) pause.replaceChildren(icon(word.toLowerCase()), h("span", {}, word));
+    if (document.activeElement !== this.rate && progress.learning_rate) {
+      const text = number(progress.learning_rate, 3);
+      if (this.rate.value !== text) this.rate.value = text;
+    }
+  }
+
+  drawNotice(progress, over) {
+    const says = over ? progress.reason : this.reachable === false ? UNREACHABLE : this.said ?? "";
+    setText(this.notice, says);
+    this.notice.hidden = !says;
+    const notes = progress.notes ?? [];
+    if (JSON.stringify(notes) !== this.shownNotes) {
+      this.shownNotes = JSON.stringify(notes);
+      this.notes.replaceChildren(...notes.map((note) => h("li", {}, note)));
+    }
+  }
+
+  drawChart() {
+    const loss = this.model.get("loss");
+    if (loss.error) return this.chartFailed(loss.error);
+    const names = Object.keys(loss.traces ?? { loss: null });
+    this.curves.show(names.map((name) => [name, name.replaceAll("_", " ")]), this.options.curve);
+    const curves = series(loss, this.model.get("earlier").runs ?? [], this.options);
+    const perRow = loss.n_obs && this.options.perRow;
+    const scaled = (value) => number(value === null || perRow ? value : value * (loss.n_obs || 1));
+    setText(this.stats.loss, scaled(loss.now ?? null));
+    setText(this.stats.best, loss.best_step ? `${scaled(loss.best)} at ${count(loss.best_step)}` : "-");
+    this.paintChart(curves);
+  }
+
+  chartFailed(why) {
+    setText(this.unit, `The curve failed and was switched off: ${why}`);
+    this.canvas.hidden = true;
+  }
+
+  paintChart(curves) {
+    const width = this.canvas.parentElement.clientWidth;
+    if (width === 0) return;
+    const ratio = window.devicePixelRatio || 1;
+    if (this.canvas.width !== Math.round(width * ratio) || this.ratio !== ratio) {
+      this.ratio = ratio;
+      this.canvas.width = Math.round(width * ratio);
+      this.canvas.height = Math.round(CANVAS_HEIGHT * ratio);
+      this.canvas.style.height = `${CANVAS_HEIGHT}px`;
+    }
+    const ctx = this.canvas.getContext("2d");
+    ctx.setTransform(ratio, 0, 0, ratio, 0, 0);
+    ctx.font = this.font;
+    if (!curves || curves.steps.length === 0) return this.waitForSteps(ctx, width);
+    const box = { width, height: CANVAS_HEIGHT, left: 0 };
+    box.left = labelRoom(ctx, scene(curves, this.options, box).yTicks);
+    this.shown = scene(curves, this.options, box);
+    const hover = this.hover === null ? null : readout(this.shown, this.hover);
+    paint(ctx, this.shown, this.colors, hover);
+    this.drawTip(hover);
+    this.drawLegend();
+    setAttribute(this.canvas, "aria-label",
+      `${describe(this.shown, this.model.get("progress").words)}. Arrow keys read the values.`);
+  }
+
+  waitForSteps(ctx, width) {
+    ctx.clearRect(0, 0, width, CANVAS_HEIGHT);
+    ctx.fillStyle = this.colors.muted;
+    ctx.textAlign = "center";
+    ctx.fillText("The curve begins with the first steps.", width / 2, CANVAS_HEIGHT / 2);
+  }
+
+  drawLegend() {
+    const { shown } = this;
+    setText(this.unit, shown.kind === "linear" ? shown.unit : `${shown.unit}, ${shown.kind} scale`);
+    const items = [
+      shown.smoothed ? ["smoothed", "line", []] : null,
+      [shown.smoothed ? "each step" : shown.curve.replaceAll("_", " "), "raw", []],
+      shown.validation ? ["validation", "validation", DASHES.validation] : null,
+      ...shown.earlier.map((run, i) => [run.label, "earlier", DASHES.earlier[i]]),
+    ].filter(Boolean);
+    const key = JSON.stringify([items, shown.curve]);
+    if (key === this.shownLegend) return;
+    this.shownLegend = key;
+    this.legend.replaceChildren(...items.map(([text, kind, dash]) => h("li", {},
+      svg("svg", { width: 26, height: 8, "aria-hidden": "true", class: `aimz-key aimz-key-${kind}`,
+        "data-curve": shown.curve }, svg("path", { d: "M1 4H25", "stroke-dasharray": dash.join(" ") })), text)));
+  }
+
+  point(left) {
+    this.hover = left === null || !this.shown ? null : this.shown.x.invert(left);
+    this.schedule("loss");
+  }
+
+  walk(event) {
+    const by = { ArrowLeft: -1, ArrowRight: 1, PageDown: -20, PageUp: 20 }[event.key];
+    if (!this.shown || (by === undefined && !["Home", "End"].includes(event.key))) return;
+    event.preventDefault();
+    event.stopPropagation(); // the notebook would move to another cell
+    const { steps } = this.shown;
+    const now = this.hover === null ? steps.length - 1 : steps.findIndex((step) => step >= this.hover);
+    const at = event.key === "Home" ? 0 : event.key === "End" ? steps.length - 1 : now + by;
+    this.hover = steps[Math.min(Math.max(at, 0), steps.length - 1)];
+    this.schedule("loss");
+  }
+
+  drawTip(hover) {
+    this.tip.hidden = !hover;
+    if (!hover) return;
+    const lines = [`step ${count(hover.step)}`, `value ${number(hover.raw)}`];
+    if (hover.smoothed !== undefined) lines.push(`smoothed ${number(hover.smoothed)}`);
+    if (hover.validation !== undefined) lines.push(`validation ${number(hover.validation)}`);
+    setText(this.tip, lines.join("\n"));
+    const left = this.shown.x.at(hover.step);
+    const flip = left > this.shown.box.width - 170;
+    this.tip.style.left = flip ? "auto" : `${left + 12}px`;
+    this.tip.style.right = flip ? `${this.shown.box.width - left + 12}px` : "auto";
+  }
+
+  remove() {
+    clearInterval(this.ticking);
+    clearTimeout(this.greeting);
+    clearTimeout(this.patience);
+    cancelAnimationFrame(this.frame);
+    this.resizing.disconnect();
+    this.theming.disconnect();
+    for (const stop of this.stopListening) stop();
+  }
+}
+
+export default {
+  render({ model, el }) {
+    const view = new View(model, el);
+    return () => view.remove();
+  },
+};

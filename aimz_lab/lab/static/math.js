@@ -1,0 +1,225 @@
+// Numbers for the dashboard: buckets, smoothing, scales, ticks, and how values are written.
+// Pure functions, without a page: a test runs them in Node next to their Python counterparts.
+
+/** Read a float32 buffer, which may begin at any byte of the message that carried it. */
+export function unpack(view) {
+  if (!view) return new Float32Array(0);
+  const start = view.byteOffset;
+  return new Float32Array(view.buffer.slice(start, start + view.byteLength));
+}
+
+/** Last step of each of `n` buckets of `width` steps, of `total` steps in all. */
+export function bucketSteps(n, width, total) {
+  return Float64Array.from({ length: n }, (_, i) => Math.min(width * (i + 1), total));
+}
+
+/** Steps over which a curve is smoothed unless told: a fiftieth of what there is, at least one. */
+export const defaultWindow = (steps) => Math.max(steps / 50, 1);
+
+/** Exponential moving average of bucket means, without a bias toward zero; gaps pass nothing on. */
+export function smooth(values, width, window) {
+  const weight = 1 - Math.exp(-width / window);
+  const out = new Float64Array(values.length);
+  let average = 0;
+  let total = 0;
+  for (let i = 0; i < values.length; i++) {
+    if (Number.isFinite(values[i])) {
+      average += weight * (values[i] - average);
+      total += weight * (1 - total);
+    }
+    out[i] = total > 0 ? average / total : NaN;
+  }
+  return out;
+}
+
+/** Index of the lowest finite value, or -1. */
+export function lowest(values) {
+  let at = -1;
+  for (let i = 0; i < values.length; i++) {
+    if (Number.isFinite(values[i]) && (at < 0 || values[i] < values[at])) at = i;
+  }
+  return at;
+}
+
+/** Index of the value of an ascending array that is nearest to `x`, or -1. */
+export function nearest(ascending, x) {
+  if (ascending.length === 0) return -1;
+  let low = 0;
+  let high = ascending.length - 1;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (ascending[middle] < x) low = middle + 1;
+    else high = middle;
+  }
+  return low > 0 && x - ascending[low - 1] <= ascending[low] - x ? low - 1 : low;
+}
+
+/** Keep at most `most` points: the lowest and the highest of each stretch, in order. */
+export function thin(xs, ys, most) {
+  if (xs.length <= most) return [xs, ys];
+  const keep = [];
+  const stretches = most >> 1;
+  for (let s = 0; s < stretches; s++) {
+    const from = Math.floor((s * xs.length) / stretches);
+    const to = Math.floor(((s + 1) * xs.length) / stretches);
+    let low = from;
+    let high = from;
+    for (let i = from; i < to; i++) {
+      if (ys[i] < ys[low] || Number.isNaN(ys[low])) low = i;
+      if (ys[i] > ys[high] || Number.isNaN(ys[high])) high = i;
+    }
+    keep.push(Math.min(low, high));
+    if (low !== high) keep.push(Math.max(low, high));
+  }
+  return [Float64Array.from(keep, (i) => xs[i]), Float64Array.from(keep, (i) => ys[i])];
+}
+
+/** Lowest and highest finite value of several arrays, or null where there is none. */
+export function extent(arrays) {
+  let low = Infinity;
+  let high = -Infinity;
+  for (const values of arrays) {
+    for (const value of values) {
+      if (!Number.isFinite(value)) continue;
+      if (value < low) low = value;
+      if (value > high) high = value;
+    }
+  }
+  return low <= high ? [low, high] : null;
+}
+
+/** The value below which a share `q` of the finite values lies, or NaN. */
+export function quantile(values, q) {
+  const sorted = Float64Array.from(values).filter(Number.isFinite).sort();
+  if (sorted.length === 0) return NaN;
+  const at = q * (sorted.length - 1);
+  const below = Math.floor(at);
+  const above = Math.min(below + 1, sorted.length - 1);
+  return sorted[below] + (at - below) * (sorted[above] - sorted[below]);
+}
+
+// A symmetric log scale is linear up to `unit` and logarithmic beyond, on either side of zero.
+const FORWARD = {
+  linear: (value) => value,
+  log: (value) => Math.log10(value),
+  symlog: (value, unit) => Math.sign(value) * Math.log10(1 + Math.abs(value) / unit),
+};
+const BACKWARD = {
+  linear: (value) => value,
+  log: (value) => 10 ** value,
+  symlog: (value, unit) => Math.sign(value) * unit * (10 ** Math.abs(value) - 1),
+};
+
+/**
+ * Map a domain to a range of pixels.
+ * @param kind "linear", "log" (a positive domain) or "symlog".
+ * @returns kind, at(value), invert(pixel), ticks(about how many).
+ */
+export function scale(kind, [low, high], [from, to]) {
+  const unit = Math.max(Math.abs(low), Math.abs(high)) / 100 || 1;
+  const forward = (value) => FORWARD[kind](value, unit);
+  const begin = forward(low);
+  const span = forward(high) - begin || 1;
+  return {
+    kind,
+    at: (value) => from + ((forward(value) - begin) / span) * (to - from),
+    invert: (pixel) => BACKWARD[kind](begin + ((pixel - from) / (to - from)) * span, unit),
+    ticks: (about) => TICKS[kind](low, high, about, unit),
+  };
+}
+
+/** Which scale shows these values on a "log" axis: some are not positive on some runs. */
+export const logKind = (low) => (low > 0 ? "log" : "symlog");
+
+/** Round positions from `low` to `high`: multiples of 1, 2 or 5 times a power of ten. */
+export function linearTicks(low, high, about) {
+  if (!(high > low)) return [low];
+  const raw = (high - low) / Math.max(about, 1);
+  const power = 10 ** Math.floor(Math.log10(raw));
+  const step = power * ([1, 2, 5].find((m) => m * power >= raw * 0.999) ?? 10);
+  const ticks = [];
+  for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-9; i++) {
+    ticks.push(i === 0 ? 0 : Number((i * step).toPrecision(12)));
+  }
+  return ticks;
+}
+
+/** Positions from `low` to `high` (both positive): powers of ten, finer where there are few. */
+export function logTicks(low, high, about) {
+  const from = Math.floor(Math.log10(low));
+  const to = Math.ceil(Math.log10(high));
+  if (Math.log10(high / low) < 0.7) return linearTicks(low, high, about);
+  const every = Math.max(1, Math.ceil((to - from) / Math.max(about, 1)));
+  const within = to - from <= 1 ? [1, 2, 3, 5] : to - from <= 3 ? [1, 2, 5] : [1];
+  const ticks = [];
+  for (let exponent = from; exponent <= to; exponent += every) {
+    for (const m of within) ticks.push(Number((m * 10 ** exponent).toPrecision(6)));
+  }
+  return ticks.filter((tick) => tick >= low * 0.999 && tick <= high * 1.001);
+}
+
+function symlogTicks(low, high, about, unit) {
+  const decades = [];
+  for (let e = Math.ceil(Math.log10(unit)); 10 ** e <= Math.max(high, -low); e++) {
+    decades.push(Number((10 ** e).toPrecision(6)));
+  }
+  const every = Math.max(1, Math.ceil((2 * decades.length) / Math.max(about, 1)));
+  const kept = decades.reverse().filter((_, i) => i % every === 0);
+  const ticks = [...kept.map((tick) => -tick), 0, ...kept.reverse()];
+  return ticks.filter((tick) => tick >= low && tick <= high);
+}
+
+const TICKS = {
+  linear: linearTicks,
+  log: logTicks,
+  symlog: symlogTicks,
+};
+
+const grouped = (value, digits = 0) =>
+  value.toLocaleString("en-US", { maximumFractionDigits: digits, minimumFractionDigits: digits });
+
+/** Write a value with `digits` significant digits, thousands in groups. */
+export function number(value, digits = 4) {
+  if (value === null || value === undefined) return "-";
+  if (!Number.isFinite(value)) return Number.isNaN(value) ? "nan" : value > 0 ? "inf" : "-inf";
+  const size = Math.abs(value);
+  if (size >= 10 ** (digits - 1) && size < 1e9) return grouped(value);
+  if (size !== 0 && (size < 1e-4 || size >= 10 ** digits)) {
+    const [mantissa, exponent] = value.toExponential(digits - 1).split("e");
+    const padded = exponent.slice(1).padStart(2, "0");
+    return `${Number(mantissa)}e${exponent[0]}${padded}`;
+  }
+  return String(Number(value.toPrecision(digits)));
+}
+
+/** Write a whole number, thousands in groups. */
+export const count = (value) =>
+  value === null || value === undefined ? "-" : grouped(Math.round(value));
+
+/** Write a rate per second: whole from 10 on, one decimal below. */
+export const rate = (value) => (value >= 10 ? grouped(value) : grouped(value, 1));
+
+/** Write a span of time as a clock does. */
+export function duration(seconds) {
+  if (seconds === null || seconds === undefined || !Number.isFinite(seconds)) return "-";
+  if (seconds < 10) return `${seconds.toFixed(1)} s`;
+  const whole = Math.round(seconds);
+  const two = (n) => String(n).padStart(2, "0");
+  const [h, m, s] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, whole % 60];
+  return h ? `${h}:${two(m)}:${two(s)}` : `${m}:${two(s)}`;
+}
+
+/** Write a number of bytes. */
+export function size(bytes) {
+  if (bytes === null || bytes === undefined) return "-";
+  for (const unit of ["B", "KiB", "MiB", "GiB"]) {
+    if (Math.abs(bytes) < 1024) {
+      return `${bytes.toFixed(bytes >= 10 || unit === "B" ? 0 : 1)} ${unit}`;
+    }
+    bytes /= 1024;
+  }
+  return `${bytes.toFixed(1)} TiB`;
+}
+
+/** Write a fraction as a percentage. */
+export const share = (fraction) => `${Number((100 * fraction).toPrecision(3))}%`;

@@ -1,0 +1,190 @@
+// The parts that fold out below the curve: padding, devices, parameters, predictive check.
+
+import { sparkline } from "./chart.js";
+import { fold, h, setText, svg, table } from "./elements.js";
+import { count, duration, number, share, size, unpack } from "./math.js";
+
+const plural = (n, word) => `${count(n)} ${word}${n === 1 ? "" : "s"}`;
+
+/** Wrap a renderer so that a panel that failed, or has nothing to say, tells so. */
+function panel(title, open, render) {
+  const part = fold(title, open);
+  return {
+    element: part.element,
+    update(frame) {
+      part.element.hidden = !frame || Object.keys(frame).length === 0;
+      if (part.element.hidden) return;
+      if (frame.error) {
+        setText(part.headline, "switched off");
+        part.extra.replaceChildren();
+        part.body.replaceChildren(h("p", {}, `This panel failed and was switched off: ${frame.error}`));
+        return;
+      }
+      render(frame, part);
+    },
+  };
+}
+
+/** What padding costs, and what to do about it. */
+export const paddingPanel = () => panel("Padding", false, (frame, { headline, extra, body }) => {
+  const total = frame.rows + frame.n_pad;
+  setText(headline, frame.share_of_run === 0 && frame.n_pad === 0
+    ? "none"
+    : `${count(frame.n_pad)} of ${plural(total, "row")} in the last batch; ` +
+      `${share(frame.share_of_run)} of the work so far`);
+  extra.replaceChildren(meter(frame.share_of_run), frame.advice ? h("span", {}, frame.advice) : "");
+  body.replaceChildren(...[
+    frame.shards.length > 1 && shardPicture(frame),
+    facts([
+      ["this epoch", share(frame.share_of_epoch)],
+      ["whole run", share(frame.share_of_run)],
+      ["a batch divides among", plural(frame.n_shards, "device")],
+    ]),
+    strip("padded rows of each batch", frame.by_step, (v) => `up to ${count(v)} rows`),
+    strip("share of padded rows by epoch", frame.by_epoch, (v) => `up to ${share(v)}`),
+  ].filter(Boolean));
+});
+
+function meter(fraction) {
+  return svg("svg", { class: "aimz-meter", viewBox: "0 0 96 8", width: 96, height: 8, "aria-hidden": "true" },
+    svg("rect", { class: "aimz-meter-all", width: 96, height: 8, rx: 4 }),
+    svg("rect", { class: "aimz-meter-part", width: 96 * fraction, height: 8, rx: 4 }));
+}
+
+function shardPicture({ shards, rows, n_pad: padded }) {
+  const label = `Rows of the last batch by device: ${rows} of data, ${padded} of padding`;
+  return h("div", { class: "aimz-shards", role: "img", "aria-label": label },
+    shards.map(([real, pad], i) => h("div", { class: "aimz-shard" },
+      h("div", { class: "aimz-cells" }, cells(real, pad)),
+      h("span", {}, `${i}`))));
+}
+
+// Up to 16 cells a device; beyond, a cell stands for several rows.
+function cells(real, pad) {
+  const each = Math.max(1, Math.ceil((real + pad) / 16));
+  const some = (n, kind) =>
+    Array.from({ length: Math.ceil(n / each) }, () => h("i", { class: `aimz-cell aimz-${kind}` }));
+  return [...some(real, "real"), ...some(pad, "pad")];
+}
+
+function strip(label, trace, words) {
+  const values = unpack(trace.high ?? trace.mean);
+  const most = values.reduce((a, b) => Math.max(a, b), 0);
+  if (values.length < 2 || most === 0) return null;
+  return h("div", { class: "aimz-strip" }, h("span", {}, label), spark(values), h("span", {}, words(most)));
+}
+
+function spark(values) {
+  return svg("svg", { class: "aimz-spark", viewBox: "0 0 120 22", width: 120, height: 22, "aria-hidden": "true" },
+    svg("path", { d: sparkline(values, 120, 22) }));
+}
+
+function facts(pairs) {
+  return h("dl", { class: "aimz-facts" },
+    pairs.map(([term, value]) => h("div", {}, h("dt", {}, term), h("dd", {}, value))));
+}
+
+const ACTIVITIES = ["data", "transfer", "dispatch", "steps", "validation", "callbacks", "display"];
+
+/** What the run computes on, where its time goes, and what was compiled. */
+export const devicesPanel = () => panel("Devices", false, (frame, { headline, extra, body }) => {
+  const { compiled, process } = frame;
+  const first = frame.devices[0];
+  const name = frame.n_devices > 1 ? `${first.name} and ${frame.n_devices - 1} more` : first.name;
+  const memory = first.in_use ?? process.in_use;
+  setText(headline, `${name} · ${size(memory)} · compiled ${count(compiled.count)}×` +
+    (compiled.count ? `, ${duration(compiled.seconds)}` : ""));
+  extra.replaceChildren(timeBar(frame.time));
+  body.replaceChildren(
+    timeLegend(frame.time),
+    facts([
+      ["process memory", `${size(process.in_use)}, at most ${size(process.peak)}`],
+      ["live buffers", count(frame.live_buffers)],
+      ["moved to the device", frame.bytes_per_step ? `${size(frame.bytes_per_step)} a step` : "-"],
+    ]),
+    deviceTable(frame),
+    compiled.longest.length ? compilationTable(compiled) : "",
+  );
+});
+
+function shares(time) {
+  const known = ACTIVITIES.filter((name) => name in time).map((name) => [name, Math.min(time[name], 1)]);
+  const rest = 1 - known.reduce((sum, [, part]) => sum + part, 0);
+  return rest > 0.005 ? [...known, ["other", rest]] : known;
+}
+
+function timeBar(time) {
+  let left = 0;
+  return svg("svg", { class: "aimz-time", viewBox: "0 0 100 8", preserveAspectRatio: "none", "aria-hidden": "true" },
+    shares(time).map(([name, part]) => {
+      const bar = svg("rect", { class: `aimz-time-${name}`, x: 100 * left, width: 100 * part, height: 8 });
+      left += part;
+      return bar;
+    }));
+}
+
+function timeLegend(time) {
+  return h("ul", { class: "aimz-legend", "aria-label": "Share of wall time" },
+    shares(time).map(([name, part]) => h("li", {},
+      h("i", { class: `aimz-swatch aimz-time-${name}` }), `${name} ${share(Number(part.toFixed(3)))}`)));
+}
+
+function deviceTable({ devices, n_devices: n }) {
+  const rows = devices.map((d) => [d.name, d.kind, size(d.in_use), size(d.peak), size(d.limit)]);
+  if (n > devices.length) rows.push([`and ${n - devices.length} more`, "", "", "", ""]);
+  return table("Devices", ["device", "kind", "in use", "at most", "limit"], rows);
+}
+
+function compilationTable({ longest }) {
+  return table("Compilations", ["compiled", "times", "seconds", "last time"],
+    longest.map((c) => [h("code", {}, c.name), `${c.count}×`, number(c.seconds, 2), c.cause]));
+}
+
+/** Which parameters of the guide still move. */
+export const parametersPanel = () => panel("Parameters", false, (frame, { headline, extra, body }) => {
+  const [first] = frame.rows;
+  setText(headline, first ? `${first.site} (${first.kind}) moves most: ${moved(first)}` : frame.note);
+  extra.replaceChildren();
+  body.replaceChildren(first
+    ? table("Parameters that moved most", ["parameter", "", "value", "moved", "path"],
+      frame.rows.map((r) => [h("code", {}, r.site), r.kind, number(r.value), moved(r), spark(unpack(r.path))]))
+    : "",
+  h("p", { class: "aimz-note" }, first
+    ? `Moved over the last ${plural(first.over_steps, "step")}; a location in standard deviations of its posterior. ${frame.note}`
+    : ""));
+});
+
+const moved = (row) =>
+  row.unit === "sd" ? `${number(row.moved, 2)} sd` : share(Number(row.moved.toFixed(4)));
+
+/** Observed against replicated data. */
+export const checkPanel = () => panel("Predictive check", true, (frame, { headline, extra, body }) => {
+  setText(headline, `epoch ${frame.epoch}, ${plural(frame.n_draws, "draw")}; ` +
+    `${share(frame.mean_below)} of the replicated means lie below the observed one`);
+  extra.replaceChildren();
+  body.replaceChildren(densityPicture(frame), h("ul", { class: "aimz-legend" },
+    h("li", {}, h("i", { class: "aimz-swatch aimz-density-observed" }), "observed"),
+    h("li", {}, h("i", { class: "aimz-swatch aimz-density-replicated" }), "replicated, with 90% band")));
+});
+
+function densityPicture(frame) {
+  const [width, height] = [640, 150];
+  const [observed, replicated] = [unpack(frame.observed), unpack(frame.replicated)];
+  const [low, high] = frame.band.map(unpack);
+  const most = Math.max(...observed, ...high) || 1;
+  const x = (i, n) => (width * (i + 0.5)) / n;
+  const y = (value) => height - 18 - (value / most) * (height - 26);
+  const path = (values) =>
+    Array.from(values, (v, i) => `${i ? "L" : "M"}${x(i, values.length).toFixed(1)} ${y(v).toFixed(1)}`).join("");
+  const under = Array.from(low, (_, i) => low.length - 1 - i)
+    .map((i) => `L${x(i, low.length).toFixed(1)} ${y(low[i]).toFixed(1)}`).join("");
+  return svg("svg", {
+    class: "aimz-density", viewBox: `0 0 ${width} ${height}`, role: "img",
+    "aria-label": `Density of observed and replicated values from ${number(frame.low)} to ${number(frame.high)}`,
+  },
+  svg("path", { class: "aimz-density-band", d: `${path(high)}${under}Z` }),
+  svg("path", { class: "aimz-density-replicated", d: path(replicated) }),
+  svg("path", { class: "aimz-density-observed", d: path(observed) }),
+  svg("text", { x: 4, y: height - 4 }, number(frame.low)),
+  svg("text", { x: width - 4, y: height - 4, "text-anchor": "end" }, number(frame.high)));
+}

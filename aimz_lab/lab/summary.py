@@ -1,0 +1,117 @@
+"""What a run came to, in a few facts: as text, as HTML, and as the words beside its picture."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+from aimz_lab.inference.events import Run
+from aimz_lab.lab import words
+from aimz_lab.lab.panels.loss import best
+from aimz_lab.lab.panels.padding import advice
+from aimz_lab.lab.record import loss_trace, padded_share, run_of
+
+_MOST_NOTES = 5
+
+
+def facts(source: Any) -> dict[str, str]:
+    """Return the facts of a run, each in words, by name.
+
+    Args:
+        source: A run, or what keeps one.
+    """
+    run = run_of(source)
+    found = {"status": ": ".join(filter(None, (words.STATUS_WORDS[run.status], run.reason)))}
+    found |= _losses(run)
+    if run.validation:
+        step, value = min(run.validation, key=lambda point: point[1])
+        last = words.number(run.validation[-1][1])
+        found["validation"] = f"{last} per row, best {words.number(value)} at step {step:,}"
+    found["steps"] = f"{run.step:,} in {run.epoch:,} {'epoch' if run.epoch == 1 else 'epochs'}"
+    found["time"] = f"{words.duration(run.elapsed_s)}{_rates(run)}"
+    if padded := padded_share(run):
+        found["padding"] = f"{words.share(padded)} of the rows computed"
+        found["padding"] += f"; {suggestion}" if (suggestion := advice(run)) else ""
+    if run.checkpoints:
+        step, path = run.checkpoints[-1]
+        found["checkpoint"] = f"{path} at step {step:,}"
+    return found
+
+
+def _losses(run: Run) -> dict[str, str]:
+    where = best(loss_trace(run), run.info.n_obs)
+    if where["best"] is None:
+        return {}
+    per = " per row" if run.info.n_obs else ""
+    loss = words.number(where["now"]) if where["now"] is not None else "not finite"
+    lowest = f"lowest {words.number(where['best'])} at step {where['best_step']:,}"
+    return {"loss": f"{loss}{per} (smoothed), {lowest}"}
+
+
+def _rates(run: Run) -> str:
+    seconds = run.column("seconds")
+    if run.step == 0 or seconds[-1] <= 0:
+        return ""
+    steps_per_s = run.step / seconds[-1]
+    rows_per_s = float(run.column("rows").sum(dtype="int64")) / seconds[-1]
+    return f", {words.rate(steps_per_s)} steps/s, {words.rate(rows_per_s)} rows/s"
+
+
+def heading(run: Run) -> str:
+    """Return the name of a run: model and method."""
+    return " · ".join(filter(None, (run.info.model, run.info.method)))
+
+
+def notes(run: Run) -> list[str]:
+    """Return the latest sentences that the run wanted to be shown."""
+    return run.notes[-_MOST_NOTES:]
+
+
+def summary_text(source: Any) -> str:
+    """Return the summary of a run as plain text.
+
+    Args:
+        source: A run, or what keeps one.
+    """
+    run = run_of(source)
+    lines = [heading(run), *(f"  {name:<10} {text}" for name, text in facts(run).items())]
+    return "\n".join([*lines, *(f"  note       {note}" for note in notes(run))])
+
+
+def summary_html(source: Any, *, picture: str = "") -> str:
+    """Return the summary of a run as a small HTML table that needs no style sheet.
+
+    Args:
+        source: A run, or what keeps one.
+        picture: Source of an image to show above it, such as a ``data:`` address.
+    """
+    run = run_of(source)
+    rows = [*facts(run).items(), *(("note", note) for note in notes(run))]
+    cells = "".join(
+        f'<tr><th scope="row" style="text-align:left;font-weight:600">{escape(name)}</th>'
+        f'<td style="text-align:left">{escape(text)}</td></tr>'
+        for name, text in rows
+    )
+    image = ""
+    if picture:
+        image = (
+            f'<img src="{picture}" alt="{escape(alt_text(run), quote=True)}" '
+            'style="max-width:100%;width:820px;border-radius:8px"/>'
+        )
+    return (
+        f'<div>{image}<table style="margin:4px 0 0;font-size:13px">'
+        f'<caption style="text-align:left;font-weight:600">{escape(heading(run))}</caption>'
+        f"<tbody>{cells}</tbody></table></div>"
+    )
+
+
+def alt_text(source: Any) -> str:
+    """Say in a sentence what the picture of a run's losses shows.
+
+    Args:
+        source: A run, or what keeps one.
+    """
+    run = run_of(source)
+    told = facts(run)
+    loss = f" Loss {told['loss']}." if "loss" in told else ""
+    return f"Loss of {run.info.model} over {run.step:,} steps, {told['status']}.{loss}"

@@ -1,0 +1,109 @@
+"""The live page: an anywidget with a canvas of its own, fed with the frames of the panels."""
+
+from __future__ import annotations
+
+import functools
+import time
+from typing import Any
+
+from aimz_lab.inference.events import Run
+from aimz_lab.lab import words
+from aimz_lab.lab.board import Frames
+from aimz_lab.lab.environment import has_subshells
+from aimz_lab.lab.static import module, style
+from aimz_lab.lab.views import PANELS, WIDGET_MIME, NotebookView, PictureView, Receive
+
+_PATIENCE_S = 10.0
+
+
+@functools.cache
+def widget_class() -> type:
+    """Return the widget, which holds one trait a panel and nothing else."""
+    import anywidget
+    import traitlets
+
+    traits = {name: traitlets.Dict().tag(sync=True) for name in ("meta", "earlier", *PANELS)}
+    members = {"__module__": __name__, "_esm": module(), "_css": style(), **traits}
+    return type("DashboardWidget", (anywidget.AnyWidget,), members)
+
+
+def make_widget(frames: Frames) -> Any:
+    """Return a widget that shows ``frames`` and takes clicks while a cell runs."""
+    widget = widget_class()(**frames)
+    # ipykernel 7.4 hands a page's message to the shell that last wrote on the comm, which is the
+    # busy one, whatever subshell the page asked for. This is private there, hence the guard.
+    if hasattr(widget.comm, "_reply_subshell_for"):
+        widget.comm._reply_subshell_for = lambda data, asked: asked  # noqa: ARG005
+    return widget
+
+
+class WidgetView(NotebookView):
+    """The live page in an output; the still picture takes its place at the end.
+
+    A page that can show the widget says so within seconds, if its messages arrive at all while a
+    cell runs. Where they should arrive and none does, pictures take the widget's place, and give it
+    back when the page is heard after all.
+
+    Args:
+        interval_s: Least seconds between two updates.
+    """
+
+    wants = PANELS
+
+    def __init__(self, interval_s: float = 0.1) -> None:
+        super().__init__()
+        self.interval_s = self._live_interval_s = interval_s
+        self._widget: Any = None
+        self._heard = False
+        self._silent = False
+        self._opened = 0.0
+
+    def open(self, run: Run, frames: Frames, receive: Receive) -> None:
+        """Show the widget, and begin to listen to it."""
+        self._heard = self._silent = False
+        self._widget = make_widget(frames)
+        self._widget.on_msg(lambda _, message, __: self._take(message, receive))
+        self._opened = time.monotonic()
+        super().open(run, frames, receive)
+
+    def live_bundle(self, run: Run) -> dict[str, Any]:
+        """Return the reference to the widget, with words for who cannot show it."""
+        model = {"version_major": 2, "version_minor": 0, "model_id": self._widget.model_id}
+        return {WIDGET_MIME: model, "text/plain": words.status_line(run)}
+
+    def show(self, run: Run, frames: Frames) -> None:
+        """Send the new frames in one message."""
+        with self._widget.hold_sync():
+            for name, frame in frames.items():
+                setattr(self._widget, name, frame)
+        self._mind_silence(run)
+
+    def close(self, run: Run, frames: Frames) -> None:
+        """Put the picture in the place of the widget, and let the widget go."""
+        self.show(run, frames)
+        super().close(run, frames)
+        self._widget.close()
+
+    def _take(self, message: dict[str, Any], receive: Receive) -> None:
+        # On a subshell's thread, while the cell runs on the main one.
+        if message.get("kind") == "hello":
+            self._heard = True
+            self.tell({"kind": "welcome"})
+        else:
+            receive(message)
+
+    def tell(self, message: dict[str, Any]) -> None:
+        """Send the page a message of its own."""
+        self._widget.send(message)
+
+    def _mind_silence(self, run: Run) -> None:
+        """Show pictures while a page that ought to be heard is not."""
+        if run.finished:
+            return
+        if self._heard and self._silent:
+            self._silent, self.interval_s = False, self._live_interval_s
+            self.replace(self.live_bundle(run))
+        late = time.monotonic() - self._opened > _PATIENCE_S
+        if not self._heard and late and has_subshells():
+            self._silent, self.interval_s = True, PictureView.interval_s
+            self.replace(PictureView().live_bundle(run))
