@@ -91,6 +91,7 @@ class SviSession:
         self._kernel = kernel
         self._svi = svi
         self._output = output
+        self._example: dict[str, Any] = {}
         self._engines: dict[Any, StepEngine] = {}
         self._samplers: dict[Any, GuideSampler] = {}
         self._plans: dict[Any, TrainingPlan] = {}
@@ -122,6 +123,8 @@ class SviSession:
 
     def ensure_state(self, key: jax.Array, data: TrainingData) -> SVIState:
         """Set guide and optimizer up, unless that was done before."""
+        batch = data.first_batch
+        self._example = {**batch.rows, **batch.whole, **batch.static}
         if self.state is None:
             self.state = initial_state(self._svi, key, setup_arguments(self._svi, data))
         return self.state
@@ -247,10 +250,10 @@ class SviSession:
             key: A typed random key.
             params: Constrained parameters.
             num_samples: Number of draws.
-            arguments: Arguments of the guide.
+            arguments: Arguments of the guide; empty for the last batch that it was trained on.
             spec: The kernel's structure, whose latent sites are returned; ``None`` for all sites.
         """
-        split = split_arguments(arguments, None)
+        split = split_arguments(arguments or self._example, None)
         latents = spec.latent_sites if spec else None
         sampler_key = (split.static_key, latents)
         if sampler_key not in self._samplers:
@@ -267,9 +270,11 @@ class SviSession:
         spec: KernelSpec,
     ) -> dict[str, jax.Array]:
         """Draw from the guide after a fit; a guide that reads the data gets all rows, in order."""
+        rows = data.rows
         if isinstance(self._svi.guide, AutoGuide):
-            return self.draw(key, params, num_samples, {}, spec)
-        arguments = {**data.rows, **data.whole, **data.static}
+            # It may run the kernel, but only for structure: a batch will do.
+            rows = data.first_batch.rows
+        arguments = {**rows, **data.whole, **data.static}
         return self.draw(key, params, num_samples, arguments, spec)
 
     def _plan(

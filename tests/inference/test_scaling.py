@@ -1,0 +1,211 @@
+"""The loss of a batch against the same number written down with NumPy and SciPy's formulas."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+import numpyro
+import pytest
+from numpyro.infer import SVI, Trace_ELBO
+from numpyro.infer.autoguide import AutoDelta
+
+from aimz_lab import ImpactModel
+from aimz_lab.errors import ArgumentError, FitWarning
+from tests import kernels
+
+N, B, K = 90, 20, 3
+X, Y = kernels.regression_data(N, K, seed=3)
+
+
+def log_normal(value, mean, sd):
+    """Log density of a normal distribution, elementwise."""
+    return -0.5 * ((value - mean) / sd) ** 2 - np.log(sd) - 0.5 * np.log(2 * np.pi)
+
+
+def expected_loss(beta, x, y, weight):
+    """Negative log joint of the regression with the rows' part multiplied by ``weight``."""
+    likelihood = log_normal(y, x @ beta, kernels.NOISE_SD).sum()
+    prior = log_normal(beta, 0.0, kernels.PRIOR_SD).sum()
+    return -(weight * likelihood + prior)
+
+
+def losses_and_points(kernel, y=Y, **options):
+    """Losses of one epoch with a point guide that does not move, and where it stands."""
+    svi = SVI(kernel, AutoDelta(kernel), numpyro.optim.SGD(0.0), Trace_ELBO())
+    im = ImpactModel(kernel, jax.random.key(1), svi=svi)
+    im.fit(X, y, shuffle=False, num_samples=1, progress=False, **options)
+    return im.last_run.losses, np.asarray(im.vi_result.params["beta_auto_loc"], np.float64)
+
+
+BATCHES = [slice(i, min(i + B, N)) for i in range(0, N, B)]
+
+SCALED_FOR_YOU = [
+    kernels.regression,
+    kernels.regression_without_plate,
+    kernels.regression_by_event,
+    kernels.regression_as_factor,
+]
+SCALED_BY_HAND = [
+    kernels.regression_plate_of_all,
+    kernels.regression_scale_handler,
+    kernels.regression_traced_scale,
+]
+
+
+@pytest.mark.parametrize("kernel", SCALED_FOR_YOU)
+def test_each_batch_stands_for_all_rows_also_the_short_one(kernel):
+    losses, beta = losses_and_points(kernel, batch_size=B)
+    expected = [expected_loss(beta, X[b], Y[b], N / len(Y[b])) for b in BATCHES]
+    assert N % B != 0
+    np.testing.assert_allclose(losses, expected, rtol=2e-5)
+
+
+@pytest.mark.parametrize("kernel", SCALED_BY_HAND)
+def test_a_kernel_that_scales_itself_is_only_corrected_for_padding(kernel):
+    losses, beta = losses_and_points(kernel, batch_size=B, n_total=N)
+    expected = [expected_loss(beta, X[b], Y[b], N / len(Y[b])) for b in BATCHES]
+    np.testing.assert_allclose(losses, expected, rtol=2e-5)
+
+
+def test_a_constant_scale_of_n_over_b_is_taken_for_the_minibatch_factor():
+    def kernel(X, y=None):
+        beta = numpyro.sample("beta", numpyro.distributions.Normal(0, 2.0).expand([K]).to_event(1))
+        with numpyro.handlers.scale(scale=N / B), numpyro.plate("obs", X.shape[0]):
+            numpyro.sample("y", numpyro.distributions.Normal(X @ beta, kernels.NOISE_SD), obs=y)
+
+    losses, beta = losses_and_points(kernel, batch_size=B)
+    expected = [expected_loss(beta, X[b], Y[b], N / len(Y[b])) for b in BATCHES]
+    np.testing.assert_allclose(losses, expected, rtol=2e-5)
+
+
+def test_a_scale_that_is_no_minibatch_factor_tempers_on_top():
+    def kernel(X, y=None):
+        beta = numpyro.sample("beta", numpyro.distributions.Normal(0, 2.0).expand([K]).to_event(1))
+        with numpyro.handlers.scale(scale=0.5), numpyro.plate("obs", X.shape[0]):
+            numpyro.sample("y", numpyro.distributions.Normal(X @ beta, kernels.NOISE_SD), obs=y)
+
+    losses, beta = losses_and_points(kernel, batch_size=B)
+    expected = [expected_loss(beta, X[b], Y[b], 0.5 * N / len(Y[b])) for b in BATCHES]
+    np.testing.assert_allclose(losses, expected, rtol=2e-5)
+
+
+def test_weights_of_rows_multiply_the_factor():
+    weight = np.linspace(0.1, 2.0, N).astype(np.float32)
+
+    def kernel(X, weight, y=None):
+        beta = numpyro.sample("beta", numpyro.distributions.Normal(0, 2.0).expand([K]).to_event(1))
+        with numpyro.plate("obs", X.shape[0]), numpyro.handlers.scale(scale=weight):
+            numpyro.sample("y", numpyro.distributions.Normal(X @ beta, kernels.NOISE_SD), obs=y)
+
+    losses, beta = losses_and_points(kernel, batch_size=B, weight=weight)
+    for loss, b in zip(losses, BATCHES, strict=True):
+        rows = weight[b] * log_normal(Y[b], X[b] @ beta, kernels.NOISE_SD)
+        expected = expected_loss(beta, X[:0], Y[:0], 0) - N / len(Y[b]) * rows.sum()
+        np.testing.assert_allclose(loss, expected, rtol=2e-5)
+
+
+def test_rows_outside_a_mask_do_not_count():
+    seen = (np.arange(N) % 3 > 0).astype(bool)
+
+    def kernel(X, seen, y=None):
+        beta = numpyro.sample("beta", numpyro.distributions.Normal(0, 2.0).expand([K]).to_event(1))
+        with numpyro.plate("obs", X.shape[0]), numpyro.handlers.mask(mask=seen):
+            numpyro.sample("y", numpyro.distributions.Normal(X @ beta, kernels.NOISE_SD), obs=y)
+
+    losses, beta = losses_and_points(kernel, batch_size=B, seen=seen)
+    for loss, b in zip(losses, BATCHES, strict=True):
+        rows = log_normal(Y[b], X[b] @ beta, kernels.NOISE_SD)[seen[b]]
+        expected = expected_loss(beta, X[:0], Y[:0], 0) - N / len(Y[b]) * rows.sum()
+        np.testing.assert_allclose(loss, expected, rtol=2e-5)
+
+
+def test_a_plate_of_rows_at_another_dimension():
+    y = np.stack([Y, Y + 1], axis=1)
+    losses, beta = losses_and_points(kernels.regression_rows_outermost, y=y, batch_size=B)
+    for loss, b in zip(losses, BATCHES, strict=True):
+        rows = log_normal(y[b], (X[b] @ beta)[:, None], kernels.NOISE_SD).sum()
+        expected = expected_loss(beta, X[:0], Y[:0], 0) - N / len(Y[b]) * rows
+        np.testing.assert_allclose(loss, expected, rtol=2e-5)
+
+
+def test_every_observed_site_of_the_rows_is_scaled():
+    second = (Y + 0.5).astype(np.float32)
+    losses, beta = losses_and_points(
+        kernels.regression_two_outputs, batch_size=B, second=second
+    )
+    for loss, b in zip(losses, BATCHES, strict=True):
+        both = [log_normal(v[b], X[b] @ beta, kernels.NOISE_SD).sum() for v in (Y, second)]
+        expected = expected_loss(beta, X[:0], Y[:0], 0) - N / len(Y[b]) * sum(both)
+        np.testing.assert_allclose(loss, expected, rtol=2e-5)
+
+
+def test_a_penalty_on_all_rows_together_stays_as_it_is():
+    def kernel(X, y=None):
+        beta = numpyro.sample("beta", numpyro.distributions.Normal(0, 2.0).expand([K]).to_event(1))
+        numpyro.factor("penalty", -7.0 * (beta**2).sum())
+        with numpyro.plate("obs", X.shape[0]):
+            numpyro.sample("y", numpyro.distributions.Normal(X @ beta, kernels.NOISE_SD), obs=y)
+
+    losses, beta = losses_and_points(kernel, batch_size=B)
+    expected = [
+        expected_loss(beta, X[b], Y[b], N / len(Y[b])) + 7.0 * (beta**2).sum() for b in BATCHES
+    ]
+    np.testing.assert_allclose(losses, expected, rtol=2e-5)
+
+
+@pytest.mark.parametrize(("scale", "weight"), [("none", 1.0), (3.5, 3.5)])
+def test_scale_can_be_switched_off_or_set(scale, weight):
+    losses, beta = losses_and_points(kernels.regression, batch_size=B, scale=scale)
+    expected = [expected_loss(beta, X[b], Y[b], weight) for b in BATCHES]
+    np.testing.assert_allclose(losses, expected, rtol=2e-5)
+
+
+@pytest.mark.parametrize("scale", ["Auto", -1.0, 0, float("nan"), True, None])
+def test_another_scale_is_refused(scale):
+    with pytest.raises(ArgumentError, match="'auto', 'none' or a positive number"):
+        losses_and_points(kernels.regression, batch_size=B, scale=scale)
+
+
+def test_a_stream_is_told_how_many_rows_there_are():
+    svi = SVI(
+        kernels.regression,
+        AutoDelta(kernels.regression),
+        numpyro.optim.SGD(0.0),
+        Trace_ELBO(),
+    )
+    im = ImpactModel(kernels.regression, jax.random.key(1), svi=svi)
+    batches = [{"X": X[b], "y": Y[b]} for b in BATCHES]
+    im.fit(batches, n_obs=1000, num_samples=1, progress=False)
+    beta = np.asarray(im.vi_result.params["beta_auto_loc"], np.float64)
+    expected = [expected_loss(beta, X[b], Y[b], 1000 / len(Y[b])) for b in BATCHES]
+    np.testing.assert_allclose(im.last_run.losses, expected, rtol=2e-5)
+
+
+def test_a_plate_that_says_another_size_than_the_data_is_warned_about():
+    with pytest.warns(FitWarning, match="'obs' has size=1,000, but the data has 90 rows"):
+        losses_and_points(kernels.regression_plate_of_all, batch_size=B, n_total=1000)
+
+
+def test_a_step_by_hand_knows_padding_and_size():
+    svi = SVI(
+        kernels.regression, AutoDelta(kernels.regression), numpyro.optim.SGD(0.0), Trace_ELBO()
+    )
+    im = ImpactModel(kernels.regression, jax.random.key(1), svi=svi)
+    padded = {"X": np.repeat(X[:3], 4, axis=0), "y": np.repeat(Y[:3], 4)}
+    _, loss = im.train_on_batch(**padded, n_pad=2, n_obs=N)
+    beta = np.asarray(im.inference.get_params(im._vi_state)["beta_auto_loc"], np.float64)
+    valid = slice(0, 10)
+    expected = expected_loss(beta, padded["X"][valid], padded["y"][valid], N / 10)
+    np.testing.assert_allclose(loss, expected, rtol=2e-5)
+
+
+def test_a_step_by_hand_that_was_told_nothing_trains_the_kernel_as_written_and_says_so_once():
+    svi = SVI(
+        kernels.regression, AutoDelta(kernels.regression), numpyro.optim.SGD(0.0), Trace_ELBO()
+    )
+    im = ImpactModel(kernels.regression, jax.random.key(1), svi=svi)
+    with pytest.warns(FitWarning, match="as it is written"):
+        _, loss = im.train_on_batch(X[:B], Y[:B])
+    im.train_on_batch(X[:B], Y[:B])
+    beta = np.asarray(im.inference.get_params(im._vi_state)["beta_auto_loc"], np.float64)
+    np.testing.assert_allclose(loss, expected_loss(beta, X[:B], Y[:B], 1.0), rtol=2e-5)
