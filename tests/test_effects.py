@@ -24,11 +24,12 @@ def treatment(X, y=None):
         numpyro.sample("y", dist.Normal(slope * z, 1.0), obs=y)
 
 
+PREDICTOR = Predictor()
 DRAWS = {"slope": np.linspace(-2, 2, 30, dtype=np.float32)}
 
 
 def scenario(**options) -> xr.DataTree:
-    return Predictor().predict(
+    return PREDICTOR.predict(
         request_of(treatment, {"X": inputs(300)}, draws=DRAWS, return_sites=("y",), **options)
     )
 
@@ -42,8 +43,8 @@ def test_noise_cancels_exactly():
 
 def test_an_intervention_on_one_site_leaves_the_noise_of_the_others():
     request = request_of(treatment, {"X": inputs(300)}, draws={"slope": 0 * DRAWS["slope"]})
-    natural = Predictor().predict_arrays(request)
-    forced = Predictor().predict_arrays(dataclasses.replace(request, intervention={"z": 5.0}))
+    natural = PREDICTOR.predict_arrays(request)
+    forced = PREDICTOR.predict_arrays(dataclasses.replace(request, intervention={"z": 5.0}))
     np.testing.assert_array_equal(natural["y"], forced["y"])
 
 

@@ -189,39 +189,66 @@ def as_threefry(key: jax.Array) -> jax.Array:
     return random.key(random.bits(key, (), jnp.uint32), impl="threefry2x32")
 
 
-def over_blocks(simulate: Callable, draw_chunk: int) -> Callable:
-    """Return the simulation of all draws on all blocks: ``(key, draws, blocks, shared)``.
+Combine = Callable[..., dict[str, jax.Array]]
+"""What becomes of the results of all scenarios: one alone stays, two give a contrast."""
+
+
+def over_blocks(simulators: tuple[Callable, ...], combine: Combine, draw_chunk: int) -> Callable:
+    """Return the simulation of all draws on all blocks.
 
     Args:
-        simulate: One draw on one block: ``(block, shared, sites, key)``.
+        simulators: For each scenario, one draw on one block: ``(block, shared, sites, key)``.
+        combine: What becomes of their results, which have the same noise.
         draw_chunk: Draws that run side by side; the chunks run one after the other.
 
     Returns:
-        A function whose results have shape ``(S, G, B, ...)``.
+        A function ``(key, draws, blocks, shared)``, the latter three with an entry for each
+        scenario, whose results have shape ``(S, G, B, ...)``.
     """
 
-    def run(key: jax.Array, draws: DrawInputs, blocks: Blocks, shared: Shared) -> Any:
-        def one_draw(draw: DrawInputs) -> Any:
-            draw_key = random.fold_in(key, draw.ids)
+    def run(key: jax.Array, draws: tuple, blocks: tuple, shared: tuple) -> Any:
+        def one_draw(draws: tuple[DrawInputs, ...]) -> Any:
+            draw_key = random.fold_in(key, draws[0].ids)
 
-            def one_block(block: Blocks) -> Any:
-                return simulate(block, shared, draw.sites, random.fold_in(draw_key, block.ids))
+            def one_block(blocks: tuple[Blocks, ...]) -> Any:
+                block_key = random.fold_in(draw_key, blocks[0].ids)
+                return _run_all(simulators, combine, blocks, shared, draws, block_key)
 
             return jax.vmap(one_block)(blocks)
 
-        return jax.lax.map(one_draw, draws, batch_size=draw_chunk)
+        return _map_draws(one_draw, draws, draw_chunk)
 
     return run
 
 
-def over_draws(simulate: Callable, draw_chunk: int) -> Callable:
-    """Return the simulation of all draws on one block; results have shape ``(S, ...)``."""
+def over_draws(simulators: tuple[Callable, ...], combine: Combine, draw_chunk: int) -> Callable:
+    """Return the simulation of all draws on one block each; results have shape ``(S, ...)``.
 
-    def run(key: jax.Array, draws: DrawInputs, block: Blocks, shared: Shared) -> Any:
-        def one_draw(draw: DrawInputs) -> Any:
-            block_key = random.fold_in(random.fold_in(key, draw.ids), block.ids)
-            return simulate(block, shared, draw.sites, block_key)
+    The arguments are those of :func:`over_blocks`.
+    """
 
-        return jax.lax.map(one_draw, draws, batch_size=draw_chunk)
+    def run(key: jax.Array, draws: tuple, blocks: tuple, shared: tuple) -> Any:
+        def one_draw(draws: tuple[DrawInputs, ...]) -> Any:
+            block_key = random.fold_in(random.fold_in(key, draws[0].ids), blocks[0].ids)
+            return _run_all(simulators, combine, blocks, shared, draws, block_key)
+
+        return _map_draws(one_draw, draws, draw_chunk)
 
     return run
+
+
+def _run_all(
+    simulators: tuple[Callable, ...],
+    combine: Combine,
+    blocks: tuple[Blocks, ...],
+    shared: tuple[Shared, ...],
+    draws: tuple[DrawInputs, ...],
+    key: jax.Array,
+) -> dict[str, jax.Array]:
+    arms = zip(simulators, blocks, shared, draws, strict=True)
+    return combine(*[run(block, every, draw.sites, key) for run, block, every, draw in arms])
+
+
+def _map_draws(one_draw: Callable, draws: tuple, draw_chunk: int) -> Any:
+    """Map over the draws; a remainder would be a second copy of the program."""
+    return jax.lax.map(one_draw, draws, batch_size=draw_chunk if draw_chunk > 1 else None)

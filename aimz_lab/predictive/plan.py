@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import jax
@@ -83,7 +83,8 @@ def make_plan(request: Request, rows: Rows, quantity: Quantity) -> Plan:
     reason = uncuttable or _why_whole(request, spec, wanted, latents, quantity)
     axis = request.shard_axis
     if reason and axis == "obs":
-        axis = keep_rows_together(rows, *reason)
+        _tell_why_whole(rows, *reason)
+        axis = "draw"
     given = {*latents, *request.condition}
     return Plan(
         spec=spec,
@@ -99,26 +100,28 @@ def make_plan(request: Request, rows: Rows, quantity: Quantity) -> Plan:
     )
 
 
-def keep_rows_together(
-    rows: Rows, reason: str, category: type[Warning] = PerformanceWarning
-) -> Literal["draw"]:
-    """Warn that rows cannot be cut, and why; or raise, where they only come in pieces.
+def keep_rows_together(plan: Plan, rows: Rows, names: Iterable[str]) -> Plan:
+    """Return the plan with all rows together, because sites turned out to depend on other rows.
 
     Raises:
-        DataTypeError: If the rows come from a source, which cannot be read twice or as a whole.
+        DataTypeError: If the rows come from a source, which cannot be read as a whole.
+
+    Warns:
+        PerformanceWarning: With the names of the sites.
     """
+    _tell_why_whole(rows, f"The kernel computes across rows at {_listed(names)}")
+    return replace(plan, axis="draw")
+
+
+def _tell_why_whole(rows: Rows, reason: str, category: type[Warning] = PerformanceWarning) -> None:
     if rows.streams:
-        msg = (
-            f"{reason}, so that its rows cannot be computed in blocks; a loader yields nothing "
-            "else. Pass the rows as arrays."
-        )
+        msg = f"{reason}; the batches of a loader would split it. Pass the rows as arrays."
         raise DataTypeError(msg)
     msg = (
         f"{reason}; shard_axis='obs' cannot split it, so the call runs under shard_axis='draw'. "
         "Pass shard_axis='draw' to silence this warning."
     )
     warnings.warn(msg, category, stacklevel=2)
-    return "draw"
 
 
 def _trace(request: Request, rows: Rows) -> tuple[KernelSpec, tuple[str, type[Warning]] | None]:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import jax
-import numpy as np
 
 from aimz_lab.data import BatchSource
 from aimz_lab.types import ShardAxis, Store
@@ -110,6 +109,7 @@ class Request:
 
 
 def shapes_of(tree: Any) -> Any:
-    """Shapes and dtypes of a tree of arrays, as a hashable key."""
+    """Shapes and types of a tree of arrays, as a hashable key."""
     leaves, structure = jax.tree.flatten(tree)
-    return structure, tuple((np.shape(leaf), np.result_type(leaf).str) for leaf in leaves)
+    types = map(jax.typeof, leaves)
+    return structure, tuple((kind.shape, kind.dtype, kind.weak_type) for kind in types)

@@ -17,6 +17,12 @@ BLOCK_ROWS = 256
 CALL_BYTES = 64 * 2**20
 """Result that one call may compute. Memory beyond the result is a small multiple of this."""
 
+SIDE_BY_SIDE = 2**17
+"""Values computed side by side: enough to fill the cores, little enough to stay in their caches."""
+
+MANY_WEIGHTS = 4096
+"""Values of a draw from which on draws run one after the other."""
+
 
 class Rows:
     """The rows of a call, from host memory or from a source, as pieces of a fixed length.
@@ -39,7 +45,6 @@ class Rows:
     ) -> None:
         self.streams = not isinstance(rows, Mapping)
         self._fields = fields
-        self._aligned: dict[str, np.ndarray] = {}
         if self.streams:
             batches = map(self._read, rows.epoch(0))
             first = next(batches, None)
@@ -56,7 +61,12 @@ class Rows:
         names = batch if self._fields is None else self._fields
         return {name: np.asarray(batch[name]) for name in names if name in batch}
 
-    def pieces(self, size: int, aligned: Mapping[str, np.ndarray]) -> Iterator[Piece]:
+    @property
+    def n_shown(self) -> int:
+        """Number of rows of the template."""
+        return _length(self.template)
+
+    def pieces(self, size: int, aligned: Mapping[Any, np.ndarray]) -> Iterator[Piece]:
         """Yield the rows in pieces of ``size``, the last one shorter.
 
         Args:
@@ -123,7 +133,7 @@ class Piece(NamedTuple):
     first: int
     n_rows: int
     rows: dict[str, np.ndarray]
-    aligned: dict[str, np.ndarray]
+    aligned: dict[Any, np.ndarray]
 
 
 def count_blocks(n_rows: int) -> int:
@@ -159,6 +169,35 @@ def _rounded_up(count: int) -> int:
     """The next of 1-8, 10, 12, 14, 16, 20, 24, 28, 32, ...: at most a quarter more."""
     step = max(2 ** (max(count - 1, 1).bit_length() - 3), 1)
     return -(-count // step) * step
+
+
+def draws_per_call(n_draws: int, draw_bytes: int, batch_size: int | None, n_devices: int) -> int:
+    """Choose how many draws a call computes where the rows stay together; see above."""
+    most = max(min(batch_size or CALL_BYTES // max(draw_bytes, 1), n_draws), 1)
+    each = -(-n_draws // -(-n_draws // most))
+    return -(-each // n_devices) * n_devices
+
+
+def draws_side_by_side(n_draws: int, draw_size: int, draw_values: int) -> int:
+    """Choose how many draws run side by side within a call.
+
+    Small pieces of work are bundled until they fill the vector units and the cores. A draw that
+    brings large weights of its own is work enough: side by side, its matrix products would become
+    batched ones, which are slower.
+
+    Args:
+        n_draws: Draws of the call, on each device.
+        draw_size: Values that a draw computes.
+        draw_values: Values that a draw consists of.
+
+    Returns:
+        A number of draws; it divides ``n_draws`` if one nearby does.
+    """
+    if draw_values > MANY_WEIGHTS:
+        return 1
+    wanted = min(max(SIDE_BY_SIDE // max(draw_size, 1), 1), n_draws)
+    near = range(wanted, wanted // 2, -1)
+    return next((count for count in near if n_draws % count == 0), wanted)
 
 
 def fold(array: np.ndarray, blocks: int) -> np.ndarray:

@@ -1,0 +1,120 @@
+"""One scenario of a call: its request, its plan, and its arrays in the form that programs take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from aimz_lab.predictive.forward import Blocks, DrawInputs, Shared, Simulator, collect_values
+from aimz_lab.predictive.log_likelihood import collect_log_likelihood
+from aimz_lab.predictive.plan import Plan, Quantity
+from aimz_lab.predictive.request import Request
+from aimz_lab.predictive.stream import BLOCK_ROWS, Piece, Rows, fold, split_by_rows
+
+_COLLECT: dict[Quantity, Callable] = {
+    "values": collect_values,
+    "log_likelihood": collect_log_likelihood,
+}
+
+
+class Arm:
+    """One scenario.
+
+    Args:
+        request: The call.
+        plan: How it is carried out.
+        rows: Its rows.
+        quantity: What it asks for.
+    """
+
+    def __init__(self, request: Request, plan: Plan, rows: Rows, quantity: Quantity) -> None:
+        self.request, self.plan, self.rows, self.quantity = request, plan, rows, quantity
+        self._row_do, do = split_by_rows(request.intervention, plan.row_wise)
+        self._row_condition, condition = split_by_rows(request.condition, plan.row_wise)
+        self.shared = Shared(dict(request.whole), dict(request.params), do, condition)
+        self._latents = {name: np.asarray(request.draws[name]) for name in plan.latents}
+
+    @property
+    def key(self) -> Any:
+        """What tells the kernel's programs from others, beside the shapes of their arguments."""
+        return (
+            id(self.request.kernel),
+            self.request.static_key,
+            self.quantity,
+            tuple(self.plan.row_axes.items()),
+            tuple(self.plan.row_wise.items()),
+        )
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of the result per row, over all draws."""
+        sites = (self.plan.spec.sites[name] for name in self.plan.row_sites)
+        sizes = (site.dtype.itemsize * int(np.prod(site.shape)) for site in sites)
+        return max(self.request.n_draws * sum(sizes) // self.plan.spec.n_rows, 1)
+
+    @property
+    def draw_values(self) -> int:
+        """Values that one draw of the posterior consists of."""
+        return sum(int(np.prod(values.shape[1:])) for values in self._latents.values())
+
+    def simulator(
+        self, wanted: Mapping[str, int | None], quantity: Quantity | None = None
+    ) -> Simulator:
+        """The kernel, collecting some sites."""
+        by_hand = {**self.request.condition, **self.request.intervention}
+        sites = {name: self.plan.spec.sites[name] for name in by_hand}
+        return Simulator(
+            kernel=self.request.kernel,
+            static=self.request.static,
+            shapes={
+                name: tuple(
+                    None if axis in site.row_axes else size for axis, size in enumerate(site.shape)
+                )
+                for name, site in sites.items()
+            },
+            dtypes={name: site.dtype for name, site in sites.items()},
+            collect=_COLLECT[quantity or self.quantity](wanted),
+        )
+
+    def draws(self, fixed: Mapping[str, Any]) -> DrawInputs:
+        """The draws: the posterior's sites, and those fixed beforehand, ``(S, ...)``."""
+        ids = np.arange(self.request.n_draws, dtype=np.uint32)
+        return DrawInputs(ids, {**self._latents, **fixed})
+
+    def blank_globals(self) -> dict[str, np.ndarray]:
+        """Arrays like those of the sites that are drawn once per draw."""
+        sites = (self.plan.spec.sites[name] for name in self.plan.globals_drawn)
+        return {
+            site.name: np.broadcast_to(
+                np.zeros((), site.dtype), (self.request.n_draws, *site.shape)
+            )
+            for site in sites
+        }
+
+    def pieces(self, size: int) -> Iterator[Piece]:
+        """The rows, ``size`` at a time, with the values set by hand that have one a row."""
+        aligned = {("do", name): value for name, value in self._row_do.items()}
+        aligned |= {("condition", name): value for name, value in self._row_condition.items()}
+        return self.rows.pieces(size, aligned)
+
+    def blocks(self, piece: Piece, n_blocks: int) -> Blocks:
+        """Fold the rows of a call into blocks."""
+        first = piece.first // BLOCK_ROWS
+        folded = {name: fold(array, n_blocks) for name, array in piece.aligned.items()}
+        return Blocks(
+            ids=np.arange(first, first + n_blocks, dtype=np.uint32),
+            rows={name: fold(array, n_blocks) for name, array in piece.rows.items()},
+            intervention={name: folded["do", name] for name in self._row_do},
+            condition={name: folded["condition", name] for name in self._row_condition},
+        )
+
+    def block(self, number: int, indices: np.ndarray | slice) -> Blocks:
+        """Some of the first rows as a single block."""
+        return Blocks(
+            ids=np.uint32(number),
+            rows={name: array[indices] for name, array in self.rows.template.items()},
+            intervention={name: array[indices] for name, array in self._row_do.items()},
+            condition={name: array[indices] for name, array in self._row_condition.items()},
+        )

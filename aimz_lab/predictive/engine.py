@@ -1,0 +1,270 @@
+"""A predictive call carried out: rows in, blocks through the devices, results out in order."""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import numpy as np
+
+from aimz_lab.predictive.arm import Arm
+from aimz_lab.predictive.forward import (
+    GLOBAL_BLOCK,
+    Combine,
+    DrawInputs,
+    as_threefry,
+    over_blocks,
+    over_draws,
+)
+from aimz_lab.predictive.independence import choose_rows, crossing_sites
+from aimz_lab.predictive.programs import QUICKEST, Program, Programs, shared_out
+from aimz_lab.predictive.stream import (
+    BLOCK_ROWS,
+    Piece,
+    blocks_per_call,
+    draws_per_call,
+    draws_side_by_side,
+)
+
+IN_FLIGHT = 2
+"""Calls that are computed or waiting for their result to be taken."""
+
+
+class Span(NamedTuple):
+    """Where a part of the result belongs: ``count`` entries from ``first`` along ``axis``.
+
+    Attributes:
+        axis: 0 for draws, 1 for rows.
+        first: First entry.
+        count: Number of entries.
+    """
+
+    axis: int
+    first: int
+    count: int
+
+
+class Sink(Protocol):
+    """Takes the parts of the sites that have rows, in order, with draws and rows leading."""
+
+    def write(self, span: Span, values: Mapping[str, np.ndarray]) -> None:
+        """Take a part; its arrays are not valid afterwards."""
+
+
+class CrossingRowsError(Exception):
+    """The kernel computes across rows; its arguments are the names of the sites."""
+
+
+class Engine:
+    """Carries out one call.
+
+    Args:
+        programs: Where compiled programs are kept.
+        arms: The call's scenarios: one, or two whose results are combined.
+        combine: What becomes of the scenarios' results.
+    """
+
+    def __init__(self, programs: Programs, arms: tuple[Arm, ...], combine: Combine) -> None:
+        self._programs, self._arms, self._combine = programs, arms, combine
+        self._request, self._plan = arms[0].request, arms[0].plan
+        self._key = as_threefry(self._request.key)
+        self._devices = self._request.local_devices
+        self._kind = tuple(arm.key for arm in arms)
+        self._shared = tuple(arm.shared for arm in arms)
+
+    def by_rows(self, sink: Sink) -> dict[str, np.ndarray]:
+        """Compute block by block, all draws at a time.
+
+        Args:
+            sink: Takes the sites that have rows.
+
+        Returns:
+            The sites that have none, ``(S, ...)``.
+
+        Raises:
+            CrossingRowsError: If rows depend on one another; nothing was written.
+        """
+        arm = self._arms[0]
+        n_blocks = blocks_per_call(
+            arm.rows.n_rows, arm.row_bytes, self._request.batch_size, len(self._devices)
+        )
+        calls = zip(*[one.pieces(n_blocks * BLOCK_ROWS) for one in self._arms], strict=True)
+        first = next(calls)
+        draws = tuple(arm.draws(arm.blank_globals()) for arm in self._arms)
+        run, draw_globals = self._tested(
+            self._rows_program(draws, self._blocks(first, n_blocks)), self._globals_program()
+        )
+        single: dict[str, np.ndarray] = {}
+        if draw_globals is not None:
+            single, draws = self._fix_globals(draw_globals)
+        if not self._plan.row_sites:
+            return single
+        draws = jax.device_put(draws)
+
+        def dispatch(call: tuple[Piece, ...]) -> tuple[Span, Any]:
+            span = Span(1, call[0].first, call[0].n_rows)
+            return span, run(self._key, draws, self._blocks(call, n_blocks), self._shared)
+
+        for span, values in _in_flight(dispatch, itertools.chain([first], calls)):
+            sink.write(span, {name: _unfold(value, span) for name, value in values.items()})
+        return single
+
+    def by_draws(self, sink: Sink) -> dict[str, np.ndarray]:
+        """Compute all rows together, some draws at a time; see :meth:`by_rows`."""
+        arm, n_draws = self._arms[0], self._request.n_draws
+        draw_bytes = arm.row_bytes * arm.rows.n_rows // n_draws
+        size = draws_per_call(n_draws, draw_bytes, self._request.batch_size, len(self._devices))
+        blocks = tuple(one.block(0, slice(None)) for one in self._arms)
+        draws = tuple(one.draws({}) for one in self._arms)
+        [run] = self._programs.compiled(self._draws_program(_part(draws, 0, size), blocks))
+        single: dict[str, list[np.ndarray]] = {name: [] for name in self._plan.global_sites}
+        blocks, shared = jax.device_put((blocks, self._shared))
+
+        def dispatch(first: int) -> tuple[Span, Any]:
+            span = Span(0, first, min(size, n_draws - first))
+            return span, run(self._key, _part(draws, first, size), blocks, shared)
+
+        for span, values in _in_flight(dispatch, range(0, n_draws, size)):
+            host = {name: np.asarray(value)[: span.count] for name, value in values.items()}
+            for name, parts in single.items():
+                parts.append(host[name])
+            sink.write(span, {name: host[name] for name in self._plan.row_sites})
+        return {name: np.concatenate(parts) for name, parts in single.items()}
+
+    def _tested(self, main: Program, globals_: Program | None) -> tuple[Callable, Callable | None]:
+        """Compile what the call needs, and make sure that rows may be cut."""
+        wanted = [main] if globals_ is None else [main, globals_]
+        tests = [self._test_program(arm) for arm in self._arms]
+        verdicts = [self._programs.verdict(test) for test in tests]
+        new = [index for index, verdict in enumerate(verdicts) if verdict is None]
+        ready = self._programs.compiled(*wanted, *[tests[index] for index in new])
+        for index, test in zip(new, ready[len(wanted) :], strict=True):
+            found = jax.device_get(test(*tests[index].arguments))
+            verdicts[index] = tuple(name for name, crosses in found.items() if crosses)
+            self._programs.set_verdict(tests[index], verdicts[index])
+        crossing = dict.fromkeys(itertools.chain(*verdicts))
+        if crossing:
+            raise CrossingRowsError(*crossing)
+        return ready[0], None if globals_ is None else ready[1]
+
+    def _test_program(self, arm: Arm) -> Program:
+        rows = choose_rows(arm.rows.n_shown)
+        draw = jax.tree.map(lambda values: values[0], arm.draws({}).sites)
+        return Program(
+            key=("crossing", arm.key),
+            build=lambda: crossing_sites(arm.simulator({}), arm.plan),
+            arguments=(arm.block(0, rows), arm.shared, draw, self._key),
+            devices=self._devices[:1],
+            split=(False,) * 4,
+            effort=QUICKEST,
+        )
+
+    def _rows_program(self, draws: tuple, blocks: tuple) -> Program:
+        n_blocks = len(blocks[0].ids) // len(self._devices)
+        chunk = self._side_by_side(self._request.n_draws, n_blocks * BLOCK_ROWS)
+        split = (False, False, True, False)
+        return Program(
+            key=("rows", chunk, self._kind),
+            build=lambda: shared_out(
+                over_blocks(self._simulators(self._plan.row_sites), self._combine, chunk),
+                self._devices,
+                split,
+                out_axis=1,
+            ),
+            arguments=(self._key, draws, blocks, self._shared),
+            devices=self._devices,
+            split=split,
+        )
+
+    def _draws_program(self, draws: tuple, blocks: tuple) -> Program:
+        n_draws = len(draws[0].ids) // len(self._devices)
+        chunk = self._side_by_side(n_draws, self._arms[0].rows.n_rows)
+        split = (False, True, False, False)
+        return Program(
+            key=("draws", chunk, self._kind),
+            build=lambda: shared_out(
+                over_draws(self._simulators(self._plan.row_axes), self._combine, chunk),
+                self._devices,
+                split,
+                out_axis=0,
+            ),
+            arguments=(self._key, draws, blocks, self._shared),
+            devices=self._devices,
+            split=split,
+        )
+
+    def _globals_program(self) -> Program | None:
+        """What draws the sites without rows, from the first block: they are the same in all."""
+        names = dict.fromkeys((*self._plan.globals_drawn, *self._plan.global_sites))
+        if not names:
+            return None
+        chunk = self._side_by_side(self._request.n_draws, BLOCK_ROWS)
+        simulators = tuple(arm.simulator(names, "values") for arm in self._arms)
+        rows = np.minimum(np.arange(BLOCK_ROWS), self._arms[0].rows.n_shown - 1)
+        return Program(
+            key=("globals", chunk, self._plan.globals_drawn, self._kind),
+            build=lambda: over_draws(simulators, lambda *arms: arms, chunk),
+            arguments=(
+                self._key,
+                tuple(arm.draws({}) for arm in self._arms),
+                tuple(arm.block(GLOBAL_BLOCK, rows) for arm in self._arms),
+                self._shared,
+            ),
+            devices=self._devices[:1],
+            split=(False,) * 4,
+        )
+
+    def _fix_globals(self, draw_globals: Callable) -> tuple[dict[str, np.ndarray], tuple]:
+        """Draw what has no rows; return what is asked for, and the draws with the rest fixed."""
+        drawn = jax.device_get(draw_globals(*self._globals_program().arguments))
+        names = self._plan.globals_drawn
+        draws = tuple(
+            arm.draws({name: values[name] for name in names})
+            for arm, values in zip(self._arms, drawn, strict=True)
+        )
+        asked = [{name: one[name] for name in self._plan.global_sites} for one in drawn]
+        return {name: np.asarray(value) for name, value in self._combine(*asked).items()}, draws
+
+    def _simulators(self, wanted: Mapping[str, int | None]) -> tuple[Callable, ...]:
+        return tuple(arm.simulator(wanted) for arm in self._arms)
+
+    def _side_by_side(self, n_draws: int, n_rows: int) -> int:
+        arm = self._arms[0]
+        width = -(-arm.row_bytes // (4 * self._request.n_draws))
+        return draws_side_by_side(n_draws, n_rows * width, arm.draw_values)
+
+    def _blocks(self, call: tuple[Piece, ...], n_blocks: int) -> tuple:
+        return tuple(
+            arm.blocks(piece, n_blocks) for arm, piece in zip(self._arms, call, strict=True)
+        )
+
+
+def _in_flight(dispatch: Callable, calls: Iterable) -> Iterator[tuple[Span, Any]]:
+    """Start calls ahead of time, and yield their results in order."""
+    waiting: deque[tuple[Span, Any]] = deque()
+    for call in calls:
+        waiting.append(dispatch(call))
+        if len(waiting) >= IN_FLIGHT:
+            yield waiting.popleft()
+    yield from waiting
+
+
+def _unfold(value: jax.Array, span: Span) -> np.ndarray:
+    """Put the blocks of a result one after the other, without the padding."""
+    host = np.asarray(value)
+    return host.reshape(host.shape[0], -1, *host.shape[3:])[:, : span.count]
+
+
+def _part(draws: tuple[DrawInputs, ...], first: int, size: int) -> tuple[DrawInputs, ...]:
+    """Some of the draws; the last one fills up."""
+
+    def cut(values: np.ndarray) -> np.ndarray:
+        part = values[first : first + size]
+        missing = size - len(part)
+        last = np.broadcast_to(part[-1:], (missing, *part.shape[1:]))
+        return np.concatenate([part, last]) if missing else part
+
+    return jax.tree.map(cut, draws)

@@ -1,0 +1,119 @@
+"""Compiled programs: each built once for a kind of call, several at a time, for all devices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from aimz_lab.predictive.request import shapes_of
+
+DEVICE_AXIS = "device"
+
+QUICK = 1
+"""LLVM's effort: on the CPU, more than this doubles the time to compile and speeds up nothing."""
+
+QUICKEST = 0
+"""For a program that runs once, on little."""
+
+
+class Program(NamedTuple):
+    """A program that may have been compiled before.
+
+    Attributes:
+        key: What tells it from others, beside the shapes of its arguments.
+        build: Returns its function, which is then traced; not called for a program that is there.
+        arguments: Arguments of the shapes and types to come.
+        devices: Where it runs.
+        split: For each argument, whether its leading axis is divided among the devices.
+        effort: What the compiler spends on the CPU.
+    """
+
+    key: Any
+    build: Callable[[], Callable]
+    arguments: tuple[Any, ...]
+    devices: tuple[jax.Device, ...]
+    split: tuple[bool, ...]
+    effort: int = QUICK
+
+
+class Programs:
+    """Compiled programs by kind and shapes. A copy or a pickle starts empty."""
+
+    def __init__(self) -> None:
+        self._compiled: dict[Any, Callable] = {}
+        self._verdicts: dict[Any, tuple[str, ...]] = {}
+
+    def __reduce__(self) -> tuple[type[Programs], tuple[()]]:
+        return Programs, ()
+
+    def compiled(self, *programs: Program) -> list[Callable]:
+        """Return the programs ready to run; those that are missing compile at the same time."""
+        keys = [_key_of(program) for program in programs]
+        missing = [index for index, key in enumerate(keys) if key not in self._compiled]
+        compilers = [_lowered(programs[index]) for index in missing]
+        if len(missing) > 1:
+            with ThreadPoolExecutor(len(missing)) as pool:
+                done = list(pool.map(lambda compiler: compiler(), compilers))
+        else:
+            done = [compiler() for compiler in compilers]
+        self._compiled.update((keys[index], one) for index, one in zip(missing, done, strict=True))
+        return [self._compiled[key] for key in keys]
+
+    def verdict(self, test: Program) -> tuple[str, ...] | None:
+        """What a test found before; ``None`` if it has not run."""
+        return self._verdicts.get(_key_of(test))
+
+    def set_verdict(self, test: Program, found: tuple[str, ...]) -> None:
+        """Keep what a test found."""
+        self._verdicts[_key_of(test)] = found
+
+
+def _key_of(program: Program) -> Any:
+    return program.key, program.devices, shapes_of(program.arguments)
+
+
+def _lowered(program: Program) -> Callable[[], Callable]:
+    """Trace a program, which is not safe in several threads; return what compiles it, which is."""
+    mesh = device_mesh(program.devices)
+    shardings = tuple(NamedSharding(mesh, spec_of(split)) for split in program.split)
+    lowered = jax.jit(program.build(), in_shardings=shardings).lower(*program.arguments)
+    on_cpu = program.devices[0].platform == "cpu"
+    options = {"xla_backend_optimization_level": program.effort} if on_cpu else {}
+    return lambda: lowered.compile(compiler_options=options)
+
+
+def device_mesh(devices: tuple[jax.Device, ...]) -> Mesh:
+    """The devices in a row."""
+    return Mesh(np.array(devices), (DEVICE_AXIS,))
+
+
+def spec_of(split: bool, axis: int = 0) -> PartitionSpec:
+    """Whether an array is divided along ``axis`` or lies whole on each device."""
+    return PartitionSpec(*[None] * axis, DEVICE_AXIS) if split else PartitionSpec()
+
+
+def shared_out(
+    function: Callable, devices: tuple[jax.Device, ...], split: tuple[bool, ...], out_axis: int
+) -> Callable:
+    """Let each device run ``function`` on its part of the arguments.
+
+    Args:
+        function: What each device runs.
+        devices: The devices; one alone runs it as it is.
+        split: For each argument, whether its leading axis is divided.
+        out_axis: Axis of the results along which the parts are put together.
+    """
+    if len(devices) == 1:
+        return function
+    return jax.shard_map(
+        function,
+        mesh=device_mesh(devices),
+        in_specs=tuple(spec_of(part) for part in split),
+        out_specs=spec_of(True, out_axis),
+        check_vma=False,
+    )
