@@ -19,6 +19,7 @@ import jax
 import numpy as np
 
 from aimz_lab.errors import ArgumentError, CallbackWarning
+from aimz_lab.inference.guard import Best
 from aimz_lab.types import RunStatus
 
 CallbackKind = Literal["metric", "user", "display", "checkpoint"]
@@ -129,13 +130,26 @@ class Control:
             ArgumentError: If the rate is not a positive finite number, or the optimizer has none
                 that can be set.
         """
-        if not self.can_set_learning_rate:
-            raise ArgumentError(self._why_not or "The learning rate of this run cannot be set.")
+        self.check_learning_rate()
         if not (np.isfinite(rate) and rate > 0):
             msg = f"A learning rate is a positive finite number; got {rate!r}."
             raise ArgumentError(msg)
         with self._lock:
             self._learning_rate = float(rate)
+
+    def check_learning_rate(self) -> None:
+        """Make sure that the rate can be set, before a run begins that relies on it.
+
+        Raises:
+            ArgumentError: If the optimizer has none that can be set; it says which ones have.
+        """
+        if not self.can_set_learning_rate:
+            raise ArgumentError(self._why_not or "The learning rate of this run cannot be set.")
+
+    @property
+    def requested_learning_rate(self) -> float | None:
+        """The rate that the next chunk will have, if one was asked for."""
+        return self._learning_rate
 
     @property
     def stop_request(self) -> tuple[str, RunStatus] | None:
@@ -203,6 +217,7 @@ class RunInfo:
         row_multiple: What a batch is padded to a multiple of.
         devices: The devices that the run computes on.
         scaled: Factor on the rows' likelihood, in words, such as ``"N / B = 12.4"``.
+        validation_every: Epochs between two evaluations of the held-out loss; ``None`` without one.
     """
 
     model: str
@@ -214,6 +229,7 @@ class RunInfo:
     row_multiple: int = 1
     devices: tuple[jax.Device, ...] = ()
     scaled: str = ""
+    validation_every: int | None = None
 
     @property
     def total_steps(self) -> int | None:
@@ -241,6 +257,8 @@ class Run:
         skipped: Steps that were left out because they were not finite.
         notes: Sentences that a display should show.
         exception: What ended a failed run.
+        resumed_at: Steps that an earlier process did, up to the checkpoint; 0 for a new run.
+        best: The best state so far by what it was judged by; see :mod:`aimz_lab.inference.guard`.
     """
 
     def __init__(
@@ -264,9 +282,13 @@ class Run:
         self.skipped = 0
         self.notes: list[str] = []
         self.exception: BaseException | None = None
+        self.resumed_at = 0
+        self.best: dict[str, Best] = {}
+        self._kept: Any = None
         self._get_params = get_params
         self._get_state: Callable[[], Any] | None = None
         self._get_position: Callable[[], Any] | None = None
+        self._get_provenance: Callable[[], Mapping[str, Any]] | None = None
         self._columns = {
             "loss": _Column(np.float32),
             "epoch": _Column(np.int32),
@@ -359,15 +381,34 @@ class Run:
         """Where in the data the next step begins; ``None`` where nobody tells."""
         return self._get_position() if self._get_position else None
 
+    @property
+    def final_state(self) -> Any:
+        """The state that the model ends with: the one of :meth:`end_with`, else :attr:`state`."""
+        return self.state if self._kept is None else self._kept
+
+    def end_with(self, state: Any) -> None:
+        """Give the model this state at the end, instead of the one after the last step.
+
+        Training itself, and what a checkpoint holds, go on from :attr:`state`.
+        """
+        self._kept = state
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        """What a run must share with this one to go on from its checkpoint; plain values."""
+        return self._get_provenance() if self._get_provenance else {}
+
     def bind(
         self,
         *,
         params: Callable[[], Mapping[str, jax.Array]],
         state: Callable[[], Any],
         position: Callable[[], Any],
+        provenance: Callable[[], Mapping[str, Any]] | None = None,
     ) -> None:
-        """Say where parameters, state and position are to be had; for trainers."""
+        """Say where parameters, state, position and provenance are to be had; for trainers."""
         self._get_params, self._get_state, self._get_position = params, state, position
+        self._get_provenance = provenance
 
     def begin(self) -> None:
         """Start the clock; for trainers."""
