@@ -1,0 +1,275 @@
+"""Draws depend on the key, the draw and the row, and on nothing about how they were computed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpyro.contrib.control_flow import scan
+
+from aimz_lab.data import ArrayDataset, ArrayLoader, as_source
+from aimz_lab.errors import DataTypeError, OutputWarning, PerformanceWarning
+from aimz_lab.predictive import Predictor
+from tests.predictive.models import draws_of_linear, inputs, request_of
+
+PREDICTOR = Predictor()
+
+
+def noise_only(X, y=None):
+    """An output of pure noise, by two samplers: elementwise, and with a loop inside."""
+    with numpyro.plate("data", X.shape[0]):
+        numpyro.sample("gamma", dist.Gamma(2.5))
+        numpyro.sample("y", dist.Normal(), obs=y)
+
+
+def noise_of(X, **options):
+    request = request_of(noise_only, {"X": X}, num_draws=9, return_sites=("y", "gamma"), **options)
+    return PREDICTOR.predict_arrays(request)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 64, 1000, 1500])
+def test_noise_is_bitwise_the_same_for_any_batch_size(batch_size):
+    X = inputs(1500)
+    whole, cut = noise_of(X), noise_of(X, batch_size=batch_size)
+    for name in whole:
+        np.testing.assert_array_equal(cut[name], whole[name])
+
+
+@settings(max_examples=12)
+@given(n_rows=st.integers(1, 1500), batch_size=st.integers(1, 1500))
+def test_a_row_keeps_its_draws_when_rows_follow(n_rows, batch_size):
+    X = inputs(1500)
+    whole, start = noise_of(X), noise_of(X[:n_rows], batch_size=batch_size)
+    for name in whole:
+        np.testing.assert_array_equal(start[name], whole[name][:, :n_rows])
+
+
+@pytest.mark.parametrize("batch_size", [1, 64, 1000])
+def test_values_agree_to_rounding(batch_size):
+    options = {"rows": {"X": inputs(1500)}, "draws": draws_of_linear(20)}
+    whole = PREDICTOR.predict_arrays(request_of(**options))
+    cut = PREDICTOR.predict_arrays(request_of(**options, batch_size=batch_size))
+    for name in whole:
+        np.testing.assert_allclose(cut[name], whole[name], rtol=1e-5, atol=1e-5)
+
+
+def test_what_is_returned_changes_nothing():
+    rows, draws = {"X": inputs(300)}, draws_of_linear(20)
+    both = PREDICTOR.predict_arrays(request_of(rows=rows, draws=draws))
+    one = PREDICTOR.predict_arrays(request_of(rows=rows, draws=draws, return_sites=("y",)))
+    np.testing.assert_allclose(one["y"], both["y"], rtol=1e-5, atol=1e-5)
+
+
+def loaders(X):
+    yield ArrayLoader(ArrayDataset(X=X), rng_key=jax.random.key(0), batch_size=100, shuffle=False)
+    yield [{"X": X[:1]}, {"X": X[1:2]}, {"X": X[2:900]}, {"X": X[900:]}]
+    yield ({"X": part} for part in np.array_split(X, 11))
+
+
+@pytest.mark.parametrize("kind", range(3))
+def test_any_source_of_batches_gives_the_same(kind):
+    X = inputs(1025)
+    source = as_source(list(loaders(X))[kind])
+    streamed = PREDICTOR.predict_arrays(
+        request_of(noise_only, source, fields=("X",), num_draws=9, return_sites=("y",))
+    )
+    np.testing.assert_array_equal(streamed["y"], noise_of(X)["y"])
+
+
+def test_fields_of_a_source_that_the_kernel_lacks_are_left_out():
+    X = inputs(20)
+    source = as_source([{"X": X, "y": X[:, 0], "weight": X[:, 1]}])
+    draws = draws_of_linear(5)
+    got = PREDICTOR.predict_arrays(request_of(rows=source, fields=("X",), draws=draws))
+    np.testing.assert_allclose(got["mu"], draws["b"] @ X.T, atol=1e-5)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 9, None])
+def test_draw_axis_does_not_depend_on_the_batch_size(batch_size):
+    X = inputs(300)
+    whole = noise_of(X, shard_axis="draw")
+    cut = noise_of(X, shard_axis="draw", batch_size=batch_size)
+    for name in whole:
+        np.testing.assert_array_equal(cut[name], whole[name])
+
+
+ON_DEVICES = """
+import json, jax
+from aimz_lab.predictive import Predictor
+from tests.predictive.models import draws_of_linear, inputs, request_of
+from tests.predictive.test_invariance import noise_of
+
+X, draws = inputs(1500), draws_of_linear(7)
+some = lambda values: values[::3, ::97].astype(float).tolist()
+found = {"devices": jax.local_device_count()}
+for axis in ("obs", "draw"):
+    noise = noise_of(X, shard_axis=axis)
+    found[f"{axis} bits"] = {name: hash(values.tobytes()) for name, values in noise.items()}
+    request = request_of(rows={"X": X}, draws=draws, shard_axis=axis)
+    found[f"{axis} values"] = some(Predictor().predict_arrays(request)["y"])
+request = request_of(rows={"X": X, "y": X[:, 0]}, static={}, draws=draws, group="log_likelihood")
+found["ll"] = some(Predictor().log_likelihood(request)["log_likelihood"]["y"].values[0])
+print(json.dumps(found))
+"""
+
+
+def computed_on(devices: int, repository: Path) -> dict:
+    done = subprocess.run(
+        [sys.executable, "-c", ON_DEVICES],
+        cwd=repository,
+        env={
+            "PATH": "",
+            "PYTHONPATH": str(repository),
+            "PYTHONHASHSEED": "0",
+            "JAX_PLATFORMS": "cpu",
+            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=250,
+    )
+    assert not done.returncode, done.stderr[-3000:]
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def on_one_device(repository):
+    return computed_on(1, repository)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("devices", [2, 3, 8])
+def test_devices_change_no_noise(devices, on_one_device, repository):
+    got = computed_on(devices, repository)
+    assert got["devices"] == devices
+    for axis in ("obs", "draw"):
+        assert got[f"{axis} bits"] == on_one_device[f"{axis} bits"]
+        np.testing.assert_allclose(
+            got[f"{axis} values"], on_one_device[f"{axis} values"], rtol=1e-5, atol=1e-5
+        )
+    np.testing.assert_allclose(got["ll"], on_one_device["ll"], rtol=1e-5, atol=1e-5)
+
+
+def test_other_generators_of_keys_keep_the_promise():
+    X, key = inputs(600), jax.random.key(3, impl="rbg")
+    whole, cut = noise_of(X, key=key), noise_of(X[:300], key=key, batch_size=1)
+    np.testing.assert_array_equal(cut["y"], whole["y"][:, :300])
+
+
+def autoregressive(X, y=None):
+    def step(previous, x):
+        now = numpyro.sample("y", dist.Normal(0.9 * previous + x, 0.1))
+        return now, now
+
+    scan(step, jnp.zeros(()), X[:, 0])
+
+
+def accumulating(X, y=None):
+    total = numpyro.deterministic("total", jnp.cumsum(X[:, 0]))
+    with numpyro.plate("data", len(X)):
+        numpyro.sample("y", dist.Normal(total, 1.0), obs=y)
+
+
+def centred(X, y=None):
+    with numpyro.plate("data", len(X)):
+        numpyro.sample("y", dist.Normal(X[:, 0] - X[:, 0].mean(), 1.0), obs=y)
+
+
+def scaled_by_count(X, y=None):
+    with numpyro.plate("data", len(X)):
+        numpyro.sample("y", dist.Normal(X[:, 0] / len(X), 0.001), obs=y)
+
+
+def backwards(X, y=None):
+    with numpyro.plate("data", len(X)):
+        z = numpyro.sample("z", dist.Normal(X[:, 0], 1.0))
+        numpyro.sample("y", dist.Normal(jnp.cumsum(z[::-1])[::-1], 1.0), obs=y)
+
+
+def one_event(X, y=None):
+    numpyro.sample("y", dist.Normal(X[:, 0], 1.0).to_event(1), obs=y)
+
+
+def global_of_rows(X, y=None):
+    level = numpyro.sample("level", dist.Normal(X[:, 0].sum(), 1.0))
+    with numpyro.plate("data", len(X)):
+        numpyro.sample("y", dist.Normal(level, 1.0), obs=y)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "site"),
+    [
+        (autoregressive, "y"),
+        (accumulating, "total"),
+        (centred, "y"),
+        (scaled_by_count, "y"),
+        (backwards, "y"),
+        (one_event, "y"),
+        (global_of_rows, "level"),
+    ],
+)
+@pytest.mark.parametrize("n_rows", [5, 700])
+def test_computing_across_rows_is_found_and_rerun_by_draw(kernel, site, n_rows):
+    request = request_of(kernel, {"X": inputs(n_rows)}, num_draws=8)
+    with pytest.warns(PerformanceWarning, match=f"across rows at.*'{site}'"):
+        tree = PREDICTOR.predict(request)
+    group = tree["posterior_predictive"]
+    assert group.attrs["shard_axis"] == "draw"
+    assert group["y"].shape == (1, 8, n_rows)
+
+
+def test_cumulative_sum_is_right_after_the_rerun():
+    X = inputs(700)
+    with pytest.warns(PerformanceWarning):
+        got = PREDICTOR.predict_arrays(request_of(accumulating, {"X": X}, num_draws=3))
+    np.testing.assert_allclose(got["total"][0], np.cumsum(X[:, 0]), atol=1e-3)
+
+
+def test_a_loader_that_cannot_rerun_raises():
+    source = as_source([{"X": inputs(300)}, {"X": inputs(300)}])
+    with pytest.raises(DataTypeError, match="across rows at site 'y'.*as arrays"):
+        PREDICTOR.predict(request_of(centred, source, num_draws=8))
+    with pytest.raises(DataTypeError, match="all rows at once"):
+        PREDICTOR.predict(request_of(noise_only, source, num_draws=8, shard_axis="draw"))
+
+
+def test_no_warning_where_rows_are_independent():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for n_rows in (1, 2, 3, 300):
+            noise_of(inputs(n_rows))
+
+
+def test_posterior_with_one_value_per_row_keeps_rows_together():
+    def kernel(X, y=None):
+        with numpyro.plate("data", len(X)):
+            z = numpyro.sample("z", dist.Normal())
+            numpyro.sample("y", dist.Normal(z + X[:, 0], 1e-4), obs=y)
+
+    X = inputs(300)
+    z = np.random.default_rng(0).normal(size=(6, 300)).astype(np.float32)
+    with pytest.warns(PerformanceWarning, match="one value a row of site 'z'"):
+        got = PREDICTOR.predict_arrays(request_of(kernel, {"X": X}, draws={"z": z}))
+    np.testing.assert_allclose(got["y"], z + X[:, 0], atol=1e-3)
+
+
+def test_output_without_rows_is_told():
+    def kernel(X, y=None):
+        numpyro.sample("y", dist.Normal(X.sum(), 1e-3), obs=y)
+
+    X = inputs(300)
+    with pytest.warns(OutputWarning, match="'y' has no axis of rows"):
+        got = PREDICTOR.predict_arrays(request_of(kernel, {"X": X}, num_draws=5))
+    np.testing.assert_allclose(got["y"], np.full(5, X.sum()), atol=1e-2)
