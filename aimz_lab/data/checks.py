@@ -146,13 +146,18 @@ def _check_field_finite(what: str, array: Any) -> None:
 
 def _row_blocks(array: Any) -> Iterator[np.ndarray]:
     """Yield consecutive rows as NumPy, without ever holding a second copy of a large array."""
-    if isinstance(array, jax.Array) and all(d.platform == "cpu" for d in array.devices()):
-        array = np.asarray(array)  # shares the memory
+    if isinstance(array, jax.Array) and not _on_one_accelerator(array):
+        array = np.asarray(array)  # on CPUs, this shares the memory
     array = array if array.ndim else array[None]
     n_rows = array.shape[0]
     step = max(1, _BLOCK_BYTES * n_rows // max(1, array.nbytes))
     for start in range(0, n_rows, step):
         yield np.asarray(array[start : start + step])
+
+
+def _on_one_accelerator(array: jax.Array) -> bool:
+    one = isinstance(array.sharding, jax.sharding.SingleDeviceSharding)
+    return one and all(device.platform != "cpu" for device in array.devices())
 
 
 def check_positive_int(name: str, value: Any) -> int:

@@ -64,6 +64,15 @@ def test_to_jax_converts_at_construction():
     np.testing.assert_array_equal(dataset.arrays["X"], X)
 
 
+def test_device_data_does_not_share_the_users_memory():
+    memory = np.zeros(1024 + 64, np.uint8)
+    start = -memory.ctypes.data % 64  # JAX shares memory that is aligned like this, if it may
+    source = memory[start : start + 1024].view(np.float32)
+    dataset = ArrayDataset(y=source, to_jax=True)
+    source[:] = 1.0
+    assert not dataset.arrays["y"].any()
+
+
 def test_none_is_left_out():
     dataset = ArrayDataset(X=X, y=None)
     assert dataset.fields == ("X",)
