@@ -230,7 +230,7 @@ def _slice_rows(arrays: dict[str, jax.Array], start: int, size: int) -> dict[str
 
 
 def _to_device(name: str, array: np.ndarray | jax.Array) -> jax.Array:
-    # A copy: on CPUs JAX may share NumPy's memory, and a later write would change a JAX array.
+    # A copy: on CPUs device_put shares NumPy's memory, and a later write would change a JAX array.
     return array if isinstance(array, jax.Array) else jnp.array(canonical(array, name))
 
 

@@ -264,7 +264,8 @@ class ArrayLoader:
             return batch, 0
         batch = {name: canonical(array, name) for name, array in batch.items()}
         batch, n_pad = pad_rows(batch, self._multiple)
-        return jax.device_put(batch, self._device), n_pad
+        owned = {name: _owned(array) for name, array in batch.items()}
+        return jax.device_put(owned, self._device), n_pad
 
     def __repr__(self) -> str:
         return (
@@ -291,3 +292,8 @@ class ArrayLoader:
         advice = padding_advice(n_rows, self._batch_size, self._multiple)
         rows += [("advice", advice)] if advice else []
         return html_table("ArrayLoader", ["property", "value"], rows)
+
+
+def _owned(array: np.ndarray | jax.Array) -> np.ndarray | jax.Array:
+    """Copy a view: on CPUs device_put shares memory, and a write to the data would change a batch."""
+    return array.copy() if isinstance(array, np.ndarray) and array.base is not None else array

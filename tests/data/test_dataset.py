@@ -14,11 +14,18 @@ import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aimz_lab.data import ArrayDataset
+from aimz_lab.data import ArrayDataset, ArrayLoader
 from aimz_lab.errors import DataError, DataTypeError
 
 X = np.arange(12.0).reshape(6, 2)
 y = np.arange(6)
+
+
+def aligned(n):
+    """Float32 zeros at an address where device_put shares their memory, on CPUs."""
+    memory = np.zeros(4 * n + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    return memory[start : start + 4 * n].view(np.float32)
 
 
 def test_the_documented_import_path():
@@ -65,12 +72,25 @@ def test_to_jax_converts_at_construction():
 
 
 def test_device_data_does_not_share_the_users_memory():
-    memory = np.zeros(1024 + 64, np.uint8)
-    start = -memory.ctypes.data % 64  # JAX shares memory that is aligned like this, if it may
-    source = memory[start : start + 1024].view(np.float32)
+    source = aligned(256)
     dataset = ArrayDataset(y=source, to_jax=True)
     source[:] = 1.0
     assert not dataset.arrays["y"].any()
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_placed_batches_do_not_share_the_users_memory(shuffle):
+    source = aligned(256)
+    loader = ArrayLoader(
+        ArrayDataset(y=source),
+        jax.random.key(0),
+        batch_size=256,
+        shuffle=shuffle,
+        device=jax.devices()[0],
+    )
+    batch, _ = next(iter(loader))
+    source[:] = 1.0
+    assert not batch["y"].any()
 
 
 def test_none_is_left_out():
