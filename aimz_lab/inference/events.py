@@ -422,11 +422,12 @@ class Run:
         for name in ("loss", "epoch", "rows", "n_pad"):
             self._columns[name].extend(getattr(steps, name))
         self._columns["seconds"].extend(np.full(len(steps), stepping_s))
-        for name, values in steps.metrics.items():
+        for name in dict.fromkeys([*self._metrics, *steps.metrics]):
             if name not in self._metrics:
                 self._metrics[name] = _Column(np.float32)
                 self._metrics[name].extend(np.full(len(before), np.nan))
-            self._metrics[name].extend(values)
+            missing = np.full(len(steps), np.nan)
+            self._metrics[name].extend(steps.metrics.get(name, missing))
         self.learning_rate = steps.learning_rate
         if len(steps):
             self.epoch = int(steps.epoch[-1])
@@ -551,6 +552,20 @@ class Callbacks:
         for callback in [c for c in self._active if _overrides(c, event)]:
             self._call(callback, event, args)
         self._run.spend("callbacks", time.monotonic() - began)
+
+    def conclude(self, event: str, *args: Any) -> list[Exception]:
+        """Call ``event`` on each listener that overrides it, even after one has raised.
+
+        Returns:
+            What listeners that are not displays raised.
+        """
+        failures = []
+        for callback in [c for c in self._active if _overrides(c, event)]:
+            try:
+                self._call(callback, event, args)
+            except Exception as error:  # noqa: BLE001  the caller passes it on
+                failures.append(error)
+        return failures
 
     def steps_end(self, steps: Steps, epoch_ends: Sequence[int]) -> None:
         """Tell of a chunk: its steps, then each epoch that ended in it.

@@ -361,6 +361,7 @@ class StreamFeed:
 
     Args:
         source: Where they come from.
+        batch_size: Rows of the source's first batch, which later ones are expected to have.
         epochs: Epochs to run.
         placement: Where batches go.
         padded: Pad batches that are shorter than the first to its size; else a batch of another size
@@ -374,6 +375,7 @@ class StreamFeed:
         self,
         source: BatchSource,
         *,
+        batch_size: int,
         epochs: int,
         placement: Placement,
         padded: bool = True,
@@ -386,17 +388,9 @@ class StreamFeed:
         self._at = start
         self._batches = self._open(start)
         self._held = next(self._batches, None)
-        if self._held is None:
-            msg = "The source has no batches."
-            raise DataError(msg)
-        self.first = self._held
-        self._rows = _padded_size(_n_rows(self._held), placement)
-        self.max_steps = chunk_capacity(_row_bytes(self._held), self._rows)
-
-    @property
-    def batch_size(self) -> int:
-        """Rows of the first batch, which later ones are expected to have."""
-        return _n_rows(self.first)
+        self._rows = _padded_size(batch_size, placement)
+        row_bytes = 0 if self._held is None else _row_bytes(self._held)
+        self.max_steps = chunk_capacity(row_bytes, self._rows)
 
     def next(self, steps: int, align: int) -> Chunk | None:
         """Return the next chunk, or ``None`` at the end; see :class:`Feed`."""
@@ -426,6 +420,8 @@ class StreamFeed:
         return max(size, first) <= self._rows if self._padded else size == first
 
     def _open(self, start: Position) -> Iterator[Mapping[str, np.ndarray]]:
+        if start.epoch >= self._epochs:
+            return
         for batch in self._source.epoch(start.epoch, start.batch):
             yield {name: canonical(array, name) for name, array in batch.items()}
 

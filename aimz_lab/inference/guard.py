@@ -1,7 +1,7 @@
 """What watches over a run: windows of its losses, a test for a plateau, and its best state.
 
-A minibatch loss is an estimate. Whether training still gets anywhere is therefore asked of the means
-of whole windows of steps, and answered against the standard error of their difference.
+A minibatch loss is an estimate. Whether training still gets anywhere is therefore asked of the
+means of whole windows of steps, and answered against the standard error of their difference.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def offer_best(run: Run, name: str, value: float) -> bool:
 def window_steps(steps_per_epoch: int | None) -> int:
     """Steps of a window where nobody says: whole epochs if they are short, else 256.
 
-    Windows of whole epochs see the same rows, so that their means differ by noise and progress alone.
+    Windows of whole epochs see the same rows: their means differ by noise and progress alone.
 
     Example:
         >>> window_steps(6), window_steps(100), window_steps(3_000), window_steps(None)

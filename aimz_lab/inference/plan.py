@@ -222,12 +222,12 @@ def check_guide(svi: SVI, spec: KernelSpec, data: TrainingData) -> None:
 
 
 def setup_arguments(svi: SVI, data: TrainingData) -> dict[str, Any]:
-    """Arguments to set the guide up with: a batch, or all rows for a guide that keeps them."""
+    """Arrays to set the guide up with: a batch, or all rows for a guide that keeps them."""
     arguments = data.first_batch
     if isinstance(svi.guide, AutoLaplaceApproximation) and data.in_memory:
         rows = {name: canonical(array, name) for name, array in data.rows.items()}
-        return {**rows, **arguments.whole, **arguments.static}
-    return {**arguments.rows, **arguments.whole, **arguments.static}
+        return {**rows, **arguments.whole}
+    return {**arguments.rows, **arguments.whole}
 
 
 def make_feed(
@@ -250,7 +250,12 @@ def make_feed(
     placement, padded = plan.placement, plan.step.padded
     if data.source is not None:
         return StreamFeed(
-            data.source, epochs=epochs, placement=placement, padded=padded, start=start
+            data.source,
+            batch_size=data.batch_size,
+            epochs=epochs,
+            placement=placement,
+            padded=padded,
+            start=start,
         )
     n_rows = next(iter(data.rows.values())).shape[0]
     if data.batch_size >= n_rows:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import jax
@@ -15,7 +16,8 @@ from numpyro.infer.autoguide import AutoGuide
 from numpyro.infer.svi import SVIState
 
 from aimz_lab.data import canonical, pad_rows
-from aimz_lab.errors import FitWarning
+from aimz_lab.errors import CheckpointError, FitWarning
+from aimz_lab.inference.checkpoint import Checkpoint
 from aimz_lab.inference.events import Callback, Callbacks, Control, Run, RunInfo
 from aimz_lab.inference.feed import Position
 from aimz_lab.inference.placement import Placement
@@ -31,8 +33,10 @@ from aimz_lab.inference.plan import (
     trace_data,
 )
 from aimz_lab.inference.posterior import GuideSampler
+from aimz_lab.inference.provenance import Origin, describe_training
 from aimz_lab.inference.rates import WHY_FIXED, learning_rate
-from aimz_lab.inference.svi import FeedKind, StepEngine, initial_state
+from aimz_lab.inference.setup import initial_state
+from aimz_lab.inference.svi import FeedKind, StepEngine
 from aimz_lab.inference.train import Trainer, TrainOptions, Validation
 from aimz_lab.kernel.arguments import split_arguments
 from aimz_lab.kernel.spec import KernelSpec
@@ -63,7 +67,8 @@ class FitOptions:
         plan: How batches are weighted.
         train: How the run goes.
         held_out: Data to validate on, or ``None``.
-        start: Position to begin at.
+        origin: Where the randomness of the fit comes from; for checkpoints.
+        resume: Where to go on, or ``None`` for a new run.
     """
 
     epochs: int = 1
@@ -71,7 +76,16 @@ class FitOptions:
     plan: PlanOptions = field(default_factory=PlanOptions)
     train: TrainOptions = field(default_factory=TrainOptions)
     held_out: HeldOut | None = None
-    start: Position = Position()
+    origin: Origin | None = None
+    resume: Checkpoint | None = None
+
+    @property
+    def start(self) -> Position:
+        """Position to begin at."""
+        if self.resume is None:
+            return Position()
+        # A fit on all rows is one epoch of num_steps steps, and may be asked for more of them.
+        return Position(0, self.resume.step) if self.num_steps else self.resume.position
 
 
 class SviSession:
@@ -126,7 +140,9 @@ class SviSession:
         batch = data.first_batch
         self._example = {**batch.rows, **batch.whole, **batch.static}
         if self.state is None:
-            self.state = initial_state(self._svi, key, setup_arguments(self._svi, data))
+            self.state = initial_state(
+                self._svi, key, setup_arguments(self._svi, data), data.static
+            )
         return self.state
 
     def fit(
@@ -154,9 +170,11 @@ class SviSession:
             The run, which has ended.
 
         Raises:
+            CheckpointError: If the run cannot go on from the checkpoint; nothing has changed then.
             NonFiniteLossError: With ``on_nonfinite="raise"``.
             Exception: What the kernel or a callback raised; :attr:`state` is then the last good one.
         """
+        before = self.state
         state = self.ensure_state(key, data)
         control = Control(
             can_set_learning_rate=learning_rate(state.optim_state) is not None, why_not=WHY_FIXED
@@ -167,6 +185,10 @@ class SviSession:
             options.plan.scale, options.plan.accumulate, options.plan.metrics | listeners.metrics
         )
         plan = self._plan(spec, data, placement, plan_options)
+        facts = cache(lambda: self._facts(data, options, state))
+        if options.resume is not None:
+            with self._undone_if_refused(before):
+                options.resume.check(facts())
         feed = make_feed(
             data,
             plan,
@@ -177,6 +199,10 @@ class SviSession:
         engine = self._engine(plan, data, feed.kind)
         whole = plan.placement.put_everywhere(data.first_batch.whole)
         run.info = self._info(data, plan, options)
+        begin = engine.start(state)
+        if options.resume is not None:
+            with self._undone_if_refused(before):
+                begin = options.resume.restore(run, begin)
         train = options.train
         if options.held_out is not None:
             loss = self._validation(engine, plan, options.held_out, whole, data, key)
@@ -188,23 +214,25 @@ class SviSession:
         trainer = Trainer(
             engine,
             feed,
-            plan.placement.put_everywhere(engine.start(state)),
+            plan.placement.put_everywhere(begin),
             run,
             listeners,
             whole=whole,
             n_obs=data.n_obs or data.batch_size,
             options=train,
+            start=options.start,
         )
         run.bind(
-            params=lambda: engine.params(trainer.state.svi),
+            params=lambda: engine.params(run.final_state.svi),
             state=lambda: trainer.state,
             position=lambda: trainer.position,
+            provenance=lambda: {"facts": facts(), "origin": options.origin.as_plain()},
         )
         started(run)
         try:
             trainer.train()
         finally:
-            self.state = trainer.state.svi
+            self.state = run.final_state.svi
         return run
 
     def step(
@@ -277,6 +305,30 @@ class SviSession:
         arguments = {**rows, **data.whole, **data.static}
         return self.draw(key, params, num_samples, arguments, spec)
 
+    @contextlib.contextmanager
+    def _undone_if_refused(self, before: SVIState | None) -> Iterator[None]:
+        """Leave the session as it was if a checkpoint does not fit."""
+        try:
+            yield
+        except CheckpointError:
+            self.state = before
+            raise
+
+    def _facts(self, data: TrainingData, options: FitOptions, state: SVIState) -> dict[str, Any]:
+        """What a checkpoint of this fit is a checkpoint of."""
+        params = jax.eval_shape(self._svi.get_params, state)
+        return {
+            "kernel": self._name,
+            "inference": self._method,
+            "loss": type(self._svi.loss).__name__,
+            "output": self._output,
+            **describe_training(data, options.plan),
+            **{
+                f"parameter {name}": f"{param.dtype}{list(param.shape)}"
+                for name, param in params.items()
+            },
+        }
+
     def _plan(
         self, spec: KernelSpec, data: TrainingData, placement: Placement, options: PlanOptions
     ) -> TrainingPlan:
@@ -312,6 +364,7 @@ class SviSession:
             row_multiple=plan.placement.row_multiple,
             devices=plan.placement.devices,
             scaled=_scale_in_words(data, plan),
+            validation_every=options.held_out.every if options.held_out else None,
         )
 
     def _validation(

@@ -338,21 +338,3 @@ def _all_finite(tree: Any) -> jax.Array:
         if jnp.issubdtype(leaf.dtype, jnp.inexact)
     ]
     return jnp.stack(finite).all() if finite else jnp.ones((), bool)
-
-
-def initial_state(
-    svi: SVI, key: jax.Array, arguments: Mapping[str, Any], params: Mapping[str, Any] | None = None
-) -> SVIState:
-    """Initialise guide and optimizer.
-
-    Args:
-        svi: The inference object; its guide sets itself up for the shapes of ``arguments``.
-        key: A typed random key.
-        arguments: Arguments of model and guide: one batch at its nominal size.
-        params: Values of ``param`` sites to begin with.
-
-    Raises:
-        RuntimeError: From NumPyro, if no valid initial parameters are found.
-    """
-    with tracing_lock:
-        return svi.init(key, init_params=params and dict(params), **arguments)

@@ -19,6 +19,7 @@ from numpyro.infer.svi import SVIState
 from aimz_lab.errors import NonFiniteLossError
 from aimz_lab.inference.events import Callbacks, Run, Steps
 from aimz_lab.inference.feed import Chunk, Feed, Position
+from aimz_lab.inference.interrupts import INTERRUPTED, interrupt_stops
 from aimz_lab.inference.rates import learning_rate, set_learning_rate
 from aimz_lab.inference.svi import ChunkResult, StepEngine, TrainState
 from aimz_lab.types import OnNonFinite, RunStatus
@@ -79,6 +80,7 @@ class Trainer:
         whole: Kernel arguments that are the same for all steps, on the devices.
         n_obs: Rows of the data set.
         options: How the run goes.
+        start: Where the feed begins.
 
     Attributes:
         state: State after the last accepted step, whatever happened after it.
@@ -96,9 +98,10 @@ class Trainer:
         whole: Mapping[str, Any],
         n_obs: int,
         options: TrainOptions,
+        start: Position = Position(),
     ) -> None:
         self.state = state
-        self.position = Position()
+        self.position = start
         self._engine = engine
         self._feed = feed
         self._run = run
@@ -120,27 +123,53 @@ class Trainer:
 
         Raises:
             NonFiniteLossError: With ``on_nonfinite="raise"``, at the first bad step.
+            KeyboardInterrupt: If the run was interrupted a second time before it had ended.
             Exception: What the kernel or a callback that is not a display raised.
         """
         run = self._run
         run.begin()
         self._accepted_s = time.monotonic()
         try:
-            run.learning_rate = learning_rate(self.state.svi.optim_state)
-            self._callbacks.emit("on_fit_begin")
-            status, reason = self._loop()
+            with interrupt_stops(run.control):
+                run.learning_rate = learning_rate(self.state.svi.optim_state)
+                self._callbacks.emit("on_fit_begin")
+                self._validate_if_missed()
+                status, reason = self._loop()
         except KeyboardInterrupt:
-            status, reason = "interrupted", f"interrupted after step {run.step:,}"
+            self._conclude("interrupted", self._interrupted)
+            if self._was_interrupted:
+                raise
+            return
         except BaseException as error:
-            run.exception = error
-            run.finish("failed", f"{type(error).__name__}: {error}")
-            self._callbacks.emit("on_exception", error)
-            self._callbacks.emit("on_fit_end")
+            self._fail(error)
             raise
-        run.finish(status, reason)
-        self._callbacks.emit("on_fit_end")
+        if status == "interrupted" and self._was_interrupted:
+            reason = self._interrupted
+        self._conclude(status, reason)
         if status == "diverged" and self._options.on_nonfinite == "raise":
             raise NonFiniteLossError(reason)
+
+    @property
+    def _interrupted(self) -> str:
+        return f"interrupted after step {self._run.step:,}"
+
+    @property
+    def _was_interrupted(self) -> bool:
+        """Whether an interrupt has been turned into a request already."""
+        return self._run.control.stop_request == INTERRUPTED
+
+    def _conclude(self, status: RunStatus, reason: str) -> None:
+        self._run.finish(status, reason)
+        for error in self._callbacks.conclude("on_fit_end"):
+            raise error
+
+    def _fail(self, error: BaseException) -> None:
+        self._run.exception = error
+        self._run.finish("failed", f"{type(error).__name__}: {error}")
+        more = self._callbacks.conclude("on_exception", error)
+        more += self._callbacks.conclude("on_fit_end")
+        for other in more:
+            error.add_note(f"At the end of the run also: {type(other).__name__}: {other}")
 
     def _loop(self) -> tuple[RunStatus, str]:
         run, control = self._run, self._run.control
@@ -238,7 +267,7 @@ class Trainer:
             self._callbacks.steps_end(steps, chunk.epoch_ends if ok else ())
         if not ok:
             return self._describe_bad(chunk, good, float(losses[good]))
-        self._validate(chunk)
+        self._validate(chunk.epoch_ends)
         if self._run.control.take_checkpoint():
             self._callbacks.emit("on_checkpoint")
         return ""
@@ -248,9 +277,16 @@ class Trainer:
             rate = steps / seconds
             self._rate = rate if self._rate is None else min(rate, self._rate * _GROWTH)
 
-    def _validate(self, chunk: Chunk) -> None:
+    def _validate_if_missed(self) -> None:
+        """Evaluate what is due where the run goes on: it was stopped before it came to that."""
+        epoch, batch = self.position
+        done = self._run.validation[-1][0] if self._run.validation else 0
+        if epoch and batch == 0 and done < self._run.step:
+            self._validate((epoch,))
+
+    def _validate(self, epoch_ends: tuple[int, ...]) -> None:
         validation = self._options.validation
-        if validation is None or not any(e % validation.every == 0 for e in chunk.epoch_ends):
+        if validation is None or not any(e % validation.every == 0 for e in epoch_ends):
             return
         began = time.monotonic()
         loss = validation.loss(self.state.svi)
