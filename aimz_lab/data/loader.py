@@ -295,5 +295,5 @@ class ArrayLoader:
 
 
 def _owned(array: np.ndarray | jax.Array) -> np.ndarray | jax.Array:
-    """Copy a view: on CPUs device_put shares memory, and a write to the data would change a batch."""
+    """Copy a view: device_put shares memory on CPUs, where a write to the data would change it."""
     return array.copy() if isinstance(array, np.ndarray) and array.base is not None else array
