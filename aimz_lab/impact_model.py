@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from os import PathLike
 from typing import Any, Literal, Self
 
 import jax
@@ -26,6 +27,7 @@ from aimz_lab.errors import (
     NotFittedError,
     SiteError,
 )
+from aimz_lab.inference.checkpoint import Checkpoint, load_checkpoint
 from aimz_lab.inference.describe import describe, describe_html
 from aimz_lab.inference.displays import default_display
 from aimz_lab.inference.events import Callback, Run
@@ -39,6 +41,7 @@ from aimz_lab.inference.mcmc import run_mcmc
 from aimz_lab.inference.placement import resolve_placement
 from aimz_lab.inference.plan import PlanOptions, TrainingData
 from aimz_lab.inference.posterior import Posterior, as_posterior
+from aimz_lab.inference.provenance import Origin
 from aimz_lab.inference.session import FitOptions, HeldOut, SviSession, warn_of_outcome
 from aimz_lab.inference.train import TrainOptions
 from aimz_lab.kernel.check import check_signature
@@ -231,6 +234,7 @@ class ImpactModel:
         accumulate: int = 1,
         on_nonfinite: OnNonFinite = "stop",
         allow_nonfinite: bool = False,
+        resume: str | PathLike[str] | None = None,
         kernel_kwargs: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> Self:
@@ -262,6 +266,9 @@ class ImpactModel:
             on_nonfinite: What a loss that is not finite does: ``"stop"``, ``"skip"`` the step, or
                 ``"raise"``.
             allow_nonfinite: Accept NaN and infinite values in the data.
+            resume: A checkpoint, or a folder of them, to go on from as if the run had never stopped:
+                with its state, history, keys and order of rows. All other arguments are those of the
+                run that was stopped; ``epochs`` counts from its beginning.
             kernel_kwargs: Kernel arguments whose names are taken by this method.
             **kwargs: Further kernel arguments. Arrays with as many rows as ``X`` are batched with it,
                 other arrays pass whole, and plain values are part of the compiled program.
@@ -274,6 +281,7 @@ class ImpactModel:
             DataError: If the data does not fit together or is not finite.
             InferenceError: If the model does MCMC, which :meth:`fit_on_batch` runs.
             GuideError: If the guide cannot be trained on minibatches.
+            CheckpointError: If there is no complete checkpoint, or it is another run's.
             NonFiniteLossError: With ``on_nonfinite="raise"``.
 
         Warns:
@@ -281,18 +289,18 @@ class ImpactModel:
         """
         self._svi_session("fit")
         check_positive_int("num_samples", num_samples)
-        keys = self._split(rng_key, 3)
+        checkpoint, origin = self._origin(resume, rng_key)
         make_data = partial(
             training_data,
             self._ports,
             X,
             y,
             merge_arguments(self._ports, kwargs, kernel_kwargs),
-            key=keys[1],
+            key=origin.keys[1],
             shuffle=shuffle,
             n_obs=n_obs,
             allow_nonfinite=allow_nonfinite,
-            first_epoch=self._epochs_done,
+            first_epoch=origin.first_epoch,
         )
         data, device = make_data(batch_size=batch_size)
         try:
@@ -308,10 +316,12 @@ class ImpactModel:
             plan=PlanOptions(check_scale(scale), check_positive_int("accumulate", accumulate)),
             train=_train_options(steps_per_call, on_nonfinite),
             held_out=self._held_out(validation, validation_every, data, allow_nonfinite),
+            origin=origin,
+            resume=checkpoint,
         )
         self._advance(rng_key)
-        self._train(data, spec, device, callbacks, progress, options, keys, num_samples)
-        self._epochs_done += self._last_run.epoch
+        self._train(data, spec, device, callbacks, progress, options, num_samples)
+        self._epochs_done = origin.first_epoch + self._last_run.epoch
         return self
 
     def fit_on_batch(
@@ -327,6 +337,7 @@ class ImpactModel:
         steps_per_call: int | Literal["auto"] = "auto",
         on_nonfinite: OnNonFinite = "stop",
         allow_nonfinite: bool = False,
+        resume: str | PathLike[str] | None = None,
         kernel_kwargs: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> Self:
@@ -343,6 +354,7 @@ class ImpactModel:
             steps_per_call: As in :meth:`fit`.
             on_nonfinite: As in :meth:`fit`.
             allow_nonfinite: Accept NaN and infinite values in the data.
+            resume: As in :meth:`fit`; ``num_steps`` counts from the beginning of the run. SVI only.
             kernel_kwargs: Kernel arguments whose names are taken by this method.
             **kwargs: Further kernel arguments, as in :meth:`fit`.
 
@@ -352,13 +364,16 @@ class ImpactModel:
         Raises:
             CallError: If arguments are missing, unknown or doubled.
             DataError: If the data does not fit together or is not finite.
+            CheckpointError: If there is no complete checkpoint, or it is another run's.
             NonFiniteLossError: With ``on_nonfinite="raise"``.
 
         Warns:
             FitWarning: If the run was interrupted or diverged.
         """
         check_positive_int("num_samples", num_samples)
-        keys = self._split(rng_key, 3)
+        if resume is not None:
+            self._svi_session("resume=")
+        checkpoint, origin = self._origin(resume, rng_key)
         rows, whole, static = rows_and_others(
             self._ports,
             X,
@@ -369,7 +384,7 @@ class ImpactModel:
         n_rows = next(iter(rows.values())).shape[0]
         data = TrainingData(rows, whole, static, n_obs=n_rows, batch_size=n_rows)
         if self._session is None:
-            posterior, spec = run_mcmc(self._ports, self._inference, data, keys[0], progress)
+            posterior, spec = run_mcmc(self._ports, self._inference, data, origin.keys[0], progress)
             self._advance(rng_key)
             self._spec, self._posterior = spec, posterior
             return self
@@ -377,9 +392,11 @@ class ImpactModel:
         options = FitOptions(
             num_steps=check_positive_int("num_steps", num_steps),
             train=_train_options(steps_per_call, on_nonfinite),
+            origin=origin,
+            resume=checkpoint,
         )
         self._advance(rng_key)
-        self._train(data, spec, None, callbacks, progress, options, keys, num_samples)
+        self._train(data, spec, None, callbacks, progress, options, num_samples)
         return self
 
     def train_on_batch(
@@ -753,7 +770,6 @@ class ImpactModel:
         callbacks: Iterable[Callback],
         progress: Progress,
         options: FitOptions,
-        keys: jax.Array,
         num_samples: int,
     ) -> None:
         listeners = list(callbacks)
@@ -761,12 +777,14 @@ class ImpactModel:
             listeners += default_display(progress)
         placement = resolve_placement(self._device, device)
         self._spec = spec
+        keys = options.origin.keys
         runs: list[Run] = []
         try:
             self._session.fit(data, spec, placement, listeners, options, keys[0], runs.append)
         finally:
-            if runs and runs[0].step:
+            if runs:
                 self._last_run = runs[0]
+            if runs and runs[0].step:
                 self._keep(data, keys[2], num_samples, runs[0])
         warn_of_outcome(self._last_run)
 
@@ -821,6 +839,15 @@ class ImpactModel:
             self._ports, *validation, extra, allow_nonfinite=allow_nonfinite
         )
         return HeldOut(rows, every)
+
+    def _origin(
+        self, resume: str | PathLike[str] | None, rng_key: jax.Array | None
+    ) -> tuple[Checkpoint | None, Origin]:
+        """The checkpoint to go on from, if any, and where the randomness of a fit comes from."""
+        if resume is None:
+            return None, Origin(self._split(rng_key, 3), self._epochs_done)
+        checkpoint = load_checkpoint(resume)
+        return checkpoint, checkpoint.origin
 
     def _split(self, rng_key: jax.Array | None, count: int) -> jax.Array:
         """Keys for one call; the model's own key only moves on in :meth:`_commit`."""
