@@ -455,10 +455,13 @@ class Callback:
             at that very boundary. Chunks of steps then end with the epoch, at some cost for tiny
             data. A listener that reads only losses and counts sets it to ``False``.
         metrics: Names of per-step values that the trainer is asked to compute: ``grad_norm``.
+        may_fail: Whether an error switches the listener off, as with displays, instead of ending
+            the run.
     """
 
     kind: ClassVar[CallbackKind] = "user"
     every_epoch: bool = True
+    may_fail: bool = False
     metrics: tuple[str, ...] = ()
 
     def on_fit_begin(self, run: Run) -> None:
@@ -603,7 +606,7 @@ class Callbacks:
         try:
             getattr(callback, event)(self._run, *args)
         except Exception as error:
-            if callback.kind != "display":
+            if callback.kind != "display" and not callback.may_fail:
                 raise
             self._active.remove(callback)
             self._run.disabled.append((callback, error))

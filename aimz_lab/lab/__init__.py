@@ -5,7 +5,21 @@ Importing it loads no widget and no plotting library; those come when something 
 
 from __future__ import annotations
 
-from aimz_lab.lab.callbacks import CSVLogger, History, LambdaCallback, ProgressLine, compare
+from aimz_lab.lab.callbacks import (
+    CSVLogger,
+    EarlyStopping,
+    GradientNorm,
+    History,
+    LambdaCallback,
+    LearningRateScheduler,
+    MLflowLogger,
+    ModelCheckpoint,
+    ParamDrift,
+    ProgressLine,
+    ReduceLROnPlateau,
+    TerminateOnNaN,
+    compare,
+)
 from aimz_lab.lab.dashboard import LiveDashboard, default_display
 from aimz_lab.lab.figures import loss_figure
 from aimz_lab.lab.monitor import Watch, monitor
@@ -14,10 +28,18 @@ from aimz_lab.lab.summary import summary_html, summary_text
 
 __all__ = [
     "CSVLogger",
+    "EarlyStopping",
+    "GradientNorm",
     "History",
     "LambdaCallback",
+    "LearningRateScheduler",
     "LiveDashboard",
+    "MLflowLogger",
+    "ModelCheckpoint",
+    "ParamDrift",
     "ProgressLine",
+    "ReduceLROnPlateau",
+    "TerminateOnNaN",
     "Watch",
     "compare",
     "default_display",

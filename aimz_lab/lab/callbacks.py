@@ -1,4 +1,4 @@
-"""Listeners that need no screen: a history, a line of progress, a CSV file, your own functions."""
+"""Listeners that need no screen: they keep, stop, steer, save and measure a run."""
 
 from __future__ import annotations
 
@@ -15,10 +15,29 @@ from aimz_lab.inference.events import Callback, Run, Steps
 from aimz_lab.lab import words
 from aimz_lab.lab.history import History, compare
 from aimz_lab.lab.line import Line
+from aimz_lab.lab.metrics import GradientNorm, ParamDrift
+from aimz_lab.lab.rates import LearningRateScheduler, ReduceLROnPlateau
+from aimz_lab.lab.saving import ModelCheckpoint
+from aimz_lab.lab.stopping import EarlyStopping, TerminateOnNaN
 from aimz_lab.lab.throttle import Throttle
 from aimz_lab.lab.traces import Trace
+from aimz_lab.lab.tracking import MLflowLogger
 
-__all__ = ["CSVLogger", "History", "LambdaCallback", "ProgressLine", "compare"]
+__all__ = [
+    "CSVLogger",
+    "EarlyStopping",
+    "GradientNorm",
+    "History",
+    "LambdaCallback",
+    "LearningRateScheduler",
+    "MLflowLogger",
+    "ModelCheckpoint",
+    "ParamDrift",
+    "ProgressLine",
+    "ReduceLROnPlateau",
+    "TerminateOnNaN",
+    "compare",
+]
 
 _COLUMNS = ("step", "epoch", "loss", "rows", "n_pad", "seconds", "learning_rate")
 

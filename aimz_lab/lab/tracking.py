@@ -1,0 +1,120 @@
+"""Runs in MLflow, for who keeps an account of experiments."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from aimz_lab.errors import OptionalDependencyError
+from aimz_lab.inference.events import Callback, Run, Steps
+
+_STATUS = {"completed": "FINISHED", "early_stopped": "FINISHED", "stopped": "FINISHED"}
+_PARAMS = ("model", "method", "n_obs", "batch_size", "epochs", "steps_per_epoch", "scaled")
+
+
+class MLflowLogger(Callback):
+    """Writes a run to MLflow: what it trains, its loss as it falls, and how it ended.
+
+    The loss is in nats per row, the mean of the steps since the last entry; so are further metrics.
+    A tracking server that fails never ends a run: the listener is then switched off.
+
+    Args:
+        experiment: Name of the experiment; it is made if there is none.
+        run_name: Name of the run; MLflow makes one up by default.
+        tracking_uri: Where MLflow keeps its runs, such as ``"http://localhost:5000"``; its own
+            setting by default.
+        tags: Further tags of the run.
+        every_s: Least seconds between two entries.
+
+    Attributes:
+        run_id: MLflow's id of the last run, or ``None``.
+
+    Raises:
+        OptionalDependencyError: If MLflow is not installed.
+    """
+
+    every_epoch = False
+    may_fail = True
+
+    def __init__(
+        self,
+        experiment: str = "aimz_lab",
+        *,
+        run_name: str | None = None,
+        tracking_uri: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        every_s: float = 1.0,
+    ) -> None:
+        try:
+            from mlflow import MlflowClient
+        except ImportError as error:
+            msg = "MLflowLogger needs MLflow: pip install 'aimz_lab[mlflow]'."
+            raise OptionalDependencyError(msg) from error
+        self._connect = lambda: MlflowClient(tracking_uri=tracking_uri)
+        self._experiment = experiment
+        self._run_name = run_name
+        self._tags = dict(tags or {})
+        self._every_s = every_s
+        self.run_id: str | None = None
+
+    def on_fit_begin(self, run: Run) -> None:
+        """Open a run and write down what it trains."""
+        from mlflow.entities import Param
+
+        self._client = self._connect()
+        found = self._client.get_experiment_by_name(self._experiment)
+        experiment_id = (
+            found.experiment_id if found else self._client.create_experiment(self._experiment)
+        )
+        opened = self._client.create_run(experiment_id, run_name=self._run_name, tags=self._tags)
+        self.run_id = opened.info.run_id
+        values = {name: getattr(run.info, name) for name in _PARAMS}
+        params = [Param(name, str(v)) for name, v in values.items() if v not in (None, "")]
+        self._client.log_batch(self.run_id, params=params)
+        self._logged_step, self._logged_s = run.step, -np.inf
+
+    def on_steps_end(self, run: Run, steps: Steps) -> None:  # noqa: ARG002
+        """Write an entry, if it is time to."""
+        if time.monotonic() - self._logged_s >= self._every_s:
+            self._log(run)
+
+    def on_validation_end(self, run: Run, loss_per_row: float) -> None:
+        """Write the held-out loss."""
+        self._put(run.step, {"validation": loss_per_row})
+
+    def on_fit_end(self, run: Run) -> None:
+        """Write what is left, and close the run."""
+        if run.step > self._logged_step:
+            self._log(run)
+        self._client.set_tag(self.run_id, "aimz_lab.status", run.status)
+        self._client.set_tag(self.run_id, "aimz_lab.reason", run.reason)
+        status = "KILLED" if run.status == "interrupted" else _STATUS.get(run.status, "FAILED")
+        self._client.set_terminated(self.run_id, status)
+
+    def _log(self, run: Run) -> None:
+        new = slice(self._logged_step, run.step)
+        self._logged_step, self._logged_s = run.step, time.monotonic()
+        values = {"loss": run.losses[new] / (run.info.n_obs or 1)}
+        values |= {name: run.column(name)[new] for name in run.metrics}
+        means = {name: _finite_mean(column) for name, column in values.items()}
+        means["learning_rate"] = run.learning_rate
+        self._put(run.step, means)
+
+    def _put(self, step: int, values: Mapping[str, Any]) -> None:
+        from mlflow.entities import Metric
+
+        now_ms = time.time_ns() // 1_000_000
+        metrics = [
+            Metric(name, float(value), now_ms, step)
+            for name, value in values.items()
+            if value is not None and np.isfinite(value)
+        ]
+        self._client.log_batch(self.run_id, metrics=metrics)
+
+
+def _finite_mean(values: np.ndarray) -> float:
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if len(finite) else np.nan
