@@ -63,6 +63,10 @@ class ArtifactError(AimzLabError, ValueError):
     """A stored result is incomplete or not one of ours."""
 
 
+class ArtifactWriteError(AimzLabError, OSError):
+    """A result could not be written; nothing of it was kept."""
+
+
 class OptionalDependencyError(AimzLabError, ImportError):
     """A package of an optional extra is missing; the message names the extra."""
 

@@ -6,6 +6,7 @@ Entry points:
 - :class:`Predictor`: runs calls and keeps what it compiled: ``predict(request)`` (a tree),
   ``predict_arrays(request)`` (arrays ``(S, ...)`` by site) and ``log_likelihood(request)``. Make
   one per model.
+- :func:`open_results`: a persistent result, read again.
 - :func:`posterior_dataset`, :func:`posterior_tree`: posterior draws, labelled.
 
 The noise of a row follows from the key, the draw, the row's block and its position there, and the
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 from aimz_lab.predictive.predictor import Predictor
 from aimz_lab.predictive.request import Request
+from aimz_lab.predictive.store import open_results
 from aimz_lab.predictive.tree import posterior_dataset, posterior_tree
 
-__all__ = ["Predictor", "Request", "posterior_dataset", "posterior_tree"]
+__all__ = ["Predictor", "Request", "open_results", "posterior_dataset", "posterior_tree"]

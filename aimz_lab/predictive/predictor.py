@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import xarray as xr
 
 from aimz_lab.predictive.arm import Arm
-from aimz_lab.predictive.engine import CrossingRowsError, Engine
-from aimz_lab.predictive.plan import Plan, Quantity, keep_rows_together, make_plan
+from aimz_lab.predictive.engine import CrossingRowsError, Engine, Sink
+from aimz_lab.predictive.plan import Quantity, keep_rows_together, make_plan
 from aimz_lab.predictive.programs import Programs
 from aimz_lab.predictive.request import Request
-from aimz_lab.predictive.sinks import MemorySink
+from aimz_lab.predictive.sinks import MemorySink, StoreSink
+from aimz_lab.predictive.store import StoreWriter, read_store
 from aimz_lab.predictive.stream import Rows
-from aimz_lab.predictive.tree import result_tree
+from aimz_lab.predictive.tree import make_labels, result_groups
 
 
 class Predictor:
@@ -43,12 +47,11 @@ class Predictor:
         Warns:
             PerformanceWarning: If rows depend on one another, so that they stay together.
         """
-        plan, arrays = self._run(request, "values")
-        return result_tree(request, plan, arrays)
+        return self._tree(request, "values")
 
     def predict_arrays(self, request: Request) -> dict[str, np.ndarray]:
         """Draw from the predictive distribution; return arrays ``(S, ...)`` by site."""
-        return self._run(request, "values")[1]
+        return self._computed(request, "values", self._arrays)[1]
 
     def log_likelihood(self, request: Request) -> xr.DataTree:
         """Compute the log-likelihood of the output for each draw and row.
@@ -63,25 +66,49 @@ class Predictor:
             SiteError: If the output is not observed, or a site does not fit.
             DataError: If the output's shape is not the site's.
         """
-        plan, arrays = self._run(request, "log_likelihood")
-        return result_tree(request, plan, arrays)
+        return self._tree(request, "log_likelihood")
 
-    def _run(self, request: Request, quantity: Quantity) -> tuple[Plan, dict[str, np.ndarray]]:
+    def _tree(self, request: Request, quantity: Quantity) -> xr.DataTree:
+        if request.store == "persistent":
+            return self._computed(request, quantity, self._stored)
+        arm, arrays = self._computed(request, quantity, self._arrays)
+        return xr.DataTree.from_dict(result_groups(arm, make_labels(arm), arrays))
+
+    def _computed(self, request: Request, quantity: Quantity, compute: Callable) -> Any:
+        """Plan the call and compute it; once more with the rows together if they prove to cross."""
         rows = Rows(request.rows, request.fields)
         plan = make_plan(request, rows, quantity)
         if plan.axis == "obs":
             try:
-                return plan, self._arrays(Arm(request, plan, rows, quantity))
+                return compute(Arm(request, plan, rows, quantity))
             except CrossingRowsError as crossing:
                 plan = keep_rows_together(plan, rows, crossing.args)
-        return plan, self._arrays(Arm(request, plan, rows, quantity))
+        return compute(Arm(request, plan, rows, quantity))
 
-    def _arrays(self, arm: Arm) -> dict[str, np.ndarray]:
+    def _run(self, arm: Arm, sink: Sink) -> dict[str, np.ndarray]:
         engine = Engine(self._programs, (arm,), lambda one: one)
+        return engine.by_rows(sink) if arm.plan.axis == "obs" else engine.by_draws(sink)
+
+    def _arrays(self, arm: Arm) -> tuple[Arm, dict[str, np.ndarray]]:
         sink = MemorySink(arm.request.n_draws, arm.rows.n_rows)
-        single = (engine.by_rows if arm.plan.axis == "obs" else engine.by_draws)(sink)
-        found = {**single, **sink.arrays()}
-        return {
+        found = {**self._run(arm, sink), **sink.arrays()}
+        return arm, {
             name: found[name] if axis is None else np.moveaxis(found[name], 1, axis + 1)
             for name, axis in arm.plan.row_axes.items()
         }
+
+    def _stored(self, arm: Arm) -> xr.DataTree:
+        request, labels = arm.request, make_labels(arm)
+        writer = StoreWriter(request.output_dir, request.group)
+        sink = StoreSink(writer, arm, labels)
+        try:
+            single = self._run(arm, sink)
+            sink.close()
+            for group, dataset in result_groups(arm, labels, single).items():
+                writer.write_dataset(group, dataset)
+            writer.publish({})
+        except BaseException:
+            sink.abandon()
+            writer.discard()
+            raise
+        return read_store(writer.path, writer.owner)

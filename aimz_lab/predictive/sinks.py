@@ -1,12 +1,30 @@
-"""Where results are put together in host memory."""
+"""Where the parts of a result go: host memory, or a store on disk."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+from collections import deque
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 
+from aimz_lab.predictive.arm import Arm
 from aimz_lab.predictive.engine import Span
+from aimz_lab.predictive.store import StoreWriter
+from aimz_lab.predictive.stream import BLOCK_ROWS
+from aimz_lab.predictive.tree import Labels
+from aimz_lab.types import SAMPLE_DIMS
+
+WRITERS = 2
+"""Threads that write. Zarr encodes in threads of its own; more of ours only hold more memory."""
+
+CHUNK_BYTES = 4 * 2**20
+"""Size of a chunk at most: a file that is worth opening, and quick to read for one draw or row."""
+
+CHUNK_ROWS = 4096
+"""Rows of a chunk at most; what is left of its size goes to the draws."""
 
 
 class MemorySink:
@@ -40,3 +58,112 @@ class MemorySink:
             name, parts = self._parts.popitem()
             self._whole[name] = np.concatenate(parts, axis=1)
         return self._whole
+
+
+class StoreSink:
+    """Writes the parts of a result to a store, while the next ones are computed.
+
+    Args:
+        writer: The store.
+        arm: The scenario; its arrays grow if only the end will tell how many rows there are.
+        labels: How they are labelled.
+    """
+
+    def __init__(self, writer: StoreWriter, arm: Arm, labels: Labels) -> None:
+        self._writer, self._group, self._labels = writer, arm.request.group, labels
+        self._n_rows = arm.rows.n_rows
+        self._sample_shape = arm.request.chains, arm.request.n_draws // arm.request.chains
+        self._arrays: dict[str, Any] = {}
+        self._pool: ThreadPoolExecutor | None = None
+        self._room = threading.Semaphore(WRITERS)
+        self._pending: deque[Future] = deque()
+
+    def write(self, span: Span, values: Mapping[str, np.ndarray]) -> None:
+        """Hand a part to a writer; waits while all are busy.
+
+        Raises:
+            ArtifactWriteError: If an earlier part could not be written.
+        """
+        if self._pool is None:
+            # Parts of all rows may share chunks, which two threads must not write at once.
+            threads = WRITERS if span.axis == 1 else 1
+            self._pool = ThreadPoolExecutor(threads, thread_name_prefix="aimz_lab-write")
+        while self._pending and self._pending[0].done():
+            self._pending.popleft().result()
+        for name, value in values.items():
+            if name not in self._arrays:
+                self._arrays[name] = self._create(name, span, value)
+            array = self._arrays[name]
+            if self._n_rows is None and span.axis == 1:
+                shape = array.shape
+                array.resize((*shape[:2], span.first + span.count, *shape[3:]))
+            for where, part in self._regions(span, value):
+                self._room.acquire()
+                self._pending.append(self._pool.submit(self._write_region, array, where, part))
+
+    def close(self) -> None:
+        """Wait until all is written.
+
+        Raises:
+            ArtifactWriteError: If a part could not be written.
+        """
+        while self._pending:
+            self._pending.popleft().result()
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Write no more."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _write_region(self, array: Any, where: tuple[slice, ...], part: np.ndarray) -> None:
+        try:
+            with self._writer.reporting():
+                array[where] = part
+        finally:
+            self._room.release()
+
+    def _regions(
+        self, span: Span, value: np.ndarray
+    ) -> Iterator[tuple[tuple[slice, ...], np.ndarray]]:
+        """Where a part belongs: chains are a dimension of the store, but not of the part."""
+        n_chains, n_draws = self._sample_shape
+        if span.axis == 1:
+            rows = slice(span.first, span.first + span.count)
+            yield (
+                (slice(None), slice(None), rows),
+                value.reshape(n_chains, n_draws, *value.shape[1:]),
+            )
+            return
+        start, stop = span.first, span.first + span.count
+        for chain in range(start // n_draws, -(-stop // n_draws)):
+            low, high = max(start, chain * n_draws), min(stop, (chain + 1) * n_draws)
+            draws = slice(low - chain * n_draws, high - chain * n_draws)
+            yield (slice(chain, chain + 1), draws), value[None, low - start : high - start]
+
+    def _create(self, name: str, span: Span, value: np.ndarray) -> Any:
+        n_chains, n_draws = self._sample_shape
+        n_rows = self._n_rows or value.shape[1]
+        rows = _chunk_rows(value.shape[1] if span.axis == 1 else n_rows)
+        draw_bytes = value.dtype.itemsize * int(np.prod(value.shape[2:])) * rows
+        draws = min(max(CHUNK_BYTES // max(draw_bytes, 1), 1), n_draws)
+        return self._writer.create_array(
+            self._group,
+            name,
+            (*SAMPLE_DIMS, *self._labels.dims[name]),
+            shape=(n_chains, n_draws, n_rows, *value.shape[2:]),
+            chunks=(1, draws, rows, *value.shape[2:]),
+            dtype=value.dtype,
+            dimension_names=(*SAMPLE_DIMS, *self._labels.rows_first(name)),
+        )
+
+
+def _chunk_rows(part: int) -> int:
+    """Rows of a chunk: parts consist of whole chunks, so that each is written once."""
+    if part <= CHUNK_ROWS:
+        return part
+    blocks, rest = divmod(part, BLOCK_ROWS)
+    if rest:  # all rows are one part
+        return CHUNK_ROWS
+    most = CHUNK_ROWS // BLOCK_ROWS
+    return BLOCK_ROWS * next(count for count in range(most, 0, -1) if blocks % count == 0)

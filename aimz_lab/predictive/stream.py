@@ -35,6 +35,7 @@ class Rows:
         template: Arrays by name, of whatever length, that show shapes and dtypes.
         n_rows: Number of rows; ``None`` where the end of the source will tell.
         streams: Whether the rows come from a source.
+        n_read: Number of rows that were handed out so far.
 
     Raises:
         DataError: If there is no row.
@@ -45,6 +46,7 @@ class Rows:
     ) -> None:
         self.streams = not isinstance(rows, Mapping)
         self._fields = fields
+        self.n_read = 0
         if self.streams:
             batches = map(self._read, rows.epoch(0))
             first = next(batches, None)
@@ -86,6 +88,7 @@ class Rows:
                 raise DataError(msg)
             yield Piece(first, count, rows, extra)
             first += count
+            self.n_read = first
         long = [name for name, array in aligned.items() if len(array) > first]
         if long:
             msg = f"The value set for {long[0]!r} has more rows than the data, which has {first}."

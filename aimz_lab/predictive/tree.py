@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
@@ -13,6 +13,7 @@ from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.types import SAMPLE_DIMS
 
 if TYPE_CHECKING:
+    from aimz_lab.predictive.arm import Arm
     from aimz_lab.predictive.plan import Plan
     from aimz_lab.predictive.request import Request
 
@@ -62,6 +63,7 @@ def sample_dataset(
     num_chains: int,
     coords: Mapping[str, Any] | None = None,
     attrs: Mapping[str, Any] | None = None,
+    sizes: Mapping[str, int] | None = None,
 ) -> xr.Dataset:
     """Label arrays whose leading axis is draws, chain by chain.
 
@@ -71,12 +73,13 @@ def sample_dataset(
         num_chains: Chains; divides ``S``.
         coords: Labels by dimension; others are counted from 0.
         attrs: Attributes.
+        sizes: Sizes of further dimensions to label.
 
     Returns:
         A dataset with dimensions ``chain``, ``draw`` and those named.
     """
     variables = {}
-    sizes: dict[str, int] = {}
+    sizes = dict(sizes or {})
     for name, array in arrays.items():
         shape = (num_chains, len(array) // num_chains, *array.shape[1:])
         names = (*SAMPLE_DIMS, *dims[name])
@@ -127,26 +130,70 @@ def posterior_tree(draws: Mapping[str, Any], num_chains: int = 1, **labels: Any)
     return xr.DataTree.from_dict({"/posterior": posterior_dataset(draws, num_chains, **labels)})
 
 
-def result_tree(request: Request, plan: Plan, arrays: Mapping[str, Any]) -> xr.DataTree:
-    """Label what a call computed, and put it together with the posterior and further groups."""
-    spec = plan.spec
-    dims = {
-        name: site_dims(
-            spec, name, array.ndim - 1, row_axis=plan.row_axes[name], named=request.dims
-        )
-        for name, array in arrays.items()
-    }
+class Labels(NamedTuple):
+    """How the result of a call is labelled.
+
+    Attributes:
+        dims: For each site its dimensions without chain and draw, in the kernel's order.
+        row_dims: For each site with rows, the name of their dimension.
+        coords: Labels by dimension, as far as they are given.
+        attrs: Attributes of the group.
+    """
+
+    dims: dict[str, tuple[str, ...]]
+    row_dims: dict[str, str]
+    coords: dict[str, Any]
+    attrs: dict[str, Any]
+
+    def rows_first(self, name: str) -> tuple[str, ...]:
+        """A site's dimensions with the rows leading, as results are computed and stored."""
+        rows = self.row_dims[name]
+        return (rows, *[dim for dim in self.dims[name] if dim != rows])
+
+
+def make_labels(arm: Arm) -> Labels:
+    """Label the sites that a call returns."""
+    request, plan = arm.request, arm.plan
+    dims, row_dims = {}, {}
+    for name, axis in plan.row_axes.items():
+        site = plan.spec.sites[name]
+        ndim = len(site.shape) if arm.quantity == "values" else site.batch_ndim
+        dims[name] = site_dims(plan.spec, name, ndim, row_axis=axis, named=request.dims)
+        if axis is not None:
+            row_dims[name] = dims[name][axis]
     coords = dict(request.coords)
     if request.row_coord is not None:
-        row_dim = next((d[plan.row_axes[n]] for n, d in dims.items() if n in plan.row_sites), None)
-        coords[row_dim] = request.row_coord
-    attrs = {**describe_call(request, plan), **request.attrs}
-    groups = {request.group: sample_dataset(arrays, dims, request.chains, coords, attrs)}
+        coords.update(dict.fromkeys(row_dims.values(), request.row_coord))
+    return Labels(dims, row_dims, coords, {**describe_call(request, plan), **request.attrs})
+
+
+def result_groups(arm: Arm, labels: Labels, arrays: Mapping[str, Any]) -> dict[str, xr.Dataset]:
+    """Label results, and put them together with the posterior and further groups.
+
+    Args:
+        arm: The scenario that was computed.
+        labels: Its labels.
+        arrays: Results in the kernel's order, ``(S, ...)``; those kept elsewhere are missing, but
+            their dimensions are labelled.
+
+    Returns:
+        Datasets by group.
+    """
+    request, spec = arm.request, arm.plan.spec
+    sizes = dict(zip(SAMPLE_DIMS, (request.chains, request.n_draws // request.chains), strict=True))
+    for name, dims in labels.dims.items():
+        sizes.update(zip(dims, spec.sites[name].shape, strict=False))
+    sizes.update(dict.fromkeys(labels.row_dims.values(), arm.rows.n_read))
+    groups = {
+        request.group: sample_dataset(
+            arrays, labels.dims, request.chains, labels.coords, labels.attrs, sizes
+        )
+    }
     if request.draws:
         groups["posterior"] = posterior_dataset(
             request.draws, request.num_chains, spec=spec, dims=request.dims, coords=request.coords
         )
-    return xr.DataTree.from_dict({**groups, **request.groups})
+    return {**groups, **request.groups}
 
 
 def describe_call(request: Request, plan: Plan) -> dict[str, Any]:
