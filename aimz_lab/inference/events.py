@@ -329,13 +329,23 @@ class Run:
 
     @property
     def steps_per_s(self) -> float:
-        """Rate over the last few seconds of stepping; 0 before the first chunk."""
+        """Rate over the last few seconds of stepping; 0 before the first chunk.
+
+        The first chunk, during which the step is compiled, counts only as long as it is alone.
+        """
         ends = self._columns["seconds"].values
         if len(ends) == 0:
             return 0.0
-        recent = max(int(np.searchsorted(ends, ends[-1] - 3.0)), 0)
+        recent = int(np.searchsorted(ends, ends[-1] - 3.0))
+        if recent == 0 and not self._in_first_chunk:
+            recent = int(np.searchsorted(ends, ends[0], side="right"))
         span = ends[-1] - (ends[recent - 1] if recent else 0.0)
         return (len(ends) - recent) / span if span > 0 else 0.0
+
+    @property
+    def _in_first_chunk(self) -> bool:
+        ends = self._columns["seconds"].values
+        return len(ends) == 0 or ends[0] == ends[-1]
 
     @property
     def rows_per_s(self) -> float:
@@ -345,9 +355,9 @@ class Run:
 
     @property
     def eta_s(self) -> float | None:
-        """Expected wall time to the planned end, or ``None`` where it cannot be told."""
+        """Expected wall time to the planned end, or ``None`` where it cannot be told yet."""
         total, rate = self.info.total_steps, self.steps_per_s
-        if total is None or rate == 0:
+        if total is None or rate == 0 or (self._in_first_chunk and self.step < total):
             return None
         return max(total - self.step, 0) / rate
 
