@@ -28,8 +28,8 @@ _LOSS, _VALIDATION, _BEST, _EARLIER = "#0072b2", "#c04f00", "#00795a", "#767676"
 _TEXT, _MUTED, _GRID, _PAPER = "#1c1e21", "#5c6066", "#e6e8eb", "#ffffff"
 _DASHES = ((2, 3), (6, 3, 1, 3), (10, 4), (1, 4))
 _SIZE_IN = (8.2, 3.3)
-_DPI = 150
-_COLORS = 96
+_DPI = 130
+_COLORS = 64
 
 
 def loss_figure(

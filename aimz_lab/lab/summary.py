@@ -31,7 +31,8 @@ def facts(source: Any) -> dict[str, str]:
     found["time"] = f"{words.duration(run.elapsed_s)}{_rates(run)}"
     if padded := padded_share(run):
         found["padding"] = f"{words.share(padded)} of the rows computed"
-        found["padding"] += f"; {suggestion}" if (suggestion := advice(run)) else ""
+        if suggestion := advice(run):
+            found["advice"] = suggestion
     if run.checkpoints:
         step, path = run.checkpoints[-1]
         found["checkpoint"] = f"{path} at step {step:,}"
@@ -92,16 +93,16 @@ def summary_html(source: Any, *, picture: str = "") -> str:
         f'<td style="text-align:left">{escape(text)}</td></tr>'
         for name, text in rows
     )
-    image = ""
     if picture:
         image = (
             f'<img src="{picture}" alt="{escape(alt_text(run), quote=True)}" '
             'style="max-width:100%;width:820px;border-radius:8px"/>'
         )
+    else:
+        image = f"<strong>{escape(heading(run))}</strong>"
     return (
-        f'<div>{image}<table style="margin:4px 0 0;font-size:13px">'
-        f'<caption style="text-align:left;font-weight:600">{escape(heading(run))}</caption>'
-        f"<tbody>{cells}</tbody></table></div>"
+        f'<div>{image}<table style="margin:4px 0 0;font-size:13px"><tbody>{cells}</tbody>'
+        "</table></div>"
     )
 
 

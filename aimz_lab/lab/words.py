@@ -93,10 +93,11 @@ def share(fraction: float) -> str:
     """Write a fraction as a percentage.
 
     Example:
-        >>> share(0.375), share(0.004), share(0)
-        ('37.5%', '0.4%', '0%')
+        >>> share(0.375), share(0.0385), share(0.0004), share(0)
+        ('37.5%', '3.9%', '0.04%', '0%')
     """
-    return f"{100 * fraction:.3g}%"
+    percent = 100 * fraction
+    return f"{percent:.2g}%" if percent < 10 else f"{percent:.3g}%"
 
 
 def status_line(run: Run, loss: float | None = None) -> str:

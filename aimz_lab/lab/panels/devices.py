@@ -71,9 +71,13 @@ class DevicesPanel(Panel):
         }
 
     def _shares(self, run: Run) -> dict[str, float]:
-        """Share of wall time by activity; the display's own is taken out of the callbacks'."""
+        """Share of wall time by activity; the display's own is taken out of the callbacks'.
+
+        Some devices compute while a call is dispatched, and some after it: it is one activity.
+        """
         elapsed = max(run.elapsed_s, 1e-9)
         spent = {**run.seconds_in, "display": self._display_s()}
+        spent["steps"] = spent.pop("dispatch", 0.0) + spent.get("steps", 0.0)
         if "callbacks" in spent:
             spent["callbacks"] = max(spent["callbacks"] - spent["display"], 0.0)
         return {name: seconds / elapsed for name, seconds in spent.items()}
@@ -116,7 +120,9 @@ def _device(device: jax.Device) -> dict[str, Any]:
 
 def process_memory() -> dict[str, int | None]:
     """Bytes of memory that this process has now and had at most; ``None`` where unknown."""
-    return {"in_use": _resident_bytes(), "peak": _peak_bytes()}
+    in_use, peak = _resident_bytes(), _peak_bytes()
+    # The two are counted by different clocks of the system, and may cross.
+    return {"in_use": in_use, "peak": max(in_use, peak) if in_use and peak else peak}
 
 
 def _resident_bytes() -> int | None:

@@ -22,25 +22,40 @@ class ParametersPanel(Panel):
 
     A location moves in standard deviations, where the guide tells its scale; anything else
     moves in relative terms. What no longer moves has converged, as far as this can show.
+
+    The values are asked for at one look and read at a later one, when the device has them: the
+    loop never waits for them, except at its end.
     """
 
     name = "parameters"
     interval_s = 1.0
 
     def __init__(self) -> None:
+        self._forget()
+
+    def _forget(self) -> None:
         self._snapshots: list[tuple[int, dict[str, np.ndarray]]] = []
+        self._asked: tuple[int, dict[str, Any]] | None = None
+        self._frame: Frame = {}
 
     def begin(self, run: Run) -> None:  # noqa: ARG002
         """Forget the values of the run before."""
-        self._snapshots = []
+        self._forget()
 
     def frame(self, run: Run) -> Frame:
-        """Look at the parameters, and describe those that moved most."""
-        params = {name: value for name, value in run.params.items() if _is_real(value)}
+        """Look at the parameters, and describe those that moved most; empty if there are none."""
+        if self._asked is None or run.finished:
+            params = {name: value for name, value in run.params.items() if _is_real(value)}
+            self._asked = (run.step, params)
+        step, params = self._asked
+        if run.finished or all(_is_ready(value) for value in params.values()):
+            self._asked = None
+            self._frame = self._look(step, params) if params else {}
+        return self._frame
+
+    def _look(self, step: int, params: dict[str, Any]) -> Frame:
         n_values = sum(value.size for value in params.values())
-        if not params:
-            return {"rows": [], "note": "This run tells no parameters."}
-        self._keep(run.step, {name: _sample(value) for name, value in params.items()})
+        self._keep(step, {name: _sample(value) for name, value in params.items()})
         if n_values > sum(len(values) for values in self._snapshots[-1][1].values()):
             note = f"{n_values:,} values; {MOST_VALUES:,} of each array are followed."
         else:
@@ -91,7 +106,11 @@ def _is_real(value: Any) -> bool:
     return hasattr(value, "dtype") and np.issubdtype(value.dtype, np.floating) and value.size > 0
 
 
-def _sample(value: jax.Array) -> np.ndarray:
+def _is_ready(value: Any) -> bool:
+    return not isinstance(value, jax.Array) or value.is_ready()
+
+
+def _sample(value: Any) -> np.ndarray:
     flat = np.asarray(value, np.float64).reshape(-1)
     return flat[_positions(flat.size)]
 

@@ -54,7 +54,7 @@ export function series(loss, earlier, { curve, smooth: smoothed, perRow }) {
     mean,
     low: divided(trace.low, by),
     high: divided(trace.high, by),
-    smoothed: smoothed ? smooth(mean, trace.width, defaultWindow(trace.total)) : null,
+    smoothed: smoothed && curve !== "learning_rate" ? smooth(mean, trace.width, defaultWindow(trace.total)) : null,
     validation: isLoss ? validationOf(loss, perObs) : null,
     earlier: isLoss ? earlier.slice(-MOST_EARLIER).map((run) => earlierOf(run, perObs)) : [],
     unit: isLoss ? (perObs ? "loss per row (nats)" : "loss (nats)") : curve.replaceAll("_", " "),
@@ -128,7 +128,9 @@ export function scene(all, { log, half }, box) {
   const shown = half ? from(all, first) : all;
   const [low, high] = verticalRange(shown, log);
   const kind = log ? logKind(low) : "linear";
-  const last = Math.max(all.total, 2, ...shown.earlier.map((run) => run.steps.at(-1) ?? 0));
+  // Earlier runs give the axis room to grow into, but a long one must not squeeze the new curve.
+  const before = Math.max(0, ...shown.earlier.map((run) => run.steps.at(-1) ?? 0));
+  const last = Math.max(all.total, 2, Math.min(before, Math.max(4 * all.total, 200)));
   const x = scale("linear", [Math.max(first, 1), last], [box.left, box.width - 14]);
   const y = scale(kind, [low, high], [box.height - 28, 12]);
   return {
@@ -136,7 +138,7 @@ export function scene(all, { log, half }, box) {
     x,
     y,
     xTicks: x.ticks(Math.max(3, Math.round(box.width / 130))).filter((tick) => tick >= 1),
-    yTicks: y.ticks(5),
+    yTicks: y.ticks(6),
     kind,
     box,
   };
@@ -218,6 +220,8 @@ function axes(ctx, shown, colors) {
   for (const tick of shown.xTicks) {
     ctx.fillText(tick.toLocaleString("en-US"), x.at(tick), box.height - 20);
   }
+  ctx.textAlign = "right";
+  ctx.fillText("step", box.left - 8, box.height - 20);
 }
 
 function raw(ctx, shown, colors) {
@@ -226,7 +230,7 @@ function raw(ctx, shown, colors) {
     ctx.globalAlpha = 0.16;
     band(ctx, shown, color);
   }
-  ctx.globalAlpha = shown.smoothed ? 0.42 : 1;
+  ctx.globalAlpha = shown.smoothed ? 0.36 : 1;
   stroke(ctx, shown, shown.steps, shown.mean, color, shown.smoothed ? 1 : 1.75);
   ctx.globalAlpha = 1;
 }

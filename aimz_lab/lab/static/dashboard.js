@@ -12,6 +12,7 @@ import { checkPanel, devicesPanel, paddingPanel, parametersPanel } from "./panel
 const CANVAS_HEIGHT = 280;
 const PATIENCE_MS = 2000;
 const HELLO_AGAIN_MS = 1000;
+const NOTICE_MS = 4000;
 const OVER = ["completed", "stopped", "early_stopped", "interrupted", "diverged", "failed"];
 const UNREACHABLE =
   "The buttons cannot reach this kernel while the cell runs. " +
@@ -89,7 +90,7 @@ class View {
       pause: button("pause", "Pause", () => this.send(this.paused() ? "resume" : "pause")),
       checkpoint: button("checkpoint", "Checkpoint", () => this.send("checkpoint")),
     };
-    this.rate = h("input", { type: "text", inputmode: "decimal", id: `${this.id}-rate`,
+    this.rate = h("input", { type: "text", inputmode: "decimal", placeholder: "new rate", id: `${this.id}-rate`,
       class: "aimz-rate", size: 7, autocomplete: "off", onchange: () => this.setRate() });
     this.rateBox = h("label", { for: `${this.id}-rate`, class: "aimz-rate-box" }, "learning rate", this.rate);
     this.run = h("div", { class: "aimz-group", role: "group", "aria-label": "Run" },
@@ -104,8 +105,8 @@ class View {
       half: option("half", "last half", "Only the second half of the steps"),
     };
     return h("div", { class: "aimz-tools" }, this.run, h("span", { class: "aimz-gap" }),
-      this.curves.group,
-      h("div", { class: "aimz-group", role: "group", "aria-label": "Axis" }, Object.values(this.toggles)));
+      h("div", { class: "aimz-group", role: "group", "aria-label": "Picture" },
+        this.curves.group, Object.values(this.toggles)));
   }
 
   buildNotice() {
@@ -201,6 +202,11 @@ class View {
 
   say(text) {
     this.said = text;
+    clearTimeout(this.forgetting);
+    this.forgetting = setTimeout(() => {
+      this.said = "";
+      this.schedule("progress");
+    }, NOTICE_MS);
     this.schedule("progress");
   }
 
@@ -313,7 +319,8 @@ class View {
     const perRow = loss.n_obs && this.options.perRow;
     const scaled = (value) => number(value === null || perRow ? value : value * (loss.n_obs || 1));
     setText(this.stats.loss, scaled(loss.now ?? null));
-    setText(this.stats.best, loss.best_step ? `${scaled(loss.best)} at ${count(loss.best_step)}` : "-");
+    this.stats.best.replaceChildren(scaled(loss.best ?? null),
+      h("small", {}, loss.best_step ? ` at ${count(loss.best_step)}` : ""));
     this.paintChart(curves);
   }
 
@@ -391,7 +398,7 @@ class View {
   drawTip(hover) {
     this.tip.hidden = !hover;
     if (!hover) return;
-    const lines = [`step ${count(hover.step)}`, `value ${number(hover.raw)}`];
+    const lines = [`step ${count(hover.step)}`, `${this.shown.smoothed ? "each step" : this.shown.curve.replaceAll("_", " ")} ${number(hover.raw)}`];
     if (hover.smoothed !== undefined) lines.push(`smoothed ${number(hover.smoothed)}`);
     if (hover.validation !== undefined) lines.push(`validation ${number(hover.validation)}`);
     setText(this.tip, lines.join("\n"));
@@ -405,6 +412,7 @@ class View {
     clearInterval(this.ticking);
     clearTimeout(this.greeting);
     clearTimeout(this.patience);
+    clearTimeout(this.forgetting);
     cancelAnimationFrame(this.frame);
     this.resizing.disconnect();
     this.theming.disconnect();

@@ -94,7 +94,8 @@ export function fold(title, open = false) {
   const extra = h("span", { class: "aimz-extra" });
   const body = h("div", { class: "aimz-body" });
   const element = h("details", { class: "aimz-fold", open, hidden: true },
-    h("summary", {}, h("span", { class: "aimz-fold-title" }, title), headline, extra), body);
+    h("summary", {}, h("span", { class: "aimz-fold-title" }, title),
+      h("div", { class: "aimz-said" }, headline, extra)), body);
   return { element, headline, extra, body };
 }
 

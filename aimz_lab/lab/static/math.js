@@ -222,4 +222,5 @@ export function size(bytes) {
 }
 
 /** Write a fraction as a percentage. */
-export const share = (fraction) => `${Number((100 * fraction).toPrecision(3))}%`;
+export const share = (fraction) =>
+  `${Number((100 * fraction).toPrecision(fraction < 0.1 ? 2 : 3))}%`;

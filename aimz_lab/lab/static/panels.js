@@ -70,7 +70,7 @@ function cells(real, pad) {
 function strip(label, trace, words) {
   const values = unpack(trace.high ?? trace.mean);
   const most = values.reduce((a, b) => Math.max(a, b), 0);
-  if (values.length < 2 || most === 0) return null;
+  if (values.every((value) => value === most)) return null; // the facts above tell it
   return h("div", { class: "aimz-strip" }, h("span", {}, label), spark(values), h("span", {}, words(most)));
 }
 
@@ -84,7 +84,7 @@ function facts(pairs) {
     pairs.map(([term, value]) => h("div", {}, h("dt", {}, term), h("dd", {}, value))));
 }
 
-const ACTIVITIES = ["data", "transfer", "dispatch", "steps", "validation", "callbacks", "display"];
+const ACTIVITIES = ["data", "transfer", "steps", "validation", "callbacks", "display"];
 
 /** What the run computes on, where its time goes, and what was compiled. */
 export const devicesPanel = () => panel("Devices", false, (frame, { headline, extra, body }) => {
@@ -100,9 +100,10 @@ export const devicesPanel = () => panel("Devices", false, (frame, { headline, ex
     facts([
       ["process memory", `${size(process.in_use)}, at most ${size(process.peak)}`],
       ["live buffers", count(frame.live_buffers)],
-      ["moved to the device", frame.bytes_per_step ? `${size(frame.bytes_per_step)} a step` : "-"],
+      ...(frame.bytes_per_step ? [["moved to the device", `${size(frame.bytes_per_step)} a step`]] : []),
+      ...(first.in_use === null ? [["devices", `${plural(frame.n_devices, first.kind)}`]] : []),
     ]),
-    deviceTable(frame),
+    first.in_use === null ? "" : deviceTable(frame),
     compiled.longest.length ? compilationTable(compiled) : "",
   );
 });
