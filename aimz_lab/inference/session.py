@@ -248,7 +248,9 @@ class SviSession:
         Returns:
             The new state, the loss in nats, and the kernel's structure.
         """
-        rows = {name: canonical(array, name) for name, array in data.rows.items()}
+        # Copies: on CPUs a step reads host memory after it was dispatched, and whoever wrote the loop
+        # may by then have put the next batch into the same buffer.
+        rows = {name: np.array(canonical(array, name)) for name, array in data.rows.items()}
         whole = jax.tree.map(canonical, dict(data.whole))
         leaves, tree = jax.tree.flatten((rows, whole))
         shapes = tuple((np.shape(leaf), np.dtype(leaf.dtype)) for leaf in leaves)

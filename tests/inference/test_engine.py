@@ -1,0 +1,271 @@
+"""The compiled chunks: the same run however it is cut, and nothing compiled twice."""
+
+from __future__ import annotations
+
+import contextlib
+
+import jax
+import numpy as np
+import numpyro
+import optax
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpyro.infer import SVI, Trace_ELBO
+from numpyro.infer.autoguide import AutoNormal
+
+from aimz_lab import ArrayDataset, ArrayLoader, Callback, ImpactModel, settable_rate
+from aimz_lab.data import epoch_order
+from aimz_lab.inference.feed import IndexFeed, Position, StreamFeed
+from aimz_lab.inference.placement import Placement
+from aimz_lab.data import as_source
+from tests import kernels
+
+# A guide draws with a sample shape, which NumPyro broadcasts over ranks.
+pytestmark = pytest.mark.allow_rank_promotion
+
+N, B = 90, 20
+X, Y = kernels.regression_data(N, 3, seed=5)
+
+
+def model(kernel=kernels.regression, optimizer=None, seed=0, **options):
+    optimizer = optimizer or numpyro.optim.Adam(0.05)
+    svi = SVI(kernel, AutoNormal(kernel), optimizer, Trace_ELBO())
+    return ImpactModel(kernel, jax.random.key(seed), svi=svi, **options)
+
+
+def losses(im=None, data=(X, Y), **options):
+    options = {"batch_size": B, "epochs": 7, "num_samples": 1, "progress": False} | options
+    return (im or model()).fit(*data, **options).last_run.losses.copy()
+
+
+@contextlib.contextmanager
+def compilations():
+    """Collect the durations of what compiles inside."""
+    seen = []
+
+    def listen(event, duration, **_):
+        if event.endswith("backend_compile_duration"):
+            seen.append(duration)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        yield seen
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+
+
+@pytest.mark.parametrize("steps_per_call", [1, 3, 35, 10_000])
+def test_losses_are_bitwise_the_same_for_any_chunk_size(steps_per_call):
+    np.testing.assert_array_equal(losses(steps_per_call=steps_per_call), losses())
+
+
+def test_full_batches_are_numpyros_own_steps():
+    im = model().fit_on_batch(X, Y, num_steps=40, num_samples=1, progress=False)
+    svi = im.inference
+    begin = jax.random.split(jax.random.fold_in(jax.random.key(0), 0), 3)[0]
+    expected = svi.run(begin, 40, X, y=Y, progress_bar=False).losses
+    np.testing.assert_allclose(im.last_run.losses, expected, rtol=1e-4)
+
+
+def test_a_second_fit_with_the_same_shapes_compiles_nothing():
+    im = model()
+    losses(im, num_samples=50)
+    with compilations() as seen:
+        losses(im, num_samples=50, epochs=11)
+    assert seen == []
+
+
+def test_another_value_of_a_static_argument_compiles_and_the_old_one_does_not_again():
+    def kernel(X, power, y=None):
+        beta = numpyro.sample("beta", numpyro.distributions.Normal(0, 2.0).expand([3]).to_event(1))
+        with numpyro.plate("obs", X.shape[0]):
+            numpyro.sample("y", numpyro.distributions.Normal(X**power @ beta, 1.0), obs=y)
+
+    im = model(kernel)
+    losses(im, power=1)
+    losses(im, power=2)
+    with compilations() as seen:
+        losses(im, power=1)
+    assert seen == []
+
+
+def test_a_loader_trains_as_its_arrays_do():
+    key = jax.random.key(9)
+    host = ArrayLoader(ArrayDataset(X=X, y=Y), key, batch_size=B, shuffle=True)
+    device = ArrayLoader(ArrayDataset(X=X, y=Y, to_jax=True), key, batch_size=B, shuffle=True)
+    stream = lambda epoch: (  # noqa: E731
+        {"X": X[rows], "y": Y[rows]}
+        for rows in np.split(epoch_order(N, key, epoch), range(B, N, B))
+    )
+    expected = losses(data=(host,), batch_size=None)
+    np.testing.assert_allclose(losses(data=(device,), batch_size=None), expected, rtol=1e-5)
+    streamed = losses(data=(stream,), batch_size=None, n_obs=N)
+    np.testing.assert_array_equal(streamed, expected)
+
+
+def test_a_step_is_the_step_that_a_loop_by_hand_takes():
+    loader = ArrayLoader(ArrayDataset(X=X, y=Y), jax.random.key(1), batch_size=B)
+    by_hand = model()
+    by_hand.n_obs = N
+    seen = [by_hand.train_on_batch(**batch)[1] for _ in range(3) for batch, _ in loader]
+    fitted = losses(data=(loader,), batch_size=None, epochs=3)
+    # The keys of the calls differ, so that only the size of the losses can be compared.
+    assert np.shape(seen) == fitted.shape
+    np.testing.assert_allclose(np.mean(seen), fitted.mean(), rtol=0.2)
+
+
+def test_training_goes_on_from_the_state_that_is_there():
+    im = model()
+    first = losses(im, epochs=30)
+    second = losses(im, epochs=30)
+    assert second[0] < 0.7 * first[0]
+
+
+def test_accumulated_batches_are_one_large_batch():
+    even = (X[:80], Y[:80])
+    sgd = numpyro.optim.SGD(1e-4)
+    together = model(optimizer=sgd).fit(
+        *even, batch_size=80, epochs=1, shuffle=False, num_samples=1, progress=False
+    )
+    point = together.vi_result.params
+    apart = model(optimizer=sgd).fit(
+        *even, batch_size=20, accumulate=4, epochs=1, shuffle=False, num_samples=1, progress=False
+    )
+    begin = model(optimizer=sgd)
+    begin.fit(*even, batch_size=20, accumulate=5, epochs=1, num_samples=1, progress=False)
+    assert apart.last_run.step == 4
+    for name, value in apart.vi_result.params.items():
+        assert not np.array_equal(value, begin.vi_result.params[name])  # five were not reached
+        # The guide's noise differs between the batches, which SGD's small step makes small.
+        np.testing.assert_allclose(value, point[name], atol=0.02)
+
+
+def test_gradient_norms_are_those_of_the_gradient():
+    class Norms(Callback):
+        metrics = ("grad_norm",)
+
+    im = model(optimizer=numpyro.optim.SGD(1e-3))
+    begin = model(optimizer=numpyro.optim.SGD(0.0))
+    begin.fit_on_batch(X, Y, num_steps=1, num_samples=1, progress=False)
+    im.fit_on_batch(X, Y, num_steps=1, num_samples=1, progress=False, callbacks=[Norms()])
+    before, after = (
+        np.concatenate(
+            [
+                np.ravel(v)
+                for v in jax.tree.leaves(m.inference.optim.get_params(m._vi_state.optim_state))
+            ]
+        )
+        for m in (begin, im)
+    )
+    norm = np.linalg.norm(after - before) / 1e-3
+    np.testing.assert_allclose(im.last_run.column("grad_norm")[0], norm, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        lambda: settable_rate(numpyro.optim.Adam, 0.05),
+        lambda: settable_rate(numpyro.optim.ClippedAdam, 0.05, clip_norm=1e9),
+        lambda: optax.inject_hyperparams(optax.adam)(learning_rate=0.05),
+    ],
+)
+def test_a_settable_rate_takes_the_same_steps(optimizer):
+    np.testing.assert_allclose(losses(model(optimizer=optimizer())), losses(), rtol=2e-4)
+
+
+def test_validation_is_the_loss_per_row_of_the_held_out_rows():
+    im = model(optimizer=numpyro.optim.SGD(0.0))
+    held_out = kernels.regression_data(33, 3, seed=8)
+    losses(im, validation=held_out, validation_every=3, epochs=7)
+    steps, values = zip(*im.last_run.validation, strict=True)
+    assert steps == (15, 30)
+    assert values[0] == values[1]  # the noise is fixed, and SGD(0) does not move
+    svi = im.inference
+    rows = {"X": held_out[0], "y": held_out[1]}
+    draws = [
+        svi.evaluate(im._vi_state._replace(rng_key=k), **rows)
+        for k in jax.random.split(jax.random.key(3), 400)
+    ]
+    # The expected loss of 33 rows, of which each stands for N / 33 rows beside one prior.
+    kl_and_rows = np.mean(draws)
+    none = np.mean(
+        [
+            svi.evaluate(im._vi_state._replace(rng_key=k), X=rows["X"][:1] * 0, y=rows["y"][:1] * 0)
+            for k in jax.random.split(jax.random.key(3), 50)
+        ]
+    ) - 0.5 * np.log(2 * np.pi * kernels.NOISE_SD**2)
+    expected = (none + (kl_and_rows - none) * N / 33) / N
+    np.testing.assert_allclose(values[0], expected, rtol=0.35)
+
+
+@settings(max_examples=30)
+@given(
+    n=st.integers(1, 60),
+    batch=st.integers(1, 70),
+    epochs=st.integers(1, 4),
+    steps=st.integers(1, 9),
+    align=st.integers(0, 2),
+    multiple=st.sampled_from([1, 4]),
+    padded=st.booleans(),
+)
+def test_a_feed_hands_out_every_row_once_an_epoch(n, batch, epochs, steps, align, multiple, padded):
+    batch = min(batch, n)
+    placement = Placement(None, multiple if padded else 1)
+    rows = np.arange(n, dtype=np.int32)
+    feed = IndexFeed(
+        {"X": rows},
+        lambda epoch: epoch_order(n, jax.random.key(1), epoch),
+        batch_size=batch,
+        epochs=epochs,
+        placement=placement,
+        padded=padded,
+    )
+    seen = [[] for _ in range(epochs)]
+    ends, begins = [], []
+    position = Position()
+    while (chunk := feed.next(steps, align)) is not None:
+        assert chunk.begin == position
+        position = chunk.end
+        begins += chunk.epoch_begins
+        ends += chunk.epoch_ends
+        assert 0 < len(chunk) <= steps
+        if align:
+            assert all(e % align or e == chunk.epoch[-1] for e in chunk.epoch_ends)
+        for i in range(len(chunk)):
+            batch_rows = np.asarray(chunk.feed["X"])[i]
+            valid = chunk.valid[i]
+            assert len(batch_rows) == valid + chunk.n_pad[i]
+            assert (batch_rows[valid:] == batch_rows[valid - 1]).all()
+            assert (chunk.rows_of(i) == batch_rows[:valid]).all()
+            assert padded or chunk.n_pad[i] == 0
+            seen[chunk.epoch[i] - 1] += batch_rows[:valid].tolist()
+    assert begins == ends == list(range(1, epochs + 1))
+    assert all(sorted(epoch) == list(range(n)) for epoch in seen)
+
+
+@settings(max_examples=30)
+@given(
+    sizes=st.lists(st.integers(1, 9), min_size=1, max_size=7),
+    epochs=st.integers(1, 3),
+    steps=st.integers(1, 5),
+    padded=st.booleans(),
+)
+def test_a_stream_of_uneven_batches_loses_nothing(sizes, epochs, steps, padded):
+    stops = np.cumsum(sizes)
+    batches = [{"X": np.arange(stop - size, stop)} for size, stop in zip(sizes, stops, strict=True)]
+    feed = StreamFeed(
+        as_source(batches),
+        batch_size=sizes[0],
+        epochs=epochs,
+        placement=Placement(),
+        padded=padded,
+    )
+    seen, position = [], Position()
+    while (chunk := feed.next(steps, 0)) is not None:
+        assert chunk.begin == position
+        position = chunk.end
+        for i in range(len(chunk)):
+            seen += np.asarray(chunk.feed["X"])[i][: chunk.valid[i]].tolist()
+    assert seen == list(range(stops[-1])) * epochs
+    assert position == Position(epochs)
