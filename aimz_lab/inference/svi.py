@@ -214,7 +214,11 @@ class StepEngine:
         def body(carry: _Carry) -> _Carry:
             batch = _pick(self._feed, feed, carry.i)
             new, loss, values = self._step(carry.state, batch, valid[carry.i], whole, n_obs)
-            good = jnp.isfinite(loss) & _all_finite(new.svi.optim_state)
+            good = jnp.isfinite(loss) & _all_finite(
+                (new.svi.optim_state, new.svi.mutable_state, new.gradients)
+            )
+            # A step that is left out has no loss, also where only its parameters went wrong.
+            loss = jnp.where(good | ~skip_bad, loss, jnp.nan)
             kept = carry.state._replace(svi=carry.state.svi._replace(rng_key=new.svi.rng_key))
             fallback = jax.tree.map(partial(jnp.where, skip_bad), kept, carry.state)
             return _Carry(
