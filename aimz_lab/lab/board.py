@@ -19,7 +19,7 @@ class Board:
 
     Args:
         panels: The panels.
-        share: Largest share of wall time that all of them together may take.
+        share: Largest share of wall time that one of them may take.
 
     Attributes:
         spent_s: Seconds that the panels took so far.
@@ -40,9 +40,8 @@ class Board:
 
     def begin(self, run: Run) -> None:
         """Get every panel ready for ``run``; a panel that failed before gets another chance."""
-        each = self._share / max(len(self._panels), 1)
         self._throttles = {
-            name: Throttle(panel.interval_s, each) for name, panel in self._panels.items()
+            name: Throttle(panel.interval_s, self._share) for name, panel in self._panels.items()
         }
         self._failed, self._told, self.spent_s = {}, set(), 0.0
         for name in self._panels:

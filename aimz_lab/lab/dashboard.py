@@ -86,10 +86,11 @@ class LiveDashboard(Callback):
         self.metrics = ("grad_norm",) if grad_norm else ()
         self._asked_view = view
         self._check_every = check_every
+        self._restore_best = False
         self._check = CheckPanel(predictive_check) if predictive_check else None
         self._loss = LossPanel()
         self._share = share
-        self._board = Board(self._panels(), share=0.5 * share)
+        self._board = Board(self._panels(), share=share / 3)
         self._view: View = View()
         self._throttle = Throttle(1 / MOST_UPDATES_PER_S, share)
         self._sent_s = self._counted_s = 0.0
@@ -112,6 +113,7 @@ class LiveDashboard(Callback):
     def on_fit_begin(self, run: Run) -> None:
         """Choose the view and show that the run begins."""
         self.run = run
+        self._restore_best = False
         self._sent_s = self._counted_s = 0.0
         asked = self._asked_view
         self._view = asked if isinstance(asked, View) else _view_named(asked)
@@ -144,6 +146,10 @@ class LiveDashboard(Callback):
 
     def on_fit_end(self, run: Run) -> None:
         """Show how the run ended, for good, and keep its curve for comparison."""
+        if self._restore_best and run.best:
+            best = run.best.get("validation") or next(iter(run.best.values()))
+            run.end_with(best.state)
+            run.notes.append(f"The model has the best state, that of step {best.step:,}.")
         frames = self._board.frames(run, self._view.wants, everything=True)
         self._view.close(run, frames)
         earlier.remember(run)
@@ -167,6 +173,8 @@ class LiveDashboard(Callback):
         run = self.run
         if run is None or run.finished:
             return
+        if message.get("kind") == "restore_best":
+            self._restore_best = True
         try:
             _obey(run, message.get("kind"), message.get("value"))
         except AimzLabError as error:
@@ -181,6 +189,8 @@ def _obey(run: Run, kind: str | None, value: Any) -> None:
     match kind:
         case "stop":
             control.stop("Stop was clicked")
+        case "restore_best":
+            control.stop("Stop at best was clicked")
         case "pause":
             control.pause()
         case "resume":

@@ -40,6 +40,7 @@ class ProgressPanel(Panel):
             "total_steps": run.info.total_steps,
             "learning_rate": run.learning_rate,
             "can_set_learning_rate": run.control.can_set_learning_rate,
+            "can_restore_best": bool(run.best),
             "can_checkpoint": run.control.can_checkpoint,
             "checkpoint": self._checkpoint(run),
             "notes": [*_switched_off(run), *run.notes[-MOST_NOTES:]],

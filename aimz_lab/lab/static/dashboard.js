@@ -87,6 +87,7 @@ class View {
   buildTools() {
     this.buttons = {
       stop: button("stop", "Stop", () => this.send("stop")),
+      restore_best: button("restore_best", "Stop at best", () => this.send("restore_best")),
       pause: button("pause", "Pause", () => this.send(this.paused() ? "resume" : "pause")),
       checkpoint: button("checkpoint", "Checkpoint", () => this.send("checkpoint")),
     };
@@ -184,7 +185,8 @@ class View {
 
   send(kind, value = null) {
     this.model.send({ kind, value });
-    const asked = { stop: "Stopping after this chunk of steps…", pause: "Pausing after this chunk of steps…",
+    const stopping = "Stopping after this chunk of steps…";
+    const asked = { stop: stopping, restore_best: stopping, pause: "Pausing after this chunk of steps…",
       resume: "", checkpoint: "Checkpoint asked for.", learning_rate: `Learning rate ${value} asked for.` };
     this.say(asked[kind] ?? "");
   }
@@ -266,6 +268,8 @@ class View {
     const since = (performance.now() - this.received) / 1000;
     const progress = later(this.model.get("progress"), since);
     const over = isOver(progress);
+    if (progress.status !== this.shownStatus) this.said = "";
+    this.shownStatus = progress.status;
     setAttribute(this.pill, "data-status", progress.status);
     setText(this.pill, progress.words);
     setText(this.where, position(meta, progress));
@@ -288,9 +292,11 @@ class View {
     this.run.hidden = over;
     this.buttons.checkpoint.hidden = !progress.can_checkpoint;
     this.rateBox.hidden = !progress.can_set_learning_rate;
-    const { stop, pause, checkpoint } = this.buttons;
-    for (const element of [stop, pause, checkpoint, this.rate]) element.disabled = !this.reachable;
-    if (progress.asked === "stop") for (const element of [stop, pause]) element.disabled = true;
+    this.buttons.restore_best.hidden = !progress.can_restore_best;
+    const { pause, ...others } = this.buttons;
+    const stopping = progress.asked === "stop";
+    for (const element of [pause, ...Object.values(others)]) element.disabled = !this.reachable || stopping;
+    this.rate.disabled = !this.reachable;
     const word = this.paused() ? "Resume" : "Pause";
     if (pause.lastChild.textContent !== word) pause.replaceChildren(icon(word.toLowerCase()), h("span", {}, word));
     if (document.activeElement !== this.rate && progress.learning_rate) {

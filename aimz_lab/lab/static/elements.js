@@ -35,6 +35,7 @@ export function setAttribute(element, name, value) {
 
 const ICONS = {
   stop: "M4 4h8v8H4z",
+  restore_best: "M8 1.5l2 4.3 4.7.6-3.5 3.2.9 4.7L8 12l-4.1 2.3.9-4.7L1.3 6.4 6 5.8z",
   pause: "M4 3h3v10H4zM9 3h3v10H9z",
   resume: "M5 3l8 5-8 5z",
   checkpoint: "M7 2h2v6h2.6L8 12 4.4 8H7zM3 13h10v1.5H3z",
