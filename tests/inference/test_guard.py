@@ -1,0 +1,139 @@
+"""A plateau is told from progress as often as the statistics promise; the best state is kept."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.signal import lfilter
+
+from aimz_lab.inference.guard import (
+    PlateauTest,
+    Readings,
+    fall_of_mean,
+    offer_best,
+    window_steps,
+)
+from tests.runs import tell, told_run
+
+N_RUNS = 600
+
+
+def noise(rng, n, rho=0.0):
+    """An AR(1) process of unit innovations, begun in its stationary state."""
+    return lfilter([1.0], [1.0, -rho], rng.normal(size=(N_RUNS, n + 200)), axis=1)[:, 200:]
+
+
+def progress_rate(series):
+    half = series.shape[1] // 2
+    found = 0
+    for losses in series:
+        test = PlateauTest()
+        test.add(losses[:half])
+        found += test.add(losses[half:])
+    return found / len(series)
+
+
+# A share p of 600 runs has a standard error of at most sqrt(p (1 - p) / 600): 0.009 at 5%.
+
+
+@pytest.mark.parametrize("window", [64, 256])
+def test_noise_alone_is_taken_for_progress_in_about_one_of_twenty_windows(rng, window):
+    assert 0.03 < progress_rate(noise(rng, 2 * window)) < 0.09
+
+
+@pytest.mark.parametrize(("window", "most"), [(64, 0.19), (256, 0.14)])
+def test_autocorrelated_noise_is_not_taken_for_much_more(rng, window, most):
+    """A test that ignores a correlation of 0.9 finds progress in about a third of the windows."""
+    assert progress_rate(noise(rng, 2 * window, rho=0.9)) < most
+
+
+def test_a_fall_of_four_standard_errors_is_found(rng):
+    window = 64
+    series = noise(rng, 2 * window)
+    series[:, :window] += 4 * np.sqrt(2 / window)
+    assert progress_rate(series) > 0.9
+
+
+def test_a_steady_fall_is_found_though_it_widens_each_window(rng):
+    series = noise(rng, 128) - 0.05 * np.arange(128)
+    assert progress_rate(series) > 0.99
+
+
+def test_a_steep_beginning_counts_as_progress(rng):
+    series = noise(rng, 128)
+    series[:, :64] += 1e4 * np.exp(-np.arange(64) / 5)
+    assert progress_rate(series) == 1.0
+
+
+def test_the_pattern_of_an_epoch_hides_nothing_and_shows_nothing(rng):
+    """Rows in a fixed order give each epoch the same pattern, much larger than the noise."""
+    pattern = np.tile(50 * rng.normal(size=16), 8)
+    flat = pattern + noise(rng, 128)
+    assert progress_rate(flat) < 0.09
+    falling = flat.copy()
+    falling[:, :64] += 5 * np.sqrt(2 / 64)
+    assert progress_rate(falling) > 0.95
+
+
+def test_fall_and_error_of_independent_noise_match_their_formulas(rng):
+    before, after = 3.0 + noise(rng, 256), noise(rng, 256)
+    falls, errors = np.transpose([fall_of_mean(b, a) for b, a in zip(before, after, strict=True)])
+    assert falls.mean() == pytest.approx(3.0, abs=4 * np.sqrt(2 / 256 / N_RUNS))
+    assert np.median(errors) == pytest.approx(np.sqrt(2 / 256), rel=0.2)
+
+
+def test_values_that_are_not_finite_do_not_count():
+    before, after = np.full(64, 2.0), np.full(64, 1.0)
+    before[3], after[::7] = np.nan, np.inf
+    assert fall_of_mean(before, after) == (1.0, 0.0)
+    assert not PlateauTest().add(np.full(64, np.nan))
+
+
+def test_slow_progress_adds_up(rng):
+    """Falls far below the noise of a window, which no two neighbours show, keep the wait short."""
+    test, longest = PlateauTest(), 0
+    for i in range(60):
+        test.add(rng.normal(size=64) - 0.08 * i)
+        longest = max(longest, test.waited)
+    assert 1 < longest < 8
+
+
+def test_single_values_are_compared_as_they_are():
+    test = PlateauTest(min_delta=0.1)
+    readings = [np.array([value]) for value in (1.0, 0.95, 0.85, 0.86, np.nan, 0.7)]
+    assert [test.add(reading) for reading in readings] == [True, False, True, False, False, True]
+
+
+def test_windows_do_not_depend_on_the_chunks():
+    losses = np.arange(1000.0)
+    seen = []
+    for chunk in (1, 7, 64, 1000):
+        run, readings = told_run(n_obs=4), Readings("loss", 30)
+        readings.begin(run)
+        read = []
+        for start in range(0, 1000, chunk):
+            tell([], losses[start : start + chunk], run, chunk=chunk)
+            read += readings.new(run)
+        seen.append(np.array(read))
+    assert seen[0].shape == (33, 30)
+    np.testing.assert_array_equal(seen[0].ravel(), losses[:990] / 4)
+    for other in seen[1:]:
+        np.testing.assert_array_equal(seen[0], other)
+
+
+@pytest.mark.parametrize("steps_per_epoch", [1, 3, 63, 64, 65, 256])
+def test_windows_are_whole_epochs(steps_per_epoch):
+    window = window_steps(steps_per_epoch)
+    assert window % steps_per_epoch == 0
+    assert 64 <= window < 64 + steps_per_epoch
+
+
+def test_the_best_state_is_the_one_of_the_lowest_value():
+    run = told_run()
+    for value in (3.0, 1.0, np.nan, 2.0):
+        tell([], [value], run)
+        offer_best(run, "loss", value)
+    best = run.best["loss"]
+    assert (best.value, best.step, best.state.after) == (1.0, 2, 2)
+    assert not offer_best(run, "loss", 5.0)
+    assert offer_best(run, "validation", 9.0)
