@@ -1,0 +1,128 @@
+"""Listeners that end a run, told of losses whose course is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from aimz_lab.errors import ArgumentError
+from aimz_lab.lab.callbacks import EarlyStopping, TerminateOnNaN
+from tests.runs import tell, told_run
+
+
+def flattening(rng, n=6400, flat_from=1280):
+    """Losses that fall by 10 to a plateau, with noise of sd 1."""
+    return 10 * np.clip(1 - np.arange(n) / flat_from, 0, None) + rng.normal(size=n)
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 64, 500])
+def test_a_run_ends_once_its_loss_is_flat(rng, chunk):
+    run = tell([EarlyStopping(patience=5)], flattening(rng), chunk=chunk)
+    assert run.status == "early_stopped"
+    assert "no progress of the loss over 64 steps in 5 readings" in run.reason
+    # The plateau begins at 1,280; five readings of 64 steps, and room for chance progress.
+    assert 1280 <= run.step <= 1280 + 64 * 25
+
+
+def test_the_decision_does_not_depend_on_the_chunks(rng):
+    losses = flattening(rng)
+    ends = [tell([EarlyStopping()], losses, chunk=chunk).step for chunk in (1, 16, 64)]
+    assert ends[0] == ends[1] == ends[2]
+
+
+def test_a_run_that_still_falls_goes_on(rng):
+    falling = -0.05 * np.arange(6400) + rng.normal(size=6400)
+    assert tell([EarlyStopping(patience=2)], falling).status == "completed"
+
+
+def test_progress_below_min_delta_is_none(rng):
+    falling = -0.001 * np.arange(6400) + 1e-3 * rng.normal(size=6400)
+    assert tell([EarlyStopping(patience=2)], falling).status == "completed"
+    stopping = EarlyStopping(patience=2, min_delta=0.3)
+    assert tell([stopping], falling).status == "early_stopped"
+
+
+def test_min_delta_is_in_nats_per_row():
+    losses = 100 - 0.05 * np.arange(640)  # falls by 3.2 from window to window
+    stopping = EarlyStopping(patience=2, min_delta=1.0)
+    assert tell([stopping], losses, told_run(n_obs=1)).status == "completed"
+    assert tell([stopping], losses, told_run(n_obs=10)).status == "early_stopped"
+
+
+def test_the_held_out_loss_is_judged_value_by_value():
+    values = [5.0, 4.0, 3.0, 3.5, 3.2, 3.1, 2.0, 1.0]
+    run = tell(
+        [EarlyStopping("validation", patience=3)],
+        np.zeros(8),
+        told_run(validation_every=1),
+        chunk=1,
+        validation=values,
+    )
+    assert (run.status, run.step) == ("early_stopped", 6)
+
+
+def test_the_best_held_out_state_comes_back_however_the_run_ends():
+    values = [5.0, 4.0, 3.0, 3.5, 3.2]
+    stopping = EarlyStopping("validation", patience=50, restore_best=True)
+    run = tell(
+        [stopping], np.zeros(5), told_run(validation_every=1), chunk=1, validation=values
+    )
+    assert run.status == "completed"
+    assert run.final_state.after == 3
+    assert run.state.after == 5
+    assert run.best["validation"].value == 3.0
+
+
+def test_the_best_state_by_loss_is_that_of_the_lowest_window():
+    losses = np.repeat([5.0, 3.0, 1.0, 4.0, 2.0], 64)
+    stopping = EarlyStopping(patience=50, restore_best=True)
+    assert tell([stopping], losses, chunk=64).final_state.after == 192
+
+
+def test_without_restore_best_the_run_ends_with_its_last_state():
+    run = tell([EarlyStopping()], np.repeat([1.0, 2.0], 64))
+    assert run.final_state.after == run.step
+    assert run.best == {}
+
+
+def test_a_run_that_goes_on_is_judged_by_its_whole_history(rng):
+    """What an earlier process has seen counts as if it had been seen here."""
+    losses = flattening(rng)
+    whole = tell([EarlyStopping()], losses, chunk=64)
+    cut = whole.step - 128
+    resumed = tell([], losses[:cut], chunk=64)
+    resumed = tell([EarlyStopping()], losses[cut:], resumed, chunk=64)
+    assert (resumed.step, resumed.reason) == (whole.step, whole.reason)
+
+
+def test_a_listener_serves_one_run_after_the_other(rng):
+    stopping, losses = EarlyStopping(), flattening(rng)
+    assert tell([stopping], losses).step == tell([stopping], losses).step
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"monitor": "accuracy"},
+        {"patience": 0},
+        {"min_delta": -1.0},
+        {"min_delta": float("nan")},
+        {"window": 0},
+    ],
+)
+def test_values_that_make_no_sense_are_refused(options):
+    with pytest.raises(ArgumentError, match=next(iter(options))):
+        EarlyStopping(**options)
+
+
+def test_the_held_out_loss_must_be_there_to_be_watched():
+    with pytest.raises(ArgumentError, match="validation=\\(X_val, y_val\\)"):
+        tell([EarlyStopping("validation")], np.zeros(3))
+
+
+def test_a_run_ends_after_too_many_steps_that_were_left_out():
+    losses = np.ones(100)
+    losses[[10, 20, 30, 40]] = np.nan
+    run = tell([TerminateOnNaN(after=3)], losses, chunk=1)
+    assert (run.status, run.step) == ("diverged", 31)
+    assert tell([TerminateOnNaN(after=5)], losses, chunk=1).status == "completed"
