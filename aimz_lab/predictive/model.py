@@ -1,0 +1,524 @@
+"""The methods of a model that draw: from its posterior, and what that predicts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from os import PathLike
+from typing import Any
+
+import jax
+import numpy as np
+import xarray as xr
+from jax.typing import ArrayLike
+
+from aimz_lab.data import as_typed_key
+from aimz_lab.data.checks import check_positive_int
+from aimz_lab.errors import ArgumentError, CallError, NotFittedError, SiteError
+from aimz_lab.inference.base import Sites, site_names
+from aimz_lab.inference.inputs import merge_arguments
+from aimz_lab.inference.placement import resolve_placement
+from aimz_lab.inference.posterior import Posterior
+from aimz_lab.inference.training import TrainableModel
+from aimz_lab.predictive.inputs import predictive_data
+from aimz_lab.predictive.predictor import Predictor
+from aimz_lab.predictive.request import Group, Request
+from aimz_lab.predictive.tree import posterior_tree
+from aimz_lab.types import ShardAxis, Store, check_choice
+
+
+class PredictiveModel(TrainableModel):
+    """A model that can be drawn from; see :class:`aimz_lab.ImpactModel`."""
+
+    def sample(
+        self,
+        *,
+        num_samples: int = 1000,
+        rng_key: jax.Array | None = None,
+        return_sites: Sites = None,
+        return_datatree: bool = True,
+        **kwargs: Any,
+    ) -> xr.DataTree | dict[str, jax.Array]:
+        """Draw from the guide with the parameters of :attr:`vi_result`; or the MCMC's draws.
+
+        Args:
+            num_samples: Number of draws; an MCMC run has its own.
+            rng_key: Key of this call; split from the model's by default.
+            return_sites: Sites to return; by default the kernel's latent sites.
+            return_datatree: Return a labelled tree, or a dict of arrays ``(num_samples, ...)``.
+            **kwargs: Arguments of the guide, where it takes the kernel's.
+
+        Raises:
+            NotFittedError: If nothing was trained.
+            SiteError: If a site that is named is not among the draws.
+        """
+        if self._session is None:
+            draws = self._fitted("sample").draws
+        else:
+            draws = self._draw(num_samples, self._split(rng_key, 1)[0], kwargs)
+            self._advance(rng_key)
+        draws = _choose(draws, return_sites)
+        if not return_datatree:
+            return draws
+        chains = self._posterior.num_chains if self._session is None else 1
+        return posterior_tree(draws, chains, spec=self._spec)
+
+    def predict(
+        self,
+        X: Any,
+        *,
+        intervention: Mapping[str, ArrayLike] | None = None,
+        condition: Mapping[str, ArrayLike] | None = None,
+        rng_key: jax.Array | None = None,
+        in_sample: bool = True,
+        return_sites: Sites = None,
+        shard_axis: ShardAxis = "obs",
+        batch_size: int | None = None,
+        store: Store = "persistent",
+        output_dir: str | PathLike[str] | None = None,
+        reduce: Any = None,
+        dims: Mapping[str, Sequence[str]] | None = None,
+        coords: Mapping[str, Any] | None = None,
+        progress: bool = True,
+        allow_nonfinite: bool = False,
+        kernel_kwargs: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> xr.DataTree:
+        """Predict the output; the noise of a row follows from the key and the row's place alone.
+
+        Args:
+            X: Input array, a dataset, a loader, or any source of batches. A loader that shuffles is
+                read in the order of its first epoch.
+            intervention: Values by site; the sites are cut from what they depend on.
+            condition: Values that sites take while sampling.
+            rng_key: Key of this call; split from the model's by default.
+            in_sample: Whether the group is ``posterior_predictive`` or ``predictions``.
+            return_sites: Sites to return; by default the output and the deterministic sites.
+            shard_axis: ``"obs"`` cuts the rows into blocks, ``"draw"`` keeps them together.
+            batch_size: Rows at a time (draws at a time under ``"draw"``); never changes a result.
+            store: ``"persistent"`` writes to disk while it computes, ``"memory"`` keeps all.
+            output_dir: Directory or URL to write to; by default a temporary one, which lasts as long
+                as the tree that reads it.
+            reduce: Reducers that summarise on the fly; the draws are then not kept.
+            dims: Names of a site's dimensions beside chain, draw and rows, by site.
+            coords: Labels by dimension.
+            progress: Whether to show progress.
+            allow_nonfinite: Accept NaN and infinite values in the data.
+            kernel_kwargs: Kernel arguments whose names are taken by this method.
+            **kwargs: Further kernel arguments, as in :meth:`fit`.
+
+        Returns:
+            The predictive group and the posterior.
+
+        Raises:
+            NotFittedError: If there is no posterior.
+            SiteError: If a site that is named does not exist or does not fit.
+            CallError: If arguments are missing, unknown or doubled.
+            DataError: If the data does not fit together or is not finite.
+        """
+        request = self._request(
+            X,
+            kwargs,
+            kernel_kwargs,
+            posterior=self._fitted("predict"),
+            rng_key=rng_key,
+            group="posterior_predictive" if in_sample else "predictions",
+            intervention=intervention,
+            condition=condition,
+            return_sites=return_sites,
+            shard_axis=shard_axis,
+            batch_size=batch_size,
+            store=store,
+            output_dir=output_dir,
+            reduce=reduce,
+            dims=dims,
+            coords=coords,
+            progress=progress,
+            allow_nonfinite=allow_nonfinite,
+        )
+        return self._predictor.predict(request)
+
+    def predict_on_batch(
+        self,
+        X: ArrayLike,
+        *,
+        intervention: Mapping[str, ArrayLike] | None = None,
+        condition: Mapping[str, ArrayLike] | None = None,
+        rng_key: jax.Array | None = None,
+        in_sample: bool = True,
+        return_sites: Sites = None,
+        return_datatree: bool = True,
+        dims: Mapping[str, Sequence[str]] | None = None,
+        coords: Mapping[str, Any] | None = None,
+        allow_nonfinite: bool = False,
+        kernel_kwargs: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> xr.DataTree | dict[str, np.ndarray]:
+        """Predict the output for one batch: in memory, and without showing progress.
+
+        Args:
+            X: Input of the batch, rows first; or the mapping of fields that a loader yields.
+            intervention: As in :meth:`predict`.
+            condition: As in :meth:`predict`.
+            rng_key: As in :meth:`predict`.
+            in_sample: As in :meth:`predict`.
+            return_sites: As in :meth:`predict`.
+            return_datatree: Return a tree, or a dict of arrays ``(num_draws, batch_size, ...)``.
+            dims: As in :meth:`predict`.
+            coords: As in :meth:`predict`.
+            allow_nonfinite: As in :meth:`predict`.
+            kernel_kwargs: As in :meth:`predict`.
+            **kwargs: Further kernel arguments, as in :meth:`fit`.
+
+        Raises:
+            NotFittedError: If there is no posterior.
+            SiteError: If a site that is named does not exist or does not fit.
+        """
+        request = self._request(
+            X,
+            kwargs,
+            kernel_kwargs,
+            posterior=self._fitted("predict_on_batch"),
+            rng_key=rng_key,
+            group="posterior_predictive" if in_sample else "predictions",
+            intervention=intervention,
+            condition=condition,
+            return_sites=return_sites,
+            dims=dims,
+            coords=coords,
+            allow_nonfinite=allow_nonfinite,
+        )
+        return self._result(request, return_datatree)
+
+    def sample_posterior_predictive(
+        self, X: Any, *, store: Store = "persistent", **options: Any
+    ) -> xr.DataTree:
+        """Draw from the posterior predictive distribution: :meth:`predict` by its other name.
+
+        Args:
+            X: As in :meth:`predict`.
+            store: As in :meth:`predict`.
+            **options: As in :meth:`predict`, but for ``in_sample``.
+
+        Returns:
+            The groups ``posterior_predictive`` and ``posterior``.
+
+        Raises:
+            NotFittedError: If there is no posterior.
+        """
+        return self.predict(X, store=store, **_without_in_sample(options))
+
+    def sample_posterior_predictive_on_batch(
+        self, X: ArrayLike, *, return_datatree: bool = True, **options: Any
+    ) -> xr.DataTree | dict[str, np.ndarray]:
+        """Draw from the posterior predictive distribution of one batch.
+
+        Args:
+            X: As in :meth:`predict_on_batch`.
+            return_datatree: As in :meth:`predict_on_batch`.
+            **options: As in :meth:`predict_on_batch`, but for ``in_sample``.
+
+        Raises:
+            NotFittedError: If there is no posterior.
+        """
+        return self.predict_on_batch(
+            X, return_datatree=return_datatree, **_without_in_sample(options)
+        )
+
+    def sample_prior_predictive(
+        self,
+        X: Any,
+        *,
+        intervention: Mapping[str, ArrayLike] | None = None,
+        num_samples: int = 1000,
+        rng_key: jax.Array | None = None,
+        return_sites: Sites = None,
+        shard_axis: ShardAxis = "obs",
+        batch_size: int | None = None,
+        store: Store = "persistent",
+        output_dir: str | PathLike[str] | None = None,
+        reduce: Any = None,
+        dims: Mapping[str, Sequence[str]] | None = None,
+        coords: Mapping[str, Any] | None = None,
+        progress: bool = True,
+        allow_nonfinite: bool = False,
+        kernel_kwargs: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> xr.DataTree:
+        """Draw from the prior predictive distribution; no fit is needed.
+
+        Args:
+            X: As in :meth:`predict`.
+            intervention: As in :meth:`predict`.
+            num_samples: Number of draws.
+            rng_key: As in :meth:`predict`.
+            return_sites: As in :meth:`predict`.
+            shard_axis: As in :meth:`predict`.
+            batch_size: As in :meth:`predict`.
+            store: As in :meth:`predict`.
+            output_dir: As in :meth:`predict`.
+            reduce: As in :meth:`predict`.
+            dims: As in :meth:`predict`.
+            coords: As in :meth:`predict`.
+            progress: As in :meth:`predict`.
+            allow_nonfinite: As in :meth:`predict`.
+            kernel_kwargs: As in :meth:`predict`.
+            **kwargs: Further kernel arguments, as in :meth:`fit`.
+
+        Returns:
+            The group ``prior_predictive``.
+
+        Raises:
+            SiteError: If a site that is named does not exist.
+        """
+        request = self._request(
+            X,
+            kwargs,
+            kernel_kwargs,
+            posterior=None,
+            num_draws=check_positive_int("num_samples", num_samples),
+            rng_key=rng_key,
+            group="prior_predictive",
+            intervention=intervention,
+            return_sites=return_sites,
+            shard_axis=shard_axis,
+            batch_size=batch_size,
+            store=store,
+            output_dir=output_dir,
+            reduce=reduce,
+            dims=dims,
+            coords=coords,
+            progress=progress,
+            allow_nonfinite=allow_nonfinite,
+        )
+        return self._predictor.predict(request)
+
+    def sample_prior_predictive_on_batch(
+        self,
+        X: ArrayLike,
+        *,
+        intervention: Mapping[str, ArrayLike] | None = None,
+        num_samples: int = 1000,
+        rng_key: jax.Array | None = None,
+        return_sites: Sites = None,
+        return_datatree: bool = True,
+        dims: Mapping[str, Sequence[str]] | None = None,
+        coords: Mapping[str, Any] | None = None,
+        allow_nonfinite: bool = False,
+        kernel_kwargs: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> xr.DataTree | dict[str, np.ndarray]:
+        """Draw from the prior predictive distribution of one batch.
+
+        Args:
+            X: As in :meth:`predict_on_batch`.
+            intervention: As in :meth:`predict`.
+            num_samples: Number of draws.
+            rng_key: As in :meth:`predict`.
+            return_sites: As in :meth:`predict`.
+            return_datatree: As in :meth:`predict_on_batch`.
+            dims: As in :meth:`predict`.
+            coords: As in :meth:`predict`.
+            allow_nonfinite: As in :meth:`predict`.
+            kernel_kwargs: As in :meth:`predict`.
+            **kwargs: Further kernel arguments, as in :meth:`fit`.
+
+        Raises:
+            SiteError: If a site that is named does not exist.
+        """
+        request = self._request(
+            X,
+            kwargs,
+            kernel_kwargs,
+            posterior=None,
+            num_draws=check_positive_int("num_samples", num_samples),
+            rng_key=rng_key,
+            group="prior_predictive",
+            intervention=intervention,
+            return_sites=return_sites,
+            dims=dims,
+            coords=coords,
+            allow_nonfinite=allow_nonfinite,
+        )
+        return self._result(request, return_datatree)
+
+    def log_likelihood(
+        self,
+        X: Any,
+        y: ArrayLike | None = None,
+        *,
+        shard_axis: ShardAxis = "obs",
+        batch_size: int | None = None,
+        store: Store = "persistent",
+        output_dir: str | PathLike[str] | None = None,
+        reduce: Any = None,
+        dims: Mapping[str, Sequence[str]] | None = None,
+        coords: Mapping[str, Any] | None = None,
+        progress: bool = True,
+        allow_nonfinite: bool = False,
+        kernel_kwargs: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> xr.DataTree:
+        """Log-likelihood of the output in nats, for each draw and row.
+
+        Args:
+            X: Input array, a dataset, a loader, or any source of batches.
+            y: Output array; comes with the batches otherwise.
+            shard_axis: As in :meth:`predict`.
+            batch_size: As in :meth:`predict`.
+            store: As in :meth:`predict`.
+            output_dir: As in :meth:`predict`.
+            reduce: As in :meth:`predict`.
+            dims: As in :meth:`predict`.
+            coords: As in :meth:`predict`.
+            progress: As in :meth:`predict`.
+            allow_nonfinite: As in :meth:`predict`.
+            kernel_kwargs: As in :meth:`predict`.
+            **kwargs: Further kernel arguments, as in :meth:`fit`.
+
+        Returns:
+            The groups ``log_likelihood``, ``observed_data`` and ``posterior``.
+
+        Raises:
+            NotFittedError: If there is no posterior.
+            CallError: If arguments are missing, unknown or doubled.
+            DataError: If the data does not fit together or is not finite.
+        """
+        request = self._request(
+            X,
+            kwargs,
+            kernel_kwargs,
+            outputs=y,
+            posterior=self._fitted("log_likelihood"),
+            rng_key=self._rng_key,
+            group="log_likelihood",
+            shard_axis=shard_axis,
+            batch_size=batch_size,
+            store=store,
+            output_dir=output_dir,
+            reduce=reduce,
+            dims=dims,
+            coords=coords,
+            progress=progress,
+            allow_nonfinite=allow_nonfinite,
+        )
+        return self._predictor.log_likelihood(request)
+
+    @cached_property
+    def _predictor(self) -> Predictor:
+        return Predictor()
+
+    def _result(
+        self, request: Request, return_datatree: bool
+    ) -> xr.DataTree | dict[str, np.ndarray]:
+        if return_datatree:
+            return self._predictor.predict(request)
+        return self._predictor.predict_arrays(request)
+
+    def _request(
+        self,
+        inputs: Any,
+        kwargs: Mapping[str, Any],
+        kernel_kwargs: Mapping[str, Any] | None,
+        *,
+        posterior: Posterior | None,
+        rng_key: jax.Array | None,
+        allow_nonfinite: bool,
+        group: Group,
+        outputs: Any = None,
+        intervention: Mapping[str, Any] | None = None,
+        condition: Mapping[str, Any] | None = None,
+        return_sites: Sites = None,
+        batch_size: int | None = None,
+        store: Store = "memory",
+        shard_axis: ShardAxis = "obs",
+        output_dir: str | PathLike[str] | None = None,
+        dims: Mapping[str, Sequence[str]] | None = None,
+        **options: Any,
+    ) -> Request:
+        """Check the arguments of a call and put them into a request; then the key moves on."""
+        check_choice("store", store, Store)
+        check_choice("shard_axis", shard_axis, ShardAxis)
+        if batch_size is not None:
+            check_positive_int("batch_size", batch_size)
+        if output_dir is not None and store == "memory":
+            msg = "output_dir= is where a persistent result goes; leave it out, or store= as it is."
+            raise ArgumentError(msg)
+        data = predictive_data(
+            self._ports,
+            inputs,
+            outputs,
+            merge_arguments(self._ports, kwargs, kernel_kwargs),
+            with_output=group == "log_likelihood",
+            allow_nonfinite=allow_nonfinite,
+        )
+        request = Request(
+            kernel=self.kernel,
+            output=self.param_output,
+            key=as_typed_key(rng_key) if rng_key is not None else self._split(None, 1)[0],
+            rows=data.rows,
+            fields=data.fields,
+            whole=data.whole,
+            static=data.static,
+            draws=posterior.draws if posterior else None,
+            num_chains=posterior.num_chains if posterior else 1,
+            params=self._param_sites(),
+            intervention=_mapping("intervention", intervention),
+            condition=_mapping("condition", condition),
+            return_sites=site_names(return_sites),
+            group=group,
+            batch_size=batch_size,
+            store=store,
+            shard_axis=shard_axis,
+            output_dir=output_dir,
+            row_coord=data.row_coord,
+            dims={name: tuple(names) for name, names in (dims or {}).items()},
+            coords=dict(options.pop("coords", None) or {}),
+            devices=resolve_placement(self._device).devices,
+            **options,
+        )
+        self._advance(rng_key)
+        return request
+
+    def _param_sites(self) -> dict[str, Any]:
+        """Learned values of the kernel's own ``param`` sites, and its mutable state."""
+        params = dict(getattr(self._vi_result, "params", None) or {})
+        if self._spec is not None:
+            params = {name: params[name] for name in self._spec.of_kind("param") if name in params}
+        state = self._vi_state
+        return {**params, **((state.mutable_state if state else None) or {})}
+
+    def _draw(self, num_samples: int, key: jax.Array, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        check_positive_int("num_samples", num_samples)
+        session = self._svi_session("sample")
+        params = getattr(self._vi_result, "params", None) or session.params
+        if not params and session.state is None:
+            msg = "Nothing was trained yet; call fit, fit_on_batch or train_on_batch first."
+            raise NotFittedError(msg)
+        return session.draw(key, params, num_samples, kwargs, self._spec)
+
+
+def _mapping(name: str, value: Mapping[str, Any] | None) -> dict[str, Any]:
+    if value is not None and not isinstance(value, Mapping):
+        msg = (
+            f"{name}= takes a mapping from sites to values; got {type(value).__name__}. If the kernel "
+            f"has an argument of that name, pass it in kernel_kwargs={{{name!r}: ...}}."
+        )
+        raise CallError(msg)
+    return dict(value or {})
+
+
+def _choose(draws: Mapping[str, jax.Array], sites: Sites) -> dict[str, jax.Array]:
+    names = site_names(sites)
+    unknown = [name for name in names or () if name not in draws]
+    if unknown:
+        msg = f"The draws have no site {unknown[0]!r}; they have {', '.join(draws)}."
+        raise SiteError(msg)
+    return {name: draws[name] for name in (names or draws)}
+
+
+def _without_in_sample(options: Mapping[str, Any]) -> Mapping[str, Any]:
+    if "in_sample" in options:
+        msg = "in_sample= is an argument of predict; here the group is posterior_predictive."
+        raise CallError(msg)
+    return options
