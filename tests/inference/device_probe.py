@@ -1,0 +1,67 @@
+"""Fits on 8 simulated devices in several ways; prints what each run reported as JSON."""
+
+from __future__ import annotations
+
+import json
+
+import jax
+
+jax.config.update("jax_num_cpu_devices", 8)
+
+import numpy as np
+import numpyro
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from numpyro.infer import SVI, Trace_ELBO
+from numpyro.infer.autoguide import AutoNormal
+
+from aimz_lab import ArrayDataset, ArrayLoader, ImpactModel
+from tests import kernels
+
+N, B = 90, 20
+X, Y = kernels.regression_data(N, 3, seed=5)
+
+
+def rows_on(count):
+    """A sharding of the rows over the first devices."""
+    mesh = Mesh(np.array(jax.devices()[:count]), ("rows",))
+    return NamedSharding(mesh, PartitionSpec("rows"))
+
+
+def fit(device=None, data=(X, Y), **options):
+    kernel = kernels.regression
+    svi = SVI(kernel, AutoNormal(kernel), numpyro.optim.Adam(0.05), Trace_ELBO())
+    im = ImpactModel(kernel, jax.random.key(0), svi=svi, device=device)
+    options = {"batch_size": B, "epochs": 7, "num_samples": 5, "progress": False} | options
+    im.fit(*data, **options)
+    run = im.last_run
+    return {
+        "losses": run.losses.astype(float).tolist(),
+        "n_pad": run.column("n_pad").tolist(),
+        "devices": len(run.info.devices),
+        "row_multiple": run.info.row_multiple,
+        "draws": np.asarray(im.posterior["beta"]).tolist(),
+    }
+
+
+def loader(**options):
+    return (ArrayLoader(ArrayDataset(X=X, y=Y), jax.random.key(3), batch_size=B, **options),)
+
+
+if __name__ == "__main__":
+    one = jax.devices()[0]
+    runs = {
+        "one": fit(one),
+        "all": fit(),
+        "two": fit(rows_on(2)),
+        "three": fit(rows_on(3)),
+        "full": fit(batch_size=N),
+        "full on one": fit(one, batch_size=N),
+        "loader on one": fit(data=loader(device=one), batch_size=None),
+        "loader on two": fit(data=loader(device=rows_on(2)), batch_size=None),
+        "model before loader": fit(rows_on(2), data=loader(device=one), batch_size=None),
+        "resident": fit(
+            data=(ArrayLoader(ArrayDataset(X=X, y=Y, to_jax=True), jax.random.key(3), batch_size=B),),
+            batch_size=None,
+        ),
+    }
+    print(json.dumps(runs))
