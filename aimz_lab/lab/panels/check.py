@@ -66,7 +66,9 @@ def densities(observed: Any, replicated: Any) -> Frame:
         )
         raise DataError(msg)
     replicates = replicates.reshape(len(replicates), -1)
-    low, high = np.nanquantile(np.concatenate([y, replicates.reshape(-1)]), [0.002, 0.998])
+    # Both in whole but for their rarest values, which would squeeze the picture.
+    ends = [np.nanquantile(values, [0.002, 0.998]) for values in (y, replicates)]
+    low, high = min(end[0] for end in ends), max(end[1] for end in ends)
     edges = np.linspace(low, high if high > low else low + 1.0, N_BINS + 1)
     by_draw = np.stack([_density(row, edges) for row in replicates])
     return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -82,8 +83,8 @@ class ParametersPanel(Panel):
         return [
             {
                 **_label(name, i, params[name].shape),
-                "value": float(now[name][i]),
-                "moved": moved,
+                "value": _finite(float(now[name][i])),
+                "moved": _finite(moved),
                 "unit": "sd" if scale_of(name) in now else "relative",
                 "over_steps": step - then_step,
                 "path": float32([kept[name][i] for _, kept in self._snapshots]),
@@ -106,6 +107,10 @@ def _is_real(value: Any) -> bool:
     return hasattr(value, "dtype") and np.issubdtype(value.dtype, np.floating) and value.size > 0
 
 
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
 def _is_ready(value: Any) -> bool:
     return not isinstance(value, jax.Array) or value.is_ready()
 
@@ -126,7 +131,7 @@ def _moved(then: np.ndarray, now: np.ndarray, width: np.ndarray | None) -> np.nd
         width = np.maximum(np.abs(now), np.abs(then))
     change = np.abs(now - then)
     moved = np.divide(change, width, out=np.zeros_like(change), where=width > 0)
-    return np.nan_to_num(moved, nan=np.inf, posinf=np.inf)
+    return np.where(np.isfinite(change), moved, np.inf)
 
 
 def _label(name: str, i: int, shape: tuple[int, ...]) -> Frame:

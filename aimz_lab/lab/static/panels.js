@@ -155,8 +155,8 @@ export const parametersPanel = () => panel("Parameters", false, (frame, { headli
     : ""));
 });
 
-const moved = (row) =>
-  row.unit === "sd" ? `${number(row.moved, 2)} sd` : share(Number(row.moved.toFixed(4)));
+const moved = (row) => row.moved === null ? "not finite"
+  : row.unit === "sd" ? `${number(row.moved, 2)} sd` : share(Number(row.moved.toFixed(4)));
 
 /** Observed against replicated data. */
 export const checkPanel = () => panel("Predictive check", true, (frame, { headline, extra, body }) => {

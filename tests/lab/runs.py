@@ -1,0 +1,55 @@
+"""Runs made by hand, for the tests of what listens to them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from aimz_lab.inference.events import Callbacks, Control, Run, RunInfo, Steps
+
+
+def chunk(first, loss, *, epoch=1, rows=10, n_pad=0, seconds=0.05, rate=None, **metrics):
+    """A chunk of steps with the given losses; the other columns are constant or as given."""
+    loss = np.asarray(loss, np.float32)
+    k = len(loss)
+    return Steps(
+        first=first,
+        epoch=np.broadcast_to(np.asarray(epoch, np.int32), k),
+        loss=loss,
+        rows=np.broadcast_to(np.asarray(rows, np.int32), k),
+        n_pad=np.broadcast_to(np.asarray(n_pad, np.int32), k),
+        seconds=seconds,
+        learning_rate=rate,
+        metrics={name: np.asarray(values, np.float32) for name, values in metrics.items()},
+    )
+
+
+def begun(*, control=None, get_params=None, model="kernel", **info):
+    """A run that has begun."""
+    run = Run(
+        RunInfo(model, "SVI/AutoNormal", **info),
+        control=control or Control(),
+        get_params=get_params,
+    )
+    run.begin()
+    return run
+
+
+def feed(run, loss, **columns):
+    """Record a chunk in the run, and return it."""
+    steps = chunk(run.step + 1, loss, **columns)
+    run.record(steps)
+    return steps
+
+
+def play(run, callbacks, chunks, *, status="completed", reason="all steps done"):
+    """Send a whole run to the listeners; ``chunks`` are losses."""
+    listeners = Callbacks(callbacks, run)
+    listeners.emit("on_fit_begin")
+    for losses in chunks:
+        listeners.steps_end(feed(run, losses), [])
+        if run.control.stop_request:
+            reason, status = run.control.stop_request
+            break
+    run.finish(status, reason)
+    listeners.emit("on_fit_end")
+    return listeners

@@ -1,0 +1,115 @@
+"""Buckets of a trace: against NumPy on the values themselves."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aimz_lab.lab.traces import Trace, default_window, float32, smooth, thin, unpack
+
+floats = st.floats(-1e6, 1e6, width=32) | st.just(np.nan) | st.just(np.inf)
+
+
+def cut(values, sizes):
+    edges = np.minimum(np.cumsum(sizes), len(values))
+    return np.split(np.asarray(values, float), edges)
+
+
+def oracle(values, width):
+    """Lowest, highest and mean of the finite values in each stretch of ``width``."""
+    found = []
+    for start in range(0, len(values), width):
+        part = np.asarray(values[start : start + width], float)
+        part = part[np.isfinite(part)]
+        found.append((part.min(), part.max(), part.mean()) if len(part) else (np.nan,) * 3)
+    return np.array(found).reshape(-1, 3).T
+
+
+@given(st.lists(floats, max_size=200), st.lists(st.integers(0, 70), max_size=6))
+def test_buckets_equal_numpy_however_the_values_are_cut(values, sizes):
+    trace = Trace(capacity=8)
+    for part in cut(values, sizes):
+        trace.add(part)
+    low, high, mean = oracle(values, trace.width)
+    np.testing.assert_array_equal(trace.low, low)
+    np.testing.assert_array_equal(trace.high, high)
+    np.testing.assert_allclose(trace.mean, mean, rtol=1e-12, atol=1e-9)
+    assert trace.n_steps == len(values)
+    assert trace.n_nonfinite == np.count_nonzero(~np.isfinite(values))
+
+
+@given(st.integers(0, 3000))
+def test_the_number_of_buckets_is_bounded_and_the_last_step_is_there(n):
+    trace = Trace(capacity=16)
+    trace.add(np.arange(n))
+    assert len(trace.mean) <= 16 + 1
+    assert trace.width & (trace.width - 1) == 0
+    if n:
+        assert trace.steps[-1] == n
+        assert trace.high.max() == n - 1
+        assert trace.low.min() == 0
+
+
+def test_a_frame_leaves_out_the_extremes_as_long_as_a_bucket_is_a_step():
+    trace = Trace(capacity=4)
+    trace.add([1.0, 3.0])
+    assert set(trace.frame()) == {"width", "steps", "mean"}
+    trace.add([5.0, 7.0])
+    frame = trace.frame()
+    assert frame["width"] == 2
+    np.testing.assert_array_equal(unpack(frame["low"]), [1, 5])
+    np.testing.assert_array_equal(unpack(frame["high"]), [3, 7])
+    np.testing.assert_array_equal(unpack(frame["mean"]), [2, 6])
+
+
+def test_a_frame_has_the_same_size_after_a_million_steps():
+    trace = Trace()
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        trace.add(rng.normal(size=10_000))
+    frame = trace.frame()
+    assert frame["steps"] == 1_000_000
+    assert sum(len(frame[name]) for name in ("mean", "low", "high")) <= 3 * 4 * 1025
+
+
+@given(st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=50), st.floats(0.1, 1e3))
+def test_smoothing_is_the_weighted_mean_of_what_came_before(values, window):
+    decay = np.exp(-1 / window)
+    weights = decay ** np.arange(len(values))[::-1]
+    expected = np.sum(weights * values) / np.sum(weights)
+    np.testing.assert_allclose(smooth(np.array(values), 1, window)[-1], expected, atol=1e-6)
+
+
+def test_smoothing_a_constant_gives_the_constant_from_the_first_value_on():
+    np.testing.assert_allclose(smooth(np.full(20, 3.5), 4, 100.0), 3.5)
+
+
+def test_smoothing_passes_over_gaps_and_has_no_value_before_the_first_one():
+    smoothed = smooth(np.array([np.nan, 1.0, np.inf, 1.0]), 1, 5.0)
+    np.testing.assert_array_equal(smoothed, [np.nan, 1.0, 1.0, 1.0])
+
+
+def test_the_window_grows_with_the_run():
+    assert default_window(3) == 1.0
+    assert default_window(50_000) == 1000.0
+
+
+@given(st.lists(floats, min_size=1, max_size=300), st.integers(2, 60))
+def test_thinning_keeps_order_bound_and_extremes(values, most):
+    x, y = np.arange(len(values)), np.array(values)
+    kept_x, kept_y = thin(x, y, most)
+    assert len(kept_x) <= max(most, 2)
+    assert (np.diff(kept_x) > 0).all()
+    np.testing.assert_array_equal(kept_y, y[kept_x])
+    finite = y[np.isfinite(y)]
+    if len(finite):
+        assert finite.min() in kept_y
+        assert finite.max() in kept_y
+
+
+@pytest.mark.parametrize("values", [[], [1.5], [1.0, -2.0, np.nan]])
+def test_a_packed_buffer_reads_back(values):
+    np.testing.assert_array_equal(unpack(float32(values)), np.array(values, np.float32))
+    assert len(float32(values)) == 4 * len(values)
