@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from aimz_lab.errors import ArgumentError, DataError, OutputWarning
+from aimz_lab.predictive.reducers import narrowest_interval
 from aimz_lab.types import SAMPLE_DIMS
 
 PREDICTIVE_GROUPS = ("posterior_predictive", "predictions", "prior_predictive")
@@ -137,14 +138,8 @@ def hdi(draws: Any, prob: float = 0.94, axis: int = 0) -> np.ndarray:
     if not 0 < prob < 1:
         msg = f"prob must lie in (0, 1), got {prob}."
         raise ArgumentError(msg)
-    ordered = np.sort(np.asarray(draws), axis=axis)
-    n_draws = ordered.shape[axis]
-    inside = min(max(int(np.ceil(prob * n_draws)), 1), n_draws)
-    low = np.take(ordered, np.arange(n_draws - inside + 1), axis=axis)
-    high = np.take(ordered, np.arange(inside - 1, n_draws), axis=axis)
-    best = np.expand_dims(np.argmin(high - low, axis=axis), axis)
-    ends = [np.take_along_axis(end, best, axis=axis).squeeze(axis) for end in (low, high)]
-    return np.stack(ends, axis=-1)
+    ordered = np.sort(np.moveaxis(np.asarray(draws), axis, -1), axis=-1)
+    return np.moveaxis(narrowest_interval(ordered, prob), 0, -1)
 
 
 def summarize_effect(effect: xr.DataTree | xr.Dataset, prob: float = 0.94) -> xr.Dataset:

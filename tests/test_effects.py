@@ -11,6 +11,7 @@ import numpyro.distributions as dist
 import pytest
 import xarray as xr
 
+from aimz_lab.data import RowCoord
 from aimz_lab.effects import estimate_effect, hdi, scenarios, summarize_effect
 from aimz_lab.errors import ArgumentError, DataError, OutputWarning
 from aimz_lab.predictive import Predictor
@@ -61,7 +62,10 @@ def test_unpaired_scenarios_are_warned_about():
 
 
 def test_rows_are_never_dropped_for_their_labels():
-    one, other = scenario(row_coord=np.arange(300)), scenario(row_coord=np.arange(300) + 7)
+    def labelled(start):
+        return scenario(row_coord=RowCoord(None, np.arange(300) + start))
+
+    one, other = labelled(0), labelled(7)
     with pytest.warns(OutputWarning, match="label data differently"):
         effect = estimate_effect(one, other)["posterior_predictive"]["y"]
     assert effect.sizes["data"] == 300

@@ -6,6 +6,10 @@ Entry points:
 - :class:`Predictor`: runs calls and keeps what it compiled: ``predict(request)`` (a tree),
   ``predict_arrays(request)`` (arrays ``(S, ...)`` by site) and ``log_likelihood(request)``. Make
   one per model.
+  ``effect(baseline, intervention)`` computes both scenarios in one pass and keeps the contrast.
+- ``Request.reduce``: ``"mean"``, ``"sd"``, ``"ate"``, ``"lppd"``, ``"waic"``, :class:`Mean`,
+  :class:`Quantiles`, :class:`Hdi`, :class:`Exceeds`, or an object of one's own
+  (:class:`Reducer`), or several of these.
 - :func:`open_results`: a persistent result, read again.
 - :func:`posterior_dataset`, :func:`posterior_tree`: posterior draws, labelled.
 
@@ -16,8 +20,20 @@ site's name: from nothing else.
 from __future__ import annotations
 
 from aimz_lab.predictive.predictor import Predictor
+from aimz_lab.predictive.reducers import Exceeds, Hdi, Mean, Quantiles, Reducer
 from aimz_lab.predictive.request import Request
 from aimz_lab.predictive.store import open_results
 from aimz_lab.predictive.tree import posterior_dataset, posterior_tree
 
-__all__ = ["Predictor", "Request", "open_results", "posterior_dataset", "posterior_tree"]
+__all__ = [
+    "Exceeds",
+    "Hdi",
+    "Mean",
+    "Predictor",
+    "Quantiles",
+    "Reducer",
+    "Request",
+    "open_results",
+    "posterior_dataset",
+    "posterior_tree",
+]

@@ -10,7 +10,7 @@ import numpy as np
 from aimz_lab.predictive.forward import Blocks, DrawInputs, Shared, Simulator, collect_values
 from aimz_lab.predictive.log_likelihood import collect_log_likelihood
 from aimz_lab.predictive.plan import Plan, Quantity
-from aimz_lab.predictive.request import Request
+from aimz_lab.predictive.request import ById, Request
 from aimz_lab.predictive.stream import BLOCK_ROWS, Piece, Rows, fold, split_by_rows
 
 _COLLECT: dict[Quantity, Callable] = {
@@ -40,7 +40,7 @@ class Arm:
     def key(self) -> Any:
         """What tells the kernel's programs from others, beside the shapes of their arguments."""
         return (
-            id(self.request.kernel),
+            ById(self.request.kernel),
             self.request.static_key,
             self.quantity,
             tuple(self.plan.row_axes.items()),

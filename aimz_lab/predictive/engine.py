@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import numpy as np
+from tqdm import tqdm
 
 from aimz_lab.predictive.arm import Arm
 from aimz_lab.predictive.forward import (
@@ -54,6 +55,24 @@ class Sink(Protocol):
         """Take a part; its arrays are not valid afterwards."""
 
 
+@runtime_checkable
+class Finish(Protocol):
+    """What a program does with the draws before they leave the devices."""
+
+    @property
+    def key(self) -> Any:
+        """What tells its programs from others."""
+
+    def row_values(self, first: int, n_rows: int, n_blocks: int) -> Any:
+        """What it needs to know about rows, ``(G, B, ...)``."""
+
+    def on_device(self, values: Mapping[str, Any], rows: Any) -> Any:
+        """Compute the result of draws ``(S, G, B, ...)``."""
+
+    def take(self, first: int, n_rows: int, found: Any) -> None:
+        """Take the result of some rows."""
+
+
 class CrossingRowsError(Exception):
     """The kernel computes across rows; its arguments are the names of the sites."""
 
@@ -75,11 +94,11 @@ class Engine:
         self._kind = tuple(arm.key for arm in arms)
         self._shared = tuple(arm.shared for arm in arms)
 
-    def by_rows(self, sink: Sink) -> dict[str, np.ndarray]:
+    def by_rows(self, sink: Sink | Finish) -> dict[str, np.ndarray]:
         """Compute block by block, all draws at a time.
 
         Args:
-            sink: Takes the sites that have rows.
+            sink: Takes the sites that have rows, or what it makes of them on the devices.
 
         Returns:
             The sites that have none, ``(S, ...)``.
@@ -95,7 +114,7 @@ class Engine:
         first = next(calls)
         draws = tuple(arm.draws(arm.blank_globals()) for arm in self._arms)
         run, draw_globals = self._tested(
-            self._rows_program(draws, self._blocks(first, n_blocks)), self._globals_program()
+            self._rows_program(draws, first, n_blocks, sink), self._globals_program()
         )
         single: dict[str, np.ndarray] = {}
         if draw_globals is not None:
@@ -106,10 +125,14 @@ class Engine:
 
         def dispatch(call: tuple[Piece, ...]) -> tuple[Span, Any]:
             span = Span(1, call[0].first, call[0].n_rows)
-            return span, run(self._key, draws, self._blocks(call, n_blocks), self._shared)
+            return span, run(*self._rows_arguments(draws, call, n_blocks, sink))
 
-        for span, values in _in_flight(dispatch, itertools.chain([first], calls)):
-            sink.write(span, {name: _unfold(value, span) for name, value in values.items()})
+        total = arm.rows.n_rows
+        for span, values in self._in_flight(dispatch, itertools.chain([first], calls), total):
+            if isinstance(sink, Finish):
+                sink.take(span.first, span.count, jax.device_get(values))
+            else:
+                sink.write(span, {name: _unfold(value, span) for name, value in values.items()})
         return single
 
     def by_draws(self, sink: Sink) -> dict[str, np.ndarray]:
@@ -127,7 +150,7 @@ class Engine:
             span = Span(0, first, min(size, n_draws - first))
             return span, run(self._key, _part(draws, first, size), blocks, shared)
 
-        for span, values in _in_flight(dispatch, range(0, n_draws, size)):
+        for span, values in self._in_flight(dispatch, range(0, n_draws, size), n_draws):
             host = {name: np.asarray(value)[: span.count] for name, value in values.items()}
             for name, parts in single.items():
                 parts.append(host[name])
@@ -162,21 +185,38 @@ class Engine:
             effort=QUICKEST,
         )
 
-    def _rows_program(self, draws: tuple, blocks: tuple) -> Program:
-        n_blocks = len(blocks[0].ids) // len(self._devices)
-        chunk = self._side_by_side(self._request.n_draws, n_blocks * BLOCK_ROWS)
+    def _rows_arguments(
+        self, draws: tuple, call: tuple[Piece, ...], n_blocks: int, sink: Sink | Finish
+    ) -> tuple[Any, ...]:
+        blocks = tuple(
+            arm.blocks(piece, n_blocks) for arm, piece in zip(self._arms, call, strict=True)
+        )
+        arguments = self._key, draws, blocks, self._shared
+        if isinstance(sink, Finish):
+            return *arguments, sink.row_values(call[0].first, call[0].n_rows, n_blocks)
+        return arguments
+
+    def _rows_program(
+        self, draws: tuple, call: tuple[Piece, ...], n_blocks: int, sink: Sink | Finish
+    ) -> Program:
+        n_rows = n_blocks // len(self._devices) * BLOCK_ROWS
+        chunk = self._side_by_side(self._request.n_draws, n_rows)
         split = (False, False, True, False)
+
+        def build() -> Callable:
+            simulate = over_blocks(self._simulators(self._plan.row_sites), self._combine, chunk)
+            simulate = shared_out(simulate, self._devices, split, out_axis=1)
+            if not isinstance(sink, Finish):
+                return simulate
+            return lambda *arguments: sink.on_device(simulate(*arguments[:-1]), arguments[-1])
+
+        finishes = isinstance(sink, Finish)
         return Program(
-            key=("rows", chunk, self._kind),
-            build=lambda: shared_out(
-                over_blocks(self._simulators(self._plan.row_sites), self._combine, chunk),
-                self._devices,
-                split,
-                out_axis=1,
-            ),
-            arguments=(self._key, draws, blocks, self._shared),
+            key=("rows", chunk, self._kind, sink.key if finishes else None),
+            build=build,
+            arguments=self._rows_arguments(draws, call, n_blocks, sink),
             devices=self._devices,
-            split=split,
+            split=(*split, True) if finishes else split,
         )
 
     def _draws_program(self, draws: tuple, blocks: tuple) -> Program:
@@ -231,25 +271,25 @@ class Engine:
     def _simulators(self, wanted: Mapping[str, int | None]) -> tuple[Callable, ...]:
         return tuple(arm.simulator(wanted) for arm in self._arms)
 
+    def _in_flight(
+        self, dispatch: Callable, calls: Iterable, total: int | None
+    ) -> Iterator[tuple[Span, Any]]:
+        """Start calls ahead of time, and yield their results in order."""
+        waiting: deque[tuple[Span, Any]] = deque()
+        unit = ("draw", "row")[self._plan.axis == "obs"]
+        with tqdm(total=total, unit=unit, disable=not self._request.progress) as bar:
+            for call in itertools.chain(calls, [None] * (IN_FLIGHT - 1)):
+                if call is not None:
+                    waiting.append(dispatch(call))
+                if waiting and (call is None or len(waiting) >= IN_FLIGHT):
+                    span, values = waiting.popleft()
+                    yield span, values
+                    bar.update(span.count)
+
     def _side_by_side(self, n_draws: int, n_rows: int) -> int:
         arm = self._arms[0]
         width = -(-arm.row_bytes // (4 * self._request.n_draws))
         return draws_side_by_side(n_draws, n_rows * width, arm.draw_values)
-
-    def _blocks(self, call: tuple[Piece, ...], n_blocks: int) -> tuple:
-        return tuple(
-            arm.blocks(piece, n_blocks) for arm, piece in zip(self._arms, call, strict=True)
-        )
-
-
-def _in_flight(dispatch: Callable, calls: Iterable) -> Iterator[tuple[Span, Any]]:
-    """Start calls ahead of time, and yield their results in order."""
-    waiting: deque[tuple[Span, Any]] = deque()
-    for call in calls:
-        waiting.append(dispatch(call))
-        if len(waiting) >= IN_FLIGHT:
-            yield waiting.popleft()
-    yield from waiting
 
 
 def _unfold(value: jax.Array, span: Span) -> np.ndarray:

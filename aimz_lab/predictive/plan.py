@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -111,6 +111,29 @@ def keep_rows_together(plan: Plan, rows: Rows, names: Iterable[str]) -> Plan:
     """
     _tell_why_whole(rows, f"The kernel computes across rows at {_listed(names)}")
     return replace(plan, axis="draw")
+
+
+def agreeing_plans(plans: Sequence[Plan]) -> list[Plan]:
+    """Let scenarios that are to be compared return the same sites, computed in the same way.
+
+    Raises:
+        SiteError: If they have no site in common.
+    """
+    axis = "draw" if any(plan.axis == "draw" for plan in plans) else "obs"
+    shared = [
+        name
+        for name, rows in plans[0].row_axes.items()
+        if all(plan.row_axes.get(name, -1) == rows for plan in plans)
+    ]
+    if not shared:
+        msg = (
+            f"The scenarios share no site: {', '.join(str(list(plan.row_axes)) for plan in plans)}."
+        )
+        raise SiteError(msg)
+    return [
+        replace(plan, axis=axis, row_axes={name: plan.row_axes[name] for name in shared})
+        for plan in plans
+    ]
 
 
 def _tell_why_whole(rows: Rows, reason: str, category: type[Warning] = PerformanceWarning) -> None:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from aimz_lab.predictive.arm import Arm
-from aimz_lab.predictive.engine import CrossingRowsError, Engine, Sink
-from aimz_lab.predictive.plan import Quantity, keep_rows_together, make_plan
+from aimz_lab.predictive.engine import CrossingRowsError, Engine
+from aimz_lab.predictive.plan import Plan, Quantity, agreeing_plans, keep_rows_together, make_plan
 from aimz_lab.predictive.programs import Programs
+from aimz_lab.predictive.reducers import as_reducers
+from aimz_lab.predictive.reduction import Reduction
 from aimz_lab.predictive.request import Request
 from aimz_lab.predictive.sinks import MemorySink, StoreSink
 from aimz_lab.predictive.store import StoreWriter, read_store
-from aimz_lab.predictive.stream import Rows
-from aimz_lab.predictive.tree import make_labels, result_groups
+from aimz_lab.predictive.stream import Rows, check_same_length
+from aimz_lab.predictive.tree import make_labels, reduced_groups, result_groups
 
 
 class Predictor:
@@ -47,11 +49,11 @@ class Predictor:
         Warns:
             PerformanceWarning: If rows depend on one another, so that they stay together.
         """
-        return self._tree(request, "values")
+        return self._tree("values", request)
 
     def predict_arrays(self, request: Request) -> dict[str, np.ndarray]:
         """Draw from the predictive distribution; return arrays ``(S, ...)`` by site."""
-        return self._computed(request, "values", self._arrays)[1]
+        return self._computed(self._arrays, "values", request)[1]
 
     def log_likelihood(self, request: Request) -> xr.DataTree:
         """Compute the log-likelihood of the output for each draw and row.
@@ -66,49 +68,105 @@ class Predictor:
             SiteError: If the output is not observed, or a site does not fit.
             DataError: If the output's shape is not the site's.
         """
-        return self._tree(request, "log_likelihood")
+        return self._tree("log_likelihood", request)
 
-    def _tree(self, request: Request, quantity: Quantity) -> xr.DataTree:
-        if request.store == "persistent":
-            return self._computed(request, quantity, self._stored)
-        arm, arrays = self._computed(request, quantity, self._arrays)
-        return xr.DataTree.from_dict(result_groups(arm, make_labels(arm), arrays))
+    def effect(self, baseline: Request, intervention: Request) -> xr.DataTree:
+        """Draw from both scenarios with the same noise, and keep the difference alone.
 
-    def _computed(self, request: Request, quantity: Quantity, compute: Callable) -> Any:
-        """Plan the call and compute it; once more with the rows together if they prove to cross."""
-        rows = Rows(request.rows, request.fields)
-        plan = make_plan(request, rows, quantity)
-        if plan.axis == "obs":
+        Args:
+            baseline: The scenario to compare with; it decides on draws, key, axis and devices.
+            intervention: The other scenario; it decides on labels, store and reducers.
+
+        Returns:
+            A tree like that of :meth:`predict` with intervention minus baseline, draw by draw, for
+            the sites that both return.
+
+        Raises:
+            DataError: If the scenarios have other numbers of rows.
+        """
+        return self._tree("values", baseline, intervention)
+
+    def _tree(self, quantity: Quantity, *requests: Request) -> xr.DataTree:
+        if requests[-1].reduce is not None:
+            return self._computed(self._reduced, quantity, *requests)
+        if requests[-1].store == "persistent":
+            return self._computed(self._stored, quantity, *requests)
+        arms, arrays = self._computed(self._arrays, quantity, *requests)
+        return xr.DataTree.from_dict(result_groups(arms[-1], make_labels(arms[-1]), arrays))
+
+    def _computed(self, compute: Callable, quantity: Quantity, *requests: Request) -> Any:
+        """Plan a call and compute it; once more with the rows together if they prove to cross."""
+        rows = [Rows(request.rows, request.fields) for request in requests]
+        check_same_length(rows)
+        plans = [make_plan(*each, quantity) for each in zip(requests, rows, strict=True)]
+        plans = agreeing_plans(plans)
+        if plans[0].axis == "obs":
             try:
-                return compute(Arm(request, plan, rows, quantity))
+                return compute(_arms(requests, plans, rows, quantity))
             except CrossingRowsError as crossing:
-                plan = keep_rows_together(plan, rows, crossing.args)
-        return compute(Arm(request, plan, rows, quantity))
+                names = crossing.args
+                plans = [keep_rows_together(plans[0], rows[0], names), *plans[1:]]
+        return compute(_arms(requests, agreeing_plans(plans), rows, quantity))
 
-    def _run(self, arm: Arm, sink: Sink) -> dict[str, np.ndarray]:
-        engine = Engine(self._programs, (arm,), lambda one: one)
-        return engine.by_rows(sink) if arm.plan.axis == "obs" else engine.by_draws(sink)
+    def _run(self, arms: tuple[Arm, ...], sink: Any) -> dict[str, np.ndarray]:
+        combine = contrast if len(arms) > 1 else _alone
+        engine = Engine(self._programs, arms, combine)
+        return engine.by_rows(sink) if arms[0].plan.axis == "obs" else engine.by_draws(sink)
 
-    def _arrays(self, arm: Arm) -> tuple[Arm, dict[str, np.ndarray]]:
+    def _arrays(self, arms: tuple[Arm, ...]) -> tuple[tuple[Arm, ...], dict[str, np.ndarray]]:
+        arm = arms[0]
         sink = MemorySink(arm.request.n_draws, arm.rows.n_rows)
-        found = {**self._run(arm, sink), **sink.arrays()}
-        return arm, {
+        found = {**self._run(arms, sink), **sink.arrays()}
+        return arms, {
             name: found[name] if axis is None else np.moveaxis(found[name], 1, axis + 1)
             for name, axis in arm.plan.row_axes.items()
         }
 
-    def _stored(self, arm: Arm) -> xr.DataTree:
-        request, labels = arm.request, make_labels(arm)
-        writer = StoreWriter(request.output_dir, request.group)
+    def _stored(self, arms: tuple[Arm, ...]) -> xr.DataTree:
+        arm, labels = arms[-1], make_labels(arms[-1])
+        writer = StoreWriter(arm.request.output_dir, arm.request.group)
         sink = StoreSink(writer, arm, labels)
         try:
-            single = self._run(arm, sink)
+            single = self._run(arms, sink)
             sink.close()
             for group, dataset in result_groups(arm, labels, single).items():
                 writer.write_dataset(group, dataset)
-            writer.publish({})
+            writer.publish()
         except BaseException:
             sink.abandon()
             writer.discard()
             raise
         return read_store(writer.path, writer.owner)
+
+    def _reduced(self, arms: tuple[Arm, ...]) -> xr.DataTree:
+        arm = arms[-1]
+        reducers = as_reducers(arm.request.reduce)
+        reduction = Reduction(reducers)
+        if arm.plan.axis == "obs":
+            single = self._run(arms, reduction)
+        else:
+            whole = MemorySink(arm.request.n_draws, arm.rows.n_rows)
+            single = self._run(arms, whole)
+            reduction.take_whole(whole.arrays())
+        groups = reduced_groups(arm, make_labels(arm), single, reducers, reduction.results())
+        return xr.DataTree.from_dict(groups)
+
+
+def _arms(
+    requests: Sequence[Request], plans: Sequence[Plan], rows: Sequence[Rows], quantity: Quantity
+) -> tuple[Arm, ...]:
+    arms = zip(requests, plans, rows, strict=True)
+    return tuple(Arm(request, plan, each, quantity) for request, plan, each in arms)
+
+
+def _alone(values: dict[str, Any]) -> dict[str, Any]:
+    return values
+
+
+def contrast(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    """Subtract site by site; flags and counts become signed first."""
+    return {name: _signed(after[name]) - _signed(before[name]) for name in after}
+
+
+def _signed(values: Any) -> Any:
+    return values.astype(np.int32) if values.dtype.kind in "bu" else values

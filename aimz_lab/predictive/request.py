@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import jax
 
-from aimz_lab.data import BatchSource
+from aimz_lab.data import BatchSource, RowCoord
 from aimz_lab.types import ShardAxis, Store
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class Request:
     reduce: Mapping[str, Any] | None = None
     progress: bool = False
     group: Group = "posterior_predictive"
-    row_coord: Any = None
+    row_coord: RowCoord | None = None
     dims: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     coords: Mapping[str, Any] = field(default_factory=dict)
     devices: tuple[jax.Device, ...] | None = None
@@ -106,6 +106,19 @@ class Request:
     def static_key(self) -> tuple[tuple[str, type, Any], ...]:
         """The static arguments as a hashable key; ``1``, ``1.0`` and ``True`` differ in it."""
         return tuple((name, type(value), value) for name, value in sorted(self.static.items()))
+
+
+@dataclass(frozen=True, eq=False)
+class ById:
+    """An object as part of a key: equal to itself alone, and kept alive by the key."""
+
+    of: Any
+
+    def __hash__(self) -> int:
+        return id(self.of)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ById) and other.of is self.of
 
 
 def shapes_of(tree: Any) -> Any:

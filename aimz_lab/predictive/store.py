@@ -165,11 +165,11 @@ class StoreWriter:
                 write_empty_chunks=True,
             )
 
-    def publish(self, attrs: Mapping[str, Any]) -> None:
+    def publish(self) -> None:
         """Declare the store complete and give it its name."""
         mark = {_MARK: {"format": FORMAT, "complete": True}}
         with self.reporting():
-            zarr.open_group(self.store, mode="a").update_attributes({**attrs, **mark})
+            zarr.open_group(self.store, mode="a").update_attributes(mark)
             if not _is_url(self.path):
                 self._partial.replace(self.path)
 

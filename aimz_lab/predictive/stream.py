@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,7 +35,6 @@ class Rows:
         template: Arrays by name, of whatever length, that show shapes and dtypes.
         n_rows: Number of rows; ``None`` where the end of the source will tell.
         streams: Whether the rows come from a source.
-        n_read: Number of rows that were handed out so far.
 
     Raises:
         DataError: If there is no row.
@@ -46,7 +45,7 @@ class Rows:
     ) -> None:
         self.streams = not isinstance(rows, Mapping)
         self._fields = fields
-        self.n_read = 0
+        self._n_read = 0
         if self.streams:
             batches = map(self._read, rows.epoch(0))
             first = next(batches, None)
@@ -62,6 +61,11 @@ class Rows:
     def _read(self, batch: Mapping[str, Any]) -> dict[str, np.ndarray]:
         names = batch if self._fields is None else self._fields
         return {name: np.asarray(batch[name]) for name in names if name in batch}
+
+    @property
+    def count(self) -> int:
+        """Number of rows, or of those read so far where only the end will tell."""
+        return self._n_read if self.n_rows is None else self.n_rows
 
     @property
     def n_shown(self) -> int:
@@ -88,7 +92,7 @@ class Rows:
                 raise DataError(msg)
             yield Piece(first, count, rows, extra)
             first += count
-            self.n_read = first
+            self._n_read = first
         long = [name for name, array in aligned.items() if len(array) > first]
         if long:
             msg = f"The value set for {long[0]!r} has more rows than the data, which has {first}."
@@ -111,6 +115,15 @@ class Rows:
                 count -= size
         if count:
             yield _joined(held)
+
+
+def check_same_length(several: Sequence[Rows]) -> None:
+    """Raise :class:`DataError` if scenarios are known to have other numbers of rows."""
+    lengths = {rows.n_rows for rows in several if rows.n_rows is not None}
+    if len(lengths) > 1:
+        listed = " and ".join(str(rows.n_rows) for rows in several)
+        msg = f"The scenarios have {listed} rows; an effect compares row by row."
+        raise DataError(msg)
 
 
 def _length(rows: Mapping[str, np.ndarray]) -> int:

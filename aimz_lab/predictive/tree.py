@@ -15,6 +15,7 @@ from aimz_lab.types import SAMPLE_DIMS
 if TYPE_CHECKING:
     from aimz_lab.predictive.arm import Arm
     from aimz_lab.predictive.plan import Plan
+    from aimz_lab.predictive.reducers import Reducer
     from aimz_lab.predictive.request import Request
 
 
@@ -78,16 +79,13 @@ def sample_dataset(
     Returns:
         A dataset with dimensions ``chain``, ``draw`` and those named.
     """
-    variables = {}
+    variables = {
+        name: _labelled_draws(array, dims[name], num_chains) for name, array in arrays.items()
+    }
     sizes = dict(sizes or {})
-    for name, array in arrays.items():
-        shape = (num_chains, len(array) // num_chains, *array.shape[1:])
-        names = (*SAMPLE_DIMS, *dims[name])
-        variables[name] = (names, array.reshape(shape))
-        sizes.update(zip(names, shape, strict=True))
-    labels = {dim: np.arange(size) for dim, size in sizes.items()}
-    labels.update({dim: value for dim, value in (coords or {}).items() if dim in sizes})
-    return xr.Dataset(variables, labels, dict(attrs or {}))
+    for names, values in variables.values():
+        sizes.update(zip(names, values.shape, strict=True))
+    return _with_coords(variables, sizes, coords or {}, attrs or {})
 
 
 def posterior_dataset(
@@ -163,7 +161,7 @@ def make_labels(arm: Arm) -> Labels:
             row_dims[name] = dims[name][axis]
     coords = dict(request.coords)
     if request.row_coord is not None:
-        coords.update(dict.fromkeys(row_dims.values(), request.row_coord))
+        coords.update(dict.fromkeys(row_dims.values(), request.row_coord.labels))
     return Labels(dims, row_dims, coords, {**describe_call(request, plan), **request.attrs})
 
 
@@ -179,21 +177,100 @@ def result_groups(arm: Arm, labels: Labels, arrays: Mapping[str, Any]) -> dict[s
     Returns:
         Datasets by group.
     """
-    request, spec = arm.request, arm.plan.spec
+    sizes = _sizes(arm, labels)
+    result = sample_dataset(
+        arrays, labels.dims, arm.request.chains, labels.coords, labels.attrs, sizes
+    )
+    return {arm.request.group: result, **_other_groups(arm)}
+
+
+def reduced_groups(
+    arm: Arm,
+    labels: Labels,
+    single: Mapping[str, np.ndarray],
+    reducers: Mapping[str, Reducer],
+    results: Mapping[str, Mapping[str, np.ndarray]],
+) -> dict[str, xr.Dataset]:
+    """Label reduced results as ``{site}_{reducer}``, beside the draws of sites without rows.
+
+    Args:
+        arm: The scenario that was computed.
+        labels: Its labels.
+        single: Draws of the sites without rows, ``(S, ...)``.
+        reducers: The reducers, by name.
+        results: What they gave, by site and name, with the rows leading if there are any.
+
+    Returns:
+        Datasets by group.
+    """
+    sizes = _sizes(arm, labels)
+    variables: dict[str, Any] = {
+        name: _labelled_draws(values, labels.dims[name], arm.request.chains)
+        for name, values in single.items()
+    }
+    coords = dict(labels.coords)
+    for site, by_name in results.items():
+        for name, values in by_name.items():
+            one = reducers[name]
+            coords.update(one.coords)
+            sizes.update(dict(zip(one.coords, np.shape(values), strict=False)))
+            variables[f"{site}_{name}"] = _labelled_reduction(arm, labels, site, one, values)
+    group = _with_coords(variables, sizes, coords, labels.attrs)
+    return {arm.request.group: group, **_other_groups(arm)}
+
+
+def _labelled_reduction(
+    arm: Arm, labels: Labels, site: str, reducer: Reducer, values: np.ndarray
+) -> xr.Variable:
+    rows_first = labels.rows_first(site)
+    if reducer.over == "row":
+        dims = (*reducer.coords, *rows_first[1:])
+        return xr.Variable(*_labelled_draws(values, dims, arm.request.chains))
+    return xr.Variable((*reducer.coords, *rows_first), values).transpose(
+        *reducer.coords, *labels.dims[site]
+    )
+
+
+def _labelled_draws(
+    values: np.ndarray, dims: tuple[str, ...], num_chains: int
+) -> tuple[tuple[str, ...], np.ndarray]:
+    shape = (num_chains, len(values) // num_chains, *values.shape[1:])
+    return (*SAMPLE_DIMS, *dims), values.reshape(shape)
+
+
+def _with_coords(
+    variables: Mapping[str, Any],
+    sizes: Mapping[str, int],
+    coords: Mapping[str, Any],
+    attrs: Mapping[str, Any],
+) -> xr.Dataset:
+    labels = {dim: np.arange(size) for dim, size in sizes.items()}
+    labels.update({dim: value for dim, value in coords.items() if dim in sizes})
+    return xr.Dataset(variables, labels, dict(attrs))
+
+
+def _sizes(arm: Arm, labels: Labels) -> dict[str, int]:
+    """Sizes of the result's dimensions."""
+    request = arm.request
     sizes = dict(zip(SAMPLE_DIMS, (request.chains, request.n_draws // request.chains), strict=True))
     for name, dims in labels.dims.items():
-        sizes.update(zip(dims, spec.sites[name].shape, strict=False))
-    sizes.update(dict.fromkeys(labels.row_dims.values(), arm.rows.n_read))
-    groups = {
-        request.group: sample_dataset(
-            arrays, labels.dims, request.chains, labels.coords, labels.attrs, sizes
-        )
-    }
-    if request.draws:
-        groups["posterior"] = posterior_dataset(
-            request.draws, request.num_chains, spec=spec, dims=request.dims, coords=request.coords
-        )
-    return {**groups, **request.groups}
+        sizes.update(zip(dims, arm.plan.spec.sites[name].shape, strict=False))
+    sizes.update(dict.fromkeys(labels.row_dims.values(), arm.rows.count))
+    return sizes
+
+
+def _other_groups(arm: Arm) -> dict[str, xr.Dataset]:
+    request = arm.request
+    if not request.draws:
+        return dict(request.groups)
+    posterior = posterior_dataset(
+        request.draws,
+        request.num_chains,
+        spec=arm.plan.spec,
+        dims=request.dims,
+        coords=request.coords,
+    )
+    return {"posterior": posterior, **request.groups}
 
 
 def describe_call(request: Request, plan: Plan) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import pytest
 from numpyro.infer import Predictive
 from numpyro.infer.util import log_likelihood
 
+from aimz_lab.data import RowCoord
 from aimz_lab.errors import DataError, SiteError
 from aimz_lab.predictive import Predictor
 from tests.predictive.models import draws_of_linear, inputs, linear, request_of
@@ -79,7 +80,9 @@ def test_prior_shares_globals_among_blocks():
 
 def test_chains_are_kept_and_dims_named_by_plates():
     draws = draws_of_linear(n_draws=40)
-    tree = Predictor().predict(request_of(draws=draws, num_chains=4, row_coord=np.arange(300) * 10))
+    tree = Predictor().predict(
+        request_of(draws=draws, num_chains=4, row_coord=RowCoord(None, np.arange(300) * 10))
+    )
     y = tree["posterior_predictive"]["y"]
     assert dict(y.sizes) == {"chain": 4, "draw": 10, "data": 300}
     assert y["data"].values[2] == 20

@@ -16,7 +16,7 @@ import pytest
 import xarray as xr
 import zarr
 
-from aimz_lab.data import as_source
+from aimz_lab.data import RowCoord, as_source
 from aimz_lab.errors import ArtifactError, ArtifactGoneError, ArtifactWriteError, DataError
 from aimz_lab.predictive import Predictor, open_results, sinks, store
 from tests.predictive.models import draws_of_linear, inputs, request_of
@@ -48,7 +48,7 @@ def temporary(tmp_path, monkeypatch):
 @pytest.mark.parametrize("axis", ["obs", "draw"])
 def test_stored_values_and_labels_are_those_in_memory(tmp_path, axis, batch_size):
     labels = np.array([f"row {i}" for i in range(700)])
-    request = a_request(shard_axis=axis, batch_size=batch_size, row_coord=labels)
+    request = a_request(shard_axis=axis, batch_size=batch_size, row_coord=RowCoord(None, labels))
     if axis == "draw" and batch_size:
         request = dataclasses.replace(
             request, batch_size=batch_size // 100
