@@ -139,8 +139,7 @@ class TrainableModel(KernelModel):
             origin=origin,
             resume=checkpoint,
         )
-        self._advance(rng_key)
-        self._train(data, spec, device, callbacks, progress, options, num_samples)
+        self._train(data, spec, device, callbacks, progress, options, num_samples, rng_key)
         self._epochs_done = origin.first_epoch + self._last_run.epoch
         return self
 
@@ -215,8 +214,7 @@ class TrainableModel(KernelModel):
             origin=origin,
             resume=checkpoint,
         )
-        self._advance(rng_key)
-        self._train(data, spec, None, callbacks, progress, options, num_samples)
+        self._train(data, spec, None, callbacks, progress, options, num_samples, rng_key)
         return self
 
     def train_on_batch(
@@ -283,21 +281,25 @@ class TrainableModel(KernelModel):
         progress: Progress,
         options: FitOptions,
         num_samples: int,
+        rng_key: jax.Array | None,
     ) -> None:
         listeners = list(callbacks)
         if not any(getattr(callback, "kind", "") == "display" for callback in listeners):
             listeners += default_display(progress)
         placement = resolve_placement(self._device, device)
-        self._spec = spec
         keys = options.origin.keys
-        runs: list[Run] = []
+        begun: list[Run] = []
+
+        def started(run: Run) -> None:
+            begun.append(run)
+            self._last_run, self._spec = run, spec
+            self._advance(rng_key)
+
         try:
-            self._session.fit(data, spec, placement, listeners, options, keys[0], runs.append)
+            self._session.fit(data, spec, placement, listeners, options, keys[0], started)
         finally:
-            if runs:
-                self._last_run = runs[0]
-            if runs and runs[0].step:
-                self._keep(data, keys[2], num_samples, runs[0])
+            if begun and begun[0].step:
+                self._keep(data, keys[2], num_samples, begun[0])
         warn_of_outcome(self._last_run)
 
     def _keep(self, data: TrainingData, key: jax.Array, num_samples: int, run: Run) -> None:
