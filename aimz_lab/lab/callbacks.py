@@ -82,7 +82,7 @@ class ProgressLine(Callback):
     def _text(self, run: Run) -> str:
         smoothed = self._loss.smooth()
         loss = float(smoothed[-1]) / (run.info.n_obs or 1) if len(smoothed) else None
-        return words.status_line(run, loss)
+        return words.status_line(run, loss, self._line.width)
 
 
 class CSVLogger(Callback):

@@ -22,13 +22,17 @@ class Line:
         self.rewrite = self._stream.isatty() if rewrite is None else rewrite
         self._length = 0
 
+    @property
+    def width(self) -> int | None:
+        """Characters that fit; ``None`` where lines may be as long as they like."""
+        return shutil.get_terminal_size().columns - 1 if self.rewrite else None
+
     def write(self, text: str) -> None:
         """Show ``text`` now."""
         if not self.rewrite:
             self._put(f"{self._written(text)}\n")
             return
-        width = shutil.get_terminal_size().columns - 1
-        text = self._written(text)[:width]
+        text = self._written(text)[: self.width]
         self._put(f"\r{text.ljust(self._length)}")
         self._length = len(text)
 

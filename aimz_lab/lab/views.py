@@ -83,7 +83,7 @@ class LineView(View):
     def _text(self, run: Run, frames: Frames) -> str:
         if "loss" in frames:
             self._loss = frames["loss"].get("now")
-        return words.status_line(run, self._loss)
+        return words.status_line(run, self._loss, self._line.width)
 
 
 class NotebookView(View):

@@ -100,25 +100,31 @@ def share(fraction: float) -> str:
     return f"{percent:.2g}%" if percent < 10 else f"{percent:.3g}%"
 
 
-def status_line(run: Run, loss: float | None = None) -> str:
+def status_line(run: Run, loss: float | None = None, width: int | None = None) -> str:
     """Tell where a run is, in one line of text.
 
     Args:
         run: The run.
         loss: The loss to show, per row where the rows are known; nothing is shown for ``None``.
+        width: Characters there are room for; what matters least is left out for them.
     """
-    epochs = run.info.epochs
-    total = run.info.total_steps
-    parts = [f"{run.info.model}: {STATUS_WORDS[run.status]}"]
-    parts.append(f"epoch {run.epoch}" + (f" of {epochs}" if epochs else ""))
-    parts.append(f"step {count(run.step)}" + (f" of {count(total)}" if total else ""))
+    epochs, total = run.info.epochs, run.info.total_steps
+    parts = {
+        "name": f"{run.info.model}: {STATUS_WORDS[run.status]}",
+        "epoch": f"epoch {count(run.epoch)}" + (f" of {count(epochs)}" if epochs else ""),
+        "step": f"step {count(run.step)}" + (f" of {count(total)}" if total else ""),
+    }
     if loss is not None:
-        parts.append(f"loss {number(loss)}" + (" per row" if run.info.n_obs else ""))
+        parts["loss"] = f"loss {number(loss)}" + (" per row" if run.info.n_obs else "")
     if run.finished:
-        parts.append(f"in {duration(run.elapsed_s)}")
-        return " · ".join(parts)
-    if run.steps_per_s:
-        parts.append(f"{rate(run.rows_per_s)} rows/s")
-    if run.eta_s is not None:
-        parts.append(f"ETA {duration(run.eta_s)}")
-    return " · ".join(parts)
+        parts["time"] = f"in {duration(run.elapsed_s)}"
+    elif run.steps_per_s:
+        parts["rate"] = f"{rate(run.rows_per_s)} rows/s"
+        if run.eta_s is not None:
+            parts["eta"] = f"ETA {duration(run.eta_s)}"
+    for dispensable in ("step", "name"):
+        line = " · ".join(parts.values())
+        if width is None or len(line) <= width:
+            return line
+        del parts[dispensable]
+    return " · ".join(parts.values())

@@ -63,6 +63,19 @@ def test_the_line_of_a_running_run_tells_position_rate_and_remaining_time():
     )
 
 
+def test_a_narrow_line_leaves_out_the_step_and_then_the_name():
+    run = begun(n_obs=100, epochs=2, steps_per_epoch=100)
+    feed(run, [1.0] * 50, seconds=1.0)
+    feed(run, [1.0] * 50, seconds=0.5)
+    whole = words.status_line(run, 1.25)
+    name, epoch, step, *others = whole.split(" · ")
+    without_step = " · ".join([name, epoch, *others])
+    assert step.startswith("step ")
+    assert words.status_line(run, 1.25, len(whole)) == whole
+    assert words.status_line(run, 1.25, len(whole) - 1) == without_step
+    assert words.status_line(run, 1.25, len(without_step) - 1) == " · ".join([epoch, *others])
+
+
 def test_the_line_of_a_run_without_a_plan_promises_nothing():
     run = begun()
     feed(run, [1.0])
