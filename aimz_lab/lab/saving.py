@@ -61,11 +61,13 @@ class ModelCheckpoint(Callback):
         self.directory = Path(directory)
         self.every_epoch = every_epochs is not None
         self._every_s = every_s
-        self._every_epochs = every_epochs and check_positive_int("every_epochs", every_epochs)
+        self._every_epochs = (
+            None if every_epochs is None else check_positive_int("every_epochs", every_epochs)
+        )
         self._keep = check_positive_int("keep", keep)
         self._best = best
         self._judge = best and Plateau(best, 1, 0.0, window)
-        self._written_step = -1
+        self._written = (0, 0)
         self._written_s = 0.0
         self._failed = False
 
@@ -77,7 +79,7 @@ class ModelCheckpoint(Callback):
             self._judge.begin(run)
             self._judge.readings.new(run)
         self._failed = False
-        self._written_step, self._written_s = run.step, time.monotonic()
+        self._note_written(run)
 
     def on_steps_end(self, run: Run, steps: Steps) -> None:  # noqa: ARG002
         """Write, if it is time to."""
@@ -102,15 +104,18 @@ class ModelCheckpoint(Callback):
 
     def on_fit_end(self, run: Run) -> None:
         """Write where the run stopped, whatever stopped it."""
-        if run.step > self._written_step and not self._failed:
+        if not self._failed and self._written != (run.step, len(run.validation)):
             self._write(run)
 
     def _write(self, run: Run) -> None:
         path = next_path(self.directory, run.step)
         self._save(path, run)
-        self._written_step, self._written_s = run.step, time.monotonic()
+        self._note_written(run)
         for _, old in sorted(numbered(self.directory))[: -self._keep]:
             old.unlink(missing_ok=True)
+
+    def _note_written(self, run: Run) -> None:
+        self._written, self._written_s = (run.step, len(run.validation)), time.monotonic()
 
     def _offer(self, run: Run) -> None:
         readings = self._judge.readings.new(run)

@@ -64,9 +64,7 @@ def test_the_held_out_loss_is_judged_value_by_value():
 def test_the_best_held_out_state_comes_back_however_the_run_ends():
     values = [5.0, 4.0, 3.0, 3.5, 3.2]
     stopping = EarlyStopping("validation", patience=50, restore_best=True)
-    run = tell(
-        [stopping], np.zeros(5), told_run(validation_every=1), chunk=1, validation=values
-    )
+    run = tell([stopping], np.zeros(5), told_run(validation_every=1), chunk=1, validation=values)
     assert run.status == "completed"
     assert run.final_state.after == 3
     assert run.state.after == 5
