@@ -18,6 +18,7 @@ from aimz_lab.lab import words
 from aimz_lab.lab.environment import has_matplotlib
 from aimz_lab.lab.record import loss_trace, run_of
 from aimz_lab.lab.summary import alt_text, heading, summary_html, summary_text
+from aimz_lab.lab.traces import Trace
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,6 +31,7 @@ _DASHES = ((2, 3), (6, 3, 1, 3), (10, 4), (1, 4))
 _SIZE_IN = (8.2, 3.3)
 _DPI = 130
 _COLORS = 64
+_COLUMNS = 400  # more than this, noise is a carpet, and its picture twice as large
 
 
 def loss_figure(
@@ -81,15 +83,9 @@ def _draw_losses(axes: Axes, run: Run, rows: int, *, smooth: bool) -> None:
     if trace.n_steps == 0:
         axes.text(0.5, 0.5, "no steps", transform=axes.transAxes, color=_MUTED, ha="center")
         return
-    steps, mean, smoothed = trace.steps, trace.mean / rows, trace.smooth() / rows
-    if trace.width > 1:
-        axes.fill_between(
-            steps, trace.low / rows, trace.high / rows, color=_LOSS, alpha=0.15, linewidth=0
-        )
-    one = {"marker": "o", "markersize": 4} if trace.n_steps == 1 else {}
-    light = {"linewidth": 0.8, "alpha": 0.45} if smooth else {"linewidth": 1.4}
-    axes.plot(steps, mean, color=_LOSS, label="each step", **light, **one)
-    line = smoothed if smooth else mean
+    _draw_each_step(axes, loss_trace(run, _COLUMNS), rows, light=smooth)
+    steps, smoothed = trace.steps, trace.smooth() / rows
+    line = smoothed if smooth else trace.mean / rows
     if smooth:
         axes.plot(steps, smoothed, color=_LOSS, linewidth=1.9, label="smoothed")
     if np.isfinite(line).any():
@@ -98,6 +94,18 @@ def _draw_losses(axes: Axes, run: Run, rows: int, *, smooth: bool) -> None:
         axes.plot(
             steps[at], line[at], "D", color=_BEST, markersize=6, markeredgecolor=_PAPER, label=label
         )
+
+
+def _draw_each_step(axes: Axes, trace: Trace, rows: int, *, light: bool) -> None:
+    steps = trace.steps
+    if trace.width > 1:
+        axes.fill_between(
+            steps, trace.low / rows, trace.high / rows, color=_LOSS, alpha=0.15, linewidth=0
+        )
+    style = {"linewidth": 0.8, "alpha": 0.45} if light else {"linewidth": 1.4}
+    if trace.n_steps == 1:
+        style |= {"marker": "o", "markersize": 4}
+    axes.plot(steps, trace.mean / rows, color=_LOSS, label="each step", **style)
 
 
 def _draw_validation(axes: Axes, run: Run, *, per_row: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -130,18 +130,9 @@ class History(Callback):
 
 def _restore(content: Mapping[str, Any]) -> RecordedRun:
     columns = {name: np.array(values, float) for name, values in content["columns"].items()}
-    metrics = {name: values for name, values in columns.items() if name not in _COLUMNS}
-    counts = {name: columns[name].astype(np.int32) for name in ("epoch", "rows", "n_pad")}
-    steps = Steps(
-        first=1,
-        loss=columns["loss"].astype(np.float32),
-        seconds=float(columns["seconds"][-1]) if len(columns["seconds"]) else 0.0,
-        metrics=metrics,
-        **counts,
-    )
     run = RecordedRun(
         RunInfo(**{name: content["info"][name] for name in _INFO}),
-        steps,
+        _chunks(columns),
         status=content["status"],
         reason=content["reason"],
         elapsed_s=content["elapsed_s"],
@@ -150,6 +141,24 @@ def _restore(content: Mapping[str, Any]) -> RecordedRun:
     run.checkpoints = [(int(step), where) for step, where in content["checkpoints"]]
     run.notes = list(content["notes"])
     return run
+
+
+def _chunks(columns: Mapping[str, np.ndarray]) -> Iterator[Steps]:
+    """Cut columns where the time of the chunk changes: steps of one chunk ended together."""
+    ends, firsts = np.unique(columns["seconds"], return_index=True)
+    for first, last, seconds in zip(
+        firsts, [*firsts[1:], len(columns["seconds"])], np.diff(ends, prepend=0.0), strict=True
+    ):
+        part = {name: values[first:last] for name, values in columns.items()}
+        yield Steps(
+            first=int(first) + 1,
+            epoch=part["epoch"].astype(np.int32),
+            loss=part["loss"].astype(np.float32),
+            rows=part["rows"].astype(np.int32),
+            n_pad=part["n_pad"].astype(np.int32),
+            seconds=float(seconds),
+            metrics={name: values for name, values in part.items() if name not in _COLUMNS},
+        )
 
 
 def compare(*histories: Any) -> pd.DataFrame:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
@@ -22,6 +23,7 @@ from aimz_lab.types import RunStatus
 FLUSH_S = 0.05
 """Seconds between two looks at the losses, each of which waits for the device."""
 
+_END = object()
 _FORGOTTEN = "{} of {} batches had no loss: call watch.step(loss) once for each."
 
 
@@ -124,40 +126,47 @@ class Watch:
         self._begin()
         whole = False
         try:
-            for epoch in range(1, self._epochs + 1):
-                self._callbacks.emit("on_epoch_begin", epoch)
-                yield self._one_epoch(epoch)
-                if self.run.control.stop_request:
-                    break
-                self._end_epoch(epoch)
+            with self._telling_errors():
+                for epoch in range(1, self._epochs + 1):
+                    self._callbacks.emit("on_epoch_begin", epoch)
+                    yield self._one_epoch(epoch)
+                    if self.run.control.stop_request:
+                        break
+                    self._end_epoch(epoch)
             whole = True
-        except KeyboardInterrupt:
-            self._finish("interrupted", f"interrupted after step {self._n_steps:,}")
-            raise
-        except Exception as error:
-            self._fail(error)
-            raise
         finally:
             # In a `with` block, its end knows whether the loop was left by an error.
             if whole or not self._in_block:
                 self._finish_loop(whole=whole)
 
     def _one_epoch(self, epoch: int) -> Iterator[Any]:
-        batches = self._batches.epoch()
-        while not self._asked_to_stop():
-            began = time.monotonic()
-            try:
-                item = next(batches)
-            except StopIteration:
-                return
-            self.run.spend("data", time.monotonic() - began)
-            self.run.transferred_bytes += bytes_of(item)
-            self._open = (epoch, *rows_of(item))
-            self._n_batches += 1
-            handed_out, listened = time.monotonic(), self._listened_s
-            yield item
-            body_s = time.monotonic() - handed_out
-            self.run.spend("steps", body_s - (self._listened_s - listened))
+        with self._telling_errors():
+            batches = self._batches.epoch()
+            while not self._asked_to_stop():
+                began = time.monotonic()
+                item = next(batches, _END)
+                if item is _END:
+                    return
+                self.run.spend("data", time.monotonic() - began)
+                self.run.transferred_bytes += bytes_of(item)
+                self._open = (epoch, *rows_of(item))
+                self._n_batches += 1
+                handed_out, listened = time.monotonic(), self._listened_s
+                yield item
+                body_s = time.monotonic() - handed_out
+                self.run.spend("steps", body_s - (self._listened_s - listened))
+
+    @contextmanager
+    def _telling_errors(self) -> Iterator[None]:
+        """End the run by what the batches or a listener raise; the loop's own body is not in it."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            self._finish("interrupted", f"interrupted after step {self._n_steps:,}")
+            raise
+        except Exception as error:
+            self._fail(error)
+            raise
 
     def step(self, loss: Any, **metrics: Any) -> None:
         """Take the loss of the batch at hand; it is not waited for.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from aimz_lab.errors import DataTypeError
 from aimz_lab.inference.events import Run, RunInfo, Steps
-from aimz_lab.lab.traces import Trace
+from aimz_lab.lab.traces import CAPACITY, Trace
 from aimz_lab.types import RunStatus
 
 
@@ -24,18 +25,25 @@ class RecordedRun(Run):
 
     Args:
         info: What was known before its first step.
-        steps: All of its steps.
+        chunks: All of its steps, chunk by chunk.
         status: How it ended.
         reason: Why it ended, in words.
         elapsed_s: Wall time that it took.
     """
 
     def __init__(
-        self, info: RunInfo, steps: Steps, *, status: RunStatus, reason: str, elapsed_s: float
+        self,
+        info: RunInfo,
+        chunks: Iterable[Steps],
+        *,
+        status: RunStatus,
+        reason: str,
+        elapsed_s: float,
     ) -> None:
         super().__init__(info)
         self.begin()
-        self.record(steps)
+        for steps in chunks:
+            self.record(steps)
         self.finish(status, reason)
         self._took_s = elapsed_s
 
@@ -75,9 +83,9 @@ def steps_of(run: Run) -> Steps:
     )
 
 
-def loss_trace(run: Run) -> Trace:
+def loss_trace(run: Run, capacity: int = CAPACITY) -> Trace:
     """Return the losses of a run in bounded memory, in nats of all rows."""
-    trace = Trace()
+    trace = Trace(capacity)
     trace.add(run.losses)
     return trace
 
