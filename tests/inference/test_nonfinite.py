@@ -1,0 +1,144 @@
+"""A loss that is not finite costs the steps it spoils, and never the run."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpyro
+import pytest
+
+from aimz_lab import Callback
+from aimz_lab.errors import FitWarning, NonFiniteLossError
+from aimz_lab.lab.callbacks import TerminateOnNaN
+from tests.kernels import poisoned, regression_data
+from tests.runs import refit, regression_model, same_bits
+
+pytestmark = pytest.mark.allow_rank_promotion
+
+BAD_ROW = 57
+X, Y = regression_data(n=103)
+X_BAD = X.copy()
+X_BAD[BAD_ROW, 1] = np.nan
+
+
+class Watch(Callback):
+    """Keeps the state after each chunk, and can stop the run."""
+
+    every_epoch = False
+
+    def __init__(self, stop_at=None):
+        self.states, self.stop_at, self.ends = {}, stop_at, []
+
+    def on_steps_end(self, run, steps):
+        self.states[run.step] = run.state
+        if run.step == self.stop_at:
+            run.control.stop()
+
+    def on_fit_end(self, run):
+        self.ends.append((run.status, run.step))
+
+
+@pytest.fixture(scope="module")
+def model():
+    return regression_model(kernel=poisoned)
+
+
+def fit(im, **options):
+    return refit(im, X_BAD, Y, **{"allow_nonfinite": True, **options})
+
+
+@pytest.mark.parametrize("steps_per_call", [1, 4, "auto"])
+def test_the_run_stops_and_the_model_is_as_before_the_step(model, steps_per_call):
+    with pytest.warns(FitWarning, match="the loss was nan at step"):
+        fit(model, steps_per_call=steps_per_call)
+    run, state, posterior = model.last_run, model._vi_state, model.posterior
+    assert run.status == "diverged"
+    assert np.isfinite(run.losses).all()
+    assert same_bits(model.vi_result.losses, run.losses)
+    assert model.predict(X, progress=False).posterior_predictive.y.shape == (1, 10, 103)
+    # The same run, stopped by hand just there.
+    fit(model, steps_per_call=1, callbacks=[Watch(stop_at=run.step)])
+    assert model.last_run.status == "stopped"
+    assert same_bits([state, posterior], [model._vi_state, model.posterior])
+
+
+def test_the_message_names_step_epoch_and_rows(model):
+    with pytest.warns(FitWarning) as warned:
+        fit(model, shuffle=False)
+    reason = model.last_run.reason
+    assert reason in str(warned[0].message)
+    # Row 57 is in the third batch of twenty.
+    assert "at step 3 (epoch 1, rows 40, 41, 42, 43, 44, 45, 46, 47, ...)" in reason
+    assert "keeps the state after step 2" in reason
+
+
+def test_the_rows_of_a_small_batch_are_all_named(model):
+    with pytest.warns(FitWarning, match=r"rows 56, 57\)"):
+        fit(model, shuffle=False, batch_size=2)
+
+
+def test_rows_of_a_stream_are_not_known(model):
+    def batches():
+        for start in range(0, 103, 20):
+            yield {"X": X_BAD[start : start + 20], "y": Y[start : start + 20]}
+
+    with pytest.warns(FitWarning, match=r"at step 3 \(epoch 1\)"):
+        refit(model, batches, None, batch_size=None, n_obs=103, allow_nonfinite=True)
+
+
+def test_it_can_raise_and_keeps_the_model_all_the_same(model):
+    watch = Watch()
+    with pytest.raises(NonFiniteLossError, match="at step 3 "):
+        fit(model, on_nonfinite="raise", shuffle=False, steps_per_call=1, callbacks=[watch])
+    assert watch.ends == [("diverged", 2)]
+    assert same_bits(model._vi_state, watch.states[2].svi)
+    assert model.vi_result.losses.shape == (2,)
+    assert model.is_fitted()
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_it_can_leave_the_steps_out(model, accumulate):
+    watch = Watch()
+    fit(
+        model,
+        on_nonfinite="skip",
+        shuffle=False,
+        steps_per_call=1,
+        accumulate=accumulate,
+        callbacks=[watch],
+    )
+    run = model.last_run
+    assert run.status == "completed"
+    bad = [3, 9, 15]  # the third of six batches in each of three epochs
+    np.testing.assert_array_equal(np.flatnonzero(np.isnan(run.losses)) + 1, bad)
+    assert run.skipped == 3
+    for step in bad:
+        before, after = watch.states[step - 1], watch.states[step]
+        assert same_bits(after.svi.optim_state, before.svi.optim_state)
+        assert same_bits([after.gradients, after.pending], [before.gradients, before.pending])
+        assert not same_bits(after.svi.rng_key, before.svi.rng_key)
+    assert all(np.isfinite(value).all() for value in model.posterior.values())
+
+
+def test_too_many_steps_left_out_end_the_run(model):
+    with pytest.warns(FitWarning, match="2 steps without a finite loss"):
+        fit(model, on_nonfinite="skip", callbacks=[TerminateOnNaN(after=2)], steps_per_call=1)
+    assert (model.last_run.status, model.last_run.skipped) == ("diverged", 2)
+
+
+def test_parameters_that_are_not_finite_count_though_the_loss_is():
+    im = regression_model(numpyro.optim.SGD(1e38))
+    with pytest.warns(FitWarning, match="the parameters were not finite at step 1 "):
+        refit(im, X, Y)
+    assert im.last_run.step == 0
+    skipped = refit(im, X, Y, on_nonfinite="skip", epochs=1).last_run
+    assert skipped.skipped == skipped.step == 6
+    assert np.isnan(skipped.losses).all()
+
+
+def test_a_run_that_fails_at_once_leaves_the_model_unfitted():
+    im = regression_model(kernel=poisoned)
+    with pytest.warns(FitWarning, match="at step 1 .* after step 0"):
+        refit(im, X_BAD, Y, batch_size=103, allow_nonfinite=True)
+    assert (im.last_run.status, im.is_fitted(), im.vi_result) == ("diverged", False, None)
+    # The same model learns from data that is in order.
+    assert refit(im, X, Y, batch_size=103).last_run.status == "completed"
