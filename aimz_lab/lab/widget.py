@@ -30,11 +30,18 @@ def widget_class() -> type:
 def make_widget(frames: Frames) -> Any:
     """Return a widget that shows ``frames`` and takes clicks while a cell runs."""
     widget = widget_class()(**frames)
-    # ipykernel 7.4 hands a page's message to the shell that last wrote on the comm, which is the
-    # busy one, whatever subshell the page asked for. This is private there, hence the guard.
-    if hasattr(widget.comm, "_reply_subshell_for"):
-        widget.comm._reply_subshell_for = lambda data, asked: asked  # noqa: ARG005
+    let_page_choose_shell(widget.comm)
     return widget
+
+
+def let_page_choose_shell(comm: Any) -> None:
+    """Let a page's messages on ``comm`` go to the subshell that the page asked for.
+
+    ipykernel 7.4 hands them to the shell that last wrote on the comm instead, which is the busy
+    one. What is changed is private there, hence the guard; other versions need nothing.
+    """
+    if hasattr(comm, "_reply_subshell_for"):
+        comm._reply_subshell_for = lambda data, asked: asked  # noqa: ARG005
 
 
 class WidgetView(NotebookView):
