@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from numpyro.infer.autoguide import AutoGuide
 
 from aimz_lab.errors import CallError, GuideError, KernelError, SiteError
-from aimz_lab.kernel.spec import KernelSpec
+from aimz_lab.kernel.spec import KernelSpec, variable_name
 
 
 def check_signature(kernel: Callable, param_input: str, param_output: str) -> None:
@@ -59,7 +59,7 @@ def check_sites(spec: KernelSpec) -> None:
     """Check the sites of a kernel that was traced with its data.
 
     Raises:
-        KernelError: If the output site is missing, or a site's name cannot be a variable's.
+        KernelError: If the output site is missing, or two sites would have one name in results.
         SiteError: If a site has more than one axis of rows, as when an output of shape ``(n, 1)``
             meets a mean of shape ``(n,)``.
     """
@@ -70,9 +70,14 @@ def check_sites(spec: KernelSpec) -> None:
             f"parameter, or set param_output=. Its sample sites: {names}."
         )
         raise KernelError(msg)
+    by_variable: dict[str, str] = {}
     for name, site in spec.sites.items():
-        if "/" in name:
-            msg = f"The site {name!r} has a '/' in its name, which results cannot store; rename it."
+        other = by_variable.setdefault(variable_name(name), name)
+        if other != name:
+            msg = (
+                f"The sites {other!r} and {name!r} would both be {variable_name(name)!r} in "
+                "results, where a '/' is written as '.'; rename one."
+            )
             raise KernelError(msg)
         if site.kind != "param" and len(site.row_axes) > 1:
             msg = (

@@ -149,6 +149,18 @@ class KernelSpec:
         return "obs"
 
 
+def variable_name(site: str) -> str:
+    """Return what a site is called in results, where a ``/`` would be a path.
+
+    NumPyro's random modules name the weights of a network that way.
+
+    Example:
+        >>> variable_name("net/dense.bias")
+        'net.dense.bias'
+    """
+    return site.replace("/", ".")
+
+
 def trace_spec(
     kernel: Callable,
     *,
@@ -241,8 +253,12 @@ def _record(site: Mapping[str, Any], plates: Mapping[str, Any]) -> dict[str, Any
     value = site["value"]
     sampled = site["type"] == "sample"
     scale = site.get("scale")
-    leaves = jax.tree.leaves(value)
-    array = leaves[0] if kind == "param" and leaves else value
+    array = value
+    if kind == "param":
+        leaves = jax.tree.leaves(value)
+        if not leaves:  # a network all of whose weights are latent sites
+            return None
+        array = leaves[0]
     # A factor has no value worth its name; where it has rows, its batch shape shows them.
     factor = kind == "factor"
     return {

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from aimz_lab.kernel.spec import variable_name
 from aimz_lab.predictive.arm import Arm
 from aimz_lab.predictive.engine import Span
 from aimz_lab.predictive.store import StoreWriter
@@ -149,7 +150,7 @@ class StoreSink:
         draws = min(max(CHUNK_BYTES // max(draw_bytes, 1), 1), n_draws)
         return self._writer.create_array(
             self._group,
-            name,
+            variable_name(name),
             (*SAMPLE_DIMS, *self._labels.dims[name]),
             shape=(n_chains, n_draws, n_rows, *value.shape[2:]),
             chunks=(1, draws, rows, *value.shape[2:]),

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import xarray as xr
 
-from aimz_lab.kernel.spec import KernelSpec
+from aimz_lab.kernel.spec import KernelSpec, variable_name
 from aimz_lab.types import SAMPLE_DIMS
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def site_dims(
     dims = [*dims]
     for axis, label in zip(free, given, strict=False):
         dims[axis] = label
-    return tuple(label or f"{name}_dim_{axis}" for axis, label in enumerate(dims))
+    return tuple(label or f"{variable_name(name)}_dim_{axis}" for axis, label in enumerate(dims))
 
 
 def sample_dataset(
@@ -80,7 +80,8 @@ def sample_dataset(
         A dataset with dimensions ``chain``, ``draw`` and those named.
     """
     variables = {
-        name: _labelled_draws(array, dims[name], num_chains) for name, array in arrays.items()
+        variable_name(name): _labelled_draws(array, dims[name], num_chains)
+        for name, array in arrays.items()
     }
     sizes = dict(sizes or {})
     for names, values in variables.values():
@@ -205,7 +206,7 @@ def reduced_groups(
     """
     sizes = _sizes(arm, labels)
     variables: dict[str, Any] = {
-        name: _labelled_draws(values, labels.dims[name], arm.request.chains)
+        variable_name(name): _labelled_draws(values, labels.dims[name], arm.request.chains)
         for name, values in single.items()
     }
     coords = dict(labels.coords)
@@ -214,7 +215,9 @@ def reduced_groups(
             one = reducers[name]
             coords.update(one.coords)
             sizes.update(dict(zip(one.coords, np.shape(values), strict=False)))
-            variables[f"{site}_{name}"] = _labelled_reduction(arm, labels, site, one, values)
+            variables[f"{variable_name(site)}_{name}"] = _labelled_reduction(
+                arm, labels, site, one, values
+            )
     group = _with_coords(variables, sizes, coords, labels.attrs)
     return {arm.request.group: group, **_other_groups(arm)}
 
