@@ -140,7 +140,7 @@ def fall_of_mean(before: np.ndarray, after: np.ndarray) -> tuple[float, float]:
     fall = float(_mean(before) - _mean(after))
     if len(after) == 1:
         return fall, 0.0
-    own = np.sqrt(2.0) * _error_of_mean(after)
+    own = 2**0.5 * _error_of_mean(after)
     return fall, min(own, _error_of_mean(before - after))
 
 
