@@ -113,8 +113,7 @@ def _numbers(value):
 def node(tmp_path_factory):
     node = Node(tmp_path_factory.mktemp("front_end"))
     yield node
-    node.process.stdin.close()
-    node.process.wait(10)
+    node.process.communicate(timeout=10)
 
 
 numbers = st.floats(-1e12, 1e12) | st.sampled_from([0.0, 1e-7, 0.00012, 999.96, np.nan, np.inf])
