@@ -6,6 +6,7 @@ means of whole windows of steps, and answered against the standard error of thei
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -137,7 +138,7 @@ def fall_of_mean(before: np.ndarray, after: np.ndarray) -> tuple[float, float]:
         >>> fall_of_mean(np.full(64, 3.0), np.full(64, 1.0))
         (2.0, 0.0)
     """
-    fall = float(_mean(before) - _mean(after))
+    fall = float(_means(before, 1)[0] - _means(after, 1)[0])
     if len(after) == 1:
         return fall, 0.0
     own = 2**0.5 * _error_of_mean(after)
@@ -145,22 +146,26 @@ def fall_of_mean(before: np.ndarray, after: np.ndarray) -> tuple[float, float]:
 
 
 def _error_of_mean(values: np.ndarray) -> float:
-    means = np.array([_mean(block) for block in np.array_split(values, min(_BLOCKS, len(values)))])
+    means = _means(values, min(_BLOCKS, len(values)))
     means = means[np.isfinite(means)]
     if len(means) < 2:
         return np.inf
     apart = means - means.mean()
-    variance = float(apart @ apart) / (len(means) - 1)
-    if variance == 0:
+    squares = float(apart @ apart)
+    if squares == 0:
         return 0.0
-    correlation = float(apart[1:] @ apart[:-1]) / float(apart @ apart)
-    correlation = float(np.clip(correlation, 0.0, 0.9))
-    return float(np.sqrt(variance / len(means) * (1 + correlation) / (1 - correlation)))
+    correlation = min(max(float(apart[1:] @ apart[:-1]) / squares, 0.0), 0.9)
+    variance = squares / (len(means) - 1) / len(means)
+    return math.sqrt(variance * (1 + correlation) / (1 - correlation))
 
 
-def _mean(values: np.ndarray) -> float:
-    finite = values[np.isfinite(values)]
-    return float(finite.mean()) if len(finite) else np.nan
+def _means(values: np.ndarray, blocks: int) -> np.ndarray:
+    """Means of the finite values in blocks of about equal length; NaN where there are none."""
+    starts = np.arange(blocks) * len(values) // blocks
+    finite = np.isfinite(values)
+    sums = np.add.reduceat(np.where(finite, values, 0.0), starts)
+    counts = np.add.reduceat(finite, starts, dtype=np.int64)
+    return np.divide(sums, counts, out=np.full(blocks, np.nan), where=counts > 0)
 
 
 class PlateauTest:
