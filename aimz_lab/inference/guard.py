@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 if TYPE_CHECKING:
-    from aimz_lab.inference.events import Run
+    from aimz_lab.inference.run import Run
 
 Monitor = Literal["loss", "validation"]
 """``loss``: means over windows of training steps. ``validation``: the held-out loss."""
