@@ -1,4 +1,4 @@
-"""Interactive Bayesian modelling with NumPyro: train while you watch, then ask what-if questions."""
+"""Interactive Bayesian modelling with NumPyro: train while you watch, then ask what if."""
 
 from __future__ import annotations
 

@@ -117,8 +117,8 @@ class KernelModel:
     def vi_result(self) -> Any:
         """Parameters and losses of the last training: ``.params`` and ``.losses``.
 
-        Set it after a hand-written loop to anything with these two fields; :meth:`sample` then draws
-        with these parameters.
+        Set it after a hand-written loop to anything with these two fields; :meth:`sample` then
+        draws with these parameters.
         """
         return self._vi_result
 

@@ -28,8 +28,8 @@ def describe(
         posterior: The draws it holds.
 
     Returns:
-        Names, numbers, lists and dicts only. Each site has its ``kind``, its ``shape`` at the traced
-        number of rows, its ``plates``, and ``draw_shape`` where the posterior holds it.
+        Names, numbers, lists and dicts only. Each site has its ``kind``, its ``shape`` at the
+        traced number of rows, its ``plates``, and ``draw_shape`` where the posterior holds it.
     """
     sites: dict[str, dict[str, Any]] = {}
     for name, site in (spec.sites if spec else {}).items():

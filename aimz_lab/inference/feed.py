@@ -1,8 +1,8 @@
 """Chunks of batches: cut, gathered on the host, and moved to the devices together.
 
-A feed hands out chunks one after the other. Its host buffers are two and take turns, so that one chunk can
-be gathered while the one before it computes; a buffer is written again only after the chunk that
-used it was waited for.
+A feed hands out chunks one after the other. Its host buffers are two and take turns, so that one
+chunk can be gathered while the one before it computes; a buffer is written again only after the
+chunk that used it was waited for.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import numpy as np
 
 from aimz_lab.data.arrays import canonical
 from aimz_lab.data.sources import BatchSource
-from aimz_lab.errors import DataError
 from aimz_lab.inference.placement import Placement
 from aimz_lab.inference.svi import FeedKind
 
@@ -36,6 +35,9 @@ class Position(NamedTuple):
 
     epoch: int = 0
     batch: int = 0
+
+
+BEGINNING = Position()
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,7 @@ class FixedFeed:
         epochs: int,
         placement: Placement,
         steps_per_epoch: int = 1,
-        start: Position = Position(),
+        start: Position = BEGINNING,
     ) -> None:
         canonicals = {name: canonical(array, name) for name, array in arrays.items()}
         rows = next(iter(canonicals.values())).shape[0]
@@ -208,7 +210,7 @@ class IndexFeed:
         placement: Placement,
         padded: bool = True,
         resident: bool = False,
-        start: Position = Position(),
+        start: Position = BEGINNING,
     ) -> None:
         self.kind: FeedKind = "resident" if resident else "stacked"
         self._arrays = {name: canonical(array, name) for name, array in arrays.items()}
@@ -267,7 +269,7 @@ class IndexFeed:
     def _segment(
         self, epoch: int, batch: int, wanted: int, *, first: bool
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Row numbers ``(m, rows)`` and valid rows ``(m,)`` of up to ``wanted`` batches of an epoch."""
+        """Row numbers ``(m, rows)`` and valid rows ``(m,)`` of the next batches of an epoch."""
         matrix = self._epoch_matrix(epoch)
         end = min(batch + wanted, len(matrix))
         short = self._n - (len(matrix) - 1) * self._size
@@ -364,8 +366,8 @@ class StreamFeed:
         batch_size: Rows of the source's first batch, which later ones are expected to have.
         epochs: Epochs to run.
         placement: Where batches go.
-        padded: Pad batches that are shorter than the first to its size; else a batch of another size
-            is a chunk of its own.
+        padded: Pad batches that are shorter than the first to its size; else a batch of another
+            size is a chunk of its own.
         start: Position to begin at.
     """
 
@@ -379,7 +381,7 @@ class StreamFeed:
         epochs: int,
         placement: Placement,
         padded: bool = True,
-        start: Position = Position(),
+        start: Position = BEGINNING,
     ) -> None:
         self._source = source
         self._epochs = epochs

@@ -82,7 +82,7 @@ def resolve_placement(model: Device | None, loader: Device | None = None) -> Pla
     if isinstance(device, (NamedSharding, SingleDeviceSharding)):
         return Placement(device, row_multiple(device))
     msg = (
-        f"device={device!r} is not supported; use a jax.Device, or a jax.sharding.NamedSharding whose "
-        "spec names the mesh axis of the rows."
+        f"device={device!r} is not supported; use a jax.Device, or a NamedSharding of jax.sharding "
+        "whose spec names the mesh axis of the rows."
     )
     raise DataTypeError(msg)

@@ -19,11 +19,12 @@ from numpyro.infer.autoguide import (
 
 from aimz_lab.data import ArrayLoader, BatchSource, canonical, epoch_order, pad_rows
 from aimz_lab.errors import GuideError
-from aimz_lab.inference.feed import Feed, FixedFeed, IndexFeed, Position, StreamFeed
+from aimz_lab.inference.feed import BEGINNING, Feed, FixedFeed, IndexFeed, Position, StreamFeed
 from aimz_lab.inference.placement import Placement
 from aimz_lab.inference.svi import StepPlan
 from aimz_lab.kernel.arguments import KernelArguments
 from aimz_lab.kernel.check import check_sites, check_trainable_on_batches
+from aimz_lab.kernel.indices import check_indices
 from aimz_lab.kernel.scaling import RowScale, Scale, plan_row_scale
 from aimz_lab.kernel.spec import KernelSpec, trace_spec
 
@@ -135,12 +136,14 @@ def trace_data(kernel: Callable, data: TrainingData, output: str) -> KernelSpec:
     Raises:
         KernelError: If it lacks its output site, or a site cannot be stored.
         SiteError: If a site has the rows on two axes.
+        DataError: If an argument indexes beyond the end of what it indexes.
     """
     batch = data.first_batch
     spec = trace_spec(
         kernel, rows=batch.rows, whole=batch.whole, static=batch.static, output=output
     )
     check_sites(spec)
+    check_indices(kernel, rows=data.rows, whole=batch.whole, static=batch.static)
     return spec
 
 
@@ -211,8 +214,8 @@ def check_guide(svi: SVI, spec: KernelSpec, data: TrainingData) -> None:
         raise GuideError(msg)
     if isinstance(svi.guide, AutoLaplaceApproximation) and not data.in_memory:
         msg = (
-            "AutoLaplaceApproximation takes its curvature from all rows at once, which a stream does "
-            "not have; pass arrays or an ArrayLoader, or use another autoguide."
+            "AutoLaplaceApproximation takes its curvature from all rows at once, which a stream "
+            "does not have; pass arrays or an ArrayLoader, or use another autoguide."
         )
         raise GuideError(msg)
     guide_spec = None
@@ -236,7 +239,7 @@ def make_feed(
     *,
     epochs: int,
     steps_per_epoch: int | None = None,
-    start: Position = Position(),
+    start: Position = BEGINNING,
 ) -> Feed:
     """Make the feed for a plan.
 

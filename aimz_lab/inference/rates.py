@@ -1,7 +1,8 @@
 """Learning rates that can be changed while training runs.
 
-A rate can be changed where it is part of the optimizer's state: in optax's ``inject_hyperparams``, and in
-:func:`settable_rate` for NumPyro's optimizers, which otherwise bake it into the compiled step.
+A rate can be changed where it is part of the optimizer's state: in optax's ``inject_hyperparams``,
+and in :func:`settable_rate` for NumPyro's optimizers, which otherwise bake it into the compiled
+step.
 """
 
 from __future__ import annotations

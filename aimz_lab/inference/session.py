@@ -153,7 +153,7 @@ class SviSession:
         callbacks: Iterable[Callback],
         options: FitOptions,
         key: jax.Array,
-        started: Callable[[Run], None] = lambda run: None,
+        started: Callable[[Run], None] = lambda _: None,
     ) -> Run:
         """Train.
 
@@ -172,7 +172,8 @@ class SviSession:
         Raises:
             CheckpointError: If the run cannot go on from the checkpoint; nothing has changed then.
             NonFiniteLossError: With ``on_nonfinite="raise"``.
-            Exception: What the kernel or a callback raised; :attr:`state` is then the last good one.
+            Exception: What the kernel or a callback raised; :attr:`state` is then the last good
+                one.
         """
         before = self.state
         state = self.ensure_state(key, data)
@@ -248,8 +249,8 @@ class SviSession:
         Returns:
             The new state, the loss in nats, and the kernel's structure.
         """
-        # Copies: on CPUs a step reads host memory after it was dispatched, and whoever wrote the loop
-        # may by then have put the next batch into the same buffer.
+        # Copies: on CPUs a step reads host memory after it was dispatched, and whoever wrote the
+        # loop may by then have put the next batch into the same buffer.
         rows = {name: np.array(canonical(array, name)) for name, array in data.rows.items()}
         whole = jax.tree.map(canonical, dict(data.whole))
         leaves, tree = jax.tree.flatten((rows, whole))

@@ -1,10 +1,10 @@
 """Setting up guide and optimizer in one compilation.
 
-``SVI.init`` runs model and guide operation by operation, and each operation compiles: well over a hundred
-small compilations, some seconds, before the first step. Run under ``jax.jit`` it is one; but an
-autoguide keeps what it sees (its prototype, initial values, transforms), which then are tracers.
-So the traced run returns every tracer that the guide kept, and the compiled values take their places.
-Whatever that does not work for is set up in the usual way.
+``SVI.init`` runs model and guide operation by operation, and each operation compiles: well over a
+hundred small compilations, some seconds, before the first step. Run under ``jax.jit`` it is one;
+but an autoguide keeps what it sees (its prototype, initial values, transforms), which then are
+tracers. So the traced run returns every tracer that the guide kept, and the compiled values take
+their places. Whatever that does not work for is set up in the usual way.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The step engine: many SVI steps in one compiled call.
 
-A call runs up to ``capacity`` steps in a ``while_loop`` whose number of turns is an argument, so that one
-compilation serves every chunk size, and the losses of a run do not depend on how it is cut. The loop
-ends by itself before a step whose loss or new state is not finite: the state that comes back is
-always the last good one.
+A call runs up to ``capacity`` steps in a ``while_loop`` whose number of turns is an argument, so
+that one compilation serves every chunk size, and the losses of a run do not depend on how it is
+cut. The loop ends by itself before a step whose loss or new state is not finite: the state that
+comes back is always the last good one.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ from aimz_lab.kernel.spec import tracing_lock
 FeedKind = Literal["stacked", "fixed", "resident"]
 """Where a step finds its batch.
 
-``stacked``: arrays ``(capacity, rows, ...)``, step i takes the i-th. ``fixed``: arrays ``(rows, ...)``, every step
-takes them all. ``resident``: arrays ``(n_obs, ...)`` on the device and indices ``(capacity, rows)``.
+``stacked``: arrays ``(capacity, rows, ...)``, step i takes the i-th. ``fixed``: arrays ``(rows,
+...)``, every step takes them all. ``resident``: arrays ``(n_obs, ...)`` on the device and indices
+``(capacity, rows)``.
 """
 
 
@@ -104,8 +105,8 @@ class StepEngine:
         feed: Where a step finds its batch.
 
     Raises:
-        InferenceError: If the optimizer evaluates the loss by itself and a metric or an accumulation
-            asks for its gradients.
+        InferenceError: If the optimizer evaluates the loss by itself and a metric or an
+            accumulation asks for its gradients.
     """
 
     def __init__(self, svi: SVI, plan: StepPlan, static: Mapping[str, Any], feed: FeedKind) -> None:
@@ -195,7 +196,7 @@ class StepEngine:
         whole: Mapping[str, Any],
         n_obs: int,
     ) -> jax.Array:
-        """Loss of one batch at the current parameters with the noise of ``key``; changes nothing."""
+        """Loss of one batch at the current parameters, with the noise of ``key``."""
         with tracing_lock:
             return self._loss(
                 state, key, dict(batch), np.int32(valid), dict(whole), np.float32(n_obs)
@@ -300,7 +301,7 @@ class StepEngine:
         whole: Mapping[str, Any],
         n_obs: jax.Array,
     ) -> Any:
-        """The loss as a function of the unconstrained parameters, with the mutable state beside it."""
+        """The loss as a function of the unconstrained parameters, and the mutable state."""
         svi, plan = self._svi, self._plan
         rows = next(iter(batch.values())).shape[0]
         n_valid, n_all = (valid, n_obs) if plan.padded else (rows, plan.n_obs or rows)

@@ -1,8 +1,8 @@
 """The training loop: chunks of compiled steps, and an event after each.
 
-While one chunk computes, the next is gathered and dispatched behind it; it begins at the state that the
-first will have. Should a listener then stop the run or change the learning rate, what was dispatched
-ahead is dropped: nobody ever sees a step that was not accepted.
+While one chunk computes, the next is gathered and dispatched behind it; it begins at the state
+that the first will have. Should a listener then stop the run or change the learning rate, what was
+dispatched ahead is dropped: nobody ever sees a step that was not accepted.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from numpyro.infer.svi import SVIState
 
 from aimz_lab.errors import NonFiniteLossError
 from aimz_lab.inference.events import Callbacks, Run, Steps
-from aimz_lab.inference.feed import Chunk, Feed, Position
+from aimz_lab.inference.feed import BEGINNING, Chunk, Feed, Position
 from aimz_lab.inference.interrupts import INTERRUPTED, interrupt_stops
 from aimz_lab.inference.rates import learning_rate, set_learning_rate
 from aimz_lab.inference.svi import ChunkResult, StepEngine, TrainState
@@ -98,7 +98,7 @@ class Trainer:
         whole: Mapping[str, Any],
         n_obs: int,
         options: TrainOptions,
-        start: Position = Position(),
+        start: Position = BEGINNING,
     ) -> None:
         self.state = state
         self.position = start
@@ -118,8 +118,8 @@ class Trainer:
     def train(self) -> None:
         """Run to the end, a stop, an interrupt or a failure.
 
-        Afterwards ``run.status`` and ``run.reason`` say how it ended, and :attr:`state` is the state
-        after the last accepted step.
+        Afterwards ``run.status`` and ``run.reason`` say how it ended, and :attr:`state` is the
+        state after the last accepted step.
 
         Raises:
             NonFiniteLossError: With ``on_nonfinite="raise"``, at the first bad step.
@@ -305,9 +305,9 @@ class Trainer:
             shown = ", ".join(map(str, listed[:8])) + (", ..." if len(listed) > 8 else "")
             rows = f", rows {shown}"
         return (
-            f"{what} at step {self._run.step + 1:,} (epoch {chunk.epoch[at]}{rows}); the model keeps the "
-            f"state after step {self._run.step:,}. Lower the learning rate, scale the inputs, or check "
-            "these rows; on_nonfinite='skip' leaves such steps out."
+            f"{what} at step {self._run.step + 1:,} (epoch {chunk.epoch[at]}{rows}); the model "
+            f"keeps the state after step {self._run.step:,}. Lower the learning rate, scale the "
+            "inputs, or check these rows; on_nonfinite='skip' leaves such steps out."
         )
 
 

@@ -60,9 +60,9 @@ class TrainableModel(KernelModel):
     ) -> Self:
         """Train by SVI on minibatches, then draw from the guide.
 
-        The ELBO of a batch is scaled to the whole data, so that the posterior is as wide as all rows
-        make it. Training goes on from the state that the model has. An interrupt, a stop and a loss
-        that is not finite all keep the last good state, the losses and a posterior from it.
+        The ELBO of a batch is scaled to the whole data, so that the posterior is as wide as all
+        rows make it. Training goes on from the state that the model has. An interrupt, a stop and
+        a loss that is not finite all keep the last good state, the losses and a posterior from it.
 
         Args:
             X: Input array, rows first; or an ``ArrayDataset``, an ``ArrayLoader``, or any source of
@@ -86,12 +86,13 @@ class TrainableModel(KernelModel):
             on_nonfinite: What a loss that is not finite does: ``"stop"``, ``"skip"`` the step, or
                 ``"raise"``.
             allow_nonfinite: Accept NaN and infinite values in the data.
-            resume: A checkpoint, or a folder of them, to go on from as if the run had never stopped:
-                with its state, history, keys and order of rows. All other arguments are those of the
-                run that was stopped; ``epochs`` counts from its beginning.
+            resume: A checkpoint, or a folder of them, to go on from as if the run had never
+                stopped: with its state, history, keys and order of rows. All other arguments are
+                    those of
+                the run that was stopped; ``epochs`` counts from its beginning.
             kernel_kwargs: Kernel arguments whose names are taken by this method.
-            **kwargs: Further kernel arguments. Arrays with as many rows as ``X`` are batched with it,
-                other arrays pass whole, and plain values are part of the compiled program.
+            **kwargs: Further kernel arguments. Arrays with as many rows as ``X`` are batched with
+                it, other arrays pass whole, and plain values are part of the compiled program.
 
         Returns:
             The model.

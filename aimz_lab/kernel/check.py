@@ -1,4 +1,4 @@
-"""The preflight: what can be said against a kernel, its data and its guide before the first step."""
+"""The preflight: what speaks against a kernel, its data or its guide before the first step."""
 
 from __future__ import annotations
 
@@ -108,8 +108,8 @@ def check_trainable_on_batches(
             f"The guide keeps one value per row for {names}; in minibatches, position i is another "
             "row each time, so these cannot be learned. Either train on all rows at once "
             "(fit_on_batch, or fit with batch_size >= the number of rows), write a guide that "
-            "computes them from the batch (an amortised guide), or give the autoguide create_plates="
-            "and the kernel a plate of all rows."
+            "computes them from the batch (an amortised guide), or give the autoguide "
+            "create_plates= and the kernel a plate of all rows."
         )
         raise GuideError(msg)
 
@@ -167,7 +167,7 @@ def check_call(kernel: Callable, given: Iterable[str]) -> None:
     for parameter in parameters.values():
         if parameter.default is parameter.empty and parameter.name not in given:
             msg = (
-                f"The kernel {name!r} needs the argument {parameter.name!r}; pass it by keyword, or "
-                "as a field of the data loader."
+                f"The kernel {name!r} needs the argument {parameter.name!r}; pass it by keyword, "
+                "or as a field of the data loader."
             )
             raise CallError(msg)

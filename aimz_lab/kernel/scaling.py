@@ -1,9 +1,10 @@
 """The weight of a minibatch's rows in the ELBO.
 
-The ELBO of all ``N`` rows is estimated from a batch of ``B`` valid rows by multiplying what belongs to
-the rows, in the model and in the guide, by ``N / B`` and leaving what belongs to all of them (priors
-of global latents, penalties) as it is: Hoffman et al. (2013), "Stochastic variational inference",
-sec. 2.2. Rows of padding get weight 0, so that a padded batch counts exactly as the batch.
+The ELBO of all ``N`` rows is estimated from a batch of ``B`` valid rows by multiplying what
+belongs to the rows, in the model and in the guide, by ``N / B`` and leaving what belongs to all of
+them (priors of global latents, penalties) as it is: Hoffman et al. (2013), "Stochastic variational
+inference", sec. 2.2. Rows of padding get weight 0, so that a padded batch counts exactly as the
+batch.
 """
 
 from __future__ import annotations
@@ -141,9 +142,9 @@ def plan_row_scale(
     """Find which sites of a kernel, or of a guide, are to be scaled by the rows of a batch.
 
     Sites in the rows' plate are; of those outside any plate of rows, the ones whose batch shape
-    follows the rows are, along the first such axis. A site that the kernel scales itself, by a plate
-    whose ``size`` is larger than the batch or by ``handlers.scale`` with the minibatch's factor, is
-    only corrected for padding.
+    follows the rows are, along the first such axis. A site that the kernel scales itself, by a
+    plate whose ``size`` is larger than the batch or by ``handlers.scale`` with the minibatch's
+    factor, is only corrected for padding.
 
     Args:
         kernel: The callable that ``spec`` was traced from.
@@ -215,7 +216,7 @@ def _scaled_by(
 def _run_scales(
     kernel: Callable, batch: KernelArguments, names: list[str]
 ) -> dict[str, tuple[float, float]]:
-    """Values of scalar scales at the batch's number of rows and at one more; arrays are left out."""
+    """Values of scalar scales at the batch's number of rows and at one more; no arrays."""
 
     def run(rows: Mapping[str, Any]) -> dict[str, jax.Array]:
         seeded = handlers.seed(kernel, jax.random.key(0))

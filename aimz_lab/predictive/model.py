@@ -20,6 +20,7 @@ from aimz_lab.inference.inputs import merge_arguments
 from aimz_lab.inference.placement import resolve_placement
 from aimz_lab.inference.posterior import Posterior
 from aimz_lab.inference.training import TrainableModel
+from aimz_lab.predictive.indices import with_checked_indices
 from aimz_lab.predictive.inputs import predictive_data
 from aimz_lab.predictive.predictor import Predictor
 from aimz_lab.predictive.request import Group, Request
@@ -97,8 +98,8 @@ class PredictiveModel(TrainableModel):
             shard_axis: ``"obs"`` cuts the rows into blocks, ``"draw"`` keeps them together.
             batch_size: Rows at a time (draws at a time under ``"draw"``); never changes a result.
             store: ``"persistent"`` writes to disk while it computes, ``"memory"`` keeps all.
-            output_dir: Directory or URL to write to; by default a temporary one, which lasts as long
-                as the tree that reads it.
+            output_dir: Directory or URL to write to; by default a temporary one, which lasts as
+                long as the tree that reads it.
             reduce: Reducers that summarise on the fly; the draws are then not kept.
             dims: Names of a site's dimensions beside chain, draw and rows, by site.
             coords: Labels by dimension.
@@ -452,17 +453,26 @@ class PredictiveModel(TrainableModel):
             with_output=group == "log_likelihood",
             allow_nonfinite=allow_nonfinite,
         )
+        params = self._param_sites()
+        rows = with_checked_indices(
+            self.kernel,
+            data.rows,
+            fields=data.fields,
+            whole=data.whole,
+            static=data.static,
+            values=params,
+        )
         request = Request(
             kernel=self.kernel,
             output=self.param_output,
             key=as_typed_key(rng_key) if rng_key is not None else self._split(None, 1)[0],
-            rows=data.rows,
+            rows=rows,
             fields=data.fields,
             whole=data.whole,
             static=data.static,
             draws=posterior.draws if posterior else None,
             num_chains=posterior.num_chains if posterior else 1,
-            params=self._param_sites(),
+            params=params,
             intervention=_mapping("intervention", intervention),
             condition=_mapping("condition", condition),
             return_sites=site_names(return_sites),
@@ -501,8 +511,8 @@ class PredictiveModel(TrainableModel):
 def _mapping(name: str, value: Mapping[str, Any] | None) -> dict[str, Any]:
     if value is not None and not isinstance(value, Mapping):
         msg = (
-            f"{name}= takes a mapping from sites to values; got {type(value).__name__}. If the kernel "
-            f"has an argument of that name, pass it in kernel_kwargs={{{name!r}: ...}}."
+            f"{name}= takes a mapping from sites to values; got {type(value).__name__}. If the "
+            f"kernel has an argument of that name, pass it in kernel_kwargs={{{name!r}: ...}}."
         )
         raise CallError(msg)
     return dict(value or {})

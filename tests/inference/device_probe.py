@@ -60,7 +60,9 @@ if __name__ == "__main__":
         "loader on two": fit(data=loader(device=rows_on(2)), batch_size=None),
         "model before loader": fit(rows_on(2), data=loader(device=one), batch_size=None),
         "resident": fit(
-            data=(ArrayLoader(ArrayDataset(X=X, y=Y, to_jax=True), jax.random.key(3), batch_size=B),),
+            data=(
+                ArrayLoader(ArrayDataset(X=X, y=Y, to_jax=True), jax.random.key(3), batch_size=B),
+            ),
             batch_size=None,
         ),
     }

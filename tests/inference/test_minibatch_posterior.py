@@ -1,9 +1,9 @@
 """Posteriors of conjugate models, trained on minibatches, against their closed form.
 
-The guides can express the posterior exactly (or its best factorised approximation), and the learning rate
-goes to zero, so that what is left is the noise of the last steps. Tolerances are in units of the
-posterior's own sd: 0.15 sd for a mean, 10% for an sd; unscaled minibatches would be off by a factor
-sqrt(N / B), which is 7 for B = 10.
+The guides can express the posterior exactly (or its best factorised approximation), and the
+learning rate goes to zero, so that what is left is the noise of the last steps. Tolerances are in
+units of the posterior's own sd: 0.15 sd for a mean, 10% for an sd; unscaled minibatches would be
+off by a factor sqrt(N / B), which is 7 for B = 10.
 """
 
 from __future__ import annotations
