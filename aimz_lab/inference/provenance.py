@@ -6,6 +6,7 @@ import platform
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -54,8 +55,12 @@ def plain_key(keys: jax.Array) -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Return the versions that the last bits of a loss depend on."""
-    found = {name: version(name) for name in _PACKAGES}
-    return {"python": platform.python_version(), **found}
+    return {"python": platform.python_version(), **_packages()}
+
+
+@cache
+def _packages() -> dict[str, str]:
+    return {name: version(name) for name in _PACKAGES}
 
 
 def describe_training(data: TrainingData, options: PlanOptions) -> dict[str, Any]:
