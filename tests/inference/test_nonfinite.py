@@ -66,6 +66,7 @@ def test_the_message_names_step_epoch_and_rows(model):
         fit(model, shuffle=False)
     reason = model.last_run.reason
     assert reason in str(warned[0].message)
+    assert warned[0].filename.endswith("runs.py")  # who called fit
     # Row 57 is in the third batch of twenty.
     assert "at step 3 (epoch 1, rows 40, 41, 42, 43, 44, 45, 46, 47, ...)" in reason
     assert "keeps the state after step 2" in reason
