@@ -5,6 +5,7 @@ Importing it loads no widget and no plotting library; those come when something 
 
 from __future__ import annotations
 
+from aimz_lab.lab.cache import enable_compilation_cache
 from aimz_lab.lab.callbacks import (
     CSVLogger,
     EarlyStopping,
@@ -43,6 +44,7 @@ __all__ = [
     "Watch",
     "compare",
     "default_display",
+    "enable_compilation_cache",
     "loss_figure",
     "monitor",
     "show",

@@ -9,6 +9,7 @@ from aimz_lab.errors import AimzLabError, ArgumentError
 from aimz_lab.inference.events import Callback, Run, Steps
 from aimz_lab.lab import earlier, environment
 from aimz_lab.lab.board import Board, Frames
+from aimz_lab.lab.cache import enable_compilation_cache
 from aimz_lab.lab.callbacks import ProgressLine
 from aimz_lab.lab.line import Line
 from aimz_lab.lab.panels import (
@@ -257,9 +258,15 @@ def default_display(progress: Progress) -> Callback | None:
     """
     if isinstance(progress, bool):
         quiet = not progress or environment.place() == "automation"
-        return None if quiet else LiveDashboard()
+        return None if quiet else _shown(LiveDashboard())
     if check_choice("progress", progress, Literal["live", "text"]) == "text":
-        return ProgressLine()
+        return _shown(ProgressLine())
     if environment.place() == "page":
         environment.require_widgets()
-    return LiveDashboard()
+    return _shown(LiveDashboard())
+
+
+def _shown(display: Callback) -> Callback:
+    """Return the display of a run that is watched; who watches should not wait twice."""
+    enable_compilation_cache()
+    return display

@@ -64,6 +64,4 @@ def test_all_rows_at_once_are_padded_to_the_devices(runs):
 
 def test_a_loaders_device_counts_and_the_models_goes_first(runs):
     for name in ("loader on two", "model before loader", "resident"):
-        np.testing.assert_allclose(
-            runs[name]["losses"], runs["loader on one"]["losses"], rtol=1e-4
-        )
+        np.testing.assert_allclose(runs[name]["losses"], runs["loader on one"]["losses"], rtol=1e-4)

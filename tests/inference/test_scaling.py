@@ -130,9 +130,7 @@ def test_a_plate_of_rows_at_another_dimension():
 
 def test_every_observed_site_of_the_rows_is_scaled():
     second = (Y + 0.5).astype(np.float32)
-    losses, beta = losses_and_points(
-        kernels.regression_two_outputs, batch_size=B, second=second
-    )
+    losses, beta = losses_and_points(kernels.regression_two_outputs, batch_size=B, second=second)
     for loss, b in zip(losses, BATCHES, strict=True):
         both = [log_normal(v[b], X[b] @ beta, kernels.NOISE_SD).sum() for v in (Y, second)]
         expected = expected_loss(beta, X[:0], Y[:0], 0) - N / len(Y[b]) * sum(both)

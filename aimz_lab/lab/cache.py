@@ -1,0 +1,69 @@
+"""Compiled programs kept between sessions, in a folder of the user's.
+
+A kernel compiles for seconds when it is first trained, and again after every restart of the
+notebook. JAX can keep what it compiled; the lab switches that on when it first shows a run, unless
+the user has chosen otherwise.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import jax
+import platformdirs
+from jax.experimental.compilation_cache import compilation_cache
+
+VARIABLE = "AIMZ_LAB_COMPILATION_CACHE"
+"""Environment variable: ``0`` switches the cache off, a path moves it."""
+
+_OFF = ("0", "off", "no", "false")
+
+
+def cache_directory() -> Path | None:
+    """Where compiled programs are kept by default; ``None`` if that is switched off.
+
+    Example:
+        >>> import os
+        >>> os.environ[VARIABLE] = "off"
+        >>> cache_directory() is None
+        True
+        >>> del os.environ[VARIABLE]
+    """
+    chosen = os.environ.get(VARIABLE, "")
+    if chosen.lower() in _OFF:
+        return None
+    return Path(chosen) if chosen else platformdirs.user_cache_path("aimz_lab") / "compiled"
+
+
+def enable_compilation_cache(directory: str | os.PathLike[str] | None = None) -> Path | None:
+    """Keep compiled programs between sessions.
+
+    Args:
+        directory: Where; by default a folder in the user's cache, or what the environment variable
+            ``AIMZ_LAB_COMPILATION_CACHE`` says (``0`` for nowhere).
+
+    Returns:
+        Where they are kept, or ``None`` if nowhere. A folder that JAX was told of before, by
+        ``jax_compilation_cache_dir``, stays the one.
+    """
+    if directory is None and jax.config.jax_compilation_cache_dir:
+        return Path(jax.config.jax_compilation_cache_dir)
+    folder = Path(directory) if directory is not None else cache_directory()
+    if folder is None or not _writable(folder):
+        return None
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    # A training step compiles in a second, the many small programs around it in much less.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    # Whoever compiled anything before now has made up JAX's mind about the cache.
+    compilation_cache.reset_cache()
+    return folder
+
+
+def _writable(folder: Path) -> bool:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(folder, os.W_OK)
