@@ -134,12 +134,8 @@ def save_checkpoint(path: Path, run: Run) -> None:
         CheckpointError: If the run is no fit, so that nobody knows its state.
         OSError: If the file cannot be written.
     """
+    check_can_save(run)
     state = run.state
-    if state is None or not run.provenance:
-        msg = (
-            "Only fit and fit_on_batch can be checkpointed; a loop of your own keeps its own state."
-        )
-        raise CheckpointError(msg)
     rate = run.control.requested_learning_rate
     if rate is not None:
         # What was asked for counts as done: the next step would have had it.
@@ -151,6 +147,17 @@ def save_checkpoint(path: Path, run: Run) -> None:
     for i, best in enumerate(run.best.values()):
         arrays |= _tree_arrays(f"best/{i}", best.state)
     write_archive(path, _manifest(run, state), arrays)
+
+
+def check_can_save(run: Run) -> None:
+    """Make sure that a run knows all that a checkpoint holds.
+
+    Raises:
+        CheckpointError: If it is a loop that is written by hand.
+    """
+    if run.state is None or not run.provenance:
+        msg = "Only fit and fit_on_batch can be checkpointed; your own loop keeps its own state."
+        raise CheckpointError(msg)
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:

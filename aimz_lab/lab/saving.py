@@ -10,7 +10,13 @@ import numpy as np
 
 from aimz_lab.data.checks import check_positive_int
 from aimz_lab.errors import ArgumentError
-from aimz_lab.inference.checkpoint import next_path, numbered, remove_partial, save_checkpoint
+from aimz_lab.inference.checkpoint import (
+    check_can_save,
+    next_path,
+    numbered,
+    remove_partial,
+    save_checkpoint,
+)
 from aimz_lab.inference.events import Callback, Run, Steps
 from aimz_lab.inference.guard import Monitor, offer_best
 from aimz_lab.lab.stopping import Plateau
@@ -40,6 +46,7 @@ class ModelCheckpoint(Callback):
     Raises:
         ArgumentError: If a value is not allowed; when the run begins, if there is no held-out data
             to judge the best state by.
+        CheckpointError: When the run begins, if it is a loop that is written by hand.
         OSError: During the run, if a checkpoint cannot be written; the run then ends as failed.
     """
 
@@ -73,6 +80,7 @@ class ModelCheckpoint(Callback):
 
     def on_fit_begin(self, run: Run) -> None:
         """Make the directory, and clear away what a killed process has left half-written."""
+        check_can_save(run)
         self.directory.mkdir(parents=True, exist_ok=True)
         remove_partial(self.directory)
         if self._judge:

@@ -61,9 +61,9 @@ class EarlyStopping(Callback):
     """Ends a run once its loss no longer falls by more than its noise.
 
     Losses of minibatches are noisy, so that a single lower one means nothing. The mean of each
-    window of steps is compared with that of the last window that made progress, against the standard
-    error of their difference, see :class:`~aimz_lab.inference.guard.PlateauTest`. Of the held-out
-    loss, whose noise is fixed, each single value is a reading.
+    window of steps is compared with that of the last window that made progress, against the
+    standard error of their difference, see :class:`~aimz_lab.inference.guard.PlateauTest`. Of the
+    held-out loss, whose noise is fixed, each single value is a reading.
 
     Args:
         monitor: ``"loss"``, of the training steps, or ``"validation"``.
@@ -76,7 +76,8 @@ class EarlyStopping(Callback):
             an epoch is longer.
 
     Raises:
-        ArgumentError: If a value is not allowed; when the run begins, if there is no held-out data.
+        ArgumentError: If a value is not allowed; when the run begins, if there is no held-out data,
+            or no state to restore in a loop that is written by hand.
 
     Example:
         >>> EarlyStopping(patience=3, restore_best=True).monitor
@@ -100,6 +101,12 @@ class EarlyStopping(Callback):
 
     def on_fit_begin(self, run: Run) -> None:
         """Take in the history of a run that goes on."""
+        if self.restore_best and run.state is None:
+            msg = (
+                "restore_best=True needs to know the state, which a loop of your own keeps to "
+                "itself; it works in fit and fit_on_batch."
+            )
+            raise ArgumentError(msg)
         self._plateau.begin(run)
         for reading in self._plateau.readings.new(run):
             self._plateau.test.add(reading)

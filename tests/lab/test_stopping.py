@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from aimz_lab.errors import ArgumentError
-from aimz_lab.lab.callbacks import EarlyStopping, TerminateOnNaN
+from aimz_lab.errors import AimzLabError, ArgumentError
+from aimz_lab.lab.callbacks import EarlyStopping, ModelCheckpoint, TerminateOnNaN
+from aimz_lab.lab.monitor import monitor
 from tests.runs import tell, told_run
 
 
@@ -116,6 +117,19 @@ def test_values_that_make_no_sense_are_refused(options):
 def test_the_held_out_loss_must_be_there_to_be_watched():
     with pytest.raises(ArgumentError, match="validation=\\(X_val, y_val\\)"):
         tell([EarlyStopping("validation")], np.zeros(3))
+
+
+def test_a_loop_written_by_hand_is_stopped_too():
+    watch = monitor([1.0] * 10, epochs=1000, model="demo", callbacks=[EarlyStopping(patience=2)])
+    for batch in watch:
+        watch.step(batch)
+    assert watch.run.status == "early_stopped"
+
+
+def test_a_loop_written_by_hand_has_no_state_to_restore(tmp_path):
+    for callback in (EarlyStopping(restore_best=True), ModelCheckpoint(tmp_path)):
+        with pytest.raises(AimzLabError, match="fit_on_batch"):
+            list(monitor([1.0], model="demo", callbacks=[callback]))
 
 
 def test_a_run_ends_after_too_many_steps_that_were_left_out():
