@@ -231,7 +231,8 @@ def tour(out: Path, *, epochs: int = EPOCHS) -> None:
         raise KeyboardInterrupt
     print(report(ask(im, experiment), difference_in_means(experiment)), flush=True)
     _write_tutorial(notebook, out)
-    print(_FAREWELL.format(words.duration(time.monotonic() - began), out, live_command(notebook)))
+    took = words.duration(time.monotonic() - began)
+    print(_FAREWELL.format(out, live_command(notebook), took))
 
 
 _QUESTION = """\
@@ -243,10 +244,15 @@ learns who earned anything in 1978, and how much those earned who did.
 """
 
 _FAREWELL = """
-That took {}. The tutorial tells the whole story; look at it in a browser: {}
-Open it in JupyterLab to watch its fit live and to change its model:
+Look at the tutorial, which tells the whole story, in a browser:
 
     {}
+
+Open it in JupyterLab, watch its fit live, and change its model:
+
+    {}
+
+All that took {}.
 """
 
 
