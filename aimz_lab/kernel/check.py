@@ -79,10 +79,11 @@ def check_sites(spec: KernelSpec) -> None:
                 "results, where a '/' is written as '.'; rename one."
             )
             raise KernelError(msg)
-        if site.kind != "param" and len(site.row_axes) > 1:
+        times = max(len(site.row_axes), len(site.density_row_axes))
+        if site.kind != "param" and times > 1:
             msg = (
-                f"The site {name!r} has shape {site.shape}: the rows appear {len(site.row_axes)} "
-                "times, which happens when (n, 1) meets (n,). Give input and output one shape, "
+                f"The site {name!r} has shape {site.shape}: the rows appear {times} times in its "
+                "density, which happens when (n, 1) meets (n,). Give input and output one shape, "
                 "for example y of shape (n,)."
             )
             raise SiteError(msg)

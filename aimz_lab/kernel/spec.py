@@ -54,6 +54,7 @@ class Site:
         event_dim: Trailing dimensions that belong to one event.
         plates: The plates around it, outermost first.
         row_axes: Axes of the value that follow the number of rows.
+        density_row_axes: Axes of the log density that do, of observed data.
         scale: The scale that the kernel itself gives it: a number, ``"array"`` if it is one that
             is only known when the kernel runs, or ``None``.
         scale_follows_rows: Whether that number is inversely proportional to the rows of the call.
@@ -67,6 +68,7 @@ class Site:
     event_dim: int = 0
     plates: tuple[Plate, ...] = ()
     row_axes: tuple[int, ...] = ()
+    density_row_axes: tuple[int, ...] = ()
     scale: float | Literal["array"] | None = None
     scale_follows_rows: bool = False
     is_discrete: bool = False
@@ -264,6 +266,7 @@ def _record(site: Mapping[str, Any], plates: Mapping[str, Any]) -> dict[str, Any
     return {
         "kind": kind,
         "shape": tuple(site["fn"].batch_shape) if factor else tuple(np.shape(array)),
+        "density_shape": _density_shape(site, array),
         "dtype": np.dtype(jax.dtypes.result_type(array)),
         "event_dim": site["fn"].event_dim if sampled and not factor else 0,
         "frames": [
@@ -274,6 +277,19 @@ def _record(site: Mapping[str, Any], plates: Mapping[str, Any]) -> dict[str, Any
         "scale": scale if scale is None or isinstance(scale, (int, float)) else "array",
         "is_discrete": bool(sampled and kind == "latent" and site["fn"].support.is_discrete),
     }
+
+
+def _density_shape(site: Mapping[str, Any], value: Any) -> tuple[int, ...]:
+    """Shape of the log density of observed data: what data and distribution broadcast to."""
+    if not site.get("is_observed"):
+        return ()
+    shape = tuple(np.shape(value))
+    try:
+        return np.broadcast_shapes(
+            shape[: len(shape) - site["fn"].event_dim], site["fn"].batch_shape
+        )
+    except ValueError:  # computing the density will say what does not fit
+        return ()
 
 
 def _kind(site: Mapping[str, Any]) -> SiteKind | None:
@@ -300,12 +316,24 @@ def _same_sites(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     )
 
 
-def _site(name: str, record: dict[str, Any], other: dict[str, Any] | None, n_rows: int) -> Site:
-    def moved(here: int, there: int | None) -> bool:
-        return here == n_rows if there is None else there != here
+def _moved(here: int, there: int | None, n_rows: int) -> bool:
+    """Whether a size follows the rows; without a second trace, by being their number."""
+    return here == n_rows if there is None else there != here
 
+
+def _moved_axes(
+    here: tuple[int, ...], there: tuple[int, ...] | None, n_rows: int
+) -> tuple[int, ...]:
+    sizes = there if there is not None and len(there) == len(here) else (None,) * len(here)
+    return tuple(
+        axis
+        for axis, (one, other) in enumerate(zip(here, sizes, strict=True))
+        if _moved(one, other, n_rows)
+    )
+
+
+def _site(name: str, record: dict[str, Any], other: dict[str, Any] | None, n_rows: int) -> Site:
     shape, frames = record["shape"], record["frames"]
-    sizes = other["shape"] if other else (None,) * len(shape)
     other_sizes = {frame[0]: frame[3] for frame in other["frames"]} if other else {}
     return Site(
         name=name,
@@ -314,13 +342,12 @@ def _site(name: str, record: dict[str, Any], other: dict[str, Any] | None, n_row
         dtype=record["dtype"],
         event_dim=record["event_dim"],
         plates=tuple(
-            Plate(plate, dim, size, seen, moved(seen, other_sizes.get(plate)))
+            Plate(plate, dim, size, seen, _moved(seen, other_sizes.get(plate), n_rows))
             for plate, dim, size, seen in frames
         ),
-        row_axes=tuple(
-            axis
-            for axis, (here, there) in enumerate(zip(shape, sizes, strict=True))
-            if moved(here, there)
+        row_axes=_moved_axes(shape, other and other["shape"], n_rows),
+        density_row_axes=_moved_axes(
+            record["density_shape"], other and other["density_shape"], n_rows
         ),
         scale=record["scale"],
         scale_follows_rows=bool(other) and _inverse_to_rows(record, other, n_rows),

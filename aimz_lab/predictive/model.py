@@ -137,7 +137,7 @@ class PredictiveModel(TrainableModel):
             progress=progress,
             allow_nonfinite=allow_nonfinite,
         )
-        return self._predictor.predict(request)
+        return self._done(self._predictor.predict(request), rng_key)
 
     def predict_on_batch(
         self,
@@ -189,7 +189,7 @@ class PredictiveModel(TrainableModel):
             coords=coords,
             allow_nonfinite=allow_nonfinite,
         )
-        return self._result(request, return_datatree)
+        return self._done(self._result(request, return_datatree), rng_key)
 
     def sample_posterior_predictive(
         self, X: Any, *, store: Store = "persistent", **options: Any
@@ -292,7 +292,7 @@ class PredictiveModel(TrainableModel):
             progress=progress,
             allow_nonfinite=allow_nonfinite,
         )
-        return self._predictor.predict(request)
+        return self._done(self._predictor.predict(request), rng_key)
 
     def sample_prior_predictive_on_batch(
         self,
@@ -341,7 +341,7 @@ class PredictiveModel(TrainableModel):
             coords=coords,
             allow_nonfinite=allow_nonfinite,
         )
-        return self._result(request, return_datatree)
+        return self._done(self._result(request, return_datatree), rng_key)
 
     def log_likelihood(
         self,
@@ -409,6 +409,11 @@ class PredictiveModel(TrainableModel):
     def _predictor(self) -> Predictor:
         return Predictor()
 
+    def _done(self, result: Any, rng_key: jax.Array | None) -> Any:
+        """Move the model's key on once a call has succeeded; a refused one changes nothing."""
+        self._advance(rng_key)
+        return result
+
     def _result(
         self, request: Request, return_datatree: bool
     ) -> xr.DataTree | dict[str, np.ndarray]:
@@ -437,7 +442,7 @@ class PredictiveModel(TrainableModel):
         dims: Mapping[str, Sequence[str]] | None = None,
         **options: Any,
     ) -> Request:
-        """Check the arguments of a call and put them into a request; then the key moves on."""
+        """Check the arguments of a call and put them into a request."""
         check_choice("store", store, Store)
         check_choice("shard_axis", shard_axis, ShardAxis)
         if batch_size is not None:
@@ -462,7 +467,7 @@ class PredictiveModel(TrainableModel):
             static=data.static,
             values=params,
         )
-        request = Request(
+        return Request(
             kernel=self.kernel,
             output=self.param_output,
             key=as_typed_key(rng_key) if rng_key is not None else self._split(None, 1)[0],
@@ -487,8 +492,6 @@ class PredictiveModel(TrainableModel):
             devices=resolve_placement(self._device).devices,
             **options,
         )
-        self._advance(rng_key)
-        return request
 
     def _param_sites(self) -> dict[str, Any]:
         """Learned values of the kernel's own ``param`` sites, and its mutable state."""
