@@ -82,7 +82,8 @@ class ReduceLROnPlateau(Callback):
 
     def _lower(self, run: Run) -> None:
         rate = max(run.learning_rate * self._factor, self._min_rate)
-        if rate < run.learning_rate:
+        # The optimizer keeps its rate in 32 bits.
+        if np.float32(rate) < np.float32(run.learning_rate):
             run.control.set_learning_rate(rate)
             self.changes.append((run.step, rate))
 

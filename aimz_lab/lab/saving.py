@@ -132,7 +132,9 @@ class ModelCheckpoint(Callback):
             self._save(self.directory / BEST, run)
 
     def _save(self, path: Path, run: Run) -> None:
-        self._failed = True  # taken back when it is written
-        save_checkpoint(path, run)
-        self._failed = False
+        try:
+            save_checkpoint(path, run)
+        except Exception:
+            self._failed = True  # and is not tried again at the end, which follows
+            raise
         run.checkpoints.append((run.step, str(path)))

@@ -8,11 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro
+import numpyro.distributions as dist
 import optax
 import pytest
 from numpyro.infer import SVI, Trace_ELBO
 from numpyro.infer.autoguide import AutoNormal
 from numpyro.optim import optax_to_numpyro
+from numpyro.primitives import mutable
 
 from aimz_lab import ArrayDataset, ArrayLoader, Callback, ImpactModel
 from aimz_lab.errors import CheckpointError, FitWarning
@@ -300,3 +302,22 @@ def test_resuming_says_nothing_without_a_reason(model, saved):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         refit(model, X, Y, resume=saved)
+
+
+def counting(X, y=None):
+    """A regression with a mutable site that the optimizer knows nothing of."""
+    seen = mutable("seen", {"batches": jnp.zeros(())})
+    beta = numpyro.sample("beta", dist.Normal(0, 1).expand([X.shape[1]]).to_event(1))
+    if y is not None:
+        seen["batches"] = seen["batches"] + 1.0
+    with numpyro.plate("obs", X.shape[0]):
+        numpyro.sample("y", dist.Normal(X @ beta, 1.0 + 1 / (1 + seen["batches"])), obs=y)
+
+
+def test_mutable_sites_come_back(tmp_path):
+    im, saver = regression_model(kernel=counting), SaveEachChunk(tmp_path)
+    losses = refit(im, X, Y, callbacks=[saver], steps_per_call=5).vi_result.losses.copy()
+    state = im._vi_state
+    assert float(state.mutable_state["seen"]["batches"]) == 19  # once to set up
+    assert same_bits(refit(im, X, Y, resume=saver.files()[1]).vi_result.losses, losses)
+    assert same_bits(im._vi_state, state)

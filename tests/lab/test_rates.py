@@ -18,6 +18,12 @@ def test_the_rate_falls_at_each_plateau_down_to_the_lowest():
     assert run.learning_rate == 0.3
 
 
+def test_the_lowest_rate_is_set_once_though_it_is_kept_in_32_bits():
+    reduce = ReduceLROnPlateau(patience=1, min_rate=0.3)
+    tell([reduce], np.ones(640), told_run(rate=float(np.float32(0.3))), chunk=64)
+    assert reduce.changes == []
+
+
 def test_the_rate_stays_while_the_loss_falls():
     reduce = ReduceLROnPlateau(patience=1)
     run = tell([reduce], -np.arange(640.0), told_run(rate=1.0))
