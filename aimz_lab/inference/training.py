@@ -86,10 +86,10 @@ class TrainableModel(KernelModel):
             on_nonfinite: What a loss that is not finite does: ``"stop"``, ``"skip"`` the step, or
                 ``"raise"``.
             allow_nonfinite: Accept NaN and infinite values in the data.
-            resume: A checkpoint, or a folder of them, to go on from as if the run had never stopped:
-                with its state, history, keys and order of rows. All other arguments are those of
-                the run that was stopped; ``epochs`` counts from its beginning. A stream must give
-                the batches of an epoch in the same order again.
+            resume: A checkpoint, or a folder of them, to go on from as if the run had never
+                stopped: with its state, history, keys and order of rows. All other arguments are
+                those of the run that was stopped; ``epochs`` counts from its beginning. A stream
+                must give the batches of an epoch in the same order again.
             kernel_kwargs: Kernel arguments whose names are taken by this method.
             **kwargs: Further kernel arguments. Arrays with as many rows as ``X`` are batched with
                 it, other arrays pass whole, and plain values are part of the compiled program.
