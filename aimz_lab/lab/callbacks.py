@@ -61,6 +61,7 @@ class ProgressLine(Callback):
         """Begin the line."""
         self._line = Line(self._stream)
         self._loss = Trace()
+        self._loss.add(run.losses)
         self._throttle = Throttle(0.1 if self._line.rewrite else 10.0, share=0.01)
         if self._line.rewrite:
             self._line.write(f"{run.info.model}: compiling the first step")

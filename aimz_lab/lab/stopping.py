@@ -126,6 +126,7 @@ class EarlyStopping(Callback):
         best = run.best.get(self._plateau.readings.name)
         if self.restore_best and best is not None:
             run.end_with(best.state)
+            run.notes.append(f"The model has the best state, that of step {best.step:,}.")
 
     def _judge(self, run: Run) -> None:
         readings = self._plateau.readings.new(run)

@@ -70,6 +70,7 @@ def test_the_best_held_out_state_comes_back_however_the_run_ends():
     assert run.final_state.after == 3
     assert run.state.after == 5
     assert run.best["validation"].value == 3.0
+    assert run.notes == ["The model has the best state, that of step 3."]
 
 
 def test_the_best_state_by_loss_is_that_of_the_lowest_window():

@@ -22,9 +22,12 @@ class LossPanel(Panel):
     def __init__(self) -> None:
         self.traces: dict[str, Trace] = {}
 
-    def begin(self, run: Run) -> None:  # noqa: ARG002
-        """Begin empty curves."""
+    def begin(self, run: Run) -> None:
+        """Begin with what is there: nothing, or the history of a run that goes on."""
         self.traces = {"loss": Trace()}
+        self.traces["loss"].add(run.losses)
+        for name in run.metrics:
+            self._add(name, run.column(name), before=0)
 
     def observe(self, run: Run, steps: Steps) -> None:
         """Append the steps to each curve."""

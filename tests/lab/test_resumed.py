@@ -1,0 +1,39 @@
+"""Displays of a run that goes on begin with its history."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+
+from aimz_lab.inference.events import Steps
+from aimz_lab.lab.callbacks import History, ProgressLine
+from aimz_lab.lab.panels.loss import LossPanel
+from tests.runs import tell, told_run
+
+
+def resumed_run():
+    """A run of which another process has done 100 steps."""
+    run, ones = told_run(), np.ones(100, np.int32)
+    losses = np.linspace(3, 2, 100)
+    metrics = {"grad_norm": losses}
+    run.record(Steps(1, ones, losses, ones, 0 * ones, 5.0, metrics=metrics))
+    run.resumed_at = 100
+    return run
+
+
+def test_the_curves_have_all_steps():
+    run, panel = resumed_run(), LossPanel()
+    panel.begin(run)
+    assert panel.traces["loss"].n_steps == panel.traces["grad_norm"].n_steps == 100
+    np.testing.assert_allclose(panel.traces["loss"].mean, np.linspace(3, 2, 100), rtol=1e-6)
+
+
+def test_history_and_line_go_on():
+    history, stream = History(), io.StringIO()
+    run = tell([history, ProgressLine(stream)], np.ones(20), resumed_run())
+    frame = history.to_frame()
+    assert len(frame) == run.step == 120
+    np.testing.assert_allclose(frame["loss"].iloc[[0, 99, 119]], [3, 2, 1])
+    assert frame["grad_norm"].isna().sum() == 20
+    assert "120" in stream.getvalue()
