@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import nbformat
 
@@ -63,6 +64,13 @@ class Server:
     root: Path
     settings: Path
     outside: list[str] = field(default_factory=list)
+
+    def ask(self, method: str, path: str) -> Any:
+        """Call the server's interface."""
+        request = urllib.request.Request(f"{self.url}/api/{path}", method=method)
+        request.add_header("Authorization", f"token {self.token}")
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return json.loads(answer.read() or "null")
 
     def use_theme(self, theme: str) -> None:
         """Show pages that are opened from now on in this theme: ``light`` or ``dark``."""
@@ -182,7 +190,11 @@ class Notebook:
         return self
 
     def __exit__(self, *_) -> None:
+        """Close the page and shut the notebook's kernel down."""
         self.context.close()
+        for session in self.server.ask("GET", "sessions"):
+            if session["path"] == self.path.name:
+                self.server.ask("DELETE", f"sessions/{session['id']}")
 
     def run_all(self) -> None:
         """Run every cell; returns at once."""
@@ -218,8 +230,8 @@ class Notebook:
         return self.page.locator("section.aimz").nth(i)
 
     def interrupt(self) -> None:
-        """Press the kernel's interrupt button."""
-        self.page.locator('.jp-ToolbarButton [data-command="notebook:interrupt-kernel"]').click()
+        """Interrupt the kernel, as its button does."""
+        self.menu("Kernel", "kernelmenu:interrupt")
 
     def save(self) -> nbformat.NotebookNode:
         """Save the notebook, and return what was written."""

@@ -92,7 +92,8 @@ class View {
       checkpoint: button("checkpoint", "Checkpoint", () => this.send("checkpoint")),
     };
     this.rate = h("input", { type: "text", inputmode: "decimal", placeholder: "new rate", id: `${this.id}-rate`,
-      class: "aimz-rate", size: 7, autocomplete: "off", onchange: () => this.setRate() });
+      class: "aimz-rate", size: 7, autocomplete: "off",
+      onchange: () => this.setRate(), onkeydown: (event) => this.enterRate(event) });
     this.rateBox = h("label", { for: `${this.id}-rate`, class: "aimz-rate-box" }, "learning rate", this.rate);
     this.run = h("div", { class: "aimz-group", role: "group", "aria-label": "Run" },
       Object.values(this.buttons), this.rateBox);
@@ -191,7 +192,16 @@ class View {
     this.say(asked[kind] ?? "");
   }
 
+  enterRate(event) {
+    if (event.key !== "Enter") return;
+    event.preventDefault();
+    event.stopPropagation(); // the notebook would take it for its own
+    this.setRate();
+  }
+
   setRate() {
+    if (this.rate.value === this.lastRate) return; // entered already, now left
+    this.lastRate = this.rate.value;
     const value = Number(this.rate.value);
     if (this.rate.value.trim() === "" || !(value > 0) || !Number.isFinite(value)) {
       this.say(`A learning rate is a positive number; got “${this.rate.value}”.`);
@@ -301,7 +311,7 @@ class View {
     if (pause.lastChild.textContent !== word) pause.replaceChildren(icon(word.toLowerCase()), h("span", {}, word));
     if (document.activeElement !== this.rate && progress.learning_rate) {
       const text = number(progress.learning_rate, 3);
-      if (this.rate.value !== text) this.rate.value = text;
+      if (this.rate.value !== text) this.rate.value = this.lastRate = text;
     }
   }
 

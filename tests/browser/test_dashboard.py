@@ -1,0 +1,260 @@
+"""The dashboard in a real page: it moves, it is steered, and a picture outlives it."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+
+from tests.browser.jupyter import canvas_pixels
+
+# A loop of at most a minute; its losses fall, so that the picture changes.
+LOOP = """
+import json, math, time
+from aimz_lab import lab
+
+def loop(seconds=60, **arguments):
+    with lab.monitor([0.0] * 100, epochs=10**6, model="by_hand", **arguments) as watch:
+        for i, _ in enumerate(watch):
+            watch.step(math.exp(-i / 300) + 1)
+            time.sleep(0.005)
+            if watch.run.elapsed_s > seconds:
+                break
+    return watch.run
+
+def tell(run):
+    print("RESULT", json.dumps({"status": run.status, "step": run.step, "seconds": run.elapsed_s}))
+"""
+FIT = """
+import json, jax, numpy as np, numpyro, numpyro.distributions as dist
+from numpyro.infer import SVI, Trace_ELBO
+from numpyro.infer.autoguide import AutoNormal
+from aimz_lab import ImpactModel, settable_rate
+
+def linear(X, y=None):
+    slope = numpyro.sample("slope", dist.Normal(0.0, 5.0))
+    with numpyro.plate("obs", X.shape[0]):
+        numpyro.sample("y", dist.Normal(slope * X, 1.0), obs=y)
+
+rng = np.random.default_rng(0)
+X = rng.normal(size=2000).astype("float32")
+y = (2 * X + rng.normal(size=2000)).astype("float32")
+svi = SVI(linear, AutoNormal(linear), settable_rate(numpyro.optim.Adam, 0.01), Trace_ELBO())
+im = ImpactModel(linear, jax.random.key(0), svi=svi)
+"""
+
+
+def result(notebook, i):
+    return json.loads(notebook.output(i).split("RESULT", 1)[1])
+
+
+def wait_until(condition, page, timeout_s=20):
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"it did not happen in {timeout_s} s"
+        page.wait_for_timeout(50)
+
+
+def moves(notebook, dashboard, i, times=4):
+    """See the curve change several times while cell ``i`` runs."""
+    seen = {canvas_pixels(dashboard)}
+    deadline = time.monotonic() + 20
+    while len(seen) <= times:
+        assert time.monotonic() < deadline, f"{len(seen)} pictures in 20 s"
+        assert notebook.running(i).is_visible(), "the cell ended before the picture moved"
+        notebook.page.wait_for_timeout(100)
+        seen.add(canvas_pixels(dashboard))
+
+
+def test_the_picture_moves_stop_stops_and_a_picture_outlives_the_kernel(notebook, screenshots):
+    nb = notebook([LOOP, "tell(loop())"], name="lasting")
+    nb.run_all()
+    dashboard = nb.dashboard()
+    dashboard.wait_for(timeout=60_000)
+    moves(nb, dashboard, 1)
+    nb.page.screenshot(path=screenshots / "running.png")
+
+    clicked = time.monotonic()
+    dashboard.get_by_role("button", name="Stop", exact=True).click()
+    nb.wait_until_done(1)
+    assert time.monotonic() - clicked < 5
+    assert result(nb, 1)["status"] == "stopped"
+    assert result(nb, 1)["seconds"] < 50
+
+    assert nb.dashboard().count() == 0
+    picture = nb.cell(1).locator("img")
+    assert picture.get_attribute("alt").startswith("Loss of by_hand over")
+    saved = nb.save()
+    [bundle] = [o["data"] for o in saved.cells[1].outputs if o["output_type"] != "stream"]
+    assert set(bundle) == {"image/png", "text/html", "text/plain"}
+    assert "Stop was clicked" in bundle["text/plain"]
+    nb.__exit__()
+
+    again = notebook(None, name="lasting")  # its kernel has not run anything
+    again.cell(1).locator("img").wait_for()
+    assert again.cell(1).locator("img").evaluate("image => image.naturalWidth") > 1000
+    assert again.cell(1).get_by_text("Stop was clicked").is_visible()
+    assert again.page.get_by_text("Error displaying widget").count() == 0
+
+
+def test_fit_shows_it_by_itself_and_the_model_is_fitted_after_a_stop(notebook):
+    tell = """
+im.fit(X, y, batch_size=50, epochs=10**5)
+print("RESULT", json.dumps({"fitted": im.is_fitted(), "losses": len(im.vi_result.losses)}))
+"""
+    nb = notebook([FIT, tell])
+    nb.run_all()
+    dashboard = nb.dashboard()
+    dashboard.wait_for(timeout=90_000)
+    moves(nb, dashboard, 1)
+    dashboard.get_by_role("button", name="Stop", exact=True).click()
+    nb.wait_until_done(1)
+    assert result(nb, 1)["fitted"]
+    assert result(nb, 1)["losses"] > 0
+    assert nb.cell(1).locator("img").is_visible()
+
+
+def test_pause_rate_and_views_work_while_the_cell_runs(notebook):
+    nb = notebook([FIT, "im.fit(X, y, batch_size=50, epochs=10**5); None"])
+    nb.run_all()
+    dashboard = nb.dashboard()
+    dashboard.wait_for(timeout=90_000)
+    pill = dashboard.locator(".aimz-pill")
+    moves(nb, dashboard, 1, times=2)
+
+    dashboard.get_by_role("button", name="Pause").click()
+    wait_until(lambda: pill.inner_text() == "paused", nb.page)
+    nb.page.wait_for_timeout(300)
+    still = canvas_pixels(dashboard)
+    nb.page.wait_for_timeout(700)
+    assert canvas_pixels(dashboard) == still
+    dashboard.get_by_role("button", name="log").click()
+    wait_until(lambda: canvas_pixels(dashboard) != still, nb.page)  # redrawn from history
+
+    dashboard.get_by_role("button", name="Resume").click()
+    wait_until(lambda: pill.inner_text() == "running", nb.page)
+    rate = dashboard.locator("input.aimz-rate")
+    rate.fill("none of your business")
+    rate.press("Enter")
+    dashboard.locator(".aimz-notice", has_text="positive number").wait_for()
+    rate.fill("0.5")
+    rate.press("Enter")
+    dashboard.get_by_role("button", name="log").focus()  # while it is edited it is left alone
+    wait_until(lambda: rate.input_value() == "0.5", nb.page)
+    dashboard.get_by_role("radio", name="learning rate").check()
+    wait_until(lambda: "learning rate" in dashboard.locator(".aimz-unit").inner_text(), nb.page)
+    dashboard.get_by_role("button", name="Stop", exact=True).click()
+    nb.wait_until_done(1)
+
+
+def test_the_interrupt_button_ends_the_run_and_later_cells_run(notebook):
+    nb = notebook([LOOP, "tell(loop())", 'print("RESULT", json.dumps("later"))'])
+    nb.run_all()
+    nb.dashboard().wait_for(timeout=60_000)
+    nb.page.wait_for_timeout(500)
+    nb.interrupt()
+    nb.wait_until_done(2)
+    assert result(nb, 1)["status"] == "interrupted"
+    assert result(nb, 2) == "later"
+    assert nb.cell(1).get_by_text("interrupted after step").is_visible()
+
+
+def test_shown_twice_both_follow_the_run_and_both_become_the_picture(notebook):
+    twice = """
+d, shown = lab.LiveDashboard(), []
+def once_more(run, steps):
+    if not shown:
+        shown.append(display(d))
+run = loop(5, callbacks=[d, lab.LambdaCallback(on_steps_end=once_more)])
+"""
+    nb = notebook([LOOP, twice])
+    nb.run_all()
+    nb.dashboard(1).wait_for(timeout=60_000)
+    assert nb.dashboard(0).is_visible()
+    nb.wait_until_done(1)
+    wait_until(lambda: nb.page.locator("section.aimz").count() == 0, nb.page)
+    assert nb.cell(1).locator("img").count() == 2
+
+
+def test_running_the_cell_again_and_closing_the_output_are_fine(notebook):
+    nb = notebook([LOOP, "tell(loop(60))"])
+    nb.run_all()
+    nb.dashboard().wait_for(timeout=60_000)
+    nb.cell(1).click(position={"x": 200, "y": 10})
+    nb.menu("Edit", "editmenu:clear-current")
+    wait_until(lambda: nb.page.locator("section.aimz").count() == 0, nb.page)
+    nb.page.wait_for_timeout(500)
+    nb.interrupt()
+    nb.wait_until_done(1)
+    nb.menu("Run", "runmenu:run")
+    nb.dashboard().wait_for(timeout=60_000)
+    moves(nb, nb.dashboard(), 1, times=2)
+    nb.dashboard().get_by_role("button", name="Stop", exact=True).click()
+    wait_until(lambda: nb.cell(1).locator("img").count() == 1, nb.page)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_it_is_readable_at_600_pixels_in_either_theme(notebook, server, theme):
+    server.use_theme(theme)
+    nb = notebook([LOOP, "lab.show(loop(1))"], width=720)
+    nb.page.keyboard.press("Control+b")
+    nb.run_all()
+    nb.wait_until_done(1)
+    dashboard = nb.dashboard()
+    dashboard.wait_for()
+    width = dashboard.bounding_box()["width"]
+    assert 450 < width < 640
+    assert dashboard.evaluate("e => e.scrollWidth <= e.clientWidth")
+    assert dashboard.get_attribute("data-theme") == theme
+    text, surface = dashboard.evaluate(
+        "e => [getComputedStyle(e).color, getComputedStyle(e).backgroundColor]"
+    )
+    assert contrast(text, surface) > 7
+    for name in (".aimz-method", ".aimz-stats dt", ".aimz-toggle"):
+        color = dashboard.locator(name).first.evaluate("e => getComputedStyle(e).color")
+        assert contrast(color, surface) > 4.5, name
+    server.use_theme("light")
+
+
+def contrast(one, other):
+    """Contrast of two CSS colours, by WCAG 2."""
+
+    def luminance(color):
+        body = color.split("(")[1].rstrip(")").replace("srgb", "").replace(",", " ")
+        parts = [float(part) for part in body.split("/")[0].split()[:3]]
+        scale = 1 if "srgb" in color else 255
+        linear = [
+            v / 12.92 if v <= 0.03928 else ((v + 0.055) / 1.055) ** 2.4
+            for v in (part / scale for part in parts)
+        ]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_the_keyboard_reaches_controls_and_reads_the_curve(notebook):
+    nb = notebook([LOOP, "lab.show(loop(1))"])
+    nb.run_all()
+    nb.wait_until_done(1)
+    dashboard = nb.dashboard()
+    dashboard.wait_for()
+    canvas = dashboard.locator("canvas")
+    canvas.focus()
+    for _ in range(3):
+        nb.page.keyboard.press("ArrowLeft")
+    tip = dashboard.locator(".aimz-tip")
+    tip.wait_for()
+    assert "step " in tip.inner_text()
+    assert "smoothed " in tip.inner_text()
+    first = tip.inner_text()
+    nb.page.keyboard.press("Home")
+    wait_until(lambda: tip.inner_text() != first, nb.page)
+    assert tip.inner_text().startswith("step 1")
+    assert canvas.get_attribute("aria-label").startswith("loss")
+    unnamed = dashboard.evaluate(
+        """e => [...e.querySelectorAll("button, input")]
+             .filter(c => !c.hidden && !c.labels?.length && !c.textContent.trim()).length"""
+    )
+    assert unnamed == 0
