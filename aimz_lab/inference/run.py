@@ -226,18 +226,25 @@ class Run:
 
         The first chunk, during which the step is compiled, counts only as long as it is alone.
         """
-        ends = self._columns["seconds"].values
+        began, ends = self._chunk_ends
         if len(ends) == 0:
             return 0.0
         recent = int(np.searchsorted(ends, ends[-1] - 3.0))
         if recent == 0 and not self._in_first_chunk:
             recent = int(np.searchsorted(ends, ends[0], side="right"))
-        span = ends[-1] - (ends[recent - 1] if recent else 0.0)
+        span = ends[-1] - (ends[recent - 1] if recent else began)
         return (len(ends) - recent) / span if span > 0 else 0.0
 
     @property
+    def _chunk_ends(self) -> tuple[float, np.ndarray]:
+        """Stepping time at the beginning of this process, and after each of its steps."""
+        seconds = self._columns["seconds"].values
+        began = float(seconds[self.resumed_at - 1]) if self.resumed_at else 0.0
+        return began, seconds[self.resumed_at :]
+
+    @property
     def _in_first_chunk(self) -> bool:
-        ends = self._columns["seconds"].values
+        _, ends = self._chunk_ends
         return len(ends) == 0 or ends[0] == ends[-1]
 
     @property

@@ -29,6 +29,17 @@ def test_the_curves_have_all_steps():
     np.testing.assert_allclose(panel.traces["loss"].mean, np.linspace(3, 2, 100), rtol=1e-6)
 
 
+def test_rate_and_remaining_time_are_those_of_this_process():
+    run = resumed_run()
+    assert (run.steps_per_s, run.eta_s) == (0.0, None)
+    ones = np.ones(10, np.int32)
+    run.record(Steps(101, ones, ones, ones, 0 * ones, seconds=50.0))  # compiles
+    assert run.eta_s is None
+    run.record(Steps(111, ones, ones, ones, 0 * ones, seconds=2.0))
+    assert run.steps_per_s == 5.0
+    assert run.eta_s == (run.info.total_steps - 120) / 5.0
+
+
 def test_history_and_line_go_on():
     history, stream = History(), io.StringIO()
     run = tell([history, ProgressLine(stream)], np.ones(20), resumed_run())
