@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -30,8 +32,8 @@ from aimz_lab.predictive.stream import (
     draws_side_by_side,
 )
 
-IN_FLIGHT = 2
-"""Calls that are computed or waiting for their result to be taken."""
+MOST_AT_ONCE = 8
+"""Calls that are computed at the same time, at most."""
 
 
 class Span(NamedTuple):
@@ -123,14 +125,14 @@ class Engine:
             return single
         draws = jax.device_put(draws)
 
-        def dispatch(call: tuple[Piece, ...]) -> tuple[Span, Any]:
+        def compute(call: tuple[Piece, ...]) -> tuple[Span, Any]:
             span = Span(1, call[0].first, call[0].n_rows)
-            return span, run(*self._rows_arguments(draws, call, n_blocks, sink))
+            return span, jax.device_get(run(*self._rows_arguments(draws, call, n_blocks, sink)))
 
         total = arm.rows.n_rows
-        for span, values in self._in_flight(dispatch, itertools.chain([first], calls), total):
+        for span, values in self._in_order(compute, itertools.chain([first], calls), total):
             if isinstance(sink, Finish):
-                sink.take(span.first, span.count, jax.device_get(values))
+                sink.take(span.first, span.count, values)
             else:
                 sink.write(span, {name: _unfold(value, span) for name, value in values.items()})
         return single
@@ -146,12 +148,13 @@ class Engine:
         single: dict[str, list[np.ndarray]] = {name: [] for name in self._plan.global_sites}
         blocks, shared = jax.device_put((blocks, self._shared))
 
-        def dispatch(first: int) -> tuple[Span, Any]:
+        def compute(first: int) -> tuple[Span, Any]:
             span = Span(0, first, min(size, n_draws - first))
-            return span, run(self._key, _part(draws, first, size), blocks, shared)
+            part = _part(draws, first, size)
+            return span, jax.device_get(run(self._key, part, blocks, shared))
 
-        for span, values in self._in_flight(dispatch, range(0, n_draws, size), n_draws):
-            host = {name: np.asarray(value)[: span.count] for name, value in values.items()}
+        for span, values in self._in_order(compute, range(0, n_draws, size), n_draws):
+            host = {name: value[: span.count] for name, value in values.items()}
             for name, parts in single.items():
                 parts.append(host[name])
             sink.write(span, {name: host[name] for name in self._plan.row_sites})
@@ -271,20 +274,31 @@ class Engine:
     def _simulators(self, wanted: Mapping[str, int | None]) -> tuple[Callable, ...]:
         return tuple(arm.simulator(wanted) for arm in self._arms)
 
-    def _in_flight(
-        self, dispatch: Callable, calls: Iterable, total: int | None
+    def _in_order(
+        self, compute: Callable, calls: Iterable, total: int | None
     ) -> Iterator[tuple[Span, Any]]:
-        """Start calls ahead of time, and yield their results in order."""
-        waiting: deque[tuple[Span, Any]] = deque()
+        """Compute calls, several at a time, and yield their results in order.
+
+        While results are taken and written, ``at_once`` calls are under way. Their inputs are read
+        here, by one thread.
+        """
+        at_once = calls_at_once(self._devices)
+        waiting: deque[Future] = deque()
         unit = ("draw", "row")[self._plan.axis == "obs"]
-        with tqdm(total=total, unit=unit, disable=not self._request.progress) as bar:
-            for call in itertools.chain(calls, [None] * (IN_FLIGHT - 1)):
-                if call is not None:
-                    waiting.append(dispatch(call))
-                if waiting and (call is None or len(waiting) >= IN_FLIGHT):
-                    span, values = waiting.popleft()
-                    yield span, values
-                    bar.update(span.count)
+        with (
+            ThreadPoolExecutor(at_once, thread_name_prefix="aimz_lab-compute") as pool,
+            tqdm(total=total, unit=unit, disable=not self._request.progress) as bar,
+        ):
+            try:
+                for call in itertools.chain(calls, [None] * at_once):
+                    if call is not None:
+                        waiting.append(pool.submit(compute, call))
+                    if waiting and (call is None or len(waiting) > at_once):
+                        span, values = waiting.popleft().result()
+                        yield span, values
+                        bar.update(span.count)
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
 
     def _side_by_side(self, n_draws: int, n_rows: int) -> int:
         arm = self._arms[0]
@@ -292,9 +306,19 @@ class Engine:
         return draws_side_by_side(n_draws, n_rows * width, arm.draw_values)
 
 
-def _unfold(value: jax.Array, span: Span) -> np.ndarray:
+def calls_at_once(devices: tuple[jax.Device, ...]) -> int:
+    """Calls that a host computes at the same time.
+
+    One on a CPU does not fill its cores. Several devices share each call; two such calls at once
+    could wait for one another.
+    """
+    if len(devices) > 1 or devices[0].platform != "cpu":
+        return 1
+    return min(os.cpu_count() or 1, MOST_AT_ONCE)
+
+
+def _unfold(host: np.ndarray, span: Span) -> np.ndarray:
     """Put the blocks of a result one after the other, without the padding."""
-    host = np.asarray(value)
     return host.reshape(host.shape[0], -1, *host.shape[3:])[:, : span.count]
 
 

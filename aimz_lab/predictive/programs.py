@@ -81,7 +81,10 @@ def _lowered(program: Program) -> Callable[[], Callable]:
     """Trace a program, which is not safe in several threads; return what compiles it, which is."""
     mesh = device_mesh(program.devices)
     shardings = tuple(NamedSharding(mesh, spec_of(split)) for split in program.split)
-    lowered = jax.jit(program.build(), in_shardings=shardings).lower(*program.arguments)
+    # Blocks have a fixed shape, so that noise need not be the same for a part of one: without that
+    # property, which is JAX's default, the bits cost half as much.
+    with jax.threefry_partitionable(False):
+        lowered = jax.jit(program.build(), in_shardings=shardings).lower(*program.arguments)
     on_cpu = program.devices[0].platform == "cpu"
     options = {"xla_backend_optimization_level": program.effort} if on_cpu else {}
     return lambda: lowered.compile(compiler_options=options)

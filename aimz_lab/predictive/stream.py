@@ -14,7 +14,7 @@ from aimz_lab.errors import DataError
 BLOCK_ROWS = 256
 """Rows of a block. Part of what a key means: another number gives other draws."""
 
-CALL_BYTES = 64 * 2**20
+CALL_BYTES = 16 * 2**20
 """Result that one call may compute. Memory beyond the result is a small multiple of this."""
 
 SIDE_BY_SIDE = 2**17
