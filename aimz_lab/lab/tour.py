@@ -39,7 +39,7 @@ N_PEOPLE = 445
 BATCH_SIZE = 89
 """A fifth of the people, so that every batch is full."""
 
-EPOCHS = 10_000
+EPOCHS = 6_000
 
 
 @dataclass(frozen=True)
