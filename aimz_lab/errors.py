@@ -43,6 +43,10 @@ class SiteError(AimzLabError, ValueError):
     """A site that was named does not exist or does not fit the data."""
 
 
+class BusyError(AimzLabError, RuntimeError):
+    """The model is being trained in the background."""
+
+
 class NotFittedError(AimzLabError, RuntimeError):
     """The model holds no posterior yet."""
 

@@ -23,6 +23,7 @@ from aimz_lab.inference.events import Run
 from aimz_lab.inference.inputs import KernelPorts
 from aimz_lab.inference.placement import resolve_placement
 from aimz_lab.inference.posterior import Posterior, as_posterior
+from aimz_lab.inference.run_handle import RunHandle
 from aimz_lab.inference.session import SviSession
 from aimz_lab.kernel.check import check_signature
 from aimz_lab.kernel.spec import KernelSpec
@@ -60,6 +61,7 @@ class KernelModel:
         self._posterior: Posterior | None = None
         self._vi_result: Any = None
         self._last_run: Run | None = None
+        self._handle: RunHandle | None = None
         self._n_obs: int | None = None
         self._epochs_done = 0
         self._said_unscaled = False

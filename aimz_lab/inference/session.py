@@ -145,7 +145,7 @@ class SviSession:
             )
         return self.state
 
-    def fit(
+    def start(
         self,
         data: TrainingData,
         spec: KernelSpec,
@@ -153,9 +153,8 @@ class SviSession:
         callbacks: Iterable[Callback],
         options: FitOptions,
         key: jax.Array,
-        started: Callable[[Run], None] = lambda _: None,
-    ) -> Run:
-        """Train.
+    ) -> tuple[Run, Trainer]:
+        """Prepare a run: all that can be refused is refused here.
 
         Args:
             data: What to train on.
@@ -164,16 +163,13 @@ class SviSession:
             callbacks: The listeners.
             options: What the user asked for.
             key: A typed random key, for the initial state and the validation's noise.
-            started: Gets the run before its first step.
 
         Returns:
-            The run, which has ended.
+            The run, and what :meth:`train` trains it with.
 
         Raises:
             CheckpointError: If the run cannot go on from the checkpoint; nothing has changed then.
-            NonFiniteLossError: With ``on_nonfinite="raise"``.
-            Exception: What the kernel or a callback raised; :attr:`state` is then the last good
-                one.
+            Exception: What the kernel raised.
         """
         before = self.state
         state = self.ensure_state(key, data)
@@ -229,12 +225,20 @@ class SviSession:
             position=lambda: trainer.position,
             provenance=lambda: {"facts": facts(), "origin": options.origin.as_plain()},
         )
-        started(run)
+        return run, trainer
+
+    def train(self, run: Run, trainer: Trainer) -> None:
+        """Train what was prepared.
+
+        Raises:
+            NonFiniteLossError: With ``on_nonfinite="raise"``.
+            Exception: What the kernel or a callback raised; :attr:`state` is then the last good
+                one.
+        """
         try:
             trainer.train()
         finally:
             self.state = run.final_state.svi
-        return run
 
     def step(
         self, data: TrainingData, n_pad: int, key: jax.Array

@@ -115,6 +115,17 @@ class Trainer:
         self._accepted_s = 0.0
         self._seen_s = 0.0
 
+    def begin(self) -> None:
+        """Start the clock and tell the listeners; :meth:`train` does it if nobody has.
+
+        Raises:
+            Exception: What a callback that is not a display raised.
+        """
+        self._run.begin()
+        self._accepted_s = time.monotonic()
+        self._run.learning_rate = learning_rate(self.state.svi.optim_state)
+        self._callbacks.emit("on_fit_begin")
+
     def train(self) -> None:
         """Run to the end, a stop, an interrupt or a failure.
 
@@ -127,12 +138,10 @@ class Trainer:
             Exception: What the kernel or a callback that is not a display raised.
         """
         run = self._run
-        run.begin()
-        self._accepted_s = time.monotonic()
         try:
             with interrupt_stops(run.control):
-                run.learning_rate = learning_rate(self.state.svi.optim_state)
-                self._callbacks.emit("on_fit_begin")
+                if run.status == "pending":
+                    self.begin()
                 self._validate_if_missed()
                 status, reason = self._loop()
         except KeyboardInterrupt:
@@ -141,7 +150,7 @@ class Trainer:
                 raise
             return
         except BaseException as error:
-            self._fail(error)
+            self.fail(error)
             raise
         if status == "interrupted" and self._was_interrupted:
             reason = self._interrupted
@@ -163,7 +172,8 @@ class Trainer:
         for error in self._callbacks.conclude("on_fit_end"):
             raise error
 
-    def _fail(self, error: BaseException) -> None:
+    def fail(self, error: BaseException) -> None:
+        """End the run by an error, and tell the listeners."""
         self._run.exception = error
         self._run.finish("failed", f"{type(error).__name__}: {error}")
         more = self._callbacks.conclude("on_exception", error)

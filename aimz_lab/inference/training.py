@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from os import PathLike
 from typing import Any, Literal, Self
@@ -13,7 +13,7 @@ from jax.typing import ArrayLike
 from numpyro.infer.svi import SVIRunResult, SVIState
 
 from aimz_lab.data.checks import check_positive_int
-from aimz_lab.errors import CallError, FitWarning, GuideError
+from aimz_lab.errors import BusyError, CallError, FitWarning, GuideError
 from aimz_lab.inference.base import KernelModel
 from aimz_lab.inference.checkpoint import Checkpoint, load_checkpoint
 from aimz_lab.inference.displays import default_display
@@ -24,8 +24,9 @@ from aimz_lab.inference.placement import resolve_placement
 from aimz_lab.inference.plan import PlanOptions, TrainingData
 from aimz_lab.inference.posterior import Posterior
 from aimz_lab.inference.provenance import Origin
+from aimz_lab.inference.run_handle import RunHandle
 from aimz_lab.inference.session import FitOptions, HeldOut, warn_of_outcome
-from aimz_lab.inference.train import TrainOptions
+from aimz_lab.inference.train import Trainer, TrainOptions
 from aimz_lab.kernel.scaling import Scale, check_scale
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.types import Device, OnNonFinite, Progress, check_choice
@@ -55,9 +56,10 @@ class TrainableModel(KernelModel):
         on_nonfinite: OnNonFinite = "stop",
         allow_nonfinite: bool = False,
         resume: str | PathLike[str] | None = None,
+        blocking: bool = True,
         kernel_kwargs: Mapping[str, Any] | None = None,
         **kwargs: Any,
-    ) -> Self:
+    ) -> Self | RunHandle:
         """Train by SVI on minibatches, then draw from the guide.
 
         The ELBO of a batch is scaled to the whole data, so that the posterior is as wide as all
@@ -90,12 +92,14 @@ class TrainableModel(KernelModel):
                 stopped: with its state, history, keys and order of rows. All other arguments are
                 those of the run that was stopped; ``epochs`` counts from its beginning. A stream
                 must give the batches of an epoch in the same order again.
+            blocking: Whether to train here and now. ``False`` trains on a thread and returns a
+                handle at once; the model is fitted when the run has ended.
             kernel_kwargs: Kernel arguments whose names are taken by this method.
             **kwargs: Further kernel arguments. Arrays with as many rows as ``X`` are batched with
                 it, other arrays pass whole, and plain values are part of the compiled program.
 
         Returns:
-            The model.
+            The model; or, with ``blocking=False``, the handle of the run.
 
         Raises:
             CallError: If arguments are missing, unknown or doubled.
@@ -109,6 +113,7 @@ class TrainableModel(KernelModel):
             FitWarning: If the run was interrupted or diverged.
         """
         self._svi_session("fit")
+        self._check_idle("fit")
         check_positive_int("num_samples", num_samples)
         checkpoint, origin = self._origin(resume, rng_key)
         make_data = partial(
@@ -140,9 +145,9 @@ class TrainableModel(KernelModel):
             origin=origin,
             resume=checkpoint,
         )
-        self._train(data, spec, device, callbacks, progress, options, num_samples, rng_key)
-        self._epochs_done = origin.first_epoch + self._last_run.epoch
-        return self
+        return self._train(
+            data, spec, device, callbacks, progress, options, num_samples, rng_key, blocking
+        )
 
     def fit_on_batch(
         self,
@@ -158,9 +163,10 @@ class TrainableModel(KernelModel):
         on_nonfinite: OnNonFinite = "stop",
         allow_nonfinite: bool = False,
         resume: str | PathLike[str] | None = None,
+        blocking: bool = True,
         kernel_kwargs: Mapping[str, Any] | None = None,
         **kwargs: Any,
-    ) -> Self:
+    ) -> Self | RunHandle:
         """Train on all rows at once: SVI steps, or an MCMC run.
 
         Args:
@@ -174,12 +180,14 @@ class TrainableModel(KernelModel):
             steps_per_call: As in :meth:`fit`.
             on_nonfinite: As in :meth:`fit`.
             allow_nonfinite: Accept NaN and infinite values in the data.
-            resume: As in :meth:`fit`; ``num_steps`` counts from the beginning of the run. SVI only.
+            resume: As in :meth:`fit`; ``num_steps`` counts from the beginning of the run. SVI
+                only.
+            blocking: As in :meth:`fit`; SVI only.
             kernel_kwargs: Kernel arguments whose names are taken by this method.
             **kwargs: Further kernel arguments, as in :meth:`fit`.
 
         Returns:
-            The model.
+            The model; or, with ``blocking=False``, the handle of the run.
 
         Raises:
             CallError: If arguments are missing, unknown or doubled.
@@ -191,8 +199,11 @@ class TrainableModel(KernelModel):
             FitWarning: If the run was interrupted or diverged.
         """
         check_positive_int("num_samples", num_samples)
+        self._check_idle("fit_on_batch")
         if resume is not None:
             self._svi_session("resume=")
+        if not blocking:
+            self._svi_session("blocking=False")
         checkpoint, origin = self._origin(resume, rng_key)
         rows, whole, static = rows_and_others(
             self._ports,
@@ -215,8 +226,9 @@ class TrainableModel(KernelModel):
             origin=origin,
             resume=checkpoint,
         )
-        self._train(data, spec, None, callbacks, progress, options, num_samples, rng_key)
-        return self
+        return self._train(
+            data, spec, None, callbacks, progress, options, num_samples, rng_key, blocking
+        )
 
     def train_on_batch(
         self,
@@ -253,6 +265,7 @@ class TrainableModel(KernelModel):
             FitWarning: Once, if nobody told ``n_obs``: the kernel is then trained as it is written.
         """
         session = self._svi_session("train_on_batch")
+        self._check_idle("train_on_batch")
         if n_obs is not None:
             self.n_obs = n_obs
         rows, whole, static = rows_and_others(
@@ -283,25 +296,49 @@ class TrainableModel(KernelModel):
         options: FitOptions,
         num_samples: int,
         rng_key: jax.Array | None,
-    ) -> None:
+        blocking: bool,
+    ) -> Self | RunHandle:
         listeners = list(callbacks)
         if not any(getattr(callback, "kind", "") == "display" for callback in listeners):
             listeners += default_display(progress)
         placement = resolve_placement(self._device, device)
         keys = options.origin.keys
-        begun: list[Run] = []
+        run, trainer = self._session.start(data, spec, placement, listeners, options, keys[0])
+        self._last_run, self._spec = run, spec
+        self._advance(rng_key)
 
-        def started(run: Run) -> None:
-            begun.append(run)
-            self._last_run, self._spec = run, spec
-            self._advance(rng_key)
+        def work() -> None:
+            try:
+                self._session.train(run, trainer)
+            finally:
+                if run.step:
+                    self._keep(data, keys[2], num_samples, run)
+                    epochs = 0 if options.num_steps else run.epoch
+                    self._epochs_done = options.origin.first_epoch + epochs
 
+        if not blocking:
+            return self._in_background(run, trainer, work)
+        work()
+        warn_of_outcome(run)
+        return self
+
+    def _check_idle(self, method: str) -> None:
+        if self._handle is not None and not self._handle.done:
+            msg = (
+                f"{method} cannot train while a run of this model is under way; wait() for its "
+                "handle, or stop() it first."
+            )
+            raise BusyError(msg)
+
+    def _in_background(self, run: Run, trainer: Trainer, work: Callable[[], None]) -> RunHandle:
+        """Begin here, where what listeners display has its place; train on a thread."""
         try:
-            self._session.fit(data, spec, placement, listeners, options, keys[0], started)
-        finally:
-            if begun and begun[0].step:
-                self._keep(data, keys[2], num_samples, begun[0])
-        warn_of_outcome(self._last_run)
+            trainer.begin()
+        except BaseException as error:
+            trainer.fail(error)
+            raise
+        self._handle = RunHandle(self, run, work)
+        return self._handle
 
     def _keep(self, data: TrainingData, key: jax.Array, num_samples: int, run: Run) -> None:
         """Make a run the model's: its parameters, its losses, and draws from its guide."""
