@@ -57,7 +57,8 @@ class ReduceLROnPlateau(Callback):
 
     def on_fit_begin(self, run: Run) -> None:
         """Refuse an optimizer whose rate is fixed; take in the history of a run that goes on."""
-        run.control.check_learning_rate()
+        if run.state is not None:  # a loop written by hand makes its optimizer later
+            run.control.check_learning_rate()
         self._plateau.begin(run)
         self.changes = []
         self._is_due(run)
@@ -81,6 +82,13 @@ class ReduceLROnPlateau(Callback):
         return due
 
     def _lower(self, run: Run) -> None:
+        if run.learning_rate is None:
+            run.control.check_learning_rate()
+            msg = (
+                "Nobody tells the present learning rate, which cannot be lowered then; tell the "
+                "loop of its ImpactModel: monitor(..., model=im)."
+            )
+            raise ArgumentError(msg)
         rate = max(run.learning_rate * self._factor, self._min_rate)
         # The optimizer keeps its rate in 32 bits.
         if np.float32(rate) < np.float32(run.learning_rate):

@@ -8,6 +8,7 @@ import pytest
 from aimz_lab.errors import ArgumentError
 from aimz_lab.inference.events import Callbacks
 from aimz_lab.lab.callbacks import LearningRateScheduler, ReduceLROnPlateau
+from aimz_lab.lab.monitor import monitor
 from tests.runs import tell, told_run
 
 
@@ -55,6 +56,17 @@ def test_an_optimizer_with_a_fixed_rate_is_refused_before_the_first_step(callbac
     with pytest.raises(ArgumentError, match="fixed rate"):
         tell([callback], np.ones(3), run)
     assert run.step == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [({}, "pass set_learning_rate="), ({"set_learning_rate": print}, "Nobody tells the present")],
+)
+def test_a_loop_written_by_hand_must_tell_its_rate(options, why):
+    reduce = ReduceLROnPlateau(patience=1, window=4)
+    watch = monitor([1.0] * 100, model="demo", callbacks=[reduce], **options)
+    with pytest.raises(ArgumentError, match=why):
+        list(map(watch.step, watch))
 
 
 def test_a_schedule_asks_for_each_epochs_rate_and_only_for_changes():
