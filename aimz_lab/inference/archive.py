@@ -18,6 +18,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from aimz_lab.errors import CheckpointError
@@ -86,6 +88,72 @@ def read_archive(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         msg = f"{path} is no complete checkpoint ({type(error).__name__}: {error})."
         raise CheckpointError(msg) from error
     return manifest, arrays
+
+
+def tree_facts(tree: Any) -> dict[str, str]:
+    """Describe the leaves of a tree of arrays and random keys: type and shape by path."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path): _kind(leaf) for path, leaf in leaves}
+
+
+def tree_arrays(prefix: str, tree: Any) -> dict[str, np.ndarray]:
+    """Return the leaves of a tree of arrays and random keys as arrays to store, named by number."""
+    return {f"{prefix}/{i}": _to_array(leaf) for i, leaf in enumerate(jax.tree.leaves(tree))}
+
+
+def tree_from(arrays: Mapping[str, np.ndarray], prefix: str, template: Any) -> Any:
+    """Return the tree that :func:`tree_arrays` was given.
+
+    Args:
+        arrays: The stored arrays.
+        prefix: What its arrays are named by.
+        template: A tree of the same structure, whose leaves have the same shapes and types.
+    """
+    leaves, structure = jax.tree.flatten(template)
+    restored = [_leaf_like(arrays[f"{prefix}/{i}"], leaf) for i, leaf in enumerate(leaves)]
+    return jax.tree.unflatten(structure, restored)
+
+
+def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    """Say in what two mappings differ, in the order of the first.
+
+    Example:
+        >>> differences({"rows": 3, "k": 1}, {"rows": 4, "k": 1})
+        ['rows is 3 there and 4 here']
+    """
+    missing = "missing"
+    return [
+        f"{name} is {there.get(name, missing)} there and {here.get(name, missing)} here"
+        for name in dict.fromkeys([*there, *here])
+        if there.get(name, missing) != here.get(name, missing)
+    ]
+
+
+def _kind(leaf: Any) -> str:
+    if _is_key(leaf):
+        return f"key {jax.random.key_impl(leaf)}{list(leaf.shape)}"
+    array = jnp.asarray(leaf)
+    return f"{array.dtype}{list(array.shape)}"
+
+
+def _is_key(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _to_array(leaf: Any) -> np.ndarray:
+    array = np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+    # Types that NumPy itself does not have, such as bfloat16, go by their bits.
+    return array if array.dtype.kind in "biufc" else array.view(f"u{array.dtype.itemsize}")
+
+
+def _leaf_like(array: np.ndarray, template: Any) -> Any:
+    if _is_key(template):
+        return jax.random.wrap_key_data(array, impl=str(jax.random.key_impl(template)))
+    template = jnp.asarray(template)
+    if template.weak_type and array.ndim == 0:
+        # A weakly typed counter stays one: the same program, and so the same bits, as before.
+        return jnp.asarray(array.item())
+    return jnp.asarray(array.view(template.dtype))
 
 
 def _to_npy(array: np.ndarray) -> bytes:

@@ -14,12 +14,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from aimz_lab.errors import CheckpointError, FitWarning
-from aimz_lab.inference.archive import PARTIAL, read_archive, write_archive
+from aimz_lab.inference.archive import (
+    PARTIAL,
+    differences,
+    read_archive,
+    tree_arrays,
+    tree_facts,
+    tree_from,
+    write_archive,
+)
 from aimz_lab.inference.events import Run, Steps
 from aimz_lab.inference.feed import Position
 from aimz_lab.inference.guard import Best
@@ -72,8 +78,8 @@ class Checkpoint:
         Warns:
             FitWarning: If other versions wrote it, so that the last bits of a loss may differ.
         """
-        self._refuse(_differences(self.manifest["provenance"]["facts"], facts))
-        differ = _differences(self.manifest["versions"], versions())
+        self._refuse(differences(self.manifest["provenance"]["facts"], facts))
+        differ = differences(self.manifest["versions"], versions())
         if differ:
             msg = f"The losses may differ in their last bits: {'; '.join(differ)}."
             warnings.warn(msg, FitWarning, stacklevel=2)
@@ -107,17 +113,14 @@ class Checkpoint:
         return state
 
     def _read_tree(self, prefix: str, template: Any) -> Any:
-        self._refuse(_differences(self.manifest["state"], _tree_facts(template)))
-        leaves, structure = jax.tree.flatten(template)
-        arrays = [self.arrays[f"{prefix}/{i}"] for i in range(len(leaves))]
-        pairs = zip(arrays, leaves, strict=True)
-        return jax.tree.unflatten(structure, [_leaf_like(array, leaf) for array, leaf in pairs])
+        self._refuse(differences(self.manifest["state"], tree_facts(template)))
+        return tree_from(self.arrays, prefix, template)
 
-    def _refuse(self, differences: list[str]) -> None:
-        if differences:
-            more = f"; and {len(differences) - 6} more" if len(differences) > 6 else ""
+    def _refuse(self, found: list[str]) -> None:
+        if found:
+            more = f"; and {len(found) - 6} more" if len(found) > 6 else ""
             msg = (
-                f"{self.path} is the checkpoint of another run: {'; '.join(differences[:6])}{more}."
+                f"{self.path} is the checkpoint of another run: {'; '.join(found[:6])}{more}."
                 " Build model, data and settings as they were, or fit without resume=."
             )
             raise CheckpointError(msg)
@@ -143,9 +146,9 @@ def save_checkpoint(path: Path, run: Run) -> None:
         state = state._replace(svi=state.svi._replace(optim_state=optim_state))
     arrays = {f"history/{name}": run.column(name) for name in _COLUMNS}
     arrays |= {f"metric/{i}": run.column(name) for i, name in enumerate(run.metrics)}
-    arrays |= _tree_arrays("state", state)
+    arrays |= tree_arrays("state", state)
     for i, best in enumerate(run.best.values()):
-        arrays |= _tree_arrays(f"best/{i}", best.state)
+        arrays |= tree_arrays(f"best/{i}", best.state)
     write_archive(path, _manifest(run, state), arrays)
 
 
@@ -221,54 +224,8 @@ def _manifest(run: Run, state: Any) -> dict[str, Any]:
         "seconds": float(seconds[-1]) if len(seconds) else 0.0,
         "validation": [[int(step), float(loss)] for step, loss in run.validation],
         "skipped": run.skipped,
-        "state": _tree_facts(state),
+        "state": tree_facts(state),
         "best": {name: {"value": best.value, "step": best.step} for name, best in run.best.items()},
         "provenance": dict(run.provenance),
         "versions": versions(),
     }
-
-
-def _tree_facts(tree: Any) -> dict[str, str]:
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {jax.tree_util.keystr(path): _kind(leaf) for path, leaf in leaves}
-
-
-def _kind(leaf: Any) -> str:
-    if _is_key(leaf):
-        return f"key {jax.random.key_impl(leaf)}{list(leaf.shape)}"
-    array = jnp.asarray(leaf)
-    return f"{array.dtype}{list(array.shape)}"
-
-
-def _is_key(leaf: Any) -> bool:
-    return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
-def _tree_arrays(prefix: str, tree: Any) -> dict[str, np.ndarray]:
-    return {f"{prefix}/{i}": _to_array(leaf) for i, leaf in enumerate(jax.tree.leaves(tree))}
-
-
-def _to_array(leaf: Any) -> np.ndarray:
-    array = np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
-    # Types that NumPy itself does not have, such as bfloat16, go by their bits.
-    return array if array.dtype.kind in "biufc" else array.view(f"u{array.dtype.itemsize}")
-
-
-def _leaf_like(array: np.ndarray, template: Any) -> Any:
-    if _is_key(template):
-        return jax.random.wrap_key_data(array, impl=str(jax.random.key_impl(template)))
-    template = jnp.asarray(template)
-    if template.weak_type and array.ndim == 0:
-        # A weakly typed counter stays one: the same program, and so the same bits, as before.
-        return jnp.asarray(array.item())
-    return jnp.asarray(array.view(template.dtype))
-
-
-def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
-    """Say in what two mappings differ, in the order of the first."""
-    missing = "missing"
-    return [
-        f"{name} is {there.get(name, missing)} there and {here.get(name, missing)} here"
-        for name in dict.fromkeys([*there, *here])
-        if there.get(name, missing) != here.get(name, missing)
-    ]
