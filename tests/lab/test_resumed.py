@@ -9,6 +9,7 @@ import numpy as np
 from aimz_lab.inference.events import Steps
 from aimz_lab.lab.callbacks import History, ProgressLine
 from aimz_lab.lab.panels.loss import LossPanel
+from aimz_lab.lab.traces import unpack
 from tests.runs import tell, told_run
 
 
@@ -25,8 +26,9 @@ def resumed_run():
 def test_the_curves_have_all_steps():
     run, panel = resumed_run(), LossPanel()
     panel.begin(run)
-    assert panel.traces["loss"].n_steps == panel.traces["grad_norm"].n_steps == 100
-    np.testing.assert_allclose(panel.traces["loss"].mean, np.linspace(3, 2, 100), rtol=1e-6)
+    traces = panel.frame(run)["traces"]
+    assert traces["loss"]["steps"] == traces["grad_norm"]["steps"] == 100
+    np.testing.assert_allclose(unpack(traces["loss"]["mean"]), np.linspace(3, 2, 100), rtol=1e-6)
 
 
 def test_rate_and_remaining_time_are_those_of_this_process():
