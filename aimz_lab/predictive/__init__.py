@@ -10,6 +10,7 @@ Entry points:
 - ``Request.reduce``: ``"mean"``, ``"sd"``, ``"ate"``, ``"lppd"``, ``"waic"``, :class:`Mean`,
   :class:`Quantiles`, :class:`Hdi`, :class:`Exceeds`, or an object of one's own
   (:class:`Reducer`), or several of these.
+- :func:`bytes_in_flight`: the bound on a call's memory.
 - :func:`open_results`: a persistent result, read again.
 - :func:`posterior_dataset`, :func:`posterior_tree`: posterior draws, labelled.
 
@@ -19,7 +20,7 @@ site's name: from nothing else.
 
 from __future__ import annotations
 
-from aimz_lab.predictive.predictor import Predictor
+from aimz_lab.predictive.predictor import Predictor, bytes_in_flight
 from aimz_lab.predictive.reducers import Exceeds, Hdi, Mean, Quantiles, Reducer
 from aimz_lab.predictive.request import Request
 from aimz_lab.predictive.store import open_results
@@ -33,6 +34,7 @@ __all__ = [
     "Quantiles",
     "Reducer",
     "Request",
+    "bytes_in_flight",
     "open_results",
     "posterior_dataset",
     "posterior_tree",

@@ -5,20 +5,36 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 import xarray as xr
 
 from aimz_lab.predictive.arm import Arm
-from aimz_lab.predictive.engine import CrossingRowsError, Engine
+from aimz_lab.predictive.engine import CrossingRowsError, Engine, calls_at_once
 from aimz_lab.predictive.plan import Plan, Quantity, agreeing_plans, keep_rows_together, make_plan
 from aimz_lab.predictive.programs import Programs
 from aimz_lab.predictive.reducers import as_reducers
 from aimz_lab.predictive.reduction import Reduction
 from aimz_lab.predictive.request import Request
-from aimz_lab.predictive.sinks import MemorySink, StoreSink
+from aimz_lab.predictive.sinks import WRITERS, MemorySink, StoreSink
 from aimz_lab.predictive.store import StoreWriter, read_store
 from aimz_lab.predictive.stream import Rows, check_same_length
 from aimz_lab.predictive.tree import make_labels, reduced_groups, result_groups
+
+
+def bytes_in_flight(call_bytes: int, devices: tuple[jax.Device, ...] | None = None) -> int:
+    """Memory that a call takes at most, beside inputs, draws and what is kept of its result.
+
+    Every call computes parts of ``call_bytes`` bytes. As many are computed at once as the host has
+    cores (at most 8; one at a time on an accelerator or several devices), one waits for each, and
+    one for each writer; each may be there twice, once more in another layout.
+
+    Args:
+        call_bytes: ``batch_size`` times draws times the bytes of a row of the sites; 16 MiB where
+            ``batch_size`` is left open.
+        devices: The devices that are used; by default all.
+    """
+    return 2 * call_bytes * (2 * calls_at_once(devices or tuple(jax.local_devices())) + WRITERS)
 
 
 class Predictor:

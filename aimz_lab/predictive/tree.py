@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import xarray as xr
 
+from aimz_lab.inference.provenance import versions
 from aimz_lab.kernel.spec import KernelSpec, variable_name
 from aimz_lab.types import SAMPLE_DIMS
 
@@ -284,4 +285,5 @@ def describe_call(request: Request, plan: Plan) -> dict[str, Any]:
         "n_draws": request.n_draws,
         "intervention": sorted(request.intervention),
         "condition": sorted(request.condition),
+        "versions": ", ".join(f"{name} {number}" for name, number in versions().items()),
     }

@@ -213,17 +213,14 @@ def main():
             tempfile.tempdir = directory
             worker(options.worker)
         return
-    pythons = {
-        "aimz_lab": sys.executable,
-        "aimz": options.peer,
-        "numpyro": sys.executable,
-        "floor": sys.executable,
-    }
+    pythons = {"aimz_lab": sys.executable, "aimz": options.peer, "floor": sys.executable}
     print("| case | library | first s | best s | CPU s | ratio | MB |\n|---|---|---|---|---|---|---|")
     for case in CASES:
         if options.only not in case:
             continue
-        with processes(pythons) as started:
+        # NumPyro computes all draws side by side: of a network, it would take all memory.
+        numpyro = {} if "network" in case else {"numpyro": sys.executable}
+        with processes({**pythons, **numpyro}) as started:
             first = {library: ask(process, case) for library, process in started.items()}
             turns = {library: [] for library in started}
             for _ in range(0 if case.startswith("first") else options.turns):

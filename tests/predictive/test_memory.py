@@ -1,0 +1,79 @@
+"""Memory beyond inputs and kept results stays within the stated bound."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+N_ROWS, N_DRAWS, BATCH = 200_000, 200, 2_048
+RESULT = N_ROWS * N_DRAWS * 4
+
+MEASURE = """
+import gc, json, sys
+from pathlib import Path
+import numpy as np
+from aimz_lab.data import as_source
+from aimz_lab.predictive import Predictor, Quantiles, bytes_in_flight
+from tests.predictive.models import draws_of_linear, inputs, request_of
+
+n_rows, n_draws, batch = map(int, sys.argv[1:4])
+predictor, draws = Predictor(), draws_of_linear(n_draws)
+
+def memory(field):
+    status = Path("/proc/self/status").read_text()
+    return int(status.split(f"{field}:")[1].split()[0]) * 1024
+
+def batches(n_rows):
+    for first in range(0, n_rows, 10_000):
+        yield {"X": inputs(min(10_000, n_rows - first))}
+
+def call(n_rows, **options):
+    request = request_of(
+        rows=as_source(lambda: batches(n_rows)), fields=("X",), draws=draws,
+        return_sites=("y",), batch_size=batch, **options,
+    )
+    return predictor.predict(request)
+
+found = {"bound": bytes_in_flight(batch * n_draws * 4)}
+kinds = {
+    "stored": {"store": "persistent"},
+    "mean": {"reduce": "mean"},
+    "quantiles": {"reduce": Quantiles([0.05, 0.95])},
+    "ate": {"reduce": "ate"},
+    "in memory": {},
+}
+for kind, options in kinds.items():
+    call(3 * batch, **options)  # compiles, and imports what it needs
+    gc.collect()
+    Path("/proc/self/clear_refs").write_text("5")
+    before = memory("VmRSS")
+    tree = call(n_rows, **options)
+    found[kind] = memory("VmHWM") - before
+    del tree
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak of memory from /proc")
+def test_memory_is_bounded_whatever_the_length(repository):
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, str(N_ROWS), str(N_DRAWS), str(BATCH)],
+        cwd=repository,
+        env={"PATH": "", "PYTHONPATH": str(repository), "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=280,
+    )
+    assert not done.returncode, done.stderr[-3000:]
+    found = json.loads(done.stdout)
+    # What the allocator keeps, and the summaries of all rows, beside what is in flight.
+    allowance = found["bound"] + 24 * 2**20
+    assert allowance < RESULT / 2  # the test can tell
+    for kind in ("stored", "mean", "quantiles", "ate"):
+        assert found[kind] < allowance, found
+    assert found["in memory"] > RESULT  # the measurement sees what is kept
