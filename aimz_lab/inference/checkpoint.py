@@ -26,7 +26,7 @@ from aimz_lab.inference.archive import (
     tree_from,
     write_archive,
 )
-from aimz_lab.inference.events import Run, Steps
+from aimz_lab.inference.events import Run
 from aimz_lab.inference.feed import Position
 from aimz_lab.inference.guard import Best
 from aimz_lab.inference.provenance import Origin, versions
@@ -34,7 +34,6 @@ from aimz_lab.inference.rates import set_learning_rate
 
 _FORMAT = 1
 _NAME = re.compile(r"(\d{6})-step-(\d+)\.npz")
-_COLUMNS = ("epoch", "loss", "rows", "n_pad")
 
 
 @dataclass(frozen=True)
@@ -98,15 +97,12 @@ class Checkpoint:
             CheckpointError: If the state here has another structure, shape or type.
         """
         state = self._read_tree("state", template)
-        columns = {name: self.arrays[f"history/{name}"] for name in _COLUMNS}
-        metrics = {
-            name: self.arrays[f"metric/{i}"] for i, name in enumerate(self.manifest["metrics"])
-        }
-        seconds = self.manifest["seconds"]
-        run.record(Steps(first=1, **columns, seconds=seconds, metrics=metrics))
+        run.take_over(
+            {name: self.arrays[f"history/{name}"] for name in run.columns},
+            {name: self.arrays[f"metric/{i}"] for i, name in enumerate(self.manifest["metrics"])},
+        )
         run.validation[:] = [(step, loss) for step, loss in self.manifest["validation"]]
         run.skipped = self.manifest["skipped"]
-        run.resumed_at = run.step
         for i, (name, best) in enumerate(self.manifest["best"].items()):
             best_state = self._read_tree(f"best/{i}", template)
             run.best[name] = Best(best["value"], best["step"], best_state)
@@ -144,7 +140,7 @@ def save_checkpoint(path: Path, run: Run) -> None:
         # What was asked for counts as done: the next step would have had it.
         optim_state = set_learning_rate(state.svi.optim_state, rate)
         state = state._replace(svi=state.svi._replace(optim_state=optim_state))
-    arrays = {f"history/{name}": run.column(name) for name in _COLUMNS}
+    arrays = {f"history/{name}": run.column(name) for name in run.columns}
     arrays |= {f"metric/{i}": run.column(name) for i, name in enumerate(run.metrics)}
     arrays |= tree_arrays("state", state)
     for i, best in enumerate(run.best.values()):
@@ -216,12 +212,10 @@ def _load_file(path: Path) -> Checkpoint:
 
 
 def _manifest(run: Run, state: Any) -> dict[str, Any]:
-    seconds = run.column("seconds")
     return {
         "format": _FORMAT,
         "position": list(run.position),
         "metrics": list(run.metrics),
-        "seconds": float(seconds[-1]) if len(seconds) else 0.0,
         "validation": [[int(step), float(loss)] for step, loss in run.validation],
         "skipped": run.skipped,
         "state": tree_facts(state),

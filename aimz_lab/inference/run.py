@@ -188,6 +188,7 @@ class Run:
             "rows": _Column(np.int32),
             "n_pad": _Column(np.int32),
             "seconds": _Column(np.float64),
+            "learning_rate": _Column(np.float32),
         }
         self._metrics: dict[str, _Column] = {}
         self._began: float | None = None
@@ -269,7 +270,8 @@ class Run:
     def column(self, name: str) -> np.ndarray:
         """One value a step, read-only: ``loss``, ``epoch``, ``rows``, ``n_pad``, or a metric.
 
-        ``seconds`` is the stepping time at the end of the step's chunk, in seconds.
+        ``seconds`` is the stepping time at the end of the step's chunk, in seconds, and
+        ``learning_rate`` the rate of the chunk, NaN where the optimizer does not tell.
 
         Raises:
             KeyError: If no step reported such a value.
@@ -332,6 +334,8 @@ class Run:
         for name in ("loss", "epoch", "rows", "n_pad"):
             self._columns[name].extend(getattr(steps, name))
         self._columns["seconds"].extend(np.full(len(steps), stepping_s))
+        rate = np.nan if steps.learning_rate is None else steps.learning_rate
+        self._columns["learning_rate"].extend(np.full(len(steps), rate))
         for name in dict.fromkeys([*self._metrics, *steps.metrics]):
             if name not in self._metrics:
                 self._metrics[name] = _Column(np.float32)
@@ -341,6 +345,28 @@ class Run:
         self.learning_rate = steps.learning_rate
         if len(steps):
             self.epoch = int(steps.epoch[-1])
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the values that every step has; :attr:`metrics` has further ones."""
+        return tuple(self._columns)
+
+    def take_over(
+        self, columns: Mapping[str, np.ndarray], metrics: Mapping[str, np.ndarray]
+    ) -> None:
+        """Begin with the history of an earlier process; for trainers.
+
+        Args:
+            columns: All of :attr:`columns` by name, shape ``(step,)``.
+            metrics: Further values of the same steps by name.
+        """
+        for name, column in self._columns.items():
+            column.extend(columns[name])
+        for name, values in metrics.items():
+            self._metrics[name] = _Column(np.float32)
+            self._metrics[name].extend(values)
+        self.resumed_at = self.step
+        self.epoch = int(columns["epoch"][-1]) if self.step else 0
 
     def spend(self, activity: str, seconds: float) -> None:
         """Add wall time to an activity of :attr:`seconds_in`; for trainers."""
