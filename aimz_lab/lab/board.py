@@ -1,11 +1,11 @@
-"""The panels of one run together: they take every chunk, and give frames at a bounded cost."""
+"""The panels of one run together: they give frames when these are due, at a bounded cost."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Container, Iterable
 
-from aimz_lab.inference.events import Run, Steps
+from aimz_lab.inference.events import Run
 from aimz_lab.lab.panels import Panel
 from aimz_lab.lab.panels.base import Frame
 from aimz_lab.lab.throttle import Throttle
@@ -15,7 +15,7 @@ Frames = dict[str, Frame]
 
 
 class Board:
-    """Panels that are observed together, where one that fails does not take the others along.
+    """Panels of one run, where one that fails does not take the others along.
 
     Args:
         panels: The panels.
@@ -54,13 +54,6 @@ class Board:
             for name, throttle in self._throttles.items()
         }
         self.spent_s = 0.0
-
-    def observe(self, run: Run, steps: Steps) -> None:
-        """Show a chunk of steps to every panel."""
-        began = time.perf_counter()
-        for name in self._panels:
-            self.call(name, "observe", run, steps)
-        self.spent_s += time.perf_counter() - began
 
     def frames(
         self, run: Run, wanted: Container[str] | None = None, *, everything: bool = False

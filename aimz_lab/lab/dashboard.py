@@ -89,17 +89,16 @@ class LiveDashboard(Callback):
         self._check_every = check_every
         self._restore_best = False
         self._check = CheckPanel(predictive_check) if predictive_check else None
-        self._loss = LossPanel()
         self._share = share
         self._board = Board(self._panels(), share=share / 3)
         self._view: View = View()
         self._throttle = Throttle(1 / MOST_UPDATES_PER_S, share)
-        self._sent_s = self._counted_s = 0.0
+        self._sent_s = 0.0
 
     def _panels(self) -> list[Panel]:
         panels: list[Panel] = [
             ProgressPanel(),
-            self._loss,
+            LossPanel(),
             PaddingPanel(),
             DevicesPanel(lambda: self.display_s),
             ParametersPanel(),
@@ -115,7 +114,7 @@ class LiveDashboard(Callback):
         """Choose the view and show that the run begins."""
         self.run = run
         self._restore_best = False
-        self._sent_s = self._counted_s = 0.0
+        self._sent_s = 0.0
         asked = self._asked_view
         self._view = asked if isinstance(asked, View) else _view_named(asked)
         self._board.begin(run)
@@ -126,10 +125,8 @@ class LiveDashboard(Callback):
         self._throttle = Throttle(self._view.interval_s, _MARGIN * self._share)
         self._board.forgive()
 
-    def on_steps_end(self, run: Run, steps: Steps) -> None:
-        """Take the chunk, and show it if that is due."""
-        if self._view.wants:
-            self._board.observe(run, steps)
+    def on_steps_end(self, run: Run, steps: Steps) -> None:  # noqa: ARG002
+        """Show what is new, if that is due."""
         self._refresh(run)
 
     def on_pause(self, run: Run) -> None:
@@ -165,9 +162,7 @@ class LiveDashboard(Callback):
         self._view.show(run, frames)
         ended = time.perf_counter()
         self._sent_s += ended - sending
-        # With what observing the chunks since the last time took.
-        self._throttle.spent(ended, self.display_s - self._counted_s)
-        self._counted_s = self.display_s
+        self._throttle.spent(ended, ended - began)
 
     def _receive(self, message: dict[str, Any]) -> None:
         """Do what a message of the page asks for; from any thread."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _VERSION = 1
-_COLUMNS = ("epoch", "loss", "rows", "n_pad", "seconds")
+_COLUMNS = ("epoch", "loss", "rows", "n_pad", "seconds", "learning_rate")
 _INFO = (
     "model",
     "method",
@@ -62,10 +62,11 @@ class History(Callback):
         return run_of(self).losses
 
     def to_frame(self) -> pd.DataFrame:
-        """Return a row a step: epoch, loss, rows, n_pad, seconds, metrics, validation.
+        """Return a row a step.
 
         Returns:
-            A data frame indexed by ``step``, from 1; ``validation`` is NaN where none was made.
+            A data frame indexed by ``step``, from 1, with epoch, loss, rows, n_pad, seconds,
+            learning_rate, metrics and, where there is any, validation; NaN where none was made.
         """
         import pandas as pd
 
@@ -157,6 +158,7 @@ def _chunks(columns: Mapping[str, np.ndarray]) -> Iterator[Steps]:
             rows=part["rows"].astype(np.int32),
             n_pad=part["n_pad"].astype(np.int32),
             seconds=float(seconds),
+            learning_rate=rate if np.isfinite(rate := part["learning_rate"][-1]) else None,
             metrics={name: values for name, values in part.items() if name not in _COLUMNS},
         )
 

@@ -70,19 +70,6 @@ def run_of(source: Any) -> Run:
     raise DataTypeError(msg)
 
 
-def steps_of(run: Run) -> Steps:
-    """Return all steps of a run as one chunk; a rate that changed is left out."""
-    return Steps(
-        first=1,
-        epoch=run.column("epoch"),
-        loss=run.losses,
-        rows=run.column("rows"),
-        n_pad=run.column("n_pad"),
-        seconds=float(run.column("seconds")[-1]) if run.step else 0.0,
-        metrics={name: run.column(name) for name in run.metrics},
-    )
-
-
 def loss_trace(run: Run, capacity: int = CAPACITY) -> Trace:
     """Return the losses of a run in bounded memory, in nats of all rows."""
     trace = Trace(capacity)

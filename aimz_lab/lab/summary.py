@@ -55,7 +55,8 @@ def _rates(run: Run) -> str:
         return ""
     steps_per_s = run.step / seconds[-1]
     rows_per_s = float(run.column("rows").sum(dtype="int64")) / seconds[-1]
-    return f", {words.rate(steps_per_s)} steps/s, {words.rate(rows_per_s)} rows/s"
+    told = f", {words.rate(steps_per_s)} steps/s"
+    return f"{told}, {words.rate(rows_per_s)} rows/s" if rows_per_s else told
 
 
 def heading(run: Run) -> str:

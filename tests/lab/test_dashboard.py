@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from aimz_lab.errors import ArgumentError, OptionalDependencyError
-from aimz_lab.inference.events import Best, Callback, Callbacks, Control
+from aimz_lab.inference.control import Control
+from aimz_lab.inference.events import Callback, Callbacks
+from aimz_lab.inference.guard import Best
 from aimz_lab.lab import earlier, environment
 from aimz_lab.lab.board import Board
 from aimz_lab.lab.callbacks import ProgressLine
@@ -97,7 +99,9 @@ def test_the_end_shows_all_and_the_summary(screen):
     assert "completed: all steps done" in screen.text
 
 
-@pytest.mark.parametrize("status", ["stopped", "interrupted", "diverged", "failed", "early_stopped"])
+@pytest.mark.parametrize(
+    "status", ["stopped", "interrupted", "diverged", "failed", "early_stopped"]
+)
 def test_every_way_to_end_is_told(screen, status):
     play(begun(), [LiveDashboard(view=screen)], [[1.0]], status=status, reason="because")
     assert screen.final["progress"]["status"] == status
@@ -209,16 +213,16 @@ class TestFailures:
         class Once(ProgressPanel):
             failures = 1
 
-            def observe(self, run, steps):
+            def frame(self, run):
                 if self.failures:
                     self.failures -= 1
                     raise ValueError("once")
+                return super().frame(run)
 
         board = Board([Once()], share=1.0)
         for expected in ({"error": "ValueError: once"}, "running"):
             run = begun()
             board.begin(run)
-            board.observe(run, feed(run, [1.0]))
             frame = board.frames(run)["progress"]
             assert expected in (frame, frame.get("status"))
 

@@ -233,7 +233,7 @@ def loss():
     panel = LossPanel()
     panel.begin(run)
     losses = 10 * np.exp(-np.arange(3000) / 500) + 20
-    panel.observe(run, feed(run, losses, rate=0.1, grad_norm=losses**2))
+    feed(run, losses, rate=0.1, grad_norm=losses**2)
     run.validation = [(1000, 2.5), (3000, 2.25)]
     return panel.frame(run)
 
@@ -297,7 +297,7 @@ class TestScene:
         run = begun()
         panel = LossPanel()
         panel.begin(run)
-        panel.observe(run, feed(run, losses))
+        feed(run, losses)
         drawn = self.drawn(node, panel.frame(run), log=log)
         pixels = np.array(drawn["pixels"]["y"])
         assert np.isfinite(pixels).sum() == np.isfinite(losses).sum()

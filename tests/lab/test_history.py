@@ -21,7 +21,7 @@ def history():
     history = History()
     play(run, [history], [])
     feed(run, [40.0, np.nan], grad_norm=[3.0, 2.0], n_pad=[0, 6])
-    feed(run, [20.0, 10.0], epoch=2, grad_norm=[1.0, np.inf])
+    feed(run, [20.0, 10.0], epoch=2, grad_norm=[1.0, np.inf], rate=0.5)
     run.validation = [(2, 1.5), (4, 0.75)]
     run.checkpoints = [(4, "somewhere")]
     run.notes = ["one step was skipped"]
@@ -36,6 +36,7 @@ def test_a_row_a_step(history):
     np.testing.assert_array_equal(frame["epoch"], [1, 1, 2, 2])
     np.testing.assert_array_equal(frame["n_pad"], [0, 6, 0, 0])
     np.testing.assert_array_equal(frame["validation"], [np.nan, 1.5, np.nan, 0.75])
+    np.testing.assert_array_equal(frame["learning_rate"], [np.nan, np.nan, 0.5, 0.5])
     np.testing.assert_allclose(frame["seconds"], [0.05, 0.05, 0.1, 0.1])
 
 

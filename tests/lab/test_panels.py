@@ -24,10 +24,13 @@ from tests.lab.runs import begun, feed
 
 
 def watched(panel, run, chunks):
+    """The last frame of a panel that looked after every chunk."""
     panel.begin(run)
+    frame = panel.frame(run)
     for columns in chunks:
-        panel.observe(run, feed(run, **columns))
-    return panel.frame(run)
+        feed(run, **columns)
+        frame = panel.frame(run)
+    return frame
 
 
 class TestLoss:
@@ -188,15 +191,17 @@ class TestDevices:
         panel.begin(run)
         fn = jax.jit(freshly_compiled)
         fn(np.ones(3))
-        panel.observe(run, feed(run, [1.0], rows=3))
+        feed(run, [1.0], rows=3)
+        panel.frame(run)
         fn(np.ones(5))
-        panel.observe(run, feed(run, [1.0], rows=5))
-        panel.observe(run, feed(run, [1.0], rows=5))
+        feed(run, [1.0], rows=5)
+        panel.frame(run)
+        feed(run, [1.0], rows=5)
         compiled = panel.frame(run)["compiled"]
         assert compiled["count"] == 2
         [row] = [row for row in compiled["longest"] if row["name"] == "freshly_compiled"]
         assert row["count"] == 2
-        assert row["cause"] == "at step 2, first batch of 5 rows"
+        assert row["cause"] == "by step 2, first batch of 5 rows"
         assert 0 < row["seconds"] <= compiled["seconds"]
 
 

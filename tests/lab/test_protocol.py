@@ -20,7 +20,7 @@ pytest.importorskip("anywidget", reason="needs the lab extra: pip install 'aimz_
 
 from jupyter_client.manager import KernelManager
 
-OTHERS = [folder for folder in os.environ.get("AIMZ_LAB_IPYKERNELS", "").split(os.pathsep) if folder]
+OTHERS = [*filter(None, os.environ.get("AIMZ_LAB_IPYKERNELS", "").split(os.pathsep))]
 HIDDEN = ("CI", "GITHUB_ACTIONS", "PYTEST_CURRENT_TEST", "PYTEST_VERSION")
 LOOP = """
 import time, json, ipykernel
@@ -95,8 +95,10 @@ class Page:
     def widget(self):
         """Wait for the dashboard's widget, and for its first update."""
         opened = self.wait_for(
-            lambda m: m["msg_type"] == "comm_open"
-            and m["content"]["data"]["state"].get("_model_name") == "AnyModel"
+            lambda m: (
+                m["msg_type"] == "comm_open"
+                and m["content"]["data"]["state"].get("_model_name") == "AnyModel"
+            )
         )
         comm_id = opened["content"]["comm_id"]
         self.wait_for(lambda m: self.is_update(m, comm_id))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from aimz_lab.inference.events import Run, Steps
+from aimz_lab.inference.events import Run
 
 Frame = dict[str, Any]
 """What a panel shows at one moment: plain values, and ``bytes`` of little-endian float32."""
@@ -24,9 +24,10 @@ class Panel:
     def begin(self, run: Run) -> None:
         """Forget what was, and get ready for ``run``."""
 
-    def observe(self, run: Run, steps: Steps) -> None:
-        """Take a chunk of steps; called for every chunk, so it must be quick."""
-
     def frame(self, run: Run) -> Frame:
-        """Describe the panel as it is now; the size must not grow with the run."""
+        """Describe the panel as it is now; neither size nor cost may grow with the run.
+
+        It is called when a frame is due, not for every chunk of steps: what is new since the last
+        time is in the run's columns.
+        """
         raise NotImplementedError

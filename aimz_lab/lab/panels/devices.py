@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
-from aimz_lab.inference.events import Run, Steps
+from aimz_lab.inference.events import Run
 from aimz_lab.lab.compilations import Compilation, compilation_log
 from aimz_lab.lab.panels.base import Frame, Panel
 
@@ -31,34 +32,18 @@ class DevicesPanel(Panel):
         self._display_s = display_s
         self._first = 0
         self._looked_at = 0
+        self._n_steps = 0
         self._batch_sizes: set[int] = set()
         self._causes: dict[int, str] = {}
 
     def begin(self, run: Run) -> None:  # noqa: ARG002
         """Count compilations and batch sizes from here on."""
         self._first = self._looked_at = compilation_log().count
-        self._batch_sizes, self._causes = set(), {}
-
-    def observe(self, run: Run, steps: Steps) -> None:
-        """Look for new compilations, and for what came with them."""
-        sizes = {int(n) for n in set((steps.rows + steps.n_pad).tolist())}
-        new = sizes - self._batch_sizes
-        if compilation_log().count != self._looked_at:
-            self._note_causes(run.step - len(steps) + 1, new)
-        self._batch_sizes |= sizes
-
-    def _note_causes(self, step: int, new_sizes: set[int]) -> None:
-        where = f"at step {step:,}"
-        if self._batch_sizes and new_sizes:
-            where += f", first batch of {', '.join(f'{n:,}' for n in sorted(new_sizes))} rows"
-        for compilation in compilation_log().since(self._looked_at):
-            self._causes[compilation.number] = where
-        self._looked_at = compilation_log().count
-        # Bounded: a loop that compiles at every step must not fill the memory with reasons.
-        self._causes = dict(list(self._causes.items())[-512:])
+        self._batch_sizes, self._causes, self._n_steps = set(), {}, 0
 
     def frame(self, run: Run) -> Frame:
         """Describe the devices, their memory, the time and the compilations."""
+        self._note_causes(run)
         devices = run.info.devices or tuple(jax.local_devices())
         return {
             "devices": [_device(device) for device in devices[:16]],
@@ -69,6 +54,21 @@ class DevicesPanel(Panel):
             "time": self._shares(run),
             "compiled": self._compiled(),
         }
+
+    def _note_causes(self, run: Run) -> None:
+        """Say of each compilation since the last look by which step it came, and with what."""
+        rows, n_pad = (run.column(name)[self._n_steps :] for name in ("rows", "n_pad"))
+        sizes = np.unique(rows + n_pad).tolist()
+        new_sizes = [size for size in sizes if size not in self._batch_sizes]
+        where = "before the first step" if run.step == 0 else f"by step {run.step:,}"
+        if self._batch_sizes and new_sizes:
+            where += f", first batch of {', '.join(f'{n:,}' for n in new_sizes)} rows"
+        for compilation in compilation_log().since(self._looked_at):
+            self._causes[compilation.number] = where
+        # Bounded: a loop that compiles at every step must not fill the memory with reasons.
+        self._causes = dict(list(self._causes.items())[-512:])
+        self._looked_at, self._n_steps = compilation_log().count, run.step
+        self._batch_sizes.update(new_sizes)
 
     def _shares(self, run: Run) -> dict[str, float]:
         """Share of wall time by activity; the display's own is taken out of the callbacks'.

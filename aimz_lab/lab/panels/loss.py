@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from aimz_lab.inference.events import Run, Steps
+from aimz_lab.inference.events import Run
 from aimz_lab.lab.panels.base import Frame, Panel
 from aimz_lab.lab.traces import Trace, float32, thin
 
@@ -20,39 +20,25 @@ class LossPanel(Panel):
     name = "loss"
 
     def __init__(self) -> None:
-        self.traces: dict[str, Trace] = {}
+        self._traces: dict[str, Trace] = {}
 
-    def begin(self, run: Run) -> None:
-        """Begin with what is there: nothing, or the history of a run that goes on."""
-        self.traces = {"loss": Trace()}
-        self.traces["loss"].add(run.losses)
-        for name in run.metrics:
-            self._add(name, run.column(name), before=0)
-
-    def observe(self, run: Run, steps: Steps) -> None:
-        """Append the steps to each curve."""
-        self._add("loss", steps.loss, before=0)
-        before = run.step - len(steps)
-        if steps.learning_rate is not None:
-            self._add(LEARNING_RATE, np.full(len(steps), steps.learning_rate), before)
-        for name, values in steps.metrics.items():
-            self._add(name, values, before)
-
-    def _add(self, name: str, values: np.ndarray, before: int) -> None:
-        trace = self.traces.get(name)
-        if trace is None:
-            trace = self.traces[name] = Trace()
-        if trace.n_steps < before:  # a value that only some chunks report leaves a gap
-            trace.add(np.full(before - trace.n_steps, np.nan))
-        trace.add(values)
+    def begin(self, run: Run) -> None:  # noqa: ARG002
+        """Begin empty curves; the first frame takes in what a run that goes on has already."""
+        self._traces = {"loss": Trace()}
 
     def frame(self, run: Run) -> Frame:
         """Describe every curve, where the loss is, and where it was lowest."""
+        names = ["loss", *run.metrics]
+        if run.learning_rate is not None or LEARNING_RATE in self._traces:
+            names.insert(1, LEARNING_RATE)
+        for name in names:
+            trace = self._traces.setdefault(name, Trace())
+            trace.add(run.column(name)[trace.n_steps :])
         return {
             "n_obs": run.info.n_obs,
-            "traces": {name: trace.frame() for name, trace in self.traces.items()},
+            "traces": {name: self._traces[name].frame() for name in names},
             "validation": validation_frame(run.validation),
-            **best(self.traces["loss"], run.info.n_obs),
+            **best(self._traces["loss"], run.info.n_obs),
         }
 
 

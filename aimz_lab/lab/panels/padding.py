@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from aimz_lab.data.padding import padding_advice
-from aimz_lab.inference.events import Run, Steps
+from aimz_lab.inference.events import Run
 from aimz_lab.lab.panels.base import Frame, Panel
 from aimz_lab.lab.traces import Trace
 
@@ -19,24 +19,32 @@ class PaddingPanel(Panel):
     name = "padding"
     interval_s = 0.2
 
-    def begin(self, run: Run) -> None:  # noqa: ARG002
+    def begin(self, run: Run) -> None:
         """Count from zero."""
         self._by_step = Trace(capacity=256)
         self._by_epoch = Trace(capacity=MOST_EPOCHS)
         self._epoch = 0
+        # Padded rows and all rows: of the epoch so far, and of the run.
         self._of_epoch = np.zeros(2, np.int64)
         self._of_run = np.zeros(2, np.int64)
+        self._advice = advice(run)
 
-    def observe(self, run: Run, steps: Steps) -> None:  # noqa: ARG002
-        """Count the rows and the padded rows of the steps."""
-        counts = np.stack([steps.n_pad, steps.rows + steps.n_pad]).astype(np.int64)
-        self._of_run += counts.sum(axis=1)
-        self._by_step.add(steps.n_pad)
-        for epoch in np.unique(steps.epoch):
-            if epoch != self._epoch:
+    def _count(self, run: Run) -> None:
+        """Take in the steps since the last time."""
+        new = slice(self._by_step.n_steps, None)
+        n_pad, epoch = run.column("n_pad")[new], run.column("epoch")[new]
+        if len(n_pad) == 0:
+            return
+        self._by_step.add(n_pad)
+        counts = np.stack([n_pad, run.column("rows")[new] + n_pad]).astype(np.int64)
+        begins = np.flatnonzero(np.diff(epoch, prepend=epoch[0] - 1))
+        by_epoch = np.add.reduceat(counts, begins, axis=1).T
+        self._of_run += by_epoch.sum(axis=0)
+        for number, of_epoch in zip(epoch[begins].tolist(), by_epoch, strict=True):
+            if number != self._epoch:
                 self._close_epoch()
-                self._epoch = int(epoch)
-            self._of_epoch += counts[:, steps.epoch == epoch].sum(axis=1)
+                self._epoch = number
+            self._of_epoch += of_epoch
 
     def _close_epoch(self) -> None:
         if self._of_epoch[1]:
@@ -45,6 +53,7 @@ class PaddingPanel(Panel):
 
     def frame(self, run: Run) -> Frame:
         """Describe the padding of the last batch, the epoch and the run."""
+        self._count(run)
         rows, n_pad = (int(run.column(name)[-1]) if run.step else 0 for name in ("rows", "n_pad"))
         n_shards = max(run.info.row_multiple, 1)
         return {
@@ -56,7 +65,7 @@ class PaddingPanel(Panel):
             "share_of_epoch": _share(self._of_epoch),
             "by_epoch": self._by_epoch.frame(),
             "by_step": self._by_step.frame(),
-            "advice": advice(run),
+            "advice": self._advice,
         }
 
 

@@ -291,6 +291,7 @@ class View {
     setText(this.stats.step, count(progress.step));
     setText(this.stats.steps_per_s, rate(progress.steps_per_s));
     setText(this.stats.rows_per_s, rate(progress.rows_per_s));
+    this.stats.rows_per_s.parentElement.hidden = !progress.rows_per_s;
     setText(this.stats.elapsed, duration(progress.elapsed_s));
     this.stats.checkpoint.parentElement.hidden = !progress.checkpoint;
     if (progress.checkpoint) setText(this.stats.checkpoint, `${duration(progress.checkpoint.age_s + since)} ago`);

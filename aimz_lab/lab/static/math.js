@@ -16,17 +16,16 @@ export function bucketSteps(n, width, total) {
 /** Steps over which a curve is smoothed unless told: a fiftieth of what there is, at least one. */
 export const defaultWindow = (steps) => Math.max(steps / 50, 1);
 
-/** Exponential moving average of bucket means, without a bias toward zero; gaps pass nothing on. */
+/** Exponential moving average of bucket means, without a bias toward zero; gaps weigh nothing. */
 export function smooth(values, width, window) {
   const weight = 1 - Math.exp(-width / window);
   const out = new Float64Array(values.length);
   let average = 0;
   let total = 0;
   for (let i = 0; i < values.length; i++) {
-    if (Number.isFinite(values[i])) {
-      average += weight * (values[i] - average);
-      total += weight * (1 - total);
-    }
+    const finite = Number.isFinite(values[i]);
+    average += weight * ((finite ? values[i] : 0) - average);
+    total += weight * ((finite ? 1 : 0) - total);
     out[i] = total > 0 ? average / total : NaN;
   }
   return out;

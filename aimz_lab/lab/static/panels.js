@@ -32,7 +32,8 @@ export const paddingPanel = () => panel("Padding", false, (frame, { headline, ex
     ? "none"
     : `${count(frame.n_pad)} of ${plural(total, "row")} in the last batch; ` +
       `${share(frame.share_of_run)} of the work so far`);
-  extra.replaceChildren(meter(frame.share_of_run), frame.advice ? h("span", {}, frame.advice) : "");
+  extra.replaceChildren(frame.share_of_run ? meter(frame.share_of_run) : "",
+    frame.advice ? h("span", {}, frame.advice) : "");
   body.replaceChildren(...[
     frame.shards.length > 1 && shardPicture(frame),
     facts([
