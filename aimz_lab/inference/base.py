@@ -24,6 +24,7 @@ from aimz_lab.inference.inputs import KernelPorts
 from aimz_lab.inference.placement import resolve_placement
 from aimz_lab.inference.posterior import Posterior, as_posterior
 from aimz_lab.inference.run_handle import RunHandle
+from aimz_lab.inference.schema import InputSchema
 from aimz_lab.inference.session import SviSession
 from aimz_lab.kernel.check import check_signature
 from aimz_lab.kernel.spec import KernelSpec
@@ -65,6 +66,11 @@ class KernelModel:
         self._n_obs: int | None = None
         self._epochs_done = 0
         self._said_unscaled = False
+        self._mcmc_schema: InputSchema | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what is compiled, the data, and runs with their listeners."""
+        return {**self.__dict__, "_last_run": None, "_handle": None}
 
     @property
     def kernel(self) -> Callable:
@@ -133,6 +139,11 @@ class KernelModel:
             )
             raise CallError(msg)
         self._vi_result = value
+
+    @property
+    def _schema(self) -> InputSchema | None:
+        """What the model was last trained on, without the data."""
+        return self._session.schema if self._session else self._mcmc_schema
 
     @property
     def _vi_state(self) -> SVIState | None:

@@ -31,13 +31,7 @@ def describe(
         Names, numbers, lists and dicts only. Each site has its ``kind``, its ``shape`` at the
         traced number of rows, its ``plates``, and ``draw_shape`` where the posterior holds it.
     """
-    sites: dict[str, dict[str, Any]] = {}
-    for name, site in (spec.sites if spec else {}).items():
-        sites[name] = {
-            "kind": site.kind,
-            "shape": list(site.shape),
-            "plates": [plate.name for plate in site.plates],
-        }
+    sites = describe_sites(spec) if spec else {}
     for name, draws in (posterior.draws if posterior else {}).items():
         sites.setdefault(name, {"kind": "latent"})["draw_shape"] = list(draws.shape[1:])
     guide = getattr(inference, "guide", None)
@@ -52,6 +46,19 @@ def describe(
         "num_chains": posterior.num_chains if posterior else 0,
         "num_samples": posterior.num_draws if posterior else 0,
         "sites": sites,
+    }
+
+
+def describe_sites(spec: KernelSpec) -> dict[str, dict[str, Any]]:
+    """Describe the sites of a kernel: kind, shape at the traced number of rows, type, plates."""
+    return {
+        name: {
+            "kind": site.kind,
+            "shape": list(site.shape),
+            "dtype": str(site.dtype),
+            "plates": [plate.name for plate in site.plates],
+        }
+        for name, site in spec.sites.items()
     }
 
 

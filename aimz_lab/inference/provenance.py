@@ -38,8 +38,7 @@ class Origin:
     @classmethod
     def of_plain(cls, plain: Mapping[str, Any]) -> Origin:
         """Return what :meth:`as_plain` was given."""
-        words = np.asarray(plain["words"], np.uint32)
-        return cls(jax.random.wrap_key_data(words, impl=plain["impl"]), plain["first_epoch"])
+        return cls(typed_key(plain), plain["first_epoch"])
 
 
 def plain_key(keys: jax.Array) -> dict[str, Any]:
@@ -56,6 +55,11 @@ def plain_key(keys: jax.Array) -> dict[str, Any]:
 def versions() -> dict[str, str]:
     """Return the versions that the last bits of a loss depend on."""
     return {"python": platform.python_version(), **_packages()}
+
+
+def typed_key(plain: Mapping[str, Any]) -> jax.Array:
+    """Return the keys that :func:`plain_key` was given."""
+    return jax.random.wrap_key_data(np.asarray(plain["words"], np.uint32), impl=plain["impl"])
 
 
 @cache

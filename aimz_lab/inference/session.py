@@ -12,11 +12,11 @@ from typing import Any
 import jax
 import numpy as np
 from numpyro.infer import SVI
-from numpyro.infer.autoguide import AutoGuide
+from numpyro.infer.autoguide import AutoDAIS, AutoGuide, AutoLaplaceApproximation
 from numpyro.infer.svi import SVIState
 
 from aimz_lab.data import canonical, pad_rows
-from aimz_lab.errors import CheckpointError, FitWarning
+from aimz_lab.errors import CallError, CheckpointError, FitWarning
 from aimz_lab.inference.checkpoint import Checkpoint
 from aimz_lab.inference.events import Callback, Callbacks, Control, Run, RunInfo
 from aimz_lab.inference.feed import Position
@@ -35,6 +35,7 @@ from aimz_lab.inference.plan import (
 from aimz_lab.inference.posterior import GuideSampler
 from aimz_lab.inference.provenance import Origin, describe_training
 from aimz_lab.inference.rates import WHY_FIXED, learning_rate
+from aimz_lab.inference.schema import InputSchema
 from aimz_lab.inference.setup import initial_state
 from aimz_lab.inference.svi import FeedKind, StepEngine
 from aimz_lab.inference.train import Trainer, TrainOptions, Validation
@@ -42,6 +43,9 @@ from aimz_lab.kernel.arguments import split_arguments
 from aimz_lab.kernel.spec import KernelSpec
 
 _VALIDATION_ROWS = 4096
+
+KEEPS_DATA = (AutoDAIS, AutoLaplaceApproximation)
+"""Autoguides whose draws depend on the data that they were set up with."""
 
 
 @dataclass(frozen=True)
@@ -105,18 +109,20 @@ class SviSession:
         self._kernel = kernel
         self._svi = svi
         self._output = output
+        self.schema: InputSchema | None = None
         self._example: dict[str, Any] = {}
+        self._by_stand_ins = False
         self._engines: dict[Any, StepEngine] = {}
         self._samplers: dict[Any, GuideSampler] = {}
         self._plans: dict[Any, TrainingPlan] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        compiled = {"_engines", "_samplers", "_plans"}
-        return {name: v for name, v in self.__dict__.items() if name not in compiled}
+        left = {"_engines", "_samplers", "_plans", "_example"}
+        return {name: v for name, v in self.__dict__.items() if name not in left}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._engines, self._samplers, self._plans = {}, {}, {}
+        self._engines, self._samplers, self._plans, self._example = {}, {}, {}, {}
 
     @property
     def params(self) -> dict[str, jax.Array]:
@@ -139,11 +145,24 @@ class SviSession:
         """Set guide and optimizer up, unless that was done before."""
         batch = data.first_batch
         self._example = {**batch.rows, **batch.whole, **batch.static}
-        if self.state is None:
-            self.state = initial_state(
-                self._svi, key, setup_arguments(self._svi, data), data.static
-            )
+        self.schema = InputSchema.of(data)
+        if self.state is None or self._by_stand_ins:
+            self._forget_stand_ins()
+            state = initial_state(self._svi, key, setup_arguments(self._svi, data), data.static)
+            self.state = state if self.state is None else self.state
         return self.state
+
+    def set_up(self, schema: InputSchema) -> SVIState:
+        """Set guide and optimizer up without data; the next training does it again, with its data.
+
+        Args:
+            schema: What the data was like.
+
+        Returns:
+            A state with the structure, shapes and types of theirs.
+        """
+        self.schema, self._example, self._by_stand_ins = schema, {}, True
+        return initial_state(self._svi, jax.random.key(0), schema.stand_ins(), schema.static)
 
     def start(
         self,
@@ -287,13 +306,19 @@ class SviSession:
             num_samples: Number of draws.
             arguments: Arguments of the guide; empty for the last batch that it was trained on.
             spec: The kernel's structure, whose latent sites are returned; ``None`` for all sites.
+
+        Raises:
+            CallError: If the guide may read data, and there is none yet since the model was loaded.
         """
-        split = split_arguments(arguments or self._example, None)
+        split = split_arguments(arguments or self._example or self._stand_ins(), None)
         latents = spec.latent_sites if spec else None
         sampler_key = (split.static_key, latents)
         if sampler_key not in self._samplers:
             self._samplers[sampler_key] = GuideSampler(self._svi, latents, split.static)
         arrays = jax.tree.map(canonical, dict(split.whole))
+        if self._by_stand_ins and isinstance(self._svi.guide, KEEPS_DATA):
+            self._forget_stand_ins()
+            initial_state(self._svi, key, arrays, split.static)
         return self._samplers[sampler_key].draw(key, params, num_samples, arrays)
 
     def draw_for(
@@ -311,6 +336,23 @@ class SviSession:
             rows = data.first_batch.rows
         arguments = {**rows, **data.whole, **data.static}
         return self.draw(key, params, num_samples, arguments, spec)
+
+    def _forget_stand_ins(self) -> None:
+        """Let an autoguide that was set up without data set itself up once more."""
+        if self._by_stand_ins and isinstance(self._svi.guide, AutoGuide):
+            self._svi.guide.prototype_trace = None
+        self._by_stand_ins = False
+
+    def _stand_ins(self) -> dict[str, Any]:
+        """Arguments for a guide that reads nothing of them but their shapes."""
+        guide = self._svi.guide
+        if not isinstance(guide, AutoGuide) or isinstance(guide, KEEPS_DATA):
+            msg = (
+                f"The guide {self._method.removeprefix('SVI/')} may read the data, which is not "
+                "stored with a model; pass it: sample(X=..., y=..., ...)."
+            )
+            raise CallError(msg)
+        return {**self.schema.stand_ins(), **self.schema.static} if self.schema else {}
 
     @contextlib.contextmanager
     def _undone_if_refused(self, before: SVIState | None) -> Iterator[None]:

@@ -25,6 +25,7 @@ from aimz_lab.inference.plan import PlanOptions, TrainingData
 from aimz_lab.inference.posterior import Posterior
 from aimz_lab.inference.provenance import Origin
 from aimz_lab.inference.run_handle import RunHandle
+from aimz_lab.inference.schema import InputSchema
 from aimz_lab.inference.session import FitOptions, HeldOut, warn_of_outcome
 from aimz_lab.inference.train import Trainer, TrainOptions
 from aimz_lab.kernel.scaling import Scale, check_scale
@@ -218,6 +219,7 @@ class TrainableModel(KernelModel):
             posterior, spec = run_mcmc(self._ports, self._inference, data, origin.keys[0], progress)
             self._advance(rng_key)
             self._spec, self._posterior = spec, posterior
+            self._mcmc_schema = InputSchema.of(data)
             return self
         spec = self._session.prepare(data)
         options = FitOptions(
@@ -325,7 +327,7 @@ class TrainableModel(KernelModel):
     def _check_idle(self, method: str) -> None:
         if self._handle is not None and not self._handle.done:
             msg = (
-                f"{method} cannot train while a run of this model is under way; wait() for its "
+                f"{method} has to wait while a run of this model is under way; wait() for its "
                 "handle, or stop() it first."
             )
             raise BusyError(msg)

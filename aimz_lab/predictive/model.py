@@ -17,9 +17,9 @@ from aimz_lab.data.checks import check_positive_int
 from aimz_lab.errors import ArgumentError, CallError, NotFittedError, SiteError
 from aimz_lab.inference.base import Sites, site_names
 from aimz_lab.inference.inputs import merge_arguments
+from aimz_lab.inference.persistence import StorableModel
 from aimz_lab.inference.placement import resolve_placement
 from aimz_lab.inference.posterior import Posterior
-from aimz_lab.inference.training import TrainableModel
 from aimz_lab.predictive.indices import with_checked_indices
 from aimz_lab.predictive.inputs import predictive_data
 from aimz_lab.predictive.predictor import Predictor
@@ -28,7 +28,7 @@ from aimz_lab.predictive.tree import posterior_tree
 from aimz_lab.types import ShardAxis, Store, check_choice
 
 
-class PredictiveModel(TrainableModel):
+class PredictiveModel(StorableModel):
     """A model that can be drawn from; see :class:`aimz_lab.ImpactModel`."""
 
     def sample(

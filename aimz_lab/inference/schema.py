@@ -1,0 +1,129 @@
+"""What a model was trained on, without the data: names, shapes and types of its arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import numpy as np
+
+from aimz_lab.errors import ArtifactError
+from aimz_lab.inference.plan import TrainingData
+
+_PLAIN = (str, int, float, bool, type(None))
+
+
+@dataclass(frozen=True)
+class InputSchema:
+    """The arguments of a batch.
+
+    Attributes:
+        rows: Shape of one row and its type, by per-row argument.
+        whole: Trees of such shapes and types, by argument that passes whole.
+        static: Values of the arguments that are not arrays.
+        batch_size: Rows of the batch.
+    """
+
+    rows: Mapping[str, jax.ShapeDtypeStruct]
+    whole: Mapping[str, Any] = field(default_factory=dict)
+    static: Mapping[str, Any] = field(default_factory=dict)
+    batch_size: int = 1
+
+    @classmethod
+    def of(cls, data: TrainingData) -> InputSchema:
+        """Return the schema of training data."""
+        batch = data.first_batch
+        return cls(
+            {
+                name: jax.ShapeDtypeStruct(array.shape[1:], array.dtype)
+                for name, array in batch.rows.items()
+            },
+            jax.tree.map(_shape_of, dict(batch.whole)),
+            dict(batch.static),
+            data.batch_size,
+        )
+
+    @property
+    def batch(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """Shapes and types of the per-row arguments of a batch."""
+        return {
+            name: jax.ShapeDtypeStruct((self.batch_size, *row.shape), row.dtype)
+            for name, row in self.rows.items()
+        }
+
+    def stand_ins(self) -> dict[str, Any]:
+        """Return arrays of ones in place of a batch, to set up what depends on shapes alone."""
+        return jax.tree.map(
+            lambda leaf: np.ones(leaf.shape, leaf.dtype), {**self.batch, **self.whole}
+        )
+
+    def as_plain(self) -> dict[str, Any]:
+        """Return it in values that JSON can hold; objects among the static values by their type."""
+        return {
+            "rows": {name: _plain_shape(row) for name, row in self.rows.items()},
+            "whole": {name: _plain_tree(tree) for name, tree in self.whole.items()},
+            "static": {name: _plain_static(value) for name, value in self.static.items()},
+            "batch_size": self.batch_size,
+        }
+
+    @classmethod
+    def of_plain(cls, plain: Mapping[str, Any], given: Mapping[str, Any]) -> InputSchema:
+        """Return what :meth:`as_plain` was given.
+
+        Args:
+            plain: Its plain values.
+            given: Static values that could not be written as such.
+
+        Raises:
+            ArtifactError: If one of these is missing.
+        """
+        static = {}
+        for name, value in plain["static"].items():
+            if "value" not in value and name not in given:
+                msg = (
+                    f"The kernel's argument {name!r} was a {value['type']}, which is code and not "
+                    f"stored; pass it again: load(..., kernel_kwargs={{{name!r}: ...}})."
+                )
+                raise ArtifactError(msg)
+            static[name] = given.get(name, value.get("value"))
+        return cls(
+            {name: _shape_of_plain(row) for name, row in plain["rows"].items()},
+            {name: _tree_of_plain(tree) for name, tree in plain["whole"].items()},
+            static,
+            plain["batch_size"],
+        )
+
+
+def _shape_of(leaf: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(np.shape(leaf), np.dtype(leaf.dtype))
+
+
+def _plain_shape(leaf: jax.ShapeDtypeStruct) -> dict[str, Any]:
+    return {"shape": list(leaf.shape), "dtype": str(leaf.dtype)}
+
+
+def _shape_of_plain(plain: Mapping[str, Any]) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(tuple(plain["shape"]), np.dtype(plain["dtype"]))
+
+
+def _plain_static(value: Any) -> dict[str, Any]:
+    return {"value": value} if isinstance(value, _PLAIN) else {"type": type(value).__name__}
+
+
+def _plain_tree(tree: Any) -> dict[str, Any]:
+    if isinstance(tree, Mapping):
+        return {"dict": {name: _plain_tree(part) for name, part in tree.items()}}
+    if isinstance(tree, (list, tuple)):
+        return {type(tree).__name__: [_plain_tree(part) for part in tree]}
+    return _plain_shape(tree)
+
+
+def _tree_of_plain(plain: Mapping[str, Any]) -> Any:
+    if "dict" in plain:
+        return {name: _tree_of_plain(part) for name, part in plain["dict"].items()}
+    for name, kind in (("list", list), ("tuple", tuple)):
+        if name in plain:
+            return kind(_tree_of_plain(part) for part in plain[name])
+    return _shape_of_plain(plain)
