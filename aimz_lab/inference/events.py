@@ -15,7 +15,8 @@ from typing import Any, ClassVar, Literal
 
 from aimz_lab.errors import CallbackWarning
 from aimz_lab.inference.control import Control
-from aimz_lab.inference.run import Run, RunInfo, StepInfo, Steps
+from aimz_lab.inference.run import Run, RunInfo
+from aimz_lab.inference.steps import StepInfo, Steps
 
 __all__ = ["Callback", "Callbacks", "Control", "Run", "RunInfo", "StepInfo", "Steps"]
 

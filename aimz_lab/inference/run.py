@@ -1,10 +1,10 @@
-"""A training run as its listeners read it: steps, history, state, and how it ended."""
+"""A training run as its listeners read it: history, state, and how it ended."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -12,88 +12,11 @@ import numpy as np
 
 from aimz_lab.inference.control import Control
 from aimz_lab.inference.guard import Best
+from aimz_lab.inference.steps import Column, Steps
 from aimz_lab.types import RunStatus
 
 if TYPE_CHECKING:
     from aimz_lab.inference.events import Callback
-
-
-@dataclass(frozen=True, slots=True)
-class StepInfo:
-    """One training step.
-
-    Attributes:
-        step: Number of the step in the run, from 1.
-        epoch: Number of its epoch, from 1.
-        loss: Negative ELBO in nats, of all ``n_obs`` rows.
-        rows: Rows of data that the step used, padding excluded.
-        n_pad: Rows of padding that it carried along.
-    """
-
-    step: int
-    epoch: int
-    loss: float
-    rows: int
-    n_pad: int
-
-
-@dataclass(frozen=True)
-class Steps:
-    """A chunk of steps that ran in one dispatch; arrays of shape ``(k,)``.
-
-    Attributes:
-        first: Number of the first step, from 1.
-        epoch: Epoch of each step, from 1.
-        loss: Negative ELBO of each step in nats.
-        rows: Rows of data in each step, padding excluded.
-        n_pad: Rows of padding in each step.
-        seconds: Wall time from the end of the previous chunk to the end of this one.
-        learning_rate: The rate that the chunk ran with, where the optimizer tells.
-        metrics: Further values of each step by name, such as ``grad_norm``.
-    """
-
-    first: int
-    epoch: np.ndarray
-    loss: np.ndarray
-    rows: np.ndarray
-    n_pad: np.ndarray
-    seconds: float
-    learning_rate: float | None = None
-    metrics: Mapping[str, np.ndarray] = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        return len(self.loss)
-
-    def __iter__(self) -> Iterator[StepInfo]:
-        columns = (self.epoch, self.loss, self.rows, self.n_pad)
-        for i, (epoch, loss, rows, n_pad) in enumerate(
-            zip(*(column.tolist() for column in columns), strict=True)
-        ):
-            yield StepInfo(self.first + i, epoch, loss, rows, n_pad)
-
-
-class _Column:
-    """A one-dimensional array that grows at its end in amortised constant time."""
-
-    def __init__(self, dtype: Any) -> None:
-        self._data = np.empty(64, dtype)
-        self._size = 0
-
-    def extend(self, values: Any) -> None:
-        values = np.asarray(values, self._data.dtype)
-        need = self._size + len(values)
-        if need > len(self._data):
-            grown = np.empty(max(need, 2 * len(self._data)), self._data.dtype)
-            grown[: self._size] = self._data[: self._size]
-            self._data = grown
-        self._data[self._size : need] = values
-        self._size = need
-
-    @property
-    def values(self) -> np.ndarray:
-        view = self._data[: self._size]
-        view.flags.writeable = False
-        return view
 
 
 @dataclass(frozen=True)
@@ -183,14 +106,14 @@ class Run:
         self._get_position: Callable[[], Any] | None = None
         self._get_provenance: Callable[[], Mapping[str, Any]] | None = None
         self._columns = {
-            "loss": _Column(np.float32),
-            "epoch": _Column(np.int32),
-            "rows": _Column(np.int32),
-            "n_pad": _Column(np.int32),
-            "seconds": _Column(np.float64),
-            "learning_rate": _Column(np.float32),
+            "loss": Column(np.float32),
+            "epoch": Column(np.int32),
+            "rows": Column(np.int32),
+            "n_pad": Column(np.int32),
+            "seconds": Column(np.float64),
+            "learning_rate": Column(np.float32),
         }
-        self._metrics: dict[str, _Column] = {}
+        self._metrics: dict[str, Column] = {}
         self._began: float | None = None
         self._ended: float | None = None
 
@@ -338,7 +261,7 @@ class Run:
         self._columns["learning_rate"].extend(np.full(len(steps), rate))
         for name in dict.fromkeys([*self._metrics, *steps.metrics]):
             if name not in self._metrics:
-                self._metrics[name] = _Column(np.float32)
+                self._metrics[name] = Column(np.float32)
                 self._metrics[name].extend(np.full(len(before), np.nan))
             missing = np.full(len(steps), np.nan)
             self._metrics[name].extend(steps.metrics.get(name, missing))
@@ -363,7 +286,7 @@ class Run:
         for name, column in self._columns.items():
             column.extend(columns[name])
         for name, values in metrics.items():
-            self._metrics[name] = _Column(np.float32)
+            self._metrics[name] = Column(np.float32)
             self._metrics[name].extend(values)
         self.resumed_at = self.step
         self.epoch = int(columns["epoch"][-1]) if self.step else 0
