@@ -7,6 +7,7 @@ model is that of the first tutorial, which explains it step by step.
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ from numpyro.infer import SVI, Trace_ELBO, init_to_mean
 from numpyro.infer.autoguide import AutoMultivariateNormal
 
 from aimz_lab.effects import summarize_effect
-from aimz_lab.errors import OptionalDependencyError
+from aimz_lab.errors import FitWarning, OptionalDependencyError
 from aimz_lab.impact_model import ImpactModel
 from aimz_lab.lab import words
 from aimz_lab.lab.callbacks import ProgressLine
@@ -219,14 +220,17 @@ def tour(out: Path, *, epochs: int = EPOCHS) -> None:
     experiment = load_experiment()
     print(_QUESTION, flush=True)
     im = make_model(epochs)
-    im.fit(
-        experiment.X,
-        experiment.y,
-        treat=experiment.treat,
-        batch_size=BATCH_SIZE,
-        epochs=epochs,
-        callbacks=[ProgressLine()],
-    )
+    with warnings.catch_warnings():
+        # The line of progress has told it, and the tour ends with it.
+        warnings.filterwarnings("ignore", ".*interrupted", FitWarning)
+        im.fit(
+            experiment.X,
+            experiment.y,
+            treat=experiment.treat,
+            batch_size=BATCH_SIZE,
+            epochs=epochs,
+            callbacks=[ProgressLine()],
+        )
     if im.last_run.status == "interrupted":
         raise KeyboardInterrupt
     print(report(ask(im, experiment), difference_in_means(experiment)), flush=True)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shlex
 import shutil
+import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -95,6 +98,7 @@ def write_html(notebook: Path, out: Path, on_cell: Callable[[int, int], None]) -
     Raises:
         ArgumentError: If the file cannot be written.
         AimzLabError: If a cell fails or the kernel dies; nothing is written then.
+        KeyboardInterrupt: After Ctrl-C; nothing is written, and the kernel is gone.
         OptionalDependencyError: If the packages of notebooks are missing.
     """
     check_target(out)
@@ -114,8 +118,21 @@ def _execute(path: Path, on_cell: Callable[[int, int], None]) -> NotebookNode:
         raise OptionalDependencyError(msg) from error
     notebook = nbformat.read(path, as_version=4)
     code = [i for i, cell in enumerate(notebook.cells) if cell.cell_type == "code"]
+    interrupted = asyncio.Event()
+
+    def begin(**_: object) -> None:
+        # In place of nbclient's own handler of Ctrl-C, which ends the kernel and then fails itself.
+        def interrupt() -> None:
+            interrupted.set()
+            running.append(asyncio.ensure_future(client.km.interrupt_kernel()))
+
+        running: list[asyncio.Future] = []
+        with suppress(NotImplementedError):  # where loops handle no signals, it has none
+            asyncio.get_running_loop().add_signal_handler(signal.SIGINT, interrupt)
 
     def tell(cell_index: int, **_: object) -> None:
+        if interrupted.is_set():  # a cell that ended well all the same, such as one that trains
+            raise AimzLabError("interrupted")
         on_cell(code.index(cell_index) + 1, len(code))
 
     client = NotebookClient(
@@ -123,15 +140,18 @@ def _execute(path: Path, on_cell: Callable[[int, int], None]) -> NotebookNode:
         kernel_manager_class=ThisPython,
         timeout=_SECONDS_PER_CELL,
         resources={"metadata": {"path": str(path.parent)}},
+        on_notebook_start=begin,
         on_cell_execute=tell,
     )
     try:
-        return client.execute(env=_environment())
-    except CellExecutionError as error:
-        msg = f"A cell of {path} failed with {error.ename}: {error.evalue}"
-        raise AimzLabError(msg) from error
-    except (CellTimeoutError, DeadKernelError) as error:
-        msg = f"The kernel stopped before the end of {path}, or was interrupted."
+        return asyncio.run(client.async_execute(env=_environment()))
+    except (AimzLabError, CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+        if interrupted.is_set():
+            raise KeyboardInterrupt from error
+        if isinstance(error, CellExecutionError):
+            msg = f"A cell of {path} failed with {error.ename}: {error.evalue}"
+        else:
+            msg = f"The kernel stopped before the end of {path}."
         raise AimzLabError(msg) from error
 
 

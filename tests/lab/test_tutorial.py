@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import signal
 import sys
+import threading
 from pathlib import Path
 
 import nbformat
@@ -19,6 +22,14 @@ import matplotlib.pyplot as plt
 figure, axes = plt.subplots(figsize=(1, 1))
 plt.close(figure)
 display(figure, metadata={"image/png": {"alt": "a <small> square"}})
+"""
+
+SWALLOWS = """
+import time
+try:
+    time.sleep(60)
+except KeyboardInterrupt:
+    pass
 """
 
 
@@ -113,3 +124,18 @@ def test_the_live_command_is_short_in_the_folder_of_the_notebook(tmp_path, monke
     assert program[-1] in ("lab", "jupyterlab")
     monkeypatch.chdir("/")
     assert live_command(notebook).endswith(shlex.quote(str(notebook).lstrip("/")))
+
+
+@pytest.mark.parametrize(
+    "source", ["import time; time.sleep(60)", SWALLOWS], ids=["raises", "ends"]
+)
+def test_an_interrupt_ends_kernel_and_tutorial(tmp_path, source):
+    notebook = write_notebook(tmp_path / "long.ipynb", source, "raise SystemExit('went on')")
+    timer = threading.Timer(2.0, os.kill, [os.getpid(), signal.SIGINT])
+
+    def start_timer(cell, cells):
+        timer.start()
+
+    with pytest.raises(KeyboardInterrupt):
+        write_html(notebook, tmp_path / "long.html", start_timer)
+    assert not (tmp_path / "long.html").exists()
