@@ -8,6 +8,7 @@ from aimz_lab.effects import summarize_effect
 from aimz_lab.impact_model import ImpactModel
 from aimz_lab.inference.events import Callback, Control, Run, RunInfo, StepInfo, Steps
 from aimz_lab.inference.rates import settable_rate
+from aimz_lab.inference.run_handle import RunHandle
 
 __version__ = "0.1.0"
 
@@ -18,6 +19,7 @@ __all__ = [
     "Control",
     "ImpactModel",
     "Run",
+    "RunHandle",
     "RunInfo",
     "StepInfo",
     "Steps",

@@ -19,8 +19,9 @@ from numpyro.infer.autoguide import (
 
 from aimz_lab.data import ArrayLoader, BatchSource, canonical, epoch_order, pad_rows
 from aimz_lab.errors import GuideError
-from aimz_lab.inference.feed import BEGINNING, Feed, FixedFeed, IndexFeed, Position, StreamFeed
+from aimz_lab.inference.feed import BEGINNING, Feed, FixedFeed, IndexFeed, Position
 from aimz_lab.inference.placement import Placement
+from aimz_lab.inference.stream_feed import StreamFeed
 from aimz_lab.inference.svi import StepPlan
 from aimz_lab.kernel.arguments import KernelArguments
 from aimz_lab.kernel.check import check_sites, check_trainable_on_batches

@@ -15,7 +15,7 @@ from numpyro.infer import SVI
 from numpyro.infer.autoguide import AutoDAIS, AutoGuide, AutoLaplaceApproximation
 from numpyro.infer.svi import SVIState
 
-from aimz_lab.data import canonical, pad_rows
+from aimz_lab.data import canonical
 from aimz_lab.errors import CallError, CheckpointError, FitWarning
 from aimz_lab.inference.checkpoint import Checkpoint
 from aimz_lab.inference.events import Callback, Callbacks, Control, Run, RunInfo
@@ -39,26 +39,12 @@ from aimz_lab.inference.schema import InputSchema
 from aimz_lab.inference.setup import initial_state
 from aimz_lab.inference.svi import FeedKind, StepEngine
 from aimz_lab.inference.train import Trainer, TrainOptions, Validation
+from aimz_lab.inference.validation import HeldOut, held_out_loss
 from aimz_lab.kernel.arguments import split_arguments
 from aimz_lab.kernel.spec import KernelSpec
 
-_VALIDATION_ROWS = 4096
-
 KEEPS_DATA = (AutoDAIS, AutoLaplaceApproximation)
 """Autoguides whose draws depend on the data that they were set up with."""
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """Data to validate on.
-
-    Attributes:
-        rows: Arrays by kernel argument, output included.
-        every: Epochs between two evaluations.
-    """
-
-    rows: Mapping[str, Any]
-    every: int = 1
 
 
 @dataclass(frozen=True)
@@ -221,7 +207,7 @@ class SviSession:
                 begin = options.resume.restore(run, begin)
         train = options.train
         if options.held_out is not None:
-            loss = self._validation(engine, plan, options.held_out, whole, data, key)
+            loss = held_out_loss(engine, plan, options.held_out, whole, data, key)
             train = TrainOptions(
                 train.steps_per_call,
                 train.on_nonfinite,
@@ -415,41 +401,6 @@ class SviSession:
             scaled=_scale_in_words(data, plan),
             validation_every=options.held_out.every if options.held_out else None,
         )
-
-    def _validation(
-        self,
-        engine: StepEngine,
-        plan: TrainingPlan,
-        held_out: HeldOut,
-        whole: Mapping[str, Any],
-        data: TrainingData,
-        key: jax.Array,
-    ) -> Callable[[SVIState], float]:
-        """The held-out loss in nats per row, comparable with the training loss per row.
-
-        Each block of rows stands for all ``n_obs`` rows, so that the prior weighs in it as in
-        training; the blocks' losses are averaged by their rows. The noise is the same each time.
-        """
-        rows = {name: canonical(array, name) for name, array in held_out.rows.items()}
-        n_rows = next(iter(rows.values())).shape[0]
-        n_obs = data.n_obs or n_rows
-        size = min(n_rows, _VALIDATION_ROWS)
-        blocks = []
-        for start in range(0, n_rows, size):
-            block = {name: array[start : start + size] for name, array in rows.items()}
-            valid = next(iter(block.values())).shape[0]
-            if plan.step.padded:
-                multiple = -(-size // plan.placement.row_multiple) * plan.placement.row_multiple
-                block, _ = pad_rows(block, multiple)
-            blocks.append((plan.placement.put_rows(block), valid))
-        noise = jax.random.fold_in(key, 1)
-
-        def loss(state: SVIState) -> float:
-            losses = [engine.loss(state, noise, block, n, whole, n_obs) for block, n in blocks]
-            weights = [n for _, n in blocks]
-            return float(np.average(jax.device_get(losses), weights=weights)) / n_obs
-
-        return loss
 
 
 def _scale_in_words(data: TrainingData, plan: TrainingPlan) -> str:

@@ -26,8 +26,9 @@ from aimz_lab.inference.posterior import Posterior
 from aimz_lab.inference.provenance import Origin
 from aimz_lab.inference.run_handle import RunHandle
 from aimz_lab.inference.schema import InputSchema
-from aimz_lab.inference.session import FitOptions, HeldOut, warn_of_outcome
+from aimz_lab.inference.session import FitOptions, warn_of_outcome
 from aimz_lab.inference.train import Trainer, TrainOptions
+from aimz_lab.inference.validation import HeldOut
 from aimz_lab.kernel.scaling import Scale, check_scale
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.types import Device, OnNonFinite, Progress, check_choice

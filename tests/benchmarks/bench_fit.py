@@ -1,7 +1,7 @@
 """Steps per second of ``fit``: this library, the peer, and a bare scan, in one run.
 
-Run by hand in an environment that has both: ``python tests/benchmarks/bench_fit.py``. The three take
-turns; each figure is the best of its turns after a warm-up, as a ratio the fairest on a shared
+Run by hand in an environment that has both: ``python tests/benchmarks/bench_fit.py``. The three
+take turns; each figure is the best of its turns after a warm-up, as a ratio the fairest on a shared
 machine.
 """
 

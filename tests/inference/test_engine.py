@@ -16,8 +16,9 @@ from numpyro.infer.autoguide import AutoNormal
 
 from aimz_lab import ArrayDataset, ArrayLoader, Callback, ImpactModel, settable_rate
 from aimz_lab.data import as_source, epoch_order
-from aimz_lab.inference.feed import IndexFeed, Position, StreamFeed
+from aimz_lab.inference.feed import IndexFeed, Position
 from aimz_lab.inference.placement import Placement
+from aimz_lab.inference.stream_feed import StreamFeed
 from tests import kernels
 
 # A guide draws with a sample shape, which NumPyro broadcasts over ranks.

@@ -9,6 +9,7 @@ import sys
 import textwrap
 import threading
 import time
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -183,7 +184,7 @@ while handle.run.step == 0:
 
 
 def program(rest):
-    env = dict(os.environ, PYTHONPATH=os.getcwd(), JAX_PLATFORMS="cpu")
+    env = dict(os.environ, PYTHONPATH=str(Path(__file__).parents[2]), JAX_PLATFORMS="cpu")
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", PROGRAM + textwrap.dedent(rest)],
         env=env,
