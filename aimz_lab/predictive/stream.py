@@ -169,15 +169,16 @@ def blocks_per_call(
         n_devices: Devices that share a call; the count is a multiple of theirs.
 
     Returns:
-        Blocks per call: as many as fit, spread evenly over the calls, and rounded up to one of few
-        sizes, so that inputs of similar length share a compilation.
+        Blocks per call: nearly as many as fit, so that the last call is nearly full, and one of few
+        numbers, so that inputs of similar length share a compilation.
     """
     rows = batch_size or max(CALL_BYTES // max(row_bytes, 1), 1)
     most = max(rows // BLOCK_ROWS, 1)
     if n_rows is not None:
         blocks = count_blocks(n_rows)
-        calls = -(-blocks // most)
-        most = _rounded_up(-(-blocks // calls))
+        fewest = -(-blocks // most)
+        sizes = [_rounded_up(-(-blocks // calls)) for calls in range(fewest, 2 * fewest + 1)]
+        most = min(sizes, key=lambda size: -(-blocks // size) * size)
     return -(-most // n_devices) * n_devices
 
 

@@ -55,7 +55,7 @@ def main() -> None:
         wrote = time.perf_counter() - start
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
         y = tree["posterior_predictive"]["y"]
-        print(f"{y.nbytes / 1e9:.1f} GB in {wrote:.1f} s, peak memory {peak:.2f} GB, {y.chunks}"[:200])
+        print(f"{y.nbytes / 1e9:.1f} GB in {wrote:.1f} s, peak memory {peak:.2f} GB")
         for name, part in (("row", y[..., options.rows // 2]), ("draw", y[:, options.draws // 2])):
             start = time.perf_counter()
             values = part.values

@@ -1,9 +1,9 @@
 """Predictive calls: this library, the peer, NumPyro, and what the hardware allows, in turns.
 
-Run by hand: ``python tests/benchmarks/bench_predict.py --peer /path/to/its/python``. Each library has a
-process of its own, and they take turns, so that a shared machine is equally slow for all. A figure
-is the best of its turns after a warm-up: seconds on the clock, seconds of CPU, and the memory that
-the call took at most beyond what was in use before it.
+Run by hand: ``python tests/benchmarks/bench_predict.py --peer /path/to/its/python``. Each library
+has a process of its own, and they take turns, so that a shared machine is equally slow for all. A
+figure is the best of its turns after a warm-up: seconds on the clock, seconds of CPU, and the
+memory that the call took at most beyond what was in use before it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import gc
+import itertools
 import json
 import subprocess
 import sys
@@ -45,7 +46,7 @@ def kernels():
     def network(X, y=None):
         sizes = [FEATURES, HIDDEN, HIDDEN, HIDDEN, 1]
         z = X
-        for i, (n_in, n_out) in enumerate(zip(sizes, sizes[1:])):  # noqa: B905
+        for i, (n_in, n_out) in enumerate(itertools.pairwise(sizes)):
             w = numpyro.sample(f"w{i}", dist.Normal(0.0, 1.0).expand([n_in, n_out]).to_event(2))
             z = z @ w
             z = jnp.tanh(z) if n_out > 1 else z
@@ -67,7 +68,7 @@ def posterior(model, n_draws, n_features):
     sizes = [FEATURES, HIDDEN, HIDDEN, HIDDEN, 1]
     return {
         f"w{i}": rng.normal(size=(n_draws, *shape)).astype(np.float32)
-        for i, shape in enumerate(zip(sizes, sizes[1:]))  # noqa: B905
+        for i, shape in enumerate(itertools.pairwise(sizes))
     }
 
 
@@ -214,7 +215,8 @@ def main():
             worker(options.worker)
         return
     pythons = {"aimz_lab": sys.executable, "aimz": options.peer, "floor": sys.executable}
-    print("| case | library | first s | best s | CPU s | ratio | MB |\n|---|---|---|---|---|---|---|")
+    print("| case | library | first s | best s | CPU s | ratio | MB |")
+    print("|---|---|---|---|---|---|---|")
     for case in CASES:
         if options.only not in case:
             continue
