@@ -26,6 +26,7 @@ from aimz_lab.inference.posterior import Posterior, as_posterior
 from aimz_lab.inference.run_handle import RunHandle
 from aimz_lab.inference.schema import InputSchema
 from aimz_lab.inference.session import SviSession
+from aimz_lab.inference.trained_rows import TrainedRows
 from aimz_lab.kernel.check import check_signature
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.types import Device
@@ -67,10 +68,12 @@ class KernelModel:
         self._epochs_done = 0
         self._said_unscaled = False
         self._mcmc_schema: InputSchema | None = None
+        self._trained_rows: TrainedRows | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what is compiled, the data, and runs with their listeners."""
-        return {**self.__dict__, "_last_run": None, "_handle": None}
+        left = {"_last_run": None, "_handle": None, "_trained_rows": None}
+        return {**self.__dict__, **left}
 
     @property
     def kernel(self) -> Callable:

@@ -28,6 +28,7 @@ from aimz_lab.inference.run_handle import RunHandle
 from aimz_lab.inference.schema import InputSchema
 from aimz_lab.inference.session import FitOptions, warn_of_outcome
 from aimz_lab.inference.train import Trainer, TrainOptions
+from aimz_lab.inference.trained_rows import TrainedRows
 from aimz_lab.inference.validation import HeldOut
 from aimz_lab.kernel.scaling import Scale, check_scale
 from aimz_lab.kernel.spec import KernelSpec
@@ -221,6 +222,7 @@ class TrainableModel(KernelModel):
             self._advance(rng_key)
             self._spec, self._posterior = spec, posterior
             self._mcmc_schema = InputSchema.of(data)
+            self._trained_rows = TrainedRows.of(data.rows, self.param_output)
             return self
         spec = self._session.prepare(data)
         options = FitOptions(
@@ -349,6 +351,8 @@ class TrainableModel(KernelModel):
         self._vi_result = SVIRunResult(params, self._session.state, run.losses)
         draws = self._session.draw_for(data, key, params, num_samples, self._spec)
         self._posterior = Posterior(draws)
+        rows = data.rows if data.in_memory else {}
+        self._trained_rows = TrainedRows.of(rows, self.param_output)
 
     def _held_out(
         self,

@@ -20,8 +20,10 @@ from aimz_lab.inference.inputs import merge_arguments
 from aimz_lab.inference.persistence import StorableModel
 from aimz_lab.inference.placement import resolve_placement
 from aimz_lab.inference.posterior import Posterior
+from aimz_lab.kernel.check import parameter_names
 from aimz_lab.predictive.indices import with_checked_indices
 from aimz_lab.predictive.inputs import predictive_data
+from aimz_lab.predictive.known import known_data
 from aimz_lab.predictive.predictor import Predictor
 from aimz_lab.predictive.request import Group, Request
 from aimz_lab.predictive.tree import posterior_tree
@@ -109,7 +111,10 @@ class PredictiveModel(StorableModel):
             **kwargs: Further kernel arguments, as in :meth:`fit`.
 
         Returns:
-            The predictive group and the posterior.
+            The predictive group, the posterior, and the data: ``constant_data`` of inputs in
+            memory, up to 128 MiB, and ``observed_data`` where the output is known, because ``X`` is
+            a dataset or a loader that has it, or because these are the rows that the model was
+            trained on.
 
         Raises:
             NotFittedError: If there is no posterior.
@@ -467,7 +472,15 @@ class PredictiveModel(StorableModel):
             static=data.static,
             values=params,
         )
+        known = known_data(
+            inputs, data.rows, self.param_output, parameter_names(self.kernel), self._trained_rows
+        )
+        # Under an intervention, and out of the sample, nothing was observed.
+        in_sample = group in ("posterior_predictive", "log_likelihood")
+        factual = in_sample and not intervention and not condition
         return Request(
+            observed=known.observed if factual else None,
+            constant=known.constant,
             kernel=self.kernel,
             output=self.param_output,
             key=as_typed_key(rng_key) if rng_key is not None else self._split(None, 1)[0],

@@ -53,7 +53,9 @@ class Request:
         dims: Names of a site's dimensions, without chain, draw and rows, by site.
         coords: Labels of dimensions, by dimension.
         devices: Where to compute; ``None`` for all local devices.
-        groups: Further groups of the tree, such as ``observed_data``.
+        observed: The observed output, where it is known; rows first.
+        constant: Per-row inputs to keep with the result, by name.
+        groups: Further groups of the tree.
         attrs: Further attributes of the group.
     """
 
@@ -82,6 +84,8 @@ class Request:
     dims: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     coords: Mapping[str, Any] = field(default_factory=dict)
     devices: tuple[jax.Device, ...] | None = None
+    observed: Any = None
+    constant: Mapping[str, Any] = field(default_factory=dict)
     groups: Mapping[str, xr.Dataset] = field(default_factory=dict)
     attrs: Mapping[str, Any] = field(default_factory=dict)
 

@@ -183,7 +183,7 @@ def result_groups(arm: Arm, labels: Labels, arrays: Mapping[str, Any]) -> dict[s
     result = sample_dataset(
         arrays, labels.dims, arm.request.chains, labels.coords, labels.attrs, sizes
     )
-    return {arm.request.group: result, **_other_groups(arm)}
+    return {arm.request.group: result, **_other_groups(arm, labels)}
 
 
 def reduced_groups(
@@ -220,7 +220,7 @@ def reduced_groups(
                 arm, labels, site, one, values
             )
     group = _with_coords(variables, sizes, coords, labels.attrs)
-    return {arm.request.group: group, **_other_groups(arm)}
+    return {arm.request.group: group, **_other_groups(arm, labels)}
 
 
 def _labelled_reduction(
@@ -263,10 +263,11 @@ def _sizes(arm: Arm, labels: Labels) -> dict[str, int]:
     return sizes
 
 
-def _other_groups(arm: Arm) -> dict[str, xr.Dataset]:
+def _other_groups(arm: Arm, labels: Labels) -> dict[str, xr.Dataset]:
     request = arm.request
+    groups = {**_data_groups(arm, labels), **request.groups}
     if not request.draws:
-        return dict(request.groups)
+        return groups
     posterior = posterior_dataset(
         request.draws,
         request.num_chains,
@@ -274,7 +275,39 @@ def _other_groups(arm: Arm) -> dict[str, xr.Dataset]:
         dims=request.dims,
         coords=request.coords,
     )
-    return {"posterior": posterior, **request.groups}
+    return {"posterior": posterior, **groups}
+
+
+def _data_groups(arm: Arm, labels: Labels) -> dict[str, xr.Dataset]:
+    """The observed output, and the inputs, in groups that ArviZ knows."""
+    request, spec = arm.request, arm.plan.spec
+    site, rows = spec.sites[request.output], labels.row_dims.get(request.output)
+    groups = {}
+    observed = request.observed
+    if observed is not None and np.ndim(observed) == len(site.shape):
+        axis = site.row_axes[0] if len(site.row_axes) == 1 else None
+        dims = site_dims(spec, site.name, len(site.shape), row_axis=axis, named=request.dims)
+        groups["observed_data"] = _plain_dataset({site.name: (dims, observed)}, labels)
+    constant = {
+        name: ((rows, *[f"{name}_dim_{i}" for i in range(np.ndim(array) - 1)]), array)
+        for name, array in request.constant.items()
+        # A variable with the name of a dimension would be taken for its labels.
+        if rows is not None and name not in {rows, *SAMPLE_DIMS}
+    }
+    if constant:
+        prefix = "predictions_" if request.group == "predictions" else ""
+        groups[f"{prefix}constant_data"] = _plain_dataset(constant, labels)
+    return groups
+
+
+def _plain_dataset(
+    variables: Mapping[str, tuple[tuple[str, ...], Any]], labels: Labels
+) -> xr.Dataset:
+    arrays = {name: (dims, np.asarray(array)) for name, (dims, array) in variables.items()}
+    sizes: dict[str, int] = {}
+    for dims, array in arrays.values():
+        sizes.update(zip(dims, array.shape, strict=True))
+    return _with_coords(arrays, sizes, labels.coords, {})
 
 
 def describe_call(request: Request, plan: Plan) -> dict[str, Any]:
