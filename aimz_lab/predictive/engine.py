@@ -22,7 +22,7 @@ from aimz_lab.predictive.forward import (
     over_blocks,
     over_draws,
 )
-from aimz_lab.predictive.independence import choose_rows, crossing_sites
+from aimz_lab.predictive.independence import both_blockings, choose_rows, crossing_sites
 from aimz_lab.predictive.programs import QUICKEST, Program, Programs, shared_out
 from aimz_lab.predictive.stream import (
     BLOCK_ROWS,
@@ -169,7 +169,7 @@ class Engine:
         ready = self._programs.compiled(*wanted, *[tests[index] for index in new])
         for index, test in zip(new, ready[len(wanted) :], strict=True):
             found = jax.device_get(test(*tests[index].arguments))
-            verdicts[index] = tuple(name for name, crosses in found.items() if crosses)
+            verdicts[index] = crossing_sites(self._arms[index].plan, *found)
             self._programs.set_verdict(tests[index], verdicts[index])
         crossing = dict.fromkeys(itertools.chain(*verdicts))
         if crossing:
@@ -181,7 +181,7 @@ class Engine:
         draw = jax.tree.map(lambda values: values[0], arm.draws({}).sites)
         return Program(
             key=("crossing", arm.key),
-            build=lambda: crossing_sites(arm.simulator({}), arm.plan),
+            build=lambda: both_blockings(arm.simulator({}), arm.plan),
             arguments=(arm.block(0, rows), arm.shared, draw, self._key),
             devices=self._devices[:1],
             split=(False,) * 4,

@@ -23,8 +23,6 @@ from aimz_lab.predictive.stream import BLOCK_ROWS
 
 TEST_ROWS = 2 * BLOCK_ROWS
 
-Quantities = dict[str, tuple[jax.Array, int | None]]
-
 
 def choose_rows(n_rows: int) -> np.ndarray:
     """Choose the rows to test with: the first ones, or, of few, a random lot with repetitions.
@@ -36,20 +34,21 @@ def choose_rows(n_rows: int) -> np.ndarray:
     return np.random.default_rng(0).integers(n_rows, size=TEST_ROWS)
 
 
-def crossing_sites(simulator: Simulator, plan: Plan) -> Callable:
-    """Return a function that tells which sites depend on other rows.
+def both_blockings(simulator: Simulator, plan: Plan) -> Callable:
+    """Return a function that runs the kernel on some rows and on each half of them.
 
     Args:
         simulator: The kernel.
         plan: Which of its sites matter.
 
     Returns:
-        A function ``(block, shared, sites, key) -> {site: bool}`` of one block of
-        ``TEST_ROWS`` rows and one draw.
+        A function ``(block, shared, sites, key)`` of one block of ``TEST_ROWS`` rows and one draw.
+        It gives two mappings by site: what was found on all rows, and, with a leading axis, on the
+        halves.
     """
     axes = {name: site.row_axes for name, site in plan.spec.sites.items()}
 
-    def run(block: Blocks, shared: Shared, held: Mapping[str, Any], key: jax.Array) -> dict:
+    def run(block: Blocks, shared: Shared, held: Mapping[str, Any], key: jax.Array) -> tuple:
         whole = simulator.trace(block, shared, held, key)
         latents = [name for name in plan.spec.of_kind("latent") if name in whole]
         drawn = {name: whole[name]["value"] for name in latents if name not in held}
@@ -60,49 +59,61 @@ def crossing_sites(simulator: Simulator, plan: Plan) -> Callable:
         def again(parts: list[Any], kept: Mapping[str, Any]) -> dict[str, jax.Array]:
             half = Blocks(block.ids, *parts)
             trace = simulator.trace(half, shared, {**held, **fixed, **kept}, key)
-            return {name: value for name, (value, _) in _quantities(trace, plan).items()}
+            return _quantities(trace, plan)
 
-        halves = jax.vmap(again)(parts, kept)
-        return {
-            name: _differ(halves[name], value, axis, plan.spec.sites[name])
-            for name, (value, axis) in _quantities(whole, plan).items()
-        }
+        return _quantities(whole, plan), jax.vmap(again)(parts, kept)
 
     return run
 
 
-def _quantities(trace: Mapping[str, Any], plan: Plan) -> Quantities:
-    """What has to be the same in any blocking, and its axis of rows counted from the right."""
-    found: Quantities = {}
+def crossing_sites(
+    plan: Plan, whole: Mapping[str, np.ndarray], halves: Mapping[str, np.ndarray]
+) -> tuple[str, ...]:
+    """Tell which sites depend on other rows, from what :func:`both_blockings` found."""
+    sites = plan.spec.sites
+    return tuple(name for name in whole if _differ(halves[name], whole[name], sites[name]))
+
+
+def _quantities(trace: Mapping[str, Any], plan: Plan) -> dict[str, jax.Array]:
+    """What has to be the same in any blocking: values computed, and densities of values drawn."""
+    found: dict[str, jax.Array] = {}
     for name, site in plan.spec.sites.items():
         if name not in trace:
             continue
         wanted = name in plan.row_axes
         if site.kind == "deterministic" and wanted:
-            axis = site.row_axes[0] - len(site.shape) if site.row_axes else None
-            found[name] = jnp.asarray(trace[name]["value"]), axis
+            found[name] = jnp.asarray(trace[name]["value"])
         matters = wanted or site.row_axes or name in plan.globals_drawn
         if site.kind in ("latent", "observed") and matters:
-            density = trace[name]["fn"].log_prob(trace[name]["value"])
-            found[name] = density, site.row_batch_axis
+            found[name] = trace[name]["fn"].log_prob(trace[name]["value"])
     return found
 
 
-def _halves(array: jax.Array, axis: int) -> jax.Array:
+def _row_axis(site: Site) -> int | None:
+    """The axis of rows of what has to be the same, counted from the right."""
+    if site.kind != "deterministic":
+        return site.row_batch_axis
+    return site.row_axes[0] - len(site.shape) if site.row_axes else None
+
+
+def _halves(array: Any, axis: int) -> Any:
     """Cut an axis in two, with the halves on a new leading axis."""
     axis %= array.ndim
     shape = (*array.shape[:axis], 2, array.shape[axis] // 2, *array.shape[axis + 1 :])
-    return jnp.moveaxis(array.reshape(shape), axis, 0)
+    halves = array.reshape(shape)
+    order = (axis, *[other for other in range(halves.ndim) if other != axis])
+    return halves.transpose(order)
 
 
-def _differ(halves: jax.Array, whole: jax.Array, axis: int | None, site: Site) -> jax.Array:
+def _differ(halves: np.ndarray, whole: np.ndarray, site: Site) -> bool:
+    axis = _row_axis(site)
     if axis is not None and whole.shape[axis] != halves.shape[axis]:
         whole = _halves(whole, axis)
-    got, expected = (value.astype(jnp.result_type(float)) for value in (halves, whole))
-    expected = jnp.broadcast_to(expected, got.shape)
-    size = jnp.where(jnp.isfinite(expected), jnp.abs(expected), 0.0)
+    got, expected = np.broadcast_arrays(halves.astype(np.float64), whole.astype(np.float64))
+    size = np.where(np.isfinite(expected), np.abs(expected), 0.0)
     # A log-density magnifies the rounding of its site's parameters; a plain value does not.
     computed = site.kind == "deterministic"
-    allowed = 1e-6 + 1e-3 * jnp.max(size, initial=0.0) if computed else 1e-2 + 1e-3 * size
-    same = (got == expected) | (jnp.isnan(got) & jnp.isnan(expected))
-    return jnp.any(~same & ~(jnp.abs(got - expected) <= allowed))
+    allowed = 1e-6 + 1e-3 * size.max(initial=0.0) if computed else 1e-2 + 1e-3 * size
+    with np.errstate(invalid="ignore"):
+        near = np.abs(got - expected) <= allowed
+    return not (near | (got == expected) | (np.isnan(got) & np.isnan(expected))).all()
