@@ -171,6 +171,43 @@ def training_data(
     return data, device
 
 
+def held_out_rows(
+    ports: KernelPorts, held_out: Any, extra: Mapping[str, Any], *, allow_nonfinite: bool
+) -> dict[str, Any]:
+    """Read the rows to validate on, all at once.
+
+    Args:
+        ports: The kernel.
+        held_out: A pair of input and output, a dataset, a loader, or any source of batches.
+        extra: Whole and static kernel arguments of the training.
+        allow_nonfinite: Do not check for NaN and infinite values.
+
+    Raises:
+        CallError: If it is none of these, or lacks the output.
+        DataError: If the data does not fit together.
+    """
+    if isinstance(held_out, tuple) and len(held_out) == 2 and not isinstance(held_out[0], Mapping):
+        rows, _, _ = rows_and_others(ports, *held_out, extra, allow_nonfinite=allow_nonfinite)
+        return rows
+    if isinstance(held_out, ArrayDataset):
+        rows = dict(held_out.arrays)
+    elif is_batches(held_out):
+        names = (ports.input, ports.output)
+        batches = list(as_source(held_out, names, allow_nonfinite=allow_nonfinite).epoch(0))
+        rows = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+    else:
+        msg = (
+            "validation= takes a pair of held-out arrays, validation=(X_val, y_val), or a source "
+            f"of batches; got {type(held_out).__name__}."
+        )
+        raise CallError(msg)
+    if ports.output not in rows:
+        msg = f"The held-out data has no field {ports.output!r}; it has {', '.join(rows)}."
+        raise CallError(msg)
+    check_call(ports.kernel, [*rows, *extra])
+    return rows
+
+
 def _of_rows(
     rows: Mapping[str, np.ndarray],
     whole: Mapping[str, Any],

@@ -18,7 +18,12 @@ from aimz_lab.inference.base import KernelModel
 from aimz_lab.inference.checkpoint import Checkpoint, load_checkpoint
 from aimz_lab.inference.displays import default_display
 from aimz_lab.inference.events import Callback, Run
-from aimz_lab.inference.inputs import merge_arguments, rows_and_others, training_data
+from aimz_lab.inference.inputs import (
+    held_out_rows,
+    merge_arguments,
+    rows_and_others,
+    training_data,
+)
 from aimz_lab.inference.mcmc import run_mcmc
 from aimz_lab.inference.placement import resolve_placement
 from aimz_lab.inference.plan import PlanOptions, TrainingData
@@ -50,7 +55,7 @@ class TrainableModel(KernelModel):
         epochs: int = 1,
         shuffle: bool = True,
         callbacks: Iterable[Callback] = (),
-        validation: tuple[Any, Any] | None = None,
+        validation: Any = None,
         validation_every: int = 1,
         scale: Scale = "auto",
         n_obs: int | None = None,
@@ -82,7 +87,8 @@ class TrainableModel(KernelModel):
             epochs: Passes over the data.
             shuffle: Whether each epoch has another order. A loader has its own.
             callbacks: Listeners; see :class:`aimz_lab.Callback`.
-            validation: Held-out ``(X, y)``; the loss per row is evaluated on it.
+            validation: Held-out ``(X, y)``, a dataset, a loader or another source of batches; the
+                loss per row is evaluated on it.
             validation_every: Epochs between two evaluations.
             scale: Weight of a batch's rows: ``"auto"`` for N / B, ``"none"``, or a number.
             n_obs: N, where a stream of batches does not know it.
@@ -356,7 +362,7 @@ class TrainableModel(KernelModel):
 
     def _held_out(
         self,
-        validation: tuple[Any, Any] | None,
+        validation: Any,
         every: int,
         data: TrainingData,
         allow_nonfinite: bool,
@@ -364,13 +370,8 @@ class TrainableModel(KernelModel):
         if validation is None:
             return None
         check_positive_int("validation_every", every)
-        if not (isinstance(validation, tuple) and len(validation) == 2):
-            msg = "validation= takes a pair of held-out arrays: validation=(X_val, y_val)."
-            raise CallError(msg)
         extra = {**data.whole, **data.static}
-        rows, _, _ = rows_and_others(
-            self._ports, *validation, extra, allow_nonfinite=allow_nonfinite
-        )
+        rows = held_out_rows(self._ports, validation, extra, allow_nonfinite=allow_nonfinite)
         return HeldOut(rows, every)
 
     def _origin(

@@ -16,6 +16,7 @@ from numpyro.infer.autoguide import AutoNormal
 
 from aimz_lab import ArrayDataset, ArrayLoader, Callback, ImpactModel, settable_rate
 from aimz_lab.data import as_source, epoch_order
+from aimz_lab.errors import CallError, DataTypeError
 from aimz_lab.inference.feed import IndexFeed, Position
 from aimz_lab.inference.placement import Placement
 from aimz_lab.inference.stream_feed import StreamFeed
@@ -269,3 +270,27 @@ def test_a_stream_of_uneven_batches_loses_nothing(sizes, epochs, steps, padded):
             seen += np.asarray(chunk.feed["X"])[i][: chunk.valid[i]].tolist()
     assert seen == list(range(stops[-1])) * epochs
     assert position == Position(epochs)
+
+
+def test_held_out_rows_may_come_in_any_form():
+    held_out = kernels.regression_data(33, 3, seed=8)
+    rows = {"X": held_out[0], "y": held_out[1]}
+    dataset = ArrayDataset(**rows)
+    forms = [
+        held_out,
+        dataset,
+        ArrayLoader(dataset, jax.random.key(0), batch_size=7),
+        [{name: array[i : i + 10] for name, array in rows.items()} for i in range(0, 33, 10)],
+    ]
+    seen = []
+    for form in forms:
+        im = model(optimizer=numpyro.optim.SGD(0.0))
+        losses(im, validation=form, epochs=1)
+        seen.append(im.last_run.validation)
+    assert seen[0] == seen[1] == seen[2] == seen[3]
+
+
+@pytest.mark.parametrize("wrong", [held := np.ones(3), {"X": 1}, 7, (held,)])
+def test_held_out_data_of_another_form_is_refused(wrong):
+    with pytest.raises((CallError, DataTypeError)):
+        losses(validation=wrong)
