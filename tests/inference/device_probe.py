@@ -6,7 +6,8 @@ import json
 
 import jax
 
-jax.config.update("jax_num_cpu_devices", 8)
+if __name__ == "__main__":  # before anything else asks for a device; not when it is collected
+    jax.config.update("jax_num_cpu_devices", 8)
 
 import numpy as np
 import numpyro
