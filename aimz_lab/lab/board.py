@@ -40,20 +40,20 @@ class Board:
 
     def begin(self, run: Run) -> None:
         """Get every panel ready for ``run``; a panel that failed before gets another chance."""
-        self._throttles = {
-            name: Throttle(panel.interval_s, self._share) for name, panel in self._panels.items()
-        }
+        self._throttles = self._new_throttles()
         self._failed, self._told, self.spent_s = {}, set(), 0.0
         for name in self._panels:
             self.call(name, "begin", run)
 
-    def forgive(self) -> None:
-        """Forget what the panels cost so far: the first time says nothing about the next ones."""
-        self._throttles = {
-            name: Throttle(throttle.interval_s, throttle.share)
-            for name, throttle in self._throttles.items()
-        }
+    def rest(self) -> None:
+        """Begin to count costs from here, as if nothing had been shown yet."""
+        self._throttles = self._new_throttles()
         self.spent_s = 0.0
+
+    def _new_throttles(self) -> dict[str, Throttle]:
+        return {
+            name: Throttle(panel.interval_s, self._share) for name, panel in self._panels.items()
+        }
 
     def frames(
         self, run: Run, wanted: Container[str] | None = None, *, everything: bool = False

@@ -121,9 +121,9 @@ class LiveDashboard(Callback):
         first: Frames = {"meta": meta(run), "earlier": earlier.frame(run)}
         first |= self._board.frames(run, self._view.wants, everything=True)
         self._view.open(run, first, self._receive)
-        # The cost of the first time, when packages are imported, says nothing about the next ones.
+        # What opening takes, when packages are imported, is no part of the run's share.
         self._throttle = Throttle(self._view.interval_s, _MARGIN * self._share)
-        self._board.forgive()
+        self._board.rest()
 
     def on_steps_end(self, run: Run, steps: Steps) -> None:  # noqa: ARG002
         """Show what is new, if that is due."""

@@ -9,7 +9,8 @@ class Throttle:
     """Allow work at most every ``interval_s``, and at most for a share of the wall time.
 
     The cost is averaged over the last few times: one slow picture delays the next ones, and does
-    not silence them for long.
+    not silence them for long. The first time, when things are imported and compiled, says nothing
+    about the next ones and counts for the sum alone.
 
     Args:
         interval_s: Least seconds between two times.
@@ -26,6 +27,7 @@ class Throttle:
         self.share = share
         self.spent_s = 0.0
         self._cost_s: float | None = None
+        self._is_warm = False
         self._next = -math.inf
 
     def ready(self, now: float) -> bool:
@@ -35,6 +37,10 @@ class Throttle:
     def spent(self, now: float, seconds: float) -> None:
         """Note that the work was done just before ``now`` and took ``seconds``."""
         self.spent_s += seconds
+        if not self._is_warm:
+            self._is_warm = True
+            self._next = now + self.interval_s
+            return
         before = seconds if self._cost_s is None else self._cost_s
         self._cost_s = self._MEMORY * before + (1 - self._MEMORY) * seconds
         self._next = now + max(self.interval_s, self._cost_s / self.share)

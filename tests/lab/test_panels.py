@@ -230,6 +230,19 @@ class TestParameters:
         assert (rows[1]["site"], rows[1]["kind"], rows[1]["unit"]) == ("b[1]", "scale", "relative")
         assert rows[1]["moved"] == pytest.approx(0.9)
 
+    def test_a_cholesky_factor_gives_the_scale_of_each_location(self):
+        params = [
+            {"auto_loc": np.array([0.0, 0.0]), "auto_scale_tril": np.array([[2.0, 0], [3, 4]])},
+            {"auto_loc": np.array([1.0, 1.0]), "auto_scale_tril": np.array([[2.0, 0], [3, 4]])},
+        ]
+        run = begun(get_params=self.moving(params))
+        panel = ParametersPanel()
+        panel.begin(run)
+        panel.frame(run)
+        feed(run, [1.0] * 10)
+        moved = [(r["site"], r["moved"], r["unit"]) for r in panel.frame(run)["rows"][:2]]
+        assert moved == [("auto_loc[0]", 0.5, "sd"), ("auto_loc[1]", 0.2, "sd")]
+
     def test_a_run_that_tells_no_parameters_has_an_empty_panel(self):
         run = begun()
         panel = ParametersPanel()

@@ -22,9 +22,17 @@ def test_cheap_work_comes_at_the_interval():
 
 def test_dear_work_waits_for_its_share():
     throttle = Throttle(0.1, 0.02)
+    throttle.spent(-1.0, 0.05)
     throttle.spent(0.0, 0.05)
     assert not throttle.ready(2.4)
     assert throttle.ready(2.51)
+
+
+def test_the_first_time_may_cost_what_it_does():
+    throttle = Throttle(0.1, 0.02)
+    throttle.spent(0.0, 3.0)
+    assert throttle.ready(0.11)
+    assert throttle.spent_s == 3.0
 
 
 def test_one_slow_time_does_not_silence_for_long():
@@ -39,6 +47,7 @@ def test_one_slow_time_does_not_silence_for_long():
 @given(st.lists(st.floats(1e-5, 0.2), min_size=200, max_size=200), st.floats(0.005, 0.1))
 def test_over_a_long_run_the_share_is_kept(costs, share):
     throttle = Throttle(0.05, share)
+    throttle.spent(0.0, 0.0)
     now = 0.0
     for cost in costs:
         while not throttle.ready(now):

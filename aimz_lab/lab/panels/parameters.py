@@ -55,6 +55,7 @@ class ParametersPanel(Panel):
         return self._frame
 
     def _look(self, step: int, params: dict[str, Any]) -> Frame:
+        params = dict(map(_by_row, params.items()))
         n_values = sum(value.size for value in params.values())
         self._keep(step, {name: _sample(value) for name, value in params.items()})
         if n_values > sum(len(values) for values in self._snapshots[-1][1].values()):
@@ -105,6 +106,14 @@ def scale_of(name: str) -> str | None:
 
 def _is_real(value: Any) -> bool:
     return hasattr(value, "dtype") and np.issubdtype(value.dtype, np.floating) and value.size > 0
+
+
+def _by_row(item: tuple[str, Any]) -> tuple[str, Any]:
+    """Give the scales of a Cholesky factor, which tell more than its single values."""
+    name, value = item
+    if not name.endswith("scale_tril"):
+        return item
+    return name.removesuffix("_tril"), np.linalg.norm(np.asarray(value, np.float64), axis=-1)
 
 
 def _finite(value: float) -> float | None:

@@ -317,7 +317,8 @@ class View {
   }
 
   drawNotice(progress, over) {
-    const says = over ? progress.reason : this.reachable === false ? UNREACHABLE : this.said ?? "";
+    const why = progress.status === "completed" ? "" : progress.reason;
+    const says = over ? why : this.reachable === false ? UNREACHABLE : this.said ?? "";
     setText(this.notice, says);
     this.notice.hidden = !says;
     const notes = progress.notes ?? [];
