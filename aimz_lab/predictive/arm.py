@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from aimz_lab.predictive.forward import Blocks, DrawInputs, Shared, Simulator, collect_values
+from aimz_lab.predictive.forward import Blocks, Shared, Simulator, collect_values
 from aimz_lab.predictive.log_likelihood import collect_log_likelihood
 from aimz_lab.predictive.plan import Plan, Quantity
 from aimz_lab.predictive.request import ById, Request
-from aimz_lab.predictive.stream import BLOCK_ROWS, Piece, Rows, fold, split_by_rows
+from aimz_lab.predictive.stream import Piece, Rows, fold, split_by_rows
 
 _COLLECT: dict[Quantity, Callable] = {
     "values": collect_values,
@@ -78,10 +78,9 @@ class Arm:
             collect=_COLLECT[quantity or self.quantity](wanted),
         )
 
-    def draws(self, fixed: Mapping[str, Any]) -> DrawInputs:
-        """The draws: the posterior's sites, and those fixed beforehand, ``(S, ...)``."""
-        ids = np.arange(self.request.n_draws, dtype=np.uint32)
-        return DrawInputs(ids, {**self._latents, **fixed})
+    def sites(self, fixed: Mapping[str, Any]) -> dict[str, Any]:
+        """What a draw fixes: the posterior's sites, and those drawn beforehand, ``(S, ...)``."""
+        return {**self._latents, **fixed}
 
     def blank_globals(self) -> dict[str, np.ndarray]:
         """Arrays like those of the sites that are drawn once per draw."""
@@ -101,19 +100,16 @@ class Arm:
 
     def blocks(self, piece: Piece, n_blocks: int) -> Blocks:
         """Fold the rows of a call into blocks."""
-        first = piece.first // BLOCK_ROWS
         folded = {name: fold(array, n_blocks) for name, array in piece.aligned.items()}
         return Blocks(
-            ids=np.arange(first, first + n_blocks, dtype=np.uint32),
             rows={name: fold(array, n_blocks) for name, array in piece.rows.items()},
             intervention={name: folded["do", name] for name in self._row_do},
             condition={name: folded["condition", name] for name in self._row_condition},
         )
 
-    def block(self, number: int, indices: np.ndarray | slice) -> Blocks:
+    def block(self, indices: np.ndarray | slice) -> Blocks:
         """Some of the first rows as a single block."""
         return Blocks(
-            ids=np.uint32(number),
             rows={name: array[indices] for name, array in self.rows.template.items()},
             intervention={name: array[indices] for name, array in self._row_do.items()},
             condition={name: array[indices] for name, array in self._row_condition.items()},

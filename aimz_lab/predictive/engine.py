@@ -14,16 +14,10 @@ import numpy as np
 from tqdm import tqdm
 
 from aimz_lab.predictive.arm import Arm
-from aimz_lab.predictive.forward import (
-    GLOBAL_BLOCK,
-    Combine,
-    DrawInputs,
-    as_threefry,
-    over_blocks,
-    over_draws,
-)
+from aimz_lab.predictive.forward import Combine, over_blocks, over_draws
 from aimz_lab.predictive.independence import both_blockings, choose_rows, crossing_sites
-from aimz_lab.predictive.programs import QUICKEST, Program, Programs, shared_out
+from aimz_lab.predictive.keys import GLOBAL_BLOCK, block_keys, draw_keys, fold_in
+from aimz_lab.predictive.programs import QUICKEST, Program, Programs, placed, shared_out
 from aimz_lab.predictive.stream import (
     BLOCK_ROWS,
     Piece,
@@ -91,7 +85,7 @@ class Engine:
     def __init__(self, programs: Programs, arms: tuple[Arm, ...], combine: Combine) -> None:
         self._programs, self._arms, self._combine = programs, arms, combine
         self._request, self._plan = arms[0].request, arms[0].plan
-        self._key = as_threefry(self._request.key)
+        self._keys = draw_keys(self._request.key, self._request.n_draws)
         self._devices = self._request.local_devices
         self._kind = tuple(arm.key for arm in arms)
         self._shared = tuple(arm.shared for arm in arms)
@@ -114,20 +108,20 @@ class Engine:
         )
         calls = zip(*[one.pieces(n_blocks * BLOCK_ROWS) for one in self._arms], strict=True)
         first = next(calls)
-        draws = tuple(arm.draws(arm.blank_globals()) for arm in self._arms)
+        sites = tuple(arm.sites(arm.blank_globals()) for arm in self._arms)
         run, draw_globals = self._tested(
-            self._rows_program(draws, first, n_blocks, sink), self._globals_program()
+            self._rows_program(sites, first, n_blocks, sink), self._globals_program()
         )
         single: dict[str, np.ndarray] = {}
         if draw_globals is not None:
-            single, draws = self._fix_globals(draw_globals)
+            single, sites = self._fix_globals(draw_globals)
         if not self._plan.row_sites:
             return single
-        draws = jax.device_put(draws)
+        sites = placed(sites, self._devices)
 
         def compute(call: tuple[Piece, ...]) -> tuple[Span, Any]:
             span = Span(1, call[0].first, call[0].n_rows)
-            return span, jax.device_get(run(*self._rows_arguments(draws, call, n_blocks, sink)))
+            return span, jax.device_get(run(*self._rows_arguments(sites, call, n_blocks, sink)))
 
         total = arm.rows.n_rows
         for span, values in self._in_order(compute, itertools.chain([first], calls), total):
@@ -142,16 +136,15 @@ class Engine:
         arm, n_draws = self._arms[0], self._request.n_draws
         draw_bytes = arm.row_bytes * arm.rows.n_rows // n_draws
         size = draws_per_call(n_draws, draw_bytes, self._request.batch_size, len(self._devices))
-        blocks = tuple(one.block(0, slice(None)) for one in self._arms)
-        draws = tuple(one.draws({}) for one in self._arms)
+        blocks = tuple(one.block(slice(None)) for one in self._arms)
+        draws = fold_in(self._keys, 0), tuple(one.sites({}) for one in self._arms)
         [run] = self._programs.compiled(self._draws_program(_part(draws, 0, size), blocks))
         single: dict[str, list[np.ndarray]] = {name: [] for name in self._plan.global_sites}
-        blocks, shared = jax.device_put((blocks, self._shared))
+        blocks, shared = placed((blocks, self._shared), self._devices)
 
         def compute(first: int) -> tuple[Span, Any]:
             span = Span(0, first, min(size, n_draws - first))
-            part = _part(draws, first, size)
-            return span, jax.device_get(run(self._key, part, blocks, shared))
+            return span, jax.device_get(run(*_part(draws, first, size), blocks, shared))
 
         for span, values in self._in_order(compute, range(0, n_draws, size), n_draws):
             host = {name: value[: span.count] for name, value in values.items()}
@@ -177,34 +170,35 @@ class Engine:
         return ready[0], None if globals_ is None else ready[1]
 
     def _test_program(self, arm: Arm) -> Program:
-        rows = choose_rows(arm.rows.n_shown)
-        draw = jax.tree.map(lambda values: values[0], arm.draws({}).sites)
+        rows = choose_rows(arm.rows.template)
+        one = jax.tree.map(lambda values: values[0], arm.sites({}))
         return Program(
             key=("crossing", arm.key),
             build=lambda: both_blockings(arm.simulator({}), arm.plan),
-            arguments=(arm.block(0, rows), arm.shared, draw, self._key),
+            arguments=(arm.block(rows), arm.shared, one, self._keys[0]),
             devices=self._devices[:1],
             split=(False,) * 4,
             effort=QUICKEST,
         )
 
     def _rows_arguments(
-        self, draws: tuple, call: tuple[Piece, ...], n_blocks: int, sink: Sink | Finish
+        self, sites: tuple, call: tuple[Piece, ...], n_blocks: int, sink: Sink | Finish
     ) -> tuple[Any, ...]:
+        keys = block_keys(self._keys, call[0].first // BLOCK_ROWS, n_blocks)
         blocks = tuple(
             arm.blocks(piece, n_blocks) for arm, piece in zip(self._arms, call, strict=True)
         )
-        arguments = self._key, draws, blocks, self._shared
+        arguments = keys, sites, blocks, self._shared
         if isinstance(sink, Finish):
             return *arguments, sink.row_values(call[0].first, call[0].n_rows, n_blocks)
         return arguments
 
     def _rows_program(
-        self, draws: tuple, call: tuple[Piece, ...], n_blocks: int, sink: Sink | Finish
+        self, sites: tuple, call: tuple[Piece, ...], n_blocks: int, sink: Sink | Finish
     ) -> Program:
         n_rows = n_blocks // len(self._devices) * BLOCK_ROWS
         chunk = self._side_by_side(self._request.n_draws, n_rows)
-        split = (False, False, True, False)
+        split = (True, False, True, False)
 
         def build() -> Callable:
             simulate = over_blocks(self._simulators(self._plan.row_sites), self._combine, chunk)
@@ -217,15 +211,15 @@ class Engine:
         return Program(
             key=("rows", chunk, self._kind, sink.key if finishes else None),
             build=build,
-            arguments=self._rows_arguments(draws, call, n_blocks, sink),
+            arguments=self._rows_arguments(sites, call, n_blocks, sink),
             devices=self._devices,
             split=(*split, True) if finishes else split,
         )
 
     def _draws_program(self, draws: tuple, blocks: tuple) -> Program:
-        n_draws = len(draws[0].ids) // len(self._devices)
+        n_draws = len(draws[0]) // len(self._devices)
         chunk = self._side_by_side(n_draws, self._arms[0].rows.n_rows)
-        split = (False, True, False, False)
+        split = (True, True, False, False)
         return Program(
             key=("draws", chunk, self._kind),
             build=lambda: shared_out(
@@ -234,7 +228,7 @@ class Engine:
                 split,
                 out_axis=0,
             ),
-            arguments=(self._key, draws, blocks, self._shared),
+            arguments=(*draws, blocks, self._shared),
             devices=self._devices,
             split=split,
         )
@@ -251,9 +245,9 @@ class Engine:
             key=("globals", chunk, self._plan.globals_drawn, self._kind),
             build=lambda: over_draws(simulators, lambda *arms: arms, chunk),
             arguments=(
-                self._key,
-                tuple(arm.draws({}) for arm in self._arms),
-                tuple(arm.block(GLOBAL_BLOCK, rows) for arm in self._arms),
+                fold_in(self._keys, GLOBAL_BLOCK),
+                tuple(arm.sites({}) for arm in self._arms),
+                tuple(arm.block(rows) for arm in self._arms),
                 self._shared,
             ),
             devices=self._devices[:1],
@@ -261,15 +255,15 @@ class Engine:
         )
 
     def _fix_globals(self, draw_globals: Callable) -> tuple[dict[str, np.ndarray], tuple]:
-        """Draw what has no rows; return what is asked for, and the draws with the rest fixed."""
+        """Draw what has no rows; return what is asked for, and what the draws fix from now on."""
         drawn = jax.device_get(draw_globals(*self._globals_program().arguments))
         names = self._plan.globals_drawn
-        draws = tuple(
-            arm.draws({name: values[name] for name in names})
+        sites = tuple(
+            arm.sites({name: values[name] for name in names})
             for arm, values in zip(self._arms, drawn, strict=True)
         )
         asked = [{name: one[name] for name in self._plan.global_sites} for one in drawn]
-        return {name: np.asarray(value) for name, value in self._combine(*asked).items()}, draws
+        return {name: np.asarray(value) for name, value in self._combine(*asked).items()}, sites
 
     def _simulators(self, wanted: Mapping[str, int | None]) -> tuple[Callable, ...]:
         return tuple(arm.simulator(wanted) for arm in self._arms)
@@ -322,7 +316,7 @@ def _unfold(host: np.ndarray, span: Span) -> np.ndarray:
     return host.reshape(host.shape[0], -1, *host.shape[3:])[:, : span.count]
 
 
-def _part(draws: tuple[DrawInputs, ...], first: int, size: int) -> tuple[DrawInputs, ...]:
+def _part(draws: tuple, first: int, size: int) -> tuple:
     """Some of the draws; the last one fills up."""
 
     def cut(values: np.ndarray) -> np.ndarray:

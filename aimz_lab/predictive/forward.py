@@ -24,21 +24,16 @@ from numpyro.primitives import Messenger
 
 from aimz_lab.kernel.spec import tracing_lock
 
-GLOBAL_BLOCK = 0xFFFFFFFF
-"""Block number of what is drawn once per draw; no block of rows reaches it."""
-
 
 class Blocks(NamedTuple):
     """Rows cut into blocks.
 
     Attributes:
-        ids: Numbers of the blocks, ``(G,)``.
         rows: Kernel arguments by name, ``(G, B, ...)``.
         intervention: Values of sites that have one a row, ``(G, B, ...)``.
         condition: Likewise.
     """
 
-    ids: Any
     rows: Mapping[str, Any]
     intervention: Mapping[str, Any]
     condition: Mapping[str, Any]
@@ -51,13 +46,6 @@ class Shared(NamedTuple):
     params: Mapping[str, Any]
     intervention: Mapping[str, Any]
     condition: Mapping[str, Any]
-
-
-class DrawInputs(NamedTuple):
-    """What differs by draw: its number, and the sites that it fixes, ``(S, ...)``."""
-
-    ids: Any
-    sites: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -179,16 +167,6 @@ def _rows_first(value: jax.Array, axis: int | None) -> jax.Array:
     return value if axis is None else jnp.moveaxis(value, axis, 0)
 
 
-def as_threefry(key: jax.Array) -> jax.Array:
-    """Return a key whose bits do not depend on what it is batched with.
-
-    Other generators trade that property for speed, and every promise here rests on it.
-    """
-    if random.key_impl(key) == "threefry2x32":
-        return key
-    return random.key(random.bits(key, (), jnp.uint32), impl="threefry2x32")
-
-
 Combine = Callable[..., dict[str, jax.Array]]
 """What becomes of the results of all scenarios: one alone stays, two give a contrast."""
 
@@ -202,37 +180,38 @@ def over_blocks(simulators: tuple[Callable, ...], combine: Combine, draw_chunk: 
         draw_chunk: Draws that run side by side; the chunks run one after the other.
 
     Returns:
-        A function ``(key, draws, blocks, shared)``, the latter three with an entry for each
-        scenario, whose results have shape ``(S, G, B, ...)``.
+        A function ``(keys, sites, blocks, shared)``. The words of the keys are ``(G, S, 2)``; the
+        others have an entry for each scenario: the values of sites that a draw fixes
+        ``(S, ...)``, the rows ``(G, B, ...)``, and what all get. Results are ``(S, G, B, ...)``.
     """
 
-    def run(key: jax.Array, draws: tuple, blocks: tuple, shared: tuple) -> Any:
-        def one_draw(draws: tuple[DrawInputs, ...]) -> Any:
-            draw_key = random.fold_in(key, draws[0].ids)
+    def run(keys: jax.Array, sites: tuple, blocks: tuple, shared: tuple) -> Any:
+        def one_draw(draw: tuple[jax.Array, tuple]) -> Any:
+            of_blocks, fixed = draw
 
-            def one_block(blocks: tuple[Blocks, ...]) -> Any:
-                block_key = random.fold_in(draw_key, blocks[0].ids)
-                return _run_all(simulators, combine, blocks, shared, draws, block_key)
+            def one_block(key: jax.Array, blocks: tuple[Blocks, ...]) -> Any:
+                return _run_all(simulators, combine, blocks, shared, fixed, key)
 
-            return jax.vmap(one_block)(blocks)
+            return jax.vmap(one_block)(of_blocks, blocks)
 
-        return _map_draws(one_draw, draws, draw_chunk)
+        return _map_draws(one_draw, (jnp.moveaxis(keys, 1, 0), sites), draw_chunk)
 
     return run
 
 
 def over_draws(simulators: tuple[Callable, ...], combine: Combine, draw_chunk: int) -> Callable:
-    """Return the simulation of all draws on one block each; results have shape ``(S, ...)``.
+    """Return the simulation of all draws on one block each.
 
-    The arguments are those of :func:`over_blocks`.
+    The arguments are those of :func:`over_blocks`, but keys are ``(S, 2)``, rows ``(B, ...)`` and
+    results ``(S, ...)``.
     """
 
-    def run(key: jax.Array, draws: tuple, blocks: tuple, shared: tuple) -> Any:
-        def one_draw(draws: tuple[DrawInputs, ...]) -> Any:
-            block_key = random.fold_in(random.fold_in(key, draws[0].ids), blocks[0].ids)
-            return _run_all(simulators, combine, blocks, shared, draws, block_key)
+    def run(keys: jax.Array, sites: tuple, blocks: tuple, shared: tuple) -> Any:
+        def one_draw(draw: tuple[jax.Array, tuple]) -> Any:
+            key, fixed = draw
+            return _run_all(simulators, combine, blocks, shared, fixed, key)
 
-        return _map_draws(one_draw, draws, draw_chunk)
+        return _map_draws(one_draw, (keys, sites), draw_chunk)
 
     return run
 
@@ -242,11 +221,12 @@ def _run_all(
     combine: Combine,
     blocks: tuple[Blocks, ...],
     shared: tuple[Shared, ...],
-    draws: tuple[DrawInputs, ...],
-    key: jax.Array,
+    sites: tuple[Mapping[str, Any], ...],
+    words: jax.Array,
 ) -> dict[str, jax.Array]:
-    arms = zip(simulators, blocks, shared, draws, strict=True)
-    return combine(*[run(block, every, draw.sites, key) for run, block, every, draw in arms])
+    key = random.wrap_key_data(words, impl="threefry2x32")
+    arms = zip(simulators, blocks, shared, sites, strict=True)
+    return combine(*[run(block, every, fixed, key) for run, block, every, fixed in arms])
 
 
 def _map_draws(one_draw: Callable, draws: tuple, draw_chunk: int) -> Any:

@@ -24,14 +24,26 @@ from aimz_lab.predictive.stream import BLOCK_ROWS
 TEST_ROWS = 2 * BLOCK_ROWS
 
 
-def choose_rows(n_rows: int) -> np.ndarray:
-    """Choose the rows to test with: the first ones, or, of few, a random lot with repetitions.
+def choose_rows(template: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Choose rows to test with, ordered so that their two halves have little in common.
 
-    A lot, because a cycle would give both halves the same mean.
+    Args:
+        template: Some rows, by argument.
+
+    Returns:
+        Indices of ``TEST_ROWS`` of them: the first, or, of few, a random lot with repetitions. They
+        are ordered by the sum of their standardised columns, so that any statistic of a half
+        differs from that of all.
     """
-    if n_rows >= TEST_ROWS:
-        return np.arange(TEST_ROWS)
-    return np.random.default_rng(0).integers(n_rows, size=TEST_ROWS)
+    n_rows = len(next(iter(template.values())))
+    few = np.random.default_rng(0).integers(n_rows, size=TEST_ROWS)
+    chosen = np.arange(TEST_ROWS) if n_rows >= TEST_ROWS else few
+    score = np.zeros(TEST_ROWS)
+    for values in template.values():
+        columns = np.asarray(values[chosen], dtype=np.float64).reshape(TEST_ROWS, -1)
+        spread = columns.std(0)
+        score += np.divide(columns, spread, out=np.zeros_like(columns), where=spread > 0).sum(1)
+    return chosen[np.argsort(score, kind="stable")]
 
 
 def both_blockings(simulator: Simulator, plan: Plan) -> Callable:
@@ -42,22 +54,23 @@ def both_blockings(simulator: Simulator, plan: Plan) -> Callable:
         plan: Which of its sites matter.
 
     Returns:
-        A function ``(block, shared, sites, key)`` of one block of ``TEST_ROWS`` rows and one draw.
-        It gives two mappings by site: what was found on all rows, and, with a leading axis, on the
-        halves.
+        A function ``(block, shared, sites, words of a key)`` of one block of ``TEST_ROWS`` rows and
+        one draw. It gives two mappings by site: what was found on all rows, and, with a leading
+        axis, on the halves.
     """
     axes = {name: site.row_axes for name, site in plan.spec.sites.items()}
 
-    def run(block: Blocks, shared: Shared, held: Mapping[str, Any], key: jax.Array) -> tuple:
+    def run(block: Blocks, shared: Shared, held: Mapping[str, Any], words: jax.Array) -> tuple:
+        key = jax.random.wrap_key_data(words, impl="threefry2x32")
         whole = simulator.trace(block, shared, held, key)
         latents = [name for name in plan.spec.of_kind("latent") if name in whole]
         drawn = {name: whole[name]["value"] for name in latents if name not in held}
         fixed = {name: value for name, value in drawn.items() if not axes[name]}
         kept = {name: _halves(value, axes[name][0]) for name, value in drawn.items() if axes[name]}
-        parts = [jax.tree.map(lambda array: _halves(array, 0), part) for part in block[1:]]
+        parts = [jax.tree.map(lambda array: _halves(array, 0), part) for part in block]
 
         def again(parts: list[Any], kept: Mapping[str, Any]) -> dict[str, jax.Array]:
-            half = Blocks(block.ids, *parts)
+            half = Blocks(*parts)
             trace = simulator.trace(half, shared, {**held, **fixed, **kept}, key)
             return _quantities(trace, plan)
 

@@ -95,6 +95,11 @@ def device_mesh(devices: tuple[jax.Device, ...]) -> Mesh:
     return Mesh(np.array(devices), (DEVICE_AXIS,))
 
 
+def placed(arrays: Any, devices: tuple[jax.Device, ...]) -> Any:
+    """Copy arrays to each of the devices, once for all calls."""
+    return jax.device_put(arrays, NamedSharding(device_mesh(devices), spec_of(False)))
+
+
 def spec_of(split: bool, axis: int = 0) -> PartitionSpec:
     """Whether an array is divided along ``axis`` or lies whole on each device."""
     return PartitionSpec(*[None] * axis, DEVICE_AXIS) if split else PartitionSpec()
