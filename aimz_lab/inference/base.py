@@ -144,8 +144,8 @@ class KernelModel:
         self._vi_result = value
 
     @property
-    def _schema(self) -> InputSchema | None:
-        """What the model was last trained on, without the data."""
+    def input_schema(self) -> InputSchema | None:
+        """Names, shapes and types of what the model was last trained on, or ``None``."""
         return self._session.schema if self._session else self._mcmc_schema
 
     @property

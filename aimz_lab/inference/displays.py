@@ -1,4 +1,4 @@
-"""The display that ``fit`` shows by itself, found as a plug-in: the core draws nothing."""
+"""Listeners that nobody passed: the display, found as a plug-in, and those of all fits."""
 
 from __future__ import annotations
 
@@ -11,6 +11,26 @@ from aimz_lab.types import Progress
 
 ENTRY_POINTS = "aimz_lab.display"
 """Group of the entry point that makes a display from the value of ``progress``."""
+
+
+_standing: dict[str, Callable[[], Callback]] = {}
+
+
+def set_standing_listener(name: str, make: Callable[[], Callback] | None) -> None:
+    """Let every fit of this process have a listener, or no longer.
+
+    Args:
+        name: What it goes by; another one of this name is replaced.
+        make: Makes the listener of a fit; ``None`` for none any more.
+    """
+    _standing.pop(name, None)
+    if make is not None:
+        _standing[name] = make
+
+
+def standing_listeners() -> list[Callback]:
+    """Return the listeners that every fit has."""
+    return [make() for make in _standing.values()]
 
 
 @cache

@@ -57,7 +57,7 @@ class StorableModel(TrainableModel):
             "rng_key": plain_key(self._rng_key),
             "n_obs": self._n_obs,
             "epochs_done": self._epochs_done,
-            "schema": self._schema.as_plain() if self._schema else None,
+            "schema": self.input_schema.as_plain() if self.input_schema else None,
             "sites": describe_sites(self._spec) if self._spec else None,
             "posterior": None,
             "state": None,

@@ -16,7 +16,7 @@ from aimz_lab.data.checks import check_positive_int
 from aimz_lab.errors import BusyError, CallError, FitWarning, GuideError
 from aimz_lab.inference.base import KernelModel
 from aimz_lab.inference.checkpoint import Checkpoint, load_checkpoint
-from aimz_lab.inference.displays import default_display
+from aimz_lab.inference.displays import default_display, standing_listeners
 from aimz_lab.inference.events import Callback, Run
 from aimz_lab.inference.inputs import (
     held_out_rows,
@@ -309,7 +309,7 @@ class TrainableModel(KernelModel):
         rng_key: jax.Array | None,
         blocking: bool,
     ) -> Self | RunHandle:
-        listeners = list(callbacks)
+        listeners = [*callbacks, *standing_listeners()]
         if not any(getattr(callback, "kind", "") == "display" for callback in listeners):
             listeners += default_display(progress)
         placement = resolve_placement(self._device, device)

@@ -59,18 +59,18 @@ class MLflowLogger(Callback):
         self._tags = dict(tags or {})
         self._every_s = every_s
         self.run_id: str | None = None
+        self._given: str | None = None
+
+    def write_to(self, run_id: str) -> None:
+        """Write to a run that somebody else opened, and leave it as it is at the end."""
+        self._given = run_id
 
     def on_fit_begin(self, run: Run) -> None:
         """Open a run and write down what it trains."""
         from mlflow.entities import Param
 
         self._client = self._connect()
-        found = self._client.get_experiment_by_name(self._experiment)
-        experiment_id = (
-            found.experiment_id if found else self._client.create_experiment(self._experiment)
-        )
-        opened = self._client.create_run(experiment_id, run_name=self._run_name, tags=self._tags)
-        self.run_id = opened.info.run_id
+        self.run_id = self._given or self._open()
         values = {name: getattr(run.info, name) for name in _PARAMS}
         params = [Param(name, str(v)) for name, v in values.items() if v not in (None, "")]
         self._client.log_batch(self.run_id, params=params)
@@ -91,8 +91,16 @@ class MLflowLogger(Callback):
             self._log(run)
         self._client.set_tag(self.run_id, "aimz_lab.status", run.status)
         self._client.set_tag(self.run_id, "aimz_lab.reason", run.reason)
-        status = "KILLED" if run.status == "interrupted" else _STATUS.get(run.status, "FAILED")
-        self._client.set_terminated(self.run_id, status)
+        if self._given is None:
+            self._client.set_terminated(self.run_id, end_status(run))
+
+    def _open(self) -> str:
+        found = self._client.get_experiment_by_name(self._experiment)
+        experiment_id = (
+            found.experiment_id if found else self._client.create_experiment(self._experiment)
+        )
+        opened = self._client.create_run(experiment_id, run_name=self._run_name, tags=self._tags)
+        return opened.info.run_id
 
     def _log(self, run: Run) -> None:
         new = slice(self._logged_step, run.step)
@@ -113,6 +121,11 @@ class MLflowLogger(Callback):
             if value is not None and np.isfinite(value)
         ]
         self._client.log_batch(self.run_id, metrics=metrics)
+
+
+def end_status(run: Run) -> str:
+    """Return MLflow's word for how a run ended."""
+    return "KILLED" if run.status == "interrupted" else _STATUS.get(run.status, "FAILED")
 
 
 def _finite_mean(values: np.ndarray) -> float:

@@ -1,0 +1,269 @@
+"""Models in MLflow: saved, logged, served, and their training written down.
+
+A logged model holds two things. Its state is arrays and plain text, see
+:meth:`aimz_lab.ImpactModel.save`. Its code, the kernel and the inference object, is pickled, as
+MLflow's own flavors do; an autoguide brings along the one batch that it was set up with.
+Unpickling runs code, and so happens only on your word: either bring kernel and inference object
+yourself, or say ``allow_pickle=True``.
+
+Example:
+    Log a model, and predict with it through MLflow's generic interface::
+
+        info = aimz_lab.mlflow.log_model(im, name="model")
+        served = mlflow.pyfunc.load_model(info.model_uri, model_config={"allow_pickle": True})
+        served.predict(frame)
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+from aimz_lab.errors import ArtifactError, CallError, OptionalDependencyError
+from aimz_lab.impact_model import ImpactModel
+from aimz_lab.inference.displays import set_standing_listener
+from aimz_lab.inference.schema import InputSchema
+from aimz_lab.lab.tracking import MLflowLogger, end_status
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from mlflow.models import Model, ModelSignature
+    from mlflow.models.model import ModelInfo
+    from numpyro.infer import MCMC, SVI
+
+    from aimz_lab.inference.events import Run
+
+try:
+    import cloudpickle
+    import mlflow
+
+    with warnings.catch_warnings():
+        # MLflow warns of type hints of its own.
+        warnings.simplefilter("ignore")
+        import mlflow.pyfunc
+        from mlflow.models import Model as _Model
+        from mlflow.utils.environment import _mlflow_conda_env, _PythonEnv
+except ImportError as error:
+    _msg = "aimz_lab.mlflow needs MLflow: pip install 'aimz_lab[mlflow]'."
+    raise OptionalDependencyError(_msg) from error
+
+FLAVOR_NAME = "aimz_lab"
+_STATE, _CODE = "model", "code.pkl"
+_ALLOW = "AIMZ_LAB_ALLOW_PICKLE"
+_PACKAGES = ("aimz_lab", "cloudpickle", "jax", "mlflow-skinny", "numpyro", "optax")
+
+
+def save_model(
+    im: ImpactModel,
+    path: str | os.PathLike[str],
+    *,
+    kernel_kwargs: Mapping[str, Any] | None = None,
+    mlflow_model: Model | None = None,
+    signature: ModelSignature | None = None,
+    pip_requirements: Sequence[str] | None = None,
+    metadata: Mapping[str, Any] | None = None,
+) -> None:
+    """Save a model as a directory that MLflow understands.
+
+    Args:
+        im: The model.
+        path: A directory that is not there yet.
+        kernel_kwargs: Kernel arguments that pass whole, such as knots or an adjacency matrix, to
+            predict with where the model is served.
+        mlflow_model: MLflow's description to add to; it makes one by default.
+        signature: What the served model takes and returns.
+        pip_requirements: What to install where it is served; by default what is installed here.
+        metadata: Further values for the description.
+
+    Raises:
+        ArtifactError: If there is something at ``path``.
+    """
+    path = Path(path)
+    if path.exists() and any(path.iterdir()):
+        msg = f"{path} is there and not empty; choose another path."
+        raise ArtifactError(msg)
+    path.mkdir(parents=True, exist_ok=True)
+    im.save(path / _STATE)
+    schema = im.input_schema
+    static = {} if schema is None else dict(schema.static)
+    code = {
+        "kernel": im.kernel,
+        "inference": im.inference,
+        "kernel_kwargs": {**static, **(kernel_kwargs or {})},
+    }
+    (path / _CODE).write_bytes(cloudpickle.dumps(code))
+    described = mlflow_model or _Model()
+    if signature is not None:
+        described.signature = signature
+    if metadata is not None:
+        described.metadata = dict(metadata)
+    described.add_flavor(FLAVOR_NAME, state=_STATE, code=_CODE, version=version("aimz_lab"))
+    mlflow.pyfunc.add_to_model(
+        described,
+        loader_module="aimz_lab.mlflow",
+        conda_env="conda.yaml",
+        python_env="python_env.yaml",
+        model_config={"allow_pickle": False},
+    )
+    requirements = list(pip_requirements or [f"{name}=={version(name)}" for name in _PACKAGES])
+    (path / "requirements.txt").write_text("\n".join(requirements) + "\n", encoding="utf-8")
+    _mlflow_conda_env(path=str(path / "conda.yaml"), additional_pip_deps=requirements)
+    _PythonEnv.current().to_yaml(str(path / "python_env.yaml"))
+    described.save(str(path / "MLmodel"))
+
+
+def log_model(im: ImpactModel, name: str = "model", **options: Any) -> ModelInfo:
+    """Log a model to the active run, or to a new one.
+
+    Args:
+        im: The model.
+        name: Its name.
+        **options: Options of :func:`save_model`, and of MLflow, such as
+            ``registered_model_name``.
+
+    Returns:
+        What MLflow knows of it; ``.model_uri`` is what to load it by.
+    """
+    import aimz_lab.mlflow as flavor
+
+    return _Model.log(artifact_path=None, name=name, flavor=flavor, im=im, **options)
+
+
+def load_model(
+    model_uri: str,
+    kernel: Callable | None = None,
+    inference: SVI | MCMC | None = None,
+    *,
+    kernel_kwargs: Mapping[str, Any] | None = None,
+    allow_pickle: bool = False,
+) -> ImpactModel:
+    """Load a model.
+
+    Args:
+        model_uri: Where it is, such as ``"runs:/<id>/model"`` or a path.
+        kernel: The kernel that it was saved from; unpickled by default.
+        inference: Its inference object, likewise.
+        kernel_kwargs: Kernel arguments that are code, with the kernel.
+        allow_pickle: Unpickle the code that was saved. This runs code: do it with models of your
+            own, or of people you trust.
+
+    Raises:
+        CallError: If there is neither kernel and inference object nor the word to unpickle.
+        ArtifactError: If the model is damaged, or the kernel is another one.
+    """
+    path = Path(mlflow.artifacts.download_artifacts(artifact_uri=model_uri))
+    if kernel is None or inference is None:
+        code = _code(path, allow_pickle)
+        kernel, inference = code["kernel"], code["inference"]
+        kernel_kwargs = {**code["kernel_kwargs"], **(kernel_kwargs or {})}
+    return ImpactModel.load(path / _STATE, kernel, inference, kernel_kwargs=kernel_kwargs)
+
+
+def autolog(*, disable: bool = False) -> None:
+    """Write every fit to MLflow: what it trains, its losses, and how it ended.
+
+    It goes to the active run, or else to a run of its own in the current experiment. A tracking
+    server that fails never ends a fit. Models are logged by :func:`log_model`.
+
+    Args:
+        disable: Stop doing so.
+    """
+    set_standing_listener("mlflow", None if disable else _FluentLogger)
+
+
+class _FluentLogger(MLflowLogger):
+    """Writes to MLflow's active run, or to a new one in its current experiment."""
+
+    def on_fit_begin(self, run: Run) -> None:
+        active = mlflow.active_run()
+        self._is_own = active is None
+        if active is None:
+            # Opened and left again at once: the fit may end on another thread.
+            with mlflow.start_run() as active:
+                pass
+        self.write_to(active.info.run_id)
+        super().on_fit_begin(run)
+
+    def on_fit_end(self, run: Run) -> None:
+        super().on_fit_end(run)
+        if self._is_own:
+            self._client.set_terminated(self.run_id, end_status(run))
+
+
+class _Served:
+    """What MLflow's generic interface calls."""
+
+    def __init__(self, im: ImpactModel, kernel_kwargs: Mapping[str, Any]) -> None:
+        self._im = im
+        self._arguments = dict(kernel_kwargs)
+
+    def predict(self, model_input: Any, params: Mapping[str, Any] | None = None) -> pd.DataFrame:
+        """Predict each row by mean, standard deviation and interval of the output's draws.
+
+        Args:
+            model_input: A table, an array, or arrays by kernel argument. Columns of a table that
+                are named like per-row arguments of the kernel are these; the others are its input.
+            params: ``prob``, the mass of the interval (0.94), and ``seed`` of the noise (0).
+        """
+        import pandas as pd
+
+        options = {"prob": 0.94, "seed": 0, **(params or {})}
+        inputs, arguments = _arguments(model_input, self._im)
+        draws = self._im.predict_on_batch(
+            inputs,
+            rng_key=jax.random.key(int(options["seed"])),
+            return_sites=[self._im.param_output],
+            return_datatree=False,
+            kernel_kwargs={**self._arguments, **arguments},
+        )[self._im.param_output]
+        tail = (1 - float(options["prob"])) / 2
+        lower, upper = np.quantile(draws, [tail, 1 - tail], axis=0)
+        summary = {"mean": draws.mean(0), "sd": draws.std(0), "lower": lower, "upper": upper}
+        index = getattr(model_input, "index", None)
+        return pd.DataFrame({name: list(values) for name, values in summary.items()}, index=index)
+
+
+def _load_pyfunc(path: str, model_config: Mapping[str, Any] | None = None) -> _Served:
+    """Called by MLflow, with the path of the model."""
+    allowed = bool((model_config or {}).get("allow_pickle")) or os.environ.get(_ALLOW) == "1"
+    code = _code(Path(path), allowed)
+    im = ImpactModel.load(
+        Path(path) / _STATE, code["kernel"], code["inference"], kernel_kwargs=code["kernel_kwargs"]
+    )
+    return _Served(im, code["kernel_kwargs"])
+
+
+def _code(path: Path, allow_pickle: bool) -> dict[str, Any]:
+    if not allow_pickle:
+        msg = (
+            "The kernel of this model is pickled, and unpickling runs code. Pass kernel and "
+            "inference to aimz_lab.mlflow.load_model; or, for a model that you trust, "
+            "allow_pickle=True there, model_config={'allow_pickle': True} to "
+            f"mlflow.pyfunc.load_model, or {_ALLOW}=1 where it is served."
+        )
+        raise CallError(msg)
+    return cloudpickle.loads((path / _CODE).read_bytes())
+
+
+def _arguments(model_input: Any, im: ImpactModel) -> tuple[Any, dict[str, Any]]:
+    """The kernel's input and its other per-row arguments."""
+    schema: InputSchema | None = im.input_schema
+    others = [
+        n for n in (schema.rows if schema else ()) if n not in (im.param_input, im.param_output)
+    ]
+    if isinstance(model_input, Mapping):
+        arrays = dict(model_input)
+        return arrays.pop(im.param_input), arrays
+    if not hasattr(model_input, "columns"):
+        return model_input, {}
+    named = {name: model_input[name].to_numpy() for name in others if name in model_input.columns}
+    table = model_input.drop(columns=list(named)).to_numpy()
+    is_vector = schema is not None and schema.rows[im.param_input].shape == ()
+    return (table[:, 0] if is_vector and table.shape[1] == 1 else table), named

@@ -1,0 +1,145 @@
+"""Models and runs in a real MLflow store on disk."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+
+import jax
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pandas as pd
+import pytest
+from numpyro.infer import SVI, Trace_ELBO
+from numpyro.infer.autoguide import AutoNormal
+
+from aimz_lab import ImpactModel
+from aimz_lab.errors import ArtifactError, CallError
+
+mlflow = pytest.importorskip("mlflow", reason="MLflow is not installed: the extra mlflow")
+flavor = pytest.importorskip("aimz_lab.mlflow")
+
+pytestmark = [
+    pytest.mark.allow_rank_promotion,  # NumPyro's guides draw with a sample shape
+    # MLflow's own: its file store is in maintenance mode, and it uses what pydantic deprecates.
+    pytest.mark.filterwarnings("ignore::FutureWarning:mlflow"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow"),
+]
+
+X = np.random.default_rng(0).normal(size=(30, 2)).astype(np.float32)
+Y = X.sum(1)
+GROUP = np.arange(30) % 3
+
+
+def kernel(X, group, offset, y=None):
+    beta = numpyro.sample("beta", dist.Normal(0.0, 1.0).expand([2]).to_event(1))
+    with numpyro.plate("groups", 3):
+        level = numpyro.sample("level", dist.Normal(0.0, 1.0))
+    with numpyro.plate("obs", X.shape[0]):
+        numpyro.sample("y", dist.Normal(X @ beta + level[group] + offset.sum(), 0.5), obs=y)
+
+
+OFFSET = {"offset": np.array([3.0, 4.0], np.float32)}
+
+
+def inference():
+    return SVI(kernel, AutoNormal(kernel), numpyro.optim.Adam(0.05), Trace_ELBO())
+
+
+@pytest.fixture(scope="module")
+def im():
+    im = ImpactModel(kernel, jax.random.key(0), svi=inference())
+    with jax.numpy_rank_promotion("allow"):
+        im.fit_on_batch(X, Y, group=GROUP, num_steps=20, num_samples=50, progress=False, **OFFSET)
+    return im
+
+
+@pytest.fixture(autouse=True)
+def store(tmp_path, monkeypatch):
+    """A tracking store of its own for each test; nothing leaves the machine."""
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+    mlflow.set_tracking_uri((tmp_path / "runs").as_uri())
+    yield
+    flavor.autolog(disable=True)
+    mlflow.set_tracking_uri(None)
+
+
+def predict(im):
+    key = jax.random.key(4)
+    return im.predict_on_batch(X, rng_key=key, return_datatree=False, group=GROUP, **OFFSET)["y"]
+
+
+def test_a_logged_model_comes_back_as_it_was(im):
+    info = flavor.log_model(im, name="model", kernel_kwargs=OFFSET)
+    other = flavor.load_model(info.model_uri, kernel, inference())
+    np.testing.assert_array_equal(predict(other), predict(im))
+    unpickled = flavor.load_model(info.model_uri, allow_pickle=True)
+    np.testing.assert_array_equal(predict(unpickled), predict(im))
+
+
+def test_pickles_are_only_read_on_the_users_word(im, tmp_path, monkeypatch):
+    path = tmp_path / "model"
+    flavor.save_model(im, path)
+    with pytest.raises(CallError, match="allow_pickle=True"):
+        flavor.load_model(str(path))
+    with pytest.raises(CallError, match="AIMZ_LAB_ALLOW_PICKLE"):
+        mlflow.pyfunc.load_model(str(path))
+    monkeypatch.setenv("AIMZ_LAB_ALLOW_PICKLE", "1")
+    mlflow.pyfunc.load_model(str(path))
+    with pytest.raises(ArtifactError, match="not empty"):
+        flavor.save_model(im, path)
+
+
+@pytest.mark.parametrize("kind", ["table", "arrays"])
+def test_the_generic_interface_summarises_each_row(im, tmp_path, kind):
+    flavor.save_model(im, tmp_path / "model", kernel_kwargs=OFFSET)
+    served = mlflow.pyfunc.load_model(str(tmp_path / "model"), model_config={"allow_pickle": True})
+    table = pd.DataFrame(X, columns=["a", "b"], index=np.arange(30) + 7).assign(group=GROUP)
+    found = served.predict(table if kind == "table" else {"X": X, "group": GROUP})
+    assert list(found.columns) == ["mean", "sd", "lower", "upper"]
+    assert found.index[0] == (7 if kind == "table" else 0)
+    draws = im.predict_on_batch(
+        X, rng_key=jax.random.key(0), return_datatree=False, group=GROUP, **OFFSET
+    )["y"]
+    np.testing.assert_allclose(found["mean"], draws.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(found["upper"], np.quantile(draws, 0.97, axis=0), rtol=1e-5)
+
+
+def test_autolog_writes_fits_down_and_stops_when_told():
+    flavor.autolog()
+    mlflow.set_experiment("ours")
+    im = ImpactModel(kernel, jax.random.key(0), svi=inference())
+    options = {"group": GROUP, "progress": False, "num_samples": 2, **OFFSET}
+    im.fit(X, Y, epochs=3, batch_size=10, **options)
+    (run,) = mlflow.search_runs(experiment_names=["ours"], output_format="list")
+    assert run.info.status == "FINISHED"
+    assert run.data.params["model"] == "kernel"
+    assert run.data.params["n_obs"] == "30"
+    last = mlflow.MlflowClient().get_metric_history(run.info.run_id, "loss")
+    assert sum(entry.step for entry in last) > 0
+    with mlflow.start_run() as active:
+        im.fit(X, Y, epochs=1, batch_size=10, **options)
+        status = mlflow.MlflowClient().get_run(active.info.run_id).info.status
+        assert status == "RUNNING"  # whoever opened it closes it
+    assert mlflow.get_run(active.info.run_id).data.params["method"] == "SVI/AutoNormal"
+    flavor.autolog(disable=True)
+    im.fit(X, Y, epochs=1, batch_size=10, **options)
+    assert len(mlflow.search_runs(experiment_names=["ours"], output_format="list")) == 2
+
+
+def test_without_mlflow_the_error_names_the_extra():
+    code = """
+        import sys
+        sys.modules["mlflow"] = None
+        try:
+            import aimz_lab.mlflow
+        except ImportError as error:
+            print(error)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "aimz_lab.mlflow needs MLflow: pip install 'aimz_lab[mlflow]'."
