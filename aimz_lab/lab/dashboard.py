@@ -86,6 +86,8 @@ class LiveDashboard(Callback):
         self.every_epoch = predictive_check is not None
         self.metrics = ("grad_norm",) if grad_norm else ()
         self._asked_view = view
+        # Found out here, in the cell; a run may begin on another thread.
+        self._place = environment.place()
         self._check_every = check_every
         self._restore_best = False
         self._check = CheckPanel(predictive_check) if predictive_check else None
@@ -116,7 +118,7 @@ class LiveDashboard(Callback):
         self._restore_best = False
         self._sent_s = 0.0
         asked = self._asked_view
-        self._view = asked if isinstance(asked, View) else _view_named(asked)
+        self._view = asked if isinstance(asked, View) else _view_named(asked, self._place)
         self._board.begin(run)
         first: Frames = {"meta": meta(run), "earlier": earlier.frame(run)}
         first |= self._board.frames(run, self._view.wants, everything=True)
@@ -210,10 +212,9 @@ def meta(run: Run) -> dict[str, Any]:
     }
 
 
-def _view_named(name: ViewName) -> View:
-    watched_from = environment.place()
+def _view_named(name: ViewName, place: environment.Place) -> View:
     if name == "auto":
-        name = _best_view(watched_from)
+        name = _best_view(place)
     match name:
         case "page":
             environment.require_widgets()
@@ -230,10 +231,10 @@ def _view_named(name: ViewName) -> View:
             return View()
 
 
-def _best_view(watched_from: environment.Place) -> ViewName:
-    if watched_from == "page":
+def _best_view(place: environment.Place) -> ViewName:
+    if place == "page":
         return "page" if environment.has_widgets() else "picture"
-    return {"kernel": "still", "automation": "none"}.get(watched_from, "line")
+    return {"kernel": "still", "automation": "none"}.get(place, "line")
 
 
 def default_display(progress: Progress) -> Callback | None:

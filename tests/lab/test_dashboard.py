@@ -360,16 +360,23 @@ class TestDefaultDisplay:
 def test_the_view_fits_the_place(monkeypatch, place, widgets, expected):
     from aimz_lab.lab.dashboard import _view_named
 
-    monkeypatch.setattr(environment, "place", lambda: place)
     monkeypatch.setattr(environment, "has_widgets", lambda: widgets)
-    assert type(_view_named("auto")).__name__ == expected
+    assert type(_view_named("auto", place)).__name__ == expected
 
 
 def test_views_by_name():
     from aimz_lab.lab.dashboard import _view_named
 
-    assert type(_view_named("still")) is NotebookView
-    assert type(_view_named("none")) is View
+    assert type(_view_named("still", "pipe")) is NotebookView
+    assert type(_view_named("none", "page")) is View
+
+
+def test_the_place_is_that_where_the_dashboard_was_made(monkeypatch):
+    monkeypatch.setattr(environment, "place", lambda: "kernel")
+    dashboard = LiveDashboard()
+    monkeypatch.setattr(environment, "place", lambda: "automation")
+    dashboard.on_fit_begin(begun())
+    assert type(dashboard._view) is NotebookView
 
 
 def test_the_cost_of_a_chunk_is_small(screen):

@@ -1,0 +1,33 @@
+"""A notebook that a program executes: quiet while it runs, with a picture at the end."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("nbclient", reason="needs the lab extra: pip install 'aimz_lab[lab]'")
+
+import nbformat
+from nbclient import NotebookClient
+
+LOOP = """
+from aimz_lab import lab
+for epochs in (2, 3):
+    watch = lab.monitor([3.0, 2.0, 1.0], epochs=epochs, model="executed")
+    for batch in watch:
+        watch.step(batch)
+print(watch.run.status)
+"""
+
+
+def test_each_run_leaves_a_picture_and_nothing_else(tmp_path, repository, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(repository))
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(LOOP)])
+    NotebookClient(notebook, timeout=100, resources={"metadata": {"path": tmp_path}}).execute()
+    nbformat.validate(notebook)
+    *pictures, text = notebook.cells[0].outputs
+    assert text["text"] == "completed\n"
+    assert [output["output_type"] for output in pictures] == ["display_data"] * 2
+    for output, steps in zip(pictures, (6, 9), strict=True):
+        assert set(output["data"]) == {"image/png", "text/html", "text/plain"}
+        assert f"all {steps} steps done" in output["data"]["text/plain"]
+    assert "widgets" not in notebook.metadata
