@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -56,11 +57,11 @@ class Programs:
         keys = [_key_of(program) for program in programs]
         missing = [index for index, key in enumerate(keys) if key not in self._compiled]
         compilers = [_lowered(programs[index]) for index in missing]
-        if len(missing) > 1:
-            with ThreadPoolExecutor(len(missing)) as pool:
-                done = list(pool.map(lambda compiler: compiler(), compilers))
-        else:
-            done = [compiler() for compiler in compilers]
+        with ThreadPoolExecutor(max(len(missing), 1)) as pool:
+            compiling = [pool.submit(compiler) for compiler in compilers]
+            # xarray imports dask with the first array that it is given; here that costs no time.
+            importlib.import_module("dask.array")
+            done = [one.result() for one in compiling]
         self._compiled.update((keys[index], one) for index, one in zip(missing, done, strict=True))
         return [self._compiled[key] for key in keys]
 
