@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -28,10 +28,12 @@ class Posterior:
     Attributes:
         draws: Arrays by site, shape ``(num_chains * draws of a chain, ...)``, chain by chain.
         num_chains: Chains that they are stacked from.
+        stats: What a sampler says of each draw, such as ``diverging``, in the same order.
     """
 
     draws: Mapping[str, jax.Array]
     num_chains: int = 1
+    stats: Mapping[str, jax.Array] = field(default_factory=dict)
 
     @property
     def num_draws(self) -> int:
@@ -94,7 +96,7 @@ class GuideSampler:
         self._guide = svi.guide
         self._latents = latents
         self._static = dict(static)
-        self._draw = jax.jit(self._groups, static_argnames=("groups", "size"))
+        self._draw = jax.jit(self._posterior_draws, static_argnames=("groups", "size"))
 
     def draw(
         self,
@@ -125,7 +127,7 @@ class GuideSampler:
             draws = {name: array[:num_samples] for name, array in draws.items()}
         return draws
 
-    def _groups(
+    def _posterior_draws(
         self,
         key: jax.Array,
         params: dict[str, Any],

@@ -83,7 +83,7 @@ def _compiled(
         kept.setdefault(id(tracer), tracer)
         return tracer
 
-    def run(key: jax.Array, arguments: dict[str, Any]) -> tuple[SVIState, list[Tracer]]:
+    def set_up(key: jax.Array, arguments: dict[str, Any]) -> tuple[SVIState, list[Tracer]]:
         kept.clear()
         state = svi.init(key, **arguments, **static)
         walk = _Walk(remember, known)
@@ -91,7 +91,7 @@ def _compiled(
             walk.attributes(holder)
         return state, list(kept.values())
 
-    state, values = jax.jit(run)(key, dict(arguments))
+    state, values = jax.jit(set_up)(key, dict(arguments))
     by_tracer = dict(zip(kept, values, strict=True))
     walk = _Walk(lambda tracer: by_tracer[id(tracer)], known)
     for holder in holders:

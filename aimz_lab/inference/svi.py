@@ -8,7 +8,7 @@ comes back is always the last good one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -122,10 +122,10 @@ class StepEngine:
                 "accumulate= and gradient callbacks out."
             )
             raise InferenceError(msg)
-        self._run = jax.jit(self._chunk)
-        self._one = jax.jit(self._step)
-        self._loss = jax.jit(self._evaluate)
-        self._params = jax.jit(lambda state: svi.get_params(state))
+        self._run = jax.jit(_named("training_steps", self._chunk))
+        self._one = jax.jit(_named("training_step", self._step))
+        self._loss = jax.jit(_named("validation_loss", self._evaluate))
+        self._params = jax.jit(_named("parameters", svi.get_params))
 
     def start(self, state: SVIState) -> TrainState:
         """Return the state that the first chunk begins with."""
@@ -322,6 +322,16 @@ class StepEngine:
             return svi.loss.loss(key, params, model, guide, **arguments), None
 
         return loss_of
+
+
+def _named(name: str, function: Callable) -> Callable:
+    """The function under a name that means something to who reads what was compiled."""
+
+    def call(*args: Any) -> Any:
+        return function(*args)
+
+    call.__name__ = call.__qualname__ = name
+    return call
 
 
 def _pick(kind: FeedKind, feed: Mapping[str, Any], i: jax.Array) -> dict[str, jax.Array]:
