@@ -104,6 +104,22 @@ def rows_and_others(
     return rows, dict(split.whole), dict(split.static)
 
 
+def all_rows(
+    ports: KernelPorts,
+    inputs: Any,
+    outputs: Any,
+    extra: Mapping[str, Any],
+    *,
+    allow_nonfinite: bool,
+) -> TrainingData:
+    """Make training data of raw arrays, all rows in every step; see :func:`rows_and_others`."""
+    rows, whole, static = rows_and_others(
+        ports, inputs, outputs, extra, allow_nonfinite=allow_nonfinite
+    )
+    n_rows = next(iter(rows.values())).shape[0]
+    return TrainingData(rows, whole, static, n_obs=n_rows, batch_size=n_rows)
+
+
 def training_data(
     ports: KernelPorts,
     inputs: Any,

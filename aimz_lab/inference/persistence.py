@@ -66,8 +66,13 @@ class StorableModel(TrainableModel):
         arrays: dict[str, np.ndarray] = {}
         if self._posterior:
             draws = dict(self._posterior.draws)
-            manifest["posterior"] = {"sites": list(draws), "num_chains": self._posterior.num_chains}
-            arrays |= _numbered("posterior", draws.values())
+            stats = dict(self._posterior.stats)
+            manifest["posterior"] = {
+                "sites": list(draws),
+                "stats": list(stats),
+                "num_chains": self._posterior.num_chains,
+            }
+            arrays |= _numbered("posterior", draws.values()) | _numbered("stats", stats.values())
         if self._vi_state is not None:
             manifest["state"] = tree_facts(self._vi_state)
             arrays |= tree_arrays("state", self._vi_state)
@@ -147,10 +152,10 @@ class StorableModel(TrainableModel):
             params = _params(manifest["params"], leaves, like)
             self._vi_result = SVIRunResult(params, self._vi_state, arrays["losses"])
         if manifest["posterior"]:
-            sites = manifest["posterior"]["sites"]
-            draws = {name: arrays[f"posterior/{i}"] for i, name in enumerate(sites)}
-            on_device = {name: jax.numpy.asarray(array) for name, array in draws.items()}
-            self._posterior = Posterior(on_device, manifest["posterior"]["num_chains"])
+            stored = manifest["posterior"]
+            draws = _named(arrays, "posterior", stored["sites"])
+            stats = _named(arrays, "stats", stored["stats"])
+            self._posterior = Posterior(draws, stored["num_chains"], stats)
 
     def _identity(self) -> dict[str, Any]:
         """What kernel and inference object must share with those that a model was saved with."""
@@ -190,6 +195,10 @@ def _refuse(path: Any, found: list[str], what: str = "") -> None:
 
 def _numbered(prefix: str, leaves: Any) -> dict[str, np.ndarray]:
     return tree_arrays(prefix, list(leaves))
+
+
+def _named(arrays: Mapping[str, np.ndarray], prefix: str, names: list[str]) -> dict[str, jax.Array]:
+    return {name: jax.numpy.asarray(arrays[f"{prefix}/{i}"]) for i, name in enumerate(names)}
 
 
 def _paths(params: Mapping[str, Any]) -> tuple[list[list[str]], list[Any]]:

@@ -19,6 +19,7 @@ from aimz_lab.inference.checkpoint import Checkpoint, load_checkpoint
 from aimz_lab.inference.displays import default_display, standing_listeners
 from aimz_lab.inference.events import Callback, Run
 from aimz_lab.inference.inputs import (
+    all_rows,
     held_out_rows,
     merge_arguments,
     rows_and_others,
@@ -214,15 +215,13 @@ class TrainableModel(KernelModel):
         if not blocking:
             self._svi_session("blocking=False")
         checkpoint, origin = self._origin(resume, rng_key)
-        rows, whole, static = rows_and_others(
+        data = all_rows(
             self._ports,
             X,
             _needed(y, self.param_output),
             merge_arguments(self._ports, kwargs, kernel_kwargs),
             allow_nonfinite=allow_nonfinite,
         )
-        n_rows = next(iter(rows.values())).shape[0]
-        data = TrainingData(rows, whole, static, n_obs=n_rows, batch_size=n_rows)
         if self._session is None:
             posterior, spec = run_mcmc(self._ports, self._inference, data, origin.keys[0], progress)
             self._advance(rng_key)

@@ -16,9 +16,11 @@ from aimz_lab.data import as_typed_key
 from aimz_lab.data.checks import check_positive_int
 from aimz_lab.errors import ArgumentError, CallError, NotFittedError, SiteError
 from aimz_lab.inference.base import Sites, site_names
-from aimz_lab.inference.inputs import merge_arguments
+from aimz_lab.inference.inputs import all_rows, merge_arguments
+from aimz_lab.inference.mcmc import continue_mcmc
 from aimz_lab.inference.persistence import StorableModel
 from aimz_lab.inference.placement import resolve_placement
+from aimz_lab.inference.plan import trace_data
 from aimz_lab.inference.posterior import Posterior
 from aimz_lab.kernel.check import parameter_names
 from aimz_lab.predictive.indices import with_checked_indices
@@ -26,7 +28,7 @@ from aimz_lab.predictive.inputs import predictive_data
 from aimz_lab.predictive.known import known_data
 from aimz_lab.predictive.predictor import Predictor
 from aimz_lab.predictive.request import Group, Request
-from aimz_lab.predictive.tree import posterior_tree
+from aimz_lab.predictive.tree import posterior_tree, stats_group
 from aimz_lab.types import ShardAxis, Store, check_choice
 
 
@@ -42,29 +44,32 @@ class PredictiveModel(StorableModel):
         return_datatree: bool = True,
         **kwargs: Any,
     ) -> xr.DataTree | dict[str, jax.Array]:
-        """Draw from the guide with the parameters of :attr:`vi_result`; or the MCMC's draws.
+        """Draw from the guide with the parameters of :attr:`vi_result`, or let MCMC go on.
+
+        Under MCMC, the kernel's arguments let the chains go on from where they are, and without
+        any the draws of the run come back. The model's own posterior stays as it is.
 
         Args:
-            num_samples: Number of draws; an MCMC run has its own.
-            rng_key: Key of this call; split from the model's by default.
+            num_samples: Number of draws; of each chain, and before thinning, where MCMC goes on.
+            rng_key: Key of this call; split from the model's by default. Chains have their own.
             return_sites: Sites to return; by default the kernel's latent sites.
             return_datatree: Return a labelled tree, or a dict of arrays ``(num_samples, ...)``.
-            **kwargs: Arguments of the guide, where it takes the kernel's.
+            **kwargs: Arguments of the guide, where it takes the kernel's; all those of the kernel,
+                where MCMC is to go on.
 
         Raises:
             NotFittedError: If nothing was trained.
             SiteError: If a site that is named is not among the draws.
         """
         if self._session is None:
-            draws = self._fitted("sample").draws
+            posterior = self._chains(num_samples, kwargs)
         else:
-            draws = self._draw(num_samples, self._split(rng_key, 1)[0], kwargs)
+            posterior = Posterior(self._draw(num_samples, self._split(rng_key, 1)[0], kwargs))
             self._advance(rng_key)
-        draws = _choose(draws, return_sites)
+        draws = _choose(posterior.draws, return_sites)
         if not return_datatree:
             return draws
-        chains = self._posterior.num_chains if self._session is None else 1
-        return posterior_tree(draws, chains, spec=self._spec)
+        return posterior_tree(draws, posterior.num_chains, stats=posterior.stats, spec=self._spec)
 
     def predict(
         self,
@@ -472,6 +477,8 @@ class PredictiveModel(StorableModel):
             static=data.static,
             values=params,
         )
+        if posterior is not None:
+            options["groups"] = stats_group(posterior.stats, posterior.num_chains)
         known = known_data(
             inputs, data.rows, self.param_output, parameter_names(self.kernel), self._trained_rows
         )
@@ -505,6 +512,25 @@ class PredictiveModel(StorableModel):
             devices=resolve_placement(self._device).devices,
             **options,
         )
+
+    def _chains(self, num_samples: int, kwargs: Mapping[str, Any]) -> Posterior:
+        if not kwargs:
+            return self._fitted("sample")
+        extra = dict(kwargs)
+        missing = [name for name in (self.param_input, self.param_output) if name not in extra]
+        if missing:
+            msg = f"The chains need the kernel's data to go on; pass {missing[0]}=... too."
+            raise CallError(msg)
+        data = all_rows(
+            self._ports,
+            extra.pop(self.param_input),
+            extra.pop(self.param_output),
+            extra,
+            allow_nonfinite=True,
+        )
+        check_positive_int("num_samples", num_samples)
+        spec = self._spec or trace_data(self.kernel, data, self.param_output)
+        return continue_mcmc(self.inference, data, num_samples, spec)
 
     def _param_sites(self) -> dict[str, Any]:
         """Learned values of the kernel's own ``param`` sites, and its mutable state."""

@@ -125,9 +125,31 @@ def posterior_dataset(
     return sample_dataset(arrays, names, num_chains, coords, attrs)
 
 
-def posterior_tree(draws: Mapping[str, Any], num_chains: int = 1, **labels: Any) -> xr.DataTree:
-    """Label posterior draws as a tree; see :func:`posterior_dataset` for the arguments."""
-    return xr.DataTree.from_dict({"/posterior": posterior_dataset(draws, num_chains, **labels)})
+def posterior_tree(
+    draws: Mapping[str, Any],
+    num_chains: int = 1,
+    *,
+    stats: Mapping[str, Any] | None = None,
+    **labels: Any,
+) -> xr.DataTree:
+    """Label posterior draws as a tree, with what a sampler says of them.
+
+    Args:
+        draws: As for :func:`posterior_dataset`.
+        num_chains: Likewise.
+        stats: Values of each draw by name; the group ``sample_stats``.
+        **labels: As for :func:`posterior_dataset`.
+    """
+    groups = {"posterior": posterior_dataset(draws, num_chains, **labels)}
+    return xr.DataTree.from_dict({**groups, **stats_group(stats or {}, num_chains)})
+
+
+def stats_group(stats: Mapping[str, Any], num_chains: int) -> dict[str, xr.Dataset]:
+    """Label what a sampler says of each draw; no group if it says nothing."""
+    if not stats:
+        return {}
+    arrays = {name: np.asarray(values) for name, values in stats.items()}
+    return {"sample_stats": sample_dataset(arrays, dict.fromkeys(arrays, ()), num_chains)}
 
 
 class Labels(NamedTuple):

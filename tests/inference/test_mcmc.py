@@ -1,0 +1,128 @@
+"""Markov chains: kept apart, continued, and read by ArviZ."""
+
+from __future__ import annotations
+
+import arviz_stats as azs
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pytest
+from numpyro.infer import MCMC, NUTS, SA
+
+from aimz_lab import ImpactModel
+from aimz_lab.errors import CallError, InferenceError, NotFittedError
+from tests import kernels
+
+X, Y = kernels.regression_data(60, 2, seed=3)
+KEY = jax.random.key(5)
+
+
+def chains(kernel=kernels.regression, sampler=NUTS, **options):
+    options = {"num_warmup": 150, "num_samples": 150, "num_chains": 2} | options
+    return MCMC(sampler(kernel), chain_method="vectorized", progress_bar=False, **options)
+
+
+@pytest.fixture(scope="module")
+def im():
+    im = ImpactModel(kernels.regression, jax.random.key(0), inference=chains())
+    with pytest.raises(NotFittedError, match="fit_on_batch"):
+        im.sample(X=X, y=Y)
+    return im.fit_on_batch(X, Y, rng_key=KEY)
+
+
+def test_draws_are_numpyros_own_chain_by_chain(im):
+    theirs = chains()
+    theirs.run(jax.random.split(jax.random.fold_in(KEY, 0), 3)[0], X=X, y=Y)
+    by_chain = theirs.get_samples(group_by_chain=True)["beta"]
+    tree = im.sample()
+    np.testing.assert_array_equal(tree["posterior"]["beta"], by_chain)
+    exact = kernels.regression_posterior(X, Y)
+    np.testing.assert_allclose(by_chain.mean((0, 1)), exact.mean, atol=4 * exact.sd.max() / 10)
+
+
+def test_every_tree_has_the_chains_and_what_the_sampler_says(im):
+    trees = {
+        "posterior_predictive": im.predict(X, progress=False),
+        "log_likelihood": im.log_likelihood(X, Y, store="memory", progress=False),
+    }
+    for group, tree in trees.items():
+        assert dict(tree[group]["y"].sizes) == {"chain": 2, "draw": 150, "obs": 60}
+        stats = tree["sample_stats"]
+        assert set(stats) == {"acceptance_rate", "diverging", "energy", "lp", "n_steps"}
+        assert stats["diverging"].dims == ("chain", "draw")
+        assert not stats["diverging"].any()
+        r_hat = azs.rhat(tree["posterior"].to_dataset())["beta"]
+        assert (r_hat < 1.05).all()
+    model = im.log_likelihood(X, Y, store="memory", progress=False)["log_likelihood"]["y"].sum(
+        "obs"
+    )
+    prior = dist.Normal(0, kernels.PRIOR_SD).log_prob(im.posterior["beta"]).sum(1)
+    np.testing.assert_allclose(
+        trees["log_likelihood"]["sample_stats"]["lp"].values.ravel(),
+        model.values.ravel() + prior,
+        rtol=1e-4,
+    )
+
+
+def test_chains_go_on_from_where_they_are(im):
+    posterior, last = im.posterior["beta"], im.inference.last_state
+    tree = im.sample(num_samples=20, X=X, y=Y)
+    assert tree["posterior"]["beta"].shape == (2, 20, 2)
+    assert "diverging" in tree["sample_stats"]
+    # Without a new warm-up: the step size is the adapted one, and the first draw is near the last.
+    np.testing.assert_array_equal(
+        im.inference.last_state.adapt_state.step_size, last.adapt_state.step_size
+    )
+    assert im.inference.num_samples == 150
+    np.testing.assert_array_equal(im.posterior["beta"], posterior)
+    with pytest.raises(CallError, match="pass y=... too"):
+        im.sample(X=X)
+
+
+def test_minibatches_are_refused_with_what_to_call(im):
+    for method in ("fit", "train_on_batch"):
+        with pytest.raises(InferenceError, match="fit_on_batch") as caught:
+            getattr(im, method)(X, Y)
+        assert isinstance(caught.value, TypeError)
+
+
+def with_arguments(X, weights, prior, degree, link, y=None):
+    slope = numpyro.sample("slope", dist.Normal(prior["loc"], prior["scale"]))
+    mean = sum(slope * (X @ weights) ** power for power in range(1, degree + 1))
+    numpyro.sample("y", dist.Normal(link(mean), 0.1), obs=y)
+
+
+def test_arguments_of_every_kind():
+    arguments = {
+        "weights": np.array([1.0, 0.5], np.float32),
+        "prior": {"loc": np.zeros(()), "scale": np.ones(())},
+        "degree": 2,
+        "link": jnp.tanh,
+    }
+    mean = X @ arguments["weights"]
+    y = np.tanh(0.7 * (mean + mean**2))
+    mcmc = chains(with_arguments, num_chains=1, num_samples=50)
+    im = ImpactModel(with_arguments, jax.random.key(0), inference=mcmc)
+    im.fit_on_batch(X, y, progress=False, **arguments)
+    assert abs(im.posterior["slope"].mean() - 0.7) < 0.1
+
+
+@pytest.mark.allow_rank_promotion  # inside NumPyro's sampler
+def test_other_samplers_have_their_draws_and_what_they_say():
+    mcmc = chains(kernels.normal_mean, SA, num_chains=1, num_warmup=20, num_samples=20)
+    im = ImpactModel(kernels.normal_mean, jax.random.key(0), inference=mcmc)
+    tree = im.fit_on_batch(X, Y, progress=False).sample()
+    assert tree["posterior"]["mu"].shape == (1, 20)
+    assert set(tree["sample_stats"]) == {"diverging"}
+
+
+def test_progress_is_the_samplers_own_and_its_setting_stays(capfd):
+    mcmc = MCMC(NUTS(kernels.normal_mean), num_warmup=2, num_samples=2)
+    im = ImpactModel(kernels.normal_mean, jax.random.key(0), inference=mcmc)
+    im.fit_on_batch(X, Y, progress=False)
+    assert capfd.readouterr() == ("", "")
+    assert mcmc.progress_bar
+    im.fit_on_batch(X, Y, progress=True)
+    assert "sample" in capfd.readouterr().err
