@@ -7,6 +7,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -124,11 +125,12 @@ class Engine:
             return span, jax.device_get(run(*self._rows_arguments(sites, call, n_blocks, sink)))
 
         total = arm.rows.n_rows
-        for span, values in self._in_order(compute, itertools.chain([first], calls), total):
-            if isinstance(sink, Finish):
-                sink.take(span.first, span.count, values)
-            else:
-                sink.write(span, {name: _unfold(value, span) for name, value in values.items()})
+        with closing(self._in_order(compute, itertools.chain([first], calls), total)) as results:
+            for span, values in results:
+                if isinstance(sink, Finish):
+                    sink.take(span.first, span.count, values)
+                else:
+                    sink.write(span, {name: _unfold(value, span) for name, value in values.items()})
         return single
 
     def by_draws(self, sink: Sink) -> dict[str, np.ndarray]:
@@ -146,11 +148,12 @@ class Engine:
             span = Span(0, first, min(size, n_draws - first))
             return span, jax.device_get(run(*_part(draws, first, size), blocks, shared))
 
-        for span, values in self._in_order(compute, range(0, n_draws, size), n_draws):
-            host = {name: value[: span.count] for name, value in values.items()}
-            for name, parts in single.items():
-                parts.append(host[name])
-            sink.write(span, {name: host[name] for name in self._plan.row_sites})
+        with closing(self._in_order(compute, range(0, n_draws, size), n_draws)) as results:
+            for span, values in results:
+                host = {name: value[: span.count] for name, value in values.items()}
+                for name, parts in single.items():
+                    parts.append(host[name])
+                sink.write(span, {name: host[name] for name in self._plan.row_sites})
         return {name: np.concatenate(parts) for name, parts in single.items()}
 
     def _tested(self, main: Program, globals_: Program | None) -> tuple[Callable, Callable | None]:

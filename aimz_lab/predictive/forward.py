@@ -89,7 +89,7 @@ class Simulator:
         values = self._filled({**shared.intervention, **self._placed(block.intervention)}, n_rows)
         model = handlers.do(self.kernel, data=values) if values else self.kernel
         model = handlers.substitute(model, data={**shared.params, **condition, **sites})
-        model = handlers.substitute(model, substitute_fn=lambda msg: _pinned_plate(msg, n_rows))
+        model = _with_pinned_plates(model, n_rows)
         with tracing_lock:
             seeded = _SeedByName(model, key)
             return handlers.trace(seeded).get_trace(**block.rows, **shared.whole, **self.static)
@@ -136,6 +136,25 @@ class _SeedByName(Messenger):
         # Statements without a name (keys, loops) are told apart by their turn among themselves.
         name = msg.get("name") or f"{msg['type']}:{next(self._turns)}"
         msg["kwargs"]["rng_key"] = random.fold_in(self._key, zlib.crc32(name.encode()))
+
+
+def pin_plates(kernel: Callable, row_argument: str) -> Callable:
+    """Let a kernel take all rows that it is given, though its plate may have fewer.
+
+    Args:
+        kernel: A kernel that may subsample: ``plate("data", 100, subsample_size=X.shape[0])``.
+        row_argument: An argument whose leading axis is the rows.
+    """
+
+    def pinned(**arguments: Any) -> Any:
+        n_rows = arguments[row_argument].shape[0]
+        return _with_pinned_plates(kernel, n_rows)(**arguments)
+
+    return pinned
+
+
+def _with_pinned_plates(kernel: Callable, n_rows: int) -> Callable:
+    return handlers.substitute(kernel, substitute_fn=lambda msg: _pinned_plate(msg, n_rows))
 
 
 def _pinned_plate(msg: dict[str, Any], n_rows: int) -> jax.Array | None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from aimz_lab.errors import DataTypeError, OutputWarning, PerformanceWarning, SiteError
 from aimz_lab.kernel.spec import KernelSpec, Site, trace_spec
+from aimz_lab.predictive.forward import pin_plates
 from aimz_lab.predictive.request import Request
 from aimz_lab.predictive.stream import BLOCK_ROWS, Rows
 from aimz_lab.types import ShardAxis
@@ -152,7 +153,7 @@ def _trace(request: Request, rows: Rows) -> tuple[KernelSpec, tuple[str, type[Wa
 
     def traced(n_rows: int) -> KernelSpec:
         return trace_spec(
-            request.kernel,
+            pin_plates(request.kernel, next(iter(rows.template))),
             rows={
                 name: jax.ShapeDtypeStruct((n_rows, *value.shape[1:]), value.dtype)
                 for name, value in rows.template.items()
