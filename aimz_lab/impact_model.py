@@ -9,7 +9,7 @@ from typing import Any
 import xarray as xr
 
 from aimz_lab.effects import estimate_effect, scenarios
-from aimz_lab.inference.describe import describe, describe_html
+from aimz_lab.inference.describe import describe, describe_html, in_a_line
 from aimz_lab.predictive.model import PredictiveModel
 
 
@@ -84,13 +84,13 @@ class ImpactModel(PredictiveModel):
         return estimate_effect(baseline, intervention)
 
     def describe(self) -> dict[str, Any]:
-        """Describe kernel and posterior in plain Python values."""
-        return describe(self._ports, self._inference, self._spec, self._posterior)
+        """Describe the model in plain values: its kernel and sites, its training, its draws."""
+        return describe(
+            self._ports, self._inference, self._spec, self._posterior, self.input_schema
+        )
 
     def __repr__(self) -> str:
-        kernel = getattr(self.kernel, "__name__", type(self.kernel).__name__)
-        draws = f"{self._posterior.num_draws:,} draws" if self._posterior else "not fitted"
-        return f"<ImpactModel {kernel}, {type(self._inference).__name__}, {draws}>"
+        return in_a_line(self.describe())
 
     def _repr_html_(self) -> str:
         return describe_html(self.describe())

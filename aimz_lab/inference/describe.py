@@ -9,6 +9,7 @@ from numpyro.infer import MCMC, SVI
 
 from aimz_lab.inference.inputs import KernelPorts
 from aimz_lab.inference.posterior import Posterior
+from aimz_lab.inference.schema import InputSchema
 from aimz_lab.kernel.check import parameter_names
 from aimz_lab.kernel.spec import KernelSpec
 
@@ -18,6 +19,7 @@ def describe(
     inference: SVI | MCMC,
     spec: KernelSpec | None,
     posterior: Posterior | None,
+    schema: InputSchema | None = None,
 ) -> dict[str, Any]:
     """Describe a model.
 
@@ -26,10 +28,13 @@ def describe(
         inference: Its inference object.
         spec: The kernel's structure as last trained.
         posterior: The draws it holds.
+        schema: What it was last trained on.
 
     Returns:
         Names, numbers, lists and dicts only. Each site has its ``kind``, its ``shape`` at the
-        traced number of rows, its ``plates``, and ``draw_shape`` where the posterior holds it.
+        traced number of rows, its ``dtype``, its ``plates``, and ``draw_shape`` where the posterior
+        holds it. ``trained_on`` has the number of rows, the size of a batch, and shape and type of
+        a row by field; it is ``None`` before training.
     """
     sites = describe_sites(spec) if spec else {}
     for name, draws in (posterior.draws if posterior else {}).items():
@@ -42,6 +47,7 @@ def describe(
         "param_output": ports.output,
         "inference": type(inference).__name__,
         "guide": None if guide is None else getattr(guide, "__name__", type(guide).__name__),
+        "trained_on": _training(schema),
         "fitted": posterior is not None,
         "num_chains": posterior.num_chains if posterior else 0,
         "num_samples": posterior.num_draws if posterior else 0,
@@ -62,22 +68,77 @@ def describe_sites(spec: KernelSpec) -> dict[str, dict[str, Any]]:
     }
 
 
+def _training(schema: InputSchema | None) -> dict[str, Any] | None:
+    if schema is None:
+        return None
+    fields = {
+        name: {"shape": list(row.shape), "dtype": str(row.dtype)}
+        for name, row in schema.rows.items()
+    }
+    return {"n_obs": schema.n_obs, "batch_size": schema.batch_size, "fields": fields}
+
+
+def in_a_line(described: dict[str, Any]) -> str:
+    """Return what :func:`describe` found in a line."""
+    call = f"{described['kernel']}({', '.join(described['arguments'])})"
+    parts = [call, _method(described), *_state(described)]
+    return f"<ImpactModel {', '.join(parts)}>"
+
+
+def _method(described: dict[str, Any]) -> str:
+    return "/".join(filter(None, (described["inference"], described["guide"])))
+
+
+def _state(described: dict[str, Any]) -> list[str]:
+    parts = []
+    trained = described["trained_on"]
+    if trained:
+        rows = "rows" if trained["n_obs"] is None else f"{trained['n_obs']:,} rows"
+        parts.append(f"trained on {rows} of {' and '.join(trained['fields'])}")
+    if described["fitted"]:
+        chains = described["num_chains"]
+        several = f" in {chains} chains" if chains > 1 else ""
+        parts.append(f"{described['num_samples']:,} draws{several}")
+    return parts or ["not fitted"]
+
+
 def describe_html(described: dict[str, Any]) -> str:
     """Return what :func:`describe` found as HTML."""
-    method = described["inference"] + (f" / {described['guide']}" if described["guide"] else "")
-    state = "not fitted"
-    if described["fitted"]:
-        state = f"{described['num_samples']:,} draws in {described['num_chains']} chain(s)"
-    rows = "".join(
-        f"<tr><td><code>{escape(name)}</code></td><td>{escape(site['kind'])}</td>"
-        f"<td>{escape(str(tuple(site.get('shape', site.get('draw_shape', [])))))}</td>"
-        f"<td>{escape(', '.join(site.get('plates', [])))}</td></tr>"
-        for name, site in described["sites"].items()
-    )
-    head = "<tr><th>site</th><th>kind</th><th>shape</th><th>plates</th></tr>"
     call = f"{described['kernel']}({', '.join(described['arguments'])})"
+    heads = ("site", "kind", "shape", "type", "plates", "draws")
+    rows = "".join(_row(name, site, described) for name, site in described["sites"].items())
+    head = "".join(f"<th>{name}</th>" for name in heads)
+    state = ", ".join([_method(described), *_state(described)])
     return (
-        f"<div><p><b>ImpactModel</b> <code>{escape(call)}</code>, {escape(method)}, {state}</p>"
-        + (f"<table>{head}{rows}</table>" if rows else "")
+        f"<div><p><b>ImpactModel</b> <code>{escape(call)}</code>, {escape(state)}</p>"
+        + (f"<table><tr>{head}</tr>{rows}</table>" if rows else "")
+        + _fields(described["trained_on"])
         + "</div>"
     )
+
+
+def _row(name: str, site: dict[str, Any], described: dict[str, Any]) -> str:
+    drawn = "draw_shape" in site
+    cells = (
+        f"<code>{escape(name)}</code>",
+        escape(site["kind"]),
+        escape(_shape(site.get("shape", site.get("draw_shape", [])))),
+        escape(site.get("dtype", "")),
+        escape(", ".join(site.get("plates", []))),
+        f"{described['num_samples']:,} x {_shape(site['draw_shape'])}" if drawn else "",
+    )
+    return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+
+
+def _fields(trained: dict[str, Any] | None) -> str:
+    if not trained:
+        return ""
+    listed = ", ".join(
+        f"<code>{escape(name)}</code> {_shape(row['shape'])} {row['dtype']}"
+        for name, row in trained["fields"].items()
+    )
+    return f"<p>A row: {listed}; {trained['batch_size']:,} rows in a batch</p>"
+
+
+def _shape(shape: list[int]) -> str:
+    return f"({', '.join(map(str, shape))})"

@@ -24,12 +24,14 @@ class InputSchema:
         whole: Trees of such shapes and types, by argument that passes whole.
         static: Values of the arguments that are not arrays.
         batch_size: Rows of the batch.
+        n_obs: Rows of the whole data, or ``None`` where nobody knew.
     """
 
     rows: Mapping[str, jax.ShapeDtypeStruct]
     whole: Mapping[str, Any] = field(default_factory=dict)
     static: Mapping[str, Any] = field(default_factory=dict)
     batch_size: int = 1
+    n_obs: int | None = None
 
     @classmethod
     def of(cls, data: TrainingData) -> InputSchema:
@@ -43,6 +45,7 @@ class InputSchema:
             jax.tree.map(_shape_of, dict(batch.whole)),
             dict(batch.static),
             data.batch_size,
+            data.n_obs,
         )
 
     @property
@@ -66,6 +69,7 @@ class InputSchema:
             "whole": {name: _plain_tree(tree) for name, tree in self.whole.items()},
             "static": {name: _plain_static(value) for name, value in self.static.items()},
             "batch_size": self.batch_size,
+            "n_obs": self.n_obs,
         }
 
     @classmethod
@@ -93,6 +97,7 @@ class InputSchema:
             {name: _tree_of_plain(tree) for name, tree in plain["whole"].items()},
             static,
             plain["batch_size"],
+            plain["n_obs"],
         )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from os import PathLike
 from typing import Any
+from weakref import WeakValueDictionary
 
 import jax
 import numpy as np
@@ -28,6 +29,7 @@ from aimz_lab.predictive.inputs import predictive_data
 from aimz_lab.predictive.known import known_data
 from aimz_lab.predictive.predictor import Predictor
 from aimz_lab.predictive.request import Group, Request
+from aimz_lab.predictive.store import Owner
 from aimz_lab.predictive.tree import posterior_tree, stats_group
 from aimz_lab.types import ShardAxis, Store, check_choice
 
@@ -413,7 +415,7 @@ class PredictiveModel(StorableModel):
             progress=progress,
             allow_nonfinite=allow_nonfinite,
         )
-        return self._predictor.log_likelihood(request)
+        return self._done(self._predictor.log_likelihood(request), self._rng_key)
 
     @cached_property
     def _predictor(self) -> Predictor:
@@ -422,7 +424,45 @@ class PredictiveModel(StorableModel):
     def _done(self, result: Any, rng_key: jax.Array | None) -> Any:
         """Move the model's key on once a call has succeeded; a refused one changes nothing."""
         self._advance(rng_key)
+        owner = result.encoding.get("owner") if isinstance(result, xr.DataTree) else None
+        if owner is not None:
+            self._temporary[1 + max(self._temporary, default=0)] = owner
         return result
+
+    @cached_property
+    def _temporary(self) -> WeakValueDictionary[int, Owner]:
+        """Owners of the temporary results that are still read, by their number."""
+        return WeakValueDictionary()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: v for name, v in super().__getstate__().items() if name != "_temporary"}
+
+    @property
+    def temp_dir(self) -> str | None:
+        """Directory of the latest temporary result that is still read, or ``None``.
+
+        A result that was written without ``output_dir`` has a directory of its own, which goes with
+        the last tree that reads it.
+        """
+        alive = {n: owner for n, owner in self._temporary.items() if owner in Owner.alive}
+        return str(alive[max(alive)].path) if alive else None
+
+    def cleanup(self) -> None:
+        """Remove the temporary results of this model from disk now.
+
+        There is no need to: each goes with the last tree that reads it. Trees that are in memory,
+        as small ones are, stay as they are; a larger one that still reads raises
+        :class:`~aimz_lab.errors.ArtifactGoneError`. What was written to an ``output_dir`` stays.
+        """
+        for owner in list(self._temporary.values()):
+            owner.remove()
+        self._temporary.clear()
+
+    @classmethod
+    def cleanup_models(cls) -> None:
+        """Remove the temporary results of all models from disk now; see :meth:`cleanup`."""
+        for owner in list(Owner.alive):
+            owner.remove()
 
     def _result(
         self, request: Request, return_datatree: bool

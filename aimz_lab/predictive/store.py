@@ -16,7 +16,7 @@ import weakref
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import xarray as xr
 import zarr
@@ -37,10 +37,24 @@ LOADED_BYTES = 128 * 2**20
 
 
 class Owner:
-    """Owns a temporary directory, which goes when nothing refers to this any more."""
+    """Owns a temporary directory, which goes when nothing refers to this any more.
+
+    Args:
+        path: The directory.
+    """
+
+    alive: ClassVar[weakref.WeakSet[Owner]] = weakref.WeakSet()
+    """The owners of all temporary directories of this process."""
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         self._remove = weakref.finalize(self, shutil.rmtree, path, ignore_errors=True)
+        Owner.alive.add(self)
+
+    def remove(self) -> None:
+        """Remove the directory now; what still reads from it then says that it is gone."""
+        self._remove()
+        Owner.alive.discard(self)
 
 
 class GuardedStore(WrapperStore):

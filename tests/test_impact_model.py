@@ -1,0 +1,165 @@
+"""What a model says of itself, and what becomes of its temporary results."""
+
+from __future__ import annotations
+
+import gc
+import json
+import tempfile
+from html.parser import HTMLParser
+from pathlib import Path
+
+import jax
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pytest
+from numpyro.infer import SVI, Trace_ELBO
+from numpyro.infer.autoguide import AutoNormal
+
+from aimz_lab import ImpactModel
+from aimz_lab.errors import ArtifactGoneError
+
+pytestmark = pytest.mark.allow_rank_promotion  # NumPyro's guides draw with a sample shape
+
+X = np.ones((30, 2), np.float32)
+
+
+def sales(X, group, y=None):
+    beta = numpyro.sample("beta", dist.Normal(0.0, 1.0).expand([2]).to_event(1))
+    with numpyro.plate("shop", 3):
+        level = numpyro.sample("level", dist.Normal(0.0, 1.0))
+    mean = numpyro.deterministic("mean", X @ beta + level[group])
+    with numpyro.plate("week", X.shape[0]):
+        numpyro.sample("y", dist.Normal(mean, 1.0), obs=y)
+
+
+def model():
+    svi = SVI(sales, AutoNormal(sales), numpyro.optim.Adam(0.1), Trace_ELBO())
+    return ImpactModel(sales, jax.random.key(0), svi=svi)
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    with jax.numpy_rank_promotion("allow"):
+        group = np.arange(30) % 3
+        return model().fit(X, X[:, 0], group=group, batch_size=10, num_samples=1200, progress=False)
+
+
+def test_description_is_plain_and_complete(fitted):
+    described = fitted.describe()
+    assert json.loads(json.dumps(described)) == described
+    assert described["kernel"] == "sales"
+    assert described["arguments"] == ["X", "group", "y"]
+    assert (described["inference"], described["guide"]) == ("SVI", "AutoNormal")
+    assert described["trained_on"] == {
+        "n_obs": 30,
+        "batch_size": 10,
+        "fields": {
+            "X": {"shape": [2], "dtype": "float32"},
+            "y": {"shape": [], "dtype": "float32"},
+            "group": {"shape": [], "dtype": "int32"},
+        },
+    }
+    assert (described["num_samples"], described["num_chains"]) == (1200, 1)
+    sites = described["sites"]
+    assert {name: site["kind"] for name, site in sites.items()} == {
+        "beta": "latent",
+        "level": "latent",
+        "mean": "deterministic",
+        "y": "observed",
+    }
+    assert sites["level"]["plates"] == ["shop"]
+    assert sites["level"]["draw_shape"] == [3]
+    assert sites["y"]["plates"] == ["week"]
+
+
+def test_a_line(fitted):
+    assert repr(model()) == "<ImpactModel sales(X, group, y), SVI/AutoNormal, not fitted>"
+    assert repr(fitted) == (
+        "<ImpactModel sales(X, group, y), SVI/AutoNormal, trained on 30 rows of X and y and group, "
+        "1,200 draws>"
+    )
+
+
+class _Cells(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.open, self.rows = [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if {"td", "th"} & set(self.open):
+            self.rows[-1][-1] += data
+
+
+def test_table(fitted):
+    cells = _Cells()
+    cells.feed(fitted._repr_html_())
+    assert not cells.open
+    assert cells.rows[0] == ["site", "kind", "shape", "type", "plates", "draws"]
+    assert ["level", "latent", "(3)", "float32", "shop", "1,200 x (3)"] in cells.rows
+    assert "<table>" not in model()._repr_html_()
+
+
+@pytest.fixture
+def temporary(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+def predict(im, **options):
+    return im.predict(X, group=np.zeros(30, int), progress=False, **options)
+
+
+def injected():
+    draws = {"beta": np.ones((5, 2), np.float32), "level": np.ones((5, 3), np.float32)}
+    return model().set_posterior_sample(draws)
+
+
+def test_temporary_results_go_with_their_trees_or_when_told(temporary):
+    im = injected()
+    assert im.temp_dir is None
+    first = predict(im)
+    second = predict(im)
+    assert im.temp_dir == str(Path(second.attrs["artifact_path"]).parent)
+    assert len(list(temporary.iterdir())) == 2
+    del second
+    gc.collect()
+    assert im.temp_dir == str(Path(first.attrs["artifact_path"]).parent)
+    predict(im, store="memory")
+    im.cleanup()
+    assert im.temp_dir is None
+    assert not list(temporary.iterdir())
+    assert np.isfinite(first["posterior_predictive"]["y"].values).all()  # it was in memory
+
+
+def test_a_tree_that_still_reads_says_that_its_result_is_gone(temporary, monkeypatch):
+    monkeypatch.setattr("aimz_lab.predictive.store.LOADED_BYTES", 0)
+    im, other = injected(), injected()
+    tree, others = predict(im), predict(other)
+    im.cleanup()
+    with pytest.raises(ArtifactGoneError, match="is gone"):
+        tree["posterior_predictive"]["y"].load()
+    assert np.isfinite(others["posterior_predictive"]["y"]).all()
+    ImpactModel.cleanup_models()
+    assert other.temp_dir is None
+    assert not list(temporary.iterdir())
+
+
+def test_results_in_a_directory_of_the_user_stay(temporary, tmp_path):
+    im = injected()
+    tree = predict(im, output_dir=tmp_path / "mine")
+    assert im.temp_dir is None
+    path = Path(tree.attrs["artifact_path"])
+    im.cleanup()
+    ImpactModel.cleanup_models()
+    assert path.exists()
