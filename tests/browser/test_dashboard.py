@@ -194,6 +194,25 @@ def test_running_the_cell_again_and_closing_the_output_are_fine(notebook):
     wait_until(lambda: nb.cell(1).locator("img").count() == 1, nb.page)
 
 
+def test_a_restart_of_the_kernel_is_told(notebook):
+    nb = notebook([LOOP, "tell(loop(60))"])
+    nb.run_all()
+    dashboard = nb.dashboard()
+    dashboard.wait_for(timeout=60_000)
+    moves(nb, dashboard, 1, times=2)
+    nb.menu("Kernel", "kernelmenu:restart")
+    nb.page.locator(".jp-Dialog .jp-mod-warn").click()
+    dashboard.get_by_text("no longer connected").wait_for(timeout=20_000)
+    assert dashboard.get_by_text("this run is not continued").is_visible()
+    assert not dashboard.get_by_role("button", name="Stop", exact=True).is_visible()
+    nb.page.locator("#jp-main-statusbar", has_text="| Idle").wait_for(timeout=60_000)
+    nb.run_all()
+    moves(nb, nb.dashboard(), 1, times=2)
+    nb.dashboard().get_by_role("button", name="Stop", exact=True).click()
+    nb.wait_until_done(1)
+    assert result(nb, 1)["status"] == "stopped"
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_it_is_readable_at_600_pixels_in_either_theme(notebook, server, theme):
     server.use_theme(theme)

@@ -18,6 +18,7 @@ const UNREACHABLE =
   "The buttons cannot reach this kernel while the cell runs. " +
   "The kernel's interrupt button (■, or I twice) stops the run cleanly and keeps what it has.";
 const TRAITS = ["meta", "earlier", "progress", "loss", "padding", "devices", "parameters", "check"];
+const LOST = { status: "lost", words: "no longer connected", asked: "" };
 let views = 0;
 
 export const isOver = (progress) => OVER.includes(progress?.status);
@@ -26,7 +27,7 @@ export const isOver = (progress) => OVER.includes(progress?.status);
 export function position(meta, progress) {
   const parts = [`epoch ${count(progress.epoch)}${meta.epochs ? ` of ${count(meta.epochs)}` : ""}`];
   if (isOver(progress)) parts.push(`in ${duration(progress.elapsed_s)}`);
-  else if (progress.status === "paused") parts.push(`after ${duration(progress.elapsed_s)}`);
+  else if (["paused", "lost"].includes(progress.status)) parts.push(`after ${duration(progress.elapsed_s)}`);
   else if (progress.step === 0) parts.push("compiling the first step");
   else if (progress.eta_s !== null) parts.push(`${duration(progress.eta_s)} left`);
   return parts.join(" · ");
@@ -155,6 +156,7 @@ class View {
       });
     }
     on("msg:custom", (message) => this.hear(message));
+    for (const event of ["comm:close", "comm_live_update"]) on(event, () => this.lose());
     this.resizing = new ResizeObserver(() => this.schedule("loss"));
     this.resizing.observe(this.root);
     this.theming = new MutationObserver(() => this.schedule("theme"));
@@ -182,6 +184,13 @@ class View {
   hear({ kind, why }) {
     if (kind === "welcome") this.setReachable(true);
     if (kind === "refused") this.say(why);
+  }
+
+  /** The kernel was restarted or is gone: what is shown is the last that it said. */
+  lose() {
+    this.lost = true;
+    clearInterval(this.ticking);
+    this.setReachable(false);
   }
 
   send(kind, value = null) {
@@ -276,8 +285,9 @@ class View {
   drawProgress() {
     const meta = this.model.get("meta");
     const since = (performance.now() - this.received) / 1000;
-    const progress = later(this.model.get("progress"), since);
-    const over = isOver(progress);
+    const told = this.model.get("progress");
+    const over = isOver(told);
+    const progress = this.lost && !over ? { ...told, ...LOST } : later(told, since);
     if (progress.status !== this.shownStatus) this.said = "";
     this.shownStatus = progress.status;
     setAttribute(this.pill, "data-status", progress.status);
@@ -300,7 +310,7 @@ class View {
   }
 
   drawControls(progress, over) {
-    this.run.hidden = over;
+    this.run.hidden = over || this.lost === true;
     this.buttons.checkpoint.hidden = !progress.can_checkpoint;
     this.rateBox.hidden = !progress.can_set_learning_rate;
     this.buttons.restore_best.hidden = !progress.can_restore_best;
@@ -317,8 +327,9 @@ class View {
   }
 
   drawNotice(progress, over) {
-    const why = progress.status === "completed" ? "" : progress.reason;
-    const says = over ? why : this.reachable === false ? UNREACHABLE : this.said ?? "";
+    const why = this.lost && !over ? "The kernel was restarted or has ended; this run is not continued."
+      : progress.status === "completed" ? "" : progress.reason;
+    const says = over || this.lost ? why : this.reachable === false ? UNREACHABLE : this.said ?? "";
     setText(this.notice, says);
     this.notice.hidden = !says;
     const notes = progress.notes ?? [];
