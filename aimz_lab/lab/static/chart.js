@@ -295,7 +295,8 @@ function best(ctx, { best: { step, value }, x, y, box }, colors) {
   const toTheLeft = left + ctx.measureText(text).width + 14 > box.width - 8;
   ctx.textAlign = toTheLeft ? "right" : "left";
   ctx.textBaseline = "middle";
-  const place = [left + (toTheLeft ? -10 : 10), Math.min(top + 12, box.height - 36)];
+  const below = top + 12 < box.height - 40;
+  const place = [left + (toTheLeft ? -10 : 10), below ? top + 12 : top - 14];
   ctx.lineWidth = 4;
   ctx.lineJoin = "round";
   ctx.strokeText(text, ...place);
