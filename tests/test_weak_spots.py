@@ -83,6 +83,12 @@ class TestGroupsThatWereNotTrainedOn:
         with pytest.raises(DataError, match="'group' points at entry 3 in row 123"):
             model(by_group, self.draws).predict(loader, progress=False)
 
+    def test_also_after_calls_that_were_fine(self):
+        im = model(by_group, self.draws)
+        im.predict_on_batch({"X": X, "y": Y, "group": self.group})
+        with pytest.raises(DataError, match="'group' points at entry 3 in row 0"):
+            im.predict_on_batch({"X": X, "y": Y, "group": self.group + 3})
+
     def test_and_in_training(self):
         with pytest.raises(DataError, match="'group' points at entry 2 in row 2,.* has 2 "):
             model(by_group).fit(X, Y, group=self.group, n_groups=2, progress=False)

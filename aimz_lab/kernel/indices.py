@@ -41,7 +41,7 @@ def check_indices(
     static: Mapping[str, Any] | None = None,
     values: Mapping[str, Any] | None = None,
     first_row: int = 0,
-) -> None:
+) -> bool:
     """Check that no argument of a kernel indexes beyond the end of what it indexes.
 
     Followed are arguments that become indices by slicing, casting, and elementwise arithmetic,
@@ -54,6 +54,9 @@ def check_indices(
         static: Values that are not arrays.
         values: Values of sites to substitute, such as learned ``param`` sites.
         first_row: Number of the first row, for the message.
+
+    Returns:
+        Whether any argument is used as an index; if not, other values need no check.
 
     Raises:
         DataError: If one does; it names the argument, the row and the length.
@@ -69,12 +72,15 @@ def check_indices(
         with tracing_lock:
             traced = jax.make_jaxpr(run)(jax.random.key(0), shapes, dict(values or {}))
     except Exception:  # noqa: BLE001  a kernel that runs on batches only; whoever runs it will tell
-        return
+        return False
     known: list[_Known | None] = [None]
     for path, leaf in jax.tree_util.tree_leaves_with_path(arrays):
         known.append(_Known(frozenset([path[0].key]), partial(np.asarray, leaf)))
     known += [None] * (len(traced.jaxpr.invars) - len(known))
-    _walk(traced.jaxpr, traced.consts, known, partial(_refuse, rows, first_row))
+    checked: list[_Known] = []
+    refuse = partial(_refuse, rows, first_row)
+    _walk(traced.jaxpr, traced.consts, known, partial(_check_gather, checked, refuse))
+    return bool(checked)
 
 
 def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
@@ -82,7 +88,7 @@ def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
 
 
 def _walk(
-    jaxpr: Any, consts: list[Any], arguments: list[_Known | None], refuse: Callable
+    jaxpr: Any, consts: list[Any], arguments: list[_Known | None], check: Callable
 ) -> list[_Known | None]:
     """Go through a program; return what is known of its results."""
     nothing = frozenset[str]()
@@ -104,11 +110,11 @@ def _walk(
         name, params = eqn.primitive.name, eqn.params
         if name in ("jit", "pjit", "closed_call"):
             inner = params["jaxpr"]
-            results = _walk(inner.jaxpr, inner.consts, inputs, refuse)
+            results = _walk(inner.jaxpr, inner.consts, inputs, check)
             found.update(zip(eqn.outvars, results, strict=True))
             continue
         if name == "gather" and inputs[1] is not None and inputs[1].names:
-            _check_gather(inputs[1], eqn.invars[0].aval.shape, params, refuse)
+            check(inputs[1], eqn.invars[0].aval.shape, params)
         if name in _COMPUTE and all(known is not None for known in inputs):
             names = nothing.union(*[known.names for known in inputs])
             found[eqn.outvars[0]] = _Known(names, _once(partial(_evaluate, name, params, inputs)))
@@ -116,8 +122,13 @@ def _walk(
 
 
 def _check_gather(
-    indices: _Known, shape: tuple[int, ...], params: Mapping[str, Any], refuse: Callable
+    checked: list[_Known],
+    refuse: Callable,
+    indices: _Known,
+    shape: tuple[int, ...],
+    params: Mapping[str, Any],
 ) -> None:
+    checked.append(indices)
     if params["mode"] == jax.lax.GatherScatterMode.CLIP:
         return
     index = indices.value()

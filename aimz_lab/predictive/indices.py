@@ -2,49 +2,74 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Any
 
 from aimz_lab.data import BatchSource
 from aimz_lab.kernel.indices import check_indices
+from aimz_lab.predictive.request import shapes_of
 
 
-def with_checked_indices(
-    kernel: Callable,
-    rows: Mapping[str, Any] | BatchSource,
-    *,
-    fields: tuple[str, ...] | None,
-    whole: Mapping[str, Any],
-    static: Mapping[str, Any],
-    values: Mapping[str, Any],
-) -> Mapping[str, Any] | BatchSource:
-    """Check rows at once, and those of a source as they are read.
+class IndexCheck:
+    """Checks the arguments of a kernel, and remembers for which kinds nothing can be wrong.
 
     Args:
         kernel: The NumPyro model.
-        rows: Its per-row arrays, or the source that they come from.
-        fields: The fields of the source that are its arguments; ``None`` for all.
-        whole: Arrays that do not follow the rows.
-        static: Values that are not arrays.
-        values: Values of sites to substitute.
-
-    Returns:
-        The rows, or a source that raises where a batch is wrong.
-
-    Raises:
-        DataError: If an argument indexes beyond the end of what it indexes.
     """
 
-    def check(rows: Mapping[str, Any], first_row: int) -> None:
-        rows = {name: rows[name] for name in fields or rows if name in rows}
-        check_indices(
-            kernel, rows=rows, whole=whole, static=static, values=values, first_row=first_row
-        )
+    def __init__(self, kernel: Callable) -> None:
+        self._kernel = kernel
+        self._harmless: set[Hashable] = set()
 
-    if not isinstance(rows, Mapping):
-        return _CheckedSource(rows, check)
-    check(rows, 0)
-    return rows
+    def __reduce__(self) -> tuple[type[IndexCheck], tuple[Callable]]:
+        return IndexCheck, (self._kernel,)
+
+    def rows(
+        self,
+        rows: Mapping[str, Any] | BatchSource,
+        *,
+        fields: tuple[str, ...] | None,
+        whole: Mapping[str, Any],
+        static: Mapping[str, Any],
+        values: Mapping[str, Any],
+    ) -> Mapping[str, Any] | BatchSource:
+        """Check rows at once, and those of a source as they are read.
+
+        Args:
+            rows: The kernel's per-row arrays, or the source that they come from.
+            fields: The fields of the source that are its arguments; ``None`` for all.
+            whole: Arrays that do not follow the rows.
+            static: Values that are not arrays.
+            values: Values of sites to substitute.
+
+        Returns:
+            The rows, or a source that raises where a batch is wrong.
+
+        Raises:
+            DataError: If an argument indexes beyond the end of what it indexes.
+        """
+
+        def check(batch: Mapping[str, Any], first_row: int) -> None:
+            batch = {name: batch[name] for name in fields or batch if name in batch}
+            typed = tuple((name, type(value), value) for name, value in sorted(static.items()))
+            kind = shapes_of((batch, dict(whole), dict(values))), typed
+            if kind in self._harmless:
+                return
+            indexes = check_indices(
+                self._kernel,
+                rows=batch,
+                whole=whole,
+                static=static,
+                values=values,
+                first_row=first_row,
+            )
+            if not indexes:
+                self._harmless.add(kind)
+
+        if not isinstance(rows, Mapping):
+            return _CheckedSource(rows, check)
+        check(rows, 0)
+        return rows
 
 
 class _CheckedSource:

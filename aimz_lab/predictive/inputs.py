@@ -54,7 +54,7 @@ def predictive_data(
 
     Args:
         ports: The kernel.
-        inputs: The input array, a dataset, a loader, or any source of batches.
+        inputs: The input array, arrays by field, a dataset, a loader, or any source of batches.
         outputs: The output array, for a log-likelihood of arrays.
         extra: Further kernel arguments.
         with_output: Whether the call needs the observed output. If not, a loader's output is left
@@ -66,6 +66,8 @@ def predictive_data(
         DataError: If the data does not fit together.
         DataTypeError: If values are not numeric.
     """
+    if isinstance(inputs, Mapping):
+        inputs = ArrayDataset(**inputs)
     if isinstance(inputs, ArrayDataset):
         return _of_dataset(ports, inputs, outputs, extra, with_output, allow_nonfinite)
     if not is_batches(inputs):

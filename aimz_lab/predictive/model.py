@@ -24,7 +24,7 @@ from aimz_lab.inference.placement import resolve_placement
 from aimz_lab.inference.plan import trace_data
 from aimz_lab.inference.posterior import Posterior
 from aimz_lab.kernel.check import parameter_names
-from aimz_lab.predictive.indices import with_checked_indices
+from aimz_lab.predictive.indices import IndexCheck
 from aimz_lab.predictive.inputs import predictive_data
 from aimz_lab.predictive.known import known_data
 from aimz_lab.predictive.predictor import Predictor
@@ -464,6 +464,10 @@ class PredictiveModel(StorableModel):
         for owner in list(Owner.alive):
             owner.remove()
 
+    @cached_property
+    def _indices(self) -> IndexCheck:
+        return IndexCheck(self.kernel)
+
     def _result(
         self, request: Request, return_datatree: bool
     ) -> xr.DataTree | dict[str, np.ndarray]:
@@ -509,8 +513,7 @@ class PredictiveModel(StorableModel):
             allow_nonfinite=allow_nonfinite,
         )
         params = self._param_sites()
-        rows = with_checked_indices(
-            self.kernel,
+        rows = self._indices.rows(
             data.rows,
             fields=data.fields,
             whole=data.whole,
