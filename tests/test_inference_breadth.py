@@ -139,8 +139,8 @@ def test_mutable_state_follows_the_batches_and_serves_predictions():
     np.testing.assert_allclose(running["mean"], shifted.mean(0), atol=0.3)
     np.testing.assert_allclose(running["var"], shifted.var(0), rtol=0.3)
     # Not of the rows that are predicted: a single row is predicted as it is among others.
-    im.set_posterior_sample({"unused": np.zeros(500, np.float32)})
     y = predictions(im, shifted)
+    assert y.shape == (1000, len(X))  # without any latent site, as many draws as were asked for
     assert np.corrcoef(y.mean(0), X @ EXACT.mean)[0, 1] > 0.98
     np.testing.assert_allclose(predictions(im, shifted[:1]).mean(), y[:, 0].mean(), atol=0.2)
 

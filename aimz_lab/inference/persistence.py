@@ -71,6 +71,7 @@ class StorableModel(TrainableModel):
                 "sites": list(draws),
                 "stats": list(stats),
                 "num_chains": self._posterior.num_chains,
+                "count": self._posterior.count,
             }
             arrays |= _numbered("posterior", draws.values()) | _numbered("stats", stats.values())
         if self._vi_state is not None:
@@ -155,7 +156,7 @@ class StorableModel(TrainableModel):
             stored = manifest["posterior"]
             draws = _named(arrays, "posterior", stored["sites"])
             stats = _named(arrays, "stats", stored["stats"])
-            self._posterior = Posterior(draws, stored["num_chains"], stats)
+            self._posterior = Posterior(draws, stored["num_chains"], stats, stored["count"])
 
     def _identity(self) -> dict[str, Any]:
         """What kernel and inference object must share with those that a model was saved with."""

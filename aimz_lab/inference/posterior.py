@@ -29,16 +29,18 @@ class Posterior:
         draws: Arrays by site, shape ``(num_chains * draws of a chain, ...)``, chain by chain.
         num_chains: Chains that they are stacked from.
         stats: What a sampler says of each draw, such as ``diverging``, in the same order.
+        count: Number of draws of a kernel that has no latent site to draw.
     """
 
     draws: Mapping[str, jax.Array]
     num_chains: int = 1
     stats: Mapping[str, jax.Array] = field(default_factory=dict)
+    count: int = 0
 
     @property
     def num_draws(self) -> int:
         """Draws in all chains together."""
-        return next(iter(self.draws.values())).shape[0]
+        return next(iter(self.draws.values())).shape[0] if self.draws else self.count
 
 
 def as_posterior(draws: Mapping[str, Any], num_chains: int = 1) -> Posterior:

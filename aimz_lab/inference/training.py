@@ -355,7 +355,7 @@ class TrainableModel(KernelModel):
         params = self._session.params
         self._vi_result = SVIRunResult(params, self._session.state, run.losses)
         draws = self._session.draw_for(data, key, params, num_samples, self._spec)
-        self._posterior = Posterior(draws)
+        self._posterior = Posterior(draws, count=num_samples)
         rows = data.rows if data.in_memory else {}
         self._trained_rows = TrainedRows.of(rows, self.param_output)
 

@@ -522,6 +522,7 @@ class PredictiveModel(StorableModel):
         )
         if posterior is not None:
             options["groups"] = stats_group(posterior.stats, posterior.num_chains)
+            options["num_draws"] = posterior.num_draws
         known = known_data(
             inputs, data.rows, self.param_output, parameter_names(self.kernel), self._trained_rows
         )
