@@ -221,9 +221,9 @@ class Notebook:
             assert time.monotonic() < deadline, f"cell {i} still ran after {timeout_s} s"
             self.page.wait_for_timeout(50)
 
-    def output(self, i: int) -> str:
-        """Text that a cell printed."""
-        return self.cell(i).locator(".jp-OutputArea-output pre").last.inner_text()
+    def output(self, i: int, word: str) -> str:
+        """Text with this word that a cell printed."""
+        return self.cell(i).locator(".jp-OutputArea-output pre", has_text=word).inner_text()
 
     def dashboard(self, i: int = 0):
         """The i-th live dashboard of the page."""

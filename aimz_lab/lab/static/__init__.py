@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 _HERE = Path(__file__).parent
-_MODULES = ("math.js", "elements.js", "chart.js", "panels.js", "dashboard.js")
+_MODULES = ("math.js", "elements.js", "chart.js", "curve.js", "panels.js", "dashboard.js")
 _IMPORT = re.compile(r'^import \{[^}]*\} from "\./[\w.]+";\n', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?!default)", re.MULTILINE)
 

@@ -4,12 +4,12 @@
 // Clicks go back as messages `{kind, value}`. Whether clicks reach the kernel while a cell runs is
 // not known before one did: the page says `hello`, and enables its buttons when a `welcome` comes.
 
-import { describe, labelRoom, paint, readout, scene, series, DASHES } from "./chart.js";
-import { button, choice, h, icon, setAttribute, setText, svg, toggle } from "./elements.js";
+import { series } from "./chart.js";
+import { Curve } from "./curve.js";
+import { button, choice, h, icon, setAttribute, setText, toggle } from "./elements.js";
 import { count, duration, number, rate } from "./math.js";
 import { checkPanel, devicesPanel, paddingPanel, parametersPanel } from "./panels.js";
 
-const CANVAS_HEIGHT = 280;
 const PATIENCE_MS = 2000;
 const HELLO_AGAIN_MS = 1000;
 const NOTICE_MS = 4000;
@@ -18,6 +18,8 @@ const UNREACHABLE =
   "The buttons cannot reach this kernel while the cell runs. " +
   "The kernel's interrupt button (■, or I twice) stops the run cleanly and keeps what it has.";
 const TRAITS = ["meta", "earlier", "progress", "loss", "padding", "devices", "parameters", "check"];
+const COLORS = ["loss", "validation", "rate", "metric", "best", "earlier", "grid", "muted", "text",
+  "surface"];
 const LOST = { status: "lost", words: "no longer connected", asked: "" };
 let views = 0;
 
@@ -53,7 +55,6 @@ class View {
     this.reachable = null; // nobody knows yet
     this.dirty = new Set(TRAITS);
     this.received = performance.now();
-    this.hover = null;
     this.build();
     this.listen();
     this.greet();
@@ -61,8 +62,9 @@ class View {
   }
 
   build() {
+    this.curve = new Curve(() => this.schedule("loss"));
     this.root = h("section", { class: "aimz", role: "region" },
-      this.buildHead(), this.buildTools(), this.buildNotice(), this.buildChart(), this.buildStats());
+      this.buildHead(), this.buildTools(), this.buildNotice(), this.curve.element, this.buildStats());
     this.panels = {
       padding: paddingPanel(), devices: devicesPanel(),
       parameters: parametersPanel(), check: checkPanel(),
@@ -116,20 +118,6 @@ class View {
     this.notice = h("p", { class: "aimz-notice", role: "status", "aria-live": "polite" });
     this.notes = h("ul", { class: "aimz-notes" });
     return h("div", {}, this.notice, this.notes);
-  }
-
-  buildChart() {
-    this.canvas = h("canvas", { tabindex: 0, role: "img", class: "aimz-canvas",
-      onpointermove: (event) => this.point(event.offsetX),
-      onpointerleave: () => this.point(null),
-      onblur: () => this.point(null),
-      onkeydown: (event) => this.walk(event) });
-    this.tip = h("div", { class: "aimz-tip", hidden: true, role: "status" });
-    this.unit = h("span", { class: "aimz-unit" });
-    this.legend = h("ul", { class: "aimz-legend" });
-    return h("figure", { class: "aimz-chart" },
-      h("div", { class: "aimz-chart-head" }, this.unit, this.legend),
-      h("div", { class: "aimz-canvas-box" }, this.canvas, this.tip));
   }
 
   buildStats() {
@@ -252,7 +240,7 @@ class View {
   draw() {
     const dirty = this.dirty;
     this.dirty = new Set();
-    if (this.colors === undefined || dirty.has("theme")) this.readTheme();
+    if (this.theme === undefined || dirty.has("theme")) this.readTheme();
     if (dirty.has("meta")) this.drawMeta();
     if (dirty.has("progress") || dirty.has("meta")) this.drawProgress();
     if (["loss", "earlier", "theme", "meta"].some((name) => dirty.has(name))) this.drawChart();
@@ -267,10 +255,8 @@ class View {
     setAttribute(this.root, "data-theme", dark ? "dark" : "light");
     const style = getComputedStyle(this.root);
     const color = (name) => style.getPropertyValue(`--aimz-${name}`).trim();
-    this.colors = Object.fromEntries(
-      ["loss", "validation", "rate", "metric", "best", "earlier", "grid", "muted", "text", "surface"]
-        .map((name) => [name, color(name)]));
-    this.font = `11px ${style.fontFamily}`;
+    const colors = Object.fromEntries(COLORS.map((name) => [name, color(name)]));
+    this.theme = { colors, font: `11px ${style.fontFamily}` };
   }
 
   drawMeta() {
@@ -341,7 +327,10 @@ class View {
 
   drawChart() {
     const loss = this.model.get("loss");
-    if (loss.error) return this.chartFailed(loss.error);
+    if (loss.error) {
+      this.curve.fail(loss.error);
+      return;
+    }
     const names = Object.keys(loss.traces ?? { loss: null });
     this.curves.show(names.map((name) => [name, name.replaceAll("_", " ")]), this.options.curve);
     const curves = series(loss, this.model.get("earlier").runs ?? [], this.options);
@@ -350,91 +339,7 @@ class View {
     setText(this.stats.loss, scaled(loss.now ?? null));
     this.stats.best.replaceChildren(scaled(loss.best ?? null),
       h("small", {}, loss.best_step ? ` at ${count(loss.best_step)}` : ""));
-    this.paintChart(curves);
-  }
-
-  chartFailed(why) {
-    setText(this.unit, `The curve failed and was switched off: ${why}`);
-    this.canvas.hidden = true;
-  }
-
-  paintChart(curves) {
-    const width = this.canvas.parentElement.clientWidth;
-    if (width === 0) return;
-    const ratio = window.devicePixelRatio || 1;
-    if (this.canvas.width !== Math.round(width * ratio) || this.ratio !== ratio) {
-      this.ratio = ratio;
-      this.canvas.width = Math.round(width * ratio);
-      this.canvas.height = Math.round(CANVAS_HEIGHT * ratio);
-      this.canvas.style.height = `${CANVAS_HEIGHT}px`;
-    }
-    const ctx = this.canvas.getContext("2d");
-    ctx.setTransform(ratio, 0, 0, ratio, 0, 0);
-    ctx.font = this.font;
-    if (!curves || curves.steps.length === 0) return this.waitForSteps(ctx, width);
-    const box = { width, height: CANVAS_HEIGHT, left: 0 };
-    box.left = labelRoom(ctx, scene(curves, this.options, box).yTicks);
-    this.shown = scene(curves, this.options, box);
-    const hover = this.hover === null ? null : readout(this.shown, this.hover);
-    paint(ctx, this.shown, this.colors, hover);
-    this.drawTip(hover);
-    this.drawLegend();
-    setAttribute(this.canvas, "aria-label",
-      `${describe(this.shown, this.model.get("progress").words)}. Arrow keys read the values.`);
-  }
-
-  waitForSteps(ctx, width) {
-    ctx.clearRect(0, 0, width, CANVAS_HEIGHT);
-    ctx.fillStyle = this.colors.muted;
-    ctx.textAlign = "center";
-    ctx.fillText("The curve begins with the first steps.", width / 2, CANVAS_HEIGHT / 2);
-  }
-
-  drawLegend() {
-    const { shown } = this;
-    setText(this.unit, shown.kind === "linear" ? shown.unit : `${shown.unit}, ${shown.kind} scale`);
-    const items = [
-      shown.smoothed ? ["smoothed", "line", []] : null,
-      [shown.smoothed ? "each step" : shown.curve.replaceAll("_", " "), "raw", []],
-      shown.validation ? ["validation", "validation", DASHES.validation] : null,
-      ...shown.earlier.map((run, i) => [run.label, "earlier", DASHES.earlier[i]]),
-    ].filter(Boolean);
-    const key = JSON.stringify([items, shown.curve]);
-    if (key === this.shownLegend) return;
-    this.shownLegend = key;
-    this.legend.replaceChildren(...items.map(([text, kind, dash]) => h("li", {},
-      svg("svg", { width: 26, height: 8, "aria-hidden": "true", class: `aimz-key aimz-key-${kind}`,
-        "data-curve": shown.curve }, svg("path", { d: "M1 4H25", "stroke-dasharray": dash.join(" ") })), text)));
-  }
-
-  point(left) {
-    this.hover = left === null || !this.shown ? null : this.shown.x.invert(left);
-    this.schedule("loss");
-  }
-
-  walk(event) {
-    const by = { ArrowLeft: -1, ArrowRight: 1, PageDown: -20, PageUp: 20 }[event.key];
-    if (!this.shown || (by === undefined && !["Home", "End"].includes(event.key))) return;
-    event.preventDefault();
-    event.stopPropagation(); // the notebook would move to another cell
-    const { steps } = this.shown;
-    const now = this.hover === null ? steps.length - 1 : steps.findIndex((step) => step >= this.hover);
-    const at = event.key === "Home" ? 0 : event.key === "End" ? steps.length - 1 : now + by;
-    this.hover = steps[Math.min(Math.max(at, 0), steps.length - 1)];
-    this.schedule("loss");
-  }
-
-  drawTip(hover) {
-    this.tip.hidden = !hover;
-    if (!hover) return;
-    const lines = [`step ${count(hover.step)}`, `${this.shown.smoothed ? "each step" : this.shown.curve.replaceAll("_", " ")} ${number(hover.raw)}`];
-    if (hover.smoothed !== undefined) lines.push(`smoothed ${number(hover.smoothed)}`);
-    if (hover.validation !== undefined) lines.push(`validation ${number(hover.validation)}`);
-    setText(this.tip, lines.join("\n"));
-    const left = this.shown.x.at(hover.step);
-    const flip = left > this.shown.box.width - 170;
-    this.tip.style.left = flip ? "auto" : `${left + 12}px`;
-    this.tip.style.right = flip ? `${this.shown.box.width - left + 12}px` : "auto";
+    this.curve.draw(curves, this.options, this.theme, this.model.get("progress").words);
   }
 
   remove() {

@@ -1,0 +1,137 @@
+// The part of the page that holds the curve: its canvas, its legend, and how its values are read.
+
+import { DASHES, describe, labelRoom, paint, readout, scene } from "./chart.js";
+import { h, setAttribute, setText, svg } from "./elements.js";
+import { count, number } from "./math.js";
+
+const CANVAS_HEIGHT = 280;
+const TIP_WIDTH = 170;
+const STRIDES = { ArrowLeft: -1, ArrowRight: 1, PageDown: -20, PageUp: 20, Home: -Infinity, End: Infinity };
+
+const spoken = (name) => name.replaceAll("_", " ");
+
+/** A canvas with a curve; `redraw` is called when the reader points at another step. */
+export class Curve {
+  constructor(redraw) {
+    this.redraw = redraw;
+    this.hover = null;
+    this.shown = null;
+    this.canvas = h("canvas", { tabindex: 0, role: "img", class: "aimz-canvas",
+      onpointermove: (event) => this.point(event.offsetX),
+      onpointerleave: () => this.point(null),
+      onblur: () => this.point(null),
+      onkeydown: (event) => this.walk(event) });
+    this.tip = h("div", { class: "aimz-tip", hidden: true, role: "status" });
+    this.unit = h("span", { class: "aimz-unit" });
+    this.legend = h("ul", { class: "aimz-legend" });
+    this.element = h("figure", { class: "aimz-chart" },
+      h("div", { class: "aimz-chart-head" }, this.unit, this.legend),
+      h("div", { class: "aimz-canvas-box" }, this.canvas, this.tip));
+  }
+
+  /** Say that there will be no curve any more. */
+  fail(why) {
+    setText(this.unit, `The curve failed and was switched off: ${why}`);
+    this.canvas.hidden = true;
+  }
+
+  /**
+   * Draw.
+   * @param curves What `series` returned, or null.
+   * @param options log and half, as `scene` takes them.
+   * @param theme colors by name, and font.
+   * @param words Status of the run, for the description.
+   */
+  draw(curves, options, theme, words) {
+    const width = this.canvas.parentElement.clientWidth;
+    if (width === 0) return; // not on the page yet
+    const ctx = this.prepare(width, theme.font);
+    if (!curves || curves.steps.length === 0) {
+      this.wait(ctx, width, theme.colors.muted);
+      return;
+    }
+    const box = { width, height: CANVAS_HEIGHT, left: 0 };
+    box.left = labelRoom(ctx, scene(curves, options, box).yTicks);
+    this.shown = scene(curves, options, box);
+    const hover = this.hover === null ? null : readout(this.shown, this.hover);
+    paint(ctx, this.shown, theme.colors, hover);
+    this.drawTip(hover);
+    this.drawLegend();
+    setAttribute(this.canvas, "aria-label",
+      `${describe(this.shown, words)}. Arrow keys read the values.`);
+  }
+
+  prepare(width, font) {
+    const ratio = window.devicePixelRatio || 1;
+    if (this.canvas.width !== Math.round(width * ratio) || this.ratio !== ratio) {
+      this.ratio = ratio;
+      this.canvas.width = Math.round(width * ratio);
+      this.canvas.height = Math.round(CANVAS_HEIGHT * ratio);
+      this.canvas.style.height = `${CANVAS_HEIGHT}px`;
+    }
+    const ctx = this.canvas.getContext("2d");
+    ctx.setTransform(ratio, 0, 0, ratio, 0, 0);
+    ctx.font = font;
+    return ctx;
+  }
+
+  wait(ctx, width, color) {
+    ctx.clearRect(0, 0, width, CANVAS_HEIGHT);
+    ctx.fillStyle = color;
+    ctx.textAlign = "center";
+    ctx.fillText("The curve begins with the first steps.", width / 2, CANVAS_HEIGHT / 2);
+  }
+
+  drawLegend() {
+    const { shown } = this;
+    setText(this.unit, shown.kind === "linear" ? shown.unit : `${shown.unit}, ${shown.kind} scale`);
+    const items = [
+      shown.smoothed ? ["smoothed", "line", []] : null,
+      [shown.smoothed ? "each step" : spoken(shown.curve), "raw", []],
+      shown.validation ? ["validation", "validation", DASHES.validation] : null,
+      ...shown.earlier.map((run, i) => [run.label, "earlier", DASHES.earlier[i]]),
+    ].filter(Boolean);
+    const key = JSON.stringify([items, shown.curve]);
+    if (key === this.shownLegend) return;
+    this.shownLegend = key;
+    this.legend.replaceChildren(...items.map((item) => h("li", {}, this.key(...item), item[0])));
+  }
+
+  key(_, kind, dash) {
+    const options = { width: 26, height: 8, class: `aimz-key aimz-key-${kind}`,
+      "data-curve": this.shown.curve, "aria-hidden": "true" };
+    return svg("svg", options, svg("path", { d: "M1 4H25", "stroke-dasharray": dash.join(" ") }));
+  }
+
+  point(left) {
+    this.hover = left === null || !this.shown ? null : this.shown.x.invert(left);
+    this.redraw();
+  }
+
+  walk(event) {
+    const stride = STRIDES[event.key];
+    if (!this.shown || stride === undefined) return;
+    event.preventDefault();
+    event.stopPropagation(); // the notebook would move to another cell
+    const { steps } = this.shown;
+    const last = steps.length - 1;
+    const now = this.hover === null ? last : steps.findIndex((step) => step >= this.hover);
+    this.hover = steps[Math.min(Math.max(now + stride, 0), last)];
+    this.redraw();
+  }
+
+  drawTip(hover) {
+    this.tip.hidden = !hover;
+    if (!hover) return;
+    const { shown } = this;
+    const lines = [`step ${count(hover.step)}`];
+    lines.push(`${shown.smoothed ? "each step" : spoken(shown.curve)} ${number(hover.raw)}`);
+    if (hover.smoothed !== undefined) lines.push(`smoothed ${number(hover.smoothed)}`);
+    if (hover.validation !== undefined) lines.push(`validation ${number(hover.validation)}`);
+    setText(this.tip, lines.join("\n"));
+    const left = shown.x.at(hover.step);
+    const flip = left > shown.box.width - TIP_WIDTH;
+    this.tip.style.left = flip ? "auto" : `${left + 12}px`;
+    this.tip.style.right = flip ? `${shown.box.width - left + 12}px` : "auto";
+  }
+}
