@@ -8,7 +8,9 @@ from typing import Any
 
 import xarray as xr
 
+from aimz_lab.data import as_typed_key
 from aimz_lab.effects import estimate_effect, scenarios
+from aimz_lab.errors import ArgumentError
 from aimz_lab.inference.describe import describe, describe_html, in_a_line
 from aimz_lab.predictive.model import PredictiveModel
 
@@ -54,8 +56,12 @@ class ImpactModel(PredictiveModel):
         args_intervention: Mapping[str, Any] | None = None,
         *,
         on_batch: bool = False,
+        reduce: Any = None,
     ) -> xr.DataTree:
         """Effect of an intervention: its draws minus those of the baseline, with the same noise.
+
+        Two scenarios that are given by their arguments are computed side by side in one pass, which
+        keeps the difference alone.
 
         Args:
             output_baseline: Predictions of the baseline.
@@ -63,6 +69,7 @@ class ImpactModel(PredictiveModel):
             args_baseline: Arguments of :meth:`predict` for the baseline, instead of its output.
             args_intervention: Arguments of :meth:`predict` for the intervention.
             on_batch: Use :meth:`predict_on_batch`.
+            reduce: Reducers of the effect, as in :meth:`predict`; for scenarios by arguments.
 
         Returns:
             The effect by site in the predictive group, and the posterior.
@@ -74,6 +81,16 @@ class ImpactModel(PredictiveModel):
         Warns:
             OutputWarning: If the scenarios are not paired.
         """
+        if args_baseline is not None and args_intervention is not None and not on_batch:
+            computed = output_baseline is not None or output_intervention is not None
+            if not computed and _can_share_a_pass(args_baseline, args_intervention):
+                return self._effect(args_baseline, args_intervention, reduce)
+        if reduce is not None:
+            msg = (
+                "reduce= works on two scenarios given by their arguments, with one rng_key and one "
+                "in_sample; of outputs at hand, reduce the effect yourself."
+            )
+            raise ArgumentError(msg)
         predict = self.predict_on_batch if on_batch else partial(self.predict, progress=False)
         baseline, intervention = scenarios(
             predict,
@@ -82,6 +99,20 @@ class ImpactModel(PredictiveModel):
             self._take_key,
         )
         return estimate_effect(baseline, intervention)
+
+    def _effect(
+        self, baseline: Mapping[str, Any], intervention: Mapping[str, Any], reduce: Any
+    ) -> xr.DataTree:
+        """Compute both scenarios in one pass, with the key that either names, or a new one."""
+        named = baseline.get("rng_key"), intervention.get("rng_key")
+        given = next((key for key in named if key is not None), None)
+        key = self._split(None, 1)[0] if given is None else given
+        requests = [
+            self._scenario({**args, "rng_key": key}, reduce) for args in (baseline, intervention)
+        ]
+        effect = self._predictor.effect(*requests)
+        self._advance(given)
+        return effect
 
     def describe(self) -> dict[str, Any]:
         """Describe the model in plain values: its kernel and sites, its training, its draws."""
@@ -94,3 +125,12 @@ class ImpactModel(PredictiveModel):
 
     def _repr_html_(self) -> str:
         return describe_html(self.describe())
+
+
+def _can_share_a_pass(baseline: Mapping[str, Any], intervention: Mapping[str, Any]) -> bool:
+    """Whether two scenarios are one group, and not drawn with a key each."""
+    if baseline.get("in_sample", True) != intervention.get("in_sample", True):
+        return False
+    keys = [args.get("rng_key") for args in (baseline, intervention)]
+    given = [as_typed_key(key) for key in keys if key is not None]
+    return len(given) < 2 or bool(given[0] == given[1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from os import PathLike
@@ -555,6 +556,27 @@ class PredictiveModel(StorableModel):
             coords=dict(options.pop("coords", None) or {}),
             devices=resolve_placement(self._device).devices,
             **options,
+        )
+
+    def _scenario(self, args: Mapping[str, Any], reduce: Any) -> Request:
+        """The request that :meth:`predict` would make of these arguments."""
+        given = {"store": "persistent", "allow_nonfinite": False, "progress": False, **args}
+        if "X" not in given:
+            msg = "A scenario needs its input: {'X': X, ...}, whatever the kernel calls it."
+            raise CallError(msg)
+        inputs, in_sample = given.pop("X"), given.pop("in_sample", True)
+        kernel_kwargs = given.pop("kernel_kwargs", None)
+        own = inspect.signature(PredictiveModel.predict).parameters
+        kwargs = {name: given.pop(name) for name in list(given) if name not in own}
+        if reduce is not None:
+            given["reduce"] = reduce
+        return self._request(
+            inputs,
+            kwargs,
+            kernel_kwargs,
+            posterior=self._fitted("estimate_effect"),
+            group="posterior_predictive" if in_sample else "predictions",
+            **given,
         )
 
     def _chains(self, num_samples: int, kwargs: Mapping[str, Any]) -> Posterior:
