@@ -33,7 +33,7 @@ class ImpactModel(PredictiveModel):
         KernelError: If the kernel does not take the input and ``output=None`` by keyword.
 
     Example:
-        >>> import numpyro, numpyro.distributions as dist
+        >>> import jax, numpy as np, numpyro, numpyro.distributions as dist
         >>> from numpyro.infer import SVI, Trace_ELBO
         >>> from numpyro.infer.autoguide import AutoNormal
         >>> def kernel(X, y=None):
