@@ -2,40 +2,25 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from os import PathLike
 from typing import Any
-from weakref import WeakValueDictionary
 
 import jax
 import numpy as np
 import xarray as xr
 from jax.typing import ArrayLike
 
-from aimz_lab.data import as_typed_key
 from aimz_lab.data.checks import check_positive_int
-from aimz_lab.errors import ArgumentError, CallError, NotFittedError, SiteError
+from aimz_lab.errors import CallError, SiteError
 from aimz_lab.inference.base import Sites, site_names
-from aimz_lab.inference.inputs import all_rows, merge_arguments
-from aimz_lab.inference.mcmc import continue_mcmc
-from aimz_lab.inference.persistence import StorableModel
-from aimz_lab.inference.placement import resolve_placement
-from aimz_lab.inference.plan import trace_data
 from aimz_lab.inference.posterior import Posterior
-from aimz_lab.kernel.check import parameter_names
-from aimz_lab.predictive.indices import IndexCheck
-from aimz_lab.predictive.inputs import predictive_data
-from aimz_lab.predictive.known import known_data
-from aimz_lab.predictive.predictor import Predictor
-from aimz_lab.predictive.request import Group, Request
-from aimz_lab.predictive.store import Owner
-from aimz_lab.predictive.tree import posterior_tree, stats_group
-from aimz_lab.types import ShardAxis, Store, check_choice
+from aimz_lab.predictive.calls import CallingModel
+from aimz_lab.predictive.tree import posterior_tree
+from aimz_lab.types import ShardAxis, Store
 
 
-class PredictiveModel(StorableModel):
+class PredictiveModel(CallingModel):
     """A model that can be drawn from; see :class:`aimz_lab.ImpactModel`."""
 
     def sample(
@@ -417,213 +402,6 @@ class PredictiveModel(StorableModel):
             allow_nonfinite=allow_nonfinite,
         )
         return self._done(self._predictor.log_likelihood(request), self._rng_key)
-
-    @cached_property
-    def _predictor(self) -> Predictor:
-        return Predictor()
-
-    def _done(self, result: Any, rng_key: jax.Array | None) -> Any:
-        """Move the model's key on once a call has succeeded; a refused one changes nothing."""
-        self._advance(rng_key)
-        owner = result.encoding.get("owner") if isinstance(result, xr.DataTree) else None
-        if owner is not None:
-            self._temporary[1 + max(self._temporary, default=0)] = owner
-        return result
-
-    @cached_property
-    def _temporary(self) -> WeakValueDictionary[int, Owner]:
-        """Owners of the temporary results that are still read, by their number."""
-        return WeakValueDictionary()
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: v for name, v in super().__getstate__().items() if name != "_temporary"}
-
-    @property
-    def temp_dir(self) -> str | None:
-        """Directory of the latest temporary result that is still read, or ``None``.
-
-        A result that was written without ``output_dir`` has a directory of its own, which goes with
-        the last tree that reads it.
-        """
-        alive = {n: owner for n, owner in self._temporary.items() if owner in Owner.alive}
-        return str(alive[max(alive)].path) if alive else None
-
-    def cleanup(self) -> None:
-        """Remove the temporary results of this model from disk now.
-
-        There is no need to: each goes with the last tree that reads it. Trees that are in memory,
-        as small ones are, stay as they are; a larger one that still reads raises
-        :class:`~aimz_lab.errors.ArtifactGoneError`. What was written to an ``output_dir`` stays.
-        """
-        for owner in list(self._temporary.values()):
-            owner.remove()
-        self._temporary.clear()
-
-    @classmethod
-    def cleanup_models(cls) -> None:
-        """Remove the temporary results of all models from disk now; see :meth:`cleanup`."""
-        for owner in list(Owner.alive):
-            owner.remove()
-
-    @cached_property
-    def _indices(self) -> IndexCheck:
-        return IndexCheck(self.kernel)
-
-    def _result(
-        self, request: Request, return_datatree: bool
-    ) -> xr.DataTree | dict[str, np.ndarray]:
-        if return_datatree:
-            return self._predictor.predict(request)
-        return self._predictor.predict_arrays(request)
-
-    def _request(
-        self,
-        inputs: Any,
-        kwargs: Mapping[str, Any],
-        kernel_kwargs: Mapping[str, Any] | None,
-        *,
-        posterior: Posterior | None,
-        rng_key: jax.Array | None,
-        allow_nonfinite: bool,
-        group: Group,
-        outputs: Any = None,
-        intervention: Mapping[str, Any] | None = None,
-        condition: Mapping[str, Any] | None = None,
-        return_sites: Sites = None,
-        batch_size: int | None = None,
-        store: Store = "memory",
-        shard_axis: ShardAxis = "obs",
-        output_dir: str | PathLike[str] | None = None,
-        dims: Mapping[str, Sequence[str]] | None = None,
-        **options: Any,
-    ) -> Request:
-        """Check the arguments of a call and put them into a request."""
-        check_choice("store", store, Store)
-        check_choice("shard_axis", shard_axis, ShardAxis)
-        if batch_size is not None:
-            check_positive_int("batch_size", batch_size)
-        if output_dir is not None and store == "memory":
-            msg = "output_dir= is where a persistent result goes; leave it out, or store= as it is."
-            raise ArgumentError(msg)
-        data = predictive_data(
-            self._ports,
-            inputs,
-            outputs,
-            merge_arguments(self._ports, kwargs, kernel_kwargs),
-            with_output=group == "log_likelihood",
-            allow_nonfinite=allow_nonfinite,
-        )
-        params = self._param_sites()
-        rows = self._indices.rows(
-            data.rows,
-            fields=data.fields,
-            whole=data.whole,
-            static=data.static,
-            values=params,
-        )
-        if posterior is not None:
-            options["groups"] = stats_group(posterior.stats, posterior.num_chains)
-            options["num_draws"] = posterior.num_draws
-        known = known_data(
-            inputs, data.rows, self.param_output, parameter_names(self.kernel), self._trained_rows
-        )
-        # Under an intervention, and out of the sample, nothing was observed.
-        in_sample = group in ("posterior_predictive", "log_likelihood")
-        factual = in_sample and not intervention and not condition
-        return Request(
-            observed=known.observed if factual else None,
-            constant=known.constant,
-            kernel=self.kernel,
-            output=self.param_output,
-            key=as_typed_key(rng_key) if rng_key is not None else self._split(None, 1)[0],
-            rows=rows,
-            fields=data.fields,
-            whole=data.whole,
-            static=data.static,
-            draws=posterior.draws if posterior else None,
-            num_chains=posterior.num_chains if posterior else 1,
-            params=params,
-            intervention=_mapping("intervention", intervention),
-            condition=_mapping("condition", condition),
-            return_sites=site_names(return_sites),
-            group=group,
-            batch_size=batch_size,
-            store=store,
-            shard_axis=shard_axis,
-            output_dir=output_dir,
-            row_coord=data.row_coord,
-            dims={name: tuple(names) for name, names in (dims or {}).items()},
-            coords=dict(options.pop("coords", None) or {}),
-            devices=resolve_placement(self._device).devices,
-            **options,
-        )
-
-    def _scenario(self, args: Mapping[str, Any], reduce: Any) -> Request:
-        """The request that :meth:`predict` would make of these arguments."""
-        given = {"store": "persistent", "allow_nonfinite": False, "progress": False, **args}
-        if "X" not in given:
-            msg = "A scenario needs its input: {'X': X, ...}, whatever the kernel calls it."
-            raise CallError(msg)
-        inputs, in_sample = given.pop("X"), given.pop("in_sample", True)
-        kernel_kwargs = given.pop("kernel_kwargs", None)
-        own = inspect.signature(PredictiveModel.predict).parameters
-        kwargs = {name: given.pop(name) for name in list(given) if name not in own}
-        if reduce is not None:
-            given["reduce"] = reduce
-        return self._request(
-            inputs,
-            kwargs,
-            kernel_kwargs,
-            posterior=self._fitted("estimate_effect"),
-            group="posterior_predictive" if in_sample else "predictions",
-            **given,
-        )
-
-    def _chains(self, num_samples: int, kwargs: Mapping[str, Any]) -> Posterior:
-        if not kwargs:
-            return self._fitted("sample")
-        extra = dict(kwargs)
-        missing = [name for name in (self.param_input, self.param_output) if name not in extra]
-        if missing:
-            msg = f"The chains need the kernel's data to go on; pass {missing[0]}=... too."
-            raise CallError(msg)
-        data = all_rows(
-            self._ports,
-            extra.pop(self.param_input),
-            extra.pop(self.param_output),
-            extra,
-            allow_nonfinite=True,
-        )
-        check_positive_int("num_samples", num_samples)
-        spec = self._spec or trace_data(self.kernel, data, self.param_output)
-        return continue_mcmc(self.inference, data, num_samples, spec)
-
-    def _param_sites(self) -> dict[str, Any]:
-        """Learned values of the kernel's own ``param`` sites, and its mutable state."""
-        params = dict(getattr(self._vi_result, "params", None) or {})
-        if self._spec is not None:
-            params = {name: params[name] for name in self._spec.of_kind("param") if name in params}
-        state = self._vi_state
-        return {**params, **((state.mutable_state if state else None) or {})}
-
-    def _draw(self, num_samples: int, key: jax.Array, kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        check_positive_int("num_samples", num_samples)
-        session = self._svi_session("sample")
-        params = getattr(self._vi_result, "params", None) or session.params
-        if not params and session.state is None:
-            msg = "Nothing was trained yet; call fit, fit_on_batch or train_on_batch first."
-            raise NotFittedError(msg)
-        return session.draw(key, params, num_samples, kwargs, self._spec)
-
-
-def _mapping(name: str, value: Mapping[str, Any] | None) -> dict[str, Any]:
-    if value is not None and not isinstance(value, Mapping):
-        msg = (
-            f"{name}= takes a mapping from sites to values; got {type(value).__name__}. If the "
-            f"kernel has an argument of that name, pass it in kernel_kwargs={{{name!r}: ...}}."
-        )
-        raise CallError(msg)
-    return dict(value or {})
 
 
 def _choose(draws: Mapping[str, jax.Array], sites: Sites) -> dict[str, jax.Array]:
