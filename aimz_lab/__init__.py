@@ -9,6 +9,7 @@ from aimz_lab.impact_model import ImpactModel
 from aimz_lab.inference.events import Callback, Control, Run, RunInfo, StepInfo, Steps
 from aimz_lab.inference.rates import settable_rate
 from aimz_lab.inference.run_handle import RunHandle
+from aimz_lab.predictive import Exceeds, Hdi, Mean, Quantiles, open_results
 
 __version__ = "0.1.0"
 
@@ -17,13 +18,18 @@ __all__ = [
     "ArrayLoader",
     "Callback",
     "Control",
+    "Exceeds",
+    "Hdi",
     "ImpactModel",
+    "Mean",
+    "Quantiles",
     "Run",
     "RunHandle",
     "RunInfo",
     "StepInfo",
     "Steps",
     "errors",
+    "open_results",
     "settable_rate",
     "summarize_effect",
 ]
