@@ -120,6 +120,7 @@ def test_other_samplers_have_their_draws_and_what_they_say():
 
 def test_progress_is_the_samplers_own_and_its_setting_stays(capfd):
     mcmc = MCMC(NUTS(kernels.normal_mean), num_warmup=2, num_samples=2)
+    mcmc.progress_bar = True  # NumPyro switches it off in continuous integration
     im = ImpactModel(kernels.normal_mean, jax.random.key(0), inference=mcmc)
     im.fit_on_batch(X, Y, progress=False)
     assert capfd.readouterr() == ("", "")
