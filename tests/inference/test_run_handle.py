@@ -156,21 +156,19 @@ def test_waiting_ends_at_its_limit_and_the_run_goes_on():
 
 def test_it_can_be_awaited():
     async def main():
-        handle = model().fit(X, Y, epochs=3, blocking=False, **SMALL)
-        ticks = 0
+        handle = model().fit(X, Y, epochs=10**7, blocking=False, **SMALL)
 
-        async def tick():
-            nonlocal ticks
-            while not handle.done:
-                ticks += 1
+        async def stop_it_meanwhile():
+            while handle.run.step == 0:
                 await asyncio.sleep(0.01)
+            handle.stop("from the event loop")
 
-        im, _ = await asyncio.gather(handle, tick())
-        return im, ticks
+        im, _ = await asyncio.gather(handle, stop_it_meanwhile())
+        return im, handle
 
-    im, ticks = asyncio.run(main())
+    im, handle = asyncio.run(main())
     assert im.is_fitted()
-    assert ticks > 0
+    assert handle.run.reason == "from the event loop"
 
 
 PROGRAM = """
