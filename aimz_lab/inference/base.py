@@ -203,7 +203,7 @@ class KernelModel:
         return self._session
 
     def _split(self, rng_key: jax.Array | None, count: int) -> jax.Array:
-        """Keys for one call; the model's own key only moves on in :meth:`_commit`."""
+        """Keys for one call; the model's own key only moves on in :meth:`_advance`."""
         key = self._rng_key if rng_key is None else as_typed_key(rng_key)
         return jax.random.split(jax.random.fold_in(key, 0), count)
 
