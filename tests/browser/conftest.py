@@ -1,4 +1,4 @@
-"""One JupyterLab and one Chromium for all browser tests; each opens notebooks of its own."""
+"""One JupyterLab for all browser tests, a Chromium a module; each test opens its own notebooks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def server(tmp_path_factory):
     assert running.outside == [], "pages asked for something that is not on this machine"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # an event loop runs in this thread while Playwright is open
 def browser(chromium):
     with chromium_browser(chromium) as running:
         yield running
