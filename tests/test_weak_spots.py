@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import textwrap
@@ -21,7 +22,7 @@ from numpyro.infer import MCMC, NUTS, SVI, Predictive, Trace_ELBO
 from numpyro.infer.autoguide import AutoNormal
 
 from aimz_lab import ArrayDataset, ArrayLoader, ImpactModel
-from aimz_lab.errors import DataError, SiteError
+from aimz_lab.errors import DataError, PerformanceWarning, SiteError
 from tests.kernels import regression
 
 pytestmark = pytest.mark.allow_rank_promotion  # NumPyro's guides draw with a sample shape
@@ -119,6 +120,55 @@ class TestOutputOfOneColumn:
     def test_likelihood_refuses_it(self):
         with pytest.raises(DataError, match=r"\(256, 1\)"):
             model(regression, beta_draws()).log_likelihood(X, self.column, progress=False)
+
+
+def gaussian_process(X, y=None):
+    """Its covariance has the rows on two axes, its increments one row less."""
+    length = numpyro.sample("length", dist.LogNormal(0.0, 0.5))
+    covariance = numpyro.deterministic(
+        "covariance", jnp.exp(-0.5 * ((X[:, None] - X) / length) ** 2)
+    )
+    numpyro.deterministic("steps", jnp.diff(X) / length)
+    noisy = covariance + 0.1 * jnp.eye(X.shape[0])
+    numpyro.sample("y", dist.MultivariateNormal(jnp.zeros(X.shape[0]), noisy), obs=y)
+
+
+class TestCovarianceOfAllRows:
+    """A matrix with the rows on both axes is right where it is computed, not drawn."""
+
+    times = np.linspace(0, 3, 20).astype(np.float32)
+    length = np.linspace(0.5, 2, 8).astype(np.float32)
+
+    def test_it_trains(self):
+        im = model(gaussian_process)
+        im.fit_on_batch(self.times, np.sin(self.times), num_steps=2, num_samples=2, progress=False)
+        assert im.vi_result.losses.shape == (2,)
+
+    @pytest.mark.parametrize("store", ["memory", "persistent"])
+    @pytest.mark.parametrize("shard_axis", ["draw", "obs"])
+    def test_it_is_predicted_whole(self, shard_axis, store):
+        got = self.predicted(shard_axis, store=store)
+        apart = (self.times[:, None] - self.times) / self.length[:, None, None]
+        assert got["covariance"].dims[2:] == ("obs", "covariance_dim_1")
+        assert got["y"].sizes["obs"] == got.sizes["covariance_dim_1"] == 20
+        np.testing.assert_allclose(got["covariance"].values[0], np.exp(-0.5 * apart**2), atol=1e-5)
+        steps = np.diff(self.times) / self.length[:, None]
+        np.testing.assert_allclose(got["steps"].values[0], steps, rtol=1e-5)
+
+    def test_it_is_reduced(self):
+        whole = self.predicted("draw", store="memory")["covariance"].mean(["chain", "draw"])
+        reduced = self.predicted("obs", reduce="mean")["covariance_mean"]
+        assert reduced.dims == whole.dims
+        np.testing.assert_allclose(reduced, whole, rtol=1e-5)
+
+    def predicted(self, shard_axis, **options):
+        im = model(gaussian_process, {"length": self.length})
+        warns = contextlib.nullcontext()
+        if shard_axis == "obs":
+            warns = pytest.warns(PerformanceWarning, match=r"'covariance'.*shard_axis='draw'")
+        with warns:
+            tree = im.predict(self.times, shard_axis=shard_axis, progress=False, **options)
+        return tree["posterior_predictive"].to_dataset()
 
 
 def test_deterministic_sites_whose_first_axis_is_not_rows():

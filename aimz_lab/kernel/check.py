@@ -60,8 +60,8 @@ def check_sites(spec: KernelSpec) -> None:
 
     Raises:
         KernelError: If the output site is missing, or two sites would have one name in results.
-        SiteError: If a site has more than one axis of rows, as when an output of shape ``(n, 1)``
-            meets a mean of shape ``(n,)``.
+        SiteError: If a sampled or observed site has more than one axis of rows, as when an output
+            of shape ``(n, 1)`` meets a mean of shape ``(n,)``.
     """
     if spec.output not in spec.sites:
         names = ", ".join(spec.sample_sites) or "none"
@@ -80,7 +80,8 @@ def check_sites(spec: KernelSpec) -> None:
             )
             raise KernelError(msg)
         times = max(len(site.row_axes), len(site.density_row_axes))
-        if site.kind != "param" and times > 1:
+        # What is computed has no density to go wrong: a covariance matrix has rows twice by right.
+        if site.kind not in ("param", "deterministic") and times > 1:
             msg = (
                 f"The site {name!r} has shape {site.shape}: the rows appear {times} times in its "
                 "density, which happens when (n, 1) meets (n,). Give input and output one shape, "

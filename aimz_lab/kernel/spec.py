@@ -109,6 +109,21 @@ class KernelSpec:
     n_rows: int
     traced: bool = True
 
+    def shape_at(self, name: str, n_rows: int | None) -> tuple[int | None, ...]:
+        """Shape of a site at ``n_rows`` rows; an axis that follows them by an offset keeps it."""
+        site = self.sites[name]
+        return tuple(
+            (None if n_rows is None else size - self.n_rows + n_rows)
+            if axis in site.row_axes
+            else size
+            for axis, size in enumerate(site.shape)
+        )
+
+    def row_axis(self, name: str) -> int | None:
+        """The first axis of a site that is as long as the rows; increments of rows have none."""
+        site = self.sites[name]
+        return next((axis for axis in site.row_axes if site.shape[axis] == self.n_rows), None)
+
     def of_kind(self, *kinds: SiteKind) -> tuple[str, ...]:
         """Names of the sites of these kinds, in the kernel's order."""
         return tuple(name for name, site in self.sites.items() if site.kind in kinds)

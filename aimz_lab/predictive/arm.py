@@ -50,9 +50,13 @@ class Arm:
     @property
     def row_bytes(self) -> int:
         """Bytes of the result per row, over all draws."""
-        sites = (self.plan.spec.sites[name] for name in self.plan.row_sites)
-        sizes = (site.dtype.itemsize * int(np.prod(site.shape)) for site in sites)
-        return max(self.request.n_draws * sum(sizes) // self.plan.spec.n_rows, 1)
+        spec = self.plan.spec
+        n_rows = self.rows.n_rows or spec.n_rows
+        size = sum(
+            spec.sites[name].dtype.itemsize * int(np.prod(spec.shape_at(name, n_rows)))
+            for name in self.plan.row_sites
+        )
+        return max(self.request.n_draws * size // n_rows, 1)
 
     @property
     def draw_values(self) -> int:

@@ -14,11 +14,13 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
+from aimz_lab.data import fold_in
+from aimz_lab.inference.compiling import QUICKEST
 from aimz_lab.predictive.arm import Arm
 from aimz_lab.predictive.forward import Combine, over_blocks, over_draws
 from aimz_lab.predictive.independence import both_blockings, choose_rows, crossing_sites
-from aimz_lab.predictive.keys import GLOBAL_BLOCK, block_keys, draw_keys, fold_in
-from aimz_lab.predictive.programs import QUICKEST, Program, Programs, placed, shared_out
+from aimz_lab.predictive.keys import GLOBAL_BLOCK, block_keys, draw_keys
+from aimz_lab.predictive.programs import Program, Programs, placed, shared_out
 from aimz_lab.predictive.stream import (
     BLOCK_ROWS,
     Piece,

@@ -216,21 +216,13 @@ def _wanted_sites(request: Request, spec: KernelSpec, quantity: Quantity) -> tup
     return request.return_sites
 
 
-def _expected_shape(site: Site, spec: KernelSpec, n_rows: int | None) -> tuple[int | None, ...]:
-    """Shape of a site at ``n_rows`` rows; an axis that follows them by an offset keeps it."""
-    return tuple(
-        (None if n_rows is None else size - spec.n_rows + n_rows) if axis in site.row_axes else size
-        for axis, size in enumerate(site.shape)
-    )
-
-
 def _check_draws(request: Request, spec: KernelSpec, n_rows: int | None) -> None:
     for name, values in (request.draws or {}).items():
         site = spec.sites.get(name)
         if site is None or site.kind != "latent" or name in {request.output, *request.intervention}:
             continue
         shape = np.shape(values)[1:]
-        expected = _expected_shape(site, spec, n_rows)
+        expected = spec.shape_at(name, n_rows)
         if len(shape) != len(expected) or any(
             size not in (None, got) for got, size in zip(shape, expected, strict=True)
         ):
@@ -247,7 +239,7 @@ def _row_wise(request: Request, spec: KernelSpec, n_rows: int | None) -> dict[st
     found = {}
     for name, value in {**request.condition, **request.intervention}.items():
         site = spec.sites[name]
-        shape, expected = np.shape(value), _expected_shape(site, spec, n_rows)
+        shape, expected = np.shape(value), spec.shape_at(name, n_rows)
         axis = site.row_axes[0] - len(site.shape) if site.row_axes else 0
         if axis and len(shape) >= -axis and shape[axis] != 1:
             found[name] = len(shape) + axis
@@ -259,11 +251,9 @@ def _row_wise(request: Request, spec: KernelSpec, n_rows: int | None) -> dict[st
 
 
 def _row_axis(spec: KernelSpec, name: str, quantity: Quantity) -> int | None:
-    site = spec.sites[name]
-    if not site.row_axes:
-        return None
     if quantity == "values":
-        return site.row_axes[0]
+        return spec.row_axis(name)
+    site = spec.sites[name]
     axis = site.row_batch_axis
     return None if axis is None else site.batch_ndim + axis
 

@@ -11,15 +11,10 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from aimz_lab.inference.compiling import QUICK, compiler_options
 from aimz_lab.predictive.request import shapes_of
 
 DEVICE_AXIS = "device"
-
-QUICK = 1
-"""LLVM's effort: on the CPU, more than this doubles the time to compile and speeds up nothing."""
-
-QUICKEST = 0
-"""For a program that runs once, on little."""
 
 
 class Program(NamedTuple):
@@ -86,8 +81,7 @@ def _lowered(program: Program) -> Callable[[], Callable]:
     # property, which is JAX's default, the bits cost half as much.
     with jax.threefry_partitionable(False):
         lowered = jax.jit(program.build(), in_shardings=shardings).lower(*program.arguments)
-    on_cpu = program.devices[0].platform == "cpu"
-    options = {"xla_backend_optimization_level": program.effort} if on_cpu else {}
+    options = compiler_options(program.effort, program.devices[0].platform)
     return lambda: lowered.compile(compiler_options=options)
 
 

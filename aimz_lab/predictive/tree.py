@@ -120,7 +120,7 @@ def posterior_dataset(
     names = {}
     for name, array in arrays.items():
         site = spec.sites.get(name) if spec else None
-        row_axis = site.row_axes[0] if site and len(site.row_axes) == 1 else None
+        row_axis = spec.row_axis(name) if site else None
         names[name] = site_dims(spec, name, array.ndim - 1, row_axis=row_axis, named=dims)
     return sample_dataset(arrays, names, num_chains, coords, attrs)
 
@@ -280,7 +280,7 @@ def _sizes(arm: Arm, labels: Labels) -> dict[str, int]:
     request = arm.request
     sizes = dict(zip(SAMPLE_DIMS, (request.chains, request.n_draws // request.chains), strict=True))
     for name, dims in labels.dims.items():
-        sizes.update(zip(dims, arm.plan.spec.sites[name].shape, strict=False))
+        sizes.update(zip(dims, arm.plan.spec.shape_at(name, arm.rows.count), strict=False))
     sizes.update(dict.fromkeys(labels.row_dims.values(), arm.rows.count))
     return sizes
 
@@ -307,7 +307,7 @@ def _data_groups(arm: Arm, labels: Labels) -> dict[str, xr.Dataset]:
     groups = {}
     observed = request.observed
     if observed is not None and np.ndim(observed) == len(site.shape):
-        axis = site.row_axes[0] if len(site.row_axes) == 1 else None
+        axis = spec.row_axis(site.name)
         dims = site_dims(spec, site.name, len(site.shape), row_axis=axis, named=request.dims)
         groups["observed_data"] = _plain_dataset({site.name: (dims, observed)}, labels)
     constant = {
