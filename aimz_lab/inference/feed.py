@@ -20,6 +20,9 @@ from aimz_lab.inference.svi import FeedKind
 CHUNK_BYTES = 8 << 20
 """Upper bound for the batches of one chunk; two chunks are in flight, so twice this on the host."""
 
+INDEX_BYTES = 1 << 20
+"""Upper bound for the row numbers of one chunk, where the rows themselves are on the device."""
+
 CHUNK_STEPS = 4096
 """Upper bound for the steps of one chunk."""
 
@@ -91,18 +94,21 @@ class Feed(Protocol):
         ...
 
 
-def chunk_capacity(row_bytes: int, rows: int) -> int:
+def chunk_capacity(row_bytes: int, rows: int, most_bytes: int = CHUNK_BYTES) -> int:
     """Slots of a chunk for batches of this size.
+
+    All slots are moved, also those that a chunk leaves empty: every chunk has one shape.
 
     Args:
         row_bytes: Bytes of a row of all fields.
         rows: Rows of a batch, padding included.
+        most_bytes: Upper bound for the slots together.
 
     Example:
         >>> chunk_capacity(row_bytes=84, rows=256), chunk_capacity(row_bytes=1 << 20, rows=64)
         (390, 1)
     """
-    return int(np.clip(CHUNK_BYTES // max(row_bytes * rows, 1), 1, CHUNK_STEPS))
+    return int(np.clip(most_bytes // max(row_bytes * rows, 1), 1, CHUNK_STEPS))
 
 
 def row_bytes(arrays: Mapping[str, Any]) -> int:
@@ -226,8 +232,10 @@ class IndexFeed:
         self._placement = placement
         self._epochs = epochs
         self._at = start
-        each = 4 if resident else row_bytes(self._arrays)
-        self.max_steps = chunk_capacity(each, self._padded_size)
+        if resident:
+            self.max_steps = chunk_capacity(4, self._padded_size, INDEX_BYTES)
+        else:
+            self.max_steps = chunk_capacity(row_bytes(self._arrays), self._padded_size)
         self._ring = [self._buffers() for _ in range(2)]
         self._cached: tuple[int, np.ndarray] | None = None
 

@@ -68,8 +68,11 @@ class Run:
         validation: Pairs of step and held-out loss in nats per row.
         disabled: Callbacks that failed and were switched off, with what they raised.
         checkpoints: Paths written so far, with the step of each.
-        seconds_in: Wall time by activity: ``data``, ``transfer``, ``steps``, ``callbacks``.
-        transferred_bytes: Bytes of batches that were moved to the devices so far.
+        seconds_in: Wall time by activity: ``data`` (gathering batches and moving them),
+            ``dispatch`` (and compiling), ``steps`` (waiting for them), ``validation`` and
+            ``callbacks``.
+        transferred_bytes: Bytes of batches, or of their row numbers where the data is on the
+            devices, that were moved there so far.
         skipped: Steps that were left out because they were not finite.
         notes: Sentences that a display should show.
         exception: What ended a failed run.

@@ -17,7 +17,7 @@ from numpyro.infer.autoguide import AutoNormal
 from aimz_lab import ArrayDataset, ArrayLoader, Callback, ImpactModel, settable_rate
 from aimz_lab.data import as_source, epoch_order
 from aimz_lab.errors import CallError, DataTypeError
-from aimz_lab.inference.feed import IndexFeed, Position
+from aimz_lab.inference.feed import INDEX_BYTES, IndexFeed, Position
 from aimz_lab.inference.placement import Placement
 from aimz_lab.inference.stream_feed import StreamFeed
 from tests import kernels
@@ -243,6 +243,20 @@ def test_a_feed_hands_out_every_row_once_an_epoch(n, batch, epochs, steps, align
             seen[chunk.epoch[i] - 1] += batch_rows[:valid].tolist()
     assert begins == ends == list(range(1, epochs + 1))
     assert all(sorted(epoch) == list(range(n)) for epoch in seen)
+
+
+def test_what_is_on_the_device_already_costs_a_chunk_little():
+    feed = IndexFeed(
+        {"X": np.zeros((5_000, 20), np.float32)},
+        lambda _: np.arange(5_000),
+        batch_size=1_000,
+        epochs=1,
+        placement=Placement(),
+        resident=True,
+    )
+    chunk = feed.next(5, 0)
+    assert len(chunk) == 5
+    assert 5_000 * 4 <= chunk.nbytes <= INDEX_BYTES
 
 
 @settings(max_examples=30)

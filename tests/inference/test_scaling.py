@@ -179,6 +179,26 @@ def test_a_stream_is_told_how_many_rows_there_are():
     np.testing.assert_allclose(im.last_run.losses, expected, rtol=2e-5)
 
 
+def fitted_to_a_stream(kernel, **options):
+    svi = SVI(kernel, AutoDelta(kernel), numpyro.optim.SGD(0.0), Trace_ELBO())
+    im = ImpactModel(kernel, jax.random.key(1), svi=svi)
+    batches = ({"X": X[b], "y": Y[b]} for b in BATCHES)
+    return im.fit(batches, num_samples=1, progress=False, **options).last_run
+
+
+def test_a_stream_of_unknown_length_trains_the_kernel_as_written_and_says_so():
+    with pytest.warns(FitWarning, match=r"how many rows the stream has.*n_obs=N") as caught:
+        run = fitted_to_a_stream(kernels.regression)
+    assert caught[0].filename == __file__
+    quiet = fitted_to_a_stream(kernels.regression, scale="none")
+    np.testing.assert_array_equal(run.losses, quiet.losses)
+
+
+@pytest.mark.parametrize("kernel", SCALED_BY_HAND)
+def test_a_kernel_that_scales_its_rows_needs_no_word_about_their_number(kernel):
+    assert fitted_to_a_stream(kernel, n_total=N).step == len(BATCHES)
+
+
 def test_a_plate_that_says_another_size_than_the_data_is_warned_about():
     with pytest.warns(FitWarning, match="'obs' has size=1,000, but the data has 90 rows"):
         losses_and_points(kernels.regression_plate_of_all, batch_size=B, n_total=1000)
