@@ -1,0 +1,56 @@
+"""What mybinder.org builds from: files it reads, extras that exist, commands on files that exist."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+from importlib import metadata
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def binder(repository):
+    return repository / "binder"
+
+
+def test_it_holds_what_is_needed_and_nothing_else(binder):
+    assert sorted(path.name for path in binder.iterdir()) == [
+        "postBuild",
+        "requirements.txt",
+        "runtime.txt",
+    ]
+
+
+def test_its_python_is_one_that_we_support(binder):
+    version = re.fullmatch(r"python-(3\.\d+)", (binder / "runtime.txt").read_text().strip())
+    assert version
+    supported = metadata.metadata("aimz_lab").get_all("Classifier")
+    assert f"Programming Language :: Python :: {version[1]}" in supported
+
+
+def test_it_installs_the_checkout_with_extras_that_exist(binder):
+    (line,) = (binder / "requirements.txt").read_text().splitlines()
+    extras = re.fullmatch(r"-e \.\[([a-z,]+)\]", line)
+    assert extras
+    offered = metadata.metadata("aimz_lab").get_all("Provides-Extra")
+    assert set(extras[1].split(",")) <= set(offered)
+
+
+def test_its_script_can_be_run_and_names_files_that_exist(binder, repository):
+    script = binder / "postBuild"
+    assert os.access(script, os.X_OK)
+    subprocess.run(["bash", "-n", script], check=True)
+    words = shlex.split(script.read_text(), comments=True)
+    paths = [word for word in words if "/" in word and not word.startswith(("/", ">"))]
+    assert paths
+    assert [path for path in paths if not (repository / path).is_file()] == []
+
+
+def test_the_readme_opens_a_folder_that_exists(repository):
+    text = (repository / "README.md").read_text(encoding="utf-8")
+    opened = re.findall(r"lab/tree/([\w/.]+)", text)
+    assert opened
+    assert [path for path in opened if not (repository / path).exists()] == []
