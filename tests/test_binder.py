@@ -1,4 +1,4 @@
-"""What mybinder.org builds from: files it reads, extras that exist, commands on files that exist."""
+"""What mybinder.org builds from: files it can read, extras that exist, commands on real files."""
 
 from __future__ import annotations
 
