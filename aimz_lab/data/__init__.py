@@ -5,8 +5,9 @@ from __future__ import annotations
 from aimz_lab.data.arrays import canonical, is_array_like, to_host
 from aimz_lab.data.checks import check_finite, check_rows
 from aimz_lab.data.dataset import ArrayDataset, FieldSchema
+from aimz_lab.data.keys import as_typed_key, derive_key, fold_in, key_words
 from aimz_lab.data.loader import ArrayLoader
-from aimz_lab.data.order import as_typed_key, epoch_order
+from aimz_lab.data.order import epoch_order
 from aimz_lab.data.padding import pad_rows, padding_advice, padding_waste, row_multiple
 from aimz_lab.data.sources import BatchSource, LoaderSource, StreamSource, as_source, is_batches
 from aimz_lab.data.tables import RowCoord, row_coord
@@ -24,9 +25,12 @@ __all__ = [
     "canonical",
     "check_finite",
     "check_rows",
+    "derive_key",
     "epoch_order",
+    "fold_in",
     "is_array_like",
     "is_batches",
+    "key_words",
     "pad_rows",
     "padding_advice",
     "padding_waste",

@@ -14,7 +14,8 @@ from aimz_lab.data.arrays import canonical
 from aimz_lab.data.checks import check_positive_int
 from aimz_lab.data.dataset import ArrayDataset
 from aimz_lab.data.html import html_table
-from aimz_lab.data.order import as_typed_key, epoch_order, key_words
+from aimz_lab.data.keys import as_typed_key, key_words
+from aimz_lab.data.order import epoch_order
 from aimz_lab.data.padding import (
     check_sharding,
     pad_rows,
@@ -215,7 +216,7 @@ class ArrayLoader:
     def _settings(self) -> dict[str, Any]:
         # The order depends on the key only if there is one.
         impl = str(jax.random.key_impl(self._rng_key))
-        key = {"impl": impl, "words": key_words(self._rng_key)} if self._shuffle else None
+        key = {"impl": impl, "words": key_words(self._rng_key).tolist()} if self._shuffle else None
         return {
             "n": len(self._dataset),
             "batch_size": self._batch_size,

@@ -7,56 +7,12 @@ NumPy: a JAX permutation would compile anew for each number of rows.
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int
 
-from aimz_lab.errors import ArgumentError, DataTypeError
-
-
-def as_typed_key(rng_key: Any) -> jax.Array:
-    """Return one typed random key; a legacy ``uint32`` key is converted.
-
-    Args:
-        rng_key: From ``jax.random.key`` or ``jax.random.PRNGKey``.
-
-    Raises:
-        DataTypeError: If it is no key, or several.
-
-    Example:
-        >>> as_typed_key(jax.random.PRNGKey(7)) == jax.random.key(7)
-        Array(True, dtype=bool)
-    """
-    dtype = getattr(rng_key, "dtype", None)
-    if dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key):
-        key = rng_key
-    elif dtype == np.uint32 and np.ndim(rng_key):
-        try:
-            key = jax.random.wrap_key_data(jnp.asarray(rng_key))
-        except (TypeError, ValueError) as error:
-            msg = f"rng_key has the shape {np.shape(rng_key)} of no key; use jax.random.key(0)."
-            raise DataTypeError(msg) from error
-    else:
-        kind = type(rng_key).__name__
-        msg = f"rng_key must be a key such as jax.random.key(0), got {rng_key!r} ({kind})."
-        raise DataTypeError(msg)
-    if key.shape != ():
-        msg = f"rng_key must be a single key, got an array of keys of shape {key.shape}; pass one."
-        raise DataTypeError(msg)
-    return key
-
-
-def key_words(key: jax.Array) -> list[int]:
-    """Return the 32-bit words of a key, as plain integers.
-
-    Example:
-        >>> key_words(jax.random.key(7))
-        [0, 7]
-    """
-    return np.asarray(jax.random.key_data(key)).tolist()
+from aimz_lab.data.keys import as_typed_key, key_words
+from aimz_lab.errors import ArgumentError
 
 
 def epoch_order(n: int, key: jax.Array, epoch: int) -> Int[np.ndarray, " row"]:
@@ -89,7 +45,7 @@ def epoch_order(n: int, key: jax.Array, epoch: int) -> Int[np.ndarray, " row"]:
     if n < 0 or epoch < 0:
         msg = f"n={n} and epoch={epoch} must not be negative."
         raise ArgumentError(msg)
-    seed = np.random.SeedSequence(key_words(as_typed_key(key)), spawn_key=(epoch,))
+    seed = np.random.SeedSequence(key_words(as_typed_key(key)).tolist(), spawn_key=(epoch,))
     words = np.random.Philox(seed).random_raw(n)
     row_bits = np.uint64(max(n - 1, 1).bit_length())
     words >>= row_bits

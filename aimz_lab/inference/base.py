@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 from numpyro.infer import MCMC, SVI
 from numpyro.infer.svi import SVIState
 
-from aimz_lab.data import as_typed_key
+from aimz_lab.data import as_typed_key, derive_key
 from aimz_lab.data.checks import check_positive_int
 from aimz_lab.errors import (
     AimzLabWarning,
@@ -202,15 +202,15 @@ class KernelModel:
             raise InferenceError(msg)
         return self._session
 
-    def _split(self, rng_key: jax.Array | None, count: int) -> jax.Array:
+    def _split(self, rng_key: jax.Array | None, count: int) -> tuple[jax.Array, ...]:
         """Keys for one call; the model's own key only moves on in :meth:`_advance`."""
-        key = self._rng_key if rng_key is None else as_typed_key(rng_key)
-        return jax.random.split(jax.random.fold_in(key, 0), count)
+        key = derive_key(self._rng_key if rng_key is None else as_typed_key(rng_key), 0)
+        return tuple(derive_key(key, number) for number in range(count))
 
     def _advance(self, rng_key: jax.Array | None) -> None:
         """Move the model's key on, once a call that used it has passed its checks."""
         if rng_key is None:
-            self._rng_key = jax.random.fold_in(self._rng_key, 1)
+            self._rng_key = derive_key(self._rng_key, 1)
 
     def _take_key(self) -> jax.Array:
         key = self._split(None, 1)[0]

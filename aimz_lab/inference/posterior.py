@@ -14,6 +14,7 @@ from numpyro.infer import SVI
 from numpyro.infer.autoguide import AutoGuide
 
 from aimz_lab.errors import SiteError
+from aimz_lab.inference.compiling import QUICK, compiler_options
 from aimz_lab.kernel.spec import tracing_lock
 from aimz_lab.types import SAMPLE_DIMS
 
@@ -98,7 +99,28 @@ class GuideSampler:
         self._guide = svi.guide
         self._latents = latents
         self._static = dict(static)
-        self._draw = jax.jit(self._posterior_draws, static_argnames=("groups", "size"))
+        self._draw = jax.jit(
+            self._posterior_draws,
+            static_argnames=("groups", "size"),
+            compiler_options=compiler_options(QUICK),
+        )
+        self._drawn: set[int] = set()
+
+    def has_drawn(self, num_samples: int) -> bool:
+        """Whether so many draws were made before, so that nothing is left to compile."""
+        return num_samples in self._drawn
+
+    def lower(
+        self,
+        key: jax.Array,
+        params: Mapping[str, Any],
+        num_samples: int,
+        arguments: Mapping[str, Any],
+    ) -> jax.stages.Lowered:
+        """Prepare to compile what :meth:`draw` runs; of ``params``, only shapes are needed."""
+        with tracing_lock:
+            groups = self._groups(key, params, num_samples, arguments)
+            return self._draw.lower(key, dict(params), dict(arguments), **groups)
 
     def draw(
         self,
@@ -118,16 +140,27 @@ class GuideSampler:
         Returns:
             Arrays by site, shape ``(num_samples, ...)``.
         """
-        params, arguments = dict(params), dict(arguments)
         with tracing_lock:
-            one = jax.eval_shape(partial(self._some, size=1), key, params, arguments)
-            row_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(one))
-            size = int(np.clip(DRAW_BYTES // max(row_bytes, 1), 1, num_samples))
-            groups = -(-num_samples // size)
-            draws = self._draw(key, params, arguments, groups=groups, size=size)
-        if groups * size != num_samples:
+            groups = self._groups(key, params, num_samples, arguments)
+            draws = self._draw(key, dict(params), dict(arguments), **groups)
+        self._drawn.add(num_samples)
+        if groups["groups"] * groups["size"] != num_samples:
             draws = {name: array[:num_samples] for name, array in draws.items()}
         return draws
+
+    def _groups(
+        self,
+        key: jax.Array,
+        params: Mapping[str, Any],
+        num_samples: int,
+        arguments: Mapping[str, Any],
+    ) -> dict[str, int]:
+        """How many groups of how many draws are made."""
+        of_one = partial(self._some, size=1)
+        one = jax.eval_shape(of_one, key, dict(params), dict(arguments))
+        row_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(one))
+        size = int(np.clip(DRAW_BYTES // max(row_bytes, 1), 1, num_samples))
+        return {"groups": -(-num_samples // size), "size": size}
 
     def _posterior_draws(
         self,

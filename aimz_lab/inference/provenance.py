@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from aimz_lab.data import key_words
 from aimz_lab.inference.plan import PlanOptions, TrainingData
 
 _CHECKED_ROWS = 4096
@@ -24,32 +25,31 @@ class Origin:
     """Where the randomness of a fit comes from.
 
     Attributes:
-        keys: Typed keys, shape ``(3,)``: of the initial state, the order of the rows, the draws.
+        keys: Three typed keys: of the initial state, the order of the rows, the draws.
         first_epoch: Number, from 0, of the loader's epoch that the fit begins with.
     """
 
-    keys: jax.Array
+    keys: tuple[jax.Array, ...]
     first_epoch: int = 0
 
     def as_plain(self) -> dict[str, Any]:
         """Return it in plain values."""
-        return {**plain_key(self.keys), "first_epoch": self.first_epoch}
+        return {"keys": [plain_key(key) for key in self.keys], "first_epoch": self.first_epoch}
 
     @classmethod
     def of_plain(cls, plain: Mapping[str, Any]) -> Origin:
         """Return what :meth:`as_plain` was given."""
-        return cls(typed_key(plain), plain["first_epoch"])
+        return cls(tuple(typed_key(key) for key in plain["keys"]), plain["first_epoch"])
 
 
-def plain_key(keys: jax.Array) -> dict[str, Any]:
-    """Return typed keys as plain values: their words and what they are made for.
+def plain_key(key: jax.Array) -> dict[str, Any]:
+    """Return a typed key as plain values: its words and what it is made for.
 
     Example:
         >>> plain_key(jax.random.key(7))
         {'impl': 'threefry2x32', 'words': [0, 7]}
     """
-    words = np.asarray(jax.random.key_data(keys)).tolist()
-    return {"impl": str(jax.random.key_impl(keys)), "words": words}
+    return {"impl": str(jax.random.key_impl(key)), "words": key_words(key).tolist()}
 
 
 def versions() -> dict[str, str]:
@@ -58,7 +58,7 @@ def versions() -> dict[str, str]:
 
 
 def typed_key(plain: Mapping[str, Any]) -> jax.Array:
-    """Return the keys that :func:`plain_key` was given."""
+    """Return the key that :func:`plain_key` was given."""
     return jax.random.wrap_key_data(np.asarray(plain["words"], np.uint32), impl=plain["impl"])
 
 

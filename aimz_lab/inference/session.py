@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from concurrent.futures import Future, wait
 from functools import cache
 from typing import Any
 
@@ -16,10 +15,10 @@ from numpyro.infer.autoguide import AutoDAIS, AutoGuide, AutoLaplaceApproximatio
 from numpyro.infer.svi import SVIState
 
 from aimz_lab.data import canonical
-from aimz_lab.errors import CallError, CheckpointError, FitWarning
-from aimz_lab.inference.checkpoint import Checkpoint
+from aimz_lab.errors import CallError, CheckpointError
+from aimz_lab.inference.compiling import QUICKEST, compile_behind, compiler_options, named
 from aimz_lab.inference.events import Callback, Callbacks, Control, Run, RunInfo
-from aimz_lab.inference.feed import Position
+from aimz_lab.inference.fit_options import FitOptions
 from aimz_lab.inference.placement import Placement
 from aimz_lab.inference.plan import (
     PlanOptions,
@@ -29,53 +28,21 @@ from aimz_lab.inference.plan import (
     make_feed,
     plan_training,
     setup_arguments,
-    steps_per_epoch,
     trace_data,
 )
 from aimz_lab.inference.posterior import GuideSampler
-from aimz_lab.inference.provenance import Origin, describe_training
 from aimz_lab.inference.rates import WHY_FIXED, learning_rate
+from aimz_lab.inference.run_info import checkpoint_facts, run_info, warn_unscaled
 from aimz_lab.inference.schema import InputSchema
 from aimz_lab.inference.setup import initial_state
 from aimz_lab.inference.svi import FeedKind, StepEngine
 from aimz_lab.inference.train import Trainer, TrainOptions, Validation
-from aimz_lab.inference.validation import HeldOut, held_out_loss
+from aimz_lab.inference.validation import held_out_loss
 from aimz_lab.kernel.arguments import split_arguments
-from aimz_lab.kernel.spec import KernelSpec
+from aimz_lab.kernel.spec import KernelSpec, tracing_lock
 
 KEEPS_DATA = (AutoDAIS, AutoLaplaceApproximation)
 """Autoguides whose draws depend on the data that they were set up with."""
-
-
-@dataclass(frozen=True)
-class FitOptions:
-    """What the user asked of a fit.
-
-    Attributes:
-        epochs: Passes over the data.
-        num_steps: Steps on all rows at once, instead of epochs of batches.
-        plan: How batches are weighted.
-        train: How the run goes.
-        held_out: Data to validate on, or ``None``.
-        origin: Where the randomness of the fit comes from; for checkpoints.
-        resume: Where to go on, or ``None`` for a new run.
-    """
-
-    epochs: int = 1
-    num_steps: int | None = None
-    plan: PlanOptions = field(default_factory=PlanOptions)
-    train: TrainOptions = field(default_factory=TrainOptions)
-    held_out: HeldOut | None = None
-    origin: Origin | None = None
-    resume: Checkpoint | None = None
-
-    @property
-    def start(self) -> Position:
-        """Position to begin at."""
-        if self.resume is None:
-            return Position()
-        # A fit on all rows is one epoch of num_steps steps, and may be asked for more of them.
-        return Position(0, self.resume.step) if self.num_steps else self.resume.position
 
 
 class SviSession:
@@ -98,22 +65,33 @@ class SviSession:
         self.schema: InputSchema | None = None
         self._example: dict[str, Any] = {}
         self._by_stand_ins = False
-        self._engines: dict[Any, StepEngine] = {}
-        self._samplers: dict[Any, GuideSampler] = {}
-        self._plans: dict[Any, TrainingPlan] = {}
+        self._forget_compiled()
 
     def __getstate__(self) -> dict[str, Any]:
-        left = {"_engines", "_samplers", "_plans", "_example"}
+        left = {"_engines", "_samplers", "_plans", "_constrained", "_compiling", "_example"}
         return {name: v for name, v in self.__dict__.items() if name not in left}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._engines, self._samplers, self._plans, self._example = {}, {}, {}, {}
+        self.__dict__.update(state, _example={})
+        self._forget_compiled()
+
+    def _forget_compiled(self) -> None:
+        self._engines: dict[Any, StepEngine] = {}
+        self._samplers: dict[Any, GuideSampler] = {}
+        self._plans: dict[Any, TrainingPlan] = {}
+        self._constrained = jax.jit(
+            named("parameters", self._svi.get_params), compiler_options=compiler_options(QUICKEST)
+        )
+        self._compiling: Future[None] | None = None
 
     @property
     def params(self) -> dict[str, jax.Array]:
         """The constrained parameters of the current state."""
-        return dict(self._svi.get_params(self.state)) if self.state is not None else {}
+        return {} if self.state is None else self._params_of(self.state)
+
+    def _params_of(self, state: SVIState) -> dict[str, jax.Array]:
+        with tracing_lock:
+            return dict(self._constrained(state))
 
     def prepare(self, data: TrainingData) -> KernelSpec:
         """Check kernel, data and guide against each other; nothing is changed by a refusal.
@@ -175,6 +153,9 @@ class SviSession:
         Raises:
             CheckpointError: If the run cannot go on from the checkpoint; nothing has changed then.
             Exception: What the kernel raised.
+
+        Warns:
+            FitWarning: If nobody knows how many rows a stream has, and so what a batch stands for.
         """
         before = self.state
         state = self.ensure_state(key, data)
@@ -187,7 +168,8 @@ class SviSession:
             options.plan.scale, options.plan.accumulate, options.plan.metrics | listeners.metrics
         )
         plan = self._plan(spec, data, placement, plan_options)
-        facts = cache(lambda: self._facts(data, options, state))
+        warn_unscaled(plan, data, options)
+        facts = cache(lambda: self._facts(data, options.plan, state))
         if options.resume is not None:
             with self._undone_if_refused(before):
                 options.resume.check(facts())
@@ -200,7 +182,7 @@ class SviSession:
         )
         engine = self._engine(plan, data, feed.kind)
         whole = plan.placement.put_everywhere(data.first_batch.whole)
-        run.info = self._info(data, plan, options)
+        run.info = run_info(self._name, self._method, data, plan, options)
         begin = engine.start(state)
         if options.resume is not None:
             with self._undone_if_refused(before):
@@ -225,7 +207,7 @@ class SviSession:
             start=options.start,
         )
         run.bind(
-            params=lambda: engine.params(run.final_state.svi),
+            params=lambda: self._params_of(run.final_state.svi),
             state=lambda: trainer.state,
             position=lambda: trainer.position,
             provenance=lambda: {"facts": facts(), "origin": options.origin.as_plain()},
@@ -296,16 +278,41 @@ class SviSession:
         Raises:
             CallError: If the guide may read data, and there is none yet since the model was loaded.
         """
+        sampler, arrays, static = self._sampler(arguments, spec)
+        if self._by_stand_ins and isinstance(self._svi.guide, KEEPS_DATA):
+            self._forget_stand_ins()
+            initial_state(self._svi, key, arrays, static)
+        if self._compiling is not None:
+            wait([self._compiling])
+            self._compiling = None
+        return sampler.draw(key, params, num_samples, arrays)
+
+    def _sampler(
+        self, arguments: Mapping[str, Any], spec: KernelSpec | None
+    ) -> tuple[GuideSampler, dict[str, Any], dict[str, Any]]:
+        """What draws from the guide, and the guide's arguments: arrays, and all others."""
         split = split_arguments(arguments or self._example or self._stand_ins(), None)
         latents = spec.latent_sites if spec else None
         sampler_key = (split.static_key, latents)
         if sampler_key not in self._samplers:
             self._samplers[sampler_key] = GuideSampler(self._svi, latents, split.static)
         arrays = jax.tree.map(canonical, dict(split.whole))
-        if self._by_stand_ins and isinstance(self._svi.guide, KEEPS_DATA):
-            self._forget_stand_ins()
-            initial_state(self._svi, key, arrays, split.static)
-        return self._samplers[sampler_key].draw(key, params, num_samples, arrays)
+        return self._samplers[sampler_key], arrays, dict(split.static)
+
+    def compile_draws(
+        self, data: TrainingData, key: jax.Array, num_samples: int, spec: KernelSpec
+    ) -> None:
+        """Compile what :meth:`draw_for` will run while the first steps compile.
+
+        Only what one device runs: where the state of several will lie is not known before.
+        """
+        sampler, arrays, _ = self._sampler(self._guide_arguments(data), spec)
+        if len(jax.local_devices()) > 1 or sampler.has_drawn(num_samples):
+            return
+        params = jax.eval_shape(self._constrained, self.state)
+        self._compiling = compile_behind(
+            self._constrained.lower(self.state), sampler.lower(key, params, num_samples, arrays)
+        )
 
     def draw_for(
         self,
@@ -316,12 +323,14 @@ class SviSession:
         spec: KernelSpec,
     ) -> dict[str, jax.Array]:
         """Draw from the guide after a fit; a guide that reads the data gets all rows, in order."""
+        return self.draw(key, params, num_samples, self._guide_arguments(data), spec)
+
+    def _guide_arguments(self, data: TrainingData) -> dict[str, Any]:
         rows = data.rows
         if isinstance(self._svi.guide, AutoGuide):
             # It may run the kernel, but only for structure: a batch will do.
             rows = data.first_batch.rows
-        arguments = {**rows, **data.whole, **data.static}
-        return self.draw(key, params, num_samples, arguments, spec)
+        return {**rows, **data.whole, **data.static}
 
     def _forget_stand_ins(self) -> None:
         """Let an autoguide that was set up without data set itself up once more."""
@@ -349,20 +358,10 @@ class SviSession:
             self.state = before
             raise
 
-    def _facts(self, data: TrainingData, options: FitOptions, state: SVIState) -> dict[str, Any]:
+    def _facts(self, data: TrainingData, options: PlanOptions, state: SVIState) -> dict[str, Any]:
         """What a checkpoint of this fit is a checkpoint of."""
-        params = jax.eval_shape(self._svi.get_params, state)
-        return {
-            "kernel": self._name,
-            "inference": self._method,
-            "loss": type(self._svi.loss).__name__,
-            "output": self._output,
-            **describe_training(data, options.plan),
-            **{
-                f"parameter {name}": f"{param.dtype}{list(param.shape)}"
-                for name, param in params.items()
-            },
-        }
+        names = {"kernel": self._name, "inference": self._method, "output": self._output}
+        return names | checkpoint_facts(self._svi, state, data, options)
 
     def _plan(
         self, spec: KernelSpec, data: TrainingData, placement: Placement, options: PlanOptions
@@ -386,36 +385,3 @@ class SviSession:
     def _method(self) -> str:
         guide = self._svi.guide
         return f"SVI/{getattr(guide, '__name__', type(guide).__name__)}"
-
-    def _info(self, data: TrainingData, plan: TrainingPlan, options: FitOptions) -> RunInfo:
-        per_epoch = options.num_steps or steps_per_epoch(data)
-        return RunInfo(
-            model=self._name,
-            method=self._method,
-            n_obs=data.n_obs,
-            batch_size=data.batch_size,
-            epochs=1 if options.num_steps else options.epochs,
-            steps_per_epoch=per_epoch,
-            row_multiple=plan.placement.row_multiple,
-            devices=plan.placement.devices,
-            scaled=_scale_in_words(data, plan),
-            validation_every=options.held_out.every if options.held_out else None,
-        )
-
-
-def _scale_in_words(data: TrainingData, plan: TrainingPlan) -> str:
-    scale = plan.step.model_scale
-    if data.n_obs is None or not data.is_minibatch or scale.factor == "none":
-        return ""
-    if scale.factor != "auto":
-        return f"rows x {scale.factor:g}"
-    if all(who != "ours" for _, who in scale.sites.values()):
-        return "scaled by the kernel"
-    return f"rows x N / B = {data.n_obs / data.batch_size:.4g}"
-
-
-def warn_of_outcome(run: Run) -> None:
-    """Warn if a run ended early for a reason that its owner should know."""
-    if run.status in ("diverged", "interrupted"):
-        with contextlib.suppress(KeyboardInterrupt):
-            warnings.warn(f"The fit ended early: {run.reason}", FitWarning, stacklevel=4)

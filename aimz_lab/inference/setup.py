@@ -20,6 +20,7 @@ from jax.core import Tracer
 from numpyro.infer import SVI
 from numpyro.infer.svi import SVIState
 
+from aimz_lab.inference.compiling import QUICKEST, compiler_options
 from aimz_lab.kernel.spec import tracing_lock
 
 _ATOMS = (
@@ -91,7 +92,8 @@ def _compiled(
             walk.attributes(holder)
         return state, list(kept.values())
 
-    state, values = jax.jit(set_up)(key, dict(arguments))
+    compiled = jax.jit(set_up, compiler_options=compiler_options(QUICKEST))
+    state, values = compiled(key, dict(arguments))
     by_tracer = dict(zip(kept, values, strict=True))
     walk = _Walk(lambda tracer: by_tracer[id(tracer)], known)
     for holder in holders:

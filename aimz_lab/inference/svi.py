@@ -8,7 +8,7 @@ comes back is always the last good one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -22,6 +22,7 @@ from numpyro.infer.svi import SVIState
 from numpyro.optim import _NumPyroOptim
 
 from aimz_lab.errors import InferenceError
+from aimz_lab.inference.compiling import named
 from aimz_lab.kernel.scaling import RowScale, scale_rows
 from aimz_lab.kernel.spec import tracing_lock
 
@@ -122,10 +123,9 @@ class StepEngine:
                 "accumulate= and gradient callbacks out."
             )
             raise InferenceError(msg)
-        self._run = jax.jit(_named("training_steps", self._chunk))
-        self._one = jax.jit(_named("training_step", self._step))
-        self._loss = jax.jit(_named("validation_loss", self._evaluate))
-        self._params = jax.jit(_named("parameters", svi.get_params))
+        self._run = jax.jit(named("training_steps", self._chunk))
+        self._one = jax.jit(named("training_step", self._step))
+        self._loss = jax.jit(named("validation_loss", self._evaluate))
 
     def start(self, state: SVIState) -> TrainState:
         """Return the state that the first chunk begins with."""
@@ -133,11 +133,6 @@ class StepEngine:
             return TrainState(state)
         zeros = jax.tree.map(jnp.zeros_like, self._svi.optim.get_params(state.optim_state))
         return TrainState(state, zeros, jnp.zeros((), jnp.int32))
-
-    def params(self, state: SVIState) -> dict[str, jax.Array]:
-        """The constrained parameters of a state."""
-        with tracing_lock:
-            return self._params(state)
 
     def run(
         self,
@@ -322,16 +317,6 @@ class StepEngine:
             return svi.loss.loss(key, params, model, guide, **arguments), None
 
         return loss_of
-
-
-def _named(name: str, function: Callable) -> Callable:
-    """The function under a name that means something to who reads what was compiled."""
-
-    def call(*args: Any) -> Any:
-        return function(*args)
-
-    call.__name__ = call.__qualname__ = name
-    return call
 
 
 def _pick(kind: FeedKind, feed: Mapping[str, Any], i: jax.Array) -> dict[str, jax.Array]:

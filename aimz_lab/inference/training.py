@@ -18,6 +18,7 @@ from aimz_lab.inference.base import KernelModel
 from aimz_lab.inference.checkpoint import Checkpoint, load_checkpoint
 from aimz_lab.inference.displays import default_display, standing_listeners
 from aimz_lab.inference.events import Callback, Run
+from aimz_lab.inference.fit_options import FitOptions
 from aimz_lab.inference.inputs import (
     all_rows,
     held_out_rows,
@@ -31,8 +32,8 @@ from aimz_lab.inference.plan import PlanOptions, TrainingData
 from aimz_lab.inference.posterior import Posterior
 from aimz_lab.inference.provenance import Origin
 from aimz_lab.inference.run_handle import RunHandle
+from aimz_lab.inference.run_info import warn_of_outcome
 from aimz_lab.inference.schema import InputSchema
-from aimz_lab.inference.session import FitOptions, warn_of_outcome
 from aimz_lab.inference.train import Trainer, TrainOptions
 from aimz_lab.inference.trained_rows import TrainedRows
 from aimz_lab.inference.validation import HeldOut
@@ -316,6 +317,7 @@ class TrainableModel(KernelModel):
         run, trainer = self._session.start(data, spec, placement, listeners, options, keys[0])
         self._last_run, self._spec = run, spec
         self._advance(rng_key)
+        self._session.compile_draws(data, keys[2], num_samples, spec)
 
         def work() -> None:
             try:

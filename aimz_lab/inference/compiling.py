@@ -1,0 +1,51 @@
+"""How hard the compiler tries, and compiling what will be needed while something else goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import jax
+
+QUICK = 1
+"""LLVM's effort: on the CPU, more than this doubles the time to compile and speeds up nothing."""
+
+QUICKEST = 0
+"""For a program that runs once, on little."""
+
+
+def compiler_options(effort: int, platform: str | None = None) -> dict[str, Any]:
+    """Return options for ``jax.jit`` that have less tried than by default.
+
+    Args:
+        effort: :data:`QUICK` or :data:`QUICKEST`.
+        platform: Where the program runs; by default, on JAX's default backend. All but the CPU
+            compile as ever.
+    """
+    if (platform or jax.default_backend()) != "cpu":
+        return {}
+    options: dict[str, Any] = {"xla_backend_optimization_level": effort}
+    return options | ({"xla_llvm_disable_expensive_passes": True} if effort == QUICKEST else {})
+
+
+def compile_behind(*lowered: jax.stages.Lowered) -> Future[None]:
+    """Compile programs on a thread; a call of their functions then finds them compiled.
+
+    Returns:
+        Done when they are; what a compilation raises is left to the call that needs it.
+    """
+    pool = ThreadPoolExecutor(1, thread_name_prefix="aimz_lab-compile")
+    done = pool.submit(lambda: [program.compile() for program in lowered])
+    pool.shutdown(wait=False)
+    return done
+
+
+def named(name: str, function: Callable) -> Callable:
+    """The function under a name that means something to who reads what was compiled."""
+
+    def call(*args: Any) -> Any:
+        return function(*args)
+
+    call.__name__ = call.__qualname__ = name
+    return call

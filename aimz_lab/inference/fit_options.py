@@ -1,0 +1,43 @@
+"""What a user may ask of a fit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from aimz_lab.inference.checkpoint import Checkpoint
+from aimz_lab.inference.feed import Position
+from aimz_lab.inference.plan import PlanOptions
+from aimz_lab.inference.provenance import Origin
+from aimz_lab.inference.train import TrainOptions
+from aimz_lab.inference.validation import HeldOut
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """What the user asked of a fit.
+
+    Attributes:
+        epochs: Passes over the data.
+        num_steps: Steps on all rows at once, instead of epochs of batches.
+        plan: How batches are weighted.
+        train: How the run goes.
+        held_out: Data to validate on, or ``None``.
+        origin: Where the randomness of the fit comes from; for checkpoints.
+        resume: Where to go on, or ``None`` for a new run.
+    """
+
+    epochs: int = 1
+    num_steps: int | None = None
+    plan: PlanOptions = field(default_factory=PlanOptions)
+    train: TrainOptions = field(default_factory=TrainOptions)
+    held_out: HeldOut | None = None
+    origin: Origin | None = None
+    resume: Checkpoint | None = None
+
+    @property
+    def start(self) -> Position:
+        """Position to begin at."""
+        if self.resume is None:
+            return Position()
+        # A fit on all rows is one epoch of num_steps steps, and may be asked for more of them.
+        return Position(0, self.resume.step) if self.num_steps else self.resume.position
