@@ -152,6 +152,15 @@ def summarize_effect(effect: xr.DataTree | xr.Dataset, prob: float = 0.94) -> xr
     Returns:
         For each site its ``mean``, ``sd`` and ends of the highest-density interval, along a
         dimension ``summary``.
+
+    Raises:
+        ArgumentError: If there is no predictive group, or ``prob`` is not in (0, 1).
+
+    Example:
+        >>> effect = im.estimate_effect(args_baseline={"X": X}, args_intervention={"X": X + 1})
+        >>> average = effect.posterior_predictive.to_dataset().mean("obs")
+        >>> bool(1 < summarize_effect(average).y.sel(summary="mean") < 3)
+        True
     """
     if isinstance(effect, xr.DataTree):
         group = next((name for name in PREDICTIVE_GROUPS if name in effect), None)

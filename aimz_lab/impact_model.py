@@ -33,6 +33,8 @@ class ImpactModel(PredictiveModel):
         KernelError: If the kernel does not take the input and ``output=None`` by keyword.
 
     Example:
+        The examples of the methods go on from here.
+
         >>> import jax, numpy as np, numpyro, numpyro.distributions as dist
         >>> from numpyro.infer import SVI, Trace_ELBO
         >>> from numpyro.infer.autoguide import AutoNormal
@@ -43,7 +45,8 @@ class ImpactModel(PredictiveModel):
         >>> svi = SVI(kernel, AutoNormal(kernel), numpyro.optim.Adam(0.1), Trace_ELBO())
         >>> im = ImpactModel(kernel, jax.random.key(0), svi=svi)
         >>> X = np.linspace(-1, 1, 40)
-        >>> _ = im.fit(X, 2 * X, epochs=300, progress=False)
+        >>> y = 2 * X
+        >>> _ = im.fit(X, y, epochs=300, progress=False)
         >>> im.predict(X, store="memory", progress=False).posterior_predictive.y.shape
         (1, 1000, 40)
     """
@@ -80,6 +83,11 @@ class ImpactModel(PredictiveModel):
 
         Warns:
             OutputWarning: If the scenarios are not paired.
+
+        Example:
+            >>> effect = im.estimate_effect(args_baseline={"X": X}, args_intervention={"X": X + 1})
+            >>> effect.posterior_predictive.y.shape
+            (1, 1000, 40)
         """
         if args_baseline is not None and args_intervention is not None and not on_batch:
             computed = output_baseline is not None or output_intervention is not None
@@ -115,7 +123,12 @@ class ImpactModel(PredictiveModel):
         return effect
 
     def describe(self) -> dict[str, Any]:
-        """Describe the model in plain values: its kernel and sites, its training, its draws."""
+        """Describe the model in plain values: its kernel and sites, its training, its draws.
+
+        Example:
+            >>> im.describe()["inference"]
+            'SVI'
+        """
         return describe(
             self._ports, self._inference, self._spec, self._posterior, self.input_schema
         )

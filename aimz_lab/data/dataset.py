@@ -38,6 +38,7 @@ class ArrayDataset:
     model does that, where ``allow_nonfinite=True`` can be said.
 
     Args:
+        *unnamed: Nothing; arrays without a name are refused.
         to_jax: Convert all arrays to JAX arrays now, and keep them on the device. They are copies,
             in JAX's precision (float32 unless ``jax_enable_x64`` is on).
         **arrays: One array-like per field, rows first. A field that is ``None`` is left out, as a
@@ -141,9 +142,16 @@ class ArrayDataset:
             rows: A slice gives views of NumPy arrays, marked read-only as the memory is the user's.
                 An array of row numbers, or a mask, gives new arrays.
 
+        Returns:
+            The rows of each field, in the order asked for.
+
         Raises:
             IndexError: If a row does not exist.
             DataTypeError: If ``rows`` is neither.
+
+        Example:
+            >>> ArrayDataset(y=[10, 20, 30]).take(np.array([2, 0]))
+            {'y': array([30, 10])}
         """
         if not isinstance(rows, slice):
             rows = self._row_numbers(rows)

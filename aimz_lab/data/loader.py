@@ -141,6 +141,9 @@ class ArrayLoader:
             epoch: Number of the epoch, from 0.
             start: Number, from 0, of the batch to begin at.
 
+        Returns:
+            Arrays of row numbers, a batch each.
+
         Raises:
             ArgumentError: If ``epoch`` is negative, or ``start`` is not within the epoch.
 
@@ -164,8 +167,16 @@ class ArrayLoader:
             epoch: Number of the epoch, from 0.
             start: Number, from 0, of the batch to begin at.
 
+        Returns:
+            The rows of each batch, by field.
+
         Raises:
             ArgumentError: If ``epoch`` is negative, or ``start`` is not within the epoch.
+
+        Example:
+            >>> loader = ArrayLoader(ArrayDataset(y=[10, 20, 30]), jax.random.key(0), batch_size=2)
+            >>> list(loader.batches(epoch=0))
+            [{'y': array([10, 20])}, {'y': array([30])}]
         """
         return map(self._dataset.take, self._rows(epoch, start))
 
@@ -176,6 +187,12 @@ class ArrayLoader:
 
         Returns:
             A new dictionary for :meth:`load_state_dict`.
+
+        Example:
+            >>> loader = ArrayLoader(ArrayDataset(y=[10, 20, 30]), jax.random.key(0), batch_size=2)
+            >>> batch, n_pad = next(iter(loader))
+            >>> loader.state_dict()["batch"]
+            1
         """
         epoch, batch = self._position
         return {"version": _STATE_VERSION, "epoch": epoch, "batch": batch, **self._settings()}
@@ -189,6 +206,13 @@ class ArrayLoader:
         Raises:
             CheckpointError: If it is no such state, or the loader differs; the message says in
                 what. The loader then stays as it was.
+
+        Example:
+            >>> loader = ArrayLoader(ArrayDataset(y=[10, 20, 30]), jax.random.key(0), batch_size=2)
+            >>> state = {**loader.state_dict(), "batch": 1}
+            >>> loader.load_state_dict(state)
+            >>> [batch["y"].tolist() for batch, n_pad in loader]
+            [[30]]
         """
         required = {"version", "epoch", "batch", *self._settings()}
         if not isinstance(state, Mapping) or not required <= state.keys():

@@ -49,6 +49,12 @@ class StorableModel(TrainableModel):
             ArtifactError: If something else is at ``path``, or parameters are no tree of dicts.
             ArtifactWriteError: If it cannot be written.
             BusyError: If it is being trained in the background.
+
+        Example:
+            >>> import tempfile
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     im.save(f"{folder}/slope").name
+            'slope'
         """
         self._check_idle("save")
         manifest: dict[str, Any] = {
@@ -108,10 +114,20 @@ class StorableModel(TrainableModel):
             device: As for a new model; it is not stored.
             kernel_kwargs: Kernel arguments that are code, such as functions, which is not stored.
 
+        Returns:
+            The model as it was when it was saved.
+
         Raises:
             ArtifactGoneError: If there is nothing at ``path``.
             ArtifactError: If it is damaged, or kernel and inference object are others than it was
                 saved with; the message says in what they differ.
+
+        Example:
+            >>> import tempfile
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     again = type(im).load(im.save(f"{folder}/slope"), kernel, svi=svi)
+            >>> bool((again.posterior["slope"] == im.posterior["slope"]).all())
+            True
         """
         manifest, arrays = read_artifact(path)
         stored = manifest["model"]

@@ -73,6 +73,12 @@ class CallingModel(StorableModel):
         There is no need to: each goes with the last tree that reads it. Trees that are in memory,
         as small ones are, stay as they are; a larger one that still reads raises
         :class:`~aimz_lab.errors.ArtifactGoneError`. What was written to an ``output_dir`` stays.
+
+        Example:
+            >>> tree = im.predict(X, progress=False)
+            >>> im.cleanup()
+            >>> im.temp_dir is None
+            True
         """
         for owner in list(self._temporary.values()):
             owner.remove()
@@ -80,7 +86,11 @@ class CallingModel(StorableModel):
 
     @classmethod
     def cleanup_models(cls) -> None:
-        """Remove the temporary results of all models from disk now; see :meth:`cleanup`."""
+        """Remove the temporary results of all models from disk now; see :meth:`cleanup`.
+
+        Example:
+            >>> im.cleanup_models()
+        """
         for owner in list(Owner.alive):
             owner.remove()
 

@@ -45,9 +45,16 @@ class PredictiveModel(CallingModel):
             **kwargs: Arguments of the guide, where it takes the kernel's; all those of the kernel,
                 where MCMC is to go on.
 
+        Returns:
+            A tree with the group ``posterior``, or the draws by site.
+
         Raises:
             NotFittedError: If nothing was trained.
             SiteError: If a site that is named is not among the draws.
+
+        Example:
+            >>> im.sample(num_samples=500, return_datatree=False)["slope"].shape
+            (500,)
         """
         if self._session is None:
             posterior = self._chains(num_samples, kwargs)
@@ -86,7 +93,8 @@ class PredictiveModel(CallingModel):
             X: Input array, a dataset, a loader, or any source of batches. A loader that shuffles is
                 read in the order of its first epoch.
             intervention: Values by site; the sites are cut from what they depend on.
-            condition: Values that sites take while sampling.
+            condition: Values that sites take while sampling; a site that the posterior holds keeps
+                its draws.
             rng_key: Key of this call; split from the model's by default.
             in_sample: Whether the group is ``posterior_predictive`` or ``predictions``.
             return_sites: Sites to return; by default the output and the deterministic sites.
@@ -114,6 +122,11 @@ class PredictiveModel(CallingModel):
             SiteError: If a site that is named does not exist or does not fit.
             CallError: If arguments are missing, unknown or doubled.
             DataError: If the data does not fit together or is not finite.
+
+        Example:
+            >>> tree = im.predict(X, intervention={"slope": 3.0}, reduce="mean", progress=False)
+            >>> bool(abs(tree.posterior_predictive.y_mean - 3 * X).max() < 0.2)
+            True
         """
         request = self._request(
             X,
@@ -169,9 +182,16 @@ class PredictiveModel(CallingModel):
             kernel_kwargs: As in :meth:`predict`.
             **kwargs: Further kernel arguments, as in :meth:`fit`.
 
+        Returns:
+            The same groups as :meth:`predict`, or the draws by site.
+
         Raises:
             NotFittedError: If there is no posterior.
             SiteError: If a site that is named does not exist or does not fit.
+
+        Example:
+            >>> im.predict_on_batch(X[:5], return_datatree=False)["y"].shape
+            (1000, 5)
         """
         request = self._request(
             X,
@@ -204,6 +224,11 @@ class PredictiveModel(CallingModel):
 
         Raises:
             NotFittedError: If there is no posterior.
+
+        Example:
+            >>> tree = im.sample_posterior_predictive(X, progress=False)
+            >>> tree.posterior_predictive.y.dims
+            ('chain', 'draw', 'obs')
         """
         return self.predict(X, store=store, **_without_in_sample(options))
 
@@ -217,8 +242,16 @@ class PredictiveModel(CallingModel):
             return_datatree: As in :meth:`predict_on_batch`.
             **options: As in :meth:`predict_on_batch`, but for ``in_sample``.
 
+        Returns:
+            As :meth:`predict_on_batch`.
+
         Raises:
             NotFittedError: If there is no posterior.
+
+        Example:
+            >>> tree = im.sample_posterior_predictive_on_batch(X[:5])
+            >>> tree.posterior_predictive.y.shape
+            (1, 1000, 5)
         """
         return self.predict_on_batch(
             X, return_datatree=return_datatree, **_without_in_sample(options)
@@ -269,6 +302,11 @@ class PredictiveModel(CallingModel):
 
         Raises:
             SiteError: If a site that is named does not exist.
+
+        Example:
+            >>> tree = im.sample_prior_predictive(X, num_samples=100, progress=False)
+            >>> tree.prior_predictive.y.shape
+            (1, 100, 40)
         """
         request = self._request(
             X,
@@ -322,8 +360,16 @@ class PredictiveModel(CallingModel):
             kernel_kwargs: As in :meth:`predict`.
             **kwargs: Further kernel arguments, as in :meth:`fit`.
 
+        Returns:
+            The group ``prior_predictive``, or the draws by site.
+
         Raises:
             SiteError: If a site that is named does not exist.
+
+        Example:
+            >>> tree = im.sample_prior_predictive_on_batch(X[:5], num_samples=100)
+            >>> tree.prior_predictive.y.shape
+            (1, 100, 5)
         """
         request = self._request(
             X,
@@ -382,6 +428,10 @@ class PredictiveModel(CallingModel):
             NotFittedError: If there is no posterior.
             CallError: If arguments are missing, unknown or doubled.
             DataError: If the data does not fit together or is not finite.
+
+        Example:
+            >>> im.log_likelihood(X, y, progress=False).log_likelihood.y.shape
+            (1, 1000, 40)
         """
         request = self._request(
             X,

@@ -53,7 +53,15 @@ class Reducer(Protocol):
         """
 
     def finish(self, total: np.ndarray, n_rows: int) -> np.ndarray:
-        """Turn what the blocks gave, put together or summed up, into the result."""
+        """Turn what the blocks gave, put together or summed up, into the result.
+
+        Args:
+            total: What the blocks gave, put together or summed up.
+            n_rows: Rows of the input.
+
+        Returns:
+            The result, with the rows where ``over`` leaves them.
+        """
 
 
 class _OverDraws:
@@ -87,6 +95,12 @@ class Mean(_OverDraws):
 
     Raises:
         ArgumentError: If labels are given for a mean over draws.
+
+    Example:
+        >>> signs = np.sign(X)
+        >>> tree = im.predict(X, reduce=Mean(over="row", by=signs), progress=False)
+        >>> tree.posterior_predictive.y_mean.dims
+        ('chain', 'draw', 'group')
     """
 
     def __init__(self, over: Literal["draw", "row"] = "draw", by: Any = None) -> None:
@@ -147,6 +161,11 @@ class Exceeds(_OverDraws):
 
     Args:
         threshold: In the units of the site.
+
+    Example:
+        >>> tree = im.predict(X, reduce=Exceeds(0.0), progress=False)
+        >>> bool(tree.posterior_predictive.y_exceeds[-1] > 0.9)
+        True
     """
 
     def __init__(self, threshold: float) -> None:
@@ -167,6 +186,11 @@ class Quantiles(_OverDraws):
 
     Raises:
         ArgumentError: If one is not.
+
+    Example:
+        >>> tree = im.predict(X, reduce=Quantiles([0.05, 0.5, 0.95]), progress=False)
+        >>> tree.posterior_predictive.y_quantile.shape
+        (3, 40)
     """
 
     on_host = True  # NumPy sorts twenty times as fast as XLA does on a CPU
@@ -201,6 +225,11 @@ class Hdi(_OverDraws):
 
     Raises:
         ArgumentError: If it is not.
+
+    Example:
+        >>> tree = im.predict(X, reduce=Hdi(0.9), progress=False)
+        >>> tree.posterior_predictive.y_hdi.dims
+        ('bound', 'obs')
     """
 
     on_host = True

@@ -212,6 +212,14 @@ def open_results(path: str | Path) -> xr.DataTree:
     Raises:
         ArtifactGoneError: If there is nothing at ``path``.
         ArtifactError: If what is there is incomplete, or not a result of this package.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     tree = im.predict(X, output_dir=folder, progress=False)
+        ...     again = open_results(tree.attrs["artifact_path"])
+        >>> again.equals(tree)
+        True
     """
     return read_store(str(_location(path)))
 
