@@ -1,15 +1,31 @@
-"""The examples of methods go on from that of :class:`aimz_lab.ImpactModel`, with its names."""
+"""The examples go on from that of :class:`aimz_lab.ImpactModel`, with its names."""
 
 from __future__ import annotations
 
 import doctest
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import aimz_lab
+
+# Before the first import of MLflow: nothing may be sent anywhere.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+_STORED = "aimz_lab.mlflow."
+# MLflow's own: its file store is in maintenance mode, and it uses what pydantic deprecates.
+_NOT_OURS = ("ignore::FutureWarning:mlflow", "ignore::DeprecationWarning:mlflow")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let MLflow warn where its store is written to."""
+    for item in items:
+        if item.name.startswith(_STORED):
+            for ignored in _NOT_OURS:
+                item.add_marker(pytest.mark.filterwarnings(ignored))
 
 
 @cache
@@ -28,3 +44,19 @@ def _names_of_the_model(request: pytest.FixtureRequest, doctest_namespace: dict[
     reads_it = any("im." in source or "(im" in source for source in sources)
     if reads_it and not any("im = " in source for source in sources):
         doctest_namespace.update(_fitted())
+
+
+@pytest.fixture(autouse=True)
+def _store(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """Give MLflow's examples a store of their own."""
+    if not request.node.name.startswith(_STORED):
+        yield
+        return
+    import mlflow
+
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    mlflow.set_tracking_uri((tmp_path / "runs").as_uri())
+    yield
+    mlflow.set_tracking_uri(None)

@@ -84,6 +84,13 @@ def save_model(
 
     Raises:
         ArtifactError: If there is something at ``path``.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_model(im, folder)
+        ...     sorted(path.name for path in Path(folder).iterdir() if path.suffix != ".yaml")
+        ['MLmodel', 'code.pkl', 'model', 'requirements.txt']
     """
     path = Path(path)
     if path.exists() and any(path.iterdir()):
@@ -130,6 +137,11 @@ def log_model(im: ImpactModel, name: str = "model", **options: Any) -> ModelInfo
 
     Returns:
         What MLflow knows of it; ``.model_uri`` is what to load it by.
+
+    Example:
+        >>> info = log_model(im, name="slope")
+        >>> info.flavors["aimz_lab"]["state"]
+        'model'
     """
     import aimz_lab.mlflow as flavor
 
@@ -154,9 +166,17 @@ def load_model(
         allow_pickle: Unpickle the code that was saved. This runs code: do it with models of your
             own, or of people you trust.
 
+    Returns:
+        The model as it was when it was saved.
+
     Raises:
         CallError: If there is neither kernel and inference object nor the word to unpickle.
         ArtifactError: If the model is damaged, or the kernel is another one.
+
+    Example:
+        >>> info = log_model(im, name="slope")
+        >>> load_model(info.model_uri, kernel, svi).is_fitted()
+        True
     """
     path = Path(mlflow.artifacts.download_artifacts(artifact_uri=model_uri))
     if kernel is None or inference is None:
@@ -174,6 +194,13 @@ def autolog(*, disable: bool = False) -> None:
 
     Args:
         disable: Stop doing so.
+
+    Example:
+        >>> autolog()
+        >>> _ = im.fit(X, y, epochs=5, progress=False)
+        >>> mlflow.last_active_run().data.tags["aimz_lab.status"]
+        'completed'
+        >>> autolog(disable=True)
     """
     set_standing_listener("mlflow", None if disable else _FluentLogger)
 

@@ -19,6 +19,12 @@ class Control:
 
     Attributes:
         can_checkpoint: Whether a listener writes checkpoints; :class:`Callbacks` finds out.
+
+    Example:
+        >>> control = Control()
+        >>> control.stop("seen enough")
+        >>> control.stop_request
+        ('seen enough', 'stopped')
     """
 
     def __init__(self, *, can_set_learning_rate: bool = False, why_not: str = "") -> None:
@@ -33,7 +39,12 @@ class Control:
         self._checkpoint = False
 
     def stop(self, reason: str = "asked to stop", *, status: RunStatus = "stopped") -> None:
-        """End the run after the current chunk and keep what it has; the first reason counts."""
+        """End the run after the current chunk and keep what it has; the first reason counts.
+
+        Args:
+            reason: Why, in words; it is told with the run.
+            status: What the run is called then, one of :data:`aimz_lab.types.RunStatus`.
+        """
         with self._lock:
             self._stop = self._stop or (reason, status)
         self._unpaused.set()
@@ -55,6 +66,9 @@ class Control:
 
     def set_learning_rate(self, rate: float) -> None:
         """Train with ``rate`` from the next chunk on.
+
+        Args:
+            rate: Positive and finite.
 
         Raises:
             ArgumentError: If the rate is not a positive finite number, or the optimizer has none

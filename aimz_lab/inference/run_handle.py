@@ -96,7 +96,11 @@ class RunHandle:
         return self.run.losses
 
     def stop(self, reason: str = "asked to stop") -> None:
-        """End the run after the current chunk and keep what it has."""
+        """End the run after the current chunk and keep what it has.
+
+        Args:
+            reason: Why, in words; it is told with the run.
+        """
         self.run.control.stop(reason)
 
     def pause(self) -> None:
@@ -113,6 +117,9 @@ class RunHandle:
 
     def set_learning_rate(self, rate: float) -> None:
         """Train with ``rate`` from the next chunk on.
+
+        Args:
+            rate: Positive and finite.
 
         Raises:
             ArgumentError: If the optimizer's rate cannot be set, or ``rate`` is not positive.
@@ -156,6 +163,9 @@ class RunHandle:
 
         Args:
             timeout: Seconds to wait at most.
+
+        Returns:
+            The model, fitted.
 
         Raises:
             TimeoutError: If the run has not ended by then; it goes on.

@@ -19,6 +19,10 @@ class StepInfo:
         loss: Negative ELBO in nats, of all ``n_obs`` rows.
         rows: Rows of data that the step used, padding excluded.
         n_pad: Rows of padding that it carried along.
+
+    Example:
+        >>> StepInfo(step=1, epoch=1, loss=3.5, rows=64, n_pad=0).loss
+        3.5
     """
 
     step: int
@@ -41,6 +45,12 @@ class Steps:
         seconds: Wall time from the end of the previous chunk to the end of this one.
         learning_rate: The rate that the chunk ran with, where the optimizer tells.
         metrics: Further values of each step by name, such as ``grad_norm``.
+
+    Example:
+        >>> one, loss, rows, n_pad = np.array([[1, 1], [3.5, 3.0], [64, 64], [0, 0]])
+        >>> steps = Steps(first=1, epoch=one, loss=loss, rows=rows, n_pad=n_pad, seconds=0.1)
+        >>> [step.loss for step in steps]
+        [3.5, 3.0]
     """
 
     first: int

@@ -46,6 +46,11 @@ def enable_compilation_cache(directory: str | os.PathLike[str] | None = None) ->
     Returns:
         Where they are kept, or ``None`` if nowhere. A folder that JAX was told of before, by
         ``jax_compilation_cache_dir``, stays the one.
+
+    Example:
+        >>> folder = enable_compilation_cache()
+        >>> folder is None or folder.is_dir()
+        True
     """
     if directory is None and jax.config.jax_compilation_cache_dir:
         return Path(jax.config.jax_compilation_cache_dir)

@@ -49,6 +49,11 @@ class ProgressLine(Callback):
 
     Args:
         stream: Where to write; standard error, as it is when the run begins, by default.
+
+    Example:
+        >>> import sys
+        >>> _ = im.fit(X, y, epochs=5, progress=False, callbacks=[ProgressLine(sys.stdout)])
+        kernel: ...
     """
 
     kind = "display"
@@ -95,6 +100,14 @@ class CSVLogger(Callback):
     Args:
         path: The file.
         append: Whether to add to a file that exists, without another header, or to replace it.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     log = CSVLogger(f"{folder}/run.csv")
+        ...     _ = im.fit(X, y, epochs=5, progress=False, callbacks=[log])
+        ...     log.path.read_text().splitlines()[0]
+        'step,epoch,loss,rows,n_pad,seconds,learning_rate'
     """
 
     every_epoch = False

@@ -251,6 +251,10 @@ def default_display(progress: Progress) -> Callback | None:
     Raises:
         ArgumentError: If ``progress`` is none of these.
         OptionalDependencyError: If ``"live"`` is asked for in a notebook without widgets.
+
+    Example:
+        >>> default_display(False) is None
+        True
     """
     if isinstance(progress, bool):
         quiet = not progress or environment.place() == "automation"

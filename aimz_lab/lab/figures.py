@@ -40,7 +40,7 @@ def loss_figure(
     """Draw the losses of a run: each step, smoothed, the best, and validation.
 
     Args:
-        sources: The run, or what keeps one: a history, a dashboard, a watched loop. Further ones
+        *sources: The run, or what keeps one: a history, a dashboard, a watched loop. Further ones
             are drawn in grey for comparison.
         log: Whether the loss is on a logarithmic axis.
         per_row: Whether the loss is divided by the rows of the data set, where they are known.
@@ -52,6 +52,10 @@ def loss_figure(
     Raises:
         ArgumentError: If no run is given.
         OptionalDependencyError: If matplotlib is missing.
+
+    Example:
+        >>> loss_figure(im.last_run, log=True).axes[0].get_xlabel()
+        'step'
     """
     if not sources:
         msg = "loss_figure() draws at least one run; pass a Run, a History or a LiveDashboard."

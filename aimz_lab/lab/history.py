@@ -81,11 +81,19 @@ class History(Callback):
         return frame
 
     def to_csv(self, path: str | Path) -> None:
-        """Write :meth:`to_frame` as a CSV file."""
+        """Write :meth:`to_frame` as a CSV file.
+
+        Args:
+            path: The file; one that exists is replaced.
+        """
         self.to_frame().to_csv(path)
 
     def to_json(self, path: str | Path) -> None:
-        """Write the whole history as JSON; :meth:`from_json` reads it back."""
+        """Write the whole history as JSON; :meth:`from_json` reads it back.
+
+        Args:
+            path: The file; one that exists is replaced.
+        """
         run = run_of(self)
         # NaN and infinities are no JSON: they are written as text.
         columns = {
@@ -108,6 +116,12 @@ class History(Callback):
     @classmethod
     def from_json(cls, path: str | Path) -> Self:
         """Read a history that :meth:`to_json` wrote.
+
+        Args:
+            path: The file.
+
+        Returns:
+            The history, without the parameters of the run.
 
         Raises:
             DataError: If the file is no such history, or of a newer version.
@@ -167,7 +181,7 @@ def compare(*histories: Any) -> pd.DataFrame:
     """Put runs side by side.
 
     Args:
-        histories: At least one history, run, dashboard or watched loop.
+        *histories: At least one history, run, dashboard or watched loop.
 
     Returns:
         A column a run, in the order given: how it ended, steps, time, rates, and losses, per row
@@ -175,6 +189,11 @@ def compare(*histories: Any) -> pd.DataFrame:
 
     Raises:
         ArgumentError: If none is given.
+
+    Example:
+        >>> runs = [im.fit(X, y, epochs=n, progress=False).last_run for n in (5, 10)]
+        >>> compare(*runs).loc["steps"].tolist()
+        [5, 10]
     """
     if not histories:
         msg = "compare() puts histories side by side; pass at least one."

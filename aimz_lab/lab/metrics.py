@@ -18,8 +18,14 @@ class GradientNorm(Callback):
     """Has the norm of each step's gradient recorded: ``run.column("grad_norm")``.
 
     It is the Euclidean norm over all unconstrained parameters, of the loss in nats.
+
+    Example:
+        >>> _ = im.fit(X, y, epochs=5, progress=False, callbacks=[GradientNorm()])
+        >>> im.last_run.column("grad_norm").shape
+        (5,)
     """
 
+    needs_loss = True
     kind = "metric"
     every_epoch = False
     metrics = ("grad_norm",)
@@ -42,8 +48,15 @@ class ParamDrift(Callback):
 
     Raises:
         ArgumentError: If ``every`` is not a positive int.
+
+    Example:
+        >>> drift = ParamDrift(every=2)
+        >>> _ = im.fit(X, y, epochs=4, progress=False, callbacks=[drift])
+        >>> drift.to_frame().shape
+        (2, 2)
     """
 
+    needs_loss = True
     kind = "metric"
 
     def __init__(self, every: int = 1) -> None:

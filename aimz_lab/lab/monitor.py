@@ -78,8 +78,22 @@ class Watch:
     Iterate it, or :meth:`epochs`, once. In a ``with`` block it also knows how the loop was left: an
     interrupt then ends the block quietly and keeps everything, as ``fit`` does.
 
+    Args:
+        batches: The source, with its number of passes.
+        epochs: Passes over it.
+        model: The ``ImpactModel`` that the loop trains, or a name for it.
+        callbacks: Listeners.
+        set_learning_rate: Called with the new rate when somebody asks for one; or ``None``.
+
     Attributes:
         run: What the listeners see: losses, status, rates.
+
+    Example:
+        >>> with monitor([1.0, 2.0], model="demo", callbacks=[]) as watch:
+        ...     for batch in watch:
+        ...         watch.step(batch)
+        >>> watch.run.step
+        2
     """
 
     def __init__(

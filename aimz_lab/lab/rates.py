@@ -32,8 +32,13 @@ class ReduceLROnPlateau(Callback):
     Raises:
         ArgumentError: If a value is not allowed; when the run begins, if the optimizer's rate is
             fixed or there is no held-out data to watch.
+
+    Example:
+        >>> ReduceLROnPlateau(factor=0.1, patience=2).changes
+        []
     """
 
+    needs_loss = True
     every_epoch = False
 
     def __init__(
@@ -111,6 +116,8 @@ class LearningRateScheduler(Callback):
     Example:
         >>> scheduler = LearningRateScheduler(lambda epoch: 0.01 * 0.9**epoch)
     """
+
+    needs_loss = True
 
     def __init__(self, schedule: Callable[[int], float]) -> None:
         self._schedule = schedule

@@ -24,7 +24,7 @@ def show(source: Any, *others: Any) -> Any:
 
     Args:
         source: A run, or what keeps one: a history, a dashboard, a watched loop.
-        others: Further ones, drawn in grey.
+        *others: Further ones, drawn in grey.
 
     Returns:
         The widget; it shows itself at the end of a cell. A saved notebook does not keep it: it
@@ -33,6 +33,10 @@ def show(source: Any, *others: Any) -> Any:
     Raises:
         DataTypeError: If an argument keeps no run.
         OptionalDependencyError: If the widget's packages are missing.
+
+    Example:
+        >>> show(im.last_run).trait_names() != []
+        True
     """
     environment.require_widgets()
     from aimz_lab.lab.widget import make_widget

@@ -48,8 +48,16 @@ class ModelCheckpoint(Callback):
             to judge the best state by.
         CheckpointError: When the run begins, if it is a loop that is written by hand.
         OSError: During the run, if a checkpoint cannot be written; the run then ends as failed.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = im.fit(X, y, epochs=5, progress=False, callbacks=[ModelCheckpoint(folder)])
+        ...     im.fit(X, y, epochs=8, progress=False, resume=folder).last_run.resumed_at
+        5
     """
 
+    needs_loss = True
     kind = "checkpoint"
 
     def __init__(

@@ -84,6 +84,7 @@ class EarlyStopping(Callback):
         'loss'
     """
 
+    needs_loss = True
     every_epoch = False
 
     def __init__(
@@ -148,8 +149,13 @@ class TerminateOnNaN(Callback):
 
     Raises:
         ArgumentError: If ``after`` is not a positive int.
+
+    Example:
+        >>> TerminateOnNaN(after=10).after
+        10
     """
 
+    needs_loss = True
     every_epoch = False
 
     def __init__(self, after: int = 1) -> None:

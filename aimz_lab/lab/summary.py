@@ -74,6 +74,14 @@ def summary_text(source: Any) -> str:
 
     Args:
         source: A run, or what keeps one.
+
+    Returns:
+        A line for each fact, below one that names the run.
+
+    Example:
+        >>> print(summary_text(im.fit(X, y, epochs=5, progress=False).last_run))
+        kernel · SVI/AutoNormal
+          status     ...
     """
     run = run_of(source)
     lines = [heading(run), *(f"  {name:<10} {text}" for name, text in facts(run).items())]
@@ -86,6 +94,13 @@ def summary_html(source: Any, *, picture: str = "") -> str:
     Args:
         source: A run, or what keeps one.
         picture: Source of an image to show above it, such as a ``data:`` address.
+
+    Returns:
+        A fragment of HTML.
+
+    Example:
+        >>> "<table" in summary_html(im.last_run)
+        True
     """
     run = run_of(source)
     rows = [*facts(run).items(), *(("note", note) for note in notes(run))]

@@ -34,6 +34,10 @@ class MLflowLogger(Callback):
 
     Raises:
         OptionalDependencyError: If MLflow is not installed.
+
+    Example:
+        >>> MLflowLogger(tracking_uri="http://localhost:5000").run_id is None
+        True
     """
 
     every_epoch = False
@@ -62,7 +66,11 @@ class MLflowLogger(Callback):
         self._given: str | None = None
 
     def write_to(self, run_id: str) -> None:
-        """Write to a run that somebody else opened, and leave it as it is at the end."""
+        """Write to a run that somebody else opened, and leave it as it is at the end.
+
+        Args:
+            run_id: MLflow's id of the run.
+        """
         self._given = run_id
 
     def on_fit_begin(self, run: Run) -> None:
