@@ -112,7 +112,7 @@ class KernelModel:
 
     @property
     def last_run(self) -> Run | None:
-        """What the last ``fit`` or ``fit_on_batch`` with SVI reported, or ``None``."""
+        """What the last ``fit`` or ``fit_on_batch`` reported, or ``None``."""
         return self._last_run
 
     @property

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Literal
 
-from aimz_lab.errors import CallbackWarning
+from aimz_lab.errors import CallbackWarning, InferenceError
 from aimz_lab.inference.control import Control
 from aimz_lab.inference.run import Run, RunInfo
 from aimz_lab.inference.steps import StepInfo, Steps
@@ -37,12 +37,15 @@ class Callback:
             at that very boundary. Chunks of steps then end with the epoch, at some cost for tiny
             data. A listener that reads only losses and counts sets it to ``False``.
         metrics: Names of per-step values that the trainer is asked to compute: ``grad_norm``.
+        needs_loss: Whether it is of use only where a loss is minimised; a run of Markov chains
+            refuses it.
         may_fail: Whether an error switches the listener off, as with displays, instead of ending
             the run.
     """
 
     kind: ClassVar[CallbackKind] = "user"
     every_epoch: bool = True
+    needs_loss: ClassVar[bool] = False
     may_fail: bool = False
     metrics: tuple[str, ...] = ()
 
@@ -93,6 +96,7 @@ class Callbacks:
 
     Raises:
         TypeError: If one of them is not a :class:`Callback` instance.
+        InferenceError: If one needs a loss that is minimised, and the run is of Markov chains.
     """
 
     def __init__(self, callbacks: Iterable[Callback], run: Run) -> None:
@@ -106,6 +110,13 @@ class Callbacks:
                 )
                 msg = f"callbacks= takes instances of aimz_lab.Callback, not {what}"
                 raise TypeError(msg)
+            if callback.needs_loss and run.info.is_sampling:
+                msg = (
+                    f"{type(callback).__name__} follows parameters while a loss is minimised, and "
+                    "MCMC draws from the posterior instead; leave it out. Chains are judged by "
+                    "R-hat and ESS."
+                )
+                raise InferenceError(msg)
         self._run = run
         self._active = sorted(listed, key=lambda callback: _ORDER.index(callback.kind))
         run.control.can_checkpoint = any(_overrides(c, "on_checkpoint") for c in self._active)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
+from aimz_lab.inference.chain_record import ChainRecord
 from aimz_lab.inference.control import Control
 from aimz_lab.inference.guard import Best
 from aimz_lab.inference.steps import Column, Steps
@@ -34,6 +35,10 @@ class RunInfo:
         devices: The devices that the run computes on.
         scaled: Factor on the rows' likelihood, in words, such as ``"N / B = 12.4"``.
         validation_every: Epochs between two evaluations of the held-out loss; ``None`` without one.
+        is_sampling: Whether Markov chains are run instead of parameters being trained. A step is
+            then an iteration of every chain, warm-up included, all of them are one epoch, and the
+            loss of a step is the mean of the chains' potential energies: their negative log joint
+            density on the unconstrained scale, in nats.
     """
 
     model: str
@@ -46,6 +51,7 @@ class RunInfo:
     devices: tuple[jax.Device, ...] = ()
     scaled: str = ""
     validation_every: int | None = None
+    is_sampling: bool = False
 
     @property
     def total_steps(self) -> int | None:
@@ -78,6 +84,7 @@ class Run:
         exception: What ended a failed run.
         resumed_at: Steps that an earlier process did, up to the checkpoint; 0 for a new run.
         best: The best state so far by what it was judged by; see :mod:`aimz_lab.inference.guard`.
+        chains: What the Markov chains of a sampling run did so far, chain by chain; else ``None``.
     """
 
     def __init__(
@@ -103,6 +110,7 @@ class Run:
         self.exception: BaseException | None = None
         self.resumed_at = 0
         self.best: dict[str, Best] = {}
+        self.chains: ChainRecord | None = None
         self._kept: Any = None
         self._get_params = get_params
         self._get_state: Callable[[], Any] | None = None

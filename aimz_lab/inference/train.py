@@ -19,7 +19,7 @@ from numpyro.infer.svi import SVIState
 from aimz_lab.errors import NonFiniteLossError
 from aimz_lab.inference.events import Callbacks, Run, Steps
 from aimz_lab.inference.feed import BEGINNING, Chunk, Feed, Position
-from aimz_lab.inference.interrupts import INTERRUPTED, interrupt_stops
+from aimz_lab.inference.loop import Loop
 from aimz_lab.inference.rates import learning_rate, set_learning_rate
 from aimz_lab.inference.svi import ChunkResult, StepEngine, TrainState
 from aimz_lab.types import OnNonFinite, RunStatus
@@ -68,7 +68,7 @@ class _Pending:
     dispatched_s: float
 
 
-class Trainer:
+class Trainer(Loop):
     """Runs a feed through an engine.
 
     Args:
@@ -100,12 +100,11 @@ class Trainer:
         options: TrainOptions,
         start: Position = BEGINNING,
     ) -> None:
+        super().__init__(run, callbacks)
         self.state = state
         self.position = start
         self._engine = engine
         self._feed = feed
-        self._run = run
-        self._callbacks = callbacks
         self._whole = whole
         self._n_obs = n_obs
         self._options = options
@@ -121,10 +120,9 @@ class Trainer:
         Raises:
             Exception: What a callback that is not a display raised.
         """
-        self._run.begin()
         self._accepted_s = time.monotonic()
         self._run.learning_rate = learning_rate(self.state.svi.optim_state)
-        self._callbacks.emit("on_fit_begin")
+        super().begin()
 
     def train(self) -> None:
         """Run to the end, a stop, an interrupt or a failure.
@@ -137,51 +135,12 @@ class Trainer:
             KeyboardInterrupt: If the run was interrupted a second time before it had ended.
             Exception: What the kernel or a callback that is not a display raised.
         """
-        run = self._run
-        try:
-            with interrupt_stops(run.control):
-                if run.status == "pending":
-                    self.begin()
-                self._validate_if_missed()
-                status, reason = self._loop()
-        except KeyboardInterrupt:
-            self._conclude("interrupted", self._interrupted)
-            if self._was_interrupted:
-                raise
-            return
-        except BaseException as error:
-            self.fail(error)
-            raise
-        if status == "interrupted" and self._was_interrupted:
-            reason = self._interrupted
-        self._conclude(status, reason)
-        if status == "diverged" and self._options.on_nonfinite == "raise":
-            raise NonFiniteLossError(reason)
-
-    @property
-    def _interrupted(self) -> str:
-        return f"interrupted after step {self._run.step:,}"
-
-    @property
-    def _was_interrupted(self) -> bool:
-        """Whether an interrupt has been turned into a request already."""
-        return self._run.control.stop_request == INTERRUPTED
-
-    def _conclude(self, status: RunStatus, reason: str) -> None:
-        self._run.finish(status, reason)
-        for error in self._callbacks.conclude("on_fit_end"):
-            raise error
-
-    def fail(self, error: BaseException) -> None:
-        """End the run by an error, and tell the listeners."""
-        self._run.exception = error
-        self._run.finish("failed", f"{type(error).__name__}: {error}")
-        more = self._callbacks.conclude("on_exception", error)
-        more += self._callbacks.conclude("on_fit_end")
-        for other in more:
-            error.add_note(f"At the end of the run also: {type(other).__name__}: {other}")
+        self.run_to_end()
+        if self._run.status == "diverged" and self._options.on_nonfinite == "raise":
+            raise NonFiniteLossError(self._run.reason)
 
     def _loop(self) -> tuple[RunStatus, str]:
+        self._validate_if_missed()
         run, control = self._run, self._run.control
         pending = self._dispatch(self.state, self._next_chunk())
         while pending is not None:

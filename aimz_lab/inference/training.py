@@ -26,7 +26,8 @@ from aimz_lab.inference.inputs import (
     rows_and_others,
     training_data,
 )
-from aimz_lab.inference.mcmc import run_mcmc
+from aimz_lab.inference.loop import Loop
+from aimz_lab.inference.mcmc import start_mcmc, warn_of_chains
 from aimz_lab.inference.placement import resolve_placement
 from aimz_lab.inference.plan import PlanOptions, TrainingData
 from aimz_lab.inference.posterior import Posterior
@@ -34,7 +35,7 @@ from aimz_lab.inference.provenance import Origin
 from aimz_lab.inference.run_handle import RunHandle
 from aimz_lab.inference.run_info import warn_of_outcome
 from aimz_lab.inference.schema import InputSchema
-from aimz_lab.inference.train import Trainer, TrainOptions
+from aimz_lab.inference.train import TrainOptions
 from aimz_lab.inference.trained_rows import TrainedRows
 from aimz_lab.inference.validation import HeldOut
 from aimz_lab.kernel.scaling import Scale, check_scale
@@ -93,7 +94,8 @@ class TrainableModel(KernelModel):
                 loss per row is evaluated on it.
             validation_every: Epochs between two evaluations.
             scale: Weight of a batch's rows: ``"auto"`` for N / B, ``"none"``, or a number.
-            n_obs: N, where a stream of batches does not know it.
+            n_obs: N, where a stream of batches does not know it. Without it a batch counts as if
+                it were all of the data.
             steps_per_call: Steps compiled into one call; ``"auto"`` aims at 50 ms.
             accumulate: Batches whose gradients are averaged into one update.
             on_nonfinite: What a loss that is not finite does: ``"stop"``, ``"skip"`` the step, or
@@ -121,7 +123,7 @@ class TrainableModel(KernelModel):
             NonFiniteLossError: With ``on_nonfinite="raise"``.
 
         Warns:
-            FitWarning: If the run was interrupted or diverged.
+            FitWarning: If the run was interrupted or diverged, or nobody knows the number of rows.
         """
         self._svi_session("fit")
         self._check_idle("fit")
@@ -180,6 +182,9 @@ class TrainableModel(KernelModel):
     ) -> Self | RunHandle:
         """Train on all rows at once: SVI steps, or an MCMC run.
 
+        Chains can be watched, paused and stopped as training can. A stop and an interrupt keep the
+        draws so far, as many of each chain; before the first draw they leave the model as it was.
+
         Args:
             X: Input array, rows first.
             y: Output array.
@@ -187,13 +192,14 @@ class TrainableModel(KernelModel):
             num_samples: Posterior draws to make by SVI; MCMC has its own number.
             rng_key: Key of this call; split from the model's by default.
             progress: As in :meth:`fit`.
-            callbacks: Listeners of an SVI run.
+            callbacks: Listeners; see :class:`aimz_lab.Callback`. Under MCMC, a step is an iteration
+                of every chain, warm-up included.
             steps_per_call: As in :meth:`fit`.
-            on_nonfinite: As in :meth:`fit`.
+            on_nonfinite: As in :meth:`fit`; SVI only.
             allow_nonfinite: Accept NaN and infinite values in the data.
             resume: As in :meth:`fit`; ``num_steps`` counts from the beginning of the run. SVI
                 only.
-            blocking: As in :meth:`fit`; SVI only.
+            blocking: As in :meth:`fit`.
             kernel_kwargs: Kernel arguments whose names are taken by this method.
             **kwargs: Further kernel arguments, as in :meth:`fit`.
 
@@ -207,14 +213,13 @@ class TrainableModel(KernelModel):
             NonFiniteLossError: With ``on_nonfinite="raise"``.
 
         Warns:
-            FitWarning: If the run was interrupted or diverged.
+            FitWarning: If the run was interrupted or diverged, or chains were stopped before their
+                first draw.
         """
         check_positive_int("num_samples", num_samples)
         self._check_idle("fit_on_batch")
         if resume is not None:
             self._svi_session("resume=")
-        if not blocking:
-            self._svi_session("blocking=False")
         checkpoint, origin = self._origin(resume, rng_key)
         data = all_rows(
             self._ports,
@@ -224,12 +229,9 @@ class TrainableModel(KernelModel):
             allow_nonfinite=allow_nonfinite,
         )
         if self._session is None:
-            posterior, spec = run_mcmc(self._ports, self._inference, data, origin.keys[0], progress)
-            self._advance(rng_key)
-            self._spec, self._posterior = spec, posterior
-            self._mcmc_schema = InputSchema.of(data)
-            self._trained_rows = TrainedRows.of(data.rows, self.param_output)
-            return self
+            listeners = _listeners(callbacks, progress)
+            steps = _train_options(steps_per_call, on_nonfinite).steps_per_call
+            return self._run_chains(data, listeners, steps, origin.keys[0], rng_key, blocking)
         spec = self._session.prepare(data)
         options = FitOptions(
             num_steps=check_positive_int("num_steps", num_steps),
@@ -309,9 +311,7 @@ class TrainableModel(KernelModel):
         rng_key: jax.Array | None,
         blocking: bool,
     ) -> Self | RunHandle:
-        listeners = [*callbacks, *standing_listeners()]
-        if not any(getattr(callback, "kind", "") == "display" for callback in listeners):
-            listeners += default_display(progress)
+        listeners = _listeners(callbacks, progress)
         placement = resolve_placement(self._device, device)
         keys = options.origin.keys
         run, trainer = self._session.start(data, spec, placement, listeners, options, keys[0])
@@ -334,6 +334,35 @@ class TrainableModel(KernelModel):
         warn_of_outcome(run)
         return self
 
+    def _run_chains(
+        self,
+        data: TrainingData,
+        listeners: list[Callback],
+        steps_per_call: int | Literal["auto"],
+        key: jax.Array,
+        rng_key: jax.Array | None,
+        blocking: bool,
+    ) -> Self | RunHandle:
+        run, loop, spec = start_mcmc(
+            self._ports, self._inference, data, key, listeners, steps_per_call
+        )
+        self._last_run = run
+        self._advance(rng_key)
+
+        def work() -> None:
+            loop.run_to_end()
+            if (posterior := loop.posterior(spec)) is None:
+                return
+            self._spec, self._posterior = spec, posterior
+            self._mcmc_schema = InputSchema.of(data)
+            self._trained_rows = TrainedRows.of(data.rows, self.param_output)
+
+        if not blocking:
+            return self._in_background(run, loop, work)
+        work()
+        warn_of_chains(run)
+        return self
+
     def _check_idle(self, method: str) -> None:
         if self._handle is not None and not self._handle.done:
             msg = (
@@ -342,12 +371,12 @@ class TrainableModel(KernelModel):
             )
             raise BusyError(msg)
 
-    def _in_background(self, run: Run, trainer: Trainer, work: Callable[[], None]) -> RunHandle:
+    def _in_background(self, run: Run, loop: Loop, work: Callable[[], None]) -> RunHandle:
         """Begin here, where what listeners display has its place; train on a thread."""
         try:
-            trainer.begin()
+            loop.begin()
         except BaseException as error:
-            trainer.fail(error)
+            loop.fail(error)
             raise
         self._handle = RunHandle(self, run, work)
         return self._handle
@@ -383,6 +412,14 @@ class TrainableModel(KernelModel):
             return None, Origin(self._split(rng_key, 3), self._epochs_done)
         checkpoint = load_checkpoint(resume)
         return checkpoint, checkpoint.origin
+
+
+def _listeners(callbacks: Iterable[Callback], progress: Progress) -> list[Callback]:
+    """The user's listeners, those of every fit, and a display if there is none among them."""
+    listeners = [*callbacks, *standing_listeners()]
+    if not any(getattr(callback, "kind", "") == "display" for callback in listeners):
+        listeners += default_display(progress)
+    return listeners
 
 
 def _train_options(steps_per_call: int | Literal["auto"], on_nonfinite: str) -> TrainOptions:

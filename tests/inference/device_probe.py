@@ -12,10 +12,11 @@ if __name__ == "__main__":  # before anything else asks for a device; not when i
 import numpy as np
 import numpyro
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from numpyro.infer import SVI, Trace_ELBO
+from numpyro.infer import HMC, MCMC, SVI, Trace_ELBO
 from numpyro.infer.autoguide import AutoNormal
 
 from aimz_lab import ArrayDataset, ArrayLoader, ImpactModel
+from aimz_lab.data import derive_key
 from tests import kernels
 
 N, B = 90, 20
@@ -44,6 +45,28 @@ def fit(device=None, data=(X, Y), **options):
     }
 
 
+def chains():
+    """Two chains on two devices, by this package and by NumPyro itself."""
+    mcmc, theirs = (
+        MCMC(
+            HMC(kernels.regression, num_steps=3, trajectory_length=None),
+            num_warmup=4,
+            num_samples=4,
+            num_chains=2,
+            chain_method="parallel",
+            progress_bar=False,
+        )
+        for _ in range(2)
+    )
+    im = ImpactModel(kernels.regression, jax.random.key(0), inference=mcmc)
+    key = jax.random.key(5)
+    im.fit_on_batch(X, Y, rng_key=key, progress=False)
+    theirs.run(derive_key(derive_key(key, 0), 0), X=X, y=Y)
+    draws = [m.get_samples(group_by_chain=True)["beta"] for m in (mcmc, theirs)]
+    kept = im.last_run.chains.values("beta", range(3))
+    return {"ours": draws[0].tolist(), "theirs": draws[1].tolist(), "kept": kept.tolist()}
+
+
 def loader(**options):
     return (ArrayLoader(ArrayDataset(X=X, y=Y), jax.random.key(3), batch_size=B, **options),)
 
@@ -67,4 +90,4 @@ if __name__ == "__main__":
             batch_size=None,
         ),
     }
-    print(json.dumps(runs))
+    print(json.dumps({**runs, "chains": chains()}))

@@ -14,7 +14,7 @@ N, B = 90, 20
 
 
 @pytest.fixture(scope="module")
-def runs(request):
+def report(request):
     """What the probe reports, from a process of its own: the number of devices is set once."""
     root = request.config.rootpath
     done = subprocess.run(
@@ -28,6 +28,21 @@ def runs(request):
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def runs(report):
+    """Its fits by SVI."""
+    return {name: run for name, run in report.items() if name != "chains"}
+
+
+def test_chains_run_on_a_device_each_as_in_numpyro(report):
+    chains = report["chains"]
+    draws = np.array(chains["ours"])
+    assert draws.shape == (2, 4, 3)
+    # Compiled together with their beginning there: equal up to rounding.
+    np.testing.assert_allclose(draws, chains["theirs"], rtol=1e-3, atol=1e-3)
+    np.testing.assert_array_equal(draws, chains["kept"])
 
 
 @pytest.mark.parametrize("name", ["all", "two", "three"])

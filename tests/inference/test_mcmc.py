@@ -9,7 +9,7 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
-from numpyro.infer import MCMC, NUTS, SA
+from numpyro.infer import HMC, MCMC, NUTS, SA
 
 from aimz_lab import ImpactModel
 from aimz_lab.errors import CallError, InferenceError, NotFittedError
@@ -114,16 +114,17 @@ def test_other_samplers_have_their_draws_and_what_they_say():
     mcmc = chains(kernels.normal_mean, SA, num_chains=1, num_warmup=20, num_samples=20)
     im = ImpactModel(kernels.normal_mean, jax.random.key(0), inference=mcmc)
     tree = im.fit_on_batch(X, Y, progress=False).sample()
+    assert set(im.last_run.chains.names) == {"potential_energy", "acceptance_rate", "diverging"}
     assert tree["posterior"]["mu"].shape == (1, 20)
     assert set(tree["sample_stats"]) == {"diverging"}
 
 
-def test_progress_is_the_samplers_own_and_its_setting_stays(capfd):
-    mcmc = MCMC(NUTS(kernels.normal_mean), num_warmup=2, num_samples=2)
+def test_the_samplers_own_bar_is_not_shown_and_its_setting_stays(capfd):
+    sampler = HMC(kernels.normal_mean, num_steps=2, trajectory_length=None)
+    mcmc = MCMC(sampler, num_warmup=2, num_samples=2)
     mcmc.progress_bar = True  # NumPyro switches it off in continuous integration
     im = ImpactModel(kernels.normal_mean, jax.random.key(0), inference=mcmc)
     im.fit_on_batch(X, Y, progress=False)
+    im.sample(num_samples=2, X=X, y=Y)
     assert capfd.readouterr() == ("", "")
     assert mcmc.progress_bar
-    im.fit_on_batch(X, Y, progress=True)
-    assert "sample" in capfd.readouterr().err

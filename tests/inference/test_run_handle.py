@@ -15,11 +15,11 @@ import jax
 import numpy as np
 import numpyro
 import pytest
-from numpyro.infer import MCMC, NUTS, SVI, Trace_ELBO
+from numpyro.infer import SVI, Trace_ELBO
 from numpyro.infer.autoguide import AutoNormal
 
 from aimz_lab import Callback, ImpactModel, settable_rate
-from aimz_lab.errors import BusyError, InferenceError
+from aimz_lab.errors import BusyError
 from tests import kernels
 
 pytestmark = pytest.mark.allow_rank_promotion
@@ -138,10 +138,6 @@ def test_what_is_refused_is_refused_at_once():
 
     with pytest.raises(ZeroDivisionError, match="mine"):
         model().fit(X, Y, blocking=False, callbacks=[Broken()], **SMALL)
-    mcmc = MCMC(NUTS(kernels.regression), num_warmup=1, num_samples=1, progress_bar=False)
-    im = ImpactModel(kernels.regression, jax.random.key(0), mcmc)
-    with pytest.raises(InferenceError, match="blocking=False"):
-        im.fit_on_batch(X, Y, blocking=False)
 
 
 def test_waiting_ends_at_its_limit_and_the_run_goes_on():
