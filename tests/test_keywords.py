@@ -194,32 +194,33 @@ def test_prior_predictions_are_cut_and_stored_as_asked(im, tmp_path):
 HOLE = np.where(np.arange(N_ROWS)[:, None] == 3, np.nan, X).astype(np.float32)
 
 
-@pytest.mark.parametrize(
-    ("call", "group", "site"),
-    [
-        ("predict", "posterior_predictive", "mu"),
-        ("predict_on_batch", "posterior_predictive", "mu"),
-        ("sample_prior_predictive", "prior_predictive", "mu"),
-        ("sample_prior_predictive_on_batch", "prior_predictive", "mu"),
-        ("log_likelihood", "log_likelihood", "y"),
-    ],
-)
-def test_values_that_are_not_finite_only_at_ones_word(im, call, group, site):
-    methods = {
-        "predict": lambda **o: im.predict(HOLE, **o, return_sites="mu", progress=False),
-        "predict_on_batch": lambda **o: im.predict_on_batch(HOLE, **o, return_sites="mu"),
-        "sample_prior_predictive": lambda **o: im.sample_prior_predictive(
-            HOLE, **o, num_samples=2, return_sites="mu", progress=False
-        ),
-        "sample_prior_predictive_on_batch": lambda **o: im.sample_prior_predictive_on_batch(
-            HOLE, **o, num_samples=2, return_sites="mu"
-        ),
-        "log_likelihood": lambda **o: im.log_likelihood(HOLE, Y, **o, progress=False),
-    }
+CALLS = {
+    "predict": lambda im, allow: im.predict(
+        HOLE, allow_nonfinite=allow, kernel_kwargs=SIZES, progress=False
+    ),
+    "predict_on_batch": lambda im, allow: im.predict_on_batch(
+        HOLE, allow_nonfinite=allow, kernel_kwargs=SIZES
+    ),
+    "sample_prior_predictive": lambda im, allow: im.sample_prior_predictive(
+        HOLE, num_samples=2, allow_nonfinite=allow, kernel_kwargs=SIZES, progress=False
+    ),
+    "sample_prior_predictive_on_batch": lambda im, allow: im.sample_prior_predictive_on_batch(
+        HOLE, num_samples=2, allow_nonfinite=allow, kernel_kwargs=SIZES
+    ),
+    "log_likelihood": lambda im, allow: im.log_likelihood(
+        HOLE, Y, allow_nonfinite=allow, kernel_kwargs=SIZES, progress=False
+    ),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_values_that_are_not_finite_only_at_ones_word(im, call):
     with pytest.raises(DataError, match="allow_nonfinite"):
-        methods[call](kernel_kwargs=SIZES)
-    tree = methods[call](kernel_kwargs=SIZES, allow_nonfinite=True)
-    assert np.isnan(values(tree, site, group)).any(0).nonzero()[0].tolist() == [3]
+        CALLS[call](im, allow=False)
+    tree = CALLS[call](im, allow=True)
+    groups = ("posterior_predictive", "prior_predictive", "log_likelihood")
+    (group,) = [name for name in groups if name in tree]
+    assert np.isnan(values(tree, "y", group)).any(0).nonzero()[0].tolist() == [3]
 
 
 def test_an_effect_of_batches(im):

@@ -108,6 +108,41 @@ def test_the_generic_interface_summarises_each_row(im, tmp_path, kind):
     np.testing.assert_allclose(found["upper"], np.quantile(draws, 0.97, axis=0), rtol=1e-5)
 
 
+def test_what_is_told_of_a_model_is_written_down(im, tmp_path):
+    described = mlflow.models.Model(run_id="abc")
+    flavor.save_model(
+        im,
+        tmp_path / "model",
+        mlflow_model=described,
+        signature=mlflow.models.infer_signature(X),
+        pip_requirements=["aimz_lab==0.1"],
+        metadata={"who": "me"},
+    )
+    read = mlflow.models.Model.load(str(tmp_path / "model"))
+    assert (read.run_id, read.metadata) == ("abc", {"who": "me"})
+    assert read.signature.inputs.to_dict()[0]["tensor-spec"]["shape"] == (-1, 2)
+    assert (tmp_path / "model" / "requirements.txt").read_text() == "aimz_lab==0.1\n"
+
+
+def linked(X, link, y=None):
+    slope = numpyro.sample("slope", dist.Normal(0.0, 1.0))
+    with numpyro.plate("obs", X.shape[0]):
+        numpyro.sample("y", dist.Normal(link(X[:, 0] * slope), 0.5), obs=y)
+
+
+def test_arguments_that_are_code_come_with_the_kernel(tmp_path):
+    def svi():
+        return SVI(linked, AutoNormal(linked), numpyro.optim.Adam(0.05), Trace_ELBO())
+
+    im = ImpactModel(linked, jax.random.key(0), svi=svi())
+    im.fit(X, Y, link=jax.numpy.tanh, epochs=2, progress=False, num_samples=4)
+    flavor.save_model(im, tmp_path / "model")
+    loaded = flavor.load_model(
+        str(tmp_path / "model"), linked, svi(), kernel_kwargs={"link": jax.numpy.tanh}
+    )
+    np.testing.assert_array_equal(loaded.posterior["slope"], im.posterior["slope"])
+
+
 def test_autolog_writes_fits_down_and_stops_when_told():
     flavor.autolog()
     mlflow.set_experiment("ours")

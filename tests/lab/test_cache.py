@@ -56,6 +56,12 @@ def test_the_folder_that_jax_was_told_of_stays_the_one(tmp_path, restored):
     assert cache.enable_compilation_cache() == tmp_path
 
 
+def test_a_folder_that_is_named_goes_before_all_others(tmp_path, restored):
+    named = tmp_path / "named"
+    assert cache.enable_compilation_cache(named) == named
+    assert jax.config.jax_compilation_cache_dir == str(named)
+
+
 def test_a_folder_that_cannot_be_written_is_not_used(tmp_path, monkeypatch, restored):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv(cache.VARIABLE, str(tmp_path / "file" / "below"))

@@ -31,6 +31,12 @@ def test_the_rate_stays_while_the_loss_falls():
     assert (reduce.changes, run.learning_rate) == ([], 1.0)
 
 
+def test_progress_below_min_delta_is_none():
+    reduce = ReduceLROnPlateau(patience=2, min_delta=1000.0)
+    tell([reduce], -np.arange(256.0), told_run(rate=1.0), chunk=64)
+    assert reduce.changes == [(192, 0.5)]
+
+
 def test_the_rate_falls_with_the_held_out_loss_in_view():
     reduce = ReduceLROnPlateau("validation", patience=2)
     run = told_run(rate=1.0, validation_every=1)

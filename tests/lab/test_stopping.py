@@ -43,6 +43,12 @@ def test_progress_below_min_delta_is_none(rng):
     assert tell([stopping], falling).status == "early_stopped"
 
 
+@pytest.mark.parametrize("window", [16, 64])
+def test_a_window_is_as_long_as_one_says(window):
+    run = tell([EarlyStopping(patience=2, window=window)], np.ones(640), chunk=1)
+    assert run.step == 3 * window
+
+
 def test_min_delta_is_in_nats_per_row():
     losses = 100 - 0.05 * np.arange(640)  # falls by 3.2 from window to window
     stopping = EarlyStopping(patience=2, min_delta=1.0)

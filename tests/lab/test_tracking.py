@@ -64,6 +64,18 @@ def test_two_runs_share_an_experiment(store):
     assert len(set(ids.values())) == 1
 
 
+def test_a_run_that_somebody_else_opened_stays_open(store):
+    uri, client = store
+    opened = client.create_run(client.create_experiment("theirs"))
+    logger = MLflowLogger(tracking_uri=uri)
+    logger.write_to(opened.info.run_id)
+    tell([logger], [3.0])
+    saved = client.get_run(opened.info.run_id)
+    assert logger.run_id == opened.info.run_id
+    assert saved.info.status == "RUNNING"
+    assert history(client, logger.run_id, "loss") == [(1, 3.0)]
+
+
 @pytest.mark.parametrize(
     ("status", "expected"),
     [
