@@ -157,7 +157,12 @@ class KernelModel:
         self._svi_session("_vi_state").state = state
 
     def is_fitted(self) -> bool:
-        """Whether there are posterior draws to predict with."""
+        """Whether there are posterior draws to predict with.
+
+        Example:
+            >>> im.is_fitted()
+            True
+        """
         return self._posterior is not None
 
     def set_posterior_sample(
@@ -177,6 +182,12 @@ class KernelModel:
 
         Warns:
             AimzLabWarning: If the output is among them; it is left out.
+
+        Example:
+            >>> other = type(im)(kernel, jax.random.key(1), svi=svi)
+            >>> draws = {"slope": np.array([1.9, 2.0, 2.1])}
+            >>> other.set_posterior_sample(draws).predict_on_batch(X).posterior_predictive.y.shape
+            (1, 3, 40)
         """
         draws = dict(posterior_sample)
         if draws.pop(self.param_output, None) is not None:

@@ -25,7 +25,7 @@ _ORDER: tuple[CallbackKind, ...] = ("metric", "user", "display", "checkpoint")
 
 
 class Callback:
-    """Base of the listeners; override what is of interest.
+    """Base of the listeners; override what is of interest. Each event is called with the run.
 
     Within one event, metrics are called first, then user callbacks, displays, and checkpoints.
     A ``display`` that raises is switched off and named in :attr:`Run.disabled`; the run goes on.
@@ -41,6 +41,17 @@ class Callback:
             refuses it.
         may_fail: Whether an error switches the listener off, as with displays, instead of ending
             the run.
+
+    Example:
+        >>> class Longest(Callback):
+        ...     seconds = 0.0
+        ...
+        ...     def on_steps_end(self, run, steps):
+        ...         self.seconds = max(self.seconds, steps.seconds)
+        >>> longest = Longest()
+        >>> _ = im.fit(X, y, epochs=5, progress=False, callbacks=[longest])
+        >>> longest.seconds > 0
+        True
     """
 
     kind: ClassVar[CallbackKind] = "user"
@@ -56,16 +67,16 @@ class Callback:
         """Called before the first step of epoch ``epoch``, from 1."""
 
     def on_steps_end(self, run: Run, steps: Steps) -> None:
-        """Called after each chunk of steps."""
+        """Called after each chunk of ``steps``."""
 
     def on_step_end(self, run: Run, step: StepInfo) -> None:
-        """Called once a step, after its chunk; for convenience, since it costs Python time."""
+        """Called for each ``step``, after its chunk; for convenience, at some cost in Python."""
 
     def on_epoch_end(self, run: Run, epoch: int) -> None:
         """Called after the last step of epoch ``epoch``, from 1."""
 
     def on_validation_end(self, run: Run, loss_per_row: float) -> None:
-        """Called after the held-out loss was evaluated, in nats per row."""
+        """Called after the held-out loss was evaluated: ``loss_per_row``, in nats."""
 
     def on_pause(self, run: Run) -> None:
         """Called when the run begins to wait, because somebody asked for a pause."""
@@ -77,7 +88,7 @@ class Callback:
         """Called when somebody asked for a checkpoint."""
 
     def on_exception(self, run: Run, exception: BaseException) -> None:
-        """Called when the run ends by an exception, before ``on_fit_end``."""
+        """Called when the run ends by an ``exception``, before ``on_fit_end``."""
 
     def on_fit_end(self, run: Run) -> None:
         """Called once at the end, always; ``run.status`` says how the run ended."""

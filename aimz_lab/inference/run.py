@@ -39,6 +39,10 @@ class RunInfo:
             then an iteration of every chain, warm-up included, all of them are one epoch, and the
             loss of a step is the mean of the chains' potential energies: their negative log joint
             density on the unconstrained scale, in nats.
+
+    Example:
+        >>> RunInfo("kernel", "SVI/AutoNormal", epochs=20, steps_per_epoch=5).total_steps
+        100
     """
 
     model: str
@@ -64,6 +68,11 @@ class RunInfo:
 class Run:
     """The state of a training run, as its listeners read it.
 
+    Args:
+        info: What is known before the first step.
+        control: Where requests are taken; a new one by default.
+        get_params: Called for :attr:`params`.
+
     Attributes:
         info: What was known before the first step.
         control: Where to ask for a stop, a pause, a checkpoint or another learning rate.
@@ -85,6 +94,11 @@ class Run:
         resumed_at: Steps that an earlier process did, up to the checkpoint; 0 for a new run.
         best: The best state so far by what it was judged by; see :mod:`aimz_lab.inference.guard`.
         chains: What the Markov chains of a sampling run did so far, chain by chain; else ``None``.
+
+    Example:
+        >>> run = im.fit(X, y, epochs=5, progress=False).last_run
+        >>> run.status, run.losses.shape
+        ('completed', (5,))
     """
 
     def __init__(
@@ -207,6 +221,12 @@ class Run:
         ``seconds`` is the stepping time at the end of the step's chunk, in seconds, and
         ``learning_rate`` the rate of the chunk, NaN where the optimizer does not tell.
 
+        Args:
+            name: One of :attr:`columns`, or of :attr:`metrics`.
+
+        Returns:
+            Shape ``(step,)``.
+
         Raises:
             KeyError: If no step reported such a value.
         """
@@ -233,7 +253,7 @@ class Run:
         return self.state if self._kept is None else self._kept
 
     def end_with(self, state: Any) -> None:
-        """Give the model this state at the end, instead of the one after the last step.
+        """Give the model ``state`` at the end, instead of the one after the last step.
 
         Training itself, and what a checkpoint holds, go on from :attr:`state`.
         """
@@ -252,7 +272,7 @@ class Run:
         position: Callable[[], Any],
         provenance: Callable[[], Mapping[str, Any]] | None = None,
     ) -> None:
-        """Say where parameters, state, position and provenance are to be had; for trainers."""
+        """Say where ``params``, ``state``, ``position`` and ``provenance`` are; for trainers."""
         self._get_params, self._get_state, self._get_position = params, state, position
         self._get_provenance = provenance
 
@@ -262,7 +282,7 @@ class Run:
         self._began = time.monotonic()
 
     def record(self, steps: Steps) -> None:
-        """Append a chunk of steps; for trainers."""
+        """Append ``steps``, a chunk of them; for trainers."""
         before = self._columns["seconds"].values
         stepping_s = (before[-1] if len(before) else 0.0) + steps.seconds
         for name in ("loss", "epoch", "rows", "n_pad"):
@@ -303,10 +323,10 @@ class Run:
         self.epoch = int(columns["epoch"][-1]) if self.step else 0
 
     def spend(self, activity: str, seconds: float) -> None:
-        """Add wall time to an activity of :attr:`seconds_in`; for trainers."""
+        """Add ``seconds`` to an ``activity`` of :attr:`seconds_in`; for trainers."""
         self.seconds_in[activity] = self.seconds_in.get(activity, 0.0) + seconds
 
     def finish(self, status: RunStatus, reason: str) -> None:
-        """Stop the clock and say how the run ended; for trainers."""
+        """Stop the clock; ``status`` and ``reason`` say how the run ended; for trainers."""
         self.status, self.reason = status, reason
         self._ended = time.monotonic()

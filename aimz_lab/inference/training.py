@@ -121,9 +121,14 @@ class TrainableModel(KernelModel):
             GuideError: If the guide cannot be trained on minibatches.
             CheckpointError: If there is no complete checkpoint, or it is another run's.
             NonFiniteLossError: With ``on_nonfinite="raise"``.
+            ArgumentError: If a value is not allowed.
 
         Warns:
             FitWarning: If the run was interrupted or diverged, or nobody knows the number of rows.
+
+        Example:
+            >>> im.fit(X, y, batch_size=20, epochs=10, progress=False).last_run.step
+            20
         """
         self._svi_session("fit")
         self._check_idle("fit")
@@ -211,10 +216,15 @@ class TrainableModel(KernelModel):
             DataError: If the data does not fit together or is not finite.
             CheckpointError: If there is no complete checkpoint, or it is another run's.
             NonFiniteLossError: With ``on_nonfinite="raise"``.
+            ArgumentError: If a value is not allowed.
 
         Warns:
             FitWarning: If the run was interrupted or diverged, or chains were stopped before their
                 first draw.
+
+        Example:
+            >>> im.fit_on_batch(X, y, num_steps=50, progress=False).last_run.step
+            50
         """
         check_positive_int("num_samples", num_samples)
         self._check_idle("fit_on_batch")
@@ -276,6 +286,11 @@ class TrainableModel(KernelModel):
 
         Warns:
             FitWarning: Once, if nobody told ``n_obs``: the kernel is then trained as it is written.
+
+        Example:
+            >>> state, loss = im.train_on_batch(X[:20], y[:20], n_obs=40)
+            >>> loss.shape
+            ()
         """
         session = self._svi_session("train_on_batch")
         self._check_idle("train_on_batch")

@@ -302,6 +302,7 @@ class PredictiveModel(CallingModel):
 
         Raises:
             SiteError: If a site that is named does not exist.
+            ArgumentError: If ``num_samples`` is not a positive int.
 
         Example:
             >>> tree = im.sample_prior_predictive(X, num_samples=100, progress=False)
@@ -365,6 +366,7 @@ class PredictiveModel(CallingModel):
 
         Raises:
             SiteError: If a site that is named does not exist.
+            ArgumentError: If ``num_samples`` is not a positive int.
 
         Example:
             >>> tree = im.sample_prior_predictive_on_batch(X[:5], num_samples=100)
