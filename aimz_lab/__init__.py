@@ -9,7 +9,7 @@ from aimz_lab.impact_model import ImpactModel
 from aimz_lab.inference.events import Callback, Control, Run, RunInfo, StepInfo, Steps
 from aimz_lab.inference.rates import settable_rate
 from aimz_lab.inference.run_handle import RunHandle
-from aimz_lab.predictive import Exceeds, Hdi, Mean, Quantiles, open_results
+from aimz_lab.predictive import Exceeds, Hdi, Loo, Mean, Quantiles, open_results
 
 __version__ = "0.1.0"
 
@@ -21,6 +21,7 @@ __all__ = [
     "Exceeds",
     "Hdi",
     "ImpactModel",
+    "Loo",
     "Mean",
     "Quantiles",
     "Run",

@@ -7,9 +7,9 @@ Entry points:
   ``predict_arrays(request)`` (arrays ``(S, ...)`` by site) and ``log_likelihood(request)``. Make
   one per model.
   ``effect(baseline, intervention)`` computes both scenarios in one pass and keeps the contrast.
-- ``Request.reduce``: ``"mean"``, ``"sd"``, ``"ate"``, ``"lppd"``, ``"waic"``, :class:`Mean`,
-  :class:`Quantiles`, :class:`Hdi`, :class:`Exceeds`, or an object of one's own
-  (:class:`Reducer`), or several of these.
+- ``Request.reduce``: ``"mean"``, ``"sd"``, ``"ate"``, ``"lppd"``, ``"waic"``, ``"loo"``,
+  :class:`Mean`, :class:`Quantiles`, :class:`Hdi`, :class:`Exceeds`, :class:`Loo`, or an object of
+  one's own (:class:`Reducer`), or several of these.
 - :func:`bytes_in_flight`: the bound on a call's memory.
 - :func:`open_results`: a persistent result, read again.
 - :func:`posterior_dataset`, :func:`posterior_tree`: posterior draws, labelled.
@@ -21,7 +21,7 @@ site's name: from nothing else.
 from __future__ import annotations
 
 from aimz_lab.predictive.predictor import Predictor, bytes_in_flight
-from aimz_lab.predictive.reducers import Exceeds, Hdi, Mean, Quantiles, Reducer
+from aimz_lab.predictive.reducers import Exceeds, Hdi, Loo, Mean, Quantiles, Reducer
 from aimz_lab.predictive.request import Request
 from aimz_lab.predictive.store import open_results
 from aimz_lab.predictive.tree import posterior_dataset, posterior_tree
@@ -29,6 +29,7 @@ from aimz_lab.predictive.tree import posterior_dataset, posterior_tree
 __all__ = [
     "Exceeds",
     "Hdi",
+    "Loo",
     "Mean",
     "Predictor",
     "Quantiles",

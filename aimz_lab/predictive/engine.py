@@ -23,6 +23,8 @@ from aimz_lab.predictive.keys import GLOBAL_BLOCK, block_keys, draw_keys
 from aimz_lab.predictive.programs import Program, Programs, placed, shared_out
 from aimz_lab.predictive.stream import (
     BLOCK_ROWS,
+    CACHED_ROWS,
+    MANY_WEIGHTS,
     Piece,
     blocks_per_call,
     draws_per_call,
@@ -48,7 +50,14 @@ class Span(NamedTuple):
 
 
 class Sink(Protocol):
-    """Takes the parts of the sites that have rows, in order, with draws and rows leading."""
+    """Takes the parts of the sites that have rows, with draws and rows leading."""
+
+    def prepare(self, span: Span, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Do what can be done in any order, on the thread that computed the part.
+
+        Returns:
+            What is left for :meth:`write`, which gets the parts in order.
+        """
 
     def write(self, span: Span, values: Mapping[str, np.ndarray]) -> None:
         """Take a part; its arrays are not valid afterwards."""
@@ -107,7 +116,11 @@ class Engine:
         """
         arm = self._arms[0]
         n_blocks = blocks_per_call(
-            arm.rows.n_rows, arm.row_bytes, self._request.batch_size, len(self._devices)
+            arm.rows.expected,
+            arm.row_bytes,
+            self._request.batch_size,
+            len(self._devices),
+            self._most_rows,
         )
         calls = zip(*[one.pieces(n_blocks * BLOCK_ROWS) for one in self._arms], strict=True)
         first = next(calls)
@@ -124,7 +137,12 @@ class Engine:
 
         def compute(call: tuple[Piece, ...]) -> tuple[Span, Any]:
             span = Span(1, call[0].first, call[0].n_rows)
-            return span, jax.device_get(run(*self._rows_arguments(sites, call, n_blocks, sink)))
+            values = jax.device_get(run(*self._rows_arguments(sites, call, n_blocks, sink)))
+            if isinstance(sink, Finish):
+                return span, values
+            return span, sink.prepare(
+                span, {name: _unfold(value, span) for name, value in values.items()}
+            )
 
         total = arm.rows.n_rows
         with closing(self._in_order(compute, itertools.chain([first], calls), total)) as results:
@@ -132,7 +150,7 @@ class Engine:
                 if isinstance(sink, Finish):
                     sink.take(span.first, span.count, values)
                 else:
-                    sink.write(span, {name: _unfold(value, span) for name, value in values.items()})
+                    sink.write(span, values)
         return single
 
     def by_draws(self, sink: Sink) -> dict[str, np.ndarray]:
@@ -148,14 +166,16 @@ class Engine:
 
         def compute(first: int) -> tuple[Span, Any]:
             span = Span(0, first, min(size, n_draws - first))
-            return span, jax.device_get(run(*_part(draws, first, size), blocks, shared))
+            values = jax.device_get(run(*_part(draws, first, size), blocks, shared))
+            host = {name: value[: span.count] for name, value in values.items()}
+            rows = sink.prepare(span, {name: host[name] for name in self._plan.row_sites})
+            return span, ({name: host[name] for name in single}, rows)
 
         with closing(self._in_order(compute, range(0, n_draws, size), n_draws)) as results:
-            for span, values in results:
-                host = {name: value[: span.count] for name, value in values.items()}
+            for span, (values, rows) in results:
                 for name, parts in single.items():
-                    parts.append(host[name])
-                sink.write(span, {name: host[name] for name in self._plan.row_sites})
+                    parts.append(values[name])
+                sink.write(span, rows)
         return {name: np.concatenate(parts) for name, parts in single.items()}
 
     def _tested(self, main: Program, globals_: Program | None) -> tuple[Callable, Callable | None]:
@@ -298,6 +318,11 @@ class Engine:
                         bar.update(span.count)
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
+
+    @property
+    def _most_rows(self) -> int | None:
+        heavy = self._arms[0].draw_values > MANY_WEIGHTS and self._devices[0].platform == "cpu"
+        return CACHED_ROWS * len(self._devices) if heavy else None
 
     def _side_by_side(self, n_draws: int, n_rows: int) -> int:
         arm = self._arms[0]

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aimz_lab.errors import ArgumentError
+from aimz_lab.errors import ArgumentError, OptionalDependencyError
 
 FEW_GROUPS = 64
 """Up to here sums by group are a matrix product, beyond a scatter."""
@@ -278,7 +278,54 @@ class Waic(_OverDraws):
         return jnp.stack([lppd, penalty, lppd - penalty])
 
 
-_BY_NAME = {"mean": Mean, "sd": Sd, "ate": AverageEffect, "lppd": Lppd, "waic": Waic}
+class Loo(_OverDraws):
+    """Of a log-likelihood: its row's ``elpd_loo``, ``p_loo`` and ``pareto_k``, each row left out.
+
+    Pareto-smoothed importance sampling by arviz-stats; Vehtari, Gelman and Gabry (2017). Where
+    ``pareto_k`` is above about 0.7, a row's value is not to be trusted.
+
+    Args:
+        r_eff: Effective draws over draws; 1 for independent draws, less for a Markov chain.
+
+    Raises:
+        ArgumentError: If it is not positive.
+        OptionalDependencyError: If arviz-stats is missing.
+
+    Example:
+        >>> tree = im.log_likelihood(X, y, reduce=Loo(), progress=False)
+        >>> tree.log_likelihood.y_loo.sel(loo="elpd_loo").dims
+        ('obs',)
+    """
+
+    on_host = True
+
+    def __init__(self, r_eff: float = 1.0) -> None:
+        if not r_eff > 0:
+            msg = f"Loo needs r_eff > 0, got {r_eff}."
+            raise ArgumentError(msg)
+        super().__init__("loo", {"loo": np.array(["elpd_loo", "p_loo", "pareto_k"])})
+        self.r_eff = r_eff
+        self._loo = _arviz_loo()
+
+    def block(self, values: np.ndarray, valid: np.ndarray, by_row: Any) -> np.ndarray:
+        """The three, row by row."""
+        del valid, by_row
+        draws_last = np.moveaxis(values, 0, -1).astype(np.float64)
+        with np.errstate(divide="ignore", invalid="ignore"):  # pareto_k tells of such tails
+            elpd, k, p = self._loo(draws_last, chain_axis=None, r_eff=self.r_eff)
+        return np.stack([elpd, p, k])
+
+
+def _arviz_loo() -> Any:
+    try:
+        from arviz_stats.base import array_stats
+    except ImportError as error:
+        msg = "The reducer 'loo' needs arviz-stats: pip install 'aimz_lab[lab]'"
+        raise OptionalDependencyError(msg) from error
+    return array_stats.loo
+
+
+_BY_NAME = {"mean": Mean, "sd": Sd, "ate": AverageEffect, "lppd": Lppd, "waic": Waic, "loo": Loo}
 
 ReduceSpec = str | Reducer | Sequence[str | Reducer] | Mapping[str, str | Reducer]
 

@@ -41,17 +41,25 @@ class MemorySink:
         self._shape = n_draws, n_rows
         self._whole: dict[str, np.ndarray] = {}
         self._parts: dict[str, list[np.ndarray]] = {}
+        self._making = threading.Lock()
 
-    def write(self, span: Span, values: Mapping[str, np.ndarray]) -> None:
-        """Copy a part to its place."""
+    def prepare(self, span: Span, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Copy a part to its place; several threads do so at once, and share the page faults."""
+        if self._shape[1] is None:
+            return {name: value.copy() for name, value in values.items()}
         where = (slice(None),) * span.axis + (slice(span.first, span.first + span.count),)
         for name, value in values.items():
-            if self._shape[1] is None:
-                self._parts.setdefault(name, []).append(value.copy())
-                continue
-            if name not in self._whole:
-                self._whole[name] = np.empty((*self._shape, *value.shape[2:]), value.dtype)
+            with self._making:
+                if name not in self._whole:
+                    self._whole[name] = np.empty((*self._shape, *value.shape[2:]), value.dtype)
             self._whole[name][where] = value
+        return {}
+
+    def write(self, span: Span, values: Mapping[str, np.ndarray]) -> None:
+        """Keep a part whose place only the end will tell."""
+        del span
+        for name, value in values.items():
+            self._parts.setdefault(name, []).append(value)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The results, with draws and rows leading."""
@@ -78,6 +86,11 @@ class StoreSink:
         self._pool: ThreadPoolExecutor | None = None
         self._room = threading.Semaphore(WRITERS)
         self._pending: deque[Future] = deque()
+
+    def prepare(self, span: Span, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Leave all to :meth:`write`: a store grows in order."""
+        del span
+        return values
 
     def write(self, span: Span, values: Mapping[str, np.ndarray]) -> None:
         """Hand a part to a writer; waits while all are busy.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -23,6 +24,9 @@ SIDE_BY_SIDE = 2**17
 MANY_WEIGHTS = 4096
 """Values of a draw from which on draws run one after the other."""
 
+CACHED_ROWS = 4096
+"""Rows of a call of such draws on a CPU: what each layer makes of them stays in its caches."""
+
 
 class Rows:
     """The rows of a call, from host memory or from a source, as pieces of a fixed length.
@@ -34,6 +38,7 @@ class Rows:
     Attributes:
         template: Arrays by name, of whatever length, that show shapes and dtypes.
         n_rows: Number of rows; ``None`` where the end of the source will tell.
+        expected: Number of rows that a source says it has, to plan with; or ``n_rows``.
         streams: Whether the rows come from a source.
 
     Raises:
@@ -50,10 +55,10 @@ class Rows:
             batches = map(self._read, rows.epoch(0))
             first = next(batches, None)
             self._batches = itertools.chain([first], batches)
-            self.template, self.n_rows = first, None
+            self.template, self.n_rows, self.expected = first, None, rows.n_obs
         else:
             self.template = {name: np.asarray(value) for name, value in rows.items()}
-            self.n_rows = _length(self.template)
+            self.n_rows = self.expected = _length(self.template)
         if not self.template or not _length(self.template):
             msg = "There are no rows to compute; pass arrays, or a loader, with at least one row."
             raise DataError(msg)
@@ -158,7 +163,11 @@ def count_blocks(n_rows: int) -> int:
 
 
 def blocks_per_call(
-    n_rows: int | None, row_bytes: int, batch_size: int | None, n_devices: int
+    n_rows: int | None,
+    row_bytes: int,
+    batch_size: int | None,
+    n_devices: int,
+    most_rows: int | None = None,
 ) -> int:
     """Choose how many blocks a call works on.
 
@@ -167,12 +176,13 @@ def blocks_per_call(
         row_bytes: Bytes of the result per row, over all draws.
         batch_size: Rows per call asked for, if any.
         n_devices: Devices that share a call; the count is a multiple of theirs.
+        most_rows: Rows per call at most, unless more are asked for.
 
     Returns:
         Blocks per call: nearly as many as fit, so that the last call is nearly full, and one of few
         numbers, so that inputs of similar length share a compilation.
     """
-    rows = batch_size or max(CALL_BYTES // max(row_bytes, 1), 1)
+    rows = batch_size or min(max(CALL_BYTES // max(row_bytes, 1), 1), most_rows or sys.maxsize)
     most = max(rows // BLOCK_ROWS, 1)
     if n_rows is not None:
         blocks = count_blocks(n_rows)

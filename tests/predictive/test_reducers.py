@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import arviz_stats as azs
 import jax
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from scipy.special import logsumexp
 
 from aimz_lab.effects import hdi
 from aimz_lab.errors import ArgumentError, DataError
-from aimz_lab.predictive import Exceeds, Hdi, Mean, Predictor, Quantiles
+from aimz_lab.predictive import Exceeds, Hdi, Loo, Mean, Predictor, Quantiles
 from tests.predictive.models import draws_of_linear, inputs, request_of
 
 PREDICTOR = Predictor()
@@ -133,6 +134,33 @@ def test_pointwise_predictive_densities():
     np.testing.assert_allclose(
         got["y_waic"].sel(waic="elpd_waic"), lppd - kept.var(0, ddof=1), rtol=1e-3
     )
+
+
+def test_leaving_each_row_out_is_what_arviz_computes_of_the_kept_values():
+    rng, draws = np.random.default_rng(2), draws_of_linear(200)
+    narrow = {
+        "b": np.float32([1.0, -1.0, 0.5]) + np.float32(0.05) * draws["b"],
+        "sigma": np.float32(0.9) + np.float32(0.1) * draws["sigma"],
+    }
+    y = X[:300] @ narrow["b"].mean(0) + rng.normal(size=300).astype(np.float32)
+    request = request_of(
+        rows={"X": X[:300], "y": y},
+        draws=narrow,
+        static={},
+        group="log_likelihood",
+    )
+    tree = PREDICTOR.log_likelihood(request)
+    got = PREDICTOR.log_likelihood(dataclasses.replace(request, reduce="loo"))
+    got = got["log_likelihood"]["y_loo"]
+    expected = azs.loo(tree, pointwise=True, reff=1.0)
+    np.testing.assert_allclose(got.sel(loo="elpd_loo").sum(), expected.elpd, rtol=1e-4)
+    np.testing.assert_allclose(got.sel(loo="p_loo").sum(), expected.p, rtol=1e-3)
+    np.testing.assert_allclose(got.sel(loo="pareto_k"), expected.pareto_k, atol=1e-3)
+
+
+def test_effective_draws_must_be_positive():
+    with pytest.raises(ArgumentError, match="r_eff"):
+        Loo(r_eff=0.0)
 
 
 @pytest.mark.parametrize("axis", ["obs", "draw"])
