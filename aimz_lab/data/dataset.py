@@ -14,8 +14,8 @@ from jax.sharding import SingleDeviceSharding
 from aimz_lab.data.arrays import as_stored, canonical
 from aimz_lab.data.checks import check_rows
 from aimz_lab.data.html import format_bytes, html_table
-from aimz_lab.data.tables import RowCoord, row_coord
-from aimz_lab.errors import DataError, DataTypeError
+from aimz_lab.data.tables import RowCoord, shared_row_coord
+from aimz_lab.errors import DataTypeError
 
 
 class FieldSchema(NamedTuple):
@@ -73,7 +73,7 @@ class ArrayDataset:
         given = {name: value for name, value in arrays.items() if value is not None}
         stored = {name: as_stored(name, value) for name, value in given.items()}
         self._n_rows = check_rows(stored, "dataset")
-        self._row_coord = _shared_row_coord(given)
+        self._row_coord = shared_row_coord(given)
         self._to_jax = bool(to_jax)
         if to_jax:
             stored = {name: _to_device(name, array) for name, array in stored.items()}
@@ -256,28 +256,3 @@ def _place(array: np.ndarray | jax.Array) -> str:
     devices = sorted(array.devices(), key=lambda device: device.id)
     names = ", ".join(f"{device.platform}:{device.id}" for device in devices[:4])
     return f"device {names}" if len(devices) <= 4 else f"devices {names}, ... ({len(devices)})"
-
-
-def _shared_row_coord(arrays: Mapping[str, Any]) -> RowCoord | None:
-    """Return the first field's labels, having made sure that the other fields' agree."""
-    first_name, first = "", None
-    for name, value in arrays.items():
-        coord = row_coord(value)
-        if coord is None:
-            continue
-        if first is None:
-            first_name, first = name, coord
-        elif (differ := _differ(coord.labels, first.labels)).any():
-            row = int(np.argmax(differ))
-            msg = (
-                f"Fields {first_name!r} and {name!r} label their rows differently: row {row} is "
-                f"{first.labels[row]} in {first_name!r} and {coord.labels[row]} in {name!r}. Align "
-                f"them ({name} = {name}.loc[{first_name}.index]), or drop the labels (.to_numpy())."
-            )
-            raise DataError(msg)
-    return first
-
-
-def _differ(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    # Two missing labels (NaN, NaT: unequal to themselves) count as the same one.
-    return (a != b) & ((a == a) | (b == b))

@@ -6,12 +6,13 @@ None of these libraries is imported here. One that nobody has imported cannot ha
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from aimz_lab.data.checks import check_numeric
-from aimz_lab.errors import DataTypeError
+from aimz_lab.errors import DataError, DataTypeError
 
 
 class RowCoord(NamedTuple):
@@ -140,6 +141,41 @@ def row_coord(value: Any) -> RowCoord | None:
         dim = value.dims[0]
         return RowCoord(str(dim), _index_labels(value.indexes[dim]))
     return None
+
+
+def shared_row_coord(fields: Mapping[str, Any]) -> RowCoord | None:
+    """Return the row labels of the first field that has some, once the other fields' agree.
+
+    Args:
+        fields: What the user passed, by field; all of one number of rows.
+
+    Returns:
+        The dimension's name and the labels, or ``None`` if no field has labels.
+
+    Raises:
+        DataError: If two fields label the same row differently: their rows do not belong together.
+    """
+    first_name, first = "", None
+    for name, value in fields.items():
+        coord = row_coord(value)
+        if coord is None:
+            continue
+        if first is None:
+            first_name, first = name, coord
+        elif (differ := _differ(coord.labels, first.labels)).any():
+            row = int(np.argmax(differ))
+            msg = (
+                f"Fields {first_name!r} and {name!r} label their rows differently: row {row} is "
+                f"{first.labels[row]} in {first_name!r} and {coord.labels[row]} in {name!r}. Align "
+                f"them ({name} = {name}.loc[{first_name}.index]), or drop the labels (.to_numpy())."
+            )
+            raise DataError(msg)
+    return first
+
+
+def _differ(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    # Two missing labels (NaN, NaT: unequal to themselves) count as the same one.
+    return (a != b) & ((a == a) | (b == b))
 
 
 def _index_coord(index: Any) -> RowCoord | None:

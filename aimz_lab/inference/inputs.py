@@ -19,6 +19,7 @@ from aimz_lab.data import (
     check_rows,
     epoch_order,
     is_batches,
+    shared_row_coord,
     to_host,
 )
 from aimz_lab.data.checks import check_positive_int
@@ -89,7 +90,8 @@ def rows_and_others(
         allow_nonfinite: Do not check input and output for NaN and infinite values.
 
     Raises:
-        DataError: If rows do not match, there are none, or values are not finite.
+        DataError: If rows do not match, by their number or by the labels of two tables, there are
+            none, or values are not finite.
         DataTypeError: If values are not numeric.
         CallError: If the arguments do not fit the kernel.
     """
@@ -100,6 +102,8 @@ def rows_and_others(
     check_finite(rows, allow_nonfinite)
     split = split_arguments(extra, n_rows)
     rows.update(split.rows)
+    passed = {ports.input: inputs, ports.output: outputs, **extra}
+    shared_row_coord({name: passed[name] for name in rows})
     check_call(ports.kernel, [*rows, *split.whole, *split.static])
     return rows, dict(split.whole), dict(split.static)
 

@@ -1,0 +1,73 @@
+"""A table of one's own, as it comes: labelled rows, mixed columns, categories, gaps."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pandas as pd
+import pytest
+
+from aimz_lab.errors import DataError, DataTypeError
+from tests.runs import regression_model
+
+N_DAYS = 40
+
+
+def shop(X, promo, y=None):
+    slope = numpyro.sample("slope", dist.Normal(0.0, 5.0).expand([X.shape[1]]).to_event(1))
+    lift = numpyro.sample("lift", dist.Normal(0.0, 5.0))
+    with numpyro.plate("day", X.shape[0]):
+        numpyro.sample("y", dist.Normal(X @ slope + lift * promo, 1.0), obs=y)
+
+
+@pytest.fixture
+def table(rng):
+    days = pd.date_range("2025-03-01", periods=N_DAYS, name="day")
+    return pd.DataFrame(
+        {
+            "warm": rng.normal(size=N_DAYS),
+            "visitors": rng.poisson(3, N_DAYS),
+            "store": pd.Categorical(rng.choice(["north", "south"], N_DAYS)),
+            "promo": rng.random(N_DAYS) < 0.5,
+            "sales": rng.normal(size=N_DAYS),
+        },
+        index=days,
+    )
+
+
+@pytest.fixture
+def im():
+    return regression_model(kernel=shop)
+
+
+@pytest.mark.allow_rank_promotion  # NumPyro's guides draw with a sample shape
+def test_indicators_train_and_results_carry_the_labels(im, table):
+    X = pd.get_dummies(table[["warm", "visitors", "store"]])
+    im.fit(X, table["sales"], promo=table["promo"], epochs=2, progress=False)
+    predicted = im.predict(X, promo=table["promo"], progress=False).posterior_predictive
+    assert predicted.y.sel(day="2025-03").sizes["day"] == 31
+
+
+def test_categories_text_and_gaps_are_named(im, table):
+    with pytest.raises(DataTypeError, match=r"Column 'store'.*get_dummies"):
+        im.fit(table[["warm", "store"]], table["sales"], promo=table["promo"], progress=False)
+    table.loc[table.index[5], "warm"] = np.nan
+    with pytest.raises(DataError, match=r"row 5.*allow_nonfinite"):
+        im.fit(table[["warm"]], table["sales"], promo=table["promo"], progress=False)
+    assert not im.is_fitted()
+
+
+@pytest.mark.parametrize("column", ["sales", "promo"])
+def test_rows_that_do_not_belong_together_are_refused(im, table, column):
+    shuffled = {column: table[column].sample(frac=1, random_state=0)}
+    columns = {name: shuffled.get(name, table[name]) for name in ("sales", "promo")}
+    with pytest.raises(DataError, match=r"label their rows differently.*\.loc\["):
+        im.fit(table[["warm"]], columns["sales"], promo=columns["promo"], progress=False)
+    assert not im.is_fitted()
+
+
+def test_labels_of_another_kind_are_others(im, table):
+    numbered = table["sales"].set_axis(np.arange(N_DAYS) + 7)
+    with pytest.raises(DataError, match="label their rows differently"):
+        im.fit(table[["warm"]], numbered, promo=table["promo"], progress=False)
