@@ -64,10 +64,11 @@ def loss_figure(
         msg = "Pictures need matplotlib: pip install 'aimz_lab[lab]'"
         raise OptionalDependencyError(msg)
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+
+    from aimz_lab.lab.shown_figure import ShownFigure
 
     run, *others = [run_of(source) for source in sources]
-    figure = Figure(figsize=_SIZE_IN, dpi=_DPI, facecolor=_PAPER, layout="constrained")
+    figure = ShownFigure(figsize=_SIZE_IN, dpi=_DPI, facecolor=_PAPER, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     rows = (run.info.n_obs or 1) if per_row else 1

@@ -10,6 +10,7 @@ import threading
 
 import numpy as np
 import pytest
+from IPython.core.formatters import DisplayFormatter
 
 from aimz_lab.errors import ArgumentError, DataTypeError, OptionalDependencyError
 from aimz_lab.lab.figures import loss_figure, picture_bundle, png
@@ -39,6 +40,10 @@ class TestFigure:
         assert found["best"].get_xdata() == [50]
         np.testing.assert_array_equal(found["validation"].get_xydata(), [[25, 3.5], [50, 2.5]])
         assert found["validation"].is_dashed()
+
+    def test_it_shows_itself_where_pyplot_has_made_no_figure(self):
+        shown, _ = DisplayFormatter().format(loss_figure(finished([2.0, 1.0])))
+        assert shown["image/png"].startswith(b"\x89PNG")
 
     def test_totals_and_raw_values(self):
         run = finished([40.0, 30.0], n_obs=10)
