@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 import jax
@@ -47,6 +47,7 @@ class ChainLoop(Loop):
         run: What listeners read.
         callbacks: The listeners.
         n_obs: Rows of the data.
+        latent_sites: The sites whose draws listeners judge the chains by.
         iterations_per_call: Iterations of a chunk; ``"auto"`` aims at 50 ms.
     """
 
@@ -57,6 +58,7 @@ class ChainLoop(Loop):
         callbacks: Callbacks,
         *,
         n_obs: int,
+        latent_sites: Container[str],
         iterations_per_call: int | Literal["auto"] = "auto",
     ) -> None:
         super().__init__(run, callbacks)
@@ -65,7 +67,8 @@ class ChainLoop(Loop):
         self._asked = iterations_per_call
         self._size = 1
         self._seen_s = 0.0
-        run.chains = ChainRecord(chains.plan, chains.sites, chains.values)
+        sites = {name: shape for name, shape in chains.sites.items() if name in latent_sites}
+        run.chains = ChainRecord(chains.plan, sites, chains.values)
 
     def begin(self) -> None:
         """Start the clock and tell the listeners."""
@@ -184,7 +187,12 @@ def start_mcmc(
         is_sampling=True,
     )
     loop = ChainLoop(
-        chains, run, listeners, n_obs=data.n_obs, iterations_per_call=iterations_per_call
+        chains,
+        run,
+        listeners,
+        n_obs=data.n_obs,
+        latent_sites=spec.latent_sites,
+        iterations_per_call=iterations_per_call,
     )
     return run, loop, spec
 

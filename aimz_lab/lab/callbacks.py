@@ -13,9 +13,12 @@ import numpy as np
 from aimz_lab.errors import ArgumentError
 from aimz_lab.inference.events import Callback, Run, Steps
 from aimz_lab.lab import words
+from aimz_lab.lab.board import Board
 from aimz_lab.lab.history import History, compare
 from aimz_lab.lab.line import Line
 from aimz_lab.lab.metrics import GradientNorm, ParamDrift
+from aimz_lab.lab.panels import ConvergencePanel
+from aimz_lab.lab.panels.base import Frame
 from aimz_lab.lab.rates import LearningRateScheduler, ReduceLROnPlateau
 from aimz_lab.lab.saving import ModelCheckpoint
 from aimz_lab.lab.stopping import EarlyStopping, TerminateOnNaN
@@ -45,6 +48,8 @@ _COLUMNS = ("step", "epoch", "loss", "rows", "n_pad", "seconds", "learning_rate"
 class ProgressLine(Callback):
     """One line of text that is kept up to date: epoch, step, loss, rows per second, time left.
 
+    Of chains: draws, divergences, step size, the worst R-hat, the least effective sample size.
+
     On a terminal the line is written over itself; elsewhere a new one comes every ten seconds.
 
     Args:
@@ -68,6 +73,9 @@ class ProgressLine(Callback):
         self._loss = Trace()
         self._loss.add(run.losses)
         self._throttle = Throttle(0.1 if self._line.rewrite else 10.0, share=0.01)
+        self._board = Board([ConvergencePanel()] if run.chains else [], share=0.01)
+        self._board.begin(run)
+        self._convergence: Frame = {}
         if self._line.rewrite:
             self._line.write(f"{run.info.model}: compiling the first step")
 
@@ -86,9 +94,11 @@ class ProgressLine(Callback):
         self._line.close(self._text(run) + reason)
 
     def _text(self, run: Run) -> str:
+        frames = self._board.frames(run, everything=run.finished)
+        self._convergence = frames.get("convergence", self._convergence)
         smoothed = self._loss.smooth()
         loss = float(smoothed[-1]) / (run.info.n_obs or 1) if len(smoothed) else None
-        return words.status_line(run, loss, self._line.width)
+        return words.status_line(run, loss, self._line.width, self._convergence)
 
 
 class CSVLogger(Callback):

@@ -14,12 +14,15 @@ from aimz_lab.lab.callbacks import ProgressLine
 from aimz_lab.lab.line import Line
 from aimz_lab.lab.panels import (
     CheckPanel,
+    ConvergencePanel,
     DevicesPanel,
     LossPanel,
     PaddingPanel,
     Panel,
     ParametersPanel,
     ProgressPanel,
+    SamplingPanel,
+    TracePanel,
 )
 from aimz_lab.lab.panels.check import Replicate
 from aimz_lab.lab.throttle import Throttle
@@ -32,12 +35,12 @@ _MARGIN = 0.75  # for what cannot be measured here: encoding and sending on anot
 
 
 class LiveDashboard(Callback):
-    """Watch and steer a run while it trains.
+    """Watch and steer a run while it trains, or while its chains draw.
 
     In a notebook: curves, padding, devices, parameters and the buttons that stop, pause and steer
-    the run; when it ends, a still picture with a summary takes their place. In a terminal: one
-    line. In continuous integration and tests: nothing; in a notebook that a program executes: the
-    picture.
+    the run; of chains their energies, divergences, step sizes, R-hat and effective sample sizes.
+    When it ends, a still picture with a summary takes their place. In a terminal: one line. In
+    continuous integration and tests: nothing; in a notebook that a program executes: the picture.
 
     Args:
         view: Where to show the run. ``"auto"`` chooses; ``"page"`` is the live page, ``"picture"``
@@ -92,19 +95,13 @@ class LiveDashboard(Callback):
         self._restore_best = False
         self._check = CheckPanel(predictive_check) if predictive_check else None
         self._share = share
-        self._board = Board(self._panels(), share=share / 3)
+        self._board = Board([], share=share / 3)
         self._view: View = View()
         self._throttle = Throttle(1 / MOST_UPDATES_PER_S, share)
         self._sent_s = 0.0
 
-    def _panels(self) -> list[Panel]:
-        panels: list[Panel] = [
-            ProgressPanel(),
-            LossPanel(),
-            PaddingPanel(),
-            DevicesPanel(lambda: self.display_s),
-            ParametersPanel(),
-        ]
+    def _panels(self, run: Run) -> list[Panel]:
+        panels = panels_of(run, DevicesPanel(lambda: self.display_s))
         return [*panels, self._check] if self._check else panels
 
     @property
@@ -119,6 +116,7 @@ class LiveDashboard(Callback):
         self._sent_s = 0.0
         asked = self._asked_view
         self._view = asked if isinstance(asked, View) else _view_named(asked, self._place)
+        self._board = Board(self._panels(run), share=self._share / 3)
         self._board.begin(run)
         first: Frames = {"meta": meta(run), "earlier": earlier.frame(run)}
         first |= self._board.frames(run, self._view.wants, everything=True)
@@ -199,6 +197,13 @@ def _obey(run: Run, kind: str | None, value: Any) -> None:
             control.set_learning_rate(value)
 
 
+def panels_of(run: Run, *more: Panel) -> list[Panel]:
+    """Return the panels that tell of such a run."""
+    if run.info.is_sampling:
+        return [ProgressPanel(), TracePanel(), SamplingPanel(), ConvergencePanel(), *more]
+    return [ProgressPanel(), LossPanel(), PaddingPanel(), ParametersPanel(), *more]
+
+
 def meta(run: Run) -> dict[str, Any]:
     """Describe what was known of a run before its first step."""
     info = run.info
@@ -209,6 +214,7 @@ def meta(run: Run) -> dict[str, Any]:
         "batch_size": info.batch_size,
         "epochs": info.epochs,
         "scaled": info.scaled,
+        "is_sampling": info.is_sampling,
     }
 
 

@@ -29,7 +29,7 @@ _counts: dict[str, int] = {}
 
 def remember(run: Run) -> None:
     """Keep the curve of a run that is over; the oldest ones are let go."""
-    if run.step < 2:
+    if run.step < 2 or run.info.is_sampling:
         return
     trace = loss_trace(run).frame()
     name = run.info.model
@@ -45,6 +45,8 @@ def remember(run: Run) -> None:
 
 def frame(run: Run) -> dict[str, Any]:
     """Describe the earlier runs of this run's model, oldest first."""
+    if run.info.is_sampling:
+        return {"runs": []}
     with _lock:
         kept = list(_by_model.get(run.info.model, ()))
     return {"runs": [{"label": e.label, "n_obs": e.n_obs, "trace": e.trace} for e in kept]}

@@ -15,6 +15,7 @@ import numpy as np
 from aimz_lab.errors import ArgumentError, OptionalDependencyError
 from aimz_lab.inference.events import Run
 from aimz_lab.lab import words
+from aimz_lab.lab.energies import draw_energies
 from aimz_lab.lab.environment import has_matplotlib
 from aimz_lab.lab.record import loss_trace, run_of
 from aimz_lab.lab.summary import alt_text, heading, summary_html, summary_text
@@ -38,6 +39,8 @@ def loss_figure(
     *sources: Any, log: bool = False, per_row: bool = True, smooth: bool = True
 ) -> Figure:
     """Draw the losses of a run: each step, smoothed, the best, and validation.
+
+    Of a run of chains, draw the potential energy of each instead, its warm-up shaded.
 
     Args:
         *sources: The run, or what keeps one: a history, a dashboard, a watched loop. Further ones
@@ -71,6 +74,10 @@ def loss_figure(
     figure = ShownFigure(figsize=_SIZE_IN, dpi=_DPI, facecolor=_PAPER, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
+    if run.info.is_sampling:
+        draw_energies(axes, run)
+        _dress(axes, run, "potential energy (nats)", "iteration")
+        return figure
     rows = (run.info.n_obs or 1) if per_row else 1
     for other, dash in zip(others, _DASHES * len(others), strict=False):
         _draw_other(axes, other, per_row=per_row, dash=dash)
@@ -135,7 +142,7 @@ def _draw_other(axes: Axes, run: Run, *, per_row: bool, dash: tuple[int, ...]) -
     )  # fmt: skip
 
 
-def _dress(axes: Axes, run: Run, unit: str) -> None:
+def _dress(axes: Axes, run: Run, unit: str, axis: str = "step") -> None:
     from matplotlib.ticker import FuncFormatter, NullFormatter
 
     axes.set_title(
@@ -143,7 +150,7 @@ def _dress(axes: Axes, run: Run, unit: str) -> None:
     )
     status = words.status_line(run).partition(": ")[2]
     axes.set_title(status, loc="right", color=_MUTED, fontsize=8.5, parse_math=False)
-    axes.set_xlabel("step", color=_MUTED, fontsize=8.5)
+    axes.set_xlabel(axis, color=_MUTED, fontsize=8.5)
     axes.set_ylabel(unit, color=_MUTED, fontsize=8.5)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: words.count(value)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: words.number(value)))

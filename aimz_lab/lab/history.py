@@ -29,6 +29,7 @@ _INFO = (
     "steps_per_epoch",
     "row_multiple",
     "scaled",
+    "is_sampling",
 )
 
 
@@ -146,7 +147,7 @@ class History(Callback):
 def _restore(content: Mapping[str, Any]) -> RecordedRun:
     columns = {name: np.array(values, float) for name, values in content["columns"].items()}
     run = RecordedRun(
-        RunInfo(**{name: content["info"][name] for name in _INFO}),
+        RunInfo(**{name: v for name, v in content["info"].items() if name in _INFO}),
         _chunks(columns),
         status=content["status"],
         reason=content["reason"],

@@ -7,14 +7,13 @@ from typing import Any
 from aimz_lab.inference.events import Run
 from aimz_lab.lab import environment
 from aimz_lab.lab.board import Board, Frames
-from aimz_lab.lab.dashboard import meta
-from aimz_lab.lab.panels import LossPanel, PaddingPanel, ParametersPanel, ProgressPanel
+from aimz_lab.lab.dashboard import meta, panels_of
 from aimz_lab.lab.record import run_of
 
 
 def frames_of(run: Run) -> Frames:
     """Describe a whole run at once, as the panels would have at its end."""
-    board = Board([ProgressPanel(), LossPanel(), PaddingPanel(), ParametersPanel()], share=1.0)
+    board = Board(panels_of(run), share=1.0)
     board.begin(run)
     return {"meta": meta(run), **board.frames(run, everything=True)}
 

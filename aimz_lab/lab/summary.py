@@ -7,6 +7,7 @@ from typing import Any
 
 from aimz_lab.inference.events import Run
 from aimz_lab.lab import words
+from aimz_lab.lab.panels.chains import divergence_advice, judged_at_the_end
 from aimz_lab.lab.panels.loss import best
 from aimz_lab.lab.panels.padding import advice
 from aimz_lab.lab.record import loss_trace, padded_share, run_of
@@ -22,6 +23,8 @@ def facts(source: Any) -> dict[str, str]:
     """
     run = run_of(source)
     found = {"status": ": ".join(filter(None, (words.STATUS_WORDS[run.status], run.reason)))}
+    if run.info.is_sampling:
+        return found | _chains(run) | {"time": words.duration(run.elapsed_s)}
     found |= _losses(run)
     if run.validation:
         step, value = min(run.validation, key=lambda point: point[1])
@@ -47,6 +50,36 @@ def _losses(run: Run) -> dict[str, str]:
     loss = words.number(where["now"]) if where["now"] is not None else "not finite"
     lowest = f"lowest {words.number(where['best'])} at step {where['best_step']:,}"
     return {"loss": f"{loss}{per} (smoothed), {lowest}"}
+
+
+def _chains(run: Run) -> dict[str, str]:
+    chains = run.chains
+    if chains is None:  # read from a file
+        return {"iterations": f"{run.step:,} of each chain, warm-up included"}
+    plan = chains.plan
+    several = f"{plan.chains} chains" if plan.chains > 1 else "1 chain"
+    found = {"draws": f"{chains.draws:,} in each of {several}, after {plan.warmup:,} of warm-up"}
+    if chains.divergences is not None and chains.draws:
+        count = int(chains.divergences.sum())
+        found["divergences"] = f"{count:,}" if count else "none"
+        if advice := divergence_advice(run):
+            found["advice"] = advice
+    if "step_size" in chains.names and chains.iterations:
+        found["step size"] = words.spread(chains.column("step_size")[-1])
+    return found | _convergence(run)
+
+
+def _convergence(run: Run) -> dict[str, str]:
+    judged = judged_at_the_end(run) if run.finished else {}
+    if not judged:
+        return {}
+    found = {}
+    if judged["r_hat"] is not None:
+        found["R-hat"] = f"at most {words.ratio(judged['r_hat'])} ({judged['r_hat_of']})"
+    found["ESS"] = f"at least {words.count(judged['ess'])} ({judged['ess_of']})"
+    if judged["judged"] < judged["total"]:
+        found["judged"] = f"{judged['judged']:,} of {judged['total']:,} values"
+    return found
 
 
 def _rates(run: Run) -> str:
@@ -123,12 +156,16 @@ def summary_html(source: Any, *, picture: str = "") -> str:
 
 
 def alt_text(source: Any) -> str:
-    """Say in a sentence what the picture of a run's losses shows.
+    """Say in a sentence what the picture of a run shows.
 
     Args:
         source: A run, or what keeps one.
     """
     run = run_of(source)
     told = facts(run)
+    if run.info.is_sampling:
+        more = ", ".join(f"{name} {told[name]}" for name in ("R-hat", "ESS") if name in told)
+        more = f" {more}." if more else ""
+        return f"Potential energy of the chains of {run.info.model}, {told['status']}.{more}"
     loss = f" Loss {told['loss']}." if "loss" in told else ""
     return f"Loss of {run.info.model} over {run.step:,} steps, {told['status']}.{loss}"

@@ -14,12 +14,24 @@ from aimz_lab.lab import words
 from aimz_lab.lab.board import Frames
 from aimz_lab.lab.figures import picture_bundle
 from aimz_lab.lab.line import Line
+from aimz_lab.lab.panels.base import Frame
 from aimz_lab.lab.summary import summary_text
 
 Receive = Callable[[dict[str, Any]], None]
 """Takes a message of the page: ``kind`` and perhaps ``value``."""
 
-PANELS = frozenset({"progress", "loss", "padding", "devices", "parameters", "check"})
+PANELS = frozenset(
+    {
+        "progress",
+        "loss",
+        "padding",
+        "devices",
+        "parameters",
+        "sampling",
+        "convergence",
+        "check",
+    }
+)
 WIDGET_MIME = "application/vnd.jupyter.widget-view+json"
 
 
@@ -57,15 +69,17 @@ class LineView(View):
         line: Where to write.
     """
 
-    wants = frozenset({"loss"})
+    wants = frozenset({"loss", "convergence"})
 
     def __init__(self, line: Line) -> None:
         self._line = line
         self._loss: float | None = None
+        self._convergence: Frame = {}
         self.interval_s = 0.1 if line.rewrite else 10.0
 
     def open(self, run: Run, frames: Frames, receive: Receive) -> None:  # noqa: ARG002
         """Say that the run begins, where the line will be written over."""
+        self._loss, self._convergence = None, {}
         if self._line.rewrite:
             self._line.write(f"{run.info.model}: compiling the first step")
 
@@ -83,7 +97,8 @@ class LineView(View):
     def _text(self, run: Run, frames: Frames) -> str:
         if "loss" in frames:
             self._loss = frames["loss"].get("now")
-        return words.status_line(run, self._loss, self._line.width)
+        self._convergence = frames.get("convergence", self._convergence)
+        return words.status_line(run, self._loss, self._line.width, self._convergence)
 
 
 class NotebookView(View):

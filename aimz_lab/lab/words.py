@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from aimz_lab.inference.events import Run
 from aimz_lab.types import RunStatus
@@ -100,31 +102,104 @@ def share(fraction: float) -> str:
     return f"{percent:.2g}%" if percent < 10 else f"{percent:.3g}%"
 
 
-def status_line(run: Run, loss: float | None = None, width: int | None = None) -> str:
+def status(run: Run) -> str:
+    """Say what a run does."""
+    if run.status == "running" and run.chains is not None and run.chains.warming_up:
+        return "warming up"
+    return STATUS_WORDS[run.status]
+
+
+def status_line(
+    run: Run,
+    loss: float | None = None,
+    width: int | None = None,
+    convergence: Mapping[str, Any] | None = None,
+) -> str:
     """Tell where a run is, in one line of text.
 
     Args:
         run: The run.
         loss: The loss to show, per row where the rows are known; nothing is shown for ``None``.
         width: Characters there are room for; what matters least is left out for them.
+        convergence: Frame of the convergence panel, of a run of chains.
     """
+    if run.chains is not None:
+        return _in_width(_sampling_parts(run, convergence or {}), ("step size", "name"), width)
     epochs, total = run.info.epochs, run.info.total_steps
     parts = {
-        "name": f"{run.info.model}: {STATUS_WORDS[run.status]}",
+        "name": f"{run.info.model}: {status(run)}",
         "epoch": f"epoch {count(run.epoch)}" + (f" of {count(epochs)}" if epochs else ""),
         "step": f"step {count(run.step)}" + (f" of {count(total)}" if total else ""),
     }
     if loss is not None:
         parts["loss"] = f"loss {number(loss)}" + (" per row" if run.info.n_obs else "")
-    if run.finished:
-        parts["time"] = f"in {duration(run.elapsed_s)}"
-    elif run.steps_per_s:
+    if not run.finished and run.steps_per_s:
         parts["rate"] = f"{rate(run.rows_per_s)} rows/s"
-        if run.eta_s is not None:
-            parts["eta"] = f"ETA {duration(run.eta_s)}"
-    for dispensable in ("step", "name"):
+    return _in_width(parts | _time(run), ("step", "name"), width)
+
+
+def _sampling_parts(run: Run, convergence: Mapping[str, Any]) -> dict[str, str]:
+    chains, plan = run.chains, run.chains.plan
+    parts = {"name": f"{run.info.model}: {status(run)}", "draws": draws(run)}
+    if chains.divergences is not None and not chains.warming_up:
+        found = int(chains.divergences.sum())
+        parts["divergences"] = f"{count(found)} divergence{'' if found == 1 else 's'}"
+    if "step_size" in chains.names and chains.iterations:
+        parts["step size"] = f"step size {spread(chains.column('step_size')[-1])}"
+    if convergence:
+        if plan.chains > 1 or convergence["r_hat"] is not None:
+            parts["R-hat"] = f"R-hat {ratio(convergence['r_hat'])}"
+        parts["ESS"] = f"ESS {count(convergence['ess'])}"
+    return parts | _time(run)
+
+
+def draws(run: Run) -> str:
+    """Say how many draws the chains have, or how far their warm-up is.
+
+    Args:
+        run: A run of chains.
+    """
+    chains, plan = run.chains, run.chains.plan
+    if chains.warming_up:
+        told = f"warm-up {count(chains.iterations)} of {count(plan.warmup)}"
+    else:
+        told = f"draw {count(chains.draws)} of {count(plan.draws)}"
+    return told + (f" in {plan.chains} chains" if plan.chains > 1 else "")
+
+
+def spread(values: Any) -> str:
+    """Write several numbers as one, or as the lowest and the highest.
+
+    Example:
+        >>> spread([0.3, 0.1]), spread([0.25])
+        ('0.1 to 0.3', '0.25')
+    """
+    low, high = (number(float(end), 2) for end in (min(values), max(values)))
+    return low if low == high else f"{low} to {high}"
+
+
+def ratio(value: float | None) -> str:
+    """Write an R-hat.
+
+    Example:
+        >>> ratio(1.00412), ratio(None)
+        ('1.00', '-')
+    """
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _time(run: Run) -> dict[str, str]:
+    if run.finished:
+        return {"time": f"in {duration(run.elapsed_s)}"}
+    if run.steps_per_s and run.eta_s is not None:
+        return {"eta": f"ETA {duration(run.eta_s)}"}
+    return {}
+
+
+def _in_width(parts: dict[str, str], dispensables: Iterable[str], width: int | None) -> str:
+    for dispensable in dispensables:
         line = " · ".join(parts.values())
         if width is None or len(line) <= width:
             return line
-        del parts[dispensable]
+        parts.pop(dispensable, None)
     return " · ".join(parts.values())

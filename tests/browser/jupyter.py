@@ -200,6 +200,16 @@ class Notebook:
         """Run every cell; returns at once."""
         self.menu("Run", "runmenu:run-all")
 
+    def append(self, source: str) -> None:
+        """Put a cell at the end, run it, and wait until it has run."""
+        last = self.page.locator(".jp-CodeCell").count()
+        self.cell(last - 1).locator(".jp-InputPrompt").click()
+        self.page.keyboard.press("b")
+        self.cell(last).locator(".cm-content").click()
+        self.page.keyboard.insert_text(source)
+        self.page.keyboard.press("Control+Enter")
+        self.wait_until_done(last)
+
     def menu(self, title: str, command: str) -> None:
         """Choose an entry of a menu."""
         self.page.get_by_role("menuitem", name=title, exact=True).click()

@@ -45,6 +45,23 @@ im = ImpactModel(linear, jax.random.key(0), svi=svi)
 """
 
 
+CHAINS = """
+import json, jax, numpy as np, numpyro, numpyro.distributions as dist
+from numpyro.infer import HMC, MCMC
+from aimz_lab import ImpactModel
+
+def normal(X, y=None):
+    mu = numpyro.sample("mu", dist.Normal(0.0, 5.0))
+    numpyro.sample("y", dist.Normal(mu, 1.0).expand(X.shape), obs=y)
+
+kernel = HMC(normal, num_steps=8, trajectory_length=None)
+mcmc = MCMC(kernel, num_warmup=500, num_samples=10**6, thinning=100, num_chains=2,
+            chain_method="vectorized", progress_bar=False)
+im = ImpactModel(normal, jax.random.key(0), inference=mcmc)
+X = np.linspace(0, 1, 2000, dtype="float32")
+"""
+
+
 def result(notebook, i):
     return json.loads(notebook.output(i, "RESULT").split("RESULT", 1)[1])
 
@@ -114,6 +131,57 @@ print("RESULT", json.dumps({"fitted": im.is_fitted(), "losses": len(im.vi_result
     assert result(nb, 1)["fitted"]
     assert result(nb, 1)["losses"] > 0
     nb.cell(1).locator("img").wait_for()
+
+
+def test_a_fit_in_the_background_is_watched_stopped_and_kept(notebook):
+    start = "handle = im.fit(X, y, batch_size=50, epochs=10**5, blocking=False)"
+    tell = """
+model = handle.result(30)
+told = {"fitted": model.is_fitted(), "status": handle.status, "same": model is im}
+print("RESULT", json.dumps(told))
+"""
+    nb = notebook([FIT, start, 'print("RESULT", json.dumps(handle.status))'])
+    nb.run_all()
+    nb.wait_until_done(2, timeout_s=90)  # the cells have returned, and it still trains
+    assert result(nb, 2) == "running"
+    dashboard = nb.cell(1).locator("section.aimz")
+    dashboard.wait_for()
+    seen = {canvas_pixels(dashboard)}
+    wait_until(lambda: len(seen.add(canvas_pixels(dashboard)) or seen) > 3, nb.page)
+    dashboard.get_by_role("button", name="Stop", exact=True).click()
+    picture = nb.cell(1).locator("img")
+    picture.wait_for()
+    assert nb.dashboard().count() == 0
+    assert "Stop was clicked" in picture.get_attribute("alt")
+    nb.append(tell)
+    assert result(nb, 3) == {"fitted": True, "status": "stopped", "same": True}
+
+
+def test_chains_are_watched_and_a_stop_keeps_their_draws(notebook, screenshots):
+    tell = """
+im.fit_on_batch(X, X + 1)
+print("RESULT", json.dumps({"status": im.last_run.status, "draws": len(im.posterior["mu"])}))
+"""
+    nb = notebook([CHAINS, tell])
+    nb.run_all()
+    dashboard = nb.dashboard()
+    dashboard.wait_for(timeout=60_000)
+    dashboard.locator(".aimz-where", has_text="draw").wait_for()
+    moves(nb, dashboard, 1, times=3)
+    dashboard.get_by_text("R-hat at most 1.").wait_for()
+    assert "potential energy" in dashboard.locator(".aimz-unit").inner_text()
+    assert dashboard.locator(".aimz-legend").first.inner_text().split("\n") == [
+        "chain 1",
+        "chain 2",
+    ]
+    nb.page.screenshot(path=screenshots / "chains.png")
+    dashboard.get_by_role("button", name="Stop", exact=True).click()
+    nb.wait_until_done(1)
+    told = result(nb, 1)
+    assert told["status"] == "stopped"
+    assert 0 < told["draws"] < 20_000
+    alt = nb.cell(1).locator("img").get_attribute("alt")
+    assert alt.startswith("Potential energy of the chains of normal, stopped: Stop was clicked")
 
 
 def test_pause_rate_and_views_work_while_the_cell_runs(notebook):

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aimz_lab.inference.chain_record import ChainPlan, ChainRecord
 from aimz_lab.lab import static, words
-from aimz_lab.lab.panels import LossPanel
-from aimz_lab.lab.traces import Trace, default_window, smooth
+from aimz_lab.lab.panels import LossPanel, TracePanel
+from aimz_lab.lab.traces import Trace, default_window, float32, smooth, unpack
 from tests.lab.runs import begun, feed
 
 NODE = shutil.which("node")
@@ -304,6 +305,56 @@ class TestScene:
 
     def test_a_curve_that_nobody_reported_is_none(self, node, loss):
         assert node("series", loss, [], {**OPTIONS, "curve": "unheard_of"}) is None
+
+
+class TestChains:
+    @pytest.fixture
+    def curve(self):
+        """The frame of two chains that come down from far above in a warm-up of 50."""
+        run = begun(is_sampling=True)
+        run.chains = ChainRecord(ChainPlan(2, 50, 150), {}, lambda name, at: None)
+        panel = TracePanel()
+        panel.begin(run)
+        rng = np.random.default_rng(0)
+        energies = 10 + rng.normal(size=(200, 2)) + 1e4 * np.exp(-np.arange(200) / 4)[:, None]
+        columns = {"potential_energy": energies, "step_size": np.full((200, 2), 0.5)}
+        run.chains.extend(columns, 200)
+        feed(run, energies.mean(1), step_size=np.full(200, 0.5))
+        return panel.frame(run)
+
+    def test_each_is_a_line_and_the_warmup_does_not_squeeze_them(self, node, curve):
+        options = {**OPTIONS, "curve": "potential_energy"}
+        drawn = node("drawn", curve, [], options, BOX)
+        assert [chain["label"] for chain in drawn["chains"]] == ["chain 1", "chain 2"]
+        assert len(drawn["chains"][0]["values"]) == 200
+        assert (drawn["warmup"], drawn["smoothed"], drawn["best"]) == (50, None, None)
+        assert drawn["unit"] == "potential energy (nats)"
+        top, bottom = max(drawn["yTicks"]), min(drawn["yTicks"])
+        assert 6 <= bottom < top <= 16
+        assert drawn["words"].startswith("potential energy (nats) over 200 iterations, running")
+
+    def test_the_last_half_leaves_out_the_first(self, node, curve):
+        options = {**OPTIONS, "curve": "potential_energy", "half": True}
+        chain = node("drawn", curve, [], options, BOX)["chains"][1]
+        assert min(chain["steps"]) >= 100
+
+    def test_what_is_not_kept_by_chain_is_their_mean(self, node, curve):
+        drawn = node("drawn", curve, [], {**OPTIONS, "curve": "step_size"}, BOX)
+        assert drawn["chains"] == []
+        assert set(drawn["mean"]) == {0.5}
+
+    def test_a_bucket_with_a_part_of_the_warmup_does_not_count(self, node, curve):
+        for trace in curve["chains"]["potential_energy"]:
+            values = unpack(trace["mean"])[: 200 // 32 * 32].reshape(-1, 32).mean(1)
+            trace |= {"width": 32, "steps": 192, "mean": float32(values)}
+        drawn = node("drawn", curve, [], {**OPTIONS, "curve": "potential_energy"}, BOX)
+        assert 6 <= min(drawn["yTicks"]) < max(drawn["yTicks"]) <= 16
+
+    def test_before_the_first_iteration_there_is_no_curve(self, node):
+        run = begun(is_sampling=True)
+        panel = TracePanel()
+        panel.begin(run)
+        assert node("series", {**panel.frame(run), "traces": {}}, [], OPTIONS) is None
 
 
 def test_the_joined_module_is_one_that_a_widget_can_load(tmp_path):

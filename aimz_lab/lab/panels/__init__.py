@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from aimz_lab.lab.panels.base import Panel
+from aimz_lab.lab.panels.chains import ConvergencePanel, SamplingPanel, TracePanel
 from aimz_lab.lab.panels.check import CheckPanel
 from aimz_lab.lab.panels.devices import DevicesPanel
 from aimz_lab.lab.panels.loss import LossPanel
@@ -12,10 +13,13 @@ from aimz_lab.lab.panels.progress import ProgressPanel
 
 __all__ = [
     "CheckPanel",
+    "ConvergencePanel",
     "DevicesPanel",
     "LossPanel",
     "PaddingPanel",
     "Panel",
     "ParametersPanel",
     "ProgressPanel",
+    "SamplingPanel",
+    "TracePanel",
 ]

@@ -28,7 +28,7 @@ class ProgressPanel(Panel):
         """Describe where the run is."""
         return {
             "status": run.status,
-            "words": words.STATUS_WORDS[run.status],
+            "words": words.status(run),
             "reason": run.reason,
             "asked": _asked(run),
             "epoch": run.epoch,

@@ -42,6 +42,7 @@ const divided = (values, by) => (by === 1 ? values : Float64Array.from(values, (
 export function series(loss, earlier, { curve, smooth: smoothed, perRow }) {
   const source = loss?.traces?.[curve];
   if (!source) return null;
+  if (loss.chains) return chainSeries(loss, curve, smoothed);
   const isLoss = curve === "loss";
   const perObs = isLoss && perRow && loss.n_obs > 0;
   const by = perObs ? loss.n_obs : 1;
@@ -65,6 +66,29 @@ export function series(loss, earlier, { curve, smooth: smoothed, perRow }) {
   return found;
 }
 
+// What chains report: each chain where it is known, else the mean of them.
+function chainSeries(loss, curve, smoothed) {
+  const trace = readTrace(loss.traces[curve]);
+  const chains = (loss.chains[curve] ?? []).map(readTrace).map(({ steps, mean, width }, i) =>
+    ({ label: `chain ${i + 1}`, steps, width, values: mean }));
+  const isSmooth = smoothed && chains.length === 0;
+  return {
+    curve,
+    steps: trace.steps,
+    total: trace.total,
+    mean: trace.mean,
+    low: trace.low,
+    high: trace.high,
+    smoothed: isSmooth ? smooth(trace.mean, trace.width, defaultWindow(trace.total)) : null,
+    validation: null,
+    earlier: [],
+    chains,
+    warmup: loss.warmup,
+    best: null,
+    unit: curve.replaceAll("_", " ") + (curve === "potential_energy" ? " (nats)" : ""),
+  };
+}
+
 function validationOf(loss, perObs) {
   if (!loss.validation || (!perObs && !loss.n_obs)) return null;
   return {
@@ -85,11 +109,23 @@ function earlierOf(run, perObs) {
 
 /** Range of the vertical axis: all of the smooth lines, the raw values but for the rarest. */
 function verticalRange(shown, log) {
+  if (shown.chains?.length) return rangeOf(chainValues(shown), log);
   const lines = [shown.smoothed ?? shown.mean];
   if (shown.validation) lines.push(shown.validation.values);
   for (const run of shown.earlier) lines.push(run.values);
   const raw = [quantile(shown.low, 0.01), quantile(shown.high, 0.99)];
-  const [low, high] = extent([...lines, raw]) ?? [0, 1];
+  return rangeOf([...lines, raw], log);
+}
+
+// Energies but for the way down from where the chains began, which would squeeze the rest.
+function chainValues({ chains, warmup, total }) {
+  const first = total > warmup ? warmup : total / 2;
+  const counted = chains.map(({ steps, width, values }) => values.filter((_, i) => steps[i] - width >= first));
+  return counted.map((values) => [quantile(values, 0.002), quantile(values, 0.998)]);
+}
+
+function rangeOf(lines, log) {
+  const [low, high] = extent(lines) ?? [0, 1];
   if (low === high) return [low - Math.abs(low || 1) * 0.1, high + Math.abs(high || 1) * 0.1];
   if (log && logKind(low) === "log") return [low / (high / low) ** 0.04, high * (high / low) ** 0.04];
   const room = 0.06 * (high - low);
@@ -110,11 +146,14 @@ function from(shown, first) {
     ...shown,
     steps, mean, low, high, smoothed,
     validation: points ? { steps: at, values } : null,
-    earlier: shown.earlier.map((run) => {
-      const [runSteps, runValues] = cut(run.steps, run.values);
-      return { ...run, steps: runSteps, values: runValues };
-    }),
+    earlier: shown.earlier.map((run) => cutLine(run, first)),
+    chains: shown.chains?.map((chain) => cutLine(chain, first)),
   };
+}
+
+function cutLine(line, first) {
+  const start = Math.max(line.steps.findIndex((step) => step >= first), 0);
+  return { ...line, steps: line.steps.slice(start), values: line.values.slice(start) };
 }
 
 /**
@@ -159,7 +198,8 @@ export function readout(shown, step) {
 /** Say in words what the curve shows, for who cannot see it. */
 export function describe(shown, words) {
   const line = shown.smoothed ?? shown.mean;
-  const parts = [`${shown.unit} over ${shown.total} steps, ${words}`];
+  const steps = shown.chains ? "iterations" : "steps";
+  const parts = [`${shown.unit} over ${shown.total} ${steps}, ${words}`];
   const finite = Array.from(line).filter(Number.isFinite);
   if (finite.length) parts.push(`from ${number(finite[0])} to ${number(finite.at(-1))}`);
   if (shown.best) parts.push(`lowest ${number(shown.best.value)} at step ${shown.best.step}`);
@@ -170,7 +210,12 @@ export function describe(shown, words) {
 export const DASHES = {
   validation: [7, 4],
   earlier: [[2, 3], [6, 3, 1, 3], [10, 4], [1, 4]],
+  chains: [[], [], [], [], [6, 3], [6, 3], [6, 3], [6, 3]],
 };
+
+// Names of the colours of the chains.
+export const CHAIN_COLORS = ["loss", "validation", "best", "rate"];
+export const chainColor = (i) => CHAIN_COLORS[i % CHAIN_COLORS.length];
 
 /** Room that the labels of the vertical axis need, in pixels. */
 export function labelRoom(ctx, ticks) {
@@ -181,15 +226,19 @@ export function labelRoom(ctx, ticks) {
 export function paint(ctx, shown, colors, hover) {
   const { box } = shown;
   ctx.clearRect(0, 0, box.width, box.height);
+  if (shown.warmup) warmup(ctx, shown, colors);
   axes(ctx, shown, colors);
   ctx.save();
   ctx.beginPath();
   ctx.rect(box.left, 4, box.width - box.left - 6, box.height - 32);
   ctx.clip();
+  (shown.chains ?? []).forEach((chain, i) => {
+    stroke(ctx, shown, chain.steps, chain.values, colors[chainColor(i)], 1.1, DASHES.chains[i]);
+  });
   shown.earlier.forEach((run, i) => {
     stroke(ctx, shown, run.steps, run.values, colors.earlier, 1.25, DASHES.earlier[i]);
   });
-  raw(ctx, shown, colors);
+  if (!shown.chains?.length) raw(ctx, shown, colors);
   if (shown.smoothed) stroke(ctx, shown, shown.steps, shown.smoothed, lineColor(shown, colors), 2.25);
   if (shown.validation) validation(ctx, shown, colors);
   ctx.restore();
@@ -221,7 +270,20 @@ function axes(ctx, shown, colors) {
     ctx.fillText(tick.toLocaleString("en-US"), x.at(tick), box.height - 20);
   }
   ctx.textAlign = "right";
-  ctx.fillText("step", box.left - 8, box.height - 20);
+  ctx.fillText(shown.chains ? "iter." : "step", box.left - 8, box.height - 20);
+}
+
+// The shade of the warm-up, which the draws are no part of.
+function warmup(ctx, { box, x, warmup: last, total }, colors) {
+  const right = Math.min(x.at(Math.min(last, total)), box.width - 6);
+  if (right <= box.left) return;
+  ctx.fillStyle = colors.grid;
+  ctx.fillRect(box.left, 8, right - box.left, box.height - 36);
+  if (right - box.left < 64) return;
+  ctx.fillStyle = colors.muted;
+  ctx.textAlign = "left";
+  ctx.textBaseline = "top";
+  ctx.fillText("warm-up", box.left + 6, 14);
 }
 
 function raw(ctx, shown, colors) {

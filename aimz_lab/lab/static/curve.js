@@ -1,6 +1,6 @@
 // The part of the page that holds the curve: its canvas, its legend, and how its values are read.
 
-import { DASHES, describe, labelRoom, paint, readout, scene } from "./chart.js";
+import { chainColor, DASHES, describe, labelRoom, paint, readout, scene } from "./chart.js";
 import { h, setAttribute, setText, svg } from "./elements.js";
 import { count, number } from "./math.js";
 
@@ -85,7 +85,8 @@ export class Curve {
   drawLegend() {
     const { shown } = this;
     setText(this.unit, shown.kind === "linear" ? shown.unit : `${shown.unit}, ${shown.kind} scale`);
-    const items = [
+    const chains = shown.chains ?? [];
+    const items = chains.length ? chains.map(({ label }, i) => [label, chainColor(i), DASHES.chains[i]]) : [
       shown.smoothed ? ["smoothed", "line", []] : null,
       [shown.smoothed ? "each step" : spoken(shown.curve), "raw", []],
       shown.validation ? ["validation", "validation", DASHES.validation] : null,
@@ -124,8 +125,9 @@ export class Curve {
     this.tip.hidden = !hover;
     if (!hover) return;
     const { shown } = this;
-    const lines = [`step ${count(hover.step)}`];
-    lines.push(`${shown.smoothed ? "each step" : spoken(shown.curve)} ${number(hover.raw)}`);
+    const lines = [`${shown.chains ? "iteration" : "step"} ${count(hover.step)}`];
+    const name = shown.chains?.length > 1 ? "mean of the chains" : spoken(shown.curve);
+    lines.push(`${shown.smoothed ? "each step" : name} ${number(hover.raw)}`);
     if (hover.smoothed !== undefined) lines.push(`smoothed ${number(hover.smoothed)}`);
     if (hover.validation !== undefined) lines.push(`validation ${number(hover.validation)}`);
     setText(this.tip, lines.join("\n"));

@@ -7,8 +7,10 @@
 import { series } from "./chart.js";
 import { Curve } from "./curve.js";
 import { button, choice, h, icon, setAttribute, setText, toggle } from "./elements.js";
-import { count, duration, number, rate } from "./math.js";
-import { checkPanel, devicesPanel, paddingPanel, parametersPanel } from "./panels.js";
+import { count, duration, number, rate, ratio } from "./math.js";
+import {
+  checkPanel, convergencePanel, devicesPanel, paddingPanel, parametersPanel, samplingPanel,
+} from "./panels.js";
 
 const PATIENCE_MS = 2000;
 const HELLO_AGAIN_MS = 1000;
@@ -17,7 +19,8 @@ const OVER = ["completed", "stopped", "early_stopped", "interrupted", "diverged"
 const UNREACHABLE =
   "The buttons cannot reach this kernel while the cell runs. " +
   "The kernel's interrupt button (■, or I twice) stops the run cleanly and keeps what it has.";
-const TRAITS = ["meta", "earlier", "progress", "loss", "padding", "devices", "parameters", "check"];
+const TRAITS = ["meta", "earlier", "progress", "loss", "padding", "devices", "parameters",
+  "sampling", "convergence", "check"];
 const COLORS = ["loss", "validation", "rate", "metric", "best", "earlier", "grid", "muted", "text",
   "surface"];
 const LOST = { status: "lost", words: "no longer connected", asked: "" };
@@ -25,12 +28,20 @@ let views = 0;
 
 export const isOver = (progress) => OVER.includes(progress?.status);
 
-/** What the status line says: epoch and time left, or how the run ended. */
-export function position(meta, progress) {
-  const parts = [`epoch ${count(progress.epoch)}${meta.epochs ? ` of ${count(meta.epochs)}` : ""}`];
+/** How far the chains are. */
+function drawn(sampling) {
+  const [done, all] = sampling.warming_up
+    ? [sampling.iterations, sampling.warmup] : [sampling.draws, sampling.of];
+  return `${sampling.warming_up ? "warm-up" : "draw"} ${count(done)} of ${count(all)}`;
+}
+
+/** What the status line says: epoch or draws and time left, or how the run ended. */
+export function position(meta, progress, sampling) {
+  const parts = [sampling?.of ? drawn(sampling)
+    : `epoch ${count(progress.epoch)}${meta.epochs ? ` of ${count(meta.epochs)}` : ""}`];
   if (isOver(progress)) parts.push(`in ${duration(progress.elapsed_s)}`);
   else if (["paused", "lost"].includes(progress.status)) parts.push(`after ${duration(progress.elapsed_s)}`);
-  else if (progress.step === 0) parts.push("compiling the first step");
+  else if (progress.step === 0) parts.push(meta.is_sampling ? "compiling" : "compiling the first step");
   else if (progress.eta_s !== null) parts.push(`${duration(progress.eta_s)} left`);
   return parts.join(" · ");
 }
@@ -66,6 +77,7 @@ class View {
     this.root = h("section", { class: "aimz", role: "region" },
       this.buildHead(), this.buildTools(), this.buildNotice(), this.curve.element, this.buildStats());
     this.panels = {
+      convergence: convergencePanel(), sampling: samplingPanel(),
       padding: paddingPanel(), devices: devicesPanel(),
       parameters: parametersPanel(), check: checkPanel(),
     };
@@ -128,7 +140,29 @@ class View {
     };
     return h("dl", { class: "aimz-stats" }, tile("loss", "loss"), tile("best", "best"),
       tile("step", "step"), tile("steps_per_s", "steps/s"), tile("rows_per_s", "rows/s"),
+      tile("draws", "draws"), tile("divergences", "divergences"), tile("step_size", "step size"),
+      tile("r_hat", "worst R-hat"), tile("ess", "least ESS"),
       tile("elapsed", "elapsed"), tile("checkpoint", "checkpoint"));
+  }
+
+  showTiles(isSampling) {
+    for (const name of ["loss", "best", "step", "rows_per_s"]) this.stats[name].parentElement.hidden = isSampling;
+    for (const name of ["draws", "divergences", "step_size", "r_hat", "ess"]) {
+      this.stats[name].parentElement.hidden = !isSampling;
+    }
+    setText(this.stats.steps_per_s.previousElementSibling, isSampling ? "iterations/s" : "steps/s");
+  }
+
+  drawSampling() {
+    const { chains, draws, divergences, by_chain: each } = this.model.get("sampling");
+    const { r_hat: worst, ess } = this.model.get("convergence");
+    setText(this.stats.draws, chains > 1 ? `${count(draws)} × ${count(chains)}` : count(draws));
+    setText(this.stats.divergences, count(divergences));
+    const sizes = (each ?? []).map((chain) => chain.step_size).filter(Number.isFinite);
+    const ends = sizes.length ? [Math.min(...sizes), Math.max(...sizes)].map((v) => number(v, 2)) : ["-"];
+    setText(this.stats.step_size, [...new Set(ends)].join("–"));
+    setText(this.stats.r_hat, ratio(worst));
+    setText(this.stats.ess, count(ess));
   }
 
   listen() {
@@ -242,7 +276,10 @@ class View {
     this.dirty = new Set();
     if (this.theme === undefined || dirty.has("theme")) this.readTheme();
     if (dirty.has("meta")) this.drawMeta();
-    if (dirty.has("progress") || dirty.has("meta")) this.drawProgress();
+    if (["progress", "meta", "sampling"].some((name) => dirty.has(name))) this.drawProgress();
+    if (this.model.get("meta").is_sampling && ["sampling", "convergence", "meta"].some((name) => dirty.has(name))) {
+      this.drawSampling();
+    }
     if (["loss", "earlier", "theme", "meta"].some((name) => dirty.has(name))) this.drawChart();
     for (const [name, panel] of Object.entries(this.panels)) {
       if (dirty.has(name)) panel.update(this.model.get(name));
@@ -262,10 +299,13 @@ class View {
   drawMeta() {
     const meta = this.model.get("meta");
     setText(this.title, meta.model);
+    const isSampling = Boolean(meta.is_sampling);
     setText(this.method, [meta.method, meta.n_obs && `${count(meta.n_obs)} rows`,
-      meta.batch_size && `batches of ${count(meta.batch_size)}`, meta.scaled].filter(Boolean).join(" · "));
-    setAttribute(this.root, "aria-label", `Training of ${meta.model}`);
-    this.toggles.perRow.hidden = !meta.n_obs;
+      !isSampling && meta.batch_size && `batches of ${count(meta.batch_size)}`, meta.scaled].filter(Boolean).join(" · "));
+    setAttribute(this.root, "aria-label", `${isSampling ? "Chains" : "Training"} of ${meta.model}`);
+    this.toggles.perRow.hidden = !meta.n_obs || isSampling;
+    this.toggles.smooth.hidden = this.toggles.log.hidden = isSampling;
+    this.showTiles(isSampling);
   }
 
   drawProgress() {
@@ -278,7 +318,7 @@ class View {
     this.shownStatus = progress.status;
     setAttribute(this.pill, "data-status", progress.status);
     setText(this.pill, progress.words);
-    setText(this.where, position(meta, progress));
+    setText(this.where, position(meta, progress, this.model.get("sampling")));
     const part = done(progress);
     this.bar.hidden = part === null;
     this.fill.style.width = `${100 * (part ?? 0)}%`;
@@ -287,7 +327,7 @@ class View {
     setText(this.stats.step, count(progress.step));
     setText(this.stats.steps_per_s, rate(progress.steps_per_s));
     setText(this.stats.rows_per_s, rate(progress.rows_per_s));
-    this.stats.rows_per_s.parentElement.hidden = !progress.rows_per_s;
+    this.stats.rows_per_s.parentElement.hidden = !progress.rows_per_s || Boolean(meta.is_sampling);
     setText(this.stats.elapsed, duration(progress.elapsed_s));
     this.stats.checkpoint.parentElement.hidden = !progress.checkpoint;
     if (progress.checkpoint) setText(this.stats.checkpoint, `${duration(progress.checkpoint.age_s + since)} ago`);
@@ -332,6 +372,7 @@ class View {
       return;
     }
     const names = Object.keys(loss.traces ?? { loss: null });
+    if (names.length && !names.includes(this.options.curve)) this.options.curve = names[0];
     this.curves.show(names.map((name) => [name, name.replaceAll("_", " ")]), this.options.curve);
     const curves = series(loss, this.model.get("earlier").runs ?? [], this.options);
     const perRow = loss.n_obs && this.options.perRow;

@@ -191,6 +191,9 @@ export function number(value, digits = 4) {
   return String(Number(value.toPrecision(digits)));
 }
 
+/** Write an R-hat. */
+export const ratio = (value) => (value === null || value === undefined ? "-" : value.toFixed(2));
+
 /** Write a whole number, thousands in groups. */
 export const count = (value) =>
   value === null || value === undefined ? "-" : grouped(Math.round(value));

@@ -2,7 +2,7 @@
 
 import { sparkline } from "./chart.js";
 import { fold, h, setText, svg, table } from "./elements.js";
-import { count, duration, number, share, size, unpack } from "./math.js";
+import { count, duration, number, ratio, share, size, unpack } from "./math.js";
 
 const plural = (n, word) => `${count(n)} ${word}${n === 1 ? "" : "s"}`;
 
@@ -158,6 +158,40 @@ export const parametersPanel = () => panel("Parameters", false, (frame, { headli
 
 const moved = (row) => row.moved === null ? "not finite"
   : row.unit === "sd" ? `${number(row.moved, 2)} sd` : share(Number(row.moved.toFixed(4)));
+
+/** How the chains fare, one by one. */
+export const samplingPanel = () => panel("Chains", false, (frame, { headline, extra, body }) => {
+  const { warming_up: isWarming, draws, of, divergences } = frame;
+  setText(headline, isWarming
+    ? `warming up: ${count(frame.iterations)} of ${count(frame.warmup)} iterations`
+    : `${count(draws)} of ${plural(of, "draw")} in ${frame.chains > 1 ? `each of ${plural(frame.chains, "chain")}` : "a chain"}` +
+      (divergences === null ? "" : ` · ${divergences ? plural(divergences, "divergence") : "no divergences"}`));
+  extra.replaceChildren(frame.advice ? h("span", {}, frame.advice) : "");
+  const columns = [["divergences", count], ["step_size", (v) => number(v, 3)],
+    ["acceptance_rate", (v) => number(v, 3)], ["n_steps", (v) => number(v, 3)]]
+    .filter(([name]) => name in (frame.by_chain[0] ?? {}));
+  body.replaceChildren(columns.length
+    ? table("Chains", ["chain", ...columns.map(([name]) => name.replaceAll("_", " "))],
+      frame.by_chain.map((chain, i) => [count(i + 1), ...columns.map(([name, write]) => write(chain[name]))]))
+    : "");
+});
+
+const GOOD_R_HAT = 1.01;
+
+/** Whether the chains agree: the values that fare worst. */
+export const convergencePanel = () => panel("Convergence", true, (frame, { headline, extra, body }) => {
+  const agree = frame.r_hat !== null && frame.r_hat > GOOD_R_HAT ? "the chains do not agree yet" : "";
+  setText(headline, [frame.r_hat !== null && `R-hat at most ${ratio(frame.r_hat)} (${frame.r_hat_of})`,
+    `ESS at least ${count(frame.ess)} (${frame.ess_of})`, agree].filter(Boolean).join(" · "));
+  extra.replaceChildren();
+  body.replaceChildren(
+    table("Values that fare worst", ["value", "mean", "sd", "R-hat", "ESS bulk", "ESS tail"],
+      frame.rows.map((r) => [h("code", {}, r.name), number(r.mean, 3), number(r.sd, 3), ratio(r.r_hat),
+        count(r.ess_bulk), count(r.ess_tail)])),
+    h("p", { class: "aimz-note" }, `After ${plural(frame.draws, "draw")} of each chain; ` +
+      (frame.judged < frame.total ? `${count(frame.judged)} of ${count(frame.total)} values were judged.`
+        : `${plural(frame.total, "value")} judged.`)));
+});
 
 /** Observed against replicated data. */
 export const checkPanel = () => panel("Predictive check", true, (frame, { headline, extra, body }) => {

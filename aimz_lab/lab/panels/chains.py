@@ -1,0 +1,184 @@
+"""Markov chains: the traces of what they report, how they fare, and whether they agree."""
+
+from __future__ import annotations
+
+import math
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from aimz_lab.inference.chain_record import ChainRecord
+from aimz_lab.inference.events import Run
+from aimz_lab.lab.convergence import Judged, judge
+from aimz_lab.lab.panels.base import Frame, Panel
+from aimz_lab.lab.traces import Trace
+
+MOST_CHAINS = 8
+MOST_ROWS = 6
+ENERGY = "potential_energy"
+_CAPACITY = 256
+_LIVE, _AT_THE_END = 100_000, 1_000_000
+
+_final: WeakKeyDictionary[ChainRecord, Frame] = WeakKeyDictionary()
+
+
+class TracePanel(Panel):
+    """Means over the chains of what they report, and the potential energy of each chain.
+
+    It takes the place of the loss.
+    """
+
+    name = "loss"
+
+    def __init__(self) -> None:
+        self._traces: dict[str, Trace] = {}
+        self._by_chain: list[Trace] = []
+
+    def begin(self, run: Run) -> None:
+        """Begin empty traces."""
+        self._traces = {}
+        count = min(run.chains.plan.chains, MOST_CHAINS) if run.chains else 0
+        self._by_chain = [Trace(_CAPACITY) for _ in range(count)]
+
+    def frame(self, run: Run) -> Frame:
+        """Describe every trace."""
+        names = run.chains.names if run.chains else (ENERGY, *run.metrics)
+        for name in names:
+            trace = self._traces.setdefault(name, Trace())
+            trace.add(run.column("loss" if name == ENERGY else name)[trace.n_steps :])
+        if ENERGY in names and run.chains:
+            energies = run.chains.column(ENERGY)
+            for chain, trace in enumerate(self._by_chain):
+                trace.add(energies[trace.n_steps :, chain])
+        return {
+            "n_obs": None,
+            "traces": {name: self._traces[name].frame() for name in names},
+            "chains": {ENERGY: [trace.frame() for trace in self._by_chain]},
+            "warmup": run.chains.plan.warmup if run.chains else 0,
+            "validation": None,
+            "now": None,
+            "best": None,
+            "best_step": None,
+        }
+
+
+class SamplingPanel(Panel):
+    """How far the chains are, and how each of them moves."""
+
+    name = "sampling"
+    interval_s = 0.1
+
+    def frame(self, run: Run) -> Frame:
+        """Describe draws, divergences, steps and acceptance; empty without a record of chains."""
+        chains = run.chains
+        if chains is None:
+            return {}
+        divergences = chains.divergences
+        return {
+            "chains": chains.plan.chains,
+            "draws": chains.draws,
+            "of": chains.plan.draws,
+            "iterations": chains.iterations,
+            "warmup": chains.plan.warmup,
+            "warming_up": chains.warming_up and not run.finished,
+            "divergences": None if divergences is None else int(divergences.sum()),
+            "by_chain": by_chain(run),
+            "advice": divergence_advice(run),
+        }
+
+
+def by_chain(run: Run) -> list[Frame]:
+    """Tell of each chain its divergences, step size, acceptance and number of steps.
+
+    The latter two are means since the warm-up, or over its last 50 iterations while it goes on.
+    """
+    chains = run.chains
+    recent = slice(chains.plan.warmup, None) if not chains.warming_up else slice(-50, None)
+    of_each: dict[str, np.ndarray] = {}
+    if (divergences := chains.divergences) is not None:
+        of_each["divergences"] = divergences
+    for name in ("acceptance_rate", "n_steps", "step_size"):
+        if name in chains.names and len(values := chains.column(name)[recent]):
+            of_each[name] = values[-1] if name == "step_size" else values.mean(axis=0)
+    shown = min(chains.plan.chains, 2 * MOST_CHAINS)
+    return [
+        {name: _finite(float(values[chain])) for name, values in of_each.items()}
+        for chain in range(shown)
+    ]
+
+
+def divergence_advice(run: Run) -> str:
+    """Say what divergences mean and what helps; empty where there are none."""
+    divergences = run.chains.divergences
+    if divergences is None or not divergences.any():
+        return ""
+    return (
+        "Where chains diverge, they miss a part of the posterior: raise target_accept_prob, or "
+        "write the model so that its scales vary less (non-centred)."
+    )
+
+
+class ConvergencePanel(Panel):
+    """R-hat and effective sample size, of the values that fare worst."""
+
+    name = "convergence"
+    interval_s = 0.5
+
+    def __init__(self) -> None:
+        self._frame: Frame = {}
+        self._judged_at = -1
+
+    def begin(self, run: Run) -> None:  # noqa: ARG002
+        """Forget the run before."""
+        self._frame, self._judged_at = {}, -1
+
+    def frame(self, run: Run) -> Frame:
+        """Judge the draws so far, with more care at the end; empty before there are some."""
+        chains = run.chains
+        if chains is None:
+            return {}
+        if run.finished:
+            return judged_at_the_end(run)
+        if chains.draws != self._judged_at:
+            self._judged_at = chains.draws
+            self._frame = _described(chains, _LIVE) or self._frame
+        return self._frame
+
+
+def judged_at_the_end(run: Run) -> Frame:
+    """Judge the draws of a run of chains that is over: with care, and once."""
+    if run.chains not in _final:
+        _final[run.chains] = _described(run.chains, _AT_THE_END)
+    return _final[run.chains]
+
+
+def _described(chains: ChainRecord, most: int) -> Frame:
+    judged, total = judge(chains, most)
+    if not judged:
+        return {}
+    least = min(judged, key=lambda row: math.inf if math.isnan(row.ess) else row.ess)
+    shown = judged[:MOST_ROWS]
+    if least not in shown:
+        shown[-1] = least
+    return {
+        "draws": chains.draws,
+        "judged": len(judged),
+        "total": total,
+        "r_hat": _finite(judged[0].r_hat),
+        "r_hat_of": judged[0].name,
+        "ess": _finite(least.ess),
+        "ess_of": least.name,
+        "rows": [_row(row) for row in shown],
+    }
+
+
+def _row(judged: Judged) -> Frame:
+    numbers = ("mean", "sd", "r_hat", "ess_bulk", "ess_tail")
+    return {
+        "name": judged.name,
+        **{name: _finite(getattr(judged, name)) for name in numbers},
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

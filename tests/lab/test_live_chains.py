@@ -1,0 +1,221 @@
+"""A run of chains on the displays: frames, line, picture and summary, against the sampler's own."""
+
+from __future__ import annotations
+
+import io
+
+import arviz_stats as azs
+import jax
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pytest
+from numpyro.infer import HMC, MCMC
+
+from aimz_lab import ImpactModel
+from aimz_lab.inference.chain_record import ChainPlan, ChainRecord
+from aimz_lab.lab import History, LiveDashboard, ProgressLine, earlier, loss_figure, replay, words
+from aimz_lab.lab.line import Line
+from aimz_lab.lab.panels import SamplingPanel, TracePanel
+from aimz_lab.lab.panels.chains import judged_at_the_end
+from aimz_lab.lab.summary import alt_text, facts, summary_text
+from aimz_lab.lab.traces import unpack
+from aimz_lab.lab.views import LineView, RecordingDisplay
+from tests.lab.runs import begun, feed
+
+X = np.linspace(-1, 1, 20, dtype=np.float32)
+
+
+def line(X, y=None):
+    level = numpyro.sample("level", dist.Normal(0.0, 5.0))
+    slope = numpyro.sample("slope", dist.Normal(0.0, 5.0).expand([2]).to_event(1))
+    numpyro.deterministic("total", slope.sum())
+    with numpyro.plate("obs", X.shape[0]):
+        numpyro.sample("y", dist.Normal(level + slope.sum() * X, 1.0), obs=y)
+
+
+@pytest.fixture(scope="module")
+def seen():
+    """One run and what four displays showed of it."""
+    earlier.forget()
+    kernel = HMC(line, num_steps=4, trajectory_length=None)
+    mcmc = MCMC(
+        kernel,
+        num_warmup=60,
+        num_samples=80,
+        num_chains=2,
+        chain_method="vectorized",
+        progress_bar=False,
+    )
+    im = ImpactModel(line, jax.random.key(0), inference=mcmc)
+    screen, text, view = RecordingDisplay(), io.StringIO(), io.StringIO()
+    history = History()
+    displays = [
+        LiveDashboard(view=screen),
+        LiveDashboard(view=LineView(Line(view, rewrite=True))),
+        ProgressLine(text),
+        history,
+    ]
+    im.fit_on_batch(X, 2 * X + 1, callbacks=displays, steps_per_call=20)
+    return {"im": im, "screen": screen, "view": view, "text": text, "history": history}
+
+
+def test_frames_tell_of_warmup_and_draws(seen):
+    frames = seen["screen"].frames
+    first = frames[0]
+    assert first["meta"]["is_sampling"]
+    assert first["sampling"] == {
+        "chains": 2,
+        "draws": 0,
+        "of": 80,
+        "iterations": 0,
+        "warmup": 60,
+        "warming_up": True,
+        "divergences": None,
+        "by_chain": [{}, {}],
+        "advice": "",
+    }
+    told = [frame["progress"]["words"] for frame in frames if "progress" in frame]
+    assert told[1] == "warming up"
+    final = seen["screen"].final
+    assert (final["sampling"]["draws"], final["sampling"]["warming_up"]) == (80, False)
+    assert not {"padding", "parameters"} & final.keys()
+    assert (
+        final["progress"]["can_set_learning_rate"] is final["progress"]["can_checkpoint"] is False
+    )
+
+
+def test_the_first_chunk_is_shown_at_once(seen):
+    steps = [frame["progress"]["step"] for frame in seen["screen"].frames[:2]]
+    assert steps == [0, 20]
+
+
+def test_each_chain_tells_what_its_sampler_does(seen):
+    last = seen["im"].inference.last_state
+    of_each = seen["screen"].final["sampling"]["by_chain"]
+    stats = seen["im"].sample()["sample_stats"]
+    for chain, told in enumerate(of_each):
+        assert told["step_size"] == pytest.approx(float(last.adapt_state.step_size[chain]))
+        accepted = float(stats["acceptance_rate"][chain].mean())
+        assert told["acceptance_rate"] == pytest.approx(accepted, rel=1e-5)
+        assert told["divergences"] == int(stats["diverging"][chain].sum())
+        assert told["n_steps"] == 4
+
+
+def test_r_hat_and_ess_are_arvizs_of_the_latent_sites(seen):
+    judged = seen["screen"].final["convergence"]
+    posterior = seen["im"].sample()["posterior"].to_dataset()
+    assert judged["total"] == len(judged["rows"]) == 3  # "total" is no latent site
+    for row in judged["rows"]:
+        name, _, at = row["name"].rstrip("]").partition("[")
+        values = posterior[name].values[..., int(at)] if at else posterior[name].values
+        assert row["r_hat"] == pytest.approx(azs.rhat(values), rel=1e-6)
+        assert row["ess_bulk"] == pytest.approx(azs.ess(values), rel=1e-6)
+        tail = azs.ess(values, method="tail", prob=(0.05, 0.95))
+        assert row["ess_tail"] == pytest.approx(tail, rel=1e-6)
+    assert judged["r_hat"] == max(row["r_hat"] for row in judged["rows"])
+    worst = min(min(row["ess_bulk"], row["ess_tail"]) for row in judged["rows"])
+    assert judged["ess"] == worst
+    assert judged_at_the_end(seen["im"].last_run) is judged  # once, for all who ask
+
+
+def test_the_curve_is_the_energy_of_each_chain(seen):
+    curve = seen["screen"].final["loss"]
+    energies = seen["im"].last_run.chains.column("potential_energy")
+    assert next(iter(curve["traces"])) == "potential_energy"
+    assert set(curve["traces"]) == {
+        *("potential_energy", "acceptance_rate", "diverging", "n_steps", "step_size")
+    }
+    for chain, trace in enumerate(curve["chains"]["potential_energy"]):
+        np.testing.assert_array_equal(unpack(trace["mean"]), energies[:, chain])
+    np.testing.assert_allclose(
+        unpack(curve["traces"]["potential_energy"]["mean"]), energies.mean(1), rtol=1e-6
+    )
+    assert (curve["warmup"], curve["best"]) == (60, None)
+
+
+def test_lines_tell_the_phase_and_how_far_the_chains_agree(seen):
+    shown = seen["view"].getvalue().split("\r")
+    assert shown[1] == "line: compiling the first step"
+    assert any("warming up · warm-up 20 of 60 in 2 chains" in text for text in shown)
+    last = seen["text"].getvalue().splitlines()[-1]
+    judged = seen["screen"].final["convergence"]
+    assert last.startswith("line: completed · draw 80 of 80 in 2 chains · ")
+    assert f"R-hat {judged['r_hat']:.2f} · ESS {judged['ess']:,.0f} · in " in last
+    narrow = words.status_line(seen["im"].last_run, None, 70, judged)
+    assert "step size" not in narrow
+    assert "R-hat" in narrow
+
+
+def test_the_picture_shows_each_chain_and_the_warmup(seen):
+    figure = loss_figure(seen["im"].last_run)
+    [axes] = figure.axes
+    energies = seen["im"].last_run.chains.column("potential_energy")
+    for chain, drawn in enumerate(axes.lines):
+        np.testing.assert_allclose(drawn.get_ydata(), energies[:, chain])
+    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert labels == ["warm-up", "chain 1", "chain 2"]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("iteration", "potential energy (nats)")
+    low, high = axes.get_ylim()
+    assert low < energies[60:].min() < energies[60:].max() < high < energies.max()
+
+
+def test_the_summary_says_what_came_out(seen):
+    found = facts(seen["im"].last_run)
+    assert found["status"] == "completed: all 80 draws of each chain done"
+    assert found["draws"] == "80 in each of 2 chains, after 60 of warm-up"
+    assert found["R-hat"].startswith("at most 1.")
+    assert found["ESS"].startswith("at least ")
+    assert "loss" not in found
+    assert "MCMC/HMC" in summary_text(seen["im"].last_run).splitlines()[0]
+    assert alt_text(seen["im"].last_run).startswith(
+        "Potential energy of the chains of line, completed"
+    )
+
+
+def test_it_is_no_curve_to_compare_losses_with(seen):
+    assert earlier.frame(begun(model="line")) == {"runs": []}
+
+
+def test_a_history_is_written_read_and_shown(seen, tmp_path):
+    seen["history"].to_json(tmp_path / "run.json")
+    again = History.from_json(tmp_path / "run.json")
+    assert again.run.info.is_sampling
+    np.testing.assert_allclose(again.to_frame()["loss"], seen["im"].last_run.losses)
+    assert facts(again)["iterations"] == "140 of each chain, warm-up included"
+    assert len(loss_figure(again).axes[0].lines) == 1
+    frames = replay.frames_of(again.run)
+    assert frames["sampling"] == frames["convergence"] == {}
+    assert "potential_energy" in frames["loss"]["traces"]
+
+
+def sampling(**columns):
+    """A run of two chains of 4 + 4 iterations, of which as many are done as the columns have."""
+    run = begun(is_sampling=True, epochs=1, steps_per_epoch=8)
+    run.chains = ChainRecord(ChainPlan(2, 4, 4), {}, lambda name, at: None)
+    count = len(next(iter(columns.values())))
+    feed(run, [1.0] * count)
+    run.chains.extend({name: np.array(values) for name, values in columns.items()}, count)
+    return run
+
+
+def test_divergences_count_after_the_warmup_and_come_with_advice():
+    diverging = [[True, True]] * 4 + [[True, False], [True, False]]
+    frame = SamplingPanel().frame(sampling(diverging=diverging))
+    assert frame["divergences"] == 2
+    assert [chain["divergences"] for chain in frame["by_chain"]] == [2, 0]
+    assert "target_accept_prob" in frame["advice"]
+    calm = SamplingPanel().frame(sampling(diverging=diverging[:4]))
+    assert (calm["divergences"], calm["advice"]) == (0, "")
+    assert words.status_line(sampling(diverging=diverging)).startswith(
+        "kernel: running · draw 2 of 4 in 2 chains · 2 divergences"
+    )
+
+
+def test_a_sampler_that_tells_nothing_has_panels_too():
+    run = sampling(acceptance_rate=[[0.5, 0.25]] * 5)
+    panel = TracePanel()
+    panel.begin(run)
+    run.record(feed(begun(), [np.nan], acceptance_rate=[0.375]))
+    assert SamplingPanel().frame(run)["divergences"] is None
+    assert words.draws(run) == "draw 1 of 4 in 2 chains"
