@@ -291,6 +291,10 @@ def _arguments(model_input: Any, im: ImpactModel) -> tuple[Any, dict[str, Any]]:
     if not hasattr(model_input, "columns"):
         return model_input, {}
     named = {name: model_input[name].to_numpy() for name in others if name in model_input.columns}
-    table = model_input.drop(columns=list(named)).to_numpy()
+    table = model_input.drop(columns=list(named))
+    trained = list(schema.columns.get(im.param_input, ())) if schema else []
+    if trained and set(trained) == set(table.columns):
+        table = table[trained]  # a request may name them in any order
+    table = table.to_numpy()
     is_vector = schema is not None and schema.rows[im.param_input].shape == ()
     return (table[:, 0] if is_vector and table.shape[1] == 1 else table), named

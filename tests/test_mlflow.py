@@ -124,6 +124,21 @@ def test_what_is_told_of_a_model_is_written_down(im, tmp_path):
     assert (tmp_path / "model" / "requirements.txt").read_text() == "aimz_lab==0.1\n"
 
 
+def test_columns_are_served_by_name(tmp_path):
+    def line(X, y=None):
+        slope = numpyro.sample("slope", dist.Normal(0.0, 1.0).expand([2]).to_event(1))
+        with numpyro.plate("obs", X.shape[0]):
+            numpyro.sample("y", dist.Normal(X @ slope, 1e-3), obs=y)
+
+    svi = SVI(line, AutoNormal(line), numpyro.optim.Adam(0.05), Trace_ELBO())
+    im = ImpactModel(line, jax.random.key(0), svi=svi)
+    table = pd.DataFrame(X, columns=["a", "b"])
+    im.fit(table, Y, epochs=2, progress=False)
+    flavor.save_model(im, tmp_path / "model")
+    served = mlflow.pyfunc.load_model(str(tmp_path / "model"), model_config={"allow_pickle": True})
+    pd.testing.assert_frame_equal(served.predict(table[["b", "a"]]), served.predict(table))
+
+
 def linked(X, link, y=None):
     slope = numpyro.sample("slope", dist.Normal(0.0, 1.0))
     with numpyro.plate("obs", X.shape[0]):

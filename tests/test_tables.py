@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import jax
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pandas as pd
+import polars as pl
 import pytest
 
+from aimz_lab import ArrayDataset, ArrayLoader, ImpactModel
 from aimz_lab.errors import DataError, DataTypeError
 from tests.runs import regression_model
 
@@ -71,3 +74,36 @@ def test_labels_of_another_kind_are_others(im, table):
     numbered = table["sales"].set_axis(np.arange(N_DAYS) + 7)
     with pytest.raises(DataError, match="label their rows differently"):
         im.fit(table[["warm"]], numbered, promo=table["promo"], progress=False)
+
+
+@pytest.mark.allow_rank_promotion  # NumPyro's guides draw with a sample shape
+@pytest.mark.parametrize("kind", ["pandas", "polars", "dataset", "loader"])
+def test_columns_that_were_not_trained_on_are_refused(im, table, kind):
+    kinds = {
+        "pandas": lambda X: X,
+        "polars": lambda X: pl.DataFrame({name: X[name].to_numpy() for name in X}),
+        "dataset": lambda X: ArrayDataset(X=X, y=table["sales"], promo=table["promo"]),
+        "loader": lambda X: ArrayLoader(kinds["dataset"](X), jax.random.key(0)),
+    }
+    X = table[["warm", "visitors"]]
+    given, rest = kinds[kind](X), {}
+    if kind in ("pandas", "polars"):
+        rest = {"promo": table["promo"].to_numpy()}
+        im.fit(given, table["sales"].to_numpy(), **rest, epochs=2, progress=False)
+    else:
+        im.fit(given, epochs=2, progress=False)
+    im.predict(given, **rest, progress=False)
+    im.predict(X.to_numpy()[:, ::-1], promo=table["promo"].to_numpy(), progress=False)
+    for other in (X[["visitors", "warm"]], X.rename(columns={"warm": "cold"})):
+        with pytest.raises(DataError, match=r"trained on warm, visitors.*X\[\['warm', 'visitors'"):
+            im.predict(kinds[kind](other), **rest, progress=False)
+
+
+@pytest.mark.allow_rank_promotion  # NumPyro's guides draw with a sample shape
+def test_a_stored_model_knows_its_columns(im, table, tmp_path):
+    X, promo = table[["warm", "visitors"]], table["promo"]
+    im.fit(X, table["sales"], promo=promo, epochs=2, progress=False)
+    loaded = ImpactModel.load(im.save(tmp_path / "model"), shop, im.inference)
+    loaded.predict_on_batch(X, promo=promo)
+    with pytest.raises(DataError, match="trained on warm, visitors"):
+        loaded.predict_on_batch(X[["visitors", "warm"]], promo=promo)

@@ -10,7 +10,7 @@ from aimz_lab.data.loader import ArrayLoader
 from aimz_lab.data.order import epoch_order
 from aimz_lab.data.padding import pad_rows, padding_advice, padding_waste, row_multiple
 from aimz_lab.data.sources import BatchSource, LoaderSource, StreamSource, as_source, is_batches
-from aimz_lab.data.tables import RowCoord, row_coord, shared_row_coord
+from aimz_lab.data.tables import RowCoord, column_names, row_coord, shared_row_coord
 
 __all__ = [
     "ArrayDataset",
@@ -25,6 +25,7 @@ __all__ = [
     "canonical",
     "check_finite",
     "check_rows",
+    "column_names",
     "derive_key",
     "epoch_order",
     "fold_in",

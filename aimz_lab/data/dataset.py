@@ -14,7 +14,7 @@ from jax.sharding import SingleDeviceSharding
 from aimz_lab.data.arrays import as_stored, canonical
 from aimz_lab.data.checks import check_rows
 from aimz_lab.data.html import format_bytes, html_table
-from aimz_lab.data.tables import RowCoord, shared_row_coord
+from aimz_lab.data.tables import RowCoord, column_names, shared_row_coord
 from aimz_lab.errors import DataTypeError
 
 
@@ -74,6 +74,8 @@ class ArrayDataset:
         stored = {name: as_stored(name, value) for name, value in given.items()}
         self._n_rows = check_rows(stored, "dataset")
         self._row_coord = shared_row_coord(given)
+        named = {name: column_names(value) for name, value in given.items()}
+        self._columns = {name: names for name, names in named.items() if names is not None}
         self._to_jax = bool(to_jax)
         if to_jax:
             stored = {name: _to_device(name, array) for name, array in stored.items()}
@@ -103,6 +105,11 @@ class ArrayDataset:
     def row_coord(self) -> RowCoord | None:
         """The row labels of the first field that has some: a pandas index, an xarray coordinate."""
         return self._row_coord
+
+    @property
+    def columns(self) -> Mapping[str, tuple[str, ...]]:
+        """Names of the columns of each field that came as a data frame."""
+        return MappingProxyType(self._columns)
 
     @property
     def schema(self) -> dict[str, FieldSchema]:

@@ -143,6 +143,18 @@ def row_coord(value: Any) -> RowCoord | None:
     return None
 
 
+def column_names(value: Any) -> tuple[str, ...] | None:
+    """Return the names of a table's columns, or ``None`` if there are none.
+
+    Args:
+        value: Anything; a data frame of pandas or polars has names, unless they only count.
+    """
+    if is_a(value, "pandas", "DataFrame") or is_a(value, "polars", "DataFrame"):
+        names = tuple(value.columns)
+        return names if all(isinstance(name, str) for name in names) else None
+    return None
+
+
 def shared_row_coord(fields: Mapping[str, Any]) -> RowCoord | None:
     """Return the row labels of the first field that has some, once the other fields' agree.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -17,6 +17,7 @@ from aimz_lab.data import (
     as_source,
     check_finite,
     check_rows,
+    column_names,
     epoch_order,
     is_batches,
     shared_row_coord,
@@ -108,6 +109,25 @@ def rows_and_others(
     return rows, dict(split.whole), dict(split.static)
 
 
+def table_columns(
+    ports: KernelPorts, inputs: Any, extra: Mapping[str, Any]
+) -> dict[str, tuple[str, ...]]:
+    """Return the names of the columns of each argument that is a data frame.
+
+    Args:
+        ports: The kernel.
+        inputs: The input: a table, arrays by field, a dataset, a loader, or anything else.
+        extra: Further kernel arguments.
+    """
+    if isinstance(inputs, ArrayLoader):
+        inputs = inputs.dataset
+    if isinstance(inputs, ArrayDataset):
+        return dict(inputs.columns)
+    fields = inputs if isinstance(inputs, Mapping) else {ports.input: inputs}
+    named = {name: column_names(value) for name, value in {**fields, **extra}.items()}
+    return {name: names for name, names in named.items() if names is not None}
+
+
 def all_rows(
     ports: KernelPorts,
     inputs: Any,
@@ -121,7 +141,8 @@ def all_rows(
         ports, inputs, outputs, extra, allow_nonfinite=allow_nonfinite
     )
     n_rows = next(iter(rows.values())).shape[0]
-    return TrainingData(rows, whole, static, n_obs=n_rows, batch_size=n_rows)
+    columns = table_columns(ports, inputs, extra)
+    return TrainingData(rows, whole, static, n_obs=n_rows, batch_size=n_rows, columns=columns)
 
 
 def training_data(
@@ -170,7 +191,8 @@ def training_data(
         rows, whole, static = rows_and_others(
             ports, inputs, outputs, extra, allow_nonfinite=allow_nonfinite
         )
-        return _of_rows(rows, whole, static, key, batch_size, shuffle, n_obs), None
+        data = _of_rows(rows, whole, static, key, batch_size, shuffle, n_obs)
+        return replace(data, columns=table_columns(ports, inputs, extra)), None
     if outputs is not None:
         msg = f"{ports.output!r} comes with the batches of a loader; do not pass it again."
         raise CallError(msg)
@@ -266,6 +288,7 @@ def _of_loader(
         batch_size=min(loader.batch_size, n_rows),
         order=loader_order(loader, first_epoch),
         resident=loader.dataset.to_jax,
+        columns=loader.dataset.columns,
     )
 
 

@@ -48,6 +48,7 @@ class TrainingData:
         order: Row numbers of an epoch by its number, for rows in memory.
         source: Where batches come from, if not from rows in memory.
         resident: Whether the rows stay on the device.
+        columns: Names of the columns of each argument that came as a data frame.
     """
 
     rows: Mapping[str, Any]
@@ -58,6 +59,7 @@ class TrainingData:
     order: Callable[[int], np.ndarray] | None = None
     source: BatchSource | None = None
     resident: bool = False
+    columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def in_memory(self) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from aimz_lab.errors import ArtifactError
+from aimz_lab.errors import ArtifactError, DataError
 from aimz_lab.inference.plan import TrainingData
 
 _PLAIN = (str, int, float, bool, type(None))
@@ -25,6 +25,7 @@ class InputSchema:
         static: Values of the arguments that are not arrays.
         batch_size: Rows of the batch.
         n_obs: Rows of the whole data, or ``None`` where nobody knew.
+        columns: Names of the columns of each argument that came as a data frame.
     """
 
     rows: Mapping[str, jax.ShapeDtypeStruct]
@@ -32,6 +33,7 @@ class InputSchema:
     static: Mapping[str, Any] = field(default_factory=dict)
     batch_size: int = 1
     n_obs: int | None = None
+    columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, data: TrainingData) -> InputSchema:
@@ -46,6 +48,7 @@ class InputSchema:
             dict(batch.static),
             data.batch_size,
             data.n_obs,
+            dict(data.columns),
         )
 
     @property
@@ -55,6 +58,25 @@ class InputSchema:
             name: jax.ShapeDtypeStruct((self.batch_size, *row.shape), row.dtype)
             for name, row in self.rows.items()
         }
+
+    def check_columns(self, given: Mapping[str, tuple[str, ...]]) -> None:
+        """Make sure that tables have the columns of those trained on, in their order.
+
+        Args:
+            given: Names of the columns of each argument that is a data frame.
+
+        Raises:
+            DataError: If one has others, or in another order: each would meet another's weight.
+        """
+        for name, columns in given.items():
+            trained = self.columns.get(name, columns)
+            if columns != trained:
+                msg = (
+                    f"Field {name!r} has the columns {', '.join(columns)}, and the model was "
+                    f"trained on {', '.join(trained)}. Pass these in this order: "
+                    f"{name}[{list(trained)}]; or without names, {name}.to_numpy()."
+                )
+                raise DataError(msg)
 
     def stand_ins(self) -> dict[str, Any]:
         """Return arrays of ones in place of a batch, to set up what depends on shapes alone."""
@@ -70,6 +92,7 @@ class InputSchema:
             "static": {name: _plain_static(value) for name, value in self.static.items()},
             "batch_size": self.batch_size,
             "n_obs": self.n_obs,
+            "columns": {name: list(names) for name, names in self.columns.items()},
         }
 
     @classmethod
@@ -98,6 +121,7 @@ class InputSchema:
             static,
             plain["batch_size"],
             plain["n_obs"],
+            {name: tuple(names) for name, names in plain.get("columns", {}).items()},
         )
 
 

@@ -17,7 +17,7 @@ from aimz_lab.data import as_typed_key
 from aimz_lab.data.checks import check_positive_int
 from aimz_lab.errors import ArgumentError, CallError, NotFittedError
 from aimz_lab.inference.base import Sites, site_names
-from aimz_lab.inference.inputs import all_rows, merge_arguments
+from aimz_lab.inference.inputs import all_rows, merge_arguments, table_columns
 from aimz_lab.inference.mcmc import continue_mcmc
 from aimz_lab.inference.persistence import StorableModel
 from aimz_lab.inference.placement import resolve_placement
@@ -134,11 +134,14 @@ class CallingModel(StorableModel):
         if output_dir is not None and store == "memory":
             msg = "output_dir= is where a persistent result goes; leave it out, or store= as it is."
             raise ArgumentError(msg)
+        extra = merge_arguments(self._ports, kwargs, kernel_kwargs)
+        if self.input_schema is not None:
+            self.input_schema.check_columns(table_columns(self._ports, inputs, extra))
         data = predictive_data(
             self._ports,
             inputs,
             outputs,
-            merge_arguments(self._ports, kwargs, kernel_kwargs),
+            extra,
             with_output=group == "log_likelihood",
             allow_nonfinite=allow_nonfinite,
         )
