@@ -1,7 +1,10 @@
-"""How hard the compiler tries, and compiling what will be needed while something else goes on."""
+"""How hard the compiler tries, and preparing what will be needed while something else goes on."""
 
 from __future__ import annotations
 
+import importlib
+import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -39,6 +42,14 @@ def compile_behind(*lowered: jax.stages.Lowered) -> Future[None]:
     done = pool.submit(lambda: [program.compile() for program in lowered])
     pool.shutdown(wait=False)
     return done
+
+
+def import_behind(module: str) -> None:
+    """Import a module on a thread: a compiler holds no lock of Python's, and leaves cores idle."""
+    if module not in sys.modules:
+        threading.Thread(
+            target=importlib.import_module, args=(module,), name="aimz_lab-import"
+        ).start()
 
 
 def named(name: str, function: Callable) -> Callable:

@@ -17,6 +17,7 @@ from aimz_lab.errors import BusyError, CallError, FitWarning, GuideError
 from aimz_lab.inference.base import KernelModel
 from aimz_lab.inference.checkpoint import Checkpoint, load_checkpoint
 from aimz_lab.inference.displays import default_display, standing_listeners
+from aimz_lab.inference.compiling import import_behind
 from aimz_lab.inference.events import Callback, Run
 from aimz_lab.inference.fit_options import FitOptions
 from aimz_lab.inference.inputs import (
@@ -329,6 +330,7 @@ class TrainableModel(KernelModel):
         listeners = _listeners(callbacks, progress)
         placement = resolve_placement(self._device, device)
         keys = options.origin.keys
+        import_behind("dask.array")  # half a second that the first prediction needs not wait for
         run, trainer = self._session.start(data, spec, placement, listeners, options, keys[0])
         self._last_run, self._spec = run, spec
         self._advance(rng_key)

@@ -69,6 +69,13 @@ def test_full_batches_are_numpyros_own_steps():
     np.testing.assert_allclose(im.last_run.losses, expected, rtol=1e-4)
 
 
+def test_a_first_fit_compiles_setup_steps_parameters_and_draws_and_nothing_twice():
+    im = model()
+    with compilations() as seen:
+        losses(im, num_samples=50)
+    assert len(seen) == 4
+
+
 def test_a_second_fit_with_the_same_shapes_compiles_nothing():
     im = model()
     losses(im, num_samples=50)
