@@ -10,6 +10,7 @@ import numpy as np
 
 from aimz_lab.errors import OptionalDependencyError
 from aimz_lab.inference.events import Callback, Run, Steps
+from aimz_lab.lab.panels.chains import ENERGY, judged_at_the_end
 
 _STATUS = {"completed": "FINISHED", "early_stopped": "FINISHED", "stopped": "FINISHED"}
 _PARAMS = ("model", "method", "n_obs", "batch_size", "epochs", "steps_per_epoch", "scaled")
@@ -19,6 +20,8 @@ class MLflowLogger(Callback):
     """Writes a run to MLflow: what it trains, its loss as it falls, and how it ended.
 
     The loss is in nats per row, the mean of the steps since the last entry; so are further metrics.
+    Of chains it is what they report, iteration by iteration, and at the end the number of draws and
+    divergences, the worst R-hat and the least effective sample size.
     A tracking server that fails never ends a run: the listener is then switched off.
 
     Args:
@@ -79,7 +82,7 @@ class MLflowLogger(Callback):
 
         self._client = self._connect()
         self.run_id = self._given or self._open()
-        values = {name: getattr(run.info, name) for name in _PARAMS}
+        values = _plan(run)
         params = [Param(name, str(v)) for name, v in values.items() if v not in (None, "")]
         self._client.log_batch(self.run_id, params=params)
         self._logged_step, self._logged_s = run.step, -np.inf
@@ -97,6 +100,8 @@ class MLflowLogger(Callback):
         """Write what is left, and close the run."""
         if run.step > self._logged_step:
             self._log(run)
+        if run.chains is not None:
+            self._put(run.step, _outcome(run))
         self._client.set_tag(self.run_id, "aimz_lab.status", run.status)
         self._client.set_tag(self.run_id, "aimz_lab.reason", run.reason)
         if self._given is None:
@@ -113,7 +118,10 @@ class MLflowLogger(Callback):
     def _log(self, run: Run) -> None:
         new = slice(self._logged_step, run.step)
         self._logged_step, self._logged_s = run.step, time.monotonic()
-        values = {"loss": run.losses[new] / (run.info.n_obs or 1)}
+        if run.info.is_sampling:
+            values = {ENERGY: run.losses[new]}
+        else:
+            values = {"loss": run.losses[new] / (run.info.n_obs or 1)}
         values |= {name: run.column(name)[new] for name in run.metrics}
         means = {name: _finite_mean(column) for name, column in values.items()}
         means["learning_rate"] = run.learning_rate
@@ -129,6 +137,30 @@ class MLflowLogger(Callback):
             if value is not None and np.isfinite(value)
         ]
         self._client.log_batch(self.run_id, metrics=metrics)
+
+
+def _plan(run: Run) -> dict[str, Any]:
+    if run.chains is None:
+        return {name: getattr(run.info, name) for name in _PARAMS}
+    plan = run.chains.plan
+    return {
+        **{name: getattr(run.info, name) for name in ("model", "method", "n_obs")},
+        "num_chains": plan.chains,
+        "num_warmup": plan.warmup,
+        "num_samples": plan.samples,
+        "thinning": plan.thinning,
+    }
+
+
+def _outcome(run: Run) -> dict[str, Any]:
+    judged = judged_at_the_end(run)
+    divergences = run.chains.divergences
+    return {
+        "draws": run.chains.draws,
+        "divergences": None if divergences is None else divergences.sum(),
+        "r_hat_max": judged.get("r_hat"),
+        "ess_min": judged.get("ess"),
+    }
 
 
 def end_status(run: Run) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import arviz_stats as azs
 import numpy as np
 import pytest
 
 from aimz_lab.errors import CallbackWarning, OptionalDependencyError
+from aimz_lab.inference.chain_record import ChainPlan, ChainRecord
 from aimz_lab.lab.callbacks import MLflowLogger
 from tests.runs import tell, told_run
 
@@ -44,6 +46,29 @@ def test_a_run_is_written_down(store):
     assert history(client, logger.run_id, "loss") == [(2, 3.0), (4, 1.0)]
     assert history(client, logger.run_id, "validation") == [(2, 5.0), (4, 4.0)]
     assert history(client, logger.run_id, "learning_rate") == [(2, 0.1), (4, 0.1)]
+
+
+def test_chains_are_written_down_with_how_far_they_agree(store):
+    uri, client = store
+    run = told_run(is_sampling=True, n_obs=10, epochs=1, steps_per_epoch=30)
+    draws = np.random.default_rng(0).normal(size=(2, 20, 1))
+    run.chains = ChainRecord(ChainPlan(2, 10, 20), {"mu": ()}, lambda name, at: draws[:, :, at])
+    diverging = np.arange(30)[:, None] >= [0, 28]
+    run.chains.extend({"diverging": diverging}, 30)
+    logger = MLflowLogger(tracking_uri=uri)
+    tell([logger], np.full(30, 7.0), run, chunk=30)
+    saved = client.get_run(logger.run_id)
+    plan = {"num_chains": "2", "num_warmup": "10", "num_samples": "20", "thinning": "1"}
+    assert saved.data.params == {"model": "kernel", "method": run.info.method, "n_obs": "10"} | plan
+    assert saved.data.metrics == {
+        "potential_energy": 7.0,
+        "draws": 20.0,
+        "divergences": 22.0,
+        "r_hat_max": pytest.approx(azs.rhat(draws[..., 0])),
+        "ess_min": pytest.approx(
+            min(azs.ess(draws[..., 0]), azs.ess(draws[..., 0], method="tail", prob=(0.05, 0.95)))
+        ),
+    }
 
 
 def test_what_was_not_due_is_written_at_the_end(store):
