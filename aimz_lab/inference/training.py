@@ -16,8 +16,8 @@ from aimz_lab.data.checks import check_positive_int
 from aimz_lab.errors import BusyError, CallError, FitWarning, GuideError
 from aimz_lab.inference.base import KernelModel
 from aimz_lab.inference.checkpoint import Checkpoint, load_checkpoint
-from aimz_lab.inference.displays import default_display, standing_listeners
 from aimz_lab.inference.compiling import import_behind
+from aimz_lab.inference.displays import default_display, standing_listeners
 from aimz_lab.inference.events import Callback, Run
 from aimz_lab.inference.fit_options import FitOptions
 from aimz_lab.inference.inputs import (
