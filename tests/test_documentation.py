@@ -114,6 +114,14 @@ def test_links_stay_inside_the_repository_and_lead_somewhere(path):
         assert not anchor or anchor in _anchors(_markdown(target)), link
 
 
+def test_the_map_names_files_that_exist():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    named = re.findall(r"`([\w./]+(?:/|\.py|\.js))`", text)
+    assert len(named) > 20
+    places = (ROOT, ROOT / "aimz_lab")
+    assert [n for n in named if not any((place / n).exists() for place in places)] == []
+
+
 def test_the_guard_sees_what_is_missing():
     def undone(X, *, size=1, **options):
         """Do nothing.
