@@ -8,6 +8,7 @@ from typing import Any, Literal
 from aimz_lab.errors import AimzLabError, ArgumentError
 from aimz_lab.inference.events import Callback, Run, Steps
 from aimz_lab.lab import earlier, environment
+from aimz_lab.lab.best import BestSoFar
 from aimz_lab.lab.board import Board, Frames
 from aimz_lab.lab.cache import enable_compilation_cache
 from aimz_lab.lab.callbacks import ProgressLine
@@ -38,9 +39,12 @@ class LiveDashboard(Callback):
     """Watch and steer a run while it trains, or while its chains draw.
 
     In a notebook: curves, padding, devices, parameters and the buttons that stop, pause and steer
-    the run; of chains their energies, divergences, step sizes, R-hat and effective sample sizes.
-    When it ends, a still picture with a summary takes their place. In a terminal: one line. In
-    continuous integration and tests: nothing; in a notebook that a program executes: the picture.
+    the run. Restore best stops it too, and gives the model the best state: by the held-out loss, or
+    else the lowest window of training steps. Of chains: energies, divergences, step sizes, R-hat
+    and effective sample sizes. When the run ends, a still picture with a summary takes their place.
+
+    In a terminal: one line. In continuous integration and tests: nothing; in a notebook that a
+    program executes: the picture.
 
     Args:
         view: Where to show the run. ``"auto"`` chooses; ``"page"`` is the live page, ``"picture"``
@@ -93,6 +97,7 @@ class LiveDashboard(Callback):
         self._place = environment.place()
         self._check_every = check_every
         self._restore_best = False
+        self._best = BestSoFar()
         self._check = CheckPanel(predictive_check) if predictive_check else None
         self._share = share
         self._board = Board([], share=share / 3)
@@ -101,7 +106,7 @@ class LiveDashboard(Callback):
         self._sent_s = 0.0
 
     def _panels(self, run: Run) -> list[Panel]:
-        panels = panels_of(run, DevicesPanel(lambda: self.display_s))
+        panels = panels_of(run, DevicesPanel(lambda: self.display_s), best=self._best)
         return [*panels, self._check] if self._check else panels
 
     @property
@@ -116,6 +121,7 @@ class LiveDashboard(Callback):
         self._sent_s = 0.0
         asked = self._asked_view
         self._view = asked if isinstance(asked, View) else _view_named(asked, self._place)
+        self._best.begin(run, keep="progress" in self._view.wants)
         self._board = Board(self._panels(run), share=self._share / 3)
         self._board.begin(run)
         first: Frames = {"meta": meta(run), "earlier": earlier.frame(run)}
@@ -127,7 +133,12 @@ class LiveDashboard(Callback):
 
     def on_steps_end(self, run: Run, steps: Steps) -> None:  # noqa: ARG002
         """Show what is new, if that is due."""
+        self._best.look(run)
         self._refresh(run)
+
+    def on_validation_end(self, run: Run, loss_per_row: float) -> None:  # noqa: ARG002
+        """Keep the state, if it is the best one."""
+        self._best.look(run)
 
     def on_pause(self, run: Run) -> None:
         """Show that the run waits."""
@@ -144,8 +155,8 @@ class LiveDashboard(Callback):
 
     def on_fit_end(self, run: Run) -> None:
         """Show how the run ended, for good, and keep its curve for comparison."""
-        if self._restore_best and run.best:
-            best = run.best.get("validation") or next(iter(run.best.values()))
+        best = self._best.of(run)
+        if self._restore_best and best:
             run.end_with(best.state)
             run.notes.append(f"The model has the best state, that of step {best.step:,}.")
         frames = self._board.frames(run, self._view.wants, everything=True)
@@ -169,12 +180,19 @@ class LiveDashboard(Callback):
         run = self.run
         if run is None or run.finished:
             return
-        if message.get("kind") == "restore_best":
-            self._restore_best = True
         try:
+            if message.get("kind") == "restore_best":
+                self._stop_at_best(run)
             _obey(run, message.get("kind"), message.get("value"))
         except AimzLabError as error:
             self._view.tell({"kind": "refused", "why": str(error)})
+
+    def _stop_at_best(self, run: Run) -> None:
+        if self._best.of(run) is None:
+            msg = "There is no best state yet; the first is known after some 64 steps."
+            raise ArgumentError(msg)
+        self._restore_best = True
+        run.control.stop("Restore best was clicked")
 
     def _ipython_display_(self) -> None:
         self._view.display(self.run)
@@ -185,8 +203,6 @@ def _obey(run: Run, kind: str | None, value: Any) -> None:
     match kind:
         case "stop":
             control.stop("Stop was clicked")
-        case "restore_best":
-            control.stop("Stop at best was clicked")
         case "pause":
             control.pause()
         case "resume":
@@ -197,11 +213,12 @@ def _obey(run: Run, kind: str | None, value: Any) -> None:
             control.set_learning_rate(value)
 
 
-def panels_of(run: Run, *more: Panel) -> list[Panel]:
+def panels_of(run: Run, *more: Panel, best: BestSoFar | None = None) -> list[Panel]:
     """Return the panels that tell of such a run."""
+    progress = ProgressPanel(best or BestSoFar())
     if run.info.is_sampling:
-        return [ProgressPanel(), TracePanel(), SamplingPanel(), ConvergencePanel(), *more]
-    return [ProgressPanel(), LossPanel(), PaddingPanel(), ParametersPanel(), *more]
+        return [progress, TracePanel(), SamplingPanel(), ConvergencePanel(), *more]
+    return [progress, LossPanel(), PaddingPanel(), ParametersPanel(), *more]
 
 
 def meta(run: Run) -> dict[str, Any]:

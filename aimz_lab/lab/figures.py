@@ -24,6 +24,7 @@ from aimz_lab.lab.traces import Trace
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.text import Text
 
 # Okabe and Ito's palette, as in the live view.
 _LOSS, _VALIDATION, _BEST, _EARLIER = "#0072b2", "#c04f00", "#00795a", "#767676"
@@ -32,6 +33,7 @@ _DASHES = ((2, 3), (6, 3, 1, 3), (10, 4), (1, 4))
 _SIZE_IN = (8.2, 3.3)
 _DPI = 130
 _COLORS = 64
+_TITLE_GAP = 24  # pixels
 _COLUMNS = 400  # more than this, noise is a carpet, and its picture twice as large
 
 
@@ -145,11 +147,7 @@ def _draw_other(axes: Axes, run: Run, *, per_row: bool, dash: tuple[int, ...]) -
 def _dress(axes: Axes, run: Run, unit: str, axis: str = "step") -> None:
     from matplotlib.ticker import FuncFormatter, NullFormatter
 
-    axes.set_title(
-        heading(run), loc="left", color=_TEXT, fontsize=10.5, fontweight="bold", parse_math=False
-    )
-    status = words.status_line(run).partition(": ")[2]
-    axes.set_title(status, loc="right", color=_MUTED, fontsize=8.5, parse_math=False)
+    _title(axes, run)
     axes.set_xlabel(axis, color=_MUTED, fontsize=8.5)
     axes.set_ylabel(unit, color=_MUTED, fontsize=8.5)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: words.count(value)))
@@ -165,6 +163,33 @@ def _dress(axes: Axes, run: Run, unit: str, axis: str = "step") -> None:
         legend = axes.legend(frameon=False, fontsize=8, labelcolor=_TEXT, loc="upper right")
         for text in legend.get_texts():
             text.set_parse_math(False)
+
+
+def _title(axes: Axes, run: Run) -> None:
+    """Write the run's name on the left, and how it went on the right: beside it, or below."""
+    name = axes.set_title(
+        heading(run), loc="left", color=_TEXT, fontsize=10.5, fontweight="bold", parse_math=False
+    )
+    status = words.status_line(run)[len(f"{run.info.model}: ") :]
+    told = axes.set_title(status, loc="right", color=_MUTED, fontsize=8.5, parse_math=False)
+    room = 0.9 * axes.figure.bbox.width  # the axes have a little more
+    if _width(name) + _width(told) + _TITLE_GAP > room:
+        _shorten(name, room)
+        _shorten(told, room)
+        name.set_text(f"{name.get_text()}\n")
+
+
+def _width(text: Text) -> float:
+    return text.get_window_extent(text.figure.canvas.get_renderer()).width
+
+
+def _shorten(text: Text, room: float) -> None:
+    """Leave out the end of a text that is wider than ``room`` pixels."""
+    whole = text.get_text()
+    for length in range(len(whole) - 1, 0, -1):
+        if _width(text) <= room:
+            return
+        text.set_text(f"{whole[:length].rstrip()}…")
 
 
 def png(figure: Figure) -> bytes:

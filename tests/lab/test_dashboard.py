@@ -18,7 +18,9 @@ from aimz_lab.lab.callbacks import ProgressLine
 from aimz_lab.lab.dashboard import LiveDashboard, default_display
 from aimz_lab.lab.panels import LossPanel, PaddingPanel, ProgressPanel
 from aimz_lab.lab.views import PANELS, NotebookView, RecordingDisplay, View
+from tests.kernels import regression_data
 from tests.lab.runs import begun, feed, play
+from tests.runs import refit, regression_model
 
 OF_TRAINING = PANELS - {"check", "sampling", "convergence"}
 
@@ -165,7 +167,7 @@ class TestClicks:
         screen.click("stop")
         assert run.control.stop_request is None
 
-    def test_stop_at_best_gives_the_model_its_best_state(self, screen):
+    def test_restore_best_gives_the_model_what_a_listener_keeps(self, screen):
         run = begun()
         dashboard = LiveDashboard(view=screen)
         listeners = Callbacks([dashboard], run)
@@ -174,7 +176,7 @@ class TestClicks:
         given = []
         run.end_with = given.append
         listeners.steps_end(feed(run, [1.0]), [])
-        assert screen.latest["progress"]["can_restore_best"]
+        assert screen.latest["progress"]["best_state"] == 3
         screen.click("restore_best")
         assert run.control.stop_request[1] == "stopped"
         run.finish("stopped", "")
@@ -183,6 +185,27 @@ class TestClicks:
         assert screen.final["progress"]["notes"] == [
             "The model has the best state, that of step 3."
         ]
+
+
+def test_of_a_real_fit_too_the_first_frame_comes_with_the_first_chunk(screen):
+    told = []
+
+    class After(Callback):
+        """Called after the dashboard, whose chunk it was."""
+
+        kind = "checkpoint"
+
+        def on_fit_begin(self, run):
+            told.append((run.step, len(screen.frames)))
+
+        def on_steps_end(self, run, steps):
+            told.append((run.step, len(screen.frames)))
+
+    X, Y = regression_data(n=100)
+    refit(regression_model(), X, Y, callbacks=[LiveDashboard(view=screen), After()])
+    assert told[:2] == [(0, 1), (told[1][0], 2)]
+    assert screen.frames[1]["progress"]["step"] == told[1][0] > 0
+    assert screen.frames[1]["loss"]["traces"]["loss"]["steps"] == told[1][0]
 
 
 class TestFailures:

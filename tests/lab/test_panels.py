@@ -128,8 +128,8 @@ class TestProgress:
     def test_it_tells_what_can_be_asked_for(self):
         run = begun(control=Control(can_set_learning_rate=True))
         frame = ProgressPanel().frame(run)
-        flags = (frame["can_set_learning_rate"], frame["can_checkpoint"], frame["can_restore_best"])
-        assert flags == (True, False, False)
+        flags = (frame["can_set_learning_rate"], frame["can_checkpoint"], frame["best_state"])
+        assert flags == (True, False, None)
 
 
 class TestPadding:

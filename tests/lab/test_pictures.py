@@ -11,6 +11,7 @@ import threading
 import numpy as np
 import pytest
 from IPython.core.formatters import DisplayFormatter
+from matplotlib.transforms import Bbox
 
 from aimz_lab.errors import ArgumentError, DataTypeError, OptionalDependencyError
 from aimz_lab.lab.figures import loss_figure, picture_bundle, png
@@ -81,6 +82,25 @@ class TestFigure:
     def test_names_are_not_read_as_mathematics(self):
         run = finished([2.0, 1.0], model="price_in_$_and_$x^{2")
         assert png(loss_figure(run)).startswith(b"\x89PNG")
+
+    @pytest.mark.parametrize("length", [1, 30, 55, 70, 200])
+    @pytest.mark.parametrize("reason", ["completed", "stopped"])
+    def test_titles_of_any_length_stay_apart_and_within_the_picture(self, length, reason):
+        run = finished([2.0, 1.0], model="kernel_" * (length // 7) + "k" * (length % 7))
+        run.status = reason
+        figure = loss_figure(run)
+        figure.canvas.draw()
+        name, status = figure.axes[0]._left_title, figure.axes[0]._right_title
+        assert not name.get_text().startswith("…")
+        assert status.get_text().startswith(reason)
+        boxes = [text.get_window_extent() for text in (name, status)]
+        if name.get_text().endswith("\n"):  # two lines, of which the second is empty
+            height = (boxes[0].y1 - boxes[0].y0) / 2
+            boxes[0] = Bbox([[boxes[0].x0, boxes[0].y1 - height], [boxes[0].x1, boxes[0].y1]])
+        assert not boxes[0].overlaps(boxes[1])
+        for box in boxes:
+            assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1
+            assert box.y1 <= figure.bbox.y1
 
     def test_nothing_to_draw_is_an_error(self):
         with pytest.raises(ArgumentError, match="at least one run"):

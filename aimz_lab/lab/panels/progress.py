@@ -6,17 +6,23 @@ import time
 
 from aimz_lab.inference.events import Run
 from aimz_lab.lab import words
+from aimz_lab.lab.best import BestSoFar
 from aimz_lab.lab.panels.base import Frame, Panel
 
 MOST_NOTES = 5
 
 
 class ProgressPanel(Panel):
-    """Status, position and rates of the run, as numbers; the page puts them into words."""
+    """Status, position and rates of the run, as numbers; the page puts them into words.
+
+    Args:
+        best: Knows the best state; by default, what listeners of the run keep.
+    """
 
     name = "progress"
 
-    def __init__(self) -> None:
+    def __init__(self, best: BestSoFar | None = None) -> None:
+        self._best = best or BestSoFar()
         self._checkpoints = 0
         self._checkpoint_at = 0.0
 
@@ -40,7 +46,7 @@ class ProgressPanel(Panel):
             "total_steps": run.info.total_steps,
             "learning_rate": run.learning_rate,
             "can_set_learning_rate": run.control.can_set_learning_rate,
-            "can_restore_best": bool(run.best),
+            "best_state": best.step if (best := self._best.of(run)) else None,
             "can_checkpoint": run.control.can_checkpoint,
             "checkpoint": self._checkpoint(run),
             "notes": [*_switched_off(run), *run.notes[-MOST_NOTES:]],

@@ -102,7 +102,7 @@ class View {
   buildTools() {
     this.buttons = {
       stop: button("stop", "Stop", () => this.send("stop")),
-      restore_best: button("restore_best", "Stop at best", () => this.send("restore_best")),
+      restore_best: button("restore_best", "Restore best", () => this.send("restore_best")),
       pause: button("pause", "Pause", () => this.send(this.paused() ? "resume" : "pause")),
       checkpoint: button("checkpoint", "Checkpoint", () => this.send("checkpoint")),
     };
@@ -218,7 +218,7 @@ class View {
   send(kind, value = null) {
     this.model.send({ kind, value });
     const stopping = "Stopping after this chunk of steps…";
-    const asked = { stop: stopping, restore_best: stopping, pause: "Pausing after this chunk of steps…",
+    const asked = { stop: stopping, restore_best: "Stopping; the model will have the best state…", pause: "Pausing after this chunk of steps…",
       resume: "", checkpoint: "Checkpoint asked for.", learning_rate: `Learning rate ${value} asked for.` };
     this.say(asked[kind] ?? "");
   }
@@ -339,7 +339,9 @@ class View {
     this.run.hidden = over || this.lost === true;
     this.buttons.checkpoint.hidden = !progress.can_checkpoint;
     this.rateBox.hidden = !progress.can_set_learning_rate;
-    this.buttons.restore_best.hidden = !progress.can_restore_best;
+    this.buttons.restore_best.hidden = !progress.best_state;
+    setAttribute(this.buttons.restore_best, "title",
+      `Stop, and give the model the best state, that of step ${count(progress.best_state)}`);
     const { pause, ...others } = this.buttons;
     const stopping = progress.asked === "stop";
     for (const element of [pause, ...Object.values(others)]) element.disabled = !this.reachable || stopping;
