@@ -187,6 +187,7 @@ class TestClicks:
         ]
 
 
+@pytest.mark.allow_rank_promotion
 def test_of_a_real_fit_too_the_first_frame_comes_with_the_first_chunk(screen):
     told = []
 
