@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from typing import Any
 
 import jax
@@ -16,7 +17,7 @@ from aimz_lab.predictive.programs import Programs
 from aimz_lab.predictive.reducers import as_reducers
 from aimz_lab.predictive.reduction import Reduction
 from aimz_lab.predictive.request import Request
-from aimz_lab.predictive.sinks import WRITERS, MemorySink, StoreSink
+from aimz_lab.predictive.sinks import WRITERS, MemorySink, StoreSink, whole_sink
 from aimz_lab.predictive.store import StoreWriter, read_store
 from aimz_lab.predictive.stream import Rows, check_same_length
 from aimz_lab.predictive.tree import make_labels, reduced_groups, result_groups
@@ -161,9 +162,9 @@ class Predictor:
         if arm.plan.axis == "obs":
             single = self._run(arms, reduction)
         else:
-            whole = MemorySink(arm.request.n_draws, arm.rows.n_rows)
-            single = self._run(arms, whole)
-            reduction.take_whole(whole.arrays())
+            with closing(whole_sink(arm)) as whole:
+                single = self._run(arms, whole)
+                reduction.take_whole(whole.arrays())
         groups = reduced_groups(arm, make_labels(arm), single, reducers, reduction.results())
         return xr.DataTree.from_dict(groups)
 

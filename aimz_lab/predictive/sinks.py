@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
+from aimz_lab.errors import ArtifactWriteError
 from aimz_lab.kernel.spec import variable_name
 from aimz_lab.predictive.arm import Arm
 from aimz_lab.predictive.engine import Span
@@ -17,6 +19,9 @@ from aimz_lab.predictive.store import StoreWriter
 from aimz_lab.predictive.stream import BLOCK_ROWS
 from aimz_lab.predictive.tree import Labels
 from aimz_lab.types import SAMPLE_DIMS
+
+SPILL_BYTES = 2**28
+"""Draws of all rows that are kept in memory to be summarised; more of them go to a file."""
 
 WRITERS = 2
 """Threads that write. Zarr encodes in threads of its own; more of ours only hold more memory."""
@@ -67,6 +72,69 @@ class MemorySink:
             name, parts = self._parts.popitem()
             self._whole[name] = np.concatenate(parts, axis=1)
         return self._whole
+
+    def close(self) -> None:
+        """Nothing is held but memory."""
+
+
+class SpillSink:
+    """Keeps draws of all rows in temporary files, for summaries that need all of both.
+
+    The files have no name, so that they never outlive the process.
+
+    Args:
+        n_draws: Number of draws.
+    """
+
+    def __init__(self, n_draws: int) -> None:
+        self._n_draws = n_draws
+        self._files: dict[str, tuple[BinaryIO, np.dtype, tuple[int, ...]]] = {}
+
+    def prepare(self, span: Span, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Leave all to :meth:`write`: files grow in order."""
+        del span
+        return values
+
+    def write(self, span: Span, values: Mapping[str, np.ndarray]) -> None:
+        """Append some draws.
+
+        Raises:
+            ArtifactWriteError: If there is no room for them.
+        """
+        del span
+        try:
+            for name, value in values.items():
+                if name not in self._files:
+                    file = tempfile.TemporaryFile(prefix="aimz_lab-")  # noqa: SIM115
+                    self._files[name] = file, value.dtype, value.shape[1:]
+                self._files[name][0].write(np.ascontiguousarray(value).data)
+        except OSError as error:
+            msg = (
+                f"The draws to summarise do not fit into {tempfile.gettempdir()}: {error}. Free "
+                "some space, or point TMPDIR elsewhere; nothing was kept."
+            )
+            raise ArtifactWriteError(msg) from error
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The results, with draws and rows leading, read from the files as they are needed."""
+        found = {}
+        for name, (file, dtype, shape) in self._files.items():
+            file.flush()
+            found[name] = np.memmap(file, dtype, mode="r", shape=(self._n_draws, *shape))
+        return found
+
+    def close(self) -> None:
+        """Give the room on the disk back."""
+        for file, _, _ in self._files.values():
+            file.close()
+
+
+def whole_sink(arm: Arm) -> MemorySink | SpillSink:
+    """Choose what takes all draws of all rows for summaries that need them together."""
+    n_draws, n_rows = arm.request.n_draws, arm.rows.n_rows
+    return (
+        MemorySink(n_draws, n_rows) if arm.row_bytes * n_rows <= SPILL_BYTES else SpillSink(n_draws)
+    )
 
 
 class StoreSink:

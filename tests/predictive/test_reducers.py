@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 
 import arviz_stats as azs
 import jax
@@ -13,8 +14,8 @@ from hypothesis import strategies as st
 from scipy.special import logsumexp
 
 from aimz_lab.effects import hdi
-from aimz_lab.errors import ArgumentError, DataError
-from aimz_lab.predictive import Exceeds, Hdi, Loo, Mean, Predictor, Quantiles
+from aimz_lab.errors import ArgumentError, ArtifactWriteError, DataError
+from aimz_lab.predictive import Exceeds, Hdi, Loo, Mean, Predictor, Quantiles, sinks
 from tests.predictive.models import draws_of_linear, inputs, request_of
 
 PREDICTOR = Predictor()
@@ -156,6 +157,27 @@ def test_leaving_each_row_out_is_what_arviz_computes_of_the_kept_values():
     np.testing.assert_allclose(got.sel(loo="elpd_loo").sum(), expected.elpd, rtol=1e-4)
     np.testing.assert_allclose(got.sel(loo="p_loo").sum(), expected.p, rtol=1e-3)
     np.testing.assert_allclose(got.sel(loo="pareto_k"), expected.pareto_k, atol=1e-3)
+
+
+EVERY = ["mean", "sd", Quantiles([0.1, 0.9]), Hdi(0.8), "ate"]
+
+
+def test_draws_that_memory_cannot_hold_are_summarised_from_a_file(monkeypatch):
+    in_memory = reduced(EVERY, shard_axis="draw", batch_size=4)
+    monkeypatch.setattr(sinks, "SPILL_BYTES", 0)
+    spilled = reduced(EVERY, shard_axis="draw", batch_size=4)
+    for name, expected in in_memory.data_vars.items():
+        np.testing.assert_array_equal(spilled[name], expected)
+
+
+def test_a_full_disk_is_told_with_its_folder(monkeypatch):
+    def full(**options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(sinks, "SPILL_BYTES", 0)
+    monkeypatch.setattr(sinks.tempfile, "TemporaryFile", full)
+    with pytest.raises(ArtifactWriteError, match="TMPDIR"):
+        reduced("mean", shard_axis="draw")
 
 
 def test_effective_draws_must_be_positive():
