@@ -41,6 +41,7 @@ class Page:
     """What a page is to a kernel: it runs cells, hears of widgets, and sends messages to them."""
 
     def __init__(self, folder: str | None):
+        self.folder = folder
         env = {name: value for name, value in os.environ.items() if name not in HIDDEN}
         repository = str(Path(__file__).resolve().parents[2])
         paths = (folder, repository, env.get("PYTHONPATH"))
@@ -151,6 +152,9 @@ def test_a_click_stops_the_loop_or_the_interrupt_does(page):
     else:
         page.manager.interrupt_kernel()
     result = page.result()
+    if page.folder:
+        [info] = Path(page.folder).glob("ipykernel-*.dist-info")
+        assert info.name == f"ipykernel-{result['version']}.dist-info"
     expected = ("stopped", "Stop was clicked") if heard else ("interrupted", result["reason"])
     assert (result["status"], result["reason"]) == expected
     assert result["elapsed_s"] < 30
