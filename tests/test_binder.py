@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shlex
 import subprocess
+import sys
 from importlib import metadata
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tests.public_api import code_cells
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +43,45 @@ def test_it_installs_the_checkout_with_extras_that_exist(binder):
     assert extras
     offered = metadata.metadata("aimz_lab").get_all("Provides-Extra")
     assert set(extras[1].split(",")) <= set(offered)
+
+
+def _installed_by(name, extras, seen):
+    """Names of the packages that a package brings along, itself included."""
+    if (name, extras) in seen:
+        return
+    seen.add((name, extras))
+    for line in metadata.requires(name) or ():
+        wanted = Requirement(line)
+        environments = [{"extra": extra} for extra in extras or ("",)]
+        if wanted.marker is None or any(map(wanted.marker.evaluate, environments)):
+            _installed_by(canonicalize_name(wanted.name), tuple(wanted.extras), seen)
+
+
+def _imports(notebook):
+    """Packages that a tutorial always imports; what it can do without is imported under an if."""
+    for source in code_cells(notebook):
+        for node in ast.parse(source).body:
+            if isinstance(node, ast.Import):
+                yield from (alias.name.partition(".")[0] for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                yield node.module.partition(".")[0]
+
+
+def test_it_installs_what_the_tutorials_import(binder, repository):
+    extras = re.search(r"\[([a-z,]+)\]", (binder / "requirements.txt").read_text())[1]
+    seen = set()
+    _installed_by("aimz-lab", tuple(extras.split(",")), seen)
+    installed = {name for name, _ in seen}
+    assert {"jax", "jupyterlab", "flax"} <= installed
+    assert "hypothesis" not in installed
+    makers = metadata.packages_distributions()
+    imported = {m for path in repository.glob("notebooks/*.ipynb") for m in _imports(path)}
+    missing = [
+        module
+        for module in sorted(imported - sys.stdlib_module_names)
+        if not {canonicalize_name(name) for name in makers.get(module, [module])} & installed
+    ]
+    assert missing == []
 
 
 def test_its_script_can_be_run_and_names_files_that_exist(binder, repository):
