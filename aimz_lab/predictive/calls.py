@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import xarray as xr
 
-from aimz_lab.data import as_typed_key
+from aimz_lab.data import BatchSource, as_typed_key
 from aimz_lab.data.checks import check_positive_int
 from aimz_lab.errors import ArgumentError, CallError, NotFittedError
 from aimz_lab.inference.base import Sites, site_names
@@ -25,7 +25,7 @@ from aimz_lab.inference.plan import trace_data
 from aimz_lab.inference.posterior import Posterior
 from aimz_lab.kernel.check import parameter_names
 from aimz_lab.predictive.indices import IndexCheck
-from aimz_lab.predictive.inputs import predictive_data
+from aimz_lab.predictive.inputs import PredictiveData, predictive_data
 from aimz_lab.predictive.known import known_data
 from aimz_lab.predictive.predictor import Predictor
 from aimz_lab.predictive.request import Group, Request
@@ -127,32 +127,9 @@ class CallingModel(StorableModel):
         **options: Any,
     ) -> Request:
         """Check the arguments of a call and put them into a request."""
-        check_choice("store", store, Store)
-        check_choice("shard_axis", shard_axis, ShardAxis)
-        if batch_size is not None:
-            check_positive_int("batch_size", batch_size)
-        if output_dir is not None and store == "memory":
-            msg = "output_dir= is where a persistent result goes; leave it out, or store= as it is."
-            raise ArgumentError(msg)
+        _check_options(store, shard_axis, batch_size, output_dir)
         extra = merge_arguments(self._ports, kwargs, kernel_kwargs)
-        if self.input_schema is not None:
-            self.input_schema.check_columns(table_columns(self._ports, inputs, extra))
-        data = predictive_data(
-            self._ports,
-            inputs,
-            outputs,
-            extra,
-            with_output=group == "log_likelihood",
-            allow_nonfinite=allow_nonfinite,
-        )
-        params = self._param_sites()
-        rows = self._indices.rows(
-            data.rows,
-            fields=data.fields,
-            whole=data.whole,
-            static=data.static,
-            values=params,
-        )
+        data, rows, params = self._read(inputs, outputs, extra, group, allow_nonfinite)
         if posterior is not None:
             options["groups"] = stats_group(posterior.stats, posterior.num_chains)
             options["num_draws"] = posterior.num_draws
@@ -189,6 +166,31 @@ class CallingModel(StorableModel):
             devices=resolve_placement(self._device).devices,
             **options,
         )
+
+    def _read(
+        self,
+        inputs: Any,
+        outputs: Any,
+        extra: Mapping[str, Any],
+        group: Group,
+        allow_nonfinite: bool,
+    ) -> tuple[PredictiveData, Mapping[str, Any] | BatchSource, dict[str, Any]]:
+        """What a call runs on, its rows with their indices checked, and learned parameters."""
+        if self.input_schema is not None:
+            self.input_schema.check_columns(table_columns(self._ports, inputs, extra))
+        data = predictive_data(
+            self._ports,
+            inputs,
+            outputs,
+            extra,
+            with_output=group == "log_likelihood",
+            allow_nonfinite=allow_nonfinite,
+        )
+        params = self._param_sites()
+        rows = self._indices.rows(
+            data.rows, fields=data.fields, whole=data.whole, static=data.static, values=params
+        )
+        return data, rows, params
 
     def _scenario(self, args: Mapping[str, Any], reduce: Any) -> Request:
         """The request that :meth:`predict` would make of these arguments."""
@@ -256,3 +258,18 @@ def _mapping(name: str, value: Mapping[str, Any] | None) -> dict[str, Any]:
         )
         raise CallError(msg)
     return dict(value or {})
+
+
+def _check_options(
+    store: Store,
+    shard_axis: ShardAxis,
+    batch_size: int | None,
+    output_dir: str | PathLike[str] | None,
+) -> None:
+    check_choice("store", store, Store)
+    check_choice("shard_axis", shard_axis, ShardAxis)
+    if batch_size is not None:
+        check_positive_int("batch_size", batch_size)
+    if output_dir is not None and store == "memory":
+        msg = "output_dir= is where a persistent result goes; leave it out, or store= as it is."
+        raise ArgumentError(msg)
