@@ -28,6 +28,7 @@ PARTIAL = ".partial"
 """What the name of a file ends with as long as it is being written."""
 
 _MANIFEST = "manifest.json"
+_MISSING = "missing"
 
 
 def write_archive(
@@ -120,13 +121,21 @@ def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
     Example:
         >>> differences({"rows": 3, "k": 1}, {"rows": 4, "k": 1})
         ['rows is 3 there and 4 here']
+        >>> differences({"a": {"shape": [2]}}, {"a": {"shape": [3]}, "b": {"shape": []}})
+        ['a: shape is [2] there and [3] here', 'b is missing there']
     """
-    missing = "missing"
-    return [
-        f"{name} is {there.get(name, missing)} there and {here.get(name, missing)} here"
-        for name in dict.fromkeys([*there, *here])
-        if there.get(name, missing) != here.get(name, missing)
-    ]
+    found = []
+    for name in dict.fromkeys([*there, *here]):
+        one, other = there.get(name, _MISSING), here.get(name, _MISSING)
+        if isinstance(one, Mapping) and isinstance(other, Mapping):
+            found += [f"{name}: {inner}" for inner in differences(one, other)]
+        elif isinstance(one, Mapping) and other is _MISSING:
+            found.append(f"{name} is missing here")
+        elif isinstance(other, Mapping) and one is _MISSING:
+            found.append(f"{name} is missing there")
+        elif one != other:
+            found.append(f"{name} is {one} there and {other} here")
+    return found
 
 
 def _kind(leaf: Any) -> str:
