@@ -92,7 +92,7 @@ class RunHandle:
 
     @property
     def history(self) -> np.ndarray:
-        """Loss of each step so far in nats; shape ``(steps,)``."""
+        """Loss of each step so far in nats; shape ``(steps,)``. Of chains, see ``run.info``."""
         return self.run.losses
 
     def stop(self, reason: str = "asked to stop") -> None:
@@ -188,5 +188,8 @@ class RunHandle:
         run = self.run
         total = run.info.total_steps
         of = f" of {total:,}" if total else ""
-        loss = f", loss {run.losses[-1]:,.4g}" if run.step else ""
-        return f"<RunHandle {run.info.model}: {run.status}, step {run.step:,}{of}{loss}>"
+        if run.chains is not None:
+            last = f", {run.chains.draws:,} of {run.chains.plan.draws:,} draws of each chain"
+        else:
+            last = f", loss {run.losses[-1]:,.4g}" if run.step else ""
+        return f"<RunHandle {run.info.model}: {run.status}, step {run.step:,}{of}{last}>"

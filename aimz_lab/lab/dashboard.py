@@ -52,7 +52,7 @@ class LiveDashboard(Callback):
             ``"line"`` text. Or a view of your own.
         predictive_check: Called with the run every ``check_every`` epochs; returns observed values,
             shape ``(row,)``, and replicated ones, shape ``(draw, row)``, whose densities are shown.
-        check_every: Epochs from one predictive check to the next.
+        check_every: Epochs from one predictive check to the next. A run of chains is one epoch.
         grad_norm: Whether to ask the trainer for the norm of the gradient of each step.
         share: Largest share of wall time that the display may take.
 
