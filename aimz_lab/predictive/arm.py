@@ -111,6 +111,16 @@ class Arm:
             condition={name: folded["condition", name] for name in self._row_condition},
         )
 
+    def by_row(self, piece: Piece) -> Blocks:
+        """What has one entry a row, rows leading: of the whole input, or of a source's piece."""
+        if not self.rows.streams:
+            return Blocks(self.rows.template, self._row_do, self._row_condition)
+        return Blocks(
+            rows=piece.rows,
+            intervention={name: piece.aligned["do", name] for name in self._row_do},
+            condition={name: piece.aligned["condition", name] for name in self._row_condition},
+        )
+
     def block(self, indices: np.ndarray | slice) -> Blocks:
         """Some of the first rows as a single block."""
         return Blocks(

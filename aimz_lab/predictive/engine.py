@@ -126,7 +126,7 @@ class Engine:
         first = next(calls)
         sites = tuple(arm.sites(arm.blank_globals()) for arm in self._arms)
         run, draw_globals = self._tested(
-            self._rows_program(sites, first, n_blocks, sink), self._globals_program()
+            self._rows_program(sites, first, n_blocks, sink), self._globals_program(), first
         )
         single: dict[str, np.ndarray] = {}
         if draw_globals is not None:
@@ -136,6 +136,8 @@ class Engine:
         sites = placed(sites, self._devices)
 
         def compute(call: tuple[Piece, ...]) -> tuple[Span, Any]:
+            if arm.rows.streams:  # each piece is news
+                self._check_rows(self._tests(call))
             span = Span(1, call[0].first, call[0].n_rows)
             values = jax.device_get(run(*self._rows_arguments(sites, call, n_blocks, sink)))
             if isinstance(sink, Finish):
@@ -178,29 +180,45 @@ class Engine:
                 sink.write(span, rows)
         return {name: np.concatenate(parts) for name, parts in single.items()}
 
-    def _tested(self, main: Program, globals_: Program | None) -> tuple[Callable, Callable | None]:
+    def _tested(
+        self, main: Program, globals_: Program | None, first: tuple[Piece, ...]
+    ) -> tuple[Callable, Callable | None]:
         """Compile what the call needs, and make sure that rows may be cut."""
         wanted = [main] if globals_ is None else [main, globals_]
-        tests = [self._test_program(arm) for arm in self._arms]
-        verdicts = [self._programs.verdict(test) for test in tests]
-        new = [index for index, verdict in enumerate(verdicts) if verdict is None]
-        ready = self._programs.compiled(*wanted, *[tests[index] for index in new])
-        for index, test in zip(new, ready[len(wanted) :], strict=True):
-            found = jax.device_get(test(*tests[index].arguments))
-            verdicts[index] = crossing_sites(self._arms[index].plan, *found)
-            self._programs.set_verdict(tests[index], verdicts[index])
-        crossing = dict.fromkeys(itertools.chain(*verdicts))
-        if crossing:
-            raise CrossingRowsError(*crossing)
+        tests = self._tests(first)
+        ready = self._programs.compiled(*wanted, *tests)
+        self._check_rows(tests)
         return ready[0], None if globals_ is None else ready[1]
 
-    def _test_program(self, arm: Arm) -> Program:
-        rows = choose_rows(arm.rows.template)
+    def _check_rows(self, tests: list[Program]) -> None:
+        """Raise :class:`CrossingRowsError` if rows of these tests depend on one another."""
+        crossing: dict[str, None] = {}
+        for arm, test in zip(self._arms, tests, strict=True):
+            verdict = self._programs.verdict(test)
+            if verdict is None:
+                [run] = self._programs.compiled(test)
+                verdict = crossing_sites(arm.plan, *jax.device_get(run(*test.arguments)))
+                self._programs.set_verdict(test, verdict)
+            crossing |= dict.fromkeys(verdict)
+        if crossing:
+            raise CrossingRowsError(*crossing)
+
+    def _tests(self, call: tuple[Piece, ...]) -> list[Program]:
+        return [self._test_program(arm, piece) for arm, piece in zip(self._arms, call, strict=True)]
+
+    def _test_program(self, arm: Arm, piece: Piece) -> Program:
+        by_row = arm.by_row(piece)
+        orders = choose_rows(jax.tree.leaves(by_row))
         one = jax.tree.map(lambda values: values[0], arm.sites({}))
         return Program(
             key=("crossing", arm.key),
             build=lambda: both_blockings(arm.simulator({}), arm.plan),
-            arguments=(arm.block(rows), arm.shared, one, self._keys[0]),
+            arguments=(
+                jax.tree.map(lambda array: array[orders], by_row),
+                arm.shared,
+                one,
+                self._keys[0],
+            ),
             devices=self._devices[:1],
             split=(False,) * 4,
             effort=QUICKEST,

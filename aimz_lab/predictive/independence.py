@@ -1,15 +1,15 @@
 """The test that a kernel treats rows one by one, without which its rows must not be cut.
 
-The kernel runs on some rows, and again on each half of them with every value that it drew kept.
-If rows are independent given the sites without rows, then each row's log-density and each computed
-value is the same in both blockings. A scan, a cumulative sum, a statistic of the batch, or the mere
-number of rows shows up as a difference. Nothing random is compared, so that rounding is the only
-tolerance needed.
+The kernel runs on some rows, in several orders, and again on each half of them with every value
+that it drew kept. If rows are independent given the sites without rows, then each row's log-density
+and each computed value is the same in both blockings. A scan, a cumulative sum, a statistic of the
+batch, or the mere number of rows shows up as a difference. Nothing random is compared, so that
+rounding is the only tolerance needed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -23,27 +23,55 @@ from aimz_lab.predictive.stream import BLOCK_ROWS
 
 TEST_ROWS = 2 * BLOCK_ROWS
 
+_COLUMNS = 64
+"""Columns of an argument whose extremes are looked for, at most."""
 
-def choose_rows(template: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Choose rows to test with, ordered so that their two halves have little in common.
+_LOOKED_AT = 2**24
+"""Values of an argument that are looked at for its extremes: hundredths of a second at most."""
+
+
+def choose_rows(arrays: Iterable[np.ndarray]) -> np.ndarray:
+    """Choose rows to test with, in orders whose halves, and whose rows at the cut, differ much.
 
     Args:
-        template: Some rows, by argument.
+        arrays: What has one entry a row, rows leading.
 
     Returns:
-        Indices of ``TEST_ROWS`` of them: the first, or, of few, a random lot with repetitions. They
-        are ordered by the sum of their standardised columns, so that any statistic of a half
-        differs from that of all.
+        Indices ``(orders, TEST_ROWS)``: rows from all over the input and those with the extremes of
+        each column, or, of few rows, a random lot with repetitions. They are ordered by the sum of
+        their standardised columns, up and down, so that any statistic of a half differs from that
+        of all; low and high in turn, so that neighbours differ; as in the input; and at random.
     """
-    n_rows = len(next(iter(template.values())))
-    few = np.random.default_rng(0).integers(n_rows, size=TEST_ROWS)
-    chosen = np.arange(TEST_ROWS) if n_rows >= TEST_ROWS else few
+    arrays = list(arrays)
+    rng, n_rows = np.random.default_rng(0), len(arrays[0])
+    if n_rows < TEST_ROWS:
+        chosen = rng.integers(n_rows, size=TEST_ROWS)
+    else:
+        spread = np.linspace(0, n_rows - 1, TEST_ROWS).astype(np.int64)
+        extreme = _extremes(arrays)
+        chosen = np.concatenate([extreme, spread[rng.permutation(TEST_ROWS)]])[:TEST_ROWS]
+    upwards = chosen[np.argsort(_score(arrays, chosen), kind="stable")]
+    in_turn = np.stack([upwards[:BLOCK_ROWS], upwards[BLOCK_ROWS:]], axis=1).ravel()
+    return np.stack([upwards, upwards[::-1], in_turn, np.sort(chosen), rng.permutation(chosen)])
+
+
+def _score(arrays: list[np.ndarray], chosen: np.ndarray) -> np.ndarray:
     score = np.zeros(TEST_ROWS)
-    for values in template.values():
+    for values in arrays:
         columns = np.asarray(values[chosen], dtype=np.float64).reshape(TEST_ROWS, -1)
         spread = columns.std(0)
         score += np.divide(columns, spread, out=np.zeros_like(columns), where=spread > 0).sum(1)
-    return chosen[np.argsort(score, kind="stable")]
+    return score
+
+
+def _extremes(arrays: list[np.ndarray]) -> np.ndarray:
+    """Rows with the least and the greatest value of columns: what is rare shows there."""
+    found = []
+    for values in arrays:
+        columns = np.asarray(values).reshape(len(values), -1)[:, :_COLUMNS]
+        step = -(-columns.size // _LOOKED_AT)
+        found += [columns[::step].argmin(0) * step, columns[::step].argmax(0) * step]
+    return np.unique(np.concatenate(found))[: TEST_ROWS // 2]
 
 
 def both_blockings(simulator: Simulator, plan: Plan) -> Callable:
@@ -54,13 +82,16 @@ def both_blockings(simulator: Simulator, plan: Plan) -> Callable:
         plan: Which of its sites matter.
 
     Returns:
-        A function ``(block, shared, sites, words of a key)`` of one block of ``TEST_ROWS`` rows and
-        one draw. It gives two mappings by site: what was found on all rows, and, with a leading
-        axis, on the halves.
+        A function ``(blocks, shared, sites, words of a key)`` of blocks of ``TEST_ROWS`` rows, one
+        an order, and one draw. It gives two mappings by site, with a leading axis of orders: what
+        was found on all rows, and, with an axis behind it, on the halves.
     """
     axes = {name: site.row_axes for name, site in plan.spec.sites.items()}
 
-    def run(block: Blocks, shared: Shared, held: Mapping[str, Any], words: jax.Array) -> tuple:
+    def run(blocks: Blocks, shared: Shared, held: Mapping[str, Any], words: jax.Array) -> tuple:
+        return jax.vmap(lambda block: both(block, shared, held, words))(blocks)
+
+    def both(block: Blocks, shared: Shared, held: Mapping[str, Any], words: jax.Array) -> tuple:
         key = jax.random.wrap_key_data(words, impl="threefry2x32")
         whole = simulator.trace(block, shared, held, key)
         latents = [name for name in plan.spec.of_kind("latent") if name in whole]
@@ -83,8 +114,12 @@ def crossing_sites(
     plan: Plan, whole: Mapping[str, np.ndarray], halves: Mapping[str, np.ndarray]
 ) -> tuple[str, ...]:
     """Tell which sites depend on other rows, from what :func:`both_blockings` found."""
-    sites = plan.spec.sites
-    return tuple(name for name in whole if _differ(halves[name], whole[name], sites[name]))
+
+    def crosses(name: str) -> bool:
+        orders = zip(halves[name], whole[name], strict=True)
+        return any(_differ(*order, plan.spec.sites[name]) for order in orders)
+
+    return tuple(name for name in whole if crosses(name))
 
 
 def _quantities(trace: Mapping[str, Any], plan: Plan) -> dict[str, jax.Array]:

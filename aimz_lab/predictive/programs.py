@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -15,6 +16,10 @@ from aimz_lab.inference.compiling import QUICK, compiler_options
 from aimz_lab.predictive.request import shapes_of
 
 DEVICE_AXIS = "device"
+
+
+_MOST_PASSED = 10_000
+"""Passed tests that are remembered."""
 
 
 class Program(NamedTuple):
@@ -42,7 +47,8 @@ class Programs:
 
     def __init__(self) -> None:
         self._compiled: dict[Any, Callable] = {}
-        self._verdicts: dict[Any, tuple[str, ...]] = {}
+        self._crossing: dict[Any, tuple[str, ...]] = {}
+        self._passed: set[Any] = set()
 
     def __reduce__(self) -> tuple[type[Programs], tuple[()]]:
         return Programs, ()
@@ -61,12 +67,28 @@ class Programs:
         return [self._compiled[key] for key in keys]
 
     def verdict(self, test: Program) -> tuple[str, ...] | None:
-        """What a test found before; ``None`` if it has not run."""
-        return self._verdicts.get(_key_of(test))
+        """What a test found before: on any data if it found something, else on the same data."""
+        key = _key_of(test)
+        if key in self._crossing:
+            return self._crossing[key]
+        return () if (key, _digest(test)) in self._passed else None
 
     def set_verdict(self, test: Program, found: tuple[str, ...]) -> None:
-        """Keep what a test found."""
-        self._verdicts[_key_of(test)] = found
+        """Keep what a test found. Where it found nothing, other data may still tell."""
+        key = _key_of(test)
+        if found:
+            self._crossing[key] = found
+            return
+        if len(self._passed) >= _MOST_PASSED:
+            self._passed.clear()
+        self._passed.add((key, _digest(test)))
+
+
+def _digest(program: Program) -> int:
+    digest = 0
+    for leaf in jax.tree.leaves(program.arguments):
+        digest = zlib.crc32(np.ascontiguousarray(leaf).view(np.uint8).data, digest)
+    return digest
 
 
 def _key_of(program: Program) -> Any:

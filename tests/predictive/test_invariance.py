@@ -230,6 +230,69 @@ def test_computing_across_rows_is_found_and_rerun_by_draw(kernel, site, n_rows):
     assert group["y"].shape == (1, 8, n_rows)
 
 
+def sparse(seed):
+    return (np.random.default_rng(seed).random(1000) < 0.05).astype(np.float32)
+
+
+def late(seed):
+    return (np.arange(1000) >= 600 + seed).astype(np.float32)
+
+
+def dense(seed):
+    return np.random.default_rng(seed).normal(size=1000).astype(np.float32)
+
+
+def at(mean):
+    """A kernel whose rows have a mean that is computed across them."""
+
+    def kernel(X, y=None):
+        with numpyro.plate("data", len(X)):
+            numpyro.sample("y", dist.Normal(mean(X[:, 0]), 1.0), obs=y)
+
+    return kernel
+
+
+def padded(x):
+    return jnp.concatenate([x[:1], x, x[-1:]])
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize(
+    ("mean", "column"),
+    [
+        (jnp.cumsum, sparse),
+        (jnp.cumsum, late),
+        (lambda x: x - x.mean(), late),
+        (lambda x: jnp.diff(x, prepend=x[:1]), dense),
+        (lambda x: padded(x)[:-2], dense),
+        (lambda x: jnp.concatenate([jnp.zeros(1), x[:-1]]), dense),
+        (lambda x: (padded(x)[:-2] + x + padded(x)[2:]) / 3, dense),
+    ],
+    ids=["sum", "late sum", "centred", "difference", "lag", "lag of 0", "moving average"],
+)
+def test_what_crosses_rarely_late_or_between_neighbours_is_found(mean, column, seed):
+    request = request_of(at(mean), {"X": column(seed)[:, None]}, num_draws=2)
+    with pytest.warns(PerformanceWarning, match="across rows"):
+        PREDICTOR.predict_arrays(request)
+
+
+def test_rows_that_did_not_cross_in_other_data_are_looked_at_again():
+    kernel = at(jnp.cumsum)
+    control, treated = np.zeros((1000, 1), np.float32), np.ones((1000, 1), np.float32)
+    PREDICTOR.predict_arrays(request_of(kernel, {"X": control}, num_draws=2))
+    with pytest.warns(PerformanceWarning, match="across rows"):
+        got = PREDICTOR.predict_arrays(request_of(kernel, {"X": treated}, num_draws=50))
+    np.testing.assert_allclose(got["y"][:, -1].mean(), 1000, atol=1)
+
+
+def test_a_later_batch_whose_rows_cross_is_refused():
+    X = np.concatenate([np.zeros((2000, 1)), np.ones((2000, 1))]).astype(np.float32)
+    source = as_source({"X": part} for part in np.array_split(X, 8))
+    request = request_of(at(jnp.cumsum), source, fields=("X",), num_draws=2, batch_size=256)
+    with pytest.raises(DataTypeError, match="across rows"):
+        PREDICTOR.predict_arrays(request)
+
+
 def test_cumulative_sum_is_right_after_the_rerun():
     X = inputs(700)
     with pytest.warns(PerformanceWarning):
