@@ -14,6 +14,19 @@ from aimz_lab.errors import ArgumentError
 from aimz_lab.inference.describe import describe, describe_html, in_a_line
 from aimz_lab.predictive.model import PredictiveModel
 
+_CALL_OPTIONS = {
+    "batch_size",
+    "coords",
+    "dims",
+    "output_dir",
+    "progress",
+    "reduce",
+    "return_sites",
+    "shard_axis",
+    "store",
+}
+"""Options of a call as a whole, where two scenarios share one."""
+
 
 class ImpactModel(PredictiveModel):
     """A NumPyro model that can be fitted, watched, and asked what-if questions.
@@ -115,9 +128,8 @@ class ImpactModel(PredictiveModel):
         named = baseline.get("rng_key"), intervention.get("rng_key")
         given = next((key for key in named if key is not None), None)
         key = self._split(None, 1)[0] if given is None else given
-        requests = [
-            self._scenario({**args, "rng_key": key}, reduce) for args in (baseline, intervention)
-        ]
+        shared = _of_the_call(baseline, intervention, reduce) | {"rng_key": key}
+        requests = [self._scenario({**args, **shared}) for args in (baseline, intervention)]
         effect = self._predictor.effect(*requests)
         self._advance(given)
         return effect
@@ -147,3 +159,31 @@ def _can_share_a_pass(baseline: Mapping[str, Any], intervention: Mapping[str, An
     keys = [args.get("rng_key") for args in (baseline, intervention)]
     given = [as_typed_key(key) for key in keys if key is not None]
     return len(given) < 2 or bool(given[0] == given[1])
+
+
+def _of_the_call(
+    baseline: Mapping[str, Any], intervention: Mapping[str, Any], reduce: Any
+) -> dict[str, Any]:
+    """Options of the one pass, which either scenario may name, or both alike.
+
+    Raises:
+        ArgumentError: If they name different ones.
+    """
+    found = {} if reduce is None else {"reduce": reduce}
+    for args in (baseline, intervention):
+        for name in _CALL_OPTIONS & args.keys():
+            if name in found and not _same(found[name], args[name]):
+                msg = (
+                    f"Both scenarios are computed in one pass, so that {name}= must be the same; "
+                    f"got {found[name]!r} and {args[name]!r}."
+                )
+                raise ArgumentError(msg)
+            found[name] = args[name]
+    return found
+
+
+def _same(one: Any, other: Any) -> bool:
+    try:
+        return one is other or bool(one == other)
+    except ValueError:  # arrays
+        return False

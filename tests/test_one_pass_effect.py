@@ -70,3 +70,18 @@ def test_a_key_for_each_scenario_is_done_as_asked_and_warned_about(im):
             args_baseline={**BASELINE, "rng_key": jax.random.key(1)},
             args_intervention={**TREATED, "rng_key": jax.random.key(2)},
         )
+
+
+def test_an_option_of_the_call_may_stand_with_either_scenario_but_not_differ(im):
+    average = BASELINE | {"reduce": "ate"}
+    for treated in (TREATED, TREATED | {"reduce": "ate"}):
+        tree = im.estimate_effect(args_baseline=average, args_intervention=treated)
+        assert {name.rpartition("_")[2] for name in tree.posterior_predictive.data_vars} == {"ate"}
+    with pytest.raises(ArgumentError, match="reduce= must be the same"):
+        im.estimate_effect(args_baseline=average, args_intervention=TREATED | {"reduce": "mean"})
+
+
+def test_summaries_have_no_folder(im, tmp_path):
+    with pytest.raises(ArgumentError, match="to_zarr"):
+        im.predict(X, reduce="mean", output_dir=tmp_path)
+    assert list(tmp_path.iterdir()) == []

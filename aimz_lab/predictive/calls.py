@@ -127,7 +127,7 @@ class CallingModel(StorableModel):
         **options: Any,
     ) -> Request:
         """Check the arguments of a call and put them into a request."""
-        _check_options(store, shard_axis, batch_size, output_dir)
+        _check_options(store, shard_axis, batch_size, output_dir, options.get("reduce"))
         extra = merge_arguments(self._ports, kwargs, kernel_kwargs)
         data, rows, params = self._read(inputs, outputs, extra, group, allow_nonfinite)
         if posterior is not None:
@@ -192,7 +192,7 @@ class CallingModel(StorableModel):
         )
         return data, rows, params
 
-    def _scenario(self, args: Mapping[str, Any], reduce: Any) -> Request:
+    def _scenario(self, args: Mapping[str, Any]) -> Request:
         """The request that :meth:`predict` would make of these arguments."""
         given = {"store": "persistent", "allow_nonfinite": False, "progress": False, **args}
         if "X" not in given:
@@ -202,8 +202,6 @@ class CallingModel(StorableModel):
         kernel_kwargs = given.pop("kernel_kwargs", None)
         own = inspect.signature(type(self).predict).parameters
         kwargs = {name: given.pop(name) for name in list(given) if name not in own}
-        if reduce is not None:
-            given["reduce"] = reduce
         return self._request(
             inputs,
             kwargs,
@@ -265,6 +263,7 @@ def _check_options(
     shard_axis: ShardAxis,
     batch_size: int | None,
     output_dir: str | PathLike[str] | None,
+    reduce: Any,
 ) -> None:
     check_choice("store", store, Store)
     check_choice("shard_axis", shard_axis, ShardAxis)
@@ -272,4 +271,10 @@ def _check_options(
         check_positive_int("batch_size", batch_size)
     if output_dir is not None and store == "memory":
         msg = "output_dir= is where a persistent result goes; leave it out, or store= as it is."
+        raise ArgumentError(msg)
+    if output_dir is not None and reduce is not None:
+        msg = (
+            "output_dir= is where draws go, and reduce= keeps none; leave one of them out. "
+            "The summaries are a tree in memory: tree.to_zarr(path) writes it."
+        )
         raise ArgumentError(msg)

@@ -34,6 +34,9 @@ from aimz_lab.predictive.stream import (
 MOST_AT_ONCE = 8
 """Calls that are computed at the same time, at most."""
 
+AT_ONCE_BYTES = 2**28
+"""Bytes of the results of calls that are computed at the same time, unless one alone has more."""
+
 
 class Span(NamedTuple):
     """Where a part of the result belongs: ``count`` entries from ``first`` along ``axis``.
@@ -147,7 +150,9 @@ class Engine:
             )
 
         total = arm.rows.n_rows
-        with closing(self._in_order(compute, itertools.chain([first], calls), total)) as results:
+        call_bytes = arm.row_bytes * n_blocks * BLOCK_ROWS
+        results = self._in_order(compute, itertools.chain([first], calls), total, call_bytes)
+        with closing(results):
             for span, values in results:
                 if isinstance(sink, Finish):
                     sink.take(span.first, span.count, values)
@@ -173,7 +178,8 @@ class Engine:
             rows = sink.prepare(span, {name: host[name] for name in self._plan.row_sites})
             return span, ({name: host[name] for name in single}, rows)
 
-        with closing(self._in_order(compute, range(0, n_draws, size), n_draws)) as results:
+        results = self._in_order(compute, range(0, n_draws, size), n_draws, size * draw_bytes)
+        with closing(results):
             for span, (values, rows) in results:
                 for name, parts in single.items():
                     parts.append(values[name])
@@ -312,14 +318,14 @@ class Engine:
         return tuple(arm.simulator(wanted) for arm in self._arms)
 
     def _in_order(
-        self, compute: Callable, calls: Iterable, total: int | None
+        self, compute: Callable, calls: Iterable, total: int | None, call_bytes: int
     ) -> Iterator[tuple[Span, Any]]:
         """Compute calls, several at a time, and yield their results in order.
 
         While results are taken and written, ``at_once`` calls are under way. Their inputs are read
         here, by one thread.
         """
-        at_once = calls_at_once(self._devices)
+        at_once = calls_at_once(self._devices, call_bytes)
         waiting: deque[Future] = deque()
         unit = ("draw", "row")[self._plan.axis == "obs"]
         with (
@@ -348,15 +354,19 @@ class Engine:
         return draws_side_by_side(n_draws, n_rows * width, arm.draw_values)
 
 
-def calls_at_once(devices: tuple[jax.Device, ...]) -> int:
+def calls_at_once(devices: tuple[jax.Device, ...], call_bytes: int) -> int:
     """Calls that a host computes at the same time.
 
     One on a CPU does not fill its cores. Several devices share each call; two such calls at once
     could wait for one another.
+
+    Args:
+        devices: The devices that compute.
+        call_bytes: Bytes of a call's result.
     """
     if len(devices) > 1 or devices[0].platform != "cpu":
         return 1
-    return min(os.cpu_count() or 1, MOST_AT_ONCE)
+    return min(os.cpu_count() or 1, MOST_AT_ONCE, max(AT_ONCE_BYTES // max(call_bytes, 1), 1))
 
 
 def _unfold(host: np.ndarray, span: Span) -> np.ndarray:

@@ -19,23 +19,33 @@ from aimz_lab.predictive.reduction import Reduction
 from aimz_lab.predictive.request import Request
 from aimz_lab.predictive.sinks import WRITERS, MemorySink, StoreSink, whole_sink
 from aimz_lab.predictive.store import StoreWriter, read_store
-from aimz_lab.predictive.stream import Rows, check_same_length
+from aimz_lab.predictive.stream import BLOCK_ROWS, Rows, blocks_per_call, check_same_length
 from aimz_lab.predictive.tree import make_labels, reduced_groups, result_groups
 
 
-def bytes_in_flight(call_bytes: int, devices: tuple[jax.Device, ...] | None = None) -> int:
+def bytes_in_flight(
+    row_bytes: int, batch_size: int | None = None, devices: tuple[jax.Device, ...] | None = None
+) -> int:
     """Memory that a call takes at most, beside inputs, draws and what is kept of its result.
 
-    Every call computes parts of ``call_bytes`` bytes. As many are computed at once as the host has
-    cores (at most 8; one at a time on an accelerator or several devices), one waits for each, and
-    one for each writer; each may be there twice, once more in another layout.
+    The result is computed in parts, of whole blocks of 256 rows for each device with all draws: as
+    many as ``batch_size`` holds, or 16 MiB, and at least one. As many parts are computed at once as
+    the host has cores (at most 8, and 256 MiB; one at a time on an accelerator or several devices),
+    one waits for each, and one for each writer; each may be there twice, once more in another
+    layout.
 
     Args:
-        call_bytes: ``batch_size`` times draws times the bytes of a row of the sites; 16 MiB where
-            ``batch_size`` is left open.
+        row_bytes: Draws times the bytes of a row of the sites.
+        batch_size: Rows per part, as asked for.
         devices: The devices that are used; by default all.
+
+    Example:
+        >>> bytes_in_flight(row_bytes=1000 * 4, batch_size=256) < 40 * 2**20
+        True
     """
-    return 2 * call_bytes * (2 * calls_at_once(devices or tuple(jax.local_devices())) + WRITERS)
+    devices = devices or tuple(jax.local_devices())
+    part = blocks_per_call(None, row_bytes, batch_size, len(devices)) * BLOCK_ROWS * row_bytes
+    return 2 * part * (2 * calls_at_once(devices, part) + WRITERS)
 
 
 class Predictor:

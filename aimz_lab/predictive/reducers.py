@@ -175,7 +175,8 @@ class Exceeds(_OverDraws):
     def block(self, values: jax.Array, valid: jax.Array, by_row: Any) -> jax.Array:
         """Shares."""
         del valid, by_row
-        return (values > self.threshold).mean(0)
+        unknown = (values != values).any(0)  # NaN; a comparison would count it as below
+        return jnp.where(unknown, jnp.nan, (values > self.threshold).mean(0))
 
 
 class Quantiles(_OverDraws):
@@ -209,12 +210,13 @@ class Quantiles(_OverDraws):
         at = self.probs * (len(values) - 1)
         low = np.floor(at).astype(int)
         high = np.minimum(low + 1, len(values) - 1)
+        ordered = ordered.astype(np.result_type(ordered.dtype, np.float32), copy=False)
         share = (at - low).astype(ordered.dtype)
         parts = [
-            ordered[..., a] + weight * (ordered[..., b] - ordered[..., a])
+            ordered[..., a] + weight * _width(ordered[..., a], ordered[..., b])
             for a, b, weight in zip(low, high, share, strict=True)
         ]
-        return np.stack(parts)
+        return np.where(np.isnan(ordered[..., -1]), np.nan, np.stack(parts)).astype(ordered.dtype)
 
 
 class Hdi(_OverDraws):
@@ -244,7 +246,10 @@ class Hdi(_OverDraws):
     def block(self, values: np.ndarray, valid: np.ndarray, by_row: Any) -> np.ndarray:
         """Lower and upper end of each row."""
         del valid, by_row
-        return narrowest_interval(_sorted(values), self.prob)
+        ordered = _sorted(values)
+        found = narrowest_interval(ordered, self.prob)
+        unknown = ordered[..., -1] != ordered[..., -1]
+        return np.where(unknown, np.nan, found).astype(found.dtype) if unknown.any() else found
 
 
 class Lppd(_OverDraws):
@@ -380,8 +385,14 @@ def narrowest_interval(ordered: np.ndarray, prob: float) -> np.ndarray:
     n_draws = ordered.shape[-1]
     inside = min(max(int(np.ceil(prob * n_draws)), 1), n_draws)
     low, high = ordered[..., : n_draws - inside + 1], ordered[..., inside - 1 :]
-    best = np.argmin(high - low, axis=-1)[..., None]
+    best = np.argmin(_width(low, high), axis=-1)[..., None]
     return np.stack([np.take_along_axis(end, best, axis=-1)[..., 0] for end in (low, high)])
+
+
+def _width(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """``high - low``, and 0 between infinite values that are equal."""
+    with np.errstate(invalid="ignore"):
+        return np.where(high == low, np.zeros((), low.dtype), high - low)
 
 
 def _sorted(values: np.ndarray) -> np.ndarray:
@@ -395,13 +406,19 @@ def _sum_rows(values: jax.Array, valid: jax.Array) -> jax.Array:
 
 
 def _sum_groups(values: jax.Array, valid: jax.Array, codes: jax.Array, n_groups: int) -> jax.Array:
-    rows_first = jnp.moveaxis(values, 1, 0).astype(jnp.result_type(float))
-    codes = jnp.where(valid, codes, n_groups)
-    if n_groups <= FEW_GROUPS:
+    # A copy that fills up a block belongs to no group; it may not be finite.
+    real = valid.reshape(-1, *[1] * (values.ndim - 1))
+    rows_first = jnp.where(real, jnp.moveaxis(values, 1, 0).astype(jnp.result_type(float)), 0)
+
+    def product(rows_first: jax.Array) -> jax.Array:
         member = jax.nn.one_hot(codes, n_groups, dtype=rows_first.dtype)
-        # A copy that fills up a block belongs to no group; it may not be finite.
-        finite = jnp.where(valid.reshape(-1, *[1] * (values.ndim - 1)), rows_first, 0)
-        sums = jnp.tensordot(member, finite, axes=(0, 0))
-    else:
-        sums = jax.ops.segment_sum(rows_first, codes, num_segments=n_groups + 1)[:n_groups]
-    return jnp.moveaxis(sums, 0, 1)
+        return jnp.tensordot(member, rows_first, axes=(0, 0), precision="highest")
+
+    def scatter(rows_first: jax.Array) -> jax.Array:
+        return jax.ops.segment_sum(rows_first, codes, num_segments=n_groups)
+
+    if n_groups > FEW_GROUPS:
+        return jnp.moveaxis(scatter(rows_first), 0, 1)
+    # In a product, what is not finite in one group would be NaN in all.
+    finite = jnp.isfinite(rows_first).all()
+    return jnp.moveaxis(jax.lax.cond(finite, product, scatter, rows_first), 0, 1)

@@ -187,7 +187,8 @@ def blocks_per_call(
     if n_rows is not None:
         blocks = count_blocks(n_rows)
         fewest = -(-blocks // most)
-        sizes = [_rounded_up(-(-blocks // calls)) for calls in range(fewest, 2 * fewest + 1)]
+        each = [-(-blocks // calls) for calls in range(fewest, 2 * fewest + 1)]
+        sizes = [min(_rounded_up(size), most) for size in each]
         most = min(sizes, key=lambda size: -(-blocks // size) * size)
     return -(-most // n_devices) * n_devices
 

@@ -15,6 +15,7 @@ MEASURE = """
 import gc, json, sys
 from pathlib import Path
 import numpy as np
+import numpyro, numpyro.distributions as dist
 from aimz_lab.data import as_source
 from aimz_lab.predictive import Predictor, Quantiles, bytes_in_flight
 from tests.predictive.models import draws_of_linear, inputs, request_of
@@ -30,27 +31,36 @@ def batches(n_rows):
     for first in range(0, n_rows, 10_000):
         yield {"X": inputs(min(10_000, n_rows - first))}
 
-def call(n_rows, **options):
-    request = request_of(
-        rows=as_source(lambda: batches(n_rows)), fields=("X",), draws=draws,
-        return_sites=("y",), batch_size=batch, **options,
-    )
-    return predictor.predict(request)
+def wide(X, y=None):
+    shift = numpyro.sample("shift", dist.Normal().expand([100]).to_event(1))
+    with numpyro.plate("data", len(X)):
+        numpyro.sample("y", dist.Normal(X[:, :1] + shift[None], 1.0).to_event(1), obs=y)
 
-found = {"bound": bytes_in_flight(batch * n_draws * 4)}
+def call(n_rows, **options):
+    asked = dict(draws=draws, return_sites=("y",), batch_size=batch) | options
+    source = as_source(lambda: batches(n_rows))
+    return predictor.predict(request_of(rows=source, fields=("X",), **asked))
+
+found = {
+    "bound": bytes_in_flight(n_draws * 4, batch),
+    "wide bound": bytes_in_flight(400 * n_draws, 1),
+}
+shifts = {"shift": np.zeros((n_draws, 100), np.float32)}
+of_wide = {"kernel": wide, "draws": shifts, "batch_size": 1}
 kinds = {
     "stored": {"store": "persistent"},
     "mean": {"reduce": "mean"},
     "quantiles": {"reduce": Quantiles([0.05, 0.95])},
     "ate": {"reduce": "ate"},
     "in memory": {},
+    "wide": of_wide | {"reduce": "mean"},
 }
 for kind, options in kinds.items():
     call(3 * batch, **options)  # compiles, and imports what it needs
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5")
     before = memory("VmRSS")
-    tree = call(n_rows, **options)
+    tree = call(n_rows if kind != "wide" else 8_000, **options)
     found[kind] = memory("VmHWM") - before
     del tree
 print(json.dumps(found))
@@ -77,3 +87,5 @@ def test_memory_is_bounded_whatever_the_length(repository):
     for kind in ("stored", "mean", "quantiles", "ate"):
         assert found[kind] < allowance, found
     assert found["in memory"] > RESULT  # the measurement sees what is kept
+    # One block of wide rows is far more than the batch that was asked for; the bound says so.
+    assert found["wide"] < found["wide bound"] + 24 * 2**20 < 8_000 * 100 * N_DRAWS * 4

@@ -137,6 +137,42 @@ def test_pointwise_predictive_densities():
     )
 
 
+def spoilt(*values):
+    """Draws of three rows; the first draws of the first row are these."""
+    draws = np.random.default_rng(5).normal(size=(40, 3)).astype(np.float32)
+    draws[: len(values), 0] = values
+    return draws
+
+
+@pytest.mark.parametrize(
+    "reducer", [Quantiles([0.1, 0.5]), Hdi(0.5), Exceeds(0.0), Mean()], ids=lambda one: one.name
+)
+def test_a_draw_that_is_no_number_makes_no_plausible_one(reducer):
+    found = np.asarray(reducer.block(spoilt(np.nan, np.nan), np.ones(3, bool), None))
+    assert np.isnan(found[..., 0]).all()
+    assert np.isfinite(found[..., 1:]).all()
+
+
+@pytest.mark.parametrize(
+    "values", [spoilt(), spoilt(np.inf, np.inf), np.arange(120).reshape(40, 3)]
+)
+def test_quantiles_are_numpys_for_infinite_draws_and_counts_too(values):
+    found = Quantiles([0.25, 0.33]).block(values, np.ones(3, bool), None)
+    np.testing.assert_allclose(found, np.quantile(values, [0.25, 0.33], axis=0), rtol=1e-5)
+    top = Quantiles([1.0]).block(values, np.ones(3, bool), None)
+    np.testing.assert_array_equal(top[0], values.max(0))
+
+
+@pytest.mark.parametrize("groups", [2, 100])
+def test_a_row_that_is_not_finite_stays_in_its_group(groups):
+    values, labels = np.ones((5, 200), np.float32), np.arange(200) % groups
+    values[:, 0] = -np.inf
+    mean = Mean(over="row", by=labels)
+    found = mean.finish(mean.block(values, np.ones(200, bool), mean.by_row), 200)
+    assert (found[:, 0] == -np.inf).all()
+    np.testing.assert_array_equal(found[:, 1:], 1.0)
+
+
 def test_leaving_each_row_out_is_what_arviz_computes_of_the_kept_values():
     rng, draws = np.random.default_rng(2), draws_of_linear(200)
     narrow = {
