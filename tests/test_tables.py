@@ -11,7 +11,8 @@ import polars as pl
 import pytest
 
 from aimz_lab import ArrayDataset, ArrayLoader, ImpactModel
-from aimz_lab.errors import DataError, DataTypeError
+from aimz_lab.errors import CallError, DataError, DataTypeError, SiteError
+from aimz_lab.lab import EarlyStopping
 from tests.runs import regression_model
 
 N_DAYS = 40
@@ -107,3 +108,23 @@ def test_a_stored_model_knows_its_columns(im, table, tmp_path):
     loaded.predict_on_batch(X, promo=promo)
     with pytest.raises(DataError, match="trained on warm, visitors"):
         loaded.predict_on_batch(X[["visitors", "warm"]], promo=promo)
+
+
+@pytest.mark.allow_rank_promotion  # NumPyro's guides draw with a sample shape
+def test_what_a_newcomer_gets_wrong_is_said_in_words_of_the_call(im, table):
+    X, y, promo = table[["warm", "visitors"]], table["sales"], table["promo"]
+
+    def fit(**options):
+        return im.fit(X, y, promo=promo, epochs=1, progress=False, **options)
+
+    with pytest.raises(CallError, match=r"callbacks=\[EarlyStopping\(\.\.\.\)\]"):
+        fit(callbacks=EarlyStopping())
+    with pytest.raises(CallError, match=r"'promo'.*validation=\{'X': \.\.\., 'y': \.\.\., "):
+        fit(validation=(X, y))
+    fit(validation={"X": X, "y": y, "promo": promo})
+    assert len(im.last_run.validation) == 1
+    with pytest.raises(SiteError, match=r"argument of the kernel and not a site.*promo=\.\.\."):
+        im.predict(X, promo=promo, intervention={"promo": 1}, progress=False)
+    with pytest.raises(DataError, match=r"columns warm, visitors.*X\.iloc\[\[0\]\]"):
+        im.predict(X.iloc[0], promo=[1.0, 1.0], progress=False)
+    assert im.predict_on_batch(X.iloc[[0]], promo=[1.0]).posterior_predictive.y.shape[-1] == 1

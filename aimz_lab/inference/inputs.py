@@ -220,7 +220,8 @@ def held_out_rows(
 
     Args:
         ports: The kernel.
-        held_out: A pair of input and output, a dataset, a loader, or any source of batches.
+        held_out: A pair of input and output, arrays by field, a dataset, a loader, or any source of
+            batches.
         extra: Whole and static kernel arguments of the training.
         allow_nonfinite: Do not check for NaN and infinite values.
 
@@ -229,8 +230,17 @@ def held_out_rows(
         DataError: If the data does not fit together.
     """
     if isinstance(held_out, tuple) and len(held_out) == 2 and not isinstance(held_out[0], Mapping):
-        rows, _, _ = rows_and_others(ports, *held_out, extra, allow_nonfinite=allow_nonfinite)
+        try:
+            rows, _, _ = rows_and_others(ports, *held_out, extra, allow_nonfinite=allow_nonfinite)
+        except CallError as error:
+            msg = (
+                f"{error} Held-out arrays beside input and output go by their names: "
+                f"validation={{{ports.input!r}: ..., {ports.output!r}: ..., ...}}."
+            )
+            raise CallError(msg) from error
         return rows
+    if isinstance(held_out, Mapping):
+        held_out = ArrayDataset(**held_out)
     if isinstance(held_out, ArrayDataset):
         rows = dict(held_out.arrays)
     elif is_batches(held_out):
@@ -239,8 +249,9 @@ def held_out_rows(
         rows = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
     else:
         msg = (
-            "validation= takes a pair of held-out arrays, validation=(X_val, y_val), or a source "
-            f"of batches; got {type(held_out).__name__}."
+            "validation= takes a pair of held-out arrays, validation=(X_val, y_val), all of them "
+            'by name, {"X": X_val, "y": y_val, ...}, or a source of batches; got '
+            f"{type(held_out).__name__}."
         )
         raise CallError(msg)
     if ports.output not in rows:

@@ -59,15 +59,27 @@ class InputSchema:
             for name, row in self.rows.items()
         }
 
-    def check_columns(self, given: Mapping[str, tuple[str, ...]]) -> None:
+    def check_columns(
+        self, given: Mapping[str, tuple[str, ...]], arguments: Mapping[str, Any]
+    ) -> None:
         """Make sure that tables have the columns of those trained on, in their order.
 
         Args:
             given: Names of the columns of each argument that is a data frame.
+            arguments: The arguments.
 
         Raises:
-            DataError: If one has others, or in another order: each would meet another's weight.
+            DataError: If one has others, or in another order: each would meet another's weight. Or
+                if it is one row or column of such a table.
         """
+        for name in self.columns.keys() & arguments:
+            if getattr(arguments[name], "ndim", 2) == 1:
+                msg = (
+                    f"Field {name!r} has one dimension, and the model was trained on a table with "
+                    f"the columns {', '.join(self.columns[name])}. A single row is a table too: "
+                    f"{name}.iloc[[0]]."
+                )
+                raise DataError(msg)
         for name, columns in given.items():
             trained = self.columns.get(name, columns)
             if columns != trained:

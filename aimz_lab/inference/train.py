@@ -104,7 +104,7 @@ class Trainer(Loop):
         self.state = state
         self.position = start
         self._engine = engine
-        self._feed = feed
+        self._feed: Feed | None = feed
         self._whole = whole
         self._n_obs = n_obs
         self._options = options
@@ -135,7 +135,11 @@ class Trainer(Loop):
             KeyboardInterrupt: If the run was interrupted a second time before it had ended.
             Exception: What the kernel or a callback that is not a display raised.
         """
-        self.run_to_end()
+        try:
+            self.run_to_end()
+        finally:
+            # Whoever keeps the run keeps this object for its state, and not for the rows.
+            self._feed = None
         if self._run.status == "diverged" and self._options.on_nonfinite == "raise":
             raise NonFiniteLossError(self._run.reason)
 

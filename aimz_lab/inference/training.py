@@ -91,8 +91,8 @@ class TrainableModel(KernelModel):
             epochs: Passes over the data.
             shuffle: Whether each epoch has another order. A loader has its own.
             callbacks: Listeners; see :class:`aimz_lab.Callback`.
-            validation: Held-out ``(X, y)``, a dataset, a loader or another source of batches; the
-                loss per row is evaluated on it.
+            validation: Held-out ``(X, y)``, arrays by field, a dataset, a loader or another source
+                of batches; the loss per row is evaluated on it.
             validation_every: Epochs between two evaluations.
             scale: Weight of a batch's rows: ``"auto"`` for N / B, ``"none"``, or a number.
             n_obs: N, where a stream of batches does not know it. Without it a batch counts as if
@@ -433,6 +433,9 @@ class TrainableModel(KernelModel):
 
 def _listeners(callbacks: Iterable[Callback], progress: Progress) -> list[Callback]:
     """The user's listeners, those of every fit, and a display if there is none among them."""
+    if isinstance(callbacks, Callback):
+        msg = f"callbacks= takes a list of listeners: callbacks=[{type(callbacks).__name__}(...)]."
+        raise CallError(msg)
     listeners = [*callbacks, *standing_listeners()]
     if not any(getattr(callback, "kind", "") == "display" for callback in listeners):
         listeners += default_display(progress)

@@ -177,7 +177,8 @@ class CallingModel(StorableModel):
     ) -> tuple[PredictiveData, Mapping[str, Any] | BatchSource, dict[str, Any]]:
         """What a call runs on, its rows with their indices checked, and learned parameters."""
         if self.input_schema is not None:
-            self.input_schema.check_columns(table_columns(self._ports, inputs, extra))
+            columns = table_columns(self._ports, inputs, extra)
+            self.input_schema.check_columns(columns, {self.param_input: inputs, **extra})
         data = predictive_data(
             self._ports,
             inputs,

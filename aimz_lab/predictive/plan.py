@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from aimz_lab.errors import DataTypeError, OutputWarning, PerformanceWarning, SiteError
+from aimz_lab.kernel.check import parameter_names
 from aimz_lab.kernel.spec import KernelSpec, Site, trace_spec
 from aimz_lab.predictive.forward import pin_plates
 from aimz_lab.predictive.request import Request
@@ -177,14 +178,24 @@ def _trace(request: Request, rows: Rows) -> tuple[KernelSpec, tuple[str, type[Wa
 
 def check_sites(request: Request, spec: KernelSpec) -> None:
     """Raise :class:`SiteError` if a site that the request names does not exist."""
-    _check_known("intervention", request.intervention, spec.sample_sites)
-    _check_known("condition", request.condition, spec.sample_sites)
+    arguments = parameter_names(request.kernel)
+    _check_known("intervention", request.intervention, spec.sample_sites, arguments)
+    _check_known("condition", request.condition, spec.sample_sites, arguments)
     known = spec.of_kind("latent", "observed", "deterministic")
     _check_known("return_sites", request.return_sites or (), known)
 
 
-def _check_known(argument: str, names: Iterable[str], known: tuple[str, ...]) -> None:
+def _check_known(
+    argument: str, names: Iterable[str], known: tuple[str, ...], arguments: tuple[str, ...] = ()
+) -> None:
     unknown = [name for name in names if name not in known]
+    for name in unknown:
+        if name in arguments:
+            msg = (
+                f"{argument} names {name!r}, which is an argument of the kernel and not a site; "
+                f"pass other values of it: {name}=..."
+            )
+            raise SiteError(msg)
     if unknown:
         msg = (
             f"{argument} names {', '.join(map(repr, unknown))}, which the kernel does not have; "

@@ -18,6 +18,9 @@ from aimz_lab.errors import ArgumentError, OptionalDependencyError
 FEW_GROUPS = 64
 """Up to here sums by group are a matrix product, beyond a scatter."""
 
+_LOO_DRAWS = 25
+"""Five draws in the tail, which is a fifth of them; Vehtari, Simpson, Gelman, Yao, Gabry (2024)."""
+
 
 @runtime_checkable
 class Reducer(Protocol):
@@ -287,7 +290,7 @@ class Loo(_OverDraws):
     """Of a log-likelihood: its row's ``elpd_loo``, ``p_loo`` and ``pareto_k``, each row left out.
 
     Pareto-smoothed importance sampling by arviz-stats; Vehtari, Gelman and Gabry (2017). Where
-    ``pareto_k`` is above about 0.7, a row's value is not to be trusted.
+    ``pareto_k`` is above about 0.7, a row's value is not to be trusted. It takes 25 draws at least.
 
     Args:
         r_eff: Effective draws over draws; 1 for independent draws, less for a Markov chain.
@@ -313,11 +316,29 @@ class Loo(_OverDraws):
         self._loo = _arviz_loo()
 
     def block(self, values: np.ndarray, valid: np.ndarray, by_row: Any) -> np.ndarray:
-        """The three, row by row."""
+        """The three, row by row.
+
+        Raises:
+            ArgumentError: If the draws are too few, or too much alike, to have a tail.
+        """
         del valid, by_row
+        if len(values) < _LOO_DRAWS:
+            msg = (
+                f"Loo smooths the tail of a row's weights, which takes {_LOO_DRAWS} draws at "
+                f"least; these are {len(values)}. Make more of them, or use reduce='waic'."
+            )
+            raise ArgumentError(msg)
         draws_last = np.moveaxis(values, 0, -1).astype(np.float64)
-        with np.errstate(divide="ignore", invalid="ignore"):  # pareto_k tells of such tails
-            elpd, k, p = self._loo(draws_last, chain_axis=None, r_eff=self.r_eff)
+        try:
+            with np.errstate(divide="ignore", invalid="ignore"):  # pareto_k tells of such tails
+                elpd, k, p = self._loo(draws_last, chain_axis=None, r_eff=self.r_eff)
+        except ValueError as error:
+            msg = (
+                f"Loo cannot smooth the tail of a row's weights: {error}. Draws that repeat each "
+                "other, or a row whose likelihood no draw changes, do this; reduce='waic' takes "
+                "them."
+            )
+            raise ArgumentError(msg) from error
         return np.stack([elpd, p, k])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 
 import jax
 import numpy as np
@@ -264,6 +265,19 @@ def test_what_is_on_the_device_already_costs_a_chunk_little():
     chunk = feed.next(5, 0)
     assert len(chunk) == 5
     assert 5_000 * 4 <= chunk.nbytes <= INDEX_BYTES
+
+
+def test_a_run_that_is_kept_keeps_no_batches():
+    im = model()
+    gc.collect()
+    gc.disable()  # what goes only when cycles are collected stays until then, run after run
+    try:
+        losses(im)
+        feeds = [thing for thing in gc.get_objects() if isinstance(thing, IndexFeed)]
+    finally:
+        gc.enable()
+    assert im.last_run.step
+    assert feeds == []
 
 
 @settings(max_examples=30)

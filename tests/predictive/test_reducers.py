@@ -216,6 +216,22 @@ def test_a_full_disk_is_told_with_its_folder(monkeypatch):
         reduced("mean", shard_axis="draw")
 
 
+def test_too_few_draws_to_leave_a_row_out_are_told():
+    y = X[:50] @ np.ones(3, np.float32)
+    request = request_of(
+        rows={"X": X[:50], "y": y},
+        draws=draws_of_linear(24),
+        static={},
+        group="log_likelihood",
+        reduce="loo",
+    )
+    with pytest.raises(ArgumentError, match="25 draws at least; these are 24.*'waic'"):
+        PREDICTOR.log_likelihood(request)
+    PREDICTOR.log_likelihood(dataclasses.replace(request, draws=draws_of_linear(25)))
+    with pytest.raises(ArgumentError, match="tail values are the same"):
+        Loo().block(np.zeros((30, 2)), None, None)
+
+
 def test_effective_draws_must_be_positive():
     with pytest.raises(ArgumentError, match="r_eff"):
         Loo(r_eff=0.0)
