@@ -99,8 +99,8 @@ class PredictiveModel(CallingModel):
             in_sample: Whether the group is ``posterior_predictive`` or ``predictions``.
             return_sites: Sites to return; by default the output and the deterministic sites.
             shard_axis: ``"obs"`` cuts the rows into blocks, ``"draw"`` keeps them together.
-            batch_size: Rows at a time, in whole blocks of 256 (under ``"draw"``: draws at a time); it
-                changes no result.
+            batch_size: Rows at a time, in whole blocks of 256 (under ``"draw"``: draws at a time);
+                it changes no result.
             store: ``"persistent"`` writes to disk while it computes, ``"memory"`` keeps all.
             output_dir: Directory or URL to write to; by default a temporary one, which lasts as
                 long as the tree that reads it.
