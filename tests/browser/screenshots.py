@@ -23,7 +23,7 @@ SETUP = """
 import jax
 jax.config.update("jax_num_cpu_devices", {devices})
 import numpyro
-from numpyro.infer import SVI, Trace_ELBO, init_to_mean
+from numpyro.infer import MCMC, NUTS, SVI, Trace_ELBO, init_to_mean
 from numpyro.infer.autoguide import AutoMultivariateNormal
 import numpy as np
 from aimz_lab import ImpactModel, settable_rate
@@ -49,6 +49,9 @@ for rate in (0.005, 0.0002):
 LIVE = """im = make_model(rate=0.0005)
 im.fit(X, y, batch_size={batch_size}, epochs={epochs:_},
        validation=(X_val, y_val), validation_every={every});"""
+CHAINS = """im = ImpactModel(earnings, rng_key=jax.random.key(1978), inference=MCMC(
+    NUTS(earnings), num_warmup=500, num_samples=10_000, num_chains=4, chain_method="vectorized"))
+im.fit_on_batch(X, y);"""
 _COLORS = 160
 
 
@@ -62,6 +65,7 @@ def shoot(folder: Path, chromium: str) -> None:
             server.use_theme(theme)
             _dashboard(server, browser, theme, folder)
         server.use_theme("light")
+        _chains(server, browser, folder)
         _folded_out(server, browser, folder)
 
 
@@ -77,7 +81,7 @@ def _open(server: Server, browser, name: str, *, devices: int, live: str) -> Not
 
 
 def _dashboard(server: Server, browser, theme: str, folder: Path) -> None:
-    live = LIVE.format(batch_size=111, epochs=8_000, every=20)
+    live = LIVE.format(batch_size=111, epochs=16_000, every=20)
     notebook = _open(server, browser, f"running-{theme}", devices=1, live=live)
     _wait_for_share(notebook, 0.25)
     _save(notebook.cell(2).screenshot(), folder / f"dashboard-{theme}.png")
@@ -88,13 +92,23 @@ def _dashboard(server: Server, browser, theme: str, folder: Path) -> None:
     notebook.__exit__()
 
 
+def _chains(server: Server, browser, folder: Path) -> None:
+    notebook = _open(server, browser, "chains", devices=1, live=CHAINS)
+    _wait_for_share(notebook, 0.5)
+    _save(notebook.cell(2).screenshot(), folder / "chains.png")
+    notebook.dashboard().get_by_role("button", name="Stop", exact=True).click()
+    notebook.wait_until_done(2, 120)
+    notebook.__exit__()
+
+
 def _folded_out(server: Server, browser, folder: Path) -> None:
     live = LIVE.format(batch_size=10, epochs=100_000, every=1_000)
     notebook = _open(server, browser, "folded-out", devices=8, live=live)
-    dashboard = notebook.cell(2).locator("section.aimz")
+    dashboard = notebook.dashboard()
     for summary in dashboard.locator("summary").all():
         if summary.is_visible():
             summary.click()
+    dashboard.get_by_text("Moved over the last 0 steps").wait_for(state="hidden", timeout=120_000)
     notebook.page.wait_for_timeout(15_000)  # for some history
     _save(dashboard.locator(".aimz-folds").screenshot(), folder / "panels.png")
     dashboard.get_by_role("button", name="Stop", exact=True).click()
