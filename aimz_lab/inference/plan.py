@@ -24,7 +24,7 @@ from aimz_lab.inference.placement import Placement
 from aimz_lab.inference.stream_feed import StreamFeed
 from aimz_lab.inference.svi import StepPlan
 from aimz_lab.kernel.arguments import KernelArguments
-from aimz_lab.kernel.check import check_sites, check_trainable_on_batches
+from aimz_lab.kernel.check import check_sites, check_trainable_on_batches, kept_by_position
 from aimz_lab.kernel.indices import check_indices
 from aimz_lab.kernel.scaling import RowScale, Scale, plan_row_scale
 from aimz_lab.kernel.spec import KernelSpec, trace_spec
@@ -221,10 +221,12 @@ def check_guide(svi: SVI, spec: KernelSpec, data: TrainingData) -> None:
             "does not have; pass arrays or an ArrayLoader, or use another autoguide."
         )
         raise GuideError(msg)
-    guide_spec = None
-    if not isinstance(svi.guide, AutoGuide):
-        guide_spec = _guide_spec(svi.guide, spec, data.first_batch)
-    check_trainable_on_batches(spec, svi.guide, guide_spec)
+    check_trainable_on_batches(spec, svi.guide, _written_guide_spec(svi, spec, data))
+
+
+def values_by_position(svi: SVI, spec: KernelSpec, data: TrainingData) -> list[str]:
+    """Names of what kernel and guide keep one value per row for."""
+    return kept_by_position(spec, svi.guide, _written_guide_spec(svi, spec, data))
 
 
 def setup_arguments(svi: SVI, data: TrainingData) -> dict[str, Any]:
@@ -312,6 +314,13 @@ def _row_latents(spec: KernelSpec) -> list[str]:
 def _enumerates(svi: SVI, spec: KernelSpec) -> bool:
     discrete = any(spec.sites[name].is_discrete for name in spec.latent_sites)
     return discrete and getattr(svi.loss, "can_infer_discrete", False)
+
+
+def _written_guide_spec(svi: SVI, spec: KernelSpec, data: TrainingData) -> KernelSpec | None:
+    """The structure of a guide that somebody wrote, or ``None`` for an autoguide."""
+    if isinstance(svi.guide, AutoGuide):
+        return None
+    return _guide_spec(svi.guide, spec, data.first_batch)
 
 
 def _guide_spec(guide: Callable, spec: KernelSpec, batch: KernelArguments) -> KernelSpec | None:

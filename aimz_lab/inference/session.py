@@ -15,7 +15,7 @@ from numpyro.infer.autoguide import AutoDAIS, AutoGuide, AutoLaplaceApproximatio
 from numpyro.infer.svi import SVIState
 
 from aimz_lab.data import canonical
-from aimz_lab.errors import CallError, CheckpointError
+from aimz_lab.errors import CallError
 from aimz_lab.inference.compiling import QUICKEST, compile_behind, compiler_options, named
 from aimz_lab.inference.events import Callback, Callbacks, Control, Run, RunInfo
 from aimz_lab.inference.fit_options import FitOptions
@@ -37,7 +37,7 @@ from aimz_lab.inference.schema import InputSchema
 from aimz_lab.inference.setup import initial_state
 from aimz_lab.inference.svi import FeedKind, StepEngine
 from aimz_lab.inference.train import Trainer, TrainOptions, Validation
-from aimz_lab.inference.validation import held_out_loss
+from aimz_lab.inference.validation import check_held_out, held_out_loss
 from aimz_lab.kernel.arguments import split_arguments
 from aimz_lab.kernel.spec import KernelSpec, tracing_lock
 
@@ -151,13 +151,28 @@ class SviSession:
             The run, and what :meth:`train` trains it with.
 
         Raises:
-            CheckpointError: If the run cannot go on from the checkpoint; nothing has changed then.
-            Exception: What the kernel raised.
+            CheckpointError: If the run cannot go on from the checkpoint.
+            GuideError: If the guide has no values for the held-out rows.
+            DataError: If the loss of the held-out rows cannot be computed.
+            Exception: What the kernel raised. Nothing has changed, whatever is raised.
 
         Warns:
             FitWarning: If nobody knows how many rows a stream has, and so what a batch stands for.
         """
-        before = self.state
+        if options.held_out is not None:
+            check_held_out(self._svi, spec, data, options.held_out)
+        with self._undone_if_refused():
+            return self._start(data, spec, placement, callbacks, options, key)
+
+    def _start(
+        self,
+        data: TrainingData,
+        spec: KernelSpec,
+        placement: Placement,
+        callbacks: Iterable[Callback],
+        options: FitOptions,
+        key: jax.Array,
+    ) -> tuple[Run, Trainer]:
         state = self.ensure_state(key, data)
         control = Control(
             can_set_learning_rate=learning_rate(state.optim_state) is not None, why_not=WHY_FIXED
@@ -171,8 +186,7 @@ class SviSession:
         warn_unscaled(plan, data, options)
         facts = cache(lambda: self._facts(data, options.plan, state))
         if options.resume is not None:
-            with self._undone_if_refused(before):
-                options.resume.check(facts())
+            options.resume.check(facts())
         feed = make_feed(
             data,
             plan,
@@ -185,11 +199,10 @@ class SviSession:
         run.info = run_info(self._name, self._method, data, plan, options)
         begin = engine.start(state)
         if options.resume is not None:
-            with self._undone_if_refused(before):
-                begin = options.resume.restore(run, begin)
+            begin = options.resume.restore(run, begin)
         train = options.train
         if options.held_out is not None:
-            loss = held_out_loss(engine, plan, options.held_out, whole, data, key)
+            loss = held_out_loss(engine, plan, options.held_out, whole, data, key, begin.svi)
             train = TrainOptions(
                 train.steps_per_call,
                 train.on_nonfinite,
@@ -350,12 +363,18 @@ class SviSession:
         return {**self.schema.stand_ins(), **self.schema.static} if self.schema else {}
 
     @contextlib.contextmanager
-    def _undone_if_refused(self, before: SVIState | None) -> Iterator[None]:
-        """Leave the session as it was if a checkpoint does not fit."""
+    def _undone_if_refused(self) -> Iterator[None]:
+        """Leave session, inference object and guide as they were if a run is refused."""
+        holders = [one for one in (self, self._svi, self._svi.guide) if hasattr(one, "__dict__")]
+        before = [dict(vars(holder)) for holder in holders]
+        engines = dict(self._engines)
         try:
             yield
-        except CheckpointError:
-            self.state = before
+        except BaseException:
+            for holder, attributes in zip(holders, before, strict=True):
+                vars(holder).clear()
+                vars(holder).update(attributes)
+            self._engines = engines
             raise
 
     def _facts(self, data: TrainingData, options: PlanOptions, state: SVIState) -> dict[str, Any]:

@@ -197,6 +197,20 @@ class StepEngine:
                 state, key, dict(batch), np.int32(valid), dict(whole), np.float32(n_obs)
             )
 
+    def check_loss(
+        self,
+        state: SVIState,
+        key: jax.Array,
+        batch: Mapping[str, Any],
+        valid: int,
+        whole: Mapping[str, Any],
+        n_obs: int,
+    ) -> None:
+        """Trace :meth:`loss` without computing it; raises what the kernel or the guide raises."""
+        arguments = dict(batch), np.int32(valid), dict(whole), np.float32(n_obs)
+        with tracing_lock:
+            jax.eval_shape(self._loss, state, key, *arguments)
+
     def _chunk(
         self,
         state: TrainState,

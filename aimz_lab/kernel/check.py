@@ -103,7 +103,7 @@ def check_trainable_on_batches(
     Raises:
         GuideError: If they do: such a value belongs to another row in every batch.
     """
-    kept = _kept_by_position(spec, guide, guide_spec)
+    kept = kept_by_position(spec, guide, guide_spec)
     if kept:
         names = ", ".join(repr(name) for name in kept)
         msg = (
@@ -116,9 +116,8 @@ def check_trainable_on_batches(
         raise GuideError(msg)
 
 
-def _kept_by_position(
-    spec: KernelSpec, guide: Callable, guide_spec: KernelSpec | None
-) -> list[str]:
+def kept_by_position(spec: KernelSpec, guide: Callable, guide_spec: KernelSpec | None) -> list[str]:
+    """Names of what they keep one value per row for; see :func:`check_trainable_on_batches`."""
     params = [name for name in spec.of_kind("param") if spec.sites[name].row_axes]
     if isinstance(guide, AutoGuide):
         if getattr(guide, "create_plates", None) is not None:

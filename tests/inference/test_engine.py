@@ -17,7 +17,7 @@ from numpyro.infer.autoguide import AutoNormal
 
 from aimz_lab import ArrayDataset, ArrayLoader, Callback, ImpactModel, settable_rate
 from aimz_lab.data import as_source, epoch_order
-from aimz_lab.errors import CallError, DataTypeError
+from aimz_lab.errors import CallError, DataError, DataTypeError
 from aimz_lab.inference.feed import INDEX_BYTES, IndexFeed, Position
 from aimz_lab.inference.placement import Placement
 from aimz_lab.inference.stream_feed import StreamFeed
@@ -325,7 +325,23 @@ def test_held_out_rows_may_come_in_any_form():
     assert seen[0] == seen[1] == seen[2] == seen[3]
 
 
+@pytest.mark.parametrize("trained", [False, True])
+def test_held_out_rows_of_another_shape_are_refused_before_the_first_step(trained):
+    im = model()
+    if trained:
+        losses(im)
+    key, run, before = im.rng_key, im.last_run, im._vi_state
+    constrain = im.inference.constrain_fn
+    with pytest.raises(DataError, match=r"cannot be computed.*'X' has rows of shape \(4,\) here"):
+        losses(im, validation=(np.ones((30, 4)), Y[:30]))
+    assert im.rng_key == key
+    assert im.last_run is run
+    assert im._vi_state is before
+    assert im.inference.constrain_fn is constrain
+    assert len(losses(im)) == 35
+
+
 @pytest.mark.parametrize("wrong", [held := np.ones(3), {"X": 1}, 7, (held,)])
 def test_held_out_data_of_another_form_is_refused(wrong):
-    with pytest.raises((CallError, DataTypeError)):
+    with pytest.raises((CallError, DataError, DataTypeError)):
         losses(validation=wrong)

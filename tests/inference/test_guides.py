@@ -50,6 +50,28 @@ def test_it_trains_on_all_rows_at_once_also_where_nobody_named_a_batch_size():
     assert im.posterior["z"].shape == (4, n)
 
 
+def test_held_out_rows_that_it_has_no_values_for_are_refused_before_the_first_step():
+    kernel = kernels.local_latents
+    im = model(kernel, AutoNormal(kernel))
+    key = im.rng_key
+    with pytest.raises(GuideError, match="'z': those of the 120 .* none for the 90 .*amortised"):
+        im.fit(X, Y, validation=(X[:90], Y[:90]), progress=False)
+    assert im.rng_key == key
+    assert im.inference.guide.prototype_trace is None
+    assert im.last_run is None
+    im.fit(X, Y, validation=(X + 1, Y + 1), num_samples=4, progress=False)
+    assert len(im.last_run.validation) == 1
+
+
+def test_its_held_out_rows_are_evaluated_together_also_where_they_are_many():
+    kernel, n = kernels.local_latents, 4100
+    zeros = np.zeros(n, np.float32)
+    im = model(kernel, AutoNormal(kernel))
+    im.fit(zeros, zeros, validation=(zeros, zeros + 1), num_samples=4, progress=False)
+    assert im.last_run.info.batch_size == n
+    assert len(im.last_run.validation) == 1
+
+
 def amortised(X, y=None):
     """A guide that computes each row's latent from the row."""
     loc = numpyro.param("loc", 0.0)
