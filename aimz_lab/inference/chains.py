@@ -264,6 +264,8 @@ class Chains:
         """Let the sampler hold the draws so far, and go on from here, as after a run of its own."""
         self.mcmc._states = jax.tree.map(lambda *lanes: self._by_chain(lanes), *self._kept)
         self.mcmc._states_flat = None
+        # Who reads a sampler, ArviZ for one, asks it for the arguments of its last run.
+        self.mcmc._args, self.mcmc._kwargs = (), self._arguments
         self.mcmc._last_state = (
             jax.tree.map(lambda *leaves: jnp.stack(leaves), *self._states)
             if len(self._states) > 1

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 
+import arviz_base as azb
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -168,7 +169,9 @@ def test_events_are_those_of_training_with_iterations_for_steps():
     frame = history.to_frame()
     assert len(frame) == 71
     np.testing.assert_allclose(frame["step_size"], chains.column("step_size").mean(1), rtol=1e-6)
-    assert im.inference.get_samples()["mu"].shape == (26,)
+    told = azb.from_numpyro(im.inference, log_likelihood=True)
+    assert told["log_likelihood"]["y"].shape == (2, 13, 8)
+    np.testing.assert_array_equal(told["posterior"]["mu"], im.sample()["posterior"]["mu"])
 
 
 @pytest.mark.parametrize("method", ["sequential", "vectorized"])
@@ -185,6 +188,7 @@ def test_stop_keeps_the_draws_so_far_as_many_of_each_chain(method):
         assert drawn.shape[:2] == (2, 6)
         np.testing.assert_array_equal(drawn, all_[:, :6])
     assert im.sample()["sample_stats"]["lp"].shape == (2, 6)
+    im.inference.print_summary()
     # The chains go on from there.
     assert im.sample(num_samples=6, **DATA)["posterior"]["mu"].shape == (2, 2)
 
