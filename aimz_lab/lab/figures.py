@@ -89,6 +89,8 @@ def loss_figure(
         lowest = axes.dataLim.y0
         axes.set_yscale("log" if lowest > 0 else "symlog")
     _dress(axes, run, "loss per row (nats)" if rows > 1 else "loss (nats)")
+    if log and lowest > 0 and axes.dataLim.y1 < 10 * lowest:
+        _label_within_a_decade(axes)
     return figure
 
 
@@ -163,6 +165,14 @@ def _dress(axes: Axes, run: Run, unit: str, axis: str = "step") -> None:
         legend = axes.legend(frameon=False, fontsize=8, labelcolor=_TEXT, loc="upper right")
         for text in legend.get_texts():
             text.set_parse_math(False)
+
+
+def _label_within_a_decade(axes: Axes) -> None:
+    """Label the minor ticks of a logarithmic axis that has hardly a major one."""
+    from matplotlib.ticker import FuncFormatter
+
+    axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: words.number(value)))
+    axes.tick_params(axis="y", which="minor", colors=_MUTED, labelsize=8, length=0)
 
 
 def _title(axes: Axes, run: Run) -> None:

@@ -241,6 +241,8 @@ def reduced_groups(
             variables[f"{variable_name(site)}_{name}"] = _labelled_reduction(
                 arm, labels, site, one, values
             )
+    left = {dim for values in variables.values() for dim in xr.as_variable(values).dims}
+    sizes = {dim: size for dim, size in sizes.items() if dim in left}
     group = _with_coords(variables, sizes, coords, labels.attrs)
     return {arm.request.group: group, **_other_groups(arm, labels)}
 

@@ -61,6 +61,21 @@ class TestFigure:
         assert figure.axes[0].get_yscale() == scale
         png(figure)
 
+    @pytest.mark.parametrize(("losses", "labels"), [([0.9, 0.4], 5), ([900.0, 0.4], 0)])
+    def test_a_logarithmic_axis_has_labels_also_within_a_decade(self, losses, labels):
+        axes = loss_figure(finished(losses), log=True).axes[0]
+        axes.figure.canvas.draw()
+        low, high = axes.get_ylim()
+        minor = [
+            text.get_text()
+            for tick, text in zip(
+                axes.get_yticks(minor=True), axes.get_yticklabels(minor=True), strict=True
+            )
+            if low <= tick <= high
+        ]
+        assert len([text for text in minor if text]) >= labels
+        assert bool(labels) == any(minor)
+
     def test_long_runs_are_drawn_with_their_extremes(self):
         losses = np.random.default_rng(0).normal(size=200_000)
         figure = loss_figure(finished(losses))

@@ -69,8 +69,10 @@ def by_label(kept, labels):
 def test_summaries_are_those_of_the_kept_draws(axis, reduce, name, expected, dims):
     options = {"shard_axis": axis, "batch_size": 512 if axis == "obs" else 10}
     kept = PREDICTOR.predict_arrays(dataclasses.replace(REQUEST, **options))["y"]
-    got = reduced(reduce, **options)[name]
+    group = reduced(reduce, **options)
+    got = group[name]
     assert got.dims == tuple(dims.split())
+    assert set(group.coords) == set(got.dims)  # and none of what was reduced away
     np.testing.assert_allclose(got, expected(kept.astype(np.float64)), rtol=2e-5, atol=2e-5)
 
 
