@@ -235,7 +235,8 @@ def held_out_rows(
         except CallError as error:
             msg = (
                 f"{error} Held-out arrays beside input and output go by their names: "
-                f"validation={{{ports.input!r}: ..., {ports.output!r}: ..., ...}}."
+                f"validation={{{ports.input!r}: ..., {ports.output!r}: ..., ...}}, or as an "
+                "ArrayDataset."
             )
             raise CallError(msg) from error
         return rows
@@ -243,6 +244,8 @@ def held_out_rows(
         held_out = ArrayDataset(**held_out)
     if isinstance(held_out, ArrayDataset):
         rows = dict(held_out.arrays)
+        ports_alone = {name: rows[name] for name in (ports.input, ports.output) if name in rows}
+        check_finite(ports_alone, allow_nonfinite)
     elif is_batches(held_out):
         names = (ports.input, ports.output)
         batches = list(as_source(held_out, names, allow_nonfinite=allow_nonfinite).epoch(0))

@@ -91,14 +91,16 @@ class TrainableModel(KernelModel):
             epochs: Passes over the data.
             shuffle: Whether each epoch has another order. A loader has its own.
             callbacks: Listeners; see :class:`aimz_lab.Callback`.
-            validation: Held-out ``(X, y)``, arrays by field, a dataset, a loader or another source
-                of batches; the loss per row is evaluated on it.
+            validation: Held-out ``(X, y)``, where the kernel takes no other arrays by row; else all
+                of them by name, ``{"X": X, "y": y, "treat": treat}``, or as an ``ArrayDataset``, a
+                loader or another source of batches. The loss per row is evaluated on it.
             validation_every: Epochs between two evaluations.
             scale: Weight of a batch's rows: ``"auto"`` for N / B, ``"none"``, or a number.
             n_obs: N, where a stream of batches does not know it. Without it a batch counts as if
                 it were all of the data.
             steps_per_call: Steps compiled into one call; ``"auto"`` aims at 50 ms.
-            accumulate: Batches whose gradients are averaged into one update.
+            accumulate: Batches whose gradients are averaged into one update, across epochs. What is
+                left at the end of the call, of fewer batches, is dropped.
             on_nonfinite: What a loss that is not finite does: ``"stop"``, ``"skip"`` the step, or
                 ``"raise"``.
             allow_nonfinite: Accept NaN and infinite values in the data.
@@ -117,9 +119,11 @@ class TrainableModel(KernelModel):
 
         Raises:
             CallError: If arguments are missing, unknown or doubled.
-            DataError: If the data does not fit together or is not finite.
+            DataError: If the data does not fit together or is not finite, or the loss of held-out
+                rows cannot be computed.
             InferenceError: If the model does MCMC, which :meth:`fit_on_batch` runs.
-            GuideError: If the guide cannot be trained on minibatches.
+            GuideError: If the guide cannot be trained on minibatches, or has no values for held-out
+                rows.
             CheckpointError: If there is no complete checkpoint, or it is another run's.
             NonFiniteLossError: With ``on_nonfinite="raise"``.
             ArgumentError: If a value is not allowed.

@@ -325,6 +325,12 @@ def test_held_out_rows_may_come_in_any_form():
     assert seen[0] == seen[1] == seen[2] == seen[3]
 
 
+@pytest.mark.parametrize("form", [lambda **rows: tuple(rows.values()), dict, ArrayDataset])
+def test_held_out_values_that_are_not_finite_are_refused(form):
+    with pytest.raises(DataError, match="'y' has 1 row with NaN"):
+        losses(validation=form(X=X, y=np.where(np.arange(N) == 7, np.nan, Y)))
+
+
 @pytest.mark.parametrize("trained", [False, True])
 def test_held_out_rows_of_another_shape_are_refused_before_the_first_step(trained):
     im = model()
