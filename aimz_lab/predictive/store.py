@@ -12,84 +12,25 @@ import shutil
 import tempfile
 import uuid
 import warnings
-import weakref
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
+import numpy as np
 import xarray as xr
 import zarr
-from zarr.storage import LocalStore, WrapperStore
+from zarr.storage import LocalStore
 
-from aimz_lab.errors import (
-    ArtifactError,
-    ArtifactGoneError,
-    ArtifactWriteError,
-    OptionalDependencyError,
-)
+from aimz_lab.errors import AimzLabError, ArtifactError, ArtifactWriteError
+from aimz_lab.predictive.guarded import GuardedStore, Owner, missing_part
+from aimz_lab.predictive.locations import exists, is_url, location, nothing_at, remote_store
 
 FORMAT = 1
 _MARK = "aimz_lab"
 _ORDER = "aimz_lab_dims"
 LOADED_BYTES = 128 * 2**20
 """Up to here a result is read into memory at once; ArviZ reads nothing else."""
-
-
-class Owner:
-    """Owns a temporary directory, which goes when nothing refers to this any more.
-
-    Args:
-        path: The directory.
-    """
-
-    alive: ClassVar[weakref.WeakSet[Owner]] = weakref.WeakSet()
-    """The owners of all temporary directories of this process."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._remove = weakref.finalize(self, shutil.rmtree, path, ignore_errors=True)
-        Owner.alive.add(self)
-
-    def remove(self) -> None:
-        """Remove the directory now; what still reads from it then says that it is gone."""
-        self._remove()
-        Owner.alive.discard(self)
-
-
-class GuardedStore(WrapperStore):
-    """A store to read from, in which a missing chunk is an error and not zeros.
-
-    Args:
-        store: The store.
-        path: What to call it.
-        owner: Keeps a temporary store alive as long as something reads from this one.
-    """
-
-    def __init__(self, store: Any, path: str = "", owner: Owner | None = None) -> None:
-        super().__init__(store)
-        self._path, self._owner = path, owner
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return GuardedStore, (self._store, self._path)
-
-    def _with_store(self, store: Any) -> GuardedStore:
-        return GuardedStore(store, self._path, self._owner)
-
-    async def get(self, key: str, *args: Any, **kwargs: Any) -> Any:
-        """Read a key; see the base class.
-
-        Raises:
-            ArtifactGoneError: If it is a chunk that is not there; all chunks were written.
-        """
-        value = await self._store.get(key, *args, **kwargs)
-        if value is None and "/c/" in key:
-            msg = (
-                f"The result at {self._path} is gone, or parts of it are: {key} is missing. It was "
-                "removed after it had been written; compute it again, with output_dir= to keep it."
-            )
-            raise ArtifactGoneError(msg)
-        return value
 
 
 class StoreWriter:
@@ -102,16 +43,21 @@ class StoreWriter:
 
     Raises:
         ArtifactWriteError: If it cannot be written to.
+        ArgumentError: If it is a URL of an unknown kind.
+        OptionalDependencyError: If a package for such URLs is missing.
     """
 
     def __init__(self, output_dir: str | Path | None, label: str) -> None:
         name = f"{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}_{label}.zarr"
-        output_dir = _location(output_dir)
+        output_dir = location(output_dir)
         self.owner: Owner | None = None
-        if _is_url(output_dir):
+        self._written: dict[str, set[str]] = {}
+        if is_url(output_dir):
             self.path = f"{output_dir.rstrip('/')}/{name}"
             with self.reporting():
-                self.store = _remote_store(self.path)
+                self.store = remote_store(self.path)
+                # It has its name from the beginning, and is seen if nobody can finish it.
+                self._mark(complete=False)
             return
         with self.reporting(str(output_dir)):
             if output_dir is None:
@@ -150,6 +96,7 @@ class StoreWriter:
         Returns:
             The Zarr array, to write to.
         """
+        self._written.setdefault(group, set()).add(name)
         with self.reporting():
             return zarr.create_array(
                 self.store,
@@ -163,6 +110,7 @@ class StoreWriter:
 
     def write_dataset(self, group: str, dataset: xr.Dataset) -> None:
         """Write coordinates, attributes and small variables of a group."""
+        self._written.setdefault(group, set()).update(map(str, dataset.variables))
         plain = {name: list(var.dims) for name, var in dataset.data_vars.items()}
         marked = dataset.assign(
             {name: dataset[name].assign_attrs({_ORDER: dims}) for name, dims in plain.items()}
@@ -181,15 +129,20 @@ class StoreWriter:
 
     def publish(self) -> None:
         """Declare the store complete and give it its name."""
-        mark = {_MARK: {"format": FORMAT, "complete": True}}
         with self.reporting():
-            zarr.open_group(self.store, mode="a").update_attributes(mark)
-            if not _is_url(self.path):
+            self._mark(complete=True)
+            if not is_url(self.path):
                 self._partial.replace(self.path)
+
+    def _mark(self, *, complete: bool) -> None:
+        """Say at the root what the store is, whether it is complete, and what it consists of."""
+        arrays = {group: sorted(names) for group, names in self._written.items()}
+        mark = {_MARK: {"format": FORMAT, "complete": complete, "arrays": arrays}}
+        zarr.open_group(self.store, mode="a").update_attributes(mark)
 
     def discard(self) -> None:
         """Remove what was written."""
-        if _is_url(self.path):
+        if is_url(self.path):
             import fsspec
 
             files, path = fsspec.core.url_to_fs(self.path)
@@ -210,8 +163,10 @@ def open_results(path: str | Path) -> xr.DataTree:
         in memory, a larger one reads what is asked of it.
 
     Raises:
-        ArtifactGoneError: If there is nothing at ``path``.
-        ArtifactError: If what is there is incomplete, or not a result of this package.
+        ArtifactGoneError: If there is nothing at ``path``, or a part of it is missing.
+        ArtifactError: If what is there is incomplete, damaged, or not a result of this package.
+        ArgumentError: If it is a URL of an unknown kind.
+        OptionalDependencyError: If a package for such URLs is missing.
 
     Example:
         >>> import tempfile
@@ -221,47 +176,81 @@ def open_results(path: str | Path) -> xr.DataTree:
         >>> again.equals(tree)
         True
     """
-    return read_store(str(_location(path)))
+    return read_store(str(location(path)))
 
 
 def read_store(path: str, owner: Owner | None = None) -> xr.DataTree:
     """Open a complete store; ``owner`` keeps a temporary one alive. See :func:`open_results`."""
-    if not _is_url(path) and not Path(path).exists():
-        msg = f"There is no result at {path}; it was never written, or has been removed."
-        raise ArtifactGoneError(msg)
-    remote = _is_url(path)
-    inner = _remote_store(path, read_only=True) if remote else LocalStore(path, read_only=True)
+    if not is_url(path) and not Path(path).exists():
+        raise nothing_at(path)
+    remote = is_url(path)
+    inner = remote_store(path, read_only=True) if remote else LocalStore(path, read_only=True)
     store = GuardedStore(inner, path, owner)
-    root = _checked_root(store, path)
-    tree = xr.DataTree.from_dict(
-        {name: _read_group(store, name) for name in sorted(root.group_keys())}
-    )
+    with _reading(path):
+        root = _checked_root(store, path)
+        groups = {name: _read_group(store, name) for name in sorted(root.group_keys())}
+        _check_whole(groups, root.attrs[_MARK].get("arrays", {}), path)
+        tree = xr.DataTree.from_dict(groups)
+        if tree.nbytes <= LOADED_BYTES:
+            tree.load()
     tree.attrs = {name: value for name, value in root.attrs.items() if name != _MARK}
     tree.attrs["artifact_path"] = path
-    if tree.nbytes <= LOADED_BYTES:
-        tree.load()
     # Whoever holds the tree keeps a temporary store, also when all of it is in memory.
     tree.encoding["owner"] = owner
     return tree
 
 
+@contextlib.contextmanager
+def _reading(path: str) -> Iterator[None]:
+    """Turn what damaged files make their readers raise into an error of ours, with the path."""
+    try:
+        with warnings.catch_warnings():
+            # What lost its description is missing, and told as such.
+            warnings.filterwarnings("ignore", message="Object at .* is not recognized")
+            yield
+    except AimzLabError:
+        raise
+    except (ValueError, TypeError, LookupError, RuntimeError) as error:
+        msg = (
+            f"The result at {path} cannot be read; a part of it is damaged: "
+            f"{type(error).__name__}: {error}. Remove it and compute the result again."
+        )
+        raise ArtifactError(msg) from error
+
+
 def _checked_root(store: GuardedStore, path: str) -> zarr.Group:
+    incomplete = (
+        f"{path} is not a complete result: its writing was interrupted, or it was not written "
+        "by this package. Remove it and compute the result again."
+    )
     try:
         root = zarr.open_group(store, mode="r")
     except (FileNotFoundError, zarr.errors.NodeTypeValidationError) as error:
-        msg = (
-            f"{path} is not a complete result: its writing was interrupted, or it was not written "
-            "by this package. Remove it and compute the result again."
-        )
-        raise ArtifactError(msg) from error
+        if not exists(path):
+            raise nothing_at(path) from error
+        raise ArtifactError(incomplete) from error
     mark = root.attrs.get(_MARK)
-    if not isinstance(mark, Mapping) or not mark.get("complete"):
+    if not isinstance(mark, Mapping):
         msg = f"{path} is a Zarr group, but not a result of this package."
         raise ArtifactError(msg)
+    if not mark.get("complete"):
+        raise ArtifactError(incomplete)
     if mark["format"] > FORMAT:
         msg = f"{path} has format {mark['format']}; this version reads up to {FORMAT}. Upgrade."
         raise ArtifactError(msg)
     return root
+
+
+def _check_whole(
+    groups: Mapping[str, xr.Dataset], written: Mapping[str, list[str]], path: str
+) -> None:
+    """Compare what was found with what the root lists; Zarr reads nothing where something was."""
+    for group, names in written.items():
+        if group not in groups:
+            raise missing_part(path, group)
+        for name in names:
+            if name not in groups[group].variables:
+                raise missing_part(path, f"{group}/{name}")
 
 
 def _read_group(store: GuardedStore, name: str) -> xr.Dataset:
@@ -269,6 +258,10 @@ def _read_group(store: GuardedStore, name: str) -> xr.Dataset:
         warnings.filterwarnings("ignore", category=zarr.errors.UnstableSpecificationWarning)
         dataset = xr.open_zarr(store, group=name, chunks={}, consolidated=False)
     for site in dataset.data_vars:
+        stored = dataset[site].encoding
+        if not stored.get("compressors"):
+            size = np.prod(stored["chunks"], dtype=np.int64) * np.dtype(stored["dtype"]).itemsize
+            store.chunk_bytes[f"{name}/{site}"] = int(size)
         order = dataset[site].attrs.pop(_ORDER, None)
         if order is not None:
             dataset[site] = dataset[site].transpose(*order)
@@ -280,31 +273,3 @@ def _codec(dtype: Any) -> Any:
     if zarr.dtype.parse_dtype(dtype, zarr_format=3).to_native_dtype().kind == "f":
         return None
     return zarr.codecs.BloscCodec(cname="lz4", clevel=1, shuffle="shuffle")
-
-
-def _location(path: str | Path | None) -> str | Path | None:
-    """A URL as it is, anything else as an absolute path; ``file://`` is the local file system."""
-    if path is None:
-        return None
-    text = str(path)
-    for scheme in ("file://", "local://"):
-        text = text.removeprefix(scheme)
-    return text if _is_url(text) else Path(text).expanduser().resolve()
-
-
-def _is_url(path: Any) -> bool:
-    return path is not None and "://" in str(path)
-
-
-def _remote_store(url: str, *, read_only: bool = False) -> Any:
-    try:
-        import fsspec  # noqa: F401
-    except ImportError as error:
-        msg = "Writing to a URL needs fsspec; pip install 'aimz_lab[remote]'."
-        raise OptionalDependencyError(msg) from error
-    from zarr.storage import FsspecStore
-
-    with warnings.catch_warnings():
-        # Only says that a file system is not asynchronous.
-        warnings.filterwarnings("ignore", message=".*was not created with.*asynchronous")
-        return FsspecStore.from_url(url, read_only=read_only)

@@ -6,6 +6,7 @@ import dataclasses
 import gc
 import pickle
 import shutil
+import sys
 from pathlib import Path
 
 import fsspec
@@ -17,7 +18,14 @@ import xarray as xr
 import zarr
 
 from aimz_lab.data import RowCoord, as_source
-from aimz_lab.errors import ArtifactError, ArtifactGoneError, ArtifactWriteError, DataError
+from aimz_lab.errors import (
+    ArgumentError,
+    ArtifactError,
+    ArtifactGoneError,
+    ArtifactWriteError,
+    DataError,
+    OptionalDependencyError,
+)
 from aimz_lab.predictive import Predictor, open_results, sinks, store
 from tests.predictive.models import draws_of_linear, inputs, request_of
 
@@ -159,6 +167,77 @@ def test_a_missing_chunk_is_an_error_and_never_zeros(tmp_path):
         tree["posterior_predictive"]["mu"].values  # noqa: B018
     with pytest.raises(ArtifactGoneError, match="no result at"):
         open_results(path)
+
+
+@pytest.fixture
+def stored(tmp_path):
+    """The folder of a small result."""
+    tree = PREDICTOR.predict(a_request(store="persistent", output_dir=tmp_path))
+    return Path(tree.attrs["artifact_path"])
+
+
+@pytest.mark.parametrize("lost", ["posterior", "posterior_predictive/y", "posterior/b"])
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_part_that_is_lost_is_an_error_and_never_left_out(stored, lost, whole):
+    if whole:
+        shutil.rmtree(stored / lost)
+    else:
+        (stored / lost / "zarr.json").unlink()
+    with pytest.raises(ArtifactGoneError, match=f"{stored}.*: {lost} is missing"):
+        open_results(stored)
+
+
+@pytest.mark.parametrize("loaded", [store.LOADED_BYTES, 0])
+def test_a_chunk_that_was_cut_is_told_with_its_path(stored, monkeypatch, loaded):
+    monkeypatch.setattr(store, "LOADED_BYTES", loaded)
+    chunk = next(p for p in (stored / "posterior_predictive/y/c").rglob("*") if p.is_file())
+    chunk.write_bytes(chunk.read_bytes()[:100])
+    with pytest.raises(ArtifactError, match=f"{stored} is damaged: .*/y/c/.* 100 bytes, of"):
+        open_results(stored)["posterior_predictive"]["y"].load()
+
+
+@pytest.mark.parametrize("part", ["zarr.json", "posterior/b/zarr.json"])
+def test_metadata_that_were_cut_are_told_with_their_path(stored, part):
+    (stored / part).write_text("{")
+    with pytest.raises(ArtifactError, match=f"{stored} cannot be read; .*damaged: JSONDecode"):
+        open_results(stored)
+
+
+def test_a_store_of_before_its_parts_were_listed_still_opens(stored):
+    zarr.open_group(stored).attrs["aimz_lab"] = {"format": 1, "complete": True}
+    assert set(open_results(stored).children) == {"posterior", "posterior_predictive"}
+
+
+def test_a_remote_store_that_nobody_finished_or_began_says_so():
+    writer = store.StoreWriter("memory://unfinished", "y")
+    writer.create_array(
+        "posterior", "b", ("draw",), shape=(3,), chunks=(3,), dtype="f4", dimension_names=("draw",)
+    )
+    with pytest.raises(ArtifactError, match="not a complete result: its writing was interrupted"):
+        open_results(writer.path)
+    writer.discard()
+    with pytest.raises(ArtifactGoneError, match="no result at memory://unfinished"):
+        open_results(writer.path)
+
+
+def test_urls_that_cannot_be_used_say_why(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "gcsfs", None)
+    with pytest.raises(OptionalDependencyError, match="gs://bucket/x needs .*gcsfs"):
+        open_results("gs://bucket/x")
+    with pytest.raises(OptionalDependencyError, match="gs://bucket/.* needs .*gcsfs"):
+        PREDICTOR.predict(a_request(store="persistent", output_dir="gs://bucket"))
+    with pytest.raises(ArgumentError, match="weird://x cannot be used as a URL.*weird"):
+        open_results("weird://x")
+
+
+def test_a_site_may_have_the_name_of_the_chunks(tmp_path):
+    def kernel(X, y=None):
+        numpyro.deterministic("c", X[:, 0])
+        numpyro.sample("y", dist.Normal(X[:, 0], 1.0), obs=y)
+
+    request = request_of(kernel, {"X": inputs(9)}, num_draws=5, return_sites=("c", "y"))
+    tree = PREDICTOR.predict(dataclasses.replace(request, store="persistent", output_dir=tmp_path))
+    np.testing.assert_allclose(tree["posterior_predictive"]["c"][0, 0], inputs(9)[:, 0])
 
 
 def test_what_is_incomplete_or_foreign_is_refused(tmp_path):

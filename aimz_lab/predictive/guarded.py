@@ -1,0 +1,99 @@
+"""Stores to read results from: one that is not whole is an error, and temporary ones stay."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import weakref
+from pathlib import Path
+from typing import Any, ClassVar
+
+from zarr.storage import WrapperStore
+
+from aimz_lab.errors import ArtifactError, ArtifactGoneError
+
+_CHUNK = re.compile(r"/c(/\d+)*$")
+"""What the key of a chunk ends with, after the path of its array."""
+
+
+class Owner:
+    """Owns a temporary directory, which goes when nothing refers to this any more.
+
+    Args:
+        path: The directory.
+    """
+
+    alive: ClassVar[weakref.WeakSet[Owner]] = weakref.WeakSet()
+    """The owners of all temporary directories of this process."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._remove = weakref.finalize(self, shutil.rmtree, path, ignore_errors=True)
+        Owner.alive.add(self)
+
+    def remove(self) -> None:
+        """Remove the directory now; what still reads from it then says that it is gone."""
+        self._remove()
+        Owner.alive.discard(self)
+
+
+class GuardedStore(WrapperStore):
+    """A store to read from, in which a missing or cut chunk is an error and not other values.
+
+    Args:
+        store: The store.
+        path: What to call it.
+        owner: Keeps a temporary store alive as long as something reads from this one.
+
+    Attributes:
+        chunk_bytes: Size of a chunk by the path of its array, where all of them have one.
+    """
+
+    def __init__(self, store: Any, path: str = "", owner: Owner | None = None) -> None:
+        super().__init__(store)
+        self._path, self._owner = path, owner
+        self.chunk_bytes: dict[str, int] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _guarded, (self._store, self._path, None, self.chunk_bytes)
+
+    def _with_store(self, store: Any) -> GuardedStore:
+        return _guarded(store, self._path, self._owner, self.chunk_bytes)
+
+    async def get(self, key: str, prototype: Any, byte_range: Any = None) -> Any:
+        """Read a key; see the base class.
+
+        Raises:
+            ArtifactGoneError: If it is a chunk that is not there; all chunks were written.
+            ArtifactError: If it is a part of a chunk.
+        """
+        value = await self._store.get(key, prototype, byte_range)
+        chunk = _CHUNK.search(key)
+        if chunk is None:
+            return value
+        if value is None:
+            raise missing_part(self._path, key)
+        written = self.chunk_bytes.get(key[: chunk.start()])
+        if byte_range is None and written is not None and len(value) != written:
+            msg = (
+                f"The result at {self._path} is damaged: {key} has {len(value)} bytes, of "
+                f"{written}. Remove it and compute the result again."
+            )
+            raise ArtifactError(msg)
+        return value
+
+
+def _guarded(
+    store: Any, path: str, owner: Owner | None, chunk_bytes: dict[str, int]
+) -> GuardedStore:
+    guarded = GuardedStore(store, path, owner)
+    guarded.chunk_bytes = chunk_bytes
+    return guarded
+
+
+def missing_part(path: str, part: str) -> ArtifactGoneError:
+    """The error for a result that something was removed from."""
+    return ArtifactGoneError(
+        f"The result at {path} is gone, or parts of it are: {part} is missing. It was removed "
+        "after it had been written; compute it again, with output_dir= to keep it."
+    )
