@@ -76,6 +76,7 @@ class ChainRecord:
         self._values = values
         self._columns: dict[str, Column] = {}
         self._iterations = 0
+        self._divergences = np.zeros(plan.chains, np.int64)
 
     @property
     def iterations(self) -> int:
@@ -115,9 +116,7 @@ class ChainRecord:
     @property
     def divergences(self) -> np.ndarray | None:
         """Divergent iterations after the warm-up, by chain; ``None`` where no one counts."""
-        if "diverging" not in self._columns:
-            return None
-        return np.count_nonzero(self.sampling("diverging"), axis=0)
+        return self._divergences.copy() if "diverging" in self._columns else None
 
     def values(self, site: str, at: Sequence[int] | np.ndarray) -> np.ndarray:
         """Draws of some values of a latent site so far.
@@ -140,4 +139,7 @@ class ChainRecord:
         """
         for name, values in columns.items():
             self._columns.setdefault(name, Column(np.float32)).extend(values.reshape(-1))
+        if "diverging" in columns:
+            first = max(self.plan.warmup - self._iterations, 0)
+            self._divergences += np.count_nonzero(columns["diverging"][first:], axis=0)
         self._iterations += iterations

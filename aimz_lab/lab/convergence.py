@@ -44,12 +44,16 @@ class Judged:
         return min(self.ess_bulk, self.ess_tail)
 
 
-def judge(chains: ChainRecord, most: int) -> tuple[list[Judged], int]:
+def judge(
+    chains: ChainRecord, most: int, most_draws: int | None = None
+) -> tuple[list[Judged], int]:
     """Judge the values of the latent sites, evenly chosen where there are many.
 
     Args:
         chains: What was drawn so far.
         most: Numbers to read at most: values, times draws of all chains.
+        most_draws: Draws of a chain to read at most, evenly chosen; all by default. Effective
+            sample sizes are then too small rather than too large.
 
     Returns:
         The judged values, those with the highest R-hat first, and how many there are in all. No
@@ -59,10 +63,11 @@ def judge(chains: ChainRecord, most: int) -> tuple[list[Judged], int]:
     total, draws = sum(sizes.values()), chains.draws
     if draws < FEWEST_DRAWS or total == 0:
         return [], total
-    room = max(most // (draws * chains.plan.chains), 1)
+    every = 1 if most_draws is None else -(-draws // most_draws)
+    room = max(most // (-(-draws // every) * chains.plan.chains), 1)
     judged = []
     for name, at in _chosen(sizes, room).items():
-        values = chains.values(name, at)
+        values = chains.values(name, at)[:, ::every]
         if np.issubdtype(values.dtype, np.number):
             labels = [_label(name, i, chains.sites[name]) for i in at.tolist()]
             judged += _judge(labels, np.moveaxis(values, -1, 0).astype(np.float64))

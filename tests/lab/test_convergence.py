@@ -94,6 +94,15 @@ def test_of_many_values_some_of_each_site_are_judged(most):
         assert judged[0].name == "b[499]"
 
 
+def test_of_many_draws_some_of_each_chain_are_judged():
+    chains, _ = record({"a": ()}, draws=990)
+    [row] = judge(chains, 10**6, most_draws=100)[0]
+    thinned = chains.values("a", [0])[:, ::10, 0]
+    assert row.r_hat == pytest.approx(azs.rhat(thinned))
+    assert row.ess_bulk == pytest.approx(azs.ess(thinned))
+    assert row.ess_bulk < judge(chains, 10**6)[0][0].ess_bulk
+
+
 def test_few_draws_are_not_judged():
     chains, asked = record({"a": ()}, draws=7)
     assert judge(chains, 10**6) == ([], 1)

@@ -212,6 +212,17 @@ def test_divergences_count_after_the_warmup_and_come_with_advice():
     )
 
 
+def test_means_are_those_since_the_warmup_however_often_one_looks():
+    run, panel = sampling(n_steps=[[1.0, 2.0]] * 3), SamplingPanel()
+    panel.begin(run)
+    for more in ([[3.0, 4.0]] * 3, [[5.0, 8.0]], [[7.0, 6.0]]):
+        told = panel.frame(run)["by_chain"]
+        run.chains.extend({"n_steps": np.array(more)}, len(more))
+    assert [chain["n_steps"] for chain in told] == [(3 + 3 + 5) / 3, (4 + 4 + 8) / 3]
+    told = panel.frame(run)["by_chain"]
+    assert [chain["n_steps"] for chain in told] == [(3 + 3 + 5 + 7) / 4, (4 + 4 + 8 + 6) / 4]
+
+
 def test_a_sampler_that_tells_nothing_has_panels_too():
     run = sampling(acceptance_rate=[[0.5, 0.25]] * 5)
     panel = TracePanel()

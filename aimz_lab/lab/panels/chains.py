@@ -17,7 +17,9 @@ MOST_CHAINS = 8
 MOST_ROWS = 6
 ENERGY = "potential_energy"
 _CAPACITY = 256
-_LIVE, _AT_THE_END = 100_000, 1_000_000
+_LIVE, _AT_THE_END = 40_000, 1_000_000
+_LIVE_DRAWS = 1_000
+_MEANS = ("acceptance_rate", "n_steps")
 
 _final: WeakKeyDictionary[ChainRecord, Frame] = WeakKeyDictionary()
 
@@ -68,6 +70,17 @@ class SamplingPanel(Panel):
     name = "sampling"
     interval_s = 0.1
 
+    def __init__(self) -> None:
+        self._forget()
+
+    def _forget(self) -> None:
+        self._sums: dict[str, np.ndarray] = {}
+        self._summed = 0
+
+    def begin(self, run: Run) -> None:  # noqa: ARG002
+        """Forget the run before."""
+        self._forget()
+
     def frame(self, run: Run) -> Frame:
         """Describe draws, divergences, steps and acceptance; empty without a record of chains."""
         chains = run.chains
@@ -82,29 +95,35 @@ class SamplingPanel(Panel):
             "warmup": chains.plan.warmup,
             "warming_up": chains.warming_up and not run.finished,
             "divergences": None if divergences is None else int(divergences.sum()),
-            "by_chain": by_chain(run),
+            "by_chain": self._by_chain(chains),
             "advice": divergence_advice(run),
         }
 
+    def _by_chain(self, chains: ChainRecord) -> list[Frame]:
+        """Tell of each chain its divergences and step size, and means of what it did.
 
-def by_chain(run: Run) -> list[Frame]:
-    """Tell of each chain its divergences, step size, acceptance and number of steps.
+        The means are since the warm-up, or over its last 50 iterations while it goes on.
+        """
+        of_each = {name: self._mean(chains, name) for name in _MEANS if name in chains.names}
+        self._summed = max(chains.iterations, chains.plan.warmup)
+        if "step_size" in chains.names:
+            of_each["step_size"] = chains.column("step_size")[-1]
+        if (divergences := chains.divergences) is not None:
+            of_each["divergences"] = divergences
+        shown = min(chains.plan.chains, MOST_CHAINS)
+        return [
+            {name: _finite(float(values[chain])) for name, values in of_each.items()}
+            for chain in range(shown)
+        ]
 
-    The latter two are means since the warm-up, or over its last 50 iterations while it goes on.
-    """
-    chains = run.chains
-    recent = slice(chains.plan.warmup, None) if not chains.warming_up else slice(-50, None)
-    of_each: dict[str, np.ndarray] = {}
-    if (divergences := chains.divergences) is not None:
-        of_each["divergences"] = divergences
-    for name in ("acceptance_rate", "n_steps", "step_size"):
-        if name in chains.names and len(values := chains.column(name)[recent]):
-            of_each[name] = values[-1] if name == "step_size" else values.mean(axis=0)
-    shown = min(chains.plan.chains, 2 * MOST_CHAINS)
-    return [
-        {name: _finite(float(values[chain])) for name, values in of_each.items()}
-        for chain in range(shown)
-    ]
+    def _mean(self, chains: ChainRecord, name: str) -> np.ndarray:
+        values = chains.column(name)
+        counted = chains.iterations - chains.plan.warmup
+        if counted <= 0:
+            return values[-50:].mean(axis=0)
+        new = values[max(self._summed, chains.plan.warmup) :].sum(axis=0, dtype=np.float64)
+        self._sums[name] = self._sums.get(name, 0.0) + new
+        return self._sums[name] / counted
 
 
 def divergence_advice(run: Run) -> str:
@@ -141,7 +160,7 @@ class ConvergencePanel(Panel):
             return judged_at_the_end(run)
         if chains.draws != self._judged_at:
             self._judged_at = chains.draws
-            self._frame = _described(chains, _LIVE) or self._frame
+            self._frame = _described(chains, _LIVE, _LIVE_DRAWS) or self._frame
         return self._frame
 
 
@@ -152,8 +171,8 @@ def judged_at_the_end(run: Run) -> Frame:
     return _final[run.chains]
 
 
-def _described(chains: ChainRecord, most: int) -> Frame:
-    judged, total = judge(chains, most)
+def _described(chains: ChainRecord, most: int, most_draws: int | None = None) -> Frame:
+    judged, total = judge(chains, most, most_draws)
     if not judged:
         return {}
     least = min(judged, key=lambda row: math.inf if math.isnan(row.ess) else row.ess)
@@ -162,6 +181,7 @@ def _described(chains: ChainRecord, most: int) -> Frame:
         shown[-1] = least
     return {
         "draws": chains.draws,
+        "is_thinned": most_draws is not None and chains.draws > most_draws,
         "judged": len(judged),
         "total": total,
         "r_hat": _finite(judged[0].r_hat),

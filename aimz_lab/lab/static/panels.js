@@ -190,7 +190,8 @@ export const convergencePanel = () => panel("Convergence", true, (frame, { headl
         count(r.ess_bulk), count(r.ess_tail)])),
     h("p", { class: "aimz-note" }, `After ${plural(frame.draws, "draw")} of each chain; ` +
       (frame.judged < frame.total ? `${count(frame.judged)} of ${count(frame.total)} values were judged.`
-        : `${plural(frame.total, "value")} judged.`)));
+        : `${plural(frame.total, "value")} judged.`) +
+      (frame.is_thinned ? " While it runs, a part of the draws is read; the whole has a higher ESS." : "")));
 });
 
 /** Observed against replicated data. */
