@@ -167,7 +167,7 @@ print("RESULT", json.dumps({"status": im.last_run.status, "draws": len(im.poster
     dashboard = nb.dashboard()
     dashboard.wait_for(timeout=60_000)
     dashboard.locator(".aimz-where", has_text="draw").wait_for()
-    moves(nb, dashboard, 1, times=3)
+    moves(nb, dashboard, 1, times=2)
     dashboard.get_by_text("R-hat at most 1.").wait_for()
     assert "potential energy" in dashboard.locator(".aimz-unit").inner_text()
     assert dashboard.locator(".aimz-legend").first.inner_text().split("\n") == [
