@@ -52,6 +52,11 @@ class ProgressLine(Callback):
 
     On a terminal the line is written over itself; elsewhere a new one comes every ten seconds.
 
+    It is not ``tqdm.auto``, which counts iterations: a stream may not know how many there will be,
+    the loss and the chains' state would be an afterthought to the bar, and a log would get a line
+    for each of its states. In a notebook it would be a widget, which is empty when the notebook is
+    opened again; this line stays, and the last one says how the run ended.
+
     Args:
         stream: Where to write; standard error, as it is when the run begins, by default.
 
