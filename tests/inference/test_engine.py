@@ -10,6 +10,7 @@ import numpy as np
 import numpyro
 import optax
 import pytest
+import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpyro.infer import SVI, Trace_ELBO
@@ -111,6 +112,19 @@ def test_a_loader_trains_as_its_arrays_do():
     np.testing.assert_allclose(losses(data=(device,), batch_size=None), expected, rtol=1e-5)
     streamed = losses(data=(stream,), batch_size=None, n_obs=N)
     np.testing.assert_array_equal(streamed, expected)
+
+
+def test_a_zarr_array_that_a_generator_reads_trains_as_memory_does(tmp_path):
+    for name, array in {"X": X, "y": Y}.items():
+        zarr.create_array(tmp_path / name, data=array, chunks=(B, *array.shape[1:]))
+    stored = {name: zarr.open_array(tmp_path / name, mode="r") for name in ("X", "y")}
+
+    def batches(epoch):
+        for start in range(0, N, B):
+            yield {name: array[start : start + B] for name, array in stored.items()}
+
+    streamed = losses(data=(batches,), batch_size=None, n_obs=N)
+    np.testing.assert_array_equal(streamed, losses(shuffle=False))
 
 
 def test_a_step_is_the_step_that_a_loop_by_hand_takes():
