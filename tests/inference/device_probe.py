@@ -11,9 +11,10 @@ if __name__ == "__main__":  # before anything else asks for a device; not when i
 
 import numpy as np
 import numpyro
+import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from numpyro.infer import HMC, MCMC, SVI, Trace_ELBO
-from numpyro.infer.autoguide import AutoNormal
+from numpyro.infer.autoguide import AutoMultivariateNormal, AutoNormal
 
 from aimz_lab import ArrayDataset, ArrayLoader, ImpactModel
 from aimz_lab.data import derive_key
@@ -67,6 +68,22 @@ def chains():
     return {"ours": draws[0].tolist(), "theirs": draws[1].tolist(), "kept": kept.tolist()}
 
 
+def posterior(device, epochs=300, rows=85, batch_size=10):
+    """Draws against the closed form: their mean, in its sds, and their sd, as a share of its."""
+    kernel, data = kernels.regression, (X[:rows], Y[:rows])
+    rate = optax.cosine_decay_schedule(0.02, epochs * -(-rows // batch_size), 1e-4, exponent=2)
+    loss = Trace_ELBO(num_particles=32)
+    svi = SVI(kernel, AutoMultivariateNormal(kernel), optax.adam(rate), loss)
+    im = ImpactModel(kernel, jax.random.key(0), svi=svi, device=device)
+    im.fit(*data, batch_size=batch_size, epochs=epochs, num_samples=10_000, progress=False)
+    draws, exact = np.asarray(im.posterior["beta"]), kernels.regression_posterior(*data)
+    return {
+        "offset": ((draws.mean(0) - exact.mean) / exact.sd).tolist(),
+        "sd_ratio": (draws.std(0) / exact.sd).tolist(),
+        "n_pad": sorted(set(im.last_run.column("n_pad").tolist())),
+    }
+
+
 def loader(**options):
     return (ArrayLoader(ArrayDataset(X=X, y=Y), jax.random.key(3), batch_size=B, **options),)
 
@@ -90,4 +107,5 @@ if __name__ == "__main__":
             batch_size=None,
         ),
     }
-    print(json.dumps({**runs, "chains": chains()}))
+    posteriors = {"8": posterior(rows_on(8)), "2": posterior(rows_on(2))}
+    print(json.dumps({**runs, "chains": chains(), "posteriors": posteriors}))
