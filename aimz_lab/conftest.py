@@ -56,7 +56,10 @@ def _store(
         return
     import mlflow
 
+    from aimz_lab.mlflow import autolog
+
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     mlflow.set_tracking_uri((tmp_path / "runs").as_uri())
     yield
+    autolog(disable=True)
     mlflow.set_tracking_uri(None)

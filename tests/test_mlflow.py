@@ -158,9 +158,10 @@ def test_arguments_that_are_code_come_with_the_kernel(tmp_path):
     np.testing.assert_array_equal(loaded.posterior["slope"], im.posterior["slope"])
 
 
-def test_autolog_writes_fits_down_and_stops_when_told():
+def test_autolog_writes_fits_down_and_stops_when_told(monkeypatch):
     flavor.autolog()
-    mlflow.set_experiment("ours")
+    # mlflow.set_experiment would outlive the store, in this process and in those that it starts.
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "ours")
     im = ImpactModel(kernel, jax.random.key(0), svi=inference())
     options = {"group": GROUP, "progress": False, "num_samples": 2, **OFFSET}
     im.fit(X, Y, epochs=3, batch_size=10, **options)
