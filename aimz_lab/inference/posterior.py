@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -14,12 +14,15 @@ from numpyro.infer import SVI
 from numpyro.infer.autoguide import AutoGuide
 
 from aimz_lab.errors import SiteError
-from aimz_lab.inference.compiling import QUICK, compiler_options
+from aimz_lab.inference.compiling import QUICK, QUICKEST, compiler_options
 from aimz_lab.kernel.spec import tracing_lock
 from aimz_lab.types import SAMPLE_DIMS
 
 DRAW_BYTES = 64 << 20
 """Draws are made in groups of about this size, so that intermediate values do not add up."""
+
+FEW_BYTES = 1 << 20
+"""Draws that are made sooner than a compiler can make their making faster."""
 
 
 @dataclass(frozen=True)
@@ -99,16 +102,19 @@ class GuideSampler:
         self._guide = svi.guide
         self._latents = latents
         self._static = dict(static)
-        self._draw = jax.jit(
-            self._posterior_draws,
-            static_argnames=("groups", "size"),
-            compiler_options=compiler_options(QUICK),
-        )
+        self._draw = {effort: self._compiled(effort) for effort in (QUICK, QUICKEST)}
         self._drawn: set[int] = set()
 
     def has_drawn(self, num_samples: int) -> bool:
         """Whether so many draws were made before, so that nothing is left to compile."""
         return num_samples in self._drawn
+
+    def _compiled(self, effort: int) -> Callable:
+        return jax.jit(
+            self._posterior_draws,
+            static_argnames=("groups", "size"),
+            compiler_options=compiler_options(effort),
+        )
 
     def lower(
         self,
@@ -119,8 +125,8 @@ class GuideSampler:
     ) -> jax.stages.Lowered:
         """Prepare to compile what :meth:`draw` runs; of ``params``, only shapes are needed."""
         with tracing_lock:
-            groups = self._groups(key, params, num_samples, arguments)
-            return self._draw.lower(key, dict(params), dict(arguments), **groups)
+            draw, groups = self._planned(key, params, num_samples, arguments)
+            return draw.lower(key, dict(params), dict(arguments), **groups)
 
     def draw(
         self,
@@ -141,26 +147,27 @@ class GuideSampler:
             Arrays by site, shape ``(num_samples, ...)``.
         """
         with tracing_lock:
-            groups = self._groups(key, params, num_samples, arguments)
-            draws = self._draw(key, dict(params), dict(arguments), **groups)
+            draw, groups = self._planned(key, params, num_samples, arguments)
+            draws = draw(key, dict(params), dict(arguments), **groups)
         self._drawn.add(num_samples)
         if groups["groups"] * groups["size"] != num_samples:
             draws = {name: array[:num_samples] for name, array in draws.items()}
         return draws
 
-    def _groups(
+    def _planned(
         self,
         key: jax.Array,
         params: Mapping[str, Any],
         num_samples: int,
         arguments: Mapping[str, Any],
-    ) -> dict[str, int]:
-        """How many groups of how many draws are made."""
+    ) -> tuple[Callable, dict[str, int]]:
+        """What makes the draws, and how many groups of how many it makes."""
         of_one = partial(self._some, size=1)
         one = jax.eval_shape(of_one, key, dict(params), dict(arguments))
         row_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(one))
         size = int(np.clip(DRAW_BYTES // max(row_bytes, 1), 1, num_samples))
-        return {"groups": -(-num_samples // size), "size": size}
+        effort = QUICKEST if row_bytes * num_samples <= FEW_BYTES else QUICK
+        return self._draw[effort], {"groups": -(-num_samples // size), "size": size}
 
     def _posterior_draws(
         self,
