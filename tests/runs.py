@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from types import SimpleNamespace
 
 import jax
@@ -85,3 +86,20 @@ def tell(callbacks, losses, run=None, *, chunk=7, validation=()):
     run.finish(status, reason)
     listeners.emit("on_fit_end")
     return run
+
+
+@contextlib.contextmanager
+def compilations():
+    """Collect the durations of what compiles inside."""
+    seen = []
+
+    def listen(event, duration, **_):
+        if event.endswith("backend_compile_duration"):
+            seen.append(duration)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        yield seen
+    finally:
+        # This one alone: the product listens too.
+        jax.monitoring.unregister_event_duration_listener(listen)

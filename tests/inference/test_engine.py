@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 
 import jax
@@ -23,6 +22,7 @@ from aimz_lab.inference.feed import INDEX_BYTES, IndexFeed, Position
 from aimz_lab.inference.placement import Placement
 from aimz_lab.inference.stream_feed import StreamFeed
 from tests import kernels
+from tests.runs import compilations
 
 # A guide draws with a sample shape, which NumPyro broadcasts over ranks.
 pytestmark = pytest.mark.allow_rank_promotion
@@ -40,22 +40,6 @@ def model(kernel=kernels.regression, optimizer=None, seed=0, **options):
 def losses(im=None, data=(X, Y), **options):
     options = {"batch_size": B, "epochs": 7, "num_samples": 1, "progress": False} | options
     return (im or model()).fit(*data, **options).last_run.losses.copy()
-
-
-@contextlib.contextmanager
-def compilations():
-    """Collect the durations of what compiles inside."""
-    seen = []
-
-    def listen(event, duration, **_):
-        if event.endswith("backend_compile_duration"):
-            seen.append(duration)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    try:
-        yield seen
-    finally:
-        jax.monitoring.unregister_event_duration_listener(listen)
 
 
 @pytest.mark.parametrize("steps_per_call", [1, 3, 35, 10_000])

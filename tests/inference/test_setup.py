@@ -14,6 +14,7 @@ from jax.core import Tracer
 from numpyro.infer import SVI, Trace_ELBO, autoguide
 
 from aimz_lab.inference.setup import initial_state
+from tests.runs import compilations
 
 X = np.random.default_rng(0).normal(size=(16, 3)).astype(np.float32)
 Y = X.sum(axis=1)
@@ -96,19 +97,10 @@ def test_no_tracer_stays_behind(key):
 
 
 def test_it_compiles_once(key):
-    compiled = []
     svi = make(autoguide.AutoNormal)
     jax.block_until_ready(key)
-
-    def listen(event, duration, **_):
-        if event.endswith("backend_compile_duration"):
-            compiled.append(duration)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    try:
+    with compilations() as compiled:
         initial_state(svi, key, ROWS, {})
-    finally:
-        jax.monitoring.unregister_event_duration_listener(listen)
     assert len(compiled) <= 3
 
 

@@ -17,6 +17,7 @@ from aimz_lab.data import RowCoord
 from aimz_lab.errors import DataError, SiteError
 from aimz_lab.predictive import Predictor
 from tests.predictive.models import draws_of_linear, inputs, linear, request_of
+from tests.runs import compilations
 
 
 def test_deterministic_sites_are_the_closed_form():
@@ -110,17 +111,11 @@ def test_global_deterministic_comes_once_a_draw():
 def test_a_second_call_compiles_nothing():
     predictor, draws = Predictor(), draws_of_linear()
     predictor.predict(request_of(draws=draws))
-    count = []
-    jax.monitoring.register_event_duration_secs_listener(
-        lambda name, *_, **__: count.append(name) if "backend_compile" in name else None
-    )
-    try:
+    with compilations() as seen:
         predictor.predict(request_of(rows={"X": inputs(300)[::-1]}, draws=draws))
-        assert not count
+        assert not seen
         predictor.predict(request_of(rows={"X": inputs(290, 2)}, draws=draws_of_linear(40, 2)))
-        assert count  # the listener hears what compiles
-    finally:
-        jax.monitoring.clear_event_listeners()
+        assert seen  # it hears what compiles
 
 
 def test_predictor_pickles_empty():

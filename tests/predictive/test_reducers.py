@@ -6,7 +6,6 @@ import dataclasses
 import errno
 
 import arviz_stats as azs
-import jax
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -17,6 +16,7 @@ from aimz_lab.effects import hdi
 from aimz_lab.errors import ArgumentError, ArtifactWriteError, DataError
 from aimz_lab.predictive import Exceeds, Hdi, Loo, Mean, Predictor, Quantiles, sinks
 from tests.predictive.models import draws_of_linear, inputs, request_of
+from tests.runs import compilations
 
 PREDICTOR = Predictor()
 X = inputs(1100)
@@ -94,17 +94,11 @@ def test_batch_size_changes_no_summary(batch_size):
 
 def test_equal_reducers_share_a_compilation():
     reduced(["mean", Exceeds(0.1)])
-    count = []
-    jax.monitoring.register_event_duration_secs_listener(
-        lambda name, *_, **__: count.append(name) if "backend_compile" in name else None
-    )
-    try:
+    with compilations() as seen:
         reduced(["mean", Exceeds(0.1)])
-        assert not count
+        assert not seen
         reduced(["mean", Exceeds(0.2)])
-        assert count
-    finally:
-        jax.monitoring.clear_event_listeners()
+        assert seen
 
 
 def test_own_reducer():
