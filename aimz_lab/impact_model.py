@@ -91,7 +91,8 @@ class ImpactModel(PredictiveModel):
             The effect by site in the predictive group, and the posterior.
 
         Raises:
-            ArgumentError: If a scenario has neither output nor arguments.
+            ArgumentError: If a scenario has neither output nor arguments, or the arguments differ
+                in what one pass shares: ``reduce``, ``store``, ``shard_axis`` and the like.
             DataError: If the scenarios differ in shape.
 
         Warns:

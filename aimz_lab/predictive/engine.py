@@ -139,8 +139,7 @@ class Engine:
         sites = placed(sites, self._devices)
 
         def compute(call: tuple[Piece, ...]) -> tuple[Span, Any]:
-            if arm.rows.streams:  # each piece is news
-                self._check_rows(self._tests(call))
+            self._check_later(call)
             span = Span(1, call[0].first, call[0].n_rows)
             values = jax.device_get(run(*self._rows_arguments(sites, call, n_blocks, sink)))
             if isinstance(sink, Finish):
@@ -191,26 +190,34 @@ class Engine:
     ) -> tuple[Callable, Callable | None]:
         """Compile what the call needs, and make sure that rows may be cut."""
         wanted = [main] if globals_ is None else [main, globals_]
-        tests = self._tests(first)
-        ready = self._programs.compiled(*wanted, *tests)
+        tests = [
+            (arm, self._test_program(arm, piece))
+            for arm, piece in zip(self._arms, first, strict=True)
+        ]
+        ready = self._programs.compiled(*wanted, *[test for _, test in tests])
         self._check_rows(tests)
         return ready[0], None if globals_ is None else ready[1]
 
-    def _check_rows(self, tests: list[Program]) -> None:
+    def _check_rows(self, tests: list[tuple[Arm, Program]]) -> None:
         """Raise :class:`CrossingRowsError` if rows of these tests depend on one another."""
         crossing: dict[str, None] = {}
-        for arm, test in zip(self._arms, tests, strict=True):
-            verdict = self._programs.verdict(test)
-            if verdict is None:
+        for arm, test in tests:
+            found = self._programs.crossing(test)
+            if not found:
                 [run] = self._programs.compiled(test)
-                verdict = crossing_sites(arm.plan, *jax.device_get(run(*test.arguments)))
-                self._programs.set_verdict(test, verdict)
-            crossing |= dict.fromkeys(verdict)
+                found = crossing_sites(arm.plan, *jax.device_get(run(*test.arguments)))
+                self._programs.set_crossing(test, found)
+            crossing |= dict.fromkeys(found)
         if crossing:
             raise CrossingRowsError(*crossing)
 
-    def _tests(self, call: tuple[Piece, ...]) -> list[Program]:
-        return [self._test_program(arm, piece) for arm, piece in zip(self._arms, call, strict=True)]
+    def _check_later(self, call: tuple[Piece, ...]) -> None:
+        """Check what the first pieces could not show: the later ones of sources."""
+        if call[0].first:
+            arms = zip(self._arms, call, strict=True)
+            self._check_rows(
+                [(arm, self._test_program(arm, piece)) for arm, piece in arms if arm.rows.streams]
+            )
 
     def _test_program(self, arm: Arm, piece: Piece) -> Program:
         by_row = arm.by_row(piece)

@@ -132,7 +132,9 @@ class Predictor:
                 return compute(_arms(requests, plans, rows, quantity))
             except CrossingRowsError as crossing:
                 names = crossing.args
-                plans = [keep_rows_together(plans[0], rows[0], names), *plans[1:]]
+                # A source among the scenarios forbids it for all.
+                least = next((each for each in rows if each.streams), rows[0])
+                plans = [keep_rows_together(plans[0], least, names), *plans[1:]]
         return compute(_arms(requests, agreeing_plans(plans), rows, quantity))
 
     def _run(self, arms: tuple[Arm, ...], sink: Any) -> dict[str, np.ndarray]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -16,10 +15,6 @@ from aimz_lab.inference.compiling import QUICK, compiler_options
 from aimz_lab.predictive.request import shapes_of
 
 DEVICE_AXIS = "device"
-
-
-_MOST_PASSED = 10_000
-"""Passed tests that are remembered."""
 
 
 class Program(NamedTuple):
@@ -48,7 +43,6 @@ class Programs:
     def __init__(self) -> None:
         self._compiled: dict[Any, Callable] = {}
         self._crossing: dict[Any, tuple[str, ...]] = {}
-        self._passed: set[Any] = set()
 
     def __reduce__(self) -> tuple[type[Programs], tuple[()]]:
         return Programs, ()
@@ -66,29 +60,14 @@ class Programs:
         self._compiled.update((keys[index], one) for index, one in zip(missing, done, strict=True))
         return [self._compiled[key] for key in keys]
 
-    def verdict(self, test: Program) -> tuple[str, ...] | None:
-        """What a test found before: on any data if it found something, else on the same data."""
-        key = _key_of(test)
-        if key in self._crossing:
-            return self._crossing[key]
-        return () if (key, _digest(test)) in self._passed else None
+    def crossing(self, test: Program) -> tuple[str, ...]:
+        """What a test found before, on whatever data; to find nothing tells nothing of others."""
+        return self._crossing.get(_key_of(test), ())
 
-    def set_verdict(self, test: Program, found: tuple[str, ...]) -> None:
-        """Keep what a test found. Where it found nothing, other data may still tell."""
-        key = _key_of(test)
+    def set_crossing(self, test: Program, found: tuple[str, ...]) -> None:
+        """Keep what a test found."""
         if found:
-            self._crossing[key] = found
-            return
-        if len(self._passed) >= _MOST_PASSED:
-            self._passed.clear()
-        self._passed.add((key, _digest(test)))
-
-
-def _digest(program: Program) -> int:
-    digest = 0
-    for leaf in jax.tree.leaves(program.arguments):
-        digest = zlib.crc32(np.ascontiguousarray(leaf).view(np.uint8).data, digest)
-    return digest
+            self._crossing[_key_of(test)] = found
 
 
 def _key_of(program: Program) -> Any:

@@ -293,6 +293,18 @@ def test_a_later_batch_whose_rows_cross_is_refused():
         PREDICTOR.predict_arrays(request)
 
 
+def test_a_later_batch_of_the_other_scenario_is_refused_too():
+    X = np.concatenate([np.zeros((2000, 1)), np.ones((2000, 1))]).astype(np.float32)
+    source = as_source({"X": part} for part in np.array_split(X, 8))
+    options = {"num_draws": 2, "batch_size": 256}
+    kernel = at(jnp.cumsum)
+    with pytest.raises(DataTypeError, match="across rows"):
+        PREDICTOR.effect(
+            request_of(kernel, {"X": np.zeros_like(X)}, **options),
+            request_of(kernel, source, fields=("X",), **options),
+        )
+
+
 def test_cumulative_sum_is_right_after_the_rerun():
     X = inputs(700)
     with pytest.warns(PerformanceWarning):
