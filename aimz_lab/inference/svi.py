@@ -123,7 +123,9 @@ class StepEngine:
                 "accumulate= and gradient callbacks out."
             )
             raise InferenceError(msg)
-        self._run = jax.jit(named("training_steps", self._chunk))
+        # What is done about bad steps is part of the program: deciding it in each step makes the
+        # program half as large again, and compile as much longer.
+        self._run = jax.jit(named("training_steps", self._chunk), static_argnums=6)
         self._one = jax.jit(named("training_step", self._step))
         self._loss = jax.jit(named("validation_loss", self._evaluate))
 
@@ -164,7 +166,7 @@ class StepEngine:
                 np.int32(steps),
                 dict(whole),
                 np.float32(n_obs),
-                np.bool_(skip_bad),
+                skip_bad,
             )
 
     def one(
@@ -219,7 +221,7 @@ class StepEngine:
         steps: jax.Array,
         whole: dict[str, Any],
         n_obs: jax.Array,
-        skip_bad: jax.Array,
+        skip_bad: bool,
     ) -> ChunkResult:
         def body(carry: _Carry) -> _Carry:
             batch = _pick(self._feed, feed, carry.i)
@@ -227,16 +229,17 @@ class StepEngine:
             good = jnp.isfinite(loss) & _all_finite(
                 (new.svi.optim_state, new.svi.mutable_state, new.gradients)
             )
-            # A step that is left out has no loss, also where only its parameters went wrong.
-            loss = jnp.where(good | ~skip_bad, loss, jnp.nan)
-            kept = carry.state._replace(svi=carry.state.svi._replace(rng_key=new.svi.rng_key))
-            fallback = jax.tree.map(partial(jnp.where, skip_bad), kept, carry.state)
+            kept = carry.state
+            if skip_bad:
+                # A step that is left out has no loss, also where only its parameters went wrong.
+                loss = jnp.where(good, loss, jnp.nan)
+                kept = kept._replace(svi=kept.svi._replace(rng_key=new.svi.rng_key))
             return _Carry(
                 carry.i + 1,
-                jax.tree.map(partial(jnp.where, good), new, fallback),
+                jax.tree.map(partial(jnp.where, good), new, kept),
                 carry.losses.at[carry.i].set(loss),
                 {name: carry.metrics[name].at[carry.i].set(values[name]) for name in values},
-                good | skip_bad,
+                jnp.ones((), bool) if skip_bad else good,
             )
 
         empty = jnp.full(valid.shape, jnp.nan, jnp.result_type(float))

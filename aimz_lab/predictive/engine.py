@@ -15,7 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from aimz_lab.data import fold_in
-from aimz_lab.inference.compiling import QUICKEST
+from aimz_lab.inference.compiling import FULL, QUICK, QUICKEST
 from aimz_lab.predictive.arm import Arm
 from aimz_lab.predictive.forward import Combine, over_blocks, over_draws
 from aimz_lab.predictive.independence import both_blockings, choose_rows, crossing_sites
@@ -36,6 +36,10 @@ MOST_AT_ONCE = 8
 
 AT_ONCE_BYTES = 2**28
 """Bytes of the results of calls that are computed at the same time, unless one alone has more."""
+
+
+MUCH_BYTES = 2**27
+"""Bytes of results from which on it pays to have the compiler try hard."""
 
 
 class Span(NamedTuple):
@@ -270,6 +274,7 @@ class Engine:
             arguments=self._rows_arguments(sites, call, n_blocks, sink),
             devices=self._devices,
             split=(*split, True) if finishes else split,
+            effort=self._effort,
         )
 
     def _draws_program(self, draws: tuple, blocks: tuple) -> Program:
@@ -287,6 +292,7 @@ class Engine:
             arguments=(*draws, blocks, self._shared),
             devices=self._devices,
             split=split,
+            effort=self._effort,
         )
 
     def _globals_program(self) -> Program | None:
@@ -349,6 +355,12 @@ class Engine:
                         bar.update(span.count)
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
+
+    @property
+    def _effort(self) -> int:
+        arm = self._arms[0]
+        much = arm.rows.expected is None or arm.row_bytes * arm.rows.expected > MUCH_BYTES
+        return FULL if much else QUICK
 
     @property
     def _most_rows(self) -> int | None:

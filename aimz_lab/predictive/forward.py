@@ -23,6 +23,7 @@ from numpyro import handlers
 from numpyro.primitives import Messenger
 
 from aimz_lab.kernel.spec import tracing_lock
+from aimz_lab.predictive.products import draws_first
 
 
 class Blocks(NamedTuple):
@@ -250,4 +251,6 @@ def _run_all(
 
 def _map_draws(one_draw: Callable, draws: tuple, draw_chunk: int) -> Any:
     """Map over the draws; a remainder would be a second copy of the program."""
-    return jax.lax.map(one_draw, draws, batch_size=draw_chunk if draw_chunk > 1 else None)
+    if draw_chunk > 1:
+        return jax.lax.map(draws_first(one_draw), draws, batch_size=draw_chunk)
+    return jax.lax.map(one_draw, draws)

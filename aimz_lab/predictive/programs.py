@@ -71,7 +71,7 @@ class Programs:
 
 
 def _key_of(program: Program) -> Any:
-    return program.key, program.devices, shapes_of(program.arguments)
+    return program.key, program.devices, program.effort, shapes_of(program.arguments)
 
 
 def _lowered(program: Program) -> Callable[[], Callable]:

@@ -18,7 +18,7 @@ BLOCK_ROWS = 256
 CALL_BYTES = 16 * 2**20
 """Result that one call may compute. Memory beyond the result is a small multiple of this."""
 
-SIDE_BY_SIDE = 2**17
+SIDE_BY_SIDE = 2**18
 """Values computed side by side: enough to fill the cores, little enough to stay in their caches."""
 
 MANY_WEIGHTS = 4096

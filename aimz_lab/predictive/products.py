@@ -1,0 +1,79 @@
+"""Matrix products with the draws on the left, so that many draws at a time lie one after the other.
+
+A kernel says ``X @ beta``. Mapped over draws of ``beta``, that is one product of all rows with all
+draws, whose result has the draws last: ``(rows, draws)``. All that follows then reads across it, a
+value here and a value there, which no vector unit can. The product the other way round has the same
+values as ``(draws, rows)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Var, jaxpr_as_fun
+from jax.extend.core.primitives import dot_general_p, jit_p
+
+
+def draws_first(one_draw: Callable) -> Callable:
+    """Return a function to map over draws, that computes the same values.
+
+    Args:
+        one_draw: A function of one draw, a tree of arrays; what it closes over is the same for all.
+    """
+
+    def rewritten(draw: Any) -> Any:
+        program, shapes = jax.make_jaxpr(one_draw, return_shape=True)(draw)
+        leaves = jax.tree.leaves(draw)
+        turned = ClosedJaxpr(_rewritten(program.jaxpr, [True] * len(leaves)), program.consts)
+        return jax.tree.unflatten(jax.tree.structure(shapes), jaxpr_as_fun(turned)(*leaves))
+
+    return rewritten
+
+
+def _rewritten(jaxpr: Jaxpr, varies: Sequence[bool]) -> Jaxpr:
+    """Turn the products of a program round; ``varies`` tells which arguments do from draw to draw.
+
+    Loops and branches stay as they are: what they carry is seldom the result for all rows.
+    """
+    drawn = {var for var, does in zip(jaxpr.invars, varies, strict=True) if does}
+    equations = []
+    for equation in jaxpr.eqns:
+        of_draw = [isinstance(atom, Var) and atom in drawn for atom in equation.invars]
+        if any(of_draw):
+            drawn.update(equation.outvars)
+        if equation.primitive is dot_general_p and of_draw == [False, True]:
+            equations.append(_turned_round(equation))
+        elif equation.primitive is jit_p:
+            inner = equation.params["jaxpr"]
+            inner = ClosedJaxpr(_rewritten(inner.jaxpr, of_draw), inner.consts)
+            equations.append(equation.replace(params={**equation.params, "jaxpr": inner}))
+        else:
+            equations.append(equation)
+    return jaxpr.replace(eqns=equations)
+
+
+def _turned_round(equation: JaxprEqn) -> JaxprEqn:
+    product = jax.jit(partial(_product, **equation.params))
+    [call] = jax.make_jaxpr(product)(*[atom.aval for atom in equation.invars]).eqns
+    return call.replace(invars=equation.invars, outvars=equation.outvars)
+
+
+def _product(
+    left: jax.Array, right: jax.Array, *, dimension_numbers: Any, precision: Any, **params: Any
+) -> jax.Array:
+    """The product of both in the other order, with its axes put back in theirs."""
+    (contracted, with_), (batch, of_batch) = dimension_numbers
+    numbers = ((with_, contracted), (of_batch, batch))
+    # A pair has one for each operand; an algorithm, which is a longer tuple, holds for the product.
+    pair = isinstance(precision, tuple) and len(precision) == 2
+    swapped = precision[::-1] if pair else precision
+    product = dot_general_p.bind(
+        right, left, dimension_numbers=numbers, precision=swapped, **params
+    )
+    n_batch = len(batch)
+    n_right = right.ndim - len(with_) - n_batch
+    return jnp.moveaxis(product, range(n_batch, n_batch + n_right), range(-n_right, 0))
