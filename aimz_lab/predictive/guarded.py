@@ -46,13 +46,14 @@ class GuardedStore(WrapperStore):
         owner: Keeps a temporary store alive as long as something reads from this one.
 
     Attributes:
-        chunk_bytes: Size of a chunk by the path of its array, where all of them have one.
+        chunk_bytes: Size of a chunk by the path of its array; ``None`` where each tells its own, as
+            one that Blosc compressed does.
     """
 
     def __init__(self, store: Any, path: str = "", owner: Owner | None = None) -> None:
         super().__init__(store)
         self._path, self._owner = path, owner
-        self.chunk_bytes: dict[str, int] = {}
+        self.chunk_bytes: dict[str, int | None] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _guarded, (self._store, self._path, None, self.chunk_bytes)
@@ -73,8 +74,12 @@ class GuardedStore(WrapperStore):
             return value
         if value is None:
             raise missing_part(self._path, key)
-        written = self.chunk_bytes.get(key[: chunk.start()])
-        if byte_range is None and written is not None and len(value) != written:
+        array = key[: chunk.start()]
+        if byte_range is not None or array not in self.chunk_bytes:
+            return value
+        written = self.chunk_bytes[array]
+        written = _size_in_header(value) if written is None else written
+        if len(value) != written:
             msg = (
                 f"The result at {self._path} is damaged: {key} has {len(value)} bytes, of "
                 f"{written}. Remove it and compute the result again."
@@ -84,11 +89,17 @@ class GuardedStore(WrapperStore):
 
 
 def _guarded(
-    store: Any, path: str, owner: Owner | None, chunk_bytes: dict[str, int]
+    store: Any, path: str, owner: Owner | None, chunk_bytes: dict[str, int | None]
 ) -> GuardedStore:
     guarded = GuardedStore(store, path, owner)
     guarded.chunk_bytes = chunk_bytes
     return guarded
+
+
+def _size_in_header(chunk: Any) -> int:
+    """Bytes of a chunk that Blosc compressed: the fourth word of its header, which has four."""
+    header = chunk[:16].to_bytes()
+    return int.from_bytes(header[12:], "little") if len(header) == 16 else 16
 
 
 def missing_part(path: str, part: str) -> ArtifactGoneError:

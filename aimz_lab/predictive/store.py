@@ -189,7 +189,7 @@ def read_store(path: str, owner: Owner | None = None) -> xr.DataTree:
     with _reading(path):
         root = _checked_root(store, path)
         groups = {name: _read_group(store, name) for name in sorted(root.group_keys())}
-        _check_whole(groups, root.attrs[_MARK].get("arrays", {}), path)
+        _check_whole(groups, root.attrs[_MARK]["arrays"], path)
         tree = xr.DataTree.from_dict(groups)
         if tree.nbytes <= LOADED_BYTES:
             tree.load()
@@ -259,9 +259,14 @@ def _read_group(store: GuardedStore, name: str) -> xr.Dataset:
         dataset = xr.open_zarr(store, group=name, chunks={}, consolidated=False)
     for site in dataset.data_vars:
         stored = dataset[site].encoding
-        if not stored.get("compressors"):
+        codecs = stored.get("compressors") or ()
+        if not codecs:
             size = np.prod(stored["chunks"], dtype=np.int64) * np.dtype(stored["dtype"]).itemsize
             store.chunk_bytes[f"{name}/{site}"] = int(size)
+        elif isinstance(codecs[0], zarr.codecs.BloscCodec):
+            store.chunk_bytes[f"{name}/{site}"] = None
+        else:  # small, written with the coordinates; what is read now is not damaged later
+            dataset[site].load()
         order = dataset[site].attrs.pop(_ORDER, None)
         if order is not None:
             dataset[site] = dataset[site].transpose(*order)
