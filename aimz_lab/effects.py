@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from aimz_lab.errors import ArgumentError, DataError, OutputWarning
-from aimz_lab.predictive.reducers import narrowest_interval
+from aimz_lab.predictive.reducers.intervals import narrowest_interval
 from aimz_lab.types import SAMPLE_DIMS
 
 PREDICTIVE_GROUPS = ("posterior_predictive", "predictions", "prior_predictive")

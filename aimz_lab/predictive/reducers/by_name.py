@@ -1,0 +1,53 @@
+"""What a call's ``reduce=`` may say, and the reducers that it means."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from aimz_lab.errors import ArgumentError
+from aimz_lab.predictive.reducers.contract import Reducer
+from aimz_lab.predictive.reducers.moments import AverageEffect, Mean, Sd
+from aimz_lab.predictive.reducers.scores import Loo, Lppd, Waic
+
+_BY_NAME = {"mean": Mean, "sd": Sd, "ate": AverageEffect, "lppd": Lppd, "waic": Waic, "loo": Loo}
+
+ReduceSpec = str | Reducer | Sequence[str | Reducer] | Mapping[str, str | Reducer]
+
+
+def as_reducers(reduce: ReduceSpec) -> dict[str, Reducer]:
+    """Return reducers by name.
+
+    Args:
+        reduce: A reducer or the name of one, several of them, or a mapping that names them.
+
+    Raises:
+        ArgumentError: If a name is not known or used twice, or something is not a reducer.
+
+    Example:
+        >>> from aimz_lab import Quantiles
+        >>> list(as_reducers(["mean", Quantiles([0.1, 0.9])]))
+        ['mean', 'quantile']
+    """
+    if isinstance(reduce, Mapping):
+        return {str(name): _as_reducer(one) for name, one in reduce.items()}
+    several = [reduce] if isinstance(reduce, str | Reducer) else list(reduce)
+    reducers = [_as_reducer(one) for one in several]
+    names = [one.name for one in reducers]
+    if len(set(names)) < len(names) or not names:
+        msg = f"The reducers are called {names}; pass a mapping to give each a name of its own."
+        raise ArgumentError(msg)
+    return dict(zip(names, reducers, strict=True))
+
+
+def _as_reducer(one: Any) -> Reducer:
+    if isinstance(one, str) and one in _BY_NAME:
+        return _BY_NAME[one]()
+    if isinstance(one, Reducer) and not isinstance(one, type):
+        return one
+    msg = (
+        f"reduce={one!r} is not known; use {', '.join(map(repr, _BY_NAME))}, Quantiles([...]), "
+        "Hdi(prob), Exceeds(threshold), Mean(over='row', by=labels), or an object with the "
+        "members of Reducer."
+    )
+    raise ArgumentError(msg)

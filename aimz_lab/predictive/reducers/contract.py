@@ -1,0 +1,75 @@
+"""What a reducer is: the contract, and what those over draws share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+
+
+@runtime_checkable
+class Reducer(Protocol):
+    """What ``reduce=`` takes; one's own class needs these members.
+
+    Another instance compiles another program, unless it has a hashable attribute ``key`` that is
+    equal for reducers that do the same.
+
+    Attributes:
+        name: What the result is called: a site ``y`` gives the variable ``y_{name}``.
+        over: ``"draw"`` leaves one result a row, ``"row"`` one a draw.
+        on_host: Whether :meth:`block` takes NumPy arrays instead of being compiled by JAX.
+        coords: Dimensions that the result has in front, with their labels.
+        by_row: One value for each row of the input, handed to :meth:`block`; or ``None``.
+    """
+
+    name: str
+    over: Literal["draw", "row"]
+    on_host: bool
+    coords: Mapping[str, Any]
+    by_row: np.ndarray | None
+
+    def block(self, values: Any, valid: Any, by_row: Any) -> Any:
+        """Reduce some rows.
+
+        Args:
+            values: Draws, ``(S, R, ...)``.
+            valid: Which rows are real, ``(R,)``; the others are copies that fill up the block.
+            by_row: The rows' part of ``by_row``, or ``None``.
+
+        Returns:
+            Over draws: ``(*coords, R, ...)``. Over rows: sums ``(S, *coords, ...)``.
+        """
+
+    def finish(self, total: np.ndarray, n_rows: int) -> np.ndarray:
+        """Turn what the blocks gave, put together or summed up, into the result.
+
+        Args:
+            total: What the blocks gave, put together or summed up.
+            n_rows: Rows of the input.
+
+        Returns:
+            The result, with the rows where ``over`` leaves them.
+        """
+
+
+class OverDraws:
+    """One result a row."""
+
+    over = "draw"
+    on_host = False
+    by_row = None
+
+    def __init__(self, name: str, coords: Mapping[str, Any] | None = None) -> None:
+        self.name, self.coords = name, dict(coords or {})
+
+    @property
+    def key(self) -> Any:
+        """Equal for reducers that do the same, so that they share a compilation."""
+        labels = tuple((dim, len(values)) for dim, values in self.coords.items())
+        return type(self), self.over, labels, getattr(self, "threshold", None)
+
+    def finish(self, total: np.ndarray, n_rows: int) -> np.ndarray:
+        """The result is complete as it is."""
+        del n_rows
+        return total

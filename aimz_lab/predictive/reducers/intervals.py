@@ -1,0 +1,112 @@
+"""Quantiles and highest-density intervals, which the host finds in sorted draws."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from aimz_lab.errors import ArgumentError
+from aimz_lab.predictive.reducers.contract import OverDraws
+
+
+class Quantiles(OverDraws):
+    """Quantiles over draws, with linear interpolation.
+
+    Args:
+        probs: Probabilities in [0, 1].
+
+    Raises:
+        ArgumentError: If one is not.
+
+    Example:
+        >>> tree = im.predict(X, reduce=Quantiles([0.05, 0.5, 0.95]), progress=False)
+        >>> tree.posterior_predictive.y_quantile.shape
+        (3, 40)
+    """
+
+    on_host = True  # NumPy sorts twenty times as fast as XLA does on a CPU
+
+    def __init__(self, probs: Sequence[float]) -> None:
+        self.probs = np.atleast_1d(np.asarray(probs, dtype=np.float64))
+        if not len(self.probs) or ((self.probs < 0) | (self.probs > 1)).any():
+            msg = f"Quantiles need probabilities in [0, 1], got {list(self.probs)}."
+            raise ArgumentError(msg)
+        super().__init__("quantile", {"quantile": self.probs})
+
+    def block(self, values: np.ndarray, valid: np.ndarray, by_row: Any) -> np.ndarray:
+        """Quantiles of each row; Hyndman and Fan (1996), type 7."""
+        del valid, by_row
+        ordered = _sorted(values)
+        at = self.probs * (len(values) - 1)
+        low = np.floor(at).astype(int)
+        high = np.minimum(low + 1, len(values) - 1)
+        ordered = ordered.astype(np.result_type(ordered.dtype, np.float32), copy=False)
+        share = (at - low).astype(ordered.dtype)
+        parts = [
+            ordered[..., a] + weight * _width(ordered[..., a], ordered[..., b])
+            for a, b, weight in zip(low, high, share, strict=True)
+        ]
+        return np.where(np.isnan(ordered[..., -1]), np.nan, np.stack(parts)).astype(ordered.dtype)
+
+
+class Hdi(OverDraws):
+    """The highest-density interval over draws: the narrowest with a share ``prob`` of them.
+
+    Args:
+        prob: Share of the draws, in (0, 1).
+
+    Raises:
+        ArgumentError: If it is not.
+
+    Example:
+        >>> tree = im.predict(X, reduce=Hdi(0.9), progress=False)
+        >>> tree.posterior_predictive.y_hdi.dims
+        ('bound', 'obs')
+    """
+
+    on_host = True
+
+    def __init__(self, prob: float = 0.94) -> None:
+        if not 0 < prob < 1:
+            msg = f"Hdi needs a probability in (0, 1), got {prob}."
+            raise ArgumentError(msg)
+        super().__init__("hdi", {"bound": np.array(["lower", "upper"])})
+        self.prob = prob
+
+    def block(self, values: np.ndarray, valid: np.ndarray, by_row: Any) -> np.ndarray:
+        """Lower and upper end of each row."""
+        del valid, by_row
+        ordered = _sorted(values)
+        found = narrowest_interval(ordered, self.prob)
+        unknown = ordered[..., -1] != ordered[..., -1]
+        return np.where(unknown, np.nan, found).astype(found.dtype) if unknown.any() else found
+
+
+def narrowest_interval(ordered: np.ndarray, prob: float) -> np.ndarray:
+    """Ends of the narrowest interval with a share ``prob`` of the draws.
+
+    Args:
+        ordered: Sorted draws, on the last axis.
+        prob: Share of the draws, in (0, 1).
+
+    Returns:
+        Lower and upper end, on a new first axis.
+    """
+    n_draws = ordered.shape[-1]
+    inside = min(max(int(np.ceil(prob * n_draws)), 1), n_draws)
+    low, high = ordered[..., : n_draws - inside + 1], ordered[..., inside - 1 :]
+    best = np.argmin(_width(low, high), axis=-1)[..., None]
+    return np.stack([np.take_along_axis(end, best, axis=-1)[..., 0] for end in (low, high)])
+
+
+def _width(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """``high - low``, and 0 between infinite values that are equal."""
+    with np.errstate(invalid="ignore"):
+        return np.where(high == low, np.zeros((), low.dtype), high - low)
+
+
+def _sorted(values: np.ndarray) -> np.ndarray:
+    """Draws in order, on the last axis, where they lie side by side in memory."""
+    return np.sort(np.ascontiguousarray(np.moveaxis(values, 0, -1)), axis=-1)

@@ -1,0 +1,132 @@
+"""Means, standard deviations and shares, which the devices compute."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from aimz_lab.errors import ArgumentError
+from aimz_lab.predictive.reducers.contract import OverDraws
+
+FEW_GROUPS = 64
+"""Up to here sums by group are a matrix product, beyond a scatter."""
+
+
+class Mean(OverDraws):
+    """The mean over draws, or over rows.
+
+    Args:
+        over: ``"draw"`` for the mean of each row; ``"row"`` for the mean of each draw.
+        by: Over rows: one label for each row; the mean is taken within each label.
+
+    Raises:
+        ArgumentError: If labels are given for a mean over draws.
+
+    Example:
+        >>> signs = np.sign(X)
+        >>> tree = im.predict(X, reduce=Mean(over="row", by=signs), progress=False)
+        >>> tree.posterior_predictive.y_mean.dims
+        ('chain', 'draw', 'group')
+    """
+
+    def __init__(self, over: Literal["draw", "row"] = "draw", by: Any = None) -> None:
+        if over not in ("draw", "row"):
+            msg = f"over={over!r} is not known; use 'draw' or 'row'."
+            raise ArgumentError(msg)
+        if by is not None and over == "draw":
+            msg = "Mean(by=...) averages the rows of each label; pass over='row' with it."
+            raise ArgumentError(msg)
+        super().__init__("mean")
+        self.over = over
+        if by is None:
+            return
+        labels, codes = np.unique(np.asarray(by), return_inverse=True)
+        self.by_row = codes.astype(np.int32)
+        self.coords = {"group": labels}
+
+    def block(self, values: jax.Array, valid: jax.Array, by_row: Any) -> jax.Array:
+        """Means of the rows, or sums for each draw."""
+        if self.over == "draw":
+            return values.mean(0)
+        if by_row is None:
+            return _sum_rows(values, valid)
+        return _sum_groups(values, valid, by_row, len(self.coords["group"]))
+
+    def finish(self, total: np.ndarray, n_rows: int) -> np.ndarray:
+        """Divide sums by the number of rows."""
+        if self.over == "draw":
+            return total
+        if self.by_row is None:
+            return total / n_rows
+        counts = np.bincount(self.by_row, minlength=len(self.coords["group"]))
+        return total / counts.reshape(1, -1, *[1] * (total.ndim - 2))
+
+
+class AverageEffect(Mean):
+    """The mean over rows of each draw: of a contrast, the average treatment effect."""
+
+    def __init__(self) -> None:
+        super().__init__(over="row")
+        self.name = "ate"
+
+
+class Sd(OverDraws):
+    """The standard deviation over draws, with ``S - 1`` in the denominator."""
+
+    def __init__(self) -> None:
+        super().__init__("sd")
+
+    def block(self, values: jax.Array, valid: jax.Array, by_row: Any) -> jax.Array:
+        """Standard deviations, around the mean."""
+        del valid, by_row
+        return values.std(0, ddof=1)
+
+
+class Exceeds(OverDraws):
+    """The share of the draws above a threshold.
+
+    Args:
+        threshold: In the units of the site.
+
+    Example:
+        >>> tree = im.predict(X, reduce=Exceeds(0.0), progress=False)
+        >>> bool(tree.posterior_predictive.y_exceeds[-1] > 0.9)
+        True
+    """
+
+    def __init__(self, threshold: float) -> None:
+        super().__init__("exceeds")
+        self.threshold = threshold
+
+    def block(self, values: jax.Array, valid: jax.Array, by_row: Any) -> jax.Array:
+        """Shares."""
+        del valid, by_row
+        unknown = (values != values).any(0)  # NaN; a comparison would count it as below
+        return jnp.where(unknown, jnp.nan, (values > self.threshold).mean(0))
+
+
+def _sum_rows(values: jax.Array, valid: jax.Array) -> jax.Array:
+    weights = valid.reshape(1, -1, *[1] * (values.ndim - 2))
+    return jnp.where(weights, values, 0).sum(1, dtype=jnp.result_type(float))
+
+
+def _sum_groups(values: jax.Array, valid: jax.Array, codes: jax.Array, n_groups: int) -> jax.Array:
+    # A copy that fills up a block belongs to no group; it may not be finite.
+    real = valid.reshape(-1, *[1] * (values.ndim - 1))
+    rows_first = jnp.where(real, jnp.moveaxis(values, 1, 0).astype(jnp.result_type(float)), 0)
+
+    def product(rows_first: jax.Array) -> jax.Array:
+        member = jax.nn.one_hot(codes, n_groups, dtype=rows_first.dtype)
+        return jnp.tensordot(member, rows_first, axes=(0, 0), precision="highest")
+
+    def scatter(rows_first: jax.Array) -> jax.Array:
+        return jax.ops.segment_sum(rows_first, codes, num_segments=n_groups)
+
+    if n_groups > FEW_GROUPS:
+        return jnp.moveaxis(scatter(rows_first), 0, 1)
+    # In a product, what is not finite in one group would be NaN in all.
+    finite = jnp.isfinite(rows_first).all()
+    return jnp.moveaxis(jax.lax.cond(finite, product, scatter, rows_first), 0, 1)

@@ -1,0 +1,111 @@
+"""Scores of a model's predictions, from the log-likelihood of what was observed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from aimz_lab.errors import ArgumentError, OptionalDependencyError
+from aimz_lab.predictive.reducers.contract import OverDraws
+
+_LOO_DRAWS = 25
+"""Five draws in the tail, which is a fifth of them; Vehtari, Simpson, Gelman, Yao, Gabry (2024)."""
+
+
+class Lppd(OverDraws):
+    """Of a log-likelihood: the log of its mean density over draws, row by row.
+
+    Summed over rows it is the log pointwise predictive density; Gelman, Hwang and Vehtari (2014).
+    """
+
+    def __init__(self) -> None:
+        super().__init__("lppd")
+
+    def block(self, values: jax.Array, valid: jax.Array, by_row: Any) -> jax.Array:
+        """Logs of mean densities."""
+        del valid, by_row
+        return jax.nn.logsumexp(values, axis=0) - jnp.log(float(values.shape[0]))
+
+
+class Waic(OverDraws):
+    """Of a log-likelihood: its row's ``lppd``, effective parameters ``p_waic``, and ``elpd_waic``.
+
+    Watanabe (2010), with the variance over draws as the penalty. ``elpd_waic = lppd - p_waic``.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("waic", {"waic": np.array(["lppd", "p_waic", "elpd_waic"])})
+
+    def block(self, values: jax.Array, valid: jax.Array, by_row: Any) -> jax.Array:
+        """The three, row by row."""
+        lppd = Lppd().block(values, valid, by_row)
+        penalty = values.var(0, ddof=1)
+        return jnp.stack([lppd, penalty, lppd - penalty])
+
+
+class Loo(OverDraws):
+    """Of a log-likelihood: its row's ``elpd_loo``, ``p_loo`` and ``pareto_k``, each row left out.
+
+    Pareto-smoothed importance sampling by arviz-stats; Vehtari, Gelman and Gabry (2017). Where
+    ``pareto_k`` is above about 0.7, a row's value is not to be trusted. It takes 25 draws at least.
+
+    Args:
+        r_eff: Effective draws over draws; 1 for independent draws, less for a Markov chain.
+
+    Raises:
+        ArgumentError: If it is not positive.
+        OptionalDependencyError: If arviz-stats is missing.
+
+    Example:
+        >>> tree = im.log_likelihood(X, y, reduce=Loo(), progress=False)
+        >>> tree.log_likelihood.y_loo.sel(loo="elpd_loo").dims
+        ('obs',)
+    """
+
+    on_host = True
+
+    def __init__(self, r_eff: float = 1.0) -> None:
+        if not r_eff > 0:
+            msg = f"Loo needs r_eff > 0, got {r_eff}."
+            raise ArgumentError(msg)
+        super().__init__("loo", {"loo": np.array(["elpd_loo", "p_loo", "pareto_k"])})
+        self.r_eff = r_eff
+        self._loo = _arviz_loo()
+
+    def block(self, values: np.ndarray, valid: np.ndarray, by_row: Any) -> np.ndarray:
+        """The three, row by row.
+
+        Raises:
+            ArgumentError: If the draws are too few, or too much alike, to have a tail.
+        """
+        del valid, by_row
+        if len(values) < _LOO_DRAWS:
+            msg = (
+                f"Loo smooths the tail of a row's weights, which takes {_LOO_DRAWS} draws at "
+                f"least; these are {len(values)}. Make more of them, or use reduce='waic'."
+            )
+            raise ArgumentError(msg)
+        draws_last = np.moveaxis(values, 0, -1).astype(np.float64)
+        try:
+            with np.errstate(divide="ignore", invalid="ignore"):  # pareto_k tells of such tails
+                elpd, k, p = self._loo(draws_last, chain_axis=None, r_eff=self.r_eff)
+        except ValueError as error:
+            msg = (
+                f"Loo cannot smooth the tail of a row's weights: {error}. Draws that repeat each "
+                "other, or a row whose likelihood no draw changes, do this; reduce='waic' takes "
+                "them."
+            )
+            raise ArgumentError(msg) from error
+        return np.stack([elpd, p, k])
+
+
+def _arviz_loo() -> Any:
+    try:
+        from arviz_stats.base import array_stats
+    except ImportError as error:
+        msg = "The reducer 'loo' needs arviz-stats: pip install 'aimz_lab[lab]'"
+        raise OptionalDependencyError(msg) from error
+    return array_stats.loo
