@@ -25,6 +25,9 @@ _BLOCKS = 16
 # Student's t with 15 degrees of freedom, one-sided 5%.
 _QUANTILE = 1.753
 
+# Nats. Two posteriors that are so much apart cannot be told from one another in practice.
+_LEAST_FALL = 0.1
+
 
 @dataclass(frozen=True)
 class Best:
@@ -166,6 +169,28 @@ def _means(values: np.ndarray, blocks: int) -> np.ndarray:
     sums = np.add.reduceat(np.where(finite, values, 0.0), starts)
     counts = np.add.reduceat(finite, starts, dtype=np.int64)
     return np.divide(sums, counts, out=np.full(blocks, np.nan), where=counts > 0)
+
+
+def fall_at_end(run: Run) -> tuple[float, int] | None:
+    """How far the loss still fell at the end of a run, if it did.
+
+    The last tenth of the steps, in whole windows, is compared with the tenth before it. A fall
+    counts if it is more than three standard errors and a tenth of a nat over all rows.
+
+    Args:
+        run: A run that has ended.
+
+    Returns:
+        The fall in nats per row and the steps that it took, or ``None``.
+    """
+    base = window_steps(run.info.steps_per_epoch)
+    size = base * max(run.step // (10 * base), 1)
+    if run.step < 3 * size:
+        return None  # nothing but the beginning
+    losses = run.losses_per_row[-2 * size :].astype(np.float64)
+    fall, error = fall_of_mean(losses[:size], losses[size:])
+    counts = fall > 3 * error and fall * (run.info.n_obs or 1) > _LEAST_FALL
+    return (fall, size) if counts else None
 
 
 class PlateauTest:

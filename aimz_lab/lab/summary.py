@@ -6,6 +6,7 @@ from html import escape
 from typing import Any
 
 from aimz_lab.inference.events import Run
+from aimz_lab.inference.guard import fall_at_end
 from aimz_lab.lab import words
 from aimz_lab.lab.panels.chains import divergence_advice, judged_at_the_end
 from aimz_lab.lab.panels.loss import best
@@ -49,7 +50,12 @@ def _losses(run: Run) -> dict[str, str]:
     per = " per row" if run.info.n_obs else ""
     loss = words.number(where["now"]) if where["now"] is not None else "not finite"
     lowest = f"lowest {words.number(where['best'])} at step {where['best_step']:,}"
-    return {"loss": f"{loss}{per} (smoothed), {lowest}"}
+    found = {"loss": f"{loss}{per} (smoothed), {lowest}"}
+    if run.status in ("completed", "stopped") and (end := fall_at_end(run)):
+        fall, steps = end
+        fell = f"by {words.number(fall)}{per} in the last {steps:,} steps"
+        found["trend"] = f"still falling at the end, {fell}; train on to see it level off"
+    return found
 
 
 def _chains(run: Run) -> dict[str, str]:

@@ -9,6 +9,7 @@ from scipy.signal import lfilter
 from aimz_lab.inference.guard import (
     PlateauTest,
     Readings,
+    fall_at_end,
     fall_of_mean,
     offer_best,
     window_steps,
@@ -87,6 +88,38 @@ def test_values_that_are_not_finite_do_not_count():
     before[3], after[::7] = np.nan, np.inf
     assert fall_of_mean(before, after) == (1.0, 0.0)
     assert not PlateauTest().add(np.full(64, np.nan))
+
+
+def ended(losses, n_obs=1):
+    run = told_run(n_obs=n_obs)
+    tell([], np.asarray(losses), run, chunk=500)
+    return run
+
+
+def test_a_loss_that_still_falls_at_the_end_is_told_with_how_far(rng):
+    slope = 0.01
+    losses = 100 - slope * np.arange(5120) + rng.normal(size=5120)
+    fall, steps = fall_at_end(ended(losses, n_obs=10))
+    assert steps == 512  # a tenth, in whole windows of 64
+    assert fall == pytest.approx(slope * 512 / 10, rel=0.1)
+
+
+def test_noise_at_the_end_is_seldom_taken_for_a_fall(rng):
+    runs = (ended(50 + losses) for losses in noise(rng, 2560, rho=0.5)[:200])
+    assert sum(fall_at_end(run) is not None for run in runs) <= 6
+
+
+@pytest.mark.parametrize(
+    "losses",
+    [
+        np.linspace(5, 4, 100),  # too short to tell
+        np.r_[np.linspace(50, 1, 2000), np.ones(2000)],  # has levelled off
+        1 - 1e-6 * np.arange(4000),  # falls by less than matters
+        np.full(4000, np.nan),
+    ],
+)
+def test_nothing_is_told_of_a_fall_that_is_none(losses):
+    assert fall_at_end(ended(losses)) is None
 
 
 def test_slow_progress_adds_up(rng):
