@@ -1,11 +1,12 @@
-"""Listeners that nobody passed: the display, found as a plug-in, and those of all fits."""
+"""The listeners of a run: the user's, those of all fits, and the display, found as a plug-in."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from importlib.metadata import entry_points
 
+from aimz_lab.errors import CallError
 from aimz_lab.inference.events import Callback
 from aimz_lab.types import Progress
 
@@ -48,3 +49,22 @@ def default_display(progress: Progress) -> list[Callback]:
     factory = None if progress is False else _factory()
     display = factory(progress) if factory else None
     return [display] if display is not None else []
+
+
+def all_listeners(callbacks: Iterable[Callback], progress: Progress) -> list[Callback]:
+    """Return the user's listeners, those of every fit, and a display if there is none among them.
+
+    Args:
+        callbacks: The user's.
+        progress: As for :func:`default_display`.
+
+    Raises:
+        CallError: If a listener was passed where a list of them is expected.
+    """
+    if isinstance(callbacks, Callback):
+        msg = f"callbacks= takes a list of listeners: callbacks=[{type(callbacks).__name__}(...)]."
+        raise CallError(msg)
+    listeners = [*callbacks, *standing_listeners()]
+    if not any(getattr(callback, "kind", "") == "display" for callback in listeners):
+        listeners += default_display(progress)
+    return listeners

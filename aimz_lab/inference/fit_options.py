@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
+from aimz_lab.data.checks import check_positive_int
 from aimz_lab.inference.checkpoint import Checkpoint
 from aimz_lab.inference.feed import Position
 from aimz_lab.inference.plan import PlanOptions
 from aimz_lab.inference.provenance import Origin
 from aimz_lab.inference.train import TrainOptions
 from aimz_lab.inference.validation import HeldOut
+from aimz_lab.types import OnNonFinite, check_choice
 
 
 @dataclass(frozen=True)
@@ -41,3 +44,14 @@ class FitOptions:
             return Position()
         # A fit on all rows is one epoch of num_steps steps, and may be asked for more of them.
         return Position(0, self.resume.step) if self.num_steps else self.resume.position
+
+
+def train_options(steps_per_call: int | Literal["auto"], on_nonfinite: str) -> TrainOptions:
+    """Check how the user wants a run to go.
+
+    Raises:
+        ArgumentError: If a value is not allowed.
+    """
+    if steps_per_call != "auto":
+        check_positive_int("steps_per_call", steps_per_call)
+    return TrainOptions(steps_per_call, check_choice("on_nonfinite", on_nonfinite, OnNonFinite))

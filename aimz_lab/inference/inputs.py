@@ -73,6 +73,18 @@ def merge_arguments(
     return extra
 
 
+def needed_output(outputs: Any, name: str) -> Any:
+    """Return the output, which training on raw arrays needs.
+
+    Raises:
+        CallError: If it is ``None``.
+    """
+    if outputs is None:
+        msg = f"Training needs the output {name!r}; got None."
+        raise CallError(msg)
+    return outputs
+
+
 def rows_and_others(
     ports: KernelPorts,
     inputs: Any,

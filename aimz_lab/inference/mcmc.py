@@ -202,7 +202,7 @@ def warn_of_chains(run: Run) -> None:
     kept = "" if run.chains.draws else "; the model is as it was"
     if kept or run.status == "interrupted":
         with contextlib.suppress(KeyboardInterrupt):
-            warnings.warn(f"The run ended early: {run.reason}{kept}.", FitWarning, stacklevel=4)
+            warnings.warn(f"The run ended early: {run.reason}{kept}.", FitWarning, stacklevel=5)
 
 
 def continue_mcmc(mcmc: MCMC, data: TrainingData, num_samples: int, spec: KernelSpec) -> Posterior:

@@ -76,4 +76,4 @@ def warn_of_outcome(run: Run) -> None:
     """Warn if a run ended early for a reason that its owner should know."""
     if run.status in ("diverged", "interrupted"):
         with contextlib.suppress(KeyboardInterrupt):
-            warnings.warn(f"The fit ended early: {run.reason}", FitWarning, stacklevel=4)
+            warnings.warn(f"The fit ended early: {run.reason}", FitWarning, stacklevel=5)
