@@ -1,4 +1,4 @@
-"""What stands behind the predictive methods: requests, what was compiled, what is temporary."""
+"""What stands behind the predictive methods: their arguments, checked and put into requests."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from os import PathLike
 from typing import Any
-from weakref import WeakValueDictionary
 
 import jax
 import numpy as np
@@ -15,26 +14,23 @@ import xarray as xr
 
 from aimz_lab.data import BatchSource, as_typed_key
 from aimz_lab.data.checks import check_positive_int
-from aimz_lab.errors import ArgumentError, CallError, NotFittedError
+from aimz_lab.errors import ArgumentError, CallError
 from aimz_lab.inference.base import Sites, site_names
-from aimz_lab.inference.inputs import all_rows, merge_arguments, table_columns
-from aimz_lab.inference.mcmc import continue_mcmc
-from aimz_lab.inference.persistence import StorableModel
+from aimz_lab.inference.inputs import merge_arguments, table_columns
 from aimz_lab.inference.placement import resolve_placement
-from aimz_lab.inference.plan import trace_data
 from aimz_lab.inference.posterior import Posterior
 from aimz_lab.kernel.check import parameter_names
-from aimz_lab.predictive.guarded import Owner
 from aimz_lab.predictive.indices import IndexCheck
 from aimz_lab.predictive.inputs import PredictiveData, predictive_data
 from aimz_lab.predictive.known import known_data
 from aimz_lab.predictive.predictor import Predictor
 from aimz_lab.predictive.request import Group, Request
+from aimz_lab.predictive.temporary import CleanableModel
 from aimz_lab.predictive.tree import stats_group
 from aimz_lab.types import ShardAxis, Store, check_choice
 
 
-class CallingModel(StorableModel):
+class CallingModel(CleanableModel):
     """A model that can put a predictive call into a request; see :class:`aimz_lab.ImpactModel`."""
 
     @cached_property
@@ -44,55 +40,8 @@ class CallingModel(StorableModel):
     def _done(self, result: Any, rng_key: jax.Array | None) -> Any:
         """Move the model's key on once a call has succeeded; a refused one changes nothing."""
         self._advance(rng_key)
-        owner = result.encoding.get("owner") if isinstance(result, xr.DataTree) else None
-        if owner is not None:
-            self._temporary[1 + max(self._temporary, default=0)] = owner
+        self._remember(result)
         return result
-
-    @cached_property
-    def _temporary(self) -> WeakValueDictionary[int, Owner]:
-        """Owners of the temporary results that are still read, by their number."""
-        return WeakValueDictionary()
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: v for name, v in super().__getstate__().items() if name != "_temporary"}
-
-    @property
-    def temp_dir(self) -> str | None:
-        """Directory of the latest temporary result that is still read, or ``None``.
-
-        A result that was written without ``output_dir`` has a directory of its own, which goes with
-        the last tree that reads it.
-        """
-        alive = {n: owner for n, owner in self._temporary.items() if owner in Owner.alive}
-        return str(alive[max(alive)].path) if alive else None
-
-    def cleanup(self) -> None:
-        """Remove the temporary results of this model from disk now.
-
-        There is no need to: each goes with the last tree that reads it. Trees that are in memory,
-        as small ones are, stay as they are; a larger one that still reads raises
-        :class:`~aimz_lab.errors.ArtifactGoneError`. What was written to an ``output_dir`` stays.
-
-        Example:
-            >>> tree = im.predict(X, progress=False)
-            >>> im.cleanup()
-            >>> im.temp_dir is None
-            True
-        """
-        for owner in list(self._temporary.values()):
-            owner.remove()
-        self._temporary.clear()
-
-    @classmethod
-    def cleanup_models(cls) -> None:
-        """Remove the temporary results of all models from disk now; see :meth:`cleanup`.
-
-        Example:
-            >>> im.cleanup_models()
-        """
-        for owner in list(Owner.alive):
-            owner.remove()
 
     @cached_property
     def _indices(self) -> IndexCheck:
@@ -212,25 +161,6 @@ class CallingModel(StorableModel):
             **given,
         )
 
-    def _chains(self, num_samples: int, kwargs: Mapping[str, Any]) -> Posterior:
-        if not kwargs:
-            return self._fitted("sample")
-        extra = dict(kwargs)
-        missing = [name for name in (self.param_input, self.param_output) if name not in extra]
-        if missing:
-            msg = f"The chains need the kernel's data to go on; pass {missing[0]}=... too."
-            raise CallError(msg)
-        data = all_rows(
-            self._ports,
-            extra.pop(self.param_input),
-            extra.pop(self.param_output),
-            extra,
-            allow_nonfinite=True,
-        )
-        check_positive_int("num_samples", num_samples)
-        spec = self._spec or trace_data(self.kernel, data, self.param_output)
-        return continue_mcmc(self.inference, data, num_samples, spec)
-
     def _param_sites(self) -> dict[str, Any]:
         """Learned values of the kernel's own ``param`` sites, and its mutable state."""
         params = dict(getattr(self._vi_result, "params", None) or {})
@@ -238,15 +168,6 @@ class CallingModel(StorableModel):
             params = {name: params[name] for name in self._spec.of_kind("param") if name in params}
         state = self._vi_state
         return {**params, **((state.mutable_state if state else None) or {})}
-
-    def _draw(self, num_samples: int, key: jax.Array, kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        check_positive_int("num_samples", num_samples)
-        session = self._svi_session("sample")
-        params = getattr(self._vi_result, "params", None) or session.params
-        if not params and session.state is None:
-            msg = "Nothing was trained yet; call fit, fit_on_batch or train_on_batch first."
-            raise NotFittedError(msg)
-        return session.draw(key, params, num_samples, kwargs, self._spec)
 
 
 def _mapping(name: str, value: Mapping[str, Any] | None) -> dict[str, Any]:

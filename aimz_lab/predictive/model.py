@@ -1,4 +1,4 @@
-"""The methods of a model that draw: from its posterior, and what that predicts."""
+"""The methods of a model that draw from its posterior predictive distribution."""
 
 from __future__ import annotations
 
@@ -11,60 +11,16 @@ import numpy as np
 import xarray as xr
 from jax.typing import ArrayLike
 
-from aimz_lab.data.checks import check_positive_int
-from aimz_lab.errors import CallError, SiteError
-from aimz_lab.inference.base import Sites, site_names
-from aimz_lab.inference.posterior import Posterior
-from aimz_lab.predictive.calls import CallingModel
-from aimz_lab.predictive.tree import posterior_tree
+from aimz_lab.errors import CallError
+from aimz_lab.inference.base import Sites
+from aimz_lab.predictive.prior import PriorModel
+from aimz_lab.predictive.sampling import SamplingModel
+from aimz_lab.predictive.scoring import ScoringModel
 from aimz_lab.types import ShardAxis, Store
 
 
-class PredictiveModel(CallingModel):
+class PredictiveModel(SamplingModel, ScoringModel, PriorModel):
     """A model that can be drawn from; see :class:`aimz_lab.ImpactModel`."""
-
-    def sample(
-        self,
-        *,
-        num_samples: int = 1000,
-        rng_key: jax.Array | None = None,
-        return_sites: Sites = None,
-        return_datatree: bool = True,
-        **kwargs: Any,
-    ) -> xr.DataTree | dict[str, jax.Array]:
-        """Draw from the guide with the parameters of :attr:`vi_result`, or let MCMC go on.
-
-        Under MCMC, the kernel's arguments let the chains go on from where they are, and without
-        any the draws of the run come back. The model's own posterior stays as it is.
-
-        Args:
-            num_samples: Number of draws; of each chain, and before thinning, where MCMC goes on.
-            rng_key: Key of this call; split from the model's by default. Chains have their own.
-            return_sites: Sites to return; by default the kernel's latent sites.
-            return_datatree: Return a labelled tree, or a dict of arrays ``(num_samples, ...)``.
-            **kwargs: Arguments of the guide, where it takes the kernel's; all those of the kernel,
-                where MCMC is to go on.
-
-        Returns:
-            A tree with the group ``posterior``, or the draws by site.
-
-        Raises:
-            NotFittedError: If nothing was trained.
-            SiteError: If a site that is named is not among the draws.
-
-        Example:
-            >>> im.sample(num_samples=500, return_datatree=False)["slope"].shape
-            (500,)
-        """
-        if self._session is None:
-            posterior = self._chains(num_samples, kwargs)
-        else:
-            posterior = Posterior(self._draw(num_samples, self._split(rng_key, 1)[0], kwargs))
-            self._advance(rng_key)
-        draws = _choose(posterior.draws, return_sites)
-        if not return_datatree:
-            return draws
-        return posterior_tree(draws, posterior.num_chains, stats=posterior.stats, spec=self._spec)
 
     def predict(
         self,
@@ -257,213 +213,6 @@ class PredictiveModel(CallingModel):
         return self.predict_on_batch(
             X, return_datatree=return_datatree, **_without_in_sample(options)
         )
-
-    def sample_prior_predictive(
-        self,
-        X: Any,
-        *,
-        intervention: Mapping[str, ArrayLike] | None = None,
-        num_samples: int = 1000,
-        rng_key: jax.Array | None = None,
-        return_sites: Sites = None,
-        shard_axis: ShardAxis = "obs",
-        batch_size: int | None = None,
-        store: Store = "persistent",
-        output_dir: str | PathLike[str] | None = None,
-        reduce: Any = None,
-        dims: Mapping[str, Sequence[str]] | None = None,
-        coords: Mapping[str, Any] | None = None,
-        progress: bool = True,
-        allow_nonfinite: bool = False,
-        kernel_kwargs: Mapping[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> xr.DataTree:
-        """Draw from the prior predictive distribution; no fit is needed.
-
-        Args:
-            X: As in :meth:`predict`.
-            intervention: As in :meth:`predict`.
-            num_samples: Number of draws.
-            rng_key: As in :meth:`predict`.
-            return_sites: As in :meth:`predict`.
-            shard_axis: As in :meth:`predict`.
-            batch_size: As in :meth:`predict`.
-            store: As in :meth:`predict`.
-            output_dir: As in :meth:`predict`.
-            reduce: As in :meth:`predict`.
-            dims: As in :meth:`predict`.
-            coords: As in :meth:`predict`.
-            progress: As in :meth:`predict`.
-            allow_nonfinite: As in :meth:`predict`.
-            kernel_kwargs: As in :meth:`predict`.
-            **kwargs: Further kernel arguments, as in :meth:`fit`.
-
-        Returns:
-            The group ``prior_predictive``.
-
-        Raises:
-            SiteError: If a site that is named does not exist.
-            ArgumentError: If ``num_samples`` is not a positive int.
-
-        Example:
-            >>> tree = im.sample_prior_predictive(X, num_samples=100, progress=False)
-            >>> tree.prior_predictive.y.shape
-            (1, 100, 40)
-        """
-        request = self._request(
-            X,
-            kwargs,
-            kernel_kwargs,
-            posterior=None,
-            num_draws=check_positive_int("num_samples", num_samples),
-            rng_key=rng_key,
-            group="prior_predictive",
-            intervention=intervention,
-            return_sites=return_sites,
-            shard_axis=shard_axis,
-            batch_size=batch_size,
-            store=store,
-            output_dir=output_dir,
-            reduce=reduce,
-            dims=dims,
-            coords=coords,
-            progress=progress,
-            allow_nonfinite=allow_nonfinite,
-        )
-        return self._done(self._predictor.predict(request), rng_key)
-
-    def sample_prior_predictive_on_batch(
-        self,
-        X: ArrayLike,
-        *,
-        intervention: Mapping[str, ArrayLike] | None = None,
-        num_samples: int = 1000,
-        rng_key: jax.Array | None = None,
-        return_sites: Sites = None,
-        return_datatree: bool = True,
-        dims: Mapping[str, Sequence[str]] | None = None,
-        coords: Mapping[str, Any] | None = None,
-        allow_nonfinite: bool = False,
-        kernel_kwargs: Mapping[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> xr.DataTree | dict[str, np.ndarray]:
-        """Draw from the prior predictive distribution of one batch.
-
-        Args:
-            X: As in :meth:`predict_on_batch`.
-            intervention: As in :meth:`predict`.
-            num_samples: Number of draws.
-            rng_key: As in :meth:`predict`.
-            return_sites: As in :meth:`predict`.
-            return_datatree: As in :meth:`predict_on_batch`.
-            dims: As in :meth:`predict`.
-            coords: As in :meth:`predict`.
-            allow_nonfinite: As in :meth:`predict`.
-            kernel_kwargs: As in :meth:`predict`.
-            **kwargs: Further kernel arguments, as in :meth:`fit`.
-
-        Returns:
-            The group ``prior_predictive``, or the draws by site.
-
-        Raises:
-            SiteError: If a site that is named does not exist.
-            ArgumentError: If ``num_samples`` is not a positive int.
-
-        Example:
-            >>> tree = im.sample_prior_predictive_on_batch(X[:5], num_samples=100)
-            >>> tree.prior_predictive.y.shape
-            (1, 100, 5)
-        """
-        request = self._request(
-            X,
-            kwargs,
-            kernel_kwargs,
-            posterior=None,
-            num_draws=check_positive_int("num_samples", num_samples),
-            rng_key=rng_key,
-            group="prior_predictive",
-            intervention=intervention,
-            return_sites=return_sites,
-            dims=dims,
-            coords=coords,
-            allow_nonfinite=allow_nonfinite,
-        )
-        return self._done(self._result(request, return_datatree), rng_key)
-
-    def log_likelihood(
-        self,
-        X: Any,
-        y: ArrayLike | None = None,
-        *,
-        shard_axis: ShardAxis = "obs",
-        batch_size: int | None = None,
-        store: Store = "persistent",
-        output_dir: str | PathLike[str] | None = None,
-        reduce: Any = None,
-        dims: Mapping[str, Sequence[str]] | None = None,
-        coords: Mapping[str, Any] | None = None,
-        progress: bool = True,
-        allow_nonfinite: bool = False,
-        kernel_kwargs: Mapping[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> xr.DataTree:
-        """Log-likelihood of the output in nats, for each draw and row.
-
-        Args:
-            X: Input array, a dataset, a loader, or any source of batches.
-            y: Output array; comes with the batches otherwise.
-            shard_axis: As in :meth:`predict`.
-            batch_size: As in :meth:`predict`.
-            store: As in :meth:`predict`.
-            output_dir: As in :meth:`predict`.
-            reduce: As in :meth:`predict`.
-            dims: As in :meth:`predict`.
-            coords: As in :meth:`predict`.
-            progress: As in :meth:`predict`.
-            allow_nonfinite: As in :meth:`predict`.
-            kernel_kwargs: As in :meth:`predict`.
-            **kwargs: Further kernel arguments, as in :meth:`fit`.
-
-        Returns:
-            The groups ``log_likelihood``, ``observed_data`` and ``posterior``.
-
-        Raises:
-            NotFittedError: If there is no posterior.
-            CallError: If arguments are missing, unknown or doubled.
-            DataError: If the data does not fit together or is not finite.
-
-        Example:
-            >>> im.log_likelihood(X, y, progress=False).log_likelihood.y.shape
-            (1, 1000, 40)
-        """
-        request = self._request(
-            X,
-            kwargs,
-            kernel_kwargs,
-            outputs=y,
-            posterior=self._fitted("log_likelihood"),
-            rng_key=self._rng_key,
-            group="log_likelihood",
-            shard_axis=shard_axis,
-            batch_size=batch_size,
-            store=store,
-            output_dir=output_dir,
-            reduce=reduce,
-            dims=dims,
-            coords=coords,
-            progress=progress,
-            allow_nonfinite=allow_nonfinite,
-        )
-        return self._done(self._predictor.log_likelihood(request), self._rng_key)
-
-
-def _choose(draws: Mapping[str, jax.Array], sites: Sites) -> dict[str, jax.Array]:
-    names = site_names(sites)
-    unknown = [name for name in names or () if name not in draws]
-    if unknown:
-        msg = f"The draws have no site {unknown[0]!r}; they have {', '.join(draws)}."
-        raise SiteError(msg)
-    return {name: draws[name] for name in (names or draws)}
 
 
 def _without_in_sample(options: Mapping[str, Any]) -> Mapping[str, Any]:
