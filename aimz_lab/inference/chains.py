@@ -16,6 +16,7 @@ from numpyro.infer import HMC, MCMC
 from numpyro.util import is_prng_key
 
 from aimz_lab.inference.chain_record import ChainPlan
+from aimz_lab.inference.compiling import named
 from aimz_lab.kernel.spec import tracing_lock
 
 MOST_ITERATIONS = 1000
@@ -182,17 +183,17 @@ class Chains:
         """Compile what :meth:`advance` runs; other threads may trace meanwhile."""
         numbers = (np.int32(0), np.int32(0))
         method = self.mcmc.chain_method
+        chunk = named("chain_iterations", self._chunk)
         if not self._has_mapped_lane:
-            program = jax.jit(self._chunk, donate_argnums=1)
+            program = jax.jit(chunk, donate_argnums=1)
         elif method == "parallel":
-            program = jax.pmap(self._chunk, in_axes=(0, 0, None, None), donate_argnums=1)
+            program = jax.pmap(chunk, in_axes=(0, 0, None, None), donate_argnums=1)
         else:
-            program = jax.jit(
-                lambda state, kept, first, count: method(
-                    lambda lane: self._chunk(*lane, first, count)
-                )((state, kept)),
-                donate_argnums=1,
-            )
+
+            def mapped(state: Any, kept: Any, first: Any, count: Any) -> Any:
+                return method(lambda lane: self._chunk(*lane, first, count))((state, kept))
+
+            program = jax.jit(named("chain_iterations", mapped), donate_argnums=1)
         with tracing_lock:
             lowered = program.lower(self._states[0], self._kept[0], *numbers)
         self._program = lowered.compile()
@@ -255,7 +256,7 @@ class Chains:
         with self._lock:
             draws = self.draws
             lanes = [kept[self._sampler.sample_field][site] for kept in self._kept]
-            lanes = [np.array(_pick(lane, jnp.asarray(at), size=size)) for lane in lanes]
+            lanes = [np.array(draws_at(lane, jnp.asarray(at), size=size)) for lane in lanes]
         if self._is_batched:
             return lanes[0].reshape(-1, self.plan.chains, len(at)).swapaxes(0, 1)[:, :draws]
         return np.stack(lanes).reshape(self.plan.chains, -1, len(at))[:, :draws]
@@ -280,7 +281,8 @@ class Chains:
 
 
 @partial(jax.jit, static_argnames="size")
-def _pick(draws: jax.Array, at: jax.Array, *, size: int) -> jax.Array:
+def draws_at(draws: jax.Array, at: jax.Array, *, size: int) -> jax.Array:
+    """Some values of all draws; by a name that is understood where programs are listed."""
     return draws.reshape(-1, size)[:, at]
 
 
