@@ -11,7 +11,7 @@ from aimz_lab.inference.inputs import KernelPorts
 from aimz_lab.inference.posterior import Posterior
 from aimz_lab.inference.schema import InputSchema
 from aimz_lab.kernel.check import parameter_names
-from aimz_lab.kernel.spec import KernelSpec
+from aimz_lab.kernel.spec import KernelSpec, callable_name
 
 
 def describe(
@@ -41,12 +41,12 @@ def describe(
         sites.setdefault(name, {"kind": "latent"})["draw_shape"] = list(draws.shape[1:])
     guide = getattr(inference, "guide", None)
     return {
-        "kernel": getattr(ports.kernel, "__name__", type(ports.kernel).__name__),
+        "kernel": callable_name(ports.kernel),
         "arguments": list(parameter_names(ports.kernel)),
         "param_input": ports.input,
         "param_output": ports.output,
         "inference": type(inference).__name__,
-        "guide": None if guide is None else getattr(guide, "__name__", type(guide).__name__),
+        "guide": None if guide is None else callable_name(guide),
         "trained_on": _training(schema),
         "fitted": posterior is not None,
         "num_chains": posterior.num_chains if posterior else 0,

@@ -23,7 +23,7 @@ from aimz_lab.inference.loop import Loop
 from aimz_lab.inference.plan import TrainingData, trace_data
 from aimz_lab.inference.posterior import Posterior
 from aimz_lab.inference.train import CHUNK_S
-from aimz_lab.kernel.spec import KernelSpec, tracing_lock
+from aimz_lab.kernel.spec import KernelSpec, callable_name, tracing_lock
 from aimz_lab.types import RunStatus
 
 _NO_RATE = "Chains have no learning rate; Hamiltonian ones adapt their step size as they warm up."
@@ -171,7 +171,7 @@ def start_mcmc(
         InferenceError: If a listener needs a loss that is minimised.
         Exception: What the kernel or the sampler raised.
     """
-    name = getattr(ports.kernel, "__name__", type(ports.kernel).__name__)
+    name = callable_name(ports.kernel)
     method = f"MCMC/{type(mcmc.sampler).__name__}"
     spec = trace_data(ports.kernel, data, ports.output)
     run = Run(RunInfo(name, method, is_sampling=True), control=Control(why_not=_NO_RATE))

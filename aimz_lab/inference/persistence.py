@@ -25,7 +25,7 @@ from aimz_lab.inference.provenance import plain_key, typed_key, versions
 from aimz_lab.inference.schema import InputSchema
 from aimz_lab.inference.training import TrainableModel
 from aimz_lab.kernel.check import parameter_names
-from aimz_lab.kernel.spec import KernelSpec, trace_spec
+from aimz_lab.kernel.spec import KernelSpec, callable_name, trace_spec
 from aimz_lab.types import Device
 
 
@@ -182,7 +182,7 @@ class StorableModel(TrainableModel):
             "input": self.param_input,
             "output": self.param_output,
             "inference": type(self._inference).__name__,
-            "guide": None if guide is None else _name(guide),
+            "guide": None if guide is None else callable_name(guide),
         }
 
     def _spec_of(self, schema: InputSchema) -> KernelSpec:
@@ -193,10 +193,6 @@ class StorableModel(TrainableModel):
             static=schema.static,
             output=self.param_output,
         )
-
-
-def _name(guide: Any) -> str:
-    return getattr(guide, "__name__", type(guide).__name__)
 
 
 def _refuse(path: Any, found: list[str], what: str = "") -> None:

@@ -69,7 +69,7 @@ def warn_unscaled(plan: TrainingPlan, data: TrainingData, options: FitOptions) -
             'batch is all there is, or the kernel as it is written is what you want, scale="none" '
             "says so."
         )
-        warnings.warn(msg, FitWarning, stacklevel=6)
+        warnings.warn(msg, FitWarning, stacklevel=5)
 
 
 def warn_of_outcome(run: Run) -> None:

@@ -21,6 +21,7 @@ from numpyro.infer import SVI
 from numpyro.infer.svi import SVIState
 
 from aimz_lab.inference.compiling import QUICKEST, compiler_options
+from aimz_lab.inference.undo import undone_if_refused
 from aimz_lab.kernel.spec import tracing_lock
 
 _ATOMS = (
@@ -55,15 +56,12 @@ def initial_state(
         RuntimeError: From NumPyro, if no valid initial parameters are found.
     """
     holders = [holder for holder in (svi, svi.guide) if hasattr(holder, "__dict__")]
-    before = [dict(vars(holder)) for holder in holders]
     with tracing_lock:
         try:
-            state = _compiled(svi, key, arguments, static, holders)
-            jax.block_until_ready(state)
+            with undone_if_refused(*holders):
+                state = _compiled(svi, key, arguments, static, holders)
+                jax.block_until_ready(state)
         except Exception:  # noqa: BLE001  whatever it was, the usual way decides whether it is an error
-            for holder, attributes in zip(holders, before, strict=True):
-                vars(holder).clear()
-                vars(holder).update(attributes)
             state = svi.init(key, **arguments, **static)
     return state
 

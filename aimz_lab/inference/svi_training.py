@@ -92,7 +92,7 @@ class SviModel(RunningModel):
         run, trainer = self._session.start(data, spec, placement, listeners, options, keys[0])
         self._last_run, self._spec = run, spec
         self._advance(call.rng_key)
-        self._session.compile_draws(data, keys[2], num_samples, spec)
+        self._session.draws.compile_for(data, keys[2], self._session.state, num_samples, spec)
 
         def work() -> None:
             try:
@@ -109,7 +109,7 @@ class SviModel(RunningModel):
         """Make a run the model's: its parameters, its losses, and draws from its guide."""
         params = self._session.params
         self._vi_result = SVIRunResult(params, self._session.state, run.losses)
-        draws = self._session.draw_for(data, key, params, num_samples, self._spec)
+        draws = self._session.draws.draw_for(data, key, params, num_samples, self._spec)
         self._posterior = Posterior(draws, count=num_samples)
         rows = data.rows if data.in_memory else {}
         self._trained_rows = TrainedRows.of(rows, self.param_output)

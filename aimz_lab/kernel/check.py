@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from numpyro.infer.autoguide import AutoGuide
 
 from aimz_lab.errors import CallError, GuideError, KernelError, SiteError
-from aimz_lab.kernel.spec import KernelSpec, variable_name
+from aimz_lab.kernel.spec import KernelSpec, callable_name, variable_name
 
 
 def check_signature(kernel: Callable, param_input: str, param_output: str) -> None:
@@ -26,7 +26,7 @@ def check_signature(kernel: Callable, param_input: str, param_output: str) -> No
     if not callable(kernel):
         msg = f"The kernel must be a function with NumPyro primitives; got {kernel!r}."
         raise KernelError(msg)
-    name = getattr(kernel, "__name__", type(kernel).__name__)
+    name = callable_name(kernel)
     parameters = inspect.signature(kernel).parameters
     for parameter in parameters.values():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
@@ -157,7 +157,7 @@ def check_call(kernel: Callable, given: Iterable[str]) -> None:
         ...
         aimz_lab.errors.CallError: The kernel 'kernel' needs the argument 'groups'; ...
     """
-    name = getattr(kernel, "__name__", type(kernel).__name__)
+    name = callable_name(kernel)
     parameters = inspect.signature(kernel).parameters
     given = list(given)
     for argument in given:

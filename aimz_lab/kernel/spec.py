@@ -178,6 +178,11 @@ def variable_name(site: str) -> str:
     return site.replace("/", ".")
 
 
+def callable_name(fn: Callable) -> str:
+    """Return what a kernel or a guide is called: its own name, else that of its type."""
+    return getattr(fn, "__name__", type(fn).__name__)
+
+
 def trace_spec(
     kernel: Callable,
     *,
