@@ -17,7 +17,7 @@ from numpyro.util import is_prng_key
 
 from aimz_lab.inference.chain_record import ChainPlan
 from aimz_lab.inference.compiling import named
-from aimz_lab.kernel.spec import tracing_lock
+from aimz_lab.kernel.tracing import tracing_lock
 
 MOST_ITERATIONS = 1000
 """Iterations of the longest chunk."""

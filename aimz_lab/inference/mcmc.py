@@ -23,7 +23,8 @@ from aimz_lab.inference.loop import Loop
 from aimz_lab.inference.plan import TrainingData, trace_data
 from aimz_lab.inference.posterior import Posterior
 from aimz_lab.inference.train import CHUNK_S
-from aimz_lab.kernel.spec import KernelSpec, callable_name, tracing_lock
+from aimz_lab.kernel.spec import KernelSpec, callable_name
+from aimz_lab.kernel.tracing import tracing_lock
 from aimz_lab.types import RunStatus
 
 _NO_RATE = "Chains have no learning rate; Hamiltonian ones adapt their step size as they warm up."

@@ -19,7 +19,9 @@ from numpyro.infer.autoguide import (
 
 from aimz_lab.data import ArrayLoader, BatchSource, canonical, epoch_order, pad_rows
 from aimz_lab.errors import GuideError
-from aimz_lab.inference.feed import BEGINNING, Feed, FixedFeed, IndexFeed, Position
+from aimz_lab.inference.feed import BEGINNING, Feed, Position
+from aimz_lab.inference.fixed_feed import FixedFeed
+from aimz_lab.inference.index_feed import IndexFeed
 from aimz_lab.inference.placement import Placement
 from aimz_lab.inference.stream_feed import StreamFeed
 from aimz_lab.inference.svi import StepPlan
@@ -27,7 +29,8 @@ from aimz_lab.kernel.arguments import KernelArguments
 from aimz_lab.kernel.check import check_sites, check_trainable_on_batches, kept_by_position
 from aimz_lab.kernel.indices import check_indices
 from aimz_lab.kernel.scaling import RowScale, Scale, plan_row_scale
-from aimz_lab.kernel.spec import KernelSpec, trace_spec
+from aimz_lab.kernel.spec import KernelSpec
+from aimz_lab.kernel.tracing import trace_spec
 
 SMALL = 1024
 """Data with at most this many rows is trained on whole, if no batch size is given."""

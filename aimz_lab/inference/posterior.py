@@ -15,7 +15,7 @@ from numpyro.infer.autoguide import AutoGuide
 
 from aimz_lab.errors import SiteError
 from aimz_lab.inference.compiling import QUICK, QUICKEST, compiler_options
-from aimz_lab.kernel.spec import tracing_lock
+from aimz_lab.kernel.tracing import tracing_lock
 from aimz_lab.types import SAMPLE_DIMS
 
 DRAW_BYTES = 64 << 20

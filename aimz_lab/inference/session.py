@@ -31,11 +31,12 @@ from aimz_lab.inference.plan import (
 from aimz_lab.inference.rates import WHY_FIXED, learning_rate
 from aimz_lab.inference.run_info import checkpoint_facts, run_info, warn_unscaled
 from aimz_lab.inference.schema import InputSchema
-from aimz_lab.inference.svi import FeedKind, StepEngine
+from aimz_lab.inference.svi import Batch, FeedKind, StepEngine
 from aimz_lab.inference.train import Trainer, TrainOptions, Validation
 from aimz_lab.inference.undo import undone_if_refused
 from aimz_lab.inference.validation import check_held_out, held_out_loss
-from aimz_lab.kernel.spec import KernelSpec, callable_name, tracing_lock
+from aimz_lab.kernel.spec import KernelSpec, callable_name
+from aimz_lab.kernel.tracing import tracing_lock
 
 
 class SviSession:
@@ -256,8 +257,8 @@ class SviSession:
         plan = self._plans[plan_key]
         engine = self._engine(plan, data, "fixed")
         valid = data.batch_size - n_pad
-        n_obs = data.n_obs or valid
-        self.state, loss = engine.one(self.state, rows, valid, whole, n_obs)
+        batch = Batch(rows, valid, whole, data.n_obs or valid)
+        self.state, loss = engine.one(self.state, batch)
         return self.state, loss, plan.spec
 
     def draw(

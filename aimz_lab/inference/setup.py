@@ -22,7 +22,7 @@ from numpyro.infer.svi import SVIState
 
 from aimz_lab.inference.compiling import QUICKEST, compiler_options
 from aimz_lab.inference.undo import undone_if_refused
-from aimz_lab.kernel.spec import tracing_lock
+from aimz_lab.kernel.tracing import tracing_lock
 
 _ATOMS = (
     type(None),

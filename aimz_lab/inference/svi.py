@@ -24,7 +24,7 @@ from numpyro.optim import _NumPyroOptim
 from aimz_lab.errors import InferenceError
 from aimz_lab.inference.compiling import named
 from aimz_lab.kernel.scaling import RowScale, scale_rows
-from aimz_lab.kernel.spec import tracing_lock
+from aimz_lab.kernel.tracing import tracing_lock
 
 FeedKind = Literal["stacked", "fixed", "resident"]
 """Where a step finds its batch.
@@ -47,6 +47,28 @@ class TrainState(NamedTuple):
     svi: SVIState
     gradients: Any = None
     pending: Any = None
+
+
+class Batch(NamedTuple):
+    """What a loss is computed of.
+
+    Attributes:
+        rows: Arrays by kernel argument, rows first.
+        valid: Rows of them without padding.
+        whole: The kernel's arrays that are the same for all batches.
+        n_obs: Rows of the data set.
+    """
+
+    rows: Mapping[str, Any]
+    valid: int | jax.Array
+    whole: Mapping[str, Any]
+    n_obs: int | jax.Array
+
+    def typed(self) -> Batch:
+        """The same with numbers of one type, so that one program takes all."""
+        return Batch(
+            dict(self.rows), np.int32(self.valid), dict(self.whole), np.float32(self.n_obs)
+        )
 
 
 @dataclass(frozen=True)
@@ -169,49 +191,21 @@ class StepEngine:
                 skip_bad,
             )
 
-    def one(
-        self,
-        state: SVIState,
-        batch: Mapping[str, Any],
-        valid: int,
-        whole: Mapping[str, Any],
-        n_obs: int,
-    ) -> tuple[SVIState, jax.Array]:
+    def one(self, state: SVIState, batch: Batch) -> tuple[SVIState, jax.Array]:
         """Run one step on one batch and return the new state and the loss."""
         with tracing_lock:
-            new, loss, _ = self._one(
-                TrainState(state), dict(batch), np.int32(valid), dict(whole), np.float32(n_obs)
-            )
+            new, loss, _ = self._one(TrainState(state), batch.typed())
         return new.svi, loss
 
-    def loss(
-        self,
-        state: SVIState,
-        key: jax.Array,
-        batch: Mapping[str, Any],
-        valid: int,
-        whole: Mapping[str, Any],
-        n_obs: int,
-    ) -> jax.Array:
+    def loss(self, state: SVIState, key: jax.Array, batch: Batch) -> jax.Array:
         """Loss of one batch at the current parameters, with the noise of ``key``."""
         with tracing_lock:
-            return self._loss(
-                state, key, dict(batch), np.int32(valid), dict(whole), np.float32(n_obs)
-            )
+            return self._loss(state, key, batch.typed())
 
-    def check_loss(
-        self,
-        state: SVIState,
-        key: jax.Array,
-        batch: Mapping[str, Any],
-        valid: int,
-        whole: Mapping[str, Any],
-        n_obs: int,
-    ) -> None:
+    def check_loss(self, state: SVIState, key: jax.Array, batch: Batch) -> None:
         """Trace :meth:`loss` without computing it; raises what the kernel or the guide raises."""
-        arguments = dict(batch), np.int32(valid), dict(whole), np.float32(n_obs)
         with tracing_lock:
-            jax.eval_shape(self._loss, state, key, *arguments)
+            jax.eval_shape(self._loss, state, key, batch.typed())
 
     def _chunk(
         self,
@@ -224,8 +218,9 @@ class StepEngine:
         skip_bad: bool,
     ) -> ChunkResult:
         def body(carry: _Carry) -> _Carry:
-            batch = _pick(self._feed, feed, carry.i)
-            new, loss, values = self._step(carry.state, batch, valid[carry.i], whole, n_obs)
+            rows = _pick(self._feed, feed, carry.i)
+            batch = Batch(rows, valid[carry.i], whole, n_obs)
+            new, loss, values = self._step(carry.state, batch)
             good = jnp.isfinite(loss) & _all_finite(
                 (new.svi.optim_state, new.svi.mutable_state, new.gradients)
             )
@@ -254,17 +249,12 @@ class StepEngine:
         return ChunkResult(end.state, end.losses, end.metrics, end.i, end.ok)
 
     def _step(
-        self,
-        state: TrainState,
-        batch: Mapping[str, jax.Array],
-        valid: jax.Array,
-        whole: Mapping[str, Any],
-        n_obs: jax.Array,
+        self, state: TrainState, batch: Batch
     ) -> tuple[TrainState, jax.Array, dict[str, jax.Array]]:
         # The order of key splits and of the update is NumPyro's own (SVI.update).
         svi, optim = state.svi, self._svi.optim
         next_key, step_key = jax.random.split(svi.rng_key)
-        loss_of = self._loss_function(step_key, svi.mutable_state, batch, valid, whole, n_obs)
+        loss_of = self._loss_function(step_key, svi.mutable_state, batch)
         if self._evaluates:
             (loss, mutable), optim_state = optim.eval_and_update(loss_of, svi.optim_state)
             return TrainState(SVIState(optim_state, mutable, next_key)), loss, {}
@@ -292,38 +282,22 @@ class StepEngine:
 
         return jax.lax.cond(pending == k, update, lambda: (state.svi.optim_state, total, pending))
 
-    def _evaluate(
-        self,
-        state: SVIState,
-        key: jax.Array,
-        batch: dict[str, Any],
-        valid: jax.Array,
-        whole: dict[str, Any],
-        n_obs: jax.Array,
-    ) -> jax.Array:
-        loss_of = self._loss_function(key, state.mutable_state, batch, valid, whole, n_obs)
+    def _evaluate(self, state: SVIState, key: jax.Array, batch: Batch) -> jax.Array:
+        loss_of = self._loss_function(key, state.mutable_state, batch)
         return loss_of(self._svi.optim.get_params(state.optim_state))[0]
 
-    def _loss_function(
-        self,
-        key: jax.Array,
-        mutable: Any,
-        batch: Mapping[str, jax.Array],
-        valid: jax.Array,
-        whole: Mapping[str, Any],
-        n_obs: jax.Array,
-    ) -> Any:
+    def _loss_function(self, key: jax.Array, mutable: Any, batch: Batch) -> Any:
         """The loss as a function of the unconstrained parameters, and the mutable state."""
         svi, plan = self._svi, self._plan
-        rows = next(iter(batch.values())).shape[0]
-        n_valid, n_all = (valid, n_obs) if plan.padded else (rows, plan.n_obs or rows)
+        rows = next(iter(batch.rows.values())).shape[0]
+        n_valid, n_all = (batch.valid, batch.n_obs) if plan.padded else (rows, plan.n_obs or rows)
 
         def scaled(fn: Any, scale: RowScale) -> scale_rows:
             weights = scale.weights(rows, n_valid, n_all, padded=plan.padded)
             return scale_rows(fn, scale.sites, weights)
 
         model, guide = scaled(svi.model, plan.model_scale), scaled(svi.guide, plan.guide_scale)
-        arguments = {**batch, **whole, **self._static}
+        arguments = {**batch.rows, **batch.whole, **self._static}
 
         def loss_of(unconstrained: Any) -> tuple[jax.Array, Any]:
             params = svi.constrain_fn(unconstrained)

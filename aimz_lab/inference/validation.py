@@ -15,7 +15,7 @@ from numpyro.infer.svi import SVIState
 from aimz_lab.data import canonical, pad_rows
 from aimz_lab.errors import DataError, GuideError
 from aimz_lab.inference.plan import TrainingData, TrainingPlan, values_by_position
-from aimz_lab.inference.svi import StepEngine
+from aimz_lab.inference.svi import Batch, StepEngine
 from aimz_lab.kernel.spec import KernelSpec
 
 _VALIDATION_ROWS = 4096
@@ -87,15 +87,15 @@ def held_out_loss(
         if plan.step.padded:
             multiple = -(-size // plan.placement.row_multiple) * plan.placement.row_multiple
             block, _ = pad_rows(block, multiple)
-        blocks.append((plan.placement.put_rows(block), valid))
+        blocks.append(Batch(plan.placement.put_rows(block), valid, whole, n_obs))
     noise = jax.random.fold_in(key, 1)
     with _refusing(data.rows, rows):
-        for block, n in {n: (block, n) for block, n in blocks}.values():
-            engine.check_loss(state, noise, block, n, whole, n_obs)
+        for block in {block.valid: block for block in blocks}.values():
+            engine.check_loss(state, noise, block)
 
     def loss(state: SVIState) -> float:
-        losses = [engine.loss(state, noise, block, n, whole, n_obs) for block, n in blocks]
-        weights = [n for _, n in blocks]
+        losses = [engine.loss(state, noise, block) for block in blocks]
+        weights = [block.valid for block in blocks]
         return float(np.average(jax.device_get(losses), weights=weights)) / n_obs
 
     return loss

@@ -18,7 +18,7 @@ from jax.extend.core import Literal
 from numpyro import handlers
 
 from aimz_lab.errors import DataError
-from aimz_lab.kernel.spec import tracing_lock
+from aimz_lab.kernel.tracing import tracing_lock
 
 
 class _Known(NamedTuple):

@@ -22,7 +22,8 @@ from numpyro.primitives import Messenger
 
 from aimz_lab.errors import ArgumentError, FitWarning
 from aimz_lab.kernel.arguments import KernelArguments
-from aimz_lab.kernel.spec import KernelSpec, Site, tracing_lock
+from aimz_lab.kernel.spec import KernelSpec, Site
+from aimz_lab.kernel.tracing import tracing_lock
 
 Scale = Literal["auto", "none"] | float
 Weight = Literal["ours", "of_call", "of_batch"]

@@ -22,7 +22,7 @@ from jax import random
 from numpyro import handlers
 from numpyro.primitives import Messenger
 
-from aimz_lab.kernel.spec import tracing_lock
+from aimz_lab.kernel.tracing import tracing_lock
 from aimz_lab.predictive.products import draws_first
 
 

@@ -12,7 +12,8 @@ import numpy as np
 
 from aimz_lab.errors import DataTypeError, OutputWarning, PerformanceWarning, SiteError
 from aimz_lab.kernel.check import parameter_names
-from aimz_lab.kernel.spec import KernelSpec, Site, trace_spec
+from aimz_lab.kernel.spec import KernelSpec, Site
+from aimz_lab.kernel.tracing import trace_spec
 from aimz_lab.predictive.forward import pin_plates
 from aimz_lab.predictive.request import Request
 from aimz_lab.predictive.stream import BLOCK_ROWS, Rows

@@ -18,7 +18,8 @@ from numpyro.infer.autoguide import AutoNormal
 from aimz_lab import ArrayDataset, ArrayLoader, Callback, ImpactModel, settable_rate
 from aimz_lab.data import as_source, epoch_order
 from aimz_lab.errors import CallError, DataError, DataTypeError
-from aimz_lab.inference.feed import INDEX_BYTES, IndexFeed, Position
+from aimz_lab.inference.feed import Position
+from aimz_lab.inference.index_feed import INDEX_BYTES, IndexFeed
 from aimz_lab.inference.placement import Placement
 from aimz_lab.inference.stream_feed import StreamFeed
 from tests import kernels

@@ -12,7 +12,7 @@ import pytest
 import xarray as xr
 
 from aimz_lab.data import RowCoord
-from aimz_lab.kernel.spec import trace_spec
+from aimz_lab.kernel.tracing import trace_spec
 from aimz_lab.predictive import Predictor, posterior_dataset, posterior_tree
 from tests.predictive.models import draws_of_linear, inputs, linear, request_of
 
