@@ -11,7 +11,9 @@ import numpy as np
 import xarray as xr
 
 from aimz_lab.predictive.arm import Arm
-from aimz_lab.predictive.engine import CrossingRowsError, Engine, calls_at_once
+from aimz_lab.predictive.crossing import CrossingRowsError
+from aimz_lab.predictive.engine import Engine
+from aimz_lab.predictive.pipeline import calls_at_once
 from aimz_lab.predictive.plan import Plan, Quantity, agreeing_plans, keep_rows_together, make_plan
 from aimz_lab.predictive.programs import Programs
 from aimz_lab.predictive.reducers import as_reducers

@@ -14,7 +14,7 @@ import numpy as np
 from aimz_lab.errors import ArtifactWriteError
 from aimz_lab.kernel.spec import variable_name
 from aimz_lab.predictive.arm import Arm
-from aimz_lab.predictive.engine import Span
+from aimz_lab.predictive.results import Span
 from aimz_lab.predictive.store import StoreWriter
 from aimz_lab.predictive.stream import BLOCK_ROWS
 from aimz_lab.predictive.tree import Labels

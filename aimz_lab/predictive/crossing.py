@@ -1,0 +1,77 @@
+"""The test of independence carried out on the rows of a call, before they are cut."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+
+from aimz_lab.inference.compiling import QUICKEST
+from aimz_lab.predictive.arm import Arm
+from aimz_lab.predictive.independence import both_blockings, choose_rows, crossing_sites
+from aimz_lab.predictive.programs import Program, Programs
+from aimz_lab.predictive.stream import Piece
+
+
+class CrossingRowsError(Exception):
+    """The kernel computes across rows; its arguments are the names of the sites."""
+
+
+class RowsTest:
+    """Tests whether the rows of a call may be cut.
+
+    Args:
+        programs: Where compiled programs are kept, and what tests found.
+        arms: The call's scenarios.
+        words: The words of a draw's key.
+        device: Where it runs.
+    """
+
+    def __init__(
+        self, programs: Programs, arms: tuple[Arm, ...], words: np.ndarray, device: jax.Device
+    ) -> None:
+        self._programs, self._arms, self._words, self._device = programs, arms, words, device
+
+    def of(self, call: tuple[Piece, ...]) -> list[tuple[Arm, Program]]:
+        """The tests of each scenario's rows, which :meth:`check` takes, to be compiled before."""
+        return [
+            (arm, self._program(arm, piece)) for arm, piece in zip(self._arms, call, strict=True)
+        ]
+
+    def check(self, tests: list[tuple[Arm, Program]]) -> None:
+        """Raise :class:`CrossingRowsError` if rows of these tests depend on one another."""
+        crossing: dict[str, None] = {}
+        for arm, test in tests:
+            found = self._programs.crossing(test)
+            if not found:
+                [run] = self._programs.compiled(test)
+                found = crossing_sites(arm.plan, *jax.device_get(run(*test.arguments)))
+                self._programs.set_crossing(test, found)
+            crossing |= dict.fromkeys(found)
+        if crossing:
+            raise CrossingRowsError(*crossing)
+
+    def check_later(self, call: tuple[Piece, ...]) -> None:
+        """Check what the first pieces could not show: the later ones of sources."""
+        if call[0].first:
+            arms = zip(self._arms, call, strict=True)
+            self.check(
+                [(arm, self._program(arm, piece)) for arm, piece in arms if arm.rows.streams]
+            )
+
+    def _program(self, arm: Arm, piece: Piece) -> Program:
+        by_row = arm.by_row(piece)
+        orders = choose_rows(jax.tree.leaves(by_row))
+        one = jax.tree.map(lambda values: values[0], arm.sites({}))
+        return Program(
+            key=("crossing", arm.key),
+            build=lambda: both_blockings(arm.simulator({}), arm.plan),
+            arguments=(
+                jax.tree.map(lambda array: array[orders], by_row),
+                arm.shared,
+                one,
+                self._words,
+            ),
+            devices=(self._device,),
+            split=(False,) * 4,
+            effort=QUICKEST,
+        )

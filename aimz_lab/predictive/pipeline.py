@@ -1,0 +1,75 @@
+"""Calls computed several at a time, and their results in order."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import jax
+from tqdm import tqdm
+
+from aimz_lab.predictive.results import Span
+
+MOST_AT_ONCE = 8
+"""Calls that are computed at the same time, at most."""
+
+AT_ONCE_BYTES = 2**28
+"""Bytes of the results of calls that are computed at the same time, unless one alone has more."""
+
+
+def calls_at_once(devices: tuple[jax.Device, ...], call_bytes: int) -> int:
+    """Calls that a host computes at the same time.
+
+    One on a CPU does not fill its cores. Several devices share each call; two such calls at once
+    could wait for one another.
+
+    Args:
+        devices: The devices that compute.
+        call_bytes: Bytes of a call's result.
+    """
+    if len(devices) > 1 or devices[0].platform != "cpu":
+        return 1
+    return min(os.cpu_count() or 1, MOST_AT_ONCE, max(AT_ONCE_BYTES // max(call_bytes, 1), 1))
+
+
+def in_order(
+    compute: Callable[[Any], tuple[Span, Any]],
+    calls: Iterable[Any],
+    at_once: int,
+    *,
+    total: int | None,
+    unit: str,
+    progress: bool,
+) -> Iterator[tuple[Span, Any]]:
+    """Compute calls, several at a time, and yield their results in order.
+
+    While results are taken and written, ``at_once`` calls are under way. Their inputs are read
+    here, by one thread.
+
+    Args:
+        compute: Computes a call, on a thread of its own.
+        calls: The calls; none is ``None``.
+        at_once: Calls that are under way at the same time.
+        total: What the spans of the results add up to, if known.
+        unit: What they count.
+        progress: Whether to show a progress bar.
+    """
+    waiting: deque[Future] = deque()
+    with (
+        ThreadPoolExecutor(at_once, thread_name_prefix="aimz_lab-compute") as pool,
+        tqdm(total=total, unit=unit, disable=not progress) as bar,
+    ):
+        try:
+            for call in itertools.chain(calls, [None] * at_once):
+                if call is not None:
+                    waiting.append(pool.submit(compute, call))
+                if waiting and (call is None or len(waiting) > at_once):
+                    span, values = waiting.popleft().result()
+                    yield span, values
+                    bar.update(span.count)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,54 @@
+"""The parts that a result comes in, and what takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+
+
+class Span(NamedTuple):
+    """Where a part of the result belongs: ``count`` entries from ``first`` along ``axis``.
+
+    Attributes:
+        axis: 0 for draws, 1 for rows.
+        first: First entry.
+        count: Number of entries.
+    """
+
+    axis: int
+    first: int
+    count: int
+
+
+class Sink(Protocol):
+    """Takes the parts of the sites that have rows, with draws and rows leading."""
+
+    def prepare(self, span: Span, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Do what can be done in any order, on the thread that computed the part.
+
+        Returns:
+            What is left for :meth:`write`, which gets the parts in order.
+        """
+
+    def write(self, span: Span, values: Mapping[str, np.ndarray]) -> None:
+        """Take a part; its arrays are not valid afterwards."""
+
+
+@runtime_checkable
+class Finish(Protocol):
+    """What a program does with the draws before they leave the devices."""
+
+    @property
+    def key(self) -> Any:
+        """What tells its programs from others."""
+
+    def row_values(self, first: int, n_rows: int, n_blocks: int) -> Any:
+        """What it needs to know about rows, ``(G, B, ...)``."""
+
+    def on_device(self, values: Mapping[str, Any], rows: Any) -> Any:
+        """Compute the result of draws ``(S, G, B, ...)``."""
+
+    def take(self, first: int, n_rows: int, found: Any) -> None:
+        """Take the result of some rows."""
