@@ -138,6 +138,13 @@ def normal_mean_posterior(y) -> Gaussian:
     return Gaussian(np.array([mean]), np.array([[1 / precision]]))
 
 
+def linked(X, link, y=None):
+    """A mean that goes through ``link``, an argument that is code."""
+    slope = numpyro.sample("slope", dist.Normal(0.0, PRIOR_SD))
+    with numpyro.plate("obs", X.shape[0]):
+        numpyro.sample("y", dist.Normal(link(X[:, 0] * slope), NOISE_SD), obs=y)
+
+
 def local_latents(X, y=None):
     """A latent value a row, which a guide by position cannot learn from minibatches."""
     mu = numpyro.sample("mu", dist.Normal(0.0, PRIOR_SD))

@@ -16,11 +16,20 @@ from aimz_lab.inference.events import Callbacks, Control, Run, RunInfo, Steps
 from tests.kernels import regression
 
 
+def mean_field(kernel, optimizer=None):
+    """An inference object with a mean-field guide."""
+    optimizer = optimizer or numpyro.optim.Adam(0.05)
+    return SVI(kernel, AutoNormal(kernel), optimizer, Trace_ELBO())
+
+
+def mean_field_model(kernel, optimizer=None):
+    """A model with a mean-field guide, always the same before it is fitted."""
+    return ImpactModel(kernel, jax.random.key(0), svi=mean_field(kernel, optimizer))
+
+
 def regression_model(optimizer=None, kernel=regression):
     """A linear regression with a mean-field guide; the rate of its optimizer can be set."""
-    optimizer = optimizer or settable_rate(numpyro.optim.Adam, 0.05)
-    svi = SVI(kernel, AutoNormal(kernel), optimizer, Trace_ELBO())
-    return ImpactModel(kernel, jax.random.key(0), svi=svi)
+    return mean_field_model(kernel, optimizer or settable_rate(numpyro.optim.Adam, 0.05))
 
 
 def refit(im, X, y, *, seed=1, **options):

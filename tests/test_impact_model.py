@@ -13,11 +13,10 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
-from numpyro.infer import SVI, Trace_ELBO
-from numpyro.infer.autoguide import AutoNormal
 
 from aimz_lab import ImpactModel
 from aimz_lab.errors import ArtifactGoneError
+from tests.runs import mean_field_model
 
 pytestmark = pytest.mark.allow_rank_promotion  # NumPyro's guides draw with a sample shape
 
@@ -33,16 +32,13 @@ def sales(X, group, y=None):
         numpyro.sample("y", dist.Normal(mean, 1.0), obs=y)
 
 
-def model():
-    svi = SVI(sales, AutoNormal(sales), numpyro.optim.Adam(0.1), Trace_ELBO())
-    return ImpactModel(sales, jax.random.key(0), svi=svi)
-
-
 @pytest.fixture(scope="module")
 def fitted():
     with jax.numpy_rank_promotion("allow"):
         group = np.arange(30) % 3
-        return model().fit(X, X[:, 0], group=group, batch_size=10, num_samples=1200, progress=False)
+        return mean_field_model(sales).fit(
+            X, X[:, 0], group=group, batch_size=10, num_samples=1200, progress=False
+        )
 
 
 def test_description_is_plain_and_complete(fitted):
@@ -74,7 +70,8 @@ def test_description_is_plain_and_complete(fitted):
 
 
 def test_a_line(fitted):
-    assert repr(model()) == "<ImpactModel sales(X, group, y), SVI/AutoNormal, not fitted>"
+    new = mean_field_model(sales)
+    assert repr(new) == "<ImpactModel sales(X, group, y), SVI/AutoNormal, not fitted>"
     assert repr(fitted) == (
         "<ImpactModel sales(X, group, y), SVI/AutoNormal, trained on 30 rows of X and y and group, "
         "1,200 draws>"
@@ -107,7 +104,7 @@ def test_table(fitted):
     assert not cells.open
     assert cells.rows[0] == ["site", "kind", "shape", "type", "plates", "draws"]
     assert ["level", "latent", "(3)", "float32", "shop", "1,200 x (3)"] in cells.rows
-    assert "<table>" not in model()._repr_html_()
+    assert "<table>" not in mean_field_model(sales)._repr_html_()
 
 
 @pytest.fixture
@@ -122,7 +119,7 @@ def predict(im, **options):
 
 def injected():
     draws = {"beta": np.ones((5, 2), np.float32), "level": np.ones((5, 3), np.float32)}
-    return model().set_posterior_sample(draws)
+    return mean_field_model(sales).set_posterior_sample(draws)
 
 
 def test_temporary_results_go_with_their_trees_or_when_told(temporary):

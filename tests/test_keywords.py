@@ -8,13 +8,12 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
-from numpyro.infer import SVI, Trace_ELBO
-from numpyro.infer.autoguide import AutoNormal
 
 from aimz_lab import ImpactModel, open_results
 from aimz_lab.errors import DataError, NonFiniteLossError
 from aimz_lab.lab import ModelCheckpoint
-from tests.runs import regression_model
+from tests.kernels import linked
+from tests.runs import mean_field, mean_field_model, regression_model
 
 pytestmark = pytest.mark.allow_rank_promotion  # NumPyro's Normal, drawn with a sample shape
 
@@ -37,15 +36,10 @@ def kernel(X, batch_size, y=None):
         numpyro.sample("y", dist.Normal(mu, 1.0), obs=y)
 
 
-def new_model():
-    svi = SVI(kernel, AutoNormal(kernel), numpyro.optim.Adam(0.05), Trace_ELBO())
-    return ImpactModel(kernel, jax.random.key(0), svi=svi)
-
-
 @pytest.fixture(scope="module")
 def im():
     """A model with draws from outside, which no test changes."""
-    return new_model().set_posterior_sample(DRAWS)
+    return mean_field_model(kernel).set_posterior_sample(DRAWS)
 
 
 def values(tree, site="mu", group="posterior_predictive"):
@@ -71,11 +65,11 @@ def test_an_argument_whose_name_is_taken(im):
 
 
 def test_an_argument_whose_name_is_taken_trains():
-    im = new_model()
+    im = mean_field_model(kernel)
     im.train_on_batch(X, Y, n_obs=N_ROWS, rng_key=jax.random.key(5), kernel_kwargs=SIZES)
-    again = new_model()
+    again = mean_field_model(kernel)
     again.train_on_batch(X, Y, n_obs=N_ROWS, rng_key=jax.random.key(5), kernel_kwargs=SIZES)
-    other = new_model()
+    other = mean_field_model(kernel)
     other.train_on_batch(X, Y, n_obs=N_ROWS, rng_key=jax.random.key(6), kernel_kwargs=SIZES)
     first, same, differs = (
         model.inference.get_params(model._vi_state)["slope_auto_loc"]
@@ -245,7 +239,7 @@ def gappy(features, outcome=None):
 
 
 def gappy_model():
-    svi = SVI(gappy, AutoNormal(gappy), numpyro.optim.Adam(0.1), Trace_ELBO())
+    svi = mean_field(gappy, numpyro.optim.Adam(0.1))
     return ImpactModel(
         gappy, jax.random.key(0), svi=svi, param_input="features", param_output="outcome"
     )
@@ -289,22 +283,13 @@ def test_all_rows_go_on_from_a_checkpoint_and_stop_at_infinity(tmp_path):
         im.fit_on_batch(X, huge, num_steps=5, on_nonfinite="raise", progress=False)
 
 
-def linked(X, link, y=None):
-    slope = numpyro.sample("slope", dist.Normal(0.0, 1.0))
-    with numpyro.plate("row", X.shape[0]):
-        numpyro.sample("y", dist.Normal(link(X[:, 0] * slope), 1.0), obs=y)
-
-
 def test_a_model_is_loaded_onto_a_device_with_the_code_of_its_arguments(tmp_path):
-    def inference():
-        return SVI(linked, AutoNormal(linked), numpyro.optim.Adam(0.1), Trace_ELBO())
-
-    im = ImpactModel(linked, jax.random.key(0), svi=inference())
+    im = mean_field_model(linked)
     im.fit(X, Y, link=jnp.tanh, epochs=2, progress=False)
     loaded = ImpactModel.load(
         im.save(tmp_path / "model"),
         linked,
-        svi=inference(),
+        svi=mean_field(linked),
         device=jax.devices()[0],
         kernel_kwargs={"link": jnp.tanh},
     )

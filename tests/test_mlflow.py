@@ -12,11 +12,10 @@ import numpyro
 import numpyro.distributions as dist
 import pandas as pd
 import pytest
-from numpyro.infer import SVI, Trace_ELBO
-from numpyro.infer.autoguide import AutoNormal
 
-from aimz_lab import ImpactModel
 from aimz_lab.errors import ArtifactError, CallError
+from tests.kernels import linked
+from tests.runs import mean_field, mean_field_model
 
 mlflow = pytest.importorskip("mlflow", reason="MLflow is not installed: the extra mlflow")
 flavor = pytest.importorskip("aimz_lab.mlflow")
@@ -44,13 +43,9 @@ def kernel(X, group, offset, y=None):
 OFFSET = {"offset": np.array([3.0, 4.0], np.float32)}
 
 
-def inference():
-    return SVI(kernel, AutoNormal(kernel), numpyro.optim.Adam(0.05), Trace_ELBO())
-
-
 @pytest.fixture(scope="module")
 def im():
-    im = ImpactModel(kernel, jax.random.key(0), svi=inference())
+    im = mean_field_model(kernel)
     with jax.numpy_rank_promotion("allow"):
         im.fit_on_batch(X, Y, group=GROUP, num_steps=20, num_samples=50, progress=False, **OFFSET)
     return im
@@ -74,7 +69,7 @@ def predict(im):
 
 def test_a_logged_model_comes_back_as_it_was(im):
     info = flavor.log_model(im, name="model", kernel_kwargs=OFFSET)
-    other = flavor.load_model(info.model_uri, kernel, inference())
+    other = flavor.load_model(info.model_uri, kernel, mean_field(kernel))
     np.testing.assert_array_equal(predict(other), predict(im))
     unpickled = flavor.load_model(info.model_uri, allow_pickle=True)
     np.testing.assert_array_equal(predict(unpickled), predict(im))
@@ -130,8 +125,7 @@ def test_columns_are_served_by_name(tmp_path):
         with numpyro.plate("obs", X.shape[0]):
             numpyro.sample("y", dist.Normal(X @ slope, 1e-3), obs=y)
 
-    svi = SVI(line, AutoNormal(line), numpyro.optim.Adam(0.05), Trace_ELBO())
-    im = ImpactModel(line, jax.random.key(0), svi=svi)
+    im = mean_field_model(line)
     table = pd.DataFrame(X, columns=["a", "b"])
     im.fit(table, Y, epochs=2, progress=False)
     flavor.save_model(im, tmp_path / "model")
@@ -139,21 +133,12 @@ def test_columns_are_served_by_name(tmp_path):
     pd.testing.assert_frame_equal(served.predict(table[["b", "a"]]), served.predict(table))
 
 
-def linked(X, link, y=None):
-    slope = numpyro.sample("slope", dist.Normal(0.0, 1.0))
-    with numpyro.plate("obs", X.shape[0]):
-        numpyro.sample("y", dist.Normal(link(X[:, 0] * slope), 0.5), obs=y)
-
-
 def test_arguments_that_are_code_come_with_the_kernel(tmp_path):
-    def svi():
-        return SVI(linked, AutoNormal(linked), numpyro.optim.Adam(0.05), Trace_ELBO())
-
-    im = ImpactModel(linked, jax.random.key(0), svi=svi())
+    im = mean_field_model(linked)
     im.fit(X, Y, link=jax.numpy.tanh, epochs=2, progress=False, num_samples=4)
     flavor.save_model(im, tmp_path / "model")
     loaded = flavor.load_model(
-        str(tmp_path / "model"), linked, svi(), kernel_kwargs={"link": jax.numpy.tanh}
+        str(tmp_path / "model"), linked, mean_field(linked), kernel_kwargs={"link": jax.numpy.tanh}
     )
     np.testing.assert_array_equal(loaded.posterior["slope"], im.posterior["slope"])
 
@@ -162,7 +147,7 @@ def test_autolog_writes_fits_down_and_stops_when_told(monkeypatch):
     flavor.autolog()
     # mlflow.set_experiment would outlive the store, in this process and in those that it starts.
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "ours")
-    im = ImpactModel(kernel, jax.random.key(0), svi=inference())
+    im = mean_field_model(kernel)
     options = {"group": GROUP, "progress": False, "num_samples": 2, **OFFSET}
     im.fit(X, Y, epochs=3, batch_size=10, **options)
     (run,) = mlflow.search_runs(experiment_names=["ours"], output_format="list")

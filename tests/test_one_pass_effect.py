@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import jax
 import numpy as np
-import numpyro
 import pytest
-from numpyro.infer import SVI, Trace_ELBO
-from numpyro.infer.autoguide import AutoNormal
 
-from aimz_lab import ImpactModel
 from aimz_lab.errors import ArgumentError, OutputWarning
 from tests import kernels
+from tests.runs import mean_field_model
 
 X, _ = kernels.regression_data(300, 3, seed=2)
 BASELINE, TREATED = {"X": X}, {"X": X + np.float32(1.0)}
@@ -19,9 +16,7 @@ BASELINE, TREATED = {"X": X}, {"X": X + np.float32(1.0)}
 
 @pytest.fixture
 def im(rng):
-    kernel = kernels.regression
-    svi = SVI(kernel, AutoNormal(kernel), numpyro.optim.Adam(0.1), Trace_ELBO())
-    model = ImpactModel(kernel, jax.random.key(0), svi=svi)
+    model = mean_field_model(kernels.regression)
     return model.set_posterior_sample({"beta": rng.normal(size=(40, 3)).astype(np.float32)})
 
 

@@ -9,10 +9,10 @@ import numpyro
 import numpyro.distributions as dist
 import pandas as pd
 import pytest
-from numpyro.infer import MCMC, NUTS, SVI, Trace_ELBO
-from numpyro.infer.autoguide import AutoNormal
+from numpyro.infer import MCMC, NUTS
 
 from aimz_lab import ArrayDataset, ArrayLoader, ImpactModel
+from tests.runs import mean_field_model
 
 azp = pytest.importorskip("arviz_plots")
 
@@ -28,16 +28,11 @@ def kernel(X, y=None):
         numpyro.sample("y", dist.Normal(X @ beta, 0.5), obs=y)
 
 
-def svi_model():
-    svi = SVI(kernel, AutoNormal(kernel), numpyro.optim.Adam(0.05), Trace_ELBO())
-    return ImpactModel(kernel, jax.random.key(0), svi=svi)
-
-
 @pytest.fixture(scope="module", params=["SVI", "MCMC"])
 def fitted(request):
     with jax.numpy_rank_promotion("allow"):
         if request.param == "SVI":
-            return svi_model().fit_on_batch(X, Y, num_steps=500, progress=False)
+            return mean_field_model(kernel).fit_on_batch(X, Y, num_steps=500, progress=False)
         mcmc = MCMC(
             NUTS(kernel), num_warmup=100, num_samples=100, num_chains=2,
             chain_method="vectorized", progress_bar=False,
@@ -85,7 +80,7 @@ def test_loo_pit(fitted, tree):
 
 
 def test_observed_data_is_of_these_rows_and_of_no_others():
-    im = svi_model()
+    im = mean_field_model(kernel)
     frame = pd.DataFrame(X, index=np.arange(40) + 100)
     im.fit(frame, Y, epochs=1, batch_size=20, num_samples=3, progress=False)
 
@@ -111,7 +106,7 @@ def test_observed_data_is_of_these_rows_and_of_no_others():
 
 @pytest.mark.parametrize("shuffle", [False, True])
 def test_outputs_of_a_loader_come_in_the_order_of_the_draws(shuffle):
-    im = svi_model().set_posterior_sample({"beta": np.ones((3, 2), np.float32)})
+    im = mean_field_model(kernel).set_posterior_sample({"beta": np.ones((3, 2), np.float32)})
     loader = ArrayLoader(ArrayDataset(X=X, y=Y), jax.random.key(1), batch_size=7, shuffle=shuffle)
     for tree in (im.predict(loader, progress=False), im.log_likelihood(loader, progress=False)):
         np.testing.assert_array_equal(np.sort(tree["observed_data"]["y"]), np.sort(Y))
