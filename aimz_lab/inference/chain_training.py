@@ -7,11 +7,11 @@ from typing import Literal, Self
 import jax
 
 from aimz_lab.inference.mcmc import start_mcmc, warn_of_chains
-from aimz_lab.inference.plan import TrainingData
 from aimz_lab.inference.run_handle import RunHandle
 from aimz_lab.inference.running import RunCall, RunningModel
 from aimz_lab.inference.schema import InputSchema
 from aimz_lab.inference.trained_rows import TrainedRows
+from aimz_lab.inference.training_data import TrainingData
 
 
 class ChainModel(RunningModel):

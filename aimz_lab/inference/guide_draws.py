@@ -14,8 +14,8 @@ from numpyro.infer.svi import SVIState
 from aimz_lab.data import canonical
 from aimz_lab.inference.compiling import compile_behind
 from aimz_lab.inference.guide_setup import GuideSetup
-from aimz_lab.inference.plan import TrainingData
 from aimz_lab.inference.posterior import GuideSampler
+from aimz_lab.inference.training_data import TrainingData
 from aimz_lab.kernel.arguments import split_arguments
 from aimz_lab.kernel.spec import KernelSpec
 

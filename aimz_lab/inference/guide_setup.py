@@ -11,9 +11,10 @@ from numpyro.infer.autoguide import AutoDAIS, AutoGuide, AutoLaplaceApproximatio
 from numpyro.infer.svi import SVIState
 
 from aimz_lab.errors import CallError
-from aimz_lab.inference.plan import TrainingData, setup_arguments
+from aimz_lab.inference.plan import setup_arguments
 from aimz_lab.inference.schema import InputSchema
 from aimz_lab.inference.setup import initial_state
+from aimz_lab.inference.training_data import TrainingData
 from aimz_lab.kernel.spec import callable_name
 
 KEEPS_DATA = (AutoDAIS, AutoLaplaceApproximation)

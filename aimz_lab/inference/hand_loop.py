@@ -12,8 +12,8 @@ from numpyro.infer.svi import SVIState
 
 from aimz_lab.errors import FitWarning
 from aimz_lab.inference.inputs import merge_arguments, needed_output, rows_and_others
-from aimz_lab.inference.plan import TrainingData
 from aimz_lab.inference.running import RunningModel
+from aimz_lab.inference.training_data import TrainingData
 
 
 class HandLoopModel(RunningModel):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,19 +12,16 @@ import numpy as np
 from aimz_lab.data import (
     ArrayDataset,
     ArrayLoader,
-    BatchSource,
     as_source,
     check_finite,
     check_rows,
     column_names,
-    epoch_order,
     is_batches,
     shared_row_coord,
     to_host,
 )
-from aimz_lab.data.checks import check_positive_int
 from aimz_lab.errors import CallError, DataError
-from aimz_lab.inference.plan import TrainingData, default_batch_size, loader_order
+from aimz_lab.inference.training_data import TrainingData, default_batch_size
 from aimz_lab.kernel.arguments import split_arguments
 from aimz_lab.kernel.check import check_call
 from aimz_lab.types import Device
@@ -203,7 +199,7 @@ def training_data(
         rows, whole, static = rows_and_others(
             ports, inputs, outputs, extra, allow_nonfinite=allow_nonfinite
         )
-        data = _of_rows(rows, whole, static, key, batch_size, shuffle, n_obs)
+        data = TrainingData.of_rows(rows, whole, static, key, batch_size, shuffle, n_obs)
         return replace(data, columns=table_columns(ports, inputs, extra)), None
     if outputs is not None:
         msg = f"{ports.output!r} comes with the batches of a loader; do not pass it again."
@@ -212,10 +208,10 @@ def training_data(
     names = (ports.input, ports.output)
     source = as_source(inputs, names, n_obs, allow_nonfinite=allow_nonfinite)
     if isinstance(inputs, ArrayLoader):
-        data = _of_loader(inputs, split.whole, split.static, n_obs, first_epoch)
+        data = TrainingData.of_loader(inputs, split.whole, split.static, n_obs, first_epoch)
         device = inputs.device
     else:
-        data, device = _of_stream(source, split.whole, split.static), None
+        data, device = TrainingData.of_stream(source, split.whole, split.static), None
     if ports.output not in data.rows:
         msg = (
             f"The batches have no field {ports.output!r} to train on; they have {list(data.rows)}."
@@ -274,83 +270,3 @@ def held_out_rows(
         raise CallError(msg)
     check_call(ports.kernel, [*rows, *extra])
     return rows
-
-
-def _of_rows(
-    rows: Mapping[str, np.ndarray],
-    whole: Mapping[str, Any],
-    static: Mapping[str, Any],
-    key: jax.Array,
-    batch_size: int | None,
-    shuffle: bool,
-    n_obs: int | None,
-) -> TrainingData:
-    n_rows = next(iter(rows.values())).shape[0]
-    size = default_batch_size(n_rows) if batch_size is None else batch_size
-    order = (lambda epoch: epoch_order(n_rows, key, epoch)) if shuffle else None
-    return TrainingData(
-        rows=rows,
-        whole=whole,
-        static=static,
-        n_obs=n_rows if n_obs is None else check_positive_int("n_obs", n_obs),
-        batch_size=min(check_positive_int("batch_size", size), n_rows),
-        order=order,
-    )
-
-
-def _of_loader(
-    loader: ArrayLoader,
-    whole: Mapping[str, Any],
-    static: Mapping[str, Any],
-    n_obs: int | None,
-    first_epoch: int,
-) -> TrainingData:
-    n_rows = len(loader.dataset)
-    return TrainingData(
-        rows=dict(loader.dataset.arrays),
-        whole=whole,
-        static=static,
-        n_obs=n_rows if n_obs is None else n_obs,
-        batch_size=min(loader.batch_size, n_rows),
-        order=loader_order(loader, first_epoch),
-        resident=loader.dataset.to_jax,
-        columns=loader.dataset.columns,
-    )
-
-
-def _of_stream(
-    source: BatchSource, whole: Mapping[str, Any], static: Mapping[str, Any]
-) -> TrainingData:
-    peeked = _Peeked(source)
-    first = peeked.first
-    return TrainingData(
-        rows=first,
-        whole=whole,
-        static=static,
-        n_obs=source.n_obs,
-        batch_size=check_rows(first, "first batch"),
-        source=peeked,
-    )
-
-
-class _Peeked:
-    """A source whose first batch has been looked at, without reading its first epoch twice."""
-
-    def __init__(self, source: BatchSource) -> None:
-        self._source = source
-        self._opened: Iterator[dict[str, Any]] | None = source.epoch(0)
-        try:
-            self.first = next(self._opened)
-        except StopIteration:
-            msg = "The source of batches is empty; training needs at least one batch."
-            raise DataError(msg) from None
-        self.n_obs = source.n_obs
-        self.fields = source.fields
-        self.reiterable = source.reiterable
-
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[dict[str, Any]]:
-        """Return the batches of one epoch."""
-        if epoch == 0 and self._opened is not None:
-            opened, self._opened = self._opened, None
-            return itertools.islice(itertools.chain([self.first], opened), start, None)
-        return self._source.epoch(epoch, start)

@@ -20,9 +20,10 @@ from aimz_lab.inference.chains import HAMILTONIAN, MOST_ITERATIONS, Chains
 from aimz_lab.inference.events import Callback, Callbacks, Control, Run, RunInfo, Steps
 from aimz_lab.inference.inputs import KernelPorts
 from aimz_lab.inference.loop import Loop
-from aimz_lab.inference.plan import TrainingData, trace_data
+from aimz_lab.inference.plan import trace_data
 from aimz_lab.inference.posterior import Posterior
 from aimz_lab.inference.train import CHUNK_S
+from aimz_lab.inference.training_data import TrainingData
 from aimz_lab.kernel.spec import KernelSpec, callable_name
 from aimz_lab.kernel.tracing import tracing_lock
 from aimz_lab.types import RunStatus

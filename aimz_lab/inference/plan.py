@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import jax
 import numpy as np
 from numpyro.infer import SVI
 from numpyro.infer.autoguide import (
@@ -17,7 +15,7 @@ from numpyro.infer.autoguide import (
     AutoLaplaceApproximation,
 )
 
-from aimz_lab.data import ArrayLoader, BatchSource, canonical, epoch_order, pad_rows
+from aimz_lab.data import canonical, pad_rows
 from aimz_lab.errors import GuideError
 from aimz_lab.inference.feed import BEGINNING, Feed, Position
 from aimz_lab.inference.fixed_feed import FixedFeed
@@ -25,68 +23,13 @@ from aimz_lab.inference.index_feed import IndexFeed
 from aimz_lab.inference.placement import Placement
 from aimz_lab.inference.stream_feed import StreamFeed
 from aimz_lab.inference.svi import StepPlan
+from aimz_lab.inference.training_data import TrainingData
 from aimz_lab.kernel.arguments import KernelArguments
 from aimz_lab.kernel.check import check_sites, check_trainable_on_batches, kept_by_position
 from aimz_lab.kernel.indices import check_indices
 from aimz_lab.kernel.scaling import RowScale, Scale, plan_row_scale
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.kernel.tracing import trace_spec
-
-SMALL = 1024
-"""Data with at most this many rows is trained on whole, if no batch size is given."""
-
-DEFAULT_BATCH = 256
-
-
-@dataclass(frozen=True)
-class TrainingData:
-    """What a fit trains on: rows in memory, or a source of batches.
-
-    Attributes:
-        rows: Arrays by kernel argument, output included; for a source, those of its first batch.
-        whole: Arrays that every batch gets as they are.
-        static: Arguments that are not arrays.
-        n_obs: Rows of the whole data, or ``None`` where nobody knows.
-        batch_size: Rows of a batch.
-        order: Row numbers of an epoch by its number, for rows in memory.
-        source: Where batches come from, if not from rows in memory.
-        resident: Whether the rows stay on the device.
-        columns: Names of the columns of each argument that came as a data frame.
-    """
-
-    rows: Mapping[str, Any]
-    whole: Mapping[str, Any]
-    static: Mapping[str, Any]
-    n_obs: int | None
-    batch_size: int
-    order: Callable[[int], np.ndarray] | None = None
-    source: BatchSource | None = None
-    resident: bool = False
-    columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-
-    @property
-    def in_memory(self) -> bool:
-        """Whether all rows are at hand."""
-        return self.source is None
-
-    @property
-    def is_minibatch(self) -> bool:
-        """Whether a step sees only a part of the rows."""
-        return self.n_obs is None or self.batch_size < self.n_obs
-
-    @property
-    def first_batch(self) -> KernelArguments:
-        """Arguments of one batch at its nominal size, in the order of the input."""
-        rows = {
-            name: canonical(array[: self.batch_size], name) for name, array in self.rows.items()
-        }
-        whole = jax.tree.map(canonical, dict(self.whole))
-        return KernelArguments(rows, whole, self.static)
-
-    @property
-    def static_key(self) -> tuple[tuple[str, Any], ...]:
-        """The static arguments as a hashable key."""
-        return KernelArguments({}, {}, self.static).static_key
 
 
 @dataclass(frozen=True)
@@ -124,16 +67,6 @@ class PlanOptions:
     scale: Scale = "auto"
     accumulate: int = 1
     metrics: frozenset[str] = field(default_factory=frozenset)
-
-
-def default_batch_size(n_rows: int) -> int:
-    """Rows of a batch where the user names none: all of them, up to 1,024; else 256.
-
-    Example:
-        >>> default_batch_size(445), default_batch_size(100_000)
-        (445, 256)
-    """
-    return n_rows if n_rows <= SMALL else DEFAULT_BATCH
 
 
 def trace_data(kernel: Callable, data: TrainingData, output: str) -> KernelSpec:
@@ -289,21 +222,6 @@ def make_feed(
         resident=data.resident,
         start=start,
     )
-
-
-def loader_order(loader: ArrayLoader, first_epoch: int = 0) -> Callable[[int], np.ndarray]:
-    """Row order of a loader by epoch, counted on from ``first_epoch``."""
-    n_rows = len(loader.dataset)
-    if not loader.shuffle:
-        return lambda _: np.arange(n_rows)
-    return lambda epoch: epoch_order(n_rows, loader.rng_key, first_epoch + epoch)
-
-
-def steps_per_epoch(data: TrainingData) -> int | None:
-    """Batches of an epoch, or ``None`` for a stream of unknown length."""
-    if data.in_memory or data.n_obs is not None:
-        return math.ceil((data.n_obs or len(next(iter(data.rows.values())))) / data.batch_size)
-    return None
 
 
 def _without_size(scale: Scale) -> Scale:

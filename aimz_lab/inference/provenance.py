@@ -14,7 +14,8 @@ import jax
 import numpy as np
 
 from aimz_lab.data import key_words
-from aimz_lab.inference.plan import PlanOptions, TrainingData
+from aimz_lab.inference.plan import PlanOptions
+from aimz_lab.inference.training_data import TrainingData
 
 _CHECKED_ROWS = 4096
 _PACKAGES = ("jax", "jaxlib", "numpy", "numpyro", "optax")

@@ -13,8 +13,9 @@ from numpyro.infer.svi import SVIState
 from aimz_lab.errors import FitWarning
 from aimz_lab.inference.events import Run, RunInfo
 from aimz_lab.inference.fit_options import FitOptions
-from aimz_lab.inference.plan import PlanOptions, TrainingData, TrainingPlan, steps_per_epoch
+from aimz_lab.inference.plan import PlanOptions, TrainingPlan
 from aimz_lab.inference.provenance import describe_training
+from aimz_lab.inference.training_data import TrainingData
 
 
 def run_info(
@@ -27,7 +28,7 @@ def run_info(
         n_obs=data.n_obs,
         batch_size=data.batch_size,
         epochs=1 if options.num_steps else options.epochs,
-        steps_per_epoch=options.num_steps or steps_per_epoch(data),
+        steps_per_epoch=options.num_steps or data.steps_per_epoch,
         row_multiple=plan.placement.row_multiple,
         devices=plan.placement.devices,
         scaled=_scale_in_words(data, plan),

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from aimz_lab.errors import ArtifactError, DataError
-from aimz_lab.inference.plan import TrainingData
+from aimz_lab.inference.training_data import TrainingData
 
 _PLAIN = (str, int, float, bool, type(None))
 

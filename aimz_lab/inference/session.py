@@ -21,7 +21,6 @@ from aimz_lab.inference.guide_setup import GuideSetup
 from aimz_lab.inference.placement import Placement
 from aimz_lab.inference.plan import (
     PlanOptions,
-    TrainingData,
     TrainingPlan,
     check_guide,
     make_feed,
@@ -33,6 +32,7 @@ from aimz_lab.inference.run_info import checkpoint_facts, run_info, warn_unscale
 from aimz_lab.inference.schema import InputSchema
 from aimz_lab.inference.svi import Batch, FeedKind, StepEngine
 from aimz_lab.inference.train import Trainer, TrainOptions, Validation
+from aimz_lab.inference.training_data import TrainingData
 from aimz_lab.inference.undo import undone_if_refused
 from aimz_lab.inference.validation import check_held_out, held_out_loss
 from aimz_lab.kernel.spec import KernelSpec, callable_name

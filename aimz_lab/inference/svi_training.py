@@ -17,13 +17,13 @@ from aimz_lab.inference.events import Run
 from aimz_lab.inference.fit_options import FitOptions
 from aimz_lab.inference.inputs import held_out_rows
 from aimz_lab.inference.placement import resolve_placement
-from aimz_lab.inference.plan import TrainingData
 from aimz_lab.inference.posterior import Posterior
 from aimz_lab.inference.provenance import Origin
 from aimz_lab.inference.run_handle import RunHandle
 from aimz_lab.inference.run_info import warn_of_outcome
 from aimz_lab.inference.running import RunCall, RunningModel
 from aimz_lab.inference.trained_rows import TrainedRows
+from aimz_lab.inference.training_data import TrainingData
 from aimz_lab.inference.validation import HeldOut
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.types import Device

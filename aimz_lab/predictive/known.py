@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from aimz_lab.data import ArrayDataset, ArrayLoader, BatchSource
-from aimz_lab.inference.plan import loader_order
 from aimz_lab.inference.trained_rows import TrainedRows
+from aimz_lab.inference.training_data import loader_order
 
 LARGEST = 128 << 20
 """Bytes up to which inputs are kept beside a result; a store would hold a second copy of them."""
