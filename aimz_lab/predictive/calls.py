@@ -20,13 +20,13 @@ from aimz_lab.inference.inputs import merge_arguments, table_columns
 from aimz_lab.inference.placement import resolve_placement
 from aimz_lab.inference.posterior import Posterior
 from aimz_lab.kernel.check import parameter_names
+from aimz_lab.predictive.datasets import stats_group
 from aimz_lab.predictive.indices import IndexCheck
 from aimz_lab.predictive.inputs import PredictiveData, predictive_data
 from aimz_lab.predictive.known import known_data
 from aimz_lab.predictive.predictor import Predictor
 from aimz_lab.predictive.request import Group, Request
 from aimz_lab.predictive.temporary import CleanableModel
-from aimz_lab.predictive.tree import stats_group
 from aimz_lab.types import ShardAxis, Store, check_choice
 
 

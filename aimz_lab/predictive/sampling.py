@@ -16,7 +16,7 @@ from aimz_lab.inference.mcmc import continue_mcmc
 from aimz_lab.inference.persistence import StorableModel
 from aimz_lab.inference.plan import trace_data
 from aimz_lab.inference.posterior import Posterior
-from aimz_lab.predictive.tree import posterior_tree
+from aimz_lab.predictive.datasets import posterior_tree
 
 
 class SamplingModel(StorableModel):

@@ -1,4 +1,4 @@
-"""Results as labelled trees: dimensions named by plates, chain and draw first."""
+"""The result of a call as a labelled tree: what it returns, the posterior, and the data."""
 
 from __future__ import annotations
 
@@ -10,7 +10,14 @@ import numpy as np
 import xarray as xr
 
 from aimz_lab.inference.provenance import versions
-from aimz_lab.kernel.spec import KernelSpec, variable_name
+from aimz_lab.kernel.spec import variable_name
+from aimz_lab.predictive.datasets import (
+    labelled_draws,
+    posterior_dataset,
+    sample_dataset,
+    site_dims,
+    with_coords,
+)
 from aimz_lab.types import SAMPLE_DIMS
 
 if TYPE_CHECKING:
@@ -18,138 +25,6 @@ if TYPE_CHECKING:
     from aimz_lab.predictive.plan import Plan
     from aimz_lab.predictive.reducers import Reducer
     from aimz_lab.predictive.request import Request
-
-
-def site_dims(
-    spec: KernelSpec | None,
-    name: str,
-    ndim: int,
-    *,
-    row_axis: int | None = None,
-    named: Mapping[str, tuple[str, ...]] | None = None,
-) -> tuple[str, ...]:
-    """Name the dimensions of a site, without chain and draw.
-
-    Args:
-        spec: The kernel's structure; ``None`` where it is not known.
-        name: The site.
-        ndim: Dimensions of its value; one that was computed from the site, such as its
-            log-likelihood, has the site's batch dimensions.
-        row_axis: Its axis of rows, if it has one.
-        named: Names given by the user, by site; for all dimensions, or for all but the rows.
-
-    Returns:
-        For each dimension the name that the user gave; else the rows' name; else the name of its
-        plate; else ``{site}_dim_{i}``, which is what ArviZ calls it.
-    """
-    dims: list[str | None] = [None] * ndim
-    site = spec.sites.get(name) if spec else None
-    taken = set(SAMPLE_DIMS) | (set(spec.sites) if spec else set())
-    for plate in site.plates if site else ():
-        axis = min(site.batch_ndim, ndim) + plate.dim
-        if 0 <= axis < ndim and site.shape[axis] == plate.subsample_size:
-            dims[axis] = plate.name if plate.name not in taken else None
-    if row_axis is not None:
-        dims[row_axis] = spec.row_dim if spec.row_dim not in taken else "obs"
-    given = list((named or {}).get(name, ()))
-    free = [axis for axis in range(ndim) if len(given) == ndim or axis != row_axis]
-    dims = [*dims]
-    for axis, label in zip(free, given, strict=False):
-        dims[axis] = label
-    return tuple(label or f"{variable_name(name)}_dim_{axis}" for axis, label in enumerate(dims))
-
-
-def sample_dataset(
-    arrays: Mapping[str, Any],
-    dims: Mapping[str, tuple[str, ...]],
-    num_chains: int,
-    coords: Mapping[str, Any] | None = None,
-    attrs: Mapping[str, Any] | None = None,
-    sizes: Mapping[str, int] | None = None,
-) -> xr.Dataset:
-    """Label arrays whose leading axis is draws, chain by chain.
-
-    Args:
-        arrays: Arrays ``(S, ...)`` by variable; they are not copied.
-        dims: Names of the dimensions after the draws, by variable.
-        num_chains: Chains; divides ``S``.
-        coords: Labels by dimension; others are counted from 0.
-        attrs: Attributes.
-        sizes: Sizes of further dimensions to label.
-
-    Returns:
-        A dataset with dimensions ``chain``, ``draw`` and those named.
-    """
-    variables = {
-        variable_name(name): _labelled_draws(array, dims[name], num_chains)
-        for name, array in arrays.items()
-    }
-    sizes = dict(sizes or {})
-    for names, values in variables.values():
-        sizes.update(zip(names, values.shape, strict=True))
-    return _with_coords(variables, sizes, coords or {}, attrs or {})
-
-
-def posterior_dataset(
-    draws: Mapping[str, Any],
-    num_chains: int = 1,
-    *,
-    spec: KernelSpec | None = None,
-    dims: Mapping[str, tuple[str, ...]] | None = None,
-    coords: Mapping[str, Any] | None = None,
-    attrs: Mapping[str, Any] | None = None,
-) -> xr.Dataset:
-    """Label posterior draws.
-
-    Args:
-        draws: Draws by site, ``(S, ...)``, chain by chain.
-        num_chains: Chains that they consist of.
-        spec: The kernel's structure, whose plates name dimensions.
-        dims: Names given by the user, by site.
-        coords: Labels by dimension.
-        attrs: Attributes.
-
-    Returns:
-        The dataset, in host memory.
-
-    Example:
-        >>> dict(posterior_dataset({"b": np.zeros((8, 3))}, num_chains=2).sizes)
-        {'chain': 2, 'draw': 4, 'b_dim_0': 3}
-    """
-    arrays = {name: np.asarray(values) for name, values in draws.items()}
-    names = {}
-    for name, array in arrays.items():
-        site = spec.sites.get(name) if spec else None
-        row_axis = spec.row_axis(name) if site else None
-        names[name] = site_dims(spec, name, array.ndim - 1, row_axis=row_axis, named=dims)
-    return sample_dataset(arrays, names, num_chains, coords, attrs)
-
-
-def posterior_tree(
-    draws: Mapping[str, Any],
-    num_chains: int = 1,
-    *,
-    stats: Mapping[str, Any] | None = None,
-    **labels: Any,
-) -> xr.DataTree:
-    """Label posterior draws as a tree, with what a sampler says of them.
-
-    Args:
-        draws: As for :func:`posterior_dataset`.
-        num_chains: Likewise.
-        stats: Values of each draw by name; the group ``sample_stats``.
-        **labels: As for :func:`posterior_dataset`.
-    """
-    groups = {"posterior": posterior_dataset(draws, num_chains, **labels)}
-    return xr.DataTree.from_dict({**groups, **stats_group(stats or {}, num_chains)})
-
-
-def stats_group(stats: Mapping[str, Any], num_chains: int) -> dict[str, xr.Dataset]:
-    """Label what a sampler says of each draw; no group if it says nothing."""
-    if not stats:
-        return {}
-    arrays = {name: np.asarray(values) for name, values in stats.items()}
-    return {"sample_stats": sample_dataset(arrays, dict.fromkeys(arrays, ()), num_chains)}
 
 
 class Labels(NamedTuple):
@@ -229,7 +104,7 @@ def reduced_groups(
     """
     sizes = _sizes(arm, labels)
     variables: dict[str, Any] = {
-        variable_name(name): _labelled_draws(values, labels.dims[name], arm.request.chains)
+        variable_name(name): labelled_draws(values, labels.dims[name], arm.request.chains)
         for name, values in single.items()
     }
     coords = dict(labels.coords)
@@ -243,7 +118,7 @@ def reduced_groups(
             )
     left = {dim for values in variables.values() for dim in xr.as_variable(values).dims}
     sizes = {dim: size for dim, size in sizes.items() if dim in left}
-    group = _with_coords(variables, sizes, coords, labels.attrs)
+    group = with_coords(variables, sizes, coords, labels.attrs)
     return {arm.request.group: group, **_other_groups(arm, labels)}
 
 
@@ -253,28 +128,10 @@ def _labelled_reduction(
     rows_first = labels.rows_first(site)
     if reducer.over == "row":
         dims = (*reducer.coords, *rows_first[1:])
-        return xr.Variable(*_labelled_draws(values, dims, arm.request.chains))
+        return xr.Variable(*labelled_draws(values, dims, arm.request.chains))
     return xr.Variable((*reducer.coords, *rows_first), values).transpose(
         *reducer.coords, *labels.dims[site]
     )
-
-
-def _labelled_draws(
-    values: np.ndarray, dims: tuple[str, ...], num_chains: int
-) -> tuple[tuple[str, ...], np.ndarray]:
-    shape = (num_chains, len(values) // num_chains, *values.shape[1:])
-    return (*SAMPLE_DIMS, *dims), values.reshape(shape)
-
-
-def _with_coords(
-    variables: Mapping[str, Any],
-    sizes: Mapping[str, int],
-    coords: Mapping[str, Any],
-    attrs: Mapping[str, Any],
-) -> xr.Dataset:
-    labels = {dim: np.arange(size) for dim, size in sizes.items()}
-    labels.update({dim: value for dim, value in coords.items() if dim in sizes})
-    return xr.Dataset(variables, labels, dict(attrs))
 
 
 def _sizes(arm: Arm, labels: Labels) -> dict[str, int]:
@@ -331,7 +188,7 @@ def _plain_dataset(
     sizes: dict[str, int] = {}
     for dims, array in arrays.values():
         sizes.update(zip(dims, array.shape, strict=True))
-    return _with_coords(arrays, sizes, labels.coords, {})
+    return with_coords(arrays, sizes, labels.coords, {})
 
 
 def describe_call(request: Request, plan: Plan) -> dict[str, Any]:

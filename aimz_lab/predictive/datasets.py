@@ -1,0 +1,164 @@
+"""Draws as labelled datasets: dimensions named by plates, chain and draw first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from aimz_lab.kernel.spec import KernelSpec, variable_name
+from aimz_lab.types import SAMPLE_DIMS
+
+
+def site_dims(
+    spec: KernelSpec | None,
+    name: str,
+    ndim: int,
+    *,
+    row_axis: int | None = None,
+    named: Mapping[str, tuple[str, ...]] | None = None,
+) -> tuple[str, ...]:
+    """Name the dimensions of a site, without chain and draw.
+
+    Args:
+        spec: The kernel's structure; ``None`` where it is not known.
+        name: The site.
+        ndim: Dimensions of its value; one that was computed from the site, such as its
+            log-likelihood, has the site's batch dimensions.
+        row_axis: Its axis of rows, if it has one.
+        named: Names given by the user, by site; for all dimensions, or for all but the rows.
+
+    Returns:
+        For each dimension the name that the user gave; else the rows' name; else the name of its
+        plate; else ``{site}_dim_{i}``, which is what ArviZ calls it.
+    """
+    dims: list[str | None] = [None] * ndim
+    site = spec.sites.get(name) if spec else None
+    taken = set(SAMPLE_DIMS) | (set(spec.sites) if spec else set())
+    for plate in site.plates if site else ():
+        axis = min(site.batch_ndim, ndim) + plate.dim
+        if 0 <= axis < ndim and site.shape[axis] == plate.subsample_size:
+            dims[axis] = plate.name if plate.name not in taken else None
+    if row_axis is not None:
+        dims[row_axis] = spec.row_dim if spec.row_dim not in taken else "obs"
+    given = list((named or {}).get(name, ()))
+    free = [axis for axis in range(ndim) if len(given) == ndim or axis != row_axis]
+    dims = [*dims]
+    for axis, label in zip(free, given, strict=False):
+        dims[axis] = label
+    return tuple(label or f"{variable_name(name)}_dim_{axis}" for axis, label in enumerate(dims))
+
+
+def sample_dataset(
+    arrays: Mapping[str, Any],
+    dims: Mapping[str, tuple[str, ...]],
+    num_chains: int,
+    coords: Mapping[str, Any] | None = None,
+    attrs: Mapping[str, Any] | None = None,
+    sizes: Mapping[str, int] | None = None,
+) -> xr.Dataset:
+    """Label arrays whose leading axis is draws, chain by chain.
+
+    Args:
+        arrays: Arrays ``(S, ...)`` by variable; they are not copied.
+        dims: Names of the dimensions after the draws, by variable.
+        num_chains: Chains; divides ``S``.
+        coords: Labels by dimension; others are counted from 0.
+        attrs: Attributes.
+        sizes: Sizes of further dimensions to label.
+
+    Returns:
+        A dataset with dimensions ``chain``, ``draw`` and those named.
+    """
+    variables = {
+        variable_name(name): labelled_draws(array, dims[name], num_chains)
+        for name, array in arrays.items()
+    }
+    sizes = dict(sizes or {})
+    for names, values in variables.values():
+        sizes.update(zip(names, values.shape, strict=True))
+    return with_coords(variables, sizes, coords or {}, attrs or {})
+
+
+def posterior_dataset(
+    draws: Mapping[str, Any],
+    num_chains: int = 1,
+    *,
+    spec: KernelSpec | None = None,
+    dims: Mapping[str, tuple[str, ...]] | None = None,
+    coords: Mapping[str, Any] | None = None,
+    attrs: Mapping[str, Any] | None = None,
+) -> xr.Dataset:
+    """Label posterior draws.
+
+    Args:
+        draws: Draws by site, ``(S, ...)``, chain by chain.
+        num_chains: Chains that they consist of.
+        spec: The kernel's structure, whose plates name dimensions.
+        dims: Names given by the user, by site.
+        coords: Labels by dimension.
+        attrs: Attributes.
+
+    Returns:
+        The dataset, in host memory.
+
+    Example:
+        >>> dict(posterior_dataset({"b": np.zeros((8, 3))}, num_chains=2).sizes)
+        {'chain': 2, 'draw': 4, 'b_dim_0': 3}
+    """
+    arrays = {name: np.asarray(values) for name, values in draws.items()}
+    names = {}
+    for name, array in arrays.items():
+        site = spec.sites.get(name) if spec else None
+        row_axis = spec.row_axis(name) if site else None
+        names[name] = site_dims(spec, name, array.ndim - 1, row_axis=row_axis, named=dims)
+    return sample_dataset(arrays, names, num_chains, coords, attrs)
+
+
+def posterior_tree(
+    draws: Mapping[str, Any],
+    num_chains: int = 1,
+    *,
+    stats: Mapping[str, Any] | None = None,
+    **labels: Any,
+) -> xr.DataTree:
+    """Label posterior draws as a tree, with what a sampler says of them.
+
+    Args:
+        draws: As for :func:`posterior_dataset`.
+        num_chains: Likewise.
+        stats: Values of each draw by name; the group ``sample_stats``.
+        **labels: As for :func:`posterior_dataset`.
+    """
+    groups = {"posterior": posterior_dataset(draws, num_chains, **labels)}
+    return xr.DataTree.from_dict({**groups, **stats_group(stats or {}, num_chains)})
+
+
+def stats_group(stats: Mapping[str, Any], num_chains: int) -> dict[str, xr.Dataset]:
+    """Label what a sampler says of each draw; no group if it says nothing."""
+    if not stats:
+        return {}
+    arrays = {name: np.asarray(values) for name, values in stats.items()}
+    return {"sample_stats": sample_dataset(arrays, dict.fromkeys(arrays, ()), num_chains)}
+
+
+def labelled_draws(
+    values: np.ndarray, dims: tuple[str, ...], num_chains: int
+) -> tuple[tuple[str, ...], np.ndarray]:
+    """A variable of draws, chain by chain, with their dimensions in front."""
+    shape = (num_chains, len(values) // num_chains, *values.shape[1:])
+    return (*SAMPLE_DIMS, *dims), values.reshape(shape)
+
+
+def with_coords(
+    variables: Mapping[str, Any],
+    sizes: Mapping[str, int],
+    coords: Mapping[str, Any],
+    attrs: Mapping[str, Any],
+) -> xr.Dataset:
+    """A dataset whose dimensions have the labels that are given, and are counted from 0 else."""
+    labels = {dim: np.arange(size) for dim, size in sizes.items()}
+    labels.update({dim: value for dim, value in coords.items() if dim in sizes})
+    return xr.Dataset(variables, labels, dict(attrs))
