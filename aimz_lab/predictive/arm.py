@@ -9,8 +9,8 @@ import numpy as np
 
 from aimz_lab.predictive.forward import Blocks, Shared, Simulator, collect_values
 from aimz_lab.predictive.log_likelihood import collect_log_likelihood
-from aimz_lab.predictive.plan import Plan, Quantity
-from aimz_lab.predictive.request import ById, Request
+from aimz_lab.predictive.plan import Plan
+from aimz_lab.predictive.request import ById, Quantity, Request
 from aimz_lab.predictive.stream import Piece, Rows, fold, split_by_rows
 
 _COLLECT: dict[Quantity, Callable] = {

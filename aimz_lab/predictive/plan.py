@@ -5,21 +5,17 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import jax
-import numpy as np
 
 from aimz_lab.errors import DataTypeError, OutputWarning, PerformanceWarning, SiteError
-from aimz_lab.kernel.check import parameter_names
 from aimz_lab.kernel.spec import KernelSpec, Site
 from aimz_lab.kernel.tracing import trace_spec
 from aimz_lab.predictive.forward import pin_plates
-from aimz_lab.predictive.request import Request
+from aimz_lab.predictive.named_sites import check_draws, check_named, row_wise_values, wanted_sites
+from aimz_lab.predictive.request import Quantity, Request
 from aimz_lab.predictive.stream import BLOCK_ROWS, Rows
 from aimz_lab.types import ShardAxis
-
-Quantity = Literal["values", "log_likelihood"]
 
 
 @dataclass(frozen=True)
@@ -74,10 +70,10 @@ def make_plan(request: Request, rows: Rows, quantity: Quantity) -> Plan:
         msg = "shard_axis='draw' needs all rows at once; pass them as arrays, not as a loader."
         raise DataTypeError(msg)
     spec, uncuttable = _trace(request, rows)
-    check_sites(request, spec)
-    wanted = _wanted_sites(request, spec, quantity)
-    _check_draws(request, spec, rows.n_rows)
-    row_wise = _row_wise(request, spec, rows.n_rows)
+    check_named(request, spec)
+    wanted = wanted_sites(request, spec, quantity)
+    check_draws(request, spec, rows.n_rows)
+    row_wise = row_wise_values(request, spec, rows.n_rows)
     latents = tuple(
         name
         for name in request.draws or {}
@@ -175,91 +171,6 @@ def _trace(request: Request, rows: Rows) -> tuple[KernelSpec, tuple[str, type[Wa
             raise
         spec = traced(rows.n_rows)
     return spec, ("The kernel does not run on another number of rows", PerformanceWarning)
-
-
-def check_sites(request: Request, spec: KernelSpec) -> None:
-    """Raise :class:`SiteError` if a site that the request names does not exist."""
-    arguments = parameter_names(request.kernel)
-    _check_known("intervention", request.intervention, spec.sample_sites, arguments)
-    _check_known("condition", request.condition, spec.sample_sites, arguments)
-    known = spec.of_kind("latent", "observed", "deterministic")
-    _check_known("return_sites", request.return_sites or (), known)
-
-
-def _check_known(
-    argument: str, names: Iterable[str], known: tuple[str, ...], arguments: tuple[str, ...] = ()
-) -> None:
-    unknown = [name for name in names if name not in known]
-    for name in unknown:
-        if name in arguments:
-            msg = (
-                f"{argument} names {name!r}, which is an argument of the kernel and not a site; "
-                f"pass other values of it: {name}=..."
-            )
-            raise SiteError(msg)
-    if unknown:
-        msg = (
-            f"{argument} names {', '.join(map(repr, unknown))}, which the kernel does not have; "
-            f"its sites are {', '.join(map(repr, known))}."
-        )
-        raise SiteError(msg)
-
-
-def _wanted_sites(request: Request, spec: KernelSpec, quantity: Quantity) -> tuple[str, ...]:
-    if request.output not in spec.sites:
-        msg = (
-            f"The kernel has no output site {request.output!r}; its sites are "
-            f"{', '.join(map(repr, spec.sites))}."
-        )
-        raise SiteError(msg)
-    if quantity == "log_likelihood":
-        return (request.output,)
-    if request.return_sites is None:
-        return spec.return_sites
-    own = [name for name in request.return_sites if name in request.intervention]
-    if own:
-        warnings.warn(
-            f"The sites {', '.join(map(repr, own))} are intervened on; they come back with the "
-            "values that they would have had, not with those set. Read the effect at the sites "
-            "downstream.",
-            OutputWarning,
-            stacklevel=2,
-        )
-    return request.return_sites
-
-
-def _check_draws(request: Request, spec: KernelSpec, n_rows: int | None) -> None:
-    for name, values in (request.draws or {}).items():
-        site = spec.sites.get(name)
-        if site is None or site.kind != "latent" or name in {request.output, *request.intervention}:
-            continue
-        shape = np.shape(values)[1:]
-        expected = spec.shape_at(name, n_rows)
-        if len(shape) != len(expected) or any(
-            size not in (None, got) for got, size in zip(shape, expected, strict=True)
-        ):
-            msg = (
-                f"A posterior draw of site {name!r} has shape {shape}, but for these arguments "
-                f"the kernel gives it shape {expected}. A site with one value a row fits the "
-                "fitted rows only, and a site sized by a count fits that count only."
-            )
-            raise SiteError(msg)
-
-
-def _row_wise(request: Request, spec: KernelSpec, n_rows: int | None) -> dict[str, int]:
-    """Which values set by hand have one entry a row, and on which of their axes."""
-    found = {}
-    for name, value in {**request.condition, **request.intervention}.items():
-        site = spec.sites[name]
-        shape, expected = np.shape(value), spec.shape_at(name, n_rows)
-        axis = site.row_axes[0] - len(site.shape) if site.row_axes else 0
-        if axis and len(shape) >= -axis and shape[axis] != 1:
-            found[name] = len(shape) + axis
-        sizes = zip(reversed(shape), reversed(expected), strict=False)
-        if len(shape) > len(expected) or any(got not in (1, size or got) for got, size in sizes):
-            msg = f"The value set for site {name!r} has shape {shape}; the site has {expected}."
-            raise SiteError(msg)
-    return found
 
 
 def _row_axis(spec: KernelSpec, name: str, quantity: Quantity) -> int | None:

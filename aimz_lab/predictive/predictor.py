@@ -14,11 +14,11 @@ from aimz_lab.predictive.arm import Arm
 from aimz_lab.predictive.crossing import CrossingRowsError
 from aimz_lab.predictive.engine import Engine
 from aimz_lab.predictive.pipeline import calls_at_once
-from aimz_lab.predictive.plan import Plan, Quantity, agreeing_plans, keep_rows_together, make_plan
+from aimz_lab.predictive.plan import Plan, agreeing_plans, keep_rows_together, make_plan
 from aimz_lab.predictive.programs import Programs
 from aimz_lab.predictive.reducers import as_reducers
 from aimz_lab.predictive.reduction import Reduction
-from aimz_lab.predictive.request import Request
+from aimz_lab.predictive.request import Quantity, Request
 from aimz_lab.predictive.sinks import WRITERS, MemorySink, StoreSink, whole_sink
 from aimz_lab.predictive.store import StoreWriter, read_store
 from aimz_lab.predictive.stream import BLOCK_ROWS, Rows, blocks_per_call, check_same_length

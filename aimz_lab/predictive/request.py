@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 Group = Literal["posterior_predictive", "predictions", "prior_predictive", "log_likelihood"]
 
+Quantity = Literal["values", "log_likelihood"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Request:

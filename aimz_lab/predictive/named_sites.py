@@ -1,0 +1,107 @@
+"""Whether the sites that a request names exist, and whether the values given for them fit."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+
+import numpy as np
+
+from aimz_lab.errors import OutputWarning, SiteError
+from aimz_lab.kernel.check import parameter_names
+from aimz_lab.kernel.spec import KernelSpec
+from aimz_lab.predictive.request import Quantity, Request
+
+
+def check_named(request: Request, spec: KernelSpec) -> None:
+    """Raise :class:`SiteError` if a site that the request names does not exist."""
+    arguments = parameter_names(request.kernel)
+    _check_known("intervention", request.intervention, spec.sample_sites, arguments)
+    _check_known("condition", request.condition, spec.sample_sites, arguments)
+    known = spec.of_kind("latent", "observed", "deterministic")
+    _check_known("return_sites", request.return_sites or (), known)
+
+
+def _check_known(
+    argument: str, names: Iterable[str], known: tuple[str, ...], arguments: tuple[str, ...] = ()
+) -> None:
+    unknown = [name for name in names if name not in known]
+    for name in unknown:
+        if name in arguments:
+            msg = (
+                f"{argument} names {name!r}, which is an argument of the kernel and not a site; "
+                f"pass other values of it: {name}=..."
+            )
+            raise SiteError(msg)
+    if unknown:
+        msg = (
+            f"{argument} names {', '.join(map(repr, unknown))}, which the kernel does not have; "
+            f"its sites are {', '.join(map(repr, known))}."
+        )
+        raise SiteError(msg)
+
+
+def wanted_sites(request: Request, spec: KernelSpec, quantity: Quantity) -> tuple[str, ...]:
+    """The sites that a request returns.
+
+    Raises:
+        SiteError: If the kernel has no output site.
+
+    Warns:
+        OutputWarning: If one of them is intervened on.
+    """
+    if request.output not in spec.sites:
+        msg = (
+            f"The kernel has no output site {request.output!r}; its sites are "
+            f"{', '.join(map(repr, spec.sites))}."
+        )
+        raise SiteError(msg)
+    if quantity == "log_likelihood":
+        return (request.output,)
+    if request.return_sites is None:
+        return spec.return_sites
+    own = [name for name in request.return_sites if name in request.intervention]
+    if own:
+        warnings.warn(
+            f"The sites {', '.join(map(repr, own))} are intervened on; they come back with the "
+            "values that they would have had, not with those set. Read the effect at the sites "
+            "downstream.",
+            OutputWarning,
+            stacklevel=2,
+        )
+    return request.return_sites
+
+
+def check_draws(request: Request, spec: KernelSpec, n_rows: int | None) -> None:
+    """Raise :class:`SiteError` if a posterior's draws do not have the shapes of their sites."""
+    for name, values in (request.draws or {}).items():
+        site = spec.sites.get(name)
+        if site is None or site.kind != "latent" or name in {request.output, *request.intervention}:
+            continue
+        shape = np.shape(values)[1:]
+        expected = spec.shape_at(name, n_rows)
+        if len(shape) != len(expected) or any(
+            size not in (None, got) for got, size in zip(shape, expected, strict=True)
+        ):
+            msg = (
+                f"A posterior draw of site {name!r} has shape {shape}, but for these arguments "
+                f"the kernel gives it shape {expected}. A site with one value a row fits the "
+                "fitted rows only, and a site sized by a count fits that count only."
+            )
+            raise SiteError(msg)
+
+
+def row_wise_values(request: Request, spec: KernelSpec, n_rows: int | None) -> dict[str, int]:
+    """Which values set by hand have one entry a row, and on which of their axes."""
+    found = {}
+    for name, value in {**request.condition, **request.intervention}.items():
+        site = spec.sites[name]
+        shape, expected = np.shape(value), spec.shape_at(name, n_rows)
+        axis = site.row_axes[0] - len(site.shape) if site.row_axes else 0
+        if axis and len(shape) >= -axis and shape[axis] != 1:
+            found[name] = len(shape) + axis
+        sizes = zip(reversed(shape), reversed(expected), strict=False)
+        if len(shape) > len(expected) or any(got not in (1, size or got) for got, size in sizes):
+            msg = f"The value set for site {name!r} has shape {shape}; the site has {expected}."
+            raise SiteError(msg)
+    return found
