@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, get_args
 
 import jax
@@ -32,6 +32,17 @@ Device = jax.Device | jax.sharding.Sharding
 
 SAMPLE_DIMS = ("chain", "draw")
 """The leading dimensions of everything that has posterior draws, in this order."""
+
+
+def callable_name(fn: Callable) -> str:
+    """Return what a kernel, a guide or a source is called: its own name, else that of its type.
+
+    Example:
+        >>> from functools import partial
+        >>> callable_name(len), callable_name(partial(print, end=""))
+        ('len', 'partial')
+    """
+    return getattr(fn, "__name__", type(fn).__name__)
 
 
 def check_choice(name: str, value: Any, choices: Any) -> Any:

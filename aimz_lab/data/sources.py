@@ -21,6 +21,7 @@ from aimz_lab.data.dataset import ArrayDataset
 from aimz_lab.data.loader import ArrayLoader
 from aimz_lab.data.stream import StreamSource
 from aimz_lab.errors import DataError, DataTypeError
+from aimz_lab.types import callable_name
 
 
 class BatchSource(Protocol):
@@ -200,7 +201,7 @@ class _PerEpoch:
 
     def __init__(self, function: Callable[..., Iterable[Any]]) -> None:
         self._function = function
-        self._name = getattr(function, "__name__", type(function).__name__)
+        self._name = callable_name(function)
         try:
             signature = inspect.signature(function)
             self._takes_epoch = "epoch" in signature.parameters

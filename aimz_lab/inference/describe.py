@@ -11,7 +11,8 @@ from aimz_lab.inference.inputs import KernelPorts
 from aimz_lab.inference.posterior import Posterior
 from aimz_lab.inference.schema import InputSchema
 from aimz_lab.kernel.check import parameter_names
-from aimz_lab.kernel.spec import KernelSpec, callable_name
+from aimz_lab.kernel.spec import KernelSpec
+from aimz_lab.types import callable_name
 
 
 def describe(

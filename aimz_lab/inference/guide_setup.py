@@ -15,7 +15,7 @@ from aimz_lab.inference.plan import setup_arguments
 from aimz_lab.inference.schema import InputSchema
 from aimz_lab.inference.setup import initial_state
 from aimz_lab.inference.training_data import TrainingData
-from aimz_lab.kernel.spec import callable_name
+from aimz_lab.types import callable_name
 
 KEEPS_DATA = (AutoDAIS, AutoLaplaceApproximation)
 """Autoguides whose draws depend on the data that they were set up with."""

@@ -24,9 +24,9 @@ from aimz_lab.inference.plan import trace_data
 from aimz_lab.inference.posterior import Posterior
 from aimz_lab.inference.train import CHUNK_S
 from aimz_lab.inference.training_data import TrainingData
-from aimz_lab.kernel.spec import KernelSpec, callable_name
+from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.kernel.tracing import tracing_lock
-from aimz_lab.types import RunStatus
+from aimz_lab.types import RunStatus, callable_name
 
 _NO_RATE = "Chains have no learning rate; Hamiltonian ones adapt their step size as they warm up."
 _GROWTH = 4

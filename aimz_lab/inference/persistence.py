@@ -25,9 +25,9 @@ from aimz_lab.inference.provenance import plain_key, typed_key, versions
 from aimz_lab.inference.schema import InputSchema
 from aimz_lab.inference.training import TrainableModel
 from aimz_lab.kernel.check import parameter_names
-from aimz_lab.kernel.spec import KernelSpec, callable_name
+from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.kernel.tracing import trace_spec
-from aimz_lab.types import Device
+from aimz_lab.types import Device, callable_name
 
 
 class StorableModel(TrainableModel):

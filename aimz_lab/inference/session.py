@@ -35,8 +35,9 @@ from aimz_lab.inference.train import Trainer, TrainOptions, Validation
 from aimz_lab.inference.training_data import TrainingData
 from aimz_lab.inference.undo import undone_if_refused
 from aimz_lab.inference.validation import check_held_out, held_out_loss
-from aimz_lab.kernel.spec import KernelSpec, callable_name
+from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.kernel.tracing import tracing_lock
+from aimz_lab.types import callable_name
 
 
 class SviSession:
@@ -260,17 +261,6 @@ class SviSession:
         batch = Batch(rows, valid, whole, data.n_obs or valid)
         self.state, loss = engine.one(self.state, batch)
         return self.state, loss, plan.spec
-
-    def draw(
-        self,
-        key: jax.Array,
-        params: Mapping[str, Any],
-        num_samples: int,
-        arguments: Mapping[str, Any],
-        spec: KernelSpec | None,
-    ) -> dict[str, jax.Array]:
-        """Draw from the guide; see :meth:`GuideDraws.draw`."""
-        return self.draws.draw(key, params, num_samples, arguments, spec)
 
     def _facts(self, data: TrainingData, options: PlanOptions, state: SVIState) -> dict[str, Any]:
         """What a checkpoint of this fit is a checkpoint of."""

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable
 from numpyro.infer.autoguide import AutoGuide
 
 from aimz_lab.errors import CallError, GuideError, KernelError, SiteError
-from aimz_lab.kernel.spec import KernelSpec, callable_name, variable_name
+from aimz_lab.kernel.spec import KernelSpec, variable_name
+from aimz_lab.types import callable_name
 
 
 def check_signature(kernel: Callable, param_input: str, param_output: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -164,8 +164,3 @@ def variable_name(site: str) -> str:
         'net.dense.bias'
     """
     return site.replace("/", ".")
-
-
-def callable_name(fn: Callable) -> str:
-    """Return what a kernel or a guide is called: its own name, else that of its type."""
-    return getattr(fn, "__name__", type(fn).__name__)

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 
 from aimz_lab.inference.rates import WHY_FIXED, learning_rate, set_learning_rate
+from aimz_lab.types import callable_name
 
 
 class ModelLink:
@@ -28,7 +29,7 @@ class ModelLink:
         if isinstance(self._model, str):
             return self._model
         kernel = getattr(self._model, "kernel", self._model)
-        return getattr(kernel, "__name__", type(kernel).__name__)
+        return callable_name(kernel)
 
     @property
     def method(self) -> str:
@@ -36,7 +37,7 @@ class ModelLink:
         guide = getattr(getattr(self._model, "inference", None), "guide", None)
         if guide is None:
             return "hand-written loop"
-        return f"SVI/{getattr(guide, '__name__', type(guide).__name__)}, hand-written loop"
+        return f"SVI/{callable_name(guide)}, hand-written loop"
 
     def tell_n_obs(self, n_obs: int | None) -> int | None:
         """Tell the model how many rows there are, unless it knows; returns what holds now."""

@@ -91,7 +91,7 @@ class SamplingModel(StorableModel):
         if not params and session.state is None:
             msg = "Nothing was trained yet; call fit, fit_on_batch or train_on_batch first."
             raise NotFittedError(msg)
-        return session.draw(key, params, num_samples, kwargs, self._spec)
+        return session.draws.draw(key, params, num_samples, kwargs, self._spec)
 
 
 def _choose(draws: Mapping[str, jax.Array], sites: Sites) -> dict[str, jax.Array]:
