@@ -10,11 +10,12 @@ import numpy as np
 from aimz_lab.data import fold_in
 from aimz_lab.inference.compiling import FULL, QUICK
 from aimz_lab.predictive.arm import Arm
-from aimz_lab.predictive.forward import Combine, over_blocks, over_draws
 from aimz_lab.predictive.keys import GLOBAL_BLOCK, block_keys, draw_keys
+from aimz_lab.predictive.mapping import Combine, over_blocks, over_draws
 from aimz_lab.predictive.programs import Program, shared_out
 from aimz_lab.predictive.results import Finish, Sink
-from aimz_lab.predictive.stream import BLOCK_ROWS, Piece, draws_side_by_side
+from aimz_lab.predictive.sizes import draws_side_by_side
+from aimz_lab.predictive.stream import BLOCK_ROWS, Piece
 
 MUCH_BYTES = 2**27
 """Bytes of results from which on it pays to have the compiler try hard."""

@@ -14,18 +14,12 @@ from aimz_lab.data import fold_in
 from aimz_lab.predictive.arm import Arm
 from aimz_lab.predictive.call_programs import CallPrograms
 from aimz_lab.predictive.crossing import RowsTest
-from aimz_lab.predictive.forward import Combine
+from aimz_lab.predictive.mapping import Combine
 from aimz_lab.predictive.pipeline import calls_at_once, in_order
 from aimz_lab.predictive.programs import Programs, placed
 from aimz_lab.predictive.results import Finish, Sink, Span
-from aimz_lab.predictive.stream import (
-    BLOCK_ROWS,
-    CACHED_ROWS,
-    MANY_WEIGHTS,
-    Piece,
-    blocks_per_call,
-    draws_per_call,
-)
+from aimz_lab.predictive.sizes import CACHED_ROWS, MANY_WEIGHTS, blocks_per_call, draws_per_call
+from aimz_lab.predictive.stream import BLOCK_ROWS, Piece
 
 
 class Engine:

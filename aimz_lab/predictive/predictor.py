@@ -20,8 +20,9 @@ from aimz_lab.predictive.reducers import as_reducers
 from aimz_lab.predictive.reduction import Reduction
 from aimz_lab.predictive.request import Quantity, Request
 from aimz_lab.predictive.sinks import WRITERS, MemorySink, StoreSink, whole_sink
+from aimz_lab.predictive.sizes import blocks_per_call
 from aimz_lab.predictive.store import StoreWriter, read_store
-from aimz_lab.predictive.stream import BLOCK_ROWS, Rows, blocks_per_call, check_same_length
+from aimz_lab.predictive.stream import BLOCK_ROWS, Rows, check_same_length
 from aimz_lab.predictive.tree import make_labels, reduced_groups, result_groups
 
 
