@@ -20,7 +20,7 @@ from numpyro.contrib.control_flow import scan
 
 from aimz_lab.data import ArrayDataset, ArrayLoader, as_source
 from aimz_lab.errors import DataTypeError, OutputWarning, PerformanceWarning
-from aimz_lab.predictive import Predictor
+from aimz_lab.predictive import Predictor, call_programs
 from tests.predictive.models import draws_of_linear, inputs, request_of
 
 PREDICTOR = Predictor()
@@ -44,6 +44,35 @@ def test_noise_is_bitwise_the_same_for_any_batch_size(batch_size):
     whole, cut = noise_of(X), noise_of(X, batch_size=batch_size)
     for name in whole:
         np.testing.assert_array_equal(cut[name], whole[name])
+
+
+NOISES = {
+    "normal": dist.Normal(),
+    "gamma": dist.Gamma(2.5),
+    "poisson": dist.Poisson(3.5),
+    "student": dist.StudentT(4.0),
+    "gumbel": dist.Gumbel(),
+    "lognormal": dist.LogNormal(),
+    "logistic": dist.Logistic(),
+    "weibull": dist.Weibull(1.0, 2.0),
+}
+
+
+def many_noises(X, y=None):
+    with numpyro.plate("data", X.shape[0]):
+        for name, distribution in NOISES.items():
+            numpyro.sample(name, distribution)
+        numpyro.sample("y", dist.Normal(), obs=y)
+
+
+def test_noise_is_bitwise_the_same_however_hard_the_compiler_tries(monkeypatch):
+    """So a row of a long input has the draws of a short one, whose program compiled quickly."""
+    request = request_of(many_noises, {"X": inputs(300)}, num_draws=9, return_sites=tuple(NOISES))
+    quick = Predictor().predict_arrays(request)
+    monkeypatch.setattr(call_programs, "MUCH_BYTES", 0)
+    full = Predictor().predict_arrays(request)
+    for name in NOISES:
+        np.testing.assert_array_equal(full[name], quick[name])
 
 
 @settings(max_examples=12)
