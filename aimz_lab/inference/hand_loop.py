@@ -60,8 +60,6 @@ class HandLoopModel(RunningModel):
         """
         session = self._svi_session("train_on_batch")
         self._check_idle("train_on_batch")
-        if n_obs is not None:
-            self.n_obs = n_obs
         rows, whole, static = rows_and_others(
             self._ports,
             X,
@@ -69,6 +67,8 @@ class HandLoopModel(RunningModel):
             merge_arguments(self._ports, kwargs, kernel_kwargs),
             allow_nonfinite=True,
         )
+        if n_obs is not None:
+            self.n_obs = n_obs
         size = next(iter(rows.values())).shape[0]
         data = TrainingData(rows, whole, static, n_obs=self._n_obs, batch_size=size)
         key = self._split(rng_key, 1)[0]

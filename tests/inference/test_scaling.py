@@ -10,7 +10,7 @@ from numpyro.infer import SVI, Trace_ELBO
 from numpyro.infer.autoguide import AutoDelta
 
 from aimz_lab import ImpactModel
-from aimz_lab.errors import ArgumentError, FitWarning
+from aimz_lab.errors import ArgumentError, DataError, FitWarning
 from tests import kernels
 
 N, B, K = 90, 20, 3
@@ -227,3 +227,14 @@ def test_a_step_by_hand_that_was_told_nothing_trains_the_kernel_as_written_and_s
     im.train_on_batch(X[:B], Y[:B])
     beta = np.asarray(im.inference.get_params(im._vi_state)["beta_auto_loc"], np.float64)
     np.testing.assert_allclose(loss, expected_loss(beta, X[:B], Y[:B], 1.0), rtol=2e-5)
+
+
+def test_a_step_by_hand_that_is_refused_leaves_nothing_behind():
+    svi = SVI(
+        kernels.regression, AutoDelta(kernels.regression), numpyro.optim.SGD(0.0), Trace_ELBO()
+    )
+    im = ImpactModel(kernels.regression, jax.random.key(1), svi=svi)
+    with pytest.raises(DataError):
+        im.train_on_batch(X[:B], Y[: B - 1], n_obs=N)
+    assert im.n_obs is None
+    assert im._vi_state is None
