@@ -10,7 +10,7 @@ import numpy as np
 from aimz_lab.data import fold_in
 from aimz_lab.inference.compiling import FULL, QUICK
 from aimz_lab.predictive.arm import Arm
-from aimz_lab.predictive.keys import GLOBAL_BLOCK, block_keys, draw_keys
+from aimz_lab.predictive.keys import GLOBAL_BLOCK, draw_keys
 from aimz_lab.predictive.mapping import Combine, over_blocks, over_draws
 from aimz_lab.predictive.programs import Program, shared_out
 from aimz_lab.predictive.results import Finish, Sink
@@ -55,7 +55,7 @@ class CallPrograms:
         """
         n_rows = n_blocks // len(self.devices) * BLOCK_ROWS
         chunk = self._side_by_side(self._request.n_draws, n_rows)
-        split = (True, False, True, False)
+        split = (True, False, False, True, False)
 
         def build() -> Callable:
             simulate = over_blocks(self._simulators(self._plan.row_sites), self._combine, chunk)
@@ -78,11 +78,12 @@ class CallPrograms:
         self, sites: tuple, call: tuple[Piece, ...], n_blocks: int, sink: Sink | Finish
     ) -> tuple[Any, ...]:
         """The arguments of :meth:`of_rows`, for any rows of the call."""
-        keys = block_keys(self.keys, call[0].first // BLOCK_ROWS, n_blocks)
+        first = call[0].first // BLOCK_ROWS
+        numbers = np.arange(first, first + n_blocks, dtype=np.uint32)
         blocks = tuple(
             arm.blocks(piece, n_blocks) for arm, piece in zip(self._arms, call, strict=True)
         )
-        arguments = keys, sites, blocks, self.shared
+        arguments = numbers, self.keys, sites, blocks, self.shared
         if isinstance(sink, Finish):
             return *arguments, sink.row_values(call[0].first, call[0].n_rows, n_blocks)
         return arguments

@@ -1,4 +1,4 @@
-"""Keys of draws and blocks, as words on the host."""
+"""Keys of draws, as words on the host."""
 
 from __future__ import annotations
 
@@ -23,8 +23,3 @@ def draw_keys(key: jax.Array, n_draws: int) -> np.ndarray:
     if random.key_impl(key) != THREEFRY:
         key = random.key(random.bits(key, (), jnp.uint32), impl=THREEFRY)
     return fold_in(key_words(key), np.arange(n_draws))
-
-
-def block_keys(of_draws: np.ndarray, first: int, n_blocks: int) -> np.ndarray:
-    """Return the keys of some blocks for each draw, ``(G, S, 2)``."""
-    return fold_in(of_draws, np.arange(first, first + n_blocks)[:, None])

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jax import random
 
+from aimz_lab.data.keys import THREEFRY
 from aimz_lab.predictive.forward import Blocks, Shared
 from aimz_lab.predictive.products import draws_first
 
@@ -25,21 +25,25 @@ def over_blocks(simulators: tuple[Callable, ...], combine: Combine, draw_chunk: 
         draw_chunk: Draws that run side by side; the chunks run one after the other.
 
     Returns:
-        A function ``(keys, sites, blocks, shared)``. The words of the keys are ``(G, S, 2)``; the
-        others have an entry for each scenario: the values of sites that a draw fixes
-        ``(S, ...)``, the rows ``(G, B, ...)``, and what all get. Results are ``(S, G, B, ...)``.
+        A function ``(numbers, words, sites, blocks, shared)``: the numbers of the blocks
+        ``(G,)``, and the words of the draws' keys ``(S, 2)``. The others have an entry for each
+        scenario: the values of sites that a draw fixes ``(S, ...)``, the rows ``(G, B, ...)``, and
+        what all get. Results are ``(S, G, B, ...)``.
     """
 
-    def run(keys: jax.Array, sites: tuple, blocks: tuple, shared: tuple) -> Any:
+    def run(
+        numbers: jax.Array, words: jax.Array, sites: tuple, blocks: tuple, shared: tuple
+    ) -> Any:
         def one_draw(draw: tuple[jax.Array, tuple]) -> Any:
-            of_blocks, fixed = draw
+            words, fixed = draw
 
-            def one_block(key: jax.Array, blocks: tuple[Blocks, ...]) -> Any:
+            def one_block(number: jax.Array, blocks: tuple[Blocks, ...]) -> Any:
+                key = random.fold_in(_typed(words), number)
                 return _run_all(simulators, combine, blocks, shared, fixed, key)
 
-            return jax.vmap(one_block)(of_blocks, blocks)
+            return jax.vmap(one_block)(numbers, blocks)
 
-        return _map_draws(one_draw, (jnp.moveaxis(keys, 1, 0), sites), draw_chunk)
+        return _map_draws(one_draw, (words, sites), draw_chunk)
 
     return run
 
@@ -47,16 +51,17 @@ def over_blocks(simulators: tuple[Callable, ...], combine: Combine, draw_chunk: 
 def over_draws(simulators: tuple[Callable, ...], combine: Combine, draw_chunk: int) -> Callable:
     """Return the simulation of all draws on one block each.
 
-    The arguments are those of :func:`over_blocks`, but keys are ``(S, 2)``, rows ``(B, ...)`` and
-    results ``(S, ...)``.
+    The function takes ``(words, sites, blocks, shared)``: the words are of the keys of the draws
+    and the block, the rows ``(B, ...)``, and the results ``(S, ...)``; else see
+    :func:`over_blocks`.
     """
 
-    def run(keys: jax.Array, sites: tuple, blocks: tuple, shared: tuple) -> Any:
+    def run(words: jax.Array, sites: tuple, blocks: tuple, shared: tuple) -> Any:
         def one_draw(draw: tuple[jax.Array, tuple]) -> Any:
-            key, fixed = draw
-            return _run_all(simulators, combine, blocks, shared, fixed, key)
+            words, fixed = draw
+            return _run_all(simulators, combine, blocks, shared, fixed, _typed(words))
 
-        return _map_draws(one_draw, (keys, sites), draw_chunk)
+        return _map_draws(one_draw, (words, sites), draw_chunk)
 
     return run
 
@@ -67,11 +72,14 @@ def _run_all(
     blocks: tuple[Blocks, ...],
     shared: tuple[Shared, ...],
     sites: tuple[Mapping[str, Any], ...],
-    words: jax.Array,
+    key: jax.Array,
 ) -> dict[str, jax.Array]:
-    key = random.wrap_key_data(words, impl="threefry2x32")
     arms = zip(simulators, blocks, shared, sites, strict=True)
     return combine(*[run(block, every, fixed, key) for run, block, every, fixed in arms])
+
+
+def _typed(words: jax.Array) -> jax.Array:
+    return random.wrap_key_data(words, impl=THREEFRY)
 
 
 def _map_draws(one_draw: Callable, draws: tuple, draw_chunk: int) -> Any:
