@@ -35,10 +35,10 @@ def over_blocks(simulators: tuple[Callable, ...], combine: Combine, draw_chunk: 
         numbers: jax.Array, words: jax.Array, sites: tuple, blocks: tuple, shared: tuple
     ) -> Any:
         def one_draw(draw: tuple[jax.Array, tuple]) -> Any:
-            words, fixed = draw
+            own, fixed = draw
 
             def one_block(number: jax.Array, blocks: tuple[Blocks, ...]) -> Any:
-                key = random.fold_in(_typed(words), number)
+                key = random.fold_in(_typed(own), number)
                 return _run_all(simulators, combine, blocks, shared, fixed, key)
 
             return jax.vmap(one_block)(numbers, blocks)
@@ -58,8 +58,8 @@ def over_draws(simulators: tuple[Callable, ...], combine: Combine, draw_chunk: i
 
     def run(words: jax.Array, sites: tuple, blocks: tuple, shared: tuple) -> Any:
         def one_draw(draw: tuple[jax.Array, tuple]) -> Any:
-            words, fixed = draw
-            return _run_all(simulators, combine, blocks, shared, fixed, _typed(words))
+            own, fixed = draw
+            return _run_all(simulators, combine, blocks, shared, fixed, _typed(own))
 
         return _map_draws(one_draw, (words, sites), draw_chunk)
 

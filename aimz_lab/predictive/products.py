@@ -37,7 +37,8 @@ def draws_first(one_draw: Callable) -> Callable:
 def _rewritten(jaxpr: Jaxpr, varies: Sequence[bool]) -> Jaxpr:
     """Turn the products of a program round; ``varies`` tells which arguments do from draw to draw.
 
-    Loops and branches stay as they are: what they carry is seldom the result for all rows.
+    Loops and branches stay as they are: what they carry is seldom the result for all rows. What
+    has nothing to turn round stays the same object, so that JAX lowers what is called twice once.
     """
     drawn = {var for var, does in zip(jaxpr.invars, varies, strict=True) if does}
     equations = []
@@ -48,12 +49,19 @@ def _rewritten(jaxpr: Jaxpr, varies: Sequence[bool]) -> Jaxpr:
         if equation.primitive is dot_general_p and of_draw == [False, True]:
             equations.append(_turned_round(equation))
         elif equation.primitive is jit_p:
-            inner = equation.params["jaxpr"]
-            inner = ClosedJaxpr(_rewritten(inner.jaxpr, of_draw), inner.consts)
-            equations.append(equation.replace(params={**equation.params, "jaxpr": inner}))
+            equations.append(_with_rewritten(equation, of_draw))
         else:
             equations.append(equation)
-    return jaxpr.replace(eqns=equations)
+    same = all(new is old for new, old in zip(equations, jaxpr.eqns, strict=True))
+    return jaxpr if same else jaxpr.replace(eqns=equations)
+
+
+def _with_rewritten(call: JaxprEqn, varies: Sequence[bool]) -> JaxprEqn:
+    program = call.params["jaxpr"]
+    inner = _rewritten(program.jaxpr, varies)
+    if inner is program.jaxpr:
+        return call
+    return call.replace(params={**call.params, "jaxpr": ClosedJaxpr(inner, program.consts)})
 
 
 def _turned_round(equation: JaxprEqn) -> JaxprEqn:

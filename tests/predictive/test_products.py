@@ -88,3 +88,15 @@ def test_a_precision_stays_with_its_factor(precision, expected):
         jax.make_jaxpr(draws_first(one_draw))(jax.tree.map(lambda v: v[0], DRAWS)).jaxpr
     )
     assert turned.params["precision"] == expected
+
+
+def test_a_call_without_products_of_draws_stays_the_same_object():
+    def one_draw(draw):
+        key = jax.random.wrap_key_data(draw["key"])
+        return jax.random.normal(key, (5,)), ROWS[0] @ draw["vector"], jax.random.normal(key, (5,))
+
+    draw = jax.tree.map(lambda v: v[0], DRAWS)
+    rewritten = jax.make_jaxpr(draws_first(one_draw))(draw).jaxpr
+    noises = [e.params["jaxpr"] for e in rewritten.eqns if e.params.get("name") == "_normal"]
+    assert len(noises) == 2
+    assert noises[0] is noises[1]
