@@ -13,6 +13,7 @@ import contextlib
 import gc
 import itertools
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -178,21 +179,25 @@ def memory(field):
 
 @contextlib.contextmanager
 def processes(pythons):
-    started = {
-        library: subprocess.Popen(
-            [python, __file__, "--worker", library],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        for library, python in pythons.items()
-    }
-    try:
-        yield started
-    finally:
-        for process in started.values():
-            process.kill()
+    """Start a process of each library; what they leave in files goes when they are killed."""
+    with tempfile.TemporaryDirectory() as directory:
+        started = {
+            library: subprocess.Popen(
+                [python, __file__, "--worker", library],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+                env=os.environ | {"TMPDIR": directory},
+            )
+            for library, python in pythons.items()
+        }
+        try:
+            yield started
+        finally:
+            for process in started.values():
+                process.kill()
+                process.wait()
 
 
 def ask(process, case):
@@ -210,9 +215,7 @@ def main():
     parser.add_argument("--worker")
     options = parser.parse_args()
     if options.worker:
-        with tempfile.TemporaryDirectory() as directory:
-            tempfile.tempdir = directory
-            worker(options.worker)
+        worker(options.worker)
         return
     pythons = {"aimz_lab": sys.executable, "aimz": options.peer, "floor": sys.executable}
     print("| case | library | first s | best s | CPU s | ratio | MB |")
