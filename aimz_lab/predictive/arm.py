@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import jax
 import numpy as np
 
 from aimz_lab.predictive.forward import Blocks, Shared, Simulator, collect_values
@@ -121,6 +122,25 @@ class Arm:
             condition={name: piece.aligned["condition", name] for name in self._row_condition},
         )
 
+    def abstract(self, n_rows: int) -> tuple[Blocks, Shared, dict[str, Any]]:
+        """Shapes and types of rows, of what they share, and of one draw of all latent sites."""
+        by_hand = {*self.request.condition, *self.request.intervention}
+
+        def with_rows(arrays: Mapping[str, Any]) -> dict[str, Any]:
+            return {
+                name: _abstract(array, (n_rows, *np.shape(array)[1:]))
+                for name, array in arrays.items()
+            }
+
+        rows = Blocks(*map(with_rows, (self.rows.template, self._row_do, self._row_condition)))
+        spec = self.plan.spec
+        drawn = {
+            name: jax.ShapeDtypeStruct(spec.shape_at(name, n_rows), spec.sites[name].dtype)
+            for name in spec.of_kind("latent")
+            if name not in by_hand
+        }
+        return rows, jax.tree.map(_abstract, self.shared), drawn
+
     def block(self, indices: np.ndarray | slice) -> Blocks:
         """Some of the first rows as a single block."""
         return Blocks(
@@ -128,3 +148,10 @@ class Arm:
             intervention={name: array[indices] for name, array in self._row_do.items()},
             condition={name: array[indices] for name, array in self._row_condition.items()},
         )
+
+
+def _abstract(array: Any, shape: tuple[int, ...] | None = None) -> jax.ShapeDtypeStruct:
+    kind = jax.typeof(array)
+    return jax.ShapeDtypeStruct(
+        kind.shape if shape is None else shape, kind.dtype, weak_type=kind.weak_type
+    )

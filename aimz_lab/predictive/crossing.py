@@ -1,4 +1,4 @@
-"""The test of independence carried out on the rows of a call, before they are cut."""
+"""Making sure that the rows of a call are independent, before they are cut."""
 
 from __future__ import annotations
 
@@ -7,9 +7,17 @@ import numpy as np
 
 from aimz_lab.inference.compiling import QUICKEST
 from aimz_lab.predictive.arm import Arm
-from aimz_lab.predictive.independence import both_blockings, choose_rows, crossing_sites
+from aimz_lab.predictive.independence import (
+    TEST_ROWS,
+    both_blockings,
+    by_rows_alone,
+    choose_rows,
+    crossing_sites,
+)
 from aimz_lab.predictive.programs import Program, Programs
-from aimz_lab.predictive.stream import Piece
+from aimz_lab.predictive.proof import rows_are_independent
+from aimz_lab.predictive.request import shapes_of
+from aimz_lab.predictive.stream import BLOCK_ROWS, Piece
 
 
 class CrossingRowsError(Exception):
@@ -17,10 +25,10 @@ class CrossingRowsError(Exception):
 
 
 class RowsTest:
-    """Tests whether the rows of a call may be cut.
+    """Tests whether the rows of a call may be cut, where that is not proven.
 
     Args:
-        programs: Where compiled programs are kept, and what tests found.
+        programs: Where compiled programs are kept, and what proofs and tests found.
         arms: The call's scenarios.
         words: The words of a draw's key.
         device: Where it runs.
@@ -31,10 +39,17 @@ class RowsTest:
     ) -> None:
         self._programs, self._arms, self._words, self._device = programs, arms, words, device
 
-    def of(self, call: tuple[Piece, ...]) -> list[tuple[Arm, Program]]:
-        """The tests of each scenario's rows, which :meth:`check` takes, to be compiled before."""
+    def of(self, call: tuple[Piece, ...], *, later: bool = False) -> list[tuple[Arm, Program]]:
+        """The tests of scenarios' rows, which :meth:`check` takes, to be compiled before.
+
+        Args:
+            call: The rows, by scenario.
+            later: Only what the first pieces could not show: the later ones of sources.
+        """
         return [
-            (arm, self._program(arm, piece)) for arm, piece in zip(self._arms, call, strict=True)
+            (arm, self._program(arm, piece))
+            for arm, piece in zip(self._arms, call, strict=True)
+            if (arm.rows.streams or not later) and not self._is_proven(arm)
         ]
 
     def check(self, tests: list[tuple[Arm, Program]]) -> None:
@@ -50,13 +65,17 @@ class RowsTest:
         if crossing:
             raise CrossingRowsError(*crossing)
 
-    def check_later(self, call: tuple[Piece, ...]) -> None:
-        """Check what the first pieces could not show: the later ones of sources."""
-        if call[0].first:
-            arms = zip(self._arms, call, strict=True)
-            self.check(
-                [(arm, self._program(arm, piece)) for arm, piece in arms if arm.rows.streams]
-            )
+    def _is_proven(self, arm: Arm) -> bool:
+        few, many = (arm.abstract(n_rows) for n_rows in (BLOCK_ROWS, TEST_ROWS))
+
+        def prove() -> bool:
+            function = by_rows_alone(arm.simulator({}), arm.plan)
+            try:
+                return rows_are_independent(function, few, many)
+            except Exception:  # noqa: BLE001  what the kernel has against it, its test will tell
+                return False
+
+        return self._programs.proven((arm.key, shapes_of(few)), prove)
 
     def _program(self, arm: Arm, piece: Piece) -> Program:
         by_row = arm.by_row(piece)

@@ -1,10 +1,10 @@
-"""The test that a kernel treats rows one by one, without which its rows must not be cut.
+"""Whether a kernel treats rows one by one, without which its rows must not be cut.
 
-The kernel runs on some rows, in several orders, and again on each half of them with every value
-that it drew kept. If rows are independent given the sites without rows, then each row's log-density
-and each computed value is the same in both blockings. A scan, a cumulative sum, a statistic of the
-batch, or the mere number of rows shows up as a difference. Nothing random is compared, so that
-rounding is the only tolerance needed.
+They are independent given the sites without rows if each row's log-density and each computed value
+follow from the row alone, every value that is drawn being kept. Of most kernels the traced program
+proves that. Others are tested: they run on some rows, in several orders, and again on each half of
+them. A scan, a cumulative sum, a statistic of the batch, or the mere number of rows shows up as a
+difference. Nothing random is compared, so that rounding is the only tolerance needed.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpyro.distributions import Distribution, MaskedDistribution
 
 from aimz_lab.kernel.spec import Site
 from aimz_lab.predictive.forward import Blocks, Shared, Simulator
@@ -72,6 +73,23 @@ def _extremes(arrays: list[np.ndarray]) -> np.ndarray:
         step = -(-columns.size // _LOOKED_AT)
         found += [columns[::step].argmin(0) * step, columns[::step].argmax(0) * step]
     return np.unique(np.concatenate(found))[: TEST_ROWS // 2]
+
+
+def by_rows_alone(
+    simulator: Simulator, plan: Plan
+) -> Callable[[Blocks, Shared, Mapping[str, Any]], dict[str, jax.Array]]:
+    """Return a function of rows, of what they share and of all values drawn, to be proven.
+
+    Args:
+        simulator: The kernel.
+        plan: Which of its sites matter.
+    """
+    key = jax.random.key(0)  # of noise that is no site's
+
+    def run(block: Blocks, shared: Shared, drawn: Mapping[str, Any]) -> dict[str, jax.Array]:
+        return _quantities(simulator.trace(block, shared, drawn, key), plan)
+
+    return run
 
 
 def both_blockings(simulator: Simulator, plan: Plan) -> Callable:
@@ -133,8 +151,15 @@ def _quantities(trace: Mapping[str, Any], plan: Plan) -> dict[str, jax.Array]:
             found[name] = jnp.asarray(trace[name]["value"])
         matters = wanted or site.row_axes or name in plan.globals_drawn
         if site.kind in ("latent", "observed") and matters:
-            found[name] = trace[name]["fn"].log_prob(trace[name]["value"])
+            found[name] = _unmasked(trace[name]["fn"]).log_prob(trace[name]["value"])
     return found
+
+
+def _unmasked(distribution: Distribution) -> Distribution:
+    """Without masks, under which it has no density, but draws all the same."""
+    while isinstance(distribution, MaskedDistribution):
+        distribution = distribution.base_dist
+    return distribution
 
 
 def _row_axis(site: Site) -> int | None:

@@ -43,6 +43,7 @@ class Programs:
     def __init__(self) -> None:
         self._compiled: dict[Any, Callable] = {}
         self._crossing: dict[Any, tuple[str, ...]] = {}
+        self._proven: dict[Any, bool] = {}
 
     def __reduce__(self) -> tuple[type[Programs], tuple[()]]:
         return Programs, ()
@@ -59,6 +60,12 @@ class Programs:
             done = [one.result() for one in compiling]
         self._compiled.update((keys[index], one) for index, one in zip(missing, done, strict=True))
         return [self._compiled[key] for key in keys]
+
+    def proven(self, key: Any, prove: Callable[[], bool]) -> bool:
+        """What a proof came to, which is sought once."""
+        if key not in self._proven:
+            self._proven[key] = prove()
+        return self._proven[key]
 
     def crossing(self, test: Program) -> tuple[str, ...]:
         """What a test found before, on whatever data; to find nothing tells nothing of others."""

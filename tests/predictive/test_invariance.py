@@ -227,6 +227,12 @@ def backwards(X, y=None):
         numpyro.sample("y", dist.Normal(jnp.cumsum(z[::-1])[::-1], 1.0), obs=y)
 
 
+def masked(X, y=None):
+    """Without a density to tell what the draws follow."""
+    with numpyro.plate("data", len(X)), numpyro.handlers.mask(mask=False):
+        numpyro.sample("y", dist.Normal(X[:, 0] - X[:, 0].mean(), 1.0), obs=y)
+
+
 def one_event(X, y=None):
     numpyro.sample("y", dist.Normal(X[:, 0], 1.0).to_event(1), obs=y)
 
@@ -245,6 +251,7 @@ def global_of_rows(X, y=None):
         (centred, "y"),
         (scaled_by_count, "y"),
         (backwards, "y"),
+        (masked, "y"),
         (one_event, "y"),
         (global_of_rows, "level"),
     ],

@@ -1,0 +1,257 @@
+"""What single operations do to rows: the rules that a proof of their independence is made of.
+
+An array has one axis of rows at most, here given by its number or ``None``. A rule holds if the
+operation makes each entry along the result's axis of rows from the same entry of its operands, and
+all entries alike: wherever they stand, and however many they are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from jax.extend.core import JaxprEqn
+
+
+class Operation(NamedTuple):
+    """An operation of a program, as it was traced at two numbers of rows.
+
+    Attributes:
+        one: Its equation in the one trace.
+        other: In the other.
+        into: The operands' axes of rows.
+        out: The results'.
+        lengths: Number of rows in the one trace and in the other.
+    """
+
+    one: JaxprEqn
+    other: JaxprEqn
+    into: list[int | None]
+    out: list[int | None]
+    lengths: tuple[int, int]
+
+    def param(self, name: str) -> Any:
+        """A parameter in the one trace."""
+        return self.one.params[name]
+
+    def same(self, *names: str) -> bool:
+        """Whether parameters are the same in both traces; by default, all."""
+        one, other = self.one.params, self.other.params
+        return all(_equal(one.get(name), other.get(name)) for name in names or {*one, *other})
+
+    def same_but_for(self, name: str, axis: int) -> bool:
+        """Whether a parameter with an entry for each axis is the same but for one axis."""
+        one, other = (list(equation.params[name]) for equation in (self.one, self.other))
+        one[axis] = other[axis]
+        return one == other
+
+    def ndim(self, operand: int) -> int:
+        """Number of axes of an operand."""
+        return self.one.invars[operand].aval.ndim
+
+
+def keeps_rows_apart(operation: Operation) -> bool:
+    """Whether the rule of an operation holds; of one without a rule, nothing is known.
+
+    Args:
+        operation: One that does not consist of others.
+    """
+    if all(axis is None for axis in (*operation.into, *operation.out)):
+        return operation.same()
+    rule = RULES.get(operation.one.primitive.name)
+    return rule is not None and rule(operation)
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Whether two parameters are the same; in doubt, they are not."""
+    if one is other:
+        return True
+    try:
+        return bool(one == other) or bool(one != one and other != other)  # NaN
+    except (TypeError, ValueError):
+        return False
+
+
+def _elementwise(operation: Operation) -> bool:
+    """Operands have the result's axes, some of length 1, or none."""
+    ndim = operation.one.outvars[0].aval.ndim
+    fits = all(operation.ndim(i) in (0, ndim) for i in range(len(operation.into)))
+    return operation.same() and fits and {*operation.into} <= {None, *operation.out}
+
+
+def _broadcast(operation: Operation) -> bool:
+    name = "broadcast_dimensions"
+    [axis] = operation.into
+    return operation.same(name) and (
+        axis is None or operation.param(name)[axis] == operation.out[0]
+    )
+
+
+def _iota(operation: Operation) -> bool:
+    return operation.same("dimension") and operation.param("dimension") != operation.out[0]
+
+
+def _reshape(operation: Operation) -> bool:
+    """As much lies before the axis of rows as before."""
+    before, after = operation.into[0], operation.out[0]
+    if not operation.same("dimensions") or before is None or after is None:
+        return False
+    shapes = operation.one.invars[0].aval.shape, operation.one.outvars[0].aval.shape
+    return math.prod(shapes[0][:before]) == math.prod(shapes[1][:after])
+
+
+def _transpose(operation: Operation) -> bool:
+    return operation.same("permutation")
+
+
+def _along(name: str) -> Callable[[Operation], bool]:
+    """A rule for what changes nothing but along the axes that a parameter tells."""
+
+    def rule(operation: Operation) -> bool:
+        if not operation.same() or None in operation.into:
+            return False
+        return {*np.ravel(operation.param(name)).tolist()}.isdisjoint(operation.into)
+
+    return rule
+
+
+def _joined_along(name: str) -> Callable[[Operation], bool]:
+    """A rule for what joins arrays that all have rows, along another axis of the result."""
+
+    def rule(operation: Operation) -> bool:
+        if not operation.same() or None in operation.into:
+            return False
+        return operation.param(name) != operation.out[0]
+
+    return rule
+
+
+def _dot_general(operation: Operation) -> bool:
+    """Rows are not summed over; where both operands have rows, they go with one another."""
+    contracted, batch = operation.param("dimension_numbers")
+    summed = any(axis in axes for axis, axes in zip(operation.into, contracted, strict=True))
+    if summed or not operation.same():
+        return False
+    left, right = operation.into
+    if left is None or right is None:
+        return True
+    return left in batch[0] and batch[1][batch[0].index(left)] == right
+
+
+def _slice(operation: Operation) -> bool:
+    """Rows are taken all, in their order, and of each of them the same."""
+    [axis] = operation.into
+    for equation, n_rows in zip(operation[:2], operation.lengths, strict=True):
+        params = equation.params
+        stride = params["strides"][axis] if params["strides"] else 1
+        if (params["start_indices"][axis], params["limit_indices"][axis], stride) != (0, n_rows, 1):
+            return False
+    return operation.same("start_indices", "strides") and operation.same_but_for(
+        "limit_indices", axis
+    )
+
+
+def _dynamic_slice(operation: Operation) -> bool:
+    axis = operation.into[0]
+    return _whole(operation, axis) and operation.same_but_for("slice_sizes", axis)
+
+
+def _whole(operation: Operation, axis: int) -> bool:
+    sizes = (equation.params["slice_sizes"][axis] for equation in operation[:2])
+    return tuple(sizes) == operation.lengths
+
+
+def _dynamic_update_slice(operation: Operation) -> bool:
+    array, update, *_ = operation.into
+    return array is not None and array == update
+
+
+def _pad(operation: Operation) -> bool:
+    axis = operation.into[0]
+    if axis is None or not operation.same("padding_config"):
+        return False
+    return tuple(operation.param("padding_config")[axis]) == (0, 0, 0)
+
+
+def _gather(operation: Operation) -> bool:
+    """Rows look up something in what all have, or each in its own, in the same way."""
+    table, wanted = operation.into
+    same = operation.same("dimension_numbers", "mode", "fill_value")
+    if not same or wanted == operation.ndim(1) - 1:
+        return False
+    if table is None:
+        return operation.same("slice_sizes")
+    numbers = operation.param("dimension_numbers")
+    if not operation.same_but_for("slice_sizes", table):
+        return False
+    if table in numbers.operand_batching_dims:
+        place = numbers.operand_batching_dims.index(table)
+        return numbers.start_indices_batching_dims[place] == wanted
+    taken = (*numbers.collapsed_slice_dims, *numbers.start_index_map)
+    return wanted is None and table not in taken and _whole(operation, table)
+
+
+def _cholesky(operation: Operation) -> bool:
+    [axis] = operation.into
+    return axis is not None and axis < operation.ndim(0) - 2
+
+
+def _triangular_solve(operation: Operation) -> bool:
+    """Each row has a matrix of its own, or is a vector that the matrix of all is solved for."""
+    matrix, vectors = operation.into
+    if not operation.same() or vectors is None or vectors != operation.out[0]:
+        return False
+    last = operation.ndim(1) - 1
+    if matrix is None:
+        return vectors != (last - 1 if operation.param("left_side") else last)
+    return matrix == vectors < last - 1
+
+
+def _convolution(operation: Operation) -> bool:
+    """Rows are images."""
+    images, filters = operation.into[:2]
+    numbers = operation.param("dimension_numbers")
+    alone = operation.param("batch_group_count") == 1
+    return operation.same() and alone and filters is None and images == numbers.lhs_spec[0]
+
+
+_ELEMENTWISE = """
+    abs acos acosh add add_any and asin asinh atan atan2 atanh bessel_i0e bessel_i1e cbrt ceil clamp
+    clz complex conj convert_element_type copy copy_p cos cosh digamma div eq eq_to erf erf_inv erfc
+    exp exp2 expm1 floor ge gt igamma igamma_grad_a igammac imag integer_pow is_finite le le_to
+    lgamma log log1p log2 logistic lt lt_to max min mul ne neg nextafter not or polygamma
+    population_count pow random_gamma_grad real reduce_precision regularized_incomplete_beta rem
+    round rsqrt select_n shift_left shift_right_arithmetic shift_right_logical sign sin sinh sqrt
+    square stop_gradient sub tan tanh xor zeta
+"""
+
+RULES: dict[str, Callable[[Operation], bool]] = {
+    **dict.fromkeys(_ELEMENTWISE.split(), _elementwise),
+    "broadcast_in_dim": _broadcast,
+    "iota": _iota,
+    "reshape": _reshape,
+    "transpose": _transpose,
+    "squeeze": _along("dimensions"),
+    "rev": _along("dimensions"),
+    "sort": _along("dimension"),
+    "split": _along("axis"),
+    "concatenate": _joined_along("dimension"),
+    "stack": _joined_along("axis"),
+    "dot_general": _dot_general,
+    "slice": _slice,
+    "dynamic_slice": _dynamic_slice,
+    "dynamic_update_slice": _dynamic_update_slice,
+    "pad": _pad,
+    "gather": _gather,
+    "cholesky": _cholesky,
+    "triangular_solve": _triangular_solve,
+    "conv_general_dilated": _convolution,
+    **{name: _along("axes") for name in ("argmax", "argmin")},
+    **{
+        f"reduce_{how}": _along("axes") for how in ("sum", "prod", "max", "min", "and", "or", "xor")
+    },
+    **{f"cum{how}": _along("axis") for how in ("sum", "prod", "max", "min", "logsumexp")},
+}
+"""Rules by the names of JAX's primitives."""
