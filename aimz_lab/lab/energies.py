@@ -36,10 +36,11 @@ def draw_energies(axes: Axes, run: Run) -> None:
     for chain in range(min(energies.shape[1], MOST_CHAINS)):
         trace = Trace(_COLUMNS)
         trace.add(energies[:, chain])
+        # The mean of few iterations, in a bucket that has just begun, would stand out as a spike.
+        whole = slice(max(trace.n_steps // trace.width, 1))
         label = f"chain {chain + 1}" if run.chains else "mean of the chains"
-        axes.plot(
-            trace.steps, trace.mean, color=COLORS[chain % len(COLORS)], linewidth=0.9, label=label
-        )
+        color = COLORS[chain % len(COLORS)]
+        axes.plot(trace.steps[whole], trace.mean[whole], color=color, linewidth=0.9, label=label)
     low, high = energy_range(energies, warmup)
     axes.set_ylim(low, high)
 

@@ -57,6 +57,20 @@ const calls = {
     const pixels = { x: Array.from(rest.steps, x.at), y: Array.from(line, y.at) };
     return { ...rest, pixels, words: chart.describe(all, "running") };
   },
+  // The ends of each text that is painted; a letter is 6 pixels wide.
+  texts: (loss, options, box) => {
+    const found = [];
+    const measureText = (text) => ({ width: 6 * text.length });
+    const fillText = (text, x) => {
+      const { width } = measureText(text);
+      const left = x - { left: 0, center: width / 2, right: width }[ctx.textAlign];
+      found.push([text, left, left + width]);
+    };
+    const known = { measureText, fillText };
+    const ctx = new Proxy(known, { get: (of, name) => (name in of ? of[name] : () => {}) });
+    chart.paint(ctx, chart.scene(chart.series(loss, [], options), options, box), {});
+    return found;
+  },
 };
 for await (const line of readline.createInterface({ input: process.stdin })) {
   const [name, ...args] = JSON.parse(line, revive);
@@ -287,6 +301,17 @@ class TestScene:
         assert drawn["earlier"][0]["values"][0] == pytest.approx(2.5)
         assert drawn["pixels"]["x"][-1] - 60 >= (686 - 60) / 4.01
 
+    @pytest.mark.parametrize("n_steps", [3_000, 3_001, 30_000])
+    def test_no_label_is_cut_off_at_an_edge(self, node, n_steps):
+        run = begun()
+        panel = LossPanel()
+        panel.begin(run)
+        feed(run, np.linspace(3, 2, n_steps))
+        texts = node("texts", panel.frame(run), OPTIONS, BOX)
+        assert f"{n_steps // 1000 * 1000:,}" in [text for text, _, _ in texts]
+        assert min(left for _, left, _ in texts) >= 0
+        assert max(right for _, _, right in texts) <= BOX["width"]
+
     def test_words_for_who_cannot_see_it(self, node, loss):
         said = self.drawn(node, loss)["words"]
         assert said.startswith("loss per row (nats) over 3000 steps, running, from 2.997 to 2.003")
@@ -349,6 +374,15 @@ class TestChains:
             trace |= {"width": 32, "steps": 192, "mean": float32(values)}
         drawn = node("drawn", curve, [], {**OPTIONS, "curve": "potential_energy"}, BOX)
         assert 6 <= min(drawn["yTicks"]) < max(drawn["yTicks"]) <= 16
+
+    def test_a_bucket_that_has_just_begun_is_not_drawn(self, node, curve):
+        for trace in curve["chains"]["potential_energy"]:
+            means = [*[10.0] * 6, 1e4]  # the last one of 8 iterations, the others of 32
+            trace |= {"width": 32, "steps": 200, "mean": float32(means)}
+        drawn = node("drawn", curve, [], {**OPTIONS, "curve": "potential_energy"}, BOX)
+        for chain in drawn["chains"]:
+            assert chain["steps"] == [32, 64, 96, 128, 160, 192]
+            assert set(chain["values"]) == {10}
 
     def test_before_the_first_iteration_there_is_no_curve(self, node):
         run = begun(is_sampling=True)

@@ -199,6 +199,15 @@ def sampling(**columns):
     return run
 
 
+def test_the_picture_leaves_out_a_mean_of_few_iterations():
+    energies = np.full((801, 2), 10.0)
+    energies[-1] = 1e4  # alone in a bucket of 4
+    [axes] = loss_figure(sampling(potential_energy=energies)).axes
+    for drawn in axes.lines:
+        assert set(drawn.get_ydata()) == {10}
+        assert drawn.get_xdata()[-1] == 800
+
+
 def test_divergences_count_after_the_warmup_and_come_with_advice():
     diverging = [[True, True]] * 4 + [[True, False], [True, False]]
     frame = SamplingPanel().frame(sampling(diverging=diverging))

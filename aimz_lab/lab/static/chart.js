@@ -69,8 +69,11 @@ export function series(loss, earlier, { curve, smooth: smoothed, perRow }) {
 // What chains report: each chain where it is known, else the mean of them.
 function chainSeries(loss, curve, smoothed) {
   const trace = readTrace(loss.traces[curve]);
-  const chains = (loss.chains[curve] ?? []).map(readTrace).map(({ steps, mean, width }, i) =>
-    ({ label: `chain ${i + 1}`, steps, width, values: mean }));
+  const chains = (loss.chains[curve] ?? []).map(readTrace).map(({ steps, mean, width, total }, i) => {
+    // The mean of few iterations, in a bucket that has just begun, would stand out as a spike.
+    const whole = Math.max(Math.floor(total / width), 1);
+    return { label: `chain ${i + 1}`, steps: steps.slice(0, whole), width, values: mean.slice(0, whole) };
+  });
   const isSmooth = smoothed && chains.length === 0;
   return {
     curve,
@@ -267,7 +270,9 @@ function axes(ctx, shown, colors) {
   ctx.textBaseline = "top";
   ctx.textAlign = "center";
   for (const tick of shown.xTicks) {
-    ctx.fillText(tick.toLocaleString("en-US"), x.at(tick), box.height - 20);
+    const text = tick.toLocaleString("en-US");
+    const rightmost = box.width - ctx.measureText(text).width / 2;
+    ctx.fillText(text, Math.min(x.at(tick), rightmost), box.height - 20);
   }
   ctx.textAlign = "right";
   ctx.fillText(shown.chains ? "iter." : "step", box.left - 8, box.height - 20);
