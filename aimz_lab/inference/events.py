@@ -27,7 +27,8 @@ _ORDER: tuple[CallbackKind, ...] = ("metric", "user", "display", "checkpoint")
 class Callback:
     """Base of the listeners; override what is of interest. Each event is called with the run.
 
-    Within one event, metrics are called first, then user callbacks, displays, and checkpoints.
+    Within one event, metrics are called first, then user callbacks, displays, and checkpoints. At
+    the end of a run displays come last, and so show what the others did.
     A ``display`` that raises is switched off and named in :attr:`Run.disabled`; the run goes on.
     Any other callback that raises ends the run with status ``failed``, and the error is passed on.
 
@@ -161,13 +162,14 @@ class Callbacks:
         self._run.spend("callbacks", time.monotonic() - began)
 
     def conclude(self, event: str, *args: Any) -> list[Exception]:
-        """Call ``event`` on each listener that overrides it, even after one has raised.
+        """Call ``event`` on each listener that overrides it, displays last, even after one raised.
 
         Returns:
             What listeners that are not displays raised.
         """
         failures = []
-        for callback in [c for c in self._active if _overrides(c, event)]:
+        ordered = sorted(self._active, key=lambda callback: callback.kind == "display")
+        for callback in [c for c in ordered if _overrides(c, event)]:
             try:
                 self._call(callback, event, args)
             except Exception as error:  # noqa: BLE001  the caller passes it on

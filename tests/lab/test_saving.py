@@ -11,6 +11,8 @@ from aimz_lab.errors import ArgumentError
 from aimz_lab.inference.checkpoint import load_checkpoint, numbered
 from aimz_lab.lab import saving
 from aimz_lab.lab.callbacks import EarlyStopping, ModelCheckpoint
+from aimz_lab.lab.dashboard import LiveDashboard
+from aimz_lab.lab.views import RecordingDisplay
 from tests.kernels import regression_data
 from tests.runs import refit, regression_model, same_bits
 
@@ -62,6 +64,13 @@ def test_they_are_written_when_asked_for_and_at_the_end(model, tmp_path):
     run = refit(model, X, Y, callbacks=[Ask(6), saver], steps_per_call=3).last_run
     assert run.control.can_checkpoint
     assert steps(tmp_path) == [6, 18]
+
+
+def test_what_is_shown_at_the_end_names_the_newest_of_them(model, tmp_path):
+    screen = RecordingDisplay()
+    callbacks = [ModelCheckpoint(tmp_path), Ask(5), LiveDashboard(view=screen)]
+    refit(model, X, Y, callbacks=callbacks, steps_per_call=5)
+    assert screen.final["progress"]["checkpoint"]["step"] == 18
 
 
 def test_a_run_that_is_stopped_is_kept_where_it_stopped(model, tmp_path):
