@@ -41,11 +41,12 @@ def compiler_options(effort: int, platform: str | None = None) -> dict[str, Any]
     return options | {"xla_cpu_prefer_vector_width": VECTOR_BITS}
 
 
-def compile_behind(*lowered: jax.stages.Lowered) -> Future[None]:
+def compile_behind(*lowered: jax.stages.Lowered) -> Future[list[jax.stages.Compiled]]:
     """Compile programs on a thread; a call of their functions then finds them compiled.
 
     Returns:
-        Done when they are; what a compilation raises is left to the call that needs it.
+        The compiled programs, when they are; or what a compilation raised, which a call of its
+        function will raise as well.
     """
     pool = ThreadPoolExecutor(1, thread_name_prefix="aimz_lab-compile")
     done = pool.submit(lambda: [program.compile() for program in lowered])

@@ -57,6 +57,11 @@ class FixedFeed:
 
     max_steps = CHUNK_STEPS
 
+    @property
+    def example(self) -> tuple[Mapping[str, Any], np.ndarray]:
+        """Arrays like ``feed`` and ``valid`` of the first chunk."""
+        return self._feed, self._valid
+
     def next(self, steps: int, align: int) -> Chunk | None:
         """Return the next chunk, or ``None`` at the end; see :class:`Feed`."""
         begin = self._at

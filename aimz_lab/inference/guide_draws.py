@@ -34,7 +34,7 @@ class GuideDraws:
         self._setup = setup
         self._params_of = params_of
         self._samplers: dict[Any, GuideSampler] = {}
-        self._compiling: Future[None] | None = None
+        self._compiling: Future | None = None
 
     def draw(
         self,

@@ -80,6 +80,14 @@ class IndexFeed:
         """Batches of an epoch, the short one included."""
         return -(-self._n // self._size)
 
+    @property
+    def example(self) -> tuple[Mapping[str, Any], np.ndarray]:
+        """Arrays like ``feed`` and ``valid`` of the first chunk."""
+        feed = dict(self._ring[0])
+        if self.kind == "resident":
+            feed["arrays"] = self._arrays
+        return feed, np.ones(self.max_steps, np.int32)
+
     def next(self, steps: int, align: int) -> Chunk | None:
         """Return the next chunk, or ``None`` at the end; see :class:`Feed`."""
         begin = self._at

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -27,14 +27,15 @@ from aimz_lab.inference.plan import (
     plan_training,
     trace_data,
 )
+from aimz_lab.inference.prepared import Prepared
 from aimz_lab.inference.rates import WHY_FIXED, learning_rate
 from aimz_lab.inference.run_info import checkpoint_facts, run_info, warn_unscaled
 from aimz_lab.inference.schema import InputSchema
 from aimz_lab.inference.svi import Batch, FeedKind, StepEngine
-from aimz_lab.inference.train import Trainer, TrainOptions, Validation
+from aimz_lab.inference.train import Trainer
 from aimz_lab.inference.training_data import TrainingData
 from aimz_lab.inference.undo import undone_if_refused
-from aimz_lab.inference.validation import check_held_out, held_out_loss
+from aimz_lab.inference.validation import check_held_out
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.kernel.tracing import tracing_lock
 from aimz_lab.types import callable_name
@@ -103,11 +104,16 @@ class SviSession:
         check_guide(self._svi, spec, data)
         return spec
 
-    def ensure_state(self, key: jax.Array, data: TrainingData) -> SVIState:
+    def ensure_state(
+        self,
+        key: jax.Array,
+        data: TrainingData,
+        meanwhile: Callable[[SVIState], object] = lambda _: None,
+    ) -> SVIState:
         """Set guide and optimizer up, unless that was done before."""
         self._setup.see(data)
         if self.state is None or self._setup.by_stand_ins:
-            state = self._setup.with_data(key, data)
+            state = self._setup.with_data(key, data, meanwhile)
             self.state = state if self.state is None else self.state
         return self.state
 
@@ -156,15 +162,26 @@ class SviSession:
         if options.held_out is not None:
             check_held_out(self._svi, spec, data, options.held_out)
         with undone_if_refused(self, self._setup, self._svi, self._svi.guide):
-            state = self.ensure_state(key, data)
-            run, listeners = self._new_run(state, callbacks)
+            run = Run(RunInfo(self._name, self._method), control=Control(why_not=WHY_FIXED))
+            listeners = Callbacks(callbacks, run)
             metrics = options.plan.metrics | listeners.metrics
-            plan = self._plan(spec, data, placement, replace(options.plan, metrics=metrics))
-            warn_unscaled(plan, data, options)
+            asked = replace(options, plan=replace(options.plan, metrics=metrics))
+            prepare = cache(partial(self._prepared, spec, data, placement, asked))
+
+            def meanwhile(state: SVIState) -> None:
+                # Where the state of several devices will lie is not known yet, and a stream must
+                # not be opened twice.
+                if data.in_memory and placement.sharding is None:
+                    self._compile_ahead(prepare, state)
+
+            state = self.ensure_state(key, data, meanwhile)
+            run.control.can_set_learning_rate = learning_rate(state.optim_state) is not None
+            prepared = prepare(is_mutable=state.mutable_state is not None)
+            warn_unscaled(prepared.plan, data, options)
             facts = cache(lambda: self._facts(data, options.plan, state))
             if options.resume is not None:
                 options.resume.check(facts())
-            trainer = self._trainer(run, listeners, data, plan, options, state, key)
+            trainer = self._trainer(run, listeners, prepared, state, key)
             run.bind(
                 params=lambda: self._params_of(run.final_state.svi),
                 state=lambda: trainer.state,
@@ -173,25 +190,18 @@ class SviSession:
             )
         return run, trainer
 
-    def _new_run(self, state: SVIState, callbacks: Iterable[Callback]) -> tuple[Run, Callbacks]:
-        """A run of which nothing is known yet, and those that will listen to it."""
-        control = Control(
-            can_set_learning_rate=learning_rate(state.optim_state) is not None, why_not=WHY_FIXED
-        )
-        run = Run(RunInfo(self._name, self._method), control=control)
-        return run, Callbacks(callbacks, run)
-
-    def _trainer(
+    def _prepared(
         self,
-        run: Run,
-        listeners: Callbacks,
+        spec: KernelSpec,
         data: TrainingData,
-        plan: TrainingPlan,
+        placement: Placement,
         options: FitOptions,
-        state: SVIState,
-        key: jax.Array,
-    ) -> Trainer:
-        """Batches, compiled steps and a state to begin with, which a checkpoint may change."""
+        *,
+        is_mutable: bool,
+    ) -> Prepared:
+        plan = plan_training(
+            self._kernel, self._svi, spec, data, placement, options.plan, is_mutable=is_mutable
+        )
         feed = make_feed(
             data,
             plan,
@@ -201,20 +211,40 @@ class SviSession:
         )
         engine = self._engine(plan, data, feed.kind)
         whole = plan.placement.put_everywhere(data.first_batch.whole)
-        run.info = run_info(self._name, self._method, data, plan, options)
-        begin = engine.start(state)
+        return Prepared(options, data, plan, feed, engine, whole)
+
+    def _compile_ahead(self, prepare: Callable[..., Prepared], state: SVIState) -> None:
+        """Compile the steps while the state to begin with is compiled, where that works.
+
+        Args:
+            prepare: Prepares the run, and keeps what it made.
+            state: Shapes and types of the state.
+        """
+        engines = self._engines
+        try:
+            prepare(is_mutable=state.mutable_state is not None).compile_behind(state)
+        except Exception:  # noqa: BLE001  a value that the guide lacks yet; else, it will be raised again
+            prepare.cache_clear()
+            self._engines = engines
+
+    def _trainer(
+        self, run: Run, listeners: Callbacks, prepared: Prepared, state: SVIState, key: jax.Array
+    ) -> Trainer:
+        """What trains, from a state to begin with, which a checkpoint may change."""
+        options, plan = prepared.options, prepared.plan
+        run.info = run_info(self._name, self._method, prepared.data, plan, options)
+        begin = prepared.engine.start(state)
         if options.resume is not None:
             begin = options.resume.restore(run, begin)
-        train = _with_validation(options, engine, plan, whole, data, key, begin.svi)
         return Trainer(
-            engine,
-            feed,
+            prepared.engine,
+            prepared.feed,
             plan.placement.put_everywhere(begin),
             run,
             listeners,
-            whole=whole,
-            n_obs=data.n_obs or data.batch_size,
-            options=train,
+            whole=prepared.whole,
+            n_obs=prepared.n_obs,
+            options=prepared.train_options(key, begin.svi),
             start=options.start,
         )
 
@@ -254,7 +284,10 @@ class SviSession:
         if plan_key not in self._plans:
             spec = self.prepare(data)
             self.ensure_state(key, data)
-            self._plans[plan_key] = self._plan(spec, data, Placement(), PlanOptions())
+            mutable = self.state.mutable_state is not None
+            self._plans[plan_key] = plan_training(
+                self._kernel, self._svi, spec, data, Placement(), PlanOptions(), is_mutable=mutable
+            )
         plan = self._plans[plan_key]
         engine = self._engine(plan, data, "fixed")
         valid = data.batch_size - n_pad
@@ -266,14 +299,6 @@ class SviSession:
         """What a checkpoint of this fit is a checkpoint of."""
         names = {"kernel": self._name, "inference": self._method, "output": self._output}
         return names | checkpoint_facts(self._svi, state, data, options)
-
-    def _plan(
-        self, spec: KernelSpec, data: TrainingData, placement: Placement, options: PlanOptions
-    ) -> TrainingPlan:
-        mutable = self.state.mutable_state is not None
-        return plan_training(
-            self._kernel, self._svi, spec, data, placement, options, is_mutable=mutable
-        )
 
     def _engine(self, plan: TrainingPlan, data: TrainingData, kind: FeedKind) -> StepEngine:
         engine_key = (plan.key, data.static_key, kind)
@@ -290,19 +315,3 @@ class SviSession:
     @property
     def _method(self) -> str:
         return f"SVI/{callable_name(self._svi.guide)}"
-
-
-def _with_validation(
-    options: FitOptions,
-    engine: StepEngine,
-    plan: TrainingPlan,
-    whole: Mapping[str, Any],
-    data: TrainingData,
-    key: jax.Array,
-    state: SVIState,
-) -> TrainOptions:
-    """How the run goes, and the held-out loss on the way."""
-    if options.held_out is None:
-        return options.train
-    loss = held_out_loss(engine, plan, options.held_out, whole, data, key, state)
-    return replace(options.train, validation=Validation(loss, options.held_out.every))

@@ -20,7 +20,7 @@ from jax.core import Tracer
 from numpyro.infer import SVI
 from numpyro.infer.svi import SVIState
 
-from aimz_lab.inference.compiling import QUICKEST, compiler_options
+from aimz_lab.inference.compiling import QUICKEST, compile_behind, compiler_options
 from aimz_lab.inference.undo import undone_if_refused
 from aimz_lab.kernel.tracing import tracing_lock
 
@@ -42,7 +42,11 @@ _ATOMS = (
 
 
 def initial_state(
-    svi: SVI, key: jax.Array, arguments: Mapping[str, Any], static: Mapping[str, Any]
+    svi: SVI,
+    key: jax.Array,
+    arguments: Mapping[str, Any],
+    static: Mapping[str, Any],
+    meanwhile: Callable[[SVIState], object] = lambda _: None,
 ) -> SVIState:
     """Initialise guide and optimizer, as ``svi.init`` does.
 
@@ -51,6 +55,8 @@ def initial_state(
         key: A typed random key.
         arguments: Array arguments of model and guide: one batch at its nominal size.
         static: Arguments that are not arrays.
+        meanwhile: Called with the shapes and types of the state while its values are compiled; by
+            then, what the guide keeps has no values yet.
 
     Raises:
         RuntimeError: From NumPyro, if no valid initial parameters are found.
@@ -59,7 +65,7 @@ def initial_state(
     with tracing_lock:
         try:
             with undone_if_refused(*holders):
-                state = _compiled(svi, key, arguments, static, holders)
+                state = _compiled(svi, key, arguments, static, holders, meanwhile)
                 jax.block_until_ready(state)
         except Exception:  # noqa: BLE001  whatever it was, the usual way decides whether it is an error
             state = svi.init(key, **arguments, **static)
@@ -72,6 +78,7 @@ def _compiled(
     arguments: Mapping[str, Any],
     static: Mapping[str, Any],
     holders: list[Any],
+    meanwhile: Callable[[SVIState], object],
 ) -> SVIState:
     known = _Walk(lambda tracer: tracer)
     for holder in holders:
@@ -90,7 +97,11 @@ def _compiled(
             walk.attributes(holder)
         return state, list(kept.values())
 
-    compiled = jax.jit(set_up, compiler_options=compiler_options(QUICKEST))
+    options = compiler_options(QUICKEST)
+    traced = jax.jit(set_up, compiler_options=options).trace(key, dict(arguments))
+    compiling = compile_behind(traced.lower())
+    meanwhile(traced.out_info[0])
+    [compiled] = compiling.result()
     state, values = compiled(key, dict(arguments))
     by_tracer = dict(zip(kept, values, strict=True))
     walk = _Walk(lambda tracer: by_tracer[id(tracer)], known)

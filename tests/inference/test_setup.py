@@ -75,6 +75,18 @@ def test_the_guide_works_on_as_one_that_numpyro_set_up(guide, key):
         np.testing.assert_allclose(draws[0][name], draws[1][name], rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize("guide", GUIDES)
+def test_what_the_state_will_be_like_is_told_before(guide, key):
+    def like(tree):
+        return [(leaf.shape, leaf.dtype, leaf.weak_type) for leaf in jax.tree.leaves(tree)]
+
+    told = []
+    state = initial_state(make(guide), key, ROWS, {}, told.append)
+    [shapes] = told
+    assert like(shapes) == like(jax.tree.map(jax.typeof, state))
+    assert jax.tree.structure(shapes) == jax.tree.structure(state)
+
+
 def reachable(*roots):
     """What can be reached from some objects, without going through modules and classes."""
     seen, stack = {}, list(roots)

@@ -1,0 +1,75 @@
+"""What a run computes, by what, and of what: all of it but the state to begin with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import jax
+from numpyro.infer.svi import SVIState
+
+from aimz_lab.inference.feed import Feed
+from aimz_lab.inference.fit_options import FitOptions
+from aimz_lab.inference.plan import TrainingPlan
+from aimz_lab.inference.svi import StepEngine
+from aimz_lab.inference.train import TrainOptions, Validation
+from aimz_lab.inference.training_data import TrainingData
+from aimz_lab.inference.validation import held_out_loss
+
+
+class Prepared(NamedTuple):
+    """A run that lacks its state.
+
+    Attributes:
+        options: What the user asked for.
+        data: What to train on.
+        plan: How a step is computed.
+        feed: The batches.
+        engine: The compiled steps.
+        whole: The kernel's arrays that are the same for all batches, on the devices.
+    """
+
+    options: FitOptions
+    data: TrainingData
+    plan: TrainingPlan
+    feed: Feed
+    engine: StepEngine
+    whole: Mapping[str, Any]
+
+    @property
+    def n_obs(self) -> int:
+        """Rows of the data set, or of a batch where nobody knows."""
+        return self.data.n_obs or self.data.batch_size
+
+    def compile_behind(self, state: SVIState) -> None:
+        """Compile the steps on a thread; only for rows in memory, on one device.
+
+        Args:
+            state: Shapes and types of the state to come.
+
+        Raises:
+            Exception: What the kernel or the guide raises, which may lack its values yet.
+        """
+        feed, valid = self.feed.example
+        self.engine.compile_behind(
+            state,
+            feed,
+            valid,
+            self.whole,
+            n_obs=self.n_obs,
+            skip_bad=self.options.train.on_nonfinite == "skip",
+        )
+
+    def train_options(self, key: jax.Array, state: SVIState) -> TrainOptions:
+        """How the run goes, and the held-out loss on the way.
+
+        Args:
+            key: For the noise of that loss.
+            state: The state to begin with.
+        """
+        held_out = self.options.held_out
+        if held_out is None:
+            return self.options.train
+        loss = held_out_loss(self.engine, self.plan, held_out, self.whole, self.data, key, state)
+        return replace(self.options.train, validation=Validation(loss, held_out.every))
