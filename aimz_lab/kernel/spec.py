@@ -37,7 +37,8 @@ class Site:
     Attributes:
         name: Its name.
         kind: ``latent``, ``observed``, ``factor``, ``deterministic`` or ``param``.
-        shape: Shape of its value at the traced number of rows.
+        shape: Shape of its value at the traced number of rows; of a network whose weights are
+            learned, their number.
         dtype: Type of its value.
         event_dim: Trailing dimensions that belong to one event.
         plates: The plates around it, outermost first.

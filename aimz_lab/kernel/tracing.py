@@ -113,12 +113,9 @@ def _record(site: Mapping[str, Any], plates: Mapping[str, Any]) -> dict[str, Any
     value = site["value"]
     sampled = site["type"] == "sample"
     scale = site.get("scale")
-    array = value
-    if kind == "param":
-        leaves = jax.tree.leaves(value)
-        if not leaves:  # a network all of whose weights are latent sites
-            return None
-        array = leaves[0]
+    array = _parameter(value) if kind == "param" else value
+    if array is None:
+        return None
     # A factor has no value worth its name; where it has rows, its batch shape shows them.
     factor = kind == "factor"
     return {
@@ -135,6 +132,17 @@ def _record(site: Mapping[str, Any], plates: Mapping[str, Any]) -> dict[str, Any
         "scale": scale if scale is None or isinstance(scale, (int, float)) else "array",
         "is_discrete": bool(sampled and kind == "latent" and site["fn"].support.is_discrete),
     }
+
+
+def _parameter(value: Any) -> Any:
+    """The array that a parameter is; of a network, a vector as long as it has weights."""
+    leaves = jax.tree.leaves(value)
+    if not leaves:  # a network all of whose weights are latent sites
+        return None
+    if len(leaves) == 1:
+        return leaves[0]
+    count = sum(np.size(leaf) for leaf in leaves)
+    return jax.ShapeDtypeStruct((count,), jax.dtypes.result_type(leaves[0]))
 
 
 def _density_shape(site: Mapping[str, Any], value: Any) -> tuple[int, ...]:

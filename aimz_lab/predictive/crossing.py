@@ -75,7 +75,8 @@ class RowsTest:
             except Exception:  # noqa: BLE001  what the kernel has against it, its test will tell
                 return False
 
-        return self._programs.proven((arm.key, shapes_of(few)), prove)
+        key = ("proof", arm.key, arm.plan.globals_drawn, shapes_of(few))
+        return self._programs.remembered(key, prove)
 
     def _program(self, arm: Arm, piece: Piece) -> Program:
         by_row = arm.by_row(piece)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import jax
 
@@ -13,7 +14,7 @@ from aimz_lab.kernel.spec import KernelSpec, Site
 from aimz_lab.kernel.tracing import trace_spec
 from aimz_lab.predictive.forward import pin_plates
 from aimz_lab.predictive.named_sites import check_draws, check_named, row_wise_values, wanted_sites
-from aimz_lab.predictive.request import Quantity, Request
+from aimz_lab.predictive.request import ById, Quantity, Request, shapes_of
 from aimz_lab.predictive.stream import BLOCK_ROWS, Rows
 from aimz_lab.types import ShardAxis
 
@@ -50,13 +51,19 @@ class Plan:
         return tuple(name for name, axis in self.row_axes.items() if axis is None)
 
 
-def make_plan(request: Request, rows: Rows, quantity: Quantity) -> Plan:
+def make_plan(
+    request: Request,
+    rows: Rows,
+    quantity: Quantity,
+    remembered: Callable[[Any, Callable[[], Any]], Any],
+) -> Plan:
     """Check a request against the kernel and decide how to carry it out.
 
     Args:
         request: The call.
         rows: Its rows.
         quantity: What it asks for.
+        remembered: Gives what is found out under a key, which is found out once.
 
     Returns:
         The plan; its axis is ``"draw"`` where the rows cannot be cut, with a warning.
@@ -69,7 +76,7 @@ def make_plan(request: Request, rows: Rows, quantity: Quantity) -> Plan:
     if request.shard_axis == "draw" and rows.streams:
         msg = "shard_axis='draw' needs all rows at once; pass them as arrays, not as a loader."
         raise DataTypeError(msg)
-    spec, uncuttable = _trace(request, rows)
+    spec, uncuttable = remembered(_kind(request, rows), lambda: _trace(request, rows))
     check_named(request, spec)
     wanted = wanted_sites(request, spec, quantity)
     check_draws(request, spec, rows.n_rows)
@@ -144,6 +151,14 @@ def _tell_why_whole(rows: Rows, reason: str, category: type[Warning] = Performan
         "Pass shard_axis='draw' to silence this warning."
     )
     warnings.warn(msg, category, stacklevel=2)
+
+
+def _kind(request: Request, rows: Rows) -> Any:
+    """What tells calls from others whose kernel has another structure."""
+    one = {name: array[:1] for name, array in rows.template.items()}
+    shapes = shapes_of((one, dict(request.whole), dict(request.params)))
+    kernel = ById(request.kernel), request.static_key, request.output
+    return "structure", *kernel, request.shard_axis, rows.n_rows, shapes
 
 
 def _trace(request: Request, rows: Rows) -> tuple[KernelSpec, tuple[str, type[Warning]] | None]:

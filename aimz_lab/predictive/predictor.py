@@ -128,7 +128,8 @@ class Predictor:
         """Plan a call and compute it; once more with the rows together if they prove to cross."""
         rows = [Rows(request.rows, request.fields) for request in requests]
         check_same_length(rows)
-        plans = [make_plan(*each, quantity) for each in zip(requests, rows, strict=True)]
+        both = zip(requests, rows, strict=True)
+        plans = [make_plan(*each, quantity, self._programs.remembered) for each in both]
         plans = agreeing_plans(plans)
         if plans[0].axis == "obs":
             try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -13,6 +13,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from aimz_lab.inference.compiling import QUICK, compiler_options
 from aimz_lab.predictive.request import shapes_of
+
+T = TypeVar("T")
 
 DEVICE_AXIS = "device"
 
@@ -43,7 +45,7 @@ class Programs:
     def __init__(self) -> None:
         self._compiled: dict[Any, Callable] = {}
         self._crossing: dict[Any, tuple[str, ...]] = {}
-        self._proven: dict[Any, bool] = {}
+        self._remembered: dict[Any, Any] = {}
 
     def __reduce__(self) -> tuple[type[Programs], tuple[()]]:
         return Programs, ()
@@ -61,11 +63,11 @@ class Programs:
         self._compiled.update((keys[index], one) for index, one in zip(missing, done, strict=True))
         return [self._compiled[key] for key in keys]
 
-    def proven(self, key: Any, prove: Callable[[], bool]) -> bool:
-        """What a proof came to, which is sought once."""
-        if key not in self._proven:
-            self._proven[key] = prove()
-        return self._proven[key]
+    def remembered(self, key: Any, find: Callable[[], T]) -> T:
+        """What was found out by tracing a kernel, once for each key."""
+        if key not in self._remembered:
+            self._remembered[key] = find()
+        return self._remembered[key]
 
     def crossing(self, test: Program) -> tuple[str, ...]:
         """What a test found before, on whatever data; to find nothing tells nothing of others."""

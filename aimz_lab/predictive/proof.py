@@ -37,7 +37,7 @@ def rows_are_independent(function: Callable, few: tuple, many: tuple) -> bool:
 
     Example:
         >>> few, many = (jax.ShapeDtypeStruct((n, 3), "float32") for n in (8, 16))
-        >>> rows_are_independent(lambda X: X - X.mean(axis=0), (few,), (many,))
+        >>> rows_are_independent(lambda X: X - X.mean(axis=0, keepdims=True), (few,), (many,))
         False
         >>> rows_are_independent(lambda X: X - X.mean(axis=1, keepdims=True), (few,), (many,))
         True

@@ -266,6 +266,16 @@ def test_computing_across_rows_is_found_and_rerun_by_draw(kernel, site, n_rows):
     assert group["y"].shape == (1, 8, n_rows)
 
 
+def test_what_is_proven_of_given_values_is_not_of_drawn_ones():
+    """A level that the posterior holds crosses no rows; one that is drawn from them does."""
+    predictor, rows = Predictor(), {"X": inputs(700)}
+    draws = {"level": np.zeros(8, np.float32)}
+    held = predictor.predict(request_of(global_of_rows, rows, draws=draws))
+    assert held["posterior_predictive"].attrs["shard_axis"] == "obs"
+    with pytest.warns(PerformanceWarning, match="across rows at site 'level'"):
+        predictor.predict(request_of(global_of_rows, rows, num_draws=8))
+
+
 def sparse(seed):
     return (np.random.default_rng(seed).random(1000) < 0.05).astype(np.float32)
 
