@@ -225,6 +225,12 @@ def flax_random(X, y=None):
     _observe(net(X)[:, 0], X, y)
 
 
+def test_a_network_whose_weights_are_learned_tells_how_many_there_are():
+    svi = SVI(nnx_point, lambda X, y: None, optax.adam(0.05), Trace_ELBO())
+    im = ImpactModel(nnx_point, jax.random.key(0), svi=svi).fit(X, Y, progress=False)
+    assert im.describe()["sites"]["net$params"]["shape"] == [2 + 1]
+
+
 @pytest.mark.parametrize("kernel", [nnx_random, flax_random])
 def test_networks_with_random_weights(kernel):
     """A network of one layer is the linear model: its weights have that posterior."""
