@@ -32,7 +32,7 @@ _TEXT, _MUTED, _GRID, _PAPER = "#1c1e21", "#5c6066", "#e6e8eb", "#ffffff"
 _DASHES = ((2, 3), (6, 3, 1, 3), (10, 4), (1, 4))
 _SIZE_IN = (8.2, 3.3)
 _DPI = 130
-_COLORS = 64
+_COLORS = 256  # with fewer, thin lines of different colours come out alike
 _TITLE_GAP = 24  # pixels
 _COLUMNS = 400  # more than this, noise is a carpet, and its picture twice as large
 
@@ -203,7 +203,7 @@ def _shorten(text: Text, room: float) -> None:
 
 
 def png(figure: Figure) -> bytes:
-    """Encode a figure as a PNG with few colours: a third of the bytes, and no visible loss."""
+    """Encode a figure as a PNG with few colours: half of the bytes, and no visible loss."""
     from PIL import Image
 
     figure.canvas.draw()

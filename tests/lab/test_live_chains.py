@@ -11,10 +11,12 @@ import numpyro
 import numpyro.distributions as dist
 import pytest
 from numpyro.infer import HMC, MCMC
+from PIL import Image
 
 from aimz_lab import ImpactModel
 from aimz_lab.inference.chain_record import ChainPlan, ChainRecord
 from aimz_lab.lab import History, LiveDashboard, ProgressLine, earlier, loss_figure, replay, words
+from aimz_lab.lab.figures import png
 from aimz_lab.lab.line import Line
 from aimz_lab.lab.panels import SamplingPanel, TracePanel
 from aimz_lab.lab.panels.chains import judged_at_the_end
@@ -206,6 +208,21 @@ def test_the_picture_leaves_out_a_mean_of_few_iterations():
     for drawn in axes.lines:
         assert set(drawn.get_ydata()) == {10}
         assert drawn.get_xdata()[-1] == 800
+
+
+def test_the_picture_keeps_the_colours_by_which_the_chains_are_told_apart():
+    run = begun(is_sampling=True)
+    run.chains = ChainRecord(ChainPlan(4, 400, 2000), {}, lambda name, at: None)
+    energies = 46 + 2 * np.random.default_rng(0).normal(size=(1178, 4))
+    run.chains.extend({"potential_energy": energies}, len(energies))
+    feed(run, energies.mean(1))
+    figure = loss_figure(run)
+    kept = np.asarray(Image.open(io.BytesIO(png(figure))).convert("RGB"), int)
+    drawn = np.asarray(figure.canvas.buffer_rgba())[..., :3].astype(int)
+    for key in figure.axes[0].get_legend().get_lines():
+        x, y = key.get_window_extent().get_points().mean(axis=0)
+        where = slice(len(drawn) - int(y) - 3, len(drawn) - int(y) + 3), int(x)
+        assert np.abs(kept[where] - drawn[where]).max() < 20
 
 
 def test_divergences_count_after_the_warmup_and_come_with_advice():
