@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -9,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 from numpyro.infer.svi import SVIState
 
+from aimz_lab.inference.compiling import FULL, QUICKEST
 from aimz_lab.inference.feed import Feed
 from aimz_lab.inference.fit_options import FitOptions
 from aimz_lab.inference.plan import TrainingPlan
@@ -16,6 +18,32 @@ from aimz_lab.inference.svi import StepEngine
 from aimz_lab.inference.train import TrainOptions, Validation
 from aimz_lab.inference.training_data import TrainingData
 from aimz_lab.inference.validation import held_out_loss
+from aimz_lab.kernel.spec import KernelSpec
+
+FEW_STEPS = 2048
+"""A run of no more steps may be over before a compiler has made its steps faster."""
+
+FEW_VALUES = 2**22
+"""And if they compute no more than about so many values."""
+
+
+def compiler_effort(options: FitOptions, data: TrainingData, spec: KernelSpec) -> int:
+    """What to spend on compiling the steps of a run; it follows from what is asked for alone.
+
+    A run that goes on from a checkpoint is so compiled as the one that was cut short.
+
+    Args:
+        options: What the user asked for.
+        data: What to train on.
+        spec: The kernel's structure at the batch size.
+    """
+    per_epoch = data.steps_per_epoch
+    steps = options.num_steps or (per_epoch and per_epoch * options.epochs)
+    if not steps or steps > FEW_STEPS:
+        return FULL
+    sites = sum(math.prod(site.shape) for site in spec.sites.values())
+    values = sites + sum(array.size for array in data.first_batch.rows.values())
+    return QUICKEST if steps * values <= FEW_VALUES else FULL
 
 
 class Prepared(NamedTuple):

@@ -13,7 +13,7 @@ from numpyro.infer import SVI
 from numpyro.infer.svi import SVIState
 
 from aimz_lab.data import canonical
-from aimz_lab.inference.compiling import QUICKEST, compiler_options, named
+from aimz_lab.inference.compiling import FULL, QUICKEST, compiler_options, named
 from aimz_lab.inference.events import Callback, Callbacks, Control, Run, RunInfo
 from aimz_lab.inference.fit_options import FitOptions
 from aimz_lab.inference.guide_draws import GuideDraws
@@ -27,7 +27,7 @@ from aimz_lab.inference.plan import (
     plan_training,
     trace_data,
 )
-from aimz_lab.inference.prepared import Prepared
+from aimz_lab.inference.prepared import Prepared, compiler_effort
 from aimz_lab.inference.rates import WHY_FIXED, learning_rate
 from aimz_lab.inference.run_info import checkpoint_facts, run_info, warn_unscaled
 from aimz_lab.inference.schema import InputSchema
@@ -209,7 +209,7 @@ class SviSession:
             steps_per_epoch=options.num_steps,
             start=options.start,
         )
-        engine = self._engine(plan, data, feed.kind)
+        engine = self._engine(plan, data, feed.kind, compiler_effort(options, data, spec))
         whole = plan.placement.put_everywhere(data.first_batch.whole)
         return Prepared(options, data, plan, feed, engine, whole)
 
@@ -300,11 +300,13 @@ class SviSession:
         names = {"kernel": self._name, "inference": self._method, "output": self._output}
         return names | checkpoint_facts(self._svi, state, data, options)
 
-    def _engine(self, plan: TrainingPlan, data: TrainingData, kind: FeedKind) -> StepEngine:
-        engine_key = (plan.key, data.static_key, kind)
+    def _engine(
+        self, plan: TrainingPlan, data: TrainingData, kind: FeedKind, effort: int = FULL
+    ) -> StepEngine:
+        engine_key = (plan.key, data.static_key, kind, effort)
         if engine_key not in self._engines:
             # Another dict, so that what a refused run made is forgotten with it.
-            engine = StepEngine(self._svi, plan.step, data.static, kind)
+            engine = StepEngine(self._svi, plan.step, data.static, kind, effort)
             self._engines = {**self._engines, engine_key: engine}
         return self._engines[engine_key]
 

@@ -23,7 +23,7 @@ from numpyro.infer.svi import SVIState
 from numpyro.optim import _NumPyroOptim
 
 from aimz_lab.errors import InferenceError
-from aimz_lab.inference.compiling import compile_behind, named
+from aimz_lab.inference.compiling import FULL, QUICKEST, compile_behind, compiler_options, named
 from aimz_lab.kernel.scaling import RowScale, scale_rows
 from aimz_lab.kernel.tracing import tracing_lock
 
@@ -127,13 +127,21 @@ class StepEngine:
         plan: How a step is computed.
         static: Values of the kernel's static arguments.
         feed: Where a step finds its batch.
+        effort: What the compiler spends on the CPU; :data:`QUICKEST` is for few steps.
 
     Raises:
         InferenceError: If the optimizer evaluates the loss by itself and a metric or an
             accumulation asks for its gradients.
     """
 
-    def __init__(self, svi: SVI, plan: StepPlan, static: Mapping[str, Any], feed: FeedKind) -> None:
+    def __init__(
+        self,
+        svi: SVI,
+        plan: StepPlan,
+        static: Mapping[str, Any],
+        feed: FeedKind,
+        effort: int = FULL,
+    ) -> None:
         self._svi = svi
         self._plan = plan
         self._static = dict(static)
@@ -148,7 +156,11 @@ class StepEngine:
             raise InferenceError(msg)
         # What is done about bad steps is part of the program: deciding it in each step makes the
         # program half as large again, and compile as much longer.
-        self._run = jax.jit(named("training_steps", self._chunk), static_argnums=6)
+        self._run = jax.jit(
+            named("training_steps", self._chunk),
+            static_argnums=6,
+            compiler_options=compiler_options(effort) if effort == QUICKEST else None,
+        )
         self._one = jax.jit(named("training_step", self._step))
         self._loss = jax.jit(named("validation_loss", self._evaluate))
         self._compiling: Future | None = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import gc
 
 import jax
@@ -18,11 +20,15 @@ from numpyro.infer.autoguide import AutoNormal
 from aimz_lab import ArrayDataset, ArrayLoader, Callback, ImpactModel, settable_rate
 from aimz_lab.data import as_source, epoch_order
 from aimz_lab.errors import CallError, DataError, DataTypeError
+from aimz_lab.inference import prepared
+from aimz_lab.inference.compiling import FULL, QUICKEST
 from aimz_lab.inference.feed import Position
+from aimz_lab.inference.fit_options import FitOptions
 from aimz_lab.inference.index_feed import INDEX_BYTES, IndexFeed
 from aimz_lab.inference.placement import Placement
 from aimz_lab.inference.session import SviSession
 from aimz_lab.inference.stream_feed import StreamFeed
+from aimz_lab.inference.training_data import TrainingData
 from tests import kernels
 from tests.runs import compilations
 
@@ -92,6 +98,27 @@ def test_a_second_fit_with_the_same_shapes_compiles_nothing():
     with compilations() as seen:
         losses(im, num_samples=50, epochs=11)
     assert seen == []
+
+
+def test_a_short_run_is_compiled_quickly_and_computes_what_a_long_one_does(monkeypatch):
+    im = model()
+    short = losses(im)
+    with compilations() as seen:
+        losses(im, epochs=prepared.FEW_STEPS)
+    assert len(seen) == 1
+    monkeypatch.setattr(prepared, "FEW_STEPS", 0)
+    np.testing.assert_allclose(losses(), short, rtol=1e-5)
+
+
+def test_a_run_of_few_steps_on_many_values_is_no_short_one():
+    im = model().fit(X, Y, num_samples=1, progress=False)
+    data = TrainingData.of_rows({"X": X, "y": Y}, {}, {}, jax.random.key(0), None, True, None)
+    spec = im._spec
+    effort = functools.partial(prepared.compiler_effort, FitOptions(epochs=10))
+    assert effort(data, spec) == QUICKEST
+    wide = dataclasses.replace(data, rows={**data.rows, "z": np.zeros((N, 5000), np.float32)})
+    assert effort(wide, spec) == FULL
+    assert effort(dataclasses.replace(data, source=iter(()), n_obs=None), spec) == FULL
 
 
 def test_another_value_of_a_static_argument_compiles_and_the_old_one_does_not_again():
