@@ -1,0 +1,59 @@
+"""Steps per second of ``fit`` with everything attached, in a real page, beside the rate without.
+
+Run by hand from the checkout: ``python -m tests.benchmarks.bench_page``. JupyterLab serves a
+notebook to Chromium, in which fits with History, EarlyStopping and the live dashboard take turns
+with fits that nobody watches. The browser draws on the same cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+from tests.browser.jupyter import Notebook, chromium_browser, jupyterlab
+
+FITS = """
+import json
+from tests.benchmarks.bench_fit import EPOCHS, OfModel, data, listeners
+
+X, y = data()
+plain = OfModel("aimz_lab", {size})
+watched = OfModel("aimz_lab", {size}, callbacks=listeners())
+rates = []
+for turn in range({turns} + 1):
+    both = [runner.rate(X, y, EPOCHS[0][{size}]) for runner in (plain, watched)]
+    rates += [both] if turn else []
+print("rates", json.dumps(rates))
+"""
+
+
+def main() -> None:
+    """Measure and print one line a batch size."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[32, 256, 4096])
+    parser.add_argument("--turns", type=int, default=5)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        root = Path(folder) / "notebooks"
+        root.mkdir()
+        with (
+            jupyterlab(Path(folder), root) as server,
+            chromium_browser(shutil.which("chromium")) as browser,
+        ):
+            for size in options.sizes:
+                cell = FITS.format(size=size, turns=options.turns)
+                with Notebook(server, browser, f"fits-{size}", [cell]) as notebook:
+                    notebook.run_all()
+                    notebook.wait_until_done(0, 300)
+                    rates = json.loads(notebook.output(0, "rates").removeprefix("rates "))
+                pairs = [round(watched / plain, 3) for plain, watched in rates]
+                plain, watched = (max(column) for column in zip(*rates, strict=True))
+                found = {"batch": size, "plain": round(plain), "watched": round(watched)}
+                print(json.dumps({**found, "ratio": round(watched / plain, 3), "pairs": pairs}))
+
+
+if __name__ == "__main__":
+    main()
