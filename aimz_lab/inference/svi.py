@@ -24,6 +24,7 @@ from numpyro.optim import _NumPyroOptim
 
 from aimz_lab.errors import InferenceError
 from aimz_lab.inference.compiling import FULL, QUICKEST, compile_behind, compiler_options, named
+from aimz_lab.inference.site_order import sites_in_order
 from aimz_lab.kernel.scaling import RowScale, scale_rows
 from aimz_lab.kernel.tracing import tracing_lock
 
@@ -352,11 +353,12 @@ class StepEngine:
 
         def loss_of(unconstrained: Any) -> tuple[jax.Array, Any]:
             params = svi.constrain_fn(unconstrained)
-            if mutable is not None:
+            with sites_in_order():
+                if mutable is None:
+                    return svi.loss.loss(key, params, model, guide, **arguments), None
                 params = {**params, **mutable}
                 result = svi.loss.loss_with_mutable_state(key, params, model, guide, **arguments)
                 return result["loss"], result["mutable_state"]
-            return svi.loss.loss(key, params, model, guide, **arguments), None
 
         return loss_of
 
