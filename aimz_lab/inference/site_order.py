@@ -22,7 +22,8 @@ class _InOrder(set):
         return iter(sorted(super().__iter__(), key=str))
 
     def union(self, *others: Iterable[Any]) -> _InOrder:
-        return _InOrder(super().union(*others))
+        # Of a plain set too: NumPyro also says set.union(one, other).
+        return _InOrder(set(self).union(*others))
 
 
 @contextlib.contextmanager
