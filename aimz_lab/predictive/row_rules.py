@@ -96,7 +96,8 @@ def _iota(operation: Operation) -> bool:
 def _reshape(operation: Operation) -> bool:
     """As much lies before the axis of rows as before."""
     before, after = operation.into[0], operation.out[0]
-    if not operation.same("dimensions") or before is None or after is None:
+    permuted = operation.param("dimensions") is not None or not operation.same("dimensions")
+    if permuted or before is None or after is None:
         return False
     shapes = operation.one.invars[0].aval.shape, operation.one.outvars[0].aval.shape
     return math.prod(shapes[0][:before]) == math.prod(shapes[1][:after])
@@ -143,6 +144,8 @@ def _dot_general(operation: Operation) -> bool:
 def _slice(operation: Operation) -> bool:
     """Rows are taken all, in their order, and of each of them the same."""
     [axis] = operation.into
+    if axis is None:
+        return False
     for equation, n_rows in zip(operation[:2], operation.lengths, strict=True):
         params = equation.params
         stride = params["strides"][axis] if params["strides"] else 1
@@ -155,7 +158,9 @@ def _slice(operation: Operation) -> bool:
 
 def _dynamic_slice(operation: Operation) -> bool:
     axis = operation.into[0]
-    return _whole(operation, axis) and operation.same_but_for("slice_sizes", axis)
+    if axis is None or not _whole(operation, axis):
+        return False
+    return operation.same_but_for("slice_sizes", axis)
 
 
 def _whole(operation: Operation, axis: int) -> bool:
@@ -195,7 +200,7 @@ def _gather(operation: Operation) -> bool:
 
 def _cholesky(operation: Operation) -> bool:
     [axis] = operation.into
-    return axis is not None and axis < operation.ndim(0) - 2
+    return operation.same() and axis is not None and axis < operation.ndim(0) - 2
 
 
 def _triangular_solve(operation: Operation) -> bool:
@@ -221,10 +226,10 @@ _ELEMENTWISE = """
     abs acos acosh add add_any and asin asinh atan atan2 atanh bessel_i0e bessel_i1e cbrt ceil clamp
     clz complex conj convert_element_type copy copy_p cos cosh digamma div eq eq_to erf erf_inv erfc
     exp exp2 expm1 floor ge gt igamma igamma_grad_a igammac imag integer_pow is_finite le le_to
-    lgamma log log1p log2 logistic lt lt_to max min mul ne neg nextafter not or polygamma
-    population_count pow random_gamma_grad real reduce_precision regularized_incomplete_beta rem
-    round rsqrt select_n shift_left shift_right_arithmetic shift_right_logical sign sin sinh sqrt
-    square stop_gradient sub tan tanh xor zeta
+    lgamma log log1p log2 logistic lt lt_to max min mul mulhi ne neg nextafter not one_minus_square
+    or polygamma polynomial population_count pow random_gamma_grad real reduce_precision
+    regularized_incomplete_beta rem round rsqrt select_n shift_left shift_right_arithmetic
+    shift_right_logical sign sin sinh sqrt square stop_gradient sub tan tanh xor zeta
 """
 
 RULES: dict[str, Callable[[Operation], bool]] = {
