@@ -4,7 +4,8 @@ Noise follows from names and numbers alone. The key of a block is
 ``fold_in(fold_in(key, draw), block)``, the key of a site in it ``fold_in(block key, crc32(name))``,
 and a block always has the same number of rows. So a row's noise depends neither on how the call is
 cut up nor on which other sites are substituted or intervened on: two scenarios given one key are
-paired.
+paired. A key that the kernel asks for itself is the draw's, and the same in all blocks: what it
+makes of that without rows, such as the weights that a network begins with, is shared by them.
 """
 
 from __future__ import annotations
@@ -39,6 +40,18 @@ class Blocks(NamedTuple):
     condition: Mapping[str, Any]
 
 
+class Keys(NamedTuple):
+    """What noise follows from.
+
+    Attributes:
+        block: The key of the sites.
+        draw: That of what is not a site's.
+    """
+
+    block: jax.Array
+    draw: jax.Array
+
+
 class Shared(NamedTuple):
     """What every block and every draw gets."""
 
@@ -71,7 +84,7 @@ class Simulator:
         block: Blocks,
         shared: Shared,
         sites: Mapping[str, Any],
-        key: jax.Array,
+        keys: Keys,
     ) -> Mapping[str, Any]:
         """Run the kernel on one block, given the values of some sites.
 
@@ -79,7 +92,7 @@ class Simulator:
             block: Its rows, without the leading axis of blocks.
             shared: What every block gets.
             sites: Values of latent sites; they win over a condition.
-            key: The block's key.
+            keys: Those of the block and the draw.
 
         Returns:
             NumPyro's trace.
@@ -91,14 +104,14 @@ class Simulator:
         model = handlers.substitute(model, data={**shared.params, **condition, **sites})
         model = _with_pinned_plates(model, n_rows)
         with tracing_lock:
-            seeded = _SeedByName(model, key)
+            seeded = _SeedByName(model, keys)
             return handlers.trace(seeded).get_trace(**block.rows, **shared.whole, **self.static)
 
     def __call__(
-        self, block: Blocks, shared: Shared, sites: Mapping[str, Any], key: jax.Array
+        self, block: Blocks, shared: Shared, sites: Mapping[str, Any], keys: Keys
     ) -> dict[str, jax.Array]:
         """Run the kernel on one block and collect; see :meth:`trace`."""
-        return self.collect(self.trace(block, shared, sites, key))
+        return self.collect(self.trace(block, shared, sites, keys))
 
     def _placed(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Move the axis of rows, which comes first in a block, to where the site has it."""
@@ -121,8 +134,8 @@ class Simulator:
 class _SeedByName(Messenger):
     """NumPyro's ``seed``, with a site's key given by its name instead of its turn."""
 
-    def __init__(self, fn: Callable, key: jax.Array) -> None:
-        self._key = key
+    def __init__(self, fn: Callable, keys: Keys) -> None:
+        self._keys = keys
         self._turns = itertools.count()
         super().__init__(fn)
 
@@ -135,7 +148,8 @@ class _SeedByName(Messenger):
             return
         # Statements without a name (keys, loops) are told apart by their turn among themselves.
         name = msg.get("name") or f"{msg['type']}:{next(self._turns)}"
-        msg["kwargs"]["rng_key"] = random.fold_in(self._key, zlib.crc32(name.encode()))
+        key = self._keys.draw if msg["type"] == "prng_key" else self._keys.block
+        msg["kwargs"]["rng_key"] = random.fold_in(key, zlib.crc32(name.encode()))
 
 
 def pin_plates(kernel: Callable, row_argument: str) -> Callable:

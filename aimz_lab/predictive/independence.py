@@ -1,10 +1,11 @@
 """Whether a kernel treats rows one by one, without which its rows must not be cut.
 
-They are independent given the sites without rows if each row's log-density and each computed value
-follow from the row alone, every value that is drawn being kept. Of most kernels the traced program
-proves that. Others are tested: they run on some rows, in several orders, and again on each half of
-them. A scan, a cumulative sum, a statistic of the batch, or the mere number of rows shows up as a
-difference. Nothing random is compared, so that rounding is the only tolerance needed.
+They are independent given the sites without rows if each row's log-density, the parameters of its
+distributions and each computed value follow from the row alone, every value that is drawn being
+kept. Of most kernels the traced program proves that. Others are tested: they run on some rows, in
+several orders, and again on each half of them. A scan, a cumulative sum, a statistic of the batch,
+or the mere number of rows shows up as a difference. Nothing random is compared, so that rounding is
+the only tolerance needed.
 """
 
 from __future__ import annotations
@@ -17,8 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpyro.distributions import Distribution, MaskedDistribution
 
-from aimz_lab.kernel.spec import Site
-from aimz_lab.predictive.forward import Blocks, Shared, Simulator
+from aimz_lab.predictive.forward import Blocks, Keys, Shared, Simulator
 from aimz_lab.predictive.plan import Plan
 from aimz_lab.predictive.stream import BLOCK_ROWS
 
@@ -29,6 +29,9 @@ _COLUMNS = 64
 
 _LOOKED_AT = 2**24
 """Values of an argument that are looked at for its extremes: hundredths of a second at most."""
+
+_NUMBERS = (jax.Array, np.ndarray, np.generic, int, float)
+"""What parameters of distributions are; whatever else a distribution holds is left out."""
 
 
 def choose_rows(arrays: Iterable[np.ndarray]) -> np.ndarray:
@@ -84,10 +87,10 @@ def by_rows_alone(
         simulator: The kernel.
         plan: Which of its sites matter.
     """
-    key = jax.random.key(0)  # of noise that is no site's
+    keys = Keys(*[jax.random.key(0)] * 2)  # of noise that is no site's
 
     def run(block: Blocks, shared: Shared, drawn: Mapping[str, Any]) -> dict[str, jax.Array]:
-        return _quantities(simulator.trace(block, shared, drawn, key), plan)
+        return _quantities(simulator.trace(block, shared, drawn, keys), plan)
 
     return run
 
@@ -110,8 +113,8 @@ def both_blockings(simulator: Simulator, plan: Plan) -> Callable:
         return jax.vmap(lambda block: both(block, shared, held, words))(blocks)
 
     def both(block: Blocks, shared: Shared, held: Mapping[str, Any], words: jax.Array) -> tuple:
-        key = jax.random.wrap_key_data(words, impl="threefry2x32")
-        whole = simulator.trace(block, shared, held, key)
+        keys = Keys(*[jax.random.wrap_key_data(words, impl="threefry2x32")] * 2)
+        whole = simulator.trace(block, shared, held, keys)
         latents = [name for name in plan.spec.of_kind("latent") if name in whole]
         drawn = {name: whole[name]["value"] for name in latents if name not in held}
         fixed = {name: value for name, value in drawn.items() if not axes[name]}
@@ -120,7 +123,7 @@ def both_blockings(simulator: Simulator, plan: Plan) -> Callable:
 
         def again(parts: list[Any], kept: Mapping[str, Any]) -> dict[str, jax.Array]:
             half = Blocks(*parts)
-            trace = simulator.trace(half, shared, {**held, **fixed, **kept}, key)
+            trace = simulator.trace(half, shared, {**held, **fixed, **kept}, keys)
             return _quantities(trace, plan)
 
         return _quantities(whole, plan), jax.vmap(again)(parts, kept)
@@ -134,24 +137,34 @@ def crossing_sites(
     """Tell which sites depend on other rows, from what :func:`both_blockings` found."""
 
     def crosses(name: str) -> bool:
-        orders = zip(halves[name], whole[name], strict=True)
-        return any(_differ(*order, plan.spec.sites[name]) for order in orders)
+        computed = plan.spec.sites[name].kind == "deterministic"
+        pairs = zip(halves[name], whole[name], strict=True)
+        return any(
+            _differ(*order, is_density=index == 0 and not computed)
+            for index, pair in enumerate(pairs)
+            for order in zip(*pair, strict=True)
+        )
 
     return tuple(name for name in whole if crosses(name))
 
 
-def _quantities(trace: Mapping[str, Any], plan: Plan) -> dict[str, jax.Array]:
-    """What has to be the same in any blocking: values computed, and densities of values drawn."""
-    found: dict[str, jax.Array] = {}
+def _quantities(trace: Mapping[str, Any], plan: Plan) -> dict[str, list[jax.Array]]:
+    """What has to be the same in any blocking, by site: what was computed, or how it is drawn.
+
+    A density alone does not tell the latter: that of a uniform distribution is the same wherever
+    the distribution lies. Behind it come the parameters.
+    """
+    found: dict[str, list[jax.Array]] = {}
     for name, site in plan.spec.sites.items():
         if name not in trace:
             continue
         wanted = name in plan.row_axes
         if site.kind == "deterministic" and wanted:
-            found[name] = jnp.asarray(trace[name]["value"])
+            found[name] = [jnp.asarray(trace[name]["value"])]
         matters = wanted or site.row_axes or name in plan.globals_drawn
         if site.kind in ("latent", "observed") and matters:
-            found[name] = _unmasked(trace[name]["fn"]).log_prob(trace[name]["value"])
+            distribution, value = trace[name]["fn"], trace[name]["value"]
+            found[name] = [_unmasked(distribution).log_prob(value), *_parameters(distribution)]
     return found
 
 
@@ -162,11 +175,9 @@ def _unmasked(distribution: Distribution) -> Distribution:
     return distribution
 
 
-def _row_axis(site: Site) -> int | None:
-    """The axis of rows of what has to be the same, counted from the right."""
-    if site.kind != "deterministic":
-        return site.row_batch_axis
-    return site.row_axes[0] - len(site.shape) if site.row_axes else None
+def _parameters(distribution: Distribution) -> list[jax.Array]:
+    leaves = jax.tree.leaves(distribution)
+    return [jnp.asarray(leaf) for leaf in leaves if isinstance(leaf, _NUMBERS)]
 
 
 def _halves(array: Any, axis: int) -> Any:
@@ -178,15 +189,19 @@ def _halves(array: Any, axis: int) -> Any:
     return halves.transpose(order)
 
 
-def _differ(halves: np.ndarray, whole: np.ndarray, site: Site) -> bool:
-    axis = _row_axis(site)
-    if axis is not None and whole.shape[axis] != halves.shape[axis]:
+def _differ(halves: np.ndarray, whole: np.ndarray, *, is_density: bool) -> bool:
+    if halves.ndim != whole.ndim + 1:
+        return True
+    sizes = zip(halves.shape[1:], whole.shape, strict=True)
+    rows = [axis for axis, (of_half, of_all) in enumerate(sizes) if of_half != of_all]
+    if [whole.shape[axis] for axis in rows] not in ([], [TEST_ROWS]):
+        return True
+    for axis in rows:
         whole = _halves(whole, axis)
     got, expected = np.broadcast_arrays(halves.astype(np.float64), whole.astype(np.float64))
     size = np.where(np.isfinite(expected), np.abs(expected), 0.0)
     # A log-density magnifies the rounding of its site's parameters; a plain value does not.
-    computed = site.kind == "deterministic"
-    allowed = 1e-6 + 1e-3 * size.max(initial=0.0) if computed else 1e-2 + 1e-3 * size
+    allowed = 1e-2 + 1e-3 * size if is_density else 1e-6 + 1e-3 * size.max(initial=0.0)
     with np.errstate(invalid="ignore"):
         near = np.abs(got - expected) <= allowed
     return not (near | (got == expected) | (np.isnan(got) & np.isnan(expected))).all()

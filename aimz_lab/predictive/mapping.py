@@ -9,7 +9,8 @@ import jax
 from jax import random
 
 from aimz_lab.data.keys import THREEFRY
-from aimz_lab.predictive.forward import Blocks, Shared
+from aimz_lab.predictive.forward import Blocks, Keys, Shared
+from aimz_lab.predictive.keys import GLOBAL_BLOCK
 from aimz_lab.predictive.products import draws_first
 
 Combine = Callable[..., dict[str, jax.Array]]
@@ -20,7 +21,7 @@ def over_blocks(simulators: tuple[Callable, ...], combine: Combine, draw_chunk: 
     """Return the simulation of all draws on all blocks.
 
     Args:
-        simulators: For each scenario, one draw on one block: ``(block, shared, sites, key)``.
+        simulators: For each scenario, one draw on one block: ``(block, shared, sites, keys)``.
         combine: What becomes of their results, which have the same noise.
         draw_chunk: Draws that run side by side; the chunks run one after the other.
 
@@ -36,10 +37,11 @@ def over_blocks(simulators: tuple[Callable, ...], combine: Combine, draw_chunk: 
     ) -> Any:
         def one_draw(draw: tuple[jax.Array, tuple]) -> Any:
             own, fixed = draw
+            of_draw = random.fold_in(_typed(own), GLOBAL_BLOCK)
 
             def one_block(number: jax.Array, blocks: tuple[Blocks, ...]) -> Any:
-                key = random.fold_in(_typed(own), number)
-                return _run_all(simulators, combine, blocks, shared, fixed, key)
+                keys = Keys(random.fold_in(_typed(own), number), of_draw)
+                return _run_all(simulators, combine, blocks, shared, fixed, keys)
 
             return jax.vmap(one_block)(numbers, blocks)
 
@@ -59,7 +61,8 @@ def over_draws(simulators: tuple[Callable, ...], combine: Combine, draw_chunk: i
     def run(words: jax.Array, sites: tuple, blocks: tuple, shared: tuple) -> Any:
         def one_draw(draw: tuple[jax.Array, tuple]) -> Any:
             own, fixed = draw
-            return _run_all(simulators, combine, blocks, shared, fixed, _typed(own))
+            keys = Keys(_typed(own), _typed(own))
+            return _run_all(simulators, combine, blocks, shared, fixed, keys)
 
         return _map_draws(one_draw, (words, sites), draw_chunk)
 
@@ -72,10 +75,10 @@ def _run_all(
     blocks: tuple[Blocks, ...],
     shared: tuple[Shared, ...],
     sites: tuple[Mapping[str, Any], ...],
-    key: jax.Array,
+    keys: Keys,
 ) -> dict[str, jax.Array]:
     arms = zip(simulators, blocks, shared, sites, strict=True)
-    return combine(*[run(block, every, fixed, key) for run, block, every, fixed in arms])
+    return combine(*[run(block, every, fixed, keys) for run, block, every, fixed in arms])
 
 
 def _typed(words: jax.Array) -> jax.Array:

@@ -233,6 +233,21 @@ def masked(X, y=None):
         numpyro.sample("y", dist.Normal(X[:, 0] - X[:, 0].mean(), 1.0), obs=y)
 
 
+def masked_within(X, y=None):
+    """The mask lies within the distribution that the plates make of it."""
+    with numpyro.plate("pair", 2, dim=-2), numpyro.plate("data", len(X), dim=-1):
+        rate = jnp.exp(X[:, 0] - X[:, 0].mean())
+        numpyro.sample("y", dist.Poisson(rate).mask(False))
+
+
+def lying_elsewhere(X, y=None):
+    """A density that does not tell where its distribution lies."""
+    with numpyro.plate("data", len(X)):
+        unit = dist.Uniform(validate_args=False).expand(X.shape[:1])
+        moved = dist.transforms.AffineTransform(X[:, 0].max(), 1.0)
+        numpyro.sample("y", dist.TransformedDistribution(unit, moved, validate_args=False))
+
+
 def one_event(X, y=None):
     numpyro.sample("y", dist.Normal(X[:, 0], 1.0).to_event(1), obs=y)
 
@@ -252,6 +267,7 @@ def global_of_rows(X, y=None):
         (scaled_by_count, "y"),
         (backwards, "y"),
         (masked, "y"),
+        (lying_elsewhere, "y"),
         (one_event, "y"),
         (global_of_rows, "level"),
     ],
@@ -264,6 +280,42 @@ def test_computing_across_rows_is_found_and_rerun_by_draw(kernel, site, n_rows):
     group = tree["posterior_predictive"]
     assert group.attrs["shard_axis"] == "draw"
     assert group["y"].shape == (1, 8, n_rows)
+
+
+def test_a_mask_within_a_distribution_hides_no_rows_that_cross():
+    request = request_of(masked_within, {"X": inputs(700)}, num_draws=8)
+    with pytest.warns(PerformanceWarning, match="across rows at site 'y'"):
+        assert PREDICTOR.predict_arrays(request)["y"].shape == (8, 2, 700)
+
+
+def test_noise_without_rows_is_the_same_for_all_of_them():
+    """Of a key that the kernel asks for, and of what a parameter begins with before a fit."""
+
+    def kernel(X, y=None):
+        shift = jax.random.normal(numpyro.prng_key())
+        start = numpyro.param("start", lambda key: jax.random.normal(key))
+        with numpyro.plate("data", len(X)):
+            mean = numpyro.deterministic("mean", shift + start + 0 * X[:, 0])
+            numpyro.sample("y", dist.Normal(mean, 1.0), obs=y)
+
+    got = PREDICTOR.predict_arrays(request_of(kernel, {"X": inputs(700)}, num_draws=5))["mean"]
+    np.testing.assert_array_equal(got, np.broadcast_to(got[:, :1], got.shape))
+    assert len(np.unique(got)) == 5
+
+
+def test_a_mask_computed_across_rows_is_found_in_log_likelihoods():
+    def kernel(X, y=None):
+        above = X[:, 0] > X[:, 0].mean()
+        with numpyro.plate("data", len(X)), numpyro.handlers.mask(mask=above):
+            numpyro.sample("y", dist.Normal(X[:, 0], 1.0), obs=y)
+
+    X = np.linspace(0, 1, 700, dtype=np.float32)[:, None]
+    request = request_of(
+        kernel, {"X": X, "y": X[:, 0]}, static={}, num_draws=2, group="log_likelihood"
+    )
+    with pytest.warns(PerformanceWarning, match="across rows at site 'y'"):
+        got = PREDICTOR.log_likelihood(request)["log_likelihood"]["y"].values
+    np.testing.assert_array_equal((got != 0).sum(axis=-1), 350)
 
 
 def test_what_is_proven_of_given_values_is_not_of_drawn_ones():
