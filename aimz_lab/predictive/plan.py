@@ -180,9 +180,11 @@ def _trace(request: Request, rows: Rows) -> tuple[KernelSpec, tuple[str, type[Wa
     if request.shard_axis == "draw":
         return traced(rows.n_rows), None
     try:
+        if rows.n_rows == BLOCK_ROWS:  # as many as in a block: only another number tells
+            traced(2 * BLOCK_ROWS)
         return traced(BLOCK_ROWS), None
     except Exception:
-        if rows.n_rows in (None, BLOCK_ROWS):
+        if rows.n_rows is None:
             raise
         spec = traced(rows.n_rows)
     return spec, ("The kernel does not run on another number of rows", PerformanceWarning)

@@ -282,6 +282,15 @@ def test_computing_across_rows_is_found_and_rerun_by_draw(kernel, site, n_rows):
     assert group["y"].shape == (1, 8, n_rows)
 
 
+@pytest.mark.parametrize("n_rows", [256, 300])
+def test_a_kernel_tied_to_its_number_of_rows_keeps_them_together(n_rows):
+    """Also where that is the number of rows of a block."""
+    offset = np.arange(n_rows, dtype=np.float32)
+    request = request_of(at(lambda x: x + offset), {"X": inputs(n_rows)}, num_draws=3)
+    with pytest.warns(PerformanceWarning, match="does not run on another number of rows"):
+        assert PREDICTOR.predict_arrays(request)["y"].shape == (3, n_rows)
+
+
 def test_a_mask_within_a_distribution_hides_no_rows_that_cross():
     request = request_of(masked_within, {"X": inputs(700)}, num_draws=8)
     with pytest.warns(PerformanceWarning, match="across rows at site 'y'"):
