@@ -239,6 +239,7 @@ RULES: dict[str, Callable[[Operation], bool]] = {
     "iota": _iota,
     "reshape": _reshape,
     "transpose": _transpose,
+    "optimization_barrier": lambda operation: operation.into == operation.out,
     "squeeze": _along("dimensions"),
     "rev": _along("dimensions"),
     "sort": _along("dimension"),
