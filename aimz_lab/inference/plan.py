@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import numpyro
 from numpyro.infer import SVI
 from numpyro.infer.autoguide import (
     AutoDAIS,
@@ -29,7 +30,7 @@ from aimz_lab.kernel.check import check_sites, check_trainable_on_batches, kept_
 from aimz_lab.kernel.indices import check_indices
 from aimz_lab.kernel.scaling import RowScale, Scale, plan_row_scale
 from aimz_lab.kernel.spec import KernelSpec
-from aimz_lab.kernel.tracing import trace_spec
+from aimz_lab.kernel.tracing import trace_spec, tracing_lock
 
 
 @dataclass(frozen=True)
@@ -246,8 +247,11 @@ def _written_guide_spec(svi: SVI, spec: KernelSpec, data: TrainingData) -> Kerne
 
 def _guide_spec(guide: Callable, spec: KernelSpec, batch: KernelArguments) -> KernelSpec | None:
     """The guide's structure, or ``None`` for an autoguide of global latents, which has no rows."""
-    if isinstance(guide, AutoGuide) and not _row_latents(spec):
+    trace = partial(trace_spec, rows=batch.rows, whole=batch.whole, static=batch.static)
+    if not isinstance(guide, AutoGuide):
+        return trace(guide, output=spec.output)
+    if not _row_latents(spec):
         return None
-    return trace_spec(
-        guide, rows=batch.rows, whole=batch.whole, static=batch.static, output=spec.output
-    )
+    # Once it is set up its values are there, and to validate them is to compile and to compute.
+    with tracing_lock, numpyro.validation_enabled(False):
+        return trace(guide, output=spec.output)

@@ -15,6 +15,7 @@ from numpyro.infer.autoguide import AutoDAIS, AutoLaplaceApproximation, AutoNorm
 from aimz_lab import ImpactModel
 from aimz_lab.errors import GuideError
 from tests import kernels
+from tests.runs import compilations
 
 pytestmark = pytest.mark.allow_rank_promotion
 
@@ -48,6 +49,15 @@ def test_it_trains_on_all_rows_at_once_also_where_nobody_named_a_batch_size():
     )
     assert im.last_run.info.batch_size == n
     assert im.posterior["z"].shape == (4, n)
+
+
+def test_a_second_fit_of_it_compiles_nothing():
+    kernel = kernels.local_latents
+    x, y = X[:87], Y[:87]  # a number of rows that nothing was compiled for before
+    im = model(kernel, AutoNormal(kernel)).fit(x, y, num_samples=4, progress=False)
+    with compilations() as seen:
+        im.fit(x, y, num_samples=4, progress=False)
+    assert seen == []
 
 
 def test_held_out_rows_that_it_has_no_values_for_are_refused_before_the_first_step():
