@@ -90,9 +90,10 @@ class SviModel(RunningModel):
         keys = options.origin.keys
         import_behind("dask.array")  # half a second that the first prediction needs not wait for
         run, trainer = self._session.start(data, spec, placement, listeners, options, keys[0])
+        # Before the run is the model's: an interrupt here leaves one that never began.
+        self._session.draws.compile_for(data, keys[2], self._session.state, num_samples, spec)
         self._last_run, self._spec = run, spec
         self._advance(call.rng_key)
-        self._session.draws.compile_for(data, keys[2], self._session.state, num_samples, spec)
 
         def work() -> None:
             try:

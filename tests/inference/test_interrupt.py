@@ -13,6 +13,7 @@ import pytest
 from aimz_lab import Callback
 from aimz_lab.errors import FitWarning
 from aimz_lab.inference.events import Control
+from aimz_lab.inference.guide_draws import GuideDraws
 from aimz_lab.inference.interrupts import interrupt_stops
 from tests.kernels import regression_data
 from tests.runs import refit, regression_model, same_bits
@@ -134,6 +135,21 @@ def test_an_interrupt_before_the_first_step_leaves_the_model_as_it_was(model):
         model.fit(X, Y, batch_size=20, progress=False, callbacks=[Begin()])
     assert same_bits(model._vi_state, state)
     assert model.vi_result is result
+
+
+def test_an_interrupt_while_the_posterior_compiles_leaves_no_run_that_never_began(monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    im, other = regression_model(), regression_model()
+    with monkeypatch.context() as patched:
+        patched.setattr(GuideDraws, "compile_for", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            im.fit(X, Y, batch_size=20, progress=False)
+    assert im.last_run is None
+    for each in (im, other):
+        each.fit(X, Y, batch_size=20, num_samples=4, progress=False)
+    np.testing.assert_array_equal(im.last_run.losses, other.last_run.losses)
 
 
 def test_a_programs_own_handler_is_left_alone(model):
