@@ -289,7 +289,8 @@ class StepEngine:
                 jnp.ones((), bool) if skip_bad else good,
             )
 
-        empty = jnp.full(valid.shape, jnp.nan, jnp.result_type(float))
+        # Zeros, since NaN would end every run under jax_debug_nans; who reads knows the steps.
+        empty = jnp.zeros(valid.shape, jnp.result_type(float))
         begin = _Carry(
             jnp.zeros((), jnp.int32),
             state,

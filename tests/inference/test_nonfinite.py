@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jax
 import numpy as np
 import numpyro
 import pytest
@@ -143,3 +144,9 @@ def test_a_run_that_fails_at_once_leaves_the_model_unfitted():
     assert (im.last_run.status, im.is_fitted(), im.vi_result) == ("diverged", False, None)
     # The same model learns from data that is in order.
     assert refit(im, X, Y, batch_size=103).last_run.status == "completed"
+
+
+def test_jax_may_look_for_nan_while_there_is_none():
+    with jax.debug_nans(True):
+        im = regression_model().fit(X, Y, batch_size=20, num_samples=4, progress=False)
+    assert im.last_run.status == "completed"
