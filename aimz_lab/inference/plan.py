@@ -25,6 +25,7 @@ from aimz_lab.inference.placement import Placement
 from aimz_lab.inference.stream_feed import StreamFeed
 from aimz_lab.inference.svi import StepPlan
 from aimz_lab.inference.training_data import TrainingData
+from aimz_lab.inference.undo import undone
 from aimz_lab.kernel.arguments import KernelArguments
 from aimz_lab.kernel.check import check_sites, check_trainable_on_batches, kept_by_position
 from aimz_lab.kernel.indices import check_indices
@@ -249,7 +250,9 @@ def _guide_spec(guide: Callable, spec: KernelSpec, batch: KernelArguments) -> Ke
     """The guide's structure, or ``None`` for an autoguide of global latents, which has no rows."""
     trace = partial(trace_spec, rows=batch.rows, whole=batch.whole, static=batch.static)
     if not isinstance(guide, AutoGuide):
-        return trace(guide, output=spec.output)
+        # It may keep what it makes in its first call, and here there are no values.
+        with tracing_lock, undone(guide):
+            return trace(guide, output=spec.output)
     if not _row_latents(spec):
         return None
     # Once it is set up its values are there, and to validate them is to compile and to compute.

@@ -1,9 +1,9 @@
-"""Leaving objects as they were when something that changes them does not come to its end."""
+"""Leaving objects as they were when what changes them does not come to its end, or only looks."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 
@@ -16,12 +16,31 @@ def undone_if_refused(*objects: Any) -> Iterator[None]:
     Args:
         objects: Whatever may change; what has no attributes is passed over.
     """
-    holders = [one for one in objects if hasattr(one, "__dict__")]
-    before = [dict(vars(holder)) for holder in holders]
+    undo = _undo(objects)
     try:
         yield
     except BaseException:
+        undo()
+        raise
+
+
+@contextlib.contextmanager
+def undone(*objects: Any) -> Iterator[None]:
+    """Give objects the attributes back that they had, as :func:`undone_if_refused`, in any case."""
+    undo = _undo(objects)
+    try:
+        yield
+    finally:
+        undo()
+
+
+def _undo(objects: Iterable[Any]) -> Callable[[], None]:
+    holders = [one for one in objects if isinstance(getattr(one, "__dict__", None), dict)]
+    before = [dict(vars(holder)) for holder in holders]
+
+    def undo() -> None:
         for holder, attributes in zip(holders, before, strict=True):
             vars(holder).clear()
             vars(holder).update(attributes)
-        raise
+
+    return undo

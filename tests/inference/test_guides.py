@@ -143,3 +143,21 @@ def test_guides_that_need_all_rows_at_once_say_so():
     stream = [{"X": X[:60], "y": Y[:60]}, {"X": X[60:], "y": Y[60:]}]
     with pytest.raises(GuideError, match="AutoLaplaceApproximation"):
         model(kernel, AutoLaplaceApproximation(kernel)).fit(stream, n_obs=N, progress=False)
+
+
+def test_a_guide_that_keeps_what_it_makes_in_its_first_call_trains():
+    class Guide:
+        start = None
+
+        def __call__(self, X, y=None):
+            if self.start is None:
+                self.start = jnp.full(3, 0.5)
+            loc = numpyro.param("loc", self.start)
+            scale = numpyro.param("scale", jnp.ones(3), constraint=dist.constraints.positive)
+            numpyro.sample("beta", dist.Normal(loc, scale).to_event(1))
+
+    guide = Guide()
+    im = model(kernels.regression, guide)
+    im.fit(X, Y, batch_size=20, num_samples=4, progress=False)
+    np.testing.assert_array_equal(guide.start, np.full(3, 0.5))
+    assert im.posterior["beta"].shape == (4, 3)
