@@ -30,7 +30,8 @@ FEW_VALUES = 2**22
 def compiler_effort(options: FitOptions, data: TrainingData, spec: KernelSpec) -> int:
     """What to spend on compiling the steps of a run; it follows from what is asked for alone.
 
-    A run that goes on from a checkpoint is so compiled as the one that was cut short.
+    A run that goes on from a checkpoint is so compiled as the one that was cut short, if it is
+    asked for as many steps. A longer one may be compiled otherwise, which changes the last bits.
 
     Args:
         options: What the user asked for.
