@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -10,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 from numpyro.infer.svi import SVIState
 
-from aimz_lab.inference.compiling import FULL, QUICKEST
+from aimz_lab.inference.compiling import FULL, QUICK
 from aimz_lab.inference.feed import Feed
 from aimz_lab.inference.fit_options import FitOptions
 from aimz_lab.inference.plan import TrainingPlan
@@ -18,33 +17,24 @@ from aimz_lab.inference.svi import StepEngine
 from aimz_lab.inference.train import TrainOptions, Validation
 from aimz_lab.inference.training_data import TrainingData
 from aimz_lab.inference.validation import held_out_loss
-from aimz_lab.kernel.spec import KernelSpec
 
-FEW_STEPS = 2048
-"""A run of no more steps may be over before a compiler has made its steps faster."""
-
-FEW_VALUES = 2**22
-"""And if they compute no more than about so many values."""
+SMALL_VALUES = 2**20
+"""Values of a data set on which steps take as long, whether they were optimized or not."""
 
 
-def compiler_effort(options: FitOptions, data: TrainingData, spec: KernelSpec) -> int:
-    """What to spend on compiling the steps of a run; it follows from what is asked for alone.
+def compiler_effort(data: TrainingData) -> int:
+    """What to spend on compiling steps.
 
-    A run that goes on from a checkpoint is so compiled as the one that was cut short, if it is
-    asked for as many steps. A longer one may be compiled otherwise, which changes the last bits.
+    It follows from the data alone: a run compiles nothing that another run on these data has
+    compiled, and one that goes on from a checkpoint computes the same bits.
 
     Args:
-        options: What the user asked for.
         data: What to train on.
-        spec: The kernel's structure at the batch size.
     """
-    per_epoch = data.steps_per_epoch
-    steps = options.num_steps or (per_epoch and per_epoch * options.epochs)
-    if not steps or steps > FEW_STEPS:
+    if data.n_obs is None:
         return FULL
-    sites = sum(math.prod(site.shape) for site in spec.sites.values())
-    values = sites + sum(array.size for array in data.first_batch.rows.values())
-    return QUICKEST if steps * values <= FEW_VALUES else FULL
+    of_batch = sum(array.size for array in data.first_batch.rows.values())
+    return QUICK if of_batch * data.n_obs <= SMALL_VALUES * data.batch_size else FULL
 
 
 class Prepared(NamedTuple):

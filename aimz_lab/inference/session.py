@@ -209,7 +209,7 @@ class SviSession:
             steps_per_epoch=options.num_steps,
             start=options.start,
         )
-        engine = self._engine(plan, data, feed.kind, compiler_effort(options, data, spec))
+        engine = self._engine(plan, data, feed.kind, compiler_effort(data))
         whole = plan.placement.put_everywhere(data.first_batch.whole)
         return Prepared(options, data, plan, feed, engine, whole)
 

@@ -23,7 +23,7 @@ from numpyro.infer.svi import SVIState
 from numpyro.optim import _NumPyroOptim
 
 from aimz_lab.errors import InferenceError
-from aimz_lab.inference.compiling import FULL, QUICKEST, compile_behind, compiler_options, named
+from aimz_lab.inference.compiling import FULL, QUICK, compile_behind, compiler_options, named
 from aimz_lab.inference.site_order import sites_in_order
 from aimz_lab.kernel.scaling import RowScale, scale_rows
 from aimz_lab.kernel.tracing import tracing_lock
@@ -128,7 +128,7 @@ class StepEngine:
         plan: How a step is computed.
         static: Values of the kernel's static arguments.
         feed: Where a step finds its batch.
-        effort: What the compiler spends on the CPU; :data:`QUICKEST` is for few steps.
+        effort: What the compiler spends on the CPU; :data:`QUICK` is for small data.
 
     Raises:
         InferenceError: If the optimizer evaluates the loss by itself and a metric or an
@@ -160,7 +160,7 @@ class StepEngine:
         self._run = jax.jit(
             named("training_steps", self._chunk),
             static_argnums=6,
-            compiler_options=compiler_options(effort) if effort == QUICKEST else None,
+            compiler_options=compiler_options(effort) if effort == QUICK else None,
         )
         self._one = jax.jit(named("training_step", self._step))
         self._loss = jax.jit(named("validation_loss", self._evaluate))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import gc
 
 import jax
@@ -21,9 +20,8 @@ from aimz_lab import ArrayDataset, ArrayLoader, Callback, ImpactModel, settable_
 from aimz_lab.data import as_source, epoch_order
 from aimz_lab.errors import CallError, DataError, DataTypeError
 from aimz_lab.inference import prepared
-from aimz_lab.inference.compiling import FULL, QUICKEST
+from aimz_lab.inference.compiling import FULL, QUICK
 from aimz_lab.inference.feed import Position
-from aimz_lab.inference.fit_options import FitOptions
 from aimz_lab.inference.index_feed import INDEX_BYTES, IndexFeed
 from aimz_lab.inference.placement import Placement
 from aimz_lab.inference.session import SviSession
@@ -100,25 +98,21 @@ def test_a_second_fit_with_the_same_shapes_compiles_nothing():
     assert seen == []
 
 
-def test_a_short_run_is_compiled_quickly_and_computes_what_a_long_one_does(monkeypatch):
+def test_steps_on_small_data_are_compiled_quickly_however_many_they_are():
     im = model()
-    short = losses(im)
+    few = losses(im)
     with compilations() as seen:
-        losses(im, epochs=prepared.FEW_STEPS)
-    assert len(seen) == 1
-    monkeypatch.setattr(prepared, "FEW_STEPS", 0)
-    np.testing.assert_allclose(losses(), short, rtol=1e-5)
+        losses(im, epochs=1000)
+    assert seen == []
+    np.testing.assert_array_equal(losses(epochs=1000)[: len(few)], few)
 
 
-def test_a_run_of_few_steps_on_many_values_is_no_short_one():
-    im = model().fit(X, Y, num_samples=1, progress=False)
-    data = TrainingData.of_rows({"X": X, "y": Y}, {}, {}, jax.random.key(0), None, True, None)
-    spec = im._spec
-    effort = functools.partial(prepared.compiler_effort, FitOptions(epochs=10))
-    assert effort(data, spec) == QUICKEST
-    wide = dataclasses.replace(data, rows={**data.rows, "z": np.zeros((N, 5000), np.float32)})
-    assert effort(wide, spec) == FULL
-    assert effort(dataclasses.replace(data, source=iter(()), n_obs=None), spec) == FULL
+def test_what_is_spent_on_compiling_follows_from_the_data_alone():
+    data = TrainingData.of_rows({"X": X, "y": Y}, {}, {}, jax.random.key(0), 10, True, None)
+    assert prepared.compiler_effort(data) == QUICK
+    many = dataclasses.replace(data, n_obs=1_000_000)
+    assert prepared.compiler_effort(many) == FULL
+    assert prepared.compiler_effort(dataclasses.replace(data, n_obs=None)) == FULL
 
 
 def test_another_value_of_a_static_argument_compiles_and_the_old_one_does_not_again():
