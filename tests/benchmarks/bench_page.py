@@ -15,16 +15,19 @@ from pathlib import Path
 
 from tests.browser.jupyter import Notebook, chromium_browser, jupyterlab
 
+EPOCHS = {32: 400, 256: 800, 4096: 1600}
+"""Epochs of a fit: some seconds, beside which the last picture is little."""
+
 FITS = """
 import json
-from tests.benchmarks.bench_fit import EPOCHS, OfModel, data, listeners
+from tests.benchmarks.bench_fit import OfModel, data, listeners
 
 X, y = data()
 plain = OfModel("aimz_lab", {size})
 watched = OfModel("aimz_lab", {size}, callbacks=listeners())
 rates = []
 for turn in range({turns} + 1):
-    both = [runner.rate(X, y, EPOCHS[0][{size}]) for runner in (plain, watched)]
+    both = [runner.rate(X, y, {epochs}) for runner in (plain, watched)]
     rates += [both] if turn else []
 print("rates", json.dumps(rates))
 """
@@ -44,7 +47,7 @@ def main() -> None:
             chromium_browser(shutil.which("chromium")) as browser,
         ):
             for size in options.sizes:
-                cell = FITS.format(size=size, turns=options.turns)
+                cell = FITS.format(size=size, turns=options.turns, epochs=EPOCHS[size])
                 with Notebook(server, browser, f"fits-{size}", [cell]) as notebook:
                     notebook.run_all()
                     notebook.wait_until_done(0, 300)

@@ -45,6 +45,11 @@ im = ImpactModel(linear, jax.random.key(0), svi=svi)
 """
 
 
+ENDLESS_ANIMATIONS_OF_OURS = """
+() => document.getAnimations().filter((animation) =>
+  animation.effect?.target?.closest("section.aimz")
+  && animation.effect.getTiming().iterations === Infinity).length
+"""
 CHAINS = """
 import json, jax, numpy as np, numpyro, numpyro.distributions as dist
 from numpyro.infer import HMC, MCMC
@@ -203,6 +208,10 @@ def test_pause_rate_and_views_work_while_the_cell_runs(notebook):
 
     dashboard.get_by_role("button", name="Resume").click()
     wait_until(lambda: pill.inner_text() == "running", nb.page)
+    beat = pill.get_attribute("data-beat")
+    wait_until(lambda: pill.get_attribute("data-beat") != beat, nb.page)
+    # An animation without an end would be drawn sixty times a second, by the cores that train.
+    assert nb.page.evaluate(ENDLESS_ANIMATIONS_OF_OURS) == 0
     rate = dashboard.locator("input.aimz-rate")
     rate.fill("none of your business")
     rate.press("Enter")

@@ -183,7 +183,10 @@ class View {
     this.resizing.observe(this.root);
     this.theming = new MutationObserver(() => this.schedule("theme"));
     this.theming.observe(document.body, { attributes: true });
-    this.ticking = setInterval(() => this.schedule("progress"), 1000);
+    this.ticking = setInterval(() => {
+      this.pill.toggleAttribute("data-beat");
+      this.schedule("progress");
+    }, 1000);
   }
 
   greet() {
