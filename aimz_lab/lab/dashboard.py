@@ -32,7 +32,7 @@ from aimz_lab.types import Progress, check_choice
 
 ViewName = Literal["auto", "page", "picture", "still", "line", "none"]
 MOST_UPDATES_PER_S = 10.0
-_MARGIN = 0.75  # for what cannot be measured here: encoding and sending on another thread
+_MARGIN = 0.4  # as much again goes unmeasured: encoding and sending on another thread, and the page
 
 
 class LiveDashboard(Callback):
