@@ -39,7 +39,7 @@ class BestSoFar:
         if self._readings is None:
             return
         readings = self._readings.new(run)
-        if not readings:
+        if len(readings) == 0:
             return
         value = float(np.mean(readings[-1]))
         if np.isfinite(value) and (self._own is None or value < self._own.value):

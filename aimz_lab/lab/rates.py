@@ -59,13 +59,14 @@ class ReduceLROnPlateau(Callback):
         self._min_rate = min_rate
         self.monitor = monitor
         self.changes: list[tuple[int, float]] = []
+        self._waited = 0  # since the last progress, or the last change
 
     def on_fit_begin(self, run: Run) -> None:
         """Refuse an optimizer whose rate is fixed; take in the history of a run that goes on."""
         if run.state is not None:  # a loop written by hand makes its optimizer later
             run.control.check_learning_rate()
         self._plateau.begin(run)
-        self.changes = []
+        self.changes, self._waited = [], 0
         self._is_due(run)
 
     def on_steps_end(self, run: Run, steps: Steps) -> None:  # noqa: ARG002
@@ -80,10 +81,10 @@ class ReduceLROnPlateau(Callback):
 
     def _is_due(self, run: Run) -> bool:
         due = False
-        for reading in self._plateau.readings.new(run):
-            self._plateau.test.add(reading)
-            if self._plateau.test.waited >= self._plateau.patience:
-                due, self._plateau.test.waited = True, 0
+        for waited in self._plateau.test.add(self._plateau.readings.new(run)):
+            self._waited = self._waited + 1 if waited else 0
+            if self._waited >= self._plateau.patience:
+                due, self._waited = True, 0
         return due
 
     def _lower(self, run: Run) -> None:

@@ -136,7 +136,7 @@ class ModelCheckpoint(Callback):
     def _offer(self, run: Run) -> None:
         readings = self._judge.readings.new(run)
         name = self._judge.readings.name
-        if readings and offer_best(run, name, float(np.mean(readings[-1]))):
+        if len(readings) and offer_best(run, name, float(np.mean(readings[-1]))):
             self._save(self.directory / BEST, run)
 
     def _save(self, path: Path, run: Run) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from aimz_lab.data.checks import check_positive_int
 from aimz_lab.errors import ArgumentError
 from aimz_lab.inference.events import Callback, Run, Steps
-from aimz_lab.inference.guard import Monitor, PlateauTest, Readings, offer_best
+from aimz_lab.inference.guard import Monitor, Readings, offer_best
+from aimz_lab.inference.plateau import PlateauTest
 from aimz_lab.types import check_choice
 
 
@@ -52,9 +53,9 @@ class Plateau:
         self.test = PlateauTest(self.min_delta)
         self.readings.begin(run)
 
-    def in_words(self) -> str:
+    def in_words(self, waited: int) -> str:
         """Say what has been waited for in vain."""
-        return f"no progress of the {self.readings.name} in {self.test.waited} readings"
+        return f"no progress of the {self.readings.name} in {waited} readings"
 
 
 class EarlyStopping(Callback):
@@ -62,7 +63,7 @@ class EarlyStopping(Callback):
 
     Losses of minibatches are noisy, so that a single lower one means nothing. The mean of each
     window of steps is compared with that of the last window that made progress, against the
-    standard error of their difference, see :class:`~aimz_lab.inference.guard.PlateauTest`. Of the
+    standard error of their difference, see :class:`~aimz_lab.inference.plateau.PlateauTest`. Of the
     held-out loss, whose noise is fixed, each single value is a reading.
 
     Args:
@@ -109,8 +110,7 @@ class EarlyStopping(Callback):
             )
             raise ArgumentError(msg)
         self._plateau.begin(run)
-        for reading in self._plateau.readings.new(run):
-            self._plateau.test.add(reading)
+        self._plateau.test.add(self._plateau.readings.new(run))
 
     def on_steps_end(self, run: Run, steps: Steps) -> None:  # noqa: ARG002
         """Judge the windows that the chunk has filled."""
@@ -131,11 +131,10 @@ class EarlyStopping(Callback):
 
     def _judge(self, run: Run) -> None:
         readings = self._plateau.readings.new(run)
-        for reading in readings:
-            self._plateau.test.add(reading)
-            if self._plateau.test.waited >= self._plateau.patience:
-                run.control.stop(self._plateau.in_words(), status="early_stopped")
-        if readings and self.restore_best:
+        for waited in self._plateau.test.add(readings):
+            if waited >= self._plateau.patience:
+                run.control.stop(self._plateau.in_words(waited), status="early_stopped")
+        if len(readings) and self.restore_best:
             offer_best(run, self._plateau.readings.name, float(readings[-1].mean()))
 
 

@@ -6,7 +6,7 @@ from html import escape
 from typing import Any
 
 from aimz_lab.inference.events import Run
-from aimz_lab.inference.guard import fall_at_end
+from aimz_lab.inference.plateau import fall_at_end
 from aimz_lab.lab import words
 from aimz_lab.lab.panels.chains import divergence_advice, judged_at_the_end
 from aimz_lab.lab.panels.loss import best
