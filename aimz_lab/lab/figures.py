@@ -18,7 +18,7 @@ from aimz_lab.lab import words
 from aimz_lab.lab.energies import draw_energies
 from aimz_lab.lab.environment import has_matplotlib
 from aimz_lab.lab.record import loss_trace, run_of
-from aimz_lab.lab.summary import alt_text, heading, summary_html, summary_text
+from aimz_lab.lab.summary import alt_text, facts, heading, summary_html, summary_text
 from aimz_lab.lab.traces import Trace
 
 if TYPE_CHECKING:
@@ -70,10 +70,10 @@ def loss_figure(
         raise OptionalDependencyError(msg)
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    from aimz_lab.lab.shown_figure import ShownFigure
+    from aimz_lab.lab.shown_figure import Margins, ShownFigure
 
     run, *others = [run_of(source) for source in sources]
-    figure = ShownFigure(figsize=_SIZE_IN, dpi=_DPI, facecolor=_PAPER, layout="constrained")
+    figure = ShownFigure(figsize=_SIZE_IN, dpi=_DPI, facecolor=_PAPER, layout=Margins())
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     if run.info.is_sampling:
@@ -178,11 +178,12 @@ def _label_within_a_decade(axes: Axes) -> None:
 def _title(axes: Axes, run: Run) -> None:
     """Write the run's name on the left, and how it went on the right: beside it, or below."""
     name = axes.set_title(
-        heading(run), loc="left", color=_TEXT, fontsize=10.5, fontweight="bold", parse_math=False
-    )
+        heading(run), loc="left", y=1.0, color=_TEXT, fontsize=10.5, fontweight="bold",
+        parse_math=False,
+    )  # fmt: skip
     status = words.status_line(run)[len(f"{run.info.model}: ") :]
-    told = axes.set_title(status, loc="right", color=_MUTED, fontsize=8.5, parse_math=False)
-    room = 0.9 * axes.figure.bbox.width  # the axes have a little more
+    told = axes.set_title(status, loc="right", y=1.0, color=_MUTED, fontsize=8.5, parse_math=False)
+    room = 0.87 * axes.figure.bbox.width  # the axes have a little more
     if _width(name) + _width(told) + _TITLE_GAP > room:
         _shorten(name, room)
         _shorten(told, room)
@@ -210,7 +211,7 @@ def png(figure: Figure) -> bytes:
     pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3]
     image = Image.fromarray(np.ascontiguousarray(pixels)).quantize(_COLORS)
     buffer = io.BytesIO()
-    image.save(buffer, format="png", optimize=True)
+    image.save(buffer, format="png")
     return buffer.getvalue()
 
 
@@ -226,12 +227,17 @@ def picture_bundle(source: Any) -> tuple[dict[str, str], dict[str, Any]]:
         A MIME bundle with base64 text for the picture, and the metadata of its parts.
     """
     run = run_of(source)
+    told = facts(run)
     if not has_matplotlib():
-        return {"text/html": summary_html(run), "text/plain": summary_text(run)}, {}
+        return {
+            "text/html": summary_html(run, told=told),
+            "text/plain": summary_text(run, told=told),
+        }, {}
     encoded = base64.b64encode(png(loss_figure(run))).decode("ascii")
+    picture = f"data:image/png;base64,{encoded}"
     bundle = {
         "image/png": encoded,
-        "text/html": summary_html(run, picture=f"data:image/png;base64,{encoded}"),
-        "text/plain": summary_text(run),
+        "text/html": summary_html(run, picture=picture, told=told),
+        "text/plain": summary_text(run, told=told),
     }
-    return bundle, {"image/png": {"width": 820, "alt": alt_text(run)}}
+    return bundle, {"image/png": {"width": 820, "alt": alt_text(run, told=told)}}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any, Protocol, runtime_checkable
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -11,6 +12,8 @@ from aimz_lab.errors import DataTypeError
 from aimz_lab.inference.events import Run, RunInfo, Steps
 from aimz_lab.lab.traces import CAPACITY, Trace
 from aimz_lab.types import RunStatus
+
+_traces: WeakKeyDictionary[Run, dict[int, Trace]] = WeakKeyDictionary()
 
 
 @runtime_checkable
@@ -71,10 +74,16 @@ def run_of(source: Any) -> Run:
 
 
 def loss_trace(run: Run, capacity: int = CAPACITY) -> Trace:
-    """Return the losses of a run in bounded memory, in nats of all rows."""
-    trace = Trace(capacity)
-    trace.add(run.losses)
-    return trace
+    """Return the losses of a run in bounded memory, in nats of all rows; of one that is over, once.
+
+    What describes a run that is over asks for them several times, and a run may have millions.
+    """
+    kept = _traces.setdefault(run, {}) if run.finished else {}
+    if capacity not in kept:
+        trace = Trace(capacity)
+        trace.add(run.losses)
+        kept[capacity] = trace
+    return kept[capacity]
 
 
 def padded_share(run: Run) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from html import escape
 from typing import Any
 
@@ -108,11 +109,12 @@ def notes(run: Run) -> list[str]:
     return run.notes[-_MOST_NOTES:]
 
 
-def summary_text(source: Any) -> str:
+def summary_text(source: Any, *, told: Mapping[str, str] | None = None) -> str:
     """Return the summary of a run as plain text.
 
     Args:
         source: A run, or what keeps one.
+        told: Its :func:`facts`, where they are known already.
 
     Returns:
         A line for each fact, below one that names the run.
@@ -123,16 +125,18 @@ def summary_text(source: Any) -> str:
           status     ...
     """
     run = run_of(source)
-    lines = [heading(run), *(f"  {name:<10} {text}" for name, text in facts(run).items())]
+    told = facts(run) if told is None else told
+    lines = [heading(run), *(f"  {name:<10} {text}" for name, text in told.items())]
     return "\n".join([*lines, *(f"  note       {note}" for note in notes(run))])
 
 
-def summary_html(source: Any, *, picture: str = "") -> str:
+def summary_html(source: Any, *, picture: str = "", told: Mapping[str, str] | None = None) -> str:
     """Return the summary of a run as a small HTML table that needs no style sheet.
 
     Args:
         source: A run, or what keeps one.
         picture: Source of an image to show above it, such as a ``data:`` address.
+        told: Its :func:`facts`, where they are known already.
 
     Returns:
         A fragment of HTML.
@@ -142,7 +146,8 @@ def summary_html(source: Any, *, picture: str = "") -> str:
         True
     """
     run = run_of(source)
-    rows = [*facts(run).items(), *(("note", note) for note in notes(run))]
+    told = facts(run) if told is None else told
+    rows = [*told.items(), *(("note", note) for note in notes(run))]
     cells = "".join(
         f'<tr><th scope="row" style="text-align:left;font-weight:600">{escape(name)}</th>'
         f'<td style="text-align:left">{escape(text)}</td></tr>'
@@ -150,7 +155,7 @@ def summary_html(source: Any, *, picture: str = "") -> str:
     )
     if picture:
         image = (
-            f'<img src="{picture}" alt="{escape(alt_text(run), quote=True)}" '
+            f'<img src="{picture}" alt="{escape(alt_text(run, told=told), quote=True)}" '
             'style="max-width:100%;width:820px;border-radius:8px"/>'
         )
     else:
@@ -161,14 +166,15 @@ def summary_html(source: Any, *, picture: str = "") -> str:
     )
 
 
-def alt_text(source: Any) -> str:
+def alt_text(source: Any, *, told: Mapping[str, str] | None = None) -> str:
     """Say in a sentence what the picture of a run shows.
 
     Args:
         source: A run, or what keeps one.
+        told: Its :func:`facts`, where they are known already.
     """
     run = run_of(source)
-    told = facts(run)
+    told = facts(run) if told is None else told
     if run.info.is_sampling:
         more = ", ".join(f"{name} {told[name]}" for name in ("R-hat", "ESS") if name in told)
         more = f" {more}." if more else ""

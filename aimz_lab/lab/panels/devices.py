@@ -58,8 +58,7 @@ class DevicesPanel(Panel):
     def _note_causes(self, run: Run) -> None:
         """Say of each compilation since the last look by which step it came, and with what."""
         rows, n_pad = (run.column(name)[self._n_steps :] for name in ("rows", "n_pad"))
-        sizes = np.unique(rows + n_pad).tolist()
-        new_sizes = [size for size in sizes if size not in self._batch_sizes]
+        new_sizes = sorted(_different(rows + n_pad) - self._batch_sizes)
         where = "before the first step" if run.step == 0 else f"by step {run.step:,}"
         if self._batch_sizes and new_sizes:
             where += f", first batch of {', '.join(f'{n:,}' for n in new_sizes)} rows"
@@ -105,6 +104,13 @@ class DevicesPanel(Panel):
         ]
         worth_a_line = [row for row in rows if row["seconds"] >= _SHORT_S or row["count"] > 1]
         return sorted(worth_a_line, key=lambda row: -row["seconds"])[:MOST_COMPILATIONS]
+
+
+def _different(sizes: np.ndarray) -> set[int]:
+    """The different values; of steps that are all alike, as nearly always, without a sort."""
+    if len(sizes) and sizes.min() == sizes.max():
+        return {int(sizes[0])}
+    return set(np.unique(sizes).tolist())
 
 
 def _device(device: jax.Device) -> dict[str, Any]:

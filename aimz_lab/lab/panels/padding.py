@@ -25,31 +25,26 @@ class PaddingPanel(Panel):
         self._by_epoch = Trace(capacity=MOST_EPOCHS)
         self._epoch = 0
         # Padded rows and all rows: of the epoch so far, and of the run.
-        self._of_epoch = np.zeros(2, np.int64)
-        self._of_run = np.zeros(2, np.int64)
+        self._of_epoch = self._of_run = np.zeros(2, np.int64)
         self._advice = advice(run)
 
     def _count(self, run: Run) -> None:
         """Take in the steps since the last time."""
         new = slice(self._by_step.n_steps, None)
-        n_pad, epoch = run.column("n_pad")[new], run.column("epoch")[new]
-        if len(n_pad) == 0:
+        rows, n_pad, epoch = (run.column(name)[new] for name in ("rows", "n_pad", "epoch"))
+        if len(epoch) == 0:
             return
         self._by_step.add(n_pad)
-        counts = np.stack([n_pad, run.column("rows")[new] + n_pad]).astype(np.int64)
         begins = np.flatnonzero(np.diff(epoch, prepend=epoch[0] - 1))
-        by_epoch = np.add.reduceat(counts, begins, axis=1).T
-        self._of_run += by_epoch.sum(axis=0)
-        for number, of_epoch in zip(epoch[begins].tolist(), by_epoch, strict=True):
-            if number != self._epoch:
-                self._close_epoch()
-                self._epoch = number
-            self._of_epoch += of_epoch
-
-    def _close_epoch(self) -> None:
-        if self._of_epoch[1]:
-            self._by_epoch.add([_share(self._of_epoch)])
-        self._of_epoch[:] = 0
+        padded, real = (np.add.reduceat(part, begins, dtype=np.int64) for part in (n_pad, rows))
+        of_each = np.stack([padded, padded + real], axis=1)
+        self._of_run = self._of_run + of_each.sum(axis=0)
+        if epoch[0] == self._epoch:
+            of_each[0] += self._of_epoch
+        elif self._epoch:
+            of_each = np.concatenate([self._of_epoch[None], of_each])
+        ended, self._of_epoch, self._epoch = of_each[:-1], of_each[-1], int(epoch[-1])
+        self._by_epoch.add(ended[:, 0] / np.maximum(ended[:, 1], 1))
 
     def frame(self, run: Run) -> Frame:
         """Describe the padding of the last batch, the epoch and the run."""
@@ -77,8 +72,8 @@ def shards(rows: int, n_pad: int, n_shards: int) -> list[list[int]]:
         [[2, 0], [2, 0], [2, 0], [2, 0], [2, 0], [0, 2], [0, 2], [0, 2]]
     """
     each = (rows + n_pad) // n_shards
-    real = np.clip(rows - each * np.arange(n_shards), 0, each)
-    return [[int(n), each - int(n)] for n in real]
+    real = [min(max(rows - each * shard, 0), each) for shard in range(n_shards)]
+    return [[n, each - n] for n in real]
 
 
 def advice(run: Run) -> str:

@@ -15,6 +15,7 @@ import {
 const PATIENCE_MS = 2000;
 const HELLO_AGAIN_MS = 1000;
 const NOTICE_MS = 4000;
+const TICK_MS = 1000;
 const OVER = ["completed", "stopped", "early_stopped", "interrupted", "diverged", "failed"];
 const UNREACHABLE =
   "The buttons cannot reach this kernel while the cell runs. " +
@@ -183,10 +184,7 @@ class View {
     this.resizing.observe(this.root);
     this.theming = new MutationObserver(() => this.schedule("theme"));
     this.theming.observe(document.body, { attributes: true });
-    this.ticking = setInterval(() => {
-      this.pill.toggleAttribute("data-beat");
-      this.schedule("progress");
-    }, 1000);
+    this.ticking = setInterval(() => this.tick(), TICK_MS);
   }
 
   greet() {
@@ -209,6 +207,11 @@ class View {
   hear({ kind, why }) {
     if (kind === "welcome") this.setReachable(true);
     if (kind === "refused") this.say(why);
+  }
+
+  /** Let the clock go on where no frame did: each drawing costs the cores that train. */
+  tick() {
+    if (performance.now() - this.drawn >= 0.9 * TICK_MS) this.schedule("progress");
   }
 
   /** The kernel was restarted or is gone: what is shown is the last that it said. */
@@ -277,16 +280,26 @@ class View {
   draw() {
     const dirty = this.dirty;
     this.dirty = new Set();
+    this.drawn = performance.now();
+    this.beat();
     if (this.theme === undefined || dirty.has("theme")) this.readTheme();
     if (dirty.has("meta")) this.drawMeta();
+    // The chart reads its width, for which the page would have to be laid out once more below.
+    if (["loss", "earlier", "theme", "meta"].some((name) => dirty.has(name))) this.drawChart();
     if (["progress", "meta", "sampling"].some((name) => dirty.has(name))) this.drawProgress();
     if (this.model.get("meta").is_sampling && ["sampling", "convergence", "meta"].some((name) => dirty.has(name))) {
       this.drawSampling();
     }
-    if (["loss", "earlier", "theme", "meta"].some((name) => dirty.has(name))) this.drawChart();
     for (const [name, panel] of Object.entries(this.panels)) {
       if (dirty.has(name)) panel.update(this.model.get(name));
     }
+  }
+
+  /** Let the running light blink, with what is drawn anyway. */
+  beat() {
+    if (this.drawn - (this.beaten ?? -Infinity) < 0.9 * TICK_MS) return;
+    this.beaten = this.drawn;
+    this.pill.toggleAttribute("data-beat");
   }
 
   readTheme() {
