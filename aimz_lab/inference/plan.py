@@ -23,7 +23,7 @@ from aimz_lab.inference.fixed_feed import FixedFeed
 from aimz_lab.inference.index_feed import IndexFeed
 from aimz_lab.inference.placement import Placement
 from aimz_lab.inference.stream_feed import StreamFeed
-from aimz_lab.inference.svi import StepPlan
+from aimz_lab.inference.svi_step import StepPlan
 from aimz_lab.inference.training_data import TrainingData
 from aimz_lab.inference.undo import undone
 from aimz_lab.kernel.arguments import KernelArguments

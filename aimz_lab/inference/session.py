@@ -31,7 +31,8 @@ from aimz_lab.inference.prepared import Prepared, compiler_effort
 from aimz_lab.inference.rates import WHY_FIXED, learning_rate
 from aimz_lab.inference.run_info import checkpoint_facts, run_info, warn_unscaled
 from aimz_lab.inference.schema import InputSchema
-from aimz_lab.inference.svi import Batch, FeedKind, StepEngine
+from aimz_lab.inference.svi import FeedKind, StepEngine
+from aimz_lab.inference.svi_step import Batch
 from aimz_lab.inference.train import Trainer
 from aimz_lab.inference.training_data import TrainingData
 from aimz_lab.inference.undo import undone_if_refused

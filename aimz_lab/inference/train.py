@@ -21,7 +21,8 @@ from aimz_lab.inference.events import Callbacks, Run, Steps
 from aimz_lab.inference.feed import BEGINNING, Chunk, Feed, Position
 from aimz_lab.inference.loop import Loop
 from aimz_lab.inference.rates import learning_rate, set_learning_rate
-from aimz_lab.inference.svi import ChunkResult, StepEngine, TrainState
+from aimz_lab.inference.svi import ChunkResult, StepEngine
+from aimz_lab.inference.svi_step import TrainState
 from aimz_lab.types import OnNonFinite, RunStatus
 
 CHUNK_S = 0.05

@@ -15,7 +15,8 @@ from numpyro.infer.svi import SVIState
 from aimz_lab.data import canonical, pad_rows
 from aimz_lab.errors import DataError, GuideError
 from aimz_lab.inference.plan import TrainingPlan, values_by_position
-from aimz_lab.inference.svi import Batch, StepEngine
+from aimz_lab.inference.svi import StepEngine
+from aimz_lab.inference.svi_step import Batch
 from aimz_lab.inference.training_data import TrainingData
 from aimz_lab.kernel.spec import KernelSpec
 

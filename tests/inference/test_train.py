@@ -11,7 +11,8 @@ from numpyro.infer.svi import SVIState
 from aimz_lab.inference import train
 from aimz_lab.inference.events import Callbacks, Run, RunInfo
 from aimz_lab.inference.feed import Chunk, Position
-from aimz_lab.inference.svi import ChunkResult, TrainState
+from aimz_lab.inference.svi import ChunkResult
+from aimz_lab.inference.svi_step import TrainState
 from aimz_lab.inference.train import CHUNK_S, Trainer, TrainOptions
 
 STEP_S = 2.0**-10
