@@ -9,15 +9,13 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
-import jax
-import numpy as np
-
 from aimz_lab.data.checks import check_positive_int
-from aimz_lab.errors import CallError, DataError
+from aimz_lab.errors import CallError
 from aimz_lab.inference.events import Callback, Callbacks, Control, Run, RunInfo, Steps
 from aimz_lab.lab.batches import Batches, Source, bytes_of, rows_of
 from aimz_lab.lab.dashboard import LiveDashboard
 from aimz_lab.lab.model_link import ModelLink
+from aimz_lab.lab.pending import PendingLosses
 from aimz_lab.types import RunStatus
 
 FLUSH_S = 0.05
@@ -125,10 +123,7 @@ class Watch:
         self._callbacks = Callbacks(callbacks, self.run)
         self._begun = False
         self._in_block = False
-        self._open: tuple[int, int, int] | None = None
-        self._n_batches = 0
-        self._pending: list[tuple[int, int, int, Any, dict[str, Any]]] = []
-        self._epoch_ends: list[int] = []
+        self._pending = PendingLosses()
         self._flushed_s = 0.0
 
     def __iter__(self) -> Iterator[Any]:
@@ -163,8 +158,7 @@ class Watch:
                     return
                 self.run.spend("data", time.monotonic() - began)
                 self.run.transferred_bytes += bytes_of(item)
-                self._open = (epoch, *rows_of(item))
-                self._n_batches += 1
+                self._pending.hand_out(epoch, *rows_of(item))
                 handed_out, listened = time.monotonic(), self._listened_s
                 yield item
                 body_s = time.monotonic() - handed_out
@@ -193,16 +187,7 @@ class Watch:
             CallError: If there is no batch at hand, or its loss was given already.
             DataError: If a value is no scalar.
         """
-        if self._open is None:
-            msg = (
-                "step() takes the loss of the batch at hand, once for each batch, inside the loop "
-                "over monitor(...); no batch is waiting for a loss."
-            )
-            raise CallError(msg)
-        for name, value in {"loss": loss, **metrics}.items():
-            _check_scalar(name, value)
-        self._pending.append((*self._open, loss, metrics))
-        self._open = None
+        self._pending.give(loss, metrics)
         if time.monotonic() - self._flushed_s >= FLUSH_S:
             # The newest is likely still being computed: waiting for it would stall the loop.
             self._flush(keep=1 if len(self._pending) > 1 else 0)
@@ -241,19 +226,18 @@ class Watch:
         return control.stop_request is not None
 
     def _end_epoch(self, epoch: int) -> None:
-        if self._n_steps == 0 and self._n_batches:
-            raise CallError(_FORGOTTEN.format(self._n_batches, self._n_batches))
+        n_batches = self._pending.n_batches
+        if self._n_steps == 0 and n_batches:
+            raise CallError(_FORGOTTEN.format(n_batches, n_batches))
         if self.run.info.steps_per_epoch is None:
-            self.run.info = dataclasses.replace(self.run.info, steps_per_epoch=self._n_batches)
-        self._epoch_ends.append(epoch)
+            self.run.info = dataclasses.replace(self.run.info, steps_per_epoch=n_batches)
+        self._pending.end_epoch(epoch)
         if self._callbacks.aligned_to_epochs or not self._pending:
             self._flush()
 
     def _flush(self, keep: int = 0) -> None:
         """Fetch the pending losses but for the newest ``keep``, and tell the listeners."""
-        cut = len(self._pending) - keep
-        taken, self._pending = self._pending[:cut], self._pending[cut:]
-        columns = _columns(taken)
+        columns, ended = self._pending.fetch(keep)
         now = time.monotonic()
         seconds, self._flushed_s = now - self._flushed_s, now
         steps = Steps(
@@ -262,9 +246,6 @@ class Watch:
             learning_rate=self._learning_rate(),
             **columns,
         )
-        still_open = {epoch for epoch, *_ in self._pending}
-        ended = [epoch for epoch in self._epoch_ends if epoch not in still_open]
-        self._epoch_ends = [epoch for epoch in self._epoch_ends if epoch in still_open]
         if len(steps):
             self.run.record(steps)
         if len(steps) or ended:
@@ -296,9 +277,10 @@ class Watch:
             return
         self._flush()
         # The batch in which a loop is left early may have none.
-        forgotten = self._n_batches - self.run.step - (status != "completed")
+        n_batches = self._pending.n_batches
+        forgotten = n_batches - self.run.step - (status != "completed")
         if forgotten > 0:
-            self.run.notes.append(_FORGOTTEN.format(forgotten, self._n_batches))
+            self.run.notes.append(_FORGOTTEN.format(forgotten, n_batches))
         self.run.finish(status, reason)
         if self.run.exception is not None:
             self._callbacks.emit("on_exception", self.run.exception)
@@ -324,29 +306,3 @@ class Watch:
             self._fail(error)
         self._finish_loop(whole=False)
         return False
-
-
-def _check_scalar(name: str, value: Any) -> None:
-    if isinstance(value, tuple | list) or len(getattr(value, "shape", ())) > 0:
-        what = f"shape {tuple(value.shape)}" if hasattr(value, "shape") else type(value).__name__
-        msg = (
-            f"step() takes scalars, and {name} is {what}. A loss per row is summed first; "
-            "train_on_batch returns a pair: `_, loss = im.train_on_batch(**batch)`."
-        )
-        raise DataError(msg)
-
-
-def _columns(taken: list[tuple[int, int, int, Any, dict[str, Any]]]) -> dict[str, Any]:
-    fetched = jax.device_get([(loss, metrics) for *_, loss, metrics in taken])
-    names = {name for _, metrics in fetched for name in metrics}
-    counts = np.array([counts for *counts, _, _ in taken], np.int32).reshape(-1, 3)
-    return {
-        "epoch": counts[:, 0],
-        "rows": counts[:, 1],
-        "n_pad": counts[:, 2],
-        "loss": np.array([float(loss) for loss, _ in fetched], np.float32),
-        "metrics": {
-            name: np.array([float(m.get(name, np.nan)) for _, m in fetched], np.float32)
-            for name in sorted(names)
-        },
-    }
