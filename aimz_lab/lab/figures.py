@@ -18,7 +18,7 @@ from aimz_lab.lab import words
 from aimz_lab.lab.energies import draw_energies
 from aimz_lab.lab.environment import has_matplotlib
 from aimz_lab.lab.record import loss_trace, run_of
-from aimz_lab.lab.summary import alt_text, facts, heading, summary_html, summary_text
+from aimz_lab.lab.summary import Summary, heading
 from aimz_lab.lab.traces import Trace
 
 if TYPE_CHECKING:
@@ -227,17 +227,13 @@ def picture_bundle(source: Any) -> tuple[dict[str, str], dict[str, Any]]:
         A MIME bundle with base64 text for the picture, and the metadata of its parts.
     """
     run = run_of(source)
-    told = facts(run)
+    summary = Summary(run)
     if not has_matplotlib():
-        return {
-            "text/html": summary_html(run, told=told),
-            "text/plain": summary_text(run, told=told),
-        }, {}
+        return {"text/html": summary.html(), "text/plain": summary.text()}, {}
     encoded = base64.b64encode(png(loss_figure(run))).decode("ascii")
-    picture = f"data:image/png;base64,{encoded}"
     bundle = {
         "image/png": encoded,
-        "text/html": summary_html(run, picture=picture, told=told),
-        "text/plain": summary_text(run, told=told),
+        "text/html": summary.html(f"data:image/png;base64,{encoded}"),
+        "text/plain": summary.text(),
     }
-    return bundle, {"image/png": {"width": 820, "alt": alt_text(run, told=told)}}
+    return bundle, {"image/png": {"width": 820, "alt": summary.alt()}}

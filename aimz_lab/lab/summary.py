@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from html import escape
 from typing import Any
 
@@ -109,12 +108,59 @@ def notes(run: Run) -> list[str]:
     return run.notes[-_MOST_NOTES:]
 
 
-def summary_text(source: Any, *, told: Mapping[str, str] | None = None) -> str:
+class Summary:
+    """The facts of a run, gathered once for all that tells them.
+
+    Args:
+        source: A run, or what keeps one.
+    """
+
+    def __init__(self, source: Any) -> None:
+        self._run = run_of(source)
+        self._facts = facts(self._run)
+
+    def text(self) -> str:
+        """Return a line for each fact, below one that names the run."""
+        lines = [heading(self._run)]
+        lines += [f"  {name:<10} {text}" for name, text in self._facts.items()]
+        return "\n".join([*lines, *(f"  note       {note}" for note in notes(self._run))])
+
+    def html(self, picture: str = "") -> str:
+        """Return a fragment: a table, below ``picture``, the source of an image, or the name."""
+        rows = [*self._facts.items(), *(("note", note) for note in notes(self._run))]
+        cells = "".join(
+            f'<tr><th scope="row" style="text-align:left;font-weight:600">{escape(name)}</th>'
+            f'<td style="text-align:left">{escape(text)}</td></tr>'
+            for name, text in rows
+        )
+        if picture:
+            image = (
+                f'<img src="{picture}" alt="{escape(self.alt(), quote=True)}" '
+                'style="max-width:100%;width:820px;border-radius:8px"/>'
+            )
+        else:
+            image = f"<strong>{escape(heading(self._run))}</strong>"
+        return (
+            f'<div>{image}<table style="margin:4px 0 0;font-size:13px"><tbody>{cells}</tbody>'
+            "</table></div>"
+        )
+
+    def alt(self) -> str:
+        """Return a sentence for who cannot see the picture."""
+        run, told = self._run, self._facts
+        if run.info.is_sampling:
+            more = ", ".join(f"{name} {told[name]}" for name in ("R-hat", "ESS") if name in told)
+            more = f" {more}." if more else ""
+            return f"Potential energy of the chains of {run.info.model}, {told['status']}.{more}"
+        loss = f" Loss {told['loss']}." if "loss" in told else ""
+        return f"Loss of {run.info.model} over {run.step:,} steps, {told['status']}.{loss}"
+
+
+def summary_text(source: Any) -> str:
     """Return the summary of a run as plain text.
 
     Args:
         source: A run, or what keeps one.
-        told: Its :func:`facts`, where they are known already.
 
     Returns:
         A line for each fact, below one that names the run.
@@ -124,19 +170,15 @@ def summary_text(source: Any, *, told: Mapping[str, str] | None = None) -> str:
         kernel · SVI/AutoNormal
           status     ...
     """
-    run = run_of(source)
-    told = facts(run) if told is None else told
-    lines = [heading(run), *(f"  {name:<10} {text}" for name, text in told.items())]
-    return "\n".join([*lines, *(f"  note       {note}" for note in notes(run))])
+    return Summary(source).text()
 
 
-def summary_html(source: Any, *, picture: str = "", told: Mapping[str, str] | None = None) -> str:
+def summary_html(source: Any, *, picture: str = "") -> str:
     """Return the summary of a run as a small HTML table that needs no style sheet.
 
     Args:
         source: A run, or what keeps one.
         picture: Source of an image to show above it, such as a ``data:`` address.
-        told: Its :func:`facts`, where they are known already.
 
     Returns:
         A fragment of HTML.
@@ -145,39 +187,4 @@ def summary_html(source: Any, *, picture: str = "", told: Mapping[str, str] | No
         >>> "<table" in summary_html(im.last_run)
         True
     """
-    run = run_of(source)
-    told = facts(run) if told is None else told
-    rows = [*told.items(), *(("note", note) for note in notes(run))]
-    cells = "".join(
-        f'<tr><th scope="row" style="text-align:left;font-weight:600">{escape(name)}</th>'
-        f'<td style="text-align:left">{escape(text)}</td></tr>'
-        for name, text in rows
-    )
-    if picture:
-        image = (
-            f'<img src="{picture}" alt="{escape(alt_text(run, told=told), quote=True)}" '
-            'style="max-width:100%;width:820px;border-radius:8px"/>'
-        )
-    else:
-        image = f"<strong>{escape(heading(run))}</strong>"
-    return (
-        f'<div>{image}<table style="margin:4px 0 0;font-size:13px"><tbody>{cells}</tbody>'
-        "</table></div>"
-    )
-
-
-def alt_text(source: Any, *, told: Mapping[str, str] | None = None) -> str:
-    """Say in a sentence what the picture of a run shows.
-
-    Args:
-        source: A run, or what keeps one.
-        told: Its :func:`facts`, where they are known already.
-    """
-    run = run_of(source)
-    told = facts(run) if told is None else told
-    if run.info.is_sampling:
-        more = ", ".join(f"{name} {told[name]}" for name in ("R-hat", "ESS") if name in told)
-        more = f" {more}." if more else ""
-        return f"Potential energy of the chains of {run.info.model}, {told['status']}.{more}"
-    loss = f" Loss {told['loss']}." if "loss" in told else ""
-    return f"Loss of {run.info.model} over {run.step:,} steps, {told['status']}.{loss}"
+    return Summary(source).html(picture)

@@ -20,7 +20,7 @@ from aimz_lab.lab.figures import png
 from aimz_lab.lab.line import Line
 from aimz_lab.lab.panels import SamplingPanel, TracePanel
 from aimz_lab.lab.panels.chains import judged_at_the_end
-from aimz_lab.lab.summary import alt_text, facts, summary_text
+from aimz_lab.lab.summary import Summary, facts, summary_text
 from aimz_lab.lab.traces import unpack
 from aimz_lab.lab.views import LineView, RecordingDisplay
 from tests.lab.runs import begun, feed
@@ -170,8 +170,10 @@ def test_the_summary_says_what_came_out(seen):
     assert found["ESS"].startswith("at least ")
     assert "loss" not in found
     assert "MCMC/HMC" in summary_text(seen["im"].last_run).splitlines()[0]
-    assert alt_text(seen["im"].last_run).startswith(
-        "Potential energy of the chains of line, completed"
+    assert (
+        Summary(seen["im"].last_run)
+        .alt()
+        .startswith("Potential energy of the chains of line, completed")
     )
 
 

@@ -15,7 +15,7 @@ from matplotlib.transforms import Bbox
 
 from aimz_lab.errors import ArgumentError, DataTypeError, OptionalDependencyError
 from aimz_lab.lab.figures import loss_figure, picture_bundle, png
-from aimz_lab.lab.summary import alt_text, facts, summary_html, summary_text
+from aimz_lab.lab.summary import Summary, facts, summary_html, summary_text
 from tests.lab.runs import begun, feed
 
 
@@ -196,8 +196,10 @@ class TestSummary:
 
     def test_the_picture_has_words_for_who_cannot_see_it(self):
         run = finished([2.0, 1.0], status="stopped", reason="Stop was clicked")
-        assert alt_text(run).startswith(
-            "Loss of kernel over 2 steps, stopped: Stop was clicked. Loss 1."
+        assert (
+            Summary(run)
+            .alt()
+            .startswith("Loss of kernel over 2 steps, stopped: Stop was clicked. Loss 1.")
         )
 
 
