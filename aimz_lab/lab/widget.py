@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import time
 from typing import Any
 
@@ -14,6 +15,7 @@ from aimz_lab.lab.static import module, style
 from aimz_lab.lab.views import PANELS, WIDGET_MIME, NotebookView, PictureView, Receive
 
 _PATIENCE_S = 10.0
+_SLOWEST_S = 3.0
 
 
 @functools.cache
@@ -51,6 +53,9 @@ class WidgetView(NotebookView):
     cell runs. Where they should arrive and none does, pictures take the widget's place, and give it
     back when the page is heard after all.
 
+    A page tells how often it can draw without taking more than a hundredth of the time, since it
+    may live on the cores that train; it gets no more updates than that.
+
     Args:
         interval_s: Least seconds between two updates.
     """
@@ -59,7 +64,7 @@ class WidgetView(NotebookView):
 
     def __init__(self, interval_s: float = 0.1) -> None:
         super().__init__()
-        self.interval_s = self._live_interval_s = interval_s
+        self._least_interval_s = self._live_interval_s = self.interval_s = interval_s
         self._widget: Any = None
         self._heard = False
         self._silent = False
@@ -68,6 +73,7 @@ class WidgetView(NotebookView):
     def open(self, run: Run, frames: Frames, receive: Receive) -> None:
         """Show the widget, and begin to listen to it."""
         self._heard = self._silent = False
+        self._live_interval_s = self.interval_s = self._least_interval_s
         self._widget = make_widget(frames)
         self._widget.on_msg(lambda _, message, __: self._take(message, receive))
         self._opened = time.monotonic()
@@ -96,8 +102,16 @@ class WidgetView(NotebookView):
         if message.get("kind") == "hello":
             self._heard = True
             self.tell({"kind": "welcome"})
+        elif message.get("kind") == "pace":
+            self._keep_pace(message.get("value"))
         else:
             receive(message)
+
+    def _keep_pace(self, seconds: Any) -> None:
+        if isinstance(seconds, int | float) and math.isfinite(seconds):
+            self._live_interval_s = max(min(seconds, _SLOWEST_S), self._least_interval_s)
+            if not self._silent:
+                self.interval_s = self._live_interval_s
 
     def tell(self, message: dict[str, Any]) -> None:
         """Send the page a message of its own."""

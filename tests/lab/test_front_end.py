@@ -219,6 +219,16 @@ class TestScales:
         assert node("logKind", low) == kind
 
 
+def test_drawing_takes_a_hundredth_of_the_time(node):
+    assert node("restAfter", 4) == 400
+    assert node("restAfter", 1000) == 3000
+
+
+def test_one_slow_drawing_does_not_silence_the_page(node):
+    assert node("usual", None, 5) == 5
+    assert node("usual", 5, 105) == pytest.approx(35)
+
+
 @given(st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=200), st.integers(2, 40))
 def test_thinning_keeps_the_extremes(node, values, most):
     xs, ys = node("thin", list(range(len(values))), values, most)

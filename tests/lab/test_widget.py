@@ -186,3 +186,28 @@ class TestReplay:
         monkeypatch.setattr(environment, "has_widgets", lambda: False)
         with pytest.raises(ImportError, match=r"aimz_lab\[lab\]"):
             show(self.finished())
+
+
+def test_a_page_that_draws_slowly_gets_fewer_updates_within_bounds(watched):
+    for told, kept in [(0.5, 0.5), (60, 3.0), (-1, 0.0)]:
+        watched.page_says(kind="pace", value=told)
+        assert watched.view.interval_s == kept
+    watched.page_says(kind="pace", value=0.5)
+    for nonsense in (None, "fast", float("nan"), []):
+        watched.page_says(kind="pace", value=nonsense)
+    assert watched.view.interval_s == 0.5
+    assert watched.sent == []
+    watched.callbacks.emit("on_fit_begin")
+    assert watched.view.interval_s == 0.0
+
+
+def test_the_pace_of_a_page_waits_while_pictures_take_its_place(watched, outputs, monkeypatch):
+    monkeypatch.setattr("aimz_lab.lab.widget.has_subshells", lambda: True)
+    watched.steps([3.0])
+    watched.view._opened -= 60
+    watched.view.show(watched.run, {})
+    watched.page_says(kind="pace", value=0.5)
+    assert watched.view.interval_s == 1.0
+    watched.page_says(kind="hello")
+    watched.view.show(watched.run, {})
+    assert watched.view.interval_s == 0.5

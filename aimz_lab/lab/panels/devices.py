@@ -26,7 +26,7 @@ class DevicesPanel(Panel):
     """
 
     name = "devices"
-    interval_s = 1.0
+    interval_s = 2.0
 
     def __init__(self, display_s: Callable[[], float] = lambda: 0.0) -> None:
         self._display_s = display_s

@@ -17,7 +17,7 @@ class PaddingPanel(Panel):
     """Padded rows of each batch, their share by epoch, how they lie on the devices, and advice."""
 
     name = "padding"
-    interval_s = 0.2
+    interval_s = 1.0
 
     def begin(self, run: Run) -> None:
         """Count from zero."""

@@ -29,7 +29,7 @@ class ParametersPanel(Panel):
     """
 
     name = "parameters"
-    interval_s = 1.0
+    interval_s = 2.0
 
     def __init__(self) -> None:
         self._forget()

@@ -1,7 +1,7 @@
 // The part of the page that holds the curve: its canvas, its legend, and how its values are read.
 
 import { chainColor, DASHES, describe, labelRoom, paint, readout, scene } from "./chart.js";
-import { h, setAttribute, setText, svg } from "./elements.js";
+import { h, setAttribute, setFlag, setText, svg } from "./elements.js";
 import { count, number } from "./math.js";
 
 const CANVAS_HEIGHT = 280;
@@ -122,7 +122,7 @@ export class Curve {
   }
 
   drawTip(hover) {
-    this.tip.hidden = !hover;
+    setFlag(this.tip, "hidden", !hover);
     if (!hover) return;
     const { shown } = this;
     const lines = [`${shown.chains ? "iteration" : "step"} ${count(hover.step)}`];

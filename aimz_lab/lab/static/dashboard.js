@@ -6,8 +6,8 @@
 
 import { series } from "./chart.js";
 import { Curve } from "./curve.js";
-import { button, choice, h, icon, setAttribute, setText, toggle } from "./elements.js";
-import { count, duration, number, rate, ratio } from "./math.js";
+import { button, choice, h, icon, setAttribute, setFlag, setText, toggle } from "./elements.js";
+import { count, duration, number, rate, ratio, restAfter, usual } from "./math.js";
 import {
   checkPanel, convergencePanel, devicesPanel, paddingPanel, parametersPanel, samplingPanel,
 } from "./panels.js";
@@ -67,6 +67,11 @@ class View {
     this.reachable = null; // nobody knows yet
     this.dirty = new Set(TRAITS);
     this.received = performance.now();
+    this.cost = null;
+    this.rested = 0;
+    this.pace = 0;
+    this.painted = new MessageChannel(); // whose message arrives when what was drawn is on its way
+    this.painted.port1.onmessage = () => this.rest(performance.now() - this.drawn);
     this.build();
     this.listen();
     this.greet();
@@ -147,9 +152,9 @@ class View {
   }
 
   showTiles(isSampling) {
-    for (const name of ["loss", "best", "step", "rows_per_s"]) this.stats[name].parentElement.hidden = isSampling;
+    for (const name of ["loss", "best", "step", "rows_per_s"]) setFlag(this.stats[name].parentElement, "hidden", isSampling);
     for (const name of ["draws", "divergences", "step_size", "r_hat", "ess"]) {
-      this.stats[name].parentElement.hidden = !isSampling;
+      setFlag(this.stats[name].parentElement, "hidden", !isSampling);
     }
     setText(this.stats.steps_per_s.previousElementSibling, isSampling ? "iterations/s" : "steps/s");
   }
@@ -175,7 +180,7 @@ class View {
     for (const name of TRAITS) {
       on(`change:${name}`, () => {
         if (name === "progress") this.received = performance.now();
-        this.schedule(name);
+        this.refresh(name);
       });
     }
     on("msg:custom", (message) => this.hear(message));
@@ -211,7 +216,7 @@ class View {
 
   /** Let the clock go on where no frame did: each drawing costs the cores that train. */
   tick() {
-    if (performance.now() - this.drawn >= 0.9 * TICK_MS) this.schedule("progress");
+    if (performance.now() - this.drawn >= 0.9 * TICK_MS) this.refresh("progress");
   }
 
   /** The kernel was restarted or is gone: what is shown is the last that it said. */
@@ -269,6 +274,30 @@ class View {
     this.schedule("loss");
   }
 
+  /** Draw what the kernel sent, at once where the reader waits for it, else when it is time. */
+  refresh(name) {
+    const { status, asked } = this.model.get("progress");
+    const wait = status === this.shownStatus && asked === this.shownAsked ? this.rested - performance.now() : 0;
+    if (wait <= 0) {
+      this.schedule(name);
+      return;
+    }
+    this.dirty.add(name);
+    this.waiting ??= setTimeout(() => this.schedule(), wait);
+  }
+
+  /** Rest for long enough that drawing stays a small share of the time, and tell the kernel. */
+  rest(cost) {
+    this.cost = usual(this.cost, cost);
+    const rest = restAfter(this.cost);
+    this.rested = this.drawn + rest;
+    if (!this.reachable || isOver(this.model.get("progress"))) return;
+    if (rest > 1.5 * this.pace || rest < this.pace / 1.5) {
+      this.pace = rest;
+      this.model.send({ kind: "pace", value: rest / 1000 });
+    }
+  }
+
   schedule(name) {
     if (name) this.dirty.add(name);
     this.frame ??= requestAnimationFrame(() => {
@@ -280,7 +309,10 @@ class View {
   draw() {
     const dirty = this.dirty;
     this.dirty = new Set();
+    clearTimeout(this.waiting);
+    this.waiting = null;
     this.drawn = performance.now();
+    this.painted.port2.postMessage(null);
     this.beat();
     if (this.theme === undefined || dirty.has("theme")) this.readTheme();
     if (dirty.has("meta")) this.drawMeta();
@@ -319,8 +351,8 @@ class View {
     setText(this.method, [meta.method, meta.n_obs && `${count(meta.n_obs)} rows`,
       !isSampling && meta.batch_size && `batches of ${count(meta.batch_size)}`, meta.scaled].filter(Boolean).join(" · "));
     setAttribute(this.root, "aria-label", `${isSampling ? "Chains" : "Training"} of ${meta.model}`);
-    this.toggles.perRow.hidden = !meta.n_obs || isSampling;
-    this.toggles.smooth.hidden = this.toggles.log.hidden = isSampling;
+    setFlag(this.toggles.perRow, "hidden", !meta.n_obs || isSampling);
+    for (const name of ["smooth", "log"]) setFlag(this.toggles[name], "hidden", isSampling);
     this.showTiles(isSampling);
   }
 
@@ -332,36 +364,37 @@ class View {
     const progress = this.lost && !over ? { ...told, ...LOST } : later(told, since);
     if (progress.status !== this.shownStatus) this.said = "";
     this.shownStatus = progress.status;
+    this.shownAsked = progress.asked;
     setAttribute(this.pill, "data-status", progress.status);
     setText(this.pill, progress.words);
     setText(this.where, position(meta, progress, this.model.get("sampling")));
     const part = done(progress);
-    this.bar.hidden = part === null;
-    this.fill.style.width = `${100 * (part ?? 0)}%`;
+    setFlag(this.bar, "hidden", part === null);
+    this.fill.style.transform = `scaleX(${part ?? 0})`;
     setAttribute(this.bar, "aria-valuenow", Math.round(100 * (part ?? 0)));
     this.drawControls(progress, over);
     setText(this.stats.step, count(progress.step));
     setText(this.stats.steps_per_s, rate(progress.steps_per_s));
     setText(this.stats.rows_per_s, rate(progress.rows_per_s));
-    this.stats.rows_per_s.parentElement.hidden = !progress.rows_per_s || Boolean(meta.is_sampling);
+    setFlag(this.stats.rows_per_s.parentElement, "hidden", !progress.rows_per_s || Boolean(meta.is_sampling));
     setText(this.stats.elapsed, duration(progress.elapsed_s));
-    this.stats.checkpoint.parentElement.hidden = !progress.checkpoint;
+    setFlag(this.stats.checkpoint.parentElement, "hidden", !progress.checkpoint);
     if (progress.checkpoint) setText(this.stats.checkpoint, `${duration(progress.checkpoint.age_s + since)} ago`);
     this.drawNotice(progress, over);
     if (over) clearInterval(this.ticking);
   }
 
   drawControls(progress, over) {
-    this.run.hidden = over || this.lost === true;
-    this.buttons.checkpoint.hidden = !progress.can_checkpoint;
-    this.rateBox.hidden = !progress.can_set_learning_rate;
-    this.buttons.restore_best.hidden = !progress.best_state;
+    setFlag(this.run, "hidden", over || this.lost === true);
+    setFlag(this.buttons.checkpoint, "hidden", !progress.can_checkpoint);
+    setFlag(this.rateBox, "hidden", !progress.can_set_learning_rate);
+    setFlag(this.buttons.restore_best, "hidden", !progress.best_state);
     setAttribute(this.buttons.restore_best, "title",
       `Stop, and give the model the best state, that of step ${count(progress.best_state)}`);
     const { pause, ...others } = this.buttons;
     const stopping = progress.asked === "stop";
-    for (const element of [pause, ...Object.values(others)]) element.disabled = !this.reachable || stopping;
-    this.rate.disabled = !this.reachable;
+    for (const element of [pause, ...Object.values(others)]) setFlag(element, "disabled", !this.reachable || stopping);
+    setFlag(this.rate, "disabled", !this.reachable);
     const word = this.paused() ? "Resume" : "Pause";
     if (pause.lastChild.textContent !== word) pause.replaceChildren(icon(word.toLowerCase()), h("span", {}, word));
     if (document.activeElement !== this.rate && progress.learning_rate) {
@@ -375,7 +408,7 @@ class View {
       : progress.status === "completed" ? "" : progress.reason;
     const says = over || this.lost ? why : this.reachable === false ? UNREACHABLE : this.said ?? "";
     setText(this.notice, says);
-    this.notice.hidden = !says;
+    setFlag(this.notice, "hidden", !says);
     const notes = progress.notes ?? [];
     if (JSON.stringify(notes) !== this.shownNotes) {
       this.shownNotes = JSON.stringify(notes);
@@ -406,6 +439,8 @@ class View {
     clearTimeout(this.greeting);
     clearTimeout(this.patience);
     clearTimeout(this.forgetting);
+    clearTimeout(this.waiting);
+    this.painted.port1.close();
     cancelAnimationFrame(this.frame);
     this.resizing.disconnect();
     this.theming.disconnect();

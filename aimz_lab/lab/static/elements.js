@@ -33,6 +33,11 @@ export function setAttribute(element, name, value) {
   else if (element.getAttribute(name) !== String(value)) element.setAttribute(name, value);
 }
 
+/** Switch an attribute on or off, if it is not: a browser restyles what is set to what it was. */
+export function setFlag(element, name, on) {
+  if (element[name] !== Boolean(on)) element[name] = Boolean(on);
+}
+
 const ICONS = {
   stop: "M4 4h8v8H4z",
   restore_best: "M8 1.5l2 4.3 4.7.6-3.5 3.2.9 4.7L8 12l-4.1 2.3.9-4.7L1.3 6.4 6 5.8z",
@@ -79,7 +84,7 @@ export function choice(label, name, onchange) {
       const key = JSON.stringify([options, current]);
       if (key === shown) return;
       shown = key;
-      group.hidden = options.length < 2;
+      setFlag(group, "hidden", options.length < 2);
       group.replaceChildren(...options.map(([value, text]) => h("label", {},
         h("input", {
           type: "radio", name, value, checked: value === current, onchange: () => onchange(value),

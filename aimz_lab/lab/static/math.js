@@ -226,3 +226,12 @@ export function size(bytes) {
 /** Write a fraction as a percentage. */
 export const share = (fraction) =>
   `${Number((100 * fraction).toPrecision(fraction < 0.1 ? 2 : 3))}%`;
+
+const DRAWING_SHARE = 0.01; // of the time: the page may live on the cores that train
+const LONGEST_REST_MS = 3000;
+
+/** The cost of a drawing in milliseconds, averaged over the last few. */
+export const usual = (before, cost) => (before === null ? cost : 0.7 * before + 0.3 * cost);
+
+/** How long to rest after drawings of that cost, in milliseconds. */
+export const restAfter = (cost) => Math.min(cost / DRAWING_SHARE, LONGEST_REST_MS);

@@ -1,7 +1,7 @@
 // The parts that fold out below the curve: padding, devices, parameters, predictive check.
 
 import { sparkline } from "./chart.js";
-import { fold, h, setText, svg, table } from "./elements.js";
+import { fold, h, setFlag, setText, svg, table } from "./elements.js";
 import { count, duration, number, ratio, share, size, unpack } from "./math.js";
 
 const plural = (n, word) => `${count(n)} ${word}${n === 1 ? "" : "s"}`;
@@ -12,7 +12,7 @@ function panel(title, open, render) {
   return {
     element: part.element,
     update(frame) {
-      part.element.hidden = !frame || Object.keys(frame).length === 0;
+      setFlag(part.element, "hidden", !frame || Object.keys(frame).length === 0);
       if (part.element.hidden) return;
       if (frame.error) {
         setText(part.headline, "switched off");
