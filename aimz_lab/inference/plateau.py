@@ -142,7 +142,7 @@ def fall_at_end(run: Run) -> tuple[float, int] | None:
     size = base * max(run.step // (10 * base), 1)
     if run.step < 3 * size:
         return None  # nothing but the beginning
-    losses = run.losses_per_row[-2 * size :].astype(np.float64)
+    losses = run.losses[-2 * size :].astype(np.float64) / (run.info.n_obs or 1)
     fall, error = fall_of_mean(losses[:size], losses[size:])
     counts = fall > 3 * error and fall * (run.info.n_obs or 1) > _LEAST_FALL
     return (fall, size) if counts else None

@@ -99,7 +99,7 @@ def _draw_losses(axes: Axes, run: Run, rows: int, *, smooth: bool) -> None:
     if trace.n_steps == 0:
         axes.text(0.5, 0.5, "no steps", transform=axes.transAxes, color=_MUTED, ha="center")
         return
-    _draw_each_step(axes, loss_trace(run, _COLUMNS), rows, light=smooth)
+    _draw_each_step(axes, trace.coarser(_COLUMNS), rows, light=smooth)
     steps, smoothed = trace.steps, trace.smooth() / rows
     line = smoothed if smooth else trace.mean / rows
     if smooth:

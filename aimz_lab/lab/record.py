@@ -10,10 +10,10 @@ import numpy as np
 
 from aimz_lab.errors import DataTypeError
 from aimz_lab.inference.events import Run, RunInfo, Steps
-from aimz_lab.lab.traces import CAPACITY, Trace
+from aimz_lab.lab.traces import Trace
 from aimz_lab.types import RunStatus
 
-_traces: WeakKeyDictionary[Run, dict[int, Trace]] = WeakKeyDictionary()
+_traces: WeakKeyDictionary[Run, Trace] = WeakKeyDictionary()
 
 
 @runtime_checkable
@@ -73,17 +73,23 @@ def run_of(source: Any) -> Run:
     raise DataTypeError(msg)
 
 
-def loss_trace(run: Run, capacity: int = CAPACITY) -> Trace:
+def loss_trace(run: Run) -> Trace:
     """Return the losses of a run in bounded memory, in nats of all rows; of one that is over, once.
 
     What describes a run that is over asks for them several times, and a run may have millions.
     """
-    kept = _traces.setdefault(run, {}) if run.finished else {}
-    if capacity not in kept:
-        trace = Trace(capacity)
-        trace.add(run.losses)
-        kept[capacity] = trace
-    return kept[capacity]
+    if run in _traces:
+        return _traces[run]
+    trace = Trace()
+    trace.add(run.losses)
+    if run.finished:
+        keep_loss_trace(run, trace)
+    return trace
+
+
+def keep_loss_trace(run: Run, trace: Trace) -> None:
+    """Let :func:`loss_trace` return ``trace``, of all the losses of a run that is over."""
+    _traces[run] = trace
 
 
 def padded_share(run: Run) -> float:

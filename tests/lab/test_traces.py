@@ -51,6 +51,19 @@ def test_the_number_of_buckets_is_bounded_and_the_last_step_is_there(n):
         assert trace.low.min() == 0
 
 
+@given(st.lists(floats, min_size=1, max_size=200), st.sampled_from([2, 6, 16]), st.integers(1, 16))
+def test_a_coarser_trace_equals_numpy_on_its_wider_buckets(values, capacity, most):
+    trace = Trace(capacity)
+    trace.add(values)
+    coarse = trace.coarser(most)
+    low, high, mean = oracle(values, coarse.width)
+    np.testing.assert_array_equal(coarse.low, low)
+    np.testing.assert_array_equal(coarse.high, high)
+    np.testing.assert_allclose(coarse.mean, mean, rtol=1e-12, atol=1e-9)
+    assert len(mean) <= most
+    assert coarse.steps[-1] == len(values)
+
+
 def test_a_frame_leaves_out_the_extremes_as_long_as_a_bucket_is_a_step():
     trace = Trace(capacity=4)
     trace.add([1.0, 3.0])

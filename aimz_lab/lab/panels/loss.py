@@ -8,6 +8,7 @@ import numpy as np
 
 from aimz_lab.inference.events import Run
 from aimz_lab.lab.panels.base import Frame, Panel
+from aimz_lab.lab.record import keep_loss_trace
 from aimz_lab.lab.traces import Trace, float32, thin
 
 MOST_VALIDATIONS = 400
@@ -34,6 +35,8 @@ class LossPanel(Panel):
         for name in names:
             trace = self._traces.setdefault(name, Trace())
             trace.add(run.column(name)[trace.n_steps :])
+        if run.finished:
+            keep_loss_trace(run, self._traces["loss"])
         return {
             "n_obs": run.info.n_obs,
             "traces": {name: self._traces[name].frame() for name in names},
