@@ -1,6 +1,7 @@
 // The live dashboard of a run: an anywidget front end without dependencies.
 //
-// The kernel sets one trait a panel; this page draws the newest of each once a frame of the screen.
+// The kernel sets one trait a panel; this page draws the newest of each, as often as that stays a
+// small share of the time, and tells the kernel how often that is.
 // Clicks go back as messages `{kind, value}`. Whether clicks reach the kernel while a cell runs is
 // not known before one did: the page says `hello`, and enables its buttons when a `welcome` comes.
 
