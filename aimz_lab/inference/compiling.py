@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import jax
@@ -57,9 +58,13 @@ def compile_behind(*lowered: jax.stages.Lowered) -> Future[list[jax.stages.Compi
 def import_behind(module: str) -> None:
     """Import a module on a thread: a compiler holds no lock of Python's, and leaves cores idle."""
     if module not in sys.modules:
-        threading.Thread(
-            target=importlib.import_module, args=(module,), name="aimz_lab-import"
-        ).start()
+        threading.Thread(target=_try_import, args=(module,), name="aimz_lab-import").start()
+
+
+def _try_import(module: str) -> None:
+    # What fails here fails again where it is needed, which is nowhere if the program is ending.
+    with suppress(Exception):
+        importlib.import_module(module)
 
 
 def named(name: str, function: Callable) -> Callable:

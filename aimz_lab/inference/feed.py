@@ -10,10 +10,10 @@ import numpy as np
 
 from aimz_lab.inference.svi import FeedKind
 
-CHUNK_BYTES = 8 << 20
+CHUNK_BYTES = 16 << 20
 """Upper bound for the batches of one chunk; two chunks are in flight, so twice this on the host."""
 
-CHUNK_STEPS = 4096
+CHUNK_STEPS = 16384
 """Upper bound for the steps of one chunk."""
 
 
@@ -96,7 +96,7 @@ def chunk_capacity(row_bytes: int, rows: int, most_bytes: int = CHUNK_BYTES) -> 
 
     Example:
         >>> chunk_capacity(row_bytes=84, rows=256), chunk_capacity(row_bytes=1 << 20, rows=64)
-        (390, 1)
+        (780, 1)
     """
     return int(np.clip(most_bytes // max(row_bytes * rows, 1), 1, CHUNK_STEPS))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -34,7 +34,7 @@ class StepInfo:
 
 @dataclass(frozen=True)
 class Steps:
-    """A chunk of steps that ran in one dispatch; arrays of shape ``(k,)``.
+    """Steps that a run reports together, of one dispatch or some; arrays of shape ``(k,)``.
 
     Attributes:
         first: Number of the first step, from 1.
@@ -42,8 +42,8 @@ class Steps:
         loss: Negative ELBO of each step in nats.
         rows: Rows of data in each step, padding excluded.
         n_pad: Rows of padding in each step.
-        seconds: Wall time from the end of the previous chunk to the end of this one.
-        learning_rate: The rate that the chunk ran with, where the optimizer tells.
+        seconds: Wall time from the end of the steps before to the end of these.
+        learning_rate: The rate that they ran with, where the optimizer tells.
         metrics: Further values of each step by name, such as ``grad_norm``.
 
     Example:
@@ -61,6 +61,26 @@ class Steps:
     seconds: float
     learning_rate: float | None = None
     metrics: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    def then(self, after: Self) -> Self:
+        """Return these steps and those ``after`` them as one; both have the same metrics."""
+
+        def both(name: str) -> np.ndarray:
+            return np.concatenate([getattr(self, name), getattr(after, name)])
+
+        return type(self)(
+            first=self.first,
+            epoch=both("epoch"),
+            loss=both("loss"),
+            rows=both("rows"),
+            n_pad=both("n_pad"),
+            seconds=self.seconds + after.seconds,
+            learning_rate=after.learning_rate,
+            metrics={
+                name: np.concatenate([values, after.metrics[name]])
+                for name, values in self.metrics.items()
+            },
+        )
 
     def __len__(self) -> int:
         return len(self.loss)

@@ -1,15 +1,18 @@
-"""The training loop: chunks of compiled steps, and an event after each.
+"""The training loop: chunks of compiled steps, and reports of what they did.
 
 While one chunk computes, the next is gathered and dispatched behind it; it begins at the state
 that the first will have. Should a listener then stop the run or change the learning rate, what was
 dispatched ahead is dropped: nobody ever sees a step that was not accepted.
+
+Large batches make short chunks, since memory bounds them. What they did is held together until it
+is worth a report: only then does the run have new steps and a new state, and do listeners hear.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import jax
@@ -19,6 +22,7 @@ from numpyro.infer.svi import SVIState
 from aimz_lab.errors import NonFiniteLossError
 from aimz_lab.inference.events import Callbacks, Run, Steps
 from aimz_lab.inference.feed import BEGINNING, Chunk, Feed, Position
+from aimz_lab.inference.held import Accepted
 from aimz_lab.inference.loop import Loop
 from aimz_lab.inference.rates import learning_rate, set_learning_rate
 from aimz_lab.inference.svi import ChunkResult, StepEngine
@@ -27,6 +31,9 @@ from aimz_lab.types import OnNonFinite, RunStatus
 
 CHUNK_S = 0.05
 """Aimed length of a chunk in seconds: short enough to feel live, long enough to cost nothing."""
+
+_REPORT_S = 0.8 * CHUNK_S
+"""Least time from one report to the next, where nobody chose how many steps a chunk has."""
 
 _FIRST_STEPS = 16
 _GROWTH = 16
@@ -109,6 +116,7 @@ class Trainer(Loop):
         self._whole = whole
         self._n_obs = n_obs
         self._options = options
+        self._held: Accepted | None = None
         self._rate: float | None = None
         every = options.validation.every if options.validation else 0
         self._align = 1 if callbacks.aligned_to_epochs else every
@@ -146,6 +154,13 @@ class Trainer(Loop):
 
     def _loop(self) -> tuple[RunStatus, str]:
         self._validate_if_missed()
+        try:
+            return self._chunks()
+        except BaseException:
+            self._report()  # what was done before it is not lost
+            raise
+
+    def _chunks(self) -> tuple[RunStatus, str]:
         run, control = self._run, self._run.control
         pending = self._dispatch(self.state, self._next_chunk())
         while pending is not None:
@@ -153,14 +168,14 @@ class Trainer(Loop):
                 self._callbacks.emit("on_epoch_begin", epoch)
             pending = self._after_requests(pending)
             ahead = self._dispatch(pending.result.state, self._next_chunk())
-            bad = self._accept(pending)
+            bad = self._accept(pending, is_last=ahead is None)
             if bad:
                 return "diverged", bad
+            if control.paused:
+                self._report()
+                self._accepted_s += self._callbacks.hold_while_paused()
             if control.stop_request:
-                reason, status = control.stop_request
-                return status, reason
-            self._accepted_s += self._callbacks.hold_while_paused()
-            if control.stop_request:
+                self._report()
                 reason, status = control.stop_request
                 return status, reason
             pending = ahead and self._after_requests(ahead)
@@ -202,15 +217,16 @@ class Trainer(Loop):
         rate = self._run.control.take_learning_rate()
         if rate is None:
             return pending
+        self._report()
         jax.block_until_ready(pending.result.tried)
         svi = self.state.svi
         svi = svi._replace(optim_state=set_learning_rate(svi.optim_state, rate))
         self.state = self.state._replace(svi=svi)
         return self._dispatch(self.state, pending.chunk)
 
-    def _accept(self, pending: _Pending) -> str:
-        """Wait for a chunk, make it the run's, and tell the listeners; returns what went wrong."""
-        chunk, result = pending.chunk, pending.result
+    def _accept(self, pending: _Pending, *, is_last: bool) -> str:
+        """Wait for a chunk, and report it if it is time; returns what went wrong."""
+        chunk, result, held = pending.chunk, pending.result, self._held
         waited = time.monotonic()
         losses, metrics, tried, ok = jax.device_get(
             (result.losses, result.metrics, result.tried, result.ok)
@@ -221,30 +237,47 @@ class Trainer(Loop):
         self._learn_rate(good, now - max(pending.dispatched_s, self._seen_s))
         self._seen_s = now
         steps = Steps(
-            first=self._run.step + 1,
+            first=self._run.step + (len(held.steps) if held else 0) + 1,
             epoch=chunk.epoch[:good],
             loss=losses[:good],
             rows=chunk.valid[:good],
             n_pad=chunk.n_pad[:good],
             seconds=now - self._accepted_s,
-            learning_rate=learning_rate(result.state.svi.optim_state),
             metrics={name: values[:good] for name, values in metrics.items()},
         )
         self._accepted_s = now
-        self._run.record(steps)
-        self._run.transferred_bytes += chunk.nbytes
-        self.state, self.position = result.state, chunk.end
-        if not ok:
-            self.position = _position_of(chunk, good)
-        self._note_skipped(steps)
-        if good:
-            self._callbacks.steps_end(steps, chunk.epoch_ends if ok else ())
-        if not ok:
-            return self._describe_bad(chunk, good, float(losses[good]))
-        self._validate(chunk.epoch_ends)
-        if self._run.control.take_checkpoint():
+        position = chunk.end if ok else _position_of(chunk, good)
+        epoch_ends = chunk.epoch_ends if ok else ()
+        accepted = Accepted(steps, result.state, position, epoch_ends, chunk.nbytes)
+        self._held = held.then(accepted) if held else accepted
+        if is_last or not ok or self._is_due(self._held):
+            self._report()
+        return "" if ok else self._describe_bad(chunk, good, float(losses[good]))
+
+    def _is_due(self, held: Accepted) -> bool:
+        """Whether it is time to report what is held."""
+        if self._options.steps_per_call != "auto" or self._run.step == self._run.resumed_at:
+            return True
+        if self._align and any(epoch % self._align == 0 for epoch in held.epoch_ends):
+            return True
+        return held.steps.seconds >= _REPORT_S
+
+    def _report(self) -> None:
+        """Make the steps that are held the run's, and tell the listeners."""
+        held, self._held = self._held, None
+        if held is None:
+            return
+        run = self._run
+        steps = replace(held.steps, learning_rate=learning_rate(held.state.svi.optim_state))
+        run.record(steps)
+        run.transferred_bytes += held.nbytes
+        run.skipped += int(np.count_nonzero(~np.isfinite(steps.loss)))
+        self.state, self.position = held.state, held.position
+        if len(steps):
+            self._callbacks.steps_end(steps, held.epoch_ends)
+        self._validate(held.epoch_ends)
+        if run.control.take_checkpoint():
             self._callbacks.emit("on_checkpoint")
-        return ""
 
     def _learn_rate(self, steps: int, seconds: float) -> None:
         if steps and seconds > 0:
@@ -267,9 +300,6 @@ class Trainer(Loop):
         self._run.validation.append((self._run.step, loss))
         self._run.spend("validation", time.monotonic() - began)
         self._callbacks.emit("on_validation_end", loss)
-
-    def _note_skipped(self, steps: Steps) -> None:
-        self._run.skipped += int(np.count_nonzero(~np.isfinite(steps.loss)))
 
     def _describe_bad(self, chunk: Chunk, at: int, loss: float) -> str:
         what = f"the loss was {loss}" if not np.isfinite(loss) else "the parameters were not finite"

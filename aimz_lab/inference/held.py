@@ -1,0 +1,39 @@
+"""Chunks of steps that have run, held together until they are worth a report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+from aimz_lab.inference.feed import Position
+from aimz_lab.inference.steps import Steps
+from aimz_lab.inference.svi_step import TrainState
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """What is kept of chunks; not their batches, which take memory.
+
+    Attributes:
+        steps: The steps that were good.
+        state: The state after them.
+        position: Where the feed stood then.
+        epoch_ends: Epochs that ended with them.
+        nbytes: Bytes that were moved to the devices for them.
+    """
+
+    steps: Steps
+    state: TrainState
+    position: Position
+    epoch_ends: tuple[int, ...]
+    nbytes: int
+
+    def then(self, after: Self) -> Self:
+        """Return these chunks and those ``after`` them as one."""
+        return type(self)(
+            self.steps.then(after.steps),
+            after.state,
+            after.position,
+            self.epoch_ends + after.epoch_ends,
+            self.nbytes + after.nbytes,
+        )
