@@ -4,8 +4,9 @@ While one chunk computes, the next is gathered and dispatched behind it; it begi
 that the first will have. Should a listener then stop the run or change the learning rate, what was
 dispatched ahead is dropped: nobody ever sees a step that was not accepted.
 
-Large batches make short chunks, since memory bounds them. What they did is held together until it
-is worth a report: only then does the run have new steps and a new state, and do listeners hear.
+A chunk is short, so that a stop or another learning rate is not waited for, and shorter still where
+memory bounds it. What chunks did is held together until it is worth a report: only then does the
+run have new steps and a new state, and do listeners hear.
 """
 
 from __future__ import annotations
@@ -32,8 +33,9 @@ from aimz_lab.types import OnNonFinite, RunStatus
 CHUNK_S = 0.05
 """Aimed length of a chunk in seconds: short enough to feel live, long enough to cost nothing."""
 
-_REPORT_S = 0.8 * CHUNK_S
-"""Least time from one report to the next, where nobody chose how many steps a chunk has."""
+_REPORT_S = 0.09
+"""Least seconds from one report to the next, where nobody chose how many steps a chunk has: two
+chunks or so, and about as often as a display shows anything new."""
 
 _FIRST_STEPS = 16
 _GROWTH = 16

@@ -78,8 +78,8 @@ class TrainableModel(SviModel, ChainModel, HandLoopModel):
             scale: Weight of a batch's rows: ``"auto"`` for N / B, ``"none"``, or a number.
             n_obs: N, where a stream of batches does not know it. Without it a batch counts as if
                 it were all of the data.
-            steps_per_call: Steps compiled into one call; ``"auto"`` aims at 50 ms. Where memory
-                keeps calls shorter than that, listeners are told of some calls together.
+            steps_per_call: Steps compiled into one call. ``"auto"`` aims at 50 ms, and listeners
+                are told of the calls of 0.1 s together; of a number, after each call.
             accumulate: Batches whose gradients are averaged into one update, across epochs. What is
                 left at the end of the call, of fewer batches, is dropped.
             on_nonfinite: What a loss that is not finite does: ``"stop"``, ``"skip"`` the step, or
