@@ -1,8 +1,12 @@
-"""Steps per second of ``fit`` with everything attached, in a real page, beside the rate without.
+"""What it costs to watch a fit in a real page: History, EarlyStopping and the live dashboard.
 
-Run by hand from the checkout: ``python -m tests.benchmarks.bench_page``. JupyterLab serves a
-notebook to Chromium, in which fits with History, EarlyStopping and the live dashboard take turns
-with fits that nobody watches. The browser draws on the same cores.
+Run by hand from the checkout: ``python -m tests.benchmarks.bench_page slices``, or ``fits``.
+JupyterLab serves a notebook to Chromium, which draws on the same cores. Two ways to measure:
+
+``slices``: one long fit, whose listeners hear of half-second slices in turn and of none between. A
+machine that others use drifts by a tenth within seconds; neighbouring slices differ far less.
+``fits``: whole fits that are watched, and such that nobody watches, in turn. They also tell what
+opening and closing the output costs.
 """
 
 from __future__ import annotations
@@ -12,12 +16,15 @@ import json
 import shutil
 import tempfile
 from pathlib import Path
-from statistics import median
+
+import numpy as np
 
 from tests.browser.jupyter import Notebook, chromium_browser, jupyterlab
 
-EPOCHS = {32: 1200, 256: 2000, 4096: 4000}
+EPOCHS = {32: 1200, 256: 600, 4096: 6000}
 """Epochs of a fit: half a minute or so, as one watches a fit, not a blink of an eye."""
+
+SLICE_S = 0.5
 
 FITS = """
 import json, time
@@ -26,33 +33,121 @@ from tests.benchmarks.bench_fit import OfModel, data, listeners
 X, y = data()
 plain = OfModel("aimz_lab", {size})
 watched = OfModel("aimz_lab", {size}, callbacks=listeners())
-rates = []
+seconds = []
 for turn in range({turns} + 1):
     # Who goes first takes turns too: a machine that others use drifts.
     order = (plain, watched) if turn % 2 else (watched, plain)
-    rate = {{}}
+    took = {{}}
     for runner in order:
         time.sleep(2)  # what the page still does about the fit before is no part of this one
-        whole = runner.rate(X, y, {epochs} if turn else 40)
-        run = runner._model.last_run
-        rate[runner] = whole, run.step / run.column("seconds")[-1]
-    rates += [rate[plain] + rate[watched]] if turn else []
-print("rates", json.dumps(rates))
+        began = time.perf_counter()
+        runner.rate(X, y, {epochs} if turn else 40)
+        whole = time.perf_counter() - began
+        took[runner] = whole, float(runner._model.last_run.column("seconds")[-1])
+    seconds += [took[plain] + took[watched]] if turn else []
+print("figures", json.dumps(seconds))
 """
 
+SLICES = """
+import json, random, time
+from tests.benchmarks.bench_fit import OfModel, data, listeners
+from aimz_lab import Callback
+from aimz_lab.lab import LiveDashboard
+from aimz_lab.lab.widget import WidgetView
 
-def summary(plain: tuple[float, ...], watched: tuple[float, ...]) -> dict[str, object]:
-    """Tell the ratio of the best turns, the median of the pairs, and the pairs."""
-    pairs = [round(ours / without, 3) for without, ours in zip(plain, watched, strict=True)]
-    best = round(max(watched) / max(plain), 3)
-    return {"plain": round(max(plain)), "of_best": best, "median": median(pairs), "pairs": pairs}
+class HalfAsOften(WidgetView):
+    # The page counts the time when nobody listens too, in which nothing is sent.
+    def _keep_pace(self, seconds):
+        super()._keep_pace(seconds)
+        self.interval_s *= 2
+
+class InSlices(Callback):
+    every_epoch = False
+
+    def __init__(self, *inner):
+        self.inner, self.listens, self.rows = inner, True, []
+        self.chance = random.Random(0)
+
+    def on_fit_begin(self, run):
+        self.begin(run, 3.0)
+        for callback in self.inner:
+            callback.on_fit_begin(run)
+
+    def begin(self, run, seconds):
+        self.began, self.step = time.perf_counter(), run.step
+        self.until = self.began + seconds
+
+    def on_steps_end(self, run, steps):
+        now = time.perf_counter()
+        if now >= self.until:
+            self.rows.append([self.listens, now - self.began, run.step - self.step])
+            self.listens = not self.listens
+            self.begin(run, {slice_s} * self.chance.uniform(0.8, 1.2))
+            if run.elapsed_s > {total_s}:
+                run.control.stop()
+        if self.listens:
+            for callback in self.inner:
+                callback.on_steps_end(run, steps)
+
+    def on_fit_end(self, run):
+        for callback in self.inner:
+            callback.on_fit_end(run)
+
+X, y = data()
+history, stopping, _ = listeners()
+slices = InSlices(stopping, LiveDashboard(view=HalfAsOften()))
+OfModel("aimz_lab", {size}, callbacks=[history, slices]).rate(X, y, 10**6)
+print("figures", json.dumps(slices.rows[1:]))
+"""
+
+# A page that nobody sends anything lets its clock go on; it must not in slices that count as
+# unwatched. Where frames come at its pace, its clock adds no drawing.
+STOP_CLOCKS = """() => {
+  const every = window.setInterval;
+  window.setInterval = (f, ms, ...more) => (ms === 1000 ? 0 : every(f, ms, ...more));
+}"""
+
+
+def mean_and_error(logs: np.ndarray, block: int = 10) -> tuple[float, float]:
+    """Exponential of the mean of logarithms, and its standard error from means of blocks."""
+    blocks = logs[: len(logs) // block * block].reshape(-1, block).mean(axis=1)
+    error = blocks.std(ddof=1) / len(blocks) ** 0.5
+    return round(float(np.exp(logs.mean())), 4), round(float(error), 4)
+
+
+def of_slices(rows: list[list[float]]) -> dict[str, object]:
+    """Rate in the slices that are heard of beside that of both neighbours, which are not."""
+    heard, seconds, steps = np.array(rows).T
+    logs = np.log(steps / seconds)
+    apart = logs[1:-1] - (logs[:-2] + logs[2:]) / 2
+    ratio, error = mean_and_error(np.where(heard[1:-1], apart, -apart))
+    rate = round(steps[heard == 0].sum() / seconds[heard == 0].sum())
+    return {"unwatched_steps_per_s": rate, "ratio": ratio, "error": error, "slices": len(apart)}
+
+
+def of_fits(seconds: list[list[float]]) -> dict[str, object]:
+    """Seconds of fits that nobody watches beside those of watched ones, whole and steps alone."""
+    plain, plain_steps, watched, watched_steps = np.array(seconds).T
+    ratio, error = mean_and_error(np.log(plain / watched), block=1)
+    stepping, _ = mean_and_error(np.log(plain_steps / watched_steps), block=1)
+    return {
+        "plain_s": round(float(np.median(plain)), 2),
+        "ratio": ratio,
+        "error": error,
+        "stepping": stepping,
+        "median": round(float(np.median(plain / watched)), 4),
+        "pairs": np.round(plain / watched, 3).tolist(),
+    }
 
 
 def main() -> None:
-    """Measure and print one line a batch size: whole fits, and their steps alone."""
+    """Measure and print one line a batch size."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("how", choices=["slices", "fits"])
     parser.add_argument("--sizes", type=int, nargs="+", default=[32, 256, 4096])
-    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--turns", type=int, default=10, help="pairs of fits")
+    parser.add_argument("--epochs", type=int, help="of a fit, instead of half a minute")
+    parser.add_argument("--seconds", type=float, default=120, help="of all slices")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         root = Path(folder) / "notebooks"
@@ -62,14 +157,19 @@ def main() -> None:
             chromium_browser(shutil.which("chromium")) as browser,
         ):
             for size in options.sizes:
-                cell = FITS.format(size=size, turns=options.turns, epochs=EPOCHS[size])
-                with Notebook(server, browser, f"fits-{size}", [cell]) as notebook:
+                if options.how == "slices":
+                    cell = SLICES.format(size=size, slice_s=SLICE_S, total_s=options.seconds)
+                else:
+                    epochs = options.epochs or EPOCHS[size]
+                    cell = FITS.format(size=size, turns=options.turns, epochs=epochs)
+                with Notebook(server, browser, f"{options.how}-{size}", [cell]) as notebook:
+                    if options.how == "slices":
+                        notebook.page.evaluate(STOP_CLOCKS)
                     notebook.run_all()
-                    notebook.wait_until_done(0, 1800)
-                    rates = json.loads(notebook.output(0, "rates").removeprefix("rates "))
-                plain, plain_steps, watched, steps = zip(*rates, strict=True)
-                whole, stepping = summary(plain, watched), summary(plain_steps, steps)
-                print(json.dumps({"batch": size, "whole": whole, "stepping": stepping}), flush=True)
+                    notebook.wait_until_done(0, 3600)
+                    figures = json.loads(notebook.output(0, "figures").removeprefix("figures "))
+                told = of_slices(figures) if options.how == "slices" else of_fits(figures)
+                print(json.dumps({"batch": size, "how": options.how, **told}), flush=True)
 
 
 if __name__ == "__main__":
