@@ -68,7 +68,7 @@ class Callback:
         """Called before the first step of epoch ``epoch``, from 1."""
 
     def on_steps_end(self, run: Run, steps: Steps) -> None:
-        """Called after ``steps``: one compiled call of them, or some calls of 0.1 s."""
+        """Called after ``steps``: of one compiled call, or of all calls of a tenth of a second."""
 
     def on_step_end(self, run: Run, step: StepInfo) -> None:
         """Called for each ``step``, after its chunk; for convenience, at some cost in Python."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
+import numpy as np
+
 from aimz_lab.inference.feed import Position
 from aimz_lab.inference.steps import Steps
 from aimz_lab.inference.svi_step import TrainState
@@ -31,9 +33,29 @@ class Accepted:
     def then(self, after: Self) -> Self:
         """Return these chunks and those ``after`` them as one."""
         return type(self)(
-            self.steps.then(after.steps),
+            _joined(self.steps, after.steps),
             after.state,
             after.position,
             self.epoch_ends + after.epoch_ends,
             self.nbytes + after.nbytes,
         )
+
+
+def _joined(before: Steps, after: Steps) -> Steps:
+    def both(name: str) -> np.ndarray:
+        return np.concatenate([getattr(before, name), getattr(after, name)])
+
+    metrics = {
+        name: np.concatenate([values, after.metrics[name]])
+        for name, values in before.metrics.items()
+    }
+    return Steps(
+        first=before.first,
+        epoch=both("epoch"),
+        loss=both("loss"),
+        rows=both("rows"),
+        n_pad=both("n_pad"),
+        seconds=before.seconds + after.seconds,
+        learning_rate=after.learning_rate,
+        metrics=metrics,
+    )

@@ -1,7 +1,8 @@
 """Chunks of batches of rows that are in memory: cut, gathered on the host, and moved together.
 
 The host buffers are two and take turns, so that one chunk can be gathered while the one before it
-computes; a buffer is written again only after the chunk that used it was waited for.
+computes; a buffer is written again only after the chunk that used it was waited for. On the CPU the
+steps read the buffers themselves.
 """
 
 from __future__ import annotations
@@ -26,6 +27,19 @@ from aimz_lab.inference.svi import FeedKind
 
 INDEX_BYTES = 1 << 20
 """Upper bound for the row numbers of one chunk, where the rows themselves are on the device."""
+
+_ALIGNED = 64
+
+
+def host_buffer(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """An array of zeros that a computation on the CPU reads where it is.
+
+    JAX copies arrays that do not begin at a multiple of 64 bytes, which NumPy's rarely do.
+    """
+    size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    memory = np.zeros(size + _ALIGNED, np.uint8)
+    begin = -memory.ctypes.data % _ALIGNED
+    return memory[begin : begin + size].view(dtype).reshape(shape)
 
 
 class IndexFeed:
@@ -153,9 +167,9 @@ class IndexFeed:
 
     def _buffers(self) -> dict[str, np.ndarray]:
         if self.kind == "resident":
-            return {"indices": np.zeros((self.max_steps, self._padded_size), np.int32)}
+            return {"indices": host_buffer((self.max_steps, self._padded_size), np.dtype(np.int32))}
         return {
-            name: np.zeros((self.max_steps, self._padded_size, *array.shape[1:]), array.dtype)
+            name: host_buffer((self.max_steps, self._padded_size, *array.shape[1:]), array.dtype)
             for name, array in self._arrays.items()
         }
 

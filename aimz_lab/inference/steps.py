@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
@@ -61,26 +61,6 @@ class Steps:
     seconds: float
     learning_rate: float | None = None
     metrics: Mapping[str, np.ndarray] = field(default_factory=dict)
-
-    def then(self, after: Self) -> Self:
-        """Return these steps and those ``after`` them as one; both have the same metrics."""
-
-        def both(name: str) -> np.ndarray:
-            return np.concatenate([getattr(self, name), getattr(after, name)])
-
-        return type(self)(
-            first=self.first,
-            epoch=both("epoch"),
-            loss=both("loss"),
-            rows=both("rows"),
-            n_pad=both("n_pad"),
-            seconds=self.seconds + after.seconds,
-            learning_rate=after.learning_rate,
-            metrics={
-                name: np.concatenate([values, after.metrics[name]])
-                for name, values in self.metrics.items()
-            },
-        )
 
     def __len__(self) -> int:
         return len(self.loss)

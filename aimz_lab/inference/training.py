@@ -78,8 +78,9 @@ class TrainableModel(SviModel, ChainModel, HandLoopModel):
             scale: Weight of a batch's rows: ``"auto"`` for N / B, ``"none"``, or a number.
             n_obs: N, where a stream of batches does not know it. Without it a batch counts as if
                 it were all of the data.
-            steps_per_call: Steps compiled into one call. ``"auto"`` aims at 50 ms, and listeners
-                are told of the calls of 0.1 s together; of a number, after each call.
+            steps_per_call: Steps compiled into one call. With ``"auto"`` a call takes about 50 ms,
+                and listeners hear of some calls together, ten times a second; with a number they
+                hear of each call.
             accumulate: Batches whose gradients are averaged into one update, across epochs. What is
                 left at the end of the call, of fewer batches, is dropped.
             on_nonfinite: What a loss that is not finite does: ``"stop"``, ``"skip"`` the step, or

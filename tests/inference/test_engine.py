@@ -296,6 +296,22 @@ def test_a_feed_hands_out_every_row_once_an_epoch(n, batch, epochs, steps, align
     assert all(sorted(epoch) == list(range(n)) for epoch in seen)
 
 
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="other devices have their own memory")
+def test_a_chunk_is_read_where_it_was_gathered():
+    arrays = {"X": np.arange(300.0, dtype=np.float32).reshape(100, 3), "y": np.ones(100, bool)}
+    feed = IndexFeed(
+        arrays, lambda _: np.arange(100)[::-1], batch_size=10, epochs=3, placement=Placement()
+    )
+    for _ in range(3):
+        chunk = feed.next(5, 0)
+        for name, array in arrays.items():
+            moved = chunk.feed[name]
+            assert moved.unsafe_buffer_pointer() in [b[name].ctypes.data for b in feed._ring]
+            gathered = np.asarray(moved)[:5].reshape(50, *array.shape[1:])
+            first = 50 * (1 - chunk.begin.batch // 5)
+            np.testing.assert_array_equal(gathered, array[first : first + 50][::-1])
+
+
 def test_what_is_on_the_device_already_costs_a_chunk_little():
     feed = IndexFeed(
         {"X": np.zeros((5_000, 20), np.float32)},
