@@ -81,9 +81,10 @@ def wait_until(condition, page, timeout_s=20):
 def moves(notebook, dashboard, i, times=4):
     """See the curve change several times while cell ``i`` runs."""
     seen = {canvas_pixels(dashboard)}
-    deadline = time.monotonic() + 20
+    # A display has a share of the time, and so draws the more seldom the busier the machine is.
+    deadline = time.monotonic() + 60
     while len(seen) <= times:
-        assert time.monotonic() < deadline, f"{len(seen)} pictures in 20 s"
+        assert time.monotonic() < deadline, f"{len(seen)} pictures in 60 s"
         assert notebook.running(i).is_visible(), "the cell ended before the picture moved"
         notebook.page.wait_for_timeout(100)
         seen.add(canvas_pixels(dashboard))
