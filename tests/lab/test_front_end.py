@@ -220,7 +220,7 @@ class TestScales:
 
 
 def test_drawing_takes_a_hundredth_of_the_time(node):
-    assert node("restAfter", 3) == 500
+    assert node("restAfter", 4) == 400
     assert node("restAfter", 1000) == 3000
 
 

@@ -227,9 +227,7 @@ export function size(bytes) {
 export const share = (fraction) =>
   `${Number((100 * fraction).toPrecision(fraction < 0.1 ? 2 : 3))}%`;
 
-// A hundredth of the time in all, since the page may live on the cores that train. About half of it
-// goes to threads of the browser that a page cannot time.
-const DRAWING_SHARE = 0.006;
+const DRAWING_SHARE = 0.01; // of the time: the page may live on the cores that train
 const LONGEST_REST_MS = 3000;
 
 /** The cost of a drawing in milliseconds, averaged over the last few. */
