@@ -230,9 +230,9 @@ class Trainer(Loop):
         """Wait for a chunk, and report it if it is time; returns what went wrong."""
         chunk, result, held = pending.chunk, pending.result, self._held
         waited = time.monotonic()
-        losses, metrics, tried, ok = jax.device_get(
-            (result.losses, result.metrics, result.tried, result.ok)
-        )
+        # Of all devices: each may read the batches where the feed is going to write the next ones.
+        done = jax.block_until_ready((result.losses, result.metrics, result.tried, result.ok))
+        losses, metrics, tried, ok = jax.device_get(done)
         now = time.monotonic()
         self._run.spend("steps", now - waited)
         good = int(tried) if ok else int(tried) - 1
