@@ -69,7 +69,7 @@ class ChainRecord:
         self,
         plan: ChainPlan,
         sites: Mapping[str, tuple[int, ...]],
-        values: Callable[[str, np.ndarray], np.ndarray],
+        values: Callable[[str, np.ndarray, int], np.ndarray],
     ) -> None:
         self.plan = plan
         self.sites = dict(sites)
@@ -118,17 +118,18 @@ class ChainRecord:
         """Divergent iterations after the warm-up, by chain; ``None`` where no one counts."""
         return self._divergences.copy() if "diverging" in self._columns else None
 
-    def values(self, site: str, at: Sequence[int] | np.ndarray) -> np.ndarray:
+    def values(self, site: str, at: Sequence[int] | np.ndarray, *, every: int = 1) -> np.ndarray:
         """Draws of some values of a latent site so far.
 
         Args:
             site: Its name.
             at: Which of its values, as positions in a flattened draw.
+            every: One of so many draws is read, from the first on.
 
         Returns:
             A copy, shape ``(chain, draw, len(at))``.
         """
-        return self._values(site, np.asarray(at, int))
+        return self._values(site, np.asarray(at, int), every)
 
     def extend(self, columns: Mapping[str, np.ndarray], iterations: int) -> None:
         """Append a chunk of iterations; for samplers.

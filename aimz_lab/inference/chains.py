@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import Callable, Mapping
-from functools import partial
 from operator import attrgetter
 from typing import Any
 
@@ -17,6 +16,7 @@ from numpyro.util import is_prng_key
 
 from aimz_lab.inference.chain_record import ChainPlan
 from aimz_lab.inference.compiling import named
+from aimz_lab.inference.kept_draws import read_draws
 from aimz_lab.kernel.tracing import tracing_lock
 
 MOST_ITERATIONS = 1000
@@ -242,24 +242,22 @@ class Chains:
             return {}
         return {name: leaf.shape[axes:] for name, leaf in kept.items()}
 
-    def values(self, site: str, at: np.ndarray) -> np.ndarray:
+    def values(self, site: str, at: np.ndarray, every: int = 1) -> np.ndarray:
         """Draws of some values of a site so far; from any thread.
 
         Args:
             site: Its name.
             at: Which of its values, as positions in a flattened draw.
+            every: One of so many draws is read.
 
         Returns:
             A copy, shape ``(chain, draw, len(at))``.
         """
-        size = int(np.prod(self.sites[site], dtype=int))
+        axis = 1 if self._is_batched else 0 if self._has_mapped_lane else None
         with self._lock:
-            draws = self.draws
+            rows = np.arange(0, self.draws, every)
             lanes = [kept[self._sampler.sample_field][site] for kept in self._kept]
-            lanes = [np.array(draws_at(lane, jnp.asarray(at), size=size)) for lane in lanes]
-        if self._is_batched:
-            return lanes[0].reshape(-1, self.plan.chains, len(at)).swapaxes(0, 1)[:, :draws]
-        return np.stack(lanes).reshape(self.plan.chains, -1, len(at))[:, :draws]
+            return np.concatenate([read_draws(lane, rows, at, chain_axis=axis) for lane in lanes])
 
     def give_to_sampler(self) -> None:
         """Let the sampler hold the draws so far, and go on from here, as after a run of its own."""
@@ -278,12 +276,6 @@ class Chains:
             return lanes[0] if self.draws == self.plan.draws else lanes[0][:, : self.draws]
         cut = [lane if self.draws == self.plan.draws else lane[: self.draws] for lane in lanes]
         return jnp.swapaxes(cut[0], 0, 1) if self._is_batched else jnp.stack(cut)
-
-
-@partial(jax.jit, static_argnames="size")
-def draws_at(draws: jax.Array, at: jax.Array, *, size: int) -> jax.Array:
-    """Some values of all draws; by a name that is understood where programs are listed."""
-    return draws.reshape(-1, size)[:, at]
 
 
 def _get(state: Any, path: str) -> Any:

@@ -67,7 +67,7 @@ def judge(
     room = max(most // (-(-draws // every) * chains.plan.chains), 1)
     judged = []
     for name, at in _chosen(sizes, room).items():
-        values = chains.values(name, at)[:, ::every]
+        values = chains.values(name, at, every=every)
         if np.issubdtype(values.dtype, np.number):
             labels = [_label(name, i, chains.sites[name]) for i in at.tolist()]
             judged += _judge(labels, np.moveaxis(values, -1, 0).astype(np.float64))

@@ -63,7 +63,7 @@ kernel = HMC(normal, num_steps=8, trajectory_length=None)
 mcmc = MCMC(kernel, num_warmup=500, num_samples=10**6, thinning=100, num_chains=2,
             chain_method="vectorized", progress_bar=False)
 im = ImpactModel(normal, jax.random.key(0), inference=mcmc)
-X = np.linspace(0, 1, 2000, dtype="float32")
+X = np.linspace(0, 1, 20_000, dtype="float32")  # so that it takes minutes, if nobody stops it
 """
 
 
@@ -124,7 +124,7 @@ def test_the_picture_moves_stop_stops_and_a_picture_outlives_the_kernel(notebook
 
 def test_fit_shows_it_by_itself_and_the_model_is_fitted_after_a_stop(notebook):
     tell = """
-im.fit(X, y, batch_size=50, epochs=10**5)
+im.fit(X, y, batch_size=50, epochs=10**7)
 print("RESULT", json.dumps({"fitted": im.is_fitted(), "losses": len(im.vi_result.losses)}))
 """
     nb = notebook([FIT, tell])
@@ -140,7 +140,7 @@ print("RESULT", json.dumps({"fitted": im.is_fitted(), "losses": len(im.vi_result
 
 
 def test_a_fit_in_the_background_is_watched_stopped_and_kept(notebook):
-    start = "handle = im.fit(X, y, batch_size=50, epochs=10**5, blocking=False)"
+    start = "handle = im.fit(X, y, batch_size=50, epochs=10**7, blocking=False)"
     tell = """
 model = handle.result(30)
 told = {"fitted": model.is_fitted(), "status": handle.status, "same": model is im}
@@ -172,9 +172,9 @@ print("RESULT", json.dumps({"status": im.last_run.status, "draws": len(im.poster
     nb.run_all()
     dashboard = nb.dashboard()
     dashboard.wait_for(timeout=60_000)
-    dashboard.locator(".aimz-where", has_text="draw").wait_for()
+    dashboard.locator(".aimz-where", has_text="draw").wait_for(timeout=60_000)
     moves(nb, dashboard, 1, times=2)
-    dashboard.get_by_text("R-hat at most 1.").wait_for()
+    dashboard.get_by_text("R-hat at most 1.").wait_for(timeout=60_000)
     assert "potential energy" in dashboard.locator(".aimz-unit").inner_text()
     assert dashboard.locator(".aimz-legend").first.inner_text().split("\n") == [
         "chain 1",
@@ -191,7 +191,7 @@ print("RESULT", json.dumps({"status": im.last_run.status, "draws": len(im.poster
 
 
 def test_pause_rate_and_views_work_while_the_cell_runs(notebook):
-    nb = notebook([FIT, "im.fit(X, y, batch_size=50, epochs=10**5); None"])
+    nb = notebook([FIT, "im.fit(X, y, batch_size=50, epochs=10**7); None"])
     nb.run_all()
     dashboard = nb.dashboard()
     dashboard.wait_for(timeout=90_000)

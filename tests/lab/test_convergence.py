@@ -64,9 +64,9 @@ def record(sites, draws=40, chains=2):
     plan = ChainPlan(chains, 10, draws)
     asked = []
 
-    def values(name, at):
+    def values(name, at, every):
         asked.append((name, len(at)))
-        return drawn[name].reshape(chains, draws, -1)[:, :, at]
+        return drawn[name].reshape(chains, draws, -1)[:, ::every, at]
 
     chains_so_far = ChainRecord(plan, sites, values)
     chains_so_far.extend({}, 10 + draws)
@@ -97,7 +97,7 @@ def test_of_many_values_some_of_each_site_are_judged(most):
 def test_of_many_draws_some_of_each_chain_are_judged():
     chains, _ = record({"a": ()}, draws=990)
     [row] = judge(chains, 10**6, most_draws=100)[0]
-    thinned = chains.values("a", [0])[:, ::10, 0]
+    thinned = chains.values("a", [0], every=10)[:, :, 0]
     assert row.r_hat == pytest.approx(azs.rhat(thinned))
     assert row.ess_bulk == pytest.approx(azs.ess(thinned))
     assert row.ess_bulk < judge(chains, 10**6)[0][0].ess_bulk

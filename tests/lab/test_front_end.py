@@ -347,7 +347,7 @@ class TestChains:
     def curve(self):
         """The frame of two chains that come down from far above in a warm-up of 50."""
         run = begun(is_sampling=True)
-        run.chains = ChainRecord(ChainPlan(2, 50, 150), {}, lambda name, at: None)
+        run.chains = ChainRecord(ChainPlan(2, 50, 150), {}, lambda *chosen: None)
         panel = TracePanel()
         panel.begin(run)
         rng = np.random.default_rng(0)

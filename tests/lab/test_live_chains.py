@@ -196,7 +196,7 @@ def test_a_history_is_written_read_and_shown(seen, tmp_path):
 def sampling(**columns):
     """A run of two chains of 4 + 4 iterations, of which as many are done as the columns have."""
     run = begun(is_sampling=True, epochs=1, steps_per_epoch=8)
-    run.chains = ChainRecord(ChainPlan(2, 4, 4), {}, lambda name, at: None)
+    run.chains = ChainRecord(ChainPlan(2, 4, 4), {}, lambda *chosen: None)
     count = len(next(iter(columns.values())))
     feed(run, [1.0] * count)
     run.chains.extend({name: np.array(values) for name, values in columns.items()}, count)
@@ -214,7 +214,7 @@ def test_the_picture_leaves_out_a_mean_of_few_iterations():
 
 def test_the_picture_keeps_the_colours_by_which_the_chains_are_told_apart():
     run = begun(is_sampling=True)
-    run.chains = ChainRecord(ChainPlan(4, 400, 2000), {}, lambda name, at: None)
+    run.chains = ChainRecord(ChainPlan(4, 400, 2000), {}, lambda *chosen: None)
     energies = 46 + 2 * np.random.default_rng(0).normal(size=(1178, 4))
     run.chains.extend({"potential_energy": energies}, len(energies))
     feed(run, energies.mean(1))

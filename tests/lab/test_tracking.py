@@ -52,7 +52,9 @@ def test_chains_are_written_down_with_how_far_they_agree(store):
     uri, client = store
     run = told_run(is_sampling=True, n_obs=10, epochs=1, steps_per_epoch=30)
     draws = np.random.default_rng(0).normal(size=(2, 20, 1))
-    run.chains = ChainRecord(ChainPlan(2, 10, 20), {"mu": ()}, lambda name, at: draws[:, :, at])
+    run.chains = ChainRecord(
+        ChainPlan(2, 10, 20), {"mu": ()}, lambda name, at, every: draws[:, ::every, at]
+    )
     diverging = np.arange(30)[:, None] >= [0, 28]
     run.chains.extend({"diverging": diverging}, 30)
     logger = MLflowLogger(tracking_uri=uri)
