@@ -33,30 +33,26 @@ def draw_energies(axes: Axes, run: Run) -> None:
     warmup = min(run.chains.plan.warmup, run.step) if run.chains else 0
     if warmup:
         axes.axvspan(0, warmup, color=_WARM, zorder=0, label="warm-up")
+    drawn = []
     for chain in range(min(energies.shape[1], MOST_CHAINS)):
         trace = Trace(_COLUMNS)
         trace.add(energies[:, chain])
         # The mean of few iterations, in a bucket that has just begun, would stand out as a spike.
         whole = slice(max(trace.n_steps // trace.width, 1))
+        steps, mean = trace.steps[whole], trace.mean[whole]
         label = f"chain {chain + 1}" if run.chains else "mean of the chains"
         color = COLORS[chain % len(COLORS)]
-        axes.plot(trace.steps[whole], trace.mean[whole], color=color, linewidth=0.9, label=label)
-    low, high = energy_range(energies, warmup)
-    axes.set_ylim(low, high)
+        axes.plot(steps, mean, color=color, linewidth=0.9, label=label)
+        # A bucket that begins in the warm-up has some of the way down in it.
+        counted = mean[steps - trace.width >= warmup]
+        drawn.append(counted if counted.size else mean[len(mean) // 2 :])
+    axes.set_ylim(*_range(np.concatenate(drawn)))
 
 
-def energy_range(energies: np.ndarray, warmup: int) -> tuple[float, float]:
-    """Return what the vertical axis should span: all but the way down from the beginning.
-
-    Args:
-        energies: Shape ``(iteration, chain)``.
-        warmup: Iterations that do not count, unless there are no others.
-    """
-    counted = energies[warmup:] if len(energies) > warmup else energies[len(energies) // 2 :]
-    finite = counted[np.isfinite(counted)]
-    if finite.size == 0:
-        finite = energies[np.isfinite(energies)]
-    low, high = np.quantile(finite, [0.001, 0.999])
+def _range(values: np.ndarray) -> tuple[float, float]:
+    """What the vertical axis spans, for values of which some are finite, or none."""
+    finite = values[np.isfinite(values)]
+    low, high = np.quantile(finite, [0.002, 0.998]) if finite.size else (0.0, 0.0)
     room = 0.12 * (high - low) or 1.0
     return float(low - room), float(high + room)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.text import Text
+    from matplotlib.ticker import Formatter
 
 # Okabe and Ito's palette, as in the live view.
 _LOSS, _VALIDATION, _BEST, _EARLIER = "#0072b2", "#c04f00", "#00795a", "#767676"
@@ -153,7 +155,7 @@ def _dress(axes: Axes, run: Run, unit: str, axis: str = "step") -> None:
     axes.set_xlabel(axis, color=_MUTED, fontsize=8.5)
     axes.set_ylabel(unit, color=_MUTED, fontsize=8.5)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: words.count(value)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: words.number(value)))
+    axes.yaxis.set_major_formatter(_tick_formatter())
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.tick_params(colors=_MUTED, labelsize=8, length=0)
     axes.grid(color=_GRID, linewidth=0.8)
@@ -169,10 +171,21 @@ def _dress(axes: Axes, run: Run, unit: str, axis: str = "step") -> None:
 
 def _label_within_a_decade(axes: Axes) -> None:
     """Label the minor ticks of a logarithmic axis that has hardly a major one."""
-    from matplotlib.ticker import FuncFormatter
-
-    axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: words.number(value)))
+    axes.yaxis.set_minor_formatter(_tick_formatter())
     axes.tick_params(axis="y", which="minor", colors=_MUTED, labelsize=8, length=0)
+
+
+def _tick_formatter() -> Formatter:
+    from matplotlib.ticker import Formatter
+
+    class Numbers(Formatter):
+        def __call__(self, value: float, pos: int | None = None) -> str:  # noqa: ARG002
+            return words.number(value)
+
+        def format_ticks(self, values: Sequence[float]) -> list[str]:
+            return words.tick_labels(list(map(float, values)))
+
+    return Numbers()
 
 
 def _title(axes: Axes, run: Run) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from aimz_lab.inference.events import Run
 from aimz_lab.types import RunStatus
+
+MOST_DECIMALS = 12
 
 STATUS_WORDS: dict[RunStatus, str] = {
     "pending": "about to begin",
@@ -36,6 +39,24 @@ def number(value: float | None, digits: int = 4) -> str:
     if 10 ** (digits - 1) <= abs(value) < 1e9:
         return f"{value:,.0f}"
     return f"{value:.{digits}g}"
+
+
+def tick_labels(values: Sequence[float]) -> list[str]:
+    """Write the values along an axis: as numbers, or with decimals where these would be off.
+
+    Example:
+        >>> tick_labels([0.5, 1.0, 1.5]), tick_labels([19_215.0, 19_215.5, 19_216.0])
+        (['0.5', '1', '1.5'], ['19,215.0', '19,215.5', '19,216.0'])
+    """
+    steps = [abs(after - before) for before, after in pairwise(values) if after != before]
+    near = 0.01 * min(steps, default=math.inf)
+    labels = [number(value) for value in values]
+    written = [float(label.replace(",", "")) for label in labels]
+    if all(abs(there - value) <= near for there, value in zip(written, values, strict=True)):
+        return labels
+    exact = (n for n in range(MOST_DECIMALS) if abs(round(min(steps), n) - min(steps)) < near)
+    decimals = next(exact, MOST_DECIMALS)
+    return [f"{value:,.{decimals}f}" for value in values]
 
 
 def count(value: float | None) -> str:

@@ -173,6 +173,7 @@ class Notebook:
         size = {"width": width, "height": height}
         self.context = browser.new_context(viewport=size, device_scale_factor=scale)
         self.page = self.context.new_page()
+        self.page.set_default_timeout(90_000)  # the kernel trains on the cores that draw the page
         self.page.on("request", self._note_request)
         self.page.add_locator_handler(
             self.page.locator(".jp-Dialog", has_text="Select Kernel"),
@@ -186,7 +187,7 @@ class Notebook:
     def __enter__(self) -> Notebook:
         url = f"{self.server.url}/lab/tree/{self.path.name}?token={self.server.token}&reset"
         self.page.goto(url)
-        self.page.locator("#jp-main-statusbar", has_text="| Idle").wait_for(timeout=90_000)
+        self.page.locator("#jp-main-statusbar", has_text="| Idle").wait_for()
         return self
 
     def __exit__(self, *_) -> None:
@@ -223,7 +224,7 @@ class Notebook:
         """The prompt that a cell has while it runs."""
         return self.cell(i).locator(".jp-InputPrompt", has_text="[*]:")
 
-    def wait_until_done(self, i: int, timeout_s: float = 60) -> None:
+    def wait_until_done(self, i: int, timeout_s: float = 90) -> None:
         """Wait until a cell has run."""
         done = self.cell(i).locator(".jp-InputPrompt")
         deadline = time.monotonic() + timeout_s

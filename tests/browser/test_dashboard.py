@@ -9,12 +9,13 @@ import pytest
 
 from tests.browser.jupyter import canvas_pixels
 
-# A loop of at most a minute; its losses fall, so that the picture changes.
+# Its losses fall, so that the picture changes. It ends by itself if nobody stops it, but late: how
+# long a page needs is up to the machine.
 LOOP = """
 import json, math, time
 from aimz_lab import lab
 
-def loop(seconds=60, **arguments):
+def loop(seconds=300, **arguments):
     with lab.monitor([0.0] * 100, epochs=10**6, model="by_hand", **arguments) as watch:
         for i, _ in enumerate(watch):
             watch.step(math.exp(-i / 300) + 1)
@@ -24,7 +25,7 @@ def loop(seconds=60, **arguments):
     return watch.run
 
 def tell(run):
-    print("RESULT", json.dumps({"status": run.status, "step": run.step, "seconds": run.elapsed_s}))
+    print("RESULT", json.dumps({"status": run.status, "step": run.step}))
 """
 FIT = """
 import json, jax, numpy as np, numpyro, numpyro.distributions as dist
@@ -71,7 +72,7 @@ def result(notebook, i):
     return json.loads(notebook.output(i, "RESULT").split("RESULT", 1)[1])
 
 
-def wait_until(condition, page, timeout_s=20):
+def wait_until(condition, page, timeout_s=60):
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, f"it did not happen in {timeout_s} s"
@@ -94,7 +95,7 @@ def test_the_picture_moves_stop_stops_and_a_picture_outlives_the_kernel(notebook
     nb = notebook([LOOP, "tell(loop())"], name="lasting")
     nb.run_all()
     dashboard = nb.dashboard()
-    dashboard.wait_for(timeout=60_000)
+    dashboard.wait_for()
     moves(nb, dashboard, 1)
     nb.page.screenshot(path=screenshots / "running.png")
 
@@ -103,7 +104,6 @@ def test_the_picture_moves_stop_stops_and_a_picture_outlives_the_kernel(notebook
     nb.wait_until_done(1)
     assert time.monotonic() - clicked < 5
     assert result(nb, 1)["status"] == "stopped"
-    assert result(nb, 1)["seconds"] < 50
 
     picture = nb.cell(1).locator("img")
     picture.wait_for()
@@ -130,7 +130,7 @@ print("RESULT", json.dumps({"fitted": im.is_fitted(), "losses": len(im.vi_result
     nb = notebook([FIT, tell])
     nb.run_all()
     dashboard = nb.dashboard()
-    dashboard.wait_for(timeout=90_000)
+    dashboard.wait_for()
     moves(nb, dashboard, 1)
     dashboard.get_by_role("button", name="Stop", exact=True).click()
     nb.wait_until_done(1)
@@ -148,7 +148,7 @@ print("RESULT", json.dumps(told))
 """
     nb = notebook([FIT, start, 'print("RESULT", json.dumps(handle.status))'])
     nb.run_all()
-    nb.wait_until_done(2, timeout_s=90)  # the cells have returned, and it still trains
+    nb.wait_until_done(2)  # the cells have returned, and it still trains
     assert result(nb, 2) == "running"
     dashboard = nb.cell(1).locator("section.aimz")
     dashboard.wait_for()
@@ -171,10 +171,10 @@ print("RESULT", json.dumps({"status": im.last_run.status, "draws": len(im.poster
     nb = notebook([CHAINS, tell])
     nb.run_all()
     dashboard = nb.dashboard()
-    dashboard.wait_for(timeout=60_000)
-    dashboard.locator(".aimz-where", has_text="draw").wait_for(timeout=60_000)
+    dashboard.wait_for()
+    dashboard.locator(".aimz-where", has_text="draw").wait_for()
     moves(nb, dashboard, 1, times=2)
-    dashboard.get_by_text("R-hat at most 1.").wait_for(timeout=60_000)
+    dashboard.get_by_text("R-hat at most 1.").wait_for()
     assert "potential energy" in dashboard.locator(".aimz-unit").inner_text()
     assert dashboard.locator(".aimz-legend").first.inner_text().split("\n") == [
         "chain 1",
@@ -194,7 +194,7 @@ def test_pause_rate_and_views_work_while_the_cell_runs(notebook):
     nb = notebook([FIT, "im.fit(X, y, batch_size=50, epochs=10**7); None"])
     nb.run_all()
     dashboard = nb.dashboard()
-    dashboard.wait_for(timeout=90_000)
+    dashboard.wait_for()
     pill = dashboard.locator(".aimz-pill")
     moves(nb, dashboard, 1, times=2)
 
@@ -230,7 +230,7 @@ def test_pause_rate_and_views_work_while_the_cell_runs(notebook):
 def test_the_interrupt_button_ends_the_run_and_later_cells_run(notebook):
     nb = notebook([LOOP, "tell(loop())", 'print("RESULT", json.dumps("later"))'])
     nb.run_all()
-    nb.dashboard().wait_for(timeout=60_000)
+    nb.dashboard().wait_for()
     nb.page.wait_for_timeout(500)
     nb.interrupt()
     nb.wait_until_done(2)
@@ -245,21 +245,24 @@ d, shown = lab.LiveDashboard(), []
 def once_more(run, steps):
     if not shown:
         shown.append(display(d))
-run = loop(5, callbacks=[d, lab.LambdaCallback(on_steps_end=once_more)])
+run = loop(callbacks=[d, lab.LambdaCallback(on_steps_end=once_more)])
 """
     nb = notebook([LOOP, twice])
     nb.run_all()
-    nb.dashboard(1).wait_for(timeout=60_000)
+    nb.dashboard(1).wait_for()
     assert nb.dashboard(0).is_visible()
+    moves(nb, nb.dashboard(0), 1, times=1)
+    moves(nb, nb.dashboard(1), 1, times=1)
+    nb.dashboard(1).get_by_role("button", name="Stop", exact=True).click()
     nb.wait_until_done(1)
     wait_until(lambda: nb.cell(1).locator("img").count() == 2, nb.page)
     assert nb.page.locator("section.aimz").count() == 0
 
 
 def test_running_the_cell_again_and_closing_the_output_are_fine(notebook):
-    nb = notebook([LOOP, "tell(loop(60))"])
+    nb = notebook([LOOP, "tell(loop())"])
     nb.run_all()
-    nb.dashboard().wait_for(timeout=60_000)
+    nb.dashboard().wait_for()
     nb.cell(1).click(position={"x": 200, "y": 10})
     nb.menu("Edit", "editmenu:clear-current")
     wait_until(lambda: nb.page.locator("section.aimz").count() == 0, nb.page)
@@ -267,24 +270,24 @@ def test_running_the_cell_again_and_closing_the_output_are_fine(notebook):
     nb.interrupt()
     nb.wait_until_done(1)
     nb.menu("Run", "runmenu:run")
-    nb.dashboard().wait_for(timeout=60_000)
+    nb.dashboard().wait_for()
     moves(nb, nb.dashboard(), 1, times=2)
     nb.dashboard().get_by_role("button", name="Stop", exact=True).click()
     wait_until(lambda: nb.cell(1).locator("img").count() == 1, nb.page)
 
 
 def test_a_restart_of_the_kernel_is_told(notebook):
-    nb = notebook([LOOP, "tell(loop(60))"])
+    nb = notebook([LOOP, "tell(loop())"])
     nb.run_all()
     dashboard = nb.dashboard()
-    dashboard.wait_for(timeout=60_000)
+    dashboard.wait_for()
     moves(nb, dashboard, 1, times=2)
     nb.menu("Kernel", "kernelmenu:restart")
     nb.page.locator(".jp-Dialog .jp-mod-warn").click()
-    dashboard.get_by_text("no longer connected").wait_for(timeout=20_000)
+    dashboard.get_by_text("no longer connected").wait_for()
     dashboard.get_by_text("this run is not continued").wait_for()
     dashboard.get_by_role("button", name="Stop", exact=True).wait_for(state="hidden")
-    nb.page.locator("#jp-main-statusbar", has_text="| Idle").wait_for(timeout=60_000)
+    nb.page.locator("#jp-main-statusbar", has_text="| Idle").wait_for()
     nb.run_all()
     moves(nb, nb.dashboard(), 1, times=2)
     nb.dashboard().get_by_role("button", name="Stop", exact=True).click()

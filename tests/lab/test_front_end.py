@@ -139,6 +139,16 @@ class TestSameAsPython:
     def test_numbers(self, node, value, digits):
         assert node("number", value, digits) == words.number(value, digits)
 
+    @given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e3), st.integers(2, 8))
+    def test_the_labels_of_an_axis_and_they_are_what_they_stand_for(self, node, low, span, about):
+        high = low + max(span, 1e-6 * abs(low))  # no finer than single precision tells apart
+        ticks = node("ticks", "linear", [low, high], about)
+        labels = node("tickLabels", ticks)
+        assert labels == words.tick_labels(ticks)
+        if len(ticks) > 1:
+            written = [float(label.replace(",", "")) for label in labels]
+            np.testing.assert_allclose(written, ticks, rtol=0, atol=0.02 * min(np.diff(ticks)))
+
     @given(st.floats(0, 1e7))
     def test_durations(self, node, seconds):
         # A tie is rounded to even by one of the two.

@@ -212,6 +212,24 @@ def test_the_picture_leaves_out_a_mean_of_few_iterations():
         assert drawn.get_xdata()[-1] == 800
 
 
+def test_the_picture_spans_what_it_draws_after_the_warmup_and_its_labels_differ():
+    run = begun(is_sampling=True)
+    run.chains = ChainRecord(ChainPlan(2, 500, 40_000), {}, lambda *chosen: None)
+    # Means of many iterations are drawn, which move far less than these do.
+    energies = 19_215 + np.random.default_rng(0).exponential(0.5, size=(40_500, 2))
+    energies[:300] += np.linspace(1e4, 0, 300)[:, None]
+    run.chains.extend({"potential_energy": energies}, len(energies))
+    feed(run, energies.mean(1))
+    [axes] = loss_figure(run).axes
+    low, high = axes.get_ylim()
+    drawn = np.concatenate([line.get_ydata()[8:] for line in axes.lines])
+    assert low < drawn.min() < drawn.max() < high
+    assert np.ptp(drawn) > 0.7 * (high - low)
+    axes.figure.canvas.draw()
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert len(set(labels)) == len(labels) >= 4
+
+
 def test_the_picture_keeps_the_colours_by_which_the_chains_are_told_apart():
     run = begun(is_sampling=True)
     run.chains = ChainRecord(ChainPlan(4, 400, 2000), {}, lambda *chosen: None)

@@ -12,6 +12,7 @@ import {
   scale,
   smooth,
   thin,
+  tickLabels,
   unpack,
 } from "./math.js";
 
@@ -222,7 +223,7 @@ export const chainColor = (i) => CHAIN_COLORS[i % CHAIN_COLORS.length];
 
 /** Room that the labels of the vertical axis need, in pixels. */
 export function labelRoom(ctx, ticks) {
-  return Math.ceil(Math.max(...ticks.map((tick) => ctx.measureText(number(tick)).width), 20)) + 16;
+  return Math.ceil(Math.max(...tickLabels(ticks).map((label) => ctx.measureText(label).width), 20)) + 16;
 }
 
 /** Draw a scene; `colors` are those of the theme. */
@@ -259,14 +260,15 @@ function axes(ctx, shown, colors) {
   ctx.fillStyle = colors.muted;
   ctx.textBaseline = "middle";
   ctx.textAlign = "right";
-  for (const tick of shown.yTicks) {
+  const labels = tickLabels(shown.yTicks);
+  shown.yTicks.forEach((tick, i) => {
     const at = Math.round(y.at(tick)) + 0.5;
     ctx.beginPath();
     ctx.moveTo(box.left, at);
     ctx.lineTo(box.width - 6, at);
     ctx.stroke();
-    ctx.fillText(number(tick), box.left - 8, at);
-  }
+    ctx.fillText(labels[i], box.left - 8, at);
+  });
   ctx.textBaseline = "top";
   ctx.textAlign = "center";
   for (const tick of shown.xTicks) {

@@ -191,6 +191,21 @@ export function number(value, digits = 4) {
   return String(Number(value.toPrecision(digits)));
 }
 
+const MOST_DECIMALS = 12;
+
+/** Write the values along an axis: as numbers, or with decimals where these would be off. */
+export function tickLabels(values) {
+  const steps = values.slice(1).map((value, i) => Math.abs(value - values[i])).filter((step) => step > 0);
+  const step = Math.min(...steps);
+  const near = 0.01 * step;
+  const labels = values.map((value) => number(value));
+  const written = labels.map((label) => Number(label.replaceAll(",", "")));
+  if (values.every((value, i) => Math.abs(written[i] - value) <= near)) return labels;
+  let decimals = 0;
+  while (decimals < MOST_DECIMALS && Math.abs(Number(step.toFixed(decimals)) - step) >= near) decimals++;
+  return values.map((value) => grouped(value, decimals));
+}
+
 /** Write an R-hat. */
 export const ratio = (value) => (value === null || value === undefined ? "-" : value.toFixed(2));
 
