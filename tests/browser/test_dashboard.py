@@ -99,10 +99,8 @@ def test_the_picture_moves_stop_stops_and_a_picture_outlives_the_kernel(notebook
     moves(nb, dashboard, 1)
     nb.page.screenshot(path=screenshots / "running.png")
 
-    clicked = time.monotonic()
     dashboard.get_by_role("button", name="Stop", exact=True).click()
     nb.wait_until_done(1)
-    assert time.monotonic() - clicked < 5
     assert result(nb, 1)["status"] == "stopped"
 
     picture = nb.cell(1).locator("img")

@@ -317,10 +317,10 @@ class TestSteering:
             watch.step(batch)
             if i == 1:
                 watch.run.control.pause()
-                threading.Timer(0.2, watch.run.control.resume).start()
+                threading.Timer(0.5, watch.run.control.resume).start()
         assert [e for e in spy.events if e in ("pause", "resume")] == ["pause", "resume"]
-        assert watch.run.elapsed_s > 0.19
-        assert watch.run.column("seconds")[-1] < 0.15
+        assert watch.run.elapsed_s > 0.49
+        assert watch.run.column("seconds")[-1] < 0.4
 
     def test_a_checkpoint_comes_after_all_steps_so_far(self, spy):
         watch = monitor([1.0] * 6, callbacks=[spy])
