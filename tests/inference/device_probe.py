@@ -11,9 +11,12 @@ if __name__ == "__main__":  # before anything else asks for a device; not when i
 
 import numpy as np
 import numpyro
+import numpyro.distributions as dist
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from numpyro.infer import HMC, MCMC, SVI, Trace_ELBO
+from numpyro import handlers
+from numpyro.contrib.funsor import config_enumerate
+from numpyro.infer import HMC, MCMC, SVI, Trace_ELBO, TraceEnum_ELBO
 from numpyro.infer.autoguide import AutoMultivariateNormal, AutoNormal
 
 from aimz_lab import ArrayDataset, ArrayLoader, ImpactModel
@@ -84,6 +87,33 @@ def posterior(device, epochs=300, rows=85, batch_size=10):
     }
 
 
+@config_enumerate
+def mixture(X, y=None):
+    means = numpyro.sample("means", dist.Normal(0.0, 5.0).expand([2]).to_event(1))
+    with numpyro.plate("obs", X.shape[0]):
+        which = numpyro.sample("which", dist.Bernoulli(0.5), infer={"enumerate": "parallel"})
+        numpyro.sample("y", dist.Normal(means[which] + X.sum(-1), 1.0), obs=y)
+
+
+def copies():
+    """How far apart the devices are after a fit in which each has a whole copy of each batch.
+
+    They read the memory that later batches are written to, and those that come last lag behind.
+    """
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(100_000, 16)).astype(np.float32)
+    y = (x.sum(-1) + rng.normal(size=len(x))).astype(np.float32)
+    guide = AutoNormal(handlers.block(mixture, hide=["which"]))
+    svi = SVI(mixture, guide, numpyro.optim.Adam(0.01), TraceEnum_ELBO())
+    im = ImpactModel(mixture, jax.random.key(0), svi=svi)
+    im.fit(x, y, batch_size=1000, epochs=100, num_samples=5, progress=False)
+    params = [
+        np.stack([np.asarray(shard.data) for shard in leaf.addressable_shards])
+        for leaf in jax.tree.leaves(im.vi_result.params)
+    ]
+    return {"devices": len(params[0]), "apart": max(float(np.ptp(p, axis=0).max()) for p in params)}
+
+
 def loader(**options):
     return (ArrayLoader(ArrayDataset(X=X, y=Y), jax.random.key(3), batch_size=B, **options),)
 
@@ -108,4 +138,5 @@ if __name__ == "__main__":
         ),
     }
     posteriors = {"8": posterior(rows_on(8)), "2": posterior(rows_on(2))}
-    print(json.dumps({**runs, "chains": chains(), "posteriors": posteriors}))
+    told = {"chains": chains(), "posteriors": posteriors, "copies": copies()}
+    print(json.dumps({**runs, **told}))

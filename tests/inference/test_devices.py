@@ -33,7 +33,8 @@ def report(request):
 @pytest.fixture(scope="module")
 def runs(report):
     """Its fits by SVI."""
-    return {name: run for name, run in report.items() if name not in ("chains", "posteriors")}
+    others = ("chains", "posteriors", "copies")
+    return {name: run for name, run in report.items() if name not in others}
 
 
 def test_chains_run_on_a_device_each_as_in_numpyro(report):
@@ -43,6 +44,10 @@ def test_chains_run_on_a_device_each_as_in_numpyro(report):
     # Compiled together with their beginning there: equal up to rounding.
     np.testing.assert_allclose(draws, chains["theirs"], rtol=1e-3, atol=1e-3)
     np.testing.assert_array_equal(draws, chains["kept"])
+
+
+def test_devices_with_a_copy_of_each_batch_read_it_before_the_next_is_written_there(report):
+    assert report["copies"] == {"devices": 8, "apart": 0.0}
 
 
 @pytest.mark.parametrize(("devices", "n_pad"), [("8", [6, 11]), ("2", [0, 5])])
