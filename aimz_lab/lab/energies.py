@@ -46,13 +46,13 @@ def draw_energies(axes: Axes, run: Run) -> None:
         # A bucket that begins in the warm-up has some of the way down in it.
         counted = mean[steps - trace.width >= warmup]
         drawn.append(counted if counted.size else mean[len(mean) // 2 :])
-    axes.set_ylim(*_range(np.concatenate(drawn)))
+    spanned = np.concatenate(drawn)
+    axes.set_ylim(*_range(spanned if np.isfinite(spanned).any() else energies))
 
 
 def _range(values: np.ndarray) -> tuple[float, float]:
-    """What the vertical axis spans, for values of which some are finite, or none."""
-    finite = values[np.isfinite(values)]
-    low, high = np.quantile(finite, [0.002, 0.998]) if finite.size else (0.0, 0.0)
+    """What the vertical axis spans, for values of which some are finite."""
+    low, high = np.quantile(values[np.isfinite(values)], [0.002, 0.998])
     room = 0.12 * (high - low) or 1.0
     return float(low - room), float(high + room)
 

@@ -230,6 +230,12 @@ def test_the_picture_spans_what_it_draws_after_the_warmup_and_its_labels_differ(
     assert len(set(labels)) == len(labels) >= 4
 
 
+def test_the_picture_of_chains_that_left_the_numbers_spans_what_was_before():
+    [axes] = loss_figure(sampling(potential_energy=[[900.0, 901.0]] * 2 + [[np.nan] * 2] * 4)).axes
+    low, high = axes.get_ylim()
+    assert 890 < low < 900 < 901 < high < 910
+
+
 def test_the_picture_keeps_the_colours_by_which_the_chains_are_told_apart():
     run = begun(is_sampling=True)
     run.chains = ChainRecord(ChainPlan(4, 400, 2000), {}, lambda *chosen: None)
