@@ -158,3 +158,13 @@ def poisoned(X, y=None):
     beta = _coefficients(X.shape[1])
     with numpyro.plate("obs", X.shape[0]):
         numpyro.sample("y", dist.Normal(X @ beta, NOISE_SD), obs=y)
+
+
+def mixture(X, y=None):
+    """Two clusters; which one a row is of is never observed."""
+    weight = numpyro.sample("weight", dist.Beta(2.0, 2.0))
+    with numpyro.plate("cluster", 2):
+        centre = numpyro.sample("centre", dist.Normal(jnp.array([-1.0, 1.0]), 1.0))
+    with numpyro.plate("obs", X.shape[0]):
+        which = numpyro.sample("which", dist.Bernoulli(weight), infer={"enumerate": "parallel"})
+        numpyro.sample("y", dist.Normal(centre[which], 0.3), obs=y)

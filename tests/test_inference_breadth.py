@@ -246,23 +246,13 @@ def test_networks_with_random_weights(kernel):
         np.testing.assert_array_equal(stored.values[0], im.posterior[name])
 
 
-def mixture(X, y=None):
-    """Two clusters; which one a row is of is never observed."""
-    weight = numpyro.sample("weight", dist.Beta(2.0, 2.0))
-    with numpyro.plate("cluster", 2):
-        centre = numpyro.sample("centre", dist.Normal(jnp.array([-1.0, 1.0]), 1.0))
-    with numpyro.plate("obs", X.shape[0]):
-        which = numpyro.sample("which", dist.Bernoulli(weight), infer={"enumerate": "parallel"})
-        numpyro.sample("y", dist.Normal(centre[which], 0.3), obs=y)
-
-
 def test_discrete_latents_are_summed_out():
     pytest.importorskip("funsor", reason="funsor, which NumPyro enumerates with, is not installed")
     rng = np.random.default_rng(0)
     of_second = rng.random(len(X)) < 0.7
     y = np.where(of_second, 2.0, -2.0) + 0.3 * rng.normal(size=len(X))
-    guide = autoguide.AutoNormal(handlers.block(mixture, hide=["which"]))
-    im = fitted(mixture, guide, loss=TraceEnum_ELBO(), y=y.astype(np.float32))
+    guide = autoguide.AutoNormal(handlers.block(kernels.mixture, hide=["which"]))
+    im = fitted(kernels.mixture, guide, loss=TraceEnum_ELBO(), y=y.astype(np.float32))
     assert set(im.posterior) == {"weight", "centre"}
     means = [y[~of_second].mean(), y[of_second].mean()]
     np.testing.assert_allclose(im.posterior["centre"].mean(0), means, atol=0.15)

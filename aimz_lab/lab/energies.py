@@ -33,6 +33,7 @@ def draw_energies(axes: Axes, run: Run) -> None:
     warmup = min(run.chains.plan.warmup, run.step) if run.chains else 0
     if warmup:
         axes.axvspan(0, warmup, color=_WARM, zorder=0, label="warm-up")
+    first = warmup if run.chains else run.step // 2  # a file does not tell of the warm-up
     drawn = []
     for chain in range(min(energies.shape[1], MOST_CHAINS)):
         trace = Trace(_COLUMNS)
@@ -43,8 +44,8 @@ def draw_energies(axes: Axes, run: Run) -> None:
         label = f"chain {chain + 1}" if run.chains else "mean of the chains"
         color = COLORS[chain % len(COLORS)]
         axes.plot(steps, mean, color=color, linewidth=0.9, label=label)
-        # A bucket that begins in the warm-up has some of the way down in it.
-        counted = mean[steps - trace.width >= warmup]
+        # A bucket that begins before has some of the way down in it.
+        counted = mean[steps - trace.width >= first]
         drawn.append(counted if counted.size else mean[len(mean) // 2 :])
     spanned = np.concatenate(drawn)
     axes.set_ylim(*_range(spanned if np.isfinite(spanned).any() else energies))
@@ -52,7 +53,8 @@ def draw_energies(axes: Axes, run: Run) -> None:
 
 def _range(values: np.ndarray) -> tuple[float, float]:
     """What the vertical axis spans, for values of which some are finite."""
-    low, high = np.quantile(values[np.isfinite(values)], [0.002, 0.998])
+    finite = values[np.isfinite(values)]
+    low, high = finite.min(), finite.max()
     room = 0.12 * (high - low) or 1.0
     return float(low - room), float(high + room)
 

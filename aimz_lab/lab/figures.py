@@ -164,7 +164,10 @@ def _dress(axes: Axes, run: Run, unit: str, axis: str = "step") -> None:
         spine.set_visible(False)
     axes.margins(x=0.01)
     if axes.get_legend_handles_labels()[0]:
-        legend = axes.legend(frameon=False, fontsize=8, labelcolor=_TEXT, loc="upper right")
+        legend = axes.legend(
+            fontsize=8, labelcolor=_TEXT, loc="upper right", facecolor=_PAPER, framealpha=0.85,
+            edgecolor="none",
+        )  # fmt: skip
         for text in legend.get_texts():
             text.set_parse_math(False)
 

@@ -10,7 +10,7 @@ from typing import Any
 from aimz_lab.inference.events import Run
 from aimz_lab.types import RunStatus
 
-MOST_DECIMALS = 12
+_MOST_DECIMALS = 12
 
 STATUS_WORDS: dict[RunStatus, str] = {
     "pending": "about to begin",
@@ -49,13 +49,14 @@ def tick_labels(values: Sequence[float]) -> list[str]:
         (['0.5', '1', '1.5'], ['19,215.0', '19,215.5', '19,216.0'])
     """
     steps = [abs(after - before) for before, after in pairwise(values) if after != before]
-    near = 0.01 * min(steps, default=math.inf)
+    step = min(steps, default=math.inf)
+    near = 0.01 * step
     labels = [number(value) for value in values]
     written = [float(label.replace(",", "")) for label in labels]
     if all(abs(there - value) <= near for there, value in zip(written, values, strict=True)):
         return labels
-    exact = (n for n in range(MOST_DECIMALS) if abs(round(min(steps), n) - min(steps)) < near)
-    decimals = next(exact, MOST_DECIMALS)
+    exact = (n for n in range(_MOST_DECIMALS) if abs(round(step, n) - step) < near)
+    decimals = next(exact, _MOST_DECIMALS)
     return [f"{value:,.{decimals}f}" for value in values]
 
 

@@ -11,11 +11,9 @@ if __name__ == "__main__":  # before anything else asks for a device; not when i
 
 import numpy as np
 import numpyro
-import numpyro.distributions as dist
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from numpyro import handlers
-from numpyro.contrib.funsor import config_enumerate
 from numpyro.infer import HMC, MCMC, SVI, Trace_ELBO, TraceEnum_ELBO
 from numpyro.infer.autoguide import AutoMultivariateNormal, AutoNormal
 
@@ -87,14 +85,6 @@ def posterior(device, epochs=300, rows=85, batch_size=10):
     }
 
 
-@config_enumerate
-def mixture(X, y=None):
-    means = numpyro.sample("means", dist.Normal(0.0, 5.0).expand([2]).to_event(1))
-    with numpyro.plate("obs", X.shape[0]):
-        which = numpyro.sample("which", dist.Bernoulli(0.5), infer={"enumerate": "parallel"})
-        numpyro.sample("y", dist.Normal(means[which] + X.sum(-1), 1.0), obs=y)
-
-
 def copies():
     """How far apart the devices are after a fit in which each has a whole copy of each batch.
 
@@ -102,10 +92,10 @@ def copies():
     """
     rng = np.random.default_rng(0)
     x = rng.normal(size=(100_000, 16)).astype(np.float32)
-    y = (x.sum(-1) + rng.normal(size=len(x))).astype(np.float32)
-    guide = AutoNormal(handlers.block(mixture, hide=["which"]))
-    svi = SVI(mixture, guide, numpyro.optim.Adam(0.01), TraceEnum_ELBO())
-    im = ImpactModel(mixture, jax.random.key(0), svi=svi)
+    y = rng.normal(size=len(x)).astype(np.float32)
+    guide = AutoNormal(handlers.block(kernels.mixture, hide=["which"]))
+    svi = SVI(kernels.mixture, guide, numpyro.optim.Adam(0.01), TraceEnum_ELBO())
+    im = ImpactModel(kernels.mixture, jax.random.key(0), svi=svi)
     im.fit(x, y, batch_size=1000, epochs=100, num_samples=5, progress=False)
     params = [
         np.stack([np.asarray(shard.data) for shard in leaf.addressable_shards])

@@ -230,6 +230,13 @@ def test_the_picture_spans_what_it_draws_after_the_warmup_and_its_labels_differ(
     assert len(set(labels)) == len(labels) >= 4
 
 
+def test_the_picture_of_a_run_from_a_file_leaves_the_way_down_out():
+    run = begun(is_sampling=True)
+    feed(run, 10 + np.sin(np.arange(300.0)) + 1e4 * np.exp(-np.arange(300) / 4))
+    low, high = loss_figure(run).axes[0].get_ylim()
+    assert 8 < low < 9.1 < 10.9 < high < 12
+
+
 def test_the_picture_of_chains_that_left_the_numbers_spans_what_was_before():
     [axes] = loss_figure(sampling(potential_energy=[[900.0, 901.0]] * 2 + [[np.nan] * 2] * 4)).axes
     low, high = axes.get_ylim()
