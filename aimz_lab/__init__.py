@@ -6,9 +6,9 @@ from aimz_lab import errors
 from aimz_lab.data import ArrayDataset, ArrayLoader
 from aimz_lab.effects import summarize_effect
 from aimz_lab.impact_model import ImpactModel
-from aimz_lab.inference.events import Callback, Control, Run, RunInfo, StepInfo, Steps
-from aimz_lab.inference.rates import settable_rate
-from aimz_lab.inference.run_handle import RunHandle
+from aimz_lab.inference.run.events import Callback, Control, Run, RunInfo, StepInfo, Steps
+from aimz_lab.inference.run.handle import RunHandle
+from aimz_lab.inference.run.rates import settable_rate
 from aimz_lab.predictive import Exceeds, Hdi, Loo, Mean, Quantiles, open_results
 
 __version__ = "0.1.0"

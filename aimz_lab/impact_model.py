@@ -143,7 +143,7 @@ class ImpactModel(PredictiveModel):
             'SVI'
         """
         return describe(
-            self._ports, self._inference, self._spec, self._posterior, self.input_schema
+            self._kernel, self._inference, self._spec, self._posterior, self.input_schema
         )
 
     def __repr__(self) -> str:

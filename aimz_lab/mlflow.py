@@ -28,9 +28,9 @@ import numpy as np
 
 from aimz_lab.errors import ArtifactError, CallError, OptionalDependencyError
 from aimz_lab.impact_model import ImpactModel
-from aimz_lab.inference.displays import set_standing_listener
-from aimz_lab.inference.schema import InputSchema
-from aimz_lab.lab.tracking import MLflowLogger, end_status
+from aimz_lab.inference.feeds.schema import InputSchema
+from aimz_lab.inference.run.displays import set_standing_listener
+from aimz_lab.lab.callbacks.mlflow_logger import MLflowLogger, end_status
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from mlflow.models.model import ModelInfo
     from numpyro.infer import MCMC, SVI
 
-    from aimz_lab.inference.events import Run
+    from aimz_lab.inference.run.events import Run
 
 try:
     import cloudpickle

@@ -12,7 +12,7 @@ from numpyro.infer import SVI, Trace_ELBO
 from numpyro.infer.autoguide import AutoNormal
 
 from aimz_lab import ImpactModel, settable_rate
-from aimz_lab.inference.events import Callbacks, Control, Run, RunInfo, Steps
+from aimz_lab.inference.run.events import Callbacks, Control, Run, RunInfo, Steps
 from tests.kernels import regression
 
 

@@ -12,7 +12,8 @@ from jax import Array, random
 from numpyro.infer.autoguide import AutoNormal
 
 from aimz_lab.errors import FitWarning, InferenceError
-from aimz_lab.inference.inputs import KernelPorts, training_data
+from aimz_lab.inference.feeds.inputs import training_data
+from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.predictive.inputs import predictive_data
 from tests import torch_like
 
@@ -129,7 +130,7 @@ def test_svi_goes_by_either_name_but_once():
 @pytest.mark.parametrize("convert", [np.asarray, jnp.asarray, np.ndarray.tolist])
 def test_raw_arrays_stay_in_host_memory(data, convert):
     X, y = map(convert, data)
-    ports = KernelPorts(model)
+    ports = KernelSignature(model)
     fitted, _ = training_data(
         ports, X, y, {}, key=random.key(0), batch_size=10, shuffle=True, n_obs=None,
         allow_nonfinite=False,

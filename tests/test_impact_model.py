@@ -140,7 +140,7 @@ def test_temporary_results_go_with_their_trees_or_when_told(temporary):
 
 
 def test_a_tree_that_still_reads_says_that_its_result_is_gone(temporary, monkeypatch):
-    monkeypatch.setattr("aimz_lab.predictive.store.LOADED_BYTES", 0)
+    monkeypatch.setattr("aimz_lab.predictive.results.store.LOADED_BYTES", 0)
     im, other = injected(), injected()
     tree, others = predict(im), predict(other)
     im.cleanup()

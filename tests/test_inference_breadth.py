@@ -196,7 +196,7 @@ def test_params_of_the_kernel_keep_their_learned_values():
     np.testing.assert_allclose(predictions(im, far).mean(0) / 100, learned, atol=0.03)
 
 
-class Line(nnx.Module):
+class StatusLine(nnx.Module):
     def __init__(self, rngs):
         self.dense = nnx.Linear(2, 1, rngs=rngs)
 
@@ -210,11 +210,11 @@ def _observe(mean, X, y):
 
 
 def nnx_point(X, y=None):
-    _observe(nnx_module("net", Line(nnx.Rngs(0)))(X), X, y)
+    _observe(nnx_module("net", StatusLine(nnx.Rngs(0)))(X), X, y)
 
 
 def nnx_random(X, y=None):
-    net = random_nnx_module("net", Line(nnx.Rngs(0)), prior=dist.Normal(0, kernels.PRIOR_SD))
+    net = random_nnx_module("net", StatusLine(nnx.Rngs(0)), prior=dist.Normal(0, kernels.PRIOR_SD))
     _observe(net(X), X, y)
 
 

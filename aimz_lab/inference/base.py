@@ -19,15 +19,15 @@ from aimz_lab.errors import (
     InferenceError,
     NotFittedError,
 )
-from aimz_lab.inference.events import Run
-from aimz_lab.inference.inputs import KernelPorts
-from aimz_lab.inference.placement import resolve_placement
+from aimz_lab.inference.feeds.fingerprint import TrainingFingerprint
+from aimz_lab.inference.feeds.placement import resolve_placement
+from aimz_lab.inference.feeds.schema import InputSchema
 from aimz_lab.inference.posterior import Posterior, as_posterior
-from aimz_lab.inference.run_handle import RunHandle
-from aimz_lab.inference.schema import InputSchema
-from aimz_lab.inference.session import SviSession
-from aimz_lab.inference.trained_rows import TrainedRows
+from aimz_lab.inference.run.events import Run
+from aimz_lab.inference.run.handle import RunHandle
+from aimz_lab.inference.svi.learner import SviSession
 from aimz_lab.kernel.check import check_signature
+from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.types import Device
 
@@ -50,7 +50,7 @@ class KernelModel:
     ) -> None:
         self._inference = _one_inference(inference, svi)
         check_signature(kernel, param_input, param_output)
-        self._ports = KernelPorts(kernel, param_input, param_output)
+        self._kernel = KernelSignature(kernel, param_input, param_output)
         self._rng_key = as_typed_key(rng_key)
         self._device = device
         resolve_placement(device)
@@ -68,7 +68,7 @@ class KernelModel:
         self._epochs_done = 0
         self._said_unscaled = False
         self._mcmc_schema: InputSchema | None = None
-        self._trained_rows: TrainedRows | None = None
+        self._trained_rows: TrainingFingerprint | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what is compiled, the data, and runs with their listeners."""
@@ -78,7 +78,7 @@ class KernelModel:
     @property
     def kernel(self) -> Callable:
         """The NumPyro model."""
-        return self._ports.kernel
+        return self._kernel.kernel
 
     @property
     def inference(self) -> SVI | MCMC:
@@ -88,12 +88,12 @@ class KernelModel:
     @property
     def param_input(self) -> str:
         """Name of the kernel's parameter for the input."""
-        return self._ports.input
+        return self._kernel.input
 
     @property
     def param_output(self) -> str:
         """Name of the kernel's parameter for the output."""
-        return self._ports.output
+        return self._kernel.output
 
     @property
     def rng_key(self) -> jax.Array:

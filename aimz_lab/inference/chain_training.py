@@ -6,12 +6,12 @@ from typing import Literal, Self
 
 import jax
 
-from aimz_lab.inference.mcmc import start_mcmc, warn_of_chains
-from aimz_lab.inference.run_handle import RunHandle
+from aimz_lab.inference.feeds.fingerprint import TrainingFingerprint
+from aimz_lab.inference.feeds.schema import InputSchema
+from aimz_lab.inference.feeds.training_data import TrainingData
+from aimz_lab.inference.mcmc.learner import start_mcmc, warn_of_chains
+from aimz_lab.inference.run.handle import RunHandle
 from aimz_lab.inference.running import RunCall, RunningModel
-from aimz_lab.inference.schema import InputSchema
-from aimz_lab.inference.trained_rows import TrainedRows
-from aimz_lab.inference.training_data import TrainingData
 
 
 class ChainModel(RunningModel):
@@ -25,7 +25,7 @@ class ChainModel(RunningModel):
         call: RunCall,
     ) -> Self | RunHandle:
         run, loop, spec = start_mcmc(
-            self._ports, self._inference, data, key, call.listeners(), steps_per_call
+            self._kernel, self._inference, data, key, call.listeners(), steps_per_call
         )
         self._last_run = run
         self._advance(call.rng_key)
@@ -36,6 +36,6 @@ class ChainModel(RunningModel):
                 return
             self._spec, self._posterior = spec, posterior
             self._mcmc_schema = InputSchema.of(data)
-            self._trained_rows = TrainedRows.of(data.rows, self.param_output)
+            self._trained_rows = TrainingFingerprint.of(data.rows, self.param_output)
 
         return self._carry_out(run, loop, work, warn_of_chains, blocking=call.blocking)

@@ -42,7 +42,7 @@ def compiler_options(effort: int, platform: str | None = None) -> dict[str, Any]
     return options | {"xla_cpu_prefer_vector_width": VECTOR_BITS}
 
 
-def compile_behind(*lowered: jax.stages.Lowered) -> Future[list[jax.stages.Compiled]]:
+def compile_in_background(*lowered: jax.stages.Lowered) -> Future[list[jax.stages.Compiled]]:
     """Compile programs on a thread; a call of their functions then finds them compiled.
 
     Returns:
@@ -55,7 +55,7 @@ def compile_behind(*lowered: jax.stages.Lowered) -> Future[list[jax.stages.Compi
     return done
 
 
-def import_behind(module: str) -> None:
+def import_in_background(module: str) -> None:
     """Import a module on a thread: a compiler holds no lock of Python's, and leaves cores idle."""
     if module not in sys.modules:
         threading.Thread(target=_try_import, args=(module,), name="aimz_lab-import").start()

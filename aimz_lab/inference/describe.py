@@ -7,16 +7,16 @@ from typing import Any
 
 from numpyro.infer import MCMC, SVI
 
-from aimz_lab.inference.inputs import KernelPorts
+from aimz_lab.inference.feeds.schema import InputSchema
 from aimz_lab.inference.posterior import Posterior
-from aimz_lab.inference.schema import InputSchema
 from aimz_lab.kernel.check import parameter_names
+from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.types import callable_name
 
 
 def describe(
-    ports: KernelPorts,
+    signature: KernelSignature,
     inference: SVI | MCMC,
     spec: KernelSpec | None,
     posterior: Posterior | None,
@@ -25,7 +25,7 @@ def describe(
     """Describe a model.
 
     Args:
-        ports: Its kernel.
+        signature: Its kernel.
         inference: Its inference object.
         spec: The kernel's structure as last trained.
         posterior: The draws it holds.
@@ -42,10 +42,10 @@ def describe(
         sites.setdefault(name, {"kind": "latent"})["draw_shape"] = list(draws.shape[1:])
     guide = getattr(inference, "guide", None)
     return {
-        "kernel": callable_name(ports.kernel),
-        "arguments": list(parameter_names(ports.kernel)),
-        "param_input": ports.input,
-        "param_output": ports.output,
+        "kernel": callable_name(signature.kernel),
+        "arguments": list(parameter_names(signature.kernel)),
+        "param_input": signature.input,
+        "param_output": signature.output,
         "inference": type(inference).__name__,
         "guide": None if guide is None else callable_name(guide),
         "trained_on": _training(schema),

@@ -11,9 +11,10 @@ from jax.typing import ArrayLike
 from numpyro.infer.svi import SVIState
 
 from aimz_lab.errors import FitWarning
-from aimz_lab.inference.inputs import merge_arguments, needed_output, rows_and_others
+from aimz_lab.inference.feeds.inputs import needed_output, rows_and_others
+from aimz_lab.inference.feeds.training_data import TrainingData
 from aimz_lab.inference.running import RunningModel
-from aimz_lab.inference.training_data import TrainingData
+from aimz_lab.kernel.signature import merge_arguments
 
 
 class HandLoopModel(RunningModel):
@@ -60,17 +61,17 @@ class HandLoopModel(RunningModel):
         """
         session = self._svi_session("train_on_batch")
         self._check_idle("train_on_batch")
-        rows, whole, static = rows_and_others(
-            self._ports,
+        rows, shared, static = rows_and_others(
+            self._kernel,
             X,
             needed_output(y, self.param_output),
-            merge_arguments(self._ports, kwargs, kernel_kwargs),
+            merge_arguments(self._kernel, kwargs, kernel_kwargs),
             allow_nonfinite=True,
         )
         if n_obs is not None:
             self.n_obs = n_obs
         size = next(iter(rows.values())).shape[0]
-        data = TrainingData(rows, whole, static, n_obs=self._n_obs, batch_size=size)
+        data = TrainingData(rows, shared, static, n_obs=self._n_obs, batch_size=size)
         key = self._split(rng_key, 1)[0]
         if session.state is None:
             self._advance(rng_key)

@@ -10,10 +10,10 @@ import jax
 
 from aimz_lab.errors import BusyError
 from aimz_lab.inference.base import KernelModel
-from aimz_lab.inference.displays import all_listeners
-from aimz_lab.inference.events import Callback, Run
-from aimz_lab.inference.loop import Loop
-from aimz_lab.inference.run_handle import RunHandle
+from aimz_lab.inference.run.displays import all_listeners
+from aimz_lab.inference.run.events import Callback, Run
+from aimz_lab.inference.run.handle import RunHandle
+from aimz_lab.inference.run.loop import RunLoop
 from aimz_lab.types import Progress
 
 
@@ -52,7 +52,7 @@ class RunningModel(KernelModel):
     def _carry_out(
         self,
         run: Run,
-        loop: Loop,
+        loop: RunLoop,
         work: Callable[[], None],
         warn: Callable[[Run], None],
         *,
@@ -65,7 +65,7 @@ class RunningModel(KernelModel):
         warn(run)
         return self
 
-    def _in_background(self, run: Run, loop: Loop, work: Callable[[], None]) -> RunHandle:
+    def _in_background(self, run: Run, loop: RunLoop, work: Callable[[], None]) -> RunHandle:
         """Begin here, where what listeners display has its place; train on a thread."""
         try:
             loop.begin()

@@ -11,20 +11,20 @@ from numpyro.infer.svi import SVIRunResult
 
 from aimz_lab.data.checks import check_positive_int
 from aimz_lab.errors import GuideError
-from aimz_lab.inference.checkpoint import Checkpoint, load_checkpoint
-from aimz_lab.inference.compiling import import_behind
-from aimz_lab.inference.events import Run
-from aimz_lab.inference.fit_options import FitOptions
-from aimz_lab.inference.inputs import held_out_rows
-from aimz_lab.inference.placement import resolve_placement
+from aimz_lab.inference.checkpoint.checkpoint import Checkpoint, load_checkpoint
+from aimz_lab.inference.checkpoint.provenance import Origin
+from aimz_lab.inference.compiling import import_in_background
+from aimz_lab.inference.feeds.fingerprint import TrainingFingerprint
+from aimz_lab.inference.feeds.inputs import held_out_rows
+from aimz_lab.inference.feeds.placement import resolve_placement
+from aimz_lab.inference.feeds.training_data import TrainingData
 from aimz_lab.inference.posterior import Posterior
-from aimz_lab.inference.provenance import Origin
-from aimz_lab.inference.run_handle import RunHandle
-from aimz_lab.inference.run_info import warn_of_outcome
+from aimz_lab.inference.request import FitOptions
+from aimz_lab.inference.run.events import Run
+from aimz_lab.inference.run.handle import RunHandle
 from aimz_lab.inference.running import RunCall, RunningModel
-from aimz_lab.inference.trained_rows import TrainedRows
-from aimz_lab.inference.training_data import TrainingData
-from aimz_lab.inference.validation import HeldOut
+from aimz_lab.inference.svi.run_info import warn_of_outcome
+from aimz_lab.inference.svi.validation import HeldOut
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.types import Device
 
@@ -72,8 +72,8 @@ class SviModel(RunningModel):
         if validation is None:
             return None
         check_positive_int("validation_every", every)
-        extra = {**data.whole, **data.static}
-        rows = held_out_rows(self._ports, validation, extra, allow_nonfinite=allow_nonfinite)
+        extra = {**data.shared, **data.static}
+        rows = held_out_rows(self._kernel, validation, extra, allow_nonfinite=allow_nonfinite)
         return HeldOut(rows, every)
 
     def _train(
@@ -88,7 +88,9 @@ class SviModel(RunningModel):
         listeners = call.listeners()
         placement = resolve_placement(self._device, device)
         keys = options.origin.keys
-        import_behind("dask.array")  # half a second that the first prediction needs not wait for
+        import_in_background(
+            "dask.array"
+        )  # half a second that the first prediction needs not wait for
         run, trainer = self._session.start(data, spec, placement, listeners, options, keys[0])
         # Before the run is the model's: an interrupt here leaves one that never began.
         self._session.draws.compile_for(data, keys[2], self._session.state, num_samples, spec)
@@ -113,4 +115,4 @@ class SviModel(RunningModel):
         draws = self._session.draws.draw_for(data, key, params, num_samples, self._spec)
         self._posterior = Posterior(draws, count=num_samples)
         rows = data.rows if data.in_memory else {}
-        self._trained_rows = TrainedRows.of(rows, self.param_output)
+        self._trained_rows = TrainingFingerprint.of(rows, self.param_output)

@@ -12,15 +12,16 @@ from jax.typing import ArrayLike
 
 from aimz_lab.data.checks import check_positive_int
 from aimz_lab.inference.chain_training import ChainModel
-from aimz_lab.inference.events import Callback
-from aimz_lab.inference.fit_options import FitOptions, train_options
+from aimz_lab.inference.feeds.inputs import all_rows, needed_output, training_data
 from aimz_lab.inference.hand_loop import HandLoopModel
-from aimz_lab.inference.inputs import all_rows, merge_arguments, needed_output, training_data
-from aimz_lab.inference.plan import PlanOptions
-from aimz_lab.inference.run_handle import RunHandle
+from aimz_lab.inference.request import FitOptions, train_options
+from aimz_lab.inference.run.events import Callback
+from aimz_lab.inference.run.handle import RunHandle
 from aimz_lab.inference.running import RunCall
+from aimz_lab.inference.svi.plan import PlanOptions
 from aimz_lab.inference.svi_training import SviModel
 from aimz_lab.kernel.scaling import Scale, check_scale
+from aimz_lab.kernel.signature import merge_arguments
 from aimz_lab.types import OnNonFinite, Progress
 
 
@@ -123,10 +124,10 @@ class TrainableModel(SviModel, ChainModel, HandLoopModel):
         checkpoint, origin = self._origin(resume, rng_key)
         make_data = partial(
             training_data,
-            self._ports,
+            self._kernel,
             X,
             y,
-            merge_arguments(self._ports, kwargs, kernel_kwargs),
+            merge_arguments(self._kernel, kwargs, kernel_kwargs),
             key=origin.keys[1],
             shuffle=shuffle,
             n_obs=n_obs,
@@ -210,10 +211,10 @@ class TrainableModel(SviModel, ChainModel, HandLoopModel):
             self._svi_session("resume=")
         checkpoint, origin = self._origin(resume, rng_key)
         data = all_rows(
-            self._ports,
+            self._kernel,
             X,
             needed_output(y, self.param_output),
-            merge_arguments(self._ports, kwargs, kernel_kwargs),
+            merge_arguments(self._kernel, kwargs, kernel_kwargs),
             allow_nonfinite=allow_nonfinite,
         )
         train = train_options(steps_per_call, on_nonfinite)

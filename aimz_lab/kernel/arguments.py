@@ -1,4 +1,4 @@
-"""How the arguments of a kernel are told apart: rows, whole arrays, static values."""
+"""Sort the arguments of a kernel into per-row arrays, shared arrays and static values."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class KernelArguments:
 
     Attributes:
         rows: Arrays whose leading axis is the rows; they are cut into batches together.
-        whole: Arrays, or containers of arrays, that every batch gets as they are; traced.
+        shared: Arrays, or containers of arrays, that every batch gets as they are; traced.
         static: Hashable values that are part of the compiled program.
     """
 
     rows: Mapping[str, Any]
-    whole: Mapping[str, Any] = field(default_factory=dict)
+    shared: Mapping[str, Any] = field(default_factory=dict)
     static: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -50,7 +50,7 @@ def split_arguments(extra: Mapping[str, Any], n_rows: int | None) -> KernelArgum
 
     Returns:
         The arguments; an array (or a list, Series, ... of numbers) whose leading axis has
-        ``n_rows`` entries is per row, another array is whole, a Python scalar, string, function or
+        ``n_rows`` entries is per row, another array is shared, a Python scalar, string, function or
         other hashable is static.
 
     Raises:
@@ -58,24 +58,24 @@ def split_arguments(extra: Mapping[str, Any], n_rows: int | None) -> KernelArgum
 
     Example:
         >>> split = split_arguments({"w": np.ones(3), "knots": np.ones(5), "degree": 2}, n_rows=3)
-        >>> list(split.rows), list(split.whole), dict(split.static)
+        >>> list(split.rows), list(split.shared), dict(split.static)
         (['w'], ['knots'], {'degree': 2})
     """
     rows: dict[str, Any] = {}
-    whole: dict[str, Any] = {}
+    shared: dict[str, Any] = {}
     static: dict[str, Any] = {}
     for name, value in extra.items():
         if isinstance(value, _STATIC):
             static[name] = value
         elif _holds_arrays(value):
-            whole[name] = jax.tree.map(lambda leaf: to_host(name, leaf), value)  # noqa: B023
+            shared[name] = jax.tree.map(lambda leaf: to_host(name, leaf), value)  # noqa: B023
         elif _is_array(value):
             array = to_host(name, value)
             per_row = array.ndim > 0 and n_rows is not None and array.shape[0] == n_rows
-            (rows if per_row else whole)[name] = array
+            (rows if per_row else shared)[name] = array
         else:
             static[name] = _hashable(name, value)
-    return KernelArguments(rows, whole, static)
+    return KernelArguments(rows, shared, static)
 
 
 def _is_array(value: Any) -> bool:

@@ -221,7 +221,7 @@ def _run_scales(
 
     def run(rows: Mapping[str, Any]) -> dict[str, jax.Array]:
         seeded = handlers.seed(kernel, jax.random.key(0))
-        sites = handlers.trace(seeded).get_trace(**rows, **batch.whole, **batch.static)
+        sites = handlers.trace(seeded).get_trace(**rows, **batch.shared, **batch.static)
         return {name: sites[name]["scale"] for name in names if jnp.ndim(sites[name]["scale"]) == 0}
 
     one_more = {name: np.concatenate([v, v[-1:]]) for name, v in batch.rows.items()}

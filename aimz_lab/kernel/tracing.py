@@ -26,7 +26,7 @@ def trace_spec(
     kernel: Callable,
     *,
     rows: Mapping[str, Any],
-    whole: Mapping[str, Any] | None = None,
+    shared: Mapping[str, Any] | None = None,
     static: Mapping[str, Any] | None = None,
     output: str = "y",
     values: Mapping[str, Any] | None = None,
@@ -37,7 +37,7 @@ def trace_spec(
         kernel: A callable with NumPyro primitives.
         rows: Arrays with the rows on their leading axis, all of the same length; only their shapes
             and dtypes matter, so ``jax.ShapeDtypeStruct`` will do.
-        whole: Arrays that do not follow the rows.
+        shared: Arrays that do not follow the rows.
         static: Values that are not arrays.
         output: Name of the output site.
         values: Values of sites to substitute, such as learned ``param`` sites.
@@ -52,7 +52,7 @@ def trace_spec(
 
     def records_at(count: int) -> dict[str, dict[str, Any]]:
         abstract = _abstract_rows(rows, count)
-        return _records(kernel, abstract, whole or {}, static or {}, values or {})
+        return _records(kernel, abstract, shared or {}, static or {}, values or {})
 
     traced = [records_at(n_rows)]
     for other in (n_rows + 1, n_rows + 2):
@@ -83,7 +83,7 @@ def _abstract_rows(rows: Mapping[str, Any], n_rows: int) -> dict[str, jax.ShapeD
 def _records(
     kernel: Callable,
     rows: Mapping[str, Any],
-    whole: Mapping[str, Any],
+    shared: Mapping[str, Any],
     static: Mapping[str, Any],
     values: Mapping[str, Any],
 ) -> dict[str, dict[str, Any]]:
@@ -91,9 +91,9 @@ def _records(
 
     n_rows = next(iter(rows.values())).shape[0]
 
-    def run(key: jax.Array, rows: Any, whole: Any, values: Any) -> None:
+    def run(key: jax.Array, rows: Any, shared: Any, values: Any) -> None:
         seeded = handlers.seed(handlers.substitute(kernel, data=values), key)
-        sites = handlers.trace(seeded).get_trace(**rows, **whole, **static)
+        sites = handlers.trace(seeded).get_trace(**rows, **shared, **static)
         plates = {name: site for name, site in sites.items() if site["type"] == "plate"}
         for name, site in sites.items():
             record = _record(site, plates)
@@ -101,7 +101,7 @@ def _records(
                 records[name] = record | {"n_rows": n_rows}
 
     with tracing_lock:
-        jax.eval_shape(run, jax.random.key(0), dict(rows), dict(whole), dict(values))
+        jax.eval_shape(run, jax.random.key(0), dict(rows), dict(shared), dict(values))
     return records
 
 

@@ -21,11 +21,11 @@ from aimz_lab.lab.callbacks import (
     TerminateOnNaN,
     compare,
 )
-from aimz_lab.lab.dashboard import LiveDashboard, default_display
-from aimz_lab.lab.figures import loss_figure
+from aimz_lab.lab.dashboard.dashboard import LiveDashboard, default_display
+from aimz_lab.lab.dashboard.replay import show
 from aimz_lab.lab.monitor import Watch, monitor
-from aimz_lab.lab.replay import show
-from aimz_lab.lab.summary import summary_html, summary_text
+from aimz_lab.lab.pictures.figures import loss_figure
+from aimz_lab.lab.pictures.summary import summary_html, summary_text
 
 __all__ = [
     "CSVLogger",

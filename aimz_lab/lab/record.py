@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from aimz_lab.errors import DataTypeError
-from aimz_lab.inference.events import Run, RunInfo, Steps
+from aimz_lab.inference.run.events import Run, RunInfo, Steps
 from aimz_lab.lab.traces import Trace
 from aimz_lab.types import RunStatus
 

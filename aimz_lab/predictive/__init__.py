@@ -20,11 +20,11 @@ site's name: from nothing else.
 
 from __future__ import annotations
 
-from aimz_lab.predictive.datasets import posterior_dataset, posterior_tree
 from aimz_lab.predictive.predictor import Predictor, bytes_in_flight
 from aimz_lab.predictive.reducers import Exceeds, Hdi, Loo, Mean, Quantiles, Reducer
 from aimz_lab.predictive.request import Request
-from aimz_lab.predictive.store import open_results
+from aimz_lab.predictive.results.datasets import posterior_dataset, posterior_tree
+from aimz_lab.predictive.results.store import open_results
 
 __all__ = [
     "Exceeds",

@@ -16,17 +16,18 @@ from aimz_lab.data import BatchSource, as_typed_key
 from aimz_lab.data.checks import check_positive_int
 from aimz_lab.errors import ArgumentError, CallError
 from aimz_lab.inference.base import Sites, site_names
-from aimz_lab.inference.inputs import merge_arguments, table_columns
-from aimz_lab.inference.placement import resolve_placement
+from aimz_lab.inference.feeds.inputs import table_columns
+from aimz_lab.inference.feeds.placement import resolve_placement
 from aimz_lab.inference.posterior import Posterior
 from aimz_lab.kernel.check import parameter_names
-from aimz_lab.predictive.datasets import stats_group
-from aimz_lab.predictive.indices import IndexCheck
+from aimz_lab.kernel.rows.index_checks import IndexCheck
+from aimz_lab.kernel.signature import merge_arguments
 from aimz_lab.predictive.inputs import PredictiveData, predictive_data
-from aimz_lab.predictive.known import known_data
 from aimz_lab.predictive.predictor import Predictor
 from aimz_lab.predictive.request import Group, Request
-from aimz_lab.predictive.temporary import CleanableModel
+from aimz_lab.predictive.results.datasets import stats_group
+from aimz_lab.predictive.results.observed_data import known_data
+from aimz_lab.predictive.results.temporary import CleanableModel
 from aimz_lab.types import ShardAxis, Store, check_choice
 
 
@@ -77,7 +78,7 @@ class CallingModel(CleanableModel):
     ) -> Request:
         """Check the arguments of a call and put them into a request."""
         _check_options(store, shard_axis, batch_size, output_dir, options.get("reduce"))
-        extra = merge_arguments(self._ports, kwargs, kernel_kwargs)
+        extra = merge_arguments(self._kernel, kwargs, kernel_kwargs)
         data, rows, params = self._read(inputs, outputs, extra, group, allow_nonfinite)
         if posterior is not None:
             options["groups"] = stats_group(posterior.stats, posterior.num_chains)
@@ -96,7 +97,7 @@ class CallingModel(CleanableModel):
             key=as_typed_key(rng_key) if rng_key is not None else self._split(None, 1)[0],
             rows=rows,
             fields=data.fields,
-            whole=data.whole,
+            shared=data.shared,
             static=data.static,
             draws=posterior.draws if posterior else None,
             num_chains=posterior.num_chains if posterior else 1,
@@ -126,10 +127,10 @@ class CallingModel(CleanableModel):
     ) -> tuple[PredictiveData, Mapping[str, Any] | BatchSource, dict[str, Any]]:
         """What a call runs on, its rows with their indices checked, and learned parameters."""
         if self.input_schema is not None:
-            columns = table_columns(self._ports, inputs, extra)
+            columns = table_columns(self._kernel, inputs, extra)
             self.input_schema.check_columns(columns, {self.param_input: inputs, **extra})
         data = predictive_data(
-            self._ports,
+            self._kernel,
             inputs,
             outputs,
             extra,
@@ -138,7 +139,7 @@ class CallingModel(CleanableModel):
         )
         params = self._param_sites()
         rows = self._indices.rows(
-            data.rows, fields=data.fields, whole=data.whole, static=data.static, values=params
+            data.rows, fields=data.fields, shared=data.shared, static=data.static, values=params
         )
         return data, rows, params
 

@@ -11,15 +11,20 @@ import jax
 import numpy as np
 
 from aimz_lab.data import fold_in
-from aimz_lab.predictive.arm import Arm
-from aimz_lab.predictive.call_programs import CallPrograms
+from aimz_lab.predictive.blocks import BLOCK_ROWS, Piece
 from aimz_lab.predictive.crossing import RowsTest
-from aimz_lab.predictive.mapping import Combine
 from aimz_lab.predictive.pipeline import calls_at_once, in_order
-from aimz_lab.predictive.programs import Programs, placed
-from aimz_lab.predictive.results import Finish, Sink, Span
-from aimz_lab.predictive.sizes import CACHED_ROWS, MANY_WEIGHTS, blocks_per_call, draws_per_call
-from aimz_lab.predictive.stream import BLOCK_ROWS, Piece
+from aimz_lab.predictive.programs.call_programs import CallPrograms
+from aimz_lab.predictive.programs.compiled_programs import Programs, placed
+from aimz_lab.predictive.programs.mapping import Combine
+from aimz_lab.predictive.programs.parts import Finish, Sink, Span
+from aimz_lab.predictive.programs.scenario import Scenario
+from aimz_lab.predictive.programs.sizes import (
+    CACHED_ROWS,
+    MANY_WEIGHTS,
+    blocks_per_call,
+    draws_per_call,
+)
 
 
 class Engine:
@@ -27,16 +32,18 @@ class Engine:
 
     Args:
         programs: Where compiled programs are kept.
-        arms: The call's scenarios: one, or two whose results are combined.
+        scenarios: The call's scenarios: one, or two whose results are combined.
         combine: What becomes of the scenarios' results.
     """
 
-    def __init__(self, programs: Programs, arms: tuple[Arm, ...], combine: Combine) -> None:
-        self._programs, self._arms, self._combine = programs, arms, combine
-        self._request, self._plan = arms[0].request, arms[0].plan
-        self._call = CallPrograms(arms, combine)
+    def __init__(
+        self, programs: Programs, scenarios: tuple[Scenario, ...], combine: Combine
+    ) -> None:
+        self._programs, self._arms, self._combine = programs, scenarios, combine
+        self._request, self._plan = scenarios[0].request, scenarios[0].plan
+        self._call = CallPrograms(scenarios, combine)
         self._keys, self._devices = self._call.keys, self._call.devices
-        self._test = RowsTest(programs, arms, self._keys[0], self._devices[0])
+        self._test = RowsTest(programs, scenarios, self._keys[0], self._devices[0])
 
     def by_rows(self, sink: Sink | Finish) -> dict[str, np.ndarray]:
         """Compute block by block, all draws at a time.
@@ -50,7 +57,7 @@ class Engine:
         Raises:
             CrossingRowsError: If rows depend on one another; nothing was written.
         """
-        arm, n_blocks = self._arms[0], self._blocks_per_call()
+        scenario, n_blocks = self._arms[0], self._blocks_per_call()
         calls = zip(*[one.pieces(n_blocks * BLOCK_ROWS) for one in self._arms], strict=True)
         first = next(calls)
         run, single, sites = self._ready(first, n_blocks, sink)
@@ -70,9 +77,9 @@ class Engine:
                 span, {name: _unfold(value, span) for name, value in values.items()}
             )
 
-        call_bytes = arm.row_bytes * n_blocks * BLOCK_ROWS
+        call_bytes = scenario.row_bytes * n_blocks * BLOCK_ROWS
         calls = itertools.chain([first], calls)
-        results = self._in_order(compute, calls, call_bytes, arm.rows.n_rows, "row")
+        results = self._in_order(compute, calls, call_bytes, scenario.rows.n_rows, "row")
         with closing(results):
             for span, values in results:
                 if isinstance(sink, Finish):
@@ -83,8 +90,8 @@ class Engine:
 
     def by_draws(self, sink: Sink) -> dict[str, np.ndarray]:
         """Compute all rows together, some draws at a time; see :meth:`by_rows`."""
-        arm, n_draws = self._arms[0], self._request.n_draws
-        draw_bytes = arm.row_bytes * arm.rows.n_rows // n_draws
+        scenario, n_draws = self._arms[0], self._request.n_draws
+        draw_bytes = scenario.row_bytes * scenario.rows.n_rows // n_draws
         size = draws_per_call(n_draws, draw_bytes, self._request.batch_size, len(self._devices))
         blocks = tuple(one.block(slice(None)) for one in self._arms)
         draws = fold_in(self._keys, 0), tuple(one.sites({}) for one in self._arms)
@@ -109,11 +116,11 @@ class Engine:
         return {name: np.concatenate(parts) for name, parts in single.items()}
 
     def _blocks_per_call(self) -> int:
-        arm, n_devices = self._arms[0], len(self._devices)
-        heavy = arm.draw_values > MANY_WEIGHTS and self._devices[0].platform == "cpu"
+        scenario, n_devices = self._arms[0], len(self._devices)
+        heavy = scenario.draw_values > MANY_WEIGHTS and self._devices[0].platform == "cpu"
         return blocks_per_call(
-            arm.rows.expected,
-            arm.row_bytes,
+            scenario.rows.expected,
+            scenario.row_bytes,
             self._request.batch_size,
             n_devices,
             CACHED_ROWS * n_devices if heavy else None,
@@ -127,7 +134,7 @@ class Engine:
         Returns:
             What computes blocks, the sites without rows, and what a draw fixes by scenario.
         """
-        blank = tuple(arm.sites(arm.blank_globals()) for arm in self._arms)
+        blank = tuple(scenario.sites(scenario.blank_globals()) for scenario in self._arms)
         main, globals_ = self._call.of_rows(blank, first, n_blocks, sink), self._call.of_globals()
         wanted = [main] if globals_ is None else [main, globals_]
         tests = self._test.of(first)
@@ -144,8 +151,8 @@ class Engine:
         drawn = jax.device_get(draw_globals(*arguments))
         names = self._plan.globals_drawn
         sites = tuple(
-            arm.sites({name: values[name] for name in names})
-            for arm, values in zip(self._arms, drawn, strict=True)
+            scenario.sites({name: values[name] for name in names})
+            for scenario, values in zip(self._arms, drawn, strict=True)
         )
         asked = [{name: one[name] for name in self._plan.global_sites} for one in drawn]
         return {name: np.asarray(value) for name, value in self._combine(*asked).items()}, sites

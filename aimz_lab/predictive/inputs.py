@@ -17,9 +17,10 @@ from aimz_lab.data import (
     row_coord,
 )
 from aimz_lab.errors import CallError
-from aimz_lab.inference.inputs import KernelPorts, rows_and_others
+from aimz_lab.inference.feeds.inputs import rows_and_others
 from aimz_lab.kernel.arguments import split_arguments
 from aimz_lab.kernel.check import check_call, parameter_names
+from aimz_lab.kernel.signature import KernelSignature
 
 
 @dataclass(frozen=True)
@@ -29,20 +30,20 @@ class PredictiveData:
     Attributes:
         rows: The kernel's per-row arrays, or the source that they come from.
         fields: Which fields of a source are kernel arguments; ``None`` for all.
-        whole: Kernel arguments that every block gets as they are.
+        shared: Kernel arguments that every block gets as they are.
         static: Kernel arguments that are not arrays.
         row_coord: Labels of the rows, where the input has some.
     """
 
     rows: Mapping[str, Any] | BatchSource
     fields: tuple[str, ...] | None = None
-    whole: Mapping[str, Any] = field(default_factory=dict)
+    shared: Mapping[str, Any] = field(default_factory=dict)
     static: Mapping[str, Any] = field(default_factory=dict)
     row_coord: RowCoord | None = None
 
 
 def predictive_data(
-    ports: KernelPorts,
+    signature: KernelSignature,
     inputs: Any,
     outputs: Any,
     extra: Mapping[str, Any],
@@ -53,7 +54,7 @@ def predictive_data(
     """Read the arguments of a predictive method.
 
     Args:
-        ports: The kernel.
+        signature: The kernel.
         inputs: The input array, arrays by field, a dataset, a loader, or any source of batches.
         outputs: The output array, for a log-likelihood of arrays.
         extra: Further kernel arguments.
@@ -69,31 +70,31 @@ def predictive_data(
     if isinstance(inputs, Mapping):
         inputs = ArrayDataset(**inputs)
     if isinstance(inputs, ArrayDataset):
-        return _of_dataset(ports, inputs, outputs, extra, with_output, allow_nonfinite)
+        return _of_dataset(signature, inputs, outputs, extra, with_output, allow_nonfinite)
     if not is_batches(inputs):
         if with_output and outputs is None:
-            msg = f"The output {ports.output!r} is needed beside an array of inputs."
+            msg = f"The output {signature.output!r} is needed beside an array of inputs."
             raise CallError(msg)
-        rows, whole, static = rows_and_others(
-            ports, inputs, outputs, extra, allow_nonfinite=allow_nonfinite
+        rows, shared, static = rows_and_others(
+            signature, inputs, outputs, extra, allow_nonfinite=allow_nonfinite
         )
-        return PredictiveData(rows, None, whole, static, row_coord(inputs))
+        return PredictiveData(rows, None, shared, static, row_coord(inputs))
     if outputs is not None:
-        msg = f"{ports.output!r} comes with the batches of a loader; do not pass it again."
+        msg = f"{signature.output!r} comes with the batches of a loader; do not pass it again."
         raise CallError(msg)
-    names = (ports.input, ports.output) if with_output else (ports.input,)
-    source = as_source(inputs, (ports.input, ports.output), allow_nonfinite=allow_nonfinite)
+    names = (signature.input, signature.output) if with_output else (signature.input,)
+    source = as_source(inputs, (signature.input, signature.output), allow_nonfinite=allow_nonfinite)
     split = split_arguments(extra, None)
-    fields = _fields(ports, source.fields, with_output)
+    fields = _fields(signature, source.fields, with_output)
     coord = None
     if isinstance(source, LoaderSource):
-        check_call(ports.kernel, [*(fields or names), *split.whole, *split.static])
+        check_call(signature.kernel, [*(fields or names), *split.shared, *split.static])
         coord = None if source.loader.shuffle else source.loader.dataset.row_coord
-    return PredictiveData(source, fields, split.whole, split.static, coord)
+    return PredictiveData(source, fields, split.shared, split.static, coord)
 
 
 def _of_dataset(
-    ports: KernelPorts,
+    signature: KernelSignature,
     dataset: ArrayDataset,
     outputs: Any,
     extra: Mapping[str, Any],
@@ -101,25 +102,27 @@ def _of_dataset(
     allow_nonfinite: bool,
 ) -> PredictiveData:
     if outputs is not None:
-        msg = f"{ports.output!r} is a field of the dataset; do not pass it again."
+        msg = f"{signature.output!r} is a field of the dataset; do not pass it again."
         raise CallError(msg)
-    fields = _fields(ports, dataset.fields, with_output)
+    fields = _fields(signature, dataset.fields, with_output)
     rows = {name: dataset.arrays[name] for name in fields or ()}
-    check_finite({n: rows[n] for n in (ports.input, ports.output) if n in rows}, allow_nonfinite)
+    check_finite(
+        {n: rows[n] for n in (signature.input, signature.output) if n in rows}, allow_nonfinite
+    )
     split = split_arguments(extra, len(dataset))
     rows.update(split.rows)
-    check_call(ports.kernel, [*rows, *split.whole, *split.static])
-    return PredictiveData(rows, None, split.whole, split.static, dataset.row_coord)
+    check_call(signature.kernel, [*rows, *split.shared, *split.static])
+    return PredictiveData(rows, None, split.shared, split.static, dataset.row_coord)
 
 
 def _fields(
-    ports: KernelPorts, fields: tuple[str, ...] | None, with_output: bool
+    signature: KernelSignature, fields: tuple[str, ...] | None, with_output: bool
 ) -> tuple[str, ...] | None:
     """The fields that the kernel gets: its arguments, with or without the output."""
-    wanted = [n for n in parameter_names(ports.kernel) if with_output or n != ports.output]
+    wanted = [n for n in parameter_names(signature.kernel) if with_output or n != signature.output]
     if fields is None:
         return tuple(wanted)
-    if with_output and ports.output not in fields:
-        msg = f"The batches have no field {ports.output!r}; they have {', '.join(fields)}."
+    if with_output and signature.output not in fields:
+        msg = f"The batches have no field {signature.output!r}; they have {', '.join(fields)}."
         raise CallError(msg)
     return tuple(name for name in fields if name in wanted)

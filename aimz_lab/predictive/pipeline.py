@@ -12,7 +12,7 @@ from typing import Any
 import jax
 from tqdm import tqdm
 
-from aimz_lab.predictive.results import Span
+from aimz_lab.predictive.programs.parts import Span
 
 MOST_AT_ONCE = 8
 """Calls that are computed at the same time, at most."""

@@ -10,12 +10,13 @@ from typing import Any
 import jax
 
 from aimz_lab.errors import DataTypeError, OutputWarning, PerformanceWarning, SiteError
+from aimz_lab.kernel.cache_keys import ById, shapes_of
 from aimz_lab.kernel.spec import KernelSpec, Site
 from aimz_lab.kernel.tracing import trace_spec
-from aimz_lab.predictive.forward import pin_plates
+from aimz_lab.predictive.blocks import BLOCK_ROWS, Rows
 from aimz_lab.predictive.named_sites import check_draws, check_named, row_wise_values, wanted_sites
-from aimz_lab.predictive.request import ById, Quantity, Request, shapes_of
-from aimz_lab.predictive.stream import BLOCK_ROWS, Rows
+from aimz_lab.predictive.programs.forward import pin_plates
+from aimz_lab.predictive.request import Quantity, Request
 from aimz_lab.types import ShardAxis
 
 
@@ -156,7 +157,7 @@ def _tell_why_whole(rows: Rows, reason: str, category: type[Warning] = Performan
 def _kind(request: Request, rows: Rows) -> Any:
     """What tells calls from others whose kernel has another structure."""
     one = {name: array[:1] for name, array in rows.template.items()}
-    shapes = shapes_of((one, dict(request.whole), dict(request.params)))
+    shapes = shapes_of((one, dict(request.shared), dict(request.params)))
     kernel = ById(request.kernel), request.static_key, request.output
     return "structure", *kernel, request.shard_axis, rows.n_rows, shapes
 
@@ -171,7 +172,7 @@ def _trace(request: Request, rows: Rows) -> tuple[KernelSpec, tuple[str, type[Wa
                 name: jax.ShapeDtypeStruct((n_rows, *value.shape[1:]), value.dtype)
                 for name, value in rows.template.items()
             },
-            whole=request.whole,
+            shared=request.shared,
             static=request.static,
             output=request.output,
             values=request.params,

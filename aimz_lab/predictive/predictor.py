@@ -10,20 +10,20 @@ import jax
 import numpy as np
 import xarray as xr
 
-from aimz_lab.predictive.arm import Arm
+from aimz_lab.predictive.blocks import BLOCK_ROWS, Rows, check_same_length
 from aimz_lab.predictive.crossing import CrossingRowsError
 from aimz_lab.predictive.engine import Engine
 from aimz_lab.predictive.pipeline import calls_at_once
 from aimz_lab.predictive.plan import Plan, agreeing_plans, keep_rows_together, make_plan
-from aimz_lab.predictive.programs import Programs
+from aimz_lab.predictive.programs.compiled_programs import Programs
+from aimz_lab.predictive.programs.scenario import Scenario
+from aimz_lab.predictive.programs.sizes import blocks_per_call
 from aimz_lab.predictive.reducers import as_reducers
-from aimz_lab.predictive.reduction import Reduction
+from aimz_lab.predictive.reducers.reduction import Reduction
 from aimz_lab.predictive.request import Quantity, Request
-from aimz_lab.predictive.sinks import WRITERS, MemorySink, StoreSink, whole_sink
-from aimz_lab.predictive.sizes import blocks_per_call
-from aimz_lab.predictive.store import StoreWriter, read_store
-from aimz_lab.predictive.stream import BLOCK_ROWS, Rows, check_same_length
-from aimz_lab.predictive.tree import make_labels, reduced_groups, result_groups
+from aimz_lab.predictive.results.sinks import WRITERS, MemorySink, StoreSink, whole_sink
+from aimz_lab.predictive.results.store import StoreWriter, read_store
+from aimz_lab.predictive.results.tree import make_labels, reduced_groups, result_groups
 
 
 def bytes_in_flight(
@@ -121,8 +121,10 @@ class Predictor:
             return self._computed(self._reduced, quantity, *requests)
         if requests[-1].store == "persistent":
             return self._computed(self._stored, quantity, *requests)
-        arms, arrays = self._computed(self._arrays, quantity, *requests)
-        return xr.DataTree.from_dict(result_groups(arms[-1], make_labels(arms[-1]), arrays))
+        scenarios, arrays = self._computed(self._arrays, quantity, *requests)
+        return xr.DataTree.from_dict(
+            result_groups(scenarios[-1], make_labels(scenarios[-1]), arrays)
+        )
 
     def _computed(self, compute: Callable, quantity: Quantity, *requests: Request) -> Any:
         """Plan a call and compute it; once more with the rows together if they prove to cross."""
@@ -141,28 +143,30 @@ class Predictor:
                 plans = [keep_rows_together(plans[0], least, names), *plans[1:]]
         return compute(_arms(requests, agreeing_plans(plans), rows, quantity))
 
-    def _run(self, arms: tuple[Arm, ...], sink: Any) -> dict[str, np.ndarray]:
-        combine = contrast if len(arms) > 1 else _alone
-        engine = Engine(self._programs, arms, combine)
-        return engine.by_rows(sink) if arms[0].plan.axis == "obs" else engine.by_draws(sink)
+    def _run(self, scenarios: tuple[Scenario, ...], sink: Any) -> dict[str, np.ndarray]:
+        combine = contrast if len(scenarios) > 1 else _alone
+        engine = Engine(self._programs, scenarios, combine)
+        return engine.by_rows(sink) if scenarios[0].plan.axis == "obs" else engine.by_draws(sink)
 
-    def _arrays(self, arms: tuple[Arm, ...]) -> tuple[tuple[Arm, ...], dict[str, np.ndarray]]:
-        arm = arms[0]
-        sink = MemorySink(arm.request.n_draws, arm.rows.n_rows)
-        found = {**self._run(arms, sink), **sink.arrays()}
-        return arms, {
+    def _arrays(
+        self, scenarios: tuple[Scenario, ...]
+    ) -> tuple[tuple[Scenario, ...], dict[str, np.ndarray]]:
+        scenario = scenarios[0]
+        sink = MemorySink(scenario.request.n_draws, scenario.rows.n_rows)
+        found = {**self._run(scenarios, sink), **sink.arrays()}
+        return scenarios, {
             name: found[name] if axis is None else np.moveaxis(found[name], 1, axis + 1)
-            for name, axis in arm.plan.row_axes.items()
+            for name, axis in scenario.plan.row_axes.items()
         }
 
-    def _stored(self, arms: tuple[Arm, ...]) -> xr.DataTree:
-        arm, labels = arms[-1], make_labels(arms[-1])
-        writer = StoreWriter(arm.request.output_dir, arm.request.group)
-        sink = StoreSink(writer, arm, labels)
+    def _stored(self, scenarios: tuple[Scenario, ...]) -> xr.DataTree:
+        scenario, labels = scenarios[-1], make_labels(scenarios[-1])
+        writer = StoreWriter(scenario.request.output_dir, scenario.request.group)
+        sink = StoreSink(writer, scenario, labels)
         try:
-            single = self._run(arms, sink)
+            single = self._run(scenarios, sink)
             sink.close()
-            for group, dataset in result_groups(arm, labels, single).items():
+            for group, dataset in result_groups(scenario, labels, single).items():
                 writer.write_dataset(group, dataset)
             writer.publish()
         except BaseException:
@@ -171,25 +175,27 @@ class Predictor:
             raise
         return read_store(writer.path, writer.owner)
 
-    def _reduced(self, arms: tuple[Arm, ...]) -> xr.DataTree:
-        arm = arms[-1]
-        reducers = as_reducers(arm.request.reduce)
+    def _reduced(self, scenarios: tuple[Scenario, ...]) -> xr.DataTree:
+        scenario = scenarios[-1]
+        reducers = as_reducers(scenario.request.reduce)
         reduction = Reduction(reducers)
-        if arm.plan.axis == "obs":
-            single = self._run(arms, reduction)
+        if scenario.plan.axis == "obs":
+            single = self._run(scenarios, reduction)
         else:
-            with closing(whole_sink(arm)) as whole:
-                single = self._run(arms, whole)
-                reduction.take_whole(whole.arrays())
-        groups = reduced_groups(arm, make_labels(arm), single, reducers, reduction.results())
+            with closing(whole_sink(scenario)) as shared:
+                single = self._run(scenarios, shared)
+                reduction.take_whole(shared.arrays())
+        groups = reduced_groups(
+            scenario, make_labels(scenario), single, reducers, reduction.results()
+        )
         return xr.DataTree.from_dict(groups)
 
 
 def _arms(
     requests: Sequence[Request], plans: Sequence[Plan], rows: Sequence[Rows], quantity: Quantity
-) -> tuple[Arm, ...]:
-    arms = zip(requests, plans, rows, strict=True)
-    return tuple(Arm(request, plan, each, quantity) for request, plan, each in arms)
+) -> tuple[Scenario, ...]:
+    scenarios = zip(requests, plans, rows, strict=True)
+    return tuple(Scenario(request, plan, each, quantity) for request, plan, each in scenarios)
 
 
 def _alone(values: dict[str, Any]) -> dict[str, Any]:

@@ -32,7 +32,7 @@ class Request:
             :class:`~aimz_lab.data.BatchSource` that yields them in batches. For a log-likelihood
             they hold the observed output.
         fields: The fields of a source's batches that are arguments of the kernel; ``None`` for all.
-        whole: Kernel arguments that every block gets as they are.
+        shared: Kernel arguments that every block gets as they are.
         static: Kernel arguments that are not arrays.
         draws: Posterior draws by site, ``(S, ...)``, chain by chain; ``None`` for the prior.
         num_draws: Draws from the prior; with a posterior it decides.
@@ -66,7 +66,7 @@ class Request:
     key: jax.Array
     rows: Mapping[str, Any] | BatchSource
     fields: tuple[str, ...] | None = None
-    whole: Mapping[str, Any] = field(default_factory=dict)
+    shared: Mapping[str, Any] = field(default_factory=dict)
     static: Mapping[str, Any] = field(default_factory=dict)
     draws: Mapping[str, Any] | None = None
     num_draws: int = 1000
@@ -112,23 +112,3 @@ class Request:
     def static_key(self) -> tuple[tuple[str, type, Any], ...]:
         """The static arguments as a hashable key; ``1``, ``1.0`` and ``True`` differ in it."""
         return tuple((name, type(value), value) for name, value in sorted(self.static.items()))
-
-
-@dataclass(frozen=True, eq=False)
-class ById:
-    """An object as part of a key: equal to itself alone, and kept alive by the key."""
-
-    of: Any
-
-    def __hash__(self) -> int:
-        return id(self.of)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, ById) and other.of is self.of
-
-
-def shapes_of(tree: Any) -> Any:
-    """Shapes and types of a tree of arrays, as a hashable key."""
-    leaves, structure = jax.tree.flatten(tree)
-    types = map(jax.typeof, leaves)
-    return structure, tuple((kind.shape, kind.dtype, kind.weak_type) for kind in types)

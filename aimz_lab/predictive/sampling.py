@@ -11,12 +11,12 @@ import xarray as xr
 from aimz_lab.data.checks import check_positive_int
 from aimz_lab.errors import CallError, NotFittedError, SiteError
 from aimz_lab.inference.base import Sites, site_names
-from aimz_lab.inference.inputs import all_rows
-from aimz_lab.inference.mcmc import continue_mcmc
-from aimz_lab.inference.persistence import StorableModel
-from aimz_lab.inference.plan import trace_data
+from aimz_lab.inference.checkpoint.saved_model import StorableModel
+from aimz_lab.inference.feeds.inputs import all_rows
+from aimz_lab.inference.mcmc.learner import continue_mcmc
 from aimz_lab.inference.posterior import Posterior
-from aimz_lab.predictive.datasets import posterior_tree
+from aimz_lab.inference.svi.plan import trace_data
+from aimz_lab.predictive.results.datasets import posterior_tree
 
 
 class SamplingModel(StorableModel):
@@ -74,7 +74,7 @@ class SamplingModel(StorableModel):
             msg = f"The chains need the kernel's data to go on; pass {missing[0]}=... too."
             raise CallError(msg)
         data = all_rows(
-            self._ports,
+            self._kernel,
             extra.pop(self.param_input),
             extra.pop(self.param_output),
             extra,

@@ -53,7 +53,7 @@ import json, random, time
 from tests.benchmarks.bench_fit import OfModel, data, listeners
 from aimz_lab import Callback
 from aimz_lab.lab import LiveDashboard
-from aimz_lab.lab.widget import WidgetView
+from aimz_lab.lab.dashboard.widget import WidgetView
 
 class HalfAsOften(WidgetView):
     # The page counts the time when nobody listens too, in which nothing is sent.

@@ -27,7 +27,7 @@ from numpyro.infer import MCMC, NUTS, SVI, Trace_ELBO, init_to_mean
 from numpyro.infer.autoguide import AutoMultivariateNormal
 import numpy as np
 from aimz_lab import ImpactModel, settable_rate
-from aimz_lab.lab import tour
+from aimz_lab.lab.tour import tour
 
 def earnings(X, y=None):
     tour.earnings(X[:, 1:], X[:, 0], y)

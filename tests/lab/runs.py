@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from aimz_lab.inference.events import Callbacks, Control, Run, RunInfo, Steps
+from aimz_lab.inference.run.events import Callbacks, Control, Run, RunInfo, Steps
 
 
 def chunk(first, loss, *, epoch=1, rows=10, n_pad=0, seconds=0.05, rate=None, **metrics):

@@ -6,7 +6,7 @@ import io
 
 import numpy as np
 
-from aimz_lab.inference.events import Steps
+from aimz_lab.inference.run.events import Steps
 from aimz_lab.lab.callbacks import History, ProgressLine
 from aimz_lab.lab.panels.loss import LossPanel
 from aimz_lab.lab.traces import unpack

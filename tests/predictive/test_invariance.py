@@ -20,7 +20,8 @@ from numpyro.contrib.control_flow import scan
 
 from aimz_lab.data import ArrayDataset, ArrayLoader, as_source
 from aimz_lab.errors import DataTypeError, OutputWarning, PerformanceWarning
-from aimz_lab.predictive import Predictor, call_programs
+from aimz_lab.predictive import Predictor
+from aimz_lab.predictive.programs import call_programs
 from tests.predictive.models import draws_of_linear, inputs, request_of
 
 PREDICTOR = Predictor()

@@ -38,7 +38,7 @@ def test_vectors_and_dicts_of_arrays_pass_whole():
         kernel,
         {"X": X},
         draws=draws,
-        whole={"knots": knots, "extra": {"shift": np.float32([2.0])}},
+        shared={"knots": knots, "extra": {"shift": np.float32([2.0])}},
         static={"degree": 2, "y": None},
     )
     expected = ((X[:, :1] - knots) ** 2).sum(1) + 2

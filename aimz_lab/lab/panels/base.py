@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from aimz_lab.inference.events import Run
+from aimz_lab.inference.run.events import Run
 
 Frame = dict[str, Any]
 """What a panel shows at one moment: plain values, and ``bytes`` of little-endian float32."""

@@ -7,10 +7,10 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from aimz_lab.inference.chain_record import ChainRecord
-from aimz_lab.inference.events import Run
-from aimz_lab.lab.convergence import Judged, judge
+from aimz_lab.inference.run.chain_record import ChainRecord
+from aimz_lab.inference.run.events import Run
 from aimz_lab.lab.panels.base import Frame, Panel
+from aimz_lab.lab.panels.convergence import Judged, judge
 from aimz_lab.lab.traces import Trace
 
 MOST_CHAINS = 8

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from aimz_lab.errors import DataError
-from aimz_lab.inference.events import Run
+from aimz_lab.inference.run.events import Run
 from aimz_lab.lab.panels.base import Frame, Panel
 from aimz_lab.lab.traces import float32
 

@@ -10,9 +10,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from aimz_lab.inference.events import Run
-from aimz_lab.lab.compilations import Compilation, compilation_log
+from aimz_lab.inference.run.events import Run
 from aimz_lab.lab.panels.base import Frame, Panel
+from aimz_lab.lab.panels.compilations import Compilation, compilation_log
 
 MOST_COMPILATIONS = 6
 _SHORT_S = 0.05

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from aimz_lab.inference.events import Run
+from aimz_lab.inference.run.events import Run
 from aimz_lab.lab.panels.base import Frame, Panel
 from aimz_lab.lab.record import keep_loss_trace
 from aimz_lab.lab.traces import Trace, float32, thin

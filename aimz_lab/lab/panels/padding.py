@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from aimz_lab.data.padding import padding_advice
-from aimz_lab.inference.events import Run
+from aimz_lab.inference.run.events import Run
 from aimz_lab.lab.panels.base import Frame, Panel
 from aimz_lab.lab.traces import Trace
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 
-from aimz_lab.inference.events import Run
-from aimz_lab.lab import words
-from aimz_lab.lab.best import BestSoFar
+from aimz_lab.inference.run.events import Run
+from aimz_lab.lab import formatting
 from aimz_lab.lab.panels.base import Frame, Panel
+from aimz_lab.lab.panels.best_so_far import BestSoFar
 
 MOST_NOTES = 5
 
@@ -34,7 +34,7 @@ class ProgressPanel(Panel):
         """Describe where the run is."""
         return {
             "status": run.status,
-            "words": words.status(run),
+            "words": formatting.status(run),
             "reason": run.reason,
             "asked": _asked(run),
             "epoch": run.epoch,

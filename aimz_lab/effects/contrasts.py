@@ -1,0 +1,153 @@
+"""The effect of an intervention: its draws minus those of a baseline."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from aimz_lab.errors import ArgumentError, DataError, OutputWarning
+
+PREDICTIVE_GROUPS = ("posterior_predictive", "predictions", "prior_predictive")
+_PAIRING = ("rng_key", "shard_axis")
+
+
+def estimate_effect(baseline: xr.DataTree, intervention: xr.DataTree) -> xr.DataTree:
+    """Subtract a baseline from an intervention, draw by draw and row by row.
+
+    Both scenarios computed with one key have the same noise, so that the difference is the effect
+    of what was changed and nothing else.
+
+    Args:
+        baseline: Predictive draws without the intervention.
+        intervention: Predictive draws with it.
+
+    Returns:
+        A tree with the predictive group that both share, and the posterior if there is one.
+
+    Raises:
+        ArgumentError: If they share no predictive group or no site.
+        DataError: If a site's dimensions have other names or sizes.
+
+    Warns:
+        OutputWarning: If the draws are not paired (another key or sharding axis, or another
+            posterior), or the coordinates differ.
+    """
+    group = _shared_group(baseline, intervention)
+    before, after = baseline[group].to_dataset(), intervention[group].to_dataset()
+    sites = [name for name in after.data_vars if name in before.data_vars]
+    if not sites:
+        msg = (
+            f"The scenarios share no site in {group!r}: {list(before.data_vars)} and "
+            f"{list(after.data_vars)}."
+        )
+        raise ArgumentError(msg)
+    for name in sites:
+        _check_same_dims(name, before[name], after[name])
+    _warn_unpaired(baseline, intervention, group)
+    effect = {name: after[name].copy(data=_difference(before[name], after[name])) for name in sites}
+    attrs = {name: value for name, value in after.attrs.items() if name in _PAIRING}
+    groups = {group: xr.Dataset(effect, attrs=attrs)}
+    if "posterior" in intervention:
+        groups["posterior"] = intervention["posterior"].to_dataset()
+    return xr.DataTree.from_dict(groups)
+
+
+def _difference(before: xr.DataArray, after: xr.DataArray) -> Any:
+    """Their difference; without alignment, which would drop rows whose labels differ."""
+    if before.dtype.kind in "bu":
+        # A difference of flags or counts may be negative.
+        return after.data.astype(np.int32) - before.data.astype(np.int32)
+    return after.data - before.data
+
+
+def _shared_group(baseline: xr.DataTree, intervention: xr.DataTree) -> str:
+    for group in PREDICTIVE_GROUPS:
+        if group in baseline and group in intervention:
+            return group
+    msg = (
+        "The scenarios must share one of the groups "
+        f"{', '.join(PREDICTIVE_GROUPS)}; they have {list(baseline.children)} and "
+        f"{list(intervention.children)}."
+    )
+    raise ArgumentError(msg)
+
+
+def _check_same_dims(name: str, before: xr.DataArray, after: xr.DataArray) -> None:
+    if before.shape != after.shape:
+        msg = (
+            f"Site {name!r} has {dict(before.sizes)} in the baseline and {dict(after.sizes)} in "
+            "the intervention; compute both on the same rows with the same number of draws."
+        )
+        raise DataError(msg)
+
+
+def _warn_unpaired(baseline: xr.DataTree, intervention: xr.DataTree, group: str) -> None:
+    before, after = baseline[group], intervention[group]
+    differing = [
+        name
+        for name in _PAIRING
+        if not np.array_equal(before.attrs.get(name), after.attrs.get(name))
+    ]
+    if "posterior" in baseline and "posterior" in intervention:
+        one, other = baseline["posterior"].to_dataset(), intervention["posterior"].to_dataset()
+        if not one.equals(other):
+            differing.append("posterior")
+    if differing:
+        warnings.warn(
+            f"The scenarios differ in {', '.join(differing)}, so their draws are not paired: the "
+            "difference holds the noise of both. Compute both with one rng_key and posterior.",
+            OutputWarning,
+            stacklevel=3,
+        )
+    labels = [
+        dim for dim in before.coords if dim in after.coords and not before[dim].equals(after[dim])
+    ]
+    if labels:
+        warnings.warn(
+            f"The scenarios label {', '.join(map(str, labels))} differently; the effect is taken "
+            "position by position, with the labels of the intervention.",
+            OutputWarning,
+            stacklevel=3,
+        )
+
+
+def scenarios(
+    predict: Callable[..., xr.DataTree],
+    outputs: tuple[xr.DataTree | None, xr.DataTree | None],
+    args: tuple[Mapping[str, Any] | None, Mapping[str, Any] | None],
+    new_key: Callable[[], Any],
+) -> tuple[xr.DataTree, xr.DataTree]:
+    """Return the baseline and the intervention, computing what is not there, paired.
+
+    Args:
+        predict: Computes a scenario from its arguments.
+        outputs: Results at hand, baseline first.
+        args: Arguments of ``predict`` for those that are not.
+        new_key: Called once for a key that both scenarios share, if neither has its own.
+
+    Returns:
+        Both results. Where one scenario cannot be cut into rows, the other one follows it, so that
+        their noise stays the same.
+
+    Raises:
+        ArgumentError: If a scenario has neither a result nor arguments.
+    """
+    for name, output, given in zip(("baseline", "intervention"), outputs, args, strict=True):
+        if output is None and given is None:
+            msg = f"Pass either output_{name} (a tree) or args_{name} (arguments of predict)."
+            raise ArgumentError(msg)
+    calls = [dict(given or {}) for given in args]
+    missing = [index for index in (0, 1) if outputs[index] is None]
+    if len(missing) == 2 and all(call.get("rng_key") is None for call in calls):
+        shared = new_key()
+        calls = [{**call, "rng_key": shared} for call in calls]
+    trees = [predict(**calls[i]) if i in missing else outputs[i] for i in (0, 1)]
+    axes = [trees[i][_shared_group(*trees)].attrs.get("shard_axis") for i in (0, 1)]
+    if set(axes) == {"obs", "draw"} and axes.index("obs") in missing:
+        follower = axes.index("obs")
+        trees[follower] = predict(**{**calls[follower], "shard_axis": "draw", "batch_size": None})
+    return trees[0], trees[1]

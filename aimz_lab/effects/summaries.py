@@ -1,0 +1,81 @@
+"""Summaries of an effect over its draws: mean, standard deviation and interval."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from aimz_lab.effects.contrasts import PREDICTIVE_GROUPS
+from aimz_lab.errors import ArgumentError
+from aimz_lab.predictive.reducers.intervals import narrowest_interval
+from aimz_lab.types import SAMPLE_DIMS
+
+
+def hdi(draws: Any, prob: float = 0.94, axis: int = 0) -> np.ndarray:
+    """Highest-density interval: the narrowest that holds a share ``prob`` of the draws.
+
+    Args:
+        draws: Draws along ``axis``, of a quantity with one mode.
+        prob: Share of the draws, in (0, 1).
+        axis: Axis of the draws.
+
+    Returns:
+        Lower and upper end, on a new last axis.
+
+    Raises:
+        ArgumentError: If ``prob`` is not in (0, 1).
+
+    Example:
+        >>> hdi(np.array([0.0, 1.0, 1.1, 1.2, 9.0]), prob=0.6)
+        array([1. , 1.2])
+    """
+    if not 0 < prob < 1:
+        msg = f"prob must lie in (0, 1), got {prob}."
+        raise ArgumentError(msg)
+    ordered = np.sort(np.moveaxis(np.asarray(draws), axis, -1), axis=-1)
+    return np.moveaxis(narrowest_interval(ordered, prob), 0, -1)
+
+
+def summarize_effect(effect: xr.DataTree | xr.Dataset, prob: float = 0.94) -> xr.Dataset:
+    """Summarise an effect over its draws.
+
+    Args:
+        effect: What :func:`estimate_effect` returned, or a dataset with chain and draw.
+        prob: Share of the draws that the interval holds.
+
+    Returns:
+        For each site its ``mean``, ``sd`` and ends of the highest-density interval, along a
+        dimension ``summary``.
+
+    Raises:
+        ArgumentError: If there is no predictive group, or ``prob`` is not in (0, 1).
+
+    Example:
+        >>> effect = im.estimate_effect(args_baseline={"X": X}, args_intervention={"X": X + 1})
+        >>> average = effect.posterior_predictive.to_dataset().mean("obs")
+        >>> bool(1 < summarize_effect(average).y.sel(summary="mean") < 3)
+        True
+    """
+    if isinstance(effect, xr.DataTree):
+        group = next((name for name in PREDICTIVE_GROUPS if name in effect), None)
+        if group is None:
+            msg = f"The tree has no predictive group; it has {list(effect.children)}."
+            raise ArgumentError(msg)
+        effect = effect[group].to_dataset()
+    return xr.Dataset({name: _summarize(site, prob) for name, site in effect.data_vars.items()})
+
+
+def _summarize(site: xr.DataArray, prob: float) -> xr.DataArray:
+    draws = site.stack(sample=SAMPLE_DIMS).transpose("sample", ...)
+    values = np.asarray(draws.values, dtype=np.float64)
+    parts = np.stack(
+        [values.mean(0), values.std(0, ddof=1), *np.moveaxis(hdi(values, prob), -1, 0)]
+    )
+    dims = ("summary", *draws.dims[1:])
+    coords = {dim: site.coords[dim] for dim in draws.dims[1:] if dim in site.coords}
+    labels = ["mean", "sd", "hdi_low", "hdi_high"]
+    return xr.DataArray(
+        parts, dims=dims, coords={**coords, "summary": labels}, attrs={"prob": prob}
+    )

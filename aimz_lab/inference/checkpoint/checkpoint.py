@@ -1,0 +1,225 @@
+"""Checkpoints: all that a run needs to go on as if it had never stopped.
+
+A checkpoint is one file (see :mod:`.archive`). It holds the state of the run
+(optimizer, mutable sites, random key, gradients not yet applied), the position in the data, the
+history, the best states, the keys of the fit, and what the run is a run of.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aimz_lab.errors import CheckpointError, FitWarning
+from aimz_lab.inference.checkpoint.archive import (
+    PARTIAL,
+    differences,
+    read_archive,
+    tree_arrays,
+    tree_facts,
+    tree_from,
+    write_archive,
+)
+from aimz_lab.inference.checkpoint.provenance import Origin, versions
+from aimz_lab.inference.feeds.feed import Position
+from aimz_lab.inference.run.best_state import Best
+from aimz_lab.inference.run.events import Run
+from aimz_lab.inference.run.rates import set_learning_rate
+
+_FORMAT = 1
+_NAME = re.compile(r"(\d{6})-step-(\d+)\.npz")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint that was read and is whole.
+
+    Attributes:
+        path: Where it was read from.
+        manifest: Its plain values.
+        arrays: Its arrays by name.
+    """
+
+    path: Path
+    manifest: Mapping[str, Any]
+    arrays: Mapping[str, np.ndarray]
+
+    @property
+    def step(self) -> int:
+        """Steps that were done."""
+        return len(self.arrays["history/loss"])
+
+    @property
+    def position(self) -> Position:
+        """Where in the data the next step begins."""
+        return Position(*self.manifest["position"])
+
+    @property
+    def origin(self) -> Origin:
+        """The keys of the fit."""
+        return Origin.of_plain(self.manifest["provenance"]["origin"])
+
+    def check(self, facts: Mapping[str, Any]) -> None:
+        """Make sure that a run with these facts is the one that was stopped.
+
+        Args:
+            facts: What the new run is a run of; see :mod:`.provenance`.
+
+        Raises:
+            CheckpointError: If they differ; the message says in what.
+
+        Warns:
+            FitWarning: If other versions wrote it, so that the last bits of a loss may differ.
+        """
+        self._refuse(differences(self.manifest["provenance"]["facts"], facts))
+        differ = differences(self.manifest["versions"], versions())
+        if differ:
+            msg = f"The losses may differ in their last bits: {'; '.join(differ)}."
+            warnings.warn(msg, FitWarning, stacklevel=2)
+
+    def restore(self, run: Run, template: Any) -> Any:
+        """Give a run that has not begun the history and the best states of this one.
+
+        Args:
+            run: The run.
+            template: A state of the trainer, for its structure.
+
+        Returns:
+            The trainer's state to go on from.
+
+        Raises:
+            CheckpointError: If the state here has another structure, shape or type.
+        """
+        state = self._read_tree("state", template)
+        run.take_over(
+            {name: self.arrays[f"history/{name}"] for name in run.columns},
+            {name: self.arrays[f"metric/{i}"] for i, name in enumerate(self.manifest["metrics"])},
+        )
+        run.validation[:] = [(step, loss) for step, loss in self.manifest["validation"]]
+        run.skipped = self.manifest["skipped"]
+        for i, (name, best) in enumerate(self.manifest["best"].items()):
+            best_state = self._read_tree(f"best/{i}", template)
+            run.best[name] = Best(best["value"], best["step"], best_state)
+        return state
+
+    def _read_tree(self, prefix: str, template: Any) -> Any:
+        self._refuse(differences(self.manifest["state"], tree_facts(template)))
+        return tree_from(self.arrays, prefix, template)
+
+    def _refuse(self, found: list[str]) -> None:
+        if found:
+            more = f"; and {len(found) - 6} more" if len(found) > 6 else ""
+            msg = (
+                f"{self.path} is the checkpoint of another run: {'; '.join(found[:6])}{more}."
+                " Build model, data and settings as they were, or fit without resume=."
+            )
+            raise CheckpointError(msg)
+
+
+def save_checkpoint(path: Path, run: Run) -> None:
+    """Write the checkpoint of a run between two of its chunks; atomic.
+
+    Args:
+        path: The file; its folder is there.
+        run: The run, which knows its state and position.
+
+    Raises:
+        CheckpointError: If the run is no fit, so that nobody knows its state.
+        OSError: If the file cannot be written.
+    """
+    check_can_save(run)
+    state = run.state
+    rate = run.control.requested_learning_rate
+    if rate is not None:
+        # What was asked for counts as done: the next step would have had it.
+        optim_state = set_learning_rate(state.svi.optim_state, rate)
+        state = state._replace(svi=state.svi._replace(optim_state=optim_state))
+    arrays = {f"history/{name}": run.column(name) for name in run.columns}
+    arrays |= {f"metric/{i}": run.column(name) for i, name in enumerate(run.metrics)}
+    arrays |= tree_arrays("state", state)
+    for i, best in enumerate(run.best.values()):
+        arrays |= tree_arrays(f"best/{i}", best.state)
+    write_archive(path, _manifest(run, state), arrays)
+
+
+def check_can_save(run: Run) -> None:
+    """Make sure that a run knows all that a checkpoint holds.
+
+    Raises:
+        CheckpointError: If it is a loop that is written by hand.
+    """
+    if run.state is None or not run.provenance:
+        msg = "Only fit and fit_on_batch can be checkpointed; your own loop keeps its own state."
+        raise CheckpointError(msg)
+
+
+def load_checkpoint(path: str | Path) -> Checkpoint:
+    """Read a checkpoint.
+
+    Args:
+        path: Its file, or a folder of them, of which the newest that is whole is taken.
+
+    Raises:
+        CheckpointError: If there is none that is whole.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return _load_file(path)
+    failures = []
+    for _, file in sorted(numbered(path), reverse=True):
+        try:
+            return _load_file(file)
+        except CheckpointError as error:
+            failures.append(str(error))
+    msg = f"{path} holds no complete checkpoint. " + (" ".join(failures) or "It has none at all.")
+    raise CheckpointError(msg)
+
+
+def numbered(folder: Path) -> Iterator[tuple[int, Path]]:
+    """Yield the number and the path of each checkpoint in a folder; higher is newer."""
+    for path in folder.iterdir():
+        if match := _NAME.fullmatch(path.name):
+            yield int(match[1]), path
+
+
+def next_path(folder: Path, step: int) -> Path:
+    """Return the path for one more checkpoint in a folder, newer than those that are there."""
+    number = 1 + max((number for number, _ in numbered(folder)), default=0)
+    return folder / f"{number:06d}-step-{step}.npz"
+
+
+def remove_partial(folder: Path) -> None:
+    """Remove what a process left half-written in a folder when it was killed."""
+    for path in folder.glob(f"*.npz{PARTIAL}"):
+        path.unlink(missing_ok=True)
+
+
+def _load_file(path: Path) -> Checkpoint:
+    manifest, arrays = read_archive(path)
+    if manifest.get("format") != _FORMAT:
+        msg = (
+            f"{path} has the format {manifest.get('format')!r}, and format {_FORMAT} is understood;"
+            " read it with the release that wrote it."
+        )
+        raise CheckpointError(msg)
+    return Checkpoint(path, manifest, arrays)
+
+
+def _manifest(run: Run, state: Any) -> dict[str, Any]:
+    return {
+        "format": _FORMAT,
+        "position": list(run.position),
+        "metrics": list(run.metrics),
+        "validation": [[int(step), float(loss)] for step, loss in run.validation],
+        "skipped": run.skipped,
+        "state": tree_facts(state),
+        "best": {name: {"value": best.value, "step": best.step} for name, best in run.best.items()},
+        "provenance": dict(run.provenance),
+        "versions": versions(),
+    }

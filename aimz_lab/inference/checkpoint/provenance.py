@@ -1,0 +1,125 @@
+"""What two runs must share for one to go on where the other stopped, in plain values."""
+
+from __future__ import annotations
+
+import platform
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
+from typing import Any
+
+import jax
+import numpy as np
+
+from aimz_lab.data import key_words
+from aimz_lab.inference.feeds.training_data import TrainingData
+from aimz_lab.inference.svi.plan import PlanOptions
+
+_CHECKED_ROWS = 4096
+_PACKAGES = ("jax", "jaxlib", "numpy", "numpyro", "optax")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where the randomness of a fit comes from.
+
+    Attributes:
+        keys: Three typed keys: of the initial state, the order of the rows, the draws.
+        first_epoch: Number, from 0, of the loader's epoch that the fit begins with.
+    """
+
+    keys: tuple[jax.Array, ...]
+    first_epoch: int = 0
+
+    def as_plain(self) -> dict[str, Any]:
+        """Return it in plain values."""
+        return {"keys": [plain_key(key) for key in self.keys], "first_epoch": self.first_epoch}
+
+    @classmethod
+    def of_plain(cls, plain: Mapping[str, Any]) -> Origin:
+        """Return what :meth:`as_plain` was given."""
+        return cls(tuple(typed_key(key) for key in plain["keys"]), plain["first_epoch"])
+
+
+def plain_key(key: jax.Array) -> dict[str, Any]:
+    """Return a typed key as plain values: its words and what it is made for.
+
+    Example:
+        >>> plain_key(jax.random.key(7))
+        {'impl': 'threefry2x32', 'words': [0, 7]}
+    """
+    return {"impl": str(jax.random.key_impl(key)), "words": key_words(key).tolist()}
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that the last bits of a loss depend on."""
+    return {"python": platform.python_version(), **_packages()}
+
+
+def typed_key(plain: Mapping[str, Any]) -> jax.Array:
+    """Return the key that :func:`plain_key` was given."""
+    return jax.random.wrap_key_data(np.asarray(plain["words"], np.uint32), impl=plain["impl"])
+
+
+@cache
+def _packages() -> dict[str, str]:
+    return {name: version(name) for name in _PACKAGES}
+
+
+def describe_training(data: TrainingData, options: PlanOptions) -> dict[str, Any]:
+    """Describe what is trained on and how, so that a difference can be named.
+
+    The values of rows in memory are told by a checksum of up to 4,096 of them, and their order by
+    one of the first epoch's. Neither is known of a stream.
+
+    Args:
+        data: What is trained on.
+        options: How batches are weighted.
+    """
+    facts = {
+        "n_obs": data.n_obs,
+        "batch_size": data.batch_size,
+        "accumulate": options.accumulate,
+        "scale": str(options.scale),
+        **{f"field {name}": _schema(array) for name, array in data.rows.items()},
+        **{f"argument {name}": _whole(value) for name, value in data.shared.items()},
+        **{f"argument {name}": _static(value) for name, value in data.static.items()},
+    }
+    if data.in_memory:
+        facts["checksum of the rows"] = _rows_checksum(data.rows)
+        facts["order of the rows"] = "as in the data" if data.order is None else _order(data)
+    return facts
+
+
+def _schema(array: Any) -> str:
+    return f"{np.dtype(array.dtype)}{list(array.shape[1:])} a row"
+
+
+def _whole(tree: Any) -> str:
+    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(tree)]
+    return ", ".join(f"{leaf.dtype}{list(leaf.shape)} {_checksum(leaf)}" for leaf in leaves)
+
+
+def _static(value: Any) -> str:
+    plain = isinstance(value, str | int | float | bool | None)
+    return repr(value) if plain else type(value).__name__
+
+
+def _order(data: TrainingData) -> str:
+    return f"shuffled {_checksum(np.asarray(data.order(0), np.int64))}"
+
+
+def _rows_checksum(rows: Mapping[str, Any]) -> str:
+    n_rows = next(iter(rows.values())).shape[0]
+    picked = np.unique(np.linspace(0, n_rows - 1, min(n_rows, _CHECKED_ROWS)).astype(np.int64))
+    checksum = 0
+    for array in rows.values():
+        some = array[picked] if isinstance(array, np.ndarray) else np.asarray(array)[picked]
+        checksum = zlib.crc32(np.ascontiguousarray(some).tobytes(), checksum)
+    return f"{checksum:08x}"
+
+
+def _checksum(array: np.ndarray) -> str:
+    return f"{zlib.crc32(np.ascontiguousarray(array).tobytes()):08x}"

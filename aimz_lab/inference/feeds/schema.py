@@ -1,0 +1,170 @@
+"""What a model was trained on, without the data: names, shapes and types of its arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import numpy as np
+
+from aimz_lab.errors import ArtifactError, DataError
+from aimz_lab.inference.feeds.training_data import TrainingData
+
+_PLAIN = (str, int, float, bool, type(None))
+
+
+@dataclass(frozen=True)
+class InputSchema:
+    """The arguments of a batch.
+
+    Attributes:
+        rows: Shape of one row and its type, by per-row argument.
+        shared: Trees of such shapes and types, by argument that passes whole.
+        static: Values of the arguments that are not arrays.
+        batch_size: Rows of the batch.
+        n_obs: Rows of the whole data, or ``None`` where nobody knew.
+        columns: Names of the columns of each argument that came as a data frame.
+    """
+
+    rows: Mapping[str, jax.ShapeDtypeStruct]
+    shared: Mapping[str, Any] = field(default_factory=dict)
+    static: Mapping[str, Any] = field(default_factory=dict)
+    batch_size: int = 1
+    n_obs: int | None = None
+    columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, data: TrainingData) -> InputSchema:
+        """Return the schema of training data."""
+        batch = data.first_batch
+        return cls(
+            {
+                name: jax.ShapeDtypeStruct(array.shape[1:], array.dtype)
+                for name, array in batch.rows.items()
+            },
+            jax.tree.map(_shape_of, dict(batch.shared)),
+            dict(batch.static),
+            data.batch_size,
+            data.n_obs,
+            dict(data.columns),
+        )
+
+    @property
+    def batch(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """Shapes and types of the per-row arguments of a batch."""
+        return {
+            name: jax.ShapeDtypeStruct((self.batch_size, *row.shape), row.dtype)
+            for name, row in self.rows.items()
+        }
+
+    def check_columns(
+        self, given: Mapping[str, tuple[str, ...]], arguments: Mapping[str, Any]
+    ) -> None:
+        """Make sure that tables have the columns of those trained on, in their order.
+
+        Args:
+            given: Names of the columns of each argument that is a data frame.
+            arguments: The arguments.
+
+        Raises:
+            DataError: If one has others, or in another order: each would meet another's weight. Or
+                if it is one row or column of such a table.
+        """
+        for name in self.columns.keys() & arguments:
+            if getattr(arguments[name], "ndim", 2) == 1:
+                msg = (
+                    f"Field {name!r} has one dimension, and the model was trained on a table with "
+                    f"the columns {', '.join(self.columns[name])}. A single row is a table too: "
+                    f"{name}.iloc[[0]]."
+                )
+                raise DataError(msg)
+        for name, columns in given.items():
+            trained = self.columns.get(name, columns)
+            if columns != trained:
+                msg = (
+                    f"Field {name!r} has the columns {', '.join(columns)}, and the model was "
+                    f"trained on {', '.join(trained)}. Pass these in this order: "
+                    f"{name}[{list(trained)}]; or without names, {name}.to_numpy()."
+                )
+                raise DataError(msg)
+
+    def stand_ins(self) -> dict[str, Any]:
+        """Return arrays of ones in place of a batch, to set up what depends on shapes alone."""
+        return jax.tree.map(
+            lambda leaf: np.ones(leaf.shape, leaf.dtype), {**self.batch, **self.shared}
+        )
+
+    def as_plain(self) -> dict[str, Any]:
+        """Return it in values that JSON can hold; objects among the static values by their type."""
+        return {
+            "rows": {name: _plain_shape(row) for name, row in self.rows.items()},
+            "shared": {name: _plain_tree(tree) for name, tree in self.shared.items()},
+            "static": {name: _plain_static(value) for name, value in self.static.items()},
+            "batch_size": self.batch_size,
+            "n_obs": self.n_obs,
+            "columns": {name: list(names) for name, names in self.columns.items()},
+        }
+
+    @classmethod
+    def of_plain(cls, plain: Mapping[str, Any], given: Mapping[str, Any]) -> InputSchema:
+        """Return what :meth:`as_plain` was given.
+
+        Args:
+            plain: Its plain values.
+            given: Static values that could not be written as such.
+
+        Raises:
+            ArtifactError: If one of these is missing.
+        """
+        static = {}
+        for name, value in plain["static"].items():
+            if "value" not in value and name not in given:
+                msg = (
+                    f"The kernel's argument {name!r} was a {value['type']}, which is code and not "
+                    f"stored; pass it again: load(..., kernel_kwargs={{{name!r}: ...}})."
+                )
+                raise ArtifactError(msg)
+            static[name] = given.get(name, value.get("value"))
+        return cls(
+            {name: _shape_of_plain(row) for name, row in plain["rows"].items()},
+            {name: _tree_of_plain(tree) for name, tree in plain["shared"].items()},
+            static,
+            plain["batch_size"],
+            plain["n_obs"],
+            {name: tuple(names) for name, names in plain.get("columns", {}).items()},
+        )
+
+
+def _shape_of(leaf: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(np.shape(leaf), np.dtype(leaf.dtype))
+
+
+def _plain_shape(leaf: jax.ShapeDtypeStruct) -> dict[str, Any]:
+    return {"shape": list(leaf.shape), "dtype": str(leaf.dtype)}
+
+
+def _shape_of_plain(plain: Mapping[str, Any]) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(tuple(plain["shape"]), np.dtype(plain["dtype"]))
+
+
+def _plain_static(value: Any) -> dict[str, Any]:
+    return {"value": value} if isinstance(value, _PLAIN) else {"type": type(value).__name__}
+
+
+def _plain_tree(tree: Any) -> dict[str, Any]:
+    if isinstance(tree, Mapping):
+        return {"dict": {name: _plain_tree(part) for name, part in tree.items()}}
+    if isinstance(tree, (list, tuple)):
+        return {type(tree).__name__: [_plain_tree(part) for part in tree]}
+    return _plain_shape(tree)
+
+
+def _tree_of_plain(plain: Mapping[str, Any]) -> Any:
+    if "dict" in plain:
+        return {name: _tree_of_plain(part) for name, part in plain["dict"].items()}
+    for name, kind in (("list", list), ("tuple", tuple)):
+        if name in plain:
+            return kind(_tree_of_plain(part) for part in plain[name])
+    return _shape_of_plain(plain)

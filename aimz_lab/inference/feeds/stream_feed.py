@@ -1,0 +1,145 @@
+"""Chunks of batches that come from anywhere, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from aimz_lab.data import BatchSource, canonical
+from aimz_lab.inference.feeds.feed import (
+    BEGINNING,
+    Chunk,
+    FeedKind,
+    Position,
+    chunk_capacity,
+    row_bytes,
+)
+from aimz_lab.inference.feeds.placement import Placement
+
+
+class StreamFeed:
+    """Batches that come from anywhere, one after the other.
+
+    Args:
+        source: Where they come from.
+        batch_size: Rows of the source's first batch, which later ones are expected to have.
+        epochs: Epochs to run.
+        placement: Where batches go.
+        padded: Pad batches that are shorter than the first to its size; else a batch of another
+            size is a chunk of its own.
+        start: Position to begin at.
+    """
+
+    kind: FeedKind = "stacked"
+
+    def __init__(
+        self,
+        source: BatchSource,
+        *,
+        batch_size: int,
+        epochs: int,
+        placement: Placement,
+        padded: bool = True,
+        start: Position = BEGINNING,
+    ) -> None:
+        self._source = source
+        self._epochs = epochs
+        self._placement = placement
+        self._padded = padded
+        self._at = start
+        self._batches = self._open(start)
+        self._held = next(self._batches, None)
+        self._rows = _padded_size(batch_size, placement)
+        each = 0 if self._held is None else row_bytes(self._held)
+        self.max_steps = chunk_capacity(each, self._rows)
+
+    def next(self, steps: int, align: int) -> Chunk | None:
+        """Return the next chunk, or ``None`` at the end; see :class:`Feed`."""
+        begin = self._at
+        batches: list[Mapping[str, np.ndarray]] = []
+        epochs: list[int] = []
+        begins: list[int] = []
+        ends: list[int] = []
+        while self._held is not None and len(batches) < min(steps, self.max_steps):
+            size = _n_rows(self._held)
+            if batches and not self._fits(size, _n_rows(batches[0])):
+                break
+            batches.append(self._held)
+            epoch, batch = self._at
+            epochs.append(epoch + 1)
+            if batch == 0:
+                begins.append(epoch + 1)
+            if self._advance():
+                ends.append(epoch + 1)
+                if align and (epoch + 1) % align == 0:
+                    break
+        if not batches:
+            return None
+        return self._chunk(batches, epochs, begin, begins, ends)
+
+    def _fits(self, size: int, first: int) -> bool:
+        return max(size, first) <= self._rows if self._padded else size == first
+
+    def _open(self, start: Position) -> Iterator[Mapping[str, np.ndarray]]:
+        if start.epoch >= self._epochs:
+            return
+        for batch in self._source.epoch(start.epoch, start.batch):
+            yield {name: canonical(array, name) for name, array in batch.items()}
+
+    def _advance(self) -> bool:
+        """Read one batch ahead; return whether the epoch of the one before it is over."""
+        self._held = next(self._batches, None)
+        if self._held is not None:
+            self._at = self._at._replace(batch=self._at.batch + 1)
+            return False
+        self._at = Position(self._at.epoch + 1)
+        if self._at.epoch < self._epochs:
+            self._batches = self._open(self._at)
+            self._held = next(self._batches, None)
+        return True
+
+    def _chunk(
+        self,
+        batches: list[Mapping[str, np.ndarray]],
+        epochs: list[int],
+        begin: Position,
+        begins: list[int],
+        ends: list[int],
+    ) -> Chunk:
+        valid = np.array([_n_rows(batch) for batch in batches], np.int32)
+        if self._padded:
+            rows = max(self._rows, _padded_size(int(valid.max()), self._placement))
+        else:
+            rows = int(valid[0])
+        slots = self.max_steps if rows == self._rows else len(batches)
+        buffers = {
+            name: np.zeros((slots, rows, *array.shape[1:]), array.dtype)
+            for name, array in batches[0].items()
+        }
+        for i, batch in enumerate(batches):
+            for name, array in batch.items():
+                buffers[name][i, : valid[i]] = array
+                buffers[name][i, valid[i] :] = array[-1:]
+        slot_valid = np.ones(slots, np.int32)
+        slot_valid[: len(valid)] = valid
+        return Chunk(
+            feed=self._placement.put_rows(buffers, leading=1),
+            valid=slot_valid,
+            epoch=np.array(epochs, np.int32),
+            n_pad=rows - valid,
+            begin=begin,
+            end=self._at,
+            epoch_begins=tuple(begins),
+            epoch_ends=tuple(ends),
+            nbytes=sum(buffer.nbytes for buffer in buffers.values()),
+        )
+
+
+def _n_rows(batch: Mapping[str, Any]) -> int:
+    return next(iter(batch.values())).shape[0]
+
+
+def _padded_size(rows: int, placement: Placement) -> int:
+    return -(-rows // placement.row_multiple) * placement.row_multiple

@@ -1,0 +1,195 @@
+"""A run on a thread of its own, and the handle that it is followed and steered by."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextvars
+import threading
+import time
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from aimz_lab.inference.run.interrupts import INTERRUPTED
+
+if TYPE_CHECKING:
+    from aimz_lab.inference.run.events import Run
+    from aimz_lab.types import RunStatus
+
+SLICE_S = 0.1
+"""Waiting is cut into slices of this length in seconds, so that an interrupt gets through."""
+
+
+class RunHandle:
+    """A run in the background.
+
+    The call that started it has returned, so that a notebook can go on: look at the run, steer it,
+    or wait for it. Awaiting the handle waits without blocking the event loop.
+
+    Args:
+        model: The model that trains.
+        run: Its run, which has begun.
+        work: Trains to the end and makes the result the model's.
+
+    Example:
+        >>> import jax, numpy as np, numpyro, numpyro.distributions as dist
+        >>> from numpyro.infer import SVI, Trace_ELBO
+        >>> from numpyro.infer.autoguide import AutoNormal
+        >>> from aimz_lab import ImpactModel
+        >>> def kernel(X, y=None):
+        ...     slope = numpyro.sample("slope", dist.Normal(0.0, 1.0))
+        ...     with numpyro.plate("obs", X.shape[0]):
+        ...         numpyro.sample("y", dist.Normal(X * slope, 1.0), obs=y)
+        >>> svi = SVI(kernel, AutoNormal(kernel), numpyro.optim.Adam(0.1), Trace_ELBO())
+        >>> X = np.linspace(-1, 1, 40)
+        >>> im = ImpactModel(kernel, jax.random.key(0), svi=svi)
+        >>> handle = im.fit(X, 2 * X, epochs=50, blocking=False, progress=False)
+        >>> handle.wait().status
+        'completed'
+        >>> handle.result() is im
+        True
+    """
+
+    def __init__(self, model: Any, run: Run, work: Callable[[], None]) -> None:
+        self.run = run
+        self._model = model
+        self._error: BaseException | None = None
+        # An interrupt in the midst of Thread.join() can leave a live thread marked as ended.
+        self._ended = threading.Event()
+        # What the thread displays belongs to the cell that started it.
+        context = contextvars.copy_context()
+        self._thread = threading.Thread(
+            target=context.run, args=(self._work, work), name="aimz_lab-fit", daemon=True
+        )
+        atexit.register(self._leave)
+        self._thread.start()
+
+    def _work(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001  it is raised where somebody asks
+            self._error = error
+        finally:
+            atexit.unregister(self._leave)
+            self._ended.set()
+
+    def _leave(self) -> None:
+        """End with the program, between two chunks; a thread cut off while it computes crashes."""
+        self.run.control.stop("the program ended")
+        self._thread.join()
+
+    @property
+    def done(self) -> bool:
+        """Whether the run has ended and its result is the model's."""
+        return self._ended.is_set()
+
+    @property
+    def status(self) -> RunStatus:
+        """One of :data:`aimz_lab.types.RunStatus`."""
+        return self.run.status
+
+    @property
+    def history(self) -> np.ndarray:
+        """Loss of each step so far in nats; shape ``(steps,)``. Of chains, see ``run.info``."""
+        return self.run.losses
+
+    def stop(self, reason: str = "asked to stop") -> None:
+        """End the run after the current chunk and keep what it has.
+
+        Args:
+            reason: Why, in words; it is told with the run.
+        """
+        self.run.control.stop(reason)
+
+    def pause(self) -> None:
+        """Hold the run after the current chunk."""
+        self.run.control.pause()
+
+    def resume(self) -> None:
+        """Go on after :meth:`pause`."""
+        self.run.control.resume()
+
+    def checkpoint(self) -> None:
+        """Ask the checkpoint callbacks to write after the current chunk."""
+        self.run.control.checkpoint()
+
+    def set_learning_rate(self, rate: float) -> None:
+        """Train with ``rate`` from the next chunk on.
+
+        Args:
+            rate: Positive and finite.
+
+        Raises:
+            ArgumentError: If the optimizer's rate cannot be set, or ``rate`` is not positive.
+        """
+        self.run.control.set_learning_rate(rate)
+
+    def wait(self, timeout: float | None = None) -> RunHandle:
+        """Wait until the run has ended.
+
+        An interrupt while waiting ends the run cleanly, as it does for a run in the foreground: the
+        model keeps what it has, and ``status`` is ``"interrupted"``. A second one raises.
+
+        Args:
+            timeout: Seconds to wait at most.
+
+        Returns:
+            The handle.
+
+        Raises:
+            TimeoutError: If the run has not ended by then; it goes on.
+        """
+        try:
+            self._wait(timeout)
+        except KeyboardInterrupt:
+            reason, status = INTERRUPTED
+            self.run.control.stop(reason, status=status)
+            self._wait(None)
+        return self
+
+    def _wait(self, timeout: float | None) -> None:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not self.done:
+            left = SLICE_S if deadline is None else min(SLICE_S, deadline - time.monotonic())
+            if left <= 0:
+                msg = f"The run has not ended within {timeout:g} s; it goes on."
+                raise TimeoutError(msg)
+            self._ended.wait(left)
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Wait for the run, and return the model.
+
+        Args:
+            timeout: Seconds to wait at most.
+
+        Returns:
+            The model, fitted.
+
+        Raises:
+            TimeoutError: If the run has not ended by then; it goes on.
+            BaseException: What ended a run that failed.
+        """
+        self.wait(timeout)
+        if self._error is not None:
+            raise self._error
+        return self._model
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return self._awaited().__await__()
+
+    async def _awaited(self) -> Any:
+        while not self.done:
+            await asyncio.sleep(SLICE_S)
+        return self.result()
+
+    def __repr__(self) -> str:
+        run = self.run
+        total = run.info.total_steps
+        of = f" of {total:,}" if total else ""
+        if run.chains is not None:
+            last = f", {run.chains.draws:,} of {run.chains.plan.draws:,} draws of each chain"
+        else:
+            last = f", loss {run.losses[-1]:,.4g}" if run.step else ""
+        return f"<RunHandle {run.info.model}: {run.status}, step {run.step:,}{of}{last}>"

@@ -1,0 +1,198 @@
+"""Whether a loss still falls by more than its noise.
+
+A minibatch loss is an estimate. Whether training still gets anywhere is therefore asked of the
+means of whole windows of steps, and answered against the standard error of their difference.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+
+from aimz_lab.inference.run.best_state import window_steps
+
+if TYPE_CHECKING:
+    from aimz_lab.inference.run.run import Run
+
+_BLOCKS = 16
+
+# Student's t with 15 degrees of freedom, one-sided 5%.
+_QUANTILE = 1.753
+
+# Nats. Two posteriors that are so much apart cannot be told from one another in practice.
+_LEAST_FALL = 0.1
+
+
+@dataclass(frozen=True)
+class _Windows:
+    """What the test needs of windows of losses; a chunk of small steps fills many at once.
+
+    Attributes:
+        mean: Mean of the finite losses of each window, NaN without any; shape ``(window,)``.
+        blocks: The same of its 16 blocks, or of its single values; shape ``(window, block)``.
+    """
+
+    mean: np.ndarray
+    blocks: np.ndarray
+
+    @classmethod
+    def of(cls, losses: np.ndarray) -> Self:
+        """Sum up losses, shape ``(window, step)``."""
+        sums, counts = _sums(losses, min(_BLOCKS, losses.shape[1]))
+        return cls(_means(sums.sum(axis=1), counts.sum(axis=1)), _means(sums, counts))
+
+    def part(self, which: slice) -> Self:
+        """Some of the windows."""
+        return type(self)(self.mean[which], self.blocks[which])
+
+
+def fall_of_mean(before: np.ndarray, after: np.ndarray) -> tuple[float, float]:
+    """How far the mean fell from one window to another, and the standard error of that.
+
+    Neighbouring losses are correlated. So the error comes from the means of 16 blocks, and a
+    correlation that is left between blocks widens it as in an AR(1) process (batch means: Law and
+    Kelton 2000, sec. 9.5.3). It is estimated twice, and the smaller one holds: from the
+    differences at equal places, in which a steady trend and the pattern of an epoch cancel; and
+    from the second window alone, as if both had its noise, so that a steep beginning in the first
+    one is taken for the progress that it is.
+
+    Args:
+        before: Losses of a window, shape ``(k,)``; values that are not finite do not count.
+        after: Losses of a later window of the same length.
+
+    Returns:
+        The fall and its standard error, in the unit of the losses. A single value has error 0.
+
+    Example:
+        >>> fall_of_mean(np.full(64, 3.0), np.full(64, 1.0))
+        (2.0, 0.0)
+    """
+    falls, errors = _falls(_Windows.of(before[None]), _Windows.of(after[None]))
+    return float(falls[0]), float(errors[0])
+
+
+def _falls(before: _Windows, after: _Windows) -> tuple[np.ndarray, np.ndarray]:
+    """:func:`fall_of_mean` from one window to each of some, each of shape ``(window,)``."""
+    falls = before.mean - after.mean
+    if after.blocks.shape[1] == 1:
+        return falls, np.zeros_like(falls)
+    own, apart = 2**0.5 * after.blocks, before.blocks - after.blocks
+    return falls, _errors_of_mean(np.concatenate([own, apart])).reshape(2, -1).min(axis=0)
+
+
+def _errors_of_mean(blocks: np.ndarray) -> np.ndarray:
+    """Standard errors of the windows' means; infinite where fewer than two blocks are finite."""
+    errors = _errors_of_finite(blocks)
+    for i in np.flatnonzero(~np.isfinite(errors)):
+        errors[i] = _errors_of_finite(blocks[i : i + 1, np.isfinite(blocks[i])])[0]
+    return errors
+
+
+def _errors_of_finite(blocks: np.ndarray) -> np.ndarray:
+    n = blocks.shape[1]
+    if n < 2:
+        return np.full(len(blocks), np.inf)
+    apart = blocks - (blocks.sum(axis=1) / n)[:, None]
+    squares = np.einsum("ij,ij->i", apart, apart)
+    products = np.einsum("ij,ij->i", apart[:, 1:], apart[:, :-1])
+    ratio = np.divide(products, squares, out=np.zeros(len(squares)), where=squares > 0)
+    correlation = np.minimum(np.maximum(ratio, 0.0), 0.9)
+    return np.sqrt(squares / (n - 1) / n * (1 + correlation) / (1 - correlation))
+
+
+def _sums(losses: np.ndarray, blocks: int) -> tuple[np.ndarray, np.ndarray]:
+    """Sums and numbers of the finite losses of each window in blocks of about equal length.
+
+    Args:
+        losses: Shape ``(window, step)``.
+        blocks: Their number.
+
+    Returns:
+        Both of a shape that broadcasts to ``(window, block)``.
+    """
+    starts = np.arange(blocks) * losses.shape[1] // blocks
+    sums = np.add.reduceat(losses, starts, axis=1)
+    if np.isfinite(sums).all():
+        return sums, np.diff(starts, append=losses.shape[1])[None]
+    finite = np.isfinite(losses)
+    sums = np.add.reduceat(np.where(finite, losses, 0.0), starts, axis=1)
+    return sums, np.add.reduceat(finite, starts, axis=1, dtype=np.int64)
+
+
+def _means(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Means; NaN where nothing was counted."""
+    return np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
+
+
+def fall_at_end(run: Run) -> tuple[float, int] | None:
+    """How far the loss still fell at the end of a run, if it did.
+
+    The last tenth of the steps, in whole windows, is compared with the tenth before it. A fall
+    counts if it is more than three standard errors and a tenth of a nat over all rows.
+
+    Args:
+        run: A run that has ended.
+
+    Returns:
+        The fall in nats per row and the steps that it took, or ``None``.
+    """
+    base = window_steps(run.info.steps_per_epoch)
+    size = base * max(run.step // (10 * base), 1)
+    if run.step < 3 * size:
+        return None  # nothing but the beginning
+    losses = run.losses[-2 * size :].astype(np.float64) / (run.info.n_obs or 1)
+    fall, error = fall_of_mean(losses[:size], losses[size:])
+    counts = fall > 3 * error and fall * (run.info.n_obs or 1) > _LEAST_FALL
+    return (fall, size) if counts else None
+
+
+class PlateauTest:
+    """Tells whether a monitor still falls by more than its noise.
+
+    A reading counts as progress if its mean is below that of the last reading that did, by more
+    than ``min_delta`` and 1.75 standard errors (a one-sided test at 5%). Slow progress adds up: the
+    reference stays until it is beaten.
+
+    Args:
+        min_delta: Least fall that counts, in nats per row.
+
+    Attributes:
+        waited: MonitorWindows since the last progress.
+    """
+
+    def __init__(self, min_delta: float = 0.0) -> None:
+        self.waited = 0
+        self._min_delta = min_delta
+        self._reference: _Windows | None = None
+
+    def add(self, readings: np.ndarray) -> list[int]:
+        """Judge the next readings.
+
+        Args:
+            readings: From :meth:`~aimz_lab.inference.run.best_state.MonitorWindows.new`; shape
+                ``(reading, step)``.
+
+        Returns:
+            What :attr:`waited` was after each of them: 0 for one that is progress.
+        """
+        rest, waits = _Windows.of(readings), []
+        while len(rest.mean):
+            fell = self._fell(rest)
+            first = int(fell.argmax()) if fell.any() else len(fell)
+            waits += range(self.waited + 1, self.waited + 1 + first)
+            if first == len(fell):
+                self.waited += first
+                break
+            waits.append(0)
+            self.waited, self._reference = 0, rest.part(slice(first, first + 1))
+            rest = rest.part(slice(first + 1, None))
+        return waits
+
+    def _fell(self, windows: _Windows) -> np.ndarray:
+        """Whether each of the windows is progress beside the reference; shape ``(window,)``."""
+        if self._reference is None:
+            return np.isfinite(windows.mean)
+        falls, errors = _falls(self._reference, windows)
+        return falls - self._min_delta > _QUANTILE * errors

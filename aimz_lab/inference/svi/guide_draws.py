@@ -1,0 +1,114 @@
+"""Draws from a guide: with which arguments, compiled once, and ahead of time where that helps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, wait
+from typing import Any
+
+import jax
+from numpyro.infer import SVI
+from numpyro.infer.autoguide import AutoGuide
+from numpyro.infer.svi import SVIState
+
+from aimz_lab.data import canonical
+from aimz_lab.inference.compiling import compile_in_background
+from aimz_lab.inference.feeds.training_data import TrainingData
+from aimz_lab.inference.posterior import GuideSampler
+from aimz_lab.inference.svi.guide_setup import GuideSetup
+from aimz_lab.kernel.arguments import split_arguments
+from aimz_lab.kernel.spec import KernelSpec
+
+
+class GuideDraws:
+    """Draws from the guide of an SVI object.
+
+    Args:
+        svi: The inference object.
+        setup: What its guide was set up with.
+        params_of: The compiled function from a state to constrained parameters.
+    """
+
+    def __init__(self, svi: SVI, setup: GuideSetup, params_of: Callable) -> None:
+        self._svi = svi
+        self._setup = setup
+        self._params_of = params_of
+        self._samplers: dict[Any, GuideSampler] = {}
+        self._compiling: Future | None = None
+
+    def draw(
+        self,
+        key: jax.Array,
+        params: Mapping[str, Any],
+        num_samples: int,
+        arguments: Mapping[str, Any],
+        spec: KernelSpec | None,
+    ) -> dict[str, jax.Array]:
+        """Draw from the guide.
+
+        Args:
+            key: A typed random key.
+            params: Constrained parameters.
+            num_samples: Number of draws.
+            arguments: Arguments of the guide; empty for the last batch that it was trained on.
+            spec: The kernel's structure, whose latent sites are returned; ``None`` for all sites.
+
+        Raises:
+            CallError: If the guide may read data, and there is none yet since the model was loaded.
+        """
+        sampler, arrays, static = self._sampler(arguments, spec)
+        self._setup.ready_to_draw(key, arrays, static)
+        if self._compiling is not None:
+            wait([self._compiling])
+            self._compiling = None
+        return sampler.draw(key, params, num_samples, arrays)
+
+    def draw_for(
+        self,
+        data: TrainingData,
+        key: jax.Array,
+        params: Mapping[str, Any],
+        num_samples: int,
+        spec: KernelSpec,
+    ) -> dict[str, jax.Array]:
+        """Draw from the guide after a fit; a guide that reads the data gets all rows, in order."""
+        return self.draw(key, params, num_samples, self._arguments_of(data), spec)
+
+    def compile_for(
+        self,
+        data: TrainingData,
+        key: jax.Array,
+        state: SVIState,
+        num_samples: int,
+        spec: KernelSpec,
+    ) -> None:
+        """Compile what :meth:`draw_for` will run while the first steps compile.
+
+        Only what one device runs: where the state of several will lie is not known before.
+        """
+        sampler, arrays, _ = self._sampler(self._arguments_of(data), spec)
+        if len(jax.local_devices()) > 1 or sampler.has_drawn(num_samples):
+            return
+        params = jax.eval_shape(self._params_of, state)
+        self._compiling = compile_in_background(
+            self._params_of.lower(state), sampler.lower(key, params, num_samples, arrays)
+        )
+
+    def _sampler(
+        self, arguments: Mapping[str, Any], spec: KernelSpec | None
+    ) -> tuple[GuideSampler, dict[str, Any], dict[str, Any]]:
+        """What draws from the guide, and the guide's arguments: arrays, and all others."""
+        split = split_arguments(arguments or self._setup.arguments(), None)
+        latents = spec.latent_sites if spec else None
+        sampler_key = (split.static_key, latents)
+        if sampler_key not in self._samplers:
+            self._samplers[sampler_key] = GuideSampler(self._svi, latents, split.static)
+        arrays = jax.tree.map(canonical, dict(split.shared))
+        return self._samplers[sampler_key], arrays, dict(split.static)
+
+    def _arguments_of(self, data: TrainingData) -> dict[str, Any]:
+        rows = data.rows
+        if isinstance(self._svi.guide, AutoGuide):
+            # It may run the kernel, but only for structure: a batch will do.
+            rows = data.first_batch.rows
+        return {**rows, **data.shared, **data.static}

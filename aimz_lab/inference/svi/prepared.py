@@ -1,0 +1,94 @@
+"""What a run computes, by what, and of what: all of it but the state to begin with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import jax
+from numpyro.infer.svi import SVIState
+
+from aimz_lab.inference.compiling import FULL, QUICK
+from aimz_lab.inference.feeds.feed import Feed
+from aimz_lab.inference.feeds.training_data import TrainingData
+from aimz_lab.inference.request import FitOptions
+from aimz_lab.inference.svi.compiled_steps import StepEngine
+from aimz_lab.inference.svi.plan import TrainingPlan
+from aimz_lab.inference.svi.trainer import TrainOptions, Validation
+from aimz_lab.inference.svi.validation import held_out_loss
+
+SMALL_VALUES = 2**20
+"""Values of a data set on which steps take as long, whether they were optimized or not."""
+
+
+def compiler_effort(data: TrainingData) -> int:
+    """What to spend on compiling steps.
+
+    It follows from the data alone: a run compiles nothing that another run on these data has
+    compiled, and one that goes on from a checkpoint computes the same bits.
+
+    Args:
+        data: What to train on.
+    """
+    if data.n_obs is None:
+        return FULL
+    of_batch = sum(array.size for array in data.first_batch.rows.values())
+    return QUICK if of_batch * data.n_obs <= SMALL_VALUES * data.batch_size else FULL
+
+
+class Prepared(NamedTuple):
+    """A run that lacks its state.
+
+    Attributes:
+        options: What the user asked for.
+        data: What to train on.
+        plan: How a step is computed.
+        feed: The batches.
+        engine: The compiled steps.
+        shared: The kernel's arrays that are the same for all batches, on the devices.
+    """
+
+    options: FitOptions
+    data: TrainingData
+    plan: TrainingPlan
+    feed: Feed
+    engine: StepEngine
+    shared: Mapping[str, Any]
+
+    @property
+    def n_obs(self) -> int:
+        """Rows of the data set, or of a batch where nobody knows."""
+        return self.data.n_obs or self.data.batch_size
+
+    def compile_in_background(self, state: SVIState) -> None:
+        """Compile the steps on a thread; only for rows in memory, on one device.
+
+        Args:
+            state: Shapes and types of the state to come.
+
+        Raises:
+            Exception: What the kernel or the guide raises, which may lack its values yet.
+        """
+        feed, valid = self.feed.example
+        self.engine.compile_in_background(
+            state,
+            feed,
+            valid,
+            self.shared,
+            n_obs=self.n_obs,
+            skip_bad=self.options.train.on_nonfinite == "skip",
+        )
+
+    def train_options(self, key: jax.Array, state: SVIState) -> TrainOptions:
+        """How the run goes, and the held-out loss on the way.
+
+        Args:
+            key: For the noise of that loss.
+            state: The state to begin with.
+        """
+        held_out = self.options.held_out
+        if held_out is None:
+            return self.options.train
+        loss = held_out_loss(self.engine, self.plan, held_out, self.shared, self.data, key, state)
+        return replace(self.options.train, validation=Validation(loss, held_out.every))

@@ -1,0 +1,177 @@
+"""One SVI step: the loss of a batch, weighted as its rows stand for the data set, and the update.
+
+Nothing here is compiled; :mod:`aimz_lab.inference.svi.compiled_steps` runs many in one call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from numpyro.infer import SVI
+from numpyro.infer.svi import SVIState
+from numpyro.optim import _NumPyroOptim
+
+from aimz_lab.errors import InferenceError
+from aimz_lab.inference.numpyro_patches import sites_in_order
+from aimz_lab.kernel.scaling import RowScale, scale_rows
+
+
+class TrainState(NamedTuple):
+    """What a step carries to the next.
+
+    Attributes:
+        svi: NumPyro's state: optimizer, mutable sites, random key.
+        gradients: Sum of the gradients since the last update; ``None`` without accumulation.
+        pending: Gradients in that sum.
+    """
+
+    svi: SVIState
+    gradients: Any = None
+    pending: Any = None
+
+
+class Batch(NamedTuple):
+    """What a loss is computed of.
+
+    Attributes:
+        rows: Arrays by kernel argument, rows first.
+        valid: Rows of them without padding.
+        shared: The kernel's arrays that are the same for all batches.
+        n_obs: Rows of the data set.
+    """
+
+    rows: Mapping[str, Any]
+    valid: int | jax.Array
+    shared: Mapping[str, Any]
+    n_obs: int | jax.Array
+
+    def typed(self) -> Batch:
+        """The same with numbers of one type, so that one program takes all."""
+        return Batch(
+            dict(self.rows), np.int32(self.valid), dict(self.shared), np.float32(self.n_obs)
+        )
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """How a step is computed; what is the same for all steps of a run.
+
+    Attributes:
+        model_scale: Weights of the rows in the model.
+        guide_scale: Weights of the rows in the guide.
+        padded: Whether batches may hold padding.
+        n_obs: Rows of the data set, where they are part of the program; else they are an argument.
+        accumulate: Batches per update.
+        metrics: Further values of each step to report; ``grad_norm`` is known.
+    """
+
+    model_scale: RowScale
+    guide_scale: RowScale
+    padded: bool = True
+    n_obs: int | None = None
+    accumulate: int = 1
+    metrics: frozenset[str] = frozenset()
+
+
+class SviStep:
+    """The step of one SVI object under one plan.
+
+    Args:
+        svi: The inference object; it is read, never changed.
+        plan: How a step is computed.
+        static: Values of the kernel's static arguments.
+
+    Raises:
+        InferenceError: If the optimizer evaluates the loss by itself and a metric or an
+            accumulation asks for its gradients.
+    """
+
+    def __init__(self, svi: SVI, plan: StepPlan, static: Mapping[str, Any]) -> None:
+        self._svi = svi
+        self._plan = plan
+        self._static = dict(static)
+        self._evaluates = type(svi.optim).eval_and_update is not _NumPyroOptim.eval_and_update
+        if self._evaluates and (plan.accumulate > 1 or plan.metrics):
+            msg = (
+                f"The optimizer {type(svi.optim).__name__} evaluates the loss itself, so that its "
+                "gradients cannot be accumulated or reported; use another optimizer, or leave "
+                "accumulate= and gradient callbacks out."
+            )
+            raise InferenceError(msg)
+
+    def start(self, state: SVIState) -> TrainState:
+        """Return the state that the first step begins with."""
+        if self._plan.accumulate == 1:
+            return TrainState(state)
+        zeros = jax.tree.map(jnp.zeros_like, self._svi.optim.get_params(state.optim_state))
+        return TrainState(state, zeros, jnp.zeros((), jnp.int32))
+
+    def update(
+        self, state: TrainState, batch: Batch
+    ) -> tuple[TrainState, jax.Array, dict[str, jax.Array]]:
+        """Return the state after one step on ``batch``, its loss in nats, and its metrics."""
+        # The order of key splits and of the update is NumPyro's own (SVI.update).
+        svi, optim = state.svi, self._svi.optim
+        next_key, step_key = jax.random.split(svi.rng_key)
+        loss_of = self._loss_function(step_key, svi.mutable_state, batch)
+        if self._evaluates:
+            (loss, mutable), optim_state = optim.eval_and_update(loss_of, svi.optim_state)
+            return TrainState(SVIState(optim_state, mutable, next_key)), loss, {}
+        params = optim.get_params(svi.optim_state)
+        (loss, mutable), gradients = jax.value_and_grad(loss_of, has_aux=True)(params)
+        values = {}
+        if "grad_norm" in self._plan.metrics:
+            values["grad_norm"] = jnp.linalg.norm(ravel_pytree(gradients)[0])
+        if self._plan.accumulate == 1:
+            optim_state = optim.update(gradients, svi.optim_state, value=loss)
+            return TrainState(SVIState(optim_state, mutable, next_key)), loss, values
+        total = jax.tree.map(jnp.add, state.gradients, gradients)
+        optim_state, total, pending = self._accumulate(state, total, loss)
+        return TrainState(SVIState(optim_state, mutable, next_key), total, pending), loss, values
+
+    def _accumulate(
+        self, state: TrainState, total: Any, loss: jax.Array
+    ) -> tuple[Any, Any, jax.Array]:
+        k, pending = self._plan.accumulate, state.pending + 1
+
+        def update() -> tuple[Any, Any, jax.Array]:
+            mean = jax.tree.map(lambda g: g / k, total)
+            new = self._svi.optim.update(mean, state.svi.optim_state, value=loss)
+            return new, jax.tree.map(jnp.zeros_like, total), jnp.zeros_like(pending)
+
+        return jax.lax.cond(pending == k, update, lambda: (state.svi.optim_state, total, pending))
+
+    def evaluate(self, state: SVIState, key: jax.Array, batch: Batch) -> jax.Array:
+        """Return the loss of ``batch`` in nats, with the noise of ``key``; nothing is updated."""
+        loss_of = self._loss_function(key, state.mutable_state, batch)
+        return loss_of(self._svi.optim.get_params(state.optim_state))[0]
+
+    def _loss_function(self, key: jax.Array, mutable: Any, batch: Batch) -> Any:
+        """The loss as a function of the unconstrained parameters, and the mutable state."""
+        svi, plan = self._svi, self._plan
+        rows = next(iter(batch.rows.values())).shape[0]
+        n_valid, n_all = (batch.valid, batch.n_obs) if plan.padded else (rows, plan.n_obs or rows)
+
+        def scaled(fn: Any, scale: RowScale) -> scale_rows:
+            weights = scale.weights(rows, n_valid, n_all, padded=plan.padded)
+            return scale_rows(fn, scale.sites, weights)
+
+        model, guide = scaled(svi.model, plan.model_scale), scaled(svi.guide, plan.guide_scale)
+        arguments = {**batch.rows, **batch.shared, **self._static}
+
+        def loss_of(unconstrained: Any) -> tuple[jax.Array, Any]:
+            params = svi.constrain_fn(unconstrained)
+            with sites_in_order():
+                if mutable is None:
+                    return svi.loss.loss(key, params, model, guide, **arguments), None
+                params = {**params, **mutable}
+                result = svi.loss.loss_with_mutable_state(key, params, model, guide, **arguments)
+                return result["loss"], result["mutable_state"]
+
+        return loss_of

@@ -1,0 +1,124 @@
+"""The held-out loss: the same data and the same noise at every evaluation."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from numpyro.infer import SVI
+from numpyro.infer.svi import SVIState
+
+from aimz_lab.data import canonical, pad_rows
+from aimz_lab.errors import DataError, GuideError
+from aimz_lab.inference.feeds.training_data import TrainingData
+from aimz_lab.inference.svi.compiled_steps import StepEngine
+from aimz_lab.inference.svi.plan import TrainingPlan, values_by_position
+from aimz_lab.inference.svi.step import Batch
+from aimz_lab.kernel.spec import KernelSpec
+
+_VALIDATION_ROWS = 4096
+"""Rows that are evaluated at a time, unless a step takes more."""
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Data to validate on.
+
+    Attributes:
+        rows: Arrays by kernel argument, output included.
+        every: Epochs between two evaluations.
+    """
+
+    rows: Mapping[str, Any]
+    every: int = 1
+
+    @property
+    def n_rows(self) -> int:
+        """How many rows there are."""
+        return next(iter(self.rows.values())).shape[0]
+
+
+def check_held_out(svi: SVI, spec: KernelSpec, data: TrainingData, held_out: HeldOut) -> None:
+    """Refuse held-out rows that the guide has no values for; before anything is set up.
+
+    Raises:
+        GuideError: If it keeps one value per row, and the held-out rows are another number.
+    """
+    if data.is_minibatch or held_out.n_rows == data.batch_size:
+        return
+    kept = values_by_position(svi, spec, data)
+    if kept:
+        msg = (
+            f"The guide keeps one value per row for {', '.join(map(repr, kept))}: those of the "
+            f"{data.batch_size} rows that it trains on, and none for the {held_out.n_rows} "
+            "held-out rows. Leave validation= out, or write a guide that computes them from the "
+            "row (an amortised guide)."
+        )
+        raise GuideError(msg)
+
+
+def held_out_loss(
+    engine: StepEngine,
+    plan: TrainingPlan,
+    held_out: HeldOut,
+    shared: Mapping[str, Any],
+    data: TrainingData,
+    key: jax.Array,
+    state: SVIState,
+) -> Callable[[SVIState], float]:
+    """The held-out loss in nats per row, comparable with the training loss per row.
+
+    Each block of rows stands for all ``n_obs`` rows, so that the prior weighs in it as in
+    training; the blocks' losses are averaged by their rows. The noise is the same each time.
+
+    Raises:
+        DataError: If it cannot be computed at ``state``, where training begins.
+    """
+    rows = {name: canonical(array, name) for name, array in held_out.rows.items()}
+    n_rows = held_out.n_rows
+    n_obs = data.n_obs or n_rows
+    size = min(n_rows, max(_VALIDATION_ROWS, data.batch_size))
+    blocks = []
+    for start in range(0, n_rows, size):
+        block = {name: array[start : start + size] for name, array in rows.items()}
+        valid = next(iter(block.values())).shape[0]
+        if plan.step.padded:
+            multiple = -(-size // plan.placement.row_multiple) * plan.placement.row_multiple
+            block, _ = pad_rows(block, multiple)
+        blocks.append(Batch(plan.placement.put_rows(block), valid, shared, n_obs))
+    noise = jax.random.fold_in(key, 1)
+    with _refusing(data.rows, rows):
+        for block in {block.valid: block for block in blocks}.values():
+            engine.check_loss(state, noise, block)
+
+    def loss(state: SVIState) -> float:
+        losses = [engine.loss(state, noise, block) for block in blocks]
+        weights = [block.valid for block in blocks]
+        return float(np.average(jax.device_get(losses), weights=weights)) / n_obs
+
+    return loss
+
+
+@contextlib.contextmanager
+def _refusing(trained: Mapping[str, Any], held_out: Mapping[str, Any]) -> Iterator[None]:
+    """Turn what kernel and guide raise into an error that tells how the rows differ."""
+    try:
+        yield
+    except Exception as error:
+        others = [
+            f"{name!r} has rows of shape {array.shape[1:]} here and of "
+            f"{trained[name].shape[1:]} in training"
+            for name, array in held_out.items()
+            if name in trained and array.shape[1:] != trained[name].shape[1:]
+        ]
+        what = str(error).partition("\n")[0]
+        msg = (
+            f"The loss of the held-out rows cannot be computed: {type(error).__name__}: {what}. "
+            "validation= takes rows like those that are trained on"
+            f"{'; ' + ', '.join(others) if others else ''}."
+        )
+        raise DataError(msg) from error

@@ -1,0 +1,192 @@
+"""A proof that a program computes its rows one by one, for whatever data.
+
+The program is traced at two numbers of rows. An axis whose length follows is an axis of rows, and
+an array has at most one. Then each operation that the results need is looked at: one that treats
+the entries of such an axis alike, and each from the same entry of what it gets, leaves rows to
+themselves. Sums over rows, sorted rows, the numbers of rows or how many they are do not, and of an
+operation that is not known nothing is said: there is no proof then, and neither one of the
+contrary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
+
+from aimz_lab.kernel.rows.rules import Operation, keeps_rows_apart
+
+
+def rows_are_independent(function: Callable, few: tuple, many: tuple) -> bool:
+    """Tell whether a function provably computes each row from that row alone.
+
+    Args:
+        function: A function of trees of arrays.
+        few: Its arguments at some number of rows; shapes and types are enough.
+        many: Likewise, at another.
+
+    Returns:
+        Whether each entry along an axis of rows of each result depends on nothing but that entry
+        of the arguments and what has no axis of rows, and neither on its place nor their number.
+
+    Raises:
+        Exception: What the function raises.
+
+    Example:
+        >>> few, many = (jax.ShapeDtypeStruct((n, 3), "float32") for n in (8, 16))
+        >>> rows_are_independent(lambda X: X - X.mean(axis=0, keepdims=True), (few,), (many,))
+        False
+        >>> rows_are_independent(lambda X: X - X.mean(axis=1, keepdims=True), (few,), (many,))
+        True
+    """
+    shapes = zip(jax.tree.leaves(few), jax.tree.leaves(many), strict=True)
+    pairs = {pair for one, other in shapes for pair in zip(one.shape, other.shape, strict=True)}
+    lengths = [(one, other) for one, other in pairs if one != other]
+    if len(lengths) != 1:
+        return False
+    programs = (jax.make_jaxpr(function)(*arguments) for arguments in (few, many))
+    try:
+        _Proof(lengths[0]).of_programs(*programs)
+    except _UnprovenError:
+        return False
+    return True
+
+
+class _UnprovenError(Exception):
+    """Something may compute across rows."""
+
+
+def _need(condition: bool) -> None:
+    if not condition:
+        raise _UnprovenError
+
+
+class _Proof:
+    """Goes through two traces of a program; whatever it cannot prove raises.
+
+    Args:
+        lengths: Number of rows in the one and in the other.
+    """
+
+    def __init__(self, lengths: tuple[int, int]) -> None:
+        self._lengths = lengths
+
+    def of_programs(self, one: ClosedJaxpr, other: ClosedJaxpr) -> None:
+        """Prove that all that the results need leaves rows to themselves."""
+        _need(len(one.consts) == len(other.consts))
+        _need(all(map(_is_same_constant, one.consts, other.consts)))
+        one, other = one.jaxpr, other.jaxpr
+        counterpart: dict[Var, Var] = {}
+
+        def pair_up(ones: Sequence[Var], others: Sequence[Var]) -> list[int | None]:
+            _need(len(ones) == len(others))
+            counterpart.update(zip(ones, others, strict=True))
+            return list(map(self._row_axis, ones, others))
+
+        def look_up(ones: Sequence[Var | Literal], others: Sequence[Any]) -> list[int | None]:
+            _need(len(ones) == len(others))
+            for atom, its in zip(ones, others, strict=True):
+                if isinstance(atom, Literal):
+                    _need(isinstance(its, Literal) and _is_same_constant(atom.val, its.val))
+                else:
+                    _need(counterpart.get(atom) is its)
+            return list(map(self._row_axis, ones, others))
+
+        pair_up([*one.constvars, *one.invars], [*other.constvars, *other.invars])
+        needed = _needed(one), _needed(other)
+        _need(len(needed[0]) == len(needed[1]))
+        for equation, its in zip(*needed, strict=True):
+            _need(equation.primitive is its.primitive and not equation.effects)
+            into = look_up(equation.invars, its.invars)
+            out = pair_up(equation.outvars, its.outvars)
+            operation = Operation(equation, its, into, out, self._lengths)
+            if equation.primitive.name in _CONSISTS_OF:
+                self._of_parts(operation)
+            else:
+                _need(keeps_rows_apart(operation))
+        look_up(one.outvars, other.outvars)
+
+    def _of_parts(self, operation: Operation) -> None:
+        """Look into what consists of other operations: a call, a branch, a loop."""
+        name = operation.one.primitive.name
+        programs = [_programs_of(equation, _CONSISTS_OF[name]) for equation in operation[:2]]
+        _need(len(programs[0]) == len(programs[1]) > 0)
+        if name == "scan":
+            _need(operation.same("length", "reverse", *_PARTS_OF_SCAN))
+            [body] = programs[0]
+            _need(not _takes_in_turn(operation.one.invars, body.jaxpr.invars, operation.into))
+            _need(not _takes_in_turn(operation.one.outvars, body.jaxpr.outvars, operation.out))
+        if name == "while":
+            _need(operation.same("cond_nconsts", "body_nconsts"))
+        for one, other in zip(*programs, strict=True):
+            self.of_programs(one, other)
+
+    def _row_axis(self, one: Any, other: Any) -> int | None:
+        """The axis of rows of an array, or ``None`` if it has none."""
+        _need(one.aval.dtype == other.aval.dtype)
+        _need(one.aval.ndim == other.aval.ndim)
+        sizes = list(zip(one.aval.shape, other.aval.shape, strict=True))
+        axes = [axis for axis, (few, many) in enumerate(sizes) if few != many]
+        _need(len(axes) <= 1 and all(sizes[axis] == self._lengths for axis in axes))
+        return axes[0] if axes else None
+
+
+_CALL = ("jaxpr", "call_jaxpr")
+
+_CONSISTS_OF: dict[str, tuple[str, ...]] = {
+    "jit": _CALL,
+    "closed_call": _CALL,
+    "checkpoint": _CALL,
+    "remat2": _CALL,
+    "custom_jvp_call": _CALL,
+    "custom_vjp_call": _CALL,
+    "scan": _CALL,
+    "cond": ("branches",),
+    "while": ("cond_jaxpr", "body_jaxpr"),
+}
+"""For primitives that run programs, the parameters that hold them."""
+
+
+_PARTS_OF_SCAN = ("num_consts", "num_carry", "ft_in", "ft_out")
+"""What tells a scan's constants, state and rest, in all versions of JAX."""
+
+
+def _takes_in_turn(
+    outside: Sequence[Any], inside: Sequence[Any], axes: Sequence[int | None]
+) -> bool:
+    """Whether a scan goes from row to row: what it goes through has an axis more outside."""
+    return any(
+        axis == 0 and whole.aval.ndim > one.aval.ndim
+        for whole, one, axis in zip(outside, inside, axes, strict=True)
+    )
+
+
+def _programs_of(equation: JaxprEqn, names: tuple[str, ...]) -> list[ClosedJaxpr]:
+    held = [equation.params[name] for name in names if name in equation.params]
+    programs = [each for one in held for each in (one if isinstance(one, tuple) else (one,))]
+    return [each if isinstance(each, ClosedJaxpr) else ClosedJaxpr(each, ()) for each in programs]
+
+
+def _needed(jaxpr: Jaxpr) -> list[JaxprEqn]:
+    """The equations that the results depend on, in their order."""
+    wanted = {atom for atom in jaxpr.outvars if isinstance(atom, Var)}
+    needed = []
+    for equation in reversed(jaxpr.eqns):
+        if not wanted.isdisjoint(equation.outvars):
+            needed.append(equation)
+            wanted.update(atom for atom in equation.invars if isinstance(atom, Var))
+    return needed[::-1]
+
+
+def _is_same_constant(one: Any, other: Any) -> bool:
+    """Whether two constants are one; in doubt, they are not."""
+    if one is other:
+        return True
+    try:
+        values = np.asarray(one), np.asarray(other)
+        return values[0].dtype == values[1].dtype and np.array_equal(*values, equal_nan=True)
+    except TypeError:
+        return False

@@ -1,0 +1,32 @@
+"""Callbacks that keep, stop, steer, save and measure a run; none needs a screen.
+
+In: the events of a run. Out: requests to it, files, and the columns of a :class:`History`.
+"""
+
+from __future__ import annotations
+
+from aimz_lab.lab.callbacks.checkpoints import ModelCheckpoint
+from aimz_lab.lab.callbacks.csv_logger import CSVLogger
+from aimz_lab.lab.callbacks.history import History, compare
+from aimz_lab.lab.callbacks.lambda_callback import LambdaCallback
+from aimz_lab.lab.callbacks.learning_rates import LearningRateScheduler, ReduceLROnPlateau
+from aimz_lab.lab.callbacks.metrics import GradientNorm, ParamDrift
+from aimz_lab.lab.callbacks.mlflow_logger import MLflowLogger
+from aimz_lab.lab.callbacks.progress_line import ProgressLine
+from aimz_lab.lab.callbacks.stopping import EarlyStopping, TerminateOnNaN
+
+__all__ = [
+    "CSVLogger",
+    "EarlyStopping",
+    "GradientNorm",
+    "History",
+    "LambdaCallback",
+    "LearningRateScheduler",
+    "MLflowLogger",
+    "ModelCheckpoint",
+    "ParamDrift",
+    "ProgressLine",
+    "ReduceLROnPlateau",
+    "TerminateOnNaN",
+    "compare",
+]

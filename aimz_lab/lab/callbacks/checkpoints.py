@@ -1,0 +1,148 @@
+"""Checkpoints while a run goes on."""
+
+from __future__ import annotations
+
+import time
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+
+from aimz_lab.data.checks import check_positive_int
+from aimz_lab.errors import ArgumentError
+from aimz_lab.inference.checkpoint.checkpoint import (
+    check_can_save,
+    next_path,
+    numbered,
+    remove_partial,
+    save_checkpoint,
+)
+from aimz_lab.inference.run.best_state import Monitor, offer_best
+from aimz_lab.inference.run.events import Callback, Run, Steps
+from aimz_lab.lab.callbacks.stopping import Plateau
+
+BEST = "best.npz"
+
+
+class ModelCheckpoint(Callback):
+    """Writes what a run needs to go on: now and then, when asked to, and at the end.
+
+    ``fit(..., resume=directory)`` goes on from the newest checkpoint that is whole; a process that
+    is killed while it writes one leaves those before as they are. One directory is for one run at a
+    time: as newer checkpoints come, the oldest go, be they of this run or of one before.
+
+    Args:
+        directory: Where to write; it is made. Files are called ``000007-step-1200.npz``.
+        every_s: Least seconds between two checkpoints.
+        every_epochs: Write at the end of each so many epochs instead.
+        keep: How many to keep.
+        best: Write ``best.npz`` as well, the best state so far by ``"loss"`` or ``"validation"``.
+        window: Steps of a window of losses, for ``best="loss"``; as in
+            :class:`~aimz_lab.lab.callbacks.EarlyStopping`.
+
+    Attributes:
+        directory: Where it writes.
+
+    Raises:
+        ArgumentError: If a value is not allowed; when the run begins, if there is no held-out data
+            to judge the best state by.
+        CheckpointError: When the run begins, if it is a loop that is written by hand.
+        OSError: During the run, if a checkpoint cannot be written; the run then ends as failed.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = im.fit(X, y, epochs=5, progress=False, callbacks=[ModelCheckpoint(folder)])
+        ...     im.fit(X, y, epochs=8, progress=False, resume=folder).last_run.resumed_at
+        5
+    """
+
+    needs_loss = True
+    kind = "checkpoint"
+
+    def __init__(
+        self,
+        directory: str | PathLike[str],
+        *,
+        every_s: float = 30.0,
+        every_epochs: int | None = None,
+        keep: int = 3,
+        best: Monitor | None = None,
+        window: int | None = None,
+    ) -> None:
+        if not every_s >= 0:
+            msg = f"every_s={every_s!r} must be a number of seconds, at least 0."
+            raise ArgumentError(msg)
+        self.directory = Path(directory)
+        self.every_epoch = every_epochs is not None
+        self._every_s = every_s
+        self._every_epochs = (
+            None if every_epochs is None else check_positive_int("every_epochs", every_epochs)
+        )
+        self._keep = check_positive_int("keep", keep)
+        self._best = best
+        self._judge = best and Plateau(best, 1, 0.0, window)
+        self._written = (0, 0)
+        self._written_s = 0.0
+        self._failed = False
+
+    def on_fit_begin(self, run: Run) -> None:
+        """Make the directory, and clear away what a killed process has left half-written."""
+        check_can_save(run)
+        self.directory.mkdir(parents=True, exist_ok=True)
+        remove_partial(self.directory)
+        if self._judge:
+            self._judge.begin(run)
+            self._judge.readings.new(run)
+        self._failed = False
+        self._note_written(run)
+
+    def on_steps_end(self, run: Run, steps: Steps) -> None:  # noqa: ARG002
+        """Write, if it is time to."""
+        if self._best == "loss":
+            self._offer(run)
+        if not self.every_epoch and time.monotonic() - self._written_s >= self._every_s:
+            self._write(run)
+
+    def on_epoch_end(self, run: Run, epoch: int) -> None:
+        """Write, if it is this epoch's turn."""
+        if self.every_epoch and epoch % self._every_epochs == 0:
+            self._write(run)
+
+    def on_validation_end(self, run: Run, loss_per_row: float) -> None:  # noqa: ARG002
+        """Write the best state, if this is it."""
+        if self._best == "validation":
+            self._offer(run)
+
+    def on_checkpoint(self, run: Run) -> None:
+        """Write, because somebody asked."""
+        self._write(run)
+
+    def on_fit_end(self, run: Run) -> None:
+        """Write where the run stopped, whatever stopped it."""
+        if not self._failed and self._written != (run.step, len(run.validation)):
+            self._write(run)
+
+    def _write(self, run: Run) -> None:
+        path = next_path(self.directory, run.step)
+        self._save(path, run)
+        self._note_written(run)
+        for _, old in sorted(numbered(self.directory))[: -self._keep]:
+            old.unlink(missing_ok=True)
+
+    def _note_written(self, run: Run) -> None:
+        self._written, self._written_s = (run.step, len(run.validation)), time.monotonic()
+
+    def _offer(self, run: Run) -> None:
+        readings = self._judge.readings.new(run)
+        name = self._judge.readings.name
+        if len(readings) and offer_best(run, name, float(np.mean(readings[-1]))):
+            self._save(self.directory / BEST, run)
+
+    def _save(self, path: Path, run: Run) -> None:
+        try:
+            save_checkpoint(path, run)
+        except Exception:
+            self._failed = True  # and is not tried again at the end, which follows
+            raise
+        run.checkpoints.append((run.step, str(path)))

@@ -1,0 +1,48 @@
+"""A callback made of plain functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Self
+
+from aimz_lab.errors import ArgumentError
+from aimz_lab.inference.run.events import Callback
+
+
+class LambdaCallback(Callback):
+    """A listener from plain functions.
+
+    Args:
+        **functions: What to call, by the name of the event, with the event's arguments:
+            ``on_epoch_end=lambda run, epoch: ...``.
+
+    Raises:
+        ArgumentError: If there is no event of that name.
+
+    Example:
+        >>> LambdaCallback(on_fit_end=lambda run: print(run.status)).kind
+        'user'
+    """
+
+    def __new__(cls, **functions: Callable[..., None]) -> Self:
+        """Make a class that overrides just these events, so that no other one is called."""
+        _check_events(functions)
+        events = {name: _ignoring_self(function) for name, function in functions.items()}
+        return super().__new__(type(cls.__name__, (cls,), {"__module__": __name__, **events}))
+
+    def __init__(self, **functions: Callable[..., None]) -> None:
+        self.functions = functions
+
+
+def _ignoring_self(function: Callable[..., None]) -> Callable[..., None]:
+    def event(self: Callback, *args: Any) -> None:  # noqa: ARG001
+        function(*args)
+
+    return event
+
+
+def _check_events(names: Iterable[str]) -> None:
+    known = [name for name in vars(Callback) if name.startswith("on_")]
+    if unknown := sorted(set(names) - set(known)):
+        msg = f"There is no event {unknown[0]!r}; use one of {', '.join(known)}."
+        raise ArgumentError(msg)

@@ -1,0 +1,173 @@
+"""Runs in MLflow, for who keeps an account of experiments."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from aimz_lab.errors import OptionalDependencyError
+from aimz_lab.inference.run.events import Callback, Run, Steps
+from aimz_lab.lab.panels.chains import ENERGY, judged_at_the_end
+
+_STATUS = {"completed": "FINISHED", "early_stopped": "FINISHED", "stopped": "FINISHED"}
+_PARAMS = ("model", "method", "n_obs", "batch_size", "epochs", "steps_per_epoch", "scaled")
+
+
+class MLflowLogger(Callback):
+    """Writes a run to MLflow: what it trains, its loss as it falls, and how it ended.
+
+    The loss is in nats per row, the mean of the steps since the last entry; so are further metrics.
+    Of chains it is what they report, iteration by iteration, and at the end the number of draws and
+    divergences, the worst R-hat and the least effective sample size.
+    A tracking server that fails never ends a run: the listener is then switched off.
+
+    Args:
+        experiment: Name of the experiment; it is made if there is none.
+        run_name: Name of the run; MLflow makes one up by default.
+        tracking_uri: Where MLflow keeps its runs, such as ``"http://localhost:5000"``; its own
+            setting by default.
+        tags: Further tags of the run.
+        every_s: Least seconds between two entries.
+
+    Attributes:
+        run_id: MLflow's id of the last run, or ``None``.
+
+    Raises:
+        OptionalDependencyError: If MLflow is not installed.
+
+    Example:
+        >>> MLflowLogger(tracking_uri="http://localhost:5000").run_id is None
+        True
+    """
+
+    every_epoch = False
+    may_fail = True
+
+    def __init__(
+        self,
+        experiment: str = "aimz_lab",
+        *,
+        run_name: str | None = None,
+        tracking_uri: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        every_s: float = 1.0,
+    ) -> None:
+        try:
+            from mlflow import MlflowClient
+        except ImportError as error:
+            msg = "MLflowLogger needs MLflow: pip install 'aimz_lab[mlflow]'."
+            raise OptionalDependencyError(msg) from error
+        self._connect = lambda: MlflowClient(tracking_uri=tracking_uri)
+        self._experiment = experiment
+        self._run_name = run_name
+        self._tags = dict(tags or {})
+        self._every_s = every_s
+        self.run_id: str | None = None
+        self._given: str | None = None
+
+    def write_to(self, run_id: str) -> None:
+        """Write to a run that somebody else opened, and leave it as it is at the end.
+
+        Args:
+            run_id: MLflow's id of the run.
+        """
+        self._given = run_id
+
+    def on_fit_begin(self, run: Run) -> None:
+        """Open a run and write down what it trains."""
+        from mlflow.entities import Param
+
+        self._client = self._connect()
+        self.run_id = self._given or self._open()
+        values = _plan(run)
+        params = [Param(name, str(v)) for name, v in values.items() if v not in (None, "")]
+        self._client.log_batch(self.run_id, params=params)
+        self._logged_step, self._logged_s = run.step, -np.inf
+
+    def on_steps_end(self, run: Run, steps: Steps) -> None:  # noqa: ARG002
+        """Write an entry, if it is time to."""
+        if time.monotonic() - self._logged_s >= self._every_s:
+            self._log(run)
+
+    def on_validation_end(self, run: Run, loss_per_row: float) -> None:
+        """Write the held-out loss."""
+        self._put(run.step, {"validation": loss_per_row})
+
+    def on_fit_end(self, run: Run) -> None:
+        """Write what is left, and close the run."""
+        if run.step > self._logged_step:
+            self._log(run)
+        if run.chains is not None:
+            self._put(run.step, _outcome(run))
+        self._client.set_tag(self.run_id, "aimz_lab.status", run.status)
+        self._client.set_tag(self.run_id, "aimz_lab.reason", run.reason)
+        if self._given is None:
+            self._client.set_terminated(self.run_id, end_status(run))
+
+    def _open(self) -> str:
+        found = self._client.get_experiment_by_name(self._experiment)
+        experiment_id = (
+            found.experiment_id if found else self._client.create_experiment(self._experiment)
+        )
+        opened = self._client.create_run(experiment_id, run_name=self._run_name, tags=self._tags)
+        return opened.info.run_id
+
+    def _log(self, run: Run) -> None:
+        new = slice(self._logged_step, run.step)
+        self._logged_step, self._logged_s = run.step, time.monotonic()
+        if run.info.is_sampling:
+            values = {ENERGY: run.losses[new]}
+        else:
+            values = {"loss": run.losses[new] / (run.info.n_obs or 1)}
+        values |= {name: run.column(name)[new] for name in run.metrics}
+        means = {name: _finite_mean(column) for name, column in values.items()}
+        means["learning_rate"] = run.learning_rate
+        self._put(run.step, means)
+
+    def _put(self, step: int, values: Mapping[str, Any]) -> None:
+        from mlflow.entities import Metric
+
+        now_ms = time.time_ns() // 1_000_000
+        metrics = [
+            Metric(name, float(value), now_ms, step)
+            for name, value in values.items()
+            if value is not None and np.isfinite(value)
+        ]
+        self._client.log_batch(self.run_id, metrics=metrics)
+
+
+def _plan(run: Run) -> dict[str, Any]:
+    if run.chains is None:
+        return {name: getattr(run.info, name) for name in _PARAMS}
+    plan = run.chains.plan
+    return {
+        **{name: getattr(run.info, name) for name in ("model", "method", "n_obs")},
+        "num_chains": plan.chains,
+        "num_warmup": plan.warmup,
+        "num_samples": plan.samples,
+        "thinning": plan.thinning,
+    }
+
+
+def _outcome(run: Run) -> dict[str, Any]:
+    judged = judged_at_the_end(run)
+    divergences = run.chains.divergences
+    return {
+        "draws": run.chains.draws,
+        "divergences": None if divergences is None else divergences.sum(),
+        "r_hat_max": judged.get("r_hat"),
+        "ess_min": judged.get("ess"),
+    }
+
+
+def end_status(run: Run) -> str:
+    """Return MLflow's word for how a run ended."""
+    return "KILLED" if run.status == "interrupted" else _STATUS.get(run.status, "FAILED")
+
+
+def _finite_mean(values: np.ndarray) -> float:
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if len(finite) else np.nan

@@ -1,0 +1,296 @@
+"""The live dashboard: listens to a run, describes it in frames, and hands these to a view."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Literal
+
+from aimz_lab.errors import AimzLabError, ArgumentError
+from aimz_lab.inference.run.events import Callback, Run, Steps
+from aimz_lab.lab import environment
+from aimz_lab.lab.cache import enable_compilation_cache
+from aimz_lab.lab.callbacks import ProgressLine
+from aimz_lab.lab.dashboard import previous_runs
+from aimz_lab.lab.dashboard.views import LineView, NotebookView, PictureView, View
+from aimz_lab.lab.panels import (
+    CheckPanel,
+    ConvergencePanel,
+    DevicesPanel,
+    LossPanel,
+    PaddingPanel,
+    Panel,
+    ParametersPanel,
+    ProgressPanel,
+    SamplingPanel,
+    TracePanel,
+)
+from aimz_lab.lab.panels.best_so_far import BestSoFar
+from aimz_lab.lab.panels.check import Replicate
+from aimz_lab.lab.panels.panel_set import Frames, PanelSet
+from aimz_lab.lab.status_line import StatusLine
+from aimz_lab.lab.throttle import Throttle
+from aimz_lab.types import Progress, check_choice
+
+ViewName = Literal["auto", "page", "picture", "still", "line", "none"]
+MOST_UPDATES_PER_S = 10.0
+_MARGIN = 0.4  # as much again goes unmeasured: encoding and sending on another thread, and the page
+
+
+class LiveDashboard(Callback):
+    """Watch and steer a run while it trains, or while its chains draw.
+
+    In a notebook: curves, padding, devices, parameters and the buttons that stop, pause and steer
+    the run. Restore best stops it too, and gives the model the best state: by the held-out loss, or
+    else the lowest window of training steps. Of chains: energies, divergences, step sizes, R-hat
+    and effective sample sizes. When the run ends, a still picture with a summary takes their place.
+
+    In a terminal: one line. In continuous integration and tests: nothing; in a notebook that a
+    program executes: the picture.
+
+    Args:
+        view: Where to show the run. ``"auto"`` chooses; ``"page"`` is the live page, ``"picture"``
+            a picture that is redrawn now and then, ``"still"`` the picture of the end alone,
+            ``"line"`` text. Or a view of your own.
+        predictive_check: Called with the run every ``check_every`` epochs; returns observed values,
+            shape ``(row,)``, and replicated ones, shape ``(draw, row)``, whose densities are shown.
+        check_every: Epochs from one predictive check to the next. A run of chains is one epoch.
+        grad_norm: Whether to ask the trainer for the norm of the gradient of each step.
+        share: Largest share of wall time that the display may take.
+
+    Attributes:
+        run: The run that was watched last, or ``None``.
+
+    Raises:
+        ArgumentError: If an argument has a value that is not allowed.
+        OptionalDependencyError: If the live page is asked for and its packages are missing.
+
+    Example:
+        >>> from aimz_lab.lab.dashboard.views import RecordingDisplay
+        >>> LiveDashboard(view=RecordingDisplay()).run is None
+        True
+    """
+
+    kind = "display"
+
+    def __init__(
+        self,
+        *,
+        view: ViewName | View = "auto",
+        predictive_check: Replicate | None = None,
+        check_every: int = 1,
+        grad_norm: bool = False,
+        share: float = 0.02,
+    ) -> None:
+        if not isinstance(view, View):
+            check_choice("view", view, ViewName)
+        if not 0 < share <= 1:
+            msg = f"share={share!r} must be a fraction of the wall time, such as 0.02."
+            raise ArgumentError(msg)
+        if check_every < 1:
+            msg = f"check_every={check_every!r} must be at least 1 epoch."
+            raise ArgumentError(msg)
+        self.run: Run | None = None
+        # Only a check needs the parameters as they are where an epoch ends.
+        self.every_epoch = predictive_check is not None
+        self.metrics = ("grad_norm",) if grad_norm else ()
+        self._asked_view = view
+        # Found out here, in the cell; a run may begin on another thread.
+        self._place = environment.place()
+        self._check_every = check_every
+        self._restore_best = False
+        self._best = BestSoFar()
+        self._check = CheckPanel(predictive_check) if predictive_check else None
+        self._share = share
+        self._board = PanelSet([], share=share / 3)
+        self._view: View = View()
+        self._throttle = Throttle(1 / MOST_UPDATES_PER_S, share)
+        self._sent_s = 0.0
+
+    def _panels(self, run: Run) -> list[Panel]:
+        panels = panels_of(run, DevicesPanel(lambda: self.display_s), best=self._best)
+        return [*panels, self._check] if self._check else panels
+
+    @property
+    def display_s(self) -> float:
+        """Seconds that the display took from the run so far."""
+        return self._board.spent_s + self._sent_s
+
+    def on_fit_begin(self, run: Run) -> None:
+        """Choose the view and show that the run begins."""
+        self.run = run
+        self._restore_best = False
+        self._sent_s = 0.0
+        asked = self._asked_view
+        self._view = asked if isinstance(asked, View) else _view_named(asked, self._place)
+        self._best.begin(run, keep="progress" in self._view.wants)
+        self._board = PanelSet(self._panels(run), share=self._share / 3)
+        self._board.begin(run)
+        first: Frames = {"meta": meta(run), "earlier": previous_runs.frame(run)}
+        first |= self._board.frames(run, self._view.wants, everything=True)
+        self._view.open(run, first, self._receive)
+        # What opening takes, when packages are imported, is no part of the run's share.
+        self._throttle = Throttle(self._view.interval_s, _MARGIN * self._share)
+        self._board.rest()
+
+    def on_steps_end(self, run: Run, steps: Steps) -> None:  # noqa: ARG002
+        """Show what is new, if that is due."""
+        self._best.look(run)
+        self._refresh(run)
+
+    def on_validation_end(self, run: Run, loss_per_row: float) -> None:  # noqa: ARG002
+        """Keep the state, if it is the best one."""
+        self._best.look(run)
+
+    def on_pause(self, run: Run) -> None:
+        """Show that the run waits."""
+        self._refresh(run, at_once=True)
+
+    def on_resume(self, run: Run) -> None:
+        """Show that the run goes on."""
+        self._refresh(run, at_once=True)
+
+    def on_epoch_end(self, run: Run, epoch: int) -> None:
+        """Do the predictive check, if one is due."""
+        if self._check and epoch % self._check_every == 0:
+            self._board.call(self._check.name, "refresh", run)
+
+    def on_fit_end(self, run: Run) -> None:
+        """Show how the run ended, for good, and keep its curve for comparison."""
+        best = self._best.of(run)
+        if self._restore_best and best:
+            run.end_with(best.state)
+            run.notes.append(f"The model has the best state, that of step {best.step:,}.")
+        frames = self._board.frames(run, self._view.wants, everything=True)
+        self._view.close(run, frames)
+        previous_runs.remember(run)
+
+    def _refresh(self, run: Run, *, at_once: bool = False) -> None:
+        began = time.perf_counter()
+        if not (at_once or self._throttle.ready(began)):
+            return
+        frames = self._board.frames(run, self._view.wants, everything=at_once)
+        sending = time.perf_counter()
+        self._throttle.interval_s = self._view.interval_s
+        self._view.show(run, frames)
+        ended = time.perf_counter()
+        self._sent_s += ended - sending
+        self._throttle.spent(ended, ended - began)
+
+    def _receive(self, message: dict[str, Any]) -> None:
+        """Do what a message of the page asks for; from any thread."""
+        run = self.run
+        if run is None or run.finished:
+            return
+        try:
+            if message.get("kind") == "restore_best":
+                self._stop_at_best(run)
+            _obey(run, message.get("kind"), message.get("value"))
+        except AimzLabError as error:
+            self._view.tell({"kind": "refused", "why": str(error)})
+
+    def _stop_at_best(self, run: Run) -> None:
+        if self._best.of(run) is None:
+            msg = "There is no best state yet; the first is known after some 64 steps."
+            raise ArgumentError(msg)
+        self._restore_best = True
+        run.control.stop("Restore best was clicked")
+
+    def _ipython_display_(self) -> None:
+        self._view.display(self.run)
+
+
+def _obey(run: Run, kind: str | None, value: Any) -> None:
+    control = run.control
+    match kind:
+        case "stop":
+            control.stop("Stop was clicked")
+        case "pause":
+            control.pause()
+        case "resume":
+            control.resume()
+        case "checkpoint":
+            control.checkpoint()
+        case "learning_rate":
+            control.set_learning_rate(value)
+
+
+def panels_of(run: Run, *more: Panel, best: BestSoFar | None = None) -> list[Panel]:
+    """Return the panels that tell of such a run."""
+    progress = ProgressPanel(best or BestSoFar())
+    if run.info.is_sampling:
+        return [progress, TracePanel(), SamplingPanel(), ConvergencePanel(), *more]
+    return [progress, LossPanel(), PaddingPanel(), ParametersPanel(), *more]
+
+
+def meta(run: Run) -> dict[str, Any]:
+    """Describe what was known of a run before its first step."""
+    info = run.info
+    return {
+        "model": info.model,
+        "method": info.method,
+        "n_obs": info.n_obs,
+        "batch_size": info.batch_size,
+        "epochs": info.epochs,
+        "scaled": info.scaled,
+        "is_sampling": info.is_sampling,
+    }
+
+
+def _view_named(name: ViewName, place: environment.Place) -> View:
+    if name == "auto":
+        name = _best_view(place)
+    match name:
+        case "page":
+            environment.require_widgets()
+            from aimz_lab.lab.dashboard.widget import WidgetView
+
+            return WidgetView(1 / MOST_UPDATES_PER_S)
+        case "picture":
+            return PictureView()
+        case "still":
+            return NotebookView()
+        case "line":
+            return LineView(StatusLine())
+        case _:
+            return View()
+
+
+def _best_view(place: environment.Place) -> ViewName:
+    if place == "page":
+        return "page" if environment.has_widgets() else "picture"
+    return {"kernel": "still", "automation": "none"}.get(place, "line")
+
+
+def default_display(progress: Progress) -> Callback | None:
+    """Return the display that ``fit`` shows for a value of ``progress``.
+
+    Args:
+        progress: ``True`` for what fits the place, and nothing in continuous integration;
+            ``"live"`` for the same with an error where its packages are missing; ``"text"`` for a
+            line; ``False`` for nothing.
+
+    Returns:
+        A listener, or ``None``.
+
+    Raises:
+        ArgumentError: If ``progress`` is none of these.
+        OptionalDependencyError: If ``"live"`` is asked for in a notebook without widgets.
+
+    Example:
+        >>> default_display(False) is None
+        True
+    """
+    if isinstance(progress, bool):
+        quiet = not progress or environment.place() == "automation"
+        return None if quiet else _shown(LiveDashboard())
+    if check_choice("progress", progress, Literal["live", "text"]) == "text":
+        return _shown(ProgressLine())
+    if environment.place() == "page":
+        environment.require_widgets()
+    return _shown(LiveDashboard())
+
+
+def _shown(display: Callback) -> Callback:
+    """Return the display of a run that is watched; who watches should not wait twice."""
+    enable_compilation_cache()
+    return display

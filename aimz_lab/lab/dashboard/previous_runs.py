@@ -1,0 +1,59 @@
+"""The curves of earlier runs of the same model in this process, for comparison."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+from aimz_lab.inference.run.events import Run
+from aimz_lab.lab.record import loss_trace
+
+_KEPT_RUNS = 4
+_KEPT_MODELS = 32
+
+
+@dataclass(frozen=True)
+class _Earlier:
+    label: str
+    n_obs: int | None
+    trace: dict[str, Any]
+
+
+_lock = threading.Lock()
+_by_model: dict[str, deque[_Earlier]] = {}
+_counts: dict[str, int] = {}
+
+
+def remember(run: Run) -> None:
+    """Keep the curve of a run that is over; the oldest ones are let go."""
+    if run.step < 2 or run.info.is_sampling:
+        return
+    trace = loss_trace(run).frame()
+    name = run.info.model
+    with _lock:
+        _counts[name] = _counts.get(name, 0) + 1
+        label = f"run {_counts[name]}, {time.strftime('%H:%M')}"
+        kept = _by_model.pop(name, None) or deque(maxlen=_KEPT_RUNS)
+        kept.append(_Earlier(label, run.info.n_obs, trace))
+        _by_model[name] = kept  # the latest model comes last
+        while len(_by_model) > _KEPT_MODELS:
+            _by_model.pop(next(iter(_by_model)))
+
+
+def frame(run: Run) -> dict[str, Any]:
+    """Describe the earlier runs of this run's model, oldest first."""
+    if run.info.is_sampling:
+        return {"runs": []}
+    with _lock:
+        kept = list(_by_model.get(run.info.model, ()))
+    return {"runs": [{"label": e.label, "n_obs": e.n_obs, "trace": e.trace} for e in kept]}
+
+
+def forget() -> None:
+    """Drop every curve that was kept."""
+    with _lock:
+        _by_model.clear()
+        _counts.clear()

@@ -1,0 +1,227 @@
+"""Numbers, durations and states of a run in words, the same wherever the lab writes them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+from aimz_lab.inference.run.events import Run
+from aimz_lab.types import RunStatus
+
+_MOST_DECIMALS = 12
+
+STATUS_WORDS: dict[RunStatus, str] = {
+    "pending": "about to begin",
+    "running": "running",
+    "paused": "paused",
+    "completed": "completed",
+    "stopped": "stopped",
+    "early_stopped": "stopped early",
+    "interrupted": "interrupted",
+    "diverged": "diverged",
+    "failed": "failed",
+}
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """Write a value with ``digits`` significant digits, thousands in groups.
+
+    Example:
+        >>> number(1.41823), number(-10_432.7), number(0.0000123), number(None)
+        ('1.418', '-10,433', '1.23e-05', '-')
+    """
+    if value is None:
+        return "-"
+    if not math.isfinite(value):
+        return str(value)
+    if 10 ** (digits - 1) <= abs(value) < 1e9:
+        return f"{value:,.0f}"
+    return f"{value:.{digits}g}"
+
+
+def tick_labels(values: Sequence[float]) -> list[str]:
+    """Write the values along an axis: as numbers, or with decimals where these would be off.
+
+    Example:
+        >>> tick_labels([0.5, 1.0, 1.5]), tick_labels([19_215.0, 19_215.5, 19_216.0])
+        (['0.5', '1', '1.5'], ['19,215.0', '19,215.5', '19,216.0'])
+    """
+    steps = [abs(after - before) for before, after in pairwise(values) if after != before]
+    step = min(steps, default=math.inf)
+    near = 0.01 * step
+    labels = [number(value) for value in values]
+    written = [float(label.replace(",", "")) for label in labels]
+    if all(abs(there - value) <= near for there, value in zip(written, values, strict=True)):
+        return labels
+    exact = (n for n in range(_MOST_DECIMALS) if abs(round(step, n) - step) < near)
+    decimals = next(exact, _MOST_DECIMALS)
+    return [f"{value:,.{decimals}f}" for value in values]
+
+
+def count(value: float | None) -> str:
+    """Write a whole number, thousands in groups.
+
+    Example:
+        >>> count(4812)
+        '4,812'
+    """
+    return "-" if value is None else f"{value:,.0f}"
+
+
+def rate(value: float) -> str:
+    """Write a rate per second: whole from 10 on, one decimal below.
+
+    Example:
+        >>> rate(61_204.3), rate(2.34)
+        ('61,204', '2.3')
+    """
+    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
+
+
+def duration(seconds: float | None) -> str:
+    """Write a span of time as a clock does.
+
+    Example:
+        >>> duration(0.4), duration(41), duration(3_725), duration(None)
+        ('0.4 s', '0:41', '1:02:05', '-')
+    """
+    if seconds is None or not math.isfinite(seconds):
+        return "-"
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def size(n_bytes: float | None) -> str:
+    """Write a number of bytes.
+
+    Example:
+        >>> size(512), size(412 * 2**20), size(None)
+        ('512 B', '412 MiB', '-')
+    """
+    if n_bytes is None:
+        return "-"
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(n_bytes) < 1024:
+            digits = 0 if n_bytes >= 10 or unit == "B" else 1
+            return f"{n_bytes:.{digits}f} {unit}"
+        n_bytes /= 1024
+    return f"{n_bytes:.1f} TiB"
+
+
+def share(fraction: float) -> str:
+    """Write a fraction as a percentage.
+
+    Example:
+        >>> share(0.375), share(0.0385), share(0.0004), share(0)
+        ('37.5%', '3.9%', '0.04%', '0%')
+    """
+    percent = 100 * fraction
+    return f"{percent:.2g}%" if percent < 10 else f"{percent:.3g}%"
+
+
+def status(run: Run) -> str:
+    """Say what a run does."""
+    if run.status == "running" and run.chains is not None and run.chains.warming_up:
+        return "warming up"
+    return STATUS_WORDS[run.status]
+
+
+def status_line(
+    run: Run,
+    loss: float | None = None,
+    width: int | None = None,
+    convergence: Mapping[str, Any] | None = None,
+) -> str:
+    """Tell where a run is, in one line of text.
+
+    Args:
+        run: The run.
+        loss: The loss to show, per row where the rows are known; nothing is shown for ``None``.
+        width: Characters there are room for; what matters least is left out for them.
+        convergence: Frame of the convergence panel, of a run of chains.
+    """
+    if run.chains is not None:
+        return _in_width(_sampling_parts(run, convergence or {}), ("step size", "name"), width)
+    epochs, total = run.info.epochs, run.info.total_steps
+    parts = {
+        "name": f"{run.info.model}: {status(run)}",
+        "epoch": f"epoch {count(run.epoch)}" + (f" of {count(epochs)}" if epochs else ""),
+        "step": f"step {count(run.step)}" + (f" of {count(total)}" if total else ""),
+    }
+    if loss is not None:
+        parts["loss"] = f"loss {number(loss)}" + (" per row" if run.info.n_obs else "")
+    if not run.finished and run.steps_per_s:
+        parts["rate"] = f"{rate(run.rows_per_s)} rows/s"
+    return _in_width(parts | _time(run), ("step", "name"), width)
+
+
+def _sampling_parts(run: Run, convergence: Mapping[str, Any]) -> dict[str, str]:
+    chains, plan = run.chains, run.chains.plan
+    parts = {"name": f"{run.info.model}: {status(run)}", "draws": draws(run)}
+    if chains.divergences is not None and not chains.warming_up:
+        found = int(chains.divergences.sum())
+        parts["divergences"] = f"{count(found)} divergence{'' if found == 1 else 's'}"
+    if "step_size" in chains.names and chains.iterations:
+        parts["step size"] = f"step size {spread(chains.column('step_size')[-1])}"
+    if convergence:
+        if plan.chains > 1 or convergence["r_hat"] is not None:
+            parts["R-hat"] = f"R-hat {ratio(convergence['r_hat'])}"
+        parts["ESS"] = f"ESS {count(convergence['ess'])}"
+    return parts | _time(run)
+
+
+def draws(run: Run) -> str:
+    """Say how many draws the chains have, or how far their warm-up is.
+
+    Args:
+        run: A run of chains.
+    """
+    chains, plan = run.chains, run.chains.plan
+    if chains.warming_up:
+        told = f"warm-up {count(chains.iterations)} of {count(plan.warmup)}"
+    else:
+        told = f"draw {count(chains.draws)} of {count(plan.draws)}"
+    return told + (f" in {plan.chains} chains" if plan.chains > 1 else "")
+
+
+def spread(values: Any) -> str:
+    """Write several numbers as one, or as the lowest and the highest.
+
+    Example:
+        >>> spread([0.3, 0.1]), spread([0.25])
+        ('0.1 to 0.3', '0.25')
+    """
+    low, high = (number(float(end), 2) for end in (min(values), max(values)))
+    return low if low == high else f"{low} to {high}"
+
+
+def ratio(value: float | None) -> str:
+    """Write an R-hat.
+
+    Example:
+        >>> ratio(1.00412), ratio(None)
+        ('1.00', '-')
+    """
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _time(run: Run) -> dict[str, str]:
+    if run.finished:
+        return {"time": f"in {duration(run.elapsed_s)}"}
+    if run.steps_per_s and run.eta_s is not None:
+        return {"eta": f"ETA {duration(run.eta_s)}"}
+    return {}
+
+
+def _in_width(parts: dict[str, str], dispensables: Iterable[str], width: int | None) -> str:
+    for dispensable in dispensables:
+        line = " · ".join(parts.values())
+        if width is None or len(line) <= width:
+            return line
+        parts.pop(dispensable, None)
+    return " · ".join(parts.values())

@@ -1,0 +1,75 @@
+"""What a watched loop reads from the model that it trains, and changes in it when asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from aimz_lab.inference.run.rates import WHY_FIXED, learning_rate, set_learning_rate
+from aimz_lab.types import callable_name
+
+
+class ModelLink:
+    """A model under training, or a mere name for one, or nothing.
+
+    Args:
+        model: An :class:`~aimz_lab.ImpactModel`, a kernel, a name, or ``None``.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+
+    @property
+    def name(self) -> str:
+        """Name of the kernel."""
+        if self._model is None:
+            return "loop"
+        if isinstance(self._model, str):
+            return self._model
+        kernel = getattr(self._model, "kernel", self._model)
+        return callable_name(kernel)
+
+    @property
+    def method(self) -> str:
+        """Inference method and guide, where the model has any."""
+        guide = getattr(getattr(self._model, "inference", None), "guide", None)
+        if guide is None:
+            return "hand-written loop"
+        return f"SVI/{callable_name(guide)}, hand-written loop"
+
+    def tell_n_obs(self, n_obs: int | None) -> int | None:
+        """Tell the model how many rows there are, unless it knows; returns what holds now."""
+        if not hasattr(self._model, "n_obs"):
+            return n_obs
+        if n_obs is not None and self._model.n_obs is None:
+            self._model.n_obs = n_obs
+        return self._model.n_obs
+
+    def params(self) -> Mapping[str, jax.Array]:
+        """The guide's parameters as they are now; empty where there are none."""
+        state = self._state
+        return {} if state is None else self._model.inference.get_params(state)
+
+    def learning_rate(self) -> float | None:
+        """The optimizer's rate, where it is part of its state."""
+        state = self._state
+        return None if state is None else learning_rate(state.optim_state)
+
+    def set_learning_rate(self, rate: float) -> None:
+        """Train with ``rate`` from the next step on."""
+        state = self._state
+        changed = set_learning_rate(state.optim_state, rate)
+        self._model._vi_state = state._replace(optim_state=changed)
+
+    @property
+    def why_fixed(self) -> str:
+        """What to tell who asks for another rate where it cannot be set."""
+        if hasattr(self._model, "_vi_state"):
+            return WHY_FIXED
+        return "This loop sets its own learning rate; pass set_learning_rate= to monitor()."
+
+    @property
+    def _state(self) -> Any:
+        return getattr(self._model, "_vi_state", None)

@@ -1,0 +1,92 @@
+"""The panels of one run together: they give frames when these are due, at a bounded cost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Container, Iterable
+
+from aimz_lab.inference.run.events import Run
+from aimz_lab.lab.panels import Panel
+from aimz_lab.lab.panels.base import Frame
+from aimz_lab.lab.throttle import Throttle
+
+Frames = dict[str, Frame]
+"""Frames by the name of their panel."""
+
+
+class PanelSet:
+    """Panels of one run, where one that fails does not take the others along.
+
+    Args:
+        panels: The panels.
+        share: Largest share of wall time that one of them may take.
+
+    Attributes:
+        spent_s: Seconds that the panels took so far.
+    """
+
+    def __init__(self, panels: Iterable[Panel], share: float) -> None:
+        self._panels = {panel.name: panel for panel in panels}
+        self._share = share
+        self._throttles: dict[str, Throttle] = {}
+        self._failed: dict[str, str] = {}
+        self._told: set[str] = set()
+        self.spent_s = 0.0
+
+    @property
+    def failed(self) -> dict[str, str]:
+        """Panels that were switched off, with what they raised."""
+        return dict(self._failed)
+
+    def begin(self, run: Run) -> None:
+        """Get every panel ready for ``run``; a panel that failed before gets another chance."""
+        self._throttles = self._new_throttles()
+        self._failed, self._told, self.spent_s = {}, set(), 0.0
+        for name in self._panels:
+            self.call(name, "begin", run)
+
+    def rest(self) -> None:
+        """Begin to count costs from here, as if nothing had been shown yet."""
+        self._throttles = self._new_throttles()
+        self.spent_s = 0.0
+
+    def _new_throttles(self) -> dict[str, Throttle]:
+        return {
+            name: Throttle(panel.interval_s, self._share) for name, panel in self._panels.items()
+        }
+
+    def frames(
+        self, run: Run, wanted: Container[str] | None = None, *, everything: bool = False
+    ) -> Frames:
+        """Give the frames of the wanted panels, or of all: those that are due, or everything."""
+        frames: Frames = {}
+        for name in self._panels:
+            if wanted is not None and name not in wanted:
+                continue
+            now = time.perf_counter()
+            if not (everything or self._throttles[name].ready(now)):
+                continue
+            frame = self.call(name, "frame", run)
+            if frame is not None:
+                frames[name] = frame
+            ended = time.perf_counter()
+            self._throttles[name].spent(ended, ended - now)
+            self.spent_s += ended - now
+        return {**frames, **self._news_of_failures()}
+
+    def _news_of_failures(self) -> Frames:
+        news = {
+            name: {"error": why} for name, why in self._failed.items() if name not in self._told
+        }
+        self._told |= news.keys()
+        return news
+
+    def call(self, name: str, method: str, *args: object) -> Frame | None:
+        """Call a method of a panel; if it raises, the panel is switched off for this run."""
+        if name in self._failed:
+            return None
+        try:
+            return getattr(self._panels[name], method)(*args)
+        except Exception as error:  # noqa: BLE001  a broken panel must not end the run
+            self._failed[name] = f"{type(error).__name__}: {error}"
+            return None

@@ -1,0 +1,60 @@
+"""The figure that still pictures are drawn on; importing it loads matplotlib."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import LayoutEngine
+
+from aimz_lab.lab.pictures.figures import png
+
+if TYPE_CHECKING:
+    from matplotlib.text import Text
+
+_EDGE = 14  # pixels, from the edge of the picture to what is nearest to it
+_GAP = 9  # between an axis and its numbers, and between these and its name
+_LAST_NUMBER = 48  # half of the number at the right end of the axis of steps
+
+
+class Margins(LayoutEngine):
+    """Leaves room around one pair of axes for what is written there.
+
+    Only what differs from picture to picture is measured, once: matplotlib's own engines measure
+    everything twice, which takes longer than all of the drawing.
+    """
+
+    _adjust_compatible = True
+    _colorbar_gridspec = True
+
+    def execute(self, figure: Figure) -> None:
+        """Place the axes, and the names of both of them."""
+        if not figure.axes:
+            return
+        axes, renderer = figure.axes[0], figure.canvas.get_renderer()
+        (width, height), place = figure.bbox.size, figure.transFigure
+
+        def most(size: str, texts: Iterable[Text]) -> float:
+            return max((getattr(t.get_window_extent(renderer), size) for t in texts), default=0.0)
+
+        wide = most("width", [axes.yaxis.label])
+        left = _EDGE + wide + _GAP + most("width", axes.get_yticklabels(which="both")) + _GAP
+        high = most("height", [axes.xaxis.label])
+        bottom = _EDGE + high + 2 * _GAP + most("height", axes.get_xticklabels()[:1])
+        above = _EDGE + _GAP + most("height", [axes.title, axes._left_title, axes._right_title])
+        left, right = left / width, 1 - _LAST_NUMBER / width
+        bottom, top = bottom / height, 1 - above / height
+        figure.subplots_adjust(left, bottom, right, top)
+        axes.xaxis.set_label_coords((left + right) / 2, (_EDGE + high) / height, place)
+        axes.yaxis.set_label_coords((_EDGE + wide) / width, (bottom + top) / 2, place)
+
+
+class ShownFigure(Figure):
+    """A figure that shows itself at the end of a cell.
+
+    Notebooks learn to show plain ones only when pyplot makes its first.
+    """
+
+    def _repr_png_(self) -> bytes:
+        return png(self)

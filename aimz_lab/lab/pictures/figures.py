@@ -1,0 +1,255 @@
+"""Still pictures of a run, by matplotlib: figures without pyplot, safe beside a notebook's own.
+
+Only ``Figure`` and the Agg canvas are used, and no text is parsed as mathematics, so that a picture
+may be drawn from any thread.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from aimz_lab.errors import ArgumentError, OptionalDependencyError
+from aimz_lab.inference.run.events import Run
+from aimz_lab.lab import formatting
+from aimz_lab.lab.environment import has_matplotlib
+from aimz_lab.lab.pictures.energies import draw_energies
+from aimz_lab.lab.pictures.summary import Summary, heading
+from aimz_lab.lab.record import loss_trace, run_of
+from aimz_lab.lab.traces import Trace
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.text import Text
+    from matplotlib.ticker import Formatter
+
+# Okabe and Ito's palette, as in the live view.
+_LOSS, _VALIDATION, _BEST, _EARLIER = "#0072b2", "#c04f00", "#00795a", "#767676"
+_TEXT, _MUTED, _GRID, _PAPER = "#1c1e21", "#5c6066", "#e6e8eb", "#ffffff"
+_DASHES = ((2, 3), (6, 3, 1, 3), (10, 4), (1, 4))
+_SIZE_IN = (8.2, 3.3)
+_DPI = 130
+_COLORS = 256  # with fewer, thin lines of different colours come out alike
+_TITLE_GAP = 24  # pixels
+_COLUMNS = 400  # more than this, noise is a carpet, and its picture twice as large
+
+
+def loss_figure(
+    *sources: Any, log: bool = False, per_row: bool = True, smooth: bool = True
+) -> Figure:
+    """Draw the losses of a run: each step, smoothed, the best, and validation.
+
+    Of a run of chains, draw the potential energy of each instead, its warm-up shaded.
+
+    Args:
+        *sources: The run, or what keeps one: a history, a dashboard, a watched loop. Further ones
+            are drawn in grey for comparison.
+        log: Whether the loss is on a logarithmic axis.
+        per_row: Whether the loss is divided by the rows of the data set, where they are known.
+        smooth: Whether to draw the exponential moving average as well.
+
+    Returns:
+        A figure of matplotlib that belongs to no window; it shows itself at the end of a cell.
+
+    Raises:
+        ArgumentError: If no run is given.
+        OptionalDependencyError: If matplotlib is missing.
+
+    Example:
+        >>> loss_figure(im.last_run, log=True).axes[0].get_xlabel()
+        'step'
+    """
+    if not sources:
+        msg = "loss_figure() draws at least one run; pass a Run, a History or a LiveDashboard."
+        raise ArgumentError(msg)
+    if not has_matplotlib():
+        msg = "Pictures need matplotlib: pip install 'aimz_lab[lab]'"
+        raise OptionalDependencyError(msg)
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    from aimz_lab.lab.pictures.figure_layout import Margins, ShownFigure
+
+    run, *others = [run_of(source) for source in sources]
+    figure = ShownFigure(figsize=_SIZE_IN, dpi=_DPI, facecolor=_PAPER, layout=Margins())
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    if run.info.is_sampling:
+        draw_energies(axes, run)
+        _dress(axes, run, "potential energy (nats)", "iteration")
+        return figure
+    rows = (run.info.n_obs or 1) if per_row else 1
+    for other, dash in zip(others, _DASHES * len(others), strict=False):
+        _draw_other(axes, other, per_row=per_row, dash=dash)
+    _draw_losses(axes, run, rows, smooth=smooth)
+    _draw_validation(axes, run, per_row=per_row)
+    if log:
+        lowest = axes.dataLim.y0
+        axes.set_yscale("log" if lowest > 0 else "symlog")
+    _dress(axes, run, "loss per row (nats)" if rows > 1 else "loss (nats)")
+    if log and lowest > 0 and axes.dataLim.y1 < 10 * lowest:
+        _label_within_a_decade(axes)
+    return figure
+
+
+def _draw_losses(axes: Axes, run: Run, rows: int, *, smooth: bool) -> None:
+    trace = loss_trace(run)
+    if trace.n_steps == 0:
+        axes.text(0.5, 0.5, "no steps", transform=axes.transAxes, color=_MUTED, ha="center")
+        return
+    _draw_each_step(axes, trace.coarser(_COLUMNS), rows, light=smooth)
+    steps, smoothed = trace.steps, trace.smooth() / rows
+    line = smoothed if smooth else trace.mean / rows
+    if smooth:
+        axes.plot(steps, smoothed, color=_LOSS, linewidth=1.9, label="smoothed")
+    if np.isfinite(line).any():
+        at = int(np.nanargmin(line))
+        label = f"best {formatting.number(float(line[at]))} at step {int(steps[at]):,}"
+        axes.plot(
+            steps[at], line[at], "D", color=_BEST, markersize=6, markeredgecolor=_PAPER, label=label
+        )
+
+
+def _draw_each_step(axes: Axes, trace: Trace, rows: int, *, light: bool) -> None:
+    steps = trace.steps
+    if trace.width > 1:
+        axes.fill_between(
+            steps, trace.low / rows, trace.high / rows, color=_LOSS, alpha=0.15, linewidth=0
+        )
+    style = {"linewidth": 0.8, "alpha": 0.45} if light else {"linewidth": 1.4}
+    if trace.n_steps == 1:
+        style |= {"marker": "o", "markersize": 4}
+    axes.plot(steps, trace.mean / rows, color=_LOSS, label="each step", **style)
+
+
+def _draw_validation(axes: Axes, run: Run, *, per_row: bool) -> None:
+    if not run.validation or not (per_row or run.info.n_obs):
+        return
+    steps, values = (np.asarray(column, float) for column in zip(*run.validation, strict=True))
+    if not per_row:
+        values *= run.info.n_obs
+    marker = "o" if len(steps) <= 60 else ""
+    axes.plot(
+        steps, values, color=_VALIDATION, linewidth=1.6, dashes=(4, 2), marker=marker,
+        markersize=3.5, label="validation",
+    )  # fmt: skip
+
+
+def _draw_other(axes: Axes, run: Run, *, per_row: bool, dash: tuple[int, ...]) -> None:
+    trace = loss_trace(run)
+    rows = (run.info.n_obs or 1) if per_row else 1
+    axes.plot(
+        trace.steps, trace.smooth() / rows, color=_EARLIER, linewidth=1.1, dashes=dash,
+        label=f"{run.info.model}, {run.step:,} steps",
+    )  # fmt: skip
+
+
+def _dress(axes: Axes, run: Run, unit: str, axis: str = "step") -> None:
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
+    _title(axes, run)
+    axes.set_xlabel(axis, color=_MUTED, fontsize=8.5)
+    axes.set_ylabel(unit, color=_MUTED, fontsize=8.5)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: formatting.count(value)))
+    axes.yaxis.set_major_formatter(_tick_formatter())
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.tick_params(colors=_MUTED, labelsize=8, length=0)
+    axes.grid(color=_GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    axes.margins(x=0.01)
+    if axes.get_legend_handles_labels()[0]:
+        legend = axes.legend(
+            fontsize=8, labelcolor=_TEXT, loc="upper right", facecolor=_PAPER, framealpha=0.85,
+            edgecolor="none",
+        )  # fmt: skip
+        for text in legend.get_texts():
+            text.set_parse_math(False)
+
+
+def _label_within_a_decade(axes: Axes) -> None:
+    """Label the minor ticks of a logarithmic axis that has hardly a major one."""
+    axes.yaxis.set_minor_formatter(_tick_formatter())
+    axes.tick_params(axis="y", which="minor", colors=_MUTED, labelsize=8, length=0)
+
+
+def _tick_formatter() -> Formatter:
+    from matplotlib.ticker import Formatter
+
+    class Numbers(Formatter):
+        def __call__(self, value: float, pos: int | None = None) -> str:  # noqa: ARG002
+            return formatting.number(value)
+
+        def format_ticks(self, values: Sequence[float]) -> list[str]:
+            return formatting.tick_labels(list(map(float, values)))
+
+    return Numbers()
+
+
+def _title(axes: Axes, run: Run) -> None:
+    """Write the run's name on the left, and how it went on the right: beside it, or below."""
+    name = axes.set_title(
+        heading(run), loc="left", y=1.0, color=_TEXT, fontsize=10.5, fontweight="bold",
+        parse_math=False,
+    )  # fmt: skip
+    status = formatting.status_line(run)[len(f"{run.info.model}: ") :]
+    told = axes.set_title(status, loc="right", y=1.0, color=_MUTED, fontsize=8.5, parse_math=False)
+    room = 0.87 * axes.figure.bbox.width  # the axes have a little more
+    if _width(name) + _width(told) + _TITLE_GAP > room:
+        _shorten(name, room)
+        _shorten(told, room)
+        name.set_text(f"{name.get_text()}\n")
+
+
+def _width(text: Text) -> float:
+    return text.get_window_extent(text.figure.canvas.get_renderer()).width
+
+
+def _shorten(text: Text, room: float) -> None:
+    """Leave out the end of a text that is wider than ``room`` pixels."""
+    whole = text.get_text()
+    for length in range(len(whole) - 1, 0, -1):
+        if _width(text) <= room:
+            return
+        text.set_text(f"{whole[:length].rstrip()}…")
+
+
+def png(figure: Figure) -> bytes:
+    """Encode a figure as a PNG with few colours: half of the bytes, and no visible loss."""
+    from PIL import Image
+
+    figure.canvas.draw()
+    pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3]
+    image = Image.fromarray(np.ascontiguousarray(pixels)).quantize(_COLORS)
+    buffer = io.BytesIO()
+    image.save(buffer, format="png")
+    return buffer.getvalue()
+
+
+def picture_bundle(source: Any) -> tuple[dict[str, str], dict[str, Any]]:
+    """Return what an output keeps of a run: picture, HTML and text; and their metadata.
+
+    Without matplotlib there is no picture, and the HTML and the text are all there is.
+
+    Args:
+        source: A run, or what keeps one.
+
+    Returns:
+        A MIME bundle with base64 text for the picture, and the metadata of its parts.
+    """
+    run = run_of(source)
+    summary = Summary(run)
+    if not has_matplotlib():
+        return {"text/html": summary.html(), "text/plain": summary.text()}, {}
+    encoded = base64.b64encode(png(loss_figure(run))).decode("ascii")
+    bundle = {
+        "image/png": encoded,
+        "text/html": summary.html(f"data:image/png;base64,{encoded}"),
+        "text/plain": summary.text(),
+    }
+    return bundle, {"image/png": {"width": 820, "alt": summary.alt()}}

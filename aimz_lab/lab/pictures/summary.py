@@ -1,0 +1,190 @@
+"""What a run came to, in a few facts: as text, as HTML, and as the words beside its picture."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+from aimz_lab.inference.run.events import Run
+from aimz_lab.inference.run.plateau import fall_at_end
+from aimz_lab.lab import formatting
+from aimz_lab.lab.panels.chains import divergence_advice, judged_at_the_end
+from aimz_lab.lab.panels.loss import best
+from aimz_lab.lab.panels.padding import advice
+from aimz_lab.lab.record import loss_trace, padded_share, run_of
+
+_MOST_NOTES = 5
+
+
+def facts(source: Any) -> dict[str, str]:
+    """Return the facts of a run, each in words, by name.
+
+    Args:
+        source: A run, or what keeps one.
+    """
+    run = run_of(source)
+    found = {"status": ": ".join(filter(None, (formatting.STATUS_WORDS[run.status], run.reason)))}
+    if run.info.is_sampling:
+        return found | _chains(run) | {"time": formatting.duration(run.elapsed_s)}
+    found |= _losses(run)
+    if run.validation:
+        step, value = min(run.validation, key=lambda point: point[1])
+        last = formatting.number(run.validation[-1][1])
+        found["validation"] = f"{last} per row, best {formatting.number(value)} at step {step:,}"
+    found["steps"] = f"{run.step:,} in {run.epoch:,} {'epoch' if run.epoch == 1 else 'epochs'}"
+    found["time"] = f"{formatting.duration(run.elapsed_s)}{_rates(run)}"
+    if padded := padded_share(run):
+        found["padding"] = f"{formatting.share(padded)} of the rows computed"
+        if suggestion := advice(run):
+            found["advice"] = suggestion
+    if run.checkpoints:
+        step, path = run.checkpoints[-1]
+        found["checkpoint"] = f"{path} at step {step:,}"
+    return found
+
+
+def _losses(run: Run) -> dict[str, str]:
+    where = best(loss_trace(run), run.info.n_obs)
+    if where["best"] is None:
+        return {}
+    per = " per row" if run.info.n_obs else ""
+    loss = formatting.number(where["now"]) if where["now"] is not None else "not finite"
+    lowest = f"lowest {formatting.number(where['best'])} at step {where['best_step']:,}"
+    found = {"loss": f"{loss}{per} (smoothed), {lowest}"}
+    if run.status in ("completed", "stopped") and (end := fall_at_end(run)):
+        fall, steps = end
+        fell = f"by {formatting.number(fall)}{per} in the last {steps:,} steps"
+        found["trend"] = f"still falling at the end, {fell}; train on to see it level off"
+    return found
+
+
+def _chains(run: Run) -> dict[str, str]:
+    chains = run.chains
+    if chains is None:  # read from a file
+        return {"iterations": f"{run.step:,} of each chain, warm-up included"}
+    plan = chains.plan
+    several = f"{plan.chains} chains" if plan.chains > 1 else "1 chain"
+    found = {"draws": f"{chains.draws:,} in each of {several}, after {plan.warmup:,} of warm-up"}
+    if chains.divergences is not None and chains.draws:
+        count = int(chains.divergences.sum())
+        found["divergences"] = f"{count:,}" if count else "none"
+        if advice := divergence_advice(run):
+            found["advice"] = advice
+    if "step_size" in chains.names and chains.iterations:
+        found["step size"] = formatting.spread(chains.column("step_size")[-1])
+    return found | _convergence(run)
+
+
+def _convergence(run: Run) -> dict[str, str]:
+    judged = judged_at_the_end(run) if run.finished else {}
+    if not judged:
+        return {}
+    found = {}
+    if judged["r_hat"] is not None:
+        found["R-hat"] = f"at most {formatting.ratio(judged['r_hat'])} ({judged['r_hat_of']})"
+    found["ESS"] = f"at least {formatting.count(judged['ess'])} ({judged['ess_of']})"
+    if judged["judged"] < judged["total"]:
+        found["judged"] = f"{judged['judged']:,} of {judged['total']:,} values"
+    return found
+
+
+def _rates(run: Run) -> str:
+    seconds = run.column("seconds")
+    if run.step == 0 or seconds[-1] <= 0:
+        return ""
+    steps_per_s = run.step / seconds[-1]
+    rows_per_s = float(run.column("rows").sum(dtype="int64")) / seconds[-1]
+    told = f", {formatting.rate(steps_per_s)} steps/s"
+    return f"{told}, {formatting.rate(rows_per_s)} rows/s" if rows_per_s else told
+
+
+def heading(run: Run) -> str:
+    """Return the name of a run: model and method."""
+    return " · ".join(filter(None, (run.info.model, run.info.method)))
+
+
+def notes(run: Run) -> list[str]:
+    """Return the latest sentences that the run wanted to be shown."""
+    return run.notes[-_MOST_NOTES:]
+
+
+class Summary:
+    """The facts of a run, gathered once for all that tells them.
+
+    Args:
+        source: A run, or what keeps one.
+    """
+
+    def __init__(self, source: Any) -> None:
+        self._run = run_of(source)
+        self._facts = facts(self._run)
+
+    def text(self) -> str:
+        """Return a line for each fact, below one that names the run."""
+        lines = [heading(self._run)]
+        lines += [f"  {name:<10} {text}" for name, text in self._facts.items()]
+        return "\n".join([*lines, *(f"  note       {note}" for note in notes(self._run))])
+
+    def html(self, picture: str = "") -> str:
+        """Return a fragment: a table, below ``picture``, the source of an image, or the name."""
+        rows = [*self._facts.items(), *(("note", note) for note in notes(self._run))]
+        cells = "".join(
+            f'<tr><th scope="row" style="text-align:left;font-weight:600">{escape(name)}</th>'
+            f'<td style="text-align:left">{escape(text)}</td></tr>'
+            for name, text in rows
+        )
+        if picture:
+            image = (
+                f'<img src="{picture}" alt="{escape(self.alt(), quote=True)}" '
+                'style="max-width:100%;width:820px;border-radius:8px"/>'
+            )
+        else:
+            image = f"<strong>{escape(heading(self._run))}</strong>"
+        return (
+            f'<div>{image}<table style="margin:4px 0 0;font-size:13px"><tbody>{cells}</tbody>'
+            "</table></div>"
+        )
+
+    def alt(self) -> str:
+        """Return a sentence for who cannot see the picture."""
+        run, told = self._run, self._facts
+        if run.info.is_sampling:
+            more = ", ".join(f"{name} {told[name]}" for name in ("R-hat", "ESS") if name in told)
+            more = f" {more}." if more else ""
+            return f"Potential energy of the chains of {run.info.model}, {told['status']}.{more}"
+        loss = f" Loss {told['loss']}." if "loss" in told else ""
+        return f"Loss of {run.info.model} over {run.step:,} steps, {told['status']}.{loss}"
+
+
+def summary_text(source: Any) -> str:
+    """Return the summary of a run as plain text.
+
+    Args:
+        source: A run, or what keeps one.
+
+    Returns:
+        A line for each fact, below one that names the run.
+
+    Example:
+        >>> print(summary_text(im.fit(X, y, epochs=5, progress=False).last_run))
+        kernel · SVI/AutoNormal
+          status     ...
+    """
+    return Summary(source).text()
+
+
+def summary_html(source: Any, *, picture: str = "") -> str:
+    """Return the summary of a run as a small HTML table that needs no style sheet.
+
+    Args:
+        source: A run, or what keeps one.
+        picture: Source of an image to show above it, such as a ``data:`` address.
+
+    Returns:
+        A fragment of HTML.
+
+    Example:
+        >>> "<table" in summary_html(im.last_run)
+        True
+    """
+    return Summary(source).html(picture)

@@ -1,0 +1,73 @@
+"""The command line: ``aimz-lab tour``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import aimz_lab
+from aimz_lab.errors import AimzLabError, ArgumentError
+
+_OUT = Path("first_model.html")
+_USAGE_ERROR, _FAILED, _INTERRUPTED = 2, 1, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: What was typed after ``aimz-lab``; that of the process by default.
+
+    Returns:
+        Exit status: 0, 1 for a failure, 2 for wrong usage, 130 after Ctrl-C.
+    """
+    parser = _parser()
+    chosen = parser.parse_args(arguments)
+    if chosen.run is None:
+        parser.print_help(sys.stderr)
+        return _USAGE_ERROR
+    try:
+        chosen.run(chosen)
+    except KeyboardInterrupt:
+        print("\nInterrupted.", file=sys.stderr)
+        return _INTERRUPTED
+    except AimzLabError as error:
+        print(f"aimz-lab: {error}", file=sys.stderr)
+        return _USAGE_ERROR if isinstance(error, ArgumentError) else _FAILED
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="aimz-lab", description="Interactive Bayesian modelling with NumPyro and JupyterLab."
+    )
+    parser.add_argument("--version", action="version", version=f"aimz_lab {aimz_lab.__version__}")
+    parser.set_defaults(run=None)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    what = "fit a first model on real data and ask it a what-if question; about a minute"
+    tour = commands.add_parser(
+        "tour",
+        help=what,
+        description=(
+            "Loads a job-training experiment with 445 people, fits a Bayesian model of what they "
+            "earned, prints the effect of the programme with its interval, and writes the first "
+            "tutorial, executed, as an HTML page. Needs no browser and no network."
+        ),
+    )
+    tour.add_argument(
+        "--out",
+        type=Path,
+        default=_OUT,
+        metavar="FILE",
+        help="where to write the tutorial; replaced if it exists (default: %(default)s)",
+    )
+    tour.set_defaults(run=_tour)
+    return parser
+
+
+def _tour(chosen: argparse.Namespace) -> None:
+    from aimz_lab.lab.tour.tour import tour
+
+    tour(chosen.out)

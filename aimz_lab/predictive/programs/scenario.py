@@ -1,0 +1,158 @@
+"""One scenario of a call: its request, its plan, and its arrays in the form that programs take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from aimz_lab.kernel.cache_keys import ById
+from aimz_lab.predictive.blocks import Piece, Rows, fold, split_by_rows
+from aimz_lab.predictive.plan import Plan
+from aimz_lab.predictive.programs.forward import Blocks, Shared, Simulator, collect_values
+from aimz_lab.predictive.programs.log_likelihood import collect_log_likelihood
+from aimz_lab.predictive.request import Quantity, Request
+
+_COLLECT: dict[Quantity, Callable] = {
+    "values": collect_values,
+    "log_likelihood": collect_log_likelihood,
+}
+
+
+class Scenario:
+    """One scenario.
+
+    Args:
+        request: The call.
+        plan: How it is carried out.
+        rows: Its rows.
+        quantity: What it asks for.
+    """
+
+    def __init__(self, request: Request, plan: Plan, rows: Rows, quantity: Quantity) -> None:
+        self.request, self.plan, self.rows, self.quantity = request, plan, rows, quantity
+        self._row_do, do = split_by_rows(request.intervention, plan.row_wise)
+        self._row_condition, condition = split_by_rows(request.condition, plan.row_wise)
+        self.shared = Shared(dict(request.shared), dict(request.params), do, condition)
+        self._latents = {name: np.asarray(request.draws[name]) for name in plan.latents}
+
+    @property
+    def key(self) -> Any:
+        """What tells the kernel's programs from others, beside the shapes of their arguments."""
+        return (
+            ById(self.request.kernel),
+            self.request.static_key,
+            self.quantity,
+            tuple(self.plan.row_axes.items()),
+            tuple(self.plan.row_wise.items()),
+        )
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of the result per row, over all draws."""
+        spec = self.plan.spec
+        n_rows = self.rows.n_rows or spec.n_rows
+        size = sum(
+            spec.sites[name].dtype.itemsize * int(np.prod(spec.shape_at(name, n_rows)))
+            for name in self.plan.row_sites
+        )
+        return max(self.request.n_draws * size // n_rows, 1)
+
+    @property
+    def draw_values(self) -> int:
+        """Values that one draw of the posterior consists of."""
+        return sum(int(np.prod(values.shape[1:])) for values in self._latents.values())
+
+    def simulator(
+        self, wanted: Mapping[str, int | None], quantity: Quantity | None = None
+    ) -> Simulator:
+        """The kernel, collecting some sites."""
+        by_hand = {**self.request.condition, **self.request.intervention}
+        sites = {name: self.plan.spec.sites[name] for name in by_hand}
+        return Simulator(
+            kernel=self.request.kernel,
+            static=self.request.static,
+            shapes={
+                name: tuple(
+                    None if axis in site.row_axes else size for axis, size in enumerate(site.shape)
+                )
+                for name, site in sites.items()
+            },
+            dtypes={name: site.dtype for name, site in sites.items()},
+            collect=_COLLECT[quantity or self.quantity](wanted),
+        )
+
+    def sites(self, fixed: Mapping[str, Any]) -> dict[str, Any]:
+        """What a draw fixes: the posterior's sites, and those drawn beforehand, ``(S, ...)``."""
+        return {**self._latents, **fixed}
+
+    def blank_globals(self) -> dict[str, np.ndarray]:
+        """Arrays like those of the sites that are drawn once per draw."""
+        sites = (self.plan.spec.sites[name] for name in self.plan.globals_drawn)
+        return {
+            site.name: np.broadcast_to(
+                np.zeros((), site.dtype), (self.request.n_draws, *site.shape)
+            )
+            for site in sites
+        }
+
+    def pieces(self, size: int) -> Iterator[Piece]:
+        """The rows, ``size`` at a time, with the values set by hand that have one a row."""
+        aligned = {("do", name): value for name, value in self._row_do.items()}
+        aligned |= {("condition", name): value for name, value in self._row_condition.items()}
+        return self.rows.pieces(size, aligned)
+
+    def blocks(self, piece: Piece, n_blocks: int) -> Blocks:
+        """Fold the rows of a call into blocks."""
+        folded = {name: fold(array, n_blocks) for name, array in piece.aligned.items()}
+        return Blocks(
+            rows={name: fold(array, n_blocks) for name, array in piece.rows.items()},
+            intervention={name: folded["do", name] for name in self._row_do},
+            condition={name: folded["condition", name] for name in self._row_condition},
+        )
+
+    def by_row(self, piece: Piece) -> Blocks:
+        """What has one entry a row, rows leading: of the whole input, or of a source's piece."""
+        if not self.rows.streams:
+            return Blocks(self.rows.template, self._row_do, self._row_condition)
+        return Blocks(
+            rows=piece.rows,
+            intervention={name: piece.aligned["do", name] for name in self._row_do},
+            condition={name: piece.aligned["condition", name] for name in self._row_condition},
+        )
+
+    def abstract(self, n_rows: int) -> tuple[Blocks, Shared, dict[str, Any]]:
+        """Shapes and types of rows, of what they share, and of one draw of all latent sites."""
+        by_hand = {*self.request.condition, *self.request.intervention}
+
+        def with_rows(arrays: Mapping[str, Any]) -> dict[str, Any]:
+            return {
+                name: _abstract(array, (n_rows, *np.shape(array)[1:]))
+                for name, array in arrays.items()
+            }
+
+        rows = Blocks(*map(with_rows, (self.rows.template, self._row_do, self._row_condition)))
+        spec = self.plan.spec
+        drawn = {
+            name: jax.ShapeDtypeStruct(spec.shape_at(name, n_rows), spec.sites[name].dtype)
+            for name in spec.of_kind("latent")
+            if name not in by_hand
+        }
+        return rows, jax.tree.map(_abstract, self.shared), drawn
+
+    def block(self, indices: np.ndarray | slice) -> Blocks:
+        """Some of the first rows as a single block."""
+        return Blocks(
+            rows={name: array[indices] for name, array in self.rows.template.items()},
+            intervention={name: array[indices] for name, array in self._row_do.items()},
+            condition={name: array[indices] for name, array in self._row_condition.items()},
+        )
+
+
+def _abstract(array: Any, shape: tuple[int, ...] | None = None) -> jax.ShapeDtypeStruct:
+    kind = jax.typeof(array)
+    return jax.ShapeDtypeStruct(
+        kind.shape if shape is None else shape, kind.dtype, weak_type=kind.weak_type
+    )

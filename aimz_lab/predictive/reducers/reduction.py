@@ -1,0 +1,139 @@
+"""Reducers at work: what they compute on the devices, what on the host, and how it adds up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from aimz_lab.errors import DataError
+from aimz_lab.kernel.cache_keys import ById
+from aimz_lab.predictive.blocks import BLOCK_ROWS
+from aimz_lab.predictive.reducers import Reducer
+
+REST_ROWS = 4096
+"""Rows that are reduced at a time where all draws of all rows are at hand."""
+
+
+class Reduction:
+    """Reduces a result piece by piece; it is a sink of the engine and part of its program.
+
+    Args:
+        reducers: Reducers by name.
+
+    Raises:
+        DataError: On a piece for which a reducer has no values by row.
+    """
+
+    def __init__(self, reducers: Mapping[str, Reducer]) -> None:
+        self._reducers = dict(reducers)
+        self._parts: dict[tuple[str, str], list[np.ndarray]] = {}
+        self._sums: dict[tuple[str, str], np.ndarray] = {}
+        self.n_rows = 0
+
+    @property
+    def key(self) -> Any:
+        """What tells its program from others: the reducers themselves."""
+        on_device = [(name, one) for name, one in self._reducers.items() if not one.on_host]
+        keys = tuple((name, getattr(one, "key", ById(one))) for name, one in on_device)
+        return keys, self._keeps_values
+
+    @property
+    def _keeps_values(self) -> bool:
+        return any(one.on_host for one in self._reducers.values())
+
+    def row_values(self, first: int, n_rows: int, n_blocks: int) -> dict[str, np.ndarray]:
+        """What the program gets about the rows: which are real, and the reducers' values."""
+        size = n_blocks * BLOCK_ROWS
+        given = {"": np.arange(size) < n_rows}
+        for name, one in self._reducers.items():
+            if one.by_row is not None:
+                part = self._by_row(one, first, n_rows)
+                given[name] = np.concatenate([part, np.zeros(size - n_rows, part.dtype)])
+        return {name: array.reshape(n_blocks, BLOCK_ROWS) for name, array in given.items()}
+
+    def on_device(self, values: Mapping[str, Any], rows: Mapping[str, Any]) -> dict[str, Any]:
+        """Reduce ``(S, G, B, ...)`` inside a program; keep the values if the host needs them."""
+        found: dict[str, Any] = {}
+        for site, draws in values.items():
+            flat = draws.reshape(draws.shape[0], -1, *draws.shape[3:])
+            found[site] = {
+                name: one.block(flat, rows[""].ravel(), _flat(rows.get(name)))
+                for name, one in self._reducers.items()
+                if not one.on_host
+            }
+            if self._keeps_values:
+                found[site][""] = flat
+        return found
+
+    def take(self, first: int, n_rows: int, found: Mapping[str, Mapping[str, Any]]) -> None:
+        """Take what :meth:`on_device` gave for some rows."""
+        for site, results in found.items():
+            for name, one in self._reducers.items():
+                if one.on_host:
+                    by_row = None if one.by_row is None else self._by_row(one, first, n_rows)
+                    values = np.asarray(results[""])[:, :n_rows]
+                    result = one.block(values, np.ones(n_rows, bool), by_row)
+                else:
+                    result = np.asarray(results[name])
+                self._add(site, name, one, result, n_rows)
+        self.n_rows = first + n_rows
+
+    def take_whole(self, values: Mapping[str, np.ndarray]) -> None:
+        """Take all draws of all rows, ``(S, N, ...)``."""
+        reduce = jax.jit(self.on_device)
+        n_rows = next(iter(values.values())).shape[1] if values else 0
+        for first in range(0, n_rows, REST_ROWS):
+            count = min(REST_ROWS, n_rows - first)
+            part = {name: array[:, None, first : first + count] for name, array in values.items()}
+            rows = {"": np.ones((1, count), bool)}
+            for name, one in self._reducers.items():
+                if one.by_row is not None:
+                    rows[name] = self._by_row(one, first, count)[None]
+            self.take(first, count, reduce(part, rows))
+
+    def results(self) -> dict[str, dict[str, np.ndarray]]:
+        """The results by site and reducer: over draws ``(*coords, N, ...)``, else ``(S, ...)``.
+
+        Raises:
+            DataError: If a reducer has values for more rows than there were.
+        """
+        found: dict[str, dict[str, np.ndarray]] = {}
+        for (site, name), parts in self._parts.items():
+            axis = len(self._reducers[name].coords)
+            found.setdefault(site, {})[name] = np.concatenate(parts, axis=axis)
+        for (site, name), total in self._sums.items():
+            found.setdefault(site, {})[name] = total
+        for results in found.values():
+            for name, total in results.items():
+                results[name] = self._finished(name, total)
+        return found
+
+    def _finished(self, name: str, total: np.ndarray) -> np.ndarray:
+        one = self._reducers[name]
+        if one.by_row is not None and len(one.by_row) != self.n_rows:
+            msg = f"{name} has labels for {len(one.by_row)} rows; the data has {self.n_rows}."
+            raise DataError(msg)
+        return one.finish(total, self.n_rows)
+
+    def _add(self, site: str, name: str, one: Reducer, result: np.ndarray, n_rows: int) -> None:
+        if one.over == "draw":
+            where = (slice(None),) * len(one.coords) + (slice(n_rows),)
+            self._parts.setdefault((site, name), []).append(result[where])
+        else:
+            # Sums of single precision over a piece, of double precision over the pieces.
+            before = self._sums.get((site, name), 0.0)
+            self._sums[site, name] = before + np.asarray(result, dtype=np.float64)
+
+    def _by_row(self, one: Reducer, first: int, n_rows: int) -> np.ndarray:
+        part = np.asarray(one.by_row)[first : first + n_rows]
+        if len(part) < n_rows:
+            msg = f"{one.name} has labels for {len(one.by_row)} rows; the data has more."
+            raise DataError(msg)
+        return part
+
+
+def _flat(values: Any) -> Any:
+    return None if values is None else values.ravel()

@@ -1,0 +1,207 @@
+"""The result of a call as a labelled tree: what it returns, the posterior, and the data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import numpy as np
+import xarray as xr
+
+from aimz_lab.inference.checkpoint.provenance import versions
+from aimz_lab.kernel.spec import variable_name
+from aimz_lab.predictive.results.datasets import (
+    labelled_draws,
+    posterior_dataset,
+    sample_dataset,
+    site_dims,
+    with_coords,
+)
+from aimz_lab.types import SAMPLE_DIMS
+
+if TYPE_CHECKING:
+    from aimz_lab.predictive.plan import Plan
+    from aimz_lab.predictive.programs.scenario import Scenario
+    from aimz_lab.predictive.reducers import Reducer
+    from aimz_lab.predictive.request import Request
+
+
+class Labels(NamedTuple):
+    """How the result of a call is labelled.
+
+    Attributes:
+        dims: For each site its dimensions without chain and draw, in the kernel's order.
+        row_dims: For each site with rows, the name of their dimension.
+        coords: Labels by dimension, as far as they are given.
+        attrs: Attributes of the group.
+    """
+
+    dims: dict[str, tuple[str, ...]]
+    row_dims: dict[str, str]
+    coords: dict[str, Any]
+    attrs: dict[str, Any]
+
+    def rows_first(self, name: str) -> tuple[str, ...]:
+        """A site's dimensions with the rows leading, as results are computed and stored."""
+        rows = self.row_dims[name]
+        return (rows, *[dim for dim in self.dims[name] if dim != rows])
+
+
+def make_labels(scenario: Scenario) -> Labels:
+    """Label the sites that a call returns."""
+    request, plan = scenario.request, scenario.plan
+    dims, row_dims = {}, {}
+    for name, axis in plan.row_axes.items():
+        site = plan.spec.sites[name]
+        ndim = len(site.shape) if scenario.quantity == "values" else site.batch_ndim
+        dims[name] = site_dims(plan.spec, name, ndim, row_axis=axis, named=request.dims)
+        if axis is not None:
+            row_dims[name] = dims[name][axis]
+    coords = dict(request.coords)
+    if request.row_coord is not None:
+        coords.update(dict.fromkeys(row_dims.values(), request.row_coord.labels))
+    return Labels(dims, row_dims, coords, {**describe_call(request, plan), **request.attrs})
+
+
+def result_groups(
+    scenario: Scenario, labels: Labels, arrays: Mapping[str, Any]
+) -> dict[str, xr.Dataset]:
+    """Label results, and put them together with the posterior and further groups.
+
+    Args:
+        scenario: The scenario that was computed.
+        labels: Its labels.
+        arrays: Results in the kernel's order, ``(S, ...)``; those kept elsewhere are missing, but
+            their dimensions are labelled.
+
+    Returns:
+        Datasets by group.
+    """
+    sizes = _sizes(scenario, labels)
+    result = sample_dataset(
+        arrays, labels.dims, scenario.request.chains, labels.coords, labels.attrs, sizes
+    )
+    return {scenario.request.group: result, **_other_groups(scenario, labels)}
+
+
+def reduced_groups(
+    scenario: Scenario,
+    labels: Labels,
+    single: Mapping[str, np.ndarray],
+    reducers: Mapping[str, Reducer],
+    results: Mapping[str, Mapping[str, np.ndarray]],
+) -> dict[str, xr.Dataset]:
+    """Label reduced results as ``{site}_{reducer}``, beside the draws of sites without rows.
+
+    Args:
+        scenario: The scenario that was computed.
+        labels: Its labels.
+        single: Draws of the sites without rows, ``(S, ...)``.
+        reducers: The reducers, by name.
+        results: What they gave, by site and name, with the rows leading if there are any.
+
+    Returns:
+        Datasets by group.
+    """
+    sizes = _sizes(scenario, labels)
+    variables: dict[str, Any] = {
+        variable_name(name): labelled_draws(values, labels.dims[name], scenario.request.chains)
+        for name, values in single.items()
+    }
+    coords = dict(labels.coords)
+    for site, by_name in results.items():
+        for name, values in by_name.items():
+            one = reducers[name]
+            coords.update(one.coords)
+            sizes.update(dict(zip(one.coords, np.shape(values), strict=False)))
+            variables[f"{variable_name(site)}_{name}"] = _labelled_reduction(
+                scenario, labels, site, one, values
+            )
+    left = {dim for values in variables.values() for dim in xr.as_variable(values).dims}
+    sizes = {dim: size for dim, size in sizes.items() if dim in left}
+    group = with_coords(variables, sizes, coords, labels.attrs)
+    return {scenario.request.group: group, **_other_groups(scenario, labels)}
+
+
+def _labelled_reduction(
+    scenario: Scenario, labels: Labels, site: str, reducer: Reducer, values: np.ndarray
+) -> xr.Variable:
+    rows_first = labels.rows_first(site)
+    if reducer.over == "row":
+        dims = (*reducer.coords, *rows_first[1:])
+        return xr.Variable(*labelled_draws(values, dims, scenario.request.chains))
+    return xr.Variable((*reducer.coords, *rows_first), values).transpose(
+        *reducer.coords, *labels.dims[site]
+    )
+
+
+def _sizes(scenario: Scenario, labels: Labels) -> dict[str, int]:
+    """Sizes of the result's dimensions."""
+    request = scenario.request
+    sizes = dict(zip(SAMPLE_DIMS, (request.chains, request.n_draws // request.chains), strict=True))
+    for name, dims in labels.dims.items():
+        sizes.update(
+            zip(dims, scenario.plan.spec.shape_at(name, scenario.rows.count), strict=False)
+        )
+    sizes.update(dict.fromkeys(labels.row_dims.values(), scenario.rows.count))
+    return sizes
+
+
+def _other_groups(scenario: Scenario, labels: Labels) -> dict[str, xr.Dataset]:
+    request = scenario.request
+    groups = {**_data_groups(scenario, labels), **request.groups}
+    if not request.draws:
+        return groups
+    posterior = posterior_dataset(
+        request.draws,
+        request.num_chains,
+        spec=scenario.plan.spec,
+        dims=request.dims,
+        coords=request.coords,
+    )
+    return {"posterior": posterior, **groups}
+
+
+def _data_groups(scenario: Scenario, labels: Labels) -> dict[str, xr.Dataset]:
+    """The observed output, and the inputs, in groups that ArviZ knows."""
+    request, spec = scenario.request, scenario.plan.spec
+    site, rows = spec.sites[request.output], labels.row_dims.get(request.output)
+    groups = {}
+    observed = request.observed
+    if observed is not None and np.ndim(observed) == len(site.shape):
+        axis = spec.row_axis(site.name)
+        dims = site_dims(spec, site.name, len(site.shape), row_axis=axis, named=request.dims)
+        groups["observed_data"] = _plain_dataset({site.name: (dims, observed)}, labels)
+    constant = {
+        name: ((rows, *[f"{name}_dim_{i}" for i in range(np.ndim(array) - 1)]), array)
+        for name, array in request.constant.items()
+        # A variable with the name of a dimension would be taken for its labels.
+        if rows is not None and name not in {rows, *SAMPLE_DIMS}
+    }
+    if constant:
+        prefix = "predictions_" if request.group == "predictions" else ""
+        groups[f"{prefix}constant_data"] = _plain_dataset(constant, labels)
+    return groups
+
+
+def _plain_dataset(
+    variables: Mapping[str, tuple[tuple[str, ...], Any]], labels: Labels
+) -> xr.Dataset:
+    arrays = {name: (dims, np.asarray(array)) for name, (dims, array) in variables.items()}
+    sizes: dict[str, int] = {}
+    for dims, array in arrays.values():
+        sizes.update(zip(dims, array.shape, strict=True))
+    return with_coords(arrays, sizes, labels.coords, {})
+
+
+def describe_call(request: Request, plan: Plan) -> dict[str, Any]:
+    """What the draws of a call depend on, in types that files keep."""
+    return {
+        "rng_key": np.asarray(jax.random.key_data(request.key)).tolist(),
+        "shard_axis": plan.axis,
+        "n_draws": request.n_draws,
+        "intervention": sorted(request.intervention),
+        "condition": sorted(request.condition),
+        "versions": ", ".join(f"{name} {number}" for name, number in versions().items()),
+    }

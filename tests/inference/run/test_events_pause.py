@@ -1,0 +1,84 @@
+"""Pausing tells the listeners, and the run knows whether anybody writes checkpoints."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from aimz_lab.inference.run.events import Callback, Callbacks, Run, RunInfo
+
+
+class Spy(Callback):
+    def __init__(self):
+        self.seen = []
+
+    def on_pause(self, run):
+        self.seen.append(("pause", run.status))
+
+    def on_resume(self, run):
+        self.seen.append(("resume", run.status))
+
+
+class Writer(Callback):
+    kind = "checkpoint"
+
+    def on_checkpoint(self, run):
+        pass
+
+
+def begun():
+    run = Run(RunInfo("kernel", "SVI"))
+    run.begin()
+    return run
+
+
+def test_no_pause_costs_nothing_and_tells_nobody():
+    spy, run = Spy(), begun()
+    assert Callbacks([spy], run).hold_while_paused() == 0.0
+    assert spy.seen == []
+
+
+def test_a_pause_is_told_timed_and_ended_by_resume():
+    spy, run = Spy(), begun()
+    callbacks = Callbacks([spy], run)
+    run.control.pause()
+    threading.Timer(0.15, run.control.resume).start()
+    assert 0.1 < callbacks.hold_while_paused() < 5
+    assert spy.seen == [("pause", "paused"), ("resume", "running")]
+
+
+def test_a_stop_ends_the_pause():
+    spy, run = Spy(), begun()
+    callbacks = Callbacks([spy], run)
+    run.control.pause()
+    threading.Timer(0.05, run.control.stop).start()
+    callbacks.hold_while_paused()
+    assert run.control.stop_request == ("asked to stop", "stopped")
+    assert spy.seen[-1] == ("resume", "running")
+
+
+def test_an_interrupted_pause_leaves_the_status_as_it_was(monkeypatch):
+    spy, run = Spy(), begun()
+    callbacks = Callbacks([spy], run)
+    run.control.pause()
+
+    def interrupt():
+        time.sleep(0.01)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run.control, "wait_while_paused", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        callbacks.hold_while_paused()
+    assert run.status == "running"
+    assert spy.seen[-1] == ("resume", "running")
+
+
+@pytest.mark.parametrize(
+    ("listeners", "expected"), [([], False), ([Spy()], False), ([Writer()], True)]
+)
+def test_control_knows_whether_anybody_writes_checkpoints(listeners, expected):
+    run = begun()
+    Callbacks(listeners, run)
+    assert run.control.can_checkpoint is expected

@@ -1,0 +1,184 @@
+"""The first interrupt ends a run cleanly, the second raises; nothing that was learned is lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+from aimz_lab import Callback
+from aimz_lab.errors import FitWarning
+from aimz_lab.inference.run.events import Control
+from aimz_lab.inference.run.interrupts import interrupt_stops
+from aimz_lab.inference.svi.guide_draws import GuideDraws
+from tests.kernels import regression_data
+from tests.runs import refit, regression_model, same_bits
+
+pytestmark = pytest.mark.allow_rank_promotion
+
+X, Y = regression_data(n=103)
+
+
+class AtStep(Callback):
+    """Does something once a step is reached, and notes how the run ended."""
+
+    every_epoch = False
+
+    def __init__(self, step, do):
+        self.step, self.do, self.end = step, do, None
+
+    def on_steps_end(self, run, steps):
+        if run.step >= self.step:
+            self.do(run)
+
+    def on_fit_end(self, run):
+        self.end = (run.status, run.step)
+
+
+def stopped_by_hand(im, step):
+    """The state, losses and posterior of the same run, stopped at a step."""
+    refit(im, X, Y, steps_per_call=3, callbacks=[AtStep(step, lambda run: run.control.stop())])
+    assert im.last_run.step == step
+    return im._vi_state, im.vi_result.losses.copy(), im.posterior
+
+
+def interrupt(run):
+    raise KeyboardInterrupt
+
+
+def signal_once(run):
+    signal.raise_signal(signal.SIGINT)
+
+
+def signal_twice(run):
+    signal_once(run)
+    signal_once(run)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return regression_model()
+
+
+@pytest.mark.parametrize("how", [interrupt, signal_once])
+def test_an_interrupt_keeps_state_losses_and_posterior(model, how):
+    expected = stopped_by_hand(model, 9)
+    watch = AtStep(9, how)
+    with pytest.warns(FitWarning, match="interrupted after step 9"):
+        refit(model, X, Y, steps_per_call=3, callbacks=[watch])
+    assert watch.end == ("interrupted", 9)
+    assert model.last_run.status == "interrupted"
+    assert same_bits([model._vi_state, model.vi_result.losses, model.posterior], list(expected))
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_training_goes_on_from_there(model):
+    with pytest.warns(FitWarning):
+        refit(model, X, Y, callbacks=[AtStep(6, interrupt)], steps_per_call=3)
+    state = model._vi_state
+    model.fit(X, Y, batch_size=20, num_samples=5, progress=False)
+    assert model.last_run.status == "completed"
+    assert int(model._vi_state.optim_state[0]) == int(state.optim_state[0]) + 6
+
+
+def test_a_second_interrupt_raises_and_loses_nothing_either(model):
+    expected = stopped_by_hand(model, 9)
+    watch = AtStep(9, signal_twice)
+    with pytest.raises(KeyboardInterrupt):
+        refit(model, X, Y, steps_per_call=3, callbacks=[watch])
+    assert watch.end == ("interrupted", 9)
+    assert same_bits([model._vi_state, model.vi_result.losses, model.posterior], list(expected))
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a signal to oneself ends the process there")
+def test_a_signal_from_elsewhere_ends_a_long_run_between_two_chunks(model):
+    begun = threading.Event()
+
+    def send():
+        begun.wait(60)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    watch = AtStep(1, lambda run: begun.set())
+    with pytest.warns(FitWarning, match="interrupted after step"):
+        refit(model, X, Y, epochs=10**6, steps_per_call=3, callbacks=[watch])
+    sender.join()
+    run = model.last_run
+    assert run.status == "interrupted"
+    assert run.step % 3 == 0
+    assert int(model._vi_state.optim_state[0]) == run.step == len(model.vi_result.losses)
+
+
+def test_an_interrupt_ends_a_pause(model):
+    def pause_then_interrupt(run):
+        run.control.pause()
+        threading.Timer(0.1, signal.raise_signal, [signal.SIGINT]).start()
+
+    with pytest.warns(FitWarning, match="interrupted after step 6"):
+        refit(model, X, Y, callbacks=[AtStep(6, pause_then_interrupt)], steps_per_call=3)
+
+
+def test_an_interrupt_before_the_first_step_leaves_the_model_as_it_was(model):
+    class Begin(Callback):
+        def on_fit_begin(self, run):
+            raise KeyboardInterrupt
+
+    refit(model, X, Y)
+    state, result = model._vi_state, model.vi_result
+    with pytest.warns(FitWarning, match="interrupted after step 0"):
+        model.fit(X, Y, batch_size=20, progress=False, callbacks=[Begin()])
+    assert same_bits(model._vi_state, state)
+    assert model.vi_result is result
+
+
+def test_an_interrupt_while_the_posterior_compiles_leaves_no_run_that_never_began(monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    im, other = regression_model(), regression_model()
+    with monkeypatch.context() as patched:
+        patched.setattr(GuideDraws, "compile_for", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            im.fit(X, Y, batch_size=20, progress=False)
+    assert im.last_run is None
+    for each in (im, other):
+        each.fit(X, Y, batch_size=20, num_samples=4, progress=False)
+    np.testing.assert_array_equal(im.last_run.losses, other.last_run.losses)
+
+
+def test_a_programs_own_handler_is_left_alone(model):
+    seen = []
+    before = signal.signal(signal.SIGINT, lambda *args: seen.append(args[0]))
+    try:
+        run = refit(model, X, Y, callbacks=[AtStep(18, signal_once)], steps_per_call=3).last_run
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert (run.status, seen) == ("completed", [signal.SIGINT])
+
+
+def test_other_threads_have_no_signals():
+    control, handlers = Control(), []
+
+    def work():
+        with interrupt_stops(control):
+            handlers.append(signal.getsignal(signal.SIGINT))
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    worker.join()
+    assert handlers == [signal.default_int_handler]
+    assert control.stop_request is None
+
+
+def test_losses_are_those_of_the_steps_that_the_state_has_seen(model):
+    """However often and wherever it is interrupted."""
+    for step in np.arange(1, 18):
+        with pytest.warns(FitWarning):
+            refit(model, X, Y, callbacks=[AtStep(step, signal_once)], steps_per_call=1)
+        assert int(model._vi_state.optim_state[0]) == len(model.vi_result.losses) == step

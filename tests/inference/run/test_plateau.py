@@ -1,0 +1,147 @@
+"""A plateau is told from progress as often as the statistics promise."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.signal import lfilter
+
+from aimz_lab.inference.run.plateau import PlateauTest, fall_at_end, fall_of_mean
+from tests.runs import tell, told_run
+
+N_RUNS = 600
+
+
+def noise(rng, n, rho=0.0):
+    """An AR(1) process of unit innovations, begun in its stationary state."""
+    return lfilter([1.0], [1.0, -rho], rng.normal(size=(N_RUNS, n + 200)), axis=1)[:, 200:]
+
+
+def progress_rate(series):
+    half = series.shape[1] // 2
+    found = 0
+    for losses in series:
+        found += PlateauTest().add(losses[: 2 * half].reshape(2, half)) == [0, 0]
+    return found / len(series)
+
+
+# A share p of 600 runs has a standard error of at most sqrt(p (1 - p) / 600): 0.009 at 5%.
+
+
+@pytest.mark.parametrize("window", [64, 256])
+def test_noise_alone_is_taken_for_progress_in_about_one_of_twenty_windows(rng, window):
+    assert 0.03 < progress_rate(noise(rng, 2 * window)) < 0.09
+
+
+@pytest.mark.parametrize(("window", "most"), [(64, 0.19), (256, 0.14)])
+def test_autocorrelated_noise_is_not_taken_for_much_more(rng, window, most):
+    """A test that ignores a correlation of 0.9 finds progress in about a third of the windows."""
+    assert progress_rate(noise(rng, 2 * window, rho=0.9)) < most
+
+
+def test_a_fall_of_four_standard_errors_is_found(rng):
+    window = 64
+    series = noise(rng, 2 * window)
+    series[:, :window] += 4 * np.sqrt(2 / window)
+    assert progress_rate(series) > 0.9
+
+
+def test_a_steady_fall_is_found_though_it_widens_each_window(rng):
+    series = noise(rng, 128) - 0.05 * np.arange(128)
+    assert progress_rate(series) > 0.99
+
+
+def test_a_steep_beginning_counts_as_progress(rng):
+    series = noise(rng, 128)
+    series[:, :64] += 1e4 * np.exp(-np.arange(64) / 5)
+    assert progress_rate(series) == 1.0
+
+
+def test_the_pattern_of_an_epoch_hides_nothing_and_shows_nothing(rng):
+    """Rows in a fixed order give each epoch the same pattern, much larger than the noise."""
+    pattern = np.tile(50 * rng.normal(size=16), 8)
+    flat = pattern + noise(rng, 128)
+    assert progress_rate(flat) < 0.09
+    falling = flat.copy()
+    falling[:, :64] += 5 * np.sqrt(2 / 64)
+    assert progress_rate(falling) > 0.95
+
+
+def test_fall_and_error_of_independent_noise_match_their_formulas(rng):
+    before, after = 3.0 + noise(rng, 256), noise(rng, 256)
+    falls, errors = np.transpose([fall_of_mean(b, a) for b, a in zip(before, after, strict=True)])
+    assert falls.mean() == pytest.approx(3.0, abs=4 * np.sqrt(2 / 256 / N_RUNS))
+    assert np.median(errors) == pytest.approx(np.sqrt(2 / 256), rel=0.2)
+
+
+def test_values_that_are_not_finite_do_not_count():
+    before, after = np.full(64, 2.0), np.full(64, 1.0)
+    before[3], after[::7] = np.nan, np.inf
+    assert fall_of_mean(before, after) == (1.0, 0.0)
+    assert PlateauTest().add(np.full((1, 64), np.nan)) == [1]
+
+
+def ended(losses, n_obs=1):
+    run = told_run(n_obs=n_obs)
+    tell([], np.asarray(losses), run, chunk=500)
+    return run
+
+
+def test_a_loss_that_still_falls_at_the_end_is_told_with_how_far(rng):
+    slope = 0.01
+    losses = 100 - slope * np.arange(5120) + rng.normal(size=5120)
+    fall, steps = fall_at_end(ended(losses, n_obs=10))
+    assert steps == 512  # a tenth, in whole windows of 64
+    assert fall == pytest.approx(slope * 512 / 10, rel=0.1)
+
+
+def test_noise_at_the_end_is_seldom_taken_for_a_fall(rng):
+    runs = (ended(50 + losses) for losses in noise(rng, 2560, rho=0.5)[:200])
+    assert sum(fall_at_end(run) is not None for run in runs) <= 6
+
+
+@pytest.mark.parametrize(
+    "losses",
+    [
+        np.linspace(5, 4, 100),  # too short to tell
+        np.r_[np.linspace(50, 1, 2000), np.ones(2000)],  # has levelled off
+        1 - 1e-6 * np.arange(4000),  # falls by less than matters
+        np.full(4000, np.nan),
+    ],
+)
+def test_nothing_is_told_of_a_fall_that_is_none(losses):
+    assert fall_at_end(ended(losses)) is None
+
+
+def test_slow_progress_adds_up(rng):
+    """Falls far below the noise of a window, which no two neighbours show, keep the wait short."""
+    windows = rng.normal(size=(60, 64)) - 0.08 * np.arange(60)[:, None]
+    assert 1 < max(PlateauTest().add(windows)) < 8
+
+
+def test_single_values_are_compared_as_they_are():
+    readings = np.array([[1.0], [0.95], [0.85], [0.86], [np.nan], [0.7]])
+    assert PlateauTest(min_delta=0.1).add(readings) == [0, 1, 0, 1, 2, 0]
+
+
+@given(
+    st.integers(0, 2**32 - 1),
+    st.sampled_from([1, 7, 64, 100]),
+    st.floats(0.0, 0.3),
+    st.lists(st.integers(0, 12), min_size=1, max_size=12),
+)
+def test_readings_are_judged_alike_together_and_one_by_one(seed, window, share, cuts):
+    """Progress, plateaus and gaps; as chunks of any number of readings."""
+    rng = np.random.default_rng(seed)
+    readings = rng.normal(size=(40, window)) + rng.choice([0, 3], size=40).cumsum()[::-1, None]
+    readings[rng.random(readings.shape) < share] = np.nan
+    readings[rng.random(40) < share / 3] = np.inf
+    test, waits = PlateauTest(), []
+    for part in np.split(readings, np.cumsum(cuts)[np.cumsum(cuts) < 40]):
+        waits += test.add(part)
+        assert not waits or waits[-1] == test.waited
+    one_by_one = PlateauTest()
+    assert waits == [one_by_one.add(reading[None])[0] for reading in readings]
+    assert 0 in waits or not np.isfinite(readings).any()

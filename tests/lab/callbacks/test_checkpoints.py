@@ -1,0 +1,168 @@
+"""Checkpoints while a run goes on: when they are written, which are kept, what comes back."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+import pytest
+
+from aimz_lab import Callback
+from aimz_lab.errors import ArgumentError
+from aimz_lab.inference.checkpoint.checkpoint import load_checkpoint, numbered
+from aimz_lab.lab.callbacks import EarlyStopping, ModelCheckpoint, checkpoints
+from aimz_lab.lab.dashboard.dashboard import LiveDashboard
+from aimz_lab.lab.dashboard.views import RecordingDisplay
+from tests.kernels import regression_data
+from tests.runs import refit, regression_model, same_bits
+
+pytestmark = pytest.mark.allow_rank_promotion
+
+X, Y = regression_data(n=103)
+X_NEW, Y_NEW = regression_data(n=30, seed=1)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return regression_model()
+
+
+def steps(folder):
+    return [int(path.stem.split("-")[-1]) for _, path in sorted(numbered(folder))]
+
+
+class Ask(Callback):
+    """Asks for a checkpoint at a step."""
+
+    every_epoch = False
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_steps_end(self, run, steps):
+        if run.step == self.step:
+            run.control.checkpoint()
+
+
+def test_the_newest_are_kept(model, tmp_path):
+    refit(model, X, Y, callbacks=[ModelCheckpoint(tmp_path, every_s=0.0)], steps_per_call=5)
+    assert steps(tmp_path) == [10, 15, 18]
+    refit(model, X, Y, callbacks=[ModelCheckpoint(tmp_path, every_s=0.0, keep=1)])
+    assert steps(tmp_path) == [18]
+
+
+def test_they_are_written_at_the_end_of_every_so_many_epochs(model, tmp_path):
+    saver = ModelCheckpoint(tmp_path, every_epochs=2, keep=9)
+    run = refit(model, X, Y, epochs=5, callbacks=[saver]).last_run
+    assert steps(tmp_path) == [12, 24, 30]
+    assert [step for step, _ in run.checkpoints] == [12, 24, 30]
+    assert load_checkpoint(run.checkpoints[0][1]).position == (2, 0)
+
+
+def test_they_are_written_when_asked_for_and_at_the_end(model, tmp_path):
+    saver = ModelCheckpoint(tmp_path, every_s=1e9)
+    run = refit(model, X, Y, callbacks=[Ask(6), saver], steps_per_call=3).last_run
+    assert run.control.can_checkpoint
+    assert steps(tmp_path) == [6, 18]
+
+
+def test_what_is_shown_at_the_end_names_the_newest_of_them(model, tmp_path):
+    screen = RecordingDisplay()
+    callbacks = [ModelCheckpoint(tmp_path), Ask(5), LiveDashboard(view=screen)]
+    refit(model, X, Y, callbacks=callbacks, steps_per_call=5)
+    assert screen.final["progress"]["checkpoint"]["step"] == 18
+
+
+def test_a_run_that_is_stopped_is_kept_where_it_stopped(model, tmp_path):
+    class Stop(Callback):
+        every_epoch = False
+
+        def on_steps_end(self, run, steps):
+            if run.step >= 6:
+                run.control.stop("enough")
+
+    whole = refit(model, X, Y).vi_result.losses.copy()
+    refit(model, X, Y, callbacks=[Stop(), ModelCheckpoint(tmp_path)], steps_per_call=3)
+    assert model.last_run.status == "stopped"
+    assert steps(tmp_path) == [6]
+    assert same_bits(refit(model, X, Y, resume=tmp_path).vi_result.losses, whole)
+
+
+def test_a_new_run_in_the_same_folder_is_the_one_to_go_on_with(model, tmp_path):
+    """An older run had come further; the newest checkpoint is still that of the new run."""
+    refit(model, X, Y, epochs=9, callbacks=[ModelCheckpoint(tmp_path)])
+    (tmp_path / "000001-step-54.npz.partial").write_bytes(b"half")
+    refit(model, X, Y, epochs=2, callbacks=[ModelCheckpoint(tmp_path)])
+    assert load_checkpoint(tmp_path).step == 12
+    assert not list(tmp_path.glob("*.partial"))
+
+
+@pytest.mark.parametrize("best", ["loss", "validation"])
+def test_the_best_state_is_written_and_survives_in_those_after_it(model, tmp_path, best):
+    saver = ModelCheckpoint(tmp_path, best=best, every_s=0.0, window=6)
+    options = {"validation": (X_NEW, Y_NEW), "epochs": 8, "steps_per_call": 6}
+    run = refit(model, X, Y, callbacks=[saver], **options).last_run
+    per_row = run.losses.astype(np.float64).reshape(-1, 6).mean(axis=1) / 103
+    values = [loss for _, loss in run.validation] if best == "validation" else list(per_row)
+    (name,) = run.best
+    assert run.best[name].value == pytest.approx(min(values), rel=1e-12)
+    assert run.best[name].step == 6 * (1 + int(np.argmin(values)))
+    written = load_checkpoint(tmp_path / "best.npz")
+    assert written.step == run.best[name].step
+    expected = run.best[name].state
+    model._vi_state = None
+    resumed = refit(model, X, Y, resume=tmp_path, **options).last_run
+    assert resumed.best[name].value == run.best[name].value
+    assert same_bits(resumed.best[name].state, expected)
+
+
+def test_a_run_that_goes_on_can_still_end_with_the_best_state_of_before(model, tmp_path):
+    """The held-out loss rises after the checkpoint, so that the best state lies before it."""
+
+    class Worsen(Callback):
+        every_epoch = False
+
+        def on_validation_end(self, run, loss):
+            run.control.set_learning_rate(5.0)
+
+    def fit(callbacks, **options):
+        stopping = EarlyStopping("validation", patience=99, restore_best=True)
+        return refit(
+            model, X, Y, validation=(X_NEW, Y_NEW), callbacks=[stopping, *callbacks], **options
+        )
+
+    saver = ModelCheckpoint(tmp_path)
+    fit([Worsen(), saver], epochs=2)
+    first = model.last_run
+    assert first.best["validation"].step == 6
+    resumed = fit([Worsen()], epochs=4, resume=tmp_path)
+    assert resumed.last_run.best["validation"].step == 6
+    assert same_bits(model._vi_state, first.best["validation"].state.svi)
+
+
+def test_a_checkpoint_that_cannot_be_written_ends_the_run_and_keeps_the_model(
+    model, tmp_path, monkeypatch
+):
+    written = []
+
+    def fail(path, run):
+        written.append(path)
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(checkpoints, "save_checkpoint", fail)
+    with pytest.raises(OSError, match="no space left"):
+        refit(model, X, Y, callbacks=[ModelCheckpoint(tmp_path, every_s=0.0)], steps_per_call=3)
+    assert len(written) == 1  # and not once more at the end
+    assert (model.last_run.status, model.last_run.step) == ("failed", 3)
+    assert len(model.vi_result.losses) == 3
+    assert jax.tree.all(jax.tree.map(lambda a: np.isfinite(a).all(), model.posterior))
+
+
+@pytest.mark.parametrize("options", [{"every_s": -1.0}, {"keep": 0}, {"every_epochs": 0}])
+def test_values_that_make_no_sense_are_refused(tmp_path, options):
+    with pytest.raises(ArgumentError, match=next(iter(options))):
+        ModelCheckpoint(tmp_path, **options)
+
+
+def test_the_best_held_out_state_needs_held_out_data(model, tmp_path):
+    with pytest.raises(ArgumentError, match="validation"):
+        refit(model, X, Y, callbacks=[ModelCheckpoint(tmp_path, best="validation")])

@@ -1,0 +1,431 @@
+"""The front end's pure functions in Node, next to their Python counterparts."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aimz_lab.inference.run.chain_record import ChainPlan, ChainRecord
+from aimz_lab.lab import formatting
+from aimz_lab.lab.dashboard import static
+from aimz_lab.lab.panels import LossPanel, TracePanel
+from aimz_lab.lab.traces import Trace, default_window, float32, smooth, unpack
+from tests.lab.runs import begun, feed
+
+NODE = shutil.which("node")
+pytestmark = pytest.mark.skipif(
+    NODE is None, reason="needs Node.js, 18 or newer, on the PATH (Debian: apt-get install nodejs)"
+)
+
+# Answers a line of JSON `[function, ...arguments]` with a line of JSON. Numbers that JSON has not
+# go as text; a `{"$f4": base64}` becomes the view of a buffer, as a widget's message brings it.
+SERVER = """
+import readline from "node:readline";
+import * as math from "./math.js";
+import * as chart from "./chart.js";
+const special = { NaN, Infinity, "-Infinity": -Infinity };
+const revive = (_, value) => {
+  if (typeof value === "string" && value in special) return special[value];
+  if (value?.$f4 === undefined) return value;
+  const bytes = Buffer.from(value.$f4, "base64");
+  const padded = new Uint8Array(bytes.length + 1);  // at an odd offset, as in a message
+  padded.set(bytes, 1);
+  return new DataView(padded.buffer, 1);
+};
+const replace = (_, value) => {
+  if (ArrayBuffer.isView(value)) return Array.from(value);
+  return typeof value === "number" && !Number.isFinite(value) ? String(value) : value;
+};
+const calls = {
+  ...math,
+  ...chart,
+  scaled: (kind, domain, range, values) => {
+    const scale = math.scale(kind, domain, range);
+    return values.map((value) => [scale.at(value), scale.invert(scale.at(value))]);
+  },
+  ticks: (kind, domain, about) => math.scale(kind, domain, [0, 100]).ticks(about),
+  drawn: (loss, earlier, options, box) => {
+    const all = chart.series(loss, earlier, options);
+    const { x, y, ...rest } = chart.scene(all, options, box);
+    const line = rest.smoothed ?? rest.mean;
+    const pixels = { x: Array.from(rest.steps, x.at), y: Array.from(line, y.at) };
+    return { ...rest, pixels, words: chart.describe(all, "running") };
+  },
+  // The ends of each text that is painted; a letter is 6 pixels wide.
+  texts: (loss, options, box) => {
+    const found = [];
+    const measureText = (text) => ({ width: 6 * text.length });
+    const fillText = (text, x) => {
+      const { width } = measureText(text);
+      const left = x - { left: 0, center: width / 2, right: width }[ctx.textAlign];
+      found.push([text, left, left + width]);
+    };
+    const known = { measureText, fillText };
+    const ctx = new Proxy(known, { get: (of, name) => (name in of ? of[name] : () => {}) });
+    chart.paint(ctx, chart.scene(chart.series(loss, [], options), options, box), {});
+    return found;
+  },
+};
+for await (const line of readline.createInterface({ input: process.stdin })) {
+  const [name, ...args] = JSON.parse(line, revive);
+  console.log(JSON.stringify(calls[name](...args) ?? null, replace));
+}
+"""
+
+
+class Node:
+    """Calls a function of the front end."""
+
+    def __init__(self, folder):
+        for name in ("math.js", "chart.js"):
+            shutil.copy(static._HERE / name, folder)
+        (folder / "package.json").write_text('{"type": "module"}')
+        (folder / "server.js").write_text(SERVER)
+        self.process = subprocess.Popen(
+            [NODE, "server.js"],
+            cwd=folder,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            bufsize=1,
+        )
+
+    def __call__(self, *call):
+        self.process.stdin.write(json.dumps(_plain(call)) + "\n")
+        answer = self.process.stdout.readline()
+        assert answer, "Node ended"
+        return _numbers(json.loads(answer))
+
+
+def _plain(value):
+    if isinstance(value, bytes):
+        return {"$f4": base64.b64encode(value).decode()}
+    if isinstance(value, dict):
+        return {name: _plain(part) for name, part in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [_plain(part) for part in value]
+    if isinstance(value, float) and not np.isfinite(value):
+        return {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}[str(float(value))]
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _numbers(value):
+    special = {"NaN": np.nan, "Infinity": np.inf, "-Infinity": -np.inf}
+    if isinstance(value, list):
+        return [_numbers(part) for part in value]
+    if isinstance(value, dict):
+        return {name: _numbers(part) for name, part in value.items()}
+    return special.get(value, value) if isinstance(value, str) else value
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory):
+    node = Node(tmp_path_factory.mktemp("front_end"))
+    yield node
+    node.process.communicate(timeout=10)
+
+
+numbers = st.floats(-1e12, 1e12) | st.sampled_from([0.0, 1e-7, 0.00012, 999.96, np.nan, np.inf])
+
+
+class TestSameAsPython:
+    @given(numbers, st.integers(2, 5))
+    def test_numbers(self, node, value, digits):
+        assert node("number", value, digits) == formatting.number(value, digits)
+
+    @given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e3), st.integers(2, 8))
+    def test_the_labels_of_an_axis_and_they_are_what_they_stand_for(self, node, low, span, about):
+        high = low + max(span, 1e-6 * abs(low))  # no finer than single precision tells apart
+        ticks = node("ticks", "linear", [low, high], about)
+        labels = node("tickLabels", ticks)
+        assert labels == formatting.tick_labels(ticks)
+        if len(ticks) > 1:
+            written = [float(label.replace(",", "")) for label in labels]
+            np.testing.assert_allclose(written, ticks, rtol=0, atol=0.02 * min(np.diff(ticks)))
+
+    @given(st.floats(0, 1e7))
+    def test_durations(self, node, seconds):
+        # A tie is rounded to even by one of the two.
+        if abs(seconds % 1 - 0.5) > 1e-6 and abs(seconds * 10 % 1 - 0.5) > 1e-6:
+            assert node("duration", seconds) == formatting.duration(seconds)
+
+    @given(st.integers(0, 2**60))
+    def test_sizes(self, node, n_bytes):
+        assert node("size", n_bytes) == formatting.size(n_bytes)
+
+    @given(st.integers(0, 1000))
+    def test_shares(self, node, per_mille):
+        assert node("share", per_mille / 1000) == formatting.share(per_mille / 1000)
+
+    @given(st.lists(st.floats(-1e6, 1e6) | st.just(np.nan), max_size=60), st.floats(0.5, 500))
+    def test_smoothing(self, node, values, window):
+        found = np.array(node("smooth", values, 4, window), float)
+        np.testing.assert_allclose(found, smooth(np.array(values), 4, window), rtol=1e-9)
+
+    @given(st.integers(1, 10**7))
+    def test_the_window(self, node, n_steps):
+        assert node("defaultWindow", n_steps) == default_window(n_steps)
+
+    @settings(max_examples=15)
+    @given(st.integers(1, 5000))
+    def test_traces_as_the_page_reads_them(self, node, n):
+        trace = Trace()
+        trace.add(np.random.default_rng(n).normal(size=n))
+        read = node("readTrace", trace.frame())
+        np.testing.assert_array_equal(read["steps"], trace.steps)
+        for name in ("low", "high", "mean"):
+            np.testing.assert_allclose(read[name], getattr(trace, name), rtol=1e-6)
+
+
+class TestScales:
+    @given(
+        st.sampled_from(["linear", "log", "symlog"]),
+        st.lists(st.floats(0.01, 1e6), min_size=2, max_size=5, unique=True),
+    )
+    def test_they_are_monotonic_and_can_be_inverted(self, node, kind, values):
+        values = sorted(values)
+        if values[-1] - values[0] < 1e-6 * values[-1]:
+            return
+        found = np.array(node("scaled", kind, [values[0], values[-1]], [300, 10], values))
+        assert found[0, 0] == pytest.approx(300)
+        assert found[-1, 0] == pytest.approx(10)
+        assert (np.diff(found[:, 0]) <= 1e-9).all()
+        np.testing.assert_allclose(found[:, 1], values, rtol=1e-6)
+
+    @given(st.floats(-1e6, 1e6), st.floats(1e-3, 1e6), st.integers(2, 10))
+    def test_linear_ticks_are_round_within_and_about_as_many_as_asked(self, node, low, span, about):
+        high = low + span
+        if high <= low:
+            return
+        ticks = np.array(node("ticks", "linear", [low, high], about))
+        assert 1 <= len(ticks) + (span < 1e-9 * abs(low)) <= 2.6 * about + 1
+        assert (ticks >= low - 1e-6 * span).all()
+        assert (ticks <= high + 1e-6 * span).all()
+        if len(ticks) > 2:
+            np.testing.assert_allclose(np.diff(ticks), np.diff(ticks)[0], rtol=1e-5)
+
+    @given(st.floats(1e-6, 1e6), st.floats(1.01, 1e9))
+    def test_log_ticks_lie_within_and_there_are_some(self, node, low, factor):
+        ticks = np.array(node("ticks", "log", [low, low * factor], 5))
+        assert 1 <= len(ticks) <= 16
+        assert (ticks >= low * 0.998).all()
+        assert (ticks <= low * factor * 1.002).all()
+        assert (np.diff(ticks) > 0).all()
+
+    def test_a_symmetric_axis_has_zero_and_both_signs(self, node):
+        ticks = node("ticks", "symlog", [-1000, 500], 7)
+        assert 0 in ticks
+        assert min(ticks) < 0 < max(ticks)
+        assert ticks == sorted(ticks)
+
+    @pytest.mark.parametrize(("low", "kind"), [(0.1, "log"), (0, "symlog"), (-3, "symlog")])
+    def test_what_a_log_axis_is_for_values_of_any_sign(self, node, low, kind):
+        assert node("logKind", low) == kind
+
+
+def test_drawing_takes_a_hundredth_of_the_time(node):
+    assert node("restAfter", 4) == 400
+    assert node("restAfter", 1000) == 3000
+
+
+def test_one_slow_drawing_does_not_silence_the_page(node):
+    assert node("usual", None, 5) == 5
+    assert node("usual", 5, 105) == pytest.approx(35)
+
+
+@given(st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=200), st.integers(2, 40))
+def test_thinning_keeps_the_extremes(node, values, most):
+    xs, ys = node("thin", list(range(len(values))), values, most)
+    assert len(xs) <= max(most, 2)
+    assert xs == sorted(set(xs))
+    assert (min(ys), max(ys)) == (min(values), max(values))
+
+
+@given(st.lists(st.integers(0, 100), min_size=1, max_size=20, unique=True), st.floats(-10, 110))
+def test_the_nearest_step_is_found(node, steps, x):
+    steps = sorted(steps)
+    found = steps[node("nearest", steps, x)]
+    assert abs(found - x) == pytest.approx(min(abs(step - x) for step in steps))
+
+
+def test_the_nearest_of_nothing_is_nothing(node):
+    assert node("nearest", [], 3) == -1
+
+
+BOX = {"width": 700, "height": 280, "left": 60}
+OPTIONS = {"curve": "loss", "smooth": True, "perRow": True, "log": False, "half": False}
+
+
+@pytest.fixture
+def loss():
+    run = begun(n_obs=10)
+    panel = LossPanel()
+    panel.begin(run)
+    losses = 10 * np.exp(-np.arange(3000) / 500) + 20
+    feed(run, losses, rate=0.1, grad_norm=losses**2)
+    run.validation = [(1000, 2.5), (3000, 2.25)]
+    return panel.frame(run)
+
+
+class TestScene:
+    def drawn(self, node, loss, earlier=(), **options):
+        return node("drawn", loss, list(earlier), {**OPTIONS, **options}, BOX)
+
+    def test_all_is_within_the_box(self, node, loss):
+        drawn = self.drawn(node, loss)
+        x, y = (np.array(drawn["pixels"][axis]) for axis in "xy")
+        assert x[0] >= 60
+        assert x[-1] == pytest.approx(686)
+        assert ((y > 12) & (y < 252)).all()
+        assert drawn["kind"] == "linear"
+
+    def test_per_row_and_total_differ_by_the_rows_in_every_curve(self, node, loss):
+        per_row, total = self.drawn(node, loss), self.drawn(node, loss, perRow=False)
+        np.testing.assert_allclose(total["mean"], 10 * np.array(per_row["mean"]), rtol=1e-6)
+        assert per_row["validation"]["values"] == [2.5, 2.25]
+        assert total["validation"]["values"] == [25, 22.5]
+        assert (per_row["unit"], total["unit"]) == ("loss per row (nats)", "loss (nats)")
+
+    def test_the_best_is_that_of_the_kernel(self, node, loss):
+        drawn = self.drawn(node, loss)
+        assert drawn["best"]["value"] == pytest.approx(loss["best"], rel=1e-5)
+        assert drawn["best"]["step"] == loss["best_step"]
+
+    def test_the_last_half_leaves_out_the_first(self, node, loss):
+        drawn = self.drawn(node, loss, half=True)
+        assert min(drawn["steps"]) >= 1500
+        assert drawn["validation"]["steps"] == [3000]
+        assert drawn["pixels"]["x"][0] == pytest.approx(60, abs=2)
+
+    def test_a_learning_rate_is_not_smoothed_and_has_no_best(self, node, loss):
+        drawn = self.drawn(node, loss, curve="learning_rate")
+        assert drawn["smoothed"] is drawn["best"] is drawn["validation"] is None
+        assert drawn["unit"] == "learning rate"
+
+    def test_a_log_axis(self, node, loss):
+        assert self.drawn(node, loss, log=True)["kind"] == "log"
+        assert self.drawn(node, loss, log=True, curve="grad_norm")["kind"] == "log"
+
+    def test_earlier_runs_come_along_and_a_long_one_does_not_squeeze_the_new(self, node, loss):
+        long = Trace()
+        long.add(np.full(10**6, 25.0))
+        runs = [{"label": f"run {i}", "n_obs": 10, "trace": long.frame()} for i in range(6)]
+        drawn = self.drawn(node, loss, runs)
+        assert [run["label"] for run in drawn["earlier"]] == ["run 2", "run 3", "run 4", "run 5"]
+        assert drawn["earlier"][0]["values"][0] == pytest.approx(2.5)
+        assert drawn["pixels"]["x"][-1] - 60 >= (686 - 60) / 4.01
+
+    @pytest.mark.parametrize("n_steps", [3_000, 3_001, 30_000])
+    def test_no_label_is_cut_off_at_an_edge(self, node, n_steps):
+        run = begun()
+        panel = LossPanel()
+        panel.begin(run)
+        feed(run, np.linspace(3, 2, n_steps))
+        texts = node("texts", panel.frame(run), OPTIONS, BOX)
+        assert f"{n_steps // 1000 * 1000:,}" in [text for text, _, _ in texts]
+        assert min(left for _, left, _ in texts) >= 0
+        assert max(right for _, _, right in texts) <= BOX["width"]
+
+    def test_words_for_who_cannot_see_it(self, node, loss):
+        said = self.drawn(node, loss)["words"]
+        assert said.startswith("loss per row (nats) over 3000 steps, running, from 2.997 to 2.003")
+        assert said.endswith("lowest 2.003 at step 3000")
+
+    @pytest.mark.parametrize("losses", [[5.0], [5.0, 5.0], [np.nan, 5.0], [np.nan]])
+    @pytest.mark.parametrize("log", [False, True])
+    def test_little_to_draw_breaks_nothing(self, node, losses, log):
+        run = begun()
+        panel = LossPanel()
+        panel.begin(run)
+        feed(run, losses)
+        drawn = self.drawn(node, panel.frame(run), log=log)
+        pixels = np.array(drawn["pixels"]["y"])
+        assert np.isfinite(pixels).sum() == np.isfinite(losses).sum()
+
+    def test_a_curve_that_nobody_reported_is_none(self, node, loss):
+        assert node("series", loss, [], {**OPTIONS, "curve": "unheard_of"}) is None
+
+
+class TestChains:
+    @pytest.fixture
+    def curve(self):
+        """The frame of two chains that come down from far above in a warm-up of 50."""
+        run = begun(is_sampling=True)
+        run.chains = ChainRecord(ChainPlan(2, 50, 150), {}, lambda *chosen: None)
+        panel = TracePanel()
+        panel.begin(run)
+        rng = np.random.default_rng(0)
+        energies = 10 + rng.normal(size=(200, 2)) + 1e4 * np.exp(-np.arange(200) / 4)[:, None]
+        columns = {"potential_energy": energies, "step_size": np.full((200, 2), 0.5)}
+        run.chains.extend(columns, 200)
+        feed(run, energies.mean(1), step_size=np.full(200, 0.5))
+        return panel.frame(run)
+
+    def test_each_is_a_line_and_the_warmup_does_not_squeeze_them(self, node, curve):
+        options = {**OPTIONS, "curve": "potential_energy"}
+        drawn = node("drawn", curve, [], options, BOX)
+        assert [chain["label"] for chain in drawn["chains"]] == ["chain 1", "chain 2"]
+        assert len(drawn["chains"][0]["values"]) == 200
+        assert (drawn["warmup"], drawn["smoothed"], drawn["best"]) == (50, None, None)
+        assert drawn["unit"] == "potential energy (nats)"
+        top, bottom = max(drawn["yTicks"]), min(drawn["yTicks"])
+        assert 6 <= bottom < top <= 16
+        assert drawn["words"].startswith("potential energy (nats) over 200 iterations, running")
+
+    def test_the_last_half_leaves_out_the_first(self, node, curve):
+        options = {**OPTIONS, "curve": "potential_energy", "half": True}
+        chain = node("drawn", curve, [], options, BOX)["chains"][1]
+        assert min(chain["steps"]) >= 100
+
+    def test_what_is_not_kept_by_chain_is_their_mean(self, node, curve):
+        drawn = node("drawn", curve, [], {**OPTIONS, "curve": "step_size"}, BOX)
+        assert drawn["chains"] == []
+        assert set(drawn["mean"]) == {0.5}
+
+    def test_a_bucket_with_a_part_of_the_warmup_does_not_count(self, node, curve):
+        for trace in curve["chains"]["potential_energy"]:
+            values = unpack(trace["mean"])[: 200 // 32 * 32].reshape(-1, 32).mean(1)
+            trace |= {"width": 32, "steps": 192, "mean": float32(values)}
+        drawn = node("drawn", curve, [], {**OPTIONS, "curve": "potential_energy"}, BOX)
+        assert 6 <= min(drawn["yTicks"]) < max(drawn["yTicks"]) <= 16
+
+    def test_a_bucket_that_has_just_begun_is_not_drawn(self, node, curve):
+        for trace in curve["chains"]["potential_energy"]:
+            means = [*[10.0] * 6, 1e4]  # the last one of 8 iterations, the others of 32
+            trace |= {"width": 32, "steps": 200, "mean": float32(means)}
+        drawn = node("drawn", curve, [], {**OPTIONS, "curve": "potential_energy"}, BOX)
+        for chain in drawn["chains"]:
+            assert chain["steps"] == [32, 64, 96, 128, 160, 192]
+            assert set(chain["values"]) == {10}
+
+    def test_before_the_first_iteration_there_is_no_curve(self, node):
+        run = begun(is_sampling=True)
+        panel = TracePanel()
+        panel.begin(run)
+        assert node("series", {**panel.frame(run), "traces": {}}, [], OPTIONS) is None
+
+
+def test_the_joined_module_is_one_that_a_widget_can_load(tmp_path):
+    (tmp_path / "joined.mjs").write_text(static.module())
+    code = "import('./joined.mjs').then(m => console.log(typeof m.default.render))"
+    done = subprocess.run(
+        [NODE, "-e", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "function"
+    assert "import " not in "".join(
+        line for line in static.module().splitlines() if line.startswith("import ")
+    )
+
+
+def test_the_front_end_fetches_nothing():
+    for text in (static.module(), static.style()):
+        # The one address is the name space of SVG, which is not fetched.
+        assert text.replace("http://www.w3.org/2000/svg", "").count("://") == 0
+        assert "@import" not in text

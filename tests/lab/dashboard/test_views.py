@@ -1,0 +1,170 @@
+"""Views that write: the line, and the output of a notebook that becomes a picture."""
+
+from __future__ import annotations
+
+import base64
+import io
+
+import pytest
+
+from aimz_lab.lab.dashboard.views import LineView, NotebookView, PictureView
+from aimz_lab.lab.status_line import StatusLine
+from tests.lab.runs import begun, feed
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+class TestLine:
+    def test_on_a_terminal_it_is_written_over_itself(self):
+        out = Terminal()
+        line = StatusLine(out)
+        line.write("a long text")
+        line.write("short")
+        line.close("the end")
+        assert out.getvalue() == "\ra long text\rshort      \r     \rthe end\n"
+
+    def test_elsewhere_it_is_line_after_line_without_control_characters(self):
+        out = io.StringIO()
+        line = StatusLine(out)
+        line.write("one")
+        line.close("two")
+        assert out.getvalue() == "one\ntwo\n"
+
+    def test_it_never_wraps_on_a_narrow_terminal(self, monkeypatch):
+        monkeypatch.setenv("COLUMNS", "20")
+        out = Terminal()
+        StatusLine(out).write("x" * 50)
+        assert out.getvalue() == "\r" + "x" * 19
+
+    def test_the_last_line_is_whole(self, monkeypatch):
+        monkeypatch.setenv("COLUMNS", "20")
+        out = Terminal()
+        StatusLine(out).close("x" * 50)
+        assert out.getvalue().endswith("x" * 50 + "\n")
+
+    def test_a_stream_that_knows_only_ascii_gets_ascii(self):
+        raw = io.BytesIO()
+        out = io.TextIOWrapper(raw, encoding="ascii", write_through=True)
+        StatusLine(out).close("epoch 1 · loss 2 é")
+        assert raw.getvalue() == b"epoch 1 | loss 2 ?\n"
+
+
+class TestLineView:
+    def test_it_keeps_the_last_loss_when_a_frame_brings_none(self):
+        out = Terminal()
+        view = LineView(StatusLine(out))
+        run = begun(n_obs=10)
+        view.open(run, {}, lambda message: None)
+        feed(run, [20.0])
+        view.show(run, {"loss": {"now": 2.0}})
+        view.show(run, {})
+        assert out.getvalue().count("loss 2 per row") == 2
+        assert "compiling the first step" in out.getvalue()
+
+    def test_in_a_pipe_nothing_is_written_before_the_first_steps(self):
+        out = io.StringIO()
+        LineView(StatusLine(out)).open(begun(), {}, lambda message: None)
+        assert out.getvalue() == ""
+
+    def test_the_end_says_why_unless_all_went_as_planned(self):
+        out = io.StringIO()
+        run = begun()
+        feed(run, [1.0])
+        run.finish("diverged", "the loss was nan at step 2")
+        LineView(StatusLine(out)).close(run, {"loss": {"now": 1.0}})
+        assert out.getvalue().startswith("kernel: diverged · epoch 1 · step 1 · loss 1 · in ")
+        assert out.getvalue().endswith(" · the loss was nan at step 2\n")
+
+
+class Outputs(list):
+    """What a notebook shows: outputs that can be replaced."""
+
+    def display(self, bundle, *, raw, metadata, display_id):
+        assert raw
+        assert display_id
+        self.append(dict(bundle))
+        return Handle(self, len(self) - 1)
+
+
+class Handle:
+    def __init__(self, outputs, i):
+        self.outputs, self.i = outputs, i
+
+    def update(self, bundle, *, raw, metadata):
+        assert raw
+        self.outputs[self.i] = dict(bundle)
+
+
+@pytest.fixture
+def outputs(monkeypatch):
+    shown = Outputs()
+    monkeypatch.setattr("IPython.display.display", shown.display)
+    return shown
+
+
+def finished():
+    run = begun(n_obs=10)
+    feed(run, [30.0, 20.0, 10.0])
+    run.finish("completed", "all 3 steps done")
+    return run
+
+
+class TestNotebookView:
+    def test_it_is_quiet_until_the_end_and_leaves_a_picture(self, outputs):
+        view = NotebookView()
+        run = begun()
+        view.open(run, {}, lambda message: None)
+        view.show(run, {})
+        assert outputs == []
+        view.close(finished(), {})
+        [bundle] = outputs
+        assert set(bundle) == {"image/png", "text/html", "text/plain"}
+        # Base64 text: bytes would make the saved notebook invalid.
+        assert base64.b64decode(bundle["image/png"]).startswith(b"\x89PNG")
+        assert 'alt="Loss of kernel over 3 steps' in bundle["text/html"]
+
+    def test_shown_again_after_the_end_it_is_the_picture_again(self, outputs):
+        view = NotebookView()
+        run = finished()
+        view.close(run, {})
+        view.display(run)
+        assert outputs[0] == outputs[1]
+
+    def test_without_a_run_there_is_nothing_to_show(self, outputs):
+        NotebookView().display(None)
+        assert outputs == []
+
+    def test_without_matplotlib_text_is_left(self, outputs, monkeypatch):
+        monkeypatch.setattr("aimz_lab.lab.pictures.figures.has_matplotlib", lambda: False)
+        NotebookView().close(finished(), {})
+        assert set(outputs[0]) == {"text/html", "text/plain"}
+
+
+class TestPictureView:
+    def test_one_output_is_text_then_pictures_then_the_last_picture(self, outputs):
+        view = PictureView()
+        run = begun()
+        view.open(run, {}, lambda message: None)
+        assert outputs == [{"text/plain": "kernel: compiling the first step"}]
+        feed(run, [3.0, 2.0])
+        view.show(run, {})
+        assert "image/png" in outputs[0]
+        assert "running" in outputs[0]["text/plain"]
+        run.finish("stopped", "Stop was clicked")
+        view.close(run, {})
+        assert len(outputs) == 1
+        assert "Stop was clicked" in outputs[0]["text/plain"]
+
+    def test_shown_twice_both_outputs_become_the_picture(self, outputs):
+        view = PictureView()
+        run = begun()
+        feed(run, [3.0, 2.0])
+        view.open(run, {}, lambda message: None)
+        view.display(run)
+        run.finish("completed", "done")
+        view.close(run, {})
+        assert len(outputs) == 2
+        assert all("completed" in bundle["text/plain"] for bundle in outputs)

@@ -1,0 +1,213 @@
+"""The widget and its view, with a comm that goes nowhere."""
+
+from __future__ import annotations
+
+import pytest
+
+from aimz_lab.inference.run.events import Callbacks
+from aimz_lab.lab import environment
+from aimz_lab.lab.callbacks.history import History
+from aimz_lab.lab.dashboard.dashboard import LiveDashboard
+from aimz_lab.lab.dashboard.replay import frames_of, show
+from aimz_lab.lab.dashboard.views import PANELS, WIDGET_MIME
+from aimz_lab.lab.dashboard.widget import (
+    WidgetView,
+    let_page_choose_shell,
+    make_widget,
+    widget_class,
+)
+from tests.lab.dashboard.test_views import Outputs
+from tests.lab.runs import begun, feed
+
+pytest.importorskip("anywidget", reason="needs the lab extra: pip install 'aimz_lab[lab]'")
+
+
+@pytest.fixture
+def outputs(monkeypatch):
+    shown = Outputs()
+    monkeypatch.setattr("IPython.display.display", shown.display)
+    return shown
+
+
+class Watched:
+    """A run on a widget view, with what the widget sent and was told."""
+
+    def __init__(self, monkeypatch):
+        self.sent = []
+        self.view = WidgetView(interval_s=0.0)
+        self.run = begun(n_obs=10)
+        self.callbacks = Callbacks([LiveDashboard(view=self.view, share=1.0)], self.run)
+        self.callbacks.emit("on_fit_begin")
+        self.widget = self.view._widget
+        self.widget.send = self.sent.append
+        original = self.widget.send_state
+        self.updates = []
+
+        def send_state(key=None):
+            self.updates.append(set(key) if key else None)
+            return original(key)
+
+        monkeypatch.setattr(self.widget, "send_state", send_state)
+
+    def page_says(self, **message):
+        self.widget._handle_custom_msg(message, [])
+
+    def steps(self, losses):
+        self.callbacks.steps_end(feed(self.run, losses), [])
+
+    def finish(self):
+        self.run.finish("completed", "done")
+        self.callbacks.emit("on_fit_end")
+
+
+@pytest.fixture
+def watched(monkeypatch, outputs):
+    return Watched(monkeypatch)
+
+
+def test_the_widget_holds_one_trait_a_panel_and_the_front_end():
+    own = set(widget_class().class_trait_names(sync=True))
+    assert {"meta", "earlier", *PANELS} <= own
+    widget = make_widget({"meta": {"model": "a"}})
+    assert "export default" in widget._esm
+    assert ".aimz" in widget._css
+
+
+def test_the_output_refers_to_the_widget_and_has_words_for_others(watched, outputs):
+    [bundle] = outputs
+    assert bundle[WIDGET_MIME]["model_id"] == watched.widget.model_id
+    assert bundle["text/plain"].startswith("kernel: running")
+
+
+def test_new_frames_go_out_in_one_message(watched):
+    watched.steps([3.0, 2.0])
+    [update] = watched.updates
+    assert {"progress", "loss"} <= update
+    assert watched.widget.progress["step"] == 2
+
+
+def test_hello_is_answered_and_clicks_arrive(watched):
+    watched.page_says(kind="hello")
+    assert watched.sent == [{"kind": "welcome"}]
+    watched.page_says(kind="pause", value=None)
+    assert watched.run.control.paused
+    watched.page_says(kind="learning_rate", value=0.1)
+    assert watched.sent[-1]["kind"] == "refused"
+
+
+def test_at_the_end_the_picture_takes_the_widget_s_place(watched, outputs):
+    watched.steps([3.0, 2.0])
+    watched.finish()
+    [bundle] = outputs
+    assert set(bundle) == {"image/png", "text/html", "text/plain"}
+    assert watched.widget.comm is None
+
+
+def test_shown_twice_both_outputs_become_the_picture(watched, outputs):
+    watched.view.display(watched.run)
+    assert len(outputs) == 2
+    assert all(WIDGET_MIME in bundle for bundle in outputs)
+    watched.finish()
+    assert all("image/png" in bundle for bundle in outputs)
+
+
+def test_a_page_that_stays_silent_gets_pictures_until_it_is_heard(watched, outputs, monkeypatch):
+    monkeypatch.setattr("aimz_lab.lab.dashboard.widget.has_subshells", lambda: True)
+    watched.steps([3.0])
+    assert WIDGET_MIME in outputs[0]
+    watched.view._opened -= 60
+    watched.view.show(watched.run, {})
+    assert "image/png" in outputs[0]
+    assert watched.view.interval_s == 1.0
+    watched.page_says(kind="hello")
+    watched.view.show(watched.run, {})
+    assert WIDGET_MIME in outputs[0]
+    assert watched.view.interval_s == 0.0
+
+
+def test_where_no_page_can_be_heard_the_widget_stays(watched, outputs, monkeypatch):
+    monkeypatch.setattr("aimz_lab.lab.dashboard.widget.has_subshells", lambda: False)
+    watched.view._opened -= 60
+    watched.view.show(watched.run, {})
+    assert WIDGET_MIME in outputs[0]
+
+
+def test_messages_go_to_the_subshell_that_the_page_asked_for():
+    class Comm:
+        def _reply_subshell_for(self, data, asked):
+            return "the busy shell"
+
+    comm = Comm()
+    let_page_choose_shell(comm)
+    assert comm._reply_subshell_for({}, "its own subshell") == "its own subshell"
+
+
+def test_a_kernel_without_that_method_needs_nothing():
+    comm = object()
+    let_page_choose_shell(comm)
+    let_page_choose_shell(None)
+
+
+def test_two_dashboards_have_widgets_of_their_own(outputs):
+    runs = [begun(), begun()]
+    views = [WidgetView(), WidgetView()]
+    for run, view in zip(runs, views, strict=True):
+        LiveDashboard(view=view).on_fit_begin(run)
+    views[0]._widget._handle_custom_msg({"kind": "stop"}, [])
+    assert runs[0].control.stop_request
+    assert not runs[1].control.stop_request
+
+
+class TestReplay:
+    def finished(self):
+        run = begun(n_obs=10, row_multiple=8)
+        feed(run, [30.0, 20.0], n_pad=6, grad_norm=[1.0, 2.0])
+        run.finish("completed", "done")
+        return run
+
+    def test_a_run_can_be_looked_at_again_with_all_its_curves(self):
+        widget = show(History(self.finished()))
+        assert widget.progress["status"] == "completed"
+        assert set(widget.loss["traces"]) == {"loss", "grad_norm"}
+        assert widget.padding["share_of_run"] == 0.375
+        assert widget.earlier == {"runs": []}
+
+    def test_others_come_along(self):
+        widget = show(self.finished(), self.finished())
+        [other] = widget.earlier["runs"]
+        assert (other["label"], other["n_obs"], other["trace"]["steps"]) == ("kernel 2", 10, 2)
+
+    def test_a_run_without_steps_can_be_shown(self):
+        run = begun()
+        run.finish("failed", "no")
+        assert frames_of(run)["progress"]["reason"] == "no"
+
+    def test_without_widgets_the_error_names_the_extra(self, monkeypatch):
+        monkeypatch.setattr(environment, "has_widgets", lambda: False)
+        with pytest.raises(ImportError, match=r"aimz_lab\[lab\]"):
+            show(self.finished())
+
+
+def test_a_page_that_draws_slowly_gets_fewer_updates_within_bounds(watched):
+    for told, kept in [(0.5, 0.5), (60, 3.0), (-1, 0.0)]:
+        watched.page_says(kind="pace", value=told)
+        assert watched.view.interval_s == kept
+    watched.page_says(kind="pace", value=0.5)
+    for nonsense in (None, "fast", float("nan"), []):
+        watched.page_says(kind="pace", value=nonsense)
+    assert watched.view.interval_s == 0.5
+    assert watched.sent == []
+    watched.callbacks.emit("on_fit_begin")
+    assert watched.view.interval_s == 0.0
+
+
+def test_the_pace_of_a_page_waits_while_pictures_take_its_place(watched, outputs, monkeypatch):
+    monkeypatch.setattr("aimz_lab.lab.dashboard.widget.has_subshells", lambda: True)
+    watched.steps([3.0])
+    watched.view._opened -= 60
+    watched.view.show(watched.run, {})
+    watched.page_says(kind="pace", value=0.5)
+    assert watched.view.interval_s == 1.0
+    watched.page_says(kind="hello")
+    watched.view.show(watched.run, {})
+    assert watched.view.interval_s == 0.5

@@ -1,0 +1,109 @@
+"""R-hat and ESS against ArviZ's own, and which values are judged."""
+
+from __future__ import annotations
+
+import arviz_stats as azs
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aimz_lab.inference.run.chain_record import ChainPlan, ChainRecord
+from aimz_lab.lab.panels.convergence import ess_bulk, ess_tail, judge, r_hat
+
+
+def autoregressive(rng, rho, chains, draws, apart=0.0):
+    """Chains that forget at the rate ``rho`` and have means that differ."""
+    noise = rng.normal(size=(chains, draws + 50))
+    for i in range(1, draws + 50):
+        noise[:, i] += rho * noise[:, i - 1]
+    return noise[:, 50:] + apart * np.arange(chains)[:, None]
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    rho=st.floats(-0.9, 0.99),
+    chains=st.integers(2, 4),
+    draws=st.integers(8, 201),
+    apart=st.sampled_from([0.0, 0.1, 3.0]),
+    is_rounded=st.booleans(),
+)
+def test_they_are_arvizs(seed, rho, chains, draws, apart, is_rounded):
+    rng = np.random.default_rng(seed)
+    values = np.stack([autoregressive(rng, rho, chains, draws, apart) for _ in range(2)])
+    if is_rounded:  # ties, as rejected proposals make them
+        values = values.round(1)
+    for i, value in enumerate(values):
+        np.testing.assert_allclose(r_hat(values)[i], azs.rhat(value), rtol=1e-9)
+        np.testing.assert_allclose(ess_bulk(values)[i], azs.ess(value, method="bulk"), rtol=1e-9)
+        tail = azs.ess(value, method="tail", prob=(0.05, 0.95))
+        np.testing.assert_allclose(ess_tail(values)[i], tail, rtol=1e-9)
+
+
+def test_what_does_not_move_or_is_not_finite_is_no_number():
+    values = np.stack([np.ones((2, 20)), np.full((2, 20), np.nan)])
+    assert np.isnan(r_hat(values)).all()
+    assert ess_bulk(values)[0] == 40
+    assert np.isnan(ess_bulk(values)[1])
+
+
+def test_the_halves_of_a_single_chain_are_compared():
+    steady, trend = np.random.default_rng(0).normal(size=(2, 1, 400))
+    both = r_hat(np.stack([steady, trend + np.linspace(0, 5, 400)]))
+    assert both[0] < 1.02
+    assert both[1] > 1.5
+
+
+def record(sites, draws=40, chains=2):
+    """A record of standard normal draws, but for the last value of ``b``, whose chains differ."""
+    rng = np.random.default_rng(3)
+    drawn = {name: rng.normal(size=(chains, draws, *shape)) for name, shape in sites.items()}
+    if "b" in drawn:
+        drawn["b"].reshape(chains, draws, -1)[0, :, -1] += 4
+    plan = ChainPlan(chains, 10, draws)
+    asked = []
+
+    def values(name, at, every):
+        asked.append((name, len(at)))
+        return drawn[name].reshape(chains, draws, -1)[:, ::every, at]
+
+    chains_so_far = ChainRecord(plan, sites, values)
+    chains_so_far.extend({}, 10 + draws)
+    return chains_so_far, asked
+
+
+def test_values_are_judged_by_name_the_worst_first():
+    chains, _ = record({"a": (), "b": (2, 3)})
+    judged, total = judge(chains, most=10**6)
+    assert total == len(judged) == 7
+    assert judged[0].name == "b[1, 2]"
+    assert {row.name for row in judged} > {"a", "b[0, 0]"}
+    assert judged[0].r_hat > 1.5 > judged[1].r_hat
+    assert judged[0].ess == min(judged[0].ess_bulk, judged[0].ess_tail)
+
+
+@pytest.mark.parametrize("most", [0, 80 * 3, 80 * 50])
+def test_of_many_values_some_of_each_site_are_judged(most):
+    chains, asked = record({"a": (), "b": (500,)})
+    judged, total = judge(chains, most)
+    assert total == 501
+    assert len(judged) == sum(count for _, count in asked) <= max(most / 80, 2)
+    assert {name for name, _ in asked} == {"a", "b"}
+    if most:
+        assert judged[0].name == "b[499]"
+
+
+def test_of_many_draws_some_of_each_chain_are_judged():
+    chains, _ = record({"a": ()}, draws=990)
+    [row] = judge(chains, 10**6, most_draws=100)[0]
+    thinned = chains.values("a", [0], every=10)[:, :, 0]
+    assert row.r_hat == pytest.approx(azs.rhat(thinned))
+    assert row.ess_bulk == pytest.approx(azs.ess(thinned))
+    assert row.ess_bulk < judge(chains, 10**6)[0][0].ess_bulk
+
+
+def test_few_draws_are_not_judged():
+    chains, asked = record({"a": ()}, draws=7)
+    assert judge(chains, 10**6) == ([], 1)
+    assert not asked

@@ -1,0 +1,330 @@
+"""What each panel says of a run, against counts made here."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from aimz_lab.errors import DataError
+from aimz_lab.inference.run.events import Callback, Callbacks, Control
+from aimz_lab.lab.panels import (
+    CheckPanel,
+    DevicesPanel,
+    LossPanel,
+    PaddingPanel,
+    ParametersPanel,
+    ProgressPanel,
+)
+from aimz_lab.lab.panels.check import densities
+from aimz_lab.lab.panels.padding import shards
+from aimz_lab.lab.traces import unpack
+from tests.lab.runs import begun, feed
+
+
+def watched(panel, run, chunks):
+    """The last frame of a panel that looked after every chunk."""
+    panel.begin(run)
+    frame = panel.frame(run)
+    for columns in chunks:
+        feed(run, **columns)
+        frame = panel.frame(run)
+    return frame
+
+
+class TestLoss:
+    def test_curves_are_kept_step_by_step(self):
+        run = begun(n_obs=10)
+        frame = watched(LossPanel(), run, [{"loss": [30.0, 20.0]}, {"loss": [10.0]}])
+        np.testing.assert_array_equal(unpack(frame["traces"]["loss"]["mean"]), [30, 20, 10])
+        assert frame["n_obs"] == 10
+
+    def test_now_and_best_are_smoothed_and_per_row(self):
+        run = begun(n_obs=10)
+        frame = watched(LossPanel(), run, [{"loss": [50.0] * 30 + [20.0] * 30 + [30.0] * 30}])
+        assert 2.0 < frame["best"] < 2.3
+        assert 55 <= frame["best_step"] <= 61
+        assert 2.9 < frame["now"] <= 3.0
+
+    def test_without_rows_the_loss_is_total(self):
+        frame = watched(LossPanel(), begun(), [{"loss": [20.0]}])
+        assert frame["now"] == frame["best"] == 20.0
+
+    def test_nothing_finite_is_no_number(self):
+        frame = watched(LossPanel(), begun(), [{"loss": [np.nan, np.inf]}])
+        assert frame["now"] is frame["best"] is frame["best_step"] is None
+
+    def test_learning_rate_and_metrics_have_curves_aligned_with_the_loss(self):
+        chunks = [{"loss": [1.0, 1.0]}, {"loss": [1.0], "rate": 0.5, "grad_norm": [7.0]}]
+        frame = watched(LossPanel(), begun(), chunks)
+        assert set(frame["traces"]) == {"loss", "learning_rate", "grad_norm"}
+        expected = {"learning_rate": 0.5, "grad_norm": 7.0}
+        for name, value in expected.items():
+            values = unpack(frame["traces"][name]["mean"])
+            np.testing.assert_array_equal(values, [np.nan, np.nan, value])
+
+    def test_validation_is_thinned_and_keeps_its_lowest(self):
+        run = begun()
+        run.validation = [(i, 1.0 if i == 777 else 2.0 + i / 1e6) for i in range(5000)]
+        frame = watched(LossPanel(), run, [{"loss": [1.0]}])
+        steps, losses = (unpack(frame["validation"][name]) for name in ("steps", "loss"))
+        assert len(steps) == len(losses) <= 400
+        assert steps[np.argmin(losses)] == 777
+
+    def test_a_new_run_begins_with_empty_curves(self):
+        panel = LossPanel()
+        watched(panel, begun(), [{"loss": [1.0, 2.0], "grad_norm": [1.0, 1.0]}])
+        frame = watched(panel, begun(), [{"loss": [5.0]}])
+        assert list(frame["traces"]) == ["loss"]
+        assert frame["traces"]["loss"]["steps"] == 1
+
+
+class TestProgress:
+    def test_it_tells_what_was_asked_for_until_it_is_done(self):
+        run = begun()
+        panel = ProgressPanel()
+        panel.begin(run)
+        assert panel.frame(run)["asked"] == ""
+        run.control.pause()
+        assert panel.frame(run)["asked"] == "pause"
+        run.status = "paused"
+        assert panel.frame(run)["asked"] == ""
+        run.control.stop("enough")
+        assert panel.frame(run)["asked"] == "stop"
+        run.finish("stopped", "enough")
+        assert (panel.frame(run)["asked"], panel.frame(run)["reason"]) == ("", "enough")
+
+    def test_it_names_switched_off_callbacks_and_the_latest_notes(self):
+        run = begun()
+
+        class Broken(Callback):
+            kind = "display"
+
+            def on_fit_begin(self, run):
+                raise ValueError("no luck")
+
+        callbacks = Callbacks([Broken()], run)
+        with pytest.warns(UserWarning, match="switched off"):
+            callbacks.emit("on_fit_begin")
+        run.notes += [f"note {i}" for i in range(9)]
+        notes = ProgressPanel().frame(run)["notes"]
+        assert notes[0] == "Broken failed and was switched off: ValueError: no luck"
+        assert notes[1:] == [f"note {i}" for i in range(4, 9)]
+
+    def test_the_age_of_a_checkpoint_begins_anew_with_each(self):
+        run = begun()
+        panel = ProgressPanel()
+        panel.begin(run)
+        assert panel.frame(run)["checkpoint"] is None
+        run.checkpoints.append((7, "a"))
+        assert panel.frame(run)["checkpoint"]["age_s"] < 0.5
+        panel._checkpoint_at -= 100
+        assert panel.frame(run)["checkpoint"]["age_s"] > 99
+        run.checkpoints.append((9, "b"))
+        assert panel.frame(run)["checkpoint"]["step"] == 9
+        assert panel.frame(run)["checkpoint"]["age_s"] < 0.5
+
+    def test_it_tells_what_can_be_asked_for(self):
+        run = begun(control=Control(can_set_learning_rate=True))
+        frame = ProgressPanel().frame(run)
+        flags = (frame["can_set_learning_rate"], frame["can_checkpoint"], frame["best_state"])
+        assert flags == (True, False, None)
+
+
+class TestPadding:
+    def test_the_documented_example(self):
+        run = begun(n_obs=1000, batch_size=10, row_multiple=8)
+        frame = watched(PaddingPanel(), run, [{"loss": [1.0] * 4, "rows": 10, "n_pad": 6}])
+        assert frame["share_of_run"] == frame["share_of_epoch"] == 0.375
+        assert frame["shards"] == [[2, 0]] * 5 + [[0, 2]] * 3
+        assert frame["advice"].startswith("batch_size=10 on 8 devices wastes 37.5%")
+
+    def test_shares_by_epoch_are_those_of_whole_epochs(self):
+        run = begun()
+        epochs = [1, 1, 2, 2, 2, 3]
+        n_pad = [0, 10, 0, 0, 0, 30]
+        chunks = [
+            {"loss": [1.0] * 4, "epoch": epochs[:4], "n_pad": n_pad[:4]},
+            {"loss": [1.0] * 2, "epoch": epochs[4:], "n_pad": n_pad[4:]},
+        ]
+        frame = watched(PaddingPanel(), run, chunks)
+        np.testing.assert_allclose(unpack(frame["by_epoch"]["mean"]), [10 / 30, 0], rtol=1e-6)
+        assert frame["share_of_epoch"] == 30 / 40
+        assert frame["share_of_run"] == 40 / 100
+        np.testing.assert_array_equal(unpack(frame["by_step"]["mean"]), n_pad)
+
+    def test_without_steps_there_is_nothing_to_waste(self):
+        frame = watched(PaddingPanel(), begun(), [])
+        assert (frame["rows"], frame["n_pad"], frame["share_of_run"]) == (0, 0, 0.0)
+        assert frame["advice"] == ""
+
+    @pytest.mark.parametrize(("rows", "n_pad", "n"), [(10, 6, 8), (1, 7, 8), (16, 0, 4), (5, 1, 3)])
+    def test_shards_hold_all_rows_in_order(self, rows, n_pad, n):
+        found = np.array(shards(rows, n_pad, n))
+        np.testing.assert_array_equal(found.sum(axis=0), [rows, n_pad])
+        assert set(found.sum(axis=1)) == {(rows + n_pad) // n}
+        assert (np.diff(found[:, 0]) <= 0).all()
+
+
+class TestDevices:
+    def test_it_tells_devices_memory_and_time(self):
+        run = begun(devices=tuple(jax.local_devices()))
+        run.seconds_in = {"dispatch": 1.0, "steps": 2.0, "callbacks": 1.0}
+        run._began -= 10.0
+        run.transferred_bytes = 800
+        frame = watched(DevicesPanel(lambda: 0.25), run, [{"loss": [1.0] * 4}])
+        assert frame["devices"][0]["name"] == f"{jax.local_devices()[0].platform}:0"
+        assert frame["process"]["peak"] >= frame["process"]["in_use"] > 2**20
+        assert frame["bytes_per_step"] == 200.0
+        assert frame["time"]["steps"] == pytest.approx(0.3, rel=0.01)
+        assert frame["time"]["callbacks"] == pytest.approx(0.075, rel=0.01)
+        assert frame["time"]["display"] == pytest.approx(0.025, rel=0.01)
+
+    def test_it_counts_compilations_of_this_run_and_says_what_came_with_them(self):
+        def freshly_compiled(x):
+            return (x * 2.0).sum()
+
+        panel = DevicesPanel()
+        run = begun()
+        jax.jit(freshly_compiled)(np.ones(2))  # of nobody's run
+        panel.begin(run)
+        fn = jax.jit(freshly_compiled)
+        fn(np.ones(3))
+        feed(run, [1.0], rows=3)
+        panel.frame(run)
+        fn(np.ones(5))
+        feed(run, [1.0], rows=5)
+        panel.frame(run)
+        feed(run, [1.0], rows=5)
+        compiled = panel.frame(run)["compiled"]
+        assert compiled["count"] == 2
+        [row] = [row for row in compiled["longest"] if row["name"] == "freshly_compiled"]
+        assert row["count"] == 2
+        assert row["cause"] == "by step 2, first batch of 5 rows"
+        assert 0 < row["seconds"] <= compiled["seconds"]
+
+
+class TestParameters:
+    @staticmethod
+    def moving(values):
+        values = iter(values)
+        return lambda: next(values)
+
+    def test_a_location_moves_in_units_of_its_scale(self):
+        params = [
+            {"b_auto_loc": jnp.array([0.0, 0.0]), "b_auto_scale": jnp.array([1.0, 1.0])},
+            {"b_auto_loc": jnp.array([0.0, 0.1]), "b_auto_scale": jnp.array([1.0, 0.1])},
+        ]
+        jax.block_until_ready(params)
+        run = begun(get_params=self.moving(params))
+        panel = ParametersPanel()
+        panel.begin(run)
+        panel.frame(run)
+        feed(run, [1.0] * 100)
+        rows = panel.frame(run)["rows"]
+        assert (rows[0]["site"], rows[0]["kind"], rows[0]["unit"]) == ("b[1]", "location", "sd")
+        assert rows[0]["moved"] == pytest.approx(1.0)
+        assert rows[0]["over_steps"] == 100
+        np.testing.assert_allclose(unpack(rows[0]["path"]), [0.0, 0.1], rtol=1e-6)
+        assert (rows[1]["site"], rows[1]["kind"], rows[1]["unit"]) == ("b[1]", "scale", "relative")
+        assert rows[1]["moved"] == pytest.approx(0.9)
+
+    def test_a_cholesky_factor_gives_the_scale_of_each_location(self):
+        params = [
+            {"auto_loc": np.array([0.0, 0.0]), "auto_scale_tril": np.array([[2.0, 0], [3, 4]])},
+            {"auto_loc": np.array([1.0, 1.0]), "auto_scale_tril": np.array([[2.0, 0], [3, 4]])},
+        ]
+        run = begun(get_params=self.moving(params))
+        panel = ParametersPanel()
+        panel.begin(run)
+        panel.frame(run)
+        feed(run, [1.0] * 10)
+        moved = [(r["site"], r["moved"], r["unit"]) for r in panel.frame(run)["rows"][:2]]
+        assert moved == [("auto_loc[0]", 0.5, "sd"), ("auto_loc[1]", 0.2, "sd")]
+
+    def test_a_run_that_tells_no_parameters_has_an_empty_panel(self):
+        run = begun()
+        panel = ParametersPanel()
+        panel.begin(run)
+        assert panel.frame(run) == {}
+
+    def test_what_is_not_finite_comes_first_and_breaks_nothing(self):
+        run = begun(
+            get_params=self.moving([{"w": np.ones(3)}, {"w": np.array([1.0, np.nan, 1.1])}])
+        )
+        panel = ParametersPanel()
+        panel.begin(run)
+        panel.frame(run)
+        feed(run, [1.0] * 10)
+        rows = panel.frame(run)["rows"]
+        assert rows[0]["site"] == "w[1]"
+        assert rows[0]["moved"] is rows[0]["value"] is None
+        assert rows[1]["site"] == "w[2]"
+
+    def test_large_arrays_are_sampled_and_it_says_so(self):
+        run = begun(get_params=lambda: {"w": np.zeros((100, 100))})
+        panel = ParametersPanel()
+        panel.begin(run)
+        frame = panel.frame(run)
+        assert frame["note"] == "10,000 values; 2,000 of each array are followed."
+        assert len(frame["rows"]) == 6
+
+    def test_snapshots_stay_few(self):
+        run = begun(get_params=lambda: {"w": np.array([float(run.step)])})
+        panel = ParametersPanel()
+        panel.begin(run)
+        for _ in range(300):
+            feed(run, [1.0])
+            frame = panel.frame(run)
+        assert len(unpack(frame["rows"][0]["path"])) <= 48
+        assert unpack(frame["rows"][0]["path"])[-1] == 300
+
+    def test_the_loop_does_not_wait_for_values_that_are_still_computed(self):
+        asked = []
+
+        def params():
+            asked.append(len(asked))
+            return {"w": np.array([1.0])}
+
+        run = begun(get_params=params)
+        panel = ParametersPanel()
+        panel.begin(run)
+        panel._asked = (0, {"w": _NotReady()})
+        assert panel.frame(run) == {}
+        assert asked == []
+
+
+class _NotReady(jax.Array):
+    def is_ready(self):
+        return False
+
+
+class TestCheck:
+    def test_densities_integrate_to_one_and_see_a_shift(self, rng):
+        y = rng.normal(size=5000)
+        frame = densities(y, rng.normal(1.0, 1.0, size=(20, 5000)))
+        width = (frame["high"] - frame["low"]) / 48
+        for name in ("observed", "replicated"):
+            assert unpack(frame[name]).sum() * width == pytest.approx(1.0, abs=0.01)
+        assert frame["mean_below"] == 0.0
+        low, high = map(unpack, frame["band"])
+        assert (low <= high).all()
+
+    def test_a_constant_outcome_has_a_picture_too(self):
+        frame = densities(np.ones(10), np.ones((3, 10)))
+        assert frame["high"] > frame["low"]
+
+    @pytest.mark.parametrize(("y", "draws"), [([], np.ones((2, 3))), ([1.0], np.ones(3))])
+    def test_shapes_that_cannot_be_compared_are_refused(self, y, draws):
+        with pytest.raises(DataError, match="shape"):
+            densities(y, draws)
+
+    def test_it_shows_the_last_check_and_nothing_before_the_first(self, rng):
+        run = begun()
+        panel = CheckPanel(lambda run: (rng.normal(size=50), rng.normal(size=(4, 50))))
+        panel.begin(run)
+        assert panel.frame(run) == {}
+        run.epoch = 3
+        panel.refresh(run)
+        assert (panel.frame(run)["epoch"], panel.frame(run)["n_draws"]) == (3, 4)

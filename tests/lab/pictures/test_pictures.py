@@ -1,0 +1,220 @@
+"""Still pictures and summaries, read back from the figure and the words."""
+
+from __future__ import annotations
+
+import base64
+import io
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+from IPython.core.formatters import DisplayFormatter
+from matplotlib.transforms import Bbox
+
+from aimz_lab.errors import ArgumentError, DataTypeError, OptionalDependencyError
+from aimz_lab.lab.pictures.figures import loss_figure, picture_bundle, png
+from aimz_lab.lab.pictures.summary import Summary, facts, summary_html, summary_text
+from tests.lab.runs import begun, feed
+
+
+def finished(losses, *, status="completed", reason="", n_pad=0, **info):
+    run = begun(**info)
+    if len(losses):
+        feed(run, losses, n_pad=n_pad)
+    run.finish(status, reason)
+    return run
+
+
+def lines(figure):
+    return {line.get_label().split(" ")[0]: line for line in figure.axes[0].lines}
+
+
+class TestFigure:
+    def test_it_draws_each_step_smoothed_best_and_validation(self):
+        run = finished(np.linspace(40, 20, 50), n_obs=10)
+        run.validation = [(25, 3.5), (50, 2.5)]
+        found = lines(loss_figure(run))
+        np.testing.assert_allclose(found["each"].get_ydata(), np.linspace(4, 2, 50), rtol=1e-5)
+        assert found["smoothed"].get_ydata()[-1] == pytest.approx(2.0, abs=0.1)
+        assert found["best"].get_xdata() == [50]
+        np.testing.assert_array_equal(found["validation"].get_xydata(), [[25, 3.5], [50, 2.5]])
+        assert found["validation"].is_dashed()
+
+    def test_it_shows_itself_where_pyplot_has_made_no_figure(self):
+        shown, _ = DisplayFormatter().format(loss_figure(finished([2.0, 1.0])))
+        assert shown["image/png"].startswith(b"\x89PNG")
+
+    def test_totals_and_raw_values(self):
+        run = finished([40.0, 30.0], n_obs=10)
+        run.validation = [(2, 3.0)]
+        figure = loss_figure(run, per_row=False, smooth=False)
+        assert "smoothed" not in lines(figure)
+        assert lines(figure)["each"].get_ydata().tolist() == [40, 30]
+        assert lines(figure)["validation"].get_ydata().tolist() == [30]
+        assert figure.axes[0].get_ylabel() == "loss (nats)"
+
+    @pytest.mark.parametrize(("losses", "scale"), [([9.0, 1.0], "log"), ([9.0, -1.0], "symlog")])
+    def test_a_logarithmic_axis_for_any_sign(self, losses, scale):
+        figure = loss_figure(finished(losses), log=True)
+        assert figure.axes[0].get_yscale() == scale
+        png(figure)
+
+    @pytest.mark.parametrize(("losses", "labels"), [([0.9, 0.4], 5), ([900.0, 0.4], 0)])
+    def test_a_logarithmic_axis_has_labels_also_within_a_decade(self, losses, labels):
+        axes = loss_figure(finished(losses), log=True).axes[0]
+        axes.figure.canvas.draw()
+        low, high = axes.get_ylim()
+        minor = [
+            text.get_text()
+            for tick, text in zip(
+                axes.get_yticks(minor=True), axes.get_yticklabels(minor=True), strict=True
+            )
+            if low <= tick <= high
+        ]
+        assert len([text for text in minor if text]) >= labels
+        assert bool(labels) == any(minor)
+
+    def test_long_runs_are_drawn_with_their_extremes(self):
+        losses = np.random.default_rng(0).normal(size=200_000)
+        figure = loss_figure(finished(losses))
+        assert len(lines(figure)["each"].get_ydata()) <= 1025
+        [band] = figure.axes[0].collections
+        path = band.get_paths()[0].vertices[:, 1]
+        assert path.max() == pytest.approx(losses.max(), rel=1e-5)
+        assert path.min() == pytest.approx(losses.min(), rel=1e-5)
+
+    @pytest.mark.parametrize("losses", [[], [1.0], [np.nan, np.nan], [np.nan, 1.0, np.inf]])
+    def test_runs_with_little_to_draw_have_a_picture_too(self, losses):
+        assert png(loss_figure(finished(losses))).startswith(b"\x89PNG")
+
+    def test_other_runs_come_along_in_grey(self):
+        figure = loss_figure(*(finished([3.0, 2.0]) for _ in range(7)))
+        greys = [line for line in figure.axes[0].lines if line.get_color() == "#767676"]
+        assert len(greys) == 6
+
+    def test_names_are_not_read_as_mathematics(self):
+        run = finished([2.0, 1.0], model="price_in_$_and_$x^{2")
+        assert png(loss_figure(run)).startswith(b"\x89PNG")
+
+    @pytest.mark.parametrize("length", [1, 30, 55, 70, 200])
+    @pytest.mark.parametrize("reason", ["completed", "stopped"])
+    def test_titles_of_any_length_stay_apart_and_within_the_picture(self, length, reason):
+        run = finished([2.0, 1.0], model="kernel_" * (length // 7) + "k" * (length % 7))
+        run.status = reason
+        figure = loss_figure(run)
+        figure.canvas.draw()
+        name, status = figure.axes[0]._left_title, figure.axes[0]._right_title
+        assert not name.get_text().startswith("…")
+        assert status.get_text().startswith(reason)
+        boxes = [text.get_window_extent() for text in (name, status)]
+        if name.get_text().endswith("\n"):  # two lines, of which the second is empty
+            height = (boxes[0].y1 - boxes[0].y0) / 2
+            boxes[0] = Bbox([[boxes[0].x0, boxes[0].y1 - height], [boxes[0].x1, boxes[0].y1]])
+        assert not boxes[0].overlaps(boxes[1])
+        for box in boxes:
+            assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1
+            assert box.y1 <= figure.bbox.y1
+
+    def test_nothing_to_draw_is_an_error(self):
+        with pytest.raises(ArgumentError, match="at least one run"):
+            loss_figure()
+        with pytest.raises(DataTypeError, match="list holds no run"):
+            loss_figure([1, 2])
+
+    def test_without_matplotlib_the_error_names_the_extra(self, monkeypatch):
+        monkeypatch.setattr("aimz_lab.lab.pictures.figures.has_matplotlib", lambda: False)
+        with pytest.raises(OptionalDependencyError, match=r"aimz_lab\[lab\]"):
+            loss_figure(finished([1.0]))
+
+    def test_pictures_may_be_drawn_from_threads_and_leave_pyplot_alone(self):
+        import matplotlib.pyplot as plt
+
+        drawn = []
+        run = finished(np.linspace(3, 1, 500), model="$a$")
+        threads = [
+            threading.Thread(target=lambda: drawn.append(png(loss_figure(run)))) for _ in range(3)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(drawn) == 3
+        assert plt.get_fignums() == []
+
+    def test_the_png_is_small_and_readable(self):
+        from PIL import Image
+
+        content = png(loss_figure(finished(np.random.default_rng(1).normal(size=5000))))
+        assert len(content) < 60_000
+        width, height = Image.open(io.BytesIO(content)).size
+        assert width >= 1000
+        assert 0.3 < height / width < 0.5
+
+
+class TestSummary:
+    def test_facts_of_a_run(self):
+        run = finished(
+            [3000.0] * 100, n_obs=1000, batch_size=10, row_multiple=8, n_pad=6, reason="all done"
+        )
+        run.validation = [(50, 2.5), (100, 2.75)]
+        run.checkpoints = [(80, "here")]
+        found = facts(run)
+        assert found["status"] == "completed: all done"
+        assert found["loss"].startswith("3 per row (smoothed), lowest 3 at step")
+        assert found["validation"] == "2.75 per row, best 2.5 at step 50"
+        assert found["steps"] == "100 in 1 epoch"
+        assert found["time"].endswith("2,000 steps/s, 20,000 rows/s")
+        assert found["padding"] == "37.5% of the rows computed"
+        assert found["advice"].endswith("16 wastes 0%.")
+        assert found["checkpoint"] == "here at step 80"
+
+    @pytest.mark.parametrize(
+        ("status", "told"), [("completed", True), ("stopped", True), ("early_stopped", False)]
+    )
+    def test_a_loss_that_still_fell_at_the_end_is_told(self, status, told):
+        losses = 9000.0 - 1000 * np.linspace(0, 1, 2560)
+        run = finished(losses, n_obs=1000, batch_size=10, steps_per_epoch=100, status=status)
+        expected = "still falling at the end, by 0.07816 per row in the last 200 steps; train on"
+        assert facts(run).get("trend", "").startswith(expected) == told
+        assert ("still falling" in summary_html(run)) == told
+
+    def test_a_run_without_steps_has_a_summary(self):
+        run = finished([], status="failed", reason="KernelError: no")
+        assert facts(run)["status"] == "failed: KernelError: no"
+        assert "loss" not in facts(run)
+        assert summary_text(run).startswith("kernel · SVI/AutoNormal\n")
+
+    def test_html_escapes_what_users_write(self):
+        run = finished([1.0], model="<script>alert(1)</script>", reason='"<b>"')
+        run.notes = ["<img src=x>"]
+        html = summary_html(run, picture="data:image/png;base64,AAAA")
+        assert "<script>" not in html
+        assert "<b>" not in html
+        assert html.count("<img") == 1
+
+    def test_the_picture_has_words_for_who_cannot_see_it(self):
+        run = finished([2.0, 1.0], status="stopped", reason="Stop was clicked")
+        assert (
+            Summary(run)
+            .alt()
+            .startswith("Loss of kernel over 2 steps, stopped: Stop was clicked. Loss 1.")
+        )
+
+
+def test_the_bundle_holds_the_same_picture_twice_for_who_shows_only_one():
+    bundle, metadata = picture_bundle(finished([2.0, 1.0]))
+    assert f"base64,{bundle['image/png']}" in bundle["text/html"]
+    assert base64.b64decode(bundle["image/png"], validate=True)[1:4] == b"PNG"
+    assert metadata["image/png"]["alt"].startswith("Loss of kernel")
+
+
+def test_importing_the_lab_loads_nothing_heavy():
+    code = (
+        "import sys, aimz_lab.lab; "
+        "print([m for m in ('IPython', 'ipywidgets', 'anywidget', 'matplotlib', 'PIL') "
+        "if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

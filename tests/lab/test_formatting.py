@@ -1,0 +1,91 @@
+"""Numbers and states in words."""
+
+from __future__ import annotations
+
+import pytest
+
+from aimz_lab.lab import formatting
+from aimz_lab.types import RunStatus
+from tests.lab.runs import begun, feed
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (0, "0"),
+        (1.41823, "1.418"),
+        (-0.000012345, "-1.234e-05"),
+        (12_345.6, "12,346"),
+        (999.96, "1000"),
+        (3.2e12, "3.2e+12"),
+        (float("nan"), "nan"),
+        (float("-inf"), "-inf"),
+        (None, "-"),
+    ],
+)
+def test_numbers(value, expected):
+    assert formatting.number(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [(0, "0.0 s"), (9.96, "10.0 s"), (59.6, "1:00"), (3599.7, "1:00:00"), (90_061, "25:01:01")],
+)
+def test_durations(seconds, expected):
+    assert formatting.duration(seconds) == expected
+
+
+@pytest.mark.parametrize(
+    ("n_bytes", "expected"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1536, "1.5 KiB"),
+        (3 * 2**30, "3.0 GiB"),
+        (2**50, "1024.0 TiB"),
+    ],
+)
+def test_sizes(n_bytes, expected):
+    assert formatting.size(n_bytes) == expected
+
+
+def test_every_status_has_a_word():
+    assert set(formatting.STATUS_WORDS) == set(RunStatus.__args__)
+
+
+def test_the_line_of_a_running_run_tells_position_rate_and_remaining_time():
+    run = begun(n_obs=100, epochs=2, steps_per_epoch=100)
+    feed(run, [1.0] * 50, seconds=1.0)
+    feed(run, [1.0] * 50, seconds=0.5)
+    assert formatting.status_line(run, 1.25) == (
+        "kernel: running · epoch 1 of 2 · step 100 of 200 · loss 1.25 per row · 1,000 rows/s · "
+        "ETA 1.0 s"
+    )
+
+
+def test_a_narrow_line_leaves_out_the_step_and_then_the_name():
+    run = begun(n_obs=100, epochs=2, steps_per_epoch=100)
+    feed(run, [1.0] * 50, seconds=1.0)
+    feed(run, [1.0] * 50, seconds=0.5)
+    whole = formatting.status_line(run, 1.25)
+    name, epoch, step, *others = whole.split(" · ")
+    without_step = " · ".join([name, epoch, *others])
+    assert step.startswith("step ")
+    assert formatting.status_line(run, 1.25, len(whole)) == whole
+    assert formatting.status_line(run, 1.25, len(whole) - 1) == without_step
+    assert formatting.status_line(run, 1.25, len(without_step) - 1) == " · ".join([epoch, *others])
+
+
+def test_the_line_of_a_run_without_a_plan_promises_nothing():
+    run = begun()
+    feed(run, [1.0])
+    assert "of" not in formatting.status_line(run)
+    assert "ETA" not in formatting.status_line(run)
+    assert "per row" not in formatting.status_line(run, 2.0)
+
+
+def test_the_line_of_a_run_that_is_over_tells_how_long_it_took():
+    run = begun()
+    feed(run, [1.0])
+    run.finish("early_stopped", "no progress")
+    assert formatting.status_line(run).startswith("kernel: stopped early · epoch 1 · step 1 · in ")
