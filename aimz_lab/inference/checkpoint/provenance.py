@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from aimz_lab.data import key_words
+from aimz_lab.data import key_data
 from aimz_lab.inference.feeds.training_data import TrainingData
 from aimz_lab.inference.svi.plan import PlanOptions
 
@@ -50,7 +50,7 @@ def plain_key(key: jax.Array) -> dict[str, Any]:
         >>> plain_key(jax.random.key(7))
         {'impl': 'threefry2x32', 'words': [0, 7]}
     """
-    return {"impl": str(jax.random.key_impl(key)), "words": key_words(key).tolist()}
+    return {"impl": str(jax.random.key_impl(key)), "words": key_data(key).tolist()}
 
 
 def versions() -> dict[str, str]:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import random
 
-from aimz_lab.data import fold_in, key_words
+from aimz_lab.data import fold_in, key_data
 from aimz_lab.data.keys import THREEFRY
 
 GLOBAL_BLOCK = 0xFFFFFFFF
@@ -22,4 +22,4 @@ def draw_keys(key: jax.Array, n_draws: int) -> np.ndarray:
     """
     if random.key_impl(key) != THREEFRY:
         key = random.key(random.bits(key, (), jnp.uint32), impl=THREEFRY)
-    return fold_in(key_words(key), np.arange(n_draws))
+    return fold_in(key_data(key), np.arange(n_draws))
