@@ -7,7 +7,7 @@ from typing import Any, Literal, Protocol, TypeAlias, TypeVar, get_args
 
 import jax
 import numpy as np
-from jaxtyping import Key, Shaped, UInt32
+from jaxtyping import Key, PyTree, Shaped, UInt32
 
 from aimz_lab.errors import ArgumentError
 
@@ -50,8 +50,11 @@ RandomKey: TypeAlias = Key[jax.Array, ""] | UInt32[jax.Array, " word"]
 Device: TypeAlias = jax.Device | jax.sharding.Sharding
 """Where arrays go: one device, or several and how the arrays are split among them."""
 
+Shared: TypeAlias = Mapping[str, PyTree[Array]]
+"""Kernel arguments that every batch gets whole: arrays, or containers of arrays."""
+
 Static: TypeAlias = Mapping[str, Hashable]
-"""Kernel arguments that are no arrays: constants of the compiled program."""
+"""Kernel arguments without arrays: constants of the compiled program."""
 
 StaticKey: TypeAlias = tuple[tuple[str, type, Hashable], ...]
 """Static arguments as a hashable key."""

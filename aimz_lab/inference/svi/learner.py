@@ -14,6 +14,7 @@ from numpyro.infer.svi import SVIState
 
 from aimz_lab.data import canonical
 from aimz_lab.inference.compiling import FULL, QUICKEST, compiler_options, named
+from aimz_lab.inference.feeds.feed import FeedKind
 from aimz_lab.inference.feeds.placement import Placement
 from aimz_lab.inference.feeds.schema import InputSchema
 from aimz_lab.inference.feeds.training_data import TrainingData
@@ -21,7 +22,7 @@ from aimz_lab.inference.request import FitOptions
 from aimz_lab.inference.rollback import rollback_on_error
 from aimz_lab.inference.run.events import Callback, Callbacks, Control, Run, RunInfo
 from aimz_lab.inference.run.rates import WHY_FIXED, learning_rate
-from aimz_lab.inference.svi.compiled_steps import FeedKind, StepEngine
+from aimz_lab.inference.svi.compiled_steps import StepEngine
 from aimz_lab.inference.svi.guide_draws import GuideDraws
 from aimz_lab.inference.svi.guide_setup import GuideSetup
 from aimz_lab.inference.svi.plan import (
