@@ -15,6 +15,7 @@ import jax
 import numpy as np
 import xarray as xr
 from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Shaped
 from numpyro.infer import MCMC, SVI
 from numpyro.infer.svi import SVIState
 
@@ -169,7 +170,7 @@ class ImpactModel:
         return self._spec
 
     @property
-    def posterior(self) -> dict[str, jax.Array] | None:
+    def posterior(self) -> dict[str, Shaped[Array, "draw ..."]] | None:
         """Posterior draws by site, chain by chain on the leading axis; or ``None``."""
         return dict(self._posterior.draws) if self._posterior else None
 
@@ -241,7 +242,7 @@ class ImpactModel:
     def fit(
         self,
         X: Any,
-        y: ArrayLike | None = None,
+        y: Shaped[ArrayLike, "row ..."] | None = None,
         *,
         num_samples: int = 1000,
         rng_key: jax.Array | None = None,
@@ -356,8 +357,8 @@ class ImpactModel:
 
     def fit_on_batch(
         self,
-        X: ArrayLike,
-        y: ArrayLike,
+        X: Shaped[ArrayLike, "row ..."],
+        y: Shaped[ArrayLike, "row ..."],
         *,
         num_steps: int = 10_000,
         num_samples: int = 1000,
@@ -436,15 +437,15 @@ class ImpactModel:
 
     def train_on_batch(
         self,
-        X: ArrayLike,
-        y: ArrayLike,
+        X: Shaped[ArrayLike, "row ..."],
+        y: Shaped[ArrayLike, "row ..."],
         *,
         rng_key: jax.Array | None = None,
         n_obs: int | None = None,
         n_pad: int = 0,
         kernel_kwargs: Mapping[str, Any] | None = None,
         **kwargs: Any,
-    ) -> tuple[SVIState, jax.Array]:
+    ) -> tuple[SVIState, Float[Array, ""]]:
         """Run one SVI step on a batch, for loops written by hand.
 
         Args:
@@ -500,7 +501,7 @@ class ImpactModel:
         return_sites: Sites = None,
         return_datatree: bool = True,
         **kwargs: Any,
-    ) -> xr.DataTree | dict[str, jax.Array]:
+    ) -> xr.DataTree | dict[str, Shaped[Array, "draw ..."]]:
         """Draw from the guide with the parameters of :attr:`vi_result`, or let MCMC go on.
 
         Under MCMC, the kernel's arguments let the chains go on from where they are, and without
@@ -543,7 +544,7 @@ class ImpactModel:
         return posterior_tree(draws, posterior.num_chains, stats=posterior.stats, spec=self._spec)
 
     def set_posterior_sample(
-        self, posterior_sample: Mapping[str, ArrayLike], *, num_chains: int = 1
+        self, posterior_sample: Mapping[str, Shaped[ArrayLike, "draw ..."]], *, num_chains: int = 1
     ) -> Self:
         """Give the model posterior draws that were made elsewhere.
 
@@ -660,7 +661,7 @@ class ImpactModel:
 
     def predict_on_batch(
         self,
-        X: ArrayLike,
+        X: Shaped[ArrayLike, "row ..."],
         *,
         intervention: Mapping[str, ArrayLike] | None = None,
         condition: Mapping[str, ArrayLike] | None = None,
@@ -673,7 +674,7 @@ class ImpactModel:
         allow_nonfinite: bool = False,
         kernel_kwargs: Mapping[str, Any] | None = None,
         **kwargs: Any,
-    ) -> xr.DataTree | dict[str, np.ndarray]:
+    ) -> xr.DataTree | dict[str, Shaped[np.ndarray, "draw ..."]]:
         """Predict the output for one batch: in memory, and without showing progress.
 
         Args:
@@ -742,8 +743,8 @@ class ImpactModel:
         return self.predict(X, store=store, **_without_in_sample(options))
 
     def sample_posterior_predictive_on_batch(
-        self, X: ArrayLike, *, return_datatree: bool = True, **options: Any
-    ) -> xr.DataTree | dict[str, np.ndarray]:
+        self, X: Shaped[ArrayLike, "row ..."], *, return_datatree: bool = True, **options: Any
+    ) -> xr.DataTree | dict[str, Shaped[np.ndarray, "draw ..."]]:
         """Draw from the posterior predictive distribution of one batch.
 
         Args:
@@ -841,7 +842,7 @@ class ImpactModel:
 
     def sample_prior_predictive_on_batch(
         self,
-        X: ArrayLike,
+        X: Shaped[ArrayLike, "row ..."],
         *,
         intervention: Mapping[str, ArrayLike] | None = None,
         num_samples: int = 1000,
@@ -853,7 +854,7 @@ class ImpactModel:
         allow_nonfinite: bool = False,
         kernel_kwargs: Mapping[str, Any] | None = None,
         **kwargs: Any,
-    ) -> xr.DataTree | dict[str, np.ndarray]:
+    ) -> xr.DataTree | dict[str, Shaped[np.ndarray, "draw ..."]]:
         """Draw from the prior predictive distribution of one batch.
 
         Args:
@@ -901,7 +902,7 @@ class ImpactModel:
     def log_likelihood(
         self,
         X: Any,
-        y: ArrayLike | None = None,
+        y: Shaped[ArrayLike, "row ..."] | None = None,
         *,
         shard_axis: ShardAxis = "obs",
         batch_size: int | None = None,
