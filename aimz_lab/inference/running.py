@@ -10,7 +10,7 @@ import jax
 
 from aimz_lab.errors import BusyError
 from aimz_lab.inference.base import KernelModel
-from aimz_lab.inference.run.displays import all_listeners
+from aimz_lab.inference.run.displays import all_callbacks
 from aimz_lab.inference.run.events import Callback, Run
 from aimz_lab.inference.run.handle import RunHandle
 from aimz_lab.inference.run.loop import RunLoop
@@ -34,8 +34,8 @@ class RunCall:
     blocking: bool
 
     def listeners(self) -> list[Callback]:
-        """Return all that listen to the run; see :func:`all_listeners`."""
-        return all_listeners(self.callbacks, self.progress)
+        """Return all that listen to the run; see :func:`all_callbacks`."""
+        return all_callbacks(self.callbacks, self.progress)
 
 
 class RunningModel(KernelModel):

@@ -216,6 +216,21 @@ def test_a_stop_ends_a_pause(model):
     assert fit(model, [listener(on_steps_end=pause)]).last_run.step == 3
 
 
+def test_a_checkpoint_and_a_stop_during_a_pause_are_both_granted(model):
+    saved = []
+
+    def both(run):
+        run.control.checkpoint()
+        run.control.stop("enough")
+
+    callbacks = [
+        listener(on_steps_end=lambda run, chunk: run.control.pause(), on_pause=both),
+        listener("checkpoint", on_checkpoint=lambda run: saved.append(run.step)),
+    ]
+    run = fit(model, callbacks).last_run
+    assert (run.status, run.step, saved) == ("stopped", 3, [3])
+
+
 def test_another_learning_rate_in_the_middle_makes_a_run_of_two_halves(model):
     whole_batches = {"batch_size": 103, "validation": None, "num_samples": 5}
 
