@@ -65,6 +65,7 @@ class WatchedRun(Lifecycle):
 
     def begin(self) -> None:
         """Start the clock and call ``on_fit_begin``, whose time is not part of the first step."""
+        self.run.learning_rate = self._learning_rate()
         super().begin()
         self.lap(time.monotonic())
 

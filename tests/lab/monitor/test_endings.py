@@ -208,9 +208,19 @@ class TestReports:
         for i, batch in enumerate(watch):
             watch.step(batch)
             if i == 2:
-                watch.run.control.can_set_learning_rate = True
                 watch.run.control.set_learning_rate(0.5)
         np.testing.assert_allclose(rates, [1.0, 1.0, 1.0, 0.5])
+
+
+    def test_a_rate_in_the_state_of_a_model_is_known_and_settable_from_the_beginning(self):
+        seen = []
+
+        def look(run):
+            run.control.check_learning_rate()
+            seen.append(run.learning_rate)
+
+        go_through(monitor([1.0], model=Model(), callbacks=[callback(on_fit_begin=look)]))
+        assert seen == [1.0]
 
 
 class Model:
