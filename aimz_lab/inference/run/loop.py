@@ -32,12 +32,13 @@ class Lifecycle:
     Attributes:
         run: The record that callbacks read.
         callbacks: The callbacks of the run.
+        lap_began: Time at which the steps after the last :meth:`lap` began, in seconds.
     """
 
     def __init__(self, run: Run, callbacks: Callbacks) -> None:
         self.run = run
         self.callbacks = callbacks
-        self._lap_began = 0.0
+        self.lap_began = 0.0
 
     def flush(self) -> None:
         """Report the steps that are done and not yet reported; here none ever wait."""
@@ -57,13 +58,13 @@ class Lifecycle:
         Raises:
             Exception: An error of a callback that is not a display.
         """
-        self._lap_began = time.monotonic()
+        self.lap_began = time.monotonic()
         self.run.begin()
         self.callbacks.emit("on_fit_begin")
 
     def lap(self, now: float) -> float:
         """Return the seconds since the last lap, without pauses, and begin another."""
-        seconds, self._lap_began = now - self._lap_began, now
+        seconds, self.lap_began = now - self.lap_began, now
         return seconds
 
     def report(self, steps: Steps, epoch_ends: Sequence[int] = ()) -> None:
@@ -121,7 +122,7 @@ class Lifecycle:
         finally:
             run.status = before
             self.callbacks.emit("on_resume")
-        self._lap_began += time.monotonic() - began
+        self.lap_began += time.monotonic() - began
 
     def finish(self, status: RunStatus, reason: str) -> None:
         """End the run, unless it has ended: report what is pending, then call ``on_fit_end``.

@@ -33,7 +33,7 @@ from aimz_lab.inference.svi.compiled_steps import ChunkResult, StepEngine
 from aimz_lab.inference.svi.step import TrainState
 from aimz_lab.types import OnNonFinite
 
-_REPORT_S = 0.09
+REPORT_S = 0.09
 """Least seconds between two reports if ``steps_per_call`` is ``"auto"``: about two chunks, and as
 often as a display redraws."""
 
@@ -247,7 +247,7 @@ class Trainer(RunLoop):
             return True
         if self._align and any(epoch % self._align == 0 for epoch in pending.epoch_ends):
             return True
-        return pending.steps.seconds >= _REPORT_S
+        return pending.steps.seconds >= REPORT_S
 
     def flush(self) -> None:
         """Report the accepted steps, and evaluate the held-out loss if it is due."""

@@ -100,7 +100,7 @@ class WatchedRun(Lifecycle):
             DataError: If a value is not a scalar.
         """
         self._pending.give(loss, metrics)
-        return time.monotonic() - self._lap_began >= FLUSH_S
+        return time.monotonic() - self.lap_began >= FLUSH_S
 
     def end_epoch(self, epoch: int) -> None:
         """Note that ``epoch`` has no more batches.

@@ -211,7 +211,6 @@ class TestReports:
                 watch.run.control.set_learning_rate(0.5)
         np.testing.assert_allclose(rates, [1.0, 1.0, 1.0, 0.5])
 
-
     def test_a_rate_in_the_state_of_a_model_is_known_and_settable_from_the_beginning(self):
         seen = []
 

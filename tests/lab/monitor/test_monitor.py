@@ -106,7 +106,7 @@ class TestWholeLoops:
             "epoch_end 2",
         ]
 
-    def test_a_listener_that_needs_epochs_gets_them_where_they_end(self, loader):
+    def test_a_callback_that_needs_epochs_gets_them_where_they_end(self, loader):
         steps_at_end = []
 
         class Exact(Callback):
@@ -188,7 +188,7 @@ class TestSources:
         batches = [(np.ones((5, 2)), np.ones(5)), (np.ones((3, 2)), np.ones(3))]
         assert monitor(batches, callbacks=[]).run.info.n_obs == 8
 
-    def test_what_is_told_wins(self, loader):
+    def test_n_obs_of_the_user_wins(self, loader):
         assert monitor(loader, n_obs=1000, callbacks=[]).run.info.n_obs == 1000
 
     def test_a_loader_of_another_library(self):
@@ -247,7 +247,7 @@ class TestEarlyEnds:
         assert watch.run.notes == []
         assert spy.events[-1] == "fit_end stopped"
 
-    def test_an_error_in_a_block_is_told_and_passed_on(self, spy):
+    def test_an_error_in_a_block_is_reported_and_raised(self, spy):
         watch = monitor([1.0] * 9, callbacks=[spy])
         with pytest.raises(ZeroDivisionError):
             self.divide(watch)
@@ -286,7 +286,7 @@ class TestEarlyEnds:
     @pytest.mark.parametrize(
         ("error", "status"), [(KeyboardInterrupt, "interrupted"), (OSError, "failed")]
     )
-    def test_what_the_loader_raises_is_told_exactly(self, spy, error, status):
+    def test_an_error_of_the_loader_is_reported(self, spy, error, status):
         def batches():
             yield 1.0
             raise error
@@ -411,7 +411,7 @@ class AutoNormal:
 
 
 class FakeModel:
-    """What a watched loop knows of an ImpactModel."""
+    """The parts of an ImpactModel that a monitored loop uses."""
 
     n_obs = None
     _vi_state = None
