@@ -28,9 +28,9 @@ from aimz_lab.inference.checkpoint.archive import (
 )
 from aimz_lab.inference.checkpoint.provenance import Origin, versions
 from aimz_lab.inference.feeds.feed import Position
-from aimz_lab.inference.run.best_state import Best
 from aimz_lab.inference.run.events import Run
 from aimz_lab.inference.run.rates import set_learning_rate
+from aimz_lab.inference.run.records import Best
 
 _FORMAT = 1
 _NAME = re.compile(r"(\d{6})-step-(\d+)\.npz")

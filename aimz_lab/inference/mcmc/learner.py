@@ -22,7 +22,7 @@ from aimz_lab.inference.mcmc.chain_loop import ChainLoop, posterior_of
 from aimz_lab.inference.mcmc.chains import HAMILTONIAN, Chains
 from aimz_lab.inference.posterior import Posterior
 from aimz_lab.inference.request import FitRequest, FitResult, SampleRequest
-from aimz_lab.inference.run.displays import all_listeners
+from aimz_lab.inference.run.displays import all_callbacks
 from aimz_lab.inference.run.events import Callbacks, Control, Run, RunInfo
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.kernel.spec import KernelSpec
@@ -74,7 +74,7 @@ class McmcLearner:
             request.arguments,
             allow_nonfinite=request.allow_nonfinite,
         )
-        callbacks = all_listeners(request.callbacks, request.progress)
+        callbacks = all_callbacks(request.callbacks, request.progress)
         name = callable_name(self._kernel.kernel)
         method = f"MCMC/{type(self._mcmc.sampler).__name__}"
         spec = trace_data(self._kernel, data)

@@ -27,7 +27,7 @@ from aimz_lab.inference.feeds.training_data import TrainingData
 from aimz_lab.inference.posterior import Posterior
 from aimz_lab.inference.request import FitRequest, SampleRequest, StepOptions
 from aimz_lab.inference.rollback import rollback_on_error
-from aimz_lab.inference.run.displays import all_listeners
+from aimz_lab.inference.run.displays import all_callbacks
 from aimz_lab.inference.run.events import Callbacks, Control, Run, RunInfo
 from aimz_lab.inference.run.rates import WHY_FIXED, learning_rate
 from aimz_lab.inference.svi.compiled_steps import FeedKind, StepEngine
@@ -137,7 +137,7 @@ class SviLearner:
         """
         read = read_fit_data(self._kernel, self._svi, request)
         data, placement = read.training, read.placement
-        callbacks = all_listeners(request.callbacks, request.progress)
+        callbacks = all_callbacks(request.callbacks, request.progress)
         import_in_background("dask.array")  # the first prediction would wait for it half a second
         with rollback_on_error(self, self._setup, self._svi, self._svi.guide):
             run = Run(RunInfo(self._name, self._method), control=Control(why_not=WHY_FIXED))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from aimz_lab.inference.run.best_state import Best, MonitorWindows
+from aimz_lab.inference.run.best_state import MonitorWindows
 from aimz_lab.inference.run.events import Run
+from aimz_lab.inference.run.records import Best
 
 
 class BestSoFar:
