@@ -1,4 +1,4 @@
-"""Rows in host memory or from a source, cut into the blocks that a call works on."""
+"""Rows from host memory or a source, cut into pieces and folded into blocks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from aimz_lab.data import BatchSource, pad_rows
 from aimz_lab.errors import DataError
 
 BLOCK_ROWS = 256
-"""Rows of a block. Part of what a key means: another number gives other draws."""
+"""Rows of a block. Another number gives other draws for the same key."""
 
 
 class Rows:
@@ -23,9 +23,9 @@ class Rows:
         fields: The fields of the source's batches to read; ``None`` for all.
 
     Attributes:
-        template: Arrays by name, of whatever length, that show shapes and dtypes.
-        n_rows: Number of rows; ``None`` where the end of the source will tell.
-        expected: Number of rows that a source says it has, to plan with; or ``n_rows``.
+        template: Arrays by name, of any length, that show shapes and dtypes.
+        n_rows: Number of rows; ``None`` for a source, which is known once it has been read.
+        expected: Number of rows that a source declares, to plan with; or ``n_rows``.
         streams: Whether the rows come from a source.
 
     Raises:
@@ -56,7 +56,7 @@ class Rows:
 
     @property
     def count(self) -> int:
-        """Number of rows, or of those read so far where only the end will tell."""
+        """Number of rows; of a source, of those read so far."""
         return self._n_read if self.n_rows is None else self.n_rows
 
     @property
@@ -95,22 +95,22 @@ class Rows:
             for first in range(0, self.n_rows, size):
                 yield {name: array[first : first + size] for name, array in self.template.items()}
             return
-        held: list[dict[str, np.ndarray]] = []
+        pending: list[dict[str, np.ndarray]] = []
         count = 0
         for batch in self._batches:
-            held.append(batch)
+            pending.append(batch)
             count += _length(batch)
             while count >= size:
-                joined = _joined(held)
+                joined = _joined(pending)
                 yield {name: array[:size] for name, array in joined.items()}
-                held = [{name: array[size:] for name, array in joined.items()}]
+                pending = [{name: array[size:] for name, array in joined.items()}]
                 count -= size
         if count:
-            yield _joined(held)
+            yield _joined(pending)
 
 
 def check_same_length(several: Sequence[Rows]) -> None:
-    """Raise :class:`DataError` if scenarios are known to have other numbers of rows."""
+    """Raise :class:`DataError` if scenarios are known to have different numbers of rows."""
     lengths = {rows.n_rows for rows in several if rows.n_rows is not None}
     if len(lengths) > 1:
         listed = " and ".join(str(rows.n_rows) for rows in several)
@@ -151,7 +151,7 @@ def fold(array: np.ndarray, blocks: int) -> np.ndarray:
 
 
 def split_by_rows(values: Mapping[str, Any], row_wise: Mapping[str, int]) -> tuple[dict, dict]:
-    """Part values set by hand into those with one entry a row, rows first, and the others."""
+    """Split values set by hand into those with one entry a row, rows first, and the others."""
     rows = {
         name: np.moveaxis(np.asarray(value), row_wise[name], 0)
         for name, value in values.items()

@@ -26,7 +26,7 @@ from aimz_lab.predictive.inputs import PredictiveData, predictive_data
 from aimz_lab.predictive.predictor import Predictor
 from aimz_lab.predictive.request import Group, Request
 from aimz_lab.predictive.results.datasets import stats_group
-from aimz_lab.predictive.results.observed_data import known_data
+from aimz_lab.predictive.results.observed_data import find_observed_data
 from aimz_lab.predictive.results.temporary import CleanableModel
 from aimz_lab.types import ShardAxis, Store, check_choice
 
@@ -83,7 +83,7 @@ class CallingModel(CleanableModel):
         if posterior is not None:
             options["groups"] = stats_group(posterior.stats, posterior.num_chains)
             options["num_draws"] = posterior.num_draws
-        known = known_data(
+        known = find_observed_data(
             inputs, data.rows, self.param_output, parameter_names(self.kernel), self._trained_rows
         )
         # Under an intervention, and out of the sample, nothing was observed.

@@ -1,4 +1,4 @@
-"""One scenario of a call: its request, its plan, and its arrays in the form that programs take."""
+"""One scenario of a call: its request, its plan, and its arrays as arguments of programs."""
 
 from __future__ import annotations
 
@@ -22,13 +22,20 @@ _COLLECT: dict[Quantity, Callable] = {
 
 
 class Scenario:
-    """One scenario.
+    """One scenario: a call, or one side of an effect.
 
     Args:
         request: The call.
         plan: How it is carried out.
         rows: Its rows.
-        quantity: What it asks for.
+        quantity: Values of sites, or their log likelihood.
+
+    Attributes:
+        request: The call.
+        plan: How it is carried out.
+        rows: Its rows.
+        quantity: Values of sites, or their log likelihood.
+        shared: Values that all rows and draws share.
     """
 
     def __init__(self, request: Request, plan: Plan, rows: Rows, quantity: Quantity) -> None:
@@ -40,7 +47,7 @@ class Scenario:
 
     @property
     def key(self) -> Any:
-        """What tells the kernel's programs from others, beside the shapes of their arguments."""
+        """Identifies the kernel's programs, together with the shapes of their arguments."""
         return (
             ById(self.request.kernel),
             self.request.static_key,
@@ -68,7 +75,7 @@ class Scenario:
     def simulator(
         self, wanted: Mapping[str, int | None], quantity: Quantity | None = None
     ) -> Simulator:
-        """The kernel, collecting some sites."""
+        """The kernel, collecting the wanted sites, each with its axis of rows."""
         by_hand = {**self.request.condition, **self.request.intervention}
         sites = {name: self.plan.spec.sites[name] for name in by_hand}
         return Simulator(
@@ -85,7 +92,7 @@ class Scenario:
         )
 
     def sites(self, fixed: Mapping[str, Any]) -> dict[str, Any]:
-        """What a draw fixes: the posterior's sites, and those drawn beforehand, ``(S, ...)``."""
+        """Sites that a draw fixes, ``(S, ...)``: the posterior's, and those drawn beforehand."""
         return {**self._latents, **fixed}
 
     def blank_globals(self) -> dict[str, np.ndarray]:
@@ -114,7 +121,7 @@ class Scenario:
         )
 
     def by_row(self, piece: Piece) -> Blocks:
-        """What has one entry a row, rows leading: of the whole input, or of a source's piece."""
+        """Arrays with rows leading: of the whole input, or of a source's piece."""
         if not self.rows.streams:
             return Blocks(self.rows.template, self._row_do, self._row_condition)
         return Blocks(
@@ -124,7 +131,7 @@ class Scenario:
         )
 
     def abstract(self, n_rows: int) -> tuple[Blocks, Shared, dict[str, Any]]:
-        """Shapes and types of rows, of what they share, and of one draw of all latent sites."""
+        """Shapes and types of rows, of their shared values, and of one draw of all latent sites."""
         by_hand = {*self.request.condition, *self.request.intervention}
 
         def with_rows(arrays: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Quantiles and highest-density intervals, which the host finds in sorted draws."""
+"""Quantiles and highest-density intervals, from draws that the host sorts."""
 
 from __future__ import annotations
 
