@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
+from jax.typing import ArrayLike
 
 from aimz_lab.data import BatchSource, pad_rows
 from aimz_lab.errors import DataError
@@ -33,7 +34,7 @@ class Rows:
     """
 
     def __init__(
-        self, rows: Mapping[str, Any] | BatchSource, fields: tuple[str, ...] | None = None
+        self, rows: Mapping[str, ArrayLike] | BatchSource, fields: tuple[str, ...] | None = None
     ) -> None:
         self.streams = not isinstance(rows, Mapping)
         self._fields = fields
@@ -50,7 +51,7 @@ class Rows:
             msg = "There are no rows to compute; pass arrays, or a loader, with at least one row."
             raise DataError(msg)
 
-    def _read(self, batch: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    def _read(self, batch: Mapping[str, ArrayLike]) -> dict[str, np.ndarray]:
         names = batch if self._fields is None else self._fields
         return {name: np.asarray(batch[name]) for name in names if name in batch}
 
@@ -64,7 +65,7 @@ class Rows:
         """Number of rows of the template."""
         return _length(self.template)
 
-    def pieces(self, size: int, aligned: Mapping[Any, np.ndarray]) -> Iterator[Piece]:
+    def pieces(self, size: int, aligned: Mapping[Hashable, np.ndarray]) -> Iterator[Piece]:
         """Yield the rows in pieces of ``size``, the last one shorter.
 
         Args:
@@ -141,7 +142,7 @@ class Piece(NamedTuple):
     first: int
     n_rows: int
     rows: dict[str, np.ndarray]
-    aligned: dict[Any, np.ndarray]
+    aligned: dict[Hashable, np.ndarray]
 
 
 def fold(array: np.ndarray, blocks: int) -> np.ndarray:
@@ -150,7 +151,9 @@ def fold(array: np.ndarray, blocks: int) -> np.ndarray:
     return padded["rows"].reshape(blocks, BLOCK_ROWS, *array.shape[1:])
 
 
-def split_by_rows(values: Mapping[str, Any], row_wise: Mapping[str, int]) -> tuple[dict, dict]:
+def split_by_rows(
+    values: Mapping[str, ArrayLike], row_wise: Mapping[str, int]
+) -> tuple[dict, dict]:
     """Split values set by hand into those with one entry a row, rows first, and the others."""
     rows = {
         name: np.moveaxis(np.asarray(value), row_wise[name], 0)

@@ -23,7 +23,7 @@ class CrossingCheck:
     """Proves or tests, for each scenario of a call, that its rows may be cut.
 
     Args:
-        programs: Where compiled programs are kept, and what proofs and tests found.
+        programs: Keeps compiled programs and the results of proofs and tests.
         scenarios: The call's scenarios.
         key_data: Data of the key of a draw, ``(2,)``.
         device: Where tests run.

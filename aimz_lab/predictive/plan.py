@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 
@@ -18,6 +18,8 @@ from aimz_lab.predictive.blocks import BLOCK_ROWS, Rows
 from aimz_lab.predictive.named_sites import check_draws, check_named, row_wise_values, wanted_sites
 from aimz_lab.predictive.request import Quantity, Request
 from aimz_lab.types import ShardAxis
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ def make_plan(
     request: Request,
     rows: Rows,
     quantity: Quantity,
-    remembered: Callable[[Any, Callable[[], Any]], Any],
+    remembered: Callable[[Hashable, Callable[[], T]], T],
 ) -> Plan:
     """Check a request against the kernel and decide how to carry it out.
 
@@ -156,7 +158,7 @@ def _warn_kept_together(
     warnings.warn(msg, category, stacklevel=2)
 
 
-def _kind(request: Request, rows: Rows) -> Any:
+def _kind(request: Request, rows: Rows) -> Hashable:
     """A key that is equal for calls whose kernel has the same structure."""
     one = {name: array[:1] for name, array in rows.template.items()}
     shapes = shapes_of((one, dict(request.shared), dict(request.params)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from typing import Any
+from typing import TypeVar
 
 import jax
 import numpy as np
@@ -26,6 +26,8 @@ from aimz_lab.predictive.request import Quantity, Request
 from aimz_lab.predictive.results.sinks import WRITERS, MemorySink, StoreSink, choose_sink
 from aimz_lab.predictive.results.store import StoreWriter, read_store
 from aimz_lab.predictive.results.tree import make_labels, reduced_groups, result_groups
+
+T = TypeVar("T")
 
 
 def bytes_in_flight(
@@ -54,7 +56,7 @@ def bytes_in_flight(
 
 
 class Predictor:
-    """Runs predictive calls and keeps what it compiled; one lives as long as its model.
+    """Runs predictive calls and keeps the compiled programs, as long as its model lives.
 
     It holds no results. A copy or a pickle of it starts empty.
     """
@@ -125,7 +127,9 @@ class Predictor:
             return self._computed(self._stored, quantity, *requests)
         return self._computed(self._in_memory, quantity, *requests)
 
-    def _computed(self, compute: Callable, quantity: Quantity, *requests: Request) -> Any:
+    def _computed(
+        self, compute: Callable[[tuple[Scenario, ...]], T], quantity: Quantity, *requests: Request
+    ) -> T:
         """Plan a call and compute it; once more with all rows together if the kernel mixes rows."""
         rows = [Rows(request.rows, request.fields) for request in requests]
         check_same_length(rows)

@@ -43,7 +43,7 @@ class Request:
         intervention: Sites to cut from their parents (``do``), and the values they get.
         condition: Sites that take a given value while sampling; a site that the posterior holds
             keeps its draws.
-        return_sites: What to return; ``None`` for the output and the deterministic sites.
+        return_sites: Sites to return; ``None`` for the output and the deterministic sites.
         shard_axis: ``"obs"`` cuts the rows into blocks, ``"draw"`` keeps them together.
         batch_size: Rows (``"obs"``) or draws (``"draw"``) computed at a time; never changes a
             result. ``None`` chooses it by the size of the result.

@@ -106,7 +106,7 @@ class _Check:
     def program(
         self, program: ClosedJaxpr, arguments: Sequence[_Known | None]
     ) -> list[_Known | None]:
-        """Check a program; return what is known of its results."""
+        """Check a program; return its results that follow from the arguments."""
         jaxpr = program.jaxpr
         found: dict[Var, _Known | None] = dict(zip(jaxpr.invars, arguments, strict=True))
         found.update(zip(jaxpr.constvars, map(_known_constant, program.consts), strict=True))

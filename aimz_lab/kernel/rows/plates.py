@@ -1,4 +1,4 @@
-"""Subsampling plates that take exactly the rows at hand as their subsample."""
+"""Let subsampling plates take the given rows as their subsample."""
 
 from __future__ import annotations
 

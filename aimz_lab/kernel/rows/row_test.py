@@ -1,4 +1,4 @@
-"""Whether a kernel treats rows one by one, without which its rows must not be cut.
+"""A proof or a test that a kernel treats rows one by one, so that they may be cut.
 
 Rows are independent, given the sites without rows, if each row's log density, the parameters of its
 distributions and each computed value follow from that row alone while every drawn value is held
@@ -44,7 +44,7 @@ class TraceRows(Protocol):
 
         Args:
             rows: A tree of arrays with rows leading.
-            shared: A tree of what all rows share.
+            shared: A tree of values that all rows share.
             values: Values of sites to substitute.
             key: The key of all other sites.
         """
@@ -94,13 +94,13 @@ class RowTest:
 
         Args:
             orders: A tree of arrays with the orders leading, then an even number of rows.
-            shared: A tree of what all rows share.
-            values: Values of sites without rows; what else is drawn on all rows is kept.
+            shared: A tree of values that all rows share.
+            values: Values of sites without rows; values drawn on all rows are kept for the halves.
             key_data: Data of a Threefry key.
 
         Returns:
-            By site, with the orders leading: what was found on all rows, and, with an axis behind
-            the orders, on the halves; to be compared by :meth:`crossing_sites`.
+            Arguments of :meth:`crossing_sites`: quantities by site, with the orders leading, of all
+            rows, and, with a further axis behind the orders, of the halves.
         """
         key = jax.random.wrap_key_data(key_data, impl=THREEFRY)
         return jax.vmap(lambda rows: self._on_one_order(rows, shared, values, key))(orders)
@@ -129,8 +129,8 @@ class RowTest:
         """Return the sites that depend on other rows.
 
         Args:
-            on_all: What :meth:`on_all_and_halves` found on all rows.
-            on_halves: What it found on the halves.
+            on_all: Quantities of all rows, from :meth:`on_all_and_halves`.
+            on_halves: Quantities of the halves.
             n_rows: Number of rows of an order.
         """
 
@@ -146,10 +146,11 @@ class RowTest:
         return tuple(name for name in on_all if crosses(name))
 
     def _quantities(self, trace: Mapping[str, Any]) -> dict[str, list[jax.Array]]:
-        """What has to be the same in any cut, by site: its computed value, or how it is drawn.
+        """Quantities that must not change when rows are cut, by site.
 
-        A density alone does not show the latter: that of a uniform distribution is the same
-        wherever the distribution lies. Behind the density come the parameters.
+        Of a computed site they are its value; of a drawn one its log density and the parameters of
+        its distribution. A density alone is not enough: that of a uniform distribution is the same
+        wherever the distribution lies.
         """
         found: dict[str, list[jax.Array]] = {}
         for name, site in self.spec.sites.items():

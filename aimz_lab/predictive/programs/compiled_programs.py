@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeVar
 
@@ -30,7 +30,7 @@ class Program(NamedTuple):
         split: For each argument, whether its leading axis is divided among the devices.
     """
 
-    key: Any
+    key: Hashable
     build: Callable[[], Callable]
     arguments: tuple[Any, ...]
     devices: tuple[jax.Device, ...]
@@ -41,9 +41,9 @@ class Programs:
     """Compiled programs by kind and shapes. A copy or a pickle starts empty."""
 
     def __init__(self) -> None:
-        self._compiled: dict[Any, Callable] = {}
-        self._crossing: dict[Any, tuple[str, ...]] = {}
-        self._remembered: dict[Any, Any] = {}
+        self._compiled: dict[Hashable, Callable] = {}
+        self._crossing: dict[Hashable, tuple[str, ...]] = {}
+        self._remembered: dict[Hashable, Any] = {}
 
     def __reduce__(self) -> tuple[type[Programs], tuple[()]]:
         return Programs, ()
@@ -61,8 +61,8 @@ class Programs:
         self._compiled.update((keys[index], one) for index, one in zip(missing, done, strict=True))
         return [self._compiled[key] for key in keys]
 
-    def remembered(self, key: Any, find: Callable[[], T]) -> T:
-        """Return what ``find`` finds by tracing a kernel; it is called once for each key."""
+    def remembered(self, key: Hashable, find: Callable[[], T]) -> T:
+        """Return the value kept under a key; ``find`` computes it once, by tracing a kernel."""
         if key not in self._remembered:
             self._remembered[key] = find()
         return self._remembered[key]
@@ -77,7 +77,7 @@ class Programs:
             self._crossing[_key_of(test)] = found
 
 
-def _key_of(program: Program) -> Any:
+def _key_of(program: Program) -> Hashable:
     return program.key, program.devices, shapes_of(program.arguments)
 
 
@@ -98,7 +98,7 @@ def device_mesh(devices: tuple[jax.Device, ...]) -> Mesh:
     return Mesh(np.array(devices), (DEVICE_AXIS,))
 
 
-def placed(arrays: Any, devices: tuple[jax.Device, ...]) -> Any:
+def placed(arrays: T, devices: tuple[jax.Device, ...]) -> T:
     """Copy arrays to each of the devices, once for all calls."""
     return jax.device_put(arrays, NamedSharding(device_mesh(devices), spec_of(False)))
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import random
+from jax.typing import ArrayLike
 from numpyro import handlers
 from numpyro.primitives import Messenger
 
@@ -36,9 +37,9 @@ class Blocks(NamedTuple):
         condition: Likewise.
     """
 
-    rows: Mapping[str, Any]
-    intervention: Mapping[str, Any]
-    condition: Mapping[str, Any]
+    rows: Mapping[str, ArrayLike]
+    intervention: Mapping[str, ArrayLike]
+    condition: Mapping[str, ArrayLike]
 
 
 class Keys(NamedTuple):
@@ -65,8 +66,8 @@ class Shared(NamedTuple):
 
     arguments: Mapping[str, Any]
     params: Mapping[str, Any]
-    intervention: Mapping[str, Any]
-    condition: Mapping[str, Any]
+    intervention: Mapping[str, ArrayLike]
+    condition: Mapping[str, ArrayLike]
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class Simulator:
     """
 
     kernel: Callable
-    static: Mapping[str, Any]
+    static: Mapping[str, Hashable]
     shapes: Mapping[str, tuple[int | None, ...]]
     dtypes: Mapping[str, np.dtype]
     collect: Callable[[Mapping[str, Any]], dict[str, jax.Array]]
@@ -91,7 +92,7 @@ class Simulator:
         self,
         block: Blocks,
         shared: Shared,
-        sites: Mapping[str, Any],
+        sites: Mapping[str, jax.Array],
         keys: Keys,
     ) -> Mapping[str, Any]:
         """Run the kernel on one block, given the values of some sites.
@@ -116,25 +117,25 @@ class Simulator:
             return handlers.trace(seeded).get_trace(**block.rows, **shared.arguments, **self.static)
 
     def trace_rows(
-        self, rows: Blocks, shared: Shared, values: Mapping[str, Any], key: jax.Array
+        self, rows: Blocks, shared: Shared, values: Mapping[str, jax.Array], key: jax.Array
     ) -> Mapping[str, Any]:
         """Run the kernel on any number of rows, with one key for all of its noise."""
         return self.trace(rows, shared, values, Keys(key, key))
 
     def __call__(
-        self, block: Blocks, shared: Shared, sites: Mapping[str, Any], keys: Keys
+        self, block: Blocks, shared: Shared, sites: Mapping[str, jax.Array], keys: Keys
     ) -> dict[str, jax.Array]:
         """Run the kernel on one block and collect; see :meth:`trace`."""
         return self.collect(self.trace(block, shared, sites, keys))
 
-    def _placed(self, values: Mapping[str, Any]) -> dict[str, Any]:
+    def _placed(self, values: Mapping[str, ArrayLike]) -> dict[str, jax.Array]:
         """Move the axis of rows, which comes first in a block, to where the site has it."""
         return {
             name: jnp.moveaxis(value, 0, self.shapes[name].index(None) - len(self.shapes[name]))
             for name, value in values.items()
         }
 
-    def _filled(self, values: Mapping[str, Any], n_rows: int) -> dict[str, jax.Array]:
+    def _filled(self, values: Mapping[str, ArrayLike], n_rows: int) -> dict[str, jax.Array]:
         """Give values set by hand the shape and the type of those that they replace."""
         filled = {}
         for name, value in values.items():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +14,9 @@ from aimz_lab.data import fold_in, key_words
 from aimz_lab.data.keys import THREEFRY
 from aimz_lab.predictive.programs.forward import Blocks, Keys, Shared
 
-Combine = Callable[..., dict[str, jax.Array]]
+Results = dict[str, jax.Array]
+
+Combine = Callable[..., Results]
 """Makes one result of those of all scenarios: one alone stays as it is, two give a contrast."""
 
 GLOBAL_BLOCK = 0xFFFFFFFF
@@ -50,12 +51,12 @@ def over_blocks(simulators: tuple[Callable, ...], combine: Combine, draw_chunk: 
 
     def run(
         numbers: jax.Array, key_data: jax.Array, sites: tuple, blocks: tuple, shared: tuple
-    ) -> Any:
-        def one_draw(draw: tuple[jax.Array, tuple]) -> Any:
+    ) -> Results:
+        def one_draw(draw: tuple[jax.Array, tuple]) -> Results:
             own, fixed = draw
             of_draw = random.fold_in(_typed(own), GLOBAL_BLOCK)
 
-            def one_block(number: jax.Array, blocks: tuple[Blocks, ...]) -> Any:
+            def one_block(number: jax.Array, blocks: tuple[Blocks, ...]) -> Results:
                 keys = Keys(random.fold_in(_typed(own), number), of_draw)
                 return _run_all(simulators, combine, blocks, shared, fixed, keys)
 
@@ -73,8 +74,8 @@ def over_draws(simulators: tuple[Callable, ...], combine: Combine, draw_chunk: i
     its block, and the rows ``(B, ...)``. Results are ``(S, ...)``; see also :func:`over_blocks`.
     """
 
-    def run(key_data: jax.Array, sites: tuple, blocks: tuple, shared: tuple) -> Any:
-        def one_draw(draw: tuple[jax.Array, tuple]) -> Any:
+    def run(key_data: jax.Array, sites: tuple, blocks: tuple, shared: tuple) -> Results:
+        def one_draw(draw: tuple[jax.Array, tuple]) -> Results:
             own, fixed = draw
             keys = Keys(_typed(own), _typed(own))
             return _run_all(simulators, combine, blocks, shared, fixed, keys)
@@ -89,9 +90,9 @@ def _run_all(
     combine: Combine,
     blocks: tuple[Blocks, ...],
     shared: tuple[Shared, ...],
-    sites: tuple[Mapping[str, Any], ...],
+    sites: tuple[Mapping[str, jax.Array], ...],
     keys: Keys,
-) -> dict[str, jax.Array]:
+) -> Results:
     scenarios = zip(simulators, blocks, shared, sites, strict=True)
     return combine(*[run(block, common, fixed, keys) for run, block, common, fixed in scenarios])
 
@@ -100,5 +101,5 @@ def _typed(key_data: jax.Array) -> jax.Array:
     return random.wrap_key_data(key_data, impl=THREEFRY)
 
 
-def _map_draws(one_draw: Callable, draws: tuple, draw_chunk: int) -> Any:
+def _map_draws(one_draw: Callable, draws: tuple, draw_chunk: int) -> Results:
     return jax.lax.map(one_draw, draws, batch_size=draw_chunk if draw_chunk > 1 else None)

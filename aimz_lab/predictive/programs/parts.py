@@ -1,4 +1,4 @@
-"""Contracts between the engine and what takes its results: ``Span``, ``Sink`` and ``Finish``."""
+"""Contracts of the objects that take the engine's results: ``Sink`` and ``Finish``."""
 
 from __future__ import annotations
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Hashable, Iterator, Mapping
 
 import jax
 import numpy as np
+from jax.typing import ArrayLike
 
 from aimz_lab.kernel.cache_keys import ById
 from aimz_lab.predictive.blocks import Piece, Rows, fold, split_by_rows
@@ -46,7 +46,7 @@ class Scenario:
         self._latents = {name: np.asarray(request.draws[name]) for name in plan.latents}
 
     @property
-    def key(self) -> Any:
+    def key(self) -> Hashable:
         """Identifies the kernel's programs, together with the shapes of their arguments."""
         return (
             ById(self.request.kernel),
@@ -91,7 +91,7 @@ class Scenario:
             collect=_COLLECT[quantity or self.quantity](wanted),
         )
 
-    def sites(self, fixed: Mapping[str, Any]) -> dict[str, Any]:
+    def sites(self, fixed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Sites that a draw fixes, ``(S, ...)``: the posterior's, and those drawn beforehand."""
         return {**self._latents, **fixed}
 
@@ -106,7 +106,7 @@ class Scenario:
         }
 
     def pieces(self, size: int) -> Iterator[Piece]:
-        """The rows, ``size`` at a time, with the values set by hand that have one a row."""
+        """The rows, ``size`` at a time, with the values set by hand that have one entry a row."""
         aligned = {("do", name): value for name, value in self._row_do.items()}
         aligned |= {("condition", name): value for name, value in self._row_condition.items()}
         return self.rows.pieces(size, aligned)
@@ -130,11 +130,11 @@ class Scenario:
             condition={name: piece.aligned["condition", name] for name in self._row_condition},
         )
 
-    def abstract(self, n_rows: int) -> tuple[Blocks, Shared, dict[str, Any]]:
+    def abstract(self, n_rows: int) -> tuple[Blocks, Shared, dict[str, jax.ShapeDtypeStruct]]:
         """Shapes and types of rows, of their shared values, and of one draw of all latent sites."""
         by_hand = {*self.request.condition, *self.request.intervention}
 
-        def with_rows(arrays: Mapping[str, Any]) -> dict[str, Any]:
+        def with_rows(arrays: Mapping[str, ArrayLike]) -> dict[str, jax.ShapeDtypeStruct]:
             return {
                 name: _abstract(array, (n_rows, *np.shape(array)[1:]))
                 for name, array in arrays.items()
@@ -158,7 +158,7 @@ class Scenario:
         )
 
 
-def _abstract(array: Any, shape: tuple[int, ...] | None = None) -> jax.ShapeDtypeStruct:
+def _abstract(array: ArrayLike, shape: tuple[int, ...] | None = None) -> jax.ShapeDtypeStruct:
     kind = jax.typeof(array)
     return jax.ShapeDtypeStruct(
         kind.shape if shape is None else shape, kind.dtype, weak_type=kind.weak_type

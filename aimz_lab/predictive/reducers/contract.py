@@ -10,6 +10,9 @@ import numpy as np
 from jaxtyping import Bool, Shaped
 
 Array = jax.Array | np.ndarray
+Draws = Shaped[Array, "draw row ..."]
+RowMask = Bool[Array, " row"]
+RowValues = Shaped[Array, " row"]
 
 
 @runtime_checkable
@@ -35,9 +38,9 @@ class Reducer(Protocol):
 
     def block(
         self,
-        values: Shaped[Array, "draw row ..."],
-        valid: Bool[Array, " row"],
-        by_row: Shaped[Array, " row"] | None,
+        values: Draws,
+        valid: RowMask,
+        by_row: RowValues | None,
     ) -> Array:
         """Reduce some rows.
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from aimz_lab.errors import ArgumentError
-from aimz_lab.predictive.reducers.contract import OverDraws
+from aimz_lab.predictive.reducers.contract import Draws, OverDraws, RowMask, RowValues
 
 
 class Mean(OverDraws):
@@ -44,7 +44,7 @@ class Mean(OverDraws):
         self.by_row = codes.astype(np.int32)
         self.coords = {"group": labels}
 
-    def block(self, values: jax.Array, valid: jax.Array, by_row: Any) -> jax.Array:
+    def block(self, values: Draws, valid: RowMask, by_row: RowValues | None) -> jax.Array:
         """Means of the rows, or sums for each draw."""
         if self.over == "draw":
             return values.mean(0)
@@ -76,7 +76,7 @@ class Sd(OverDraws):
     def __init__(self) -> None:
         super().__init__("sd")
 
-    def block(self, values: jax.Array, valid: jax.Array, by_row: Any) -> jax.Array:
+    def block(self, values: Draws, valid: RowMask, by_row: RowValues | None) -> jax.Array:
         """Standard deviations, around the mean."""
         del valid, by_row
         return values.std(0, ddof=1)
@@ -98,7 +98,7 @@ class Exceeds(OverDraws):
         super().__init__("exceeds")
         self.threshold = threshold
 
-    def block(self, values: jax.Array, valid: jax.Array, by_row: Any) -> jax.Array:
+    def block(self, values: Draws, valid: RowMask, by_row: RowValues | None) -> jax.Array:
         """Shares."""
         del valid, by_row
         unknown = (values != values).any(0)  # NaN; a comparison would count it as below

@@ -7,9 +7,10 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
+import zarr
 
 from aimz_lab.errors import ArtifactWriteError
 from aimz_lab.kernel.spec import variable_name
@@ -155,7 +156,7 @@ class StoreSink:
             scenario.request.chains,
             scenario.request.n_draws // scenario.request.chains,
         )
-        self._arrays: dict[str, Any] = {}
+        self._arrays: dict[str, zarr.Array] = {}
         self._pool: ThreadPoolExecutor | None = None
         self._room = threading.Semaphore(WRITERS)
         self._pending: deque[Future] = deque()
@@ -203,7 +204,7 @@ class StoreSink:
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def _write_region(self, array: Any, where: tuple[slice, ...], part: np.ndarray) -> None:
+    def _write_region(self, array: zarr.Array, where: tuple[slice, ...], part: np.ndarray) -> None:
         try:
             with self._writer.reporting():
                 array[where] = part
@@ -228,7 +229,7 @@ class StoreSink:
             draws = slice(low - chain * n_draws, high - chain * n_draws)
             yield (slice(chain, chain + 1), draws), value[None, low - start : high - start]
 
-    def _create(self, name: str, span: Span, value: np.ndarray) -> Any:
+    def _create(self, name: str, span: Span, value: np.ndarray) -> zarr.Array:
         n_chains, n_draws = self._sample_shape
         n_rows = self._n_rows or value.shape[1]
         rows = _chunk_rows(value.shape[1] if span.axis == 1 else n_rows)

@@ -156,7 +156,7 @@ class StoreWriter:
         zarr.open_group(self.store, mode="a").update_attributes(mark)
 
     def discard(self) -> None:
-        """Remove what was written."""
+        """Remove the part that was written."""
         if is_url(self.path):
             import fsspec
 
@@ -171,15 +171,15 @@ def open_results(path: str | Path) -> xr.DataTree:
     """Open a result that was written before.
 
     Args:
-        path: Directory or fsspec URL of the store: what the tree had as ``artifact_path``.
+        path: Directory or fsspec URL of the store: the attribute ``artifact_path`` of the tree.
 
     Returns:
         The tree as it was, with its dimensions, coordinates, chains and attributes. A small one is
-        in memory, a larger one reads what is asked of it.
+        in memory, a larger one reads the parts that are used.
 
     Raises:
         ArtifactGoneError: If there is nothing at ``path``, or a part of it is missing.
-        ArtifactError: If what is there is incomplete, damaged, or not a result of this package.
+        ArtifactError: If it is incomplete, damaged, or not a result of this package.
         ArgumentError: If it is a URL of an unknown kind.
         OptionalDependencyError: If a package for such URLs is missing.
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import xarray as xr
+from jax.typing import ArrayLike
 
 from aimz_lab.inference.checkpoint.provenance import versions
 from aimz_lab.kernel.spec import variable_name
@@ -63,7 +64,7 @@ def make_labels(scenario: Scenario) -> Labels:
 
 
 def result_groups(
-    scenario: Scenario, labels: Labels, arrays: Mapping[str, Any]
+    scenario: Scenario, labels: Labels, arrays: Mapping[str, np.ndarray]
 ) -> dict[str, xr.Dataset]:
     """Label results, and add the posterior, the data and further groups.
 
@@ -103,7 +104,7 @@ def reduced_groups(
         Datasets by group.
     """
     sizes = _sizes(scenario, labels)
-    variables: dict[str, Any] = {
+    variables: dict[str, xr.Variable | tuple[tuple[str, ...], np.ndarray]] = {
         variable_name(name): labelled_draws(values, labels.dims[name], scenario.request.chains)
         for name, values in single.items()
     }
@@ -184,7 +185,7 @@ def _data_groups(scenario: Scenario, labels: Labels) -> dict[str, xr.Dataset]:
 
 
 def _plain_dataset(
-    variables: Mapping[str, tuple[tuple[str, ...], Any]], labels: Labels
+    variables: Mapping[str, tuple[tuple[str, ...], ArrayLike]], labels: Labels
 ) -> xr.Dataset:
     arrays = {name: (dims, np.asarray(array)) for name, (dims, array) in variables.items()}
     sizes: dict[str, int] = {}
