@@ -31,7 +31,7 @@ from aimz_lab.kernel.rows.index_checks import IndexCheck
 from aimz_lab.kernel.signature import KernelSignature, merge_arguments
 from aimz_lab.predictive.request import Group, Request
 from aimz_lab.predictive.results.datasets import stats_group
-from aimz_lab.predictive.results.observed_data import known_data
+from aimz_lab.predictive.results.observed_data import find_observed_data
 from aimz_lab.types import ShardAxis, Store, check_choice
 
 
@@ -134,13 +134,13 @@ def predict_request(
         values=fitted.params,
     )
     arguments = parameter_names(signature.kernel)
-    known = known_data(inputs, data.rows, signature.output, arguments, fitted.fingerprint)
+    found = find_observed_data(inputs, data.rows, signature.output, arguments, fitted.fingerprint)
     # Under an intervention, and out of the sample, nothing was observed.
     in_sample = group in ("posterior_predictive", "log_likelihood")
     factual = in_sample and not intervention and not condition
     return Request(
-        observed=known.observed if factual else None,
-        constant=known.constant,
+        observed=found.observed if factual else None,
+        constant=found.constant,
         kernel=signature.kernel,
         output=signature.output,
         key=key,

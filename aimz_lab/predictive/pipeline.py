@@ -1,4 +1,4 @@
-"""Calls computed several at a time, and their results in order."""
+"""Compute several calls at a time, and yield their results in order."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ AT_ONCE_BYTES = 2**28
 
 
 def calls_at_once(devices: tuple[jax.Device, ...], call_bytes: int) -> int:
-    """Calls that a host computes at the same time.
+    """Return how many calls a host computes at the same time.
 
-    One on a CPU does not fill its cores. Several devices share each call; two such calls at once
-    could wait for one another.
+    One call does not fill the cores of a CPU. Several devices share each call; two such calls at
+    once could wait for one another.
 
     Args:
         devices: The devices that compute.
@@ -54,8 +54,8 @@ def in_order(
         compute: Computes a call, on a thread of its own.
         calls: The calls; none is ``None``.
         at_once: Calls that are under way at the same time.
-        total: What the spans of the results add up to, if known.
-        unit: What they count.
+        total: Sum of the spans of all results, if known.
+        unit: Unit of the spans, for the progress bar.
         progress: Whether to show a progress bar.
     """
     waiting: deque[Future] = deque()
