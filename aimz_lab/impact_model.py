@@ -462,6 +462,7 @@ class ImpactModel:
             for.
 
         Raises:
+            ArgumentError: If ``n_obs`` is not a positive int.
             CallError: If arguments are missing, unknown or doubled.
             DataError: If the rows do not fit together.
             InferenceError: If the model does MCMC.

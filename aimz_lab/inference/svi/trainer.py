@@ -127,7 +127,7 @@ class Trainer(RunLoop):
         self._done_s = 0.0
 
     def begin(self) -> None:
-        """Start the clock and call ``on_fit_begin``; :meth:`train` does so unless it was done.
+        """Start the clock and call ``on_fit_begin``; :meth:`run_to_end` does so unless it was done.
 
         Raises:
             Exception: An error of a callback that is not a display.
@@ -135,7 +135,7 @@ class Trainer(RunLoop):
         self.run.learning_rate = learning_rate(self.state.svi.optim_state)
         super().begin()
 
-    def train(self) -> None:
+    def run_to_end(self) -> None:
         """Run to the end, a stop, an interrupt or a failure.
 
         Afterwards ``run.status`` and ``run.reason`` say how it ended, and :attr:`state` is the
@@ -147,7 +147,7 @@ class Trainer(RunLoop):
             Exception: An error of the kernel, or of a callback that is not a display.
         """
         try:
-            self.run_to_end()
+            super().run_to_end()
         finally:
             # A run keeps this object for its state; the rows can be freed.
             self._feed = self._ahead = None

@@ -88,7 +88,7 @@ def chunks(device, total, monkeypatch, **options):
         n_obs=total,
         options=TrainOptions(**options),
     )
-    trained.train()
+    trained.run_to_end()
     assert run.status == "completed"
     assert run.step == sum(device.sizes) == total
     assert device.in_flight == 0
