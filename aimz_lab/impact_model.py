@@ -58,7 +58,7 @@ from aimz_lab.kernel.rows.index_checks import IndexCheck
 from aimz_lab.kernel.scaling import Scale
 from aimz_lab.kernel.signature import KernelSignature, merge_arguments
 from aimz_lab.kernel.spec import KernelSpec
-from aimz_lab.predictive.inputs import FittedKernel, predict_request
+from aimz_lab.predictive.call import FittedKernel, predict_request
 from aimz_lab.predictive.predictor import Predictor
 from aimz_lab.predictive.request import Group, Request
 from aimz_lab.predictive.results.datasets import posterior_tree
