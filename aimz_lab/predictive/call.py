@@ -21,6 +21,7 @@ from aimz_lab.kernel.signature import KernelSignature, merge_arguments
 from aimz_lab.predictive.inputs import PredictiveData, predictive_data
 from aimz_lab.predictive.request import Group, Request
 from aimz_lab.predictive.results.datasets import stats_group
+from aimz_lab.predictive.results.observed_data import find_observed_data
 from aimz_lab.types import ShardAxis, Store, check_choice
 
 
@@ -106,7 +107,7 @@ def predict_request(
     extra = merge_arguments(signature, kwargs, kernel_kwargs)
     data = _read(fitted, inputs, outputs, extra, group, allow_nonfinite)
     arguments = parameter_names(signature.kernel)
-    known = known_data(inputs, data.rows, signature.output, arguments, fitted.fingerprint)
+    known = find_observed_data(inputs, data.rows, signature.output, arguments, fitted.fingerprint)
     # Under an intervention, and out of the sample, nothing was observed.
     in_sample = group in ("posterior_predictive", "log_likelihood")
     factual = in_sample and not intervention and not condition
