@@ -1,16 +1,22 @@
-"""Numbers, durations and states of a run in words, the same wherever the lab writes them."""
+"""Write numbers, durations and the state of a run as text.
+
+The page writes its own numbers (``dashboard/static/math.js``), and writes them alike. Both round an
+exact half away from zero, and neither writes a minus before zero.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from decimal import ROUND_HALF_UP, Context, Decimal
 from itertools import pairwise
 from typing import Any
 
 from aimz_lab.inference.run.events import Run
 from aimz_lab.types import RunStatus
 
-_MOST_DECIMALS = 12
+_MOST_DIGITS = 12
+_WIDEST = Context(prec=400, rounding=ROUND_HALF_UP)  # enough digits for any float
 
 STATUS_WORDS: dict[RunStatus, str] = {
     "pending": "about to begin",
@@ -37,27 +43,43 @@ def number(value: float | None, digits: int = 4) -> str:
     if not math.isfinite(value):
         return str(value)
     if 10 ** (digits - 1) <= abs(value) < 1e9:
-        return f"{value:,.0f}"
-    return f"{value:.{digits}g}"
+        return _fixed(value)
+    rounded = Context(prec=digits, rounding=ROUND_HALF_UP).create_decimal(float(value))
+    return f"{float(rounded):z.{digits}g}"
+
+
+def _fixed(value: float, decimals: int = 0, *, group: str = ",") -> str:
+    """Write a finite value with so many decimals.
+
+    Python's own formats round an exact half to even, and the page's away from zero.
+    """
+    unit = Decimal(1).scaleb(-decimals)
+    return f"{_WIDEST.quantize(Decimal(float(value)), unit):z{group}.{decimals}f}"
 
 
 def tick_labels(values: Sequence[float]) -> list[str]:
     """Write the values along an axis: as numbers, or with decimals where these would be off.
 
+    Labels are off by less than a hundredth of a step. A value alone has no step; its label is exact
+    to nine digits.
+
     Example:
         >>> tick_labels([0.5, 1.0, 1.5]), tick_labels([19_215.0, 19_215.5, 19_216.0])
         (['0.5', '1', '1.5'], ['19,215.0', '19,215.5', '19,216.0'])
+        >>> tick_labels([1000.5])
+        ['1,000.5']
     """
     steps = [abs(after - before) for before, after in pairwise(values) if after != before]
-    step = min(steps, default=math.inf)
-    near = 0.01 * step
+    step = min(steps, default=max(map(abs, values), default=0.0))
+    near = (0.01 if steps else 1e-9) * step
     labels = [number(value) for value in values]
     written = [float(label.replace(",", "")) for label in labels]
     if all(abs(there - value) <= near for there, value in zip(written, values, strict=True)):
         return labels
-    exact = (n for n in range(_MOST_DECIMALS) if abs(round(step, n) - step) < near)
-    decimals = next(exact, _MOST_DECIMALS)
-    return [f"{value:,.{decimals}f}" for value in values]
+    for decimals in range(_MOST_DIGITS):
+        if abs(round(step, decimals) - step) < near:
+            return [_fixed(value, decimals) for value in values]
+    return [number(value, _MOST_DIGITS) for value in values]
 
 
 def count(value: float | None) -> str:
@@ -67,7 +89,7 @@ def count(value: float | None) -> str:
         >>> count(4812)
         '4,812'
     """
-    return "-" if value is None else f"{value:,.0f}"
+    return "-" if value is None else _fixed(value)
 
 
 def rate(value: float) -> str:
@@ -77,7 +99,7 @@ def rate(value: float) -> str:
         >>> rate(61_204.3), rate(2.34)
         ('61,204', '2.3')
     """
-    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
+    return _fixed(value, 0 if value >= 10 else 1)
 
 
 def duration(seconds: float | None) -> str:
@@ -90,8 +112,8 @@ def duration(seconds: float | None) -> str:
     if seconds is None or not math.isfinite(seconds):
         return "-"
     if seconds < 10:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
+        return f"{_fixed(seconds, 1)} s"
+    minutes, rest = divmod(math.floor(seconds + 0.5), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
@@ -108,9 +130,9 @@ def size(n_bytes: float | None) -> str:
     for unit in ("B", "KiB", "MiB", "GiB"):
         if abs(n_bytes) < 1024:
             digits = 0 if n_bytes >= 10 or unit == "B" else 1
-            return f"{n_bytes:.{digits}f} {unit}"
+            return f"{_fixed(n_bytes, digits, group='')} {unit}"
         n_bytes /= 1024
-    return f"{n_bytes:.1f} TiB"
+    return f"{_fixed(n_bytes, 1, group='')} TiB"
 
 
 def share(fraction: float) -> str:
@@ -121,7 +143,7 @@ def share(fraction: float) -> str:
         ('37.5%', '3.9%', '0.04%', '0%')
     """
     percent = 100 * fraction
-    return f"{percent:.2g}%" if percent < 10 else f"{percent:.3g}%"
+    return f"{number(percent, 2 if percent < 10 else 3)}%"
 
 
 def status(run: Run) -> str:
@@ -207,7 +229,7 @@ def ratio(value: float | None) -> str:
         >>> ratio(1.00412), ratio(None)
         ('1.00', '-')
     """
-    return "-" if value is None else f"{value:.2f}"
+    return "-" if value is None else _fixed(value, 2, group="")
 
 
 def _time(run: Run) -> dict[str, str]:
