@@ -10,7 +10,7 @@ import numpy as np
 from aimz_lab.inference.run.chain_record import ChainRecord
 from aimz_lab.inference.run.events import Run
 from aimz_lab.lab.panels.base import Frame, Panel
-from aimz_lab.lab.panels.convergence import Judged, judge
+from aimz_lab.lab.panels.convergence import Judged, judge, load_arviz
 from aimz_lab.lab.traces import Trace
 
 MOST_CHAINS = 8
@@ -148,8 +148,9 @@ class ConvergencePanel(Panel):
         self._judged_at = -1
 
     def begin(self, run: Run) -> None:  # noqa: ARG002
-        """Forget the run before."""
+        """Forget the run before, and import what judges this one."""
         self._frame, self._judged_at = {}, -1
+        load_arviz()
 
     def frame(self, run: Run) -> Frame:
         """Judge the draws so far, with more care at the end; empty before there are some."""
