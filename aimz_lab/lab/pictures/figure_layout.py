@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import LayoutEngine
 
-from aimz_lab.lab.pictures.figures import png
+from aimz_lab.lab.pictures.encoding import png
 
 if TYPE_CHECKING:
     from matplotlib.text import Text

@@ -7,7 +7,6 @@ may be drawn from any thread.
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from aimz_lab.errors import ArgumentError, OptionalDependencyError
 from aimz_lab.inference.run.events import Run
 from aimz_lab.lab import formatting
 from aimz_lab.lab.environment import has_matplotlib
+from aimz_lab.lab.pictures.encoding import png
 from aimz_lab.lab.pictures.energies import draw_energies
 from aimz_lab.lab.pictures.summary import Summary, heading
 from aimz_lab.lab.record import loss_trace, run_of
@@ -34,7 +34,6 @@ _TEXT, _MUTED, _GRID, _PAPER = "#1c1e21", "#5c6066", "#e6e8eb", "#ffffff"
 _DASHES = ((2, 3), (6, 3, 1, 3), (10, 4), (1, 4))
 _SIZE_IN = (8.2, 3.3)
 _DPI = 130
-_COLORS = 256  # with fewer, thin lines of different colours come out alike
 _TITLE_GAP = 24  # pixels
 _COLUMNS = 400  # more than this, noise is a carpet, and its picture twice as large
 
@@ -217,18 +216,6 @@ def _shorten(text: Text, room: float) -> None:
         if _width(text) <= room:
             return
         text.set_text(f"{whole[:length].rstrip()}…")
-
-
-def png(figure: Figure) -> bytes:
-    """Encode a figure as a PNG with few colours: half of the bytes, and no visible loss."""
-    from PIL import Image
-
-    figure.canvas.draw()
-    pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3]
-    image = Image.fromarray(np.ascontiguousarray(pixels)).quantize(_COLORS)
-    buffer = io.BytesIO()
-    image.save(buffer, format="png")
-    return buffer.getvalue()
 
 
 def picture_bundle(source: Any) -> tuple[dict[str, str], dict[str, Any]]:

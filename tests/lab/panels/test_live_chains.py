@@ -20,10 +20,10 @@ from aimz_lab.lab.dashboard import previous_runs, replay
 from aimz_lab.lab.dashboard.views import LineView, RecordingDisplay
 from aimz_lab.lab.panels import SamplingPanel, TracePanel
 from aimz_lab.lab.panels.chains import judged_at_the_end
-from aimz_lab.lab.pictures.figures import png
+from aimz_lab.lab.pictures.encoding import png
 from aimz_lab.lab.pictures.summary import Summary, facts, summary_text
-from aimz_lab.lab.status_line import StatusLine
 from aimz_lab.lab.traces import unpack
+from aimz_lab.progress import StatusLine
 from tests.lab.runs import begun, feed
 
 X = np.linspace(-1, 1, 20, dtype=np.float32)
