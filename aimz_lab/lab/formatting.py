@@ -8,15 +8,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from decimal import ROUND_HALF_UP, Context, Decimal
+from decimal import ROUND_HALF_UP, Context
 from itertools import pairwise
 from typing import Any
 
 from aimz_lab.inference.run.events import Run
+from aimz_lab.progress import count, duration, fixed, rate
 from aimz_lab.types import RunStatus
 
+__all__ = [
+    "STATUS_WORDS",
+    "count",
+    "draws",
+    "duration",
+    "number",
+    "rate",
+    "ratio",
+    "share",
+    "size",
+    "spread",
+    "status",
+    "status_line",
+    "tick_labels",
+]
+
 _MOST_DIGITS = 12
-_WIDEST = Context(prec=400, rounding=ROUND_HALF_UP)  # enough digits for any float
 
 STATUS_WORDS: dict[RunStatus, str] = {
     "pending": "about to begin",
@@ -43,18 +59,9 @@ def number(value: float | None, digits: int = 4) -> str:
     if not math.isfinite(value):
         return str(value)
     if 10 ** (digits - 1) <= abs(value) < 1e9:
-        return _fixed(value)
+        return fixed(value)
     rounded = Context(prec=digits, rounding=ROUND_HALF_UP).create_decimal(float(value))
     return f"{float(rounded):z.{digits}g}"
-
-
-def _fixed(value: float, decimals: int = 0, *, group: str = ",") -> str:
-    """Write a finite value with so many decimals.
-
-    Python's own formats round an exact half to even, and the page's away from zero.
-    """
-    unit = Decimal(1).scaleb(-decimals)
-    return f"{_WIDEST.quantize(Decimal(float(value)), unit):z{group}.{decimals}f}"
 
 
 def tick_labels(values: Sequence[float]) -> list[str]:
@@ -78,44 +85,8 @@ def tick_labels(values: Sequence[float]) -> list[str]:
         return labels
     for decimals in range(_MOST_DIGITS):
         if abs(round(step, decimals) - step) < near:
-            return [_fixed(value, decimals) for value in values]
+            return [fixed(value, decimals) for value in values]
     return [number(value, _MOST_DIGITS) for value in values]
-
-
-def count(value: float | None) -> str:
-    """Write a whole number, thousands in groups.
-
-    Example:
-        >>> count(4812)
-        '4,812'
-    """
-    return "-" if value is None else _fixed(value)
-
-
-def rate(value: float) -> str:
-    """Write a rate per second: whole from 10 on, one decimal below.
-
-    Example:
-        >>> rate(61_204.3), rate(2.34)
-        ('61,204', '2.3')
-    """
-    return _fixed(value, 0 if value >= 10 else 1)
-
-
-def duration(seconds: float | None) -> str:
-    """Write a span of time as a clock does.
-
-    Example:
-        >>> duration(0.4), duration(41), duration(3_725), duration(None)
-        ('0.4 s', '0:41', '1:02:05', '-')
-    """
-    if seconds is None or not math.isfinite(seconds):
-        return "-"
-    if seconds < 10:
-        return f"{_fixed(seconds, 1)} s"
-    minutes, rest = divmod(math.floor(seconds + 0.5), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def size(n_bytes: float | None) -> str:
@@ -130,9 +101,9 @@ def size(n_bytes: float | None) -> str:
     for unit in ("B", "KiB", "MiB", "GiB"):
         if abs(n_bytes) < 1024:
             digits = 0 if n_bytes >= 10 or unit == "B" else 1
-            return f"{_fixed(n_bytes, digits, group='')} {unit}"
+            return f"{fixed(n_bytes, digits, group='')} {unit}"
         n_bytes /= 1024
-    return f"{_fixed(n_bytes, 1, group='')} TiB"
+    return f"{fixed(n_bytes, 1, group='')} TiB"
 
 
 def share(fraction: float) -> str:
@@ -229,7 +200,7 @@ def ratio(value: float | None) -> str:
         >>> ratio(1.00412), ratio(None)
         ('1.00', '-')
     """
-    return "-" if value is None else _fixed(value, 2, group="")
+    return "-" if value is None else fixed(value, 2, group="")
 
 
 def _time(run: Run) -> dict[str, str]:

@@ -10,9 +10,9 @@ from aimz_lab.lab import formatting
 from aimz_lab.lab.panels import ConvergencePanel
 from aimz_lab.lab.panels.base import Frame
 from aimz_lab.lab.panels.panel_set import PanelSet
-from aimz_lab.lab.status_line import StatusLine
 from aimz_lab.lab.throttle import Throttle
 from aimz_lab.lab.traces import Trace
+from aimz_lab.progress import StatusLine
 
 
 class ProgressLine(Callback):

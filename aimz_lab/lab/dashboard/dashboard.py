@@ -27,8 +27,8 @@ from aimz_lab.lab.panels import (
 from aimz_lab.lab.panels.best_so_far import BestSoFar
 from aimz_lab.lab.panels.check import Replicate
 from aimz_lab.lab.panels.panel_set import Frames, PanelSet
-from aimz_lab.lab.status_line import StatusLine
 from aimz_lab.lab.throttle import Throttle
+from aimz_lab.progress import StatusLine
 from aimz_lab.types import Progress, check_choice
 
 ViewName = Literal["auto", "page", "picture", "still", "line", "none"]

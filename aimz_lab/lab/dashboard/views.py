@@ -15,7 +15,7 @@ from aimz_lab.lab.panels.base import Frame
 from aimz_lab.lab.panels.panel_set import Frames
 from aimz_lab.lab.pictures.figures import picture_bundle
 from aimz_lab.lab.pictures.summary import summary_text
-from aimz_lab.lab.status_line import StatusLine
+from aimz_lab.progress import StatusLine
 
 Receive = Callable[[dict[str, Any]], None]
 """Takes a message of the page: ``kind`` and perhaps ``value``."""

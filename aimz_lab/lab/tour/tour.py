@@ -30,8 +30,8 @@ from aimz_lab.errors import FitWarning, OptionalDependencyError
 from aimz_lab.impact_model import ImpactModel
 from aimz_lab.lab import formatting
 from aimz_lab.lab.callbacks import ProgressLine
-from aimz_lab.lab.status_line import StatusLine
 from aimz_lab.lab.tour.tutorial import check_target, live_command, notebook_path, write_html
+from aimz_lab.progress import StatusLine
 
 PROB = 0.95
 """Share of the draws, or of repeated experiments, that an interval holds."""

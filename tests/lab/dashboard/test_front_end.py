@@ -153,7 +153,13 @@ class TestSameAsPython:
 
     @pytest.mark.parametrize(
         ("value", "text"),
-        [(-0.0, "0"), (1000.5, "1,001"), (-1000.5, "-1,001"), (2.0625, "2.063"), (5e-324, "4.941e-324")],
+        [
+            (-0.0, "0"),
+            (1000.5, "1,001"),
+            (-1000.5, "-1,001"),
+            (2.0625, "2.063"),
+            (5e-324, "4.941e-324"),
+        ],
     )
     def test_halves_go_away_from_zero_and_zero_has_no_sign(self, node, value, text):
         assert (node("number", value), formatting.number(value)) == (text, text)
