@@ -118,7 +118,7 @@ def share(fraction: float) -> str:
 
 
 def status(run: Run) -> str:
-    """Say what a run does."""
+    """Return the status of a run, or that its chains are warming up."""
     if run.status == "running" and run.chains is not None and run.chains.warming_up:
         return "warming up"
     return STATUS_WORDS[run.status]
@@ -130,13 +130,13 @@ def status_line(
     width: int | None = None,
     convergence: Mapping[str, Any] | None = None,
 ) -> str:
-    """Tell where a run is, in one line of text.
+    """Describe the progress of a run in a line of text.
 
     Args:
         run: The run.
-        loss: The loss to show, per row where the rows are known; nothing is shown for ``None``.
-        width: Characters there are room for; what matters least is left out for them.
-        convergence: Frame of the convergence panel, of a run of chains.
+        loss: The loss, per row if their number is known; ``None`` is left out.
+        width: Most characters; the least important parts are left out.
+        convergence: Frame of the convergence panel, for a run of chains.
     """
     if run.chains is not None:
         return _in_width(_sampling_parts(run, convergence or {}), ("step size", "name"), width)
@@ -169,17 +169,17 @@ def _sampling_parts(run: Run, convergence: Mapping[str, Any]) -> dict[str, str]:
 
 
 def draws(run: Run) -> str:
-    """Say how many draws the chains have, or how far their warm-up is.
+    """Return the number of draws of the chains, or of their iterations in the warm-up.
 
     Args:
         run: A run of chains.
     """
     chains, plan = run.chains, run.chains.plan
     if chains.warming_up:
-        told = f"warm-up {count(chains.iterations)} of {count(plan.warmup)}"
+        done = f"warm-up {count(chains.iterations)} of {count(plan.warmup)}"
     else:
-        told = f"draw {count(chains.draws)} of {count(plan.draws)}"
-    return told + (f" in {plan.chains} chains" if plan.chains > 1 else "")
+        done = f"draw {count(chains.draws)} of {count(plan.draws)}"
+    return done + (f" in {plan.chains} chains" if plan.chains > 1 else "")
 
 
 def spread(values: Any) -> str:

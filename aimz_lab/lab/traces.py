@@ -1,8 +1,8 @@
-"""A value per step in bounded memory: equal buckets that keep the extremes and the mean.
+"""Values of steps in bounded memory: equal buckets that keep the extremes and the mean.
 
-A run may have millions of steps and a picture has a thousand columns. A :class:`Trace` takes every
-step and keeps at most ``capacity`` buckets of equal width; when they are full, neighbours merge and
-the width doubles. No peak is ever lost, and the cost of a picture does not grow with the run.
+A run may have millions of steps; a picture has a thousand columns. A :class:`Trace` takes every
+step and keeps at most ``capacity`` buckets of equal width. When they are full, neighbours merge and
+the width doubles. No peak is lost, and the cost of a picture does not grow with the run.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 CAPACITY = 1024
 _LARGEST_EXPONENT = 200.0
-_FASTEST_DECAY = 50.0  # beyond, nothing of the value before is left in a float
+_FASTEST_DECAY = 50.0  # with a faster one, a float has nothing left of the previous value
 
 
 class Trace:
@@ -102,9 +102,9 @@ class Trace:
         return smooth(self.mean, self.width, window or default_window(self.n_steps))
 
     def coarser(self, capacity: int) -> Trace:
-        """Return the same in at most ``capacity`` buckets, to be looked at: it takes no more steps.
+        """Return a copy with at most ``capacity`` buckets, for a picture; it takes no more steps.
 
-        The sums of a bucket are those of its parts, so that this costs nothing of the run's length.
+        Buckets are merged; the cost does not depend on the number of steps.
         """
         columns = self._columns()
         group = 1
@@ -135,7 +135,7 @@ class Trace:
 
 def _reduce(rows: np.ndarray) -> np.ndarray:
     finite = np.isfinite(rows)
-    if finite.all():  # nearly always, and several times as fast
+    if finite.all():  # the usual case, and several times as fast
         n_finite = np.full(len(rows), rows.shape[1])
         return np.stack([rows.min(axis=1), rows.max(axis=1), rows.sum(axis=1), n_finite])
     n_finite = finite.sum(axis=1)
@@ -146,7 +146,7 @@ def _reduce(rows: np.ndarray) -> np.ndarray:
 
 
 def default_window(n_steps: int) -> float:
-    """Steps over which a curve is smoothed unless told: a fiftieth of what there is, at least one.
+    """Steps over which a curve is smoothed by default: a fiftieth of all, at least one.
 
     Example:
         >>> default_window(5_000), default_window(10)
@@ -175,7 +175,7 @@ def smooth(values: np.ndarray, width: int, window: float) -> np.ndarray:
     rate = min(width / window, _FASTEST_DECAY)
     decay = math.exp(-rate)
     smoothed, carried = [], np.zeros((2, 1))
-    # In stretches: weights that grow by 1 / decay from value to value would overflow in the end.
+    # In stretches: weights grow by 1 / decay from value to value, and would overflow in the end.
     length = max(int(_LARGEST_EXPONENT / rate), 1)
     for start in range(0, len(values), length):
         part = terms[:, start : start + length]

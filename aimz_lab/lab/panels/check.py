@@ -1,4 +1,4 @@
-"""A live posterior predictive check: the density of what was observed against replicated data."""
+"""A live posterior predictive check: densities of observed and of replicated data."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Replicate = Callable[[Run], tuple[Any, Any]]
 
 
 class CheckPanel(Panel):
-    """Observed and replicated densities, as of the last time that they were asked for.
+    """Densities of observed and replicated data, as of the last refresh.
 
     Args:
         replicate: Called with the run; returns the observed values, shape ``(row,)``, and the
@@ -66,7 +66,7 @@ def densities(observed: Any, replicated: Any) -> Frame:
         )
         raise DataError(msg)
     replicates = replicates.reshape(len(replicates), -1)
-    # Both in whole but for their rarest values, which would squeeze the picture.
+    # All but the rarest values, which would squeeze the picture.
     ends = [np.nanquantile(values, [0.002, 0.998]) for values in (y, replicates)]
     low, high = min(end[0] for end in ends), max(end[1] for end in ends)
     edges = np.linspace(low, high if high > low else low + 1.0, N_BINS + 1)

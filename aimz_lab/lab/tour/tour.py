@@ -1,7 +1,7 @@
 """The tour: a first model on real data, from a terminal, in about a minute.
 
-The data are the 445 men whom Dehejia and Wahba (1999) took from LaLonde's experiment (1986). The
-model is that of the first tutorial, which explains it step by step.
+The data are the 445 men that Dehejia and Wahba (1999) took from LaLonde's experiment (1986). The
+first tutorial explains the model step by step.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the model says of all people, averaged, in thousands of dollars and shares.
+    """The model's averages over all people, in thousands of dollars and shares.
 
     Attributes:
         without: Summary of ``works_p`` and ``expected`` if nobody were in the programme.
@@ -102,7 +102,7 @@ def load_experiment() -> Experiment:
 
 
 def _covariates(people: pd.DataFrame) -> np.ndarray:
-    """Who they were before; earlier earnings as logarithms, with those who had none apart."""
+    """Covariates before the programme; earnings as logarithms, with a column for none."""
     before = people[["age", "educ", "black", "hisp", "marr", "nodegree"]].assign(
         pay_74=np.log1p(people["re74"] / 1000),
         pay_75=np.log1p(people["re75"] / 1000),
@@ -145,10 +145,10 @@ def earnings(X: jax.Array, treat: jax.Array, y: jax.Array | None = None) -> None
 
 
 def make_model(epochs: int = EPOCHS) -> ImpactModel:
-    """Make the model, not trained yet, with a learning rate that falls to zero over its training.
+    """Make the untrained model, with a learning rate that falls to zero over its training.
 
-    The guide is one normal distribution of all parameters: with one for each parameter by itself,
-    the intervals of parameters that go together come out too narrow.
+    The guide is one normal distribution of all parameters. With a normal for each parameter alone,
+    the intervals of correlated parameters would be too narrow.
 
     Args:
         epochs: Passes over the data that it will be trained for.
@@ -160,7 +160,7 @@ def make_model(epochs: int = EPOCHS) -> ImpactModel:
 
 
 def ask(im: ImpactModel, experiment: Experiment) -> Answer:
-    """Predict everybody without the programme and with it, from the same draws, and compare.
+    """Predict all people without the programme and with it, from the same draws, and compare.
 
     Args:
         im: The fitted model.
@@ -196,7 +196,7 @@ def difference_in_means(experiment: Experiment) -> Estimate:
     """
     others, trained = (experiment.y[experiment.treat == side].astype(np.float64) for side in (0, 1))
     difference = trained.mean() - others.mean()
-    error = np.sqrt(sum(arm.var(ddof=1) / len(arm) for arm in (others, trained)))
+    error = np.sqrt(sum(group.var(ddof=1) / len(group) for group in (others, trained)))
     half = NormalDist().inv_cdf(0.5 + PROB / 2) * error
     return Estimate(float(difference), float(difference - half), float(difference + half))
 
@@ -221,7 +221,7 @@ def tour(out: Path, *, epochs: int = EPOCHS) -> None:
     print(_QUESTION, flush=True)
     im = make_model(epochs)
     with warnings.catch_warnings():
-        # The line of progress has told it, and the tour ends with it.
+        # The line of progress reports it, and the tour ends.
         warnings.filterwarnings("ignore", ".*interrupted", FitWarning)
         im.fit(
             experiment.X,

@@ -16,6 +16,7 @@ from aimz_lab.lab import environment
 from aimz_lab.lab.callbacks import ProgressLine
 from aimz_lab.lab.dashboard import previous_runs
 from aimz_lab.lab.dashboard.dashboard import LiveDashboard, default_display
+from aimz_lab.lab.dashboard.view_choice import view_named
 from aimz_lab.lab.dashboard.views import PANELS, NotebookView, RecordingDisplay, View
 from aimz_lab.lab.panels import LossPanel, PaddingPanel, ProgressPanel
 from aimz_lab.lab.panels.panel_set import PanelSet
@@ -27,7 +28,7 @@ OF_TRAINING = PANELS - {"check", "sampling", "convergence"}
 
 
 @pytest.fixture(autouse=True)
-def _no_earlier_runs():
+def _no_previous_runs():
     previous_runs.forget()
     yield
     previous_runs.forget()
@@ -278,16 +279,16 @@ def test_the_dashboard_can_watch_one_run_after_another(screen):
     assert screen.final["loss"]["traces"]["loss"]["steps"] == 1
 
 
-def test_earlier_runs_of_the_same_model_are_shown_and_others_are_not(screen):
+def test_previous_runs_of_the_same_model_are_shown_and_others_are_not(screen):
     play(begun(model="a", n_obs=7), [LiveDashboard(view=RecordingDisplay())], [[1.0, 2.0]])
     play(begun(model="b"), [LiveDashboard(view=RecordingDisplay())], [[1.0, 2.0]])
     play(begun(model="a"), [LiveDashboard(view=screen)], [[1.0, 2.0]])
-    [run] = screen.frames[0]["earlier"]["runs"]
+    [run] = screen.frames[0]["previous_runs"]["runs"]
     assert run["label"].startswith("run 1, ")
     assert (run["n_obs"], run["trace"]["steps"]) == (7, 2)
 
 
-def test_few_earlier_runs_are_kept_and_the_latest_are():
+def test_few_previous_runs_are_kept_and_the_latest_are():
     for _ in range(9):
         play(begun(model="many"), [LiveDashboard(view=RecordingDisplay())], [[1.0, 2.0]])
     labels = [
@@ -388,17 +389,13 @@ class TestDefaultDisplay:
     ],
 )
 def test_the_view_fits_the_place(monkeypatch, place, widgets, expected):
-    from aimz_lab.lab.dashboard.dashboard import _view_named
-
     monkeypatch.setattr(environment, "has_widgets", lambda: widgets)
-    assert type(_view_named("auto", place)).__name__ == expected
+    assert type(view_named("auto", place)).__name__ == expected
 
 
 def test_views_by_name():
-    from aimz_lab.lab.dashboard.dashboard import _view_named
-
-    assert type(_view_named("still", "pipe")) is NotebookView
-    assert type(_view_named("none", "page")) is View
+    assert type(view_named("still", "pipe")) is NotebookView
+    assert type(view_named("none", "page")) is View
 
 
 def test_the_place_is_that_where_the_dashboard_was_made(monkeypatch):
@@ -406,7 +403,7 @@ def test_the_place_is_that_where_the_dashboard_was_made(monkeypatch):
     dashboard = LiveDashboard()
     monkeypatch.setattr(environment, "place", lambda: "automation")
     dashboard.on_fit_begin(begun())
-    assert type(dashboard._view) is NotebookView
+    assert type(dashboard.view) is NotebookView
 
 
 def test_the_cost_of_a_chunk_is_small(screen):

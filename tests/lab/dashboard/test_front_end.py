@@ -51,8 +51,8 @@ const calls = {
     return values.map((value) => [scale.at(value), scale.invert(scale.at(value))]);
   },
   ticks: (kind, domain, about) => math.scale(kind, domain, [0, 100]).ticks(about),
-  drawn: (loss, earlier, options, box) => {
-    const all = chart.series(loss, earlier, options);
+  drawn: (loss, previousRuns, options, box) => {
+    const all = chart.series(loss, previousRuns, options);
     const { x, y, ...rest } = chart.scene(all, options, box);
     const line = rest.smoothed ?? rest.mean;
     const pixels = { x: Array.from(rest.steps, x.at), y: Array.from(line, y.at) };
@@ -85,7 +85,7 @@ class Node:
 
     def __init__(self, folder):
         for name in ("math.js", "chart.js"):
-            shutil.copy(static._HERE / name, folder)
+            shutil.copy(static.SOURCES / name, folder)
         (folder / "package.json").write_text('{"type": "module"}')
         (folder / "server.js").write_text(SERVER)
         self.process = subprocess.Popen(
@@ -132,7 +132,7 @@ def node(tmp_path_factory):
     node.process.communicate(timeout=10)
 
 
-# Halves, which the page and Python would round to different sides if nobody minded.
+# Halves, which the page and Python would round to different sides by default.
 halves = st.integers(-(10**7), 10**7).flatmap(lambda n: st.sampled_from([n / 2, n / 16, n / 80]))
 numbers = st.floats(-1e12, 1e12) | halves | st.sampled_from([1e-7, 0.00012, 999.96, np.nan, np.inf])
 
@@ -331,8 +331,8 @@ def loss():
 
 
 class TestScene:
-    def drawn(self, node, loss, earlier=(), **options):
-        return node("drawn", loss, list(earlier), {**OPTIONS, **options}, BOX)
+    def drawn(self, node, loss, previous_runs=(), **options):
+        return node("drawn", loss, list(previous_runs), {**OPTIONS, **options}, BOX)
 
     def test_all_is_within_the_box(self, node, loss):
         drawn = self.drawn(node, loss)
@@ -369,13 +369,13 @@ class TestScene:
         assert self.drawn(node, loss, log=True)["kind"] == "log"
         assert self.drawn(node, loss, log=True, curve="grad_norm")["kind"] == "log"
 
-    def test_earlier_runs_come_along_and_a_long_one_does_not_squeeze_the_new(self, node, loss):
+    def test_previous_runs_come_along_and_a_long_one_does_not_squeeze_the_new(self, node, loss):
         long = Trace()
         long.add(np.full(10**6, 25.0))
         runs = [{"label": f"run {i}", "n_obs": 10, "trace": long.frame()} for i in range(6)]
         drawn = self.drawn(node, loss, runs)
-        assert [run["label"] for run in drawn["earlier"]] == ["run 2", "run 3", "run 4", "run 5"]
-        assert drawn["earlier"][0]["values"][0] == pytest.approx(2.5)
+        assert [run["label"] for run in drawn["previous"]] == ["run 2", "run 3", "run 4", "run 5"]
+        assert drawn["previous"][0]["values"][0] == pytest.approx(2.5)
         assert drawn["pixels"]["x"][-1] - 60 >= (686 - 60) / 4.01
 
     @pytest.mark.parametrize("n_steps", [3_000, 3_001, 30_000])

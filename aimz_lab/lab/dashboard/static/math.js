@@ -1,7 +1,7 @@
 // Numbers for the dashboard: buckets, smoothing, scales, ticks, and how values are written.
-// Pure functions, without a page: a test runs them in Node next to their Python counterparts.
+// All are pure functions. A test runs them in Node next to their Python counterparts.
 
-/** Read a float32 buffer, which may begin at any byte of the message that carried it. */
+/** Read a float32 buffer, which may begin at any byte of its message. */
 export function unpack(view) {
   if (!view) return new Float32Array(0);
   const start = view.byteOffset;
@@ -13,7 +13,7 @@ export function bucketSteps(n, width, total) {
   return Float64Array.from({ length: n }, (_, i) => Math.min(width * (i + 1), total));
 }
 
-/** Steps over which a curve is smoothed unless told: a fiftieth of what there is, at least one. */
+/** Steps over which a curve is smoothed by default: a fiftieth of all, at least one. */
 export const defaultWindow = (steps) => Math.max(steps / 50, 1);
 
 /** Exponential moving average of bucket means, without a bias toward zero; gaps weigh nothing. */
@@ -127,13 +127,13 @@ export function scale(kind, [low, high], [from, to]) {
   };
 }
 
-/** Which scale shows these values on a "log" axis: some are not positive on some runs. */
+/** The scale of a "log" axis: symmetric if the lowest value is not positive. */
 export const logKind = (low) => (low > 0 ? "log" : "symlog");
 
 /** Round positions from `low` to `high`: multiples of 1, 2 or 5 times a power of ten. */
 export function linearTicks(low, high, about) {
   if (!(high > low)) return [low];
-  const raw = (high - low) / Math.max(about, 2.5); // for fewer, a step might be longer than the axis
+  const raw = (high - low) / Math.max(about, 2.5); // with fewer, a step could be longer than the axis
   const power = 10 ** Math.floor(Math.log10(raw));
   const step = power * ([1, 2, 5].find((m) => m * power >= raw * 0.999) ?? 10);
   const ticks = [];
@@ -255,7 +255,7 @@ export function size(bytes) {
 /** Write a fraction as a percentage. */
 export const share = (fraction) => `${number(100 * fraction, 100 * fraction < 10 ? 2 : 3)}%`;
 
-const DRAWING_SHARE = 0.01; // of the time: the page may live on the cores that train
+const DRAWING_SHARE = 0.01; // of the time: the page may run on the cores that train
 const LONGEST_REST_MS = 3000;
 
 /** The cost of a drawing in milliseconds, averaged over the last few. */
