@@ -182,14 +182,15 @@ def draws(run: Run) -> str:
     return done + (f" in {plan.chains} chains" if plan.chains > 1 else "")
 
 
-def spread(values: Any) -> str:
+def spread(values: Iterable[float]) -> str:
     """Write several numbers as one, or as the lowest and the highest.
 
     Example:
         >>> spread([0.3, 0.1]), spread([0.25])
         ('0.1 to 0.3', '0.25')
     """
-    low, high = (number(float(end), 2) for end in (min(values), max(values)))
+    ordered = sorted(values)
+    low, high = (number(float(end), 2) for end in (ordered[0], ordered[-1]))
     return low if low == high else f"{low} to {high}"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -21,6 +21,10 @@ class HasRun(Protocol):
     """An object with a run: a history, a dashboard, a watched loop."""
 
     run: Run | None
+
+
+RunSource = Run | HasRun
+"""A run, or an object with one."""
 
 
 class RecordedRun(Run):
@@ -56,7 +60,7 @@ class RecordedRun(Run):
         return self._took_s
 
 
-def run_of(source: Any) -> Run:
+def run_of(source: RunSource) -> Run:
     """Return ``source`` if it is a run, or else its run.
 
     Raises:

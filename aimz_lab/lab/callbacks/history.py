@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+from jaxtyping import Float
 
 from aimz_lab.errors import ArgumentError, DataError
 from aimz_lab.inference.run.events import Callback, Run, RunInfo, Steps
 from aimz_lab.lab import formatting
 from aimz_lab.lab.pictures.summary import summary_html, summary_text
-from aimz_lab.lab.record import RecordedRun, loss_trace, padded_share, run_of
+from aimz_lab.lab.record import RecordedRun, RunSource, loss_trace, padded_share, run_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,8 +59,8 @@ class History(Callback):
         self.run = run
 
     @property
-    def losses(self) -> np.ndarray:
-        """Loss of each step in nats; shape ``(step,)``."""
+    def losses(self) -> Float[np.ndarray, " step"]:
+        """Loss of each step in nats."""
         return run_of(self).losses
 
     def to_frame(self) -> pd.DataFrame:
@@ -178,7 +179,7 @@ def _chunks(columns: Mapping[str, np.ndarray]) -> Iterator[Steps]:
         )
 
 
-def compare(*histories: Any) -> pd.DataFrame:
+def compare(*histories: RunSource) -> pd.DataFrame:
     """Put runs side by side.
 
     Args:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from aimz_lab.inference.run.events import Run
 from aimz_lab.lab import environment
 from aimz_lab.lab.dashboard.contents import meta, panels_of
 from aimz_lab.lab.panels.panel_set import Frames, PanelSet
-from aimz_lab.lab.record import run_of
+from aimz_lab.lab.record import RunSource, run_of
+
+if TYPE_CHECKING:
+    from anywidget import AnyWidget
 
 
 def frames_of(run: Run) -> Frames:
@@ -18,7 +21,7 @@ def frames_of(run: Run) -> Frames:
     return {"meta": meta(run), **panel_set.frames(run, everything=True)}
 
 
-def show(source: Any, *others: Any) -> Any:
+def show(source: RunSource, *others: RunSource) -> AnyWidget:
     """Show a run on the live page, with other axes or beside other runs.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aimz_lab.inference.run.events import Run
 from aimz_lab.lab import formatting
@@ -13,6 +13,9 @@ from aimz_lab.lab.dashboard.static import module, style
 from aimz_lab.lab.dashboard.views import PANELS, WIDGET_MIME, NotebookView, PictureView, Receive
 from aimz_lab.lab.environment import has_subshells
 from aimz_lab.lab.panels.panel_set import Frames
+
+if TYPE_CHECKING:
+    from anywidget import AnyWidget
 
 PATIENCE_S = 10.0
 """Seconds in which a page says that it shows the widget."""
@@ -22,7 +25,7 @@ _SLOWEST_S = 3.0
 
 
 @functools.cache
-def widget_class() -> type:
+def widget_class() -> type[AnyWidget]:
     """Return the widget's class, which has a trait for each panel and nothing else."""
     import anywidget
     import traitlets
@@ -32,7 +35,7 @@ def widget_class() -> type:
     return type("DashboardWidget", (anywidget.AnyWidget,), members)
 
 
-def make_widget(frames: Frames) -> Any:
+def make_widget(frames: Frames) -> AnyWidget:
     """Return a widget that shows ``frames`` and takes clicks while a cell runs."""
     widget = widget_class()(**frames)
     let_page_choose_shell(widget.comm)
@@ -71,7 +74,7 @@ class WidgetView(NotebookView):
     def __init__(self, interval_s: float = 0.1) -> None:
         super().__init__()
         self._least_interval_s = self._live_interval_s = self.interval_s = interval_s
-        self.widget: Any = None
+        self.widget: AnyWidget | None = None
         self._is_heard = False
         self._shows_pictures = False
         self._opened = 0.0

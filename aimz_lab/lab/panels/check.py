@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from aimz_lab.errors import DataError
 from aimz_lab.inference.run.events import Run
@@ -14,7 +14,7 @@ from aimz_lab.lab.traces import float32
 
 N_BINS = 48
 
-Replicate = Callable[[Run], tuple[Any, Any]]
+Replicate = Callable[[Run], tuple[ArrayLike, ArrayLike]]
 """Returns observed values, shape ``(row,)``, and replicated ones, shape ``(draw, row)``."""
 
 
@@ -47,7 +47,7 @@ class CheckPanel(Panel):
         return self._frame
 
 
-def densities(observed: Any, replicated: Any) -> Frame:
+def densities(observed: ArrayLike, replicated: ArrayLike) -> Frame:
     """Histogram densities on common bins, and the share of replicated means below the observed.
 
     Args:

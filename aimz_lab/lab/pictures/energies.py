@@ -33,9 +33,7 @@ def draw_energies(axes: Axes, run: Run) -> None:
     warmup = min(run.chains.plan.warmup, run.step) if run.chains else 0
     if warmup:
         axes.axvspan(0, warmup, color=_WARM, zorder=0, label="warm-up")
-    first = (
-        warmup if run.chains else run.step // 2
-    )  # a file has no length of the warm-up
+    first = warmup if run.chains else run.step // 2  # a file has no length of the warm-up
     drawn = []
     for chain in range(min(energies.shape[1], MOST_CHAINS)):
         trace = Trace(_COLUMNS)

@@ -19,7 +19,7 @@ from aimz_lab.lab.environment import has_matplotlib
 from aimz_lab.lab.pictures.encoding import png
 from aimz_lab.lab.pictures.energies import draw_energies
 from aimz_lab.lab.pictures.summary import Summary, heading
-from aimz_lab.lab.record import loss_trace, run_of
+from aimz_lab.lab.record import RunSource, loss_trace, run_of
 from aimz_lab.lab.traces import Trace
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ _COLUMNS = 400  # with more, noise fills the picture and doubles its bytes
 
 
 def loss_figure(
-    *sources: Any, log: bool = False, per_row: bool = True, smooth: bool = True
+    *sources: RunSource, log: bool = False, per_row: bool = True, smooth: bool = True
 ) -> Figure:
     """Draw the losses of a run: each step, smoothed, the best, and validation.
 
@@ -218,7 +218,7 @@ def _shorten(text: Text, room: float) -> None:
         text.set_text(f"{whole[:length].rstrip()}…")
 
 
-def picture_bundle(source: Any) -> tuple[dict[str, str], dict[str, Any]]:
+def picture_bundle(source: RunSource) -> tuple[dict[str, str], dict[str, Any]]:
     """Return the final output of a run: picture, HTML and text, and their metadata.
 
     Without matplotlib there is no picture.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from html import escape
-from typing import Any
 
 from aimz_lab.inference.run.events import Run
 from aimz_lab.inference.run.plateau import fall_at_end
@@ -11,12 +10,12 @@ from aimz_lab.lab import formatting
 from aimz_lab.lab.panels.chains import divergence_advice, judged_at_the_end
 from aimz_lab.lab.panels.loss import best
 from aimz_lab.lab.panels.padding import advice
-from aimz_lab.lab.record import loss_trace, padded_share, run_of
+from aimz_lab.lab.record import RunSource, loss_trace, padded_share, run_of
 
 _MOST_NOTES = 5
 
 
-def facts(source: Any) -> dict[str, str]:
+def facts(source: RunSource) -> dict[str, str]:
     """Return the facts of a run as text, by name.
 
     Args:
@@ -115,7 +114,7 @@ class Summary:
         source: A run, or an object with one.
     """
 
-    def __init__(self, source: Any) -> None:
+    def __init__(self, source: RunSource) -> None:
         self._run = run_of(source)
         self._facts = facts(self._run)
 
@@ -156,7 +155,7 @@ class Summary:
         return f"Loss of {run.info.model} over {run.step:,} steps, {found['status']}.{loss}"
 
 
-def summary_text(source: Any) -> str:
+def summary_text(source: RunSource) -> str:
     """Return the summary of a run as plain text.
 
     Args:
@@ -173,7 +172,7 @@ def summary_text(source: Any) -> str:
     return Summary(source).text()
 
 
-def summary_html(source: Any, *, picture: str = "") -> str:
+def summary_html(source: RunSource, *, picture: str = "") -> str:
     """Return the summary of a run as a small HTML table that needs no style sheet.
 
     Args:

@@ -172,17 +172,17 @@ class TestClicks:
     def test_restore_best_gives_the_model_what_a_listener_keeps(self, screen):
         run = begun()
         dashboard = LiveDashboard(view=screen)
-        listeners = Callbacks([dashboard], run)
-        listeners.emit("on_fit_begin")
+        callbacks = Callbacks([dashboard], run)
+        callbacks.emit("on_fit_begin")
         run.best["loss"] = Best(1.0, 3, "the best state")
         given = []
         run.end_with = given.append
-        listeners.steps_end(feed(run, [1.0]), [])
+        callbacks.steps_end(feed(run, [1.0]), [])
         assert screen.latest["progress"]["best_state"] == 3
         screen.click("restore_best")
         assert run.control.stop_request[1] == "stopped"
         run.finish("stopped", "")
-        listeners.emit("on_fit_end")
+        callbacks.emit("on_fit_end")
         assert given == ["the best state"]
         assert screen.final["progress"]["notes"] == [
             "The model has the best state, that of step 3."
@@ -191,7 +191,7 @@ class TestClicks:
 
 @pytest.mark.allow_rank_promotion
 def test_of_a_real_fit_too_the_first_frame_comes_with_the_first_chunk(screen):
-    told = []
+    seen = []
 
     class After(Callback):
         """Called after the dashboard, whose chunk it was."""
@@ -199,16 +199,16 @@ def test_of_a_real_fit_too_the_first_frame_comes_with_the_first_chunk(screen):
         kind = "checkpoint"
 
         def on_fit_begin(self, run):
-            told.append((run.step, len(screen.frames)))
+            seen.append((run.step, len(screen.frames)))
 
         def on_steps_end(self, run, steps):
-            told.append((run.step, len(screen.frames)))
+            seen.append((run.step, len(screen.frames)))
 
     X, Y = regression_data(n=100)
     refit(regression_model(), X, Y, callbacks=[LiveDashboard(view=screen), After()])
-    assert told[:2] == [(0, 1), (told[1][0], 2)]
-    assert screen.frames[1]["progress"]["step"] == told[1][0] > 0
-    assert screen.frames[1]["loss"]["traces"]["loss"]["steps"] == told[1][0]
+    assert seen[:2] == [(0, 1), (seen[1][0], 2)]
+    assert screen.frames[1]["progress"]["step"] == seen[1][0] > 0
+    assert screen.frames[1]["loss"]["traces"]["loss"]["steps"] == seen[1][0]
 
 
 class TestFailures:
@@ -307,12 +307,12 @@ def test_a_predictive_check_is_done_every_k_epochs(screen, rng):
     dashboard = LiveDashboard(view=screen, predictive_check=replicate, check_every=2)
     assert dashboard.every_epoch
     run = begun()
-    listeners = Callbacks([dashboard], run)
-    listeners.emit("on_fit_begin")
+    callbacks = Callbacks([dashboard], run)
+    callbacks.emit("on_fit_begin")
     for epoch in range(1, 6):
-        listeners.steps_end(feed(run, [1.0], epoch=epoch), [epoch])
+        callbacks.steps_end(feed(run, [1.0], epoch=epoch), [epoch])
     run.finish("completed", "")
-    listeners.emit("on_fit_end")
+    callbacks.emit("on_fit_end")
     assert asked == [2, 4]
     assert screen.final["check"]["epoch"] == 4
 
@@ -320,11 +320,11 @@ def test_a_predictive_check_is_done_every_k_epochs(screen, rng):
 def test_a_failing_check_is_switched_off(screen):
     dashboard = LiveDashboard(view=screen, predictive_check=lambda run: 1 / 0)
     run = begun()
-    listeners = Callbacks([dashboard], run)
-    listeners.emit("on_fit_begin")
-    listeners.steps_end(feed(run, [1.0]), [1])
+    callbacks = Callbacks([dashboard], run)
+    callbacks.emit("on_fit_begin")
+    callbacks.steps_end(feed(run, [1.0]), [1])
     run.finish("completed", "")
-    listeners.emit("on_fit_end")
+    callbacks.emit("on_fit_end")
     assert screen.final["check"]["error"].startswith("ZeroDivisionError")
     assert run.disabled == []
 

@@ -193,7 +193,7 @@ class TestDevices:
 
         panel = DevicesPanel()
         run = begun()
-        jax.jit(freshly_compiled)(np.ones(2))  # of nobody's run
+        jax.jit(freshly_compiled)(np.ones(2))  # of no run
         panel.begin(run)
         fn = jax.jit(freshly_compiled)
         fn(np.ones(3))
