@@ -10,9 +10,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import jax
-from tqdm import tqdm
 
 from aimz_lab.predictive.programs.parts import Span
+from aimz_lab.progress import CallProgress
 
 MOST_AT_ONCE = 8
 """Calls that are computed at the same time, at most."""
@@ -55,13 +55,13 @@ def in_order(
         calls: The calls; none is ``None``.
         at_once: Calls that are under way at the same time.
         total: Sum of the spans of all results, if known.
-        unit: Unit of the spans, for the progress bar.
-        progress: Whether to show a progress bar.
+        unit: Unit of the spans, in the singular.
+        progress: Whether to show a line of progress.
     """
     waiting: deque[Future] = deque()
     with (
         ThreadPoolExecutor(at_once, thread_name_prefix="aimz_lab-compute") as pool,
-        tqdm(total=total, unit=unit, disable=not progress) as bar,
+        CallProgress(unit, total, enabled=progress) as line,
     ):
         try:
             for call in itertools.chain(calls, [None] * at_once):
@@ -70,6 +70,6 @@ def in_order(
                 if waiting and (call is None or len(waiting) > at_once):
                     span, values = waiting.popleft().result()
                     yield span, values
-                    bar.update(span.count)
+                    line.advance(span.count)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)

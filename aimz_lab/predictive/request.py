@@ -51,7 +51,7 @@ class Request:
         output_dir: Where a persistent result is written: a directory or an fsspec URL. ``None``
             for a temporary store, which lives as long as a tree reads it.
         reduce: A reducer or its name, or several, to summarise instead of keeping the draws.
-        progress: Whether to show a progress bar.
+        progress: Whether to show a line of progress.
         group: Name of the tree's group.
         row_coord: Labels of the rows.
         dims: Names of a site's dimensions, without chain, draw and rows, by site.
