@@ -111,6 +111,29 @@ def all_rows(
     return TrainingData(rows, shared, static, n_obs=n_rows, batch_size=n_rows, columns=columns)
 
 
+def batch_data(
+    signature: KernelSignature,
+    inputs: ArrayLike,
+    outputs: ArrayLike | None,
+    extra: Mapping[str, object],
+    *,
+    n_obs: int | None,
+) -> TrainingData:
+    """Return one batch of a hand-written loop as training data; see :func:`rows_and_others`.
+
+    Args:
+        signature: The kernel.
+        inputs: Input of the batch.
+        outputs: Output of the batch.
+        extra: Further kernel arguments.
+        n_obs: Rows of the whole data, or ``None`` if unknown.
+    """
+    output = needed_output(outputs, signature.output)
+    rows, shared, static = rows_and_others(signature, inputs, output, extra, allow_nonfinite=True)
+    size = next(iter(rows.values())).shape[0]
+    return TrainingData(rows, shared, static, n_obs=n_obs, batch_size=size)
+
+
 def training_data(
     signature: KernelSignature,
     inputs: object,
