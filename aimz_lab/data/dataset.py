@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
@@ -19,8 +20,10 @@ from aimz_lab.data.tables import RowCoord, column_names, shared_row_coord
 from aimz_lab.errors import DataTypeError
 from aimz_lab.types import Array, Batch, Columns, Rows
 
-RowIndex: TypeAlias = int | slice | Int[Array, " row"] | Bool[Array, " all_rows"]
-"""What a dataset is indexed by."""
+RowSelection: TypeAlias = (
+    slice | Sequence[int] | Sequence[bool] | Int[Array, " row"] | Bool[Array, " all_rows"]
+)
+"""Some rows of a dataset: a slice, row numbers, or a mask."""
 
 
 class FieldSchema(NamedTuple):
@@ -129,7 +132,7 @@ class ArrayDataset:
     def __len__(self) -> int:
         return self._n_rows
 
-    def __getitem__(self, index: RowIndex) -> dict[str, Array | np.generic]:
+    def __getitem__(self, index: int | np.integer | RowSelection) -> dict[str, Array | np.generic]:
         """Return the rows at ``index``, by field.
 
         Args:
@@ -147,7 +150,7 @@ class ArrayDataset:
             return {name: _pickable(array)[index] for name, array in self._arrays.items()}
         return self.take(index)
 
-    def take(self, rows: slice | Int[Array, " row"] | Bool[Array, " all_rows"]) -> Batch:
+    def take(self, rows: RowSelection) -> Batch:
         """Return the selected rows by field, gathered where the arrays are.
 
         A JAX array on several devices is read through the host.
@@ -244,7 +247,9 @@ def _gather(arrays: dict[str, jax.Array], rows: jax.Array) -> dict[str, jax.Arra
 
 
 @jax.jit(static_argnums=2)
-def _slice_rows(arrays: dict[str, jax.Array], start: int, size: int) -> dict[str, jax.Array]:
+def _slice_rows(
+    arrays: dict[str, jax.Array], start: int | jax.Array, size: int
+) -> dict[str, jax.Array]:
     # The start is traced, so one compilation serves all batches of an epoch.
     return {
         name: jax.lax.dynamic_slice_in_dim(array, start, size) for name, array in arrays.items()
