@@ -27,17 +27,17 @@ from numpyro.infer import MCMC, NUTS, SVI, Trace_ELBO, init_to_mean
 from numpyro.infer.autoguide import AutoMultivariateNormal
 import numpy as np
 from aimz_lab import ImpactModel, settable_rate
-from aimz_lab.lab.tour import tour
+from aimz_lab.lab.tour import experiment
 
 def earnings(X, y=None):
-    tour.earnings(X[:, 1:], X[:, 0], y)
+    experiment.earnings(X[:, 1:], X[:, 0], y)
 
 def make_model(rate):
     guide = AutoMultivariateNormal(earnings, init_loc_fn=init_to_mean)
     svi = SVI(earnings, guide, settable_rate(numpyro.optim.Adam, rate), Trace_ELBO())
     return ImpactModel(earnings, rng_key=jax.random.key(1978), svi=svi)
 
-people = tour.load_experiment()
+people = experiment.load_experiment()
 X = np.column_stack([people.treat, people.X])
 X_val, y_val = X[::4], people.y[::4]
 X, y = np.delete(X, slice(None, None, 4), axis=0), np.delete(people.y, slice(None, None, 4))

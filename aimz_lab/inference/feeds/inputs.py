@@ -112,6 +112,29 @@ def all_rows(
     return TrainingData(rows, shared, static, n_obs=n_rows, batch_size=n_rows, columns=columns)
 
 
+def batch_data(
+    signature: KernelSignature,
+    inputs: Any,
+    outputs: Any,
+    extra: Mapping[str, Any],
+    *,
+    n_obs: int | None,
+) -> TrainingData:
+    """Make training data of one batch, for loops written by hand; see :func:`rows_and_others`.
+
+    Args:
+        signature: The kernel.
+        inputs: Input of the batch.
+        outputs: Output of the batch.
+        extra: Further kernel arguments.
+        n_obs: Rows of the whole data, or ``None`` where nobody knows.
+    """
+    output = needed_output(outputs, signature.output)
+    rows, shared, static = rows_and_others(signature, inputs, output, extra, allow_nonfinite=True)
+    size = next(iter(rows.values())).shape[0]
+    return TrainingData(rows, shared, static, n_obs=n_obs, batch_size=size)
+
+
 def training_data(
     signature: KernelSignature,
     inputs: Any,

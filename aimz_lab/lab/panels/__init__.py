@@ -1,4 +1,7 @@
-"""The parts of the dashboard: each turns a run into a plain description that a view can show."""
+"""The panels of the dashboard, and the set of them that describes a run.
+
+In: a run, as it is when a frame is due. Out: frames, plain values that a view can show.
+"""
 
 from __future__ import annotations
 
