@@ -40,7 +40,7 @@ RowSites: TypeAlias = Mapping[str, tuple[int | None, Weight]]
 The axis is ``None`` if the rows are part of one event; such a site cannot be padded.
 """
 
-Scalar: TypeAlias = float | Shaped[Array, ""]
+Scalar: TypeAlias = int | float | Shaped[Array, ""]
 """A number, which may be traced."""
 
 

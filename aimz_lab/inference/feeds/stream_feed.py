@@ -58,7 +58,7 @@ class StreamFeed:
     def next(self, steps: int, align: int) -> Chunk | None:
         """Return the next chunk, or ``None`` at the end; see :class:`Feed`."""
         begin = self._at
-        batches: list[HostRows] = []
+        batches: list[dict[str, np.ndarray]] = []
         epochs: list[int] = []
         begins: list[int] = []
         ends: list[int] = []
@@ -102,7 +102,7 @@ class StreamFeed:
 
     def _chunk(
         self,
-        batches: list[HostRows],
+        batches: list[dict[str, np.ndarray]],
         epochs: list[int],
         begin: Position,
         begins: list[int],
