@@ -60,7 +60,7 @@ def shoot(folder: Path, chromium: str) -> None:
     home = Path(tempfile.mkdtemp())
     root = home / "notebooks"
     root.mkdir()
-    with jupyterlab(home, root) as server, chromium_browser(chromium) as browser:
+    with jupyterlab(home, root) as server, chromium_browser(chromium, scale=2) as browser:
         for theme in ("light", "dark"):
             server.use_theme(theme)
             _dashboard(server, browser, theme, folder)
@@ -71,7 +71,7 @@ def shoot(folder: Path, chromium: str) -> None:
 
 def _open(server: Server, browser, name: str, *, devices: int, live: str) -> Notebook:
     cells = [SETUP.format(devices=devices), BEFORE, live]
-    notebook = Notebook(server, browser, name, cells, width=1180, height=3000, scale=2)
+    notebook = Notebook(server, browser, name, cells, width=1180, height=3000)
     notebook.__enter__()
     notebook.page.keyboard.press("Control+b")  # the side bar
     notebook.run_all()

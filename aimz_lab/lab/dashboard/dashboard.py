@@ -16,8 +16,8 @@ from aimz_lab.lab.dashboard.view_choice import MOST_UPDATES_PER_S, ViewName, vie
 from aimz_lab.lab.dashboard.views import View
 from aimz_lab.lab.panels import CheckPanel, DevicesPanel, Panel
 from aimz_lab.lab.panels.best_so_far import BestSoFar
-from aimz_lab.lab.panels.check import Replicate
 from aimz_lab.lab.panels.panel_set import Frames, PanelSet
+from aimz_lab.lab.panels.predictive_check import Replicate
 from aimz_lab.lab.throttle import Throttle
 from aimz_lab.types import Progress, check_choice
 

@@ -19,8 +19,8 @@ from aimz_lab.lab.panels import (
     ParametersPanel,
     ProgressPanel,
 )
-from aimz_lab.lab.panels.check import densities
 from aimz_lab.lab.panels.padding import shards
+from aimz_lab.lab.panels.predictive_check import densities
 from aimz_lab.lab.traces import unpack
 from tests.lab.runs import begun, feed
 
