@@ -57,6 +57,7 @@ def test_losses_and_programs_are_the_same_in_another_process(tmp_path):
     assert len(list(tmp_path.glob("jit_training_steps-*-cache"))) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "loss",
     [

@@ -66,6 +66,7 @@ def set_up(guide):
     return SetUp(ours, state, told, theirs, theirs.init(KEY, **ROWS))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("guide", GUIDES)
 def test_it_is_the_state_that_numpyro_sets_up(guide):
     ours, state, _, theirs, expected = set_up(guide)
@@ -79,6 +80,7 @@ def test_it_is_the_state_that_numpyro_sets_up(guide):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("guide", GUIDES[:3])
 def test_the_guide_works_on_as_one_that_numpyro_set_up(guide):
     ours, state, _, theirs, expected = set_up(guide)
@@ -94,6 +96,7 @@ def test_the_guide_works_on_as_one_that_numpyro_set_up(guide):
         np.testing.assert_allclose(draws[0][name], draws[1][name], rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("guide", GUIDES)
 def test_what_the_state_will_be_like_is_told_before(guide):
     def like(tree):
