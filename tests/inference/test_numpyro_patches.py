@@ -13,7 +13,7 @@ import pytest
 from jax.core import Tracer
 from numpyro.infer import SVI, Trace_ELBO, autoguide
 
-from aimz_lab.inference.svi.setup import initial_state
+from aimz_lab.inference.numpyro_patches import initial_state
 from tests.runs import compilations
 
 X = np.random.default_rng(0).normal(size=(16, 3)).astype(np.float32)
