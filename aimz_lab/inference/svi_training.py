@@ -13,7 +13,6 @@ from aimz_lab.data.checks import check_positive_int
 from aimz_lab.errors import GuideError
 from aimz_lab.inference.checkpoint.checkpoint import Checkpoint, load_checkpoint
 from aimz_lab.inference.checkpoint.provenance import Origin
-from aimz_lab.inference.compiling import import_in_background
 from aimz_lab.inference.feeds.fingerprint import TrainingFingerprint
 from aimz_lab.inference.feeds.inputs import held_out_rows
 from aimz_lab.inference.feeds.placement import resolve_placement
@@ -88,9 +87,6 @@ class SviModel(RunningModel):
         listeners = call.listeners()
         placement = resolve_placement(self._device, device)
         keys = options.origin.keys
-        import_in_background(
-            "dask.array"
-        )  # half a second that the first prediction needs not wait for
         run, trainer = self._session.start(data, spec, placement, listeners, options, keys[0])
         # Before the run is the model's: an interrupt here leaves one that never began.
         self._session.draws.compile_for(data, keys[2], self._session.state, num_samples, spec)

@@ -13,6 +13,7 @@ from numpyro.infer import SVI
 from numpyro.infer.svi import SVIState
 
 from aimz_lab.data import canonical
+from aimz_lab.inference.autoguides import autoguides_in
 from aimz_lab.inference.compiling import FULL, QUICKEST, compiler_options, named
 from aimz_lab.inference.feeds.placement import Placement
 from aimz_lab.inference.feeds.schema import InputSchema
@@ -162,7 +163,8 @@ class SviSession:
         """
         if options.held_out is not None:
             check_held_out(self._svi, spec, data, options.held_out)
-        with rollback_on_error(self, self._setup, self._svi, self._svi.guide):
+        guides = (self._svi.guide, *autoguides_in(self._svi.guide))
+        with rollback_on_error(self, self._setup, self._svi, *guides):
             run = Run(RunInfo(self._name, self._method), control=Control(why_not=WHY_FIXED))
             listeners = Callbacks(callbacks, run)
             metrics = options.plan.metrics | listeners.metrics
