@@ -1,58 +1,58 @@
 """Errors and warnings of the package.
 
-Every error derives from :class:`AimzLabError` and from the built-in that fits, so that both
-``except AimzLabError`` and ``except ValueError`` do what a reader expects.
+Every error derives from :class:`AimzLabError` and from the built-in error that fits, so both
+``except AimzLabError`` and ``except ValueError`` work as expected.
 """
 
 from __future__ import annotations
 
 
 class AimzLabError(Exception):
-    """Base of all errors raised on purpose by this package."""
+    """Base class of the errors that this package raises on purpose."""
 
 
 class DataError(AimzLabError, ValueError):
-    """The values or the shapes of the data do not fit."""
+    """The data has wrong values or shapes."""
 
 
 class DataTypeError(AimzLabError, TypeError):
-    """The data is of a kind that cannot be used."""
+    """The data is of an unusable type."""
 
 
 class KernelError(AimzLabError, ValueError):
-    """The kernel's signature or structure does not allow what was asked of it."""
+    """The kernel's signature or structure does not allow the request."""
 
 
 class InferenceError(AimzLabError, TypeError):
-    """The inference object is missing, doubled, or of a kind that cannot do what was asked."""
+    """The inference object is missing, given twice, or of an unsuitable type."""
 
 
 class GuideError(AimzLabError, ValueError):
-    """The guide cannot be trained on the batches it would get."""
+    """The guide cannot be trained on minibatches."""
 
 
 class ArgumentError(AimzLabError, ValueError):
-    """An argument has a value that is not allowed."""
+    """An argument has an invalid value."""
 
 
 class CallError(AimzLabError, TypeError):
-    """The arguments do not fit what is called."""
+    """The arguments do not match the signature of the function called."""
 
 
 class SiteError(AimzLabError, ValueError):
-    """A site that was named does not exist or does not fit the data."""
+    """A named site does not exist or does not fit the data."""
 
 
 class BusyError(AimzLabError, RuntimeError):
-    """The model is being trained in the background."""
+    """The model is training in the background."""
 
 
 class NotFittedError(AimzLabError, RuntimeError):
-    """The model holds no posterior yet."""
+    """The model has no posterior yet."""
 
 
 class NonFiniteLossError(AimzLabError, FloatingPointError):
-    """A training step gave a loss or parameters that are not finite."""
+    """A training step produced a non-finite loss or parameter."""
 
 
 class CheckpointError(AimzLabError, ValueError):
@@ -60,36 +60,36 @@ class CheckpointError(AimzLabError, ValueError):
 
 
 class ArtifactGoneError(AimzLabError, FileNotFoundError):
-    """A stored result that a tree reads from is no longer there."""
+    """The stored result behind a tree no longer exists."""
 
 
 class ArtifactError(AimzLabError, ValueError):
-    """A stored result is incomplete or not one of ours."""
+    """A stored result is incomplete, or was not written by this package."""
 
 
 class ArtifactWriteError(AimzLabError, OSError):
-    """A result could not be written; nothing of it was kept."""
+    """A result could not be written; no part of it was kept."""
 
 
 class OptionalDependencyError(AimzLabError, ImportError):
-    """A package of an optional extra is missing; the message names the extra."""
+    """An optional package is missing; the message names the extra that installs it."""
 
 
 class AimzLabWarning(UserWarning):
-    """Base of all warnings of this package."""
+    """Base class of the warnings of this package."""
 
 
 class FitWarning(AimzLabWarning):
-    """Training does something that the user may not expect."""
+    """Training does something the user may not expect."""
 
 
 class OutputWarning(AimzLabWarning):
-    """A result holds something that the user may not expect."""
+    """A result contains something the user may not expect."""
 
 
 class PerformanceWarning(AimzLabWarning):
-    """The same result could be had faster."""
+    """There is a faster way to the same result."""
 
 
 class CallbackWarning(AimzLabWarning):
-    """A callback failed and was switched off."""
+    """A callback failed and was disabled."""

@@ -2,33 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import inspect
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal, Self
 
+import jax
+import numpy as np
 import xarray as xr
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Shaped
+from numpyro.infer import MCMC, SVI
+from numpyro.infer.svi import SVIState
 
-from aimz_lab.data import as_typed_key
-from aimz_lab.effects import estimate_effect, scenarios
-from aimz_lab.errors import ArgumentError
-from aimz_lab.inference.describe import describe, describe_html, in_a_line
-from aimz_lab.predictive.model import PredictiveModel
+from aimz_lab.data.checks import check_positive_int
+from aimz_lab.effects import estimate_effect
+from aimz_lab.effects.scenarios import can_share_a_pass, computed_scenarios, options_of_the_pass
+from aimz_lab.errors import (
+    AimzLabWarning,
+    ArgumentError,
+    BusyError,
+    CallError,
+    FitWarning,
+    InferenceError,
+    NotFittedError,
+)
+from aimz_lab.inference.checkpoint.checkpoint import Checkpoint, load_checkpoint
+from aimz_lab.inference.checkpoint.provenance import Origin
+from aimz_lab.inference.describe import describe, describe_html, describe_in_a_line
+from aimz_lab.inference.feeds.fingerprint import TrainingFingerprint
+from aimz_lab.inference.feeds.inputs import batch_data
+from aimz_lab.inference.feeds.placement import resolve_placement
+from aimz_lab.inference.feeds.schema import InputSchema
+from aimz_lab.inference.key_sequence import KeySequence
+from aimz_lab.inference.learners import make_learner, one_inference
+from aimz_lab.inference.posterior import Posterior, Sites, as_posterior
+from aimz_lab.inference.request import (
+    FitRequest,
+    FitResult,
+    Learner,
+    SampleRequest,
+    StartedFit,
+    StepOptions,
+)
+from aimz_lab.inference.run.events import Callback, Run
+from aimz_lab.inference.run.handle import RunHandle
+from aimz_lab.inference.saved_model import ModelState, SavedModel, save_model
+from aimz_lab.inference.svi.learner import SviLearner
+from aimz_lab.kernel.check import check_signature
+from aimz_lab.kernel.rows.index_checks import IndexCheck
+from aimz_lab.kernel.scaling import Scale
+from aimz_lab.kernel.signature import KernelSignature, merge_arguments
+from aimz_lab.kernel.spec import KernelSpec
+from aimz_lab.predictive.call import FittedKernel, predict_request
+from aimz_lab.predictive.predictor import Predictor
+from aimz_lab.predictive.request import Group, Request
+from aimz_lab.predictive.results.datasets import posterior_tree
+from aimz_lab.predictive.results.temporary import TemporaryResults
+from aimz_lab.types import Device, OnNonFinite, Progress, ShardAxis, Store
 
-_CALL_OPTIONS = {
-    "batch_size",
-    "coords",
-    "dims",
-    "output_dir",
-    "progress",
-    "reduce",
-    "return_sites",
-    "shard_axis",
-    "store",
-}
-"""Options of a call as a whole, where two scenarios share one."""
 
-
-class ImpactModel(PredictiveModel):
+class ImpactModel:
     """A NumPyro model that can be fitted, watched, and asked what-if questions.
 
     Args:
@@ -63,6 +101,871 @@ class ImpactModel(PredictiveModel):
         >>> im.predict(X, store="memory", progress=False).posterior_predictive.y.shape
         (1, 1000, 40)
     """
+
+    def __init__(
+        self,
+        kernel: Callable,
+        rng_key: jax.Array,
+        inference: SVI | MCMC | None = None,
+        *,
+        svi: SVI | None = None,
+        param_input: str = "X",
+        param_output: str = "y",
+        device: Device | None = None,
+    ) -> None:
+        self._inference = one_inference(inference, svi)
+        check_signature(kernel, param_input, param_output)
+        self._kernel = KernelSignature(kernel, param_input, param_output)
+        self._learner: Learner = make_learner(self._kernel, self._inference)
+        self._predictor = Predictor()
+        self._indices = IndexCheck(kernel)
+        self._keys = KeySequence(rng_key)
+        self._temporary = TemporaryResults()
+        self._device = device
+        resolve_placement(device)
+        self._posterior: Posterior | None = None
+        self._state: SVIState | None = None
+        self._vi_result: Any = None
+        self._spec: KernelSpec | None = None
+        self._schema: InputSchema | None = None
+        self._fingerprint: TrainingFingerprint | None = None
+        self._last_run: Run | None = None
+        self._handle: RunHandle | None = None
+        self._n_obs: int | None = None
+        self._epochs_done = 0
+        self._warned_of_n_obs = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the training rows, and runs with their callbacks."""
+        return {**self.__dict__, "_last_run": None, "_handle": None, "_fingerprint": None}
+
+    @property
+    def kernel(self) -> Callable:
+        """The NumPyro model."""
+        return self._kernel.kernel
+
+    @property
+    def inference(self) -> SVI | MCMC:
+        """The inference object."""
+        return self._inference
+
+    @property
+    def param_input(self) -> str:
+        """Name of the kernel's parameter for the input."""
+        return self._kernel.input
+
+    @property
+    def param_output(self) -> str:
+        """Name of the kernel's parameter for the output."""
+        return self._kernel.output
+
+    @property
+    def rng_key(self) -> jax.Array:
+        """The key that the next call without ``rng_key`` splits."""
+        return self._keys.key
+
+    @property
+    def kernel_spec(self) -> KernelSpec | None:
+        """The kernel's structure as last trained, or ``None`` before that."""
+        return self._spec
+
+    @property
+    def posterior(self) -> dict[str, Shaped[Array, "draw ..."]] | None:
+        """Posterior draws by site, chain by chain on the leading axis; or ``None``."""
+        return dict(self._posterior.draws) if self._posterior else None
+
+    @property
+    def last_run(self) -> Run | None:
+        """What the last ``fit`` or ``fit_on_batch`` reported, or ``None``."""
+        return self._last_run
+
+    @property
+    def n_obs(self) -> int | None:
+        """Rows of the whole data in hand-written loops; ``None`` where it is unknown."""
+        return self._n_obs
+
+    @n_obs.setter
+    def n_obs(self, value: int | None) -> None:
+        self._n_obs = None if value is None else check_positive_int("n_obs", value)
+
+    @property
+    def vi_result(self) -> Any:
+        """Parameters and losses of the last training: ``.params`` and ``.losses``.
+
+        Set it after a hand-written loop to anything with these two fields; :meth:`sample` then
+        draws with these parameters.
+        """
+        return self._vi_result
+
+    @vi_result.setter
+    def vi_result(self, value: Any) -> None:
+        if not (hasattr(value, "params") and hasattr(value, "losses")):
+            msg = (
+                "vi_result needs the fields params and losses, such as numpyro's SVIRunResult; got "
+                f"{type(value).__name__}."
+            )
+            raise CallError(msg)
+        self._vi_result = value
+
+    @property
+    def input_schema(self) -> InputSchema | None:
+        """Names, shapes and types of what the model was last trained on, or ``None``."""
+        return self._schema
+
+    @property
+    def _vi_state(self) -> SVIState | None:
+        return self._state
+
+    @_vi_state.setter
+    def _vi_state(self, state: SVIState | None) -> None:
+        self._svi("_vi_state")
+        self._state = state
+
+    @property
+    def temp_dir(self) -> str | None:
+        """Directory of the latest temporary result that is still read, or ``None``.
+
+        A result that was written without ``output_dir`` has a directory of its own, which goes with
+        the last tree that reads it.
+        """
+        return self._temporary.latest
+
+    def is_fitted(self) -> bool:
+        """Whether there are posterior draws to predict with.
+
+        Example:
+            >>> im.is_fitted()
+            True
+        """
+        return self._posterior is not None
+
+    def fit(
+        self,
+        X: Any,
+        y: Shaped[ArrayLike, "row ..."] | None = None,
+        *,
+        num_samples: int = 1000,
+        rng_key: jax.Array | None = None,
+        progress: Progress = True,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        shuffle: bool = True,
+        callbacks: Iterable[Callback] = (),
+        validation: Any = None,
+        validation_every: int = 1,
+        scale: Scale = "auto",
+        n_obs: int | None = None,
+        steps_per_call: int | Literal["auto"] = "auto",
+        accumulate: int = 1,
+        on_nonfinite: OnNonFinite = "stop",
+        allow_nonfinite: bool = False,
+        resume: str | PathLike[str] | None = None,
+        blocking: bool = True,
+        kernel_kwargs: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Self | RunHandle:
+        """Train by SVI on minibatches, then draw from the guide.
+
+        The ELBO of a batch is scaled to the whole data, so that the posterior is as wide as all
+        rows make it. Training goes on from the state that the model has. An interrupt, a stop and
+        a loss that is not finite all keep the last good state, the losses and a posterior from it.
+
+        Args:
+            X: Input array, rows first; or an ``ArrayDataset``, an ``ArrayLoader``, or any source of
+                batches.
+            y: Output array; comes with the batches otherwise.
+            num_samples: Posterior draws to make.
+            rng_key: Key of this call; split from the model's by default.
+            progress: ``True`` shows what fits the place, ``"live"`` a dashboard, ``"text"`` a line,
+                ``False`` nothing.
+            batch_size: Rows of a batch; by default all of up to 1,024 rows, else 256. A loader has
+                its own.
+            epochs: Passes over the data.
+            shuffle: Whether each epoch has another order. A loader has its own.
+            callbacks: Listeners; see :class:`aimz_lab.Callback`.
+            validation: Held-out ``(X, y)``, where the kernel takes no other arrays by row; else all
+                of them by name, ``{"X": X, "y": y, "treat": treat}``, or as an ``ArrayDataset``, a
+                loader or another source of batches. The loss per row is evaluated on it.
+            validation_every: Epochs between two evaluations.
+            scale: Weight of a batch's rows: ``"auto"`` for N / B, ``"none"``, or a number.
+            n_obs: N, where a stream of batches does not know it. Without it a batch counts as if
+                it were all of the data.
+            steps_per_call: Steps compiled into one call. With ``"auto"`` a call takes about 50 ms,
+                and several calls are reported together, ten times a second; with a number each
+                call is reported.
+            accumulate: Batches whose gradients are averaged into one update, across epochs. What is
+                left at the end of the call, of fewer batches, is dropped.
+            on_nonfinite: What a loss that is not finite does: ``"stop"``, ``"skip"`` the step, or
+                ``"raise"``.
+            allow_nonfinite: Accept NaN and infinite values in the data.
+            resume: A checkpoint, or a folder of them, to go on from as if the run had never
+                stopped: with its state, history, keys and order of rows. All other arguments are
+                those of the run that was stopped; ``epochs`` counts from its beginning. A stream
+                must give the batches of an epoch in the same order again.
+            blocking: Whether to train here and now. ``False`` trains on a thread and returns a
+                handle at once; the model is fitted when the run has ended.
+            kernel_kwargs: Kernel arguments whose names are taken by this method.
+            **kwargs: Further kernel arguments. Arrays with as many rows as ``X`` are batched with
+                it, other arrays pass whole, and plain values are part of the compiled program.
+
+        Returns:
+            The model; or, with ``blocking=False``, the handle of the run.
+
+        Raises:
+            CallError: If arguments are missing, unknown or doubled.
+            DataError: If the data does not fit together or is not finite, or the loss of held-out
+                rows cannot be computed.
+            InferenceError: If the model does MCMC, which :meth:`fit_on_batch` runs.
+            GuideError: If the guide cannot be trained on minibatches, or has no values for held-out
+                rows.
+            CheckpointError: If there is no complete checkpoint, or it is another run's.
+            NonFiniteLossError: With ``on_nonfinite="raise"``.
+            ArgumentError: If a value is not allowed.
+
+        Warns:
+            FitWarning: If the run was interrupted or diverged, or the number of rows is unknown.
+
+        Example:
+            >>> im.fit(X, y, batch_size=20, epochs=10, progress=False).last_run.step
+            20
+        """
+        self._svi("fit")
+        self._check_idle("fit")
+        checkpoint, origin = self._origin(resume, rng_key)
+        request = FitRequest(
+            inputs=X,
+            outputs=y,
+            arguments=merge_arguments(self._kernel, kwargs, kernel_kwargs),
+            origin=origin,
+            num_samples=num_samples,
+            epochs=epochs,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            n_obs=n_obs,
+            validation=validation,
+            validation_every=validation_every,
+            step=StepOptions(scale, accumulate),
+            steps_per_call=steps_per_call,
+            on_nonfinite=on_nonfinite,
+            allow_nonfinite=allow_nonfinite,
+            callbacks=callbacks,
+            progress=progress,
+            checkpoint=checkpoint,
+            device=self._device,
+        )
+        return self._fit(request, rng_key, blocking=blocking)
+
+    def fit_on_batch(
+        self,
+        X: Shaped[ArrayLike, "row ..."],
+        y: Shaped[ArrayLike, "row ..."],
+        *,
+        num_steps: int = 10_000,
+        num_samples: int = 1000,
+        rng_key: jax.Array | None = None,
+        progress: Progress = True,
+        callbacks: Iterable[Callback] = (),
+        steps_per_call: int | Literal["auto"] = "auto",
+        on_nonfinite: OnNonFinite = "stop",
+        allow_nonfinite: bool = False,
+        resume: str | PathLike[str] | None = None,
+        blocking: bool = True,
+        kernel_kwargs: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Self | RunHandle:
+        """Train on all rows at once: SVI steps, or an MCMC run.
+
+        Chains can be watched, paused and stopped as training can. A stop and an interrupt keep the
+        draws so far, as many of each chain; before the first draw they leave the model as it was.
+
+        Args:
+            X: Input array, rows first.
+            y: Output array.
+            num_steps: SVI steps; MCMC has its own number.
+            num_samples: Posterior draws to make by SVI; MCMC has its own number.
+            rng_key: Key of this call; split from the model's by default.
+            progress: As in :meth:`fit`.
+            callbacks: Listeners; see :class:`aimz_lab.Callback`. Under MCMC, a step is an iteration
+                of every chain, warm-up included.
+            steps_per_call: As in :meth:`fit`.
+            on_nonfinite: As in :meth:`fit`; SVI only.
+            allow_nonfinite: Accept NaN and infinite values in the data.
+            resume: As in :meth:`fit`; ``num_steps`` counts from the beginning of the run. SVI
+                only.
+            blocking: As in :meth:`fit`.
+            kernel_kwargs: Kernel arguments whose names are taken by this method.
+            **kwargs: Further kernel arguments, as in :meth:`fit`.
+
+        Returns:
+            The model; or, with ``blocking=False``, the handle of the run.
+
+        Raises:
+            CallError: If arguments are missing, unknown or doubled.
+            DataError: If the data does not fit together or is not finite.
+            CheckpointError: If there is no complete checkpoint, or it is another run's.
+            NonFiniteLossError: With ``on_nonfinite="raise"``.
+            ArgumentError: If a value is not allowed.
+
+        Warns:
+            FitWarning: If the run was interrupted or diverged, or chains were stopped before their
+                first draw.
+
+        Example:
+            >>> im.fit_on_batch(X, y, num_steps=50, progress=False).last_run.step
+            50
+        """
+        self._check_idle("fit_on_batch")
+        if resume is not None:
+            self._svi("resume=")
+        checkpoint, origin = self._origin(resume, rng_key)
+        request = FitRequest(
+            inputs=X,
+            outputs=y,
+            arguments=merge_arguments(self._kernel, kwargs, kernel_kwargs),
+            origin=origin,
+            num_samples=num_samples,
+            num_steps=num_steps,
+            steps_per_call=steps_per_call,
+            on_nonfinite=on_nonfinite,
+            allow_nonfinite=allow_nonfinite,
+            callbacks=callbacks,
+            progress=progress,
+            checkpoint=checkpoint,
+            device=self._device,
+        )
+        return self._fit(request, rng_key, blocking=blocking)
+
+    def train_on_batch(
+        self,
+        X: Shaped[ArrayLike, "row ..."],
+        y: Shaped[ArrayLike, "row ..."],
+        *,
+        rng_key: jax.Array | None = None,
+        n_obs: int | None = None,
+        n_pad: int = 0,
+        kernel_kwargs: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> tuple[SVIState, Float[Array, ""]]:
+        """Run one SVI step on a batch, for loops written by hand.
+
+        Args:
+            X: Input of the batch, rows first.
+            y: Output of the batch.
+            rng_key: For the initial state, if there is none yet; split from the model's by default.
+            n_obs: Rows of the whole data, which scale the batch; the model remembers it.
+            n_pad: Rows at the end that are padding and must not count.
+            kernel_kwargs: Kernel arguments whose names are taken by this method.
+            **kwargs: Further kernel arguments, as in :meth:`fit`.
+
+        Returns:
+            The state after the step, and the loss in nats as a scalar array that is not yet waited
+            for.
+
+        Raises:
+            ArgumentError: If ``n_obs`` is not a positive int.
+            CallError: If arguments are missing, unknown or doubled.
+            DataError: If the rows do not fit together.
+            InferenceError: If the model does MCMC.
+
+        Warns:
+            FitWarning: Once, if ``n_obs`` is unknown: the kernel is then trained as it is written.
+
+        Example:
+            >>> state, loss = im.train_on_batch(X[:20], y[:20], n_obs=40)
+            >>> loss.shape
+            ()
+        """
+        learner = self._svi("train_on_batch")
+        self._check_idle("train_on_batch")
+        size = self._n_obs if n_obs is None else check_positive_int("n_obs", n_obs)
+        arguments = merge_arguments(self._kernel, kwargs, kernel_kwargs)
+        data = batch_data(self._kernel, X, y, arguments, n_obs=size)
+        step = learner.step(data, n_pad, self._keys.split(rng_key, 1)[0], self._state)
+        if self._state is None:
+            self._keys.advance(rng_key)
+        self._n_obs, self._state, self._spec, self._schema = (
+            size,
+            step.state,
+            step.spec,
+            step.schema,
+        )
+        if size is None and not self._warned_of_n_obs:
+            self._warned_of_n_obs = True
+            warnings.warn(_UNKNOWN_N_OBS, FitWarning, stacklevel=2)
+        return step.state, step.loss
+
+    def sample(
+        self,
+        *,
+        num_samples: int = 1000,
+        rng_key: jax.Array | None = None,
+        return_sites: Sites = None,
+        return_datatree: bool = True,
+        **kwargs: Any,
+    ) -> xr.DataTree | dict[str, Shaped[Array, "draw ..."]]:
+        """Draw from the guide with the parameters of :attr:`vi_result`, or let MCMC go on.
+
+        Under MCMC, the kernel's arguments let the chains go on from where they are, and without
+        any the draws of the run come back. The model's own posterior stays as it is.
+
+        Args:
+            num_samples: Number of draws; of each chain, and before thinning, where MCMC goes on.
+            rng_key: Key of this call; split from the model's by default. Chains have their own.
+            return_sites: Sites to return; by default the kernel's latent sites.
+            return_datatree: Return a labelled tree, or a dict of arrays ``(num_samples, ...)``.
+            **kwargs: Arguments of the guide, where it takes the kernel's; all those of the kernel,
+                where MCMC is to go on.
+
+        Returns:
+            A tree with the group ``posterior``, or the draws by site.
+
+        Raises:
+            NotFittedError: If nothing was trained.
+            SiteError: If a site that is named is not among the draws.
+
+        Example:
+            >>> im.sample(num_samples=500, return_datatree=False)["slope"].shape
+            (500,)
+        """
+        request = SampleRequest(
+            num_samples=num_samples,
+            key=self._keys.split(rng_key, 1)[0],
+            arguments=kwargs,
+            spec=self._spec,
+            state=self._state,
+            params=getattr(self._vi_result, "params", None) or {},
+            posterior=self._posterior,
+        )
+        posterior = self._learner.sample(request)
+        if isinstance(self._learner, SviLearner):  # chains have keys of their own
+            self._keys.advance(rng_key)
+        draws = posterior.choose(return_sites)
+        if not return_datatree:
+            return draws
+        return posterior_tree(draws, posterior.num_chains, stats=posterior.stats, spec=self._spec)
+
+    def set_posterior_sample(
+        self, posterior_sample: Mapping[str, Shaped[ArrayLike, "draw ..."]], *, num_chains: int = 1
+    ) -> Self:
+        """Give the model posterior draws that were made elsewhere.
+
+        Args:
+            posterior_sample: Arrays by site, draws on the leading axis, chain by chain.
+            num_chains: Chains that they are stacked from.
+
+        Returns:
+            The model, which is now fitted.
+
+        Raises:
+            SiteError: If the draws do not fit together.
+
+        Warns:
+            AimzLabWarning: If the output is among them; it is left out.
+
+        Example:
+            >>> other = type(im)(kernel, jax.random.key(1), svi=svi)
+            >>> draws = {"slope": np.array([1.9, 2.0, 2.1])}
+            >>> other.set_posterior_sample(draws).predict_on_batch(X).posterior_predictive.y.shape
+            (1, 3, 40)
+        """
+        draws = dict(posterior_sample)
+        if draws.pop(self.param_output, None) is not None:
+            msg = f"{self.param_output!r} is the output and no part of the posterior; left out."
+            warnings.warn(msg, AimzLabWarning, stacklevel=2)
+        self._posterior = as_posterior(draws, num_chains)
+        return self
+
+    def predict(
+        self,
+        X: Any,
+        *,
+        intervention: Mapping[str, ArrayLike] | None = None,
+        condition: Mapping[str, ArrayLike] | None = None,
+        rng_key: jax.Array | None = None,
+        in_sample: bool = True,
+        return_sites: Sites = None,
+        shard_axis: ShardAxis = "obs",
+        batch_size: int | None = None,
+        store: Store = "persistent",
+        output_dir: str | PathLike[str] | None = None,
+        reduce: Any = None,
+        dims: Mapping[str, Sequence[str]] | None = None,
+        coords: Mapping[str, Any] | None = None,
+        progress: bool = True,
+        allow_nonfinite: bool = False,
+        kernel_kwargs: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> xr.DataTree:
+        """Predict the output; the noise of a row follows from the key and the row's place alone.
+
+        Args:
+            X: Input array, a dataset, a loader, or any source of batches. A loader that shuffles is
+                read in the order of its first epoch.
+            intervention: Values by site; the sites are cut from what they depend on.
+            condition: Values that sites take while sampling; a site that the posterior holds keeps
+                its draws.
+            rng_key: Key of this call; split from the model's by default.
+            in_sample: Whether the group is ``posterior_predictive`` or ``predictions``.
+            return_sites: Sites to return; by default the output and the deterministic sites.
+            shard_axis: ``"obs"`` cuts the rows into blocks, ``"draw"`` keeps them together.
+            batch_size: Rows at a time, in whole blocks of 256 (under ``"draw"``: draws at a time);
+                it changes no result.
+            store: ``"persistent"`` writes to disk while it computes, ``"memory"`` keeps all.
+            output_dir: Directory or URL to write to; by default a temporary one, which lasts as
+                long as the tree that reads it.
+            reduce: Reducers that summarise on the fly; the draws are then not kept.
+            dims: Names of a site's dimensions beside chain, draw and rows, by site.
+            coords: Labels by dimension.
+            progress: Whether to show progress.
+            allow_nonfinite: Accept NaN and infinite values in the data.
+            kernel_kwargs: Kernel arguments whose names are taken by this method.
+            **kwargs: Further kernel arguments, as in :meth:`fit`.
+
+        Returns:
+            The predictive group, the posterior, and the data: ``constant_data`` of inputs in
+            memory, up to 128 MiB, and ``observed_data`` where the output is known, because ``X`` is
+            a dataset or a loader that has it, or because these are the rows that the model was
+            trained on.
+
+        Raises:
+            NotFittedError: If there is no posterior.
+            SiteError: If a site that is named does not exist or does not fit.
+            CallError: If arguments are missing, unknown or doubled.
+            DataError: If the data does not fit together or is not finite.
+
+        Example:
+            >>> tree = im.predict(X, intervention={"slope": 3.0}, reduce="mean", progress=False)
+            >>> bool(abs(tree.posterior_predictive.y_mean - 3 * X).max() < 0.2)
+            True
+        """
+        request = self._request(
+            X,
+            kwargs,
+            kernel_kwargs,
+            key=self._keys.one(rng_key),
+            posterior=self._fitted("predict"),
+            group="posterior_predictive" if in_sample else "predictions",
+            intervention=intervention,
+            condition=condition,
+            return_sites=return_sites,
+            shard_axis=shard_axis,
+            batch_size=batch_size,
+            store=store,
+            output_dir=output_dir,
+            reduce=reduce,
+            dims=dims,
+            coords=coords,
+            progress=progress,
+            allow_nonfinite=allow_nonfinite,
+        )
+        return self._remember(self._predictor.predict(request), rng_key)
+
+    def predict_on_batch(
+        self,
+        X: Shaped[ArrayLike, "row ..."],
+        *,
+        intervention: Mapping[str, ArrayLike] | None = None,
+        condition: Mapping[str, ArrayLike] | None = None,
+        rng_key: jax.Array | None = None,
+        in_sample: bool = True,
+        return_sites: Sites = None,
+        return_datatree: bool = True,
+        dims: Mapping[str, Sequence[str]] | None = None,
+        coords: Mapping[str, Any] | None = None,
+        allow_nonfinite: bool = False,
+        kernel_kwargs: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> xr.DataTree | dict[str, Shaped[np.ndarray, "draw ..."]]:
+        """Predict the output for one batch: in memory, and without showing progress.
+
+        Args:
+            X: Input of the batch, rows first; or the mapping of fields that a loader yields.
+            intervention: As in :meth:`predict`.
+            condition: As in :meth:`predict`.
+            rng_key: As in :meth:`predict`.
+            in_sample: As in :meth:`predict`.
+            return_sites: As in :meth:`predict`.
+            return_datatree: Return a tree, or a dict of arrays ``(num_draws, batch_size, ...)``.
+            dims: As in :meth:`predict`.
+            coords: As in :meth:`predict`.
+            allow_nonfinite: As in :meth:`predict`.
+            kernel_kwargs: As in :meth:`predict`.
+            **kwargs: Further kernel arguments, as in :meth:`fit`.
+
+        Returns:
+            The same groups as :meth:`predict`, or the draws by site.
+
+        Raises:
+            NotFittedError: If there is no posterior.
+            SiteError: If a site that is named does not exist or does not fit.
+
+        Example:
+            >>> im.predict_on_batch(X[:5], return_datatree=False)["y"].shape
+            (1000, 5)
+        """
+        request = self._request(
+            X,
+            kwargs,
+            kernel_kwargs,
+            key=self._keys.one(rng_key),
+            posterior=self._fitted("predict_on_batch"),
+            group="posterior_predictive" if in_sample else "predictions",
+            intervention=intervention,
+            condition=condition,
+            return_sites=return_sites,
+            dims=dims,
+            coords=coords,
+            allow_nonfinite=allow_nonfinite,
+        )
+        predict = self._predictor.predict if return_datatree else self._predictor.predict_arrays
+        return self._remember(predict(request), rng_key)
+
+    def sample_posterior_predictive(
+        self, X: Any, *, store: Store = "persistent", **options: Any
+    ) -> xr.DataTree:
+        """Draw from the posterior predictive distribution: :meth:`predict` by its other name.
+
+        Args:
+            X: As in :meth:`predict`.
+            store: As in :meth:`predict`.
+            **options: As in :meth:`predict`, but for ``in_sample``.
+
+        Returns:
+            The groups ``posterior_predictive`` and ``posterior``.
+
+        Raises:
+            NotFittedError: If there is no posterior.
+
+        Example:
+            >>> tree = im.sample_posterior_predictive(X, progress=False)
+            >>> tree.posterior_predictive.y.dims
+            ('chain', 'draw', 'obs')
+        """
+        return self.predict(X, store=store, **_without_in_sample(options))
+
+    def sample_posterior_predictive_on_batch(
+        self, X: Shaped[ArrayLike, "row ..."], *, return_datatree: bool = True, **options: Any
+    ) -> xr.DataTree | dict[str, Shaped[np.ndarray, "draw ..."]]:
+        """Draw from the posterior predictive distribution of one batch.
+
+        Args:
+            X: As in :meth:`predict_on_batch`.
+            return_datatree: As in :meth:`predict_on_batch`.
+            **options: As in :meth:`predict_on_batch`, but for ``in_sample``.
+
+        Returns:
+            As :meth:`predict_on_batch`.
+
+        Raises:
+            NotFittedError: If there is no posterior.
+
+        Example:
+            >>> tree = im.sample_posterior_predictive_on_batch(X[:5])
+            >>> tree.posterior_predictive.y.shape
+            (1, 1000, 5)
+        """
+        options = _without_in_sample(options)
+        return self.predict_on_batch(X, return_datatree=return_datatree, **options)
+
+    def sample_prior_predictive(
+        self,
+        X: Any,
+        *,
+        intervention: Mapping[str, ArrayLike] | None = None,
+        num_samples: int = 1000,
+        rng_key: jax.Array | None = None,
+        return_sites: Sites = None,
+        shard_axis: ShardAxis = "obs",
+        batch_size: int | None = None,
+        store: Store = "persistent",
+        output_dir: str | PathLike[str] | None = None,
+        reduce: Any = None,
+        dims: Mapping[str, Sequence[str]] | None = None,
+        coords: Mapping[str, Any] | None = None,
+        progress: bool = True,
+        allow_nonfinite: bool = False,
+        kernel_kwargs: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> xr.DataTree:
+        """Draw from the prior predictive distribution; no fit is needed.
+
+        Args:
+            X: As in :meth:`predict`.
+            intervention: As in :meth:`predict`.
+            num_samples: Number of draws.
+            rng_key: As in :meth:`predict`.
+            return_sites: As in :meth:`predict`.
+            shard_axis: As in :meth:`predict`.
+            batch_size: As in :meth:`predict`.
+            store: As in :meth:`predict`.
+            output_dir: As in :meth:`predict`.
+            reduce: As in :meth:`predict`.
+            dims: As in :meth:`predict`.
+            coords: As in :meth:`predict`.
+            progress: As in :meth:`predict`.
+            allow_nonfinite: As in :meth:`predict`.
+            kernel_kwargs: As in :meth:`predict`.
+            **kwargs: Further kernel arguments, as in :meth:`fit`.
+
+        Returns:
+            The group ``prior_predictive``.
+
+        Raises:
+            SiteError: If a site that is named does not exist.
+            ArgumentError: If ``num_samples`` is not a positive int.
+
+        Example:
+            >>> tree = im.sample_prior_predictive(X, num_samples=100, progress=False)
+            >>> tree.prior_predictive.y.shape
+            (1, 100, 40)
+        """
+        request = self._request(
+            X,
+            kwargs,
+            kernel_kwargs,
+            key=self._keys.one(rng_key),
+            posterior=None,
+            num_draws=check_positive_int("num_samples", num_samples),
+            group="prior_predictive",
+            intervention=intervention,
+            return_sites=return_sites,
+            shard_axis=shard_axis,
+            batch_size=batch_size,
+            store=store,
+            output_dir=output_dir,
+            reduce=reduce,
+            dims=dims,
+            coords=coords,
+            progress=progress,
+            allow_nonfinite=allow_nonfinite,
+        )
+        return self._remember(self._predictor.predict(request), rng_key)
+
+    def sample_prior_predictive_on_batch(
+        self,
+        X: Shaped[ArrayLike, "row ..."],
+        *,
+        intervention: Mapping[str, ArrayLike] | None = None,
+        num_samples: int = 1000,
+        rng_key: jax.Array | None = None,
+        return_sites: Sites = None,
+        return_datatree: bool = True,
+        dims: Mapping[str, Sequence[str]] | None = None,
+        coords: Mapping[str, Any] | None = None,
+        allow_nonfinite: bool = False,
+        kernel_kwargs: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> xr.DataTree | dict[str, Shaped[np.ndarray, "draw ..."]]:
+        """Draw from the prior predictive distribution of one batch.
+
+        Args:
+            X: As in :meth:`predict_on_batch`.
+            intervention: As in :meth:`predict`.
+            num_samples: Number of draws.
+            rng_key: As in :meth:`predict`.
+            return_sites: As in :meth:`predict`.
+            return_datatree: As in :meth:`predict_on_batch`.
+            dims: As in :meth:`predict`.
+            coords: As in :meth:`predict`.
+            allow_nonfinite: As in :meth:`predict`.
+            kernel_kwargs: As in :meth:`predict`.
+            **kwargs: Further kernel arguments, as in :meth:`fit`.
+
+        Returns:
+            The group ``prior_predictive``, or the draws by site.
+
+        Raises:
+            SiteError: If a site that is named does not exist.
+            ArgumentError: If ``num_samples`` is not a positive int.
+
+        Example:
+            >>> tree = im.sample_prior_predictive_on_batch(X[:5], num_samples=100)
+            >>> tree.prior_predictive.y.shape
+            (1, 100, 5)
+        """
+        request = self._request(
+            X,
+            kwargs,
+            kernel_kwargs,
+            key=self._keys.one(rng_key),
+            posterior=None,
+            num_draws=check_positive_int("num_samples", num_samples),
+            group="prior_predictive",
+            intervention=intervention,
+            return_sites=return_sites,
+            dims=dims,
+            coords=coords,
+            allow_nonfinite=allow_nonfinite,
+        )
+        predict = self._predictor.predict if return_datatree else self._predictor.predict_arrays
+        return self._remember(predict(request), rng_key)
+
+    def log_likelihood(
+        self,
+        X: Any,
+        y: Shaped[ArrayLike, "row ..."] | None = None,
+        *,
+        shard_axis: ShardAxis = "obs",
+        batch_size: int | None = None,
+        store: Store = "persistent",
+        output_dir: str | PathLike[str] | None = None,
+        reduce: Any = None,
+        dims: Mapping[str, Sequence[str]] | None = None,
+        coords: Mapping[str, Any] | None = None,
+        progress: bool = True,
+        allow_nonfinite: bool = False,
+        kernel_kwargs: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> xr.DataTree:
+        """Log-likelihood of the output in nats, for each draw and row.
+
+        Args:
+            X: Input array, a dataset, a loader, or any source of batches.
+            y: Output array; comes with the batches otherwise.
+            shard_axis: As in :meth:`predict`.
+            batch_size: As in :meth:`predict`.
+            store: As in :meth:`predict`.
+            output_dir: As in :meth:`predict`.
+            reduce: As in :meth:`predict`.
+            dims: As in :meth:`predict`.
+            coords: As in :meth:`predict`.
+            progress: As in :meth:`predict`.
+            allow_nonfinite: As in :meth:`predict`.
+            kernel_kwargs: As in :meth:`predict`.
+            **kwargs: Further kernel arguments, as in :meth:`fit`.
+
+        Returns:
+            The groups ``log_likelihood``, ``observed_data`` and ``posterior``.
+
+        Raises:
+            NotFittedError: If there is no posterior.
+            CallError: If arguments are missing, unknown or doubled.
+            DataError: If the data does not fit together or is not finite.
+
+        Example:
+            >>> im.log_likelihood(X, y, progress=False).log_likelihood.y.shape
+            (1, 1000, 40)
+        """
+        key = self.rng_key  # nothing is drawn, and so no key is used up
+        request = self._request(
+            X,
+            kwargs,
+            kernel_kwargs,
+            outputs=y,
+            key=key,
+            posterior=self._fitted("log_likelihood"),
+            group="log_likelihood",
+            shard_axis=shard_axis,
+            batch_size=batch_size,
+            store=store,
+            output_dir=output_dir,
+            reduce=reduce,
+            dims=dims,
+            coords=coords,
+            progress=progress,
+            allow_nonfinite=allow_nonfinite,
+        )
+        return self._remember(self._predictor.log_likelihood(request), key)
 
     def estimate_effect(
         self,
@@ -103,10 +1006,10 @@ class ImpactModel(PredictiveModel):
             >>> effect.posterior_predictive.y.shape
             (1, 1000, 40)
         """
-        if args_baseline is not None and args_intervention is not None and not on_batch:
-            computed = output_baseline is not None or output_intervention is not None
-            if not computed and _can_share_a_pass(args_baseline, args_intervention):
-                return self._effect(args_baseline, args_intervention, reduce)
+        computed = output_baseline is not None or output_intervention is not None
+        args = args_baseline, args_intervention
+        if not (computed or on_batch or None in args) and can_share_a_pass(*args):
+            return self._effect_in_one_pass(*args, reduce)
         if reduce is not None:
             msg = (
                 "reduce= works on two scenarios given by their arguments, with one rng_key and one "
@@ -114,26 +1017,8 @@ class ImpactModel(PredictiveModel):
             )
             raise ArgumentError(msg)
         predict = self.predict_on_batch if on_batch else partial(self.predict, progress=False)
-        baseline, intervention = scenarios(
-            predict,
-            (output_baseline, output_intervention),
-            (args_baseline, args_intervention),
-            self._take_key,
-        )
-        return estimate_effect(baseline, intervention)
-
-    def _effect(
-        self, baseline: Mapping[str, Any], intervention: Mapping[str, Any], reduce: Any
-    ) -> xr.DataTree:
-        """Compute both scenarios in one pass, with the key that either names, or a new one."""
-        named = baseline.get("rng_key"), intervention.get("rng_key")
-        given = next((key for key in named if key is not None), None)
-        key = self._split(None, 1)[0] if given is None else given
-        shared = _of_the_call(baseline, intervention, reduce) | {"rng_key": key}
-        requests = [self._scenario({**args, **shared}) for args in (baseline, intervention)]
-        effect = self._predictor.effect(*requests)
-        self._advance(given)
-        return effect
+        outputs = output_baseline, output_intervention
+        return estimate_effect(*computed_scenarios(predict, outputs, args, self._keys.take))
 
     def describe(self) -> dict[str, Any]:
         """Describe the model in plain values: its kernel and sites, its training, its draws.
@@ -142,49 +1027,292 @@ class ImpactModel(PredictiveModel):
             >>> im.describe()["inference"]
             'SVI'
         """
-        return describe(
-            self._kernel, self._inference, self._spec, self._posterior, self.input_schema
+        return describe(self._kernel, self._inference, self._spec, self._posterior, self._schema)
+
+    def save(self, path: str | PathLike[str]) -> Path:
+        """Write the model to a directory: arrays and JSON, no code and none of the data.
+
+        What it holds: the posterior with its chains, the parameters, the optimizer's and the
+        mutable state, the losses, the keys, and names, shapes and types of the arguments that it
+        was trained on. Written whole or not at all; a model that is already there is replaced.
+
+        Args:
+            path: The directory.
+
+        Returns:
+            Its absolute path.
+
+        Raises:
+            ArtifactError: If something else is at ``path``, or parameters are no tree of dicts.
+            ArtifactWriteError: If it cannot be written.
+            BusyError: If it is being trained in the background.
+
+        Example:
+            >>> import tempfile
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     im.save(f"{folder}/slope").name
+            'slope'
+        """
+        self._check_idle("save")
+        state = ModelState(
+            rng_key=self.rng_key,
+            n_obs=self._n_obs,
+            epochs_done=self._epochs_done,
+            spec=self._spec,
+            schema=self._schema,
+            state=self._state,
+            vi_result=self._vi_result,
+            posterior=self._posterior,
         )
+        return save_model(path, self._kernel, self._inference, state)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | PathLike[str],
+        kernel: Callable,
+        inference: SVI | MCMC | None = None,
+        *,
+        svi: SVI | None = None,
+        device: Device | None = None,
+        kernel_kwargs: Mapping[str, Any] | None = None,
+    ) -> Self:
+        """Read a model from a directory that :meth:`save` wrote.
+
+        Predictions with a given key are those of the model that was saved, and training goes on as
+        it would have.
+
+        Args:
+            path: The directory.
+            kernel: The NumPyro model that it was saved from.
+            inference: Its inference object, built as it was; or use ``svi``.
+            svi: The same.
+            device: As for a new model; it is not stored.
+            kernel_kwargs: Kernel arguments that are code, such as functions, which is not stored.
+
+        Returns:
+            The model as it was when it was saved.
+
+        Raises:
+            ArtifactGoneError: If there is nothing at ``path``.
+            ArtifactError: If it is damaged, or kernel and inference object are others than it was
+                saved with; the message says in what they differ.
+
+        Example:
+            >>> import tempfile
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     again = type(im).load(im.save(f"{folder}/slope"), kernel, svi=svi)
+            >>> bool((again.posterior["slope"] == im.posterior["slope"]).all())
+            True
+        """
+        saved = SavedModel(path)
+        model = cls(
+            kernel,
+            saved.rng_key,
+            inference,
+            svi=svi,
+            param_input=saved.param_input,
+            param_output=saved.param_output,
+            device=device,
+        )
+        model._restore(saved, kernel_kwargs or {})
+        return model
+
+    def cleanup(self) -> None:
+        """Remove the temporary results of this model from disk now.
+
+        There is no need to: each goes with the last tree that reads it. Trees that are in memory,
+        as small ones are, stay as they are; a larger one that still reads raises
+        :class:`~aimz_lab.errors.ArtifactGoneError`. What was written to an ``output_dir`` stays.
+
+        Example:
+            >>> tree = im.predict(X, progress=False)
+            >>> im.cleanup()
+            >>> im.temp_dir is None
+            True
+        """
+        self._temporary.remove()
+
+    @classmethod
+    def cleanup_models(cls) -> None:
+        """Remove the temporary results of all models from disk now; see :meth:`cleanup`.
+
+        Example:
+            >>> im.cleanup_models()
+        """
+        TemporaryResults.remove_all()
 
     def __repr__(self) -> str:
-        return in_a_line(self.describe())
+        return describe_in_a_line(self.describe())
 
     def _repr_html_(self) -> str:
         return describe_html(self.describe())
 
+    # What the methods share. Only these assign what the model knows.
 
-def _can_share_a_pass(baseline: Mapping[str, Any], intervention: Mapping[str, Any]) -> bool:
-    """Whether two scenarios are one group, and not drawn with a key each."""
-    if baseline.get("in_sample", True) != intervention.get("in_sample", True):
-        return False
-    keys = [args.get("rng_key") for args in (baseline, intervention)]
-    given = [as_typed_key(key) for key in keys if key is not None]
-    return len(given) < 2 or bool(given[0] == given[1])
+    def _svi(self, method: str) -> SviLearner:
+        """Return the learner, where ``method`` needs SVI."""
+        if not isinstance(self._learner, SviLearner):
+            msg = (
+                f"{method} works on minibatches or steps of SVI, and this model does MCMC; call "
+                "fit_on_batch(X, y)."
+            )
+            raise InferenceError(msg)
+        return self._learner
+
+    def _check_idle(self, method: str) -> None:
+        if self._handle is not None and not self._handle.done:
+            msg = (
+                f"{method} has to wait while a run of this model is under way; wait() for its "
+                "handle, or stop() it first."
+            )
+            raise BusyError(msg)
+
+    def _origin(
+        self, resume: str | PathLike[str] | None, rng_key: jax.Array | None
+    ) -> tuple[Checkpoint | None, Origin]:
+        """Return the checkpoint to go on from, if any, and the source of a fit's randomness."""
+        if resume is None:
+            return None, Origin(self._keys.split(rng_key, 3), self._epochs_done)
+        checkpoint = load_checkpoint(resume)
+        return checkpoint, checkpoint.origin
+
+    def _fit(
+        self, request: FitRequest, rng_key: jax.Array | None, *, blocking: bool
+    ) -> Self | RunHandle:
+        """Run a fit to its end here, or leave that to a thread."""
+        fit = self._learner.start(request, self._state)
+        self._last_run, self._spec = fit.run, fit.spec
+        self._keys.advance(rng_key)
+        if not blocking:
+            return self._fit_in_background(fit)
+        self._carry_out(fit)
+        if (message := fit.warning()) is not None:
+            with contextlib.suppress(KeyboardInterrupt):
+                warnings.warn(message, FitWarning, stacklevel=3)
+        return self
+
+    def _fit_in_background(self, fit: StartedFit) -> RunHandle:
+        """Begin here, where what callbacks display has its place; run on a thread."""
+        try:
+            fit.loop.begin()
+        except BaseException as error:
+            fit.loop.fail(error)
+            raise
+        self._handle = RunHandle(self, fit.run, partial(self._carry_out, fit))
+        return self._handle
+
+    def _carry_out(self, fit: StartedFit) -> None:
+        try:
+            fit.loop.run_to_end()
+        finally:
+            for result in fit.results():
+                self._keep(result)
+
+    def _keep(self, result: FitResult) -> None:
+        """Take over the result of a fit."""
+        self._spec, self._schema, self._state = result.spec, result.schema, result.state
+        if result.vi_result is not None:
+            self._vi_result, self._epochs_done = result.vi_result, result.epochs_done
+        if result.posterior is not None:
+            self._posterior, self._fingerprint = result.posterior, result.fingerprint
+
+    def _restore(self, saved: SavedModel, kernel_kwargs: Mapping[str, Any]) -> None:
+        """Take over the state of a saved model."""
+        state = saved.restore(self._kernel, self._inference, self._learner, kernel_kwargs)
+        self._n_obs, self._epochs_done = state.n_obs, state.epochs_done
+        self._spec, self._schema, self._state = state.spec, state.schema, state.state
+        self._vi_result, self._posterior = state.vi_result, state.posterior
+
+    def _fitted(self, method: str) -> Posterior:
+        if self._posterior is None:
+            msg = (
+                f"{method} needs a posterior; call fit, fit_on_batch or set_posterior_sample first."
+            )
+            raise NotFittedError(msg)
+        return self._posterior
+
+    def _request(
+        self,
+        inputs: Any,
+        kwargs: Mapping[str, Any],
+        kernel_kwargs: Mapping[str, Any] | None,
+        *,
+        key: jax.Array,
+        posterior: Posterior | None,
+        group: Group,
+        **options: Any,
+    ) -> Request:
+        """Put a predictive call into a request; ``options`` are those of ``predict_request``."""
+        fitted = FittedKernel(
+            self._kernel,
+            posterior,
+            self._kernel_params(),
+            self._schema,
+            self._fingerprint,
+            resolve_placement(self._device).devices,
+            self._indices,
+        )
+        return predict_request(
+            fitted, inputs, kwargs, kernel_kwargs, key=key, group=group, **options
+        )
+
+    def _remember(self, result: Any, rng_key: jax.Array | None) -> Any:
+        """Move the key on once a call has succeeded, and keep track of a temporary result."""
+        self._keys.advance(rng_key)
+        self._temporary.remember(result)
+        return result
+
+    def _kernel_params(self) -> dict[str, Any]:
+        """Return learned values of the kernel's own ``param`` sites, and its mutable state."""
+        params = dict(getattr(self._vi_result, "params", None) or {})
+        if self._spec is not None:
+            params = {name: params[name] for name in self._spec.of_kind("param") if name in params}
+        return {**params, **((self._state.mutable_state if self._state else None) or {})}
+
+    def _effect_in_one_pass(
+        self, baseline: Mapping[str, Any], intervention: Mapping[str, Any], reduce: Any
+    ) -> xr.DataTree:
+        """Compute both scenarios in one pass, with the key that either names, or a new one."""
+        named = baseline.get("rng_key"), intervention.get("rng_key")
+        given = next((key for key in named if key is not None), None)
+        shared = options_of_the_pass(baseline, intervention, reduce)
+        shared |= {"rng_key": self._keys.one(given)}
+        requests = [self._scenario({**args, **shared}) for args in (baseline, intervention)]
+        effect = self._predictor.effect(*requests)
+        self._keys.advance(given)
+        return effect
+
+    def _scenario(self, args: Mapping[str, Any]) -> Request:
+        """Return the request that :meth:`predict` would make of these arguments."""
+        given = {"store": "persistent", "allow_nonfinite": False, "progress": False, **args}
+        if "X" not in given:
+            msg = "A scenario needs its input: {'X': X, ...}, whatever the kernel calls it."
+            raise CallError(msg)
+        inputs, in_sample = given.pop("X"), given.pop("in_sample", True)
+        key, kernel_kwargs = given.pop("rng_key"), given.pop("kernel_kwargs", None)
+        own = inspect.signature(type(self).predict).parameters
+        kwargs = {name: given.pop(name) for name in list(given) if name not in own}
+        return self._request(
+            inputs,
+            kwargs,
+            kernel_kwargs,
+            key=key,
+            posterior=self._fitted("estimate_effect"),
+            group="posterior_predictive" if in_sample else "predictions",
+            **given,
+        )
 
 
-def _of_the_call(
-    baseline: Mapping[str, Any], intervention: Mapping[str, Any], reduce: Any
-) -> dict[str, Any]:
-    """Options of the one pass, which either scenario may name, or both alike.
-
-    Raises:
-        ArgumentError: If they name different ones.
-    """
-    found = {} if reduce is None else {"reduce": reduce}
-    for args in (baseline, intervention):
-        for name in _CALL_OPTIONS & args.keys():
-            if name in found and not _same(found[name], args[name]):
-                msg = (
-                    f"Both scenarios are computed in one pass, so that {name}= must be the same; "
-                    f"got {found[name]!r} and {args[name]!r}."
-                )
-                raise ArgumentError(msg)
-            found[name] = args[name]
-    return found
+_UNKNOWN_N_OBS = (
+    "Nobody told how many rows the data has, so the kernel is trained as it is written: unless "
+    "it scales its minibatches itself, the posterior will be too wide. Say it once, with "
+    "train_on_batch(..., n_obs=N) or by aimz_lab.lab.monitor around an ArrayLoader."
+)
 
 
-def _same(one: Any, other: Any) -> bool:
-    try:
-        return one is other or bool(one == other)
-    except ValueError:  # arrays
-        return False
+def _without_in_sample(options: Mapping[str, Any]) -> Mapping[str, Any]:
+    if "in_sample" in options:
+        msg = "in_sample= is an argument of predict; here the group is posterior_predictive."
+        raise CallError(msg)
+    return options

@@ -29,7 +29,7 @@ import numpy as np
 from aimz_lab.errors import ArtifactError, CallError, OptionalDependencyError
 from aimz_lab.impact_model import ImpactModel
 from aimz_lab.inference.feeds.schema import InputSchema
-from aimz_lab.inference.run.displays import set_standing_listener
+from aimz_lab.inference.run.displays import set_default_callback
 from aimz_lab.lab.callbacks.mlflow_logger import MLflowLogger, end_status
 
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ def autolog(*, disable: bool = False) -> None:
         'completed'
         >>> autolog(disable=True)
     """
-    set_standing_listener("mlflow", None if disable else _FluentLogger)
+    set_default_callback("mlflow", None if disable else _FluentLogger)
 
 
 class _FluentLogger(MLflowLogger):

@@ -1,14 +1,17 @@
-"""Names for the values that several layers share, and the check of a choice among them."""
+"""Type aliases that several layers share, and the check of a ``Literal`` argument."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Literal, get_args
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar, get_args
 
 import jax
 import numpy as np
+from jaxtyping import Key, PyTree, Shaped, UInt32
 
 from aimz_lab.errors import ArgumentError
+
+_T = TypeVar("_T")
 
 Store = Literal["persistent", "memory"]
 ShardAxis = Literal["obs", "draw"]
@@ -26,16 +29,63 @@ RunStatus = Literal[
     "failed",
 ]
 
-Batch = Mapping[str, np.ndarray | jax.Array]
-Draws = Mapping[str, jax.Array]
-Device = jax.Device | jax.sharding.Sharding
+Array: TypeAlias = np.ndarray | jax.Array
+"""An array on the host or on a device."""
+
+Arrays: TypeAlias = Mapping[str, Array]
+"""Arrays by name."""
+
+Rows: TypeAlias = Mapping[str, Shaped[Array, "row ..."]]
+"""Arrays by field or kernel argument; their leading axes are the same rows."""
+
+Batch: TypeAlias = dict[str, Shaped[Array, "row ..."]]
+"""The rows of one training step, by field."""
+
+HostRows: TypeAlias = dict[str, Shaped[np.ndarray, "row ..."]]
+"""Rows in host memory, by field or kernel argument."""
+
+RandomKey: TypeAlias = Key[jax.Array, ""] | UInt32[jax.Array, " word"]
+"""A single random key, typed or legacy."""
+
+Device: TypeAlias = jax.Device | jax.sharding.Sharding
+"""Where arrays go: one device, or several and how the arrays are split among them."""
+
+Shared: TypeAlias = Mapping[str, PyTree[Array]]
+"""Kernel arguments that every batch gets whole: arrays, or containers of arrays."""
+
+Static: TypeAlias = Mapping[str, Hashable]
+"""Kernel arguments without arrays: constants of the compiled program."""
+
+StaticKey: TypeAlias = tuple[tuple[str, type, Hashable], ...]
+"""Static arguments as a hashable key."""
+
+Columns: TypeAlias = Mapping[str, tuple[str, ...]]
+"""Column names of each field that came as a data frame."""
+
+JsonObject: TypeAlias = dict[str, Any]
+"""What ``json.loads`` returns for an object."""
+
+
+class HasShape(Protocol):
+    """An array, or a stand-in such as ``jax.ShapeDtypeStruct``."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Size of each axis."""
+        ...
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of the values."""
+        ...
+
 
 SAMPLE_DIMS = ("chain", "draw")
-"""The leading dimensions of everything that has posterior draws, in this order."""
+"""The leading dimensions of everything with posterior draws, in this order."""
 
 
 def callable_name(fn: Callable) -> str:
-    """Return what a kernel, a guide or a source is called: its own name, else that of its type.
+    """Return the name of a kernel, a guide or a source; without one, the name of its type.
 
     Example:
         >>> from functools import partial
@@ -45,16 +95,16 @@ def callable_name(fn: Callable) -> str:
     return getattr(fn, "__name__", type(fn).__name__)
 
 
-def check_choice(name: str, value: Any, choices: Any) -> Any:
-    """Return ``value`` if it is one of the values of the ``Literal`` type ``choices``.
+def check_choice(name: str, value: _T, choices: object) -> _T:
+    """Return ``value`` if the ``Literal`` type ``choices`` contains it.
 
     Args:
         name: The argument's name, for the message.
-        value: What was passed.
+        value: The value passed.
         choices: A ``Literal[...]``.
 
     Raises:
-        ArgumentError: If it is not; the message lists what is allowed.
+        ArgumentError: If not; the message lists the allowed values.
 
     Example:
         >>> check_choice("store", "memory", Store)

@@ -15,12 +15,13 @@ os.environ.setdefault("MPLBACKEND", "agg")
 # What a shell runs in the background ignores interrupts, as would what it starts; tests send them.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
-# Tests compile the same small programs again and again, also in subprocesses: once a run is enough.
+# Tests compile the same small programs again and again, on every worker and in subprocesses: once a
+# run is enough. Name a folder of your own, and once for all runs is.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     _compiled = tempfile.TemporaryDirectory(prefix="aimz_lab-tests-", ignore_cleanup_errors=True)
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _compiled.name
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
-    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 import hypothesis
 import jax
@@ -40,14 +41,24 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatabl
 
 
 TUTORIAL_LIMIT_S = 60
+BROWSER_TESTS = Path(__file__).with_name("browser")
+NOT_QUICK = ("slow", "browser", "notebook")
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest selects by `-m`
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tutorials, and hold each to its limit as a whole; nbmake's own is for one cell."""
+    """Mark the tutorials, the browser's tests, and those that are quick.
+
+    A tutorial is held to its limit as a whole; nbmake's own is for one cell.
+    """
     for item in items:
         if isinstance(item, NotebookItem):
             item.add_marker(pytest.mark.notebook)
             item.add_marker(pytest.mark.timeout(TUTORIAL_LIMIT_S))
+        if item.path.is_relative_to(BROWSER_TESTS):
+            item.add_marker(pytest.mark.browser)
+        if not any(item.get_closest_marker(name) for name in NOT_QUICK):
+            item.add_marker(pytest.mark.quick)
 
 
 @pytest.fixture(autouse=True)

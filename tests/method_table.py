@@ -199,8 +199,10 @@ class Oracle:
             with numpyro.plate("data", N_ROWS, subsample_size=X.shape[0]):
                 numpyro.sample("y", dist.Normal(X @ slope, NOISE_SD), obs=y)
 
-        self.svi = SVI(kernel, AutoNormal(kernel), optax.adam(0.05), Trace_ELBO())
-        self.svi.init(jax.random.key(0), X=X, y=Y)
+        # The guide and the constraints are those that `im` is set up with: NumPyro's own `init`
+        # compiles each operation by itself.
+        self.svi = SVI(kernel, im.inference.guide, optax.adam(0.05), Trace_ELBO())
+        self.svi.constrain_fn = im.inference.constrain_fn
         self._update = jax.jit(self.svi.update)
 
     def train(self, batch_size, epochs):

@@ -123,7 +123,7 @@ def test_the_map_names_files_that_exist():
 
 
 def test_the_guard_sees_what_is_missing():
-    def rollback_always(X, *, size=1, **options):
+    def undone(X, *, size=1, **options):
         """Do nothing.
 
         Args:
@@ -134,15 +134,15 @@ def test_the_guard_sees_what_is_missing():
         """
         raise ValueError(f"{size} {options}")
 
-    said = public_api.sections(rollback_always.__doc__)
+    said = public_api.sections(undone.__doc__)
     assert list(said) == ["Args", "Returns"]
-    assert public_api.undocumented(rollback_always, rollback_always.__doc__) == [
+    assert public_api.undocumented(undone, undone.__doc__) == [
         "size",
         "**options",
     ]
-    assert public_api.raised(rollback_always) == {"ValueError"}
+    assert public_api.raised(undone) == {"ValueError"}
     found = public_api.Uses()
     found.read("undone(1)")
-    assert found.unused("undone", rollback_always) == ["size"]
+    assert found.unused("undone", undone) == ["size"]
     assert _LINK.findall("[a](b.md#c) ![d](e.png)") == ["b.md#c", "e.png"]
     assert _anchors("## How it's built") == {"how-its-built"}

@@ -12,7 +12,8 @@ import pytest
 import xarray as xr
 
 from aimz_lab.data import RowCoord
-from aimz_lab.effects import estimate_effect, hdi, scenarios, summarize_effect
+from aimz_lab.effects import estimate_effect, hdi, summarize_effect
+from aimz_lab.effects.scenarios import computed_scenarios
 from aimz_lab.errors import ArgumentError, DataError, OutputWarning
 from aimz_lab.predictive import Predictor
 from tests.predictive.models import inputs, request_of
@@ -90,14 +91,14 @@ def test_scenarios_computed_together_share_a_key():
         keys.append(rng_key)
         return scenario(key=rng_key, intervention={"z": value})
 
-    trees = scenarios(
+    trees = computed_scenarios(
         predict, (None, None), ({"value": 0.0}, {"value": 1.0}), lambda: jax.random.key(5)
     )
     assert keys[0] is keys[1]
     effect = estimate_effect(*trees)["posterior_predictive"]["y"].values[0]
     np.testing.assert_allclose(effect, np.tile(DRAWS["slope"][:, None], 300), atol=1e-5)
     with pytest.raises(ArgumentError, match="output_intervention"):
-        scenarios(predict, (trees[0], None), (None, None), lambda: None)
+        computed_scenarios(predict, (trees[0], None), (None, None), lambda: None)
 
 
 def test_summary_is_the_closed_form():

@@ -1,11 +1,15 @@
-"""Arrays to batches: what comes in, in what order, and how it is padded."""
+"""Turn arrays, tables and streams into batches.
+
+In: arrays, tables of other libraries, loaders, or any iterable of batches. Out: checked, named
+arrays in JAX's types, in a reproducible order, with the row labels and column names of tables.
+"""
 
 from __future__ import annotations
 
 from aimz_lab.data.arrays import canonical, is_array_like, to_host
 from aimz_lab.data.checks import check_finite, check_rows
 from aimz_lab.data.dataset import ArrayDataset, FieldSchema
-from aimz_lab.data.keys import as_typed_key, derive_key, fold_in, key_words
+from aimz_lab.data.keys import as_typed_key, derive_key, fold_in, key_data
 from aimz_lab.data.loader import ArrayLoader
 from aimz_lab.data.order import epoch_order
 from aimz_lab.data.padding import pad_rows, padding_advice, padding_waste, row_multiple
@@ -31,7 +35,7 @@ __all__ = [
     "fold_in",
     "is_array_like",
     "is_batches",
-    "key_words",
+    "key_data",
     "pad_rows",
     "padding_advice",
     "padding_waste",

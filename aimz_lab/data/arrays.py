@@ -1,27 +1,29 @@
-"""Array-likes to NumPy, once, and from there to the types that the device computes in.
+"""Convert array-likes to NumPy, and NumPy arrays to JAX's types.
 
-An *array* here is a NumPy or JAX array; an *array-like* is anything that :func:`to_host` takes.
-Values keep the precision they came with until :func:`canonical` (or ``to_jax=True``) hands them to
-JAX.
+An *array* is a NumPy or JAX array; an *array-like* is anything that :func:`to_host` accepts. Values
+keep their precision until :func:`canonical` (or ``to_jax=True``) converts them to JAX's types.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import jax
 import numpy as np
+from jaxtyping import Shaped
+from numpy.typing import ArrayLike
 
 from aimz_lab.data.checks import check_numeric
 from aimz_lab.data.tables import is_a, read_table
 from aimz_lab.errors import DataError, DataTypeError
+from aimz_lab.types import Array
 
 
-def is_array_like(value: Any) -> bool:
-    """Tell whether ``value`` is an array, a table or a tensor, rather than a container of such.
+def is_array_like(value: object) -> bool:
+    """Return whether ``value`` is an array, a table or a tensor, not a container of them.
 
-    Lists are not: whether one is data or a list of batches is for the caller to know.
+    A list is not: it may be data or a list of batches, and only the caller knows which.
 
     Example:
         >>> is_array_like(np.ones(3)), is_array_like([1.0, 2.0]), is_array_like({"X": np.ones(3)})
@@ -30,12 +32,12 @@ def is_array_like(value: Any) -> bool:
     return hasattr(value, "__array__") or is_a(value, "polars", "DataFrame", "LazyFrame", "Series")
 
 
-def to_host(name: str, value: Any) -> np.ndarray:
-    """Return an array-like as a NumPy array, without a copy where its library allows that.
+def to_host(name: str, value: ArrayLike) -> np.ndarray:
+    """Return an array-like as a NumPy array, without a copy if its library allows it.
 
-    Takes nested lists, NumPy, JAX, pandas, polars and xarray objects, PyTorch tensors, and whatever
-    has ``__array__``. The type stays as it is (a missing entry of a table makes its column
-    float64): conversion to JAX's types is :func:`canonical`.
+    Accepts nested lists, NumPy, JAX, pandas, polars and xarray objects, PyTorch tensors, and any
+    object with ``__array__``. The type is kept, except that missing entries make a table's column
+    float64; :func:`canonical` converts to JAX's types.
 
     Args:
         name: The field's name, for messages.
@@ -45,7 +47,7 @@ def to_host(name: str, value: Any) -> np.ndarray:
         An array of numbers or booleans.
 
     Raises:
-        DataTypeError: If the values are not numeric; it names the field, and the column of a table.
+        DataTypeError: If values are not numeric; the message names the field and the column.
         DataError: If nested lists are ragged, or masked entries have no value.
 
     Example:
@@ -66,7 +68,7 @@ def to_host(name: str, value: Any) -> np.ndarray:
     return array
 
 
-def _read_plain(what: str, value: Any) -> np.ndarray:
+def _read_plain(what: str, value: ArrayLike) -> np.ndarray:
     if value is None or isinstance(value, Mapping | set | frozenset):
         msg = f"{what} is a {type(value).__name__}; expected an array, a table or nested lists."
         raise DataTypeError(msg)
@@ -80,8 +82,8 @@ def _read_plain(what: str, value: Any) -> np.ndarray:
         raise DataError(msg) from error
 
 
-def as_stored(name: str, value: Any) -> np.ndarray | jax.Array:
-    """Return NumPy and JAX arrays as the very same object, other array-likes as NumPy.
+def as_stored(name: str, value: ArrayLike) -> Array:
+    """Return NumPy and JAX arrays as they are, other array-likes as NumPy arrays.
 
     Args:
         name: The field's name, for messages.
@@ -98,22 +100,22 @@ def as_stored(name: str, value: Any) -> np.ndarray | jax.Array:
     return to_host(name, value)
 
 
-def canonical(value: np.ndarray | jax.Array, name: str = "array") -> np.ndarray | jax.Array:
-    """Return an array in JAX's type for it, row by row in memory.
+def canonical(value: Shaped[Array, "*shape"], name: str = "array") -> Shaped[Array, "*shape"]:
+    """Return an array in JAX's canonical type and C-contiguous layout.
 
-    This is the one place where precision changes: float64 becomes float32 and int64 int32, unless
-    JAX runs with ``jax_enable_x64``. An array that has the right type and layout is returned as it
-    is, and so is a JAX array.
+    Precision changes only here: float64 becomes float32 and int64 becomes int32, unless
+    ``jax_enable_x64`` is on. JAX arrays, and NumPy arrays that already fit, are returned as they
+    are.
 
     Args:
-        value: A NumPy array; a JAX array is canonical by itself.
+        value: The array; a JAX array is always canonical.
         name: The field's name, for messages.
 
     Returns:
-        A C-contiguous array of a type that the device computes in.
+        The array, of any shape, in the type that the device computes in.
 
     Raises:
-        DataError: If a value does not fit the narrower type; nothing wraps or overflows silently.
+        DataError: If a value does not fit the narrower type; none wraps or overflows silently.
 
     Example:
         >>> canonical(np.array([0.5, 1.5])).dtype
@@ -137,7 +139,7 @@ def canonical(value: np.ndarray | jax.Array, name: str = "array") -> np.ndarray 
         _raise_too_large(name, np.abs(value[np.isfinite(value)]).max(), target)
 
 
-def _raise_too_large(name: str, value: Any, target: np.dtype) -> NoReturn:
+def _raise_too_large(name: str, value: np.generic, target: np.dtype) -> NoReturn:
     advice = "recode identifiers (numpy.unique)" if target.kind in "iu" else "rescale the field"
     msg = (
         f"Field {name!r} holds {value}, which {target} cannot represent; {advice}, or switch on "

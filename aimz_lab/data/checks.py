@@ -1,33 +1,33 @@
-"""What data must be before any work starts; every message says which field, and what to do."""
+"""Check data before any work starts; every message names the field and the remedy."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from aimz_lab.errors import ArgumentError, DataError, DataTypeError
+from aimz_lab.types import Array, Arrays
 
 _BLOCK_BYTES = 1 << 20
-"""Rows are scanned in blocks of this size, which fit the cache and need no large temporary."""
+"""Rows are scanned in blocks of this size: they fit the cache and need no large temporary."""
 
 
-def check_numeric(what: str, dtype: np.dtype, first: Any = None) -> None:
-    """Raise unless ``dtype`` is a kind of number or boolean.
+def check_numeric(what: str, dtype: np.dtype, first: object = None) -> None:
+    """Raise unless ``dtype`` is numeric or boolean.
 
     Args:
-        what: What holds the values, as the message names it: ``"field 'X'"``.
-        dtype: Their type.
+        what: The subject of the message, such as ``"Field 'X'"``.
+        dtype: Type of the values.
         first: One of the values, for the message.
 
     Raises:
         DataTypeError: If they are text, dates, objects or records.
     """
     is_number = jnp.issubdtype(dtype, np.number) or jnp.issubdtype(dtype, np.bool_)
-    # To NumPy a duration is a kind of integer.
+    # NumPy counts durations among the integers.
     if is_number and not jnp.issubdtype(dtype, np.timedelta64):
         return
     if jnp.issubdtype(dtype, jax.dtypes.prng_key):
@@ -50,18 +50,18 @@ def check_numeric(what: str, dtype: np.dtype, first: Any = None) -> None:
     raise DataTypeError(msg)
 
 
-def check_rows(arrays: Mapping[str, Any], what: str = "data") -> int:
+def check_rows(arrays: Arrays, what: str = "data") -> int:
     """Return the number of rows that all arrays share.
 
     Args:
         arrays: Arrays by field.
-        what: What they are, as the message names it.
+        what: What the arrays form, for the message: ``"batch"``.
 
     Returns:
-        The size of their leading axis, at least 1.
+        The size of the leading axes, at least 1.
 
     Raises:
-        DataError: If there is no array, one has no axis, there are no rows, or sizes differ.
+        DataError: If there are no arrays or no rows, an array is a scalar, or the sizes differ.
 
     Example:
         >>> check_rows({"X": np.zeros((3, 2)), "y": np.zeros(3)})
@@ -94,16 +94,16 @@ def check_rows(arrays: Mapping[str, Any], what: str = "data") -> int:
     return n_rows
 
 
-def check_finite(arrays: Mapping[str, Any], allow_nonfinite: bool = False, what: str = "") -> None:
+def check_finite(arrays: Arrays, allow_nonfinite: bool = False, what: str = "") -> None:
     """Raise if a value is NaN or infinite.
 
     Args:
-        arrays: NumPy or JAX arrays by field; those that cannot hold such a value are skipped.
+        arrays: Arrays by field; integers and booleans are skipped.
         allow_nonfinite: Check nothing.
-        what: Where the arrays come from, as the message names it, such as ``"Batch 3"``.
+        what: Where the arrays come from, for the message: ``"Batch 3"``.
 
     Raises:
-        DataError: It names the field, the first bad row and the number of such rows.
+        DataError: If there is one; the message names the field, the first bad row and their number.
 
     Example:
         >>> check_finite({"y": np.array([0.0, 1.0, np.nan])})
@@ -119,7 +119,7 @@ def check_finite(arrays: Mapping[str, Any], allow_nonfinite: bool = False, what:
             _check_field_finite(f"{what}: field {name!r}" if what else f"Field {name!r}", array)
 
 
-def _check_field_finite(what: str, array: Any) -> None:
+def _check_field_finite(what: str, array: Array) -> None:
     first, count, start = None, 0, 0
     for block in _row_blocks(array):
         finite = np.isfinite(block)
@@ -144,10 +144,10 @@ def _check_field_finite(what: str, array: Any) -> None:
     raise DataError(msg)
 
 
-def _row_blocks(array: Any) -> Iterator[np.ndarray]:
-    """Yield consecutive rows as NumPy, without ever holding a second copy of a large array."""
+def _row_blocks(array: Array) -> Iterator[np.ndarray]:
+    """Yield consecutive rows as NumPy arrays, without a second copy of a large array."""
     if isinstance(array, jax.Array) and not _on_one_accelerator(array):
-        array = np.asarray(array)  # on CPUs, this shares the memory
+        array = np.asarray(array)  # shares memory on CPUs
     array = array if array.ndim else array[None]
     n_rows = array.shape[0]
     step = max(1, _BLOCK_BYTES * n_rows // max(1, array.nbytes))
@@ -160,15 +160,15 @@ def _on_one_accelerator(array: jax.Array) -> bool:
     return one and all(device.platform != "cpu" for device in array.devices())
 
 
-def check_positive_int(name: str, value: Any) -> int:
-    """Return ``value`` as an ``int`` if it is a whole number of at least 1.
+def check_positive_int(name: str, value: object) -> int:
+    """Return ``value`` as an ``int`` if it is an integer of at least 1.
 
     Args:
         name: The argument's name, for the message.
-        value: What was passed; NumPy's integers count, booleans and floats do not.
+        value: The value passed; NumPy integers are accepted, booleans and floats are not.
 
     Raises:
-        ArgumentError: If it is anything else.
+        ArgumentError: If not.
 
     Example:
         >>> check_positive_int("batch_size", np.int64(32))

@@ -1,29 +1,37 @@
-"""Named arrays that share their rows."""
+"""A dataset: named arrays with the same rows."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import SingleDeviceSharding
+from jaxtyping import Bool, Int
+from numpy.typing import ArrayLike
 
 from aimz_lab.data.arrays import as_stored, canonical
 from aimz_lab.data.checks import check_rows
 from aimz_lab.data.html import format_bytes, html_table
 from aimz_lab.data.tables import RowCoord, column_names, shared_row_coord
 from aimz_lab.errors import DataTypeError
+from aimz_lab.types import Array, Batch, Columns, Rows
+
+RowSelection: TypeAlias = (
+    slice | Sequence[int] | Sequence[bool] | Int[Array, " row"] | Bool[Array, " all_rows"]
+)
+"""Some rows of a dataset: a slice, row numbers, or a mask."""
 
 
 class FieldSchema(NamedTuple):
-    """What one row of a field is.
+    """Shape and type of one row of a field.
 
     Attributes:
-        shape: Shape of a row: the array's without its leading axis.
-        dtype: Type of its values.
+        shape: Shape of the array without its leading axis.
+        dtype: Type of the values.
     """
 
     shape: tuple[int, ...]
@@ -31,23 +39,23 @@ class FieldSchema(NamedTuple):
 
 
 class ArrayDataset:
-    """Arrays by name, which share the size of their leading axis: the rows.
+    """Named arrays whose leading axes are the same rows.
 
-    NumPy and JAX arrays are stored as they are, the very same objects. Other array-likes (lists,
-    pandas, polars, xarray, CPU tensors) become NumPy once. Nothing is checked for NaN here; the
-    model does that, where ``allow_nonfinite=True`` can be said.
+    NumPy and JAX arrays are stored as they are, without a copy. Other array-likes (lists, pandas,
+    polars, xarray, CPU tensors) become NumPy arrays once. NaN is allowed here; the model checks for
+    it, unless told ``allow_nonfinite=True``.
 
     Args:
-        *unnamed: Nothing; arrays without a name are refused.
-        to_jax: Convert all arrays to JAX arrays now, and keep them on the device. They are copies,
-            in JAX's precision (float32 unless ``jax_enable_x64`` is on).
-        **arrays: One array-like per field, rows first. A field that is ``None`` is left out, as a
-            dataset to predict from has no ``y``.
+        *unnamed: Not allowed; each array needs a name.
+        to_jax: Copy all arrays to the device now, in JAX's precision (float32 unless
+            ``jax_enable_x64`` is on), and keep them there.
+        **arrays: One array-like per field, of shape ``(row, ...)``. ``None`` is left out: a dataset
+            for prediction has no ``y``.
 
     Raises:
-        DataError: If there are no arrays, one is a single value, there are no rows, the numbers of
-            rows differ, or two indexes label the same row differently.
-        DataTypeError: If values are not numeric, or arrays come without a name.
+        DataError: If there are no arrays or no rows, one array is a scalar, the numbers of rows
+            differ, or two indexes label the same row differently.
+        DataTypeError: If values are not numeric, or an array has no name.
 
     Example:
         >>> dataset = ArrayDataset(X=[[1.0, 2.0], [3.0, 4.0]], y=[0, 1])
@@ -57,7 +65,9 @@ class ArrayDataset:
         {'X': array([3., 4.]), 'y': np.int64(1)}
     """
 
-    def __init__(self, /, *unnamed: Any, to_jax: bool = False, **arrays: Any) -> None:
+    def __init__(
+        self, /, *unnamed: object, to_jax: bool = False, **arrays: ArrayLike | None
+    ) -> None:
         if unnamed:
             msg = (
                 f"ArrayDataset takes its arrays by name, got {len(unnamed)} without; write "
@@ -82,13 +92,13 @@ class ArrayDataset:
         self._arrays = stored
 
     @property
-    def arrays(self) -> Mapping[str, np.ndarray | jax.Array]:
-        """The arrays by field; the mapping is read-only."""
+    def arrays(self) -> Rows:
+        """The arrays by field, of shape ``(row, ...)``; a read-only mapping."""
         return MappingProxyType(self._arrays)
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """The fields' names, in the order given."""
+        """The field names, in the order given."""
         return tuple(self._arrays)
 
     @property
@@ -103,12 +113,12 @@ class ArrayDataset:
 
     @property
     def row_coord(self) -> RowCoord | None:
-        """The row labels of the first field that has some: a pandas index, an xarray coordinate."""
+        """Row labels: the first pandas index or xarray coordinate among the fields."""
         return self._row_coord
 
     @property
-    def columns(self) -> Mapping[str, tuple[str, ...]]:
-        """Names of the columns of each field that came as a data frame."""
+    def columns(self) -> Columns:
+        """Column names of each field that came as a data frame."""
         return MappingProxyType(self._columns)
 
     @property
@@ -122,12 +132,12 @@ class ArrayDataset:
     def __len__(self) -> int:
         return self._n_rows
 
-    def __getitem__(self, index: Any) -> dict[str, Any]:
+    def __getitem__(self, index: int | np.integer | RowSelection) -> dict[str, Array | np.generic]:
         """Return the rows at ``index``, by field.
 
         Args:
-            index: A row number (negative ones count from the end), a slice, an array of row
-                numbers, or a boolean mask of the rows.
+            index: A row number (negative: from the end), a slice, an array of row numbers, or a
+                boolean mask of the rows.
 
         Raises:
             IndexError: If a row does not exist.
@@ -140,21 +150,21 @@ class ArrayDataset:
             return {name: _pickable(array)[index] for name, array in self._arrays.items()}
         return self.take(index)
 
-    def take(self, rows: slice | np.ndarray) -> dict[str, np.ndarray | jax.Array]:
-        """Return some rows, by field, gathered where they live.
+    def take(self, rows: RowSelection) -> Batch:
+        """Return the selected rows by field, gathered where the arrays are.
 
-        A JAX array that is spread over several devices is read through the host.
+        A JAX array on several devices is read through the host.
 
         Args:
-            rows: A slice gives views of NumPy arrays, marked read-only as the memory is the user's.
-                An array of row numbers, or a mask, gives new arrays.
+            rows: A slice gives read-only views of NumPy arrays, since the memory is the user's.
+                Row numbers or a mask give new arrays.
 
         Returns:
             The rows of each field, in the order asked for.
 
         Raises:
             IndexError: If a row does not exist.
-            DataTypeError: If ``rows`` is neither.
+            DataTypeError: If ``rows`` is none of these.
 
         Example:
             >>> ArrayDataset(y=[10, 20, 30]).take(np.array([2, 0]))
@@ -173,8 +183,8 @@ class ArrayDataset:
             picked |= _pick_on_device(device, rows, self._n_rows)
         return {name: picked[name] for name in arrays}
 
-    def _row_numbers(self, index: Any) -> np.ndarray:
-        """Return an index as row numbers from 0; JAX would clip bad ones without a word."""
+    def _row_numbers(self, index: ArrayLike) -> np.ndarray:
+        """Return an index as row numbers from 0; JAX would silently clip invalid ones."""
         rows = np.asarray(index)
         if rows.dtype == np.bool_ and rows.ndim == 1:
             if len(rows) != self._n_rows:
@@ -211,12 +221,12 @@ class ArrayDataset:
         return html_table(caption, ["field", "shape", "dtype", "bytes", "lives in"], rows)
 
 
-def _pickable(array: np.ndarray | jax.Array) -> np.ndarray | jax.Array:
-    """Return what rows can be picked from: JAX indexes no array with explicitly sharded rows."""
+def _pickable(array: Array) -> Array:
+    """Return an array that can be indexed by rows; JAX cannot index explicitly sharded rows."""
     if isinstance(array, np.ndarray) or isinstance(array.sharding, SingleDeviceSharding):
         return array
     if len(array.devices()) > 1:
-        return np.asarray(array)  # JAX keeps the copy with the array
+        return np.asarray(array)  # JAX caches this copy
     return jax.device_put(array, SingleDeviceSharding(*array.devices()))
 
 
@@ -237,15 +247,17 @@ def _gather(arrays: dict[str, jax.Array], rows: jax.Array) -> dict[str, jax.Arra
 
 
 @jax.jit(static_argnums=2)
-def _slice_rows(arrays: dict[str, jax.Array], start: int, size: int) -> dict[str, jax.Array]:
-    # The start is traced: one compilation serves all batches of an epoch.
+def _slice_rows(
+    arrays: dict[str, jax.Array], start: int | jax.Array, size: int
+) -> dict[str, jax.Array]:
+    # The start is traced, so one compilation serves all batches of an epoch.
     return {
         name: jax.lax.dynamic_slice_in_dim(array, start, size) for name, array in arrays.items()
     }
 
 
-def _to_device(name: str, array: np.ndarray | jax.Array) -> jax.Array:
-    # A copy: on CPUs device_put shares NumPy's memory, and a later write would change a JAX array.
+def _to_device(name: str, array: Array) -> jax.Array:
+    # Copy: on CPUs device_put shares NumPy's memory, so a later write would change the JAX array.
     return array if isinstance(array, jax.Array) else jnp.array(canonical(array, name))
 
 
@@ -255,7 +267,7 @@ def _view(array: np.ndarray, rows: slice) -> np.ndarray:
     return view
 
 
-def _place(array: np.ndarray | jax.Array) -> str:
+def _place(array: Array) -> str:
     if isinstance(array, np.memmap):
         return "file (memory-mapped)"
     if isinstance(array, np.ndarray):

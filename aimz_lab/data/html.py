@@ -1,4 +1,4 @@
-"""Small HTML tables for the rich representations; they take their colours from the page."""
+"""HTML tables for rich representations, in the colours of the page."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from html import escape
 
 
 def html_table(caption: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Return a table as HTML, all text escaped, legible on light and on dark pages.
+    """Return a table as HTML with all text escaped, legible on light and dark pages.
 
     Args:
         caption: One line above the table.
-        header: The columns' names.
-        rows: The cells of each row, by ``str``.
+        header: The column names.
+        rows: The cells of each row; ``str`` gives their text.
 
     Example:
         >>> html_table("Fields", ["name"], [["a<b"]]).count("a&lt;b")
         1
     """
-    # No background and no fixed colour: what the notebook's theme sets shows through.
+    # No background and no fixed colour, so the notebook's theme shows through.
     cell = "text-align:left;padding:2px 12px 2px 0;background:transparent;color:inherit"
     line = "border-bottom:1px solid currentColor"
     head = "".join(f'<th scope="col" style="{cell};{line}">{escape(h)}</th>' for h in header)
@@ -35,7 +35,7 @@ def html_table(caption: str, header: Sequence[str], rows: Iterable[Sequence[obje
 
 
 def format_bytes(n_bytes: int) -> str:
-    """Return a size in the unit that suits it.
+    """Return a size in the largest unit that makes it at least 1.
 
     Example:
         >>> format_bytes(640), format_bytes(16_000_000)

@@ -1,35 +1,35 @@
-"""Random keys: what counts as one, and others derived from it on the host.
+"""Check random keys, and derive keys from them on the host.
 
-The same keys as ``jax.random`` derives; but what NumPy derives in a millisecond adds no tenth of a
-second to what has to be compiled.
+The derived keys equal those of ``jax.random``. NumPy derives them in a millisecond, where JAX would
+compile for a tenth of a second.
 """
 
 from __future__ import annotations
 
 import itertools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Integer, Key, UInt32
 
 from aimz_lab.errors import DataTypeError
 
 THREEFRY = "threefry2x32"
-"""JAX's default generator, and the one that keys are derived for here."""
+"""JAX's default generator, and the only one that :func:`fold_in` implements."""
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = np.uint32(0x1BD11BDA)
 
 
-def as_typed_key(rng_key: Any) -> jax.Array:
-    """Return one typed random key; a legacy ``uint32`` key is converted.
+def as_typed_key(rng_key: object) -> Key[jax.Array, ""]:
+    """Return a single typed random key; a legacy ``uint32`` key is converted.
 
     Args:
         rng_key: From ``jax.random.key`` or ``jax.random.PRNGKey``.
 
     Raises:
-        DataTypeError: If it is no key, or several.
+        DataTypeError: If it is not a key, or is an array of several.
 
     Example:
         >>> as_typed_key(jax.random.PRNGKey(7)) == jax.random.key(7)
@@ -54,22 +54,22 @@ def as_typed_key(rng_key: Any) -> jax.Array:
     return key
 
 
-def key_words(key: jax.Array) -> np.ndarray:
-    """Return the 32-bit words of a key, ``(2,)`` for Threefry.
+def key_data(key: Key[jax.Array, ""]) -> UInt32[np.ndarray, " word"]:
+    """Return the data of a key as NumPy: two 32-bit words for Threefry.
 
     Example:
-        >>> key_words(jax.random.key(7))
+        >>> key_data(jax.random.key(7))
         array([0, 7], dtype=uint32)
     """
     return np.asarray(jax.random.key_data(key))
 
 
-def derive_key(key: jax.Array, number: int) -> jax.Array:
-    """Derive one key from a key and a number, as ``jax.random.fold_in`` does.
+def derive_key(key: Key[jax.Array, ""], number: int) -> Key[jax.Array, ""]:
+    """Derive a key from a key and a number, as ``jax.random.fold_in`` does.
 
     Args:
         key: A typed key.
-        number: A number from 0 below 2^32.
+        number: An integer from 0 to 2^32 - 1.
 
     Example:
         >>> key = jax.random.key(3)
@@ -78,25 +78,27 @@ def derive_key(key: jax.Array, number: int) -> jax.Array:
     """
     if jax.random.key_impl(key) != THREEFRY:
         return jax.random.fold_in(key, number)
-    return jax.random.wrap_key_data(fold_in(key_words(key), np.asarray(number)), impl=THREEFRY)
+    return jax.random.wrap_key_data(fold_in(key_data(key), np.asarray(number)), impl=THREEFRY)
 
 
-def fold_in(keys: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-    """Derive keys of Threefry from keys and numbers, elementwise.
+def fold_in(
+    keys: UInt32[np.ndarray, "*#key 2"], numbers: Integer[np.ndarray, "*#key"]
+) -> UInt32[np.ndarray, "*key 2"]:
+    """Derive Threefry keys from keys and numbers, elementwise.
 
     Threefry-2x32 with 20 rounds; Salmon, Moraes, Dror and Shaw (2011), "Parallel random numbers: as
     easy as 1, 2, 3".
 
     Args:
-        keys: Words of keys, ``(..., 2)``.
-        numbers: Numbers below 2^32, ``(...)``; both are broadcast.
+        keys: Data of the keys.
+        numbers: Integers from 0 to 2^32 - 1; broadcast against the keys.
 
     Returns:
-        Words of the new keys, ``(..., 2)``.
+        Data of the new keys.
 
     Example:
-        >>> one = fold_in(key_words(jax.random.key(3)), np.arange(4))[2]
-        >>> bool((one == key_words(jax.random.fold_in(jax.random.key(3), 2))).all())
+        >>> one = fold_in(key_data(jax.random.key(3)), np.arange(4))[2]
+        >>> bool((one == key_data(jax.random.fold_in(jax.random.key(3), 2))).all())
         True
     """
     first, second = keys[..., :1], keys[..., 1:]

@@ -1,20 +1,20 @@
-"""Batches of a dataset, epoch by epoch, in an order that can be resumed anywhere."""
+"""The loader: batches of a dataset, epoch by epoch, resumable at any batch."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Int, Key
 
 from aimz_lab.data.arrays import canonical
 from aimz_lab.data.checks import check_positive_int
 from aimz_lab.data.dataset import ArrayDataset
 from aimz_lab.data.html import html_table
-from aimz_lab.data.keys import as_typed_key, key_words
+from aimz_lab.data.keys import as_typed_key
+from aimz_lab.data.loader_state import LoaderSettings, position_in, saved_state
 from aimz_lab.data.order import epoch_order
 from aimz_lab.data.padding import (
     check_sharding,
@@ -23,36 +23,33 @@ from aimz_lab.data.padding import (
     padding_waste,
     row_multiple,
 )
-from aimz_lab.errors import ArgumentError, CheckpointError, DataTypeError
-from aimz_lab.types import Device
-
-_STATE_VERSION = 1
+from aimz_lab.errors import ArgumentError, DataTypeError
+from aimz_lab.types import Array, Batch, Device, JsonObject, RandomKey
 
 
 class ArrayLoader:
-    """Iterable over the batches of an :class:`ArrayDataset`, as ``(batch, n_pad)`` pairs.
+    """Iterate over the batches of an :class:`ArrayDataset` as ``(batch, n_pad)`` pairs.
 
-    Each ``iter()`` is one epoch, and the next one has the next number; iterators that run at the
-    same time have an epoch each. With ``shuffle`` the order is a function of the key and the
-    epoch's number alone, see :func:`~aimz_lab.data.order.epoch_order`.
+    Each ``iter()`` is one epoch and counts the epochs up, also for iterators that run at the same
+    time. With ``shuffle`` the order depends only on the key and the epoch number, see
+    :func:`~aimz_lab.data.order.epoch_order`.
 
-    ``batch`` maps each field to its rows, at most ``batch_size`` of them. With ``device=None`` they
-    are what the dataset holds: new arrays when shuffled, otherwise views, which are read-only. With
-    a device or a sharding the last row is repeated until the rows divide among the local devices,
-    or among the shards of the leading axis, and the batch moves there, in JAX's precision;
-    ``n_pad`` counts the rows added.
+    ``batch`` maps each field to at most ``batch_size`` rows. With ``device=None`` these are new
+    arrays when shuffled, otherwise read-only views of the dataset. With a device or a sharding, the
+    last row is repeated until the rows divide among the local devices or the shards of the leading
+    axis; the batch then moves there in JAX's precision. ``n_pad`` counts the rows added.
 
     Args:
-        dataset: What to read.
+        dataset: The dataset to read.
         rng_key: Random key of the order, typed or legacy.
         batch_size: Rows of data per batch, at least 1.
-        shuffle: Whether each epoch has an order of its own.
+        shuffle: Whether to shuffle each epoch anew.
         device: Where batches go: ``None``, a ``jax.Device`` or a ``Sharding``.
 
     Raises:
         ArgumentError: If ``batch_size`` is not a positive int.
         DataError: If the sharding does not fit a field.
-        DataTypeError: If an argument is of the wrong kind.
+        DataTypeError: If an argument is of the wrong type.
 
     Example:
         >>> dataset = ArrayDataset(y=[10.0, 20.0, 30.0])
@@ -65,7 +62,7 @@ class ArrayLoader:
     def __init__(
         self,
         dataset: ArrayDataset,
-        rng_key: jax.Array,
+        rng_key: RandomKey,
         *,
         batch_size: int = 32,
         shuffle: bool = False,
@@ -88,28 +85,28 @@ class ArrayLoader:
         self._multiple = row_multiple(device)
         if isinstance(device, jax.sharding.Sharding):
             check_sharding(device, {name: row.shape for name, row in dataset.schema.items()})
-        self._upcoming = (0, 0)  # epoch and batch that the next iter() begins at
-        self._position = (0, 0)  # epoch and batch that the latest iterator gives next
-        self._latest = 0  # number of that iterator
+        self._upcoming = (0, 0)  # epoch and batch where the next iter() begins
+        self._position = (0, 0)  # epoch and batch that the latest iterator yields next
+        self._latest = 0  # number of the latest iterator
 
     @property
     def dataset(self) -> ArrayDataset:
-        """What is read."""
+        """The dataset to read."""
         return self._dataset
 
     @property
-    def rng_key(self) -> jax.Array:
+    def rng_key(self) -> Key[jax.Array, ""]:
         """The typed key of the order."""
         return self._rng_key
 
     @property
     def batch_size(self) -> int:
-        """Rows of data per batch; the last one of an epoch may have fewer."""
+        """Rows of data per batch; the last batch of an epoch may have fewer."""
         return self._batch_size
 
     @property
     def shuffle(self) -> bool:
-        """Whether each epoch has an order of its own."""
+        """Whether each epoch is shuffled anew."""
         return self._shuffle
 
     @property
@@ -119,30 +116,30 @@ class ArrayLoader:
 
     @property
     def epoch(self) -> int:
-        """Number, from 0, of the epoch under way, or of the next one if none is."""
+        """Number, from 0, of the current epoch; between epochs, of the next one."""
         return self._position[0]
 
     def __len__(self) -> int:
         """Return the number of batches in an epoch."""
         return math.ceil(len(self._dataset) / self._batch_size)
 
-    def __iter__(self) -> Iterator[tuple[dict[str, np.ndarray | jax.Array], int]]:
+    def __iter__(self) -> Iterator[tuple[Batch, int]]:
         epoch, start = self._position = self._upcoming
         self._upcoming = (epoch + 1, 0)
         self._latest += 1
         return self._handed_out(epoch, start, self._latest)
 
     def index_batches(self, epoch: int, start: int = 0) -> Iterator[Int[np.ndarray, " row"]]:
-        """Return an iterator over the row numbers of each batch of one epoch.
+        """Return an iterator over the row numbers of the batches of one epoch.
 
-        It neither reads nor moves the loader's own position.
+        The loader's own position is neither used nor changed.
 
         Args:
             epoch: Number of the epoch, from 0.
             start: Number, from 0, of the batch to begin at.
 
         Returns:
-            Arrays of row numbers, a batch each.
+            One array of row numbers per batch.
 
         Raises:
             ArgumentError: If ``epoch`` is negative, or ``start`` is not within the epoch.
@@ -158,17 +155,17 @@ class ArrayLoader:
             for rows in self._rows(epoch, start)
         )
 
-    def batches(self, epoch: int, start: int = 0) -> Iterator[dict[str, np.ndarray | jax.Array]]:
-        """Return an iterator over the batches of one epoch, neither padded nor moved.
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """Return an iterator over the batches of one epoch, neither padded nor moved to a device.
 
-        It neither reads nor moves the loader's own position.
+        The loader's own position is neither used nor changed.
 
         Args:
             epoch: Number of the epoch, from 0.
             start: Number, from 0, of the batch to begin at.
 
         Returns:
-            The rows of each batch, by field.
+            One mapping of field to rows per batch.
 
         Raises:
             ArgumentError: If ``epoch`` is negative, or ``start`` is not within the epoch.
@@ -180,13 +177,13 @@ class ArrayLoader:
         """
         return map(self._dataset.take, self._rows(epoch, start))
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return the position of the latest iterator, and what the order depends on.
+    def state_dict(self) -> JsonObject:
+        """Return the position of the latest iterator and the settings that fix the order.
 
-        The state can be written as JSON. It counts each batch that was handed out as used.
+        Each batch that was handed out counts as used.
 
         Returns:
-            A new dictionary for :meth:`load_state_dict`.
+            A dictionary for :meth:`load_state_dict`, which JSON can hold.
 
         Example:
             >>> loader = ArrayLoader(ArrayDataset(y=[10, 20, 30]), jax.random.key(0), batch_size=2)
@@ -195,17 +192,17 @@ class ArrayLoader:
             1
         """
         epoch, batch = self._position
-        return {"version": _STATE_VERSION, "epoch": epoch, "batch": batch, **self._settings()}
+        return saved_state(epoch, batch, self._settings())
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go to a saved position: the next ``iter()`` begins there, inside that epoch.
+    def load_state_dict(self, state: Mapping[str, object]) -> None:
+        """Go to a saved position; the next ``iter()`` begins there, inside that epoch.
 
         Args:
-            state: From :meth:`state_dict`, of a loader with the same settings and number of rows.
+            state: From :meth:`state_dict` of a loader with the same settings and number of rows.
 
         Raises:
-            CheckpointError: If it is no such state, or the loader differs; the message says in
-                what. The loader then stays as it was.
+            CheckpointError: If it is no such state, or the loader differs; the message names the
+                difference. The loader then stays as it was.
 
         Example:
             >>> loader = ArrayLoader(ArrayDataset(y=[10, 20, 30]), jax.random.key(0), batch_size=2)
@@ -214,55 +211,17 @@ class ArrayLoader:
             >>> [batch["y"].tolist() for batch, n_pad in loader]
             [[30]]
         """
-        required = {"version", "epoch", "batch", *self._settings()}
-        if not isinstance(state, Mapping) or not required <= state.keys():
-            msg = f"This is no loader state; expected a mapping with {', '.join(sorted(required))}."
-            raise CheckpointError(msg)
-        if state["version"] != _STATE_VERSION:
-            msg = (
-                f"The loader state has version {state['version']!r}, and version {_STATE_VERSION} "
-                f"is understood; read it with the release that saved it."
-            )
-            raise CheckpointError(msg)
-        self._check_same_settings(state)
-        epoch, batch = state["epoch"], state["batch"]
-        if not (
-            type(epoch) is int and type(batch) is int and epoch >= 0 and 0 <= batch < len(self)
-        ):
-            msg = (
-                f"The loader state is at epoch {epoch!r}, batch {batch!r}; expected an epoch from "
-                f"0 and a batch from 0 to {len(self) - 1}."
-            )
-            raise CheckpointError(msg)
+        epoch, batch = position_in(state, self._settings(), n_batches=len(self))
         self._upcoming = self._position = (epoch, batch)
-        self._latest += 1  # iterators that still run no longer move the position
+        self._latest += 1  # running iterators no longer change the position
 
-    def _settings(self) -> dict[str, Any]:
-        # The order depends on the key only if there is one.
-        impl = str(jax.random.key_impl(self._rng_key))
-        key = {"impl": impl, "words": key_words(self._rng_key).tolist()} if self._shuffle else None
-        return {
-            "n": len(self._dataset),
-            "batch_size": self._batch_size,
-            "shuffle": self._shuffle,
-            "key": key,
-        }
-
-    def _check_same_settings(self, state: Mapping[str, Any]) -> None:
-        differ = [
-            f"{name} is {state[name]!r} there and {value!r} here"
-            for name, value in self._settings().items()
-            if state[name] != value
-        ]
-        if differ:
-            msg = (
-                f"The state was saved by another loader: {'; '.join(differ)}. Build the loader "
-                f"with the same data and settings, or begin anew without the state."
-            )
-            raise CheckpointError(msg)
+    def _settings(self) -> LoaderSettings:
+        # The order depends on the key only when the loader shuffles.
+        key = self._rng_key if self._shuffle else None
+        return LoaderSettings(len(self._dataset), self._batch_size, self._shuffle, key)
 
     def _rows(self, epoch: int, start: int) -> Iterator[slice | np.ndarray]:
-        """Return which rows each batch has: slices of the data, or parts of the epoch's order."""
+        """Return the rows of each batch: slices of the data, or parts of the epoch's order."""
         if epoch < 0 or not 0 <= start <= len(self):
             msg = f"epoch={epoch}, start={start}: there are epochs from 0, of {len(self)} batches."
             raise ArgumentError(msg)
@@ -273,18 +232,14 @@ class ArrayLoader:
         order = epoch_order(n_rows, self._rng_key, epoch)
         return (order[batch] for batch in rows)
 
-    def _handed_out(
-        self, epoch: int, start: int, number: int
-    ) -> Iterator[tuple[dict[str, np.ndarray | jax.Array], int]]:
+    def _handed_out(self, epoch: int, start: int, number: int) -> Iterator[tuple[Batch, int]]:
         for i, batch in enumerate(self.batches(epoch, start), start + 1):
             placed = self._placed(batch)
             if number == self._latest:
                 self._position = (epoch, i) if i < len(self) else (epoch + 1, 0)
             yield placed
 
-    def _placed(
-        self, batch: dict[str, np.ndarray | jax.Array]
-    ) -> tuple[dict[str, np.ndarray | jax.Array], int]:
+    def _placed(self, batch: Batch) -> tuple[Batch, int]:
         if self._device is None:
             return batch, 0
         batch = {name: canonical(array, name) for name, array in batch.items()}
@@ -319,6 +274,6 @@ class ArrayLoader:
         return html_table("ArrayLoader", ["property", "value"], rows)
 
 
-def _owned(array: np.ndarray | jax.Array) -> np.ndarray | jax.Array:
-    """Copy a view: device_put shares memory on CPUs, where a write to the data would change it."""
+def _owned(array: Array) -> Array:
+    """Copy a view; on CPUs device_put shares memory, and a later write would change the batch."""
     return array.copy() if isinstance(array, np.ndarray) and array.base is not None else array

@@ -1,4 +1,4 @@
-"""Rows added to a batch so that it divides among devices, and what they cost."""
+"""Pad batches so that they divide among devices, and compute what padding costs."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Shaped
 
 from aimz_lab.data.checks import check_positive_int, check_rows
 from aimz_lab.errors import DataError, DataTypeError
-from aimz_lab.types import Device
+from aimz_lab.types import Array, Device, Rows
 
 
-def pad_rows(
-    batch: Mapping[str, np.ndarray | jax.Array], multiple: int
-) -> tuple[dict[str, np.ndarray | jax.Array], int]:
+def pad_rows(batch: Rows, multiple: int) -> tuple[dict[str, Shaped[Array, "padded_row ..."]], int]:
     """Repeat the last row until the number of rows is a multiple of ``multiple``.
 
-    It is what ``jax.numpy.pad(..., mode="edge")`` gives. NumPy arrays are padded by NumPy.
+    The values equal those of ``jax.numpy.pad(..., mode="edge")``; NumPy arrays stay on the host.
 
     Args:
-        batch: Arrays by field, which share their leading axis.
+        batch: Arrays by field.
         multiple: At least 1.
 
     Returns:
-        The padded batch, and the number of rows that were added (0 returns the arrays as they are).
+        The padded batch and the number of rows added. If that is 0, the arrays are returned as they
+        are.
 
     Raises:
-        DataError: If the arrays have different numbers of rows, or none.
+        DataError: If the arrays have different numbers of rows, or no rows.
         ArgumentError: If ``multiple`` is not a positive int.
 
     Example:
@@ -41,7 +41,7 @@ def pad_rows(
     return {name: _repeat_last(array, n_pad) for name, array in batch.items()}, n_pad
 
 
-def _repeat_last(array: np.ndarray | jax.Array, times: int) -> np.ndarray | jax.Array:
+def _repeat_last(array: Array, times: int) -> Array:
     if isinstance(array, jax.Array):
         widths = [(0, times)] + [(0, 0)] * (array.ndim - 1)
         return jnp.pad(array, widths, mode="edge")
@@ -50,15 +50,15 @@ def _repeat_last(array: np.ndarray | jax.Array, times: int) -> np.ndarray | jax.
 
 
 def row_multiple(device: Device | None) -> int:
-    """Return the number that the rows of a batch must be a multiple of.
+    """Return the number whose multiples are valid batch sizes.
 
     Args:
-        device: ``None``: any number will do. A ``jax.Device``: the number of local devices, as the
-            batch may be split among them later. A ``Sharding``: the number of shards of the leading
-            axis, which is 1 if that axis is replicated.
+        device: ``None`` gives 1. A ``jax.Device`` gives the number of local devices, since the
+            batch may be split among them later. A ``Sharding`` gives the number of shards of the
+            leading axis, 1 if it is replicated.
 
     Raises:
-        DataTypeError: If it is anything else.
+        DataTypeError: If ``device`` is anything else.
 
     Example:
         >>> row_multiple(None)
@@ -69,7 +69,7 @@ def row_multiple(device: Device | None) -> int:
     if isinstance(device, jax.Device):
         return jax.local_device_count()
     if isinstance(device, jax.sharding.Sharding):
-        # Each axis of this probe divides by any number of shards, and the rank suits the spec.
+        # Each axis of this shape divides by any number of shards, and its rank fits the spec.
         size = device.num_devices
         rank = max(1, len(getattr(device, "spec", ())))
         return size // device.shard_shape((size,) * rank)[0]
@@ -83,14 +83,14 @@ def row_multiple(device: Device | None) -> int:
 def check_sharding(
     sharding: jax.sharding.Sharding, row_shapes: Mapping[str, tuple[int, ...]]
 ) -> None:
-    """Raise unless padded batches of all fields can be laid out by one sharding.
+    """Raise unless the sharding fits the padded batches of every field.
 
     Args:
-        sharding: How batches are laid out.
+        sharding: Layout of the batches.
         row_shapes: Shape of one row, by field.
 
     Raises:
-        DataError: If a field has too few axes, or one that does not divide.
+        DataError: If a field has too few axes, or an axis that does not divide.
     """
     spec = getattr(sharding, "spec", ())
     for name, row in row_shapes.items():
@@ -111,15 +111,15 @@ def check_sharding(
 
 
 def padding_waste(n: int, batch_size: int, multiple: int) -> tuple[int, float]:
-    """Return what padding costs in one epoch.
+    """Return the cost of padding in one epoch.
 
     Args:
         n: Rows of data.
-        batch_size: Rows of data per batch; the last batch has what is left.
-        multiple: As of :func:`row_multiple`.
+        batch_size: Rows of data per batch; the last batch may be shorter.
+        multiple: From :func:`row_multiple`.
 
     Returns:
-        The number of padding rows, and their share of all rows that are computed.
+        The number of padding rows, and their share of all rows computed.
 
     Raises:
         ArgumentError: If an argument is not a positive int.
@@ -136,12 +136,12 @@ def padding_waste(n: int, batch_size: int, multiple: int) -> tuple[int, float]:
 
 
 def padding_advice(n: int, batch_size: int, multiple: int) -> str:
-    """Return which batch size wastes less on padding, in a sentence; ``""`` if none does.
+    """Return a sentence that names a batch size with less padding; ``""`` if there is none.
 
     Args:
         n: Rows of data.
         batch_size: Rows of data per batch.
-        multiple: As of :func:`row_multiple`.
+        multiple: From :func:`row_multiple`.
 
     Raises:
         ArgumentError: If an argument is not a positive int.

@@ -1,45 +1,42 @@
-"""Any source of batches as one kind of thing: epochs of named arrays that were checked.
+"""Turn any source of batches into a ``BatchSource``: epochs of checked, named arrays.
 
-Understood are an :class:`ArrayLoader`, a PyTorch ``DataLoader``, a Grain loader or dataset, any
-other iterable of batches, and a function that returns one (a generator function). A batch is a
-mapping of arrays by field, a tuple or list of them in a known order, a single array, or the
-``(batch, n_pad)`` pair of an :class:`ArrayLoader`.
+A source is an :class:`ArrayLoader`, a PyTorch ``DataLoader``, a Grain loader or dataset, any other
+iterable of batches, or a function that returns one (a generator function). A batch is a mapping of
+field to array, a tuple or list of arrays in a known order, a single array, or the ``(batch,
+n_pad)`` pair of an :class:`ArrayLoader`.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
-
-import jax
-import numpy as np
+from typing import Protocol
 
 from aimz_lab.data.arrays import canonical, is_array_like
 from aimz_lab.data.checks import check_finite, check_positive_int
 from aimz_lab.data.dataset import ArrayDataset
 from aimz_lab.data.loader import ArrayLoader
-from aimz_lab.data.stream import StreamSource
+from aimz_lab.data.stream import OpenEpoch, StreamSource
 from aimz_lab.errors import DataError, DataTypeError
-from aimz_lab.types import callable_name
+from aimz_lab.types import Batch, callable_name
 
 
 class BatchSource(Protocol):
-    """What training and prediction read from: batches in the types that JAX computes in."""
+    """Where training and prediction read their batches, in JAX's types."""
 
     @property
     def n_obs(self) -> int | None:
-        """Rows of the whole data, or ``None`` if the source does not know and was not told."""
+        """Rows of the whole data, or ``None`` if unknown."""
 
     @property
     def fields(self) -> tuple[str, ...] | None:
-        """The fields' names, or ``None`` as long as no batch was read."""
+        """The field names, or ``None`` before the first batch is read."""
 
     @property
     def reiterable(self) -> bool:
         """Whether more than one epoch can be read."""
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[dict[str, np.ndarray | jax.Array]]:
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Return the batches of one epoch, without padding.
 
         Args:
@@ -49,17 +46,17 @@ class BatchSource(Protocol):
 
 
 class LoaderSource:
-    """The batches of an :class:`ArrayLoader`; the loader's own position stays where it is.
+    """The batches of an :class:`ArrayLoader`; the loader's own position does not change.
 
-    A batch holds NumPy arrays, and JAX arrays where the dataset keeps such.
+    A batch holds NumPy arrays, or JAX arrays if the dataset does.
 
     Args:
-        loader: What to read.
-        n_obs: Rows of the whole data, if the dataset is only a part of it.
+        loader: The loader to read.
+        n_obs: Rows of the whole data, if the dataset is only part of it.
         allow_nonfinite: Do not check the dataset for NaN and infinite values.
 
     Raises:
-        DataError: If the dataset has such values.
+        DataError: If the dataset has NaN or infinite values.
         ArgumentError: If ``n_obs`` is not a positive int.
     """
 
@@ -73,23 +70,22 @@ class LoaderSource:
         self.n_obs = len(loader.dataset) if n_obs is None else check_positive_int("n_obs", n_obs)
         self.fields = loader.dataset.fields
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[dict[str, np.ndarray | jax.Array]]:
-        """Return the batches of one epoch; those before ``start`` are not even read."""
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """Return the batches of one epoch; those before ``start`` are not read."""
         return map(_canonical_batch, self.loader.batches(epoch, start))
 
 
-def _canonical_batch(
-    batch: Mapping[str, np.ndarray | jax.Array],
-) -> dict[str, np.ndarray | jax.Array]:
+def _canonical_batch(batch: Batch) -> Batch:
     return {name: canonical(array, name) for name, array in batch.items()}
 
 
-def is_batches(data: Any) -> bool:
-    """Tell whether ``data`` is a source of batches rather than the rows themselves.
+def is_batches(data: object) -> bool:
+    """Return whether ``data`` is a source of batches, not the rows themselves.
 
-    A list or tuple is one if its first item is a mapping, or a tuple of arrays.
+    A list or tuple is a source if its first item is a mapping or a tuple of arrays.
 
     Example:
+        >>> import numpy as np
         >>> is_batches([{"X": np.ones(3)}]), is_batches([[1.0, 2.0], [3.0, 4.0]])
         (True, False)
     """
@@ -107,7 +103,7 @@ def is_batches(data: Any) -> bool:
 
 
 def as_source(
-    data: Any,
+    data: object,
     names: Sequence[str] = ("X", "y"),
     n_obs: int | None = None,
     *,
@@ -115,24 +111,25 @@ def as_source(
 ) -> LoaderSource | StreamSource:
     """Return any source of batches as a :class:`BatchSource`.
 
-    The rows of a PyTorch ``DataLoader`` are counted by its sampler or dataset, those of other
-    streams only known if told. The order of the rows within an epoch is the source's own business.
+    The sampler or dataset of a PyTorch ``DataLoader`` counts its rows; for other streams, pass
+    ``n_obs``. The source decides the order of the rows within an epoch.
 
     Args:
-        data: An :class:`ArrayLoader`; any iterable of batches; a function that returns an iterable
-            of batches, called once an epoch, with ``epoch=`` if it has such a parameter. An
-            iterator that is used up by one pass has one epoch.
+        data: An :class:`ArrayLoader`; any iterable of batches; or a function that returns one,
+            called once per epoch, with ``epoch=`` if it has that parameter. An iterator, which one
+            pass uses up, has one epoch.
         names: Names of the parts of a batch that is a tuple, a list or a single array.
-        n_obs: Rows of the whole data; it wins over what the source knows.
-        allow_nonfinite: Accept NaN and infinite values. They are looked for at once in an
-            :class:`ArrayLoader`, and batch by batch elsewhere.
+        n_obs: Rows of the whole data; overrides the source's own count.
+        allow_nonfinite: Accept NaN and infinite values. Otherwise an :class:`ArrayLoader` is
+            checked now, other sources batch by batch.
 
     Raises:
         DataTypeError: If ``data`` is no source of batches, or the function needs other arguments.
-        DataError: If the loader's data has values that are not finite.
+        DataError: If the loader's data has NaN or infinite values.
         ArgumentError: If ``n_obs`` is not a positive int.
 
     Example:
+        >>> import numpy as np
         >>> def batches():
         ...     for start in (0.0, 10.0):
         ...         yield {"X": start + np.arange(2.0), "y": np.zeros(2)}
@@ -153,7 +150,7 @@ def as_source(
         )
         raise DataTypeError(msg)
     if isinstance(data, Iterator):
-        open_epoch: Callable[[int], Iterable[Any]] = _OneShot(data)
+        open_epoch: OpenEpoch = _OneShot(data)
     elif isinstance(data, Iterable):
         open_epoch = _Again(data)
     else:
@@ -168,12 +165,12 @@ def as_source(
 
 
 class _OneShot:
-    """Opens an iterator, once."""
+    """Return an iterator for the first epoch, and refuse a second."""
 
-    def __init__(self, batches: Iterator[Any]) -> None:
-        self._batches: Iterator[Any] | None = batches
+    def __init__(self, batches: Iterator[object]) -> None:
+        self._batches: Iterator[object] | None = batches
 
-    def __call__(self, epoch: int) -> Iterator[Any]:
+    def __call__(self, epoch: int) -> Iterator[object]:
         if self._batches is None:
             msg = (
                 f"Epoch {epoch + 1} cannot be read: the data is an iterator, used up by one pass. "
@@ -186,20 +183,20 @@ class _OneShot:
 
 
 class _Again:
-    """Opens an iterable, the same each epoch."""
+    """Iterate over the same iterable in each epoch."""
 
-    def __init__(self, batches: Iterable[Any]) -> None:
+    def __init__(self, batches: Iterable[object]) -> None:
         self._batches = batches
 
-    def __call__(self, epoch: int) -> Iterator[Any]:
+    def __call__(self, epoch: int) -> Iterator[object]:
         del epoch
         return iter(self._batches)
 
 
 class _PerEpoch:
-    """Calls a function for the batches of each epoch, with the epoch's number if it asks for it."""
+    """Call a function for the batches of each epoch, with ``epoch=`` if it has that parameter."""
 
-    def __init__(self, function: Callable[..., Iterable[Any]]) -> None:
+    def __init__(self, function: Callable[..., Iterable[object]]) -> None:
         self._function = function
         self._name = callable_name(function)
         try:
@@ -213,7 +210,7 @@ class _PerEpoch:
             )
             raise DataTypeError(msg) from error
 
-    def __call__(self, epoch: int) -> Iterable[Any]:
+    def __call__(self, epoch: int) -> Iterable[object]:
         batches = self._function(epoch=epoch) if self._takes_epoch else self._function()
         if (
             not isinstance(batches, Iterable)
@@ -228,8 +225,8 @@ class _PerEpoch:
         return batches
 
 
-def _rows_known(data: Any) -> int | None:
-    """Count the rows that a PyTorch ``DataLoader`` draws from; others cannot say."""
+def _rows_known(data: object) -> int | None:
+    """Count the rows of a PyTorch ``DataLoader``; the rows of other sources are unknown."""
     if not (hasattr(data, "dataset") and hasattr(data, "sampler")):
         return None
     for counted in (data.sampler, data.dataset):

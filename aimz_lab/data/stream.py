@@ -1,37 +1,42 @@
-"""A stream of batches, each of them checked and copied as it comes."""
+"""Check and copy the batches of a stream as they arrive."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TypeAlias
 
 import jax
 import numpy as np
+from numpy.typing import ArrayLike
 
 from aimz_lab.data.arrays import canonical, is_array_like, to_host
 from aimz_lab.data.checks import check_finite, check_rows
 from aimz_lab.data.dataset import FieldSchema
 from aimz_lab.errors import DataError, DataTypeError
+from aimz_lab.types import HostRows
+
+OpenEpoch: TypeAlias = Callable[[int], Iterable[object]]
+"""Returns the batches of an epoch, given its number from 0."""
 
 
 class StreamSource:
-    """The batches of any iterable, each of them checked and copied as it comes.
+    """The batches of any iterable, each checked and copied as it arrives.
 
-    A batch must have the fields, the row shapes and the types of the first one, and equal numbers
-    of rows. It becomes the types that JAX computes in, and the source's own copy, as a stream may
-    use its buffers again. Errors count batches and epochs from 1.
+    Each batch must have the fields, row shapes and types of the first one, and its arrays the same
+    number of rows. It is copied, since a stream may reuse its buffers, and converted to JAX's
+    types. Errors count batches and epochs from 1.
 
     Args:
-        open_epoch: Returns the batches of the epoch of a given number.
+        open_epoch: Returns the batches of an epoch, given its number from 0.
         names: Names of the parts of a batch that is a tuple, a list or a single array.
         n_obs: Rows of the whole data, if known.
-        reiterable: Whether ``open_epoch`` can be called again.
+        reiterable: Whether ``open_epoch`` can be called more than once.
         allow_nonfinite: Do not check batches for NaN and infinite values.
     """
 
     def __init__(
         self,
-        open_epoch: Callable[[int], Iterable[Any]],
+        open_epoch: OpenEpoch,
         *,
         names: Sequence[str],
         n_obs: int | None,
@@ -47,16 +52,14 @@ class StreamSource:
 
     @property
     def fields(self) -> tuple[str, ...] | None:
-        """The fields' names, or ``None`` as long as no batch was read."""
+        """The field names, or ``None`` before the first batch is read."""
         return None if self._schema is None else tuple(self._schema)
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[dict[str, np.ndarray]]:
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[HostRows]:
         """Return the batches of one epoch; those before ``start`` are read and dropped."""
         return self._checked(self._open_epoch(epoch), epoch, start)
 
-    def _checked(
-        self, batches: Iterable[Any], epoch: int, start: int
-    ) -> Iterator[dict[str, np.ndarray]]:
+    def _checked(self, batches: Iterable[object], epoch: int, start: int) -> Iterator[HostRows]:
         n_batches = 0
         for n_batches, raw in enumerate(batches, 1):
             if n_batches > start:
@@ -68,7 +71,7 @@ class StreamSource:
             )
             raise DataError(msg)
 
-    def _read(self, raw: Any, where: str) -> dict[str, np.ndarray]:
+    def _read(self, raw: object, where: str) -> HostRows:
         try:
             named, n_pad = _named(raw, self._names)
             batch = {name: _own_copy(name, value) for name, value in named.items()}
@@ -86,8 +89,13 @@ class StreamSource:
         check_finite(batch, self._allow_nonfinite, where)
         return batch
 
-    def _as_first(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Return the batch in the field order and the types of the first, or say how it differs."""
+    def _as_first(self, batch: HostRows) -> HostRows:
+        """Return the batch in the field order and the types of the first one.
+
+        Raises:
+            DataError: If its fields or row shapes differ.
+            DataTypeError: If a type cannot be converted.
+        """
         if self._schema is None:
             self._schema = {k: FieldSchema(v.shape[1:], v.dtype) for k, v in batch.items()}
         if batch.keys() != self._schema.keys():
@@ -104,10 +112,9 @@ class StreamSource:
                     f"first batch."
                 )
                 raise DataError(msg)
-            rounds = np.issubdtype(
-                dtype, np.inexact
-            )  # whole numbers may become floats, but not wrap
-            if not np.can_cast(array.dtype, dtype, "same_kind" if rounds else "safe"):
+            # Integers may become floats, but must not wrap.
+            rule = "same_kind" if np.issubdtype(dtype, np.inexact) else "safe"
+            if not np.can_cast(array.dtype, dtype, rule):
                 msg = (
                     f"field {name!r} is {array.dtype}, and {dtype} in the first batch; give all "
                     f"batches one type."
@@ -116,7 +123,7 @@ class StreamSource:
         return {k: batch[k].astype(dtype, copy=False) for k, (_, dtype) in self._schema.items()}
 
 
-def _named(raw: Any, names: tuple[str, ...]) -> tuple[dict[str, Any], int]:
+def _named(raw: object, names: tuple[str, ...]) -> tuple[dict[str, ArrayLike], int]:
     """Return the arrays of a batch by field, and how many of their rows are padding."""
     is_pair = isinstance(raw, tuple) and len(raw) == 2 and isinstance(raw[0], Mapping)
     if is_pair and isinstance(raw[1], int | np.integer):
@@ -147,7 +154,7 @@ def _named(raw: Any, names: tuple[str, ...]) -> tuple[dict[str, Any], int]:
     return {name: value for name, value in arrays.items() if value is not None}, 0
 
 
-def _own_copy(name: str, value: Any) -> np.ndarray:
+def _own_copy(name: str, value: ArrayLike) -> np.ndarray:
     host = to_host(name, value)
     array = canonical(host, name)
     borrowed = array is host and (host is value or host.base is not None)

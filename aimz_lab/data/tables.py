@@ -1,48 +1,54 @@
-"""Tables and labelled arrays of other libraries: their values, and the labels of their rows.
+"""Read values and row labels of pandas, polars, xarray and PyTorch objects.
 
-None of these libraries is imported here. One that nobody has imported cannot have made the value.
+None of these libraries is imported here: a library that is not yet imported cannot have made the
+value.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Shaped
 
 from aimz_lab.data.checks import check_numeric
 from aimz_lab.errors import DataError, DataTypeError
 
+if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
+
 
 class RowCoord(NamedTuple):
-    """The labels of the rows, as a coordinate of a result's row dimension.
+    """Row labels, for the coordinate of a result's row dimension.
 
     Attributes:
-        dim: Name of the dimension, or ``None`` if the data gives it none.
+        dim: Name of the dimension, or ``None`` if the data does not name it.
         labels: One label per row: numbers, text or dates.
     """
 
     dim: str | None
-    labels: np.ndarray
+    labels: Shaped[np.ndarray, " row"]
 
 
-def is_a(value: Any, module: str, *names: str) -> bool:
-    """Tell whether ``value`` is an instance of one of a module's classes, importing nothing.
+def is_a(value: object, module: str, *names: str) -> bool:
+    """Return whether ``value`` is an instance of one of a module's classes, importing nothing.
 
     Example:
         >>> is_a([1.0], "pandas", "Series", "DataFrame")
         False
     """
     loaded = sys.modules.get(module)
-    # A missing name gives (), which has no instances.
+    # A class that the module lacks counts as (), which has no instances.
     return loaded is not None and isinstance(value, tuple(getattr(loaded, n, ()) for n in names))
 
 
 def read_table(name: str, value: Any) -> np.ndarray | None:
     """Return the values of a pandas, polars, xarray or PyTorch object as NumPy.
 
-    Tables give a matrix of their columns' common type; missing entries become NaN.
+    A table becomes a matrix of its columns' common type; missing entries become NaN.
 
     Args:
         name: The field's name, for messages.
@@ -52,7 +58,7 @@ def read_table(name: str, value: Any) -> np.ndarray | None:
         The values, or ``None`` if ``value`` comes from none of these libraries.
 
     Raises:
-        DataTypeError: If a column is not numeric, or the object has to be turned into an array or a
+        DataTypeError: If a column is not numeric, or the object must be converted to an array or a
             table first.
     """
     for module, kind, advice in (
@@ -78,7 +84,7 @@ def read_table(name: str, value: Any) -> np.ndarray | None:
     return None
 
 
-def _read_frame(name: str, frame: Any) -> np.ndarray:
+def _read_frame(name: str, frame: pd.DataFrame | pl.DataFrame) -> np.ndarray:
     if is_a(frame, "pandas", "DataFrame"):
         read, columns, dtypes = _read_pandas, frame.items(), frame.dtypes
     else:
@@ -90,7 +96,7 @@ def _read_frame(name: str, frame: Any) -> np.ndarray:
     return np.column_stack(parts) if parts else np.empty(frame.shape)
 
 
-def _read_pandas(what: str, series: Any) -> np.ndarray:
+def _read_pandas(what: str, series: pd.Series | pd.Index) -> np.ndarray:
     dtype = series.dtype
     if isinstance(dtype, np.dtype):
         values = series.to_numpy()
@@ -112,7 +118,7 @@ def _read_pandas(what: str, series: Any) -> np.ndarray:
     return series.to_numpy(dtype=plain)
 
 
-def _read_polars(what: str, series: Any) -> np.ndarray:
+def _read_polars(what: str, series: pl.Series) -> np.ndarray:
     polars = sys.modules["polars"]
     dtype = series.dtype
     if dtype.is_decimal() or (dtype == polars.Boolean and series.null_count()):
@@ -123,17 +129,17 @@ def _read_polars(what: str, series: Any) -> np.ndarray:
 
 
 def row_coord(value: Any) -> RowCoord | None:
-    """Return the row labels that a pandas or xarray object brings.
+    """Return the row labels of a pandas or xarray object.
 
-    The labels come from a pandas index, unless it only counts the rows and has no name, or from the
-    coordinate of an xarray object's leading dimension. The levels of a multi-index are joined to
-    one text: ``"2021, TX"``. polars has no index, and plain arrays have no labels.
+    They come from a pandas index, or from the coordinate of an xarray object's leading dimension.
+    An unnamed pandas index that only counts the rows gives none. The levels of a multi-index are
+    joined to one text: ``"2021, TX"``. polars objects and plain arrays have no labels.
 
     Args:
         value: Anything.
 
     Returns:
-        The dimension's name and the labels, or ``None`` if there are none.
+        The labels and their dimension, or ``None`` if there are none.
     """
     if is_a(value, "pandas", "DataFrame", "Series"):
         return _index_coord(value.index)
@@ -144,10 +150,10 @@ def row_coord(value: Any) -> RowCoord | None:
 
 
 def column_names(value: Any) -> tuple[str, ...] | None:
-    """Return the names of a table's columns, or ``None`` if there are none.
+    """Return the column names of a table, or ``None`` if there are none.
 
     Args:
-        value: Anything; a data frame of pandas or polars has names, unless they only count.
+        value: Anything; only data frames of pandas and polars with text labels have names.
     """
     if is_a(value, "pandas", "DataFrame") or is_a(value, "polars", "DataFrame"):
         names = tuple(value.columns)
@@ -155,14 +161,14 @@ def column_names(value: Any) -> tuple[str, ...] | None:
     return None
 
 
-def shared_row_coord(fields: Mapping[str, Any]) -> RowCoord | None:
-    """Return the row labels of the first field that has some, once the other fields' agree.
+def shared_row_coord(fields: Mapping[str, object]) -> RowCoord | None:
+    """Return the row labels of the first labelled field, after checking those of the others.
 
     Args:
-        fields: What the user passed, by field; all of one number of rows.
+        fields: The objects that the user passed, by field; all with the same number of rows.
 
     Returns:
-        The dimension's name and the labels, or ``None`` if no field has labels.
+        The labels and their dimension, or ``None`` if no field has labels.
 
     Raises:
         DataError: If two fields label the same row differently: their rows do not belong together.
@@ -186,11 +192,11 @@ def shared_row_coord(fields: Mapping[str, Any]) -> RowCoord | None:
 
 
 def _differ(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    # Two missing labels (NaN, NaT: unequal to themselves) count as the same one.
+    # Two missing labels (NaN and NaT are unequal to themselves) count as equal.
     return (a != b) & ((a == a) | (b == b))
 
 
-def _index_coord(index: Any) -> RowCoord | None:
+def _index_coord(index: pd.Index) -> RowCoord | None:
     labels = _index_labels(index)
     names = [str(name) for name in index.names if name is not None]
     if names:
@@ -199,18 +205,20 @@ def _index_coord(index: Any) -> RowCoord | None:
     return None if counts else RowCoord(None, labels)
 
 
-def _index_labels(index: Any) -> np.ndarray:
+def _index_labels(index: pd.Index) -> np.ndarray:
     if is_a(index, "pandas", "MultiIndex"):
         return _joined_levels(index)
     labels = np.asarray(index)
     return labels if labels.dtype.kind in "biufmMUS" else labels.astype(str)
 
 
-def _joined_levels(index: Any) -> np.ndarray:
-    """Join the levels' texts; by level, as going through the rows takes a second a million."""
-    joined: Any = None
-    for level, codes in zip(index.levels, index.codes, strict=True):
-        # A missing entry has the code -1, which picks the last text.
-        texts = np.append(np.asarray(level).astype(str), "nan").astype(object)[codes]
-        joined = texts if joined is None else joined + ", " + texts
+def _joined_levels(index: pd.MultiIndex) -> np.ndarray:
+    """Join the texts level by level; row by row would take a second per million rows."""
+    # A missing entry has the code -1, which selects the last text.
+    joined, *others = (
+        np.append(np.asarray(level).astype(str), "nan").astype(object)[codes]
+        for level, codes in zip(index.levels, index.codes, strict=True)
+    )
+    for texts in others:
+        joined = joined + ", " + texts
     return joined.astype(str)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -36,7 +35,7 @@ def estimate_effect(baseline: xr.DataTree, intervention: xr.DataTree) -> xr.Data
         OutputWarning: If the draws are not paired (another key or sharding axis, or another
             posterior), or the coordinates differ.
     """
-    group = _shared_group(baseline, intervention)
+    group = shared_group(baseline, intervention)
     before, after = baseline[group].to_dataset(), intervention[group].to_dataset()
     sites = [name for name in after.data_vars if name in before.data_vars]
     if not sites:
@@ -64,7 +63,12 @@ def _difference(before: xr.DataArray, after: xr.DataArray) -> Any:
     return after.data - before.data
 
 
-def _shared_group(baseline: xr.DataTree, intervention: xr.DataTree) -> str:
+def shared_group(baseline: xr.DataTree, intervention: xr.DataTree) -> str:
+    """Return the name of the predictive group that both scenarios have.
+
+    Raises:
+        ArgumentError: If they share none.
+    """
     for group in PREDICTIVE_GROUPS:
         if group in baseline and group in intervention:
             return group
@@ -113,41 +117,3 @@ def _warn_unpaired(baseline: xr.DataTree, intervention: xr.DataTree, group: str)
             OutputWarning,
             stacklevel=3,
         )
-
-
-def scenarios(
-    predict: Callable[..., xr.DataTree],
-    outputs: tuple[xr.DataTree | None, xr.DataTree | None],
-    args: tuple[Mapping[str, Any] | None, Mapping[str, Any] | None],
-    new_key: Callable[[], Any],
-) -> tuple[xr.DataTree, xr.DataTree]:
-    """Return the baseline and the intervention, computing what is not there, paired.
-
-    Args:
-        predict: Computes a scenario from its arguments.
-        outputs: Results at hand, baseline first.
-        args: Arguments of ``predict`` for those that are not.
-        new_key: Called once for a key that both scenarios share, if neither has its own.
-
-    Returns:
-        Both results. Where one scenario cannot be cut into rows, the other one follows it, so that
-        their noise stays the same.
-
-    Raises:
-        ArgumentError: If a scenario has neither a result nor arguments.
-    """
-    for name, output, given in zip(("baseline", "intervention"), outputs, args, strict=True):
-        if output is None and given is None:
-            msg = f"Pass either output_{name} (a tree) or args_{name} (arguments of predict)."
-            raise ArgumentError(msg)
-    calls = [dict(given or {}) for given in args]
-    missing = [index for index in (0, 1) if outputs[index] is None]
-    if len(missing) == 2 and all(call.get("rng_key") is None for call in calls):
-        shared = new_key()
-        calls = [{**call, "rng_key": shared} for call in calls]
-    trees = [predict(**calls[i]) if i in missing else outputs[i] for i in (0, 1)]
-    axes = [trees[i][_shared_group(*trees)].attrs.get("shard_axis") for i in (0, 1)]
-    if set(axes) == {"obs", "draw"} and axes.index("obs") in missing:
-        follower = axes.index("obs")
-        trees[follower] = predict(**{**calls[follower], "shard_axis": "draw", "batch_size": None})
-    return trees[0], trees[1]

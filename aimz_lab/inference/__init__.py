@@ -1,1 +1,5 @@
-"""Training: events, compiled steps, feeds, posterior draws."""
+"""Inference: training by SVI, Markov chains, and everything that a run needs.
+
+In: a kernel, an inference object and a :class:`~aimz_lab.inference.request.FitRequest`.
+Out: :class:`~aimz_lab.inference.request.FitResult`: state, parameters, losses and draws.
+"""

@@ -1,4 +1,4 @@
-"""What a model is, in plain values and as a small table."""
+"""Describe a model in plain values, in a line and as an HTML table."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def _training(schema: InputSchema | None) -> dict[str, Any] | None:
     return {"n_obs": schema.n_obs, "batch_size": schema.batch_size, "fields": fields}
 
 
-def in_a_line(described: dict[str, Any]) -> str:
+def describe_in_a_line(described: dict[str, Any]) -> str:
     """Return what :func:`describe` found in a line."""
     call = f"{described['kernel']}({', '.join(described['arguments'])})"
     parts = [call, _method(described), *_state(described)]

@@ -1,8 +1,8 @@
-"""Posterior draws: from a guide, and as what the model holds."""
+"""Posterior draws: those a model holds, and those made from a guide."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -18,6 +18,9 @@ from aimz_lab.inference.compiling import QUICK, QUICKEST, compiler_options
 from aimz_lab.kernel.tracing import tracing_lock
 from aimz_lab.types import SAMPLE_DIMS
 
+Sites = str | Iterable[str] | None
+"""Names of sites: one, several, or a default choice."""
+
 DRAW_BYTES = 64 << 20
 """Draws are made in groups of about this size, so that intermediate values do not add up."""
 
@@ -32,7 +35,7 @@ class Posterior:
     Attributes:
         draws: Arrays by site, shape ``(num_chains * draws of a chain, ...)``, chain by chain.
         num_chains: Chains that they are stacked from.
-        stats: What a sampler says of each draw, such as ``diverging``, in the same order.
+        stats: Statistics of the sampler by draw, such as ``diverging``, in the same order.
         count: Number of draws of a kernel that has no latent site to draw.
     """
 
@@ -45,6 +48,24 @@ class Posterior:
     def num_draws(self) -> int:
         """Draws in all chains together."""
         return next(iter(self.draws.values())).shape[0] if self.draws else self.count
+
+    def choose(self, sites: Sites) -> dict[str, jax.Array]:
+        """Return the draws of some sites, or of all.
+
+        Raises:
+            SiteError: If there are no draws of a site.
+        """
+        names = site_names(sites)
+        unknown = [name for name in names or () if name not in self.draws]
+        if unknown:
+            msg = f"The draws have no site {unknown[0]!r}; they have {', '.join(self.draws)}."
+            raise SiteError(msg)
+        return {name: self.draws[name] for name in (names or self.draws)}
+
+
+def site_names(sites: Sites) -> tuple[str, ...] | None:
+    """Return the names of sites that are given as one name, as several, or not at all."""
+    return None if sites is None else (sites,) if isinstance(sites, str) else tuple(sites)
 
 
 def as_posterior(draws: Mapping[str, Any], num_chains: int = 1) -> Posterior:

@@ -1,57 +1,203 @@
-"""What a user may ask of a fit."""
+"""The requests and results of training and sampling."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal, Protocol
+
+import jax
+from numpyro.infer.svi import SVIRunResult, SVIState
 
 from aimz_lab.data.checks import check_positive_int
 from aimz_lab.inference.checkpoint.checkpoint import Checkpoint
 from aimz_lab.inference.checkpoint.provenance import Origin
 from aimz_lab.inference.feeds.feed import Position
-from aimz_lab.inference.svi.plan import PlanOptions
-from aimz_lab.inference.svi.trainer import TrainOptions
-from aimz_lab.inference.svi.validation import HeldOut
-from aimz_lab.types import OnNonFinite, check_choice
+from aimz_lab.inference.feeds.fingerprint import TrainingFingerprint
+from aimz_lab.inference.feeds.schema import InputSchema
+from aimz_lab.inference.posterior import Posterior
+from aimz_lab.inference.run.events import Callback, Run
+from aimz_lab.inference.run.loop import RunLoop
+from aimz_lab.kernel.scaling import Scale, check_scale
+from aimz_lab.kernel.spec import KernelSpec
+from aimz_lab.types import Device, OnNonFinite, Progress, check_choice
 
 
 @dataclass(frozen=True)
-class FitOptions:
-    """What the user asked of a fit.
+class StepOptions:
+    """How a step weights its rows, and what it reports.
 
     Attributes:
-        epochs: Passes over the data.
-        num_steps: Steps on all rows at once, instead of epochs of batches.
-        plan: How batches are weighted.
-        train: How the run goes.
-        held_out: Data to validate on, or ``None``.
-        origin: Where the randomness of the fit comes from; for checkpoints.
-        resume: Where to go on, or ``None`` for a new run.
-    """
-
-    epochs: int = 1
-    num_steps: int | None = None
-    plan: PlanOptions = field(default_factory=PlanOptions)
-    train: TrainOptions = field(default_factory=TrainOptions)
-    held_out: HeldOut | None = None
-    origin: Origin | None = None
-    resume: Checkpoint | None = None
-
-    @property
-    def start(self) -> Position:
-        """Position to begin at."""
-        if self.resume is None:
-            return Position()
-        # A fit on all rows is one epoch of num_steps steps, and may be asked for more of them.
-        return Position(0, self.resume.step) if self.num_steps else self.resume.position
-
-
-def train_options(steps_per_call: int | Literal["auto"], on_nonfinite: str) -> TrainOptions:
-    """Check how the user wants a run to go.
+        scale: Weight of the rows: ``"auto"`` for N / B, ``"none"``, or a number.
+        accumulate: Batches whose gradients are averaged into one update.
+        metrics: Names of further values of each step, such as ``grad_norm``.
 
     Raises:
         ArgumentError: If a value is not allowed.
     """
-    if steps_per_call != "auto":
-        check_positive_int("steps_per_call", steps_per_call)
-    return TrainOptions(steps_per_call, check_choice("on_nonfinite", on_nonfinite, OnNonFinite))
+
+    scale: Scale = "auto"
+    accumulate: int = 1
+    metrics: frozenset[str] = field(default_factory=frozenset)
+
+    def __post_init__(self) -> None:
+        check_scale(self.scale)
+        check_positive_int("accumulate", self.accumulate)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitRequest:
+    """One call of ``fit`` or ``fit_on_batch``, its values checked.
+
+    Attributes:
+        inputs: The input array, a dataset, a loader, or any source of batches.
+        outputs: The output array, or ``None`` where it comes with the batches.
+        arguments: Further kernel arguments by name.
+        origin: Where the randomness of the fit comes from.
+        num_samples: Posterior draws to make by SVI.
+        epochs: Passes over the data.
+        num_steps: Steps on all rows at once, in place of epochs of batches; or ``None``.
+        batch_size: Rows of a batch; ``None`` chooses.
+        shuffle: Whether each epoch has another order of rows.
+        n_obs: Rows of the data set, where a stream does not know.
+        validation: Held-out data, or ``None``.
+        validation_every: Epochs between two evaluations of the held-out loss.
+        step: How a step weights its rows.
+        steps_per_call: Steps compiled into one call; ``"auto"`` adapts.
+        on_nonfinite: What to do about a step that is not finite.
+        allow_nonfinite: Accept NaN and infinite values in the data.
+        callbacks: The user's callbacks.
+        progress: What to display.
+        checkpoint: Where to go on, or ``None`` for a new run.
+        device: The model's device or sharding; ``None`` leaves the choice to the loader.
+
+    Raises:
+        ArgumentError: If a value is not allowed.
+    """
+
+    inputs: Any
+    outputs: Any
+    arguments: Mapping[str, Any]
+    origin: Origin
+    num_samples: int = 1000
+    epochs: int = 1
+    num_steps: int | None = None
+    batch_size: int | None = None
+    shuffle: bool = True
+    n_obs: int | None = None
+    validation: Any = None
+    validation_every: int = 1
+    step: StepOptions = field(default_factory=StepOptions)
+    steps_per_call: int | Literal["auto"] = "auto"
+    on_nonfinite: OnNonFinite = "stop"
+    allow_nonfinite: bool = False
+    callbacks: Iterable[Callback] = ()
+    progress: Progress = True
+    checkpoint: Checkpoint | None = None
+    device: Device | None = None
+
+    def __post_init__(self) -> None:
+        check_positive_int("num_samples", self.num_samples)
+        check_positive_int("epochs", self.epochs)
+        check_positive_int("validation_every", self.validation_every)
+        if self.num_steps is not None:
+            check_positive_int("num_steps", self.num_steps)
+        if self.steps_per_call != "auto":
+            check_positive_int("steps_per_call", self.steps_per_call)
+        check_choice("on_nonfinite", self.on_nonfinite, OnNonFinite)
+
+    @property
+    def start(self) -> Position:
+        """Position in the data to begin at."""
+        if self.checkpoint is None:
+            return Position()
+        # A fit on all rows is one epoch of num_steps steps, and may be asked for more of them.
+        return Position(0, self.checkpoint.step) if self.num_steps else self.checkpoint.position
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleRequest:
+    """One call of ``sample``, with what the model has to draw from.
+
+    Attributes:
+        num_samples: Draws to make; of each chain, before thinning, where chains go on.
+        key: A typed random key.
+        arguments: Kernel arguments by name; empty for none.
+        spec: The kernel's structure as last trained, or ``None``.
+        state: The SVI state, or ``None``.
+        params: Constrained parameters to draw with; empty for those of ``state``.
+        posterior: The model's draws, or ``None``.
+
+    Raises:
+        ArgumentError: If ``num_samples`` is not a positive int.
+    """
+
+    num_samples: int
+    key: jax.Array
+    arguments: Mapping[str, Any]
+    spec: KernelSpec | None
+    state: SVIState | None
+    params: Mapping[str, Any]
+    posterior: Posterior | None
+
+    def __post_init__(self) -> None:
+        check_positive_int("num_samples", self.num_samples)
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What a fit gives its model.
+
+    Attributes:
+        spec: The kernel's structure.
+        schema: Names, shapes and types of what was trained on.
+        state: The SVI state; ``None`` under MCMC.
+        vi_result: Parameters and losses; ``None`` before the first step, and under MCMC.
+        posterior: The draws, or ``None`` where there are none yet.
+        fingerprint: Recognises the training rows.
+        epochs_done: Epochs of the loader that are used up.
+    """
+
+    spec: KernelSpec
+    schema: InputSchema
+    state: SVIState | None = None
+    vi_result: SVIRunResult | None = None
+    posterior: Posterior | None = None
+    fingerprint: TrainingFingerprint | None = None
+    epochs_done: int = 0
+
+
+class StartedFit(Protocol):
+    """A fit whose checks have passed.
+
+    Attributes:
+        spec: The kernel's structure.
+        run: What callbacks read.
+        loop: Runs it to its end.
+    """
+
+    spec: KernelSpec
+    run: Run
+    loop: RunLoop
+
+    def results(self) -> Iterator[FitResult]:
+        """Yield what to keep once the run has ended; a later result replaces an earlier one."""
+
+    def warning(self) -> str | None:
+        """What the user should know of how the run ended, or ``None``."""
+
+
+class Learner(Protocol):
+    """An inference method at work on one kernel: SVI or MCMC."""
+
+    def start(self, request: FitRequest, state: SVIState | None) -> StartedFit:
+        """Prepare a fit that goes on from ``state``; all that can be refused is refused here."""
+
+    def sample(self, request: SampleRequest) -> Posterior:
+        """Draw from the posterior, or from its approximation."""
+
+    def set_up(self, schema: InputSchema) -> SVIState | None:
+        """Return a state for data of such a schema, for its structure; ``None`` under MCMC."""
+
+    def params(self, state: SVIState | None) -> dict[str, jax.Array]:
+        """Return the constrained parameters of a state; empty without one."""

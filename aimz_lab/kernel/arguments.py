@@ -2,56 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import PyTree
 
 from aimz_lab.data import to_host
 from aimz_lab.errors import ArgumentError
+from aimz_lab.types import HostRows, Rows, Shared, Static, StaticKey
 
 _STATIC = (bool, int, float, complex, str, bytes, type(None))
 
 
 @dataclass(frozen=True)
 class KernelArguments:
-    """The arguments of one kernel call, by what happens to them.
+    """The arguments of one kernel call, sorted by use.
 
     Attributes:
-        rows: Arrays whose leading axis is the rows; they are cut into batches together.
-        shared: Arrays, or containers of arrays, that every batch gets as they are; traced.
-        static: Hashable values that are part of the compiled program.
+        rows: Per-row arrays, of shape ``(row, ...)``; they are cut into batches together.
+        shared: Arrays, or containers of arrays, that every batch gets whole; they are traced.
+        static: Hashable values; they are constants of the compiled program.
     """
 
-    rows: Mapping[str, Any]
-    shared: Mapping[str, Any] = field(default_factory=dict)
-    static: Mapping[str, Any] = field(default_factory=dict)
+    rows: Rows
+    shared: Shared = field(default_factory=dict)
+    static: Static = field(default_factory=dict)
 
     @property
     def n_rows(self) -> int:
-        """Length of the rows' axis."""
+        """Number of rows."""
         return len(next(iter(self.rows.values())))
 
     @property
-    def static_key(self) -> tuple[tuple[str, Any], ...]:
-        """The static values as a hashable key; ``1``, ``1.0`` and ``True`` differ in it."""
+    def static_key(self) -> StaticKey:
+        """The static values as a hashable key, in which ``1``, ``1.0`` and ``True`` differ."""
         return tuple((name, type(v), v) for name, v in sorted(self.static.items()))
 
 
-def split_arguments(extra: Mapping[str, Any], n_rows: int | None) -> KernelArguments:
-    """Tell the kernel's further arguments apart.
+def split_arguments(extra: Mapping[str, object], n_rows: int | None) -> KernelArguments:
+    """Sort the further arguments of a kernel.
 
     Args:
-        extra: Arguments by name, beside input and output.
-        n_rows: Length of the rows' axis; ``None`` where the rows come from a loader, whose batches
-            hold all per-row arrays.
+        extra: All arguments except input and output, by name.
+        n_rows: Number of rows; ``None`` if a loader provides all per-row arrays.
 
     Returns:
-        The arguments; an array (or a list, Series, ... of numbers) whose leading axis has
-        ``n_rows`` entries is per row, another array is shared, a Python scalar, string, function or
-        other hashable is static.
+        The sorted arguments. An array (or a list, Series, ... of numbers) is per-row if its leading
+        axis has ``n_rows`` entries, otherwise shared. A Python scalar, string, function or other
+        hashable is static.
 
     Raises:
         ArgumentError: If a value is neither an array, a container of arrays, nor hashable.
@@ -61,9 +61,9 @@ def split_arguments(extra: Mapping[str, Any], n_rows: int | None) -> KernelArgum
         >>> list(split.rows), list(split.shared), dict(split.static)
         (['w'], ['knots'], {'degree': 2})
     """
-    rows: dict[str, Any] = {}
-    shared: dict[str, Any] = {}
-    static: dict[str, Any] = {}
+    rows: HostRows = {}
+    shared: dict[str, PyTree[np.ndarray]] = {}
+    static: dict[str, Hashable] = {}
     for name, value in extra.items():
         if isinstance(value, _STATIC):
             static[name] = value
@@ -78,14 +78,14 @@ def split_arguments(extra: Mapping[str, Any], n_rows: int | None) -> KernelArgum
     return KernelArguments(rows, shared, static)
 
 
-def _is_array(value: Any) -> bool:
+def _is_array(value: object) -> bool:
     if isinstance(value, (list, tuple)):
         return len(value) > 0 and np.asarray(value).dtype.kind in "biufc"
     return hasattr(value, "__array__") or hasattr(value, "to_numpy") or hasattr(value, "__dlpack__")
 
 
-def _holds_arrays(value: Any) -> bool:
-    """Whether this is a dict, or a list or tuple that is no array itself, of arrays."""
+def _holds_arrays(value: object) -> bool:
+    """Whether this is a dict, list or tuple of arrays."""
     if isinstance(value, Mapping):
         return any(isinstance(leaf, (np.ndarray, jax.Array)) for leaf in jax.tree.leaves(value))
     if isinstance(value, (list, tuple)):
@@ -93,7 +93,7 @@ def _holds_arrays(value: Any) -> bool:
     return False
 
 
-def _hashable(name: str, value: Any) -> Any:
+def _hashable(name: str, value: object) -> Hashable:
     try:
         hash(value)
     except TypeError:

@@ -1,18 +1,25 @@
-"""Hashable keys of kernels and of arrays' shapes, for caches of traced and compiled programs."""
+"""Hashable keys for caches of traced and compiled programs."""
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Any
 
 import jax
+from jaxtyping import PyTree
+
+from aimz_lab.types import HasShape
 
 
 @dataclass(frozen=True, eq=False)
 class ById:
-    """An object as part of a key: equal to itself alone, and kept alive by the key."""
+    """Identify an object in a key: it equals only itself, and the key keeps it alive.
 
-    of: Any
+    Attributes:
+        of: The object.
+    """
+
+    of: object
 
     def __hash__(self) -> int:
         return id(self.of)
@@ -21,8 +28,8 @@ class ById:
         return isinstance(other, ById) and other.of is self.of
 
 
-def shapes_of(tree: Any) -> Any:
-    """Shapes and types of a tree of arrays, as a hashable key."""
+def shapes_of(tree: PyTree[HasShape]) -> Hashable:
+    """Return the structure, shapes and types of a tree of arrays as a hashable key."""
     leaves, structure = jax.tree.flatten(tree)
     types = map(jax.typeof, leaves)
     return structure, tuple((kind.shape, kind.dtype, kind.weak_type) for kind in types)

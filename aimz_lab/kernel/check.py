@@ -1,4 +1,4 @@
-"""The preflight: what speaks against a kernel, its data or its guide before the first step."""
+"""Preflight checks of a kernel, its arguments and its guide, before the first step."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from aimz_lab.types import callable_name
 
 
 def check_signature(kernel: Callable, param_input: str, param_output: str) -> None:
-    """Check that a kernel can be called with keyword arguments of these names.
+    """Check that a kernel takes its input and output by keyword.
 
     Args:
-        kernel: The NumPyro model.
-        param_input: Name of the parameter for the input.
-        param_output: Name of the parameter for the output.
+        kernel: The kernel.
+        param_input: Name of the input parameter.
+        param_output: Name of the output parameter.
 
     Raises:
-        KernelError: If the kernel is no callable, takes variable or positional-only arguments, or
-            lacks one of the two; if the input has a default, or the output one other than ``None``.
+        KernelError: If the kernel is not callable, takes variable or positional-only arguments, or
+            lacks one of the two parameters; if the input has a default; or if the output's default
+            is not ``None``.
     """
     if not callable(kernel):
         msg = f"The kernel must be a function with NumPyro primitives; got {kernel!r}."
@@ -60,9 +61,9 @@ def check_sites(spec: KernelSpec) -> None:
     """Check the sites of a kernel that was traced with its data.
 
     Raises:
-        KernelError: If the output site is missing, or two sites would have one name in results.
-        SiteError: If a sampled or observed site has more than one axis of rows, as when an output
-            of shape ``(n, 1)`` meets a mean of shape ``(n,)``.
+        KernelError: If the output site is missing, or two sites would share a name in results.
+        SiteError: If a sampled or observed site has more than one axis of rows, for instance
+            because an output of shape ``(n, 1)`` meets a mean of shape ``(n,)``.
     """
     if spec.output not in spec.sites:
         names = ", ".join(spec.sample_sites) or "none"
@@ -81,7 +82,7 @@ def check_sites(spec: KernelSpec) -> None:
             )
             raise KernelError(msg)
         times = max(len(site.row_axes), len(site.density_row_axes))
-        # What is computed has no density to go wrong: a covariance matrix has rows twice by right.
+        # Computed sites have no density; a covariance matrix may have the rows on two axes.
         if site.kind not in ("param", "deterministic") and times > 1:
             msg = (
                 f"The site {name!r} has shape {site.shape}: the rows appear {times} times in its "
@@ -94,7 +95,7 @@ def check_sites(spec: KernelSpec) -> None:
 def check_trainable_on_batches(
     spec: KernelSpec, guide: Callable, guide_spec: KernelSpec | None
 ) -> None:
-    """Check that guide and kernel keep nothing by position in the batch.
+    """Check that neither guide nor kernel learns a value per position in the batch.
 
     Args:
         spec: The kernel's spec at the nominal batch size.
@@ -102,7 +103,7 @@ def check_trainable_on_batches(
         guide_spec: The guide's spec, or ``None`` for an autoguide.
 
     Raises:
-        GuideError: If they do: such a value belongs to another row in every batch.
+        GuideError: If one does; a position is a different row in every batch.
     """
     kept = kept_by_position(spec, guide, guide_spec)
     if kept:
@@ -118,7 +119,7 @@ def check_trainable_on_batches(
 
 
 def kept_by_position(spec: KernelSpec, guide: Callable, guide_spec: KernelSpec | None) -> list[str]:
-    """Names of what they keep one value per row for; see :func:`check_trainable_on_batches`."""
+    """Names of the sites that keep one value per row; see :func:`check_trainable_on_batches`."""
     params = [name for name in spec.of_kind("param") if spec.sites[name].row_axes]
     if isinstance(guide, AutoGuide):
         if getattr(guide, "create_plates", None) is not None:
@@ -137,7 +138,7 @@ def kept_by_position(spec: KernelSpec, guide: Callable, guide_spec: KernelSpec |
 
 
 def parameter_names(kernel: Callable) -> tuple[str, ...]:
-    """Names of a kernel's parameters, in order."""
+    """Names of the kernel's parameters, in order."""
     return tuple(inspect.signature(kernel).parameters)
 
 
@@ -145,11 +146,11 @@ def check_call(kernel: Callable, given: Iterable[str]) -> None:
     """Check that a kernel can be called with exactly these keyword arguments.
 
     Args:
-        kernel: The NumPyro model.
+        kernel: The kernel.
         given: Names of the arguments.
 
     Raises:
-        CallError: If one is not a parameter of the kernel, or one without a default is missing.
+        CallError: If the kernel lacks such a parameter, or a required argument is missing.
 
     Example:
         >>> def kernel(X, groups, y=None): ...

@@ -1,22 +1,22 @@
-"""The weight of a minibatch's rows in the ELBO.
+"""Weights of a minibatch's rows in the ELBO.
 
-The ELBO of all ``N`` rows is estimated from a batch of ``B`` valid rows by multiplying what
-belongs to the rows, in the model and in the guide, by ``N / B`` and leaving what belongs to all of
-them (priors of global latents, penalties) as it is: Hoffman et al. (2013), "Stochastic variational
-inference", sec. 2.2. Rows of padding get weight 0, so that a padded batch counts exactly as the
-batch.
+To estimate the ELBO of all ``N`` rows from a batch of ``B`` valid rows, the terms of the rows, in
+the kernel and in the guide, are multiplied by ``N / B``. Global terms (priors of global latents,
+penalties) are not: Hoffman et al. (2013), "Stochastic variational inference", sec. 2.2. Padding has
+weight 0, so a padded batch counts exactly as the batch.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, Shaped
 from numpyro import handlers
 from numpyro.primitives import Messenger
 
@@ -24,53 +24,64 @@ from aimz_lab.errors import ArgumentError, FitWarning
 from aimz_lab.kernel.arguments import KernelArguments
 from aimz_lab.kernel.spec import KernelSpec, Site
 from aimz_lab.kernel.tracing import tracing_lock
+from aimz_lab.types import Array, Rows
 
 Scale = Literal["auto", "none"] | float
 Weight = Literal["ours", "of_call", "of_batch"]
-"""Who multiplies a row site by the factor of the minibatch.
+"""Who multiplies a row site by the minibatch factor.
 
-``ours``: nobody else does. ``of_call``: the kernel, by N over the rows that it is called with.
-``of_batch``: the kernel, by a constant that stands for N over the nominal batch size.
+``ours``: this package. ``of_call``: the kernel, by N over the rows of the call. ``of_batch``: the
+kernel, by a constant equal to N over the nominal batch size.
 """
+
+RowSites: TypeAlias = Mapping[str, tuple[int | None, Weight]]
+"""For each row site: its axis of rows in the batch shape, counted from the right, and its scaler.
+
+The axis is ``None`` if the rows are part of one event; such a site cannot be padded.
+"""
+
+Scalar: TypeAlias = int | float | Shaped[Array, ""]
+"""A number, which may be traced."""
 
 
 @dataclass(frozen=True)
 class RowScale:
-    """What to multiply in one callable, the model or the guide.
+    """How to scale the row sites of a kernel or a guide.
 
     Attributes:
-        sites: For each site of the rows: its batch axis, counted from the right, and who scales it.
-            The axis is ``None`` where the rows are part of one event; such a site takes no padding.
-        factor: ``"auto"``, ``"none"`` or the number that stands for N / B.
+        sites: The row sites.
+        factor: ``"auto"``, ``"none"`` or a number in place of N / B.
         batch_size: Nominal rows of a batch.
     """
 
-    sites: Mapping[str, tuple[int | None, Weight]]
+    sites: RowSites
     factor: Scale
     batch_size: int
 
     @property
     def can_pad(self) -> bool:
-        """Whether each of the sites can give padded rows the weight 0."""
+        """Whether every site can give padded rows the weight 0."""
         return all(axis is not None for axis, _ in self.sites.values())
 
     @property
-    def key(self) -> tuple[Any, ...]:
-        """What two equal plans share, hashable."""
+    def key(self) -> Hashable:
+        """A hashable key, the same for equal plans."""
         return tuple(sorted(self.sites.items())), self.factor, self.batch_size
 
-    def weights(self, rows: int, valid: Any, n_obs: Any, *, padded: bool) -> dict[Weight, Any]:
-        """Weight of each row of a batch, by who scales the site otherwise.
+    def weights(
+        self, rows: int, valid: Scalar, n_obs: Scalar, *, padded: bool
+    ) -> dict[Weight, Scalar | Float[Array, " row"]]:
+        """Return the weight of each row of a batch, by scaler.
 
         Args:
             rows: Rows of the batch, padding included.
             valid: Rows without padding; may be traced.
             n_obs: Rows of the data set; may be traced.
-            padded: Whether padding may occur. If not, the weights are plain scalars, which is what
-                enumeration needs.
+            padded: Whether padding may occur. If not, the weights are scalars, as enumeration
+                requires.
 
         Returns:
-            Scalars, or arrays of shape ``(rows,)`` that are 0 on padding.
+            Scalars, or one weight per row, 0 on padding.
         """
         if self.factor == "none":
             ours, of_call, of_batch = 1.0, 1.0, 1.0
@@ -78,7 +89,7 @@ class RowScale:
             ours, of_call, of_batch = n_obs / valid, rows / valid, self.batch_size / valid
         else:
             ours, of_call, of_batch = self.factor, rows / valid, self.batch_size / valid
-        by_scaler: dict[Weight, Any] = {"ours": ours, "of_call": of_call, "of_batch": of_batch}
+        by_scaler: dict[Weight, Scalar] = {"ours": ours, "of_call": of_call, "of_batch": of_batch}
         if not padded:
             return by_scaler
         is_valid = jnp.arange(rows) < valid
@@ -86,26 +97,26 @@ class RowScale:
 
 
 class scale_rows(Messenger):
-    """Effect handler that multiplies the log density of row sites by the weights of the rows.
+    """Effect handler that multiplies the log density of row sites by the row weights.
 
     Args:
-        fn: The model or the guide.
-        sites: As in :class:`RowScale`.
-        weights: As :meth:`RowScale.weights` returns them.
+        fn: The kernel or the guide.
+        sites: The row sites.
+        weights: From :meth:`RowScale.weights`.
     """
 
     def __init__(
         self,
         fn: Callable,
-        sites: Mapping[str, tuple[int | None, Weight]],
-        weights: Mapping[Weight, Any],
+        sites: RowSites,
+        weights: Mapping[Weight, Scalar | Float[Array, " row"]],
     ) -> None:
         self._sites = sites
         self._weights = weights
         super().__init__(fn)
 
     def process_message(self, msg: dict[str, Any]) -> None:
-        """Multiply the message's scale, if its site is one of the rows."""
+        """Multiply the scale of the message if it is a row site's."""
         if msg["type"] != "sample" or msg["name"] not in self._sites:
             return
         axis, who = self._sites[msg["name"]]
@@ -117,7 +128,7 @@ class scale_rows(Messenger):
         msg["scale"] = weight if msg["scale"] is None else weight * msg["scale"]
 
 
-def check_scale(scale: Any) -> Scale:
+def check_scale(scale: object) -> Scale:
     """Return ``scale`` if it is ``"auto"``, ``"none"`` or a positive finite number.
 
     Raises:
@@ -140,25 +151,25 @@ def plan_row_scale(
     scale: Scale,
     n_obs: int | None,
 ) -> RowScale:
-    """Find which sites of a kernel, or of a guide, are to be scaled by the rows of a batch.
+    """Find the row sites of a kernel or a guide, and who scales them.
 
-    Sites in the rows' plate are; of those outside any plate of rows, the ones whose batch shape
-    follows the rows are, along the first such axis. A site that the kernel scales itself, by a
-    plate whose ``size`` is larger than the batch or by ``handlers.scale`` with the minibatch's
-    factor, is only corrected for padding.
+    A row site is in the rows' plate. Without such a plate, a site is a row site if its batch shape
+    follows the rows; the first such axis counts. A site that the kernel scales itself, by a plate
+    larger than the batch or by ``handlers.scale`` with the minibatch factor, is only corrected for
+    padding.
 
     Args:
-        kernel: The callable that ``spec`` was traced from.
+        kernel: The kernel or guide that ``spec`` describes.
         spec: Its spec at the nominal batch size.
-        batch: Arguments of one batch, for a scale that is only known when the kernel runs.
+        batch: Arguments of one batch, to run the kernel if a scale is only known then.
         scale: ``"auto"``, ``"none"`` or a number.
-        n_obs: Rows of the data set, or ``None`` where nobody knows.
+        n_obs: Rows of the data set, or ``None`` if unknown.
 
     Returns:
         The plan.
 
     Warns:
-        FitWarning: If a plate of rows says another size than the data has.
+        FitWarning: If the size of the rows' plate is not the number of rows in the data.
     """
     names = [
         name
@@ -178,7 +189,7 @@ def plan_row_scale(
 
 
 def _explicit_scale(site: Site) -> float | Literal["array"]:
-    """The kernel's own scale of a site, without what its plates contribute."""
+    """The kernel's own scale of a site, without the factor of its plates."""
     if site.scale is None:
         return 1.0
     if site.scale == "array":
@@ -217,9 +228,9 @@ def _scaled_by(
 def _run_scales(
     kernel: Callable, batch: KernelArguments, names: list[str]
 ) -> dict[str, tuple[float, float]]:
-    """Values of scalar scales at the batch's number of rows and at one more; no arrays."""
+    """Values of the scalar scales, at the batch's number of rows and at one more."""
 
-    def run(rows: Mapping[str, Any]) -> dict[str, jax.Array]:
+    def run(rows: Rows) -> dict[str, jax.Array]:
         seeded = handlers.seed(kernel, jax.random.key(0))
         sites = handlers.trace(seeded).get_trace(**rows, **batch.shared, **batch.static)
         return {name: sites[name]["scale"] for name in names if jnp.ndim(sites[name]["scale"]) == 0}
@@ -228,7 +239,7 @@ def _run_scales(
     try:
         with tracing_lock:
             here, there = jax.jit(run)(dict(batch.rows)), jax.jit(run)(one_more)
-    except Exception:  # noqa: BLE001  a kernel tied to this number of rows scales by a constant
+    except Exception:  # noqa: BLE001  a kernel for this number of rows only: its scale is constant
         return {}
     return {name: (float(here[name]), float(there[name])) for name in here}
 

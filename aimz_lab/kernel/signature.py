@@ -1,22 +1,21 @@
-"""What the user wrote: the kernel's function, and the names of its input and output."""
+"""The kernel's function, and the names of its input and output."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from aimz_lab.errors import CallError
 
 
 @dataclass(frozen=True)
 class KernelSignature:
-    """The kernel, and what its input and its output are called.
+    """The kernel, and the names of its input and output.
 
     Attributes:
-        kernel: The NumPyro model.
-        input: Name of the parameter for the input.
-        output: Name of the parameter, and of the site, for the output.
+        kernel: The NumPyro function.
+        input: Name of the input parameter.
+        output: Name of the output parameter and of the output site.
     """
 
     kernel: Callable
@@ -25,17 +24,19 @@ class KernelSignature:
 
 
 def merge_arguments(
-    signature: KernelSignature, kwargs: Mapping[str, Any], kernel_kwargs: Mapping[str, Any] | None
-) -> dict[str, Any]:
-    """Put both ways of passing further kernel arguments together.
+    signature: KernelSignature,
+    kwargs: Mapping[str, object],
+    kernel_kwargs: Mapping[str, object] | None,
+) -> dict[str, object]:
+    """Merge the two ways of passing further kernel arguments.
 
     Args:
         signature: The kernel.
-        kwargs: Arguments that were passed by keyword.
-        kernel_kwargs: Arguments whose names collide with a method's own.
+        kwargs: Arguments passed by keyword.
+        kernel_kwargs: Arguments whose names collide with the method's own.
 
     Raises:
-        CallError: If a name appears in both, or is that of the input or the output.
+        CallError: If a name appears in both, or names the input or the output.
     """
     extra = {**kwargs, **(kernel_kwargs or {})}
     twice = set(kwargs) & set(kernel_kwargs or {})

@@ -1,4 +1,4 @@
-"""What a kernel consists of: its sites, its plates, and which axis is rows."""
+"""The structure of a kernel: its sites, its plates, and which axes are rows."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ SiteKind = Literal["latent", "observed", "factor", "deterministic", "param"]
 
 @dataclass(frozen=True)
 class Plate:
-    """A plate that a site lies in.
+    """A plate around a site.
 
     Attributes:
-        name: Its name.
-        dim: Its dimension, counted from the right of the batch shape; negative.
-        size: Its full size.
-        subsample_size: Entries of it that one call of the kernel sees.
+        name: Name of the plate.
+        dim: Dimension in the batch shape, counted from the right; negative.
+        size: Full size.
+        subsample_size: Entries that one call of the kernel sees.
         is_rows: Whether ``subsample_size`` follows the number of rows.
     """
 
@@ -35,19 +35,19 @@ class Site:
     """A site of the kernel.
 
     Attributes:
-        name: Its name.
+        name: Name of the site.
         kind: ``latent``, ``observed``, ``factor``, ``deterministic`` or ``param``.
-        shape: Shape of its value at the traced number of rows; of a network whose weights are
-            learned, their number.
-        dtype: Type of its value.
-        event_dim: Trailing dimensions that belong to one event.
-        plates: The plates around it, outermost first.
+        shape: Shape of the value at the traced number of rows; for a network with learned weights,
+            their number.
+        dtype: Type of the value.
+        event_dim: Number of trailing dimensions that form one event.
+        plates: The plates around the site, outermost first.
         row_axes: Axes of the value that follow the number of rows.
-        density_row_axes: Axes of the log density that do, of observed data.
-        scale: The scale that the kernel itself gives it: a number, ``"array"`` if it is one that
-            is only known when the kernel runs, or ``None``.
+        density_row_axes: Axes of the log density that follow it; observed sites only.
+        scale: The kernel's own scale: a number, ``"array"`` if it is only known when the kernel
+            runs, or ``None``.
         scale_follows_rows: Whether that number is inversely proportional to the rows of the call.
-        is_discrete: Whether a latent takes discrete values.
+        is_discrete: Whether a latent site takes discrete values.
     """
 
     name: str
@@ -64,17 +64,17 @@ class Site:
 
     @property
     def batch_ndim(self) -> int:
-        """Number of dimensions in front of the event."""
+        """Number of batch dimensions."""
         return len(self.shape) - self.event_dim
 
     @property
     def rows_plate(self) -> Plate | None:
-        """The plate of the rows around it, or ``None``."""
+        """The plate of the rows around the site, or ``None``."""
         return next((plate for plate in self.plates if plate.is_rows), None)
 
     @property
     def row_batch_axis(self) -> int | None:
-        """The batch axis that is rows, counted from the right of the batch shape; or ``None``."""
+        """The axis of rows in the batch shape, counted from the right, or ``None``."""
         plate = self.rows_plate
         if plate is not None:
             return plate.dim
@@ -87,9 +87,9 @@ class KernelSpec:
     """The structure of a kernel for one kind of call.
 
     Attributes:
-        sites: Sites by name, in the order in which the kernel reaches them.
+        sites: Sites by name, in the kernel's order.
         output: Name of the output site.
-        n_rows: Rows of the trace that the shapes are of.
+        n_rows: Number of rows in the trace.
         traced: Whether a trace has run; always true.
     """
 
@@ -99,7 +99,7 @@ class KernelSpec:
     traced: bool = True
 
     def shape_at(self, name: str, n_rows: int | None) -> tuple[int | None, ...]:
-        """Shape of a site at ``n_rows`` rows; an axis that follows them by an offset keeps it."""
+        """Shape of a site at ``n_rows`` rows; an axis of n - 1 entries keeps this offset."""
         site = self.sites[name]
         return tuple(
             (None if n_rows is None else size - self.n_rows + n_rows)
@@ -109,7 +109,7 @@ class KernelSpec:
         )
 
     def row_axis(self, name: str) -> int | None:
-        """The first axis of a site that is as long as the rows; increments of rows have none."""
+        """The first axis with exactly one entry per row, or ``None``."""
         site = self.sites[name]
         return next((axis for axis in site.row_axes if site.shape[axis] == self.n_rows), None)
 
@@ -119,27 +119,27 @@ class KernelSpec:
 
     @property
     def sample_sites(self) -> tuple[str, ...]:
-        """Names of latent and observed sites."""
+        """Names of the latent and observed sites."""
         return self.of_kind("latent", "observed")
 
     @property
     def latent_sites(self) -> tuple[str, ...]:
-        """Names of the sites that the posterior is about; the output is none, observed or not."""
+        """Names of the posterior's sites; the output is never among them."""
         return tuple(name for name in self.of_kind("latent") if name != self.output)
 
     @property
     def return_sites(self) -> tuple[str, ...]:
-        """What predictive methods return by default: the output, then deterministic sites."""
+        """Sites that predictions return by default: the output, then deterministic sites."""
         return (self.output, *self.of_kind("deterministic"))
 
     @property
     def output_observed(self) -> bool:
-        """Whether the trace was given data for the output."""
+        """Whether the trace had data for the output."""
         return self.output in self.sites and self.sites[self.output].kind == "observed"
 
     @property
     def row_sites(self) -> tuple[str, ...]:
-        """Names of sample sites and factors with one entry a row."""
+        """Names of the sample sites and factors with one entry per row."""
         return tuple(
             name
             for name, site in self.sites.items()
@@ -148,7 +148,7 @@ class KernelSpec:
 
     @property
     def row_dim(self) -> str:
-        """What the dimension of rows is called: the rows' plate, else ``"obs"``."""
+        """Name of the dimension of rows: that of the rows' plate, else ``"obs"``."""
         for site in self.sites.values():
             if site.rows_plate is not None:
                 return site.rows_plate.name
@@ -156,9 +156,9 @@ class KernelSpec:
 
 
 def variable_name(site: str) -> str:
-    """Return what a site is called in results, where a ``/`` would be a path.
+    """Return the name of a site in results, where a ``/`` would be a path.
 
-    NumPyro's random modules name the weights of a network that way.
+    NumPyro's random modules use ``/`` in the names of a network's weights.
 
     Example:
         >>> variable_name("net/dense.bias")

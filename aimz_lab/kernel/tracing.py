@@ -1,77 +1,110 @@
-"""A kernel's structure, found by tracing it abstractly.
+"""Find a kernel's structure by abstract tracing.
 
-The kernel runs under ``jax.eval_shape``, so that nothing is computed and nothing compiles. It runs
-twice, with different numbers of rows: an axis that follows is an axis of rows, whatever its size
-happens to be.
+The kernel runs under ``jax.eval_shape``, so nothing is computed or compiled. It runs twice, with
+different numbers of rows: an axis whose size changes is an axis of rows.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
 import numpy as np
+from jaxtyping import PyTree
 from numpyro import handlers
 from numpyro.distributions import Unit
 
 from aimz_lab.kernel.spec import KernelSpec, Plate, Site, SiteKind
+from aimz_lab.types import HasShape, Static
 
 tracing_lock = threading.RLock()
-"""Held wherever NumPyro code may be traced: its handler stack is one list for all threads."""
+"""Hold it while tracing NumPyro code: all threads share NumPyro's handler stack."""
+
+Message: TypeAlias = Mapping[str, Any]
+"""NumPyro's record of a site, as in the result of ``handlers.trace``."""
+
+
+class _Frame(NamedTuple):
+    """A plate around a site: its name, dimension, full size, and the size of one call."""
+
+    plate: str
+    dim: int
+    size: int
+    subsample_size: int
+
+
+class _Record(NamedTuple):
+    """A site in one trace, without tracers; the fields are those of :class:`Site`."""
+
+    n_rows: int
+    kind: SiteKind
+    shape: tuple[int, ...]
+    density_shape: tuple[int, ...]
+    dtype: np.dtype
+    event_dim: int
+    frames: tuple[_Frame, ...]
+    scale: float | Literal["array"] | None
+    is_discrete: bool
 
 
 def trace_spec(
     kernel: Callable,
     *,
-    rows: Mapping[str, Any],
-    shared: Mapping[str, Any] | None = None,
-    static: Mapping[str, Any] | None = None,
+    rows: Mapping[str, HasShape],
+    shared: Mapping[str, PyTree[HasShape]] | None = None,
+    static: Static | None = None,
     output: str = "y",
-    values: Mapping[str, Any] | None = None,
+    values: Mapping[str, PyTree[HasShape]] | None = None,
 ) -> KernelSpec:
-    """Trace a kernel, or a guide, abstractly.
+    """Trace a kernel or a guide abstractly.
 
     Args:
-        kernel: A callable with NumPyro primitives.
-        rows: Arrays with the rows on their leading axis, all of the same length; only their shapes
-            and dtypes matter, so ``jax.ShapeDtypeStruct`` will do.
-        shared: Arrays that do not follow the rows.
-        static: Values that are not arrays.
+        kernel: A function with NumPyro primitives.
+        rows: Per-row arguments, of shape ``(row, ...)``; only shapes and types matter, so
+            ``jax.ShapeDtypeStruct`` will do.
+        shared: Shared arguments.
+        static: Arguments without arrays.
         output: Name of the output site.
-        values: Values of sites to substitute, such as learned ``param`` sites.
+        values: Values to substitute for sites, such as learned ``param`` sites.
 
     Returns:
-        The spec; shapes are of the rows as given.
+        The spec, with shapes at the given number of rows.
 
     Raises:
-        Exception: What the kernel itself raises.
+        Exception: Any error of the kernel.
     """
     n_rows = next(iter(rows.values())).shape[0]
 
-    def records_at(count: int) -> dict[str, dict[str, Any]]:
+    def records_at(count: int) -> dict[str, _Record]:
         abstract = _abstract_rows(rows, count)
         return _records(kernel, abstract, shared or {}, static or {}, values or {})
 
-    traced = [records_at(n_rows)]
-    for other in (n_rows + 1, n_rows + 2):
-        try:
-            traced.append(records_at(other))
-        except Exception:  # noqa: BLE001  a kernel tied to this very number of rows: sizes must do
-            break
-        if _same_sites(traced[0], traced[-1]):
-            break
-        traced.pop()
-    follows = traced[1] if len(traced) > 1 else None
+    records = records_at(n_rows)
+    others = _records_at_another_size(records_at, records, n_rows)
     sites = {
-        name: _site(name, record, follows and follows[name], n_rows)
-        for name, record in traced[0].items()
+        name: _site(name, record, None if others is None else others[name])
+        for name, record in records.items()
     }
     return KernelSpec(sites, output, n_rows)
 
 
-def _abstract_rows(rows: Mapping[str, Any], n_rows: int) -> dict[str, jax.ShapeDtypeStruct]:
+def _records_at_another_size(
+    records_at: Callable[[int], dict[str, _Record]], records: dict[str, _Record], n_rows: int
+) -> dict[str, _Record] | None:
+    """Trace with one or two rows more; ``None`` if the kernel cannot, or has other sites then."""
+    for other in (n_rows + 1, n_rows + 2):
+        try:
+            found = records_at(other)
+        except Exception:  # noqa: BLE001  a kernel for this number of rows only: compare sizes
+            return None
+        if _same_sites(records, found):
+            return found
+    return None
+
+
+def _abstract_rows(rows: Mapping[str, HasShape], n_rows: int) -> dict[str, jax.ShapeDtypeStruct]:
     return {
         name: jax.ShapeDtypeStruct(
             (n_rows, *value.shape[1:]), jax.dtypes.canonicalize_dtype(value.dtype)
@@ -82,31 +115,30 @@ def _abstract_rows(rows: Mapping[str, Any], n_rows: int) -> dict[str, jax.ShapeD
 
 def _records(
     kernel: Callable,
-    rows: Mapping[str, Any],
-    shared: Mapping[str, Any],
-    static: Mapping[str, Any],
-    values: Mapping[str, Any],
-) -> dict[str, dict[str, Any]]:
-    records: dict[str, dict[str, Any]] = {}
-
+    rows: Mapping[str, HasShape],
+    shared: Mapping[str, PyTree[HasShape]],
+    static: Static,
+    values: Mapping[str, PyTree[HasShape]],
+) -> dict[str, _Record]:
+    records: dict[str, _Record] = {}
     n_rows = next(iter(rows.values())).shape[0]
 
-    def run(key: jax.Array, rows: Any, shared: Any, values: Any) -> None:
+    def run(key: jax.Array, rows: PyTree, shared: PyTree, values: PyTree) -> None:
         seeded = handlers.seed(handlers.substitute(kernel, data=values), key)
         sites = handlers.trace(seeded).get_trace(**rows, **shared, **static)
         plates = {name: site for name, site in sites.items() if site["type"] == "plate"}
         for name, site in sites.items():
-            record = _record(site, plates)
+            record = _record(site, plates, n_rows)
             if record is not None:
-                records[name] = record | {"n_rows": n_rows}
+                records[name] = record
 
     with tracing_lock:
         jax.eval_shape(run, jax.random.key(0), dict(rows), dict(shared), dict(values))
     return records
 
 
-def _record(site: Mapping[str, Any], plates: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What outlives the trace of a site: no tracers."""
+def _record(site: Message, plates: Mapping[str, Message], n_rows: int) -> _Record | None:
+    """Return the facts about a site that outlive its trace; ``None`` if it is no kernel site."""
     kind = _kind(site)
     if kind is None or site["value"] is None:
         return None
@@ -116,26 +148,27 @@ def _record(site: Mapping[str, Any], plates: Mapping[str, Any]) -> dict[str, Any
     array = _parameter(value) if kind == "param" else value
     if array is None:
         return None
-    # A factor has no value worth its name; where it has rows, its batch shape shows them.
+    # The value of a factor is empty; its batch shape shows whether it has rows.
     factor = kind == "factor"
-    return {
-        "kind": kind,
-        "shape": tuple(site["fn"].batch_shape) if factor else tuple(np.shape(array)),
-        "density_shape": _density_shape(site, array),
-        "dtype": np.dtype(jax.dtypes.result_type(array)),
-        "event_dim": site["fn"].event_dim if sampled and not factor else 0,
-        "frames": [
-            (frame.name, frame.dim, plates[frame.name]["args"][0], frame.size)
+    return _Record(
+        n_rows=n_rows,
+        kind=kind,
+        shape=tuple(site["fn"].batch_shape) if factor else tuple(np.shape(array)),
+        density_shape=_density_shape(site, array),
+        dtype=np.dtype(jax.dtypes.result_type(array)),
+        event_dim=site["fn"].event_dim if sampled and not factor else 0,
+        frames=tuple(
+            _Frame(frame.name, frame.dim, plates[frame.name]["args"][0], frame.size)
             for frame in reversed(site.get("cond_indep_stack") or [])
             if frame.name in plates
-        ],
-        "scale": scale if scale is None or isinstance(scale, (int, float)) else "array",
-        "is_discrete": bool(sampled and kind == "latent" and site["fn"].support.is_discrete),
-    }
+        ),
+        scale=scale if scale is None or isinstance(scale, (int, float)) else "array",
+        is_discrete=bool(sampled and kind == "latent" and site["fn"].support.is_discrete),
+    )
 
 
-def _parameter(value: Any) -> Any:
-    """The array that a parameter is; of a network, a vector as long as it has weights."""
+def _parameter(value: PyTree[HasShape]) -> HasShape | None:
+    """Return the array of a parameter; for a network, a vector as long as its weights."""
     leaves = jax.tree.leaves(value)
     if not leaves:  # a network all of whose weights are latent sites
         return None
@@ -145,8 +178,8 @@ def _parameter(value: Any) -> Any:
     return jax.ShapeDtypeStruct((count,), jax.dtypes.result_type(leaves[0]))
 
 
-def _density_shape(site: Mapping[str, Any], value: Any) -> tuple[int, ...]:
-    """Shape of the log density of observed data: what data and distribution broadcast to."""
+def _density_shape(site: Message, value: HasShape) -> tuple[int, ...]:
+    """Return the shape of observed data's log density: data and distribution broadcast."""
     if not site.get("is_observed"):
         return ()
     shape = tuple(np.shape(value))
@@ -154,11 +187,11 @@ def _density_shape(site: Mapping[str, Any], value: Any) -> tuple[int, ...]:
         return np.broadcast_shapes(
             shape[: len(shape) - site["fn"].event_dim], site["fn"].batch_shape
         )
-    except ValueError:  # computing the density will say what does not fit
+    except ValueError:  # computing the density will raise the better error
         return ()
 
 
-def _kind(site: Mapping[str, Any]) -> SiteKind | None:
+def _kind(site: Message) -> SiteKind | None:
     if site["type"] == "sample":
         if not site["is_observed"]:
             return "latent"
@@ -169,21 +202,21 @@ def _kind(site: Mapping[str, Any]) -> SiteKind | None:
     return site["type"] if site["type"] in ("deterministic", "param") else None
 
 
-def _inverse_to_rows(record: dict[str, Any], other: dict[str, Any], n_rows: int) -> bool:
-    here, there = record["scale"], other["scale"]
+def _inverse_to_rows(record: _Record, other: _Record) -> bool:
+    here, there = record.scale, other.scale
     if not isinstance(here, (int, float)) or not isinstance(there, (int, float)) or here == there:
         return False
-    return bool(np.isclose(here * n_rows, there * other["n_rows"]))
+    return bool(np.isclose(here * record.n_rows, there * other.n_rows))
 
 
-def _same_sites(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+def _same_sites(one: Mapping[str, _Record], other: Mapping[str, _Record]) -> bool:
     return one.keys() == other.keys() and all(
-        len(one[name]["shape"]) == len(other[name]["shape"]) for name in one
+        len(one[name].shape) == len(other[name].shape) for name in one
     )
 
 
 def _moved(here: int, there: int | None, n_rows: int) -> bool:
-    """Whether a size follows the rows; without a second trace, by being their number."""
+    """Return whether a size follows the rows; without a second trace, whether it equals them."""
     return here == n_rows if there is None else there != here
 
 
@@ -198,24 +231,23 @@ def _moved_axes(
     )
 
 
-def _site(name: str, record: dict[str, Any], other: dict[str, Any] | None, n_rows: int) -> Site:
-    shape, frames = record["shape"], record["frames"]
-    other_sizes = {frame[0]: frame[3] for frame in other["frames"]} if other else {}
+def _site(name: str, record: _Record, other: _Record | None) -> Site:
+    """Compare the records of a site in two traces."""
+    n_rows = record.n_rows
+    other_sizes = {frame.plate: frame.subsample_size for frame in other.frames} if other else {}
     return Site(
         name=name,
-        kind=record["kind"],
-        shape=shape,
-        dtype=record["dtype"],
-        event_dim=record["event_dim"],
+        kind=record.kind,
+        shape=record.shape,
+        dtype=record.dtype,
+        event_dim=record.event_dim,
         plates=tuple(
-            Plate(plate, dim, size, seen, _moved(seen, other_sizes.get(plate), n_rows))
-            for plate, dim, size, seen in frames
+            Plate(*frame, _moved(frame.subsample_size, other_sizes.get(frame.plate), n_rows))
+            for frame in record.frames
         ),
-        row_axes=_moved_axes(shape, other and other["shape"], n_rows),
-        density_row_axes=_moved_axes(
-            record["density_shape"], other and other["density_shape"], n_rows
-        ),
-        scale=record["scale"],
-        scale_follows_rows=bool(other) and _inverse_to_rows(record, other, n_rows),
-        is_discrete=record["is_discrete"],
+        row_axes=_moved_axes(record.shape, other and other.shape, n_rows),
+        density_row_axes=_moved_axes(record.density_shape, other and other.density_shape, n_rows),
+        scale=record.scale,
+        scale_follows_rows=other is not None and _inverse_to_rows(record, other),
+        is_discrete=record.is_discrete,
     )

@@ -1,6 +1,7 @@
-"""Watch, steer and keep a training run: dashboard, monitor of your own loops, histories.
+"""Watch, steer and record a run: dashboard, monitor of hand-written loops, histories, pictures.
 
-Importing it loads no widget and no plotting library; those come when something is shown.
+In: the events of a run. Out: displays, requests to the run, files and pictures. Importing it loads
+no widget and no plotting library; those are imported when something is shown.
 """
 
 from __future__ import annotations

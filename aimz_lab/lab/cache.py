@@ -1,8 +1,8 @@
-"""Compiled programs kept between sessions, in a folder of the user's.
+"""JAX's compilation cache, in a folder of the user's.
 
 A kernel compiles for seconds when it is first trained, and again after every restart of the
-notebook. JAX can keep what it compiled; the lab switches that on when it first shows a run, unless
-the user has chosen otherwise.
+notebook. JAX can keep compiled programs; the lab switches that on when it first shows a run, unless
+the user has chosen a folder or none.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ def enable_compilation_cache(directory: str | os.PathLike[str] | None = None) ->
     """Keep compiled programs between sessions.
 
     Args:
-        directory: Where; by default a folder in the user's cache, or what the environment variable
-            ``AIMZ_LAB_COMPILATION_CACHE`` says (``0`` for nowhere).
+        directory: The folder; by default one in the user's cache, or that of the environment
+            variable ``AIMZ_LAB_COMPILATION_CACHE`` (``0`` for none).
 
     Returns:
-        Where they are kept, or ``None`` if nowhere. A folder that JAX was told of before, by
-        ``jax_compilation_cache_dir``, stays the one.
+        The folder, or ``None`` without one. By default, a folder that was set before, as
+        ``jax_compilation_cache_dir``, is kept.
 
     Example:
         >>> folder = enable_compilation_cache()
@@ -61,7 +61,7 @@ def enable_compilation_cache(directory: str | os.PathLike[str] | None = None) ->
     # A training step compiles in a second, the many small programs around it in much less.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-    # Whoever compiled anything before now has made up JAX's mind about the cache.
+    # If anything is compiled already, JAX has decided about the cache, and must do so again.
     compilation_cache.reset_cache()
     return folder
 

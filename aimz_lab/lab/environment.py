@@ -1,4 +1,4 @@
-"""Where a run is watched from: a page, another kernel client, a terminal, a pipe, or nobody."""
+"""Find out where a run is watched: a notebook page, a kernel, a terminal, a pipe, automation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NO = ("", "0", "false", "no")
 
 
 def place(stream: IO[str] | None = None) -> Place:
-    """Find out who watches.
+    """Return where a run is watched.
 
     Args:
         stream: Where text would go; standard error by default.
@@ -35,12 +35,12 @@ def place(stream: IO[str] | None = None) -> Place:
 
 
 def automated() -> bool:
-    """Whether this is continuous integration or a test, by the variables that these set."""
+    """Whether this is continuous integration or a test, by their environment variables."""
     return any(os.environ.get(name, "").lower() not in _NO for name in _AUTOMATION)
 
 
 def kernel() -> Any | None:
-    """Return the kernel that this process is, or ``None``; IPython is not imported for it."""
+    """Return the Jupyter kernel of this process, or ``None``, without importing IPython."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython else None
     return getattr(shell, "kernel", None)

@@ -1,16 +1,38 @@
-"""Numbers, durations and states of a run in words, the same wherever the lab writes them."""
+"""Write numbers, durations and the state of a run as text.
+
+The page writes its own numbers (``dashboard/static/math.js``), and writes them alike. Both round an
+exact half away from zero, and neither writes a minus before zero.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from decimal import ROUND_HALF_UP, Context
 from itertools import pairwise
 from typing import Any
 
 from aimz_lab.inference.run.events import Run
+from aimz_lab.progress import count, duration, fixed, rate
 from aimz_lab.types import RunStatus
 
-_MOST_DECIMALS = 12
+__all__ = [
+    "STATUS_WORDS",
+    "count",
+    "draws",
+    "duration",
+    "number",
+    "rate",
+    "ratio",
+    "share",
+    "size",
+    "spread",
+    "status",
+    "status_line",
+    "tick_labels",
+]
+
+_MOST_DIGITS = 12
 
 STATUS_WORDS: dict[RunStatus, str] = {
     "pending": "about to begin",
@@ -37,63 +59,34 @@ def number(value: float | None, digits: int = 4) -> str:
     if not math.isfinite(value):
         return str(value)
     if 10 ** (digits - 1) <= abs(value) < 1e9:
-        return f"{value:,.0f}"
-    return f"{value:.{digits}g}"
+        return fixed(value)
+    rounded = Context(prec=digits, rounding=ROUND_HALF_UP).create_decimal(float(value))
+    return f"{float(rounded):z.{digits}g}"
 
 
 def tick_labels(values: Sequence[float]) -> list[str]:
     """Write the values along an axis: as numbers, or with decimals where these would be off.
 
+    Labels are off by less than a hundredth of a step. A value alone has no step; its label is exact
+    to nine digits.
+
     Example:
         >>> tick_labels([0.5, 1.0, 1.5]), tick_labels([19_215.0, 19_215.5, 19_216.0])
         (['0.5', '1', '1.5'], ['19,215.0', '19,215.5', '19,216.0'])
+        >>> tick_labels([1000.5])
+        ['1,000.5']
     """
     steps = [abs(after - before) for before, after in pairwise(values) if after != before]
-    step = min(steps, default=math.inf)
-    near = 0.01 * step
+    step = min(steps, default=max(map(abs, values), default=0.0))
+    near = (0.01 if steps else 1e-9) * step
     labels = [number(value) for value in values]
     written = [float(label.replace(",", "")) for label in labels]
     if all(abs(there - value) <= near for there, value in zip(written, values, strict=True)):
         return labels
-    exact = (n for n in range(_MOST_DECIMALS) if abs(round(step, n) - step) < near)
-    decimals = next(exact, _MOST_DECIMALS)
-    return [f"{value:,.{decimals}f}" for value in values]
-
-
-def count(value: float | None) -> str:
-    """Write a whole number, thousands in groups.
-
-    Example:
-        >>> count(4812)
-        '4,812'
-    """
-    return "-" if value is None else f"{value:,.0f}"
-
-
-def rate(value: float) -> str:
-    """Write a rate per second: whole from 10 on, one decimal below.
-
-    Example:
-        >>> rate(61_204.3), rate(2.34)
-        ('61,204', '2.3')
-    """
-    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
-
-
-def duration(seconds: float | None) -> str:
-    """Write a span of time as a clock does.
-
-    Example:
-        >>> duration(0.4), duration(41), duration(3_725), duration(None)
-        ('0.4 s', '0:41', '1:02:05', '-')
-    """
-    if seconds is None or not math.isfinite(seconds):
-        return "-"
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+    for decimals in range(_MOST_DIGITS):
+        if abs(round(step, decimals) - step) < near:
+            return [fixed(value, decimals) for value in values]
+    return [number(value, _MOST_DIGITS) for value in values]
 
 
 def size(n_bytes: float | None) -> str:
@@ -108,9 +101,9 @@ def size(n_bytes: float | None) -> str:
     for unit in ("B", "KiB", "MiB", "GiB"):
         if abs(n_bytes) < 1024:
             digits = 0 if n_bytes >= 10 or unit == "B" else 1
-            return f"{n_bytes:.{digits}f} {unit}"
+            return f"{fixed(n_bytes, digits, group='')} {unit}"
         n_bytes /= 1024
-    return f"{n_bytes:.1f} TiB"
+    return f"{fixed(n_bytes, 1, group='')} TiB"
 
 
 def share(fraction: float) -> str:
@@ -121,11 +114,11 @@ def share(fraction: float) -> str:
         ('37.5%', '3.9%', '0.04%', '0%')
     """
     percent = 100 * fraction
-    return f"{percent:.2g}%" if percent < 10 else f"{percent:.3g}%"
+    return f"{number(percent, 2 if percent < 10 else 3)}%"
 
 
 def status(run: Run) -> str:
-    """Say what a run does."""
+    """Return the status of a run, or that its chains are warming up."""
     if run.status == "running" and run.chains is not None and run.chains.warming_up:
         return "warming up"
     return STATUS_WORDS[run.status]
@@ -137,13 +130,13 @@ def status_line(
     width: int | None = None,
     convergence: Mapping[str, Any] | None = None,
 ) -> str:
-    """Tell where a run is, in one line of text.
+    """Describe the progress of a run in a line of text.
 
     Args:
         run: The run.
-        loss: The loss to show, per row where the rows are known; nothing is shown for ``None``.
-        width: Characters there are room for; what matters least is left out for them.
-        convergence: Frame of the convergence panel, of a run of chains.
+        loss: The loss, per row if their number is known; ``None`` is left out.
+        width: Most characters; the least important parts are left out.
+        convergence: Frame of the convergence panel, for a run of chains.
     """
     if run.chains is not None:
         return _in_width(_sampling_parts(run, convergence or {}), ("step size", "name"), width)
@@ -176,27 +169,28 @@ def _sampling_parts(run: Run, convergence: Mapping[str, Any]) -> dict[str, str]:
 
 
 def draws(run: Run) -> str:
-    """Say how many draws the chains have, or how far their warm-up is.
+    """Return the number of draws of the chains, or of their iterations in the warm-up.
 
     Args:
         run: A run of chains.
     """
     chains, plan = run.chains, run.chains.plan
     if chains.warming_up:
-        told = f"warm-up {count(chains.iterations)} of {count(plan.warmup)}"
+        done = f"warm-up {count(chains.iterations)} of {count(plan.warmup)}"
     else:
-        told = f"draw {count(chains.draws)} of {count(plan.draws)}"
-    return told + (f" in {plan.chains} chains" if plan.chains > 1 else "")
+        done = f"draw {count(chains.draws)} of {count(plan.draws)}"
+    return done + (f" in {plan.chains} chains" if plan.chains > 1 else "")
 
 
-def spread(values: Any) -> str:
+def spread(values: Iterable[float]) -> str:
     """Write several numbers as one, or as the lowest and the highest.
 
     Example:
         >>> spread([0.3, 0.1]), spread([0.25])
         ('0.1 to 0.3', '0.25')
     """
-    low, high = (number(float(end), 2) for end in (min(values), max(values)))
+    ordered = sorted(values)
+    low, high = (number(float(end), 2) for end in (ordered[0], ordered[-1]))
     return low if low == high else f"{low} to {high}"
 
 
@@ -207,7 +201,7 @@ def ratio(value: float | None) -> str:
         >>> ratio(1.00412), ratio(None)
         ('1.00', '-')
     """
-    return "-" if value is None else f"{value:.2f}"
+    return "-" if value is None else fixed(value, 2, group="")
 
 
 def _time(run: Run) -> dict[str, str]:

@@ -1,9 +1,9 @@
-"""A run as it was: read from its columns, or from a history that was saved."""
+"""Finished runs: recorded ones, the run of an object, and its losses in bounded memory."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -18,16 +18,20 @@ _traces: WeakKeyDictionary[Run, Trace] = WeakKeyDictionary()
 
 @runtime_checkable
 class HasRun(Protocol):
-    """What keeps a run: a history, a dashboard, a watched loop."""
+    """An object with a run: a history, a dashboard, a watched loop."""
 
     run: Run | None
 
 
+RunSource = Run | HasRun
+"""A run, or an object with one."""
+
+
 class RecordedRun(Run):
-    """A run that is over and was not trained in this process.
+    """A finished run that was not trained in this process.
 
     Args:
-        info: What was known before its first step.
+        info: What is known before its first step.
         chunks: All of its steps, chunk by chunk.
         status: How it ended.
         reason: Why it ended, in words.
@@ -56,11 +60,11 @@ class RecordedRun(Run):
         return self._took_s
 
 
-def run_of(source: Any) -> Run:
-    """Return the run that ``source`` is or keeps.
+def run_of(source: RunSource) -> Run:
+    """Return ``source`` if it is a run, or else its run.
 
     Raises:
-        DataTypeError: If it is none and keeps none.
+        DataTypeError: If there is none.
     """
     if isinstance(source, Run):
         return source
@@ -74,9 +78,10 @@ def run_of(source: Any) -> Run:
 
 
 def loss_trace(run: Run) -> Trace:
-    """Return the losses of a run in bounded memory, in nats of all rows; of one that is over, once.
+    """Return the losses of a run in bounded memory, in nats of all rows.
 
-    What describes a run that is over asks for them several times, and a run may have millions.
+    The trace of a finished run is kept: several descriptions ask for it, and a run may have
+    millions of steps.
     """
     if run in _traces:
         return _traces[run]
@@ -88,7 +93,7 @@ def loss_trace(run: Run) -> Trace:
 
 
 def keep_loss_trace(run: Run, trace: Trace) -> None:
-    """Let :func:`loss_trace` return ``trace``, of all the losses of a run that is over."""
+    """Keep the trace of all losses of a finished run for :func:`loss_trace`."""
     _traces[run] = trace
 
 

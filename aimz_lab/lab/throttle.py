@@ -1,4 +1,4 @@
-"""When a display may do its next piece of work, so that it stays a small share of the run."""
+"""Limit the work of a display to a small share of the wall time."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import math
 
 
 class Throttle:
-    """Allow work at most every ``interval_s``, and at most for a share of the wall time.
+    """Allows work at most every ``interval_s`` seconds and for a share of the wall time.
 
-    The cost is averaged over the last few times: one slow picture delays the next ones, and does
-    not silence them for long. The first time, when things are imported and compiled, says nothing
-    about the next ones and counts for the sum alone.
+    The cost is averaged over the last few times, so that one slow picture does not delay the next
+    ones for long. The first time imports and compiles; its cost counts for ``spent_s`` alone.
 
     Args:
         interval_s: Least seconds between two times.

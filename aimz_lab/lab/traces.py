@@ -1,8 +1,8 @@
-"""A value per step in bounded memory: equal buckets that keep the extremes and the mean.
+"""Values of steps in bounded memory: equal buckets that keep the extremes and the mean.
 
-A run may have millions of steps and a picture has a thousand columns. A :class:`Trace` takes every
-step and keeps at most ``capacity`` buckets of equal width; when they are full, neighbours merge and
-the width doubles. No peak is ever lost, and the cost of a picture does not grow with the run.
+A run may have millions of steps; a picture has a thousand columns. A :class:`Trace` takes every
+step and keeps at most ``capacity`` buckets of equal width. When they are full, neighbours merge and
+the width doubles. No peak is lost, and the cost of a picture does not grow with the run.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ import math
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float, Int, Shaped
+from numpy.typing import ArrayLike
 
 CAPACITY = 1024
 _LARGEST_EXPONENT = 200.0
-_FASTEST_DECAY = 50.0  # beyond, nothing of the value before is left in a float
+_FASTEST_DECAY = 50.0  # with a faster one, a float has nothing left of the previous value
 
 
 class Trace:
@@ -37,7 +39,7 @@ class Trace:
         # Rows: lowest, highest, sum, number of finite values.
         self._buckets = np.empty((4, capacity), np.float64)
 
-    def add(self, values: Any) -> None:
+    def add(self, values: ArrayLike) -> None:
         """Take the values of the next steps, shape ``(k,)``."""
         values = np.asarray(values, np.float64)
         self.n_steps += len(values)
@@ -72,29 +74,29 @@ class Trace:
         return np.concatenate([kept, _reduce(self._tail[None, :])], axis=1)
 
     @property
-    def steps(self) -> np.ndarray:
-        """Last step of each bucket, from 1; shape ``(bucket,)``."""
+    def steps(self) -> Int[np.ndarray, " bucket"]:
+        """Last step of each bucket, from 1."""
         n = len(self.mean)
         return np.minimum(self.width * np.arange(1, n + 1), self.n_steps)
 
     @property
-    def low(self) -> np.ndarray:
-        """Lowest finite value in each bucket, NaN without any; shape ``(bucket,)``."""
+    def low(self) -> Float[np.ndarray, " bucket"]:
+        """Lowest finite value in each bucket, NaN without any."""
         return self._columns()[0]
 
     @property
-    def high(self) -> np.ndarray:
-        """Highest finite value in each bucket, NaN without any; shape ``(bucket,)``."""
+    def high(self) -> Float[np.ndarray, " bucket"]:
+        """Highest finite value in each bucket, NaN without any."""
         return self._columns()[1]
 
     @property
-    def mean(self) -> np.ndarray:
-        """Mean of the finite values in each bucket, NaN without any; shape ``(bucket,)``."""
+    def mean(self) -> Float[np.ndarray, " bucket"]:
+        """Mean of the finite values in each bucket, NaN without any."""
         _, _, total, n_finite = self._columns()
         return np.divide(total, n_finite, out=np.full(len(total), np.nan), where=n_finite > 0)
 
-    def smooth(self, window: float | None = None) -> np.ndarray:
-        """Exponential moving average of the buckets' means; shape ``(bucket,)``.
+    def smooth(self, window: float | None = None) -> Float[np.ndarray, " bucket"]:
+        """Exponential moving average of the buckets' means.
 
         Args:
             window: Time constant in steps; :func:`default_window` of the steps so far by default.
@@ -102,9 +104,9 @@ class Trace:
         return smooth(self.mean, self.width, window or default_window(self.n_steps))
 
     def coarser(self, capacity: int) -> Trace:
-        """Return the same in at most ``capacity`` buckets, to be looked at: it takes no more steps.
+        """Return a copy with at most ``capacity`` buckets, for a picture; it takes no more steps.
 
-        The sums of a bucket are those of its parts, so that this costs nothing of the run's length.
+        Buckets are merged; the cost does not depend on the number of steps.
         """
         columns = self._columns()
         group = 1
@@ -135,7 +137,7 @@ class Trace:
 
 def _reduce(rows: np.ndarray) -> np.ndarray:
     finite = np.isfinite(rows)
-    if finite.all():  # nearly always, and several times as fast
+    if finite.all():  # the usual case, and several times as fast
         n_finite = np.full(len(rows), rows.shape[1])
         return np.stack([rows.min(axis=1), rows.max(axis=1), rows.sum(axis=1), n_finite])
     n_finite = finite.sum(axis=1)
@@ -146,7 +148,7 @@ def _reduce(rows: np.ndarray) -> np.ndarray:
 
 
 def default_window(n_steps: int) -> float:
-    """Steps over which a curve is smoothed unless told: a fiftieth of what there is, at least one.
+    """Steps over which a curve is smoothed by default: a fiftieth of all, at least one.
 
     Example:
         >>> default_window(5_000), default_window(10)
@@ -155,16 +157,16 @@ def default_window(n_steps: int) -> float:
     return max(n_steps / 50, 1.0)
 
 
-def smooth(values: np.ndarray, width: int, window: float) -> np.ndarray:
+def smooth(values: Float[np.ndarray, " n"], width: int, window: float) -> Float[np.ndarray, " n"]:
     """Exponential moving average without a bias toward zero; NaN values weigh nothing.
 
     Args:
-        values: Equally spaced values, shape ``(n,)``.
+        values: Equally spaced values.
         width: Steps from one value to the next.
         window: Time constant in steps.
 
     Returns:
-        The average at each value, shape ``(n,)``; NaN before the first finite value.
+        The average at each value; NaN before the first finite value.
 
     Example:
         >>> smooth(np.array([2.0, 2.0, np.nan, 2.0]), 1, 10.0)
@@ -175,7 +177,7 @@ def smooth(values: np.ndarray, width: int, window: float) -> np.ndarray:
     rate = min(width / window, _FASTEST_DECAY)
     decay = math.exp(-rate)
     smoothed, carried = [], np.zeros((2, 1))
-    # In stretches: weights that grow by 1 / decay from value to value would overflow in the end.
+    # In stretches: weights grow by 1 / decay from value to value, and would overflow in the end.
     length = max(int(_LARGEST_EXPONENT / rate), 1)
     for start in range(0, len(values), length):
         part = terms[:, start : start + length]
@@ -191,12 +193,14 @@ def _ratio(sums: np.ndarray) -> np.ndarray:
     return np.divide(weighted, total, out=np.full(len(total), np.nan), where=total > 0)
 
 
-def thin(x: np.ndarray, y: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+def thin(
+    x: Shaped[np.ndarray, " n"], y: Shaped[np.ndarray, " n"], most: int
+) -> tuple[Shaped[np.ndarray, " kept"], Shaped[np.ndarray, " kept"]]:
     """Keep at most ``most`` points of a line: the lowest and the highest of each stretch, in order.
 
     Args:
-        x: Positions, shape ``(n,)``, ascending.
-        y: Values, shape ``(n,)``.
+        x: Positions, ascending.
+        y: Values.
         most: Most points to keep, at least 2.
 
     Example:
@@ -212,11 +216,11 @@ def thin(x: np.ndarray, y: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarra
     return x[kept], y[kept]
 
 
-def float32(values: Any) -> bytes:
+def float32(values: ArrayLike) -> bytes:
     """Pack values as a little-endian float32 buffer."""
     return np.ascontiguousarray(values, "<f4").tobytes()
 
 
-def unpack(buffer: bytes) -> np.ndarray:
+def unpack(buffer: bytes) -> Float[np.ndarray, " value"]:
     """Read back what :func:`float32` packed."""
     return np.frombuffer(buffer, "<f4")

@@ -3,7 +3,7 @@
 Entry points:
 
 - :class:`Request`: one call, as plain values.
-- :class:`Predictor`: runs calls and keeps what it compiled: ``predict(request)`` (a tree),
+- :class:`Predictor`: runs calls and keeps the compiled programs: ``predict(request)`` (a tree),
   ``predict_arrays(request)`` (arrays ``(S, ...)`` by site) and ``log_likelihood(request)``. Make
   one per model.
   ``effect(baseline, intervention)`` computes both scenarios in one pass and keeps the contrast.

@@ -1,18 +1,19 @@
-"""Rows in host memory or from a source, cut into the blocks that a call works on."""
+"""Rows from host memory or a source, cut into pieces and folded into blocks."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
+from jax.typing import ArrayLike
 
 from aimz_lab.data import BatchSource, pad_rows
 from aimz_lab.errors import DataError
 
 BLOCK_ROWS = 256
-"""Rows of a block. Part of what a key means: another number gives other draws."""
+"""Rows of a block. Another number gives other draws for the same key."""
 
 
 class Rows:
@@ -23,9 +24,9 @@ class Rows:
         fields: The fields of the source's batches to read; ``None`` for all.
 
     Attributes:
-        template: Arrays by name, of whatever length, that show shapes and dtypes.
-        n_rows: Number of rows; ``None`` where the end of the source will tell.
-        expected: Number of rows that a source says it has, to plan with; or ``n_rows``.
+        template: Arrays by name, of any length, that show shapes and dtypes.
+        n_rows: Number of rows; ``None`` for a source, which is known once it has been read.
+        expected: Number of rows that a source declares, to plan with; or ``n_rows``.
         streams: Whether the rows come from a source.
 
     Raises:
@@ -33,7 +34,7 @@ class Rows:
     """
 
     def __init__(
-        self, rows: Mapping[str, Any] | BatchSource, fields: tuple[str, ...] | None = None
+        self, rows: Mapping[str, ArrayLike] | BatchSource, fields: tuple[str, ...] | None = None
     ) -> None:
         self.streams = not isinstance(rows, Mapping)
         self._fields = fields
@@ -50,13 +51,13 @@ class Rows:
             msg = "There are no rows to compute; pass arrays, or a loader, with at least one row."
             raise DataError(msg)
 
-    def _read(self, batch: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    def _read(self, batch: Mapping[str, ArrayLike]) -> dict[str, np.ndarray]:
         names = batch if self._fields is None else self._fields
         return {name: np.asarray(batch[name]) for name in names if name in batch}
 
     @property
     def count(self) -> int:
-        """Number of rows, or of those read so far where only the end will tell."""
+        """Number of rows; of a source, of those read so far."""
         return self._n_read if self.n_rows is None else self.n_rows
 
     @property
@@ -64,7 +65,7 @@ class Rows:
         """Number of rows of the template."""
         return _length(self.template)
 
-    def pieces(self, size: int, aligned: Mapping[Any, np.ndarray]) -> Iterator[Piece]:
+    def pieces(self, size: int, aligned: Mapping[Hashable, np.ndarray]) -> Iterator[Piece]:
         """Yield the rows in pieces of ``size``, the last one shorter.
 
         Args:
@@ -95,22 +96,22 @@ class Rows:
             for first in range(0, self.n_rows, size):
                 yield {name: array[first : first + size] for name, array in self.template.items()}
             return
-        held: list[dict[str, np.ndarray]] = []
+        pending: list[dict[str, np.ndarray]] = []
         count = 0
         for batch in self._batches:
-            held.append(batch)
+            pending.append(batch)
             count += _length(batch)
             while count >= size:
-                joined = _joined(held)
+                joined = _joined(pending)
                 yield {name: array[:size] for name, array in joined.items()}
-                held = [{name: array[size:] for name, array in joined.items()}]
+                pending = [{name: array[size:] for name, array in joined.items()}]
                 count -= size
         if count:
-            yield _joined(held)
+            yield _joined(pending)
 
 
 def check_same_length(several: Sequence[Rows]) -> None:
-    """Raise :class:`DataError` if scenarios are known to have other numbers of rows."""
+    """Raise :class:`DataError` if scenarios are known to have different numbers of rows."""
     lengths = {rows.n_rows for rows in several if rows.n_rows is not None}
     if len(lengths) > 1:
         listed = " and ".join(str(rows.n_rows) for rows in several)
@@ -141,7 +142,7 @@ class Piece(NamedTuple):
     first: int
     n_rows: int
     rows: dict[str, np.ndarray]
-    aligned: dict[Any, np.ndarray]
+    aligned: dict[Hashable, np.ndarray]
 
 
 def fold(array: np.ndarray, blocks: int) -> np.ndarray:
@@ -150,8 +151,10 @@ def fold(array: np.ndarray, blocks: int) -> np.ndarray:
     return padded["rows"].reshape(blocks, BLOCK_ROWS, *array.shape[1:])
 
 
-def split_by_rows(values: Mapping[str, Any], row_wise: Mapping[str, int]) -> tuple[dict, dict]:
-    """Part values set by hand into those with one entry a row, rows first, and the others."""
+def split_by_rows(
+    values: Mapping[str, ArrayLike], row_wise: Mapping[str, int]
+) -> tuple[dict, dict]:
+    """Split values set by hand into those with one entry a row, rows first, and the others."""
     rows = {
         name: np.moveaxis(np.asarray(value), row_wise[name], 0)
         for name, value in values.items()

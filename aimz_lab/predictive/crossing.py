@@ -1,58 +1,56 @@
-"""Making sure that the rows of a call are independent, before they are cut."""
+"""Refuse to cut the rows of a call into blocks where the kernel computes across rows."""
 
 from __future__ import annotations
 
 import jax
 import numpy as np
+from jaxtyping import UInt32
 
-from aimz_lab.inference.compiling import QUICKEST
 from aimz_lab.kernel.cache_keys import shapes_of
-from aimz_lab.kernel.rows.proof import rows_are_independent
+from aimz_lab.kernel.rows.row_test import RowTest, choose_rows
 from aimz_lab.predictive.blocks import BLOCK_ROWS, Piece
 from aimz_lab.predictive.programs.compiled_programs import Program, Programs
 from aimz_lab.predictive.programs.scenario import Scenario
-from aimz_lab.predictive.row_test import (
-    TEST_ROWS,
-    both_blockings,
-    by_rows_alone,
-    choose_rows,
-    crossing_sites,
-)
+
+_TEST_ROWS = 2 * BLOCK_ROWS
 
 
 class CrossingRowsError(Exception):
     """The kernel computes across rows; its arguments are the names of the sites."""
 
 
-class RowsTest:
-    """Tests whether the rows of a call may be cut, where that is not proven.
+class CrossingCheck:
+    """Proves or tests, for each scenario of a call, that its rows may be cut.
 
     Args:
-        programs: Where compiled programs are kept, and what proofs and tests found.
+        programs: Keeps compiled programs and the results of proofs and tests.
         scenarios: The call's scenarios.
-        words: The words of a draw's key.
-        device: Where it runs.
+        key_data: Data of the key of a draw, ``(2,)``.
+        device: Where tests run.
     """
 
     def __init__(
         self,
         programs: Programs,
         scenarios: tuple[Scenario, ...],
-        words: np.ndarray,
+        key_data: UInt32[np.ndarray, " words"],
         device: jax.Device,
     ) -> None:
-        self._programs, self._arms, self._words, self._device = programs, scenarios, words, device
+        self._programs, self._scenarios = programs, scenarios
+        self._key_data, self._device = key_data, device
 
-    def of(self, call: tuple[Piece, ...], *, later: bool = False) -> list[tuple[Scenario, Program]]:
-        """The tests of scenarios' rows, which :meth:`check` takes, to be compiled before.
+    def tests(
+        self, call: tuple[Piece, ...], *, later: bool = False
+    ) -> list[tuple[Scenario, Program]]:
+        """Return the tests that :meth:`check` takes, to be compiled with other programs.
 
         Args:
             call: The rows, by scenario.
-            later: Only what the first pieces could not show: the later ones of sources.
+            later: Only tests of rows that the first pieces did not have: later ones of sources.
         """
         return [
             (scenario, self._program(scenario, piece))
-            for scenario, piece in zip(self._arms, call, strict=True)
+            for scenario, piece in zip(self._scenarios, call, strict=True)
             if (scenario.rows.streams or not later) and not self._is_proven(scenario)
         ]
 
@@ -63,39 +61,38 @@ class RowsTest:
             found = self._programs.crossing(test)
             if not found:
                 [run] = self._programs.compiled(test)
-                found = crossing_sites(scenario.plan, *jax.device_get(run(*test.arguments)))
+                results = jax.device_get(run(*test.arguments))
+                found = _row_test(scenario).crossing_sites(*results, _TEST_ROWS)
                 self._programs.set_crossing(test, found)
             crossing |= dict.fromkeys(found)
         if crossing:
             raise CrossingRowsError(*crossing)
 
     def _is_proven(self, scenario: Scenario) -> bool:
-        few = scenario.abstract(BLOCK_ROWS)
-
-        def prove() -> bool:
-            function = by_rows_alone(scenario.simulator({}), scenario.plan)
-            try:
-                return rows_are_independent(function, few, scenario.abstract(TEST_ROWS))
-            except Exception:  # noqa: BLE001  what the kernel has against it, its test will tell
-                return False
-
+        few, many = scenario.abstract(BLOCK_ROWS), scenario.abstract(_TEST_ROWS)
         key = ("proof", scenario.key, scenario.plan.globals_drawn, shapes_of(few))
-        return self._programs.remembered(key, prove)
+        return self._programs.remembered(key, lambda: _row_test(scenario).is_proven(few, many))
 
     def _program(self, scenario: Scenario, piece: Piece) -> Program:
         by_row = scenario.by_row(piece)
-        orders = choose_rows(jax.tree.leaves(by_row))
-        one = jax.tree.map(lambda values: values[0], scenario.sites({}))
+        orders = choose_rows(jax.tree.leaves(by_row), _TEST_ROWS)
+        one_draw = jax.tree.map(lambda values: values[0], scenario.sites({}))
         return Program(
             key=("crossing", scenario.key),
-            build=lambda: both_blockings(scenario.simulator({}), scenario.plan),
+            build=lambda: _row_test(scenario).on_all_and_halves,
             arguments=(
                 jax.tree.map(lambda array: array[orders], by_row),
                 scenario.shared,
-                one,
-                self._words,
+                one_draw,
+                self._key_data,
             ),
             devices=(self._device,),
             split=(False,) * 4,
-            effort=QUICKEST,
         )
+
+
+def _row_test(scenario: Scenario) -> RowTest:
+    plan = scenario.plan
+    return RowTest(
+        scenario.simulator({}).trace_rows, plan.spec, {*plan.row_axes, *plan.globals_drawn}
+    )

@@ -1,4 +1,4 @@
-"""A predictive call carried out: rows in, blocks through the devices, results out in order."""
+"""Carry out a predictive call: blocks of rows, or draws, through the devices and to a sink."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from aimz_lab.data import fold_in
 from aimz_lab.predictive.blocks import BLOCK_ROWS, Piece
-from aimz_lab.predictive.crossing import RowsTest
+from aimz_lab.predictive.crossing import CrossingCheck
 from aimz_lab.predictive.pipeline import calls_at_once, in_order
 from aimz_lab.predictive.programs.call_programs import CallPrograms
 from aimz_lab.predictive.programs.compiled_programs import Programs, placed
@@ -33,23 +33,23 @@ class Engine:
     Args:
         programs: Where compiled programs are kept.
         scenarios: The call's scenarios: one, or two whose results are combined.
-        combine: What becomes of the scenarios' results.
+        combine: Makes one result of the scenarios' results.
     """
 
     def __init__(
         self, programs: Programs, scenarios: tuple[Scenario, ...], combine: Combine
     ) -> None:
-        self._programs, self._arms, self._combine = programs, scenarios, combine
+        self._programs, self._scenarios, self._combine = programs, scenarios, combine
         self._request, self._plan = scenarios[0].request, scenarios[0].plan
         self._call = CallPrograms(scenarios, combine)
-        self._keys, self._devices = self._call.keys, self._call.devices
-        self._test = RowsTest(programs, scenarios, self._keys[0], self._devices[0])
+        self._key_data, self._devices = self._call.key_data, self._call.devices
+        self._crossing = CrossingCheck(programs, scenarios, self._key_data[0], self._devices[0])
 
     def by_rows(self, sink: Sink | Finish) -> dict[str, np.ndarray]:
         """Compute block by block, all draws at a time.
 
         Args:
-            sink: Takes the sites that have rows, or what it makes of them on the devices.
+            sink: Takes the sites that have rows, or reduces them on the devices.
 
         Returns:
             The sites that have none, ``(S, ...)``.
@@ -57,8 +57,8 @@ class Engine:
         Raises:
             CrossingRowsError: If rows depend on one another; nothing was written.
         """
-        scenario, n_blocks = self._arms[0], self._blocks_per_call()
-        calls = zip(*[one.pieces(n_blocks * BLOCK_ROWS) for one in self._arms], strict=True)
+        scenario, n_blocks = self._scenarios[0], self._blocks_per_call()
+        calls = zip(*[one.pieces(n_blocks * BLOCK_ROWS) for one in self._scenarios], strict=True)
         first = next(calls)
         run, single, sites = self._ready(first, n_blocks, sink)
         if not self._plan.row_sites:
@@ -67,7 +67,7 @@ class Engine:
 
         def compute(call: tuple[Piece, ...]) -> tuple[Span, Any]:
             if call[0].first:
-                self._test.check(self._test.of(call, later=True))
+                self._crossing.check(self._crossing.tests(call, later=True))
             span = Span(1, call[0].first, call[0].n_rows)
             arguments = self._call.rows_arguments(sites, call, n_blocks, sink)
             values = jax.device_get(run(*arguments))
@@ -90,11 +90,11 @@ class Engine:
 
     def by_draws(self, sink: Sink) -> dict[str, np.ndarray]:
         """Compute all rows together, some draws at a time; see :meth:`by_rows`."""
-        scenario, n_draws = self._arms[0], self._request.n_draws
+        scenario, n_draws = self._scenarios[0], self._request.n_draws
         draw_bytes = scenario.row_bytes * scenario.rows.n_rows // n_draws
         size = draws_per_call(n_draws, draw_bytes, self._request.batch_size, len(self._devices))
-        blocks = tuple(one.block(slice(None)) for one in self._arms)
-        draws = fold_in(self._keys, 0), tuple(one.sites({}) for one in self._arms)
+        blocks = tuple(one.block(slice(None)) for one in self._scenarios)
+        draws = fold_in(self._key_data, 0), tuple(one.sites({}) for one in self._scenarios)
         [run] = self._programs.compiled(self._call.of_draws(_part(draws, 0, size), blocks))
         single: dict[str, list[np.ndarray]] = {name: [] for name in self._plan.global_sites}
         blocks, shared = placed((blocks, self._call.shared), self._devices)
@@ -116,7 +116,7 @@ class Engine:
         return {name: np.concatenate(parts) for name, parts in single.items()}
 
     def _blocks_per_call(self) -> int:
-        scenario, n_devices = self._arms[0], len(self._devices)
+        scenario, n_devices = self._scenarios[0], len(self._devices)
         heavy = scenario.draw_values > MANY_WEIGHTS and self._devices[0].platform == "cpu"
         return blocks_per_call(
             scenario.rows.expected,
@@ -129,17 +129,18 @@ class Engine:
     def _ready(
         self, first: tuple[Piece, ...], n_blocks: int, sink: Sink | Finish
     ) -> tuple[Callable, dict[str, np.ndarray], tuple]:
-        """Compile what the call needs, make sure that rows may be cut, and draw what has none.
+        """Compile the programs, make sure that rows may be cut, and draw the sites without rows.
 
         Returns:
-            What computes blocks, the sites without rows, and what a draw fixes by scenario.
+            The function that computes blocks, the sites without rows, and the sites that a draw
+            fixes, by scenario.
         """
-        blank = tuple(scenario.sites(scenario.blank_globals()) for scenario in self._arms)
+        blank = tuple(scenario.sites(scenario.blank_globals()) for scenario in self._scenarios)
         main, globals_ = self._call.of_rows(blank, first, n_blocks, sink), self._call.of_globals()
         wanted = [main] if globals_ is None else [main, globals_]
-        tests = self._test.of(first)
+        tests = self._crossing.tests(first)
         run, *others = self._programs.compiled(*wanted, *[test for _, test in tests])
-        self._test.check(tests)
+        self._crossing.check(tests)
         if globals_ is None:
             return run, {}, blank
         return run, *self._fix_globals(others[0], globals_.arguments)
@@ -147,12 +148,16 @@ class Engine:
     def _fix_globals(
         self, draw_globals: Callable, arguments: tuple[Any, ...]
     ) -> tuple[dict[str, np.ndarray], tuple]:
-        """Draw what has no rows; return what is asked for, and what the draws fix from now on."""
+        """Draw the sites without rows.
+
+        Returns:
+            Those that the call returns, and the sites that a draw now fixes, by scenario.
+        """
         drawn = jax.device_get(draw_globals(*arguments))
         names = self._plan.globals_drawn
         sites = tuple(
             scenario.sites({name: values[name] for name in names})
-            for scenario, values in zip(self._arms, drawn, strict=True)
+            for scenario, values in zip(self._scenarios, drawn, strict=True)
         )
         asked = [{name: one[name] for name in self._plan.global_sites} for one in drawn]
         return {name: np.asarray(value) for name, value in self._combine(*asked).items()}, sites
@@ -160,7 +165,7 @@ class Engine:
     def _in_order(
         self, compute: Callable, calls: Iterable, call_bytes: int, total: int | None, unit: str
     ) -> Iterator[tuple[Span, Any]]:
-        """The results of calls, with as many under way as the devices can do with."""
+        """The results of calls in order, several calls under way at a time."""
         return in_order(
             compute,
             calls,
@@ -172,12 +177,12 @@ class Engine:
 
 
 def _unfold(host: np.ndarray, span: Span) -> np.ndarray:
-    """Put the blocks of a result one after the other, without the padding."""
+    """Join the blocks of a result, without the padding."""
     return host.reshape(host.shape[0], -1, *host.shape[3:])[:, : span.count]
 
 
 def _part(draws: tuple, first: int, size: int) -> tuple:
-    """Some of the draws; the last one fills up."""
+    """Some of the draws; the last draw is repeated up to ``size``."""
 
     def cut(values: np.ndarray) -> np.ndarray:
         part = values[first : first + size]

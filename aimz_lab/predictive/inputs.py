@@ -1,4 +1,4 @@
-"""From what a user passes to a predictive method to the rows of a request."""
+"""Read the rows and arguments that a predictive call runs on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether the sites that a request names exist, and whether the values given for them fit."""
+"""Checks of the sites that a request names: they exist, and the values given for them fit."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def check_named(request: Request, spec: KernelSpec) -> None:
     arguments = parameter_names(request.kernel)
     _check_known("intervention", request.intervention, spec.sample_sites, arguments)
     _check_known("condition", request.condition, spec.sample_sites, arguments)
-    known = spec.of_kind("latent", "observed", "deterministic")
-    _check_known("return_sites", request.return_sites or (), known)
+    returnable = spec.of_kind("latent", "observed", "deterministic")
+    _check_known("return_sites", request.return_sites or (), returnable)
 
 
 def _check_known(
@@ -92,7 +92,11 @@ def check_draws(request: Request, spec: KernelSpec, n_rows: int | None) -> None:
 
 
 def row_wise_values(request: Request, spec: KernelSpec, n_rows: int | None) -> dict[str, int]:
-    """Which values set by hand have one entry a row, and on which of their axes."""
+    """Return the sites whose value set by hand has one entry a row, with its axis of rows.
+
+    Raises:
+        SiteError: If a value does not fit the shape of its site.
+    """
     found = {}
     for name, value in {**request.condition, **request.intervention}.items():
         site = spec.sites[name]

@@ -1,4 +1,4 @@
-"""Calls computed several at a time, and their results in order."""
+"""Compute several calls at a time, and yield their results in order."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import jax
-from tqdm import tqdm
 
 from aimz_lab.predictive.programs.parts import Span
+from aimz_lab.progress import CallProgress
 
 MOST_AT_ONCE = 8
 """Calls that are computed at the same time, at most."""
@@ -22,10 +22,10 @@ AT_ONCE_BYTES = 2**28
 
 
 def calls_at_once(devices: tuple[jax.Device, ...], call_bytes: int) -> int:
-    """Calls that a host computes at the same time.
+    """Return how many calls a host computes at the same time.
 
-    One on a CPU does not fill its cores. Several devices share each call; two such calls at once
-    could wait for one another.
+    One call does not fill the cores of a CPU. Several devices share each call; two such calls at
+    once could wait for one another.
 
     Args:
         devices: The devices that compute.
@@ -54,14 +54,14 @@ def in_order(
         compute: Computes a call, on a thread of its own.
         calls: The calls; none is ``None``.
         at_once: Calls that are under way at the same time.
-        total: What the spans of the results add up to, if known.
-        unit: What they count.
-        progress: Whether to show a progress bar.
+        total: Sum of the spans of all results, if known.
+        unit: Unit of the spans, in the singular.
+        progress: Whether to show a line of progress.
     """
     waiting: deque[Future] = deque()
     with (
         ThreadPoolExecutor(at_once, thread_name_prefix="aimz_lab-compute") as pool,
-        tqdm(total=total, unit=unit, disable=not progress) as bar,
+        CallProgress(unit, total, enabled=progress) as line,
     ):
         try:
             for call in itertools.chain(calls, [None] * at_once):
@@ -70,6 +70,6 @@ def in_order(
                 if waiting and (call is None or len(waiting) > at_once):
                     span, values = waiting.popleft().result()
                     yield span, values
-                    bar.update(span.count)
+                    line.advance(span.count)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)

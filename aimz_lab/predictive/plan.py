@@ -1,36 +1,38 @@
-"""How a call is carried out: which sites, cut along which axis, in pieces of which size."""
+"""The plan of a call: its sites, and the axis along which the work is cut."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 
 from aimz_lab.errors import DataTypeError, OutputWarning, PerformanceWarning, SiteError
 from aimz_lab.kernel.cache_keys import ById, shapes_of
+from aimz_lab.kernel.rows.plates import pin_plates
 from aimz_lab.kernel.spec import KernelSpec, Site
 from aimz_lab.kernel.tracing import trace_spec
 from aimz_lab.predictive.blocks import BLOCK_ROWS, Rows
 from aimz_lab.predictive.named_sites import check_draws, check_named, row_wise_values, wanted_sites
-from aimz_lab.predictive.programs.forward import pin_plates
 from aimz_lab.predictive.request import Quantity, Request
 from aimz_lab.types import ShardAxis
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a request comes to.
+    """How a request is carried out.
 
     Attributes:
-        spec: The kernel's structure, traced at ``traced_rows`` rows.
+        spec: The kernel's structure.
         axis: The axis along which the work is cut.
         row_axes: For each site to return, the axis of its rows; ``None`` for one a draw.
         latents: Sites that take their values from the posterior's draws.
-        globals_drawn: Sites without rows that are neither in the posterior nor given, which are
-            drawn once per draw and then hold in all blocks.
+        globals_drawn: Sites without rows that are neither in the posterior nor given; they are
+            drawn once per draw, and are the same in all blocks.
         row_wise: Sites set by hand whose value has one entry a row, with its row axis.
     """
 
@@ -56,15 +58,15 @@ def make_plan(
     request: Request,
     rows: Rows,
     quantity: Quantity,
-    remembered: Callable[[Any, Callable[[], Any]], Any],
+    remembered: Callable[[Hashable, Callable[[], T]], T],
 ) -> Plan:
     """Check a request against the kernel and decide how to carry it out.
 
     Args:
         request: The call.
         rows: Its rows.
-        quantity: What it asks for.
-        remembered: Gives what is found out under a key, which is found out once.
+        quantity: Values of sites, or their log likelihood.
+        remembered: Returns the value kept under a key; calls a function for a new key.
 
     Returns:
         The plan; its axis is ``"draw"`` where the rows cannot be cut, with a warning.
@@ -87,10 +89,10 @@ def make_plan(
         for name in request.draws or {}
         if name != request.output and name in spec.sites and spec.sites[name].kind == "latent"
     )
-    reason = uncuttable or _why_whole(request, spec, wanted, latents, quantity)
+    reason = uncuttable or _why_kept_together(request, spec, wanted, latents, quantity)
     axis = request.shard_axis
     if reason and axis == "obs":
-        _tell_why_whole(rows, *reason)
+        _warn_kept_together(rows, *reason)
         axis = "draw"
     given = {*latents, *request.condition}
     return Plan(
@@ -116,12 +118,12 @@ def keep_rows_together(plan: Plan, rows: Rows, names: Iterable[str]) -> Plan:
     Warns:
         PerformanceWarning: With the names of the sites.
     """
-    _tell_why_whole(rows, f"The kernel computes across rows at {_listed(names)}")
+    _warn_kept_together(rows, f"The kernel computes across rows at {_listed(names)}")
     return replace(plan, axis="draw")
 
 
 def agreeing_plans(plans: Sequence[Plan]) -> list[Plan]:
-    """Let scenarios that are to be compared return the same sites, computed in the same way.
+    """Let scenarios of an effect return the same sites, cut along the same axis.
 
     Raises:
         SiteError: If they have no site in common.
@@ -143,7 +145,9 @@ def agreeing_plans(plans: Sequence[Plan]) -> list[Plan]:
     ]
 
 
-def _tell_why_whole(rows: Rows, reason: str, category: type[Warning] = PerformanceWarning) -> None:
+def _warn_kept_together(
+    rows: Rows, reason: str, category: type[Warning] = PerformanceWarning
+) -> None:
     if rows.streams:
         msg = f"{reason}; the batches of a loader would split it. Pass the rows as arrays."
         raise DataTypeError(msg)
@@ -154,8 +158,8 @@ def _tell_why_whole(rows: Rows, reason: str, category: type[Warning] = Performan
     warnings.warn(msg, category, stacklevel=2)
 
 
-def _kind(request: Request, rows: Rows) -> Any:
-    """What tells calls from others whose kernel has another structure."""
+def _kind(request: Request, rows: Rows) -> Hashable:
+    """A key that is equal for calls whose kernel has the same structure."""
     one = {name: array[:1] for name, array in rows.template.items()}
     shapes = shapes_of((one, dict(request.shared), dict(request.params)))
     kernel = ById(request.kernel), request.static_key, request.output
@@ -163,11 +167,16 @@ def _kind(request: Request, rows: Rows) -> Any:
 
 
 def _trace(request: Request, rows: Rows) -> tuple[KernelSpec, tuple[str, type[Warning]] | None]:
-    """Trace the kernel on one block, or, where it runs on all the rows only, on these."""
+    """Trace the kernel on one block, or on all rows if it runs on no other number."""
+    row_argument = next(iter(rows.template))
+
+    def pinned(**arguments: Any) -> Any:
+        kernel = pin_plates(request.kernel, arguments[row_argument].shape[0])
+        return kernel(**arguments)
 
     def traced(n_rows: int) -> KernelSpec:
         return trace_spec(
-            pin_plates(request.kernel, next(iter(rows.template))),
+            pinned,
             rows={
                 name: jax.ShapeDtypeStruct((n_rows, *value.shape[1:]), value.dtype)
                 for name, value in rows.template.items()
@@ -181,7 +190,7 @@ def _trace(request: Request, rows: Rows) -> tuple[KernelSpec, tuple[str, type[Wa
     if request.shard_axis == "draw":
         return traced(rows.n_rows), None
     try:
-        if rows.n_rows == BLOCK_ROWS:  # as many as in a block: only another number tells
+        if rows.n_rows == BLOCK_ROWS:  # a kernel tied to its number of rows would run on a block
             traced(2 * BLOCK_ROWS)
         return traced(BLOCK_ROWS), None
     except Exception:
@@ -199,7 +208,7 @@ def _row_axis(spec: KernelSpec, name: str, quantity: Quantity) -> int | None:
     return None if axis is None else site.batch_ndim + axis
 
 
-def _why_whole(
+def _why_kept_together(
     request: Request,
     spec: KernelSpec,
     wanted: tuple[str, ...],
@@ -207,10 +216,10 @@ def _why_whole(
     quantity: Quantity,
 ) -> tuple[str, type[Warning]] | None:
     """Why the kernel's structure forbids to cut the rows, if it does."""
-    held = [name for name in latents if spec.sites[name].row_axes]
-    if held:
+    by_row = [name for name in latents if spec.sites[name].row_axes]
+    if by_row:
         return (
-            f"The posterior holds one value a row of {_listed(held)}",
+            f"The posterior holds one value a row of {_listed(by_row)}",
             PerformanceWarning,
         )
     crossing = [
@@ -226,7 +235,7 @@ def _why_whole(
 
 
 def _has_one_row_axis(site: Site, spec: KernelSpec) -> bool:
-    """Whether a row of the site is a row of the data; an event over rows is none."""
+    """Whether each row of the site is a row of the data, and no event spans several rows."""
     return (
         len(site.row_axes) == 1
         and site.shape[site.row_axes[0]] == spec.n_rows

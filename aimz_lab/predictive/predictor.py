@@ -1,14 +1,15 @@
-"""The predictive calls, and what their model keeps from one to the next."""
+"""Run predictive calls: plan, compute, and return a tree, arrays, or summaries."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from typing import Any
+from typing import TypeVar
 
 import jax
 import numpy as np
 import xarray as xr
+from jaxtyping import Shaped
 
 from aimz_lab.predictive.blocks import BLOCK_ROWS, Rows, check_same_length
 from aimz_lab.predictive.crossing import CrossingRowsError
@@ -16,20 +17,23 @@ from aimz_lab.predictive.engine import Engine
 from aimz_lab.predictive.pipeline import calls_at_once
 from aimz_lab.predictive.plan import Plan, agreeing_plans, keep_rows_together, make_plan
 from aimz_lab.predictive.programs.compiled_programs import Programs
+from aimz_lab.predictive.programs.parts import Finish, Sink
 from aimz_lab.predictive.programs.scenario import Scenario
 from aimz_lab.predictive.programs.sizes import blocks_per_call
 from aimz_lab.predictive.reducers import as_reducers
 from aimz_lab.predictive.reducers.reduction import Reduction
 from aimz_lab.predictive.request import Quantity, Request
-from aimz_lab.predictive.results.sinks import WRITERS, MemorySink, StoreSink, whole_sink
+from aimz_lab.predictive.results.sinks import WRITERS, MemorySink, StoreSink, choose_sink
 from aimz_lab.predictive.results.store import StoreWriter, read_store
 from aimz_lab.predictive.results.tree import make_labels, reduced_groups, result_groups
+
+T = TypeVar("T")
 
 
 def bytes_in_flight(
     row_bytes: int, batch_size: int | None = None, devices: tuple[jax.Device, ...] | None = None
 ) -> int:
-    """Memory that a call takes at most, beside inputs, draws and what is kept of its result.
+    """Bytes that a call takes at most, beside inputs, posterior draws and the result it keeps.
 
     The result is computed in parts, of whole blocks of 256 rows for each device with all draws: as
     many as ``batch_size`` holds, or 16 MiB, and at least one. As many parts are computed at once as
@@ -52,7 +56,7 @@ def bytes_in_flight(
 
 
 class Predictor:
-    """Runs predictive calls and keeps what it compiled; one lives as long as its model.
+    """Runs predictive calls and keeps the compiled programs, as long as its model lives.
 
     It holds no results. A copy or a pickle of it starts empty.
     """
@@ -81,15 +85,15 @@ class Predictor:
         """
         return self._tree("values", request)
 
-    def predict_arrays(self, request: Request) -> dict[str, np.ndarray]:
+    def predict_arrays(self, request: Request) -> dict[str, Shaped[np.ndarray, "draw ..."]]:
         """Draw from the predictive distribution; return arrays ``(S, ...)`` by site."""
-        return self._computed(self._arrays, "values", request)[1]
+        return self._computed(self._arrays, "values", request)
 
     def log_likelihood(self, request: Request) -> xr.DataTree:
         """Compute the log-likelihood of the output for each draw and row.
 
         Args:
-            request: The call, with the observed output among its rows.
+            request: The call; its rows include the observed output.
 
         Returns:
             A tree with the group ``log_likelihood``, and the posterior if there is one.
@@ -112,7 +116,7 @@ class Predictor:
             the sites that both return.
 
         Raises:
-            DataError: If the scenarios have other numbers of rows.
+            DataError: If the scenarios have different numbers of rows.
         """
         return self._tree("values", baseline, intervention)
 
@@ -121,13 +125,12 @@ class Predictor:
             return self._computed(self._reduced, quantity, *requests)
         if requests[-1].store == "persistent":
             return self._computed(self._stored, quantity, *requests)
-        scenarios, arrays = self._computed(self._arrays, quantity, *requests)
-        return xr.DataTree.from_dict(
-            result_groups(scenarios[-1], make_labels(scenarios[-1]), arrays)
-        )
+        return self._computed(self._in_memory, quantity, *requests)
 
-    def _computed(self, compute: Callable, quantity: Quantity, *requests: Request) -> Any:
-        """Plan a call and compute it; once more with the rows together if they prove to cross."""
+    def _computed(
+        self, compute: Callable[[tuple[Scenario, ...]], T], quantity: Quantity, *requests: Request
+    ) -> T:
+        """Plan a call and compute it; once more with all rows together if the kernel mixes rows."""
         rows = [Rows(request.rows, request.fields) for request in requests]
         check_same_length(rows)
         both = zip(requests, rows, strict=True)
@@ -135,29 +138,31 @@ class Predictor:
         plans = agreeing_plans(plans)
         if plans[0].axis == "obs":
             try:
-                return compute(_arms(requests, plans, rows, quantity))
+                return compute(_scenarios(requests, plans, rows, quantity))
             except CrossingRowsError as crossing:
                 names = crossing.args
                 # A source among the scenarios forbids it for all.
                 least = next((each for each in rows if each.streams), rows[0])
                 plans = [keep_rows_together(plans[0], least, names), *plans[1:]]
-        return compute(_arms(requests, agreeing_plans(plans), rows, quantity))
+        return compute(_scenarios(requests, agreeing_plans(plans), rows, quantity))
 
-    def _run(self, scenarios: tuple[Scenario, ...], sink: Any) -> dict[str, np.ndarray]:
-        combine = contrast if len(scenarios) > 1 else _alone
+    def _run(self, scenarios: tuple[Scenario, ...], sink: Sink | Finish) -> dict[str, np.ndarray]:
+        combine = _difference if len(scenarios) > 1 else _alone
         engine = Engine(self._programs, scenarios, combine)
         return engine.by_rows(sink) if scenarios[0].plan.axis == "obs" else engine.by_draws(sink)
 
-    def _arrays(
-        self, scenarios: tuple[Scenario, ...]
-    ) -> tuple[tuple[Scenario, ...], dict[str, np.ndarray]]:
+    def _arrays(self, scenarios: tuple[Scenario, ...]) -> dict[str, np.ndarray]:
         scenario = scenarios[0]
         sink = MemorySink(scenario.request.n_draws, scenario.rows.n_rows)
         found = {**self._run(scenarios, sink), **sink.arrays()}
-        return scenarios, {
+        return {
             name: found[name] if axis is None else np.moveaxis(found[name], 1, axis + 1)
             for name, axis in scenario.plan.row_axes.items()
         }
+
+    def _in_memory(self, scenarios: tuple[Scenario, ...]) -> xr.DataTree:
+        arrays, labels = self._arrays(scenarios), make_labels(scenarios[-1])
+        return xr.DataTree.from_dict(result_groups(scenarios[-1], labels, arrays))
 
     def _stored(self, scenarios: tuple[Scenario, ...]) -> xr.DataTree:
         scenario, labels = scenarios[-1], make_labels(scenarios[-1])
@@ -182,30 +187,32 @@ class Predictor:
         if scenario.plan.axis == "obs":
             single = self._run(scenarios, reduction)
         else:
-            with closing(whole_sink(scenario)) as shared:
-                single = self._run(scenarios, shared)
-                reduction.take_whole(shared.arrays())
+            with closing(choose_sink(scenario)) as sink:
+                single = self._run(scenarios, sink)
+                reduction.reduce_all(sink.arrays())
         groups = reduced_groups(
             scenario, make_labels(scenario), single, reducers, reduction.results()
         )
         return xr.DataTree.from_dict(groups)
 
 
-def _arms(
+def _scenarios(
     requests: Sequence[Request], plans: Sequence[Plan], rows: Sequence[Rows], quantity: Quantity
 ) -> tuple[Scenario, ...]:
     scenarios = zip(requests, plans, rows, strict=True)
     return tuple(Scenario(request, plan, each, quantity) for request, plan, each in scenarios)
 
 
-def _alone(values: dict[str, Any]) -> dict[str, Any]:
+def _alone(values: dict[str, jax.Array]) -> dict[str, jax.Array]:
     return values
 
 
-def contrast(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
-    """Subtract site by site; flags and counts become signed first."""
+def _difference(
+    before: Mapping[str, jax.Array], after: Mapping[str, jax.Array]
+) -> dict[str, jax.Array]:
+    """Subtract site by site; flags and unsigned counts become signed first."""
     return {name: _signed(after[name]) - _signed(before[name]) for name in after}
 
 
-def _signed(values: Any) -> Any:
+def _signed(values: jax.Array) -> jax.Array:
     return values.astype(np.int32) if values.dtype.kind in "bu" else values

@@ -1,19 +1,21 @@
-"""What a predictive call consists of, after the façade has checked the user's arguments."""
+"""The record of one predictive call, made of arguments that the façade has checked."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import jax
+import numpy as np
+import xarray as xr
+from jax.typing import ArrayLike
+from jaxtyping import Shaped
 
 from aimz_lab.data import BatchSource, RowCoord
+from aimz_lab.predictive.reducers import ReduceSpec
 from aimz_lab.types import ShardAxis, Store
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 Group = Literal["posterior_predictive", "predictions", "prior_predictive", "log_likelihood"]
 
@@ -25,7 +27,7 @@ class Request:
     """One predictive call.
 
     Attributes:
-        kernel: The NumPyro model.
+        kernel: The kernel.
         output: Name of its output site.
         key: A typed key; all noise of the call follows from it.
         rows: The kernel's per-row arrays by argument name, or a
@@ -35,21 +37,21 @@ class Request:
         shared: Kernel arguments that every block gets as they are.
         static: Kernel arguments that are not arrays.
         draws: Posterior draws by site, ``(S, ...)``, chain by chain; ``None`` for the prior.
-        num_draws: Draws from the prior; with a posterior it decides.
+        num_draws: Draws from the prior; a posterior has its own number.
         num_chains: Chains that the draws consist of.
         params: Values of the kernel's ``param`` sites and its mutable state.
         intervention: Sites to cut from their parents (``do``), and the values they get.
         condition: Sites that take a given value while sampling; a site that the posterior holds
             keeps its draws.
-        return_sites: What to return; ``None`` for the output and the deterministic sites.
+        return_sites: Sites to return; ``None`` for the output and the deterministic sites.
         shard_axis: ``"obs"`` cuts the rows into blocks, ``"draw"`` keeps them together.
         batch_size: Rows (``"obs"``) or draws (``"draw"``) computed at a time; never changes a
             result. ``None`` chooses it by the size of the result.
         store: Where the result lives.
         output_dir: Where a persistent result is written: a directory or an fsspec URL. ``None``
-            for a temporary store, which lives as long as something reads it.
-        reduce: Reducers by name, to summarise on the fly instead of keeping the draws.
-        progress: Whether to show a progress bar.
+            for a temporary store, which lives as long as a tree reads it.
+        reduce: A reducer or its name, or several, to summarise instead of keeping the draws.
+        progress: Whether to show a line of progress.
         group: Name of the tree's group.
         row_coord: Labels of the rows.
         dims: Names of a site's dimensions, without chain, draw and rows, by site.
@@ -67,27 +69,27 @@ class Request:
     rows: Mapping[str, Any] | BatchSource
     fields: tuple[str, ...] | None = None
     shared: Mapping[str, Any] = field(default_factory=dict)
-    static: Mapping[str, Any] = field(default_factory=dict)
-    draws: Mapping[str, Any] | None = None
+    static: Mapping[str, Hashable] = field(default_factory=dict)
+    draws: Mapping[str, Shaped[jax.Array | np.ndarray, "draw ..."]] | None = None
     num_draws: int = 1000
     num_chains: int = 1
     params: Mapping[str, Any] = field(default_factory=dict)
-    intervention: Mapping[str, Any] = field(default_factory=dict)
-    condition: Mapping[str, Any] = field(default_factory=dict)
+    intervention: Mapping[str, ArrayLike] = field(default_factory=dict)
+    condition: Mapping[str, ArrayLike] = field(default_factory=dict)
     return_sites: tuple[str, ...] | None = None
     shard_axis: ShardAxis = "obs"
     batch_size: int | None = None
     store: Store = "memory"
     output_dir: str | Path | None = None
-    reduce: Mapping[str, Any] | None = None
+    reduce: ReduceSpec | None = None
     progress: bool = False
     group: Group = "posterior_predictive"
     row_coord: RowCoord | None = None
     dims: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     coords: Mapping[str, Any] = field(default_factory=dict)
     devices: tuple[jax.Device, ...] | None = None
-    observed: Any = None
-    constant: Mapping[str, Any] = field(default_factory=dict)
+    observed: Shaped[jax.Array | np.ndarray, "row ..."] | None = None
+    constant: Mapping[str, Shaped[jax.Array | np.ndarray, "row ..."]] = field(default_factory=dict)
     groups: Mapping[str, xr.Dataset] = field(default_factory=dict)
     attrs: Mapping[str, Any] = field(default_factory=dict)
 

@@ -1,1 +1,1 @@
-"""The documented import paths; the code lives elsewhere."""
+"""Documented import paths; the code lives elsewhere."""

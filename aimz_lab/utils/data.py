@@ -1,4 +1,4 @@
-"""Datasets and loaders, under the path that the guide names; see :mod:`aimz_lab.data`."""
+"""Datasets and loaders under their documented import path; see :mod:`aimz_lab.data`."""
 
 from __future__ import annotations
 

@@ -13,12 +13,6 @@ pytest.importorskip("playwright", reason="needs the test extra: pip install 'aim
 from tests.browser.jupyter import Notebook, chromium_browser, jupyterlab
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if "browser" in item.path.parts:
-            item.add_marker(pytest.mark.browser)
-
-
 @pytest.fixture(scope="session")
 def server(tmp_path_factory):
     home = tmp_path_factory.mktemp("jupyter")

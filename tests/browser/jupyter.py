@@ -139,14 +139,19 @@ def _wait_for(server: Server, process: subprocess.Popen, log: Path) -> None:
 
 
 @contextmanager
-def chromium_browser(executable: str):
-    """Run a headless Chromium."""
+def chromium_browser(executable: str, scale: int = 1):
+    """Run a headless Chromium; its pages share a context, which keeps compiled scripts.
+
+    Args:
+        executable: Path of the Chromium.
+        scale: Pixels of a picture per pixel of a page.
+    """
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable, args=CHROMIUM_ARGS)
         try:
-            yield browser
+            yield browser.new_context(device_scale_factor=scale)
         finally:
             browser.close()
 
@@ -156,23 +161,21 @@ class Notebook:
 
     Args:
         server: Where it is served.
-        browser: Where to open it.
+        browser: The context to open it in, of :func:`chromium_browser`.
         name: Its name, without the extension.
         cells: Source of each cell; ``None`` opens a notebook that exists.
         width: Width of the window in pixels; with the side bar closed, about 110 more than a cell.
-        scale: Pixels of the picture per pixel of the page.
+        height: Its height; tall, so that no cell is virtualised away.
     """
 
-    def __init__(self, server, browser, name, cells=None, *, width=1280, height=2000, scale=1):
+    def __init__(self, server, browser, name, cells=None, *, width=1280, height=2000):
         self.server = server
         self.path = server.root / f"{name}.ipynb"
         if cells is not None:
             made = [nbformat.v4.new_code_cell(source) for source in cells]
             nbformat.write(nbformat.v4.new_notebook(cells=made), self.path)
-        # Tall, so that no cell is virtualised away.
-        size = {"width": width, "height": height}
-        self.context = browser.new_context(viewport=size, device_scale_factor=scale)
-        self.page = self.context.new_page()
+        self.page = browser.new_page()
+        self.page.set_viewport_size({"width": width, "height": height})
         self.page.set_default_timeout(90_000)  # the kernel trains on the cores that draw the page
         self.page.on("request", self._note_request)
         self.page.add_locator_handler(
@@ -192,7 +195,7 @@ class Notebook:
 
     def __exit__(self, *_) -> None:
         """Close the page and shut the notebook's kernel down."""
-        self.context.close()
+        self.page.close()
         for session in self.server.ask("GET", "sessions"):
             if session["path"] == self.path.name:
                 self.server.ask("DELETE", f"sessions/{session['id']}")

@@ -27,17 +27,17 @@ from numpyro.infer import MCMC, NUTS, SVI, Trace_ELBO, init_to_mean
 from numpyro.infer.autoguide import AutoMultivariateNormal
 import numpy as np
 from aimz_lab import ImpactModel, settable_rate
-from aimz_lab.lab.tour import tour
+from aimz_lab.lab.tour import experiment
 
 def earnings(X, y=None):
-    tour.earnings(X[:, 1:], X[:, 0], y)
+    experiment.earnings(X[:, 1:], X[:, 0], y)
 
 def make_model(rate):
     guide = AutoMultivariateNormal(earnings, init_loc_fn=init_to_mean)
     svi = SVI(earnings, guide, settable_rate(numpyro.optim.Adam, rate), Trace_ELBO())
     return ImpactModel(earnings, rng_key=jax.random.key(1978), svi=svi)
 
-people = tour.load_experiment()
+people = experiment.load_experiment()
 X = np.column_stack([people.treat, people.X])
 X_val, y_val = X[::4], people.y[::4]
 X, y = np.delete(X, slice(None, None, 4), axis=0), np.delete(people.y, slice(None, None, 4))
@@ -60,7 +60,7 @@ def shoot(folder: Path, chromium: str) -> None:
     home = Path(tempfile.mkdtemp())
     root = home / "notebooks"
     root.mkdir()
-    with jupyterlab(home, root) as server, chromium_browser(chromium) as browser:
+    with jupyterlab(home, root) as server, chromium_browser(chromium, scale=2) as browser:
         for theme in ("light", "dark"):
             server.use_theme(theme)
             _dashboard(server, browser, theme, folder)
@@ -71,7 +71,7 @@ def shoot(folder: Path, chromium: str) -> None:
 
 def _open(server: Server, browser, name: str, *, devices: int, live: str) -> Notebook:
     cells = [SETUP.format(devices=devices), BEFORE, live]
-    notebook = Notebook(server, browser, name, cells, width=1180, height=3000, scale=2)
+    notebook = Notebook(server, browser, name, cells, width=1180, height=3000)
     notebook.__enter__()
     notebook.page.keyboard.press("Control+b")  # the side bar
     notebook.run_all()

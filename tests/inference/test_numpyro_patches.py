@@ -8,7 +8,8 @@ from __future__ import annotations
 import contextlib
 import gc
 import types
-from functools import partial
+from functools import cache, partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,7 @@ import pytest
 from jax.core import Tracer
 from numpyro import handlers
 from numpyro.infer import SVI, Trace_ELBO, autoguide, elbo
+from numpyro.infer.svi import SVIState
 
 from aimz_lab.inference.numpyro_patches import initial_state, sites_in_order
 from tests.runs import compilations
@@ -26,6 +28,7 @@ from tests.runs import compilations
 X = np.random.default_rng(0).normal(size=(16, 3)).astype(np.float32)
 Y = X.sum(axis=1)
 ROWS = {"X": X, "y": Y}
+KEY = jax.random.key(20_240_229)
 
 pytestmark = pytest.mark.allow_rank_promotion
 
@@ -52,10 +55,26 @@ def make(guide):
     return SVI(kernel, guide(kernel), numpyro.optim.Adam(0.1), Trace_ELBO())
 
 
+class SetUp(NamedTuple):
+    """One guide, set up by us and by NumPyro, and what we told of the state beforehand."""
+
+    ours: SVI
+    state: SVIState
+    told: list
+    theirs: SVI
+    expected: SVIState
+
+
+@cache
+def set_up(guide):
+    ours, theirs, told = make(guide), make(guide), []
+    state = initial_state(ours, KEY, ROWS, {}, told.append)
+    return SetUp(ours, state, told, theirs, theirs.init(KEY, **ROWS))
+
+
 @pytest.mark.parametrize("guide", GUIDES)
-def test_it_is_the_state_that_numpyro_sets_up(guide, key):
-    ours, theirs = make(guide), make(guide)
-    state, expected = initial_state(ours, key, ROWS, {}), theirs.init(key, **ROWS)
+def test_it_is_the_state_that_numpyro_sets_up(guide):
+    ours, state, _, theirs, expected = set_up(guide)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
         (state.optim_state, ours.get_params(state)),
@@ -67,14 +86,13 @@ def test_it_is_the_state_that_numpyro_sets_up(guide, key):
 
 
 @pytest.mark.parametrize("guide", GUIDES[:3])
-def test_the_guide_works_on_as_one_that_numpyro_set_up(guide, key):
-    ours, theirs = make(guide), make(guide)
-    state, expected = initial_state(ours, key, ROWS, {}), theirs.init(key, **ROWS)
+def test_the_guide_works_on_as_one_that_numpyro_set_up(guide):
+    ours, state, _, theirs, expected = set_up(guide)
     for svi, begin in ((ours, state), (theirs, expected)):
         svi.after, svi.seen = jax.jit(svi.update)(begin, **ROWS)
     np.testing.assert_allclose(ours.seen, theirs.seen, rtol=1e-5)
     draws = [
-        svi.guide.sample_posterior(key, svi.get_params(svi.after), **ROWS, sample_shape=(7,))
+        svi.guide.sample_posterior(KEY, svi.get_params(svi.after), **ROWS, sample_shape=(7,))
         for svi in (ours, theirs)
     ]
     assert draws[0].keys() == draws[1].keys()
@@ -83,13 +101,12 @@ def test_the_guide_works_on_as_one_that_numpyro_set_up(guide, key):
 
 
 @pytest.mark.parametrize("guide", GUIDES)
-def test_what_the_state_will_be_like_is_told_before(guide, key):
+def test_what_the_state_will_be_like_is_told_before(guide):
     def like(tree):
         return [(leaf.shape, leaf.dtype, leaf.weak_type) for leaf in jax.tree.leaves(tree)]
 
-    told = []
-    state = initial_state(make(guide), key, ROWS, {}, told.append)
-    [shapes] = told
+    state = set_up(guide).state
+    [shapes] = set_up(guide).told
     assert like(shapes) == like(jax.tree.map(jax.typeof, state))
     assert jax.tree.structure(shapes) == jax.tree.structure(state)
 

@@ -1,4 +1,4 @@
-"""Runs made by hand, for the tests of what listens to them."""
+"""Runs made by hand, for the tests of callbacks and panels."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def feed(run, loss, **columns):
 
 
 def play(run, callbacks, chunks, *, status="completed", reason="all steps done"):
-    """Send a whole run to the listeners; ``chunks`` are losses."""
-    listeners = Callbacks(callbacks, run)
-    listeners.emit("on_fit_begin")
+    """Send a whole run to the callbacks; ``chunks`` are losses."""
+    called = Callbacks(callbacks, run)
+    called.emit("on_fit_begin")
     for losses in chunks:
-        listeners.steps_end(feed(run, losses), [])
+        called.steps_end(feed(run, losses), [])
         if run.control.stop_request:
             reason, status = run.control.stop_request
             break
     run.finish(status, reason)
-    listeners.emit("on_fit_end")
-    return listeners
+    called.emit("on_fit_end")
+    return called

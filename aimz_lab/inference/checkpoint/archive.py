@@ -1,4 +1,4 @@
-"""Named arrays and a manifest in one file that is either whole or not there.
+"""Write and read named arrays and a manifest in one file, atomically.
 
 Why not a checkpoint library: what a run must keep is a few arrays on one host, some kilobytes to
 some megabytes. Orbax wrote ten files for it in 80-140 ms, where one ``.npz``, synced to the disk,

@@ -1,4 +1,4 @@
-"""Checkpoints: all that a run needs to go on as if it had never stopped.
+"""Write and read checkpoints, from which a run goes on as if it had never stopped.
 
 A checkpoint is one file (see :mod:`.archive`). It holds the state of the run
 (optimizer, mutable sites, random key, gradients not yet applied), the position in the data, the
@@ -28,9 +28,9 @@ from aimz_lab.inference.checkpoint.archive import (
 )
 from aimz_lab.inference.checkpoint.provenance import Origin, versions
 from aimz_lab.inference.feeds.feed import Position
-from aimz_lab.inference.run.best_state import Best
 from aimz_lab.inference.run.events import Run
 from aimz_lab.inference.run.rates import set_learning_rate
+from aimz_lab.inference.run.records import Best
 
 _FORMAT = 1
 _NAME = re.compile(r"(\d{6})-step-(\d+)\.npz")
@@ -130,7 +130,7 @@ def save_checkpoint(path: Path, run: Run) -> None:
         run: The run, which knows its state and position.
 
     Raises:
-        CheckpointError: If the run is no fit, so that nobody knows its state.
+        CheckpointError: If the run is not a fit: a hand-written loop keeps its own state.
         OSError: If the file cannot be written.
     """
     check_can_save(run)

@@ -1,4 +1,4 @@
-"""What two runs must share for one to go on where the other stopped, in plain values."""
+"""What a checkpoint belongs to: keys, versions, and checksums of the data."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from aimz_lab.data import key_words
+from aimz_lab.data import key_data
 from aimz_lab.inference.feeds.training_data import TrainingData
-from aimz_lab.inference.svi.plan import PlanOptions
+from aimz_lab.kernel.scaling import Scale
 
 _CHECKED_ROWS = 4096
 _PACKAGES = ("jax", "jaxlib", "numpy", "numpyro", "optax")
@@ -50,7 +50,7 @@ def plain_key(key: jax.Array) -> dict[str, Any]:
         >>> plain_key(jax.random.key(7))
         {'impl': 'threefry2x32', 'words': [0, 7]}
     """
-    return {"impl": str(jax.random.key_impl(key)), "words": key_words(key).tolist()}
+    return {"impl": str(jax.random.key_impl(key)), "words": key_data(key).tolist()}
 
 
 def versions() -> dict[str, str]:
@@ -68,21 +68,22 @@ def _packages() -> dict[str, str]:
     return {name: version(name) for name in _PACKAGES}
 
 
-def describe_training(data: TrainingData, options: PlanOptions) -> dict[str, Any]:
+def describe_training(data: TrainingData, scale: Scale, accumulate: int) -> dict[str, Any]:
     """Describe what is trained on and how, so that a difference can be named.
 
-    The values of rows in memory are told by a checksum of up to 4,096 of them, and their order by
-    one of the first epoch's. Neither is known of a stream.
+    Rows in memory are described by a checksum of up to 4,096 of them, and their order by a checksum
+    of the first epoch's. A stream has neither.
 
     Args:
         data: What is trained on.
-        options: How batches are weighted.
+        scale: Weight of the rows, as the user asked for it.
+        accumulate: Batches per update.
     """
     facts = {
         "n_obs": data.n_obs,
         "batch_size": data.batch_size,
-        "accumulate": options.accumulate,
-        "scale": str(options.scale),
+        "accumulate": accumulate,
+        "scale": str(scale),
         **{f"field {name}": _schema(array) for name, array in data.rows.items()},
         **{f"argument {name}": _whole(value) for name, value in data.shared.items()},
         **{f"argument {name}": _static(value) for name, value in data.static.items()},

@@ -1,4 +1,5 @@
-"""Rows to devices: what a fit trains on, and how batches get there.
+"""Bring rows to the devices: the training data, and chunks of its batches.
 
-In: what the user passed to ``fit``. Out: chunks of batches on the devices.
+In: the arguments of ``fit`` and the device of the model or loader. Out: ``TrainingData``, and a
+``Feed`` that returns its batches in chunks, on the devices.
 """

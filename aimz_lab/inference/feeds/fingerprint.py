@@ -1,35 +1,35 @@
-"""Knowing the rows that a model was trained on again, without keeping them."""
+"""Recognise the training rows by checksum."""
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+from jaxtyping import Shaped
 
 from aimz_lab.data import canonical
+from aimz_lab.types import Rows
 
 _LARGEST = 256 << 20
-"""Bytes of rows up to which they are read once more to be known again: about 0.1 s."""
+"""Rows up to this size in bytes get a checksum, which takes about 0.1 s; larger ones get none."""
 
 
 @dataclass(frozen=True)
 class TrainingFingerprint:
-    """The outputs that a model was trained on, and the checksum of the rows that they belong to.
+    """The training outputs, and a checksum of the other arguments of the same rows.
 
     Attributes:
-        checksum: Of all inputs.
-        outputs: The outputs, rows first.
+        checksum: Checksum of all per-row arguments except the output.
+        outputs: The outputs.
     """
 
     checksum: int
-    outputs: np.ndarray
+    outputs: Shaped[np.ndarray, "row ..."]
 
     @classmethod
-    def of(cls, rows: Mapping[str, Any], output: str) -> TrainingFingerprint | None:
-        """Remember rows; ``None`` for what is too large to be read once more.
+    def of(cls, rows: Rows, output: str) -> TrainingFingerprint | None:
+        """Return the fingerprint of rows, or ``None`` if they are too large for a checksum.
 
         Args:
             rows: Arrays by kernel argument, output included.
@@ -39,8 +39,8 @@ class TrainingFingerprint:
             return None
         return cls(_checksum(rows, output), np.array(rows[output]))
 
-    def outputs_of(self, rows: Mapping[str, Any], output: str) -> np.ndarray | None:
-        """Return the outputs that belong to rows, if they are those that were trained on."""
+    def outputs_of(self, rows: Rows, output: str) -> Shaped[np.ndarray, "row ..."] | None:
+        """Return the training outputs if these are the training rows, else ``None``."""
         inputs = [array for name, array in rows.items() if name != output]
         if len(inputs[0]) != len(self.outputs):
             return None
@@ -49,7 +49,7 @@ class TrainingFingerprint:
         return self.outputs if _checksum(rows, output) == self.checksum else None
 
 
-def _checksum(rows: Mapping[str, Any], output: str) -> int:
+def _checksum(rows: Rows, output: str) -> int:
     checksum = 0
     for name in sorted(rows):
         if name != output:

@@ -1,42 +1,44 @@
-"""Chunks of steps that all take the same rows."""
+"""A feed whose steps all take the same rows."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
+import jax
 import numpy as np
+from jaxtyping import Int32
 
 from aimz_lab.data import canonical
 from aimz_lab.inference.feeds.feed import (
     BEGINNING,
     CHUNK_STEPS,
     Chunk,
+    FeedKind,
     Position,
     epochs_begun,
     epochs_ended,
 )
 from aimz_lab.inference.feeds.placement import Placement
-from aimz_lab.inference.svi.compiled_steps import FeedKind
+from aimz_lab.types import Rows
 
 
 class FixedFeed:
-    """All rows in every step, without copies.
+    """Give all rows to every step, without copies.
 
     Args:
-        arrays: The rows' arrays, on the host or the device.
+        arrays: Per-row arrays, on the host or the device.
         n_rows: Rows without padding.
-        epochs: Epochs to run.
-        steps_per_epoch: Steps of an epoch; every one takes all rows.
-        placement: Where the rows go.
-        start: Position to begin at.
+        epochs: Number of epochs.
+        steps_per_epoch: Number of steps per epoch.
+        placement: Devices of the rows.
+        start: Position of the first step.
     """
 
     kind: FeedKind = "fixed"
 
     def __init__(
         self,
-        arrays: Mapping[str, Any],
+        arrays: Rows,
         n_rows: int,
         *,
         epochs: int,
@@ -58,8 +60,8 @@ class FixedFeed:
     max_steps = CHUNK_STEPS
 
     @property
-    def example(self) -> tuple[Mapping[str, Any], np.ndarray]:
-        """Arrays like ``feed`` and ``valid`` of the first chunk."""
+    def example(self) -> tuple[Mapping[str, jax.Array], Int32[np.ndarray, " slot"]]:
+        """Arrays with the shapes of ``feed`` and ``valid`` of the first chunk."""
         return self._feed, self._valid
 
     def next(self, steps: int, align: int) -> Chunk | None:

@@ -1,21 +1,21 @@
-"""Chunks of batches of rows that are in memory: cut, gathered on the host, and moved together.
+"""A feed of rows in memory: it gathers batches on the host and moves them in chunks.
 
-The host buffers are two and take turns, so that one chunk can be gathered while the one before it
-computes; a buffer is written again only after the chunk that used it was waited for. On the CPU the
-steps read the buffers themselves.
+Two host buffers take turns, so one chunk is gathered while the previous one computes. On the CPU
+the steps read the buffers themselves; so a buffer is reused only after its chunk was waited for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
+from jaxtyping import Int, Int32, PyTree
 
 from aimz_lab.data import canonical
 from aimz_lab.inference.feeds.feed import (
     BEGINNING,
     Chunk,
+    FeedKind,
     Position,
     chunk_capacity,
     epochs_begun,
@@ -23,18 +23,18 @@ from aimz_lab.inference.feeds.feed import (
     row_bytes,
 )
 from aimz_lab.inference.feeds.placement import Placement
-from aimz_lab.inference.svi.compiled_steps import FeedKind
+from aimz_lab.types import Array, Rows
 
 INDEX_BYTES = 1 << 20
-"""Upper bound for the row numbers of one chunk, where the rows themselves are on the device."""
+"""Upper bound for the bytes of one chunk's row numbers, if the rows are on the device."""
 
 _ALIGNED = 64
 
 
 def host_buffer(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """An array of zeros that a computation on the CPU reads where it is.
+    """Return zeros that the CPU can compute on without a copy.
 
-    JAX copies arrays that do not begin at a multiple of 64 bytes, which NumPy's rarely do.
+    JAX copies arrays that do not begin at a multiple of 64 bytes; NumPy's rarely do.
     """
     size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
     memory = np.zeros(size + _ALIGNED, np.uint8)
@@ -43,23 +43,24 @@ def host_buffer(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
 
 
 class IndexFeed:
-    """Batches of rows that are in memory, in an order that is known for each epoch.
+    """Batches of rows in memory, in a known order for each epoch.
 
     Args:
-        arrays: The rows' arrays; on the host, or on the device with ``resident``.
-        order: Row numbers of an epoch, from its number.
+        arrays: Per-row arrays, on the host or the device.
+        order: Returns the row numbers of an epoch in order, given its number.
         batch_size: Rows of a batch.
-        epochs: Epochs to run.
-        placement: Where batches go.
-        padded: Pad the last, short batch to the size of the others; else it is a chunk of its own.
-        resident: Gather rows on the device; ``arrays`` is then moved there once.
-        start: Position to begin at.
+        epochs: Number of epochs.
+        placement: Devices of the batches.
+        padded: Pad the last, short batch to the size of the others; otherwise it is a chunk of its
+            own.
+        resident: Move ``arrays`` to the device once, and gather rows there.
+        start: Position of the first batch.
     """
 
     def __init__(
         self,
-        arrays: Mapping[str, Any],
-        order: Callable[[int], np.ndarray],
+        arrays: Rows,
+        order: Callable[[int], Int[np.ndarray, " row"]],
         *,
         batch_size: int,
         epochs: int,
@@ -91,12 +92,14 @@ class IndexFeed:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Batches of an epoch, the short one included."""
+        """Batches of an epoch, including the short one."""
         return -(-self._n // self._size)
 
     @property
-    def example(self) -> tuple[Mapping[str, Any], np.ndarray]:
-        """Arrays like ``feed`` and ``valid`` of the first chunk."""
+    def example(
+        self,
+    ) -> tuple[Mapping[str, PyTree[Array]], Int32[np.ndarray, " slot"]]:
+        """Arrays with the shapes of ``feed`` and ``valid`` of the first chunk."""
         feed = dict(self._ring[0])
         if self.kind == "resident":
             feed["arrays"] = self._arrays
@@ -134,8 +137,8 @@ class IndexFeed:
 
     def _segment(
         self, epoch: int, batch: int, wanted: int, *, first: bool
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Row numbers ``(m, rows)`` and valid rows ``(m,)`` of the next batches of an epoch."""
+    ) -> tuple[Int32[np.ndarray, "step row"], Int32[np.ndarray, " step"]]:
+        """Return the row numbers and the valid rows of the next batches of an epoch."""
         matrix = self._epoch_matrix(epoch)
         end = min(batch + wanted, len(matrix))
         short = self._n - (len(matrix) - 1) * self._size
@@ -151,8 +154,8 @@ class IndexFeed:
             rows[-1] = short
         return matrix[batch:end], rows
 
-    def _epoch_matrix(self, epoch: int) -> np.ndarray:
-        """Row numbers of all batches of an epoch, padded by each batch's last row."""
+    def _epoch_matrix(self, epoch: int) -> Int32[np.ndarray, "batch row"]:
+        """Return the row numbers of an epoch's batches, each padded with its last row."""
         if self._cached is not None and self._cached[0] == epoch:
             return self._cached[1]
         order = np.asarray(self._order(epoch), np.int32)
@@ -220,5 +223,5 @@ class IndexFeed:
         flat = indices.reshape(-1)
         for name, array in self._arrays.items():
             out = buffers[name][:k].reshape(len(flat), *array.shape[1:])
-            # mode="clip" writes straight into out; the default goes through a copy of it.
+            # mode="clip" writes directly into out; the default mode writes to a copy first.
             np.take(array, flat, axis=0, out=out, mode="clip")

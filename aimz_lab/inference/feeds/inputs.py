@@ -1,13 +1,12 @@
-"""From what a user passes to ``fit`` to what is trained on."""
+"""Turn the arguments of ``fit`` into training data."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
-import jax
 import numpy as np
+from numpy.typing import ArrayLike
 
 from aimz_lab.data import (
     ArrayDataset,
@@ -25,11 +24,11 @@ from aimz_lab.inference.feeds.training_data import TrainingData, default_batch_s
 from aimz_lab.kernel.arguments import split_arguments
 from aimz_lab.kernel.check import check_call
 from aimz_lab.kernel.signature import KernelSignature
-from aimz_lab.types import Device
+from aimz_lab.types import Columns, Device, HostRows, RandomKey, Rows, Shared, Static
 
 
-def needed_output(outputs: Any, name: str) -> Any:
-    """Return the output, which training on raw arrays needs.
+def needed_output(outputs: ArrayLike | None, name: str) -> ArrayLike:
+    """Return the output, which training on raw arrays requires.
 
     Raises:
         CallError: If it is ``None``.
@@ -42,24 +41,24 @@ def needed_output(outputs: Any, name: str) -> Any:
 
 def rows_and_others(
     signature: KernelSignature,
-    inputs: Any,
-    outputs: Any,
-    extra: Mapping[str, Any],
+    inputs: ArrayLike,
+    outputs: ArrayLike | None,
+    extra: Mapping[str, object],
     *,
     allow_nonfinite: bool,
-) -> tuple[dict[str, np.ndarray], dict[str, Any], dict[str, Any]]:
-    """Turn raw arrays into host arrays: per row, whole, and static arguments.
+) -> tuple[HostRows, Shared, Static]:
+    """Convert raw arrays to host arrays: per-row, shared and static arguments.
 
     Args:
         signature: The kernel.
-        inputs: The input array.
-        outputs: The output array, or ``None`` where there is none.
+        inputs: The input.
+        outputs: The output, or ``None`` if there is none.
         extra: Further kernel arguments.
         allow_nonfinite: Do not check input and output for NaN and infinite values.
 
     Raises:
-        DataError: If rows do not match, by their number or by the labels of two tables, there are
-            none, or values are not finite.
+        DataError: If there are no rows, their numbers or labels differ between arguments, or values
+            are not finite.
         DataTypeError: If values are not numeric.
         CallError: If the arguments do not fit the kernel.
     """
@@ -77,9 +76,9 @@ def rows_and_others(
 
 
 def table_columns(
-    signature: KernelSignature, inputs: Any, extra: Mapping[str, Any]
-) -> dict[str, tuple[str, ...]]:
-    """Return the names of the columns of each argument that is a data frame.
+    signature: KernelSignature, inputs: object, extra: Mapping[str, object]
+) -> Columns:
+    """Return the column names of each argument that is a data frame.
 
     Args:
         signature: The kernel.
@@ -97,13 +96,13 @@ def table_columns(
 
 def all_rows(
     signature: KernelSignature,
-    inputs: Any,
-    outputs: Any,
-    extra: Mapping[str, Any],
+    inputs: ArrayLike,
+    outputs: ArrayLike | None,
+    extra: Mapping[str, object],
     *,
     allow_nonfinite: bool,
 ) -> TrainingData:
-    """Make training data of raw arrays, all rows in every step; see :func:`rows_and_others`."""
+    """Return raw arrays as training data, all rows in every step; see :func:`rows_and_others`."""
     rows, shared, static = rows_and_others(
         signature, inputs, outputs, extra, allow_nonfinite=allow_nonfinite
     )
@@ -112,39 +111,62 @@ def all_rows(
     return TrainingData(rows, shared, static, n_obs=n_rows, batch_size=n_rows, columns=columns)
 
 
+def batch_data(
+    signature: KernelSignature,
+    inputs: ArrayLike,
+    outputs: ArrayLike | None,
+    extra: Mapping[str, object],
+    *,
+    n_obs: int | None,
+) -> TrainingData:
+    """Return one batch of a hand-written loop as training data; see :func:`rows_and_others`.
+
+    Args:
+        signature: The kernel.
+        inputs: Input of the batch.
+        outputs: Output of the batch.
+        extra: Further kernel arguments.
+        n_obs: Rows of the whole data, or ``None`` if unknown.
+    """
+    output = needed_output(outputs, signature.output)
+    rows, shared, static = rows_and_others(signature, inputs, output, extra, allow_nonfinite=True)
+    size = next(iter(rows.values())).shape[0]
+    return TrainingData(rows, shared, static, n_obs=n_obs, batch_size=size)
+
+
 def training_data(
     signature: KernelSignature,
-    inputs: Any,
-    outputs: Any,
-    extra: Mapping[str, Any],
+    inputs: object,
+    outputs: ArrayLike | None,
+    extra: Mapping[str, object],
     *,
-    key: jax.Array,
+    key: RandomKey,
     batch_size: int | None,
     shuffle: bool,
     n_obs: int | None,
     allow_nonfinite: bool,
     first_epoch: int = 0,
 ) -> tuple[TrainingData, Device | None]:
-    """Make the training data of a fit.
+    """Return the training data of a fit.
 
     Args:
         signature: The kernel.
         inputs: The input array, a dataset, a loader, or any source of batches.
         outputs: The output array, if ``inputs`` is an array.
         extra: Further kernel arguments.
-        key: For the order of the rows.
-        batch_size: Rows of a batch; ``None`` chooses.
-        shuffle: Whether each epoch has another order.
+        key: Random key of the row order.
+        batch_size: Rows of a batch; ``None`` chooses one.
+        shuffle: Whether to shuffle each epoch anew.
         n_obs: Rows of the whole data, if the source does not know.
         allow_nonfinite: Do not check for NaN and infinite values.
-        first_epoch: Number of the loader's epoch to begin with.
+        first_epoch: Number of the loader's first epoch.
 
     Returns:
         The data, and the loader's device.
 
     Raises:
-        CallError: If output and source are both given, or the output is missing.
-        DataError: If the data does not fit together.
+        CallError: If the output is missing, or given in addition to a source of batches.
+        DataError: If the arrays do not belong together.
         DataTypeError: If values are not numeric.
     """
     if isinstance(inputs, ArrayDataset):
@@ -182,20 +204,24 @@ def training_data(
 
 
 def held_out_rows(
-    signature: KernelSignature, held_out: Any, extra: Mapping[str, Any], *, allow_nonfinite: bool
-) -> dict[str, Any]:
-    """Read the rows to validate on, all at once.
+    signature: KernelSignature,
+    held_out: object,
+    extra: Mapping[str, object],
+    *,
+    allow_nonfinite: bool,
+) -> Rows:
+    """Read all validation rows.
 
     Args:
         signature: The kernel.
         held_out: A pair of input and output, arrays by field, a dataset, a loader, or any source of
             batches.
-        extra: Whole and static kernel arguments of the training.
+        extra: Shared and static kernel arguments of the training.
         allow_nonfinite: Do not check for NaN and infinite values.
 
     Raises:
-        CallError: If it is none of these, or lacks the output.
-        DataError: If the data does not fit together.
+        CallError: If ``held_out`` is none of these, or lacks the output.
+        DataError: If the arrays do not belong together.
     """
     if isinstance(held_out, tuple) and len(held_out) == 2 and not isinstance(held_out[0], Mapping):
         try:

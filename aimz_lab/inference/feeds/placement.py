@@ -1,27 +1,26 @@
-"""On which devices the rows of a batch lie, and how they are cut among them."""
+"""Place the rows of a batch on devices."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
+from jaxtyping import PyTree
 
 from aimz_lab.data.padding import row_multiple
 from aimz_lab.errors import DataTypeError
-from aimz_lab.types import Device
+from aimz_lab.types import Array, Arrays, Device
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Where batches go.
+    """The devices of a batch, and how its rows are split among them.
 
     Attributes:
-        sharding: Of an array whose leading axis is the rows; ``None`` leaves it to JAX.
-        row_multiple: What a batch is padded to a multiple of.
+        sharding: Sharding of an array of shape ``(row, ...)``; ``None`` leaves it to JAX.
+        row_multiple: Batches are padded to a multiple of this.
     """
 
     sharding: NamedSharding | SingleDeviceSharding | None = None
@@ -29,17 +28,17 @@ class Placement:
 
     @property
     def devices(self) -> tuple[jax.Device, ...]:
-        """The devices that compute, by id."""
+        """The devices, sorted by id."""
         if self.sharding is None:
             return (jax.local_devices()[0],)
         return tuple(sorted(self.sharding.device_set, key=lambda device: device.id))
 
-    def put_rows(self, arrays: Mapping[str, Any], *, leading: int = 0) -> dict[str, jax.Array]:
-        """Move arrays to the devices, cut along the rows.
+    def put_rows(self, arrays: Arrays, *, leading: int = 0) -> dict[str, jax.Array]:
+        """Move arrays to the devices, split along the rows.
 
         Args:
-            arrays: NumPy or JAX arrays.
-            leading: Axes in front of the rows: 1 for a stack of batches.
+            arrays: Arrays by name.
+            leading: Number of axes before the rows: 1 for a stack of batches.
         """
         sharding = self.sharding
         if isinstance(sharding, NamedSharding):
@@ -47,29 +46,29 @@ class Placement:
             sharding = NamedSharding(sharding.mesh, spec)
         return jax.device_put(dict(arrays), sharding)
 
-    def put_everywhere(self, tree: Any) -> Any:
-        """Move arrays to the devices, a whole copy to each."""
+    def put_everywhere(self, tree: PyTree[Array]) -> PyTree[jax.Array]:
+        """Copy whole arrays to each device."""
         sharding = self.sharding
         if isinstance(sharding, NamedSharding):
             sharding = NamedSharding(sharding.mesh, PartitionSpec())
         return jax.device_put(tree, sharding)
 
     def uncut(self) -> Placement:
-        """The same devices with a whole copy of each batch, which then needs no padding."""
+        """Return a placement that copies whole batches to the same devices, without padding."""
         if isinstance(self.sharding, NamedSharding):
             return Placement(NamedSharding(self.sharding.mesh, PartitionSpec()))
         return self
 
 
 def resolve_placement(model: Device | None, loader: Device | None = None) -> Placement:
-    """Choose the placement: the model's, else the loader's, else all local devices.
+    """Choose the model's placement, else the loader's, else all local devices.
 
     Args:
-        model: The model's device or sharding.
-        loader: The loader's.
+        model: Device or sharding of the model.
+        loader: Device or sharding of the loader.
 
     Raises:
-        DataTypeError: If it is a sharding of another kind than ``NamedSharding``.
+        DataTypeError: If it is not a device, a ``NamedSharding`` or a ``SingleDeviceSharding``.
     """
     device = model if model is not None else loader
     if device is None:

@@ -1,39 +1,40 @@
-"""What a model was trained on, without the data: names, shapes and types of its arguments."""
+"""The schema of the training data: names, shapes and types of the kernel's arguments."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import PyTree
 
 from aimz_lab.errors import ArtifactError, DataError
 from aimz_lab.inference.feeds.training_data import TrainingData
+from aimz_lab.types import Columns, HasShape, JsonObject, Static
 
 _PLAIN = (str, int, float, bool, type(None))
 
 
 @dataclass(frozen=True)
 class InputSchema:
-    """The arguments of a batch.
+    """Names, shapes and types of the kernel's arguments for one batch.
 
     Attributes:
-        rows: Shape of one row and its type, by per-row argument.
-        shared: Trees of such shapes and types, by argument that passes whole.
-        static: Values of the arguments that are not arrays.
+        rows: Shape and type of one row, by per-row argument.
+        shared: Trees of shapes and types, by shared argument.
+        static: Values of the static arguments.
         batch_size: Rows of the batch.
-        n_obs: Rows of the whole data, or ``None`` where nobody knew.
-        columns: Names of the columns of each argument that came as a data frame.
+        n_obs: Rows of the whole data, or ``None`` if unknown.
+        columns: Column names of each argument that came as a data frame.
     """
 
     rows: Mapping[str, jax.ShapeDtypeStruct]
-    shared: Mapping[str, Any] = field(default_factory=dict)
-    static: Mapping[str, Any] = field(default_factory=dict)
+    shared: Mapping[str, PyTree[jax.ShapeDtypeStruct]] = field(default_factory=dict)
+    static: Static = field(default_factory=dict)
     batch_size: int = 1
     n_obs: int | None = None
-    columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    columns: Columns = field(default_factory=dict)
 
     @classmethod
     def of(cls, data: TrainingData) -> InputSchema:
@@ -59,18 +60,16 @@ class InputSchema:
             for name, row in self.rows.items()
         }
 
-    def check_columns(
-        self, given: Mapping[str, tuple[str, ...]], arguments: Mapping[str, Any]
-    ) -> None:
-        """Make sure that tables have the columns of those trained on, in their order.
+    def check_columns(self, given: Columns, arguments: Mapping[str, object]) -> None:
+        """Check that tables have the columns of the training data, in the same order.
 
         Args:
-            given: Names of the columns of each argument that is a data frame.
+            given: Column names of each argument that is a data frame.
             arguments: The arguments.
 
         Raises:
-            DataError: If one has others, or in another order: each would meet another's weight. Or
-                if it is one row or column of such a table.
+            DataError: If columns differ or are reordered, since each would meet another's weight;
+                or if an argument is only one row or column of such a table.
         """
         for name in self.columns.keys() & arguments:
             if getattr(arguments[name], "ndim", 2) == 1:
@@ -90,14 +89,14 @@ class InputSchema:
                 )
                 raise DataError(msg)
 
-    def stand_ins(self) -> dict[str, Any]:
-        """Return arrays of ones in place of a batch, to set up what depends on shapes alone."""
+    def stand_ins(self) -> dict[str, PyTree[np.ndarray]]:
+        """Return arrays of ones in the shapes of a batch and of the shared arguments."""
         return jax.tree.map(
             lambda leaf: np.ones(leaf.shape, leaf.dtype), {**self.batch, **self.shared}
         )
 
-    def as_plain(self) -> dict[str, Any]:
-        """Return it in values that JSON can hold; objects among the static values by their type."""
+    def as_plain(self) -> JsonObject:
+        """Return the schema as JSON values; other static values become the name of their type."""
         return {
             "rows": {name: _plain_shape(row) for name, row in self.rows.items()},
             "shared": {name: _plain_tree(tree) for name, tree in self.shared.items()},
@@ -108,12 +107,12 @@ class InputSchema:
         }
 
     @classmethod
-    def of_plain(cls, plain: Mapping[str, Any], given: Mapping[str, Any]) -> InputSchema:
-        """Return what :meth:`as_plain` was given.
+    def of_plain(cls, plain: JsonObject, given: Static) -> InputSchema:
+        """Return the schema from its plain values.
 
         Args:
-            plain: Its plain values.
-            given: Static values that could not be written as such.
+            plain: From :meth:`as_plain`.
+            given: Static values that JSON cannot hold.
 
         Raises:
             ArtifactError: If one of these is missing.
@@ -137,23 +136,23 @@ class InputSchema:
         )
 
 
-def _shape_of(leaf: Any) -> jax.ShapeDtypeStruct:
+def _shape_of(leaf: HasShape) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(np.shape(leaf), np.dtype(leaf.dtype))
 
 
-def _plain_shape(leaf: jax.ShapeDtypeStruct) -> dict[str, Any]:
+def _plain_shape(leaf: jax.ShapeDtypeStruct) -> JsonObject:
     return {"shape": list(leaf.shape), "dtype": str(leaf.dtype)}
 
 
-def _shape_of_plain(plain: Mapping[str, Any]) -> jax.ShapeDtypeStruct:
+def _shape_of_plain(plain: JsonObject) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(tuple(plain["shape"]), np.dtype(plain["dtype"]))
 
 
-def _plain_static(value: Any) -> dict[str, Any]:
+def _plain_static(value: Hashable) -> JsonObject:
     return {"value": value} if isinstance(value, _PLAIN) else {"type": type(value).__name__}
 
 
-def _plain_tree(tree: Any) -> dict[str, Any]:
+def _plain_tree(tree: PyTree[jax.ShapeDtypeStruct]) -> JsonObject:
     if isinstance(tree, Mapping):
         return {"dict": {name: _plain_tree(part) for name, part in tree.items()}}
     if isinstance(tree, (list, tuple)):
@@ -161,7 +160,7 @@ def _plain_tree(tree: Any) -> dict[str, Any]:
     return _plain_shape(tree)
 
 
-def _tree_of_plain(plain: Mapping[str, Any]) -> Any:
+def _tree_of_plain(plain: JsonObject) -> PyTree[jax.ShapeDtypeStruct]:
     if "dict" in plain:
         return {name: _tree_of_plain(part) for name, part in plain["dict"].items()}
     for name, kind in (("list", list), ("tuple", tuple)):

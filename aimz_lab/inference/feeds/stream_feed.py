@@ -1,9 +1,8 @@
-"""Chunks of batches that come from anywhere, one after the other."""
+"""A feed of batches from any source, read one after the other."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -17,19 +16,20 @@ from aimz_lab.inference.feeds.feed import (
     row_bytes,
 )
 from aimz_lab.inference.feeds.placement import Placement
+from aimz_lab.types import HostRows
 
 
 class StreamFeed:
-    """Batches that come from anywhere, one after the other.
+    """Read the batches of a source, one after the other.
 
     Args:
-        source: Where they come from.
-        batch_size: Rows of the source's first batch, which later ones are expected to have.
-        epochs: Epochs to run.
-        placement: Where batches go.
-        padded: Pad batches that are shorter than the first to its size; else a batch of another
-            size is a chunk of its own.
-        start: Position to begin at.
+        source: The source.
+        batch_size: Expected rows of a batch: those of the first one.
+        epochs: Number of epochs.
+        placement: Devices of the batches.
+        padded: Pad shorter batches to the size of the first; otherwise a batch of another size is a
+            chunk of its own.
+        start: Position of the first batch.
     """
 
     kind: FeedKind = "stacked"
@@ -58,7 +58,7 @@ class StreamFeed:
     def next(self, steps: int, align: int) -> Chunk | None:
         """Return the next chunk, or ``None`` at the end; see :class:`Feed`."""
         begin = self._at
-        batches: list[Mapping[str, np.ndarray]] = []
+        batches: list[dict[str, np.ndarray]] = []
         epochs: list[int] = []
         begins: list[int] = []
         ends: list[int] = []
@@ -82,14 +82,14 @@ class StreamFeed:
     def _fits(self, size: int, first: int) -> bool:
         return max(size, first) <= self._rows if self._padded else size == first
 
-    def _open(self, start: Position) -> Iterator[Mapping[str, np.ndarray]]:
+    def _open(self, start: Position) -> Iterator[HostRows]:
         if start.epoch >= self._epochs:
             return
         for batch in self._source.epoch(start.epoch, start.batch):
             yield {name: canonical(array, name) for name, array in batch.items()}
 
     def _advance(self) -> bool:
-        """Read one batch ahead; return whether the epoch of the one before it is over."""
+        """Read one batch ahead; return whether the current batch was its epoch's last."""
         self._held = next(self._batches, None)
         if self._held is not None:
             self._at = self._at._replace(batch=self._at.batch + 1)
@@ -102,7 +102,7 @@ class StreamFeed:
 
     def _chunk(
         self,
-        batches: list[Mapping[str, np.ndarray]],
+        batches: list[dict[str, np.ndarray]],
         epochs: list[int],
         begin: Position,
         begins: list[int],
@@ -137,7 +137,7 @@ class StreamFeed:
         )
 
 
-def _n_rows(batch: Mapping[str, Any]) -> int:
+def _n_rows(batch: HostRows) -> int:
     return next(iter(batch.values())).shape[0]
 
 

@@ -1,74 +1,76 @@
-"""What a fit trains on: rows in memory, or a source of batches."""
+"""The training data of a fit: rows in memory, or a source of batches."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Int
 
 from aimz_lab.data import ArrayLoader, BatchSource, canonical, check_rows, epoch_order
 from aimz_lab.data.checks import check_positive_int
 from aimz_lab.errors import DataError
 from aimz_lab.kernel.arguments import KernelArguments
+from aimz_lab.types import Batch, Columns, HostRows, RandomKey, Rows, Shared, Static, StaticKey
 
 SMALL = 1024
-"""Data with at most this many rows is trained on whole, if no batch size is given."""
+"""Without a batch size, data with at most this many rows is one batch."""
 
 DEFAULT_BATCH = 256
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a fit trains on: rows in memory, or a source of batches.
+    """The training data of a fit: rows in memory, or a source of batches.
 
     Attributes:
-        rows: Arrays by kernel argument, output included; for a source, those of its first batch.
-        shared: Arrays that every batch gets as they are.
-        static: Arguments that are not arrays.
-        n_obs: Rows of the whole data, or ``None`` where nobody knows.
+        rows: Per-row arguments, output included; of a source, those of its first batch.
+        shared: Shared arguments.
+        static: Static arguments.
+        n_obs: Rows of the whole data, or ``None`` if unknown.
         batch_size: Rows of a batch.
-        order: Row numbers of an epoch by its number, for rows in memory.
-        source: Where batches come from, if not from rows in memory.
+        order: Returns the row numbers of an epoch in order, given its number; ``None`` keeps the
+            order of the rows.
+        source: The source of batches, or ``None`` for rows in memory.
         resident: Whether the rows stay on the device.
-        columns: Names of the columns of each argument that came as a data frame.
+        columns: Column names of each argument that came as a data frame.
     """
 
-    rows: Mapping[str, Any]
-    shared: Mapping[str, Any]
-    static: Mapping[str, Any]
+    rows: Rows
+    shared: Shared
+    static: Static
     n_obs: int | None
     batch_size: int
-    order: Callable[[int], np.ndarray] | None = None
+    order: Callable[[int], Int[np.ndarray, " row"]] | None = None
     source: BatchSource | None = None
     resident: bool = False
-    columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    columns: Columns = field(default_factory=dict)
 
     @classmethod
     def of_rows(
         cls,
-        rows: Mapping[str, np.ndarray],
-        shared: Mapping[str, Any],
-        static: Mapping[str, Any],
-        key: jax.Array,
+        rows: HostRows,
+        shared: Shared,
+        static: Static,
+        key: RandomKey,
         batch_size: int | None,
         shuffle: bool,
         n_obs: int | None,
     ) -> TrainingData:
-        """Return arrays as training data.
+        """Return rows in memory as training data.
 
         Args:
-            rows: Arrays by kernel argument, output included.
-            shared: Arrays that every batch gets as they are.
-            static: Arguments that are not arrays.
-            key: For the order of the rows.
-            batch_size: Rows of a batch; ``None`` chooses.
-            shuffle: Whether each epoch has another order.
-            n_obs: Rows of the whole data, where these are not all.
+            rows: Per-row arguments, output included.
+            shared: Shared arguments.
+            static: Static arguments.
+            key: Random key of the row order.
+            batch_size: Rows of a batch; ``None`` chooses one.
+            shuffle: Whether to shuffle each epoch anew.
+            n_obs: Rows of the whole data, if these are only part of it.
 
         Raises:
             ArgumentError: If a number is not positive.
@@ -89,12 +91,12 @@ class TrainingData:
     def of_loader(
         cls,
         loader: ArrayLoader,
-        shared: Mapping[str, Any],
-        static: Mapping[str, Any],
+        shared: Shared,
+        static: Static,
         n_obs: int | None,
         first_epoch: int,
     ) -> TrainingData:
-        """Return what a loader has in memory, in its order from ``first_epoch`` on."""
+        """Return a loader's rows as training data, in its order from ``first_epoch`` on."""
         n_rows = len(loader.dataset)
         return cls(
             rows=dict(loader.dataset.arrays),
@@ -108,13 +110,11 @@ class TrainingData:
         )
 
     @classmethod
-    def of_stream(
-        cls, source: BatchSource, shared: Mapping[str, Any], static: Mapping[str, Any]
-    ) -> TrainingData:
-        """Return a source of batches, whose first is read here and now.
+    def of_stream(cls, source: BatchSource, shared: Shared, static: Static) -> TrainingData:
+        """Return a source of batches as training data; this reads its first batch.
 
         Raises:
-            DataError: If there is none.
+            DataError: If the source is empty.
         """
         peeked = _Peeked(source)
         first = peeked.first
@@ -129,17 +129,17 @@ class TrainingData:
 
     @property
     def in_memory(self) -> bool:
-        """Whether all rows are at hand."""
+        """Whether all rows are in memory."""
         return self.source is None
 
     @property
     def is_minibatch(self) -> bool:
-        """Whether a step sees only a part of the rows."""
+        """Whether a batch is only part of the rows."""
         return self.n_obs is None or self.batch_size < self.n_obs
 
     @property
     def first_batch(self) -> KernelArguments:
-        """Arguments of one batch at its nominal size, in the order of the input."""
+        """The kernel's arguments for the first rows, at the nominal batch size."""
         rows = {
             name: canonical(array[: self.batch_size], name) for name, array in self.rows.items()
         }
@@ -147,7 +147,7 @@ class TrainingData:
         return KernelArguments(rows, shared, self.static)
 
     @property
-    def static_key(self) -> tuple[tuple[str, Any], ...]:
+    def static_key(self) -> StaticKey:
         """The static arguments as a hashable key."""
         return KernelArguments({}, {}, self.static).static_key
 
@@ -161,7 +161,7 @@ class TrainingData:
 
 
 def default_batch_size(n_rows: int) -> int:
-    """Rows of a batch where the user names none: all of them, up to 1,024; else 256.
+    """Return the default batch size: all rows up to 1,024, else 256.
 
     Example:
         >>> default_batch_size(445), default_batch_size(100_000)
@@ -170,8 +170,10 @@ def default_batch_size(n_rows: int) -> int:
     return n_rows if n_rows <= SMALL else DEFAULT_BATCH
 
 
-def loader_order(loader: ArrayLoader, first_epoch: int = 0) -> Callable[[int], np.ndarray]:
-    """Row order of a loader by epoch, counted on from ``first_epoch``."""
+def loader_order(
+    loader: ArrayLoader, first_epoch: int = 0
+) -> Callable[[int], Int[np.ndarray, " row"]]:
+    """Return the row order of a loader, with its ``first_epoch`` as epoch 0."""
     n_rows = len(loader.dataset)
     if not loader.shuffle:
         return lambda _: np.arange(n_rows)
@@ -179,11 +181,11 @@ def loader_order(loader: ArrayLoader, first_epoch: int = 0) -> Callable[[int], n
 
 
 class _Peeked:
-    """A source whose first batch has been looked at, without reading its first epoch twice."""
+    """A source whose first batch was read, without reading the first epoch twice."""
 
     def __init__(self, source: BatchSource) -> None:
         self._source = source
-        self._opened: Iterator[dict[str, Any]] | None = source.epoch(0)
+        self._opened: Iterator[Batch] | None = source.epoch(0)
         try:
             self.first = next(self._opened)
         except StopIteration:
@@ -193,7 +195,7 @@ class _Peeked:
         self.fields = source.fields
         self.reiterable = source.reiterable
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[dict[str, Any]]:
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Return the batches of one epoch."""
         if epoch == 0 and self._opened is not None:
             opened, self._opened = self._opened, None

@@ -1,4 +1,4 @@
-"""The chains of a NumPyro sampler, advanced a chunk of iterations at a time."""
+"""The chains of a NumPyro sampler, advanced by chunks of iterations."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Int, Num
 from numpyro.infer import HMC, MCMC
 from numpyro.util import is_prng_key
 
@@ -23,42 +24,45 @@ MOST_ITERATIONS = 1000
 """Iterations of the longest chunk."""
 
 HAMILTONIAN = ("accept_prob", "diverging", "energy", "num_steps", "potential_energy")
-"""What is kept of each draw of a Hamiltonian sampler, by NumPyro's names."""
+"""Fields kept with each draw of a Hamiltonian sampler, by NumPyro's names."""
 
-_WATCHED = {
+_REPORTED = {
     "potential_energy": "potential_energy",
     "acceptance_rate": "accept_prob",
     "diverging": "diverging",
     "n_steps": "num_steps",
     "step_size": "adapt_state.step_size",
 }
-_WITHIN = ("", "hmc_state.")
-"""Where a state has them: in itself, or in the Hamiltonian one that it moves along with others."""
+_PREFIXES = ("", "hmc_state.")
+"""Paths to these fields: in the state itself, or in the Hamiltonian state within it."""
 
 
 class Chains:
-    """Chains that do what ``mcmc.run`` would have them do, from the same beginning.
+    """Chains that compute what ``mcmc.run`` computes, in chunks.
 
-    One compiled program serves every chunk, be it of warm-up or of draws, since its length is an
-    argument. Each iteration is NumPyro's own. With ``chain_method`` ``"sequential"`` or
-    ``"vectorized"`` the draws are bitwise those of ``mcmc.run`` with the same key; ``"parallel"``
-    chains are compiled there together with their beginning, and equal up to rounding, which chains
-    amplify.
+    One compiled program serves every chunk of warm-up and of draws, since the length of a chunk is
+    an argument. Each iteration is NumPyro's own. With ``chain_method`` ``"sequential"`` or
+    ``"vectorized"`` the draws are bitwise those of ``mcmc.run`` with the same key. ``mcmc.run``
+    compiles ``"parallel"`` chains together with their initial states, so these agree only up to
+    rounding, which chains amplify.
+
+    Chains that one call of the program advances form a chain group: all of them, or one each with
+    ``"sequential"``.
 
     Args:
-        mcmc: The sampler. Nothing of it changes before :meth:`give_to_sampler`.
+        mcmc: The sampler. It does not change before :meth:`give_to_sampler`.
         key: A typed random key.
         arguments: The kernel's arguments, by keyword.
 
     Attributes:
         mcmc: The sampler.
-        plan: What the chains are to do. A sampler that holds a state after a warm-up begins there.
+        plan: The planned iterations. A sampler with a state after a warm-up begins from it.
         done: Iterations of each chain so far.
     """
 
     def __init__(self, mcmc: MCMC, key: jax.Array, arguments: Mapping[str, Any]) -> None:
         self.mcmc = mcmc
-        # A copy without compiled parts: NumPyro vectorizes a sampler each time that it is set up.
+        # A copy without compiled parts: NumPyro vectorizes a sampler each time it is set up.
         self._sampler = copy.copy(mcmc.sampler)
         self._arguments = dict(arguments)
         self._many = mcmc.num_chains > 1
@@ -69,13 +73,13 @@ class Chains:
         self._lock = threading.Lock()
         with tracing_lock:
             self._states = self._begin(key)
-            self._fields = self._collected()
-            self._paths = self._reported(self._one_lane(self._states[0]))
-            self._kept = [self._room(state) for state in self._states]
-        self._program: Callable | None = None
+            self._fields = self._field_names()
+            self._paths = self._reported_paths(self._group_shapes(self._states[0]))
+            self._kept = [self._allocate(state) for state in self._states]
+        self._program: Callable[..., Any] | None = None
 
     def _begin(self, key: jax.Array) -> list[Any]:
-        """Set every chain up; one state a lane, which is what one call of the program moves."""
+        """Return the initial state of each chain group."""
         keys = jax.random.split(key, self.plan.chains) if self._many and is_prng_key(key) else key
         given = self.mcmc.post_warmup_state
         if not self._many or self._is_batched:
@@ -100,39 +104,39 @@ class Chains:
 
     @property
     def watched(self) -> tuple[str, ...]:
-        """Names of what :meth:`advance` reports of each iteration."""
+        """Names of the values that :meth:`advance` reports of each iteration."""
         return tuple(self._paths)
 
     @property
-    def _has_mapped_lane(self) -> bool:
-        """Whether the one lane has the chains on an axis that the program is mapped over."""
+    def _has_mapped_group(self) -> bool:
+        """Whether the program is mapped over the chains of one group, on the leading axis."""
         return self._many and not self._is_batched and len(self._states) == 1
 
-    def _one_lane(self, state: Any) -> Any:
-        """Shapes of what the program works on."""
+    def _group_shapes(self, state: Any) -> Any:
+        """Shapes of the state of a chain group, without a mapped axis of chains."""
         shapes = jax.eval_shape(lambda: state)
-        if not self._has_mapped_lane:
+        if not self._has_mapped_group:
             return shapes
         return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), shapes)
 
-    def _collected(self) -> tuple[str, ...]:
+    def _field_names(self) -> tuple[str, ...]:
         names = (self._sampler.sample_field, *self._sampler.default_fields)
         more = HAMILTONIAN if isinstance(self._sampler, HMC) else ()
         return tuple(dict.fromkeys([*names, *more]))
 
-    def _reported(self, state: Any) -> dict[str, str]:
-        """What this sampler's state tells of an iteration, one number a chain: where by name."""
+    def _reported_paths(self, state: Any) -> dict[str, str]:
+        """Paths to the values in this sampler's state that are one number a chain, by name."""
         shape = (self.plan.chains,) if self._is_batched else ()
         paths = {}
-        for name, path in _WATCHED.items():
-            for within in _WITHIN:
-                if getattr(_get(state, within + path), "shape", None) == shape:
-                    paths[name] = within + path
+        for name, path in _REPORTED.items():
+            for prefix in _PREFIXES:
+                if getattr(_get(state, prefix + path), "shape", None) == shape:
+                    paths[name] = prefix + path
                     break
         return paths
 
     def _collect(self, state: Any) -> dict[str, Any]:
-        """What is kept of a draw, constrained, as ``mcmc.run`` does it."""
+        """Return the fields kept of a draw, constrained as by ``mcmc.run``."""
         fields = {name: attrgetter(name)(state) for name in self._fields}
         constrain = self.mcmc.postprocess_fn or self._sampler.postprocess_fn((), self._arguments)
         draw = fields[self._sampler.sample_field]
@@ -140,27 +144,27 @@ class Chains:
             constrained = constrain(draw)
         elif jax.tree.leaves(draw):
             constrained = jax.vmap(constrain)(draw)
-        else:  # a kernel of deterministic sites alone has them for every chain
+        else:  # a kernel with only deterministic sites: they are the same for every chain
             constrained = jax.tree.map(
                 lambda leaf: jnp.broadcast_to(leaf, (self.plan.chains, *jnp.shape(leaf))),
                 constrain(draw),
             )
         return {**fields, self._sampler.sample_field: constrained}
 
-    def _room(self, state: Any) -> dict[str, Any]:
-        """Room for the draws of a lane, with the draws on the leading axis of each chain's."""
-        shapes = jax.eval_shape(self._collect, self._one_lane(state))
-        chains = (self.plan.chains,) if self._has_mapped_lane else ()
+    def _allocate(self, state: Any) -> dict[str, Any]:
+        """Allocate the draws of a chain group; a draw axis leads, after a mapped axis of chains."""
+        shapes = jax.eval_shape(self._collect, self._group_shapes(state))
+        chains = (self.plan.chains,) if self._has_mapped_group else ()
         return jax.tree.map(
             lambda leaf: jnp.zeros((*chains, self.plan.draws, *leaf.shape), leaf.dtype), shapes
         )
 
     def _chunk(self, state: Any, kept: Any, first: Any, count: Any) -> tuple[Any, Any, Any]:
-        """Run ``count`` iterations, of which ``first`` is the number of the first, from 0."""
+        """Run ``count`` iterations; ``first`` is the number of the first, from 0."""
         plan = self.plan
 
         def iterate(number: Any, carry: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
-            state, kept, told = carry
+            state, kept, reported = carry
             state = self._sampler.sample(state, (), self._arguments)
             since = first + number + 1 - plan.skipped
             is_kept = (since > 0) & (since % plan.thinning == 0)
@@ -169,62 +173,61 @@ class Chains:
                 lambda all_, new: all_.at[at].set(new, mode="drop"), kept, self._collect(state)
             )
             now = {name: attrgetter(path)(state) for name, path in self._paths.items()}
-            told = {name: told[name].at[number].set(now[name]) for name in told}
-            return state, kept, told
+            reported = {name: reported[name].at[number].set(now[name]) for name in reported}
+            return state, kept, reported
 
-        room = {
+        reported = {
             name: jnp.zeros((MOST_ITERATIONS, *leaf.shape), leaf.dtype)
             for name, path in self._paths.items()
             for leaf in (attrgetter(path)(state),)
         }
-        return jax.lax.fori_loop(0, count, iterate, (state, kept, room))
+        return jax.lax.fori_loop(0, count, iterate, (state, kept, reported))
 
     def compile(self) -> None:
-        """Compile what :meth:`advance` runs; other threads may trace meanwhile."""
+        """Compile the program of :meth:`advance`; other threads may trace meanwhile."""
         numbers = (np.int32(0), np.int32(0))
         method = self.mcmc.chain_method
         chunk = named("chain_iterations", self._chunk)
-        if not self._has_mapped_lane:
+        if not self._has_mapped_group:
             program = jax.jit(chunk, donate_argnums=1)
         elif method == "parallel":
             program = jax.pmap(chunk, in_axes=(0, 0, None, None), donate_argnums=1)
         else:
 
             def mapped(state: Any, kept: Any, first: Any, count: Any) -> Any:
-                return method(lambda lane: self._chunk(*lane, first, count))((state, kept))
+                return method(lambda group: self._chunk(*group, first, count))((state, kept))
 
             program = jax.jit(named("chain_iterations", mapped), donate_argnums=1)
         with tracing_lock:
             lowered = program.lower(self._states[0], self._kept[0], *numbers)
         self._program = lowered.compile()
 
-    def advance(self, count: int) -> dict[str, np.ndarray]:
+    def advance(self, count: int) -> dict[str, Num[np.ndarray, "iteration chain"]]:
         """Run iterations of every chain.
 
         Args:
-            count: How many, at most :data:`MOST_ITERATIONS`.
+            count: Number of iterations, at most :data:`MOST_ITERATIONS`.
 
         Returns:
-            What the sampler reports of them by the names of :attr:`watched`, shape
-            ``(count, chain)``.
+            The reported values by the names of :attr:`watched`, shape ``(count, chain)``.
         """
         if self._program is None:
             self.compile()
         first, number = np.int32(self.done), np.int32(count)
-        told = []
+        reported = []
         with self._lock:
-            for lane, state in enumerate(self._states):
-                self._states[lane], self._kept[lane], of_lane = self._program(
-                    state, self._kept[lane], first, number
+            for group, state in enumerate(self._states):
+                self._states[group], self._kept[group], of_group = self._program(
+                    state, self._kept[group], first, number
                 )
-                told.append(of_lane)
+                reported.append(of_group)
             self.done += count
-            told = jax.device_get(told)
-        return {name: self._by_iteration(told, name)[:count] for name in self.watched}
+            reported = jax.device_get(reported)
+        return {name: self._by_iteration(reported, name)[:count] for name in self.watched}
 
-    def _by_iteration(self, told: list[dict[str, np.ndarray]], name: str) -> np.ndarray:
-        columns = [of_lane[name] for of_lane in told]
-        if self._has_mapped_lane:
+    def _by_iteration(self, reported: list[dict[str, np.ndarray]], name: str) -> np.ndarray:
+        columns = [of_group[name] for of_group in reported]
+        if self._has_mapped_group:
             return columns[0].T
         return columns[0] if self._is_batched else np.stack(columns, axis=1)
 
@@ -235,35 +238,37 @@ class Chains:
 
     @property
     def sites(self) -> dict[str, tuple[int, ...]]:
-        """Shape of a draw by site; empty for a sampler of something else than named sites."""
+        """Shape of a draw by site; empty if the sampler's draws are not named sites."""
         kept = self._kept[0][self._sampler.sample_field]
-        axes = 2 if self._has_mapped_lane or self._is_batched else 1
+        axes = 2 if self._has_mapped_group or self._is_batched else 1
         if not isinstance(kept, dict):
             return {}
         return {name: leaf.shape[axes:] for name, leaf in kept.items()}
 
-    def values(self, site: str, at: np.ndarray, every: int = 1) -> np.ndarray:
-        """Draws of some values of a site so far; from any thread.
+    def values(
+        self, site: str, at: Int[np.ndarray, " value"], every: int = 1
+    ) -> Num[np.ndarray, "chain draw value"]:
+        """Return the draws so far of some values of a site; callable from any thread.
 
         Args:
             site: Its name.
-            at: Which of its values, as positions in a flattened draw.
-            every: One of so many draws is read.
+            at: Positions of the values in a flattened draw.
+            every: Read one of this many draws.
 
         Returns:
             A copy, shape ``(chain, draw, len(at))``.
         """
-        axis = 1 if self._is_batched else 0 if self._has_mapped_lane else None
+        axis = 1 if self._is_batched else 0 if self._has_mapped_group else None
         with self._lock:
             rows = np.arange(0, self.draws, every)
-            lanes = [kept[self._sampler.sample_field][site] for kept in self._kept]
-            return np.concatenate([read_draws(lane, rows, at, chain_axis=axis) for lane in lanes])
+            groups = [kept[self._sampler.sample_field][site] for kept in self._kept]
+            return np.concatenate([read_draws(kept, rows, at, chain_axis=axis) for kept in groups])
 
     def give_to_sampler(self) -> None:
-        """Let the sampler hold the draws so far, and go on from here, as after a run of its own."""
-        self.mcmc._states = jax.tree.map(lambda *lanes: self._by_chain(lanes), *self._kept)
+        """Give the sampler the draws and states so far, as if it had run itself."""
+        self.mcmc._states = jax.tree.map(lambda *groups: self._by_chain(groups), *self._kept)
         self.mcmc._states_flat = None
-        # Who reads a sampler, ArviZ for one, asks it for the arguments of its last run.
+        # ArviZ reads the arguments of the last run from the sampler.
         self.mcmc._args, self.mcmc._kwargs = (), self._arguments
         self.mcmc._last_state = (
             jax.tree.map(lambda *leaves: jnp.stack(leaves), *self._states)
@@ -271,15 +276,15 @@ class Chains:
             else self._states[0]
         )
 
-    def _by_chain(self, lanes: tuple[jax.Array, ...]) -> jax.Array:
-        if self._has_mapped_lane:
-            return lanes[0] if self.draws == self.plan.draws else lanes[0][:, : self.draws]
-        cut = [lane if self.draws == self.plan.draws else lane[: self.draws] for lane in lanes]
+    def _by_chain(self, groups: tuple[jax.Array, ...]) -> jax.Array:
+        if self._has_mapped_group:
+            return groups[0] if self.draws == self.plan.draws else groups[0][:, : self.draws]
+        cut = [kept if self.draws == self.plan.draws else kept[: self.draws] for kept in groups]
         return jnp.swapaxes(cut[0], 0, 1) if self._is_batched else jnp.stack(cut)
 
 
 def _get(state: Any, path: str) -> Any:
-    """Follow a dotted path; ``None`` where it leads nowhere."""
+    """Follow a dotted path of attributes; ``None`` if one of them is missing."""
     for name in path.split("."):
         state = getattr(state, name, None)
     return state

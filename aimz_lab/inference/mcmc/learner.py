@@ -1,23 +1,29 @@
-"""Markov chains: a run on all rows, watched and steered as training is, its chains kept apart."""
+"""MCMC at work on one kernel: it prepares runs of chains, and lets chains go on."""
 
 from __future__ import annotations
 
 import contextlib
-import warnings
-from collections.abc import Iterable, Iterator
-from typing import Any, Literal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import jax
 from numpyro.infer import HMC, MCMC
+from numpyro.infer.svi import SVIState
 
 from aimz_lab.data import canonical
-from aimz_lab.errors import FitWarning, NotFittedError
+from aimz_lab.errors import CallError, NotFittedError
+from aimz_lab.inference.feeds.fingerprint import TrainingFingerprint
+from aimz_lab.inference.feeds.inputs import all_rows, needed_output
+from aimz_lab.inference.feeds.kernel_structure import trace_data
+from aimz_lab.inference.feeds.schema import InputSchema
 from aimz_lab.inference.feeds.training_data import TrainingData
 from aimz_lab.inference.mcmc.chain_loop import ChainLoop, posterior_of
 from aimz_lab.inference.mcmc.chains import HAMILTONIAN, Chains
 from aimz_lab.inference.posterior import Posterior
-from aimz_lab.inference.run.events import Callback, Callbacks, Control, Run, RunInfo
-from aimz_lab.inference.svi.plan import trace_data
+from aimz_lab.inference.request import FitRequest, FitResult, SampleRequest
+from aimz_lab.inference.run.displays import all_callbacks
+from aimz_lab.inference.run.events import Callbacks, Control, Run, RunInfo
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.kernel.tracing import tracing_lock
@@ -26,66 +32,140 @@ from aimz_lab.types import callable_name
 _NO_RATE = "Chains have no learning rate; Hamiltonian ones adapt their step size as they warm up."
 
 
-def start_mcmc(
-    signature: KernelSignature,
-    mcmc: MCMC,
-    data: TrainingData,
-    key: jax.Array,
-    callbacks: Iterable[Callback],
-    iterations_per_call: int | Literal["auto"] = "auto",
-) -> tuple[Run, ChainLoop, KernelSpec]:
-    """Prepare a run of chains: all that can be refused is refused here.
+class McmcLearner:
+    """Runs the chains of an MCMC object on a kernel.
 
     Args:
         signature: The kernel.
         mcmc: The sampler; its ``num_warmup``, ``num_samples`` and ``num_chains`` count.
-        data: All rows.
-        key: A typed random key.
-        callbacks: The listeners.
-        iterations_per_call: Iterations of a chunk; ``"auto"`` aims at 50 ms.
-
-    Returns:
-        The run, what runs it, and the kernel's structure.
-
-    Raises:
-        KernelError: If the kernel's structure is not usable.
-        SiteError: If a site has the rows on two axes.
-        DataError: If an argument indexes beyond the end of what it indexes.
-        InferenceError: If a listener needs a loss that is minimised.
-        Exception: What the kernel or the sampler raised.
     """
-    name = callable_name(signature.kernel)
-    method = f"MCMC/{type(mcmc.sampler).__name__}"
-    spec = trace_data(signature.kernel, data, signature.output)
-    run = Run(RunInfo(name, method, is_sampling=True), control=Control(why_not=_NO_RATE))
-    listeners = Callbacks(callbacks, run)
-    chains = Chains(mcmc, key, _arguments(data))
-    run.info = RunInfo(
-        model=name,
-        method=method,
-        n_obs=data.n_obs,
-        batch_size=data.n_obs,
-        epochs=1,
-        steps_per_epoch=chains.plan.iterations,
-        is_sampling=True,
-    )
-    loop = ChainLoop(
-        chains,
-        run,
-        listeners,
-        n_obs=data.n_obs,
-        latent_sites=spec.latent_sites,
-        iterations_per_call=iterations_per_call,
-    )
-    return run, loop, spec
+
+    def __init__(self, signature: KernelSignature, mcmc: MCMC) -> None:
+        self._kernel = signature
+        self._mcmc = mcmc
+
+    def params(self, state: SVIState | None) -> dict[str, jax.Array]:  # noqa: ARG002
+        """Return no parameters: chains have none."""
+        return {}
+
+    def set_up(self, schema: InputSchema) -> None:  # noqa: ARG002
+        """Return no state: chains keep theirs in the sampler."""
+        return
+
+    def start(self, request: FitRequest, state: SVIState | None = None) -> ChainFit:  # noqa: ARG002
+        """Prepare a run of chains: all that can be refused is refused here.
+
+        Args:
+            request: What the user asked for.
+            state: Not used; chains begin anew.
+
+        Raises:
+            KernelError: If the kernel's structure is not usable.
+            SiteError: If a site has the rows on two axes.
+            DataError: If the data does not fit together, or an argument indexes beyond the end of
+                what it indexes.
+            InferenceError: If a callback needs a loss that is minimised.
+            Exception: What the kernel or the sampler raised.
+        """
+        data = all_rows(
+            self._kernel,
+            request.inputs,
+            needed_output(request.outputs, self._kernel.output),
+            request.arguments,
+            allow_nonfinite=request.allow_nonfinite,
+        )
+        callbacks = all_callbacks(request.callbacks, request.progress)
+        name = callable_name(self._kernel.kernel)
+        method = f"MCMC/{type(self._mcmc.sampler).__name__}"
+        spec = trace_data(self._kernel, data)
+        run = Run(RunInfo(name, method, is_sampling=True), control=Control(why_not=_NO_RATE))
+        listeners = Callbacks(callbacks, run)
+        chains = Chains(self._mcmc, request.origin.keys[0], _arguments(data))
+        run.info = RunInfo(
+            model=name,
+            method=method,
+            n_obs=data.n_obs,
+            batch_size=data.batch_size,
+            epochs=1,
+            steps_per_epoch=chains.plan.iterations,
+            is_sampling=True,
+        )
+        loop = ChainLoop(
+            chains,
+            run,
+            listeners,
+            n_obs=data.n_obs,
+            latent_sites=spec.latent_sites,
+            iterations_per_call=request.steps_per_call,
+        )
+        return ChainFit(data, spec, self._kernel.output, run, loop)
+
+    def sample(self, request: SampleRequest) -> Posterior:
+        """Let the chains go on, or return the draws of the run where no data is given.
+
+        Args:
+            request: What to draw; its arguments are all those of the kernel, or none.
+
+        Raises:
+            CallError: If the input or the output is missing.
+            NotFittedError: If the chains have not run.
+        """
+        if not request.arguments:
+            if request.posterior is None:
+                msg = (
+                    "sample needs a posterior; call fit, fit_on_batch or set_posterior_sample "
+                    "first."
+                )
+                raise NotFittedError(msg)
+            return request.posterior
+        extra, signature = dict(request.arguments), self._kernel
+        missing = [name for name in (signature.input, signature.output) if name not in extra]
+        if missing:
+            msg = f"The chains need the kernel's data to go on; pass {missing[0]}=... too."
+            raise CallError(msg)
+        inputs, outputs = extra.pop(signature.input), extra.pop(signature.output)
+        data = all_rows(signature, inputs, outputs, extra, allow_nonfinite=True)
+        spec = request.spec or trace_data(signature, data)
+        return continue_mcmc(self._mcmc, data, request.num_samples, spec)
 
 
-def warn_of_chains(run: Run) -> None:
-    """Warn if chains were interrupted, or have drawn nothing."""
-    kept = "" if run.chains.draws else "; the model is as it was"
-    if kept or run.status == "interrupted":
-        with contextlib.suppress(KeyboardInterrupt):
-            warnings.warn(f"The run ended early: {run.reason}{kept}.", FitWarning, stacklevel=5)
+@dataclass(frozen=True)
+class ChainFit:
+    """A run of chains whose checks have passed; see ``aimz_lab.inference.request.StartedFit``.
+
+    Attributes:
+        data: All rows.
+        spec: The kernel's structure.
+        output: Name of the output.
+        run: What callbacks read.
+        loop: What runs the chains.
+    """
+
+    data: TrainingData
+    spec: KernelSpec
+    output: str
+    run: Run
+    loop: ChainLoop
+
+    def results(self) -> Iterator[FitResult]:
+        """Yield the draws so far; nothing before the first draw, or after an error."""
+        if self.run.status == "failed":
+            return
+        posterior = self.loop.posterior(self.spec)
+        if posterior is not None:
+            yield FitResult(
+                self.spec,
+                InputSchema.of(self.data),
+                posterior=posterior,
+                fingerprint=TrainingFingerprint.of(self.data.rows, self.output),
+            )
+
+    def warning(self) -> str | None:
+        """Say that the chains were interrupted, or have drawn nothing."""
+        kept = "" if self.run.chains.draws else "; the model is as it was"
+        if kept or self.run.status == "interrupted":
+            return f"The run ended early: {self.run.reason}{kept}."
+        return None
 
 
 def continue_mcmc(mcmc: MCMC, data: TrainingData, num_samples: int, spec: KernelSpec) -> Posterior:

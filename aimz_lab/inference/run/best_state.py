@@ -1,14 +1,14 @@
-"""What is read to watch over a run: windows of losses, or the held-out loss; and its best state."""
+"""Monitors of a run, and the best state by one of them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
 import numpy as np
+from jaxtyping import Float
 
-if TYPE_CHECKING:
-    from aimz_lab.inference.run.run import Run
+from aimz_lab.inference.run.records import Best
+from aimz_lab.inference.run.run import Run
 
 Monitor = Literal["loss", "validation"]
 """``loss``: means over windows of training steps. ``validation``: the held-out loss."""
@@ -17,28 +17,13 @@ _LONGEST = 256
 _SHORTEST = 64
 
 
-@dataclass(frozen=True)
-class Best:
-    """The best state of a run so far, by one monitor.
-
-    Attributes:
-        value: What it was judged by, in nats per row.
-        step: Steps done by then.
-        state: The trainer's state; its arrays are shared with the run, not copied.
-    """
-
-    value: float
-    step: int
-    state: Any
-
-
 def offer_best(run: Run, name: str, value: float) -> bool:
     """Keep the run's present state under ``name`` if it is better than the one kept there.
 
     Args:
-        run: The run; the state goes to :attr:`Run.best`, and with it into checkpoints.
-        name: What it is judged by.
-        value: The judgement in nats per row; lower is better.
+        run: The run; the state goes to :attr:`Run.best`, and from there into checkpoints.
+        name: Name of the monitor.
+        value: The monitor's value in nats per row; lower is better.
 
     Returns:
         Whether the present state is now the best.
@@ -50,7 +35,7 @@ def offer_best(run: Run, name: str, value: float) -> bool:
 
 
 def window_steps(steps_per_epoch: int | None) -> int:
-    """Steps of a window where nobody says: whole epochs if they are short, else 256.
+    """Steps of a window by default: whole epochs if they are short, else 256.
 
     Windows of whole epochs see the same rows: their means differ by noise and progress alone.
 
@@ -64,35 +49,35 @@ def window_steps(steps_per_epoch: int | None) -> int:
 
 
 class MonitorWindows:
-    """The readings of one monitor, each of them given once and in order.
+    """The readings of one monitor, each returned once and in order.
 
-    They depend on the run's history alone, not on how it was cut into chunks or resumed.
+    They depend only on the run's history, however it was cut into chunks or resumed.
 
     Args:
-        monitor: What is read.
+        monitor: ``"loss"`` or ``"validation"``.
         window: Steps of a window of losses; ``None`` for :func:`window_steps`.
     """
 
     def __init__(self, monitor: Monitor, window: int | None = None) -> None:
         self._monitor = monitor
-        self._asked = window
+        self._requested = window
         self._window = window or _LONGEST
         self._taken = 0
 
     def begin(self, run: Run) -> None:
         """Begin anew with the history of a run."""
-        self._window = self._asked or window_steps(run.info.steps_per_epoch)
+        self._window = self._requested or window_steps(run.info.steps_per_epoch)
         self._taken = 0
 
     @property
     def name(self) -> str:
-        """What is read, in words: two readers of the same name read the same."""
+        """Name of the readings; two monitors of the same name read the same values."""
         if self._monitor == "validation":
             return "validation"
         return f"loss over {self._window} steps"
 
-    def new(self, run: Run) -> np.ndarray:
-        """Return the readings that came since the last call, in nats per row.
+    def new(self, run: Run) -> Float[np.ndarray, "reading window"]:
+        """Return the readings since the last call, in nats per row.
 
         Returns:
             Shape ``(reading, window)``, or ``(reading, 1)`` for the held-out loss.

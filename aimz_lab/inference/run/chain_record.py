@@ -1,4 +1,4 @@
-"""What Markov chains plan, and what they did so far, iteration by iteration."""
+"""The plan of a run of Markov chains, and the record of its iterations."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Int, Num
 
 from aimz_lab.inference.run.steps import Column
 
 
 @dataclass(frozen=True)
 class ChainPlan:
-    """What a run of Markov chains plans.
+    """The numbers of chains, iterations and draws of a run.
 
     Attributes:
         chains: Number of chains.
-        warmup: Iterations of each chain before the first that counts.
-        samples: Iterations of each chain after that.
-        thinning: One of so many of these is kept.
+        warmup: Warm-up iterations of each chain.
+        samples: Iterations of each chain after the warm-up.
+        thinning: One of this many iterations is kept.
     """
 
     chains: int
@@ -33,16 +34,16 @@ class ChainPlan:
 
     @property
     def draws(self) -> int:
-        """Draws of each chain that will be kept."""
+        """Draws of each chain that the run keeps."""
         return self.samples // self.thinning
 
     @property
     def skipped(self) -> int:
-        """Iterations before the first group of ``thinning`` of which the last one is kept."""
+        """Iterations before the first group of ``thinning``; the last one of a group is kept."""
         return self.warmup + self.samples % self.thinning
 
     def draws_after(self, iterations: int) -> int:
-        """Draws of each chain that are kept after so many of its iterations.
+        """Return the draws of each chain that are kept after this many iterations of it.
 
         Example:
             >>> plan = ChainPlan(chains=4, warmup=100, samples=50, thinning=5)
@@ -53,15 +54,15 @@ class ChainPlan:
 
 
 class ChainRecord:
-    """What the chains of a run did so far; :attr:`aimz_lab.inference.run.run.Run.chains`.
+    """The record of the chains of a run; see :attr:`aimz_lab.inference.run.run.Run.chains`.
 
     Args:
-        plan: What they are to do.
+        plan: The planned numbers of chains, iterations and draws.
         sites: Shape of a draw by latent site.
         values: Returns chosen values of a site's draws so far; see :meth:`values`.
 
     Attributes:
-        plan: What they are to do.
+        plan: The planned numbers of chains, iterations and draws.
         sites: Shape of a draw by latent site.
     """
 
@@ -85,46 +86,48 @@ class ChainRecord:
 
     @property
     def draws(self) -> int:
-        """Draws of each chain that are kept so far."""
+        """Draws of each chain so far."""
         return self.plan.draws_after(self._iterations)
 
     @property
     def warming_up(self) -> bool:
-        """Whether the chains still adapt, and nothing is kept."""
+        """Whether the chains are still in their warm-up, of which no draw is kept."""
         return self._iterations < self.plan.warmup
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of what :meth:`column` has."""
+        """Names that :meth:`column` takes."""
         return tuple(self._columns)
 
-    def column(self, name: str) -> np.ndarray:
+    def column(self, name: str) -> Num[np.ndarray, "iteration chain"]:
         """One value an iteration and chain, shape ``(iteration, chain)``, read-only.
 
-        Of Hamiltonian samplers: ``potential_energy`` in nats, ``acceptance_rate``, ``diverging``,
-        ``n_steps`` and ``step_size``. Other samplers have what they report.
+        Hamiltonian samplers have ``potential_energy`` in nats, ``acceptance_rate``, ``diverging``,
+        ``n_steps`` and ``step_size``. Other samplers have those of them that they report.
 
         Raises:
             KeyError: If the sampler does not report it.
         """
         return self._columns[name].values.reshape(-1, self.plan.chains)
 
-    def sampling(self, name: str) -> np.ndarray:
+    def sampling(self, name: str) -> Num[np.ndarray, "iteration chain"]:
         """The part of :meth:`column` after the warm-up."""
         return self.column(name)[self.plan.warmup :]
 
     @property
-    def divergences(self) -> np.ndarray | None:
-        """Divergent iterations after the warm-up, by chain; ``None`` where no one counts."""
+    def divergences(self) -> Int[np.ndarray, " chain"] | None:
+        """Divergent iterations after the warm-up, by chain; ``None`` if not reported."""
         return self._divergences.copy() if "diverging" in self._columns else None
 
-    def values(self, site: str, at: Sequence[int] | np.ndarray, *, every: int = 1) -> np.ndarray:
-        """Draws of some values of a latent site so far.
+    def values(
+        self, site: str, at: Sequence[int] | np.ndarray, *, every: int = 1
+    ) -> Num[np.ndarray, "chain draw value"]:
+        """Return the draws so far of some values of a latent site.
 
         Args:
             site: Its name.
-            at: Which of its values, as positions in a flattened draw.
-            every: One of so many draws is read, from the first on.
+            at: Positions of the values in a flattened draw.
+            every: Read one of this many draws, from the first on.
 
         Returns:
             A copy, shape ``(chain, draw, len(at))``.
@@ -136,7 +139,7 @@ class ChainRecord:
 
         Args:
             columns: By name, shape ``(iterations, chain)``; the same names in each chunk.
-            iterations: How many there are.
+            iterations: Number of iterations.
         """
         for name, values in columns.items():
             self._columns.setdefault(name, Column(np.float32)).extend(values.reshape(-1))

@@ -1,24 +1,34 @@
-"""Requests to a run, from any thread."""
+"""Requests to a run: from any thread, and from the first interrupt."""
 
 from __future__ import annotations
 
+import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
 
 import numpy as np
 
 from aimz_lab.errors import ArgumentError
 from aimz_lab.types import RunStatus
 
+StopRequest = tuple[str, RunStatus]
+"""Reason of a stop, and the status that the run ends with."""
+
+INTERRUPTED: StopRequest = ("interrupted", "interrupted")
+"""The stop that the first interrupt requests."""
+
 
 class Control:
-    """Requests to a run, from any thread; the trainer applies them between two chunks.
+    """Requests to a run, from any thread; the run handles them between two chunks.
 
     Args:
         can_set_learning_rate: Whether the optimizer's rate can be changed.
-        why_not: What to tell who asks for it where it cannot.
+        why_not: Error message for a rate that cannot be changed.
 
     Attributes:
-        can_checkpoint: Whether a listener writes checkpoints; :class:`Callbacks` finds out.
+        can_checkpoint: Whether a callback writes checkpoints.
 
     Example:
         >>> control = Control()
@@ -34,16 +44,16 @@ class Control:
         self._lock = threading.Lock()
         self._unpaused = threading.Event()
         self._unpaused.set()
-        self._stop: tuple[str, RunStatus] | None = None
+        self._stop: StopRequest | None = None
         self._learning_rate: float | None = None
         self._checkpoint = False
 
     def stop(self, reason: str = "asked to stop", *, status: RunStatus = "stopped") -> None:
-        """End the run after the current chunk and keep what it has; the first reason counts.
+        """End the run after the current chunk and keep its result; the first reason counts.
 
         Args:
-            reason: Why, in words; it is told with the run.
-            status: What the run is called then, one of :data:`aimz_lab.types.RunStatus`.
+            reason: A phrase that becomes :attr:`Run.reason`.
+            status: The run's final status, one of :data:`aimz_lab.types.RunStatus`.
         """
         with self._lock:
             self._stop = self._stop or (reason, status)
@@ -82,7 +92,7 @@ class Control:
             self._learning_rate = float(rate)
 
     def check_learning_rate(self) -> None:
-        """Make sure that the rate can be set, before a run begins that relies on it.
+        """Check that the rate can be set, before a run begins that relies on it.
 
         Raises:
             ArgumentError: If the optimizer has none that can be set; it says which ones have.
@@ -91,18 +101,28 @@ class Control:
             raise ArgumentError(self._why_not or "The learning rate of this run cannot be set.")
 
     @property
+    def has_requests(self) -> bool:
+        """Whether any request waits to be handled."""
+        return (
+            self._stop is not None
+            or self.paused
+            or self._checkpoint
+            or self._learning_rate is not None
+        )
+
+    @property
     def requested_learning_rate(self) -> float | None:
-        """The rate that the next chunk will have, if one was asked for."""
+        """The requested rate of the next chunk, or ``None``."""
         return self._learning_rate
 
     @property
-    def stop_request(self) -> tuple[str, RunStatus] | None:
+    def stop_request(self) -> StopRequest | None:
         """Reason and status of a requested stop, or ``None``."""
         return self._stop
 
     @property
     def paused(self) -> bool:
-        """Whether a pause has been asked for and not taken back."""
+        """Whether a pause is requested and not yet over."""
         return not self._unpaused.is_set()
 
     def wait_while_paused(self) -> None:
@@ -119,5 +139,34 @@ class Control:
     def take_checkpoint(self) -> bool:
         """Return and clear the request for a checkpoint."""
         with self._lock:
-            asked, self._checkpoint = self._checkpoint, False
-        return asked
+            requested, self._checkpoint = self._checkpoint, False
+        return requested
+
+
+@contextmanager
+def interrupt_stops(control: Control) -> Iterator[None]:
+    """Turn the first interrupt into a request to stop; a second one raises ``KeyboardInterrupt``.
+
+    A request waits for the end of the chunk, where state, position and losses agree. Only the main
+    thread receives signals, so other threads are left alone. So is a program that has installed a
+    handler of its own.
+
+    Args:
+        control: The control of the run.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or before is not signal.default_int_handler:
+        yield
+        return
+
+    def stop(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        signal.signal(signal.SIGINT, before)
+        reason, status = INTERRUPTED
+        control.stop(reason, status=status)
+
+    signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,4 +1,4 @@
-"""The listeners of a run: the user's, those of all fits, and the display, found as a plug-in."""
+"""Collect the callbacks of a run: the user's, those of every fit, and a display by plug-in."""
 
 from __future__ import annotations
 
@@ -13,29 +13,23 @@ from aimz_lab.types import Progress
 ENTRY_POINTS = "aimz_lab.display"
 """Group of the entry point that makes a display from the value of ``progress``."""
 
+_default_callbacks: dict[str, Callable[[], Callback]] = {}
 
-_standing: dict[str, Callable[[], Callback]] = {}
 
-
-def set_standing_listener(name: str, make: Callable[[], Callback] | None) -> None:
-    """Let every fit of this process have a listener, or no longer.
+def set_default_callback(name: str, make: Callable[[], Callback] | None) -> None:
+    """Give every fit of this process a callback, or stop doing so.
 
     Args:
-        name: What it goes by; another one of this name is replaced.
-        make: Makes the listener of a fit; ``None`` for none any more.
+        name: Its name; another default callback of this name is replaced.
+        make: Makes the callback of a fit; ``None`` removes it.
     """
-    _standing.pop(name, None)
+    _default_callbacks.pop(name, None)
     if make is not None:
-        _standing[name] = make
-
-
-def standing_listeners() -> list[Callback]:
-    """Return the listeners that every fit has."""
-    return [make() for make in _standing.values()]
+        _default_callbacks[name] = make
 
 
 @cache
-def _factory() -> Callable[[Progress], Callback | None] | None:
+def _display_factory() -> Callable[[Progress], Callback | None] | None:
     found = list(entry_points(group=ENTRY_POINTS))
     return found[0].load() if found else None
 
@@ -44,27 +38,28 @@ def default_display(progress: Progress) -> list[Callback]:
     """Return the display for a value of ``progress``; empty if there is none.
 
     Args:
-        progress: ``False`` for silence, ``True`` for what fits the place, ``"live"`` or ``"text"``.
+        progress: ``False`` shows nothing, ``True`` the display that fits the environment,
+            ``"live"`` a dashboard, ``"text"`` a line.
     """
-    factory = None if progress is False else _factory()
+    factory = None if progress is False else _display_factory()
     display = factory(progress) if factory else None
     return [display] if display is not None else []
 
 
-def all_listeners(callbacks: Iterable[Callback], progress: Progress) -> list[Callback]:
-    """Return the user's listeners, those of every fit, and a display if there is none among them.
+def all_callbacks(callbacks: Iterable[Callback], progress: Progress) -> list[Callback]:
+    """Return the user's callbacks, the default ones, and a display if there is none among them.
 
     Args:
         callbacks: The user's.
         progress: As for :func:`default_display`.
 
     Raises:
-        CallError: If a listener was passed where a list of them is expected.
+        CallError: If a callback was passed instead of a list of them.
     """
     if isinstance(callbacks, Callback):
         msg = f"callbacks= takes a list of listeners: callbacks=[{type(callbacks).__name__}(...)]."
         raise CallError(msg)
-    listeners = [*callbacks, *standing_listeners()]
-    if not any(getattr(callback, "kind", "") == "display" for callback in listeners):
-        listeners += default_display(progress)
-    return listeners
+    found = [*callbacks, *(make() for make in _default_callbacks.values())]
+    if not any(getattr(callback, "kind", "") == "display" for callback in found):
+        found += default_display(progress)
+    return found

@@ -1,9 +1,8 @@
-"""What a training run tells its listeners, and how they steer it.
+"""Events of a run, and the callbacks that receive them.
 
-Training is a stream of events. :class:`Run` is what a listener reads, :class:`Steps` is what a
-chunk of compiled steps reported, :class:`Control` is how any thread asks the run for something, and
-:class:`Callback` is the listener. The trainer applies requests between two chunks; nothing here
-trains, and nothing here draws.
+A run is a stream of events. A :class:`Callback` receives them. It reads the :class:`Run`, gets new
+:class:`Steps`, and steers the run by :class:`Control`, whose requests are handled between two
+chunks.
 """
 
 from __future__ import annotations
@@ -15,7 +14,8 @@ from typing import Any, ClassVar, Literal
 
 from aimz_lab.errors import CallbackWarning, InferenceError
 from aimz_lab.inference.run.control import Control
-from aimz_lab.inference.run.run import Run, RunInfo
+from aimz_lab.inference.run.records import RunInfo
+from aimz_lab.inference.run.run import Run
 from aimz_lab.inference.run.steps import StepInfo, Steps
 
 __all__ = ["Callback", "Callbacks", "Control", "Run", "RunInfo", "StepInfo", "Steps"]
@@ -25,22 +25,22 @@ _ORDER: tuple[CallbackKind, ...] = ("metric", "user", "display", "checkpoint")
 
 
 class Callback:
-    """Base of the listeners; override what is of interest. Each event is called with the run.
+    """Base class of callbacks; override the events of interest. Each gets the run.
 
     Within one event, metrics are called first, then user callbacks, displays, and checkpoints. At
-    the end of a run displays come last, and so show what the others did.
-    A ``display`` that raises is switched off and named in :attr:`Run.disabled`; the run goes on.
-    Any other callback that raises ends the run with status ``failed``, and the error is passed on.
+    the end of a run displays come last, so that they show what the others did.
+    A ``display`` that raises is switched off and listed in :attr:`Run.disabled`; the run goes on.
+    Any other callback that raises ends the run with status ``failed``, and its error is raised.
 
     Attributes:
         kind: Place in the order: ``metric``, ``user``, ``display`` or ``checkpoint``.
         every_epoch: Whether ``on_epoch_begin`` and ``on_epoch_end`` need the parameters as they are
             at that very boundary. Chunks of steps then end with the epoch, at some cost for tiny
-            data. A listener that reads only losses and counts sets it to ``False``.
-        metrics: Names of per-step values that the trainer is asked to compute: ``grad_norm``.
-        needs_loss: Whether it is of use only where a loss is minimised; a run of Markov chains
-            refuses it.
-        may_fail: Whether an error switches the listener off, as with displays, instead of ending
+            data. A callback that reads only losses and counts sets it to ``False``.
+        metrics: Names of per-step values for the trainer to compute: ``grad_norm``.
+        needs_loss: Whether it works only if a loss is minimised; a run of Markov chains refuses
+            it.
+        may_fail: Whether an error switches the callback off, as with displays, instead of ending
             the run.
 
     Example:
@@ -68,7 +68,7 @@ class Callback:
         """Called before the first step of epoch ``epoch``, from 1."""
 
     def on_steps_end(self, run: Run, steps: Steps) -> None:
-        """Called after ``steps``: of one compiled call, or of all calls of a tenth of a second."""
+        """Called after ``steps``: one chunk, or all chunks of a tenth of a second."""
 
     def on_step_end(self, run: Run, step: StepInfo) -> None:
         """Called for each ``step``, after its chunk; for convenience, at some cost in Python."""
@@ -80,16 +80,16 @@ class Callback:
         """Called after the held-out loss was evaluated: ``loss_per_row``, in nats."""
 
     def on_pause(self, run: Run) -> None:
-        """Called when the run begins to wait, because somebody asked for a pause."""
+        """Called when the run begins to wait because of a pause."""
 
     def on_resume(self, run: Run) -> None:
         """Called when the run goes on after a pause, or ends instead."""
 
     def on_checkpoint(self, run: Run) -> None:
-        """Called when somebody asked for a checkpoint."""
+        """Called when a checkpoint is requested."""
 
     def on_exception(self, run: Run, exception: BaseException) -> None:
-        """Called when the run ends by an ``exception``, before ``on_fit_end``."""
+        """Called when an ``exception`` ends the run, before ``on_fit_end``."""
 
     def on_fit_end(self, run: Run) -> None:
         """Called once at the end, always; ``run.status`` says how the run ended."""
@@ -100,15 +100,15 @@ def _overrides(callback: Callback, event: str) -> bool:
 
 
 class Callbacks:
-    """The listeners of one run, called in order.
+    """The callbacks of one run, called in order.
 
     Args:
-        callbacks: The listeners, in any order; among one kind their order is kept.
-        run: The run that they listen to.
+        callbacks: The callbacks, in any order; within one kind their order is kept.
+        run: The run that they receive.
 
     Raises:
         TypeError: If one of them is not a :class:`Callback` instance.
-        InferenceError: If one needs a loss that is minimised, and the run is of Markov chains.
+        InferenceError: If one needs a loss that is minimised, and the run has Markov chains.
     """
 
     def __init__(self, callbacks: Iterable[Callback], run: Run) -> None:
@@ -138,7 +138,7 @@ class Callbacks:
 
     @property
     def aligned_to_epochs(self) -> bool:
-        """Whether chunks must end where an epoch ends."""
+        """Whether a chunk must end with each epoch."""
         return any(
             callback.every_epoch
             and (_overrides(callback, "on_epoch_begin") or _overrides(callback, "on_epoch_end"))
@@ -147,14 +147,14 @@ class Callbacks:
 
     @property
     def metrics(self) -> frozenset[str]:
-        """Per-step values that somebody asked for."""
+        """Names of the per-step values that callbacks need."""
         return frozenset(name for callback in self._active for name in callback.metrics)
 
     def emit(self, event: str, *args: Any) -> None:
-        """Call ``event`` on each listener that overrides it.
+        """Call ``event`` on each callback that overrides it.
 
         Raises:
-            Exception: What a listener that is not a display raised.
+            Exception: An error of a callback that is not a display.
         """
         began = time.monotonic()
         for callback in [c for c in self._active if _overrides(c, event)]:
@@ -162,51 +162,34 @@ class Callbacks:
         self._run.spend("callbacks", time.monotonic() - began)
 
     def conclude(self, event: str, *args: Any) -> list[Exception]:
-        """Call ``event`` on each listener that overrides it, displays last, even after one raised.
+        """Call ``event`` on each callback that overrides it, displays last, even after one raised.
 
         Returns:
-            What listeners that are not displays raised.
+            Errors of callbacks that are not displays.
         """
         failures = []
         ordered = sorted(self._active, key=lambda callback: callback.kind == "display")
         for callback in [c for c in ordered if _overrides(c, event)]:
             try:
                 self._call(callback, event, args)
-            except Exception as error:  # noqa: BLE001  the caller passes it on
+            except Exception as error:  # noqa: BLE001  the caller raises it
                 failures.append(error)
         return failures
 
     def steps_end(self, steps: Steps, epoch_ends: Sequence[int]) -> None:
-        """Tell of a chunk: its steps, then each epoch that ended in it.
+        """Emit the events of a report: of its steps, then of each epoch that ended with them.
 
         Args:
-            steps: The chunk, already recorded in the run.
-            epoch_ends: The epochs that ended within the chunk, ascending.
+            steps: The steps, already recorded in the run; without any there is no event of them.
+            epoch_ends: The epochs that ended with the steps, ascending.
         """
-        self.emit("on_steps_end", steps)
+        if len(steps):
+            self.emit("on_steps_end", steps)
         if any(_overrides(callback, "on_step_end") for callback in self._active):
             for step in steps:
                 self.emit("on_step_end", step)
         for epoch in epoch_ends:
             self.emit("on_epoch_end", epoch)
-
-    def hold_while_paused(self) -> float:
-        """Block while a pause is asked for, and tell the listeners; for trainers, between chunks.
-
-        Returns:
-            Seconds that the run waited, which are no part of a chunk's :attr:`Steps.seconds`.
-        """
-        if not self._run.control.paused:
-            return 0.0
-        began = time.monotonic()
-        before, self._run.status = self._run.status, "paused"
-        self.emit("on_pause")
-        try:
-            self._run.control.wait_while_paused()
-        finally:
-            self._run.status = before
-            self.emit("on_resume")
-        return time.monotonic() - began
 
     def _call(self, callback: Callback, event: str, args: tuple[Any, ...]) -> None:
         try:

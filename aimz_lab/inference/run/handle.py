@@ -1,4 +1,4 @@
-"""A run on a thread of its own, and the handle that it is followed and steered by."""
+"""A run on a background thread, and the handle to follow and steer it."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ import contextvars
 import threading
 import time
 from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
-from aimz_lab.inference.run.interrupts import INTERRUPTED
-
-if TYPE_CHECKING:
-    from aimz_lab.inference.run.events import Run
-    from aimz_lab.types import RunStatus
+from aimz_lab.inference.run.control import INTERRUPTED
+from aimz_lab.inference.run.run import Run
+from aimz_lab.types import RunStatus
 
 SLICE_S = 0.1
 """Waiting is cut into slices of this length in seconds, so that an interrupt gets through."""
@@ -25,13 +24,13 @@ SLICE_S = 0.1
 class RunHandle:
     """A run in the background.
 
-    The call that started it has returned, so that a notebook can go on: look at the run, steer it,
-    or wait for it. Awaiting the handle waits without blocking the event loop.
+    The call that started it has returned, so a notebook can go on: look at the run, steer it, or
+    wait for it. Awaiting the handle waits without blocking the event loop.
 
     Args:
         model: The model that trains.
         run: Its run, which has begun.
-        work: Trains to the end and makes the result the model's.
+        work: Trains to the end and gives the model the result.
 
     Example:
         >>> import jax, numpy as np, numpyro, numpyro.distributions as dist
@@ -56,9 +55,9 @@ class RunHandle:
         self.run = run
         self._model = model
         self._error: BaseException | None = None
-        # An interrupt in the midst of Thread.join() can leave a live thread marked as ended.
+        # An interrupt of Thread.join() can leave a live thread marked as ended.
         self._ended = threading.Event()
-        # What the thread displays belongs to the cell that started it.
+        # The thread's displays belong to the cell that started it.
         context = contextvars.copy_context()
         self._thread = threading.Thread(
             target=context.run, args=(self._work, work), name="aimz_lab-fit", daemon=True
@@ -69,20 +68,20 @@ class RunHandle:
     def _work(self, work: Callable[[], None]) -> None:
         try:
             work()
-        except BaseException as error:  # noqa: BLE001  it is raised where somebody asks
+        except BaseException as error:  # noqa: BLE001  result() raises it
             self._error = error
         finally:
             atexit.unregister(self._leave)
             self._ended.set()
 
     def _leave(self) -> None:
-        """End with the program, between two chunks; a thread cut off while it computes crashes."""
+        """Stop between two chunks when the program ends: a thread cut off mid-step crashes."""
         self.run.control.stop("the program ended")
         self._thread.join()
 
     @property
     def done(self) -> bool:
-        """Whether the run has ended and its result is the model's."""
+        """Whether the run has ended and the model has its result."""
         return self._ended.is_set()
 
     @property
@@ -91,15 +90,15 @@ class RunHandle:
         return self.run.status
 
     @property
-    def history(self) -> np.ndarray:
-        """Loss of each step so far in nats; shape ``(steps,)``. Of chains, see ``run.info``."""
+    def history(self) -> Float[np.ndarray, " step"]:
+        """Loss of each step so far in nats; for chains, see :attr:`RunInfo.is_sampling`."""
         return self.run.losses
 
     def stop(self, reason: str = "asked to stop") -> None:
-        """End the run after the current chunk and keep what it has.
+        """End the run after the current chunk and keep its result.
 
         Args:
-            reason: Why, in words; it is told with the run.
+            reason: A phrase that becomes :attr:`Run.reason`.
         """
         self.run.control.stop(reason)
 
@@ -129,8 +128,8 @@ class RunHandle:
     def wait(self, timeout: float | None = None) -> RunHandle:
         """Wait until the run has ended.
 
-        An interrupt while waiting ends the run cleanly, as it does for a run in the foreground: the
-        model keeps what it has, and ``status`` is ``"interrupted"``. A second one raises.
+        An interrupt while waiting ends the run as it ends one in the foreground: the model keeps
+        the result so far, and ``status`` is ``"interrupted"``. A second one raises.
 
         Args:
             timeout: Seconds to wait at most.
@@ -169,7 +168,7 @@ class RunHandle:
 
         Raises:
             TimeoutError: If the run has not ended by then; it goes on.
-            BaseException: What ended a run that failed.
+            BaseException: The error of a failed run.
         """
         self.wait(timeout)
         if self._error is not None:

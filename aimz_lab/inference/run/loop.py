@@ -1,32 +1,202 @@
-"""A run from beginning to end, whatever ends it: its plan, a stop, an interrupt, an error."""
+"""The lifecycle of a run: begin, requests, reports, and every way to end.
+
+SVI, Markov chains and hand-written loops share it. Each supplies what differs: how to report
+pending steps, how to change the learning rate, and how to say where it stands.
+"""
 
 from __future__ import annotations
 
-from aimz_lab.inference.run.events import Callbacks, Run
-from aimz_lab.inference.run.interrupts import INTERRUPTED, interrupt_stops
+import time
+from collections.abc import Sequence
+
+from aimz_lab.inference.run.control import INTERRUPTED, StopRequest, interrupt_stops
+from aimz_lab.inference.run.events import Callbacks
+from aimz_lab.inference.run.run import Run
+from aimz_lab.inference.run.steps import Steps
 from aimz_lab.types import RunStatus
 
+CHUNK_S = 0.05
+"""Aimed length of a chunk in seconds: short enough to feel live, long enough to cost nothing."""
 
-class RunLoop:
-    """What every run has around its chunks; :meth:`_loop` is what is between.
+
+class Lifecycle:
+    """A run and its callbacks, for a loop that some other code drives.
+
+    The driver calls :meth:`begin`, then :meth:`report` and :meth:`handle_requests` after each
+    chunk, then :meth:`finish` or :meth:`fail`.
 
     Args:
-        run: What listeners read.
-        callbacks: The listeners.
+        run: The record that callbacks read.
+        callbacks: The callbacks of the run.
+
+    Attributes:
+        run: The record that callbacks read.
+        callbacks: The callbacks of the run.
+        lap_began: Time at which the steps after the last :meth:`lap` began, in seconds.
     """
 
     def __init__(self, run: Run, callbacks: Callbacks) -> None:
-        self._run = run
-        self._callbacks = callbacks
+        self.run = run
+        self.callbacks = callbacks
+        self.lap_began = 0.0
+
+    def flush(self) -> None:
+        """Report the steps that are done and not yet reported; here none ever wait."""
+
+    def set_learning_rate(self, rate: float) -> None:
+        """Train with ``rate`` from the next step on, if the control allows another rate."""
+        raise NotImplementedError
+
+    @property
+    def where(self) -> str:
+        """How far the run has come, as a phrase for its reason."""
+        return f"after step {self.run.step:,}"
 
     def begin(self) -> None:
-        """Start the clock and tell the listeners; :meth:`run_to_end` does it if nobody has.
+        """Start the clock and call ``on_fit_begin``.
 
         Raises:
-            Exception: What a callback that is not a display raised.
+            Exception: An error of a callback that is not a display.
         """
-        self._run.begin()
-        self._callbacks.emit("on_fit_begin")
+        self.lap_began = time.monotonic()
+        self.run.begin()
+        self.callbacks.emit("on_fit_begin")
+
+    def lap(self, now: float) -> float:
+        """Return the seconds since the last lap, without pauses, and begin another."""
+        seconds, self.lap_began = now - self.lap_began, now
+        return seconds
+
+    def report(self, steps: Steps, epoch_ends: Sequence[int] = ()) -> None:
+        """Record ``steps`` and call the callbacks.
+
+        Args:
+            steps: The steps since the last report; there may be none.
+            epoch_ends: Epochs that ended with them, ascending.
+        """
+        if len(steps):
+            self.run.record(steps)
+        self.callbacks.steps_end(steps, epoch_ends)
+
+    def handle_requests(self, *, is_last: bool = False) -> StopRequest | None:
+        """Between two chunks: checkpoint, pause, and change the learning rate as requested.
+
+        Args:
+            is_last: Whether no step follows. A requested rate then stays a request, which a
+                checkpoint keeps for a run that goes on.
+
+        Returns:
+            Reason and status of a requested stop, or ``None``.
+        """
+        control = self.run.control
+        if not control.has_requests:
+            return None
+        self.flush()
+        self.handle_checkpoint()
+        if control.paused:
+            self._hold_while_paused()
+            self.handle_checkpoint()
+        if control.stop_request is None and not is_last:
+            self.handle_learning_rate()
+        return control.stop_request
+
+    def handle_checkpoint(self) -> None:
+        """Call the checkpoint callbacks if a checkpoint is requested."""
+        if self.run.control.take_checkpoint():
+            self.callbacks.emit("on_checkpoint")
+
+    def handle_learning_rate(self) -> None:
+        """Apply a requested learning rate; steps before it are reported with the rate they had."""
+        rate = self.run.control.take_learning_rate()
+        if rate is not None:
+            self.flush()
+            self.set_learning_rate(rate)
+
+    def _hold_while_paused(self) -> None:
+        """Block until the pause is over; the time counts neither for steps nor for callbacks."""
+        run, began = self.run, time.monotonic()
+        before, run.status = run.status, "paused"
+        self.callbacks.emit("on_pause")
+        try:
+            run.control.wait_while_paused()
+        finally:
+            run.status = before
+            self.callbacks.emit("on_resume")
+        self.lap_began += time.monotonic() - began
+
+    def finish(self, status: RunStatus, reason: str) -> None:
+        """End the run, unless it has ended: report what is pending, then call ``on_fit_end``.
+
+        Args:
+            status: How it ended.
+            reason: Why, as a phrase.
+
+        Raises:
+            Exception: An error of a callback that is not a display, once all were called.
+        """
+        if self.run.finished:
+            return
+        try:
+            self.flush()
+            self.handle_checkpoint()
+        except BaseException as error:
+            self._end_by(error)
+            raise
+        self._conclude(status, reason)
+
+    def fail(self, error: BaseException) -> None:
+        """End the run by an error or an interrupt, unless it has ended.
+
+        Further errors of callbacks become notes of ``error``.
+
+        Args:
+            error: The error; a ``KeyboardInterrupt`` leaves the run ``interrupted``.
+
+        Raises:
+            BaseException: A later error, if the pending steps cannot be reported.
+        """
+        if self.run.finished:
+            return
+        try:
+            self.flush()
+        except BaseException as later:
+            self._end_by(later)
+            raise
+        self._end_by(error)
+
+    def _end_by(self, error: BaseException) -> None:
+        if isinstance(error, KeyboardInterrupt):
+            self._conclude("interrupted", f"interrupted {self.where}")
+            return
+        self.run.exception = error
+        self._close("failed", f"{type(error).__name__}: {error}")
+        others = self.callbacks.conclude("on_exception", error)
+        others += self.callbacks.conclude("on_fit_end")
+        _add_notes(error, others)
+
+    def _conclude(self, status: RunStatus, reason: str) -> None:
+        self._close(status, reason)
+        errors = self.callbacks.conclude("on_fit_end")
+        if errors:
+            _add_notes(errors[0], errors[1:])
+            raise errors[0]
+
+    def _close(self, status: RunStatus, reason: str) -> None:
+        """Stop the clock; the last change of the record before callbacks see the end."""
+        self.run.finish(status, reason)
+
+
+def _add_notes(error: BaseException, others: Sequence[Exception]) -> None:
+    for other in others:
+        error.add_note(f"At the end of the run also: {type(other).__name__}: {other}")
+
+
+class RunLoop(Lifecycle):
+    """A run that drives its own chunks: :meth:`chunks` is what its kinds supply."""
+
+    def chunks(self) -> StopRequest:
+        """Run the chunks; returns why and how they ended."""
+        raise NotImplementedError
 
     def run_to_end(self) -> None:
         """Run to the end, a stop, an interrupt or a failure.
@@ -35,49 +205,22 @@ class RunLoop:
 
         Raises:
             KeyboardInterrupt: If the run was interrupted a second time before it had ended.
-            Exception: What the kernel or a callback that is not a display raised.
+            Exception: An error of the kernel, or of a callback that is not a display.
         """
-        run = self._run
+        control = self.run.control
         try:
-            with interrupt_stops(run.control):
-                if run.status == "pending":
+            with interrupt_stops(control):
+                if self.run.status == "pending":
                     self.begin()
-                status, reason = self._loop()
-        except KeyboardInterrupt:
-            self._conclude("interrupted", self._interrupted)
-            if self._was_interrupted:
+                reason, status = self.chunks()
+        except KeyboardInterrupt as error:
+            self.fail(error)
+            if control.stop_request == INTERRUPTED:
                 raise
             return
         except BaseException as error:
             self.fail(error)
             raise
-        if status == "interrupted" and self._was_interrupted:
-            reason = self._interrupted
-        self._conclude(status, reason)
-
-    def fail(self, error: BaseException) -> None:
-        """End the run by an error, and tell the listeners."""
-        self._run.exception = error
-        self._run.finish("failed", f"{type(error).__name__}: {error}")
-        more = self._callbacks.conclude("on_exception", error)
-        more += self._callbacks.conclude("on_fit_end")
-        for other in more:
-            error.add_note(f"At the end of the run also: {type(other).__name__}: {other}")
-
-    def _loop(self) -> tuple[RunStatus, str]:
-        """Run the chunks; returns how and why they ended."""
-        raise NotImplementedError
-
-    @property
-    def _interrupted(self) -> str:
-        return f"interrupted after step {self._run.step:,}"
-
-    @property
-    def _was_interrupted(self) -> bool:
-        """Whether an interrupt has been turned into a request already."""
-        return self._run.control.stop_request == INTERRUPTED
-
-    def _conclude(self, status: RunStatus, reason: str) -> None:
-        self._run.finish(status, reason)
-        for error in self._callbacks.conclude("on_fit_end"):
-            raise error
+        if status == "interrupted" and control.stop_request == INTERRUPTED:
+            reason = f"interrupted {self.where}"
+        self.finish(status, reason)

@@ -1,37 +1,36 @@
-"""Whether a loss still falls by more than its noise.
+"""A test of whether a loss still falls by more than its noise.
 
-A minibatch loss is an estimate. Whether training still gets anywhere is therefore asked of the
-means of whole windows of steps, and answered against the standard error of their difference.
+A minibatch loss is a noisy estimate. So the test compares the means of whole windows of steps,
+against the standard error of their difference.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import numpy as np
+from jaxtyping import Float
 
 from aimz_lab.inference.run.best_state import window_steps
-
-if TYPE_CHECKING:
-    from aimz_lab.inference.run.run import Run
+from aimz_lab.inference.run.run import Run
 
 _BLOCKS = 16
 
 # Student's t with 15 degrees of freedom, one-sided 5%.
 _QUANTILE = 1.753
 
-# Nats. Two posteriors that are so much apart cannot be told from one another in practice.
+# Nats. Two posteriors this close cannot be distinguished in practice.
 _LEAST_FALL = 0.1
 
 
 @dataclass(frozen=True)
 class _Windows:
-    """What the test needs of windows of losses; a chunk of small steps fills many at once.
+    """Means of windows of losses; a chunk of small steps fills many windows at once.
 
     Attributes:
         mean: Mean of the finite losses of each window, NaN without any; shape ``(window,)``.
-        blocks: The same of its 16 blocks, or of its single values; shape ``(window, block)``.
+        blocks: The means of its 16 blocks, or its single values; shape ``(window, block)``.
     """
 
     mean: np.ndarray
@@ -39,7 +38,7 @@ class _Windows:
 
     @classmethod
     def of(cls, losses: np.ndarray) -> Self:
-        """Sum up losses, shape ``(window, step)``."""
+        """Summarize losses, shape ``(window, step)``."""
         sums, counts = _sums(losses, min(_BLOCKS, losses.shape[1]))
         return cls(_means(sums.sum(axis=1), counts.sum(axis=1)), _means(sums, counts))
 
@@ -48,18 +47,20 @@ class _Windows:
         return type(self)(self.mean[which], self.blocks[which])
 
 
-def fall_of_mean(before: np.ndarray, after: np.ndarray) -> tuple[float, float]:
-    """How far the mean fell from one window to another, and the standard error of that.
+def fall_of_mean(
+    before: Float[np.ndarray, " step"], after: Float[np.ndarray, " step"]
+) -> tuple[float, float]:
+    """Return the fall of the mean from one window to another, with its standard error.
 
     Neighbouring losses are correlated. So the error comes from the means of 16 blocks, and a
-    correlation that is left between blocks widens it as in an AR(1) process (batch means: Law and
-    Kelton 2000, sec. 9.5.3). It is estimated twice, and the smaller one holds: from the
-    differences at equal places, in which a steady trend and the pattern of an epoch cancel; and
-    from the second window alone, as if both had its noise, so that a steep beginning in the first
-    one is taken for the progress that it is.
+    correlation that remains between blocks widens it as in an AR(1) process (batch means: Law and
+    Kelton 2000, sec. 9.5.3). It is estimated twice, and the smaller estimate counts. The first
+    uses the differences at equal places: a steady trend and the pattern of an epoch cancel in them.
+    The second uses the later window alone, as if both had its noise: a steep fall within the
+    earlier window then counts as progress and not as noise.
 
     Args:
-        before: Losses of a window, shape ``(k,)``; values that are not finite do not count.
+        before: Losses of a window, shape ``(k,)``; values that are not finite are left out.
         after: Losses of a later window of the same length.
 
     Returns:
@@ -122,12 +123,12 @@ def _sums(losses: np.ndarray, blocks: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _means(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Means; NaN where nothing was counted."""
+    """Means; NaN for a count of 0."""
     return np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
 
 
 def fall_at_end(run: Run) -> tuple[float, int] | None:
-    """How far the loss still fell at the end of a run, if it did.
+    """Return how far the loss still fell at the end of a run, if it did.
 
     The last tenth of the steps, in whole windows, is compared with the tenth before it. A fall
     counts if it is more than three standard errors and a tenth of a nat over all rows.
@@ -141,7 +142,7 @@ def fall_at_end(run: Run) -> tuple[float, int] | None:
     base = window_steps(run.info.steps_per_epoch)
     size = base * max(run.step // (10 * base), 1)
     if run.step < 3 * size:
-        return None  # nothing but the beginning
+        return None  # too short: these are the first steps
     losses = run.losses[-2 * size :].astype(np.float64) / (run.info.n_obs or 1)
     fall, error = fall_of_mean(losses[:size], losses[size:])
     counts = fall > 3 * error and fall * (run.info.n_obs or 1) > _LEAST_FALL
@@ -149,17 +150,17 @@ def fall_at_end(run: Run) -> tuple[float, int] | None:
 
 
 class PlateauTest:
-    """Tells whether a monitor still falls by more than its noise.
+    """Test whether a monitor still falls by more than its noise.
 
-    A reading counts as progress if its mean is below that of the last reading that did, by more
-    than ``min_delta`` and 1.75 standard errors (a one-sided test at 5%). Slow progress adds up: the
-    reference stays until it is beaten.
+    The reference is the last reading that was progress. A reading is progress if its mean is below
+    the reference's by more than ``min_delta`` and 1.75 standard errors (a one-sided test at 5%).
+    Slow progress adds up, since the reference stays until it is beaten.
 
     Args:
         min_delta: Least fall that counts, in nats per row.
 
     Attributes:
-        waited: MonitorWindows since the last progress.
+        waited: Readings since the last progress.
     """
 
     def __init__(self, min_delta: float = 0.0) -> None:
@@ -167,7 +168,7 @@ class PlateauTest:
         self._min_delta = min_delta
         self._reference: _Windows | None = None
 
-    def add(self, readings: np.ndarray) -> list[int]:
+    def add(self, readings: Float[np.ndarray, "reading step"]) -> list[int]:
         """Judge the next readings.
 
         Args:
@@ -175,7 +176,7 @@ class PlateauTest:
                 ``(reading, step)``.
 
         Returns:
-            What :attr:`waited` was after each of them: 0 for one that is progress.
+            The value of :attr:`waited` after each of them: 0 for progress.
         """
         rest, waits = _Windows.of(readings), []
         while len(rest.mean):
@@ -191,7 +192,7 @@ class PlateauTest:
         return waits
 
     def _fell(self, windows: _Windows) -> np.ndarray:
-        """Whether each of the windows is progress beside the reference; shape ``(window,)``."""
+        """Whether each of the windows is progress; shape ``(window,)``."""
         if self._reference is None:
             return np.isfinite(windows.mean)
         falls, errors = _falls(self._reference, windows)

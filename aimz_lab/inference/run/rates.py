@@ -1,8 +1,7 @@
-"""Learning rates that can be changed while training runs.
+"""Learning rates that can be changed while a run goes on.
 
-A rate can be changed where it is part of the optimizer's state: in optax's ``inject_hyperparams``,
-and in :func:`settable_rate` for NumPyro's optimizers, which otherwise bake it into the compiled
-step.
+Such a rate is part of the optimizer's state. Optax's ``inject_hyperparams`` puts it there, and so
+does :func:`settable_rate` for NumPyro's optimizers, which otherwise compile it into the step.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ WHY_FIXED = (
 
 
 class RateState(NamedTuple):
-    """An optimizer's state with its rate beside it.
+    """An optimizer's state together with its learning rate.
 
     Attributes:
         learning_rate: The rate, a scalar array.
@@ -48,10 +47,10 @@ def settable_rate(
         **options: Further arguments of the optimizer.
 
     Returns:
-        An optimizer for ``numpyro.infer.SVI`` that does the same steps.
+        An optimizer for ``numpyro.infer.SVI`` that makes the same steps.
 
     Raises:
-        ArgumentError: If ``step_size`` is not a positive number; a schedule sets rates itself.
+        ArgumentError: If ``step_size`` is not a positive number. A schedule sets the rate itself.
 
     Example:
         >>> import numpyro

@@ -1,4 +1,4 @@
-"""Chunks of steps that have run, held together until they are worth a report."""
+"""Accepted chunks of steps, joined until a report of them is due."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from aimz_lab.inference.svi.step import TrainState
 
 @dataclass(frozen=True)
 class AcceptedSteps:
-    """What is kept of chunks; not their batches, which take memory.
+    """Accepted steps of one or more chunks, without their batches, which take memory.
 
     Attributes:
-        steps: The steps that were good.
+        steps: The accepted steps.
         state: The state after them.
-        position: Where the feed stood then.
+        position: Position of the feed after them.
         epoch_ends: Epochs that ended with them.
         nbytes: Bytes that were moved to the devices for them.
     """
@@ -31,7 +31,7 @@ class AcceptedSteps:
     nbytes: int
 
     def then(self, after: Self) -> Self:
-        """Return these chunks and those ``after`` them as one."""
+        """Return these steps and those ``after`` them as one."""
         return type(self)(
             _joined(self.steps, after.steps),
             after.state,

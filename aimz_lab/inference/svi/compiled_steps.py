@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from concurrent.futures import Future, wait
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,16 +21,9 @@ from numpyro.infer.svi import SVIState
 
 from aimz_lab.errors import InferenceError
 from aimz_lab.inference.compiling import FULL, QUICK, compile_in_background, compiler_options, named
+from aimz_lab.inference.feeds.feed import FeedKind
 from aimz_lab.inference.svi.step import Batch, StepPlan, SviStep, TrainState
 from aimz_lab.kernel.tracing import tracing_lock
-
-FeedKind = Literal["stacked", "fixed", "resident"]
-"""Where a step finds its batch.
-
-``stacked``: arrays ``(capacity, rows, ...)``, step i takes the i-th. ``fixed``: arrays ``(rows,
-...)``, every step takes them all. ``resident``: arrays ``(n_obs, ...)`` on the device and indices
-``(capacity, rows)``.
-"""
 
 
 class ChunkResult(NamedTuple):

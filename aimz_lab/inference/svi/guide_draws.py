@@ -1,4 +1,4 @@
-"""Draws from a guide: with which arguments, compiled once, and ahead of time where that helps."""
+"""Draw from a guide, by programs that are compiled once and ahead of time."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""From a kernel, a guide and data to a way of training: what is checked before the first step."""
+"""Plan the training of a kernel on given data: checks, scales, padding and feed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -21,11 +21,11 @@ from aimz_lab.inference.feeds.index_feed import IndexFeed
 from aimz_lab.inference.feeds.placement import Placement
 from aimz_lab.inference.feeds.stream_feed import StreamFeed
 from aimz_lab.inference.feeds.training_data import TrainingData
+from aimz_lab.inference.request import StepOptions
 from aimz_lab.inference.rollback import rollback_always
 from aimz_lab.inference.svi.step import StepPlan
 from aimz_lab.kernel.arguments import KernelArguments
-from aimz_lab.kernel.check import check_sites, check_trainable_on_batches, kept_by_position
-from aimz_lab.kernel.rows.indices import check_indices
+from aimz_lab.kernel.check import check_trainable_on_batches, kept_by_position
 from aimz_lab.kernel.scaling import RowScale, Scale, plan_row_scale
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.kernel.tracing import trace_spec, tracing_lock
@@ -53,45 +53,13 @@ class TrainingPlan:
         return (*scales, step.padded, step.n_obs, step.accumulate, step.metrics)
 
 
-@dataclass(frozen=True)
-class PlanOptions:
-    """What the user asked of the plan.
-
-    Attributes:
-        scale: Weight of the rows.
-        accumulate: Batches per update.
-        metrics: Further values of each step.
-    """
-
-    scale: Scale = "auto"
-    accumulate: int = 1
-    metrics: frozenset[str] = field(default_factory=frozenset)
-
-
-def trace_data(kernel: Callable, data: TrainingData, output: str) -> KernelSpec:
-    """Trace a kernel with a batch of its training data, and check what it consists of.
-
-    Raises:
-        KernelError: If it lacks its output site, or a site cannot be stored.
-        SiteError: If a site has the rows on two axes.
-        DataError: If an argument indexes beyond the end of what it indexes.
-    """
-    batch = data.first_batch
-    spec = trace_spec(
-        kernel, rows=batch.rows, shared=batch.shared, static=batch.static, output=output
-    )
-    check_sites(spec)
-    check_indices(kernel, rows=data.rows, shared=batch.shared, static=batch.static)
-    return spec
-
-
 def plan_training(
     kernel: Callable,
     svi: SVI,
     spec: KernelSpec,
     data: TrainingData,
     placement: Placement,
-    options: PlanOptions,
+    options: StepOptions,
     *,
     is_mutable: bool,
 ) -> TrainingPlan:

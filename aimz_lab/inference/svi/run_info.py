@@ -1,8 +1,7 @@
-"""What is told of a run: to its listeners, to its checkpoints, and in warnings."""
+"""What a run of SVI reports of itself: to callbacks, to checkpoints, and in warnings."""
 
 from __future__ import annotations
 
-import contextlib
 import warnings
 from typing import Any
 
@@ -13,39 +12,40 @@ from numpyro.infer.svi import SVIState
 from aimz_lab.errors import FitWarning
 from aimz_lab.inference.checkpoint.provenance import describe_training
 from aimz_lab.inference.feeds.training_data import TrainingData
-from aimz_lab.inference.request import FitOptions
-from aimz_lab.inference.run.events import Run, RunInfo
-from aimz_lab.inference.svi.plan import PlanOptions, TrainingPlan
+from aimz_lab.inference.request import FitRequest, StepOptions
+from aimz_lab.inference.run.events import RunInfo
+from aimz_lab.inference.svi.plan import TrainingPlan
+from aimz_lab.inference.svi.run_setup import RunSetup
 
 
-def run_info(
-    model: str, method: str, data: TrainingData, plan: TrainingPlan, options: FitOptions
-) -> RunInfo:
-    """What the listeners are told of a run before it begins."""
+def run_info(model: str, method: str, setup: RunSetup) -> RunInfo:
+    """Describe a run before its first step."""
+    request, data, placement = setup.request, setup.data, setup.plan.placement
     return RunInfo(
         model=model,
         method=method,
         n_obs=data.n_obs,
         batch_size=data.batch_size,
-        epochs=1 if options.num_steps else options.epochs,
-        steps_per_epoch=options.num_steps or data.steps_per_epoch,
-        row_multiple=plan.placement.row_multiple,
-        devices=plan.placement.devices,
-        scaled=_scale_in_words(data, plan),
-        validation_every=options.held_out.every if options.held_out else None,
+        epochs=1 if request.num_steps else request.epochs,
+        steps_per_epoch=request.num_steps or data.steps_per_epoch,
+        row_multiple=placement.row_multiple,
+        devices=placement.devices,
+        scaled=_describe_scale(data, setup.plan),
+        validation_every=setup.held_out.every if setup.held_out else None,
     )
 
 
 def checkpoint_facts(
-    svi: SVI, state: SVIState, data: TrainingData, options: PlanOptions
+    svi: SVI, state: SVIState, data: TrainingData, options: StepOptions
 ) -> dict[str, Any]:
-    """What a checkpoint of a fit is a checkpoint of, beside the names of kernel and guide."""
+    """Describe what a checkpoint belongs to, beside the names of kernel and guide."""
     params = jax.eval_shape(svi.get_params, state)
     shapes = {f"parameter {name}": f"{p.dtype}{list(p.shape)}" for name, p in params.items()}
-    return {"loss": type(svi.loss).__name__, **describe_training(data, options), **shapes}
+    training = describe_training(data, options.scale, options.accumulate)
+    return {"loss": type(svi.loss).__name__, **training, **shapes}
 
 
-def _scale_in_words(data: TrainingData, plan: TrainingPlan) -> str:
+def _describe_scale(data: TrainingData, plan: TrainingPlan) -> str:
     scale = plan.step.model_scale
     if data.n_obs is None or not data.is_minibatch or scale.factor == "none":
         return ""
@@ -56,9 +56,13 @@ def _scale_in_words(data: TrainingData, plan: TrainingPlan) -> str:
     return f"rows x N / B = {data.n_obs / data.batch_size:.4g}"
 
 
-def warn_unscaled(plan: TrainingPlan, data: TrainingData, options: FitOptions) -> None:
-    """Warn of a stream whose batches would count as if they were all of the data."""
-    if data.n_obs is not None or options.plan.scale != "auto":
+def warn_unscaled(plan: TrainingPlan, data: TrainingData, request: FitRequest) -> None:
+    """Warn that the batches of a stream of unknown length count as if they were all of the data.
+
+    Warns:
+        FitWarning: If they do.
+    """
+    if data.n_obs is not None or request.step.scale != "auto":
         return
     sites = plan.step.model_scale.sites
     if any(
@@ -70,11 +74,4 @@ def warn_unscaled(plan: TrainingPlan, data: TrainingData, options: FitOptions) -
             'batch is all there is, or the kernel as it is written is what you want, scale="none" '
             "says so."
         )
-        warnings.warn(msg, FitWarning, stacklevel=5)
-
-
-def warn_of_outcome(run: Run) -> None:
-    """Warn if a run ended early for a reason that its owner should know."""
-    if run.status in ("diverged", "interrupted"):
-        with contextlib.suppress(KeyboardInterrupt):
-            warnings.warn(f"The fit ended early: {run.reason}", FitWarning, stacklevel=5)
+        warnings.warn(msg, FitWarning, stacklevel=6)

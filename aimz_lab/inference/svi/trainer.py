@@ -1,12 +1,12 @@
-"""The training loop: chunks of compiled steps, and reports of what they did.
+"""The training loop: chunks of compiled steps, and reports of them.
 
-While one chunk computes, the next is gathered and dispatched behind it; it begins at the state
-that the first will have. Should a listener then stop the run or change the learning rate, what was
-dispatched ahead is dropped: nobody ever sees a step that was not accepted.
+While one chunk computes, the next is gathered and dispatched behind it, from the state that the
+first will end with. If a callback then stops the run or changes the learning rate, the chunk ahead
+is dropped: callbacks only ever see accepted steps.
 
-A chunk is short, so that a stop or another learning rate is not waited for, and shorter still where
-memory bounds it. What chunks did is held together until it is worth a report: only then does the
-run have new steps and a new state, and do listeners hear.
+A chunk is short, so that requests are handled soon, and shorter still if memory bounds it. Accepted
+chunks are joined until a report is due. Only then does the run have the new steps and the new
+state, and only then are callbacks called.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from numpyro.infer.svi import SVIState
 
 from aimz_lab.errors import NonFiniteLossError
 from aimz_lab.inference.feeds.feed import BEGINNING, Chunk, Feed, Position
-from aimz_lab.inference.run.events import Callbacks, Run, Steps
-from aimz_lab.inference.run.loop import RunLoop
+from aimz_lab.inference.run.control import StopRequest
+from aimz_lab.inference.run.events import Callbacks
+from aimz_lab.inference.run.loop import CHUNK_S, RunLoop
 from aimz_lab.inference.run.rates import learning_rate, set_learning_rate
+from aimz_lab.inference.run.run import Run
+from aimz_lab.inference.run.steps import Steps
 from aimz_lab.inference.svi.accepted_steps import AcceptedSteps
 from aimz_lab.inference.svi.compiled_steps import ChunkResult, StepEngine
 from aimz_lab.inference.svi.step import TrainState
-from aimz_lab.types import OnNonFinite, RunStatus
+from aimz_lab.types import OnNonFinite
 
-CHUNK_S = 0.05
-"""Aimed length of a chunk in seconds: short enough to feel live, long enough to cost nothing."""
-
-_REPORT_S = 0.09
-"""Least seconds from one report to the next, where nobody chose how many steps a chunk has: two
-chunks or so, and about as often as a display shows anything new."""
+REPORT_S = 0.09
+"""Least seconds between two reports if ``steps_per_call`` is ``"auto"``: about two chunks, and as
+often as a display redraws."""
 
 _FIRST_STEPS = 16
 _GROWTH = 16
@@ -43,10 +43,10 @@ _GROWTH = 16
 
 @dataclass(frozen=True)
 class Validation:
-    """How the held-out loss is evaluated.
+    """The held-out loss.
 
     Attributes:
-        loss: Its value in nats per row, from the SVI state.
+        loss: Returns it in nats per row, for an SVI state.
         every: Epochs between two evaluations.
     """
 
@@ -56,11 +56,12 @@ class Validation:
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """How a run goes.
+    """Options of a run.
 
     Attributes:
         steps_per_call: Steps of a chunk; ``"auto"`` aims at :data:`CHUNK_S`.
-        on_nonfinite: What to do about a step with a loss or a state that is not finite.
+        on_nonfinite: Whether to stop at a step with a loss or a state that is not finite, skip it,
+            or raise.
         validation: Held-out loss, or ``None``.
     """
 
@@ -70,31 +71,31 @@ class TrainOptions:
 
 
 @dataclass(frozen=True)
-class _Pending:
+class _Dispatched:
     """A chunk that was dispatched, and when."""
 
     chunk: Chunk
     result: ChunkResult
-    dispatched_s: float
+    at_s: float
 
 
 class Trainer(RunLoop):
-    """Runs a feed through an engine.
+    """Trains on the chunks of a feed by compiled steps.
 
     Args:
         engine: The compiled steps.
         feed: The batches.
         state: State to begin with.
-        run: What listeners read; the trainer fills it.
-        callbacks: The listeners.
+        run: The record that callbacks read; the trainer fills it.
+        callbacks: The callbacks of the run.
         shared: Kernel arguments that are the same for all steps, on the devices.
         n_obs: Rows of the data set.
-        options: How the run goes.
-        start: Where the feed begins.
+        options: Options of the run.
+        start: Position of the feed at the beginning.
 
     Attributes:
-        state: State after the last accepted step, whatever happened after it.
-        position: Where the feed stood then.
+        state: State after the last reported step, even if the run failed later.
+        position: Position of the feed after that step.
     """
 
     def __init__(
@@ -115,27 +116,26 @@ class Trainer(RunLoop):
         self.position = start
         self._engine = engine
         self._feed: Feed | None = feed
-        self._whole = shared
+        self._shared = shared
         self._n_obs = n_obs
         self._options = options
-        self._held: AcceptedSteps | None = None
-        self._rate: float | None = None
+        self._ahead: _Dispatched | None = None
+        self._pending_report: AcceptedSteps | None = None
+        self._steps_per_s: float | None = None
         every = options.validation.every if options.validation else 0
         self._align = 1 if callbacks.aligned_to_epochs else every
-        self._accepted_s = 0.0
-        self._seen_s = 0.0
+        self._done_s = 0.0
 
     def begin(self) -> None:
-        """Start the clock and tell the listeners; :meth:`train` does it if nobody has.
+        """Start the clock and call ``on_fit_begin``; :meth:`run_to_end` does so unless it was done.
 
         Raises:
-            Exception: What a callback that is not a display raised.
+            Exception: An error of a callback that is not a display.
         """
-        self._accepted_s = time.monotonic()
-        self._run.learning_rate = learning_rate(self.state.svi.optim_state)
+        self.run.learning_rate = learning_rate(self.state.svi.optim_state)
         super().begin()
 
-    def train(self) -> None:
+    def run_to_end(self) -> None:
         """Run to the end, a stop, an interrupt or a failure.
 
         Afterwards ``run.status`` and ``run.reason`` say how it ended, and :attr:`state` is the
@@ -144,60 +144,58 @@ class Trainer(RunLoop):
         Raises:
             NonFiniteLossError: With ``on_nonfinite="raise"``, at the first bad step.
             KeyboardInterrupt: If the run was interrupted a second time before it had ended.
-            Exception: What the kernel or a callback that is not a display raised.
+            Exception: An error of the kernel, or of a callback that is not a display.
         """
         try:
-            self.run_to_end()
+            super().run_to_end()
         finally:
-            # Whoever keeps the run keeps this object for its state, and not for the rows.
-            self._feed = None
-        if self._run.status == "diverged" and self._options.on_nonfinite == "raise":
-            raise NonFiniteLossError(self._run.reason)
+            # A run keeps this object for its state; the rows can be freed.
+            self._feed = self._ahead = None
+        if self.run.status == "diverged" and self._options.on_nonfinite == "raise":
+            raise NonFiniteLossError(self.run.reason)
 
-    def _loop(self) -> tuple[RunStatus, str]:
+    def chunks(self) -> StopRequest:
+        """Run the chunks, with one computing and one dispatched behind it."""
         self._validate_if_missed()
-        try:
-            return self._chunks()
-        except BaseException:
-            self._report()  # what was done before it is not lost
-            raise
-
-    def _chunks(self) -> tuple[RunStatus, str]:
-        run, control = self._run, self._run.control
-        pending = self._dispatch(self.state, self._next_chunk())
-        while pending is not None:
-            for epoch in pending.chunk.epoch_begins:
-                self._callbacks.emit("on_epoch_begin", epoch)
-            pending = self._after_requests(pending)
-            ahead = self._dispatch(pending.result.state, self._next_chunk())
-            bad = self._accept(pending, is_last=ahead is None)
+        self._ahead = self._dispatch(self.state, self._next_chunk())
+        while self._ahead is not None:
+            for epoch in self._ahead.chunk.epoch_begins:
+                self.callbacks.emit("on_epoch_begin", epoch)
+            self.handle_learning_rate()
+            now = self._ahead
+            self._ahead = self._dispatch(now.result.state, self._next_chunk())
+            bad = self._accept(now)
             if bad:
-                return "diverged", bad
-            if control.paused:
-                self._report()
-                self._accepted_s += self._callbacks.hold_while_paused()
-            if control.stop_request:
-                self._report()
-                reason, status = control.stop_request
-                return status, reason
-            pending = ahead and self._after_requests(ahead)
-        return "completed", f"all {run.step:,} steps done"
+                return bad, "diverged"
+            stop = self.handle_requests(is_last=self._ahead is None)
+            if stop is not None:
+                return stop
+        return f"all {self.run.step:,} steps done", "completed"
+
+    def set_learning_rate(self, rate: float) -> None:
+        """Train with ``rate`` from the next step on; the chunk ahead is dispatched anew."""
+        ahead = self._ahead
+        jax.block_until_ready(ahead.result.tried)
+        svi = self.state.svi
+        svi = svi._replace(optim_state=set_learning_rate(svi.optim_state, rate))
+        self.state = self.state._replace(svi=svi)
+        self._ahead = self._dispatch(self.state, ahead.chunk)
 
     def _next_chunk(self) -> Chunk | None:
         began = time.monotonic()
         chunk = self._feed.next(self._steps(), self._align)
-        self._run.spend("data", time.monotonic() - began)
+        self.run.spend("data", time.monotonic() - began)
         return chunk
 
     def _steps(self) -> int:
-        """Steps of the next chunk, from the rate of those before."""
+        """Steps of the next chunk, from the rate of the chunks before."""
         if self._options.steps_per_call != "auto":
             return self._options.steps_per_call
-        if self._rate is None:
+        if self._steps_per_s is None:
             return _FIRST_STEPS
-        return max(1, int(self._rate * CHUNK_S))
+        return max(1, int(self._steps_per_s * CHUNK_S))
 
-    def _dispatch(self, state: TrainState, chunk: Chunk | None) -> _Pending | None:
+    def _dispatch(self, state: TrainState, chunk: Chunk | None) -> _Dispatched | None:
         if chunk is None:
             return None
         began = time.monotonic()
@@ -206,91 +204,73 @@ class Trainer(RunLoop):
             chunk.feed,
             chunk.valid,
             len(chunk),
-            self._whole,
+            self._shared,
             n_obs=self._n_obs,
             skip_bad=self._options.on_nonfinite == "skip",
         )
         now = time.monotonic()
-        self._run.spend("dispatch", now - began)
-        return _Pending(chunk, result, now)
+        self.run.spend("dispatch", now - began)
+        return _Dispatched(chunk, result, now)
 
-    def _after_requests(self, pending: _Pending) -> _Pending:
-        """Apply a requested learning rate; what was dispatched ahead then runs anew."""
-        rate = self._run.control.take_learning_rate()
-        if rate is None:
-            return pending
-        self._report()
-        jax.block_until_ready(pending.result.tried)
-        svi = self.state.svi
-        svi = svi._replace(optim_state=set_learning_rate(svi.optim_state, rate))
-        self.state = self.state._replace(svi=svi)
-        return self._dispatch(self.state, pending.chunk)
-
-    def _accept(self, pending: _Pending, *, is_last: bool) -> str:
-        """Wait for a chunk, and report it if it is time; returns what went wrong."""
-        chunk, result, held = pending.chunk, pending.result, self._held
+    def _accept(self, dispatched: _Dispatched) -> str:
+        """Wait for a chunk, and report it if a report is due; returns what went wrong."""
+        chunk, result, pending = dispatched.chunk, dispatched.result, self._pending_report
         waited = time.monotonic()
-        # Of all devices: each may read the batches where the feed is going to write the next ones.
+        # On all devices: each may still read the batches that the feed overwrites next.
         done = jax.block_until_ready((result.losses, result.metrics, result.tried, result.ok))
         losses, metrics, tried, ok = jax.device_get(done)
         now = time.monotonic()
-        self._run.spend("steps", now - waited)
+        self.run.spend("steps", now - waited)
         good = int(tried) if ok else int(tried) - 1
-        self._learn_rate(good, now - max(pending.dispatched_s, self._seen_s))
-        self._seen_s = now
+        self._learn_speed(good, now - max(dispatched.at_s, self._done_s))
+        self._done_s = now
         steps = Steps(
-            first=self._run.step + (len(held.steps) if held else 0) + 1,
+            first=self.run.step + (len(pending.steps) if pending else 0) + 1,
             epoch=chunk.epoch[:good],
             loss=losses[:good],
             rows=chunk.valid[:good],
             n_pad=chunk.n_pad[:good],
-            seconds=now - self._accepted_s,
+            seconds=self.lap(now),
             metrics={name: values[:good] for name, values in metrics.items()},
         )
-        self._accepted_s = now
         position = chunk.end if ok else _position_of(chunk, good)
         epoch_ends = chunk.epoch_ends if ok else ()
         accepted = AcceptedSteps(steps, result.state, position, epoch_ends, chunk.nbytes)
-        self._held = held.then(accepted) if held else accepted
-        if is_last or not ok or self._is_due(self._held):
-            self._report()
+        self._pending_report = pending.then(accepted) if pending else accepted
+        if self._ahead is None or not ok or self._is_due(self._pending_report):
+            self.flush()
         return "" if ok else self._describe_bad(chunk, good, float(losses[good]))
 
-    def _is_due(self, held: AcceptedSteps) -> bool:
-        """Whether it is time to report what is held."""
-        if self._options.steps_per_call != "auto" or self._run.step == self._run.resumed_at:
+    def _is_due(self, pending: AcceptedSteps) -> bool:
+        """Whether it is time to report the accepted steps."""
+        if self._options.steps_per_call != "auto" or self.run.step == self.run.resumed_at:
             return True
-        if self._align and any(epoch % self._align == 0 for epoch in held.epoch_ends):
+        if self._align and any(epoch % self._align == 0 for epoch in pending.epoch_ends):
             return True
-        return held.steps.seconds >= _REPORT_S
+        return pending.steps.seconds >= REPORT_S
 
-    def _report(self) -> None:
-        """Make the steps that are held the run's, and tell the listeners."""
-        held, self._held = self._held, None
-        if held is None:
+    def flush(self) -> None:
+        """Report the accepted steps, and evaluate the held-out loss if it is due."""
+        accepted, self._pending_report = self._pending_report, None
+        if accepted is None:
             return
-        run = self._run
-        steps = replace(held.steps, learning_rate=learning_rate(held.state.svi.optim_state))
-        run.record(steps)
-        run.transferred_bytes += held.nbytes
-        run.skipped += int(np.count_nonzero(~np.isfinite(steps.loss)))
-        self.state, self.position = held.state, held.position
-        if len(steps):
-            self._callbacks.steps_end(steps, held.epoch_ends)
-        self._validate(held.epoch_ends)
-        if run.control.take_checkpoint():
-            self._callbacks.emit("on_checkpoint")
+        steps = replace(accepted.steps, learning_rate=learning_rate(accepted.state.svi.optim_state))
+        self.run.transferred_bytes += accepted.nbytes
+        self.run.skipped += int(np.count_nonzero(~np.isfinite(steps.loss)))
+        self.state, self.position = accepted.state, accepted.position
+        self.report(steps, accepted.epoch_ends)
+        self._validate(accepted.epoch_ends)
 
-    def _learn_rate(self, steps: int, seconds: float) -> None:
+    def _learn_speed(self, steps: int, seconds: float) -> None:
         if steps and seconds > 0:
-            rate = steps / seconds
-            self._rate = rate if self._rate is None else min(rate, self._rate * _GROWTH)
+            most = np.inf if self._steps_per_s is None else self._steps_per_s * _GROWTH
+            self._steps_per_s = min(steps / seconds, most)
 
     def _validate_if_missed(self) -> None:
-        """Evaluate what is due where the run goes on: it was stopped before it came to that."""
+        """Evaluate the held-out loss that was due when the run to resume was stopped."""
         epoch, batch = self.position
-        done = self._run.validation[-1][0] if self._run.validation else 0
-        if epoch and batch == 0 and done < self._run.step:
+        done = self.run.validation[-1][0] if self.run.validation else 0
+        if epoch and batch == 0 and done < self.run.step:
             self._validate((epoch,))
 
     def _validate(self, epoch_ends: tuple[int, ...]) -> None:
@@ -299,9 +279,9 @@ class Trainer(RunLoop):
             return
         began = time.monotonic()
         loss = validation.loss(self.state.svi)
-        self._run.validation.append((self._run.step, loss))
-        self._run.spend("validation", time.monotonic() - began)
-        self._callbacks.emit("on_validation_end", loss)
+        self.run.validation.append((self.run.step, loss))
+        self.run.spend("validation", time.monotonic() - began)
+        self.callbacks.emit("on_validation_end", loss)
 
     def _describe_bad(self, chunk: Chunk, at: int, loss: float) -> str:
         what = f"the loss was {loss}" if not np.isfinite(loss) else "the parameters were not finite"
@@ -311,14 +291,14 @@ class Trainer(RunLoop):
             shown = ", ".join(map(str, listed[:8])) + (", ..." if len(listed) > 8 else "")
             rows = f", rows {shown}"
         return (
-            f"{what} at step {self._run.step + 1:,} (epoch {chunk.epoch[at]}{rows}); the model "
-            f"keeps the state after step {self._run.step:,}. Lower the learning rate, scale the "
+            f"{what} at step {self.run.step + 1:,} (epoch {chunk.epoch[at]}{rows}); the model "
+            f"keeps the state after step {self.run.step:,}. Lower the learning rate, scale the "
             "inputs, or check these rows; on_nonfinite='skip' leaves such steps out."
         )
 
 
 def _position_of(chunk: Chunk, step: int) -> Position:
-    """Where the feed stands before a step of a chunk."""
+    """Position of the feed before a step of a chunk."""
     epoch = int(chunk.epoch[step]) - 1
     batch = int(np.count_nonzero(chunk.epoch[:step] == epoch + 1))
     return Position(epoch, batch + (chunk.begin.batch if epoch == chunk.begin.epoch else 0))

@@ -1,4 +1,4 @@
-"""The held-out loss: the same data and the same noise at every evaluation."""
+"""Evaluate the held-out loss, with the same data and noise each time."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def held_out_loss(
 
 @contextlib.contextmanager
 def _refusing(trained: Mapping[str, Any], held_out: Mapping[str, Any]) -> Iterator[None]:
-    """Turn what kernel and guide raise into an error that tells how the rows differ."""
+    """Turn what kernel and guide raise into an error that says how the rows differ."""
     try:
         yield
     except Exception as error:

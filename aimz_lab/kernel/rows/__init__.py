@@ -1,4 +1,4 @@
-"""May the rows of a call be cut? Proofs of it, and checks of what is indexed.
+"""May the rows of a call be cut? Proofs and tests of it, and checks of indices.
 
-In: a traced kernel and its arguments. Out: whether rows are independent, or a ``DataError``.
+In: a kernel and its arguments. Out: whether rows are independent, or a ``DataError``.
 """

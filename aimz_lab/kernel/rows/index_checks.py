@@ -1,4 +1,4 @@
-"""Arguments that index beyond what the posterior knows are found before anything is computed."""
+"""Check the indices of arrays at once, and those of a source as its batches are read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from aimz_lab.kernel.rows.indices import check_indices
 
 
 class IndexCheck:
-    """Checks the arguments of a kernel, and remembers for which kinds nothing can be wrong.
+    """Checks the arguments of a kernel; remembers the shapes for which no argument is an index.
 
     Args:
         kernel: The NumPyro model.

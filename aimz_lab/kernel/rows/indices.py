@@ -1,23 +1,24 @@
-"""Indices that point beyond what they index, found before anything is computed.
+"""Refuse indices out of range before anything is computed.
 
 JAX reads the nearest entry for an index that is out of range: a group that was never trained on
-would silently be given the last group's draws. A kernel whose indices come from its arguments can
-be checked beforehand: its traced program says what indexes what, and only the little arithmetic
-between the arguments and the indices is done, on the host.
+would silently get the draws of the last group. Where a kernel's indices come from its arguments,
+its traced program says what indexes what. Only the arithmetic between the arguments and the indices
+is computed, by NumPy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.extend.core import Literal
+from jax.extend.core import ClosedJaxpr, Literal, Var
 from numpyro import handlers
 
 from aimz_lab.errors import DataError
+from aimz_lab.kernel.rows.jaxprs import inner_programs, is_call
 from aimz_lab.kernel.tracing import tracing_lock
 
 
@@ -45,7 +46,8 @@ def check_indices(
     """Check that no argument of a kernel indexes beyond the end of what it indexes.
 
     Followed are arguments that become indices by slicing, casting, and elementwise arithmetic,
-    outside of loops. Indexing with an explicit ``mode="clip"`` is taken as it is meant.
+    outside of loops and branches. Indexing with an explicit ``mode="clip"`` is taken as it is
+    meant.
 
     Args:
         kernel: A callable with NumPyro primitives.
@@ -71,107 +73,100 @@ def check_indices(
     try:
         with tracing_lock:
             traced = jax.make_jaxpr(run)(jax.random.key(0), shapes, dict(values or {}))
-    except Exception:  # noqa: BLE001  a kernel that runs on batches only; whoever runs it will tell
+    except Exception:  # noqa: BLE001  a kernel that runs on batches only; its caller sees the error
         return False
     known: list[_Known | None] = [None]
     for path, leaf in jax.tree_util.tree_leaves_with_path(arrays):
         known.append(_Known(frozenset([path[0].key]), partial(np.asarray, leaf)))
     known += [None] * (len(traced.jaxpr.invars) - len(known))
-    checked: list[_Known] = []
-    refuse = partial(_refuse, rows, first_row)
-    _walk(traced.jaxpr, traced.consts, known, partial(_check_gather, checked, refuse))
-    return bool(checked)
+    check = _Check(rows, first_row)
+    check.program(traced, known)
+    return check.found_indices
 
 
 def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(np.shape(leaf), jax.dtypes.canonicalize_dtype(leaf.dtype))
 
 
-def _walk(
-    jaxpr: Any, consts: list[Any], arguments: list[_Known | None], check: Callable
-) -> list[_Known | None]:
-    """Go through a program; return what is known of its results."""
-    nothing = frozenset[str]()
-    found: dict[Any, _Known | None] = dict(zip(jaxpr.invars, arguments, strict=True))
-    for var, const in zip(jaxpr.constvars, consts, strict=True):
-        # A constant of another type than numbers is a random key.
-        numeric = isinstance(const, (np.ndarray, np.generic, int, float)) or (
-            isinstance(const, jax.Array) and const.dtype.kind in "biuf"
+class _Check:
+    """Goes through a program and checks each index that follows from the arguments.
+
+    Args:
+        rows: The kernel's per-row arrays, for the message.
+        first_row: Number of their first row, for the message.
+
+    Attributes:
+        found_indices: Whether any argument is used as an index.
+    """
+
+    def __init__(self, rows: Mapping[str, Any], first_row: int) -> None:
+        self._rows, self._first_row = rows, first_row
+        self.found_indices = False
+
+    def program(
+        self, program: ClosedJaxpr, arguments: Sequence[_Known | None]
+    ) -> list[_Known | None]:
+        """Check a program; return its results that follow from the arguments."""
+        jaxpr = program.jaxpr
+        found: dict[Var, _Known | None] = dict(zip(jaxpr.invars, arguments, strict=True))
+        found.update(zip(jaxpr.constvars, map(_known_constant, program.consts), strict=True))
+
+        def look_up(atom: Var | Literal) -> _Known | None:
+            if isinstance(atom, Literal):
+                return _Known(frozenset(), partial(np.asarray, atom.val))
+            return found.get(atom)
+
+        for equation in jaxpr.eqns:
+            inputs = [look_up(atom) for atom in equation.invars]
+            name, params = equation.primitive.name, equation.params
+            if is_call(equation):
+                [inner] = inner_programs(equation)
+                found.update(zip(equation.outvars, self.program(inner, inputs), strict=True))
+            elif name == "gather" and inputs[1] is not None and inputs[1].names:
+                self._gather(inputs[1], equation.invars[0].aval.shape, params)
+            elif name in _COMPUTE and None not in inputs:
+                names = frozenset[str]().union(*[known.names for known in inputs])
+                value = cache(partial(_evaluate, name, params, inputs))
+                found[equation.outvars[0]] = _Known(names, value)
+        return [look_up(atom) for atom in jaxpr.outvars]
+
+    def _gather(self, indices: _Known, shape: tuple[int, ...], params: Mapping[str, Any]) -> None:
+        self.found_indices = True
+        if params["mode"] == jax.lax.GatherScatterMode.CLIP:
+            return
+        index = indices.value()
+        for column, axis in enumerate(params["dimension_numbers"].start_index_map):
+            last = shape[axis] - params["slice_sizes"][axis]
+            along = index[..., column]
+            bad = (along < 0) | (along > last)
+            if bad.any():
+                self._refuse(indices.names, along, bad, shape[axis])
+
+    def _refuse(
+        self, names: frozenset[str], index: np.ndarray, bad: np.ndarray, length: int
+    ) -> None:
+        where = np.argwhere(bad)[0]
+        value = int(index[tuple(where)])
+        value -= length if value < 0 else 0  # as it was before negative indices were wrapped around
+        listed = " and ".join(repr(name) for name in sorted(names))
+        n_rows = len(next(iter(self._rows.values())))
+        of_rows = names & set(self._rows) and index.ndim and index.shape[0] == n_rows
+        place = f" in row {self._first_row + where[0]}" if of_rows else ""
+        msg = (
+            f"The kernel's {listed} points at entry {value}{place}, but what it indexes has "
+            f"{length} (0 to {length - 1}). JAX would silently read another entry. Recode the "
+            "argument, train with all the groups there are, or say what is meant: "
+            "a.at[i].get(mode='clip')."
         )
-        found[var] = _Known(nothing, partial(np.asarray, const)) if numeric else None
-
-    def look(atom: Any) -> _Known | None:
-        if isinstance(atom, Literal):
-            return _Known(nothing, partial(np.asarray, atom.val))
-        return found.get(atom)
-
-    for eqn in jaxpr.eqns:
-        inputs = [look(atom) for atom in eqn.invars]
-        name, params = eqn.primitive.name, eqn.params
-        if name in ("jit", "pjit", "closed_call"):
-            inner = params["jaxpr"]
-            results = _walk(inner.jaxpr, inner.consts, inputs, check)
-            found.update(zip(eqn.outvars, results, strict=True))
-            continue
-        if name == "gather" and inputs[1] is not None and inputs[1].names:
-            check(inputs[1], eqn.invars[0].aval.shape, params)
-        if name in _COMPUTE and all(known is not None for known in inputs):
-            names = nothing.union(*[known.names for known in inputs])
-            found[eqn.outvars[0]] = _Known(names, _once(partial(_evaluate, name, params, inputs)))
-    return [look(atom) for atom in jaxpr.outvars]
+        raise DataError(msg)
 
 
-def _check_gather(
-    checked: list[_Known],
-    refuse: Callable,
-    indices: _Known,
-    shape: tuple[int, ...],
-    params: Mapping[str, Any],
-) -> None:
-    checked.append(indices)
-    if params["mode"] == jax.lax.GatherScatterMode.CLIP:
-        return
-    index = indices.value()
-    for column, axis in enumerate(params["dimension_numbers"].start_index_map):
-        last = shape[axis] - params["slice_sizes"][axis]
-        along = index[..., column]
-        bad = (along < 0) | (along > last)
-        if bad.any():
-            refuse(indices.names, along, bad, shape[axis])
-
-
-def _refuse(
-    rows: Mapping[str, Any],
-    first_row: int,
-    names: frozenset[str],
-    index: np.ndarray,
-    bad: np.ndarray,
-    length: int,
-) -> None:
-    where = np.argwhere(bad)[0]
-    value = int(index[tuple(where)])
-    value -= length if value < 0 else 0  # as it was before negative indices were wrapped around
-    listed = " and ".join(repr(name) for name in sorted(names))
-    n_rows = len(next(iter(rows.values())))
-    of_rows = names & set(rows) and index.ndim and index.shape[0] == n_rows
-    place = f" in row {first_row + where[0]}" if of_rows else ""
-    msg = (
-        f"The kernel's {listed} points at entry {value}{place}, but what it indexes has {length} "
-        f"(0 to {length - 1}). JAX would silently read another entry. Recode the argument, train "
-        "with all the groups there are, or say what is meant: a.at[i].get(mode='clip')."
+def _known_constant(value: Any) -> _Known | None:
+    """A constant; ``None`` for a random key, which is the one kind without numbers."""
+    numeric = isinstance(value, (np.ndarray, np.generic, int, float)) or (
+        isinstance(value, jax.Array) and value.dtype.kind in "biuf"
     )
-    raise DataError(msg)
-
-
-def _once(compute: Callable[[], np.ndarray]) -> Callable[[], np.ndarray]:
-    kept: list[np.ndarray] = []
-
-    def value() -> np.ndarray:
-        if not kept:
-            kept.append(compute())
-        return kept[0]
-
-    return value
+    return _Known(frozenset(), partial(np.asarray, value)) if numeric else None
 
 
 def _evaluate(name: str, params: Mapping[str, Any], inputs: list[_Known]) -> np.ndarray:
@@ -230,4 +225,4 @@ _COMPUTE: dict[str, Callable] = {
     "sub": _elementwise(np.subtract),
     "transpose": lambda params, value: value.transpose(params["permutation"]),
 }
-"""How NumPy computes what may lie between an argument and an index."""
+"""The primitives that may lie between an argument and an index, in NumPy."""

@@ -1,11 +1,10 @@
-"""A proof that a program computes its rows one by one, for whatever data.
+"""A proof, from the traced program alone, that each row is computed from that row.
 
-The program is traced at two numbers of rows. An axis whose length follows is an axis of rows, and
-an array has at most one. Then each operation that the results need is looked at: one that treats
-the entries of such an axis alike, and each from the same entry of what it gets, leaves rows to
-themselves. Sums over rows, sorted rows, the numbers of rows or how many they are do not, and of an
-operation that is not known nothing is said: there is no proof then, and neither one of the
-contrary.
+The program is traced at two numbers of rows. An axis whose length changes is an axis of rows, and
+an array has at most one. Each operation that the results need must then keep rows apart: it
+computes each entry along that axis from the same entry of its operands, and all entries alike. Sums
+over rows, sorted rows, row numbers and the number of rows do not. Of an operation without a rule
+nothing is known; then there is no proof, which does not mean that rows depend on one another.
 """
 
 from __future__ import annotations
@@ -17,11 +16,12 @@ import jax
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 
+from aimz_lab.kernel.rows.jaxprs import inner_programs
 from aimz_lab.kernel.rows.rules import Operation, keeps_rows_apart
 
 
 def rows_are_independent(function: Callable, few: tuple, many: tuple) -> bool:
-    """Tell whether a function provably computes each row from that row alone.
+    """Return whether a function provably computes each row from that row alone.
 
     Args:
         function: A function of trees of arrays.
@@ -29,8 +29,8 @@ def rows_are_independent(function: Callable, few: tuple, many: tuple) -> bool:
         many: Likewise, at another.
 
     Returns:
-        Whether each entry along an axis of rows of each result depends on nothing but that entry
-        of the arguments and what has no axis of rows, and neither on its place nor their number.
+        Whether each entry along an axis of rows of each result depends only on that entry of the
+        arguments and on arguments without rows, and neither on its place nor on their number.
 
     Raises:
         Exception: What the function raises.
@@ -65,17 +65,17 @@ def _need(condition: bool) -> None:
 
 
 class _Proof:
-    """Goes through two traces of a program; whatever it cannot prove raises.
+    """Compares two traces of a program; raises where it cannot prove that rows stay apart.
 
     Args:
-        lengths: Number of rows in the one and in the other.
+        lengths: Number of rows in the first trace and in the second.
     """
 
     def __init__(self, lengths: tuple[int, int]) -> None:
         self._lengths = lengths
 
     def of_programs(self, one: ClosedJaxpr, other: ClosedJaxpr) -> None:
-        """Prove that all that the results need leaves rows to themselves."""
+        """Prove that all operations that the results need keep rows apart."""
         _need(len(one.consts) == len(other.consts))
         _need(all(map(_is_same_constant, one.consts, other.consts)))
         one, other = one.jaxpr, other.jaxpr
@@ -103,25 +103,27 @@ class _Proof:
             into = look_up(equation.invars, its.invars)
             out = pair_up(equation.outvars, its.outvars)
             operation = Operation(equation, its, into, out, self._lengths)
-            if equation.primitive.name in _CONSISTS_OF:
-                self._of_parts(operation)
+            programs = inner_programs(equation), inner_programs(its)
+            if any(programs):
+                self._of_parts(operation, *programs)
             else:
                 _need(keeps_rows_apart(operation))
         look_up(one.outvars, other.outvars)
 
-    def _of_parts(self, operation: Operation) -> None:
-        """Look into what consists of other operations: a call, a branch, a loop."""
+    def _of_parts(
+        self, operation: Operation, ones: list[ClosedJaxpr], others: list[ClosedJaxpr]
+    ) -> None:
+        """Prove it of a call, a branch or a loop, by the programs that it runs."""
         name = operation.one.primitive.name
-        programs = [_programs_of(equation, _CONSISTS_OF[name]) for equation in operation[:2]]
-        _need(len(programs[0]) == len(programs[1]) > 0)
+        _need(len(ones) == len(others))
         if name == "scan":
             _need(operation.same("length", "reverse", *_PARTS_OF_SCAN))
-            [body] = programs[0]
-            _need(not _takes_in_turn(operation.one.invars, body.jaxpr.invars, operation.into))
-            _need(not _takes_in_turn(operation.one.outvars, body.jaxpr.outvars, operation.out))
+            [body] = ones
+            _need(not _scans_rows(operation.one.invars, body.jaxpr.invars, operation.into))
+            _need(not _scans_rows(operation.one.outvars, body.jaxpr.outvars, operation.out))
         if name == "while":
             _need(operation.same("cond_nconsts", "body_nconsts"))
-        for one, other in zip(*programs, strict=True):
+        for one, other in zip(ones, others, strict=True):
             self.of_programs(one, other)
 
     def _row_axis(self, one: Any, other: Any) -> int | None:
@@ -134,40 +136,16 @@ class _Proof:
         return axes[0] if axes else None
 
 
-_CALL = ("jaxpr", "call_jaxpr")
-
-_CONSISTS_OF: dict[str, tuple[str, ...]] = {
-    "jit": _CALL,
-    "closed_call": _CALL,
-    "checkpoint": _CALL,
-    "remat2": _CALL,
-    "custom_jvp_call": _CALL,
-    "custom_vjp_call": _CALL,
-    "scan": _CALL,
-    "cond": ("branches",),
-    "while": ("cond_jaxpr", "body_jaxpr"),
-}
-"""For primitives that run programs, the parameters that hold them."""
-
-
 _PARTS_OF_SCAN = ("num_consts", "num_carry", "ft_in", "ft_out")
-"""What tells a scan's constants, state and rest, in all versions of JAX."""
+"""The parameters that say which operands of a scan are constants, state, or scanned."""
 
 
-def _takes_in_turn(
-    outside: Sequence[Any], inside: Sequence[Any], axes: Sequence[int | None]
-) -> bool:
-    """Whether a scan goes from row to row: what it goes through has an axis more outside."""
+def _scans_rows(outside: Sequence[Any], inside: Sequence[Any], axes: Sequence[int | None]) -> bool:
+    """Whether a scan goes from row to row; a scanned array has one axis more outside."""
     return any(
-        axis == 0 and whole.aval.ndim > one.aval.ndim
-        for whole, one, axis in zip(outside, inside, axes, strict=True)
+        axis == 0 and scanned.aval.ndim > step.aval.ndim
+        for scanned, step, axis in zip(outside, inside, axes, strict=True)
     )
-
-
-def _programs_of(equation: JaxprEqn, names: tuple[str, ...]) -> list[ClosedJaxpr]:
-    held = [equation.params[name] for name in names if name in equation.params]
-    programs = [each for one in held for each in (one if isinstance(one, tuple) else (one,))]
-    return [each if isinstance(each, ClosedJaxpr) else ClosedJaxpr(each, ()) for each in programs]
 
 
 def _needed(jaxpr: Jaxpr) -> list[JaxprEqn]:
@@ -182,7 +160,7 @@ def _needed(jaxpr: Jaxpr) -> list[JaxprEqn]:
 
 
 def _is_same_constant(one: Any, other: Any) -> bool:
-    """Whether two constants are one; in doubt, they are not."""
+    """Whether two constants are equal; in doubt, they are not."""
     if one is other:
         return True
     try:

@@ -1,8 +1,8 @@
-"""What single operations do to rows: the rules that a proof of their independence is made of.
+"""For each JAX primitive, when it keeps rows apart: the rules of the proof.
 
-An array has one axis of rows at most, here given by its number or ``None``. A rule holds if the
-operation makes each entry along the result's axis of rows from the same entry of its operands, and
-all entries alike: wherever they stand, and however many they are.
+An array has at most one axis of rows, given by its number or ``None``. A rule holds if the
+operation computes each entry along the result's axis of rows from the same entry of its operands,
+and all entries alike, whatever their place and their number.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ class Operation(NamedTuple):
     """An operation of a program, as it was traced at two numbers of rows.
 
     Attributes:
-        one: Its equation in the one trace.
-        other: In the other.
-        into: The operands' axes of rows.
-        out: The results'.
-        lengths: Number of rows in the one trace and in the other.
+        one: Its equation in the first trace.
+        other: Its equation in the second trace.
+        into: Axis of rows of each operand.
+        out: Axis of rows of each result.
+        lengths: Number of rows in the first trace and in the second.
     """
 
     one: JaxprEqn
@@ -33,11 +33,11 @@ class Operation(NamedTuple):
     lengths: tuple[int, int]
 
     def param(self, name: str) -> Any:
-        """A parameter in the one trace."""
+        """A parameter in the first trace."""
         return self.one.params[name]
 
     def same(self, *names: str) -> bool:
-        """Whether parameters are the same in both traces; by default, all."""
+        """Whether parameters are the same in both traces; without names, whether all are."""
         one, other = self.one.params, self.other.params
         return all(_equal(one.get(name), other.get(name)) for name in names or {*one, *other})
 
@@ -53,10 +53,10 @@ class Operation(NamedTuple):
 
 
 def keeps_rows_apart(operation: Operation) -> bool:
-    """Whether the rule of an operation holds; of one without a rule, nothing is known.
+    """Whether the rule of an operation holds; ``False`` for one without a rule.
 
     Args:
-        operation: One that does not consist of others.
+        operation: A plain operation, which runs no other program.
     """
     if all(axis is None for axis in (*operation.into, *operation.out)):
         return operation.same()
@@ -65,7 +65,7 @@ def keeps_rows_apart(operation: Operation) -> bool:
 
 
 def _equal(one: Any, other: Any) -> bool:
-    """Whether two parameters are the same; in doubt, they are not."""
+    """Whether two parameters are equal; in doubt, they are not."""
     if one is other:
         return True
     try:
@@ -75,7 +75,7 @@ def _equal(one: Any, other: Any) -> bool:
 
 
 def _elementwise(operation: Operation) -> bool:
-    """Operands have the result's axes, some of length 1, or none."""
+    """Each operand is a scalar, or has the axes of the result, some of length 1."""
     ndim = operation.one.outvars[0].aval.ndim
     fits = all(operation.ndim(i) in (0, ndim) for i in range(len(operation.into)))
     return operation.same() and fits and {*operation.into} <= {None, *operation.out}
@@ -94,7 +94,7 @@ def _iota(operation: Operation) -> bool:
 
 
 def _reshape(operation: Operation) -> bool:
-    """As much lies before the axis of rows as before."""
+    """The axes in front of the rows hold as many entries as they did before."""
     before, after = operation.into[0], operation.out[0]
     permuted = operation.param("dimensions") is not None or not operation.same("dimensions")
     if permuted or before is None or after is None:
@@ -108,7 +108,7 @@ def _transpose(operation: Operation) -> bool:
 
 
 def _along(name: str) -> Callable[[Operation], bool]:
-    """A rule for what changes nothing but along the axes that a parameter tells."""
+    """A rule for operations that mix entries only along the axes that a parameter names."""
 
     def rule(operation: Operation) -> bool:
         if not operation.same() or None in operation.into:
@@ -119,7 +119,7 @@ def _along(name: str) -> Callable[[Operation], bool]:
 
 
 def _joined_along(name: str) -> Callable[[Operation], bool]:
-    """A rule for what joins arrays that all have rows, along another axis of the result."""
+    """A rule for operations that join arrays with rows along an axis that is not the rows'."""
 
     def rule(operation: Operation) -> bool:
         if not operation.same() or None in operation.into:
@@ -130,7 +130,7 @@ def _joined_along(name: str) -> Callable[[Operation], bool]:
 
 
 def _dot_general(operation: Operation) -> bool:
-    """Rows are not summed over; where both operands have rows, they go with one another."""
+    """Rows are not summed over; where both operands have rows, these are one batch axis."""
     contracted, batch = operation.param("dimension_numbers")
     summed = any(axis in axes for axis, axes in zip(operation.into, contracted, strict=True))
     if summed or not operation.same():
@@ -142,7 +142,7 @@ def _dot_general(operation: Operation) -> bool:
 
 
 def _slice(operation: Operation) -> bool:
-    """Rows are taken all, in their order, and of each of them the same."""
+    """All rows are taken, in their order, and the same part of each."""
     [axis] = operation.into
     if axis is None:
         return False
@@ -158,12 +158,12 @@ def _slice(operation: Operation) -> bool:
 
 def _dynamic_slice(operation: Operation) -> bool:
     axis = operation.into[0]
-    if axis is None or not _whole(operation, axis):
+    if axis is None or not _takes_all(operation, axis):
         return False
     return operation.same_but_for("slice_sizes", axis)
 
 
-def _whole(operation: Operation, axis: int) -> bool:
+def _takes_all(operation: Operation, axis: int) -> bool:
     sizes = (equation.params["slice_sizes"][axis] for equation in operation[:2])
     return tuple(sizes) == operation.lengths
 
@@ -181,7 +181,7 @@ def _pad(operation: Operation) -> bool:
 
 
 def _gather(operation: Operation) -> bool:
-    """Rows look up something in what all have, or each in its own, in the same way."""
+    """Each row looks up entries of a shared table, or of its own row of a table."""
     table, wanted = operation.into
     same = operation.same("dimension_numbers", "mode", "fill_value")
     if not same or wanted == operation.ndim(1) - 1:
@@ -195,7 +195,7 @@ def _gather(operation: Operation) -> bool:
         place = numbers.operand_batching_dims.index(table)
         return numbers.start_indices_batching_dims[place] == wanted
     taken = (*numbers.collapsed_slice_dims, *numbers.start_index_map)
-    return wanted is None and table not in taken and _whole(operation, table)
+    return wanted is None and table not in taken and _takes_all(operation, table)
 
 
 def _cholesky(operation: Operation) -> bool:
@@ -204,7 +204,7 @@ def _cholesky(operation: Operation) -> bool:
 
 
 def _triangular_solve(operation: Operation) -> bool:
-    """Each row has a matrix of its own, or is a vector that the matrix of all is solved for."""
+    """Each row has its own matrix, or is one right-hand side of a shared matrix."""
     matrix, vectors = operation.into
     if not operation.same() or vectors is None or vectors != operation.out[0]:
         return False
@@ -215,7 +215,7 @@ def _triangular_solve(operation: Operation) -> bool:
 
 
 def _convolution(operation: Operation) -> bool:
-    """Rows are images."""
+    """Rows are the images of the batch."""
     images, filters = operation.into[:2]
     numbers = operation.param("dimension_numbers")
     alone = operation.param("batch_group_count") == 1

@@ -1,6 +1,6 @@
-"""Callbacks that keep, stop, steer, save and measure a run; none needs a screen.
+"""Callbacks that record, stop, steer, save and measure a run; none needs a screen.
 
-In: the events of a run. Out: requests to it, files, and the columns of a :class:`History`.
+In: the events of a run. Out: requests to the run, files, and the table of a :class:`History`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Checkpoints while a run goes on."""
+"""Write checkpoints during a run."""
 
 from __future__ import annotations
 
@@ -25,16 +25,17 @@ BEST = "best.npz"
 
 
 class ModelCheckpoint(Callback):
-    """Writes what a run needs to go on: now and then, when asked to, and at the end.
+    """Writes checkpoints of a run at intervals, on request, and at the end.
 
-    ``fit(..., resume=directory)`` goes on from the newest checkpoint that is whole; a process that
-    is killed while it writes one leaves those before as they are. One directory is for one run at a
-    time: as newer checkpoints come, the oldest go, be they of this run or of one before.
+    ``fit(..., resume=directory)`` continues from the newest complete checkpoint. A process that is
+    killed while it writes one leaves the older ones intact. Use a directory for one run at a time:
+    new checkpoints replace the oldest ones there, also those of a previous run.
 
     Args:
-        directory: Where to write; it is made. Files are called ``000007-step-1200.npz``.
+        directory: Where to write; made if it does not exist. Files are named
+            ``000007-step-1200.npz``.
         every_s: Least seconds between two checkpoints.
-        every_epochs: Write at the end of each so many epochs instead.
+        every_epochs: Write after every so many epochs instead.
         keep: How many to keep.
         best: Write ``best.npz`` as well, the best state so far by ``"loss"`` or ``"validation"``.
         window: Steps of a window of losses, for ``best="loss"``; as in
@@ -46,7 +47,7 @@ class ModelCheckpoint(Callback):
     Raises:
         ArgumentError: If a value is not allowed; when the run begins, if there is no held-out data
             to judge the best state by.
-        CheckpointError: When the run begins, if it is a loop that is written by hand.
+        CheckpointError: When the run begins, if it is a hand-written loop.
         OSError: During the run, if a checkpoint cannot be written; the run then ends as failed.
 
     Example:
@@ -87,7 +88,7 @@ class ModelCheckpoint(Callback):
         self._failed = False
 
     def on_fit_begin(self, run: Run) -> None:
-        """Make the directory, and clear away what a killed process has left half-written."""
+        """Make the directory, and remove the partial file of a killed process."""
         check_can_save(run)
         self.directory.mkdir(parents=True, exist_ok=True)
         remove_partial(self.directory)
@@ -98,28 +99,28 @@ class ModelCheckpoint(Callback):
         self._note_written(run)
 
     def on_steps_end(self, run: Run, steps: Steps) -> None:  # noqa: ARG002
-        """Write, if it is time to."""
+        """Write, if a checkpoint is due."""
         if self._best == "loss":
             self._offer(run)
         if not self.every_epoch and time.monotonic() - self._written_s >= self._every_s:
             self._write(run)
 
     def on_epoch_end(self, run: Run, epoch: int) -> None:
-        """Write, if it is this epoch's turn."""
+        """Write, if a checkpoint is due after this epoch."""
         if self.every_epoch and epoch % self._every_epochs == 0:
             self._write(run)
 
     def on_validation_end(self, run: Run, loss_per_row: float) -> None:  # noqa: ARG002
-        """Write the best state, if this is it."""
+        """Write the state, if it is the best."""
         if self._best == "validation":
             self._offer(run)
 
     def on_checkpoint(self, run: Run) -> None:
-        """Write, because somebody asked."""
+        """Write, on request."""
         self._write(run)
 
     def on_fit_end(self, run: Run) -> None:
-        """Write where the run stopped, whatever stopped it."""
+        """Write the last state, however the run ended."""
         if not self._failed and self._written != (run.step, len(run.validation)):
             self._write(run)
 
@@ -143,6 +144,6 @@ class ModelCheckpoint(Callback):
         try:
             save_checkpoint(path, run)
         except Exception:
-            self._failed = True  # and is not tried again at the end, which follows
+            self._failed = True  # and is not tried again in on_fit_end
             raise
         run.checkpoints.append((run.step, str(path)))

@@ -1,4 +1,4 @@
-"""A CSV file with a row for each step."""
+"""Write a CSV file with a row for each step."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _COLUMNS = ("step", "epoch", "loss", "rows", "n_pad", "seconds", "learning_rate"
 
 
 class CSVLogger(Callback):
-    """Writes a row a step to a CSV file while the run goes on, so that a crash loses nothing.
+    """Writes a row for each step to a CSV file during the run, so that a crash loses nothing.
 
-    The columns are step, epoch, loss, rows, n_pad, seconds, learning_rate and the metrics that the
-    first steps report.
+    The columns are step, epoch, loss, rows, n_pad, seconds, learning_rate and the metrics of the
+    first steps.
 
     Args:
         path: The file.
-        append: Whether to add to a file that exists, without another header, or to replace it.
+        append: Whether to append to an existing file, without another header, or to replace it.
 
     Example:
         >>> import tempfile

@@ -1,4 +1,4 @@
-"""A run kept as a table, written to files and read back, and put beside others."""
+"""Record a run as a table, save and load it, and compare runs."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+from jaxtyping import Float
 
 from aimz_lab.errors import ArgumentError, DataError
 from aimz_lab.inference.run.events import Callback, Run, RunInfo, Steps
 from aimz_lab.lab import formatting
 from aimz_lab.lab.pictures.summary import summary_html, summary_text
-from aimz_lab.lab.record import RecordedRun, loss_trace, padded_share, run_of
+from aimz_lab.lab.record import RecordedRun, RunSource, loss_trace, padded_share, run_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,10 +35,10 @@ _INFO = (
 
 
 class History(Callback):
-    """Keeps a run as a table: a row a step, with the validation beside it.
+    """Records a run as a table with a row for each step, and its validation losses.
 
     Attributes:
-        run: The run that was seen last, or ``None``.
+        run: The last run, or ``None``.
 
     Example:
         >>> from aimz_lab.lab.monitor import monitor
@@ -58,16 +59,16 @@ class History(Callback):
         self.run = run
 
     @property
-    def losses(self) -> np.ndarray:
-        """Loss of each step in nats; shape ``(step,)``."""
+    def losses(self) -> Float[np.ndarray, " step"]:
+        """Loss of each step in nats."""
         return run_of(self).losses
 
     def to_frame(self) -> pd.DataFrame:
-        """Return a row a step.
+        """Return a table with a row for each step.
 
         Returns:
             A data frame indexed by ``step``, from 1, with epoch, loss, rows, n_pad, seconds,
-            learning_rate, metrics and, where there is any, validation; NaN where none was made.
+            learning_rate, metrics and, if there is any, validation; NaN at steps without one.
         """
         import pandas as pd
 
@@ -85,7 +86,7 @@ class History(Callback):
         """Write :meth:`to_frame` as a CSV file.
 
         Args:
-            path: The file; one that exists is replaced.
+            path: The file; replaced if it exists.
         """
         self.to_frame().to_csv(path)
 
@@ -93,10 +94,10 @@ class History(Callback):
         """Write the whole history as JSON; :meth:`from_json` reads it back.
 
         Args:
-            path: The file; one that exists is replaced.
+            path: The file; replaced if it exists.
         """
         run = run_of(self)
-        # NaN and infinities are no JSON: they are written as text.
+        # JSON has no NaN and no infinities: they are written as text.
         columns = {
             name: [v if np.isfinite(v) else str(v) for v in run.column(name).tolist()]
             for name in (*_COLUMNS, *run.metrics)
@@ -116,7 +117,7 @@ class History(Callback):
 
     @classmethod
     def from_json(cls, path: str | Path) -> Self:
-        """Read a history that :meth:`to_json` wrote.
+        """Load a history that :meth:`to_json` wrote.
 
         Args:
             path: The file.
@@ -125,7 +126,7 @@ class History(Callback):
             The history, without the parameters of the run.
 
         Raises:
-            DataError: If the file is no such history, or of a newer version.
+            DataError: If the file is not such a history, or of a newer version.
         """
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -178,7 +179,7 @@ def _chunks(columns: Mapping[str, np.ndarray]) -> Iterator[Steps]:
         )
 
 
-def compare(*histories: Any) -> pd.DataFrame:
+def compare(*histories: RunSource) -> pd.DataFrame:
     """Put runs side by side.
 
     Args:

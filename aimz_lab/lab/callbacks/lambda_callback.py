@@ -10,14 +10,14 @@ from aimz_lab.inference.run.events import Callback
 
 
 class LambdaCallback(Callback):
-    """A listener from plain functions.
+    """Calls plain functions on the events of a run.
 
     Args:
-        **functions: What to call, by the name of the event, with the event's arguments:
+        **functions: Functions by the name of their event; they take the arguments of the event:
             ``on_epoch_end=lambda run, epoch: ...``.
 
     Raises:
-        ArgumentError: If there is no event of that name.
+        ArgumentError: If there is no event of such a name.
 
     Example:
         >>> LambdaCallback(on_fit_end=lambda run: print(run.status)).kind
@@ -25,7 +25,7 @@ class LambdaCallback(Callback):
     """
 
     def __new__(cls, **functions: Callable[..., None]) -> Self:
-        """Make a class that overrides just these events, so that no other one is called."""
+        """Make a class that overrides these events alone, so that no other one is called."""
         _check_events(functions)
         events = {name: _ignoring_self(function) for name, function in functions.items()}
         return super().__new__(type(cls.__name__, (cls,), {"__module__": __name__, **events}))

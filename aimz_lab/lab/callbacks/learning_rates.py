@@ -1,4 +1,4 @@
-"""Listeners that change the learning rate while a run goes on."""
+"""Callbacks that change the learning rate during a run."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ class ReduceLROnPlateau(Callback):
 
     Args:
         monitor: ``"loss"``, of the training steps, or ``"validation"``.
-        factor: What the rate is multiplied by; between 0 and 1.
-        patience: MonitorWindows without progress after which the rate falls.
+        factor: Factor of the rate, between 0 and 1.
+        patience: Windows without progress after which the rate falls.
         min_rate: Lowest rate.
         min_delta: Least progress that counts, in nats per row.
         window: Steps of a window of losses; as in :class:`~aimz_lab.lab.callbacks.EarlyStopping`.
 
     Attributes:
-        changes: Pairs of the step after which the rate was lowered, and the new rate.
+        changes: Pairs of a step after which the rate was lowered, and the new rate.
 
     Raises:
         ArgumentError: If a value is not allowed; when the run begins, if the optimizer's rate is
-            fixed or there is no held-out data to watch.
+            fixed or there is no held-out data.
 
     Example:
         >>> ReduceLROnPlateau(factor=0.1, patience=2).changes
@@ -62,15 +62,15 @@ class ReduceLROnPlateau(Callback):
         self._waited = 0  # since the last progress, or the last change
 
     def on_fit_begin(self, run: Run) -> None:
-        """Refuse an optimizer whose rate is fixed; take in the history of a run that goes on."""
-        if run.state is not None:  # a loop written by hand makes its optimizer later
+        """Refuse an optimizer whose rate is fixed; judge the history of a resumed run."""
+        if run.state is not None:  # a hand-written loop makes its optimizer later
             run.control.check_learning_rate()
         self._plateau.begin(run)
         self.changes, self._waited = [], 0
         self._is_due(run)
 
     def on_steps_end(self, run: Run, steps: Steps) -> None:  # noqa: ARG002
-        """Judge the windows that the chunk has filled."""
+        """Judge the windows that the chunk completes."""
         if self.monitor == "loss" and self._is_due(run):
             self._lower(run)
 
@@ -105,14 +105,14 @@ class ReduceLROnPlateau(Callback):
 class LearningRateScheduler(Callback):
     """Sets the learning rate of each epoch.
 
-    A schedule by step belongs into the optimizer itself, as a schedule of optax.
+    Give a schedule by step to the optimizer itself, as a schedule of optax.
 
     Args:
-        schedule: Rate of an epoch from its number, which begins at 1.
+        schedule: Returns the rate of an epoch from its number, which begins at 1.
 
     Raises:
         ArgumentError: When the run begins, if the optimizer's rate is fixed; later, if the schedule
-            gives anything but a positive finite number.
+            returns anything but a positive finite number.
 
     Example:
         >>> scheduler = LearningRateScheduler(lambda epoch: 0.01 * 0.9**epoch)

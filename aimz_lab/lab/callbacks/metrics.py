@@ -1,4 +1,4 @@
-"""Listeners that measure how training moves: the gradient of each step, the parameters' way."""
+"""Callbacks that measure the gradient of each step and the drift of the parameters."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class GradientNorm(Callback):
-    """Has the norm of each step's gradient recorded: ``run.column("grad_norm")``.
+    """Records the norm of each step's gradient: ``run.column("grad_norm")``.
 
     It is the Euclidean norm over all unconstrained parameters, of the loss in nats.
 
@@ -32,19 +32,19 @@ class GradientNorm(Callback):
 
 
 class ParamDrift(Callback):
-    """Measures how far each parameter moved in an epoch, in units of the guide's own scale.
+    """Measures how far each parameter moves in an epoch, in units of the guide's scale.
 
-    A location that has a scale beside it (``auto_loc`` and ``auto_scale``, ``beta_loc`` and
-    ``beta_scale``, a ``scale_tril``) moves in standard deviations, and a scale in factors of e.
-    Anything else moves in its own unit. Each number is the root mean square over the parameter's
-    entries. A guide that has settled drifts by much less than 1 an epoch.
+    A location with a scale (``auto_loc`` and ``auto_scale``, ``beta_loc`` and ``beta_scale``, a
+    ``scale_tril``) moves in standard deviations, and a scale in factors of e. Any other parameter
+    moves in its own unit. Each number is the root mean square over the parameter's entries. A guide
+    that has settled drifts by much less than 1 an epoch.
 
     Args:
         every: Epochs from one measurement to the next.
 
     Attributes:
         epochs: Epochs that were measured.
-        drifts: For each of them, the drift of each parameter since the one before.
+        drifts: For each of them, the drift of each parameter since the previous one.
 
     Raises:
         ArgumentError: If ``every`` is not a positive int.
@@ -66,7 +66,7 @@ class ParamDrift(Callback):
         self._before: dict[str, np.ndarray] = {}
 
     def on_fit_begin(self, run: Run) -> None:
-        """Remember where the parameters are."""
+        """Keep the parameters."""
         self.epochs, self.drifts = [], []
         self._before = _on_host(run.params)
 
@@ -80,18 +80,18 @@ class ParamDrift(Callback):
         self._before = now
 
     def to_frame(self) -> pd.DataFrame:
-        """Return a row an epoch, a column a parameter."""
+        """Return a table with a row for each measured epoch and a column for each parameter."""
         import pandas as pd
 
         return pd.DataFrame(self.drifts, index=pd.Index(self.epochs, name="epoch"))
 
 
 def drift(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, float]:
-    """How far each parameter moved: the root mean square over its entries.
+    """Return how far each parameter moved: the root mean square over its entries.
 
     Args:
         before: Constrained parameters by name.
-        now: The same, later; scales are those of now.
+        now: The same parameters later; their scales are the unit.
 
     Example:
         >>> drift({"b_loc": [1.0], "b_scale": [0.5]}, {"b_loc": [2.0], "b_scale": [0.5]})
@@ -111,7 +111,7 @@ def _moved(name: str, before: Mapping[str, np.ndarray], now: Mapping[str, np.nda
 
 
 def _scale_of(name: str, params: Mapping[str, np.ndarray]) -> np.ndarray | None:
-    """The standard deviations beside a location, under the names that NumPyro's guides use."""
+    """The standard deviations of a location, by the names of NumPyro's guides."""
     if not name.endswith("loc"):
         return None
     stem = name.removesuffix("loc")

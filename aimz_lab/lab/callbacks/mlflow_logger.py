@@ -1,4 +1,4 @@
-"""Runs in MLflow, for who keeps an account of experiments."""
+"""Log runs to MLflow."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _PARAMS = ("model", "method", "n_obs", "batch_size", "epochs", "steps_per_epoch"
 
 
 class MLflowLogger(Callback):
-    """Writes a run to MLflow: what it trains, its loss as it falls, and how it ended.
+    """Logs a run to MLflow: its parameters, its loss and metrics, and how it ended.
 
-    The loss is in nats per row, the mean of the steps since the last entry; so are further metrics.
-    Of chains it is what they report, iteration by iteration, and at the end the number of draws and
-    divergences, the worst R-hat and the least effective sample size.
-    A tracking server that fails never ends a run: the listener is then switched off.
+    An entry has the mean loss of the steps since the previous one, in nats per row, and the means
+    of further metrics. Of chains it has the means of the values that they report, and at the end
+    the number of draws and divergences, the worst R-hat and the least effective sample size.
+    A tracking server that fails does not end the run: the callback is then switched off.
 
     Args:
-        experiment: Name of the experiment; it is made if there is none.
+        experiment: Name of the experiment; made if it does not exist.
         run_name: Name of the run; MLflow makes one up by default.
         tracking_uri: Where MLflow keeps its runs, such as ``"http://localhost:5000"``; its own
             setting by default.
@@ -69,7 +69,7 @@ class MLflowLogger(Callback):
         self._given: str | None = None
 
     def write_to(self, run_id: str) -> None:
-        """Write to a run that somebody else opened, and leave it as it is at the end.
+        """Write to a run that is open already, and leave it open at the end.
 
         Args:
             run_id: MLflow's id of the run.
@@ -77,7 +77,7 @@ class MLflowLogger(Callback):
         self._given = run_id
 
     def on_fit_begin(self, run: Run) -> None:
-        """Open a run and write down what it trains."""
+        """Open a run and log its parameters."""
         from mlflow.entities import Param
 
         self._client = self._connect()
@@ -88,7 +88,7 @@ class MLflowLogger(Callback):
         self._logged_step, self._logged_s = run.step, -np.inf
 
     def on_steps_end(self, run: Run, steps: Steps) -> None:  # noqa: ARG002
-        """Write an entry, if it is time to."""
+        """Write an entry, if one is due."""
         if time.monotonic() - self._logged_s >= self._every_s:
             self._log(run)
 
@@ -97,7 +97,7 @@ class MLflowLogger(Callback):
         self._put(run.step, {"validation": loss_per_row})
 
     def on_fit_end(self, run: Run) -> None:
-        """Write what is left, and close the run."""
+        """Write the last entry, and close the run."""
         if run.step > self._logged_step:
             self._log(run)
         if run.chains is not None:

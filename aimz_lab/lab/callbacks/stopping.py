@@ -1,4 +1,4 @@
-"""Listeners that end a run: when it gets nowhere any more, or when too many steps went wrong."""
+"""Callbacks that end a run: without progress, or after too many steps without a finite loss."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from aimz_lab.types import check_choice
 
 
 class Plateau:
-    """What the listeners that wait for a plateau share: a monitor, a test, a patience.
+    """Plateau test of a monitored loss, with a patience; shared by several callbacks.
 
     Args:
         monitor: ``"loss"`` or ``"validation"``.
-        patience: MonitorWindows without progress that are waited for.
+        patience: Windows without progress to wait for.
         min_delta: Least progress that counts, in nats per row.
         window: Steps of a window of losses; ``None`` for whole epochs, see
             :func:`~aimz_lab.inference.run.best_state.window_steps`.
@@ -39,10 +39,10 @@ class Plateau:
         self.test = PlateauTest(min_delta)
 
     def begin(self, run: Run) -> None:
-        """Begin with a run, and judge what an earlier process has left of it.
+        """Begin a run, and judge the history of a resumed one.
 
         Raises:
-            ArgumentError: If the held-out loss is watched and there is none.
+            ArgumentError: If the held-out loss is monitored and there is none.
         """
         if self.monitor == "validation" and run.info.validation_every is None:
             msg = (
@@ -53,23 +53,22 @@ class Plateau:
         self.test = PlateauTest(self.min_delta)
         self.readings.begin(run)
 
-    def in_words(self, waited: int) -> str:
-        """Say what has been waited for in vain."""
+    def reason(self, waited: int) -> str:
+        """Say how long there was no progress."""
         return f"no progress of the {self.readings.name} in {waited} readings"
 
 
 class EarlyStopping(Callback):
     """Ends a run once its loss no longer falls by more than its noise.
 
-    Losses of minibatches are noisy, so that a single lower one means nothing. The mean of each
-    window of steps is compared with that of the last window that made progress, against the
-    standard error of their difference; see
-    :class:`~aimz_lab.inference.run.plateau.PlateauTest`. Of the held-out loss, whose noise is
-    fixed, each single value is a reading.
+    Losses of minibatches are noisy; a single lower one means nothing. The mean of each window of
+    steps is compared with that of the last window that made progress, against the standard error
+    of their difference; see :class:`~aimz_lab.inference.run.plateau.PlateauTest`. The noise of the
+    held-out loss is fixed; each of its values is a window of its own.
 
     Args:
         monitor: ``"loss"``, of the training steps, or ``"validation"``.
-        patience: MonitorWindows without progress after which the run ends.
+        patience: Windows without progress after which the run ends.
         min_delta: Least progress that counts, in nats per row.
         restore_best: Whether the model ends with the best state instead of the last one, however
             the run ends. By ``"loss"`` that is the state after the chunk of steps in which the
@@ -79,7 +78,7 @@ class EarlyStopping(Callback):
 
     Raises:
         ArgumentError: If a value is not allowed; when the run begins, if there is no held-out data,
-            or no state to restore in a loop that is written by hand.
+            or no state to restore, as in a hand-written loop.
 
     Example:
         >>> EarlyStopping(patience=3, restore_best=True).monitor
@@ -103,7 +102,7 @@ class EarlyStopping(Callback):
         self.restore_best = restore_best
 
     def on_fit_begin(self, run: Run) -> None:
-        """Take in the history of a run that goes on."""
+        """Judge the history of a resumed run."""
         if self.restore_best and run.state is None:
             msg = (
                 "restore_best=True needs to know the state, which a loop of your own keeps to "
@@ -114,7 +113,7 @@ class EarlyStopping(Callback):
         self._plateau.test.add(self._plateau.readings.new(run))
 
     def on_steps_end(self, run: Run, steps: Steps) -> None:  # noqa: ARG002
-        """Judge the windows that the chunk has filled."""
+        """Judge the windows that the chunk completes."""
         if self.monitor == "loss":
             self._judge(run)
 
@@ -124,7 +123,7 @@ class EarlyStopping(Callback):
             self._judge(run)
 
     def on_fit_end(self, run: Run) -> None:
-        """Give the model the best state, if that was asked for."""
+        """Give the model the best state, with ``restore_best=True``."""
         best = run.best.get(self._plateau.readings.name)
         if self.restore_best and best is not None:
             run.end_with(best.state)
@@ -134,18 +133,18 @@ class EarlyStopping(Callback):
         readings = self._plateau.readings.new(run)
         for waited in self._plateau.test.add(readings):
             if waited >= self._plateau.patience:
-                run.control.stop(self._plateau.in_words(waited), status="early_stopped")
+                run.control.stop(self._plateau.reason(waited), status="early_stopped")
         if len(readings) and self.restore_best:
             offer_best(run, self._plateau.readings.name, float(readings[-1].mean()))
 
 
 class TerminateOnNaN(Callback):
-    """Ends a run with ``on_nonfinite="skip"`` once too many steps had to be left out.
+    """Ends a run with ``on_nonfinite="skip"`` after too many steps without a finite loss.
 
     Any other run ends by itself at the first such step.
 
     Args:
-        after: Steps left out after which the run ends.
+        after: Skipped steps after which the run ends.
 
     Raises:
         ArgumentError: If ``after`` is not a positive int.
@@ -162,7 +161,7 @@ class TerminateOnNaN(Callback):
         self.after = check_positive_int("after", after)
 
     def on_steps_end(self, run: Run, steps: Steps) -> None:  # noqa: ARG002
-        """Count."""
+        """End the run, if too many steps were skipped."""
         if run.skipped >= self.after:
             reason = f"{run.skipped} steps without a finite loss, {self.after} are allowed"
             run.control.stop(reason, status="diverged")

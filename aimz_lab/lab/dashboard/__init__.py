@@ -1,4 +1,4 @@
-"""The live dashboard of a run.
+"""The live dashboard of a run, in a notebook, a terminal or a recording.
 
-In: the events of a run. Out: frames on the page, and requests to the run.
+In: the events of a run, and clicks on its page. Out: frames in a view, and requests to the run.
 """

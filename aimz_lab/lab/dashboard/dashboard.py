@@ -1,4 +1,4 @@
-"""The live dashboard: listens to a run, describes it in frames, and hands these to a view."""
+"""The live dashboard: a callback that describes a run in frames and hands these to a view."""
 
 from __future__ import annotations
 
@@ -11,41 +11,29 @@ from aimz_lab.lab import environment
 from aimz_lab.lab.cache import enable_compilation_cache
 from aimz_lab.lab.callbacks import ProgressLine
 from aimz_lab.lab.dashboard import previous_runs
-from aimz_lab.lab.dashboard.views import LineView, NotebookView, PictureView, View
-from aimz_lab.lab.panels import (
-    CheckPanel,
-    ConvergencePanel,
-    DevicesPanel,
-    LossPanel,
-    PaddingPanel,
-    Panel,
-    ParametersPanel,
-    ProgressPanel,
-    SamplingPanel,
-    TracePanel,
-)
+from aimz_lab.lab.dashboard.contents import meta, panels_of
+from aimz_lab.lab.dashboard.view_choice import MOST_UPDATES_PER_S, ViewName, view_named
+from aimz_lab.lab.dashboard.views import View
+from aimz_lab.lab.panels import CheckPanel, DevicesPanel, Panel
 from aimz_lab.lab.panels.best_so_far import BestSoFar
-from aimz_lab.lab.panels.check import Replicate
 from aimz_lab.lab.panels.panel_set import Frames, PanelSet
-from aimz_lab.lab.status_line import StatusLine
+from aimz_lab.lab.panels.predictive_check import Replicate
 from aimz_lab.lab.throttle import Throttle
 from aimz_lab.types import Progress, check_choice
 
-ViewName = Literal["auto", "page", "picture", "still", "line", "none"]
-MOST_UPDATES_PER_S = 10.0
-_MARGIN = 0.4  # as much again goes unmeasured: encoding and sending on another thread, and the page
+_MEASURED = 0.4  # of the share; the rest is for the thread that encodes and sends, and the page
 
 
 class LiveDashboard(Callback):
     """Watch and steer a run while it trains, or while its chains draw.
 
-    In a notebook: curves, padding, devices, parameters and the buttons that stop, pause and steer
+    In a notebook: curves, padding, devices, parameters, and buttons that stop, pause and steer
     the run. Restore best stops it too, and gives the model the best state: by the held-out loss, or
     else the lowest window of training steps. Of chains: energies, divergences, step sizes, R-hat
     and effective sample sizes. When the run ends, a still picture with a summary takes their place.
 
-    In a terminal: one line. In continuous integration and tests: nothing; in a notebook that a
-    program executes: the picture.
+    In a terminal: one line. In a notebook that a program executes: the picture. In continuous
+    integration and tests: nothing.
 
     Args:
         view: Where to show the run. ``"auto"`` chooses; ``"page"`` is the live page, ``"picture"``
@@ -59,6 +47,7 @@ class LiveDashboard(Callback):
 
     Attributes:
         run: The run that was watched last, or ``None``.
+        view: The view that shows it.
 
     Raises:
         ArgumentError: If an argument has a value that is not allowed.
@@ -94,15 +83,15 @@ class LiveDashboard(Callback):
         self.every_epoch = predictive_check is not None
         self.metrics = ("grad_norm",) if grad_norm else ()
         self._asked_view = view
-        # Found out here, in the cell; a run may begin on another thread.
+        # Asked here, in the cell: a run may begin on another thread.
         self._place = environment.place()
         self._check_every = check_every
         self._restore_best = False
         self._best = BestSoFar()
         self._check = CheckPanel(predictive_check) if predictive_check else None
         self._share = share
-        self._board = PanelSet([], share=share / 3)
-        self._view: View = View()
+        self._panel_set = PanelSet([], share=share / 3)
+        self.view: View = View()
         self._throttle = Throttle(1 / MOST_UPDATES_PER_S, share)
         self._sent_s = 0.0
 
@@ -113,7 +102,7 @@ class LiveDashboard(Callback):
     @property
     def display_s(self) -> float:
         """Seconds that the display took from the run so far."""
-        return self._board.spent_s + self._sent_s
+        return self._panel_set.spent_s + self._sent_s
 
     def on_fit_begin(self, run: Run) -> None:
         """Choose the view and show that the run begins."""
@@ -121,16 +110,16 @@ class LiveDashboard(Callback):
         self._restore_best = False
         self._sent_s = 0.0
         asked = self._asked_view
-        self._view = asked if isinstance(asked, View) else _view_named(asked, self._place)
-        self._best.begin(run, keep="progress" in self._view.wants)
-        self._board = PanelSet(self._panels(run), share=self._share / 3)
-        self._board.begin(run)
-        first: Frames = {"meta": meta(run), "earlier": previous_runs.frame(run)}
-        first |= self._board.frames(run, self._view.wants, everything=True)
-        self._view.open(run, first, self._receive)
-        # What opening takes, when packages are imported, is no part of the run's share.
-        self._throttle = Throttle(self._view.interval_s, _MARGIN * self._share)
-        self._board.rest()
+        self.view = asked if isinstance(asked, View) else view_named(asked, self._place)
+        self._best.begin(run, keep="progress" in self.view.wants)
+        self._panel_set = PanelSet(self._panels(run), share=self._share / 3)
+        self._panel_set.begin(run)
+        first: Frames = {"meta": meta(run), "previous_runs": previous_runs.frame(run)}
+        first |= self._panel_set.frames(run, self.view.wants, everything=True)
+        self.view.open(run, first, self._receive)
+        # Opening imports packages; its cost does not count against the run's share.
+        self._throttle = Throttle(self.view.interval_s, _MEASURED * self._share)
+        self._panel_set.reset_costs()
 
     def on_steps_end(self, run: Run, steps: Steps) -> None:  # noqa: ARG002
         """Show what is new, if that is due."""
@@ -152,7 +141,7 @@ class LiveDashboard(Callback):
     def on_epoch_end(self, run: Run, epoch: int) -> None:
         """Do the predictive check, if one is due."""
         if self._check and epoch % self._check_every == 0:
-            self._board.call(self._check.name, "refresh", run)
+            self._panel_set.call(self._check.name, "refresh", run)
 
     def on_fit_end(self, run: Run) -> None:
         """Show how the run ended, for good, and keep its curve for comparison."""
@@ -160,18 +149,18 @@ class LiveDashboard(Callback):
         if self._restore_best and best:
             run.end_with(best.state)
             run.notes.append(f"The model has the best state, that of step {best.step:,}.")
-        frames = self._board.frames(run, self._view.wants, everything=True)
-        self._view.close(run, frames)
+        frames = self._panel_set.frames(run, self.view.wants, everything=True)
+        self.view.close(run, frames)
         previous_runs.remember(run)
 
     def _refresh(self, run: Run, *, at_once: bool = False) -> None:
         began = time.perf_counter()
         if not (at_once or self._throttle.ready(began)):
             return
-        frames = self._board.frames(run, self._view.wants, everything=at_once)
+        frames = self._panel_set.frames(run, self.view.wants, everything=at_once)
         sending = time.perf_counter()
-        self._throttle.interval_s = self._view.interval_s
-        self._view.show(run, frames)
+        self._throttle.interval_s = self.view.interval_s
+        self.view.show(run, frames)
         ended = time.perf_counter()
         self._sent_s += ended - sending
         self._throttle.spent(ended, ended - began)
@@ -186,7 +175,7 @@ class LiveDashboard(Callback):
                 self._stop_at_best(run)
             _obey(run, message.get("kind"), message.get("value"))
         except AimzLabError as error:
-            self._view.tell({"kind": "refused", "why": str(error)})
+            self.view.send({"kind": "refused", "why": str(error)})
 
     def _stop_at_best(self, run: Run) -> None:
         if self._best.of(run) is None:
@@ -196,7 +185,7 @@ class LiveDashboard(Callback):
         run.control.stop("Restore best was clicked")
 
     def _ipython_display_(self) -> None:
-        self._view.display(self.run)
+        self.view.display(self.run)
 
 
 def _obey(run: Run, kind: str | None, value: Any) -> None:
@@ -214,53 +203,6 @@ def _obey(run: Run, kind: str | None, value: Any) -> None:
             control.set_learning_rate(value)
 
 
-def panels_of(run: Run, *more: Panel, best: BestSoFar | None = None) -> list[Panel]:
-    """Return the panels that tell of such a run."""
-    progress = ProgressPanel(best or BestSoFar())
-    if run.info.is_sampling:
-        return [progress, TracePanel(), SamplingPanel(), ConvergencePanel(), *more]
-    return [progress, LossPanel(), PaddingPanel(), ParametersPanel(), *more]
-
-
-def meta(run: Run) -> dict[str, Any]:
-    """Describe what was known of a run before its first step."""
-    info = run.info
-    return {
-        "model": info.model,
-        "method": info.method,
-        "n_obs": info.n_obs,
-        "batch_size": info.batch_size,
-        "epochs": info.epochs,
-        "scaled": info.scaled,
-        "is_sampling": info.is_sampling,
-    }
-
-
-def _view_named(name: ViewName, place: environment.Place) -> View:
-    if name == "auto":
-        name = _best_view(place)
-    match name:
-        case "page":
-            environment.require_widgets()
-            from aimz_lab.lab.dashboard.widget import WidgetView
-
-            return WidgetView(1 / MOST_UPDATES_PER_S)
-        case "picture":
-            return PictureView()
-        case "still":
-            return NotebookView()
-        case "line":
-            return LineView(StatusLine())
-        case _:
-            return View()
-
-
-def _best_view(place: environment.Place) -> ViewName:
-    if place == "page":
-        return "page" if environment.has_widgets() else "picture"
-    return {"kernel": "still", "automation": "none"}.get(place, "line")
-
-
 def default_display(progress: Progress) -> Callback | None:
     """Return the display that ``fit`` shows for a value of ``progress``.
 
@@ -270,7 +212,7 @@ def default_display(progress: Progress) -> Callback | None:
             line; ``False`` for nothing.
 
     Returns:
-        A listener, or ``None``.
+        A callback, or ``None``.
 
     Raises:
         ArgumentError: If ``progress`` is none of these.
@@ -291,6 +233,6 @@ def default_display(progress: Progress) -> Callback | None:
 
 
 def _shown(display: Callback) -> Callback:
-    """Return the display of a run that is watched; who watches should not wait twice."""
+    """Return ``display``, and keep what is compiled, so that the next session need not wait."""
     enable_compilation_cache()
     return display

@@ -1,4 +1,4 @@
-"""The curves of earlier runs of the same model in this process, for comparison."""
+"""Loss curves of the previous runs of a kernel in this process, for comparison."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ _KEPT_MODELS = 32
 
 
 @dataclass(frozen=True)
-class _Earlier:
+class _PreviousRun:
     label: str
     n_obs: int | None
     trace: dict[str, Any]
 
 
 _lock = threading.Lock()
-_by_model: dict[str, deque[_Earlier]] = {}
+_by_model: dict[str, deque[_PreviousRun]] = {}
 _counts: dict[str, int] = {}
 
 
 def remember(run: Run) -> None:
-    """Keep the curve of a run that is over; the oldest ones are let go."""
+    """Keep the curve of a finished run, and drop the oldest ones."""
     if run.step < 2 or run.info.is_sampling:
         return
     trace = loss_trace(run).frame()
@@ -37,14 +37,14 @@ def remember(run: Run) -> None:
         _counts[name] = _counts.get(name, 0) + 1
         label = f"run {_counts[name]}, {time.strftime('%H:%M')}"
         kept = _by_model.pop(name, None) or deque(maxlen=_KEPT_RUNS)
-        kept.append(_Earlier(label, run.info.n_obs, trace))
+        kept.append(_PreviousRun(label, run.info.n_obs, trace))
         _by_model[name] = kept  # the latest model comes last
         while len(_by_model) > _KEPT_MODELS:
             _by_model.pop(next(iter(_by_model)))
 
 
 def frame(run: Run) -> dict[str, Any]:
-    """Describe the earlier runs of this run's model, oldest first."""
+    """Describe the previous runs of this run's kernel, oldest first."""
     if run.info.is_sampling:
         return {"runs": []}
     with _lock:

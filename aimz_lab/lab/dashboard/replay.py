@@ -1,36 +1,39 @@
-"""A run that is over, on the live page once more: every switch redraws from its history."""
+"""Show a finished run on the live page, redrawn from its history."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from aimz_lab.inference.run.events import Run
 from aimz_lab.lab import environment
-from aimz_lab.lab.dashboard.dashboard import meta, panels_of
+from aimz_lab.lab.dashboard.contents import meta, panels_of
 from aimz_lab.lab.panels.panel_set import Frames, PanelSet
-from aimz_lab.lab.record import run_of
+from aimz_lab.lab.record import RunSource, run_of
+
+if TYPE_CHECKING:
+    from anywidget import AnyWidget
 
 
 def frames_of(run: Run) -> Frames:
     """Describe a whole run at once, as the panels would have at its end."""
-    board = PanelSet(panels_of(run), share=1.0)
-    board.begin(run)
-    return {"meta": meta(run), **board.frames(run, everything=True)}
+    panel_set = PanelSet(panels_of(run), share=1.0)
+    panel_set.begin(run)
+    return {"meta": meta(run), **panel_set.frames(run, everything=True)}
 
 
-def show(source: Any, *others: Any) -> Any:
-    """Show a run on the live page, to look at it with other axes or beside other runs.
+def show(source: RunSource, *others: RunSource) -> AnyWidget:
+    """Show a run on the live page, with other axes or beside other runs.
 
     Args:
-        source: A run, or what keeps one: a history, a dashboard, a watched loop.
-        *others: Further ones, drawn in grey.
+        source: A run, or an object with one: a history, a dashboard, a watched loop.
+        *others: Further runs, drawn in grey.
 
     Returns:
-        The widget; it shows itself at the end of a cell. A saved notebook does not keep it: it
-        keeps the still picture that the run left behind, or :func:`~aimz_lab.lab.loss_figure`.
+        The widget, which shows itself at the end of a cell. A saved notebook does not keep it; it
+        keeps the still picture of the run, or a :func:`~aimz_lab.lab.loss_figure`.
 
     Raises:
-        DataTypeError: If an argument keeps no run.
+        DataTypeError: If an argument has no run.
         OptionalDependencyError: If the widget's packages are missing.
 
     Example:
@@ -45,4 +48,4 @@ def show(source: Any, *others: Any) -> Any:
         for i, run in enumerate(map(run_of, others), start=2)
         for trace in (frames_of(run)["loss"]["traces"]["loss"],)
     ]
-    return make_widget({**frames_of(run_of(source)), "earlier": {"runs": runs}})
+    return make_widget({**frames_of(run_of(source)), "previous_runs": {"runs": runs}})

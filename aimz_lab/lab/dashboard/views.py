@@ -1,7 +1,7 @@
-"""Where frames are shown: nowhere, in a line, as pictures in a notebook, or in a recording.
+"""Views: a line of text, still pictures in a notebook, a recording for tests.
 
-The live page is in :mod:`aimz_lab.lab.dashboard.widget`. A view is told when a run begins, is given
-frames as they come, and is told when it ends. It asks the run for nothing but text.
+A view is opened when a run begins, shows frames as they come, and is closed when the run ends. It
+reads the run for text alone. The live page is :class:`aimz_lab.lab.dashboard.widget.WidgetView`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from aimz_lab.lab.panels.base import Frame
 from aimz_lab.lab.panels.panel_set import Frames
 from aimz_lab.lab.pictures.figures import picture_bundle
 from aimz_lab.lab.pictures.summary import summary_text
-from aimz_lab.lab.status_line import StatusLine
+from aimz_lab.progress import StatusLine
 
 Receive = Callable[[dict[str, Any]], None]
-"""Takes a message of the page: ``kind`` and perhaps ``value``."""
+"""Takes a message of the page, with ``kind`` and perhaps ``value``."""
 
 PANELS = frozenset(
     {
@@ -36,7 +36,7 @@ WIDGET_MIME = "application/vnd.jupyter.widget-view+json"
 
 
 class View:
-    """Shows nothing; the base of those that do.
+    """Base of the views; shows nothing.
 
     Attributes:
         interval_s: Least seconds between two updates.
@@ -47,7 +47,7 @@ class View:
     wants: frozenset[str] = frozenset()
 
     def open(self, run: Run, frames: Frames, receive: Receive) -> None:
-        """Begin to show a run."""
+        """Begin to show a run; ``receive`` takes the messages of its page."""
 
     def show(self, run: Run, frames: Frames) -> None:
         """Show the frames that are new."""
@@ -56,17 +56,17 @@ class View:
         """Show how the run ended, for good."""
 
     def display(self, run: Run | None) -> None:
-        """Show the same once more, where somebody asked for it."""
+        """Show the run once more, in the cell that asks for it."""
 
-    def tell(self, message: dict[str, Any]) -> None:
-        """Answer whoever clicked."""
+    def send(self, message: dict[str, Any]) -> None:
+        """Send the page a message, in answer to a click."""
 
 
 class LineView(View):
     """A line that is kept up to date on a terminal; elsewhere a new line now and then.
 
     Args:
-        line: Where to write.
+        line: The line to write.
     """
 
     wants = frozenset({"loss", "convergence"})
@@ -75,10 +75,10 @@ class LineView(View):
         self._line = line
         self._loss: float | None = None
         self._convergence: Frame = {}
-        self.interval_s = 0.1 if line.rewrite else 10.0
+        self.interval_s = line.interval_s
 
     def open(self, run: Run, frames: Frames, receive: Receive) -> None:  # noqa: ARG002
-        """Say that the run begins, where the line will be written over."""
+        """Say on a terminal that the run begins; the line will be written over."""
         self._loss, self._convergence = None, {}
         if self._line.rewrite:
             self._line.write(f"{run.info.model}: compiling the first step")
@@ -102,34 +102,34 @@ class LineView(View):
 
 
 class NotebookView(View):
-    """An output of a notebook that becomes a still picture at the end; quiet until then."""
+    """A notebook's output that stays empty until the end, and then is a still picture."""
 
     def __init__(self) -> None:
         self._handles: list[Any] = []
 
     def live_bundle(self, run: Run) -> dict[str, Any] | None:  # noqa: ARG002
-        """Return what the output holds while the run goes on, or ``None`` for nothing yet."""
+        """Return the output while the run goes on; ``None`` for no output yet."""
         return None
 
     def open(self, run: Run, frames: Frames, receive: Receive) -> None:  # noqa: ARG002
-        """Make the output, if there is something to show already."""
+        """Make the output, if there is something to show."""
         if (bundle := self.live_bundle(run)) is not None:
             self._put(bundle)
 
     def close(self, run: Run, frames: Frames) -> None:  # noqa: ARG002
-        """Turn the output into the picture of the run."""
+        """Replace the output by the picture of the run."""
         bundle, metadata = picture_bundle(run)
         self.replace(bundle, metadata)
 
     def display(self, run: Run | None) -> None:
-        """Show the run in one more output, which follows the others from then on."""
+        """Show the run in one more output, which is updated like the others."""
         if run is None:
             return
         live = None if run.finished else self.live_bundle(run)
         self._put(*((live,) if live else picture_bundle(run)))
 
     def replace(self, bundle: dict[str, Any], metadata: dict[str, Any] | None = None) -> None:
-        """Show ``bundle`` in every output, or in a new one if there is none."""
+        """Show a MIME bundle in every output, or in a new one if there is none."""
         if not self._handles:
             self._put(bundle, metadata)
             return
@@ -143,7 +143,7 @@ class NotebookView(View):
 
 
 class PictureView(NotebookView):
-    """A line of text and now and then a picture, where no widget can be shown."""
+    """A picture that is redrawn now and then, where no widget can be shown."""
 
     interval_s = 1.0
 
@@ -155,18 +155,18 @@ class PictureView(NotebookView):
         return bundle
 
     def show(self, run: Run, frames: Frames) -> None:  # noqa: ARG002
-        """Draw the picture anew; the caller spaces the calls by what they cost."""
+        """Redraw the picture; the caller limits how often."""
         self.replace(self.live_bundle(run))
 
 
 class RecordingDisplay(View):
-    """Keeps every frame instead of showing it, and can be clicked; for tests.
+    """Records the frames instead of showing them, and takes clicks; for tests.
 
     Attributes:
-        frames: What was shown, in order: each the frames that were new.
+        frames: The new frames of each update, in order.
         final: The frames of the end, or ``None`` before it.
         text: The summary of the end.
-        answers: What it was told after clicks.
+        answers: The messages sent in answer to clicks.
     """
 
     interval_s = 0.0
@@ -180,7 +180,7 @@ class RecordingDisplay(View):
         self._receive: Receive | None = None
 
     def open(self, run: Run, frames: Frames, receive: Receive) -> None:  # noqa: ARG002
-        """Keep the first frames, and where clicks go."""
+        """Keep the first frames, and the function that takes clicks."""
         self.frames, self.final, self._receive = [frames], None, receive
 
     def show(self, run: Run, frames: Frames) -> None:  # noqa: ARG002
@@ -191,12 +191,12 @@ class RecordingDisplay(View):
         """Keep the last frames and the summary."""
         self.final, self.text = frames, summary_text(run)
 
-    def tell(self, message: dict[str, Any]) -> None:
+    def send(self, message: dict[str, Any]) -> None:
         """Keep the answer to a click."""
         self.answers.append(message)
 
     def click(self, kind: str, value: Any = None) -> None:
-        """Do what a click on the page does."""
+        """Send the message of a click on the page."""
         if self._receive:
             self._receive({"kind": kind, "value": value})
 

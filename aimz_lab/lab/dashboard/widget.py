@@ -1,11 +1,11 @@
-"""The live page: an anywidget with a canvas of its own, fed with the frames of the panels."""
+"""The live page: an anywidget that draws the frames of the panels on its own canvas."""
 
 from __future__ import annotations
 
 import functools
 import math
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aimz_lab.inference.run.events import Run
 from aimz_lab.lab import formatting
@@ -14,22 +14,28 @@ from aimz_lab.lab.dashboard.views import PANELS, WIDGET_MIME, NotebookView, Pict
 from aimz_lab.lab.environment import has_subshells
 from aimz_lab.lab.panels.panel_set import Frames
 
-_PATIENCE_S = 10.0
+if TYPE_CHECKING:
+    from anywidget import AnyWidget
+
+PATIENCE_S = 10.0
+"""Seconds in which a page says that it shows the widget."""
+
 _SLOWEST_S = 3.0
+"""Most seconds between two updates, however slowly the page draws."""
 
 
 @functools.cache
-def widget_class() -> type:
-    """Return the widget, which holds one trait a panel and nothing else."""
+def widget_class() -> type[AnyWidget]:
+    """Return the widget's class, which has a trait for each panel and nothing else."""
     import anywidget
     import traitlets
 
-    traits = {name: traitlets.Dict().tag(sync=True) for name in ("meta", "earlier", *PANELS)}
+    traits = {name: traitlets.Dict().tag(sync=True) for name in ("meta", "previous_runs", *PANELS)}
     members = {"__module__": __name__, "_esm": module(), "_css": style(), **traits}
     return type("DashboardWidget", (anywidget.AnyWidget,), members)
 
 
-def make_widget(frames: Frames) -> Any:
+def make_widget(frames: Frames) -> AnyWidget:
     """Return a widget that shows ``frames`` and takes clicks while a cell runs."""
     widget = widget_class()(**frames)
     let_page_choose_shell(widget.comm)
@@ -39,25 +45,28 @@ def make_widget(frames: Frames) -> Any:
 def let_page_choose_shell(comm: Any) -> None:
     """Let a page's messages on ``comm`` go to the subshell that the page asked for.
 
-    ipykernel 7.4 hands them to the shell that last wrote on the comm instead, which is the busy
-    one. What is changed is private there, hence the guard; other versions need nothing.
+    ipykernel 7.4 sends them to the shell that last wrote on the comm, which is the busy one. Other
+    versions do not have the private attribute that is replaced here.
     """
     if hasattr(comm, "_reply_subshell_for"):
         comm._reply_subshell_for = lambda data, asked: asked  # noqa: ARG005
 
 
 class WidgetView(NotebookView):
-    """The live page in an output; the still picture takes its place at the end.
+    """The live page in an output; the still picture replaces it at the end.
 
-    A page that can show the widget says so within seconds, if its messages arrive at all while a
-    cell runs. Where they should arrive and none does, pictures take the widget's place, and give it
-    back when the page is heard after all.
+    A page that can show the widget says hello within seconds, if its messages arrive while a cell
+    runs. If they could arrive and none does, pictures replace the widget until the page's first
+    message.
 
-    A page tells how often it can draw without taking more than a hundredth of the time, since it
-    may live on the cores that train; it gets no more updates than that.
+    A page reports how often it can draw in a hundredth of the time, since it may run on the cores
+    that train. It gets no more updates than that.
 
     Args:
         interval_s: Least seconds between two updates.
+
+    Attributes:
+        widget: The widget of the run that is shown, or ``None`` before the first one.
     """
 
     wants = PANELS
@@ -65,43 +74,43 @@ class WidgetView(NotebookView):
     def __init__(self, interval_s: float = 0.1) -> None:
         super().__init__()
         self._least_interval_s = self._live_interval_s = self.interval_s = interval_s
-        self._widget: Any = None
-        self._heard = False
-        self._silent = False
+        self.widget: AnyWidget | None = None
+        self._is_heard = False
+        self._shows_pictures = False
         self._opened = 0.0
 
     def open(self, run: Run, frames: Frames, receive: Receive) -> None:
-        """Show the widget, and begin to listen to it."""
-        self._heard = self._silent = False
+        """Show the widget, and begin to take its messages."""
+        self._is_heard = self._shows_pictures = False
         self._live_interval_s = self.interval_s = self._least_interval_s
-        self._widget = make_widget(frames)
-        self._widget.on_msg(lambda _, message, __: self._take(message, receive))
+        self.widget = make_widget(frames)
+        self.widget.on_msg(lambda _, message, __: self._take(message, receive))
         self._opened = time.monotonic()
         super().open(run, frames, receive)
 
     def live_bundle(self, run: Run) -> dict[str, Any]:
-        """Return the reference to the widget, with words for who cannot show it."""
-        model = {"version_major": 2, "version_minor": 0, "model_id": self._widget.model_id}
+        """Return the reference to the widget, with text for pages that cannot show it."""
+        model = {"version_major": 2, "version_minor": 0, "model_id": self.widget.model_id}
         return {WIDGET_MIME: model, "text/plain": formatting.status_line(run)}
 
     def show(self, run: Run, frames: Frames) -> None:
         """Send the new frames in one message."""
-        with self._widget.hold_sync():
+        with self.widget.hold_sync():
             for name, frame in frames.items():
-                setattr(self._widget, name, frame)
-        self._mind_silence(run)
+                setattr(self.widget, name, frame)
+        self._show_pictures_to_silent_page(run)
 
     def close(self, run: Run, frames: Frames) -> None:
-        """Put the picture in the place of the widget, and let the widget go."""
+        """Replace the widget by the picture, and close the widget."""
         self.show(run, frames)
         super().close(run, frames)
-        self._widget.close()
+        self.widget.close()
 
     def _take(self, message: dict[str, Any], receive: Receive) -> None:
         # On a subshell's thread, while the cell runs on the main one.
         if message.get("kind") == "hello":
-            self._heard = True
-            self.tell({"kind": "welcome"})
+            self._is_heard = True
+            self.send({"kind": "welcome"})
         elif message.get("kind") == "pace":
             self._keep_pace(message.get("value"))
         else:
@@ -110,21 +119,21 @@ class WidgetView(NotebookView):
     def _keep_pace(self, seconds: Any) -> None:
         if isinstance(seconds, int | float) and math.isfinite(seconds):
             self._live_interval_s = max(min(seconds, _SLOWEST_S), self._least_interval_s)
-            if not self._silent:
+            if not self._shows_pictures:
                 self.interval_s = self._live_interval_s
 
-    def tell(self, message: dict[str, Any]) -> None:
-        """Send the page a message of its own."""
-        self._widget.send(message)
+    def send(self, message: dict[str, Any]) -> None:
+        """Send the page a message."""
+        self.widget.send(message)
 
-    def _mind_silence(self, run: Run) -> None:
-        """Show pictures while a page that ought to be heard is not."""
+    def _show_pictures_to_silent_page(self, run: Run) -> None:
+        """Show pictures while no message comes from a page whose messages could arrive."""
         if run.finished:
             return
-        if self._heard and self._silent:
-            self._silent, self.interval_s = False, self._live_interval_s
+        if self._is_heard and self._shows_pictures:
+            self._shows_pictures, self.interval_s = False, self._live_interval_s
             self.replace(self.live_bundle(run))
-        late = time.monotonic() - self._opened > _PATIENCE_S
-        if not self._heard and late and has_subshells():
-            self._silent, self.interval_s = True, PictureView.interval_s
+        late = time.monotonic() - self._opened > PATIENCE_S
+        if not self._is_heard and late and has_subshells():
+            self._shows_pictures, self.interval_s = True, PictureView.interval_s
             self.replace(PictureView().live_bundle(run))

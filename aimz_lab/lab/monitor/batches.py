@@ -1,4 +1,4 @@
-"""What a hand-written loop's batches tell: how many there are, and how many rows each has."""
+"""The batches of a hand-written loop: their number, rows, bytes and devices."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ Source = Iterable[Any] | Callable[[], Iterable[Any]]
 
 
 class Batches:
-    """Epochs of batches from any source, and what is known of them before they are read.
+    """Epochs of batches from any source, and their sizes as far as the source gives them.
 
     Args:
         source: A loader, a list, any other iterable, or a function that returns an iterable and is
             called once an epoch.
         epochs: Passes over the source.
-        n_obs: Rows of the data set, where the source cannot tell.
+        n_obs: Rows of the data set; ``None`` to ask the source.
 
     Raises:
         DataTypeError: If ``source`` is neither, or is used up by one pass and ``epochs`` is more.
@@ -50,20 +50,20 @@ class Batches:
 
     @property
     def per_epoch(self) -> int | None:
-        """Batches of an epoch, or ``None`` where the source does not tell."""
+        """Batches of an epoch, or ``None`` if unknown."""
         with suppress(TypeError, NotImplementedError):
             return len(self._source)
         return None
 
     @property
     def batch_size(self) -> int | None:
-        """Rows of a full batch, or ``None`` where the source does not tell."""
+        """Rows of a full batch, or ``None`` if unknown."""
         size = getattr(self._source, "batch_size", None)
         return size if isinstance(size, int) else None
 
     @property
     def row_multiple(self) -> int:
-        """What a batch is padded to a multiple of."""
+        """The rows of a batch are padded to a multiple of this number."""
         return row_multiple(self._device)
 
     @property
@@ -93,10 +93,10 @@ def _count_rows(source: Source) -> int | None:
 
 
 def rows_of(item: Any) -> tuple[int, int]:
-    """Count the rows of data and of padding in what a loader yields.
+    """Count the rows of data and of padding in an item of a loader.
 
-    Understood are mappings and tuples of arrays, single arrays, and pairs of a mapping and its
-    number of padded rows. Anything else has no rows that could be counted.
+    An item is a mapping or tuple of arrays, a single array, or a pair of a mapping and its number
+    of padded rows. Anything else counts as no rows.
 
     Example:
         >>> rows_of(({"X": np.zeros((16, 2))}, 6)), rows_of([np.zeros(5), np.zeros(5)])
@@ -124,7 +124,7 @@ def _leading(batch: Any) -> int:
 
 
 def bytes_of(item: Any) -> int:
-    """Count the bytes of the host arrays in what a loader yields; what JAX holds moves no more.
+    """Count the bytes of the host arrays in an item of a loader; JAX arrays do not move again.
 
     Example:
         >>> bytes_of(({"X": np.zeros((4, 2), np.float32)}, 0))

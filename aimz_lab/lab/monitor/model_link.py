@@ -1,4 +1,4 @@
-"""What a watched loop reads from the model that it trains, and changes in it when asked."""
+"""Link between a monitored loop and its model: name, parameters, row count, learning rate."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from aimz_lab.types import callable_name
 
 
 class ModelLink:
-    """A model under training, or a mere name for one, or nothing.
+    """The model that a loop trains, or only a name for it, or nothing.
 
     Args:
         model: An :class:`~aimz_lab.ImpactModel`, a kernel, a name, or ``None``.
@@ -33,14 +33,14 @@ class ModelLink:
 
     @property
     def method(self) -> str:
-        """Inference method and guide, where the model has any."""
+        """Inference method and guide, if the model has any."""
         guide = getattr(getattr(self._model, "inference", None), "guide", None)
         if guide is None:
             return "hand-written loop"
         return f"SVI/{callable_name(guide)}, hand-written loop"
 
-    def tell_n_obs(self, n_obs: int | None) -> int | None:
-        """Tell the model how many rows there are, unless it knows; returns what holds now."""
+    def share_n_obs(self, n_obs: int | None) -> int | None:
+        """Give the model the number of rows unless it has one; returns the one that holds."""
         if not hasattr(self._model, "n_obs"):
             return n_obs
         if n_obs is not None and self._model.n_obs is None:
@@ -48,12 +48,12 @@ class ModelLink:
         return self._model.n_obs
 
     def params(self) -> Mapping[str, jax.Array]:
-        """The guide's parameters as they are now; empty where there are none."""
+        """The guide's current parameters; empty if there are none."""
         state = self._state
         return {} if state is None else self._model.inference.get_params(state)
 
     def learning_rate(self) -> float | None:
-        """The optimizer's rate, where it is part of its state."""
+        """The optimizer's rate, if it is part of its state."""
         state = self._state
         return None if state is None else learning_rate(state.optim_state)
 
@@ -65,7 +65,7 @@ class ModelLink:
 
     @property
     def why_fixed(self) -> str:
-        """What to tell who asks for another rate where it cannot be set."""
+        """Error message for a rate that cannot be set."""
         if hasattr(self._model, "_vi_state"):
             return WHY_FIXED
         return "This loop sets its own learning rate; pass set_learning_rate= to monitor()."

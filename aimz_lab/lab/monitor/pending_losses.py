@@ -1,4 +1,4 @@
-"""Losses that a hand-written loop has given, until they are fetched from the device."""
+"""Losses of a hand-written loop, until they are fetched from the device."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class _Given(NamedTuple):
 
 
 class PendingLosses:
-    """One loss for each batch that was handed out; those that were not fetched yet.
+    """Losses of the batches that were handed out, until they are fetched.
 
     Attributes:
         n_batches: Batches handed out so far.
@@ -35,16 +35,16 @@ class PendingLosses:
         return len(self._given)
 
     def hand_out(self, epoch: int, rows: int, n_pad: int) -> None:
-        """Note that a batch of ``epoch`` was handed out, which waits for its loss."""
+        """Note that a batch of ``epoch`` was handed out and waits for its loss."""
         self._open = (epoch, rows, n_pad)
         self.n_batches += 1
 
     def give(self, loss: Any, metrics: dict[str, Any]) -> None:
-        """Take the loss of the batch at hand; it is not waited for.
+        """Take the loss of the batch at hand, without waiting for it.
 
         Raises:
             CallError: If there is no batch at hand, or its loss was given already.
-            DataError: If a value is no scalar.
+            DataError: If a value is not a scalar.
         """
         if self._open is None:
             msg = (
@@ -65,7 +65,7 @@ class PendingLosses:
         """Fetch all but the newest ``keep``.
 
         Returns:
-            The columns of :class:`~aimz_lab.inference.run.events.Steps`, and the epochs whose last
+            The columns of :class:`~aimz_lab.inference.run.steps.Steps`, and the epochs whose last
             losses are among them.
         """
         cut = len(self._given) - keep

@@ -1,4 +1,4 @@
-"""What every panel is."""
+"""The contract of a panel."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any, ClassVar
 from aimz_lab.inference.run.events import Run
 
 Frame = dict[str, Any]
-"""What a panel shows at one moment: plain values, and ``bytes`` of little-endian float32."""
+"""A panel at one moment: plain values, and ``bytes`` of little-endian float32."""
 
 
 class Panel:
-    """A part of the dashboard. It draws nothing: it describes what is to be drawn.
+    """Describes a part of the dashboard; a view draws it.
 
     Attributes:
-        name: What the views know it by.
+        name: Its name in the views.
         interval_s: Least seconds between two of its frames.
     """
 
@@ -22,12 +22,12 @@ class Panel:
     interval_s: ClassVar[float] = 0.0
 
     def begin(self, run: Run) -> None:
-        """Forget what was, and get ready for ``run``."""
+        """Forget the previous run, and get ready for ``run``."""
 
     def frame(self, run: Run) -> Frame:
         """Describe the panel as it is now; neither size nor cost may grow with the run.
 
-        It is called when a frame is due, not for every chunk of steps: what is new since the last
-        time is in the run's columns.
+        It is called when a frame is due, not for every chunk of steps. The run's columns have the
+        steps since the last frame.
         """
         raise NotImplementedError

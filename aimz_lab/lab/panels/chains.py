@@ -1,4 +1,4 @@
-"""Markov chains: the traces of what they report, how they fare, and whether they agree."""
+"""Panels of Markov chains: traces, progress of each chain, convergence."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from aimz_lab.inference.run.chain_record import ChainRecord
 from aimz_lab.inference.run.events import Run
 from aimz_lab.lab.panels.base import Frame, Panel
-from aimz_lab.lab.panels.convergence import Judged, judge
+from aimz_lab.lab.panels.convergence import Judged, judge, load_arviz
 from aimz_lab.lab.traces import Trace
 
 MOST_CHAINS = 8
@@ -25,9 +25,9 @@ _final: WeakKeyDictionary[ChainRecord, Frame] = WeakKeyDictionary()
 
 
 class TracePanel(Panel):
-    """Means over the chains of what they report, and the potential energy of each chain.
+    """Traces of the values that chains report: means over the chains, and each chain's energy.
 
-    It takes the place of the loss.
+    It replaces the panel of the loss.
     """
 
     name = "loss"
@@ -65,7 +65,7 @@ class TracePanel(Panel):
 
 
 class SamplingPanel(Panel):
-    """How far the chains are, and how each of them moves."""
+    """Draws so far, and divergences, step size and acceptance of each chain."""
 
     name = "sampling"
     interval_s = 0.1
@@ -78,7 +78,7 @@ class SamplingPanel(Panel):
         self._summed = 0
 
     def begin(self, run: Run) -> None:  # noqa: ARG002
-        """Forget the run before."""
+        """Forget the previous run."""
         self._forget()
 
     def frame(self, run: Run) -> Frame:
@@ -100,9 +100,9 @@ class SamplingPanel(Panel):
         }
 
     def _by_chain(self, chains: ChainRecord) -> list[Frame]:
-        """Tell of each chain its divergences and step size, and means of what it did.
+        """Describe each chain: divergences, step size, and means of acceptance and steps.
 
-        The means are since the warm-up, or over its last 50 iterations while it goes on.
+        The means are those since the warm-up; during it, those of its last 50 iterations.
         """
         of_each = {name: self._mean(chains, name) for name in _MEANS if name in chains.names}
         self._summed = max(chains.iterations, chains.plan.warmup)
@@ -127,7 +127,7 @@ class SamplingPanel(Panel):
 
 
 def divergence_advice(run: Run) -> str:
-    """Say what divergences mean and what helps; empty where there are none."""
+    """Explain divergences and advise; empty if there are none."""
     divergences = run.chains.divergences
     if divergences is None or not divergences.any():
         return ""
@@ -138,7 +138,7 @@ def divergence_advice(run: Run) -> str:
 
 
 class ConvergencePanel(Panel):
-    """R-hat and effective sample size, of the values that fare worst."""
+    """R-hat and effective sample sizes of the worst values."""
 
     name = "convergence"
     interval_s = 0.5
@@ -148,11 +148,12 @@ class ConvergencePanel(Panel):
         self._judged_at = -1
 
     def begin(self, run: Run) -> None:  # noqa: ARG002
-        """Forget the run before."""
+        """Forget the previous run, and import ArviZ before this one begins."""
         self._frame, self._judged_at = {}, -1
+        load_arviz()
 
     def frame(self, run: Run) -> Frame:
-        """Judge the draws so far, with more care at the end; empty before there are some."""
+        """Judge the draws so far, and more values at the end; empty before there are some."""
         chains = run.chains
         if chains is None:
             return {}
@@ -165,7 +166,7 @@ class ConvergencePanel(Panel):
 
 
 def judged_at_the_end(run: Run) -> Frame:
-    """Judge the draws of a run of chains that is over: with care, and once."""
+    """Judge the draws of a finished run of chains, once and with more values than before."""
     if run.chains not in _final:
         _final[run.chains] = _described(run.chains, _AT_THE_END)
     return _final[run.chains]

@@ -1,7 +1,7 @@
-"""What JAX compiled since a run began, by function, with the seconds it took.
+"""JAX's compilations in this process, by function, with their seconds.
 
-JAX tells of each compilation through :mod:`jax.monitoring`, for the whole process. One listener,
-installed when it is first needed, keeps the latest ones.
+JAX reports each compilation through :mod:`jax.monitoring`. One log, started when it is first
+needed, keeps the latest ones.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import jax
 
 # One compilation reports three spans under one name: tracing, lowering and XLA's own work. The last
-# is the one that says that the compilation is over.
+# one ends the compilation.
 _SPANS = (
     "/jax/core/compile/jaxpr_trace_duration",
     "/jax/core/compile/jaxpr_to_mlir_module_duration",
@@ -32,8 +32,8 @@ class Compilation:
     Attributes:
         number: Running number in this process, from 0.
         name: Name of the function.
-        seconds: Tracing, lowering and compiling it, in seconds.
-        ended: When it was over, in seconds of the monotonic clock.
+        seconds: Seconds of tracing, lowering and compiling.
+        ended: When it ended, in seconds of the monotonic clock.
     """
 
     number: int
@@ -51,8 +51,8 @@ class CompilationLog:
         self._open: dict[tuple[int, str], float] = {}
         self._count = 0
 
-    def listen(self, event: str, seconds: float, **details: Any) -> None:
-        """Take an event of :mod:`jax.monitoring`."""
+    def record(self, event: str, seconds: float, **details: Any) -> None:
+        """Add an event of :mod:`jax.monitoring`."""
         if event not in _SPANS:
             return
         name = _bare(str(details.get("fun_name", "?")))
@@ -62,7 +62,7 @@ class CompilationLog:
             if event == _SPANS[-1]:
                 self._kept.append(Compilation(self._count, name, total, time.monotonic()))
                 self._count += 1
-            elif len(self._open) < _KEPT:  # traced and never compiled: `eval_shape` and its kind
+            elif len(self._open) < _KEPT:  # some are traced and never compiled, as by `eval_shape`
                 self._open[key] = total
 
     @property
@@ -84,5 +84,5 @@ def _bare(name: str) -> str:
 def compilation_log() -> CompilationLog:
     """Return the log of this process, and start it on the first call."""
     log = CompilationLog()
-    jax.monitoring.register_event_duration_secs_listener(log.listen)
+    jax.monitoring.register_event_duration_secs_listener(log.record)
     return log

@@ -1,13 +1,11 @@
-"""Whether chains agree and how much their draws are worth: R-hat and ESS, while a run goes on.
+"""R-hat and effective sample sizes of the draws so far, by ArviZ.
 
 Rank-normalized split R-hat, and effective sample sizes of bulk and tails (Vehtari et al. 2021,
-https://doi.org/10.1214/20-BA1221, the defaults of ArviZ). All values of a look are computed at
-once; unlike ArviZ, the halves of a single chain are compared too.
+https://doi.org/10.1214/20-BA1221). ArviZ has no R-hat of a single chain; we compare its halves.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,122 +90,30 @@ def _label(name: str, at: int, shape: tuple[int, ...]) -> str:
 
 
 def _judge(names: list[str], values: np.ndarray) -> list[Judged]:
-    columns = (
-        values.mean((1, 2)),
-        values.std((1, 2)),
-        r_hat(values),
-        ess_bulk(values),
-        ess_tail(values),
-    )
+    """Judge several values; ``values`` has shape ``(value, chain, draw)``."""
+    from arviz_stats.base import array_stats
+
+    finite = np.isfinite(values).all(axis=(1, 2), keepdims=True)
+    values = np.where(finite, values, np.nan)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        columns = (
+            values.mean((1, 2)),
+            values.std((1, 2)),
+            array_stats.rhat(values if values.shape[1] > 1 else _halves(values)),
+            array_stats.ess(values, method="bulk"),
+            array_stats.ess(values, method="tail", prob=TAIL),
+        )
     return [
         Judged(name, *(float(v) for v in row)) for name, *row in zip(names, *columns, strict=True)
     ]
 
 
-def r_hat(values: np.ndarray) -> np.ndarray:
-    """Rank-normalized split R-hat, the larger one of location and spread.
-
-    Args:
-        values: Draws of several values, shape ``(value, chain, draw)``.
-
-    Returns:
-        Shape ``(value,)``; NaN for values that are constant or not finite.
-    """
-    split = _split(values)
-    middle = np.median(split, axis=(1, 2), keepdims=True)
-    return np.maximum(_plain_r_hat(_normal(split)), _plain_r_hat(_normal(np.abs(split - middle))))
-
-
-def ess_bulk(values: np.ndarray) -> np.ndarray:
-    """Effective sample size of the bulk: of the rank-normalized draws.
-
-    Args:
-        values: Draws of several values, shape ``(value, chain, draw)``.
-
-    Returns:
-        Shape ``(value,)``.
-    """
-    return _ess(_normal(_split(values)))
-
-
-def ess_tail(values: np.ndarray) -> np.ndarray:
-    """Effective sample size of the tails: the lower one of the 5% and the 95% quantile.
-
-    Args:
-        values: Draws of several values, shape ``(value, chain, draw)``.
-
-    Returns:
-        Shape ``(value,)``.
-    """
-    ends = np.quantile(values, TAIL, axis=(1, 2), keepdims=True)
-    return np.minimum(*(_ess(_split((values <= end).astype(np.float64))) for end in ends))
-
-
-def _split(values: np.ndarray) -> np.ndarray:
+def _halves(values: np.ndarray) -> np.ndarray:
+    """Take the halves of a single chain for two chains, since ArviZ has no R-hat of one."""
     half = values.shape[-1] // 2
     return np.concatenate([values[..., :half], values[..., -half:]], axis=1)
 
 
-def _normal(values: np.ndarray) -> np.ndarray:
-    """Normal scores of the ranks, ties sharing theirs (Blom's plotting positions)."""
-    from scipy.special import ndtri
-
-    flat = values.reshape(len(values), -1)
-    ordered = np.sort(flat, axis=1)
-    ranks = np.stack(
-        [
-            (np.searchsorted(o, f, "left") + np.searchsorted(o, f, "right") + 1) / 2
-            for o, f in zip(ordered, flat, strict=True)
-        ]
-    )
-    scores = ndtri((ranks - 0.375) / (flat.shape[1] + 0.25))
-    scores[~np.isfinite(flat).all(axis=1)] = np.nan
-    return scores.reshape(values.shape)
-
-
-def _plain_r_hat(values: np.ndarray) -> np.ndarray:
-    count = values.shape[-1]
-    between = count * values.mean(axis=2).var(axis=1, ddof=1)
-    within = values.var(axis=2, ddof=1).mean(axis=1)
-    ratio = np.divide(between, within, out=np.full(len(values), np.nan), where=within > 0)
-    return np.sqrt((ratio + count - 1) / count)
-
-
-def _ess(values: np.ndarray) -> np.ndarray:
-    """Effective sample size by Geyer's initial monotone sequence; shape ``(value,)``."""
-    _, chains, count = values.shape
-    covariance = _autocovariance(values).mean(axis=1)
-    within = covariance[:, 0] * count / (count - 1)
-    variance = covariance[:, 0] + values.mean(axis=2).var(axis=1, ddof=1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        correlation = 1 - (within[:, None] - covariance) / variance[:, None]
-    correlation[:, 0] = 1.0
-    return np.array(
-        [
-            chains * count / _correlation_time(rho, chains * count)
-            if scale > 0
-            else float(chains * count)
-            if scale == 0
-            else math.nan
-            for rho, scale in zip(correlation, variance, strict=True)
-        ]
-    )
-
-
-def _correlation_time(correlation: np.ndarray, total: int) -> float:
-    n_pairs = (len(correlation) - 1) // 2
-    even, odd = correlation[: 2 * n_pairs].reshape(n_pairs, 2).T
-    pairs = even + odd
-    negative = np.flatnonzero(pairs <= 0)
-    end = int(negative[0]) if len(negative) else n_pairs - 1
-    summed = 2 * float(np.minimum.accumulate(pairs[:end]).sum())
-    rest = float(even[end]) if even[end] > 0 or pairs[end] >= 0 else 0.0
-    return max(-1 + summed + rest, 1 / math.log10(total))
-
-
-def _autocovariance(values: np.ndarray) -> np.ndarray:
-    count = values.shape[-1]
-    centred = values - values.mean(axis=-1, keepdims=True)
-    length = 1 << (2 * count - 1).bit_length()
-    spectrum = np.fft.rfft(centred, length, axis=-1)
-    return np.fft.irfft(spectrum * spectrum.conj(), length, axis=-1)[..., :count] / count
+def load_arviz() -> None:
+    """Import ArviZ's statistics, which takes half a second, before a run begins."""
+    import arviz_stats.base  # noqa: F401

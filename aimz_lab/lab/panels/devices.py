@@ -1,4 +1,4 @@
-"""What a run computes on, what memory that takes, where the time goes, and what was compiled."""
+"""Devices and memory of a run, its time by activity, and its compilations."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class DevicesPanel(Panel):
     """Devices and their memory, time by activity, and compilations since the run began.
 
     Args:
-        display_s: Tells the seconds that the display itself took so far.
+        display_s: Returns the seconds that the display itself took so far.
     """
 
     name = "devices"
@@ -56,7 +56,7 @@ class DevicesPanel(Panel):
         }
 
     def _note_causes(self, run: Run) -> None:
-        """Say of each compilation since the last look by which step it came, and with what."""
+        """Note the step and the new batch sizes of each compilation since the last frame."""
         rows, n_pad = (run.column(name)[self._n_steps :] for name in ("rows", "n_pad"))
         new_sizes = sorted(_different(rows + n_pad) - self._batch_sizes)
         where = "before the first step" if run.step == 0 else f"by step {run.step:,}"
@@ -64,15 +64,15 @@ class DevicesPanel(Panel):
             where += f", first batch of {', '.join(f'{n:,}' for n in new_sizes)} rows"
         for compilation in compilation_log().since(self._looked_at):
             self._causes[compilation.number] = where
-        # Bounded: a loop that compiles at every step must not fill the memory with reasons.
+        # Bounded, since a loop may compile at every step.
         self._causes = dict(list(self._causes.items())[-512:])
         self._looked_at, self._n_steps = compilation_log().count, run.step
         self._batch_sizes.update(new_sizes)
 
     def _shares(self, run: Run) -> dict[str, float]:
-        """Share of wall time by activity; the display's own is taken out of the callbacks'.
+        """Share of wall time by activity; the display's is not counted as the callbacks'.
 
-        Some devices compute while a call is dispatched, and some after it: it is one activity.
+        Dispatch and steps are one activity: some devices compute during the dispatch of a call.
         """
         elapsed = max(run.elapsed_s, 1e-9)
         spent = {**run.seconds_in, "display": self._display_s()}
@@ -107,7 +107,7 @@ class DevicesPanel(Panel):
 
 
 def _different(sizes: np.ndarray) -> set[int]:
-    """The different values; of steps that are all alike, as nearly always, without a sort."""
+    """The different values; equal ones, the usual case, are not sorted."""
     if len(sizes) and sizes.min() == sizes.max():
         return {int(sizes[0])}
     return set(np.unique(sizes).tolist())
@@ -125,9 +125,9 @@ def _device(device: jax.Device) -> dict[str, Any]:
 
 
 def process_memory() -> dict[str, int | None]:
-    """Bytes of memory that this process has now and had at most; ``None`` where unknown."""
+    """Bytes of memory of this process, now and at most; ``None`` where unknown."""
     in_use, peak = _resident_bytes(), _peak_bytes()
-    # The two are counted by different clocks of the system, and may cross.
+    # The system counts the two apart, and the peak may lag.
     return {"in_use": in_use, "peak": max(in_use, peak) if in_use and peak else peak}
 
 

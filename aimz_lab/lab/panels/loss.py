@@ -1,4 +1,4 @@
-"""The curves of a run: loss, learning rate, further metrics, validation."""
+"""Curves of a run: loss, learning rate, metrics and validation."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class LossPanel(Panel):
         self._traces: dict[str, Trace] = {}
 
     def begin(self, run: Run) -> None:  # noqa: ARG002
-        """Begin empty curves; the first frame takes in what a run that goes on has already."""
+        """Begin empty curves; the first frame adds the steps of a resumed run."""
         self._traces = {"loss": Trace()}
 
     def frame(self, run: Run) -> Frame:
-        """Describe every curve, where the loss is, and where it was lowest."""
+        """Describe every curve, the present loss and the lowest one."""
         names = ["loss", *run.metrics]
         if run.learning_rate is not None or LEARNING_RATE in self._traces:
             names.insert(1, LEARNING_RATE)
@@ -46,7 +46,7 @@ class LossPanel(Panel):
 
 
 def best(trace: Trace, n_obs: int | None) -> Frame:
-    """Say where the smoothed loss is and where it was lowest, per row where the rows are known."""
+    """Return the present smoothed loss and the lowest one, per row if ``n_obs`` is known."""
     smoothed = trace.smooth()
     if not np.isfinite(smoothed).any():
         return {"now": None, "best": None, "best_step": None}
@@ -61,7 +61,7 @@ def best(trace: Trace, n_obs: int | None) -> Frame:
 
 
 def validation_frame(points: list[tuple[int, float]]) -> Frame | None:
-    """Describe the held-out losses, thinned; ``None`` where there are none."""
+    """Describe the held-out losses, thinned; ``None`` without any."""
     if not points:
         return None
     steps, losses = (np.asarray(column, np.float64) for column in zip(*points, strict=True))

@@ -1,4 +1,4 @@
-"""What padding costs: how many rows of each batch are there only to fill the devices."""
+"""The cost of padding: rows of each batch that only fill up the devices."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MOST_EPOCHS = 128
 
 
 class PaddingPanel(Panel):
-    """Padded rows of each batch, their share by epoch, how they lie on the devices, and advice."""
+    """Padded rows of each batch, their share by epoch, their place on the devices, and advice."""
 
     name = "padding"
     interval_s = 1.0
@@ -29,7 +29,7 @@ class PaddingPanel(Panel):
         self._advice = advice(run)
 
     def _count(self, run: Run) -> None:
-        """Take in the steps since the last time."""
+        """Count the steps since the last frame."""
         new = slice(self._by_step.n_steps, None)
         rows, n_pad, epoch = (run.column(name)[new] for name in ("rows", "n_pad", "epoch"))
         if len(epoch) == 0:
@@ -65,7 +65,7 @@ class PaddingPanel(Panel):
 
 
 def shards(rows: int, n_pad: int, n_shards: int) -> list[list[int]]:
-    """Count the rows of data and of padding that each shard of a batch gets.
+    """Count the rows of data and of padding in each shard of a batch.
 
     Example:
         >>> shards(rows=10, n_pad=6, n_shards=8)
@@ -77,7 +77,7 @@ def shards(rows: int, n_pad: int, n_shards: int) -> list[list[int]]:
 
 
 def advice(run: Run) -> str:
-    """Say which batch size would waste less; empty where none would, or the size is unknown."""
+    """Recommend a batch size that wastes less; empty without one, or if the size is unknown."""
     batch_size = run.info.batch_size
     if not batch_size:
         return ""

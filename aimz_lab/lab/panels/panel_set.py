@@ -1,4 +1,4 @@
-"""The panels of one run together: they give frames when these are due, at a bounded cost."""
+"""The panels of one run, whose frames come when due and at a bounded cost."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import time
 from collections.abc import Container, Iterable
 
 from aimz_lab.inference.run.events import Run
-from aimz_lab.lab.panels import Panel
-from aimz_lab.lab.panels.base import Frame
+from aimz_lab.lab.panels.base import Frame, Panel
 from aimz_lab.lab.throttle import Throttle
 
 Frames = dict[str, Frame]
@@ -15,11 +14,11 @@ Frames = dict[str, Frame]
 
 
 class PanelSet:
-    """Panels of one run, where one that fails does not take the others along.
+    """Panels of one run; one that fails is switched off, and the others go on.
 
     Args:
         panels: The panels.
-        share: Largest share of wall time that one of them may take.
+        share: Largest share of wall time that one panel may take.
 
     Attributes:
         spent_s: Seconds that the panels took so far.
@@ -30,7 +29,7 @@ class PanelSet:
         self._share = share
         self._throttles: dict[str, Throttle] = {}
         self._failed: dict[str, str] = {}
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         self.spent_s = 0.0
 
     @property
@@ -39,14 +38,14 @@ class PanelSet:
         return dict(self._failed)
 
     def begin(self, run: Run) -> None:
-        """Get every panel ready for ``run``; a panel that failed before gets another chance."""
+        """Get every panel ready for ``run``, also those that failed before."""
         self._throttles = self._new_throttles()
-        self._failed, self._told, self.spent_s = {}, set(), 0.0
+        self._failed, self._reported, self.spent_s = {}, set(), 0.0
         for name in self._panels:
             self.call(name, "begin", run)
 
-    def rest(self) -> None:
-        """Begin to count costs from here, as if nothing had been shown yet."""
+    def reset_costs(self) -> None:
+        """Count costs from here on, as if no frame had been made yet."""
         self._throttles = self._new_throttles()
         self.spent_s = 0.0
 
@@ -58,7 +57,7 @@ class PanelSet:
     def frames(
         self, run: Run, wanted: Container[str] | None = None, *, everything: bool = False
     ) -> Frames:
-        """Give the frames of the wanted panels, or of all: those that are due, or everything."""
+        """Return the frames of the wanted panels, or of all; those that are due, or everything."""
         frames: Frames = {}
         for name in self._panels:
             if wanted is not None and name not in wanted:
@@ -72,17 +71,17 @@ class PanelSet:
             ended = time.perf_counter()
             self._throttles[name].spent(ended, ended - now)
             self.spent_s += ended - now
-        return {**frames, **self._news_of_failures()}
+        return {**frames, **self._new_failures()}
 
-    def _news_of_failures(self) -> Frames:
+    def _new_failures(self) -> Frames:
         news = {
-            name: {"error": why} for name, why in self._failed.items() if name not in self._told
+            name: {"error": why} for name, why in self._failed.items() if name not in self._reported
         }
-        self._told |= news.keys()
+        self._reported |= news.keys()
         return news
 
     def call(self, name: str, method: str, *args: object) -> Frame | None:
-        """Call a method of a panel; if it raises, the panel is switched off for this run."""
+        """Call a method of a panel; one that raises is switched off for this run."""
         if name in self._failed:
             return None
         try:

@@ -1,4 +1,4 @@
-"""Which of the guide's parameters still move, in units of the posterior's own width."""
+"""The guide's parameters that still move, in units of the posterior's standard deviation."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ MOST_VALUES = 2_000
 class ParametersPanel(Panel):
     """The parameters that moved most over the second half of the run so far.
 
-    A location moves in standard deviations, where the guide tells its scale; anything else
-    moves in relative terms. What no longer moves has converged, as far as this can show.
+    A location with a scale in the guide moves in standard deviations. Any other parameter moves
+    relative to its size. One that no longer moves has converged, as far as this can show.
 
-    The values are asked for at one look and read at a later one, when the device has them: the
-    loop never waits for them, except at its end.
+    A frame asks for the values, and a later one reads them, once the device has them: the loop
+    waits for them only at its end.
     """
 
     name = "parameters"
@@ -40,11 +40,11 @@ class ParametersPanel(Panel):
         self._frame: Frame = {}
 
     def begin(self, run: Run) -> None:  # noqa: ARG002
-        """Forget the values of the run before."""
+        """Forget the values of the previous run."""
         self._forget()
 
     def frame(self, run: Run) -> Frame:
-        """Look at the parameters, and describe those that moved most; empty if there are none."""
+        """Describe the parameters that moved most; empty if there are none."""
         if self._asked is None or run.finished:
             params = {name: value for name, value in run.params.items() if _is_real(value)}
             self._asked = (run.step, params)
@@ -109,7 +109,7 @@ def _is_real(value: Any) -> bool:
 
 
 def _by_row(item: tuple[str, Any]) -> tuple[str, Any]:
-    """Give the scales of a Cholesky factor, which tell more than its single values."""
+    """Return the scales of a Cholesky factor instead of its single values."""
     name, value = item
     if not name.endswith("scale_tril"):
         return item

@@ -1,4 +1,4 @@
-"""Where a run is: epoch, step, rates, time left, and what it has to say."""
+"""Progress of a run: status, epoch, step, rates, time left, notes."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ MOST_NOTES = 5
 
 
 class ProgressPanel(Panel):
-    """Status, position and rates of the run, as numbers; the page puts them into words.
+    """Status, position, rates and notes of the run.
 
     Args:
-        best: Knows the best state; by default, what listeners of the run keep.
+        best: Where to find the best state; by default, the callbacks of the run.
     """
 
     name = "progress"
@@ -27,11 +27,11 @@ class ProgressPanel(Panel):
         self._checkpoint_at = 0.0
 
     def begin(self, run: Run) -> None:  # noqa: ARG002
-        """Forget the checkpoints of the run before."""
+        """Forget the checkpoints of the previous run."""
         self._checkpoints = 0
 
     def frame(self, run: Run) -> Frame:
-        """Describe where the run is."""
+        """Describe the progress of the run."""
         return {
             "status": run.status,
             "words": formatting.status(run),
@@ -62,7 +62,7 @@ class ProgressPanel(Panel):
 
 
 def _asked(run: Run) -> str:
-    """What the run was asked for and has not come to yet."""
+    """The request that the run has not carried out yet."""
     if run.finished:
         return ""
     if run.control.stop_request:

@@ -1,4 +1,4 @@
 """Still pictures and summaries of a run.
 
-In: a run or its saved history. Out: figures, HTML and text.
+In: a run, or an object with one, such as a history. Out: figures, PNGs, HTML and text.
 """

@@ -1,4 +1,4 @@
-"""The picture of a run of chains: the potential energy of each, iteration by iteration."""
+"""Draw the potential energy of each chain by iteration."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from aimz_lab.lab.traces import Trace
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Okabe and Ito's palette; the page has the same.
+# Okabe and Ito's palette, as on the page.
 COLORS = ("#0072b2", "#c04f00", "#00795a", "#a5477d", "#8a6100", "#4a6fa5", "#555555", "#c0392b")
 _MUTED, _WARM = "#5c6066", "#f1f2f4"
 _COLUMNS = 400
@@ -24,7 +24,7 @@ def draw_energies(axes: Axes, run: Run) -> None:
 
     Args:
         axes: Where to draw.
-        run: A run of chains; of one that was read from a file, their mean is drawn.
+        run: A run of chains; if it was read from a file, their mean is drawn.
     """
     energies = _energies(run)
     if not np.isfinite(energies).any():
@@ -33,18 +33,18 @@ def draw_energies(axes: Axes, run: Run) -> None:
     warmup = min(run.chains.plan.warmup, run.step) if run.chains else 0
     if warmup:
         axes.axvspan(0, warmup, color=_WARM, zorder=0, label="warm-up")
-    first = warmup if run.chains else run.step // 2  # a file does not tell of the warm-up
+    first = warmup if run.chains else run.step // 2  # a file has no length of the warm-up
     drawn = []
     for chain in range(min(energies.shape[1], MOST_CHAINS)):
         trace = Trace(_COLUMNS)
         trace.add(energies[:, chain])
-        # The mean of few iterations, in a bucket that has just begun, would stand out as a spike.
+        # A bucket that has just begun has the mean of few iterations, which looks like a spike.
         whole = slice(max(trace.n_steps // trace.width, 1))
         steps, mean = trace.steps[whole], trace.mean[whole]
         label = f"chain {chain + 1}" if run.chains else "mean of the chains"
         color = COLORS[chain % len(COLORS)]
         axes.plot(steps, mean, color=color, linewidth=0.9, label=label)
-        # A bucket that begins before has some of the way down in it.
+        # A bucket that begins earlier contains a part of the warm-up.
         counted = mean[steps - trace.width >= first]
         drawn.append(counted if counted.size else mean[len(mean) // 2 :])
     spanned = np.concatenate(drawn)
@@ -52,7 +52,7 @@ def draw_energies(axes: Axes, run: Run) -> None:
 
 
 def _range(values: np.ndarray) -> tuple[float, float]:
-    """What the vertical axis spans, for values of which some are finite."""
+    """Ends of the vertical axis, for values of which some are finite."""
     finite = values[np.isfinite(values)]
     low, high = finite.min(), finite.max()
     room = 0.12 * (high - low) or 1.0

@@ -1,4 +1,4 @@
-"""The figure that still pictures are drawn on; importing it loads matplotlib."""
+"""The figure and the margins of still pictures; importing it loads matplotlib."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from typing import TYPE_CHECKING
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import LayoutEngine
 
-from aimz_lab.lab.pictures.figures import png
+from aimz_lab.lab.pictures.encoding import png
 
 if TYPE_CHECKING:
     from matplotlib.text import Text
 
-_EDGE = 14  # pixels, from the edge of the picture to what is nearest to it
+_EDGE = 14  # pixels, between the edge of the picture and the text
 _GAP = 9  # between an axis and its numbers, and between these and its name
 _LAST_NUMBER = 48  # half of the number at the right end of the axis of steps
 
 
 class Margins(LayoutEngine):
-    """Leaves room around one pair of axes for what is written there.
+    """Leaves room for the text around one pair of axes.
 
-    Only what differs from picture to picture is measured, once: matplotlib's own engines measure
-    everything twice, which takes longer than all of the drawing.
+    It measures once, and only texts that differ between pictures. matplotlib's own engines measure
+    everything twice, which takes longer than drawing it.
     """
 
     _adjust_compatible = True
     _colorbar_gridspec = True
 
     def execute(self, figure: Figure) -> None:
-        """Place the axes, and the names of both of them."""
+        """Place the axes and their names."""
         if not figure.axes:
             return
         axes, renderer = figure.axes[0], figure.canvas.get_renderer()

@@ -1,13 +1,12 @@
-"""Still pictures of a run, by matplotlib: figures without pyplot, safe beside a notebook's own.
+"""Figures of a run's losses, by matplotlib without pyplot.
 
-Only ``Figure`` and the Agg canvas are used, and no text is parsed as mathematics, so that a picture
-may be drawn from any thread.
+Any thread may draw one: only ``Figure`` and the Agg canvas are used, and no text is parsed as
+mathematics.
 """
 
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +16,10 @@ from aimz_lab.errors import ArgumentError, OptionalDependencyError
 from aimz_lab.inference.run.events import Run
 from aimz_lab.lab import formatting
 from aimz_lab.lab.environment import has_matplotlib
+from aimz_lab.lab.pictures.encoding import png
 from aimz_lab.lab.pictures.energies import draw_energies
 from aimz_lab.lab.pictures.summary import Summary, heading
-from aimz_lab.lab.record import loss_trace, run_of
+from aimz_lab.lab.record import RunSource, loss_trace, run_of
 from aimz_lab.lab.traces import Trace
 
 if TYPE_CHECKING:
@@ -29,32 +29,31 @@ if TYPE_CHECKING:
     from matplotlib.ticker import Formatter
 
 # Okabe and Ito's palette, as in the live view.
-_LOSS, _VALIDATION, _BEST, _EARLIER = "#0072b2", "#c04f00", "#00795a", "#767676"
+_LOSS, _VALIDATION, _BEST, _OTHER = "#0072b2", "#c04f00", "#00795a", "#767676"
 _TEXT, _MUTED, _GRID, _PAPER = "#1c1e21", "#5c6066", "#e6e8eb", "#ffffff"
 _DASHES = ((2, 3), (6, 3, 1, 3), (10, 4), (1, 4))
 _SIZE_IN = (8.2, 3.3)
 _DPI = 130
-_COLORS = 256  # with fewer, thin lines of different colours come out alike
 _TITLE_GAP = 24  # pixels
-_COLUMNS = 400  # more than this, noise is a carpet, and its picture twice as large
+_COLUMNS = 400  # with more, noise fills the picture and doubles its bytes
 
 
 def loss_figure(
-    *sources: Any, log: bool = False, per_row: bool = True, smooth: bool = True
+    *sources: RunSource, log: bool = False, per_row: bool = True, smooth: bool = True
 ) -> Figure:
     """Draw the losses of a run: each step, smoothed, the best, and validation.
 
     Of a run of chains, draw the potential energy of each instead, its warm-up shaded.
 
     Args:
-        *sources: The run, or what keeps one: a history, a dashboard, a watched loop. Further ones
-            are drawn in grey for comparison.
+        *sources: The run, or an object with one: a history, a dashboard, a watched loop. Further
+            ones are drawn in grey for comparison.
         log: Whether the loss is on a logarithmic axis.
-        per_row: Whether the loss is divided by the rows of the data set, where they are known.
+        per_row: Whether the loss is divided by the number of rows, if it is known.
         smooth: Whether to draw the exponential moving average as well.
 
     Returns:
-        A figure of matplotlib that belongs to no window; it shows itself at the end of a cell.
+        A figure of matplotlib without a window; it shows itself at the end of a cell.
 
     Raises:
         ArgumentError: If no run is given.
@@ -143,7 +142,7 @@ def _draw_other(axes: Axes, run: Run, *, per_row: bool, dash: tuple[int, ...]) -
     trace = loss_trace(run)
     rows = (run.info.n_obs or 1) if per_row else 1
     axes.plot(
-        trace.steps, trace.smooth() / rows, color=_EARLIER, linewidth=1.1, dashes=dash,
+        trace.steps, trace.smooth() / rows, color=_OTHER, linewidth=1.1, dashes=dash,
         label=f"{run.info.model}, {run.step:,} steps",
     )  # fmt: skip
 
@@ -173,7 +172,7 @@ def _dress(axes: Axes, run: Run, unit: str, axis: str = "step") -> None:
 
 
 def _label_within_a_decade(axes: Axes) -> None:
-    """Label the minor ticks of a logarithmic axis that has hardly a major one."""
+    """Label the minor ticks of a logarithmic axis that has few major ones."""
     axes.yaxis.set_minor_formatter(_tick_formatter())
     axes.tick_params(axis="y", which="minor", colors=_MUTED, labelsize=8, length=0)
 
@@ -192,17 +191,17 @@ def _tick_formatter() -> Formatter:
 
 
 def _title(axes: Axes, run: Run) -> None:
-    """Write the run's name on the left, and how it went on the right: beside it, or below."""
+    """Write the run's name on the left and its status on the right, beside it or below."""
     name = axes.set_title(
         heading(run), loc="left", y=1.0, color=_TEXT, fontsize=10.5, fontweight="bold",
         parse_math=False,
     )  # fmt: skip
     status = formatting.status_line(run)[len(f"{run.info.model}: ") :]
-    told = axes.set_title(status, loc="right", y=1.0, color=_MUTED, fontsize=8.5, parse_math=False)
+    state = axes.set_title(status, loc="right", y=1.0, color=_MUTED, fontsize=8.5, parse_math=False)
     room = 0.87 * axes.figure.bbox.width  # the axes have a little more
-    if _width(name) + _width(told) + _TITLE_GAP > room:
+    if _width(name) + _width(state) + _TITLE_GAP > room:
         _shorten(name, room)
-        _shorten(told, room)
+        _shorten(state, room)
         name.set_text(f"{name.get_text()}\n")
 
 
@@ -211,7 +210,7 @@ def _width(text: Text) -> float:
 
 
 def _shorten(text: Text, room: float) -> None:
-    """Leave out the end of a text that is wider than ``room`` pixels."""
+    """Cut the end of a text that is wider than ``room`` pixels."""
     whole = text.get_text()
     for length in range(len(whole) - 1, 0, -1):
         if _width(text) <= room:
@@ -219,25 +218,13 @@ def _shorten(text: Text, room: float) -> None:
         text.set_text(f"{whole[:length].rstrip()}…")
 
 
-def png(figure: Figure) -> bytes:
-    """Encode a figure as a PNG with few colours: half of the bytes, and no visible loss."""
-    from PIL import Image
+def picture_bundle(source: RunSource) -> tuple[dict[str, str], dict[str, Any]]:
+    """Return the final output of a run: picture, HTML and text, and their metadata.
 
-    figure.canvas.draw()
-    pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3]
-    image = Image.fromarray(np.ascontiguousarray(pixels)).quantize(_COLORS)
-    buffer = io.BytesIO()
-    image.save(buffer, format="png")
-    return buffer.getvalue()
-
-
-def picture_bundle(source: Any) -> tuple[dict[str, str], dict[str, Any]]:
-    """Return what an output keeps of a run: picture, HTML and text; and their metadata.
-
-    Without matplotlib there is no picture, and the HTML and the text are all there is.
+    Without matplotlib there is no picture.
 
     Args:
-        source: A run, or what keeps one.
+        source: A run, or an object with one.
 
     Returns:
         A MIME bundle with base64 text for the picture, and the metadata of its parts.

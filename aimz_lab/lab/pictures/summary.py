@@ -1,9 +1,8 @@
-"""What a run came to, in a few facts: as text, as HTML, and as the words beside its picture."""
+"""Summarise a run in a few facts: as text, as HTML, and as the description of its picture."""
 
 from __future__ import annotations
 
 from html import escape
-from typing import Any
 
 from aimz_lab.inference.run.events import Run
 from aimz_lab.inference.run.plateau import fall_at_end
@@ -11,16 +10,16 @@ from aimz_lab.lab import formatting
 from aimz_lab.lab.panels.chains import divergence_advice, judged_at_the_end
 from aimz_lab.lab.panels.loss import best
 from aimz_lab.lab.panels.padding import advice
-from aimz_lab.lab.record import loss_trace, padded_share, run_of
+from aimz_lab.lab.record import RunSource, loss_trace, padded_share, run_of
 
 _MOST_NOTES = 5
 
 
-def facts(source: Any) -> dict[str, str]:
-    """Return the facts of a run, each in words, by name.
+def facts(source: RunSource) -> dict[str, str]:
+    """Return the facts of a run as text, by name.
 
     Args:
-        source: A run, or what keeps one.
+        source: A run, or an object with one.
     """
     run = run_of(source)
     found = {"status": ": ".join(filter(None, (formatting.STATUS_WORDS[run.status], run.reason)))}
@@ -94,39 +93,39 @@ def _rates(run: Run) -> str:
         return ""
     steps_per_s = run.step / seconds[-1]
     rows_per_s = float(run.column("rows").sum(dtype="int64")) / seconds[-1]
-    told = f", {formatting.rate(steps_per_s)} steps/s"
-    return f"{told}, {formatting.rate(rows_per_s)} rows/s" if rows_per_s else told
+    steps = f", {formatting.rate(steps_per_s)} steps/s"
+    return f"{steps}, {formatting.rate(rows_per_s)} rows/s" if rows_per_s else steps
 
 
 def heading(run: Run) -> str:
-    """Return the name of a run: model and method."""
+    """Return the name of a run: kernel and method."""
     return " · ".join(filter(None, (run.info.model, run.info.method)))
 
 
 def notes(run: Run) -> list[str]:
-    """Return the latest sentences that the run wanted to be shown."""
+    """Return the latest notes of a run."""
     return run.notes[-_MOST_NOTES:]
 
 
 class Summary:
-    """The facts of a run, gathered once for all that tells them.
+    """Facts of a run, as text, HTML and a sentence.
 
     Args:
-        source: A run, or what keeps one.
+        source: A run, or an object with one.
     """
 
-    def __init__(self, source: Any) -> None:
+    def __init__(self, source: RunSource) -> None:
         self._run = run_of(source)
         self._facts = facts(self._run)
 
     def text(self) -> str:
-        """Return a line for each fact, below one that names the run."""
+        """Return a line with the name of the run, and a line for each fact."""
         lines = [heading(self._run)]
         lines += [f"  {name:<10} {text}" for name, text in self._facts.items()]
         return "\n".join([*lines, *(f"  note       {note}" for note in notes(self._run))])
 
     def html(self, picture: str = "") -> str:
-        """Return a fragment: a table, below ``picture``, the source of an image, or the name."""
+        """Return a table as HTML, below an image with the source ``picture`` or the run's name."""
         rows = [*self._facts.items(), *(("note", note) for note in notes(self._run))]
         cells = "".join(
             f'<tr><th scope="row" style="text-align:left;font-weight:600">{escape(name)}</th>'
@@ -146,24 +145,24 @@ class Summary:
         )
 
     def alt(self) -> str:
-        """Return a sentence for who cannot see the picture."""
-        run, told = self._run, self._facts
+        """Return a sentence for readers who cannot see the picture."""
+        run, found = self._run, self._facts
         if run.info.is_sampling:
-            more = ", ".join(f"{name} {told[name]}" for name in ("R-hat", "ESS") if name in told)
+            more = ", ".join(f"{name} {found[name]}" for name in ("R-hat", "ESS") if name in found)
             more = f" {more}." if more else ""
-            return f"Potential energy of the chains of {run.info.model}, {told['status']}.{more}"
-        loss = f" Loss {told['loss']}." if "loss" in told else ""
-        return f"Loss of {run.info.model} over {run.step:,} steps, {told['status']}.{loss}"
+            return f"Potential energy of the chains of {run.info.model}, {found['status']}.{more}"
+        loss = f" Loss {found['loss']}." if "loss" in found else ""
+        return f"Loss of {run.info.model} over {run.step:,} steps, {found['status']}.{loss}"
 
 
-def summary_text(source: Any) -> str:
+def summary_text(source: RunSource) -> str:
     """Return the summary of a run as plain text.
 
     Args:
-        source: A run, or what keeps one.
+        source: A run, or an object with one.
 
     Returns:
-        A line for each fact, below one that names the run.
+        A line with the name of the run, and a line for each fact.
 
     Example:
         >>> print(summary_text(im.fit(X, y, epochs=5, progress=False).last_run))
@@ -173,12 +172,12 @@ def summary_text(source: Any) -> str:
     return Summary(source).text()
 
 
-def summary_html(source: Any, *, picture: str = "") -> str:
+def summary_html(source: RunSource, *, picture: str = "") -> str:
     """Return the summary of a run as a small HTML table that needs no style sheet.
 
     Args:
-        source: A run, or what keeps one.
-        picture: Source of an image to show above it, such as a ``data:`` address.
+        source: A run, or an object with one.
+        picture: Source of an image to show above the table, such as a ``data:`` URL.
 
     Returns:
         A fragment of HTML.

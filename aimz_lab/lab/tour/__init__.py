@@ -1,1 +1,4 @@
-"""The tour and the command line ``aimz-lab``."""
+"""The command line ``aimz-lab`` and its tour of a first model on real data.
+
+In: the options of the command. Out: the printed answer, and the first tutorial as an HTML page.
+"""

@@ -18,7 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Args:
-        arguments: What was typed after ``aimz-lab``; that of the process by default.
+        arguments: The words after ``aimz-lab``; those of the process by default.
 
     Returns:
         Exit status: 0, 1 for a failure, 2 for wrong usage, 130 after Ctrl-C.

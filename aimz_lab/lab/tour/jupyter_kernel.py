@@ -1,4 +1,4 @@
-"""A kernel that runs the very Python that asks for it, whichever kernels are installed."""
+"""A Jupyter kernel of the running Python, whichever kernels are installed."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ class _OnlyThisPython(KernelSpecManager):
 
 
 class ThisPython(AsyncKernelManager):
-    """Manages a kernel of this Python; a user's kernel of the name ``python3`` may be another."""
+    """Manages a kernel of this Python; the kernel named ``python3`` may run another."""
 
     @default("kernel_spec_manager")
     def _this_python(self) -> KernelSpecManager:
         return _OnlyThisPython(parent=self)
 
-    # Newer versions can encrypt what goes over the loopback, and newer kernels warn if they do not.
+    # Newer versions can encrypt their messages, and newer kernels warn if they do not.
     @default("transport_encryption")
     def _encrypt_if_possible(self) -> str:
         return "auto" if zmq.has("curve") else "disabled"

@@ -1,4 +1,4 @@
-"""The first tutorial, executed by a fresh kernel and written as HTML that needs no network."""
+"""Execute the first tutorial in a fresh kernel, and write it as HTML that needs no network."""
 
 from __future__ import annotations
 
@@ -20,10 +20,9 @@ if TYPE_CHECKING:
 
 NAME = "01_first_model.ipynb"
 _SECONDS_PER_CELL = 300
-_HERE = Path(__file__).resolve().parent
 
-# The page as in JupyterLab, without the scripts it would fetch for formulas and diagrams, and with
-# the words that a picture has in its metadata.
+# The page as in JupyterLab, without the scripts that it would fetch for formulas and diagrams.
+# A picture has the alternative text of its metadata.
 _TEMPLATE = """{% extends 'lab/index.html.j2' %}
 {% block html_head_js %}{% endblock %}
 {% block html_head_js_mathjax %}{% endblock %}
@@ -37,13 +36,17 @@ src="data:image/png;base64,{{ output.data['image/png'] | escape_html }}">
 """
 
 
-def notebook_path() -> Path:
+def notebook_path(room: Path | None = None) -> Path:
     """Find the tutorial: in the installed package, or in the checkout that the package runs from.
+
+    Args:
+        room: Folder of ``aimz_lab.lab.tour``; that of this file by default.
 
     Raises:
         AimzLabError: If it is in neither.
     """
-    places = (_HERE / "notebooks" / NAME, _HERE.parents[2] / "notebooks" / NAME)
+    room = room or Path(__file__).resolve().parent
+    places = (room / "notebooks" / NAME, room.parents[2] / "notebooks" / NAME)
     for path in places:
         if path.is_file():
             return path
@@ -52,7 +55,7 @@ def notebook_path() -> Path:
 
 
 def live_command(notebook: Path) -> str:
-    """Return the command that opens a notebook in JupyterLab, for the folder one is in.
+    """Return the command that opens a notebook in JupyterLab from the current folder.
 
     Args:
         notebook: The notebook.
@@ -67,10 +70,10 @@ def _short(path: Path) -> str:
 
 
 def check_target(out: Path) -> None:
-    """Check that a file can be written, before the work that it is to hold.
+    """Check that a file can be written, before the work that fills it.
 
     Args:
-        out: The file; one that exists will be replaced.
+        out: The file; replaced if it exists.
 
     Raises:
         ArgumentError: If it is a folder, or its folder does not exist or cannot be written to.
@@ -91,9 +94,9 @@ def write_html(notebook: Path, out: Path, on_cell: Callable[[int, int], None]) -
     """Execute a notebook with this Python and write it with its outputs as HTML.
 
     Args:
-        notebook: The notebook, which stays as it is.
+        notebook: The notebook; it is not changed.
         out: The HTML file, replaced if it exists.
-        on_cell: Called before each code cell with its number, from 1, and how many there are.
+        on_cell: Called before each code cell with its number, from 1, and the number of code cells.
 
     Raises:
         ArgumentError: If the file cannot be written.
@@ -121,7 +124,7 @@ def _execute(path: Path, on_cell: Callable[[int, int], None]) -> NotebookNode:
     interrupted = asyncio.Event()
 
     def begin(**_: object) -> None:
-        # In place of nbclient's own handler of Ctrl-C, which ends the kernel and then fails itself.
+        # Replaces nbclient's own handler of Ctrl-C, which ends the kernel and then fails itself.
         def interrupt() -> None:
             interrupted.set()
             running.append(asyncio.ensure_future(client.km.interrupt_kernel()))
@@ -130,8 +133,8 @@ def _execute(path: Path, on_cell: Callable[[int, int], None]) -> NotebookNode:
         with suppress(NotImplementedError):  # where loops handle no signals, it has none
             asyncio.get_running_loop().add_signal_handler(signal.SIGINT, interrupt)
 
-    def tell(cell_index: int, **_: object) -> None:
-        if interrupted.is_set():  # a cell that ended well all the same, such as one that trains
+    def report(cell_index: int, **_: object) -> None:
+        if interrupted.is_set():  # a cell, such as one that trains, may end well all the same
             raise AimzLabError("interrupted")
         on_cell(code.index(cell_index) + 1, len(code))
 
@@ -141,7 +144,7 @@ def _execute(path: Path, on_cell: Callable[[int, int], None]) -> NotebookNode:
         timeout=_SECONDS_PER_CELL,
         resources={"metadata": {"path": str(path.parent)}},
         on_notebook_start=begin,
-        on_cell_execute=tell,
+        on_cell_execute=report,
     )
     try:
         return asyncio.run(client.async_execute(env=_environment()))
@@ -156,7 +159,7 @@ def _execute(path: Path, on_cell: Callable[[int, int], None]) -> NotebookNode:
 
 
 def _environment() -> dict[str, str]:
-    """What the kernel inherits: pictures go into the notebook, and its debugger says nothing."""
+    """The kernel's environment: pictures go into the notebook, and the debugger prints nothing."""
     return {
         **os.environ,
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",

@@ -1,4 +1,4 @@
-"""The compiled parts of a prediction.
+"""The compiled programs of a prediction.
 
-In: a kernel, draws and blocks of rows. Out: the values of its sites.
+In: scenarios, each a request with its plan and rows. Out: functions compiled for the devices.
 """

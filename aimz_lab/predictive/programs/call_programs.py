@@ -1,4 +1,4 @@
-"""The programs of a call, by what they compute, and the arguments that they take."""
+"""The programs of a call: blocks of rows, all rows together, and sites without rows."""
 
 from __future__ import annotations
 
@@ -8,50 +8,51 @@ from typing import Any
 import numpy as np
 
 from aimz_lab.data import fold_in
-from aimz_lab.inference.compiling import FULL, QUICK
 from aimz_lab.predictive.blocks import BLOCK_ROWS, Piece
 from aimz_lab.predictive.programs.compiled_programs import Program, shared_out
-from aimz_lab.predictive.programs.draw_keys import GLOBAL_BLOCK, draw_keys
-from aimz_lab.predictive.programs.mapping import Combine, over_blocks, over_draws
+from aimz_lab.predictive.programs.mapping import (
+    GLOBAL_BLOCK,
+    Combine,
+    draw_keys,
+    over_blocks,
+    over_draws,
+)
 from aimz_lab.predictive.programs.parts import Finish, Sink
 from aimz_lab.predictive.programs.scenario import Scenario
 from aimz_lab.predictive.programs.sizes import draws_side_by_side
 
-MUCH_BYTES = 2**27
-"""Bytes of results from which on it pays to have the compiler try hard."""
-
 
 class CallPrograms:
-    """Describes the programs of a call.
+    """Describes the programs of a call, with their arguments.
 
     Args:
         scenarios: The call's scenarios; the first one decides on draws, key and devices.
-        combine: What becomes of the scenarios' results.
+        combine: Makes one result of the scenarios' results.
 
     Attributes:
-        keys: Words of the draws' keys.
+        key_data: Data of the draws' keys, ``(S, 2)``.
         devices: Where they run.
-        shared: What each scenario's rows share.
+        shared: The values that all rows of a scenario share, by scenario.
     """
 
     def __init__(self, scenarios: tuple[Scenario, ...], combine: Combine) -> None:
-        self._arms, self._combine = scenarios, combine
+        self._scenarios, self._combine = scenarios, combine
         self._request, self._plan = scenarios[0].request, scenarios[0].plan
         self._kind = tuple(scenario.key for scenario in scenarios)
-        self.keys = draw_keys(self._request.key, self._request.n_draws)
+        self.key_data = draw_keys(self._request.key, self._request.n_draws)
         self.devices = self._request.local_devices
         self.shared = tuple(scenario.shared for scenario in scenarios)
 
     def of_rows(
         self, sites: tuple, call: tuple[Piece, ...], n_blocks: int, sink: Sink | Finish
     ) -> Program:
-        """What computes some blocks with all draws.
+        """The program that computes some blocks with all draws.
 
         Args:
-            sites: What a draw fixes, by scenario.
+            sites: Values of sites that a draw fixes, by scenario.
             call: The rows, by scenario.
             n_blocks: Blocks that they are folded into.
-            sink: Takes what is computed, or finishes it on the devices.
+            sink: Takes the results, or reduces them on the devices.
         """
         n_rows = n_blocks // len(self.devices) * BLOCK_ROWS
         chunk = self._side_by_side(self._request.n_draws, n_rows)
@@ -71,7 +72,6 @@ class CallPrograms:
             arguments=self.rows_arguments(sites, call, n_blocks, sink),
             devices=self.devices,
             split=(*split, True) if finishes else split,
-            effort=self._effort,
         )
 
     def rows_arguments(
@@ -82,22 +82,22 @@ class CallPrograms:
         numbers = np.arange(first, first + n_blocks, dtype=np.uint32)
         blocks = tuple(
             scenario.blocks(piece, n_blocks)
-            for scenario, piece in zip(self._arms, call, strict=True)
+            for scenario, piece in zip(self._scenarios, call, strict=True)
         )
-        arguments = numbers, self.keys, sites, blocks, self.shared
+        arguments = numbers, self.key_data, sites, blocks, self.shared
         if isinstance(sink, Finish):
             return *arguments, sink.row_values(call[0].first, call[0].n_rows, n_blocks)
         return arguments
 
     def of_draws(self, draws: tuple, blocks: tuple) -> Program:
-        """What computes some draws with all rows.
+        """The program that computes some draws with all rows.
 
         Args:
-            draws: Their keys, and what they fix by scenario.
+            draws: The data of their keys, and the sites that they fix by scenario.
             blocks: The rows, by scenario.
         """
         n_draws = len(draws[0]) // len(self.devices)
-        chunk = self._side_by_side(n_draws, self._arms[0].rows.n_rows)
+        chunk = self._side_by_side(n_draws, self._scenarios[0].rows.n_rows)
         split = (True, True, False, False)
         return Program(
             key=("draws", chunk, self._kind),
@@ -110,24 +110,23 @@ class CallPrograms:
             arguments=(*draws, blocks, self.shared),
             devices=self.devices,
             split=split,
-            effort=self._effort,
         )
 
     def of_globals(self) -> Program | None:
-        """What draws the sites without rows, from the first block: they are the same in all."""
+        """The program that draws the sites without rows, which are the same in all blocks."""
         names = dict.fromkeys((*self._plan.globals_drawn, *self._plan.global_sites))
         if not names:
             return None
         chunk = self._side_by_side(self._request.n_draws, BLOCK_ROWS)
-        simulators = tuple(scenario.simulator(names, "values") for scenario in self._arms)
-        rows = np.minimum(np.arange(BLOCK_ROWS), self._arms[0].rows.n_shown - 1)
+        simulators = tuple(scenario.simulator(names, "values") for scenario in self._scenarios)
+        rows = np.minimum(np.arange(BLOCK_ROWS), self._scenarios[0].rows.n_shown - 1)
         return Program(
             key=("globals", chunk, self._plan.globals_drawn, self._kind),
             build=lambda: over_draws(simulators, lambda *scenarios: scenarios, chunk),
             arguments=(
-                fold_in(self.keys, GLOBAL_BLOCK),
-                tuple(scenario.sites({}) for scenario in self._arms),
-                tuple(scenario.block(rows) for scenario in self._arms),
+                fold_in(self.key_data, GLOBAL_BLOCK),
+                tuple(scenario.sites({}) for scenario in self._scenarios),
+                tuple(scenario.block(rows) for scenario in self._scenarios),
                 self.shared,
             ),
             devices=self.devices[:1],
@@ -135,18 +134,9 @@ class CallPrograms:
         )
 
     def _simulators(self, wanted: Mapping[str, int | None]) -> tuple[Callable, ...]:
-        return tuple(scenario.simulator(wanted) for scenario in self._arms)
-
-    @property
-    def _effort(self) -> int:
-        scenario = self._arms[0]
-        much = (
-            scenario.rows.expected is None
-            or scenario.row_bytes * scenario.rows.expected > MUCH_BYTES
-        )
-        return FULL if much else QUICK
+        return tuple(scenario.simulator(wanted) for scenario in self._scenarios)
 
     def _side_by_side(self, n_draws: int, n_rows: int) -> int:
-        scenario = self._arms[0]
+        scenario = self._scenarios[0]
         width = -(-scenario.row_bytes // (4 * self._request.n_draws))
         return draws_side_by_side(n_draws, n_rows * width, scenario.draw_values)

@@ -4,15 +4,15 @@ Noise follows from names and numbers alone. The key of a block is
 ``fold_in(fold_in(key, draw), block)``, the key of a site in it ``fold_in(block key, crc32(name))``,
 and a block always has the same number of rows. So a row's noise depends neither on how the call is
 cut up nor on which other sites are substituted or intervened on: two scenarios given one key are
-paired. A key that the kernel asks for itself is the draw's, and the same in all blocks: what it
-makes of that without rows, such as the weights that a network begins with, is shared by them.
+paired. A key that the kernel asks for by ``numpyro.prng_key`` depends on the draw alone, so that
+all blocks share what follows from it, such as the initial weights of a network.
 """
 
 from __future__ import annotations
 
 import itertools
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -20,14 +20,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import random
+from jax.typing import ArrayLike
 from numpyro import handlers
 from numpyro.primitives import Messenger
 
+from aimz_lab.kernel.rows.plates import pin_plates
 from aimz_lab.kernel.tracing import tracing_lock
 
 
 class Blocks(NamedTuple):
-    """Rows cut into blocks.
+    """Rows of the kernel's arguments and of values set by hand, cut into blocks.
 
     Attributes:
         rows: Kernel arguments by name, ``(G, B, ...)``.
@@ -35,17 +37,17 @@ class Blocks(NamedTuple):
         condition: Likewise.
     """
 
-    rows: Mapping[str, Any]
-    intervention: Mapping[str, Any]
-    condition: Mapping[str, Any]
+    rows: Mapping[str, ArrayLike]
+    intervention: Mapping[str, ArrayLike]
+    condition: Mapping[str, ArrayLike]
 
 
 class Keys(NamedTuple):
-    """What noise follows from.
+    """The keys of all noise.
 
     Attributes:
         block: The key of the sites.
-        draw: That of what is not a site's.
+        draw: The key of ``numpyro.prng_key``.
     """
 
     block: jax.Array
@@ -53,28 +55,35 @@ class Keys(NamedTuple):
 
 
 class Shared(NamedTuple):
-    """What every block and every draw gets."""
+    """Values that every block and every draw gets.
+
+    Attributes:
+        arguments: Kernel arguments without rows, by name.
+        params: Values of ``param`` sites and mutable state.
+        intervention: Values of sites, the same for all rows.
+        condition: Likewise.
+    """
 
     arguments: Mapping[str, Any]
     params: Mapping[str, Any]
-    intervention: Mapping[str, Any]
-    condition: Mapping[str, Any]
+    intervention: Mapping[str, ArrayLike]
+    condition: Mapping[str, ArrayLike]
 
 
 @dataclass(frozen=True)
 class Simulator:
-    """The kernel with everything fixed that is not an array.
+    """The kernel with all arguments fixed that are not arrays.
 
     Attributes:
-        kernel: The NumPyro model.
+        kernel: The kernel.
         static: Its static arguments.
         shapes: Shape of each site that is intervened on or conditioned, with ``None`` for the rows.
-        dtypes: Its type.
-        collect: What to take from a trace, as a function of it.
+        dtypes: Type of each of these sites.
+        collect: Takes the results from a trace.
     """
 
     kernel: Callable
-    static: Mapping[str, Any]
+    static: Mapping[str, Hashable]
     shapes: Mapping[str, tuple[int | None, ...]]
     dtypes: Mapping[str, np.dtype]
     collect: Callable[[Mapping[str, Any]], dict[str, jax.Array]]
@@ -83,16 +92,16 @@ class Simulator:
         self,
         block: Blocks,
         shared: Shared,
-        sites: Mapping[str, Any],
+        sites: Mapping[str, jax.Array],
         keys: Keys,
     ) -> Mapping[str, Any]:
         """Run the kernel on one block, given the values of some sites.
 
         Args:
             block: Its rows, without the leading axis of blocks.
-            shared: What every block gets.
+            shared: Values that every block gets.
             sites: Values of latent sites; they win over a condition.
-            keys: Those of the block and the draw.
+            keys: The keys of the block and the draw.
 
         Returns:
             NumPyro's trace.
@@ -100,28 +109,34 @@ class Simulator:
         n_rows = jax.tree.leaves(block.rows)[0].shape[0]
         condition = self._filled({**shared.condition, **self._placed(block.condition)}, n_rows)
         values = self._filled({**shared.intervention, **self._placed(block.intervention)}, n_rows)
-        model = handlers.do(self.kernel, data=values) if values else self.kernel
-        model = handlers.substitute(model, data={**shared.params, **condition, **sites})
-        model = _with_pinned_plates(model, n_rows)
+        kernel = handlers.do(self.kernel, data=values) if values else self.kernel
+        kernel = handlers.substitute(kernel, data={**shared.params, **condition, **sites})
+        kernel = pin_plates(kernel, n_rows)
         with tracing_lock:
-            seeded = _SeedByName(model, keys)
+            seeded = _SeedByName(kernel, keys)
             return handlers.trace(seeded).get_trace(**block.rows, **shared.arguments, **self.static)
 
+    def trace_rows(
+        self, rows: Blocks, shared: Shared, values: Mapping[str, jax.Array], key: jax.Array
+    ) -> Mapping[str, Any]:
+        """Run the kernel on any number of rows, with one key for all of its noise."""
+        return self.trace(rows, shared, values, Keys(key, key))
+
     def __call__(
-        self, block: Blocks, shared: Shared, sites: Mapping[str, Any], keys: Keys
+        self, block: Blocks, shared: Shared, sites: Mapping[str, jax.Array], keys: Keys
     ) -> dict[str, jax.Array]:
         """Run the kernel on one block and collect; see :meth:`trace`."""
         return self.collect(self.trace(block, shared, sites, keys))
 
-    def _placed(self, values: Mapping[str, Any]) -> dict[str, Any]:
+    def _placed(self, values: Mapping[str, ArrayLike]) -> dict[str, jax.Array]:
         """Move the axis of rows, which comes first in a block, to where the site has it."""
         return {
             name: jnp.moveaxis(value, 0, self.shapes[name].index(None) - len(self.shapes[name]))
             for name, value in values.items()
         }
 
-    def _filled(self, values: Mapping[str, Any], n_rows: int) -> dict[str, jax.Array]:
-        """Give what is set by hand the shape and kind of the value that it replaces."""
+    def _filled(self, values: Mapping[str, ArrayLike], n_rows: int) -> dict[str, jax.Array]:
+        """Give values set by hand the shape and the type of those that they replace."""
         filled = {}
         for name, value in values.items():
             shape = tuple(n_rows if size is None else size for size in self.shapes[name])
@@ -132,11 +147,11 @@ class Simulator:
 
 
 class _SeedByName(Messenger):
-    """NumPyro's ``seed``, with a site's key given by its name instead of its turn."""
+    """NumPyro's ``seed``, but a site's key follows from its name and not from its order."""
 
     def __init__(self, fn: Callable, keys: Keys) -> None:
         self._keys = keys
-        self._turns = itertools.count()
+        self._unnamed = itertools.count()
         super().__init__(fn)
 
     def process_message(self, msg: dict[str, Any]) -> None:
@@ -146,41 +161,10 @@ class _SeedByName(Messenger):
             return
         if msg["kwargs"].get("rng_key") is not None:
             return
-        # Statements without a name (keys, loops) are told apart by their turn among themselves.
-        name = msg.get("name") or f"{msg['type']}:{next(self._turns)}"
+        # Statements without a name (keys, loops) are numbered in their order.
+        name = msg.get("name") or f"{msg['type']}:{next(self._unnamed)}"
         key = self._keys.draw if msg["type"] == "prng_key" else self._keys.block
         msg["kwargs"]["rng_key"] = random.fold_in(key, zlib.crc32(name.encode()))
-
-
-def pin_plates(kernel: Callable, row_argument: str) -> Callable:
-    """Let a kernel take all rows that it is given, though its plate may have fewer.
-
-    Args:
-        kernel: A kernel that may subsample: ``plate("data", 100, subsample_size=X.shape[0])``.
-        row_argument: An argument whose leading axis is the rows.
-    """
-
-    def pinned(**arguments: Any) -> Any:
-        n_rows = arguments[row_argument].shape[0]
-        return _with_pinned_plates(kernel, n_rows)(**arguments)
-
-    return pinned
-
-
-def _with_pinned_plates(kernel: Callable, n_rows: int) -> Callable:
-    return handlers.substitute(kernel, substitute_fn=lambda msg: _pinned_plate(msg, n_rows))
-
-
-def _pinned_plate(msg: dict[str, Any], n_rows: int) -> jax.Array | None:
-    """Indices of a subsampling plate: the rows at hand are the subsample, in their order."""
-    if msg["type"] != "plate":
-        return None
-    size, subsample_size = msg["args"]
-    if subsample_size is None or subsample_size == size:
-        return None
-    if subsample_size == n_rows:
-        return jnp.arange(n_rows)
-    return jnp.arange(size) if subsample_size > size == n_rows else None
 
 
 def collect_values(row_axes: Mapping[str, int | None]) -> Callable:

@@ -1,4 +1,4 @@
-"""The log-likelihood of the output, one value per draw and row."""
+"""The log likelihood of observed sites, in nats, one value per draw and row."""
 
 from __future__ import annotations
 

@@ -1,20 +1,37 @@
-"""The kernel on all draws and blocks: what runs side by side, and what one after the other."""
+"""Map the kernel over draws and blocks: some draws side by side, the rest one after the other."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jax import random
+from jaxtyping import UInt32
 
+from aimz_lab.data import fold_in, key_data
 from aimz_lab.data.keys import THREEFRY
-from aimz_lab.predictive.programs.draw_keys import GLOBAL_BLOCK
 from aimz_lab.predictive.programs.forward import Blocks, Keys, Shared
-from aimz_lab.predictive.programs.matmul_layout import draws_first
 
-Combine = Callable[..., dict[str, jax.Array]]
-"""What becomes of the results of all scenarios: one alone stays, two give a contrast."""
+Results = dict[str, jax.Array]
+
+Combine = Callable[..., Results]
+"""Makes one result of those of all scenarios: one alone stays as it is, two give a contrast."""
+
+GLOBAL_BLOCK = 0xFFFFFFFF
+"""Block number of sites that are drawn once per draw; no block of rows reaches it."""
+
+
+def draw_keys(key: jax.Array, n_draws: int) -> UInt32[np.ndarray, "draw words"]:
+    """Return the data of the draws' keys, on the host.
+
+    The bits of generators other than Threefry may depend on what they are batched with, which would
+    break every promise about noise; such a key gives a seed for Threefry.
+    """
+    if random.key_impl(key) != THREEFRY:
+        key = random.key(random.bits(key, (), jnp.uint32), impl=THREEFRY)
+    return fold_in(key_data(key), np.arange(n_draws))
 
 
 def over_blocks(simulators: tuple[Callable, ...], combine: Combine, draw_chunk: int) -> Callable:
@@ -22,30 +39,30 @@ def over_blocks(simulators: tuple[Callable, ...], combine: Combine, draw_chunk: 
 
     Args:
         simulators: For each scenario, one draw on one block: ``(block, shared, sites, keys)``.
-        combine: What becomes of their results, which have the same noise.
+        combine: Makes one result of theirs, which have the same noise.
         draw_chunk: Draws that run side by side; the chunks run one after the other.
 
     Returns:
-        A function ``(numbers, words, sites, blocks, shared)``: the numbers of the blocks
-        ``(G,)``, and the words of the draws' keys ``(S, 2)``. The others have an entry for each
+        A function ``(numbers, key_data, sites, blocks, shared)``: the numbers of the blocks
+        ``(G,)``, and the data of the draws' keys ``(S, 2)``. The others have an entry for each
         scenario: the values of sites that a draw fixes ``(S, ...)``, the rows ``(G, B, ...)``, and
-        what all get. Results are ``(S, G, B, ...)``.
+        the values that all share. Results are ``(S, G, B, ...)``.
     """
 
     def run(
-        numbers: jax.Array, words: jax.Array, sites: tuple, blocks: tuple, shared: tuple
-    ) -> Any:
-        def one_draw(draw: tuple[jax.Array, tuple]) -> Any:
+        numbers: jax.Array, key_data: jax.Array, sites: tuple, blocks: tuple, shared: tuple
+    ) -> Results:
+        def one_draw(draw: tuple[jax.Array, tuple]) -> Results:
             own, fixed = draw
             of_draw = random.fold_in(_typed(own), GLOBAL_BLOCK)
 
-            def one_block(number: jax.Array, blocks: tuple[Blocks, ...]) -> Any:
+            def one_block(number: jax.Array, blocks: tuple[Blocks, ...]) -> Results:
                 keys = Keys(random.fold_in(_typed(own), number), of_draw)
                 return _run_all(simulators, combine, blocks, shared, fixed, keys)
 
             return jax.vmap(one_block)(numbers, blocks)
 
-        return _map_draws(one_draw, (words, sites), draw_chunk)
+        return _map_draws(one_draw, (key_data, sites), draw_chunk)
 
     return run
 
@@ -53,18 +70,17 @@ def over_blocks(simulators: tuple[Callable, ...], combine: Combine, draw_chunk: 
 def over_draws(simulators: tuple[Callable, ...], combine: Combine, draw_chunk: int) -> Callable:
     """Return the simulation of all draws on one block each.
 
-    The function takes ``(words, sites, blocks, shared)``: the words are of the keys of the draws
-    and the block, the rows ``(B, ...)``, and the results ``(S, ...)``; else see
-    :func:`over_blocks`.
+    The function takes ``(key_data, sites, blocks, shared)``: the data of the keys of each draw and
+    its block, and the rows ``(B, ...)``. Results are ``(S, ...)``; see also :func:`over_blocks`.
     """
 
-    def run(words: jax.Array, sites: tuple, blocks: tuple, shared: tuple) -> Any:
-        def one_draw(draw: tuple[jax.Array, tuple]) -> Any:
+    def run(key_data: jax.Array, sites: tuple, blocks: tuple, shared: tuple) -> Results:
+        def one_draw(draw: tuple[jax.Array, tuple]) -> Results:
             own, fixed = draw
             keys = Keys(_typed(own), _typed(own))
             return _run_all(simulators, combine, blocks, shared, fixed, keys)
 
-        return _map_draws(one_draw, (words, sites), draw_chunk)
+        return _map_draws(one_draw, (key_data, sites), draw_chunk)
 
     return run
 
@@ -74,19 +90,16 @@ def _run_all(
     combine: Combine,
     blocks: tuple[Blocks, ...],
     shared: tuple[Shared, ...],
-    sites: tuple[Mapping[str, Any], ...],
+    sites: tuple[Mapping[str, jax.Array], ...],
     keys: Keys,
-) -> dict[str, jax.Array]:
+) -> Results:
     scenarios = zip(simulators, blocks, shared, sites, strict=True)
-    return combine(*[run(block, every, fixed, keys) for run, block, every, fixed in scenarios])
+    return combine(*[run(block, common, fixed, keys) for run, block, common, fixed in scenarios])
 
 
-def _typed(words: jax.Array) -> jax.Array:
-    return random.wrap_key_data(words, impl=THREEFRY)
+def _typed(key_data: jax.Array) -> jax.Array:
+    return random.wrap_key_data(key_data, impl=THREEFRY)
 
 
-def _map_draws(one_draw: Callable, draws: tuple, draw_chunk: int) -> Any:
-    """Map over the draws; a remainder would be a second copy of the program."""
-    if draw_chunk > 1:
-        return jax.lax.map(draws_first(one_draw), draws, batch_size=draw_chunk)
-    return jax.lax.map(one_draw, draws)
+def _map_draws(one_draw: Callable, draws: tuple, draw_chunk: int) -> Results:
+    return jax.lax.map(one_draw, draws, batch_size=draw_chunk if draw_chunk > 1 else None)

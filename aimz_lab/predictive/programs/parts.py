@@ -1,4 +1,4 @@
-"""The parts that a result comes in, and what takes them."""
+"""Contracts of the objects that take the engine's results: ``Sink`` and ``Finish``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 
 class Span(NamedTuple):
-    """Where a part of the result belongs: ``count`` entries from ``first`` along ``axis``.
+    """The place of a part in the result: ``count`` entries from ``first`` along ``axis``.
 
     Attributes:
         axis: 0 for draws, 1 for rows.
@@ -26,10 +26,10 @@ class Sink(Protocol):
     """Takes the parts of the sites that have rows, with draws and rows leading."""
 
     def prepare(self, span: Span, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Do what can be done in any order, on the thread that computed the part.
+        """Do the work that needs no order, on the thread that computed the part.
 
         Returns:
-            What is left for :meth:`write`, which gets the parts in order.
+            The arrays for :meth:`write`, which gets the parts in order.
         """
 
     def write(self, span: Span, values: Mapping[str, np.ndarray]) -> None:
@@ -38,14 +38,14 @@ class Sink(Protocol):
 
 @runtime_checkable
 class Finish(Protocol):
-    """What a program does with the draws before they leave the devices."""
+    """Reduces draws within the program, before they leave the devices."""
 
     @property
     def key(self) -> Any:
-        """What tells its programs from others."""
+        """Identifies its programs."""
 
     def row_values(self, first: int, n_rows: int, n_blocks: int) -> Any:
-        """What it needs to know about rows, ``(G, B, ...)``."""
+        """Values of some rows that :meth:`on_device` needs, ``(G, B, ...)``."""
 
     def on_device(self, values: Mapping[str, Any], rows: Any) -> Any:
         """Compute the result of draws ``(S, G, B, ...)``."""

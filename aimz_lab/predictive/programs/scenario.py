@@ -1,12 +1,12 @@
-"""One scenario of a call: its request, its plan, and its arrays in the form that programs take."""
+"""One scenario of a call: its request, its plan, and its arrays as arguments of programs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Hashable, Iterator, Mapping
 
 import jax
 import numpy as np
+from jax.typing import ArrayLike
 
 from aimz_lab.kernel.cache_keys import ById
 from aimz_lab.predictive.blocks import Piece, Rows, fold, split_by_rows
@@ -22,13 +22,20 @@ _COLLECT: dict[Quantity, Callable] = {
 
 
 class Scenario:
-    """One scenario.
+    """One scenario: a call, or one side of an effect.
 
     Args:
         request: The call.
         plan: How it is carried out.
         rows: Its rows.
-        quantity: What it asks for.
+        quantity: Values of sites, or their log likelihood.
+
+    Attributes:
+        request: The call.
+        plan: How it is carried out.
+        rows: Its rows.
+        quantity: Values of sites, or their log likelihood.
+        shared: Values that all rows and draws share.
     """
 
     def __init__(self, request: Request, plan: Plan, rows: Rows, quantity: Quantity) -> None:
@@ -39,8 +46,8 @@ class Scenario:
         self._latents = {name: np.asarray(request.draws[name]) for name in plan.latents}
 
     @property
-    def key(self) -> Any:
-        """What tells the kernel's programs from others, beside the shapes of their arguments."""
+    def key(self) -> Hashable:
+        """Identifies the kernel's programs, together with the shapes of their arguments."""
         return (
             ById(self.request.kernel),
             self.request.static_key,
@@ -68,7 +75,7 @@ class Scenario:
     def simulator(
         self, wanted: Mapping[str, int | None], quantity: Quantity | None = None
     ) -> Simulator:
-        """The kernel, collecting some sites."""
+        """The kernel, collecting the wanted sites, each with its axis of rows."""
         by_hand = {**self.request.condition, **self.request.intervention}
         sites = {name: self.plan.spec.sites[name] for name in by_hand}
         return Simulator(
@@ -84,8 +91,8 @@ class Scenario:
             collect=_COLLECT[quantity or self.quantity](wanted),
         )
 
-    def sites(self, fixed: Mapping[str, Any]) -> dict[str, Any]:
-        """What a draw fixes: the posterior's sites, and those drawn beforehand, ``(S, ...)``."""
+    def sites(self, fixed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Sites that a draw fixes, ``(S, ...)``: the posterior's, and those drawn beforehand."""
         return {**self._latents, **fixed}
 
     def blank_globals(self) -> dict[str, np.ndarray]:
@@ -99,7 +106,7 @@ class Scenario:
         }
 
     def pieces(self, size: int) -> Iterator[Piece]:
-        """The rows, ``size`` at a time, with the values set by hand that have one a row."""
+        """The rows, ``size`` at a time, with the values set by hand that have one entry a row."""
         aligned = {("do", name): value for name, value in self._row_do.items()}
         aligned |= {("condition", name): value for name, value in self._row_condition.items()}
         return self.rows.pieces(size, aligned)
@@ -114,7 +121,7 @@ class Scenario:
         )
 
     def by_row(self, piece: Piece) -> Blocks:
-        """What has one entry a row, rows leading: of the whole input, or of a source's piece."""
+        """Arrays with rows leading: of the whole input, or of a source's piece."""
         if not self.rows.streams:
             return Blocks(self.rows.template, self._row_do, self._row_condition)
         return Blocks(
@@ -123,11 +130,11 @@ class Scenario:
             condition={name: piece.aligned["condition", name] for name in self._row_condition},
         )
 
-    def abstract(self, n_rows: int) -> tuple[Blocks, Shared, dict[str, Any]]:
-        """Shapes and types of rows, of what they share, and of one draw of all latent sites."""
+    def abstract(self, n_rows: int) -> tuple[Blocks, Shared, dict[str, jax.ShapeDtypeStruct]]:
+        """Shapes and types of rows, of their shared values, and of one draw of all latent sites."""
         by_hand = {*self.request.condition, *self.request.intervention}
 
-        def with_rows(arrays: Mapping[str, Any]) -> dict[str, Any]:
+        def with_rows(arrays: Mapping[str, ArrayLike]) -> dict[str, jax.ShapeDtypeStruct]:
             return {
                 name: _abstract(array, (n_rows, *np.shape(array)[1:]))
                 for name, array in arrays.items()
@@ -151,7 +158,7 @@ class Scenario:
         )
 
 
-def _abstract(array: Any, shape: tuple[int, ...] | None = None) -> jax.ShapeDtypeStruct:
+def _abstract(array: ArrayLike, shape: tuple[int, ...] | None = None) -> jax.ShapeDtypeStruct:
     kind = jax.typeof(array)
     return jax.ShapeDtypeStruct(
         kind.shape if shape is None else shape, kind.dtype, weak_type=kind.weak_type

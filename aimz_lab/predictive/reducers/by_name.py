@@ -1,4 +1,4 @@
-"""What a call's ``reduce=`` may say, and the reducers that it means."""
+"""The reducers that ``reduce=`` names."""
 
 from __future__ import annotations
 

@@ -1,22 +1,29 @@
-"""What a reducer is: the contract, and what those over draws share."""
+"""The contract of reducers, and the base of reducers over draws."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Literal, Protocol, runtime_checkable
 
+import jax
 import numpy as np
+from jaxtyping import Bool, Shaped
+
+Array = jax.Array | np.ndarray
+Draws = Shaped[Array, "draw row ..."]
+RowMask = Bool[Array, " row"]
+RowValues = Shaped[Array, " row"]
 
 
 @runtime_checkable
 class Reducer(Protocol):
-    """What ``reduce=`` takes; one's own class needs these members.
+    """The contract of a reducer; a class of your own for ``reduce=`` needs these members.
 
     Another instance compiles another program, unless it has a hashable attribute ``key`` that is
     equal for reducers that do the same.
 
     Attributes:
-        name: What the result is called: a site ``y`` gives the variable ``y_{name}``.
+        name: Suffix of the result: a site ``y`` gives the variable ``y_{name}``.
         over: ``"draw"`` leaves one result a row, ``"row"`` one a draw.
         on_host: Whether :meth:`block` takes NumPy arrays instead of being compiled by JAX.
         coords: Dimensions that the result has in front, with their labels.
@@ -29,7 +36,12 @@ class Reducer(Protocol):
     coords: Mapping[str, Any]
     by_row: np.ndarray | None
 
-    def block(self, values: Any, valid: Any, by_row: Any) -> Any:
+    def block(
+        self,
+        values: Draws,
+        valid: RowMask,
+        by_row: RowValues | None,
+    ) -> Array:
         """Reduce some rows.
 
         Args:
@@ -42,14 +54,14 @@ class Reducer(Protocol):
         """
 
     def finish(self, total: np.ndarray, n_rows: int) -> np.ndarray:
-        """Turn what the blocks gave, put together or summed up, into the result.
+        """Turn the joined or summed results of the blocks into the result.
 
         Args:
-            total: What the blocks gave, put together or summed up.
+            total: The results of the blocks, joined (over draws) or summed (over rows).
             n_rows: Rows of the input.
 
         Returns:
-            The result, with the rows where ``over`` leaves them.
+            The result; over draws, with the rows behind ``coords``.
         """
 
 

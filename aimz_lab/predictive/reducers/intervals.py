@@ -1,14 +1,13 @@
-"""Quantiles and highest-density intervals, which the host finds in sorted draws."""
+"""Quantiles and highest-density intervals, from draws that the host sorts."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from aimz_lab.errors import ArgumentError
-from aimz_lab.predictive.reducers.contract import OverDraws
+from aimz_lab.predictive.reducers.contract import Draws, OverDraws, RowMask, RowValues
 
 
 class Quantiles(OverDraws):
@@ -35,7 +34,7 @@ class Quantiles(OverDraws):
             raise ArgumentError(msg)
         super().__init__("quantile", {"quantile": self.probs})
 
-    def block(self, values: np.ndarray, valid: np.ndarray, by_row: Any) -> np.ndarray:
+    def block(self, values: Draws, valid: RowMask, by_row: RowValues | None) -> np.ndarray:
         """Quantiles of each row; Hyndman and Fan (1996), type 7."""
         del valid, by_row
         ordered = _sorted(values)
@@ -75,7 +74,7 @@ class Hdi(OverDraws):
         super().__init__("hdi", {"bound": np.array(["lower", "upper"])})
         self.prob = prob
 
-    def block(self, values: np.ndarray, valid: np.ndarray, by_row: Any) -> np.ndarray:
+    def block(self, values: Draws, valid: RowMask, by_row: RowValues | None) -> np.ndarray:
         """Lower and upper end of each row."""
         del valid, by_row
         ordered = _sorted(values)

@@ -1,4 +1,4 @@
-"""Means, standard deviations and shares, which the devices compute."""
+"""Means, standard deviations and shares of draws, computed on the devices."""
 
 from __future__ import annotations
 
@@ -9,10 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from aimz_lab.errors import ArgumentError
-from aimz_lab.predictive.reducers.contract import OverDraws
-
-FEW_GROUPS = 64
-"""Up to here sums by group are a matrix product, beyond a scatter."""
+from aimz_lab.predictive.reducers.contract import Draws, OverDraws, RowMask, RowValues
 
 
 class Mean(OverDraws):
@@ -47,7 +44,7 @@ class Mean(OverDraws):
         self.by_row = codes.astype(np.int32)
         self.coords = {"group": labels}
 
-    def block(self, values: jax.Array, valid: jax.Array, by_row: Any) -> jax.Array:
+    def block(self, values: Draws, valid: RowMask, by_row: RowValues | None) -> jax.Array:
         """Means of the rows, or sums for each draw."""
         if self.over == "draw":
             return values.mean(0)
@@ -79,7 +76,7 @@ class Sd(OverDraws):
     def __init__(self) -> None:
         super().__init__("sd")
 
-    def block(self, values: jax.Array, valid: jax.Array, by_row: Any) -> jax.Array:
+    def block(self, values: Draws, valid: RowMask, by_row: RowValues | None) -> jax.Array:
         """Standard deviations, around the mean."""
         del valid, by_row
         return values.std(0, ddof=1)
@@ -101,7 +98,7 @@ class Exceeds(OverDraws):
         super().__init__("exceeds")
         self.threshold = threshold
 
-    def block(self, values: jax.Array, valid: jax.Array, by_row: Any) -> jax.Array:
+    def block(self, values: Draws, valid: RowMask, by_row: RowValues | None) -> jax.Array:
         """Shares."""
         del valid, by_row
         unknown = (values != values).any(0)  # NaN; a comparison would count it as below
@@ -117,16 +114,4 @@ def _sum_groups(values: jax.Array, valid: jax.Array, codes: jax.Array, n_groups:
     # A copy that fills up a block belongs to no group; it may not be finite.
     real = valid.reshape(-1, *[1] * (values.ndim - 1))
     rows_first = jnp.where(real, jnp.moveaxis(values, 1, 0).astype(jnp.result_type(float)), 0)
-
-    def product(rows_first: jax.Array) -> jax.Array:
-        member = jax.nn.one_hot(codes, n_groups, dtype=rows_first.dtype)
-        return jnp.tensordot(member, rows_first, axes=(0, 0), precision="highest")
-
-    def scatter(rows_first: jax.Array) -> jax.Array:
-        return jax.ops.segment_sum(rows_first, codes, num_segments=n_groups)
-
-    if n_groups > FEW_GROUPS:
-        return jnp.moveaxis(scatter(rows_first), 0, 1)
-    # In a product, what is not finite in one group would be NaN in all.
-    finite = jnp.isfinite(rows_first).all()
-    return jnp.moveaxis(jax.lax.cond(finite, product, scatter, rows_first), 0, 1)
+    return jnp.moveaxis(jax.ops.segment_sum(rows_first, codes, num_segments=n_groups), 0, 1)

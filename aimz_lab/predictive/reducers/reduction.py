@@ -1,4 +1,4 @@
-"""Reducers at work: what they compute on the devices, what on the host, and how it adds up."""
+"""Apply reducers piece by piece: on the devices or on the host, and add up the results."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import numpy as np
 from aimz_lab.errors import DataError
 from aimz_lab.kernel.cache_keys import ById
 from aimz_lab.predictive.blocks import BLOCK_ROWS
-from aimz_lab.predictive.reducers import Reducer
+from aimz_lab.predictive.reducers.contract import Reducer
 
 REST_ROWS = 4096
-"""Rows that are reduced at a time where all draws of all rows are at hand."""
+"""Rows that are reduced at a time where all draws of all rows are kept."""
 
 
 class Reduction:
@@ -35,7 +35,7 @@ class Reduction:
 
     @property
     def key(self) -> Any:
-        """What tells its program from others: the reducers themselves."""
+        """Identifies its program: the reducers themselves."""
         on_device = [(name, one) for name, one in self._reducers.items() if not one.on_host]
         keys = tuple((name, getattr(one, "key", ById(one))) for name, one in on_device)
         return keys, self._keeps_values
@@ -45,7 +45,7 @@ class Reduction:
         return any(one.on_host for one in self._reducers.values())
 
     def row_values(self, first: int, n_rows: int, n_blocks: int) -> dict[str, np.ndarray]:
-        """What the program gets about the rows: which are real, and the reducers' values."""
+        """Values of the rows for the program: which are real, and those of the reducers."""
         size = n_blocks * BLOCK_ROWS
         given = {"": np.arange(size) < n_rows}
         for name, one in self._reducers.items():
@@ -69,7 +69,7 @@ class Reduction:
         return found
 
     def take(self, first: int, n_rows: int, found: Mapping[str, Mapping[str, Any]]) -> None:
-        """Take what :meth:`on_device` gave for some rows."""
+        """Take the results of :meth:`on_device` for some rows."""
         for site, results in found.items():
             for name, one in self._reducers.items():
                 if one.on_host:
@@ -81,7 +81,7 @@ class Reduction:
                 self._add(site, name, one, result, n_rows)
         self.n_rows = first + n_rows
 
-    def take_whole(self, values: Mapping[str, np.ndarray]) -> None:
+    def reduce_all(self, values: Mapping[str, np.ndarray]) -> None:
         """Take all draws of all rows, ``(S, N, ...)``."""
         reduce = jax.jit(self.on_device)
         n_rows = next(iter(values.values())).shape[1] if values else 0

@@ -1,4 +1,4 @@
-"""Scores of a model's predictions, from the log-likelihood of what was observed."""
+"""Scores of predictions, from the log likelihood of the observed output."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from aimz_lab.errors import ArgumentError, OptionalDependencyError
-from aimz_lab.predictive.reducers.contract import OverDraws
+from aimz_lab.predictive.reducers.contract import Draws, OverDraws, RowMask, RowValues
 
 _LOO_DRAWS = 25
 """Five draws in the tail, which is a fifth of them; Vehtari, Simpson, Gelman, Yao, Gabry (2024)."""
@@ -24,7 +24,7 @@ class Lppd(OverDraws):
     def __init__(self) -> None:
         super().__init__("lppd")
 
-    def block(self, values: jax.Array, valid: jax.Array, by_row: Any) -> jax.Array:
+    def block(self, values: Draws, valid: RowMask, by_row: RowValues | None) -> jax.Array:
         """Logs of mean densities."""
         del valid, by_row
         return jax.nn.logsumexp(values, axis=0) - jnp.log(float(values.shape[0]))
@@ -39,7 +39,7 @@ class Waic(OverDraws):
     def __init__(self) -> None:
         super().__init__("waic", {"waic": np.array(["lppd", "p_waic", "elpd_waic"])})
 
-    def block(self, values: jax.Array, valid: jax.Array, by_row: Any) -> jax.Array:
+    def block(self, values: Draws, valid: RowMask, by_row: RowValues | None) -> jax.Array:
         """The three, row by row."""
         lppd = Lppd().block(values, valid, by_row)
         penalty = values.var(0, ddof=1)
@@ -75,7 +75,7 @@ class Loo(OverDraws):
         self.r_eff = r_eff
         self._loo = _arviz_loo()
 
-    def block(self, values: np.ndarray, valid: np.ndarray, by_row: Any) -> np.ndarray:
+    def block(self, values: Draws, valid: RowMask, by_row: RowValues | None) -> np.ndarray:
         """The three, row by row.
 
         Raises:

@@ -1,4 +1,4 @@
-"""What becomes of computed values: stores, datasets and trees.
+"""Results: sinks of computed parts, stores, labelled datasets and trees.
 
 In: parts of a result, in order. Out: an ``xarray.DataTree``.
 """

@@ -1,4 +1,4 @@
-"""Stores to read results from: one that is not whole is an error, and temporary ones stay."""
+"""Reads raise on missing or cut chunks; open trees keep temporary stores alive."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from zarr.storage import WrapperStore
 from aimz_lab.errors import ArtifactError, ArtifactGoneError
 
 _CHUNK = re.compile(r"/c(/\d+)*$")
-"""What the key of a chunk ends with, after the path of its array."""
+"""The end of a chunk's key, behind the path of its array."""
 
 
 class Owner:
-    """Owns a temporary directory, which goes when nothing refers to this any more.
+    """Owns a temporary directory, which is removed when nothing refers to this any more.
 
     Args:
         path: The directory.
@@ -32,22 +32,22 @@ class Owner:
         Owner.alive.add(self)
 
     def remove(self) -> None:
-        """Remove the directory now; what still reads from it then says that it is gone."""
+        """Remove the directory now; a later read from it raises :class:`ArtifactGoneError`."""
         self._remove()
         Owner.alive.discard(self)
 
 
-class GuardedStore(WrapperStore):
+class CheckedStore(WrapperStore):
     """A store to read from, in which a missing or cut chunk is an error and not other values.
 
     Args:
         store: The store.
-        path: What to call it.
+        path: Its name in messages.
         owner: Keeps a temporary store alive as long as something reads from this one.
 
     Attributes:
-        chunk_bytes: Size of a chunk by the path of its array; ``None`` where each tells its own, as
-            one that Blosc compressed does.
+        chunk_bytes: Size of a chunk by the path of its array; ``None`` where each chunk has its own
+            size in its header, as Blosc writes it.
     """
 
     def __init__(self, store: Any, path: str = "", owner: Owner | None = None) -> None:
@@ -56,10 +56,10 @@ class GuardedStore(WrapperStore):
         self.chunk_bytes: dict[str, int | None] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _guarded, (self._store, self._path, None, self.chunk_bytes)
+        return _checked, (self._store, self._path, None, self.chunk_bytes)
 
-    def _with_store(self, store: Any) -> GuardedStore:
-        return _guarded(store, self._path, self._owner, self.chunk_bytes)
+    def _with_store(self, store: Any) -> CheckedStore:
+        return _checked(store, self._path, self._owner, self.chunk_bytes)
 
     async def get(self, key: str, prototype: Any, byte_range: Any = None) -> Any:
         """Read a key; see the base class.
@@ -88,22 +88,22 @@ class GuardedStore(WrapperStore):
         return value
 
 
-def _guarded(
+def _checked(
     store: Any, path: str, owner: Owner | None, chunk_bytes: dict[str, int | None]
-) -> GuardedStore:
-    guarded = GuardedStore(store, path, owner)
-    guarded.chunk_bytes = chunk_bytes
-    return guarded
+) -> CheckedStore:
+    checked = CheckedStore(store, path, owner)
+    checked.chunk_bytes = chunk_bytes
+    return checked
 
 
 def _size_in_header(chunk: Any) -> int:
-    """Bytes of a chunk that Blosc compressed: the fourth word of its header, which has four."""
+    """Bytes of a chunk that Blosc compressed: the last of the four words of its header."""
     header = chunk[:16].to_bytes()
     return int.from_bytes(header[12:], "little") if len(header) == 16 else 16
 
 
 def missing_part(path: str, part: str) -> ArtifactGoneError:
-    """The error for a result that something was removed from."""
+    """The error for a result of which a part was removed."""
     return ArtifactGoneError(
         f"The result at {path} is gone, or parts of it are: {part} is missing. It was removed "
         "after it had been written; compute it again, with output_dir= to keep it."

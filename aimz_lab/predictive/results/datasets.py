@@ -1,12 +1,15 @@
-"""Draws as labelled datasets: dimensions named by plates, chain and draw first."""
+"""Label draws as datasets: chain and draw first, other dimensions named by plates."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import numpy as np
 import xarray as xr
+from jax.typing import ArrayLike
+from jaxtyping import Shaped
 
 from aimz_lab.kernel.spec import KernelSpec, variable_name
 from aimz_lab.types import SAMPLE_DIMS
@@ -23,16 +26,15 @@ def site_dims(
     """Name the dimensions of a site, without chain and draw.
 
     Args:
-        spec: The kernel's structure; ``None`` where it is not known.
+        spec: The kernel's structure; ``None`` if it is not known.
         name: The site.
-        ndim: Dimensions of its value; one that was computed from the site, such as its
-            log-likelihood, has the site's batch dimensions.
+        ndim: Number of dimensions of its value; a log likelihood has the site's batch dimensions.
         row_axis: Its axis of rows, if it has one.
         named: Names given by the user, by site; for all dimensions, or for all but the rows.
 
     Returns:
         For each dimension the name that the user gave; else the rows' name; else the name of its
-        plate; else ``{site}_dim_{i}``, which is what ArviZ calls it.
+        plate; else ``{site}_dim_{i}``, as in ArviZ.
     """
     dims: list[str | None] = [None] * ndim
     site = spec.sites.get(name) if spec else None
@@ -52,7 +54,7 @@ def site_dims(
 
 
 def sample_dataset(
-    arrays: Mapping[str, Any],
+    arrays: Mapping[str, Shaped[jax.Array | np.ndarray, "draw ..."]],
     dims: Mapping[str, tuple[str, ...]],
     num_chains: int,
     coords: Mapping[str, Any] | None = None,
@@ -65,7 +67,7 @@ def sample_dataset(
         arrays: Arrays ``(S, ...)`` by variable; they are not copied.
         dims: Names of the dimensions after the draws, by variable.
         num_chains: Chains; divides ``S``.
-        coords: Labels by dimension; others are counted from 0.
+        coords: Labels by dimension; the default counts from 0.
         attrs: Attributes.
         sizes: Sizes of further dimensions to label.
 
@@ -83,7 +85,7 @@ def sample_dataset(
 
 
 def posterior_dataset(
-    draws: Mapping[str, Any],
+    draws: Mapping[str, Shaped[jax.Array | np.ndarray, "draw ..."]],
     num_chains: int = 1,
     *,
     spec: KernelSpec | None = None,
@@ -118,26 +120,35 @@ def posterior_dataset(
 
 
 def posterior_tree(
-    draws: Mapping[str, Any],
+    draws: Mapping[str, Shaped[jax.Array | np.ndarray, "draw ..."]],
     num_chains: int = 1,
     *,
-    stats: Mapping[str, Any] | None = None,
-    **labels: Any,
+    stats: Mapping[str, ArrayLike] | None = None,
+    spec: KernelSpec | None = None,
+    dims: Mapping[str, tuple[str, ...]] | None = None,
+    coords: Mapping[str, Any] | None = None,
+    attrs: Mapping[str, Any] | None = None,
 ) -> xr.DataTree:
-    """Label posterior draws as a tree, with what a sampler says of them.
+    """Label posterior draws as a tree, with the sampler's statistics.
 
     Args:
         draws: As for :func:`posterior_dataset`.
         num_chains: Likewise.
         stats: Values of each draw by name; the group ``sample_stats``.
-        **labels: As for :func:`posterior_dataset`.
+        spec: As for :func:`posterior_dataset`.
+        dims: Likewise.
+        coords: Likewise.
+        attrs: Likewise.
     """
-    groups = {"posterior": posterior_dataset(draws, num_chains, **labels)}
+    posterior = posterior_dataset(
+        draws, num_chains, spec=spec, dims=dims, coords=coords, attrs=attrs
+    )
+    groups = {"posterior": posterior}
     return xr.DataTree.from_dict({**groups, **stats_group(stats or {}, num_chains)})
 
 
-def stats_group(stats: Mapping[str, Any], num_chains: int) -> dict[str, xr.Dataset]:
-    """Label what a sampler says of each draw; no group if it says nothing."""
+def stats_group(stats: Mapping[str, ArrayLike], num_chains: int) -> dict[str, xr.Dataset]:
+    """Label a sampler's statistics of each draw; there is no group without any."""
     if not stats:
         return {}
     arrays = {name: np.asarray(values) for name, values in stats.items()}
@@ -147,7 +158,7 @@ def stats_group(stats: Mapping[str, Any], num_chains: int) -> dict[str, xr.Datas
 def labelled_draws(
     values: np.ndarray, dims: tuple[str, ...], num_chains: int
 ) -> tuple[tuple[str, ...], np.ndarray]:
-    """A variable of draws, chain by chain, with their dimensions in front."""
+    """Split draws into chains; return the dimensions and the values of a variable."""
     shape = (num_chains, len(values) // num_chains, *values.shape[1:])
     return (*SAMPLE_DIMS, *dims), values.reshape(shape)
 
@@ -158,7 +169,7 @@ def with_coords(
     coords: Mapping[str, Any],
     attrs: Mapping[str, Any],
 ) -> xr.Dataset:
-    """A dataset whose dimensions have the labels that are given, and are counted from 0 else."""
+    """A dataset whose dimensions have the given labels, or else are counted from 0."""
     labels = {dim: np.arange(size) for dim, size in sizes.items()}
     labels.update({dim: value for dim, value in coords.items() if dim in sizes})
     return xr.Dataset(variables, labels, dict(attrs))

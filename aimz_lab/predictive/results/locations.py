@@ -1,4 +1,4 @@
-"""Where stores are: folders and URLs."""
+"""Locations of stores: folders and fsspec URLs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def is_url(path: Any) -> bool:
 
 
 def nothing_at(path: str) -> ArtifactGoneError:
-    """The error for a place where nothing is."""
+    """The error for a location without a result."""
     msg = f"There is no result at {path}; it was never written, or has been removed."
     return ArtifactGoneError(msg)
 
@@ -45,10 +45,10 @@ def remote_store(url: str, *, read_only: bool = False) -> Any:
 
     Args:
         url: An fsspec URL.
-        read_only: Open it to read alone.
+        read_only: Open it for reading only.
 
     Raises:
-        OptionalDependencyError: If fsspec, or what it needs for such URLs, is missing.
+        OptionalDependencyError: If fsspec, or a package that it needs for such URLs, is missing.
         ArgumentError: If fsspec does not know such URLs.
     """
     try:
@@ -60,7 +60,7 @@ def remote_store(url: str, *, read_only: bool = False) -> Any:
 
     try:
         with warnings.catch_warnings():
-            # Only says that a file system is not asynchronous.
+            # It only notes that a file system is not asynchronous.
             warnings.filterwarnings("ignore", message=".*was not created with.*asynchronous")
             return FsspecStore.from_url(url, read_only=read_only)
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""What a call knows beside its draws: the outputs that were observed, and the inputs."""
+"""Observed and constant data of a prediction."""
 
 from __future__ import annotations
 
@@ -6,46 +6,47 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+from jax.typing import ArrayLike
 
 from aimz_lab.data import ArrayDataset, ArrayLoader, BatchSource
 from aimz_lab.inference.feeds.fingerprint import TrainingFingerprint
 from aimz_lab.inference.feeds.training_data import loader_order
 
 LARGEST = 128 << 20
-"""Bytes up to which inputs are kept beside a result; a store would hold a second copy of them."""
+"""Bytes of inputs that are kept with a result at most; a store holds a second copy of them."""
 
 
-class KnownData(NamedTuple):
-    """The data of a call, as far as it is in memory.
+class ObservedData(NamedTuple):
+    """The data of a call that is in memory.
 
     Attributes:
         observed: The observed output, or ``None``.
         constant: The kernel's per-row inputs by name; empty for a stream, and for large inputs.
     """
 
-    observed: Any
+    observed: ArrayLike | None
     constant: Mapping[str, Any]
 
 
-def known_data(
+def find_observed_data(
     inputs: Any,
     rows: Mapping[str, Any] | BatchSource,
     output: str,
     arguments: tuple[str, ...],
     trained: TrainingFingerprint | None,
-) -> KnownData:
-    """Find what is known.
+) -> ObservedData:
+    """Find the observed output and the per-row inputs of a call.
 
     Args:
-        inputs: What the user passed.
-        rows: What it came to.
+        inputs: The input as the user passed it.
+        rows: The kernel's per-row arrays, or the source that they come from.
         output: Name of the output.
         arguments: Names of the kernel's arguments.
-        trained: The rows that the model was trained on, if it knows.
+        trained: Recognises the rows that the model was trained on; ``None`` before a training.
 
     Returns:
-        The output that comes with a dataset, a loader or a log-likelihood, or that was trained on
-        where the rows are the very rows of the training.
+        The inputs, and the output that comes with a dataset, a loader or a log-likelihood. For
+        inputs alone, the output of the training if they are the rows of the training.
     """
     order = None
     if isinstance(inputs, ArrayDataset):
@@ -56,7 +57,7 @@ def known_data(
     elif isinstance(rows, Mapping):
         fields = rows
     else:
-        return KnownData(None, {})
+        return ObservedData(None, {})
     constant = {n: array for n, array in fields.items() if n in arguments and n != output}
     observed = fields.get(output)
     if observed is None and trained is not None and order is None:
@@ -66,4 +67,4 @@ def known_data(
     if order is not None:
         constant = {name: np.asarray(array)[order] for name, array in constant.items()}
         observed = None if observed is None else np.asarray(observed)[order]
-    return KnownData(observed, constant)
+    return ObservedData(observed, constant)

@@ -1,4 +1,4 @@
-"""Where the parts of a result go: host memory, or a store on disk."""
+"""Sinks for the parts of a result: host memory, temporary files, or a store."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
+import zarr
 
 from aimz_lab.errors import ArtifactWriteError
 from aimz_lab.kernel.spec import variable_name
@@ -21,16 +22,16 @@ from aimz_lab.predictive.results.tree import Labels
 from aimz_lab.types import SAMPLE_DIMS
 
 SPILL_BYTES = 2**28
-"""Draws of all rows that are kept in memory to be summarised; more of them go to a file."""
+"""Bytes of draws that are kept in memory to be summarised; more of them go to a file."""
 
 WRITERS = 2
 """Threads that write. Zarr encodes in threads of its own; more of ours only hold more memory."""
 
 CHUNK_BYTES = 4 * 2**20
-"""Size of a chunk at most: a file that is worth opening, and quick to read for one draw or row."""
+"""Bytes of a chunk at most: large enough for a file, small enough to read one draw or row of."""
 
 CHUNK_ROWS = 4096
-"""Rows of a chunk at most; what is left of its size goes to the draws."""
+"""Rows of a chunk at most; it has as many draws as then fit."""
 
 
 class MemorySink:
@@ -38,13 +39,13 @@ class MemorySink:
 
     Args:
         n_draws: Number of draws.
-        n_rows: Number of rows; ``None`` if only the end will tell. Then the parts are kept and
+        n_rows: Number of rows; ``None`` if it is known only at the end. Then the parts are kept and
             joined, which takes their memory twice for a moment.
     """
 
     def __init__(self, n_draws: int, n_rows: int | None) -> None:
         self._shape = n_draws, n_rows
-        self._whole: dict[str, np.ndarray] = {}
+        self._joined: dict[str, np.ndarray] = {}
         self._parts: dict[str, list[np.ndarray]] = {}
         self._making = threading.Lock()
 
@@ -55,13 +56,13 @@ class MemorySink:
         where = (slice(None),) * span.axis + (slice(span.first, span.first + span.count),)
         for name, value in values.items():
             with self._making:
-                if name not in self._whole:
-                    self._whole[name] = np.empty((*self._shape, *value.shape[2:]), value.dtype)
-            self._whole[name][where] = value
+                if name not in self._joined:
+                    self._joined[name] = np.empty((*self._shape, *value.shape[2:]), value.dtype)
+            self._joined[name][where] = value
         return {}
 
     def write(self, span: Span, values: Mapping[str, np.ndarray]) -> None:
-        """Keep a part whose place only the end will tell."""
+        """Keep a part, if the number of rows is not known yet."""
         del span
         for name, value in values.items():
             self._parts.setdefault(name, []).append(value)
@@ -70,11 +71,11 @@ class MemorySink:
         """The results, with draws and rows leading."""
         while self._parts:
             name, parts = self._parts.popitem()
-            self._whole[name] = np.concatenate(parts, axis=1)
-        return self._whole
+            self._joined[name] = np.concatenate(parts, axis=1)
+        return self._joined
 
     def close(self) -> None:
-        """Nothing is held but memory."""
+        """Do nothing: there are no files."""
 
 
 class SpillSink:
@@ -124,13 +125,13 @@ class SpillSink:
         return found
 
     def close(self) -> None:
-        """Give the room on the disk back."""
+        """Remove the files."""
         for file, _, _ in self._files.values():
             file.close()
 
 
-def whole_sink(scenario: Scenario) -> MemorySink | SpillSink:
-    """Choose what takes all draws of all rows for summaries that need them together."""
+def choose_sink(scenario: Scenario) -> MemorySink | SpillSink:
+    """Choose where all draws of all rows go, for summaries that need them together."""
     n_draws, n_rows = scenario.request.n_draws, scenario.rows.n_rows
     return (
         MemorySink(n_draws, n_rows)
@@ -144,8 +145,8 @@ class StoreSink:
 
     Args:
         writer: The store.
-        arm: The scenario; its arrays grow if only the end will tell how many rows there are.
-        labels: How they are labelled.
+        scenario: The scenario; its arrays grow if the number of rows is known only at the end.
+        labels: Labels of the result.
     """
 
     def __init__(self, writer: StoreWriter, scenario: Scenario, labels: Labels) -> None:
@@ -155,7 +156,7 @@ class StoreSink:
             scenario.request.chains,
             scenario.request.n_draws // scenario.request.chains,
         )
-        self._arrays: dict[str, Any] = {}
+        self._arrays: dict[str, zarr.Array] = {}
         self._pool: ThreadPoolExecutor | None = None
         self._room = threading.Semaphore(WRITERS)
         self._pending: deque[Future] = deque()
@@ -172,7 +173,7 @@ class StoreSink:
             ArtifactWriteError: If an earlier part could not be written.
         """
         if self._pool is None:
-            # Parts of all rows may share chunks, which two threads must not write at once.
+            # Parts with all rows may share chunks, which two threads must not write at once.
             threads = WRITERS if span.axis == 1 else 1
             self._pool = ThreadPoolExecutor(threads, thread_name_prefix="aimz_lab-write")
         while self._pending and self._pending[0].done():
@@ -203,7 +204,7 @@ class StoreSink:
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def _write_region(self, array: Any, where: tuple[slice, ...], part: np.ndarray) -> None:
+    def _write_region(self, array: zarr.Array, where: tuple[slice, ...], part: np.ndarray) -> None:
         try:
             with self._writer.reporting():
                 array[where] = part
@@ -213,7 +214,7 @@ class StoreSink:
     def _regions(
         self, span: Span, value: np.ndarray
     ) -> Iterator[tuple[tuple[slice, ...], np.ndarray]]:
-        """Where a part belongs: chains are a dimension of the store, but not of the part."""
+        """The regions of a part in the store, which has a dimension for chains."""
         n_chains, n_draws = self._sample_shape
         if span.axis == 1:
             rows = slice(span.first, span.first + span.count)
@@ -228,7 +229,7 @@ class StoreSink:
             draws = slice(low - chain * n_draws, high - chain * n_draws)
             yield (slice(chain, chain + 1), draws), value[None, low - start : high - start]
 
-    def _create(self, name: str, span: Span, value: np.ndarray) -> Any:
+    def _create(self, name: str, span: Span, value: np.ndarray) -> zarr.Array:
         n_chains, n_draws = self._sample_shape
         n_rows = self._n_rows or value.shape[1]
         rows = _chunk_rows(value.shape[1] if span.axis == 1 else n_rows)
@@ -237,16 +238,16 @@ class StoreSink:
         return self._writer.create_array(
             self._group,
             variable_name(name),
-            (*SAMPLE_DIMS, *self._labels.dims[name]),
+            dims=(*SAMPLE_DIMS, *self._labels.dims[name]),
+            stored_dims=(*SAMPLE_DIMS, *self._labels.rows_first(name)),
             shape=(n_chains, n_draws, n_rows, *value.shape[2:]),
             chunks=(1, draws, rows, *value.shape[2:]),
             dtype=value.dtype,
-            dimension_names=(*SAMPLE_DIMS, *self._labels.rows_first(name)),
         )
 
 
 def _chunk_rows(part: int) -> int:
-    """Rows of a chunk: parts consist of whole chunks, so that each is written once."""
+    """Rows of a chunk: a part consists of complete chunks, so that each is written once."""
     if part <= CHUNK_ROWS:
         return part
     blocks, rest = divmod(part, BLOCK_ROWS)

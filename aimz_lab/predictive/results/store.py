@@ -1,7 +1,7 @@
-"""Results on disk or in an object store: Zarr v3, written whole or not at all, never read as zeros.
+"""Write results to Zarr v3 stores and read them; an incomplete store is never read as a result.
 
-A store is one group per group of the tree, whose arrays have the dimensions ``chain``, ``draw``,
-rows, others. Its root says that it is complete and is written last. On a local file system the
+A store has one group per group of the tree; its arrays have the dimensions ``chain``, ``draw``,
+rows, others. The mark that it is complete is written to its root last. On a local file system the
 store is written under another name and then renamed.
 """
 
@@ -15,7 +15,6 @@ import warnings
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -23,14 +22,14 @@ import zarr
 from zarr.storage import LocalStore
 
 from aimz_lab.errors import AimzLabError, ArtifactError, ArtifactWriteError
-from aimz_lab.predictive.results.checked_store import GuardedStore, Owner, missing_part
+from aimz_lab.predictive.results.checked_store import CheckedStore, Owner, missing_part
 from aimz_lab.predictive.results.locations import exists, is_url, location, nothing_at, remote_store
 
 FORMAT = 1
 _MARK = "aimz_lab"
 _ORDER = "aimz_lab_dims"
 LOADED_BYTES = 128 * 2**20
-"""Up to here a result is read into memory at once; ArviZ reads nothing else."""
+"""A result of up to so many bytes is read into memory at once; ArviZ needs it there."""
 
 
 class StoreWriter:
@@ -56,7 +55,7 @@ class StoreWriter:
             self.path = f"{output_dir.rstrip('/')}/{name}"
             with self.reporting():
                 self.store = remote_store(self.path)
-                # It has its name from the beginning, and is seen if nobody can finish it.
+                # It has its name from the beginning, and stays visible if writing is cut off.
                 self._mark(complete=False)
             return
         with self.reporting(str(output_dir)):
@@ -73,7 +72,7 @@ class StoreWriter:
 
     @contextlib.contextmanager
     def reporting(self, path: str | None = None) -> Iterator[None]:
-        """Turn errors of the file system into ours, with the path and what is left."""
+        """Turn errors of the file system into ours, which name the path and the way out."""
         try:
             yield
         except OSError as error:
@@ -84,14 +83,27 @@ class StoreWriter:
             )
             raise ArtifactWriteError(msg) from error
 
-    def create_array(self, group: str, name: str, order: tuple[str, ...], **options: Any) -> Any:
+    def create_array(
+        self,
+        group: str,
+        name: str,
+        *,
+        dims: tuple[str, ...],
+        stored_dims: tuple[str, ...],
+        shape: tuple[int, ...],
+        chunks: tuple[int, ...],
+        dtype: np.dtype,
+    ) -> zarr.Array:
         """Create an array.
 
         Args:
             group: The tree's group.
             name: The site.
-            order: Its dimensions as the tree has them.
-            options: Shape, dtype, chunks and ``dimension_names``, as stored.
+            dims: Its dimensions as the tree has them.
+            stored_dims: Its dimensions as stored, with the rows in front of the others.
+            shape: Its shape, as stored.
+            chunks: Shape of its chunks, as stored.
+            dtype: Its type.
 
         Returns:
             The Zarr array, to write to.
@@ -101,11 +113,14 @@ class StoreWriter:
             return zarr.create_array(
                 self.store,
                 name=f"{group}/{name}",
-                compressors=_codec(options["dtype"]),
-                attributes={_ORDER: list(order)},
-                # A chunk of zeros is written too: only so does a missing one mean a loss.
+                shape=shape,
+                chunks=chunks,
+                dtype=dtype,
+                dimension_names=stored_dims,
+                compressors=_codec(dtype),
+                attributes={_ORDER: list(dims)},
+                # A chunk of zeros is written too, so that a missing chunk always means a loss.
                 config={"write_empty_chunks": True},
-                **options,
             )
 
     def write_dataset(self, group: str, dataset: xr.Dataset) -> None:
@@ -135,13 +150,13 @@ class StoreWriter:
                 self._partial.replace(self.path)
 
     def _mark(self, *, complete: bool) -> None:
-        """Say at the root what the store is, whether it is complete, and what it consists of."""
+        """Write to the root: the format, whether the store is complete, and its arrays."""
         arrays = {group: sorted(names) for group, names in self._written.items()}
         mark = {_MARK: {"format": FORMAT, "complete": complete, "arrays": arrays}}
         zarr.open_group(self.store, mode="a").update_attributes(mark)
 
     def discard(self) -> None:
-        """Remove what was written."""
+        """Remove the part that was written."""
         if is_url(self.path):
             import fsspec
 
@@ -156,15 +171,15 @@ def open_results(path: str | Path) -> xr.DataTree:
     """Open a result that was written before.
 
     Args:
-        path: Directory or fsspec URL of the store: what the tree had as ``artifact_path``.
+        path: Directory or fsspec URL of the store: the attribute ``artifact_path`` of the tree.
 
     Returns:
         The tree as it was, with its dimensions, coordinates, chains and attributes. A small one is
-        in memory, a larger one reads what is asked of it.
+        in memory, a larger one reads the parts that are used.
 
     Raises:
         ArtifactGoneError: If there is nothing at ``path``, or a part of it is missing.
-        ArtifactError: If what is there is incomplete, damaged, or not a result of this package.
+        ArtifactError: If it is incomplete, damaged, or not a result of this package.
         ArgumentError: If it is a URL of an unknown kind.
         OptionalDependencyError: If a package for such URLs is missing.
 
@@ -185,27 +200,27 @@ def read_store(path: str, owner: Owner | None = None) -> xr.DataTree:
         raise nothing_at(path)
     remote = is_url(path)
     inner = remote_store(path, read_only=True) if remote else LocalStore(path, read_only=True)
-    store = GuardedStore(inner, path, owner)
+    store = CheckedStore(inner, path, owner)
     with _reading(path):
         root = _checked_root(store, path)
         groups = {name: _read_group(store, name) for name in sorted(root.group_keys())}
-        _check_whole(groups, root.attrs[_MARK]["arrays"], path)
+        _check_complete(groups, root.attrs[_MARK]["arrays"], path)
         tree = xr.DataTree.from_dict(groups)
         if tree.nbytes <= LOADED_BYTES:
             tree.load()
     tree.attrs = {name: value for name, value in root.attrs.items() if name != _MARK}
     tree.attrs["artifact_path"] = path
-    # Whoever holds the tree keeps a temporary store, also when all of it is in memory.
+    # The tree keeps a temporary store alive, also when all of it is in memory.
     tree.encoding["owner"] = owner
     return tree
 
 
 @contextlib.contextmanager
 def _reading(path: str) -> Iterator[None]:
-    """Turn what damaged files make their readers raise into an error of ours, with the path."""
+    """Turn the errors that damaged files cause in their readers into ours, with the path."""
     try:
         with warnings.catch_warnings():
-            # What lost its description is missing, and told as such.
+            # An array without its metadata counts as missing, and is reported so.
             warnings.filterwarnings("ignore", message="Object at .* is not recognized")
             yield
     except AimzLabError:
@@ -218,7 +233,7 @@ def _reading(path: str) -> Iterator[None]:
         raise ArtifactError(msg) from error
 
 
-def _checked_root(store: GuardedStore, path: str) -> zarr.Group:
+def _checked_root(store: CheckedStore, path: str) -> zarr.Group:
     incomplete = (
         f"{path} is not a complete result: its writing was interrupted, or it was not written "
         "by this package. Remove it and compute the result again."
@@ -241,10 +256,10 @@ def _checked_root(store: GuardedStore, path: str) -> zarr.Group:
     return root
 
 
-def _check_whole(
+def _check_complete(
     groups: Mapping[str, xr.Dataset], written: Mapping[str, list[str]], path: str
 ) -> None:
-    """Compare what was found with what the root lists; Zarr reads nothing where something was."""
+    """Raise if an array that the root lists is missing; Zarr itself would read less."""
     for group, names in written.items():
         if group not in groups:
             raise missing_part(path, group)
@@ -253,7 +268,7 @@ def _check_whole(
                 raise missing_part(path, f"{group}/{name}")
 
 
-def _read_group(store: GuardedStore, name: str) -> xr.Dataset:
+def _read_group(store: CheckedStore, name: str) -> xr.Dataset:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=zarr.errors.UnstableSpecificationWarning)
         dataset = xr.open_zarr(store, group=name, chunks={}, consolidated=False)
@@ -265,7 +280,7 @@ def _read_group(store: GuardedStore, name: str) -> xr.Dataset:
             store.chunk_bytes[f"{name}/{site}"] = int(size)
         elif isinstance(codecs[0], zarr.codecs.BloscCodec):
             store.chunk_bytes[f"{name}/{site}"] = None
-        else:  # small, written with the coordinates; what is read now is not damaged later
+        else:  # small, written with the coordinates: read now, as its chunks are not checked
             dataset[site].load()
         order = dataset[site].attrs.pop(_ORDER, None)
         if order is not None:
@@ -273,7 +288,7 @@ def _read_group(store: GuardedStore, name: str) -> xr.Dataset:
     return dataset
 
 
-def _codec(dtype: Any) -> Any:
+def _codec(dtype: np.dtype) -> zarr.codecs.BloscCodec | None:
     """Compress whole numbers; the last bits of drawn reals are noise, which only costs time."""
     if zarr.dtype.parse_dtype(dtype, zarr_format=3).to_native_dtype().kind == "f":
         return None

@@ -1,16 +1,21 @@
-"""The result of a call as a labelled tree: what it returns, the posterior, and the data."""
+"""Label the result of a call as a tree: its sites, the posterior, and the data."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import xarray as xr
+from jax.typing import ArrayLike
 
 from aimz_lab.inference.checkpoint.provenance import versions
 from aimz_lab.kernel.spec import variable_name
+from aimz_lab.predictive.plan import Plan
+from aimz_lab.predictive.programs.scenario import Scenario
+from aimz_lab.predictive.reducers import Reducer
+from aimz_lab.predictive.request import Request
 from aimz_lab.predictive.results.datasets import (
     labelled_draws,
     posterior_dataset,
@@ -20,20 +25,14 @@ from aimz_lab.predictive.results.datasets import (
 )
 from aimz_lab.types import SAMPLE_DIMS
 
-if TYPE_CHECKING:
-    from aimz_lab.predictive.plan import Plan
-    from aimz_lab.predictive.programs.scenario import Scenario
-    from aimz_lab.predictive.reducers import Reducer
-    from aimz_lab.predictive.request import Request
-
 
 class Labels(NamedTuple):
-    """How the result of a call is labelled.
+    """Labels of the result of a call.
 
     Attributes:
         dims: For each site its dimensions without chain and draw, in the kernel's order.
         row_dims: For each site with rows, the name of their dimension.
-        coords: Labels by dimension, as far as they are given.
+        coords: Labels by dimension, where the user gave some.
         attrs: Attributes of the group.
     """
 
@@ -61,19 +60,19 @@ def make_labels(scenario: Scenario) -> Labels:
     coords = dict(request.coords)
     if request.row_coord is not None:
         coords.update(dict.fromkeys(row_dims.values(), request.row_coord.labels))
-    return Labels(dims, row_dims, coords, {**describe_call(request, plan), **request.attrs})
+    return Labels(dims, row_dims, coords, {**_describe_call(request, plan), **request.attrs})
 
 
 def result_groups(
-    scenario: Scenario, labels: Labels, arrays: Mapping[str, Any]
+    scenario: Scenario, labels: Labels, arrays: Mapping[str, np.ndarray]
 ) -> dict[str, xr.Dataset]:
-    """Label results, and put them together with the posterior and further groups.
+    """Label results, and add the posterior, the data and further groups.
 
     Args:
         scenario: The scenario that was computed.
         labels: Its labels.
-        arrays: Results in the kernel's order, ``(S, ...)``; those kept elsewhere are missing, but
-            their dimensions are labelled.
+        arrays: Results in the kernel's order, ``(S, ...)``. Those written to a store are missing,
+            but their dimensions are labelled.
 
     Returns:
         Datasets by group.
@@ -99,13 +98,13 @@ def reduced_groups(
         labels: Its labels.
         single: Draws of the sites without rows, ``(S, ...)``.
         reducers: The reducers, by name.
-        results: What they gave, by site and name, with the rows leading if there are any.
+        results: Their results, by site and name, with the rows leading if there are any.
 
     Returns:
         Datasets by group.
     """
     sizes = _sizes(scenario, labels)
-    variables: dict[str, Any] = {
+    variables: dict[str, xr.Variable | tuple[tuple[str, ...], np.ndarray]] = {
         variable_name(name): labelled_draws(values, labels.dims[name], scenario.request.chains)
         for name, values in single.items()
     }
@@ -186,7 +185,7 @@ def _data_groups(scenario: Scenario, labels: Labels) -> dict[str, xr.Dataset]:
 
 
 def _plain_dataset(
-    variables: Mapping[str, tuple[tuple[str, ...], Any]], labels: Labels
+    variables: Mapping[str, tuple[tuple[str, ...], ArrayLike]], labels: Labels
 ) -> xr.Dataset:
     arrays = {name: (dims, np.asarray(array)) for name, (dims, array) in variables.items()}
     sizes: dict[str, int] = {}
@@ -195,8 +194,8 @@ def _plain_dataset(
     return with_coords(arrays, sizes, labels.coords, {})
 
 
-def describe_call(request: Request, plan: Plan) -> dict[str, Any]:
-    """What the draws of a call depend on, in types that files keep."""
+def _describe_call(request: Request, plan: Plan) -> dict[str, Any]:
+    """The settings that the draws of a call depend on, in types that files keep."""
     return {
         "rng_key": np.asarray(jax.random.key_data(request.key)).tolist(),
         "shard_axis": plan.axis,

@@ -55,7 +55,7 @@ def model(mcmc, key=0):
 
 
 class Recorder(Callback):
-    """Writes down what it is told, and does something at a step."""
+    """Notes the events, and does something at a step."""
 
     def __init__(self, at=None, do=None):
         self.events, self.draws, self._at, self._do = [], [], at, do
@@ -101,7 +101,7 @@ def test_chunks_of_any_size_draw_what_one_run_of_numpyro_draws(theirs):
     ours = quick("sequential")
     chains = Chains(ours, KEY, DATA)
     sizes = [1, 7, 22, 3, 11, 27]
-    told = [chains.advance(size) for size in sizes]
+    reported = [chains.advance(size) for size in sizes]
     assert (chains.done, chains.draws) == (sum(sizes), 13)
     chains.give_to_sampler()
     expected = theirs.get_samples(group_by_chain=True)
@@ -110,8 +110,8 @@ def test_chunks_of_any_size_draw_what_one_run_of_numpyro_draws(theirs):
     for name in drawn:
         np.testing.assert_array_equal(drawn[name], expected[name])
     jax.tree.map(np.testing.assert_array_equal, plain(ours.last_state), plain(theirs.last_state))
-    # What is told of each iteration, warm-up included, is what NumPyro tells of those it keeps.
-    energy = np.concatenate([columns["potential_energy"] for columns in told])
+    # The values reported of kept iterations are those that NumPyro keeps.
+    energy = np.concatenate([columns["potential_energy"] for columns in reported])
     kept = theirs.get_extra_fields(group_by_chain=True)["potential_energy"]
     np.testing.assert_array_equal(energy[30 + 2 + 2 :: 3].T, kept)
     np.testing.assert_array_equal(
@@ -123,8 +123,8 @@ def test_chains_are_mapped_by_a_function_of_the_users(theirs):
     ours = quick(jax.vmap)
     chains = Chains(ours, KEY, DATA)
     for size in (30, 11, 30):
-        told = chains.advance(size)
-    assert told["potential_energy"].shape == (30, 2)
+        reported = chains.advance(size)
+    assert reported["potential_energy"].shape == (30, 2)
     chains.give_to_sampler()
     drawn, expected = (m.get_samples(group_by_chain=True)["theta"] for m in (ours, theirs))
     np.testing.assert_allclose(drawn, expected, rtol=1e-2, atol=1e-2)
@@ -169,9 +169,9 @@ def test_events_are_those_of_training_with_iterations_for_steps():
     frame = history.to_frame()
     assert len(frame) == 71
     np.testing.assert_allclose(frame["step_size"], chains.column("step_size").mean(1), rtol=1e-6)
-    told = azb.from_numpyro(im.inference, log_likelihood=True)
-    assert told["log_likelihood"]["y"].shape == (2, 13, 8)
-    np.testing.assert_array_equal(told["posterior"]["mu"], im.sample()["posterior"]["mu"])
+    reported = azb.from_numpyro(im.inference, log_likelihood=True)
+    assert reported["log_likelihood"]["y"].shape == (2, 13, 8)
+    np.testing.assert_array_equal(reported["posterior"]["mu"], im.sample()["posterior"]["mu"])
 
 
 @pytest.mark.parametrize("method", ["sequential", "vectorized"])

@@ -1,4 +1,4 @@
-"""What is read of the draws of a run that goes on, and that reading leaves the run alone."""
+"""Draws are read while a run goes on, and reading leaves the run alone."""
 
 from __future__ import annotations
 

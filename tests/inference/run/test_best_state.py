@@ -1,4 +1,4 @@
-"""Windows of losses and the best state, as what watches over a run reads them."""
+"""Windows of losses, and the best state of a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pausing tells the listeners, and the run knows whether anybody writes checkpoints."""
+"""A pause is reported to callbacks, and the run knows whether one of them writes checkpoints."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import time
 import pytest
 
 from aimz_lab.inference.run.events import Callback, Callbacks, Run, RunInfo
+from aimz_lab.inference.run.loop import Lifecycle
 
 
 class Spy(Callback):
@@ -34,34 +35,38 @@ def begun():
     return run
 
 
-def test_no_pause_costs_nothing_and_tells_nobody():
+def test_without_a_pause_nothing_is_reported():
     spy, run = Spy(), begun()
-    assert Callbacks([spy], run).hold_while_paused() == 0.0
+    assert Lifecycle(run, Callbacks([spy], run)).handle_requests() is None
     assert spy.seen == []
 
 
-def test_a_pause_is_told_timed_and_ended_by_resume():
+def test_a_pause_is_reported_and_ended_by_resume_and_no_stepping_time():
     spy, run = Spy(), begun()
-    callbacks = Callbacks([spy], run)
+    lifecycle = Lifecycle(run, Callbacks([spy], run))
+    lifecycle.lap(time.monotonic())
     run.control.pause()
     threading.Timer(0.15, run.control.resume).start()
-    assert 0.1 < callbacks.hold_while_paused() < 5
+    began = time.monotonic()
+    assert lifecycle.handle_requests() is None
+    now = time.monotonic()
+    assert 0.1 < now - began < 5
+    assert lifecycle.lap(now) < now - began - 0.1
     assert spy.seen == [("pause", "paused"), ("resume", "running")]
 
 
 def test_a_stop_ends_the_pause():
     spy, run = Spy(), begun()
-    callbacks = Callbacks([spy], run)
+    lifecycle = Lifecycle(run, Callbacks([spy], run))
     run.control.pause()
     threading.Timer(0.05, run.control.stop).start()
-    callbacks.hold_while_paused()
-    assert run.control.stop_request == ("asked to stop", "stopped")
+    assert lifecycle.handle_requests() == ("asked to stop", "stopped")
     assert spy.seen[-1] == ("resume", "running")
 
 
 def test_an_interrupted_pause_leaves_the_status_as_it_was(monkeypatch):
     spy, run = Spy(), begun()
-    callbacks = Callbacks([spy], run)
+    lifecycle = Lifecycle(run, Callbacks([spy], run))
     run.control.pause()
 
     def interrupt():
@@ -70,7 +75,7 @@ def test_an_interrupted_pause_leaves_the_status_as_it_was(monkeypatch):
 
     monkeypatch.setattr(run.control, "wait_while_paused", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        callbacks.hold_while_paused()
+        lifecycle.handle_requests()
     assert run.status == "running"
     assert spy.seen[-1] == ("resume", "running")
 

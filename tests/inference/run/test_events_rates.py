@@ -39,7 +39,7 @@ def test_the_first_chunk_alone_gives_a_rate_and_no_remaining_time():
     assert run.eta_s is None
 
 
-def test_a_run_of_one_chunk_is_told_to_be_over():
+def test_a_run_of_one_chunk_has_no_time_left():
     run = run_of(16)
     chunk(run, 16, 8.0)
     assert run.eta_s == 0.0

@@ -53,7 +53,7 @@ def test_it_gives_what_the_foreground_gives():
     np.testing.assert_array_equal(there.posterior["beta"], here.posterior["beta"])
 
 
-def test_listeners_hear_of_the_beginning_where_fit_was_called_and_of_the_rest_elsewhere():
+def test_callbacks_are_called_at_the_beginning_where_fit_was_called_and_then_elsewhere():
     class Where(Callback):
         def __init__(self):
             self.threads = {}

@@ -12,8 +12,8 @@ import pytest
 
 from aimz_lab import Callback
 from aimz_lab.errors import FitWarning
+from aimz_lab.inference.run.control import interrupt_stops
 from aimz_lab.inference.run.events import Control
-from aimz_lab.inference.run.interrupts import interrupt_stops
 from aimz_lab.inference.svi.guide_draws import GuideDraws
 from tests.kernels import regression_data
 from tests.runs import refit, regression_model, same_bits

@@ -1,4 +1,4 @@
-"""A plateau is told from progress as often as the statistics promise."""
+"""The error rates of the plateau test are those that it promises."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def ended(losses, n_obs=1):
     return run
 
 
-def test_a_loss_that_still_falls_at_the_end_is_told_with_how_far(rng):
+def test_a_loss_that_still_falls_at_the_end_is_found_with_its_size(rng):
     slope = 0.01
     losses = 100 - slope * np.arange(5120) + rng.normal(size=5120)
     fall, steps = fall_at_end(ended(losses, n_obs=10))
@@ -111,7 +111,7 @@ def test_noise_at_the_end_is_seldom_taken_for_a_fall(rng):
         np.full(4000, np.nan),
     ],
 )
-def test_nothing_is_told_of_a_fall_that_is_none(losses):
+def test_a_fall_that_is_none_is_not_found(losses):
     assert fall_at_end(ended(losses)) is None
 
 

@@ -1,4 +1,4 @@
-"""Short chunks are reported together, and whatever happens meanwhile, nothing of them is lost."""
+"""Short chunks are reported together, and none is lost, however the run ends."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EPOCHS, STEPS, CHUNK = 20, 6, 4
 
 
 class Heard(Callback):
-    """Notes the steps that it is told of."""
+    """Notes the steps that are reported to it."""
 
     every_epoch = False
 
@@ -38,8 +38,8 @@ class Heard(Callback):
 
     def heard_all_of(self, run):
         names = "epoch", "loss", "rows", "n_pad"
-        told = np.concatenate(self.reports, axis=1)
-        return same_bits(told, np.array([run.column(name) for name in names]))
+        reported = np.concatenate(self.reports, axis=1)
+        return same_bits(reported, np.array([run.column(name) for name in names]))
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def model():
 def never_due(monkeypatch):
     """Chunks are short, and no time is long enough: only what has to be is reported before."""
     monkeypatch.setattr(feed, "CHUNK_STEPS", CHUNK)
-    monkeypatch.setattr(trainer, "_REPORT_S", np.inf)
+    monkeypatch.setattr(trainer, "REPORT_S", np.inf)
 
 
 def batches(at, do, y=Y):
@@ -80,7 +80,7 @@ def steps_of(state):
     return int(state.optim_state[0])
 
 
-def test_a_run_is_the_same_and_told_in_fewer_words(model):
+def test_a_run_is_the_same_with_fewer_reports(model):
     each, together = Heard(), Heard()
     refit(model, X, Y, epochs=EPOCHS, steps_per_call=CHUNK, callbacks=[each])
     state = model._vi_state
@@ -92,14 +92,14 @@ def test_a_run_is_the_same_and_told_in_fewer_words(model):
     assert same_bits(state, model._vi_state)
 
 
-def test_reports_come_as_soon_as_they_are_worth_it(model, monkeypatch):
+def test_reports_come_as_soon_as_they_are_due(model, monkeypatch):
     heard = Heard()
-    monkeypatch.setattr(trainer, "_REPORT_S", 0.0)
+    monkeypatch.setattr(trainer, "REPORT_S", 0.0)
     refit(model, X, Y, epochs=EPOCHS, callbacks=[heard])
     assert max(heard.sizes) == CHUNK
 
 
-def test_who_needs_the_ends_of_epochs_sees_the_run_as_it_is_there(model):
+def test_a_callback_of_epochs_sees_the_run_as_it_is_at_their_ends(model):
     class Ends(Heard):
         every_epoch = True
 
@@ -120,7 +120,7 @@ def test_held_out_rows_are_evaluated_where_they_should_be(model):
 
 
 @pytest.mark.parametrize("at", [13, 50, 51])
-def test_a_stop_keeps_what_was_held(model, at):
+def test_a_stop_reports_what_is_pending(model, at):
     heard = Heard()
     fit(model, batches(at, lambda: model.last_run.control.stop("enough")), [heard])
     run = model.last_run
@@ -148,7 +148,7 @@ def test_a_source_that_fails_loses_nothing_that_was_done(model, error):
     assert heard.heard_all_of(run)
 
 
-def test_a_listener_that_fails_meanwhile_is_told_beside_the_first_error(model):
+def test_a_callback_that_fails_at_the_end_raises_in_the_context_of_the_first_error(model):
     class Fails(Heard):
         def on_steps_end(self, run, steps):
             super().on_steps_end(run, steps)
@@ -164,7 +164,7 @@ def test_a_listener_that_fails_meanwhile_is_told_beside_the_first_error(model):
     assert model.last_run.step == steps_of(model._vi_state)
 
 
-def test_each_step_is_told_with_the_rate_that_it_had(model):
+def test_each_step_is_reported_with_the_rate_that_it_had(model):
     heard = Heard()
     fit(model, batches(50, lambda: model.last_run.control.set_learning_rate(0.01)), [heard])
     first = heard.rates.index(pytest.approx(0.01))
@@ -173,7 +173,7 @@ def test_each_step_is_told_with_the_rate_that_it_had(model):
     assert heard.heard_all_of(model.last_run)
 
 
-def test_who_pauses_sees_all_that_was_done(model):
+def test_a_pause_comes_after_a_report_of_all_steps(model):
     seen = []
 
     class Looks(Heard):
@@ -191,7 +191,7 @@ def test_who_pauses_sees_all_that_was_done(model):
 
 
 @pytest.mark.parametrize("on_nonfinite", ["stop", "skip"])
-def test_a_bad_step_is_told_with_what_was_held_before(model, on_nonfinite):
+def test_a_bad_step_is_reported_after_what_was_pending(model, on_nonfinite):
     y, heard = Y.copy(), Heard()
 
     def spoil():

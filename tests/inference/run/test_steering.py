@@ -1,4 +1,4 @@
-"""Listeners are called in order, fail as agreed, and steer a run from any thread."""
+"""Callbacks are called in order, fail as documented, and steer a run from any thread."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from aimz_lab import Callback
 from aimz_lab.errors import ArgumentError, CallbackWarning
-from aimz_lab.inference.run.rates import set_learning_rate
+from aimz_lab.inference.run.rates import learning_rate, set_learning_rate
 from aimz_lab.lab.callbacks import EarlyStopping, LearningRateScheduler, ReduceLROnPlateau
 from tests.kernels import regression_data
 from tests.runs import refit, regression_model, same_bits
@@ -38,14 +38,14 @@ def model():
     return regression_model()
 
 
-def listener(kind="user", **events):
+def callback(kind="user", **events):
     """A callback of some kind from functions by event."""
 
     def method(function):
         return lambda self, *args: function(*args)
 
     methods = {name: method(function) for name, function in events.items()}
-    return type("Listener", (Callback,), {"kind": kind, **methods})()
+    return type("Made", (Callback,), {"kind": kind, **methods})()
 
 
 def fit(im, callbacks, **options):
@@ -63,12 +63,12 @@ def test_every_event_goes_round_in_the_order_of_the_kinds(model):
     def note(event, kind):
         return lambda run, *args: seen.append((event, kind))
 
-    def listening(kind):
-        return listener(kind, **{event: note(event, kind) for event in EVENTS})
+    def noting(kind):
+        return callback(kind, **{event: note(event, kind) for event in EVENTS})
 
-    asking = listener(on_fit_begin=lambda run: run.control.checkpoint())
+    asking = callback(on_fit_begin=lambda run: run.control.checkpoint())
     kinds = ["checkpoint", "display", "user", "metric"]
-    fit(model, [*map(listening, kinds), asking], epochs=1)
+    fit(model, [*map(noting, kinds), asking], epochs=1)
     rounds = [seen[i : i + 4] for i in range(0, len(seen), 4)]
     for members in rounds:
         assert len({event for event, _ in members}) == 1
@@ -99,8 +99,8 @@ def test_a_display_that_fails_is_switched_off_and_the_run_goes_on(model, event):
         calls.append(args)
         fail()
 
-    broken = listener("display", **{event: fail_once})
-    other = listener("display", **{event: lambda run, *args: others.append(args)})
+    broken = callback("display", **{event: fail_once})
+    other = callback("display", **{event: lambda run, *args: others.append(args)})
     with pytest.warns(CallbackWarning, match="broken on purpose") as warned:
         run = fit(model, [broken, other]).last_run
     assert (len(warned), len(calls)) == (1, 1)
@@ -122,18 +122,18 @@ def test_a_display_that_fails_is_switched_off_and_the_run_goes_on(model, event):
         ("on_validation_end", 6),
     ],
 )
-def test_an_error_of_any_other_listener_passes_and_the_model_keeps_its_state(
+def test_an_error_of_any_other_callback_is_raised_and_the_model_keeps_its_state(
     model, kind, event, steps
 ):
-    told = []
-    witness = listener(
-        on_exception=lambda run, error: told.append(("exception", str(error))),
-        on_fit_end=lambda run: told.append(("end", run.status)),
+    seen = []
+    witness = callback(
+        on_exception=lambda run, error: seen.append(("exception", str(error))),
+        on_fit_end=lambda run: seen.append(("end", run.status)),
     )
     with pytest.raises(RuntimeError, match="broken on purpose"):
-        fit(model, [witness, listener(kind, **{event: fail})])
+        fit(model, [witness, callback(kind, **{event: fail})])
     run = model.last_run
-    assert told == [("exception", "broken on purpose"), ("end", "failed")]
+    assert seen == [("exception", "broken on purpose"), ("end", "failed")]
     assert (run.status, run.step) == ("failed", steps)
     assert isinstance(run.exception, RuntimeError)
     assert int(model._vi_state.optim_state[0]) == steps
@@ -142,12 +142,12 @@ def test_an_error_of_any_other_listener_passes_and_the_model_keeps_its_state(
         assert same_bits(dict(model.vi_result.params), dict(run.params))
 
 
-def test_an_error_at_the_end_passes_once_everybody_was_told(model):
-    told = []
-    last = listener("checkpoint", on_fit_end=lambda run: told.append(run.status))
+def test_an_error_at_the_end_is_raised_once_every_callback_was_called(model):
+    seen = []
+    last = callback("checkpoint", on_fit_end=lambda run: seen.append(run.status))
     with pytest.raises(RuntimeError, match="broken on purpose"):
-        fit(model, [listener(on_fit_end=fail), last])
-    assert told == ["completed"]
+        fit(model, [callback(on_fit_end=fail), last])
+    assert seen == ["completed"]
     assert len(model.vi_result.losses) == 12
 
 
@@ -155,7 +155,7 @@ def test_further_errors_at_the_end_of_a_failed_run_are_notes(model):
     def fail_too(*args):
         raise ValueError("broken as well")
 
-    broken = listener(on_steps_end=fail, on_exception=fail_too, on_fit_end=fail_too)
+    broken = callback(on_steps_end=fail, on_exception=fail_too, on_fit_end=fail_too)
     with pytest.raises(RuntimeError, match="broken on purpose") as caught:
         fit(model, [broken])
     notes = "At the end of the run also: ValueError: broken as well"
@@ -181,7 +181,7 @@ def test_a_pause_changes_nothing_but_the_time(model):
             run.control.pause()
 
     began = time.monotonic()
-    run = fit(model, [listener(on_steps_end=pause, on_pause=resume_later)]).last_run
+    run = fit(model, [callback(on_steps_end=pause, on_pause=resume_later)]).last_run
     assert time.monotonic() - began > 0.2
     assert steps == {"paused": 6, "still": 6, "status": "paused"}
     assert run.status == "completed"
@@ -202,7 +202,7 @@ def test_another_thread_stops_a_run(model):
 
     stopper = threading.Thread(target=stop)
     stopper.start()
-    run = fit(model, [listener(on_steps_end=begin)], epochs=10**6, validation=None).last_run
+    run = fit(model, [callback(on_steps_end=begin)], epochs=10**6, validation=None).last_run
     stopper.join()
     assert (run.status, run.reason) == ("stopped", "enough")
     assert int(model._vi_state.optim_state[0]) == run.step == len(model.vi_result.losses)
@@ -213,7 +213,22 @@ def test_a_stop_ends_a_pause(model):
         run.control.pause()
         threading.Timer(0.05, run.control.stop, ["enough"]).start()
 
-    assert fit(model, [listener(on_steps_end=pause)]).last_run.step == 3
+    assert fit(model, [callback(on_steps_end=pause)]).last_run.step == 3
+
+
+def test_a_checkpoint_and_a_stop_during_a_pause_are_both_granted(model):
+    saved = []
+
+    def both(run):
+        run.control.checkpoint()
+        run.control.stop("enough")
+
+    callbacks = [
+        callback(on_steps_end=lambda run, chunk: run.control.pause(), on_pause=both),
+        callback("checkpoint", on_checkpoint=lambda run: saved.append(run.step)),
+    ]
+    run = fit(model, callbacks).last_run
+    assert (run.status, run.step, saved) == ("stopped", 3, [3])
 
 
 def test_another_learning_rate_in_the_middle_makes_a_run_of_two_halves(model):
@@ -224,8 +239,8 @@ def test_another_learning_rate_in_the_middle_makes_a_run_of_two_halves(model):
             run.control.set_learning_rate(0.02)
 
     rates = []
-    note = listener("display", on_steps_end=lambda run, chunk: rates.append(run.learning_rate))
-    whole = fit(model, [listener(on_steps_end=change), note], epochs=18, **whole_batches)
+    note = callback("display", on_steps_end=lambda run, chunk: rates.append(run.learning_rate))
+    whole = fit(model, [callback(on_steps_end=change), note], epochs=18, **whole_batches)
     losses, state = whole.vi_result.losses.copy(), model._vi_state
     np.testing.assert_allclose(rates, [0.05] * 3 + [0.02] * 3, rtol=1e-6)
     first = fit(model, [], epochs=9, **whole_batches).vi_result.losses.copy()
@@ -237,9 +252,19 @@ def test_another_learning_rate_in_the_middle_makes_a_run_of_two_halves(model):
     assert same_bits(state, model._vi_state)
 
 
+def test_a_rate_requested_at_the_last_step_stays_a_request(model):
+    def change(run, chunk):
+        if run.step == 12:
+            run.control.set_learning_rate(0.02)
+
+    run = fit(model, [callback(on_steps_end=change)]).last_run
+    assert run.control.requested_learning_rate == 0.02
+    assert learning_rate(model._vi_state.optim_state) == pytest.approx(0.05)
+
+
 def test_a_schedule_holds_from_the_first_step_of_each_epoch(model):
     rates = []
-    note = listener(
+    note = callback(
         "display", on_steps_end=lambda run, steps: rates.extend([steps.learning_rate] * len(steps))
     )
     fit(model, [LearningRateScheduler(lambda epoch: 0.1 / epoch), note], steps_per_call="auto")
@@ -265,7 +290,7 @@ def test_the_model_ends_with_the_best_state_and_a_posterior_from_it(model):
         run.control.set_learning_rate(3.0)
 
     stopping = EarlyStopping("validation", patience=3, restore_best=True)
-    spoil = listener(on_validation_end=explode)
+    spoil = callback(on_validation_end=explode)
     fit(model, [stopping, spoil], epochs=50, num_samples=4000)
     run, params = model.last_run, model.vi_result.params
     best_step, _ = min(run.validation, key=lambda pair: pair[1])

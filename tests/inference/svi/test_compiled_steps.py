@@ -25,8 +25,7 @@ from aimz_lab.inference.feeds.index_feed import INDEX_BYTES, IndexFeed
 from aimz_lab.inference.feeds.placement import Placement
 from aimz_lab.inference.feeds.stream_feed import StreamFeed
 from aimz_lab.inference.feeds.training_data import TrainingData
-from aimz_lab.inference.svi import prepared
-from aimz_lab.inference.svi.learner import SviSession
+from aimz_lab.inference.svi import run_setup
 from tests import kernels
 from tests.runs import compilations
 
@@ -86,7 +85,7 @@ def test_steps_that_compile_while_the_guide_is_set_up_are_the_same(guide, monkey
         return losses(ImpactModel(kernels.regression, jax.random.key(0), svi=svi))
 
     ahead = losses_of_first_fit()
-    monkeypatch.setattr(SviSession, "_compile_ahead", lambda *_: None)
+    monkeypatch.setattr(run_setup.RunSetup, "compile_in_background", lambda *_: None)
     np.testing.assert_array_equal(ahead, losses_of_first_fit())
 
 
@@ -109,10 +108,10 @@ def test_steps_on_small_data_are_compiled_quickly_however_many_they_are():
 
 def test_what_is_spent_on_compiling_follows_from_the_data_alone():
     data = TrainingData.of_rows({"X": X, "y": Y}, {}, {}, jax.random.key(0), 10, True, None)
-    assert prepared.compiler_effort(data) == QUICK
+    assert run_setup.compiler_effort(data) == QUICK
     many = dataclasses.replace(data, n_obs=1_000_000)
-    assert prepared.compiler_effort(many) == FULL
-    assert prepared.compiler_effort(dataclasses.replace(data, n_obs=None)) == FULL
+    assert run_setup.compiler_effort(many) == FULL
+    assert run_setup.compiler_effort(dataclasses.replace(data, n_obs=None)) == FULL
 
 
 def test_another_value_of_a_static_argument_compiles_and_the_old_one_does_not_again():

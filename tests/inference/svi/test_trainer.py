@@ -9,11 +9,13 @@ import pytest
 from numpyro.infer.svi import SVIState
 
 from aimz_lab.inference.feeds.feed import Chunk, Position
+from aimz_lab.inference.run import loop
 from aimz_lab.inference.run.events import Callbacks, Run, RunInfo
+from aimz_lab.inference.run.loop import CHUNK_S
 from aimz_lab.inference.svi import trainer
 from aimz_lab.inference.svi.compiled_steps import ChunkResult
 from aimz_lab.inference.svi.step import TrainState
-from aimz_lab.inference.svi.trainer import CHUNK_S, Trainer, TrainOptions
+from aimz_lab.inference.svi.trainer import Trainer, TrainOptions
 
 STEP_S = 2.0**-10
 
@@ -71,7 +73,9 @@ class Feed:
 
 def chunks(device, total, monkeypatch, **options):
     """Train ``total`` steps and return the sizes of the chunks."""
-    monkeypatch.setattr(trainer, "time", types.SimpleNamespace(monotonic=lambda: device.now))
+    clock = types.SimpleNamespace(monotonic=lambda: device.now)
+    for module in (trainer, loop):
+        monkeypatch.setattr(module, "time", clock)
     run = Run(RunInfo("kernel", "SVI"))
     state = TrainState(SVIState((), None, None))
     trained = Trainer(
@@ -84,7 +88,7 @@ def chunks(device, total, monkeypatch, **options):
         n_obs=total,
         options=TrainOptions(**options),
     )
-    trained.train()
+    trained.run_to_end()
     assert run.status == "completed"
     assert run.step == sum(device.sizes) == total
     assert device.in_flight == 0

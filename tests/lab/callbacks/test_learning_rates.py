@@ -1,4 +1,4 @@
-"""Listeners that change the learning rate, told of losses whose course is known."""
+"""Callbacks that change the learning rate, on losses whose course is known."""
 
 from __future__ import annotations
 
@@ -77,21 +77,21 @@ def test_a_loop_written_by_hand_must_tell_its_rate(options, why):
 
 def test_a_schedule_asks_for_each_epochs_rate_and_only_for_changes():
     run = told_run(rate=0.1)
-    listeners = Callbacks([LearningRateScheduler({1: 0.1, 2: 0.1, 3: 0.05}.get)], run)
-    listeners.emit("on_fit_begin")
+    callbacks = Callbacks([LearningRateScheduler({1: 0.1, 2: 0.1, 3: 0.05}.get)], run)
+    callbacks.emit("on_fit_begin")
     asked = []
     for epoch in (1, 2, 3):
-        listeners.emit("on_epoch_begin", epoch)
+        callbacks.emit("on_epoch_begin", epoch)
         asked.append(run.control.take_learning_rate())
     assert asked == [None, None, 0.05]
-    assert listeners.aligned_to_epochs
+    assert callbacks.aligned_to_epochs
 
 
 @pytest.mark.parametrize("rate", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_schedule_must_give_rates(rate):
-    listeners = Callbacks([LearningRateScheduler(lambda epoch: rate)], told_run(rate=0.1))
+    callbacks = Callbacks([LearningRateScheduler(lambda epoch: rate)], told_run(rate=0.1))
     with pytest.raises(ArgumentError, match="positive finite"):
-        listeners.emit("on_epoch_begin", 1)
+        callbacks.emit("on_epoch_begin", 1)
 
 
 @pytest.mark.parametrize("factor", [0.0, 1.0, 2.0, -0.5])

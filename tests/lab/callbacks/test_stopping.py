@@ -1,4 +1,4 @@
-"""Listeners that end a run, told of losses whose course is known."""
+"""Callbacks that end a run, on losses whose course is known."""
 
 from __future__ import annotations
 

@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 
 from aimz_lab.errors import ArgumentError, OptionalDependencyError
-from aimz_lab.inference.run.best_state import Best
 from aimz_lab.inference.run.control import Control
 from aimz_lab.inference.run.events import Callback, Callbacks
+from aimz_lab.inference.run.loop import Lifecycle
+from aimz_lab.inference.run.records import Best
 from aimz_lab.lab import environment
 from aimz_lab.lab.callbacks import ProgressLine
 from aimz_lab.lab.dashboard import previous_runs
 from aimz_lab.lab.dashboard.dashboard import LiveDashboard, default_display
+from aimz_lab.lab.dashboard.view_choice import view_named
 from aimz_lab.lab.dashboard.views import PANELS, NotebookView, RecordingDisplay, View
 from aimz_lab.lab.panels import LossPanel, PaddingPanel, ProgressPanel
 from aimz_lab.lab.panels.panel_set import PanelSet
@@ -27,7 +29,7 @@ OF_TRAINING = PANELS - {"check", "sampling", "convergence"}
 
 
 @pytest.fixture(autouse=True)
-def _no_earlier_runs():
+def _no_previous_runs():
     previous_runs.forget()
     yield
     previous_runs.forget()
@@ -155,10 +157,10 @@ class TestClicks:
 
     def test_a_click_from_another_thread_ends_a_pause(self, screen):
         run, dashboard = self.begin(screen)
-        callbacks = Callbacks([dashboard], run)
+        lifecycle = Lifecycle(run, Callbacks([dashboard], run))
         screen.click("pause")
         threading.Timer(0.1, screen.click, ["resume"]).start()
-        assert callbacks.hold_while_paused() > 0.05
+        assert lifecycle.handle_requests() is None
         statuses = [frames["progress"]["status"] for frames in screen.frames]
         assert statuses == ["running", "paused", "running"]
 
@@ -171,17 +173,17 @@ class TestClicks:
     def test_restore_best_gives_the_model_what_a_listener_keeps(self, screen):
         run = begun()
         dashboard = LiveDashboard(view=screen)
-        listeners = Callbacks([dashboard], run)
-        listeners.emit("on_fit_begin")
+        callbacks = Callbacks([dashboard], run)
+        callbacks.emit("on_fit_begin")
         run.best["loss"] = Best(1.0, 3, "the best state")
         given = []
         run.end_with = given.append
-        listeners.steps_end(feed(run, [1.0]), [])
+        callbacks.steps_end(feed(run, [1.0]), [])
         assert screen.latest["progress"]["best_state"] == 3
         screen.click("restore_best")
         assert run.control.stop_request[1] == "stopped"
         run.finish("stopped", "")
-        listeners.emit("on_fit_end")
+        callbacks.emit("on_fit_end")
         assert given == ["the best state"]
         assert screen.final["progress"]["notes"] == [
             "The model has the best state, that of step 3."
@@ -190,7 +192,7 @@ class TestClicks:
 
 @pytest.mark.allow_rank_promotion
 def test_of_a_real_fit_too_the_first_frame_comes_with_the_first_chunk(screen):
-    told = []
+    seen = []
 
     class After(Callback):
         """Called after the dashboard, whose chunk it was."""
@@ -198,16 +200,16 @@ def test_of_a_real_fit_too_the_first_frame_comes_with_the_first_chunk(screen):
         kind = "checkpoint"
 
         def on_fit_begin(self, run):
-            told.append((run.step, len(screen.frames)))
+            seen.append((run.step, len(screen.frames)))
 
         def on_steps_end(self, run, steps):
-            told.append((run.step, len(screen.frames)))
+            seen.append((run.step, len(screen.frames)))
 
     X, Y = regression_data(n=100)
     refit(regression_model(), X, Y, callbacks=[LiveDashboard(view=screen), After()])
-    assert told[:2] == [(0, 1), (told[1][0], 2)]
-    assert screen.frames[1]["progress"]["step"] == told[1][0] > 0
-    assert screen.frames[1]["loss"]["traces"]["loss"]["steps"] == told[1][0]
+    assert seen[:2] == [(0, 1), (seen[1][0], 2)]
+    assert screen.frames[1]["progress"]["step"] == seen[1][0] > 0
+    assert screen.frames[1]["loss"]["traces"]["loss"]["steps"] == seen[1][0]
 
 
 class TestFailures:
@@ -278,16 +280,16 @@ def test_the_dashboard_can_watch_one_run_after_another(screen):
     assert screen.final["loss"]["traces"]["loss"]["steps"] == 1
 
 
-def test_earlier_runs_of_the_same_model_are_shown_and_others_are_not(screen):
+def test_previous_runs_of_the_same_model_are_shown_and_others_are_not(screen):
     play(begun(model="a", n_obs=7), [LiveDashboard(view=RecordingDisplay())], [[1.0, 2.0]])
     play(begun(model="b"), [LiveDashboard(view=RecordingDisplay())], [[1.0, 2.0]])
     play(begun(model="a"), [LiveDashboard(view=screen)], [[1.0, 2.0]])
-    [run] = screen.frames[0]["earlier"]["runs"]
+    [run] = screen.frames[0]["previous_runs"]["runs"]
     assert run["label"].startswith("run 1, ")
     assert (run["n_obs"], run["trace"]["steps"]) == (7, 2)
 
 
-def test_few_earlier_runs_are_kept_and_the_latest_are():
+def test_few_previous_runs_are_kept_and_the_latest_are():
     for _ in range(9):
         play(begun(model="many"), [LiveDashboard(view=RecordingDisplay())], [[1.0, 2.0]])
     labels = [
@@ -306,12 +308,12 @@ def test_a_predictive_check_is_done_every_k_epochs(screen, rng):
     dashboard = LiveDashboard(view=screen, predictive_check=replicate, check_every=2)
     assert dashboard.every_epoch
     run = begun()
-    listeners = Callbacks([dashboard], run)
-    listeners.emit("on_fit_begin")
+    callbacks = Callbacks([dashboard], run)
+    callbacks.emit("on_fit_begin")
     for epoch in range(1, 6):
-        listeners.steps_end(feed(run, [1.0], epoch=epoch), [epoch])
+        callbacks.steps_end(feed(run, [1.0], epoch=epoch), [epoch])
     run.finish("completed", "")
-    listeners.emit("on_fit_end")
+    callbacks.emit("on_fit_end")
     assert asked == [2, 4]
     assert screen.final["check"]["epoch"] == 4
 
@@ -319,11 +321,11 @@ def test_a_predictive_check_is_done_every_k_epochs(screen, rng):
 def test_a_failing_check_is_switched_off(screen):
     dashboard = LiveDashboard(view=screen, predictive_check=lambda run: 1 / 0)
     run = begun()
-    listeners = Callbacks([dashboard], run)
-    listeners.emit("on_fit_begin")
-    listeners.steps_end(feed(run, [1.0]), [1])
+    callbacks = Callbacks([dashboard], run)
+    callbacks.emit("on_fit_begin")
+    callbacks.steps_end(feed(run, [1.0]), [1])
     run.finish("completed", "")
-    listeners.emit("on_fit_end")
+    callbacks.emit("on_fit_end")
     assert screen.final["check"]["error"].startswith("ZeroDivisionError")
     assert run.disabled == []
 
@@ -388,17 +390,13 @@ class TestDefaultDisplay:
     ],
 )
 def test_the_view_fits_the_place(monkeypatch, place, widgets, expected):
-    from aimz_lab.lab.dashboard.dashboard import _view_named
-
     monkeypatch.setattr(environment, "has_widgets", lambda: widgets)
-    assert type(_view_named("auto", place)).__name__ == expected
+    assert type(view_named("auto", place)).__name__ == expected
 
 
 def test_views_by_name():
-    from aimz_lab.lab.dashboard.dashboard import _view_named
-
-    assert type(_view_named("still", "pipe")) is NotebookView
-    assert type(_view_named("none", "page")) is View
+    assert type(view_named("still", "pipe")) is NotebookView
+    assert type(view_named("none", "page")) is View
 
 
 def test_the_place_is_that_where_the_dashboard_was_made(monkeypatch):
@@ -406,7 +404,7 @@ def test_the_place_is_that_where_the_dashboard_was_made(monkeypatch):
     dashboard = LiveDashboard()
     monkeypatch.setattr(environment, "place", lambda: "automation")
     dashboard.on_fit_begin(begun())
-    assert type(dashboard._view) is NotebookView
+    assert type(dashboard.view) is NotebookView
 
 
 def test_the_cost_of_a_chunk_is_small(screen):

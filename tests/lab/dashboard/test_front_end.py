@@ -9,7 +9,7 @@ import subprocess
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from aimz_lab.inference.run.chain_record import ChainPlan, ChainRecord
@@ -51,8 +51,8 @@ const calls = {
     return values.map((value) => [scale.at(value), scale.invert(scale.at(value))]);
   },
   ticks: (kind, domain, about) => math.scale(kind, domain, [0, 100]).ticks(about),
-  drawn: (loss, earlier, options, box) => {
-    const all = chart.series(loss, earlier, options);
+  drawn: (loss, previousRuns, options, box) => {
+    const all = chart.series(loss, previousRuns, options);
     const { x, y, ...rest } = chart.scene(all, options, box);
     const line = rest.smoothed ?? rest.mean;
     const pixels = { x: Array.from(rest.steps, x.at), y: Array.from(line, y.at) };
@@ -85,7 +85,7 @@ class Node:
 
     def __init__(self, folder):
         for name in ("math.js", "chart.js"):
-            shutil.copy(static._HERE / name, folder)
+            shutil.copy(static.SOURCES / name, folder)
         (folder / "package.json").write_text('{"type": "module"}')
         (folder / "server.js").write_text(SERVER)
         self.process = subprocess.Popen(
@@ -132,42 +132,97 @@ def node(tmp_path_factory):
     node.process.communicate(timeout=10)
 
 
-numbers = st.floats(-1e12, 1e12) | st.sampled_from([0.0, 1e-7, 0.00012, 999.96, np.nan, np.inf])
+# Halves, which the page and Python would round to different sides by default.
+halves = st.integers(-(10**7), 10**7).flatmap(lambda n: st.sampled_from([n / 2, n / 16, n / 80]))
+numbers = st.floats(-1e12, 1e12) | halves | st.sampled_from([1e-7, 0.00012, 999.96, np.nan, np.inf])
 
 
 class TestSameAsPython:
     @given(numbers, st.integers(2, 5))
+    @example(-0.0, 4)
+    @example(-0.4, 2)
+    @example(1000.5, 4)
+    @example(-2500.5, 4)
+    @example(0.12345, 4)
+    @example(2.0625, 4)
+    @example(9.99996e-5, 4)
+    @example(999_999_999.7, 4)
+    @example(1e9, 4)
     def test_numbers(self, node, value, digits):
         assert node("number", value, digits) == formatting.number(value, digits)
 
+    @pytest.mark.parametrize(
+        ("value", "text"),
+        [
+            (-0.0, "0"),
+            (1000.5, "1,001"),
+            (-1000.5, "-1,001"),
+            (2.0625, "2.063"),
+            (5e-324, "4.941e-324"),
+        ],
+    )
+    def test_halves_go_away_from_zero_and_zero_has_no_sign(self, node, value, text):
+        assert (node("number", value), formatting.number(value)) == (text, text)
+
     @given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e3), st.integers(2, 8))
+    @example(1000.3, 0.4, 2)
+    @example(-0.2, 0.4, 2)
+    @example(1000.0, 2.0, 4)
     def test_the_labels_of_an_axis_and_they_are_what_they_stand_for(self, node, low, span, about):
         high = low + max(span, 1e-6 * abs(low))  # no finer than single precision tells apart
         ticks = node("ticks", "linear", [low, high], about)
         labels = node("tickLabels", ticks)
         assert labels == formatting.tick_labels(ticks)
+        written = [float(label.replace(",", "")) for label in labels]
         if len(ticks) > 1:
-            written = [float(label.replace(",", "")) for label in labels]
-            np.testing.assert_allclose(written, ticks, rtol=0, atol=0.02 * min(np.diff(ticks)))
+            np.testing.assert_allclose(written, ticks, rtol=0, atol=0.01 * min(np.diff(ticks)))
+        else:
+            np.testing.assert_allclose(written, ticks, rtol=1e-9)
 
-    @given(st.floats(0, 1e7))
+    @given(numbers.filter(np.isfinite))
+    @example(1000.5)
+    @example(1.23456789e-10)
+    @example(0.1 + 0.2)
+    @example(-0.0)
+    def test_the_label_of_a_value_alone_is_exact(self, node, value):
+        [label] = formatting.tick_labels([value])
+        assert node("tickLabels", [value]) == [label]
+        assert float(label.replace(",", "")) == pytest.approx(value, rel=1e-8, abs=0)
+
+    @given(st.floats(0, 1e7) | halves.map(abs))
+    @example(0.25)
+    @example(9.95)
+    @example(10.5)
+    @example(59.5)
     def test_durations(self, node, seconds):
-        # A tie is rounded to even by one of the two.
-        if abs(seconds % 1 - 0.5) > 1e-6 and abs(seconds * 10 % 1 - 0.5) > 1e-6:
-            assert node("duration", seconds) == formatting.duration(seconds)
+        assert node("duration", seconds) == formatting.duration(seconds)
 
     @given(st.integers(0, 2**60))
+    @example(23_040)
+    @example(2**40 + 2**38)
     def test_sizes(self, node, n_bytes):
         assert node("size", n_bytes) == formatting.size(n_bytes)
 
-    @given(st.integers(0, 1000))
-    def test_shares(self, node, per_mille):
-        assert node("share", per_mille / 1000) == formatting.share(per_mille / 1000)
+    @given(st.floats(0, 1) | st.integers(0, 1000).map(lambda per_mille: per_mille / 1000))
+    @example(0.1)
+    @example(0.00125)
+    @example(1e-7)
+    def test_shares(self, node, fraction):
+        assert node("share", fraction) == formatting.share(fraction)
+
+    @given(st.floats(0, 1e9) | halves.map(abs))
+    @example(2.5)
+    @example(1.125)
+    def test_counts_rates_and_ratios(self, node, value):
+        for name in ("count", "rate", "ratio"):
+            assert node(name, value) == getattr(formatting, name)(value)
 
     @given(st.lists(st.floats(-1e6, 1e6) | st.just(np.nan), max_size=60), st.floats(0.5, 500))
     def test_smoothing(self, node, values, window):
         found = np.array(node("smooth", values, 4, window), float)
-        np.testing.assert_allclose(found, smooth(np.array(values), 4, window), rtol=1e-9)
+        expected = smooth(np.array(values), 4, window)
+        # The smallest floats of all have fewer digits.
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-300)
 
     @given(st.integers(1, 10**7))
     def test_the_window(self, node, n_steps):
@@ -200,6 +255,7 @@ class TestScales:
         np.testing.assert_allclose(found[:, 1], values, rtol=1e-6)
 
     @given(st.floats(-1e6, 1e6), st.floats(1e-3, 1e6), st.integers(2, 10))
+    @example(1.0, 400_401.0, 2)
     def test_linear_ticks_are_round_within_and_about_as_many_as_asked(self, node, low, span, about):
         high = low + span
         if high <= low:
@@ -275,8 +331,8 @@ def loss():
 
 
 class TestScene:
-    def drawn(self, node, loss, earlier=(), **options):
-        return node("drawn", loss, list(earlier), {**OPTIONS, **options}, BOX)
+    def drawn(self, node, loss, previous_runs=(), **options):
+        return node("drawn", loss, list(previous_runs), {**OPTIONS, **options}, BOX)
 
     def test_all_is_within_the_box(self, node, loss):
         drawn = self.drawn(node, loss)
@@ -313,13 +369,13 @@ class TestScene:
         assert self.drawn(node, loss, log=True)["kind"] == "log"
         assert self.drawn(node, loss, log=True, curve="grad_norm")["kind"] == "log"
 
-    def test_earlier_runs_come_along_and_a_long_one_does_not_squeeze_the_new(self, node, loss):
+    def test_previous_runs_come_along_and_a_long_one_does_not_squeeze_the_new(self, node, loss):
         long = Trace()
         long.add(np.full(10**6, 25.0))
         runs = [{"label": f"run {i}", "n_obs": 10, "trace": long.frame()} for i in range(6)]
         drawn = self.drawn(node, loss, runs)
-        assert [run["label"] for run in drawn["earlier"]] == ["run 2", "run 3", "run 4", "run 5"]
-        assert drawn["earlier"][0]["values"][0] == pytest.approx(2.5)
+        assert [run["label"] for run in drawn["previous"]] == ["run 2", "run 3", "run 4", "run 5"]
+        assert drawn["previous"][0]["values"][0] == pytest.approx(2.5)
         assert drawn["pixels"]["x"][-1] - 60 >= (686 - 60) / 4.01
 
     @pytest.mark.parametrize("n_steps", [3_000, 3_001, 30_000])

@@ -38,7 +38,7 @@ WIDGET_MIME = "application/vnd.jupyter.widget-view+json"
 
 
 class Page:
-    """What a page is to a kernel: it runs cells, hears of widgets, and sends messages to them."""
+    """A page, as a kernel sees it: it runs cells, learns of widgets, and sends messages to them."""
 
     def __init__(self, folder: str | None):
         self.folder = folder
@@ -145,9 +145,9 @@ def test_a_click_stops_the_loop_or_the_interrupt_does(page):
     page.run(LOOP)
     comm_id = page.widget()
     page.say(comm_id, kind="hello")
-    heard = page.answered(comm_id, "welcome", timeout_s=60 if page.subshell else 5)
-    assert heard == (page.subshell is not None)
-    if heard:
+    reached = page.answered(comm_id, "welcome", timeout_s=60 if page.subshell else 5)
+    assert reached == (page.subshell is not None)
+    if reached:
         page.say(comm_id, kind="stop")
     else:
         page.manager.interrupt_kernel()
@@ -155,7 +155,7 @@ def test_a_click_stops_the_loop_or_the_interrupt_does(page):
     if page.folder:
         [info] = Path(page.folder).glob("ipykernel-*.dist-info")
         assert info.name == f"ipykernel-{result['version']}.dist-info"
-    expected = ("stopped", "Stop was clicked") if heard else ("interrupted", result["reason"])
+    expected = ("stopped", "Stop was clicked") if reached else ("interrupted", result["reason"])
     assert (result["status"], result["reason"]) == expected
     self_replaced = [m for m in page.seen if m["msg_type"] == "update_display_data"]
     assert "image/png" in self_replaced[-1]["content"]["data"]

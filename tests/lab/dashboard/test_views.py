@@ -8,48 +8,9 @@ import io
 import pytest
 
 from aimz_lab.lab.dashboard.views import LineView, NotebookView, PictureView
-from aimz_lab.lab.status_line import StatusLine
+from aimz_lab.progress import StatusLine
 from tests.lab.runs import begun, feed
-
-
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
-
-
-class TestLine:
-    def test_on_a_terminal_it_is_written_over_itself(self):
-        out = Terminal()
-        line = StatusLine(out)
-        line.write("a long text")
-        line.write("short")
-        line.close("the end")
-        assert out.getvalue() == "\ra long text\rshort      \r     \rthe end\n"
-
-    def test_elsewhere_it_is_line_after_line_without_control_characters(self):
-        out = io.StringIO()
-        line = StatusLine(out)
-        line.write("one")
-        line.close("two")
-        assert out.getvalue() == "one\ntwo\n"
-
-    def test_it_never_wraps_on_a_narrow_terminal(self, monkeypatch):
-        monkeypatch.setenv("COLUMNS", "20")
-        out = Terminal()
-        StatusLine(out).write("x" * 50)
-        assert out.getvalue() == "\r" + "x" * 19
-
-    def test_the_last_line_is_whole(self, monkeypatch):
-        monkeypatch.setenv("COLUMNS", "20")
-        out = Terminal()
-        StatusLine(out).close("x" * 50)
-        assert out.getvalue().endswith("x" * 50 + "\n")
-
-    def test_a_stream_that_knows_only_ascii_gets_ascii(self):
-        raw = io.BytesIO()
-        out = io.TextIOWrapper(raw, encoding="ascii", write_through=True)
-        StatusLine(out).close("epoch 1 · loss 2 é")
-        assert raw.getvalue() == b"epoch 1 | loss 2 ?\n"
+from tests.terminal import Terminal
 
 
 class TestLineView:

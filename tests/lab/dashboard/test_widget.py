@@ -30,7 +30,7 @@ def outputs(monkeypatch):
 
 
 class Watched:
-    """A run on a widget view, with what the widget sent and was told."""
+    """A run on a widget view, with the messages to and from the widget."""
 
     def __init__(self, monkeypatch):
         self.sent = []
@@ -38,7 +38,7 @@ class Watched:
         self.run = begun(n_obs=10)
         self.callbacks = Callbacks([LiveDashboard(view=self.view, share=1.0)], self.run)
         self.callbacks.emit("on_fit_begin")
-        self.widget = self.view._widget
+        self.widget = self.view.widget
         self.widget.send = self.sent.append
         original = self.widget.send_state
         self.updates = []
@@ -67,7 +67,7 @@ def watched(monkeypatch, outputs):
 
 def test_the_widget_holds_one_trait_a_panel_and_the_front_end():
     own = set(widget_class().class_trait_names(sync=True))
-    assert {"meta", "earlier", *PANELS} <= own
+    assert {"meta", "previous_runs", *PANELS} <= own
     widget = make_widget({"meta": {"model": "a"}})
     assert "export default" in widget._esm
     assert ".aimz" in widget._css
@@ -115,7 +115,7 @@ def test_a_page_that_stays_silent_gets_pictures_until_it_is_heard(watched, outpu
     monkeypatch.setattr("aimz_lab.lab.dashboard.widget.has_subshells", lambda: True)
     watched.steps([3.0])
     assert WIDGET_MIME in outputs[0]
-    watched.view._opened -= 60
+    monkeypatch.setattr("aimz_lab.lab.dashboard.widget.PATIENCE_S", -1.0)
     watched.view.show(watched.run, {})
     assert "image/png" in outputs[0]
     assert watched.view.interval_s == 1.0
@@ -127,7 +127,7 @@ def test_a_page_that_stays_silent_gets_pictures_until_it_is_heard(watched, outpu
 
 def test_where_no_page_can_be_heard_the_widget_stays(watched, outputs, monkeypatch):
     monkeypatch.setattr("aimz_lab.lab.dashboard.widget.has_subshells", lambda: False)
-    watched.view._opened -= 60
+    monkeypatch.setattr("aimz_lab.lab.dashboard.widget.PATIENCE_S", -1.0)
     watched.view.show(watched.run, {})
     assert WIDGET_MIME in outputs[0]
 
@@ -153,7 +153,7 @@ def test_two_dashboards_have_widgets_of_their_own(outputs):
     views = [WidgetView(), WidgetView()]
     for run, view in zip(runs, views, strict=True):
         LiveDashboard(view=view).on_fit_begin(run)
-    views[0]._widget._handle_custom_msg({"kind": "stop"}, [])
+    views[0].widget._handle_custom_msg({"kind": "stop"}, [])
     assert runs[0].control.stop_request
     assert not runs[1].control.stop_request
 
@@ -170,11 +170,11 @@ class TestReplay:
         assert widget.progress["status"] == "completed"
         assert set(widget.loss["traces"]) == {"loss", "grad_norm"}
         assert widget.padding["share_of_run"] == 0.375
-        assert widget.earlier == {"runs": []}
+        assert widget.previous_runs == {"runs": []}
 
     def test_others_come_along(self):
         widget = show(self.finished(), self.finished())
-        [other] = widget.earlier["runs"]
+        [other] = widget.previous_runs["runs"]
         assert (other["label"], other["n_obs"], other["trace"]["steps"]) == ("kernel 2", 10, 2)
 
     def test_a_run_without_steps_can_be_shown(self):
@@ -189,8 +189,8 @@ class TestReplay:
 
 
 def test_a_page_that_draws_slowly_gets_fewer_updates_within_bounds(watched):
-    for told, kept in [(0.5, 0.5), (60, 3.0), (-1, 0.0)]:
-        watched.page_says(kind="pace", value=told)
+    for reported, kept in [(0.5, 0.5), (60, 3.0), (-1, 0.0)]:
+        watched.page_says(kind="pace", value=reported)
         assert watched.view.interval_s == kept
     watched.page_says(kind="pace", value=0.5)
     for nonsense in (None, "fast", float("nan"), []):
@@ -204,7 +204,7 @@ def test_a_page_that_draws_slowly_gets_fewer_updates_within_bounds(watched):
 def test_the_pace_of_a_page_waits_while_pictures_take_its_place(watched, outputs, monkeypatch):
     monkeypatch.setattr("aimz_lab.lab.dashboard.widget.has_subshells", lambda: True)
     watched.steps([3.0])
-    watched.view._opened -= 60
+    monkeypatch.setattr("aimz_lab.lab.dashboard.widget.PATIENCE_S", -1.0)
     watched.view.show(watched.run, {})
     watched.page_says(kind="pace", value=0.5)
     assert watched.view.interval_s == 1.0

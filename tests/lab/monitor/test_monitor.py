@@ -1,4 +1,4 @@
-"""Watched loops: they yield what the loader yields, and tell what fit tells."""
+"""Monitored loops yield what the loader yields, and report what fit reports."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class TestWholeLoops:
             "epoch_end 2",
         ]
 
-    def test_a_listener_that_needs_epochs_gets_them_where_they_end(self, loader):
+    def test_a_callback_that_needs_epochs_gets_them_where_they_end(self, loader):
         steps_at_end = []
 
         class Exact(Callback):
@@ -120,10 +120,12 @@ class TestWholeLoops:
         watch = monitor(loader, epochs=2, callbacks=[spy])
         sizes = []
         for epoch in watch.epochs():
+            sizes.append(0)
             for batch, _ in epoch:
                 watch.log(batch["X"].sum())
-            sizes.append(len(watch.run.losses) + len(watch._pending))
-        assert sizes == [3, 6]
+                sizes[-1] += 1
+        assert sizes == [3, 3]
+        assert spy.losses == watch.run.losses.tolist()
         assert watch.run.status == "completed"
 
     def test_padding_is_counted_apart(self, key):
@@ -186,7 +188,7 @@ class TestSources:
         batches = [(np.ones((5, 2)), np.ones(5)), (np.ones((3, 2)), np.ones(3))]
         assert monitor(batches, callbacks=[]).run.info.n_obs == 8
 
-    def test_what_is_told_wins(self, loader):
+    def test_n_obs_of_the_user_wins(self, loader):
         assert monitor(loader, n_obs=1000, callbacks=[]).run.info.n_obs == 1000
 
     def test_a_loader_of_another_library(self):
@@ -245,7 +247,7 @@ class TestEarlyEnds:
         assert watch.run.notes == []
         assert spy.events[-1] == "fit_end stopped"
 
-    def test_an_error_in_a_block_is_told_and_passed_on(self, spy):
+    def test_an_error_in_a_block_is_reported_and_raised(self, spy):
         watch = monitor([1.0] * 9, callbacks=[spy])
         with pytest.raises(ZeroDivisionError):
             self.divide(watch)
@@ -284,7 +286,7 @@ class TestEarlyEnds:
     @pytest.mark.parametrize(
         ("error", "status"), [(KeyboardInterrupt, "interrupted"), (OSError, "failed")]
     )
-    def test_what_the_loader_raises_is_told_exactly(self, spy, error, status):
+    def test_an_error_of_the_loader_is_reported(self, spy, error, status):
         def batches():
             yield 1.0
             raise error
@@ -333,11 +335,11 @@ class TestSteering:
 
     def test_the_rate_goes_to_the_loop_that_takes_it(self):
         rates = []
-        watch = monitor([1.0] * 3, callbacks=[], set_learning_rate=rates.append)
+        watch = monitor([1.0, 2.0, 5.0], callbacks=[], set_learning_rate=rates.append)
         for batch in watch:
             watch.step(batch)
-            watch.run.control.set_learning_rate(0.1 + watch._n_steps)
-        assert rates == [1.1, 2.1, 3.1]
+            watch.run.control.set_learning_rate(0.1 * batch)
+        assert rates == [0.1, 0.2, 0.5]
 
     def test_a_loop_that_does_not_take_it_says_so(self):
         watch = monitor([1.0], callbacks=[])
@@ -409,7 +411,7 @@ class AutoNormal:
 
 
 class FakeModel:
-    """What a watched loop knows of an ImpactModel."""
+    """The parts of an ImpactModel that a monitored loop uses."""
 
     n_obs = None
     _vi_state = None
@@ -427,6 +429,14 @@ class FakeModel:
 
 def wages(X, y=None):
     pass
+
+
+class LowerRate(Callback):
+    """Lowers the learning rate after 30 epochs."""
+
+    def on_epoch_end(self, run, epoch):
+        if epoch == 30:
+            run.control.set_learning_rate(0.005)
 
 
 def test_an_impact_model_trained_by_hand_is_scaled_steered_and_fitted(key):
@@ -449,15 +459,14 @@ def test_an_impact_model_trained_by_hand_is_scaled_steered_and_fitted(key):
     optimizer = settable_rate(numpyro.optim.Adam, 0.1)
     im = ImpactModel(linear, key, svi=SVI(linear, Guide(linear), optimizer, Trace_ELBO()))
     loader = ArrayLoader(ArrayDataset(X=X, y=y), key, batch_size=50, shuffle=True)
-    watch = monitor(loader, epochs=50, model=im, callbacks=[])
+    watch = monitor(loader, epochs=50, model=im, callbacks=[LowerRate()])
     for batch, _ in watch:
         _, loss = im.train_on_batch(**batch)
         watch.step(loss)
-        if watch._n_steps == 120:
-            watch._flush()
-            watch.run.control.set_learning_rate(0.005)
     assert im.n_obs == 200
     assert watch.run.learning_rate == pytest.approx(0.005)
+    rates = watch.run.column("learning_rate")
+    np.testing.assert_allclose(rates, [0.1] * 120 + [0.005] * 80, rtol=1e-6)
     assert watch.run.params["slope_auto_loc"] == pytest.approx(2.0, abs=0.25)
     # The loss is that of all rows: about 1.4 nats each at unit noise.
     assert watch.run.losses[-50:].mean() / 200 == pytest.approx(1.42, abs=0.15)

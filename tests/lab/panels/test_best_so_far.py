@@ -1,4 +1,4 @@
-"""The best state of a run: kept without a listener of the user's, and given back on a click."""
+"""The best state of a run: kept without a callback of the user's, and given back on a click."""
 
 from __future__ import annotations
 

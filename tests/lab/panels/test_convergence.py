@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aimz_lab.inference.run.chain_record import ChainPlan, ChainRecord
-from aimz_lab.lab.panels.convergence import ess_bulk, ess_tail, judge, r_hat
+from aimz_lab.lab.panels.convergence import judge
 
 
 def autoregressive(rng, rho, chains, draws, apart=0.0):
@@ -18,6 +18,17 @@ def autoregressive(rng, rho, chains, draws, apart=0.0):
     for i in range(1, draws + 50):
         noise[:, i] += rho * noise[:, i - 1]
     return noise[:, 50:] + apart * np.arange(chains)[:, None]
+
+
+def judge_one(values):
+    """Judge one value, of which ``values`` are the draws, shape ``(chain, draw)``."""
+    chains, draws = values.shape
+    chain_record = ChainRecord(
+        ChainPlan(chains, 0, draws), {"a": ()}, lambda _, at, every: values[:, ::every, None]
+    )
+    chain_record.extend({}, draws)
+    [row], _ = judge(chain_record, most=10**6)
+    return row
 
 
 @settings(max_examples=30, deadline=None)
@@ -30,29 +41,38 @@ def autoregressive(rng, rho, chains, draws, apart=0.0):
     is_rounded=st.booleans(),
 )
 def test_they_are_arvizs(seed, rho, chains, draws, apart, is_rounded):
-    rng = np.random.default_rng(seed)
-    values = np.stack([autoregressive(rng, rho, chains, draws, apart) for _ in range(2)])
+    values = autoregressive(np.random.default_rng(seed), rho, chains, draws, apart)
     if is_rounded:  # ties, as rejected proposals make them
         values = values.round(1)
-    for i, value in enumerate(values):
-        np.testing.assert_allclose(r_hat(values)[i], azs.rhat(value), rtol=1e-9)
-        np.testing.assert_allclose(ess_bulk(values)[i], azs.ess(value, method="bulk"), rtol=1e-9)
-        tail = azs.ess(value, method="tail", prob=(0.05, 0.95))
-        np.testing.assert_allclose(ess_tail(values)[i], tail, rtol=1e-9)
+    found = judge_one(values)
+    assert found.r_hat == pytest.approx(azs.rhat(values), rel=1e-9)
+    assert found.ess_bulk == pytest.approx(azs.ess(values, method="bulk"), rel=1e-9)
+    tail = azs.ess(values, method="tail", prob=(0.05, 0.95))
+    assert found.ess_tail == pytest.approx(tail, rel=1e-9)
+    assert (found.mean, found.sd) == pytest.approx((values.mean(), values.std()))
 
 
 def test_what_does_not_move_or_is_not_finite_is_no_number():
-    values = np.stack([np.ones((2, 20)), np.full((2, 20), np.nan)])
-    assert np.isnan(r_hat(values)).all()
-    assert ess_bulk(values)[0] == 40
-    assert np.isnan(ess_bulk(values)[1])
+    constant = judge_one(np.ones((2, 20)))
+    assert np.isnan(constant.r_hat)
+    assert constant.ess == 40
+    values = np.random.default_rng(0).normal(size=(2, 20))
+    for bad in (np.nan, np.inf):
+        values[1, 3] = bad
+        found = judge_one(values)
+        assert np.isnan([found.r_hat, found.ess_bulk, found.ess_tail, found.mean]).all()
 
 
-def test_the_halves_of_a_single_chain_are_compared():
-    steady, trend = np.random.default_rng(0).normal(size=(2, 1, 400))
-    both = r_hat(np.stack([steady, trend + np.linspace(0, 5, 400)]))
-    assert both[0] < 1.02
-    assert both[1] > 1.5
+@pytest.mark.parametrize("draws", [8, 9, 400])
+def test_the_halves_of_a_single_chain_are_compared(draws):
+    steady = np.random.default_rng(0).normal(size=(1, draws))
+    half = draws // 2
+    both = np.concatenate([steady[:, :half], steady[:, -half:]])
+    assert judge_one(steady).r_hat == pytest.approx(azs.rhat(both))
+    assert judge_one(steady).ess_bulk == pytest.approx(azs.ess(steady))
+    if draws == 400:
+        assert judge_one(steady).r_hat < 1.02
+        assert judge_one(steady + np.linspace(0, 5, draws)).r_hat > 1.5
 
 
 def record(sites, draws=40, chains=2):

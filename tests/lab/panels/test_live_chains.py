@@ -20,10 +20,10 @@ from aimz_lab.lab.dashboard import previous_runs, replay
 from aimz_lab.lab.dashboard.views import LineView, RecordingDisplay
 from aimz_lab.lab.panels import SamplingPanel, TracePanel
 from aimz_lab.lab.panels.chains import judged_at_the_end
-from aimz_lab.lab.pictures.figures import png
+from aimz_lab.lab.pictures.encoding import png
 from aimz_lab.lab.pictures.summary import Summary, facts, summary_text
-from aimz_lab.lab.status_line import StatusLine
 from aimz_lab.lab.traces import unpack
+from aimz_lab.progress import StatusLine
 from tests.lab.runs import begun, feed
 
 X = np.linspace(-1, 1, 20, dtype=np.float32)
@@ -78,8 +78,8 @@ def test_frames_tell_of_warmup_and_draws(seen):
         "by_chain": [{}, {}],
         "advice": "",
     }
-    told = [frame["progress"]["words"] for frame in frames if "progress" in frame]
-    assert told[1] == "warming up"
+    shown = [frame["progress"]["words"] for frame in frames if "progress" in frame]
+    assert shown[1] == "warming up"
     final = seen["screen"].final
     assert (final["sampling"]["draws"], final["sampling"]["warming_up"]) == (80, False)
     assert not {"padding", "parameters"} & final.keys()
@@ -97,12 +97,12 @@ def test_each_chain_tells_what_its_sampler_does(seen):
     last = seen["im"].inference.last_state
     of_each = seen["screen"].final["sampling"]["by_chain"]
     stats = seen["im"].sample()["sample_stats"]
-    for chain, told in enumerate(of_each):
-        assert told["step_size"] == pytest.approx(float(last.adapt_state.step_size[chain]))
+    for chain, reported in enumerate(of_each):
+        assert reported["step_size"] == pytest.approx(float(last.adapt_state.step_size[chain]))
         accepted = float(stats["acceptance_rate"][chain].mean())
-        assert told["acceptance_rate"] == pytest.approx(accepted, rel=1e-5)
-        assert told["divergences"] == int(stats["diverging"][chain].sum())
-        assert told["n_steps"] == 4
+        assert reported["acceptance_rate"] == pytest.approx(accepted, rel=1e-5)
+        assert reported["divergences"] == int(stats["diverging"][chain].sum())
+        assert reported["n_steps"] == 4
 
 
 def test_r_hat_and_ess_are_arvizs_of_the_latent_sites(seen):
@@ -276,11 +276,11 @@ def test_means_are_those_since_the_warmup_however_often_one_looks():
     run, panel = sampling(n_steps=[[1.0, 2.0]] * 3), SamplingPanel()
     panel.begin(run)
     for more in ([[3.0, 4.0]] * 3, [[5.0, 8.0]], [[7.0, 6.0]]):
-        told = panel.frame(run)["by_chain"]
+        reported = panel.frame(run)["by_chain"]
         run.chains.extend({"n_steps": np.array(more)}, len(more))
-    assert [chain["n_steps"] for chain in told] == [(3 + 3 + 5) / 3, (4 + 4 + 8) / 3]
-    told = panel.frame(run)["by_chain"]
-    assert [chain["n_steps"] for chain in told] == [(3 + 3 + 5 + 7) / 4, (4 + 4 + 8 + 6) / 4]
+    assert [chain["n_steps"] for chain in reported] == [(3 + 3 + 5) / 3, (4 + 4 + 8) / 3]
+    reported = panel.frame(run)["by_chain"]
+    assert [chain["n_steps"] for chain in reported] == [(3 + 3 + 5 + 7) / 4, (4 + 4 + 8 + 6) / 4]
 
 
 def test_a_sampler_that_tells_nothing_has_panels_too():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,8 +19,8 @@ from aimz_lab.lab.panels import (
     ParametersPanel,
     ProgressPanel,
 )
-from aimz_lab.lab.panels.check import densities
 from aimz_lab.lab.panels.padding import shards
+from aimz_lab.lab.panels.predictive_check import densities
 from aimz_lab.lab.traces import unpack
 from tests.lab.runs import begun, feed
 
@@ -112,18 +114,20 @@ class TestProgress:
         assert notes[0] == "Broken failed and was switched off: ValueError: no luck"
         assert notes[1:] == [f"note {i}" for i in range(4, 9)]
 
-    def test_the_age_of_a_checkpoint_begins_anew_with_each(self):
+    def test_the_age_of_a_checkpoint_begins_anew_with_each(self, monkeypatch):
+        clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
+        monkeypatch.setattr("aimz_lab.lab.panels.progress.time", clock)
         run = begun()
         panel = ProgressPanel()
         panel.begin(run)
         assert panel.frame(run)["checkpoint"] is None
         run.checkpoints.append((7, "a"))
-        assert panel.frame(run)["checkpoint"]["age_s"] < 0.5
-        panel._checkpoint_at -= 100
-        assert panel.frame(run)["checkpoint"]["age_s"] > 99
+        assert panel.frame(run)["checkpoint"]["age_s"] == 0
+        clock.now += 100
+        assert panel.frame(run)["checkpoint"]["age_s"] == 100
         run.checkpoints.append((9, "b"))
         assert panel.frame(run)["checkpoint"]["step"] == 9
-        assert panel.frame(run)["checkpoint"]["age_s"] < 0.5
+        assert panel.frame(run)["checkpoint"]["age_s"] == 0
 
     def test_it_tells_what_can_be_asked_for(self):
         run = begun(control=Control(can_set_learning_rate=True))
@@ -168,10 +172,12 @@ class TestPadding:
 
 
 class TestDevices:
-    def test_it_tells_devices_memory_and_time(self):
+    def test_it_tells_devices_memory_and_time(self, monkeypatch):
+        clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
+        monkeypatch.setattr("aimz_lab.inference.run.run.time", clock)
         run = begun(devices=tuple(jax.local_devices()))
         run.seconds_in = {"dispatch": 1.0, "steps": 2.0, "callbacks": 1.0}
-        run._began -= 10.0
+        clock.now = 10.0
         run.transferred_bytes = 800
         frame = watched(DevicesPanel(lambda: 0.25), run, [{"loss": [1.0] * 4}])
         assert frame["devices"][0]["name"] == f"{jax.local_devices()[0].platform}:0"
@@ -187,7 +193,7 @@ class TestDevices:
 
         panel = DevicesPanel()
         run = begun()
-        jax.jit(freshly_compiled)(np.ones(2))  # of nobody's run
+        jax.jit(freshly_compiled)(np.ones(2))  # of no run
         panel.begin(run)
         fn = jax.jit(freshly_compiled)
         fn(np.ones(3))
@@ -285,17 +291,19 @@ class TestParameters:
 
         def params():
             asked.append(len(asked))
-            return {"w": np.array([1.0])}
+            return {"w": _NotReady()}
 
         run = begun(get_params=params)
         panel = ParametersPanel()
         panel.begin(run)
-        panel._asked = (0, {"w": _NotReady()})
-        assert panel.frame(run) == {}
-        assert asked == []
+        assert panel.frame(run) == panel.frame(run) == {}
+        assert asked == [0]
 
 
 class _NotReady(jax.Array):
+    dtype = np.dtype(np.float32)
+    size = 1
+
     def is_ready(self):
         return False
 

@@ -171,14 +171,14 @@ class TestSummary:
         assert found["checkpoint"] == "here at step 80"
 
     @pytest.mark.parametrize(
-        ("status", "told"), [("completed", True), ("stopped", True), ("early_stopped", False)]
+        ("status", "reported"), [("completed", True), ("stopped", True), ("early_stopped", False)]
     )
-    def test_a_loss_that_still_fell_at_the_end_is_told(self, status, told):
+    def test_a_loss_that_still_fell_at_the_end_is_reported(self, status, reported):
         losses = 9000.0 - 1000 * np.linspace(0, 1, 2560)
         run = finished(losses, n_obs=1000, batch_size=10, steps_per_epoch=100, status=status)
         expected = "still falling at the end, by 0.07816 per row in the last 200 steps; train on"
-        assert facts(run).get("trend", "").startswith(expected) == told
-        assert ("still falling" in summary_html(run)) == told
+        assert facts(run).get("trend", "").startswith(expected) == reported
+        assert ("still falling" in summary_html(run)) == reported
 
     def test_a_run_without_steps_has_a_summary(self):
         run = finished([], status="failed", reason="KernelError: no")

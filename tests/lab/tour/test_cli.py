@@ -37,8 +37,8 @@ def test_help_and_version_end_well(arguments, capsys):
     with pytest.raises(SystemExit) as end:
         main(arguments)
     assert end.value.code == 0
-    told = capsys.readouterr().out
-    assert "tour" in told or told == f"aimz_lab {aimz_lab.__version__}\n"
+    printed = capsys.readouterr().out
+    assert "tour" in printed or printed == f"aimz_lab {aimz_lab.__version__}\n"
 
 
 def test_without_a_command_it_tells_the_commands(capsys):

@@ -20,7 +20,7 @@ from numpyro.infer.util import log_density
 
 from aimz_lab.errors import ArgumentError
 from aimz_lab.lab.tour import tour as module
-from aimz_lab.lab.tour.tour import (
+from aimz_lab.lab.tour.experiment import (
     Answer,
     Estimate,
     ask,
@@ -28,9 +28,8 @@ from aimz_lab.lab.tour.tour import (
     earnings,
     load_experiment,
     make_model,
-    report,
-    tour,
 )
+from aimz_lab.lab.tour.tour import report, tour
 
 
 @pytest.fixture(scope="module")

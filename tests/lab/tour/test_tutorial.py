@@ -47,12 +47,12 @@ def executed(tmp_path_factory):
         folder / "story.ipynb", "import sys; print('python:', sys.executable)", PICTURE
     )
     before = notebook.read_bytes()
-    told: list[tuple[int, int]] = []
+    reported: list[tuple[int, int]] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MPLBACKEND", "agg")
-        write_html(notebook, folder / "story.html", lambda *cell: told.append(cell))
+        write_html(notebook, folder / "story.html", lambda *cell: reported.append(cell))
     assert notebook.read_bytes() == before
-    return (folder / "story.html").read_text(encoding="utf-8"), told
+    return (folder / "story.html").read_text(encoding="utf-8"), reported
 
 
 def test_the_kernel_is_this_python(executed):
@@ -78,14 +78,14 @@ def test_the_page_fetches_nothing(executed):
     assert re.findall(r"\bimport\(", html) == []
 
 
-def test_a_cell_that_fails_is_told_and_nothing_is_written(tmp_path):
+def test_a_cell_that_fails_is_reported_and_nothing_is_written(tmp_path):
     notebook = write_notebook(tmp_path / "bad.ipynb", "1 / 0")
     with pytest.raises(AimzLabError, match=r"bad\.ipynb failed with ZeroDivisionError"):
         write_html(notebook, tmp_path / "bad.html", lambda *_: None)
     assert not (tmp_path / "bad.html").exists()
 
 
-def test_a_kernel_that_dies_is_told(tmp_path):
+def test_a_kernel_that_dies_is_reported(tmp_path):
     notebook = write_notebook(tmp_path / "dead.ipynb", "import os; os._exit(1)")
     with pytest.raises(AimzLabError, match="kernel stopped before the end"):
         write_html(notebook, tmp_path / "dead.html", lambda *_: None)
@@ -110,10 +110,9 @@ def test_the_tutorial_is_found_in_the_checkout(repository):
     assert notebook_path() == repository / "notebooks" / "01_first_model.ipynb"
 
 
-def test_a_missing_tutorial_is_told(tmp_path, monkeypatch):
-    monkeypatch.setattr(tutorial, "_HERE", tmp_path / "a" / "b" / "c")
+def test_a_missing_tutorial_is_reported(tmp_path):
     with pytest.raises(AimzLabError, match=r"01_first_model\.ipynb is missing"):
-        notebook_path()
+        notebook_path(tmp_path / "a" / "b" / "c")
 
 
 def test_the_live_command_is_short_in_the_folder_of_the_notebook(tmp_path, monkeypatch):

@@ -236,7 +236,7 @@ def test_metadata_that_were_cut_are_told_with_their_path(stored, part):
 def test_a_remote_store_that_nobody_finished_or_began_says_so():
     writer = store.StoreWriter("memory://unfinished", "y")
     writer.create_array(
-        "posterior", "b", ("draw",), shape=(3,), chunks=(3,), dtype="f4", dimension_names=("draw",)
+        "posterior", "b", dims=("draw",), stored_dims=("draw",), shape=(3,), chunks=(3,), dtype="f4"
     )
     with pytest.raises(ArtifactError, match="not a complete result: its writing was interrupted"):
         open_results(writer.path)

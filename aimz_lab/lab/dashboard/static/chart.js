@@ -1,4 +1,4 @@
-// The curve of a run: what is drawn where (pure), and the drawing of it on a canvas.
+// The curve of a run: place its lines in a box (pure functions), and paint them on a canvas.
 
 import {
   bucketSteps,
@@ -16,7 +16,7 @@ import {
   unpack,
 } from "./math.js";
 
-const MOST_EARLIER = 4;
+const MOST_PREVIOUS = 4;
 const FEW_POINTS = 60;
 
 /** Read one trace of a frame: buckets as arrays over the last step of each. */
@@ -37,16 +37,16 @@ const divided = (values, by) => (by === 1 ? values : Float64Array.from(values, (
 /**
  * Choose the curves to show, in data space.
  * @param loss The loss frame: traces, validation, n_obs.
- * @param earlier Frames of earlier runs of the model: label, n_obs, trace.
+ * @param previousRuns Curves of previous runs of the kernel: label, n_obs, trace.
  * @param options curve: "loss" or another trace's name; smooth and perRow: booleans.
  */
-export function series(loss, earlier, { curve, smooth: smoothed, perRow }) {
+export function series(loss, previousRuns, { curve, smooth: smoothed, perRow }) {
   const source = loss?.traces?.[curve];
   if (!source) return null;
   if (loss.chains) return chainSeries(loss, curve, smoothed);
   const isLoss = curve === "loss";
-  const perObs = isLoss && perRow && loss.n_obs > 0;
-  const by = perObs ? loss.n_obs : 1;
+  const isPerRow = isLoss && perRow && loss.n_obs > 0;
+  const by = isPerRow ? loss.n_obs : 1;
   const trace = readTrace(source);
   const mean = divided(trace.mean, by);
   const found = {
@@ -57,9 +57,9 @@ export function series(loss, earlier, { curve, smooth: smoothed, perRow }) {
     low: divided(trace.low, by),
     high: divided(trace.high, by),
     smoothed: smoothed && curve !== "learning_rate" ? smooth(mean, trace.width, defaultWindow(trace.total)) : null,
-    validation: isLoss ? validationOf(loss, perObs) : null,
-    earlier: isLoss ? earlier.slice(-MOST_EARLIER).map((run) => earlierOf(run, perObs)) : [],
-    unit: isLoss ? (perObs ? "loss per row (nats)" : "loss (nats)") : curve.replaceAll("_", " "),
+    validation: isLoss ? validationOf(loss, isPerRow) : null,
+    previous: isLoss ? previousRuns.slice(-MOST_PREVIOUS).map((run) => previousOf(run, isPerRow)) : [],
+    unit: isLoss ? (isPerRow ? "loss per row (nats)" : "loss (nats)") : curve.replaceAll("_", " "),
   };
   const line = found.smoothed ?? found.mean;
   const at = isLoss ? lowest(line) : -1;
@@ -67,11 +67,11 @@ export function series(loss, earlier, { curve, smooth: smoothed, perRow }) {
   return found;
 }
 
-// What chains report: each chain where it is known, else the mean of them.
+// A value that chains report: of each chain where there are such traces, else their mean.
 function chainSeries(loss, curve, smoothed) {
   const trace = readTrace(loss.traces[curve]);
   const chains = (loss.chains[curve] ?? []).map(readTrace).map(({ steps, mean, width, total }, i) => {
-    // The mean of few iterations, in a bucket that has just begun, would stand out as a spike.
+    // A bucket that has just begun has the mean of few iterations, which would look like a spike.
     const whole = Math.max(Math.floor(total / width), 1);
     return { label: `chain ${i + 1}`, steps: steps.slice(0, whole), width, values: mean.slice(0, whole) };
   });
@@ -85,7 +85,7 @@ function chainSeries(loss, curve, smoothed) {
     high: trace.high,
     smoothed: isSmooth ? smooth(trace.mean, trace.width, defaultWindow(trace.total)) : null,
     validation: null,
-    earlier: [],
+    previous: [],
     chains,
     warmup: loss.warmup,
     best: null,
@@ -93,35 +93,35 @@ function chainSeries(loss, curve, smoothed) {
   };
 }
 
-function validationOf(loss, perObs) {
-  if (!loss.validation || (!perObs && !loss.n_obs)) return null;
+function validationOf(loss, isPerRow) {
+  if (!loss.validation || (!isPerRow && !loss.n_obs)) return null;
   return {
     steps: unpack(loss.validation.steps),
-    values: divided(unpack(loss.validation.loss), perObs ? 1 : 1 / loss.n_obs),
+    values: divided(unpack(loss.validation.loss), isPerRow ? 1 : 1 / loss.n_obs),
   };
 }
 
-function earlierOf(run, perObs) {
+function previousOf(run, isPerRow) {
   const trace = readTrace(run.trace);
   const values = smooth(trace.mean, trace.width, defaultWindow(trace.total));
   return {
     label: run.label,
     steps: trace.steps,
-    values: divided(values, perObs ? run.n_obs || 1 : 1),
+    values: divided(values, isPerRow ? run.n_obs || 1 : 1),
   };
 }
 
-/** Range of the vertical axis: all of the smooth lines, the raw values but for the rarest. */
+/** Range of the vertical axis: all of the smooth lines, and all but the rarest raw values. */
 function verticalRange(shown, log) {
   if (shown.chains?.length) return rangeOf(chainValues(shown), log);
   const lines = [shown.smoothed ?? shown.mean];
   if (shown.validation) lines.push(shown.validation.values);
-  for (const run of shown.earlier) lines.push(run.values);
+  for (const run of shown.previous) lines.push(run.values);
   const raw = [quantile(shown.low, 0.01), quantile(shown.high, 0.99)];
   return rangeOf([...lines, raw], log);
 }
 
-// Energies but for the way down from where the chains began, which would squeeze the rest.
+// Energies without the fall from where the chains began, which would squeeze the rest.
 function chainValues({ chains, warmup, total }) {
   const first = total > warmup ? warmup : total / 2;
   const counted = chains.map(({ steps, width, values }) => values.filter((_, i) => steps[i] - width >= first));
@@ -150,7 +150,7 @@ function from(shown, first) {
     ...shown,
     steps, mean, low, high, smoothed,
     validation: points ? { steps: at, values } : null,
-    earlier: shown.earlier.map((run) => cutLine(run, first)),
+    previous: shown.previous.map((run) => cutLine(run, first)),
     chains: shown.chains?.map((chain) => cutLine(chain, first)),
   };
 }
@@ -171,9 +171,9 @@ export function scene(all, { log, half }, box) {
   const shown = half ? from(all, first) : all;
   const [low, high] = verticalRange(shown, log);
   const kind = log ? logKind(low) : "linear";
-  // Earlier runs give the axis room to grow into, but a long one must not squeeze the new curve.
-  const before = Math.max(0, ...shown.earlier.map((run) => run.steps.at(-1) ?? 0));
-  const last = Math.max(all.total, 2, Math.min(before, Math.max(4 * all.total, 200)));
+  // The axis spans previous runs too, but a long one must not squeeze the new curve.
+  const longest = Math.max(0, ...shown.previous.map((run) => run.steps.at(-1) ?? 0));
+  const last = Math.max(all.total, 2, Math.min(longest, Math.max(4 * all.total, 200)));
   const x = scale("linear", [Math.max(first, 1), last], [box.left, box.width - 14]);
   const y = scale(kind, [low, high], [box.height - 28, 12]);
   return {
@@ -199,7 +199,7 @@ export function readout(shown, step) {
   return found;
 }
 
-/** Say in words what the curve shows, for who cannot see it. */
+/** Describe the curve in words, for readers who cannot see it. */
 export function describe(shown, words) {
   const line = shown.smoothed ?? shown.mean;
   const steps = shown.chains ? "iterations" : "steps";
@@ -210,10 +210,10 @@ export function describe(shown, words) {
   return parts.join(", ");
 }
 
-// Patterns tell the lines apart where colours do not.
+// Patterns distinguish the lines without colours.
 export const DASHES = {
   validation: [7, 4],
-  earlier: [[2, 3], [6, 3, 1, 3], [10, 4], [1, 4]],
+  previous: [[2, 3], [6, 3, 1, 3], [10, 4], [1, 4]],
   chains: [[], [], [], [], [6, 3], [6, 3], [6, 3], [6, 3]],
 };
 
@@ -221,7 +221,7 @@ export const DASHES = {
 export const CHAIN_COLORS = ["loss", "validation", "best", "rate"];
 export const chainColor = (i) => CHAIN_COLORS[i % CHAIN_COLORS.length];
 
-/** Room that the labels of the vertical axis need, in pixels. */
+/** Width of the labels of the vertical axis, in pixels. */
 export function labelRoom(ctx, ticks) {
   return Math.ceil(Math.max(...tickLabels(ticks).map((label) => ctx.measureText(label).width), 20)) + 16;
 }
@@ -239,8 +239,8 @@ export function paint(ctx, shown, colors, hover) {
   (shown.chains ?? []).forEach((chain, i) => {
     stroke(ctx, shown, chain.steps, chain.values, colors[chainColor(i)], 1.1, DASHES.chains[i]);
   });
-  shown.earlier.forEach((run, i) => {
-    stroke(ctx, shown, run.steps, run.values, colors.earlier, 1.25, DASHES.earlier[i]);
+  shown.previous.forEach((run, i) => {
+    stroke(ctx, shown, run.steps, run.values, colors.previous, 1.25, DASHES.previous[i]);
   });
   if (!shown.chains?.length) raw(ctx, shown, colors);
   if (shown.smoothed) stroke(ctx, shown, shown.steps, shown.smoothed, lineColor(shown, colors), 2.25);
@@ -280,7 +280,7 @@ function axes(ctx, shown, colors) {
   ctx.fillText(shown.chains ? "iter." : "step", box.left - 8, box.height - 20);
 }
 
-// The shade of the warm-up, which the draws are no part of.
+// The shade of the warm-up, whose iterations are no draws.
 function warmup(ctx, { box, x, warmup: last, total }, colors) {
   const right = Math.min(x.at(Math.min(last, total)), box.width - 6);
   if (right <= box.left) return;

@@ -1,4 +1,4 @@
-// The part of the page that holds the curve: its canvas, its legend, and how its values are read.
+// The figure of the curve: its canvas, its legend, and the readout of its values.
 
 import { chainColor, DASHES, describe, labelRoom, paint, readout, scene } from "./chart.js";
 import { h, setAttribute, setFlag, setText, svg } from "./elements.js";
@@ -29,7 +29,7 @@ export class Curve {
       h("div", { class: "aimz-canvas-box" }, this.canvas, this.tip));
   }
 
-  /** Say that there will be no curve any more. */
+  /** Say that the curve is switched off. */
   fail(why) {
     setText(this.unit, `The curve failed and was switched off: ${why}`);
     this.canvas.hidden = true;
@@ -90,7 +90,7 @@ export class Curve {
       shown.smoothed ? ["smoothed", "line", []] : null,
       [shown.smoothed ? "each step" : spoken(shown.curve), "raw", []],
       shown.validation ? ["validation", "validation", DASHES.validation] : null,
-      ...shown.earlier.map((run, i) => [run.label, "earlier", DASHES.earlier[i]]),
+      ...shown.previous.map((run, i) => [run.label, "previous", DASHES.previous[i]]),
     ].filter(Boolean);
     const key = JSON.stringify([items, shown.curve]);
     if (key === this.shownLegend) return;

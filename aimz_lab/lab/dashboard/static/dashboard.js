@@ -1,14 +1,15 @@
 // The live dashboard of a run: an anywidget front end without dependencies.
 //
-// The kernel sets one trait a panel; this page draws the newest of each, as often as that stays a
-// small share of the time, and tells the kernel how often that is.
-// Clicks go back as messages `{kind, value}`. Whether clicks reach the kernel while a cell runs is
-// not known before one did: the page says `hello`, and enables its buttons when a `welcome` comes.
+// The kernel sets a trait for each panel. The page draws the newest frames as often as drawing stays
+// a small share of the time, and reports that pace to the kernel.
+// Clicks are messages `{kind, value}`. They may not reach the kernel while a cell runs: the page sends
+// `hello`, and enables its buttons when a `welcome` comes back.
 
 import { series } from "./chart.js";
 import { Curve } from "./curve.js";
 import { button, choice, h, icon, setAttribute, setFlag, setText, toggle } from "./elements.js";
 import { count, duration, number, rate, ratio, restAfter, usual } from "./math.js";
+import { done, isOver, later, position } from "./position.js";
 import {
   checkPanel, convergencePanel, devicesPanel, paddingPanel, parametersPanel, samplingPanel,
 } from "./panels.js";
@@ -17,47 +18,15 @@ const PATIENCE_MS = 2000;
 const HELLO_AGAIN_MS = 1000;
 const NOTICE_MS = 4000;
 const TICK_MS = 1000;
-const OVER = ["completed", "stopped", "early_stopped", "interrupted", "diverged", "failed"];
 const UNREACHABLE =
   "The buttons cannot reach this kernel while the cell runs. " +
   "The kernel's interrupt button (■, or I twice) stops the run cleanly and keeps what it has.";
-const TRAITS = ["meta", "earlier", "progress", "loss", "padding", "devices", "parameters",
+const TRAITS = ["meta", "previous_runs", "progress", "loss", "padding", "devices", "parameters",
   "sampling", "convergence", "check"];
-const COLORS = ["loss", "validation", "rate", "metric", "best", "earlier", "grid", "muted", "text",
+const COLORS = ["loss", "validation", "rate", "metric", "best", "previous", "grid", "muted", "text",
   "surface"];
 const LOST = { status: "lost", words: "no longer connected", asked: "" };
 let views = 0;
-
-export const isOver = (progress) => OVER.includes(progress?.status);
-
-/** How far the chains are. */
-function drawn(sampling) {
-  const [done, all] = sampling.warming_up
-    ? [sampling.iterations, sampling.warmup] : [sampling.draws, sampling.of];
-  return `${sampling.warming_up ? "warm-up" : "draw"} ${count(done)} of ${count(all)}`;
-}
-
-/** What the status line says: epoch or draws and time left, or how the run ended. */
-export function position(meta, progress, sampling) {
-  const parts = [sampling?.of ? drawn(sampling)
-    : `epoch ${count(progress.epoch)}${meta.epochs ? ` of ${count(meta.epochs)}` : ""}`];
-  if (isOver(progress)) parts.push(`in ${duration(progress.elapsed_s)}`);
-  else if (["paused", "lost"].includes(progress.status)) parts.push(`after ${duration(progress.elapsed_s)}`);
-  else if (progress.step === 0) parts.push(meta.is_sampling ? "compiling" : "compiling the first step");
-  else if (progress.eta_s !== null) parts.push(`${duration(progress.eta_s)} left`);
-  return parts.join(" · ");
-}
-
-/** The share of the planned steps that are done, or null where nobody knows the plan. */
-export const done = (progress) =>
-  progress.total_steps ? Math.min(progress.step / progress.total_steps, 1) : null;
-
-/** The same progress, `seconds` later, for the time between two updates. */
-export function later(progress, seconds) {
-  if (progress.status !== "running") return progress;
-  const eta = progress.eta_s === null ? null : Math.max(progress.eta_s - seconds, 0);
-  return { ...progress, elapsed_s: progress.elapsed_s + seconds, eta_s: eta };
-}
 
 class View {
   constructor(model, el) {
@@ -65,13 +34,13 @@ class View {
     this.el = el;
     this.id = `aimz-${++views}`;
     this.options = { curve: "loss", log: false, smooth: true, perRow: true, half: false };
-    this.reachable = null; // nobody knows yet
+    this.reachable = null; // not known yet
     this.dirty = new Set(TRAITS);
     this.received = performance.now();
     this.cost = null;
     this.rested = 0;
     this.pace = 0;
-    this.painted = new MessageChannel(); // whose message arrives when what was drawn is on its way
+    this.painted = new MessageChannel(); // its message arrives once the drawing is done
     this.painted.port1.onmessage = () => this.rest(performance.now() - this.drawn);
     this.build();
     this.listen();
@@ -184,7 +153,7 @@ class View {
         this.refresh(name);
       });
     }
-    on("msg:custom", (message) => this.hear(message));
+    on("msg:custom", (message) => this.take(message));
     for (const event of ["comm:close", "comm_live_update"]) on(event, () => this.lose());
     this.resizing = new ResizeObserver(() => this.schedule("loss"));
     this.resizing.observe(this.root);
@@ -210,17 +179,17 @@ class View {
     this.schedule("progress");
   }
 
-  hear({ kind, why }) {
+  take({ kind, why }) {
     if (kind === "welcome") this.setReachable(true);
     if (kind === "refused") this.say(why);
   }
 
-  /** Let the clock go on where no frame did: each drawing costs the cores that train. */
+  /** Move the clock on if no frame did: each drawing costs time of the cores that train. */
   tick() {
     if (performance.now() - this.drawn >= 0.9 * TICK_MS) this.refresh("progress");
   }
 
-  /** The kernel was restarted or is gone: what is shown is the last that it said. */
+  /** The kernel was restarted or is gone: its last frames stay on the page. */
   lose() {
     this.lost = true;
     clearInterval(this.ticking);
@@ -238,7 +207,7 @@ class View {
   enterRate(event) {
     if (event.key !== "Enter") return;
     event.preventDefault();
-    event.stopPropagation(); // the notebook would take it for its own
+    event.stopPropagation(); // the notebook has a key of its own for it
     this.setRate();
   }
 
@@ -275,7 +244,7 @@ class View {
     this.schedule("loss");
   }
 
-  /** Draw what the kernel sent, at once where the reader waits for it, else when it is time. */
+  /** Draw a new frame: at once when the status changes, else after the rest. */
   refresh(name) {
     const { status, asked } = this.model.get("progress");
     const wait = status === this.shownStatus && asked === this.shownAsked ? this.rested - performance.now() : 0;
@@ -287,7 +256,7 @@ class View {
     this.waiting ??= setTimeout(() => this.schedule(), wait);
   }
 
-  /** Rest for long enough that drawing stays a small share of the time, and tell the kernel. */
+  /** Rest so long that drawing stays a small share of the time, and report the pace. */
   rest(cost) {
     this.cost = usual(this.cost, cost);
     const rest = restAfter(this.cost);
@@ -317,8 +286,8 @@ class View {
     this.beat();
     if (this.theme === undefined || dirty.has("theme")) this.readTheme();
     if (dirty.has("meta")) this.drawMeta();
-    // The chart reads its width, for which the page would have to be laid out once more below.
-    if (["loss", "earlier", "theme", "meta"].some((name) => dirty.has(name))) this.drawChart();
+    // First, since the chart reads its width: after the changes below, the page would be laid out again.
+    if (["loss", "previous_runs", "theme", "meta"].some((name) => dirty.has(name))) this.drawChart();
     if (["progress", "meta", "sampling"].some((name) => dirty.has(name))) this.drawProgress();
     if (this.model.get("meta").is_sampling && ["sampling", "convergence", "meta"].some((name) => dirty.has(name))) {
       this.drawSampling();
@@ -328,7 +297,7 @@ class View {
     }
   }
 
-  /** Let the running light blink, with what is drawn anyway. */
+  /** Blink the running light, together with another drawing. */
   beat() {
     if (this.drawn - (this.beaten ?? -Infinity) < 0.9 * TICK_MS) return;
     this.beaten = this.drawn;
@@ -360,9 +329,9 @@ class View {
   drawProgress() {
     const meta = this.model.get("meta");
     const since = (performance.now() - this.received) / 1000;
-    const told = this.model.get("progress");
-    const over = isOver(told);
-    const progress = this.lost && !over ? { ...told, ...LOST } : later(told, since);
+    const reported = this.model.get("progress");
+    const over = isOver(reported);
+    const progress = this.lost && !over ? { ...reported, ...LOST } : later(reported, since);
     if (progress.status !== this.shownStatus) this.said = "";
     this.shownStatus = progress.status;
     this.shownAsked = progress.asked;
@@ -426,7 +395,7 @@ class View {
     const names = Object.keys(loss.traces ?? { loss: null });
     if (names.length && !names.includes(this.options.curve)) this.options.curve = names[0];
     this.curves.show(names.map((name) => [name, name.replaceAll("_", " ")]), this.options.curve);
-    const curves = series(loss, this.model.get("earlier").runs ?? [], this.options);
+    const curves = series(loss, this.model.get("previous_runs").runs ?? [], this.options);
     const perRow = loss.n_obs && this.options.perRow;
     const scaled = (value) => number(value === null || perRow ? value : value * (loss.n_obs || 1));
     setText(this.stats.loss, scaled(loss.now ?? null));

@@ -1,8 +1,8 @@
-// Building the page: elements by name, small pictures, and changing only what has changed.
+// Elements of the page: make them, and change only those that differ.
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** Make an element; text comes as a child, so that nothing is ever read as markup. */
+/** Make an element; text is a child and never read as markup. */
 export function h(tag, props = {}, ...children) {
   return build(document.createElement(tag), props, children);
 }
@@ -22,18 +22,18 @@ function build(element, props, children) {
   return element;
 }
 
-/** Change an element's text, if it is another. */
+/** Set an element's text, if it differs. */
 export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-/** Change an attribute, if it is another; null takes it away. */
+/** Set an attribute, if it differs; null removes it. */
 export function setAttribute(element, name, value) {
   if (value === null) element.removeAttribute(name);
   else if (element.getAttribute(name) !== String(value)) element.setAttribute(name, value);
 }
 
-/** Switch an attribute on or off, if it is not: a browser restyles what is set to what it was. */
+/** Switch an attribute on or off, if it differs: a browser restyles even what stays the same. */
 export function setFlag(element, name, on) {
   if (element[name] !== Boolean(on)) element[name] = Boolean(on);
 }
@@ -46,7 +46,7 @@ const ICONS = {
   checkpoint: "M7 2h2v6h2.6L8 12 4.4 8H7zM3 13h10v1.5H3z",
 };
 
-/** An icon of the toolbar, for the eye only. */
+/** An icon of the toolbar, hidden from screen readers. */
 export function icon(name) {
   return svg(
     "svg",
@@ -94,7 +94,7 @@ export function choice(label, name, onchange) {
   };
 }
 
-/** A part that folds out: its heading says the most important thing. */
+/** A part that folds out below a heading. */
 export function fold(title, open = false) {
   const headline = h("span", { class: "aimz-headline" });
   const extra = h("span", { class: "aimz-extra" });

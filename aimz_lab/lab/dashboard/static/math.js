@@ -1,7 +1,7 @@
 // Numbers for the dashboard: buckets, smoothing, scales, ticks, and how values are written.
-// Pure functions, without a page: a test runs them in Node next to their Python counterparts.
+// All are pure functions. A test runs them in Node next to their Python counterparts.
 
-/** Read a float32 buffer, which may begin at any byte of the message that carried it. */
+/** Read a float32 buffer, which may begin at any byte of its message. */
 export function unpack(view) {
   if (!view) return new Float32Array(0);
   const start = view.byteOffset;
@@ -13,7 +13,7 @@ export function bucketSteps(n, width, total) {
   return Float64Array.from({ length: n }, (_, i) => Math.min(width * (i + 1), total));
 }
 
-/** Steps over which a curve is smoothed unless told: a fiftieth of what there is, at least one. */
+/** Steps over which a curve is smoothed by default: a fiftieth of all, at least one. */
 export const defaultWindow = (steps) => Math.max(steps / 50, 1);
 
 /** Exponential moving average of bucket means, without a bias toward zero; gaps weigh nothing. */
@@ -127,13 +127,13 @@ export function scale(kind, [low, high], [from, to]) {
   };
 }
 
-/** Which scale shows these values on a "log" axis: some are not positive on some runs. */
+/** The scale of a "log" axis: symmetric if the lowest value is not positive. */
 export const logKind = (low) => (low > 0 ? "log" : "symlog");
 
 /** Round positions from `low` to `high`: multiples of 1, 2 or 5 times a power of ten. */
 export function linearTicks(low, high, about) {
   if (!(high > low)) return [low];
-  const raw = (high - low) / Math.max(about, 1);
+  const raw = (high - low) / Math.max(about, 2.5); // with fewer, a step could be longer than the axis
   const power = 10 ** Math.floor(Math.log10(raw));
   const step = power * ([1, 2, 5].find((m) => m * power >= raw * 0.999) ?? 10);
   const ticks = [];
@@ -174,8 +174,14 @@ const TICKS = {
   symlog: symlogTicks,
 };
 
-const grouped = (value, digits = 0) =>
-  value.toLocaleString("en-US", { maximumFractionDigits: digits, minimumFractionDigits: digits });
+/** Write with so many decimals, an exact half away from zero, without a minus before zero. */
+const fixed = (value, digits = 0) => value.toFixed(digits).replace(/^-(?=[0.]*$)/, "");
+
+/** The same with thousands in groups. */
+function grouped(value, digits = 0) {
+  const [whole, ...decimals] = fixed(value, digits).split(".");
+  return [whole.replace(/\B(?=(\d{3})+$)/g, ","), ...decimals].join(".");
+}
 
 /** Write a value with `digits` significant digits, thousands in groups. */
 export function number(value, digits = 4) {
@@ -183,7 +189,8 @@ export function number(value, digits = 4) {
   if (!Number.isFinite(value)) return Number.isNaN(value) ? "nan" : value > 0 ? "inf" : "-inf";
   const size = Math.abs(value);
   if (size >= 10 ** (digits - 1) && size < 1e9) return grouped(value);
-  if (size !== 0 && (size < 1e-4 || size >= 10 ** digits)) {
+  const rounded = Math.abs(Number(value.toPrecision(digits)));
+  if (rounded !== 0 && (rounded < 1e-4 || rounded >= 10 ** digits)) {
     const [mantissa, exponent] = value.toExponential(digits - 1).split("e");
     const padded = exponent.slice(1).padStart(2, "0");
     return `${Number(mantissa)}e${exponent[0]}${padded}`;
@@ -191,35 +198,42 @@ export function number(value, digits = 4) {
   return String(Number(value.toPrecision(digits)));
 }
 
-const MOST_DECIMALS = 12;
+const MOST_DIGITS = 12;
 
-/** Write the values along an axis: as numbers, or with decimals where these would be off. */
+/**
+ * Write the values along an axis: as numbers, or with decimals where these would be off.
+ *
+ * Labels are off by less than a hundredth of a step. A value alone has no step; its label is exact
+ * to nine digits.
+ */
 export function tickLabels(values) {
   const steps = values.slice(1).map((value, i) => Math.abs(value - values[i])).filter((step) => step > 0);
-  const step = Math.min(...steps);
-  const near = 0.01 * step;
+  const step = steps.length ? Math.min(...steps) : Math.max(0, ...values.map(Math.abs));
+  const near = (steps.length ? 0.01 : 1e-9) * step;
   const labels = values.map((value) => number(value));
   const written = labels.map((label) => Number(label.replaceAll(",", "")));
   if (values.every((value, i) => Math.abs(written[i] - value) <= near)) return labels;
-  let decimals = 0;
-  while (decimals < MOST_DECIMALS && Math.abs(Number(step.toFixed(decimals)) - step) >= near) decimals++;
-  return values.map((value) => grouped(value, decimals));
+  for (let decimals = 0; decimals < MOST_DIGITS; decimals++) {
+    if (Math.abs(Number(step.toFixed(decimals)) - step) < near) {
+      return values.map((value) => grouped(value, decimals));
+    }
+  }
+  return values.map((value) => number(value, MOST_DIGITS));
 }
 
 /** Write an R-hat. */
-export const ratio = (value) => (value === null || value === undefined ? "-" : value.toFixed(2));
+export const ratio = (value) => (value === null || value === undefined ? "-" : fixed(value, 2));
 
 /** Write a whole number, thousands in groups. */
-export const count = (value) =>
-  value === null || value === undefined ? "-" : grouped(Math.round(value));
+export const count = (value) => (value === null || value === undefined ? "-" : grouped(value));
 
 /** Write a rate per second: whole from 10 on, one decimal below. */
-export const rate = (value) => (value >= 10 ? grouped(value) : grouped(value, 1));
+export const rate = (value) => grouped(value, value >= 10 ? 0 : 1);
 
 /** Write a span of time as a clock does. */
 export function duration(seconds) {
   if (seconds === null || seconds === undefined || !Number.isFinite(seconds)) return "-";
-  if (seconds < 10) return `${seconds.toFixed(1)} s`;
+  if (seconds < 10) return `${fixed(seconds, 1)} s`;
   const whole = Math.round(seconds);
   const two = (n) => String(n).padStart(2, "0");
   const [h, m, s] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, whole % 60];
@@ -231,18 +245,17 @@ export function size(bytes) {
   if (bytes === null || bytes === undefined) return "-";
   for (const unit of ["B", "KiB", "MiB", "GiB"]) {
     if (Math.abs(bytes) < 1024) {
-      return `${bytes.toFixed(bytes >= 10 || unit === "B" ? 0 : 1)} ${unit}`;
+      return `${fixed(bytes, bytes >= 10 || unit === "B" ? 0 : 1)} ${unit}`;
     }
     bytes /= 1024;
   }
-  return `${bytes.toFixed(1)} TiB`;
+  return `${fixed(bytes, 1)} TiB`;
 }
 
 /** Write a fraction as a percentage. */
-export const share = (fraction) =>
-  `${Number((100 * fraction).toPrecision(fraction < 0.1 ? 2 : 3))}%`;
+export const share = (fraction) => `${number(100 * fraction, 100 * fraction < 10 ? 2 : 3)}%`;
 
-const DRAWING_SHARE = 0.01; // of the time: the page may live on the cores that train
+const DRAWING_SHARE = 0.01; // of the time: the page may run on the cores that train
 const LONGEST_REST_MS = 3000;
 
 /** The cost of a drawing in milliseconds, averaged over the last few. */

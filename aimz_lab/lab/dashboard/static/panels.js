@@ -6,7 +6,7 @@ import { count, duration, number, ratio, share, size, unpack } from "./math.js";
 
 const plural = (n, word) => `${count(n)} ${word}${n === 1 ? "" : "s"}`;
 
-/** Wrap a renderer so that a panel that failed, or has nothing to say, tells so. */
+/** Wrap a renderer: hide a panel without a frame, and show the error of one that failed. */
 function panel(title, open, render) {
   const part = fold(title, open);
   return {
@@ -25,7 +25,7 @@ function panel(title, open, render) {
   };
 }
 
-/** What padding costs, and what to do about it. */
+/** The cost of padding, and advice. */
 export const paddingPanel = () => panel("Padding", false, (frame, { headline, extra, body }) => {
   const total = frame.rows + frame.n_pad;
   setText(headline, frame.share_of_run === 0 && frame.n_pad === 0
@@ -71,7 +71,7 @@ function cells(real, pad) {
 function strip(label, trace, words) {
   const values = unpack(trace.high ?? trace.mean);
   const most = values.reduce((a, b) => Math.max(a, b), 0);
-  if (values.every((value) => value === most)) return null; // the facts above tell it
+  if (values.every((value) => value === most)) return null; // the facts above say it
   return h("div", { class: "aimz-strip" }, h("span", {}, label), spark(values), h("span", {}, words(most)));
 }
 
@@ -87,7 +87,7 @@ function facts(pairs) {
 
 const ACTIVITIES = ["data", "transfer", "steps", "validation", "callbacks", "display"];
 
-/** What the run computes on, where its time goes, and what was compiled. */
+/** Devices and memory, time by activity, and compilations. */
 export const devicesPanel = () => panel("Devices", false, (frame, { headline, extra, body }) => {
   const { compiled, process } = frame;
   const first = frame.devices[0];
@@ -142,7 +142,7 @@ function compilationTable({ longest }) {
     longest.map((c) => [h("code", {}, c.name), `${c.count}×`, number(c.seconds, 2), c.cause]));
 }
 
-/** Which parameters of the guide still move. */
+/** The parameters of the guide that moved most. */
 export const parametersPanel = () => panel("Parameters", false, (frame, { headline, extra, body }) => {
   const [first] = frame.rows;
   setText(headline, first ? `${first.site} (${first.kind}) moves most: ${moved(first)}` : frame.note);
@@ -159,7 +159,7 @@ export const parametersPanel = () => panel("Parameters", false, (frame, { headli
 const moved = (row) => row.moved === null ? "not finite"
   : row.unit === "sd" ? `${number(row.moved, 2)} sd` : share(Number(row.moved.toFixed(4)));
 
-/** How the chains fare, one by one. */
+/** Divergences, step size and acceptance of each chain. */
 export const samplingPanel = () => panel("Chains", false, (frame, { headline, extra, body }) => {
   const { warming_up: isWarming, draws, of, divergences } = frame;
   setText(headline, isWarming
@@ -178,7 +178,7 @@ export const samplingPanel = () => panel("Chains", false, (frame, { headline, ex
 
 const GOOD_R_HAT = 1.01;
 
-/** Whether the chains agree: the values that fare worst. */
+/** R-hat and effective sample sizes of the worst values. */
 export const convergencePanel = () => panel("Convergence", true, (frame, { headline, extra, body }) => {
   const agree = frame.r_hat !== null && frame.r_hat > GOOD_R_HAT ? "the chains do not agree yet" : "";
   setText(headline, [frame.r_hat !== null && `R-hat at most ${ratio(frame.r_hat)} (${frame.r_hat_of})`,

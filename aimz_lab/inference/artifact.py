@@ -1,4 +1,4 @@
-"""A stored model: a directory with a readable manifest and its arrays, whole or not there."""
+"""Write and read a saved model's directory: a JSON manifest and its arrays, or nothing."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
-"""What a run computes, by what, and of what: all of it but the state to begin with."""
+"""What a run of SVI computes with: data, plan, feed and compiled steps; all but its state."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -12,18 +11,18 @@ from numpyro.infer.svi import SVIState
 from aimz_lab.inference.compiling import FULL, QUICK
 from aimz_lab.inference.feeds.feed import Feed
 from aimz_lab.inference.feeds.training_data import TrainingData
-from aimz_lab.inference.request import FitOptions
+from aimz_lab.inference.request import FitRequest
 from aimz_lab.inference.svi.compiled_steps import StepEngine
 from aimz_lab.inference.svi.plan import TrainingPlan
 from aimz_lab.inference.svi.trainer import TrainOptions, Validation
-from aimz_lab.inference.svi.validation import held_out_loss
+from aimz_lab.inference.svi.validation import HeldOut, held_out_loss
 
 SMALL_VALUES = 2**20
 """Values of a data set on which steps take as long, whether they were optimized or not."""
 
 
 def compiler_effort(data: TrainingData) -> int:
-    """What to spend on compiling steps.
+    """Choose what to spend on compiling steps.
 
     It follows from the data alone: a run compiles nothing that another run on these data has
     compiled, and one that goes on from a checkpoint computes the same bits.
@@ -37,20 +36,22 @@ def compiler_effort(data: TrainingData) -> int:
     return QUICK if of_batch * data.n_obs <= SMALL_VALUES * data.batch_size else FULL
 
 
-class Prepared(NamedTuple):
+class RunSetup(NamedTuple):
     """A run that lacks its state.
 
     Attributes:
-        options: What the user asked for.
+        request: What the user asked for.
         data: What to train on.
+        held_out: Data to validate on, or ``None``.
         plan: How a step is computed.
         feed: The batches.
         engine: The compiled steps.
-        shared: The kernel's arrays that are the same for all batches, on the devices.
+        shared: The kernel's shared arguments, on the devices.
     """
 
-    options: FitOptions
+    request: FitRequest
     data: TrainingData
+    held_out: HeldOut | None
     plan: TrainingPlan
     feed: Feed
     engine: StepEngine
@@ -58,7 +59,7 @@ class Prepared(NamedTuple):
 
     @property
     def n_obs(self) -> int:
-        """Rows of the data set, or of a batch where nobody knows."""
+        """Rows of the data set, or of a batch where the number is unknown."""
         return self.data.n_obs or self.data.batch_size
 
     def compile_in_background(self, state: SVIState) -> None:
@@ -77,18 +78,20 @@ class Prepared(NamedTuple):
             valid,
             self.shared,
             n_obs=self.n_obs,
-            skip_bad=self.options.train.on_nonfinite == "skip",
+            skip_bad=self.request.on_nonfinite == "skip",
         )
 
     def train_options(self, key: jax.Array, state: SVIState) -> TrainOptions:
-        """How the run goes, and the held-out loss on the way.
+        """Say how the run goes, with the held-out loss on the way.
 
         Args:
             key: For the noise of that loss.
             state: The state to begin with.
         """
-        held_out = self.options.held_out
-        if held_out is None:
-            return self.options.train
-        loss = held_out_loss(self.engine, self.plan, held_out, self.shared, self.data, key, state)
-        return replace(self.options.train, validation=Validation(loss, held_out.every))
+        held_out, validation = self.held_out, None
+        if held_out is not None:
+            loss = held_out_loss(
+                self.engine, self.plan, held_out, self.shared, self.data, key, state
+            )
+            validation = Validation(loss, held_out.every)
+        return TrainOptions(self.request.steps_per_call, self.request.on_nonfinite, validation)

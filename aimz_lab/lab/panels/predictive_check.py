@@ -1,11 +1,11 @@
-"""A live posterior predictive check: the density of what was observed against replicated data."""
+"""A live posterior predictive check: densities of observed and of replicated data."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from aimz_lab.errors import DataError
 from aimz_lab.inference.run.events import Run
@@ -14,12 +14,12 @@ from aimz_lab.lab.traces import float32
 
 N_BINS = 48
 
-Replicate = Callable[[Run], tuple[Any, Any]]
+Replicate = Callable[[Run], tuple[ArrayLike, ArrayLike]]
 """Returns observed values, shape ``(row,)``, and replicated ones, shape ``(draw, row)``."""
 
 
 class CheckPanel(Panel):
-    """Observed and replicated densities, as of the last time that they were asked for.
+    """Densities of observed and replicated data, as of the last refresh.
 
     Args:
         replicate: Called with the run; returns the observed values, shape ``(row,)``, and the
@@ -47,7 +47,7 @@ class CheckPanel(Panel):
         return self._frame
 
 
-def densities(observed: Any, replicated: Any) -> Frame:
+def densities(observed: ArrayLike, replicated: ArrayLike) -> Frame:
     """Histogram densities on common bins, and the share of replicated means below the observed.
 
     Args:
@@ -66,7 +66,7 @@ def densities(observed: Any, replicated: Any) -> Frame:
         )
         raise DataError(msg)
     replicates = replicates.reshape(len(replicates), -1)
-    # Both in whole but for their rarest values, which would squeeze the picture.
+    # All but the rarest values, which would squeeze the picture.
     ends = [np.nanquantile(values, [0.002, 0.998]) for values in (y, replicates)]
     low, high = min(end[0] for end in ends), max(end[1] for end in ends)
     edges = np.linspace(low, high if high > low else low + 1.0, N_BINS + 1)

@@ -1,0 +1,100 @@
+"""Compute the two scenarios of an effect with the same noise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import xarray as xr
+
+from aimz_lab.data import as_typed_key
+from aimz_lab.effects.contrasts import shared_group
+from aimz_lab.errors import ArgumentError
+
+_CALL_OPTIONS = {
+    "batch_size",
+    "coords",
+    "dims",
+    "output_dir",
+    "progress",
+    "reduce",
+    "return_sites",
+    "shard_axis",
+    "store",
+}
+"""Options of a call as a whole, where two scenarios share one."""
+
+
+def can_share_a_pass(baseline: Mapping[str, Any], intervention: Mapping[str, Any]) -> bool:
+    """Whether two scenarios are one group, and not drawn with a key each."""
+    if baseline.get("in_sample", True) != intervention.get("in_sample", True):
+        return False
+    keys = [args.get("rng_key") for args in (baseline, intervention)]
+    given = [as_typed_key(key) for key in keys if key is not None]
+    return len(given) < 2 or bool(given[0] == given[1])
+
+
+def options_of_the_pass(
+    baseline: Mapping[str, Any], intervention: Mapping[str, Any], reduce: Any
+) -> dict[str, Any]:
+    """Options of the one pass, which either scenario may name, or both alike.
+
+    Raises:
+        ArgumentError: If they name different ones.
+    """
+    found = {} if reduce is None else {"reduce": reduce}
+    for args in (baseline, intervention):
+        for name in _CALL_OPTIONS & args.keys():
+            if name in found and not _same(found[name], args[name]):
+                msg = (
+                    f"Both scenarios are computed in one pass, so that {name}= must be the same; "
+                    f"got {found[name]!r} and {args[name]!r}."
+                )
+                raise ArgumentError(msg)
+            found[name] = args[name]
+    return found
+
+
+def _same(one: Any, other: Any) -> bool:
+    try:
+        return one is other or bool(one == other)
+    except ValueError:  # arrays
+        return False
+
+
+def computed_scenarios(
+    predict: Callable[..., xr.DataTree],
+    outputs: tuple[xr.DataTree | None, xr.DataTree | None],
+    args: tuple[Mapping[str, Any] | None, Mapping[str, Any] | None],
+    new_key: Callable[[], Any],
+) -> tuple[xr.DataTree, xr.DataTree]:
+    """Return the baseline and the intervention, computing what is not there, paired.
+
+    Args:
+        predict: Computes a scenario from its arguments.
+        outputs: Results at hand, baseline first.
+        args: Arguments of ``predict`` for those that are not.
+        new_key: Called once for a key that both scenarios share, if neither has its own.
+
+    Returns:
+        Both results. Where one scenario cannot be cut into rows, the other one follows it, so that
+        their noise stays the same.
+
+    Raises:
+        ArgumentError: If a scenario has neither a result nor arguments.
+    """
+    for name, output, given in zip(("baseline", "intervention"), outputs, args, strict=True):
+        if output is None and given is None:
+            msg = f"Pass either output_{name} (a tree) or args_{name} (arguments of predict)."
+            raise ArgumentError(msg)
+    calls = [dict(given or {}) for given in args]
+    missing = [index for index in (0, 1) if outputs[index] is None]
+    if len(missing) == 2 and all(call.get("rng_key") is None for call in calls):
+        shared = new_key()
+        calls = [{**call, "rng_key": shared} for call in calls]
+    trees = [predict(**calls[i]) if i in missing else outputs[i] for i in (0, 1)]
+    axes = [trees[i][shared_group(*trees)].attrs.get("shard_axis") for i in (0, 1)]
+    if set(axes) == {"obs", "draw"} and axes.index("obs") in missing:
+        follower = axes.index("obs")
+        trees[follower] = predict(**{**calls[follower], "shard_axis": "draw", "batch_size": None})
+    return trees[0], trees[1]

@@ -1,0 +1,45 @@
+"""Choose the learner of a model from its inference object."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numpyro.infer import MCMC, SVI
+
+from aimz_lab.errors import InferenceError
+from aimz_lab.inference.mcmc.learner import McmcLearner
+from aimz_lab.inference.svi.learner import SviLearner
+from aimz_lab.kernel.signature import KernelSignature
+
+
+def one_inference(inference: Any, svi: Any) -> SVI | MCMC:
+    """Return the one inference object that was given.
+
+    Raises:
+        InferenceError: If there is none, or two, or it is of another kind.
+    """
+    if (inference is None) == (svi is None):
+        given = "neither" if inference is None else "both"
+        msg = (
+            f"ImpactModel takes one inference object, as inference= or svi=; got {given}. For "
+            "example svi=SVI(kernel, AutoNormal(kernel), numpyro.optim.Adam(0.01), Trace_ELBO())."
+        )
+        raise InferenceError(msg)
+    chosen = svi if inference is None else inference
+    allowed = (SVI, MCMC) if svi is None else (SVI,)
+    if not isinstance(chosen, allowed):
+        names = " or ".join(f"numpyro.infer.{kind.__name__}" for kind in allowed)
+        msg = f"The inference object must be a {names}; got {type(chosen).__name__}."
+        raise InferenceError(msg)
+    if isinstance(chosen, SVI) and chosen.static_kwargs:
+        listed = ", ".join(chosen.static_kwargs)
+        msg = f"SVI was given static arguments ({listed}); pass them to fit and predict instead."
+        raise InferenceError(msg)
+    return chosen
+
+
+def make_learner(signature: KernelSignature, inference: SVI | MCMC) -> SviLearner | McmcLearner:
+    """Make what trains a kernel with an inference object."""
+    if isinstance(inference, SVI):
+        return SviLearner(signature, inference)
+    return McmcLearner(signature, inference)

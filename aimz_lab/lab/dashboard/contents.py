@@ -1,0 +1,46 @@
+"""The panels of a run, and what is known of it before its first step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aimz_lab.inference.run.events import Run
+from aimz_lab.lab.panels import (
+    ConvergencePanel,
+    LossPanel,
+    PaddingPanel,
+    Panel,
+    ParametersPanel,
+    ProgressPanel,
+    SamplingPanel,
+    TracePanel,
+)
+from aimz_lab.lab.panels.best_so_far import BestSoFar
+
+
+def panels_of(run: Run, *more: Panel, best: BestSoFar | None = None) -> list[Panel]:
+    """Return the panels that show a run of this kind.
+
+    Args:
+        run: The run.
+        *more: Further panels, which come last.
+        best: Where the progress panel finds the best state.
+    """
+    progress = ProgressPanel(best or BestSoFar())
+    if run.info.is_sampling:
+        return [progress, TracePanel(), SamplingPanel(), ConvergencePanel(), *more]
+    return [progress, LossPanel(), PaddingPanel(), ParametersPanel(), *more]
+
+
+def meta(run: Run) -> dict[str, Any]:
+    """Describe what is known of a run before its first step."""
+    info = run.info
+    return {
+        "model": info.model,
+        "method": info.method,
+        "n_obs": info.n_obs,
+        "batch_size": info.batch_size,
+        "epochs": info.epochs,
+        "scaled": info.scaled,
+        "is_sampling": info.is_sampling,
+    }

@@ -1,0 +1,37 @@
+// The position of a run: steps or draws done, time left, and the same some seconds later.
+
+import { count, duration } from "./math.js";
+
+const OVER = ["completed", "stopped", "early_stopped", "interrupted", "diverged", "failed"];
+
+/** Whether the run has ended. */
+export const isOver = (progress) => OVER.includes(progress?.status);
+
+/** Iterations of the warm-up, or draws, that are done. */
+function drawn(sampling) {
+  const [done, all] = sampling.warming_up
+    ? [sampling.iterations, sampling.warmup] : [sampling.draws, sampling.of];
+  return `${sampling.warming_up ? "warm-up" : "draw"} ${count(done)} of ${count(all)}`;
+}
+
+/** Epoch or draws with the time left, or the time that a finished run took. */
+export function position(meta, progress, sampling) {
+  const parts = [sampling?.of ? drawn(sampling)
+    : `epoch ${count(progress.epoch)}${meta.epochs ? ` of ${count(meta.epochs)}` : ""}`];
+  if (isOver(progress)) parts.push(`in ${duration(progress.elapsed_s)}`);
+  else if (["paused", "lost"].includes(progress.status)) parts.push(`after ${duration(progress.elapsed_s)}`);
+  else if (progress.step === 0) parts.push(meta.is_sampling ? "compiling" : "compiling the first step");
+  else if (progress.eta_s !== null) parts.push(`${duration(progress.eta_s)} left`);
+  return parts.join(" · ");
+}
+
+/** The share of the planned steps that are done, or null without a plan. */
+export const done = (progress) =>
+  progress.total_steps ? Math.min(progress.step / progress.total_steps, 1) : null;
+
+/** The same progress `seconds` later, for the time between two updates. */
+export function later(progress, seconds) {
+  if (progress.status !== "running") return progress;
+  const eta = progress.eta_s === null ? null : Math.max(progress.eta_s - seconds, 0);
+  return { ...progress, elapsed_s: progress.elapsed_s + seconds, eta_s: eta };
+}

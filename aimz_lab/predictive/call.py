@@ -1,0 +1,215 @@
+"""Check a predictive call and put it into a request."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from os import PathLike
+from typing import Any
+
+import jax
+
+from aimz_lab.data.checks import check_positive_int
+from aimz_lab.errors import ArgumentError, CallError
+from aimz_lab.inference.feeds.fingerprint import TrainingFingerprint
+from aimz_lab.inference.feeds.inputs import table_columns
+from aimz_lab.inference.feeds.schema import InputSchema
+from aimz_lab.inference.posterior import Posterior, Sites, site_names
+from aimz_lab.kernel.check import parameter_names
+from aimz_lab.kernel.rows.index_checks import IndexCheck
+from aimz_lab.kernel.signature import KernelSignature, merge_arguments
+from aimz_lab.predictive.inputs import PredictiveData, predictive_data
+from aimz_lab.predictive.request import Group, Request
+from aimz_lab.predictive.results.datasets import stats_group
+from aimz_lab.predictive.results.observed_data import find_observed_data
+from aimz_lab.types import ShardAxis, Store, check_choice
+
+
+@dataclass(frozen=True)
+class FittedKernel:
+    """A kernel with all that a prediction reads of its model.
+
+    Attributes:
+        signature: The kernel.
+        posterior: The draws; ``None`` for the prior.
+        params: Learned values of the kernel's own ``param`` sites, and its mutable state.
+        schema: What the model was trained on, or ``None``.
+        fingerprint: Recognises the training rows, or ``None``.
+        devices: Where to compute; ``None`` for all local devices.
+        indices: Checks the indices among the arguments.
+    """
+
+    signature: KernelSignature
+    posterior: Posterior | None
+    params: Mapping[str, Any]
+    schema: InputSchema | None
+    fingerprint: TrainingFingerprint | None
+    devices: tuple[jax.Device, ...] | None
+    indices: IndexCheck
+
+
+def predict_request(
+    fitted: FittedKernel,
+    inputs: Any,
+    kwargs: Mapping[str, Any],
+    kernel_kwargs: Mapping[str, Any] | None,
+    *,
+    key: jax.Array,
+    group: Group,
+    allow_nonfinite: bool,
+    outputs: Any = None,
+    intervention: Mapping[str, Any] | None = None,
+    condition: Mapping[str, Any] | None = None,
+    num_draws: int = 1000,
+    return_sites: Sites = None,
+    batch_size: int | None = None,
+    store: Store = "memory",
+    shard_axis: ShardAxis = "obs",
+    output_dir: str | PathLike[str] | None = None,
+    reduce: Any = None,
+    dims: Mapping[str, Sequence[str]] | None = None,
+    coords: Mapping[str, Any] | None = None,
+    progress: bool = False,
+) -> Request:
+    """Check the arguments of a predictive call and put them into a request.
+
+    Args:
+        fitted: The kernel and its draws.
+        inputs: The input array, arrays by field, a dataset, a loader, or any source of batches.
+        kwargs: Further kernel arguments, passed by keyword.
+        kernel_kwargs: Kernel arguments whose names collide with a method's own.
+        key: A typed random key.
+        group: Name of the tree's group.
+        allow_nonfinite: Accept NaN and infinite values in the data.
+        outputs: The output array, for a log-likelihood of arrays.
+        intervention: Values by site.
+        condition: Values by site.
+        num_draws: Draws from the prior, where there is no posterior.
+        return_sites: As in :meth:`aimz_lab.ImpactModel.predict`, as are all that follow.
+        batch_size: Rows or draws at a time.
+        store: Where the result lives.
+        shard_axis: The axis that is cut.
+        output_dir: Where a persistent result is written.
+        reduce: Reducers.
+        dims: Names of dimensions, by site.
+        coords: Labels, by dimension.
+        progress: Whether to show progress.
+
+    Raises:
+        ArgumentError: If an option is not allowed.
+        CallError: If arguments are missing, unknown or doubled.
+        DataError: If the data does not fit together, or an argument indexes beyond the end of what
+            it indexes.
+        DataTypeError: If values are not numeric.
+    """
+    _check_options(store, shard_axis, batch_size, output_dir, reduce)
+    signature, posterior = fitted.signature, fitted.posterior
+    extra = merge_arguments(signature, kwargs, kernel_kwargs)
+    data = _read(fitted, inputs, outputs, extra, group, allow_nonfinite)
+    arguments = parameter_names(signature.kernel)
+    known = find_observed_data(inputs, data.rows, signature.output, arguments, fitted.fingerprint)
+    # Under an intervention, and out of the sample, nothing was observed.
+    in_sample = group in ("posterior_predictive", "log_likelihood")
+    factual = in_sample and not intervention and not condition
+    return Request(
+        observed=known.observed if factual else None,
+        constant=known.constant,
+        kernel=signature.kernel,
+        output=signature.output,
+        key=key,
+        rows=data.rows,
+        fields=data.fields,
+        shared=data.shared,
+        static=data.static,
+        params=fitted.params,
+        intervention=_mapping("intervention", intervention),
+        condition=_mapping("condition", condition),
+        return_sites=site_names(return_sites),
+        group=group,
+        batch_size=batch_size,
+        store=store,
+        shard_axis=shard_axis,
+        output_dir=output_dir,
+        reduce=reduce,
+        row_coord=data.row_coord,
+        dims={name: tuple(names) for name, names in (dims or {}).items()},
+        coords=dict(coords or {}),
+        progress=progress,
+        devices=fitted.devices,
+        **_draws(posterior, num_draws),
+    )
+
+
+def _draws(posterior: Posterior | None, num_draws: int) -> dict[str, Any]:
+    """The fields of a request that say what to draw from: a posterior, or the prior."""
+    if posterior is None:
+        return {"num_draws": num_draws}
+    return {
+        "draws": posterior.draws,
+        "num_draws": posterior.num_draws,
+        "num_chains": posterior.num_chains,
+        "groups": stats_group(posterior.stats, posterior.num_chains),
+    }
+
+
+def _read(
+    fitted: FittedKernel,
+    inputs: Any,
+    outputs: Any,
+    extra: Mapping[str, Any],
+    group: Group,
+    allow_nonfinite: bool,
+) -> PredictiveData:
+    """Read what a call runs on; its columns and its indices are checked."""
+    signature = fitted.signature
+    if fitted.schema is not None:
+        columns = table_columns(signature, inputs, extra)
+        fitted.schema.check_columns(columns, {signature.input: inputs, **extra})
+    data = predictive_data(
+        signature,
+        inputs,
+        outputs,
+        extra,
+        with_output=group == "log_likelihood",
+        allow_nonfinite=allow_nonfinite,
+    )
+    rows = fitted.indices.rows(
+        data.rows,
+        fields=data.fields,
+        shared=data.shared,
+        static=data.static,
+        values=fitted.params,
+    )
+    return replace(data, rows=rows)
+
+
+def _mapping(name: str, value: Mapping[str, Any] | None) -> dict[str, Any]:
+    if value is not None and not isinstance(value, Mapping):
+        msg = (
+            f"{name}= takes a mapping from sites to values; got {type(value).__name__}. If the "
+            f"kernel has an argument of that name, pass it in kernel_kwargs={{{name!r}: ...}}."
+        )
+        raise CallError(msg)
+    return dict(value or {})
+
+
+def _check_options(
+    store: Store,
+    shard_axis: ShardAxis,
+    batch_size: int | None,
+    output_dir: str | PathLike[str] | None,
+    reduce: Any,
+) -> None:
+    check_choice("store", store, Store)
+    check_choice("shard_axis", shard_axis, ShardAxis)
+    if batch_size is not None:
+        check_positive_int("batch_size", batch_size)
+    if output_dir is not None and store == "memory":
+        msg = "output_dir= is where a persistent result goes; leave it out, or store= as it is."
+        raise ArgumentError(msg)
+    if output_dir is not None and reduce is not None:
+        msg = (
+            "output_dir= is where draws go, and reduce= keeps none; leave one of them out. "
+            "The summaries are a tree in memory: tree.to_zarr(path) writes it."
+        )
+        raise ArgumentError(msg)

@@ -1,0 +1,213 @@
+"""Progress as a line of text: kept up to date on a terminal, a new one now and then elsewhere."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from decimal import ROUND_HALF_UP, Context, Decimal
+from types import TracebackType
+from typing import IO, Self
+
+QUIET_S = 0.5
+"""Seconds that a call may take without any line; a short one writes none."""
+
+REWRITE_S = 0.1
+"""Least seconds between two states of a line that is written over itself."""
+
+NEW_LINE_S = 10.0
+"""Least seconds between two lines where none can be written over."""
+
+_PLAIN = str.maketrans({"·": "|"})
+_WIDEST = Context(prec=400, rounding=ROUND_HALF_UP)  # enough digits for any float
+
+
+def fixed(value: float, decimals: int = 0, *, group: str = ",") -> str:
+    """Write a finite value with so many decimals, thousands in groups.
+
+    An exact half goes away from zero, as on the dashboard's page; Python's own formats round it to
+    even. There is no minus before zero.
+
+    Example:
+        >>> fixed(1000.5), fixed(0.25, 1), fixed(-0.3)
+        ('1,001', '0.3', '0')
+    """
+    unit = Decimal(1).scaleb(-decimals)
+    return f"{_WIDEST.quantize(Decimal(float(value)), unit):z{group}.{decimals}f}"
+
+
+def count(value: float | None) -> str:
+    """Write a whole number, thousands in groups.
+
+    Example:
+        >>> count(4812)
+        '4,812'
+    """
+    return "-" if value is None else fixed(value)
+
+
+def rate(value: float) -> str:
+    """Write a rate per second: whole from 10 on, one decimal below.
+
+    Example:
+        >>> rate(61_204.3), rate(2.34)
+        ('61,204', '2.3')
+    """
+    return fixed(value, 0 if value >= 10 else 1)
+
+
+def duration(seconds: float | None) -> str:
+    """Write a span of time as a clock does.
+
+    Example:
+        >>> duration(0.4), duration(41), duration(3_725), duration(None)
+        ('0.4 s', '0:41', '1:02:05', '-')
+    """
+    if seconds is None or not math.isfinite(seconds):
+        return "-"
+    if seconds < 10:
+        return f"{fixed(seconds, 1)} s"
+    minutes, rest = divmod(math.floor(seconds + 0.5), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+class StatusLine:
+    """Writes a line over itself on a terminal, and line after line elsewhere.
+
+    Args:
+        stream: Where to write; standard error, as it is at that moment, by default.
+        rewrite: Whether the line is written over itself; by default where ``stream`` is a terminal.
+    """
+
+    def __init__(self, stream: IO[str] | None = None, *, rewrite: bool | None = None) -> None:
+        self._stream = stream or sys.stderr
+        self.rewrite = self._stream.isatty() if rewrite is None else rewrite
+        self._length = 0
+
+    @property
+    def width(self) -> int | None:
+        """Characters that fit; ``None`` where a line may have any length."""
+        return shutil.get_terminal_size().columns - 1 if self.rewrite else None
+
+    @property
+    def interval_s(self) -> float:
+        """Least seconds between two updates."""
+        return REWRITE_S if self.rewrite else NEW_LINE_S
+
+    def write(self, text: str) -> None:
+        """Show ``text`` now."""
+        if not self.rewrite:
+            self._put(f"{self._encodable(text)}\n")
+            return
+        text = self._encodable(text)[: self.width]
+        self._put(f"\r{text.ljust(self._length)}")
+        self._length = len(text)
+
+    def close(self, text: str) -> None:
+        """Show ``text`` uncut as the last line, and go to a new one."""
+        if self.rewrite:
+            self._put(f"\r{' ' * self._length}\r")
+        self._put(f"{self._encodable(text)}\n")
+        self._length = 0
+
+    def _encodable(self, text: str) -> str:
+        encoding = getattr(self._stream, "encoding", None) or "utf-8"
+        try:
+            text.encode(encoding)
+        except UnicodeEncodeError:
+            return text.translate(_PLAIN).encode(encoding, "replace").decode(encoding)
+        return text
+
+    def _put(self, text: str) -> None:
+        self._stream.write(text)
+        self._stream.flush()
+
+
+class CallProgress:
+    """A line that counts what a call has done: how many, how fast, and the time left.
+
+    Nothing is written before :data:`QUIET_S`. A notebook shows a line that is written over itself
+    as a terminal does. The last line stays, and says whether the call came to its end.
+
+    Args:
+        unit: What is counted, in the singular.
+        total: How many there will be; ``None`` if that is unknown.
+        stream: Where to write; standard error, as it is when the call begins, by default.
+        enabled: Whether to write anything.
+        clock: Returns seconds.
+
+    Example:
+        >>> import sys
+        >>> seconds = iter([0.0, 20.0, 40.0])
+        >>> line = CallProgress("row", 200, stream=sys.stdout, clock=lambda: next(seconds))
+        >>> with line:
+        ...     line.advance(50)
+        row 50 of 200 · 2.5 rows/s · ETA 1:00
+        row 50 of 200 · 1.3 rows/s · in 0:40
+    """
+
+    def __init__(
+        self,
+        unit: str,
+        total: int | None = None,
+        *,
+        stream: IO[str] | None = None,
+        enabled: bool = True,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._unit = unit
+        self._total = total
+        self._clock = clock
+        self._done = 0
+        self._shown = False
+        stream = stream or sys.stderr
+        # A process without a console has no standard error.
+        self._line = _line_on(stream) if enabled and stream is not None else None
+
+    def __enter__(self) -> Self:
+        self._began = self._clock()
+        if self._line:
+            self._due = self._began + (QUIET_S if self._line.rewrite else NEW_LINE_S)
+        return self
+
+    def advance(self, count: int) -> None:
+        """Count ``count`` more, and write the line if that is due."""
+        self._done += count
+        if self._line is None or (now := self._clock()) < self._due:
+            return
+        self._line.write(" · ".join([*self._position(now), *self._time_left(now)]))
+        self._due = now + self._line.interval_s
+        self._shown = True
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._line is None or not self._shown:
+            return
+        now = self._clock()
+        how = "in" if kind is None else "stopped after"
+        last = f"{how} {duration(now - self._began)}"
+        self._line.close(" · ".join([*self._position(now), last]))
+
+    def _position(self, now: float) -> list[str]:
+        of = "" if self._total is None else f" of {count(self._total)}"
+        per_s = rate(self._done / max(now - self._began, 1e-9))
+        return [f"{self._unit} {count(self._done)}{of}", f"{per_s} {self._unit}s/s"]
+
+    def _time_left(self, now: float) -> list[str]:
+        if self._total is None or not self._done:
+            return []
+        left = max(self._total - self._done, 0) * (now - self._began) / self._done
+        return [f"ETA {duration(left)}"]
+
+
+def _line_on(stream: IO[str]) -> StatusLine:
+    # A kernel's stream says that it is no terminal, and its page writes lines over all the same.
+    is_notebook = type(stream).__module__ == "ipykernel.iostream"
+    return StatusLine(stream, rewrite=is_notebook or stream.isatty())
