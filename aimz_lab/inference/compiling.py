@@ -1,9 +1,8 @@
-"""Compiler options on the CPU, compilation on a thread, and names of compiled functions."""
+"""Compiler options on the CPU, and names of compiled functions."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -36,18 +35,6 @@ def compiler_options(effort: int, platform: str | None = None) -> dict[str, Any]
     if effort == QUICKEST:
         return options | {"xla_llvm_disable_expensive_passes": True}
     return options | {"xla_cpu_prefer_vector_width": VECTOR_BITS}
-
-
-def compile_in_background(*lowered: jax.stages.Lowered) -> Future[list[jax.stages.Compiled]]:
-    """Compile programs on a thread; later calls of their functions find them compiled.
-
-    Returns:
-        The compiled programs, or the error that a compilation raised.
-    """
-    pool = ThreadPoolExecutor(1, thread_name_prefix="aimz_lab-compile")
-    done = pool.submit(lambda: [program.compile() for program in lowered])
-    pool.shutdown(wait=False)
-    return done
 
 
 def named(name: str, function: Callable) -> Callable:

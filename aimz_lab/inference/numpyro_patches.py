@@ -18,7 +18,7 @@ from numpyro.infer import SVI, elbo
 from numpyro.infer.svi import SVIState
 
 from aimz_lab.inference.autoguides import autoguides_in
-from aimz_lab.inference.compiling import QUICKEST, compile_in_background, compiler_options
+from aimz_lab.inference.compiling import QUICKEST, compiler_options
 from aimz_lab.inference.rollback import rollback_on_error
 from aimz_lab.kernel.tracing import tracing_lock
 
@@ -60,7 +60,6 @@ def initial_state(
     key: jax.Array,
     arguments: Mapping[str, Any],
     static: Mapping[str, Any],
-    meanwhile: Callable[[SVIState], object] = lambda _: None,
 ) -> SVIState:
     """Initialise guide and optimizer in one compilation; the result is that of ``svi.init``.
 
@@ -80,8 +79,6 @@ def initial_state(
         key: A typed random key.
         arguments: Array arguments of model and guide: one batch at its nominal size.
         static: Arguments that are not arrays.
-        meanwhile: Called with the shapes and types of the state while its values are compiled; the
-            guide has no values yet.
 
     Raises:
         RuntimeError: From NumPyro, if no valid initial parameters are found.
@@ -90,7 +87,7 @@ def initial_state(
     with tracing_lock:
         try:
             with rollback_on_error(*holders):
-                state = _compiled(svi, key, arguments, static, holders, meanwhile)
+                state = _compiled(svi, key, arguments, static, holders)
                 jax.block_until_ready(state)
         except Exception:  # noqa: BLE001  whatever failed, svi.init decides whether it is an error
             state = svi.init(key, **arguments, **static)
@@ -103,7 +100,6 @@ def _compiled(
     arguments: Mapping[str, Any],
     static: Mapping[str, Any],
     holders: Iterable[Any],
-    meanwhile: Callable[[SVIState], object],
 ) -> SVIState:
     holders = [one for one in holders if hasattr(one, "__dict__")]
     before = _TracerSwap(lambda tracer: tracer)
@@ -123,11 +119,7 @@ def _compiled(
             swap.attributes(holder)
         return state, list(kept.values())
 
-    options = compiler_options(QUICKEST)
-    traced = jax.jit(set_up, compiler_options=options).trace(key, dict(arguments))
-    compiling = compile_in_background(traced.lower())
-    meanwhile(traced.out_info[0])
-    [compiled] = compiling.result()
+    compiled = jax.jit(set_up, compiler_options=compiler_options(QUICKEST))
     state, values = compiled(key, dict(arguments))
     value_of = dict(zip(kept, values, strict=True))
     swap = _TracerSwap(lambda tracer: value_of[id(tracer)], skip=before)

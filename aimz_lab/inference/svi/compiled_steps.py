@@ -9,7 +9,6 @@ comes back is always the last good one.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import Future, wait
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -19,8 +18,7 @@ import numpy as np
 from numpyro.infer import SVI
 from numpyro.infer.svi import SVIState
 
-from aimz_lab.errors import InferenceError
-from aimz_lab.inference.compiling import FULL, QUICK, compile_in_background, compiler_options, named
+from aimz_lab.inference.compiling import FULL, QUICK, compiler_options, named
 from aimz_lab.inference.feeds.feed import FeedKind
 from aimz_lab.inference.svi.step import Batch, StepPlan, SviStep, TrainState
 from aimz_lab.kernel.tracing import tracing_lock
@@ -87,7 +85,6 @@ class StepEngine:
         )
         self._one = jax.jit(named("training_step", self._step.update))
         self._loss = jax.jit(named("validation_loss", self._step.evaluate))
-        self._compiling: Future | None = None
 
     def start(self, state: SVIState) -> TrainState:
         """Return the state that the first chunk begins with."""
@@ -115,9 +112,6 @@ class StepEngine:
             n_obs: Rows of the data set.
             skip_bad: Leave bad steps out and go on, instead of ending before the first.
         """
-        if self._compiling is not None:
-            wait([self._compiling])
-            self._compiling = None
         with tracing_lock:
             return self._run(
                 state,
@@ -128,40 +122,6 @@ class StepEngine:
                 np.float32(n_obs),
                 skip_bad,
             )
-
-    def compile_in_background(
-        self,
-        state: SVIState,
-        feed: Mapping[str, Any],
-        valid: np.ndarray,
-        shared: Mapping[str, Any],
-        *,
-        n_obs: int,
-        skip_bad: bool,
-    ) -> None:
-        """Compile :meth:`run` on a thread, for a state that is not there yet; it waits for that.
-
-        Args:
-            state: Its shapes and types.
-            feed: Arrays like those of the batches.
-            valid: An array like that of their rows.
-            shared: The kernel's arrays that are the same for all steps.
-            n_obs: Rows of the data set.
-            skip_bad: What will be done about bad steps.
-
-        Raises:
-            InferenceError: If the program would contain a value that the guide has not got yet.
-            Exception: What the kernel or the guide raises.
-        """
-        with tracing_lock:
-            begin = jax.eval_shape(self._step.start, state)
-            arguments = begin, dict(feed), valid, np.int32(0), dict(shared), np.float32(n_obs)
-            traced = self._run.trace(*arguments, skip_bad)
-            # JAX makes a tracer of another program one more argument.
-            if len(traced.jaxpr.in_avals) != len(jax.tree.leaves(arguments)):
-                msg = "The guide's values are part of the steps, and not known yet."
-                raise InferenceError(msg)
-            self._compiling = compile_in_background(traced.lower())
 
     def one(self, state: SVIState, batch: Batch) -> tuple[SVIState, jax.Array]:
         """Run one step on one batch and return the new state and the loss."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -46,16 +46,11 @@ class GuideSetup:
         self._example = {**batch.rows, **batch.shared, **batch.static}
         self.schema = InputSchema.of(data)
 
-    def with_data(
-        self,
-        key: jax.Array,
-        data: TrainingData,
-        meanwhile: Callable[[SVIState], object] = lambda _: None,
-    ) -> SVIState:
+    def with_data(self, key: jax.Array, data: TrainingData) -> SVIState:
         """Set up with training data; see :func:`initial_state`."""
         self._forget_stand_ins()
         arguments = setup_arguments(self._svi, data)
-        return initial_state(self._svi, key, arguments, data.static, meanwhile)
+        return initial_state(self._svi, key, arguments, data.static)
 
     def with_stand_ins(self, schema: InputSchema) -> SVIState:
         """Set up without data; the next training repeats it with its data.
