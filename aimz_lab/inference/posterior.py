@@ -124,11 +124,6 @@ class GuideSampler:
         self._latents = latents
         self._static = dict(static)
         self._draw = {effort: self._compiled(effort) for effort in (QUICK, QUICKEST)}
-        self._drawn: set[int] = set()
-
-    def has_drawn(self, num_samples: int) -> bool:
-        """Whether so many draws were made before, so that nothing is left to compile."""
-        return num_samples in self._drawn
 
     def _compiled(self, effort: int) -> Callable:
         return jax.jit(
@@ -136,18 +131,6 @@ class GuideSampler:
             static_argnames=("groups", "size"),
             compiler_options=compiler_options(effort),
         )
-
-    def lower(
-        self,
-        key: jax.Array,
-        params: Mapping[str, Any],
-        num_samples: int,
-        arguments: Mapping[str, Any],
-    ) -> jax.stages.Lowered:
-        """Prepare to compile what :meth:`draw` runs; of ``params``, only shapes are needed."""
-        with tracing_lock:
-            draw, groups = self._planned(key, params, num_samples, arguments)
-            return draw.lower(key, dict(params), dict(arguments), **groups)
 
     def draw(
         self,
@@ -170,7 +153,6 @@ class GuideSampler:
         with tracing_lock:
             draw, groups = self._planned(key, params, num_samples, arguments)
             draws = draw(key, dict(params), dict(arguments), **groups)
-        self._drawn.add(num_samples)
         if groups["groups"] * groups["size"] != num_samples:
             draws = {name: array[:num_samples] for name, array in draws.items()}
         return draws

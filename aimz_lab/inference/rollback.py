@@ -1,4 +1,4 @@
-"""Leaving objects as they were when what changes them does not come to its end, or only looks."""
+"""Restore attributes after a failed operation."""
 
 from __future__ import annotations
 
@@ -9,38 +9,38 @@ from typing import Any
 
 @contextlib.contextmanager
 def rollback_on_error(*objects: Any) -> Iterator[None]:
-    """Give objects the attributes back that they had, if what is done meanwhile raises.
+    """Restore the attributes of objects if the block raises.
 
-    What an attribute holds is not copied: that has to be replaced, not changed in place.
+    Values are not copied: the block may replace them, but must not change them in place.
 
     Args:
-        objects: Whatever may change; what has no attributes is passed over.
+        objects: Objects that may change; those without attributes are ignored.
     """
-    undo = _undo(objects)
+    restore = _restore(objects)
     try:
         yield
     except BaseException:
-        undo()
+        restore()
         raise
 
 
 @contextlib.contextmanager
 def rollback_always(*objects: Any) -> Iterator[None]:
-    """Give objects the attributes back that they had, as :func:`rollback_on_error`, in any case."""
-    undo = _undo(objects)
+    """Restore the attributes of objects as :func:`rollback_on_error` does, error or not."""
+    restore = _restore(objects)
     try:
         yield
     finally:
-        undo()
+        restore()
 
 
-def _undo(objects: Iterable[Any]) -> Callable[[], None]:
+def _restore(objects: Iterable[Any]) -> Callable[[], None]:
     holders = [one for one in objects if isinstance(getattr(one, "__dict__", None), dict)]
     before = [dict(vars(holder)) for holder in holders]
 
-    def undo() -> None:
+    def restore() -> None:
         for holder, attributes in zip(holders, before, strict=True):
             vars(holder).clear()
             vars(holder).update(attributes)
 
-    return undo
+    return restore

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-import jax
 import numpy as np
-from jaxtyping import Int32
 
 from aimz_lab.data import canonical
 from aimz_lab.inference.feeds.feed import (
@@ -58,11 +54,6 @@ class FixedFeed:
         self._rows = np.arange(n_rows)
 
     max_steps = CHUNK_STEPS
-
-    @property
-    def example(self) -> tuple[Mapping[str, jax.Array], Int32[np.ndarray, " slot"]]:
-        """Arrays with the shapes of ``feed`` and ``valid`` of the first chunk."""
-        return self._feed, self._valid
 
     def next(self, steps: int, align: int) -> Chunk | None:
         """Return the next chunk, or ``None`` at the end; see :class:`Feed`."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import numpy as np
-from jaxtyping import Int, Int32, PyTree
+from jaxtyping import Int, Int32
 
 from aimz_lab.data import canonical
 from aimz_lab.inference.feeds.feed import (
@@ -23,7 +23,7 @@ from aimz_lab.inference.feeds.feed import (
     row_bytes,
 )
 from aimz_lab.inference.feeds.placement import Placement
-from aimz_lab.types import Array, Rows
+from aimz_lab.types import Rows
 
 INDEX_BYTES = 1 << 20
 """Upper bound for the bytes of one chunk's row numbers, if the rows are on the device."""
@@ -94,16 +94,6 @@ class IndexFeed:
     def steps_per_epoch(self) -> int:
         """Batches of an epoch, including the short one."""
         return -(-self._n // self._size)
-
-    @property
-    def example(
-        self,
-    ) -> tuple[Mapping[str, PyTree[Array]], Int32[np.ndarray, " slot"]]:
-        """Arrays with the shapes of ``feed`` and ``valid`` of the first chunk."""
-        feed = dict(self._ring[0])
-        if self.kind == "resident":
-            feed["arrays"] = self._arrays
-        return feed, np.ones(self.max_steps, np.int32)
 
     def next(self, steps: int, align: int) -> Chunk | None:
         """Return the next chunk, or ``None`` at the end; see :class:`Feed`."""

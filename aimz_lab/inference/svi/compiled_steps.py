@@ -1,47 +1,47 @@
-"""The step engine: many SVI steps in one compiled call.
+"""Chunks: many SVI steps in one compiled call.
 
-A call runs up to ``capacity`` steps in a ``while_loop`` whose number of turns is an argument, so
-that one compilation serves every chunk size, and the losses of a run do not depend on how it is
-cut. The loop ends by itself before a step whose loss or new state is not finite: the state that
-comes back is always the last good one.
+A call runs steps in a ``while_loop``, at most as many as its feed has slots. The number of steps is
+an argument, so that one compilation serves every chunk size, and the losses of a run do not depend
+on where it is cut. The loop ends before a step whose loss or new state is not finite: it always
+returns the last good state.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import Future, wait
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Bool, Float, Int32, PyTree
 from numpyro.infer import SVI
 from numpyro.infer.svi import SVIState
 
-from aimz_lab.errors import InferenceError
-from aimz_lab.inference.compiling import FULL, QUICK, compile_in_background, compiler_options, named
+from aimz_lab.inference.compiling import FULL, QUICK, compiler_options, named
 from aimz_lab.inference.feeds.feed import FeedKind
 from aimz_lab.inference.svi.step import Batch, StepPlan, SviStep, TrainState
 from aimz_lab.kernel.tracing import tracing_lock
+from aimz_lab.types import Array, RandomKey, Shared, Static
 
 
 class ChunkResult(NamedTuple):
-    """What a compiled call returns; arrays on the device, not yet waited for.
+    """The result of a chunk: arrays on the device, not yet waited for.
 
     Attributes:
         state: State after the last good step.
-        losses: Loss of each step in nats, shape ``(capacity,)``.
-        metrics: Further values of each step.
-        tried: Steps that were run, the bad one included.
+        losses: Loss of each step in nats.
+        metrics: Values of each step that the plan asked for.
+        tried: Number of steps that ran, including a bad one.
         ok: Whether the last of them was good.
     """
 
     state: TrainState
-    losses: jax.Array
-    metrics: Mapping[str, jax.Array]
-    tried: jax.Array
-    ok: jax.Array
+    losses: Float[jax.Array, " slot"]
+    metrics: Mapping[str, Float[jax.Array, " slot"]]
+    tried: Int32[jax.Array, ""]
+    ok: Bool[jax.Array, ""]
 
 
 class _Carry(NamedTuple):
@@ -53,33 +53,33 @@ class _Carry(NamedTuple):
 
 
 class StepEngine:
-    """Compiled steps of one SVI object under one plan.
+    """The compiled steps of an SVI object.
 
     Args:
         svi: The inference object; it is read, never changed.
-        plan: How a step is computed.
+        plan: Options of a step.
         static: Values of the kernel's static arguments.
         feed: Where a step finds its batch.
-        effort: What the compiler spends on the CPU; :data:`QUICK` is for small data.
+        effort: The compiler's effort on the CPU; :data:`QUICK` is for small data.
 
     Raises:
-        InferenceError: If the optimizer evaluates the loss by itself and a metric or an
-            accumulation asks for its gradients.
+        InferenceError: If the optimizer evaluates the loss itself, and a metric or an accumulation
+            needs its gradients.
     """
 
     def __init__(
         self,
         svi: SVI,
         plan: StepPlan,
-        static: Mapping[str, Any],
+        static: Static,
         feed: FeedKind,
         effort: int = FULL,
     ) -> None:
         self._step = SviStep(svi, plan, static)
         self._metrics = plan.metrics
         self._feed = feed
-        # What is done about bad steps is part of the program: deciding it in each step makes the
-        # program half as large again, and compile as much longer.
+        # skip_bad is static: deciding it in each step makes the program, and its compilation, half
+        # as large again.
         self._run = jax.jit(
             named("training_steps", self._chunk),
             static_argnums=6,
@@ -87,37 +87,33 @@ class StepEngine:
         )
         self._one = jax.jit(named("training_step", self._step.update))
         self._loss = jax.jit(named("validation_loss", self._step.evaluate))
-        self._compiling: Future | None = None
 
     def start(self, state: SVIState) -> TrainState:
-        """Return the state that the first chunk begins with."""
+        """Return the state before the first chunk."""
         return self._step.start(state)
 
     def run(
         self,
         state: TrainState,
-        feed: Mapping[str, Any],
-        valid: np.ndarray,
+        feed: Mapping[str, PyTree[Array]],
+        valid: Int32[np.ndarray, " slot"],
         steps: int,
-        shared: Mapping[str, Any],
+        shared: Shared,
         *,
         n_obs: int,
         skip_bad: bool = False,
     ) -> ChunkResult:
-        """Dispatch a chunk of steps; returns before it is done.
+        """Dispatch a chunk of steps, without waiting for its end.
 
         Args:
-            state: The state to begin with.
-            feed: The batches, as the engine's feed says; indices are ``feed["indices"]``.
-            valid: Rows without padding of each step, shape ``(capacity,)``.
-            steps: Steps to run, at most ``capacity``.
-            shared: The kernel's arrays that are the same for all steps.
-            n_obs: Rows of the data set.
+            state: The state before the first step.
+            feed: The batches, laid out as the engine's feed says; see ``FeedKind``.
+            valid: Rows without padding of each slot.
+            steps: Number of steps to run, at most one for each slot.
+            shared: The kernel's shared arguments.
+            n_obs: Number of rows of the data set.
             skip_bad: Leave bad steps out and go on, instead of ending before the first.
         """
-        if self._compiling is not None:
-            wait([self._compiling])
-            self._compiling = None
         with tracing_lock:
             return self._run(
                 state,
@@ -129,53 +125,19 @@ class StepEngine:
                 skip_bad,
             )
 
-    def compile_in_background(
-        self,
-        state: SVIState,
-        feed: Mapping[str, Any],
-        valid: np.ndarray,
-        shared: Mapping[str, Any],
-        *,
-        n_obs: int,
-        skip_bad: bool,
-    ) -> None:
-        """Compile :meth:`run` on a thread, for a state that is not there yet; it waits for that.
-
-        Args:
-            state: Its shapes and types.
-            feed: Arrays like those of the batches.
-            valid: An array like that of their rows.
-            shared: The kernel's arrays that are the same for all steps.
-            n_obs: Rows of the data set.
-            skip_bad: What will be done about bad steps.
-
-        Raises:
-            InferenceError: If the program would contain a value that the guide has not got yet.
-            Exception: What the kernel or the guide raises.
-        """
-        with tracing_lock:
-            begin = jax.eval_shape(self._step.start, state)
-            arguments = begin, dict(feed), valid, np.int32(0), dict(shared), np.float32(n_obs)
-            traced = self._run.trace(*arguments, skip_bad)
-            # JAX makes a tracer of another program one more argument.
-            if len(traced.jaxpr.in_avals) != len(jax.tree.leaves(arguments)):
-                msg = "The guide's values are part of the steps, and not known yet."
-                raise InferenceError(msg)
-            self._compiling = compile_in_background(traced.lower())
-
-    def one(self, state: SVIState, batch: Batch) -> tuple[SVIState, jax.Array]:
-        """Run one step on one batch and return the new state and the loss."""
+    def one(self, state: SVIState, batch: Batch) -> tuple[SVIState, Float[jax.Array, ""]]:
+        """Run one step on one batch; return the new state and the loss in nats."""
         with tracing_lock:
             new, loss, _ = self._one(TrainState(state), batch.typed())
         return new.svi, loss
 
-    def loss(self, state: SVIState, key: jax.Array, batch: Batch) -> jax.Array:
-        """Loss of one batch at the current parameters, with the noise of ``key``."""
+    def loss(self, state: SVIState, key: RandomKey, batch: Batch) -> Float[jax.Array, ""]:
+        """Return the loss of one batch in nats, with the noise of ``key``."""
         with tracing_lock:
             return self._loss(state, key, batch.typed())
 
-    def check_loss(self, state: SVIState, key: jax.Array, batch: Batch) -> None:
-        """Trace :meth:`loss` without computing it; raises what the kernel or the guide raises."""
+    def check_loss(self, state: SVIState, key: RandomKey, batch: Batch) -> None:
+        """Trace :meth:`loss` without computing it; raise what the kernel or the guide raises."""
         with tracing_lock:
             jax.eval_shape(self._loss, state, key, batch.typed())
 
@@ -190,7 +152,7 @@ class StepEngine:
         skip_bad: bool,
     ) -> ChunkResult:
         def body(carry: _Carry) -> _Carry:
-            rows = _pick(self._feed, feed, carry.i)
+            rows = _rows_of_step(self._feed, feed, carry.i)
             batch = Batch(rows, valid[carry.i], shared, n_obs)
             new, loss, values = self._step.update(carry.state, batch)
             good = jnp.isfinite(loss) & _all_finite(
@@ -198,7 +160,7 @@ class StepEngine:
             )
             kept = carry.state
             if skip_bad:
-                # A step that is left out has no loss, also where only its parameters went wrong.
+                # A step that is left out has no loss, even if only its parameters are not finite.
                 loss = jnp.where(good, loss, jnp.nan)
                 kept = kept._replace(svi=kept.svi._replace(rng_key=new.svi.rng_key))
             return _Carry(
@@ -209,7 +171,7 @@ class StepEngine:
                 jnp.ones((), bool) if skip_bad else good,
             )
 
-        # Zeros, since NaN would end every run under jax_debug_nans; who reads knows the steps.
+        # Zeros, since NaN would end every run under jax_debug_nans.
         empty = jnp.zeros(valid.shape, jnp.result_type(float))
         begin = _Carry(
             jnp.zeros((), jnp.int32),
@@ -222,7 +184,9 @@ class StepEngine:
         return ChunkResult(end.state, end.losses, end.metrics, end.i, end.ok)
 
 
-def _pick(kind: FeedKind, feed: Mapping[str, Any], i: jax.Array) -> dict[str, jax.Array]:
+def _rows_of_step(
+    kind: FeedKind, feed: Mapping[str, PyTree[Array]], i: jax.Array
+) -> dict[str, jax.Array]:
     if kind == "fixed":
         return dict(feed)
     if kind == "stacked":
@@ -234,7 +198,7 @@ def _pick(kind: FeedKind, feed: Mapping[str, Any], i: jax.Array) -> dict[str, ja
     return {name: array[rows] for name, array in feed["arrays"].items()}
 
 
-def _all_finite(tree: Any) -> jax.Array:
+def _all_finite(tree: PyTree[jax.Array]) -> jax.Array:
     finite = [
         jnp.isfinite(leaf).all()
         for leaf in jax.tree.leaves(tree)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, wait
 from typing import Any
 
 import jax
 from numpyro.infer import SVI
 from numpyro.infer.autoguide import AutoGuide
-from numpyro.infer.svi import SVIState
 
 from aimz_lab.data import canonical
-from aimz_lab.inference.compiling import compile_in_background
 from aimz_lab.inference.feeds.training_data import TrainingData
 from aimz_lab.inference.posterior import GuideSampler
 from aimz_lab.inference.svi.guide_setup import GuideSetup
@@ -34,7 +31,6 @@ class GuideDraws:
         self._setup = setup
         self._params_of = params_of
         self._samplers: dict[Any, GuideSampler] = {}
-        self._compiling: Future | None = None
 
     def draw(
         self,
@@ -58,9 +54,6 @@ class GuideDraws:
         """
         sampler, arrays, static = self._sampler(arguments, spec)
         self._setup.ready_to_draw(key, arrays, static)
-        if self._compiling is not None:
-            wait([self._compiling])
-            self._compiling = None
         return sampler.draw(key, params, num_samples, arrays)
 
     def draw_for(
@@ -73,26 +66,6 @@ class GuideDraws:
     ) -> dict[str, jax.Array]:
         """Draw from the guide after a fit; a guide that reads the data gets all rows, in order."""
         return self.draw(key, params, num_samples, self._arguments_of(data), spec)
-
-    def compile_for(
-        self,
-        data: TrainingData,
-        key: jax.Array,
-        state: SVIState,
-        num_samples: int,
-        spec: KernelSpec,
-    ) -> None:
-        """Compile what :meth:`draw_for` will run while the first steps compile.
-
-        Only what one device runs: where the state of several will lie is not known before.
-        """
-        sampler, arrays, _ = self._sampler(self._arguments_of(data), spec)
-        if len(jax.local_devices()) > 1 or sampler.has_drawn(num_samples):
-            return
-        params = jax.eval_shape(self._params_of, state)
-        self._compiling = compile_in_background(
-            self._params_of.lower(state), sampler.lower(key, params, num_samples, arrays)
-        )
 
     def _sampler(
         self, arguments: Mapping[str, Any], spec: KernelSpec | None

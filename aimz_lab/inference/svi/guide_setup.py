@@ -1,35 +1,33 @@
-"""What guide and optimizer were set up with: data, or stand-ins for data that is not at hand."""
+"""Set-up of guide and optimizer, with data or with stand-ins for data that is not stored."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 from numpyro.infer import SVI
-from numpyro.infer.autoguide import AutoDAIS, AutoGuide, AutoLaplaceApproximation
+from numpyro.infer.autoguide import AutoGuide
 from numpyro.infer.svi import SVIState
 
 from aimz_lab.errors import CallError
+from aimz_lab.inference.autoguides import autoguides_in, follows_density, takes_curvature
 from aimz_lab.inference.feeds.schema import InputSchema
 from aimz_lab.inference.feeds.training_data import TrainingData
+from aimz_lab.inference.numpyro_patches import initial_state
 from aimz_lab.inference.svi.plan import setup_arguments
-from aimz_lab.inference.svi.setup import initial_state
 from aimz_lab.types import callable_name
-
-KEEPS_DATA = (AutoDAIS, AutoLaplaceApproximation)
-"""Autoguides whose draws depend on the data that they were set up with."""
 
 
 class GuideSetup:
-    """Sets guide and optimizer up, and knows what with.
+    """Sets up guide and optimizer, and remembers the data it used.
 
     Args:
         svi: The inference object.
 
     Attributes:
-        schema: What the data was like; ``None`` before there was any.
-        by_stand_ins: Whether there were stand-ins in its place, so that it has to be done again.
+        schema: Shapes and types of the last data; ``None`` before there was any.
+        by_stand_ins: Whether the set-up used stand-ins; the next training then repeats it.
     """
 
     def __init__(self, svi: SVI) -> None:
@@ -43,30 +41,25 @@ class GuideSetup:
         return {**self.__dict__, "_example": {}}
 
     def see(self, data: TrainingData) -> None:
-        """Remember a batch of data, for guides that ask for their arguments again."""
+        """Remember a batch of data, for guides that need their arguments again."""
         batch = data.first_batch
         self._example = {**batch.rows, **batch.shared, **batch.static}
         self.schema = InputSchema.of(data)
 
-    def with_data(
-        self,
-        key: jax.Array,
-        data: TrainingData,
-        meanwhile: Callable[[SVIState], object] = lambda _: None,
-    ) -> SVIState:
+    def with_data(self, key: jax.Array, data: TrainingData) -> SVIState:
         """Set up with training data; see :func:`initial_state`."""
         self._forget_stand_ins()
         arguments = setup_arguments(self._svi, data)
-        return initial_state(self._svi, key, arguments, data.static, meanwhile)
+        return initial_state(self._svi, key, arguments, data.static)
 
     def with_stand_ins(self, schema: InputSchema) -> SVIState:
-        """Set up without data; the next training does it again, with its data.
+        """Set up without data; the next training repeats it with its data.
 
         Args:
-            schema: What the data was like.
+            schema: Shapes and types of the data.
 
         Returns:
-            A state with the structure, shapes and types of theirs.
+            A state with the right structure, shapes and types.
         """
         self.schema, self._example, self.by_stand_ins = schema, {}, True
         return initial_state(self._svi, jax.random.key(0), schema.stand_ins(), schema.static)
@@ -74,23 +67,28 @@ class GuideSetup:
     def ready_to_draw(
         self, key: jax.Array, arrays: Mapping[str, Any], static: Mapping[str, Any]
     ) -> None:
-        """Replace stand-ins by the arguments of a draw, where the draw depends on them."""
-        if self.by_stand_ins and isinstance(self._svi.guide, KEEPS_DATA):
+        """Replace stand-ins by the arguments of a draw, if the draw depends on them."""
+        if self.by_stand_ins and self._keeps_data:
             self._forget_stand_ins()
             initial_state(self._svi, key, arrays, static)
 
     def arguments(self) -> dict[str, Any]:
-        """Return arguments for the guide: the last batch, else stand-ins that will do.
+        """Return arguments for the guide: the last batch, or stand-ins if their shapes suffice.
 
         Raises:
-            CallError: If the guide may read data, and there is none yet since the model was loaded.
+            CallError: If the guide may read data, and a loaded model has seen none yet.
         """
         return self._example or self._stand_ins()
 
+    @property
+    def _keeps_data(self) -> bool:
+        """Whether draws depend on the data of the set-up."""
+        return takes_curvature(self._svi.guide) or follows_density(self._svi.guide)
+
     def _stand_ins(self) -> dict[str, Any]:
-        """Arguments for a guide that reads nothing of them but their shapes."""
+        """Arguments for a guide that reads only their shapes."""
         guide = self._svi.guide
-        if not isinstance(guide, AutoGuide) or isinstance(guide, KEEPS_DATA):
+        if not isinstance(guide, AutoGuide) or self._keeps_data:
             msg = (
                 f"The guide {callable_name(guide)} may read the data, which is not stored with a "
                 "model; pass it: sample(X=..., y=..., ...)."
@@ -99,7 +97,8 @@ class GuideSetup:
         return {**self.schema.stand_ins(), **self.schema.static} if self.schema else {}
 
     def _forget_stand_ins(self) -> None:
-        """Let an autoguide that was set up without data set itself up once more."""
-        if self.by_stand_ins and isinstance(self._svi.guide, AutoGuide):
-            self._svi.guide.prototype_trace = None
+        """Let autoguides that were set up with stand-ins set themselves up again."""
+        if self.by_stand_ins:
+            for guide in autoguides_in(self._svi.guide):
+                guide.prototype_trace = None
         self.by_stand_ins = False

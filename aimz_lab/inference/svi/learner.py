@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from functools import cache, partial
+from functools import cache
 from typing import Any, NamedTuple
 
 import jax
@@ -14,13 +14,8 @@ from numpyro.infer.svi import SVIState
 
 from aimz_lab.data import canonical
 from aimz_lab.errors import NotFittedError
-from aimz_lab.inference.compiling import (
-    FULL,
-    QUICKEST,
-    compiler_options,
-    import_in_background,
-    named,
-)
+from aimz_lab.inference.autoguides import autoguides_in
+from aimz_lab.inference.compiling import FULL, QUICKEST, compiler_options, named
 from aimz_lab.inference.feeds.feed import FeedKind
 from aimz_lab.inference.feeds.placement import Placement
 from aimz_lab.inference.feeds.schema import InputSchema
@@ -137,27 +132,17 @@ class SviLearner:
                 unknown part of it.
         """
         read = read_fit_data(self._kernel, self._svi, request)
-        data, placement = read.training, read.placement
+        data = read.training
         callbacks = all_callbacks(request.callbacks, request.progress)
-        import_in_background("dask.array")  # the first prediction would wait for it half a second
-        with rollback_on_error(self, self._setup, self._svi, self._svi.guide):
+        guides = (self._svi.guide, *autoguides_in(self._svi.guide))
+        with rollback_on_error(self, self._setup, self._svi, *guides):
             run = Run(RunInfo(self._name, self._method), control=Control(why_not=WHY_FIXED))
             listeners = Callbacks(callbacks, run)
             metrics = request.step.metrics | listeners.metrics
             asked = replace(request, step=replace(request.step, metrics=metrics))
-            make_setup = cache(partial(self._run_setup, read, asked))
-
-            def meanwhile(state: SVIState) -> None:
-                # Where the state of several devices will lie is not known yet, and a stream must
-                # not be opened twice.
-                if data.in_memory and placement.sharding is None:
-                    self._compile_ahead(make_setup, state)
-
-            state = self._ensure_state(state, request.origin.keys[0], data, meanwhile)
-            setup = make_setup(is_mutable=state.mutable_state is not None)
+            state = self._ensure_state(state, request.origin.keys[0], data)
+            setup = self._run_setup(read, asked, is_mutable=state.mutable_state is not None)
             trainer = self._trainer(run, listeners, setup, state)
-        key = request.origin.keys[2]
-        self._draws.compile_for(data, key, trainer.state.svi, request.num_samples, read.spec)
         return SviFit(self, request, data, read.spec, run, trainer)
 
     def _run_setup(self, read: FitData, request: FitRequest, *, is_mutable: bool) -> RunSetup:
@@ -187,28 +172,13 @@ class SviLearner:
         state: SVIState | None,
         key: jax.Array,
         data: TrainingData,
-        meanwhile: Callable[[SVIState], object] = lambda _: None,
     ) -> SVIState:
         """Set guide and optimizer up, unless that was done before."""
         self._setup.see(data)
         if state is None or self._setup.by_stand_ins:
-            fresh = self._setup.with_data(key, data, meanwhile)
+            fresh = self._setup.with_data(key, data)
             return fresh if state is None else state
         return state
-
-    def _compile_ahead(self, make_setup: Callable[..., RunSetup], state: SVIState) -> None:
-        """Compile the steps while the state to begin with is compiled, where that works.
-
-        Args:
-            make_setup: Prepares the run, and keeps what it made.
-            state: Shapes and types of the state.
-        """
-        engines = self._engines
-        try:
-            make_setup(is_mutable=state.mutable_state is not None).compile_in_background(state)
-        except Exception:  # noqa: BLE001  a value that the guide lacks yet; else, it will be raised again
-            make_setup.cache_clear()
-            self._engines = engines
 
     def _trainer(self, run: Run, callbacks: Callbacks, setup: RunSetup, state: SVIState) -> Trainer:
         """Make what trains, from a state to begin with, which a checkpoint may change."""

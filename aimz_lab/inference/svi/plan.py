@@ -10,14 +10,11 @@ from typing import Any
 import numpy as np
 import numpyro
 from numpyro.infer import SVI
-from numpyro.infer.autoguide import (
-    AutoDAIS,
-    AutoGuide,
-    AutoLaplaceApproximation,
-)
+from numpyro.infer.autoguide import AutoGuide
 
 from aimz_lab.data import canonical, pad_rows
 from aimz_lab.errors import GuideError
+from aimz_lab.inference.autoguides import follows_density, takes_curvature
 from aimz_lab.inference.feeds.feed import BEGINNING, Feed, Position
 from aimz_lab.inference.feeds.fixed_feed import FixedFeed
 from aimz_lab.inference.feeds.index_feed import IndexFeed
@@ -115,13 +112,13 @@ def check_guide(svi: SVI, spec: KernelSpec, data: TrainingData) -> None:
     """
     if not data.is_minibatch:
         return
-    if isinstance(svi.guide, AutoDAIS):
+    if follows_density(svi.guide):
         msg = (
             "AutoDAIS follows the density of all rows and cannot be trained on minibatches; use "
             "fit_on_batch, or another autoguide."
         )
         raise GuideError(msg)
-    if isinstance(svi.guide, AutoLaplaceApproximation) and not data.in_memory:
+    if takes_curvature(svi.guide) and not data.in_memory:
         msg = (
             "AutoLaplaceApproximation takes its curvature from all rows at once, which a stream "
             "does not have; pass arrays or an ArrayLoader, or use another autoguide."
@@ -138,7 +135,7 @@ def values_by_position(svi: SVI, spec: KernelSpec, data: TrainingData) -> list[s
 def setup_arguments(svi: SVI, data: TrainingData) -> dict[str, Any]:
     """Arrays to set the guide up with: a batch, or all rows for a guide that keeps them."""
     arguments = data.first_batch
-    if isinstance(svi.guide, AutoLaplaceApproximation) and data.in_memory:
+    if takes_curvature(svi.guide) and data.in_memory:
         rows = {name: canonical(array, name) for name, array in data.rows.items()}
         return {**rows, **arguments.shared}
     return {**arguments.rows, **arguments.shared}

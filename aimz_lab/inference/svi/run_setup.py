@@ -62,25 +62,6 @@ class RunSetup(NamedTuple):
         """Rows of the data set, or of a batch where the number is unknown."""
         return self.data.n_obs or self.data.batch_size
 
-    def compile_in_background(self, state: SVIState) -> None:
-        """Compile the steps on a thread; only for rows in memory, on one device.
-
-        Args:
-            state: Shapes and types of the state to come.
-
-        Raises:
-            Exception: What the kernel or the guide raises, which may lack its values yet.
-        """
-        feed, valid = self.feed.example
-        self.engine.compile_in_background(
-            state,
-            feed,
-            valid,
-            self.shared,
-            n_obs=self.n_obs,
-            skip_bad=self.request.on_nonfinite == "skip",
-        )
-
     def train_options(self, key: jax.Array, state: SVIState) -> TrainOptions:
         """Say how the run goes, with the held-out loss on the way.
 

@@ -1,11 +1,11 @@
-"""One SVI step: the loss of a batch, weighted as its rows stand for the data set, and the update.
+"""One SVI step: the loss of a batch, scaled to all rows, and the update of the parameters.
 
-Nothing here is compiled; :mod:`aimz_lab.inference.svi.compiled_steps` runs many in one call.
+Nothing compiles here; :mod:`aimz_lab.inference.svi.compiled_steps` runs many steps in one call.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
+from jaxtyping import Float, Int32, PyTree
 from numpyro.infer import SVI
 from numpyro.infer.svi import SVIState
 from numpyro.optim import _NumPyroOptim
@@ -20,39 +21,40 @@ from numpyro.optim import _NumPyroOptim
 from aimz_lab.errors import InferenceError
 from aimz_lab.inference.numpyro_patches import sites_in_order
 from aimz_lab.kernel.scaling import RowScale, scale_rows
+from aimz_lab.types import Array, RandomKey, Rows, Shared, Static
 
 
 class TrainState(NamedTuple):
-    """What a step carries to the next.
+    """The state between two steps.
 
     Attributes:
         svi: NumPyro's state: optimizer, mutable sites, random key.
         gradients: Sum of the gradients since the last update; ``None`` without accumulation.
-        pending: Gradients in that sum.
+        pending: Number of gradients in that sum; ``None`` without accumulation.
     """
 
     svi: SVIState
-    gradients: Any = None
-    pending: Any = None
+    gradients: PyTree[jax.Array] | None = None
+    pending: Int32[jax.Array, ""] | None = None
 
 
 class Batch(NamedTuple):
-    """What a loss is computed of.
+    """The arguments of a loss.
 
     Attributes:
-        rows: Arrays by kernel argument, rows first.
-        valid: Rows of them without padding.
-        shared: The kernel's arrays that are the same for all batches.
-        n_obs: Rows of the data set.
+        rows: Arrays by kernel argument, rows on the leading axis, padding at its end.
+        valid: Number of rows without padding.
+        shared: The kernel's shared arguments.
+        n_obs: Number of rows of the data set.
     """
 
-    rows: Mapping[str, Any]
-    valid: int | jax.Array
-    shared: Mapping[str, Any]
-    n_obs: int | jax.Array
+    rows: Rows
+    valid: int | Int32[Array, ""]
+    shared: Shared
+    n_obs: int | Float[Array, ""]
 
     def typed(self) -> Batch:
-        """The same with numbers of one type, so that one program takes all."""
+        """Return the batch with numbers of fixed types, so that one program serves all batches."""
         return Batch(
             dict(self.rows), np.int32(self.valid), dict(self.shared), np.float32(self.n_obs)
         )
@@ -60,15 +62,16 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class StepPlan:
-    """How a step is computed; what is the same for all steps of a run.
+    """Options of a step, the same for all steps of a run.
 
     Attributes:
         model_scale: Weights of the rows in the model.
         guide_scale: Weights of the rows in the guide.
         padded: Whether batches may hold padding.
-        n_obs: Rows of the data set, where they are part of the program; else they are an argument.
+        n_obs: Number of rows of the data set as a constant of the program; ``None`` where each
+            batch passes it.
         accumulate: Batches per update.
-        metrics: Further values of each step to report; ``grad_norm`` is known.
+        metrics: Values to report beside the loss; only ``"grad_norm"`` is known.
     """
 
     model_scale: RowScale
@@ -80,24 +83,26 @@ class StepPlan:
 
 
 class SviStep:
-    """The step of one SVI object under one plan.
+    """The step of an SVI object.
 
     Args:
         svi: The inference object; it is read, never changed.
-        plan: How a step is computed.
+        plan: Options of the step.
         static: Values of the kernel's static arguments.
 
     Raises:
-        InferenceError: If the optimizer evaluates the loss by itself and a metric or an
-            accumulation asks for its gradients.
+        InferenceError: If the optimizer evaluates the loss itself, and a metric or an accumulation
+            needs its gradients.
     """
 
-    def __init__(self, svi: SVI, plan: StepPlan, static: Mapping[str, Any]) -> None:
+    def __init__(self, svi: SVI, plan: StepPlan, static: Static) -> None:
         self._svi = svi
         self._plan = plan
         self._static = dict(static)
-        self._evaluates = type(svi.optim).eval_and_update is not _NumPyroOptim.eval_and_update
-        if self._evaluates and (plan.accumulate > 1 or plan.metrics):
+        self._optimizer_evaluates = (
+            type(svi.optim).eval_and_update is not _NumPyroOptim.eval_and_update
+        )
+        if self._optimizer_evaluates and (plan.accumulate > 1 or plan.metrics):
             msg = (
                 f"The optimizer {type(svi.optim).__name__} evaluates the loss itself, so that its "
                 "gradients cannot be accumulated or reported; use another optimizer, or leave "
@@ -106,7 +111,7 @@ class SviStep:
             raise InferenceError(msg)
 
     def start(self, state: SVIState) -> TrainState:
-        """Return the state that the first step begins with."""
+        """Return the state before the first step."""
         if self._plan.accumulate == 1:
             return TrainState(state)
         zeros = jax.tree.map(jnp.zeros_like, self._svi.optim.get_params(state.optim_state))
@@ -114,13 +119,13 @@ class SviStep:
 
     def update(
         self, state: TrainState, batch: Batch
-    ) -> tuple[TrainState, jax.Array, dict[str, jax.Array]]:
+    ) -> tuple[TrainState, Float[jax.Array, ""], dict[str, Float[jax.Array, ""]]]:
         """Return the state after one step on ``batch``, its loss in nats, and its metrics."""
         # The order of key splits and of the update is NumPyro's own (SVI.update).
         svi, optim = state.svi, self._svi.optim
         next_key, step_key = jax.random.split(svi.rng_key)
         loss_of = self._loss_function(step_key, svi.mutable_state, batch)
-        if self._evaluates:
+        if self._optimizer_evaluates:
             (loss, mutable), optim_state = optim.eval_and_update(loss_of, svi.optim_state)
             return TrainState(SVIState(optim_state, mutable, next_key)), loss, {}
         params = optim.get_params(svi.optim_state)
@@ -136,36 +141,39 @@ class SviStep:
         return TrainState(SVIState(optim_state, mutable, next_key), total, pending), loss, values
 
     def _accumulate(
-        self, state: TrainState, total: Any, loss: jax.Array
-    ) -> tuple[Any, Any, jax.Array]:
+        self, state: TrainState, total: PyTree[jax.Array], loss: jax.Array
+    ) -> tuple[Any, PyTree[jax.Array], jax.Array]:
+        """Update once enough gradients are in ``total``; return optimizer state, sum, and count."""
         k, pending = self._plan.accumulate, state.pending + 1
 
-        def update() -> tuple[Any, Any, jax.Array]:
+        def update() -> tuple[Any, PyTree[jax.Array], jax.Array]:
             mean = jax.tree.map(lambda g: g / k, total)
             new = self._svi.optim.update(mean, state.svi.optim_state, value=loss)
             return new, jax.tree.map(jnp.zeros_like, total), jnp.zeros_like(pending)
 
         return jax.lax.cond(pending == k, update, lambda: (state.svi.optim_state, total, pending))
 
-    def evaluate(self, state: SVIState, key: jax.Array, batch: Batch) -> jax.Array:
-        """Return the loss of ``batch`` in nats, with the noise of ``key``; nothing is updated."""
+    def evaluate(self, state: SVIState, key: RandomKey, batch: Batch) -> Float[jax.Array, ""]:
+        """Return the loss of ``batch`` in nats, with the noise of ``key``, without an update."""
         loss_of = self._loss_function(key, state.mutable_state, batch)
         return loss_of(self._svi.optim.get_params(state.optim_state))[0]
 
-    def _loss_function(self, key: jax.Array, mutable: Any, batch: Batch) -> Any:
-        """The loss as a function of the unconstrained parameters, and the mutable state."""
+    def _loss_function(
+        self, key: jax.Array, mutable: PyTree | None, batch: Batch
+    ) -> Callable[[PyTree], tuple[jax.Array, PyTree | None]]:
+        """Return a function from unconstrained parameters to the loss and the mutable state."""
         svi, plan = self._svi, self._plan
         rows = next(iter(batch.rows.values())).shape[0]
         n_valid, n_all = (batch.valid, batch.n_obs) if plan.padded else (rows, plan.n_obs or rows)
 
-        def scaled(fn: Any, scale: RowScale) -> scale_rows:
+        def scaled(fn: Callable, scale: RowScale) -> scale_rows:
             weights = scale.weights(rows, n_valid, n_all, padded=plan.padded)
             return scale_rows(fn, scale.sites, weights)
 
         model, guide = scaled(svi.model, plan.model_scale), scaled(svi.guide, plan.guide_scale)
         arguments = {**batch.rows, **batch.shared, **self._static}
 
-        def loss_of(unconstrained: Any) -> tuple[jax.Array, Any]:
+        def loss_of(unconstrained: PyTree) -> tuple[jax.Array, PyTree | None]:
             params = svi.constrain_fn(unconstrained)
             with sites_in_order():
                 if mutable is None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from aimz_lab.inference.run.events import Run
 from aimz_lab.lab import formatting
+from aimz_lab.lab.dashboard.comm_routing import let_page_choose_shell
 from aimz_lab.lab.dashboard.static import module, style
 from aimz_lab.lab.dashboard.views import PANELS, WIDGET_MIME, NotebookView, PictureView, Receive
 from aimz_lab.lab.environment import has_subshells
@@ -40,16 +41,6 @@ def make_widget(frames: Frames) -> AnyWidget:
     widget = widget_class()(**frames)
     let_page_choose_shell(widget.comm)
     return widget
-
-
-def let_page_choose_shell(comm: Any) -> None:
-    """Let a page's messages on ``comm`` go to the subshell that the page asked for.
-
-    ipykernel 7.4 sends them to the shell that last wrote on the comm, which is the busy one. Other
-    versions do not have the private attribute that is replaced here.
-    """
-    if hasattr(comm, "_reply_subshell_for"):
-        comm._reply_subshell_for = lambda data, asked: asked  # noqa: ARG005
 
 
 class WidgetView(NotebookView):

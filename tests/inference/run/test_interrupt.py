@@ -14,7 +14,7 @@ from aimz_lab import Callback
 from aimz_lab.errors import FitWarning
 from aimz_lab.inference.run.control import interrupt_stops
 from aimz_lab.inference.run.events import Control
-from aimz_lab.inference.svi.guide_draws import GuideDraws
+from aimz_lab.inference.svi.compiled_steps import StepEngine
 from tests.kernels import regression_data
 from tests.runs import refit, regression_model, same_bits
 
@@ -137,13 +137,13 @@ def test_an_interrupt_before_the_first_step_leaves_the_model_as_it_was(model):
     assert model.vi_result is result
 
 
-def test_an_interrupt_while_the_posterior_compiles_leaves_no_run_that_never_began(monkeypatch):
+def test_an_interrupt_while_a_run_is_prepared_leaves_no_run_that_never_began(monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
     im, other = regression_model(), regression_model()
     with monkeypatch.context() as patched:
-        patched.setattr(GuideDraws, "compile_for", interrupted)
+        patched.setattr(StepEngine, "start", interrupted)
         with pytest.raises(KeyboardInterrupt):
             im.fit(X, Y, batch_size=20, progress=False)
     assert im.last_run is None

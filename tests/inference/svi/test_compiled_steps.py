@@ -75,28 +75,6 @@ def test_a_first_fit_compiles_setup_steps_parameters_and_draws_and_nothing_twice
     assert len(seen) == 4
 
 
-class Anchored(AutoNormal):
-    """A guide whose density has in it where it began, which is known once it is set up."""
-
-    def __call__(self, *args, **kwargs):
-        drawn = super().__call__(*args, **kwargs)
-        numpyro.factor("anchor", 0.1 * sum((v**2).sum() for v in self._init_locs.values()))
-        return drawn
-
-
-@pytest.mark.parametrize("guide", [AutoNormal, Anchored])
-def test_steps_that_compile_while_the_guide_is_set_up_are_the_same(guide, monkeypatch):
-    def losses_of_first_fit():
-        svi = SVI(
-            kernels.regression, guide(kernels.regression), numpyro.optim.Adam(0.05), Trace_ELBO()
-        )
-        return losses(ImpactModel(kernels.regression, jax.random.key(0), svi=svi))
-
-    ahead = losses_of_first_fit()
-    monkeypatch.setattr(run_setup.RunSetup, "compile_in_background", lambda *_: None)
-    np.testing.assert_array_equal(ahead, losses_of_first_fit())
-
-
 def test_a_second_fit_with_the_same_shapes_compiles_nothing():
     im = model()
     losses(im, num_samples=50)

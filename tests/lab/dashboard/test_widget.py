@@ -10,12 +10,7 @@ from aimz_lab.lab.callbacks.history import History
 from aimz_lab.lab.dashboard.dashboard import LiveDashboard
 from aimz_lab.lab.dashboard.replay import frames_of, show
 from aimz_lab.lab.dashboard.views import PANELS, WIDGET_MIME
-from aimz_lab.lab.dashboard.widget import (
-    WidgetView,
-    let_page_choose_shell,
-    make_widget,
-    widget_class,
-)
+from aimz_lab.lab.dashboard.widget import WidgetView, make_widget, widget_class
 from tests.lab.dashboard.test_views import Outputs
 from tests.lab.runs import begun, feed
 
@@ -130,22 +125,6 @@ def test_where_no_page_can_be_heard_the_widget_stays(watched, outputs, monkeypat
     monkeypatch.setattr("aimz_lab.lab.dashboard.widget.PATIENCE_S", -1.0)
     watched.view.show(watched.run, {})
     assert WIDGET_MIME in outputs[0]
-
-
-def test_messages_go_to_the_subshell_that_the_page_asked_for():
-    class Comm:
-        def _reply_subshell_for(self, data, asked):
-            return "the busy shell"
-
-    comm = Comm()
-    let_page_choose_shell(comm)
-    assert comm._reply_subshell_for({}, "its own subshell") == "its own subshell"
-
-
-def test_a_kernel_without_that_method_needs_nothing():
-    comm = object()
-    let_page_choose_shell(comm)
-    let_page_choose_shell(None)
 
 
 def test_two_dashboards_have_widgets_of_their_own(outputs):
