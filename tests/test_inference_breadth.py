@@ -61,6 +61,7 @@ def assert_near_exact(beta):
     assert np.abs((np.mean(beta, 0) - EXACT.mean) / EXACT.sd).max() < 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "guide",
     [
@@ -78,6 +79,7 @@ def test_autoguides(guide):
     assert np.corrcoef(predictions(im).mean(0), X @ EXACT.mean)[0, 1] > 0.98
 
 
+@pytest.mark.slow
 def test_a_guide_that_needs_all_rows_is_refused_on_minibatches_and_trains_on_all():
     guide = autoguide.AutoDAIS(kernels.regression, K=2)
     svi = SVI(kernels.regression, guide, optax.adam(0.02), Trace_ELBO())
@@ -101,6 +103,7 @@ def amortised(X, y=None):
         numpyro.sample("z", dist.Normal(weight * target + shift, sd))
 
 
+@pytest.mark.slow
 def test_a_guide_that_takes_the_kernels_arguments():
     """z | y, mu is normal around a weighted mean of y and mu: the guide can be exact about it."""
     im = fitted(kernels.local_latents, amortised, steps=1500)
@@ -130,6 +133,7 @@ def normalised(X, train=False, y=None):
     _observe(net(X, train=train), X, y)
 
 
+@pytest.mark.slow
 def test_mutable_state_follows_the_batches_and_serves_predictions():
     shifted = 5 + 2 * X
     svi = SVI(normalised, lambda X, y, train: None, optax.adam(0.05), Trace_ELBO())
@@ -157,6 +161,7 @@ def test_optimizers(optimizer):
     assert_near_exact(fitted(kernels.regression, guide, optimizer=optimizer()).posterior["beta"])
 
 
+@pytest.mark.slow
 def test_an_optimizer_that_evaluates_the_loss_itself():
     guide = autoguide.AutoDelta(kernels.regression)
     svi = SVI(kernels.regression, guide, numpyro.optim.Minimize(), Trace_ELBO())
@@ -186,6 +191,7 @@ def with_params(X, y=None):
         numpyro.sample("y", dist.Normal(X @ slope + intercept, kernels.NOISE_SD), obs=y)
 
 
+@pytest.mark.slow
 def test_params_of_the_kernel_keep_their_learned_values():
     im = fitted(with_params, autoguide.AutoNormal(with_params))
     learned = im.vi_result.params["slope"]
@@ -231,6 +237,7 @@ def test_a_network_whose_weights_are_learned_tells_how_many_there_are():
     assert im.describe()["sites"]["net$params"]["shape"] == [2 + 1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernel", [nnx_random, flax_random])
 def test_networks_with_random_weights(kernel):
     """A network of one layer is the linear model: its weights have that posterior."""
@@ -246,6 +253,7 @@ def test_networks_with_random_weights(kernel):
         np.testing.assert_array_equal(stored.values[0], im.posterior[name])
 
 
+@pytest.mark.slow
 def test_discrete_latents_are_summed_out():
     pytest.importorskip("funsor", reason="funsor, which NumPyro enumerates with, is not installed")
     rng = np.random.default_rng(0)
@@ -261,6 +269,7 @@ def test_discrete_latents_are_summed_out():
     assert abs(share - im.posterior["weight"].mean()) < 0.03
 
 
+@pytest.mark.slow
 def test_draws_of_another_sampler_keep_their_chains():
     mcmc = MCMC(
         NUTS(kernels.regression),

@@ -64,6 +64,7 @@ def test_an_argument_whose_name_is_taken(im):
     np.testing.assert_allclose(values(prior, group="prior_predictive"), [SIZE] * 3)
 
 
+@pytest.mark.slow
 def test_an_argument_whose_name_is_taken_trains():
     im = mean_field_model(kernel)
     im.train_on_batch(X, Y, n_obs=N_ROWS, rng_key=jax.random.key(5), kernel_kwargs=SIZES)
@@ -248,6 +249,7 @@ def gappy_model():
 GAPS = np.where(np.arange(N_ROWS) % 3 == 0, np.nan, 5.0).astype(np.float32)
 
 
+@pytest.mark.slow
 def test_arguments_by_other_names_with_values_missing():
     im = gappy_model()
     with pytest.raises(DataError, match="allow_nonfinite"):
@@ -262,6 +264,7 @@ def test_arguments_by_other_names_with_values_missing():
     assert im.predict_on_batch(X)["posterior_predictive"]["outcome"].shape == (1, 1000, N_ROWS)
 
 
+@pytest.mark.slow
 def test_validation_now_and_then_and_rows_weighted_as_written():
     im = regression_model()
     im.fit(X, Y, batch_size=6, epochs=4, validation=(X, Y), validation_every=2, progress=False)
@@ -271,6 +274,7 @@ def test_validation_now_and_then_and_rows_weighted_as_written():
     assert np.mean(plain.last_run.losses) < 0.75 * scaled
 
 
+@pytest.mark.slow
 def test_all_rows_go_on_from_a_checkpoint_and_stop_at_infinity(tmp_path):
     im = regression_model()
     kept = [ModelCheckpoint(tmp_path)]
@@ -283,6 +287,7 @@ def test_all_rows_go_on_from_a_checkpoint_and_stop_at_infinity(tmp_path):
         im.fit_on_batch(X, huge, num_steps=5, on_nonfinite="raise", progress=False)
 
 
+@pytest.mark.slow
 def test_a_model_is_loaded_onto_a_device_with_the_code_of_its_arguments(tmp_path):
     im = mean_field_model(linked)
     im.fit(X, Y, link=jnp.tanh, epochs=2, progress=False)

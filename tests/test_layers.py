@@ -10,39 +10,54 @@ from pathlib import Path
 import pytest
 
 UI = {"IPython", "anywidget", "ipywidgets", "matplotlib", "aimz_lab.lab"}
+OPTIONAL = {"polars", "torch", "grain", "mlflow"}
+STATEMENTS = [
+    "import aimz_lab",
+    "from aimz_lab import ArrayDataset, ArrayLoader, ImpactModel, errors",
+    "from aimz_lab.utils.data import ArrayDataset, ArrayLoader",
+    "ArrayDataset(X=[[1.0], [2.0]]); from aimz_lab.data import row_coord; row_coord([1.0])",
+]
+# One statement after the other: what one of them loads is there after the next ones as well.
+FRESH = """
+import json, sys
+loaded = []
+for statement in json.loads(sys.argv[1]):
+    exec(statement)
+    loaded.append(sorted(sys.modules))
+with open(sys.argv[2], "w") as file:
+    json.dump(loaded, file)
+"""
 
 
-def modules_after(statement: str) -> set[str]:
-    """Names of the modules a fresh interpreter holds once it has run ``statement``."""
-    code = f"{statement}\nimport json, sys\nprint(json.dumps(sorted(sys.modules)))"
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory):
+    """A fresh interpreter that ran the statements, and the modules that it held after each."""
+    file = tmp_path_factory.mktemp("fresh") / "modules.json"
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
-    )
-    return set(json.loads(done.stdout))
-
-
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "import aimz_lab",
-        "from aimz_lab import ArrayDataset, ArrayLoader, ImpactModel, errors",
-        "from aimz_lab.utils.data import ArrayDataset, ArrayLoader",
-    ],
-)
-def test_importing_the_core_loads_no_user_interface(statement):
-    loaded = modules_after(statement)
-    assert "aimz_lab" in loaded
-    assert not UI & loaded
-
-
-def test_importing_the_package_prints_and_warns_nothing():
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", "import aimz_lab"],
+        [sys.executable, "-W", "error", "-c", FRESH, json.dumps(STATEMENTS), file],
         capture_output=True,
         text=True,
         check=False,
         timeout=120,
     )
+    loaded = json.loads(file.read_text()) if file.exists() else []
+    return done, [set(modules) for modules in loaded]
+
+
+@pytest.mark.parametrize("i", range(3), ids=STATEMENTS[:3])
+def test_importing_the_core_loads_no_user_interface(fresh, i):
+    _, loaded = fresh
+    assert "aimz_lab" in loaded[i]
+    assert not UI & loaded[i]
+
+
+def test_converting_data_loads_no_optional_library(fresh):
+    _, loaded = fresh
+    assert not OPTIONAL & loaded[-1]
+
+
+def test_importing_the_package_prints_and_warns_nothing(fresh):
+    done, _ = fresh
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 

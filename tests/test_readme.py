@@ -7,6 +7,7 @@ import re
 import pytest
 
 
+@pytest.mark.slow
 @pytest.mark.allow_rank_promotion
 def test_its_example_runs(repository):
     text = (repository / "README.md").read_text(encoding="utf-8")

@@ -45,6 +45,7 @@ def im():
     return regression_model(kernel=shop)
 
 
+@pytest.mark.slow
 @pytest.mark.allow_rank_promotion  # NumPyro's guides draw with a sample shape
 def test_indicators_train_and_results_carry_the_labels(im, table):
     X = pd.get_dummies(table[["warm", "visitors", "store"]])
@@ -77,6 +78,7 @@ def test_labels_of_another_kind_are_others(im, table):
         im.fit(table[["warm"]], numbered, promo=table["promo"], progress=False)
 
 
+@pytest.mark.slow
 @pytest.mark.allow_rank_promotion  # NumPyro's guides draw with a sample shape
 @pytest.mark.parametrize("kind", ["pandas", "polars", "dataset", "loader"])
 def test_columns_that_were_not_trained_on_are_refused(im, table, kind):

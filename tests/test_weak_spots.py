@@ -139,6 +139,7 @@ class TestCovarianceOfAllRows:
     times = np.linspace(0, 3, 20).astype(np.float32)
     length = np.linspace(0.5, 2, 8).astype(np.float32)
 
+    @pytest.mark.slow
     def test_it_trains(self):
         im = model(gaussian_process)
         im.fit_on_batch(self.times, np.sin(self.times), num_steps=2, num_samples=2, progress=False)
@@ -201,6 +202,7 @@ def many_arguments(X, weights, prior, scale, y=None):
         numpyro.sample("y", dist.Normal(X @ weights * slope, scale), obs=y)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["arrays", "loader"])
 def test_vector_dict_and_scalar_arguments(kind):
     whole = {
@@ -250,6 +252,7 @@ def test_an_intervention_with_one_value_a_row_is_cut_with_the_rows(batch_size):
     np.testing.assert_array_equal(from_loader, mean)
 
 
+@pytest.mark.slow
 def test_a_last_batch_of_one_row():
     im = model(regression)
     im.fit(X[:41], Y[:41], batch_size=20, num_samples=5, progress=False)
@@ -288,6 +291,7 @@ def test_tables_keep_the_labels_of_their_rows(wrap, labels, store):
     np.testing.assert_array_equal(y[y.dims[-1]].values, labels)
 
 
+@pytest.mark.slow
 def test_without_progress_nothing_is_printed(capfd):
     im = model(regression)
     im.fit(X, Y, batch_size=100, epochs=2, progress=False)
@@ -303,6 +307,7 @@ def test_without_progress_nothing_is_printed(capfd):
     assert (out, err) == ("", "")
 
 
+@pytest.mark.slow
 def test_nothing_is_said_or_left_behind_at_interpreter_exit(tmp_path):
     code = """
         import jax, numpy as np, numpyro, numpyro.distributions as dist

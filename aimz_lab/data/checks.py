@@ -174,8 +174,8 @@ def check_positive_int(name: str, value: object) -> int:
         >>> check_positive_int("batch_size", np.int64(32))
         32
     """
-    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if not whole or value < 1:
+    is_integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not is_integer or value < 1:
         msg = f"{name}={value!r} is not allowed; use a whole number (int) of at least 1."
         raise ArgumentError(msg)
     return int(value)

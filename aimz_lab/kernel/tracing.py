@@ -73,7 +73,7 @@ def trace_spec(
         The spec, with shapes at the given number of rows.
 
     Raises:
-        Exception: Any error of the kernel.
+        Exception: Whatever the kernel raises.
     """
     n_rows = next(iter(rows.values())).shape[0]
 

@@ -48,13 +48,13 @@ class OfModel:
 
     def __init__(self, package, size, **options):
         self._options = {"batch_size": size, "num_samples": 2, "progress": False} | options
-        self._model = importlib.import_module(package).ImpactModel(
+        self.model = importlib.import_module(package).ImpactModel(
             kernel, jax.random.key(0), make_svi()
         )
 
     def rate(self, X, y, epochs):
         began = time.perf_counter()
-        self._model.fit(X, y, epochs=epochs, **self._options)
+        self.model.fit(X, y, epochs=epochs, **self._options)
         return epochs * -(-len(y) // self._options["batch_size"]) / (time.perf_counter() - began)
 
 

@@ -43,7 +43,7 @@ for turn in range({turns} + 1):
         began = time.perf_counter()
         runner.rate(X, y, {epochs} if turn else 40)
         whole = time.perf_counter() - began
-        took[runner] = whole, float(runner._model.last_run.column("seconds")[-1])
+        took[runner] = whole, float(runner.model.last_run.column("seconds")[-1])
     seconds += [took[plain] + took[watched]] if turn else []
 print("figures", json.dumps(seconds))
 """
@@ -57,9 +57,13 @@ from aimz_lab.lab.dashboard.widget import WidgetView
 
 class HalfAsOften(WidgetView):
     # The page counts the time when nobody listens too, in which nothing is sent.
-    def _keep_pace(self, seconds):
-        super()._keep_pace(seconds)
-        self.interval_s *= 2
+    @property
+    def interval_s(self):
+        return 2 * self.half_s
+
+    @interval_s.setter
+    def interval_s(self, seconds):
+        self.half_s = seconds
 
 class InSlices(Callback):
     every_epoch = False

@@ -140,7 +140,7 @@ def _wait_for(server: Server, process: subprocess.Popen, log: Path) -> None:
 
 @contextmanager
 def chromium_browser(executable: str, scale: int = 1):
-    """Run a headless Chromium; its pages share a context, which keeps compiled scripts.
+    """Run a headless Chromium; its pages share a context, which keeps JupyterLab's scripts.
 
     Args:
         executable: Path of the Chromium.

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from aimz_lab.data import ArrayDataset, ArrayLoader, row_multiple
+from aimz_lab.data import ArrayDataset, ArrayLoader, epoch_order, row_multiple
 
 
 def devices() -> dict:
@@ -41,7 +41,7 @@ def check_spread_data() -> None:
     np.testing.assert_array_equal(dataset.take([3, -1])["y"], rows[[3, -1]])
 
 
-def main() -> None:
+def sent() -> list[dict]:
     """Send batches everywhere and note the padding, and whether it repeats the last row."""
     results = []
     for (name, device), n, size in product(devices().items(), (1, 7, 20), (1, 3, 10)):
@@ -70,10 +70,11 @@ def main() -> None:
                 ),
             }
         )
-    json.dump(results, sys.stdout)
+    return results
 
 
 if __name__ == "__main__":
     jax.config.update("jax_num_cpu_devices", int(sys.argv[1]))
     check_spread_data()
-    main()
+    order = epoch_order(8, jax.random.key(0), 1).tolist()
+    json.dump({"devices": jax.device_count(), "order": order, "sent": sent()}, sys.stdout)

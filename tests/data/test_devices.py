@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.data.test_order import PINNED
+
+slow = pytest.mark.slow
 PROBE = Path(__file__).with_name("device_probe.py")
 
 
-@pytest.fixture(scope="module", params=[1, 2, 3, 8])
+@pytest.fixture(scope="module", params=[3, *(pytest.param(n, marks=slow) for n in (1, 2, 8))])
 def probed(request):
     out = subprocess.run(
         [sys.executable, PROBE, str(request.param)],
@@ -24,8 +27,14 @@ def probed(request):
     return request.param, json.loads(out.stdout)
 
 
+def test_the_order_of_an_epoch_does_not_depend_on_the_devices(probed):
+    count, report = probed
+    assert report["devices"] == count
+    assert report["order"] == PINNED[1]
+
+
 def test_the_rows_of_every_batch_divide_among_the_devices(probed):
-    count, results = probed
+    count, results = probed[0], probed[1]["sent"]
     shards = {
         "device": count,  # even for a single device, as the guide has it
         "last device": count,
@@ -44,15 +53,16 @@ def test_the_rows_of_every_batch_divide_among_the_devices(probed):
 
 
 def test_padding_repeats_the_last_row_and_adds_nothing_else(probed):
-    _, results = probed
+    results = probed[1]["sent"]
     assert all(result["edge"] and result["data"] for result in results)
 
 
 def test_batches_live_where_they_were_sent(probed):
-    _, results = probed
+    results = probed[1]["sent"]
     assert all(result["placed"] for result in results)
 
 
+@slow
 def test_the_guides_example():
     """8 local devices, batch_size=10, device=jax.devices()[0]: 16 rows, n_pad == 6."""
     code = """

@@ -187,6 +187,7 @@ def plain(X, y=None):
         numpyro.sample("y", dist.Normal(X @ beta, 0.5), obs=y)
 
 
+@pytest.mark.slow
 def test_mcmc(tmp_path):
     def make():
         return MCMC(NUTS(plain), num_warmup=10, num_samples=5, progress_bar=False)
@@ -198,6 +199,7 @@ def test_mcmc(tmp_path):
     assert_equal_trees(one, two)
 
 
+@pytest.mark.slow
 def test_a_guide_that_keeps_the_data_wants_it_again(tmp_path):
     im = ImpactModel(plain, jax.random.key(0), svi=inference(AutoLaplaceApproximation, plain))
     im.fit_on_batch(X, Y, num_steps=300, num_samples=5, progress=False)
@@ -210,6 +212,7 @@ def test_a_guide_that_keeps_the_data_wants_it_again(tmp_path):
     np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_cloudpickle_in_another_process(tmp_path):
     """Code goes along; what is compiled and the data do not."""
     sizes = {}

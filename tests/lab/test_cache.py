@@ -33,12 +33,14 @@ def run(folder):
     return where, int(hits)
 
 
+@pytest.mark.slow
 def test_a_second_session_reads_what_the_first_compiled(tmp_path):
     assert run(tmp_path / "kept") == (str(tmp_path / "kept"), 0)
     assert run(tmp_path / "kept")[1] > 0
     assert any((tmp_path / "kept").iterdir())
 
 
+@pytest.mark.slow
 def test_it_can_be_switched_off(tmp_path):
     assert run("off") == ("None", 0)
 

@@ -19,6 +19,7 @@ print(watch.run.status)
 """
 
 
+@pytest.mark.slow
 def test_each_run_leaves_a_picture_and_nothing_else(tmp_path, repository, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(repository))
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(LOOP)])

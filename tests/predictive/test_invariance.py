@@ -21,6 +21,7 @@ from numpyro.contrib.control_flow import scan
 from aimz_lab.data import ArrayDataset, ArrayLoader, as_source
 from aimz_lab.errors import DataTypeError, OutputWarning, PerformanceWarning
 from aimz_lab.predictive import Predictor
+from aimz_lab.predictive.programs import call_programs
 from tests.predictive.models import draws_of_linear, inputs, request_of
 
 PREDICTOR = Predictor()
@@ -65,6 +66,18 @@ def many_noises(X, y=None):
         numpyro.sample("y", dist.Normal(), obs=y)
 
 
+@pytest.mark.slow
+def test_noise_is_bitwise_the_same_however_hard_the_compiler_tries(monkeypatch):
+    """So a row of a long input has the draws of a short one, whose program compiled quickly."""
+    request = request_of(many_noises, {"X": inputs(300)}, num_draws=9, return_sites=tuple(NOISES))
+    quick = Predictor().predict_arrays(request)
+    monkeypatch.setattr(call_programs, "MUCH_BYTES", 0)
+    full = Predictor().predict_arrays(request)
+    for name in NOISES:
+        np.testing.assert_array_equal(full[name], quick[name])
+
+
+@pytest.mark.slow
 def test_noise_of_any_sampler_is_bitwise_the_same_in_a_longer_input():
     def noises(X):
         options = {"num_draws": 9, "return_sites": tuple(NOISES)}
@@ -125,6 +138,7 @@ def test_fields_of_a_source_that_the_kernel_lacks_are_left_out():
     np.testing.assert_allclose(got["mu"], draws["b"] @ X.T, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [1, 4, 9, None])
 def test_draw_axis_does_not_depend_on_the_batch_size(batch_size):
     X = inputs(300)
@@ -259,6 +273,7 @@ def global_of_rows(X, y=None):
         numpyro.sample("y", dist.Normal(level, 1.0), obs=y)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kernel", "site"),
     [
@@ -292,6 +307,7 @@ def test_a_kernel_tied_to_its_number_of_rows_keeps_them_together(n_rows):
         assert PREDICTOR.predict_arrays(request)["y"].shape == (3, n_rows)
 
 
+@pytest.mark.slow
 def test_a_mask_within_a_distribution_hides_no_rows_that_cross():
     request = request_of(masked_within, {"X": inputs(700)}, num_draws=8)
     with pytest.warns(PerformanceWarning, match="across rows at site 'y'"):

@@ -28,6 +28,7 @@ class Program(NamedTuple):
         arguments: Arguments of the shapes and types to come.
         devices: Where it runs.
         split: For each argument, whether its leading axis is divided among the devices.
+        effort: Optimization effort of the compiler on a CPU.
     """
 
     key: Hashable
@@ -35,6 +36,7 @@ class Program(NamedTuple):
     arguments: tuple[Any, ...]
     devices: tuple[jax.Device, ...]
     split: tuple[bool, ...]
+    effort: int = QUICK
 
 
 class Programs:
@@ -55,7 +57,7 @@ class Programs:
         compilers = [_lowered(programs[index]) for index in missing]
         with ThreadPoolExecutor(max(len(missing), 1)) as pool:
             compiling = [pool.submit(compiler) for compiler in compilers]
-            # xarray imports dask with its first array, 0.2 s; while programs compile, that is free.
+            # xarray imports dask with its first array; while programs compile, that costs no time.
             importlib.import_module("dask.array")
             done = [one.result() for one in compiling]
         self._compiled.update((keys[index], one) for index, one in zip(missing, done, strict=True))
@@ -78,7 +80,7 @@ class Programs:
 
 
 def _key_of(program: Program) -> Hashable:
-    return program.key, program.devices, shapes_of(program.arguments)
+    return program.key, program.devices, program.effort, shapes_of(program.arguments)
 
 
 def _lowered(program: Program) -> Callable[[], Callable]:
@@ -89,7 +91,7 @@ def _lowered(program: Program) -> Callable[[], Callable]:
     # so that it needs no such bits; without them a linear model predicts 1.25 times as fast.
     with jax.threefry_partitionable(False):
         lowered = jax.jit(program.build(), in_shardings=shardings).lower(*program.arguments)
-    options = compiler_options(QUICK, program.devices[0].platform)
+    options = compiler_options(program.effort, program.devices[0].platform)
     return lambda: lowered.compile(compiler_options=options)
 
 

@@ -13,6 +13,7 @@ from jaxtyping import UInt32
 from aimz_lab.data import fold_in, key_data
 from aimz_lab.data.keys import THREEFRY
 from aimz_lab.predictive.programs.forward import Blocks, Keys, Shared
+from aimz_lab.predictive.programs.matmul_layout import draws_first
 
 Results = dict[str, jax.Array]
 
@@ -102,4 +103,7 @@ def _typed(key_data: jax.Array) -> jax.Array:
 
 
 def _map_draws(one_draw: Callable, draws: tuple, draw_chunk: int) -> Results:
-    return jax.lax.map(one_draw, draws, batch_size=draw_chunk if draw_chunk > 1 else None)
+    """Map over the draws; a remainder would be a second copy of the program."""
+    if draw_chunk > 1:
+        return jax.lax.map(draws_first(one_draw), draws, batch_size=draw_chunk)
+    return jax.lax.map(one_draw, draws)

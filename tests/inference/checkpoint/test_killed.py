@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import random
 import signal
 import subprocess
@@ -15,24 +14,12 @@ import pytest
 from aimz_lab.inference.checkpoint.archive import read_archive
 from aimz_lab.inference.checkpoint.checkpoint import load_checkpoint, numbered
 from tests.inference.checkpoint.killed import EPOCHS, train
-from tests.runs import regression_model, same_bits
+from tests.runs import same_bits
 
 pytestmark = [
     pytest.mark.allow_rank_promotion,
     pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL"),
 ]
-
-
-@functools.cache
-def model():
-    """One model for all tests, so that its steps compile once."""
-    return regression_model()
-
-
-def again(way, **options):
-    im = model()
-    im._vi_state, im._epochs_done = None, 0
-    return train(way, im=im, **options)
 
 
 def start(way, folder, resume="new"):
@@ -67,10 +54,10 @@ def test_a_killed_run_goes_on_bit_for_bit(tmp_path, way, seed, kills):
         for _, file in numbered(tmp_path):
             read_archive(file)  # whatever has its final name is whole
     assert 0 < steps[0] <= steps[-1] < 6 * EPOCHS
-    resumed = again(way, resume=tmp_path)
-    assert resumed.last_run.resumed_at == steps[-1]
-    losses, posterior = resumed.vi_result.losses.copy(), resumed.posterior
-    whole = again(way)
+    whole = train(way)
+    losses, posterior = whole.vi_result.losses.copy(), whole.posterior
     assert len(losses) == 6 * EPOCHS
-    assert same_bits(losses, whole.vi_result.losses)
-    assert same_bits(posterior, whole.posterior)
+    resumed = train(way, im=whole, resume=tmp_path)
+    assert resumed.last_run.resumed_at == steps[-1]
+    assert same_bits(resumed.vi_result.losses, losses)
+    assert same_bits(resumed.posterior, posterior)

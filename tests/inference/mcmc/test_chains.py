@@ -97,6 +97,7 @@ def theirs():
     return mcmc
 
 
+@pytest.mark.slow
 def test_chunks_of_any_size_draw_what_one_run_of_numpyro_draws(theirs):
     ours = quick("sequential")
     chains = Chains(ours, KEY, DATA)
@@ -119,6 +120,7 @@ def test_chunks_of_any_size_draw_what_one_run_of_numpyro_draws(theirs):
     )
 
 
+@pytest.mark.slow
 def test_chains_are_mapped_by_a_function_of_the_users(theirs):
     ours = quick(jax.vmap)
     chains = Chains(ours, KEY, DATA)
@@ -131,6 +133,7 @@ def test_chains_are_mapped_by_a_function_of_the_users(theirs):
     np.testing.assert_array_equal(chains.values("theta", range(8)), drawn)
 
 
+@pytest.mark.slow
 def test_a_warmed_up_sampler_goes_on_without_another_warmup(theirs):
     ours = quick("sequential")
     ours.warmup(KEY, **DATA)
@@ -141,6 +144,7 @@ def test_a_warmed_up_sampler_goes_on_without_another_warmup(theirs):
     np.testing.assert_array_equal(ours.get_samples()["tau"], theirs.get_samples()["tau"])
 
 
+@pytest.mark.slow
 def test_events_are_those_of_training_with_iterations_for_steps():
     recorder, history = Recorder(), History()
     im = model(quick()).fit_on_batch(
@@ -174,6 +178,7 @@ def test_events_are_those_of_training_with_iterations_for_steps():
     np.testing.assert_array_equal(reported["posterior"]["mu"], im.sample()["posterior"]["mu"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["sequential", "vectorized"])
 def test_stop_keeps_the_draws_so_far_as_many_of_each_chain(method):
     stop = Recorder(50, lambda run: run.control.stop("seen enough"))

@@ -32,6 +32,7 @@ def im():
     return im.fit_on_batch(X, Y, rng_key=KEY)
 
 
+@pytest.mark.slow
 def test_draws_are_numpyros_own_chain_by_chain(im):
     theirs = chains()
     theirs.run(jax.random.split(jax.random.fold_in(KEY, 0), 3)[0], X=X, y=Y)
@@ -42,6 +43,7 @@ def test_draws_are_numpyros_own_chain_by_chain(im):
     np.testing.assert_allclose(by_chain.mean((0, 1)), exact.mean, atol=4 * exact.sd.max() / 10)
 
 
+@pytest.mark.slow
 def test_every_tree_has_the_chains_and_what_the_sampler_says(im):
     trees = {
         "posterior_predictive": im.predict(X, progress=False),
@@ -66,6 +68,7 @@ def test_every_tree_has_the_chains_and_what_the_sampler_says(im):
     )
 
 
+@pytest.mark.slow
 def test_chains_go_on_from_where_they_are(im):
     posterior, last = im.posterior["beta"], im.inference.last_state
     tree = im.sample(num_samples=20, X=X, y=Y)
@@ -94,6 +97,7 @@ def with_arguments(X, weights, prior, degree, link, y=None):
     numpyro.sample("y", dist.Normal(link(mean), 0.1), obs=y)
 
 
+@pytest.mark.slow
 def test_arguments_of_every_kind():
     arguments = {
         "weights": np.array([1.0, 0.5], np.float32),
@@ -109,6 +113,7 @@ def test_arguments_of_every_kind():
     assert abs(im.posterior["slope"].mean() - 0.7) < 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.allow_rank_promotion  # inside NumPyro's sampler
 def test_other_samplers_have_their_draws_and_what_they_say():
     mcmc = chains(kernels.normal_mean, SA, num_chains=1, num_warmup=20, num_samples=20)
@@ -119,6 +124,7 @@ def test_other_samplers_have_their_draws_and_what_they_say():
     assert set(tree["sample_stats"]) == {"diverging"}
 
 
+@pytest.mark.slow
 def test_the_samplers_own_bar_is_not_shown_and_its_setting_stays(capfd):
     sampler = HMC(kernels.normal_mean, num_steps=2, trajectory_length=None)
     mcmc = MCMC(sampler, num_warmup=2, num_samples=2)

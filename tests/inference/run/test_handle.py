@@ -191,6 +191,7 @@ def program(rest):
     return done.stdout.strip(), done.stderr.strip()
 
 
+@pytest.mark.slow
 def test_an_interrupt_while_waiting_ends_the_run_cleanly():
     out, _ = program("""
         threading.Timer(0.3, _thread.interrupt_main).start()
@@ -200,5 +201,6 @@ def test_an_interrupt_while_waiting_ends_the_run_cleanly():
     assert out == "interrupted True True"
 
 
+@pytest.mark.slow
 def test_a_program_that_ends_first_ends_without_noise():
     assert program("") == ("", "")

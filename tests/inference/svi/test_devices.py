@@ -10,6 +10,8 @@ import sys
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.slow  # the probe trains on eight devices, which share the cores here
+
 N, B = 90, 20
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -40,26 +42,35 @@ def test_an_autoguide_of_a_latent_a_row_is_refused_before_the_first_step():
     assert not im.is_fitted()
 
 
-def test_it_trains_on_all_rows_at_once_also_where_nobody_named_a_batch_size():
+MANY = 4100
+"""More rows than are trained on, or held out, together by default."""
+
+
+def fit_many(im):
+    x, y = np.zeros(MANY, np.float32), np.linspace(-1, 1, MANY).astype(np.float32)
+    return im.fit(x, y, validation=(x, y + 1), epochs=3, num_samples=4, progress=False)
+
+
+@functools.cache
+def trained_on_many():
     kernel = kernels.local_latents
-    n = 1100  # more than are trained on whole by default
-    y = np.linspace(-1, 1, n).astype(np.float32)
-    im = model(kernel, AutoNormal(kernel)).fit(
-        np.zeros(n), y, epochs=3, num_samples=4, progress=False
-    )
-    assert im.last_run.info.batch_size == n
-    assert im.posterior["z"].shape == (4, n)
+    return fit_many(model(kernel, AutoNormal(kernel)))
+
+
+def test_it_trains_on_all_rows_at_once_also_where_nobody_named_a_batch_size():
+    im = trained_on_many()
+    assert im.last_run.info.batch_size == MANY
+    assert im.posterior["z"].shape == (4, MANY)
 
 
 def test_a_second_fit_of_it_compiles_nothing():
-    kernel = kernels.local_latents
-    x, y = X[:87], Y[:87]  # a number of rows that nothing was compiled for before
-    im = model(kernel, AutoNormal(kernel)).fit(x, y, num_samples=4, progress=False)
+    im = trained_on_many()
     with compilations() as seen:
-        im.fit(x, y, num_samples=4, progress=False)
+        fit_many(im)
     assert seen == []
 
 
+@pytest.mark.slow
 def test_held_out_rows_that_it_has_no_values_for_are_refused_before_the_first_step():
     kernel = kernels.local_latents
     im = model(kernel, AutoNormal(kernel))
@@ -74,12 +85,9 @@ def test_held_out_rows_that_it_has_no_values_for_are_refused_before_the_first_st
 
 
 def test_its_held_out_rows_are_evaluated_together_also_where_they_are_many():
-    kernel, n = kernels.local_latents, 4100
-    zeros = np.zeros(n, np.float32)
-    im = model(kernel, AutoNormal(kernel))
-    im.fit(zeros, zeros, validation=(zeros, zeros + 1), num_samples=4, progress=False)
-    assert im.last_run.info.batch_size == n
-    assert len(im.last_run.validation) == 1
+    run = trained_on_many().last_run
+    assert run.info.batch_size == MANY
+    assert len(run.validation) == run.epoch == 3
 
 
 def amortised(X, y=None):
@@ -93,6 +101,7 @@ def amortised(X, y=None):
         numpyro.sample("z", dist.Normal(weight * y + bias, sd))
 
 
+@pytest.mark.slow
 def test_an_amortised_guide_of_a_latent_a_row_trains_on_minibatches():
     steps = 6000
     rate = optax.cosine_decay_schedule(0.02, steps, alpha=1e-3)

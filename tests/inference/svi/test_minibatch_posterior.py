@@ -21,6 +21,8 @@ from tests import kernels
 # AutoMultivariateNormal draws with a sample shape, which NumPyro broadcasts over ranks.
 pytestmark = pytest.mark.allow_rank_promotion
 
+slow = pytest.mark.slow
+
 N = 500
 X, Y = kernels.regression_data(N, 3, seed=1)
 POSTERIOR = kernels.regression_posterior(X, Y)
@@ -47,18 +49,20 @@ def assert_close(draws, expected, sd):
     assert np.abs(draws.std(0) / sd - 1).max() < 0.10
 
 
-@pytest.mark.parametrize("batch_size", [10, 100, N])
+@pytest.mark.parametrize("batch_size", [10, pytest.param(100, marks=slow), N])
 def test_linear_regression(batch_size):
     im = train(kernels.regression, 6000, batch_size=batch_size)
     assert_close(im.posterior["beta"], POSTERIOR, POSTERIOR.sd)
 
 
+@slow
 def test_a_batch_size_that_does_not_divide_the_rows():
     im = train(kernels.regression, 6000, batch_size=77)
     assert N % 77 != 0
     assert_close(im.posterior["beta"], POSTERIOR, POSTERIOR.sd)
 
 
+@slow
 @pytest.mark.parametrize("batch_size", [10, 100, N])
 def test_normal_mean(batch_size):
     steps = 12_000
@@ -75,6 +79,7 @@ def test_normal_mean(batch_size):
     assert_close(im.posterior["mu"][:, None], expected, expected.sd)
 
 
+@slow
 @pytest.mark.parametrize("loss", [Trace_ELBO, TraceMeanField_ELBO])
 def test_a_factorised_guide_gets_the_factorised_optimum(loss):
     im = train(
@@ -83,6 +88,7 @@ def test_a_factorised_guide_gets_the_factorised_optimum(loss):
     assert_close(im.posterior["beta"], POSTERIOR, POSTERIOR.mean_field_sd)
 
 
+@slow
 @pytest.mark.parametrize(
     "kernel", [kernels.regression_plate_of_all, kernels.regression_scale_handler]
 )
@@ -91,12 +97,14 @@ def test_a_kernel_that_scales_itself_gets_the_same(kernel):
     assert_close(im.posterior["beta"], POSTERIOR, POSTERIOR.sd)
 
 
+@slow
 def test_without_scaling_the_posterior_is_too_wide_by_the_known_factor():
     im = train(kernels.regression, 6000, batch_size=50, scale="none")
     ratio = np.asarray(im.posterior["beta"]).std(0) / POSTERIOR.sd
     np.testing.assert_allclose(ratio, np.sqrt(N / 50), rtol=0.15)
 
 
+@slow
 def test_data_on_the_device_trains_the_same_posterior():
     steps = 6000
     svi = SVI(

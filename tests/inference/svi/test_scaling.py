@@ -60,6 +60,7 @@ def test_each_batch_stands_for_all_rows_also_the_short_one(kernel):
     np.testing.assert_allclose(losses, expected, rtol=2e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernel", SCALED_BY_HAND)
 def test_a_kernel_that_scales_itself_is_only_corrected_for_padding(kernel):
     losses, beta = losses_and_points(kernel, batch_size=B, n_total=N)
@@ -89,6 +90,7 @@ def test_a_scale_that_is_no_minibatch_factor_tempers_on_top():
     np.testing.assert_allclose(losses, expected, rtol=2e-5)
 
 
+@pytest.mark.slow
 def test_weights_of_rows_multiply_the_factor():
     weight = np.linspace(0.1, 2.0, N).astype(np.float32)
 
@@ -104,6 +106,7 @@ def test_weights_of_rows_multiply_the_factor():
         np.testing.assert_allclose(loss, expected, rtol=2e-5)
 
 
+@pytest.mark.slow
 def test_rows_outside_a_mask_do_not_count():
     seen = (np.arange(N) % 3 > 0).astype(bool)
 
@@ -119,6 +122,7 @@ def test_rows_outside_a_mask_do_not_count():
         np.testing.assert_allclose(loss, expected, rtol=2e-5)
 
 
+@pytest.mark.slow
 def test_a_plate_of_rows_at_another_dimension():
     y = np.stack([Y, Y + 1], axis=1)
     losses, beta = losses_and_points(kernels.regression_rows_outermost, y=y, batch_size=B)
@@ -128,6 +132,7 @@ def test_a_plate_of_rows_at_another_dimension():
         np.testing.assert_allclose(loss, expected, rtol=2e-5)
 
 
+@pytest.mark.slow
 def test_every_observed_site_of_the_rows_is_scaled():
     second = (Y + 0.5).astype(np.float32)
     losses, beta = losses_and_points(kernels.regression_two_outputs, batch_size=B, second=second)
@@ -137,6 +142,7 @@ def test_every_observed_site_of_the_rows_is_scaled():
         np.testing.assert_allclose(loss, expected, rtol=2e-5)
 
 
+@pytest.mark.slow
 def test_a_penalty_on_all_rows_together_stays_as_it_is():
     def kernel(X, y=None):
         beta = numpyro.sample("beta", numpyro.distributions.Normal(0, 2.0).expand([K]).to_event(1))
@@ -194,6 +200,7 @@ def test_a_stream_of_unknown_length_trains_the_kernel_as_written_and_says_so():
     np.testing.assert_array_equal(run.losses, quiet.losses)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernel", SCALED_BY_HAND)
 def test_a_kernel_that_scales_its_rows_needs_no_word_about_their_number(kernel):
     assert fitted_to_a_stream(kernel, n_total=N).step == len(BATCHES)

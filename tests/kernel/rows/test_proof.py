@@ -144,6 +144,7 @@ def test_arguments_without_rows_prove_nothing():
     assert not rows_are_independent(jnp.sin, (same,), (same,))
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(
     parts=st.lists(st.sampled_from([*APART, *ACROSS]), min_size=1, max_size=3),

@@ -63,6 +63,7 @@ def seen():
     return {"im": im, "screen": screen, "view": view, "text": text, "history": history}
 
 
+@pytest.mark.slow
 def test_frames_tell_of_warmup_and_draws(seen):
     frames = seen["screen"].frames
     first = frames[0]

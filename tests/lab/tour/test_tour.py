@@ -107,6 +107,7 @@ def test_the_model_has_the_density_that_scipy_gives(experiment, parameters):
     assert float(got) == pytest.approx(rows.sum() + prior, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_expected_earnings_are_the_mean_of_those_drawn(parameters, key):
     X, treat = np.full((20_000, 10), 0.2, np.float32), np.ones(20_000, np.float32)
     draw = Predictive(earnings, {name: value[None] for name, value in parameters.items()})
@@ -174,6 +175,7 @@ def test_the_report_puts_both_answers_side_by_side():
     assert max(map(len, text.splitlines())) <= 80
 
 
+@pytest.mark.slow
 @pytest.mark.allow_rank_promotion
 def test_a_short_tour_prints_both_effects_and_writes_the_tutorial(tmp_path, monkeypatch):
     def write_html(notebook, out, on_cell):

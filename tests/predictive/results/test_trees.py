@@ -28,7 +28,7 @@ def kernel(X, y=None):
         numpyro.sample("y", dist.Normal(X @ beta, 0.5), obs=y)
 
 
-@pytest.fixture(scope="module", params=["SVI", "MCMC"])
+@pytest.fixture(scope="module", params=["SVI", pytest.param("MCMC", marks=pytest.mark.slow)])
 def fitted(request):
     with jax.numpy_rank_promotion("allow"):
         if request.param == "SVI":
