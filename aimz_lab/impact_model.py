@@ -1182,7 +1182,7 @@ class ImpactModel:
     ) -> Self | RunHandle:
         """Run a fit to its end here, or leave that to a thread."""
         fit = self._learner.start(request, self._state)
-        self._last_run, self._spec = fit.run, fit.spec
+        self._last_run = fit.run
         self._keys.advance(rng_key)
         if not blocking:
             return self._fit_in_background(fit)

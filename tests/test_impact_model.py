@@ -15,7 +15,8 @@ import numpyro.distributions as dist
 import pytest
 
 from aimz_lab import ImpactModel
-from aimz_lab.errors import ArtifactGoneError
+from aimz_lab.errors import ArgumentError, ArtifactGoneError
+from aimz_lab.lab.callbacks import EarlyStopping
 from tests.runs import mean_field_model
 
 pytestmark = pytest.mark.allow_rank_promotion  # NumPyro's guides draw with a sample shape
@@ -160,3 +161,20 @@ def test_results_in_a_directory_of_the_user_stay(temporary, tmp_path):
     im.cleanup()
     ImpactModel.cleanup_models()
     assert path.exists()
+
+
+@pytest.mark.parametrize("blocking", [True, False])
+@pytest.mark.parametrize("trained", [True, False])
+def test_a_fit_that_a_callback_refuses_leaves_the_model_as_it_was(trained, blocking):
+    def known():
+        return [im._vi_state, im.kernel_spec, im.input_schema, im.vi_result, im.is_fitted()]
+
+    data = {"X": X, "y": X[:, 0], "group": np.arange(30) % 3, "progress": False}
+    im = mean_field_model(sales)
+    if trained:
+        im.fit(**data)
+    before = known()
+    needs_held_out_data = EarlyStopping(monitor="validation")
+    with pytest.raises(ArgumentError, match="needs held-out data"):
+        im.fit(**data, callbacks=[needs_held_out_data], blocking=blocking)
+    assert all(one is other for one, other in zip(known(), before, strict=True))

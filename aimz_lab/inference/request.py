@@ -171,12 +171,10 @@ class StartedFit(Protocol):
     """A fit whose checks have passed.
 
     Attributes:
-        spec: The kernel's structure.
         run: What callbacks read.
         loop: Runs it to its end.
     """
 
-    spec: KernelSpec
     run: Run
     loop: RunLoop
 

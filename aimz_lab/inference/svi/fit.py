@@ -58,6 +58,8 @@ class SviFit:
         run, origin = self.run, self.request.origin
         state = run.final_state.svi
         schema = InputSchema.of(self.data)
+        if run.status == "failed" and run.step == run.resumed_at:
+            return  # refused by a callback before the first step
         if not run.step:
             yield FitResult(self.spec, schema, state)
             return

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import jax
 import numpy as np
 from jaxtyping import Bool, Shaped
+
+from aimz_lab.kernel.cache_keys import ById
 
 Array = jax.Array | np.ndarray
 Draws = Shaped[Array, "draw row ..."]
@@ -77,11 +79,26 @@ class OverDraws:
 
     @property
     def key(self) -> Any:
-        """Equal for reducers that do the same, so that they share a compilation."""
+        """Equal for reducers that compute the same, so that they share a compiled program.
+
+        All attributes count but the name, the labels and the values by row, which are no part of
+        the program.
+        """
         labels = tuple((dim, len(values)) for dim, values in self.coords.items())
-        return type(self), self.over, labels, getattr(self, "threshold", None)
+        own = {n: v for n, v in vars(self).items() if n not in ("name", "coords", "by_row")}
+        values = tuple((n, type(v), _as_key(v)) for n, v in sorted(own.items()))
+        return type(self), self.over, labels, values
 
     def finish(self, total: np.ndarray, n_rows: int) -> np.ndarray:
         """The result is complete as it is."""
         del n_rows
         return total
+
+
+def _as_key(value: Any) -> Hashable:
+    """A value as part of a key; one that cannot be hashed is equal to itself alone."""
+    try:
+        hash(value)
+    except TypeError:
+        return ById(value)
+    return value

@@ -102,6 +102,20 @@ def test_equal_reducers_share_a_compilation():
         assert seen
 
 
+def test_each_instance_of_an_own_subclass_reduces_with_its_own_values():
+    class Times(Mean):
+        def __init__(self, factor):
+            super().__init__()
+            self.factor = factor
+
+        def block(self, values, valid, by_row):
+            return self.factor * super().block(values, valid, by_row)
+
+    for factor in (2.0, 3.0, np.array([4.0], np.float32)):
+        got = reduced(Times(factor))["y_mean"]
+        np.testing.assert_allclose(got, factor * Y.mean(0), rtol=2e-5, atol=2e-5)
+
+
 def test_own_reducer():
     class Largest:
         name, over, on_host, coords, by_row = "largest", "draw", False, {}, None
