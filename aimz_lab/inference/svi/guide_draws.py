@@ -1,4 +1,4 @@
-"""Draw from a guide, by programs that are compiled once and ahead of time."""
+"""Draw from a guide, by programs that are compiled once."""
 
 from __future__ import annotations
 
