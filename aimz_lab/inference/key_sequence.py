@@ -8,7 +8,7 @@ from aimz_lab.data import as_typed_key, derive_key
 
 
 class KeySequence:
-    """Gives each call a key of its own; a refused call uses none up.
+    """Gives each call a key of its own; a refused call uses up none.
 
     Args:
         rng_key: The key that the first call derives its own from.

@@ -54,7 +54,7 @@ class Chains:
     compiles ``"parallel"`` chains together with their initial states, so these agree only up to
     rounding, which chains amplify.
 
-    Chains that one call of the program advances form a chain group: all of them, or one each with
+    A chain group is the chains that one call of the program advances: all, or one with
     ``"sequential"``.
 
     Args:
