@@ -75,7 +75,7 @@ class Checkpoint:
             CheckpointError: If they differ; the message names the differences.
 
         Warns:
-            FitWarning: If other package versions wrote it; losses may then differ in their last bits.
+            FitWarning: If other package versions wrote it; the last bits of losses may differ.
         """
         self._refuse(differences(self.manifest["provenance"]["facts"], facts))
         differ = differences(self.manifest["versions"], versions())

@@ -34,8 +34,8 @@ class Callback:
 
     Attributes:
         kind: Place in the order: ``metric``, ``user``, ``display`` or ``checkpoint``.
-        every_epoch: Whether ``on_epoch_begin`` and ``on_epoch_end`` need the parameters at that very
-            boundary. Chunks of steps then end with the epoch, at some cost for tiny data. A
+        every_epoch: Whether ``on_epoch_begin`` and ``on_epoch_end`` need the parameters at that
+            very boundary. Chunks of steps then end with the epoch, at some cost for tiny data. A
             callback that reads only losses and counts sets it to ``False``.
         metrics: Names of per-step values for the trainer to compute: ``grad_norm``.
         needs_loss: Whether it needs a loss that is minimised; a run of Markov chains refuses it.

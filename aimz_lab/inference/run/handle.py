@@ -26,7 +26,8 @@ SLICE_S = 0.1
 class RunHandle(Generic[Model]):
     """A run on a background thread.
 
-    A notebook can go on while it trains: look at the run, steer it, or wait for it. Awaiting the handle waits without blocking the event loop.
+    A notebook can go on while it trains: look at the run, steer it, or wait for it. Awaiting the
+    handle waits without blocking the event loop.
 
     Args:
         model: The model that trains.
@@ -129,7 +130,8 @@ class RunHandle(Generic[Model]):
     def wait(self, timeout: float | None = None) -> Self:
         """Wait until the run has ended.
 
-        An interrupt ends the run as in the foreground: the model keeps the result so far, and ``status`` is ``"interrupted"``. A second one raises.
+        An interrupt ends the run as in the foreground: the model keeps the result
+        so far, and ``status`` is ``"interrupted"``. A second one raises.
 
         Args:
             timeout: Seconds to wait at most.
