@@ -484,7 +484,7 @@ class ImpactModel:
             InferenceError: If the model does MCMC.
 
         Warns:
-            FitWarning: Once, if ``n_obs`` is unknown: the kernel is then trained as it is written.
+            FitWarning: Once, if ``n_obs`` is unknown: the batch is then not scaled.
 
         Example:
             >>> state, loss = im.train_on_batch(X[:20], y[:20], n_obs=40)
@@ -617,7 +617,7 @@ class ImpactModel:
         Args:
             X: Input array, a dataset, a loader, or any source of batches. A loader that shuffles is
                 read in the order of its first epoch.
-            intervention: Values by site; the sites are cut from what they depend on.
+            intervention: Values by site; the sites are cut from their parents.
             condition: Values that sites take while sampling; sites of the posterior keep their
                 draws.
             rng_key: Key of this call; split from the model's by default.
@@ -1106,7 +1106,7 @@ class ImpactModel:
             kernel_kwargs: Kernel arguments that are code, such as functions, which is not stored.
 
         Returns:
-            The model as it was when it was saved.
+            The model in its saved state.
 
         Raises:
             ArtifactGoneError: If there is nothing at ``path``.
@@ -1326,7 +1326,7 @@ _UNKNOWN_N_OBS = (
 )
 
 
-def _without_in_sample(options: Mapping[str, Any]) -> Mapping[str, Any]:
+def _without_in_sample(options: CallArguments) -> CallArguments:
     if "in_sample" in options:
         msg = "in_sample= is an argument of predict; here the group is posterior_predictive."
         raise CallError(msg)

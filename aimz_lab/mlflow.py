@@ -164,7 +164,7 @@ def load_model(
             that you trust.
 
     Returns:
-        The model as it was when it was saved.
+        The model in its saved state.
 
     Raises:
         CallError: If there are neither kernel and inference object nor ``allow_pickle``.

@@ -1,7 +1,7 @@
 """Save and load a model: draws, SVI state, parameters, keys and schema; arrays and JSON.
 
-Code is not stored. A model is loaded with its kernel and its inference object, which are checked
-against what was stored.
+Code is not stored: loading takes the kernel and the inference object, and checks them against the
+saved ones.
 """
 
 from __future__ import annotations

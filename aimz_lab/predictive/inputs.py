@@ -1,4 +1,4 @@
-"""Read the rows and arguments that a predictive call runs on."""
+"""Read the rows and arguments of a predictive call."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Write and read checkpoints, from which a run goes on as if it had never stopped.
+"""Write and read checkpoints, so that a run can continue as if it had never stopped.
 
 A checkpoint is one file (see :mod:`.archive`). It holds the state of the run
 (optimizer, mutable sites, random key, gradients not yet applied), the position in the data, the

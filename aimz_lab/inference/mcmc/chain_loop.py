@@ -1,4 +1,4 @@
-"""The run of Markov chains, chunk by chunk, and the posterior of its draws."""
+"""The loop that runs Markov chains chunk by chunk, and their posterior."""
 
 from __future__ import annotations
 

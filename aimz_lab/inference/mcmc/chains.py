@@ -46,7 +46,7 @@ Carry = tuple[SamplerState, Kept, dict[str, jax.Array]]
 
 
 class Chains:
-    """Chains that compute what ``mcmc.run`` computes, in chunks.
+    """Chains with the results of ``mcmc.run``, computed in chunks.
 
     One compiled program serves every chunk of warm-up and of draws, since the length of a chunk is
     an argument. Each iteration is NumPyro's own. With ``chain_method`` ``"sequential"`` or

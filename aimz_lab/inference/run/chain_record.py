@@ -91,7 +91,7 @@ class ChainRecord:
 
     @property
     def warming_up(self) -> bool:
-        """Whether the chains are still in their warm-up, of which no draw is kept."""
+        """Whether the chains are still in their warm-up, whose draws are not kept."""
         return self._iterations < self.plan.warmup
 
     @property

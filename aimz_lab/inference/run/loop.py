@@ -1,4 +1,4 @@
-"""The lifecycle of a run: begin, requests, reports, and every way to end.
+"""The lifecycle of a run: start, requests, reports, and every way to end.
 
 SVI, Markov chains and hand-written loops share it. Each supplies its own way to report pending
 steps, to change the learning rate, and to describe its position.
@@ -125,7 +125,7 @@ class Lifecycle:
         self.lap_began += time.monotonic() - began
 
     def finish(self, status: RunStatus, reason: str) -> None:
-        """End the run, unless it has ended: report what is pending, then call ``on_fit_end``.
+        """End the run, unless it has ended: report pending steps, then call ``on_fit_end``.
 
         Args:
             status: How it ended.

@@ -141,7 +141,7 @@ class Run:
     def steps_per_s(self) -> float:
         """Rate over the last few seconds of stepping; 0 before the first chunk.
 
-        The first chunk, during which the step is compiled, counts only as long as it is alone.
+        The first chunk includes compilation; it counts only until the second.
         """
         return self._history.steps_per_s
 

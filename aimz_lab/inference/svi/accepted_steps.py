@@ -1,4 +1,4 @@
-"""Accepted steps of chunks, joined until their report is due, and messages about bad steps."""
+"""Accepted steps of chunks, joined until their report, and messages about bad steps."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def _position_of(chunk: Chunk, step: int) -> Position:
 
 
 def describe_bad_step(chunk: Chunk, at: int, loss: float, done: int) -> str:
-    """Say what is not finite, where, and what to do about it.
+    """Return a message: what is not finite, where, and possible remedies.
 
     Args:
         chunk: The chunk with the bad step.

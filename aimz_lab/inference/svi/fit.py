@@ -1,4 +1,4 @@
-"""A fit by SVI: its data, checked against kernel and guide, and its results."""
+"""A fit by SVI: its data, its checks, and its results."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ def shared_out(
 
     Args:
         function: The function that each device runs.
-        devices: The devices; one alone runs it as it is.
+        devices: The devices; a single one runs it directly.
         split: For each argument, whether its leading axis is divided.
         out_axis: Axis of the results along which the parts are joined.
     """

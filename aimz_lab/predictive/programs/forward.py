@@ -30,7 +30,7 @@ from aimz_lab.kernel.tracing import Message, tracing_lock
 from aimz_lab.types import Params, Static
 
 Trace: TypeAlias = Mapping[str, Message]
-"""What NumPyro records of a kernel: a message by site."""
+"""NumPyro's record of a kernel: a message by site."""
 
 
 class Blocks(NamedTuple):

@@ -89,7 +89,7 @@ class OverDraws:
         return type(self), self.over, labels, values
 
     def finish(self, total: np.ndarray, n_rows: int) -> np.ndarray:
-        """The result is complete as it is."""
+        """Return the result unchanged."""
         del n_rows
         return total
 

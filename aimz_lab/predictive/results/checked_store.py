@@ -1,4 +1,4 @@
-"""Zarr stores that raise on missing chunks; temporary ones go with their last reader."""
+"""Zarr stores that raise on missing chunks; temporary ones are removed with their last reader."""
 
 from __future__ import annotations
 

@@ -117,7 +117,7 @@ class SpillSink:
             raise ArtifactWriteError(msg) from error
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """The results, with draws and rows leading, read from the files as they are needed."""
+        """The results, with draws and rows leading, read from the files on demand."""
         found = {}
         for name, (file, dtype, shape) in self._files.items():
             file.flush()

@@ -174,7 +174,7 @@ def open_results(path: str | Path) -> xr.DataTree:
         path: Directory or fsspec URL of the store: the attribute ``artifact_path`` of the tree.
 
     Returns:
-        The tree as it was, with its dimensions, coordinates, chains and attributes. A small one is
+        The stored tree, with its dimensions, coordinates, chains and attributes. A small one is
         loaded, a larger one reads its parts on use.
 
     Raises:
