@@ -1,4 +1,4 @@
-"""The examples go on from that of :class:`aimz_lab.ImpactModel`, with its names."""
+"""Names for the doctests: ``im``, ``kernel``, ``X`` and ``y`` of ``ImpactModel``'s example."""
 
 from __future__ import annotations
 

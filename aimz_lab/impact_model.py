@@ -282,7 +282,7 @@ class ImpactModel:
                 its own.
             epochs: Passes over the data.
             shuffle: Whether each epoch has another order. A loader has its own.
-            callbacks: Listeners; see :class:`aimz_lab.Callback`.
+            callbacks: Instances of :class:`aimz_lab.Callback`.
             validation: Held-out ``(X, y)``, where the kernel takes no other arrays by row; else all
                 of them by name, ``{"X": X, "y": y, "treat": treat}``, or as an ``ArrayDataset``, a
                 loader or another source of batches. The loss per row is evaluated on it.
@@ -385,7 +385,7 @@ class ImpactModel:
             num_samples: Posterior draws to make by SVI; MCMC has its own number.
             rng_key: Key of this call; split from the model's by default.
             progress: As in :meth:`fit`.
-            callbacks: Listeners; see :class:`aimz_lab.Callback`. Under MCMC, a step is an iteration
+            callbacks: Instances of :class:`aimz_lab.Callback`. Under MCMC, a step is an iteration
                 of every chain, warm-up included.
             steps_per_call: As in :meth:`fit`.
             on_nonfinite: As in :meth:`fit`; SVI only.

@@ -1,4 +1,4 @@
-"""Models in MLflow: saved, logged, served, and their training written down.
+"""MLflow flavor: save, log, load and serve models, and autolog their fits.
 
 A logged model holds two things. Its state is arrays and plain text, see
 :meth:`aimz_lab.ImpactModel.save`. Its code, the kernel and the inference object, is pickled, as

@@ -1,4 +1,4 @@
-"""Type aliases that several layers share, and the check of a ``Literal`` argument."""
+"""Type aliases that several rooms share, and the check of a ``Literal`` argument."""
 
 from __future__ import annotations
 

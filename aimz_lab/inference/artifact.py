@@ -1,4 +1,4 @@
-"""Write and read a saved model's directory: a JSON manifest and its arrays, or nothing."""
+"""Read and write the directory of a saved model: a JSON manifest and its arrays."""
 
 from __future__ import annotations
 

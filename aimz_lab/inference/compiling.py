@@ -1,4 +1,4 @@
-"""Compiler options on the CPU, and names of compiled functions."""
+"""XLA's compiler options, by effort."""
 
 from __future__ import annotations
 

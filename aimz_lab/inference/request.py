@@ -1,4 +1,4 @@
-"""The requests and results of training and sampling."""
+"""Requests and results of training and sampling, and the ``Learner`` protocol."""
 
 from __future__ import annotations
 

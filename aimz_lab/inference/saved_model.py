@@ -1,4 +1,4 @@
-"""Models on disk: all that training and prediction go on from, as arrays and plain text.
+"""Save and load a model: draws, SVI state, parameters, keys and schema; arrays and JSON.
 
 Code is not stored. A model is loaded with its kernel and its inference object, which are checked
 against what was stored.

@@ -1,4 +1,4 @@
-"""JAX's compilation cache, in a folder of the user's.
+"""JAX's persistent compilation cache, in a folder of the user's.
 
 A kernel compiles for seconds when it is first trained, and again after every restart of the
 notebook. JAX can keep compiled programs; the lab switches that on when it first shows a run, unless

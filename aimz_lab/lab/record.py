@@ -1,4 +1,4 @@
-"""Finished runs: recorded ones, the run of an object, and its losses in bounded memory."""
+"""A run read from a history, the run behind an object, and the curve of its losses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values of steps in bounded memory: equal buckets that keep the extremes and the mean.
+"""Downsampled curves: equal buckets of steps with minimum, maximum and mean.
 
 A run may have millions of steps; a picture has a thousand columns. A :class:`Trace` takes every
 step and keeps at most ``capacity`` buckets of equal width. When they are full, neighbours merge and

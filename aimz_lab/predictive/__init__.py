@@ -1,4 +1,4 @@
-"""The predictive engine: invariant draws, in blocks of rows.
+"""Predictive draws and log-likelihoods, the same for every batch size and number of devices.
 
 Entry points:
 

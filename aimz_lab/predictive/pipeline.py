@@ -1,4 +1,4 @@
-"""Compute several calls at a time, and yield their results in order."""
+"""Run several compiled calls on threads, and yield their results in order."""
 
 from __future__ import annotations
 

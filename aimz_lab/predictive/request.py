@@ -1,4 +1,4 @@
-"""The record of one predictive call, made of arguments that the façade has checked."""
+"""The record of one predictive call, as ``predictive/call.py`` makes it."""
 
 from __future__ import annotations
 

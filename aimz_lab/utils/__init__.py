@@ -1,1 +1,1 @@
-"""Documented import paths; the code lives elsewhere."""
+"""Second import paths, such as ``aimz_lab.utils.data``; the code is in ``aimz_lab.data``."""

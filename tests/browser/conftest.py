@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -29,30 +30,51 @@ def browser(chromium):
         yield running
 
 
-@pytest.fixture
-def screenshots(tmp_path):
-    """Where pictures of the page are kept: ``AIMZ_LAB_SCREENSHOTS``, or the test's own folder."""
-    folder = Path(os.environ.get("AIMZ_LAB_SCREENSHOTS") or tmp_path)
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+@pytest.fixture(scope="session")
+def screenshots(tmp_path_factory):
+    """Where pictures of pages are kept: ``AIMZ_LAB_SCREENSHOTS``, or a temporary folder."""
+    folder = os.environ.get("AIMZ_LAB_SCREENSHOTS") or tmp_path_factory.mktemp("screenshots")
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    return Path(folder)
+
+
+@contextmanager
+def _notebooks(server, browser, screenshots, title):
+    """Open notebooks by a function; at the end keep a picture of each page, and close it."""
+    opened = []
+
+    def open_notebook(cells, name=None, **options):
+        opened.append(Notebook(server, browser, name or title, cells, **options).__enter__())
+        return opened[-1]
+
+    try:
+        yield open_notebook
+    finally:
+        for i, notebook in enumerate(opened):
+            if not notebook.page.is_closed():
+                notebook.page.screenshot(path=screenshots / f"{title}-{i}.png")
+            notebook.__exit__()
 
 
 @pytest.fixture
 def notebook(server, browser, request, screenshots):
-    """Opens a notebook with the given cells, or one that exists with ``None``.
+    """Opens a notebook with the given cells, or one that exists with ``None``."""
+    with _notebooks(server, browser, screenshots, request.node.name) as open_notebook:
+        yield open_notebook
 
-    What the page shows at the end of the test is kept as a picture.
+
+@pytest.fixture(scope="module", params=["light", "dark"])
+def ended(server, browser, request, screenshots):
+    """A narrow notebook that shows a run that has ended, in either theme; several tests look at it.
+
+    Its cells are the module's ``ENDED``.
     """
-    opened = []
-
-    def open_notebook(cells, name=None, **options):
-        name = name or request.node.name.replace("[", "-").replace("]", "")
-        opened.append(Notebook(server, browser, name, cells, **options).__enter__())
-        return opened[-1]
-
-    yield open_notebook
-    for i, notebook in enumerate(opened):
-        if not notebook.page.is_closed():
-            name = f"{request.node.name}-{i}.png".replace("/", "_")
-            notebook.page.screenshot(path=screenshots / name)
-        notebook.__exit__()
+    server.use_theme(request.param)
+    with _notebooks(server, browser, screenshots, f"ended-{request.param}") as open_notebook:
+        notebook = open_notebook(request.module.ENDED, width=720)
+        notebook.page.keyboard.press("Control+b")  # the side bar
+        notebook.run_all()
+        notebook.wait_until_done(1)
+        notebook.dashboard().wait_for()
+        yield request.param, notebook
+    server.use_theme("light")

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import time
 
-import pytest
-
 from tests.browser.jupyter import canvas_pixels
 
 # Its losses fall, so that the picture changes. It ends by itself if nobody stops it, but late: how
@@ -27,6 +25,7 @@ def loop(seconds=300, **arguments):
 def tell(run):
     print("RESULT", json.dumps({"status": run.status, "step": run.step}))
 """
+ENDED = [LOOP, "lab.show(loop(1))"]
 FIT = """
 import json, jax, numpy as np, numpyro, numpyro.distributions as dist
 from numpyro.infer import SVI, Trace_ELBO
@@ -293,15 +292,9 @@ def test_a_restart_of_the_kernel_is_told(notebook):
     assert result(nb, 1)["status"] == "stopped"
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_it_is_readable_at_600_pixels_in_either_theme(notebook, server, theme):
-    server.use_theme(theme)
-    nb = notebook([LOOP, "lab.show(loop(1))"], width=720)
-    nb.page.keyboard.press("Control+b")
-    nb.run_all()
-    nb.wait_until_done(1)
+def test_it_is_readable_at_600_pixels_in_either_theme(ended):
+    theme, nb = ended
     dashboard = nb.dashboard()
-    dashboard.wait_for()
     width = dashboard.bounding_box()["width"]
     assert 450 < width < 640
     assert dashboard.evaluate("e => e.scrollWidth <= e.clientWidth")
@@ -313,7 +306,6 @@ def test_it_is_readable_at_600_pixels_in_either_theme(notebook, server, theme):
     for name in (".aimz-method", ".aimz-stats dt", ".aimz-toggle"):
         color = dashboard.locator(name).first.evaluate("e => getComputedStyle(e).color")
         assert contrast(color, surface) > 4.5, name
-    server.use_theme("light")
 
 
 def contrast(one, other):
@@ -333,12 +325,9 @@ def contrast(one, other):
     return (high + 0.05) / (low + 0.05)
 
 
-def test_the_keyboard_reaches_controls_and_reads_the_curve(notebook):
-    nb = notebook([LOOP, "lab.show(loop(1))"])
-    nb.run_all()
-    nb.wait_until_done(1)
+def test_the_keyboard_reaches_controls_and_reads_the_curve(ended):
+    _, nb = ended
     dashboard = nb.dashboard()
-    dashboard.wait_for()
     canvas = dashboard.locator("canvas")
     canvas.focus()
     for _ in range(3):

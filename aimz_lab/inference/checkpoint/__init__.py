@@ -1,4 +1,4 @@
-"""State on disk: checkpoints of runs and saved models.
+"""Checkpoints of runs: files that are whole or absent.
 
-In: arrays and plain values. Out: files that are whole or absent.
+In: a run between two chunks. Out: one file, from which a later fit goes on bit for bit.
 """

@@ -1,4 +1,4 @@
-"""What a checkpoint belongs to: keys, versions, and checksums of the data."""
+"""What a checkpoint belongs to: random keys, package versions, checksums of the data."""
 
 from __future__ import annotations
 

@@ -74,12 +74,12 @@ class McmcLearner:
             request.arguments,
             allow_nonfinite=request.allow_nonfinite,
         )
-        callbacks = all_callbacks(request.callbacks, request.progress)
+        found = all_callbacks(request.callbacks, request.progress)
         name = callable_name(self._kernel.kernel)
         method = f"MCMC/{type(self._mcmc.sampler).__name__}"
         spec = trace_data(self._kernel, data)
         run = Run(RunInfo(name, method, is_sampling=True), control=Control(why_not=_NO_RATE))
-        listeners = Callbacks(callbacks, run)
+        callbacks = Callbacks(found, run)
         chains = Chains(self._mcmc, request.origin.keys[0], _arguments(data))
         run.info = RunInfo(
             model=name,
@@ -93,7 +93,7 @@ class McmcLearner:
         loop = ChainLoop(
             chains,
             run,
-            listeners,
+            callbacks,
             n_obs=data.n_obs,
             latent_sites=spec.latent_sites,
             iterations_per_call=request.steps_per_call,

@@ -1,4 +1,4 @@
-"""Monitors of a run, and the best state by one of them."""
+"""Read the loss window by window, and keep the state with the lowest reading."""
 
 from __future__ import annotations
 

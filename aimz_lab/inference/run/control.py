@@ -1,4 +1,4 @@
-"""Requests to a run: from any thread, and from the first interrupt."""
+"""Requests to stop, pause, checkpoint or change the learning rate of a run, from any thread."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Collect the callbacks of a run: the user's, those of every fit, and a display by plug-in."""
+"""Collect the callbacks of a run: the user's, those of every fit, and a display."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run keeps beside its steps: its facts before the first one, and its best states."""
+"""``RunInfo``, facts of a run before its first step, and ``Best``, its best state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Set-up of guide and optimizer, with data or with stand-ins for data that is not stored."""
+"""Initialise guide and optimizer, with training data or with arrays of ones in its shapes."""
 
 from __future__ import annotations
 

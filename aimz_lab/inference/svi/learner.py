@@ -133,16 +133,16 @@ class SviLearner:
         """
         read = read_fit_data(self._kernel, self._svi, request)
         data = read.training
-        callbacks = all_callbacks(request.callbacks, request.progress)
+        found = all_callbacks(request.callbacks, request.progress)
         guides = (self._svi.guide, *autoguides_in(self._svi.guide))
         with rollback_on_error(self, self._setup, self._svi, *guides):
             run = Run(RunInfo(self._name, self._method), control=Control(why_not=WHY_FIXED))
-            listeners = Callbacks(callbacks, run)
-            metrics = request.step.metrics | listeners.metrics
+            callbacks = Callbacks(found, run)
+            metrics = request.step.metrics | callbacks.metrics
             asked = replace(request, step=replace(request.step, metrics=metrics))
             state = self._ensure_state(state, request.origin.keys[0], data)
             setup = self._run_setup(read, asked, is_mutable=state.mutable_state is not None)
-            trainer = self._trainer(run, listeners, setup, state)
+            trainer = self._trainer(run, callbacks, setup, state)
         return SviFit(self, request, data, read.spec, run, trainer)
 
     def _run_setup(self, read: FitData, request: FitRequest, *, is_mutable: bool) -> RunSetup:

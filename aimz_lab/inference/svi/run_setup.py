@@ -1,4 +1,4 @@
-"""What a run of SVI computes with: data, plan, feed and compiled steps; all but its state."""
+"""Training data, plan, feed and compiled steps of an SVI run: all but its state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""May the rows of a call be cut? Proofs and tests of it, and checks of indices.
+"""Whether a kernel computes row by row: proof on its jaxpr, test on rows; and index checks.
 
 In: a kernel and its arguments. Out: whether rows are independent, or a ``DataError``.
 """

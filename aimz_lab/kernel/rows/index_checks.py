@@ -1,4 +1,4 @@
-"""Check the indices of arrays at once, and those of a source as its batches are read."""
+"""Find indices out of range: in arrays before the call, in a source batch by batch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The programs inside an equation of a JAX program: those of calls, branches and loops."""
+"""The inner jaxprs of a jaxpr equation: of ``jit``, ``cond``, ``scan`` and ``while``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Let subsampling plates take the given rows as their subsample."""
+"""Let NumPyro's subsampling plates take all given rows, in their order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""For each JAX primitive, when it keeps rows apart: the rules of the proof.
+"""Rules of the proof: when each JAX primitive keeps rows independent.
 
 An array has at most one axis of rows, given by its number or ``None``. A rule holds if the
 operation computes each entry along the result's axis of rows from the same entry of its operands,

@@ -1,4 +1,4 @@
-"""The panels of a run, and what is known of it before its first step."""
+"""The panels of a dashboard, by the kind of run, and the facts in its header."""
 
 from __future__ import annotations
 

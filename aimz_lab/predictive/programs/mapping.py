@@ -1,4 +1,4 @@
-"""Map the kernel over draws and blocks: some draws side by side, the rest one after the other."""
+"""Map the kernel over blocks by ``vmap`` and over draws by ``lax.map``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads raise on missing or cut chunks; open trees keep temporary stores alive."""
+"""Zarr stores that raise on missing chunks; temporary ones go with their last reader."""
 
 from __future__ import annotations
 
