@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 import jax
 import numpy as np
@@ -21,7 +21,12 @@ from numpyro.infer.svi import SVIState
 
 from aimz_lab.data.checks import check_positive_int
 from aimz_lab.effects import estimate_effect
-from aimz_lab.effects.scenarios import can_share_a_pass, computed_scenarios, options_of_the_pass
+from aimz_lab.effects.scenarios import (
+    CallArguments,
+    can_share_a_pass,
+    computed_scenarios,
+    options_of_the_pass,
+)
 from aimz_lab.errors import (
     AimzLabWarning,
     ArgumentError,
@@ -48,6 +53,7 @@ from aimz_lab.inference.request import (
     SampleRequest,
     StartedFit,
     StepOptions,
+    ViResult,
 )
 from aimz_lab.inference.run.events import Callback, Run
 from aimz_lab.inference.run.handle import RunHandle
@@ -60,10 +66,23 @@ from aimz_lab.kernel.signature import KernelSignature, merge_arguments
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.predictive.call import FittedKernel, predict_request
 from aimz_lab.predictive.predictor import Predictor
+from aimz_lab.predictive.reducers import ReduceSpec
 from aimz_lab.predictive.request import Group, Request
 from aimz_lab.predictive.results.datasets import posterior_tree
 from aimz_lab.predictive.results.temporary import TemporaryResults
-from aimz_lab.types import Device, OnNonFinite, Progress, ShardAxis, Store
+from aimz_lab.types import (
+    Arguments,
+    Coords,
+    Device,
+    JsonObject,
+    OnNonFinite,
+    Params,
+    Progress,
+    ShardAxis,
+    Store,
+)
+
+Result = TypeVar("Result")
 
 
 class ImpactModel:
@@ -125,12 +144,12 @@ class ImpactModel:
         resolve_placement(device)
         self._posterior: Posterior | None = None
         self._state: SVIState | None = None
-        self._vi_result: Any = None
+        self._vi_result: ViResult | None = None
         self._spec: KernelSpec | None = None
         self._schema: InputSchema | None = None
         self._fingerprint: TrainingFingerprint | None = None
         self._last_run: Run | None = None
-        self._handle: RunHandle | None = None
+        self._handle: RunHandle[Self] | None = None
         self._n_obs: int | None = None
         self._epochs_done = 0
         self._warned_of_n_obs = False
@@ -189,7 +208,7 @@ class ImpactModel:
         self._n_obs = None if value is None else check_positive_int("n_obs", value)
 
     @property
-    def vi_result(self) -> Any:
+    def vi_result(self) -> ViResult | None:
         """Parameters and losses of the last training: ``.params`` and ``.losses``.
 
         Set it after a hand-written loop to anything with these two fields; :meth:`sample` then
@@ -198,7 +217,7 @@ class ImpactModel:
         return self._vi_result
 
     @vi_result.setter
-    def vi_result(self, value: Any) -> None:
+    def vi_result(self, value: ViResult) -> None:
         if not (hasattr(value, "params") and hasattr(value, "losses")):
             msg = (
                 "vi_result needs the fields params and losses, such as numpyro's SVIRunResult; got "
@@ -261,9 +280,9 @@ class ImpactModel:
         allow_nonfinite: bool = False,
         resume: str | PathLike[str] | None = None,
         blocking: bool = True,
-        kernel_kwargs: Mapping[str, Any] | None = None,
+        kernel_kwargs: Arguments | None = None,
         **kwargs: Any,
-    ) -> Self | RunHandle:
+    ) -> Self | RunHandle[Self]:
         """Train by SVI on minibatches, then draw from the guide.
 
         The ELBO of a batch is scaled to the whole data, so that the posterior is as wide as all
@@ -370,9 +389,9 @@ class ImpactModel:
         allow_nonfinite: bool = False,
         resume: str | PathLike[str] | None = None,
         blocking: bool = True,
-        kernel_kwargs: Mapping[str, Any] | None = None,
+        kernel_kwargs: Arguments | None = None,
         **kwargs: Any,
-    ) -> Self | RunHandle:
+    ) -> Self | RunHandle[Self]:
         """Train on all rows at once: SVI steps, or an MCMC run.
 
         Chains can be watched, paused and stopped as training can. A stop and an interrupt keep the
@@ -443,7 +462,7 @@ class ImpactModel:
         rng_key: jax.Array | None = None,
         n_obs: int | None = None,
         n_pad: int = 0,
-        kernel_kwargs: Mapping[str, Any] | None = None,
+        kernel_kwargs: Arguments | None = None,
         **kwargs: Any,
     ) -> tuple[SVIState, Float[Array, ""]]:
         """Run one SVI step on a batch, for loops written by hand.
@@ -588,12 +607,12 @@ class ImpactModel:
         batch_size: int | None = None,
         store: Store = "persistent",
         output_dir: str | PathLike[str] | None = None,
-        reduce: Any = None,
+        reduce: ReduceSpec | None = None,
         dims: Mapping[str, Sequence[str]] | None = None,
-        coords: Mapping[str, Any] | None = None,
+        coords: Coords | None = None,
         progress: bool = True,
         allow_nonfinite: bool = False,
-        kernel_kwargs: Mapping[str, Any] | None = None,
+        kernel_kwargs: Arguments | None = None,
         **kwargs: Any,
     ) -> xr.DataTree:
         """Predict the output; the noise of a row follows from the key and the row's place alone.
@@ -671,9 +690,9 @@ class ImpactModel:
         return_sites: Sites = None,
         return_datatree: bool = True,
         dims: Mapping[str, Sequence[str]] | None = None,
-        coords: Mapping[str, Any] | None = None,
+        coords: Coords | None = None,
         allow_nonfinite: bool = False,
-        kernel_kwargs: Mapping[str, Any] | None = None,
+        kernel_kwargs: Arguments | None = None,
         **kwargs: Any,
     ) -> xr.DataTree | dict[str, Shaped[np.ndarray, "draw ..."]]:
         """Predict the output for one batch: in memory, and without showing progress.
@@ -779,12 +798,12 @@ class ImpactModel:
         batch_size: int | None = None,
         store: Store = "persistent",
         output_dir: str | PathLike[str] | None = None,
-        reduce: Any = None,
+        reduce: ReduceSpec | None = None,
         dims: Mapping[str, Sequence[str]] | None = None,
-        coords: Mapping[str, Any] | None = None,
+        coords: Coords | None = None,
         progress: bool = True,
         allow_nonfinite: bool = False,
-        kernel_kwargs: Mapping[str, Any] | None = None,
+        kernel_kwargs: Arguments | None = None,
         **kwargs: Any,
     ) -> xr.DataTree:
         """Draw from the prior predictive distribution; no fit is needed.
@@ -851,9 +870,9 @@ class ImpactModel:
         return_sites: Sites = None,
         return_datatree: bool = True,
         dims: Mapping[str, Sequence[str]] | None = None,
-        coords: Mapping[str, Any] | None = None,
+        coords: Coords | None = None,
         allow_nonfinite: bool = False,
-        kernel_kwargs: Mapping[str, Any] | None = None,
+        kernel_kwargs: Arguments | None = None,
         **kwargs: Any,
     ) -> xr.DataTree | dict[str, Shaped[np.ndarray, "draw ..."]]:
         """Draw from the prior predictive distribution of one batch.
@@ -909,12 +928,12 @@ class ImpactModel:
         batch_size: int | None = None,
         store: Store = "persistent",
         output_dir: str | PathLike[str] | None = None,
-        reduce: Any = None,
+        reduce: ReduceSpec | None = None,
         dims: Mapping[str, Sequence[str]] | None = None,
-        coords: Mapping[str, Any] | None = None,
+        coords: Coords | None = None,
         progress: bool = True,
         allow_nonfinite: bool = False,
-        kernel_kwargs: Mapping[str, Any] | None = None,
+        kernel_kwargs: Arguments | None = None,
         **kwargs: Any,
     ) -> xr.DataTree:
         """Log-likelihood of the output in nats, for each draw and row.
@@ -971,11 +990,11 @@ class ImpactModel:
         self,
         output_baseline: xr.DataTree | None = None,
         output_intervention: xr.DataTree | None = None,
-        args_baseline: Mapping[str, Any] | None = None,
-        args_intervention: Mapping[str, Any] | None = None,
+        args_baseline: CallArguments | None = None,
+        args_intervention: CallArguments | None = None,
         *,
         on_batch: bool = False,
-        reduce: Any = None,
+        reduce: ReduceSpec | None = None,
     ) -> xr.DataTree:
         """Effect of an intervention: its draws minus those of the baseline, with the same noise.
 
@@ -1020,7 +1039,7 @@ class ImpactModel:
         outputs = output_baseline, output_intervention
         return estimate_effect(*computed_scenarios(predict, outputs, args, self._keys.take))
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> JsonObject:
         """Describe the model in plain values: its kernel and sites, its training, its draws.
 
         Example:
@@ -1075,7 +1094,7 @@ class ImpactModel:
         *,
         svi: SVI | None = None,
         device: Device | None = None,
-        kernel_kwargs: Mapping[str, Any] | None = None,
+        kernel_kwargs: Arguments | None = None,
     ) -> Self:
         """Read a model from a directory that :meth:`save` wrote.
 
@@ -1179,7 +1198,7 @@ class ImpactModel:
 
     def _fit(
         self, request: FitRequest, rng_key: jax.Array | None, *, blocking: bool
-    ) -> Self | RunHandle:
+    ) -> Self | RunHandle[Self]:
         """Run a fit to its end here, or leave that to a thread."""
         fit = self._learner.start(request, self._state)
         self._last_run = fit.run
@@ -1192,7 +1211,7 @@ class ImpactModel:
                 warnings.warn(message, FitWarning, stacklevel=3)
         return self
 
-    def _fit_in_background(self, fit: StartedFit) -> RunHandle:
+    def _fit_in_background(self, fit: StartedFit) -> RunHandle[Self]:
         """Begin here, where what callbacks display has its place; run on a thread."""
         try:
             fit.loop.begin()
@@ -1217,7 +1236,7 @@ class ImpactModel:
         if result.posterior is not None:
             self._posterior, self._fingerprint = result.posterior, result.fingerprint
 
-    def _restore(self, saved: SavedModel, kernel_kwargs: Mapping[str, Any]) -> None:
+    def _restore(self, saved: SavedModel, kernel_kwargs: Arguments) -> None:
         """Take over the state of a saved model."""
         state = saved.restore(self._kernel, self._inference, self._learner, kernel_kwargs)
         self._n_obs, self._epochs_done = state.n_obs, state.epochs_done
@@ -1235,8 +1254,8 @@ class ImpactModel:
     def _request(
         self,
         inputs: Any,
-        kwargs: Mapping[str, Any],
-        kernel_kwargs: Mapping[str, Any] | None,
+        kwargs: CallArguments,
+        kernel_kwargs: Arguments | None,
         *,
         key: jax.Array,
         posterior: Posterior | None,
@@ -1257,13 +1276,13 @@ class ImpactModel:
             fitted, inputs, kwargs, kernel_kwargs, key=key, group=group, **options
         )
 
-    def _remember(self, result: Any, rng_key: jax.Array | None) -> Any:
+    def _remember(self, result: Result, rng_key: jax.Array | None) -> Result:
         """Move the key on once a call has succeeded, and keep track of a temporary result."""
         self._keys.advance(rng_key)
         self._temporary.remember(result)
         return result
 
-    def _kernel_params(self) -> dict[str, Any]:
+    def _kernel_params(self) -> Params:
         """Return learned values of the kernel's own ``param`` sites, and its mutable state."""
         params = dict(getattr(self._vi_result, "params", None) or {})
         if self._spec is not None:
@@ -1271,7 +1290,7 @@ class ImpactModel:
         return {**params, **((self._state.mutable_state if self._state else None) or {})}
 
     def _effect_in_one_pass(
-        self, baseline: Mapping[str, Any], intervention: Mapping[str, Any], reduce: Any
+        self, baseline: CallArguments, intervention: CallArguments, reduce: ReduceSpec | None
     ) -> xr.DataTree:
         """Compute both scenarios in one pass, with the key that either names, or a new one."""
         named = baseline.get("rng_key"), intervention.get("rng_key")
@@ -1283,7 +1302,7 @@ class ImpactModel:
         self._keys.advance(given)
         return effect
 
-    def _scenario(self, args: Mapping[str, Any]) -> Request:
+    def _scenario(self, args: CallArguments) -> Request:
         """Return the request that :meth:`predict` would make of these arguments."""
         given = {"store": "persistent", "allow_nonfinite": False, "progress": False, **args}
         if "X" not in given:

@@ -21,24 +21,21 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import numpy as np
+import pandas as pd
+from jax.typing import ArrayLike
+from numpyro.infer import MCMC, SVI
 
 from aimz_lab.errors import ArtifactError, CallError, OptionalDependencyError
 from aimz_lab.impact_model import ImpactModel
 from aimz_lab.inference.feeds.schema import InputSchema
 from aimz_lab.inference.run.displays import set_default_callback
+from aimz_lab.inference.run.events import Run
 from aimz_lab.lab.callbacks.mlflow_logger import MLflowLogger, end_status
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from mlflow.models import Model, ModelSignature
-    from mlflow.models.model import ModelInfo
-    from numpyro.infer import MCMC, SVI
-
-    from aimz_lab.inference.run.events import Run
+from aimz_lab.types import Arguments
 
 try:
     import cloudpickle
@@ -48,7 +45,8 @@ try:
         # MLflow warns of type hints of its own.
         warnings.simplefilter("ignore")
         import mlflow.pyfunc
-        from mlflow.models import Model as _Model
+        from mlflow.models import Model, ModelSignature
+        from mlflow.models.model import ModelInfo
         from mlflow.utils.environment import _mlflow_conda_env, _PythonEnv
 except ImportError as error:
     _msg = "aimz_lab.mlflow needs MLflow: pip install 'aimz_lab[mlflow]'."
@@ -64,11 +62,11 @@ def save_model(
     im: ImpactModel,
     path: str | os.PathLike[str],
     *,
-    kernel_kwargs: Mapping[str, Any] | None = None,
+    kernel_kwargs: Arguments | None = None,
     mlflow_model: Model | None = None,
     signature: ModelSignature | None = None,
     pip_requirements: Sequence[str] | None = None,
-    metadata: Mapping[str, Any] | None = None,
+    metadata: Mapping[str, object] | None = None,
 ) -> None:
     """Save a model as a directory that MLflow understands.
 
@@ -106,7 +104,7 @@ def save_model(
         "kernel_kwargs": {**static, **(kernel_kwargs or {})},
     }
     (path / _CODE).write_bytes(cloudpickle.dumps(code))
-    described = mlflow_model or _Model()
+    described = mlflow_model or Model()
     if signature is not None:
         described.signature = signature
     if metadata is not None:
@@ -126,7 +124,7 @@ def save_model(
     described.save(str(path / "MLmodel"))
 
 
-def log_model(im: ImpactModel, name: str = "model", **options: Any) -> ModelInfo:
+def log_model(im: ImpactModel, name: str = "model", **options: object) -> ModelInfo:
     """Log a model to the active run, or to a new one.
 
     Args:
@@ -145,7 +143,7 @@ def log_model(im: ImpactModel, name: str = "model", **options: Any) -> ModelInfo
     """
     import aimz_lab.mlflow as flavor
 
-    return _Model.log(artifact_path=None, name=name, flavor=flavor, im=im, **options)
+    return Model.log(artifact_path=None, name=name, flavor=flavor, im=im, **options)
 
 
 def load_model(
@@ -153,7 +151,7 @@ def load_model(
     kernel: Callable | None = None,
     inference: SVI | MCMC | None = None,
     *,
-    kernel_kwargs: Mapping[str, Any] | None = None,
+    kernel_kwargs: Arguments | None = None,
     allow_pickle: bool = False,
 ) -> ImpactModel:
     """Load a model.
@@ -227,11 +225,11 @@ class _FluentLogger(MLflowLogger):
 class _Served:
     """What MLflow's generic interface calls."""
 
-    def __init__(self, im: ImpactModel, kernel_kwargs: Mapping[str, Any]) -> None:
+    def __init__(self, im: ImpactModel, kernel_kwargs: Arguments) -> None:
         self._im = im
         self._arguments = dict(kernel_kwargs)
 
-    def predict(self, model_input: Any, params: Mapping[str, Any] | None = None) -> pd.DataFrame:
+    def predict(self, model_input: Any, params: Mapping[str, float] | None = None) -> pd.DataFrame:
         """Predict each row by mean, standard deviation and interval of the output's draws.
 
         Args:
@@ -239,8 +237,6 @@ class _Served:
                 are named like per-row arguments of the kernel are these; the others are its input.
             params: ``prob``, the mass of the interval (0.94), and ``seed`` of the noise (0).
         """
-        import pandas as pd
-
         options = {"prob": 0.94, "seed": 0, **(params or {})}
         inputs, arguments = _arguments(model_input, self._im)
         draws = self._im.predict_on_batch(
@@ -257,7 +253,7 @@ class _Served:
         return pd.DataFrame({name: list(values) for name, values in summary.items()}, index=index)
 
 
-def _load_pyfunc(path: str, model_config: Mapping[str, Any] | None = None) -> _Served:
+def _load_pyfunc(path: str, model_config: Mapping[str, object] | None = None) -> _Served:
     """Called by MLflow, with the path of the model."""
     allowed = bool((model_config or {}).get("allow_pickle")) or os.environ.get(_ALLOW) == "1"
     code = _code(Path(path), allowed)
@@ -279,7 +275,7 @@ def _code(path: Path, allow_pickle: bool) -> dict[str, Any]:
     return cloudpickle.loads((path / _CODE).read_bytes())
 
 
-def _arguments(model_input: Any, im: ImpactModel) -> tuple[Any, dict[str, Any]]:
+def _arguments(model_input: Any, im: ImpactModel) -> tuple[ArrayLike, dict[str, ArrayLike]]:
     """The kernel's input and its other per-row arguments."""
     schema: InputSchema | None = im.input_schema
     others = [

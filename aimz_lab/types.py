@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol, TypeAlias, TypeVar, get_args
 import jax
 import numpy as np
 from jaxtyping import Key, PyTree, Shaped, UInt32
+from numpy.typing import ArrayLike
 
 from aimz_lab.errors import ArgumentError
 
@@ -61,6 +62,15 @@ StaticKey: TypeAlias = tuple[tuple[str, type, Hashable], ...]
 
 Columns: TypeAlias = Mapping[str, tuple[str, ...]]
 """Column names of each field that came as a data frame."""
+
+Arguments: TypeAlias = Mapping[str, Any]
+"""Kernel arguments by name, of any type."""
+
+Params: TypeAlias = Mapping[str, PyTree[jax.Array]]
+"""Parameters by name; those of a network are a tree of arrays."""
+
+Coords: TypeAlias = Mapping[str, ArrayLike]
+"""Labels by dimension."""
 
 JsonObject: TypeAlias = dict[str, Any]
 """What ``json.loads`` returns for an object."""

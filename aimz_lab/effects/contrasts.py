@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import xarray as xr
 
 from aimz_lab.errors import ArgumentError, DataError, OutputWarning
@@ -55,7 +55,7 @@ def estimate_effect(baseline: xr.DataTree, intervention: xr.DataTree) -> xr.Data
     return xr.DataTree.from_dict(groups)
 
 
-def _difference(before: xr.DataArray, after: xr.DataArray) -> Any:
+def _difference(before: xr.DataArray, after: xr.DataArray) -> npt.ArrayLike:
     """Their difference; without alignment, which would drop rows whose labels differ."""
     if before.dtype.kind in "bu":
         # A difference of flags or counts may be negative.

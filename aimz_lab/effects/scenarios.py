@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
+import jax
 import xarray as xr
 
 from aimz_lab.data import as_typed_key
 from aimz_lab.effects.contrasts import shared_group
 from aimz_lab.errors import ArgumentError
+from aimz_lab.predictive.reducers import ReduceSpec
+
+CallArguments: TypeAlias = Mapping[str, Any]
+"""Arguments of ``ImpactModel.predict`` by name."""
 
 _CALL_OPTIONS = {
     "batch_size",
@@ -25,7 +30,7 @@ _CALL_OPTIONS = {
 """Options of a call as a whole, where two scenarios share one."""
 
 
-def can_share_a_pass(baseline: Mapping[str, Any], intervention: Mapping[str, Any]) -> bool:
+def can_share_a_pass(baseline: CallArguments, intervention: CallArguments) -> bool:
     """Whether two scenarios are one group, and not drawn with a key each."""
     if baseline.get("in_sample", True) != intervention.get("in_sample", True):
         return False
@@ -35,8 +40,8 @@ def can_share_a_pass(baseline: Mapping[str, Any], intervention: Mapping[str, Any
 
 
 def options_of_the_pass(
-    baseline: Mapping[str, Any], intervention: Mapping[str, Any], reduce: Any
-) -> dict[str, Any]:
+    baseline: CallArguments, intervention: CallArguments, reduce: ReduceSpec | None
+) -> dict[str, object]:
     """Options of the one pass, which either scenario may name, or both alike.
 
     Raises:
@@ -55,7 +60,7 @@ def options_of_the_pass(
     return found
 
 
-def _same(one: Any, other: Any) -> bool:
+def _same(one: object, other: object) -> bool:
     try:
         return one is other or bool(one == other)
     except ValueError:  # arrays
@@ -65,8 +70,8 @@ def _same(one: Any, other: Any) -> bool:
 def computed_scenarios(
     predict: Callable[..., xr.DataTree],
     outputs: tuple[xr.DataTree | None, xr.DataTree | None],
-    args: tuple[Mapping[str, Any] | None, Mapping[str, Any] | None],
-    new_key: Callable[[], Any],
+    args: tuple[CallArguments | None, CallArguments | None],
+    new_key: Callable[[], jax.Array],
 ) -> tuple[xr.DataTree, xr.DataTree]:
     """Return the baseline and the intervention, computing what is not there, paired.
 

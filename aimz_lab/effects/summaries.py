@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import xarray as xr
+from numpy.typing import ArrayLike
 
 from aimz_lab.effects.contrasts import PREDICTIVE_GROUPS
 from aimz_lab.errors import ArgumentError
@@ -13,7 +12,7 @@ from aimz_lab.predictive.reducers.intervals import narrowest_interval
 from aimz_lab.types import SAMPLE_DIMS
 
 
-def hdi(draws: Any, prob: float = 0.94, axis: int = 0) -> np.ndarray:
+def hdi(draws: ArrayLike, prob: float = 0.94, axis: int = 0) -> np.ndarray:
     """Highest-density interval: the narrowest that holds a share ``prob`` of the draws.
 
     Args:

@@ -8,12 +8,12 @@ import shutil
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from aimz_lab.errors import ArtifactError, ArtifactGoneError, ArtifactWriteError, CheckpointError
 from aimz_lab.inference.checkpoint.archive import read_archive, write_archive
+from aimz_lab.types import JsonObject
 
 FORMAT = 1
 _KIND = "aimz_lab model"
@@ -22,7 +22,7 @@ _ARRAYS = "arrays.npz"
 
 
 def write_artifact(
-    path: str | os.PathLike[str], manifest: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
+    path: str | os.PathLike[str], manifest: JsonObject, arrays: Mapping[str, np.ndarray]
 ) -> Path:
     """Write a directory under another name and rename it.
 
@@ -59,7 +59,7 @@ def write_artifact(
 
 def read_artifact(
     path: str | os.PathLike[str],
-) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+) -> tuple[JsonObject, dict[str, np.ndarray]]:
     """Read a stored model; see :func:`write_artifact`.
 
     Raises:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from html import escape
-from typing import Any
 
 from numpyro.infer import MCMC, SVI
 
@@ -12,7 +11,7 @@ from aimz_lab.inference.posterior import Posterior
 from aimz_lab.kernel.check import parameter_names
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.kernel.spec import KernelSpec
-from aimz_lab.types import callable_name
+from aimz_lab.types import JsonObject, callable_name
 
 
 def describe(
@@ -21,7 +20,7 @@ def describe(
     spec: KernelSpec | None,
     posterior: Posterior | None,
     schema: InputSchema | None = None,
-) -> dict[str, Any]:
+) -> JsonObject:
     """Describe a model.
 
     Args:
@@ -56,7 +55,7 @@ def describe(
     }
 
 
-def describe_sites(spec: KernelSpec) -> dict[str, dict[str, Any]]:
+def describe_sites(spec: KernelSpec) -> dict[str, JsonObject]:
     """Describe the sites of a kernel: kind, shape at the traced number of rows, type, plates."""
     return {
         name: {
@@ -69,7 +68,7 @@ def describe_sites(spec: KernelSpec) -> dict[str, dict[str, Any]]:
     }
 
 
-def _training(schema: InputSchema | None) -> dict[str, Any] | None:
+def _training(schema: InputSchema | None) -> JsonObject | None:
     if schema is None:
         return None
     fields = {
@@ -79,18 +78,18 @@ def _training(schema: InputSchema | None) -> dict[str, Any] | None:
     return {"n_obs": schema.n_obs, "batch_size": schema.batch_size, "fields": fields}
 
 
-def describe_in_a_line(described: dict[str, Any]) -> str:
+def describe_in_a_line(described: JsonObject) -> str:
     """Return what :func:`describe` found in a line."""
     call = f"{described['kernel']}({', '.join(described['arguments'])})"
     parts = [call, _method(described), *_state(described)]
     return f"<ImpactModel {', '.join(parts)}>"
 
 
-def _method(described: dict[str, Any]) -> str:
+def _method(described: JsonObject) -> str:
     return "/".join(filter(None, (described["inference"], described["guide"])))
 
 
-def _state(described: dict[str, Any]) -> list[str]:
+def _state(described: JsonObject) -> list[str]:
     parts = []
     trained = described["trained_on"]
     if trained:
@@ -103,7 +102,7 @@ def _state(described: dict[str, Any]) -> list[str]:
     return parts or ["not fitted"]
 
 
-def describe_html(described: dict[str, Any]) -> str:
+def describe_html(described: JsonObject) -> str:
     """Return what :func:`describe` found as HTML."""
     call = f"{described['kernel']}({', '.join(described['arguments'])})"
     heads = ("site", "kind", "shape", "type", "plates", "draws")
@@ -118,7 +117,7 @@ def describe_html(described: dict[str, Any]) -> str:
     )
 
 
-def _row(name: str, site: dict[str, Any], described: dict[str, Any]) -> str:
+def _row(name: str, site: JsonObject, described: JsonObject) -> str:
     drawn = "draw_shape" in site
     cells = (
         f"<code>{escape(name)}</code>",
@@ -131,7 +130,7 @@ def _row(name: str, site: dict[str, Any], described: dict[str, Any]) -> str:
     return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
 
 
-def _fields(trained: dict[str, Any] | None) -> str:
+def _fields(trained: JsonObject | None) -> str:
     if not trained:
         return ""
     listed = ", ".join(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 
 from aimz_lab.data import as_typed_key, derive_key
@@ -16,7 +14,7 @@ class KeySequence:
         rng_key: The key that the first call derives its own from.
     """
 
-    def __init__(self, rng_key: Any) -> None:
+    def __init__(self, rng_key: jax.Array) -> None:
         self.key: jax.Array = as_typed_key(rng_key)
 
     def split(self, given: jax.Array | None, count: int) -> tuple[jax.Array, ...]:

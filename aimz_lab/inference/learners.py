@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from numpyro.infer import MCMC, SVI
 
 from aimz_lab.errors import InferenceError
@@ -12,7 +10,7 @@ from aimz_lab.inference.svi.learner import SviLearner
 from aimz_lab.kernel.signature import KernelSignature
 
 
-def one_inference(inference: Any, svi: Any) -> SVI | MCMC:
+def one_inference(inference: object, svi: object) -> SVI | MCMC:
     """Return the one inference object that was given.
 
     Raises:

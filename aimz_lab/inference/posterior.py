@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 import jax
 import numpy as np
+from jax.typing import ArrayLike
 from numpyro import handlers
 from numpyro.infer import SVI
 from numpyro.infer.autoguide import AutoGuide
@@ -16,7 +16,7 @@ from numpyro.infer.autoguide import AutoGuide
 from aimz_lab.errors import SiteError
 from aimz_lab.inference.compiling import QUICK, QUICKEST, compiler_options
 from aimz_lab.kernel.tracing import tracing_lock
-from aimz_lab.types import SAMPLE_DIMS
+from aimz_lab.types import SAMPLE_DIMS, Params, Shared, Static
 
 Sites = str | Iterable[str] | None
 """Names of sites: one, several, or a default choice."""
@@ -68,7 +68,7 @@ def site_names(sites: Sites) -> tuple[str, ...] | None:
     return None if sites is None else (sites,) if isinstance(sites, str) else tuple(sites)
 
 
-def as_posterior(draws: Mapping[str, Any], num_chains: int = 1) -> Posterior:
+def as_posterior(draws: Mapping[str, ArrayLike], num_chains: int = 1) -> Posterior:
     """Check draws that were made elsewhere.
 
     Args:
@@ -117,9 +117,7 @@ class GuideSampler:
         static: Values of static arguments.
     """
 
-    def __init__(
-        self, svi: SVI, latents: tuple[str, ...] | None, static: Mapping[str, Any]
-    ) -> None:
+    def __init__(self, svi: SVI, latents: tuple[str, ...] | None, static: Static) -> None:
         self._guide = svi.guide
         self._latents = latents
         self._static = dict(static)
@@ -135,9 +133,9 @@ class GuideSampler:
     def draw(
         self,
         key: jax.Array,
-        params: Mapping[str, Any],
+        params: Params,
         num_samples: int,
-        arguments: Mapping[str, Any],
+        arguments: Shared,
     ) -> dict[str, jax.Array]:
         """Draw from the guide.
 
@@ -160,9 +158,9 @@ class GuideSampler:
     def _planned(
         self,
         key: jax.Array,
-        params: Mapping[str, Any],
+        params: Params,
         num_samples: int,
-        arguments: Mapping[str, Any],
+        arguments: Shared,
     ) -> tuple[Callable, dict[str, int]]:
         """What makes the draws, and how many groups of how many it makes."""
         of_one = partial(self._some, size=1)
@@ -175,8 +173,8 @@ class GuideSampler:
     def _posterior_draws(
         self,
         key: jax.Array,
-        params: dict[str, Any],
-        arguments: dict[str, Any],
+        params: Params,
+        arguments: Shared,
         *,
         groups: int,
         size: int,
@@ -188,7 +186,7 @@ class GuideSampler:
         return {name: a.reshape(groups * size, *a.shape[2:]) for name, a in stacked.items()}
 
     def _some(
-        self, key: jax.Array, params: dict[str, Any], arguments: dict[str, Any], *, size: int
+        self, key: jax.Array, params: Params, arguments: Shared, *, size: int
     ) -> dict[str, jax.Array]:
         arguments = {**arguments, **self._static}
         if isinstance(self._guide, AutoGuide):
@@ -201,9 +199,7 @@ class GuideSampler:
             return draws
         return {name: draws[name] for name in self._latents if name in draws}
 
-    def _trace(
-        self, key: jax.Array, params: dict[str, Any], arguments: dict[str, Any]
-    ) -> dict[str, jax.Array]:
+    def _trace(self, key: jax.Array, params: Params, arguments: Shared) -> dict[str, jax.Array]:
         guide = handlers.substitute(handlers.seed(self._guide, key), data=params)
         return {
             name: site["value"]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 import jax
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
 from numpyro.infer.svi import SVIRunResult, SVIState
 
 from aimz_lab.data.checks import check_positive_int
@@ -20,7 +22,7 @@ from aimz_lab.inference.run.events import Callback, Run
 from aimz_lab.inference.run.loop import RunLoop
 from aimz_lab.kernel.scaling import Scale, check_scale
 from aimz_lab.kernel.spec import KernelSpec
-from aimz_lab.types import Device, OnNonFinite, Progress, check_choice
+from aimz_lab.types import Arguments, Device, OnNonFinite, Params, Progress, check_choice
 
 
 @dataclass(frozen=True)
@@ -76,8 +78,8 @@ class FitRequest:
     """
 
     inputs: Any
-    outputs: Any
-    arguments: Mapping[str, Any]
+    outputs: ArrayLike | None
+    arguments: Arguments
     origin: Origin
     num_samples: int = 1000
     epochs: int = 1
@@ -134,10 +136,10 @@ class SampleRequest:
 
     num_samples: int
     key: jax.Array
-    arguments: Mapping[str, Any]
+    arguments: Arguments
     spec: KernelSpec | None
     state: SVIState | None
-    params: Mapping[str, Any]
+    params: Params
     posterior: Posterior | None
 
     def __post_init__(self) -> None:
@@ -165,6 +167,18 @@ class FitResult:
     posterior: Posterior | None = None
     fingerprint: TrainingFingerprint | None = None
     epochs_done: int = 0
+
+
+class ViResult(Protocol):
+    """Parameters and losses of a training, such as NumPyro's ``SVIRunResult``.
+
+    Attributes:
+        params: Constrained parameters by name.
+        losses: Loss of each step in nats.
+    """
+
+    params: Params
+    losses: Float[Array, " step"]
 
 
 class StartedFit(Protocol):

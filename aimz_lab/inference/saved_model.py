@@ -6,14 +6,15 @@ against what was stored.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import PyTree
 from numpyro.infer import MCMC, SVI
 from numpyro.infer.svi import SVIRunResult, SVIState
 
@@ -29,7 +30,7 @@ from aimz_lab.kernel.check import parameter_names
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.kernel.tracing import trace_spec
-from aimz_lab.types import callable_name
+from aimz_lab.types import Arguments, JsonObject, Params, callable_name
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class ModelState:
     posterior: Posterior | None = None
 
 
-def identity(signature: KernelSignature, inference: SVI | MCMC) -> dict[str, Any]:
+def identity(signature: KernelSignature, inference: SVI | MCMC) -> JsonObject:
     """Describe what kernel and inference object share with those that a model was saved with."""
     guide = getattr(inference, "guide", None)
     return {
@@ -73,7 +74,7 @@ def save_model(
     path: str | PathLike[str], signature: KernelSignature, inference: SVI | MCMC, state: ModelState
 ) -> Path:
     """Write a model to a directory; see :meth:`aimz_lab.ImpactModel.save`."""
-    manifest: dict[str, Any] = {
+    manifest: JsonObject = {
         "versions": versions(),
         "model": identity(signature, inference),
         "rng_key": plain_key(state.rng_key),
@@ -141,7 +142,7 @@ class SavedModel:
         signature: KernelSignature,
         inference: SVI | MCMC,
         learner: Learner,
-        kernel_kwargs: Mapping[str, Any],
+        kernel_kwargs: Arguments,
     ) -> ModelState:
         """Return the model's state.
 
@@ -206,7 +207,7 @@ def _spec_of(signature: KernelSignature, schema: InputSchema) -> KernelSpec:
     )
 
 
-def _numbered(prefix: str, leaves: Any) -> dict[str, np.ndarray]:
+def _numbered(prefix: str, leaves: Iterable[ArrayLike]) -> dict[str, np.ndarray]:
     return tree_arrays(prefix, list(leaves))
 
 
@@ -214,7 +215,7 @@ def _named(arrays: Mapping[str, np.ndarray], prefix: str, names: list[str]) -> d
     return {name: jax.numpy.asarray(arrays[f"{prefix}/{i}"]) for i, name in enumerate(names)}
 
 
-def _paths(params: Mapping[str, Any]) -> tuple[list[list[str]], list[Any]]:
+def _paths(params: Params) -> tuple[list[list[str]], list[ArrayLike]]:
     """The leaves of nested mappings, and the names that lead to each."""
     paths, leaves = [], []
     for path, leaf in jax.tree_util.tree_leaves_with_path(dict(params)):
@@ -227,12 +228,12 @@ def _paths(params: Mapping[str, Any]) -> tuple[list[list[str]], list[Any]]:
     return paths, leaves
 
 
-def _params(paths: list[list[str]], leaves: list[Any], like: Any) -> dict[str, Any]:
+def _params(paths: list[list[str]], leaves: list[np.ndarray], like: Params | None) -> Params:
     """Put parameters together again: as the ones of the state are, else as dicts."""
     leaves = [jax.numpy.asarray(leaf) for leaf in leaves]
     if like and _paths(like)[0] == paths:
         return jax.tree.unflatten(jax.tree.structure(like), leaves)
-    params: dict[str, Any] = {}
+    params: dict[str, PyTree] = {}
     for path, leaf in zip(paths, leaves, strict=True):
         inner = params
         for name in path[:-1]:

@@ -8,6 +8,7 @@ from os import PathLike
 from typing import Any
 
 import jax
+from jax.typing import ArrayLike
 
 from aimz_lab.data.checks import check_positive_int
 from aimz_lab.errors import ArgumentError, CallError
@@ -19,10 +20,11 @@ from aimz_lab.kernel.check import parameter_names
 from aimz_lab.kernel.rows.index_checks import IndexCheck
 from aimz_lab.kernel.signature import KernelSignature, merge_arguments
 from aimz_lab.predictive.inputs import PredictiveData, predictive_data
+from aimz_lab.predictive.reducers import ReduceSpec
 from aimz_lab.predictive.request import Group, Request
 from aimz_lab.predictive.results.datasets import stats_group
 from aimz_lab.predictive.results.observed_data import find_observed_data
-from aimz_lab.types import ShardAxis, Store, check_choice
+from aimz_lab.types import Arguments, Coords, Params, ShardAxis, Store, check_choice
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class FittedKernel:
 
     signature: KernelSignature
     posterior: Posterior | None
-    params: Mapping[str, Any]
+    params: Params
     schema: InputSchema | None
     fingerprint: TrainingFingerprint | None
     devices: tuple[jax.Device, ...] | None
@@ -51,24 +53,24 @@ class FittedKernel:
 def predict_request(
     fitted: FittedKernel,
     inputs: Any,
-    kwargs: Mapping[str, Any],
-    kernel_kwargs: Mapping[str, Any] | None,
+    kwargs: Arguments,
+    kernel_kwargs: Arguments | None,
     *,
     key: jax.Array,
     group: Group,
     allow_nonfinite: bool,
-    outputs: Any = None,
-    intervention: Mapping[str, Any] | None = None,
-    condition: Mapping[str, Any] | None = None,
+    outputs: ArrayLike | None = None,
+    intervention: Mapping[str, ArrayLike] | None = None,
+    condition: Mapping[str, ArrayLike] | None = None,
     num_draws: int = 1000,
     return_sites: Sites = None,
     batch_size: int | None = None,
     store: Store = "memory",
     shard_axis: ShardAxis = "obs",
     output_dir: str | PathLike[str] | None = None,
-    reduce: Any = None,
+    reduce: ReduceSpec | None = None,
     dims: Mapping[str, Sequence[str]] | None = None,
-    coords: Mapping[str, Any] | None = None,
+    coords: Coords | None = None,
     progress: bool = False,
 ) -> Request:
     """Check the arguments of a predictive call and put them into a request.
@@ -140,7 +142,7 @@ def predict_request(
     )
 
 
-def _draws(posterior: Posterior | None, num_draws: int) -> dict[str, Any]:
+def _draws(posterior: Posterior | None, num_draws: int) -> dict[str, object]:
     """The fields of a request that say what to draw from: a posterior, or the prior."""
     if posterior is None:
         return {"num_draws": num_draws}
@@ -155,8 +157,8 @@ def _draws(posterior: Posterior | None, num_draws: int) -> dict[str, Any]:
 def _read(
     fitted: FittedKernel,
     inputs: Any,
-    outputs: Any,
-    extra: Mapping[str, Any],
+    outputs: ArrayLike | None,
+    extra: Arguments,
     group: Group,
     allow_nonfinite: bool,
 ) -> PredictiveData:
@@ -183,7 +185,7 @@ def _read(
     return replace(data, rows=rows)
 
 
-def _mapping(name: str, value: Mapping[str, Any] | None) -> dict[str, Any]:
+def _mapping(name: str, value: Mapping[str, ArrayLike] | None) -> dict[str, ArrayLike]:
     if value is not None and not isinstance(value, Mapping):
         msg = (
             f"{name}= takes a mapping from sites to values; got {type(value).__name__}. If the "
@@ -198,7 +200,7 @@ def _check_options(
     shard_axis: ShardAxis,
     batch_size: int | None,
     output_dir: str | PathLike[str] | None,
-    reduce: Any,
+    reduce: ReduceSpec | None,
 ) -> None:
     check_choice("store", store, Store)
     check_choice("shard_axis", shard_axis, ShardAxis)

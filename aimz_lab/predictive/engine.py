@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
-from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import PyTree
 
 from aimz_lab.data import fold_in
 from aimz_lab.predictive.blocks import BLOCK_ROWS, Piece
@@ -65,7 +65,7 @@ class Engine:
             return single
         sites = placed(sites, self._devices)
 
-        def compute(call: tuple[Piece, ...]) -> tuple[Span, Any]:
+        def compute(call: tuple[Piece, ...]) -> tuple[Span, PyTree]:
             if call[0].first:
                 self._crossing.check(self._crossing.tests(call, later=True))
             span = Span(1, call[0].first, call[0].n_rows)
@@ -99,7 +99,7 @@ class Engine:
         single: dict[str, list[np.ndarray]] = {name: [] for name in self._plan.global_sites}
         blocks, shared = placed((blocks, self._call.shared), self._devices)
 
-        def compute(first: int) -> tuple[Span, Any]:
+        def compute(first: int) -> tuple[Span, PyTree]:
             span = Span(0, first, min(size, n_draws - first))
             values = jax.device_get(run(*_part(draws, first, size), blocks, shared))
             host = {name: value[: span.count] for name, value in values.items()}
@@ -146,7 +146,7 @@ class Engine:
         return run, *self._fix_globals(others[0], globals_.arguments)
 
     def _fix_globals(
-        self, draw_globals: Callable, arguments: tuple[Any, ...]
+        self, draw_globals: Callable, arguments: tuple[PyTree, ...]
     ) -> tuple[dict[str, np.ndarray], tuple]:
         """Draw the sites without rows.
 
@@ -164,7 +164,7 @@ class Engine:
 
     def _in_order(
         self, compute: Callable, calls: Iterable, call_bytes: int, total: int | None, unit: str
-    ) -> Iterator[tuple[Span, Any]]:
+    ) -> Iterator[tuple[Span, PyTree]]:
         """The results of calls in order, several calls under way at a time."""
         return in_order(
             compute,

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from jax.typing import ArrayLike
+
 from aimz_lab.data import (
     ArrayDataset,
     BatchSource,
@@ -21,6 +23,7 @@ from aimz_lab.inference.feeds.inputs import rows_and_others
 from aimz_lab.kernel.arguments import split_arguments
 from aimz_lab.kernel.check import check_call, parameter_names
 from aimz_lab.kernel.signature import KernelSignature
+from aimz_lab.types import Arguments, Rows, Shared, Static
 
 
 @dataclass(frozen=True)
@@ -35,18 +38,18 @@ class PredictiveData:
         row_coord: Labels of the rows, where the input has some.
     """
 
-    rows: Mapping[str, Any] | BatchSource
+    rows: Rows | BatchSource
     fields: tuple[str, ...] | None = None
-    shared: Mapping[str, Any] = field(default_factory=dict)
-    static: Mapping[str, Any] = field(default_factory=dict)
+    shared: Shared = field(default_factory=dict)
+    static: Static = field(default_factory=dict)
     row_coord: RowCoord | None = None
 
 
 def predictive_data(
     signature: KernelSignature,
     inputs: Any,
-    outputs: Any,
-    extra: Mapping[str, Any],
+    outputs: ArrayLike | None,
+    extra: Arguments,
     *,
     with_output: bool,
     allow_nonfinite: bool,
@@ -96,8 +99,8 @@ def predictive_data(
 def _of_dataset(
     signature: KernelSignature,
     dataset: ArrayDataset,
-    outputs: Any,
-    extra: Mapping[str, Any],
+    outputs: ArrayLike | None,
+    extra: Arguments,
     with_output: bool,
     allow_nonfinite: bool,
 ) -> PredictiveData:

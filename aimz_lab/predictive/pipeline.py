@@ -7,12 +7,15 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import TypeVar
 
 import jax
 
 from aimz_lab.predictive.programs.parts import Span
 from aimz_lab.progress import CallProgress
+
+Call = TypeVar("Call")
+Values = TypeVar("Values")
 
 MOST_AT_ONCE = 8
 """Calls that are computed at the same time, at most."""
@@ -37,14 +40,14 @@ def calls_at_once(devices: tuple[jax.Device, ...], call_bytes: int) -> int:
 
 
 def in_order(
-    compute: Callable[[Any], tuple[Span, Any]],
-    calls: Iterable[Any],
+    compute: Callable[[Call], tuple[Span, Values]],
+    calls: Iterable[Call],
     at_once: int,
     *,
     total: int | None,
     unit: str,
     progress: bool,
-) -> Iterator[tuple[Span, Any]]:
+) -> Iterator[tuple[Span, Values]]:
     """Compute calls, several at a time, and yield their results in order.
 
     While results are taken and written, ``at_once`` calls are under way. Their inputs are read

@@ -5,9 +5,10 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import jax
+from jaxtyping import PyTree
 
 from aimz_lab.errors import DataTypeError, OutputWarning, PerformanceWarning, SiteError
 from aimz_lab.kernel.cache_keys import ById, shapes_of
@@ -170,7 +171,7 @@ def _trace(request: Request, rows: Rows) -> tuple[KernelSpec, tuple[str, type[Wa
     """Trace the kernel on one block, or on all rows if it runs on no other number."""
     row_argument = next(iter(rows.template))
 
-    def pinned(**arguments: Any) -> Any:
+    def pinned(**arguments: PyTree) -> object:
         kernel = pin_plates(request.kernel, arguments[row_argument].shape[0])
         return kernel(**arguments)
 

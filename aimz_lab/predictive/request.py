@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import numpy as np
@@ -15,7 +15,7 @@ from jaxtyping import Shaped
 
 from aimz_lab.data import BatchSource, RowCoord
 from aimz_lab.predictive.reducers import ReduceSpec
-from aimz_lab.types import ShardAxis, Store
+from aimz_lab.types import Coords, Params, Rows, ShardAxis, Shared, Static, StaticKey, Store
 
 Group = Literal["posterior_predictive", "predictions", "prior_predictive", "log_likelihood"]
 
@@ -66,14 +66,14 @@ class Request:
     kernel: Callable
     output: str
     key: jax.Array
-    rows: Mapping[str, Any] | BatchSource
+    rows: Rows | BatchSource
     fields: tuple[str, ...] | None = None
-    shared: Mapping[str, Any] = field(default_factory=dict)
-    static: Mapping[str, Hashable] = field(default_factory=dict)
+    shared: Shared = field(default_factory=dict)
+    static: Static = field(default_factory=dict)
     draws: Mapping[str, Shaped[jax.Array | np.ndarray, "draw ..."]] | None = None
     num_draws: int = 1000
     num_chains: int = 1
-    params: Mapping[str, Any] = field(default_factory=dict)
+    params: Params = field(default_factory=dict)
     intervention: Mapping[str, ArrayLike] = field(default_factory=dict)
     condition: Mapping[str, ArrayLike] = field(default_factory=dict)
     return_sites: tuple[str, ...] | None = None
@@ -86,12 +86,12 @@ class Request:
     group: Group = "posterior_predictive"
     row_coord: RowCoord | None = None
     dims: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    coords: Mapping[str, Any] = field(default_factory=dict)
+    coords: Coords = field(default_factory=dict)
     devices: tuple[jax.Device, ...] | None = None
     observed: Shaped[jax.Array | np.ndarray, "row ..."] | None = None
     constant: Mapping[str, Shaped[jax.Array | np.ndarray, "row ..."]] = field(default_factory=dict)
     groups: Mapping[str, xr.Dataset] = field(default_factory=dict)
-    attrs: Mapping[str, Any] = field(default_factory=dict)
+    attrs: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def n_draws(self) -> int:
@@ -111,6 +111,6 @@ class Request:
         return self.devices or tuple(jax.local_devices())
 
     @property
-    def static_key(self) -> tuple[tuple[str, type, Any], ...]:
+    def static_key(self) -> StaticKey:
         """The static arguments as a hashable key; ``1``, ``1.0`` and ``True`` differ in it."""
         return tuple((name, type(value), value) for name, value in sorted(self.static.items()))

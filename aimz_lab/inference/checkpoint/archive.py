@@ -16,13 +16,15 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import PyTree
 
 from aimz_lab.errors import CheckpointError
+from aimz_lab.types import JsonObject
 
 PARTIAL = ".partial"
 """What the name of a file ends with as long as it is being written."""
@@ -31,9 +33,7 @@ _MANIFEST = "manifest.json"
 _MISSING = "missing"
 
 
-def write_archive(
-    path: Path, manifest: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
-) -> None:
+def write_archive(path: Path, manifest: JsonObject, arrays: Mapping[str, np.ndarray]) -> None:
     """Write a file at once: after a crash it is there whole, or as it was before.
 
     Args:
@@ -58,7 +58,7 @@ def write_archive(
     _sync_folder(path.parent)
 
 
-def read_archive(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def read_archive(path: Path) -> tuple[JsonObject, dict[str, np.ndarray]]:
     """Read a file back, all of it, and verify its checksums.
 
     Args:
@@ -91,18 +91,18 @@ def read_archive(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     return manifest, arrays
 
 
-def tree_facts(tree: Any) -> dict[str, str]:
+def tree_facts(tree: PyTree) -> dict[str, str]:
     """Describe the leaves of a tree of arrays and random keys: type and shape by path."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {jax.tree_util.keystr(path): _kind(leaf) for path, leaf in leaves}
 
 
-def tree_arrays(prefix: str, tree: Any) -> dict[str, np.ndarray]:
+def tree_arrays(prefix: str, tree: PyTree) -> dict[str, np.ndarray]:
     """Return the leaves of a tree of arrays and random keys as arrays to store, named by number."""
     return {f"{prefix}/{i}": _to_array(leaf) for i, leaf in enumerate(jax.tree.leaves(tree))}
 
 
-def tree_from(arrays: Mapping[str, np.ndarray], prefix: str, template: Any) -> Any:
+def tree_from(arrays: Mapping[str, np.ndarray], prefix: str, template: PyTree) -> PyTree:
     """Return the tree that :func:`tree_arrays` was given.
 
     Args:
@@ -115,7 +115,7 @@ def tree_from(arrays: Mapping[str, np.ndarray], prefix: str, template: Any) -> A
     return jax.tree.unflatten(structure, restored)
 
 
-def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+def differences(there: Mapping[str, object], here: Mapping[str, object]) -> list[str]:
     """Say in what two mappings differ, in the order of the first.
 
     Example:
@@ -138,24 +138,24 @@ def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def _kind(leaf: Any) -> str:
+def _kind(leaf: ArrayLike) -> str:
     if _is_key(leaf):
         return f"key {jax.random.key_impl(leaf)}{list(leaf.shape)}"
     array = jnp.asarray(leaf)
     return f"{array.dtype}{list(array.shape)}"
 
 
-def _is_key(leaf: Any) -> bool:
+def _is_key(leaf: ArrayLike) -> bool:
     return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
-def _to_array(leaf: Any) -> np.ndarray:
+def _to_array(leaf: ArrayLike) -> np.ndarray:
     array = np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
     # Types that NumPy itself does not have, such as bfloat16, go by their bits.
     return array if array.dtype.kind in "biufc" else array.view(f"u{array.dtype.itemsize}")
 
 
-def _leaf_like(array: np.ndarray, template: Any) -> Any:
+def _leaf_like(array: np.ndarray, template: ArrayLike) -> jax.Array:
     if _is_key(template):
         return jax.random.wrap_key_data(array, impl=str(jax.random.key_impl(template)))
     template = jnp.asarray(template)

@@ -12,7 +12,6 @@ import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -30,7 +29,8 @@ from aimz_lab.inference.checkpoint.provenance import Origin, versions
 from aimz_lab.inference.feeds.feed import Position
 from aimz_lab.inference.run.events import Run
 from aimz_lab.inference.run.rates import set_learning_rate
-from aimz_lab.inference.run.records import Best
+from aimz_lab.inference.run.records import Best, TrainerState
+from aimz_lab.types import JsonObject
 
 _FORMAT = 1
 _NAME = re.compile(r"(\d{6})-step-(\d+)\.npz")
@@ -47,7 +47,7 @@ class Checkpoint:
     """
 
     path: Path
-    manifest: Mapping[str, Any]
+    manifest: JsonObject
     arrays: Mapping[str, np.ndarray]
 
     @property
@@ -65,7 +65,7 @@ class Checkpoint:
         """The keys of the fit."""
         return Origin.of_plain(self.manifest["provenance"]["origin"])
 
-    def check(self, facts: Mapping[str, Any]) -> None:
+    def check(self, facts: JsonObject) -> None:
         """Make sure that a run with these facts is the one that was stopped.
 
         Args:
@@ -83,7 +83,7 @@ class Checkpoint:
             msg = f"The losses may differ in their last bits: {'; '.join(differ)}."
             warnings.warn(msg, FitWarning, stacklevel=2)
 
-    def restore(self, run: Run, template: Any) -> Any:
+    def restore(self, run: Run, template: TrainerState) -> TrainerState:
         """Give a run that has not begun the history and the best states of this one.
 
         Args:
@@ -108,7 +108,7 @@ class Checkpoint:
             run.best[name] = Best(best["value"], best["step"], best_state)
         return state
 
-    def _read_tree(self, prefix: str, template: Any) -> Any:
+    def _read_tree(self, prefix: str, template: TrainerState) -> TrainerState:
         self._refuse(differences(self.manifest["state"], tree_facts(template)))
         return tree_from(self.arrays, prefix, template)
 
@@ -211,7 +211,7 @@ def _load_file(path: Path) -> Checkpoint:
     return Checkpoint(path, manifest, arrays)
 
 
-def _manifest(run: Run, state: Any) -> dict[str, Any]:
+def _manifest(run: Run, state: TrainerState) -> JsonObject:
     return {
         "format": _FORMAT,
         "position": list(run.position),

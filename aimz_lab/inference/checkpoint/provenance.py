@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import platform
 import zlib
-from collections.abc import Mapping
+from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
-from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import PyTree
 
 from aimz_lab.data import key_data
 from aimz_lab.inference.feeds.training_data import TrainingData
 from aimz_lab.kernel.scaling import Scale
+from aimz_lab.types import Array, JsonObject, Rows
 
 _CHECKED_ROWS = 4096
 _PACKAGES = ("jax", "jaxlib", "numpy", "numpyro", "optax")
@@ -33,17 +34,17 @@ class Origin:
     keys: tuple[jax.Array, ...]
     first_epoch: int = 0
 
-    def as_plain(self) -> dict[str, Any]:
+    def as_plain(self) -> JsonObject:
         """Return it in plain values."""
         return {"keys": [plain_key(key) for key in self.keys], "first_epoch": self.first_epoch}
 
     @classmethod
-    def of_plain(cls, plain: Mapping[str, Any]) -> Origin:
+    def of_plain(cls, plain: JsonObject) -> Origin:
         """Return what :meth:`as_plain` was given."""
         return cls(tuple(typed_key(key) for key in plain["keys"]), plain["first_epoch"])
 
 
-def plain_key(key: jax.Array) -> dict[str, Any]:
+def plain_key(key: jax.Array) -> JsonObject:
     """Return a typed key as plain values: its words and what it is made for.
 
     Example:
@@ -58,7 +59,7 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **_packages()}
 
 
-def typed_key(plain: Mapping[str, Any]) -> jax.Array:
+def typed_key(plain: JsonObject) -> jax.Array:
     """Return the key that :func:`plain_key` was given."""
     return jax.random.wrap_key_data(np.asarray(plain["words"], np.uint32), impl=plain["impl"])
 
@@ -68,7 +69,7 @@ def _packages() -> dict[str, str]:
     return {name: version(name) for name in _PACKAGES}
 
 
-def describe_training(data: TrainingData, scale: Scale, accumulate: int) -> dict[str, Any]:
+def describe_training(data: TrainingData, scale: Scale, accumulate: int) -> JsonObject:
     """Describe what is trained on and how, so that a difference can be named.
 
     Rows in memory are described by a checksum of up to 4,096 of them, and their order by a checksum
@@ -85,7 +86,7 @@ def describe_training(data: TrainingData, scale: Scale, accumulate: int) -> dict
         "accumulate": accumulate,
         "scale": str(scale),
         **{f"field {name}": _schema(array) for name, array in data.rows.items()},
-        **{f"argument {name}": _whole(value) for name, value in data.shared.items()},
+        **{f"argument {name}": _shared(value) for name, value in data.shared.items()},
         **{f"argument {name}": _static(value) for name, value in data.static.items()},
     }
     if data.in_memory:
@@ -94,16 +95,16 @@ def describe_training(data: TrainingData, scale: Scale, accumulate: int) -> dict
     return facts
 
 
-def _schema(array: Any) -> str:
+def _schema(array: Array) -> str:
     return f"{np.dtype(array.dtype)}{list(array.shape[1:])} a row"
 
 
-def _whole(tree: Any) -> str:
+def _shared(tree: PyTree) -> str:
     leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(tree)]
     return ", ".join(f"{leaf.dtype}{list(leaf.shape)} {_checksum(leaf)}" for leaf in leaves)
 
 
-def _static(value: Any) -> str:
+def _static(value: Hashable) -> str:
     plain = isinstance(value, str | int | float | bool | None)
     return repr(value) if plain else type(value).__name__
 
@@ -112,7 +113,7 @@ def _order(data: TrainingData) -> str:
     return f"shuffled {_checksum(np.asarray(data.order(0), np.int64))}"
 
 
-def _rows_checksum(rows: Mapping[str, Any]) -> str:
+def _rows_checksum(rows: Rows) -> str:
     n_rows = next(iter(rows.values())).shape[0]
     picked = np.unique(np.linspace(0, n_rows - 1, min(n_rows, _CHECKED_ROWS)).astype(np.int64))
     checksum = 0

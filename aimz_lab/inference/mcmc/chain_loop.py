@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Container, Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 from numpyro.infer import MCMC
 
 from aimz_lab.inference.mcmc.chains import MOST_ITERATIONS, Chains
@@ -131,7 +132,7 @@ def posterior_of(mcmc: MCMC, spec: KernelSpec) -> Posterior:
     return Posterior(latent, mcmc.num_chains, _stats(mcmc.get_extra_fields()))
 
 
-def _stats(fields: Mapping[str, Any]) -> dict[str, jax.Array]:
+def _stats(fields: Mapping[str, ArrayLike]) -> dict[str, jax.Array]:
     stats = {_STATS[name]: jnp.asarray(values) for name, values in fields.items() if name in _STATS}
     if "lp" in stats:
         stats["lp"] = -stats["lp"]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from operator import attrgetter
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Int, Num
+from jax.typing import ArrayLike
+from jaxtyping import Int, Num, PyTree
 from numpyro.infer import HMC, MCMC
 from numpyro.util import is_prng_key
 
@@ -19,6 +19,7 @@ from aimz_lab.inference.compiling import named
 from aimz_lab.inference.mcmc.draws import read_draws
 from aimz_lab.inference.run.chain_record import ChainPlan
 from aimz_lab.kernel.tracing import tracing_lock
+from aimz_lab.types import Arguments
 
 MOST_ITERATIONS = 1000
 """Iterations of the longest chunk."""
@@ -35,6 +36,13 @@ _REPORTED = {
 }
 _PREFIXES = ("", "hmc_state.")
 """Paths to these fields: in the state itself, or in the Hamiltonian state within it."""
+
+SamplerState = PyTree[jax.Array]
+Kept = dict[str, PyTree[jax.Array]]
+"""Fields kept of each draw, by NumPyro's names."""
+
+Carry = tuple[SamplerState, Kept, dict[str, jax.Array]]
+"""The state after an iteration, the draws so far, and the values to report."""
 
 
 class Chains:
@@ -60,7 +68,7 @@ class Chains:
         done: Iterations of each chain so far.
     """
 
-    def __init__(self, mcmc: MCMC, key: jax.Array, arguments: Mapping[str, Any]) -> None:
+    def __init__(self, mcmc: MCMC, key: jax.Array, arguments: Arguments) -> None:
         self.mcmc = mcmc
         # A copy without compiled parts: NumPyro vectorizes a sampler each time it is set up.
         self._sampler = copy.copy(mcmc.sampler)
@@ -76,9 +84,9 @@ class Chains:
             self._fields = self._field_names()
             self._paths = self._reported_paths(self._group_shapes(self._states[0]))
             self._kept = [self._allocate(state) for state in self._states]
-        self._program: Callable[..., Any] | None = None
+        self._program: Callable[..., Carry] | None = None
 
-    def _begin(self, key: jax.Array) -> list[Any]:
+    def _begin(self, key: jax.Array) -> list[SamplerState]:
         """Return the initial state of each chain group."""
         keys = jax.random.split(key, self.plan.chains) if self._many and is_prng_key(key) else key
         given = self.mcmc.post_warmup_state
@@ -97,7 +105,7 @@ class Chains:
             return [given]
         return [jax.tree.map(lambda leaf, c=c: leaf[c], given) for c in range(self.plan.chains)]
 
-    def _initial(self, key: jax.Array) -> Any:
+    def _initial(self, key: jax.Array) -> SamplerState:
         return self._sampler.init(
             key, self.mcmc.num_warmup, None, model_args=(), model_kwargs=self._arguments
         )
@@ -112,7 +120,7 @@ class Chains:
         """Whether the program is mapped over the chains of one group, on the leading axis."""
         return self._many and not self._is_batched and len(self._states) == 1
 
-    def _group_shapes(self, state: Any) -> Any:
+    def _group_shapes(self, state: SamplerState) -> PyTree[jax.ShapeDtypeStruct]:
         """Shapes of the state of a chain group, without a mapped axis of chains."""
         shapes = jax.eval_shape(lambda: state)
         if not self._has_mapped_group:
@@ -124,7 +132,7 @@ class Chains:
         more = HAMILTONIAN if isinstance(self._sampler, HMC) else ()
         return tuple(dict.fromkeys([*names, *more]))
 
-    def _reported_paths(self, state: Any) -> dict[str, str]:
+    def _reported_paths(self, state: PyTree[jax.ShapeDtypeStruct]) -> dict[str, str]:
         """Paths to the values in this sampler's state that are one number a chain, by name."""
         shape = (self.plan.chains,) if self._is_batched else ()
         paths = {}
@@ -135,7 +143,7 @@ class Chains:
                     break
         return paths
 
-    def _collect(self, state: Any) -> dict[str, Any]:
+    def _collect(self, state: SamplerState) -> Kept:
         """Return the fields kept of a draw, constrained as by ``mcmc.run``."""
         fields = {name: attrgetter(name)(state) for name in self._fields}
         constrain = self.mcmc.postprocess_fn or self._sampler.postprocess_fn((), self._arguments)
@@ -151,7 +159,7 @@ class Chains:
             )
         return {**fields, self._sampler.sample_field: constrained}
 
-    def _allocate(self, state: Any) -> dict[str, Any]:
+    def _allocate(self, state: SamplerState) -> Kept:
         """Allocate the draws of a chain group; a draw axis leads, after a mapped axis of chains."""
         shapes = jax.eval_shape(self._collect, self._group_shapes(state))
         chains = (self.plan.chains,) if self._has_mapped_group else ()
@@ -159,11 +167,11 @@ class Chains:
             lambda leaf: jnp.zeros((*chains, self.plan.draws, *leaf.shape), leaf.dtype), shapes
         )
 
-    def _chunk(self, state: Any, kept: Any, first: Any, count: Any) -> tuple[Any, Any, Any]:
+    def _chunk(self, state: SamplerState, kept: Kept, first: ArrayLike, count: ArrayLike) -> Carry:
         """Run ``count`` iterations; ``first`` is the number of the first, from 0."""
         plan = self.plan
 
-        def iterate(number: Any, carry: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
+        def iterate(number: jax.Array, carry: Carry) -> Carry:
             state, kept, reported = carry
             state = self._sampler.sample(state, (), self._arguments)
             since = first + number + 1 - plan.skipped
@@ -194,7 +202,9 @@ class Chains:
             program = jax.pmap(chunk, in_axes=(0, 0, None, None), donate_argnums=1)
         else:
 
-            def mapped(state: Any, kept: Any, first: Any, count: Any) -> Any:
+            def mapped(
+                state: SamplerState, kept: Kept, first: ArrayLike, count: ArrayLike
+            ) -> Carry:
                 return method(lambda group: self._chunk(*group, first, count))((state, kept))
 
             program = jax.jit(named("chain_iterations", mapped), donate_argnums=1)
@@ -283,7 +293,7 @@ class Chains:
         return jnp.swapaxes(cut[0], 0, 1) if self._is_batched else jnp.stack(cut)
 
 
-def _get(state: Any, path: str) -> Any:
+def _get(state: object, path: str) -> object:
     """Follow a dotted path of attributes; ``None`` if one of them is missing."""
     for name in path.split("."):
         state = getattr(state, name, None)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 from numpyro.infer import HMC, MCMC
@@ -27,7 +26,7 @@ from aimz_lab.inference.run.events import Callbacks, Control, Run, RunInfo
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.kernel.tracing import tracing_lock
-from aimz_lab.types import callable_name
+from aimz_lab.types import Arguments, callable_name
 
 _NO_RATE = "Chains have no learning rate; Hamiltonian ones adapt their step size as they warm up."
 
@@ -196,7 +195,7 @@ def continue_mcmc(mcmc: MCMC, data: TrainingData, num_samples: int, spec: Kernel
     return posterior_of(mcmc, spec)
 
 
-def _arguments(data: TrainingData) -> dict[str, Any]:
+def _arguments(data: TrainingData) -> Arguments:
     rows = {name: canonical(array, name) for name, array in data.rows.items()}
     return {**rows, **jax.tree.map(canonical, dict(data.shared)), **data.static}
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from aimz_lab.errors import CallbackWarning, InferenceError
 from aimz_lab.inference.run.control import Control
@@ -150,7 +150,7 @@ class Callbacks:
         """Names of the per-step values that callbacks need."""
         return frozenset(name for callback in self._active for name in callback.metrics)
 
-    def emit(self, event: str, *args: Any) -> None:
+    def emit(self, event: str, *args: object) -> None:
         """Call ``event`` on each callback that overrides it.
 
         Raises:
@@ -161,7 +161,7 @@ class Callbacks:
             self._call(callback, event, args)
         self._run.spend("callbacks", time.monotonic() - began)
 
-    def conclude(self, event: str, *args: Any) -> list[Exception]:
+    def conclude(self, event: str, *args: object) -> list[Exception]:
         """Call ``event`` on each callback that overrides it, displays last, even after one raised.
 
         Returns:
@@ -191,7 +191,7 @@ class Callbacks:
         for epoch in epoch_ends:
             self.emit("on_epoch_end", epoch)
 
-    def _call(self, callback: Callback, event: str, args: tuple[Any, ...]) -> None:
+    def _call(self, callback: Callback, event: str, args: tuple[object, ...]) -> None:
         try:
             getattr(callback, event)(self._run, *args)
         except Exception as error:

@@ -8,7 +8,7 @@ import contextvars
 import threading
 import time
 from collections.abc import Callable, Generator
-from typing import Any
+from typing import Generic, Self, TypeVar
 
 import numpy as np
 from jaxtyping import Float
@@ -17,11 +17,13 @@ from aimz_lab.inference.run.control import INTERRUPTED
 from aimz_lab.inference.run.run import Run
 from aimz_lab.types import RunStatus
 
+Model = TypeVar("Model")
+
 SLICE_S = 0.1
 """Waiting is cut into slices of this length in seconds, so that an interrupt gets through."""
 
 
-class RunHandle:
+class RunHandle(Generic[Model]):
     """A run in the background.
 
     The call that started it has returned, so a notebook can go on: look at the run, steer it, or
@@ -51,7 +53,7 @@ class RunHandle:
         True
     """
 
-    def __init__(self, model: Any, run: Run, work: Callable[[], None]) -> None:
+    def __init__(self, model: Model, run: Run, work: Callable[[], None]) -> None:
         self.run = run
         self._model = model
         self._error: BaseException | None = None
@@ -125,7 +127,7 @@ class RunHandle:
         """
         self.run.control.set_learning_rate(rate)
 
-    def wait(self, timeout: float | None = None) -> RunHandle:
+    def wait(self, timeout: float | None = None) -> Self:
         """Wait until the run has ended.
 
         An interrupt while waiting ends the run as it ends one in the foreground: the model keeps
@@ -157,7 +159,7 @@ class RunHandle:
                 raise TimeoutError(msg)
             self._ended.wait(left)
 
-    def result(self, timeout: float | None = None) -> Any:
+    def result(self, timeout: float | None = None) -> Model:
         """Wait for the run, and return the model.
 
         Args:
@@ -175,10 +177,10 @@ class RunHandle:
             raise self._error
         return self._model
 
-    def __await__(self) -> Generator[Any, None, Any]:
+    def __await__(self) -> Generator[None, None, Model]:
         return self._awaited().__await__()
 
-    async def _awaited(self) -> Any:
+    async def _awaited(self) -> Model:
         while not self.done:
             await asyncio.sleep(SLICE_S)
         return self.result()

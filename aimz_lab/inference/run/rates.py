@@ -7,10 +7,12 @@ does :func:`settable_rate` for NumPyro's optimizers, which otherwise compile it 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import PyTree
 from numpyro.optim import _NumPyroOptim
 
 from aimz_lab.errors import ArgumentError
@@ -33,11 +35,11 @@ class RateState(NamedTuple):
     """
 
     learning_rate: jax.Array
-    inner: Any
+    inner: PyTree
 
 
 def settable_rate(
-    optimizer: Callable[..., _NumPyroOptim], step_size: float, **options: Any
+    optimizer: Callable[..., _NumPyroOptim], step_size: float, **options: object
 ) -> _NumPyroOptim:
     """Make one of NumPyro's optimizers with a rate that can be set while it trains.
 
@@ -62,30 +64,30 @@ def settable_rate(
         msg = f"step_size={step_size!r} must be a positive number to begin with."
         raise ArgumentError(msg)
 
-    def at(rate: Any) -> _NumPyroOptim:
+    def at(rate: ArrayLike) -> _NumPyroOptim:
         return optimizer(step_size=lambda _: rate, **options)
 
-    def init(params: Any) -> RateState:
+    def init(params: PyTree) -> RateState:
         _, inner = at(step_size).init(params)
         return RateState(jnp.asarray(step_size, jnp.result_type(float)), inner)
 
-    def update(i: Any, gradients: Any, state: RateState) -> RateState:
+    def update(i: jax.Array, gradients: PyTree, state: RateState) -> RateState:
         _, inner = at(state.learning_rate).update(gradients, (i, state.inner))
         return RateState(state.learning_rate, inner)
 
-    def get_params(state: RateState) -> Any:
+    def get_params(state: RateState) -> PyTree:
         return at(step_size).get_params((0, state.inner))
 
     return _NumPyroOptim(lambda *functions: functions, init, update, get_params)
 
 
-def learning_rate(optim_state: Any) -> float | None:
+def learning_rate(optim_state: PyTree) -> float | None:
     """Return the rate that is part of an optimizer's state, or ``None`` if there is none."""
     found = _find(optim_state)
     return None if found is None else float(found)
 
 
-def set_learning_rate(optim_state: Any, rate: float) -> Any:
+def set_learning_rate(optim_state: PyTree, rate: float) -> PyTree:
     """Return the state with another rate.
 
     Args:
@@ -100,13 +102,13 @@ def set_learning_rate(optim_state: Any, rate: float) -> Any:
     return _replace(optim_state, rate)
 
 
-def _rate_name(hyperparams: Any) -> str | None:
+def _rate_name(hyperparams: object) -> str | None:
     if not isinstance(hyperparams, dict):
         return None
     return next((name for name in _NAMES if name in hyperparams), None)
 
 
-def _find(state: Any) -> jax.Array | None:
+def _find(state: PyTree) -> jax.Array | None:
     if isinstance(state, RateState):
         return state.learning_rate
     name = _rate_name(getattr(state, "hyperparams", None))
@@ -117,7 +119,7 @@ def _find(state: Any) -> jax.Array | None:
     return None
 
 
-def _replace(state: Any, rate: float) -> Any:
+def _replace(state: PyTree, rate: float) -> PyTree:
     if isinstance(state, RateState):
         return state._replace(learning_rate=jnp.full_like(state.learning_rate, rate))
     name = _rate_name(getattr(state, "hyperparams", None))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol, Self
 
 import jax
+from jaxtyping import PyTree
+from numpyro.infer.svi import SVIState
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,18 @@ class RunInfo:
         return self.epochs * self.steps_per_epoch
 
 
+class TrainerState(Protocol):
+    """State of a trainer: a named tuple, a tree of arrays, with the SVI state as a field.
+
+    Attributes:
+        svi: The SVI state.
+    """
+
+    svi: SVIState
+
+    def _replace(self, **fields: PyTree) -> Self: ...
+
+
 @dataclass(frozen=True)
 class Best:
     """The best state of a run so far, by one monitor.
@@ -65,4 +79,4 @@ class Best:
 
     value: float
     step: int
-    state: Any
+    state: TrainerState

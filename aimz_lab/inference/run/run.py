@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import jax
 import numpy as np
@@ -12,9 +11,9 @@ from jaxtyping import Float, Num
 
 from aimz_lab.inference.run.chain_record import ChainRecord
 from aimz_lab.inference.run.control import Control
-from aimz_lab.inference.run.records import Best, RunInfo
+from aimz_lab.inference.run.records import Best, RunInfo, TrainerState
 from aimz_lab.inference.run.steps import StepHistory, Steps
-from aimz_lab.types import RunStatus
+from aimz_lab.types import JsonObject, RunStatus
 
 
 class Run:
@@ -76,11 +75,11 @@ class Run:
         self.best: dict[str, Best] = {}
         self.chains: ChainRecord | None = None
         self._history = StepHistory()
-        self._final_state: Any = None
+        self._final_state: TrainerState | None = None
         self._get_params = get_params
-        self._get_state: Callable[[], Any] | None = None
-        self._get_position: Callable[[], Any] | None = None
-        self._get_provenance: Callable[[], Mapping[str, Any]] | None = None
+        self._get_state: Callable[[], TrainerState] | None = None
+        self._get_position: Callable[[], tuple[int, int]] | None = None
+        self._get_provenance: Callable[[], JsonObject] | None = None
         self._began: float | None = None
         self._ended: float | None = None
 
@@ -171,26 +170,26 @@ class Run:
         return self._get_params() if self._get_params else {}
 
     @property
-    def state(self) -> Any:
+    def state(self) -> TrainerState | None:
         """The trainer's state after the last accepted step; ``None`` if there is no trainer."""
         return self._get_state() if self._get_state else None
 
     @property
-    def position(self) -> Any:
+    def position(self) -> tuple[int, int] | None:
         """Where in the data the next step begins; ``None`` if there is no trainer."""
         return self._get_position() if self._get_position else None
 
     @property
-    def provenance(self) -> Mapping[str, Any]:
+    def provenance(self) -> JsonObject:
         """Facts that a run must share with this one to go on from its checkpoint."""
         return self._get_provenance() if self._get_provenance else {}
 
     @property
-    def final_state(self) -> Any:
+    def final_state(self) -> TrainerState | None:
         """The state that the model ends with: the one of :meth:`end_with`, else :attr:`state`."""
         return self.state if self._final_state is None else self._final_state
 
-    def end_with(self, state: Any) -> None:
+    def end_with(self, state: TrainerState) -> None:
         """Give the model ``state`` at the end, instead of the one after the last step.
 
         Training and checkpoints still use :attr:`state`.
@@ -201,9 +200,9 @@ class Run:
         self,
         *,
         params: Callable[[], Mapping[str, jax.Array]],
-        state: Callable[[], Any],
-        position: Callable[[], Any],
-        provenance: Callable[[], Mapping[str, Any]] | None = None,
+        state: Callable[[], TrainerState],
+        position: Callable[[], tuple[int, int]],
+        provenance: Callable[[], JsonObject] | None = None,
     ) -> None:
         """Set the functions behind ``params``, ``state``, ``position`` and ``provenance``."""
         self._get_params, self._get_state, self._get_position = params, state, position

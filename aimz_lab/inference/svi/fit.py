@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 import jax
 from numpyro.infer.svi import SVIRunResult, SVIState
@@ -17,6 +17,7 @@ from aimz_lab.inference.request import FitRequest, FitResult
 from aimz_lab.inference.run.events import Run
 from aimz_lab.inference.svi.trainer import Trainer
 from aimz_lab.kernel.spec import KernelSpec
+from aimz_lab.types import Params
 
 
 class GuideLearner(Protocol):
@@ -28,7 +29,7 @@ class GuideLearner(Protocol):
         """Return the constrained parameters of a state."""
 
     def draw_for(
-        self, request: FitRequest, data: TrainingData, params: Mapping[str, Any], spec: KernelSpec
+        self, request: FitRequest, data: TrainingData, params: Params, spec: KernelSpec
     ) -> Posterior:
         """Draw from the guide."""
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Hashable
 
 import jax
 from numpyro.infer import SVI
@@ -15,6 +14,7 @@ from aimz_lab.inference.posterior import GuideSampler
 from aimz_lab.inference.svi.guide_setup import GuideSetup
 from aimz_lab.kernel.arguments import split_arguments
 from aimz_lab.kernel.spec import KernelSpec
+from aimz_lab.types import Arguments, Params, Shared, Static
 
 
 class GuideDraws:
@@ -30,14 +30,14 @@ class GuideDraws:
         self._svi = svi
         self._setup = setup
         self._params_of = params_of
-        self._samplers: dict[Any, GuideSampler] = {}
+        self._samplers: dict[Hashable, GuideSampler] = {}
 
     def draw(
         self,
         key: jax.Array,
-        params: Mapping[str, Any],
+        params: Params,
         num_samples: int,
-        arguments: Mapping[str, Any],
+        arguments: Arguments,
         spec: KernelSpec | None,
     ) -> dict[str, jax.Array]:
         """Draw from the guide.
@@ -60,7 +60,7 @@ class GuideDraws:
         self,
         data: TrainingData,
         key: jax.Array,
-        params: Mapping[str, Any],
+        params: Params,
         num_samples: int,
         spec: KernelSpec,
     ) -> dict[str, jax.Array]:
@@ -68,8 +68,8 @@ class GuideDraws:
         return self.draw(key, params, num_samples, self._arguments_of(data), spec)
 
     def _sampler(
-        self, arguments: Mapping[str, Any], spec: KernelSpec | None
-    ) -> tuple[GuideSampler, dict[str, Any], dict[str, Any]]:
+        self, arguments: Arguments, spec: KernelSpec | None
+    ) -> tuple[GuideSampler, Shared, Static]:
         """What draws from the guide, and the guide's arguments: arrays, and all others."""
         split = split_arguments(arguments or self._setup.arguments(), None)
         latents = spec.latent_sites if spec else None
@@ -79,7 +79,7 @@ class GuideDraws:
         arrays = jax.tree.map(canonical, dict(split.shared))
         return self._samplers[sampler_key], arrays, dict(split.static)
 
-    def _arguments_of(self, data: TrainingData) -> dict[str, Any]:
+    def _arguments_of(self, data: TrainingData) -> Arguments:
         rows = data.rows
         if isinstance(self._svi.guide, AutoGuide):
             # It may run the kernel, but only for structure: a batch will do.

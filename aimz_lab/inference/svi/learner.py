@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable
 from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple
@@ -39,7 +39,7 @@ from aimz_lab.inference.svi.trainer import Trainer
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.kernel.tracing import tracing_lock
-from aimz_lab.types import callable_name
+from aimz_lab.types import JsonObject, Params, callable_name
 
 
 class StepResult(NamedTuple):
@@ -81,8 +81,8 @@ class SviLearner:
         self._forget_compiled()
 
     def _forget_compiled(self) -> None:
-        self._engines: dict[Any, StepEngine] = {}
-        self._plans: dict[Any, TrainingPlan] = {}
+        self._engines: dict[Hashable, StepEngine] = {}
+        self._plans: dict[Hashable, TrainingPlan] = {}
         self._constrained = jax.jit(
             named("parameters", self._svi.get_params), compiler_options=compiler_options(QUICKEST)
         )
@@ -271,14 +271,14 @@ class SviLearner:
         self,
         request: FitRequest,
         data: TrainingData,
-        params: Mapping[str, Any],
+        params: Params,
         spec: KernelSpec,
     ) -> Posterior:
         """Draw from the guide after a fit."""
         key, count = request.origin.keys[2], request.num_samples
         return Posterior(self._draws.draw_for(data, key, params, count, spec), count=count)
 
-    def _facts(self, data: TrainingData, options: StepOptions, state: SVIState) -> dict[str, Any]:
+    def _facts(self, data: TrainingData, options: StepOptions, state: SVIState) -> JsonObject:
         """Describe the fit that a checkpoint belongs to."""
         names = {"kernel": self._name, "inference": self._method, "output": self._kernel.output}
         return names | checkpoint_facts(self._svi, state, data, options)

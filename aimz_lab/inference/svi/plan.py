@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 import numpyro
@@ -29,6 +28,7 @@ from aimz_lab.kernel.check import check_trainable_on_batches, kept_by_position
 from aimz_lab.kernel.scaling import RowScale, Scale, plan_row_scale
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.kernel.tracing import trace_spec, tracing_lock
+from aimz_lab.types import Shared
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class TrainingPlan:
     placement: Placement
 
     @property
-    def key(self) -> tuple[Any, ...]:
+    def key(self) -> Hashable:
         """What two plans share that can use the same compiled steps."""
         step = self.step
         scales = step.model_scale.key, step.guide_scale.key
@@ -132,7 +132,7 @@ def values_by_position(svi: SVI, spec: KernelSpec, data: TrainingData) -> list[s
     return kept_by_position(spec, svi.guide, _written_guide_spec(svi, spec, data))
 
 
-def setup_arguments(svi: SVI, data: TrainingData) -> dict[str, Any]:
+def setup_arguments(svi: SVI, data: TrainingData) -> Shared:
     """Arrays to set the guide up with: a batch, or all rows for a guide that keeps them."""
     arguments = data.first_batch
     if takes_curvature(svi.guide) and data.in_memory:

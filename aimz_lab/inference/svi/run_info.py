@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
 
 import jax
 from numpyro.infer import SVI
@@ -16,6 +15,7 @@ from aimz_lab.inference.request import FitRequest, StepOptions
 from aimz_lab.inference.run.events import RunInfo
 from aimz_lab.inference.svi.plan import TrainingPlan
 from aimz_lab.inference.svi.run_setup import RunSetup
+from aimz_lab.types import JsonObject
 
 
 def run_info(model: str, method: str, setup: RunSetup) -> RunInfo:
@@ -37,7 +37,7 @@ def run_info(model: str, method: str, setup: RunSetup) -> RunInfo:
 
 def checkpoint_facts(
     svi: SVI, state: SVIState, data: TrainingData, options: StepOptions
-) -> dict[str, Any]:
+) -> JsonObject:
     """Describe what a checkpoint belongs to, beside the names of kernel and guide."""
     params = jax.eval_shape(svi.get_params, state)
     shapes = {f"parameter {name}": f"{p.dtype}{list(p.shape)}" for name, p in params.items()}

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 from numpyro.infer.svi import SVIState
@@ -16,6 +15,7 @@ from aimz_lab.inference.svi.compiled_steps import StepEngine
 from aimz_lab.inference.svi.plan import TrainingPlan
 from aimz_lab.inference.svi.trainer import TrainOptions, Validation
 from aimz_lab.inference.svi.validation import HeldOut, held_out_loss
+from aimz_lab.types import Shared
 
 SMALL_VALUES = 2**20
 """Values of a data set on which steps take as long, whether they were optimized or not."""
@@ -55,7 +55,7 @@ class RunSetup(NamedTuple):
     plan: TrainingPlan
     feed: Feed
     engine: StepEngine
-    shared: Mapping[str, Any]
+    shared: Shared
 
     @property
     def n_obs(self) -> int:

@@ -12,9 +12,9 @@ state, and only then are callbacks called.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import numpy as np
@@ -31,7 +31,7 @@ from aimz_lab.inference.run.steps import Steps
 from aimz_lab.inference.svi.accepted_steps import AcceptedSteps
 from aimz_lab.inference.svi.compiled_steps import ChunkResult, StepEngine
 from aimz_lab.inference.svi.step import TrainState
-from aimz_lab.types import OnNonFinite
+from aimz_lab.types import OnNonFinite, Shared
 
 REPORT_S = 0.09
 """Least seconds between two reports if ``steps_per_call`` is ``"auto"``: about two chunks, and as
@@ -106,7 +106,7 @@ class Trainer(RunLoop):
         run: Run,
         callbacks: Callbacks,
         *,
-        shared: Mapping[str, Any],
+        shared: Shared,
         n_obs: int,
         options: TrainOptions,
         start: Position = BEGINNING,

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import numpy as np
@@ -19,6 +18,7 @@ from aimz_lab.inference.svi.compiled_steps import StepEngine
 from aimz_lab.inference.svi.plan import TrainingPlan, values_by_position
 from aimz_lab.inference.svi.step import Batch
 from aimz_lab.kernel.spec import KernelSpec
+from aimz_lab.types import Rows, Shared
 
 _VALIDATION_ROWS = 4096
 """Rows that are evaluated at a time, unless a step takes more."""
@@ -33,7 +33,7 @@ class HeldOut:
         every: Epochs between two evaluations.
     """
 
-    rows: Mapping[str, Any]
+    rows: Rows
     every: int = 1
 
     @property
@@ -65,7 +65,7 @@ def held_out_loss(
     engine: StepEngine,
     plan: TrainingPlan,
     held_out: HeldOut,
-    shared: Mapping[str, Any],
+    shared: Shared,
     data: TrainingData,
     key: jax.Array,
     state: SVIState,
@@ -104,7 +104,7 @@ def held_out_loss(
 
 
 @contextlib.contextmanager
-def _refusing(trained: Mapping[str, Any], held_out: Mapping[str, Any]) -> Iterator[None]:
+def _refusing(trained: Rows, held_out: Rows) -> Iterator[None]:
     """Turn what kernel and guide raise into an error that says how the rows differ."""
     try:
         yield

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
+from jaxtyping import PyTree
 
 from aimz_lab.data import fold_in
 from aimz_lab.inference.compiling import FULL, QUICK
@@ -82,7 +82,7 @@ class CallPrograms:
 
     def rows_arguments(
         self, sites: tuple, call: tuple[Piece, ...], n_blocks: int, sink: Sink | Finish
-    ) -> tuple[Any, ...]:
+    ) -> tuple[PyTree, ...]:
         """The arguments of :meth:`of_rows`, for any rows of the call."""
         first = call[0].first // BLOCK_ROWS
         numbers = np.arange(first, first + n_blocks, dtype=np.uint32)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import PyTree
 
 from aimz_lab.inference.compiling import QUICK, compiler_options
 from aimz_lab.kernel.cache_keys import shapes_of
@@ -33,7 +34,7 @@ class Program(NamedTuple):
 
     key: Hashable
     build: Callable[[], Callable]
-    arguments: tuple[Any, ...]
+    arguments: tuple[PyTree, ...]
     devices: tuple[jax.Device, ...]
     split: tuple[bool, ...]
     effort: int = QUICK
@@ -45,7 +46,7 @@ class Programs:
     def __init__(self) -> None:
         self._compiled: dict[Hashable, Callable] = {}
         self._crossing: dict[Hashable, tuple[str, ...]] = {}
-        self._remembered: dict[Hashable, Any] = {}
+        self._remembered: dict[Hashable, object] = {}
 
     def __reduce__(self) -> tuple[type[Programs], tuple[()]]:
         return Programs, ()

@@ -12,20 +12,25 @@ from __future__ import annotations
 
 import itertools
 import zlib
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import random
 from jax.typing import ArrayLike
+from jaxtyping import PyTree
 from numpyro import handlers
 from numpyro.primitives import Messenger
 
 from aimz_lab.kernel.rows.plates import pin_plates
-from aimz_lab.kernel.tracing import tracing_lock
+from aimz_lab.kernel.tracing import Message, tracing_lock
+from aimz_lab.types import Params, Static
+
+Trace: TypeAlias = Mapping[str, Message]
+"""What NumPyro records of a kernel: a message by site."""
 
 
 class Blocks(NamedTuple):
@@ -64,8 +69,8 @@ class Shared(NamedTuple):
         condition: Likewise.
     """
 
-    arguments: Mapping[str, Any]
-    params: Mapping[str, Any]
+    arguments: Mapping[str, PyTree[ArrayLike]]
+    params: Params
     intervention: Mapping[str, ArrayLike]
     condition: Mapping[str, ArrayLike]
 
@@ -83,10 +88,10 @@ class Simulator:
     """
 
     kernel: Callable
-    static: Mapping[str, Hashable]
+    static: Static
     shapes: Mapping[str, tuple[int | None, ...]]
     dtypes: Mapping[str, np.dtype]
-    collect: Callable[[Mapping[str, Any]], dict[str, jax.Array]]
+    collect: Callable[[Trace], dict[str, jax.Array]]
 
     def trace(
         self,
@@ -94,7 +99,7 @@ class Simulator:
         shared: Shared,
         sites: Mapping[str, jax.Array],
         keys: Keys,
-    ) -> Mapping[str, Any]:
+    ) -> Trace:
         """Run the kernel on one block, given the values of some sites.
 
         Args:
@@ -118,7 +123,7 @@ class Simulator:
 
     def trace_rows(
         self, rows: Blocks, shared: Shared, values: Mapping[str, jax.Array], key: jax.Array
-    ) -> Mapping[str, Any]:
+    ) -> Trace:
         """Run the kernel on any number of rows, with one key for all of its noise."""
         return self.trace(rows, shared, values, Keys(key, key))
 
@@ -154,7 +159,7 @@ class _SeedByName(Messenger):
         self._unnamed = itertools.count()
         super().__init__(fn)
 
-    def process_message(self, msg: dict[str, Any]) -> None:
+    def process_message(self, msg: Message) -> None:
         if msg["type"] not in ("sample", "plate", "prng_key", "control_flow"):
             return
         if msg["value"] is not None or msg.get("is_observed"):
@@ -170,7 +175,7 @@ class _SeedByName(Messenger):
 def collect_values(row_axes: Mapping[str, int | None]) -> Callable:
     """Collect values of sites, with the rows first where a site has rows."""
 
-    def collect(trace: Mapping[str, Any]) -> dict[str, jax.Array]:
+    def collect(trace: Trace) -> dict[str, jax.Array]:
         return {
             name: _rows_first(jnp.asarray(trace[name]["value"]), axis)
             for name, axis in row_axes.items()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from aimz_lab.errors import DataError, SiteError
+from aimz_lab.predictive.programs.forward import Trace
 
 
 def collect_log_likelihood(row_axes: Mapping[str, int | None]) -> Callable:
@@ -23,13 +23,13 @@ def collect_log_likelihood(row_axes: Mapping[str, int | None]) -> Callable:
         site instead of fitting it, as ``(n, 1)`` does against ``(n,)``.
     """
 
-    def collect(trace: Mapping[str, Any]) -> dict[str, jax.Array]:
+    def collect(trace: Trace) -> dict[str, jax.Array]:
         return {name: _log_density(trace, name, axis) for name, axis in row_axes.items()}
 
     return collect
 
 
-def _log_density(trace: Mapping[str, Any], name: str, axis: int | None) -> jax.Array:
+def _log_density(trace: Trace, name: str, axis: int | None) -> jax.Array:
     site = trace.get(name)
     if site is None or site["type"] != "sample" or not site["is_observed"]:
         msg = f"The site {name!r} is not observed; pass its data to compute its log-likelihood."

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Var, jaxpr_as_fun
 from jax.extend.core.primitives import dot_general_p, jit_p
+from jax.lax import DotDimensionNumbers, PrecisionLike
+from jaxtyping import PyTree
 
 
 def draws_first(one_draw: Callable) -> Callable:
@@ -26,7 +27,7 @@ def draws_first(one_draw: Callable) -> Callable:
         one_draw: A function of one draw, a tree of arrays.
     """
 
-    def rewritten(draw: Any) -> Any:
+    def rewritten(draw: PyTree[jax.Array]) -> PyTree[jax.Array]:
         program, shapes = jax.make_jaxpr(one_draw, return_shape=True)(draw)
         leaves = jax.tree.leaves(draw)
         turned = ClosedJaxpr(_rewritten(program.jaxpr, [True] * len(leaves)), program.consts)
@@ -72,7 +73,12 @@ def _turned_round(equation: JaxprEqn) -> JaxprEqn:
 
 
 def _product(
-    left: jax.Array, right: jax.Array, *, dimension_numbers: Any, precision: Any, **params: Any
+    left: jax.Array,
+    right: jax.Array,
+    *,
+    dimension_numbers: DotDimensionNumbers,
+    precision: PrecisionLike,
+    **params: object,
 ) -> jax.Array:
     """Compute the product with swapped factors; its axes keep their order."""
     (contracted, with_), (batch, of_batch) = dimension_numbers

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from collections.abc import Hashable, Mapping
+from typing import NamedTuple, Protocol, runtime_checkable
 
+import jax
 import numpy as np
+from jaxtyping import PyTree
 
 
 class Span(NamedTuple):
@@ -41,14 +43,16 @@ class Finish(Protocol):
     """Reduces draws within the program, before they leave the devices."""
 
     @property
-    def key(self) -> Any:
+    def key(self) -> Hashable:
         """Identifies its programs."""
 
-    def row_values(self, first: int, n_rows: int, n_blocks: int) -> Any:
+    def row_values(self, first: int, n_rows: int, n_blocks: int) -> PyTree[np.ndarray]:
         """Values of some rows that :meth:`on_device` needs, ``(G, B, ...)``."""
 
-    def on_device(self, values: Mapping[str, Any], rows: Any) -> Any:
+    def on_device(
+        self, values: Mapping[str, jax.Array], rows: PyTree[jax.Array]
+    ) -> PyTree[jax.Array]:
         """Compute the result of draws ``(S, G, B, ...)``."""
 
-    def take(self, first: int, n_rows: int, found: Any) -> None:
+    def take(self, first: int, n_rows: int, found: PyTree[np.ndarray]) -> None:
         """Take the result of some rows."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from aimz_lab.errors import ArgumentError
 from aimz_lab.predictive.reducers.contract import Reducer
@@ -40,7 +39,7 @@ def as_reducers(reduce: ReduceSpec) -> dict[str, Reducer]:
     return dict(zip(names, reducers, strict=True))
 
 
-def _as_reducer(one: Any) -> Reducer:
+def _as_reducer(one: object) -> Reducer:
     if isinstance(one, str) and one in _BY_NAME:
         return _BY_NAME[one]()
     if isinstance(one, Reducer) and not isinstance(one, type):

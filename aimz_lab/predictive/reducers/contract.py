@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
-from typing import Any, Literal, Protocol, runtime_checkable
+from collections.abc import Hashable
+from typing import Literal, Protocol, runtime_checkable
 
-import jax
 import numpy as np
 from jaxtyping import Bool, Shaped
 
 from aimz_lab.kernel.cache_keys import ById
+from aimz_lab.types import Array, Coords
 
-Array = jax.Array | np.ndarray
 Draws = Shaped[Array, "draw row ..."]
 RowMask = Bool[Array, " row"]
 RowValues = Shaped[Array, " row"]
@@ -35,7 +34,7 @@ class Reducer(Protocol):
     name: str
     over: Literal["draw", "row"]
     on_host: bool
-    coords: Mapping[str, Any]
+    coords: Coords
     by_row: np.ndarray | None
 
     def block(
@@ -74,11 +73,11 @@ class OverDraws:
     on_host = False
     by_row = None
 
-    def __init__(self, name: str, coords: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, name: str, coords: Coords | None = None) -> None:
         self.name, self.coords = name, dict(coords or {})
 
     @property
-    def key(self) -> Any:
+    def key(self) -> Hashable:
         """Equal for reducers that compute the same, so that they share a compiled program.
 
         All attributes count but the name, the labels and the values by row, which are no part of
@@ -95,7 +94,7 @@ class OverDraws:
         return total
 
 
-def _as_key(value: Any) -> Hashable:
+def _as_key(value: object) -> Hashable:
     """A value as part of a key; one that cannot be hashed is equal to itself alone."""
     try:
         hash(value)

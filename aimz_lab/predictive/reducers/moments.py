@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
 from aimz_lab.errors import ArgumentError
 from aimz_lab.predictive.reducers.contract import Draws, OverDraws, RowMask, RowValues
@@ -29,7 +30,7 @@ class Mean(OverDraws):
         ('chain', 'draw', 'group')
     """
 
-    def __init__(self, over: Literal["draw", "row"] = "draw", by: Any = None) -> None:
+    def __init__(self, over: Literal["draw", "row"] = "draw", by: ArrayLike | None = None) -> None:
         if over not in ("draw", "row"):
             msg = f"over={over!r} is not known; use 'draw' or 'row'."
             raise ArgumentError(msg)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Hashable, Mapping
 
 import jax
 import numpy as np
@@ -12,6 +11,7 @@ from aimz_lab.errors import DataError
 from aimz_lab.kernel.cache_keys import ById
 from aimz_lab.predictive.blocks import BLOCK_ROWS
 from aimz_lab.predictive.reducers.contract import Reducer
+from aimz_lab.types import Arrays
 
 REST_ROWS = 4096
 """Rows that are reduced at a time where all draws of all rows are kept."""
@@ -34,7 +34,7 @@ class Reduction:
         self.n_rows = 0
 
     @property
-    def key(self) -> Any:
+    def key(self) -> Hashable:
         """Identifies its program: the reducers themselves."""
         on_device = [(name, one) for name, one in self._reducers.items() if not one.on_host]
         keys = tuple((name, getattr(one, "key", ById(one))) for name, one in on_device)
@@ -54,9 +54,9 @@ class Reduction:
                 given[name] = np.concatenate([part, np.zeros(size - n_rows, part.dtype)])
         return {name: array.reshape(n_blocks, BLOCK_ROWS) for name, array in given.items()}
 
-    def on_device(self, values: Mapping[str, Any], rows: Mapping[str, Any]) -> dict[str, Any]:
+    def on_device(self, values: Arrays, rows: Arrays) -> dict[str, dict[str, jax.Array]]:
         """Reduce ``(S, G, B, ...)`` inside a program; keep the values if the host needs them."""
-        found: dict[str, Any] = {}
+        found: dict[str, dict[str, jax.Array]] = {}
         for site, draws in values.items():
             flat = draws.reshape(draws.shape[0], -1, *draws.shape[3:])
             found[site] = {
@@ -68,7 +68,7 @@ class Reduction:
                 found[site][""] = flat
         return found
 
-    def take(self, first: int, n_rows: int, found: Mapping[str, Mapping[str, Any]]) -> None:
+    def take(self, first: int, n_rows: int, found: Mapping[str, Arrays]) -> None:
         """Take the results of :meth:`on_device` for some rows."""
         for site, results in found.items():
             for name, one in self._reducers.items():
@@ -135,5 +135,5 @@ class Reduction:
         return part
 
 
-def _flat(values: Any) -> Any:
+def _flat(values: jax.Array | None) -> jax.Array | None:
     return None if values is None else values.ravel()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -102,7 +102,7 @@ class Loo(OverDraws):
         return np.stack([elpd, p, k])
 
 
-def _arviz_loo() -> Any:
+def _arviz_loo() -> Callable[..., tuple[np.ndarray, np.ndarray, np.ndarray]]:
     try:
         from arviz_stats.base import array_stats
     except ImportError as error:

@@ -6,8 +6,10 @@ import re
 import shutil
 import weakref
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
+from zarr.abc.store import ByteRequest, Store
+from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import WrapperStore
 
 from aimz_lab.errors import ArtifactError, ArtifactGoneError
@@ -50,18 +52,20 @@ class CheckedStore(WrapperStore):
             size in its header, as Blosc writes it.
     """
 
-    def __init__(self, store: Any, path: str = "", owner: Owner | None = None) -> None:
+    def __init__(self, store: Store, path: str = "", owner: Owner | None = None) -> None:
         super().__init__(store)
         self._path, self._owner = path, owner
         self.chunk_bytes: dict[str, int | None] = {}
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         return _checked, (self._store, self._path, None, self.chunk_bytes)
 
-    def _with_store(self, store: Any) -> CheckedStore:
+    def _with_store(self, store: Store) -> CheckedStore:
         return _checked(store, self._path, self._owner, self.chunk_bytes)
 
-    async def get(self, key: str, prototype: Any, byte_range: Any = None) -> Any:
+    async def get(
+        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
         """Read a key; see the base class.
 
         Raises:
@@ -89,14 +93,14 @@ class CheckedStore(WrapperStore):
 
 
 def _checked(
-    store: Any, path: str, owner: Owner | None, chunk_bytes: dict[str, int | None]
+    store: Store, path: str, owner: Owner | None, chunk_bytes: dict[str, int | None]
 ) -> CheckedStore:
     checked = CheckedStore(store, path, owner)
     checked.chunk_bytes = chunk_bytes
     return checked
 
 
-def _size_in_header(chunk: Any) -> int:
+def _size_in_header(chunk: Buffer) -> int:
     """Bytes of a chunk that Blosc compressed: the last of the four words of its header."""
     header = chunk[:16].to_bytes()
     return int.from_bytes(header[12:], "little") if len(header) == 16 else 16

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TypeAlias
 
 import jax
 import numpy as np
@@ -12,7 +12,10 @@ from jax.typing import ArrayLike
 from jaxtyping import Shaped
 
 from aimz_lab.kernel.spec import KernelSpec, variable_name
-from aimz_lab.types import SAMPLE_DIMS
+from aimz_lab.types import SAMPLE_DIMS, Coords
+
+Variable: TypeAlias = xr.Variable | tuple[tuple[str, ...], np.ndarray]
+"""A labelled array, or its dimensions and values."""
 
 
 def site_dims(
@@ -57,8 +60,8 @@ def sample_dataset(
     arrays: Mapping[str, Shaped[jax.Array | np.ndarray, "draw ..."]],
     dims: Mapping[str, tuple[str, ...]],
     num_chains: int,
-    coords: Mapping[str, Any] | None = None,
-    attrs: Mapping[str, Any] | None = None,
+    coords: Coords | None = None,
+    attrs: Mapping[str, object] | None = None,
     sizes: Mapping[str, int] | None = None,
 ) -> xr.Dataset:
     """Label arrays whose leading axis is draws, chain by chain.
@@ -90,8 +93,8 @@ def posterior_dataset(
     *,
     spec: KernelSpec | None = None,
     dims: Mapping[str, tuple[str, ...]] | None = None,
-    coords: Mapping[str, Any] | None = None,
-    attrs: Mapping[str, Any] | None = None,
+    coords: Coords | None = None,
+    attrs: Mapping[str, object] | None = None,
 ) -> xr.Dataset:
     """Label posterior draws.
 
@@ -126,8 +129,8 @@ def posterior_tree(
     stats: Mapping[str, ArrayLike] | None = None,
     spec: KernelSpec | None = None,
     dims: Mapping[str, tuple[str, ...]] | None = None,
-    coords: Mapping[str, Any] | None = None,
-    attrs: Mapping[str, Any] | None = None,
+    coords: Coords | None = None,
+    attrs: Mapping[str, object] | None = None,
 ) -> xr.DataTree:
     """Label posterior draws as a tree, with the sampler's statistics.
 
@@ -164,10 +167,10 @@ def labelled_draws(
 
 
 def with_coords(
-    variables: Mapping[str, Any],
+    variables: Mapping[str, Variable],
     sizes: Mapping[str, int],
-    coords: Mapping[str, Any],
-    attrs: Mapping[str, Any],
+    coords: Coords,
+    attrs: Mapping[str, object],
 ) -> xr.Dataset:
     """A dataset whose dimensions have the given labels, or else are counted from 0."""
     labels = {dim: np.arange(size) for dim, size in sizes.items()}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Any
+
+from zarr.abc.store import Store
 
 from aimz_lab.errors import ArgumentError, ArtifactGoneError, OptionalDependencyError
 
@@ -19,7 +20,7 @@ def location(path: str | Path | None) -> str | Path | None:
     return text if is_url(text) else Path(text).expanduser().resolve()
 
 
-def is_url(path: Any) -> bool:
+def is_url(path: object) -> bool:
     """Whether it is a URL and not a folder."""
     return path is not None and "://" in str(path)
 
@@ -40,7 +41,7 @@ def exists(path: str) -> bool:
     return files.exists(where)
 
 
-def remote_store(url: str, *, read_only: bool = False) -> Any:
+def remote_store(url: str, *, read_only: bool = False) -> Store:
     """Return the store at a URL, whether or not there is something.
 
     Args:

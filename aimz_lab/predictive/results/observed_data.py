@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jax.typing import ArrayLike
@@ -11,6 +11,7 @@ from jax.typing import ArrayLike
 from aimz_lab.data import ArrayDataset, ArrayLoader, BatchSource
 from aimz_lab.inference.feeds.fingerprint import TrainingFingerprint
 from aimz_lab.inference.feeds.training_data import loader_order
+from aimz_lab.types import Arrays, Rows
 
 LARGEST = 128 << 20
 """Bytes of inputs that are kept with a result at most; a store holds a second copy of them."""
@@ -25,12 +26,12 @@ class ObservedData(NamedTuple):
     """
 
     observed: ArrayLike | None
-    constant: Mapping[str, Any]
+    constant: Arrays
 
 
 def find_observed_data(
-    inputs: Any,
-    rows: Mapping[str, Any] | BatchSource,
+    inputs: object,
+    rows: Rows | BatchSource,
     output: str,
     arguments: tuple[str, ...],
     trained: TrainingFingerprint | None,
@@ -50,7 +51,7 @@ def find_observed_data(
     """
     order = None
     if isinstance(inputs, ArrayDataset):
-        fields: Mapping[str, Any] = inputs.arrays
+        fields: Arrays = inputs.arrays
     elif isinstance(inputs, ArrayLoader):
         fields = inputs.dataset.arrays
         order = loader_order(inputs)(0) if inputs.shuffle else None

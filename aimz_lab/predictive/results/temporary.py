@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
 from weakref import WeakValueDictionary
 
 import xarray as xr
@@ -22,7 +21,7 @@ class TemporaryResults:
     def __reduce__(self) -> tuple[type[TemporaryResults], tuple[()]]:
         return TemporaryResults, ()
 
-    def remember(self, result: Any) -> None:
+    def remember(self, result: object) -> None:
         """Keep track of a result, if it is a temporary one."""
         owner = result.encoding.get("owner") if isinstance(result, xr.DataTree) else None
         if owner is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -17,6 +17,7 @@ from aimz_lab.predictive.programs.scenario import Scenario
 from aimz_lab.predictive.reducers import Reducer
 from aimz_lab.predictive.request import Request
 from aimz_lab.predictive.results.datasets import (
+    Variable,
     labelled_draws,
     posterior_dataset,
     sample_dataset,
@@ -38,8 +39,8 @@ class Labels(NamedTuple):
 
     dims: dict[str, tuple[str, ...]]
     row_dims: dict[str, str]
-    coords: dict[str, Any]
-    attrs: dict[str, Any]
+    coords: dict[str, ArrayLike]
+    attrs: dict[str, object]
 
     def rows_first(self, name: str) -> tuple[str, ...]:
         """A site's dimensions with the rows leading, as results are computed and stored."""
@@ -104,7 +105,7 @@ def reduced_groups(
         Datasets by group.
     """
     sizes = _sizes(scenario, labels)
-    variables: dict[str, xr.Variable | tuple[tuple[str, ...], np.ndarray]] = {
+    variables: dict[str, Variable] = {
         variable_name(name): labelled_draws(values, labels.dims[name], scenario.request.chains)
         for name, values in single.items()
     }
@@ -194,7 +195,7 @@ def _plain_dataset(
     return with_coords(arrays, sizes, labels.coords, {})
 
 
-def _describe_call(request: Request, plan: Plan) -> dict[str, Any]:
+def _describe_call(request: Request, plan: Plan) -> dict[str, object]:
     """The settings that the draws of a call depend on, in types that files keep."""
     return {
         "rng_key": np.asarray(jax.random.key_data(request.key)).tolist(),
