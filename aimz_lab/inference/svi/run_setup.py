@@ -17,7 +17,7 @@ from aimz_lab.inference.checkpoint.provenance import describe_training
 from aimz_lab.inference.compiling import FULL, QUICK
 from aimz_lab.inference.feeds.feed import Feed
 from aimz_lab.inference.feeds.training_data import TrainingData
-from aimz_lab.inference.request import FitRequest
+from aimz_lab.inference.request import FitRequest, StepOptions
 from aimz_lab.inference.run.events import Callbacks, Run, RunInfo
 from aimz_lab.inference.run.rates import learning_rate
 from aimz_lab.inference.svi.compiled_steps import StepEngine
@@ -115,10 +115,11 @@ def make_trainer(
     Warns:
         FitWarning: If batches of a stream of unknown length are not scaled.
     """
-    request, placement = setup.request, setup.plan.placement
+    request, data, placement = setup.request, setup.data, setup.plan.placement
     run.control.can_set_learning_rate = learning_rate(state.optim_state) is not None
     _warn_unscaled(setup)
-    facts = cache(lambda: _checkpoint_facts(setup, svi, run, state, output))
+    # The run keeps these functions; they must not keep the feed, which holds the batches.
+    facts = cache(lambda: _checkpoint_facts(request.step, data, svi, run, state, output))
     if request.checkpoint is not None:
         request.checkpoint.check(facts())
     run.info = _complete_info(run.info, setup)
@@ -161,17 +162,21 @@ def _complete_info(info: RunInfo, setup: RunSetup) -> RunInfo:
 
 
 def _checkpoint_facts(
-    setup: RunSetup, svi: SVI, run: Run, state: SVIState, output: str
+    options: StepOptions,
+    data: TrainingData,
+    svi: SVI,
+    run: Run,
+    state: SVIState,
+    output: str,
 ) -> JsonObject:
     """Describe the fit that a checkpoint belongs to."""
-    options = setup.request.step
     params = jax.eval_shape(svi.get_params, state)
     return {
         "kernel": run.info.model,
         "inference": run.info.method,
         "output": output,
         "loss": type(svi.loss).__name__,
-        **describe_training(setup.data, options.scale, options.accumulate),
+        **describe_training(data, options.scale, options.accumulate),
         **{f"parameter {name}": f"{p.dtype}{list(p.shape)}" for name, p in params.items()},
     }
 
