@@ -380,6 +380,7 @@ def padded(x):
     return jnp.concatenate([x[:1], x, x[-1:]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize(
     ("mean", "column"),
