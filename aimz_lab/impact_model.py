@@ -90,16 +90,16 @@ class ImpactModel:
 
     Args:
         kernel: A function with NumPyro primitives, ``kernel(X, ..., y=None)``.
-        rng_key: Where all randomness comes from: ``jax.random.key(0)``.
+        rng_key: The source of all randomness, such as ``jax.random.key(0)``.
         inference: A ``numpyro.infer.SVI`` or ``numpyro.infer.MCMC``; or use ``svi``.
         svi: A ``numpyro.infer.SVI``; the same as ``inference``.
         param_input: Name of the kernel's parameter for the input.
         param_output: Name of the kernel's parameter, and of its site, for the output.
-        device: A ``jax.Device``, or a ``NamedSharding`` of the rows. It goes before a loader's own.
+        device: A ``jax.Device``, or a ``NamedSharding`` of the rows. It overrides a loader's own.
             ``None`` spreads the rows over all local devices.
 
     Raises:
-        TypeError: If there is no inference object, or more than one, or of another kind.
+        TypeError: If there is not exactly one inference object, or it is of another kind.
         KernelError: If the kernel does not take the input and ``output=None`` by keyword.
 
     Example:
@@ -180,7 +180,7 @@ class ImpactModel:
 
     @property
     def rng_key(self) -> jax.Array:
-        """The key that the next call without ``rng_key`` splits."""
+        """The key to split by the next call without ``rng_key``."""
         return self._keys.key
 
     @property
@@ -195,12 +195,12 @@ class ImpactModel:
 
     @property
     def last_run(self) -> Run | None:
-        """What the last ``fit`` or ``fit_on_batch`` reported, or ``None``."""
+        """The record of the last ``fit`` or ``fit_on_batch``, or ``None``."""
         return self._last_run
 
     @property
     def n_obs(self) -> int | None:
-        """Rows of the whole data in hand-written loops; ``None`` where it is unknown."""
+        """Rows of the data set in hand-written loops; ``None`` if unknown."""
         return self._n_obs
 
     @n_obs.setter
@@ -228,7 +228,7 @@ class ImpactModel:
 
     @property
     def input_schema(self) -> InputSchema | None:
-        """Names, shapes and types of what the model was last trained on, or ``None``."""
+        """Names, shapes and types of the last training data, or ``None``."""
         return self._schema
 
     @property
@@ -242,10 +242,10 @@ class ImpactModel:
 
     @property
     def temp_dir(self) -> str | None:
-        """Directory of the latest temporary result that is still read, or ``None``.
+        """Directory of the latest temporary result still in use, or ``None``.
 
-        A result that was written without ``output_dir`` has a directory of its own, which goes with
-        the last tree that reads it.
+        A result written without ``output_dir`` has a directory of its own, removed with the last
+        tree that reads it.
         """
         return self._temporary.latest
 
@@ -285,9 +285,9 @@ class ImpactModel:
     ) -> Self | RunHandle[Self]:
         """Train by SVI on minibatches, then draw from the guide.
 
-        The ELBO of a batch is scaled to the whole data, so that the posterior is as wide as all
-        rows make it. Training goes on from the state that the model has. An interrupt, a stop and
-        a loss that is not finite all keep the last good state, the losses and a posterior from it.
+        The ELBO of a batch is scaled to all rows, so that the posterior has the right width.
+        Training continues from the state of the model. An interrupt, a stop and a loss that is not
+        finite all keep the last good state, the losses and a posterior from it.
 
         Args:
             X: Input array, rows first; or an ``ArrayDataset``, an ``ArrayLoader``, or any source of
@@ -295,37 +295,35 @@ class ImpactModel:
             y: Output array; comes with the batches otherwise.
             num_samples: Posterior draws to make.
             rng_key: Key of this call; split from the model's by default.
-            progress: ``True`` shows what fits the place, ``"live"`` a dashboard, ``"text"`` a line,
-                ``False`` nothing.
-            batch_size: Rows of a batch; by default all of up to 1,024 rows, else 256. A loader has
-                its own.
+            progress: ``True`` shows what fits the environment, ``"live"`` a dashboard, ``"text"`` a
+                line, ``False`` nothing.
+            batch_size: Rows of a batch; by default all rows up to 1,024, else 256. A loader has its
+                own.
             epochs: Passes over the data.
-            shuffle: Whether each epoch has another order. A loader has its own.
+            shuffle: Whether each epoch has a new order of rows. A loader has its own.
             callbacks: Instances of :class:`aimz_lab.Callback`.
-            validation: Held-out ``(X, y)``, where the kernel takes no other arrays by row; else all
-                of them by name, ``{"X": X, "y": y, "treat": treat}``, or as an ``ArrayDataset``, a
-                loader or another source of batches. The loss per row is evaluated on it.
+            validation: Held-out data for a loss per row: ``(X, y)``; or, if the kernel takes other
+                arrays by row, ``{"X": X, "y": y, "treat": treat}``, an ``ArrayDataset``, a loader
+                or another source of batches.
             validation_every: Epochs between two evaluations.
             scale: Weight of a batch's rows: ``"auto"`` for N / B, ``"none"``, or a number.
-            n_obs: N, where a stream of batches does not know it. Without it a batch counts as if
-                it were all of the data.
+            n_obs: N, for a stream of unknown length. Without it a batch counts as all of the data.
             steps_per_call: Steps compiled into one call. With ``"auto"`` a call takes about 50 ms,
-                and several calls are reported together, ten times a second; with a number each
-                call is reported.
-            accumulate: Batches whose gradients are averaged into one update, across epochs. What is
-                left at the end of the call, of fewer batches, is dropped.
-            on_nonfinite: What a loss that is not finite does: ``"stop"``, ``"skip"`` the step, or
+                and reports come ten times a second; with a number each call is reported.
+            accumulate: Batches whose gradients are averaged into one update, across epochs. A rest
+                of fewer batches at the end is dropped.
+            on_nonfinite: At a loss that is not finite: ``"stop"``, ``"skip"`` the step, or
                 ``"raise"``.
             allow_nonfinite: Accept NaN and infinite values in the data.
-            resume: A checkpoint, or a folder of them, to go on from as if the run had never
-                stopped: with its state, history, keys and order of rows. All other arguments are
-                those of the run that was stopped; ``epochs`` counts from its beginning. A stream
-                must give the batches of an epoch in the same order again.
-            blocking: Whether to train here and now. ``False`` trains on a thread and returns a
-                handle at once; the model is fitted when the run has ended.
-            kernel_kwargs: Kernel arguments whose names are taken by this method.
+            resume: A checkpoint, or a folder of them. The run continues with its state, history,
+                keys and order of rows, as if it had never stopped. Pass the same arguments as
+                before; ``epochs`` counts from the beginning. A stream must repeat the batches of an
+                epoch in the same order.
+            blocking: ``False`` trains on a thread and returns a handle at once; the model is fitted
+                when the run has ended.
+            kernel_kwargs: Kernel arguments whose names this method uses itself.
             **kwargs: Further kernel arguments. Arrays with as many rows as ``X`` are batched with
-                it, other arrays pass whole, and plain values are part of the compiled program.
+                it, other arrays are shared by all batches, and plain values are compiled in.
 
         Returns:
             The model; or, with ``blocking=False``, the handle of the run.
@@ -394,8 +392,8 @@ class ImpactModel:
     ) -> Self | RunHandle[Self]:
         """Train on all rows at once: SVI steps, or an MCMC run.
 
-        Chains can be watched, paused and stopped as training can. A stop and an interrupt keep the
-        draws so far, as many of each chain; before the first draw they leave the model as it was.
+        Chains can be watched, paused and stopped like training. A stop and an interrupt keep the
+        draws so far, equally many of each chain; before the first draw the model stays as it was.
 
         Args:
             X: Input array, rows first.
@@ -409,10 +407,9 @@ class ImpactModel:
             steps_per_call: As in :meth:`fit`.
             on_nonfinite: As in :meth:`fit`; SVI only.
             allow_nonfinite: Accept NaN and infinite values in the data.
-            resume: As in :meth:`fit`; ``num_steps`` counts from the beginning of the run. SVI
-                only.
+            resume: As in :meth:`fit`; ``num_steps`` counts from the beginning. SVI only.
             blocking: As in :meth:`fit`.
-            kernel_kwargs: Kernel arguments whose names are taken by this method.
+            kernel_kwargs: Kernel arguments whose names this method uses itself.
             **kwargs: Further kernel arguments, as in :meth:`fit`.
 
         Returns:
@@ -471,14 +468,14 @@ class ImpactModel:
             X: Input of the batch, rows first.
             y: Output of the batch.
             rng_key: For the initial state, if there is none yet; split from the model's by default.
-            n_obs: Rows of the whole data, which scale the batch; the model remembers it.
-            n_pad: Rows at the end that are padding and must not count.
-            kernel_kwargs: Kernel arguments whose names are taken by this method.
+            n_obs: Rows of the data set, to scale the batch; the model remembers it.
+            n_pad: Rows of padding at the end, which do not count.
+            kernel_kwargs: Kernel arguments whose names this method uses itself.
             **kwargs: Further kernel arguments, as in :meth:`fit`.
 
         Returns:
-            The state after the step, and the loss in nats as a scalar array that is not yet waited
-            for.
+            The state after the step, and the loss in nats as a scalar array. It may still be
+            computing.
 
         Raises:
             ArgumentError: If ``n_obs`` is not a positive int.
@@ -487,7 +484,7 @@ class ImpactModel:
             InferenceError: If the model does MCMC.
 
         Warns:
-            FitWarning: Once, if ``n_obs`` is unknown: the kernel is then trained as it is written.
+            FitWarning: Once, if ``n_obs`` is unknown: the batch is then not scaled.
 
         Example:
             >>> state, loss = im.train_on_batch(X[:20], y[:20], n_obs=40)
@@ -522,25 +519,25 @@ class ImpactModel:
         return_datatree: bool = True,
         **kwargs: Any,
     ) -> xr.DataTree | dict[str, Shaped[Array, "draw ..."]]:
-        """Draw from the guide with the parameters of :attr:`vi_result`, or let MCMC go on.
+        """Draw from the guide with the parameters of :attr:`vi_result`, or continue MCMC.
 
-        Under MCMC, the kernel's arguments let the chains go on from where they are, and without
-        any the draws of the run come back. The model's own posterior stays as it is.
+        Under MCMC, the chains continue if the kernel's arguments are passed; otherwise the draws of
+        the run are returned. The model's own posterior does not change.
 
         Args:
-            num_samples: Number of draws; of each chain, and before thinning, where MCMC goes on.
+            num_samples: Number of draws; when MCMC continues, of each chain and before thinning.
             rng_key: Key of this call; split from the model's by default. Chains have their own.
             return_sites: Sites to return; by default the kernel's latent sites.
             return_datatree: Return a labelled tree, or a dict of arrays ``(num_samples, ...)``.
-            **kwargs: Arguments of the guide, where it takes the kernel's; all those of the kernel,
-                where MCMC is to go on.
+            **kwargs: Arguments of the guide, if it takes any; all arguments of the kernel, to
+                continue MCMC.
 
         Returns:
             A tree with the group ``posterior``, or the draws by site.
 
         Raises:
             NotFittedError: If nothing was trained.
-            SiteError: If a site that is named is not among the draws.
+            SiteError: If a named site is not among the draws.
 
         Example:
             >>> im.sample(num_samples=500, return_datatree=False)["slope"].shape
@@ -566,11 +563,11 @@ class ImpactModel:
     def set_posterior_sample(
         self, posterior_sample: Mapping[str, Shaped[ArrayLike, "draw ..."]], *, num_chains: int = 1
     ) -> Self:
-        """Give the model posterior draws that were made elsewhere.
+        """Give the model posterior draws from elsewhere.
 
         Args:
             posterior_sample: Arrays by site, draws on the leading axis, chain by chain.
-            num_chains: Chains that they are stacked from.
+            num_chains: Number of stacked chains.
 
         Returns:
             The model, which is now fitted.
@@ -579,7 +576,7 @@ class ImpactModel:
             SiteError: If the draws do not fit together.
 
         Warns:
-            AimzLabWarning: If the output is among them; it is left out.
+            AimzLabWarning: If the output is among them; it is dropped.
 
         Example:
             >>> other = type(im)(kernel, jax.random.key(1), svi=svi)
@@ -615,40 +612,39 @@ class ImpactModel:
         kernel_kwargs: Arguments | None = None,
         **kwargs: Any,
     ) -> xr.DataTree:
-        """Predict the output; the noise of a row follows from the key and the row's place alone.
+        """Predict the output; the noise of a row depends only on the key and the row's position.
 
         Args:
             X: Input array, a dataset, a loader, or any source of batches. A loader that shuffles is
                 read in the order of its first epoch.
-            intervention: Values by site; the sites are cut from what they depend on.
-            condition: Values that sites take while sampling; a site that the posterior holds keeps
-                its draws.
+            intervention: Values by site; the sites are cut from their parents.
+            condition: Values that sites take while sampling; sites of the posterior keep their
+                draws.
             rng_key: Key of this call; split from the model's by default.
             in_sample: Whether the group is ``posterior_predictive`` or ``predictions``.
             return_sites: Sites to return; by default the output and the deterministic sites.
             shard_axis: ``"obs"`` cuts the rows into blocks, ``"draw"`` keeps them together.
-            batch_size: Rows at a time, in whole blocks of 256 (under ``"draw"``: draws at a time);
-                it changes no result.
+            batch_size: Rows at a time, in blocks of 256 (under ``"draw"``: draws at a time); it
+                changes no result.
             store: ``"persistent"`` writes to disk while it computes, ``"memory"`` keeps all.
-            output_dir: Directory or URL to write to; by default a temporary one, which lasts as
-                long as the tree that reads it.
-            reduce: Reducers that summarise on the fly; the draws are then not kept.
+            output_dir: Directory or URL to write to; by default a temporary one, removed with the
+                tree that reads it.
+            reduce: Reducers that summarise during the computation; the draws are not kept.
             dims: Names of a site's dimensions beside chain, draw and rows, by site.
             coords: Labels by dimension.
             progress: Whether to show progress.
             allow_nonfinite: Accept NaN and infinite values in the data.
-            kernel_kwargs: Kernel arguments whose names are taken by this method.
+            kernel_kwargs: Kernel arguments whose names this method uses itself.
             **kwargs: Further kernel arguments, as in :meth:`fit`.
 
         Returns:
             The predictive group, the posterior, and the data: ``constant_data`` of inputs in
-            memory, up to 128 MiB, and ``observed_data`` where the output is known, because ``X`` is
-            a dataset or a loader that has it, or because these are the rows that the model was
-            trained on.
+            memory, up to 128 MiB, and ``observed_data`` if the output is known: from a dataset or
+            loader ``X``, or because these are the training rows.
 
         Raises:
             NotFittedError: If there is no posterior.
-            SiteError: If a site that is named does not exist or does not fit.
+            SiteError: If a named site does not exist or does not fit.
             CallError: If arguments are missing, unknown or doubled.
             DataError: If the data does not fit together or is not finite.
 
@@ -695,10 +691,10 @@ class ImpactModel:
         kernel_kwargs: Arguments | None = None,
         **kwargs: Any,
     ) -> xr.DataTree | dict[str, Shaped[np.ndarray, "draw ..."]]:
-        """Predict the output for one batch: in memory, and without showing progress.
+        """Predict the output for one batch, in memory and without a progress display.
 
         Args:
-            X: Input of the batch, rows first; or the mapping of fields that a loader yields.
+            X: Input of the batch, rows first; or a batch of a loader, a mapping of fields.
             intervention: As in :meth:`predict`.
             condition: As in :meth:`predict`.
             rng_key: As in :meth:`predict`.
@@ -716,7 +712,7 @@ class ImpactModel:
 
         Raises:
             NotFittedError: If there is no posterior.
-            SiteError: If a site that is named does not exist or does not fit.
+            SiteError: If a named site does not exist or does not fit.
 
         Example:
             >>> im.predict_on_batch(X[:5], return_datatree=False)["y"].shape
@@ -742,12 +738,12 @@ class ImpactModel:
     def sample_posterior_predictive(
         self, X: Any, *, store: Store = "persistent", **options: Any
     ) -> xr.DataTree:
-        """Draw from the posterior predictive distribution: :meth:`predict` by its other name.
+        """Draw from the posterior predictive distribution: another name of :meth:`predict`.
 
         Args:
             X: As in :meth:`predict`.
             store: As in :meth:`predict`.
-            **options: As in :meth:`predict`, but for ``in_sample``.
+            **options: As in :meth:`predict`, except ``in_sample``.
 
         Returns:
             The groups ``posterior_predictive`` and ``posterior``.
@@ -770,7 +766,7 @@ class ImpactModel:
         Args:
             X: As in :meth:`predict_on_batch`.
             return_datatree: As in :meth:`predict_on_batch`.
-            **options: As in :meth:`predict_on_batch`, but for ``in_sample``.
+            **options: As in :meth:`predict_on_batch`, except ``in_sample``.
 
         Returns:
             As :meth:`predict_on_batch`.
@@ -830,7 +826,7 @@ class ImpactModel:
             The group ``prior_predictive``.
 
         Raises:
-            SiteError: If a site that is named does not exist.
+            SiteError: If a named site does not exist.
             ArgumentError: If ``num_samples`` is not a positive int.
 
         Example:
@@ -894,7 +890,7 @@ class ImpactModel:
             The group ``prior_predictive``, or the draws by site.
 
         Raises:
-            SiteError: If a site that is named does not exist.
+            SiteError: If a named site does not exist.
             ArgumentError: If ``num_samples`` is not a positive int.
 
         Example:
@@ -965,7 +961,7 @@ class ImpactModel:
             >>> im.log_likelihood(X, y, progress=False).log_likelihood.y.shape
             (1, 1000, 40)
         """
-        key = self.rng_key  # nothing is drawn, and so no key is used up
+        key = self.rng_key  # nothing is drawn, so no key is used up
         request = self._request(
             X,
             kwargs,
@@ -998,8 +994,8 @@ class ImpactModel:
     ) -> xr.DataTree:
         """Effect of an intervention: its draws minus those of the baseline, with the same noise.
 
-        Two scenarios that are given by their arguments are computed side by side in one pass, which
-        keeps the difference alone.
+        Two scenarios given by their arguments are computed side by side in one pass, which keeps
+        only the difference.
 
         Args:
             output_baseline: Predictions of the baseline.
@@ -1007,14 +1003,14 @@ class ImpactModel:
             args_baseline: Arguments of :meth:`predict` for the baseline, instead of its output.
             args_intervention: Arguments of :meth:`predict` for the intervention.
             on_batch: Use :meth:`predict_on_batch`.
-            reduce: Reducers of the effect, as in :meth:`predict`; for scenarios by arguments.
+            reduce: Reducers of the effect, as in :meth:`predict`; for scenarios given by arguments.
 
         Returns:
             The effect by site in the predictive group, and the posterior.
 
         Raises:
-            ArgumentError: If a scenario has neither output nor arguments, or the arguments differ
-                in what one pass shares: ``reduce``, ``store``, ``shard_axis`` and the like.
+            ArgumentError: If a scenario has neither output nor arguments, or the scenarios differ
+                in an option that one pass shares, such as ``reduce`` or ``store``.
             DataError: If the scenarios differ in shape.
 
         Warns:
@@ -1051,9 +1047,9 @@ class ImpactModel:
     def save(self, path: str | PathLike[str]) -> Path:
         """Write the model to a directory: arrays and JSON, no code and none of the data.
 
-        What it holds: the posterior with its chains, the parameters, the optimizer's and the
-        mutable state, the losses, the keys, and names, shapes and types of the arguments that it
-        was trained on. Written whole or not at all; a model that is already there is replaced.
+        It holds the posterior with its chains, the parameters, the optimizer's and the mutable
+        state, the losses, the keys, and names, shapes and types of the training data. It is written
+        completely or not at all; it replaces a model already there.
 
         Args:
             path: The directory.
@@ -1062,9 +1058,9 @@ class ImpactModel:
             Its absolute path.
 
         Raises:
-            ArtifactError: If something else is at ``path``, or parameters are no tree of dicts.
+            ArtifactError: If ``path`` holds something else, or parameters are no tree of dicts.
             ArtifactWriteError: If it cannot be written.
-            BusyError: If it is being trained in the background.
+            BusyError: If it is training in the background.
 
         Example:
             >>> import tempfile
@@ -1098,24 +1094,24 @@ class ImpactModel:
     ) -> Self:
         """Read a model from a directory that :meth:`save` wrote.
 
-        Predictions with a given key are those of the model that was saved, and training goes on as
-        it would have.
+        Predictions with the same key equal those of the saved model, and training continues as if
+        it had never stopped.
 
         Args:
             path: The directory.
-            kernel: The NumPyro model that it was saved from.
-            inference: Its inference object, built as it was; or use ``svi``.
-            svi: The same.
-            device: As for a new model; it is not stored.
+            kernel: The kernel of the saved model.
+            inference: Its inference object, built in the same way; or use ``svi``.
+            svi: The same as ``inference``, for SVI.
+            device: As for a new model; not stored.
             kernel_kwargs: Kernel arguments that are code, such as functions, which is not stored.
 
         Returns:
-            The model as it was when it was saved.
+            The model in its saved state.
 
         Raises:
             ArtifactGoneError: If there is nothing at ``path``.
-            ArtifactError: If it is damaged, or kernel and inference object are others than it was
-                saved with; the message says in what they differ.
+            ArtifactError: If it is damaged, or the kernel or inference object differs from the
+                saved one; the message names the differences.
 
         Example:
             >>> import tempfile
@@ -1140,9 +1136,9 @@ class ImpactModel:
     def cleanup(self) -> None:
         """Remove the temporary results of this model from disk now.
 
-        There is no need to: each goes with the last tree that reads it. Trees that are in memory,
-        as small ones are, stay as they are; a larger one that still reads raises
-        :class:`~aimz_lab.errors.ArtifactGoneError`. What was written to an ``output_dir`` stays.
+        There is no need to: each is removed with the last tree that reads it. Small trees are in
+        memory and stay; a later read by a larger one raises
+        :class:`~aimz_lab.errors.ArtifactGoneError`. Results in an ``output_dir`` stay.
 
         Example:
             >>> tree = im.predict(X, progress=False)
@@ -1167,10 +1163,10 @@ class ImpactModel:
     def _repr_html_(self) -> str:
         return describe_html(self.describe())
 
-    # What the methods share. Only these assign what the model knows.
+    # Shared by the public methods. Only these assign the results of a training.
 
     def _svi(self, method: str) -> SviLearner:
-        """Return the learner, where ``method`` needs SVI."""
+        """Return the learner for a ``method`` that needs SVI."""
         if not isinstance(self._learner, SviLearner):
             msg = (
                 f"{method} works on minibatches or steps of SVI, and this model does MCMC; call "
@@ -1190,7 +1186,7 @@ class ImpactModel:
     def _origin(
         self, resume: str | PathLike[str] | None, rng_key: jax.Array | None
     ) -> tuple[Checkpoint | None, Origin]:
-        """Return the checkpoint to go on from, if any, and the source of a fit's randomness."""
+        """Return the checkpoint to resume, if any, and the random keys of a fit."""
         if resume is None:
             return None, Origin(self._keys.split(rng_key, 3), self._epochs_done)
         checkpoint = load_checkpoint(resume)
@@ -1199,7 +1195,7 @@ class ImpactModel:
     def _fit(
         self, request: FitRequest, rng_key: jax.Array | None, *, blocking: bool
     ) -> Self | RunHandle[Self]:
-        """Run a fit to its end here, or leave that to a thread."""
+        """Run a fit to its end, here or on a thread."""
         fit = self._learner.start(request, self._state)
         self._last_run = fit.run
         self._keys.advance(rng_key)
@@ -1212,7 +1208,7 @@ class ImpactModel:
         return self
 
     def _fit_in_background(self, fit: StartedFit) -> RunHandle[Self]:
-        """Begin here, where what callbacks display has its place; run on a thread."""
+        """Begin here, so that displays belong to the calling cell; run on a thread."""
         try:
             fit.loop.begin()
         except BaseException as error:
@@ -1262,7 +1258,7 @@ class ImpactModel:
         group: Group,
         **options: Any,
     ) -> Request:
-        """Put a predictive call into a request; ``options`` are those of ``predict_request``."""
+        """Return the request of a predictive call; for ``options`` see ``predict_request``."""
         fitted = FittedKernel(
             self._kernel,
             posterior,
@@ -1277,7 +1273,7 @@ class ImpactModel:
         )
 
     def _remember(self, result: Result, rng_key: jax.Array | None) -> Result:
-        """Move the key on once a call has succeeded, and keep track of a temporary result."""
+        """Advance the key after a successful call, and track a temporary result."""
         self._keys.advance(rng_key)
         self._temporary.remember(result)
         return result
@@ -1292,7 +1288,7 @@ class ImpactModel:
     def _effect_in_one_pass(
         self, baseline: CallArguments, intervention: CallArguments, reduce: ReduceSpec | None
     ) -> xr.DataTree:
-        """Compute both scenarios in one pass, with the key that either names, or a new one."""
+        """Compute both scenarios in one pass, with the key of either, or a new one."""
         named = baseline.get("rng_key"), intervention.get("rng_key")
         given = next((key for key in named if key is not None), None)
         shared = options_of_the_pass(baseline, intervention, reduce)
@@ -1303,7 +1299,7 @@ class ImpactModel:
         return effect
 
     def _scenario(self, args: CallArguments) -> Request:
-        """Return the request that :meth:`predict` would make of these arguments."""
+        """Return the request of :meth:`predict` with these arguments."""
         given = {"store": "persistent", "allow_nonfinite": False, "progress": False, **args}
         if "X" not in given:
             msg = "A scenario needs its input: {'X': X, ...}, whatever the kernel calls it."
@@ -1330,7 +1326,7 @@ _UNKNOWN_N_OBS = (
 )
 
 
-def _without_in_sample(options: Mapping[str, Any]) -> Mapping[str, Any]:
+def _without_in_sample(options: CallArguments) -> CallArguments:
     if "in_sample" in options:
         msg = "in_sample= is an argument of predict; here the group is posterior_predictive."
         raise CallError(msg)

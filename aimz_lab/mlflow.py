@@ -1,10 +1,9 @@
 """MLflow flavor: save, log, load and serve models, and autolog their fits.
 
 A logged model holds two things. Its state is arrays and plain text, see
-:meth:`aimz_lab.ImpactModel.save`. Its code, the kernel and the inference object, is pickled, as
-MLflow's own flavors do; an autoguide brings along the one batch that it was set up with.
-Unpickling runs code, and so happens only on your word: either bring kernel and inference object
-yourself, or say ``allow_pickle=True``.
+:meth:`aimz_lab.ImpactModel.save`. Its code, the kernel and the inference object, is pickled, as in
+MLflow's own flavors; an autoguide contains the batch of its set-up. Unpickling runs code, so it
+needs your consent: pass kernel and inference object yourself, or ``allow_pickle=True``.
 
 Example:
     Log a model, and predict with it through MLflow's generic interface::
@@ -42,7 +41,7 @@ try:
     import mlflow
 
     with warnings.catch_warnings():
-        # MLflow warns of type hints of its own.
+        # MLflow warns about its own type hints.
         warnings.simplefilter("ignore")
         import mlflow.pyfunc
         from mlflow.models import Model, ModelSignature
@@ -68,20 +67,20 @@ def save_model(
     pip_requirements: Sequence[str] | None = None,
     metadata: Mapping[str, object] | None = None,
 ) -> None:
-    """Save a model as a directory that MLflow understands.
+    """Save a model as a directory in MLflow's format.
 
     Args:
         im: The model.
-        path: A directory that is not there yet.
-        kernel_kwargs: Kernel arguments that pass whole, such as knots or an adjacency matrix, to
-            predict with where the model is served.
-        mlflow_model: MLflow's description to add to; it makes one by default.
-        signature: What the served model takes and returns.
-        pip_requirements: What to install where it is served; by default what is installed here.
+        path: A new or empty directory.
+        kernel_kwargs: Shared kernel arguments for the served model, such as knots or an adjacency
+            matrix.
+        mlflow_model: MLflow's description to extend; a new one by default.
+        signature: Inputs and outputs of the served model.
+        pip_requirements: Packages for serving; by default the versions installed here.
         metadata: Further values for the description.
 
     Raises:
-        ArtifactError: If there is something at ``path``.
+        ArtifactError: If ``path`` is not empty.
 
     Example:
         >>> import tempfile
@@ -134,7 +133,7 @@ def log_model(im: ImpactModel, name: str = "model", **options: object) -> ModelI
             ``registered_model_name``.
 
     Returns:
-        What MLflow knows of it; ``.model_uri`` is what to load it by.
+        MLflow's description of it; load it by ``.model_uri``.
 
     Example:
         >>> info = log_model(im, name="slope")
@@ -157,19 +156,19 @@ def load_model(
     """Load a model.
 
     Args:
-        model_uri: Where it is, such as ``"runs:/<id>/model"`` or a path.
-        kernel: The kernel that it was saved from; unpickled by default.
-        inference: Its inference object, likewise.
+        model_uri: Its location, such as ``"runs:/<id>/model"`` or a path.
+        kernel: Its kernel; unpickled by default.
+        inference: Its inference object; unpickled by default.
         kernel_kwargs: Kernel arguments that are code, with the kernel.
-        allow_pickle: Unpickle the code that was saved. This runs code: do it with models of your
-            own, or of people you trust.
+        allow_pickle: Unpickle the saved code. This runs code: use it only with models from sources
+            that you trust.
 
     Returns:
-        The model as it was when it was saved.
+        The model in its saved state.
 
     Raises:
-        CallError: If there is neither kernel and inference object nor the word to unpickle.
-        ArtifactError: If the model is damaged, or the kernel is another one.
+        CallError: If there are neither kernel and inference object nor ``allow_pickle``.
+        ArtifactError: If the model is damaged, or the kernel differs.
 
     Example:
         >>> info = log_model(im, name="slope")
@@ -185,13 +184,13 @@ def load_model(
 
 
 def autolog(*, disable: bool = False) -> None:
-    """Write every fit to MLflow: what it trains, its losses, and how it ended.
+    """Log every fit to MLflow: its settings, its losses, and how it ended.
 
-    It goes to the active run, or else to a run of its own in the current experiment. A tracking
-    server that fails never ends a fit. Models are logged by :func:`log_model`.
+    It uses the active run, or a new run in the current experiment. A failing tracking server never
+    ends a fit. Models are logged by :func:`log_model`.
 
     Args:
-        disable: Stop doing so.
+        disable: Stop logging.
 
     Example:
         >>> autolog()
@@ -223,7 +222,7 @@ class _FluentLogger(MLflowLogger):
 
 
 class _Served:
-    """What MLflow's generic interface calls."""
+    """Model object of MLflow's generic interface."""
 
     def __init__(self, im: ImpactModel, kernel_kwargs: Arguments) -> None:
         self._im = im
@@ -233,8 +232,8 @@ class _Served:
         """Predict each row by mean, standard deviation and interval of the output's draws.
 
         Args:
-            model_input: A table, an array, or arrays by kernel argument. Columns of a table that
-                are named like per-row arguments of the kernel are these; the others are its input.
+            model_input: A table, an array, or arrays by kernel argument. Columns of a table named
+                like per-row arguments of the kernel become these; the others are its input.
             params: ``prob``, the mass of the interval (0.94), and ``seed`` of the noise (0).
         """
         options = {"prob": 0.94, "seed": 0, **(params or {})}
@@ -290,7 +289,7 @@ def _arguments(model_input: Any, im: ImpactModel) -> tuple[ArrayLike, dict[str, 
     table = model_input.drop(columns=list(named))
     trained = list(schema.columns.get(im.param_input, ())) if schema else []
     if trained and set(trained) == set(table.columns):
-        table = table[trained]  # a request may name them in any order
+        table = table[trained]  # a request may have any order
     table = table.to_numpy()
     is_vector = schema is not None and schema.rows[im.param_input].shape == ()
     return (table[:, 0] if is_vector and table.shape[1] == 1 else table), named

@@ -17,8 +17,8 @@ _PAIRING = ("rng_key", "shard_axis")
 def estimate_effect(baseline: xr.DataTree, intervention: xr.DataTree) -> xr.DataTree:
     """Subtract a baseline from an intervention, draw by draw and row by row.
 
-    Both scenarios computed with one key have the same noise, so that the difference is the effect
-    of what was changed and nothing else.
+    Scenarios computed with one key have the same noise, so that the difference shows the
+    intervention alone.
 
     Args:
         baseline: Predictive draws without the intervention.
@@ -56,7 +56,7 @@ def estimate_effect(baseline: xr.DataTree, intervention: xr.DataTree) -> xr.Data
 
 
 def _difference(before: xr.DataArray, after: xr.DataArray) -> npt.ArrayLike:
-    """Their difference; without alignment, which would drop rows whose labels differ."""
+    """Subtract without alignment, which would drop rows whose labels differ."""
     if before.dtype.kind in "bu":
         # A difference of flags or counts may be negative.
         return after.data.astype(np.int32) - before.data.astype(np.int32)

@@ -27,11 +27,11 @@ _CALL_OPTIONS = {
     "shard_axis",
     "store",
 }
-"""Options of a call as a whole, where two scenarios share one."""
+"""Options that two scenarios share if one call computes both."""
 
 
 def can_share_a_pass(baseline: CallArguments, intervention: CallArguments) -> bool:
-    """Whether two scenarios are one group, and not drawn with a key each."""
+    """Whether two scenarios have the same group and no different keys."""
     if baseline.get("in_sample", True) != intervention.get("in_sample", True):
         return False
     keys = [args.get("rng_key") for args in (baseline, intervention)]
@@ -42,10 +42,10 @@ def can_share_a_pass(baseline: CallArguments, intervention: CallArguments) -> bo
 def options_of_the_pass(
     baseline: CallArguments, intervention: CallArguments, reduce: ReduceSpec | None
 ) -> dict[str, object]:
-    """Options of the one pass, which either scenario may name, or both alike.
+    """Return the options of the pass, from either scenario.
 
     Raises:
-        ArgumentError: If they name different ones.
+        ArgumentError: If the scenarios differ in one.
     """
     found = {} if reduce is None else {"reduce": reduce}
     for args in (baseline, intervention):
@@ -73,17 +73,17 @@ def computed_scenarios(
     args: tuple[CallArguments | None, CallArguments | None],
     new_key: Callable[[], jax.Array],
 ) -> tuple[xr.DataTree, xr.DataTree]:
-    """Return the baseline and the intervention, computing what is not there, paired.
+    """Return the baseline and the intervention; compute missing ones, paired.
 
     Args:
         predict: Computes a scenario from its arguments.
-        outputs: Results at hand, baseline first.
-        args: Arguments of ``predict`` for those that are not.
-        new_key: Called once for a key that both scenarios share, if neither has its own.
+        outputs: Existing results, baseline first.
+        args: Arguments of ``predict`` for missing results.
+        new_key: Returns a key for both scenarios, if neither has its own.
 
     Returns:
-        Both results. Where one scenario cannot be cut into rows, the other one follows it, so that
-        their noise stays the same.
+        Both results. If one scenario cannot be cut into rows, neither is, so that their noise stays
+        the same.
 
     Raises:
         ArgumentError: If a scenario has neither a result nor arguments.

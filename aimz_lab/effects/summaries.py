@@ -41,8 +41,8 @@ def summarize_effect(effect: xr.DataTree | xr.Dataset, prob: float = 0.94) -> xr
     """Summarise an effect over its draws.
 
     Args:
-        effect: What :func:`estimate_effect` returned, or a dataset with chain and draw.
-        prob: Share of the draws that the interval holds.
+        effect: Result of :func:`estimate_effect`, or a dataset with chain and draw.
+        prob: Share of the draws in the interval.
 
     Returns:
         For each site its ``mean``, ``sd`` and ends of the highest-density interval, along a

@@ -27,7 +27,7 @@ def write_artifact(
     """Write a directory under another name and rename it.
 
     Args:
-        path: The directory. A stored model that is there is replaced.
+        path: The directory. It replaces a stored model there.
         manifest: Values that JSON can hold.
         arrays: Arrays of NumPy's own types by name.
 
@@ -36,7 +36,7 @@ def write_artifact(
 
     Raises:
         ArtifactError: If something else is there.
-        ArtifactWriteError: If it cannot be written; what was there stays.
+        ArtifactWriteError: If it cannot be written; an earlier model stays.
     """
     path = Path(path).expanduser().resolve()
     if path.exists() and not (path / _MANIFEST).is_file():
@@ -64,7 +64,7 @@ def read_artifact(
 
     Raises:
         ArtifactGoneError: If there is nothing at ``path``.
-        ArtifactError: If what is there is damaged, something else, or of a later format.
+        ArtifactError: If it is damaged, no stored model, or of a later format.
     """
     path = Path(path).expanduser().resolve()
     if not path.exists():
@@ -90,7 +90,7 @@ def read_artifact(
 
 
 def _replace(new: Path, path: Path) -> None:
-    """Put a directory in another's place; no moment without one or the other under some name."""
+    """Replace a directory; at any moment the old or the new one exists under some name."""
     if not path.exists():
         new.replace(path)
         return

@@ -1,4 +1,4 @@
-"""The autoguides of NumPyro that a guide is made of."""
+"""Find NumPyro's autoguides inside a guide, and what their draws depend on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpyro.infer.autoguide import (
 
 
 def autoguides_in(guide: Callable | None) -> list[AutoGuide]:
-    """Return a guide and the guides inside it, as far as they are autoguides.
+    """Return the autoguides among a guide and its parts.
 
     Example:
         >>> from numpyro.infer.autoguide import AutoNormal
@@ -33,10 +33,10 @@ def autoguides_in(guide: Callable | None) -> list[AutoGuide]:
 
 
 def takes_curvature(guide: Callable) -> bool:
-    """Whether draws depend on the curvature of the density at the data of the set-up."""
+    """Whether draws depend on the curvature of the density of the set-up's data."""
     return any(isinstance(one, AutoLaplaceApproximation) for one in autoguides_in(guide))
 
 
 def follows_density(guide: Callable) -> bool:
-    """Whether draws follow the gradient of the density at the data of the set-up."""
+    """Whether draws follow the gradient of the density of the set-up's data."""
     return any(isinstance(one, AutoDAIS) for one in autoguides_in(guide))

@@ -27,8 +27,8 @@ def describe(
         signature: Its kernel.
         inference: Its inference object.
         spec: The kernel's structure as last trained.
-        posterior: The draws it holds.
-        schema: What it was last trained on.
+        posterior: Its draws.
+        schema: Schema of the last training data.
 
     Returns:
         Names, numbers, lists and dicts only. Each site has its ``kind``, its ``shape`` at the
@@ -79,7 +79,7 @@ def _training(schema: InputSchema | None) -> JsonObject | None:
 
 
 def describe_in_a_line(described: JsonObject) -> str:
-    """Return what :func:`describe` found in a line."""
+    """Return the result of :func:`describe` in a line."""
     call = f"{described['kernel']}({', '.join(described['arguments'])})"
     parts = [call, _method(described), *_state(described)]
     return f"<ImpactModel {', '.join(parts)}>"
@@ -103,7 +103,7 @@ def _state(described: JsonObject) -> list[str]:
 
 
 def describe_html(described: JsonObject) -> str:
-    """Return what :func:`describe` found as HTML."""
+    """Return the result of :func:`describe` as HTML."""
     call = f"{described['kernel']}({', '.join(described['arguments'])})"
     heads = ("site", "kind", "shape", "type", "plates", "draws")
     rows = "".join(_row(name, site, described) for name, site in described["sites"].items())

@@ -1,4 +1,4 @@
-"""The random keys of a model's calls, derived one after the other."""
+"""The random keys of a model's calls, each derived from the one before."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from aimz_lab.data import as_typed_key, derive_key
 
 
 class KeySequence:
-    """Gives each call a key of its own; a refused call uses none up.
+    """Gives each call a key of its own; a refused call uses up none.
 
     Args:
-        rng_key: The key that the first call derives its own from.
+        rng_key: The key from which the first call derives its own.
     """
 
     def __init__(self, rng_key: jax.Array) -> None:

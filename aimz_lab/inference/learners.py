@@ -11,10 +11,10 @@ from aimz_lab.kernel.signature import KernelSignature
 
 
 def one_inference(inference: object, svi: object) -> SVI | MCMC:
-    """Return the one inference object that was given.
+    """Return the only inference object among two arguments.
 
     Raises:
-        InferenceError: If there is none, or two, or it is of another kind.
+        InferenceError: If there are none or two, or it is neither SVI nor MCMC.
     """
     if (inference is None) == (svi is None):
         given = "neither" if inference is None else "both"
@@ -37,7 +37,7 @@ def one_inference(inference: object, svi: object) -> SVI | MCMC:
 
 
 def make_learner(signature: KernelSignature, inference: SVI | MCMC) -> SviLearner | McmcLearner:
-    """Make what trains a kernel with an inference object."""
+    """Return the learner of a kernel and an inference object."""
     if isinstance(inference, SVI):
         return SviLearner(signature, inference)
     return McmcLearner(signature, inference)

@@ -1,4 +1,4 @@
-"""Posterior draws: those a model holds, and those made from a guide."""
+"""Posterior draws of a model, and a compiled sampler of guides."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ Sites = str | Iterable[str] | None
 """Names of sites: one, several, or a default choice."""
 
 DRAW_BYTES = 64 << 20
-"""Draws are made in groups of about this size, so that intermediate values do not add up."""
+"""Bytes of the draws that are made together; this bounds the memory of intermediate values."""
 
 FEW_BYTES = 1 << 20
-"""Draws that are made sooner than a compiler can make their making faster."""
+"""Bytes of draws below which an optimised program would not pay for its compilation."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Posterior:
 
     Attributes:
         draws: Arrays by site, shape ``(num_chains * draws of a chain, ...)``, chain by chain.
-        num_chains: Chains that they are stacked from.
+        num_chains: Number of stacked chains.
         stats: Statistics of the sampler by draw, such as ``diverging``, in the same order.
         count: Number of draws of a kernel that has no latent site to draw.
     """
@@ -64,16 +64,16 @@ class Posterior:
 
 
 def site_names(sites: Sites) -> tuple[str, ...] | None:
-    """Return the names of sites that are given as one name, as several, or not at all."""
+    """Return site names as a tuple; ``None`` stays ``None``."""
     return None if sites is None else (sites,) if isinstance(sites, str) else tuple(sites)
 
 
 def as_posterior(draws: Mapping[str, ArrayLike], num_chains: int = 1) -> Posterior:
-    """Check draws that were made elsewhere.
+    """Check draws from elsewhere.
 
     Args:
         draws: Arrays by site with the draws on the leading axis.
-        num_chains: Chains that they are stacked from, chain by chain.
+        num_chains: Number of chains, stacked one after the other.
 
     Raises:
         SiteError: If there are none, one has no axis of draws, their numbers differ or are no
@@ -113,7 +113,7 @@ class GuideSampler:
 
     Args:
         svi: Its guide has been set up by ``svi.init``.
-        latents: Sites to return; ``None`` for whatever the guide samples.
+        latents: Sites to return; ``None`` for all sites of the guide.
         static: Values of static arguments.
     """
 
@@ -162,7 +162,7 @@ class GuideSampler:
         num_samples: int,
         arguments: Shared,
     ) -> tuple[Callable, dict[str, int]]:
-        """What makes the draws, and how many groups of how many it makes."""
+        """Return the compiled function, and the number and size of its groups of draws."""
         of_one = partial(self._some, size=1)
         one = jax.eval_shape(of_one, key, dict(params), dict(arguments))
         row_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(one))

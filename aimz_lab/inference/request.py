@@ -27,7 +27,7 @@ from aimz_lab.types import Arguments, Device, OnNonFinite, Params, Progress, che
 
 @dataclass(frozen=True)
 class StepOptions:
-    """How a step weights its rows, and what it reports.
+    """Options of a step: weights, accumulation and metrics.
 
     Attributes:
         scale: Weight of the rows: ``"auto"`` for N / B, ``"none"``, or a number.
@@ -55,22 +55,22 @@ class FitRequest:
         inputs: The input array, a dataset, a loader, or any source of batches.
         outputs: The output array, or ``None`` where it comes with the batches.
         arguments: Further kernel arguments by name.
-        origin: Where the randomness of the fit comes from.
+        origin: Random keys and first epoch.
         num_samples: Posterior draws to make by SVI.
         epochs: Passes over the data.
         num_steps: Steps on all rows at once, in place of epochs of batches; or ``None``.
         batch_size: Rows of a batch; ``None`` chooses.
         shuffle: Whether each epoch has another order of rows.
-        n_obs: Rows of the data set, where a stream does not know.
+        n_obs: Rows of the data set, for a stream of unknown length.
         validation: Held-out data, or ``None``.
         validation_every: Epochs between two evaluations of the held-out loss.
         step: How a step weights its rows.
         steps_per_call: Steps compiled into one call; ``"auto"`` adapts.
-        on_nonfinite: What to do about a step that is not finite.
+        on_nonfinite: ``"stop"``, ``"skip"`` or ``"raise"`` at a step that is not finite.
         allow_nonfinite: Accept NaN and infinite values in the data.
         callbacks: The user's callbacks.
-        progress: What to display.
-        checkpoint: Where to go on, or ``None`` for a new run.
+        progress: The display to show.
+        checkpoint: The checkpoint to resume, or ``None`` for a new run.
         device: The model's device or sharding; ``None`` leaves the choice to the loader.
 
     Raises:
@@ -113,16 +113,16 @@ class FitRequest:
         """Position in the data to begin at."""
         if self.checkpoint is None:
             return Position()
-        # A fit on all rows is one epoch of num_steps steps, and may be asked for more of them.
+        # A fit on all rows is one epoch; a resumed call may ask for more steps of it.
         return Position(0, self.checkpoint.step) if self.num_steps else self.checkpoint.position
 
 
 @dataclass(frozen=True, kw_only=True)
 class SampleRequest:
-    """One call of ``sample``, with what the model has to draw from.
+    """One call of ``sample``, with the state of the model.
 
     Attributes:
-        num_samples: Draws to make; of each chain, before thinning, where chains go on.
+        num_samples: Draws to make; where chains continue, iterations of each chain.
         key: A typed random key.
         arguments: Kernel arguments by name; empty for none.
         spec: The kernel's structure as last trained, or ``None``.
@@ -148,16 +148,16 @@ class SampleRequest:
 
 @dataclass(frozen=True)
 class FitResult:
-    """What a fit gives its model.
+    """The result of a fit, for its model.
 
     Attributes:
         spec: The kernel's structure.
-        schema: Names, shapes and types of what was trained on.
+        schema: Names, shapes and types of the training data.
         state: The SVI state; ``None`` under MCMC.
         vi_result: Parameters and losses; ``None`` before the first step, and under MCMC.
         posterior: The draws, or ``None`` where there are none yet.
         fingerprint: Recognises the training rows.
-        epochs_done: Epochs of the loader that are used up.
+        epochs_done: Epochs of the loader so far.
     """
 
     spec: KernelSpec
@@ -185,31 +185,31 @@ class StartedFit(Protocol):
     """A fit whose checks have passed.
 
     Attributes:
-        run: What callbacks read.
-        loop: Runs it to its end.
+        run: The record of the run.
+        loop: The loop that trains.
     """
 
     run: Run
     loop: RunLoop
 
     def results(self) -> Iterator[FitResult]:
-        """Yield what to keep once the run has ended; a later result replaces an earlier one."""
+        """Yield results after the end of the run; a later one replaces an earlier one."""
 
     def warning(self) -> str | None:
-        """What the user should know of how the run ended, or ``None``."""
+        """Return a warning about the end of the run, or ``None``."""
 
 
 class Learner(Protocol):
     """An inference method at work on one kernel: SVI or MCMC."""
 
     def start(self, request: FitRequest, state: SVIState | None) -> StartedFit:
-        """Prepare a fit that goes on from ``state``; all that can be refused is refused here."""
+        """Check and prepare a fit that begins with ``state``."""
 
     def sample(self, request: SampleRequest) -> Posterior:
         """Draw from the posterior, or from its approximation."""
 
     def set_up(self, schema: InputSchema) -> SVIState | None:
-        """Return a state for data of such a schema, for its structure; ``None`` under MCMC."""
+        """Return a state with the structure for this schema; ``None`` under MCMC."""
 
     def params(self, state: SVIState | None) -> dict[str, jax.Array]:
         """Return the constrained parameters of a state; empty without one."""

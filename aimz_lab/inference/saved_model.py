@@ -1,7 +1,7 @@
 """Save and load a model: draws, SVI state, parameters, keys and schema; arrays and JSON.
 
-Code is not stored. A model is loaded with its kernel and its inference object, which are checked
-against what was stored.
+Code is not stored: loading takes the kernel and the inference object, and checks them against the
+saved ones.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ from aimz_lab.types import Arguments, JsonObject, Params, callable_name
 
 @dataclass(frozen=True)
 class ModelState:
-    """All that a saved model holds.
+    """Contents of a saved model.
 
     Attributes:
         rng_key: The key of its next call.
         n_obs: Rows of the data that hand-written loops train on, if known.
-        epochs_done: Epochs of the loader that are used up.
+        epochs_done: Epochs of the loader so far.
         spec: The kernel's structure as last trained, or ``None``.
-        schema: What it was last trained on, or ``None``.
+        schema: Schema of the last training data, or ``None``.
         state: The SVI state, or ``None``.
         vi_result: Parameters and losses of the last training, or ``None``.
         posterior: The draws, or ``None``.
@@ -59,7 +59,7 @@ class ModelState:
 
 
 def identity(signature: KernelSignature, inference: SVI | MCMC) -> JsonObject:
-    """Describe what kernel and inference object share with those that a model was saved with."""
+    """Describe the kernel and inference object, to compare them on loading."""
     guide = getattr(inference, "guide", None)
     return {
         "arguments": list(parameter_names(signature.kernel)),
@@ -108,7 +108,7 @@ def save_model(
 
 
 class SavedModel:
-    """A saved model that was read, and is whole.
+    """A complete saved model.
 
     Args:
         path: Its directory.
@@ -149,11 +149,11 @@ class SavedModel:
         Args:
             signature: The kernel.
             inference: The inference object.
-            learner: What trains with it.
-            kernel_kwargs: Kernel arguments that are code.
+            learner: The learner of both.
+            kernel_kwargs: Kernel arguments that are code, which is not stored.
 
         Raises:
-            ArtifactError: If kernel or inference object are others than it was saved with.
+            ArtifactError: If the kernel or inference object differs from the saved one.
         """
         manifest, arrays = self._manifest, self._arrays
         self._refuse(differences(manifest["model"], identity(signature, inference)))
@@ -216,7 +216,7 @@ def _named(arrays: Mapping[str, np.ndarray], prefix: str, names: list[str]) -> d
 
 
 def _paths(params: Params) -> tuple[list[list[str]], list[ArrayLike]]:
-    """The leaves of nested mappings, and the names that lead to each."""
+    """Return the leaves of nested mappings, with the path of names to each."""
     paths, leaves = [], []
     for path, leaf in jax.tree_util.tree_leaves_with_path(dict(params)):
         if not all(hasattr(step, "key") for step in path):
@@ -229,7 +229,7 @@ def _paths(params: Params) -> tuple[list[list[str]], list[ArrayLike]]:
 
 
 def _params(paths: list[list[str]], leaves: list[np.ndarray], like: Params | None) -> Params:
-    """Put parameters together again: as the ones of the state are, else as dicts."""
+    """Rebuild parameters with the structure of ``like``, else as nested dicts."""
     leaves = [jax.numpy.asarray(leaf) for leaf in leaves]
     if like and _paths(like)[0] == paths:
         return jax.tree.unflatten(jax.tree.structure(like), leaves)

@@ -14,8 +14,8 @@ Entry points:
 - :func:`open_results`: a persistent result, read again.
 - :func:`posterior_dataset`, :func:`posterior_tree`: posterior draws, labelled.
 
-The noise of a row follows from the key, the draw, the row's block and its position there, and the
-site's name: from nothing else.
+The noise of a row depends on the key, the draw, the row's block, its position in the block, and the
+site's name, and on nothing else.
 """
 
 from __future__ import annotations

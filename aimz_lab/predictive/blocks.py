@@ -1,4 +1,4 @@
-"""Rows from host memory or a source, cut into pieces and folded into blocks."""
+"""Rows of a prediction, cut into pieces and folded into blocks of 256."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from aimz_lab.data import BatchSource, pad_rows
 from aimz_lab.errors import DataError
 
 BLOCK_ROWS = 256
-"""Rows of a block. Another number gives other draws for the same key."""
+"""Rows of a block. Changing it changes the draws of a key."""
 
 
 class Rows:
     """The rows of a call, from host memory or from a source, as pieces of a fixed length.
 
     Args:
-        rows: Arrays by argument name, or a source of batches, which is read once.
+        rows: Arrays by argument name, or a source of batches, read once.
         fields: The fields of the source's batches to read; ``None`` for all.
 
     Attributes:
         template: Arrays by name, of any length, that show shapes and dtypes.
-        n_rows: Number of rows; ``None`` for a source, which is known once it has been read.
-        expected: Number of rows that a source declares, to plan with; or ``n_rows``.
+        n_rows: Number of rows; ``None`` for a source.
+        expected: Number of rows for the plan: ``n_rows``, or the number that a source declares.
         streams: Whether the rows come from a source.
 
     Raises:
@@ -70,7 +70,7 @@ class Rows:
 
         Args:
             size: Rows of a piece.
-            aligned: Further arrays with one entry for each row of the whole input, cut with it.
+            aligned: Further arrays with one entry for each row of the input, cut with it.
 
         Raises:
             DataError: If ``aligned`` has another number of rows.
@@ -111,7 +111,7 @@ class Rows:
 
 
 def check_same_length(several: Sequence[Rows]) -> None:
-    """Raise :class:`DataError` if scenarios are known to have different numbers of rows."""
+    """Raise :class:`DataError` if scenarios have different known numbers of rows."""
     lengths = {rows.n_rows for rows in several if rows.n_rows is not None}
     if len(lengths) > 1:
         listed = " and ".join(str(rows.n_rows) for rows in several)
@@ -130,10 +130,10 @@ def _joined(batches: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
 
 
 class Piece(NamedTuple):
-    """The rows of one call.
+    """The rows of one compiled call.
 
     Attributes:
-        first: Number of its first row in the whole input.
+        first: Number of its first row in the input.
         n_rows: Number of rows.
         rows: Kernel arguments, ``(n_rows, ...)``.
         aligned: Further arrays, cut in the same way.
@@ -154,7 +154,7 @@ def fold(array: np.ndarray, blocks: int) -> np.ndarray:
 def split_by_rows(
     values: Mapping[str, ArrayLike], row_wise: Mapping[str, int]
 ) -> tuple[dict, dict]:
-    """Split values set by hand into those with one entry a row, rows first, and the others."""
+    """Split set values into those with one entry per row, rows first, and the others."""
     rows = {
         name: np.moveaxis(np.asarray(value), row_wise[name], 0)
         for name, value in values.items()

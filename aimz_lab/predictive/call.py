@@ -29,15 +29,15 @@ from aimz_lab.types import Arguments, Coords, Params, ShardAxis, Store, check_ch
 
 @dataclass(frozen=True)
 class FittedKernel:
-    """A kernel with all that a prediction reads of its model.
+    """A kernel, with the parts of its model that a prediction reads.
 
     Attributes:
         signature: The kernel.
         posterior: The draws; ``None`` for the prior.
         params: Learned values of the kernel's own ``param`` sites, and its mutable state.
-        schema: What the model was trained on, or ``None``.
+        schema: Schema of the training data, or ``None``.
         fingerprint: Recognises the training rows, or ``None``.
-        devices: Where to compute; ``None`` for all local devices.
+        devices: The devices to use; ``None`` for all local ones.
         indices: Checks the indices among the arguments.
     """
 
@@ -87,11 +87,11 @@ def predict_request(
         intervention: Values by site.
         condition: Values by site.
         num_draws: Draws from the prior, where there is no posterior.
-        return_sites: As in :meth:`aimz_lab.ImpactModel.predict`, as are all that follow.
+        return_sites: As in :meth:`aimz_lab.ImpactModel.predict`, like all that follow.
         batch_size: Rows or draws at a time.
-        store: Where the result lives.
-        shard_axis: The axis that is cut.
-        output_dir: Where a persistent result is written.
+        store: Location of the result.
+        shard_axis: The axis to cut.
+        output_dir: Directory or URL of a persistent result.
         reduce: Reducers.
         dims: Names of dimensions, by site.
         coords: Labels, by dimension.
@@ -100,8 +100,7 @@ def predict_request(
     Raises:
         ArgumentError: If an option is not allowed.
         CallError: If arguments are missing, unknown or doubled.
-        DataError: If the data does not fit together, or an argument indexes beyond the end of what
-            it indexes.
+        DataError: If the data does not fit together, or an index is out of bounds.
         DataTypeError: If values are not numeric.
     """
     _check_options(store, shard_axis, batch_size, output_dir, reduce)
@@ -110,7 +109,7 @@ def predict_request(
     data = _read(fitted, inputs, outputs, extra, group, allow_nonfinite)
     arguments = parameter_names(signature.kernel)
     known = find_observed_data(inputs, data.rows, signature.output, arguments, fitted.fingerprint)
-    # Under an intervention, and out of the sample, nothing was observed.
+    # Nothing was observed under an intervention or out of sample.
     in_sample = group in ("posterior_predictive", "log_likelihood")
     factual = in_sample and not intervention and not condition
     return Request(
@@ -143,7 +142,7 @@ def predict_request(
 
 
 def _draws(posterior: Posterior | None, num_draws: int) -> dict[str, object]:
-    """The fields of a request that say what to draw from: a posterior, or the prior."""
+    """Return the fields of a request about its draws: a posterior, or the prior."""
     if posterior is None:
         return {"num_draws": num_draws}
     return {
@@ -162,7 +161,7 @@ def _read(
     group: Group,
     allow_nonfinite: bool,
 ) -> PredictiveData:
-    """Read what a call runs on; its columns and its indices are checked."""
+    """Read the data of a call; check its columns and indices."""
     signature = fitted.signature
     if fitted.schema is not None:
         columns = table_columns(signature, inputs, extra)

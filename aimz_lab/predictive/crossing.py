@@ -20,13 +20,13 @@ class CrossingRowsError(Exception):
 
 
 class CrossingCheck:
-    """Proves or tests, for each scenario of a call, that its rows may be cut.
+    """Proves or tests that the rows of each scenario may be cut.
 
     Args:
         programs: Keeps compiled programs and the results of proofs and tests.
         scenarios: The call's scenarios.
-        key_data: Data of the key of a draw, ``(2,)``.
-        device: Where tests run.
+        key_data: Data of one draw's key, ``(2,)``.
+        device: The device for tests.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class CrossingCheck:
 
         Args:
             call: The rows, by scenario.
-            later: Only tests of rows that the first pieces did not have: later ones of sources.
+            later: Whether these are later pieces; only those of sources have new rows to test.
         """
         return [
             (scenario, self._program(scenario, piece))

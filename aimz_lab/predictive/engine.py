@@ -1,4 +1,4 @@
-"""Carry out a predictive call: blocks of rows, or draws, through the devices and to a sink."""
+"""Carry out a predictive call: blocks of rows, or draws, through devices to a sink."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Engine:
     """Carries out one call.
 
     Args:
-        programs: Where compiled programs are kept.
+        programs: The cache of compiled programs.
         scenarios: The call's scenarios: one, or two whose results are combined.
         combine: Makes one result of the scenarios' results.
     """
@@ -49,10 +49,10 @@ class Engine:
         """Compute block by block, all draws at a time.
 
         Args:
-            sink: Takes the sites that have rows, or reduces them on the devices.
+            sink: Takes the sites with rows, or reduces them on the devices.
 
         Returns:
-            The sites that have none, ``(S, ...)``.
+            The sites without rows, ``(S, ...)``.
 
         Raises:
             CrossingRowsError: If rows depend on one another; nothing was written.
@@ -129,11 +129,11 @@ class Engine:
     def _ready(
         self, first: tuple[Piece, ...], n_blocks: int, sink: Sink | Finish
     ) -> tuple[Callable, dict[str, np.ndarray], tuple]:
-        """Compile the programs, make sure that rows may be cut, and draw the sites without rows.
+        """Compile the programs, check that rows may be cut, and draw the sites without rows.
 
         Returns:
-            The function that computes blocks, the sites without rows, and the sites that a draw
-            fixes, by scenario.
+            The function that computes blocks, the sites without rows, and the fixed sites of each
+            draw, by scenario.
         """
         blank = tuple(scenario.sites(scenario.blank_globals()) for scenario in self._scenarios)
         main, globals_ = self._call.of_rows(blank, first, n_blocks, sink), self._call.of_globals()
@@ -151,7 +151,7 @@ class Engine:
         """Draw the sites without rows.
 
         Returns:
-            Those that the call returns, and the sites that a draw now fixes, by scenario.
+            The sites to return, and the fixed sites of each draw, by scenario.
         """
         drawn = jax.device_get(draw_globals(*arguments))
         names = self._plan.globals_drawn
@@ -165,7 +165,7 @@ class Engine:
     def _in_order(
         self, compute: Callable, calls: Iterable, call_bytes: int, total: int | None, unit: str
     ) -> Iterator[tuple[Span, PyTree]]:
-        """The results of calls in order, several calls under way at a time."""
+        """Yield results in order, with several calls under way at a time."""
         return in_order(
             compute,
             calls,
@@ -182,7 +182,7 @@ def _unfold(host: np.ndarray, span: Span) -> np.ndarray:
 
 
 def _part(draws: tuple, first: int, size: int) -> tuple:
-    """Some of the draws; the last draw is repeated up to ``size``."""
+    """Return ``size`` draws from ``first``; the last draw fills up missing ones."""
 
     def cut(values: np.ndarray) -> np.ndarray:
         part = values[first : first + size]

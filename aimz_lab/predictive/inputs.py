@@ -1,4 +1,4 @@
-"""Read the rows and arguments that a predictive call runs on."""
+"""Read the rows and arguments of a predictive call."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from aimz_lab.types import Arguments, Rows, Shared, Static
 
 @dataclass(frozen=True)
 class PredictiveData:
-    """What a predictive call runs on.
+    """Data of a predictive call.
 
     Attributes:
-        rows: The kernel's per-row arrays, or the source that they come from.
-        fields: Which fields of a source are kernel arguments; ``None`` for all.
-        shared: Kernel arguments that every block gets as they are.
+        rows: The kernel's per-row arrays, or a source of them.
+        fields: Fields of a source that are kernel arguments; ``None`` for all.
+        shared: The kernel's shared arguments.
         static: Kernel arguments that are not arrays.
-        row_coord: Labels of the rows, where the input has some.
+        row_coord: Labels of the rows, if the input has some.
     """
 
     rows: Rows | BatchSource
@@ -61,8 +61,8 @@ def predictive_data(
         inputs: The input array, arrays by field, a dataset, a loader, or any source of batches.
         outputs: The output array, for a log-likelihood of arrays.
         extra: Further kernel arguments.
-        with_output: Whether the call needs the observed output. If not, a loader's output is left
-            out, so that one loader serves fit and predict.
+        with_output: Whether the call needs the observed output. If not, the output of a loader is
+            left out, so that one loader serves fit and predict.
         allow_nonfinite: Do not check for NaN and infinite values.
 
     Raises:
@@ -121,7 +121,7 @@ def _of_dataset(
 def _fields(
     signature: KernelSignature, fields: tuple[str, ...] | None, with_output: bool
 ) -> tuple[str, ...] | None:
-    """The fields that the kernel gets: its arguments, with or without the output."""
+    """Return the fields that are kernel arguments, with or without the output."""
     wanted = [n for n in parameter_names(signature.kernel) if with_output or n != signature.output]
     if fields is None:
         return tuple(wanted)

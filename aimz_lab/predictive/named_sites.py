@@ -1,4 +1,4 @@
-"""Checks of the sites that a request names: they exist, and the values given for them fit."""
+"""Check that the sites named in a request exist, and that their values fit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from aimz_lab.predictive.request import Quantity, Request
 
 
 def check_named(request: Request, spec: KernelSpec) -> None:
-    """Raise :class:`SiteError` if a site that the request names does not exist."""
+    """Raise :class:`SiteError` if the request names an unknown site."""
     arguments = parameter_names(request.kernel)
     _check_known("intervention", request.intervention, spec.sample_sites, arguments)
     _check_known("condition", request.condition, spec.sample_sites, arguments)
@@ -42,7 +42,7 @@ def _check_known(
 
 
 def wanted_sites(request: Request, spec: KernelSpec, quantity: Quantity) -> tuple[str, ...]:
-    """The sites that a request returns.
+    """Return the names of the sites that a request returns.
 
     Raises:
         SiteError: If the kernel has no output site.
@@ -92,7 +92,7 @@ def check_draws(request: Request, spec: KernelSpec, n_rows: int | None) -> None:
 
 
 def row_wise_values(request: Request, spec: KernelSpec, n_rows: int | None) -> dict[str, int]:
-    """Return the sites whose value set by hand has one entry a row, with its axis of rows.
+    """Return the sites whose set value has one entry per row, with its axis of rows.
 
     Raises:
         SiteError: If a value does not fit the shape of its site.

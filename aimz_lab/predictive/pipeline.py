@@ -18,20 +18,20 @@ Call = TypeVar("Call")
 Values = TypeVar("Values")
 
 MOST_AT_ONCE = 8
-"""Calls that are computed at the same time, at most."""
+"""Largest number of calls computed at the same time."""
 
 AT_ONCE_BYTES = 2**28
-"""Bytes of the results of calls that are computed at the same time, unless one alone has more."""
+"""Largest size of their results together, in bytes, unless one result is larger."""
 
 
 def calls_at_once(devices: tuple[jax.Device, ...], call_bytes: int) -> int:
     """Return how many calls a host computes at the same time.
 
-    One call does not fill the cores of a CPU. Several devices share each call; two such calls at
+    One call does not use all cores of a CPU. Several devices share each call; two such calls at
     once could wait for one another.
 
     Args:
-        devices: The devices that compute.
+        devices: The devices to use.
         call_bytes: Bytes of a call's result.
     """
     if len(devices) > 1 or devices[0].platform != "cpu":
@@ -50,13 +50,13 @@ def in_order(
 ) -> Iterator[tuple[Span, Values]]:
     """Compute calls, several at a time, and yield their results in order.
 
-    While results are taken and written, ``at_once`` calls are under way. Their inputs are read
-    here, by one thread.
+    While a result is written, ``at_once`` calls are under way. One thread, the caller's, reads
+    their inputs.
 
     Args:
         compute: Computes a call, on a thread of its own.
-        calls: The calls; none is ``None``.
-        at_once: Calls that are under way at the same time.
+        calls: The calls; not ``None``.
+        at_once: Number of calls under way at the same time.
         total: Sum of the spans of all results, if known.
         unit: Unit of the spans, in the singular.
         progress: Whether to show a line of progress.

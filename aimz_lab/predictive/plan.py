@@ -1,4 +1,4 @@
-"""The plan of a call: its sites, and the axis along which the work is cut."""
+"""Plan a predictive call: its sites, and the axis along which to cut the work."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Plan:
-    """How a request is carried out.
+    """Plan of a predictive call.
 
     Attributes:
         spec: The kernel's structure.
-        axis: The axis along which the work is cut.
-        row_axes: For each site to return, the axis of its rows; ``None`` for one a draw.
-        latents: Sites that take their values from the posterior's draws.
-        globals_drawn: Sites without rows that are neither in the posterior nor given; they are
-            drawn once per draw, and are the same in all blocks.
-        row_wise: Sites set by hand whose value has one entry a row, with its row axis.
+        axis: The axis along which to cut the work.
+        row_axes: For each site to return, its axis of rows; ``None`` for a site without rows.
+        latents: Sites whose values are posterior draws.
+        globals_drawn: Sites without rows that are neither in the posterior nor given; drawn once
+            per draw, the same for all blocks.
+        row_wise: Sites whose set value has one entry per row, with its axis of rows.
     """
 
     spec: KernelSpec
@@ -46,12 +46,12 @@ class Plan:
 
     @property
     def row_sites(self) -> dict[str, int]:
-        """The sites to return that have rows, with their axis of rows."""
+        """The sites to return with rows, each with its axis of rows."""
         return {name: axis for name, axis in self.row_axes.items() if axis is not None}
 
     @property
     def global_sites(self) -> tuple[str, ...]:
-        """The sites to return that have one value a draw."""
+        """The sites to return without rows."""
         return tuple(name for name, axis in self.row_axes.items() if axis is None)
 
 
@@ -61,7 +61,7 @@ def make_plan(
     quantity: Quantity,
     remembered: Callable[[Hashable, Callable[[], T]], T],
 ) -> Plan:
-    """Check a request against the kernel and decide how to carry it out.
+    """Check a request against the kernel, and plan it.
 
     Args:
         request: The call.
@@ -73,8 +73,8 @@ def make_plan(
         The plan; its axis is ``"draw"`` where the rows cannot be cut, with a warning.
 
     Raises:
-        SiteError: If a site that is named does not exist, or a posterior's or a given value does
-            not fit the shape that the site has for these arguments.
+        SiteError: If a named site does not exist, or a posterior draw or a set value does not have
+            the shape of its site for these arguments.
         DataTypeError: If the rows come from a source and cannot be cut.
     """
     if request.shard_axis == "draw" and rows.streams:
@@ -111,10 +111,10 @@ def make_plan(
 
 
 def keep_rows_together(plan: Plan, rows: Rows, names: Iterable[str]) -> Plan:
-    """Return the plan with all rows together, because sites turned out to depend on other rows.
+    """Return the plan with all rows together, after a test found sites that cross rows.
 
     Raises:
-        DataTypeError: If the rows come from a source, which cannot be read as a whole.
+        DataTypeError: If the rows come from a source, which cannot keep them together.
 
     Warns:
         PerformanceWarning: With the names of the sites.
@@ -124,7 +124,7 @@ def keep_rows_together(plan: Plan, rows: Rows, names: Iterable[str]) -> Plan:
 
 
 def agreeing_plans(plans: Sequence[Plan]) -> list[Plan]:
-    """Let scenarios of an effect return the same sites, cut along the same axis.
+    """Give the scenarios of an effect the same sites and the same axis.
 
     Raises:
         SiteError: If they have no site in common.
@@ -168,7 +168,7 @@ def _kind(request: Request, rows: Rows) -> Hashable:
 
 
 def _trace(request: Request, rows: Rows) -> tuple[KernelSpec, tuple[str, type[Warning]] | None]:
-    """Trace the kernel on one block, or on all rows if it runs on no other number."""
+    """Trace the kernel on one block, or on all rows if it needs their number."""
     row_argument = next(iter(rows.template))
 
     def pinned(**arguments: PyTree) -> object:
@@ -191,7 +191,7 @@ def _trace(request: Request, rows: Rows) -> tuple[KernelSpec, tuple[str, type[Wa
     if request.shard_axis == "draw":
         return traced(rows.n_rows), None
     try:
-        if rows.n_rows == BLOCK_ROWS:  # a kernel tied to its number of rows would run on a block
+        if rows.n_rows == BLOCK_ROWS:  # a kernel tied to 256 rows would pass otherwise
             traced(2 * BLOCK_ROWS)
         return traced(BLOCK_ROWS), None
     except Exception:
@@ -216,7 +216,7 @@ def _why_kept_together(
     latents: tuple[str, ...],
     quantity: Quantity,
 ) -> tuple[str, type[Warning]] | None:
-    """Why the kernel's structure forbids to cut the rows, if it does."""
+    """Return why the rows cannot be cut, or ``None``."""
     by_row = [name for name in latents if spec.sites[name].row_axes]
     if by_row:
         return (

@@ -33,18 +33,17 @@ T = TypeVar("T")
 def bytes_in_flight(
     row_bytes: int, batch_size: int | None = None, devices: tuple[jax.Device, ...] | None = None
 ) -> int:
-    """Bytes that a call takes at most, beside inputs, posterior draws and the result it keeps.
+    """Upper bound on the bytes of a call, beside inputs, posterior draws and a result in memory.
 
-    The result is computed in parts, of whole blocks of 256 rows for each device with all draws: as
-    many as ``batch_size`` holds, or 16 MiB, and at least one. As many parts are computed at once as
-    the host has cores (at most 8, and 256 MiB; one at a time on an accelerator or several devices),
-    one waits for each, and one for each writer; each may be there twice, once more in another
-    layout.
+    The result is computed in parts: blocks of 256 rows with all draws, as many as fit into
+    ``batch_size`` or 16 MiB, and at least one for each device. A CPU computes one part per core at
+    once (at most 8, and 256 MiB), an accelerator or several devices one part. As many parts wait,
+    and each writer has one. Each part may exist twice, in two layouts.
 
     Args:
-        row_bytes: Draws times the bytes of a row of the sites.
-        batch_size: Rows per part, as asked for.
-        devices: The devices that are used; by default all.
+        row_bytes: Number of draws times bytes of a row of the sites.
+        batch_size: Rows per part, as in ``predict``.
+        devices: The devices to use; by default all.
 
     Example:
         >>> bytes_in_flight(row_bytes=1000 * 4, batch_size=256) < 40 * 2**20
@@ -56,7 +55,7 @@ def bytes_in_flight(
 
 
 class Predictor:
-    """Runs predictive calls and keeps the compiled programs, as long as its model lives.
+    """Runs predictive calls, and keeps their compiled programs.
 
     It holds no results. A copy or a pickle of it starts empty.
     """
@@ -74,10 +73,10 @@ class Predictor:
             request: The call.
 
         Returns:
-            A tree with the group that the request names, and the posterior if there is one.
+            A tree with the group of the request, and the posterior if there is one.
 
         Raises:
-            SiteError: If a site that is named does not exist or does not fit.
+            SiteError: If a named site does not exist or does not fit.
             DataTypeError: If the rows come from a source and depend on one another.
 
         Warns:
@@ -108,8 +107,8 @@ class Predictor:
         """Draw from both scenarios with the same noise, and keep the difference alone.
 
         Args:
-            baseline: The scenario to compare with; it decides on draws, key, axis and devices.
-            intervention: The other scenario; it decides on labels, store and reducers.
+            baseline: The scenario to compare with; its draws, key, axis and devices hold for both.
+            intervention: The other scenario; its labels, store and reducers hold for both.
 
         Returns:
             A tree like that of :meth:`predict` with intervention minus baseline, draw by draw, for
@@ -130,7 +129,7 @@ class Predictor:
     def _computed(
         self, compute: Callable[[tuple[Scenario, ...]], T], quantity: Quantity, *requests: Request
     ) -> T:
-        """Plan a call and compute it; once more with all rows together if the kernel mixes rows."""
+        """Plan and compute a call; repeat it with all rows together if the kernel crosses rows."""
         rows = [Rows(request.rows, request.fields) for request in requests]
         check_same_length(rows)
         both = zip(requests, rows, strict=True)
@@ -141,7 +140,7 @@ class Predictor:
                 return compute(_scenarios(requests, plans, rows, quantity))
             except CrossingRowsError as crossing:
                 names = crossing.args
-                # A source among the scenarios forbids it for all.
+                # The rows of a source cannot stay together: this raises if any scenario has one.
                 least = next((each for each in rows if each.streams), rows[0])
                 plans = [keep_rows_together(plans[0], least, names), *plans[1:]]
         return compute(_scenarios(requests, agreeing_plans(plans), rows, quantity))

@@ -29,35 +29,35 @@ class Request:
     Attributes:
         kernel: The kernel.
         output: Name of its output site.
-        key: A typed key; all noise of the call follows from it.
+        key: A typed key, the source of all noise.
         rows: The kernel's per-row arrays by argument name, or a
             :class:`~aimz_lab.data.BatchSource` that yields them in batches. For a log-likelihood
             they hold the observed output.
         fields: The fields of a source's batches that are arguments of the kernel; ``None`` for all.
-        shared: Kernel arguments that every block gets as they are.
+        shared: The kernel's shared arguments.
         static: Kernel arguments that are not arrays.
         draws: Posterior draws by site, ``(S, ...)``, chain by chain; ``None`` for the prior.
-        num_draws: Draws from the prior; a posterior has its own number.
-        num_chains: Chains that the draws consist of.
+        num_draws: Number of draws from the prior.
+        num_chains: Number of chains.
         params: Values of the kernel's ``param`` sites and its mutable state.
         intervention: Sites to cut from their parents (``do``), and the values they get.
-        condition: Sites that take a given value while sampling; a site that the posterior holds
-            keeps its draws.
+        condition: Sites that take a given value while sampling; sites of the posterior keep their
+            draws.
         return_sites: Sites to return; ``None`` for the output and the deterministic sites.
         shard_axis: ``"obs"`` cuts the rows into blocks, ``"draw"`` keeps them together.
         batch_size: Rows (``"obs"``) or draws (``"draw"``) computed at a time; never changes a
             result. ``None`` chooses it by the size of the result.
-        store: Where the result lives.
-        output_dir: Where a persistent result is written: a directory or an fsspec URL. ``None``
-            for a temporary store, which lives as long as a tree reads it.
+        store: Location of the result.
+        output_dir: Directory or fsspec URL of a persistent result. ``None`` for a temporary store,
+            which lives as long as a tree reads it.
         reduce: A reducer or its name, or several, to summarise instead of keeping the draws.
         progress: Whether to show a line of progress.
         group: Name of the tree's group.
         row_coord: Labels of the rows.
         dims: Names of a site's dimensions, without chain, draw and rows, by site.
         coords: Labels of dimensions, by dimension.
-        devices: Where to compute; ``None`` for all local devices.
-        observed: The observed output, where it is known; rows first.
+        devices: The devices to use; ``None`` for all local ones.
+        observed: The observed output, if known; rows first.
         constant: Per-row inputs to keep with the result, by name.
         groups: Further groups of the tree.
         attrs: Further attributes of the group.

@@ -1,4 +1,4 @@
-"""Checkpoints of runs: files that are whole or absent.
+"""Checkpoints of runs: files that are complete or absent.
 
 In: a run between two chunks. Out: one file, from which a later fit goes on bit for bit.
 """

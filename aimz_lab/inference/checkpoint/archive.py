@@ -1,10 +1,10 @@
 """Write and read named arrays and a manifest in one file, atomically.
 
-Why not a checkpoint library: what a run must keep is a few arrays on one host, some kilobytes to
-some megabytes. Orbax wrote ten files for it in 80-140 ms, where one ``.npz``, synced to the disk,
-took 1 ms, needs nothing but NumPy, and is opened anywhere by ``numpy.load``. The file is written
-under another name, synced, and renamed: under its own name it is complete. Each member has a
-checksum that is verified on reading, and nothing is ever unpickled.
+Why not a checkpoint library: a run has few arrays to keep, on one host, of some kilobytes to some
+megabytes. Orbax wrote ten files in 80-140 ms for them. One ``.npz``, synced to the disk,
+took 1 ms, needs only NumPy, and opens anywhere with ``numpy.load``. The file is written under
+another name, synced, and renamed: under its own name it is complete. Each member has a checksum
+that is verified on reading, and nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from aimz_lab.errors import CheckpointError
 from aimz_lab.types import JsonObject
 
 PARTIAL = ".partial"
-"""What the name of a file ends with as long as it is being written."""
+"""Suffix of a file that is still being written."""
 
 _MANIFEST = "manifest.json"
 _MISSING = "missing"
 
 
 def write_archive(path: Path, manifest: JsonObject, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write a file at once: after a crash it is there whole, or as it was before.
+    """Write a file atomically: after a crash it is complete, or as before.
 
     Args:
         path: The file; it is replaced.
@@ -59,7 +59,7 @@ def write_archive(path: Path, manifest: JsonObject, arrays: Mapping[str, np.ndar
 
 
 def read_archive(path: Path) -> tuple[JsonObject, dict[str, np.ndarray]]:
-    """Read a file back, all of it, and verify its checksums.
+    """Read a file completely, and verify its checksums.
 
     Args:
         path: From :func:`write_archive`.
@@ -68,11 +68,11 @@ def read_archive(path: Path) -> tuple[JsonObject, dict[str, np.ndarray]]:
         The manifest, and the arrays by name.
 
     Raises:
-        CheckpointError: If the file is not there, is damaged, or is something else.
+        CheckpointError: If the file is missing, damaged, or no archive.
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            # A member read at once is read to its end, where its checksum is verified.
+            # The checksum is verified at the end of a member, so each is read completely.
             members = {name: archive.read(name) for name in archive.namelist()}
         manifest = json.loads(members.pop(_MANIFEST))
         arrays = {name.removesuffix(".npy"): _of_npy(data) for name, data in members.items()}
@@ -103,11 +103,11 @@ def tree_arrays(prefix: str, tree: PyTree) -> dict[str, np.ndarray]:
 
 
 def tree_from(arrays: Mapping[str, np.ndarray], prefix: str, template: PyTree) -> PyTree:
-    """Return the tree that :func:`tree_arrays` was given.
+    """Return the tree that :func:`tree_arrays` stored.
 
     Args:
         arrays: The stored arrays.
-        prefix: What its arrays are named by.
+        prefix: Prefix of their names.
         template: A tree of the same structure, whose leaves have the same shapes and types.
     """
     leaves, structure = jax.tree.flatten(template)
@@ -116,7 +116,7 @@ def tree_from(arrays: Mapping[str, np.ndarray], prefix: str, template: PyTree) -
 
 
 def differences(there: Mapping[str, object], here: Mapping[str, object]) -> list[str]:
-    """Say in what two mappings differ, in the order of the first.
+    """Return the differences of two mappings, in the order of the first.
 
     Example:
         >>> differences({"rows": 3, "k": 1}, {"rows": 4, "k": 1})
@@ -151,7 +151,7 @@ def _is_key(leaf: ArrayLike) -> bool:
 
 def _to_array(leaf: ArrayLike) -> np.ndarray:
     array = np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
-    # Types that NumPy itself does not have, such as bfloat16, go by their bits.
+    # Types that NumPy lacks, such as bfloat16, are stored as their bits.
     return array if array.dtype.kind in "biufc" else array.view(f"u{array.dtype.itemsize}")
 
 
@@ -166,7 +166,7 @@ def _leaf_like(array: np.ndarray, template: ArrayLike) -> jax.Array:
 
 
 def _shrinks(data: bytes) -> bool:
-    """Whether packing pays: counts repeat themselves, losses and parameters hardly do."""
+    """Whether compression pays: counts repeat themselves, losses and parameters hardly do."""
     sample = data[:65_536]
     return len(zlib.compress(sample, 1)) < 0.5 * len(sample)
 
@@ -182,7 +182,7 @@ def _of_npy(data: bytes) -> np.ndarray:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a rename last through a power cut, where folders can be synced."""
+    """Make a rename survive a power cut, where folders can be synced."""
     if os.name != "posix":
         return
     descriptor = os.open(folder, os.O_RDONLY)

@@ -1,8 +1,8 @@
-"""Write and read checkpoints, from which a run goes on as if it had never stopped.
+"""Write and read checkpoints, so that a run can continue as if it had never stopped.
 
 A checkpoint is one file (see :mod:`.archive`). It holds the state of the run
 (optimizer, mutable sites, random key, gradients not yet applied), the position in the data, the
-history, the best states, the keys of the fit, and what the run is a run of.
+history, the best states, the keys of the fit, and the facts that a resumed run must share.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ _NAME = re.compile(r"(\d{6})-step-(\d+)\.npz")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint that was read and is whole.
+    """A complete checkpoint.
 
     Attributes:
-        path: Where it was read from.
+        path: Its file.
         manifest: Its plain values.
         arrays: Its arrays by name.
     """
@@ -52,12 +52,12 @@ class Checkpoint:
 
     @property
     def step(self) -> int:
-        """Steps that were done."""
+        """Steps of the run so far."""
         return len(self.arrays["history/loss"])
 
     @property
     def position(self) -> Position:
-        """Where in the data the next step begins."""
+        """Position in the data of the next step."""
         return Position(*self.manifest["position"])
 
     @property
@@ -66,16 +66,16 @@ class Checkpoint:
         return Origin.of_plain(self.manifest["provenance"]["origin"])
 
     def check(self, facts: JsonObject) -> None:
-        """Make sure that a run with these facts is the one that was stopped.
+        """Check that a run with these facts may go on from here.
 
         Args:
-            facts: What the new run is a run of; see :mod:`.provenance`.
+            facts: Facts of the new run; see :mod:`.provenance`.
 
         Raises:
-            CheckpointError: If they differ; the message says in what.
+            CheckpointError: If they differ; the message names the differences.
 
         Warns:
-            FitWarning: If other versions wrote it, so that the last bits of a loss may differ.
+            FitWarning: If other package versions wrote it; the last bits of losses may differ.
         """
         self._refuse(differences(self.manifest["provenance"]["facts"], facts))
         differ = differences(self.manifest["versions"], versions())
@@ -84,14 +84,14 @@ class Checkpoint:
             warnings.warn(msg, FitWarning, stacklevel=2)
 
     def restore(self, run: Run, template: TrainerState) -> TrainerState:
-        """Give a run that has not begun the history and the best states of this one.
+        """Give a new run the history and the best states of the checkpoint.
 
         Args:
             run: The run.
             template: A state of the trainer, for its structure.
 
         Returns:
-            The trainer's state to go on from.
+            The trainer's state to begin with.
 
         Raises:
             CheckpointError: If the state here has another structure, shape or type.
@@ -123,11 +123,11 @@ class Checkpoint:
 
 
 def save_checkpoint(path: Path, run: Run) -> None:
-    """Write the checkpoint of a run between two of its chunks; atomic.
+    """Write the checkpoint of a run between two chunks, atomically.
 
     Args:
-        path: The file; its folder is there.
-        run: The run, which knows its state and position.
+        path: The file, in a folder that exists.
+        run: The run.
 
     Raises:
         CheckpointError: If the run is not a fit: a hand-written loop keeps its own state.
@@ -137,7 +137,7 @@ def save_checkpoint(path: Path, run: Run) -> None:
     state = run.state
     rate = run.control.requested_learning_rate
     if rate is not None:
-        # What was asked for counts as done: the next step would have had it.
+        # A requested rate counts: the next step would have used it.
         optim_state = set_learning_rate(state.svi.optim_state, rate)
         state = state._replace(svi=state.svi._replace(optim_state=optim_state))
     arrays = {f"history/{name}": run.column(name) for name in run.columns}
@@ -149,10 +149,10 @@ def save_checkpoint(path: Path, run: Run) -> None:
 
 
 def check_can_save(run: Run) -> None:
-    """Make sure that a run knows all that a checkpoint holds.
+    """Check that a run can be checkpointed.
 
     Raises:
-        CheckpointError: If it is a loop that is written by hand.
+        CheckpointError: If it is a hand-written loop.
     """
     if run.state is None or not run.provenance:
         msg = "Only fit and fit_on_batch can be checkpointed; your own loop keeps its own state."
@@ -163,10 +163,10 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     """Read a checkpoint.
 
     Args:
-        path: Its file, or a folder of them, of which the newest that is whole is taken.
+        path: Its file, or a folder; the newest complete checkpoint in it is read.
 
     Raises:
-        CheckpointError: If there is none that is whole.
+        CheckpointError: If there is no complete one.
     """
     path = Path(path)
     if not path.is_dir():
@@ -189,13 +189,13 @@ def numbered(folder: Path) -> Iterator[tuple[int, Path]]:
 
 
 def next_path(folder: Path, step: int) -> Path:
-    """Return the path for one more checkpoint in a folder, newer than those that are there."""
+    """Return the path of the next checkpoint in a folder."""
     number = 1 + max((number for number, _ in numbered(folder)), default=0)
     return folder / f"{number:06d}-step-{step}.npz"
 
 
 def remove_partial(folder: Path) -> None:
-    """Remove what a process left half-written in a folder when it was killed."""
+    """Remove the incomplete files of processes that were killed."""
     for path in folder.glob(f"*.npz{PARTIAL}"):
         path.unlink(missing_ok=True)
 

@@ -1,4 +1,4 @@
-"""What a checkpoint belongs to: random keys, package versions, checksums of the data."""
+"""Facts that a resumed run must share: random keys, package versions, checksums of the data."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PACKAGES = ("jax", "jaxlib", "numpy", "numpyro", "optax")
 
 @dataclass(frozen=True)
 class Origin:
-    """Where the randomness of a fit comes from.
+    """Random keys and first epoch of a fit.
 
     Attributes:
         keys: Three typed keys: of the initial state, the order of the rows, the draws.
@@ -35,17 +35,17 @@ class Origin:
     first_epoch: int = 0
 
     def as_plain(self) -> JsonObject:
-        """Return it in plain values."""
+        """Return it as plain values."""
         return {"keys": [plain_key(key) for key in self.keys], "first_epoch": self.first_epoch}
 
     @classmethod
     def of_plain(cls, plain: JsonObject) -> Origin:
-        """Return what :meth:`as_plain` was given."""
+        """Return the origin that :meth:`as_plain` described."""
         return cls(tuple(typed_key(key) for key in plain["keys"]), plain["first_epoch"])
 
 
 def plain_key(key: jax.Array) -> JsonObject:
-    """Return a typed key as plain values: its words and what it is made for.
+    """Return a typed key as plain values: its words and its generator.
 
     Example:
         >>> plain_key(jax.random.key(7))
@@ -60,7 +60,7 @@ def versions() -> dict[str, str]:
 
 
 def typed_key(plain: JsonObject) -> jax.Array:
-    """Return the key that :func:`plain_key` was given."""
+    """Return the key that :func:`plain_key` described."""
     return jax.random.wrap_key_data(np.asarray(plain["words"], np.uint32), impl=plain["impl"])
 
 
@@ -70,14 +70,14 @@ def _packages() -> dict[str, str]:
 
 
 def describe_training(data: TrainingData, scale: Scale, accumulate: int) -> JsonObject:
-    """Describe what is trained on and how, so that a difference can be named.
+    """Describe the training data and options, so that a difference can be named.
 
     Rows in memory are described by a checksum of up to 4,096 of them, and their order by a checksum
     of the first epoch's. A stream has neither.
 
     Args:
-        data: What is trained on.
-        scale: Weight of the rows, as the user asked for it.
+        data: The training data.
+        scale: Weight of the rows, as the user passed it.
         accumulate: Batches per update.
     """
     facts = {

@@ -1,4 +1,4 @@
-"""The run of Markov chains, chunk by chunk, and the posterior of its draws."""
+"""The loop that runs Markov chains chunk by chunk, and their posterior."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class ChainLoop(RunLoop):
         run: The record that callbacks read.
         callbacks: The callbacks of the run.
         n_obs: Rows of the data.
-        latent_sites: The sites whose draws judge the chains.
+        latent_sites: The sites used to judge convergence.
         iterations_per_call: Iterations of a chunk; ``"auto"`` aims at 50 ms.
     """
 
@@ -73,7 +73,7 @@ class ChainLoop(RunLoop):
 
     @property
     def where(self) -> str:
-        """How far the chains have come, as a phrase for the run's reason."""
+        """The position of the chains, as a phrase for the run's reason."""
         draws = self._chains.draws
         return f"after draw {draws:,} of each chain" if draws else "before the first draw"
 

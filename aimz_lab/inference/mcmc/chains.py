@@ -46,7 +46,7 @@ Carry = tuple[SamplerState, Kept, dict[str, jax.Array]]
 
 
 class Chains:
-    """Chains that compute what ``mcmc.run`` computes, in chunks.
+    """Chains with the results of ``mcmc.run``, computed in chunks.
 
     One compiled program serves every chunk of warm-up and of draws, since the length of a chunk is
     an argument. Each iteration is NumPyro's own. With ``chain_method`` ``"sequential"`` or
@@ -54,7 +54,7 @@ class Chains:
     compiles ``"parallel"`` chains together with their initial states, so these agree only up to
     rounding, which chains amplify.
 
-    Chains that one call of the program advances form a chain group: all of them, or one each with
+    A chain group is the chains that one call of the program advances: all, or one with
     ``"sequential"``.
 
     Args:

@@ -1,4 +1,4 @@
-"""Read values of the draws of a run of chains while the run goes on."""
+"""Read draws of chains during their run."""
 
 from __future__ import annotations
 

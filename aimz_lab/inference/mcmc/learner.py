@@ -1,4 +1,4 @@
-"""MCMC at work on one kernel: it prepares runs of chains, and lets chains go on."""
+"""The MCMC learner: prepare runs of chains, and continue chains."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class McmcLearner:
 
     Args:
         signature: The kernel.
-        mcmc: The sampler; its ``num_warmup``, ``num_samples`` and ``num_chains`` count.
+        mcmc: The sampler, with its ``num_warmup``, ``num_samples`` and ``num_chains``.
     """
 
     def __init__(self, signature: KernelSignature, mcmc: MCMC) -> None:
@@ -52,19 +52,18 @@ class McmcLearner:
         return
 
     def start(self, request: FitRequest, state: SVIState | None = None) -> ChainFit:  # noqa: ARG002
-        """Prepare a run of chains: all that can be refused is refused here.
+        """Check and prepare a run of chains.
 
         Args:
-            request: What the user asked for.
+            request: The user's call.
             state: Not used; chains begin anew.
 
         Raises:
             KernelError: If the kernel's structure is not usable.
             SiteError: If a site has the rows on two axes.
-            DataError: If the data does not fit together, or an argument indexes beyond the end of
-                what it indexes.
+            DataError: If the data does not fit together, or an index is out of bounds.
             InferenceError: If a callback needs a loss that is minimised.
-            Exception: What the kernel or the sampler raised.
+            Exception: Any error of the kernel or the sampler.
         """
         data = all_rows(
             self._kernel,
@@ -100,10 +99,10 @@ class McmcLearner:
         return ChainFit(data, spec, self._kernel.output, run, loop)
 
     def sample(self, request: SampleRequest) -> Posterior:
-        """Let the chains go on, or return the draws of the run where no data is given.
+        """Continue the chains, or return the draws of the run if no data is given.
 
         Args:
-            request: What to draw; its arguments are all those of the kernel, or none.
+            request: The user's call, with all arguments of the kernel or none.
 
         Raises:
             CallError: If the input or the output is missing.
@@ -136,8 +135,8 @@ class ChainFit:
         data: All rows.
         spec: The kernel's structure.
         output: Name of the output.
-        run: What callbacks read.
-        loop: What runs the chains.
+        run: The record of the run.
+        loop: The loop that runs the chains.
     """
 
     data: TrainingData
@@ -160,7 +159,7 @@ class ChainFit:
             )
 
     def warning(self) -> str | None:
-        """Say that the chains were interrupted, or have drawn nothing."""
+        """Return a warning if the chains were interrupted or have no draws."""
         kept = "" if self.run.chains.draws else "; the model is as it was"
         if kept or self.run.status == "interrupted":
             return f"The run ended early: {self.run.reason}{kept}."
@@ -168,7 +167,7 @@ class ChainFit:
 
 
 def continue_mcmc(mcmc: MCMC, data: TrainingData, num_samples: int, spec: KernelSpec) -> Posterior:
-    """Let the chains go on from where they are; the next run starts afresh all the same.
+    """Continue the chains from their last state; the next run still starts afresh.
 
     Args:
         mcmc: The sampler.
@@ -190,7 +189,7 @@ def continue_mcmc(mcmc: MCMC, data: TrainingData, num_samples: int, spec: Kernel
             mcmc.run(state_key, extra_fields=_fields(mcmc), **_arguments(data))
     finally:
         mcmc.post_warmup_state, mcmc.num_samples = before
-        # How many draws to collect follows the number of samples; NumPyro works it out here.
+        # NumPyro derives the number of draws to collect from num_samples here.
         mcmc._set_collection_params()
     return posterior_of(mcmc, spec)
 
@@ -206,7 +205,7 @@ def _fields(mcmc: MCMC) -> tuple[str, ...]:
 
 @contextlib.contextmanager
 def _without_bar(mcmc: MCMC) -> Iterator[None]:
-    """Hide the sampler's progress bar, and leave the user's object as it was."""
+    """Hide the sampler's progress bar, then restore the setting."""
     before, mcmc.progress_bar = mcmc.progress_bar, False
     try:
         yield

@@ -91,7 +91,7 @@ class ChainRecord:
 
     @property
     def warming_up(self) -> bool:
-        """Whether the chains are still in their warm-up, of which no draw is kept."""
+        """Whether the chains are still in their warm-up, whose draws are not kept."""
         return self._iterations < self.plan.warmup
 
     @property
@@ -103,7 +103,7 @@ class ChainRecord:
         """One value an iteration and chain, shape ``(iteration, chain)``, read-only.
 
         Hamiltonian samplers have ``potential_energy`` in nats, ``acceptance_rate``, ``diverging``,
-        ``n_steps`` and ``step_size``. Other samplers have those of them that they report.
+        ``n_steps`` and ``step_size``. Other samplers report some of these.
 
         Raises:
             KeyError: If the sampler does not report it.

@@ -148,8 +148,8 @@ def interrupt_stops(control: Control) -> Iterator[None]:
     """Turn the first interrupt into a request to stop; a second one raises ``KeyboardInterrupt``.
 
     A request waits for the end of the chunk, where state, position and losses agree. Only the main
-    thread receives signals, so other threads are left alone. So is a program that has installed a
-    handler of its own.
+    thread receives signals, so other threads are left alone. Programs with their own handler are
+    left alone too.
 
     Args:
         control: The control of the run.

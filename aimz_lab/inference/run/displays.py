@@ -17,10 +17,10 @@ _default_callbacks: dict[str, Callable[[], Callback]] = {}
 
 
 def set_default_callback(name: str, make: Callable[[], Callback] | None) -> None:
-    """Give every fit of this process a callback, or stop doing so.
+    """Add a callback to every fit of this process, or remove it.
 
     Args:
-        name: Its name; another default callback of this name is replaced.
+        name: Its name; it replaces another default callback of this name.
         make: Makes the callback of a fit; ``None`` removes it.
     """
     _default_callbacks.pop(name, None)
@@ -47,14 +47,14 @@ def default_display(progress: Progress) -> list[Callback]:
 
 
 def all_callbacks(callbacks: Iterable[Callback], progress: Progress) -> list[Callback]:
-    """Return the user's callbacks, the default ones, and a display if there is none among them.
+    """Return the user's callbacks, the default ones, and a display unless they contain one.
 
     Args:
         callbacks: The user's.
         progress: As for :func:`default_display`.
 
     Raises:
-        CallError: If a callback was passed instead of a list of them.
+        CallError: If it is one callback and not a list.
     """
     if isinstance(callbacks, Callback):
         msg = f"callbacks= takes a list of listeners: callbacks=[{type(callbacks).__name__}(...)]."

@@ -1,8 +1,8 @@
 """Events of a run, and the callbacks that receive them.
 
-A run is a stream of events. A :class:`Callback` receives them. It reads the :class:`Run`, gets new
-:class:`Steps`, and steers the run by :class:`Control`, whose requests are handled between two
-chunks.
+A :class:`Callback` receives the events of a run. It reads the :class:`Run`, gets new
+:class:`Steps`, and steers the run by requests to its :class:`Control`, which the run handles
+between two chunks.
 """
 
 from __future__ import annotations
@@ -25,23 +25,21 @@ _ORDER: tuple[CallbackKind, ...] = ("metric", "user", "display", "checkpoint")
 
 
 class Callback:
-    """Base class of callbacks; override the events of interest. Each gets the run.
+    """Base class of callbacks; override the events of interest.
 
     Within one event, metrics are called first, then user callbacks, displays, and checkpoints. At
-    the end of a run displays come last, so that they show what the others did.
+    the end of a run displays come last, so that they show the effects of the others.
     A ``display`` that raises is switched off and listed in :attr:`Run.disabled`; the run goes on.
     Any other callback that raises ends the run with status ``failed``, and its error is raised.
 
     Attributes:
         kind: Place in the order: ``metric``, ``user``, ``display`` or ``checkpoint``.
-        every_epoch: Whether ``on_epoch_begin`` and ``on_epoch_end`` need the parameters as they are
-            at that very boundary. Chunks of steps then end with the epoch, at some cost for tiny
-            data. A callback that reads only losses and counts sets it to ``False``.
+        every_epoch: Whether ``on_epoch_begin`` and ``on_epoch_end`` need the parameters at that
+            very boundary. Chunks of steps then end with the epoch, at some cost for tiny data. A
+            callback that reads only losses and counts sets it to ``False``.
         metrics: Names of per-step values for the trainer to compute: ``grad_norm``.
-        needs_loss: Whether it works only if a loss is minimised; a run of Markov chains refuses
-            it.
-        may_fail: Whether an error switches the callback off, as with displays, instead of ending
-            the run.
+        needs_loss: Whether it needs a loss that is minimised; a run of Markov chains refuses it.
+        may_fail: Whether an error only switches the callback off, as with displays.
 
     Example:
         >>> class Longest(Callback):
@@ -177,10 +175,10 @@ class Callbacks:
         return failures
 
     def steps_end(self, steps: Steps, epoch_ends: Sequence[int]) -> None:
-        """Emit the events of a report: of its steps, then of each epoch that ended with them.
+        """Emit the events of a report: first of its steps, then of each epoch they end.
 
         Args:
-            steps: The steps, already recorded in the run; without any there is no event of them.
+            steps: The steps, already recorded in the run; no steps, no event.
             epoch_ends: The epochs that ended with the steps, ascending.
         """
         if len(steps):

@@ -1,4 +1,4 @@
-"""A run on a background thread, and the handle to follow and steer it."""
+"""The handle of a run on a background thread: follow it, steer it, wait for it."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ SLICE_S = 0.1
 
 
 class RunHandle(Generic[Model]):
-    """A run in the background.
+    """A run on a background thread.
 
-    The call that started it has returned, so a notebook can go on: look at the run, steer it, or
-    wait for it. Awaiting the handle waits without blocking the event loop.
+    A notebook can go on while it trains: look at the run, steer it, or wait for it. Awaiting the
+    handle waits without blocking the event loop.
 
     Args:
         model: The model that trains.
-        run: Its run, which has begun.
-        work: Trains to the end and gives the model the result.
+        run: Its run, already begun.
+        work: Trains to the end and updates the model.
 
     Example:
         >>> import jax, numpy as np, numpyro, numpyro.distributions as dist
@@ -130,8 +130,8 @@ class RunHandle(Generic[Model]):
     def wait(self, timeout: float | None = None) -> Self:
         """Wait until the run has ended.
 
-        An interrupt while waiting ends the run as it ends one in the foreground: the model keeps
-        the result so far, and ``status`` is ``"interrupted"``. A second one raises.
+        An interrupt ends the run as in the foreground: the model keeps the result
+        so far, and ``status`` is ``"interrupted"``. A second one raises.
 
         Args:
             timeout: Seconds to wait at most.

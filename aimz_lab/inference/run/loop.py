@@ -1,7 +1,7 @@
-"""The lifecycle of a run: begin, requests, reports, and every way to end.
+"""The lifecycle of a run: start, requests, reports, and every way to end.
 
-SVI, Markov chains and hand-written loops share it. Each supplies what differs: how to report
-pending steps, how to change the learning rate, and how to say where it stands.
+SVI, Markov chains and hand-written loops share it. Each supplies its own way to report pending
+steps, to change the learning rate, and to describe its position.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Lifecycle:
         self.lap_began = 0.0
 
     def flush(self) -> None:
-        """Report the steps that are done and not yet reported; here none ever wait."""
+        """Report pending steps; here there are none."""
 
     def set_learning_rate(self, rate: float) -> None:
         """Train with ``rate`` from the next step on, if the control allows another rate."""
@@ -49,7 +49,7 @@ class Lifecycle:
 
     @property
     def where(self) -> str:
-        """How far the run has come, as a phrase for its reason."""
+        """The position of the run, as a phrase for its reason."""
         return f"after step {self.run.step:,}"
 
     def begin(self) -> None:
@@ -82,8 +82,8 @@ class Lifecycle:
         """Between two chunks: checkpoint, pause, and change the learning rate as requested.
 
         Args:
-            is_last: Whether no step follows. A requested rate then stays a request, which a
-                checkpoint keeps for a run that goes on.
+            is_last: Whether no step follows. A requested rate then stays pending; a checkpoint
+                keeps it for a resumed run.
 
         Returns:
             Reason and status of a requested stop, or ``None``.
@@ -106,7 +106,7 @@ class Lifecycle:
             self.callbacks.emit("on_checkpoint")
 
     def handle_learning_rate(self) -> None:
-        """Apply a requested learning rate; steps before it are reported with the rate they had."""
+        """Apply a requested learning rate, after a report of the steps with the old rate."""
         rate = self.run.control.take_learning_rate()
         if rate is not None:
             self.flush()
@@ -125,7 +125,7 @@ class Lifecycle:
         self.lap_began += time.monotonic() - began
 
     def finish(self, status: RunStatus, reason: str) -> None:
-        """End the run, unless it has ended: report what is pending, then call ``on_fit_end``.
+        """End the run, unless it has ended: report pending steps, then call ``on_fit_end``.
 
         Args:
             status: How it ended.
@@ -192,10 +192,10 @@ def _add_notes(error: BaseException, others: Sequence[Exception]) -> None:
 
 
 class RunLoop(Lifecycle):
-    """A run that drives its own chunks: :meth:`chunks` is what its kinds supply."""
+    """A run that drives its own chunks; subclasses supply :meth:`chunks`."""
 
     def chunks(self) -> StopRequest:
-        """Run the chunks; returns why and how they ended."""
+        """Run the chunks; return the reason and status of the end."""
         raise NotImplementedError
 
     def run_to_end(self) -> None:

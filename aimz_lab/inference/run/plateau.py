@@ -1,7 +1,7 @@
 """A test of whether a loss still falls by more than its noise.
 
-A minibatch loss is a noisy estimate. So the test compares the means of whole windows of steps,
-against the standard error of their difference.
+A minibatch loss is a noisy estimate. So the test compares the means of windows of steps with the
+standard error of their difference.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Learning rates that can be changed while a run goes on.
+"""Learning rates that can be changed during a run.
 
 Such a rate is part of the optimizer's state. Optax's ``inject_hyperparams`` puts it there, and so
 does :func:`settable_rate` for NumPyro's optimizers, which otherwise compile it into the step.
@@ -41,7 +41,7 @@ class RateState(NamedTuple):
 def settable_rate(
     optimizer: Callable[..., _NumPyroOptim], step_size: float, **options: object
 ) -> _NumPyroOptim:
-    """Make one of NumPyro's optimizers with a rate that can be set while it trains.
+    """Make one of NumPyro's optimizers with a rate that can be changed during training.
 
     Args:
         optimizer: A class of ``numpyro.optim`` that takes ``step_size``, such as ``Adam``.

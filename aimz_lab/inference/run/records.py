@@ -1,4 +1,4 @@
-"""``RunInfo``, facts of a run before its first step, and ``Best``, its best state."""
+"""Facts of a run before its first step, the state of its trainer, and its best state."""
 
 from __future__ import annotations
 

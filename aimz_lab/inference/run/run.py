@@ -17,15 +17,15 @@ from aimz_lab.types import JsonObject, RunStatus
 
 
 class Run:
-    """The state of a run, as its callbacks read it.
+    """The record of a run, as its callbacks read it.
 
     Args:
-        info: Facts that are known before the first step.
+        info: Facts known before the first step.
         control: Takes requests; a new one by default.
         get_params: Called for :attr:`params`.
 
     Attributes:
-        info: Facts that were known before the first step.
+        info: Facts known before the first step.
         control: Takes requests for a stop, a pause, a checkpoint or another learning rate.
         status: One of :data:`aimz_lab.types.RunStatus`.
         reason: Why the run ended, as a phrase.
@@ -37,9 +37,9 @@ class Run:
         seconds_in: Wall time by activity: ``data`` (gathering batches and moving them),
             ``dispatch`` (and compiling), ``steps`` (waiting for them), ``validation`` and
             ``callbacks``.
-        transferred_bytes: Bytes of batches that were moved to the devices so far, or of their row
-            numbers if the data is already there.
-        skipped: Steps that were left out because they were not finite.
+        transferred_bytes: Bytes of batches moved to the devices so far; of row numbers only, if the
+            data is already there.
+        skipped: Steps left out because they were not finite.
         notes: Sentences for a display to show.
         exception: The error that ended a failed run.
         best: The best states so far by monitor; see :mod:`aimz_lab.inference.run.best_state`.
@@ -127,7 +127,7 @@ class Run:
 
     @property
     def resumed_at(self) -> int:
-        """Steps that an earlier process did, up to the checkpoint; 0 for a new run."""
+        """Steps of an earlier process, up to the checkpoint; 0 for a new run."""
         return self._history.resumed_at
 
     @property
@@ -141,7 +141,7 @@ class Run:
     def steps_per_s(self) -> float:
         """Rate over the last few seconds of stepping; 0 before the first chunk.
 
-        The first chunk, during which the step is compiled, counts only as long as it is alone.
+        The first chunk includes compilation; it counts only until the second.
         """
         return self._history.steps_per_s
 
@@ -153,7 +153,7 @@ class Run:
 
     @property
     def eta_s(self) -> float | None:
-        """Expected wall time to the planned end, or ``None`` if it is not known yet."""
+        """Expected wall time to the planned end, or ``None`` if not known yet."""
         total, rate = self.info.total_steps, self.steps_per_s
         if total is None or rate == 0 or (self._history.in_first_chunk and self.step < total):
             return None
@@ -161,7 +161,7 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether the run has ended, in whatever way."""
+        """Whether the run has ended."""
         return self._ended is not None
 
     @property
@@ -176,12 +176,12 @@ class Run:
 
     @property
     def position(self) -> tuple[int, int] | None:
-        """Where in the data the next step begins; ``None`` if there is no trainer."""
+        """Position in the data of the next step; ``None`` if there is no trainer."""
         return self._get_position() if self._get_position else None
 
     @property
     def provenance(self) -> JsonObject:
-        """Facts that a run must share with this one to go on from its checkpoint."""
+        """Facts that a run must share to go on from a checkpoint of this one."""
         return self._get_provenance() if self._get_provenance else {}
 
     @property

@@ -35,7 +35,7 @@ class StepInfo:
 
 @dataclass(frozen=True)
 class Steps:
-    """Steps that a run reports together, of one chunk or several; arrays of shape ``(k,)``.
+    """Steps of one report, of one or more chunks; arrays of shape ``(k,)``.
 
     Attributes:
         first: Number of the first step, from 1.

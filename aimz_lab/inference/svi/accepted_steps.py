@@ -1,13 +1,15 @@
-"""Accepted chunks of steps, joined until a report of them is due."""
+"""Accepted steps of chunks, joined until their report, and messages about bad steps."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
+from jaxtyping import Float
 
-from aimz_lab.inference.feeds.feed import Position
+from aimz_lab.inference.feeds.feed import Chunk, Position
 from aimz_lab.inference.run.steps import Steps
 from aimz_lab.inference.svi.step import TrainState
 
@@ -29,6 +31,42 @@ class AcceptedSteps:
     position: Position
     epoch_ends: tuple[int, ...]
     nbytes: int
+
+    @classmethod
+    def of(
+        cls,
+        chunk: Chunk,
+        count: int,
+        state: TrainState,
+        losses: Float[np.ndarray, " step"],
+        metrics: Mapping[str, Float[np.ndarray, " step"]],
+        *,
+        first: int,
+        seconds: float,
+    ) -> Self:
+        """Return the first ``count`` steps of a chunk; fewer than all of them after a bad step.
+
+        Args:
+            chunk: The chunk.
+            count: Number of accepted steps.
+            state: The state after them.
+            losses: Loss of each step in nats.
+            metrics: Further values of each step.
+            first: Number of the first step in the run, from 1.
+            seconds: Wall time of the chunk.
+        """
+        steps = Steps(
+            first=first,
+            epoch=chunk.epoch[:count],
+            loss=losses[:count],
+            rows=chunk.valid[:count],
+            n_pad=chunk.n_pad[:count],
+            seconds=seconds,
+            metrics={name: values[:count] for name, values in metrics.items()},
+        )
+        if count == len(chunk):
+            return cls(steps, state, chunk.end, chunk.epoch_ends, chunk.nbytes)
+        return cls(steps, state, _position_of(chunk, count), (), chunk.nbytes)
 
     def then(self, after: Self) -> Self:
         """Return these steps and those ``after`` them as one."""
@@ -58,4 +96,33 @@ def _joined(before: Steps, after: Steps) -> Steps:
         seconds=before.seconds + after.seconds,
         learning_rate=after.learning_rate,
         metrics=metrics,
+    )
+
+
+def _position_of(chunk: Chunk, step: int) -> Position:
+    """Position of the feed before a step of a chunk."""
+    epoch = int(chunk.epoch[step]) - 1
+    batch = int(np.count_nonzero(chunk.epoch[:step] == epoch + 1))
+    return Position(epoch, batch + (chunk.begin.batch if epoch == chunk.begin.epoch else 0))
+
+
+def describe_bad_step(chunk: Chunk, at: int, loss: float, done: int) -> str:
+    """Return a message: what is not finite, where, and possible remedies.
+
+    Args:
+        chunk: The chunk with the bad step.
+        at: Index of the step in the chunk.
+        loss: Its loss in nats.
+        done: Steps done before it.
+    """
+    what = f"the loss was {loss}" if not np.isfinite(loss) else "the parameters were not finite"
+    rows = ""
+    if chunk.rows_of is not None:
+        listed = chunk.rows_of(at)
+        shown = ", ".join(map(str, listed[:8])) + (", ..." if len(listed) > 8 else "")
+        rows = f", rows {shown}"
+    return (
+        f"{what} at step {done + 1:,} (epoch {chunk.epoch[at]}{rows}); the model "
+        f"keeps the state after step {done:,}. Lower the learning rate, scale the "
+        "inputs, or check these rows; on_nonfinite='skip' leaves such steps out."
     )

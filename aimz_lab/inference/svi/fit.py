@@ -1,27 +1,127 @@
-"""A fit by SVI that was started, and what it gives its model."""
+"""A fit by SVI: its data, its checks, and its results."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import jax
+from numpyro.infer import SVI
 from numpyro.infer.svi import SVIRunResult, SVIState
 
+from aimz_lab.errors import GuideError
 from aimz_lab.inference.feeds.fingerprint import TrainingFingerprint
+from aimz_lab.inference.feeds.inputs import all_rows, held_out_rows, needed_output, training_data
+from aimz_lab.inference.feeds.kernel_structure import trace_data
+from aimz_lab.inference.feeds.placement import Placement, resolve_placement
 from aimz_lab.inference.feeds.schema import InputSchema
 from aimz_lab.inference.feeds.training_data import TrainingData
 from aimz_lab.inference.posterior import Posterior
 from aimz_lab.inference.request import FitRequest, FitResult
 from aimz_lab.inference.run.events import Run
+from aimz_lab.inference.svi.plan import check_guide
 from aimz_lab.inference.svi.trainer import Trainer
+from aimz_lab.inference.svi.validation import HeldOut, check_held_out
+from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.kernel.spec import KernelSpec
-from aimz_lab.types import Params
+from aimz_lab.types import Device, Params
+
+
+class FitData(NamedTuple):
+    """Data of a fit.
+
+    Attributes:
+        training: The training data.
+        held_out: The held-out data, or ``None``.
+        spec: The kernel's structure.
+        placement: Devices of the batches.
+    """
+
+    training: TrainingData
+    held_out: HeldOut | None
+    spec: KernelSpec
+    placement: Placement
+
+
+def read_fit_data(signature: KernelSignature, svi: SVI, request: FitRequest) -> FitData:
+    """Read and check the data of a fit; a refusal changes nothing.
+
+    Args:
+        signature: The kernel.
+        svi: The inference object.
+        request: The user's call.
+
+    Raises:
+        CallError: If arguments are missing, unknown or doubled.
+        DataError: If the data does not fit together.
+        KernelError: If the kernel's structure is not usable.
+        SiteError: If a site has the rows on two axes.
+        GuideError: If the guide cannot be trained on such batches, or has no values for the
+            held-out rows.
+    """
+    data, device, spec = _training(signature, svi, request)
+    held_out = None
+    if request.validation is not None:
+        extra = {**data.shared, **data.static}
+        rows = held_out_rows(
+            signature, request.validation, extra, allow_nonfinite=request.allow_nonfinite
+        )
+        held_out = HeldOut(rows, request.validation_every)
+        check_held_out(svi, spec, data, held_out)
+    return FitData(data, held_out, spec, resolve_placement(request.device, device))
+
+
+def prepare(signature: KernelSignature, svi: SVI, data: TrainingData) -> KernelSpec:
+    """Check kernel, data and guide against each other; return the kernel's structure."""
+    spec = trace_data(signature, data)
+    check_guide(svi, spec, data)
+    return spec
+
+
+def _training(
+    signature: KernelSignature, svi: SVI, request: FitRequest
+) -> tuple[TrainingData, Device | None, KernelSpec]:
+    """Read the training data, with its loader's device, and the kernel's structure."""
+    if request.num_steps is not None:
+        data = all_rows(
+            signature,
+            request.inputs,
+            needed_output(request.outputs, signature.output),
+            request.arguments,
+            allow_nonfinite=request.allow_nonfinite,
+        )
+        return data, None, prepare(signature, svi, data)
+    data, device = _batches(signature, request, request.batch_size)
+    try:
+        return data, device, prepare(signature, svi, data)
+    except GuideError:
+        # The guide needs all rows at once; that is a valid default where the user chose no size.
+        if request.batch_size is not None or not data.in_memory or data.order is None:
+            raise
+    data, device = _batches(signature, request, data.n_obs)
+    return data, device, prepare(signature, svi, data)
+
+
+def _batches(
+    signature: KernelSignature, request: FitRequest, batch_size: int | None
+) -> tuple[TrainingData, Device | None]:
+    return training_data(
+        signature,
+        request.inputs,
+        request.outputs,
+        request.arguments,
+        key=request.origin.keys[1],
+        batch_size=batch_size,
+        shuffle=request.shuffle,
+        n_obs=request.n_obs,
+        allow_nonfinite=request.allow_nonfinite,
+        first_epoch=request.origin.first_epoch,
+    )
 
 
 class GuideLearner(Protocol):
-    """What a fit asks of its learner once the run has ended."""
+    """The part of a learner that a fit uses after its run."""
 
     output: str
 
@@ -39,12 +139,12 @@ class SviFit:
     """A fit by SVI whose checks have passed; see :class:`~aimz_lab.inference.request.StartedFit`.
 
     Attributes:
-        learner: What drew up the run, and draws from its guide.
-        request: What the user asked for.
-        data: What is trained on.
+        learner: Returns parameters, and draws from the guide.
+        request: The user's call.
+        data: The training data.
         spec: The kernel's structure.
-        run: What callbacks read.
-        loop: What trains.
+        run: The record of the run.
+        loop: The trainer.
     """
 
     learner: GuideLearner
@@ -55,7 +155,7 @@ class SviFit:
     loop: Trainer
 
     def results(self) -> Iterator[FitResult]:
-        """Yield what was trained, then the draws too: an interrupt of these loses no training."""
+        """Yield the trained state, then the draws too: interrupting these loses no training."""
         run, origin = self.run, self.request.origin
         state = run.final_state.svi
         schema = InputSchema.of(self.data)
@@ -79,7 +179,7 @@ class SviFit:
         yield replace(trained, posterior=posterior, fingerprint=fingerprint)
 
     def warning(self) -> str | None:
-        """Say that the run ended early, for a reason that the user should know."""
+        """Return a warning if the run was interrupted or diverged."""
         if self.run.status in ("diverged", "interrupted"):
             return f"The fit ended early: {self.run.reason}"
         return None

@@ -22,7 +22,7 @@ class GuideDraws:
 
     Args:
         svi: The inference object.
-        setup: What its guide was set up with.
+        setup: The set-up of its guide.
         params_of: The compiled function from a state to constrained parameters.
     """
 
@@ -50,7 +50,7 @@ class GuideDraws:
             spec: The kernel's structure, whose latent sites are returned; ``None`` for all sites.
 
         Raises:
-            CallError: If the guide may read data, and there is none yet since the model was loaded.
+            CallError: If the guide may read data, and a loaded model has seen none yet.
         """
         sampler, arrays, static = self._sampler(arguments, spec)
         self._setup.ready_to_draw(key, arrays, static)
@@ -70,7 +70,7 @@ class GuideDraws:
     def _sampler(
         self, arguments: Arguments, spec: KernelSpec | None
     ) -> tuple[GuideSampler, Shared, Static]:
-        """What draws from the guide, and the guide's arguments: arrays, and all others."""
+        """Return the sampler, and the guide's array and static arguments."""
         split = split_arguments(arguments or self._setup.arguments(), None)
         latents = spec.latent_sites if spec else None
         sampler_key = (split.static_key, latents)
@@ -82,6 +82,6 @@ class GuideDraws:
     def _arguments_of(self, data: TrainingData) -> Arguments:
         rows = data.rows
         if isinstance(self._svi.guide, AutoGuide):
-            # It may run the kernel, but only for structure: a batch will do.
+            # It runs the kernel for its structure only: a batch suffices.
             rows = data.first_batch.rows
         return {**rows, **data.shared, **data.static}

@@ -1,10 +1,9 @@
-"""SVI at work on one kernel: it prepares runs, takes single steps, and draws from the guide."""
+"""The SVI learner: prepare fits, run single steps, and draw from the guide."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import replace
-from functools import cache
 from typing import Any, NamedTuple
 
 import jax
@@ -25,29 +24,26 @@ from aimz_lab.inference.request import FitRequest, SampleRequest, StepOptions
 from aimz_lab.inference.rollback import rollback_on_error
 from aimz_lab.inference.run.displays import all_callbacks
 from aimz_lab.inference.run.events import Callbacks, Control, Run, RunInfo
-from aimz_lab.inference.run.rates import WHY_FIXED, learning_rate
+from aimz_lab.inference.run.rates import WHY_FIXED
 from aimz_lab.inference.svi.compiled_steps import StepEngine
-from aimz_lab.inference.svi.fit import SviFit
-from aimz_lab.inference.svi.fit_data import FitData, prepare, read_fit_data
+from aimz_lab.inference.svi.fit import FitData, SviFit, prepare, read_fit_data
 from aimz_lab.inference.svi.guide_draws import GuideDraws
 from aimz_lab.inference.svi.guide_setup import GuideSetup
 from aimz_lab.inference.svi.plan import TrainingPlan, make_feed, plan_training
-from aimz_lab.inference.svi.run_info import checkpoint_facts, run_info, warn_unscaled
-from aimz_lab.inference.svi.run_setup import RunSetup, compiler_effort
+from aimz_lab.inference.svi.run_setup import RunSetup, compiler_effort, make_trainer
 from aimz_lab.inference.svi.step import Batch
-from aimz_lab.inference.svi.trainer import Trainer
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.kernel.tracing import tracing_lock
-from aimz_lab.types import JsonObject, Params, callable_name
+from aimz_lab.types import Params, callable_name
 
 
 class StepResult(NamedTuple):
-    """What one step of a hand-written loop gives the model.
+    """Result of one step of a hand-written loop.
 
     Attributes:
         state: The SVI state after it.
-        loss: The loss in nats, a scalar that is not waited for.
+        loss: The loss in nats, a scalar; the step may still be running.
         spec: The kernel's structure.
         schema: Names, shapes and types of the batch.
     """
@@ -59,7 +55,7 @@ class StepResult(NamedTuple):
 
 
 class SviLearner:
-    """Trains a kernel with an SVI object; it keeps what is compiled, and no state.
+    """Trains a kernel with an SVI object; it keeps compiled programs and no state.
 
     Args:
         signature: The kernel.
@@ -101,22 +97,22 @@ class SviLearner:
             return dict(self._constrained(state))
 
     def set_up(self, schema: InputSchema) -> SVIState:
-        """Set guide and optimizer up without data; the next training does it again, with its data.
+        """Set up guide and optimizer without data; the next training repeats it with its data.
 
         Args:
-            schema: What the data was like.
+            schema: Shapes and types of the data.
 
         Returns:
-            A state with the structure, shapes and types of theirs.
+            A state with the right structure, shapes and types.
         """
         return self._setup.with_stand_ins(schema)
 
     def start(self, request: FitRequest, state: SVIState | None) -> SviFit:
-        """Prepare a fit: all that can be refused is refused here.
+        """Check and prepare a fit.
 
         Args:
-            request: What the user asked for.
-            state: The state to go on from, or ``None``.
+            request: The user's call.
+            state: The state to begin with, or ``None``.
 
         Raises:
             CallError: If arguments are missing, unknown or doubled.
@@ -125,24 +121,32 @@ class SviLearner:
             CheckpointError: If the run cannot go on from the checkpoint.
             GuideError: If the guide cannot be trained on such batches, or has no values for the
                 held-out rows.
-            Exception: What the kernel raised. Nothing has changed, whatever is raised.
+            Exception: Any error of the kernel. After an error the learner is as before.
 
         Warns:
-            FitWarning: If a stream has an unknown number of rows, so that its batches stand for an
-                unknown part of it.
+            FitWarning: If batches of a stream of unknown length are not scaled.
         """
         read = read_fit_data(self._kernel, self._svi, request)
         data = read.training
         found = all_callbacks(request.callbacks, request.progress)
         guides = (self._svi.guide, *autoguides_in(self._svi.guide))
         with rollback_on_error(self, self._setup, self._svi, *guides):
-            run = Run(RunInfo(self._name, self._method), control=Control(why_not=WHY_FIXED))
+            names = callable_name(self._kernel.kernel), f"SVI/{callable_name(self._svi.guide)}"
+            run = Run(RunInfo(*names), control=Control(why_not=WHY_FIXED))
             callbacks = Callbacks(found, run)
             metrics = request.step.metrics | callbacks.metrics
             asked = replace(request, step=replace(request.step, metrics=metrics))
             state = self._ensure_state(state, request.origin.keys[0], data)
             setup = self._run_setup(read, asked, is_mutable=state.mutable_state is not None)
-            trainer = self._trainer(run, callbacks, setup, state)
+            trainer = make_trainer(
+                setup,
+                self._svi,
+                run,
+                callbacks,
+                state,
+                output=self.output,
+                params=self.params,
+            )
         return SviFit(self, request, data, read.spec, run, trainer)
 
     def _run_setup(self, read: FitData, request: FitRequest, *, is_mutable: bool) -> RunSetup:
@@ -173,43 +177,12 @@ class SviLearner:
         key: jax.Array,
         data: TrainingData,
     ) -> SVIState:
-        """Set guide and optimizer up, unless that was done before."""
+        """Set up guide and optimizer, if that was not done before."""
         self._setup.see(data)
         if state is None or self._setup.by_stand_ins:
             fresh = self._setup.with_data(key, data)
             return fresh if state is None else state
         return state
-
-    def _trainer(self, run: Run, callbacks: Callbacks, setup: RunSetup, state: SVIState) -> Trainer:
-        """Make what trains, from a state to begin with, which a checkpoint may change."""
-        request, data, plan = setup.request, setup.data, setup.plan
-        run.control.can_set_learning_rate = learning_rate(state.optim_state) is not None
-        warn_unscaled(plan, data, request)
-        facts = cache(lambda: self._facts(data, request.step, state))
-        if request.checkpoint is not None:
-            request.checkpoint.check(facts())
-        run.info = run_info(self._name, self._method, setup)
-        begin = setup.engine.start(state)
-        if request.checkpoint is not None:
-            begin = request.checkpoint.restore(run, begin)
-        trainer = Trainer(
-            setup.engine,
-            setup.feed,
-            plan.placement.put_everywhere(begin),
-            run,
-            callbacks,
-            shared=setup.shared,
-            n_obs=setup.n_obs,
-            options=setup.train_options(request.origin.keys[0], begin.svi),
-            start=request.start,
-        )
-        run.bind(
-            params=lambda: self.params(run.final_state.svi),
-            state=lambda: trainer.state,
-            position=lambda: trainer.position,
-            provenance=lambda: {"facts": facts(), "origin": request.origin.as_plain()},
-        )
-        return trainer
 
     def step(
         self, data: TrainingData, n_pad: int, key: jax.Array, state: SVIState | None
@@ -222,7 +195,7 @@ class SviLearner:
             key: For the initial state, if there is none yet.
             state: The state before the step, or ``None``.
         """
-        # Copies: on CPUs a step reads host memory after it was dispatched, and by then the loop may
+        # Copies: on CPUs a step reads host memory after its dispatch, when the loop may already
         # have put the next batch into the same buffer.
         rows = {name: np.array(canonical(array, name)) for name, array in data.rows.items()}
         shared = jax.tree.map(canonical, dict(data.shared))
@@ -251,11 +224,11 @@ class SviLearner:
         """Draw from the guide.
 
         Args:
-            request: What to draw, and with which parameters.
+            request: The user's call, and the state of the model.
 
         Raises:
             NotFittedError: If nothing was trained.
-            CallError: If the guide may read data, and there is none yet since the model was loaded.
+            CallError: If the guide may read data, and a loaded model has seen none yet.
         """
         params = request.params or self.params(request.state)
         if not params and request.state is None:
@@ -278,25 +251,12 @@ class SviLearner:
         key, count = request.origin.keys[2], request.num_samples
         return Posterior(self._draws.draw_for(data, key, params, count, spec), count=count)
 
-    def _facts(self, data: TrainingData, options: StepOptions, state: SVIState) -> JsonObject:
-        """Describe the fit that a checkpoint belongs to."""
-        names = {"kernel": self._name, "inference": self._method, "output": self._kernel.output}
-        return names | checkpoint_facts(self._svi, state, data, options)
-
     def _engine(
         self, plan: TrainingPlan, data: TrainingData, kind: FeedKind, effort: int = FULL
     ) -> StepEngine:
         engine_key = (plan.key, data.static_key, kind, effort)
         if engine_key not in self._engines:
-            # Another dict, so that what a refused run made is forgotten with it.
+            # A new dict, so that the rollback of a refused run drops its engine.
             engine = StepEngine(self._svi, plan.step, data.static, kind, effort)
             self._engines = {**self._engines, engine_key: engine}
         return self._engines[engine_key]
-
-    @property
-    def _name(self) -> str:
-        return callable_name(self._kernel.kernel)
-
-    @property
-    def _method(self) -> str:
-        return f"SVI/{callable_name(self._svi.guide)}"

@@ -33,12 +33,12 @@ from aimz_lab.types import Shared
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """How data is trained on.
+    """Plan of a training.
 
     Attributes:
         spec: The kernel's structure at the batch size.
-        step: How a step is computed.
-        placement: Where batches go.
+        step: Options of a step.
+        placement: Devices of the batches.
     """
 
     spec: KernelSpec
@@ -47,7 +47,7 @@ class TrainingPlan:
 
     @property
     def key(self) -> Hashable:
-        """What two plans share that can use the same compiled steps."""
+        """Equal for plans that can use the same compiled steps."""
         step = self.step
         scales = step.model_scale.key, step.guide_scale.key
         return (*scales, step.padded, step.n_obs, step.accumulate, step.metrics)
@@ -63,20 +63,20 @@ def plan_training(
     *,
     is_mutable: bool,
 ) -> TrainingPlan:
-    """Decide how to weight, pad and place the batches. The guide has been set up or is a function.
+    """Decide how to weight, pad and place the batches; an autoguide has been set up.
 
     Args:
         kernel: The NumPyro model.
         svi: The inference object.
         spec: The kernel's structure at the batch size.
-        data: What to train on.
-        placement: Where batches should go.
-        options: What the user asked for.
-        is_mutable: Whether the kernel has mutable sites, such as batch statistics, which padding
-            would change.
+        data: The training data.
+        placement: Devices of the batches.
+        options: Scale, accumulation and metrics.
+        is_mutable: Whether the kernel has mutable sites, such as batch statistics; padding would
+            change them.
 
     Warns:
-        FitWarning: If a plate of rows says another size than the data has.
+        FitWarning: If the size of a plate of rows is not the number of rows of the data.
     """
     batch = data.first_batch
     scale = options.scale if data.n_obs is not None else _without_size(options.scale)
@@ -105,7 +105,7 @@ def plan_training(
 
 
 def check_guide(svi: SVI, spec: KernelSpec, data: TrainingData) -> None:
-    """Refuse a guide that cannot be trained on the batches; before anything is set up.
+    """Refuse a guide that cannot be trained on batches.
 
     Raises:
         GuideError: If it keeps values by position in the batch, or needs all rows at once.
@@ -128,12 +128,12 @@ def check_guide(svi: SVI, spec: KernelSpec, data: TrainingData) -> None:
 
 
 def values_by_position(svi: SVI, spec: KernelSpec, data: TrainingData) -> list[str]:
-    """Names of what kernel and guide keep one value per row for."""
+    """Names of the sites and parameters with one value per row."""
     return kept_by_position(spec, svi.guide, _written_guide_spec(svi, spec, data))
 
 
 def setup_arguments(svi: SVI, data: TrainingData) -> Shared:
-    """Arrays to set the guide up with: a batch, or all rows for a guide that keeps them."""
+    """Return arrays to set up the guide: a batch, or all rows for a guide that keeps them."""
     arguments = data.first_batch
     if takes_curvature(svi.guide) and data.in_memory:
         rows = {name: canonical(array, name) for name, array in data.rows.items()}
@@ -152,10 +152,10 @@ def make_feed(
     """Make the feed for a plan.
 
     Args:
-        data: What to train on.
-        plan: How.
+        data: The training data.
+        plan: The plan.
         epochs: Epochs to run.
-        steps_per_epoch: Steps of an epoch that takes all rows in every step; ``None`` for 1.
+        steps_per_epoch: Steps of an epoch where each step takes all rows; ``None`` for 1.
         start: Position to begin at.
     """
     placement, padded = plan.placement, plan.step.padded
@@ -205,21 +205,21 @@ def _enumerates(svi: SVI, spec: KernelSpec) -> bool:
 
 
 def _written_guide_spec(svi: SVI, spec: KernelSpec, data: TrainingData) -> KernelSpec | None:
-    """The structure of a guide that somebody wrote, or ``None`` for an autoguide."""
+    """The structure of a hand-written guide, or ``None`` for an autoguide."""
     if isinstance(svi.guide, AutoGuide):
         return None
     return _guide_spec(svi.guide, spec, data.first_batch)
 
 
 def _guide_spec(guide: Callable, spec: KernelSpec, batch: KernelArguments) -> KernelSpec | None:
-    """The guide's structure, or ``None`` for an autoguide of global latents, which has no rows."""
+    """The guide's structure, or ``None`` for an autoguide without sites by row."""
     trace = partial(trace_spec, rows=batch.rows, shared=batch.shared, static=batch.static)
     if not isinstance(guide, AutoGuide):
-        # It may keep what it makes in its first call, and here there are no values.
+        # It may keep values of its first call, and these would be tracers.
         with tracing_lock, rollback_always(guide):
             return trace(guide, output=spec.output)
     if not _row_latents(spec):
         return None
-    # Once it is set up its values are there, and to validate them is to compile and to compute.
+    # Validation would compile and compute on the values of a guide that is set up.
     with tracing_lock, numpyro.validation_enabled(False):
         return trace(guide, output=spec.output)

@@ -1,34 +1,43 @@
-"""Training data, plan, feed and compiled steps of an SVI run: all but its state."""
+"""Training data, plan, feed and compiled steps of an SVI run, and its trainer."""
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
 from typing import NamedTuple
 
 import jax
+from numpyro.infer import SVI
 from numpyro.infer.svi import SVIState
 
+from aimz_lab.errors import FitWarning
+from aimz_lab.inference.checkpoint.provenance import describe_training
 from aimz_lab.inference.compiling import FULL, QUICK
 from aimz_lab.inference.feeds.feed import Feed
 from aimz_lab.inference.feeds.training_data import TrainingData
 from aimz_lab.inference.request import FitRequest
+from aimz_lab.inference.run.events import Callbacks, Run, RunInfo
+from aimz_lab.inference.run.rates import learning_rate
 from aimz_lab.inference.svi.compiled_steps import StepEngine
 from aimz_lab.inference.svi.plan import TrainingPlan
-from aimz_lab.inference.svi.trainer import TrainOptions, Validation
+from aimz_lab.inference.svi.trainer import Trainer, TrainOptions, Validation
 from aimz_lab.inference.svi.validation import HeldOut, held_out_loss
-from aimz_lab.types import Shared
+from aimz_lab.types import JsonObject, Params, Shared
 
 SMALL_VALUES = 2**20
-"""Values of a data set on which steps take as long, whether they were optimized or not."""
+"""Values of a data set up to which optimised steps are no faster."""
 
 
 def compiler_effort(data: TrainingData) -> int:
-    """Choose what to spend on compiling steps.
+    """Choose the compiler's effort for steps.
 
-    It follows from the data alone: a run compiles nothing that another run on these data has
-    compiled, and one that goes on from a checkpoint computes the same bits.
+    It depends on the data alone. So runs on the same data share compiled programs, and a resumed
+    run computes the same bits.
 
     Args:
-        data: What to train on.
+        data: The training data.
     """
     if data.n_obs is None:
         return FULL
@@ -37,13 +46,13 @@ def compiler_effort(data: TrainingData) -> int:
 
 
 class RunSetup(NamedTuple):
-    """A run that lacks its state.
+    """All parts of a run except its state.
 
     Attributes:
-        request: What the user asked for.
-        data: What to train on.
+        request: The user's call.
+        data: The training data.
         held_out: Data to validate on, or ``None``.
-        plan: How a step is computed.
+        plan: Scales, padding and placement.
         feed: The batches.
         engine: The compiled steps.
         shared: The kernel's shared arguments, on the devices.
@@ -63,7 +72,7 @@ class RunSetup(NamedTuple):
         return self.data.n_obs or self.data.batch_size
 
     def train_options(self, key: jax.Array, state: SVIState) -> TrainOptions:
-        """Say how the run goes, with the held-out loss on the way.
+        """Return the options of the trainer, with the held-out loss.
 
         Args:
             key: For the noise of that loss.
@@ -76,3 +85,121 @@ class RunSetup(NamedTuple):
             )
             validation = Validation(loss, held_out.every)
         return TrainOptions(self.request.steps_per_call, self.request.on_nonfinite, validation)
+
+
+def make_trainer(
+    setup: RunSetup,
+    svi: SVI,
+    run: Run,
+    callbacks: Callbacks,
+    state: SVIState,
+    *,
+    output: str,
+    params: Callable[[SVIState], Params],
+) -> Trainer:
+    """Return the trainer of a run, ready to begin or to go on from a checkpoint.
+
+    Args:
+        setup: Data, plan, feed and compiled steps.
+        svi: The inference object.
+        run: The run; it gets its facts, and the history of a checkpoint.
+        callbacks: The callbacks of the run.
+        state: The state to begin with, unless there is a checkpoint.
+        output: Name of the output.
+        params: Returns the constrained parameters of a state.
+
+    Raises:
+        CheckpointError: If the run cannot go on from the checkpoint.
+        DataError: If the held-out loss cannot be computed.
+
+    Warns:
+        FitWarning: If batches of a stream of unknown length are not scaled.
+    """
+    request, placement = setup.request, setup.plan.placement
+    run.control.can_set_learning_rate = learning_rate(state.optim_state) is not None
+    _warn_unscaled(setup)
+    facts = cache(lambda: _checkpoint_facts(setup, svi, run, state, output))
+    if request.checkpoint is not None:
+        request.checkpoint.check(facts())
+    run.info = _complete_info(run.info, setup)
+    begin = setup.engine.start(state)
+    if request.checkpoint is not None:
+        begin = request.checkpoint.restore(run, begin)
+    trainer = Trainer(
+        setup.engine,
+        setup.feed,
+        placement.put_everywhere(begin),
+        run,
+        callbacks,
+        shared=setup.shared,
+        n_obs=setup.n_obs,
+        options=setup.train_options(request.origin.keys[0], begin.svi),
+        start=request.start,
+    )
+    run.bind(
+        params=lambda: params(run.final_state.svi),
+        state=lambda: trainer.state,
+        position=lambda: trainer.position,
+        provenance=lambda: {"facts": facts(), "origin": request.origin.as_plain()},
+    )
+    return trainer
+
+
+def _complete_info(info: RunInfo, setup: RunSetup) -> RunInfo:
+    request, data, placement = setup.request, setup.data, setup.plan.placement
+    return replace(
+        info,
+        n_obs=data.n_obs,
+        batch_size=data.batch_size,
+        epochs=1 if request.num_steps else request.epochs,
+        steps_per_epoch=request.num_steps or data.steps_per_epoch,
+        row_multiple=placement.row_multiple,
+        devices=placement.devices,
+        scaled=_describe_scale(data, setup.plan),
+        validation_every=setup.held_out.every if setup.held_out else None,
+    )
+
+
+def _checkpoint_facts(
+    setup: RunSetup, svi: SVI, run: Run, state: SVIState, output: str
+) -> JsonObject:
+    """Describe the fit that a checkpoint belongs to."""
+    options = setup.request.step
+    params = jax.eval_shape(svi.get_params, state)
+    return {
+        "kernel": run.info.model,
+        "inference": run.info.method,
+        "output": output,
+        "loss": type(svi.loss).__name__,
+        **describe_training(setup.data, options.scale, options.accumulate),
+        **{f"parameter {name}": f"{p.dtype}{list(p.shape)}" for name, p in params.items()},
+    }
+
+
+def _describe_scale(data: TrainingData, plan: TrainingPlan) -> str:
+    scale = plan.step.model_scale
+    if data.n_obs is None or not data.is_minibatch or scale.factor == "none":
+        return ""
+    if scale.factor != "auto":
+        return f"rows x {scale.factor:g}"
+    if all(who != "ours" for _, who in scale.sites.values()):
+        return "scaled by the kernel"
+    return f"rows x N / B = {data.n_obs / data.batch_size:.4g}"
+
+
+def _warn_unscaled(setup: RunSetup) -> None:
+    """Warn where each batch of a stream of unknown length counts as all of the data."""
+    plan = setup.plan
+    if setup.data.n_obs is not None or setup.request.step.scale != "auto":
+        return
+    sites = plan.step.model_scale.sites
+    if any(
+        who == "ours" and plan.spec.sites[name].scale is None for name, (_, who) in sites.items()
+    ):
+        msg = (
+            "Nobody told how many rows the stream has, so each batch is trained on as if it were "
+            "all of the data: the posterior will be too wide. Say it: fit(..., n_obs=N). If one "
+            'batch is all there is, or the kernel as it is written is what you want, scale="none" '
+            "says so."
+        )
+        warnings.warn(msg, FitWarning, stacklevel=6)

@@ -1,12 +1,12 @@
 """The training loop: chunks of compiled steps, and reports of them.
 
-While one chunk computes, the next is gathered and dispatched behind it, from the state that the
-first will end with. If a callback then stops the run or changes the learning rate, the chunk ahead
+While one chunk computes, the next is gathered and dispatched behind it, with the result of the
+first as its state. If a callback then stops the run or changes the learning rate, the chunk ahead
 is dropped: callbacks only ever see accepted steps.
 
-A chunk is short, so that requests are handled soon, and shorter still if memory bounds it. Accepted
-chunks are joined until a report is due. Only then does the run have the new steps and the new
-state, and only then are callbacks called.
+A chunk is short, so that requests are handled soon; the memory of its batches may make it shorter.
+Accepted
+chunks are joined until a report is due. Until then the run has neither their steps nor their state.
 """
 
 from __future__ import annotations
@@ -27,15 +27,14 @@ from aimz_lab.inference.run.events import Callbacks
 from aimz_lab.inference.run.loop import CHUNK_S, RunLoop
 from aimz_lab.inference.run.rates import learning_rate, set_learning_rate
 from aimz_lab.inference.run.run import Run
-from aimz_lab.inference.run.steps import Steps
-from aimz_lab.inference.svi.accepted_steps import AcceptedSteps
+from aimz_lab.inference.svi.accepted_steps import AcceptedSteps, describe_bad_step
 from aimz_lab.inference.svi.compiled_steps import ChunkResult, StepEngine
 from aimz_lab.inference.svi.step import TrainState
 from aimz_lab.types import OnNonFinite, Shared
 
 REPORT_S = 0.09
-"""Least seconds between two reports if ``steps_per_call`` is ``"auto"``: about two chunks, and as
-often as a display redraws."""
+"""Least seconds between two reports if ``steps_per_call`` is ``"auto"``: about two chunks, and the
+interval at which a display redraws."""
 
 _FIRST_STEPS = 16
 _GROWTH = 16
@@ -86,9 +85,9 @@ class Trainer(RunLoop):
         engine: The compiled steps.
         feed: The batches.
         state: State to begin with.
-        run: The record that callbacks read; the trainer fills it.
+        run: The record that the trainer fills and callbacks read.
         callbacks: The callbacks of the run.
-        shared: Kernel arguments that are the same for all steps, on the devices.
+        shared: The kernel's shared arguments, on the devices.
         n_obs: Rows of the data set.
         options: Options of the run.
         start: Position of the feed at the beginning.
@@ -127,7 +126,7 @@ class Trainer(RunLoop):
         self._done_s = 0.0
 
     def begin(self) -> None:
-        """Start the clock and call ``on_fit_begin``; :meth:`run_to_end` does so unless it was done.
+        """Start the clock and call ``on_fit_begin``; :meth:`run_to_end` does so if needed.
 
         Raises:
             Exception: An error of a callback that is not a display.
@@ -149,7 +148,7 @@ class Trainer(RunLoop):
         try:
             super().run_to_end()
         finally:
-            # A run keeps this object for its state; the rows can be freed.
+            # The run keeps this object for its state; its rows can be freed.
             self._feed = self._ahead = None
         if self.run.status == "diverged" and self._options.on_nonfinite == "raise":
             raise NonFiniteLossError(self.run.reason)
@@ -213,7 +212,7 @@ class Trainer(RunLoop):
         return _Dispatched(chunk, result, now)
 
     def _accept(self, dispatched: _Dispatched) -> str:
-        """Wait for a chunk, and report it if a report is due; returns what went wrong."""
+        """Wait for a chunk, and report it if a report is due; return a message about a bad step."""
         chunk, result, pending = dispatched.chunk, dispatched.result, self._pending_report
         waited = time.monotonic()
         # On all devices: each may still read the batches that the feed overwrites next.
@@ -224,22 +223,19 @@ class Trainer(RunLoop):
         good = int(tried) if ok else int(tried) - 1
         self._learn_speed(good, now - max(dispatched.at_s, self._done_s))
         self._done_s = now
-        steps = Steps(
+        accepted = AcceptedSteps.of(
+            chunk,
+            good,
+            result.state,
+            losses,
+            metrics,
             first=self.run.step + (len(pending.steps) if pending else 0) + 1,
-            epoch=chunk.epoch[:good],
-            loss=losses[:good],
-            rows=chunk.valid[:good],
-            n_pad=chunk.n_pad[:good],
             seconds=self.lap(now),
-            metrics={name: values[:good] for name, values in metrics.items()},
         )
-        position = chunk.end if ok else _position_of(chunk, good)
-        epoch_ends = chunk.epoch_ends if ok else ()
-        accepted = AcceptedSteps(steps, result.state, position, epoch_ends, chunk.nbytes)
         self._pending_report = pending.then(accepted) if pending else accepted
         if self._ahead is None or not ok or self._is_due(self._pending_report):
             self.flush()
-        return "" if ok else self._describe_bad(chunk, good, float(losses[good]))
+        return "" if ok else describe_bad_step(chunk, good, float(losses[good]), self.run.step)
 
     def _is_due(self, pending: AcceptedSteps) -> bool:
         """Whether it is time to report the accepted steps."""
@@ -267,7 +263,7 @@ class Trainer(RunLoop):
             self._steps_per_s = min(steps / seconds, most)
 
     def _validate_if_missed(self) -> None:
-        """Evaluate the held-out loss that was due when the run to resume was stopped."""
+        """Evaluate the held-out loss that was due when the resumed run was stopped."""
         epoch, batch = self.position
         done = self.run.validation[-1][0] if self.run.validation else 0
         if epoch and batch == 0 and done < self.run.step:
@@ -282,23 +278,3 @@ class Trainer(RunLoop):
         self.run.validation.append((self.run.step, loss))
         self.run.spend("validation", time.monotonic() - began)
         self.callbacks.emit("on_validation_end", loss)
-
-    def _describe_bad(self, chunk: Chunk, at: int, loss: float) -> str:
-        what = f"the loss was {loss}" if not np.isfinite(loss) else "the parameters were not finite"
-        rows = ""
-        if chunk.rows_of is not None:
-            listed = chunk.rows_of(at)
-            shown = ", ".join(map(str, listed[:8])) + (", ..." if len(listed) > 8 else "")
-            rows = f", rows {shown}"
-        return (
-            f"{what} at step {self.run.step + 1:,} (epoch {chunk.epoch[at]}{rows}); the model "
-            f"keeps the state after step {self.run.step:,}. Lower the learning rate, scale the "
-            "inputs, or check these rows; on_nonfinite='skip' leaves such steps out."
-        )
-
-
-def _position_of(chunk: Chunk, step: int) -> Position:
-    """Position of the feed before a step of a chunk."""
-    epoch = int(chunk.epoch[step]) - 1
-    batch = int(np.count_nonzero(chunk.epoch[:step] == epoch + 1))
-    return Position(epoch, batch + (chunk.begin.batch if epoch == chunk.begin.epoch else 0))

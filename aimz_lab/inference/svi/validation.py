@@ -21,7 +21,7 @@ from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.types import Rows, Shared
 
 _VALIDATION_ROWS = 4096
-"""Rows that are evaluated at a time, unless a step takes more."""
+"""Rows evaluated at a time, if a step takes no more."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,10 @@ class HeldOut:
 
 
 def check_held_out(svi: SVI, spec: KernelSpec, data: TrainingData, held_out: HeldOut) -> None:
-    """Refuse held-out rows that the guide has no values for; before anything is set up.
+    """Refuse held-out rows that the guide has no values for.
 
     Raises:
-        GuideError: If it keeps one value per row, and the held-out rows are another number.
+        GuideError: If it keeps one value per row, and the number of held-out rows differs.
     """
     if data.is_minibatch or held_out.n_rows == data.batch_size:
         return
@@ -72,8 +72,8 @@ def held_out_loss(
 ) -> Callable[[SVIState], float]:
     """The held-out loss in nats per row, comparable with the training loss per row.
 
-    Each block of rows stands for all ``n_obs`` rows, so that the prior weighs in it as in
-    training; the blocks' losses are averaged by their rows. The noise is the same each time.
+    Each block is scaled to all ``n_obs`` rows, so that the prior weighs as in training. The result
+    is the mean of the blocks' losses, weighted by rows. The noise is the same each time.
 
     Raises:
         DataError: If it cannot be computed at ``state``, where training begins.
@@ -105,7 +105,7 @@ def held_out_loss(
 
 @contextlib.contextmanager
 def _refusing(trained: Rows, held_out: Rows) -> Iterator[None]:
-    """Turn what kernel and guide raise into an error that says how the rows differ."""
+    """Turn errors of kernel and guide into one that says how the rows differ."""
     try:
         yield
     except Exception as error:

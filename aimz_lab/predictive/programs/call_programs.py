@@ -28,16 +28,16 @@ predicts 1.3 times as fast; under JAX 0.10 there is no gain."""
 
 
 class CallPrograms:
-    """Describes the programs of a call, with their arguments.
+    """Describes the compiled programs of a call, with their arguments.
 
     Args:
-        scenarios: The call's scenarios; the first one decides on draws, key and devices.
+        scenarios: The call's scenarios; draws, key and devices are those of the first.
         combine: Makes one result of the scenarios' results.
 
     Attributes:
         key_data: Data of the draws' keys, ``(S, 2)``.
-        devices: Where they run.
-        shared: The values that all rows of a scenario share, by scenario.
+        devices: The devices of the programs.
+        shared: Values shared by all rows, by scenario.
     """
 
     def __init__(self, scenarios: tuple[Scenario, ...], combine: Combine) -> None:
@@ -54,9 +54,9 @@ class CallPrograms:
         """The program that computes some blocks with all draws.
 
         Args:
-            sites: Values of sites that a draw fixes, by scenario.
+            sites: Fixed sites of each draw, by scenario.
             call: The rows, by scenario.
-            n_blocks: Blocks that they are folded into.
+            n_blocks: Number of their blocks.
             sink: Takes the results, or reduces them on the devices.
         """
         n_rows = n_blocks // len(self.devices) * BLOCK_ROWS
@@ -99,7 +99,7 @@ class CallPrograms:
         """The program that computes some draws with all rows.
 
         Args:
-            draws: The data of their keys, and the sites that they fix by scenario.
+            draws: The data of their keys, and their fixed sites by scenario.
             blocks: The rows, by scenario.
         """
         n_draws = len(draws[0]) // len(self.devices)
@@ -120,7 +120,7 @@ class CallPrograms:
         )
 
     def of_globals(self) -> Program | None:
-        """The program that draws the sites without rows, which are the same in all blocks."""
+        """The program that draws the sites without rows, once for all blocks."""
         names = dict.fromkeys((*self._plan.globals_drawn, *self._plan.global_sites))
         if not names:
             return None

@@ -21,13 +21,13 @@ DEVICE_AXIS = "device"
 
 
 class Program(NamedTuple):
-    """A program that may have been compiled before.
+    """A program, compiled or not.
 
     Attributes:
         key: Identifies it, together with the shapes of its arguments.
-        build: Returns its function, which is then traced; not called if it was compiled before.
-        arguments: Arguments of the shapes and types to come.
-        devices: Where it runs.
+        build: Returns its function; called only if it is not compiled yet.
+        arguments: Arguments of the right shapes and types.
+        devices: The devices it runs on.
         split: For each argument, whether its leading axis is divided among the devices.
         effort: Optimization effort of the compiler on a CPU.
     """
@@ -52,7 +52,7 @@ class Programs:
         return Programs, ()
 
     def compiled(self, *programs: Program) -> list[Callable]:
-        """Return the programs ready to run; those that are missing compile at the same time."""
+        """Return the programs ready to run; missing ones compile at the same time."""
         keys = [_key_of(program) for program in programs]
         missing = [index for index, key in enumerate(keys) if key not in self._compiled]
         compilers = [_lowered(programs[index]) for index in missing]
@@ -71,7 +71,7 @@ class Programs:
         return self._remembered[key]
 
     def crossing(self, test: Program) -> tuple[str, ...]:
-        """The sites that a test found before; if there are none, other data may still show some."""
+        """The sites that a test found before; without any, other data may still reveal some."""
         return self._crossing.get(_key_of(test), ())
 
     def set_crossing(self, test: Program, found: tuple[str, ...]) -> None:
@@ -85,11 +85,11 @@ def _key_of(program: Program) -> Hashable:
 
 
 def _lowered(program: Program) -> Callable[[], Callable]:
-    """Trace a program, on one thread alone; return a function that compiles it on any thread."""
+    """Trace a program on this thread; return a function that compiles it on any thread."""
     mesh = device_mesh(program.devices)
     shardings = tuple(NamedSharding(mesh, spec_of(split)) for split in program.split)
-    # JAX's default makes bits that do not depend on how an array is sharded. A block is never cut,
-    # so that it needs no such bits; without them a linear model predicts 1.25 times as fast.
+    # JAX's default makes random bits independent of the sharding of an array. A block is never cut
+    # and needs no such bits; without them a linear model predicts 1.25 times as fast.
     with jax.threefry_partitionable(False):
         lowered = jax.jit(program.build(), in_shardings=shardings).lower(*program.arguments)
     options = compiler_options(program.effort, program.devices[0].platform)
@@ -107,7 +107,7 @@ def placed(arrays: T, devices: tuple[jax.Device, ...]) -> T:
 
 
 def spec_of(split: bool, axis: int = 0) -> PartitionSpec:
-    """The sharding of an array that is divided along ``axis``, or lies whole on each device."""
+    """The sharding of an array that is divided along ``axis``, or copied to each device."""
     return PartitionSpec(*[None] * axis, DEVICE_AXIS) if split else PartitionSpec()
 
 
@@ -118,9 +118,9 @@ def shared_out(
 
     Args:
         function: The function that each device runs.
-        devices: The devices; one alone runs it as it is.
+        devices: The devices; a single one runs it directly.
         split: For each argument, whether its leading axis is divided.
-        out_axis: Axis of the results along which the parts are put together.
+        out_axis: Axis of the results along which the parts are joined.
     """
     if len(devices) == 1:
         return function

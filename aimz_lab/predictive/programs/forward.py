@@ -1,11 +1,11 @@
 """The kernel as a function of one draw and one block of rows.
 
-Noise follows from names and numbers alone. The key of a block is
+Noise depends on names and numbers alone. The key of a block is
 ``fold_in(fold_in(key, draw), block)``, the key of a site in it ``fold_in(block key, crc32(name))``,
-and a block always has the same number of rows. So a row's noise depends neither on how the call is
-cut up nor on which other sites are substituted or intervened on: two scenarios given one key are
-paired. A key that the kernel asks for by ``numpyro.prng_key`` depends on the draw alone, so that
-all blocks share what follows from it, such as the initial weights of a network.
+and a block always has the same number of rows. So a row's noise depends neither on the cuts of
+the call nor on interventions at other sites: two scenarios with one key are paired. A key from
+``numpyro.prng_key`` depends on the draw alone, so that all blocks share its values, such as the
+initial weights of a network.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from aimz_lab.kernel.tracing import Message, tracing_lock
 from aimz_lab.types import Params, Static
 
 Trace: TypeAlias = Mapping[str, Message]
-"""What NumPyro records of a kernel: a message by site."""
+"""NumPyro's record of a kernel: a message by site."""
 
 
 class Blocks(NamedTuple):
-    """Rows of the kernel's arguments and of values set by hand, cut into blocks.
+    """Rows of the kernel's arguments and of set values, cut into blocks.
 
     Attributes:
         rows: Kernel arguments by name, ``(G, B, ...)``.
-        intervention: Values of sites that have one a row, ``(G, B, ...)``.
+        intervention: Values by site with one entry per row, ``(G, B, ...)``.
         condition: Likewise.
     """
 
@@ -48,7 +48,7 @@ class Blocks(NamedTuple):
 
 
 class Keys(NamedTuple):
-    """The keys of all noise.
+    """The random keys of a block.
 
     Attributes:
         block: The key of the sites.
@@ -60,7 +60,7 @@ class Keys(NamedTuple):
 
 
 class Shared(NamedTuple):
-    """Values that every block and every draw gets.
+    """Values shared by all blocks and draws.
 
     Attributes:
         arguments: Kernel arguments without rows, by name.
@@ -77,14 +77,14 @@ class Shared(NamedTuple):
 
 @dataclass(frozen=True)
 class Simulator:
-    """The kernel with all arguments fixed that are not arrays.
+    """The kernel with its static arguments fixed.
 
     Attributes:
         kernel: The kernel.
         static: Its static arguments.
-        shapes: Shape of each site that is intervened on or conditioned, with ``None`` for the rows.
+        shapes: Shape of each site with a set value, with ``None`` for the rows.
         dtypes: Type of each of these sites.
-        collect: Takes the results from a trace.
+        collect: Reads the results from a trace.
     """
 
     kernel: Callable
@@ -104,7 +104,7 @@ class Simulator:
 
         Args:
             block: Its rows, without the leading axis of blocks.
-            shared: Values that every block gets.
+            shared: Values shared by all blocks.
             sites: Values of latent sites; they win over a condition.
             keys: The keys of the block and the draw.
 
@@ -134,14 +134,14 @@ class Simulator:
         return self.collect(self.trace(block, shared, sites, keys))
 
     def _placed(self, values: Mapping[str, ArrayLike]) -> dict[str, jax.Array]:
-        """Move the axis of rows, which comes first in a block, to where the site has it."""
+        """Move the leading axis of rows to its place in the site."""
         return {
             name: jnp.moveaxis(value, 0, self.shapes[name].index(None) - len(self.shapes[name]))
             for name, value in values.items()
         }
 
     def _filled(self, values: Mapping[str, ArrayLike], n_rows: int) -> dict[str, jax.Array]:
-        """Give values set by hand the shape and the type of those that they replace."""
+        """Give set values the shape and type of their sites."""
         filled = {}
         for name, value in values.items():
             shape = tuple(n_rows if size is None else size for size in self.shapes[name])
@@ -152,7 +152,7 @@ class Simulator:
 
 
 class _SeedByName(Messenger):
-    """NumPyro's ``seed``, but a site's key follows from its name and not from its order."""
+    """Like NumPyro's ``seed``, but the key of a site depends on its name and not its order."""
 
     def __init__(self, fn: Callable, keys: Keys) -> None:
         self._keys = keys

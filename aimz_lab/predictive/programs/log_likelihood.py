@@ -16,7 +16,7 @@ def collect_log_likelihood(row_axes: Mapping[str, int | None]) -> Callable:
 
     Args:
         row_axes: For each site, the axis of the rows in its batch shape; ``None`` for a site that
-            is one event over all rows, and so has one value.
+            is one event over all rows.
 
     Returns:
         A function of a trace. It raises :class:`DataError` where the data broadcast against the

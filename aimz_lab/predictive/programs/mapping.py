@@ -18,17 +18,17 @@ from aimz_lab.predictive.programs.matmul_layout import draws_first
 Results = dict[str, jax.Array]
 
 Combine = Callable[..., Results]
-"""Makes one result of those of all scenarios: one alone stays as it is, two give a contrast."""
+"""Combines the results of scenarios: the identity for one, the contrast of two."""
 
 GLOBAL_BLOCK = 0xFFFFFFFF
-"""Block number of sites that are drawn once per draw; no block of rows reaches it."""
+"""Block number for sites without rows; larger than the number of any block of rows."""
 
 
 def draw_keys(key: jax.Array, n_draws: int) -> UInt32[np.ndarray, "draw words"]:
     """Return the data of the draws' keys, on the host.
 
-    The bits of generators other than Threefry may depend on what they are batched with, which would
-    break every promise about noise; such a key gives a seed for Threefry.
+    With other generators than Threefry the bits of a batched key may depend on the batch, so that
+    noise would too; such a key becomes a seed for Threefry.
     """
     if random.key_impl(key) != THREEFRY:
         key = random.key(random.bits(key, (), jnp.uint32), impl=THREEFRY)
@@ -40,14 +40,14 @@ def over_blocks(simulators: tuple[Callable, ...], combine: Combine, draw_chunk: 
 
     Args:
         simulators: For each scenario, one draw on one block: ``(block, shared, sites, keys)``.
-        combine: Makes one result of theirs, which have the same noise.
-        draw_chunk: Draws that run side by side; the chunks run one after the other.
+        combine: Combines their results, which have the same noise.
+        draw_chunk: Draws in a vectorised chunk; chunks run one after the other.
 
     Returns:
         A function ``(numbers, key_data, sites, blocks, shared)``: the numbers of the blocks
         ``(G,)``, and the data of the draws' keys ``(S, 2)``. The others have an entry for each
-        scenario: the values of sites that a draw fixes ``(S, ...)``, the rows ``(G, B, ...)``, and
-        the values that all share. Results are ``(S, G, B, ...)``.
+        scenario: the fixed sites of each draw ``(S, ...)``, the rows ``(G, B, ...)``, and the
+        shared values. Results are ``(S, G, B, ...)``.
     """
 
     def run(

@@ -1,4 +1,4 @@
-"""Contracts of the objects that take the engine's results: ``Sink`` and ``Finish``."""
+"""Protocols for receivers of computed parts: ``Sink`` and ``Finish``."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class Span(NamedTuple):
 
 
 class Sink(Protocol):
-    """Takes the parts of the sites that have rows, with draws and rows leading."""
+    """Takes parts of the sites with rows; draws and rows lead."""
 
     def prepare(self, span: Span, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Do the work that needs no order, on the thread that computed the part.
+        """Do the work that needs no order, on the computing thread.
 
         Returns:
-            The arrays for :meth:`write`, which gets the parts in order.
+            The arrays for :meth:`write`, which takes the parts in order.
         """
 
     def write(self, span: Span, values: Mapping[str, np.ndarray]) -> None:
@@ -40,19 +40,19 @@ class Sink(Protocol):
 
 @runtime_checkable
 class Finish(Protocol):
-    """Reduces draws within the program, before they leave the devices."""
+    """Reduces draws on the devices, within the compiled program."""
 
     @property
     def key(self) -> Hashable:
         """Identifies its programs."""
 
     def row_values(self, first: int, n_rows: int, n_blocks: int) -> PyTree[np.ndarray]:
-        """Values of some rows that :meth:`on_device` needs, ``(G, B, ...)``."""
+        """Return values by row for :meth:`on_device`, ``(G, B, ...)``."""
 
     def on_device(
         self, values: Mapping[str, jax.Array], rows: PyTree[jax.Array]
     ) -> PyTree[jax.Array]:
-        """Compute the result of draws ``(S, G, B, ...)``."""
+        """Reduce draws ``(S, G, B, ...)``."""
 
     def take(self, first: int, n_rows: int, found: PyTree[np.ndarray]) -> None:
         """Take the result of some rows."""

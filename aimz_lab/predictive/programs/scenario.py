@@ -1,4 +1,4 @@
-"""One scenario of a call: its request, its plan, and its arrays as arguments of programs."""
+"""A scenario of a call: its request, its plan, and its arrays as program arguments."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ class Scenario:
 
     Args:
         request: The call.
-        plan: How it is carried out.
+        plan: Its plan.
         rows: Its rows.
         quantity: Values of sites, or their log likelihood.
 
     Attributes:
         request: The call.
-        plan: How it is carried out.
+        plan: Its plan.
         rows: Its rows.
         quantity: Values of sites, or their log likelihood.
-        shared: Values that all rows and draws share.
+        shared: Values shared by all rows and draws.
     """
 
     def __init__(self, request: Request, plan: Plan, rows: Rows, quantity: Quantity) -> None:
@@ -69,7 +69,7 @@ class Scenario:
 
     @property
     def draw_values(self) -> int:
-        """Values that one draw of the posterior consists of."""
+        """Number of values in one posterior draw."""
         return sum(int(np.prod(values.shape[1:])) for values in self._latents.values())
 
     def simulator(
@@ -92,11 +92,11 @@ class Scenario:
         )
 
     def sites(self, fixed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Sites that a draw fixes, ``(S, ...)``: the posterior's, and those drawn beforehand."""
+        """Fixed sites of each draw, ``(S, ...)``: of the posterior, and ``fixed``."""
         return {**self._latents, **fixed}
 
     def blank_globals(self) -> dict[str, np.ndarray]:
-        """Arrays like those of the sites that are drawn once per draw."""
+        """Zeros in the shape of the sites without rows that are drawn."""
         sites = (self.plan.spec.sites[name] for name in self.plan.globals_drawn)
         return {
             site.name: np.broadcast_to(
@@ -106,7 +106,7 @@ class Scenario:
         }
 
     def pieces(self, size: int) -> Iterator[Piece]:
-        """The rows, ``size`` at a time, with the values set by hand that have one entry a row."""
+        """Yield the rows, ``size`` at a time, with set values that have one entry per row."""
         aligned = {("do", name): value for name, value in self._row_do.items()}
         aligned |= {("condition", name): value for name, value in self._row_condition.items()}
         return self.rows.pieces(size, aligned)
@@ -121,7 +121,7 @@ class Scenario:
         )
 
     def by_row(self, piece: Piece) -> Blocks:
-        """Arrays with rows leading: of the whole input, or of a source's piece."""
+        """Arrays with rows leading: all rows, or a piece of a source."""
         if not self.rows.streams:
             return Blocks(self.rows.template, self._row_do, self._row_condition)
         return Blocks(
@@ -131,7 +131,7 @@ class Scenario:
         )
 
     def abstract(self, n_rows: int) -> tuple[Blocks, Shared, dict[str, jax.ShapeDtypeStruct]]:
-        """Shapes and types of rows, of their shared values, and of one draw of all latent sites."""
+        """Shapes and types of rows, of shared values, and of one draw of all latent sites."""
         by_hand = {*self.request.condition, *self.request.intervention}
 
         def with_rows(arrays: Mapping[str, ArrayLike]) -> dict[str, jax.ShapeDtypeStruct]:

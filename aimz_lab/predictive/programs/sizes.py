@@ -7,11 +7,11 @@ import sys
 from aimz_lab.predictive.blocks import BLOCK_ROWS
 
 CALL_BYTES = 16 * 2**20
-"""Result that one call may compute. Memory beyond the result is a small multiple of this."""
+"""Result of one call. Memory beyond the result is a small multiple of this."""
 
 SIDE_BY_SIDE = 2**18
-"""Values computed side by side: they fill the vector units and stay in the caches. A linear model
-predicts twice as fast as draw by draw."""
+"""Values computed side by side; enough for the vector units, few enough for the caches. A linear
+model predicts twice as fast as draw by draw."""
 
 MANY_WEIGHTS = 4096
 """Values of a draw above which draws run one after the other: 1.7 times as fast for a network of
@@ -39,13 +39,13 @@ def blocks_per_call(
     Args:
         n_rows: Rows in all, if known.
         row_bytes: Bytes of the result per row, over all draws.
-        batch_size: Rows per call asked for, if any.
+        batch_size: Requested rows per call, if any.
         n_devices: Devices that share a call; the count is a multiple of theirs.
-        most_rows: Rows per call at most, unless more are asked for.
+        most_rows: Rows per call at most, unless more are requested.
 
     Returns:
-        Blocks per call, chosen from nearly the largest number that fits: such that the last call is
-        nearly full, and from few numbers, so that inputs of similar length share a compilation.
+        Blocks per call, close to the largest number that fits: the last call is nearly full, and
+        inputs of similar length share a compilation.
     """
     rows = batch_size or min(max(CALL_BYTES // max(row_bytes, 1), 1), most_rows or sys.maxsize)
     most = max(rows // BLOCK_ROWS, 1)
@@ -65,12 +65,12 @@ def _rounded_up(count: int) -> int:
 
 
 def draws_per_call(n_draws: int, draw_bytes: int, batch_size: int | None, n_devices: int) -> int:
-    """Choose how many draws a call computes where the rows stay together.
+    """Choose how many draws a call computes if the rows stay together.
 
     Args:
         n_draws: Draws in all.
         draw_bytes: Bytes of the result per draw, over all rows.
-        batch_size: Draws per call asked for, if any.
+        batch_size: Requested draws per call, if any.
         n_devices: Devices that share a call; the count is a multiple of theirs.
     """
     most = max(min(batch_size or CALL_BYTES // max(draw_bytes, 1), n_draws), 1)
@@ -84,10 +84,10 @@ def draws_side_by_side(n_draws: int, draw_size: int, draw_values: int) -> int:
     Args:
         n_draws: Draws of the call, on each device.
         draw_size: Values that a draw computes.
-        draw_values: Values that a draw consists of.
+        draw_values: Number of values in a posterior draw.
 
     Returns:
-        A number of draws; it divides ``n_draws`` if one nearby does.
+        A number of draws, a divisor of ``n_draws`` if one is near.
     """
     if draw_values > MANY_WEIGHTS:
         return 1

@@ -1,4 +1,4 @@
-"""Reducers: summaries computed piece by piece, so that the draws are never kept.
+"""Reducers: summaries computed piece by piece, without keeping the draws.
 
 A reducer over draws gets all draws of a piece of rows and returns values for each of these rows. A
 reducer over rows returns sums for each draw, which add up over the pieces. Both are exact.

@@ -1,4 +1,4 @@
-"""The reducers that ``reduce=`` names."""
+"""Reducers by their names for ``reduce=``."""
 
 from __future__ import annotations
 

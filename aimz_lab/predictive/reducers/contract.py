@@ -1,4 +1,4 @@
-"""The contract of reducers, and the base of reducers over draws."""
+"""The protocol of reducers, and the base class of reducers over draws."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ RowValues = Shaped[Array, " row"]
 
 @runtime_checkable
 class Reducer(Protocol):
-    """The contract of a reducer; a class of your own for ``reduce=`` needs these members.
+    """Protocol of reducers; your own class for ``reduce=`` needs these members.
 
-    Another instance compiles another program, unless it has a hashable attribute ``key`` that is
-    equal for reducers that do the same.
+    Each instance compiles a program of its own, unless it has a hashable attribute ``key`` that is
+    equal for equal reducers.
 
     Attributes:
         name: Suffix of the result: a site ``y`` gives the variable ``y_{name}``.
-        over: ``"draw"`` leaves one result a row, ``"row"`` one a draw.
+        over: ``"draw"`` for one result per row, ``"row"`` for one per draw.
         on_host: Whether :meth:`block` takes NumPy arrays instead of being compiled by JAX.
-        coords: Dimensions that the result has in front, with their labels.
-        by_row: One value for each row of the input, handed to :meth:`block`; or ``None``.
+        coords: Leading dimensions of the result, with their labels.
+        by_row: One value per row of the input for :meth:`block`, or ``None``.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Reducer(Protocol):
 
         Args:
             values: Draws, ``(S, R, ...)``.
-            valid: Which rows are real, ``(R,)``; the others are copies that fill up the block.
+            valid: Which rows are real, ``(R,)``; the others fill up the block.
             by_row: The rows' part of ``by_row``, or ``None``.
 
         Returns:
@@ -62,12 +62,12 @@ class Reducer(Protocol):
             n_rows: Rows of the input.
 
         Returns:
-            The result; over draws, with the rows behind ``coords``.
+            The result; over draws, the rows follow ``coords``.
         """
 
 
 class OverDraws:
-    """One result a row."""
+    """Base class of reducers with one result per row."""
 
     over = "draw"
     on_host = False
@@ -89,13 +89,13 @@ class OverDraws:
         return type(self), self.over, labels, values
 
     def finish(self, total: np.ndarray, n_rows: int) -> np.ndarray:
-        """The result is complete as it is."""
+        """Return the result unchanged."""
         del n_rows
         return total
 
 
 def _as_key(value: object) -> Hashable:
-    """A value as part of a key; one that cannot be hashed is equal to itself alone."""
+    """Return a value as part of a key; an unhashable one equals only itself."""
     try:
         hash(value)
     except TypeError:

@@ -18,7 +18,7 @@ class Mean(OverDraws):
 
     Args:
         over: ``"draw"`` for the mean of each row; ``"row"`` for the mean of each draw.
-        by: Over rows: one label for each row; the mean is taken within each label.
+        by: Over rows: one label per row, to average within each label.
 
     Raises:
         ArgumentError: If labels are given for a mean over draws.

@@ -1,4 +1,4 @@
-"""Apply reducers piece by piece: on the devices or on the host, and add up the results."""
+"""Apply reducers piece by piece, on devices or the host, and join their results."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from aimz_lab.predictive.reducers.contract import Reducer
 from aimz_lab.types import Arrays
 
 REST_ROWS = 4096
-"""Rows that are reduced at a time where all draws of all rows are kept."""
+"""Rows reduced at a time if all draws of all rows are kept."""
 
 
 class Reduction:
-    """Reduces a result piece by piece; it is a sink of the engine and part of its program.
+    """Reduces a result piece by piece; a ``Finish`` of the engine.
 
     Args:
         reducers: Reducers by name.
 
     Raises:
-        DataError: On a piece for which a reducer has no values by row.
+        DataError: If a reducer lacks values by row.
     """
 
     def __init__(self, reducers: Mapping[str, Reducer]) -> None:
@@ -45,7 +45,7 @@ class Reduction:
         return any(one.on_host for one in self._reducers.values())
 
     def row_values(self, first: int, n_rows: int, n_blocks: int) -> dict[str, np.ndarray]:
-        """Values of the rows for the program: which are real, and those of the reducers."""
+        """Return values by row for the program: which are real, and those of reducers."""
         size = n_blocks * BLOCK_ROWS
         given = {"": np.arange(size) < n_rows}
         for name, one in self._reducers.items():

@@ -1,4 +1,4 @@
-"""Zarr stores that raise on missing chunks; temporary ones go with their last reader."""
+"""Zarr stores that raise on missing chunks; temporary ones are removed with their last reader."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _CHUNK = re.compile(r"/c(/\d+)*$")
 
 
 class Owner:
-    """Owns a temporary directory, which is removed when nothing refers to this any more.
+    """Owns a temporary directory, removed when nothing refers to the owner any more.
 
     Args:
         path: The directory.
@@ -40,12 +40,12 @@ class Owner:
 
 
 class CheckedStore(WrapperStore):
-    """A store to read from, in which a missing or cut chunk is an error and not other values.
+    """A store for reading that raises on a missing or truncated chunk.
 
     Args:
         store: The store.
         path: Its name in messages.
-        owner: Keeps a temporary store alive as long as something reads from this one.
+        owner: Owner of a temporary store, kept alive by this object.
 
     Attributes:
         chunk_bytes: Size of a chunk by the path of its array; ``None`` where each chunk has its own
@@ -69,8 +69,8 @@ class CheckedStore(WrapperStore):
         """Read a key; see the base class.
 
         Raises:
-            ArtifactGoneError: If it is a chunk that is not there; all chunks were written.
-            ArtifactError: If it is a part of a chunk.
+            ArtifactGoneError: If a chunk is missing; all chunks were written.
+            ArtifactError: If a chunk is truncated.
         """
         value = await self._store.get(key, prototype, byte_range)
         chunk = _CHUNK.search(key)
@@ -101,13 +101,13 @@ def _checked(
 
 
 def _size_in_header(chunk: Buffer) -> int:
-    """Bytes of a chunk that Blosc compressed: the last of the four words of its header."""
+    """Bytes of a Blosc-compressed chunk, from the last of the four words of its header."""
     header = chunk[:16].to_bytes()
     return int.from_bytes(header[12:], "little") if len(header) == 16 else 16
 
 
 def missing_part(path: str, part: str) -> ArtifactGoneError:
-    """The error for a result of which a part was removed."""
+    """Return the error for a result with a missing part."""
     return ArtifactGoneError(
         f"The result at {path} is gone, or parts of it are: {part} is missing. It was removed "
         "after it had been written; compute it again, with output_dir= to keep it."

@@ -32,7 +32,7 @@ def site_dims(
         spec: The kernel's structure; ``None`` if it is not known.
         name: The site.
         ndim: Number of dimensions of its value; a log likelihood has the site's batch dimensions.
-        row_axis: Its axis of rows, if it has one.
+        row_axis: Its axis of rows, if any.
         named: Names given by the user, by site; for all dimensions, or for all but the rows.
 
     Returns:
@@ -100,7 +100,7 @@ def posterior_dataset(
 
     Args:
         draws: Draws by site, ``(S, ...)``, chain by chain.
-        num_chains: Chains that they consist of.
+        num_chains: Number of chains.
         spec: The kernel's structure, whose plates name dimensions.
         dims: Names given by the user, by site.
         coords: Labels by dimension.
@@ -151,7 +151,7 @@ def posterior_tree(
 
 
 def stats_group(stats: Mapping[str, ArrayLike], num_chains: int) -> dict[str, xr.Dataset]:
-    """Label a sampler's statistics of each draw; there is no group without any."""
+    """Label a sampler's statistics of each draw; without any, there is no group."""
     if not stats:
         return {}
     arrays = {name: np.asarray(values) for name, values in stats.items()}
@@ -172,7 +172,7 @@ def with_coords(
     coords: Coords,
     attrs: Mapping[str, object],
 ) -> xr.Dataset:
-    """A dataset whose dimensions have the given labels, or else are counted from 0."""
+    """Return a dataset with the given labels; other dimensions count from 0."""
     labels = {dim: np.arange(size) for dim, size in sizes.items()}
     labels.update({dim: value for dim, value in coords.items() if dim in sizes})
     return xr.Dataset(variables, labels, dict(attrs))

@@ -11,7 +11,7 @@ from aimz_lab.errors import ArgumentError, ArtifactGoneError, OptionalDependency
 
 
 def location(path: str | Path | None) -> str | Path | None:
-    """Return a URL as it is, and anything else, ``file://`` too, as an absolute path."""
+    """Return a URL unchanged, and anything else, also ``file://``, as an absolute path."""
     if path is None:
         return None
     text = str(path)
@@ -42,7 +42,7 @@ def exists(path: str) -> bool:
 
 
 def remote_store(url: str, *, read_only: bool = False) -> Store:
-    """Return the store at a URL, whether or not there is something.
+    """Return the store at a URL, which may be empty.
 
     Args:
         url: An fsspec URL.
@@ -61,7 +61,7 @@ def remote_store(url: str, *, read_only: bool = False) -> Store:
 
     try:
         with warnings.catch_warnings():
-            # It only notes that a file system is not asynchronous.
+            # The warning only says that a file system is not asynchronous.
             warnings.filterwarnings("ignore", message=".*was not created with.*asynchronous")
             return FsspecStore.from_url(url, read_only=read_only)
     except ImportError as error:

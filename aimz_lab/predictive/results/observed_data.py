@@ -14,11 +14,11 @@ from aimz_lab.inference.feeds.training_data import loader_order
 from aimz_lab.types import Arrays, Rows
 
 LARGEST = 128 << 20
-"""Bytes of inputs that are kept with a result at most; a store holds a second copy of them."""
+"""Largest size of inputs kept with a result, in bytes; a store holds a second copy."""
 
 
 class ObservedData(NamedTuple):
-    """The data of a call that is in memory.
+    """The in-memory data of a call.
 
     Attributes:
         observed: The observed output, or ``None``.
@@ -40,14 +40,14 @@ def find_observed_data(
 
     Args:
         inputs: The input as the user passed it.
-        rows: The kernel's per-row arrays, or the source that they come from.
+        rows: The kernel's per-row arrays, or a source of them.
         output: Name of the output.
         arguments: Names of the kernel's arguments.
-        trained: Recognises the rows that the model was trained on; ``None`` before a training.
+        trained: Recognises the training rows; ``None`` before a training.
 
     Returns:
-        The inputs, and the output that comes with a dataset, a loader or a log-likelihood. For
-        inputs alone, the output of the training if they are the rows of the training.
+        The inputs, and the output of a dataset, a loader or a log-likelihood. Inputs alone get the
+        output of the training if they are its rows.
     """
     order = None
     if isinstance(inputs, ArrayDataset):

@@ -22,16 +22,16 @@ from aimz_lab.predictive.results.tree import Labels
 from aimz_lab.types import SAMPLE_DIMS
 
 SPILL_BYTES = 2**28
-"""Bytes of draws that are kept in memory to be summarised; more of them go to a file."""
+"""Largest size of draws kept in memory for a summary, in bytes; larger ones go to a file."""
 
 WRITERS = 2
-"""Threads that write. Zarr encodes in threads of its own; more of ours only hold more memory."""
+"""Threads that write. Zarr encodes in its own threads; more of ours only take more memory."""
 
 CHUNK_BYTES = 4 * 2**20
-"""Bytes of a chunk at most: large enough for a file, small enough to read one draw or row of."""
+"""Largest size of a chunk in bytes; small enough to read a single draw or row."""
 
 CHUNK_ROWS = 4096
-"""Rows of a chunk at most; it has as many draws as then fit."""
+"""Largest number of rows in a chunk; draws fill up its bytes."""
 
 
 class MemorySink:
@@ -39,8 +39,8 @@ class MemorySink:
 
     Args:
         n_draws: Number of draws.
-        n_rows: Number of rows; ``None`` if it is known only at the end. Then the parts are kept and
-            joined, which takes their memory twice for a moment.
+        n_rows: Number of rows; ``None`` if known only at the end. The parts are then joined, which
+            takes their memory twice for a moment.
     """
 
     def __init__(self, n_draws: int, n_rows: int | None) -> None:
@@ -50,7 +50,7 @@ class MemorySink:
         self._making = threading.Lock()
 
     def prepare(self, span: Span, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Copy a part to its place; several threads do so at once, and share the page faults."""
+        """Copy a part to its place; several threads at once share the page faults."""
         if self._shape[1] is None:
             return {name: value.copy() for name, value in values.items()}
         where = (slice(None),) * span.axis + (slice(span.first, span.first + span.count),)
@@ -79,7 +79,7 @@ class MemorySink:
 
 
 class SpillSink:
-    """Keeps draws of all rows in temporary files, for summaries that need all of both.
+    """Keeps all draws of all rows in temporary files, for summaries that need them.
 
     The files have no name, so that they never outlive the process.
 
@@ -117,7 +117,7 @@ class SpillSink:
             raise ArtifactWriteError(msg) from error
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """The results, with draws and rows leading, read from the files as they are needed."""
+        """The results, with draws and rows leading, read from the files on demand."""
         found = {}
         for name, (file, dtype, shape) in self._files.items():
             file.flush()
@@ -131,7 +131,7 @@ class SpillSink:
 
 
 def choose_sink(scenario: Scenario) -> MemorySink | SpillSink:
-    """Choose where all draws of all rows go, for summaries that need them together."""
+    """Choose memory or files for all draws of all rows, for summaries that need them."""
     n_draws, n_rows = scenario.request.n_draws, scenario.rows.n_rows
     return (
         MemorySink(n_draws, n_rows)
@@ -145,7 +145,7 @@ class StoreSink:
 
     Args:
         writer: The store.
-        scenario: The scenario; its arrays grow if the number of rows is known only at the end.
+        scenario: The scenario; arrays grow if its number of rows is unknown.
         labels: Labels of the result.
     """
 
@@ -167,7 +167,7 @@ class StoreSink:
         return values
 
     def write(self, span: Span, values: Mapping[str, np.ndarray]) -> None:
-        """Hand a part to a writer; waits while all are busy.
+        """Hand a part to a writer; wait while all are busy.
 
         Raises:
             ArtifactWriteError: If an earlier part could not be written.
@@ -214,7 +214,7 @@ class StoreSink:
     def _regions(
         self, span: Span, value: np.ndarray
     ) -> Iterator[tuple[tuple[slice, ...], np.ndarray]]:
-        """The regions of a part in the store, which has a dimension for chains."""
+        """Yield the regions of a part in the store, which has a dimension for chains."""
         n_chains, n_draws = self._sample_shape
         if span.axis == 1:
             rows = slice(span.first, span.first + span.count)
@@ -247,7 +247,7 @@ class StoreSink:
 
 
 def _chunk_rows(part: int) -> int:
-    """Rows of a chunk: a part consists of complete chunks, so that each is written once."""
+    """Return the rows of a chunk; a part has complete chunks, so that each is written once."""
     if part <= CHUNK_ROWS:
         return part
     blocks, rest = divmod(part, BLOCK_ROWS)

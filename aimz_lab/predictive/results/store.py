@@ -29,11 +29,11 @@ FORMAT = 1
 _MARK = "aimz_lab"
 _ORDER = "aimz_lab_dims"
 LOADED_BYTES = 128 * 2**20
-"""A result of up to so many bytes is read into memory at once; ArviZ needs it there."""
+"""Results up to this size in bytes are loaded into memory, where ArviZ needs them."""
 
 
 class StoreWriter:
-    """Writes a result to a new store, which exists once :meth:`publish` has returned.
+    """Writes a result to a new store, which exists after :meth:`publish`.
 
     Args:
         output_dir: Directory or fsspec URL in which the store gets a name of its own; ``None`` for
@@ -55,7 +55,7 @@ class StoreWriter:
             self.path = f"{output_dir.rstrip('/')}/{name}"
             with self.reporting():
                 self.store = remote_store(self.path)
-                # It has its name from the beginning, and stays visible if writing is cut off.
+                # It has its final name at once, and stays visible if writing is cut off.
                 self._mark(complete=False)
             return
         with self.reporting(str(output_dir)):
@@ -72,7 +72,7 @@ class StoreWriter:
 
     @contextlib.contextmanager
     def reporting(self, path: str | None = None) -> Iterator[None]:
-        """Turn errors of the file system into ours, which name the path and the way out."""
+        """Turn errors of the file system into ours, which name the path and a remedy."""
         try:
             yield
         except OSError as error:
@@ -99,7 +99,7 @@ class StoreWriter:
         Args:
             group: The tree's group.
             name: The site.
-            dims: Its dimensions as the tree has them.
+            dims: Its dimensions in the tree.
             stored_dims: Its dimensions as stored, with the rows in front of the others.
             shape: Its shape, as stored.
             chunks: Shape of its chunks, as stored.
@@ -131,7 +131,7 @@ class StoreWriter:
             {name: dataset[name].assign_attrs({_ORDER: dims}) for name, dims in plain.items()}
         )
         with self.reporting(), warnings.catch_warnings():
-            # Text labels: Zarr's way to store them is stable, its specification is a draft.
+            # Zarr stores text labels in a stable way, but its specification is a draft.
             warnings.filterwarnings("ignore", category=zarr.errors.UnstableSpecificationWarning)
             marked.to_zarr(
                 self.store,
@@ -168,14 +168,14 @@ class StoreWriter:
 
 
 def open_results(path: str | Path) -> xr.DataTree:
-    """Open a result that was written before.
+    """Open a stored result.
 
     Args:
         path: Directory or fsspec URL of the store: the attribute ``artifact_path`` of the tree.
 
     Returns:
-        The tree as it was, with its dimensions, coordinates, chains and attributes. A small one is
-        in memory, a larger one reads the parts that are used.
+        The stored tree, with its dimensions, coordinates, chains and attributes. A small one is
+        loaded, a larger one reads its parts on use.
 
     Raises:
         ArtifactGoneError: If there is nothing at ``path``, or a part of it is missing.
@@ -217,7 +217,7 @@ def read_store(path: str, owner: Owner | None = None) -> xr.DataTree:
 
 @contextlib.contextmanager
 def _reading(path: str) -> Iterator[None]:
-    """Turn the errors that damaged files cause in their readers into ours, with the path."""
+    """Turn errors of reading damaged files into ours, with the path."""
     try:
         with warnings.catch_warnings():
             # An array without its metadata counts as missing, and is reported so.
@@ -289,7 +289,7 @@ def _read_group(store: CheckedStore, name: str) -> xr.Dataset:
 
 
 def _codec(dtype: np.dtype) -> zarr.codecs.BloscCodec | None:
-    """Compress whole numbers; the last bits of drawn reals are noise, which only costs time."""
+    """Compress integers; the last bits of drawn reals are noise and do not compress."""
     if zarr.dtype.parse_dtype(dtype, zarr_format=3).to_native_dtype().kind == "f":
         return None
     return zarr.codecs.BloscCodec(cname="lz4", clevel=1, shuffle="shuffle")

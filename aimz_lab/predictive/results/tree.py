@@ -33,7 +33,7 @@ class Labels(NamedTuple):
     Attributes:
         dims: For each site its dimensions without chain and draw, in the kernel's order.
         row_dims: For each site with rows, the name of their dimension.
-        coords: Labels by dimension, where the user gave some.
+        coords: The user's labels by dimension.
         attrs: Attributes of the group.
     """
 
@@ -72,8 +72,8 @@ def result_groups(
     Args:
         scenario: The scenario that was computed.
         labels: Its labels.
-        arrays: Results in the kernel's order, ``(S, ...)``. Those written to a store are missing,
-            but their dimensions are labelled.
+        arrays: Results in the kernel's order, ``(S, ...)``, except those in a store; their
+            dimensions are labelled too.
 
     Returns:
         Datasets by group.
@@ -164,7 +164,7 @@ def _other_groups(scenario: Scenario, labels: Labels) -> dict[str, xr.Dataset]:
 
 
 def _data_groups(scenario: Scenario, labels: Labels) -> dict[str, xr.Dataset]:
-    """The observed output, and the inputs, in groups that ArviZ knows."""
+    """Return the observed output and the inputs, in groups that ArviZ knows."""
     request, spec = scenario.request, scenario.plan.spec
     site, rows = spec.sites[request.output], labels.row_dims.get(request.output)
     groups = {}
@@ -176,7 +176,7 @@ def _data_groups(scenario: Scenario, labels: Labels) -> dict[str, xr.Dataset]:
     constant = {
         name: ((rows, *[f"{name}_dim_{i}" for i in range(np.ndim(array) - 1)]), array)
         for name, array in request.constant.items()
-        # A variable with the name of a dimension would be taken for its labels.
+        # xarray takes a variable with the name of a dimension for its labels.
         if rows is not None and name not in {rows, *SAMPLE_DIMS}
     }
     if constant:
@@ -196,7 +196,7 @@ def _plain_dataset(
 
 
 def _describe_call(request: Request, plan: Plan) -> dict[str, object]:
-    """The settings that the draws of a call depend on, in types that files keep."""
+    """Return the settings behind the draws, in types that files keep."""
     return {
         "rng_key": np.asarray(jax.random.key_data(request.key)).tolist(),
         "shard_axis": plan.axis,
