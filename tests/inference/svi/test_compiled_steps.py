@@ -358,6 +358,7 @@ def test_a_stream_of_uneven_batches_loses_nothing(sizes, epochs, steps, padded):
     assert position == Position(epochs)
 
 
+@pytest.mark.slow
 def test_held_out_rows_may_come_in_any_form():
     held_out = kernels.regression_data(33, 3, seed=8)
     rows = {"X": held_out[0], "y": held_out[1]}
