@@ -149,6 +149,7 @@ def test_mutable_state_follows_the_batches_and_serves_predictions():
     np.testing.assert_allclose(predictions(im, shifted[:1]).mean(), y[:, 0].mean(), atol=0.2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "optimizer",
     [
@@ -170,6 +171,7 @@ def test_an_optimizer_that_evaluates_the_loss_itself():
     np.testing.assert_allclose(im.posterior["beta"][0], EXACT.mean, atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "loss",
     [

@@ -31,6 +31,7 @@ def model(**options):
     return ImpactModel(kernels.regression, jax.random.key(0), svi=inference(**options))
 
 
+@pytest.mark.slow
 def test_a_laplace_approximation_in_a_list_takes_its_curvature_from_all_rows():
     steps = 3000
     im = model(rate=optax.cosine_decay_schedule(0.05, steps, alpha=1e-3))
@@ -46,6 +47,7 @@ def test_a_laplace_approximation_in_a_list_needs_all_rows_at_once():
         model().fit(stream, n_obs=N, progress=False)
 
 
+@pytest.mark.slow
 def test_a_list_that_keeps_the_data_wants_it_again_after_loading(tmp_path):
     im = model().fit_on_batch(X, Y, num_steps=10, num_samples=5, progress=False)
     drawn = {"rng_key": jax.random.key(1), "num_samples": 400, "return_datatree": False}

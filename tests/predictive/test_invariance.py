@@ -120,6 +120,7 @@ def loaders(X):
     yield ({"X": part} for part in np.array_split(X, 11))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", range(3))
 def test_any_source_of_batches_gives_the_same(kind):
     X = inputs(1025)
@@ -344,6 +345,7 @@ def test_a_mask_computed_across_rows_is_found_in_log_likelihoods():
     np.testing.assert_array_equal((got != 0).sum(axis=-1), 350)
 
 
+@pytest.mark.slow
 def test_what_is_proven_of_given_values_is_not_of_drawn_ones():
     """A level that the posterior holds crosses no rows; one that is drawn from them does."""
     predictor, rows = Predictor(), {"X": inputs(700)}
@@ -380,6 +382,7 @@ def padded(x):
     return jnp.concatenate([x[:1], x, x[-1:]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize(
     ("mean", "column"),
@@ -400,6 +403,7 @@ def test_what_crosses_rarely_late_or_between_neighbours_is_found(mean, column, s
         PREDICTOR.predict_arrays(request)
 
 
+@pytest.mark.slow
 def test_rows_that_did_not_cross_in_other_data_are_looked_at_again():
     kernel = at(jnp.cumsum)
     control, treated = np.zeros((1000, 1), np.float32), np.ones((1000, 1), np.float32)

@@ -84,7 +84,8 @@ def test_chains_go_on_from_where_they_are(im):
         im.sample(X=X)
 
 
-def test_minibatches_are_refused_with_what_to_call(im):
+def test_minibatches_are_refused_with_what_to_call():
+    im = ImpactModel(kernels.regression, jax.random.key(0), inference=chains())
     for method in ("fit", "train_on_batch"):
         with pytest.raises(InferenceError, match="fit_on_batch") as caught:
             getattr(im, method)(X, Y)

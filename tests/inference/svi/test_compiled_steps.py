@@ -142,6 +142,7 @@ def test_a_zarr_array_that_a_generator_reads_trains_as_memory_does(tmp_path):
     np.testing.assert_array_equal(streamed, losses(shuffle=False))
 
 
+@pytest.mark.slow
 def test_a_step_is_the_step_that_a_loop_by_hand_takes():
     loader = ArrayLoader(ArrayDataset(X=X, y=Y), jax.random.key(1), batch_size=B)
     by_hand = model()
@@ -202,6 +203,7 @@ def test_gradient_norms_are_those_of_the_gradient():
     np.testing.assert_allclose(im.last_run.column("grad_norm")[0], norm, rtol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "optimizer",
     [
@@ -214,6 +216,7 @@ def test_a_settable_rate_takes_the_same_steps(optimizer):
     np.testing.assert_allclose(losses(model(optimizer=optimizer())), expected_losses(), rtol=2e-4)
 
 
+@pytest.mark.slow
 def test_validation_is_the_loss_per_row_of_the_held_out_rows():
     im = model(optimizer=numpyro.optim.SGD(0.0))
     held_out = kernels.regression_data(33, 3, seed=8)
@@ -355,6 +358,7 @@ def test_a_stream_of_uneven_batches_loses_nothing(sizes, epochs, steps, padded):
     assert position == Position(epochs)
 
 
+@pytest.mark.slow
 def test_held_out_rows_may_come_in_any_form():
     held_out = kernels.regression_data(33, 3, seed=8)
     rows = {"X": held_out[0], "y": held_out[1]}

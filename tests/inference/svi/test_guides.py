@@ -133,6 +133,7 @@ def test_a_guide_with_a_parameter_a_position_is_refused():
         model(kernels.local_latents, guide).fit(X, Y, batch_size=20, progress=False)
 
 
+@pytest.mark.slow
 def test_a_laplace_approximation_takes_its_curvature_from_all_rows():
     kernel = kernels.regression
     steps = 3000

@@ -49,7 +49,7 @@ def assert_close(draws, expected, sd):
     assert np.abs(draws.std(0) / sd - 1).max() < 0.10
 
 
-@pytest.mark.parametrize("batch_size", [10, pytest.param(100, marks=slow), N])
+@pytest.mark.parametrize("batch_size", [10, *(pytest.param(size, marks=slow) for size in (100, N))])
 def test_linear_regression(batch_size):
     im = train(kernels.regression, 6000, batch_size=batch_size)
     assert_close(im.posterior["beta"], POSTERIOR, POSTERIOR.sd)

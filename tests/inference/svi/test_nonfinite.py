@@ -127,6 +127,7 @@ def test_too_many_steps_left_out_end_the_run(model):
     assert (model.last_run.status, model.last_run.skipped) == ("diverged", 2)
 
 
+@pytest.mark.slow
 def test_parameters_that_are_not_finite_count_though_the_loss_is():
     im = regression_model(numpyro.optim.SGD(1e38))
     with pytest.warns(FitWarning, match="the parameters were not finite at step 1 "):
@@ -137,6 +138,7 @@ def test_parameters_that_are_not_finite_count_though_the_loss_is():
     assert np.isnan(skipped.losses).all()
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_at_once_leaves_the_model_unfitted():
     im = regression_model(kernel=poisoned)
     with pytest.warns(FitWarning, match="at step 1 .* after step 0"):

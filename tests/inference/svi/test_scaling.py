@@ -52,7 +52,10 @@ SCALED_BY_HAND = [
 ]
 
 
-@pytest.mark.parametrize("kernel", SCALED_FOR_YOU)
+@pytest.mark.parametrize(
+    "kernel",
+    [SCALED_FOR_YOU[0], *(pytest.param(k, marks=pytest.mark.slow) for k in SCALED_FOR_YOU[1:])],
+)
 def test_each_batch_stands_for_all_rows_also_the_short_one(kernel):
     losses, beta = losses_and_points(kernel, batch_size=B)
     expected = [expected_loss(beta, X[b], Y[b], N / len(Y[b])) for b in BATCHES]
@@ -79,6 +82,7 @@ def test_a_constant_scale_of_n_over_b_is_taken_for_the_minibatch_factor():
     np.testing.assert_allclose(losses, expected, rtol=2e-5)
 
 
+@pytest.mark.slow
 def test_a_scale_that_is_no_minibatch_factor_tempers_on_top():
     def kernel(X, y=None):
         beta = numpyro.sample("beta", numpyro.distributions.Normal(0, 2.0).expand([K]).to_event(1))
@@ -206,6 +210,7 @@ def test_a_kernel_that_scales_its_rows_needs_no_word_about_their_number(kernel):
     assert fitted_to_a_stream(kernel, n_total=N).step == len(BATCHES)
 
 
+@pytest.mark.slow
 def test_a_plate_that_says_another_size_than_the_data_is_warned_about():
     with pytest.warns(FitWarning, match="'obs' has size=1,000, but the data has 90 rows"):
         losses_and_points(kernels.regression_plate_of_all, batch_size=B, n_total=1000)

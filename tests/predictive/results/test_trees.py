@@ -79,6 +79,7 @@ def test_loo_pit(fitted, tree):
     assert 0.3 < pit.mean() < 0.7
 
 
+@pytest.mark.slow
 def test_observed_data_is_of_these_rows_and_of_no_others():
     im = mean_field_model(kernel)
     frame = pd.DataFrame(X, index=np.arange(40) + 100)
