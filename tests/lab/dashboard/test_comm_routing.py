@@ -21,7 +21,7 @@ channel.send({{}})
 end = time.monotonic() + {patience_s}
 while not heard and time.monotonic() < end:
     time.sleep(0.01)
-print("RESULT", json.dumps(len(heard)))
+print("RESULT " + json.dumps(len(heard)))  # in one piece: a message may end between two
 """
 
 

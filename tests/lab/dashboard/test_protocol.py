@@ -31,7 +31,7 @@ with lab.monitor([1.0] * 20, epochs=100_000, model="loop") as watch:
         time.sleep(0.01)
         if watch.run.elapsed_s > 300:
             break
-print("RESULT", json.dumps({"status": watch.run.status, "reason": watch.run.reason,
+print("RESULT " + json.dumps({"status": watch.run.status, "reason": watch.run.reason,
                             "version": ipykernel.__version__}))
 """
 WIDGET_MIME = "application/vnd.jupyter.widget-view+json"
