@@ -165,6 +165,7 @@ def test_results_in_a_directory_of_the_user_stay(temporary, tmp_path):
 
 @pytest.mark.parametrize("blocking", [True, False])
 @pytest.mark.parametrize("trained", [True, False])
+@pytest.mark.slow
 def test_a_fit_that_a_callback_refuses_leaves_the_model_as_it_was(trained, blocking):
     def known():
         return [im._vi_state, im.kernel_spec, im.input_schema, im.vi_result, im.is_fitted()]

@@ -15,6 +15,7 @@ pytestmark = pytest.mark.allow_rank_promotion  # NumPyro's Normal, drawn with a 
 
 
 @pytest.mark.parametrize(("method", "kind"), method_table.CELLS)
+@pytest.mark.slow
 def test_on_one_device(method, kind):
     method_table.run(method, kind)
 

@@ -103,6 +103,7 @@ def test_columns_that_were_not_trained_on_are_refused(im, table, kind):
 
 
 @pytest.mark.allow_rank_promotion  # NumPyro's guides draw with a sample shape
+@pytest.mark.slow
 def test_a_stored_model_knows_its_columns(im, table, tmp_path):
     X, promo = table[["warm", "visitors"]], table["promo"]
     im.fit(X, table["sales"], promo=promo, epochs=2, progress=False)

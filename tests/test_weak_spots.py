@@ -147,6 +147,7 @@ class TestCovarianceOfAllRows:
 
     @pytest.mark.parametrize("store", ["memory", "persistent"])
     @pytest.mark.parametrize("shard_axis", ["draw", "obs"])
+    @pytest.mark.slow
     def test_it_is_predicted_whole(self, shard_axis, store):
         got = self.predicted(shard_axis, store=store)
         apart = (self.times[:, None] - self.times) / self.length[:, None, None]
@@ -238,6 +239,7 @@ def treated(X, y=None):
 
 
 @pytest.mark.parametrize("batch_size", [None, 256])
+@pytest.mark.slow
 def test_an_intervention_with_one_value_a_row_is_cut_with_the_rows(batch_size):
     n = 700
     many = rng.normal(size=(n, 1)).astype(np.float32)

@@ -40,6 +40,7 @@ def noise_of(X, **options):
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 64, 1000, 1500])
+@pytest.mark.slow
 def test_noise_is_bitwise_the_same_for_any_batch_size(batch_size):
     X = inputs(1500)
     whole, cut = noise_of(X), noise_of(X, batch_size=batch_size)

@@ -198,6 +198,7 @@ def test_stop_keeps_the_draws_so_far_as_many_of_each_chain(method):
     assert im.sample(num_samples=6, **DATA)["posterior"]["mu"].shape == (2, 2)
 
 
+@pytest.mark.slow
 def test_a_stop_in_the_warmup_leaves_the_model_as_it_was():
     im = model(quick())
     stop = Recorder(10, lambda run: run.control.stop())
@@ -234,6 +235,7 @@ def test_an_error_leaves_model_and_sampler_as_they_were():
     assert im.inference.last_state is last
 
 
+@pytest.mark.slow
 def test_in_the_background_it_is_followed_paused_and_stopped():
     recorder = Recorder()
     im = model(quick(num_samples=10**6, thinning=1000))

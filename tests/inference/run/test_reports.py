@@ -80,6 +80,7 @@ def steps_of(state):
     return int(state.optim_state[0])
 
 
+@pytest.mark.slow
 def test_a_run_is_the_same_with_fewer_reports(model):
     each, together = Heard(), Heard()
     refit(model, X, Y, epochs=EPOCHS, steps_per_call=CHUNK, callbacks=[each])

@@ -233,6 +233,7 @@ def test_a_checkpoint_and_a_stop_during_a_pause_are_both_granted(model):
     assert (run.status, run.step, saved) == ("stopped", 3, [3])
 
 
+@pytest.mark.slow
 def test_another_learning_rate_in_the_middle_makes_a_run_of_two_halves(model):
     whole_batches = {"batch_size": 103, "validation": None, "num_samples": 5}
 

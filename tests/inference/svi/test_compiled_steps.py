@@ -115,6 +115,7 @@ def test_another_value_of_a_static_argument_compiles_and_the_old_one_does_not_ag
     assert seen == []
 
 
+@pytest.mark.slow
 def test_a_loader_trains_as_its_arrays_do():
     key = jax.random.key(9)
     host = ArrayLoader(ArrayDataset(X=X, y=Y), key, batch_size=B, shuffle=True)
@@ -129,6 +130,7 @@ def test_a_loader_trains_as_its_arrays_do():
     np.testing.assert_array_equal(streamed, expected)
 
 
+@pytest.mark.slow
 def test_a_zarr_array_that_a_generator_reads_trains_as_memory_does(tmp_path):
     for name, array in {"X": X, "y": Y}.items():
         zarr.create_array(tmp_path / name, data=array, chunks=(B, *array.shape[1:]))

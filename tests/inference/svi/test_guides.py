@@ -57,6 +57,7 @@ def trained_on_many():
     return fit_many(model(kernel, AutoNormal(kernel)))
 
 
+@pytest.mark.slow
 def test_it_trains_on_all_rows_at_once_also_where_nobody_named_a_batch_size():
     im = trained_on_many()
     assert im.last_run.info.batch_size == MANY

@@ -50,6 +50,7 @@ def assert_close(draws, expected, sd):
 
 
 @pytest.mark.parametrize("batch_size", [10, *(pytest.param(size, marks=slow) for size in (100, N))])
+@pytest.mark.slow
 def test_linear_regression(batch_size):
     im = train(kernels.regression, 6000, batch_size=batch_size)
     assert_close(im.posterior["beta"], POSTERIOR, POSTERIOR.sd)

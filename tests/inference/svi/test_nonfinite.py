@@ -48,6 +48,7 @@ def fit(im, **options):
 
 
 @pytest.mark.parametrize("steps_per_call", [1, 4, "auto"])
+@pytest.mark.slow
 def test_the_run_stops_and_the_model_is_as_before_the_step(model, steps_per_call):
     with pytest.warns(FitWarning, match="the loss was nan at step"):
         fit(model, steps_per_call=steps_per_call)

@@ -50,6 +50,7 @@ def test_a_patched_comm_hears_the_page_while_a_cell_runs(page):
     assert heard_while_busy(page, patched=True, patience_s=60) == 1
 
 
+@pytest.mark.slow
 def test_the_patch_is_still_needed(page):
     if page.subshell is None:
         pytest.skip("this ipykernel delivers no message while a cell runs")

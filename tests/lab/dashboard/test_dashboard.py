@@ -191,6 +191,7 @@ class TestClicks:
 
 
 @pytest.mark.allow_rank_promotion
+@pytest.mark.slow
 def test_of_a_real_fit_too_the_first_frame_comes_with_the_first_chunk(screen):
     seen = []
 

@@ -141,6 +141,7 @@ def page(request):
     page.close()
 
 
+@pytest.mark.slow
 def test_a_click_stops_the_loop_or_the_interrupt_does(page):
     page.run(LOOP)
     comm_id = page.widget()
@@ -161,6 +162,7 @@ def test_a_click_stops_the_loop_or_the_interrupt_does(page):
     assert "image/png" in self_replaced[-1]["content"]["data"]
 
 
+@pytest.mark.slow
 def test_pause_and_resume_are_shown_while_they_happen(page):
     if page.subshell is None:
         pytest.skip("this ipykernel delivers no message while a cell runs")
@@ -181,6 +183,7 @@ def test_pause_and_resume_are_shown_while_they_happen(page):
     assert page.result()["status"] == "stopped"
 
 
+@pytest.mark.slow
 def test_updates_stay_few_and_small(page):
     page.run(LOOP)
     comm_id = page.widget()

@@ -210,6 +210,7 @@ def test_the_bundle_holds_the_same_picture_twice_for_who_shows_only_one():
     assert metadata["image/png"]["alt"].startswith("Loss of kernel")
 
 
+@pytest.mark.slow
 def test_importing_the_lab_loads_nothing_heavy():
     code = (
         "import sys, aimz_lab.lab; "

@@ -86,6 +86,7 @@ def test_the_difference_in_means_is_the_published_one(experiment):
     )
 
 
+@pytest.mark.slow
 def test_the_model_has_the_density_that_scipy_gives(experiment, parameters):
     X, treat, y = experiment.X, experiment.treat, experiment.y
     got, _ = log_density(earnings, (X, treat), {"y": y}, parameters)

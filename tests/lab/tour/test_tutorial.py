@@ -85,6 +85,7 @@ def test_a_cell_that_fails_is_reported_and_nothing_is_written(tmp_path):
     assert not (tmp_path / "bad.html").exists()
 
 
+@pytest.mark.slow
 def test_a_kernel_that_dies_is_reported(tmp_path):
     notebook = write_notebook(tmp_path / "dead.ipynb", "import os; os._exit(1)")
     with pytest.raises(AimzLabError, match="kernel stopped before the end"):
@@ -128,6 +129,7 @@ def test_the_live_command_is_short_in_the_folder_of_the_notebook(tmp_path, monke
 @pytest.mark.parametrize(
     "source", ["import time; time.sleep(60)", SWALLOWS], ids=["raises", "ends"]
 )
+@pytest.mark.slow
 def test_an_interrupt_ends_kernel_and_tutorial(tmp_path, source):
     notebook = write_notebook(tmp_path / "long.ipynb", source, "raise SystemExit('went on')")
     timer = threading.Timer(2.0, os.kill, [os.getpid(), signal.SIGINT])

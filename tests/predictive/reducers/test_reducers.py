@@ -249,6 +249,7 @@ def test_effective_draws_must_be_positive():
 
 
 @pytest.mark.parametrize("axis", ["obs", "draw"])
+@pytest.mark.slow
 def test_effect_in_one_pass_is_the_difference_of_two(axis):
     low = dataclasses.replace(REQUEST, shard_axis=axis, batch_size=None)
     high = dataclasses.replace(low, rows={"X": X + np.float32(1)})

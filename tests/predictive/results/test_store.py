@@ -207,6 +207,7 @@ def test_a_chunk_that_was_cut_is_told_with_its_path(stored, monkeypatch, loaded)
 
 @pytest.mark.parametrize("kept", [0, 10, 100])
 @pytest.mark.parametrize("loaded", [store.LOADED_BYTES, 0])
+@pytest.mark.slow
 def test_a_compressed_chunk_that_was_cut_is_told_with_its_path(tmp_path, monkeypatch, loaded, kept):
     monkeypatch.setattr(store, "LOADED_BYTES", loaded)
     tree = PREDICTOR.predict(a_request(kernel=counts, store="persistent", output_dir=tmp_path))
