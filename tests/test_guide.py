@@ -130,12 +130,12 @@ def test_svi_goes_by_either_name_but_once():
 @pytest.mark.parametrize("convert", [np.asarray, jnp.asarray, np.ndarray.tolist])
 def test_raw_arrays_stay_in_host_memory(data, convert):
     X, y = map(convert, data)
-    ports = KernelSignature(model)
+    signature = KernelSignature(model)
     fitted, _ = training_data(
-        ports, X, y, {}, key=random.key(0), batch_size=10, shuffle=True, n_obs=None,
+        signature, X, y, {}, key=random.key(0), batch_size=10, shuffle=True, n_obs=None,
         allow_nonfinite=False,
     )  # fmt: skip
-    predicted = predictive_data(ports, X, None, {}, with_output=False, allow_nonfinite=False)
+    predicted = predictive_data(signature, X, None, {}, with_output=False, allow_nonfinite=False)
     for array in (fitted.rows["X"], fitted.rows["y"], predicted.rows["X"]):
         assert type(array) is np.ndarray
 
