@@ -20,7 +20,8 @@ from numpyro.infer.util import log_density
 
 from aimz_lab import ImpactModel
 from aimz_lab.errors import AimzLabError, PerformanceWarning
-from tests.property.recipes import Recipe, arguments, asked_value, draws, kernel_of, outputs
+from tests.property.recipe_kernels import arguments, asked_value, draws, kernel_of, outputs
+from tests.property.recipes import Recipe
 
 Kind = Literal["right", "computed whole", "refused", "wrong", "crash", "no reference"]
 GOOD: tuple[Kind, ...] = ("right", "computed whole", "refused", "no reference")
@@ -62,8 +63,10 @@ def outcome(recipe: Recipe) -> Outcome:
             return Outcome("no reference", str(error))
         except AimzLabError as error:
             text = str(error)
-            return Outcome("wrong", f"refused: {text}") if recipe.must_be_answered else Outcome(
-                "refused", text
+            return (
+                Outcome("wrong", f"refused: {text}")
+                if recipe.must_be_answered
+                else Outcome("refused", text)
             )
         except Exception as error:  # noqa: BLE001  any other error is a finding
             return Outcome("crash", f"{type(error).__name__}: {error}"[:400])
@@ -146,9 +149,7 @@ def _model(recipe: Recipe, *, held: bool = True) -> ImpactModel:
 
 
 def _predicted(recipe: Recipe, **options: Any) -> dict[str, np.ndarray]:
-    tree = _model(recipe).predict(
-        **arguments(recipe), store="memory", progress=False, **options
-    )
+    tree = _model(recipe).predict(**arguments(recipe), store="memory", progress=False, **options)
     group = tree["posterior_predictive"]
     return {str(name): np.asarray(values)[0] for name, values in group.data_vars.items()}
 

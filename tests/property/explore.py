@@ -55,7 +55,7 @@ class Tally:
                 recipe, found = simplest(recipe, found)
             if repr(recipe) not in self.wrong:
                 self.wrong[repr(recipe)] = recipe, found
-                print(f"  {found.kind}: {found.detail[:200]}\n    {shown(recipe)}", flush=True)
+                _say(f"  {found.kind}: {found.detail[:200]}\n    {shown(recipe)}")
         if sum(self.counts.values()) % CLEAR_EVERY == 0:
             jax.clear_caches()
 
@@ -132,6 +132,11 @@ def explore(asked: str, n: int, seed: int) -> Tally:
     return tally
 
 
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
 def main() -> int:
     """Run from the command line; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -143,13 +148,13 @@ def main() -> int:
     jax.config.update("jax_numpy_rank_promotion", "raise")
     warnings.simplefilter("ignore")
     if options.recipe:
-        found = outcome(eval(options.recipe, {"Recipe": Recipe}))  # noqa: S307  typed by hand
-        print(*found, sep=": ")
+        found = outcome(eval(options.recipe, {"Recipe": Recipe}))
+        _say(": ".join(found))
         return found.kind not in GOOD
     tallies = [explore(asked, options.n, options.seed) for asked in options.ask or ASKED]
     for tally in tallies:
         counts = ", ".join(f"{name} {count}" for name, count in tally.counts.most_common())
-        print(f"{tally.asked}: {counts}")
+        _say(f"{tally.asked}: {counts}")
     return any(tally.wrong for tally in tallies)
 
 

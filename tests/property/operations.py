@@ -61,6 +61,20 @@ def _sums_of_groups(values: jax.Array, groups: jax.Array) -> jax.Array:
     return jax.ops.segment_sum(values, groups, num_segments=LEVELS)[groups]
 
 
+def _nearest(x: jax.Array) -> jax.Array:
+    knots = jnp.array([-1.5, -0.5, 0.5, 1.5])
+    return jnp.argmin(jnp.abs(x[:, None] - knots[None, :]), axis=1)
+
+
+def _among_sorted(x: jax.Array) -> jax.Array:
+    return jnp.searchsorted(jnp.sort(x), x).astype(jnp.float32)
+
+
+def _means_of_groups(values: jax.Array, groups: jax.Array) -> jax.Array:
+    member = jax.nn.one_hot(groups, LEVELS)
+    return ((values @ member) / (member.sum(axis=0) + 1))[groups]
+
+
 BY_ROW: dict[str, Operation] = {
     "line": lambda v, known, k: 0.5 * v + known.X[:, 1],
     "exp": lambda v, known, k: jnp.exp(jnp.clip(v, -3.0, 1.0)),
@@ -68,12 +82,20 @@ BY_ROW: dict[str, Operation] = {
     "where": lambda v, known, k: jnp.where(known.X[:, 1] > 0.5, v, -v),
     "level": lambda v, known, k: v + known.a[known.g],
     "take": lambda v, known, k: v + jnp.take(known.a, known.g, axis=0),
-    "square": lambda v, known, k: v + 0.1 * known.X[:, 1] ** 2,
+    "squared": lambda v, known, k: v + 0.1 * known.X[:, 1] ** 2,
     "softplus": lambda v, known, k: jax.nn.softplus(v),
     "matmul": lambda v, known, k: v + known.X @ known.w,
     "tanh": lambda v, known, k: k * jnp.tanh(v),
     "product": lambda v, known, k: v * known.X[:, 1],
     "one_hot": lambda v, known, k: v + jax.nn.one_hot(known.g, LEVELS) @ known.a,
+    "level_of_level": lambda v, known, k: v + known.a[jnp.array([2, 0, 3, 1])[known.g]],
+    "floor": lambda v, known, k: v + known.a[jnp.floor(jnp.clip(known.X[:, 1], 0, 3)).astype(int)],
+    "halves": lambda v, known, k: v + known.a[known.g // 2],
+    "nearest": lambda v, known, k: v + known.a[_nearest(known.X[:, 1])],
+    "map": lambda v, known, k: v + jax.lax.map(lambda level: known.a[level], known.g),
+    "vmap": lambda v, known, k: jax.vmap(lambda x, r: jnp.sort(r)[0] * x)(v, known.X),
+    "select": lambda v, known, k: jnp.select([known.g == 0, known.g == 1], [v, -v], 2 * v),
+    "row_sum": lambda v, known, k: v * known.X.sum(axis=1),
     "table": lambda v, known, k: v + known.u[known.i],
 }
 
@@ -104,7 +126,27 @@ ACROSS: dict[str, Operation] = {
     "smoothed": lambda v, known, k: _smoothed(v),
     "sums_of_groups": lambda v, known, k: v + 0.1 * _sums_of_groups(known.X[:, 1], known.g),
     "rank": lambda v, known, k: v + 0.01 * jnp.argsort(jnp.argsort(known.X[:, 0])),
+    "week": lambda v, known, k: v + known.a[jnp.minimum(_positions(v) // 7, LEVELS - 1)],
+    "adstock": lambda v, known, k: jnp.convolve(v, 0.5 ** jnp.arange(5))[: v.shape[0]],
+    "running_maximum": lambda v, known, k: jax.lax.cummax(v),
+    "among_sorted": lambda v, known, k: v + 0.01 * _among_sorted(known.X[:, 0]),
+    "means_of_groups": lambda v, known, k: v + _means_of_groups(known.X[:, 1], known.g),
+    "gram": lambda v, known, k: v + known.X @ (known.X.T @ v) / 100,
+    "dot": lambda v, known, k: v + known.X[:, 0] @ known.X[:, 1] / 100,
+    "softmax": lambda v, known, k: v + jax.nn.softmax(known.X[:, 1]),
+    "if_any": lambda v, known, k: jnp.where((known.X[:, 0] > 2.5).any(), v, -v),
+    "top": lambda v, known, k: v - jax.lax.top_k(known.X[:, 0], min(3, v.shape[0]))[0].mean(),
+    "square": lambda v, known, k: -v if known.X.shape[0] == known.X.shape[1] else v,
+    "whole_block": lambda v, known, k: 2 * v if v.shape[0] % 256 == 0 else v,
+    "not_this_many": lambda v, known, k: v if v.shape[0] > k else 2 * v,
+    "fill": lambda v, known, k: v + jnp.zeros(300).at[: v.shape[0]].set(1.0).sum() / 100,
     "quantile": lambda v, known, k: v - jnp.quantile(known.X[:, 0], 0.5),
 }
 
-OPERATIONS = BY_ROW | ACROSS
+WRONG_INDEX: dict[str, Operation] = {
+    "previous_level": lambda v, known, k: v + known.a[known.g - 1],
+    "next_level": lambda v, known, k: v + known.a[known.g + 1],
+}
+"""Indices beyond a table, where JAX takes another entry without a word."""
+
+OPERATIONS = BY_ROW | ACROSS | WRONG_INDEX

@@ -1,7 +1,7 @@
 """Posteriors that others computed are reached by chains, and by a guide where one is close.
 
-Each model is that of posteriordb (Magnusson et al. 2025), named in its docstring; means and standard
-deviations are those of its reference draws.
+Each model is that of posteriordb (Magnusson et al. 2025), named in its docstring; means and
+standard deviations are those of its reference draws.
 """
 
 from __future__ import annotations
