@@ -121,7 +121,8 @@ class RowTest:
         """Run the kernel on all rows at once and on each piece of them, and compare row by row.
 
         It is a function to compile. Quantities without rows must be the same on all pieces. If a
-        piece is as long as all rows together, its rows must be in their order.
+        piece is as long as all rows together, its rows must be in their order. A piece that is
+        longer begins with all of them; what follows is padding, of which other values are drawn.
 
         Args:
             rows: A tree of arrays with all rows leading.
@@ -139,15 +140,19 @@ class RowTest:
         # Otherwise an accelerator would round products of long and of short arrays differently.
         with jax.default_matmul_precision("highest"):
             trace = self.trace(rows, shared, values, key)
-            n_rows = jax.tree.leaves(rows)[0].shape[0]
+            n_rows, size = jax.tree.leaves(rows)[0].shape[0], pieces.shape[1]
             drawn = _Drawn(trace, self.spec, values, n_rows)
             if drawn.uncuttable:
                 return dict.fromkeys(drawn.uncuttable, jnp.array(True))
+            padding = drawn
+            if n_rows < size:
+                again = self.trace(rows, shared, values, jax.random.fold_in(key, 1))
+                padding = _Drawn(again, self.spec, values, n_rows)
             whole = self._quantities(trace)
 
             def on_piece(numbers: jax.Array) -> dict[str, jax.Array]:
                 part = jax.tree.map(lambda array: jnp.asarray(array)[numbers], rows)
-                fixed = {**values, **drawn.of_rows(numbers)}
+                fixed = {**values, **drawn.of_rows(numbers, padding)}
                 cut = self._quantities(self.trace(part, shared, fixed, key))
                 return _differences(cut, whole, numbers, n_rows)
 
@@ -227,6 +232,7 @@ class _Drawn:
     def __init__(
         self, trace: Mapping[str, Message], spec: KernelSpec, given: Collection[str], n_rows: int
     ) -> None:
+        self._n_rows = n_rows
         latent = [name for name in spec.of_kind("latent") if name in trace and name not in given]
         self._values = {name: jnp.asarray(trace[name]["value"]) for name in latent}
         self._axes = {name: spec.sites[name].row_axes for name in latent}
@@ -236,12 +242,18 @@ class _Drawn:
             if axes and (len(axes) > 1 or self._values[name].shape[axes[0]] != n_rows)
         )
 
-    def of_rows(self, numbers: jax.Array) -> dict[str, jax.Array]:
-        """The values of some rows, and those without rows."""
-        return {
-            name: jnp.take(value, numbers, axis=self._axes[name][0]) if self._axes[name] else value
-            for name, value in self._values.items()
-        }
+    def of_rows(self, numbers: jax.Array, padding: _Drawn) -> dict[str, jax.Array]:
+        """The values of some rows, other values of the padding, and those without rows."""
+        found = dict(self._values)
+        for name, axes in self._axes.items():
+            if axes:
+                values, others = self._values[name], padding._values[name]
+                real, beyond = numbers[: self._n_rows], numbers[self._n_rows :]
+                parts = [(values, real), (others, beyond)]
+                found[name] = jnp.concatenate(
+                    [jnp.take(*part, axis=axes[0]) for part in parts], axes[0]
+                )
+        return found
 
 
 def _unmasked(distribution: Distribution) -> Distribution:
