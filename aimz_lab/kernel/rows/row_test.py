@@ -245,14 +245,13 @@ class _Drawn:
     def of_rows(self, numbers: jax.Array, padding: _Drawn) -> dict[str, jax.Array]:
         """The values of some rows, other values of the padding, and those without rows."""
         found = dict(self._values)
+        real = numbers[: self._n_rows]
+        beyond = jnp.arange(len(numbers) - len(real)) % self._n_rows
         for name, axes in self._axes.items():
             if axes:
-                values, others = self._values[name], padding._values[name]
-                real, beyond = numbers[: self._n_rows], numbers[self._n_rows :]
-                parts = [(values, real), (others, beyond)]
-                found[name] = jnp.concatenate(
-                    [jnp.take(*part, axis=axes[0]) for part in parts], axes[0]
-                )
+                values = jnp.take(self._values[name], real, axis=axes[0])
+                others = jnp.take(padding._values[name], beyond, axis=axes[0])
+                found[name] = jnp.concatenate([values, others], axes[0])
         return found
 
 
