@@ -48,6 +48,7 @@ class Site:
             runs, or ``None``.
         scale_follows_rows: Whether that number is inversely proportional to the rows of the call.
         is_discrete: Whether a latent site takes discrete values.
+        argument: The per-row argument that an observed site observes as it is, or ``None``.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Site:
     scale: float | Literal["array"] | None = None
     scale_follows_rows: bool = False
     is_discrete: bool = False
+    argument: str | None = None
 
     @property
     def batch_ndim(self) -> int:

@@ -16,6 +16,7 @@ from jaxtyping import PyTree
 from numpyro import handlers
 from numpyro.distributions import Unit
 
+from aimz_lab.kernel.prior_draws import seeded
 from aimz_lab.kernel.spec import KernelSpec, Plate, Site, SiteKind
 from aimz_lab.types import HasShape, Static
 
@@ -47,6 +48,7 @@ class _Record(NamedTuple):
     frames: tuple[_Frame, ...]
     scale: float | Literal["array"] | None
     is_discrete: bool
+    argument: str | None = None
 
 
 def trace_spec(
@@ -124,13 +126,14 @@ def _records(
     n_rows = next(iter(rows.values())).shape[0]
 
     def run(key: jax.Array, rows: PyTree, shared: PyTree, values: PyTree) -> None:
-        seeded = handlers.seed(handlers.substitute(kernel, data=values), key)
-        sites = handlers.trace(seeded).get_trace(**rows, **shared, **static)
+        drawn = seeded(handlers.substitute(kernel, data=values), key)
+        sites = handlers.trace(drawn).get_trace(**rows, **shared, **static)
         plates = {name: site for name, site in sites.items() if site["type"] == "plate"}
         for name, site in sites.items():
             record = _record(site, plates, n_rows)
             if record is not None:
-                records[name] = record
+                passed = [arg for arg, array in rows.items() if array is site["value"]]
+                records[name] = record._replace(argument=passed[0] if passed else None)
 
     with tracing_lock:
         jax.eval_shape(run, jax.random.key(0), dict(rows), dict(shared), dict(values))
@@ -250,4 +253,5 @@ def _site(name: str, record: _Record, other: _Record | None) -> Site:
         scale=record.scale,
         scale_follows_rows=other is not None and _inverse_to_rows(record, other),
         is_discrete=record.is_discrete,
+        argument=record.argument,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aimz_lab.inference.feeds.training_data import TrainingData
 from aimz_lab.kernel.check import check_sites
+from aimz_lab.kernel.output_check import check_output_observed
 from aimz_lab.kernel.rows.indices import check_indices
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.kernel.spec import KernelSpec
@@ -31,5 +32,6 @@ def trace_data(signature: KernelSignature, data: TrainingData) -> KernelSpec:
         output=signature.output,
     )
     check_sites(spec)
+    check_output_observed(kernel, spec, batch)
     check_indices(kernel, rows=data.rows, shared=batch.shared, static=batch.static)
     return spec
