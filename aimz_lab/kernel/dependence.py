@@ -73,6 +73,24 @@ def sites_depending_on(
     )
 
 
+def depends_on(function: Callable, first: PyTree[HasShape], *others: PyTree[HasShape]) -> bool:
+    """Whether any result of a function may depend on its first argument.
+
+    Args:
+        function: A function of trees of arrays.
+        first: Its first argument; shapes and types are enough.
+        *others: Its other arguments.
+
+    Raises:
+        Exception: What the function raises.
+    """
+    abstract = jax.tree.map(_abstract, (first, others))
+    with tracing_lock:
+        program = jax.make_jaxpr(lambda one, more: function(one, *more))(*abstract)
+    sources = program.jaxpr.invars[: len(jax.tree.leaves(first))]
+    return any(dependent_results(program.jaxpr, frozenset(sources)))
+
+
 def dependent_results(program: Jaxpr, sources: frozenset[Var]) -> list[bool]:
     """Return, for each result of a program, whether it may depend on some of its arguments.
 
@@ -97,4 +115,6 @@ def _value_and_density(site: Mapping[str, Any]) -> list[Any]:
 
 
 def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
+    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
     return jax.ShapeDtypeStruct(jnp.shape(leaf), jax.dtypes.canonicalize_dtype(leaf.dtype))

@@ -31,8 +31,8 @@ def check_output_observed(kernel: Callable, spec: KernelSpec, batch: KernelArgum
     advice = f"pass it: numpyro.sample({name!r}, ..., obs={name})."
     if site.kind == "latent":
         msg = (
-            f"The kernel draws its output site {name!r} although {name} is given, so training would "
-            f"not see the data; {advice}"
+            f"The kernel draws its output site {name!r} although {name} is given, so training "
+            f"would not see the data; {advice}"
         )
         raise KernelError(msg)
     dependent = sites_depending_on(

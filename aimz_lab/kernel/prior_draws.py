@@ -26,7 +26,7 @@ def seeded(kernel: Callable, key: jax.Array) -> Callable:
     return _feasible_values(handlers.seed(kernel, key))
 
 
-class _feasible_values(Messenger):  # noqa: N801  named as NumPyro names handlers
+class _feasible_values(Messenger):
     """Give latent sites without a sampler a feasible value."""
 
     def process_message(self, msg: dict[str, Any]) -> None:

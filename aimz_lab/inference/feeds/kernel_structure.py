@@ -23,7 +23,7 @@ def trace_data(signature: KernelSignature, data: TrainingData) -> KernelSpec:
         SiteError: If a sampled or observed site has the rows on two axes.
         DataError: If an argument holds an index beyond the end of the indexed array.
     """
-    kernel, batch = signature.kernel, data.first_batch
+    kernel, batch = data.for_batches(signature.kernel), data.first_batch
     spec = trace_spec(
         kernel,
         rows=batch.rows,
