@@ -17,6 +17,7 @@ from jaxtyping import PyTree
 from numpyro import handlers
 from numpyro.distributions import Unit
 
+from aimz_lab.kernel.plate_handlers import refuse_too_small_plates
 from aimz_lab.kernel.prior_draws import seeded
 from aimz_lab.kernel.spec import KernelSpec, Plate, ScaleCourse, Site, SiteKind
 from aimz_lab.types import HasShape, Static
@@ -101,12 +102,12 @@ def trace_spec(
 def _records_at_another_size(
     records_at: Callable[[int], dict[str, _Record]], records: dict[str, _Record], n_rows: int
 ) -> dict[str, _Record] | None:
-    """Trace with one or two rows more; ``None`` if the kernel cannot, or has other sites then."""
-    for other in (n_rows + 1, n_rows + 2):
+    """Trace with a few rows more or fewer; ``None`` if the kernel cannot, or has other sites."""
+    for other in (n_rows + 1, n_rows + 2, n_rows - 1):
         try:
-            found = records_at(other)
+            found = records_at(other) if other > 1 else {}
         except Exception:  # noqa: BLE001  a kernel for this number of rows only: compare sizes
-            return None
+            continue
         if _same_sites(records, found):
             return found
     return None
@@ -149,7 +150,7 @@ def _records(
 
     def run(key: jax.Array, rows: PyTree, shared: PyTree, values: PyTree) -> None:
         drawn = seeded(handlers.substitute(kernel, data=values), key)
-        sites = handlers.trace(drawn).get_trace(**rows, **shared, **static)
+        sites = handlers.trace(refuse_too_small_plates(drawn)).get_trace(**rows, **shared, **static)
         plates = {name: site for name, site in sites.items() if site["type"] == "plate"}
         for name, site in sites.items():
             record = _record(site, plates, n_rows)

@@ -15,8 +15,8 @@ from aimz_lab.data import ArrayLoader, BatchSource, canonical, check_rows, epoch
 from aimz_lab.data.checks import check_positive_int
 from aimz_lab.errors import DataError
 from aimz_lab.kernel.arguments import KernelArguments
+from aimz_lab.kernel.plate_handlers import with_whole_plates
 from aimz_lab.kernel.scaling import DataSize
-from aimz_lab.kernel.subsampling import with_whole_plates
 from aimz_lab.types import Batch, Columns, HostRows, RandomKey, Rows, Shared, Static, StaticKey
 
 SMALL = 1024

@@ -25,9 +25,9 @@ from aimz_lab.inference.rollback import rollback_always
 from aimz_lab.inference.svi.step import StepPlan
 from aimz_lab.kernel.arguments import KernelArguments
 from aimz_lab.kernel.check import check_trainable_on_batches, kept_by_position
+from aimz_lab.kernel.plate_checks import subsampling_plates
 from aimz_lab.kernel.scaling import RowScale, Scale, plan_row_scale
 from aimz_lab.kernel.spec import KernelSpec
-from aimz_lab.kernel.subsampling import check_row_plates, subsampling_plates
 from aimz_lab.kernel.tracing import trace_spec, tracing_lock
 from aimz_lab.types import Shared
 
@@ -77,18 +77,15 @@ def plan_training(
             change them.
 
     Raises:
-        KernelError: If a plate of the rows is too small or uses its indices, or if a scale of the
-            kernel's own depends on which rows are in the batch.
+        KernelError: If a scale of the kernel's own depends on which rows are in the batch.
 
     Warns:
-        FitWarning: If a plate of rows is larger than the data, or a constant scale may be meant as
-            the minibatch factor.
+        FitWarning: If a constant scale of the kernel's own may be meant as the minibatch factor.
     """
     batch = data.first_batch
     scale = options.scale if data.n_obs is not None else _without_size(options.scale)
     make = partial(plan_row_scale, batch=batch, scale=scale, n_obs=data.n_obs)
     kernel, guide = data.for_batches(kernel), data.for_batches(svi.guide)
-    check_row_plates(kernel, spec, batch, data.n_obs)
     model_scale = make(kernel, spec)
     guide_spec = _guide_spec(svi.guide, guide, spec, batch)
     empty = RowScale({}, scale, spec.n_rows)

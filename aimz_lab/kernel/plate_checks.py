@@ -1,4 +1,4 @@
-"""Plates of a kernel that take only some of their entries, in training."""
+"""Check the plates of a kernel against the rows that it is trained on."""
 
 from __future__ import annotations
 
@@ -9,48 +9,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from numpyro import handlers
-from numpyro.primitives import Messenger
 
 from aimz_lab.errors import FitWarning, KernelError
 from aimz_lab.kernel.arguments import KernelArguments
 from aimz_lab.kernel.dependence import depends_on
+from aimz_lab.kernel.plate_handlers import too_small
 from aimz_lab.kernel.prior_draws import seeded
 from aimz_lab.kernel.spec import KernelSpec, Plate
 from aimz_lab.types import Arguments
-
-
-def with_whole_plates(kernel: Callable, row_argument: str) -> Callable:
-    """Let the plates of a batch's rows take all of them, in their order.
-
-    ``plate("data", X.shape[0], subsample_size=100)`` takes 100 random rows of those that the kernel
-    is given. A batch is a random part of the rows already.
-
-    Args:
-        kernel: A kernel or a guide.
-        row_argument: One of its per-row arguments.
-
-    Returns:
-        The kernel, under a handler; it takes its arguments by keyword.
-    """
-
-    def run(**arguments: Any) -> Any:
-        return _whole_plates(kernel, arguments[row_argument].shape[0])(**arguments)
-
-    return run
-
-
-class _whole_plates(Messenger):
-    """Let plates of ``n_rows`` entries take all of them."""
-
-    def __init__(self, fn: Callable, n_rows: int) -> None:
-        self._n_rows = n_rows
-        super().__init__(fn)
-
-    def process_message(self, msg: dict[str, Any]) -> None:
-        """Set the indices of a plate of the rows."""
-        if msg["type"] == "plate" and msg["value"] is None and msg["args"][0] == self._n_rows:
-            msg["value"] = jnp.arange(self._n_rows)
-            msg["args"] = (self._n_rows, self._n_rows)
 
 
 def subsampling_plates(spec: KernelSpec) -> list[Plate]:
@@ -84,12 +50,7 @@ def check_row_plates(
         if not plate.is_rows or plate.size_follows_rows:
             continue
         if plate.size < n_rows:
-            msg = (
-                f"The plate {plate.name!r} has size={plate.size:,}, but the data has {n_rows:,} "
-                f"rows. Give the plate size={n_rows:,}, or leave its subsampling out, "
-                f"plate({plate.name!r}, X.shape[0]): batches are scaled for you."
-            )
-            raise KernelError(msg)
+            raise KernelError(too_small(plate.name, plate.size, n_rows))
         if plate.size == plate.subsample_size:
             continue
         if plate.size > n_rows and n_obs is not None:
@@ -111,11 +72,12 @@ def _check_rows_fit(spec: KernelSpec) -> None:
             axis = site.batch_ndim + plate.dim
             misfit = plate.subsample_size not in (1, spec.n_rows) and axis in site.row_axes
             if site.kind == "observed" and misfit and not plate.is_rows:
+                taken = plate.subsample_size
+                or_else = f", or train with batch_size={taken}" if plate.size > taken else ""
                 msg = (
-                    f"The plate {plate.name!r} of the site {name!r} takes {plate.subsample_size:,} "
-                    f"rows, but a batch has {spec.n_rows:,}. Give it the rows of the call, "
-                    f"plate({plate.name!r}, X.shape[0]), or train with "
-                    f"batch_size={plate.subsample_size}."
+                    f"The plate {plate.name!r} of the site {name!r} takes {taken:,} rows, but the "
+                    f"kernel is given {spec.n_rows:,}. Give it the rows of the call, "
+                    f"plate({plate.name!r}, X.shape[0]){or_else}."
                 )
                 raise KernelError(msg)
 
