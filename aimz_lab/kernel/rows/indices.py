@@ -18,6 +18,7 @@ from jax.extend.core import ClosedJaxpr, Literal, Var
 from numpyro import handlers
 
 from aimz_lab.errors import DataError
+from aimz_lab.kernel.prior_draws import seeded
 from aimz_lab.kernel.rows.jaxprs import inner_programs, is_call
 from aimz_lab.kernel.tracing import tracing_lock
 
@@ -66,8 +67,8 @@ def check_indices(
     arrays = {**rows, **(shared or {})}
 
     def run(key: jax.Array, arrays: Any, values: Any) -> None:
-        seeded = handlers.seed(handlers.substitute(kernel, data=values), key)
-        handlers.trace(seeded).get_trace(**arrays, **(static or {}))
+        drawn = seeded(handlers.substitute(kernel, data=values), key)
+        handlers.trace(drawn).get_trace(**arrays, **(static or {}))
 
     shapes = jax.tree.map(_abstract, arrays)
     try:
