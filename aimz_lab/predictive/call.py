@@ -10,6 +10,7 @@ from typing import Any
 import jax
 from jax.typing import ArrayLike
 
+from aimz_lab.data import to_host
 from aimz_lab.data.checks import check_positive_int
 from aimz_lab.errors import ArgumentError, CallError
 from aimz_lab.inference.feeds.fingerprint import TrainingFingerprint
@@ -106,7 +107,11 @@ def predict_request(
     _check_options(store, shard_axis, batch_size, output_dir, reduce)
     signature, posterior = fitted.signature, fitted.posterior
     extra = merge_arguments(signature, kwargs, kernel_kwargs)
-    data = _read(fitted, inputs, outputs, extra, group, allow_nonfinite)
+    intervention = _mapping("intervention", intervention)
+    condition = _mapping("condition", condition)
+    data = _read(
+        fitted, inputs, outputs, extra, group, allow_nonfinite, intervention, condition
+    )
     arguments = parameter_names(signature.kernel)
     known = find_observed_data(inputs, data.rows, signature.output, arguments, fitted.fingerprint)
     # Nothing was observed under an intervention or out of sample.
@@ -123,8 +128,8 @@ def predict_request(
         shared=data.shared,
         static=data.static,
         params=fitted.params,
-        intervention=_mapping("intervention", intervention),
-        condition=_mapping("condition", condition),
+        intervention=intervention,
+        condition=condition,
         return_sites=site_names(return_sites),
         group=group,
         batch_size=batch_size,
@@ -160,6 +165,8 @@ def _read(
     extra: Arguments,
     group: Group,
     allow_nonfinite: bool,
+    intervention: Mapping[str, ArrayLike],
+    condition: Mapping[str, ArrayLike],
 ) -> PredictiveData:
     """Read the data of a call; check its columns and indices."""
     signature = fitted.signature
@@ -174,14 +181,25 @@ def _read(
         with_output=group == "log_likelihood",
         allow_nonfinite=allow_nonfinite,
     )
-    rows = fitted.indices.rows(
-        data.rows,
-        fields=data.fields,
-        shared=data.shared,
-        static=data.static,
-        values=fitted.params,
-    )
-    return replace(data, rows=rows)
+    set_values = {"intervention": intervention, "condition": condition}
+    return _with_checked_indices(fitted, data, set_values)
+
+
+def _with_checked_indices(
+    fitted: FittedKernel, data: PredictiveData, set_values: Mapping[str, Mapping[str, ArrayLike]]
+) -> PredictiveData:
+    """Check the indices that the kernel makes of its arguments and of the values set by hand."""
+    others = {"shared": data.shared, "static": data.static, "values": fitted.params}
+    given = {
+        role: {name: to_host(name, value) for name, value in values.items()}
+        for role, values in set_values.items()
+    }
+    if isinstance(data.rows, Mapping):
+        fitted.indices.rows(data.rows, **others, **given)
+        return data
+    for role, values in given.items():  # those with one entry per row belong to no single batch
+        others[role] = {name: value for name, value in values.items() if value.size == 1}
+    return replace(data, rows=fitted.indices.source(data.rows, fields=data.fields, **others))
 
 
 def _mapping(name: str, value: Mapping[str, ArrayLike] | None) -> dict[str, ArrayLike]:
