@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from typing import Any
@@ -17,6 +17,7 @@ from aimz_lab.inference.feeds.fingerprint import TrainingFingerprint
 from aimz_lab.inference.feeds.inputs import table_columns
 from aimz_lab.inference.feeds.schema import InputSchema
 from aimz_lab.inference.posterior import Posterior, Sites, site_names
+from aimz_lab.kernel.arguments import ArgumentRoles
 from aimz_lab.kernel.check import parameter_names
 from aimz_lab.kernel.rows.index_checks import IndexCheck
 from aimz_lab.kernel.signature import KernelSignature, merge_arguments
@@ -60,6 +61,8 @@ def predict_request(
     key: jax.Array,
     group: Group,
     allow_nonfinite: bool,
+    by_row: Iterable[str] = (),
+    shared: Iterable[str] = (),
     outputs: ArrayLike | None = None,
     intervention: Mapping[str, ArrayLike] | None = None,
     condition: Mapping[str, ArrayLike] | None = None,
@@ -84,6 +87,8 @@ def predict_request(
         key: A typed random key.
         group: Name of the tree's group.
         allow_nonfinite: Accept NaN and infinite values in the data.
+        by_row: Further arguments with one entry per row.
+        shared: Further arguments that are passed whole.
         outputs: The output array, for a log-likelihood of arrays.
         intervention: Values by site.
         condition: Values by site.
@@ -107,10 +112,13 @@ def predict_request(
     _check_options(store, shard_axis, batch_size, output_dir, reduce)
     signature, posterior = fitted.signature, fitted.posterior
     extra = merge_arguments(signature, kwargs, kernel_kwargs)
+    roles = ArgumentRoles.said(signature, by_row, shared)
+    if fitted.schema is not None:
+        roles = roles.after_training(fitted.schema.rows, fitted.schema.shared)
     intervention = _mapping("intervention", intervention)
     condition = _mapping("condition", condition)
     data = _read(
-        fitted, inputs, outputs, extra, group, allow_nonfinite, intervention, condition
+        fitted, inputs, outputs, extra, roles, group, allow_nonfinite, intervention, condition
     )
     arguments = parameter_names(signature.kernel)
     known = find_observed_data(inputs, data.rows, signature.output, arguments, fitted.fingerprint)
@@ -163,6 +171,7 @@ def _read(
     inputs: Any,
     outputs: ArrayLike | None,
     extra: Arguments,
+    roles: ArgumentRoles,
     group: Group,
     allow_nonfinite: bool,
     intervention: Mapping[str, ArrayLike],
@@ -180,6 +189,7 @@ def _read(
         extra,
         with_output=group == "log_likelihood",
         allow_nonfinite=allow_nonfinite,
+        roles=roles,
     )
     set_values = {"intervention": intervention, "condition": condition}
     return _with_checked_indices(fitted, data, set_values)

@@ -73,6 +73,7 @@ class McmcLearner:
             needed_output(request.outputs, self._kernel.output),
             request.arguments,
             allow_nonfinite=request.allow_nonfinite,
+            roles=request.roles,
         )
         found = all_callbacks(request.callbacks, request.progress)
         name = callable_name(self._kernel.kernel)
@@ -125,7 +126,9 @@ class McmcLearner:
             msg = f"The chains need the kernel's data to go on; pass {missing[0]}=... too."
             raise CallError(msg)
         inputs, outputs = extra.pop(signature.input), extra.pop(signature.output)
-        data = all_rows(signature, inputs, outputs, extra, allow_nonfinite=True)
+        data = all_rows(
+            signature, inputs, outputs, extra, allow_nonfinite=True, roles=request.roles
+        )
         spec = request.spec or trace_data(signature, data)
         with_checked_indices(self._indices, data)
         return continue_mcmc(self._mcmc, data, request.num_samples, spec)

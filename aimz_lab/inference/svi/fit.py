@@ -96,6 +96,7 @@ def _training(
             needed_output(request.outputs, signature.output),
             request.arguments,
             allow_nonfinite=request.allow_nonfinite,
+            roles=request.roles,
         )
         return data, None, prepare(signature, svi, data)
     data, device = _batches(signature, request, request.batch_size)
@@ -123,6 +124,7 @@ def _batches(
         n_obs=request.n_obs,
         allow_nonfinite=request.allow_nonfinite,
         first_epoch=request.origin.first_epoch,
+        roles=request.roles,
     )
 
 
