@@ -153,7 +153,7 @@ def split_arguments(
             (rows if by_row else shared)[name] = array
         else:
             static[name] = _hashable(name, value)
-    _check_named(roles, rows, shared, static, n_rows)
+    _check_named(roles, shared, static, n_rows)
     return KernelArguments(rows, shared, static)
 
 
@@ -174,7 +174,6 @@ def _is_by_row(name: str, array: np.ndarray, n_rows: int, roles: ArgumentRoles) 
 
 def _check_named(
     roles: ArgumentRoles,
-    rows: Collection[str],
     shared: Collection[str],
     static: Collection[str],
     n_rows: int | None,

@@ -18,7 +18,8 @@ from typing import Any, NoReturn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import jaxpr_as_fun
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
+from jax.interpreters.partial_eval import dce_jaxpr
 from jaxtyping import PyTree
 from numpyro import handlers
 from numpyro.distributions import MaskedDistribution
@@ -26,7 +27,7 @@ from numpyro.distributions import MaskedDistribution
 from aimz_lab.data import canonical
 from aimz_lab.errors import DataError
 from aimz_lab.kernel.rows.dependencies import Follower
-from aimz_lab.kernel.rows.lookups import DRAWN, Lookup, Value
+from aimz_lab.kernel.rows.lookups import DRAWN, OWN, Lookup, Value
 from aimz_lab.kernel.rows.plates import pin_plates
 from aimz_lab.kernel.tracing import Message, tracing_lock
 from aimz_lab.types import Array, Static
@@ -94,14 +95,15 @@ class IndexProgram:
 
         def indices(key: jax.Array, *leaves: jax.Array) -> list[jax.Array]:
             inputs = [Value(leaf, frozenset([names[n]]), n) for n, leaf in enumerate(leaves)]
-            follower = Follower()
+            follower = Follower(call.n_rows)
             follower.run(kernel, [Value(key, frozenset([DRAWN])), *inputs])
             lookups[:] = _to_check(follower.lookups)
             return [jnp.asarray(each.index) for each in lookups if each.index is not None]
 
         program = jax.make_jaxpr(indices)(jax.random.key(0), *[leaf for _, leaf in paths])
         self.lookups = _numbered(lookups)
-        self._compute = jaxpr_as_fun(program)
+        needed, self._used = dce_jaxpr(program.jaxpr, [True] * len(program.jaxpr.outvars))
+        self._compute = jaxpr_as_fun(ClosedJaxpr(needed, program.consts))
         self._ranges = jax.jit(lambda *leaves: _ranges(self._compute(*leaves)))
 
     def check(self, call: KernelCall, first_row: int = 0) -> None:
@@ -122,7 +124,7 @@ class IndexProgram:
                 low, high = index.min(), index.max()
             else:
                 if computed is None:
-                    computed = jax.device_get(self._ranges(*_arguments(leaves)))
+                    computed = jax.device_get(self._ranges(*self._needed(leaves)))
                 low, high = computed[lookup.index]
             if (low < 0 and not lookup.any_low) or (high > lookup.last and not lookup.any_high):
                 index = self._index(lookup, leaves)
@@ -132,7 +134,12 @@ class IndexProgram:
         if lookup.leaf is not None:
             return np.asarray(leaves[lookup.leaf])
         one = jax.jit(lambda *given: self._compute(*given)[lookup.index])
-        return np.asarray(one(*_arguments(leaves)))
+        return np.asarray(one(*self._needed(leaves)))
+
+    def _needed(self, leaves: list[Array]) -> list[Array]:
+        """The inputs that the indices follow from: the key of the draws, and some arrays."""
+        inputs = zip([jax.random.key(0), *leaves], self._used, strict=True)
+        return [canonical(leaf) for leaf, used in inputs if used]
 
 
 def _run(call: KernelCall) -> Callable[[jax.Array, dict[str, dict[str, Any]]], None]:
@@ -143,7 +150,8 @@ def _run(call: KernelCall) -> Callable[[jax.Array, dict[str, dict[str, Any]]], N
         kernel = handlers.do(call.kernel, data=set_values) if set_values else call.kernel
         kernel = handlers.substitute(kernel, data={**arrays["values"], **arrays["condition"]})
         seeded = handlers.seed(pin_plates(kernel, call.n_rows), key)
-        sites = handlers.trace(seeded).get_trace(**arrays["rows"], **arrays["shared"], **call.static)
+        given = {**arrays["rows"], **arrays["shared"], **call.static}
+        sites = handlers.trace(seeded).get_trace(**given)
         for site in sites.values():
             if site["type"] == "sample" and site["is_observed"]:
                 with contextlib.suppress(Exception):  # a density that training will refuse
@@ -163,11 +171,9 @@ def _density(site: Message) -> jax.Array:
 
 
 def _abstract(leaf: Array) -> jax.ShapeDtypeStruct:
+    if isinstance(leaf, jax.Array):
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
     return jax.ShapeDtypeStruct(np.shape(leaf), jax.dtypes.canonicalize_dtype(leaf.dtype))
-
-
-def _arguments(leaves: list[Array]) -> list[Array | jax.Array]:
-    return [jax.random.key(0), *map(canonical, leaves)]
 
 
 def _to_check(lookups: list[Lookup]) -> list[Lookup]:
@@ -178,16 +184,16 @@ def _to_check(lookups: list[Lookup]) -> list[Lookup]:
         if lookup.kind != "loss"
     }
     losses = dict.fromkeys(loss for lookup in indices for loss in lookup.losses)
-    by_input = {(each.leaf, each.kind, each.last, each.any_low): each for each in indices}
-    return [*losses, *(each for each in indices if each.leaf is None), *by_input.values()]
+    computed = [each for each in indices if each.leaf is None]
+    given = [each for each in indices if each.leaf is not None]
+    by_input = {(each.leaf, each.kind, each.last, each.any_low): each for each in given}
+    return [*losses, *computed, *by_input.values()]
 
 
 def _numbered(lookups: list[Lookup]) -> list[Lookup]:
     """The lookups, with the number of its result in place of each index that is computed."""
     numbers = itertools.count()
-    return [
-        each if each.index is None else replace(each, index=next(numbers)) for each in lookups
-    ]
+    return [each if each.index is None else replace(each, index=next(numbers)) for each in lookups]
 
 
 def _ranges(indices: list[jax.Array]) -> jax.Array:
@@ -208,11 +214,11 @@ def _refuse(lookup: Lookup, index: np.ndarray, call: KernelCall, first_row: int)
     low = -np.inf if lookup.any_low else 0
     where = np.argwhere((index < low) | (index > high))[0]
     value = int(index[tuple(where)])
-    names = sorted(lookup.names - {DRAWN})
-    of_rows = {*names} & {*call.rows, *call.intervention, *call.condition}
+    names = sorted(lookup.names - {DRAWN, OWN})
+    of_rows = lookup.names & {OWN, *call.rows, *call.intervention, *call.condition}
     has_rows = of_rows and index.ndim and len(index) == call.n_rows
     place = f" in row {first_row + where[0]}" if has_rows else ""
-    whose = " and ".join(map(repr, names)) or "own constant"
+    whose = " and ".join(map(repr, names)) or "own array of indices"
     if lookup.kind == "loss":
         msg = (
             f"The kernel's {whose} becomes an index{place}, but its number is lost on the way: "

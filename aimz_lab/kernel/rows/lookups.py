@@ -19,6 +19,9 @@ from jax.typing import ArrayLike
 DRAWN = ""
 """Stands among the names of arguments for random keys, drawn values and parameters."""
 
+OWN = "*"
+"""Stands for an array in the code of the kernel that has as many entries as there are rows."""
+
 Kind = Literal["read", "write", "one_hot", "switch", "loss"]
 
 
@@ -121,6 +124,8 @@ def _of_scatter(
     clipped = params["mode"] == GatherScatterMode.CLIP and bool(numbers.inserted_window_dims)
     for column, axis in enumerate(numbers.scatter_dims_to_operand_dims):
         index = _column(indices, column)
+        if index.name == "cumsum":
+            continue  # jnp.nonzero leaves out what is false in this way
         low = clipped and not index.from_the_end
         last = shape[axis] - window[axis]
         yield from _lookup("write", index, shape[axis], last, clipped, low)
@@ -160,9 +165,7 @@ def _column(indices: Value, column: int) -> Value:
             column -= width
     if np.shape(indices.value)[axis] == 1:
         return indices
-    return Value(
-        jnp.asarray(indices.value)[..., column], indices.names, losses=indices.losses
-    )
+    return Value(jnp.asarray(indices.value)[..., column], indices.names, losses=indices.losses)
 
 
 def losses_of(equation: JaxprEqn, inputs: list[Value], value: ArrayLike) -> Iterator[Lookup]:
