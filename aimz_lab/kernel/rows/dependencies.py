@@ -18,6 +18,7 @@ from jax.typing import ArrayLike
 
 from aimz_lab.kernel.rows.jaxprs import inner_programs, is_call
 from aimz_lab.kernel.rows.lookups import (
+    DRAWN,
     OWN,
     Lookup,
     Value,
@@ -117,6 +118,8 @@ class Follower:
             counts = "cumsum" if same.name == "cumsum" else ""
             ends = same.from_the_end
             return replace(result, leaf=same.leaf, from_the_end=ends, name=counts)
+        if name in ("gather", "dynamic_slice") and names_of(inputs[1:]) == {DRAWN}:
+            return replace(result, leaf=inputs[0].leaf)  # any entry of a table may be drawn
         if name == "convert_element_type" and inputs[0].from_the_end:
             result = replace(result, from_the_end=True)
         if name in ("convert_element_type", "add", "sub", "mul", "neg"):
