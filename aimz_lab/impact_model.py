@@ -59,6 +59,7 @@ from aimz_lab.inference.run.events import Callback, Run
 from aimz_lab.inference.run.handle import RunHandle
 from aimz_lab.inference.saved_model import ModelState, SavedModel, save_model
 from aimz_lab.inference.svi.learner import SviLearner
+from aimz_lab.kernel.arguments import ArgumentRoles
 from aimz_lab.kernel.check import check_signature
 from aimz_lab.kernel.rows.index_checks import IndexCheck
 from aimz_lab.kernel.scaling import Scale
@@ -281,6 +282,8 @@ class ImpactModel:
         allow_nonfinite: bool = False,
         resume: str | PathLike[str] | None = None,
         blocking: bool = True,
+        by_row: Iterable[str] = (),
+        shared: Iterable[str] = (),
         kernel_kwargs: Arguments | None = None,
         **kwargs: Any,
     ) -> Self | RunHandle[Self]:
@@ -322,9 +325,15 @@ class ImpactModel:
                 epoch in the same order.
             blocking: ``False`` trains on a thread and returns a handle at once; the model is fitted
                 when the run has ended.
+            by_row: Names of further arguments with one entry per row, which are cut with the rows;
+                only needed where a table for all rows might have as many entries.
+            shared: Names of further arguments that every batch gets whole. Predictions remember
+                both.
             kernel_kwargs: Kernel arguments whose names this method uses itself.
             **kwargs: Further kernel arguments. Arrays with as many rows as ``X`` are batched with
-                it, other arrays are shared by all batches, and plain values are compiled in.
+                it, other arrays are shared by all batches, and plain values are compiled in. An
+                array that has as many rows by chance, such as a table that the kernel indexes, is
+                noticed and refused, until ``by_row`` or ``shared`` says what it is.
 
         Returns:
             The model; or, with ``blocking=False``, the handle of the run.
@@ -354,6 +363,7 @@ class ImpactModel:
             inputs=X,
             outputs=y,
             arguments=merge_arguments(self._kernel, kwargs, kernel_kwargs),
+            roles=self._roles(by_row, shared),
             origin=origin,
             num_samples=num_samples,
             epochs=epochs,
@@ -388,6 +398,8 @@ class ImpactModel:
         allow_nonfinite: bool = False,
         resume: str | PathLike[str] | None = None,
         blocking: bool = True,
+        by_row: Iterable[str] = (),
+        shared: Iterable[str] = (),
         kernel_kwargs: Arguments | None = None,
         **kwargs: Any,
     ) -> Self | RunHandle[Self]:
@@ -410,6 +422,8 @@ class ImpactModel:
             allow_nonfinite: Accept NaN and infinite values in the data.
             resume: As in :meth:`fit`; ``num_steps`` counts from the beginning. SVI only.
             blocking: As in :meth:`fit`.
+            by_row: As in :meth:`fit`.
+            shared: As in :meth:`fit`.
             kernel_kwargs: Kernel arguments whose names this method uses itself.
             **kwargs: Further kernel arguments, as in :meth:`fit`.
 
@@ -439,6 +453,7 @@ class ImpactModel:
             inputs=X,
             outputs=y,
             arguments=merge_arguments(self._kernel, kwargs, kernel_kwargs),
+            roles=self._roles(by_row, shared),
             origin=origin,
             num_samples=num_samples,
             num_steps=num_steps,
@@ -460,6 +475,8 @@ class ImpactModel:
         rng_key: jax.Array | None = None,
         n_obs: int | None = None,
         n_pad: int = 0,
+        by_row: Iterable[str] = (),
+        shared: Iterable[str] = (),
         kernel_kwargs: Arguments | None = None,
         **kwargs: Any,
     ) -> tuple[SVIState, Float[Array, ""]]:
@@ -471,6 +488,8 @@ class ImpactModel:
             rng_key: For the initial state, if there is none yet; split from the model's by default.
             n_obs: Rows of the data set, to scale the batch; the model remembers it.
             n_pad: Rows of padding at the end, which do not count.
+            by_row: As in :meth:`fit`.
+            shared: As in :meth:`fit`.
             kernel_kwargs: Kernel arguments whose names this method uses itself.
             **kwargs: Further kernel arguments, as in :meth:`fit`.
 
@@ -496,7 +515,8 @@ class ImpactModel:
         self._check_idle("train_on_batch")
         size = self._n_obs if n_obs is None else check_positive_int("n_obs", n_obs)
         arguments = merge_arguments(self._kernel, kwargs, kernel_kwargs)
-        data = batch_data(self._kernel, X, y, arguments, n_obs=size)
+        roles = self._roles(by_row, shared)
+        data = batch_data(self._kernel, X, y, arguments, n_obs=size, roles=roles)
         step = learner.step(data, n_pad, self._keys.split(rng_key, 1)[0], self._state)
         if self._state is None:
             self._keys.advance(rng_key)
@@ -548,6 +568,7 @@ class ImpactModel:
             num_samples=num_samples,
             key=self._keys.split(rng_key, 1)[0],
             arguments=kwargs,
+            roles=self._roles((), ()),
             spec=self._spec,
             state=self._state,
             params=getattr(self._vi_result, "params", None) or {},
@@ -611,6 +632,8 @@ class ImpactModel:
         coords: Coords | None = None,
         progress: bool = True,
         allow_nonfinite: bool = False,
+        by_row: Iterable[str] = (),
+        shared: Iterable[str] = (),
         kernel_kwargs: Arguments | None = None,
         **kwargs: Any,
     ) -> xr.DataTree:
@@ -638,6 +661,8 @@ class ImpactModel:
             coords: Labels by dimension.
             progress: Whether to show progress.
             allow_nonfinite: Accept NaN and infinite values in the data.
+            by_row: As in :meth:`fit`; what the training knew is known.
+            shared: Likewise.
             kernel_kwargs: Kernel arguments whose names this method uses itself.
             **kwargs: Further kernel arguments, as in :meth:`fit`.
 
@@ -677,6 +702,8 @@ class ImpactModel:
             coords=coords,
             progress=progress,
             allow_nonfinite=allow_nonfinite,
+            by_row=by_row,
+            shared=shared,
         )
         return self._remember(self._predictor.predict(request), rng_key)
 
@@ -694,6 +721,8 @@ class ImpactModel:
         dims: Mapping[str, Sequence[str]] | None = None,
         coords: Coords | None = None,
         allow_nonfinite: bool = False,
+        by_row: Iterable[str] = (),
+        shared: Iterable[str] = (),
         kernel_kwargs: Arguments | None = None,
         **kwargs: Any,
     ) -> xr.DataTree | dict[str, Shaped[np.ndarray, "draw ..."]]:
@@ -711,6 +740,8 @@ class ImpactModel:
             dims: As in :meth:`predict`.
             coords: As in :meth:`predict`.
             allow_nonfinite: As in :meth:`predict`.
+            by_row: As in :meth:`predict`.
+            shared: As in :meth:`predict`.
             kernel_kwargs: As in :meth:`predict`.
             **kwargs: Further kernel arguments, as in :meth:`fit`.
 
@@ -739,6 +770,8 @@ class ImpactModel:
             dims=dims,
             coords=coords,
             allow_nonfinite=allow_nonfinite,
+            by_row=by_row,
+            shared=shared,
         )
         predict = self._predictor.predict if return_datatree else self._predictor.predict_arrays
         return self._remember(predict(request), rng_key)
@@ -808,6 +841,8 @@ class ImpactModel:
         coords: Coords | None = None,
         progress: bool = True,
         allow_nonfinite: bool = False,
+        by_row: Iterable[str] = (),
+        shared: Iterable[str] = (),
         kernel_kwargs: Arguments | None = None,
         **kwargs: Any,
     ) -> xr.DataTree:
@@ -829,6 +864,8 @@ class ImpactModel:
             coords: As in :meth:`predict`.
             progress: As in :meth:`predict`.
             allow_nonfinite: As in :meth:`predict`.
+            by_row: As in :meth:`predict`.
+            shared: As in :meth:`predict`.
             kernel_kwargs: As in :meth:`predict`.
             **kwargs: Further kernel arguments, as in :meth:`fit`.
 
@@ -864,6 +901,8 @@ class ImpactModel:
             coords=coords,
             progress=progress,
             allow_nonfinite=allow_nonfinite,
+            by_row=by_row,
+            shared=shared,
         )
         return self._remember(self._predictor.predict(request), rng_key)
 
@@ -880,6 +919,8 @@ class ImpactModel:
         dims: Mapping[str, Sequence[str]] | None = None,
         coords: Coords | None = None,
         allow_nonfinite: bool = False,
+        by_row: Iterable[str] = (),
+        shared: Iterable[str] = (),
         kernel_kwargs: Arguments | None = None,
         **kwargs: Any,
     ) -> xr.DataTree | dict[str, Shaped[np.ndarray, "draw ..."]]:
@@ -896,6 +937,8 @@ class ImpactModel:
             dims: As in :meth:`predict`.
             coords: As in :meth:`predict`.
             allow_nonfinite: As in :meth:`predict`.
+            by_row: As in :meth:`predict`.
+            shared: As in :meth:`predict`.
             kernel_kwargs: As in :meth:`predict`.
             **kwargs: Further kernel arguments, as in :meth:`fit`.
 
@@ -925,6 +968,8 @@ class ImpactModel:
             dims=dims,
             coords=coords,
             allow_nonfinite=allow_nonfinite,
+            by_row=by_row,
+            shared=shared,
         )
         predict = self._predictor.predict if return_datatree else self._predictor.predict_arrays
         return self._remember(predict(request), rng_key)
@@ -944,6 +989,8 @@ class ImpactModel:
         coords: Coords | None = None,
         progress: bool = True,
         allow_nonfinite: bool = False,
+        by_row: Iterable[str] = (),
+        shared: Iterable[str] = (),
         kernel_kwargs: Arguments | None = None,
         **kwargs: Any,
     ) -> xr.DataTree:
@@ -962,6 +1009,8 @@ class ImpactModel:
             coords: As in :meth:`predict`.
             progress: As in :meth:`predict`.
             allow_nonfinite: As in :meth:`predict`.
+            by_row: As in :meth:`predict`.
+            shared: As in :meth:`predict`.
             kernel_kwargs: As in :meth:`predict`.
             **kwargs: Further kernel arguments, as in :meth:`fit`.
 
@@ -996,6 +1045,8 @@ class ImpactModel:
             coords=coords,
             progress=progress,
             allow_nonfinite=allow_nonfinite,
+            by_row=by_row,
+            shared=shared,
         )
         return self._remember(self._predictor.log_likelihood(request), key)
 
@@ -1191,6 +1242,13 @@ class ImpactModel:
             )
             raise InferenceError(msg)
         return self._learner
+
+    def _roles(self, by_row: Iterable[str], shared: Iterable[str]) -> ArgumentRoles:
+        """Return the roles of further arguments: named by the user, or known from training."""
+        roles = ArgumentRoles.said(self._kernel, by_row, shared)
+        if self._schema is None:
+            return roles
+        return roles.after_training(self._schema.rows, self._schema.shared)
 
     def _check_idle(self, method: str) -> None:
         if self._handle is not None and not self._handle.done:

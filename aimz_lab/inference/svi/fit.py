@@ -13,7 +13,7 @@ from numpyro.infer.svi import SVIRunResult, SVIState
 from aimz_lab.errors import GuideError
 from aimz_lab.inference.feeds.fingerprint import TrainingFingerprint
 from aimz_lab.inference.feeds.inputs import all_rows, held_out_rows, needed_output, training_data
-from aimz_lab.inference.feeds.kernel_structure import trace_data
+from aimz_lab.inference.feeds.kernel_structure import trace_data, with_checked_indices
 from aimz_lab.inference.feeds.placement import Placement, resolve_placement
 from aimz_lab.inference.feeds.schema import InputSchema
 from aimz_lab.inference.feeds.training_data import TrainingData
@@ -23,6 +23,7 @@ from aimz_lab.inference.run.events import Run
 from aimz_lab.inference.svi.plan import check_guide
 from aimz_lab.inference.svi.trainer import Trainer
 from aimz_lab.inference.svi.validation import HeldOut, check_held_out
+from aimz_lab.kernel.rows.index_checks import IndexCheck
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.types import Device, Params
@@ -44,29 +45,34 @@ class FitData(NamedTuple):
     placement: Placement
 
 
-def read_fit_data(signature: KernelSignature, svi: SVI, request: FitRequest) -> FitData:
+def read_fit_data(
+    signature: KernelSignature, svi: SVI, request: FitRequest, indices: IndexCheck
+) -> FitData:
     """Read and check the data of a fit; a refusal changes nothing.
 
     Args:
         signature: The kernel.
         svi: The inference object.
         request: The user's call.
+        indices: Checks the kernel's indices.
 
     Raises:
         CallError: If arguments are missing, unknown or doubled.
-        DataError: If the data does not fit together.
+        DataError: If the data does not fit together, or an index is out of range.
         KernelError: If the kernel's structure is not usable.
         SiteError: If a site has the rows on two axes.
         GuideError: If the guide cannot be trained on such batches, or has no values for the
             held-out rows.
     """
     data, device, spec = _training(signature, svi, request)
+    data = with_checked_indices(indices, data)
     held_out = None
     if request.validation is not None:
         extra = {**data.shared, **data.static}
         rows = held_out_rows(
             signature, request.validation, extra, allow_nonfinite=request.allow_nonfinite
         )
+        indices.rows(rows, shared=data.shared, static=data.static)
         held_out = HeldOut(rows, request.validation_every)
         check_held_out(svi, spec, data, held_out)
     return FitData(data, held_out, spec, resolve_placement(request.device, device))
@@ -90,6 +96,7 @@ def _training(
             needed_output(request.outputs, signature.output),
             request.arguments,
             allow_nonfinite=request.allow_nonfinite,
+            roles=request.roles,
         )
         return data, None, prepare(signature, svi, data)
     data, device = _batches(signature, request, request.batch_size)
@@ -117,6 +124,7 @@ def _batches(
         n_obs=request.n_obs,
         allow_nonfinite=request.allow_nonfinite,
         first_epoch=request.origin.first_epoch,
+        roles=request.roles,
     )
 
 

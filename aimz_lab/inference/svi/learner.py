@@ -16,6 +16,7 @@ from aimz_lab.errors import NotFittedError
 from aimz_lab.inference.autoguides import autoguides_in
 from aimz_lab.inference.compiling import FULL, QUICKEST, compiler_options, named
 from aimz_lab.inference.feeds.feed import FeedKind
+from aimz_lab.inference.feeds.kernel_structure import with_checked_indices
 from aimz_lab.inference.feeds.placement import Placement
 from aimz_lab.inference.feeds.schema import InputSchema
 from aimz_lab.inference.feeds.training_data import TrainingData
@@ -32,6 +33,7 @@ from aimz_lab.inference.svi.guide_setup import GuideSetup
 from aimz_lab.inference.svi.plan import TrainingPlan, make_feed, plan_training
 from aimz_lab.inference.svi.run_setup import RunSetup, compiler_effort, make_trainer
 from aimz_lab.inference.svi.step import Batch
+from aimz_lab.kernel.rows.index_checks import IndexCheck
 from aimz_lab.kernel.scaling import DataSize
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.kernel.spec import KernelSpec
@@ -67,6 +69,7 @@ class SviLearner:
         self._kernel = signature
         self._svi = svi
         self._setup = GuideSetup(svi)
+        self._indices = IndexCheck(signature.kernel)
         self._forget_compiled()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -127,7 +130,7 @@ class SviLearner:
         Warns:
             FitWarning: If batches of a stream of unknown length are not scaled.
         """
-        read = read_fit_data(self._kernel, self._svi, request)
+        read = read_fit_data(self._kernel, self._svi, request, self._indices)
         data = read.training
         found = all_callbacks(request.callbacks, request.progress)
         guides = (self._svi.guide, *autoguides_in(self._svi.guide))
@@ -195,7 +198,11 @@ class SviLearner:
             n_pad: Rows at its end that are padding.
             key: For the initial state, if there is none yet.
             state: The state before the step, or ``None``.
+
+        Raises:
+            DataError: If an index is out of range.
         """
+        with_checked_indices(self._indices, data)
         # Copies: on CPUs a step reads host memory after its dispatch, when the loop may already
         # have put the next batch into the same buffer.
         rows = {name: np.array(canonical(array, name)) for name, array in data.rows.items()}
