@@ -13,9 +13,11 @@ from jaxtyping import PyTree
 from aimz_lab.errors import DataTypeError, OutputWarning, PerformanceWarning, SiteError
 from aimz_lab.kernel.cache_keys import ById, shapes_of
 from aimz_lab.kernel.rows.plates import pin_plates
+from aimz_lab.kernel.site_graph import SiteGraph, trace_site_graph
 from aimz_lab.kernel.spec import KernelSpec, Site
 from aimz_lab.kernel.tracing import trace_spec
 from aimz_lab.predictive.blocks import BLOCK_ROWS, Rows
+from aimz_lab.predictive.held_sites import check_reach, sites_to_redraw
 from aimz_lab.predictive.named_sites import check_draws, check_named, row_wise_values, wanted_sites
 from aimz_lab.predictive.request import Quantity, Request
 from aimz_lab.types import ShardAxis
@@ -35,6 +37,8 @@ class Plan:
         globals_drawn: Sites without rows that are neither in the posterior nor given; drawn once
             per draw, the same for all blocks.
         row_wise: Sites whose set value has one entry per row, with its axis of rows.
+        replaced: Sites intervened on whose own value the set one replaces: computed sites, and
+            those in loops. Others are drawn beside it.
     """
 
     spec: KernelSpec
@@ -43,6 +47,7 @@ class Plan:
     latents: tuple[str, ...]
     globals_drawn: tuple[str, ...]
     row_wise: Mapping[str, int]
+    replaced: frozenset[str] = frozenset()
 
     @property
     def row_sites(self) -> dict[str, int]:
@@ -73,8 +78,8 @@ def make_plan(
         The plan; its axis is ``"draw"`` where the rows cannot be cut, with a warning.
 
     Raises:
-        SiteError: If a named site does not exist, or a posterior draw or a set value does not have
-            the shape of its site for these arguments.
+        SiteError: If a named site does not exist, a posterior draw or a set value does not have
+            the shape of its site for these arguments, or a set value does not reach what it should.
         DataTypeError: If the rows come from a source and cannot be cut.
     """
     if request.shard_axis == "draw" and rows.streams:
@@ -90,6 +95,15 @@ def make_plan(
         for name in request.draws or {}
         if name != request.output and name in spec.sites and spec.sites[name].kind == "latent"
     )
+    replaced = frozenset[str]()
+    if request.intervention or request.condition:
+        key = "site graph", *_kind(request, rows)
+        graph = remembered(key, lambda: _trace_graph(request, rows, spec))
+        check_reach(request, spec, wanted, graph)
+        redrawn = sites_to_redraw(request, wanted, latents, graph)
+        latents = tuple(name for name in latents if name not in redrawn)
+        computed = {*graph.looped, *spec.of_kind("deterministic")}
+        replaced = frozenset(computed.intersection(request.intervention))
     reason = uncuttable or _why_kept_together(request, spec, wanted, latents, quantity)
     axis = request.shard_axis
     if reason and axis == "obs":
@@ -107,6 +121,7 @@ def make_plan(
             if name not in given and not spec.sites[name].row_axes
         ),
         row_wise=row_wise,
+        replaced=replaced,
     )
 
 
@@ -199,6 +214,17 @@ def _trace(request: Request, rows: Rows) -> tuple[KernelSpec, tuple[str, type[Wa
             raise
         spec = traced(rows.n_rows)
     return spec, ("The kernel does not run on another number of rows", PerformanceWarning)
+
+
+def _trace_graph(request: Request, rows: Rows, spec: KernelSpec) -> SiteGraph:
+    return trace_site_graph(
+        request.kernel,
+        spec,
+        rows=rows.template,
+        shared=request.shared,
+        static=request.static,
+        params=request.params,
+    )
 
 
 def _row_axis(spec: KernelSpec, name: str, quantity: Quantity) -> int | None:

@@ -15,7 +15,7 @@ from jaxtyping import Shaped
 
 from aimz_lab.data import BatchSource, RowCoord
 from aimz_lab.predictive.reducers import ReduceSpec
-from aimz_lab.types import Coords, Params, Rows, ShardAxis, Shared, Static, StaticKey, Store
+from aimz_lab.types import Coords, Held, Params, Rows, ShardAxis, Shared, Static, StaticKey, Store
 
 Group = Literal["posterior_predictive", "predictions", "prior_predictive", "log_likelihood"]
 
@@ -41,8 +41,9 @@ class Request:
         num_chains: Number of chains.
         params: Values of the kernel's ``param`` sites and its mutable state.
         intervention: Sites to cut from their parents (``do``), and the values they get.
-        condition: Sites that take a given value while sampling; sites of the posterior keep their
-            draws.
+        condition: Sites that take a given value while sampling.
+        held: What becomes of posterior draws of a site that a set value changes: ``"refuse"`` the
+            call, ``"redraw"`` the site from the kernel, or ``"keep"`` the draws.
         return_sites: Sites to return; ``None`` for the output and the deterministic sites.
         shard_axis: ``"obs"`` cuts the rows into blocks, ``"draw"`` keeps them together.
         batch_size: Rows (``"obs"``) or draws (``"draw"``) computed at a time; never changes a
@@ -76,6 +77,7 @@ class Request:
     params: Params = field(default_factory=dict)
     intervention: Mapping[str, ArrayLike] = field(default_factory=dict)
     condition: Mapping[str, ArrayLike] = field(default_factory=dict)
+    held: Held = "refuse"
     return_sites: tuple[str, ...] | None = None
     shard_axis: ShardAxis = "obs"
     batch_size: int | None = None

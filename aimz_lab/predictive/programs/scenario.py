@@ -88,6 +88,7 @@ class Scenario:
                 for name, site in sites.items()
             },
             dtypes={name: site.dtype for name, site in sites.items()},
+            replaced=self.plan.replaced,
             collect=_COLLECT[quantity or self.quantity](wanted),
         )
 
