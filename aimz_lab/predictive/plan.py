@@ -11,7 +11,7 @@ import jax
 from jaxtyping import PyTree
 
 from aimz_lab.errors import DataTypeError, OutputWarning, PerformanceWarning, SiteError
-from aimz_lab.kernel.cache_keys import ById, shapes_of
+from aimz_lab.kernel.cache_keys import CodeKey, shapes_of
 from aimz_lab.kernel.rows.plates import pin_plates
 from aimz_lab.kernel.site_graph import SiteGraph, trace_site_graph
 from aimz_lab.kernel.spec import KernelSpec, Site
@@ -30,6 +30,7 @@ class Plan:
     """Plan of a predictive call.
 
     Attributes:
+        kernel: The kernel and what it reads.
         spec: The kernel's structure.
         axis: The axis along which to cut the work.
         row_axes: For each site to return, its axis of rows; ``None`` for a site without rows.
@@ -41,6 +42,7 @@ class Plan:
             those in loops. Others are drawn beside it.
     """
 
+    kernel: CodeKey
     spec: KernelSpec
     axis: ShardAxis
     row_axes: Mapping[str, int | None]
@@ -85,7 +87,9 @@ def make_plan(
     if request.shard_axis == "draw" and rows.streams:
         msg = "shard_axis='draw' needs all rows at once; pass them as arrays, not as a loader."
         raise DataTypeError(msg)
-    spec, uncuttable = remembered(_kind(request, rows), lambda: _trace(request, rows))
+    kernel = CodeKey(request.kernel)
+    kind = _kind(kernel, request, rows)
+    spec, uncuttable = remembered(kind, lambda: _trace(request, rows))
     check_named(request, spec)
     wanted = wanted_sites(request, spec, quantity)
     check_draws(request, spec, rows.n_rows)
@@ -97,8 +101,7 @@ def make_plan(
     )
     replaced = frozenset[str]()
     if request.intervention or request.condition:
-        key = "site graph", *_kind(request, rows)
-        graph = remembered(key, lambda: _trace_graph(request, rows, spec))
+        graph = remembered(("graph", kind), lambda: _trace_graph(request, rows, spec))
         check_reach(request, spec, wanted, graph)
         redrawn = sites_to_redraw(request, wanted, latents, graph)
         latents = tuple(name for name in latents if name not in redrawn)
@@ -111,6 +114,7 @@ def make_plan(
         axis = "draw"
     given = {*latents, *request.condition}
     return Plan(
+        kernel=kernel,
         spec=spec,
         axis=axis,
         row_axes={name: _row_axis(spec, name, quantity) for name in wanted},
@@ -174,12 +178,12 @@ def _warn_kept_together(
     warnings.warn(msg, category, stacklevel=2)
 
 
-def _kind(request: Request, rows: Rows) -> Hashable:
+def _kind(kernel: CodeKey, request: Request, rows: Rows) -> Hashable:
     """A key that is equal for calls whose kernel has the same structure."""
     one = {name: array[:1] for name, array in rows.template.items()}
     shapes = shapes_of((one, dict(request.shared), dict(request.params)))
-    kernel = ById(request.kernel), request.static_key, request.output
-    return "structure", *kernel, request.shard_axis, rows.n_rows, shapes
+    named = request.static_key, request.output
+    return "structure", kernel, *named, request.shard_axis, rows.n_rows, shapes
 
 
 def _trace(request: Request, rows: Rows) -> tuple[KernelSpec, tuple[str, type[Warning]] | None]:

@@ -23,6 +23,7 @@ from aimz_lab.inference.posterior import Posterior
 from aimz_lab.inference.request import FitRequest, FitResult, SampleRequest
 from aimz_lab.inference.run.displays import all_callbacks
 from aimz_lab.inference.run.events import Callbacks, Control, Run, RunInfo
+from aimz_lab.kernel.reads import forget_outdated_traces
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.kernel.tracing import tracing_lock
@@ -75,6 +76,7 @@ class McmcLearner:
         found = all_callbacks(request.callbacks, request.progress)
         name = callable_name(self._kernel.kernel)
         method = f"MCMC/{type(self._mcmc.sampler).__name__}"
+        forget_outdated_traces(self._kernel.kernel)
         spec = trace_data(self._kernel, data)
         run = Run(RunInfo(name, method, is_sampling=True), control=Control(why_not=_NO_RATE))
         callbacks = Callbacks(found, run)
@@ -123,6 +125,7 @@ class McmcLearner:
             raise CallError(msg)
         inputs, outputs = extra.pop(signature.input), extra.pop(signature.output)
         data = all_rows(signature, inputs, outputs, extra, allow_nonfinite=True)
+        forget_outdated_traces(signature.kernel)
         spec = request.spec or trace_data(signature, data)
         return continue_mcmc(self._mcmc, data, request.num_samples, spec)
 

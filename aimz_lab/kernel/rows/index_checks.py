@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Any
 
 from aimz_lab.data import BatchSource
-from aimz_lab.kernel.cache_keys import shapes_of
+from aimz_lab.kernel.cache_keys import CodeKey, shapes_of
 from aimz_lab.kernel.rows.indices import check_indices
 
 
@@ -52,7 +52,7 @@ class IndexCheck:
         def check(batch: Mapping[str, Any], first_row: int) -> None:
             batch = {name: batch[name] for name in fields or batch if name in batch}
             typed = tuple((name, type(value), value) for name, value in sorted(static.items()))
-            kind = shapes_of((batch, dict(shared), dict(values))), typed
+            kind = CodeKey(self._kernel), shapes_of((batch, dict(shared), dict(values))), typed
             if kind in self._harmless:
                 return
             indexes = check_indices(
