@@ -75,6 +75,7 @@ from aimz_lab.types import (
     Arguments,
     Coords,
     Device,
+    Held,
     JsonObject,
     OnNonFinite,
     Params,
@@ -619,6 +620,7 @@ class ImpactModel:
         *,
         intervention: Mapping[str, ArrayLike] | None = None,
         condition: Mapping[str, ArrayLike] | None = None,
+        held: Held = "refuse",
         rng_key: jax.Array | None = None,
         in_sample: bool = True,
         return_sites: Sites = None,
@@ -642,9 +644,12 @@ class ImpactModel:
         Args:
             X: Input array, a dataset, a loader, or any source of batches. A loader that shuffles is
                 read in the order of its first epoch.
-            intervention: Values by site; the sites are cut from their parents.
-            condition: Values that sites take while sampling; sites of the posterior keep their
-                draws.
+            intervention: Values by site; the sites are cut from their parents. A computed or
+                reparametrised site takes the value in place of its own.
+            condition: Values that sites take while sampling. They update no draw of the posterior.
+            held: What becomes of the posterior's draws of a site below one that is set, or
+                conditioned on. Such draws do not know of the value: ``"refuse"`` the call,
+                ``"redraw"`` the sites from the kernel under the value, or ``"keep"`` the draws.
             rng_key: Key of this call; split from the model's by default.
             in_sample: Whether the group is ``posterior_predictive`` or ``predictions``.
             return_sites: Sites to return; by default the output and the deterministic sites.
@@ -673,7 +678,8 @@ class ImpactModel:
 
         Raises:
             NotFittedError: If there is no posterior.
-            SiteError: If a named site does not exist or does not fit.
+            SiteError: If a named site does not exist or does not fit, or a value set for it changes
+                sites of which the posterior holds draws.
             CallError: If arguments are missing, unknown or doubled.
             DataError: If the data does not fit together or is not finite.
 
@@ -691,6 +697,7 @@ class ImpactModel:
             group="posterior_predictive" if in_sample else "predictions",
             intervention=intervention,
             condition=condition,
+            held=held,
             return_sites=return_sites,
             shard_axis=shard_axis,
             rows=rows,
@@ -713,6 +720,7 @@ class ImpactModel:
         *,
         intervention: Mapping[str, ArrayLike] | None = None,
         condition: Mapping[str, ArrayLike] | None = None,
+        held: Held = "refuse",
         rng_key: jax.Array | None = None,
         in_sample: bool = True,
         return_sites: Sites = None,
@@ -732,6 +740,7 @@ class ImpactModel:
             X: Input of the batch, rows first; or a batch of a loader, a mapping of fields.
             intervention: As in :meth:`predict`.
             condition: As in :meth:`predict`.
+            held: As in :meth:`predict`.
             rng_key: As in :meth:`predict`.
             in_sample: As in :meth:`predict`.
             return_sites: As in :meth:`predict`.
@@ -765,6 +774,7 @@ class ImpactModel:
             group="posterior_predictive" if in_sample else "predictions",
             intervention=intervention,
             condition=condition,
+            held=held,
             return_sites=return_sites,
             rows=rows,
             dims=dims,

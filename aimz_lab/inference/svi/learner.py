@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from numpyro.infer import SVI
+from numpyro.infer.autoguide import AutoGuide
 from numpyro.infer.svi import SVIState
 
 from aimz_lab.data import canonical
@@ -29,10 +30,11 @@ from aimz_lab.inference.run.rates import WHY_FIXED
 from aimz_lab.inference.svi.compiled_steps import StepEngine
 from aimz_lab.inference.svi.fit import FitData, SviFit, prepare, read_fit_data
 from aimz_lab.inference.svi.guide_draws import GuideDraws
-from aimz_lab.inference.svi.guide_setup import GuideSetup
+from aimz_lab.inference.svi.guide_setup import GuideSetup, check_same_parameters
 from aimz_lab.inference.svi.plan import TrainingPlan, make_feed, plan_training
 from aimz_lab.inference.svi.run_setup import RunSetup, compiler_effort, make_trainer
 from aimz_lab.inference.svi.step import Batch
+from aimz_lab.kernel.cache_keys import CodeKey
 from aimz_lab.kernel.rows.index_checks import IndexCheck
 from aimz_lab.kernel.scaling import DataSize
 from aimz_lab.kernel.signature import KernelSignature
@@ -73,7 +75,7 @@ class SviLearner:
         self._forget_compiled()
 
     def __getstate__(self) -> dict[str, Any]:
-        left = {"_engines", "_plans", "_constrained", "_draws"}
+        left = {"_engines", "_plans", "_constrained", "_draws", "_code"}
         return {name: v for name, v in self.__dict__.items() if name not in left}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -81,6 +83,7 @@ class SviLearner:
         self._forget_compiled()
 
     def _forget_compiled(self) -> None:
+        self._code: tuple[CodeKey, ...] = ()
         self._engines: dict[Hashable, StepEngine] = {}
         self._plans: dict[Hashable, TrainingPlan] = {}
         self._constrained = jax.jit(
@@ -140,6 +143,7 @@ class SviLearner:
             callbacks = Callbacks(found, run)
             metrics = request.step.metrics | callbacks.metrics
             asked = replace(request, step=replace(request.step, metrics=metrics))
+            self._read_code()
             state = self._ensure_state(state, request.origin.keys[0], data)
             setup = self._run_setup(read, asked, is_mutable=state.mutable_state is not None)
             trainer = make_trainer(
@@ -181,12 +185,25 @@ class SviLearner:
         key: jax.Array,
         data: TrainingData,
     ) -> SVIState:
-        """Set up guide and optimizer, if that was not done before."""
+        """Set up guide and optimizer, if that was not done before with the same code."""
         self._setup.see(data)
-        if state is None or self._setup.by_stand_ins:
+        if state is None or self._setup.by_stand_ins or self._setup.is_outdated:
+            is_outdated = self._setup.is_outdated
             fresh = self._setup.with_data(key, data)
+            if state is not None and is_outdated:
+                check_same_parameters(state, fresh)
             return fresh if state is None else state
         return state
+
+    def _read_code(self) -> None:
+        """Forget what was compiled if kernel or guide read other values than then."""
+        guide = self._svi.guide
+        own = [] if isinstance(guide, AutoGuide) else [guide]
+        code = tuple(CodeKey(one) for one in (self._kernel.kernel, *own))
+        if self._code and code != self._code:
+            self._forget_compiled()
+            self._setup.is_outdated = True
+        self._code = code
 
     def step(
         self, data: TrainingData, n_pad: int, key: jax.Array, state: SVIState | None
@@ -210,6 +227,7 @@ class SviLearner:
         leaves, tree = jax.tree.flatten((rows, shared))
         shapes = tuple((np.shape(leaf), np.dtype(leaf.dtype)) for leaf in leaves)
         plan_key = (shapes, tree, data.static_key, data.n_obs, n_pad > 0)
+        self._read_code()
         if state is None or plan_key not in self._plans:
             spec = prepare(self._kernel, self._svi, data)
             state = self._ensure_state(state, key, data)
