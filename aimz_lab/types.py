@@ -17,6 +17,7 @@ _T = TypeVar("_T")
 Store = Literal["persistent", "memory"]
 ShardAxis = Literal["obs", "draw"]
 OnNonFinite = Literal["stop", "skip", "raise"]
+RowsAre = Literal["auto", "independent"]
 Progress = bool | Literal["live", "text"]
 RunStatus = Literal[
     "pending",

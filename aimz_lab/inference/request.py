@@ -22,7 +22,15 @@ from aimz_lab.inference.run.events import Callback, Run
 from aimz_lab.inference.run.loop import RunLoop
 from aimz_lab.kernel.scaling import Scale, check_scale
 from aimz_lab.kernel.spec import KernelSpec
-from aimz_lab.types import Arguments, Device, OnNonFinite, Params, Progress, check_choice
+from aimz_lab.types import (
+    Arguments,
+    Device,
+    OnNonFinite,
+    Params,
+    Progress,
+    RowsAre,
+    check_choice,
+)
 
 
 @dataclass(frozen=True)
@@ -64,6 +72,7 @@ class FitRequest:
         n_obs: Rows of the data set, for a stream of unknown length.
         validation: Held-out data, or ``None``.
         validation_every: Epochs between two evaluations of the held-out loss.
+        rows: ``"independent"`` if the user says that rows may be cut into batches.
         step: How a step weights its rows.
         steps_per_call: Steps compiled into one call; ``"auto"`` adapts.
         on_nonfinite: ``"stop"``, ``"skip"`` or ``"raise"`` at a step that is not finite.
@@ -89,6 +98,7 @@ class FitRequest:
     n_obs: int | None = None
     validation: Any = None
     validation_every: int = 1
+    rows: RowsAre = "auto"
     step: StepOptions = field(default_factory=StepOptions)
     steps_per_call: int | Literal["auto"] = "auto"
     on_nonfinite: OnNonFinite = "stop"
@@ -107,6 +117,7 @@ class FitRequest:
         if self.steps_per_call != "auto":
             check_positive_int("steps_per_call", self.steps_per_call)
         check_choice("on_nonfinite", self.on_nonfinite, OnNonFinite)
+        check_choice("rows", self.rows, RowsAre)
 
     @property
     def start(self) -> Position:
