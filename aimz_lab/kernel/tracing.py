@@ -139,7 +139,7 @@ def _records(
 
 def _record(site: Message, plates: Mapping[str, Message], n_rows: int) -> _Record | None:
     """Return the facts about a site that outlive its trace; ``None`` if it is no kernel site."""
-    kind = _kind(site)
+    kind = site_kind(site)
     if kind is None or site["value"] is None:
         return None
     value = site["value"]
@@ -191,7 +191,8 @@ def _density_shape(site: Message, value: HasShape) -> tuple[int, ...]:
         return ()
 
 
-def _kind(site: Message) -> SiteKind | None:
+def site_kind(site: Message) -> SiteKind | None:
+    """The kind of a site by NumPyro's record of it; ``None`` for what is no site of a kernel."""
     if site["type"] == "sample":
         if not site["is_observed"]:
             return "latent"

@@ -111,7 +111,7 @@ def make_plan(
 
 
 def keep_rows_together(plan: Plan, rows: Rows, names: Iterable[str]) -> Plan:
-    """Return the plan with all rows together, after a test found sites that cross rows.
+    """Return the plan with all rows together, after a check found sites that cross rows.
 
     Raises:
         DataTypeError: If the rows come from a source, which cannot keep them together.
@@ -119,6 +119,13 @@ def keep_rows_together(plan: Plan, rows: Rows, names: Iterable[str]) -> Plan:
     Warns:
         PerformanceWarning: With the names of the sites.
     """
+    if rows.streams:
+        msg = (
+            f"The kernel may compute across rows at {_listed(names)}, and the batches of a loader "
+            "would split what it computes. Pass the rows as arrays; or pass rows='independent' if "
+            "each row is computed from that row alone."
+        )
+        raise DataTypeError(msg)
     _warn_kept_together(rows, f"The kernel computes across rows at {_listed(names)}")
     return replace(plan, axis="draw")
 
