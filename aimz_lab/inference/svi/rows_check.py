@@ -9,6 +9,7 @@ epoch, at values of parameters and latent sites that differ. What a test cannot 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import jax
@@ -92,7 +93,8 @@ class Crossing(NamedTuple):
         )
 
 
-class _Subject(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class _Subject:
     """A kernel or a guide, and its structure."""
 
     role: Role
@@ -120,20 +122,21 @@ class RowsCheck:
             spec: The kernel's structure.
             data: The training data.
         """
-        if not data.is_minibatch:
+        n_rows = data.n_obs or UNKNOWN_LENGTH
+        key = _key("fit", data.first_batch), data.batch_size, n_rows
+        if not data.is_minibatch or self._proofs.get(key):
             return None
         subjects = self._subjects(spec, data)
-        n_rows = data.n_obs or UNKNOWN_LENGTH
         sizes = {data.batch_size}
         if n_rows % data.batch_size and not may_pad(self._svi, *(one.spec for one in subjects)):
             sizes.add(n_rows % data.batch_size)
-        for subject in subjects:
-            unproven = [n for n in sizes if not self._is_proven(subject, data, n, n_rows)]
-            if unproven:
-                found = self._test(subject, data, unproven)
-                if found is not None:
-                    return found
-        return None
+        unproven = {
+            subject: [n for n in sizes if not self._is_proven(subject, data, n, n_rows)]
+            for subject in subjects
+        }
+        self._proofs[key] = not any(unproven.values())
+        tests = (self._test(*each, data) for each in unproven.items() if each[1])
+        return next((found for found in tests if found is not None), None)
 
     def is_proven(self, spec: KernelSpec, data: TrainingData, few: int, many: int) -> bool:
         """Whether ``many`` rows may provably be cut into pieces of ``few``.
@@ -144,6 +147,8 @@ class RowsCheck:
             few: Rows of a piece.
             many: All rows.
         """
+        if few == many:
+            return True
         subjects = self._subjects(spec, data)
         return all(self._is_proven(subject, data, few, many) for subject in subjects)
 
@@ -155,38 +160,39 @@ class RowsCheck:
         return subjects
 
     def _is_proven(self, subject: _Subject, data: TrainingData, few: int, many: int) -> bool:
-        if few == many:
-            return True
-        batch = data.first_batch
-        key = (*_key(subject, batch), few, many)
+        key = _key(subject.role, data.first_batch), few, many
         if key not in self._proofs:
-            trace = RowsTrace(subject.function, batch.static, subject.spec)
-            test = _row_test(trace, subject.spec)
-            with rollback_always(self._svi.guide):
-                try:
-                    sizes = trace.abstract(batch, few), trace.abstract(batch, many)
-                except Exception:  # noqa: BLE001  an error of the kernel itself shows elsewhere
-                    sizes = None
-                self._proofs[key] = sizes is not None and test.is_proven(*sizes)
+            self._proofs[key] = self._unproven_sites(subject, data, few, many) == ()
         return self._proofs[key]
 
-    def _test(self, subject: _Subject, data: TrainingData, sizes: list[int]) -> Crossing | None:
-        """Test on all rows; where they are not in memory, find the sites to name."""
-        rows = {name: canonical(array, name) for name, array in data.rows.items()}
-        n_rows = next(iter(rows.values())).shape[0]
+    def _unproven_sites(
+        self, subject: _Subject, data: TrainingData, few: int, many: int
+    ) -> tuple[str, ...] | None:
+        """Names of the sites without a proof; ``None`` if the kernel does not run at a size."""
+        batch = data.first_batch
+        trace = RowsTrace(subject.function, batch.static, subject.spec)
+        with rollback_always(self._svi.guide):
+            try:
+                sizes = trace.abstract(batch, few), trace.abstract(batch, many)
+                return _row_test(trace, subject.spec).unproven_sites(*sizes)
+            except Exception:  # noqa: BLE001  an error of the kernel itself shows elsewhere
+                return None
+
+    def _test(self, subject: _Subject, sizes: list[int], data: TrainingData) -> Crossing | None:
+        """Test on all rows, if they are in memory, in the batches of the first epoch."""
         found = Crossing(subject.role, (), True, data.batch_size, data.n_obs)
+        n_rows = data.n_obs or UNKNOWN_LENGTH
+        if not data.in_memory or data.n_rows != n_rows:
+            sites = self._unproven_sites(subject, data, sizes[0], n_rows) or ()
+            return found._replace(sites=sites, is_tested=False)
+        rows = {name: canonical(array, name) for name, array in data.rows.items()}
         order = np.arange(n_rows) if data.order is None else np.asarray(data.order(0))
-        is_whole = data.in_memory and n_rows == data.n_obs
-        if not is_whole:
-            rows = {name: array[: data.batch_size] for name, array in rows.items()}
-            order, sizes = np.arange(data.batch_size), [max(data.batch_size // 2, 1)]
         try:
             sites = self._crossing_sites(subject, data, rows, [_pieces(order, n) for n in sizes])
         except Exception:  # noqa: BLE001  what cannot run on all rows at once was not shown
-            return found._replace(is_tested=False)
-        if is_whole and not sites:
-            return None
-        return found._replace(sites=sites, is_tested=is_whole)
+            sites = self._unproven_sites(subject, data, sizes[0], n_rows) or ()
+            return found._replace(sites=sites, is_tested=False)
+        return found._replace(sites=sites) if sites else None
 
     def _crossing_sites(
         self,
@@ -197,7 +203,7 @@ class RowsCheck:
     ) -> tuple[str, ...]:
         """Compare all of these rows with the pieces of each cut, at several values."""
         batch, found = data.first_batch, set[str]()
-        key = _key(subject, batch)
+        key = _key(subject.role, batch)
         trace = RowsTrace(subject.function, batch.static, subject.spec)
         test = _row_test(trace, subject.spec)
         if key not in self._tests:
@@ -210,20 +216,19 @@ class RowsCheck:
                 for pieces in cuts:
                     flags = jax.device_get(self._tests[key](rows, shared, {}, key_data, pieces))
                     found |= set(test.crossing_sites(flags))
-        return tuple(name for name in subject.spec.sites if name in found) + tuple(
-            sorted(found - set(subject.spec.sites))
-        )
+        in_order = [name for name in subject.spec.sites if name in found]
+        return (*in_order, *sorted(found.difference(in_order)))
 
 
 def _row_test(trace: RowsTrace, spec: KernelSpec) -> RowTest:
     names = spec.of_kind("latent", "observed", "factor")
-    return RowTest(trace, spec, names, with_scales=True)
+    return RowTest(trace, spec, names, in_training=True)
 
 
-def _key(subject: _Subject, batch: KernelArguments) -> Hashable:
-    """Recognises a question by the shapes of a row and of the shared arguments."""
+def _key(asked: Role | Literal["fit"], batch: KernelArguments) -> Hashable:
+    """Recognise a question by the shapes of a row and of the shared arguments."""
     row = {name: array[:0] for name, array in batch.rows.items()}
-    return subject.role, batch.static_key, shapes_of((row, dict(batch.shared)))
+    return asked, batch.static_key, shapes_of((row, dict(batch.shared)))
 
 
 def _pieces(order: Int[np.ndarray, " row"], size: int) -> Int[np.ndarray, "piece position"]:
