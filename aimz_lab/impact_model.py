@@ -78,7 +78,7 @@ from aimz_lab.types import (
     OnNonFinite,
     Params,
     Progress,
-    RowsAre,
+    RowDependence,
     ShardAxis,
     Store,
     check_choice,
@@ -276,7 +276,7 @@ class ImpactModel:
         validation_every: int = 1,
         scale: Scale = "auto",
         n_obs: int | None = None,
-        rows: RowsAre = "auto",
+        rows: RowDependence = "auto",
         steps_per_call: int | Literal["auto"] = "auto",
         accumulate: int = 1,
         on_nonfinite: OnNonFinite = "stop",
@@ -367,7 +367,7 @@ class ImpactModel:
             batch_size=batch_size,
             shuffle=shuffle,
             n_obs=n_obs,
-            rows=rows,
+            row_dependence=rows,
             validation=validation,
             validation_every=validation_every,
             step=StepOptions(scale, accumulate),
@@ -468,7 +468,7 @@ class ImpactModel:
         rng_key: jax.Array | None = None,
         n_obs: int | None = None,
         n_pad: int = 0,
-        rows: RowsAre = "auto",
+        rows: RowDependence = "auto",
         kernel_kwargs: Arguments | None = None,
         **kwargs: Any,
     ) -> tuple[SVIState, Float[Array, ""]]:
@@ -508,7 +508,7 @@ class ImpactModel:
         """
         learner = self._svi("train_on_batch")
         self._check_idle("train_on_batch")
-        check_choice("rows", rows, RowsAre)
+        check_choice("rows", rows, RowDependence)
         size = self._n_obs if n_obs is None else check_positive_int("n_obs", n_obs)
         arguments = merge_arguments(self._kernel, kwargs, kernel_kwargs)
         data = batch_data(self._kernel, X, y, arguments, n_obs=size)
@@ -617,6 +617,7 @@ class ImpactModel:
         in_sample: bool = True,
         return_sites: Sites = None,
         shard_axis: ShardAxis = "obs",
+        rows: RowDependence = "auto",
         batch_size: int | None = None,
         store: Store = "persistent",
         output_dir: str | PathLike[str] | None = None,
@@ -640,6 +641,8 @@ class ImpactModel:
             in_sample: Whether the group is ``posterior_predictive`` or ``predictions``.
             return_sites: Sites to return; by default the output and the deterministic sites.
             shard_axis: ``"obs"`` cuts the rows into blocks, ``"draw"`` keeps them together.
+            rows: ``"auto"`` proves, or tests on these rows, that the kernel computes each row from
+                that row alone; otherwise they stay together. ``"independent"`` is your word for it.
             batch_size: Rows at a time, in blocks of 256 (under ``"draw"``: draws at a time); it
                 changes no result.
             store: ``"persistent"`` writes to disk while it computes, ``"memory"`` keeps all.
@@ -680,6 +683,7 @@ class ImpactModel:
             condition=condition,
             return_sites=return_sites,
             shard_axis=shard_axis,
+            rows=rows,
             batch_size=batch_size,
             store=store,
             output_dir=output_dir,
@@ -700,6 +704,7 @@ class ImpactModel:
         rng_key: jax.Array | None = None,
         in_sample: bool = True,
         return_sites: Sites = None,
+        rows: RowDependence = "auto",
         return_datatree: bool = True,
         dims: Mapping[str, Sequence[str]] | None = None,
         coords: Coords | None = None,
@@ -716,6 +721,7 @@ class ImpactModel:
             rng_key: As in :meth:`predict`.
             in_sample: As in :meth:`predict`.
             return_sites: As in :meth:`predict`.
+            rows: As in :meth:`predict`.
             return_datatree: Return a tree, or a dict of arrays ``(num_draws, batch_size, ...)``.
             dims: As in :meth:`predict`.
             coords: As in :meth:`predict`.
@@ -744,6 +750,7 @@ class ImpactModel:
             intervention=intervention,
             condition=condition,
             return_sites=return_sites,
+            rows=rows,
             dims=dims,
             coords=coords,
             allow_nonfinite=allow_nonfinite,
@@ -807,6 +814,7 @@ class ImpactModel:
         rng_key: jax.Array | None = None,
         return_sites: Sites = None,
         shard_axis: ShardAxis = "obs",
+        rows: RowDependence = "auto",
         batch_size: int | None = None,
         store: Store = "persistent",
         output_dir: str | PathLike[str] | None = None,
@@ -827,6 +835,7 @@ class ImpactModel:
             rng_key: As in :meth:`predict`.
             return_sites: As in :meth:`predict`.
             shard_axis: As in :meth:`predict`.
+            rows: As in :meth:`predict`.
             batch_size: As in :meth:`predict`.
             store: As in :meth:`predict`.
             output_dir: As in :meth:`predict`.
@@ -861,6 +870,7 @@ class ImpactModel:
             intervention=intervention,
             return_sites=return_sites,
             shard_axis=shard_axis,
+            rows=rows,
             batch_size=batch_size,
             store=store,
             output_dir=output_dir,
@@ -880,6 +890,7 @@ class ImpactModel:
         num_samples: int = 1000,
         rng_key: jax.Array | None = None,
         return_sites: Sites = None,
+        rows: RowDependence = "auto",
         return_datatree: bool = True,
         dims: Mapping[str, Sequence[str]] | None = None,
         coords: Coords | None = None,
@@ -895,6 +906,7 @@ class ImpactModel:
             num_samples: Number of draws.
             rng_key: As in :meth:`predict`.
             return_sites: As in :meth:`predict`.
+            rows: As in :meth:`predict`.
             return_datatree: As in :meth:`predict_on_batch`.
             dims: As in :meth:`predict`.
             coords: As in :meth:`predict`.
@@ -924,6 +936,7 @@ class ImpactModel:
             group="prior_predictive",
             intervention=intervention,
             return_sites=return_sites,
+            rows=rows,
             dims=dims,
             coords=coords,
             allow_nonfinite=allow_nonfinite,
@@ -937,6 +950,7 @@ class ImpactModel:
         y: Shaped[ArrayLike, "row ..."] | None = None,
         *,
         shard_axis: ShardAxis = "obs",
+        rows: RowDependence = "auto",
         batch_size: int | None = None,
         store: Store = "persistent",
         output_dir: str | PathLike[str] | None = None,
@@ -954,6 +968,7 @@ class ImpactModel:
             X: Input array, a dataset, a loader, or any source of batches.
             y: Output array; comes with the batches otherwise.
             shard_axis: As in :meth:`predict`.
+            rows: As in :meth:`predict`.
             batch_size: As in :meth:`predict`.
             store: As in :meth:`predict`.
             output_dir: As in :meth:`predict`.
@@ -987,6 +1002,7 @@ class ImpactModel:
             posterior=self._fitted("log_likelihood"),
             group="log_likelihood",
             shard_axis=shard_axis,
+            rows=rows,
             batch_size=batch_size,
             store=store,
             output_dir=output_dir,

@@ -18,7 +18,6 @@ Store = Literal["persistent", "memory"]
 ShardAxis = Literal["obs", "draw"]
 RowDependence = Literal["auto", "independent"]
 OnNonFinite = Literal["stop", "skip", "raise"]
-RowsAre = Literal["auto", "independent"]
 Progress = bool | Literal["live", "text"]
 RunStatus = Literal[
     "pending",

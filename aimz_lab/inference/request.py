@@ -28,7 +28,7 @@ from aimz_lab.types import (
     OnNonFinite,
     Params,
     Progress,
-    RowsAre,
+    RowDependence,
     check_choice,
 )
 
@@ -72,7 +72,7 @@ class FitRequest:
         n_obs: Rows of the data set, for a stream of unknown length.
         validation: Held-out data, or ``None``.
         validation_every: Epochs between two evaluations of the held-out loss.
-        rows: ``"independent"`` if the user says that rows may be cut into batches.
+        row_dependence: ``"independent"`` if the user says that rows may be cut into batches.
         step: How a step weights its rows.
         steps_per_call: Steps compiled into one call; ``"auto"`` adapts.
         on_nonfinite: ``"stop"``, ``"skip"`` or ``"raise"`` at a step that is not finite.
@@ -98,7 +98,7 @@ class FitRequest:
     n_obs: int | None = None
     validation: Any = None
     validation_every: int = 1
-    rows: RowsAre = "auto"
+    row_dependence: RowDependence = "auto"
     step: StepOptions = field(default_factory=StepOptions)
     steps_per_call: int | Literal["auto"] = "auto"
     on_nonfinite: OnNonFinite = "stop"
@@ -117,7 +117,7 @@ class FitRequest:
         if self.steps_per_call != "auto":
             check_positive_int("steps_per_call", self.steps_per_call)
         check_choice("on_nonfinite", self.on_nonfinite, OnNonFinite)
-        check_choice("rows", self.rows, RowsAre)
+        check_choice("rows", self.row_dependence, RowDependence)
 
     @property
     def start(self) -> Position:

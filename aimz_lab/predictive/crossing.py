@@ -64,7 +64,7 @@ class CrossingCheck:
         for scenario in self._scenarios:
             if scenario.rows.streams:
                 self._need_proof(scenario, scenario.rows.expected or 2 * BLOCK_ROWS)
-        tests = [self._program(*each) for each in self._unproven(sites)]
+        tests = [test for each in self._unproven(sites) for test in self._programs_of(*each)]
         _raise_for([self._programs.crossing(test) for test in tests])
         return tests
 
@@ -108,30 +108,29 @@ class CrossingCheck:
             key, lambda: _row_test(scenario).is_proven(few, scenario.abstract(n_rows))
         )
 
-    def _program(self, scenario: Scenario, sites: Sites) -> Program:
-        n_rows = scenario.rows.n_rows
+    def _programs_of(self, scenario: Scenario, sites: Sites) -> list[Program]:
         chosen = differing_draws(sites, len(self._key_data), TESTED_DRAWS)
-        return Program(
-            key=("crossing", scenario.key, scenario.plan.globals_drawn),
-            build=lambda: _over_draws(_row_test(scenario).crossing),
-            arguments=(
-                scenario.all_rows,
-                scenario.shared,
-                {name: values[chosen] for name, values in sites.items()},
-                self._key_data[chosen],
-                _pieces(n_rows, _piece_rows(n_rows)),
-            ),
-            devices=(self._device,),
-            split=(False,) * 5,
-        )
+        draws = {name: values[chosen] for name, values in sites.items()}, self._key_data[chosen]
+        return [
+            Program(
+                key=("crossing", scenario.key, scenario.plan.globals_drawn),
+                build=lambda: _over_draws(_row_test(scenario).crossing),
+                arguments=(scenario.all_rows, scenario.shared, *draws, pieces),
+                devices=(self._device,),
+                split=(False,) * 5,
+            )
+            for pieces in _cuts(scenario.rows.n_rows)
+        ]
 
     def _crossing(self, scenario: Scenario, sites: Sites) -> tuple[str, ...]:
-        test = self._program(scenario, sites)
-        [run] = self._programs.compiled(test)
-        results = jax.device_get(run(*test.arguments))
-        found = _row_test(scenario).crossing_sites(results)
-        self._programs.set_crossing(test, found)
-        return found
+        for test in self._programs_of(scenario, sites):
+            [run] = self._programs.compiled(test)
+            results = jax.device_get(run(*test.arguments))
+            found = _row_test(scenario).crossing_sites(results)
+            if found:
+                self._programs.set_crossing(test, found)
+                return found
+        return ()
 
 
 def _raise_for(found: Sequence[Sequence[str]]) -> None:
@@ -165,7 +164,18 @@ def _piece_rows(n_rows: int) -> int:
     return BLOCK_ROWS if n_rows != BLOCK_ROWS else BLOCK_ROWS // 2
 
 
-def _pieces(n_rows: int, size: int) -> Int[np.ndarray, "piece position"]:
-    """The numbers of the rows of each block; the last one is filled up with the last row."""
-    numbers = np.arange(count_blocks(n_rows) * BLOCK_ROWS, dtype=np.int32)
-    return np.minimum(numbers, n_rows - 1).reshape(-1, size)
+def _cuts(n_rows: int) -> list[Int[np.ndarray, "piece position"]]:
+    """The numbers of the rows of each piece: of blocks, padded with the last row, and of halves.
+
+    A single block is not cut. But the sites without rows are drawn beside it, with noise of their
+    own, and of a longer input the same rows are to get the same draws.
+    """
+    numbers = np.arange(n_rows, dtype=np.int32)
+    cuts = []
+    if n_rows != BLOCK_ROWS:
+        blocks = np.arange(count_blocks(n_rows) * BLOCK_ROWS, dtype=np.int32)
+        cuts.append(np.minimum(blocks, n_rows - 1).reshape(-1, BLOCK_ROWS))
+    if 1 < n_rows <= BLOCK_ROWS:
+        half = -(-n_rows // 2)
+        cuts.append(np.stack([numbers[:half], numbers[-half:]]))
+    return cuts

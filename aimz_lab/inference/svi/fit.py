@@ -79,7 +79,9 @@ def read_fit_data(
         )
         held_out = HeldOut(rows, request.validation_every)
         size = held_out.block_rows(data)
-        if request.rows == "auto" and not check.is_proven(spec, data, size, held_out.n_rows):
+        if request.row_dependence == "auto" and not check.is_proven(
+            spec, data, size, held_out.n_rows
+        ):
             held_out = replace(held_out, is_whole=True)
         check_held_out(svi, spec, data, held_out)
     return FitData(data, held_out, spec, resolve_placement(request.device, device))
@@ -111,7 +113,7 @@ def _training(
     has_default = data.in_memory and data.n_obs == data.n_rows and not chosen
     try:
         spec = prepare(signature, svi, data)
-        crossing = check.crossing(spec, data) if request.rows == "auto" else None
+        crossing = check.crossing(spec, data) if request.row_dependence == "auto" else None
         if crossing is None:
             return data, device, spec
         if not has_default:

@@ -36,7 +36,7 @@ from aimz_lab.inference.svi.step import Batch
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.kernel.tracing import tracing_lock
-from aimz_lab.types import Params, RowsAre, callable_name
+from aimz_lab.types import Params, RowDependence, callable_name
 
 
 class StepResult(NamedTuple):
@@ -194,7 +194,7 @@ class SviLearner:
         n_pad: int,
         key: jax.Array,
         state: SVIState | None,
-        rows_are: RowsAre = "auto",
+        row_dependence: RowDependence = "auto",
     ) -> StepResult:
         """Run one step on the rows of ``data``, for loops written by hand.
 
@@ -203,7 +203,7 @@ class SviLearner:
             n_pad: Rows at its end that are padding.
             key: For the initial state, if there is none yet.
             state: The state before the step, or ``None``.
-            rows_are: ``"independent"`` if the user says that the batch may be part of the data.
+            row_dependence: ``"independent"`` if the user says that the batch may be part of the data.
 
         Raises:
             KernelError: If the batch is part of the data and the kernel may compute across rows.
@@ -215,11 +215,11 @@ class SviLearner:
         shared = jax.tree.map(canonical, dict(data.shared))
         leaves, tree = jax.tree.flatten((rows, shared))
         shapes = tuple((np.shape(leaf), np.dtype(leaf.dtype)) for leaf in leaves)
-        plan_key = (shapes, tree, data.static_key, data.n_obs, n_pad > 0, rows_are)
+        plan_key = (shapes, tree, data.static_key, data.n_obs, n_pad > 0, row_dependence)
         if state is None or plan_key not in self._plans:
             spec = prepare(self._kernel, self._svi, data)
             # Without the number of all rows, a batch counts as all of them.
-            if rows_are == "auto" and data.n_obs is not None:
+            if row_dependence == "auto" and data.n_obs is not None:
                 crossing = self._rows_check.crossing(spec, data)
                 if crossing is not None:
                     raise crossing.error()

@@ -49,6 +49,7 @@ class Crossing(NamedTuple):
         role: What computes across rows.
         sites: The sites where it does, or may.
         is_tested: Whether a test on all rows has shown it; if not, nothing shows the contrary.
+        in_memory: Whether all rows are at hand to be tested.
         batch_size: Rows of a batch.
         n_rows: Rows of the whole data, or ``None`` if unknown.
     """
@@ -56,6 +57,7 @@ class Crossing(NamedTuple):
     role: Role
     sites: tuple[str, ...]
     is_tested: bool
+    in_memory: bool
     batch_size: int
     n_rows: int | None
 
@@ -69,16 +71,22 @@ class Crossing(NamedTuple):
                 f"The {self.role} computes across rows{where}: what a row contributes depends on "
                 "the rows beside it, on its place among them, or on their number."
             )
+        why_untested = (
+            "it does not run on all rows at once, which would test it"
+            if self.in_memory
+            else "a test needs all rows in memory"
+        )
         return (
-            f"Nothing shows that the {self.role} treats each row by itself{where}, and only all "
-            "rows at once could be tested."
+            f"Nothing proves that the {self.role} treats each row by itself{where}, and "
+            f"{why_untested}."
         )
 
     def error(self) -> AimzLabError:
         """Return the refusal."""
         of_all = "" if self.n_rows is None else f" of the {self.n_rows:,} rows"
+        effect = "would" if self.is_tested else "may"
         msg = (
-            f"{self.finding} Batches of {self.batch_size:,}{of_all} would train another model. "
+            f"{self.finding} Batches of {self.batch_size:,}{of_all} {effect} train another model. "
             "Train on all rows at once, with fit_on_batch(X, y) or fit(X, y, batch_size=len(X)). "
             'If you know that rows are independent, say so: rows="independent".'
         )
@@ -180,9 +188,10 @@ class RowsCheck:
 
     def _test(self, subject: _Subject, sizes: list[int], data: TrainingData) -> Crossing | None:
         """Test on all rows, if they are in memory, in the batches of the first epoch."""
-        found = Crossing(subject.role, (), True, data.batch_size, data.n_obs)
         n_rows = data.n_obs or UNKNOWN_LENGTH
-        if not data.in_memory or data.n_rows != n_rows:
+        at_hand = data.in_memory and data.n_rows == n_rows
+        found = Crossing(subject.role, (), True, at_hand, data.batch_size, data.n_obs)
+        if not at_hand:
             sites = self._unproven_sites(subject, data, sizes[0], n_rows) or ()
             return found._replace(sites=sites, is_tested=False)
         rows = {name: canonical(array, name) for name, array in data.rows.items()}

@@ -13,10 +13,10 @@ import numpy as np
 from numpyro import handlers
 from numpyro.distributions import biject_to, constraints
 from numpyro.infer import init_to_uniform
-from numpyro.primitives import Messenger
 
 from aimz_lab.inference.compiling import named
 from aimz_lab.kernel.arguments import KernelArguments
+from aimz_lab.kernel.rows.plates import pin_plates
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.kernel.tracing import Message, tracing_lock
 from aimz_lab.types import Params, Rows, Shared, Static
@@ -61,7 +61,7 @@ class RowsTrace:
         """Return NumPyro's trace on these rows; random draws depend on the key and their site."""
         n_rows = jax.tree.leaves(rows)[0].shape[0]
         given = handlers.substitute(self._function, data={**shared.params, **values})
-        seeded = handlers.seed(_take_all_rows(given, n_rows), key)
+        seeded = handlers.seed(pin_plates(given, n_rows), key)
         draw = partial(_draw, key=key, is_wide=shared.is_wide)
         with tracing_lock:
             drawn = handlers.substitute(seeded, substitute_fn=draw)
@@ -113,22 +113,6 @@ class RowsTrace:
             for name, site in trace.items()
             if site["type"] in ("param", "mutable") and jax.tree.leaves(site["value"])
         }
-
-
-class _take_all_rows(Messenger):  # noqa: N801  named as NumPyro names handlers
-    """Let plates of the rows take all rows that there are, in their order."""
-
-    def __init__(self, fn: Callable, n_rows: int) -> None:
-        self._n_rows = n_rows
-        super().__init__(fn)
-
-    def process_message(self, msg: dict[str, Any]) -> None:
-        """Set the indices of a plate of the rows, as of one that takes a batch of them."""
-        if msg["type"] != "plate" or msg["value"] is not None:
-            return
-        if self._n_rows in msg["args"]:
-            msg["value"] = jnp.arange(self._n_rows)
-            msg["args"] = (msg["args"][0], self._n_rows)
 
 
 def _draw(site: Message, *, key: jax.Array, is_wide: jax.Array) -> Any:

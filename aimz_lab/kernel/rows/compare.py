@@ -20,7 +20,8 @@ def differ(
     Args:
         cut: The quantity of the rows of a piece, with an axis for them or without.
         whole: That of all rows.
-        numbers: The numbers of the rows of the piece among all rows.
+        numbers: The numbers of the rows of the piece among all rows; those beyond ``n_rows``
+            entries are padding and not compared.
         n_rows: The number of all rows.
         is_density: Whether it is a log density, which magnifies the rounding of its parameters.
 
@@ -40,7 +41,10 @@ def differ(
     axes = [axis for axis, (some, every) in enumerate(sizes) if some != every]
     if len(axes) > 1 or any(sizes[axis] != (len(numbers), n_rows) for axis in axes):
         return jnp.array(True)
-    expected = jnp.take(whole, numbers, axis=axes[0]) if axes else whole
+    expected = whole
+    if axes:
+        expected = jnp.take(whole, numbers[:n_rows], axis=axes[0])
+        cut = jax.lax.slice_in_dim(cut, 0, expected.shape[axes[0]], axis=axes[0])
     same = cut == expected
     if jnp.issubdtype(cut.dtype, jnp.inexact):
         allowed = _rounding(expected, whole, is_density=is_density)

@@ -22,7 +22,11 @@ from numpyro.distributions import Distribution, Independent, MaskedDistribution
 
 from aimz_lab.data.keys import THREEFRY
 from aimz_lab.kernel.rows.compare import differ
-from aimz_lab.kernel.rows.proof import rows_are_independent, unproven_results
+from aimz_lab.kernel.rows.proof import (
+    results_that_use,
+    rows_are_independent,
+    unproven_results,
+)
 from aimz_lab.kernel.spec import KernelSpec, Site
 from aimz_lab.kernel.tracing import Message, site_kind
 
@@ -87,7 +91,7 @@ class RowTest:
             many: Likewise, at the number of all rows.
         """
         try:
-            return rows_are_independent(self._of_values, few, many)
+            return rows_are_independent(self._proved, few, many) and not self._weighted(few)
         except Exception:  # noqa: BLE001  an error of the kernel itself shows when it is tested
             return False
 
@@ -99,13 +103,29 @@ class RowTest:
         Raises:
             Exception: What the kernel raises.
         """
-        return self._in_order(unproven_results(self._of_values, few, many))
+        unproven = {*unproven_results(self._proved, few, many), *self._weighted(few)}
+        return self._in_order(unproven)
 
     def _of_values(
         self, rows: Any, shared: Any, values: Mapping[str, Any]
     ) -> dict[str, _Quantities]:
         """The quantities, given the values of all latent sites; the noise is no site's."""
         return self._quantities(self.trace(rows, shared, values, jax.random.key(0)))
+
+    def _proved(self, *arguments: Any) -> dict[str, _Quantities]:
+        """The quantities that a proof is about; weights may follow the number of rows."""
+        return {
+            name: quantities._replace(weights=[])
+            for name, quantities in self._of_values(*arguments).items()
+        }
+
+    def _weighted(self, arguments: tuple[Any, Any, Any]) -> set[str]:
+        """Names of the sites with a weight that is computed from values of the rows."""
+
+        def weights(*arguments: Any) -> dict[str, list[jax.Array]]:
+            return {name: found.weights for name, found in self._of_values(*arguments).items()}
+
+        return results_that_use(weights, *arguments) if self.in_training else set()
 
     def _in_order(self, names: Collection[str]) -> tuple[str, ...]:
         """Names in the order of the kernel's sites."""
@@ -123,7 +143,8 @@ class RowTest:
         """Run the kernel on all rows at once and on each piece of them, and compare row by row.
 
         It is a function to compile. Quantities without rows must be the same on all pieces. If a
-        piece is as long as all rows together, its rows must be in their order.
+        piece is as long as all rows together, its rows must be in their order. A piece that is
+        longer begins with all of them; what follows is padding, of which other values are drawn.
 
         Args:
             rows: A tree of arrays with all rows leading.
@@ -141,15 +162,19 @@ class RowTest:
         # Otherwise an accelerator would round products of long and of short arrays differently.
         with jax.default_matmul_precision("highest"):
             trace = self.trace(rows, shared, values, key)
-            n_rows = jax.tree.leaves(rows)[0].shape[0]
+            n_rows, size = jax.tree.leaves(rows)[0].shape[0], pieces.shape[1]
             drawn = _Drawn(trace, self.spec, values, n_rows)
             if drawn.uncuttable:
                 return dict.fromkeys(drawn.uncuttable, jnp.array(True))
+            padding = drawn
+            if n_rows < size:
+                again = self.trace(rows, shared, values, jax.random.fold_in(key, 1))
+                padding = _Drawn(again, self.spec, values, n_rows)
             whole = self._quantities(trace)
 
             def on_piece(numbers: jax.Array) -> dict[str, jax.Array]:
                 part = jax.tree.map(lambda array: jnp.asarray(array)[numbers], rows)
-                fixed = {**values, **drawn.of_rows(numbers)}
+                fixed = {**values, **drawn.of_rows(numbers, padding)}
                 cut = self._quantities(self.trace(part, shared, fixed, key))
                 return _differences(cut, whole, numbers, n_rows)
 
@@ -244,6 +269,7 @@ class _Drawn:
     def __init__(
         self, trace: Mapping[str, Message], spec: KernelSpec, given: Collection[str], n_rows: int
     ) -> None:
+        self._n_rows = n_rows
         latent = [name for name in spec.of_kind("latent") if name in trace and name not in given]
         self._values = {name: jnp.asarray(trace[name]["value"]) for name in latent}
         self._axes = {name: spec.sites[name].row_axes for name in latent}
@@ -253,12 +279,17 @@ class _Drawn:
             if axes and (len(axes) > 1 or self._values[name].shape[axes[0]] != n_rows)
         )
 
-    def of_rows(self, numbers: jax.Array) -> dict[str, jax.Array]:
-        """The values of some rows, and those without rows."""
-        return {
-            name: jnp.take(value, numbers, axis=self._axes[name][0]) if self._axes[name] else value
-            for name, value in self._values.items()
-        }
+    def of_rows(self, numbers: jax.Array, padding: _Drawn) -> dict[str, jax.Array]:
+        """The values of some rows, other values of the padding, and those without rows."""
+        found = dict(self._values)
+        real = numbers[: self._n_rows]
+        beyond = jnp.arange(len(numbers) - len(real)) % self._n_rows
+        for name, axes in self._axes.items():
+            if axes:
+                values = jnp.take(self._values[name], real, axis=axes[0])
+                others = jnp.take(padding._values[name], beyond, axis=axes[0])
+                found[name] = jnp.concatenate([values, others], axes[0])
+        return found
 
 
 def _unmasked(distribution: Distribution) -> Distribution:

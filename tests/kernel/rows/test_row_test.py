@@ -35,11 +35,11 @@ def row_test(kernel, wanted=("y", "mu"), **options):
     return RowTest(trace, trace_spec(kernel, rows=rows), wanted, **options)
 
 
-def crossing_sites(test, X, pieces=None):
+def crossing_sites(test, X, pieces=None, seed=0):
     n_blocks = -(-len(X) // PIECE)
     if pieces is None:
         pieces = np.minimum(np.arange(n_blocks * PIECE), len(X) - 1).reshape(-1, PIECE)
-    key_data = jax.random.key_data(jax.random.key(0))
+    key_data = jax.random.key_data(jax.random.key(seed))
     found = jax.jit(test.crossing)({"X": X}, {}, {"slope": 1.5}, key_data, pieces)
     return test.crossing_sites(jax.device_get(found))
 
@@ -76,10 +76,27 @@ def test_rows_alone_cross_nowhere(what, n_rows):
     assert crossing_sites(row_test(kernel_of(APART[what])), inputs(n_rows)) == ()
 
 
-@pytest.mark.parametrize("n_rows", [5, 200])
 @pytest.mark.parametrize("what", ACROSS)
-def test_sites_that_mix_rows_are_named(what, n_rows):
-    assert crossing_sites(row_test(kernel_of(ACROSS[what])), inputs(n_rows)) == ("mu", "y")
+def test_sites_that_mix_rows_are_named(what):
+    assert crossing_sites(row_test(kernel_of(ACROSS[what])), inputs(200)) == ("mu", "y")
+
+
+@pytest.mark.parametrize("what", ["a mean", "the number of rows"])
+def test_padding_must_change_nothing(what):
+    assert crossing_sites(row_test(kernel_of(ACROSS[what])), inputs(5)) == ("mu", "y")
+
+
+@pytest.mark.parametrize("n_rows", [1, 5])
+def test_padding_has_drawn_values_of_its_own(n_rows):
+    def kernel(X, y=None):
+        with numpyro.plate("rows", X.shape[0]):
+            z = numpyro.sample("z", dist.Normal())
+        with numpyro.plate("rows", X.shape[0]):
+            numpyro.sample("y", dist.Normal(X[:, 0] + abs(z).max(), 1.0), obs=y)
+
+    test = row_test(kernel, ("y",))
+    found = [crossing_sites(test, inputs(n_rows), seed=seed) for seed in range(4)]
+    assert ("y",) in found
 
 
 @pytest.mark.parametrize("what", LATE)
@@ -131,7 +148,7 @@ def test_weights_may_follow_their_row_but_not_the_others(normalised):
         with plate, handlers.scale(scale=weights):
             numpyro.sample("y", dist.Normal(X[:, 0], 1.0), obs=y)
 
-    test = row_test(kernel, ("y",), with_scales=True)
+    test = row_test(kernel, ("y",), in_training=True)
     assert crossing_sites(test, inputs(200)) == (("y",) if normalised else ())
     assert crossing_sites(row_test(kernel, ("y",)), inputs(200)) == ()
 
