@@ -33,8 +33,7 @@ from numpyro.infer import (
 )
 
 from aimz_lab import ImpactModel
-from aimz_lab.errors import KernelError
-from aimz_lab.errors import GuideError
+from aimz_lab.errors import GuideError, KernelError
 from tests import kernels
 
 pytestmark = pytest.mark.allow_rank_promotion  # NumPyro's guides draw with a sample shape

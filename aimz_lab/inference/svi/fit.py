@@ -78,10 +78,8 @@ def read_fit_data(
             signature, request.validation, extra, allow_nonfinite=request.allow_nonfinite
         )
         held_out = HeldOut(rows, request.validation_every)
-        size = held_out.block_rows(data)
-        if request.row_dependence == "auto" and not check.is_proven(
-            spec, data, size, held_out.n_rows
-        ):
+        sizes = held_out.block_rows(data), held_out.n_rows
+        if request.row_dependence == "auto" and not check.is_proven(spec, data, *sizes):
             held_out = replace(held_out, is_whole=True)
         check_held_out(svi, spec, data, held_out)
     return FitData(data, held_out, spec, resolve_placement(request.device, device))
@@ -118,7 +116,7 @@ def _training(
             return data, device, spec
         if not has_default:
             raise crossing.error()
-        warnings.warn(crossing.warning(), FitWarning, stacklevel=7)
+        warnings.warn(crossing.warning(), FitWarning, stacklevel=6)
     except GuideError:
         if not has_default:
             raise

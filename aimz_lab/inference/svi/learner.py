@@ -203,7 +203,7 @@ class SviLearner:
             n_pad: Rows at its end that are padding.
             key: For the initial state, if there is none yet.
             state: The state before the step, or ``None``.
-            row_dependence: ``"independent"`` if the user says that the batch may be part of the data.
+            row_dependence: ``"independent"`` if the user says that rows may be cut.
 
         Raises:
             KernelError: If the batch is part of the data and the kernel may compute across rows.

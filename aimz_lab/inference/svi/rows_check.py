@@ -30,8 +30,12 @@ from aimz_lab.kernel.rows.row_test import RowTest
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.kernel.spec import KernelSpec
 
-UNKNOWN_LENGTH = 2**16
+_UNKNOWN_LENGTH = 2**16
 """Rows that a stream of unknown length is taken to have, for the proof."""
+
+_TESTED_AT_ONCE = 4096
+"""Rows up to which the first test is one of all rows. Of more, two batches are tested before, as a
+kernel that computes across rows may take long on all of them."""
 
 _PIECES = 1024
 """Batches of a test, at most; they are spread over an epoch."""
@@ -85,9 +89,11 @@ class Crossing(NamedTuple):
         """Return the refusal."""
         of_all = "" if self.n_rows is None else f" of the {self.n_rows:,} rows"
         effect = "would" if self.is_tested else "may"
+        arrays = "" if self.in_memory else "Pass arrays, so that all rows can be tested. "
         msg = (
             f"{self.finding} Batches of {self.batch_size:,}{of_all} {effect} train another model. "
-            "Train on all rows at once, with fit_on_batch(X, y) or fit(X, y, batch_size=len(X)). "
+            f"{arrays}Train on all rows at once, with fit_on_batch(X, y) or "
+            "fit(X, y, batch_size=len(X)). "
             'If you know that rows are independent, say so: rows="independent".'
         )
         return GuideError(msg) if self.role == "guide" else KernelError(msg)
@@ -130,7 +136,7 @@ class RowsCheck:
             spec: The kernel's structure.
             data: The training data.
         """
-        n_rows = data.n_obs or UNKNOWN_LENGTH
+        n_rows = _all_rows(data)
         key = _key("fit", data.first_batch), data.batch_size, n_rows
         if not data.is_minibatch or self._proofs.get(key):
             return None
@@ -188,16 +194,20 @@ class RowsCheck:
 
     def _test(self, subject: _Subject, sizes: list[int], data: TrainingData) -> Crossing | None:
         """Test on all rows, if they are in memory, in the batches of the first epoch."""
-        n_rows = data.n_obs or UNKNOWN_LENGTH
+        n_rows = _all_rows(data)
         at_hand = data.in_memory and data.n_rows == n_rows
         found = Crossing(subject.role, (), True, at_hand, data.batch_size, data.n_obs)
         if not at_hand:
             sites = self._unproven_sites(subject, data, sizes[0], n_rows) or ()
             return found._replace(sites=sites, is_tested=False)
-        rows = {name: canonical(array, name) for name, array in data.rows.items()}
         order = np.arange(n_rows) if data.order is None else np.asarray(data.order(0))
+        two = np.sort(order[: 2 * data.batch_size])
         try:
-            sites = self._crossing_sites(subject, data, rows, [_pieces(order, n) for n in sizes])
+            sites = ()
+            if len(two) < n_rows > _TESTED_AT_ONCE:
+                sites = self._crossing_sites(subject, data, two, np.arange(len(two)), sizes)
+            if not sites:
+                sites = self._crossing_sites(subject, data, slice(None), order, sizes)
         except Exception:  # noqa: BLE001  what cannot run on all rows at once was not shown
             sites = self._unproven_sites(subject, data, sizes[0], n_rows) or ()
             return found._replace(sites=sites, is_tested=False)
@@ -207,10 +217,14 @@ class RowsCheck:
         self,
         subject: _Subject,
         data: TrainingData,
-        rows: dict[str, np.ndarray],
-        cuts: list[Int[np.ndarray, "piece position"]],
+        chosen: Int[np.ndarray, " row"] | slice,
+        order: Int[np.ndarray, " row"],
+        sizes: list[int],
     ) -> tuple[str, ...]:
-        """Compare all of these rows with the pieces of each cut, at several values."""
+        """Compare chosen rows with their batches of each size, at several values."""
+        rows = {name: canonical(array[chosen], name) for name, array in data.rows.items()}
+        rows = jax.device_put(rows)
+        cuts = [_pieces(order, size) for size in sizes]
         batch, found = data.first_batch, set[str]()
         key = _key(subject.role, batch)
         trace = RowsTrace(subject.function, batch.static, subject.spec)
@@ -227,6 +241,11 @@ class RowsCheck:
                     found |= set(test.crossing_sites(flags))
         in_order = [name for name in subject.spec.sites if name in found]
         return (*in_order, *sorted(found.difference(in_order)))
+
+
+def _all_rows(data: TrainingData) -> int:
+    """The number of all rows; of a stream of unknown length, one that is larger than a batch."""
+    return data.n_obs or max(_UNKNOWN_LENGTH, 2 * data.batch_size)
 
 
 def _row_test(trace: RowsTrace, spec: KernelSpec) -> RowTest:

@@ -314,8 +314,8 @@ def _by_row(distribution: Distribution, value: jax.Array) -> jax.Array:
 def _masks(distribution: Distribution) -> list[jax.Array]:
     found = []
     while isinstance(distribution, MaskedDistribution):
-        if not isinstance(distribution._mask, bool):  # noqa: SLF001  it has no public name
-            found.append(jnp.asarray(distribution._mask))  # noqa: SLF001
+        if not isinstance(distribution._mask, bool):
+            found.append(jnp.asarray(distribution._mask))
         distribution = distribution.base_dist
     return found
 
