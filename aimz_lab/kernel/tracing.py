@@ -16,6 +16,7 @@ from jaxtyping import PyTree
 from numpyro import handlers
 from numpyro.distributions import Unit
 
+from aimz_lab.kernel.samplers import without_sampler
 from aimz_lab.kernel.spec import KernelSpec, Plate, Site, SiteKind
 from aimz_lab.types import HasShape, Static
 
@@ -125,7 +126,8 @@ def _records(
 
     def run(key: jax.Array, rows: PyTree, shared: PyTree, values: PyTree) -> None:
         seeded = handlers.seed(handlers.substitute(kernel, data=values), key)
-        sites = handlers.trace(seeded).get_trace(**rows, **shared, **static)
+        drawn = without_sampler(seeded, "stand_in")
+        sites = handlers.trace(drawn).get_trace(**rows, **shared, **static)
         plates = {name: site for name, site in sites.items() if site["type"] == "plate"}
         for name, site in sites.items():
             record = _record(site, plates, n_rows)

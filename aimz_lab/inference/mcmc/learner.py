@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import jax
+import jax.numpy as jnp
 from numpyro.infer import HMC, MCMC
 from numpyro.infer.svi import SVIState
 
@@ -195,8 +196,10 @@ def continue_mcmc(mcmc: MCMC, data: TrainingData, num_samples: int, spec: Kernel
 
 
 def _arguments(data: TrainingData) -> Arguments:
-    rows = {name: canonical(array, name) for name, array in data.rows.items()}
-    return {**rows, **jax.tree.map(canonical, dict(data.shared)), **data.static}
+    """Return the kernel's arguments, whose arrays are JAX's: loops and ``.at`` need them."""
+    rows = {name: jnp.asarray(canonical(array, name)) for name, array in data.rows.items()}
+    shared = jax.tree.map(lambda array: jnp.asarray(canonical(array)), dict(data.shared))
+    return {**rows, **shared, **data.static}
 
 
 def _fields(mcmc: MCMC) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from numpyro import handlers
 
 from aimz_lab.errors import DataError
 from aimz_lab.kernel.rows.jaxprs import inner_programs, is_call
+from aimz_lab.kernel.samplers import without_sampler
 from aimz_lab.kernel.tracing import tracing_lock
 
 
@@ -67,7 +68,7 @@ def check_indices(
 
     def run(key: jax.Array, arrays: Any, values: Any) -> None:
         seeded = handlers.seed(handlers.substitute(kernel, data=values), key)
-        handlers.trace(seeded).get_trace(**arrays, **(static or {}))
+        without_sampler(seeded, "stand_in")(**arrays, **(static or {}))
 
     shapes = jax.tree.map(_abstract, arrays)
     try:

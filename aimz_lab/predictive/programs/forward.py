@@ -26,6 +26,7 @@ from numpyro import handlers
 from numpyro.primitives import Messenger
 
 from aimz_lab.kernel.rows.plates import pin_plates
+from aimz_lab.kernel.samplers import without_sampler
 from aimz_lab.kernel.tracing import Message, tracing_lock
 from aimz_lab.types import Params, Static
 
@@ -85,6 +86,7 @@ class Simulator:
         shapes: Shape of each site with a set value, with ``None`` for the rows.
         dtypes: Type of each of these sites.
         collect: Reads the results from a trace.
+        output: Name of the output site.
     """
 
     kernel: Callable
@@ -92,6 +94,7 @@ class Simulator:
     shapes: Mapping[str, tuple[int | None, ...]]
     dtypes: Mapping[str, np.dtype]
     collect: Callable[[Trace], dict[str, jax.Array]]
+    output: str
 
     def trace(
         self,
@@ -118,8 +121,8 @@ class Simulator:
         kernel = handlers.substitute(kernel, data={**shared.params, **condition, **sites})
         kernel = pin_plates(kernel, n_rows)
         with tracing_lock:
-            seeded = _SeedByName(kernel, keys)
-            return handlers.trace(seeded).get_trace(**block.rows, **shared.arguments, **self.static)
+            drawn = without_sampler(_SeedByName(kernel, keys), "refuse", self.output)
+            return handlers.trace(drawn).get_trace(**block.rows, **shared.arguments, **self.static)
 
     def trace_rows(
         self, rows: Blocks, shared: Shared, values: Mapping[str, jax.Array], key: jax.Array

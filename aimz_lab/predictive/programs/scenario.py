@@ -89,6 +89,7 @@ class Scenario:
             },
             dtypes={name: site.dtype for name, site in sites.items()},
             collect=_COLLECT[quantity or self.quantity](wanted),
+            output=self.request.output,
         )
 
     def sites(self, fixed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
