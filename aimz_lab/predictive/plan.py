@@ -12,10 +12,12 @@ from jaxtyping import PyTree
 
 from aimz_lab.errors import DataTypeError, OutputWarning, PerformanceWarning, SiteError
 from aimz_lab.kernel.cache_keys import ById, shapes_of
+from aimz_lab.kernel.discrete import SummedSite
 from aimz_lab.kernel.rows.plates import pin_plates
 from aimz_lab.kernel.spec import KernelSpec, Site
 from aimz_lab.kernel.tracing import trace_spec
 from aimz_lab.predictive.blocks import BLOCK_ROWS, Rows
+from aimz_lab.predictive.latents_without_draws import find_summed_sites
 from aimz_lab.predictive.named_sites import check_draws, check_named, row_wise_values, wanted_sites
 from aimz_lab.predictive.request import Quantity, Request
 from aimz_lab.types import ShardAxis
@@ -35,6 +37,7 @@ class Plan:
         globals_drawn: Sites without rows that are neither in the posterior nor given; drawn once
             per draw, the same for all blocks.
         row_wise: Sites whose set value has one entry per row, with its axis of rows.
+        summed_out: Discrete sites to sum out of the density of the output.
     """
 
     spec: KernelSpec
@@ -43,6 +46,7 @@ class Plan:
     latents: tuple[str, ...]
     globals_drawn: tuple[str, ...]
     row_wise: Mapping[str, int]
+    summed_out: tuple[SummedSite, ...] = ()
 
     @property
     def row_sites(self) -> dict[str, int]:
@@ -76,6 +80,7 @@ def make_plan(
         SiteError: If a named site does not exist, or a posterior draw or a set value does not have
             the shape of its site for these arguments.
         DataTypeError: If the rows come from a source and cannot be cut.
+        KernelError: If a discrete site of a log-likelihood has no draws and cannot be summed out.
     """
     if request.shard_axis == "draw" and rows.streams:
         msg = "shard_axis='draw' needs all rows at once; pass them as arrays, not as a loader."
@@ -90,12 +95,19 @@ def make_plan(
         for name in request.draws or {}
         if name != request.output and name in spec.sites and spec.sites[name].kind == "latent"
     )
+    given = {*latents, *request.condition}
+    summed_out = ()
+    if quantity == "log_likelihood":
+        missing = tuple(name for name in spec.of_kind("latent") if name not in given)
+        summed_out = remembered(
+            ("summed out", _kind(request, rows), missing),
+            lambda: find_summed_sites(request, rows, spec, missing),
+        )
     reason = uncuttable or _why_kept_together(request, spec, wanted, latents, quantity)
     axis = request.shard_axis
     if reason and axis == "obs":
         _warn_kept_together(rows, *reason)
         axis = "draw"
-    given = {*latents, *request.condition}
     return Plan(
         spec=spec,
         axis=axis,
@@ -107,6 +119,7 @@ def make_plan(
             if name not in given and not spec.sites[name].row_axes
         ),
         row_wise=row_wise,
+        summed_out=summed_out,
     )
 
 

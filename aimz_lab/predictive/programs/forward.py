@@ -33,6 +33,9 @@ from aimz_lab.types import Params, Static
 Trace: TypeAlias = Mapping[str, Message]
 """NumPyro's record of a kernel: a message by site."""
 
+Run: TypeAlias = Callable[[Mapping[str, jax.Array]], Trace]
+"""Runs the kernel, given the values of some sites."""
+
 
 class Blocks(NamedTuple):
     """Rows of the kernel's arguments and of set values, cut into blocks.
@@ -85,7 +88,7 @@ class Simulator:
         static: Its static arguments.
         shapes: Shape of each site with a set value, with ``None`` for the rows.
         dtypes: Type of each of these sites.
-        collect: Reads the results from a trace.
+        collect: Returns the results; its argument runs the kernel, given values of more sites.
         output: Name of the output site.
     """
 
@@ -93,7 +96,7 @@ class Simulator:
     static: Static
     shapes: Mapping[str, tuple[int | None, ...]]
     dtypes: Mapping[str, np.dtype]
-    collect: Callable[[Trace], dict[str, jax.Array]]
+    collect: Callable[[Run], dict[str, jax.Array]]
     output: str
 
     def trace(
@@ -134,7 +137,11 @@ class Simulator:
         self, block: Blocks, shared: Shared, sites: Mapping[str, jax.Array], keys: Keys
     ) -> dict[str, jax.Array]:
         """Run the kernel on one block and collect; see :meth:`trace`."""
-        return self.collect(self.trace(block, shared, sites, keys))
+
+        def run(values: Mapping[str, jax.Array]) -> Trace:
+            return self.trace(block, shared, {**sites, **values}, keys)
+
+        return self.collect(run)
 
     def _placed(self, values: Mapping[str, ArrayLike]) -> dict[str, jax.Array]:
         """Move the leading axis of rows to its place in the site."""
@@ -178,7 +185,8 @@ class _SeedByName(Messenger):
 def collect_values(row_axes: Mapping[str, int | None]) -> Callable:
     """Collect values of sites, with the rows first where a site has rows."""
 
-    def collect(trace: Trace) -> dict[str, jax.Array]:
+    def collect(run: Run) -> dict[str, jax.Array]:
+        trace = run({})
         return {
             name: _rows_first(jnp.asarray(trace[name]["value"]), axis)
             for name, axis in row_axes.items()

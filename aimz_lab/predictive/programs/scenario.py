@@ -15,12 +15,6 @@ from aimz_lab.predictive.programs.forward import Blocks, Shared, Simulator, coll
 from aimz_lab.predictive.programs.log_likelihood import collect_log_likelihood
 from aimz_lab.predictive.request import Quantity, Request
 
-_COLLECT: dict[Quantity, Callable] = {
-    "values": collect_values,
-    "log_likelihood": collect_log_likelihood,
-}
-
-
 class Scenario:
     """One scenario: a call, or one side of an effect.
 
@@ -54,6 +48,7 @@ class Scenario:
             self.quantity,
             tuple(self.plan.row_axes.items()),
             tuple(self.plan.row_wise.items()),
+            self.plan.summed_out,
         )
 
     @property
@@ -88,9 +83,14 @@ class Scenario:
                 for name, site in sites.items()
             },
             dtypes={name: site.dtype for name, site in sites.items()},
-            collect=_COLLECT[quantity or self.quantity](wanted),
+            collect=self._collector(wanted, quantity or self.quantity),
             output=self.request.output,
         )
+
+    def _collector(self, wanted: Mapping[str, int | None], quantity: Quantity) -> Callable:
+        if quantity == "values":
+            return collect_values(wanted)
+        return collect_log_likelihood(wanted, self.plan.summed_out)
 
     def sites(self, fixed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Fixed sites of each draw, ``(S, ...)``: of the posterior, and ``fixed``."""
