@@ -51,13 +51,13 @@ def find_summed_sites(
 
 def _are_rows_apart(densities: Callable, request: Request, rows: Rows, spec: KernelSpec) -> bool:
     """Whether each row's densities provably depend on the values of that row alone."""
-    others = dict.fromkeys((2 * BLOCK_ROWS, rows.n_rows or BLOCK_ROWS))
+    others = {2 * BLOCK_ROWS, rows.n_rows or BLOCK_ROWS}
     block = _arguments(request, rows, spec, BLOCK_ROWS)
     try:
         return all(
             rows_are_independent(densities, block, _arguments(request, rows, spec, count))
             for count in others
-            if count != BLOCK_ROWS
+            if count not in (1, BLOCK_ROWS)  # an axis of one entry is not told from a missing one
         )
     except Exception:  # noqa: BLE001  a kernel for this number of rows only
         return False
