@@ -1,8 +1,8 @@
-"""Discrete latent sites of which there are no draws: whether and how to sum them out, row by row.
+"""Discrete latent sites without draws: whether and how to sum them out, row by row.
 
-Given all other sites, the density of a row of the output is the sum, over the values of its discrete
-latent sites, of their probability times the density of the output. That takes sites with finitely
-many values of which each belongs to one row.
+Given all other sites, the density of a row of the output is the sum, over the values of its
+discrete latent sites, of their probability times the density of the output. That takes sites with
+finitely many values, each of which belongs to one row.
 """
 
 from __future__ import annotations
@@ -55,12 +55,13 @@ class SummedSite:
         if len(support) ** count > MOST_COMBINATIONS:
             msg = (
                 f"A row has {count} entries of the discrete latent site {self.name!r} with "
-                f"{len(support)} values each; at most {MOST_COMBINATIONS:,} combinations are summed "
-                "out. Pass draws of the site (numpyro.infer.Predictive(..., infer_discrete=True)), "
-                "or write its sum into the distribution of the output."
+                f"{len(support)} values each; at most {MOST_COMBINATIONS:,} combinations are "
+                "summed out. Pass draws of the site, or write its sum into the distribution of "
+                "the output."
             )
             raise KernelError(msg)
-        each = np.indices((len(support),) * count).reshape(count, -1).T
+        combination = np.arange(len(support) ** count)[:, None]
+        each = combination // len(support) ** np.arange(count) % len(support)
         return support[each].reshape(-1, *shape)
 
     def log_prior(self, distribution: Distribution, value: Array, ndim: int) -> jax.Array:
@@ -224,9 +225,7 @@ def _parents(
     found = {}
     for name, result in zip(sorted(shapes), program.jaxpr.outvars, strict=True):
         needed = _needed_for(result, program)
-        found[name] = tuple(
-            site for site in missing if site != name and variables[site] in needed
-        )
+        found[name] = tuple(site for site in missing if site != name and variables[site] in needed)
     return found
 
 

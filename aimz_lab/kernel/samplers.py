@@ -7,7 +7,7 @@ given.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Literal
 
 import jax.numpy as jnp
@@ -27,12 +27,18 @@ class without_sampler(Messenger):
         then: ``"stand_in"`` gives such a site a value of its support; ``"refuse"`` raises
             :class:`KernelError` with its name.
         output: Name of the output, for the message.
+        unused: Sites whose own value nothing uses, since another is set: it is NaN.
     """
 
     def __init__(
-        self, fn: Callable, then: Literal["stand_in", "refuse"], output: str | None = None
+        self,
+        fn: Callable,
+        then: Literal["stand_in", "refuse"],
+        *,
+        output: str | None = None,
+        unused: Collection[str] = (),
     ) -> None:
-        self._then, self._output = then, output
+        self._then, self._output, self._unused = then, output, unused
         super().__init__(fn)
 
     def process_message(self, msg: dict[str, Any]) -> None:
@@ -44,10 +50,13 @@ class without_sampler(Messenger):
                 *msg["args"], sample_intermediates=True, **msg["kwargs"]
             )
         except NotImplementedError as error:
-            if self._then == "refuse":
+            shape = msg["fn"].shape(msg["kwargs"].get("sample_shape", ()))
+            if msg["name"] in self._unused:
+                msg["value"] = jnp.full(shape, jnp.nan)
+            elif self._then == "stand_in":
+                msg["value"] = msg["fn"].support.feasible_like(jnp.zeros(shape))
+            else:
                 raise KernelError(self._refusal(msg["name"], msg["fn"])) from error
-            sample_shape = msg["kwargs"].get("sample_shape", ())
-            msg["value"] = _value_of_support(msg["fn"], sample_shape)
 
     def _refusal(self, name: str, distribution: Distribution) -> str:
         kind = _innermost(distribution)
@@ -62,11 +71,6 @@ class without_sampler(Messenger):
             "Give the site a proper prior, draws of its posterior (fit, set_posterior_sample), or "
             "a value by intervention= or condition=."
         )
-
-
-def _value_of_support(distribution: Distribution, sample_shape: tuple[int, ...]) -> Any:
-    shape = distribution.shape(sample_shape)
-    return distribution.support.feasible_like(jnp.zeros(shape))
 
 
 def _innermost(distribution: Distribution) -> str:

@@ -93,7 +93,10 @@ def make_plan(
     latents = tuple(
         name
         for name in request.draws or {}
-        if name != request.output and name in spec.sites and spec.sites[name].kind == "latent"
+        if name != request.output
+        and name in spec.sites
+        and spec.sites[name].kind == "latent"
+        and _has_values(spec.sites[name])
     )
     given = {*latents, *request.condition}
     summed_out = ()
@@ -116,7 +119,7 @@ def make_plan(
         globals_drawn=tuple(
             name
             for name in spec.of_kind("latent")
-            if name not in given and not spec.sites[name].row_axes
+            if name not in given and not spec.sites[name].row_axes and _has_values(spec.sites[name])
         ),
         row_wise=row_wise,
         summed_out=summed_out,
@@ -246,6 +249,11 @@ def _why_kept_together(
     if request.output in wanted and _row_axis(spec, request.output, quantity) is None:
         return f"The output site {request.output!r} has no axis of rows", OutputWarning
     return None
+
+
+def _has_values(site: Site) -> bool:
+    """Whether there is anything to draw; the value of a ``Unit`` is empty."""
+    return 0 not in site.shape
 
 
 def _has_one_row_axis(site: Site, spec: KernelSpec) -> bool:

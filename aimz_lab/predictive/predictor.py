@@ -22,6 +22,7 @@ from aimz_lab.predictive.programs.scenario import Scenario
 from aimz_lab.predictive.programs.sizes import blocks_per_call
 from aimz_lab.predictive.reducers import as_reducers
 from aimz_lab.predictive.reducers.reduction import Reduction
+from aimz_lab.predictive.reducers.scores import check_scores
 from aimz_lab.predictive.request import Quantity, Request
 from aimz_lab.predictive.results.sinks import WRITERS, MemorySink, StoreSink, choose_sink
 from aimz_lab.predictive.results.store import StoreWriter, read_store
@@ -182,6 +183,7 @@ class Predictor:
     def _reduced(self, scenarios: tuple[Scenario, ...]) -> xr.DataTree:
         scenario = scenarios[-1]
         reducers = as_reducers(scenario.request.reduce)
+        check_scores(reducers, scenario.request.group)
         reduction = Reduction(reducers)
         if scenario.plan.axis == "obs":
             single = self._run(scenarios, reduction)

@@ -14,7 +14,7 @@ from scipy import stats
 from scipy.special import logsumexp
 
 from aimz_lab import ArrayDataset, ArrayLoader, ImpactModel
-from aimz_lab.errors import AimzLabError, KernelError, SiteError
+from aimz_lab.errors import KernelError, SiteError
 from tests.runs import mean_field
 
 pytestmark = pytest.mark.allow_rank_promotion  # NumPyro's Categorical needs it
@@ -150,7 +150,9 @@ def test_several_entries_of_a_row(how):
         density = 0.0
         for one in (0, 1):
             for two in (0, 1):
-                share = np.prod([p if v else 1 - p for v, p in zip((one, two), probs, strict=False)])
+                share = np.prod(
+                    [p if v else 1 - p for v, p in zip((one, two), probs, strict=False)]
+                )
                 density += share * stats.norm.pdf(Y, means[0] + one + 2 * two)
         total.append(np.log(density))
     np.testing.assert_allclose(by_draw(kernel, y).reshape(3, N), total, rtol=1e-4, atol=1e-5)

@@ -124,7 +124,8 @@ class Simulator:
         kernel = handlers.substitute(kernel, data={**shared.params, **condition, **sites})
         kernel = pin_plates(kernel, n_rows)
         with tracing_lock:
-            drawn = without_sampler(_SeedByName(kernel, keys), "refuse", self.output)
+            seeded = _SeedByName(kernel, keys)
+            drawn = without_sampler(seeded, "refuse", output=self.output, unused=values)
             return handlers.trace(drawn).get_trace(**block.rows, **shared.arguments, **self.static)
 
     def trace_rows(

@@ -15,6 +15,7 @@ from aimz_lab.predictive.programs.forward import Blocks, Shared, Simulator, coll
 from aimz_lab.predictive.programs.log_likelihood import collect_log_likelihood
 from aimz_lab.predictive.request import Quantity, Request
 
+
 class Scenario:
     """One scenario: a call, or one side of an effect.
 
