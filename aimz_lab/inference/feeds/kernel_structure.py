@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from aimz_lab.inference.feeds.training_data import TrainingData
+from aimz_lab.kernel.bounds import check_observed
 from aimz_lab.kernel.check import check_sites
 from aimz_lab.kernel.rows.indices import check_indices
 from aimz_lab.kernel.signature import KernelSignature
@@ -20,7 +21,8 @@ def trace_data(signature: KernelSignature, data: TrainingData) -> KernelSpec:
     Raises:
         KernelError: If the output site is missing, or two sites would share a name in results.
         SiteError: If a sampled or observed site has the rows on two axes.
-        DataError: If an argument holds an index beyond the end of the indexed array.
+        DataError: If an argument holds an index beyond the end of the indexed array,
+            or an observed value lies outside the support of its site.
     """
     kernel, batch = signature.kernel, data.first_batch
     spec = trace_spec(
@@ -31,5 +33,6 @@ def trace_data(signature: KernelSignature, data: TrainingData) -> KernelSpec:
         output=signature.output,
     )
     check_sites(spec)
+    check_observed(signature, rows=data.rows, shared=batch.shared, static=batch.static)
     check_indices(kernel, rows=data.rows, shared=batch.shared, static=batch.static)
     return spec

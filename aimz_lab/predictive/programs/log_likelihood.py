@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Num
 
 from aimz_lab.errors import DataError, KernelError, SiteError
+from aimz_lab.kernel.bounds import log_prob_within
 from aimz_lab.kernel.discrete import MOST_COMBINATIONS, SummedSite
 from aimz_lab.predictive.programs.forward import Run, Trace
 
@@ -98,5 +99,5 @@ def _log_density(trace: Trace, name: str, axis: int | None) -> jax.Array:
             f"kernel gives the site shape {expected}; reshape the data so that both agree."
         )
         raise DataError(msg)
-    density = site["fn"].log_prob(value)
+    density = log_prob_within(site["fn"], value)
     return density if axis is None else jnp.moveaxis(density, axis, 0)
