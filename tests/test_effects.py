@@ -118,3 +118,21 @@ def test_hdi_is_the_narrowest_interval():
     widths = ordered[799:] - ordered[:-799]
     assert high - low == pytest.approx(widths.min())
     assert ((draws >= low) & (draws <= high)).mean() >= 0.8
+
+
+def test_a_difference_of_summaries_is_refused():
+    def summary(name):
+        rows = xr.Dataset({name: ("obs", np.arange(3.0))})
+        return xr.DataTree.from_dict({"posterior_predictive": rows})
+
+    with pytest.raises(ArgumentError, match="'y_sd' is a summary over draws"):
+        estimate_effect(summary("y_sd"), summary("y_sd"))
+    mean = estimate_effect(summary("y_mean"), summary("y_mean"))
+    np.testing.assert_array_equal(mean["posterior_predictive"]["y_mean"], 0)
+    with pytest.raises(ArgumentError, match="'y_mean' has no draws to summarise"):
+        summarize_effect(mean)
+
+
+def test_an_interval_of_no_draws_is_refused():
+    with pytest.raises(ArgumentError, match="at least one draw"):
+        hdi(np.zeros((0, 3)))

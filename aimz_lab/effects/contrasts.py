@@ -9,6 +9,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from aimz_lab.errors import ArgumentError, DataError, OutputWarning
+from aimz_lab.types import SAMPLE_DIMS
 
 PREDICTIVE_GROUPS = ("posterior_predictive", "predictions", "prior_predictive")
 _PAIRING = ("rng_key", "shard_axis")
@@ -28,7 +29,8 @@ def estimate_effect(baseline: xr.DataTree, intervention: xr.DataTree) -> xr.Data
         A tree with the predictive group that both share, and the posterior if there is one.
 
     Raises:
-        ArgumentError: If they share no predictive group or no site.
+        ArgumentError: If they share no predictive group or no site, or hold summaries whose
+            difference is not that of the effect.
         DataError: If a site's dimensions have other names or sizes.
 
     Warns:
@@ -46,6 +48,7 @@ def estimate_effect(baseline: xr.DataTree, intervention: xr.DataTree) -> xr.Data
         raise ArgumentError(msg)
     for name in sites:
         _check_same_dims(name, before[name], after[name])
+        _check_has_draws(name, after[name])
     _warn_unpaired(baseline, intervention, group)
     effect = {name: after[name].copy(data=_difference(before[name], after[name])) for name in sites}
     attrs = {name: value for name, value in after.attrs.items() if name in _PAIRING}
@@ -87,6 +90,18 @@ def _check_same_dims(name: str, before: xr.DataArray, after: xr.DataArray) -> No
             "the intervention; compute both on the same rows with the same number of draws."
         )
         raise DataError(msg)
+
+
+def _check_has_draws(name: str, site: xr.DataArray) -> None:
+    """Refuse summaries over draws; of these, means alone may be subtracted."""
+    if not set(SAMPLE_DIMS) <= set(site.dims) and not str(name).endswith("_mean"):
+        msg = (
+            f"{name!r} is a summary over draws, and a difference of such summaries is not the "
+            "summary of the effect. Pass the draws (predict without reduce=), or let "
+            "estimate_effect(args_baseline=..., args_intervention=..., reduce=...) summarise the "
+            "effect itself."
+        )
+        raise ArgumentError(msg)
 
 
 def _warn_unpaired(baseline: xr.DataTree, intervention: xr.DataTree, group: str) -> None:

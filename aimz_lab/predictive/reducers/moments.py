@@ -23,7 +23,7 @@ class Mean(OverDraws):
         by: Over rows: one label per row, to average within each label.
 
     Raises:
-        ArgumentError: If labels are given for a mean over draws.
+        ArgumentError: If labels are given for a mean over draws, or are not one per row.
 
     Example:
         >>> signs = np.sign(X)
@@ -43,7 +43,14 @@ class Mean(OverDraws):
         self.over = over
         if by is None:
             return
-        labels, codes = np.unique(np.asarray(by), return_inverse=True)
+        if np.ndim(by) != 1:
+            msg = f"Mean(by=...) takes one label per row; its labels have shape {np.shape(by)}."
+            raise ArgumentError(msg)
+        try:
+            labels, codes = np.unique(np.asarray(by), return_inverse=True)
+        except TypeError as error:
+            msg = f"Mean(by=...) takes labels of one kind, numbers or text ({error})."
+            raise ArgumentError(msg) from error
         self.by_row = codes.astype(np.int32)
         self.coords = {"group": labels}
 

@@ -341,6 +341,8 @@ def test_labels_must_fit_the_rows():
         (lambda: reduced(["mean", "waic"]), "score of a log-likelihood"),
         (lambda: reduced("loo"), "score of a log-likelihood"),
         (lambda: Mean(by=LABELS), "over='row'"),
+        (lambda: Mean(over="row", by=np.ones((5, 1))), "one label per row"),
+        (lambda: Mean(over="row", by=["a", None]), "labels of one kind"),
     ],
 )
 def test_bad_reducers_are_refused(make, message):
