@@ -25,13 +25,7 @@ from aimz_lab.types import Rows, Static
 
 
 def log_prob_within(distribution: Distribution, value: ArrayLike) -> jax.Array:
-    """Log density of a value; ``-inf`` where it lies below or above the support.
-
-    Example:
-        >>> import numpyro.distributions as dist
-        >>> [float(log_prob_within(dist.Uniform(0.0, 1.0), x)) for x in (0.5, 1.5)]
-        [0.0, -inf]
-    """
+    """Log density of a value; ``-inf`` where it lies below or above the support."""
     if isinstance(distribution, MaskedDistribution):
         density = log_prob_within(distribution.base_dist, value)
         return jnp.where(distribution._mask, density, 0.0)
