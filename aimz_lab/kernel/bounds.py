@@ -6,7 +6,7 @@ inside, and a ``Categorical`` takes -1 for its last category.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -18,8 +18,7 @@ from numpyro.distributions import Distribution, MaskedDistribution
 from numpyro.distributions.constraints import boolean, independent
 
 from aimz_lab.errors import DataError
-from aimz_lab.kernel.samplers import without_sampler
-from aimz_lab.kernel.signature import KernelSignature
+from aimz_lab.kernel.prior_draws import seeded
 from aimz_lab.kernel.tracing import tracing_lock
 from aimz_lab.types import Rows, Static
 
@@ -43,7 +42,7 @@ def log_prob_within(distribution: Distribution, value: ArrayLike) -> jax.Array:
 
 
 def check_observed(
-    signature: KernelSignature,
+    kernel: Callable,
     *,
     rows: Rows,
     shared: Mapping[str, PyTree[ArrayLike]],
@@ -55,7 +54,7 @@ def check_observed(
     data may hold anything.
 
     Args:
-        signature: The kernel.
+        kernel: The kernel.
         rows: Its per-row arrays, of any number of rows.
         shared: Its shared arguments.
         static: Its static arguments.
@@ -66,8 +65,7 @@ def check_observed(
     found: list[tuple[str, str, str, ArrayLike | None, ArrayLike | None]] = []
 
     def run(key: jax.Array, rows: Rows, shared: PyTree[ArrayLike]) -> None:
-        drawn = without_sampler(handlers.seed(signature.kernel, key), "stand_in")
-        trace = handlers.trace(drawn).get_trace(**rows, **shared, **static)
+        trace = handlers.trace(seeded(kernel, key)).get_trace(**rows, **shared, **static)
         names = {id(array): name for name, array in rows.items()}
         for name, site in trace.items():
             if site["type"] != "sample" or not site["is_observed"]:

@@ -1,62 +1,40 @@
-"""Distributions without a sampler, such as ``ImproperUniform``: stand-ins in traces, and refusals.
-
-A trace of a kernel's structure needs some value at each site. Where its distribution cannot be
-sampled, a value of its support stands in. A prediction refuses such a site, unless its value is
-given.
-"""
+"""Refuse sites whose distribution has no sampler, such as ``ImproperUniform``."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import Any, Literal
+from typing import Any
 
 import jax.numpy as jnp
 from numpyro.distributions import Distribution
 from numpyro.primitives import Messenger
 
 from aimz_lab.errors import KernelError
+from aimz_lab.kernel.prior_draws import can_be_sampled
 
 
-class without_sampler(Messenger):
-    """Effect handler for sites that have no value and whose distribution has no sampler.
+class refuse_without_sampler(Messenger):
+    """Effect handler that raises :class:`KernelError` at sites that nothing can be drawn for.
 
     It goes around handlers that seed and substitute.
 
     Args:
         fn: The kernel.
-        then: ``"stand_in"`` gives such a site a value of its support; ``"refuse"`` raises
-            :class:`KernelError` with its name.
         output: Name of the output, for the message.
         unused: Sites whose own value nothing uses, since another is set: it is NaN.
     """
 
-    def __init__(
-        self,
-        fn: Callable,
-        then: Literal["stand_in", "refuse"],
-        *,
-        output: str | None = None,
-        unused: Collection[str] = (),
-    ) -> None:
-        self._then, self._output, self._unused = then, output, unused
+    def __init__(self, fn: Callable, output: str, unused: Collection[str] = ()) -> None:
+        self._output, self._unused = output, unused
         super().__init__(fn)
 
     def process_message(self, msg: dict[str, Any]) -> None:
-        """Draw the value here, where NumPyro would draw it next."""
-        if msg["type"] != "sample" or msg["value"] is not None:
+        """Refuse the message if it has no value and its distribution cannot be sampled."""
+        if msg["type"] != "sample" or msg["value"] is not None or can_be_sampled(msg["fn"]):
             return
-        try:
-            msg["value"], msg["intermediates"] = msg["fn"](
-                *msg["args"], sample_intermediates=True, **msg["kwargs"]
-            )
-        except NotImplementedError as error:
-            shape = msg["fn"].shape(msg["kwargs"].get("sample_shape", ()))
-            if msg["name"] in self._unused:
-                msg["value"] = jnp.full(shape, jnp.nan)
-            elif self._then == "stand_in":
-                msg["value"] = msg["fn"].support.feasible_like(jnp.zeros(shape))
-            else:
-                raise KernelError(self._refusal(msg["name"], msg["fn"])) from error
+        if msg["name"] not in self._unused:
+            raise KernelError(self._refusal(msg["name"], msg["fn"]))
+        msg["value"] = jnp.full(msg["fn"].shape(msg["kwargs"].get("sample_shape", ())), jnp.nan)
 
     def _refusal(self, name: str, distribution: Distribution) -> str:
         kind = _innermost(distribution)

@@ -11,6 +11,7 @@ from numpyro import handlers
 
 from aimz_lab.errors import KernelError
 from aimz_lab.kernel.discrete import SummedSite, sites_to_sum_out, unmasked
+from aimz_lab.kernel.prior_draws import seeded
 from aimz_lab.kernel.rows.plates import pin_plates
 from aimz_lab.kernel.rows.proof import rows_are_independent
 from aimz_lab.kernel.spec import KernelSpec
@@ -44,7 +45,8 @@ def find_summed_sites(
         summed = sites_to_sum_out(
             densities, _arguments(request, rows, spec, spec.n_rows), missing, spec
         )
-        if summed and not _are_rows_apart(densities, request, rows, spec):
+        known = request.row_dependence == "independent"
+        if summed and not known and not _are_rows_apart(densities, request, rows, spec):
             raise _crossing_error(summed, spec.output)
     return summed
 
@@ -70,7 +72,8 @@ def _crossing_error(summed: Collection[SummedSite], output: str) -> KernelError:
         f"density of {output!r} row by row; but this kernel's rows cannot be shown to be "
         "independent, as they are not in a Markov chain. Pass draws of it to set_posterior_sample "
         "(numpyro.infer.Predictive(..., infer_discrete=True) makes them), or write the sum (a "
-        "MixtureSameFamily, a forward algorithm) into the distribution of the output."
+        "MixtureSameFamily, a forward algorithm) into the distribution of the output; or pass "
+        "rows='independent' if each row is computed from that row alone."
     )
 
 
@@ -81,7 +84,7 @@ def _densities(
     n_rows = jax.tree.leaves(rows)[0].shape[0]
     arguments, params = shared
     kernel = handlers.substitute(request.kernel, data={**params, **values})
-    kernel = handlers.seed(pin_plates(kernel, n_rows), jax.random.key(0))
+    kernel = seeded(pin_plates(kernel, n_rows), jax.random.key(0))
     trace = handlers.trace(kernel).get_trace(**rows, **arguments, **request.static)
     return {
         name: unmasked(site["fn"]).log_prob(site["value"])

@@ -26,7 +26,7 @@ from numpyro import handlers
 from numpyro.primitives import Messenger
 
 from aimz_lab.kernel.rows.plates import pin_plates
-from aimz_lab.kernel.samplers import without_sampler
+from aimz_lab.kernel.samplers import refuse_without_sampler
 from aimz_lab.kernel.tracing import Message, tracing_lock
 from aimz_lab.types import Params, Static
 
@@ -88,6 +88,7 @@ class Simulator:
         static: Its static arguments.
         shapes: Shape of each site with a set value, with ``None`` for the rows.
         dtypes: Type of each of these sites.
+        replaced: The sites whose own value an intervention replaces.
         collect: Returns the results; its argument runs the kernel, given values of more sites.
         output: Name of the output site.
     """
@@ -98,6 +99,7 @@ class Simulator:
     dtypes: Mapping[str, np.dtype]
     collect: Callable[[Run], dict[str, jax.Array]]
     output: str
+    replaced: frozenset[str] = frozenset()
 
     def trace(
         self,
@@ -111,7 +113,8 @@ class Simulator:
         Args:
             block: Its rows, without the leading axis of blocks.
             shared: Values shared by all blocks.
-            sites: Values of latent sites; they win over a condition.
+            sites: Values of latent sites; they win over a condition. A site that is intervened on
+                comes back with its value here; only the sites below it see the one set.
             keys: The keys of the block and the draw.
 
         Returns:
@@ -120,12 +123,16 @@ class Simulator:
         n_rows = jax.tree.leaves(block.rows)[0].shape[0]
         condition = self._filled({**shared.condition, **self._placed(block.condition)}, n_rows)
         values = self._filled({**shared.intervention, **self._placed(block.intervention)}, n_rows)
+        # `do` knows neither computed sites nor loops.
+        replaced = {name: values.pop(name) for name in self.replaced}
         kernel = handlers.do(self.kernel, data=values) if values else self.kernel
-        kernel = handlers.substitute(kernel, data={**shared.params, **condition, **sites})
+        kernel = handlers.substitute(
+            kernel, data={**shared.params, **condition, **sites, **replaced}
+        )
         kernel = pin_plates(kernel, n_rows)
         with tracing_lock:
             seeded = _SeedByName(kernel, keys)
-            drawn = without_sampler(seeded, "refuse", output=self.output, unused=values)
+            drawn = refuse_without_sampler(seeded, self.output, unused=values)
             return handlers.trace(drawn).get_trace(**block.rows, **shared.arguments, **self.static)
 
     def trace_rows(
