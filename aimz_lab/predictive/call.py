@@ -8,23 +8,36 @@ from os import PathLike
 from typing import Any
 
 import jax
+import numpy as np
 from jax.typing import ArrayLike
 
+from aimz_lab.data import BatchSource, LoaderSource, StreamSource, as_coord
 from aimz_lab.data.checks import check_positive_int
-from aimz_lab.errors import ArgumentError, CallError
+from aimz_lab.errors import ArgumentError
 from aimz_lab.inference.feeds.fingerprint import TrainingFingerprint
 from aimz_lab.inference.feeds.inputs import table_columns
+from aimz_lab.inference.feeds.ranges import WatchedSource, ranges_of, warn_if_far
 from aimz_lab.inference.feeds.schema import InputSchema
 from aimz_lab.inference.posterior import Posterior, Sites, site_names
 from aimz_lab.kernel.check import parameter_names
 from aimz_lab.kernel.rows.index_checks import IndexCheck
 from aimz_lab.kernel.signature import KernelSignature, merge_arguments
+from aimz_lab.predictive.call_labels import CallLabels, set_values, value_labels
 from aimz_lab.predictive.inputs import PredictiveData, predictive_data
 from aimz_lab.predictive.reducers import ReduceSpec
 from aimz_lab.predictive.request import Group, Request
 from aimz_lab.predictive.results.datasets import stats_group
 from aimz_lab.predictive.results.observed_data import find_observed_data
-from aimz_lab.types import Arguments, Coords, Params, ShardAxis, Store, check_choice
+from aimz_lab.types import (
+    Arguments,
+    Columns,
+    Coords,
+    Params,
+    Rows,
+    ShardAxis,
+    Store,
+    check_choice,
+)
 
 
 @dataclass(frozen=True)
@@ -123,8 +136,17 @@ def predict_request(
         shared=data.shared,
         static=data.static,
         params=fitted.params,
-        intervention=_mapping("intervention", intervention),
-        condition=_mapping("condition", condition),
+        intervention=set_values("intervention", intervention),
+        condition=set_values("condition", condition),
+        labels=_labels(
+            signature,
+            data,
+            inputs,
+            extra,
+            coords,
+            intervention=intervention,
+            condition=condition,
+        ),
         return_sites=site_names(return_sites),
         group=group,
         batch_size=batch_size,
@@ -132,13 +154,30 @@ def predict_request(
         shard_axis=shard_axis,
         output_dir=output_dir,
         reduce=reduce,
-        row_coord=data.row_coord,
+        row_coord=as_coord(data.row_labels),
         dims={name: tuple(names) for name, names in (dims or {}).items()},
         coords=dict(coords or {}),
         progress=progress,
         devices=fitted.devices,
         **_draws(posterior, num_draws),
     )
+
+
+def _labels(
+    signature: KernelSignature,
+    data: PredictiveData,
+    inputs: Any,
+    extra: Arguments,
+    coords: Coords | None,
+    **values: Mapping[str, ArrayLike] | None,
+) -> CallLabels:
+    """Return the labels of a call: of its rows, columns and set values."""
+    found = value_labels(**values)
+    if not found:
+        return CallLabels(data.row_labels, shuffled=data.shuffled)
+    columns = dict(table_columns(signature, inputs, extra))
+    columns |= {name: tuple(map(str, np.ravel(each))) for name, each in (coords or {}).items()}
+    return CallLabels(data.row_labels, columns, data.shuffled, found)
 
 
 def _draws(posterior: Posterior | None, num_draws: int) -> dict[str, object]:
@@ -174,8 +213,11 @@ def _read(
         with_output=group == "log_likelihood",
         allow_nonfinite=allow_nonfinite,
     )
+    rows = data.rows
+    if fitted.schema is not None and group != "prior_predictive":
+        rows = _within_range(fitted.schema, rows, columns)
     rows = fitted.indices.rows(
-        data.rows,
+        rows,
         fields=data.fields,
         shared=data.shared,
         static=data.static,
@@ -184,14 +226,17 @@ def _read(
     return replace(data, rows=rows)
 
 
-def _mapping(name: str, value: Mapping[str, ArrayLike] | None) -> dict[str, ArrayLike]:
-    if value is not None and not isinstance(value, Mapping):
-        msg = (
-            f"{name}= takes a mapping from sites to values; got {type(value).__name__}. If the "
-            f"kernel has an argument of that name, pass it in kernel_kwargs={{{name!r}: ...}}."
-        )
-        raise CallError(msg)
-    return dict(value or {})
+def _within_range(
+    schema: InputSchema, rows: Rows | BatchSource, columns: Columns
+) -> Rows | BatchSource:
+    """Warn of rows far outside of the training data; of a stream's, as they are read."""
+    columns = {**schema.columns, **columns}
+    if isinstance(rows, StreamSource):
+        return WatchedSource(rows, schema.ranges, columns)
+    arrays = rows.loader.dataset.arrays if isinstance(rows, LoaderSource) else rows
+    known = {name: arrays[name] for name in schema.ranges if name in arrays}
+    warn_if_far(schema.ranges, ranges_of(known), columns)
+    return rows
 
 
 def _check_options(

@@ -16,6 +16,7 @@ from aimz_lab.kernel.rows.plates import pin_plates
 from aimz_lab.kernel.spec import KernelSpec, Site
 from aimz_lab.kernel.tracing import trace_spec
 from aimz_lab.predictive.blocks import BLOCK_ROWS, Rows
+from aimz_lab.predictive.call_labels import check_value_labels
 from aimz_lab.predictive.named_sites import check_draws, check_named, row_wise_values, wanted_sites
 from aimz_lab.predictive.request import Quantity, Request
 from aimz_lab.types import ShardAxis
@@ -85,6 +86,8 @@ def make_plan(
     wanted = wanted_sites(request, spec, quantity)
     check_draws(request, spec, rows.n_rows)
     row_wise = row_wise_values(request, spec, rows.n_rows)
+    given = {**request.condition, **request.intervention}
+    check_value_labels(request.labels, spec, row_wise, given)
     latents = tuple(
         name
         for name in request.draws or {}

@@ -16,10 +16,11 @@ from aimz_lab.data import (
     check_rows,
     column_names,
     is_batches,
-    shared_row_coord,
+    shared_row_labels,
     to_host,
 )
 from aimz_lab.errors import CallError, DataError
+from aimz_lab.inference.feeds.columns import check_columns
 from aimz_lab.inference.feeds.training_data import TrainingData, default_batch_size
 from aimz_lab.kernel.arguments import split_arguments
 from aimz_lab.kernel.check import check_call
@@ -70,7 +71,7 @@ def rows_and_others(
     split = split_arguments(extra, n_rows)
     rows.update(split.rows)
     passed = {signature.input: inputs, signature.output: outputs, **extra}
-    shared_row_coord({name: passed[name] for name in rows})
+    shared_row_labels({name: passed[name] for name in rows})
     check_call(signature.kernel, [*rows, *split.shared, *split.static])
     return rows, dict(split.shared), dict(split.static)
 
@@ -78,7 +79,7 @@ def rows_and_others(
 def table_columns(
     signature: KernelSignature, inputs: object, extra: Mapping[str, object]
 ) -> Columns:
-    """Return the column names of each argument that is a data frame.
+    """Return the column names of each argument that is a table.
 
     Args:
         signature: The kernel.
@@ -131,7 +132,8 @@ def batch_data(
     output = needed_output(outputs, signature.output)
     rows, shared, static = rows_and_others(signature, inputs, output, extra, allow_nonfinite=True)
     size = next(iter(rows.values())).shape[0]
-    return TrainingData(rows, shared, static, n_obs=n_obs, batch_size=size)
+    columns = table_columns(signature, inputs, extra)
+    return TrainingData(rows, shared, static, n_obs=n_obs, batch_size=size, columns=columns)
 
 
 def training_data(
@@ -208,6 +210,7 @@ def held_out_rows(
     held_out: object,
     extra: Mapping[str, object],
     *,
+    columns: Columns,
     allow_nonfinite: bool,
 ) -> Rows:
     """Read all validation rows.
@@ -217,17 +220,19 @@ def held_out_rows(
         held_out: A pair of input and output, arrays by field, a dataset, a loader, or any source of
             batches.
         extra: Shared and static kernel arguments of the training.
+        columns: Column names of each table of the training data.
         allow_nonfinite: Do not check for NaN and infinite values.
 
     Raises:
         CallError: If ``held_out`` is none of these, or lacks the output.
-        DataError: If the arrays do not belong together.
+        DataError: If the arrays do not belong together, or columns are not those of the training.
     """
     if isinstance(held_out, tuple) and len(held_out) == 2 and not isinstance(held_out[0], Mapping):
         try:
             rows, _, _ = rows_and_others(
                 signature, *held_out, extra, allow_nonfinite=allow_nonfinite
             )
+            check_columns(columns, table_columns(signature, held_out[0], {}), {})
         except CallError as error:
             msg = (
                 f"{error} Held-out arrays beside input and output go by their names: "
@@ -239,12 +244,15 @@ def held_out_rows(
     if isinstance(held_out, Mapping):
         held_out = ArrayDataset(**held_out)
     if isinstance(held_out, ArrayDataset):
+        check_columns(columns, held_out.columns, {})
         rows = dict(held_out.arrays)
         named = {name: rows[name] for name in (signature.input, signature.output) if name in rows}
         check_finite(named, allow_nonfinite)
     elif is_batches(held_out):
         names = (signature.input, signature.output)
-        batches = list(as_source(held_out, names, allow_nonfinite=allow_nonfinite).epoch(0))
+        source = as_source(held_out, names, allow_nonfinite=allow_nonfinite)
+        batches = list(source.epoch(0))
+        check_columns(columns, source.columns, {})
         rows = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
     else:
         msg = (

@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import jax
 import numpy as np
@@ -14,6 +15,7 @@ from jaxtyping import Int
 from aimz_lab.data import ArrayLoader, BatchSource, canonical, check_rows, epoch_order
 from aimz_lab.data.checks import check_positive_int
 from aimz_lab.errors import DataError
+from aimz_lab.inference.feeds.ranges import Ranges, joined_ranges, ranges_of
 from aimz_lab.kernel.arguments import KernelArguments
 from aimz_lab.types import Batch, Columns, HostRows, RandomKey, Rows, Shared, Static, StaticKey
 
@@ -37,7 +39,7 @@ class TrainingData:
             order of the rows.
         source: The source of batches, or ``None`` for rows in memory.
         resident: Whether the rows stay on the device.
-        columns: Column names of each argument that came as a data frame.
+        columns: Column names of each argument that came as a table.
     """
 
     rows: Rows
@@ -46,7 +48,7 @@ class TrainingData:
     n_obs: int | None
     batch_size: int
     order: Callable[[int], Int[np.ndarray, " row"]] | None = None
-    source: BatchSource | None = None
+    source: _Peeked | None = None
     resident: bool = False
     columns: Columns = field(default_factory=dict)
 
@@ -125,6 +127,7 @@ class TrainingData:
             n_obs=source.n_obs,
             batch_size=check_rows(first, "first batch"),
             source=peeked,
+            columns=peeked.columns,
         )
 
     @property
@@ -145,6 +148,15 @@ class TrainingData:
         }
         shared = jax.tree.map(canonical, dict(self.shared))
         return KernelArguments(rows, shared, self.static)
+
+    @property
+    def ranges(self) -> Ranges:
+        """Range of each column, by per-row argument; of a source, of the batches read so far."""
+        return self._ranges if self.source is None else self.source.ranges
+
+    @cached_property
+    def _ranges(self) -> Ranges:
+        return ranges_of(self.rows)
 
     @property
     def static_key(self) -> StaticKey:
@@ -191,13 +203,21 @@ class _Peeked:
         except StopIteration:
             msg = "The source of batches is empty; training needs at least one batch."
             raise DataError(msg) from None
+        self.ranges = ranges_of(self.first)
         self.n_obs = source.n_obs
         self.fields = source.fields
+        self.columns = source.columns
         self.reiterable = source.reiterable
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Return the batches of one epoch."""
         if epoch == 0 and self._opened is not None:
             opened, self._opened = self._opened, None
-            return itertools.islice(itertools.chain([self.first], opened), start, None)
-        return self._source.epoch(epoch, start)
+            batches = itertools.islice(itertools.chain([self.first], opened), start, None)
+        else:
+            batches = self._source.epoch(epoch, start)
+        return map(self._measured, batches)
+
+    def _measured(self, batch: Batch) -> Batch:
+        self.ranges = joined_ranges(self.ranges, ranges_of(batch))
+        return batch

@@ -65,7 +65,11 @@ def read_fit_data(signature: KernelSignature, svi: SVI, request: FitRequest) -> 
     if request.validation is not None:
         extra = {**data.shared, **data.static}
         rows = held_out_rows(
-            signature, request.validation, extra, allow_nonfinite=request.allow_nonfinite
+            signature,
+            request.validation,
+            extra,
+            columns=data.columns,
+            allow_nonfinite=request.allow_nonfinite,
         )
         held_out = HeldOut(rows, request.validation_every)
         check_held_out(svi, spec, data, held_out)

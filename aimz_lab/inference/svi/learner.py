@@ -15,8 +15,10 @@ from aimz_lab.data import canonical
 from aimz_lab.errors import NotFittedError
 from aimz_lab.inference.autoguides import autoguides_in
 from aimz_lab.inference.compiling import FULL, QUICKEST, compiler_options, named
+from aimz_lab.inference.feeds.columns import check_columns
 from aimz_lab.inference.feeds.feed import FeedKind
 from aimz_lab.inference.feeds.placement import Placement
+from aimz_lab.inference.feeds.ranges import joined_ranges, ranges_of
 from aimz_lab.inference.feeds.schema import InputSchema
 from aimz_lab.inference.feeds.training_data import TrainingData
 from aimz_lab.inference.posterior import Posterior
@@ -194,11 +196,17 @@ class SviLearner:
             n_pad: Rows at its end that are padding.
             key: For the initial state, if there is none yet.
             state: The state before the step, or ``None``.
+
+        Raises:
+            DataError: If a table has other columns than in the steps before.
         """
         # Copies: on CPUs a step reads host memory after its dispatch, when the loop may already
         # have put the next batch into the same buffer.
         rows = {name: np.array(canonical(array, name)) for name, array in data.rows.items()}
         shared = jax.tree.map(canonical, dict(data.shared))
+        before = None if state is None else self._setup.schema
+        if before is not None:
+            check_columns(before.columns, data.columns, {})
         leaves, tree = jax.tree.flatten((rows, shared))
         shapes = tuple((np.shape(leaf), np.dtype(leaf.dtype)) for leaf in leaves)
         plan_key = (shapes, tree, data.static_key, data.n_obs, n_pad > 0)
@@ -215,6 +223,7 @@ class SviLearner:
                 is_mutable=state.mutable_state is not None,
             )
         plan = self._plans[plan_key]
+        self._setup.widen(joined_ranges(before.ranges if before else {}, ranges_of(rows)))
         valid = data.batch_size - n_pad
         batch = Batch(rows, valid, shared, data.n_obs or valid)
         state, loss = self._engine(plan, data, "fixed").one(state, batch)
