@@ -46,6 +46,7 @@ from aimz_lab.inference.feeds.schema import InputSchema
 from aimz_lab.inference.key_sequence import KeySequence
 from aimz_lab.inference.learners import make_learner, one_inference
 from aimz_lab.inference.posterior import Posterior, Sites, as_posterior
+from aimz_lab.inference.posterior_sites import check_axes_of_draws, check_sites_of_draws
 from aimz_lab.inference.request import (
     FitRequest,
     FitResult,
@@ -566,17 +567,23 @@ class ImpactModel:
         """Give the model posterior draws from elsewhere.
 
         Args:
-            posterior_sample: Arrays by site, draws on the leading axis, chain by chain.
+            posterior_sample: Arrays by site, draws on the leading axis, chain by chain. Sites with
+                one value per row may be left out; predictions draw them anew.
             num_chains: Number of stacked chains.
 
         Returns:
             The model, which is now fitted.
 
         Raises:
-            SiteError: If the draws do not fit together.
+            SiteError: If the draws do not fit together, have an axis of chains, or have names that
+                the kernel does not know in place of its own. Where the kernel's sites are not known
+                yet, before a training, the first prediction compares the names.
+            DataTypeError: If they are not numeric.
 
         Warns:
             AimzLabWarning: If the output is among them; it is dropped.
+            OutputWarning: If draws are not finite, if the kernel lacks a site of the draws, or if
+                there are no draws of one of its sites, which is then drawn from its prior.
 
         Example:
             >>> other = type(im)(kernel, jax.random.key(1), svi=svi)
@@ -588,7 +595,11 @@ class ImpactModel:
         if draws.pop(self.param_output, None) is not None:
             msg = f"{self.param_output!r} is the output and no part of the posterior; left out."
             warnings.warn(msg, AimzLabWarning, stacklevel=2)
-        self._posterior = as_posterior(draws, num_chains)
+        posterior = as_posterior(draws, num_chains)
+        if self._spec is not None:
+            check_sites_of_draws(posterior.draws, self._spec)
+            check_axes_of_draws(posterior.draws, self._spec)
+        self._posterior = posterior
         return self
 
     def predict(

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jax.typing import ArrayLike
 
-from aimz_lab.data import BatchSource, LoaderSource, StreamSource, as_coord
+from aimz_lab.data import AxisLabels, BatchSource, LoaderSource, StreamSource, as_coord
 from aimz_lab.data.checks import check_positive_int
 from aimz_lab.errors import ArgumentError
 from aimz_lab.inference.feeds.fingerprint import TrainingFingerprint
@@ -22,7 +22,7 @@ from aimz_lab.inference.posterior import Posterior, Sites, site_names
 from aimz_lab.kernel.check import parameter_names
 from aimz_lab.kernel.rows.index_checks import IndexCheck
 from aimz_lab.kernel.signature import KernelSignature, merge_arguments
-from aimz_lab.predictive.call_labels import CallLabels, set_values, value_labels
+from aimz_lab.predictive.call_labels import DRAWS, CallLabels, set_values, value_labels
 from aimz_lab.predictive.inputs import PredictiveData, predictive_data
 from aimz_lab.predictive.reducers import ReduceSpec
 from aimz_lab.predictive.request import Group, Request
@@ -144,6 +144,7 @@ def predict_request(
             inputs,
             extra,
             coords,
+            posterior.labels if posterior else {},
             intervention=intervention,
             condition=condition,
         ),
@@ -169,10 +170,12 @@ def _labels(
     inputs: Any,
     extra: Arguments,
     coords: Coords | None,
+    of_draws: Mapping[str, tuple[AxisLabels | None, ...]],
     **values: Mapping[str, ArrayLike] | None,
 ) -> CallLabels:
     """Return the labels of a call: of its rows, columns and set values."""
     found = value_labels(**values)
+    found |= {(DRAWS, site): axes for site, axes in of_draws.items()}
     if not found:
         return CallLabels(data.row_labels, shuffled=data.shuffled)
     columns = dict(table_columns(signature, inputs, extra))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 
 import jax
@@ -13,6 +13,9 @@ from aimz_lab.data import AxisLabels, axis_labels, to_host
 from aimz_lab.errors import CallError, DataError
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.types import Columns
+
+DRAWS = "posterior"
+"""Stands for the draws, among the arguments with labelled values."""
 
 _SCALARS = (bool, int, float, complex, np.number, np.bool_)
 
@@ -71,39 +74,51 @@ def value_labels(
 
 
 def check_value_labels(
-    labels: CallLabels, spec: KernelSpec, row_wise: Mapping[str, int], given: Mapping[str, object]
+    labels: CallLabels, spec: KernelSpec, row_wise: Mapping[str, int], latents: Container[str]
 ) -> None:
-    """Check that values set for sites are labelled as the rows and columns of the call.
+    """Check that values set for sites, and draws, are labelled as the rows and columns.
 
     Args:
         labels: Labels of the call.
         spec: The kernel's structure.
-        row_wise: Sites whose value has one entry per row, with its axis of rows.
-        given: The values by site.
+        row_wise: Sites whose set value has one entry per row, with its axis of rows.
+        latents: Sites whose draws are used.
 
     Raises:
         DataError: If a value labels the same rows or columns in another order, has the rows on
             another axis, or has no labels where a loader shuffles the rows.
     """
+    labelled = {site for argument, site in labels.values if argument != DRAWS}
     for site in row_wise:
-        labelled = any(site == name for _, name in labels.values) and labels.rows is not None
-        if labels.shuffled and not labelled:
+        if labels.shuffled and (site not in labelled or labels.rows is None):
             msg = (
                 f"The value set for site {site!r} has one entry per row, and the loader reads the "
                 "rows in a shuffled order. Pass its dataset, or a loader with shuffle=False."
             )
             raise DataError(msg)
     for (argument, site), axes in labels.values.items():
-        if site not in given or len(axes) != np.ndim(given[site]):
-            continue
-        what = f"{argument} of {site!r}"
-        for number, axis in enumerate(axes):
-            if row_wise.get(site) == number:
-                _check_rows(what, axis, labels.rows)
-            elif axis is not None:
-                if spec.sites[site].row_axes:
-                    _check_no_rows(what, number, axis, labels.rows)
-                _check_order(what, axis, labels.columns)
+        if argument != DRAWS:
+            _check_axes(f"{argument} of {site!r}", axes, row_wise.get(site), site, spec, labels)
+        elif site in latents:
+            what = f"posterior draws of {site!r}"
+            _check_axes(what, axes[1:], spec.row_axis(site), site, spec, labels)
+
+
+def _check_axes(
+    what: str,
+    axes: tuple[AxisLabels | None, ...],
+    row_axis: int | None,
+    site: str,
+    spec: KernelSpec,
+    labels: CallLabels,
+) -> None:
+    for number, axis in enumerate(axes):
+        if number == row_axis:
+            _check_rows(what, axis, labels.rows)
+        elif axis is not None:
+            if spec.sites[site].row_axes:
+                _check_no_rows(what, number, axis, labels.rows)
+            _check_order(what, axis, labels.columns)
 
 
 def check_same_rows(one: CallLabels, other: CallLabels) -> None:
@@ -125,7 +140,7 @@ def _check_rows(what: str, axis: AxisLabels | None, rows: AxisLabels | None) -> 
     row = None if axis is None or rows is None else axis.conflict(rows)
     if row is not None:
         msg = (
-            f"The {what} labels its rows differently from the data: row {row} is "
+            f"The rows of the {what} have other labels than those of the data: row {row} is "
             f"{rows.labels[row]} in the data and {axis.labels[row]} in the value. Align it "
             "(value = value.loc[X.index]), or drop the labels (.to_numpy())."
         )
@@ -140,7 +155,7 @@ def _check_no_rows(what: str, number: int, axis: AxisLabels, rows: AxisLabels | 
     same = axis.labels is not None and not rows.counts and np.array_equal(axis.labels, rows.labels)
     if named or same:
         msg = (
-            f"The {what} has the rows on axis {number}, which is not the site's axis of rows; "
+            f"In the {what}, the rows are on axis {number}, which is not the site's axis of rows; "
             "transpose the value, or pass it without labels (.to_numpy())."
         )
         raise DataError(msg)
@@ -153,7 +168,7 @@ def _check_order(what: str, axis: AxisLabels, columns: Columns) -> None:
     for name, known in columns.items():
         if labels != known and sorted(labels) == sorted(known):
             msg = (
-                f"The {what} is labelled {', '.join(labels)}, and {name!r} has these labels in "
+                f"The labels of the {what} are {', '.join(labels)}, and {name!r} has these in "
                 f"another order: {', '.join(known)}. Put them in that order, or drop the labels "
                 "(.to_numpy())."
             )

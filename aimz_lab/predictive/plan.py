@@ -86,13 +86,12 @@ def make_plan(
     wanted = wanted_sites(request, spec, quantity)
     check_draws(request, spec, rows.n_rows)
     row_wise = row_wise_values(request, spec, rows.n_rows)
-    given = {**request.condition, **request.intervention}
-    check_value_labels(request.labels, spec, row_wise, given)
     latents = tuple(
         name
         for name in request.draws or {}
         if name != request.output and name in spec.sites and spec.sites[name].kind == "latent"
     )
+    check_value_labels(request.labels, spec, row_wise, latents)
     reason = uncuttable or _why_kept_together(request, spec, wanted, latents, quantity)
     axis = request.shard_axis
     if reason and axis == "obs":
