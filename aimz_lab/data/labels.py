@@ -75,9 +75,9 @@ def _same_numbers(one: AxisLabels, other: AxisLabels) -> bool:
 def axis_labels(value: Any) -> tuple[AxisLabels | None, ...]:
     """Return the labels along each axis of a pandas or xarray object; ``()`` for other values."""
     if is_a(value, "pandas", "Series"):
-        return (_of_index(value.index),)
+        return (labels_of_index(value.index),)
     if is_a(value, "pandas", "DataFrame"):
-        return _of_index(value.index), _of_index(value.columns)
+        return labels_of_index(value.index), labels_of_index(value.columns)
     if is_a(value, "xarray", "DataArray"):
         return tuple(_of_dim(value, dim) for dim in value.dims)
     return ()
@@ -92,7 +92,7 @@ def row_labels(value: Any) -> AxisLabels | None:
     if isinstance(value, AxisLabels):
         return value
     if is_a(value, "pandas", "DataFrame", "Series"):
-        return _of_index(value.index)
+        return labels_of_index(value.index)
     if is_a(value, "xarray", "DataArray") and value.ndim:
         return _of_dim(value, value.dims[0])
     return None
@@ -234,9 +234,15 @@ def _differ(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return (a != b) & ((a == a) | (b == b))
 
 
-def _of_index(index: pd.Index) -> AxisLabels:
+def labels_of_index(index: pd.Index, *, named: bool = True) -> AxisLabels:
+    """Return the labels of a pandas index.
+
+    Args:
+        index: The index.
+        named: Whether the names of its levels matter.
+    """
     labels = _index_labels(index)
-    names = tuple(str(name) for name in index.names if name is not None)
+    names = tuple(str(name) for name in index.names if name is not None and named)
     counts = (
         not names and labels.dtype.kind in "iu" and np.array_equal(labels, np.arange(len(labels)))
     )

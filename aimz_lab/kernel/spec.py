@@ -44,6 +44,8 @@ class Site:
         plates: The plates around the site, outermost first.
         row_axes: Axes of the value that follow the number of rows.
         density_row_axes: Axes of the log density that follow it; observed sites only.
+        distribution_shape: Shape of an observed site's distribution, batch and event; else
+            ``None``.
         scale: The kernel's own scale: a number, ``"array"`` if it is only known when the kernel
             runs, or ``None``.
         scale_follows_rows: Whether that number is inversely proportional to the rows of the call.
@@ -61,6 +63,7 @@ class Site:
     scale: float | Literal["array"] | None = None
     scale_follows_rows: bool = False
     is_discrete: bool = False
+    distribution_shape: tuple[int, ...] | None = None
 
     @property
     def batch_ndim(self) -> int:

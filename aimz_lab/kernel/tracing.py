@@ -47,6 +47,7 @@ class _Record(NamedTuple):
     frames: tuple[_Frame, ...]
     scale: float | Literal["array"] | None
     is_discrete: bool
+    distribution_shape: tuple[int, ...] | None
 
 
 def trace_spec(
@@ -164,6 +165,7 @@ def _record(site: Message, plates: Mapping[str, Message], n_rows: int) -> _Recor
         ),
         scale=scale if scale is None or isinstance(scale, (int, float)) else "array",
         is_discrete=bool(sampled and kind == "latent" and site["fn"].support.is_discrete),
+        distribution_shape=tuple(site["fn"].shape()) if kind == "observed" else None,
     )
 
 
@@ -250,4 +252,5 @@ def _site(name: str, record: _Record, other: _Record | None) -> Site:
         scale=record.scale,
         scale_follows_rows=other is not None and _inverse_to_rows(record, other),
         is_discrete=record.is_discrete,
+        distribution_shape=record.distribution_shape,
     )

@@ -121,7 +121,9 @@ def predict_request(
     extra = merge_arguments(signature, kwargs, kernel_kwargs)
     data = _read(fitted, inputs, outputs, extra, group, allow_nonfinite)
     arguments = parameter_names(signature.kernel)
-    known = find_observed_data(inputs, data.rows, signature.output, arguments, fitted.fingerprint)
+    known = find_observed_data(
+        inputs, data.rows, signature.output, arguments, fitted.fingerprint, data.row_labels
+    )
     # Nothing was observed under an intervention or out of sample.
     in_sample = group in ("posterior_predictive", "log_likelihood")
     factual = in_sample and not intervention and not condition

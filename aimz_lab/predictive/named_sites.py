@@ -74,7 +74,11 @@ def wanted_sites(request: Request, spec: KernelSpec, quantity: Quantity) -> tupl
 
 
 def check_draws(
-    request: Request, spec: KernelSpec, n_rows: int | None, redrawn: Collection[str] = ()
+    request: Request,
+    spec: KernelSpec,
+    n_rows: int | None,
+    quantity: Quantity,
+    redrawn: Collection[str] = (),
 ) -> None:
     """Check the posterior's draws against the kernel's sites.
 
@@ -82,21 +86,45 @@ def check_draws(
         request: The call.
         spec: The kernel's structure for its arguments.
         n_rows: Number of rows of the call; ``None`` if unknown.
+        quantity: Values of sites, or their log likelihood.
         redrawn: Sites that are drawn anew on purpose, in place of their draws.
 
     Raises:
         SiteError: If names or shapes are not those of the kernel's sites.
 
     Warns:
-        OutputWarning: If the kernel lacks a site of the draws, or a site without rows lacks draws.
+        OutputWarning: If the kernel lacks a site of the draws, or a site without rows lacks draws;
+            of a log likelihood, if one with rows does.
     """
     if request.draws is None:
         return
+    if quantity == "log_likelihood":
+        _warn_of_random_latents(request, spec)
     given = {request.output, *request.intervention, *request.condition, *redrawn}
     check_sites_of_draws(request.draws, spec, given)
     check_shapes_of_draws(
         request.draws, spec, n_rows, unused={request.output, *request.intervention}
     )
+
+
+def _warn_of_random_latents(request: Request, spec: KernelSpec) -> None:
+    """Warn of continuous sites with rows but no draws, at which a log likelihood is random."""
+    missing = [
+        name
+        for name in spec.latent_sites
+        if spec.sites[name].row_axes
+        and not spec.sites[name].is_discrete
+        and name not in request.draws
+        and name not in request.condition
+    ]
+    if missing:
+        warnings.warn(
+            f"The posterior has no draws of {', '.join(map(repr, missing))}, which have one value "
+            "per row: the log likelihood is that at one random value of them for each draw, and "
+            "not the average over their values.",
+            OutputWarning,
+            stacklevel=2,
+        )
 
 
 def row_wise_values(request: Request, spec: KernelSpec, n_rows: int | None) -> dict[str, int]:

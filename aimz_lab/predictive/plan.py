@@ -13,6 +13,7 @@ from jaxtyping import PyTree
 from aimz_lab.errors import DataTypeError, OutputWarning, PerformanceWarning, SiteError
 from aimz_lab.kernel.cache_keys import ById, shapes_of
 from aimz_lab.kernel.rows.plates import pin_plates
+from aimz_lab.kernel.shapes import check_shapes
 from aimz_lab.kernel.spec import KernelSpec, Site
 from aimz_lab.kernel.tracing import trace_spec
 from aimz_lab.predictive.blocks import BLOCK_ROWS, Rows
@@ -75,16 +76,16 @@ def make_plan(
 
     Raises:
         SiteError: If a named site does not exist, or a posterior draw or a set value does not have
-            the shape of its site for these arguments.
+            the shape of its site for these arguments; or if a site has the rows on two axes.
         DataTypeError: If the rows come from a source and cannot be cut.
     """
     if request.shard_axis == "draw" and rows.streams:
         msg = "shard_axis='draw' needs all rows at once; pass them as arrays, not as a loader."
         raise DataTypeError(msg)
-    spec, uncuttable = remembered(_kind(request, rows), lambda: _trace(request, rows))
+    spec, uncuttable = remembered(_kind(request, rows), lambda: _checked_trace(request, rows))
     check_named(request, spec)
     wanted = wanted_sites(request, spec, quantity)
-    check_draws(request, spec, rows.n_rows)
+    check_draws(request, spec, rows.n_rows, quantity)
     row_wise = row_wise_values(request, spec, rows.n_rows)
     latents = tuple(
         name
@@ -167,6 +168,15 @@ def _kind(request: Request, rows: Rows) -> Hashable:
     shapes = shapes_of((one, dict(request.shared), dict(request.params)))
     kernel = ById(request.kernel), request.static_key, request.output
     return "structure", *kernel, request.shard_axis, rows.n_rows, shapes
+
+
+def _checked_trace(
+    request: Request, rows: Rows
+) -> tuple[KernelSpec, tuple[str, type[Warning]] | None]:
+    """Trace the kernel, and refuse shapes that multiply the rows; see :func:`_trace`."""
+    spec, uncuttable = _trace(request, rows)
+    check_shapes(spec, rows.template, pairs=True)
+    return spec, uncuttable
 
 
 def _trace(request: Request, rows: Rows) -> tuple[KernelSpec, tuple[str, type[Warning]] | None]:

@@ -15,6 +15,7 @@ from aimz_lab.data import (
     check_finite,
     check_rows,
     column_names,
+    first_row_labels,
     is_batches,
     shared_row_labels,
     to_host,
@@ -108,8 +109,15 @@ def all_rows(
         signature, inputs, outputs, extra, allow_nonfinite=allow_nonfinite
     )
     n_rows = next(iter(rows.values())).shape[0]
-    columns = table_columns(signature, inputs, extra)
-    return TrainingData(rows, shared, static, n_obs=n_rows, batch_size=n_rows, columns=columns)
+    return TrainingData(
+        rows,
+        shared,
+        static,
+        n_obs=n_rows,
+        batch_size=n_rows,
+        columns=table_columns(signature, inputs, extra),
+        row_labels=first_row_labels([inputs, outputs, *(extra[n] for n in rows if n in extra)]),
+    )
 
 
 def batch_data(
@@ -183,7 +191,9 @@ def training_data(
             signature, inputs, outputs, extra, allow_nonfinite=allow_nonfinite
         )
         data = TrainingData.of_rows(rows, shared, static, key, batch_size, shuffle, n_obs)
-        return replace(data, columns=table_columns(signature, inputs, extra)), None
+        columns = table_columns(signature, inputs, extra)
+        labels = first_row_labels([inputs, outputs, *(extra[n] for n in rows if n in extra)])
+        return replace(data, columns=columns, row_labels=labels), None
     if outputs is not None:
         msg = f"{signature.output!r} comes with the batches of a loader; do not pass it again."
         raise CallError(msg)

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from jaxtyping import Int
 
-from aimz_lab.data import ArrayLoader, BatchSource, canonical, check_rows, epoch_order
+from aimz_lab.data import ArrayLoader, AxisLabels, BatchSource, canonical, check_rows, epoch_order
 from aimz_lab.data.checks import check_positive_int
 from aimz_lab.errors import DataError
 from aimz_lab.inference.feeds.ranges import Ranges, joined_ranges, ranges_of
@@ -40,6 +40,7 @@ class TrainingData:
         source: The source of batches, or ``None`` for rows in memory.
         resident: Whether the rows stay on the device.
         columns: Column names of each argument that came as a table.
+        row_labels: Labels of the rows, if a field has some.
     """
 
     rows: Rows
@@ -51,6 +52,7 @@ class TrainingData:
     source: _Peeked | None = None
     resident: bool = False
     columns: Columns = field(default_factory=dict)
+    row_labels: AxisLabels | None = None
 
     @classmethod
     def of_rows(
@@ -109,6 +111,7 @@ class TrainingData:
             order=loader_order(loader, first_epoch),
             resident=loader.dataset.to_jax,
             columns=loader.dataset.columns,
+            row_labels=loader.dataset.row_labels,
         )
 
     @classmethod

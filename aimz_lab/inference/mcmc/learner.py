@@ -155,7 +155,9 @@ class ChainFit:
                 self.spec,
                 InputSchema.of(self.data),
                 posterior=posterior,
-                fingerprint=TrainingFingerprint.of(self.data.rows, self.output),
+                fingerprint=TrainingFingerprint.of(
+                    self.data.rows, self.output, self.data.row_labels
+                ),
             )
 
     def warning(self) -> str | None:

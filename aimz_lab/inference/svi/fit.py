@@ -179,7 +179,8 @@ class SviFit:
         yield trained
         posterior = self.learner.draw_for(self.request, self.data, params, self.spec)
         rows = self.data.rows if self.data.in_memory else {}
-        fingerprint = TrainingFingerprint.of(rows, self.learner.output)
+        labels = self.data.row_labels
+        fingerprint = TrainingFingerprint.of(rows, self.learner.output, labels)
         yield replace(trained, posterior=posterior, fingerprint=fingerprint)
 
     def warning(self) -> str | None:
