@@ -63,6 +63,11 @@ class AxisLabels(NamedTuple):
             return None
         return int(np.argmax(differ)) if differ.any() else None
 
+    def text(self, entry: int) -> str:
+        """Return the label of an entry, with the names of its levels if there are several."""
+        levels = f" ({', '.join(self.names)})" if len(self.names) > 1 else ""
+        return f"{self.labels[entry]}{levels}"
+
 
 def _same_numbers(one: AxisLabels, other: AxisLabels) -> bool:
     """Whether unnamed numbers are among those that the other index counts."""
@@ -145,7 +150,7 @@ def shared_row_labels(fields: Mapping[str, object]) -> AxisLabels | None:
             if row is not None:
                 msg = (
                     f"Fields {other!r} and {name!r} label their rows differently: row {row} is "
-                    f"{_said(known, row)} in {other!r} and {_said(labels, row)} in {name!r}. Align "
+                    f"{known.text(row)} in {other!r} and {labels.text(row)} in {name!r}. Align "
                     f"them ({name} = {name}.loc[{other}.index]), or drop the labels (.to_numpy())."
                 )
                 raise DataError(msg)
@@ -183,11 +188,6 @@ def _check_dims(fields: Mapping[str, object]) -> None:
                     f"{name}.transpose({rows!r}, ...)."
                 )
                 raise DataError(msg)
-
-
-def _said(labels: AxisLabels, row: int) -> str:
-    named = f"{' and '.join(labels.names)} " if len(labels.names) > 1 else ""
-    return f"{named}{labels.labels[row]}"
 
 
 def column_names(value: Any) -> tuple[str, ...] | None:

@@ -107,7 +107,8 @@ def check_axes_of_draws(draws: Draws, spec: KernelSpec) -> None:
             expected = spec.shape_at(name, None)
             msg = (
                 f"A posterior draw of site {name!r} has shape {shape}, and the site has "
-                f"{len(expected)} axes.{_advice(shape, expected)}"
+                f"{len(expected)} {'axis' if len(expected) == 1 else 'axes'}."
+                f"{_advice(shape, expected)}"
             )
             raise SiteError(msg)
 

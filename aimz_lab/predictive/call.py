@@ -14,6 +14,7 @@ from jax.typing import ArrayLike
 from aimz_lab.data import AxisLabels, BatchSource, LoaderSource, StreamSource, as_coord
 from aimz_lab.data.checks import check_positive_int
 from aimz_lab.errors import ArgumentError
+from aimz_lab.inference.feeds.columns import check_columns, check_order, shared_labels
 from aimz_lab.inference.feeds.fingerprint import TrainingFingerprint
 from aimz_lab.inference.feeds.inputs import table_columns
 from aimz_lab.inference.feeds.ranges import WatchedSource, ranges_of, warn_if_far
@@ -207,9 +208,9 @@ def _read(
 ) -> PredictiveData:
     """Read the data of a call; check its columns and indices."""
     signature = fitted.signature
-    if fitted.schema is not None:
-        columns = table_columns(signature, inputs, extra)
-        fitted.schema.check_columns(columns, {signature.input: inputs, **extra})
+    trained = fitted.schema.columns if fitted.schema else {}
+    columns = table_columns(signature, inputs, extra)
+    check_columns(trained, columns, {signature.input: inputs, **extra})
     data = predictive_data(
         signature,
         inputs,
@@ -218,6 +219,9 @@ def _read(
         with_output=group == "log_likelihood",
         allow_nonfinite=allow_nonfinite,
     )
+    for name, labels in shared_labels(extra, data.shared).items():
+        what = f"argument {name.removesuffix('.index')!r}"
+        check_order(what, labels, {**columns, **trained})
     rows = data.rows
     if fitted.schema is not None and group != "prior_predictive":
         rows = _within_range(fitted.schema, rows, columns)

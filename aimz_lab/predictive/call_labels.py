@@ -11,6 +11,7 @@ from jax.typing import ArrayLike
 
 from aimz_lab.data import AxisLabels, axis_labels, to_host
 from aimz_lab.errors import CallError, DataError
+from aimz_lab.inference.feeds.columns import check_order
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.types import Columns
 
@@ -128,8 +129,8 @@ def check_same_rows(one: CallLabels, other: CallLabels) -> None:
     row = one.rows.conflict(other.rows)
     if row is not None:
         msg = (
-            f"The scenarios label their rows differently: row {row} is {one.rows.labels[row]} in "
-            f"the baseline and {other.rows.labels[row]} in the intervention, and an effect "
+            f"The scenarios label their rows differently: row {row} is {one.rows.text(row)} in "
+            f"the baseline and {other.rows.text(row)} in the intervention, and an effect "
             "compares row by row. Align them (X = X.loc[X_baseline.index]), or drop the labels "
             "(.to_numpy())."
         )
@@ -141,7 +142,7 @@ def _check_rows(what: str, axis: AxisLabels | None, rows: AxisLabels | None) -> 
     if row is not None:
         msg = (
             f"The rows of the {what} have other labels than those of the data: row {row} is "
-            f"{rows.labels[row]} in the data and {axis.labels[row]} in the value. Align it "
+            f"{rows.text(row)} in the data and {axis.text(row)} in the value. Align it "
             "(value = value.loc[X.index]), or drop the labels (.to_numpy())."
         )
         raise DataError(msg)
@@ -164,12 +165,4 @@ def _check_no_rows(what: str, number: int, axis: AxisLabels, rows: AxisLabels | 
 def _check_order(what: str, axis: AxisLabels, columns: Columns) -> None:
     if axis.labels is None or axis.counts:
         return
-    labels = tuple(map(str, axis.labels))
-    for name, known in columns.items():
-        if labels != known and sorted(labels) == sorted(known):
-            msg = (
-                f"The labels of the {what} are {', '.join(labels)}, and {name!r} has these in "
-                f"another order: {', '.join(known)}. Put them in that order, or drop the labels "
-                "(.to_numpy())."
-            )
-            raise DataError(msg)
+    check_order(what, tuple(map(str, axis.labels)), columns)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from aimz_lab.data import same_columns
+from aimz_lab.data import row_labels, same_columns
 from aimz_lab.errors import DataError
 from aimz_lab.types import Columns
 
@@ -14,7 +14,7 @@ def check_columns(trained: Columns, given: Columns, arguments: Mapping[str, obje
 
     Args:
         trained: Column names of each table of the training data.
-        given: Column names of each argument that is a table.
+        given: Column names of each argument that is a table, and labels of shared arguments.
         arguments: The arguments.
 
     Raises:
@@ -31,7 +31,9 @@ def check_columns(trained: Columns, given: Columns, arguments: Mapping[str, obje
             raise DataError(msg)
     for name, columns in given.items():
         expected = trained.get(name, columns)
-        if not same_columns(columns, expected):
+        if name.endswith(".index"):
+            check_order(f"argument {name.removesuffix('.index')!r}", columns, {name: expected})
+        elif not same_columns(columns, expected):
             msg = (
                 f"Field {name!r} has the columns {_listed(columns)}, and the model was "
                 f"trained on {_listed(expected)}. Pass these in this order: "
@@ -39,6 +41,48 @@ def check_columns(trained: Columns, given: Columns, arguments: Mapping[str, obje
             )
             raise DataError(msg)
 
+
+def shared_labels(arguments: Mapping[str, object], shared: Iterable[str]) -> Columns:
+    """Return the labels along the leading axes of shared arguments, such as lookup tables.
+
+    Args:
+        arguments: The arguments as the user passed them.
+        shared: Names of the shared ones.
+
+    Returns:
+        Labels as text, by ``"name.index"``; none of very long ones.
+    """
+    found = {name: row_labels(arguments[name]) for name in shared if name in arguments}
+    return {
+        f"{name}.index": tuple(map(str, axis.labels))
+        for name, axis in found.items()
+        if axis is not None and axis.labels is not None and len(axis.labels) <= _LONGEST
+    }
+
+
+def check_order(what: str, labels: tuple[str, ...], known: Columns) -> None:
+    """Refuse labels that are known, but in another order: each would meet another's value.
+
+    Args:
+        what: What is labelled, for the message.
+        labels: Its labels.
+        known: Columns of tables, and labels of other things, by name.
+
+    Raises:
+        DataError: With both orders.
+    """
+    for name, others in known.items():
+        if labels != others and len(labels) == len(others) and sorted(labels) == sorted(others):
+            msg = (
+                f"The labels of the {what} are {_listed(labels)}, and {name!r} has these in "
+                f"another order: {_listed(others)}. Put them in that order, or drop the labels "
+                "(.to_numpy())."
+            )
+            raise DataError(msg)
+
+
+_LONGEST = 10_000
+"""Most labels of a shared argument that are kept."""
 
 _MOST = 20
 """Most names in a message."""

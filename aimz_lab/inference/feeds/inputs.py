@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -21,7 +21,7 @@ from aimz_lab.data import (
     to_host,
 )
 from aimz_lab.errors import CallError, DataError
-from aimz_lab.inference.feeds.columns import check_columns
+from aimz_lab.inference.feeds.columns import check_columns, check_order, shared_labels
 from aimz_lab.inference.feeds.training_data import TrainingData, default_batch_size
 from aimz_lab.kernel.arguments import split_arguments
 from aimz_lab.kernel.check import check_call
@@ -96,6 +96,27 @@ def table_columns(
     return {name: names for name, names in named.items() if names is not None}
 
 
+def labelled_columns(
+    signature: KernelSignature, inputs: object, extra: Mapping[str, object], shared: Iterable[str]
+) -> Columns:
+    """Return the column names of tables, and the labels of shared arguments.
+
+    Args:
+        signature: The kernel.
+        inputs: The input, as for :func:`table_columns`.
+        extra: Further kernel arguments.
+        shared: Names of the shared ones.
+
+    Raises:
+        DataError: If a shared argument has the labels of a table's columns in another order.
+    """
+    columns = table_columns(signature, inputs, extra)
+    labels = shared_labels(extra, shared)
+    for name, each in labels.items():
+        check_order(f"argument {name.removesuffix('.index')!r}", each, columns)
+    return {**columns, **labels}
+
+
 def all_rows(
     signature: KernelSignature,
     inputs: ArrayLike,
@@ -115,7 +136,7 @@ def all_rows(
         static,
         n_obs=n_rows,
         batch_size=n_rows,
-        columns=table_columns(signature, inputs, extra),
+        columns=labelled_columns(signature, inputs, extra, shared),
         row_labels=first_row_labels([inputs, outputs, *(extra[n] for n in rows if n in extra)]),
     )
 
@@ -140,7 +161,7 @@ def batch_data(
     output = needed_output(outputs, signature.output)
     rows, shared, static = rows_and_others(signature, inputs, output, extra, allow_nonfinite=True)
     size = next(iter(rows.values())).shape[0]
-    columns = table_columns(signature, inputs, extra)
+    columns = labelled_columns(signature, inputs, extra, shared)
     return TrainingData(rows, shared, static, n_obs=n_obs, batch_size=size, columns=columns)
 
 
@@ -191,7 +212,7 @@ def training_data(
             signature, inputs, outputs, extra, allow_nonfinite=allow_nonfinite
         )
         data = TrainingData.of_rows(rows, shared, static, key, batch_size, shuffle, n_obs)
-        columns = table_columns(signature, inputs, extra)
+        columns = labelled_columns(signature, inputs, extra, shared)
         labels = first_row_labels([inputs, outputs, *(extra[n] for n in rows if n in extra)])
         return replace(data, columns=columns, row_labels=labels), None
     if outputs is not None:
@@ -212,7 +233,8 @@ def training_data(
         )
         raise DataError(msg)
     check_call(signature.kernel, [*data.rows, *data.shared, *data.static])
-    return data, device
+    labels = shared_labels(extra, data.shared)
+    return replace(data, columns={**data.columns, **labels}), device
 
 
 def held_out_rows(

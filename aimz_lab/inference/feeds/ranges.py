@@ -225,8 +225,8 @@ def _low_high(array: Array) -> tuple[np.ndarray, np.ndarray]:
 def _ends(array: Array, which: str) -> np.ndarray:
     """Return the minimum or maximum of each column, of short rows several at once."""
     width = int(np.prod(array.shape[1:]))
-    together = _LINE // max(width, 1)
-    n_rows = array.shape[0] // max(together, 1) * together
+    together = max(_LINE // max(width, 1), 1)
+    n_rows = array.shape[0] // together * together
     if not isinstance(array, np.ndarray) or n_rows < 2 * together or not array.flags.c_contiguous:
         return np.asarray(getattr(array, which)(axis=0))
     lines = getattr(array[:n_rows].reshape(-1, together * width), which)(axis=0)

@@ -10,7 +10,6 @@ import numpy as np
 from jaxtyping import PyTree
 
 from aimz_lab.errors import ArtifactError
-from aimz_lab.inference.feeds.columns import check_columns
 from aimz_lab.inference.feeds.ranges import Ranges, plain_ranges, ranges_of_plain
 from aimz_lab.inference.feeds.training_data import TrainingData
 from aimz_lab.types import Columns, HasShape, JsonObject, Static
@@ -28,7 +27,8 @@ class InputSchema:
         static: Values of the static arguments.
         batch_size: Rows of the batch.
         n_obs: Rows of the whole data, or ``None`` if unknown.
-        columns: Column names of each argument that came as a table.
+        columns: Column names of each argument that came as a table; by ``name.index``, labels of
+            shared arguments.
         ranges: Smallest and largest value of each column, by per-row argument.
     """
 
@@ -64,19 +64,6 @@ class InputSchema:
             name: jax.ShapeDtypeStruct((self.batch_size, *row.shape), row.dtype)
             for name, row in self.rows.items()
         }
-
-    def check_columns(self, given: Columns, arguments: Mapping[str, object]) -> None:
-        """Check that tables have the columns of the training data, in the same order.
-
-        Args:
-            given: Column names of each argument that is a table.
-            arguments: The arguments.
-
-        Raises:
-            DataError: If columns differ or are reordered, since each would meet another's weight;
-                or if an argument is only one row or column of such a table.
-        """
-        check_columns(self.columns, given, arguments)
 
     def stand_ins(self) -> dict[str, PyTree[np.ndarray]]:
         """Return arrays of ones in the shapes of a batch and of the shared arguments."""
