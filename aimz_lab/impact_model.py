@@ -655,9 +655,17 @@ class ImpactModel:
 
         Raises:
             NotFittedError: If there is no posterior.
-            SiteError: If a named site does not exist or does not fit.
+            SiteError: If a named site does not exist or does not fit, the draws have names that the
+                kernel does not know in place of its own, or a site has the rows on two axes.
             CallError: If arguments are missing, unknown or doubled.
-            DataError: If the data does not fit together or is not finite.
+            DataError: If the data does not fit together or is not finite. Labels of rows and
+                columns are compared, also those of ``intervention`` and ``condition`` as Series,
+                data frames and DataArrays; nothing is reordered.
+
+        Warns:
+            OutputWarning: If a column is far outside of its range in training: farther than 5 times
+                the width of that range; or if there are no draws of a site without rows, which is
+                then drawn from its prior.
 
         Example:
             >>> tree = im.predict(X, intervention={"slope": 3.0}, reduce="mean", progress=False)
@@ -968,6 +976,10 @@ class ImpactModel:
             CallError: If arguments are missing, unknown or doubled.
             DataError: If the data does not fit together or is not finite.
 
+        Warns:
+            OutputWarning: As :meth:`predict`; and if there are no draws of a site with one value
+                per row, at which the log-likelihood is then random.
+
         Example:
             >>> im.log_likelihood(X, y, progress=False).log_likelihood.y.shape
             (1, 1000, 40)
@@ -1022,7 +1034,7 @@ class ImpactModel:
         Raises:
             ArgumentError: If a scenario has neither output nor arguments, or the scenarios differ
                 in an option that one pass shares, such as ``reduce`` or ``store``.
-            DataError: If the scenarios differ in shape.
+            DataError: If the scenarios differ in shape, or label their rows differently.
 
         Warns:
             OutputWarning: If the scenarios are not paired.

@@ -41,6 +41,7 @@ class Posterior:
         stats: Statistics of the sampler by draw, such as ``diverging``, in the same order.
         count: Number of draws of a kernel that has no latent site to draw.
         labels: Labels along each axis of draws that came as tables or xarray objects.
+        row_labels: Labels of the rows that it was trained on, if they have some.
     """
 
     draws: Mapping[str, jax.Array]
@@ -48,6 +49,7 @@ class Posterior:
     stats: Mapping[str, jax.Array] = field(default_factory=dict)
     count: int = 0
     labels: Mapping[str, tuple[AxisLabels | None, ...]] = field(default_factory=dict)
+    row_labels: AxisLabels | None = None
 
     @property
     def num_draws(self) -> int:

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jax.typing import ArrayLike
 
-from aimz_lab.data import AxisLabels, BatchSource, LoaderSource, StreamSource, as_coord
+from aimz_lab.data import BatchSource, LoaderSource, StreamSource, as_coord
 from aimz_lab.data.checks import check_positive_int
 from aimz_lab.errors import ArgumentError
 from aimz_lab.inference.feeds.columns import check_columns, check_order, shared_labels
@@ -147,7 +147,7 @@ def predict_request(
             inputs,
             extra,
             coords,
-            posterior.labels if posterior else {},
+            posterior,
             intervention=intervention,
             condition=condition,
         ),
@@ -173,17 +173,18 @@ def _labels(
     inputs: Any,
     extra: Arguments,
     coords: Coords | None,
-    of_draws: Mapping[str, tuple[AxisLabels | None, ...]],
+    posterior: Posterior | None,
     **values: Mapping[str, ArrayLike] | None,
 ) -> CallLabels:
     """Return the labels of a call: of its rows, columns and set values."""
     found = value_labels(**values)
-    found |= {(DRAWS, site): axes for site, axes in of_draws.items()}
+    found |= {(DRAWS, site): axes for site, axes in (posterior.labels if posterior else {}).items()}
+    trained = posterior.row_labels if posterior else None
     if not found:
-        return CallLabels(data.row_labels, shuffled=data.shuffled)
+        return CallLabels(data.row_labels, shuffled=data.shuffled, trained=trained)
     columns = dict(table_columns(signature, inputs, extra))
     columns |= {name: tuple(map(str, np.ravel(each))) for name, each in (coords or {}).items()}
-    return CallLabels(data.row_labels, columns, data.shuffled, found)
+    return CallLabels(data.row_labels, columns, data.shuffled, trained, found)
 
 
 def _draws(posterior: Posterior | None, num_draws: int) -> dict[str, object]:
@@ -209,7 +210,7 @@ def _read(
     """Read the data of a call; check its columns and indices."""
     signature = fitted.signature
     trained = fitted.schema.columns if fitted.schema else {}
-    columns = table_columns(signature, inputs, extra)
+    columns = table_columns(signature, inputs, {**extra, signature.output: outputs})
     check_columns(trained, columns, {signature.input: inputs, **extra})
     data = predictive_data(
         signature,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import jax
@@ -29,12 +29,14 @@ class CallLabels:
         rows: Labels of the rows, if a field has some.
         columns: Column names of the tables among the arguments, and the user's coordinates.
         shuffled: Whether a loader reads the rows in a shuffled order.
+        trained: Labels of the rows that the posterior was trained on.
         values: Labels along each axis of the values set for sites, by argument and site.
     """
 
     rows: AxisLabels | None = None
     columns: Columns = field(default_factory=dict)
     shuffled: bool = False
+    trained: AxisLabels | None = None
     values: Mapping[tuple[str, str], tuple[AxisLabels | None, ...]] = field(default_factory=dict)
 
 
@@ -75,7 +77,7 @@ def value_labels(
 
 
 def check_value_labels(
-    labels: CallLabels, spec: KernelSpec, row_wise: Mapping[str, int], latents: Container[str]
+    labels: CallLabels, spec: KernelSpec, row_wise: Mapping[str, int], latents: Iterable[str]
 ) -> None:
     """Check that values set for sites, and draws, are labelled as the rows and columns.
 
@@ -87,8 +89,20 @@ def check_value_labels(
 
     Raises:
         DataError: If a value labels the same rows or columns in another order, has the rows on
-            another axis, or has no labels where a loader shuffles the rows.
+            another axis, or has no labels where a loader shuffles the rows; or if draws with one
+            value per row were trained on other rows.
     """
+    by_row = [site for site in latents if spec.sites[site].row_axes]
+    row = (
+        labels.trained.conflict(labels.rows) if by_row and labels.trained and labels.rows else None
+    )
+    if row is not None:
+        msg = (
+            f"The posterior has one value per row of {', '.join(map(repr, by_row))}, and row {row} "
+            f"was {labels.trained.text(row)} in training and is {labels.rows.text(row)} here. Pass "
+            "the rows in the order of the training."
+        )
+        raise DataError(msg)
     labelled = {site for argument, site in labels.values if argument != DRAWS}
     for site in row_wise:
         if labels.shuffled and (site not in labelled or labels.rows is None):

@@ -86,6 +86,7 @@ def test_the_prior_is_an_answer_to_who_asks_for_it():
         with_draws(mu=MU).sample_prior_predictive_on_batch(X, num_samples=5)
 
 
+@pytest.mark.slow
 @pytest.mark.allow_rank_promotion  # NumPyro's guides draw with a sample shape
 def test_a_trained_model_knows_its_sites_at_once():
     im = mean_field_model(shops)

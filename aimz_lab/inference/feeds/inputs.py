@@ -136,7 +136,7 @@ def all_rows(
         static,
         n_obs=n_rows,
         batch_size=n_rows,
-        columns=labelled_columns(signature, inputs, extra, shared),
+        columns=labelled_columns(signature, inputs, {**extra, signature.output: outputs}, shared),
         row_labels=first_row_labels([inputs, outputs, *(extra[n] for n in rows if n in extra)]),
     )
 
@@ -161,7 +161,7 @@ def batch_data(
     output = needed_output(outputs, signature.output)
     rows, shared, static = rows_and_others(signature, inputs, output, extra, allow_nonfinite=True)
     size = next(iter(rows.values())).shape[0]
-    columns = labelled_columns(signature, inputs, extra, shared)
+    columns = labelled_columns(signature, inputs, {**extra, signature.output: outputs}, shared)
     return TrainingData(rows, shared, static, n_obs=n_obs, batch_size=size, columns=columns)
 
 
@@ -212,7 +212,7 @@ def training_data(
             signature, inputs, outputs, extra, allow_nonfinite=allow_nonfinite
         )
         data = TrainingData.of_rows(rows, shared, static, key, batch_size, shuffle, n_obs)
-        columns = labelled_columns(signature, inputs, extra, shared)
+        columns = labelled_columns(signature, inputs, {**extra, signature.output: outputs}, shared)
         labels = first_row_labels([inputs, outputs, *(extra[n] for n in rows if n in extra)])
         return replace(data, columns=columns, row_labels=labels), None
     if outputs is not None:
@@ -264,7 +264,8 @@ def held_out_rows(
             rows, _, _ = rows_and_others(
                 signature, *held_out, extra, allow_nonfinite=allow_nonfinite
             )
-            check_columns(columns, table_columns(signature, held_out[0], {}), {})
+            outputs = {signature.output: held_out[1]}
+            check_columns(columns, table_columns(signature, held_out[0], outputs), {})
         except CallError as error:
             msg = (
                 f"{error} Held-out arrays beside input and output go by their names: "

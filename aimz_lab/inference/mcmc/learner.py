@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 from numpyro.infer import HMC, MCMC
@@ -154,7 +154,7 @@ class ChainFit:
             yield FitResult(
                 self.spec,
                 InputSchema.of(self.data),
-                posterior=posterior,
+                posterior=replace(posterior, row_labels=self.data.row_labels),
                 fingerprint=TrainingFingerprint.of(
                     self.data.rows, self.output, self.data.row_labels
                 ),

@@ -180,6 +180,7 @@ class SviFit:
         posterior = self.learner.draw_for(self.request, self.data, params, self.spec)
         rows = self.data.rows if self.data.in_memory else {}
         labels = self.data.row_labels
+        posterior = replace(posterior, row_labels=labels)
         fingerprint = TrainingFingerprint.of(rows, self.learner.output, labels)
         yield replace(trained, posterior=posterior, fingerprint=fingerprint)
 

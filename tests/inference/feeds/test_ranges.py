@@ -215,3 +215,35 @@ def test_outputs_labelled_otherwise_are_refused_by_each_method(im, how):
     if how == "fit":
         with pytest.raises(DataError, match="'X' and 'y' label their rows differently"):
             call(X, Y, validation=(X, y))
+
+
+@pytest.mark.slow
+def test_draws_by_row_belong_to_their_rows():
+    def effects(X, y=None):
+        with numpyro.plate("row", X.shape[0]):
+            a = numpyro.sample("a", dist.Normal(0.0, 1.0))
+            numpyro.sample("y", dist.Normal(a + X, 1.0), obs=y)
+
+    X = pd.Series(np.zeros(4), index=list("abcd"))
+    im = mean_field_model(effects)
+    im.fit_on_batch(X, X, num_steps=2, num_samples=5, progress=False)
+    options = {"shard_axis": "draw", "store": "memory", "progress": False}
+    im.predict(X, **options)
+    with pytest.raises(DataError, match=r"one value per row of 'a', and row 0 was a in training"):
+        im.predict(X[::-1], **options)
+
+
+@pytest.mark.slow
+def test_outputs_with_columns_in_another_order_are_refused():
+    def two(X, y=None):
+        b = numpyro.sample("b", dist.Normal(0.0, 1.0).expand([2]).to_event(1))
+        with numpyro.plate("row", X.shape[0]):
+            numpyro.sample("y", dist.Normal(X * b[None], 1.0).to_event(1), obs=y)
+
+    y = pd.DataFrame(SCALED, columns=["sales", "visits"])
+    im = mean_field_model(two).fit(SCALED, y, num_samples=5, progress=False)
+    im.log_likelihood(SCALED, y, progress=False, store="memory")
+    with pytest.raises(DataError, match="trained on sales, visits"):
+        im.log_likelihood(SCALED, y[["visits", "sales"]], progress=False)
+    with pytest.raises(DataError, match="trained on sales, visits"):
+        im.fit(SCALED, y, validation=(SCALED, y[["visits", "sales"]]), progress=False)
