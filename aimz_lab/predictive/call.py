@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from typing import Any
@@ -20,6 +20,7 @@ from aimz_lab.inference.feeds.inputs import table_columns
 from aimz_lab.inference.feeds.ranges import WatchedSource, ranges_of, warn_if_far
 from aimz_lab.inference.feeds.schema import InputSchema
 from aimz_lab.inference.posterior import Posterior, Sites, site_names
+from aimz_lab.kernel.arguments import ArgumentRoles
 from aimz_lab.kernel.check import parameter_names
 from aimz_lab.kernel.rows.index_checks import IndexCheck
 from aimz_lab.kernel.signature import KernelSignature, merge_arguments
@@ -33,7 +34,9 @@ from aimz_lab.types import (
     Arguments,
     Columns,
     Coords,
+    Held,
     Params,
+    RowDependence,
     Rows,
     ShardAxis,
     Store,
@@ -73,14 +76,18 @@ def predict_request(
     key: jax.Array,
     group: Group,
     allow_nonfinite: bool,
+    by_row: Iterable[str] = (),
+    shared: Iterable[str] = (),
     outputs: ArrayLike | None = None,
     intervention: Mapping[str, ArrayLike] | None = None,
     condition: Mapping[str, ArrayLike] | None = None,
+    held: Held = "refuse",
     num_draws: int = 1000,
     return_sites: Sites = None,
     batch_size: int | None = None,
     store: Store = "memory",
     shard_axis: ShardAxis = "obs",
+    rows: RowDependence = "auto",
     output_dir: str | PathLike[str] | None = None,
     reduce: ReduceSpec | None = None,
     dims: Mapping[str, Sequence[str]] | None = None,
@@ -97,14 +104,18 @@ def predict_request(
         key: A typed random key.
         group: Name of the tree's group.
         allow_nonfinite: Accept NaN and infinite values in the data.
+        by_row: Further arguments with one entry per row.
+        shared: Further arguments that are passed whole.
         outputs: The output array, for a log-likelihood of arrays.
         intervention: Values by site.
         condition: Values by site.
+        held: What becomes of posterior draws that a set value would change.
         num_draws: Draws from the prior, where there is no posterior.
         return_sites: As in :meth:`aimz_lab.ImpactModel.predict`, like all that follow.
         batch_size: Rows or draws at a time.
         store: Location of the result.
         shard_axis: The axis to cut.
+        rows: Whether rows are known to be independent.
         output_dir: Directory or URL of a persistent result.
         reduce: Reducers.
         dims: Names of dimensions, by site.
@@ -117,10 +128,18 @@ def predict_request(
         DataError: If the data does not fit together, or an index is out of bounds.
         DataTypeError: If values are not numeric.
     """
-    _check_options(store, shard_axis, batch_size, output_dir, reduce)
+    check_choice("held", held, Held)
+    _check_options(store, shard_axis, rows, batch_size, output_dir, reduce)
     signature, posterior = fitted.signature, fitted.posterior
     extra = merge_arguments(signature, kwargs, kernel_kwargs)
-    data = _read(fitted, inputs, outputs, extra, group, allow_nonfinite)
+    roles = ArgumentRoles.said(signature, by_row, shared)
+    if fitted.schema is not None:
+        roles = roles.after_training(fitted.schema.rows, fitted.schema.shared)
+    interventions = set_values("intervention", intervention)
+    conditions = set_values("condition", condition)
+    data = _read(
+        fitted, inputs, outputs, extra, roles, group, allow_nonfinite, interventions, conditions
+    )
     arguments = parameter_names(signature.kernel)
     known = find_observed_data(
         inputs, data.rows, signature.output, arguments, fitted.fingerprint, data.row_labels
@@ -139,8 +158,9 @@ def predict_request(
         shared=data.shared,
         static=data.static,
         params=fitted.params,
-        intervention=set_values("intervention", intervention),
-        condition=set_values("condition", condition),
+        intervention=interventions,
+        condition=conditions,
+        held=held,
         labels=_labels(
             signature,
             data,
@@ -156,6 +176,7 @@ def predict_request(
         batch_size=batch_size,
         store=store,
         shard_axis=shard_axis,
+        row_dependence=rows,
         output_dir=output_dir,
         reduce=reduce,
         row_coord=as_coord(data.row_labels),
@@ -204,8 +225,11 @@ def _read(
     inputs: Any,
     outputs: ArrayLike | None,
     extra: Arguments,
+    roles: ArgumentRoles,
     group: Group,
     allow_nonfinite: bool,
+    intervention: Mapping[str, ArrayLike],
+    condition: Mapping[str, ArrayLike],
 ) -> PredictiveData:
     """Read the data of a call; check its columns and indices."""
     signature = fitted.signature
@@ -219,21 +243,32 @@ def _read(
         extra,
         with_output=group == "log_likelihood",
         allow_nonfinite=allow_nonfinite,
+        roles=roles,
     )
     for name, labels in shared_labels(extra, data.shared).items():
         what = f"argument {name.removesuffix('.index')!r}"
         check_order(what, labels, {**columns, **trained})
-    rows = data.rows
     if fitted.schema is not None and group != "prior_predictive":
-        rows = _within_range(fitted.schema, rows, columns)
-    rows = fitted.indices.rows(
-        rows,
-        fields=data.fields,
-        shared=data.shared,
-        static=data.static,
-        values=fitted.params,
-    )
-    return replace(data, rows=rows)
+        data = replace(data, rows=_within_range(fitted.schema, data.rows, columns))
+    given = {"intervention": intervention, "condition": condition}
+    return _with_checked_indices(fitted, data, given)
+
+
+def _with_checked_indices(
+    fitted: FittedKernel, data: PredictiveData, values: Mapping[str, Mapping[str, ArrayLike]]
+) -> PredictiveData:
+    """Check the indices that the kernel makes of its arguments and of the values set by hand."""
+    others = {"shared": data.shared, "static": data.static, "values": fitted.params}
+    given = {
+        role: {name: np.asarray(value) for name, value in each.items()}
+        for role, each in values.items()
+    }
+    if isinstance(data.rows, Mapping):
+        fitted.indices.rows(data.rows, **others, **given)
+        return data
+    for role, each in given.items():  # those with one entry per row belong to no single batch
+        others[role] = {name: value for name, value in each.items() if value.size == 1}
+    return replace(data, rows=fitted.indices.source(data.rows, fields=data.fields, **others))
 
 
 def _within_range(
@@ -252,12 +287,14 @@ def _within_range(
 def _check_options(
     store: Store,
     shard_axis: ShardAxis,
+    rows: RowDependence,
     batch_size: int | None,
     output_dir: str | PathLike[str] | None,
     reduce: ReduceSpec | None,
 ) -> None:
     check_choice("store", store, Store)
     check_choice("shard_axis", shard_axis, ShardAxis)
+    check_choice("rows", rows, RowDependence)
     if batch_size is not None:
         check_positive_int("batch_size", batch_size)
     if output_dir is not None and store == "memory":

@@ -152,7 +152,8 @@ class WatchedSource:
 
     def __init__(self, source: BatchSource, trained: Ranges, columns: Columns) -> None:
         self._source, self._trained, self._columns = source, trained, columns
-        self.n_obs, self.reiterable = source.n_obs, source.reiterable
+        self.n_obs, self.n_batches = source.n_obs, source.n_batches
+        self.reiterable = source.reiterable
 
     @property
     def columns(self) -> Columns:

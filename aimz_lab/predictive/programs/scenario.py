@@ -9,7 +9,6 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from aimz_lab.inference.posterior_sites import as_values_of
-from aimz_lab.kernel.cache_keys import ById
 from aimz_lab.predictive.blocks import Piece, Rows, fold, split_by_rows
 from aimz_lab.predictive.plan import Plan
 from aimz_lab.predictive.programs.forward import Blocks, Shared, Simulator, collect_values
@@ -52,7 +51,7 @@ class Scenario:
     def key(self) -> Hashable:
         """Identifies the kernel's programs, together with the shapes of their arguments."""
         return (
-            ById(self.request.kernel),
+            self.plan.kernel,
             self.request.static_key,
             self.quantity,
             tuple(self.plan.row_axes.items()),
@@ -91,6 +90,7 @@ class Scenario:
                 for name, site in sites.items()
             },
             dtypes={name: site.dtype for name, site in sites.items()},
+            replaced=self.plan.replaced,
             collect=_COLLECT[quantity or self.quantity](wanted),
         )
 
@@ -123,15 +123,10 @@ class Scenario:
             condition={name: folded["condition", name] for name in self._row_condition},
         )
 
-    def by_row(self, piece: Piece) -> Blocks:
-        """Arrays with rows leading: all rows, or a piece of a source."""
-        if not self.rows.streams:
-            return Blocks(self.rows.template, self._row_do, self._row_condition)
-        return Blocks(
-            rows=piece.rows,
-            intervention={name: piece.aligned["do", name] for name in self._row_do},
-            condition={name: piece.aligned["condition", name] for name in self._row_condition},
-        )
+    @property
+    def all_rows(self) -> Blocks:
+        """Arrays with all rows leading; of a source, with some."""
+        return Blocks(self.rows.template, self._row_do, self._row_condition)
 
     def abstract(self, n_rows: int) -> tuple[Blocks, Shared, dict[str, jax.ShapeDtypeStruct]]:
         """Shapes and types of rows, of shared values, and of one draw of all latent sites."""
