@@ -10,14 +10,16 @@ from typing import TypeVar
 from aimz_lab.errors import DataTypeError, OutputWarning, PerformanceWarning, SiteError
 from aimz_lab.kernel.cache_keys import CodeKey
 from aimz_lab.kernel.discrete import SummedSite
+from aimz_lab.kernel.shapes import check_shapes
 from aimz_lab.kernel.site_graph import SiteGraph, trace_site_graph
 from aimz_lab.kernel.spec import KernelSpec, Site
 from aimz_lab.predictive.blocks import Rows
+from aimz_lab.predictive.call_labels import check_value_labels
 from aimz_lab.predictive.held_sites import check_reach, sites_to_redraw
 from aimz_lab.predictive.latents_without_draws import find_summed_sites
 from aimz_lab.predictive.named_sites import check_draws, check_named, row_wise_values, wanted_sites
 from aimz_lab.predictive.request import Quantity, Request
-from aimz_lab.predictive.structure import structure_key, trace_structure
+from aimz_lab.predictive.structure import Structure, structure_key, trace_structure
 from aimz_lab.types import ShardAxis
 
 T = TypeVar("T")
@@ -81,7 +83,8 @@ def make_plan(
 
     Raises:
         SiteError: If a named site does not exist, a posterior draw or a set value does not have
-            the shape of its site for these arguments, or a set value does not reach what it should.
+            the shape of its site for these arguments, a site has the rows on two axes, or a set
+            value does not reach what it should.
         DataTypeError: If the rows come from a source and cannot be cut.
         DataError: If there are more rows than a plate of a fixed size has entries.
         KernelError: If a plate takes others than the rows at random, or a discrete site of a
@@ -92,10 +95,10 @@ def make_plan(
         raise DataTypeError(msg)
     kernel = CodeKey(request.kernel)
     kind = structure_key(kernel, request, rows)
-    spec, uncuttable = remembered(kind, lambda: trace_structure(request, rows))
+    spec, uncuttable = remembered(kind, lambda: _checked_structure(request, rows))
     check_named(request, spec)
     wanted = wanted_sites(request, spec, quantity)
-    check_draws(request, spec, rows.n_rows)
+    check_draws(request, spec, rows.n_rows, quantity)
     row_wise = row_wise_values(request, spec, rows.n_rows)
     latents = tuple(
         name
@@ -121,6 +124,7 @@ def make_plan(
             ("summed out", kind, missing, request.row_dependence),
             lambda: find_summed_sites(request, rows, spec, missing),
         )
+    check_value_labels(request.labels, spec, row_wise, latents)
     axis = request.shard_axis
     reason = _why_kept_together(request, spec, wanted, latents, quantity)
     if axis == "obs" and uncuttable:
@@ -200,6 +204,13 @@ def _warn_kept_together(
         "Pass shard_axis='draw' to silence this warning."
     )
     warnings.warn(msg, category, stacklevel=2)
+
+
+def _checked_structure(request: Request, rows: Rows) -> Structure:
+    """Trace the kernel, and refuse shapes that multiply the rows; see :func:`trace_structure`."""
+    structure = trace_structure(request, rows)
+    check_shapes(structure.spec, rows.template, pairs=True)
+    return structure
 
 
 def _trace_graph(request: Request, rows: Rows, spec: KernelSpec) -> SiteGraph:

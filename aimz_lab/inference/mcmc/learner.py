@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
@@ -168,8 +168,10 @@ class ChainFit:
             yield FitResult(
                 self.spec,
                 InputSchema.of(self.data),
-                posterior=posterior,
-                fingerprint=TrainingFingerprint.of(self.data.rows, self.output),
+                posterior=replace(posterior, row_labels=self.data.row_labels),
+                fingerprint=TrainingFingerprint.of(
+                    self.data.rows, self.output, self.data.row_labels
+                ),
             )
 
     def warning(self) -> str | None:

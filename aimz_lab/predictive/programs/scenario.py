@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from jax.typing import ArrayLike
 
+from aimz_lab.inference.posterior_sites import as_values_of
 from aimz_lab.predictive.blocks import Piece, Rows, fold, split_by_rows
 from aimz_lab.predictive.plan import Plan
 from aimz_lab.predictive.programs.forward import Blocks, Shared, Simulator, collect_values
@@ -37,7 +38,9 @@ class Scenario:
         self._row_do, do = split_by_rows(request.intervention, plan.row_wise)
         self._row_condition, condition = split_by_rows(request.condition, plan.row_wise)
         self.shared = Shared(dict(request.shared), dict(request.params), do, condition)
-        self._latents = {name: np.asarray(request.draws[name]) for name in plan.latents}
+        self._latents = {
+            name: as_values_of(plan.spec.sites[name], request.draws[name]) for name in plan.latents
+        }
 
     @property
     def key(self) -> Hashable:
