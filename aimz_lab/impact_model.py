@@ -59,6 +59,7 @@ from aimz_lab.inference.run.events import Callback, Run
 from aimz_lab.inference.run.handle import RunHandle
 from aimz_lab.inference.saved_model import ModelState, SavedModel, save_model
 from aimz_lab.inference.svi.learner import SviLearner
+from aimz_lab.kernel.arguments import ArgumentRoles
 from aimz_lab.kernel.check import check_signature
 from aimz_lab.kernel.rows.index_checks import IndexCheck
 from aimz_lab.kernel.scaling import Scale
@@ -74,6 +75,7 @@ from aimz_lab.types import (
     Arguments,
     Coords,
     Device,
+    Held,
     JsonObject,
     OnNonFinite,
     Params,
@@ -283,6 +285,8 @@ class ImpactModel:
         allow_nonfinite: bool = False,
         resume: str | PathLike[str] | None = None,
         blocking: bool = True,
+        by_row: Iterable[str] = (),
+        shared: Iterable[str] = (),
         kernel_kwargs: Arguments | None = None,
         **kwargs: Any,
     ) -> Self | RunHandle[Self]:
@@ -326,9 +330,15 @@ class ImpactModel:
                 epoch in the same order.
             blocking: ``False`` trains on a thread and returns a handle at once; the model is fitted
                 when the run has ended.
+            by_row: Names of further arguments with one entry per row, which are cut with the rows;
+                only needed where a table for all rows might have as many entries.
+            shared: Names of further arguments that every batch gets whole. Predictions remember
+                both.
             kernel_kwargs: Kernel arguments whose names this method uses itself.
             **kwargs: Further kernel arguments. Arrays with as many rows as ``X`` are batched with
-                it, other arrays are shared by all batches, and plain values are compiled in.
+                it, other arrays are shared by all batches, and plain values are compiled in. An
+                array that has as many rows by chance, such as a table that the kernel indexes, is
+                noticed and refused, until ``by_row`` or ``shared`` says what it is.
 
         Returns:
             The model; or, with ``blocking=False``, the handle of the run.
@@ -361,6 +371,7 @@ class ImpactModel:
             inputs=X,
             outputs=y,
             arguments=merge_arguments(self._kernel, kwargs, kernel_kwargs),
+            roles=self._roles(by_row, shared),
             origin=origin,
             num_samples=num_samples,
             epochs=epochs,
@@ -396,6 +407,8 @@ class ImpactModel:
         allow_nonfinite: bool = False,
         resume: str | PathLike[str] | None = None,
         blocking: bool = True,
+        by_row: Iterable[str] = (),
+        shared: Iterable[str] = (),
         kernel_kwargs: Arguments | None = None,
         **kwargs: Any,
     ) -> Self | RunHandle[Self]:
@@ -418,6 +431,8 @@ class ImpactModel:
             allow_nonfinite: Accept NaN and infinite values in the data.
             resume: As in :meth:`fit`; ``num_steps`` counts from the beginning. SVI only.
             blocking: As in :meth:`fit`.
+            by_row: As in :meth:`fit`.
+            shared: As in :meth:`fit`.
             kernel_kwargs: Kernel arguments whose names this method uses itself.
             **kwargs: Further kernel arguments, as in :meth:`fit`.
 
@@ -447,6 +462,7 @@ class ImpactModel:
             inputs=X,
             outputs=y,
             arguments=merge_arguments(self._kernel, kwargs, kernel_kwargs),
+            roles=self._roles(by_row, shared),
             origin=origin,
             num_samples=num_samples,
             num_steps=num_steps,
@@ -468,6 +484,8 @@ class ImpactModel:
         rng_key: jax.Array | None = None,
         n_obs: int | None = None,
         n_pad: int = 0,
+        by_row: Iterable[str] = (),
+        shared: Iterable[str] = (),
         rows: RowDependence = "auto",
         kernel_kwargs: Arguments | None = None,
         **kwargs: Any,
@@ -480,6 +498,8 @@ class ImpactModel:
             rng_key: For the initial state, if there is none yet; split from the model's by default.
             n_obs: Rows of the data set, to scale the batch; the model remembers it.
             n_pad: Rows of padding at the end, which do not count.
+            by_row: As in :meth:`fit`.
+            shared: As in :meth:`fit`.
             rows: As in :meth:`fit`. Only the batch is at hand, so nothing can be tested on all
                 rows.
             kernel_kwargs: Kernel arguments whose names this method uses itself.
@@ -511,7 +531,8 @@ class ImpactModel:
         check_choice("rows", rows, RowDependence)
         size = self._n_obs if n_obs is None else check_positive_int("n_obs", n_obs)
         arguments = merge_arguments(self._kernel, kwargs, kernel_kwargs)
-        data = batch_data(self._kernel, X, y, arguments, n_obs=size)
+        roles = self._roles(by_row, shared)
+        data = batch_data(self._kernel, X, y, arguments, n_obs=size, roles=roles)
         step = learner.step(data, n_pad, self._keys.split(rng_key, 1)[0], self._state, rows)
         if self._state is None:
             self._keys.advance(rng_key)
@@ -563,6 +584,7 @@ class ImpactModel:
             num_samples=num_samples,
             key=self._keys.split(rng_key, 1)[0],
             arguments=kwargs,
+            roles=self._roles((), ()),
             spec=self._spec,
             state=self._state,
             params=getattr(self._vi_result, "params", None) or {},
@@ -613,6 +635,7 @@ class ImpactModel:
         *,
         intervention: Mapping[str, ArrayLike] | None = None,
         condition: Mapping[str, ArrayLike] | None = None,
+        held: Held = "refuse",
         rng_key: jax.Array | None = None,
         in_sample: bool = True,
         return_sites: Sites = None,
@@ -626,6 +649,8 @@ class ImpactModel:
         coords: Coords | None = None,
         progress: bool = True,
         allow_nonfinite: bool = False,
+        by_row: Iterable[str] = (),
+        shared: Iterable[str] = (),
         kernel_kwargs: Arguments | None = None,
         **kwargs: Any,
     ) -> xr.DataTree:
@@ -634,9 +659,12 @@ class ImpactModel:
         Args:
             X: Input array, a dataset, a loader, or any source of batches. A loader that shuffles is
                 read in the order of its first epoch.
-            intervention: Values by site; the sites are cut from their parents.
-            condition: Values that sites take while sampling; sites of the posterior keep their
-                draws.
+            intervention: Values by site; the sites are cut from their parents. A computed or
+                reparametrised site takes the value in place of its own.
+            condition: Values that sites take while sampling. They update no draw of the posterior.
+            held: What becomes of the posterior's draws of a site below one that is set, or
+                conditioned on. Such draws do not know of the value: ``"refuse"`` the call,
+                ``"redraw"`` the sites from the kernel under the value, or ``"keep"`` the draws.
             rng_key: Key of this call; split from the model's by default.
             in_sample: Whether the group is ``posterior_predictive`` or ``predictions``.
             return_sites: Sites to return; by default the output and the deterministic sites.
@@ -653,6 +681,8 @@ class ImpactModel:
             coords: Labels by dimension.
             progress: Whether to show progress.
             allow_nonfinite: Accept NaN and infinite values in the data.
+            by_row: As in :meth:`fit`; what the training knew is known.
+            shared: Likewise.
             kernel_kwargs: Kernel arguments whose names this method uses itself.
             **kwargs: Further kernel arguments, as in :meth:`fit`.
 
@@ -663,7 +693,8 @@ class ImpactModel:
 
         Raises:
             NotFittedError: If there is no posterior.
-            SiteError: If a named site does not exist or does not fit.
+            SiteError: If a named site does not exist or does not fit, or a value set for it changes
+                sites of which the posterior holds draws.
             CallError: If arguments are missing, unknown or doubled.
             DataError: If the data does not fit together or is not finite.
 
@@ -681,6 +712,7 @@ class ImpactModel:
             group="posterior_predictive" if in_sample else "predictions",
             intervention=intervention,
             condition=condition,
+            held=held,
             return_sites=return_sites,
             shard_axis=shard_axis,
             rows=rows,
@@ -692,6 +724,8 @@ class ImpactModel:
             coords=coords,
             progress=progress,
             allow_nonfinite=allow_nonfinite,
+            by_row=by_row,
+            shared=shared,
         )
         return self._remember(self._predictor.predict(request), rng_key)
 
@@ -701,6 +735,7 @@ class ImpactModel:
         *,
         intervention: Mapping[str, ArrayLike] | None = None,
         condition: Mapping[str, ArrayLike] | None = None,
+        held: Held = "refuse",
         rng_key: jax.Array | None = None,
         in_sample: bool = True,
         return_sites: Sites = None,
@@ -709,6 +744,8 @@ class ImpactModel:
         dims: Mapping[str, Sequence[str]] | None = None,
         coords: Coords | None = None,
         allow_nonfinite: bool = False,
+        by_row: Iterable[str] = (),
+        shared: Iterable[str] = (),
         kernel_kwargs: Arguments | None = None,
         **kwargs: Any,
     ) -> xr.DataTree | dict[str, Shaped[np.ndarray, "draw ..."]]:
@@ -718,6 +755,7 @@ class ImpactModel:
             X: Input of the batch, rows first; or a batch of a loader, a mapping of fields.
             intervention: As in :meth:`predict`.
             condition: As in :meth:`predict`.
+            held: As in :meth:`predict`.
             rng_key: As in :meth:`predict`.
             in_sample: As in :meth:`predict`.
             return_sites: As in :meth:`predict`.
@@ -726,6 +764,8 @@ class ImpactModel:
             dims: As in :meth:`predict`.
             coords: As in :meth:`predict`.
             allow_nonfinite: As in :meth:`predict`.
+            by_row: As in :meth:`predict`.
+            shared: As in :meth:`predict`.
             kernel_kwargs: As in :meth:`predict`.
             **kwargs: Further kernel arguments, as in :meth:`fit`.
 
@@ -749,11 +789,14 @@ class ImpactModel:
             group="posterior_predictive" if in_sample else "predictions",
             intervention=intervention,
             condition=condition,
+            held=held,
             return_sites=return_sites,
             rows=rows,
             dims=dims,
             coords=coords,
             allow_nonfinite=allow_nonfinite,
+            by_row=by_row,
+            shared=shared,
         )
         predict = self._predictor.predict if return_datatree else self._predictor.predict_arrays
         return self._remember(predict(request), rng_key)
@@ -823,6 +866,8 @@ class ImpactModel:
         coords: Coords | None = None,
         progress: bool = True,
         allow_nonfinite: bool = False,
+        by_row: Iterable[str] = (),
+        shared: Iterable[str] = (),
         kernel_kwargs: Arguments | None = None,
         **kwargs: Any,
     ) -> xr.DataTree:
@@ -844,6 +889,8 @@ class ImpactModel:
             coords: As in :meth:`predict`.
             progress: As in :meth:`predict`.
             allow_nonfinite: As in :meth:`predict`.
+            by_row: As in :meth:`predict`.
+            shared: As in :meth:`predict`.
             kernel_kwargs: As in :meth:`predict`.
             **kwargs: Further kernel arguments, as in :meth:`fit`.
 
@@ -879,6 +926,8 @@ class ImpactModel:
             coords=coords,
             progress=progress,
             allow_nonfinite=allow_nonfinite,
+            by_row=by_row,
+            shared=shared,
         )
         return self._remember(self._predictor.predict(request), rng_key)
 
@@ -895,6 +944,8 @@ class ImpactModel:
         dims: Mapping[str, Sequence[str]] | None = None,
         coords: Coords | None = None,
         allow_nonfinite: bool = False,
+        by_row: Iterable[str] = (),
+        shared: Iterable[str] = (),
         kernel_kwargs: Arguments | None = None,
         **kwargs: Any,
     ) -> xr.DataTree | dict[str, Shaped[np.ndarray, "draw ..."]]:
@@ -911,6 +962,8 @@ class ImpactModel:
             dims: As in :meth:`predict`.
             coords: As in :meth:`predict`.
             allow_nonfinite: As in :meth:`predict`.
+            by_row: As in :meth:`predict`.
+            shared: As in :meth:`predict`.
             kernel_kwargs: As in :meth:`predict`.
             **kwargs: Further kernel arguments, as in :meth:`fit`.
 
@@ -940,6 +993,8 @@ class ImpactModel:
             dims=dims,
             coords=coords,
             allow_nonfinite=allow_nonfinite,
+            by_row=by_row,
+            shared=shared,
         )
         predict = self._predictor.predict if return_datatree else self._predictor.predict_arrays
         return self._remember(predict(request), rng_key)
@@ -959,6 +1014,8 @@ class ImpactModel:
         coords: Coords | None = None,
         progress: bool = True,
         allow_nonfinite: bool = False,
+        by_row: Iterable[str] = (),
+        shared: Iterable[str] = (),
         kernel_kwargs: Arguments | None = None,
         **kwargs: Any,
     ) -> xr.DataTree:
@@ -977,6 +1034,8 @@ class ImpactModel:
             coords: As in :meth:`predict`.
             progress: As in :meth:`predict`.
             allow_nonfinite: As in :meth:`predict`.
+            by_row: As in :meth:`predict`.
+            shared: As in :meth:`predict`.
             kernel_kwargs: As in :meth:`predict`.
             **kwargs: Further kernel arguments, as in :meth:`fit`.
 
@@ -1011,6 +1070,8 @@ class ImpactModel:
             coords=coords,
             progress=progress,
             allow_nonfinite=allow_nonfinite,
+            by_row=by_row,
+            shared=shared,
         )
         return self._remember(self._predictor.log_likelihood(request), key)
 
@@ -1206,6 +1267,13 @@ class ImpactModel:
             )
             raise InferenceError(msg)
         return self._learner
+
+    def _roles(self, by_row: Iterable[str], shared: Iterable[str]) -> ArgumentRoles:
+        """Return the roles of further arguments: named by the user, or known from training."""
+        roles = ArgumentRoles.said(self._kernel, by_row, shared)
+        if self._schema is None:
+            return roles
+        return roles.after_training(self._schema.rows, self._schema.shared)
 
     def _check_idle(self, method: str) -> None:
         if self._handle is not None and not self._handle.done:

@@ -20,6 +20,7 @@ from aimz_lab.inference.feeds.schema import InputSchema
 from aimz_lab.inference.posterior import Posterior
 from aimz_lab.inference.run.events import Callback, Run
 from aimz_lab.inference.run.loop import RunLoop
+from aimz_lab.kernel.arguments import UNKNOWN_ROLES, ArgumentRoles
 from aimz_lab.kernel.scaling import Scale, check_scale
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.types import (
@@ -63,6 +64,7 @@ class FitRequest:
         inputs: The input array, a dataset, a loader, or any source of batches.
         outputs: The output array, or ``None`` where it comes with the batches.
         arguments: Further kernel arguments by name.
+        roles: Which of them are known to be by row or shared.
         origin: Random keys and first epoch.
         num_samples: Posterior draws to make by SVI.
         epochs: Passes over the data.
@@ -90,6 +92,7 @@ class FitRequest:
     outputs: ArrayLike | None
     arguments: Arguments
     origin: Origin
+    roles: ArgumentRoles = UNKNOWN_ROLES
     num_samples: int = 1000
     epochs: int = 1
     num_steps: int | None = None
@@ -136,6 +139,7 @@ class SampleRequest:
         num_samples: Draws to make; where chains continue, iterations of each chain.
         key: A typed random key.
         arguments: Kernel arguments by name; empty for none.
+        roles: Which of them were by row or shared in training.
         spec: The kernel's structure as last trained, or ``None``.
         state: The SVI state, or ``None``.
         params: Constrained parameters to draw with; empty for those of ``state``.
@@ -148,6 +152,7 @@ class SampleRequest:
     num_samples: int
     key: jax.Array
     arguments: Arguments
+    roles: ArgumentRoles
     spec: KernelSpec | None
     state: SVIState | None
     params: Params

@@ -15,7 +15,7 @@ from aimz_lab.data import ArrayLoader
 from aimz_lab.errors import FitWarning, GuideError
 from aimz_lab.inference.feeds.fingerprint import TrainingFingerprint
 from aimz_lab.inference.feeds.inputs import all_rows, held_out_rows, needed_output, training_data
-from aimz_lab.inference.feeds.kernel_structure import trace_data
+from aimz_lab.inference.feeds.kernel_structure import trace_data, with_checked_indices
 from aimz_lab.inference.feeds.placement import Placement, resolve_placement
 from aimz_lab.inference.feeds.schema import InputSchema
 from aimz_lab.inference.feeds.training_data import TrainingData
@@ -26,6 +26,7 @@ from aimz_lab.inference.svi.plan import check_guide
 from aimz_lab.inference.svi.rows_check import RowsCheck
 from aimz_lab.inference.svi.trainer import Trainer
 from aimz_lab.inference.svi.validation import HeldOut, check_held_out
+from aimz_lab.kernel.rows.index_checks import IndexCheck
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.types import Device, Params
@@ -48,7 +49,11 @@ class FitData(NamedTuple):
 
 
 def read_fit_data(
-    signature: KernelSignature, svi: SVI, request: FitRequest, check: RowsCheck
+    signature: KernelSignature,
+    svi: SVI,
+    request: FitRequest,
+    indices: IndexCheck,
+    check: RowsCheck,
 ) -> FitData:
     """Read and check the data of a fit; a refusal changes nothing.
 
@@ -56,11 +61,12 @@ def read_fit_data(
         signature: The kernel.
         svi: The inference object.
         request: The user's call.
+        indices: Checks the kernel's indices.
         check: Decides whether rows may be cut into batches.
 
     Raises:
         CallError: If arguments are missing, unknown or doubled.
-        DataError: If the data does not fit together.
+        DataError: If the data does not fit together, or an index is out of range.
         KernelError: If the kernel's structure is not usable, or it computes across rows that are
             cut into batches.
         SiteError: If a site has the rows on two axes.
@@ -71,12 +77,14 @@ def read_fit_data(
         FitWarning: If all rows are trained on at once, not in batches of the default size.
     """
     data, device, spec = _training(signature, svi, request, check)
+    data = with_checked_indices(indices, data)
     held_out = None
     if request.validation is not None:
         extra = {**data.shared, **data.static}
         rows = held_out_rows(
             signature, request.validation, extra, allow_nonfinite=request.allow_nonfinite
         )
+        indices.rows(rows, shared=data.shared, static=data.static)
         held_out = HeldOut(rows, request.validation_every)
         sizes = held_out.block_rows(data), held_out.n_rows
         if request.row_dependence == "auto" and not check.is_proven(spec, data, *sizes):
@@ -103,6 +111,7 @@ def _training(
             needed_output(request.outputs, signature.output),
             request.arguments,
             allow_nonfinite=request.allow_nonfinite,
+            roles=request.roles,
         )
         return data, None, prepare(signature, svi, data)
     data, device = _batches(signature, request, request.batch_size)
@@ -138,6 +147,7 @@ def _batches(
         n_obs=request.n_obs,
         allow_nonfinite=request.allow_nonfinite,
         first_epoch=request.origin.first_epoch,
+        roles=request.roles,
     )
 
 

@@ -16,6 +16,7 @@ import jax
 import numpy as np
 from jaxtyping import Int
 from numpyro.infer import SVI
+from numpyro.infer.autoguide import AutoGuide
 
 from aimz_lab.data import canonical
 from aimz_lab.errors import AimzLabError, GuideError, KernelError
@@ -25,7 +26,7 @@ from aimz_lab.inference.rollback import rollback_always
 from aimz_lab.inference.svi.plan import may_pad, written_guide_spec
 from aimz_lab.inference.svi.rows_trace import RowsTrace
 from aimz_lab.kernel.arguments import KernelArguments
-from aimz_lab.kernel.cache_keys import shapes_of
+from aimz_lab.kernel.cache_keys import CodeKey, shapes_of
 from aimz_lab.kernel.rows.row_test import RowTest
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.kernel.spec import KernelSpec
@@ -137,7 +138,7 @@ class RowsCheck:
             data: The training data.
         """
         n_rows = _all_rows(data)
-        key = _key("fit", data.first_batch), data.batch_size, n_rows
+        key = self._key("fit", data.first_batch), data.batch_size, n_rows
         if not data.is_minibatch or self._proofs.get(key):
             return None
         subjects = self._subjects(spec, data)
@@ -166,6 +167,13 @@ class RowsCheck:
         subjects = self._subjects(spec, data)
         return all(self._is_proven(subject, data, few, many) for subject in subjects)
 
+    def _key(self, asked: Role | Literal["fit"], batch: KernelArguments) -> Hashable:
+        """Recognise a question by the code, and by the shapes of a row and of shared arguments."""
+        guide = self._svi.guide
+        code = CodeKey(self._kernel), None if isinstance(guide, AutoGuide) else CodeKey(guide)
+        row = {name: array[:0] for name, array in batch.rows.items()}
+        return asked, code, batch.static_key, shapes_of((row, dict(batch.shared)))
+
     def _subjects(self, spec: KernelSpec, data: TrainingData) -> list[_Subject]:
         subjects = [_Subject("kernel", self._kernel, spec)]
         guide_spec = written_guide_spec(self._svi, spec, data)
@@ -174,7 +182,7 @@ class RowsCheck:
         return subjects
 
     def _is_proven(self, subject: _Subject, data: TrainingData, few: int, many: int) -> bool:
-        key = _key(subject.role, data.first_batch), few, many
+        key = self._key(subject.role, data.first_batch), few, many
         if key not in self._proofs:
             self._proofs[key] = self._unproven_sites(subject, data, few, many) == ()
         return self._proofs[key]
@@ -226,7 +234,7 @@ class RowsCheck:
         rows = jax.device_put(rows)
         cuts = [_pieces(order, size) for size in sizes]
         batch, found = data.first_batch, set[str]()
-        key = _key(subject.role, batch)
+        key = self._key(subject.role, batch)
         trace = RowsTrace(subject.function, batch.static, subject.spec)
         test = _row_test(trace, subject.spec)
         if key not in self._tests:
@@ -251,12 +259,6 @@ def _all_rows(data: TrainingData) -> int:
 def _row_test(trace: RowsTrace, spec: KernelSpec) -> RowTest:
     names = spec.of_kind("latent", "observed", "factor")
     return RowTest(trace, spec, names, in_training=True)
-
-
-def _key(asked: Role | Literal["fit"], batch: KernelArguments) -> Hashable:
-    """Recognise a question by the shapes of a row and of the shared arguments."""
-    row = {name: array[:0] for name, array in batch.rows.items()}
-    return asked, batch.static_key, shapes_of((row, dict(batch.shared)))
 
 
 def _pieces(order: Int[np.ndarray, " row"], size: int) -> Int[np.ndarray, "piece position"]:

@@ -18,7 +18,8 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 
 from aimz_lab.kernel.rows.jaxprs import inner_programs
-from aimz_lab.kernel.rows.rules import Operation, keeps_rows_apart
+from aimz_lab.kernel.rows.operation import Operation
+from aimz_lab.kernel.rows.rules import keeps_rows_apart
 
 
 def rows_are_independent(function: Callable, few: tuple, many: tuple) -> bool:
@@ -199,10 +200,14 @@ class _Proof:
         name = operation.one.primitive.name
         _need(len(ones) == len(others))
         if name == "scan":
-            _need(operation.same("length", "reverse", *_PARTS_OF_SCAN))
+            _need(operation.same("reverse", *_PARTS_OF_SCAN))
             [body] = ones
-            _need(not _scans_rows(operation.one.invars, body.jaxpr.invars, operation.into))
-            _need(not _scans_rows(operation.one.outvars, body.jaxpr.outvars, operation.out))
+            scanned, whole = _sorted_axes(operation.one.invars, body.jaxpr.invars, operation.into)
+            stacked, state = _sorted_axes(operation.one.outvars, body.jaxpr.outvars, operation.out)
+            if 0 in (*scanned, *stacked):  # row by row, as lax.map does, with nothing handed on
+                _need({*scanned, *stacked} == {0} and not state and {*whole} <= {None})
+            else:
+                _need(operation.same("length"))
         if name == "while":
             _need(operation.same("cond_nconsts", "body_nconsts"))
         for one, other in zip(ones, others, strict=True):
@@ -222,12 +227,14 @@ _PARTS_OF_SCAN = ("num_consts", "num_carry", "ft_in", "ft_out")
 """The parameters that say which operands of a scan are constants, state, or scanned."""
 
 
-def _scans_rows(outside: Sequence[Any], inside: Sequence[Any], axes: Sequence[int | None]) -> bool:
-    """Whether a scan goes from row to row; a scanned array has one axis more outside."""
-    return any(
-        axis == 0 and scanned.aval.ndim > step.aval.ndim
-        for scanned, step, axis in zip(outside, inside, axes, strict=True)
-    )
+def _sorted_axes(
+    outside: Sequence[Any], inside: Sequence[Any], axes: Sequence[int | None]
+) -> tuple[list[int | None], list[int | None]]:
+    """Axes of rows of the arrays that a scan goes through, which have an axis more, and others."""
+    scanned, others = [], []
+    for array, step, axis in zip(outside, inside, axes, strict=True):
+        (scanned if array.aval.ndim > step.aval.ndim else others).append(axis)
+    return scanned, others
 
 
 def _needed(jaxpr: Jaxpr, results: Sequence[Any]) -> list[JaxprEqn]:
