@@ -160,12 +160,6 @@ def first_row_masked(X, y=None):
         numpyro.sample("y", dist.Normal(b, 1.0), obs=y)
 
 
-def table_of_rows(X, y=None):
-    b, offset = numpyro.sample("b", dist.Normal(0, 1)), jnp.linspace(0, 9, N)
-    with numpyro.plate("rows", N, subsample_size=X.shape[0]) as i:
-        numpyro.sample("y", dist.Normal(b * offset[i], 1.0), obs=y)
-
-
 def centred_by_a_parameter(X, y=None):
     slope = numpyro.param("slope", jnp.zeros(()))
     with numpyro.plate("rows", X.shape[0]):
@@ -201,7 +195,6 @@ REFUSED = [
     (normalised_weights, "y"),
     (weight_of_rows, "y"),
     (first_row_masked, "y"),
-    (table_of_rows, "y"),
 ]
 
 
