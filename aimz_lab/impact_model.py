@@ -46,6 +46,7 @@ from aimz_lab.inference.feeds.schema import InputSchema
 from aimz_lab.inference.key_sequence import KeySequence
 from aimz_lab.inference.learners import make_learner, one_inference
 from aimz_lab.inference.posterior import Posterior, Sites, as_posterior
+from aimz_lab.inference.posterior_sites import check_axes_of_draws, check_sites_of_draws
 from aimz_lab.inference.request import (
     FitRequest,
     FitResult,
@@ -604,17 +605,23 @@ class ImpactModel:
         """Give the model posterior draws from elsewhere.
 
         Args:
-            posterior_sample: Arrays by site, draws on the leading axis, chain by chain.
+            posterior_sample: Arrays by site, draws on the leading axis, chain by chain. Sites with
+                one value per row may be left out; predictions draw them anew.
             num_chains: Number of stacked chains.
 
         Returns:
             The model, which is now fitted.
 
         Raises:
-            SiteError: If the draws do not fit together.
+            SiteError: If the draws do not fit together, have an axis of chains, or have names that
+                the kernel does not know in place of its own. Where the kernel's sites are not known
+                yet, before a training, the first prediction compares the names.
+            DataTypeError: If they are not numeric.
 
         Warns:
             AimzLabWarning: If the output is among them; it is dropped.
+            OutputWarning: If draws are not finite, if the kernel lacks a site of the draws, or if
+                there are no draws of one of its sites, which is then drawn from its prior.
 
         Example:
             >>> other = type(im)(kernel, jax.random.key(1), svi=svi)
@@ -626,7 +633,11 @@ class ImpactModel:
         if draws.pop(self.param_output, None) is not None:
             msg = f"{self.param_output!r} is the output and no part of the posterior; left out."
             warnings.warn(msg, AimzLabWarning, stacklevel=2)
-        self._posterior = as_posterior(draws, num_chains)
+        posterior = as_posterior(draws, num_chains)
+        if self._spec is not None:
+            check_sites_of_draws(posterior.draws, self._spec)
+            check_axes_of_draws(posterior.draws, self._spec)
+        self._posterior = posterior
         return self
 
     def predict(
@@ -693,10 +704,18 @@ class ImpactModel:
 
         Raises:
             NotFittedError: If there is no posterior.
-            SiteError: If a named site does not exist or does not fit, or a value set for it changes
-                sites of which the posterior holds draws.
+            SiteError: If a named site does not exist or does not fit, a value set for it changes
+                sites of which the posterior holds draws, the draws have names that the kernel does
+                not know in place of its own, or a site has the rows on two axes.
             CallError: If arguments are missing, unknown or doubled.
-            DataError: If the data does not fit together or is not finite.
+            DataError: If the data does not fit together or is not finite. Labels of rows and
+                columns are compared, also those of ``intervention`` and ``condition`` as Series,
+                data frames and DataArrays; nothing is reordered.
+
+        Warns:
+            OutputWarning: If a column is far outside of its range in training: farther than 5 times
+                the width of that range; or if there are no draws of a site without rows, which is
+                then drawn from its prior.
 
         Example:
             >>> tree = im.predict(X, intervention={"slope": 3.0}, reduce="mean", progress=False)
@@ -899,6 +918,7 @@ class ImpactModel:
 
         Raises:
             SiteError: If a named site does not exist.
+            KernelError: If a prior cannot be drawn from, as an ``ImproperUniform``.
             ArgumentError: If ``num_samples`` is not a positive int.
 
         Example:
@@ -972,6 +992,7 @@ class ImpactModel:
 
         Raises:
             SiteError: If a named site does not exist.
+            KernelError: If a prior cannot be drawn from, as an ``ImproperUniform``.
             ArgumentError: If ``num_samples`` is not a positive int.
 
         Example:
@@ -1021,6 +1042,10 @@ class ImpactModel:
     ) -> xr.DataTree:
         """Log-likelihood of the output in nats, for each draw and row.
 
+        Discrete latent sites of which the posterior has no draws are summed out, row by row, as by
+        NumPyro's enumeration; those of which it has draws are given. A value outside the support of
+        its distribution has the log density ``-inf``.
+
         Args:
             X: Input array, a dataset, a loader, or any source of batches.
             y: Output array; comes with the batches otherwise.
@@ -1046,6 +1071,12 @@ class ImpactModel:
             NotFittedError: If there is no posterior.
             CallError: If arguments are missing, unknown or doubled.
             DataError: If the data does not fit together or is not finite.
+            SiteError: If the output depends on a continuous latent site without draws.
+            KernelError: If it depends on a discrete one that cannot be summed out row by row.
+
+        Warns:
+            OutputWarning: As :meth:`predict`; and if there are no draws of a site with one value
+                per row, at which the log-likelihood is then random.
 
         Example:
             >>> im.log_likelihood(X, y, progress=False).log_likelihood.y.shape
@@ -1104,7 +1135,7 @@ class ImpactModel:
         Raises:
             ArgumentError: If a scenario has neither output nor arguments, or the scenarios differ
                 in an option that one pass shares, such as ``reduce`` or ``store``.
-            DataError: If the scenarios differ in shape.
+            DataError: If the scenarios differ in shape, or label their rows differently.
 
         Warns:
             OutputWarning: If the scenarios are not paired.

@@ -82,7 +82,11 @@ def read_fit_data(
     if request.validation is not None:
         extra = {**data.shared, **data.static}
         rows = held_out_rows(
-            signature, request.validation, extra, allow_nonfinite=request.allow_nonfinite
+            signature,
+            request.validation,
+            extra,
+            columns=data.columns,
+            allow_nonfinite=request.allow_nonfinite,
         )
         indices.rows(rows, shared=data.shared, static=data.static)
         held_out = HeldOut(rows, request.validation_every)
@@ -206,7 +210,9 @@ class SviFit:
         yield trained
         posterior = self.learner.draw_for(self.request, self.data, params, self.spec)
         rows = self.data.rows if self.data.in_memory else {}
-        fingerprint = TrainingFingerprint.of(rows, self.learner.output)
+        labels = self.data.row_labels
+        posterior = replace(posterior, row_labels=labels)
+        fingerprint = TrainingFingerprint.of(rows, self.learner.output, labels)
         yield replace(trained, posterior=posterior, fingerprint=fingerprint)
 
     def warning(self) -> str | None:

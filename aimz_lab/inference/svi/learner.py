@@ -16,9 +16,11 @@ from aimz_lab.data import canonical
 from aimz_lab.errors import NotFittedError
 from aimz_lab.inference.autoguides import autoguides_in
 from aimz_lab.inference.compiling import FULL, QUICKEST, compiler_options, named
+from aimz_lab.inference.feeds.columns import check_columns
 from aimz_lab.inference.feeds.feed import FeedKind
 from aimz_lab.inference.feeds.kernel_structure import with_checked_indices
 from aimz_lab.inference.feeds.placement import Placement
+from aimz_lab.inference.feeds.ranges import joined_ranges, ranges_of
 from aimz_lab.inference.feeds.schema import InputSchema
 from aimz_lab.inference.feeds.training_data import TrainingData
 from aimz_lab.inference.posterior import Posterior
@@ -227,7 +229,8 @@ class SviLearner:
             row_dependence: ``"independent"`` if the user says that rows may be cut.
 
         Raises:
-            DataError: If an index is out of range.
+            DataError: If an index is out of range, or a table has other columns than in the steps
+                before.
             KernelError: If the batch is part of the data and the kernel may compute across rows.
             GuideError: Likewise of the guide, or if it cannot be trained on batches.
         """
@@ -236,6 +239,9 @@ class SviLearner:
         # have put the next batch into the same buffer.
         rows = {name: np.array(canonical(array, name)) for name, array in data.rows.items()}
         shared = jax.tree.map(canonical, dict(data.shared))
+        before = None if state is None else self._setup.schema
+        if before is not None:
+            check_columns(before.columns, data.columns, {})
         leaves, tree = jax.tree.flatten((rows, shared))
         shapes = tuple((np.shape(leaf), np.dtype(leaf.dtype)) for leaf in leaves)
         plan_key = (shapes, tree, data.static_key, data.n_obs, n_pad > 0, row_dependence)
@@ -258,6 +264,7 @@ class SviLearner:
                 is_mutable=state.mutable_state is not None,
             )
         plan = self._plans[plan_key]
+        self._setup.widen(joined_ranges(before.ranges if before else {}, ranges_of(rows)))
         valid = data.batch_size - n_pad
         batch = Batch(rows, valid, shared, DataSize(data.n_obs or valid))
         state, loss = self._engine(plan, data, "fixed").one(state, batch)
