@@ -79,6 +79,7 @@ from aimz_lab.types import (
     OnNonFinite,
     Params,
     Progress,
+    RowDependence,
     ShardAxis,
     Store,
 )
@@ -622,6 +623,7 @@ class ImpactModel:
         in_sample: bool = True,
         return_sites: Sites = None,
         shard_axis: ShardAxis = "obs",
+        rows: RowDependence = "auto",
         batch_size: int | None = None,
         store: Store = "persistent",
         output_dir: str | PathLike[str] | None = None,
@@ -647,6 +649,8 @@ class ImpactModel:
             in_sample: Whether the group is ``posterior_predictive`` or ``predictions``.
             return_sites: Sites to return; by default the output and the deterministic sites.
             shard_axis: ``"obs"`` cuts the rows into blocks, ``"draw"`` keeps them together.
+            rows: ``"auto"`` proves, or tests on these rows, that the kernel computes each row from
+                that row alone; otherwise they stay together. ``"independent"`` is your word for it.
             batch_size: Rows at a time, in blocks of 256 (under ``"draw"``: draws at a time); it
                 changes no result.
             store: ``"persistent"`` writes to disk while it computes, ``"memory"`` keeps all.
@@ -689,6 +693,7 @@ class ImpactModel:
             condition=condition,
             return_sites=return_sites,
             shard_axis=shard_axis,
+            rows=rows,
             batch_size=batch_size,
             store=store,
             output_dir=output_dir,
@@ -711,6 +716,7 @@ class ImpactModel:
         rng_key: jax.Array | None = None,
         in_sample: bool = True,
         return_sites: Sites = None,
+        rows: RowDependence = "auto",
         return_datatree: bool = True,
         dims: Mapping[str, Sequence[str]] | None = None,
         coords: Coords | None = None,
@@ -729,6 +735,7 @@ class ImpactModel:
             rng_key: As in :meth:`predict`.
             in_sample: As in :meth:`predict`.
             return_sites: As in :meth:`predict`.
+            rows: As in :meth:`predict`.
             return_datatree: Return a tree, or a dict of arrays ``(num_draws, batch_size, ...)``.
             dims: As in :meth:`predict`.
             coords: As in :meth:`predict`.
@@ -759,6 +766,7 @@ class ImpactModel:
             intervention=intervention,
             condition=condition,
             return_sites=return_sites,
+            rows=rows,
             dims=dims,
             coords=coords,
             allow_nonfinite=allow_nonfinite,
@@ -824,6 +832,7 @@ class ImpactModel:
         rng_key: jax.Array | None = None,
         return_sites: Sites = None,
         shard_axis: ShardAxis = "obs",
+        rows: RowDependence = "auto",
         batch_size: int | None = None,
         store: Store = "persistent",
         output_dir: str | PathLike[str] | None = None,
@@ -846,6 +855,7 @@ class ImpactModel:
             rng_key: As in :meth:`predict`.
             return_sites: As in :meth:`predict`.
             shard_axis: As in :meth:`predict`.
+            rows: As in :meth:`predict`.
             batch_size: As in :meth:`predict`.
             store: As in :meth:`predict`.
             output_dir: As in :meth:`predict`.
@@ -882,6 +892,7 @@ class ImpactModel:
             intervention=intervention,
             return_sites=return_sites,
             shard_axis=shard_axis,
+            rows=rows,
             batch_size=batch_size,
             store=store,
             output_dir=output_dir,
@@ -903,6 +914,7 @@ class ImpactModel:
         num_samples: int = 1000,
         rng_key: jax.Array | None = None,
         return_sites: Sites = None,
+        rows: RowDependence = "auto",
         return_datatree: bool = True,
         dims: Mapping[str, Sequence[str]] | None = None,
         coords: Coords | None = None,
@@ -920,6 +932,7 @@ class ImpactModel:
             num_samples: Number of draws.
             rng_key: As in :meth:`predict`.
             return_sites: As in :meth:`predict`.
+            rows: As in :meth:`predict`.
             return_datatree: As in :meth:`predict_on_batch`.
             dims: As in :meth:`predict`.
             coords: As in :meth:`predict`.
@@ -951,6 +964,7 @@ class ImpactModel:
             group="prior_predictive",
             intervention=intervention,
             return_sites=return_sites,
+            rows=rows,
             dims=dims,
             coords=coords,
             allow_nonfinite=allow_nonfinite,
@@ -966,6 +980,7 @@ class ImpactModel:
         y: Shaped[ArrayLike, "row ..."] | None = None,
         *,
         shard_axis: ShardAxis = "obs",
+        rows: RowDependence = "auto",
         batch_size: int | None = None,
         store: Store = "persistent",
         output_dir: str | PathLike[str] | None = None,
@@ -985,6 +1000,7 @@ class ImpactModel:
             X: Input array, a dataset, a loader, or any source of batches.
             y: Output array; comes with the batches otherwise.
             shard_axis: As in :meth:`predict`.
+            rows: As in :meth:`predict`.
             batch_size: As in :meth:`predict`.
             store: As in :meth:`predict`.
             output_dir: As in :meth:`predict`.
@@ -1020,6 +1036,7 @@ class ImpactModel:
             posterior=self._fitted("log_likelihood"),
             group="log_likelihood",
             shard_axis=shard_axis,
+            rows=rows,
             batch_size=batch_size,
             store=store,
             output_dir=output_dir,

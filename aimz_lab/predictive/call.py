@@ -26,7 +26,7 @@ from aimz_lab.predictive.reducers import ReduceSpec
 from aimz_lab.predictive.request import Group, Request
 from aimz_lab.predictive.results.datasets import stats_group
 from aimz_lab.predictive.results.observed_data import find_observed_data
-from aimz_lab.types import Arguments, Coords, Params, ShardAxis, Store, check_choice
+from aimz_lab.types import Arguments, Coords, Params, RowDependence, ShardAxis, Store, check_choice
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,7 @@ def predict_request(
     batch_size: int | None = None,
     store: Store = "memory",
     shard_axis: ShardAxis = "obs",
+    rows: RowDependence = "auto",
     output_dir: str | PathLike[str] | None = None,
     reduce: ReduceSpec | None = None,
     dims: Mapping[str, Sequence[str]] | None = None,
@@ -97,6 +98,7 @@ def predict_request(
         batch_size: Rows or draws at a time.
         store: Location of the result.
         shard_axis: The axis to cut.
+        rows: Whether rows are known to be independent.
         output_dir: Directory or URL of a persistent result.
         reduce: Reducers.
         dims: Names of dimensions, by site.
@@ -109,7 +111,7 @@ def predict_request(
         DataError: If the data does not fit together, or an index is out of bounds.
         DataTypeError: If values are not numeric.
     """
-    _check_options(store, shard_axis, batch_size, output_dir, reduce)
+    _check_options(store, shard_axis, rows, batch_size, output_dir, reduce)
     signature, posterior = fitted.signature, fitted.posterior
     extra = merge_arguments(signature, kwargs, kernel_kwargs)
     roles = ArgumentRoles.said(signature, by_row, shared)
@@ -143,6 +145,7 @@ def predict_request(
         batch_size=batch_size,
         store=store,
         shard_axis=shard_axis,
+        row_dependence=rows,
         output_dir=output_dir,
         reduce=reduce,
         row_coord=data.row_coord,
@@ -225,12 +228,14 @@ def _mapping(name: str, value: Mapping[str, ArrayLike] | None) -> dict[str, Arra
 def _check_options(
     store: Store,
     shard_axis: ShardAxis,
+    rows: RowDependence,
     batch_size: int | None,
     output_dir: str | PathLike[str] | None,
     reduce: ReduceSpec | None,
 ) -> None:
     check_choice("store", store, Store)
     check_choice("shard_axis", shard_axis, ShardAxis)
+    check_choice("rows", rows, RowDependence)
     if batch_size is not None:
         check_positive_int("batch_size", batch_size)
     if output_dir is not None and store == "memory":

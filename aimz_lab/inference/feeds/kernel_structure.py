@@ -6,6 +6,8 @@ from dataclasses import replace
 
 from aimz_lab.inference.feeds.training_data import TrainingData
 from aimz_lab.kernel.check import check_sites
+from aimz_lab.kernel.output_check import check_output_observed
+from aimz_lab.kernel.plate_checks import check_row_plates
 from aimz_lab.kernel.rows.index_checks import IndexCheck
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.kernel.spec import KernelSpec
@@ -20,18 +22,24 @@ def trace_data(signature: KernelSignature, data: TrainingData) -> KernelSpec:
         data: The training data.
 
     Raises:
-        KernelError: If the output site is missing, or two sites would share a name in results.
+        KernelError: If the output site is missing or not observed, if two sites would share a name
+            in results, or if a plate of the rows does not fit them.
         SiteError: If a sampled or observed site has the rows on two axes.
+
+    Warns:
+        FitWarning: If a plate of the rows is larger than the data.
     """
-    batch = data.first_batch
+    kernel, batch = data.for_batches(signature.kernel), data.first_batch
     spec = trace_spec(
-        signature.kernel,
+        kernel,
         rows=batch.rows,
         shared=batch.shared,
         static=batch.static,
         output=signature.output,
     )
     check_sites(spec)
+    check_output_observed(kernel, spec, batch)
+    check_row_plates(kernel, spec, batch, data.n_obs)
     return spec
 
 

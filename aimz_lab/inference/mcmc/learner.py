@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import jax
-from numpyro.infer import HMC, MCMC
+from numpyro.infer import HMC, HMCECS, MCMC
 from numpyro.infer.svi import SVIState
 
 from aimz_lab.data import canonical
@@ -23,6 +23,7 @@ from aimz_lab.inference.posterior import Posterior
 from aimz_lab.inference.request import FitRequest, FitResult, SampleRequest
 from aimz_lab.inference.run.displays import all_callbacks
 from aimz_lab.inference.run.events import Callbacks, Control, Run, RunInfo
+from aimz_lab.kernel.plate_checks import check_not_subsampled
 from aimz_lab.kernel.rows.index_checks import IndexCheck
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.kernel.spec import KernelSpec
@@ -61,7 +62,7 @@ class McmcLearner:
             state: Not used; chains begin anew.
 
         Raises:
-            KernelError: If the kernel's structure is not usable.
+            KernelError: If the kernel's structure is not usable, or it takes only some rows.
             SiteError: If a site has the rows on two axes.
             DataError: If the data does not fit together, or an index is out of bounds.
             InferenceError: If a callback needs a loss that is minimised.
@@ -79,6 +80,8 @@ class McmcLearner:
         name = callable_name(self._kernel.kernel)
         method = f"MCMC/{type(self._mcmc.sampler).__name__}"
         spec = trace_data(self._kernel, data)
+        if not isinstance(self._mcmc.sampler, HMCECS):
+            check_not_subsampled(spec)
         with_checked_indices(self._indices, data)
         run = Run(RunInfo(name, method, is_sampling=True), control=Control(why_not=_NO_RATE))
         callbacks = Callbacks(found, run)

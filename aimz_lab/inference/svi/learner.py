@@ -34,6 +34,7 @@ from aimz_lab.inference.svi.plan import TrainingPlan, make_feed, plan_training
 from aimz_lab.inference.svi.run_setup import RunSetup, compiler_effort, make_trainer
 from aimz_lab.inference.svi.step import Batch
 from aimz_lab.kernel.rows.index_checks import IndexCheck
+from aimz_lab.kernel.scaling import DataSize
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.kernel.tracing import tracing_lock
@@ -223,7 +224,7 @@ class SviLearner:
             )
         plan = self._plans[plan_key]
         valid = data.batch_size - n_pad
-        batch = Batch(rows, valid, shared, data.n_obs or valid)
+        batch = Batch(rows, valid, shared, DataSize(data.n_obs or valid))
         state, loss = self._engine(plan, data, "fixed").one(state, batch)
         return StepResult(state, loss, plan.spec, self._setup.schema)
 

@@ -25,6 +25,7 @@ from aimz_lab.inference.rollback import rollback_always
 from aimz_lab.inference.svi.step import StepPlan
 from aimz_lab.kernel.arguments import KernelArguments
 from aimz_lab.kernel.check import check_trainable_on_batches, kept_by_position
+from aimz_lab.kernel.plate_checks import subsampling_plates
 from aimz_lab.kernel.scaling import RowScale, Scale, plan_row_scale
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.kernel.tracing import trace_spec, tracing_lock
@@ -50,7 +51,7 @@ class TrainingPlan:
         """Equal for plans that can use the same compiled steps."""
         step = self.step
         scales = step.model_scale.key, step.guide_scale.key
-        return (*scales, step.padded, step.n_obs, step.accumulate, step.metrics)
+        return (*scales, step.padded, step.size, step.whole_plates, step.accumulate, step.metrics)
 
 
 def plan_training(
@@ -75,16 +76,20 @@ def plan_training(
         is_mutable: Whether the kernel has mutable sites, such as batch statistics; padding would
             change them.
 
+    Raises:
+        KernelError: If a scale of the kernel's own depends on which rows are in the batch.
+
     Warns:
-        FitWarning: If the size of a plate of rows is not the number of rows of the data.
+        FitWarning: If a constant scale of the kernel's own may be meant as the minibatch factor.
     """
     batch = data.first_batch
     scale = options.scale if data.n_obs is not None else _without_size(options.scale)
     make = partial(plan_row_scale, batch=batch, scale=scale, n_obs=data.n_obs)
+    kernel, guide = data.for_batches(kernel), data.for_batches(svi.guide)
     model_scale = make(kernel, spec)
-    guide_spec = _guide_spec(svi.guide, spec, batch)
+    guide_spec = _guide_spec(svi.guide, guide, spec, batch)
     empty = RowScale({}, scale, spec.n_rows)
-    guide_scale = make(svi.guide, guide_spec) if guide_spec is not None else empty
+    guide_scale = make(guide, guide_spec) if guide_spec is not None else empty
     padded = (
         not is_mutable
         and not _enumerates(svi, spec)
@@ -92,12 +97,14 @@ def plan_training(
         and model_scale.can_pad
         and guide_scale.can_pad
         and not (isinstance(svi.guide, AutoGuide) and _row_latents(spec))
+        and not any(plate.size_follows_rows for plate in subsampling_plates(spec))
     )
     step = StepPlan(
         model_scale,
         guide_scale,
         padded=padded,
-        n_obs=None if padded else data.n_obs,
+        size=None if padded or data.size is None else data.size,
+        whole_plates=data.is_minibatch,
         accumulate=options.accumulate,
         metrics=options.metrics,
     )
@@ -167,6 +174,7 @@ def make_feed(
             placement=placement,
             padded=padded,
             start=start,
+            size=data.size if plan.step.model_scale.factor == "auto" else None,
         )
     n_rows = next(iter(data.rows.values())).shape[0]
     if data.batch_size >= n_rows:
@@ -208,15 +216,17 @@ def _written_guide_spec(svi: SVI, spec: KernelSpec, data: TrainingData) -> Kerne
     """The structure of a hand-written guide, or ``None`` for an autoguide."""
     if isinstance(svi.guide, AutoGuide):
         return None
-    return _guide_spec(svi.guide, spec, data.first_batch)
+    return _guide_spec(svi.guide, data.for_batches(svi.guide), spec, data.first_batch)
 
 
-def _guide_spec(guide: Callable, spec: KernelSpec, batch: KernelArguments) -> KernelSpec | None:
-    """The guide's structure, or ``None`` for an autoguide without sites by row."""
+def _guide_spec(
+    written: Callable, guide: Callable, spec: KernelSpec, batch: KernelArguments
+) -> KernelSpec | None:
+    """The structure of a guide, as batches run it; ``None`` for an autoguide without row sites."""
     trace = partial(trace_spec, rows=batch.rows, shared=batch.shared, static=batch.static)
-    if not isinstance(guide, AutoGuide):
+    if not isinstance(written, AutoGuide):
         # It may keep values of its first call, and these would be tracers.
-        with tracing_lock, rollback_always(guide):
+        with tracing_lock, rollback_always(written):
             return trace(guide, output=spec.output)
     if not _row_latents(spec):
         return None

@@ -17,6 +17,7 @@ from aimz_lab.inference.feeds.training_data import TrainingData
 from aimz_lab.inference.svi.compiled_steps import StepEngine
 from aimz_lab.inference.svi.plan import TrainingPlan, values_by_position
 from aimz_lab.inference.svi.step import Batch
+from aimz_lab.kernel.scaling import DataSize
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.types import Rows, Shared
 
@@ -89,7 +90,7 @@ def held_out_loss(
         if plan.step.padded:
             multiple = -(-size // plan.placement.row_multiple) * plan.placement.row_multiple
             block, _ = pad_rows(block, multiple)
-        blocks.append(Batch(plan.placement.put_rows(block), valid, shared, n_obs))
+        blocks.append(Batch(plan.placement.put_rows(block), valid, shared, DataSize(n_obs)))
     noise = jax.random.fold_in(key, 1)
     with _refusing(data.rows, rows):
         for block in {block.valid: block for block in blocks}.values():

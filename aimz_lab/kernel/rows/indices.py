@@ -26,6 +26,7 @@ from numpyro.distributions import MaskedDistribution
 
 from aimz_lab.data import canonical
 from aimz_lab.errors import DataError
+from aimz_lab.kernel.prior_draws import seeded
 from aimz_lab.kernel.rows.dependencies import Follower
 from aimz_lab.kernel.rows.lookups import DRAWN, OWN, Lookup, Value
 from aimz_lab.kernel.rows.plates import pin_plates
@@ -149,9 +150,9 @@ def _run(call: KernelCall) -> Callable[[jax.Array, dict[str, dict[str, Any]]], N
         set_values = arrays["intervention"]
         kernel = handlers.do(call.kernel, data=set_values) if set_values else call.kernel
         kernel = handlers.substitute(kernel, data={**arrays["values"], **arrays["condition"]})
-        seeded = handlers.seed(pin_plates(kernel, call.n_rows), key)
+        drawn = seeded(pin_plates(kernel, call.n_rows), key)
         given = {**arrays["rows"], **arrays["shared"], **call.static}
-        sites = handlers.trace(seeded).get_trace(**given)
+        sites = handlers.trace(drawn).get_trace(**given)
         for site in sites.values():
             if site["type"] == "sample" and site["is_observed"]:
                 with contextlib.suppress(Exception):  # a density that training will refuse

@@ -17,6 +17,7 @@ from jax.extend.core import Var
 from jaxtyping import PyTree
 from numpyro import handlers
 
+from aimz_lab.kernel.prior_draws import seeded
 from aimz_lab.kernel.rows.plates import pin_plates
 from aimz_lab.kernel.tracing import Message, tracing_lock
 from aimz_lab.types import HasShape, Static
@@ -101,9 +102,9 @@ class RowTrial:
 
         def run(key: jax.Array, rows: dict[str, Any], shared: dict[str, Any]) -> list[jax.Array]:
             nonlocal sites
-            seeded = handlers.seed(pin_plates(self.kernel, n_rows), key)
+            drawn = seeded(pin_plates(self.kernel, n_rows), key)
             try:
-                found = handlers.trace(seeded).get_trace(**rows, **shared, **self.static)
+                found = handlers.trace(drawn).get_trace(**rows, **shared, **self.static)
                 sites = _density_shapes(found, self.output)
             except Exception:  # noqa: BLE001  caught here, before JAX spends time on its traceback
                 return []
