@@ -96,6 +96,11 @@ class _CheckedSource:
         return self._source.n_obs
 
     @property
+    def n_batches(self) -> int | None:
+        """Batches of an epoch, if they are known."""
+        return self._source.n_batches
+
+    @property
     def fields(self) -> tuple[str, ...] | None:
         """The fields' names, if they are known."""
         return self._source.fields
