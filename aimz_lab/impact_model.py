@@ -75,6 +75,7 @@ from aimz_lab.types import (
     Arguments,
     Coords,
     Device,
+    Held,
     JsonObject,
     OnNonFinite,
     Params,
@@ -82,6 +83,7 @@ from aimz_lab.types import (
     RowDependence,
     ShardAxis,
     Store,
+    check_choice,
 )
 
 Result = TypeVar("Result")
@@ -276,6 +278,7 @@ class ImpactModel:
         validation_every: int = 1,
         scale: Scale = "auto",
         n_obs: int | None = None,
+        rows: RowDependence = "auto",
         steps_per_call: int | Literal["auto"] = "auto",
         accumulate: int = 1,
         on_nonfinite: OnNonFinite = "stop",
@@ -312,6 +315,8 @@ class ImpactModel:
             validation_every: Epochs between two evaluations.
             scale: Weight of a batch's rows: ``"auto"`` for N / B, ``"none"``, or a number.
             n_obs: N, for a stream of unknown length. Without it a batch counts as all of the data.
+            rows: Batches must not change what the kernel computes for a row. With ``"auto"`` that
+                is proved, or tested on all rows; ``"independent"`` says that you know.
             steps_per_call: Steps compiled into one call. With ``"auto"`` a call takes about 50 ms,
                 and reports come ten times a second; with a number each call is reported.
             accumulate: Batches whose gradients are averaged into one update, across epochs. A rest
@@ -343,6 +348,8 @@ class ImpactModel:
             DataError: If the data does not fit together or is not finite, or the loss of held-out
                 rows cannot be computed.
             InferenceError: If the model does MCMC, which :meth:`fit_on_batch` runs.
+            KernelError: If the kernel computes across rows (lags, sums, statistics or numbers of
+                rows), and the batches are smaller than the data.
             GuideError: If the guide cannot be trained on minibatches, or has no values for held-out
                 rows.
             CheckpointError: If there is no complete checkpoint, or it is another run's.
@@ -350,7 +357,8 @@ class ImpactModel:
             ArgumentError: If a value is not allowed.
 
         Warns:
-            FitWarning: If the run was interrupted or diverged, or the number of rows is unknown.
+            FitWarning: If the run was interrupted or diverged, the number of rows is unknown, or
+                all rows are trained on at once because the default batches would not do.
 
         Example:
             >>> im.fit(X, y, batch_size=20, epochs=10, progress=False).last_run.step
@@ -370,6 +378,7 @@ class ImpactModel:
             batch_size=batch_size,
             shuffle=shuffle,
             n_obs=n_obs,
+            row_dependence=rows,
             validation=validation,
             validation_every=validation_every,
             step=StepOptions(scale, accumulate),
@@ -477,6 +486,7 @@ class ImpactModel:
         n_pad: int = 0,
         by_row: Iterable[str] = (),
         shared: Iterable[str] = (),
+        rows: RowDependence = "auto",
         kernel_kwargs: Arguments | None = None,
         **kwargs: Any,
     ) -> tuple[SVIState, Float[Array, ""]]:
@@ -490,6 +500,8 @@ class ImpactModel:
             n_pad: Rows of padding at the end, which do not count.
             by_row: As in :meth:`fit`.
             shared: As in :meth:`fit`.
+            rows: As in :meth:`fit`. Only the batch is at hand, so nothing can be tested on all
+                rows.
             kernel_kwargs: Kernel arguments whose names this method uses itself.
             **kwargs: Further kernel arguments, as in :meth:`fit`.
 
@@ -498,9 +510,12 @@ class ImpactModel:
             computing.
 
         Raises:
-            ArgumentError: If ``n_obs`` is not a positive int.
+            ArgumentError: If ``n_obs`` is not a positive int, or ``rows`` is not known.
             CallError: If arguments are missing, unknown or doubled.
             DataError: If the rows do not fit together.
+            KernelError: If the batch is smaller than the data, and nothing proves that the kernel
+                treats each row by itself.
+            GuideError: Likewise of the guide, or if it cannot be trained on minibatches.
             InferenceError: If the model does MCMC.
 
         Warns:
@@ -513,11 +528,12 @@ class ImpactModel:
         """
         learner = self._svi("train_on_batch")
         self._check_idle("train_on_batch")
+        check_choice("rows", rows, RowDependence)
         size = self._n_obs if n_obs is None else check_positive_int("n_obs", n_obs)
         arguments = merge_arguments(self._kernel, kwargs, kernel_kwargs)
         roles = self._roles(by_row, shared)
         data = batch_data(self._kernel, X, y, arguments, n_obs=size, roles=roles)
-        step = learner.step(data, n_pad, self._keys.split(rng_key, 1)[0], self._state)
+        step = learner.step(data, n_pad, self._keys.split(rng_key, 1)[0], self._state, rows)
         if self._state is None:
             self._keys.advance(rng_key)
         self._n_obs, self._state, self._spec, self._schema = (
@@ -619,6 +635,7 @@ class ImpactModel:
         *,
         intervention: Mapping[str, ArrayLike] | None = None,
         condition: Mapping[str, ArrayLike] | None = None,
+        held: Held = "refuse",
         rng_key: jax.Array | None = None,
         in_sample: bool = True,
         return_sites: Sites = None,
@@ -642,9 +659,12 @@ class ImpactModel:
         Args:
             X: Input array, a dataset, a loader, or any source of batches. A loader that shuffles is
                 read in the order of its first epoch.
-            intervention: Values by site; the sites are cut from their parents.
-            condition: Values that sites take while sampling; sites of the posterior keep their
-                draws.
+            intervention: Values by site; the sites are cut from their parents. A computed or
+                reparametrised site takes the value in place of its own.
+            condition: Values that sites take while sampling. They update no draw of the posterior.
+            held: What becomes of the posterior's draws of a site below one that is set, or
+                conditioned on. Such draws do not know of the value: ``"refuse"`` the call,
+                ``"redraw"`` the sites from the kernel under the value, or ``"keep"`` the draws.
             rng_key: Key of this call; split from the model's by default.
             in_sample: Whether the group is ``posterior_predictive`` or ``predictions``.
             return_sites: Sites to return; by default the output and the deterministic sites.
@@ -673,7 +693,8 @@ class ImpactModel:
 
         Raises:
             NotFittedError: If there is no posterior.
-            SiteError: If a named site does not exist or does not fit.
+            SiteError: If a named site does not exist or does not fit, or a value set for it changes
+                sites of which the posterior holds draws.
             CallError: If arguments are missing, unknown or doubled.
             DataError: If the data does not fit together or is not finite.
 
@@ -691,6 +712,7 @@ class ImpactModel:
             group="posterior_predictive" if in_sample else "predictions",
             intervention=intervention,
             condition=condition,
+            held=held,
             return_sites=return_sites,
             shard_axis=shard_axis,
             rows=rows,
@@ -713,6 +735,7 @@ class ImpactModel:
         *,
         intervention: Mapping[str, ArrayLike] | None = None,
         condition: Mapping[str, ArrayLike] | None = None,
+        held: Held = "refuse",
         rng_key: jax.Array | None = None,
         in_sample: bool = True,
         return_sites: Sites = None,
@@ -732,6 +755,7 @@ class ImpactModel:
             X: Input of the batch, rows first; or a batch of a loader, a mapping of fields.
             intervention: As in :meth:`predict`.
             condition: As in :meth:`predict`.
+            held: As in :meth:`predict`.
             rng_key: As in :meth:`predict`.
             in_sample: As in :meth:`predict`.
             return_sites: As in :meth:`predict`.
@@ -765,6 +789,7 @@ class ImpactModel:
             group="posterior_predictive" if in_sample else "predictions",
             intervention=intervention,
             condition=condition,
+            held=held,
             return_sites=return_sites,
             rows=rows,
             dims=dims,

@@ -23,7 +23,15 @@ from aimz_lab.inference.run.loop import RunLoop
 from aimz_lab.kernel.arguments import UNKNOWN_ROLES, ArgumentRoles
 from aimz_lab.kernel.scaling import Scale, check_scale
 from aimz_lab.kernel.spec import KernelSpec
-from aimz_lab.types import Arguments, Device, OnNonFinite, Params, Progress, check_choice
+from aimz_lab.types import (
+    Arguments,
+    Device,
+    OnNonFinite,
+    Params,
+    Progress,
+    RowDependence,
+    check_choice,
+)
 
 
 @dataclass(frozen=True)
@@ -66,6 +74,7 @@ class FitRequest:
         n_obs: Rows of the data set, for a stream of unknown length.
         validation: Held-out data, or ``None``.
         validation_every: Epochs between two evaluations of the held-out loss.
+        row_dependence: ``"independent"`` if the user says that rows may be cut into batches.
         step: How a step weights its rows.
         steps_per_call: Steps compiled into one call; ``"auto"`` adapts.
         on_nonfinite: ``"stop"``, ``"skip"`` or ``"raise"`` at a step that is not finite.
@@ -92,6 +101,7 @@ class FitRequest:
     n_obs: int | None = None
     validation: Any = None
     validation_every: int = 1
+    row_dependence: RowDependence = "auto"
     step: StepOptions = field(default_factory=StepOptions)
     steps_per_call: int | Literal["auto"] = "auto"
     on_nonfinite: OnNonFinite = "stop"
@@ -110,6 +120,7 @@ class FitRequest:
         if self.steps_per_call != "auto":
             check_positive_int("steps_per_call", self.steps_per_call)
         check_choice("on_nonfinite", self.on_nonfinite, OnNonFinite)
+        check_choice("rows", self.row_dependence, RowDependence)
 
     @property
     def start(self) -> Position:

@@ -26,7 +26,16 @@ from aimz_lab.predictive.reducers import ReduceSpec
 from aimz_lab.predictive.request import Group, Request
 from aimz_lab.predictive.results.datasets import stats_group
 from aimz_lab.predictive.results.observed_data import find_observed_data
-from aimz_lab.types import Arguments, Coords, Params, RowDependence, ShardAxis, Store, check_choice
+from aimz_lab.types import (
+    Arguments,
+    Coords,
+    Held,
+    Params,
+    RowDependence,
+    ShardAxis,
+    Store,
+    check_choice,
+)
 
 
 @dataclass(frozen=True)
@@ -66,6 +75,7 @@ def predict_request(
     outputs: ArrayLike | None = None,
     intervention: Mapping[str, ArrayLike] | None = None,
     condition: Mapping[str, ArrayLike] | None = None,
+    held: Held = "refuse",
     num_draws: int = 1000,
     return_sites: Sites = None,
     batch_size: int | None = None,
@@ -93,6 +103,7 @@ def predict_request(
         outputs: The output array, for a log-likelihood of arrays.
         intervention: Values by site.
         condition: Values by site.
+        held: What becomes of posterior draws that a set value would change.
         num_draws: Draws from the prior, where there is no posterior.
         return_sites: As in :meth:`aimz_lab.ImpactModel.predict`, like all that follow.
         batch_size: Rows or draws at a time.
@@ -111,6 +122,7 @@ def predict_request(
         DataError: If the data does not fit together, or an index is out of bounds.
         DataTypeError: If values are not numeric.
     """
+    check_choice("held", held, Held)
     _check_options(store, shard_axis, rows, batch_size, output_dir, reduce)
     signature, posterior = fitted.signature, fitted.posterior
     extra = merge_arguments(signature, kwargs, kernel_kwargs)
@@ -140,6 +152,7 @@ def predict_request(
         params=fitted.params,
         intervention=intervention,
         condition=condition,
+        held=held,
         return_sites=site_names(return_sites),
         group=group,
         batch_size=batch_size,

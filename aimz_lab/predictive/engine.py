@@ -154,9 +154,8 @@ class Engine:
             The sites to return, and the fixed sites of each draw, by scenario.
         """
         drawn = jax.device_get(draw_globals(*arguments))
-        names = self._plan.globals_drawn
         sites = tuple(
-            scenario.sites({name: values[name] for name in names})
+            scenario.sites({name: values[name] for name in scenario.plan.globals_drawn})
             for scenario, values in zip(self._scenarios, drawn, strict=True)
         )
         asked = [{name: one[name] for name in self._plan.global_sites} for one in drawn]

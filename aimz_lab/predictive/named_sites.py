@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable
+from difflib import get_close_matches
 
 import numpy as np
 
-from aimz_lab.errors import OutputWarning, SiteError
+from aimz_lab.errors import SiteError
 from aimz_lab.kernel.check import parameter_names
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.predictive.request import Quantity, Request
@@ -16,10 +16,18 @@ from aimz_lab.predictive.request import Quantity, Request
 def check_named(request: Request, spec: KernelSpec) -> None:
     """Raise :class:`SiteError` if the request names an unknown site."""
     arguments = parameter_names(request.kernel)
-    _check_known("intervention", request.intervention, spec.sample_sites, arguments)
+    valued = spec.of_kind("latent", "observed", "deterministic")
+    _check_known("intervention", request.intervention, valued, arguments)
+    computed = [name for name in request.condition if name in spec.of_kind("deterministic")]
+    if computed:
+        msg = (
+            f"condition names {', '.join(map(repr, computed))}, which the kernel computes from "
+            "other sites and which has no distribution of its own; condition on those, or set it "
+            "with intervention=."
+        )
+        raise SiteError(msg)
     _check_known("condition", request.condition, spec.sample_sites, arguments)
-    returnable = spec.of_kind("latent", "observed", "deterministic")
-    _check_known("return_sites", request.return_sites or (), returnable)
+    _check_known("return_sites", request.return_sites or (), valued)
 
 
 def _check_known(
@@ -34,9 +42,11 @@ def _check_known(
             )
             raise SiteError(msg)
     if unknown:
+        near = {match: None for name in unknown for match in get_close_matches(name, known, 2)}
+        hint = f"did you mean {' or '.join(map(repr, near))}? Its" if near else "its"
         msg = (
             f"{argument} names {', '.join(map(repr, unknown))}, which the kernel does not have; "
-            f"its sites are {', '.join(map(repr, known))}."
+            f"{hint} sites are {', '.join(map(repr, known))}."
         )
         raise SiteError(msg)
 
@@ -46,9 +56,6 @@ def wanted_sites(request: Request, spec: KernelSpec, quantity: Quantity) -> tupl
 
     Raises:
         SiteError: If the kernel has no output site.
-
-    Warns:
-        OutputWarning: If one of them is intervened on.
     """
     if request.output not in spec.sites:
         msg = (
@@ -60,15 +67,6 @@ def wanted_sites(request: Request, spec: KernelSpec, quantity: Quantity) -> tupl
         return (request.output,)
     if request.return_sites is None:
         return spec.return_sites
-    own = [name for name in request.return_sites if name in request.intervention]
-    if own:
-        warnings.warn(
-            f"The sites {', '.join(map(repr, own))} are intervened on; they come back with the "
-            "values that they would have had, not with those set. Read the effect at the sites "
-            "downstream.",
-            OutputWarning,
-            stacklevel=2,
-        )
     return request.return_sites
 
 

@@ -8,11 +8,14 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from aimz_lab.errors import DataTypeError, OutputWarning, PerformanceWarning, SiteError
+from aimz_lab.kernel.cache_keys import CodeKey
+from aimz_lab.kernel.site_graph import SiteGraph, trace_site_graph
 from aimz_lab.kernel.spec import KernelSpec, Site
 from aimz_lab.predictive.blocks import Rows
+from aimz_lab.predictive.held_sites import check_reach, sites_to_redraw
 from aimz_lab.predictive.named_sites import check_draws, check_named, row_wise_values, wanted_sites
 from aimz_lab.predictive.request import Quantity, Request
-from aimz_lab.predictive.structure import find_structure
+from aimz_lab.predictive.structure import structure_key, trace_structure
 from aimz_lab.types import ShardAxis
 
 T = TypeVar("T")
@@ -23,6 +26,7 @@ class Plan:
     """Plan of a predictive call.
 
     Attributes:
+        kernel: The kernel and what it reads.
         spec: The kernel's structure.
         axis: The axis along which to cut the work.
         row_axes: For each site to return, its axis of rows; ``None`` for a site without rows.
@@ -30,14 +34,18 @@ class Plan:
         globals_drawn: Sites without rows that are neither in the posterior nor given; drawn once
             per draw, the same for all blocks.
         row_wise: Sites whose set value has one entry per row, with its axis of rows.
+        replaced: Sites intervened on whose own value the set one replaces: computed sites, and
+            those in loops. Others are drawn beside it.
     """
 
+    kernel: CodeKey
     spec: KernelSpec
     axis: ShardAxis
     row_axes: Mapping[str, int | None]
     latents: tuple[str, ...]
     globals_drawn: tuple[str, ...]
     row_wise: Mapping[str, int]
+    replaced: frozenset[str] = frozenset()
 
     @property
     def row_sites(self) -> dict[str, int]:
@@ -68,8 +76,8 @@ def make_plan(
         The plan; its axis is ``"draw"`` where the rows cannot be cut, with a warning.
 
     Raises:
-        SiteError: If a named site does not exist, or a posterior draw or a set value does not have
-            the shape of its site for these arguments.
+        SiteError: If a named site does not exist, a posterior draw or a set value does not have
+            the shape of its site for these arguments, or a set value does not reach what it should.
         DataTypeError: If the rows come from a source and cannot be cut.
         DataError: If there are more rows than a plate of a fixed size has entries.
         KernelError: If a plate takes others than the rows at random.
@@ -77,7 +85,9 @@ def make_plan(
     if request.shard_axis == "draw" and rows.streams:
         msg = "shard_axis='draw' needs all rows at once; pass them as arrays, not as a loader."
         raise DataTypeError(msg)
-    spec, uncuttable = find_structure(request, rows, remembered)
+    kernel = CodeKey(request.kernel)
+    kind = structure_key(kernel, request, rows)
+    spec, uncuttable = remembered(kind, lambda: trace_structure(request, rows))
     check_named(request, spec)
     wanted = wanted_sites(request, spec, quantity)
     check_draws(request, spec, rows.n_rows)
@@ -87,6 +97,14 @@ def make_plan(
         for name in request.draws or {}
         if name != request.output and name in spec.sites and spec.sites[name].kind == "latent"
     )
+    replaced = frozenset[str]()
+    if request.intervention or request.condition:
+        graph = remembered(("graph", kind), lambda: _trace_graph(request, rows, spec))
+        check_reach(request, spec, wanted, graph)
+        redrawn = sites_to_redraw(request, wanted, latents, graph)
+        latents = tuple(name for name in latents if name not in redrawn)
+        computed = {*graph.looped, *spec.of_kind("deterministic")}
+        replaced = frozenset(computed.intersection(request.intervention))
     axis = request.shard_axis
     reason = _why_kept_together(request, spec, wanted, latents, quantity)
     if axis == "obs" and uncuttable:
@@ -97,6 +115,7 @@ def make_plan(
         axis = "draw"
     given = {*latents, *request.condition}
     return Plan(
+        kernel=kernel,
         spec=spec,
         axis=axis,
         row_axes={name: _row_axis(spec, name, quantity) for name in wanted},
@@ -107,6 +126,7 @@ def make_plan(
             if name not in given and not spec.sites[name].row_axes
         ),
         row_wise=row_wise,
+        replaced=replaced,
     )
 
 
@@ -164,6 +184,17 @@ def _warn_kept_together(
         "Pass shard_axis='draw' to silence this warning."
     )
     warnings.warn(msg, category, stacklevel=2)
+
+
+def _trace_graph(request: Request, rows: Rows, spec: KernelSpec) -> SiteGraph:
+    return trace_site_graph(
+        request.kernel,
+        spec,
+        rows=rows.template,
+        shared=request.shared,
+        static=request.static,
+        params=request.params,
+    )
 
 
 def _row_axis(spec: KernelSpec, name: str, quantity: Quantity) -> int | None:

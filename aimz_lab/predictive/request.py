@@ -17,6 +17,7 @@ from aimz_lab.data import BatchSource, RowCoord
 from aimz_lab.predictive.reducers import ReduceSpec
 from aimz_lab.types import (
     Coords,
+    Held,
     Params,
     RowDependence,
     Rows,
@@ -51,8 +52,9 @@ class Request:
         num_chains: Number of chains.
         params: Values of the kernel's ``param`` sites and its mutable state.
         intervention: Sites to cut from their parents (``do``), and the values they get.
-        condition: Sites that take a given value while sampling; sites of the posterior keep their
-            draws.
+        condition: Sites that take a given value while sampling.
+        held: What becomes of posterior draws of a site that a set value changes: ``"refuse"`` the
+            call, ``"redraw"`` the site from the kernel, or ``"keep"`` the draws.
         return_sites: Sites to return; ``None`` for the output and the deterministic sites.
         shard_axis: ``"obs"`` cuts the rows into blocks, ``"draw"`` keeps them together.
         row_dependence: ``"independent"`` if the user says that each row is computed from that row
@@ -88,6 +90,7 @@ class Request:
     params: Params = field(default_factory=dict)
     intervention: Mapping[str, ArrayLike] = field(default_factory=dict)
     condition: Mapping[str, ArrayLike] = field(default_factory=dict)
+    held: Held = "refuse"
     return_sites: tuple[str, ...] | None = None
     shard_axis: ShardAxis = "obs"
     row_dependence: RowDependence = "auto"

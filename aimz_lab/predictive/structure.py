@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
-from typing import NamedTuple, TypeVar
+from collections.abc import Hashable
+from typing import NamedTuple
 
 import jax
 from jaxtyping import PyTree
 
-from aimz_lab.kernel.cache_keys import ById, shapes_of
+from aimz_lab.kernel.cache_keys import CodeKey, shapes_of
 from aimz_lab.kernel.rows.plates import pin_plates
 from aimz_lab.kernel.spec import KernelSpec, Site
 from aimz_lab.kernel.tracing import trace_spec
 from aimz_lab.predictive.blocks import BLOCK_ROWS, Rows
 from aimz_lab.predictive.request import Request
-
-T = TypeVar("T")
 
 
 class Structure(NamedTuple):
@@ -30,39 +28,26 @@ class Structure(NamedTuple):
     uncuttable: str | None
 
 
-def find_structure(
-    request: Request, rows: Rows, remembered: Callable[[Hashable, Callable[[], T]], T]
-) -> Structure:
-    """Trace the kernel of a call.
+def structure_key(kernel: CodeKey, request: Request, rows: Rows) -> Hashable:
+    """Return a key that is equal for calls whose kernel has the same structure."""
+    one = {name: array[:1] for name, array in rows.template.items()}
+    shapes = shapes_of((one, dict(request.shared), dict(request.params)))
+    named = request.static_key, request.output
+    return "structure", kernel, *named, request.shard_axis, rows.n_rows, shapes
+
+
+def trace_structure(request: Request, rows: Rows) -> Structure:
+    """Trace the kernel of a call on one block and on all rows.
 
     Args:
         request: The call.
         rows: Its rows.
-        remembered: Returns the value kept under a key; calls a function for a new key.
 
     Raises:
         DataError: If there are more rows than a plate of a fixed size has entries.
         KernelError: If a plate takes others than the rows at random.
         Exception: What the kernel raises.
     """
-    return remembered(_kind(request, rows), lambda: _trace(request, rows))
-
-
-def check_plates(request: Request, rows: Rows) -> None:
-    """Raise as :func:`find_structure` does, once all rows of a source were read."""
-    _traced(request, rows, rows.count, all_rows=True)
-
-
-def _kind(request: Request, rows: Rows) -> Hashable:
-    """A key that is equal for calls whose kernel has the same structure."""
-    one = {name: array[:1] for name, array in rows.template.items()}
-    shapes = shapes_of((one, dict(request.shared), dict(request.params)))
-    kernel = ById(request.kernel), request.static_key, request.output
-    return "structure", *kernel, request.shard_axis, rows.n_rows, shapes
-
-
-def _trace(request: Request, rows: Rows) -> Structure:
-    """Trace the kernel on one block and on all rows; say why the rows cannot be cut, if so."""
     n_rows = rows.n_rows
     if request.shard_axis == "draw":
         return Structure(_traced(request, rows, n_rows, all_rows=True), None)
@@ -81,6 +66,11 @@ def _trace(request: Request, rows: Rows) -> Structure:
     if _same_structure(of_block, spec):
         return Structure(of_block, None)
     return Structure(spec, "The kernel has other sites for another number of rows")
+
+
+def check_plates(request: Request, rows: Rows) -> None:
+    """Raise as :func:`trace_structure` does, once all rows of a source were read."""
+    _traced(request, rows, rows.count, all_rows=True)
 
 
 def _traced(request: Request, rows: Rows, n_rows: int, *, all_rows: bool = False) -> KernelSpec:

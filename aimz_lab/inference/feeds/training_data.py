@@ -130,6 +130,11 @@ class TrainingData:
         )
 
     @property
+    def n_rows(self) -> int:
+        """Rows in memory; of a source, those of its first batch."""
+        return next(iter(self.rows.values())).shape[0]
+
+    @property
     def in_memory(self) -> bool:
         """Whether all rows are in memory."""
         return self.source is None

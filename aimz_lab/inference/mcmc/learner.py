@@ -24,6 +24,7 @@ from aimz_lab.inference.request import FitRequest, FitResult, SampleRequest
 from aimz_lab.inference.run.displays import all_callbacks
 from aimz_lab.inference.run.events import Callbacks, Control, Run, RunInfo
 from aimz_lab.kernel.plate_checks import check_not_subsampled
+from aimz_lab.kernel.reads import forget_outdated_traces
 from aimz_lab.kernel.rows.index_checks import IndexCheck
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.kernel.spec import KernelSpec
@@ -79,6 +80,7 @@ class McmcLearner:
         found = all_callbacks(request.callbacks, request.progress)
         name = callable_name(self._kernel.kernel)
         method = f"MCMC/{type(self._mcmc.sampler).__name__}"
+        forget_outdated_traces(self._kernel.kernel)
         spec = trace_data(self._kernel, data)
         if not isinstance(self._mcmc.sampler, HMCECS):
             check_not_subsampled(spec)
@@ -132,6 +134,7 @@ class McmcLearner:
         data = all_rows(
             signature, inputs, outputs, extra, allow_nonfinite=True, roles=request.roles
         )
+        forget_outdated_traces(signature.kernel)
         spec = request.spec or trace_data(signature, data)
         with_checked_indices(self._indices, data)
         return continue_mcmc(self._mcmc, data, request.num_samples, spec)

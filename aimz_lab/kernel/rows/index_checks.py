@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
 from aimz_lab.data import BatchSource
-from aimz_lab.kernel.cache_keys import shapes_of
+from aimz_lab.kernel.cache_keys import CodeKey, shapes_of
 from aimz_lab.kernel.rows.indices import IndexProgram, KernelCall
 from aimz_lab.types import Batch, Rows
 
@@ -72,7 +72,7 @@ class IndexCheck:
     def _program(self, call: KernelCall) -> IndexProgram | None:
         """The program for these shapes; ``None`` if the kernel does not run on them."""
         typed = tuple((name, type(value), value) for name, value in sorted(call.static.items()))
-        kind = shapes_of(call.arrays), typed
+        kind = CodeKey(self._kernel), shapes_of(call.arrays), typed
         if kind not in self._programs:
             if len(self._programs) >= _KEPT:
                 self._programs.pop(next(iter(self._programs)))

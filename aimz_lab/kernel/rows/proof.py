@@ -83,6 +83,27 @@ def unproven_results(
     )
 
 
+def results_that_use(function: Callable[..., Mapping[str, Any]], *arguments: Any) -> set[str]:
+    """Return the names of the results into which values of the first argument enter.
+
+    Args:
+        function: A function of trees of arrays that returns trees of arrays by name.
+        *arguments: Its arguments; shapes and types are enough.
+
+    Raises:
+        Exception: What the function raises.
+
+    Example:
+        >>> rows, other = (jax.ShapeDtypeStruct((n,), "float32") for n in (8, 2))
+        >>> results_that_use(lambda x, y: {"size": y * len(x), "sum": y * x.sum()}, rows, other)
+        {'sum'}
+    """
+    program, shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)
+    first = {*program.jaxpr.invars[: len(jax.tree.leaves(arguments[0]))]}
+    by_name = _by_name(shapes, program.jaxpr.outvars)
+    return {name for name, results in by_name.items() if first & _wanted(program.jaxpr, results)}
+
+
 def _lengths(few: tuple, many: tuple) -> tuple[int, int] | None:
     """The two numbers of rows, if that is all in which the arguments differ."""
     shapes = zip(jax.tree.leaves(few), jax.tree.leaves(many), strict=True)
@@ -218,13 +239,17 @@ def _sorted_axes(
 
 def _needed(jaxpr: Jaxpr, results: Sequence[Any]) -> list[JaxprEqn]:
     """The equations that some results depend on, in their order."""
+    wanted = _wanted(jaxpr, results)
+    return [equation for equation in jaxpr.eqns if not wanted.isdisjoint(equation.outvars)]
+
+
+def _wanted(jaxpr: Jaxpr, results: Sequence[Any]) -> set[Var]:
+    """The variables that some results depend on, and these themselves."""
     wanted = {atom for atom in results if isinstance(atom, Var)}
-    needed = []
     for equation in reversed(jaxpr.eqns):
         if not wanted.isdisjoint(equation.outvars):
-            needed.append(equation)
             wanted.update(atom for atom in equation.invars if isinstance(atom, Var))
-    return needed[::-1]
+    return wanted
 
 
 def _is_same_constant(one: Any, other: Any) -> bool:

@@ -18,12 +18,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int, UInt32
-from numpyro.distributions import Distribution, MaskedDistribution
+from numpyro.distributions import Distribution, Independent, MaskedDistribution
 
 from aimz_lab.data.keys import THREEFRY
 from aimz_lab.kernel.rows.compare import differ
-from aimz_lab.kernel.rows.proof import rows_are_independent, unproven_results
-from aimz_lab.kernel.spec import KernelSpec
+from aimz_lab.kernel.rows.proof import (
+    results_that_use,
+    rows_are_independent,
+    unproven_results,
+)
+from aimz_lab.kernel.spec import KernelSpec, Site
 from aimz_lab.kernel.tracing import Message, site_kind
 
 _NUMBERS = (jax.Array, np.ndarray, np.generic, int, float)
@@ -52,10 +56,12 @@ class _Quantities(NamedTuple):
     Attributes:
         density: Its log density, if it has one.
         values: Its value, or the parameters of its distribution.
+        weights: Numbers that scale its log density; they may follow the number of rows.
     """
 
     density: list[jax.Array]
     values: list[jax.Array]
+    weights: list[jax.Array]
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,14 +73,14 @@ class RowTest:
         spec: Its structure.
         wanted: Names of the sites that are computed from rows that may be cut, factors among them;
             the sample sites with rows are always compared.
-        with_scales: Whether the arrays that scale log densities are compared, too, as training
-            needs.
+        in_training: Whether log densities are compared with their masks and scales, and by row
+            where all rows form one event. If not, they are compared as predictions need them.
     """
 
     trace: TraceRows
     spec: KernelSpec
     wanted: Collection[str]
-    with_scales: bool = False
+    in_training: bool = False
 
     def is_proven(self, few: tuple[Any, Any, Any], many: tuple[Any, Any, Any]) -> bool:
         """Whether the traced program proves that rows are independent.
@@ -85,7 +91,7 @@ class RowTest:
             many: Likewise, at the number of all rows.
         """
         try:
-            return rows_are_independent(self._of_values, few, many)
+            return rows_are_independent(self._proved, few, many) and not self._weighted(few)
         except Exception:  # noqa: BLE001  an error of the kernel itself shows when it is tested
             return False
 
@@ -97,13 +103,29 @@ class RowTest:
         Raises:
             Exception: What the kernel raises.
         """
-        return self._in_order(unproven_results(self._of_values, few, many))
+        unproven = {*unproven_results(self._proved, few, many), *self._weighted(few)}
+        return self._in_order(unproven)
 
     def _of_values(
         self, rows: Any, shared: Any, values: Mapping[str, Any]
     ) -> dict[str, _Quantities]:
         """The quantities, given the values of all latent sites; the noise is no site's."""
         return self._quantities(self.trace(rows, shared, values, jax.random.key(0)))
+
+    def _proved(self, *arguments: Any) -> dict[str, _Quantities]:
+        """The quantities that a proof is about; weights may follow the number of rows."""
+        return {
+            name: quantities._replace(weights=[])
+            for name, quantities in self._of_values(*arguments).items()
+        }
+
+    def _weighted(self, arguments: tuple[Any, Any, Any]) -> set[str]:
+        """Names of the sites with a weight that is computed from values of the rows."""
+
+        def weights(*arguments: Any) -> dict[str, list[jax.Array]]:
+            return {name: found.weights for name, found in self._of_values(*arguments).items()}
+
+        return results_that_use(weights, *arguments) if self.in_training else set()
 
     def _in_order(self, names: Collection[str]) -> tuple[str, ...]:
         """Names in the order of the kernel's sites."""
@@ -175,20 +197,30 @@ class RowTest:
         distribution is the same wherever the distribution lies. A site that the structure lacks is
         one that only some numbers of rows have.
         """
-        found: dict[str, list[jax.Array]] = {}
+        found: dict[str, _Quantities] = {}
         for name, message in trace.items():
             kind = site_kind(message)
             site = self.spec.sites.get(name)
             wanted = site is None or name in self.wanted
             if kind == "deterministic" and wanted:
-                found[name] = _Quantities([], [jnp.asarray(message["value"])])
+                found[name] = _Quantities([], [jnp.asarray(message["value"])], [])
             with_rows = kind in ("latent", "observed") and not wanted and bool(site.row_axes)
             if with_rows or (kind in ("latent", "observed", "factor") and wanted):
-                distribution, value = message["fn"], message["value"]
-                density = _unmasked(distribution).log_prob(value)
-                scales = _scales(message, trace) if self.with_scales else []
-                found[name] = _Quantities([density], _parameters(distribution) + scales)
+                found[name] = self._of_site(site, message, trace)
         return found
+
+    def _of_site(
+        self, site: Site | None, message: Message, trace: Mapping[str, Message]
+    ) -> _Quantities:
+        distribution, value = message["fn"], message["value"]
+        parameters = _parameters(distribution)
+        if not self.in_training:
+            return _Quantities([_unmasked(distribution).log_prob(value)], parameters, [])
+        scales, weights = _scales(message, trace)
+        density = distribution.log_prob(value)
+        if site is not None and site.row_axes and site.row_batch_axis is None:
+            density = _by_row(_unmasked(distribution), value)
+        return _Quantities([density], [*parameters, *_masks(distribution), *scales], weights)
 
 
 def _differences(
@@ -210,6 +242,11 @@ def _differences(
                 (False, (one.values, other.values)),
             )
             for pair in zip(*pairs, strict=True)
+        ]
+        share = n_rows / len(numbers)
+        flags += [
+            ~jnp.isclose(mine / its, jnp.array([1.0, share]), rtol=1e-3).any()
+            for mine, its in zip(one.weights, other.weights, strict=True)
         ]
         return jnp.stack(flags).any()
 
@@ -267,12 +304,36 @@ def _parameters(distribution: Distribution) -> list[jax.Array]:
     return [jnp.asarray(leaf) for leaf in leaves if isinstance(leaf, _NUMBERS)]
 
 
-def _scales(message: Message, trace: Mapping[str, Message]) -> list[jax.Array]:
-    """The array that scales a site's log density, without the share of the plates' rows in it."""
+def _by_row(distribution: Distribution, value: jax.Array) -> jax.Array:
+    """The log density of an event of independent entries, by entry."""
+    while isinstance(distribution, Independent):
+        distribution = distribution.base_dist
+    return distribution.log_prob(value)
+
+
+def _masks(distribution: Distribution) -> list[jax.Array]:
+    found = []
+    while isinstance(distribution, MaskedDistribution):
+        if not isinstance(distribution._mask, bool):
+            found.append(jnp.asarray(distribution._mask))
+        distribution = distribution.base_dist
+    return found
+
+
+def _scales(
+    message: Message, trace: Mapping[str, Message]
+) -> tuple[list[jax.Array], list[jax.Array]]:
+    """What scales a site's log density: arrays, and numbers that are computed.
+
+    An array is without the share of the plates' rows in it. A plain number is none of these:
+    whether it follows the rows is another question.
+    """
     scale = message.get("scale")
-    if jnp.ndim(scale) == 0:  # a number, or none: whether it follows the rows is another question
-        return []
+    if scale is None or isinstance(scale, (int, float, np.number)):
+        return [], []
+    if jnp.ndim(scale) == 0:
+        return [], [jnp.asarray(scale)]
     for frame in message["cond_indep_stack"]:
         if frame.name in trace:
             scale = scale * (frame.size / trace[frame.name]["args"][0])
-    return [scale]
+    return [scale], []

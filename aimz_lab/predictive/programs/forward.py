@@ -84,6 +84,7 @@ class Simulator:
         static: Its static arguments.
         shapes: Shape of each site with a set value, with ``None`` for the rows.
         dtypes: Type of each of these sites.
+        replaced: The sites whose own value an intervention replaces.
         collect: Reads the results from a trace.
     """
 
@@ -92,6 +93,7 @@ class Simulator:
     shapes: Mapping[str, tuple[int | None, ...]]
     dtypes: Mapping[str, np.dtype]
     collect: Callable[[Trace], dict[str, jax.Array]]
+    replaced: frozenset[str] = frozenset()
 
     def trace(
         self,
@@ -105,7 +107,8 @@ class Simulator:
         Args:
             block: Its rows, without the leading axis of blocks.
             shared: Values shared by all blocks.
-            sites: Values of latent sites; they win over a condition.
+            sites: Values of latent sites; they win over a condition. A site that is intervened on
+                comes back with its value here; only the sites below it see the one set.
             keys: The keys of the block and the draw.
 
         Returns:
@@ -114,8 +117,12 @@ class Simulator:
         n_rows = jax.tree.leaves(block.rows)[0].shape[0]
         condition = self._filled({**shared.condition, **self._placed(block.condition)}, n_rows)
         values = self._filled({**shared.intervention, **self._placed(block.intervention)}, n_rows)
+        # `do` knows neither computed sites nor loops.
+        replaced = {name: values.pop(name) for name in self.replaced}
         kernel = handlers.do(self.kernel, data=values) if values else self.kernel
-        kernel = handlers.substitute(kernel, data={**shared.params, **condition, **sites})
+        kernel = handlers.substitute(
+            kernel, data={**shared.params, **condition, **sites, **replaced}
+        )
         kernel = pin_plates(kernel, n_rows)
         with tracing_lock:
             seeded = _SeedByName(kernel, keys)

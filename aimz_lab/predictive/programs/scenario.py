@@ -8,7 +8,6 @@ import jax
 import numpy as np
 from jax.typing import ArrayLike
 
-from aimz_lab.kernel.cache_keys import ById
 from aimz_lab.predictive.blocks import Piece, Rows, fold, split_by_rows
 from aimz_lab.predictive.plan import Plan
 from aimz_lab.predictive.programs.forward import Blocks, Shared, Simulator, collect_values
@@ -49,7 +48,7 @@ class Scenario:
     def key(self) -> Hashable:
         """Identifies the kernel's programs, together with the shapes of their arguments."""
         return (
-            ById(self.request.kernel),
+            self.plan.kernel,
             self.request.static_key,
             self.quantity,
             tuple(self.plan.row_axes.items()),
@@ -88,6 +87,7 @@ class Scenario:
                 for name, site in sites.items()
             },
             dtypes={name: site.dtype for name, site in sites.items()},
+            replaced=self.plan.replaced,
             collect=_COLLECT[quantity or self.quantity](wanted),
         )
 

@@ -148,7 +148,7 @@ def test_weights_may_follow_their_row_but_not_the_others(normalised):
         with plate, handlers.scale(scale=weights):
             numpyro.sample("y", dist.Normal(X[:, 0], 1.0), obs=y)
 
-    test = row_test(kernel, ("y",), with_scales=True)
+    test = row_test(kernel, ("y",), in_training=True)
     assert crossing_sites(test, inputs(200)) == (("y",) if normalised else ())
     assert crossing_sites(row_test(kernel, ("y",)), inputs(200)) == ()
 
