@@ -72,6 +72,13 @@ def read_fit_data(signature: KernelSignature, svi: SVI, request: FitRequest) -> 
     return FitData(data, held_out, spec, resolve_placement(request.device, device))
 
 
+def _with_rows_of_plate(data: TrainingData, spec: KernelSpec) -> TrainingData:
+    """Take the size of the rows' plate as the number of rows, where nobody else says it."""
+    plates = [site.rows_plate for site in spec.sites.values() if site.rows_plate is not None]
+    sizes = {plate.size for plate in plates if plate.size > plate.subsample_size}
+    return replace(data, n_obs=sizes.pop()) if data.n_obs is None and len(sizes) == 1 else data
+
+
 def prepare(signature: KernelSignature, svi: SVI, data: TrainingData) -> KernelSpec:
     """Check kernel, data and guide against each other; return the kernel's structure."""
     spec = trace_data(signature, data)
@@ -94,7 +101,8 @@ def _training(
         return data, None, prepare(signature, svi, data)
     data, device = _batches(signature, request, request.batch_size)
     try:
-        return data, device, prepare(signature, svi, data)
+        spec = prepare(signature, svi, data)
+        return _with_rows_of_plate(data, spec), device, spec
     except GuideError:
         # The guide needs all rows at once; that is a valid default where the user chose no size.
         if request.batch_size is not None or not data.in_memory or data.order is None:

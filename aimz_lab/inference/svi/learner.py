@@ -31,6 +31,7 @@ from aimz_lab.inference.svi.guide_draws import GuideDraws
 from aimz_lab.inference.svi.guide_setup import GuideSetup
 from aimz_lab.inference.svi.plan import TrainingPlan, make_feed, plan_training
 from aimz_lab.inference.svi.run_setup import RunSetup, compiler_effort, make_trainer
+from aimz_lab.inference.svi.short_batches import ShortBatches
 from aimz_lab.inference.svi.step import Batch
 from aimz_lab.kernel.scaling import DataSize
 from aimz_lab.kernel.signature import KernelSignature
@@ -70,7 +71,7 @@ class SviLearner:
         self._forget_compiled()
 
     def __getstate__(self) -> dict[str, Any]:
-        left = {"_engines", "_plans", "_constrained", "_draws"}
+        left = {"_engines", "_plans", "_constrained", "_draws", "_short_batches"}
         return {name: v for name, v in self.__dict__.items() if name not in left}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -80,6 +81,7 @@ class SviLearner:
     def _forget_compiled(self) -> None:
         self._engines: dict[Hashable, StepEngine] = {}
         self._plans: dict[Hashable, TrainingPlan] = {}
+        self._short_batches = ShortBatches()
         self._constrained = jax.jit(
             named("parameters", self._svi.get_params), compiler_options=compiler_options(QUICKEST)
         )
@@ -195,6 +197,9 @@ class SviLearner:
             n_pad: Rows at its end that are padding.
             key: For the initial state, if there is none yet.
             state: The state before the step, or ``None``.
+
+        Warns:
+            FitWarning: Once, if the same short batch comes again.
         """
         # Copies: on CPUs a step reads host memory after its dispatch, when the loop may already
         # have put the next batch into the same buffer.
@@ -217,7 +222,8 @@ class SviLearner:
             )
         plan = self._plans[plan_key]
         valid = data.batch_size - n_pad
-        batch = Batch(rows, valid, shared, DataSize(data.n_obs or valid))
+        self._short_batches.see(rows, valid, data.n_obs)
+        batch = Batch(rows, valid, shared, DataSize(data.n_obs))
         state, loss = self._engine(plan, data, "fixed").one(state, batch)
         return StepResult(state, loss, plan.spec, self._setup.schema)
 

@@ -1,4 +1,4 @@
-"""The mean loss of an epoch of minibatches is NumPyro's loss of all rows, at the same parameters."""
+"""The mean loss of an epoch of batches is NumPyro's loss of all rows, at the same parameters."""
 
 from __future__ import annotations
 
