@@ -107,7 +107,7 @@ class RowScale:
         if self.factor == "auto" and size.n_obs is not None:
             ours = size.n_obs / valid if size.row_weight is None else size.row_weight
         else:
-            ours = self.factor if isinstance(self.factor, float) else 1.0
+            ours = 1.0 if isinstance(self.factor, str) else float(self.factor)
             ours = ours * self.batch_size / valid if held_out else ours
         by_scaler: dict[Weight, Scalar] = {"ours": ours, "of_call": of_call}
         if not padded:

@@ -25,7 +25,7 @@ from aimz_lab.inference.rollback import rollback_always
 from aimz_lab.inference.svi.step import StepPlan
 from aimz_lab.kernel.arguments import KernelArguments
 from aimz_lab.kernel.check import check_trainable_on_batches, kept_by_position
-from aimz_lab.kernel.plate_checks import subsampling_plates
+from aimz_lab.kernel.plate_checks import check_indices_unused, subsampling_plates
 from aimz_lab.kernel.scaling import RowScale, plan_row_scale
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.kernel.tracing import trace_spec, tracing_lock
@@ -126,6 +126,7 @@ def check_guide(svi: SVI, spec: KernelSpec, data: TrainingData) -> None:
 
     Raises:
         GuideError: If it keeps values by position in the batch, or needs all rows at once.
+        KernelError: If it uses the indices of a plate, which are not those of the batch's rows.
     """
     if not data.is_minibatch:
         return
@@ -141,7 +142,11 @@ def check_guide(svi: SVI, spec: KernelSpec, data: TrainingData) -> None:
             "does not have; pass arrays or an ArrayLoader, or use another autoguide."
         )
         raise GuideError(msg)
-    check_trainable_on_batches(spec, svi.guide, _written_guide_spec(svi, spec, data))
+    guide_spec = _written_guide_spec(svi, spec, data)
+    check_trainable_on_batches(spec, svi.guide, guide_spec)
+    if guide_spec is not None:
+        with rollback_always(svi.guide):
+            check_indices_unused(data.for_batches(svi.guide), guide_spec, data.first_batch)
 
 
 def values_by_position(svi: SVI, spec: KernelSpec, data: TrainingData) -> list[str]:
