@@ -59,6 +59,7 @@ from aimz_lab.inference.run.events import Callback, Run
 from aimz_lab.inference.run.handle import RunHandle
 from aimz_lab.inference.saved_model import ModelState, SavedModel, save_model
 from aimz_lab.inference.svi.learner import SviLearner
+from aimz_lab.kernel.arguments import ArgumentRoles
 from aimz_lab.kernel.check import check_signature
 from aimz_lab.kernel.rows.index_checks import IndexCheck
 from aimz_lab.kernel.scaling import Scale
@@ -79,8 +80,10 @@ from aimz_lab.types import (
     OnNonFinite,
     Params,
     Progress,
+    RowDependence,
     ShardAxis,
     Store,
+    check_choice,
 )
 
 Result = TypeVar("Result")
@@ -275,12 +278,15 @@ class ImpactModel:
         validation_every: int = 1,
         scale: Scale = "auto",
         n_obs: int | None = None,
+        rows: RowDependence = "auto",
         steps_per_call: int | Literal["auto"] = "auto",
         accumulate: int = 1,
         on_nonfinite: OnNonFinite = "stop",
         allow_nonfinite: bool = False,
         resume: str | PathLike[str] | None = None,
         blocking: bool = True,
+        by_row: Iterable[str] = (),
+        shared: Iterable[str] = (),
         kernel_kwargs: Arguments | None = None,
         **kwargs: Any,
     ) -> Self | RunHandle[Self]:
@@ -309,6 +315,8 @@ class ImpactModel:
             validation_every: Epochs between two evaluations.
             scale: Weight of a batch's rows: ``"auto"`` for N / B, ``"none"``, or a number.
             n_obs: N, for a stream of unknown length. Without it a batch counts as all of the data.
+            rows: Batches must not change what the kernel computes for a row. With ``"auto"`` that
+                is proved, or tested on all rows; ``"independent"`` says that you know.
             steps_per_call: Steps compiled into one call. With ``"auto"`` a call takes about 50 ms,
                 and reports come ten times a second; with a number each call is reported.
             accumulate: Batches whose gradients are averaged into one update, across epochs. A rest
@@ -322,9 +330,15 @@ class ImpactModel:
                 epoch in the same order.
             blocking: ``False`` trains on a thread and returns a handle at once; the model is fitted
                 when the run has ended.
+            by_row: Names of further arguments with one entry per row, which are cut with the rows;
+                only needed where a table for all rows might have as many entries.
+            shared: Names of further arguments that every batch gets whole. Predictions remember
+                both.
             kernel_kwargs: Kernel arguments whose names this method uses itself.
             **kwargs: Further kernel arguments. Arrays with as many rows as ``X`` are batched with
-                it, other arrays are shared by all batches, and plain values are compiled in.
+                it, other arrays are shared by all batches, and plain values are compiled in. An
+                array that has as many rows by chance, such as a table that the kernel indexes, is
+                noticed and refused, until ``by_row`` or ``shared`` says what it is.
 
         Returns:
             The model; or, with ``blocking=False``, the handle of the run.
@@ -334,6 +348,8 @@ class ImpactModel:
             DataError: If the data does not fit together or is not finite, or the loss of held-out
                 rows cannot be computed.
             InferenceError: If the model does MCMC, which :meth:`fit_on_batch` runs.
+            KernelError: If the kernel computes across rows (lags, sums, statistics or numbers of
+                rows), and the batches are smaller than the data.
             GuideError: If the guide cannot be trained on minibatches, or has no values for held-out
                 rows.
             CheckpointError: If there is no complete checkpoint, or it is another run's.
@@ -341,7 +357,8 @@ class ImpactModel:
             ArgumentError: If a value is not allowed.
 
         Warns:
-            FitWarning: If the run was interrupted or diverged, or the number of rows is unknown.
+            FitWarning: If the run was interrupted or diverged, the number of rows is unknown, or
+                all rows are trained on at once because the default batches would not do.
 
         Example:
             >>> im.fit(X, y, batch_size=20, epochs=10, progress=False).last_run.step
@@ -354,12 +371,14 @@ class ImpactModel:
             inputs=X,
             outputs=y,
             arguments=merge_arguments(self._kernel, kwargs, kernel_kwargs),
+            roles=self._roles(by_row, shared),
             origin=origin,
             num_samples=num_samples,
             epochs=epochs,
             batch_size=batch_size,
             shuffle=shuffle,
             n_obs=n_obs,
+            row_dependence=rows,
             validation=validation,
             validation_every=validation_every,
             step=StepOptions(scale, accumulate),
@@ -388,6 +407,8 @@ class ImpactModel:
         allow_nonfinite: bool = False,
         resume: str | PathLike[str] | None = None,
         blocking: bool = True,
+        by_row: Iterable[str] = (),
+        shared: Iterable[str] = (),
         kernel_kwargs: Arguments | None = None,
         **kwargs: Any,
     ) -> Self | RunHandle[Self]:
@@ -410,6 +431,8 @@ class ImpactModel:
             allow_nonfinite: Accept NaN and infinite values in the data.
             resume: As in :meth:`fit`; ``num_steps`` counts from the beginning. SVI only.
             blocking: As in :meth:`fit`.
+            by_row: As in :meth:`fit`.
+            shared: As in :meth:`fit`.
             kernel_kwargs: Kernel arguments whose names this method uses itself.
             **kwargs: Further kernel arguments, as in :meth:`fit`.
 
@@ -439,6 +462,7 @@ class ImpactModel:
             inputs=X,
             outputs=y,
             arguments=merge_arguments(self._kernel, kwargs, kernel_kwargs),
+            roles=self._roles(by_row, shared),
             origin=origin,
             num_samples=num_samples,
             num_steps=num_steps,
@@ -460,6 +484,9 @@ class ImpactModel:
         rng_key: jax.Array | None = None,
         n_obs: int | None = None,
         n_pad: int = 0,
+        by_row: Iterable[str] = (),
+        shared: Iterable[str] = (),
+        rows: RowDependence = "auto",
         kernel_kwargs: Arguments | None = None,
         **kwargs: Any,
     ) -> tuple[SVIState, Float[Array, ""]]:
@@ -471,6 +498,10 @@ class ImpactModel:
             rng_key: For the initial state, if there is none yet; split from the model's by default.
             n_obs: Rows of the data set, to scale the batch; the model remembers it.
             n_pad: Rows of padding at the end, which do not count.
+            by_row: As in :meth:`fit`.
+            shared: As in :meth:`fit`.
+            rows: As in :meth:`fit`. Only the batch is at hand, so nothing can be tested on all
+                rows.
             kernel_kwargs: Kernel arguments whose names this method uses itself.
             **kwargs: Further kernel arguments, as in :meth:`fit`.
 
@@ -479,9 +510,12 @@ class ImpactModel:
             computing.
 
         Raises:
-            ArgumentError: If ``n_obs`` is not a positive int.
+            ArgumentError: If ``n_obs`` is not a positive int, or ``rows`` is not known.
             CallError: If arguments are missing, unknown or doubled.
             DataError: If the rows do not fit together.
+            KernelError: If the batch is smaller than the data, and nothing proves that the kernel
+                treats each row by itself.
+            GuideError: Likewise of the guide, or if it cannot be trained on minibatches.
             InferenceError: If the model does MCMC.
 
         Warns:
@@ -494,10 +528,12 @@ class ImpactModel:
         """
         learner = self._svi("train_on_batch")
         self._check_idle("train_on_batch")
+        check_choice("rows", rows, RowDependence)
         size = self._n_obs if n_obs is None else check_positive_int("n_obs", n_obs)
         arguments = merge_arguments(self._kernel, kwargs, kernel_kwargs)
-        data = batch_data(self._kernel, X, y, arguments, n_obs=size)
-        step = learner.step(data, n_pad, self._keys.split(rng_key, 1)[0], self._state)
+        roles = self._roles(by_row, shared)
+        data = batch_data(self._kernel, X, y, arguments, n_obs=size, roles=roles)
+        step = learner.step(data, n_pad, self._keys.split(rng_key, 1)[0], self._state, rows)
         if self._state is None:
             self._keys.advance(rng_key)
         self._n_obs, self._state, self._spec, self._schema = (
@@ -548,6 +584,7 @@ class ImpactModel:
             num_samples=num_samples,
             key=self._keys.split(rng_key, 1)[0],
             arguments=kwargs,
+            roles=self._roles((), ()),
             spec=self._spec,
             state=self._state,
             params=getattr(self._vi_result, "params", None) or {},
@@ -603,6 +640,7 @@ class ImpactModel:
         in_sample: bool = True,
         return_sites: Sites = None,
         shard_axis: ShardAxis = "obs",
+        rows: RowDependence = "auto",
         batch_size: int | None = None,
         store: Store = "persistent",
         output_dir: str | PathLike[str] | None = None,
@@ -611,6 +649,8 @@ class ImpactModel:
         coords: Coords | None = None,
         progress: bool = True,
         allow_nonfinite: bool = False,
+        by_row: Iterable[str] = (),
+        shared: Iterable[str] = (),
         kernel_kwargs: Arguments | None = None,
         **kwargs: Any,
     ) -> xr.DataTree:
@@ -629,6 +669,8 @@ class ImpactModel:
             in_sample: Whether the group is ``posterior_predictive`` or ``predictions``.
             return_sites: Sites to return; by default the output and the deterministic sites.
             shard_axis: ``"obs"`` cuts the rows into blocks, ``"draw"`` keeps them together.
+            rows: ``"auto"`` proves, or tests on these rows, that the kernel computes each row from
+                that row alone; otherwise they stay together. ``"independent"`` is your word for it.
             batch_size: Rows at a time, in blocks of 256 (under ``"draw"``: draws at a time); it
                 changes no result.
             store: ``"persistent"`` writes to disk while it computes, ``"memory"`` keeps all.
@@ -639,6 +681,8 @@ class ImpactModel:
             coords: Labels by dimension.
             progress: Whether to show progress.
             allow_nonfinite: Accept NaN and infinite values in the data.
+            by_row: As in :meth:`fit`; what the training knew is known.
+            shared: Likewise.
             kernel_kwargs: Kernel arguments whose names this method uses itself.
             **kwargs: Further kernel arguments, as in :meth:`fit`.
 
@@ -671,6 +715,7 @@ class ImpactModel:
             held=held,
             return_sites=return_sites,
             shard_axis=shard_axis,
+            rows=rows,
             batch_size=batch_size,
             store=store,
             output_dir=output_dir,
@@ -679,6 +724,8 @@ class ImpactModel:
             coords=coords,
             progress=progress,
             allow_nonfinite=allow_nonfinite,
+            by_row=by_row,
+            shared=shared,
         )
         return self._remember(self._predictor.predict(request), rng_key)
 
@@ -692,10 +739,13 @@ class ImpactModel:
         rng_key: jax.Array | None = None,
         in_sample: bool = True,
         return_sites: Sites = None,
+        rows: RowDependence = "auto",
         return_datatree: bool = True,
         dims: Mapping[str, Sequence[str]] | None = None,
         coords: Coords | None = None,
         allow_nonfinite: bool = False,
+        by_row: Iterable[str] = (),
+        shared: Iterable[str] = (),
         kernel_kwargs: Arguments | None = None,
         **kwargs: Any,
     ) -> xr.DataTree | dict[str, Shaped[np.ndarray, "draw ..."]]:
@@ -709,10 +759,13 @@ class ImpactModel:
             rng_key: As in :meth:`predict`.
             in_sample: As in :meth:`predict`.
             return_sites: As in :meth:`predict`.
+            rows: As in :meth:`predict`.
             return_datatree: Return a tree, or a dict of arrays ``(num_draws, batch_size, ...)``.
             dims: As in :meth:`predict`.
             coords: As in :meth:`predict`.
             allow_nonfinite: As in :meth:`predict`.
+            by_row: As in :meth:`predict`.
+            shared: As in :meth:`predict`.
             kernel_kwargs: As in :meth:`predict`.
             **kwargs: Further kernel arguments, as in :meth:`fit`.
 
@@ -738,9 +791,12 @@ class ImpactModel:
             condition=condition,
             held=held,
             return_sites=return_sites,
+            rows=rows,
             dims=dims,
             coords=coords,
             allow_nonfinite=allow_nonfinite,
+            by_row=by_row,
+            shared=shared,
         )
         predict = self._predictor.predict if return_datatree else self._predictor.predict_arrays
         return self._remember(predict(request), rng_key)
@@ -801,6 +857,7 @@ class ImpactModel:
         rng_key: jax.Array | None = None,
         return_sites: Sites = None,
         shard_axis: ShardAxis = "obs",
+        rows: RowDependence = "auto",
         batch_size: int | None = None,
         store: Store = "persistent",
         output_dir: str | PathLike[str] | None = None,
@@ -809,6 +866,8 @@ class ImpactModel:
         coords: Coords | None = None,
         progress: bool = True,
         allow_nonfinite: bool = False,
+        by_row: Iterable[str] = (),
+        shared: Iterable[str] = (),
         kernel_kwargs: Arguments | None = None,
         **kwargs: Any,
     ) -> xr.DataTree:
@@ -821,6 +880,7 @@ class ImpactModel:
             rng_key: As in :meth:`predict`.
             return_sites: As in :meth:`predict`.
             shard_axis: As in :meth:`predict`.
+            rows: As in :meth:`predict`.
             batch_size: As in :meth:`predict`.
             store: As in :meth:`predict`.
             output_dir: As in :meth:`predict`.
@@ -829,6 +889,8 @@ class ImpactModel:
             coords: As in :meth:`predict`.
             progress: As in :meth:`predict`.
             allow_nonfinite: As in :meth:`predict`.
+            by_row: As in :meth:`predict`.
+            shared: As in :meth:`predict`.
             kernel_kwargs: As in :meth:`predict`.
             **kwargs: Further kernel arguments, as in :meth:`fit`.
 
@@ -855,6 +917,7 @@ class ImpactModel:
             intervention=intervention,
             return_sites=return_sites,
             shard_axis=shard_axis,
+            rows=rows,
             batch_size=batch_size,
             store=store,
             output_dir=output_dir,
@@ -863,6 +926,8 @@ class ImpactModel:
             coords=coords,
             progress=progress,
             allow_nonfinite=allow_nonfinite,
+            by_row=by_row,
+            shared=shared,
         )
         return self._remember(self._predictor.predict(request), rng_key)
 
@@ -874,10 +939,13 @@ class ImpactModel:
         num_samples: int = 1000,
         rng_key: jax.Array | None = None,
         return_sites: Sites = None,
+        rows: RowDependence = "auto",
         return_datatree: bool = True,
         dims: Mapping[str, Sequence[str]] | None = None,
         coords: Coords | None = None,
         allow_nonfinite: bool = False,
+        by_row: Iterable[str] = (),
+        shared: Iterable[str] = (),
         kernel_kwargs: Arguments | None = None,
         **kwargs: Any,
     ) -> xr.DataTree | dict[str, Shaped[np.ndarray, "draw ..."]]:
@@ -889,10 +957,13 @@ class ImpactModel:
             num_samples: Number of draws.
             rng_key: As in :meth:`predict`.
             return_sites: As in :meth:`predict`.
+            rows: As in :meth:`predict`.
             return_datatree: As in :meth:`predict_on_batch`.
             dims: As in :meth:`predict`.
             coords: As in :meth:`predict`.
             allow_nonfinite: As in :meth:`predict`.
+            by_row: As in :meth:`predict`.
+            shared: As in :meth:`predict`.
             kernel_kwargs: As in :meth:`predict`.
             **kwargs: Further kernel arguments, as in :meth:`fit`.
 
@@ -918,9 +989,12 @@ class ImpactModel:
             group="prior_predictive",
             intervention=intervention,
             return_sites=return_sites,
+            rows=rows,
             dims=dims,
             coords=coords,
             allow_nonfinite=allow_nonfinite,
+            by_row=by_row,
+            shared=shared,
         )
         predict = self._predictor.predict if return_datatree else self._predictor.predict_arrays
         return self._remember(predict(request), rng_key)
@@ -931,6 +1005,7 @@ class ImpactModel:
         y: Shaped[ArrayLike, "row ..."] | None = None,
         *,
         shard_axis: ShardAxis = "obs",
+        rows: RowDependence = "auto",
         batch_size: int | None = None,
         store: Store = "persistent",
         output_dir: str | PathLike[str] | None = None,
@@ -939,6 +1014,8 @@ class ImpactModel:
         coords: Coords | None = None,
         progress: bool = True,
         allow_nonfinite: bool = False,
+        by_row: Iterable[str] = (),
+        shared: Iterable[str] = (),
         kernel_kwargs: Arguments | None = None,
         **kwargs: Any,
     ) -> xr.DataTree:
@@ -948,6 +1025,7 @@ class ImpactModel:
             X: Input array, a dataset, a loader, or any source of batches.
             y: Output array; comes with the batches otherwise.
             shard_axis: As in :meth:`predict`.
+            rows: As in :meth:`predict`.
             batch_size: As in :meth:`predict`.
             store: As in :meth:`predict`.
             output_dir: As in :meth:`predict`.
@@ -956,6 +1034,8 @@ class ImpactModel:
             coords: As in :meth:`predict`.
             progress: As in :meth:`predict`.
             allow_nonfinite: As in :meth:`predict`.
+            by_row: As in :meth:`predict`.
+            shared: As in :meth:`predict`.
             kernel_kwargs: As in :meth:`predict`.
             **kwargs: Further kernel arguments, as in :meth:`fit`.
 
@@ -981,6 +1061,7 @@ class ImpactModel:
             posterior=self._fitted("log_likelihood"),
             group="log_likelihood",
             shard_axis=shard_axis,
+            rows=rows,
             batch_size=batch_size,
             store=store,
             output_dir=output_dir,
@@ -989,6 +1070,8 @@ class ImpactModel:
             coords=coords,
             progress=progress,
             allow_nonfinite=allow_nonfinite,
+            by_row=by_row,
+            shared=shared,
         )
         return self._remember(self._predictor.log_likelihood(request), key)
 
@@ -1184,6 +1267,13 @@ class ImpactModel:
             )
             raise InferenceError(msg)
         return self._learner
+
+    def _roles(self, by_row: Iterable[str], shared: Iterable[str]) -> ArgumentRoles:
+        """Return the roles of further arguments: named by the user, or known from training."""
+        roles = ArgumentRoles.said(self._kernel, by_row, shared)
+        if self._schema is None:
+            return roles
+        return roles.after_training(self._schema.rows, self._schema.shared)
 
     def _check_idle(self, method: str) -> None:
         if self._handle is not None and not self._handle.done:

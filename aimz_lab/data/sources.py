@@ -29,6 +29,10 @@ class BatchSource(Protocol):
         """Rows of the whole data, or ``None`` if unknown."""
 
     @property
+    def n_batches(self) -> int | None:
+        """Batches of an epoch, or ``None`` if unknown."""
+
+    @property
     def fields(self) -> tuple[str, ...] | None:
         """The field names, or ``None`` before the first batch is read."""
 
@@ -68,6 +72,7 @@ class LoaderSource:
         check_finite(loader.dataset.arrays, allow_nonfinite)
         self.loader = loader
         self.n_obs = len(loader.dataset) if n_obs is None else check_positive_int("n_obs", n_obs)
+        self.n_batches = len(loader)
         self.fields = loader.dataset.fields
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
@@ -159,6 +164,7 @@ def as_source(
         open_epoch,
         names=names,
         n_obs=_rows_known(data) if n_obs is None else n_obs,
+        n_batches=_batches_known(data),
         reiterable=not isinstance(data, Iterator),
         allow_nonfinite=allow_nonfinite,
     )
@@ -235,3 +241,15 @@ def _rows_known(data: object) -> int | None:
         except (TypeError, NotImplementedError):
             continue
     return None
+
+
+def _batches_known(data: object) -> int | None:
+    """Count the batches of a list or a PyTorch ``DataLoader``; those of others are unknown."""
+    if not isinstance(data, list | tuple) and not (
+        hasattr(data, "dataset") and hasattr(data, "sampler")
+    ):
+        return None
+    try:
+        return len(data)
+    except (TypeError, NotImplementedError):
+        return None

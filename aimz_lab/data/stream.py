@@ -30,6 +30,7 @@ class StreamSource:
         open_epoch: Returns the batches of an epoch, given its number from 0.
         names: Names of the parts of a batch that is a tuple, a list or a single array.
         n_obs: Rows of the whole data, if known.
+        n_batches: Batches of an epoch, if known.
         reiterable: Whether ``open_epoch`` can be called more than once.
         allow_nonfinite: Do not check batches for NaN and infinite values.
     """
@@ -40,6 +41,7 @@ class StreamSource:
         *,
         names: Sequence[str],
         n_obs: int | None,
+        n_batches: int | None = None,
         reiterable: bool,
         allow_nonfinite: bool,
     ) -> None:
@@ -48,6 +50,7 @@ class StreamSource:
         self._allow_nonfinite = allow_nonfinite
         self._schema: dict[str, FieldSchema] | None = None
         self.n_obs = n_obs
+        self.n_batches = n_batches
         self.reiterable = reiterable
 
     @property

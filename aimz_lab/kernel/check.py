@@ -112,9 +112,8 @@ def check_trainable_on_batches(
         msg = (
             f"The guide keeps one value per row for {names}; in minibatches, position i is another "
             "row each time, so these cannot be learned. Either train on all rows at once "
-            "(fit_on_batch, or fit with batch_size >= the number of rows), write a guide that "
-            "computes them from the batch (an amortised guide), or give the autoguide "
-            "create_plates= and the kernel a plate of all rows."
+            "(fit_on_batch, or fit with batch_size >= the number of rows), or write a guide that "
+            "computes them from the batch (an amortised guide)."
         )
         raise GuideError(msg)
 
@@ -123,8 +122,7 @@ def kept_by_position(spec: KernelSpec, guide: Callable, guide_spec: KernelSpec |
     """Names of the sites that keep one value per row; see :func:`check_trainable_on_batches`."""
     params = [name for name in spec.of_kind("param") if spec.sites[name].row_axes]
     if isinstance(guide, AutoGuide):
-        if getattr(guide, "create_plates", None) is not None:
-            return params
+        # Also with create_plates=: its plates draw their own rows, and not those of the batch.
         latent = spec.latent_sites
         return params + [
             name

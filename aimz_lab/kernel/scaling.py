@@ -1,47 +1,59 @@
 """Weights of a minibatch's rows in the ELBO.
 
-To estimate the ELBO of all ``N`` rows from a batch of ``B`` valid rows, the terms of the rows, in
-the kernel and in the guide, are multiplied by ``N / B``. Global terms (priors of global latents,
-penalties) are not: Hoffman et al. (2013), "Stochastic variational inference", sec. 2.2. Padding has
+To estimate the ELBO of all ``N`` rows from a batch of ``B`` valid rows in random order, the terms
+of the rows, in the kernel and in the guide, are multiplied by ``N / B``. Global terms (priors of
+global latents, penalties) are not: Hoffman et al. (2013), "Stochastic variational inference", sec.
+2.2.
+Where an epoch always has the same ``K`` batches, the terms are multiplied by ``K`` instead: then
+the mean loss of an epoch is the loss of all rows, also if the last batch is short. Padding has
 weight 0, so a padded batch counts exactly as the batch.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Shaped
-from numpyro import handlers
 from numpyro.primitives import Messenger
 
-from aimz_lab.errors import ArgumentError, FitWarning
+from aimz_lab.errors import ArgumentError
 from aimz_lab.kernel.arguments import KernelArguments
-from aimz_lab.kernel.spec import KernelSpec, Site
-from aimz_lab.kernel.tracing import tracing_lock
-from aimz_lab.types import Array, Rows
+from aimz_lab.kernel.own_scales import Weight, own_scales
+from aimz_lab.kernel.spec import KernelSpec
+from aimz_lab.types import Array
 
 Scale = Literal["auto", "none"] | float
-Weight = Literal["ours", "of_call", "of_batch"]
-"""Who multiplies a row site by the minibatch factor.
-
-``ours``: this package. ``of_call``: the kernel, by N over the rows of the call. ``of_batch``: the
-kernel, by a constant equal to N over the nominal batch size.
-"""
-
 RowSites: TypeAlias = Mapping[str, tuple[int | None, Weight]]
-"""For each row site: its axis of rows in the batch shape, counted from the right, and its scaler.
+"""For each row site: its axis of rows in the log density, counted from the right, and its scaler.
 
 The axis is ``None`` if the rows are part of one event; such a site cannot be padded.
 """
 
 Scalar: TypeAlias = int | float | Shaped[Array, ""]
 """A number, which may be traced."""
+
+
+class DataSize(NamedTuple):
+    """How many rows the rows of a batch stand for.
+
+    Attributes:
+        n_obs: Rows of the data set; may be traced.
+        row_weight: Weight of each row where the batches of an epoch are always the same; may be
+            traced. It is their number, so that a row of a short last batch weighs as any other.
+            ``None`` where the order of the rows is random: each batch then stands for all rows.
+    """
+
+    n_obs: Scalar
+    row_weight: Scalar | None = None
+
+    def typed(self) -> DataSize:
+        """Return numbers of fixed types, so that one program serves all sizes."""
+        weight = None if self.row_weight is None else np.float32(self.row_weight)
+        return DataSize(np.float32(self.n_obs), weight)
 
 
 @dataclass(frozen=True)
@@ -69,27 +81,36 @@ class RowScale:
         return tuple(sorted(self.sites.items())), self.factor, self.batch_size
 
     def weights(
-        self, rows: int, valid: Scalar, n_obs: Scalar, *, padded: bool
+        self,
+        rows: int,
+        valid: Scalar,
+        size: DataSize,
+        *,
+        padded: bool,
+        held_out: bool = False,
     ) -> dict[Weight, Scalar | Float[Array, " row"]]:
         """Return the weight of each row of a batch, by scaler.
 
         Args:
             rows: Rows of the batch, padding included.
             valid: Rows without padding; may be traced.
-            n_obs: Rows of the data set; may be traced.
+            size: How many rows they stand for.
             padded: Whether padding may occur. If not, the weights are scalars, as enumeration
                 requires.
+            held_out: Whether the rows are held out: they then count as a batch of the nominal size.
 
         Returns:
             Scalars, or one weight per row, 0 on padding.
         """
-        if self.factor == "none":
-            ours, of_call, of_batch = 1.0, 1.0, 1.0
-        elif self.factor == "auto":
-            ours, of_call, of_batch = n_obs / valid, rows / valid, self.batch_size / valid
+        of_call = rows / valid
+        if self.factor == "auto":
+            ours = size.n_obs / valid if size.row_weight is None else size.row_weight
         else:
-            ours, of_call, of_batch = self.factor, rows / valid, self.batch_size / valid
-        by_scaler: dict[Weight, Scalar] = {"ours": ours, "of_call": of_call, "of_batch": of_batch}
+            ours = 1.0 if self.factor == "none" else self.factor
+            ours = ours * self.batch_size / valid if held_out else ours
+        if self.factor != "none" and size.row_weight is not None:
+            of_call = size.row_weight * rows / size.n_obs
+        by_scaler: dict[Weight, Scalar] = {"ours": ours, "of_call": of_call}
         if not padded:
             return by_scaler
         is_valid = jnp.arange(rows) < valid
@@ -122,9 +143,7 @@ class scale_rows(Messenger):
         axis, who = self._sites[msg["name"]]
         weight = self._weights[who]
         if jnp.ndim(weight):
-            shape = [1] * len(msg["fn"].batch_shape)
-            shape[axis] = -1
-            weight = weight.reshape(shape)
+            weight = weight.reshape(-1, *[1] * (-axis - 1))
         msg["scale"] = weight if msg["scale"] is None else weight * msg["scale"]
 
 
@@ -153,10 +172,9 @@ def plan_row_scale(
 ) -> RowScale:
     """Find the row sites of a kernel or a guide, and who scales them.
 
-    A row site is in the rows' plate. Without such a plate, a site is a row site if its batch shape
-    follows the rows; the first such axis counts. A site that the kernel scales itself, by a plate
-    larger than the batch or by ``handlers.scale`` with the minibatch factor, is only corrected for
-    padding.
+    A row site is in the rows' plate. Without such a plate, a site is a row site if its log density
+    follows the rows; the first such axis counts. A site that the kernel scales itself by the
+    minibatch factor is only corrected for padding and for a short batch.
 
     Args:
         kernel: The kernel or guide that ``spec`` describes.
@@ -168,93 +186,18 @@ def plan_row_scale(
     Returns:
         The plan.
 
+    Raises:
+        KernelError: If a scale of the kernel's own depends on which rows are in the batch.
+
     Warns:
-        FitWarning: If the size of the rows' plate is not the number of rows in the data.
+        FitWarning: If a constant scale of the kernel's own may be meant as the minibatch factor.
     """
-    names = [
-        name
+    axes = {
+        name: site.row_density_axis
         for name, site in spec.sites.items()
         if site.kind in ("latent", "observed", "factor")
-        and (site.row_axes or site.row_batch_axis is not None)
-    ]
-    explicit = {name: _explicit_scale(spec.sites[name]) for name in names}
-    unknown = [name for name, value in explicit.items() if value == "array"]
-    factors = _run_scales(kernel, batch, unknown) if unknown else {}
-    sites: dict[str, tuple[int | None, Weight]] = {}
-    for name in names:
-        site = spec.sites[name]
-        sites[name] = (site.row_batch_axis, _scaled_by(site, explicit[name], factors, spec, n_obs))
-    _warn_of_other_sizes(spec, n_obs)
-    return RowScale(sites, scale, spec.n_rows)
-
-
-def _explicit_scale(site: Site) -> float | Literal["array"]:
-    """The kernel's own scale of a site, without the factor of its plates."""
-    if site.scale is None:
-        return 1.0
-    if site.scale == "array":
-        return "array"
-    plates = np.prod([plate.size / plate.subsample_size for plate in site.plates])
-    return float(site.scale / plates)
-
-
-def _scaled_by(
-    site: Site,
-    explicit: float | Literal["array"],
-    factors: Mapping[str, tuple[float, float]],
-    spec: KernelSpec,
-    n_obs: int | None,
-) -> Weight:
-    plate = site.rows_plate
-    if plate is not None and plate.size != plate.subsample_size:
-        return "of_call"
-    if explicit == "array":
-        if site.name not in factors:
-            return "ours"
-        here, there = factors[site.name]
-        if not np.isclose(here, there, rtol=1e-6) and np.isclose(
-            here * spec.n_rows, there * (spec.n_rows + 1), rtol=1e-3
-        ):
-            return "of_call"
-        explicit = here
-    elif site.scale_follows_rows:
-        return "of_call"
-    is_factor = n_obs is not None and n_obs != spec.n_rows
-    return (
-        "of_batch" if is_factor and np.isclose(explicit, n_obs / spec.n_rows, rtol=0.01) else "ours"
-    )
-
-
-def _run_scales(
-    kernel: Callable, batch: KernelArguments, names: list[str]
-) -> dict[str, tuple[float, float]]:
-    """Values of the scalar scales, at the batch's number of rows and at one more."""
-
-    def run(rows: Rows) -> dict[str, jax.Array]:
-        seeded = handlers.seed(kernel, jax.random.key(0))
-        sites = handlers.trace(seeded).get_trace(**rows, **batch.shared, **batch.static)
-        return {name: sites[name]["scale"] for name in names if jnp.ndim(sites[name]["scale"]) == 0}
-
-    one_more = {name: np.concatenate([v, v[-1:]]) for name, v in batch.rows.items()}
-    try:
-        with tracing_lock:
-            here, there = jax.jit(run)(dict(batch.rows)), jax.jit(run)(one_more)
-    except Exception:  # noqa: BLE001  a kernel for this number of rows only: its scale is constant
-        return {}
-    return {name: (float(here[name]), float(there[name])) for name in here}
-
-
-def _warn_of_other_sizes(spec: KernelSpec, n_obs: int | None) -> None:
-    sizes = {
-        (site.rows_plate.name, site.rows_plate.size)
-        for site in spec.sites.values()
-        if site.rows_plate is not None and site.rows_plate.size != site.rows_plate.subsample_size
+        and (site.row_axes or site.row_density_axis is not None)
     }
-    for name, size in sorted(sizes):
-        if n_obs is not None and size != n_obs:
-            msg = (
-                f"The plate {name!r} has size={size:,}, but the data has {n_obs:,} rows; the "
-                f"posterior will be as certain as {size:,} rows would make it. Give the plate "
-                f"size={n_obs:,}, or leave its subsampling out: batches are scaled for you."
-            )
-            warnings.warn(msg, FitWarning, stacklevel=2)
+    scaled_by = own_scales(kernel, spec, batch, axes, n_obs, as_written=scale == "none")
+    sites = {name: (axis, scaled_by[name]) for name, axis in axes.items()}
+    return RowScale(sites, scale, spec.n_rows)

@@ -10,6 +10,9 @@ import numpy as np
 
 SiteKind = Literal["latent", "observed", "factor", "deterministic", "param"]
 
+ScaleCourse = Literal["constant", "inverse", "other"]
+"""How a scale changes with the rows of the call: not, as one over their number, or otherwise."""
+
 
 @dataclass(frozen=True)
 class Plate:
@@ -20,7 +23,9 @@ class Plate:
         dim: Dimension in the batch shape, counted from the right; negative.
         size: Full size.
         subsample_size: Entries that one call of the kernel sees.
-        is_rows: Whether ``subsample_size`` follows the number of rows.
+        is_rows: Whether its entries are the rows: ``subsample_size`` follows their number, or is
+            that of the trace, for this many rows only.
+        size_follows_rows: Whether ``size`` follows the number of rows.
     """
 
     name: str
@@ -28,6 +33,7 @@ class Plate:
     size: int
     subsample_size: int
     is_rows: bool = False
+    size_follows_rows: bool = False
 
 
 @dataclass(frozen=True)
@@ -44,10 +50,12 @@ class Site:
         plates: The plates around the site, outermost first.
         row_axes: Axes of the value that follow the number of rows.
         density_row_axes: Axes of the log density that follow it; observed sites only.
+        density_ndim: Number of axes of the log density; observed sites only.
         scale: The kernel's own scale: a number, ``"array"`` if it is only known when the kernel
             runs, or ``None``.
-        scale_follows_rows: Whether that number is inversely proportional to the rows of the call.
+        scale_course: How that number changes with the rows of the call; ``None`` if unknown.
         is_discrete: Whether a latent site takes discrete values.
+        argument: The per-row argument that an observed site observes as it is, or ``None``.
     """
 
     name: str
@@ -58,9 +66,11 @@ class Site:
     plates: tuple[Plate, ...] = ()
     row_axes: tuple[int, ...] = ()
     density_row_axes: tuple[int, ...] = ()
+    density_ndim: int = 0
     scale: float | Literal["array"] | None = None
-    scale_follows_rows: bool = False
+    scale_course: ScaleCourse | None = None
     is_discrete: bool = False
+    argument: str | None = None
 
     @property
     def batch_ndim(self) -> int:
@@ -80,6 +90,13 @@ class Site:
             return plate.dim
         axes = [axis for axis in self.row_axes if axis < self.batch_ndim]
         return axes[0] - self.batch_ndim if axes else None
+
+    @property
+    def row_density_axis(self) -> int | None:
+        """The axis of rows in the log density, counted from the right, or ``None``."""
+        if self.density_row_axes and self.rows_plate is None:
+            return self.density_row_axes[0] - self.density_ndim
+        return self.row_batch_axis
 
 
 @dataclass(frozen=True)

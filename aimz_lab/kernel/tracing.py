@@ -7,7 +7,8 @@ different numbers of rows: an axis whose size changes is an axis of rows.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
@@ -16,7 +17,9 @@ from jaxtyping import PyTree
 from numpyro import handlers
 from numpyro.distributions import Unit
 
-from aimz_lab.kernel.spec import KernelSpec, Plate, Site, SiteKind
+from aimz_lab.kernel.plate_handlers import refuse_too_small_plates
+from aimz_lab.kernel.prior_draws import seeded
+from aimz_lab.kernel.spec import KernelSpec, Plate, ScaleCourse, Site, SiteKind
 from aimz_lab.types import HasShape, Static
 
 tracing_lock = threading.RLock()
@@ -47,6 +50,7 @@ class _Record(NamedTuple):
     frames: tuple[_Frame, ...]
     scale: float | Literal["array"] | None
     is_discrete: bool
+    argument: str | None = None
 
 
 def trace_spec(
@@ -83,8 +87,13 @@ def trace_spec(
 
     records = records_at(n_rows)
     others = _records_at_another_size(records_at, records, n_rows)
+    halved = _halved(records_at, records) if others and _has_scales(records) else None
+    fixed = _plates_of_fixed_rows(records, others or {})
     sites = {
-        name: _site(name, record, None if others is None else others[name])
+        name: replace(
+            _site(name, record, None if others is None else others[name], fixed),
+            scale_course=_scale_course(record, [at[name] for at in (others, halved) if at]),
+        )
         for name, record in records.items()
     }
     return KernelSpec(sites, output, n_rows)
@@ -93,15 +102,31 @@ def trace_spec(
 def _records_at_another_size(
     records_at: Callable[[int], dict[str, _Record]], records: dict[str, _Record], n_rows: int
 ) -> dict[str, _Record] | None:
-    """Trace with one or two rows more; ``None`` if the kernel cannot, or has other sites then."""
-    for other in (n_rows + 1, n_rows + 2):
+    """Trace with a few rows more or fewer; ``None`` if the kernel cannot, or has other sites."""
+    for other in (n_rows + 1, n_rows + 2, n_rows - 1):
         try:
-            found = records_at(other)
+            found = records_at(other) if other > 1 else {}
         except Exception:  # noqa: BLE001  a kernel for this number of rows only: compare sizes
-            return None
+            continue
         if _same_sites(records, found):
             return found
     return None
+
+
+def _has_scales(records: Mapping[str, _Record]) -> bool:
+    return any(isinstance(record.scale, (int, float)) for record in records.values())
+
+
+def _halved(
+    records_at: Callable[[int], dict[str, _Record]], records: dict[str, _Record]
+) -> dict[str, _Record] | None:
+    """Trace with half the rows: a scale may be the same with one more, such as ``N // B``."""
+    n_rows = next(iter(records.values())).n_rows
+    try:
+        found = records_at(n_rows // 2) if n_rows > 1 else {}
+    except Exception:  # noqa: BLE001  see _records_at_another_size
+        return None
+    return found if _same_sites(records, found) else None
 
 
 def _abstract_rows(rows: Mapping[str, HasShape], n_rows: int) -> dict[str, jax.ShapeDtypeStruct]:
@@ -124,13 +149,14 @@ def _records(
     n_rows = next(iter(rows.values())).shape[0]
 
     def run(key: jax.Array, rows: PyTree, shared: PyTree, values: PyTree) -> None:
-        seeded = handlers.seed(handlers.substitute(kernel, data=values), key)
-        sites = handlers.trace(seeded).get_trace(**rows, **shared, **static)
+        drawn = seeded(handlers.substitute(kernel, data=values), key)
+        sites = handlers.trace(refuse_too_small_plates(drawn)).get_trace(**rows, **shared, **static)
         plates = {name: site for name, site in sites.items() if site["type"] == "plate"}
         for name, site in sites.items():
             record = _record(site, plates, n_rows)
             if record is not None:
-                records[name] = record
+                passed = [arg for arg, array in rows.items() if array is site["value"]]
+                records[name] = record._replace(argument=passed[0] if passed else None)
 
     with tracing_lock:
         jax.eval_shape(run, jax.random.key(0), dict(rows), dict(shared), dict(values))
@@ -139,7 +165,7 @@ def _records(
 
 def _record(site: Message, plates: Mapping[str, Message], n_rows: int) -> _Record | None:
     """Return the facts about a site that outlive its trace; ``None`` if it is no kernel site."""
-    kind = _kind(site)
+    kind = site_kind(site)
     if kind is None or site["value"] is None:
         return None
     value = site["value"]
@@ -191,7 +217,8 @@ def _density_shape(site: Message, value: HasShape) -> tuple[int, ...]:
         return ()
 
 
-def _kind(site: Message) -> SiteKind | None:
+def site_kind(site: Message) -> SiteKind | None:
+    """The kind of a site by NumPyro's record of it; ``None`` for what is no site of a kernel."""
     if site["type"] == "sample":
         if not site["is_observed"]:
             return "latent"
@@ -202,11 +229,16 @@ def _kind(site: Message) -> SiteKind | None:
     return site["type"] if site["type"] in ("deterministic", "param") else None
 
 
-def _inverse_to_rows(record: _Record, other: _Record) -> bool:
-    here, there = record.scale, other.scale
-    if not isinstance(here, (int, float)) or not isinstance(there, (int, float)) or here == there:
-        return False
-    return bool(np.isclose(here * record.n_rows, there * other.n_rows))
+def _scale_course(record: _Record, others: Sequence[_Record]) -> ScaleCourse | None:
+    """Compare a site's scale at several numbers of rows."""
+    numbers = [(1.0 if r.scale is None else r.scale, r.n_rows) for r in (record, *others)]
+    if not others or any(scale == "array" for scale, _ in numbers):
+        return None
+    here, n_rows = numbers[0]
+    if all(scale == here for scale, _ in numbers):
+        return "constant"
+    inverse = all(np.isclose(s * n, here * n_rows, rtol=1e-9, atol=0) for s, n in numbers)
+    return "inverse" if inverse else "other"
 
 
 def _same_sites(one: Mapping[str, _Record], other: Mapping[str, _Record]) -> bool:
@@ -231,23 +263,44 @@ def _moved_axes(
     )
 
 
-def _site(name: str, record: _Record, other: _Record | None) -> Site:
-    """Compare the records of a site in two traces."""
+def _plates_of_fixed_rows(
+    records: Mapping[str, _Record], others: Mapping[str, _Record]
+) -> set[str]:
+    """Names of plates that take as many entries as there are rows, and always that many."""
+    return {
+        frame.plate
+        for name, other in others.items()
+        if other.kind == "observed"
+        for frame in records[name].frames
+        for axis in [len(other.shape) - other.event_dim + frame.dim]
+        if frame.subsample_size == records[name].n_rows
+        and axis >= 0
+        and records[name].shape[axis] != other.shape[axis]
+    }
+
+
+def _site(name: str, record: _Record, other: _Record | None, fixed: set[str]) -> Site:
+    """Compare the records of a site in two traces; ``fixed`` plates are of these rows only."""
     n_rows = record.n_rows
-    other_sizes = {frame.plate: frame.subsample_size for frame in other.frames} if other else {}
+    others = {frame.plate: frame for frame in other.frames} if other else {}
+
+    def plate(frame: _Frame) -> Plate:
+        there = others.get(frame.plate)
+        moved = _moved(frame.subsample_size, there and there.subsample_size, n_rows)
+        grows = _moved(frame.size, there and there.size, n_rows)
+        return Plate(*frame, moved or frame.plate in fixed, grows)
+
     return Site(
         name=name,
         kind=record.kind,
         shape=record.shape,
         dtype=record.dtype,
         event_dim=record.event_dim,
-        plates=tuple(
-            Plate(*frame, _moved(frame.subsample_size, other_sizes.get(frame.plate), n_rows))
-            for frame in record.frames
-        ),
+        plates=tuple(map(plate, record.frames)),
         row_axes=_moved_axes(record.shape, other and other.shape, n_rows),
         density_row_axes=_moved_axes(record.density_shape, other and other.density_shape, n_rows),
+        density_ndim=len(record.density_shape),
         scale=record.scale,
-        scale_follows_rows=other is not None and _inverse_to_rows(record, other),
         is_discrete=record.is_discrete,
+        argument=record.argument,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from typing import Any
@@ -10,12 +10,14 @@ from typing import Any
 import jax
 from jax.typing import ArrayLike
 
+from aimz_lab.data import to_host
 from aimz_lab.data.checks import check_positive_int
 from aimz_lab.errors import ArgumentError, CallError
 from aimz_lab.inference.feeds.fingerprint import TrainingFingerprint
 from aimz_lab.inference.feeds.inputs import table_columns
 from aimz_lab.inference.feeds.schema import InputSchema
 from aimz_lab.inference.posterior import Posterior, Sites, site_names
+from aimz_lab.kernel.arguments import ArgumentRoles
 from aimz_lab.kernel.check import parameter_names
 from aimz_lab.kernel.rows.index_checks import IndexCheck
 from aimz_lab.kernel.signature import KernelSignature, merge_arguments
@@ -24,7 +26,16 @@ from aimz_lab.predictive.reducers import ReduceSpec
 from aimz_lab.predictive.request import Group, Request
 from aimz_lab.predictive.results.datasets import stats_group
 from aimz_lab.predictive.results.observed_data import find_observed_data
-from aimz_lab.types import Arguments, Coords, Held, Params, ShardAxis, Store, check_choice
+from aimz_lab.types import (
+    Arguments,
+    Coords,
+    Held,
+    Params,
+    RowDependence,
+    ShardAxis,
+    Store,
+    check_choice,
+)
 
 
 @dataclass(frozen=True)
@@ -59,6 +70,8 @@ def predict_request(
     key: jax.Array,
     group: Group,
     allow_nonfinite: bool,
+    by_row: Iterable[str] = (),
+    shared: Iterable[str] = (),
     outputs: ArrayLike | None = None,
     intervention: Mapping[str, ArrayLike] | None = None,
     condition: Mapping[str, ArrayLike] | None = None,
@@ -68,6 +81,7 @@ def predict_request(
     batch_size: int | None = None,
     store: Store = "memory",
     shard_axis: ShardAxis = "obs",
+    rows: RowDependence = "auto",
     output_dir: str | PathLike[str] | None = None,
     reduce: ReduceSpec | None = None,
     dims: Mapping[str, Sequence[str]] | None = None,
@@ -84,6 +98,8 @@ def predict_request(
         key: A typed random key.
         group: Name of the tree's group.
         allow_nonfinite: Accept NaN and infinite values in the data.
+        by_row: Further arguments with one entry per row.
+        shared: Further arguments that are passed whole.
         outputs: The output array, for a log-likelihood of arrays.
         intervention: Values by site.
         condition: Values by site.
@@ -93,6 +109,7 @@ def predict_request(
         batch_size: Rows or draws at a time.
         store: Location of the result.
         shard_axis: The axis to cut.
+        rows: Whether rows are known to be independent.
         output_dir: Directory or URL of a persistent result.
         reduce: Reducers.
         dims: Names of dimensions, by site.
@@ -106,10 +123,17 @@ def predict_request(
         DataTypeError: If values are not numeric.
     """
     check_choice("held", held, Held)
-    _check_options(store, shard_axis, batch_size, output_dir, reduce)
+    _check_options(store, shard_axis, rows, batch_size, output_dir, reduce)
     signature, posterior = fitted.signature, fitted.posterior
     extra = merge_arguments(signature, kwargs, kernel_kwargs)
-    data = _read(fitted, inputs, outputs, extra, group, allow_nonfinite)
+    roles = ArgumentRoles.said(signature, by_row, shared)
+    if fitted.schema is not None:
+        roles = roles.after_training(fitted.schema.rows, fitted.schema.shared)
+    intervention = _mapping("intervention", intervention)
+    condition = _mapping("condition", condition)
+    data = _read(
+        fitted, inputs, outputs, extra, roles, group, allow_nonfinite, intervention, condition
+    )
     arguments = parameter_names(signature.kernel)
     known = find_observed_data(inputs, data.rows, signature.output, arguments, fitted.fingerprint)
     # Nothing was observed under an intervention or out of sample.
@@ -126,14 +150,15 @@ def predict_request(
         shared=data.shared,
         static=data.static,
         params=fitted.params,
-        intervention=_mapping("intervention", intervention),
-        condition=_mapping("condition", condition),
+        intervention=intervention,
+        condition=condition,
         held=held,
         return_sites=site_names(return_sites),
         group=group,
         batch_size=batch_size,
         store=store,
         shard_axis=shard_axis,
+        row_dependence=rows,
         output_dir=output_dir,
         reduce=reduce,
         row_coord=data.row_coord,
@@ -162,8 +187,11 @@ def _read(
     inputs: Any,
     outputs: ArrayLike | None,
     extra: Arguments,
+    roles: ArgumentRoles,
     group: Group,
     allow_nonfinite: bool,
+    intervention: Mapping[str, ArrayLike],
+    condition: Mapping[str, ArrayLike],
 ) -> PredictiveData:
     """Read the data of a call; check its columns and indices."""
     signature = fitted.signature
@@ -177,15 +205,27 @@ def _read(
         extra,
         with_output=group == "log_likelihood",
         allow_nonfinite=allow_nonfinite,
+        roles=roles,
     )
-    rows = fitted.indices.rows(
-        data.rows,
-        fields=data.fields,
-        shared=data.shared,
-        static=data.static,
-        values=fitted.params,
-    )
-    return replace(data, rows=rows)
+    set_values = {"intervention": intervention, "condition": condition}
+    return _with_checked_indices(fitted, data, set_values)
+
+
+def _with_checked_indices(
+    fitted: FittedKernel, data: PredictiveData, set_values: Mapping[str, Mapping[str, ArrayLike]]
+) -> PredictiveData:
+    """Check the indices that the kernel makes of its arguments and of the values set by hand."""
+    others = {"shared": data.shared, "static": data.static, "values": fitted.params}
+    given = {
+        role: {name: to_host(name, value) for name, value in values.items()}
+        for role, values in set_values.items()
+    }
+    if isinstance(data.rows, Mapping):
+        fitted.indices.rows(data.rows, **others, **given)
+        return data
+    for role, values in given.items():  # those with one entry per row belong to no single batch
+        others[role] = {name: value for name, value in values.items() if value.size == 1}
+    return replace(data, rows=fitted.indices.source(data.rows, fields=data.fields, **others))
 
 
 def _mapping(name: str, value: Mapping[str, ArrayLike] | None) -> dict[str, ArrayLike]:
@@ -201,12 +241,14 @@ def _mapping(name: str, value: Mapping[str, ArrayLike] | None) -> dict[str, Arra
 def _check_options(
     store: Store,
     shard_axis: ShardAxis,
+    rows: RowDependence,
     batch_size: int | None,
     output_dir: str | PathLike[str] | None,
     reduce: ReduceSpec | None,
 ) -> None:
     check_choice("store", store, Store)
     check_choice("shard_axis", shard_axis, ShardAxis)
+    check_choice("rows", rows, RowDependence)
     if batch_size is not None:
         check_positive_int("batch_size", batch_size)
     if output_dir is not None and store == "memory":

@@ -7,19 +7,15 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-import jax
-from jaxtyping import PyTree
-
 from aimz_lab.errors import DataTypeError, OutputWarning, PerformanceWarning, SiteError
-from aimz_lab.kernel.cache_keys import CodeKey, shapes_of
-from aimz_lab.kernel.rows.plates import pin_plates
+from aimz_lab.kernel.cache_keys import CodeKey
 from aimz_lab.kernel.site_graph import SiteGraph, trace_site_graph
 from aimz_lab.kernel.spec import KernelSpec, Site
-from aimz_lab.kernel.tracing import trace_spec
-from aimz_lab.predictive.blocks import BLOCK_ROWS, Rows
+from aimz_lab.predictive.blocks import Rows
 from aimz_lab.predictive.held_sites import check_reach, sites_to_redraw
 from aimz_lab.predictive.named_sites import check_draws, check_named, row_wise_values, wanted_sites
 from aimz_lab.predictive.request import Quantity, Request
+from aimz_lab.predictive.structure import structure_key, trace_structure
 from aimz_lab.types import ShardAxis
 
 T = TypeVar("T")
@@ -83,13 +79,15 @@ def make_plan(
         SiteError: If a named site does not exist, a posterior draw or a set value does not have
             the shape of its site for these arguments, or a set value does not reach what it should.
         DataTypeError: If the rows come from a source and cannot be cut.
+        DataError: If there are more rows than a plate of a fixed size has entries.
+        KernelError: If a plate takes others than the rows at random.
     """
     if request.shard_axis == "draw" and rows.streams:
         msg = "shard_axis='draw' needs all rows at once; pass them as arrays, not as a loader."
         raise DataTypeError(msg)
     kernel = CodeKey(request.kernel)
-    kind = _kind(kernel, request, rows)
-    spec, uncuttable = remembered(kind, lambda: _trace(request, rows))
+    kind = structure_key(kernel, request, rows)
+    spec, uncuttable = remembered(kind, lambda: trace_structure(request, rows))
     check_named(request, spec)
     wanted = wanted_sites(request, spec, quantity)
     check_draws(request, spec, rows.n_rows)
@@ -107,9 +105,12 @@ def make_plan(
         latents = tuple(name for name in latents if name not in redrawn)
         computed = {*graph.looped, *spec.of_kind("deterministic")}
         replaced = frozenset(computed.intersection(request.intervention))
-    reason = uncuttable or _why_kept_together(request, spec, wanted, latents, quantity)
     axis = request.shard_axis
-    if reason and axis == "obs":
+    reason = _why_kept_together(request, spec, wanted, latents, quantity)
+    if axis == "obs" and uncuttable:
+        _warn_kept_together(rows, uncuttable)
+        axis = "draw"
+    elif axis == "obs" and reason:
         _warn_kept_together(rows, *reason)
         axis = "draw"
     given = {*latents, *request.condition}
@@ -130,7 +131,7 @@ def make_plan(
 
 
 def keep_rows_together(plan: Plan, rows: Rows, names: Iterable[str]) -> Plan:
-    """Return the plan with all rows together, after a test found sites that cross rows.
+    """Return the plan with all rows together, after a check found sites that cross rows.
 
     Raises:
         DataTypeError: If the rows come from a source, which cannot keep them together.
@@ -138,6 +139,13 @@ def keep_rows_together(plan: Plan, rows: Rows, names: Iterable[str]) -> Plan:
     Warns:
         PerformanceWarning: With the names of the sites.
     """
+    if rows.streams:
+        msg = (
+            f"The kernel may compute across rows at {_listed(names)}, and the batches of a loader "
+            "would split what it computes. Pass the rows as arrays; or pass rows='independent' if "
+            "each row is computed from that row alone."
+        )
+        raise DataTypeError(msg)
     _warn_kept_together(rows, f"The kernel computes across rows at {_listed(names)}")
     return replace(plan, axis="draw")
 
@@ -176,48 +184,6 @@ def _warn_kept_together(
         "Pass shard_axis='draw' to silence this warning."
     )
     warnings.warn(msg, category, stacklevel=2)
-
-
-def _kind(kernel: CodeKey, request: Request, rows: Rows) -> Hashable:
-    """A key that is equal for calls whose kernel has the same structure."""
-    one = {name: array[:1] for name, array in rows.template.items()}
-    shapes = shapes_of((one, dict(request.shared), dict(request.params)))
-    named = request.static_key, request.output
-    return "structure", kernel, *named, request.shard_axis, rows.n_rows, shapes
-
-
-def _trace(request: Request, rows: Rows) -> tuple[KernelSpec, tuple[str, type[Warning]] | None]:
-    """Trace the kernel on one block, or on all rows if it needs their number."""
-    row_argument = next(iter(rows.template))
-
-    def pinned(**arguments: PyTree) -> object:
-        kernel = pin_plates(request.kernel, arguments[row_argument].shape[0])
-        return kernel(**arguments)
-
-    def traced(n_rows: int) -> KernelSpec:
-        return trace_spec(
-            pinned,
-            rows={
-                name: jax.ShapeDtypeStruct((n_rows, *value.shape[1:]), value.dtype)
-                for name, value in rows.template.items()
-            },
-            shared=request.shared,
-            static=request.static,
-            output=request.output,
-            values=request.params,
-        )
-
-    if request.shard_axis == "draw":
-        return traced(rows.n_rows), None
-    try:
-        if rows.n_rows == BLOCK_ROWS:  # a kernel tied to 256 rows would pass otherwise
-            traced(2 * BLOCK_ROWS)
-        return traced(BLOCK_ROWS), None
-    except Exception:
-        if rows.n_rows is None:
-            raise
-        spec = traced(rows.n_rows)
-    return spec, ("The kernel does not run on another number of rows", PerformanceWarning)
 
 
 def _trace_graph(request: Request, rows: Rows, spec: KernelSpec) -> SiteGraph:

@@ -26,6 +26,7 @@ from aimz_lab.predictive.request import Quantity, Request
 from aimz_lab.predictive.results.sinks import WRITERS, MemorySink, StoreSink, choose_sink
 from aimz_lab.predictive.results.store import StoreWriter, read_store
 from aimz_lab.predictive.results.tree import make_labels, reduced_groups, result_groups
+from aimz_lab.predictive.structure import check_plates
 
 T = TypeVar("T")
 
@@ -148,7 +149,13 @@ class Predictor:
     def _run(self, scenarios: tuple[Scenario, ...], sink: Sink | Finish) -> dict[str, np.ndarray]:
         combine = _difference if len(scenarios) > 1 else _alone
         engine = Engine(self._programs, scenarios, combine)
-        return engine.by_rows(sink) if scenarios[0].plan.axis == "obs" else engine.by_draws(sink)
+        if scenarios[0].plan.axis == "draw":
+            return engine.by_draws(sink)
+        found = engine.by_rows(sink)
+        for scenario in scenarios:
+            if scenario.rows.streams:
+                check_plates(scenario.request, scenario.rows)
+        return found
 
     def _arrays(self, scenarios: tuple[Scenario, ...]) -> dict[str, np.ndarray]:
         scenario = scenarios[0]

@@ -15,7 +15,18 @@ from jaxtyping import Shaped
 
 from aimz_lab.data import BatchSource, RowCoord
 from aimz_lab.predictive.reducers import ReduceSpec
-from aimz_lab.types import Coords, Held, Params, Rows, ShardAxis, Shared, Static, StaticKey, Store
+from aimz_lab.types import (
+    Coords,
+    Held,
+    Params,
+    RowDependence,
+    Rows,
+    ShardAxis,
+    Shared,
+    Static,
+    StaticKey,
+    Store,
+)
 
 Group = Literal["posterior_predictive", "predictions", "prior_predictive", "log_likelihood"]
 
@@ -46,6 +57,8 @@ class Request:
             call, ``"redraw"`` the site from the kernel, or ``"keep"`` the draws.
         return_sites: Sites to return; ``None`` for the output and the deterministic sites.
         shard_axis: ``"obs"`` cuts the rows into blocks, ``"draw"`` keeps them together.
+        row_dependence: ``"independent"`` if the user says that each row is computed from that row
+            alone; ``"auto"`` to find out.
         batch_size: Rows (``"obs"``) or draws (``"draw"``) computed at a time; never changes a
             result. ``None`` chooses it by the size of the result.
         store: Location of the result.
@@ -80,6 +93,7 @@ class Request:
     held: Held = "refuse"
     return_sites: tuple[str, ...] | None = None
     shard_axis: ShardAxis = "obs"
+    row_dependence: RowDependence = "auto"
     batch_size: int | None = None
     store: Store = "memory"
     output_dir: str | Path | None = None

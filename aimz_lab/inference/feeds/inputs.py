@@ -20,8 +20,9 @@ from aimz_lab.data import (
     to_host,
 )
 from aimz_lab.errors import CallError, DataError
+from aimz_lab.inference.feeds.roles import check_beside_loader, resolved
 from aimz_lab.inference.feeds.training_data import TrainingData, default_batch_size
-from aimz_lab.kernel.arguments import split_arguments
+from aimz_lab.kernel.arguments import UNKNOWN_ROLES, ArgumentRoles, split_arguments
 from aimz_lab.kernel.check import check_call
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.types import Columns, Device, HostRows, RandomKey, Rows, Shared, Static
@@ -46,6 +47,7 @@ def rows_and_others(
     extra: Mapping[str, object],
     *,
     allow_nonfinite: bool,
+    roles: ArgumentRoles = UNKNOWN_ROLES,
 ) -> tuple[HostRows, Shared, Static]:
     """Convert raw arrays to host arrays: per-row, shared and static arguments.
 
@@ -55,10 +57,12 @@ def rows_and_others(
         outputs: The output, or ``None`` if there is none.
         extra: Further kernel arguments.
         allow_nonfinite: Do not check input and output for NaN and infinite values.
+        roles: Which further arguments are known to be by row or shared.
 
     Raises:
-        DataError: If there are no rows, their numbers or labels differ between arguments, or values
-            are not finite.
+        DataError: If there are no rows, their numbers or labels differ between arguments, values
+            are not finite, or an argument may be by row or shared and nobody said which.
+        ArgumentError: If a named argument is no array.
         DataTypeError: If values are not numeric.
         CallError: If the arguments do not fit the kernel.
     """
@@ -67,7 +71,7 @@ def rows_and_others(
         rows[signature.output] = to_host(signature.output, outputs)
     n_rows = check_rows(rows)
     check_finite(rows, allow_nonfinite)
-    split = split_arguments(extra, n_rows)
+    split = resolved(signature, rows, split_arguments(extra, n_rows, roles), roles)
     rows.update(split.rows)
     passed = {signature.input: inputs, signature.output: outputs, **extra}
     shared_row_coord({name: passed[name] for name in rows})
@@ -101,10 +105,11 @@ def all_rows(
     extra: Mapping[str, object],
     *,
     allow_nonfinite: bool,
+    roles: ArgumentRoles = UNKNOWN_ROLES,
 ) -> TrainingData:
     """Return raw arrays as training data, all rows in every step; see :func:`rows_and_others`."""
     rows, shared, static = rows_and_others(
-        signature, inputs, outputs, extra, allow_nonfinite=allow_nonfinite
+        signature, inputs, outputs, extra, allow_nonfinite=allow_nonfinite, roles=roles
     )
     n_rows = next(iter(rows.values())).shape[0]
     columns = table_columns(signature, inputs, extra)
@@ -118,6 +123,7 @@ def batch_data(
     extra: Mapping[str, object],
     *,
     n_obs: int | None,
+    roles: ArgumentRoles = UNKNOWN_ROLES,
 ) -> TrainingData:
     """Return one batch of a hand-written loop as training data; see :func:`rows_and_others`.
 
@@ -127,9 +133,12 @@ def batch_data(
         outputs: Output of the batch.
         extra: Further kernel arguments.
         n_obs: Rows of the whole data, or ``None`` if unknown.
+        roles: Which further arguments are known to be by row or shared.
     """
     output = needed_output(outputs, signature.output)
-    rows, shared, static = rows_and_others(signature, inputs, output, extra, allow_nonfinite=True)
+    rows, shared, static = rows_and_others(
+        signature, inputs, output, extra, allow_nonfinite=True, roles=roles
+    )
     size = next(iter(rows.values())).shape[0]
     return TrainingData(rows, shared, static, n_obs=n_obs, batch_size=size)
 
@@ -146,6 +155,7 @@ def training_data(
     n_obs: int | None,
     allow_nonfinite: bool,
     first_epoch: int = 0,
+    roles: ArgumentRoles = UNKNOWN_ROLES,
 ) -> tuple[TrainingData, Device | None]:
     """Return the training data of a fit.
 
@@ -160,14 +170,17 @@ def training_data(
         n_obs: Rows of the whole data, if the source does not know.
         allow_nonfinite: Do not check for NaN and infinite values.
         first_epoch: Number of the loader's first epoch.
+        roles: Which further arguments are known to be by row or shared.
 
     Returns:
         The data, and the loader's device.
 
     Raises:
         CallError: If the output is missing, or given in addition to a source of batches.
-        DataError: If the arrays do not belong together.
+        DataError: If the arrays do not belong together, or an argument may be by row or shared and
+            nobody said which.
         DataTypeError: If values are not numeric.
+        ArgumentError: If a named argument is no array, or cannot have its role.
     """
     if isinstance(inputs, ArrayDataset):
         inputs = ArrayLoader(
@@ -178,17 +191,18 @@ def training_data(
             msg = f"fit needs the output {signature.output!r} beside an array of inputs: fit(X, y)."
             raise CallError(msg)
         rows, shared, static = rows_and_others(
-            signature, inputs, outputs, extra, allow_nonfinite=allow_nonfinite
+            signature, inputs, outputs, extra, allow_nonfinite=allow_nonfinite, roles=roles
         )
         data = TrainingData.of_rows(rows, shared, static, key, batch_size, shuffle, n_obs)
         return replace(data, columns=table_columns(signature, inputs, extra)), None
     if outputs is not None:
         msg = f"{signature.output!r} comes with the batches of a loader; do not pass it again."
         raise CallError(msg)
-    split = split_arguments(extra, None)
+    split = split_arguments(extra, None, roles)
     names = (signature.input, signature.output)
     source = as_source(inputs, names, n_obs, allow_nonfinite=allow_nonfinite)
     if isinstance(inputs, ArrayLoader):
+        check_beside_loader(signature, inputs.dataset, split, roles)
         data = TrainingData.of_loader(inputs, split.shared, split.static, n_obs, first_epoch)
         device = inputs.device
     else:
@@ -225,8 +239,9 @@ def held_out_rows(
     """
     if isinstance(held_out, tuple) and len(held_out) == 2 and not isinstance(held_out[0], Mapping):
         try:
+            trained = UNKNOWN_ROLES.after_training((), extra)
             rows, _, _ = rows_and_others(
-                signature, *held_out, extra, allow_nonfinite=allow_nonfinite
+                signature, *held_out, extra, allow_nonfinite=allow_nonfinite, roles=trained
             )
         except CallError as error:
             msg = (

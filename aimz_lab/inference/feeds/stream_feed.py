@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 
 import numpy as np
 
 from aimz_lab.data import BatchSource, canonical
+from aimz_lab.errors import FitWarning
 from aimz_lab.inference.feeds.feed import (
     BEGINNING,
     Chunk,
@@ -16,6 +18,7 @@ from aimz_lab.inference.feeds.feed import (
     row_bytes,
 )
 from aimz_lab.inference.feeds.placement import Placement
+from aimz_lab.kernel.scaling import DataSize
 from aimz_lab.types import HostRows
 
 
@@ -30,6 +33,7 @@ class StreamFeed:
         padded: Pad shorter batches to the size of the first; otherwise a batch of another size is a
             chunk of its own.
         start: Position of the first batch.
+        size: How many rows a batch stands for, to compare with the rows of an epoch.
     """
 
     kind: FeedKind = "stacked"
@@ -43,8 +47,11 @@ class StreamFeed:
         placement: Placement,
         padded: bool = True,
         start: Position = BEGINNING,
+        size: DataSize | None = None,
     ) -> None:
         self._source = source
+        self._size = size
+        self._n_read, self._n_batches = 0, 0
         self._epochs = epochs
         self._placement = placement
         self._padded = padded
@@ -90,10 +97,16 @@ class StreamFeed:
 
     def _advance(self) -> bool:
         """Read one batch ahead; return whether the current batch was its epoch's last."""
+        self._n_read += _n_rows(self._held)
+        self._n_batches += 1
         self._held = next(self._batches, None)
         if self._held is not None:
             self._at = self._at._replace(batch=self._at.batch + 1)
             return False
+        if self._n_batches == self._at.batch + 1:  # not after a resumption within the epoch
+            _warn_of_other_rows(self._size, self._n_read, self._n_batches)
+        self._n_read = self._n_batches = 0
+        self._size = None  # once is enough
         self._at = Position(self._at.epoch + 1)
         if self._at.epoch < self._epochs:
             self._batches = self._open(self._at)
@@ -135,6 +148,23 @@ class StreamFeed:
             epoch_ends=tuple(ends),
             nbytes=sum(buffer.nbytes for buffer in buffers.values()),
         )
+
+
+def _warn_of_other_rows(size: DataSize | None, n_read: int, n_batches: int) -> None:
+    """Warn if the rows of an epoch did not weigh as ``n_obs`` rows."""
+    if size is None or size.row_weight is None:
+        return
+    weighed = size.row_weight * n_read / n_batches
+    if np.isclose(weighed, size.n_obs, rtol=1e-6):
+        return
+    msg = (
+        f"The rows of the stream weighed as {weighed:,.1f} rows, not as n_obs={size.n_obs:,}: an "
+        f"epoch has {n_read:,} rows in {n_batches:,} batches. The stream was expected to have "
+        "n_obs rows, in batches as long as the first one except the last. Fit again with "
+        f"scale={size.n_obs * n_batches / n_read:.6g}, which weighs each row right for such "
+        "epochs, or with n_obs= the number of rows."
+    )
+    warnings.warn(msg, FitWarning, stacklevel=2)
 
 
 def _n_rows(batch: HostRows) -> int:

@@ -15,6 +15,8 @@ from aimz_lab.data import ArrayLoader, BatchSource, canonical, check_rows, epoch
 from aimz_lab.data.checks import check_positive_int
 from aimz_lab.errors import DataError
 from aimz_lab.kernel.arguments import KernelArguments
+from aimz_lab.kernel.plate_handlers import with_whole_plates
+from aimz_lab.kernel.scaling import DataSize
 from aimz_lab.types import Batch, Columns, HostRows, RandomKey, Rows, Shared, Static, StaticKey
 
 SMALL = 1024
@@ -128,6 +130,11 @@ class TrainingData:
         )
 
     @property
+    def n_rows(self) -> int:
+        """Rows in memory; of a source, those of its first batch."""
+        return next(iter(self.rows.values())).shape[0]
+
+    @property
     def in_memory(self) -> bool:
         """Whether all rows are in memory."""
         return self.source is None
@@ -136,6 +143,32 @@ class TrainingData:
     def is_minibatch(self) -> bool:
         """Whether a batch is only part of the rows."""
         return self.n_obs is None or self.batch_size < self.n_obs
+
+    @property
+    def size(self) -> DataSize | None:
+        """How many rows the rows of a batch stand for; ``None`` if nobody knows.
+
+        Rows in a random order weigh N over the rows of their batch. In a fixed order, and in a
+        stream, all rows weigh as many times as an epoch has batches. A stream is taken to have
+        ``n_obs`` rows in batches as long as the first one, except the last.
+        """
+        if self.n_obs is None:
+            return None
+        n_rows = self.n_obs if self.source is not None else len(next(iter(self.rows.values())))
+        batches = math.ceil(n_rows / self.batch_size)
+        if self.source is None:
+            fixed = self.order is None and n_rows < batches * self.batch_size
+            return DataSize(self.n_obs, batches * self.n_obs / n_rows if fixed else None)
+        if self.source.n_batches is not None:
+            batches = self.source.n_batches
+            n_rows = min(n_rows, batches * self.batch_size)
+        return DataSize(self.n_obs, batches * self.n_obs / n_rows)
+
+    def for_batches(self, kernel: Callable) -> Callable:
+        """Return a kernel or a guide as batches of this data run it."""
+        if not self.is_minibatch:
+            return kernel
+        return with_whole_plates(kernel, next(iter(self.rows)))
 
     @property
     def first_batch(self) -> KernelArguments:
@@ -172,11 +205,11 @@ def default_batch_size(n_rows: int) -> int:
 
 def loader_order(
     loader: ArrayLoader, first_epoch: int = 0
-) -> Callable[[int], Int[np.ndarray, " row"]]:
-    """Return the row order of a loader, with its ``first_epoch`` as epoch 0."""
+) -> Callable[[int], Int[np.ndarray, " row"]] | None:
+    """Return the row order of a loader, with its ``first_epoch`` as epoch 0; ``None`` if fixed."""
     n_rows = len(loader.dataset)
     if not loader.shuffle:
-        return lambda _: np.arange(n_rows)
+        return None
     return lambda epoch: epoch_order(n_rows, loader.rng_key, first_epoch + epoch)
 
 
@@ -191,7 +224,7 @@ class _Peeked:
         except StopIteration:
             msg = "The source of batches is empty; training needs at least one batch."
             raise DataError(msg) from None
-        self.n_obs = source.n_obs
+        self.n_obs, self.n_batches = source.n_obs, source.n_batches
         self.fields = source.fields
         self.reiterable = source.reiterable
 

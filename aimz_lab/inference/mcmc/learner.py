@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import jax
-from numpyro.infer import HMC, MCMC
+from numpyro.infer import HMC, HMCECS, MCMC
 from numpyro.infer.svi import SVIState
 
 from aimz_lab.data import canonical
 from aimz_lab.errors import CallError, NotFittedError
 from aimz_lab.inference.feeds.fingerprint import TrainingFingerprint
 from aimz_lab.inference.feeds.inputs import all_rows, needed_output
-from aimz_lab.inference.feeds.kernel_structure import trace_data
+from aimz_lab.inference.feeds.kernel_structure import trace_data, with_checked_indices
 from aimz_lab.inference.feeds.schema import InputSchema
 from aimz_lab.inference.feeds.training_data import TrainingData
 from aimz_lab.inference.mcmc.chain_loop import ChainLoop, posterior_of
@@ -23,7 +23,9 @@ from aimz_lab.inference.posterior import Posterior
 from aimz_lab.inference.request import FitRequest, FitResult, SampleRequest
 from aimz_lab.inference.run.displays import all_callbacks
 from aimz_lab.inference.run.events import Callbacks, Control, Run, RunInfo
+from aimz_lab.kernel.plate_checks import check_not_subsampled
 from aimz_lab.kernel.reads import forget_outdated_traces
+from aimz_lab.kernel.rows.index_checks import IndexCheck
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.kernel.tracing import tracing_lock
@@ -43,6 +45,7 @@ class McmcLearner:
     def __init__(self, signature: KernelSignature, mcmc: MCMC) -> None:
         self._kernel = signature
         self._mcmc = mcmc
+        self._indices = IndexCheck(signature.kernel)
 
     def params(self, state: SVIState | None) -> dict[str, jax.Array]:  # noqa: ARG002
         """Return no parameters: chains have none."""
@@ -60,7 +63,7 @@ class McmcLearner:
             state: Not used; chains begin anew.
 
         Raises:
-            KernelError: If the kernel's structure is not usable.
+            KernelError: If the kernel's structure is not usable, or it takes only some rows.
             SiteError: If a site has the rows on two axes.
             DataError: If the data does not fit together, or an index is out of bounds.
             InferenceError: If a callback needs a loss that is minimised.
@@ -72,12 +75,16 @@ class McmcLearner:
             needed_output(request.outputs, self._kernel.output),
             request.arguments,
             allow_nonfinite=request.allow_nonfinite,
+            roles=request.roles,
         )
         found = all_callbacks(request.callbacks, request.progress)
         name = callable_name(self._kernel.kernel)
         method = f"MCMC/{type(self._mcmc.sampler).__name__}"
         forget_outdated_traces(self._kernel.kernel)
         spec = trace_data(self._kernel, data)
+        if not isinstance(self._mcmc.sampler, HMCECS):
+            check_not_subsampled(spec)
+        with_checked_indices(self._indices, data)
         run = Run(RunInfo(name, method, is_sampling=True), control=Control(why_not=_NO_RATE))
         callbacks = Callbacks(found, run)
         chains = Chains(self._mcmc, request.origin.keys[0], _arguments(data))
@@ -124,9 +131,12 @@ class McmcLearner:
             msg = f"The chains need the kernel's data to go on; pass {missing[0]}=... too."
             raise CallError(msg)
         inputs, outputs = extra.pop(signature.input), extra.pop(signature.output)
-        data = all_rows(signature, inputs, outputs, extra, allow_nonfinite=True)
+        data = all_rows(
+            signature, inputs, outputs, extra, allow_nonfinite=True, roles=request.roles
+        )
         forget_outdated_traces(signature.kernel)
         spec = request.spec or trace_data(signature, data)
+        with_checked_indices(self._indices, data)
         return continue_mcmc(self._mcmc, data, request.num_samples, spec)
 
 

@@ -22,6 +22,7 @@ from numpyro.infer.svi import SVIState
 from aimz_lab.inference.compiling import FULL, QUICK, compiler_options, named
 from aimz_lab.inference.feeds.feed import FeedKind
 from aimz_lab.inference.svi.step import Batch, StepPlan, SviStep, TrainState
+from aimz_lab.kernel.scaling import DataSize
 from aimz_lab.kernel.tracing import tracing_lock
 from aimz_lab.types import Array, RandomKey, Shared, Static
 
@@ -100,7 +101,7 @@ class StepEngine:
         steps: int,
         shared: Shared,
         *,
-        n_obs: int,
+        size: DataSize,
         skip_bad: bool = False,
     ) -> ChunkResult:
         """Dispatch a chunk of steps, without waiting for its end.
@@ -111,7 +112,7 @@ class StepEngine:
             valid: Rows without padding of each slot.
             steps: Number of steps to run, at most one for each slot.
             shared: The kernel's shared arguments.
-            n_obs: Number of rows of the data set.
+            size: How many rows a batch stands for.
             skip_bad: Leave bad steps out and go on, instead of ending before the first.
         """
         with tracing_lock:
@@ -121,7 +122,7 @@ class StepEngine:
                 valid,
                 np.int32(steps),
                 dict(shared),
-                np.float32(n_obs),
+                size.typed(),
                 skip_bad,
             )
 
@@ -148,12 +149,12 @@ class StepEngine:
         valid: jax.Array,
         steps: jax.Array,
         shared: dict[str, Any],
-        n_obs: jax.Array,
+        size: DataSize,
         skip_bad: bool,
     ) -> ChunkResult:
         def body(carry: _Carry) -> _Carry:
             rows = _rows_of_step(self._feed, feed, carry.i)
-            batch = Batch(rows, valid[carry.i], shared, n_obs)
+            batch = Batch(rows, valid[carry.i], shared, size)
             new, loss, values = self._step.update(carry.state, batch)
             good = jnp.isfinite(loss) & _all_finite(
                 (new.svi.optim_state, new.svi.mutable_state, new.gradients)

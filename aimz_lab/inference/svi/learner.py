@@ -17,6 +17,7 @@ from aimz_lab.errors import NotFittedError
 from aimz_lab.inference.autoguides import autoguides_in
 from aimz_lab.inference.compiling import FULL, QUICKEST, compiler_options, named
 from aimz_lab.inference.feeds.feed import FeedKind
+from aimz_lab.inference.feeds.kernel_structure import with_checked_indices
 from aimz_lab.inference.feeds.placement import Placement
 from aimz_lab.inference.feeds.schema import InputSchema
 from aimz_lab.inference.feeds.training_data import TrainingData
@@ -31,13 +32,16 @@ from aimz_lab.inference.svi.fit import FitData, SviFit, prepare, read_fit_data
 from aimz_lab.inference.svi.guide_draws import GuideDraws
 from aimz_lab.inference.svi.guide_setup import GuideSetup, check_same_parameters
 from aimz_lab.inference.svi.plan import TrainingPlan, make_feed, plan_training
+from aimz_lab.inference.svi.rows_check import RowsCheck
 from aimz_lab.inference.svi.run_setup import RunSetup, compiler_effort, make_trainer
 from aimz_lab.inference.svi.step import Batch
 from aimz_lab.kernel.cache_keys import CodeKey
+from aimz_lab.kernel.rows.index_checks import IndexCheck
+from aimz_lab.kernel.scaling import DataSize
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.kernel.tracing import tracing_lock
-from aimz_lab.types import Params, callable_name
+from aimz_lab.types import Params, RowDependence, callable_name
 
 
 class StepResult(NamedTuple):
@@ -68,10 +72,11 @@ class SviLearner:
         self._kernel = signature
         self._svi = svi
         self._setup = GuideSetup(svi)
+        self._indices = IndexCheck(signature.kernel)
         self._forget_compiled()
 
     def __getstate__(self) -> dict[str, Any]:
-        left = {"_engines", "_plans", "_constrained", "_draws", "_code"}
+        left = {"_engines", "_plans", "_constrained", "_draws", "_rows_check", "_code"}
         return {name: v for name, v in self.__dict__.items() if name not in left}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -86,6 +91,7 @@ class SviLearner:
             named("parameters", self._svi.get_params), compiler_options=compiler_options(QUICKEST)
         )
         self._draws = GuideDraws(self._svi, self._setup, self._constrained)
+        self._rows_check = RowsCheck(self._kernel, self._svi)
 
     @property
     def output(self) -> str:
@@ -122,14 +128,16 @@ class SviLearner:
             DataError: If the data does not fit together, or the loss of the held-out rows cannot be
                 computed.
             CheckpointError: If the run cannot go on from the checkpoint.
+            KernelError: If the kernel computes across rows that are cut into batches.
             GuideError: If the guide cannot be trained on such batches, or has no values for the
                 held-out rows.
             Exception: Any error of the kernel. After an error the learner is as before.
 
         Warns:
-            FitWarning: If batches of a stream of unknown length are not scaled.
+            FitWarning: If batches of a stream of unknown length are not scaled, or all rows are
+                trained on at once, not in batches of the default size.
         """
-        read = read_fit_data(self._kernel, self._svi, request)
+        read = read_fit_data(self._kernel, self._svi, request, self._indices, self._rows_check)
         data = read.training
         found = all_callbacks(request.callbacks, request.progress)
         guides = (self._svi.guide, *autoguides_in(self._svi.guide))
@@ -202,7 +210,12 @@ class SviLearner:
         self._code = code
 
     def step(
-        self, data: TrainingData, n_pad: int, key: jax.Array, state: SVIState | None
+        self,
+        data: TrainingData,
+        n_pad: int,
+        key: jax.Array,
+        state: SVIState | None,
+        row_dependence: RowDependence = "auto",
     ) -> StepResult:
         """Run one step on the rows of ``data``, for loops written by hand.
 
@@ -211,17 +224,29 @@ class SviLearner:
             n_pad: Rows at its end that are padding.
             key: For the initial state, if there is none yet.
             state: The state before the step, or ``None``.
+            row_dependence: ``"independent"`` if the user says that rows may be cut.
+
+        Raises:
+            DataError: If an index is out of range.
+            KernelError: If the batch is part of the data and the kernel may compute across rows.
+            GuideError: Likewise of the guide, or if it cannot be trained on batches.
         """
+        with_checked_indices(self._indices, data)
         # Copies: on CPUs a step reads host memory after its dispatch, when the loop may already
         # have put the next batch into the same buffer.
         rows = {name: np.array(canonical(array, name)) for name, array in data.rows.items()}
         shared = jax.tree.map(canonical, dict(data.shared))
         leaves, tree = jax.tree.flatten((rows, shared))
         shapes = tuple((np.shape(leaf), np.dtype(leaf.dtype)) for leaf in leaves)
-        plan_key = (shapes, tree, data.static_key, data.n_obs, n_pad > 0)
+        plan_key = (shapes, tree, data.static_key, data.n_obs, n_pad > 0, row_dependence)
         self._read_code()
         if state is None or plan_key not in self._plans:
             spec = prepare(self._kernel, self._svi, data)
+            # Without the number of all rows, a batch counts as all of them.
+            if row_dependence == "auto" and data.n_obs is not None:
+                crossing = self._rows_check.crossing(spec, data)
+                if crossing is not None:
+                    raise crossing.error()
             state = self._ensure_state(state, key, data)
             self._plans[plan_key] = plan_training(
                 self._kernel.kernel,
@@ -234,7 +259,7 @@ class SviLearner:
             )
         plan = self._plans[plan_key]
         valid = data.batch_size - n_pad
-        batch = Batch(rows, valid, shared, data.n_obs or valid)
+        batch = Batch(rows, valid, shared, DataSize(data.n_obs or valid))
         state, loss = self._engine(plan, data, "fixed").one(state, batch)
         return StepResult(state, loss, plan.spec, self._setup.schema)
 

@@ -25,6 +25,7 @@ from aimz_lab.inference.rollback import rollback_always
 from aimz_lab.inference.svi.step import StepPlan
 from aimz_lab.kernel.arguments import KernelArguments
 from aimz_lab.kernel.check import check_trainable_on_batches, kept_by_position
+from aimz_lab.kernel.plate_checks import subsampling_plates
 from aimz_lab.kernel.scaling import RowScale, Scale, plan_row_scale
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.kernel.tracing import trace_spec, tracing_lock
@@ -50,7 +51,7 @@ class TrainingPlan:
         """Equal for plans that can use the same compiled steps."""
         step = self.step
         scales = step.model_scale.key, step.guide_scale.key
-        return (*scales, step.padded, step.n_obs, step.accumulate, step.metrics)
+        return (*scales, step.padded, step.size, step.whole_plates, step.accumulate, step.metrics)
 
 
 def plan_training(
@@ -75,33 +76,50 @@ def plan_training(
         is_mutable: Whether the kernel has mutable sites, such as batch statistics; padding would
             change them.
 
+    Raises:
+        KernelError: If a scale of the kernel's own depends on which rows are in the batch.
+
     Warns:
-        FitWarning: If the size of a plate of rows is not the number of rows of the data.
+        FitWarning: If a constant scale of the kernel's own may be meant as the minibatch factor.
     """
     batch = data.first_batch
     scale = options.scale if data.n_obs is not None else _without_size(options.scale)
     make = partial(plan_row_scale, batch=batch, scale=scale, n_obs=data.n_obs)
+    kernel, guide = data.for_batches(kernel), data.for_batches(svi.guide)
     model_scale = make(kernel, spec)
-    guide_spec = _guide_spec(svi.guide, spec, batch)
+    guide_spec = _guide_spec(svi.guide, guide, spec, batch)
     empty = RowScale({}, scale, spec.n_rows)
-    guide_scale = make(svi.guide, guide_spec) if guide_spec is not None else empty
+    guide_scale = make(guide, guide_spec) if guide_spec is not None else empty
     padded = (
         not is_mutable
-        and not _enumerates(svi, spec)
         and bool(model_scale.sites)
         and model_scale.can_pad
         and guide_scale.can_pad
-        and not (isinstance(svi.guide, AutoGuide) and _row_latents(spec))
+        and may_pad(svi, spec)
+        and not any(plate.size_follows_rows for plate in subsampling_plates(spec))
     )
     step = StepPlan(
         model_scale,
         guide_scale,
         padded=padded,
-        n_obs=None if padded else data.n_obs,
+        size=None if padded or data.size is None else data.size,
+        whole_plates=data.is_minibatch,
         accumulate=options.accumulate,
         metrics=options.metrics,
     )
     return TrainingPlan(spec, step, placement if padded else placement.uncut())
+
+
+def may_pad(svi: SVI, spec: KernelSpec, guide_spec: KernelSpec | None = None) -> bool:
+    """Whether the sites of kernel and guide leave room for padded rows, which have weight 0."""
+    if _enumerates(svi, spec) or (isinstance(svi.guide, AutoGuide) and _row_latents(spec)):
+        return False
+    sites = [*spec.sites.values(), *(guide_spec.sites.values() if guide_spec else ())]
+    return all(
+        site.row_batch_axis is not None
+        for site in sites
+        if site.row_axes and site.kind in ("latent", "observed", "factor")
+    )
 
 
 def check_guide(svi: SVI, spec: KernelSpec, data: TrainingData) -> None:
@@ -124,12 +142,19 @@ def check_guide(svi: SVI, spec: KernelSpec, data: TrainingData) -> None:
             "does not have; pass arrays or an ArrayLoader, or use another autoguide."
         )
         raise GuideError(msg)
-    check_trainable_on_batches(spec, svi.guide, _written_guide_spec(svi, spec, data))
+    check_trainable_on_batches(spec, svi.guide, written_guide_spec(svi, spec, data))
+
+
+def written_guide_spec(svi: SVI, spec: KernelSpec, data: TrainingData) -> KernelSpec | None:
+    """Return the structure of a hand-written guide, or ``None`` for an autoguide."""
+    if isinstance(svi.guide, AutoGuide):
+        return None
+    return _guide_spec(svi.guide, data.for_batches(svi.guide), spec, data.first_batch)
 
 
 def values_by_position(svi: SVI, spec: KernelSpec, data: TrainingData) -> list[str]:
     """Names of the sites and parameters with one value per row."""
-    return kept_by_position(spec, svi.guide, _written_guide_spec(svi, spec, data))
+    return kept_by_position(spec, svi.guide, written_guide_spec(svi, spec, data))
 
 
 def setup_arguments(svi: SVI, data: TrainingData) -> Shared:
@@ -167,6 +192,7 @@ def make_feed(
             placement=placement,
             padded=padded,
             start=start,
+            size=data.size if plan.step.model_scale.factor == "auto" else None,
         )
     n_rows = next(iter(data.rows.values())).shape[0]
     if data.batch_size >= n_rows:
@@ -204,19 +230,14 @@ def _enumerates(svi: SVI, spec: KernelSpec) -> bool:
     return discrete and getattr(svi.loss, "can_infer_discrete", False)
 
 
-def _written_guide_spec(svi: SVI, spec: KernelSpec, data: TrainingData) -> KernelSpec | None:
-    """The structure of a hand-written guide, or ``None`` for an autoguide."""
-    if isinstance(svi.guide, AutoGuide):
-        return None
-    return _guide_spec(svi.guide, spec, data.first_batch)
-
-
-def _guide_spec(guide: Callable, spec: KernelSpec, batch: KernelArguments) -> KernelSpec | None:
-    """The guide's structure, or ``None`` for an autoguide without sites by row."""
+def _guide_spec(
+    written: Callable, guide: Callable, spec: KernelSpec, batch: KernelArguments
+) -> KernelSpec | None:
+    """The structure of a guide, as batches run it; ``None`` for an autoguide without row sites."""
     trace = partial(trace_spec, rows=batch.rows, shared=batch.shared, static=batch.static)
-    if not isinstance(guide, AutoGuide):
+    if not isinstance(written, AutoGuide):
         # It may keep values of its first call, and these would be tracers.
-        with tracing_lock, rollback_always(guide):
+        with tracing_lock, rollback_always(written):
             return trace(guide, output=spec.output)
     if not _row_latents(spec):
         return None

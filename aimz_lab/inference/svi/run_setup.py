@@ -24,6 +24,7 @@ from aimz_lab.inference.svi.compiled_steps import StepEngine
 from aimz_lab.inference.svi.plan import TrainingPlan
 from aimz_lab.inference.svi.trainer import Trainer, TrainOptions, Validation
 from aimz_lab.inference.svi.validation import HeldOut, held_out_loss
+from aimz_lab.kernel.scaling import DataSize
 from aimz_lab.types import JsonObject, Params, Shared
 
 SMALL_VALUES = 2**20
@@ -67,9 +68,9 @@ class RunSetup(NamedTuple):
     shared: Shared
 
     @property
-    def n_obs(self) -> int:
-        """Rows of the data set, or of a batch where the number is unknown."""
-        return self.data.n_obs or self.data.batch_size
+    def size(self) -> DataSize:
+        """How many rows a batch stands for: its own where the number of all is unknown."""
+        return self.data.size or DataSize(self.data.batch_size)
 
     def train_options(self, key: jax.Array, state: SVIState) -> TrainOptions:
         """Return the options of the trainer, with the held-out loss.
@@ -133,7 +134,7 @@ def make_trainer(
         run,
         callbacks,
         shared=setup.shared,
-        n_obs=setup.n_obs,
+        size=setup.size,
         options=setup.train_options(request.origin.keys[0], begin.svi),
         start=request.start,
     )
@@ -189,6 +190,8 @@ def _describe_scale(data: TrainingData, plan: TrainingPlan) -> str:
         return f"rows x {scale.factor:g}"
     if all(who != "ours" for _, who in scale.sites.values()):
         return "scaled by the kernel"
+    if data.size.row_weight is not None:
+        return f"rows x batches of an epoch = {data.size.row_weight:.4g}"
     return f"rows x N / B = {data.n_obs / data.batch_size:.4g}"
 
 

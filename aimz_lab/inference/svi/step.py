@@ -20,7 +20,8 @@ from numpyro.optim import _NumPyroOptim
 
 from aimz_lab.errors import InferenceError
 from aimz_lab.inference.numpyro_patches import sites_in_order
-from aimz_lab.kernel.scaling import RowScale, scale_rows
+from aimz_lab.kernel.plate_handlers import with_whole_plates
+from aimz_lab.kernel.scaling import DataSize, RowScale, scale_rows
 from aimz_lab.types import Array, RandomKey, Rows, Shared, Static
 
 
@@ -45,19 +46,17 @@ class Batch(NamedTuple):
         rows: Arrays by kernel argument, rows on the leading axis, padding at its end.
         valid: Number of rows without padding.
         shared: The kernel's shared arguments.
-        n_obs: Number of rows of the data set.
+        size: How many rows these stand for.
     """
 
     rows: Rows
     valid: int | Int32[Array, ""]
     shared: Shared
-    n_obs: int | Float[Array, ""]
+    size: DataSize
 
     def typed(self) -> Batch:
         """Return the batch with numbers of fixed types, so that one program serves all batches."""
-        return Batch(
-            dict(self.rows), np.int32(self.valid), dict(self.shared), np.float32(self.n_obs)
-        )
+        return Batch(dict(self.rows), np.int32(self.valid), dict(self.shared), self.size.typed())
 
 
 @dataclass(frozen=True)
@@ -68,8 +67,9 @@ class StepPlan:
         model_scale: Weights of the rows in the model.
         guide_scale: Weights of the rows in the guide.
         padded: Whether batches may hold padding.
-        n_obs: Number of rows of the data set as a constant of the program; ``None`` where each
+        size: How many rows a batch stands for, as a constant of the program; ``None`` where each
             batch passes it.
+        whole_plates: Whether plates of the batch's rows take all of them.
         accumulate: Batches per update.
         metrics: Values to report beside the loss; only ``"grad_norm"`` is known.
     """
@@ -77,7 +77,8 @@ class StepPlan:
     model_scale: RowScale
     guide_scale: RowScale
     padded: bool = True
-    n_obs: int | None = None
+    size: DataSize | None = None
+    whole_plates: bool = False
     accumulate: int = 1
     metrics: frozenset[str] = frozenset()
 
@@ -154,20 +155,25 @@ class SviStep:
         return jax.lax.cond(pending == k, update, lambda: (state.svi.optim_state, total, pending))
 
     def evaluate(self, state: SVIState, key: RandomKey, batch: Batch) -> Float[jax.Array, ""]:
-        """Return the loss of ``batch`` in nats, with the noise of ``key``, without an update."""
-        loss_of = self._loss_function(key, state.mutable_state, batch)
+        """Return the loss of held-out rows in nats, with the noise of ``key``."""
+        loss_of = self._loss_function(key, state.mutable_state, batch, held_out=True)
         return loss_of(self._svi.optim.get_params(state.optim_state))[0]
 
     def _loss_function(
-        self, key: jax.Array, mutable: PyTree | None, batch: Batch
+        self, key: jax.Array, mutable: PyTree | None, batch: Batch, *, held_out: bool = False
     ) -> Callable[[PyTree], tuple[jax.Array, PyTree | None]]:
         """Return a function from unconstrained parameters to the loss and the mutable state."""
         svi, plan = self._svi, self._plan
-        rows = next(iter(batch.rows.values())).shape[0]
-        n_valid, n_all = (batch.valid, batch.n_obs) if plan.padded else (rows, plan.n_obs or rows)
+        row_argument, array = next(iter(batch.rows.items()))
+        rows, valid, size = array.shape[0], batch.valid, batch.size
+        if not plan.padded:
+            valid, size = rows, plan.size or DataSize(rows)
+        if held_out:
+            size = DataSize(size.n_obs)
 
         def scaled(fn: Callable, scale: RowScale) -> scale_rows:
-            weights = scale.weights(rows, n_valid, n_all, padded=plan.padded)
+            fn = with_whole_plates(fn, row_argument) if plan.whole_plates else fn
+            weights = scale.weights(rows, valid, size, padded=plan.padded, held_out=held_out)
             return scale_rows(fn, scale.sites, weights)
 
         model, guide = scaled(svi.model, plan.model_scale), scaled(svi.guide, plan.guide_scale)

@@ -30,6 +30,7 @@ from aimz_lab.inference.run.run import Run
 from aimz_lab.inference.svi.accepted_steps import AcceptedSteps, describe_bad_step
 from aimz_lab.inference.svi.compiled_steps import ChunkResult, StepEngine
 from aimz_lab.inference.svi.step import TrainState
+from aimz_lab.kernel.scaling import DataSize
 from aimz_lab.types import OnNonFinite, Shared
 
 REPORT_S = 0.09
@@ -88,7 +89,7 @@ class Trainer(RunLoop):
         run: The record that the trainer fills and callbacks read.
         callbacks: The callbacks of the run.
         shared: The kernel's shared arguments, on the devices.
-        n_obs: Rows of the data set.
+        size: How many rows a batch stands for.
         options: Options of the run.
         start: Position of the feed at the beginning.
 
@@ -106,7 +107,7 @@ class Trainer(RunLoop):
         callbacks: Callbacks,
         *,
         shared: Shared,
-        n_obs: int,
+        size: DataSize,
         options: TrainOptions,
         start: Position = BEGINNING,
     ) -> None:
@@ -116,7 +117,7 @@ class Trainer(RunLoop):
         self._engine = engine
         self._feed: Feed | None = feed
         self._shared = shared
-        self._n_obs = n_obs
+        self._size = size
         self._options = options
         self._ahead: _Dispatched | None = None
         self._pending_report: AcceptedSteps | None = None
@@ -204,7 +205,7 @@ class Trainer(RunLoop):
             chunk.valid,
             len(chunk),
             self._shared,
-            n_obs=self._n_obs,
+            size=self._size,
             skip_bad=self._options.on_nonfinite == "skip",
         )
         now = time.monotonic()

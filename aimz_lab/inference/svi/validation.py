@@ -17,6 +17,7 @@ from aimz_lab.inference.feeds.training_data import TrainingData
 from aimz_lab.inference.svi.compiled_steps import StepEngine
 from aimz_lab.inference.svi.plan import TrainingPlan, values_by_position
 from aimz_lab.inference.svi.step import Batch
+from aimz_lab.kernel.scaling import DataSize
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.types import Rows, Shared
 
@@ -31,15 +32,22 @@ class HeldOut:
     Attributes:
         rows: Arrays by kernel argument, output included.
         every: Epochs between two evaluations.
+        is_whole: Whether all rows are evaluated at once: nothing shows that they may be cut.
     """
 
     rows: Rows
     every: int = 1
+    is_whole: bool = False
 
     @property
     def n_rows(self) -> int:
         """How many rows there are."""
         return next(iter(self.rows.values())).shape[0]
+
+    def block_rows(self, data: TrainingData) -> int:
+        """Rows that are evaluated at a time, beside this training data."""
+        at_once = self.n_rows if self.is_whole else max(_VALIDATION_ROWS, data.batch_size)
+        return min(self.n_rows, at_once)
 
 
 def check_held_out(svi: SVI, spec: KernelSpec, data: TrainingData, held_out: HeldOut) -> None:
@@ -81,7 +89,7 @@ def held_out_loss(
     rows = {name: canonical(array, name) for name, array in held_out.rows.items()}
     n_rows = held_out.n_rows
     n_obs = data.n_obs or n_rows
-    size = min(n_rows, max(_VALIDATION_ROWS, data.batch_size))
+    size = held_out.block_rows(data)
     blocks = []
     for start in range(0, n_rows, size):
         block = {name: array[start : start + size] for name, array in rows.items()}
@@ -89,7 +97,7 @@ def held_out_loss(
         if plan.step.padded:
             multiple = -(-size // plan.placement.row_multiple) * plan.placement.row_multiple
             block, _ = pad_rows(block, multiple)
-        blocks.append(Batch(plan.placement.put_rows(block), valid, shared, n_obs))
+        blocks.append(Batch(plan.placement.put_rows(block), valid, shared, DataSize(n_obs)))
     noise = jax.random.fold_in(key, 1)
     with _refusing(data.rows, rows):
         for block in {block.valid: block for block in blocks}.values():

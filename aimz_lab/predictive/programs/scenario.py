@@ -120,15 +120,10 @@ class Scenario:
             condition={name: folded["condition", name] for name in self._row_condition},
         )
 
-    def by_row(self, piece: Piece) -> Blocks:
-        """Arrays with rows leading: all rows, or a piece of a source."""
-        if not self.rows.streams:
-            return Blocks(self.rows.template, self._row_do, self._row_condition)
-        return Blocks(
-            rows=piece.rows,
-            intervention={name: piece.aligned["do", name] for name in self._row_do},
-            condition={name: piece.aligned["condition", name] for name in self._row_condition},
-        )
+    @property
+    def all_rows(self) -> Blocks:
+        """Arrays with all rows leading; of a source, with some."""
+        return Blocks(self.rows.template, self._row_do, self._row_condition)
 
     def abstract(self, n_rows: int) -> tuple[Blocks, Shared, dict[str, jax.ShapeDtypeStruct]]:
         """Shapes and types of rows, of shared values, and of one draw of all latent sites."""

@@ -16,6 +16,7 @@ from aimz_lab.inference.svi import trainer
 from aimz_lab.inference.svi.compiled_steps import ChunkResult
 from aimz_lab.inference.svi.step import TrainState
 from aimz_lab.inference.svi.trainer import Trainer, TrainOptions
+from aimz_lab.kernel.scaling import DataSize
 
 STEP_S = 2.0**-10
 
@@ -85,7 +86,7 @@ def chunks(device, total, monkeypatch, **options):
         run,
         Callbacks([], run),
         shared={},
-        n_obs=total,
+        size=DataSize(total),
         options=TrainOptions(**options),
     )
     trained.run_to_end()

@@ -1,0 +1,120 @@
+"""Which sites of a kernel depend on an argument, by the traced program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import Jaxpr, Var
+from jaxtyping import PyTree
+from numpyro import handlers
+
+from aimz_lab.kernel.prior_draws import seeded
+from aimz_lab.kernel.spec import KernelSpec
+from aimz_lab.kernel.tracing import tracing_lock
+from aimz_lab.types import HasShape, Static
+
+
+class Dependent(NamedTuple):
+    """Names of the sites that may depend on what was asked about.
+
+    Attributes:
+        values: Those whose value may.
+        densities: Observed sites and factors whose log density may.
+    """
+
+    values: frozenset[str]
+    densities: frozenset[str]
+
+
+def sites_depending_on(
+    kernel: Callable,
+    spec: KernelSpec,
+    argument: str,
+    *,
+    rows: Mapping[str, HasShape],
+    shared: Mapping[str, PyTree[HasShape]],
+    static: Static,
+) -> Dependent:
+    """Return the sites that may depend on a kernel's argument.
+
+    Args:
+        kernel: A function with NumPyro primitives.
+        spec: Its structure.
+        argument: Name of a per-row argument.
+        rows: Per-row arguments; shapes and types are enough.
+        shared: Shared arguments.
+        static: Arguments without arrays.
+
+    Returns:
+        The sites; a site that is not among them provably does not depend on the argument.
+
+    Raises:
+        Exception: What the kernel raises.
+    """
+    others = {**{name: value for name, value in rows.items() if name != argument}, **shared}
+
+    def run(value: Any, others: Mapping[str, Any], key: jax.Array) -> dict[str, list[Any]]:
+        trace = handlers.trace(seeded(kernel, key)).get_trace(
+            **{argument: value}, **others, **static
+        )
+        return {name: _value_and_density(trace[name]) for name in spec.sites if name in trace}
+
+    abstract = jax.tree.map(_abstract, (rows[argument], others))
+    with tracing_lock:
+        program, shapes = jax.make_jaxpr(run, return_shape=True)(*abstract, jax.random.key(0))
+    depends = dependent_results(program.jaxpr, frozenset(program.jaxpr.invars[:1]))
+    by_site = jax.tree.unflatten(jax.tree.structure(shapes), depends)
+    return Dependent(
+        frozenset(name for name, (value, _) in by_site.items() if any(jax.tree.leaves(value))),
+        frozenset(name for name, (_, density) in by_site.items() if any(jax.tree.leaves(density))),
+    )
+
+
+def depends_on(function: Callable, first: PyTree[HasShape], *others: PyTree[HasShape]) -> bool:
+    """Whether any result of a function may depend on its first argument.
+
+    Args:
+        function: A function of trees of arrays.
+        first: Its first argument; shapes and types are enough.
+        *others: Its other arguments.
+
+    Raises:
+        Exception: What the function raises.
+    """
+    abstract = jax.tree.map(_abstract, (first, others))
+    with tracing_lock:
+        program = jax.make_jaxpr(lambda one, more: function(one, *more))(*abstract)
+    sources = program.jaxpr.invars[: len(jax.tree.leaves(first))]
+    return any(dependent_results(program.jaxpr, frozenset(sources)))
+
+
+def dependent_results(program: Jaxpr, sources: frozenset[Var]) -> list[bool]:
+    """Return, for each result of a program, whether it may depend on some of its arguments.
+
+    An operation is taken as a whole, with the programs that it runs: what it computes depends on
+    all that it is given.
+
+    Args:
+        program: The program.
+        sources: The arguments.
+    """
+    dependent: set[Any] = set(sources)
+    for equation in program.eqns:
+        if any(isinstance(atom, Var) and atom in dependent for atom in equation.invars):
+            dependent.update(equation.outvars)
+    return [isinstance(atom, Var) and atom in dependent for atom in program.outvars]
+
+
+def _value_and_density(site: Mapping[str, Any]) -> list[Any]:
+    counts = site["type"] == "sample" and site["is_observed"]
+    value = [leaf for leaf in jax.tree.leaves(site["value"]) if jnp.size(leaf)]
+    return [value, site["fn"].log_prob(site["value"]) if counts else None]
+
+
+def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
+    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
+    return jax.ShapeDtypeStruct(jnp.shape(leaf), jax.dtypes.canonicalize_dtype(leaf.dtype))
