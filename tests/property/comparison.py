@@ -68,7 +68,7 @@ def outcome(recipe: Recipe) -> Outcome:
         except Exception as error:  # noqa: BLE001  any other error is a finding
             return Outcome("crash", f"{type(error).__name__}: {error}"[:400])
     if recipe.must_be_refused:
-        return Outcome("wrong", "an answer in which the parent of held draws has no part")
+        return Outcome("wrong", "an answer, although NumPyro's own ignores the value or the index")
     differing = [text for name in wanted if (text := _difference(recipe, name, got, wanted))]
     if differing:
         return Outcome("wrong", "; ".join(differing))

@@ -35,7 +35,7 @@ def test_a_few_interventions(recipe):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("asked", "examples"),
-    [("predict", 60), ("log_likelihood", 60), ("do", 40), ("condition", 40)],
+    [("predict", 50), ("log_likelihood", 50), ("do", 25), ("condition", 25)],
 )
 def test_many(asked, examples):
     @hypothesis.settings(max_examples=examples, phases=PHASES)
