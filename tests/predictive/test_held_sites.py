@@ -197,6 +197,9 @@ def test_through_a_loop_and_a_branch():
     np.testing.assert_allclose(got, np.tile(values + 10, (S, 1)), atol=0.1)
 
 
+@pytest.mark.filterwarnings(
+    "ignore:The posterior has no draws of 'idle':aimz_lab.errors.OutputWarning"
+)
 def test_a_value_that_reaches_no_result_is_named():
     def kernel(X, y=None):
         b = numpyro.sample("b", dist.Normal(0.0, 1.0))
