@@ -9,10 +9,12 @@ import numpy as np
 
 from aimz_lab.errors import DataError
 from aimz_lab.inference.feeds.training_data import TrainingData
+from aimz_lab.kernel.bounds import check_observed
 from aimz_lab.kernel.check import check_sites
 from aimz_lab.kernel.output_check import check_output_observed
 from aimz_lab.kernel.plate_checks import check_row_plates
 from aimz_lab.kernel.rows.index_checks import IndexCheck
+from aimz_lab.kernel.shapes import check_shapes
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.kernel.tracing import trace_spec
@@ -28,9 +30,10 @@ def trace_data(signature: KernelSignature, data: TrainingData) -> KernelSpec:
     Raises:
         KernelError: If the output site is missing or not observed, if two sites would share a name
             in results, or if a plate of the rows does not fit them.
-        SiteError: If a sampled or observed site has the rows on two axes.
-        DataError: If the kernel does not run on a batch, and an argument that is passed whole has
-            one entry per row.
+        SiteError: If a sampled or observed site has the rows on two axes, or data and distribution
+            have different shapes.
+        DataError: If an observed value lies outside the support of its site; or the kernel does
+            not run on a batch, and an argument that is passed whole has one entry per row.
         Exception: Any other error of the kernel.
 
     Warns:
@@ -49,8 +52,10 @@ def trace_data(signature: KernelSignature, data: TrainingData) -> KernelSpec:
         _refuse_rows_passed_whole(data, error)
         raise
     check_sites(spec)
+    check_shapes(spec, batch.rows)
     check_output_observed(kernel, spec, batch)
     check_row_plates(kernel, spec, batch, data.n_obs)
+    check_observed(kernel, rows=data.rows, shared=batch.shared, static=batch.static)
     return spec
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from aimz_lab.data import BatchSource
 from aimz_lab.kernel.cache_keys import CodeKey, shapes_of
 from aimz_lab.kernel.rows.indices import IndexProgram, KernelCall
-from aimz_lab.types import Batch, Rows
+from aimz_lab.types import Batch, Columns, Rows
 
 _KEPT = 64
 """Programs to keep, for as many shapes of the arguments."""
@@ -97,8 +97,13 @@ class _CheckedSource:
 
     @property
     def n_batches(self) -> int | None:
-        """Batches of an epoch, if they are known."""
+        """Batches of an epoch, if the source knows."""
         return self._source.n_batches
+
+    @property
+    def columns(self) -> Columns:
+        """Column names of each field that is a table, if they are known."""
+        return self._source.columns
 
     @property
     def fields(self) -> tuple[str, ...] | None:
