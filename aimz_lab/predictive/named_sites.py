@@ -17,6 +17,17 @@ def check_named(request: Request, spec: KernelSpec) -> None:
     """Raise :class:`SiteError` if the request names an unknown site."""
     arguments = parameter_names(request.kernel)
     valued = spec.of_kind("latent", "observed", "deterministic")
+    for argument, names in (
+        ("intervention", request.intervention),
+        ("condition", request.condition),
+    ):
+        for name in names:
+            if name in spec.of_kind("param", "factor"):
+                msg = (
+                    f"{argument} names {name!r}, which is a {spec.sites[name].kind} of the kernel: "
+                    "it has no distribution, and no value can be set for it here."
+                )
+                raise SiteError(msg)
     _check_known("intervention", request.intervention, valued, arguments)
     computed = [name for name in request.condition if name in spec.of_kind("deterministic")]
     if computed:
