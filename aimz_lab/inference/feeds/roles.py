@@ -114,8 +114,8 @@ def _ties(
     """How arguments are tied to the rows, remembered for arguments of these shapes."""
     one = {name: jax.ShapeDtypeStruct(array.shape[1:], array.dtype) for name, array in rows.items()}
     single = len(next(iter(rows.values()))) == 1
-    code, shapes = CodeKey(signature.kernel), shapes_of((one, dict(split.shared)))
-    key = ("ties", code, single, shapes, split.static_key, tuple(unknown))
+    kernel, shapes = CodeKey(signature.kernel), shapes_of((one, dict(split.shared)))
+    key = ("ties", kernel, single, shapes, split.static_key, tuple(unknown))
     if key not in signature.remembered:
         trial = RowTrial(signature.kernel, rows, split.shared, split.static, signature.output)
         signature.remembered[key] = trial.ties(unknown)
