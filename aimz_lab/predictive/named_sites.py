@@ -112,9 +112,8 @@ def check_draws(
         _warn_of_random_latents(request, spec)
     given = {request.output, *request.intervention, *request.condition, *redrawn}
     check_sites_of_draws(request.draws, spec, given)
-    check_shapes_of_draws(
-        request.draws, spec, n_rows, unused={request.output, *request.intervention}
-    )
+    unused = {request.output, *request.intervention, *redrawn}
+    check_shapes_of_draws(request.draws, spec, n_rows, unused=unused)
 
 
 def _warn_of_random_latents(request: Request, spec: KernelSpec) -> None:
