@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Collection, Iterable
 from difflib import get_close_matches
 
 import numpy as np
 
-from aimz_lab.errors import OutputWarning, SiteError
+from aimz_lab.errors import SiteError
 from aimz_lab.inference.posterior_sites import check_shapes_of_draws, check_sites_of_draws
 from aimz_lab.kernel.check import parameter_names
 from aimz_lab.kernel.spec import KernelSpec
@@ -88,7 +87,8 @@ def check_draws(
     spec: KernelSpec,
     n_rows: int | None,
     quantity: Quantity,
-    redrawn: Collection[str] = (),
+    below: Collection[str],
+    redrawn: Collection[str],
 ) -> None:
     """Check the posterior's draws against the kernel's sites.
 
@@ -97,43 +97,23 @@ def check_draws(
         spec: The kernel's structure for its arguments.
         n_rows: Number of rows of the call; ``None`` if unknown.
         quantity: Values of sites, or their log likelihood.
-        redrawn: Sites that are drawn anew on purpose, in place of their draws.
+        below: Sites that an intervention reaches; they may come from the kernel.
+        redrawn: Sites that are drawn anew in place of their draws.
 
     Raises:
         SiteError: If names or shapes are not those of the kernel's sites.
 
     Warns:
         OutputWarning: If the kernel lacks a site of the draws, or a site without rows lacks draws;
-            of a log likelihood, if one with rows does.
+            of a log likelihood, what becomes of such a site is decided elsewhere.
     """
     if request.draws is None:
         return
-    if quantity == "log_likelihood":
-        _warn_of_random_latents(request, spec)
-    given = {request.output, *request.intervention, *request.condition, *redrawn}
-    check_sites_of_draws(request.draws, spec, given)
+    given = {request.output, *request.intervention, *request.condition, *below}
+    drawn = quantity == "values"
+    check_sites_of_draws(request.draws, spec, given, warn_of_missing=drawn)
     unused = {request.output, *request.intervention, *redrawn}
     check_shapes_of_draws(request.draws, spec, n_rows, unused=unused)
-
-
-def _warn_of_random_latents(request: Request, spec: KernelSpec) -> None:
-    """Warn of continuous sites with rows but no draws, at which a log likelihood is random."""
-    missing = [
-        name
-        for name in spec.latent_sites
-        if spec.sites[name].row_axes
-        and not spec.sites[name].is_discrete
-        and name not in request.draws
-        and name not in request.condition
-    ]
-    if missing:
-        warnings.warn(
-            f"The posterior has no draws of {', '.join(map(repr, missing))}, which have one value "
-            "per row: the log likelihood is that at one random value of them for each draw, and "
-            "not the average over their values.",
-            OutputWarning,
-            stacklevel=2,
-        )
 
 
 def row_wise_values(request: Request, spec: KernelSpec, n_rows: int | None) -> dict[str, int]:

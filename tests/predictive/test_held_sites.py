@@ -101,8 +101,7 @@ def test_an_intervention_on_a_held_site_needs_no_word():
     got = drawn(model(chain, DRAWS), intervention={"t2": 50.0})
     assert_same_distribution(got, of_numpyro(handlers.do(chain, {"t2": 50.0}), DRAWS))
     both = {"m": 3.0, "t": 4.0}
-    with pytest.warns(OutputWarning, match="no draws of 't2'"):
-        got = drawn(model(chain, without(DRAWS, "t2")), intervention=both)
+    got = drawn(model(chain, without(DRAWS, "t2")), intervention=both)
     assert_same_distribution(got, of_numpyro(handlers.do(chain, both), without(DRAWS, "t2")))
 
 
@@ -207,6 +206,9 @@ def test_through_a_loop_and_a_branch():
     np.testing.assert_allclose(got, np.tile(values + 10, (S, 1)), atol=0.1)
 
 
+@pytest.mark.filterwarnings(
+    "ignore:The posterior has no draws of 'idle':aimz_lab.errors.OutputWarning"
+)
 def test_a_value_that_reaches_no_result_is_named():
     def kernel(X, y=None):
         b = numpyro.sample("b", dist.Normal(0.0, 1.0))
