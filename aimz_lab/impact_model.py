@@ -46,6 +46,7 @@ from aimz_lab.inference.feeds.schema import InputSchema
 from aimz_lab.inference.key_sequence import KeySequence
 from aimz_lab.inference.learners import make_learner, one_inference
 from aimz_lab.inference.posterior import Posterior, Sites, as_posterior
+from aimz_lab.inference.posterior_sites import check_axes_of_draws, check_sites_of_draws
 from aimz_lab.inference.request import (
     FitRequest,
     FitResult,
@@ -59,6 +60,7 @@ from aimz_lab.inference.run.events import Callback, Run
 from aimz_lab.inference.run.handle import RunHandle
 from aimz_lab.inference.saved_model import ModelState, SavedModel, save_model
 from aimz_lab.inference.svi.learner import SviLearner
+from aimz_lab.kernel.arguments import ArgumentRoles
 from aimz_lab.kernel.check import check_signature
 from aimz_lab.kernel.rows.index_checks import IndexCheck
 from aimz_lab.kernel.scaling import Scale
@@ -74,12 +76,15 @@ from aimz_lab.types import (
     Arguments,
     Coords,
     Device,
+    Held,
     JsonObject,
     OnNonFinite,
     Params,
     Progress,
+    RowDependence,
     ShardAxis,
     Store,
+    check_choice,
 )
 
 Result = TypeVar("Result")
@@ -274,12 +279,15 @@ class ImpactModel:
         validation_every: int = 1,
         scale: Scale = "auto",
         n_obs: int | None = None,
+        rows: RowDependence = "auto",
         steps_per_call: int | Literal["auto"] = "auto",
         accumulate: int = 1,
         on_nonfinite: OnNonFinite = "stop",
         allow_nonfinite: bool = False,
         resume: str | PathLike[str] | None = None,
         blocking: bool = True,
+        by_row: Iterable[str] = (),
+        shared: Iterable[str] = (),
         kernel_kwargs: Arguments | None = None,
         **kwargs: Any,
     ) -> Self | RunHandle[Self]:
@@ -313,6 +321,8 @@ class ImpactModel:
                 by its rows.
             n_obs: N, for a stream of unknown length. Without it a batch counts as all of the data,
                 unless a plate of the kernel says N.
+            rows: Batches must not change what the kernel computes for a row. With ``"auto"`` that
+                is proved, or tested on all rows; ``"independent"`` says that you know.
             steps_per_call: Steps compiled into one call. With ``"auto"`` a call takes about 50 ms,
                 and reports come ten times a second; with a number each call is reported.
             accumulate: Batches whose gradients are averaged into one update, across epochs. A rest
@@ -326,9 +336,15 @@ class ImpactModel:
                 epoch in the same order.
             blocking: ``False`` trains on a thread and returns a handle at once; the model is fitted
                 when the run has ended.
+            by_row: Names of further arguments with one entry per row, which are cut with the rows;
+                only needed where a table for all rows might have as many entries.
+            shared: Names of further arguments that every batch gets whole. Predictions remember
+                both.
             kernel_kwargs: Kernel arguments whose names this method uses itself.
             **kwargs: Further kernel arguments. Arrays with as many rows as ``X`` are batched with
-                it, other arrays are shared by all batches, and plain values are compiled in.
+                it, other arrays are shared by all batches, and plain values are compiled in. An
+                array that has as many rows by chance, such as a table that the kernel indexes, is
+                noticed and refused, until ``by_row`` or ``shared`` says what it is.
 
         Returns:
             The model; or, with ``blocking=False``, the handle of the run.
@@ -338,18 +354,20 @@ class ImpactModel:
             DataError: If the data does not fit together or is not finite, or the loss of held-out
                 rows cannot be computed.
             InferenceError: If the model does MCMC, which :meth:`fit_on_batch` runs.
+            KernelError: If the kernel computes across rows (lags, sums, statistics or numbers of
+                rows), and the batches are smaller than the data. If it does not observe its output,
+                a plate does not fit the rows, or a scale of its own depends on a batch's rows.
             GuideError: If the guide cannot be trained on minibatches, or has no values for held-out
                 rows.
-            KernelError: If the kernel does not observe its output, a plate does not fit the rows,
-                or a scale of its own depends on which rows are in a batch.
             CheckpointError: If there is no complete checkpoint, or it is another run's.
             NonFiniteLossError: With ``on_nonfinite="raise"``.
             ArgumentError: If a value is not allowed.
 
         Warns:
             FitWarning: If the run was interrupted or diverged, the number of rows is unknown, the
-                rows of a stream did not weigh as ``n_obs`` rows, or a weight or a plate of the
-                kernel may be meant otherwise.
+                rows of a stream did not weigh as ``n_obs`` rows, a weight or a plate of the kernel
+                may be meant otherwise, or all rows are trained on at once because the default
+                batches would not do.
 
         Example:
             >>> im.fit(X, y, batch_size=20, epochs=10, progress=False).last_run.step
@@ -362,12 +380,14 @@ class ImpactModel:
             inputs=X,
             outputs=y,
             arguments=merge_arguments(self._kernel, kwargs, kernel_kwargs),
+            roles=self._roles(by_row, shared),
             origin=origin,
             num_samples=num_samples,
             epochs=epochs,
             batch_size=batch_size,
             shuffle=shuffle,
             n_obs=n_obs,
+            row_dependence=rows,
             validation=validation,
             validation_every=validation_every,
             step=StepOptions(scale, accumulate),
@@ -396,6 +416,8 @@ class ImpactModel:
         allow_nonfinite: bool = False,
         resume: str | PathLike[str] | None = None,
         blocking: bool = True,
+        by_row: Iterable[str] = (),
+        shared: Iterable[str] = (),
         kernel_kwargs: Arguments | None = None,
         **kwargs: Any,
     ) -> Self | RunHandle[Self]:
@@ -418,6 +440,8 @@ class ImpactModel:
             allow_nonfinite: Accept NaN and infinite values in the data.
             resume: As in :meth:`fit`; ``num_steps`` counts from the beginning. SVI only.
             blocking: As in :meth:`fit`.
+            by_row: As in :meth:`fit`.
+            shared: As in :meth:`fit`.
             kernel_kwargs: Kernel arguments whose names this method uses itself.
             **kwargs: Further kernel arguments, as in :meth:`fit`.
 
@@ -447,6 +471,7 @@ class ImpactModel:
             inputs=X,
             outputs=y,
             arguments=merge_arguments(self._kernel, kwargs, kernel_kwargs),
+            roles=self._roles(by_row, shared),
             origin=origin,
             num_samples=num_samples,
             num_steps=num_steps,
@@ -468,6 +493,9 @@ class ImpactModel:
         rng_key: jax.Array | None = None,
         n_obs: int | None = None,
         n_pad: int = 0,
+        by_row: Iterable[str] = (),
+        shared: Iterable[str] = (),
+        rows: RowDependence = "auto",
         kernel_kwargs: Arguments | None = None,
         **kwargs: Any,
     ) -> tuple[SVIState, Float[Array, ""]]:
@@ -480,6 +508,10 @@ class ImpactModel:
             n_obs: Rows of the data set, to scale the batch; the model remembers it. Each batch then
                 stands for all rows, as is right for batches in a random order.
             n_pad: Rows of padding at the end, which do not count.
+            by_row: As in :meth:`fit`.
+            shared: As in :meth:`fit`.
+            rows: As in :meth:`fit`. Only the batch is at hand, so nothing can be tested on all
+                rows.
             kernel_kwargs: Kernel arguments whose names this method uses itself.
             **kwargs: Further kernel arguments, as in :meth:`fit`.
 
@@ -488,9 +520,12 @@ class ImpactModel:
             computing.
 
         Raises:
-            ArgumentError: If ``n_obs`` is not a positive int.
+            ArgumentError: If ``n_obs`` is not a positive int, or ``rows`` is not known.
             CallError: If arguments are missing, unknown or doubled.
             DataError: If the rows do not fit together.
+            KernelError: If the batch is smaller than the data, and nothing proves that the kernel
+                treats each row by itself.
+            GuideError: Likewise of the guide, or if it cannot be trained on minibatches.
             InferenceError: If the model does MCMC.
 
         Warns:
@@ -504,10 +539,12 @@ class ImpactModel:
         """
         learner = self._svi("train_on_batch")
         self._check_idle("train_on_batch")
+        check_choice("rows", rows, RowDependence)
         size = self._n_obs if n_obs is None else check_positive_int("n_obs", n_obs)
         arguments = merge_arguments(self._kernel, kwargs, kernel_kwargs)
-        data = batch_data(self._kernel, X, y, arguments, n_obs=size)
-        step = learner.step(data, n_pad, self._keys.split(rng_key, 1)[0], self._state)
+        roles = self._roles(by_row, shared)
+        data = batch_data(self._kernel, X, y, arguments, n_obs=size, roles=roles)
+        step = learner.step(data, n_pad, self._keys.split(rng_key, 1)[0], self._state, rows)
         if self._state is None:
             self._keys.advance(rng_key)
         self._n_obs, self._state, self._spec, self._schema = (
@@ -558,6 +595,7 @@ class ImpactModel:
             num_samples=num_samples,
             key=self._keys.split(rng_key, 1)[0],
             arguments=kwargs,
+            roles=self._roles((), ()),
             spec=self._spec,
             state=self._state,
             params=getattr(self._vi_result, "params", None) or {},
@@ -577,17 +615,23 @@ class ImpactModel:
         """Give the model posterior draws from elsewhere.
 
         Args:
-            posterior_sample: Arrays by site, draws on the leading axis, chain by chain.
+            posterior_sample: Arrays by site, draws on the leading axis, chain by chain. Sites with
+                one value per row may be left out; predictions draw them anew.
             num_chains: Number of stacked chains.
 
         Returns:
             The model, which is now fitted.
 
         Raises:
-            SiteError: If the draws do not fit together.
+            SiteError: If the draws do not fit together, have an axis of chains, or have names that
+                the kernel does not know in place of its own. Where the kernel's sites are not known
+                yet, before a training, the first prediction compares the names.
+            DataTypeError: If they are not numeric.
 
         Warns:
             AimzLabWarning: If the output is among them; it is dropped.
+            OutputWarning: If draws are not finite, if the kernel lacks a site of the draws, or if
+                there are no draws of one of its sites, which is then drawn from its prior.
 
         Example:
             >>> other = type(im)(kernel, jax.random.key(1), svi=svi)
@@ -599,7 +643,11 @@ class ImpactModel:
         if draws.pop(self.param_output, None) is not None:
             msg = f"{self.param_output!r} is the output and no part of the posterior; left out."
             warnings.warn(msg, AimzLabWarning, stacklevel=2)
-        self._posterior = as_posterior(draws, num_chains)
+        posterior = as_posterior(draws, num_chains)
+        if self._spec is not None:
+            check_sites_of_draws(posterior.draws, self._spec)
+            check_axes_of_draws(posterior.draws, self._spec)
+        self._posterior = posterior
         return self
 
     def predict(
@@ -608,10 +656,12 @@ class ImpactModel:
         *,
         intervention: Mapping[str, ArrayLike] | None = None,
         condition: Mapping[str, ArrayLike] | None = None,
+        held: Held = "refuse",
         rng_key: jax.Array | None = None,
         in_sample: bool = True,
         return_sites: Sites = None,
         shard_axis: ShardAxis = "obs",
+        rows: RowDependence = "auto",
         batch_size: int | None = None,
         store: Store = "persistent",
         output_dir: str | PathLike[str] | None = None,
@@ -620,6 +670,8 @@ class ImpactModel:
         coords: Coords | None = None,
         progress: bool = True,
         allow_nonfinite: bool = False,
+        by_row: Iterable[str] = (),
+        shared: Iterable[str] = (),
         kernel_kwargs: Arguments | None = None,
         **kwargs: Any,
     ) -> xr.DataTree:
@@ -628,13 +680,18 @@ class ImpactModel:
         Args:
             X: Input array, a dataset, a loader, or any source of batches. A loader that shuffles is
                 read in the order of its first epoch.
-            intervention: Values by site; the sites are cut from their parents.
-            condition: Values that sites take while sampling; sites of the posterior keep their
-                draws.
+            intervention: Values by site; the sites are cut from their parents. A computed or
+                reparametrised site takes the value in place of its own.
+            condition: Values that sites take while sampling. They update no draw of the posterior.
+            held: What becomes of the posterior's draws of a site below one that is set, or
+                conditioned on. Such draws do not know of the value: ``"refuse"`` the call,
+                ``"redraw"`` the sites from the kernel under the value, or ``"keep"`` the draws.
             rng_key: Key of this call; split from the model's by default.
             in_sample: Whether the group is ``posterior_predictive`` or ``predictions``.
             return_sites: Sites to return; by default the output and the deterministic sites.
             shard_axis: ``"obs"`` cuts the rows into blocks, ``"draw"`` keeps them together.
+            rows: ``"auto"`` proves, or tests on these rows, that the kernel computes each row from
+                that row alone; otherwise they stay together. ``"independent"`` is your word for it.
             batch_size: Rows at a time, in blocks of 256 (under ``"draw"``: draws at a time); it
                 changes no result.
             store: ``"persistent"`` writes to disk while it computes, ``"memory"`` keeps all.
@@ -645,6 +702,8 @@ class ImpactModel:
             coords: Labels by dimension.
             progress: Whether to show progress.
             allow_nonfinite: Accept NaN and infinite values in the data.
+            by_row: As in :meth:`fit`; what the training knew is known.
+            shared: Likewise.
             kernel_kwargs: Kernel arguments whose names this method uses itself.
             **kwargs: Further kernel arguments, as in :meth:`fit`.
 
@@ -655,9 +714,18 @@ class ImpactModel:
 
         Raises:
             NotFittedError: If there is no posterior.
-            SiteError: If a named site does not exist or does not fit.
+            SiteError: If a named site does not exist or does not fit, a value set for it changes
+                sites of which the posterior holds draws, the draws have names that the kernel does
+                not know in place of its own, or a site has the rows on two axes.
             CallError: If arguments are missing, unknown or doubled.
-            DataError: If the data does not fit together or is not finite.
+            DataError: If the data does not fit together or is not finite. Labels of rows and
+                columns are compared, also those of ``intervention`` and ``condition`` as Series,
+                data frames and DataArrays; nothing is reordered.
+
+        Warns:
+            OutputWarning: If a column is far outside of its range in training: farther than 5 times
+                the width of that range; or if there are no draws of a site without rows, which is
+                then drawn from its prior.
 
         Example:
             >>> tree = im.predict(X, intervention={"slope": 3.0}, reduce="mean", progress=False)
@@ -673,8 +741,10 @@ class ImpactModel:
             group="posterior_predictive" if in_sample else "predictions",
             intervention=intervention,
             condition=condition,
+            held=held,
             return_sites=return_sites,
             shard_axis=shard_axis,
+            rows=rows,
             batch_size=batch_size,
             store=store,
             output_dir=output_dir,
@@ -683,6 +753,8 @@ class ImpactModel:
             coords=coords,
             progress=progress,
             allow_nonfinite=allow_nonfinite,
+            by_row=by_row,
+            shared=shared,
         )
         return self._remember(self._predictor.predict(request), rng_key)
 
@@ -692,13 +764,17 @@ class ImpactModel:
         *,
         intervention: Mapping[str, ArrayLike] | None = None,
         condition: Mapping[str, ArrayLike] | None = None,
+        held: Held = "refuse",
         rng_key: jax.Array | None = None,
         in_sample: bool = True,
         return_sites: Sites = None,
+        rows: RowDependence = "auto",
         return_datatree: bool = True,
         dims: Mapping[str, Sequence[str]] | None = None,
         coords: Coords | None = None,
         allow_nonfinite: bool = False,
+        by_row: Iterable[str] = (),
+        shared: Iterable[str] = (),
         kernel_kwargs: Arguments | None = None,
         **kwargs: Any,
     ) -> xr.DataTree | dict[str, Shaped[np.ndarray, "draw ..."]]:
@@ -708,13 +784,17 @@ class ImpactModel:
             X: Input of the batch, rows first; or a batch of a loader, a mapping of fields.
             intervention: As in :meth:`predict`.
             condition: As in :meth:`predict`.
+            held: As in :meth:`predict`.
             rng_key: As in :meth:`predict`.
             in_sample: As in :meth:`predict`.
             return_sites: As in :meth:`predict`.
+            rows: As in :meth:`predict`.
             return_datatree: Return a tree, or a dict of arrays ``(num_draws, batch_size, ...)``.
             dims: As in :meth:`predict`.
             coords: As in :meth:`predict`.
             allow_nonfinite: As in :meth:`predict`.
+            by_row: As in :meth:`predict`.
+            shared: As in :meth:`predict`.
             kernel_kwargs: As in :meth:`predict`.
             **kwargs: Further kernel arguments, as in :meth:`fit`.
 
@@ -738,10 +818,14 @@ class ImpactModel:
             group="posterior_predictive" if in_sample else "predictions",
             intervention=intervention,
             condition=condition,
+            held=held,
             return_sites=return_sites,
+            rows=rows,
             dims=dims,
             coords=coords,
             allow_nonfinite=allow_nonfinite,
+            by_row=by_row,
+            shared=shared,
         )
         predict = self._predictor.predict if return_datatree else self._predictor.predict_arrays
         return self._remember(predict(request), rng_key)
@@ -802,6 +886,7 @@ class ImpactModel:
         rng_key: jax.Array | None = None,
         return_sites: Sites = None,
         shard_axis: ShardAxis = "obs",
+        rows: RowDependence = "auto",
         batch_size: int | None = None,
         store: Store = "persistent",
         output_dir: str | PathLike[str] | None = None,
@@ -810,6 +895,8 @@ class ImpactModel:
         coords: Coords | None = None,
         progress: bool = True,
         allow_nonfinite: bool = False,
+        by_row: Iterable[str] = (),
+        shared: Iterable[str] = (),
         kernel_kwargs: Arguments | None = None,
         **kwargs: Any,
     ) -> xr.DataTree:
@@ -822,6 +909,7 @@ class ImpactModel:
             rng_key: As in :meth:`predict`.
             return_sites: As in :meth:`predict`.
             shard_axis: As in :meth:`predict`.
+            rows: As in :meth:`predict`.
             batch_size: As in :meth:`predict`.
             store: As in :meth:`predict`.
             output_dir: As in :meth:`predict`.
@@ -830,6 +918,8 @@ class ImpactModel:
             coords: As in :meth:`predict`.
             progress: As in :meth:`predict`.
             allow_nonfinite: As in :meth:`predict`.
+            by_row: As in :meth:`predict`.
+            shared: As in :meth:`predict`.
             kernel_kwargs: As in :meth:`predict`.
             **kwargs: Further kernel arguments, as in :meth:`fit`.
 
@@ -838,6 +928,7 @@ class ImpactModel:
 
         Raises:
             SiteError: If a named site does not exist.
+            KernelError: If a prior cannot be drawn from, as an ``ImproperUniform``.
             ArgumentError: If ``num_samples`` is not a positive int.
 
         Example:
@@ -856,6 +947,7 @@ class ImpactModel:
             intervention=intervention,
             return_sites=return_sites,
             shard_axis=shard_axis,
+            rows=rows,
             batch_size=batch_size,
             store=store,
             output_dir=output_dir,
@@ -864,6 +956,8 @@ class ImpactModel:
             coords=coords,
             progress=progress,
             allow_nonfinite=allow_nonfinite,
+            by_row=by_row,
+            shared=shared,
         )
         return self._remember(self._predictor.predict(request), rng_key)
 
@@ -875,10 +969,13 @@ class ImpactModel:
         num_samples: int = 1000,
         rng_key: jax.Array | None = None,
         return_sites: Sites = None,
+        rows: RowDependence = "auto",
         return_datatree: bool = True,
         dims: Mapping[str, Sequence[str]] | None = None,
         coords: Coords | None = None,
         allow_nonfinite: bool = False,
+        by_row: Iterable[str] = (),
+        shared: Iterable[str] = (),
         kernel_kwargs: Arguments | None = None,
         **kwargs: Any,
     ) -> xr.DataTree | dict[str, Shaped[np.ndarray, "draw ..."]]:
@@ -890,10 +987,13 @@ class ImpactModel:
             num_samples: Number of draws.
             rng_key: As in :meth:`predict`.
             return_sites: As in :meth:`predict`.
+            rows: As in :meth:`predict`.
             return_datatree: As in :meth:`predict_on_batch`.
             dims: As in :meth:`predict`.
             coords: As in :meth:`predict`.
             allow_nonfinite: As in :meth:`predict`.
+            by_row: As in :meth:`predict`.
+            shared: As in :meth:`predict`.
             kernel_kwargs: As in :meth:`predict`.
             **kwargs: Further kernel arguments, as in :meth:`fit`.
 
@@ -902,6 +1002,7 @@ class ImpactModel:
 
         Raises:
             SiteError: If a named site does not exist.
+            KernelError: If a prior cannot be drawn from, as an ``ImproperUniform``.
             ArgumentError: If ``num_samples`` is not a positive int.
 
         Example:
@@ -919,9 +1020,12 @@ class ImpactModel:
             group="prior_predictive",
             intervention=intervention,
             return_sites=return_sites,
+            rows=rows,
             dims=dims,
             coords=coords,
             allow_nonfinite=allow_nonfinite,
+            by_row=by_row,
+            shared=shared,
         )
         predict = self._predictor.predict if return_datatree else self._predictor.predict_arrays
         return self._remember(predict(request), rng_key)
@@ -932,6 +1036,7 @@ class ImpactModel:
         y: Shaped[ArrayLike, "row ..."] | None = None,
         *,
         shard_axis: ShardAxis = "obs",
+        rows: RowDependence = "auto",
         batch_size: int | None = None,
         store: Store = "persistent",
         output_dir: str | PathLike[str] | None = None,
@@ -940,15 +1045,22 @@ class ImpactModel:
         coords: Coords | None = None,
         progress: bool = True,
         allow_nonfinite: bool = False,
+        by_row: Iterable[str] = (),
+        shared: Iterable[str] = (),
         kernel_kwargs: Arguments | None = None,
         **kwargs: Any,
     ) -> xr.DataTree:
         """Log-likelihood of the output in nats, for each draw and row.
 
+        Discrete latent sites of which the posterior has no draws are summed out, row by row, as by
+        NumPyro's enumeration; those of which it has draws are given. A value outside the support of
+        its distribution has the log density ``-inf``.
+
         Args:
             X: Input array, a dataset, a loader, or any source of batches.
             y: Output array; comes with the batches otherwise.
             shard_axis: As in :meth:`predict`.
+            rows: As in :meth:`predict`.
             batch_size: As in :meth:`predict`.
             store: As in :meth:`predict`.
             output_dir: As in :meth:`predict`.
@@ -957,6 +1069,8 @@ class ImpactModel:
             coords: As in :meth:`predict`.
             progress: As in :meth:`predict`.
             allow_nonfinite: As in :meth:`predict`.
+            by_row: As in :meth:`predict`.
+            shared: As in :meth:`predict`.
             kernel_kwargs: As in :meth:`predict`.
             **kwargs: Further kernel arguments, as in :meth:`fit`.
 
@@ -967,6 +1081,12 @@ class ImpactModel:
             NotFittedError: If there is no posterior.
             CallError: If arguments are missing, unknown or doubled.
             DataError: If the data does not fit together or is not finite.
+            SiteError: If the output depends on a continuous latent site without draws.
+            KernelError: If it depends on a discrete one that cannot be summed out row by row.
+
+        Warns:
+            OutputWarning: As :meth:`predict`; and if there are no draws of a site with one value
+                per row, at which the log-likelihood is then random.
 
         Example:
             >>> im.log_likelihood(X, y, progress=False).log_likelihood.y.shape
@@ -982,6 +1102,7 @@ class ImpactModel:
             posterior=self._fitted("log_likelihood"),
             group="log_likelihood",
             shard_axis=shard_axis,
+            rows=rows,
             batch_size=batch_size,
             store=store,
             output_dir=output_dir,
@@ -990,6 +1111,8 @@ class ImpactModel:
             coords=coords,
             progress=progress,
             allow_nonfinite=allow_nonfinite,
+            by_row=by_row,
+            shared=shared,
         )
         return self._remember(self._predictor.log_likelihood(request), key)
 
@@ -1022,7 +1145,7 @@ class ImpactModel:
         Raises:
             ArgumentError: If a scenario has neither output nor arguments, or the scenarios differ
                 in an option that one pass shares, such as ``reduce`` or ``store``.
-            DataError: If the scenarios differ in shape.
+            DataError: If the scenarios differ in shape, or label their rows differently.
 
         Warns:
             OutputWarning: If the scenarios are not paired.
@@ -1185,6 +1308,13 @@ class ImpactModel:
             )
             raise InferenceError(msg)
         return self._learner
+
+    def _roles(self, by_row: Iterable[str], shared: Iterable[str]) -> ArgumentRoles:
+        """Return the roles of further arguments: named by the user, or known from training."""
+        roles = ArgumentRoles.said(self._kernel, by_row, shared)
+        if self._schema is None:
+            return roles
+        return roles.after_training(self._schema.rows, self._schema.shared)
 
     def _check_idle(self, method: str) -> None:
         if self._handle is not None and not self._handle.done:

@@ -16,6 +16,8 @@ _T = TypeVar("_T")
 
 Store = Literal["persistent", "memory"]
 ShardAxis = Literal["obs", "draw"]
+RowDependence = Literal["auto", "independent"]
+Held = Literal["refuse", "redraw", "keep"]
 OnNonFinite = Literal["stop", "skip", "raise"]
 Progress = bool | Literal["live", "text"]
 RunStatus = Literal[

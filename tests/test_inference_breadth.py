@@ -33,7 +33,7 @@ from numpyro.infer import (
 )
 
 from aimz_lab import ImpactModel
-from aimz_lab.errors import GuideError
+from aimz_lab.errors import GuideError, KernelError
 from tests import kernels
 
 pytestmark = pytest.mark.allow_rank_promotion  # NumPyro's guides draw with a sample shape
@@ -138,7 +138,11 @@ def test_mutable_state_follows_the_batches_and_serves_predictions():
     shifted = 5 + 2 * X
     svi = SVI(normalised, lambda X, y, train: None, optax.adam(0.05), Trace_ELBO())
     im = ImpactModel(normalised, jax.random.key(0), svi=svi)
-    im.fit(shifted, Y, epochs=100, batch_size=20, train=True, progress=False)
+    # The statistics of a batch normalise its rows, which are then not independent.
+    with pytest.raises(KernelError, match="across rows at the site 'y'"):
+        im.fit(shifted, Y, epochs=100, batch_size=20, train=True, progress=False)
+    options = {"epochs": 100, "batch_size": 20, "rows": "independent", "progress": False}
+    im.fit(shifted, Y, train=True, **options)
     running = im._vi_state.mutable_state["net$state"]["batch_stats"]["BatchNorm_0"]
     np.testing.assert_allclose(running["mean"], shifted.mean(0), atol=0.3)
     np.testing.assert_allclose(running["var"], shifted.var(0), rtol=0.3)

@@ -18,7 +18,7 @@ from aimz_lab.data.dataset import ArrayDataset
 from aimz_lab.data.loader import ArrayLoader
 from aimz_lab.data.stream import OpenEpoch, StreamSource, count_rows
 from aimz_lab.errors import DataError, DataTypeError
-from aimz_lab.types import Batch, callable_name
+from aimz_lab.types import Batch, Columns, callable_name
 
 
 class BatchSource(Protocol):
@@ -39,6 +39,10 @@ class BatchSource(Protocol):
     @property
     def fields(self) -> tuple[str, ...] | None:
         """The field names, or ``None`` before the first batch is read."""
+
+    @property
+    def columns(self) -> Columns:
+        """Column names of each field that is a table; of a stream, once a batch was read."""
 
     @property
     def reiterable(self) -> bool:
@@ -78,6 +82,7 @@ class LoaderSource:
         self.n_obs = len(loader.dataset) if n_obs is None else check_positive_int("n_obs", n_obs)
         self.n_batches, self.epoch_rows = len(loader), len(loader.dataset)
         self.fields = loader.dataset.fields
+        self.columns = loader.dataset.columns
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Return the batches of one epoch; those before ``start`` are not read."""

@@ -24,6 +24,7 @@ _CALL_OPTIONS = {
     "progress",
     "reduce",
     "return_sites",
+    "rows",
     "shard_axis",
     "store",
 }

@@ -20,9 +20,18 @@ from aimz_lab.inference.feeds.schema import InputSchema
 from aimz_lab.inference.posterior import Posterior
 from aimz_lab.inference.run.events import Callback, Run
 from aimz_lab.inference.run.loop import RunLoop
+from aimz_lab.kernel.arguments import UNKNOWN_ROLES, ArgumentRoles
 from aimz_lab.kernel.scaling import Scale, check_scale
 from aimz_lab.kernel.spec import KernelSpec
-from aimz_lab.types import Arguments, Device, OnNonFinite, Params, Progress, check_choice
+from aimz_lab.types import (
+    Arguments,
+    Device,
+    OnNonFinite,
+    Params,
+    Progress,
+    RowDependence,
+    check_choice,
+)
 
 
 @dataclass(frozen=True)
@@ -55,6 +64,7 @@ class FitRequest:
         inputs: The input array, a dataset, a loader, or any source of batches.
         outputs: The output array, or ``None`` where it comes with the batches.
         arguments: Further kernel arguments by name.
+        roles: Which of them are known to be by row or shared.
         origin: Random keys and first epoch.
         num_samples: Posterior draws to make by SVI.
         epochs: Passes over the data.
@@ -64,6 +74,7 @@ class FitRequest:
         n_obs: Rows of the data set, for a stream of unknown length.
         validation: Held-out data, or ``None``.
         validation_every: Epochs between two evaluations of the held-out loss.
+        row_dependence: ``"independent"`` if the user says that rows may be cut into batches.
         step: How a step weights its rows.
         steps_per_call: Steps compiled into one call; ``"auto"`` adapts.
         on_nonfinite: ``"stop"``, ``"skip"`` or ``"raise"`` at a step that is not finite.
@@ -81,6 +92,7 @@ class FitRequest:
     outputs: ArrayLike | None
     arguments: Arguments
     origin: Origin
+    roles: ArgumentRoles = UNKNOWN_ROLES
     num_samples: int = 1000
     epochs: int = 1
     num_steps: int | None = None
@@ -89,6 +101,7 @@ class FitRequest:
     n_obs: int | None = None
     validation: Any = None
     validation_every: int = 1
+    row_dependence: RowDependence = "auto"
     step: StepOptions = field(default_factory=StepOptions)
     steps_per_call: int | Literal["auto"] = "auto"
     on_nonfinite: OnNonFinite = "stop"
@@ -107,6 +120,7 @@ class FitRequest:
         if self.steps_per_call != "auto":
             check_positive_int("steps_per_call", self.steps_per_call)
         check_choice("on_nonfinite", self.on_nonfinite, OnNonFinite)
+        check_choice("rows", self.row_dependence, RowDependence)
 
     @property
     def start(self) -> Position:
@@ -125,6 +139,7 @@ class SampleRequest:
         num_samples: Draws to make; where chains continue, iterations of each chain.
         key: A typed random key.
         arguments: Kernel arguments by name; empty for none.
+        roles: Which of them were by row or shared in training.
         spec: The kernel's structure as last trained, or ``None``.
         state: The SVI state, or ``None``.
         params: Constrained parameters to draw with; empty for those of ``state``.
@@ -137,6 +152,7 @@ class SampleRequest:
     num_samples: int
     key: jax.Array
     arguments: Arguments
+    roles: ArgumentRoles
     spec: KernelSpec | None
     state: SVIState | None
     params: Params

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
-from dataclasses import dataclass, field
+import inspect
+from collections.abc import Collection, Hashable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 import jax
 import numpy as np
 from jaxtyping import PyTree
 
 from aimz_lab.data import to_host
-from aimz_lab.errors import ArgumentError
+from aimz_lab.errors import ArgumentError, DataError
+from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.types import HostRows, Rows, Shared, Static, StaticKey
 
 _STATIC = (bool, int, float, complex, str, bytes, type(None))
@@ -41,25 +43,101 @@ class KernelArguments:
         return tuple((name, type(v), v) for name, v in sorted(self.static.items()))
 
 
-def split_arguments(extra: Mapping[str, object], n_rows: int | None) -> KernelArguments:
+@dataclass(frozen=True)
+class ArgumentRoles:
+    """Which further arguments have one entry per row, and which every batch gets whole.
+
+    Attributes:
+        by_row: Those with one entry per row, by the user's word.
+        shared: Those passed whole, by the user's word.
+        trained_by_row: Those that had one entry per row in training.
+        trained_shared: Those that were passed whole in training.
+    """
+
+    by_row: frozenset[str] = frozenset()
+    shared: frozenset[str] = frozenset()
+    trained_by_row: frozenset[str] = frozenset()
+    trained_shared: frozenset[str] = frozenset()
+
+    @classmethod
+    def said(
+        cls, signature: KernelSignature, by_row: Iterable[str], shared: Iterable[str]
+    ) -> ArgumentRoles:
+        """Return the roles that the user names.
+
+        Args:
+            signature: The kernel.
+            by_row: Names of arguments with one entry per row.
+            shared: Names of arguments that are passed whole.
+
+        Raises:
+            ArgumentError: If a name is no further argument of the kernel, or has both roles.
+        """
+        roles = cls(_names(by_row), _names(shared))
+        known = [*inspect.signature(signature.kernel).parameters]
+        further = [name for name in known if name not in (signature.input, signature.output)]
+        for name in sorted(roles.by_row | roles.shared):
+            if name not in further:
+                msg = (
+                    f"by_row= and shared= name {name!r}, which is no further argument of the "
+                    f"kernel; it takes {', '.join(map(repr, further)) or 'none'} beside its input "
+                    "and its output."
+                )
+                raise ArgumentError(msg)
+            if name in roles.by_row & roles.shared:
+                msg = f"{name!r} cannot be both by row and shared; name it in one of them."
+                raise ArgumentError(msg)
+        return roles
+
+    def after_training(self, rows: Collection[str], shared: Collection[str]) -> ArgumentRoles:
+        """Return the same roles, with those of a training for the arguments that are not named."""
+        named = self.by_row | self.shared
+        return replace(
+            self,
+            trained_by_row=frozenset(rows) - named,
+            trained_shared=frozenset(shared) - named,
+        )
+
+    @property
+    def known(self) -> frozenset[str]:
+        """The arguments whose role is known."""
+        return self.by_row | self.shared | self.trained_by_row | self.trained_shared
+
+
+def _names(names: Iterable[str]) -> frozenset[str]:
+    return frozenset([names] if isinstance(names, str) else names)
+
+
+UNKNOWN_ROLES = ArgumentRoles()
+
+
+def split_arguments(
+    extra: Mapping[str, object], n_rows: int | None, roles: ArgumentRoles = UNKNOWN_ROLES
+) -> KernelArguments:
     """Sort the further arguments of a kernel.
 
     Args:
         extra: All arguments except input and output, by name.
         n_rows: Number of rows; ``None`` if a loader provides all per-row arrays.
+        roles: What is known about them.
 
     Returns:
-        The sorted arguments. An array (or a list, Series, ... of numbers) is per-row if its leading
-        axis has ``n_rows`` entries, otherwise shared. A Python scalar, string, function or other
-        hashable is static.
+        The sorted arguments. An array (or a list, Series, ... of numbers) whose role is unknown is
+        per-row if its leading axis has ``n_rows`` entries, otherwise shared. A Python scalar,
+        string, function or other hashable is static.
 
     Raises:
-        ArgumentError: If a value is neither an array, a container of arrays, nor hashable.
+        ArgumentError: If a value is neither an array, a container of arrays, nor hashable; or is no
+            array and named as one.
+        DataError: If an array that has one entry per row has another number of them.
 
     Example:
         >>> split = split_arguments({"w": np.ones(3), "knots": np.ones(5), "degree": 2}, n_rows=3)
         >>> list(split.rows), list(split.shared), dict(split.static)
         (['w'], ['knots'], {'degree': 2})
+        >>> roles = ArgumentRoles(shared=frozenset({"knots"}))
+        >>> list(split_arguments({"w": np.ones(3), "knots": np.ones(3)}, 3, roles).shared)
+        ['knots']
     """
     rows: HostRows = {}
     shared: dict[str, PyTree[np.ndarray]] = {}
@@ -71,11 +149,49 @@ def split_arguments(extra: Mapping[str, object], n_rows: int | None) -> KernelAr
             shared[name] = jax.tree.map(lambda leaf: to_host(name, leaf), value)  # noqa: B023
         elif _is_array(value):
             array = to_host(name, value)
-            per_row = array.ndim > 0 and n_rows is not None and array.shape[0] == n_rows
-            (rows if per_row else shared)[name] = array
+            by_row = n_rows is not None and _is_by_row(name, array, n_rows, roles)
+            (rows if by_row else shared)[name] = array
         else:
             static[name] = _hashable(name, value)
+    _check_named(roles, shared, static, n_rows)
     return KernelArguments(rows, shared, static)
+
+
+def _is_by_row(name: str, array: np.ndarray, n_rows: int, roles: ArgumentRoles) -> bool:
+    length = array.shape[0] if array.ndim else None
+    if name in roles.shared | roles.trained_shared:
+        return False
+    if name in roles.by_row | roles.trained_by_row and length != n_rows:
+        entries = "is a single number" if length is None else f"has {length} entries"
+        why = "it had one entry per row in training" if name in roles.trained_by_row else "by_row"
+        msg = (
+            f"The argument {name!r} {entries}, and there are {n_rows} rows ({why}). Pass one entry "
+            f"per row; or if it is now passed whole to every batch, say shared=[{name!r}]."
+        )
+        raise DataError(msg)
+    return length == n_rows
+
+
+def _check_named(
+    roles: ArgumentRoles,
+    shared: Collection[str],
+    static: Collection[str],
+    n_rows: int | None,
+) -> None:
+    """Check that arguments named by the user are arrays that can have that role."""
+    for name in sorted(roles.by_row | roles.shared):
+        if name in static:
+            msg = f"by_row= and shared= name arrays, and {name!r} is none; leave it out of them."
+            raise ArgumentError(msg)
+        if name in roles.by_row and name in shared:
+            how = (
+                "pass a single array, not a container of arrays"
+                if n_rows is not None
+                else f"give it to the data: ArrayDataset(..., {name}={name}), or as a field of the "
+                "batches"
+            )
+            msg = f"The argument {name!r} cannot be cut with the rows as it is; {how}."
+            raise ArgumentError(msg)
 
 
 def _is_array(value: object) -> bool:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
 import jax
 from jaxtyping import PyTree
 
+from aimz_lab.kernel.reads import fingerprint
 from aimz_lab.types import HasShape
 
 
@@ -26,6 +27,31 @@ class ById:
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ById) and other.of is self.of
+
+
+class CodeKey:
+    """Identify a function or an object together with all that it reads, as it is now.
+
+    Args:
+        function: The function, or an object whose methods are compiled; the key keeps it alive.
+    """
+
+    __slots__ = ("_function", "_hash", "_reads")
+
+    def __init__(self, function: Callable) -> None:
+        self._function, self._reads = function, fingerprint(function)
+        self._hash = hash((id(function), self._reads))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (
+            isinstance(other, CodeKey)
+            and other._function is self._function
+            and other._hash == self._hash
+            and other._reads == self._reads
+        )
 
 
 def shapes_of(tree: PyTree[HasShape]) -> Hashable:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 
 from numpyro.infer.autoguide import AutoGuide
 
-from aimz_lab.errors import CallError, GuideError, KernelError, SiteError
+from aimz_lab.errors import CallError, GuideError, KernelError
 from aimz_lab.kernel.spec import KernelSpec, variable_name
 from aimz_lab.types import callable_name
 
@@ -62,8 +62,6 @@ def check_sites(spec: KernelSpec) -> None:
 
     Raises:
         KernelError: If the output site is missing, or two sites would share a name in results.
-        SiteError: If a sampled or observed site has more than one axis of rows, for instance
-            because an output of shape ``(n, 1)`` meets a mean of shape ``(n,)``.
     """
     if spec.output not in spec.sites:
         names = ", ".join(spec.sample_sites) or "none"
@@ -73,7 +71,7 @@ def check_sites(spec: KernelSpec) -> None:
         )
         raise KernelError(msg)
     by_variable: dict[str, str] = {}
-    for name, site in spec.sites.items():
+    for name in spec.sites:
         other = by_variable.setdefault(variable_name(name), name)
         if other != name:
             msg = (
@@ -81,15 +79,6 @@ def check_sites(spec: KernelSpec) -> None:
                 "results, where a '/' is written as '.'; rename one."
             )
             raise KernelError(msg)
-        times = max(len(site.row_axes), len(site.density_row_axes))
-        # Computed sites have no density; a covariance matrix may have the rows on two axes.
-        if site.kind not in ("param", "deterministic") and times > 1:
-            msg = (
-                f"The site {name!r} has shape {site.shape}: the rows appear {times} times in its "
-                "density, which happens when (n, 1) meets (n,). Give input and output one shape, "
-                "for example y of shape (n,)."
-            )
-            raise SiteError(msg)
 
 
 def check_trainable_on_batches(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from aimz_lab.errors import CallError
 
@@ -16,11 +17,16 @@ class KernelSignature:
         kernel: The NumPyro function.
         input: Name of the input parameter.
         output: Name of the output parameter and of the output site.
+        remembered: What was found out about the kernel, for arguments of some shapes.
     """
 
     kernel: Callable
     input: str = "X"
     output: str = "y"
+    remembered: dict[Hashable, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    def __reduce__(self) -> tuple[type[KernelSignature], tuple[Callable, str, str]]:
+        return KernelSignature, (self.kernel, self.input, self.output)
 
 
 def merge_arguments(

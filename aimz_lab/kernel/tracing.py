@@ -50,6 +50,7 @@ class _Record(NamedTuple):
     frames: tuple[_Frame, ...]
     scale: float | Literal["array"] | None
     is_discrete: bool
+    distribution_shape: tuple[int, ...] | None
     argument: str | None = None
 
 
@@ -165,7 +166,7 @@ def _records(
 
 def _record(site: Message, plates: Mapping[str, Message], n_rows: int) -> _Record | None:
     """Return the facts about a site that outlive its trace; ``None`` if it is no kernel site."""
-    kind = _kind(site)
+    kind = site_kind(site)
     if kind is None or site["value"] is None:
         return None
     value = site["value"]
@@ -190,6 +191,7 @@ def _record(site: Message, plates: Mapping[str, Message], n_rows: int) -> _Recor
         ),
         scale=scale if scale is None or isinstance(scale, (int, float)) else "array",
         is_discrete=bool(sampled and kind == "latent" and site["fn"].support.is_discrete),
+        distribution_shape=tuple(site["fn"].shape()) if kind == "observed" else None,
     )
 
 
@@ -217,7 +219,8 @@ def _density_shape(site: Message, value: HasShape) -> tuple[int, ...]:
         return ()
 
 
-def _kind(site: Message) -> SiteKind | None:
+def site_kind(site: Message) -> SiteKind | None:
+    """The kind of a site by NumPyro's record of it; ``None`` for what is no site of a kernel."""
     if site["type"] == "sample":
         if not site["is_observed"]:
             return "latent"
@@ -301,5 +304,6 @@ def _site(name: str, record: _Record, other: _Record | None, fixed: set[str]) ->
         density_ndim=len(record.density_shape),
         scale=record.scale,
         is_discrete=record.is_discrete,
+        distribution_shape=record.distribution_shape,
         argument=record.argument,
     )

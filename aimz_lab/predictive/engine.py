@@ -43,7 +43,7 @@ class Engine:
         self._request, self._plan = scenarios[0].request, scenarios[0].plan
         self._call = CallPrograms(scenarios, combine)
         self._key_data, self._devices = self._call.key_data, self._call.devices
-        self._crossing = CrossingCheck(programs, scenarios, self._key_data[0], self._devices[0])
+        self._crossing = CrossingCheck(programs, scenarios, self._key_data, self._devices[0])
 
     def by_rows(self, sink: Sink | Finish) -> dict[str, np.ndarray]:
         """Compute block by block, all draws at a time.
@@ -55,7 +55,7 @@ class Engine:
             The sites without rows, ``(S, ...)``.
 
         Raises:
-            CrossingRowsError: If rows depend on one another; nothing was written.
+            CrossingRowsError: If rows depend on one another, or those of a source may do so.
         """
         scenario, n_blocks = self._scenarios[0], self._blocks_per_call()
         calls = zip(*[one.pieces(n_blocks * BLOCK_ROWS) for one in self._scenarios], strict=True)
@@ -66,8 +66,6 @@ class Engine:
         sites = placed(sites, self._devices)
 
         def compute(call: tuple[Piece, ...]) -> tuple[Span, PyTree]:
-            if call[0].first:
-                self._crossing.check(self._crossing.tests(call, later=True))
             span = Span(1, call[0].first, call[0].n_rows)
             arguments = self._call.rows_arguments(sites, call, n_blocks, sink)
             values = jax.device_get(run(*arguments))
@@ -86,6 +84,7 @@ class Engine:
                     sink.take(span.first, span.count, values)
                 else:
                     sink.write(span, values)
+        self._crossing.check_end()
         return single
 
     def by_draws(self, sink: Sink) -> dict[str, np.ndarray]:
@@ -138,12 +137,13 @@ class Engine:
         blank = tuple(scenario.sites(scenario.blank_globals()) for scenario in self._scenarios)
         main, globals_ = self._call.of_rows(blank, first, n_blocks, sink), self._call.of_globals()
         wanted = [main] if globals_ is None else [main, globals_]
-        tests = self._crossing.tests(first)
-        run, *others = self._programs.compiled(*wanted, *[test for _, test in tests])
-        self._crossing.check(tests)
-        if globals_ is None:
-            return run, {}, blank
-        return run, *self._fix_globals(others[0], globals_.arguments)
+        tests = self._crossing.tests(blank)
+        run, *others = self._programs.compiled(*wanted, *tests)
+        single, sites = {}, blank
+        if globals_ is not None:
+            single, sites = self._fix_globals(others[0], globals_.arguments)
+        self._crossing.check(sites)
+        return run, single, sites
 
     def _fix_globals(
         self, draw_globals: Callable, arguments: tuple[PyTree, ...]
@@ -154,9 +154,8 @@ class Engine:
             The sites to return, and the fixed sites of each draw, by scenario.
         """
         drawn = jax.device_get(draw_globals(*arguments))
-        names = self._plan.globals_drawn
         sites = tuple(
-            scenario.sites({name: values[name] for name in names})
+            scenario.sites({name: values[name] for name in scenario.plan.globals_drawn})
             for scenario, values in zip(self._scenarios, drawn, strict=True)
         )
         asked = [{name: one[name] for name in self._plan.global_sites} for one in drawn]

@@ -10,17 +10,20 @@ from jax.typing import ArrayLike
 
 from aimz_lab.data import (
     ArrayDataset,
+    AxisLabels,
     BatchSource,
     LoaderSource,
-    RowCoord,
     as_source,
     check_finite,
+    first_row_labels,
     is_batches,
-    row_coord,
+    shared_row_labels,
 )
 from aimz_lab.errors import CallError
 from aimz_lab.inference.feeds.inputs import rows_and_others
-from aimz_lab.kernel.arguments import split_arguments
+from aimz_lab.inference.feeds.roles import check_beside_loader, check_fields, resolved
+from aimz_lab.inference.feeds.training_data import loader_order
+from aimz_lab.kernel.arguments import UNKNOWN_ROLES, ArgumentRoles, split_arguments
 from aimz_lab.kernel.check import check_call, parameter_names
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.types import Arguments, Rows, Shared, Static
@@ -35,14 +38,16 @@ class PredictiveData:
         fields: Fields of a source that are kernel arguments; ``None`` for all.
         shared: The kernel's shared arguments.
         static: Kernel arguments that are not arrays.
-        row_coord: Labels of the rows, if the input has some.
+        row_labels: Labels of the rows, if a field has some.
+        shuffled: Whether the rows come from a loader that shuffles.
     """
 
     rows: Rows | BatchSource
     fields: tuple[str, ...] | None = None
     shared: Shared = field(default_factory=dict)
     static: Static = field(default_factory=dict)
-    row_coord: RowCoord | None = None
+    row_labels: AxisLabels | None = None
+    shuffled: bool = False
 
 
 def predictive_data(
@@ -53,6 +58,7 @@ def predictive_data(
     *,
     with_output: bool,
     allow_nonfinite: bool,
+    roles: ArgumentRoles = UNKNOWN_ROLES,
 ) -> PredictiveData:
     """Read the arguments of a predictive method.
 
@@ -64,36 +70,45 @@ def predictive_data(
         with_output: Whether the call needs the observed output. If not, the output of a loader is
             left out, so that one loader serves fit and predict.
         allow_nonfinite: Do not check for NaN and infinite values.
+        roles: Which further arguments are known to be by row or shared.
 
     Raises:
         CallError: If the output is missing or given twice, or the arguments do not fit the kernel.
-        DataError: If the data does not fit together.
+        DataError: If the data does not fit together, or an argument may be by row or shared and
+            nobody said which.
+        ArgumentError: If a named argument is no array, or cannot have its role.
         DataTypeError: If values are not numeric.
     """
     if isinstance(inputs, Mapping):
         inputs = ArrayDataset(**inputs)
     if isinstance(inputs, ArrayDataset):
-        return _of_dataset(signature, inputs, outputs, extra, with_output, allow_nonfinite)
+        return _of_dataset(signature, inputs, outputs, extra, with_output, allow_nonfinite, roles)
     if not is_batches(inputs):
         if with_output and outputs is None:
             msg = f"The output {signature.output!r} is needed beside an array of inputs."
             raise CallError(msg)
         rows, shared, static = rows_and_others(
-            signature, inputs, outputs, extra, allow_nonfinite=allow_nonfinite
+            signature, inputs, outputs, extra, allow_nonfinite=allow_nonfinite, roles=roles
         )
-        return PredictiveData(rows, None, shared, static, row_coord(inputs))
+        passed = {signature.input: inputs, signature.output: outputs, **extra}
+        labels = first_row_labels(passed[name] for name in rows)
+        return PredictiveData(rows, None, shared, static, labels)
     if outputs is not None:
         msg = f"{signature.output!r} comes with the batches of a loader; do not pass it again."
         raise CallError(msg)
     names = (signature.input, signature.output) if with_output else (signature.input,)
     source = as_source(inputs, (signature.input, signature.output), allow_nonfinite=allow_nonfinite)
-    split = split_arguments(extra, None)
+    split = split_arguments(extra, None, roles)
     fields = _fields(signature, source.fields, with_output)
-    coord = None
-    if isinstance(source, LoaderSource):
-        check_call(signature.kernel, [*(fields or names), *split.shared, *split.static])
-        coord = None if source.loader.shuffle else source.loader.dataset.row_coord
-    return PredictiveData(source, fields, split.shared, split.static, coord)
+    if not isinstance(source, LoaderSource):
+        return PredictiveData(source, fields, split.shared, split.static)
+    check_beside_loader(signature, source.loader.dataset, split, roles)
+    check_call(signature.kernel, [*(fields or names), *split.shared, *split.static])
+    labels, shuffled = source.loader.dataset.row_labels, bool(source.loader.shuffle)
+    if labels is not None and shuffled:
+        ordered = labels.labels[loader_order(source.loader)(0)]
+        labels = None if labels.counts else labels._replace(labels=ordered)
+    return PredictiveData(source, fields, split.shared, split.static, labels, shuffled)
 
 
 def _of_dataset(
@@ -103,19 +118,23 @@ def _of_dataset(
     extra: Arguments,
     with_output: bool,
     allow_nonfinite: bool,
+    roles: ArgumentRoles,
 ) -> PredictiveData:
     if outputs is not None:
         msg = f"{signature.output!r} is a field of the dataset; do not pass it again."
         raise CallError(msg)
+    check_fields(dataset, roles)
     fields = _fields(signature, dataset.fields, with_output)
     rows = {name: dataset.arrays[name] for name in fields or ()}
     check_finite(
         {n: rows[n] for n in (signature.input, signature.output) if n in rows}, allow_nonfinite
     )
-    split = split_arguments(extra, len(dataset))
+    split = resolved(signature, rows, split_arguments(extra, len(dataset), roles), roles)
     rows.update(split.rows)
+    labelled = {signature.input: dataset.row_labels, **{name: extra[name] for name in split.rows}}
+    labels = shared_row_labels(labelled)
     check_call(signature.kernel, [*rows, *split.shared, *split.static])
-    return PredictiveData(rows, None, split.shared, split.static, dataset.row_coord)
+    return PredictiveData(rows, None, split.shared, split.static, labels)
 
 
 def _fields(

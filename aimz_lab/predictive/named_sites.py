@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from difflib import get_close_matches
 
 import numpy as np
 
 from aimz_lab.errors import OutputWarning, SiteError
+from aimz_lab.inference.posterior_sites import check_shapes_of_draws, check_sites_of_draws
 from aimz_lab.kernel.check import parameter_names
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.predictive.request import Quantity, Request
@@ -16,10 +18,18 @@ from aimz_lab.predictive.request import Quantity, Request
 def check_named(request: Request, spec: KernelSpec) -> None:
     """Raise :class:`SiteError` if the request names an unknown site."""
     arguments = parameter_names(request.kernel)
-    _check_known("intervention", request.intervention, spec.sample_sites, arguments)
+    valued = spec.of_kind("latent", "observed", "deterministic")
+    _check_known("intervention", request.intervention, valued, arguments)
+    computed = [name for name in request.condition if name in spec.of_kind("deterministic")]
+    if computed:
+        msg = (
+            f"condition names {', '.join(map(repr, computed))}, which the kernel computes from "
+            "other sites and which has no distribution of its own; condition on those, or set it "
+            "with intervention=."
+        )
+        raise SiteError(msg)
     _check_known("condition", request.condition, spec.sample_sites, arguments)
-    returnable = spec.of_kind("latent", "observed", "deterministic")
-    _check_known("return_sites", request.return_sites or (), returnable)
+    _check_known("return_sites", request.return_sites or (), valued)
 
 
 def _check_known(
@@ -34,9 +44,11 @@ def _check_known(
             )
             raise SiteError(msg)
     if unknown:
+        near = {match: None for name in unknown for match in get_close_matches(name, known, 2)}
+        hint = f"did you mean {' or '.join(map(repr, near))}? Its" if near else "its"
         msg = (
             f"{argument} names {', '.join(map(repr, unknown))}, which the kernel does not have; "
-            f"its sites are {', '.join(map(repr, known))}."
+            f"{hint} sites are {', '.join(map(repr, known))}."
         )
         raise SiteError(msg)
 
@@ -46,9 +58,6 @@ def wanted_sites(request: Request, spec: KernelSpec, quantity: Quantity) -> tupl
 
     Raises:
         SiteError: If the kernel has no output site.
-
-    Warns:
-        OutputWarning: If one of them is intervened on.
     """
     if request.output not in spec.sites:
         msg = (
@@ -60,35 +69,61 @@ def wanted_sites(request: Request, spec: KernelSpec, quantity: Quantity) -> tupl
         return (request.output,)
     if request.return_sites is None:
         return spec.return_sites
-    own = [name for name in request.return_sites if name in request.intervention]
-    if own:
-        warnings.warn(
-            f"The sites {', '.join(map(repr, own))} are intervened on; they come back with the "
-            "values that they would have had, not with those set. Read the effect at the sites "
-            "downstream.",
-            OutputWarning,
-            stacklevel=2,
-        )
     return request.return_sites
 
 
-def check_draws(request: Request, spec: KernelSpec, n_rows: int | None) -> None:
-    """Raise :class:`SiteError` if a posterior's draws do not have the shapes of their sites."""
-    for name, values in (request.draws or {}).items():
-        site = spec.sites.get(name)
-        if site is None or site.kind != "latent" or name in {request.output, *request.intervention}:
-            continue
-        shape = np.shape(values)[1:]
-        expected = spec.shape_at(name, n_rows)
-        if len(shape) != len(expected) or any(
-            size not in (None, got) for got, size in zip(shape, expected, strict=True)
-        ):
-            msg = (
-                f"A posterior draw of site {name!r} has shape {shape}, but for these arguments "
-                f"the kernel gives it shape {expected}. A site with one value a row fits the "
-                "fitted rows only, and a site sized by a count fits that count only."
-            )
-            raise SiteError(msg)
+def check_draws(
+    request: Request,
+    spec: KernelSpec,
+    n_rows: int | None,
+    quantity: Quantity,
+    redrawn: Collection[str] = (),
+) -> None:
+    """Check the posterior's draws against the kernel's sites.
+
+    Args:
+        request: The call.
+        spec: The kernel's structure for its arguments.
+        n_rows: Number of rows of the call; ``None`` if unknown.
+        quantity: Values of sites, or their log likelihood.
+        redrawn: Sites that are drawn anew on purpose, in place of their draws.
+
+    Raises:
+        SiteError: If names or shapes are not those of the kernel's sites.
+
+    Warns:
+        OutputWarning: If the kernel lacks a site of the draws, or a site without rows lacks draws;
+            of a log likelihood, if one with rows does.
+    """
+    if request.draws is None:
+        return
+    if quantity == "log_likelihood":
+        _warn_of_random_latents(request, spec)
+    given = {request.output, *request.intervention, *request.condition, *redrawn}
+    check_sites_of_draws(request.draws, spec, given)
+    check_shapes_of_draws(
+        request.draws, spec, n_rows, unused={request.output, *request.intervention}
+    )
+
+
+def _warn_of_random_latents(request: Request, spec: KernelSpec) -> None:
+    """Warn of continuous sites with rows but no draws, at which a log likelihood is random."""
+    missing = [
+        name
+        for name in spec.latent_sites
+        if spec.sites[name].row_axes
+        and not spec.sites[name].is_discrete
+        and name not in request.draws
+        and name not in request.condition
+    ]
+    if missing:
+        warnings.warn(
+            f"The posterior has no draws of {', '.join(map(repr, missing))}, which have one value "
+            "per row: the log likelihood is that at one random value of them for each draw, and "
+            "not the average over their values.",
+            OutputWarning,
+            stacklevel=2,
+        )
 
 
 def row_wise_values(request: Request, spec: KernelSpec, n_rows: int | None) -> dict[str, int]:

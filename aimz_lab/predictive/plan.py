@@ -7,17 +7,19 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-import jax
-from jaxtyping import PyTree
-
 from aimz_lab.errors import DataTypeError, OutputWarning, PerformanceWarning, SiteError
-from aimz_lab.kernel.cache_keys import ById, shapes_of
-from aimz_lab.kernel.rows.plates import pin_plates
+from aimz_lab.kernel.cache_keys import CodeKey
+from aimz_lab.kernel.discrete import SummedSite
+from aimz_lab.kernel.shapes import check_shapes
+from aimz_lab.kernel.site_graph import SiteGraph, trace_site_graph
 from aimz_lab.kernel.spec import KernelSpec, Site
-from aimz_lab.kernel.tracing import trace_spec
-from aimz_lab.predictive.blocks import BLOCK_ROWS, Rows
+from aimz_lab.predictive.blocks import Rows
+from aimz_lab.predictive.call_labels import check_value_labels
+from aimz_lab.predictive.held_sites import check_reach, sites_to_redraw
+from aimz_lab.predictive.latents_without_draws import find_summed_sites
 from aimz_lab.predictive.named_sites import check_draws, check_named, row_wise_values, wanted_sites
 from aimz_lab.predictive.request import Quantity, Request
+from aimz_lab.predictive.structure import Structure, structure_key, trace_structure
 from aimz_lab.types import ShardAxis
 
 T = TypeVar("T")
@@ -28,6 +30,7 @@ class Plan:
     """Plan of a predictive call.
 
     Attributes:
+        kernel: The kernel and what it reads.
         spec: The kernel's structure.
         axis: The axis along which to cut the work.
         row_axes: For each site to return, its axis of rows; ``None`` for a site without rows.
@@ -35,14 +38,20 @@ class Plan:
         globals_drawn: Sites without rows that are neither in the posterior nor given; drawn once
             per draw, the same for all blocks.
         row_wise: Sites whose set value has one entry per row, with its axis of rows.
+        summed_out: Discrete sites to sum out of the density of the output.
+        replaced: Sites intervened on whose own value the set one replaces: computed sites, and
+            those in loops. Others are drawn beside it.
     """
 
+    kernel: CodeKey
     spec: KernelSpec
     axis: ShardAxis
     row_axes: Mapping[str, int | None]
     latents: tuple[str, ...]
     globals_drawn: tuple[str, ...]
     row_wise: Mapping[str, int]
+    summed_out: tuple[SummedSite, ...] = ()
+    replaced: frozenset[str] = frozenset()
 
     @property
     def row_sites(self) -> dict[str, int]:
@@ -73,30 +82,59 @@ def make_plan(
         The plan; its axis is ``"draw"`` where the rows cannot be cut, with a warning.
 
     Raises:
-        SiteError: If a named site does not exist, or a posterior draw or a set value does not have
-            the shape of its site for these arguments.
+        SiteError: If a named site does not exist, a posterior draw or a set value does not have
+            the shape of its site for these arguments, a site has the rows on two axes, or a set
+            value does not reach what it should.
         DataTypeError: If the rows come from a source and cannot be cut.
+        DataError: If there are more rows than a plate of a fixed size has entries.
+        KernelError: If a plate takes others than the rows at random, or a discrete site of a
+            log-likelihood has no draws and cannot be summed out.
     """
     if request.shard_axis == "draw" and rows.streams:
         msg = "shard_axis='draw' needs all rows at once; pass them as arrays, not as a loader."
         raise DataTypeError(msg)
-    spec, uncuttable = remembered(_kind(request, rows), lambda: _trace(request, rows))
+    kernel = CodeKey(request.kernel)
+    kind = structure_key(kernel, request, rows)
+    spec, uncuttable = remembered(kind, lambda: _checked_structure(request, rows))
     check_named(request, spec)
     wanted = wanted_sites(request, spec, quantity)
-    check_draws(request, spec, rows.n_rows)
+    check_draws(request, spec, rows.n_rows, quantity)
     row_wise = row_wise_values(request, spec, rows.n_rows)
     latents = tuple(
         name
         for name in request.draws or {}
-        if name != request.output and name in spec.sites and spec.sites[name].kind == "latent"
+        if name != request.output
+        and name in spec.sites
+        and spec.sites[name].kind == "latent"
+        and _has_values(spec.sites[name])
     )
-    reason = uncuttable or _why_kept_together(request, spec, wanted, latents, quantity)
+    replaced = frozenset[str]()
+    if request.intervention or request.condition:
+        graph = remembered(("graph", kind), lambda: _trace_graph(request, rows, spec))
+        check_reach(request, spec, wanted, graph)
+        redrawn = sites_to_redraw(request, wanted, latents, graph)
+        latents = tuple(name for name in latents if name not in redrawn)
+        computed = {*graph.looped, *spec.of_kind("deterministic")}
+        replaced = frozenset(computed.intersection(request.intervention))
+    given = {*latents, *request.condition}
+    summed_out = ()
+    if quantity == "log_likelihood":
+        missing = tuple(name for name in spec.of_kind("latent") if name not in given)
+        summed_out = remembered(
+            ("summed out", kind, missing, request.row_dependence),
+            lambda: find_summed_sites(request, rows, spec, missing),
+        )
+    check_value_labels(request.labels, spec, row_wise, latents)
     axis = request.shard_axis
-    if reason and axis == "obs":
+    reason = _why_kept_together(request, spec, wanted, latents, quantity)
+    if axis == "obs" and uncuttable:
+        _warn_kept_together(rows, uncuttable)
+        axis = "draw"
+    elif axis == "obs" and reason:
         _warn_kept_together(rows, *reason)
         axis = "draw"
-    given = {*latents, *request.condition}
     return Plan(
+        kernel=kernel,
         spec=spec,
         axis=axis,
         row_axes={name: _row_axis(spec, name, quantity) for name in wanted},
@@ -104,14 +142,16 @@ def make_plan(
         globals_drawn=tuple(
             name
             for name in spec.of_kind("latent")
-            if name not in given and not spec.sites[name].row_axes
+            if name not in given and not spec.sites[name].row_axes and _has_values(spec.sites[name])
         ),
         row_wise=row_wise,
+        summed_out=summed_out,
+        replaced=replaced,
     )
 
 
 def keep_rows_together(plan: Plan, rows: Rows, names: Iterable[str]) -> Plan:
-    """Return the plan with all rows together, after a test found sites that cross rows.
+    """Return the plan with all rows together, after a check found sites that cross rows.
 
     Raises:
         DataTypeError: If the rows come from a source, which cannot keep them together.
@@ -119,6 +159,13 @@ def keep_rows_together(plan: Plan, rows: Rows, names: Iterable[str]) -> Plan:
     Warns:
         PerformanceWarning: With the names of the sites.
     """
+    if rows.streams:
+        msg = (
+            f"The kernel may compute across rows at {_listed(names)}, and the batches of a loader "
+            "would split what it computes. Pass the rows as arrays; or pass rows='independent' if "
+            "each row is computed from that row alone."
+        )
+        raise DataTypeError(msg)
     _warn_kept_together(rows, f"The kernel computes across rows at {_listed(names)}")
     return replace(plan, axis="draw")
 
@@ -159,46 +206,22 @@ def _warn_kept_together(
     warnings.warn(msg, category, stacklevel=2)
 
 
-def _kind(request: Request, rows: Rows) -> Hashable:
-    """A key that is equal for calls whose kernel has the same structure."""
-    one = {name: array[:1] for name, array in rows.template.items()}
-    shapes = shapes_of((one, dict(request.shared), dict(request.params)))
-    kernel = ById(request.kernel), request.static_key, request.output
-    return "structure", *kernel, request.shard_axis, rows.n_rows, shapes
+def _checked_structure(request: Request, rows: Rows) -> Structure:
+    """Trace the kernel, and refuse shapes that multiply the rows; see :func:`trace_structure`."""
+    structure = trace_structure(request, rows)
+    check_shapes(structure.spec, rows.template, pairs=True)
+    return structure
 
 
-def _trace(request: Request, rows: Rows) -> tuple[KernelSpec, tuple[str, type[Warning]] | None]:
-    """Trace the kernel on one block, or on all rows if it needs their number."""
-    row_argument = next(iter(rows.template))
-
-    def pinned(**arguments: PyTree) -> object:
-        kernel = pin_plates(request.kernel, arguments[row_argument].shape[0])
-        return kernel(**arguments)
-
-    def traced(n_rows: int) -> KernelSpec:
-        return trace_spec(
-            pinned,
-            rows={
-                name: jax.ShapeDtypeStruct((n_rows, *value.shape[1:]), value.dtype)
-                for name, value in rows.template.items()
-            },
-            shared=request.shared,
-            static=request.static,
-            output=request.output,
-            values=request.params,
-        )
-
-    if request.shard_axis == "draw":
-        return traced(rows.n_rows), None
-    try:
-        if rows.n_rows == BLOCK_ROWS:  # a kernel tied to 256 rows would pass otherwise
-            traced(2 * BLOCK_ROWS)
-        return traced(BLOCK_ROWS), None
-    except Exception:
-        if rows.n_rows is None:
-            raise
-        spec = traced(rows.n_rows)
-    return spec, ("The kernel does not run on another number of rows", PerformanceWarning)
+def _trace_graph(request: Request, rows: Rows, spec: KernelSpec) -> SiteGraph:
+    return trace_site_graph(
+        request.kernel,
+        spec,
+        rows=rows.template,
+        shared=request.shared,
+        static=request.static,
+        params=request.params,
+    )
 
 
 def _row_axis(spec: KernelSpec, name: str, quantity: Quantity) -> int | None:
@@ -233,6 +256,11 @@ def _why_kept_together(
     if request.output in wanted and _row_axis(spec, request.output, quantity) is None:
         return f"The output site {request.output!r} has no axis of rows", OutputWarning
     return None
+
+
+def _has_values(site: Site) -> bool:
+    """Whether there is anything to draw; the value of a ``Unit`` is empty."""
+    return 0 not in site.shape
 
 
 def _has_one_row_axis(site: Site, spec: KernelSpec) -> bool:

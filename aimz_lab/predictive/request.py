@@ -14,8 +14,20 @@ from jax.typing import ArrayLike
 from jaxtyping import Shaped
 
 from aimz_lab.data import BatchSource, RowCoord
+from aimz_lab.predictive.call_labels import CallLabels
 from aimz_lab.predictive.reducers import ReduceSpec
-from aimz_lab.types import Coords, Params, Rows, ShardAxis, Shared, Static, StaticKey, Store
+from aimz_lab.types import (
+    Coords,
+    Held,
+    Params,
+    RowDependence,
+    Rows,
+    ShardAxis,
+    Shared,
+    Static,
+    StaticKey,
+    Store,
+)
 
 Group = Literal["posterior_predictive", "predictions", "prior_predictive", "log_likelihood"]
 
@@ -41,10 +53,13 @@ class Request:
         num_chains: Number of chains.
         params: Values of the kernel's ``param`` sites and its mutable state.
         intervention: Sites to cut from their parents (``do``), and the values they get.
-        condition: Sites that take a given value while sampling; sites of the posterior keep their
-            draws.
+        condition: Sites that take a given value while sampling.
+        held: What becomes of posterior draws of a site that a set value changes: ``"refuse"`` the
+            call, ``"redraw"`` the site from the kernel, or ``"keep"`` the draws.
         return_sites: Sites to return; ``None`` for the output and the deterministic sites.
         shard_axis: ``"obs"`` cuts the rows into blocks, ``"draw"`` keeps them together.
+        row_dependence: ``"independent"`` if the user says that each row is computed from that row
+            alone; ``"auto"`` to find out.
         batch_size: Rows (``"obs"``) or draws (``"draw"``) computed at a time; never changes a
             result. ``None`` chooses it by the size of the result.
         store: Location of the result.
@@ -53,7 +68,8 @@ class Request:
         reduce: A reducer or its name, or several, to summarise instead of keeping the draws.
         progress: Whether to show a line of progress.
         group: Name of the tree's group.
-        row_coord: Labels of the rows.
+        row_coord: Labels of the rows, for the result.
+        labels: Labels of rows, columns and set values, to compare.
         dims: Names of a site's dimensions, without chain, draw and rows, by site.
         coords: Labels of dimensions, by dimension.
         devices: The devices to use; ``None`` for all local ones.
@@ -76,8 +92,10 @@ class Request:
     params: Params = field(default_factory=dict)
     intervention: Mapping[str, ArrayLike] = field(default_factory=dict)
     condition: Mapping[str, ArrayLike] = field(default_factory=dict)
+    held: Held = "refuse"
     return_sites: tuple[str, ...] | None = None
     shard_axis: ShardAxis = "obs"
+    row_dependence: RowDependence = "auto"
     batch_size: int | None = None
     store: Store = "memory"
     output_dir: str | Path | None = None
@@ -85,6 +103,7 @@ class Request:
     progress: bool = False
     group: Group = "posterior_predictive"
     row_coord: RowCoord | None = None
+    labels: CallLabels = field(default_factory=CallLabels)
     dims: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     coords: Coords = field(default_factory=dict)
     devices: tuple[jax.Device, ...] | None = None

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
+import jax.numpy as jnp
 from numpyro.infer import HMC, HMCECS, MCMC
 from numpyro.infer.svi import SVIState
 
@@ -14,7 +15,7 @@ from aimz_lab.data import canonical
 from aimz_lab.errors import CallError, NotFittedError
 from aimz_lab.inference.feeds.fingerprint import TrainingFingerprint
 from aimz_lab.inference.feeds.inputs import all_rows, needed_output
-from aimz_lab.inference.feeds.kernel_structure import trace_data
+from aimz_lab.inference.feeds.kernel_structure import trace_data, with_checked_indices
 from aimz_lab.inference.feeds.schema import InputSchema
 from aimz_lab.inference.feeds.training_data import TrainingData
 from aimz_lab.inference.mcmc.chain_loop import ChainLoop, posterior_of
@@ -24,6 +25,8 @@ from aimz_lab.inference.request import FitRequest, FitResult, SampleRequest
 from aimz_lab.inference.run.displays import all_callbacks
 from aimz_lab.inference.run.events import Callbacks, Control, Run, RunInfo
 from aimz_lab.kernel.plate_checks import check_not_subsampled
+from aimz_lab.kernel.reads import forget_outdated_traces
+from aimz_lab.kernel.rows.index_checks import IndexCheck
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.kernel.tracing import tracing_lock
@@ -43,6 +46,7 @@ class McmcLearner:
     def __init__(self, signature: KernelSignature, mcmc: MCMC) -> None:
         self._kernel = signature
         self._mcmc = mcmc
+        self._indices = IndexCheck(signature.kernel)
 
     def params(self, state: SVIState | None) -> dict[str, jax.Array]:  # noqa: ARG002
         """Return no parameters: chains have none."""
@@ -72,13 +76,16 @@ class McmcLearner:
             needed_output(request.outputs, self._kernel.output),
             request.arguments,
             allow_nonfinite=request.allow_nonfinite,
+            roles=request.roles,
         )
         found = all_callbacks(request.callbacks, request.progress)
         name = callable_name(self._kernel.kernel)
         method = f"MCMC/{type(self._mcmc.sampler).__name__}"
+        forget_outdated_traces(self._kernel.kernel)
         spec = trace_data(self._kernel, data)
         if not isinstance(self._mcmc.sampler, HMCECS):
             check_not_subsampled(spec)
+        with_checked_indices(self._indices, data)
         run = Run(RunInfo(name, method, is_sampling=True), control=Control(why_not=_NO_RATE))
         callbacks = Callbacks(found, run)
         chains = Chains(self._mcmc, request.origin.keys[0], _arguments(data))
@@ -125,8 +132,12 @@ class McmcLearner:
             msg = f"The chains need the kernel's data to go on; pass {missing[0]}=... too."
             raise CallError(msg)
         inputs, outputs = extra.pop(signature.input), extra.pop(signature.output)
-        data = all_rows(signature, inputs, outputs, extra, allow_nonfinite=True)
+        data = all_rows(
+            signature, inputs, outputs, extra, allow_nonfinite=True, roles=request.roles
+        )
+        forget_outdated_traces(signature.kernel)
         spec = request.spec or trace_data(signature, data)
+        with_checked_indices(self._indices, data)
         return continue_mcmc(self._mcmc, data, request.num_samples, spec)
 
 
@@ -157,8 +168,10 @@ class ChainFit:
             yield FitResult(
                 self.spec,
                 InputSchema.of(self.data),
-                posterior=posterior,
-                fingerprint=TrainingFingerprint.of(self.data.rows, self.output),
+                posterior=replace(posterior, row_labels=self.data.row_labels),
+                fingerprint=TrainingFingerprint.of(
+                    self.data.rows, self.output, self.data.row_labels
+                ),
             )
 
     def warning(self) -> str | None:
@@ -198,8 +211,10 @@ def continue_mcmc(mcmc: MCMC, data: TrainingData, num_samples: int, spec: Kernel
 
 
 def _arguments(data: TrainingData) -> Arguments:
-    rows = {name: canonical(array, name) for name, array in data.rows.items()}
-    return {**rows, **jax.tree.map(canonical, dict(data.shared)), **data.static}
+    """Return the kernel's arguments, whose arrays are JAX's: loops and ``.at`` need them."""
+    rows = {name: jnp.asarray(canonical(array, name)) for name, array in data.rows.items()}
+    shared = jax.tree.map(lambda array: jnp.asarray(canonical(array)), dict(data.shared))
+    return {**rows, **shared, **data.static}
 
 
 def _fields(mcmc: MCMC) -> tuple[str, ...]:

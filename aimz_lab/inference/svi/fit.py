@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
@@ -10,10 +11,11 @@ import jax
 from numpyro.infer import SVI
 from numpyro.infer.svi import SVIRunResult, SVIState
 
-from aimz_lab.errors import GuideError
+from aimz_lab.data import ArrayLoader
+from aimz_lab.errors import FitWarning, GuideError
 from aimz_lab.inference.feeds.fingerprint import TrainingFingerprint
 from aimz_lab.inference.feeds.inputs import all_rows, held_out_rows, needed_output, training_data
-from aimz_lab.inference.feeds.kernel_structure import trace_data
+from aimz_lab.inference.feeds.kernel_structure import trace_data, with_checked_indices
 from aimz_lab.inference.feeds.placement import Placement, resolve_placement
 from aimz_lab.inference.feeds.schema import InputSchema
 from aimz_lab.inference.feeds.training_data import TrainingData
@@ -21,8 +23,10 @@ from aimz_lab.inference.posterior import Posterior
 from aimz_lab.inference.request import FitRequest, FitResult
 from aimz_lab.inference.run.events import Run
 from aimz_lab.inference.svi.plan import check_guide
+from aimz_lab.inference.svi.rows_check import RowsCheck
 from aimz_lab.inference.svi.trainer import Trainer
 from aimz_lab.inference.svi.validation import HeldOut, check_held_out
+from aimz_lab.kernel.rows.index_checks import IndexCheck
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.types import Device, Params
@@ -44,30 +48,51 @@ class FitData(NamedTuple):
     placement: Placement
 
 
-def read_fit_data(signature: KernelSignature, svi: SVI, request: FitRequest) -> FitData:
+def read_fit_data(
+    signature: KernelSignature,
+    svi: SVI,
+    request: FitRequest,
+    indices: IndexCheck,
+    check: RowsCheck,
+) -> FitData:
     """Read and check the data of a fit; a refusal changes nothing.
 
     Args:
         signature: The kernel.
         svi: The inference object.
         request: The user's call.
+        indices: Checks the kernel's indices.
+        check: Decides whether rows may be cut into batches.
 
     Raises:
         CallError: If arguments are missing, unknown or doubled.
-        DataError: If the data does not fit together.
-        KernelError: If the kernel's structure is not usable.
+        DataError: If the data does not fit together, or an index is out of range.
+        KernelError: If the kernel's structure is not usable, or it computes across rows that are
+            cut into batches.
         SiteError: If a site has the rows on two axes.
         GuideError: If the guide cannot be trained on such batches, or has no values for the
             held-out rows.
+
+    Warns:
+        FitWarning: If all rows are trained on at once, not in batches of the default size.
     """
-    data, device, spec = _training(signature, svi, request)
+    data, device, spec = _training(signature, svi, request, check)
+    data = with_checked_indices(indices, data)
     held_out = None
     if request.validation is not None:
         extra = {**data.shared, **data.static}
         rows = held_out_rows(
-            signature, request.validation, extra, allow_nonfinite=request.allow_nonfinite
+            signature,
+            request.validation,
+            extra,
+            columns=data.columns,
+            allow_nonfinite=request.allow_nonfinite,
         )
+        indices.rows(rows, shared=data.shared, static=data.static)
         held_out = HeldOut(rows, request.validation_every)
+        sizes = held_out.block_rows(data), held_out.n_rows
+        if request.row_dependence == "auto" and not check.is_proven(spec, data, *sizes):
+            held_out = replace(held_out, is_whole=True)
         check_held_out(svi, spec, data, held_out)
     return FitData(data, held_out, spec, resolve_placement(request.device, device))
 
@@ -87,7 +112,7 @@ def prepare(signature: KernelSignature, svi: SVI, data: TrainingData) -> KernelS
 
 
 def _training(
-    signature: KernelSignature, svi: SVI, request: FitRequest
+    signature: KernelSignature, svi: SVI, request: FitRequest, check: RowsCheck
 ) -> tuple[TrainingData, Device | None, KernelSpec]:
     """Read the training data, with its loader's device, and the kernel's structure."""
     if request.num_steps is not None:
@@ -97,15 +122,23 @@ def _training(
             needed_output(request.outputs, signature.output),
             request.arguments,
             allow_nonfinite=request.allow_nonfinite,
+            roles=request.roles,
         )
         return data, None, prepare(signature, svi, data)
     data, device = _batches(signature, request, request.batch_size)
+    # All rows at once is as good a default where the user chose no size and batches will not do.
+    chosen = request.batch_size is not None or isinstance(request.inputs, ArrayLoader)
+    has_default = data.in_memory and data.n_obs == data.n_rows and not chosen
     try:
         spec = prepare(signature, svi, data)
-        return _with_rows_of_plate(data, spec), device, spec
+        crossing = check.crossing(spec, data) if request.row_dependence == "auto" else None
+        if crossing is None:
+            return _with_rows_of_plate(data, spec), device, spec
+        if not has_default:
+            raise crossing.error()
+        warnings.warn(crossing.warning(), FitWarning, stacklevel=6)
     except GuideError:
-        # The guide needs all rows at once; that is a valid default where the user chose no size.
-        if request.batch_size is not None or not data.in_memory or data.order is None:
+        if not has_default:
             raise
     data, device = _batches(signature, request, data.n_obs)
     return data, device, prepare(signature, svi, data)
@@ -125,6 +158,7 @@ def _batches(
         n_obs=request.n_obs,
         allow_nonfinite=request.allow_nonfinite,
         first_epoch=request.origin.first_epoch,
+        roles=request.roles,
     )
 
 
@@ -183,7 +217,9 @@ class SviFit:
         yield trained
         posterior = self.learner.draw_for(self.request, self.data, params, self.spec)
         rows = self.data.rows if self.data.in_memory else {}
-        fingerprint = TrainingFingerprint.of(rows, self.learner.output)
+        labels = self.data.row_labels
+        posterior = replace(posterior, row_labels=labels)
+        fingerprint = TrainingFingerprint.of(rows, self.learner.output, labels)
         yield replace(trained, posterior=posterior, fingerprint=fingerprint)
 
     def warning(self) -> str | None:

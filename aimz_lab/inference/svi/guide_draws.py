@@ -13,6 +13,7 @@ from aimz_lab.inference.feeds.training_data import TrainingData
 from aimz_lab.inference.posterior import GuideSampler
 from aimz_lab.inference.svi.guide_setup import GuideSetup
 from aimz_lab.kernel.arguments import split_arguments
+from aimz_lab.kernel.cache_keys import CodeKey
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.types import Arguments, Params, Shared, Static
 
@@ -73,7 +74,10 @@ class GuideDraws:
         """Return the sampler, and the guide's array and static arguments."""
         split = split_arguments(arguments or self._setup.arguments(), None)
         latents = spec.latent_sites if spec else None
-        sampler_key = (split.static_key, latents)
+        guide = self._svi.guide
+        # An autoguide is what it was when it was set up; a function reads what it reads now.
+        code = None if isinstance(guide, AutoGuide) else CodeKey(guide)
+        sampler_key = (split.static_key, latents, code)
         if sampler_key not in self._samplers:
             self._samplers[sampler_key] = GuideSampler(self._svi, latents, split.static)
         arrays = jax.tree.map(canonical, dict(split.shared))

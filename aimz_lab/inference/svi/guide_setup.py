@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import jax
+import numpy as np
+from jaxtyping import PyTree
 from numpyro.infer import SVI
 from numpyro.infer.autoguide import AutoGuide
 from numpyro.infer.svi import SVIState
 
-from aimz_lab.errors import CallError
+from aimz_lab.errors import CallError, GuideError
 from aimz_lab.inference.autoguides import autoguides_in, follows_density, takes_curvature
+from aimz_lab.inference.feeds.ranges import Ranges, joined_ranges
 from aimz_lab.inference.feeds.schema import InputSchema
 from aimz_lab.inference.feeds.training_data import TrainingData
 from aimz_lab.inference.numpyro_patches import initial_state
@@ -28,11 +32,12 @@ class GuideSetup:
     Attributes:
         schema: Shapes and types of the last data; ``None`` before there was any.
         by_stand_ins: Whether the set-up used stand-ins; the next training then repeats it.
+        is_outdated: Whether the kernel read other values then; the next training repeats it.
     """
 
     def __init__(self, svi: SVI) -> None:
         self.schema: InputSchema | None = None
-        self.by_stand_ins = False
+        self.by_stand_ins = self.is_outdated = False
         self._svi = svi
         self._example: dict[str, Any] = {}
 
@@ -46,9 +51,14 @@ class GuideSetup:
         self._example = {**batch.rows, **batch.shared, **batch.static}
         self.schema = InputSchema.of(data)
 
+    def widen(self, ranges: Ranges) -> None:
+        """Let the schema's ranges cover these as well."""
+        joined = joined_ranges(self.schema.ranges, ranges)
+        self.schema = replace(self.schema, ranges=joined)
+
     def with_data(self, key: jax.Array, data: TrainingData) -> SVIState:
         """Set up with training data; see :func:`initial_state`."""
-        self._forget_stand_ins()
+        self._forget_set_up()
         arguments = setup_arguments(self._svi, data)
         return initial_state(self._svi, key, arguments, data.static)
 
@@ -69,7 +79,7 @@ class GuideSetup:
     ) -> None:
         """Replace stand-ins by the arguments of a draw, if the draw depends on them."""
         if self.by_stand_ins and self._keeps_data:
-            self._forget_stand_ins()
+            self._forget_set_up()
             initial_state(self._svi, key, arrays, static)
 
     def arguments(self) -> dict[str, Any]:
@@ -96,9 +106,33 @@ class GuideSetup:
             raise CallError(msg)
         return {**self.schema.stand_ins(), **self.schema.static} if self.schema else {}
 
-    def _forget_stand_ins(self) -> None:
-        """Let autoguides that were set up with stand-ins set themselves up again."""
-        if self.by_stand_ins:
+    def _forget_set_up(self) -> None:
+        """Let autoguides with an outdated set-up, or one with stand-ins, set up again."""
+        if self.by_stand_ins or self.is_outdated:
             for guide in autoguides_in(self._svi.guide):
                 guide.prototype_trace = None
-        self.by_stand_ins = False
+        self.by_stand_ins = self.is_outdated = False
+
+
+def check_same_parameters(state: SVIState, fresh: SVIState) -> None:
+    """Check that training can go on from a state after the kernel read other values.
+
+    Args:
+        state: The state to go on from.
+        fresh: A state that was set up with these values.
+
+    Raises:
+        GuideError: If the parameters have other shapes now.
+    """
+
+    def shapes(of: SVIState) -> PyTree[tuple[int, ...]]:
+        leaves, structure = jax.tree.flatten(of.optim_state)
+        return structure, [np.shape(leaf) for leaf in leaves]
+
+    if shapes(state) != shapes(fresh):
+        msg = (
+            "Something that the kernel or the guide reads (a global name, a closure, an attribute) "
+            "is another one than in the training before, and the parameters now have other "
+            "shapes, so that training cannot go on. Build a new ImpactModel to start afresh."
+        )
+        raise GuideError(msg)

@@ -9,14 +9,18 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from numpyro.infer import SVI
+from numpyro.infer.autoguide import AutoGuide
 from numpyro.infer.svi import SVIState
 
 from aimz_lab.data import canonical
 from aimz_lab.errors import NotFittedError
 from aimz_lab.inference.autoguides import autoguides_in
 from aimz_lab.inference.compiling import FULL, QUICKEST, compiler_options, named
+from aimz_lab.inference.feeds.columns import check_columns
 from aimz_lab.inference.feeds.feed import FeedKind
+from aimz_lab.inference.feeds.kernel_structure import with_checked_indices
 from aimz_lab.inference.feeds.placement import Placement
+from aimz_lab.inference.feeds.ranges import joined_ranges, ranges_of
 from aimz_lab.inference.feeds.schema import InputSchema
 from aimz_lab.inference.feeds.training_data import TrainingData
 from aimz_lab.inference.posterior import Posterior
@@ -28,16 +32,19 @@ from aimz_lab.inference.run.rates import WHY_FIXED
 from aimz_lab.inference.svi.compiled_steps import StepEngine
 from aimz_lab.inference.svi.fit import FitData, SviFit, prepare, read_fit_data
 from aimz_lab.inference.svi.guide_draws import GuideDraws
-from aimz_lab.inference.svi.guide_setup import GuideSetup
+from aimz_lab.inference.svi.guide_setup import GuideSetup, check_same_parameters
 from aimz_lab.inference.svi.plan import TrainingPlan, make_feed, plan_training
+from aimz_lab.inference.svi.rows_check import RowsCheck
 from aimz_lab.inference.svi.run_setup import RunSetup, compiler_effort, make_trainer
 from aimz_lab.inference.svi.short_batches import ShortBatches
 from aimz_lab.inference.svi.step import Batch
+from aimz_lab.kernel.cache_keys import CodeKey
+from aimz_lab.kernel.rows.index_checks import IndexCheck
 from aimz_lab.kernel.scaling import DataSize
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.kernel.tracing import tracing_lock
-from aimz_lab.types import Params, callable_name
+from aimz_lab.types import Params, RowDependence, callable_name
 
 
 class StepResult(NamedTuple):
@@ -68,10 +75,12 @@ class SviLearner:
         self._kernel = signature
         self._svi = svi
         self._setup = GuideSetup(svi)
+        self._indices = IndexCheck(signature.kernel)
         self._forget_compiled()
 
     def __getstate__(self) -> dict[str, Any]:
-        left = {"_engines", "_plans", "_constrained", "_draws", "_short_batches"}
+        compiled = {"_engines", "_plans", "_constrained", "_draws", "_rows_check", "_code"}
+        left = {*compiled, "_short_batches"}
         return {name: v for name, v in self.__dict__.items() if name not in left}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -79,6 +88,7 @@ class SviLearner:
         self._forget_compiled()
 
     def _forget_compiled(self) -> None:
+        self._code: tuple[CodeKey, ...] = ()
         self._engines: dict[Hashable, StepEngine] = {}
         self._plans: dict[Hashable, TrainingPlan] = {}
         self._short_batches = ShortBatches()
@@ -86,6 +96,7 @@ class SviLearner:
             named("parameters", self._svi.get_params), compiler_options=compiler_options(QUICKEST)
         )
         self._draws = GuideDraws(self._svi, self._setup, self._constrained)
+        self._rows_check = RowsCheck(self._kernel, self._svi)
 
     @property
     def output(self) -> str:
@@ -122,14 +133,16 @@ class SviLearner:
             DataError: If the data does not fit together, or the loss of the held-out rows cannot be
                 computed.
             CheckpointError: If the run cannot go on from the checkpoint.
+            KernelError: If the kernel computes across rows that are cut into batches.
             GuideError: If the guide cannot be trained on such batches, or has no values for the
                 held-out rows.
             Exception: Any error of the kernel. After an error the learner is as before.
 
         Warns:
-            FitWarning: If batches of a stream of unknown length are not scaled.
+            FitWarning: If batches of a stream of unknown length are not scaled, or all rows are
+                trained on at once, not in batches of the default size.
         """
-        read = read_fit_data(self._kernel, self._svi, request)
+        read = read_fit_data(self._kernel, self._svi, request, self._indices, self._rows_check)
         data = read.training
         found = all_callbacks(request.callbacks, request.progress)
         guides = (self._svi.guide, *autoguides_in(self._svi.guide))
@@ -139,6 +152,7 @@ class SviLearner:
             callbacks = Callbacks(found, run)
             metrics = request.step.metrics | callbacks.metrics
             asked = replace(request, step=replace(request.step, metrics=metrics))
+            self._read_code()
             state = self._ensure_state(state, request.origin.keys[0], data)
             setup = self._run_setup(read, asked, is_mutable=state.mutable_state is not None)
             trainer = make_trainer(
@@ -180,15 +194,33 @@ class SviLearner:
         key: jax.Array,
         data: TrainingData,
     ) -> SVIState:
-        """Set up guide and optimizer, if that was not done before."""
+        """Set up guide and optimizer, if that was not done before with the same code."""
         self._setup.see(data)
-        if state is None or self._setup.by_stand_ins:
+        if state is None or self._setup.by_stand_ins or self._setup.is_outdated:
+            is_outdated = self._setup.is_outdated
             fresh = self._setup.with_data(key, data)
+            if state is not None and is_outdated:
+                check_same_parameters(state, fresh)
             return fresh if state is None else state
         return state
 
+    def _read_code(self) -> None:
+        """Forget what was compiled if kernel or guide read other values than then."""
+        guide = self._svi.guide
+        own = [] if isinstance(guide, AutoGuide) else [guide]
+        code = tuple(CodeKey(one) for one in (self._kernel.kernel, *own))
+        if self._code and code != self._code:
+            self._forget_compiled()
+            self._setup.is_outdated = True
+        self._code = code
+
     def step(
-        self, data: TrainingData, n_pad: int, key: jax.Array, state: SVIState | None
+        self,
+        data: TrainingData,
+        n_pad: int,
+        key: jax.Array,
+        state: SVIState | None,
+        row_dependence: RowDependence = "auto",
     ) -> StepResult:
         """Run one step on the rows of ``data``, for loops written by hand.
 
@@ -197,19 +229,36 @@ class SviLearner:
             n_pad: Rows at its end that are padding.
             key: For the initial state, if there is none yet.
             state: The state before the step, or ``None``.
+            row_dependence: ``"independent"`` if the user says that rows may be cut.
+
+        Raises:
+            DataError: If an index is out of range, or a table has other columns than in the steps
+                before.
+            KernelError: If the batch is part of the data and the kernel may compute across rows.
+            GuideError: Likewise of the guide, or if it cannot be trained on batches.
 
         Warns:
             FitWarning: Once, if the same short batch comes again.
         """
+        with_checked_indices(self._indices, data)
         # Copies: on CPUs a step reads host memory after its dispatch, when the loop may already
         # have put the next batch into the same buffer.
         rows = {name: np.array(canonical(array, name)) for name, array in data.rows.items()}
         shared = jax.tree.map(canonical, dict(data.shared))
+        before = None if state is None else self._setup.schema
+        if before is not None:
+            check_columns(before.columns, data.columns, {})
         leaves, tree = jax.tree.flatten((rows, shared))
         shapes = tuple((np.shape(leaf), np.dtype(leaf.dtype)) for leaf in leaves)
-        plan_key = (shapes, tree, data.static_key, data.n_obs, n_pad > 0)
+        plan_key = (shapes, tree, data.static_key, data.n_obs, n_pad > 0, row_dependence)
+        self._read_code()
         if state is None or plan_key not in self._plans:
             spec = prepare(self._kernel, self._svi, data)
+            # Without the number of all rows, a batch counts as all of them.
+            if row_dependence == "auto" and data.n_obs is not None:
+                crossing = self._rows_check.crossing(spec, data)
+                if crossing is not None:
+                    raise crossing.error()
             state = self._ensure_state(state, key, data)
             self._plans[plan_key] = plan_training(
                 self._kernel.kernel,
@@ -221,6 +270,7 @@ class SviLearner:
                 is_mutable=state.mutable_state is not None,
             )
         plan = self._plans[plan_key]
+        self._setup.widen(joined_ranges(before.ranges if before else {}, ranges_of(rows)))
         valid = data.batch_size - n_pad
         self._short_batches.see(rows, valid, data.n_obs)
         batch = Batch(rows, valid, shared, DataSize(data.n_obs))

@@ -102,11 +102,10 @@ def plan_training(
     guide_scale = make(guide, guide_spec) if guide_spec is not None else empty
     padded = (
         not is_mutable
-        and not _enumerates(svi, spec)
         and bool(model_scale.sites)
         and model_scale.can_pad
         and guide_scale.can_pad
-        and not (isinstance(svi.guide, AutoGuide) and _row_latents(spec))
+        and may_pad(svi, spec)
         and not any(plate.size_follows_rows for plate in subsampling_plates(spec))
     )
     step = StepPlan(
@@ -119,6 +118,18 @@ def plan_training(
         metrics=options.metrics,
     )
     return TrainingPlan(spec, step, placement if padded else placement.uncut())
+
+
+def may_pad(svi: SVI, spec: KernelSpec, guide_spec: KernelSpec | None = None) -> bool:
+    """Whether the sites of kernel and guide leave room for padded rows, which have weight 0."""
+    if _enumerates(svi, spec) or (isinstance(svi.guide, AutoGuide) and _row_latents(spec)):
+        return False
+    sites = [*spec.sites.values(), *(guide_spec.sites.values() if guide_spec else ())]
+    return all(
+        site.row_batch_axis is not None
+        for site in sites
+        if site.row_axes and site.kind in ("latent", "observed", "factor")
+    )
 
 
 def check_guide(svi: SVI, spec: KernelSpec, data: TrainingData) -> None:
@@ -142,16 +153,23 @@ def check_guide(svi: SVI, spec: KernelSpec, data: TrainingData) -> None:
             "does not have; pass arrays or an ArrayLoader, or use another autoguide."
         )
         raise GuideError(msg)
-    guide_spec = _written_guide_spec(svi, spec, data)
+    guide_spec = written_guide_spec(svi, spec, data)
     check_trainable_on_batches(spec, svi.guide, guide_spec)
     if guide_spec is not None:
         with rollback_always(svi.guide):
             check_indices_unused(data.for_batches(svi.guide), guide_spec, data.first_batch)
 
 
+def written_guide_spec(svi: SVI, spec: KernelSpec, data: TrainingData) -> KernelSpec | None:
+    """Return the structure of a hand-written guide, or ``None`` for an autoguide."""
+    if isinstance(svi.guide, AutoGuide):
+        return None
+    return _guide_spec(svi.guide, data.for_batches(svi.guide), spec, data.first_batch)
+
+
 def values_by_position(svi: SVI, spec: KernelSpec, data: TrainingData) -> list[str]:
     """Names of the sites and parameters with one value per row."""
-    return kept_by_position(spec, svi.guide, _written_guide_spec(svi, spec, data))
+    return kept_by_position(spec, svi.guide, written_guide_spec(svi, spec, data))
 
 
 def setup_arguments(svi: SVI, data: TrainingData) -> Shared:
@@ -222,13 +240,6 @@ def _row_latents(spec: KernelSpec) -> list[str]:
 def _enumerates(svi: SVI, spec: KernelSpec) -> bool:
     discrete = any(spec.sites[name].is_discrete for name in spec.latent_sites)
     return discrete and getattr(svi.loss, "can_infer_discrete", False)
-
-
-def _written_guide_spec(svi: SVI, spec: KernelSpec, data: TrainingData) -> KernelSpec | None:
-    """The structure of a hand-written guide, or ``None`` for an autoguide."""
-    if isinstance(svi.guide, AutoGuide):
-        return None
-    return _guide_spec(svi.guide, data.for_batches(svi.guide), spec, data.first_batch)
 
 
 def _guide_spec(

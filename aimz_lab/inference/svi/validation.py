@@ -32,15 +32,22 @@ class HeldOut:
     Attributes:
         rows: Arrays by kernel argument, output included.
         every: Epochs between two evaluations.
+        is_whole: Whether all rows are evaluated at once: nothing shows that they may be cut.
     """
 
     rows: Rows
     every: int = 1
+    is_whole: bool = False
 
     @property
     def n_rows(self) -> int:
         """How many rows there are."""
         return next(iter(self.rows.values())).shape[0]
+
+    def block_rows(self, data: TrainingData) -> int:
+        """Rows that are evaluated at a time, beside this training data."""
+        at_once = self.n_rows if self.is_whole else max(_VALIDATION_ROWS, data.batch_size)
+        return min(self.n_rows, at_once)
 
 
 def check_held_out(svi: SVI, spec: KernelSpec, data: TrainingData, held_out: HeldOut) -> None:
@@ -82,7 +89,7 @@ def held_out_loss(
     rows = {name: canonical(array, name) for name, array in held_out.rows.items()}
     n_rows = held_out.n_rows
     n_obs = data.n_obs or n_rows
-    size = min(n_rows, max(_VALIDATION_ROWS, data.batch_size))
+    size = held_out.block_rows(data)
     blocks = []
     for start in range(0, n_rows, size):
         block = {name: array[start : start + size] for name, array in rows.items()}

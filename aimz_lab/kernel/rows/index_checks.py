@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
 from aimz_lab.data import BatchSource
-from aimz_lab.kernel.cache_keys import shapes_of
-from aimz_lab.kernel.rows.indices import check_indices
+from aimz_lab.kernel.cache_keys import CodeKey, shapes_of
+from aimz_lab.kernel.rows.indices import IndexProgram, KernelCall
+from aimz_lab.types import Batch, Columns, Rows
+
+_KEPT = 64
+"""Programs to keep, for as many shapes of the arguments."""
 
 
 class IndexCheck:
-    """Checks the arguments of a kernel; remembers the shapes for which no argument is an index.
+    """Checks the indices of a kernel; remembers for each shape what has to be checked.
 
     Args:
         kernel: The NumPyro model.
@@ -19,65 +23,70 @@ class IndexCheck:
 
     def __init__(self, kernel: Callable) -> None:
         self._kernel = kernel
-        self._harmless: set[Hashable] = set()
+        self._programs: dict[Hashable, IndexProgram | None] = {}
 
     def __reduce__(self) -> tuple[type[IndexCheck], tuple[Callable]]:
         return IndexCheck, (self._kernel,)
 
-    def rows(
-        self,
-        rows: Mapping[str, Any] | BatchSource,
-        *,
-        fields: tuple[str, ...] | None,
-        shared: Mapping[str, Any],
-        static: Mapping[str, Any],
-        values: Mapping[str, Any],
-    ) -> Mapping[str, Any] | BatchSource:
-        """Check rows at once, and those of a source as they are read.
+    def rows(self, rows: Rows, *, first_row: int = 0, piece: int = 256, **others: Any) -> None:
+        """Check the indices of one call.
 
         Args:
-            rows: The kernel's per-row arrays, or the source that they come from.
-            fields: The fields of the source that are its arguments; ``None`` for all.
-            shared: Arrays that do not follow the rows.
-            static: Values that are not arrays.
-            values: Values of sites to substitute.
-
-        Returns:
-            The rows, or a source that raises where a batch is wrong.
+            rows: The kernel's per-row arrays.
+            first_row: Number of the first row, for the message.
+            piece: Rows at a time, for a kernel that does not run on all of them.
+            **others: Further fields of :class:`~aimz_lab.kernel.rows.indices.KernelCall`.
 
         Raises:
-            DataError: If an argument indexes beyond the end of what it indexes.
+            DataError: If an index is out of range; it names the argument, the row and the length.
+        """
+        call = KernelCall(self._kernel, rows, **others)
+        program = self._program(call)
+        if program is not None:
+            program.check(call, first_row)
+            return
+        for start in range(0, call.n_rows, piece):
+            part = call.part(start, piece)
+            program = self._program(part)
+            if program is None or not program.lookups:
+                return
+            program.check(part, first_row + start)
+
+    def source(
+        self, source: BatchSource, *, fields: tuple[str, ...] | None = None, **others: Any
+    ) -> BatchSource:
+        """Return a source that raises where a batch has an index out of range.
+
+        Args:
+            source: The batches.
+            fields: The fields that are arguments of the kernel; ``None`` for all.
+            **others: As in :meth:`rows`.
         """
 
-        def check(batch: Mapping[str, Any], first_row: int) -> None:
-            batch = {name: batch[name] for name in fields or batch if name in batch}
-            typed = tuple((name, type(value), value) for name, value in sorted(static.items()))
-            kind = shapes_of((batch, dict(shared), dict(values))), typed
-            if kind in self._harmless:
-                return
-            indexes = check_indices(
-                self._kernel,
-                rows=batch,
-                shared=shared,
-                static=static,
-                values=values,
-                first_row=first_row,
-            )
-            if not indexes:
-                self._harmless.add(kind)
+        def check(batch: Batch, first_row: int) -> None:
+            rows = {name: batch[name] for name in fields or batch if name in batch}
+            self.rows(rows, first_row=first_row, **others)
 
-        if not isinstance(rows, Mapping):
-            return _CheckedSource(rows, check)
-        check(rows, 0)
-        return rows
+        return _CheckedSource(source, check)
+
+    def _program(self, call: KernelCall) -> IndexProgram | None:
+        """The program for these shapes; ``None`` if the kernel does not run on them."""
+        typed = tuple((name, type(value), value) for name, value in sorted(call.static.items()))
+        kind = CodeKey(self._kernel), shapes_of(call.arrays), typed
+        if kind not in self._programs:
+            if len(self._programs) >= _KEPT:
+                self._programs.pop(next(iter(self._programs)))
+            try:
+                self._programs[kind] = IndexProgram(call)
+            except Exception:  # noqa: BLE001  a kernel for other shapes; its caller sees the error
+                self._programs[kind] = None
+        return self._programs[kind]
 
 
 class _CheckedSource:
     """A source whose batches are checked as they are read."""
 
-    def __init__(
-        self, source: BatchSource, check: Callable[[Mapping[str, Any], int], None]
-    ) -> None:
+    def __init__(self, source: BatchSource, check: Callable[[Batch, int], None]) -> None:
         self._source, self._check = source, check
         self.reiterable = source.reiterable
 
@@ -87,11 +96,21 @@ class _CheckedSource:
         return self._source.n_obs
 
     @property
+    def n_batches(self) -> int | None:
+        """Batches of an epoch, if the source knows."""
+        return self._source.n_batches
+
+    @property
+    def columns(self) -> Columns:
+        """Column names of each field that is a table, if they are known."""
+        return self._source.columns
+
+    @property
     def fields(self) -> tuple[str, ...] | None:
         """The fields' names, if they are known."""
         return self._source.fields
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[dict[str, Any]]:
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Return the batches of one epoch."""
         first_row = 0
         for batch in self._source.epoch(epoch, start):

@@ -1,229 +1,244 @@
 """Refuse indices out of range before anything is computed.
 
-JAX reads the nearest entry for an index that is out of range: a group that was never trained on
-would silently get the draws of the last group. Where a kernel's indices come from its arguments,
-its traced program says what indexes what. Only the arithmetic between the arguments and the indices
-is computed, by NumPy.
+JAX reads the nearest entry for an index that is too large, and counts from the end for one below
+zero: a group that was never trained on would silently get the draws of another group. The kernel's
+traced program says what indexes what; each index that depends on its arguments is computed on the
+real rows and compared with the length of what it indexes. Where an index depends on draws too, it
+is computed with one draw from the prior.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import cache, partial
-from typing import Any, NamedTuple
+import contextlib
+import itertools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, NoReturn
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Literal, Var
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
+from jax.interpreters.partial_eval import dce_jaxpr
+from jaxtyping import PyTree
 from numpyro import handlers
+from numpyro.distributions import MaskedDistribution
 
+from aimz_lab.data import canonical
 from aimz_lab.errors import DataError
 from aimz_lab.kernel.prior_draws import seeded
-from aimz_lab.kernel.rows.jaxprs import inner_programs, is_call
-from aimz_lab.kernel.tracing import tracing_lock
+from aimz_lab.kernel.rows.dependencies import Follower
+from aimz_lab.kernel.rows.lookups import DRAWN, OWN, Lookup, Value
+from aimz_lab.kernel.rows.plates import pin_plates
+from aimz_lab.kernel.tracing import Message, tracing_lock
+from aimz_lab.types import Array, Static
 
 
-class _Known(NamedTuple):
-    """A value that follows from the arguments alone.
+@dataclass(frozen=True)
+class KernelCall:
+    """A kernel with the arguments of one call.
 
     Attributes:
-        names: The arguments.
-        value: Computes it.
-    """
-
-    names: frozenset[str]
-    value: Callable[[], np.ndarray]
-
-
-def check_indices(
-    kernel: Callable,
-    *,
-    rows: Mapping[str, Any],
-    shared: Mapping[str, Any] | None = None,
-    static: Mapping[str, Any] | None = None,
-    values: Mapping[str, Any] | None = None,
-    first_row: int = 0,
-) -> bool:
-    """Check that no argument of a kernel indexes beyond the end of what it indexes.
-
-    Followed are arguments that become indices by slicing, casting, and elementwise arithmetic,
-    outside of loops and branches. Indexing with an explicit ``mode="clip"`` is taken as it is
-    meant.
-
-    Args:
-        kernel: A callable with NumPyro primitives.
+        kernel: The kernel.
         rows: Its per-row arrays.
         shared: Arrays that do not follow the rows.
         static: Values that are not arrays.
         values: Values of sites to substitute, such as learned ``param`` sites.
-        first_row: Number of the first row, for the message.
+        intervention: Values by site, as in ``do``.
+        condition: Values by site that they take while sampling.
+    """
 
-    Returns:
-        Whether any argument is used as an index; if not, other values need no check.
+    kernel: Callable
+    rows: Mapping[str, Array]
+    shared: Mapping[str, PyTree[Array]] = field(default_factory=dict)
+    static: Static = field(default_factory=dict)
+    values: Mapping[str, PyTree[Array]] = field(default_factory=dict)
+    intervention: Mapping[str, Array] = field(default_factory=dict)
+    condition: Mapping[str, Array] = field(default_factory=dict)
+
+    @property
+    def arrays(self) -> dict[str, dict[str, Any]]:
+        """All arrays, by their role and name."""
+        roles = "rows", "shared", "values", "intervention", "condition"
+        return {role: dict(getattr(self, role)) for role in roles}
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows."""
+        return len(next(iter(self.rows.values())))
+
+    def part(self, start: int, size: int) -> KernelCall:
+        """The call with ``size`` of its rows; the last row fills up missing ones."""
+        chosen = np.minimum(np.arange(start, start + size), self.n_rows - 1)
+        return replace(self, rows={name: rows[chosen] for name, rows in self.rows.items()})
+
+
+class IndexProgram:
+    """The indices of a kernel that is called with arrays of certain shapes.
+
+    Args:
+        call: A call with such arrays.
+
+    Attributes:
+        lookups: The lookups to check; the index of each is the number of a result of the program.
 
     Raises:
-        DataError: If one does; it names the argument, the row and the length.
+        Exception: What the kernel raises.
     """
-    arrays = {**rows, **(shared or {})}
 
-    def run(key: jax.Array, arrays: Any, values: Any) -> None:
-        drawn = seeded(handlers.substitute(kernel, data=values), key)
-        handlers.trace(drawn).get_trace(**arrays, **(static or {}))
-
-    shapes = jax.tree.map(_abstract, arrays)
-    try:
+    def __init__(self, call: KernelCall) -> None:
+        shapes = jax.tree.map(_abstract, call.arrays)
+        paths = jax.tree_util.tree_leaves_with_path(shapes)
+        names = [DRAWN if path[0].key == "values" else path[1].key for path, _ in paths]
         with tracing_lock:
-            traced = jax.make_jaxpr(run)(jax.random.key(0), shapes, dict(values or {}))
-    except Exception:  # noqa: BLE001  a kernel that runs on batches only; its caller sees the error
-        return False
-    known: list[_Known | None] = [None]
-    for path, leaf in jax.tree_util.tree_leaves_with_path(arrays):
-        known.append(_Known(frozenset([path[0].key]), partial(np.asarray, leaf)))
-    known += [None] * (len(traced.jaxpr.invars) - len(known))
-    check = _Check(rows, first_row)
-    check.program(traced, known)
-    return check.found_indices
+            kernel = jax.make_jaxpr(_run(call))(jax.random.key(0), shapes)
+        lookups: list[Lookup] = []
+
+        def indices(key: jax.Array, *leaves: jax.Array) -> list[jax.Array]:
+            inputs = [Value(leaf, frozenset([names[n]]), n) for n, leaf in enumerate(leaves)]
+            follower = Follower(call.n_rows)
+            follower.run(kernel, [Value(key, frozenset([DRAWN])), *inputs])
+            lookups[:] = _to_check(follower.lookups)
+            return [jnp.asarray(each.index) for each in lookups if each.index is not None]
+
+        program = jax.make_jaxpr(indices)(jax.random.key(0), *[leaf for _, leaf in paths])
+        self.lookups = _numbered(lookups)
+        needed, self._used = dce_jaxpr(program.jaxpr, [True] * len(program.jaxpr.outvars))
+        self._compute = jaxpr_as_fun(ClosedJaxpr(needed, program.consts))
+        self._ranges = jax.jit(lambda *leaves: _ranges(self._compute(*leaves)))
+
+    def check(self, call: KernelCall, first_row: int = 0) -> None:
+        """Check the indices of a call.
+
+        Args:
+            call: The call, with arrays of these shapes.
+            first_row: Number of its first row, for the message.
+
+        Raises:
+            DataError: If an index is out of range; it names the argument, the row and the length.
+        """
+        leaves = jax.tree.leaves(call.arrays)
+        computed: np.ndarray | None = None
+        for lookup in self.lookups:
+            if lookup.leaf is not None:
+                index = np.asarray(leaves[lookup.leaf])
+                low, high = index.min(), index.max()
+            else:
+                if computed is None:
+                    computed = jax.device_get(self._ranges(*self._needed(leaves)))
+                low, high = computed[lookup.index]
+            if (low < 0 and not lookup.any_low) or (high > lookup.last and not lookup.any_high):
+                index = self._index(lookup, leaves)
+                _refuse(lookup, index, call, first_row)
+
+    def _index(self, lookup: Lookup, leaves: list[Array]) -> np.ndarray:
+        if lookup.leaf is not None:
+            return np.asarray(leaves[lookup.leaf])
+        one = jax.jit(lambda *given: self._compute(*given)[lookup.index])
+        return np.asarray(one(*self._needed(leaves)))
+
+    def _needed(self, leaves: list[Array]) -> list[Array]:
+        """The inputs that the indices follow from: the key of the draws, and some arrays."""
+        inputs = zip([jax.random.key(0), *leaves], self._used, strict=True)
+        return [canonical(leaf) for leaf, used in inputs if used]
 
 
-def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
+def _run(call: KernelCall) -> Callable[[jax.Array, dict[str, dict[str, Any]]], None]:
+    """The kernel, with the densities of what it observes, as a function of its arrays."""
+
+    def run(key: jax.Array, arrays: dict[str, dict[str, Any]]) -> None:
+        set_values = arrays["intervention"]
+        kernel = handlers.do(call.kernel, data=set_values) if set_values else call.kernel
+        kernel = handlers.substitute(kernel, data={**arrays["values"], **arrays["condition"]})
+        drawn = seeded(pin_plates(kernel, call.n_rows), key)
+        given = {**arrays["rows"], **arrays["shared"], **call.static}
+        sites = handlers.trace(drawn).get_trace(**given)
+        for site in sites.values():
+            if site["type"] == "sample" and site["is_observed"]:
+                with contextlib.suppress(Exception):  # a density that training will refuse
+                    _density(site)
+
+    return run
+
+
+def _density(site: Message) -> jax.Array:
+    """The log density of an observed site, which may look up its value; masked values are not."""
+    base, value, mask = site["fn"], jnp.asarray(site["value"]), site.get("mask")
+    while isinstance(base, MaskedDistribution):
+        base, mask = base.base_dist, base._mask if mask is None else mask & base._mask
+    if mask is not None and not base.event_dim:
+        value = jnp.where(mask, value, jnp.zeros_like(value))
+    return base.log_prob(value)
+
+
+def _abstract(leaf: Array) -> jax.ShapeDtypeStruct:
+    if isinstance(leaf, jax.Array):
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
     return jax.ShapeDtypeStruct(np.shape(leaf), jax.dtypes.canonicalize_dtype(leaf.dtype))
 
 
-class _Check:
-    """Goes through a program and checks each index that follows from the arguments.
+def _to_check(lookups: list[Lookup]) -> list[Lookup]:
+    """The lookups, each once, after the losses that matter to them."""
+    indices = {
+        lookup if lookup.leaf is None else replace(lookup, losses=frozenset()): None
+        for lookup in lookups
+        if lookup.kind != "loss"
+    }
+    losses = dict.fromkeys(loss for lookup in indices for loss in lookup.losses)
+    computed = [each for each in indices if each.leaf is None]
+    given = [each for each in indices if each.leaf is not None]
+    by_input = {(each.leaf, each.kind, each.last, each.any_low): each for each in given}
+    return [*losses, *computed, *by_input.values()]
 
-    Args:
-        rows: The kernel's per-row arrays, for the message.
-        first_row: Number of their first row, for the message.
 
-    Attributes:
-        found_indices: Whether any argument is used as an index.
-    """
+def _numbered(lookups: list[Lookup]) -> list[Lookup]:
+    """The lookups, with the number of its result in place of each index that is computed."""
+    numbers = itertools.count()
+    return [each if each.index is None else replace(each, index=next(numbers)) for each in lookups]
 
-    def __init__(self, rows: Mapping[str, Any], first_row: int) -> None:
-        self._rows, self._first_row = rows, first_row
-        self.found_indices = False
 
-    def program(
-        self, program: ClosedJaxpr, arguments: Sequence[_Known | None]
-    ) -> list[_Known | None]:
-        """Check a program; return its results that follow from the arguments."""
-        jaxpr = program.jaxpr
-        found: dict[Var, _Known | None] = dict(zip(jaxpr.invars, arguments, strict=True))
-        found.update(zip(jaxpr.constvars, map(_known_constant, program.consts), strict=True))
+def _ranges(indices: list[jax.Array]) -> jax.Array:
+    """The least and the greatest of each index, ``(index, 2)``."""
+    return jnp.stack([jnp.stack([each.min(), each.max()]) for each in indices])
 
-        def look_up(atom: Var | Literal) -> _Known | None:
-            if isinstance(atom, Literal):
-                return _Known(frozenset(), partial(np.asarray, atom.val))
-            return found.get(atom)
 
-        for equation in jaxpr.eqns:
-            inputs = [look_up(atom) for atom in equation.invars]
-            name, params = equation.primitive.name, equation.params
-            if is_call(equation):
-                [inner] = inner_programs(equation)
-                found.update(zip(equation.outvars, self.program(inner, inputs), strict=True))
-            elif name == "gather" and inputs[1] is not None and inputs[1].names:
-                self._gather(inputs[1], equation.invars[0].aval.shape, params)
-            elif name in _COMPUTE and None not in inputs:
-                names = frozenset[str]().union(*[known.names for known in inputs])
-                value = cache(partial(_evaluate, name, params, inputs))
-                found[equation.outvars[0]] = _Known(names, value)
-        return [look_up(atom) for atom in jaxpr.outvars]
+_CONSEQUENCE = {
+    "read": "JAX would silently read another entry.",
+    "write": "JAX would silently leave it out.",
+    "one_hot": "one_hot would silently make it a row of zeros.",
+    "switch": "JAX would silently take another branch.",
+}
 
-    def _gather(self, indices: _Known, shape: tuple[int, ...], params: Mapping[str, Any]) -> None:
-        self.found_indices = True
-        if params["mode"] == jax.lax.GatherScatterMode.CLIP:
-            return
-        index = indices.value()
-        for column, axis in enumerate(params["dimension_numbers"].start_index_map):
-            last = shape[axis] - params["slice_sizes"][axis]
-            along = index[..., column]
-            bad = (along < 0) | (along > last)
-            if bad.any():
-                self._refuse(indices.names, along, bad, shape[axis])
 
-    def _refuse(
-        self, names: frozenset[str], index: np.ndarray, bad: np.ndarray, length: int
-    ) -> None:
-        where = np.argwhere(bad)[0]
-        value = int(index[tuple(where)])
-        value -= length if value < 0 else 0  # as it was before negative indices were wrapped around
-        listed = " and ".join(repr(name) for name in sorted(names))
-        n_rows = len(next(iter(self._rows.values())))
-        of_rows = names & set(self._rows) and index.ndim and index.shape[0] == n_rows
-        place = f" in row {self._first_row + where[0]}" if of_rows else ""
+def _refuse(lookup: Lookup, index: np.ndarray, call: KernelCall, first_row: int) -> NoReturn:
+    high = np.inf if lookup.any_high else lookup.last
+    low = -np.inf if lookup.any_low else 0
+    where = np.argwhere((index < low) | (index > high))[0]
+    value = int(index[tuple(where)])
+    names = sorted(lookup.names - {DRAWN, OWN})
+    of_rows = lookup.names & {OWN, *call.rows, *call.intervention, *call.condition}
+    has_rows = of_rows and index.ndim and len(index) == call.n_rows
+    place = f" in row {first_row + where[0]}" if has_rows else ""
+    whose = " and ".join(map(repr, names)) or "own array of indices"
+    if lookup.kind == "loss":
         msg = (
-            f"The kernel's {listed} points at entry {value}{place}, but what it indexes has "
-            f"{length} (0 to {length - 1}). JAX would silently read another entry. Recode the "
-            "argument, train with all the groups there are, or say what is meant: "
-            "a.at[i].get(mode='clip')."
+            f"The kernel's {whose} becomes an index{place}, but its number is lost on the way: "
+            "a missing value (NaN) has no index, and arithmetic beyond the range of its integer "
+            "type wraps around. Fill missing values with a code of their own, and pass codes as "
+            "int32."
         )
         raise DataError(msg)
-
-
-def _known_constant(value: Any) -> _Known | None:
-    """A constant; ``None`` for a random key, which is the one kind without numbers."""
-    numeric = isinstance(value, (np.ndarray, np.generic, int, float)) or (
-        isinstance(value, jax.Array) and value.dtype.kind in "biuf"
+    counted = value < 0 and lookup.kind == "read"
+    consequence = "JAX would silently count from the end." if counted else _CONSEQUENCE[lookup.kind]
+    last = lookup.last
+    msg = (
+        f"The kernel's {whose} points at entry {value}{place}, but what it indexes has "
+        f"{lookup.length} (0 to {last}). {consequence} Recode the argument, train with all the "
+        "groups there are, or say in the kernel what is meant: "
+        + (
+            "jnp.where(i >= 0, a[jnp.maximum(i, 0)], 0.0) for a missing code."
+            if value < 0
+            else f"a[jnp.clip(i, 0, {last})] for the nearest entry."
+        )
     )
-    return _Known(frozenset(), partial(np.asarray, value)) if numeric else None
-
-
-def _evaluate(name: str, params: Mapping[str, Any], inputs: list[_Known]) -> np.ndarray:
-    with np.errstate(all="ignore"):
-        return _COMPUTE[name](params, *[known.value() for known in inputs])
-
-
-def _broadcast(params: Mapping[str, Any], value: np.ndarray, *_: Any) -> np.ndarray:
-    shape, axes = params["shape"], params["broadcast_dimensions"]
-    sizes = [1] * len(shape)
-    for axis, size in zip(axes, value.shape, strict=True):
-        sizes[axis] = size
-    return np.broadcast_to(value.reshape(sizes), shape)
-
-
-def _slice(params: Mapping[str, Any], value: np.ndarray) -> np.ndarray:
-    starts, stops = params["start_indices"], params["limit_indices"]
-    strides = params["strides"] or (1,) * len(starts)
-    return value[tuple(slice(*cut) for cut in zip(starts, stops, strides, strict=True))]
-
-
-def _select(params: Mapping[str, Any], which: np.ndarray, *cases: np.ndarray) -> np.ndarray:
-    del params
-    return np.choose(which.astype(np.intp), np.broadcast_arrays(*cases))
-
-
-def _elementwise(function: Callable) -> Callable:
-    return lambda params, *values: function(*values)  # noqa: ARG005
-
-
-_COMPUTE: dict[str, Callable] = {
-    "add": _elementwise(np.add),
-    "and": _elementwise(np.bitwise_and),
-    "broadcast_in_dim": _broadcast,
-    "clamp": _elementwise(lambda low, value, high: np.clip(value, low, high)),
-    "concatenate": lambda params, *parts: np.concatenate(parts, params["dimension"]),
-    "convert_element_type": lambda params, value: value.astype(params["new_dtype"]),
-    "copy": _elementwise(np.asarray),
-    "eq": _elementwise(np.equal),
-    "floor": _elementwise(np.floor),
-    "ge": _elementwise(np.greater_equal),
-    "gt": _elementwise(np.greater),
-    "le": _elementwise(np.less_equal),
-    "lt": _elementwise(np.less),
-    "max": _elementwise(np.maximum),
-    "min": _elementwise(np.minimum),
-    "mul": _elementwise(np.multiply),
-    "ne": _elementwise(np.not_equal),
-    "neg": _elementwise(np.negative),
-    "not": _elementwise(np.invert),
-    "or": _elementwise(np.bitwise_or),
-    "reshape": lambda params, value, *_: value.reshape(params["new_sizes"]),
-    "select_n": _select,
-    "slice": _slice,
-    "squeeze": lambda params, value: value.squeeze(params["dimensions"]),
-    "sub": _elementwise(np.subtract),
-    "transpose": lambda params, value: value.transpose(params["permutation"]),
-}
-"""The primitives that may lie between an argument and an index, in NumPy."""
+    raise DataError(msg)

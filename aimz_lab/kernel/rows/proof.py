@@ -9,7 +9,8 @@ nothing is known; then there is no proof, which does not mean that rows depend o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -17,7 +18,8 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 
 from aimz_lab.kernel.rows.jaxprs import inner_programs
-from aimz_lab.kernel.rows.rules import Operation, keeps_rows_apart
+from aimz_lab.kernel.rows.operation import Operation
+from aimz_lab.kernel.rows.rules import keeps_rows_apart
 
 
 def rows_are_independent(function: Callable, few: tuple, many: tuple) -> bool:
@@ -42,14 +44,93 @@ def rows_are_independent(function: Callable, few: tuple, many: tuple) -> bool:
         >>> rows_are_independent(lambda X: X - X.mean(axis=1, keepdims=True), (few,), (many,))
         True
     """
+    lengths = _lengths(few, many)
+    if lengths is None:
+        return False
+    one, other = (jax.make_jaxpr(function)(*arguments) for arguments in (few, many))
+    return _is_proven(lengths, one, other, one.jaxpr.outvars, other.jaxpr.outvars)
+
+
+def unproven_results(
+    function: Callable[..., Mapping[str, Any]], few: tuple, many: tuple
+) -> tuple[str, ...]:
+    """Return the names of the results that :func:`rows_are_independent` does not hold of.
+
+    Args:
+        function: A function of trees of arrays that returns trees of arrays by name.
+        few: Its arguments at some number of rows; shapes and types are enough.
+        many: Likewise, at another.
+
+    Raises:
+        Exception: What the function raises.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> few, many = (jax.ShapeDtypeStruct((n,), "float32") for n in (8, 16))
+        >>> unproven_results(lambda x: {"sine": jnp.sin(x), "sum": jnp.cumsum(x)}, (few,), (many,))
+        ('sum',)
+    """
+    lengths = _lengths(few, many)
+    traced = [jax.make_jaxpr(function, return_shape=True)(*given) for given in (few, many)]
+    (one, _), (other, _) = traced
+    results = [_by_name(shapes, program.jaxpr.outvars) for program, shapes in traced]
+    return tuple(
+        name
+        for name in dict.fromkeys((*results[0], *results[1]))
+        if lengths is None
+        or any(name not in found for found in results)
+        or not _is_proven(lengths, one, other, *[found[name] for found in results])
+    )
+
+
+def results_that_use(function: Callable[..., Mapping[str, Any]], *arguments: Any) -> set[str]:
+    """Return the names of the results into which values of the first argument enter.
+
+    Args:
+        function: A function of trees of arrays that returns trees of arrays by name.
+        *arguments: Its arguments; shapes and types are enough.
+
+    Raises:
+        Exception: What the function raises.
+
+    Example:
+        >>> rows, other = (jax.ShapeDtypeStruct((n,), "float32") for n in (8, 2))
+        >>> results_that_use(lambda x, y: {"size": y * len(x), "sum": y * x.sum()}, rows, other)
+        {'sum'}
+    """
+    program, shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)
+    first = {*program.jaxpr.invars[: len(jax.tree.leaves(arguments[0]))]}
+    by_name = _by_name(shapes, program.jaxpr.outvars)
+    return {name for name, results in by_name.items() if first & _wanted(program.jaxpr, results)}
+
+
+def _lengths(few: tuple, many: tuple) -> tuple[int, int] | None:
+    """The two numbers of rows, if that is all in which the arguments differ."""
     shapes = zip(jax.tree.leaves(few), jax.tree.leaves(many), strict=True)
     pairs = {pair for one, other in shapes for pair in zip(one.shape, other.shape, strict=True)}
     lengths = [(one, other) for one, other in pairs if one != other]
-    if len(lengths) != 1:
-        return False
-    programs = (jax.make_jaxpr(function)(*arguments) for arguments in (few, many))
+    return lengths[0] if len(lengths) == 1 else None
+
+
+def _by_name(shapes: Mapping[str, Any], results: Sequence[Any]) -> dict[str, list[Any]]:
+    """Divide the results of a program among the entries of a dictionary; JAX sorts them."""
+    remaining = iter(results)
+    return {
+        name: list(itertools.islice(remaining, len(jax.tree.leaves(shapes[name]))))
+        for name in sorted(shapes)
+    }
+
+
+def _is_proven(
+    lengths: tuple[int, int],
+    one: ClosedJaxpr,
+    other: ClosedJaxpr,
+    ones: Sequence[Any],
+    others: Sequence[Any],
+) -> bool:
+    """Whether some results of two traces provably keep rows apart."""
     try:
-        _Proof(lengths[0]).of_programs(*programs)
+        _Proof(lengths).of_programs(one, other, ones, others)
     except _UnprovenError:
         return False
     return True
@@ -74,8 +155,10 @@ class _Proof:
     def __init__(self, lengths: tuple[int, int]) -> None:
         self._lengths = lengths
 
-    def of_programs(self, one: ClosedJaxpr, other: ClosedJaxpr) -> None:
-        """Prove that all operations that the results need keep rows apart."""
+    def of_programs(
+        self, one: ClosedJaxpr, other: ClosedJaxpr, ones: Sequence[Any], others: Sequence[Any]
+    ) -> None:
+        """Prove that all operations that some of the results need keep rows apart."""
         _need(len(one.consts) == len(other.consts))
         _need(all(map(_is_same_constant, one.consts, other.consts)))
         one, other = one.jaxpr, other.jaxpr
@@ -96,7 +179,7 @@ class _Proof:
             return list(map(self._row_axis, ones, others))
 
         pair_up([*one.constvars, *one.invars], [*other.constvars, *other.invars])
-        needed = _needed(one), _needed(other)
+        needed = _needed(one, ones), _needed(other, others)
         _need(len(needed[0]) == len(needed[1]))
         for equation, its in zip(*needed, strict=True):
             _need(equation.primitive is its.primitive and not equation.effects)
@@ -108,7 +191,7 @@ class _Proof:
                 self._of_parts(operation, *programs)
             else:
                 _need(keeps_rows_apart(operation))
-        look_up(one.outvars, other.outvars)
+        look_up(ones, others)
 
     def _of_parts(
         self, operation: Operation, ones: list[ClosedJaxpr], others: list[ClosedJaxpr]
@@ -117,14 +200,18 @@ class _Proof:
         name = operation.one.primitive.name
         _need(len(ones) == len(others))
         if name == "scan":
-            _need(operation.same("length", "reverse", *_PARTS_OF_SCAN))
+            _need(operation.same("reverse", *_PARTS_OF_SCAN))
             [body] = ones
-            _need(not _scans_rows(operation.one.invars, body.jaxpr.invars, operation.into))
-            _need(not _scans_rows(operation.one.outvars, body.jaxpr.outvars, operation.out))
+            scanned, whole = _sorted_axes(operation.one.invars, body.jaxpr.invars, operation.into)
+            stacked, state = _sorted_axes(operation.one.outvars, body.jaxpr.outvars, operation.out)
+            if 0 in (*scanned, *stacked):  # row by row, as lax.map does, with nothing handed on
+                _need({*scanned, *stacked} == {0} and not state and {*whole} <= {None})
+            else:
+                _need(operation.same("length"))
         if name == "while":
             _need(operation.same("cond_nconsts", "body_nconsts"))
         for one, other in zip(ones, others, strict=True):
-            self.of_programs(one, other)
+            self.of_programs(one, other, one.jaxpr.outvars, other.jaxpr.outvars)
 
     def _row_axis(self, one: Any, other: Any) -> int | None:
         """The axis of rows of an array, or ``None`` if it has none."""
@@ -140,23 +227,29 @@ _PARTS_OF_SCAN = ("num_consts", "num_carry", "ft_in", "ft_out")
 """The parameters that say which operands of a scan are constants, state, or scanned."""
 
 
-def _scans_rows(outside: Sequence[Any], inside: Sequence[Any], axes: Sequence[int | None]) -> bool:
-    """Whether a scan goes from row to row; a scanned array has one axis more outside."""
-    return any(
-        axis == 0 and scanned.aval.ndim > step.aval.ndim
-        for scanned, step, axis in zip(outside, inside, axes, strict=True)
-    )
+def _sorted_axes(
+    outside: Sequence[Any], inside: Sequence[Any], axes: Sequence[int | None]
+) -> tuple[list[int | None], list[int | None]]:
+    """Axes of rows of the arrays that a scan goes through, which have an axis more, and others."""
+    scanned, others = [], []
+    for array, step, axis in zip(outside, inside, axes, strict=True):
+        (scanned if array.aval.ndim > step.aval.ndim else others).append(axis)
+    return scanned, others
 
 
-def _needed(jaxpr: Jaxpr) -> list[JaxprEqn]:
-    """The equations that the results depend on, in their order."""
-    wanted = {atom for atom in jaxpr.outvars if isinstance(atom, Var)}
-    needed = []
+def _needed(jaxpr: Jaxpr, results: Sequence[Any]) -> list[JaxprEqn]:
+    """The equations that some results depend on, in their order."""
+    wanted = _wanted(jaxpr, results)
+    return [equation for equation in jaxpr.eqns if not wanted.isdisjoint(equation.outvars)]
+
+
+def _wanted(jaxpr: Jaxpr, results: Sequence[Any]) -> set[Var]:
+    """The variables that some results depend on, and these themselves."""
+    wanted = {atom for atom in results if isinstance(atom, Var)}
     for equation in reversed(jaxpr.eqns):
         if not wanted.isdisjoint(equation.outvars):
-            needed.append(equation)
             wanted.update(atom for atom in equation.invars if isinstance(atom, Var))
-    return needed[::-1]
+    return wanted
 
 
 def _is_same_constant(one: Any, other: Any) -> bool:

@@ -9,47 +9,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
 
 import numpy as np
-from jax.extend.core import JaxprEqn
 
-
-class Operation(NamedTuple):
-    """An operation of a program, as it was traced at two numbers of rows.
-
-    Attributes:
-        one: Its equation in the first trace.
-        other: Its equation in the second trace.
-        into: Axis of rows of each operand.
-        out: Axis of rows of each result.
-        lengths: Number of rows in the first trace and in the second.
-    """
-
-    one: JaxprEqn
-    other: JaxprEqn
-    into: list[int | None]
-    out: list[int | None]
-    lengths: tuple[int, int]
-
-    def param(self, name: str) -> Any:
-        """A parameter in the first trace."""
-        return self.one.params[name]
-
-    def same(self, *names: str) -> bool:
-        """Whether parameters are the same in both traces; without names, whether all are."""
-        one, other = self.one.params, self.other.params
-        return all(_equal(one.get(name), other.get(name)) for name in names or {*one, *other})
-
-    def same_but_for(self, name: str, axis: int) -> bool:
-        """Whether a parameter with an entry for each axis is the same but for one axis."""
-        one, other = (list(equation.params[name]) for equation in (self.one, self.other))
-        one[axis] = other[axis]
-        return one == other
-
-    def ndim(self, operand: int) -> int:
-        """Number of axes of an operand."""
-        return self.one.invars[operand].aval.ndim
+from aimz_lab.kernel.rows.index_rules import (
+    dynamic_slice_rule,
+    dynamic_update_slice_rule,
+    gather_rule,
+    scatter_rule,
+    slice_rule,
+)
+from aimz_lab.kernel.rows.operation import Operation
 
 
 def keeps_rows_apart(operation: Operation) -> bool:
@@ -62,16 +32,6 @@ def keeps_rows_apart(operation: Operation) -> bool:
         return operation.same()
     rule = RULES.get(operation.one.primitive.name)
     return rule is not None and rule(operation)
-
-
-def _equal(one: Any, other: Any) -> bool:
-    """Whether two parameters are equal; in doubt, they are not."""
-    if one is other:
-        return True
-    try:
-        return bool(one == other) or bool(one != one and other != other)  # NaN
-    except (TypeError, ValueError):
-        return False
 
 
 def _elementwise(operation: Operation) -> bool:
@@ -141,38 +101,6 @@ def _dot_general(operation: Operation) -> bool:
     return left in batch[0] and batch[1][batch[0].index(left)] == right
 
 
-def _slice(operation: Operation) -> bool:
-    """All rows are taken, in their order, and the same part of each."""
-    [axis] = operation.into
-    if axis is None:
-        return False
-    for equation, n_rows in zip(operation[:2], operation.lengths, strict=True):
-        params = equation.params
-        stride = params["strides"][axis] if params["strides"] else 1
-        if (params["start_indices"][axis], params["limit_indices"][axis], stride) != (0, n_rows, 1):
-            return False
-    return operation.same("start_indices", "strides") and operation.same_but_for(
-        "limit_indices", axis
-    )
-
-
-def _dynamic_slice(operation: Operation) -> bool:
-    axis = operation.into[0]
-    if axis is None or not _takes_all(operation, axis):
-        return False
-    return operation.same_but_for("slice_sizes", axis)
-
-
-def _takes_all(operation: Operation, axis: int) -> bool:
-    sizes = (equation.params["slice_sizes"][axis] for equation in operation[:2])
-    return tuple(sizes) == operation.lengths
-
-
-def _dynamic_update_slice(operation: Operation) -> bool:
-    array, update, *_ = operation.into
-    return array is not None and array == update
-
-
 def _pad(operation: Operation) -> bool:
     axis = operation.into[0]
     if axis is None or not operation.same("padding_config"):
@@ -180,27 +108,28 @@ def _pad(operation: Operation) -> bool:
     return tuple(operation.param("padding_config")[axis]) == (0, 0, 0)
 
 
-def _gather(operation: Operation) -> bool:
-    """Each row looks up entries of a shared table, or of its own row of a table."""
-    table, wanted = operation.into
-    same = operation.same("dimension_numbers", "mode", "fill_value")
-    if not same or wanted == operation.ndim(1) - 1:
-        return False
-    if table is None:
-        return operation.same("slice_sizes")
-    numbers = operation.param("dimension_numbers")
-    if not operation.same_but_for("slice_sizes", table):
-        return False
-    if table in numbers.operand_batching_dims:
-        place = numbers.operand_batching_dims.index(table)
-        return numbers.start_indices_batching_dims[place] == wanted
-    taken = (*numbers.collapsed_slice_dims, *numbers.start_index_map)
-    return wanted is None and table not in taken and _takes_all(operation, table)
-
-
-def _cholesky(operation: Operation) -> bool:
+def _matrices(operation: Operation) -> bool:
+    """Each row has its own matrix, which is decomposed."""
     [axis] = operation.into
     return operation.same() and axis is not None and axis < operation.ndim(0) - 2
+
+
+def _tile(operation: Operation) -> bool:
+    """A row is repeated along other axes, or all rows are the same entry."""
+    [axis], rows = operation.into, operation.out[0]
+    new = operation.one.outvars[0].aval.ndim - operation.ndim(0)
+    if rows is None or len(operation.param("reps")) != operation.one.outvars[0].aval.ndim:
+        return False
+    if axis is not None:
+        return operation.same() and axis + new == rows and operation.param("reps")[rows] == 1
+    alone = rows < new or operation.one.invars[0].aval.shape[rows - new] == 1
+    return alone and operation.same_but_for("reps", rows)
+
+
+def _top_k(operation: Operation) -> bool:
+    [axis] = operation.into
+    along = operation.one.params.get("axis", operation.ndim(0) - 1)
+    return operation.same() and axis is not None and axis != along
 
 
 def _triangular_solve(operation: Operation) -> bool:
@@ -233,6 +162,10 @@ _ELEMENTWISE = """
     sub tan tanh xor zeta
 """
 
+_SCATTERS = "scatter scatter-add scatter-mul scatter-min scatter-max scatter_sub"
+
+_DECOMPOSITIONS = "cholesky eigh lu qr svd"
+
 RULES: dict[str, Callable[[Operation], bool]] = {
     **dict.fromkeys(_ELEMENTWISE.split(), _elementwise),
     "broadcast_in_dim": _broadcast,
@@ -247,12 +180,15 @@ RULES: dict[str, Callable[[Operation], bool]] = {
     "concatenate": _joined_along("dimension"),
     "stack": _joined_along("axis"),
     "dot_general": _dot_general,
-    "slice": _slice,
-    "dynamic_slice": _dynamic_slice,
-    "dynamic_update_slice": _dynamic_update_slice,
+    "slice": slice_rule,
+    "dynamic_slice": dynamic_slice_rule,
+    "dynamic_update_slice": dynamic_update_slice_rule,
     "pad": _pad,
-    "gather": _gather,
-    "cholesky": _cholesky,
+    "tile": _tile,
+    "top_k": _top_k,
+    "gather": gather_rule,
+    **dict.fromkeys(_SCATTERS.split(), scatter_rule),
+    **dict.fromkeys(_DECOMPOSITIONS.split(), _matrices),
     "triangular_solve": _triangular_solve,
     "conv_general_dilated": _convolution,
     **{name: _along("axes") for name in ("argmax", "argmin")},

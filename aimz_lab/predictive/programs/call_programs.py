@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -121,14 +122,15 @@ class CallPrograms:
 
     def of_globals(self) -> Program | None:
         """The program that draws the sites without rows, once for all blocks."""
-        names = dict.fromkeys((*self._plan.globals_drawn, *self._plan.global_sites))
+        drawn = tuple(scenario.plan.globals_drawn for scenario in self._scenarios)
+        names = dict.fromkeys((*itertools.chain(*drawn), *self._plan.global_sites))
         if not names:
             return None
         chunk = self._side_by_side(self._request.n_draws, BLOCK_ROWS)
         simulators = tuple(scenario.simulator(names, "values") for scenario in self._scenarios)
         rows = np.minimum(np.arange(BLOCK_ROWS), self._scenarios[0].rows.n_shown - 1)
         return Program(
-            key=("globals", chunk, self._plan.globals_drawn, self._kind),
+            key=("globals", chunk, drawn, self._kind),
             build=lambda: over_draws(simulators, lambda *scenarios: scenarios, chunk),
             arguments=(
                 fold_in(self.key_data, GLOBAL_BLOCK),

@@ -8,17 +8,12 @@ import jax
 import numpy as np
 from jax.typing import ArrayLike
 
-from aimz_lab.kernel.cache_keys import ById
+from aimz_lab.inference.posterior_sites import as_values_of
 from aimz_lab.predictive.blocks import Piece, Rows, fold, split_by_rows
 from aimz_lab.predictive.plan import Plan
 from aimz_lab.predictive.programs.forward import Blocks, Shared, Simulator, collect_values
 from aimz_lab.predictive.programs.log_likelihood import collect_log_likelihood
 from aimz_lab.predictive.request import Quantity, Request
-
-_COLLECT: dict[Quantity, Callable] = {
-    "values": collect_values,
-    "log_likelihood": collect_log_likelihood,
-}
 
 
 class Scenario:
@@ -43,17 +38,20 @@ class Scenario:
         self._row_do, do = split_by_rows(request.intervention, plan.row_wise)
         self._row_condition, condition = split_by_rows(request.condition, plan.row_wise)
         self.shared = Shared(dict(request.shared), dict(request.params), do, condition)
-        self._latents = {name: np.asarray(request.draws[name]) for name in plan.latents}
+        self._latents = {
+            name: as_values_of(plan.spec.sites[name], request.draws[name]) for name in plan.latents
+        }
 
     @property
     def key(self) -> Hashable:
         """Identifies the kernel's programs, together with the shapes of their arguments."""
         return (
-            ById(self.request.kernel),
+            self.plan.kernel,
             self.request.static_key,
             self.quantity,
             tuple(self.plan.row_axes.items()),
             tuple(self.plan.row_wise.items()),
+            self.plan.summed_out,
         )
 
     @property
@@ -88,8 +86,15 @@ class Scenario:
                 for name, site in sites.items()
             },
             dtypes={name: site.dtype for name, site in sites.items()},
-            collect=_COLLECT[quantity or self.quantity](wanted),
+            collect=self._collector(wanted, quantity or self.quantity),
+            output=self.request.output,
+            replaced=self.plan.replaced,
         )
+
+    def _collector(self, wanted: Mapping[str, int | None], quantity: Quantity) -> Callable:
+        if quantity == "values":
+            return collect_values(wanted)
+        return collect_log_likelihood(wanted, self.plan.summed_out)
 
     def sites(self, fixed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Fixed sites of each draw, ``(S, ...)``: of the posterior, and ``fixed``."""
@@ -120,15 +125,10 @@ class Scenario:
             condition={name: folded["condition", name] for name in self._row_condition},
         )
 
-    def by_row(self, piece: Piece) -> Blocks:
-        """Arrays with rows leading: all rows, or a piece of a source."""
-        if not self.rows.streams:
-            return Blocks(self.rows.template, self._row_do, self._row_condition)
-        return Blocks(
-            rows=piece.rows,
-            intervention={name: piece.aligned["do", name] for name in self._row_do},
-            condition={name: piece.aligned["condition", name] for name in self._row_condition},
-        )
+    @property
+    def all_rows(self) -> Blocks:
+        """Arrays with all rows leading; of a source, with some."""
+        return Blocks(self.rows.template, self._row_do, self._row_condition)
 
     def abstract(self, n_rows: int) -> tuple[Blocks, Shared, dict[str, jax.ShapeDtypeStruct]]:
         """Shapes and types of rows, of shared values, and of one draw of all latent sites."""

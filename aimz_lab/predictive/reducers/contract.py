@@ -8,7 +8,7 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Shaped
 
-from aimz_lab.kernel.cache_keys import ById
+from aimz_lab.kernel.cache_keys import CodeKey
 from aimz_lab.types import Array, Coords
 
 Draws = Shaped[Array, "draw row ..."]
@@ -95,9 +95,9 @@ class OverDraws:
 
 
 def _as_key(value: object) -> Hashable:
-    """Return a value as part of a key; an unhashable one equals only itself."""
+    """Return a value as part of a key: what can change, with its content as it is now."""
     try:
         hash(value)
     except TypeError:
-        return ById(value)
-    return value
+        return CodeKey(value)
+    return CodeKey(value) if callable(value) else value

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from aimz_lab.errors import DataError
-from aimz_lab.kernel.cache_keys import ById
+from aimz_lab.kernel.cache_keys import CodeKey
 from aimz_lab.predictive.blocks import BLOCK_ROWS
 from aimz_lab.predictive.reducers.contract import Reducer
 from aimz_lab.types import Arrays
@@ -37,7 +37,7 @@ class Reduction:
     def key(self) -> Hashable:
         """Identifies its program: the reducers themselves."""
         on_device = [(name, one) for name, one in self._reducers.items() if not one.on_host]
-        keys = tuple((name, getattr(one, "key", ById(one))) for name, one in on_device)
+        keys = tuple((name, getattr(one, "key", None) or CodeKey(one)) for name, one in on_device)
         return keys, self._keeps_values
 
     @property

@@ -1,4 +1,4 @@
-"""The mean loss of an epoch of batches is NumPyro's loss of all rows, at the same parameters."""
+"""An epoch of minibatches has NumPyro's mean loss of all rows, at the same parameters."""
 
 from __future__ import annotations
 

@@ -82,6 +82,16 @@ APART = {
     "Cholesky factor of each": lambda X, z, group, w: jnp.linalg.cholesky(
         MATRIX[None] + jax.vmap(jnp.diag)(X**2)
     ),
+    "a column set": lambda X, z, group, w: X.at[:, 1].set(z).at[:, 0].add(z),
+    "its own column set": lambda X, z, group, w: jax.vmap(lambda x, i: x.at[i].set(0.0))(X, group),
+    "greatest columns": lambda X, z, group, w: jax.lax.top_k(X, 2)[0],
+    "repeated": lambda X, z, group, w: (
+        jnp.tile(z[:, None], (1, 2)) + jnp.tile(w[0, 0], X.shape[0])[:, None]
+    ),
+    "decomposition of each": lambda X, z, group, w: jnp.linalg.eigh(
+        MATRIX[None] + X[:, :, None] * X[:, None]
+    )[0],
+    "row by row": lambda X, z, group, w: jax.lax.map(lambda x: jnp.sin(x[0]) + w.sum(), X),
     "unused": lambda X, z, group, w: (jnp.arange(X.shape[0]) + X.mean(), z)[1],
 }
 
@@ -110,6 +120,19 @@ ACROSS = {
     ),
     "columns as rows": lambda X, z, group, w: X.reshape(3, -1).T,
     "scan": lambda X, z, group, w: jax.lax.scan(lambda a, b: (a + b, a + b), 0.0, z)[1],
+    "one row set": lambda X, z, group, w: z.at[0].set(0.0),
+    "rows set by number": lambda X, z, group, w: z.at[group].set(0.0),
+    "rows set by others": lambda X, z, group, w: X.at[:, 0].set(z[::-1]),
+    "greatest rows": lambda X, z, group, w: z - jax.lax.top_k(z, 1)[0],
+    "a period": lambda X, z, group, w: z + jnp.tile(w[:, 0], X.shape[0] // 4),
+    "repeated rows": lambda X, z, group, w: jnp.tile(X, (2, 1))[: X.shape[0]].sum(1),
+    "row by row beside all": lambda X, z, group, w: jax.lax.map(lambda x: x[0] + z[0], X),
+    "row by row with a state": lambda X, z, group, w: jax.lax.scan(
+        lambda carry, x: (x, carry), jnp.zeros(3), X
+    )[1],
+    "row by row with its number": lambda X, z, group, w: jax.lax.map(
+        lambda pair: pair[0] * pair[1], (z, jnp.arange(X.shape[0]))
+    ),
     "until all are done": lambda X, z, group, w: jax.lax.while_loop(
         lambda z: (z > 1).any(), lambda z: z / 2, z
     ),
@@ -174,6 +197,6 @@ def test_what_is_proven_holds(parts, seed):
 
 
 def test_rows_that_are_proven_to_be_independent_are_not_tested(monkeypatch):
-    monkeypatch.setattr(crossing, "choose_rows", lambda *arguments: pytest.fail("tested"))
+    monkeypatch.setattr(crossing, "differing_draws", lambda *arguments: pytest.fail("tested"))
     request = request_of(rows={"X": inputs(300)}, draws=draws_of_linear(4))
     assert Predictor().predict_arrays(request)["y"].shape == (4, 300)

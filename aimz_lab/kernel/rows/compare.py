@@ -1,0 +1,63 @@
+"""Compare the quantities of rows that were computed in a piece with those of all rows at once."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Int
+
+
+def differ(
+    cut: Array,
+    whole: Array,
+    numbers: Int[Array, " position"],
+    n_rows: int,
+    *,
+    is_density: bool,
+) -> Bool[Array, ""]:
+    """Whether a quantity of some rows is another one than where all rows are computed at once.
+
+    Args:
+        cut: The quantity of the rows of a piece, with an axis for them or without.
+        whole: That of all rows.
+        numbers: The numbers of the rows of the piece among all rows; those beyond ``n_rows``
+            entries are padding and not compared.
+        n_rows: The number of all rows.
+        is_density: Whether it is a log density, which magnifies the rounding of its parameters.
+
+    Returns:
+        A flag; true if the axis of rows is not clear, unless both are equal.
+
+    Example:
+        >>> rows = jnp.arange(6.0)
+        >>> bool(differ(rows[2:4], rows, jnp.array([2, 3]), 6, is_density=False))
+        False
+        >>> bool(differ(rows[:2], rows, jnp.array([2, 3]), 6, is_density=False))
+        True
+    """
+    if cut.ndim != whole.ndim or cut.dtype != whole.dtype:
+        return jnp.array(True)
+    sizes = list(zip(cut.shape, whole.shape, strict=True))
+    axes = [axis for axis, (some, every) in enumerate(sizes) if some != every]
+    if len(axes) > 1 or any(sizes[axis] != (len(numbers), n_rows) for axis in axes):
+        return jnp.array(True)
+    expected = whole
+    if axes:
+        expected = jnp.take(whole, numbers[:n_rows], axis=axes[0])
+        cut = jax.lax.slice_in_dim(cut, 0, expected.shape[axes[0]], axis=axes[0])
+    same = cut == expected
+    if jnp.issubdtype(cut.dtype, jnp.inexact):
+        allowed = _rounding(expected, whole, is_density=is_density)
+        same |= (jnp.abs(cut - expected) <= allowed) | (jnp.isnan(cut) & jnp.isnan(expected))
+    return ~same.all()
+
+
+def _rounding(expected: jax.Array, whole: jax.Array, *, is_density: bool) -> jax.Array:
+    """The difference that rounding may make: relative to the entry, and to what is usual."""
+    size = jnp.where(jnp.isfinite(expected), jnp.abs(expected), 0.0)
+    if is_density:
+        return 1e-2 + 1e-3 * size
+    # The mean of square roots: a few large entries must not excuse all others.
+    roots = jnp.sqrt(jnp.where(jnp.isfinite(whole), jnp.abs(whole), 0.0))
+    usual = roots.mean() ** 2 if whole.size else 0.0
+    return 1e-4 * size + 1e-5 * usual

@@ -1,0 +1,201 @@
+"""What an operation of a traced program looks up, and with which index.
+
+JAX checks no index: one that is too large reads the nearest entry, one below zero counts from the
+end, an index of a ``segment_sum`` or a ``one_hot`` that is out of range adds nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import JaxprEqn
+from jax.lax import GatherScatterMode
+from jax.typing import ArrayLike
+
+DRAWN = ""
+"""Stands among the names of arguments for random keys, drawn values and parameters."""
+
+OWN = "*"
+"""Stands for an array in the code of the kernel that has as many entries as there are rows."""
+
+Kind = Literal["read", "write", "one_hot", "switch", "loss"]
+
+
+@dataclass(frozen=True, eq=False)
+class Value:
+    """An intermediate value of a program.
+
+    Attributes:
+        value: The value, or its tracer.
+        names: The arguments that it depends on; :data:`DRAWN` for draws and parameters.
+        leaf: Number of the input of the program whose numbers these are, in whatever shape.
+        name: The primitive that made it, if that matters to an index.
+        made_of: The operands of that primitive.
+        losses: Casts and sums of narrow integers on the way here, which may have changed a number.
+        from_the_end: Whether JAX counts from the end where it is below zero.
+    """
+
+    value: ArrayLike
+    names: frozenset[str] = frozenset()
+    leaf: int | None = None
+    name: str = ""
+    made_of: tuple[Value, ...] = ()
+    losses: frozenset[Lookup] = frozenset()
+    from_the_end: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Lookup:
+    """One index of one operation.
+
+    Attributes:
+        kind: Reads or writes of an array; levels of a one-hot code; branches; or ``"loss"``, a
+            number that arithmetic changed, which is 0 or 1 and must be 0.
+        index: The index, of any shape; ``None`` if it is an input, numbered ``leaf``.
+        names: The arguments that the index depends on.
+        length: What it indexes has this many entries.
+        last: The last index that is in range; less than ``length - 1`` for slices.
+        any_high: Whether the kernel says what is meant by an index above ``last``.
+        any_low: Whether the kernel says what is meant by an index below zero.
+        leaf: Number of the input.
+        losses: See :class:`Value`.
+    """
+
+    kind: Kind
+    index: ArrayLike | None
+    names: frozenset[str]
+    length: int
+    last: int
+    any_high: bool = False
+    any_low: bool = False
+    leaf: int | None = None
+    losses: frozenset[Lookup] = frozenset()
+
+
+def lookups_of(equation: JaxprEqn, inputs: list[Value]) -> Iterator[Lookup]:
+    """Yield the lookups of an operation; none of those that follow from draws alone."""
+    name, params = equation.primitive.name, equation.params
+    shape = [getattr(atom.aval, "shape", ()) for atom in equation.invars]
+    if name == "gather":
+        yield from _of_gather(shape[0], inputs[1], params)
+    elif name.startswith("scatter"):
+        yield from _of_scatter(shape[0], shape[2], inputs[1], params)
+    elif name == "dynamic_slice":
+        for start, size, cut in zip(inputs[1:], shape[0], params["slice_sizes"], strict=False):
+            yield from _lookup("read", start, size, size - cut)
+    elif name == "dynamic_update_slice":
+        for start, size, cut in zip(inputs[2:], shape[0], shape[1], strict=True):
+            yield from _lookup("write", start, size, size - cut)
+    elif name in ("cond", "select_n") and inputs[0].name == "clamp":
+        branches = len(params["branches"]) if name == "cond" else len(inputs) - 1
+        yield from _lookup("switch", inputs[0].made_of[1], branches, branches - 1)
+
+
+def _of_gather(
+    shape: tuple[int, ...], indices: Value, params: Mapping[str, Any]
+) -> Iterator[Lookup]:
+    numbers, sizes, mode = params["dimension_numbers"], params["slice_sizes"], params["mode"]
+    # A dynamic slice under vmap clips too, but collapses no axis; an explicit mode="clip" does.
+    clipped = mode == GatherScatterMode.CLIP and bool(numbers.collapsed_slice_dims)
+    fill = params["fill_value"]
+    filled = mode == GatherScatterMode.FILL_OR_DROP and fill is not None and not np.isnan(fill)
+    for column, axis in enumerate(numbers.start_index_map):
+        index = _column(indices, column)
+        said = clipped or filled
+        low = said and not index.from_the_end
+        yield from _lookup("read", index, shape[axis], shape[axis] - sizes[axis], said, low)
+
+
+def _of_scatter(
+    shape: tuple[int, ...],
+    updates: tuple[int, ...],
+    indices: Value,
+    params: Mapping[str, Any],
+) -> Iterator[Lookup]:
+    numbers = params["dimension_numbers"]
+    single = {*numbers.inserted_window_dims, *numbers.operand_batching_dims}
+    window = dict.fromkeys(single, 1)
+    rest = (axis for axis in range(len(shape)) if axis not in single)
+    window |= {a: updates[u] for a, u in zip(rest, numbers.update_window_dims, strict=True)}
+    clipped = params["mode"] == GatherScatterMode.CLIP and bool(numbers.inserted_window_dims)
+    for column, axis in enumerate(numbers.scatter_dims_to_operand_dims):
+        index = _column(indices, column)
+        if index.name == "cumsum":
+            continue  # jnp.nonzero leaves out what is false in this way
+        low = clipped and not index.from_the_end
+        last = shape[axis] - window[axis]
+        yield from _lookup("write", index, shape[axis], last, clipped, low)
+
+
+def lookups_of_one_hot(codes: Value, shape: tuple[int, ...]) -> Iterator[Lookup]:
+    """Yield the lookup of a ``jax.nn.one_hot`` with this result: its codes are its levels."""
+    extra = [axis for axis, size in enumerate(shape) if size not in np.shape(codes.value)]
+    levels = shape[extra[0] if len(extra) == 1 else -1]
+    yield from _lookup("one_hot", codes, levels, levels - 1)
+
+
+def _lookup(
+    kind: Kind,
+    index: Value,
+    length: int,
+    last: int,
+    any_high: bool = False,
+    any_low: bool = False,
+) -> Iterator[Lookup]:
+    if index.names == {DRAWN} or (any_high and any_low) or not np.size(index.value):
+        return
+    value = None if index.leaf is not None else index.value
+    yield Lookup(
+        kind, value, index.names, length, last, any_high, any_low, index.leaf, index.losses
+    )
+
+
+def _column(indices: Value, column: int) -> Value:
+    """One column of an array of indices; of joined columns, the one that was joined."""
+    axis = np.ndim(indices.value) - 1
+    if indices.name == "concatenate":
+        for part in indices.made_of:
+            width = np.shape(part.value)[axis]
+            if column < width:
+                return _column(part, column)
+            column -= width
+    if np.shape(indices.value)[axis] == 1:
+        return indices
+    return Value(jnp.asarray(indices.value)[..., column], indices.names, losses=indices.losses)
+
+
+def losses_of(equation: JaxprEqn, inputs: list[Value], value: ArrayLike) -> Iterator[Lookup]:
+    """Yield where an operation on integers, or a cast to them, may have changed a number.
+
+    These are missing values and numbers out of range that become integers, and sums that do not
+    fit a narrow or unsigned type.
+    """
+    kind = np.dtype(value.dtype) if hasattr(value.dtype, "itemsize") else None
+    if kind is None or kind.kind not in "iu":
+        return
+    before = inputs[0].value
+    names = frozenset[str]().union(*(each.names for each in inputs))
+    if not names - {DRAWN}:
+        return
+    lost = None
+    if equation.primitive.name == "convert_element_type":
+        given = np.dtype(jnp.result_type(before))
+        if given.kind == "f":
+            low, high = float(np.iinfo(kind).min), float(np.iinfo(kind).max)
+            lost = ~((before > low - 1) & (before < high + 1))
+        elif given.kind in "iu" and not np.can_cast(given, kind):
+            lost = (value.astype(given) != before) | ((value < 0) != (before < 0))
+    elif equation.primitive.name in _EXACT and kind.itemsize < 4:
+        wide = [jnp.asarray(each.value).astype(np.int32) for each in inputs]
+        lost = _EXACT[equation.primitive.name](*wide) != value.astype(np.int32)
+    elif equation.primitive.name == "sub" and kind.kind == "u":
+        lost = jnp.less(before, inputs[1].value)
+    if lost is not None:
+        yield Lookup("loss", lost.astype(np.int32), names, 1, 0)
+
+
+_EXACT = {"add": jnp.add, "sub": jnp.subtract, "mul": jnp.multiply, "neg": jnp.negative}

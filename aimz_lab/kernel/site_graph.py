@@ -1,0 +1,213 @@
+"""Which sites of a kernel are computed from which, by the dataflow of its traced program.
+
+The kernel is traced with the value of every site as an input, and the parameters of every
+distribution and every computed value as results. A site depends on those whose inputs its results
+need. Values are never drawn, so that distributions need no sampler.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import types
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import jax
+from jax.extend.core import Jaxpr, Var
+from jax.interpreters.partial_eval import dce_jaxpr
+from jaxtyping import PyTree
+from numpyro import handlers
+from numpyro.primitives import Messenger
+
+from aimz_lab.kernel.rows.plates import pin_plates
+from aimz_lab.kernel.spec import KernelSpec
+from aimz_lab.kernel.tracing import Message, tracing_lock
+from aimz_lab.types import HasShape, Static
+
+
+@dataclass(frozen=True)
+class SiteGraph:
+    """The sites of a kernel, and which are computed from which.
+
+    Attributes:
+        children: For each site, the sites that are computed from its value directly.
+        looped: Sites in a ``scan`` or a ``cond`` of NumPyro.
+        bypassed: Computed sites whose value the kernel also uses beside the site, so that another
+            value of the site would not reach everything.
+    """
+
+    children: Mapping[str, frozenset[str]]
+    looped: frozenset[str] = frozenset()
+    bypassed: frozenset[str] = frozenset()
+
+    def reached_from(self, name: str, cut: Collection[str] = ()) -> set[str]:
+        """Sites that change with a site, directly or through others.
+
+        Args:
+            name: The site.
+            cut: Sites that have values of their own; nothing reaches them.
+
+        Example:
+            >>> graph = SiteGraph({"m": frozenset({"t"}), "t": frozenset({"y"}), "y": frozenset()})
+            >>> sorted(graph.reached_from("m"))
+            ['t', 'y']
+            >>> graph.reached_from("m", cut={"t"})
+            set()
+        """
+        found: set[str] = set()
+        waiting = [name]
+        while waiting:
+            new = self.children.get(waiting.pop(), frozenset()) - found - {*cut}
+            found |= new
+            waiting.extend(new)
+        return found
+
+
+def trace_site_graph(
+    kernel: Callable,
+    spec: KernelSpec,
+    *,
+    rows: Mapping[str, HasShape],
+    shared: Mapping[str, PyTree[HasShape]],
+    static: Static,
+    params: Mapping[str, PyTree[HasShape]],
+) -> SiteGraph:
+    """Trace which sites of a kernel are computed from which.
+
+    Args:
+        kernel: The kernel.
+        spec: Its structure for these arguments.
+        rows: Per-row arguments; only types and the shapes behind the rows matter.
+        shared: Shared arguments.
+        static: Arguments without arrays.
+        params: Values of ``param`` sites and mutable state.
+
+    Returns:
+        The graph. Where the kernel cannot be traced in this way, each site is taken to be computed
+        from all sites before it.
+    """
+    names = spec.of_kind("latent", "observed", "deterministic")
+    inputs = {
+        name: jax.ShapeDtypeStruct(spec.sites[name].shape, spec.sites[name].dtype) for name in names
+    }
+    abstract = {
+        name: jax.ShapeDtypeStruct(
+            (spec.n_rows, *value.shape[1:]), jax.dtypes.canonicalize_dtype(value.dtype)
+        )
+        for name, value in rows.items()
+    }
+    seen: list[_SitesAsInputs] = []
+
+    def run(values: PyTree, rows: PyTree, shared: PyTree, params: PyTree) -> list[list[jax.Array]]:
+        pinned = pin_plates(handlers.substitute(kernel, data=params), spec.n_rows)
+        seen[:] = [_SitesAsInputs(pinned, values, spec.sample_sites)]
+        handlers.seed(seen[0], jax.random.key(0))(**rows, **shared, **static)
+        return list(seen[0].made_of.values())
+
+    try:
+        with tracing_lock:
+            traced = jax.make_jaxpr(run)(inputs, abstract, dict(shared), dict(params)).jaxpr
+    except Exception:  # noqa: BLE001  the kernel runs, but not with its sites as inputs
+        return _each_from_all_before(names)
+    return _read_graph(traced, sorted(inputs), seen[0])
+
+
+def _each_from_all_before(names: tuple[str, ...]) -> SiteGraph:
+    return SiteGraph({name: frozenset(names[i + 1 :]) for i, name in enumerate(names)})
+
+
+class _SitesAsInputs(Messenger):
+    """Gives every site a value, and keeps what the kernel made the site of.
+
+    Attributes:
+        made_of: The parameters of a site's distribution, or its computed value, by site.
+        computed: The computed sites outside of loops.
+        looped: Sites in a ``scan`` or a ``cond``.
+    """
+
+    def __init__(
+        self, fn: Callable, values: Mapping[str, jax.Array], samples: Collection[str]
+    ) -> None:
+        self.made_of: dict[str, list[jax.Array]] = {}
+        self.computed: set[str] = set()
+        self.looped: set[str] = set()
+        self._values = values
+        self._samples = {name: values[name] for name in samples}
+        super().__init__(fn)
+
+    def process_message(self, msg: Message) -> None:
+        if msg["type"] == "control_flow":
+            msg["kwargs"]["substitute_stack"].append(("substitute", self._samples))
+        name = msg.get("name")
+        if name not in self._values or msg["type"] not in ("sample", "deterministic"):
+            return
+        computed = msg["type"] == "deterministic"
+        self.made_of[name] = list(_arrays_in(msg["value" if computed else "fn"], set()))
+        # Inside of a loop the value is in its place, or cannot be set, by the time it comes here.
+        if msg.get("_control_flow_done"):
+            self.looped.add(name)
+            return
+        if computed:
+            self.computed.add(name)
+        msg["value"] = self._values[name]
+
+
+def _arrays_in(value: object, seen: set[int]) -> Iterator[jax.Array]:
+    """Yield the arrays in a distribution, also those that it does not declare as parameters."""
+    if isinstance(value, jax.Array):
+        yield value
+        return
+    if id(value) in seen or isinstance(value, (type, types.ModuleType)):
+        return
+    seen.add(id(value))
+    if isinstance(value, Mapping):
+        parts = value.values()
+    elif isinstance(value, (list, tuple, set)):
+        parts = value
+    elif isinstance(value, functools.partial):
+        parts = (value.func, value.args, value.keywords)
+    elif isinstance(value, types.FunctionType):
+        parts = inspect.getclosurevars(value).nonlocals.values()
+    elif isinstance(value, types.MethodType):
+        parts = (value.__self__,)
+    else:
+        parts = getattr(value, "__dict__", {}).values()
+    for part in list(parts):
+        yield from _arrays_in(part, seen)
+
+
+def _read_graph(traced: Jaxpr, inputs: Sequence[str], seen: _SitesAsInputs) -> SiteGraph:
+    """Find what each site is made of.
+
+    Args:
+        traced: The program; its arguments begin with the values of sites.
+        inputs: The names of these sites.
+        seen: The sites in the order of the results.
+    """
+    children: dict[str, set[str]] = {name: set() for name in inputs}
+    bypassed = set()
+    needed, _ = dce_jaxpr(traced, [True] * len(traced.outvars), instantiate=True)
+    first = 0
+    for site, made_of in seen.made_of.items():
+        own = range(first, first := first + len(made_of))
+        _, used = dce_jaxpr(traced, [i in own for i in range(len(traced.outvars))])
+        for name, is_used in zip(inputs, used, strict=False):
+            if is_used and name != site:
+                children[name].add(site)
+        if site in seen.computed and _is_used_beside(needed, traced, own):
+            bypassed.add(site)
+    return SiteGraph(
+        {name: frozenset(its) for name, its in children.items()},
+        frozenset(seen.looped),
+        frozenset(bypassed),
+    )
+
+
+def _is_used_beside(needed: Jaxpr, traced: Jaxpr, own: Collection[int]) -> bool:
+    """Whether a result that the program computes goes elsewhere than into the result."""
+    variables = {traced.outvars[i] for i in own if isinstance(traced.outvars[i], Var)}
+    variables -= {*traced.invars, *traced.constvars}
+    elsewhere = [atom for equation in needed.eqns for atom in equation.invars]
+    elsewhere += [atom for i, atom in enumerate(traced.outvars) if i not in own]
+    return any(isinstance(atom, Var) and atom in variables for atom in elsewhere)
