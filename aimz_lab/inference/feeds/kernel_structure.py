@@ -52,9 +52,9 @@ def trace_data(signature: KernelSignature, data: TrainingData) -> KernelSpec:
         _refuse_rows_passed_whole(data, error)
         raise
     check_sites(spec)
-    check_shapes(spec, batch.rows)
     check_output_observed(kernel, spec, batch)
     check_row_plates(kernel, spec, batch, data.n_obs)
+    check_shapes(spec, batch.rows)
     check_observed(kernel, rows=data.rows, shared=batch.shared, static=batch.static)
     return spec
 
