@@ -46,6 +46,7 @@ from aimz_lab.inference.feeds.schema import InputSchema
 from aimz_lab.inference.key_sequence import KeySequence
 from aimz_lab.inference.learners import make_learner, one_inference
 from aimz_lab.inference.posterior import Posterior, Sites, as_posterior
+from aimz_lab.inference.posterior_sites import check_axes_of_draws, check_sites_of_draws
 from aimz_lab.inference.request import (
     FitRequest,
     FitResult,
@@ -313,8 +314,13 @@ class ImpactModel:
                 arrays by row, ``{"X": X, "y": y, "treat": treat}``, an ``ArrayDataset``, a loader
                 or another source of batches.
             validation_every: Epochs between two evaluations.
-            scale: Weight of a batch's rows: ``"auto"`` for N / B, ``"none"``, or a number.
-            n_obs: N, for a stream of unknown length. Without it a batch counts as all of the data.
+            scale: Weight of a batch's rows. With ``"auto"`` a batch in a random order stands for
+                all N rows; in a fixed order and in a stream each row weighs as many times as an
+                epoch has batches, also in a short last one. ``"none"`` trains the kernel as it is
+                written. A number is the weight of each row, except of sites that the kernel scales
+                by its rows.
+            n_obs: N, for a stream of unknown length. Without it a batch counts as all of the data,
+                unless a plate of the kernel says N.
             rows: Batches must not change what the kernel computes for a row. With ``"auto"`` that
                 is proved, or tested on all rows; ``"independent"`` says that you know.
             steps_per_call: Steps compiled into one call. With ``"auto"`` a call takes about 50 ms,
@@ -349,7 +355,9 @@ class ImpactModel:
                 rows cannot be computed.
             InferenceError: If the model does MCMC, which :meth:`fit_on_batch` runs.
             KernelError: If the kernel computes across rows (lags, sums, statistics or numbers of
-                rows), and the batches are smaller than the data.
+                rows), and the batches are smaller than the data; if it does not observe its
+                output, a plate does not fit the rows, or a scale of its own depends on which rows
+                are in a batch.
             GuideError: If the guide cannot be trained on minibatches, or has no values for held-out
                 rows.
             CheckpointError: If there is no complete checkpoint, or it is another run's.
@@ -357,8 +365,10 @@ class ImpactModel:
             ArgumentError: If a value is not allowed.
 
         Warns:
-            FitWarning: If the run was interrupted or diverged, the number of rows is unknown, or
-                all rows are trained on at once because the default batches would not do.
+            FitWarning: If the run was interrupted or diverged, the number of rows is unknown, the
+                rows of a stream did not weigh as ``n_obs`` rows, a weight or a plate of the kernel
+                may be meant otherwise, or all rows are trained on at once because the default
+                batches would not do.
 
         Example:
             >>> im.fit(X, y, batch_size=20, epochs=10, progress=False).last_run.step
@@ -496,7 +506,8 @@ class ImpactModel:
             X: Input of the batch, rows first.
             y: Output of the batch.
             rng_key: For the initial state, if there is none yet; split from the model's by default.
-            n_obs: Rows of the data set, to scale the batch; the model remembers it.
+            n_obs: Rows of the data set, to scale the batch; the model remembers it. Each batch then
+                stands for all rows, as is right for batches in a random order.
             n_pad: Rows of padding at the end, which do not count.
             by_row: As in :meth:`fit`.
             shared: As in :meth:`fit`.
@@ -519,7 +530,8 @@ class ImpactModel:
             InferenceError: If the model does MCMC.
 
         Warns:
-            FitWarning: Once, if ``n_obs`` is unknown: the batch is then not scaled.
+            FitWarning: Once, if ``n_obs`` is unknown: the batch is then not scaled. Once, if the
+                same short batch comes again: its rows weigh more than the others.
 
         Example:
             >>> state, loss = im.train_on_batch(X[:20], y[:20], n_obs=40)
@@ -604,17 +616,23 @@ class ImpactModel:
         """Give the model posterior draws from elsewhere.
 
         Args:
-            posterior_sample: Arrays by site, draws on the leading axis, chain by chain.
+            posterior_sample: Arrays by site, draws on the leading axis, chain by chain. Sites with
+                one value per row may be left out; predictions draw them anew.
             num_chains: Number of stacked chains.
 
         Returns:
             The model, which is now fitted.
 
         Raises:
-            SiteError: If the draws do not fit together.
+            SiteError: If the draws do not fit together, have an axis of chains, or have names that
+                the kernel does not know in place of its own. Where the kernel's sites are not known
+                yet, before a training, the first prediction compares the names.
+            DataTypeError: If they are not numeric.
 
         Warns:
             AimzLabWarning: If the output is among them; it is dropped.
+            OutputWarning: If draws are not finite, if the kernel lacks a site of the draws, or if
+                there are no draws of one of its sites, which is then drawn from its prior.
 
         Example:
             >>> other = type(im)(kernel, jax.random.key(1), svi=svi)
@@ -626,7 +644,11 @@ class ImpactModel:
         if draws.pop(self.param_output, None) is not None:
             msg = f"{self.param_output!r} is the output and no part of the posterior; left out."
             warnings.warn(msg, AimzLabWarning, stacklevel=2)
-        self._posterior = as_posterior(draws, num_chains)
+        posterior = as_posterior(draws, num_chains)
+        if self._spec is not None:
+            check_sites_of_draws(posterior.draws, self._spec)
+            check_axes_of_draws(posterior.draws, self._spec)
+        self._posterior = posterior
         return self
 
     def predict(
@@ -693,10 +715,18 @@ class ImpactModel:
 
         Raises:
             NotFittedError: If there is no posterior.
-            SiteError: If a named site does not exist or does not fit, or a value set for it changes
-                sites of which the posterior holds draws.
+            SiteError: If a named site does not exist or does not fit, a value set for it changes
+                sites of which the posterior holds draws, the draws have names that the kernel does
+                not know in place of its own, or a site has the rows on two axes.
             CallError: If arguments are missing, unknown or doubled.
-            DataError: If the data does not fit together or is not finite.
+            DataError: If the data does not fit together or is not finite. Labels of rows and
+                columns are compared, also those of ``intervention`` and ``condition`` as Series,
+                data frames and DataArrays; nothing is reordered.
+
+        Warns:
+            OutputWarning: If a column is far outside of its range in training: farther than 5 times
+                the width of that range; or if there are no draws of a site without rows, which is
+                then drawn from its prior.
 
         Example:
             >>> tree = im.predict(X, intervention={"slope": 3.0}, reduce="mean", progress=False)
@@ -899,6 +929,7 @@ class ImpactModel:
 
         Raises:
             SiteError: If a named site does not exist.
+            KernelError: If a prior cannot be drawn from, as an ``ImproperUniform``.
             ArgumentError: If ``num_samples`` is not a positive int.
 
         Example:
@@ -972,6 +1003,7 @@ class ImpactModel:
 
         Raises:
             SiteError: If a named site does not exist.
+            KernelError: If a prior cannot be drawn from, as an ``ImproperUniform``.
             ArgumentError: If ``num_samples`` is not a positive int.
 
         Example:
@@ -1021,6 +1053,10 @@ class ImpactModel:
     ) -> xr.DataTree:
         """Log-likelihood of the output in nats, for each draw and row.
 
+        Discrete latent sites of which the posterior has no draws are summed out, row by row, as by
+        NumPyro's enumeration; those of which it has draws are given. A value outside the support of
+        its distribution has the log density ``-inf``.
+
         Args:
             X: Input array, a dataset, a loader, or any source of batches.
             y: Output array; comes with the batches otherwise.
@@ -1046,6 +1082,12 @@ class ImpactModel:
             NotFittedError: If there is no posterior.
             CallError: If arguments are missing, unknown or doubled.
             DataError: If the data does not fit together or is not finite.
+            SiteError: If the output depends on a continuous latent site without draws.
+            KernelError: If it depends on a discrete one that cannot be summed out row by row.
+
+        Warns:
+            OutputWarning: If a column is far outside of its range in training, as in
+                :meth:`predict`.
 
         Example:
             >>> im.log_likelihood(X, y, progress=False).log_likelihood.y.shape
@@ -1104,7 +1146,7 @@ class ImpactModel:
         Raises:
             ArgumentError: If a scenario has neither output nor arguments, or the scenarios differ
                 in an option that one pass shares, such as ``reduce`` or ``store``.
-            DataError: If the scenarios differ in shape.
+            DataError: If the scenarios differ in shape, or label their rows differently.
 
         Warns:
             OutputWarning: If the scenarios are not paired.

@@ -62,15 +62,27 @@ def test_unpaired_scenarios_are_warned_about():
         estimate_effect(scenario(), scenario(key=jax.random.key(1)))
 
 
-def test_rows_are_never_dropped_for_their_labels():
+def test_rows_labelled_otherwise_are_refused_and_never_dropped():
     def labelled(start):
         return scenario(row_coord=RowCoord(None, np.arange(300) + start))
 
-    one, other = labelled(0), labelled(7)
-    with pytest.warns(OutputWarning, match="label data differently"):
-        effect = estimate_effect(one, other)["posterior_predictive"]["y"]
+    for other in (labelled(7), labelled(-7)):
+        with pytest.raises(
+            DataError, match="label 'data' of site 'y' differently: entry 0 is 0 in"
+        ):
+            estimate_effect(labelled(0), other)
+    dates = scenario(row_coord=RowCoord("day", np.arange(300).astype("datetime64[D]")))
+    with pytest.warns(OutputWarning, match="label data differently"):  # one has no labels
+        effect = estimate_effect(labelled(0), dates)["posterior_predictive"]["y"]
     assert effect.sizes["data"] == 300
     assert not effect.values.any()
+
+
+def test_dimensions_in_another_order_are_refused():
+    tree = scenario()
+    turned = tree["posterior_predictive"].to_dataset().transpose("data", ...)
+    with pytest.raises(DataError, match="same rows"):
+        estimate_effect(tree, xr.DataTree.from_dict({"posterior_predictive": turned}))
 
 
 def test_scenarios_of_other_sizes_or_groups_are_refused():
@@ -118,3 +130,21 @@ def test_hdi_is_the_narrowest_interval():
     widths = ordered[799:] - ordered[:-799]
     assert high - low == pytest.approx(widths.min())
     assert ((draws >= low) & (draws <= high)).mean() >= 0.8
+
+
+def test_a_difference_of_summaries_is_refused():
+    def summary(name):
+        rows = xr.Dataset({name: ("obs", np.arange(3.0))})
+        return xr.DataTree.from_dict({"posterior_predictive": rows})
+
+    with pytest.raises(ArgumentError, match="'y_sd' is a summary over draws"):
+        estimate_effect(summary("y_sd"), summary("y_sd"))
+    mean = estimate_effect(summary("y_mean"), summary("y_mean"))
+    np.testing.assert_array_equal(mean["posterior_predictive"]["y_mean"], 0)
+    with pytest.raises(ArgumentError, match="'y_mean' has no draws to summarise"):
+        summarize_effect(mean)
+
+
+def test_an_interval_of_no_draws_is_refused():
+    with pytest.raises(ArgumentError, match="at least one draw"):
+        hdi(np.zeros((0, 3)))

@@ -52,9 +52,9 @@ def test_description_is_plain_and_complete(fitted):
         "n_obs": 30,
         "batch_size": 10,
         "fields": {
-            "X": {"shape": [2], "dtype": "float32"},
-            "y": {"shape": [], "dtype": "float32"},
-            "group": {"shape": [], "dtype": "int32"},
+            "X": {"shape": [2], "dtype": "float32", "low": [1.0, 1.0], "high": [1.0, 1.0]},
+            "y": {"shape": [], "dtype": "float32", "low": 1.0, "high": 1.0},
+            "group": {"shape": [], "dtype": "int32", "low": 0.0, "high": 2.0},
         },
     }
     assert (described["num_samples"], described["num_chains"]) == (1200, 1)

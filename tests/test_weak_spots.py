@@ -118,7 +118,7 @@ class TestOutputOfOneColumn:
                 getattr(model(regression), method)(X, self.column)
 
     def test_likelihood_refuses_it(self):
-        with pytest.raises(DataError, match=r"\(256, 1\)"):
+        with pytest.raises(SiteError, match=r"site 'y' has shape \(n, 1\)"):
             model(regression, beta_draws()).log_likelihood(X, self.column, progress=False)
 
 

@@ -16,7 +16,13 @@ from numpy.typing import ArrayLike
 from aimz_lab.data.arrays import as_stored, canonical
 from aimz_lab.data.checks import check_rows
 from aimz_lab.data.html import format_bytes, html_table
-from aimz_lab.data.tables import RowCoord, column_names, shared_row_coord
+from aimz_lab.data.labels import (
+    AxisLabels,
+    RowCoord,
+    as_coord,
+    column_names,
+    shared_row_labels,
+)
 from aimz_lab.errors import DataTypeError
 from aimz_lab.types import Array, Batch, Columns, Rows
 
@@ -83,7 +89,7 @@ class ArrayDataset:
         given = {name: value for name, value in arrays.items() if value is not None}
         stored = {name: as_stored(name, value) for name, value in given.items()}
         self._n_rows = check_rows(stored, "dataset")
-        self._row_coord = shared_row_coord(given)
+        self._row_labels = shared_row_labels(given)
         named = {name: column_names(value) for name, value in given.items()}
         self._columns = {name: names for name, names in named.items() if names is not None}
         self._to_jax = bool(to_jax)
@@ -114,7 +120,12 @@ class ArrayDataset:
     @property
     def row_coord(self) -> RowCoord | None:
         """Row labels: the first pandas index or xarray coordinate among the fields."""
-        return self._row_coord
+        return as_coord(self._row_labels)
+
+    @property
+    def row_labels(self) -> AxisLabels | None:
+        """Row labels to compare with others: those of ``row_coord``, or an index that counts."""
+        return self._row_labels
 
     @property
     def columns(self) -> Columns:

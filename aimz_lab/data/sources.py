@@ -16,9 +16,9 @@ from aimz_lab.data.arrays import canonical, is_array_like
 from aimz_lab.data.checks import check_finite, check_positive_int
 from aimz_lab.data.dataset import ArrayDataset
 from aimz_lab.data.loader import ArrayLoader
-from aimz_lab.data.stream import OpenEpoch, StreamSource
+from aimz_lab.data.stream import OpenEpoch, StreamSource, count_rows
 from aimz_lab.errors import DataError, DataTypeError
-from aimz_lab.types import Batch, callable_name
+from aimz_lab.types import Batch, Columns, callable_name
 
 
 class BatchSource(Protocol):
@@ -33,8 +33,16 @@ class BatchSource(Protocol):
         """Batches of an epoch, or ``None`` if unknown."""
 
     @property
+    def epoch_rows(self) -> int | None:
+        """Rows of an epoch where they were counted; otherwise ``None``."""
+
+    @property
     def fields(self) -> tuple[str, ...] | None:
         """The field names, or ``None`` before the first batch is read."""
+
+    @property
+    def columns(self) -> Columns:
+        """Column names of each field that is a table; of a stream, once a batch was read."""
 
     @property
     def reiterable(self) -> bool:
@@ -72,8 +80,9 @@ class LoaderSource:
         check_finite(loader.dataset.arrays, allow_nonfinite)
         self.loader = loader
         self.n_obs = len(loader.dataset) if n_obs is None else check_positive_int("n_obs", n_obs)
-        self.n_batches = len(loader)
+        self.n_batches, self.epoch_rows = len(loader), len(loader.dataset)
         self.fields = loader.dataset.fields
+        self.columns = loader.dataset.columns
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Return the batches of one epoch; those before ``start`` are not read."""
@@ -165,6 +174,7 @@ def as_source(
         names=names,
         n_obs=_rows_known(data) if n_obs is None else n_obs,
         n_batches=_batches_known(data),
+        epoch_rows=count_rows(data, names) if isinstance(data, list | tuple) else None,
         reiterable=not isinstance(data, Iterator),
         allow_nonfinite=allow_nonfinite,
     )

@@ -12,8 +12,9 @@ from numpy.typing import ArrayLike
 from aimz_lab.data.arrays import canonical, is_array_like, to_host
 from aimz_lab.data.checks import check_finite, check_rows
 from aimz_lab.data.dataset import FieldSchema
+from aimz_lab.data.labels import column_names, same_columns, shared_row_labels
 from aimz_lab.errors import DataError, DataTypeError
-from aimz_lab.types import HostRows
+from aimz_lab.types import Columns, HostRows
 
 OpenEpoch: TypeAlias = Callable[[int], Iterable[object]]
 """Returns the batches of an epoch, given its number from 0."""
@@ -22,8 +23,8 @@ OpenEpoch: TypeAlias = Callable[[int], Iterable[object]]
 class StreamSource:
     """The batches of any iterable, each checked and copied as it arrives.
 
-    Each batch must have the fields, row shapes and types of the first one, and its arrays the same
-    number of rows. It is copied, since a stream may reuse its buffers, and converted to JAX's
+    Each batch must have the fields, row shapes, types and columns of the first one, and its arrays
+    the same rows. It is copied, since a stream may reuse its buffers, and converted to JAX's
     types. Errors count batches and epochs from 1.
 
     Args:
@@ -31,6 +32,7 @@ class StreamSource:
         names: Names of the parts of a batch that is a tuple, a list or a single array.
         n_obs: Rows of the whole data, if known.
         n_batches: Batches of an epoch, if known.
+        epoch_rows: Rows of an epoch, if they were counted.
         reiterable: Whether ``open_epoch`` can be called more than once.
         allow_nonfinite: Do not check batches for NaN and infinite values.
     """
@@ -42,6 +44,7 @@ class StreamSource:
         names: Sequence[str],
         n_obs: int | None,
         n_batches: int | None = None,
+        epoch_rows: int | None = None,
         reiterable: bool,
         allow_nonfinite: bool,
     ) -> None:
@@ -49,14 +52,20 @@ class StreamSource:
         self._names = tuple(names)
         self._allow_nonfinite = allow_nonfinite
         self._schema: dict[str, FieldSchema] | None = None
+        self._columns: dict[str, tuple[str, ...]] = {}
         self.n_obs = n_obs
-        self.n_batches = n_batches
+        self.n_batches, self.epoch_rows = n_batches, epoch_rows
         self.reiterable = reiterable
 
     @property
     def fields(self) -> tuple[str, ...] | None:
         """The field names, or ``None`` before the first batch is read."""
         return None if self._schema is None else tuple(self._schema)
+
+    @property
+    def columns(self) -> Columns:
+        """Column names of each field that is a table; empty before the first batch is read."""
+        return dict(self._columns)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[HostRows]:
         """Return the batches of one epoch; those before ``start`` are read and dropped."""
@@ -84,6 +93,8 @@ class StreamSource:
                     f"{n_pad} of its {n_rows} rows are said to be padding; at least 1 must be data."
                 )
                 raise DataError(msg)
+            shared_row_labels(named)
+            self._check_columns(named)
             batch = {name: array[: n_rows - n_pad] for name, array in batch.items()}
             batch = self._as_first(batch)
         except (DataError, DataTypeError) as error:
@@ -91,6 +102,21 @@ class StreamSource:
             raise type(error)(msg) from error
         check_finite(batch, self._allow_nonfinite, where)
         return batch
+
+    def _check_columns(self, named: Mapping[str, object]) -> None:
+        """Raise :class:`DataError` if a table has other columns than in the first batch."""
+        for name, value in named.items():
+            columns = column_names(value)
+            if columns is None:
+                continue
+            first = self._columns.setdefault(name, columns)
+            if not same_columns(columns, first):
+                msg = (
+                    f"field {name!r} has the columns {', '.join(columns)}, and "
+                    f"{', '.join(first)} in the first batch; give all batches these columns in "
+                    "this order."
+                )
+                raise DataError(msg)
 
     def _as_first(self, batch: HostRows) -> HostRows:
         """Return the batch in the field order and the types of the first one.
@@ -155,6 +181,23 @@ def _named(raw: object, names: tuple[str, ...]) -> tuple[dict[str, ArrayLike], i
         msg = f"fields are named by text, not by {unfit[0]!r}."
         raise DataTypeError(msg)
     return {name: value for name, value in arrays.items() if value is not None}, 0
+
+
+def count_rows(batches: Sequence[object], names: Sequence[str]) -> int | None:
+    """Count the rows of batches in memory; ``None`` if one of them is no batch.
+
+    Args:
+        batches: The batches.
+        names: Names of the parts of a batch that is a tuple, a list or a single array.
+    """
+    count = 0
+    for raw in batches:
+        try:
+            named, n_pad = _named(raw, tuple(names))
+            count += len(next(iter(named.values()))) - n_pad
+        except (DataError, DataTypeError, TypeError, StopIteration):
+            return None  # reading it raises the better error
+    return count
 
 
 def _own_copy(name: str, value: ArrayLike) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Read values and row labels of pandas, polars, xarray and PyTorch objects.
+"""Read the values of pandas, polars, xarray and PyTorch objects.
 
 None of these libraries is imported here: a library that is not yet imported cannot have made the
 value.
@@ -7,30 +7,16 @@ value.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Shaped
 
 from aimz_lab.data.checks import check_numeric
-from aimz_lab.errors import DataError, DataTypeError
+from aimz_lab.errors import DataTypeError
 
 if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
-
-
-class RowCoord(NamedTuple):
-    """Row labels, for the coordinate of a result's row dimension.
-
-    Attributes:
-        dim: Name of the dimension, or ``None`` if the data does not name it.
-        labels: One label per row: numbers, text or dates.
-    """
-
-    dim: str | None
-    labels: Shaped[np.ndarray, " row"]
 
 
 def is_a(value: object, module: str, *names: str) -> bool:
@@ -126,99 +112,3 @@ def _read_polars(what: str, series: pl.Series) -> np.ndarray:
     values = series.to_numpy()
     check_numeric(what, values.dtype, next(iter(values), None))
     return values
-
-
-def row_coord(value: Any) -> RowCoord | None:
-    """Return the row labels of a pandas or xarray object.
-
-    They come from a pandas index, or from the coordinate of an xarray object's leading dimension.
-    An unnamed pandas index that only counts the rows gives none. The levels of a multi-index are
-    joined to one text: ``"2021, TX"``. polars objects and plain arrays have no labels.
-
-    Args:
-        value: Anything.
-
-    Returns:
-        The labels and their dimension, or ``None`` if there are none.
-    """
-    if is_a(value, "pandas", "DataFrame", "Series"):
-        return _index_coord(value.index)
-    if is_a(value, "xarray", "DataArray") and value.ndim and value.dims[0] in value.indexes:
-        dim = value.dims[0]
-        return RowCoord(str(dim), _index_labels(value.indexes[dim]))
-    return None
-
-
-def column_names(value: Any) -> tuple[str, ...] | None:
-    """Return the column names of a table, or ``None`` if there are none.
-
-    Args:
-        value: Anything; only data frames of pandas and polars with text labels have names.
-    """
-    if is_a(value, "pandas", "DataFrame") or is_a(value, "polars", "DataFrame"):
-        names = tuple(value.columns)
-        return names if all(isinstance(name, str) for name in names) else None
-    return None
-
-
-def shared_row_coord(fields: Mapping[str, object]) -> RowCoord | None:
-    """Return the row labels of the first labelled field, after checking those of the others.
-
-    Args:
-        fields: The objects that the user passed, by field; all with the same number of rows.
-
-    Returns:
-        The labels and their dimension, or ``None`` if no field has labels.
-
-    Raises:
-        DataError: If two fields label the same row differently: their rows do not belong together.
-    """
-    first_name, first = "", None
-    for name, value in fields.items():
-        coord = row_coord(value)
-        if coord is None:
-            continue
-        if first is None:
-            first_name, first = name, coord
-        elif (differ := _differ(coord.labels, first.labels)).any():
-            row = int(np.argmax(differ))
-            msg = (
-                f"Fields {first_name!r} and {name!r} label their rows differently: row {row} is "
-                f"{first.labels[row]} in {first_name!r} and {coord.labels[row]} in {name!r}. Align "
-                f"them ({name} = {name}.loc[{first_name}.index]), or drop the labels (.to_numpy())."
-            )
-            raise DataError(msg)
-    return first
-
-
-def _differ(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    # Two missing labels (NaN and NaT are unequal to themselves) count as equal.
-    return (a != b) & ((a == a) | (b == b))
-
-
-def _index_coord(index: pd.Index) -> RowCoord | None:
-    labels = _index_labels(index)
-    names = [str(name) for name in index.names if name is not None]
-    if names:
-        return RowCoord("_".join(names), labels)
-    counts = labels.dtype.kind in "iu" and np.array_equal(labels, np.arange(len(labels)))
-    return None if counts else RowCoord(None, labels)
-
-
-def _index_labels(index: pd.Index) -> np.ndarray:
-    if is_a(index, "pandas", "MultiIndex"):
-        return _joined_levels(index)
-    labels = np.asarray(index)
-    return labels if labels.dtype.kind in "biufmMUS" else labels.astype(str)
-
-
-def _joined_levels(index: pd.MultiIndex) -> np.ndarray:
-    """Join the texts level by level; row by row would take a second per million rows."""
-    # A missing entry has the code -1, which selects the last text.
-    joined, *others = (
-        np.append(np.asarray(level).astype(str), "nan").astype(object)[codes]
-        for level, codes in zip(index.levels, index.codes, strict=True)
-    )
-    for texts in others:
-        joined = joined + ", " + texts
-    return joined.astype(str)

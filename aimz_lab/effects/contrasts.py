@@ -8,7 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from aimz_lab.data import labels_of_index
 from aimz_lab.errors import ArgumentError, DataError, OutputWarning
+from aimz_lab.types import SAMPLE_DIMS
 
 PREDICTIVE_GROUPS = ("posterior_predictive", "predictions", "prior_predictive")
 _PAIRING = ("rng_key", "shard_axis")
@@ -28,12 +30,13 @@ def estimate_effect(baseline: xr.DataTree, intervention: xr.DataTree) -> xr.Data
         A tree with the predictive group that both share, and the posterior if there is one.
 
     Raises:
-        ArgumentError: If they share no predictive group or no site.
-        DataError: If a site's dimensions have other names or sizes.
+        ArgumentError: If they share no predictive group or no site, or hold summaries whose
+            difference is not that of the effect.
+        DataError: If a site's dimensions have other names or sizes, or other labels.
 
     Warns:
         OutputWarning: If the draws are not paired (another key or sharding axis, or another
-            posterior), or the coordinates differ.
+            posterior), or only one of them is labelled.
     """
     group = shared_group(baseline, intervention)
     before, after = baseline[group].to_dataset(), intervention[group].to_dataset()
@@ -46,6 +49,8 @@ def estimate_effect(baseline: xr.DataTree, intervention: xr.DataTree) -> xr.Data
         raise ArgumentError(msg)
     for name in sites:
         _check_same_dims(name, before[name], after[name])
+        _check_has_draws(name, after[name])
+        _check_same_labels(name, before[name], after[name])
     _warn_unpaired(baseline, intervention, group)
     effect = {name: after[name].copy(data=_difference(before[name], after[name])) for name in sites}
     attrs = {name: value for name, value in after.attrs.items() if name in _PAIRING}
@@ -81,12 +86,41 @@ def shared_group(baseline: xr.DataTree, intervention: xr.DataTree) -> str:
 
 
 def _check_same_dims(name: str, before: xr.DataArray, after: xr.DataArray) -> None:
-    if before.shape != after.shape:
+    if before.dims != after.dims or before.shape != after.shape:
         msg = (
             f"Site {name!r} has {dict(before.sizes)} in the baseline and {dict(after.sizes)} in "
             "the intervention; compute both on the same rows with the same number of draws."
         )
         raise DataError(msg)
+
+
+def _check_has_draws(name: str, site: xr.DataArray) -> None:
+    """Refuse summaries over draws; of these, means alone may be subtracted."""
+    if not set(SAMPLE_DIMS) <= set(site.dims) and not str(name).endswith("_mean"):
+        msg = (
+            f"{name!r} is a summary over draws, and a difference of such summaries is not the "
+            "summary of the effect. Pass the draws (predict without reduce=), or let "
+            "estimate_effect(args_baseline=..., args_intervention=..., reduce=...) summarise the "
+            "effect itself."
+        )
+        raise ArgumentError(msg)
+
+
+def _check_same_labels(name: str, before: xr.DataArray, after: xr.DataArray) -> None:
+    for dim in before.dims:
+        if dim not in before.indexes or dim not in after.indexes:
+            continue
+        one, other = (labels_of_index(each.indexes[dim], named=False) for each in (before, after))
+        place = one.conflict(other)
+        if place is not None:
+            msg = (
+                f"The scenarios label {dim!r} of site {name!r} differently: entry {place} is "
+                f"{one.text(place)} in the baseline and {other.text(place)} in the "
+                "intervention, and an effect compares entry by entry. Compute both on the same "
+                f"rows in the same order, or align them: tree.sel({{{dim!r}: labels}}). To compare "
+                f"position by position, drop the labels (dataset.drop_vars({dim!r}))."
+            )
+            raise DataError(msg)
 
 
 def _warn_unpaired(baseline: xr.DataTree, intervention: xr.DataTree, group: str) -> None:

@@ -13,7 +13,10 @@ from aimz_lab.types import SAMPLE_DIMS
 
 
 def hdi(draws: ArrayLike, prob: float = 0.94, axis: int = 0) -> np.ndarray:
-    """Highest-density interval: the narrowest that holds a share ``prob`` of the draws.
+    """Highest-density interval, as ``arviz_stats.hdi`` defines it by default.
+
+    It is the narrowest interval between two of the sorted draws that lie ``floor(prob * S)`` places
+    apart; NaN if a draw is NaN.
 
     Args:
         draws: Draws along ``axis``, of a quantity with one mode.
@@ -24,14 +27,17 @@ def hdi(draws: ArrayLike, prob: float = 0.94, axis: int = 0) -> np.ndarray:
         Lower and upper end, on a new last axis.
 
     Raises:
-        ArgumentError: If ``prob`` is not in (0, 1).
+        ArgumentError: If ``prob`` is not in (0, 1), or there are no draws.
 
     Example:
-        >>> hdi(np.array([0.0, 1.0, 1.1, 1.2, 9.0]), prob=0.6)
+        >>> hdi(np.array([0.0, 1.0, 1.1, 1.2, 9.0]), prob=0.5)
         array([1. , 1.2])
     """
     if not 0 < prob < 1:
         msg = f"prob must lie in (0, 1), got {prob}."
+        raise ArgumentError(msg)
+    if np.shape(draws)[axis] == 0:
+        msg = "An interval needs at least one draw; there are none."
         raise ArgumentError(msg)
     ordered = np.sort(np.moveaxis(np.asarray(draws), axis, -1), axis=-1)
     return np.moveaxis(narrowest_interval(ordered, prob), 0, -1)
@@ -39,6 +45,8 @@ def hdi(draws: ArrayLike, prob: float = 0.94, axis: int = 0) -> np.ndarray:
 
 def summarize_effect(effect: xr.DataTree | xr.Dataset, prob: float = 0.94) -> xr.Dataset:
     """Summarise an effect over its draws.
+
+    The standard deviation has ``S - 1`` in its denominator.
 
     Args:
         effect: Result of :func:`estimate_effect`, or a dataset with chain and draw.
@@ -49,7 +57,8 @@ def summarize_effect(effect: xr.DataTree | xr.Dataset, prob: float = 0.94) -> xr
         dimension ``summary``.
 
     Raises:
-        ArgumentError: If there is no predictive group, or ``prob`` is not in (0, 1).
+        ArgumentError: If there is no predictive group, a site has no draws, or ``prob`` is not in
+            (0, 1).
 
     Example:
         >>> effect = im.estimate_effect(args_baseline={"X": X}, args_intervention={"X": X + 1})
@@ -67,6 +76,12 @@ def summarize_effect(effect: xr.DataTree | xr.Dataset, prob: float = 0.94) -> xr
 
 
 def _summarize(site: xr.DataArray, prob: float) -> xr.DataArray:
+    if not set(SAMPLE_DIMS) <= set(site.dims):
+        msg = (
+            f"{site.name!r} has no draws to summarise: its dimensions are {site.dims}, without "
+            f"{' and '.join(SAMPLE_DIMS)}. Compute the effect without reduce=."
+        )
+        raise ArgumentError(msg)
     draws = site.stack(sample=SAMPLE_DIMS).transpose("sample", ...)
     values = np.asarray(draws.values, dtype=np.float64)
     parts = np.stack(

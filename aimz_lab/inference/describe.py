@@ -6,12 +6,16 @@ from html import escape
 
 from numpyro.infer import MCMC, SVI
 
+from aimz_lab.inference.feeds.ranges import plain_ranges
 from aimz_lab.inference.feeds.schema import InputSchema
 from aimz_lab.inference.posterior import Posterior
 from aimz_lab.kernel.check import parameter_names
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.types import JsonObject, callable_name
+
+MOST_COLUMNS = 64
+"""Fields with more columns are described without the range of each."""
 
 
 def describe(
@@ -33,8 +37,9 @@ def describe(
     Returns:
         Names, numbers, lists and dicts only. Each site has its ``kind``, its ``shape`` at the
         traced number of rows, its ``dtype``, its ``plates``, and ``draw_shape`` where the posterior
-        holds it. ``trained_on`` has the number of rows, the size of a batch, and shape and type of
-        a row by field; it is ``None`` before training.
+        holds it. ``trained_on`` has the number of rows, the size of a batch, and by field the shape
+        and type of a row and, of up to 64 columns, the smallest and largest value of each (``low``,
+        ``high``); it is ``None`` before training.
     """
     sites = describe_sites(spec) if spec else {}
     for name, draws in (posterior.draws if posterior else {}).items():
@@ -71,8 +76,10 @@ def describe_sites(spec: KernelSpec) -> dict[str, JsonObject]:
 def _training(schema: InputSchema | None) -> JsonObject | None:
     if schema is None:
         return None
+    short = {name: each for name, each in schema.ranges.items() if each.low.size <= MOST_COLUMNS}
+    ranges = plain_ranges(short)
     fields = {
-        name: {"shape": list(row.shape), "dtype": str(row.dtype)}
+        name: {"shape": list(row.shape), "dtype": str(row.dtype), **ranges.get(name, {})}
         for name, row in schema.rows.items()
     }
     return {"n_obs": schema.n_obs, "batch_size": schema.batch_size, "fields": fields}

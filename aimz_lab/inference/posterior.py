@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,7 +14,9 @@ from numpyro import handlers
 from numpyro.infer import SVI
 from numpyro.infer.autoguide import AutoGuide
 
-from aimz_lab.errors import SiteError
+from aimz_lab.data import AxisLabels, axis_labels, to_host
+from aimz_lab.data.checks import check_positive_int
+from aimz_lab.errors import OutputWarning, SiteError
 from aimz_lab.inference.compiling import QUICK, QUICKEST, compiler_options
 from aimz_lab.kernel.tracing import tracing_lock
 from aimz_lab.types import SAMPLE_DIMS, Params, Shared, Static
@@ -37,12 +40,16 @@ class Posterior:
         num_chains: Number of stacked chains.
         stats: Statistics of the sampler by draw, such as ``diverging``, in the same order.
         count: Number of draws of a kernel that has no latent site to draw.
+        labels: Labels along each axis of draws that came as tables or xarray objects.
+        row_labels: Labels of the rows that it was trained on, if they have some.
     """
 
     draws: Mapping[str, jax.Array]
     num_chains: int = 1
     stats: Mapping[str, jax.Array] = field(default_factory=dict)
     count: int = 0
+    labels: Mapping[str, tuple[AxisLabels | None, ...]] = field(default_factory=dict)
+    row_labels: AxisLabels | None = None
 
     @property
     def num_draws(self) -> int:
@@ -76,8 +83,12 @@ def as_posterior(draws: Mapping[str, ArrayLike], num_chains: int = 1) -> Posteri
         num_chains: Number of chains, stacked one after the other.
 
     Raises:
-        SiteError: If there are none, one has no axis of draws, their numbers differ or are no
-            multiple of ``num_chains``, or a site has the name of a dimension.
+        SiteError: If there are none, one has no axis of draws or two, their numbers differ or are
+            no multiple of ``num_chains``, or a site has the name of a dimension.
+        DataTypeError: If values are not numeric.
+
+    Warns:
+        OutputWarning: If draws are NaN or infinite.
 
     Example:
         >>> as_posterior({"b": np.zeros((8, 3))}, num_chains=2).num_draws
@@ -86,8 +97,11 @@ def as_posterior(draws: Mapping[str, ArrayLike], num_chains: int = 1) -> Posteri
     if not draws:
         msg = "The posterior sample is empty; pass arrays by site, draws on their leading axis."
         raise SiteError(msg)
+    for name, values in draws.items():
+        _check_dims(name, values)
     arrays = {
-        name: np.asarray(v) if not isinstance(v, jax.Array) else v for name, v in draws.items()
+        name: values if isinstance(values, jax.Array) else to_host(name, values)
+        for name, values in draws.items()
     }
     for name, array in arrays.items():
         if name in SAMPLE_DIMS:
@@ -102,10 +116,44 @@ def as_posterior(draws: Mapping[str, ArrayLike], num_chains: int = 1) -> Posteri
         msg = f"All sites need the same number of draws, but {listed}."
         raise SiteError(msg)
     size = next(iter(sizes.values()))
-    if num_chains < 1 or size == 0 or size % num_chains:
+    check_positive_int("num_chains", num_chains)
+    if size == 0 or size % num_chains:
         msg = f"{size:,} draws cannot be cut into num_chains={num_chains!r} chains of equal length."
         raise SiteError(msg)
-    return Posterior(arrays, num_chains)
+    _warn_nonfinite(arrays)
+    labels = {name: axes for name, values in draws.items() if (axes := axis_labels(values))}
+    return Posterior(arrays, num_chains, labels=labels)
+
+
+def _check_dims(name: str, values: ArrayLike) -> None:
+    """Refuse an xarray object with an axis of chains, or with the draws on a later axis."""
+    dims = getattr(values, "dims", ())
+    late = [dim for dim in dims[1:] if dim in ("chain", "draw", "sample")]
+    if late:
+        chains = f", num_chains={values.sizes['chain']}" if "chain" in dims else ""
+        msg = (
+            f"The draws of {name!r} have the dimensions {', '.join(map(str, dims))}; they must "
+            "lie on the leading axis alone, chain by chain. Of a tree, that is "
+            "set_posterior_sample({name: a.values.reshape(-1, *a.shape[2:]) for name, a in "
+            f"tree.posterior.data_vars.items()}}{chains}); of other orders, transpose first."
+        )
+        raise SiteError(msg)
+
+
+def _warn_nonfinite(arrays: Mapping[str, jax.Array | np.ndarray]) -> None:
+    bad = {
+        name: int((~np.isfinite(values)).reshape(len(values), -1).any(1).sum())
+        for name, values in arrays.items()
+        if np.issubdtype(values.dtype, np.inexact)
+    }
+    listed = ", ".join(f"{count:,} of {name!r}" for name, count in bad.items() if count)
+    if listed:
+        warnings.warn(
+            f"Some posterior draws are NaN or infinite: {listed}. Predictions with these draws "
+            "will be so too; drop them at every site.",
+            OutputWarning,
+            stacklevel=3,
+        )
 
 
 class GuideSampler:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from numpyro.infer.autoguide import AutoGuide
+from numpyro.primitives import Messenger
 
-from aimz_lab.errors import CallError, GuideError, KernelError, SiteError
+from aimz_lab.errors import CallError, GuideError, KernelError
 from aimz_lab.kernel.spec import KernelSpec, variable_name
 from aimz_lab.types import callable_name
 
@@ -29,7 +30,7 @@ def check_signature(kernel: Callable, param_input: str, param_output: str) -> No
         msg = f"The kernel must be a function with NumPyro primitives; got {kernel!r}."
         raise KernelError(msg)
     name = callable_name(kernel)
-    parameters = inspect.signature(kernel).parameters
+    parameters = _parameters(kernel)
     for parameter in parameters.values():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             msg = f"The kernel {name!r} takes {parameter}; name each of its arguments instead."
@@ -62,8 +63,6 @@ def check_sites(spec: KernelSpec) -> None:
 
     Raises:
         KernelError: If the output site is missing, or two sites would share a name in results.
-        SiteError: If a sampled or observed site has more than one axis of rows, for instance
-            because an output of shape ``(n, 1)`` meets a mean of shape ``(n,)``.
     """
     if spec.output not in spec.sites:
         names = ", ".join(spec.sample_sites) or "none"
@@ -73,7 +72,7 @@ def check_sites(spec: KernelSpec) -> None:
         )
         raise KernelError(msg)
     by_variable: dict[str, str] = {}
-    for name, site in spec.sites.items():
+    for name in spec.sites:
         other = by_variable.setdefault(variable_name(name), name)
         if other != name:
             msg = (
@@ -81,15 +80,6 @@ def check_sites(spec: KernelSpec) -> None:
                 "results, where a '/' is written as '.'; rename one."
             )
             raise KernelError(msg)
-        times = max(len(site.row_axes), len(site.density_row_axes))
-        # Computed sites have no density; a covariance matrix may have the rows on two axes.
-        if site.kind not in ("param", "deterministic") and times > 1:
-            msg = (
-                f"The site {name!r} has shape {site.shape}: the rows appear {times} times in its "
-                "density, which happens when (n, 1) meets (n,). Give input and output one shape, "
-                "for example y of shape (n,)."
-            )
-            raise SiteError(msg)
 
 
 def check_trainable_on_batches(
@@ -137,7 +127,14 @@ def kept_by_position(spec: KernelSpec, guide: Callable, guide_spec: KernelSpec |
 
 def parameter_names(kernel: Callable) -> tuple[str, ...]:
     """Names of the kernel's parameters, in order."""
-    return tuple(inspect.signature(kernel).parameters)
+    return tuple(_parameters(kernel))
+
+
+def _parameters(kernel: Callable) -> Mapping[str, inspect.Parameter]:
+    """The parameters of a kernel; those of the function under NumPyro's handlers."""
+    while isinstance(kernel, Messenger) and kernel.fn is not None:
+        kernel = kernel.fn
+    return inspect.signature(kernel).parameters
 
 
 def check_call(kernel: Callable, given: Iterable[str]) -> None:
@@ -158,7 +155,7 @@ def check_call(kernel: Callable, given: Iterable[str]) -> None:
         aimz_lab.errors.CallError: The kernel 'kernel' needs the argument 'groups'; ...
     """
     name = callable_name(kernel)
-    parameters = inspect.signature(kernel).parameters
+    parameters = _parameters(kernel)
     given = list(given)
     for argument in given:
         if argument not in parameters:

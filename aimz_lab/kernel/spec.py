@@ -51,6 +51,8 @@ class Site:
         row_axes: Axes of the value that follow the number of rows.
         density_row_axes: Axes of the log density that follow it; observed sites only.
         density_ndim: Number of axes of the log density; observed sites only.
+        distribution_shape: Shape of an observed site's distribution, batch and event; else
+            ``None``.
         scale: The kernel's own scale: a number, ``"array"`` if it is only known when the kernel
             runs, or ``None``.
         scale_course: How that number changes with the rows of the call; ``None`` if unknown.
@@ -71,6 +73,7 @@ class Site:
     scale_course: ScaleCourse | None = None
     is_discrete: bool = False
     argument: str | None = None
+    distribution_shape: tuple[int, ...] | None = None
 
     @property
     def batch_ndim(self) -> int:

@@ -50,6 +50,7 @@ class _Record(NamedTuple):
     frames: tuple[_Frame, ...]
     scale: float | Literal["array"] | None
     is_discrete: bool
+    distribution_shape: tuple[int, ...] | None
     argument: str | None = None
 
 
@@ -190,6 +191,7 @@ def _record(site: Message, plates: Mapping[str, Message], n_rows: int) -> _Recor
         ),
         scale=scale if scale is None or isinstance(scale, (int, float)) else "array",
         is_discrete=bool(sampled and kind == "latent" and site["fn"].support.is_discrete),
+        distribution_shape=tuple(site["fn"].shape()) if kind == "observed" else None,
     )
 
 
@@ -302,5 +304,6 @@ def _site(name: str, record: _Record, other: _Record | None, fixed: set[str]) ->
         density_ndim=len(record.density_shape),
         scale=record.scale,
         is_discrete=record.is_discrete,
+        distribution_shape=record.distribution_shape,
         argument=record.argument,
     )

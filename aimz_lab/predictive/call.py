@@ -8,19 +8,23 @@ from os import PathLike
 from typing import Any
 
 import jax
+import numpy as np
 from jax.typing import ArrayLike
 
-from aimz_lab.data import to_host
+from aimz_lab.data import BatchSource, LoaderSource, StreamSource, as_coord
 from aimz_lab.data.checks import check_positive_int
-from aimz_lab.errors import ArgumentError, CallError
+from aimz_lab.errors import ArgumentError
+from aimz_lab.inference.feeds.columns import check_columns, check_order, shared_labels
 from aimz_lab.inference.feeds.fingerprint import TrainingFingerprint
 from aimz_lab.inference.feeds.inputs import table_columns
+from aimz_lab.inference.feeds.ranges import WatchedSource, ranges_of, warn_if_far
 from aimz_lab.inference.feeds.schema import InputSchema
 from aimz_lab.inference.posterior import Posterior, Sites, site_names
 from aimz_lab.kernel.arguments import ArgumentRoles
 from aimz_lab.kernel.check import parameter_names
 from aimz_lab.kernel.rows.index_checks import IndexCheck
 from aimz_lab.kernel.signature import KernelSignature, merge_arguments
+from aimz_lab.predictive.call_labels import DRAWS, CallLabels, set_values, value_labels
 from aimz_lab.predictive.inputs import PredictiveData, predictive_data
 from aimz_lab.predictive.reducers import ReduceSpec
 from aimz_lab.predictive.request import Group, Request
@@ -28,10 +32,12 @@ from aimz_lab.predictive.results.datasets import stats_group
 from aimz_lab.predictive.results.observed_data import find_observed_data
 from aimz_lab.types import (
     Arguments,
+    Columns,
     Coords,
     Held,
     Params,
     RowDependence,
+    Rows,
     ShardAxis,
     Store,
     check_choice,
@@ -129,13 +135,15 @@ def predict_request(
     roles = ArgumentRoles.said(signature, by_row, shared)
     if fitted.schema is not None:
         roles = roles.after_training(fitted.schema.rows, fitted.schema.shared)
-    intervention = _mapping("intervention", intervention)
-    condition = _mapping("condition", condition)
+    interventions = set_values("intervention", intervention)
+    conditions = set_values("condition", condition)
     data = _read(
-        fitted, inputs, outputs, extra, roles, group, allow_nonfinite, intervention, condition
+        fitted, inputs, outputs, extra, roles, group, allow_nonfinite, interventions, conditions
     )
     arguments = parameter_names(signature.kernel)
-    known = find_observed_data(inputs, data.rows, signature.output, arguments, fitted.fingerprint)
+    known = find_observed_data(
+        inputs, data.rows, signature.output, arguments, fitted.fingerprint, data.row_labels
+    )
     # Nothing was observed under an intervention or out of sample.
     in_sample = group in ("posterior_predictive", "log_likelihood")
     factual = in_sample and not intervention and not condition
@@ -150,9 +158,19 @@ def predict_request(
         shared=data.shared,
         static=data.static,
         params=fitted.params,
-        intervention=intervention,
-        condition=condition,
+        intervention=interventions,
+        condition=conditions,
         held=held,
+        labels=_labels(
+            signature,
+            data,
+            inputs,
+            extra,
+            coords,
+            posterior,
+            intervention=intervention,
+            condition=condition,
+        ),
         return_sites=site_names(return_sites),
         group=group,
         batch_size=batch_size,
@@ -161,13 +179,33 @@ def predict_request(
         row_dependence=rows,
         output_dir=output_dir,
         reduce=reduce,
-        row_coord=data.row_coord,
+        row_coord=as_coord(data.row_labels),
         dims={name: tuple(names) for name, names in (dims or {}).items()},
         coords=dict(coords or {}),
         progress=progress,
         devices=fitted.devices,
         **_draws(posterior, num_draws),
     )
+
+
+def _labels(
+    signature: KernelSignature,
+    data: PredictiveData,
+    inputs: Any,
+    extra: Arguments,
+    coords: Coords | None,
+    posterior: Posterior | None,
+    **values: Mapping[str, ArrayLike] | None,
+) -> CallLabels:
+    """Return the labels of a call: of its rows, columns and set values."""
+    found = value_labels(**values)
+    found |= {(DRAWS, site): axes for site, axes in (posterior.labels if posterior else {}).items()}
+    trained = posterior.row_labels if posterior else None
+    if not found:
+        return CallLabels(data.row_labels, shuffled=data.shuffled, trained=trained)
+    columns = dict(table_columns(signature, inputs, extra))
+    columns |= {name: tuple(map(str, np.ravel(each))) for name, each in (coords or {}).items()}
+    return CallLabels(data.row_labels, columns, data.shuffled, trained, found)
 
 
 def _draws(posterior: Posterior | None, num_draws: int) -> dict[str, object]:
@@ -195,9 +233,9 @@ def _read(
 ) -> PredictiveData:
     """Read the data of a call; check its columns and indices."""
     signature = fitted.signature
-    if fitted.schema is not None:
-        columns = table_columns(signature, inputs, extra)
-        fitted.schema.check_columns(columns, {signature.input: inputs, **extra})
+    trained = fitted.schema.columns if fitted.schema else {}
+    columns = table_columns(signature, inputs, {**extra, signature.output: outputs})
+    check_columns(trained, columns, {signature.input: inputs, **extra})
     data = predictive_data(
         signature,
         inputs,
@@ -207,35 +245,43 @@ def _read(
         allow_nonfinite=allow_nonfinite,
         roles=roles,
     )
-    set_values = {"intervention": intervention, "condition": condition}
-    return _with_checked_indices(fitted, data, set_values)
+    for name, labels in shared_labels(extra, data.shared).items():
+        what = f"argument {name.removesuffix('.index')!r}"
+        check_order(what, labels, {**columns, **trained})
+    if fitted.schema is not None and group != "prior_predictive":
+        data = replace(data, rows=_within_range(fitted.schema, data.rows, columns))
+    given = {"intervention": intervention, "condition": condition}
+    return _with_checked_indices(fitted, data, given)
 
 
 def _with_checked_indices(
-    fitted: FittedKernel, data: PredictiveData, set_values: Mapping[str, Mapping[str, ArrayLike]]
+    fitted: FittedKernel, data: PredictiveData, values: Mapping[str, Mapping[str, ArrayLike]]
 ) -> PredictiveData:
     """Check the indices that the kernel makes of its arguments and of the values set by hand."""
     others = {"shared": data.shared, "static": data.static, "values": fitted.params}
     given = {
-        role: {name: to_host(name, value) for name, value in values.items()}
-        for role, values in set_values.items()
+        role: {name: np.asarray(value) for name, value in each.items()}
+        for role, each in values.items()
     }
     if isinstance(data.rows, Mapping):
         fitted.indices.rows(data.rows, **others, **given)
         return data
-    for role, values in given.items():  # those with one entry per row belong to no single batch
-        others[role] = {name: value for name, value in values.items() if value.size == 1}
+    for role, each in given.items():  # those with one entry per row belong to no single batch
+        others[role] = {name: value for name, value in each.items() if value.size == 1}
     return replace(data, rows=fitted.indices.source(data.rows, fields=data.fields, **others))
 
 
-def _mapping(name: str, value: Mapping[str, ArrayLike] | None) -> dict[str, ArrayLike]:
-    if value is not None and not isinstance(value, Mapping):
-        msg = (
-            f"{name}= takes a mapping from sites to values; got {type(value).__name__}. If the "
-            f"kernel has an argument of that name, pass it in kernel_kwargs={{{name!r}: ...}}."
-        )
-        raise CallError(msg)
-    return dict(value or {})
+def _within_range(
+    schema: InputSchema, rows: Rows | BatchSource, columns: Columns
+) -> Rows | BatchSource:
+    """Warn of rows far outside of the training data; of a stream's, as they are read."""
+    columns = {**schema.columns, **columns}
+    if isinstance(rows, StreamSource):
+        return WatchedSource(rows, schema.ranges, columns)
+    arrays = rows.loader.dataset.arrays if isinstance(rows, LoaderSource) else rows
+    known = {name: arrays[name] for name in schema.ranges if name in arrays}
+    warn_if_far(schema.ranges, ranges_of(known), columns)
+    return rows
 
 
 def _check_options(

@@ -10,17 +10,19 @@ from jax.typing import ArrayLike
 
 from aimz_lab.data import (
     ArrayDataset,
+    AxisLabels,
     BatchSource,
     LoaderSource,
-    RowCoord,
     as_source,
     check_finite,
+    first_row_labels,
     is_batches,
-    row_coord,
+    shared_row_labels,
 )
 from aimz_lab.errors import CallError
 from aimz_lab.inference.feeds.inputs import rows_and_others
 from aimz_lab.inference.feeds.roles import check_beside_loader, check_fields, resolved
+from aimz_lab.inference.feeds.training_data import loader_order
 from aimz_lab.kernel.arguments import UNKNOWN_ROLES, ArgumentRoles, split_arguments
 from aimz_lab.kernel.check import check_call, parameter_names
 from aimz_lab.kernel.signature import KernelSignature
@@ -36,14 +38,16 @@ class PredictiveData:
         fields: Fields of a source that are kernel arguments; ``None`` for all.
         shared: The kernel's shared arguments.
         static: Kernel arguments that are not arrays.
-        row_coord: Labels of the rows, if the input has some.
+        row_labels: Labels of the rows, if a field has some.
+        shuffled: Whether the rows come from a loader that shuffles.
     """
 
     rows: Rows | BatchSource
     fields: tuple[str, ...] | None = None
     shared: Shared = field(default_factory=dict)
     static: Static = field(default_factory=dict)
-    row_coord: RowCoord | None = None
+    row_labels: AxisLabels | None = None
+    shuffled: bool = False
 
 
 def predictive_data(
@@ -86,7 +90,9 @@ def predictive_data(
         rows, shared, static = rows_and_others(
             signature, inputs, outputs, extra, allow_nonfinite=allow_nonfinite, roles=roles
         )
-        return PredictiveData(rows, None, shared, static, row_coord(inputs))
+        passed = {signature.input: inputs, signature.output: outputs, **extra}
+        labels = first_row_labels(passed[name] for name in rows)
+        return PredictiveData(rows, None, shared, static, labels)
     if outputs is not None:
         msg = f"{signature.output!r} comes with the batches of a loader; do not pass it again."
         raise CallError(msg)
@@ -94,12 +100,15 @@ def predictive_data(
     source = as_source(inputs, (signature.input, signature.output), allow_nonfinite=allow_nonfinite)
     split = split_arguments(extra, None, roles)
     fields = _fields(signature, source.fields, with_output)
-    coord = None
-    if isinstance(source, LoaderSource):
-        check_beside_loader(signature, source.loader.dataset, split, roles)
-        check_call(signature.kernel, [*(fields or names), *split.shared, *split.static])
-        coord = None if source.loader.shuffle else source.loader.dataset.row_coord
-    return PredictiveData(source, fields, split.shared, split.static, coord)
+    if not isinstance(source, LoaderSource):
+        return PredictiveData(source, fields, split.shared, split.static)
+    check_beside_loader(signature, source.loader.dataset, split, roles)
+    check_call(signature.kernel, [*(fields or names), *split.shared, *split.static])
+    labels, shuffled = source.loader.dataset.row_labels, bool(source.loader.shuffle)
+    if labels is not None and shuffled:
+        ordered = labels.labels[loader_order(source.loader)(0)]
+        labels = None if labels.counts else labels._replace(labels=ordered)
+    return PredictiveData(source, fields, split.shared, split.static, labels, shuffled)
 
 
 def _of_dataset(
@@ -122,8 +131,10 @@ def _of_dataset(
     )
     split = resolved(signature, rows, split_arguments(extra, len(dataset), roles), roles)
     rows.update(split.rows)
+    labelled = {signature.input: dataset.row_labels, **{name: extra[name] for name in split.rows}}
+    labels = shared_row_labels(labelled)
     check_call(signature.kernel, [*rows, *split.shared, *split.static])
-    return PredictiveData(rows, None, split.shared, split.static, dataset.row_coord)
+    return PredictiveData(rows, None, split.shared, split.static, labels)
 
 
 def _fields(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from difflib import get_close_matches
 
 import numpy as np
 
 from aimz_lab.errors import SiteError
+from aimz_lab.inference.posterior_sites import check_shapes_of_draws, check_sites_of_draws
 from aimz_lab.kernel.check import parameter_names
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.predictive.request import Quantity, Request
@@ -70,23 +71,37 @@ def wanted_sites(request: Request, spec: KernelSpec, quantity: Quantity) -> tupl
     return request.return_sites
 
 
-def check_draws(request: Request, spec: KernelSpec, n_rows: int | None) -> None:
-    """Raise :class:`SiteError` if a posterior's draws do not have the shapes of their sites."""
-    for name, values in (request.draws or {}).items():
-        site = spec.sites.get(name)
-        if site is None or site.kind != "latent" or name in {request.output, *request.intervention}:
-            continue
-        shape = np.shape(values)[1:]
-        expected = spec.shape_at(name, n_rows)
-        if len(shape) != len(expected) or any(
-            size not in (None, got) for got, size in zip(shape, expected, strict=True)
-        ):
-            msg = (
-                f"A posterior draw of site {name!r} has shape {shape}, but for these arguments "
-                f"the kernel gives it shape {expected}. A site with one value a row fits the "
-                "fitted rows only, and a site sized by a count fits that count only."
-            )
-            raise SiteError(msg)
+def check_draws(
+    request: Request,
+    spec: KernelSpec,
+    n_rows: int | None,
+    quantity: Quantity,
+    below: Collection[str],
+) -> None:
+    """Check the posterior's draws against the kernel's sites.
+
+    Args:
+        request: The call.
+        spec: The kernel's structure for its arguments.
+        n_rows: Number of rows of the call; ``None`` if unknown.
+        quantity: Values of sites, or their log likelihood.
+        below: Sites that an intervention reaches; they may come from the kernel.
+
+    Raises:
+        SiteError: If names or shapes are not those of the kernel's sites.
+
+    Warns:
+        OutputWarning: If the kernel lacks a site of the draws, or a site without rows lacks draws;
+            of a log likelihood, what becomes of such a site is decided elsewhere.
+    """
+    if request.draws is None:
+        return
+    given = {request.output, *request.intervention, *request.condition, *below}
+    drawn = quantity == "values"
+    check_sites_of_draws(request.draws, spec, given, warn_of_missing=drawn)
+    check_shapes_of_draws(
+        request.draws, spec, n_rows, unused={request.output, *request.intervention}
+    )
 
 
 def row_wise_values(request: Request, spec: KernelSpec, n_rows: int | None) -> dict[str, int]:

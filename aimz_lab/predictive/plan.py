@@ -9,13 +9,17 @@ from typing import TypeVar
 
 from aimz_lab.errors import DataTypeError, OutputWarning, PerformanceWarning, SiteError
 from aimz_lab.kernel.cache_keys import CodeKey
+from aimz_lab.kernel.discrete import SummedSite
+from aimz_lab.kernel.shapes import check_shapes
 from aimz_lab.kernel.site_graph import SiteGraph, trace_site_graph
 from aimz_lab.kernel.spec import KernelSpec, Site
 from aimz_lab.predictive.blocks import Rows
+from aimz_lab.predictive.call_labels import check_value_labels
 from aimz_lab.predictive.held_sites import check_reach, sites_to_redraw
+from aimz_lab.predictive.latents_without_draws import find_summed_sites
 from aimz_lab.predictive.named_sites import check_draws, check_named, row_wise_values, wanted_sites
 from aimz_lab.predictive.request import Quantity, Request
-from aimz_lab.predictive.structure import structure_key, trace_structure
+from aimz_lab.predictive.structure import Structure, structure_key, trace_structure
 from aimz_lab.types import ShardAxis
 
 T = TypeVar("T")
@@ -34,6 +38,7 @@ class Plan:
         globals_drawn: Sites without rows that are neither in the posterior nor given; drawn once
             per draw, the same for all blocks.
         row_wise: Sites whose set value has one entry per row, with its axis of rows.
+        summed_out: Discrete sites to sum out of the density of the output.
         replaced: Sites intervened on whose own value the set one replaces: computed sites, and
             those in loops. Others are drawn beside it.
     """
@@ -45,6 +50,7 @@ class Plan:
     latents: tuple[str, ...]
     globals_drawn: tuple[str, ...]
     row_wise: Mapping[str, int]
+    summed_out: tuple[SummedSite, ...] = ()
     replaced: frozenset[str] = frozenset()
 
     @property
@@ -77,27 +83,31 @@ def make_plan(
 
     Raises:
         SiteError: If a named site does not exist, a posterior draw or a set value does not have
-            the shape of its site for these arguments, or a set value does not reach what it should.
+            the shape of its site for these arguments, a site has the rows on two axes, or a set
+            value does not reach what it should.
         DataTypeError: If the rows come from a source and cannot be cut.
         DataError: If there are more rows than a plate of a fixed size has entries.
-        KernelError: If a plate takes others than the rows at random.
+        KernelError: If a plate takes others than the rows at random, or a discrete site of a
+            log-likelihood has no draws and cannot be summed out.
     """
     if request.shard_axis == "draw" and rows.streams:
         msg = "shard_axis='draw' needs all rows at once; pass them as arrays, not as a loader."
         raise DataTypeError(msg)
     kernel = CodeKey(request.kernel)
     kind = structure_key(kernel, request, rows)
-    spec, uncuttable = remembered(kind, lambda: trace_structure(request, rows))
+    spec, uncuttable = remembered(kind, lambda: _checked_structure(request, rows))
     check_named(request, spec)
     wanted = wanted_sites(request, spec, quantity)
-    check_draws(request, spec, rows.n_rows)
     row_wise = row_wise_values(request, spec, rows.n_rows)
     latents = tuple(
         name
         for name in request.draws or {}
-        if name != request.output and name in spec.sites and spec.sites[name].kind == "latent"
+        if name != request.output
+        and name in spec.sites
+        and spec.sites[name].kind == "latent"
+        and _has_values(spec.sites[name])
     )
-    replaced = frozenset[str]()
+    replaced, below = frozenset[str](), set[str]()
     if request.intervention or request.condition:
         graph = remembered(("graph", kind), lambda: _trace_graph(request, rows, spec))
         check_reach(request, spec, wanted, graph)
@@ -105,6 +115,17 @@ def make_plan(
         latents = tuple(name for name in latents if name not in redrawn)
         computed = {*graph.looped, *spec.of_kind("deterministic")}
         replaced = frozenset(computed.intersection(request.intervention))
+        below = below.union(*map(graph.reached_from, request.intervention))
+    check_draws(request, spec, rows.n_rows, quantity, below)
+    given = {*latents, *request.condition}
+    summed_out = ()
+    if quantity == "log_likelihood":
+        missing = tuple(name for name in spec.of_kind("latent") if name not in given)
+        summed_out = remembered(
+            ("summed out", kind, missing, request.row_dependence),
+            lambda: find_summed_sites(request, rows, spec, missing),
+        )
+    check_value_labels(request.labels, spec, row_wise, latents)
     axis = request.shard_axis
     reason = _why_kept_together(request, spec, wanted, latents, quantity)
     if axis == "obs" and uncuttable:
@@ -113,7 +134,6 @@ def make_plan(
     elif axis == "obs" and reason:
         _warn_kept_together(rows, *reason)
         axis = "draw"
-    given = {*latents, *request.condition}
     return Plan(
         kernel=kernel,
         spec=spec,
@@ -123,9 +143,10 @@ def make_plan(
         globals_drawn=tuple(
             name
             for name in spec.of_kind("latent")
-            if name not in given and not spec.sites[name].row_axes
+            if name not in given and not spec.sites[name].row_axes and _has_values(spec.sites[name])
         ),
         row_wise=row_wise,
+        summed_out=summed_out,
         replaced=replaced,
     )
 
@@ -186,6 +207,13 @@ def _warn_kept_together(
     warnings.warn(msg, category, stacklevel=2)
 
 
+def _checked_structure(request: Request, rows: Rows) -> Structure:
+    """Trace the kernel, and refuse shapes that multiply the rows; see :func:`trace_structure`."""
+    structure = trace_structure(request, rows)
+    check_shapes(structure.spec, rows.template, pairs=True)
+    return structure
+
+
 def _trace_graph(request: Request, rows: Rows, spec: KernelSpec) -> SiteGraph:
     return trace_site_graph(
         request.kernel,
@@ -229,6 +257,11 @@ def _why_kept_together(
     if request.output in wanted and _row_axis(spec, request.output, quantity) is None:
         return f"The output site {request.output!r} has no axis of rows", OutputWarning
     return None
+
+
+def _has_values(site: Site) -> bool:
+    """Whether there is anything to draw; the value of a ``Unit`` is empty."""
+    return 0 not in site.shape
 
 
 def _has_one_row_axis(site: Site, spec: KernelSpec) -> bool:

@@ -12,6 +12,7 @@ import xarray as xr
 from jaxtyping import Shaped
 
 from aimz_lab.predictive.blocks import BLOCK_ROWS, Rows, check_same_length
+from aimz_lab.predictive.call_labels import check_same_rows
 from aimz_lab.predictive.crossing import CrossingRowsError
 from aimz_lab.predictive.engine import Engine
 from aimz_lab.predictive.pipeline import calls_at_once
@@ -22,6 +23,7 @@ from aimz_lab.predictive.programs.scenario import Scenario
 from aimz_lab.predictive.programs.sizes import blocks_per_call
 from aimz_lab.predictive.reducers import as_reducers
 from aimz_lab.predictive.reducers.reduction import Reduction
+from aimz_lab.predictive.reducers.scores import check_scores
 from aimz_lab.predictive.request import Quantity, Request
 from aimz_lab.predictive.results.sinks import WRITERS, MemorySink, StoreSink, choose_sink
 from aimz_lab.predictive.results.store import StoreWriter, read_store
@@ -116,7 +118,7 @@ class Predictor:
             the sites that both return.
 
         Raises:
-            DataError: If the scenarios have different numbers of rows.
+            DataError: If the scenarios have different numbers of rows, or label them differently.
         """
         return self._tree("values", baseline, intervention)
 
@@ -133,6 +135,7 @@ class Predictor:
         """Plan and compute a call; repeat it with all rows together if the kernel crosses rows."""
         rows = [Rows(request.rows, request.fields) for request in requests]
         check_same_length(rows)
+        check_same_rows(requests[0].labels, requests[-1].labels)
         both = zip(requests, rows, strict=True)
         plans = [make_plan(*each, quantity, self._programs.remembered) for each in both]
         plans = agreeing_plans(plans)
@@ -189,6 +192,7 @@ class Predictor:
     def _reduced(self, scenarios: tuple[Scenario, ...]) -> xr.DataTree:
         scenario = scenarios[-1]
         reducers = as_reducers(scenario.request.reduce)
+        check_scores(reducers, scenario.request.group)
         reduction = Reduction(reducers)
         if scenario.plan.axis == "obs":
             single = self._run(scenarios, reduction)

@@ -14,6 +14,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Shaped
 
 from aimz_lab.data import BatchSource, RowCoord
+from aimz_lab.predictive.call_labels import CallLabels
 from aimz_lab.predictive.reducers import ReduceSpec
 from aimz_lab.types import (
     Coords,
@@ -67,7 +68,8 @@ class Request:
         reduce: A reducer or its name, or several, to summarise instead of keeping the draws.
         progress: Whether to show a line of progress.
         group: Name of the tree's group.
-        row_coord: Labels of the rows.
+        row_coord: Labels of the rows, for the result.
+        labels: Labels of rows, columns and set values, to compare.
         dims: Names of a site's dimensions, without chain, draw and rows, by site.
         coords: Labels of dimensions, by dimension.
         devices: The devices to use; ``None`` for all local ones.
@@ -101,6 +103,7 @@ class Request:
     progress: bool = False
     group: Group = "posterior_predictive"
     row_coord: RowCoord | None = None
+    labels: CallLabels = field(default_factory=CallLabels)
     dims: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     coords: Coords = field(default_factory=dict)
     devices: tuple[jax.Device, ...] | None = None

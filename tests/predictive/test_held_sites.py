@@ -1,4 +1,4 @@
-"""Values set above draws of the posterior: refused, redrawn, or kept, as NumPyro does."""
+"""Values set for a site above draws of the posterior: refused, redrawn, or kept as by NumPyro."""
 
 from __future__ import annotations
 
@@ -77,6 +77,10 @@ def test_redrawn_and_kept_under_an_intervention():
     got = drawn(im, intervention={"m": 100.0}, held="redraw")
     assert_same_distribution(got, of_numpyro(changed, without(DRAWS, "t", "t2")))
     assert abs(got.mean() - 303) < 0.2
+    tree = im.predict(X, intervention={"m": 100.0}, held="redraw", store="memory", progress=False)
+    assert abs(float(tree["posterior_predictive"]["y"].mean()) - 303) < 0.2
+    tree = im.predict_on_batch(X, intervention={"m": 100.0}, held="redraw")
+    assert abs(float(tree["posterior_predictive"]["y"].mean()) - 303) < 0.2
     kept = drawn(im, intervention={"m": 100.0}, held="keep")
     assert_same_distribution(kept, of_numpyro(changed, DRAWS))
     np.testing.assert_array_equal(kept, drawn(im))
@@ -197,6 +201,9 @@ def test_through_a_loop_and_a_branch():
     np.testing.assert_allclose(got, np.tile(values + 10, (S, 1)), atol=0.1)
 
 
+@pytest.mark.filterwarnings(
+    "ignore:The posterior has no draws of 'idle':aimz_lab.errors.OutputWarning"
+)
 def test_a_value_that_reaches_no_result_is_named():
     def kernel(X, y=None):
         b = numpyro.sample("b", dist.Normal(0.0, 1.0))
@@ -222,6 +229,24 @@ def test_an_observed_site_is_set_where_the_kernel_goes_on_with_it():
 
     got = drawn(model(kernel, {"b": np.float32([2, 3])}), intervention={"x": np.arange(5)})
     np.testing.assert_allclose(got, np.outer([2, 3], np.arange(5)), atol=0.1)
+
+
+@pytest.mark.allow_rank_promotion
+def test_a_level_that_a_discrete_site_does_not_have_is_refused():
+    def kernel(X, y=None):
+        a = numpyro.sample("a", dist.Normal(0.0, 1.0).expand([3]).to_event(1))
+        with numpyro.plate("row", X.shape[0]):
+            level = numpyro.sample("level", dist.Categorical(jnp.full(3, 1 / 3)))
+            numpyro.sample("y", dist.Normal(a[level] + X, 0.01), obs=y)
+
+    im = model(kernel, {"a": np.tile(np.float32([1, 2, 3]), (4, 1))})
+    for wrong in (3, -1, np.array([0, 1, 2, 3, 0])):
+        with pytest.raises(SiteError, match="'level'.*from 0 to 2"):
+            drawn(im, intervention={"level": wrong})
+        with pytest.raises(SiteError, match="'level'.*from 0 to 2"):
+            drawn(im, condition={"level": wrong})
+    got = drawn(im, intervention={"level": np.array([2, 1, 0, 1, 2])})
+    np.testing.assert_allclose(got, np.tile([3, 2, 1, 2, 3], (4, 1)), atol=0.1)
 
 
 def test_near_names_are_offered():

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Shaped
 
-from aimz_lab.data import canonical
+from aimz_lab.data import AxisLabels, canonical
 from aimz_lab.types import Rows
 
 _LARGEST = 256 << 20
@@ -22,25 +22,35 @@ class TrainingFingerprint:
     Attributes:
         checksum: Checksum of all per-row arguments except the output.
         outputs: The outputs.
+        labels: Labels of the rows, if a field had some.
     """
 
     checksum: int
     outputs: Shaped[np.ndarray, "row ..."]
+    labels: AxisLabels | None = None
 
     @classmethod
-    def of(cls, rows: Rows, output: str) -> TrainingFingerprint | None:
+    def of(
+        cls, rows: Rows, output: str, labels: AxisLabels | None = None
+    ) -> TrainingFingerprint | None:
         """Return the fingerprint of rows, or ``None`` if they are too large for a checksum.
 
         Args:
             rows: Arrays by kernel argument, output included.
             output: Name of the output.
+            labels: Labels of the rows, if a field has some.
         """
         if output not in rows or sum(array.nbytes for array in rows.values()) > _LARGEST:
             return None
-        return cls(_checksum(rows, output), np.array(rows[output]))
+        return cls(_checksum(rows, output), np.array(rows[output]), labels)
 
-    def outputs_of(self, rows: Rows, output: str) -> Shaped[np.ndarray, "row ..."] | None:
+    def outputs_of(
+        self, rows: Rows, output: str, labels: AxisLabels | None = None
+    ) -> Shaped[np.ndarray, "row ..."] | None:
         """Return the training outputs if these are the training rows, else ``None``."""
+        known = self.labels
+        if labels is not None and known is not None and labels.conflict(known) is not None:
+            return None
         inputs = [array for name, array in rows.items() if name != output]
         if len(inputs[0]) != len(self.outputs):
             return None

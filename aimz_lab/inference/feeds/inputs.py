@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -15,11 +15,13 @@ from aimz_lab.data import (
     check_finite,
     check_rows,
     column_names,
+    first_row_labels,
     is_batches,
-    shared_row_coord,
+    shared_row_labels,
     to_host,
 )
 from aimz_lab.errors import CallError, DataError
+from aimz_lab.inference.feeds.columns import check_columns, check_order, shared_labels
 from aimz_lab.inference.feeds.roles import check_beside_loader, resolved
 from aimz_lab.inference.feeds.training_data import TrainingData, default_batch_size
 from aimz_lab.kernel.arguments import UNKNOWN_ROLES, ArgumentRoles, split_arguments
@@ -74,7 +76,7 @@ def rows_and_others(
     split = resolved(signature, rows, split_arguments(extra, n_rows, roles), roles)
     rows.update(split.rows)
     passed = {signature.input: inputs, signature.output: outputs, **extra}
-    shared_row_coord({name: passed[name] for name in rows})
+    shared_row_labels({name: passed[name] for name in rows})
     check_call(signature.kernel, [*rows, *split.shared, *split.static])
     return rows, dict(split.shared), dict(split.static)
 
@@ -82,7 +84,7 @@ def rows_and_others(
 def table_columns(
     signature: KernelSignature, inputs: object, extra: Mapping[str, object]
 ) -> Columns:
-    """Return the column names of each argument that is a data frame.
+    """Return the column names of each argument that is a table.
 
     Args:
         signature: The kernel.
@@ -96,6 +98,27 @@ def table_columns(
     fields = inputs if isinstance(inputs, Mapping) else {signature.input: inputs}
     named = {name: column_names(value) for name, value in {**fields, **extra}.items()}
     return {name: names for name, names in named.items() if names is not None}
+
+
+def labelled_columns(
+    signature: KernelSignature, inputs: object, extra: Mapping[str, object], shared: Iterable[str]
+) -> Columns:
+    """Return the column names of tables, and the labels of shared arguments.
+
+    Args:
+        signature: The kernel.
+        inputs: The input, as for :func:`table_columns`.
+        extra: Further kernel arguments.
+        shared: Names of the shared ones.
+
+    Raises:
+        DataError: If a shared argument has the labels of a table's columns in another order.
+    """
+    columns = table_columns(signature, inputs, extra)
+    labels = shared_labels(extra, shared)
+    for name, each in labels.items():
+        check_order(f"argument {name.removesuffix('.index')!r}", each, columns)
+    return {**columns, **labels}
 
 
 def all_rows(
@@ -112,8 +135,15 @@ def all_rows(
         signature, inputs, outputs, extra, allow_nonfinite=allow_nonfinite, roles=roles
     )
     n_rows = next(iter(rows.values())).shape[0]
-    columns = table_columns(signature, inputs, extra)
-    return TrainingData(rows, shared, static, n_obs=n_rows, batch_size=n_rows, columns=columns)
+    return TrainingData(
+        rows,
+        shared,
+        static,
+        n_obs=n_rows,
+        batch_size=n_rows,
+        columns=labelled_columns(signature, inputs, {**extra, signature.output: outputs}, shared),
+        row_labels=first_row_labels([inputs, outputs, *(extra[n] for n in rows if n in extra)]),
+    )
 
 
 def batch_data(
@@ -140,7 +170,8 @@ def batch_data(
         signature, inputs, output, extra, allow_nonfinite=True, roles=roles
     )
     size = next(iter(rows.values())).shape[0]
-    return TrainingData(rows, shared, static, n_obs=n_obs, batch_size=size)
+    columns = labelled_columns(signature, inputs, {**extra, signature.output: outputs}, shared)
+    return TrainingData(rows, shared, static, n_obs=n_obs, batch_size=size, columns=columns)
 
 
 def training_data(
@@ -194,7 +225,9 @@ def training_data(
             signature, inputs, outputs, extra, allow_nonfinite=allow_nonfinite, roles=roles
         )
         data = TrainingData.of_rows(rows, shared, static, key, batch_size, shuffle, n_obs)
-        return replace(data, columns=table_columns(signature, inputs, extra)), None
+        columns = labelled_columns(signature, inputs, {**extra, signature.output: outputs}, shared)
+        labels = first_row_labels([inputs, outputs, *(extra[n] for n in rows if n in extra)])
+        return replace(data, columns=columns, row_labels=labels), None
     if outputs is not None:
         msg = f"{signature.output!r} comes with the batches of a loader; do not pass it again."
         raise CallError(msg)
@@ -214,7 +247,8 @@ def training_data(
         )
         raise DataError(msg)
     check_call(signature.kernel, [*data.rows, *data.shared, *data.static])
-    return data, device
+    labels = shared_labels(extra, data.shared)
+    return replace(data, columns={**data.columns, **labels}), device
 
 
 def held_out_rows(
@@ -222,6 +256,7 @@ def held_out_rows(
     held_out: object,
     extra: Mapping[str, object],
     *,
+    columns: Columns,
     allow_nonfinite: bool,
 ) -> Rows:
     """Read all validation rows.
@@ -231,11 +266,12 @@ def held_out_rows(
         held_out: A pair of input and output, arrays by field, a dataset, a loader, or any source of
             batches.
         extra: Shared and static kernel arguments of the training.
+        columns: Column names of each table of the training data.
         allow_nonfinite: Do not check for NaN and infinite values.
 
     Raises:
         CallError: If ``held_out`` is none of these, or lacks the output.
-        DataError: If the arrays do not belong together.
+        DataError: If the arrays do not belong together, or columns are not those of the training.
     """
     if isinstance(held_out, tuple) and len(held_out) == 2 and not isinstance(held_out[0], Mapping):
         try:
@@ -243,6 +279,8 @@ def held_out_rows(
             rows, _, _ = rows_and_others(
                 signature, *held_out, extra, allow_nonfinite=allow_nonfinite, roles=trained
             )
+            outputs = {signature.output: held_out[1]}
+            check_columns(columns, table_columns(signature, held_out[0], outputs), {})
         except CallError as error:
             msg = (
                 f"{error} Held-out arrays beside input and output go by their names: "
@@ -254,12 +292,15 @@ def held_out_rows(
     if isinstance(held_out, Mapping):
         held_out = ArrayDataset(**held_out)
     if isinstance(held_out, ArrayDataset):
+        check_columns(columns, held_out.columns, {})
         rows = dict(held_out.arrays)
         named = {name: rows[name] for name in (signature.input, signature.output) if name in rows}
         check_finite(named, allow_nonfinite)
     elif is_batches(held_out):
         names = (signature.input, signature.output)
-        batches = list(as_source(held_out, names, allow_nonfinite=allow_nonfinite).epoch(0))
+        source = as_source(held_out, names, allow_nonfinite=allow_nonfinite)
+        batches = list(source.epoch(0))
+        check_columns(columns, source.columns, {})
         rows = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
     else:
         msg = (

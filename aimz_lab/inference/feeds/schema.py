@@ -9,7 +9,8 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
-from aimz_lab.errors import ArtifactError, DataError
+from aimz_lab.errors import ArtifactError
+from aimz_lab.inference.feeds.ranges import Ranges, plain_ranges, ranges_of_plain
 from aimz_lab.inference.feeds.training_data import TrainingData
 from aimz_lab.types import Columns, HasShape, JsonObject, Static
 
@@ -26,7 +27,9 @@ class InputSchema:
         static: Values of the static arguments.
         batch_size: Rows of the batch.
         n_obs: Rows of the whole data, or ``None`` if unknown.
-        columns: Column names of each argument that came as a data frame.
+        columns: Column names of each argument that came as a table; by ``name.index``, labels of
+            shared arguments.
+        ranges: Smallest and largest value of each column, by per-row argument.
     """
 
     rows: Mapping[str, jax.ShapeDtypeStruct]
@@ -35,6 +38,7 @@ class InputSchema:
     batch_size: int = 1
     n_obs: int | None = None
     columns: Columns = field(default_factory=dict)
+    ranges: Ranges = field(default_factory=dict, compare=False)
 
     @classmethod
     def of(cls, data: TrainingData) -> InputSchema:
@@ -50,6 +54,7 @@ class InputSchema:
             data.batch_size,
             data.n_obs,
             dict(data.columns),
+            dict(data.ranges),
         )
 
     @property
@@ -59,35 +64,6 @@ class InputSchema:
             name: jax.ShapeDtypeStruct((self.batch_size, *row.shape), row.dtype)
             for name, row in self.rows.items()
         }
-
-    def check_columns(self, given: Columns, arguments: Mapping[str, object]) -> None:
-        """Check that tables have the columns of the training data, in the same order.
-
-        Args:
-            given: Column names of each argument that is a data frame.
-            arguments: The arguments.
-
-        Raises:
-            DataError: If columns differ or are reordered, since each would meet another's weight;
-                or if an argument is only one row or column of such a table.
-        """
-        for name in self.columns.keys() & arguments:
-            if getattr(arguments[name], "ndim", 2) == 1:
-                msg = (
-                    f"Field {name!r} has one dimension, and the model was trained on a table with "
-                    f"the columns {', '.join(self.columns[name])}. A single row is a table too: "
-                    f"{name}.iloc[[0]]."
-                )
-                raise DataError(msg)
-        for name, columns in given.items():
-            trained = self.columns.get(name, columns)
-            if columns != trained:
-                msg = (
-                    f"Field {name!r} has the columns {', '.join(columns)}, and the model was "
-                    f"trained on {', '.join(trained)}. Pass these in this order: "
-                    f"{name}[{list(trained)}]; or without names, {name}.to_numpy()."
-                )
-                raise DataError(msg)
 
     def stand_ins(self) -> dict[str, PyTree[np.ndarray]]:
         """Return arrays of ones in the shapes of a batch and of the shared arguments."""
@@ -104,6 +80,7 @@ class InputSchema:
             "batch_size": self.batch_size,
             "n_obs": self.n_obs,
             "columns": {name: list(names) for name, names in self.columns.items()},
+            "ranges": plain_ranges(self.ranges),
         }
 
     @classmethod
@@ -133,6 +110,7 @@ class InputSchema:
             plain["batch_size"],
             plain["n_obs"],
             {name: tuple(names) for name, names in plain.get("columns", {}).items()},
+            ranges_of_plain(plain.get("ranges", {})),
         )
 
 

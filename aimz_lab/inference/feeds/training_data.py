@@ -6,14 +6,16 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import jax
 import numpy as np
 from jaxtyping import Int
 
-from aimz_lab.data import ArrayLoader, BatchSource, canonical, check_rows, epoch_order
+from aimz_lab.data import ArrayLoader, AxisLabels, BatchSource, canonical, check_rows, epoch_order
 from aimz_lab.data.checks import check_positive_int
 from aimz_lab.errors import DataError
+from aimz_lab.inference.feeds.ranges import Ranges, joined_ranges, ranges_of
 from aimz_lab.kernel.arguments import KernelArguments
 from aimz_lab.kernel.plate_handlers import with_whole_plates
 from aimz_lab.kernel.scaling import DataSize
@@ -39,7 +41,9 @@ class TrainingData:
             order of the rows.
         source: The source of batches, or ``None`` for rows in memory.
         resident: Whether the rows stay on the device.
-        columns: Column names of each argument that came as a data frame.
+        columns: Column names of each argument that came as a table.
+        row_labels: Labels of the rows, if a field has some.
+        measured: The source below ``source`` that measures the range of what it reads.
     """
 
     rows: Rows
@@ -51,6 +55,8 @@ class TrainingData:
     source: BatchSource | None = None
     resident: bool = False
     columns: Columns = field(default_factory=dict)
+    row_labels: AxisLabels | None = None
+    measured: _Peeked | None = None
 
     @classmethod
     def of_rows(
@@ -109,6 +115,7 @@ class TrainingData:
             order=loader_order(loader, first_epoch),
             resident=loader.dataset.to_jax,
             columns=loader.dataset.columns,
+            row_labels=loader.dataset.row_labels,
         )
 
     @classmethod
@@ -127,6 +134,8 @@ class TrainingData:
             n_obs=source.n_obs,
             batch_size=check_rows(first, "first batch"),
             source=peeked,
+            measured=peeked,
+            columns=peeked.columns,
         )
 
     @property
@@ -150,7 +159,8 @@ class TrainingData:
 
         Rows in a random order weigh N over the rows of their batch. In a fixed order, and in a
         stream, all rows weigh as many times as an epoch has batches. A stream is taken to have
-        ``n_obs`` rows in batches as long as the first one, except the last.
+        ``n_obs`` rows in batches as long as the first one, except the last, unless they can be
+        counted.
         """
         if self.n_obs is None:
             return None
@@ -161,7 +171,7 @@ class TrainingData:
             return DataSize(self.n_obs, batches * self.n_obs / n_rows if fixed else None)
         if self.source.n_batches is not None:
             batches = self.source.n_batches
-            n_rows = min(n_rows, batches * self.batch_size)
+            n_rows = self.source.epoch_rows or min(n_rows, batches * self.batch_size)
         return DataSize(self.n_obs, batches * self.n_obs / n_rows)
 
     def for_batches(self, kernel: Callable) -> Callable:
@@ -178,6 +188,15 @@ class TrainingData:
         }
         shared = jax.tree.map(canonical, dict(self.shared))
         return KernelArguments(rows, shared, self.static)
+
+    @property
+    def ranges(self) -> Ranges:
+        """Range of each column, by per-row argument; of a source, of the batches read so far."""
+        return self._ranges if self.measured is None else self.measured.ranges
+
+    @cached_property
+    def _ranges(self) -> Ranges:
+        return ranges_of(self.rows)
 
     @property
     def static_key(self) -> StaticKey:
@@ -224,13 +243,22 @@ class _Peeked:
         except StopIteration:
             msg = "The source of batches is empty; training needs at least one batch."
             raise DataError(msg) from None
-        self.n_obs, self.n_batches = source.n_obs, source.n_batches
+        self.ranges = ranges_of(self.first)
+        self.n_obs = source.n_obs
+        self.n_batches, self.epoch_rows = source.n_batches, source.epoch_rows
         self.fields = source.fields
+        self.columns = source.columns
         self.reiterable = source.reiterable
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Return the batches of one epoch."""
         if epoch == 0 and self._opened is not None:
             opened, self._opened = self._opened, None
-            return itertools.islice(itertools.chain([self.first], opened), start, None)
-        return self._source.epoch(epoch, start)
+            batches = itertools.islice(itertools.chain([self.first], opened), start, None)
+        else:
+            batches = self._source.epoch(epoch, start)
+        return map(self._measured, batches)
+
+    def _measured(self, batch: Batch) -> Batch:
+        self.ranges = joined_ranges(self.ranges, ranges_of(batch))
+        return batch

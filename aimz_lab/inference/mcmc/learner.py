@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
+import jax.numpy as jnp
 from numpyro.infer import HMC, HMCECS, MCMC
 from numpyro.infer.svi import SVIState
 
@@ -167,8 +168,10 @@ class ChainFit:
             yield FitResult(
                 self.spec,
                 InputSchema.of(self.data),
-                posterior=posterior,
-                fingerprint=TrainingFingerprint.of(self.data.rows, self.output),
+                posterior=replace(posterior, row_labels=self.data.row_labels),
+                fingerprint=TrainingFingerprint.of(
+                    self.data.rows, self.output, self.data.row_labels
+                ),
             )
 
     def warning(self) -> str | None:
@@ -208,8 +211,10 @@ def continue_mcmc(mcmc: MCMC, data: TrainingData, num_samples: int, spec: Kernel
 
 
 def _arguments(data: TrainingData) -> Arguments:
-    rows = {name: canonical(array, name) for name, array in data.rows.items()}
-    return {**rows, **jax.tree.map(canonical, dict(data.shared)), **data.static}
+    """Return the kernel's arguments, whose arrays are JAX's: loops and ``.at`` need them."""
+    rows = {name: jnp.asarray(canonical(array, name)) for name, array in data.rows.items()}
+    shared = jax.tree.map(lambda array: jnp.asarray(canonical(array)), dict(data.shared))
+    return {**rows, **shared, **data.static}
 
 
 def _fields(mcmc: MCMC) -> tuple[str, ...]:

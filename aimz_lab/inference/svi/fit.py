@@ -82,7 +82,11 @@ def read_fit_data(
     if request.validation is not None:
         extra = {**data.shared, **data.static}
         rows = held_out_rows(
-            signature, request.validation, extra, allow_nonfinite=request.allow_nonfinite
+            signature,
+            request.validation,
+            extra,
+            columns=data.columns,
+            allow_nonfinite=request.allow_nonfinite,
         )
         indices.rows(rows, shared=data.shared, static=data.static)
         held_out = HeldOut(rows, request.validation_every)
@@ -91,6 +95,13 @@ def read_fit_data(
             held_out = replace(held_out, is_whole=True)
         check_held_out(svi, spec, data, held_out)
     return FitData(data, held_out, spec, resolve_placement(request.device, device))
+
+
+def _with_rows_of_plate(data: TrainingData, spec: KernelSpec) -> TrainingData:
+    """Take the size of the rows' plate as the number of rows, where nobody else says it."""
+    plates = [site.rows_plate for site in spec.sites.values() if site.rows_plate is not None]
+    sizes = {plate.size for plate in plates if plate.size > plate.subsample_size}
+    return replace(data, n_obs=sizes.pop()) if data.n_obs is None and len(sizes) == 1 else data
 
 
 def prepare(signature: KernelSignature, svi: SVI, data: TrainingData) -> KernelSpec:
@@ -120,6 +131,7 @@ def _training(
     has_default = data.in_memory and data.n_obs == data.n_rows and not chosen
     try:
         spec = prepare(signature, svi, data)
+        data = _with_rows_of_plate(data, spec)
         crossing = check.crossing(spec, data) if request.row_dependence == "auto" else None
         if crossing is None:
             return data, device, spec
@@ -206,7 +218,9 @@ class SviFit:
         yield trained
         posterior = self.learner.draw_for(self.request, self.data, params, self.spec)
         rows = self.data.rows if self.data.in_memory else {}
-        fingerprint = TrainingFingerprint.of(rows, self.learner.output)
+        labels = self.data.row_labels
+        posterior = replace(posterior, row_labels=labels)
+        fingerprint = TrainingFingerprint.of(rows, self.learner.output, labels)
         yield replace(trained, posterior=posterior, fingerprint=fingerprint)
 
     def warning(self) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -14,6 +15,7 @@ from numpyro.infer.svi import SVIState
 
 from aimz_lab.errors import CallError, GuideError
 from aimz_lab.inference.autoguides import autoguides_in, follows_density, takes_curvature
+from aimz_lab.inference.feeds.ranges import Ranges, joined_ranges
 from aimz_lab.inference.feeds.schema import InputSchema
 from aimz_lab.inference.feeds.training_data import TrainingData
 from aimz_lab.inference.numpyro_patches import initial_state
@@ -48,6 +50,11 @@ class GuideSetup:
         batch = data.first_batch
         self._example = {**batch.rows, **batch.shared, **batch.static}
         self.schema = InputSchema.of(data)
+
+    def widen(self, ranges: Ranges) -> None:
+        """Let the schema's ranges cover these as well."""
+        joined = joined_ranges(self.schema.ranges, ranges)
+        self.schema = replace(self.schema, ranges=joined)
 
     def with_data(self, key: jax.Array, data: TrainingData) -> SVIState:
         """Set up with training data; see :func:`initial_state`."""

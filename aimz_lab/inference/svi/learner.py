@@ -16,9 +16,11 @@ from aimz_lab.data import canonical
 from aimz_lab.errors import NotFittedError
 from aimz_lab.inference.autoguides import autoguides_in
 from aimz_lab.inference.compiling import FULL, QUICKEST, compiler_options, named
+from aimz_lab.inference.feeds.columns import check_columns
 from aimz_lab.inference.feeds.feed import FeedKind
 from aimz_lab.inference.feeds.kernel_structure import with_checked_indices
 from aimz_lab.inference.feeds.placement import Placement
+from aimz_lab.inference.feeds.ranges import joined_ranges, ranges_of
 from aimz_lab.inference.feeds.schema import InputSchema
 from aimz_lab.inference.feeds.training_data import TrainingData
 from aimz_lab.inference.posterior import Posterior
@@ -34,6 +36,7 @@ from aimz_lab.inference.svi.guide_setup import GuideSetup, check_same_parameters
 from aimz_lab.inference.svi.plan import TrainingPlan, make_feed, plan_training
 from aimz_lab.inference.svi.rows_check import RowsCheck
 from aimz_lab.inference.svi.run_setup import RunSetup, compiler_effort, make_trainer
+from aimz_lab.inference.svi.short_batches import ShortBatches
 from aimz_lab.inference.svi.step import Batch
 from aimz_lab.kernel.cache_keys import CodeKey
 from aimz_lab.kernel.rows.index_checks import IndexCheck
@@ -76,7 +79,15 @@ class SviLearner:
         self._forget_compiled()
 
     def __getstate__(self) -> dict[str, Any]:
-        left = {"_engines", "_plans", "_constrained", "_draws", "_rows_check", "_code"}
+        left = {
+            "_engines",
+            "_plans",
+            "_constrained",
+            "_draws",
+            "_rows_check",
+            "_code",
+            "_short_batches",
+        }
         return {name: v for name, v in self.__dict__.items() if name not in left}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -87,6 +98,7 @@ class SviLearner:
         self._code: tuple[CodeKey, ...] = ()
         self._engines: dict[Hashable, StepEngine] = {}
         self._plans: dict[Hashable, TrainingPlan] = {}
+        self._short_batches = ShortBatches()
         self._constrained = jax.jit(
             named("parameters", self._svi.get_params), compiler_options=compiler_options(QUICKEST)
         )
@@ -227,15 +239,22 @@ class SviLearner:
             row_dependence: ``"independent"`` if the user says that rows may be cut.
 
         Raises:
-            DataError: If an index is out of range.
+            DataError: If an index is out of range, or a table has other columns than in the steps
+                before.
             KernelError: If the batch is part of the data and the kernel may compute across rows.
             GuideError: Likewise of the guide, or if it cannot be trained on batches.
+
+        Warns:
+            FitWarning: Once, if the same short batch comes again.
         """
         with_checked_indices(self._indices, data)
         # Copies: on CPUs a step reads host memory after its dispatch, when the loop may already
         # have put the next batch into the same buffer.
         rows = {name: np.array(canonical(array, name)) for name, array in data.rows.items()}
         shared = jax.tree.map(canonical, dict(data.shared))
+        before = None if state is None else self._setup.schema
+        if before is not None:
+            check_columns(before.columns, data.columns, {})
         leaves, tree = jax.tree.flatten((rows, shared))
         shapes = tuple((np.shape(leaf), np.dtype(leaf.dtype)) for leaf in leaves)
         plan_key = (shapes, tree, data.static_key, data.n_obs, n_pad > 0, row_dependence)
@@ -258,8 +277,10 @@ class SviLearner:
                 is_mutable=state.mutable_state is not None,
             )
         plan = self._plans[plan_key]
+        self._setup.widen(joined_ranges(before.ranges if before else {}, ranges_of(rows)))
         valid = data.batch_size - n_pad
-        batch = Batch(rows, valid, shared, DataSize(data.n_obs or valid))
+        self._short_batches.see(rows, valid, data.n_obs)
+        batch = Batch(rows, valid, shared, DataSize(data.n_obs))
         state, loss = self._engine(plan, data, "fixed").one(state, batch)
         return StepResult(state, loss, plan.spec, self._setup.schema)
 

@@ -8,7 +8,7 @@ from typing import Any
 from aimz_lab.data import BatchSource
 from aimz_lab.kernel.cache_keys import CodeKey, shapes_of
 from aimz_lab.kernel.rows.indices import IndexProgram, KernelCall
-from aimz_lab.types import Batch, Rows
+from aimz_lab.types import Batch, Columns, Rows
 
 _KEPT = 64
 """Programs to keep, for as many shapes of the arguments."""
@@ -94,6 +94,16 @@ class _CheckedSource:
     def n_obs(self) -> int | None:
         """Rows of the whole data, if the source knows."""
         return self._source.n_obs
+
+    @property
+    def n_batches(self) -> int | None:
+        """Batches of an epoch, if the source knows."""
+        return self._source.n_batches
+
+    @property
+    def columns(self) -> Columns:
+        """Column names of each field that is a table, if they are known."""
+        return self._source.columns
 
     @property
     def fields(self) -> tuple[str, ...] | None:

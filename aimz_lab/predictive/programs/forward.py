@@ -26,11 +26,15 @@ from numpyro import handlers
 from numpyro.primitives import Messenger
 
 from aimz_lab.kernel.rows.plates import pin_plates
+from aimz_lab.kernel.samplers import refuse_without_sampler
 from aimz_lab.kernel.tracing import Message, tracing_lock
 from aimz_lab.types import Params, Static
 
 Trace: TypeAlias = Mapping[str, Message]
 """NumPyro's record of a kernel: a message by site."""
+
+Run: TypeAlias = Callable[[Mapping[str, jax.Array]], Trace]
+"""Runs the kernel, given the values of some sites."""
 
 
 class Blocks(NamedTuple):
@@ -85,14 +89,16 @@ class Simulator:
         shapes: Shape of each site with a set value, with ``None`` for the rows.
         dtypes: Type of each of these sites.
         replaced: The sites whose own value an intervention replaces.
-        collect: Reads the results from a trace.
+        collect: Returns the results; its argument runs the kernel, given values of more sites.
+        output: Name of the output site.
     """
 
     kernel: Callable
     static: Static
     shapes: Mapping[str, tuple[int | None, ...]]
     dtypes: Mapping[str, np.dtype]
-    collect: Callable[[Trace], dict[str, jax.Array]]
+    collect: Callable[[Run], dict[str, jax.Array]]
+    output: str
     replaced: frozenset[str] = frozenset()
 
     def trace(
@@ -126,7 +132,8 @@ class Simulator:
         kernel = pin_plates(kernel, n_rows)
         with tracing_lock:
             seeded = _SeedByName(kernel, keys)
-            return handlers.trace(seeded).get_trace(**block.rows, **shared.arguments, **self.static)
+            drawn = refuse_without_sampler(seeded, self.output, unused=values)
+            return handlers.trace(drawn).get_trace(**block.rows, **shared.arguments, **self.static)
 
     def trace_rows(
         self, rows: Blocks, shared: Shared, values: Mapping[str, jax.Array], key: jax.Array
@@ -138,7 +145,11 @@ class Simulator:
         self, block: Blocks, shared: Shared, sites: Mapping[str, jax.Array], keys: Keys
     ) -> dict[str, jax.Array]:
         """Run the kernel on one block and collect; see :meth:`trace`."""
-        return self.collect(self.trace(block, shared, sites, keys))
+
+        def run(values: Mapping[str, jax.Array]) -> Trace:
+            return self.trace(block, shared, {**sites, **values}, keys)
+
+        return self.collect(run)
 
     def _placed(self, values: Mapping[str, ArrayLike]) -> dict[str, jax.Array]:
         """Move the leading axis of rows to its place in the site."""
@@ -182,7 +193,8 @@ class _SeedByName(Messenger):
 def collect_values(row_axes: Mapping[str, int | None]) -> Callable:
     """Collect values of sites, with the rows first where a site has rows."""
 
-    def collect(trace: Trace) -> dict[str, jax.Array]:
+    def collect(run: Run) -> dict[str, jax.Array]:
+        trace = run({})
         return {
             name: _rows_first(jnp.asarray(trace[name]["value"]), axis)
             for name, axis in row_axes.items()

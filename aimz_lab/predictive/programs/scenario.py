@@ -8,16 +8,12 @@ import jax
 import numpy as np
 from jax.typing import ArrayLike
 
+from aimz_lab.inference.posterior_sites import as_values_of
 from aimz_lab.predictive.blocks import Piece, Rows, fold, split_by_rows
 from aimz_lab.predictive.plan import Plan
 from aimz_lab.predictive.programs.forward import Blocks, Shared, Simulator, collect_values
 from aimz_lab.predictive.programs.log_likelihood import collect_log_likelihood
 from aimz_lab.predictive.request import Quantity, Request
-
-_COLLECT: dict[Quantity, Callable] = {
-    "values": collect_values,
-    "log_likelihood": collect_log_likelihood,
-}
 
 
 class Scenario:
@@ -42,7 +38,9 @@ class Scenario:
         self._row_do, do = split_by_rows(request.intervention, plan.row_wise)
         self._row_condition, condition = split_by_rows(request.condition, plan.row_wise)
         self.shared = Shared(dict(request.shared), dict(request.params), do, condition)
-        self._latents = {name: np.asarray(request.draws[name]) for name in plan.latents}
+        self._latents = {
+            name: as_values_of(plan.spec.sites[name], request.draws[name]) for name in plan.latents
+        }
 
     @property
     def key(self) -> Hashable:
@@ -53,6 +51,7 @@ class Scenario:
             self.quantity,
             tuple(self.plan.row_axes.items()),
             tuple(self.plan.row_wise.items()),
+            self.plan.summed_out,
         )
 
     @property
@@ -87,9 +86,15 @@ class Scenario:
                 for name, site in sites.items()
             },
             dtypes={name: site.dtype for name, site in sites.items()},
+            collect=self._collector(wanted, quantity or self.quantity),
+            output=self.request.output,
             replaced=self.plan.replaced,
-            collect=_COLLECT[quantity or self.quantity](wanted),
         )
+
+    def _collector(self, wanted: Mapping[str, int | None], quantity: Quantity) -> Callable:
+        if quantity == "values":
+            return collect_values(wanted)
+        return collect_log_likelihood(wanted, self.plan.summed_out)
 
     def sites(self, fixed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Fixed sites of each draw, ``(S, ...)``: of the posterior, and ``fixed``."""

@@ -29,7 +29,7 @@ class Quantiles(OverDraws):
 
     def __init__(self, probs: Sequence[float]) -> None:
         self.probs = np.atleast_1d(np.asarray(probs, dtype=np.float64))
-        if not len(self.probs) or ((self.probs < 0) | (self.probs > 1)).any():
+        if not len(self.probs) or not ((self.probs >= 0) & (self.probs <= 1)).all():
             msg = f"Quantiles need probabilities in [0, 1], got {list(self.probs)}."
             raise ArgumentError(msg)
         super().__init__("quantile", {"quantile": self.probs})
@@ -51,7 +51,10 @@ class Quantiles(OverDraws):
 
 
 class Hdi(OverDraws):
-    """The highest-density interval over draws: the narrowest with a share ``prob`` of them.
+    """The highest-density interval over draws, as ``arviz_stats.hdi`` defines it by default.
+
+    It is the narrowest interval between two of the sorted draws that lie ``floor(prob * S)`` places
+    apart. A row with a NaN among its draws has no interval: both ends are NaN.
 
     Args:
         prob: Share of the draws, in (0, 1).
@@ -77,33 +80,33 @@ class Hdi(OverDraws):
     def block(self, values: Draws, valid: RowMask, by_row: RowValues | None) -> np.ndarray:
         """Lower and upper end of each row."""
         del valid, by_row
-        ordered = _sorted(values)
-        found = narrowest_interval(ordered, self.prob)
-        unknown = ordered[..., -1] != ordered[..., -1]
-        return np.where(unknown, np.nan, found).astype(found.dtype) if unknown.any() else found
+        return narrowest_interval(_sorted(values), self.prob)
 
 
 def narrowest_interval(ordered: np.ndarray, prob: float) -> np.ndarray:
-    """Ends of the narrowest interval with a share ``prob`` of the draws.
+    """Ends of the highest-density interval; see :class:`Hdi`.
 
     Args:
         ordered: Sorted draws, on the last axis.
         prob: Share of the draws, in (0, 1).
 
     Returns:
-        Lower and upper end, on a new first axis.
+        Lower and upper end, on a new first axis; NaN where a draw is NaN.
     """
     n_draws = ordered.shape[-1]
-    inside = min(max(int(np.ceil(prob * n_draws)), 1), n_draws)
-    low, high = ordered[..., : n_draws - inside + 1], ordered[..., inside - 1 :]
+    apart = int(np.floor(prob * n_draws))
+    low, high = ordered[..., : n_draws - apart], ordered[..., apart:]
     best = np.argmin(_width(low, high), axis=-1)[..., None]
-    return np.stack([np.take_along_axis(end, best, axis=-1)[..., 0] for end in (low, high)])
+    found = np.stack([np.take_along_axis(end, best, axis=-1)[..., 0] for end in (low, high)])
+    unknown = ordered[..., -1] != ordered[..., -1]  # NaN is sorted to the end
+    return np.where(unknown, np.nan, found).astype(found.dtype) if unknown.any() else found
 
 
 def _width(low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """``high - low``, and 0 between infinite values that are equal."""
+    """``high - low`` in double precision, and 0 between infinite values that are equal."""
     with np.errstate(invalid="ignore"):
-        return np.where(high == low, np.zeros((), low.dtype), high - low)
+        width = np.subtract(high, low, dtype=np.float64)
+    return np.where(high == low, 0.0, width)
 
 
 def _sorted(values: np.ndarray) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from numbers import Real
 from typing import Literal
 
 import jax
@@ -21,7 +23,7 @@ class Mean(OverDraws):
         by: Over rows: one label per row, to average within each label.
 
     Raises:
-        ArgumentError: If labels are given for a mean over draws.
+        ArgumentError: If labels are given for a mean over draws, or are not one per row.
 
     Example:
         >>> signs = np.sign(X)
@@ -41,7 +43,14 @@ class Mean(OverDraws):
         self.over = over
         if by is None:
             return
-        labels, codes = np.unique(np.asarray(by), return_inverse=True)
+        if np.ndim(by) != 1:
+            msg = f"Mean(by=...) takes one label per row; its labels have shape {np.shape(by)}."
+            raise ArgumentError(msg)
+        try:
+            labels, codes = np.unique(np.asarray(by), return_inverse=True)
+        except TypeError as error:
+            msg = f"Mean(by=...) takes labels of one kind, numbers or text ({error})."
+            raise ArgumentError(msg) from error
         self.by_row = codes.astype(np.int32)
         self.coords = {"group": labels}
 
@@ -72,7 +81,10 @@ class AverageEffect(Mean):
 
 
 class Sd(OverDraws):
-    """The standard deviation over draws, with ``S - 1`` in the denominator."""
+    """The standard deviation over draws, with ``S - 1`` in the denominator.
+
+    ``arviz_stats.summary`` has ``S`` there, as ``numpy.std`` by default.
+    """
 
     def __init__(self) -> None:
         super().__init__("sd")
@@ -87,7 +99,10 @@ class Exceeds(OverDraws):
     """The share of the draws above a threshold.
 
     Args:
-        threshold: In the units of the site.
+        threshold: A number, in the units of the site.
+
+    Raises:
+        ArgumentError: If it is none.
 
     Example:
         >>> tree = im.predict(X, reduce=Exceeds(0.0), progress=False)
@@ -96,14 +111,24 @@ class Exceeds(OverDraws):
     """
 
     def __init__(self, threshold: float) -> None:
+        if not isinstance(threshold, Real) or math.isnan(threshold):
+            msg = f"Exceeds needs a number as its threshold, got {threshold!r}."
+            raise ArgumentError(msg)
         super().__init__("exceeds")
-        self.threshold = threshold
+        self.threshold = float(threshold)
 
     def block(self, values: Draws, valid: RowMask, by_row: RowValues | None) -> jax.Array:
         """Shares."""
         del valid, by_row
+        threshold = self.threshold
+        if jnp.issubdtype(values.dtype, jnp.integer):
+            # JAX compares in single precision, which rounds large counts.
+            limits = jnp.iinfo(values.dtype)
+            if not limits.min <= threshold < limits.max:
+                return jnp.full(values.shape[1:], float(threshold < limits.min))
+            threshold = math.floor(threshold)
         unknown = (values != values).any(0)  # NaN; a comparison would count it as below
-        return jnp.where(unknown, jnp.nan, (values > self.threshold).mean(0))
+        return jnp.where(unknown, jnp.nan, (values > threshold).mean(0))
 
 
 def _sum_rows(values: jax.Array, valid: jax.Array) -> jax.Array:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from aimz_lab.errors import ArgumentError, OptionalDependencyError
-from aimz_lab.predictive.reducers.contract import Draws, OverDraws, RowMask, RowValues
+from aimz_lab.predictive.reducers.contract import Draws, OverDraws, Reducer, RowMask, RowValues
 
 _LOO_DRAWS = 25
 """Five draws in the tail, which is a fifth of them; Vehtari, Simpson, Gelman, Yao, Gabry (2024)."""
 
 
-class Lppd(OverDraws):
+class OfLogLikelihood(OverDraws):
+    """Base class of reducers that mean nothing of other draws than those of a log-likelihood."""
+
+
+class Lppd(OfLogLikelihood):
     """Of a log-likelihood: the log of its mean density over draws, row by row.
 
     Summed over rows it is the log pointwise predictive density; Gelman, Hwang and Vehtari (2014).
@@ -30,10 +34,11 @@ class Lppd(OverDraws):
         return jax.nn.logsumexp(values, axis=0) - jnp.log(float(values.shape[0]))
 
 
-class Waic(OverDraws):
+class Waic(OfLogLikelihood):
     """Of a log-likelihood: its row's ``lppd``, effective parameters ``p_waic``, and ``elpd_waic``.
 
-    Watanabe (2010), with the variance over draws as the penalty. ``elpd_waic = lppd - p_waic``.
+    Watanabe (2010), with the variance over draws as the penalty, whose denominator is ``S - 1`` as
+    in the R package loo. ``elpd_waic = lppd - p_waic``.
     """
 
     def __init__(self) -> None:
@@ -46,7 +51,7 @@ class Waic(OverDraws):
         return jnp.stack([lppd, penalty, lppd - penalty])
 
 
-class Loo(OverDraws):
+class Loo(OfLogLikelihood):
     """Of a log-likelihood: its row's ``elpd_loo``, ``p_loo`` and ``pareto_k``, each row left out.
 
     Pareto-smoothed importance sampling by arviz-stats; Vehtari, Gelman and Gabry (2017). Where
@@ -54,6 +59,8 @@ class Loo(OverDraws):
 
     Args:
         r_eff: Effective draws over draws; 1 for independent draws, less for a Markov chain.
+            ``arviz_stats.loo`` estimates it from the chains of a posterior: pass its value here
+            for the same ``pareto_k``.
 
     Raises:
         ArgumentError: If it is not positive.
@@ -100,6 +107,17 @@ class Loo(OverDraws):
             )
             raise ArgumentError(msg) from error
         return np.stack([elpd, p, k])
+
+
+def check_scores(reducers: Mapping[str, Reducer], group: str) -> None:
+    """Raise :class:`ArgumentError` if a score of a log-likelihood is asked for anything else."""
+    scores = [name for name, one in reducers.items() if isinstance(one, OfLogLikelihood)]
+    if scores and group != "log_likelihood":
+        msg = (
+            f"reduce={scores[0]!r} is a score of a log-likelihood; of draws of {group!r} it means "
+            "nothing. Call log_likelihood(X, y, reduce=...)."
+        )
+        raise ArgumentError(msg)
 
 
 def _arviz_loo() -> Callable[..., tuple[np.ndarray, np.ndarray, np.ndarray]]:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from jax.typing import ArrayLike
 
-from aimz_lab.data import ArrayDataset, ArrayLoader, BatchSource
+from aimz_lab.data import ArrayDataset, ArrayLoader, AxisLabels, BatchSource
 from aimz_lab.inference.feeds.fingerprint import TrainingFingerprint
 from aimz_lab.inference.feeds.training_data import loader_order
 from aimz_lab.types import Arrays, Rows
@@ -35,6 +35,7 @@ def find_observed_data(
     output: str,
     arguments: tuple[str, ...],
     trained: TrainingFingerprint | None,
+    labels: AxisLabels | None = None,
 ) -> ObservedData:
     """Find the observed output and the per-row inputs of a call.
 
@@ -44,6 +45,7 @@ def find_observed_data(
         output: Name of the output.
         arguments: Names of the kernel's arguments.
         trained: Recognises the training rows; ``None`` before a training.
+        labels: Labels of the rows, if a field has some.
 
     Returns:
         The inputs, and the output of a dataset, a loader or a log-likelihood. Inputs alone get the
@@ -62,7 +64,7 @@ def find_observed_data(
     constant = {n: array for n, array in fields.items() if n in arguments and n != output}
     observed = fields.get(output)
     if observed is None and trained is not None and order is None:
-        observed = trained.outputs_of(constant, output)
+        observed = trained.outputs_of(constant, output, labels)
     if sum(array.nbytes for array in constant.values()) > LARGEST:
         constant = {}
     if order is not None:

@@ -9,6 +9,8 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
+from numpyro import handlers
+from numpyro.contrib.control_flow import scan
 from numpyro.infer import HMC, MCMC, NUTS, SA
 
 from aimz_lab import ImpactModel
@@ -135,3 +137,34 @@ def test_the_samplers_own_bar_is_not_shown_and_its_setting_stays(capfd):
     im.sample(num_samples=2, X=X, y=Y)
     assert capfd.readouterr() == ("", "")
     assert mcmc.progress_bar
+
+
+@pytest.mark.slow
+def test_kernels_get_jax_arrays_which_loops_and_updates_need():
+    rng = np.random.default_rng(0)
+    y = np.zeros(80, np.float32)
+    for day in range(1, 80):
+        y[day] = 0.8 * y[day - 1] + 0.5 * rng.normal()
+
+    def autoregression(X, start, y=None):
+        slope = numpyro.sample("slope", dist.Normal(0, 1))
+        noise = numpyro.sample("noise", dist.HalfNormal(1.0))
+        first = start["y"].at[0].add(0.0)[0]
+        X = X.at[0].set(0.0)
+
+        def step(before, row):
+            now = numpyro.sample("y", dist.Normal(slope * before + row, noise))
+            return now, now
+
+        if y is None:
+            scan(step, first, X)
+        else:
+            with handlers.condition(data={"y": y}):
+                scan(step, first, X)
+
+    X, start = np.zeros(80, np.float32), {"y": np.zeros(1)}
+    mcmc = chains(autoregression)
+    im = ImpactModel(autoregression, jax.random.key(0), inference=mcmc)
+    im.fit_on_batch(X, y, progress=False, start=start)
+    expected = y[1:] @ y[:-1] / (y[:-1] @ y[:-1])
+    np.testing.assert_allclose(im.posterior["slope"].mean(), expected, atol=0.03)

@@ -6,6 +6,7 @@ import dataclasses
 import errno
 
 import arviz_stats as azs
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -15,6 +16,7 @@ from scipy.special import logsumexp
 from aimz_lab.effects import hdi
 from aimz_lab.errors import ArgumentError, ArtifactWriteError, DataError
 from aimz_lab.predictive import Exceeds, Hdi, Loo, Mean, Predictor, Quantiles
+from aimz_lab.predictive.reducers import as_reducers
 from aimz_lab.predictive.results import sinks
 from tests.predictive.models import draws_of_linear, inputs, request_of
 from tests.runs import compilations
@@ -174,6 +176,65 @@ def test_quantiles_are_numpys_for_infinite_draws_and_counts_too(values):
     np.testing.assert_array_equal(top[0], values.max(0))
 
 
+AWKWARD = {
+    "few": np.random.default_rng(1).normal(size=(5, 3)),
+    "skewed": np.random.default_rng(1).lognormal(size=(1000, 3)),
+    "counts": np.random.default_rng(1).poisson(2, size=(999, 3)),
+    "bytes": np.random.default_rng(1).integers(0, 256, size=(101, 3)).astype(np.uint8),
+    "flags": np.random.default_rng(1).random((100, 3)) < 0.2,
+    "two modes": np.sign(np.random.default_rng(1).normal(size=(400, 3))) * 5,
+    "constant": np.full((50, 3), 3.0),
+    "ties": np.random.default_rng(1).normal(size=(300, 3)).round(1),
+    "large": 1e6 + np.random.default_rng(1).normal(size=(500, 3)),
+    "far apart": np.random.default_rng(1).choice([-(2**31), 2**31 - 1], (40, 3)).astype(np.int32),
+}
+
+
+@pytest.mark.parametrize("kind", AWKWARD)
+@pytest.mark.parametrize("prob", [0.03, 0.5, 0.7, 0.9, 0.94, 0.999])
+def test_the_hdi_is_arvizs(kind, prob):
+    draws = AWKWARD[kind]
+    draws = draws.astype(np.float32) if draws.dtype.kind == "f" else draws
+    expected = azs.hdi(draws, prob=prob, axis=0)
+    found = Hdi(prob).block(draws, np.ones(3, bool), None)
+    np.testing.assert_array_equal(np.moveaxis(found, 0, -1), expected)
+    np.testing.assert_array_equal(hdi(draws, prob), expected)
+
+
+@pytest.mark.parametrize("kind", AWKWARD)
+def test_quantiles_means_and_sds_are_numpys(kind):
+    draws = AWKWARD[kind].astype(AWKWARD[kind].dtype if kind == "flags" else np.float32)
+    rows = np.ones(3, bool)
+    probs = [0.0, 0.03, 0.5, 1.0]
+    found = Quantiles(probs).block(draws, rows, None)
+    exact = draws.astype(np.float64)
+    np.testing.assert_allclose(found, np.quantile(exact, probs, axis=0), rtol=1e-6)
+    ends = Quantiles([0.03, 0.97]).block(draws, rows, None)
+    np.testing.assert_allclose(ends.T, azs.eti(exact, prob=0.94, axis=0), rtol=1e-6)
+    values = jnp.asarray(draws)
+    np.testing.assert_allclose(Mean().block(values, rows, None), exact.mean(0), 1e-6, 1e-6)
+    [sd] = as_reducers("sd").values()
+    expected = exact.std(0, ddof=1)
+    np.testing.assert_allclose(sd.block(values, rows, None), expected, rtol=1e-2, atol=1e-6)
+    share = Exceeds(1).block(values, rows, None)
+    np.testing.assert_allclose(share, (exact > 1).mean(0), rtol=1e-6)
+
+
+def test_large_counts_exceed_a_threshold_exactly():
+    counts = jnp.array([[16777217], [16777216], [5]])
+    assert Exceeds(16777216.0).block(counts, None, None) == np.float32(1 / 3)
+    assert Exceeds(16777215.5).block(counts, None, None) == np.float32(2 / 3)
+    assert Exceeds(1e12).block(counts, None, None) == 0
+    assert Exceeds(-np.inf).block(counts, None, None) == 1
+
+
+def test_a_summary_of_draws_that_are_no_numbers_has_no_interval():
+    draws = np.random.default_rng(1).normal(size=(100, 2))
+    draws[3, 0] = np.nan
+    assert np.isnan(hdi(draws, 0.5)[0]).all()
+    assert np.isfinite(hdi(draws, 0.5)[1]).all()
+
+
 @pytest.mark.parametrize("groups", [2, 100])
 def test_a_row_that_is_not_finite_stays_in_its_group(groups):
     values, labels = np.ones((5, 200), np.float32), np.arange(200) % groups
@@ -272,8 +333,16 @@ def test_labels_must_fit_the_rows():
         (lambda: reduced("median"), "'median' is not known"),
         (lambda: reduced([Mean(), Mean(over="row")]), "a mapping"),
         (lambda: Quantiles([1.2]), "probabilities"),
+        (lambda: Quantiles([0.5, np.nan]), "probabilities"),
         (lambda: Hdi(1.0), "probability"),
+        (lambda: Exceeds(np.nan), "needs a number"),
+        (lambda: Exceeds([0.0, 1.0]), "needs a number"),
+        (lambda: reduced("lppd"), "score of a log-likelihood"),
+        (lambda: reduced(["mean", "waic"]), "score of a log-likelihood"),
+        (lambda: reduced("loo"), "score of a log-likelihood"),
         (lambda: Mean(by=LABELS), "over='row'"),
+        (lambda: Mean(over="row", by=np.ones((5, 1))), "one label per row"),
+        (lambda: Mean(over="row", by=["a", None]), "labels of one kind"),
     ],
 )
 def test_bad_reducers_are_refused(make, message):

@@ -1,0 +1,239 @@
+"""The range of each column of the training data, and new rows that are far outside of it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple, TypeAlias
+
+import jax
+import numpy as np
+from jaxtyping import Float, Shaped
+
+from aimz_lab.data import BatchSource
+from aimz_lab.errors import OutputWarning
+from aimz_lab.inference.feeds.columns import check_columns
+from aimz_lab.types import Array, Batch, Columns, JsonObject, Rows
+
+FAR = 5.0
+"""A value is far outside if it is farther from the range than this many times its width."""
+
+_MOST_COLUMNS = 4096
+"""Fields with more columns, such as images, have one range for all of them."""
+
+_LARGEST = 1 << 30
+"""Of larger fields, in bytes, only some rows are read, at equal distances."""
+
+_LINE = 2048
+"""Numbers that are compared at once; a column alone would be slow."""
+
+_LISTED = 5
+
+
+class ColumnRange(NamedTuple):
+    """Smallest and largest finite value of each column.
+
+    Attributes:
+        low: Smallest values, in the shape of a row; NaN where there is no finite value. One number
+            if there are very many columns.
+        high: Largest values.
+    """
+
+    low: Float[np.ndarray, ...]
+    high: Float[np.ndarray, ...]
+
+    @classmethod
+    def of(cls, array: Shaped[Array, "row ..."]) -> ColumnRange:
+        """Return the range of each column of an array with at least one row."""
+        low, high = _low_high(_some_rows(array))
+        if np.size(low) > _MOST_COLUMNS:
+            low, high = np.nanmin(low), np.nanmax(high)
+        return cls(np.asarray(low, np.float64), np.asarray(high, np.float64))
+
+    def joined(self, other: ColumnRange) -> ColumnRange:
+        """Return the range of both."""
+        return ColumnRange(np.fmin(self.low, other.low), np.fmax(self.high, other.high))
+
+    def far(self, new: ColumnRange) -> np.ndarray:
+        """Mark the columns of which ``new`` is far outside; none if the shapes differ.
+
+        A column that was constant has the width of its value, and at least 1.
+
+        Example:
+            >>> trained = ColumnRange.of(np.array([[-2.0, 0.0], [3.0, 0.0]]))
+            >>> trained.far(ColumnRange.of(np.array([[9.0, 41.0]])))
+            array([False,  True])
+        """
+        if self.low.shape != new.low.shape:
+            return np.zeros((), bool)
+        width = self.high - self.low
+        width = FAR * np.where(width > 0, width, np.maximum(np.abs(self.low), 1.0))
+        return (new.low < self.low - width) | (new.high > self.high + width)
+
+
+Ranges: TypeAlias = Mapping[str, ColumnRange]
+"""The range of each column, by field."""
+
+
+def ranges_of(rows: Rows) -> dict[str, ColumnRange]:
+    """Return the ranges of all fields of real numbers; flags have none."""
+    return {name: ColumnRange.of(array) for name, array in rows.items() if _is_real(array)}
+
+
+def joined_ranges(one: Ranges, other: Ranges) -> dict[str, ColumnRange]:
+    """Return the ranges of both, field by field."""
+    both = {**one, **other}
+    for name in one.keys() & other:
+        same = one[name].low.shape == other[name].low.shape
+        both[name] = one[name].joined(other[name]) if same else other[name]
+    return both
+
+
+def plain_ranges(ranges: Ranges) -> JsonObject:
+    """Return ranges as JSON values, with ``None`` for NaN."""
+
+    def plain(values: np.ndarray) -> object:
+        return np.where(np.isnan(values), None, values.astype(object)).tolist()
+
+    return {
+        name: {"low": plain(each.low), "high": plain(each.high)} for name, each in ranges.items()
+    }
+
+
+def ranges_of_plain(plain: JsonObject) -> dict[str, ColumnRange]:
+    """Return ranges from their JSON values."""
+    return {
+        name: ColumnRange(*(np.array(each[end], np.float64) for end in ("low", "high")))
+        for name, each in plain.items()
+    }
+
+
+def warn_if_far(trained: Ranges, new: Ranges, columns: Columns) -> bool:
+    """Warn once of all columns whose new values are far outside of the trained range.
+
+    Args:
+        trained: Ranges of the training data.
+        new: Ranges of the new rows.
+        columns: Column names of the fields that are tables.
+
+    Returns:
+        Whether there was a warning.
+
+    Warns:
+        OutputWarning: With names and numbers.
+    """
+    found = [
+        _described(name, trained[name], new[name], place, columns.get(name))
+        for name in trained
+        if name in new
+        for place in np.argwhere(trained[name].far(new[name])).tolist()
+    ]
+    if not found:
+        return False
+    more = f"; and {len(found) - _LISTED} more" if len(found) > _LISTED else ""
+    warnings.warn(
+        "Rows are far outside of what the model was trained on: "
+        f"{'; '.join(found[:_LISTED])}{more}. If the training data was scaled, scale these rows in "
+        "the same way; otherwise the model has learned nothing about such values.",
+        OutputWarning,
+        stacklevel=2,
+    )
+    return True
+
+
+class WatchedSource:
+    """A stream that warns of the first batch far outside of the trained range.
+
+    Args:
+        source: The stream.
+        trained: Ranges of the training data.
+        columns: Column names of the training data.
+    """
+
+    def __init__(self, source: BatchSource, trained: Ranges, columns: Columns) -> None:
+        self._source, self._trained, self._columns = source, trained, columns
+        self.n_obs, self.n_batches = source.n_obs, source.n_batches
+        self.reiterable = source.reiterable
+
+    @property
+    def columns(self) -> Columns:
+        """Column names of each field that is a table; empty before a batch is read."""
+        return self._source.columns
+
+    @property
+    def fields(self) -> tuple[str, ...] | None:
+        """The field names, or ``None`` before the first batch is read."""
+        return self._source.fields
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """Return the batches of one epoch.
+
+        Raises:
+            DataError: If a table has other columns than in training.
+        """
+        warned = False
+        for batch in self._source.epoch(epoch, start):
+            check_columns(self._columns, self._source.columns, {})
+            if not warned:
+                rows = {name: batch[name] for name in self._trained if name in batch}
+                warned = warn_if_far(self._trained, ranges_of(rows), self._columns)
+            yield batch
+
+
+def _described(
+    name: str,
+    trained: ColumnRange,
+    new: ColumnRange,
+    place: list[int],
+    columns: tuple[str, ...] | None,
+) -> str:
+    if columns is not None and len(place) == 1 and place[0] < len(columns):
+        what = f"column {columns[place[0]]!r} of {name}"
+    else:
+        what = f"{name}[:, {', '.join(map(str, place))}]" if place else name
+    at = tuple(place)
+    return (
+        f"{what} goes from {new.low[at]:.4g} to {new.high[at]:.4g}, in training from "
+        f"{trained.low[at]:.4g} to {trained.high[at]:.4g}"
+    )
+
+
+def _is_real(array: Array) -> bool:
+    return jax.numpy.issubdtype(array.dtype, np.floating) or array.dtype.kind in "iu"
+
+
+def _some_rows(array: Array) -> Array:
+    if isinstance(array, jax.Array):
+        if all(device.platform == "cpu" for device in array.devices()):
+            array = np.asarray(array)  # shares memory
+        return array
+    step = -(-array.nbytes // _LARGEST)
+    return array[::step] if step > 1 else array
+
+
+def _low_high(array: Array) -> tuple[np.ndarray, np.ndarray]:
+    """Return the finite minimum and maximum of each column."""
+    low, high = _ends(array, "min"), _ends(array, "max")
+    if np.isfinite(low).all() and np.isfinite(high).all():
+        return low, high
+    array = np.asarray(array, np.float64)
+    gaps = np.where(np.isfinite(array), array, np.nan)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # columns of NaN alone
+        return np.nanmin(gaps, 0), np.nanmax(gaps, 0)
+
+
+def _ends(array: Array, which: str) -> np.ndarray:
+    """Return the minimum or maximum of each column, of short rows several at once."""
+    width = int(np.prod(array.shape[1:]))
+    together = max(_LINE // max(width, 1), 1)
+    n_rows = array.shape[0] // together * together
+    if not isinstance(array, np.ndarray) or n_rows < 2 * together or not array.flags.c_contiguous:
+        return np.asarray(getattr(array, which)(axis=0))
+    lines = getattr(array[:n_rows].reshape(-1, together * width), which)(axis=0)
+    ends = getattr(lines.reshape(together, *array.shape[1:]), which)(axis=0)
+    rest = array[n_rows:]
+    if not len(rest):
+        return ends
+    least = np.minimum if which == "min" else np.maximum
+    return least(ends, getattr(rest, which)(axis=0))

@@ -1,0 +1,151 @@
+"""Compare posterior draws with the sites of a kernel."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Container, Iterable, Mapping
+
+import numpy as np
+from jaxtyping import Shaped
+
+from aimz_lab.errors import OutputWarning, SiteError
+from aimz_lab.kernel.spec import KernelSpec, Site
+from aimz_lab.types import Array
+
+Draws = Mapping[str, Shaped[Array, "draw ..."]]
+
+
+def check_sites_of_draws(
+    draws: Draws, spec: KernelSpec, given: Container[str] = (), *, warn_of_missing: bool = True
+) -> None:
+    """Check that a kernel knows the sites of a posterior, and that there are draws of its sites.
+
+    Latent sites with one value per row need no draws: new rows get new values. Neither does a site
+    whose value is given. Every other latent site without draws is drawn from the kernel, and so
+    from the prior.
+
+    Args:
+        draws: Posterior draws by site.
+        spec: The kernel's structure.
+        given: Sites that get a value in this call.
+        warn_of_missing: Whether sites without draws will be drawn, so that a warning is due.
+
+    Raises:
+        SiteError: If there are draws of sites that the kernel lacks, and none of some that it has:
+            a name is misspelt, or the draws are another kernel's.
+
+    Warns:
+        OutputWarning: With the names of the sites, if only one of both is so.
+    """
+    unknown = [name for name in draws if name not in spec.sites]
+    missing = [
+        name
+        for name in spec.latent_sites
+        if name not in draws and name not in given and not spec.sites[name].row_axes
+    ]
+    if unknown and missing:
+        msg = (
+            f"The posterior has draws of {_listed(unknown)}, which the kernel does not have, and "
+            f"none of the kernel's {_listed(missing)}. Give the draws the names of the kernel's "
+            f"sites: {_listed(spec.latent_sites)}."
+        )
+        raise SiteError(msg)
+    if unknown:
+        warnings.warn(
+            f"The posterior has draws of {_listed(unknown)}, which the kernel does not have; they "
+            "are not used.",
+            OutputWarning,
+            stacklevel=2,
+        )
+    if missing and warn_of_missing:
+        warnings.warn(
+            f"The posterior has no draws of {_listed(missing)}: each draw gets a value from the "
+            "kernel, as from its prior. Add draws (set_posterior_sample), set a value "
+            "(intervention=, condition=), or, to draw all sites from the prior, call "
+            "sample_prior_predictive.",
+            OutputWarning,
+            stacklevel=2,
+        )
+
+
+def check_shapes_of_draws(
+    draws: Draws, spec: KernelSpec, n_rows: int | None, *, unused: Container[str] = ()
+) -> None:
+    """Check that draws have the shapes of their sites for the arguments of a call.
+
+    Args:
+        draws: Posterior draws by site.
+        spec: The kernel's structure.
+        n_rows: Number of rows of the call; ``None`` if unknown.
+        unused: Sites whose draws the call does not use.
+
+    Raises:
+        SiteError: With both shapes.
+    """
+    for name, values in draws.items():
+        if name in unused or not _is_latent(spec, name):
+            continue
+        shape, expected = np.shape(values)[1:], spec.shape_at(name, n_rows)
+        if len(shape) != len(expected) or any(
+            size not in (None, got) for got, size in zip(shape, expected, strict=True)
+        ):
+            msg = (
+                f"A posterior draw of site {name!r} has shape {shape}, but for these arguments "
+                f"the kernel gives it shape {expected}. A site with one value a row fits the "
+                f"fitted rows only, and a site sized by a count fits that count only."
+                f"{_advice(shape, expected)}"
+            )
+            raise SiteError(msg)
+
+
+def check_axes_of_draws(draws: Draws, spec: KernelSpec) -> None:
+    """Check that draws have as many axes as their sites, whose sizes a call decides.
+
+    Raises:
+        SiteError: With both numbers.
+    """
+    for name, values in draws.items():
+        shape = np.shape(values)[1:]
+        if _is_latent(spec, name) and len(shape) != len(spec.sites[name].shape):
+            expected = spec.shape_at(name, None)
+            msg = (
+                f"A posterior draw of site {name!r} has shape {shape}, and the site has "
+                f"{len(expected)} {'axis' if len(expected) == 1 else 'axes'}."
+                f"{_advice(shape, expected)}"
+            )
+            raise SiteError(msg)
+
+
+def as_values_of(site: Site, draws: Shaped[Array, "draw ..."]) -> Shaped[np.ndarray, "draw ..."]:
+    """Return draws in the kind of number of their site: real, or whole.
+
+    Raises:
+        SiteError: If a site of whole numbers has draws that are none.
+    """
+    values = np.asarray(draws)
+    whole = site.dtype.kind in "iu"
+    if whole and values.dtype.kind == "f":
+        if not (values == np.round(values)).all():
+            msg = f"The site {site.name!r} takes whole numbers, and its posterior draws are not."
+            raise SiteError(msg)
+        return values.astype(site.dtype)
+    if not whole and site.dtype.kind != "b" and values.dtype.kind in "iub":
+        return values.astype(site.dtype)
+    return values
+
+
+def _is_latent(spec: KernelSpec, name: str) -> bool:
+    return name in spec.sites and name != spec.output and spec.sites[name].kind == "latent"
+
+
+def _advice(shape: tuple[int, ...], expected: tuple[int | None, ...]) -> str:
+    if len(shape) != len(expected) + 1:
+        return ""
+    return (
+        " Chains are stacked along the axis of draws: values.reshape(-1, *values.shape[2:]), with "
+        "num_chains=."
+    )
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(map(repr, names))

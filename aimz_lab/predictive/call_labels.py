@@ -1,0 +1,182 @@
+"""Labels of a call: those of its rows, compared with those of the values set for sites."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import jax
+import numpy as np
+from jax.typing import ArrayLike
+
+from aimz_lab.data import AxisLabels, axis_labels, to_host
+from aimz_lab.errors import CallError, DataError
+from aimz_lab.inference.feeds.columns import check_order
+from aimz_lab.kernel.spec import KernelSpec
+from aimz_lab.types import Columns
+
+DRAWS = "posterior"
+"""Stands for the draws, among the arguments with labelled values."""
+
+_SCALARS = (bool, int, float, complex, np.number, np.bool_)
+
+
+@dataclass(frozen=True)
+class CallLabels:
+    """Labels of a call.
+
+    Attributes:
+        rows: Labels of the rows, if a field has some.
+        columns: Column names of the tables among the arguments, and the user's coordinates.
+        shuffled: Whether a loader reads the rows in a shuffled order.
+        trained: Labels of the rows that the posterior was trained on.
+        values: Labels along each axis of the values set for sites, by argument and site.
+    """
+
+    rows: AxisLabels | None = None
+    columns: Columns = field(default_factory=dict)
+    shuffled: bool = False
+    trained: AxisLabels | None = None
+    values: Mapping[tuple[str, str], tuple[AxisLabels | None, ...]] = field(default_factory=dict)
+
+
+def set_values(argument: str, values: Mapping[str, ArrayLike] | None) -> dict[str, ArrayLike]:
+    """Return the values of ``intervention`` or ``condition`` as numbers and arrays.
+
+    Args:
+        argument: Name of the argument, for messages.
+        values: Values by site, or ``None``.
+
+    Raises:
+        CallError: If this is no mapping.
+        DataTypeError: If a value is not numeric.
+    """
+    if values is not None and not isinstance(values, Mapping):
+        msg = (
+            f"{argument}= takes a mapping from sites to values; got {type(values).__name__}. If "
+            f"the kernel has an argument of that name, pass it in "
+            f"kernel_kwargs={{{argument!r}: ...}}."
+        )
+        raise CallError(msg)
+    return {
+        name: value if isinstance(value, (*_SCALARS, jax.Array)) else to_host(name, value)
+        for name, value in (values or {}).items()
+    }
+
+
+def value_labels(
+    **given: Mapping[str, object] | None,
+) -> dict[tuple[str, str], tuple[AxisLabels | None, ...]]:
+    """Return the labels of the values set for sites, by argument and site."""
+    found = {
+        (argument, site): axis_labels(value)
+        for argument, values in given.items()
+        for site, value in (values or {}).items()
+    }
+    return {key: axes for key, axes in found.items() if axes}
+
+
+def check_value_labels(
+    labels: CallLabels, spec: KernelSpec, row_wise: Mapping[str, int], latents: Iterable[str]
+) -> None:
+    """Check that values set for sites, and draws, are labelled as the rows and columns.
+
+    Args:
+        labels: Labels of the call.
+        spec: The kernel's structure.
+        row_wise: Sites whose set value has one entry per row, with its axis of rows.
+        latents: Sites whose draws are used.
+
+    Raises:
+        DataError: If a value labels the same rows or columns in another order, has the rows on
+            another axis, or has no labels where a loader shuffles the rows; or if draws with one
+            value per row were trained on other rows.
+    """
+    by_row = [site for site in latents if spec.sites[site].row_axes]
+    row = (
+        labels.trained.conflict(labels.rows) if by_row and labels.trained and labels.rows else None
+    )
+    if row is not None:
+        msg = (
+            f"The posterior has one value per row of {', '.join(map(repr, by_row))}, and row {row} "
+            f"was {labels.trained.text(row)} in training and is {labels.rows.text(row)} here. Pass "
+            "the rows in the order of the training."
+        )
+        raise DataError(msg)
+    labelled = {site for argument, site in labels.values if argument != DRAWS}
+    for site in row_wise:
+        if labels.shuffled and (site not in labelled or labels.rows is None):
+            msg = (
+                f"The value set for site {site!r} has one entry per row, and the loader reads the "
+                "rows in a shuffled order. Pass its dataset, or a loader with shuffle=False."
+            )
+            raise DataError(msg)
+    for (argument, site), axes in labels.values.items():
+        if argument != DRAWS:
+            _check_axes(f"{argument} of {site!r}", axes, row_wise.get(site), site, spec, labels)
+        elif site in latents:
+            what = f"posterior draws of {site!r}"
+            _check_axes(what, axes[1:], spec.row_axis(site), site, spec, labels)
+
+
+def _check_axes(
+    what: str,
+    axes: tuple[AxisLabels | None, ...],
+    row_axis: int | None,
+    site: str,
+    spec: KernelSpec,
+    labels: CallLabels,
+) -> None:
+    for number, axis in enumerate(axes):
+        if number == row_axis:
+            _check_rows(what, axis, labels.rows)
+        elif axis is not None:
+            if spec.sites[site].row_axes:
+                _check_no_rows(what, number, axis, labels.rows)
+            _check_order(what, axis, labels.columns)
+
+
+def check_same_rows(one: CallLabels, other: CallLabels) -> None:
+    """Raise :class:`DataError` if two scenarios label the same row differently."""
+    if one.rows is None or other.rows is None:
+        return
+    row = one.rows.conflict(other.rows)
+    if row is not None:
+        msg = (
+            f"The scenarios label their rows differently: row {row} is {one.rows.text(row)} in "
+            f"the baseline and {other.rows.text(row)} in the intervention, and an effect "
+            "compares row by row. Align them (X = X.loc[X_baseline.index]), or drop the labels "
+            "(.to_numpy())."
+        )
+        raise DataError(msg)
+
+
+def _check_rows(what: str, axis: AxisLabels | None, rows: AxisLabels | None) -> None:
+    row = None if axis is None or rows is None else axis.conflict(rows)
+    if row is not None:
+        msg = (
+            f"The rows of the {what} have other labels than those of the data: row {row} is "
+            f"{rows.text(row)} in the data and {axis.text(row)} in the value. Align it "
+            "(value = value.loc[X.index]), or drop the labels (.to_numpy())."
+        )
+        raise DataError(msg)
+
+
+def _check_no_rows(what: str, number: int, axis: AxisLabels, rows: AxisLabels | None) -> None:
+    """Refuse the rows' labels, or the name of their dimension, on an axis without rows."""
+    if rows is None or axis.counts:
+        return
+    named = axis.names == rows.names and axis.names != ()
+    same = axis.labels is not None and not rows.counts and np.array_equal(axis.labels, rows.labels)
+    if named or same:
+        msg = (
+            f"In the {what}, the rows are on axis {number}, which is not the site's axis of rows; "
+            "transpose the value, or pass it without labels (.to_numpy())."
+        )
+        raise DataError(msg)
+
+
+def _check_order(what: str, axis: AxisLabels, columns: Columns) -> None:
+    if axis.labels is None or axis.counts:
+        return
+    check_order(what, tuple(map(str, axis.labels)), columns)
