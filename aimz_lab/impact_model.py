@@ -355,9 +355,8 @@ class ImpactModel:
                 rows cannot be computed.
             InferenceError: If the model does MCMC, which :meth:`fit_on_batch` runs.
             KernelError: If the kernel computes across rows (lags, sums, statistics or numbers of
-                rows), and the batches are smaller than the data; if it does not observe its
-                output, a plate does not fit the rows, or a scale of its own depends on which rows
-                are in a batch.
+                rows), and the batches are smaller than the data. If it does not observe its output,
+                a plate does not fit the rows, or a scale of its own depends on a batch's rows.
             GuideError: If the guide cannot be trained on minibatches, or has no values for held-out
                 rows.
             CheckpointError: If there is no complete checkpoint, or it is another run's.
@@ -1086,8 +1085,8 @@ class ImpactModel:
             KernelError: If it depends on a discrete one that cannot be summed out row by row.
 
         Warns:
-            OutputWarning: As :meth:`predict`; and if there are no draws of a site with one value
-                per row, at which the log-likelihood is then random.
+            OutputWarning: If a column is far outside of its range in training, as in
+                :meth:`predict`.
 
         Example:
             >>> im.log_likelihood(X, y, progress=False).log_likelihood.y.shape

@@ -80,7 +80,8 @@ def test_vector_outputs_and_their_log_likelihood():
 def test_kernels_written_for_minibatches(n_rows):
     def kernel(X, y=None):
         b = numpyro.sample("b", dist.Normal())
-        with numpyro.plate("data", 100, subsample_size=X.shape[0]):
+        size = max(100, X.shape[0])  # new rows may be more than those of the training
+        with numpyro.plate("data", size, subsample_size=X.shape[0]):
             numpyro.sample("y", dist.Normal(b * X[:, 0], 1e-4), obs=y)
 
     draws, X = {"b": np.float32([1, 2])}, inputs(n_rows)

@@ -80,7 +80,13 @@ ACROSS = {
 }
 
 
-@pytest.mark.parametrize("what", ACROSS)
+QUICK = ("a step", "a stock that runs out", "little beside much")
+
+
+@pytest.mark.parametrize(
+    "what",
+    [what if what in QUICK else pytest.param(what, marks=pytest.mark.slow) for what in ACROSS],
+)
 def test_what_is_computed_across_rows_is_computed_whole(what):
     kernel, X = kernel_of(ACROSS[what]), inputs(N)
     with pytest.warns(PerformanceWarning, match="across rows at sites? 'mu'"):
@@ -144,6 +150,7 @@ def rare(x, slope):
     return jnp.where(slope > 2.9, jnp.cumsum(x), x * slope)
 
 
+@pytest.mark.slow
 def test_what_shows_in_one_extreme_draw_is_found():
     slopes = np.random.default_rng(0).uniform(-1, 1, size=100).astype(np.float32)
     slopes[63] = 3.0
@@ -183,6 +190,7 @@ def test_the_log_likelihood_of_a_step_is_that_of_numpyro():
     np.testing.assert_allclose(tree["log_likelihood"]["y"][0], expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_prior_predictions_of_a_stock_are_whole():
     X = inputs(N)
     with pytest.warns(PerformanceWarning, match="across rows at sites 'mu', 'y'"):
@@ -194,6 +202,7 @@ def test_prior_predictions_of_a_stock_are_whole():
     np.testing.assert_allclose(group["mu"].values[0], expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_rows", [1, 5, 256, 300])
 def test_a_site_that_is_computed_from_all_drawn_rows_belongs_to_them(n_rows):
     def kernel(X, y=None):
@@ -249,6 +258,7 @@ def test_rows_of_a_source_must_be_proven_or_vouched_for():
     assert means(model_of(kernel).predict(batches(X), **options)).shape == (3, N)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("store", ["memory", "persistent"])
 def test_a_source_whose_number_of_rows_matters_is_refused_at_its_end(store):
     kernel = kernel_of(lambda x, slope: x / min(len(x), 200))
@@ -257,6 +267,7 @@ def test_a_source_whose_number_of_rows_matters_is_refused_at_its_end(store):
         predicted(kernel, batches(inputs(90)), store=store)
 
 
+@pytest.mark.slow
 def test_every_method_that_cuts_rows_takes_the_users_word(recwarn):
     kernel, X = kernel_of(lambda x, slope: jnp.cumsum(jnp.ones_like(x))), inputs(300)
     model, expected = model_of(kernel), np.arange(300) % 256 + 1
@@ -295,6 +306,7 @@ def by_statement(X, y=None):
         numpyro.sample("y", dist.Normal(mu, 0.1), obs=obs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_rows", [200, 400])
 @pytest.mark.parametrize(
     "kernel",
