@@ -189,8 +189,6 @@ def settled(recipe: Recipe) -> Recipe:
     if recipe.site == "middle" and recipe.asked == "condition":
         changes["site"] = "slope"  # NumPyro conditions sample sites alone
         changes["by_row"] = False
-    if recipe.output == "without_rows" and recipe.asked != "log_likelihood":
-        changes["operations"] = ()
     if recipe.output == "without_rows" and recipe.asked not in ("log_likelihood", "fit"):
         changes["output"] = "normal"
     if recipe.weight == "observed_mean" and recipe.output.startswith("two"):
@@ -201,6 +199,8 @@ def settled(recipe: Recipe) -> Recipe:
         recipe.latents == "local" or recipe.site in ("treatment", "middle")
     ):
         changes["plate"] = "rows"
+    if recipe.output == "two_outputs" and recipe.latents == "local":
+        changes["output"] = "two_by_event"
     if recipe.site == "treatment" and recipe.output == "two_outputs":
         changes["output"] = "two_by_event"
     changes["batch"] = min(recipe.batch, recipe.n)

@@ -6,7 +6,6 @@ A failure prints the recipe. ``python -m tests.property.explore --ask fit`` asks
 from __future__ import annotations
 
 import hypothesis
-import numpy as np
 import pytest
 
 from tests.property import comparison
@@ -39,6 +38,4 @@ def test_another_number_is_reported(monkeypatch):
     wanted = comparison.reference(recipe)
     assert outcome(recipe).kind == "right"
     monkeypatch.setattr(comparison, "reference", lambda _: {"loss": wanted["loss"] * 1.001})
-    assert outcome(recipe).kind == "wrong"
-    monkeypatch.setattr(comparison, "reference", lambda _: {"loss": np.float32(np.nan)})
     assert outcome(recipe).kind == "wrong"
