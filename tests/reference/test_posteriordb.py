@@ -102,6 +102,7 @@ def test_regression_by_chains():
 
 
 @pytest.mark.slow
+@pytest.mark.allow_rank_promotion
 @pytest.mark.parametrize("batch_size", [None, 23])
 def test_regression_by_a_guide(batch_size):
     guide = AutoMultivariateNormal(mesquite, init_scale=0.1)
@@ -143,7 +144,10 @@ def test_garch():
         mu = flat("mu")
         alpha0 = flat("alpha0", constraints.positive)
         alpha1 = flat("alpha1", constraints.unit_interval)
-        beta1 = flat("beta1", constraints.interval(0.0, 1 - alpha1))
+        # Uniform between 0 and 1 - alpha1, with the same density for each alpha1.
+        share = numpyro.sample("share", dist.Uniform(0.0, 1.0))
+        beta1 = (1 - alpha1) * share
+        numpyro.factor("triangle", jnp.log1p(-alpha1))
 
         def step(variance, previous):
             variance = alpha0 + alpha1 * (previous - mu) ** 2 + beta1 * variance
@@ -156,7 +160,9 @@ def test_garch():
             numpyro.sample("y", dist.Normal(mu, sigma), obs=y)
 
     previous = np.concatenate([[0], pdb.GARCH_Y[:-1]]).astype(np.float32)
-    check(sampled(kernel, previous, pdb.GARCH_Y), pdb.GARCH)
+    draws = sampled(kernel, previous, pdb.GARCH_Y)
+    draws["beta1"] = (1 - draws["alpha1"]) * draws["share"]
+    check(draws, pdb.GARCH)
 
 
 @pytest.mark.slow
