@@ -1085,8 +1085,8 @@ class ImpactModel:
             KernelError: If it depends on a discrete one that cannot be summed out row by row.
 
         Warns:
-            OutputWarning: As :meth:`predict`; and if there are no draws of a site with one value
-                per row, at which the log-likelihood is then random.
+            OutputWarning: If a column is far outside of its range in training, as in
+                :meth:`predict`.
 
         Example:
             >>> im.log_likelihood(X, y, progress=False).log_likelihood.y.shape

@@ -10,7 +10,7 @@ import numpy as np
 from aimz_lab.data import ArrayDataset
 from aimz_lab.errors import DataError
 from aimz_lab.kernel.arguments import ArgumentRoles, KernelArguments
-from aimz_lab.kernel.cache_keys import shapes_of
+from aimz_lab.kernel.cache_keys import CodeKey, shapes_of
 from aimz_lab.kernel.check import parameter_names
 from aimz_lab.kernel.rows.whole_arguments import RowTrial, Tie
 from aimz_lab.kernel.signature import KernelSignature
@@ -114,7 +114,8 @@ def _ties(
     """How arguments are tied to the rows, remembered for arguments of these shapes."""
     one = {name: jax.ShapeDtypeStruct(array.shape[1:], array.dtype) for name, array in rows.items()}
     single = len(next(iter(rows.values()))) == 1
-    key = ("ties", single, shapes_of((one, dict(split.shared))), split.static_key, tuple(unknown))
+    kernel, shapes = CodeKey(signature.kernel), shapes_of((one, dict(split.shared)))
+    key = ("ties", kernel, single, shapes, split.static_key, tuple(unknown))
     if key not in signature.remembered:
         trial = RowTrial(signature.kernel, rows, split.shared, split.static, signature.output)
         signature.remembered[key] = trial.ties(unknown)

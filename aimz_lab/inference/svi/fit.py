@@ -131,9 +131,10 @@ def _training(
     has_default = data.in_memory and data.n_obs == data.n_rows and not chosen
     try:
         spec = prepare(signature, svi, data)
+        data = _with_rows_of_plate(data, spec)
         crossing = check.crossing(spec, data) if request.row_dependence == "auto" else None
         if crossing is None:
-            return _with_rows_of_plate(data, spec), device, spec
+            return data, device, spec
         if not has_default:
             raise crossing.error()
         warnings.warn(crossing.warning(), FitWarning, stacklevel=6)

@@ -106,7 +106,6 @@ def plan_training(
         and model_scale.can_pad
         and guide_scale.can_pad
         and may_pad(svi, spec)
-        and not any(plate.size_follows_rows for plate in subsampling_plates(spec))
     )
     step = StepPlan(
         model_scale,
@@ -123,6 +122,8 @@ def plan_training(
 def may_pad(svi: SVI, spec: KernelSpec, guide_spec: KernelSpec | None = None) -> bool:
     """Whether the sites of kernel and guide leave room for padded rows, which have weight 0."""
     if _enumerates(svi, spec) or (isinstance(svi.guide, AutoGuide) and _row_latents(spec)):
+        return False
+    if any(plate.size_follows_rows for plate in subsampling_plates(spec)):
         return False
     sites = [*spec.sites.values(), *(guide_spec.sites.values() if guide_spec else ())]
     return all(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -45,6 +45,7 @@ _DRAWS = (False, True, False)
 """For each draw of a test, whether its values are spread wide in place of the prior's."""
 
 Role = Literal["kernel", "guide"]
+Answer = TypeVar("Answer")
 
 
 class Crossing(NamedTuple):
@@ -184,19 +185,30 @@ class RowsCheck:
     def _is_proven(self, subject: _Subject, data: TrainingData, few: int, many: int) -> bool:
         key = self._key(subject.role, data.first_batch), few, many
         if key not in self._proofs:
-            self._proofs[key] = self._unproven_sites(subject, data, few, many) == ()
+            self._proofs[key] = self._prove(subject, data, few, many, RowTest.is_proven) is True
         return self._proofs[key]
 
     def _unproven_sites(
         self, subject: _Subject, data: TrainingData, few: int, many: int
-    ) -> tuple[str, ...] | None:
-        """Names of the sites without a proof; ``None`` if the kernel does not run at a size."""
+    ) -> tuple[str, ...]:
+        """Names of the sites without a proof; none if the kernel does not run at a size."""
+        return self._prove(subject, data, few, many, RowTest.unproven_sites) or ()
+
+    def _prove(
+        self,
+        subject: _Subject,
+        data: TrainingData,
+        few: int,
+        many: int,
+        ask: Callable[[RowTest, tuple, tuple], Answer],
+    ) -> Answer | None:
+        """Answer a question about the traced program; ``None`` if it does not run at a size."""
         batch = data.first_batch
         trace = RowsTrace(subject.function, batch.static, subject.spec)
         with rollback_always(self._svi.guide):
             try:
                 sizes = trace.abstract(batch, few), trace.abstract(batch, many)
-                return _row_test(trace, subject.spec).unproven_sites(*sizes)
+                return ask(_row_test(trace, subject.spec), *sizes)
             except Exception:  # noqa: BLE001  an error of the kernel itself shows elsewhere
                 return None
 
@@ -206,7 +218,7 @@ class RowsCheck:
         at_hand = data.in_memory and data.n_rows == n_rows
         found = Crossing(subject.role, (), True, at_hand, data.batch_size, data.n_obs)
         if not at_hand:
-            sites = self._unproven_sites(subject, data, sizes[0], n_rows) or ()
+            sites = self._unproven_sites(subject, data, sizes[0], n_rows)
             return found._replace(sites=sites, is_tested=False)
         order = np.arange(n_rows) if data.order is None else np.asarray(data.order(0))
         two = np.sort(order[: 2 * data.batch_size])
@@ -217,7 +229,7 @@ class RowsCheck:
             if not sites:
                 sites = self._crossing_sites(subject, data, slice(None), order, sizes)
         except Exception:  # noqa: BLE001  what cannot run on all rows at once was not shown
-            sites = self._unproven_sites(subject, data, sizes[0], n_rows) or ()
+            sites = self._unproven_sites(subject, data, sizes[0], n_rows)
             return found._replace(sites=sites, is_tested=False)
         return found._replace(sites=sites) if sites else None
 

@@ -125,7 +125,8 @@ class RowTest:
         def weights(*arguments: Any) -> dict[str, list[jax.Array]]:
             return {name: found.weights for name, found in self._of_values(*arguments).items()}
 
-        return results_that_use(weights, *arguments) if self.in_training else set()
+        computed = any(site.scale == "array" for site in self.spec.sites.values())
+        return results_that_use(weights, *arguments) if self.in_training and computed else set()
 
     def _in_order(self, names: Collection[str]) -> tuple[str, ...]:
         """Names in the order of the kernel's sites."""
