@@ -160,7 +160,7 @@ def test_garch():
             numpyro.sample("y", dist.Normal(mu, sigma), obs=y)
 
     previous = np.concatenate([[0], pdb.GARCH_Y[:-1]]).astype(np.float32)
-    draws = sampled(kernel, previous, pdb.GARCH_Y)
+    draws = sampled(kernel, previous, pdb.GARCH_Y, num_samples=1500)
     draws["beta1"] = (1 - draws["alpha1"]) * draws["share"]
     check(draws, pdb.GARCH)
 
@@ -202,7 +202,7 @@ def test_mixture():
             numpyro.sample("y", mixture, obs=y)
 
     X = np.zeros(len(pdb.MIXTURE_Y), np.float32)
-    draws = sampled(kernel, X, pdb.MIXTURE_Y, num_samples=1000)
+    draws = sampled(kernel, X, pdb.MIXTURE_Y, num_warmup=300, num_samples=600)
     check(draws, pdb.MIXTURE, mean=0.2, sd=0.2)
 
 
