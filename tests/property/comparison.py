@@ -112,12 +112,15 @@ def _reference_condition(recipe: Recipe) -> dict[str, Any]:
 
 def _reference_log_likelihood(recipe: Recipe) -> dict[str, Any]:
     kernel = kernel_of(recipe, whole=True)
-    found = log_likelihood(kernel, draws(recipe), **_arrays(recipe), y=outputs(recipe))
+    found = log_likelihood(kernel, draws(recipe), **_arrays(recipe), y=jnp.asarray(outputs(recipe)))
     return {"y": found["y"]}
 
 
 def _reference_fit(recipe: Recipe) -> dict[str, Any]:
-    kernel, known = kernel_of(recipe, whole=True), _arrays(recipe) | {"y": outputs(recipe)}
+    kernel, known = (
+        kernel_of(recipe, whole=True),
+        _arrays(recipe) | {"y": jnp.asarray(outputs(recipe))},
+    )
     at_point = jax.tree.map(jnp.asarray, _point(recipe))
     return {"loss": -log_density(kernel, (), known, at_point)[0]}
 

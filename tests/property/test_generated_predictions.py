@@ -35,7 +35,7 @@ def test_a_few_interventions(recipe):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("asked", "examples"),
-    [("predict", 50), ("log_likelihood", 50), ("do", 25), ("condition", 25)],
+    [("predict", 35), ("log_likelihood", 50), ("do", 40), ("condition", 60)],
 )
 def test_many(asked, examples):
     @hypothesis.settings(max_examples=examples, phases=PHASES)

@@ -27,7 +27,7 @@ def test_a_few_losses(recipe):
 
 
 @pytest.mark.slow
-@hypothesis.settings(max_examples=50, phases=PHASES)
+@hypothesis.settings(max_examples=35, phases=PHASES)
 @hypothesis.given(recipes("fit"))
 def test_many_losses(recipe):
     check(recipe)
