@@ -314,8 +314,13 @@ class ImpactModel:
                 arrays by row, ``{"X": X, "y": y, "treat": treat}``, an ``ArrayDataset``, a loader
                 or another source of batches.
             validation_every: Epochs between two evaluations.
-            scale: Weight of a batch's rows: ``"auto"`` for N / B, ``"none"``, or a number.
-            n_obs: N, for a stream of unknown length. Without it a batch counts as all of the data.
+            scale: Weight of a batch's rows. With ``"auto"`` a batch in a random order stands for
+                all N rows; in a fixed order and in a stream each row weighs as many times as an
+                epoch has batches, also in a short last one. ``"none"`` trains the kernel as it is
+                written. A number is the weight of each row, except of sites that the kernel scales
+                by its rows.
+            n_obs: N, for a stream of unknown length. Without it a batch counts as all of the data,
+                unless a plate of the kernel says N.
             rows: Batches must not change what the kernel computes for a row. With ``"auto"`` that
                 is proved, or tested on all rows; ``"independent"`` says that you know.
             steps_per_call: Steps compiled into one call. With ``"auto"`` a call takes about 50 ms,
@@ -350,7 +355,8 @@ class ImpactModel:
                 rows cannot be computed.
             InferenceError: If the model does MCMC, which :meth:`fit_on_batch` runs.
             KernelError: If the kernel computes across rows (lags, sums, statistics or numbers of
-                rows), and the batches are smaller than the data.
+                rows), and the batches are smaller than the data. If it does not observe its output,
+                a plate does not fit the rows, or a scale of its own depends on a batch's rows.
             GuideError: If the guide cannot be trained on minibatches, or has no values for held-out
                 rows.
             CheckpointError: If there is no complete checkpoint, or it is another run's.
@@ -358,8 +364,10 @@ class ImpactModel:
             ArgumentError: If a value is not allowed.
 
         Warns:
-            FitWarning: If the run was interrupted or diverged, the number of rows is unknown, or
-                all rows are trained on at once because the default batches would not do.
+            FitWarning: If the run was interrupted or diverged, the number of rows is unknown, the
+                rows of a stream did not weigh as ``n_obs`` rows, a weight or a plate of the kernel
+                may be meant otherwise, or all rows are trained on at once because the default
+                batches would not do.
 
         Example:
             >>> im.fit(X, y, batch_size=20, epochs=10, progress=False).last_run.step
@@ -497,7 +505,8 @@ class ImpactModel:
             X: Input of the batch, rows first.
             y: Output of the batch.
             rng_key: For the initial state, if there is none yet; split from the model's by default.
-            n_obs: Rows of the data set, to scale the batch; the model remembers it.
+            n_obs: Rows of the data set, to scale the batch; the model remembers it. Each batch then
+                stands for all rows, as is right for batches in a random order.
             n_pad: Rows of padding at the end, which do not count.
             by_row: As in :meth:`fit`.
             shared: As in :meth:`fit`.
@@ -520,7 +529,8 @@ class ImpactModel:
             InferenceError: If the model does MCMC.
 
         Warns:
-            FitWarning: Once, if ``n_obs`` is unknown: the batch is then not scaled.
+            FitWarning: Once, if ``n_obs`` is unknown: the batch is then not scaled. Once, if the
+                same short batch comes again: its rows weigh more than the others.
 
         Example:
             >>> state, loss = im.train_on_batch(X[:20], y[:20], n_obs=40)
@@ -1075,8 +1085,8 @@ class ImpactModel:
             KernelError: If it depends on a discrete one that cannot be summed out row by row.
 
         Warns:
-            OutputWarning: As :meth:`predict`; and if there are no draws of a site with one value
-                per row, at which the log-likelihood is then random.
+            OutputWarning: If a column is far outside of its range in training, as in
+                :meth:`predict`.
 
         Example:
             >>> im.log_likelihood(X, y, progress=False).log_likelihood.y.shape

@@ -16,7 +16,7 @@ from aimz_lab.data.arrays import canonical, is_array_like
 from aimz_lab.data.checks import check_finite, check_positive_int
 from aimz_lab.data.dataset import ArrayDataset
 from aimz_lab.data.loader import ArrayLoader
-from aimz_lab.data.stream import OpenEpoch, StreamSource
+from aimz_lab.data.stream import OpenEpoch, StreamSource, count_rows
 from aimz_lab.errors import DataError, DataTypeError
 from aimz_lab.types import Batch, Columns, callable_name
 
@@ -31,6 +31,10 @@ class BatchSource(Protocol):
     @property
     def n_batches(self) -> int | None:
         """Batches of an epoch, or ``None`` if unknown."""
+
+    @property
+    def epoch_rows(self) -> int | None:
+        """Rows of an epoch where they were counted; otherwise ``None``."""
 
     @property
     def fields(self) -> tuple[str, ...] | None:
@@ -76,7 +80,7 @@ class LoaderSource:
         check_finite(loader.dataset.arrays, allow_nonfinite)
         self.loader = loader
         self.n_obs = len(loader.dataset) if n_obs is None else check_positive_int("n_obs", n_obs)
-        self.n_batches = len(loader)
+        self.n_batches, self.epoch_rows = len(loader), len(loader.dataset)
         self.fields = loader.dataset.fields
         self.columns = loader.dataset.columns
 
@@ -170,6 +174,7 @@ def as_source(
         names=names,
         n_obs=_rows_known(data) if n_obs is None else n_obs,
         n_batches=_batches_known(data),
+        epoch_rows=count_rows(data, names) if isinstance(data, list | tuple) else None,
         reiterable=not isinstance(data, Iterator),
         allow_nonfinite=allow_nonfinite,
     )

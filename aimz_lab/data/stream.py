@@ -32,6 +32,7 @@ class StreamSource:
         names: Names of the parts of a batch that is a tuple, a list or a single array.
         n_obs: Rows of the whole data, if known.
         n_batches: Batches of an epoch, if known.
+        epoch_rows: Rows of an epoch, if they were counted.
         reiterable: Whether ``open_epoch`` can be called more than once.
         allow_nonfinite: Do not check batches for NaN and infinite values.
     """
@@ -43,6 +44,7 @@ class StreamSource:
         names: Sequence[str],
         n_obs: int | None,
         n_batches: int | None = None,
+        epoch_rows: int | None = None,
         reiterable: bool,
         allow_nonfinite: bool,
     ) -> None:
@@ -52,7 +54,7 @@ class StreamSource:
         self._schema: dict[str, FieldSchema] | None = None
         self._columns: dict[str, tuple[str, ...]] = {}
         self.n_obs = n_obs
-        self.n_batches = n_batches
+        self.n_batches, self.epoch_rows = n_batches, epoch_rows
         self.reiterable = reiterable
 
     @property
@@ -179,6 +181,23 @@ def _named(raw: object, names: tuple[str, ...]) -> tuple[dict[str, ArrayLike], i
         msg = f"fields are named by text, not by {unfit[0]!r}."
         raise DataTypeError(msg)
     return {name: value for name, value in arrays.items() if value is not None}, 0
+
+
+def count_rows(batches: Sequence[object], names: Sequence[str]) -> int | None:
+    """Count the rows of batches in memory; ``None`` if one of them is no batch.
+
+    Args:
+        batches: The batches.
+        names: Names of the parts of a batch that is a tuple, a list or a single array.
+    """
+    count = 0
+    for raw in batches:
+        try:
+            named, n_pad = _named(raw, tuple(names))
+            count += len(next(iter(named.values()))) - n_pad
+        except (DataError, DataTypeError, TypeError, StopIteration):
+            return None  # reading it raises the better error
+    return count
 
 
 def _own_copy(name: str, value: ArrayLike) -> np.ndarray:

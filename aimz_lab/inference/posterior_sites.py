@@ -15,7 +15,9 @@ from aimz_lab.types import Array
 Draws = Mapping[str, Shaped[Array, "draw ..."]]
 
 
-def check_sites_of_draws(draws: Draws, spec: KernelSpec, given: Container[str] = ()) -> None:
+def check_sites_of_draws(
+    draws: Draws, spec: KernelSpec, given: Container[str] = (), *, warn_of_missing: bool = True
+) -> None:
     """Check that a kernel knows the sites of a posterior, and that there are draws of its sites.
 
     Latent sites with one value per row need no draws: new rows get new values. Neither does a site
@@ -26,6 +28,7 @@ def check_sites_of_draws(draws: Draws, spec: KernelSpec, given: Container[str] =
         draws: Posterior draws by site.
         spec: The kernel's structure.
         given: Sites that get a value in this call.
+        warn_of_missing: Whether sites without draws will be drawn, so that a warning is due.
 
     Raises:
         SiteError: If there are draws of sites that the kernel lacks, and none of some that it has:
@@ -54,7 +57,7 @@ def check_sites_of_draws(draws: Draws, spec: KernelSpec, given: Container[str] =
             OutputWarning,
             stacklevel=2,
         )
-    if missing:
+    if missing and warn_of_missing:
         warnings.warn(
             f"The posterior has no draws of {_listed(missing)}: each draw gets a value from the "
             "kernel, as from its prior. Add draws (set_posterior_sample), set a value "

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from numpyro.infer.autoguide import AutoGuide
+from numpyro.primitives import Messenger
 
 from aimz_lab.errors import CallError, GuideError, KernelError
 from aimz_lab.kernel.spec import KernelSpec, variable_name
@@ -29,7 +30,7 @@ def check_signature(kernel: Callable, param_input: str, param_output: str) -> No
         msg = f"The kernel must be a function with NumPyro primitives; got {kernel!r}."
         raise KernelError(msg)
     name = callable_name(kernel)
-    parameters = inspect.signature(kernel).parameters
+    parameters = _parameters(kernel)
     for parameter in parameters.values():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             msg = f"The kernel {name!r} takes {parameter}; name each of its arguments instead."
@@ -126,7 +127,14 @@ def kept_by_position(spec: KernelSpec, guide: Callable, guide_spec: KernelSpec |
 
 def parameter_names(kernel: Callable) -> tuple[str, ...]:
     """Names of the kernel's parameters, in order."""
-    return tuple(inspect.signature(kernel).parameters)
+    return tuple(_parameters(kernel))
+
+
+def _parameters(kernel: Callable) -> Mapping[str, inspect.Parameter]:
+    """The parameters of a kernel; those of the function under NumPyro's handlers."""
+    while isinstance(kernel, Messenger) and kernel.fn is not None:
+        kernel = kernel.fn
+    return inspect.signature(kernel).parameters
 
 
 def check_call(kernel: Callable, given: Iterable[str]) -> None:
@@ -147,7 +155,7 @@ def check_call(kernel: Callable, given: Iterable[str]) -> None:
         aimz_lab.errors.CallError: The kernel 'kernel' needs the argument 'groups'; ...
     """
     name = callable_name(kernel)
-    parameters = inspect.signature(kernel).parameters
+    parameters = _parameters(kernel)
     given = list(given)
     for argument in given:
         if argument not in parameters:

@@ -109,9 +109,12 @@ def dependent_results(program: Jaxpr, sources: frozenset[Var]) -> list[bool]:
 
 
 def _value_and_density(site: Mapping[str, Any]) -> list[Any]:
-    counts = site["type"] == "sample" and site["is_observed"]
+    """What the value of a site consists of, and what its log density is computed from."""
     value = [leaf for leaf in jax.tree.leaves(site["value"]) if jnp.size(leaf)]
-    return [value, site["fn"].log_prob(site["value"]) if counts else None]
+    if site["type"] != "sample" or not site["is_observed"]:
+        return [value, []]
+    parameters = [leaf for leaf in jax.tree.leaves(site["fn"]) if hasattr(leaf, "dtype")]
+    return [value, [*value, *parameters]]
 
 
 def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -61,11 +61,12 @@ def own_scales(
     """
     sites = {name: spec.sites[name] for name in spec.of_kind("latent", "observed", "factor")}
     unknown = {name: axes.get(name) for name, site in sites.items() if site.scale == "array"}
-    courses = _courses_of_arrays(kernel, batch, unknown) if unknown else {}
-    is_minibatch = (n_obs is None or n_obs != spec.n_rows) and not as_written
+    arrays = _array_scales(kernel, batch, unknown) if unknown else {}
+    is_minibatch = n_obs != spec.n_rows and not as_written
     scaled_by: dict[str, Weight] = {}
     for name, site in sites.items():
-        course = courses.get(name, site.scale_course)
+        scale = arrays.get(name, _Scale(site.scale_course, site.scale))
+        course = scale.course
         follows_rows = course == "other" or (course == "inverse" and name not in axes)
         if follows_rows and is_minibatch:
             _refuse(name)
@@ -76,7 +77,7 @@ def own_scales(
             continue
         scaled_by[name] = "ours"
         if n_obs is not None and is_minibatch:
-            _warn_if_factor(site, n_obs / spec.n_rows)
+            _warn_if_factor(name, scale.value, n_obs / spec.n_rows)
     return scaled_by
 
 
@@ -98,10 +99,10 @@ def _refuse(name: str) -> None:
     raise KernelError(msg)
 
 
-def _warn_if_factor(site: Site, factor: float) -> None:
-    if isinstance(site.scale, (int, float)) and np.isclose(site.scale, factor, rtol=0.01):
+def _warn_if_factor(name: str, value: float | Literal["array"] | None, factor: float) -> None:
+    if isinstance(value, (int, float)) and np.isclose(value, factor, rtol=0.01):
         msg = (
-            f"The scale of the site {site.name!r} is the constant {site.scale:g}, and N / B is "
+            f"The scale of the site {name!r} is the constant {value:g}, and N / B is "
             f"{factor:g}. It counts as a weight of the rows, and batches are scaled by N / B "
             "besides. If it is meant as the minibatch factor, leave it out, or write it with the "
             "rows of the call: handlers.scale(scale=N / X.shape[0])."
@@ -109,13 +110,17 @@ def _warn_if_factor(site: Site, factor: float) -> None:
         warnings.warn(msg, FitWarning, stacklevel=2)
 
 
-def _courses_of_arrays(
-    kernel: Callable, batch: KernelArguments, axes: Mapping[str, int | None]
-) -> dict[str, ScaleCourse]:
-    """How scales that are only known when the kernel runs change with the rows.
+class _Scale(NamedTuple):
+    """How a site's scale changes with the rows of the call, and its value if it is one number."""
 
-    They are computed for the batch and for each half of it.
-    """
+    course: ScaleCourse | None
+    value: float | Literal["array"] | None
+
+
+def _array_scales(
+    kernel: Callable, batch: KernelArguments, axes: Mapping[str, int | None]
+) -> dict[str, _Scale]:
+    """Compute scales that are only known when the kernel runs: on the batch, and on its halves."""
 
     def run(rows: Rows) -> dict[str, jax.Array]:
         drawn = seeded(kernel, jax.random.key(0))
@@ -138,7 +143,10 @@ def _courses_of_arrays(
         return {}
     ratio = half / max(batch.n_rows, 2)
     return {
-        name: _course(of_all[name], [each[name] for each in of_halves], axes[name], half, ratio)
+        name: _Scale(
+            _course(of_all[name], [each[name] for each in of_halves], axes[name], half, ratio),
+            float(of_all[name]) if of_all[name].ndim == 0 else None,
+        )
         for name in axes
     }
 

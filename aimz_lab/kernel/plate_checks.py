@@ -61,8 +61,24 @@ def check_row_plates(
                 "for you."
             )
             warnings.warn(msg, FitWarning, stacklevel=2)
-        _check_indices_unused(kernel, plate, batch)
+    check_indices_unused(kernel, spec, batch)
     _check_rows_fit(spec)
+
+
+def check_indices_unused(kernel: Callable, spec: KernelSpec, batch: KernelArguments) -> None:
+    """Check that the indices of the rows' plates are not used where they are random.
+
+    Args:
+        kernel: A kernel or a guide.
+        spec: Its structure at the batch size.
+        batch: Arguments of one batch.
+
+    Raises:
+        KernelError: If they are: they are not those of the batch's rows.
+    """
+    for plate in subsampling_plates(spec):
+        if plate.is_rows and not plate.size_follows_rows:
+            _check_plate_indices_unused(kernel, plate, batch)
 
 
 def _check_rows_fit(spec: KernelSpec) -> None:
@@ -82,7 +98,7 @@ def _check_rows_fit(spec: KernelSpec) -> None:
                 raise KernelError(msg)
 
 
-def _check_indices_unused(kernel: Callable, plate: Plate, batch: KernelArguments) -> None:
+def _check_plate_indices_unused(kernel: Callable, plate: Plate, batch: KernelArguments) -> None:
     def run(indices: jax.Array, rows: Arguments, shared: Arguments, key: jax.Array) -> Any:
         placed = handlers.substitute(kernel, data={plate.name: indices})
         trace = handlers.trace(seeded(placed, key)).get_trace(**rows, **shared, **batch.static)
@@ -94,9 +110,10 @@ def _check_indices_unused(kernel: Callable, plate: Plate, batch: KernelArguments
     if depends_on(run, indices, dict(batch.rows), dict(batch.shared), jax.random.key(0)):
         msg = (
             f"The plate {plate.name!r} takes {plate.subsample_size:,} random entries of "
-            f"{plate.size:,}, and the kernel uses their indices; but these are not those of the "
-            "batch's rows, which the kernel cannot know. Pass what is indexed as an array by row, "
-            "or give the kernel all rows at once, by fit_on_batch, and let it index its arguments: "
+            f"{plate.size:,}, and the kernel or the guide uses their indices; but these are not "
+            "those of the batch's rows, which it cannot know. Pass what is indexed as an array by "
+            "row, or give the kernel all rows at once, by fit_on_batch, and let it index its "
+            "arguments: "
             f"with plate({plate.name!r}, X.shape[0], subsample_size=...) as i: ... obs=y[i]."
         )
         raise KernelError(msg)

@@ -41,19 +41,18 @@ class DataSize(NamedTuple):
     """How many rows the rows of a batch stand for.
 
     Attributes:
-        n_obs: Rows of the data set; may be traced.
+        n_obs: Rows of the data set; may be traced. ``None`` if unknown: a batch stands for itself.
         row_weight: Weight of each row where the batches of an epoch are always the same; may be
             traced. It is their number, so that a row of a short last batch weighs as any other.
             ``None`` where the order of the rows is random: each batch then stands for all rows.
     """
 
-    n_obs: Scalar
+    n_obs: Scalar | None
     row_weight: Scalar | None = None
 
     def typed(self) -> DataSize:
         """Return numbers of fixed types, so that one program serves all sizes."""
-        weight = None if self.row_weight is None else np.float32(self.row_weight)
-        return DataSize(np.float32(self.n_obs), weight)
+        return DataSize(*[None if number is None else np.float32(number) for number in self])
 
 
 @dataclass(frozen=True)
@@ -103,13 +102,13 @@ class RowScale:
             Scalars, or one weight per row, 0 on padding.
         """
         of_call = rows / valid
-        if self.factor == "auto":
-            ours = size.n_obs / valid if size.row_weight is None else size.row_weight
-        else:
-            ours = 1.0 if self.factor == "none" else self.factor
-            ours = ours * self.batch_size / valid if held_out else ours
         if self.factor != "none" and size.row_weight is not None:
             of_call = size.row_weight * rows / size.n_obs
+        if self.factor == "auto" and size.n_obs is not None:
+            ours = size.n_obs / valid if size.row_weight is None else size.row_weight
+        else:
+            ours = 1.0 if isinstance(self.factor, str) else float(self.factor)
+            ours = ours * self.batch_size / valid if held_out else ours
         by_scaler: dict[Weight, Scalar] = {"ours": ours, "of_call": of_call}
         if not padded:
             return by_scaler
@@ -198,6 +197,8 @@ def plan_row_scale(
         if site.kind in ("latent", "observed", "factor")
         and (site.row_axes or site.row_density_axis is not None)
     }
-    scaled_by = own_scales(kernel, spec, batch, axes, n_obs, as_written=scale == "none")
+    scaled_by = own_scales(
+        kernel, spec, batch, axes, n_obs, as_written=scale == "none" or n_obs is None
+    )
     sites = {name: (axis, scaled_by[name]) for name, axis in axes.items()}
     return RowScale(sites, scale, spec.n_rows)

@@ -11,13 +11,15 @@ import functools
 import inspect
 import types
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import jax
+import numpy as np
 from jax.extend.core import Jaxpr, Var
 from jax.interpreters.partial_eval import dce_jaxpr
 from jaxtyping import PyTree
 from numpyro import handlers
+from numpyro.distributions import constraints
 from numpyro.primitives import Messenger
 
 from aimz_lab.kernel.rows.plates import pin_plates
@@ -35,11 +37,13 @@ class SiteGraph:
         looped: Sites in a ``scan`` or a ``cond`` of NumPyro.
         bypassed: Computed sites whose value the kernel also uses beside the site, so that another
             value of the site would not reach everything.
+        levels: For discrete sites with known bounds, the least and the greatest value.
     """
 
     children: Mapping[str, frozenset[str]]
     looped: frozenset[str] = frozenset()
     bypassed: frozenset[str] = frozenset()
+    levels: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     def reached_from(self, name: str, cut: Collection[str] = ()) -> set[str]:
         """Sites that change with a site, directly or through others.
@@ -123,6 +127,7 @@ class _SitesAsInputs(Messenger):
     Attributes:
         made_of: The parameters of a site's distribution, or its computed value, by site.
         computed: The computed sites outside of loops.
+        levels: Bounds of discrete sites.
         looped: Sites in a ``scan`` or a ``cond``.
     """
 
@@ -131,6 +136,7 @@ class _SitesAsInputs(Messenger):
     ) -> None:
         self.made_of: dict[str, list[jax.Array]] = {}
         self.computed: set[str] = set()
+        self.levels: dict[str, tuple[int, int]] = {}
         self.looped: set[str] = set()
         self._values = values
         self._samples = {name: values[name] for name in samples}
@@ -150,7 +156,18 @@ class _SitesAsInputs(Messenger):
             return
         if computed:
             self.computed.add(name)
+        else:
+            self._add_levels(name, msg["fn"].support)
         msg["value"] = self._values[name]
+
+    def _add_levels(self, name: str, support: constraints.Constraint) -> None:
+        while hasattr(support, "base_constraint"):
+            support = support.base_constraint
+        if not isinstance(support, type(constraints.integer_interval(0, 1))):
+            return
+        bounds = support.lower_bound, support.upper_bound
+        if not any(isinstance(bound, jax.core.Tracer) for bound in bounds):
+            self.levels[name] = int(np.min(bounds[0])), int(np.max(bounds[1]))
 
 
 def _arrays_in(value: object, seen: set[int]) -> Iterator[jax.Array]:
@@ -201,6 +218,7 @@ def _read_graph(traced: Jaxpr, inputs: Sequence[str], seen: _SitesAsInputs) -> S
         {name: frozenset(its) for name, its in children.items()},
         frozenset(seen.looped),
         frozenset(bypassed),
+        seen.levels,
     )
 
 

@@ -80,7 +80,7 @@ class CrossingCheck:
     def check_end(self) -> None:
         """Raise :class:`CrossingRowsError` if a source had a number of rows that matters."""
         for scenario in self._scenarios:
-            if scenario.rows.streams and scenario.rows.count != BLOCK_ROWS:
+            if scenario.rows.streams:
                 self._need_proof(scenario, scenario.rows.count)
 
     def _unproven(self, sites: Sequence[Sites]) -> list[tuple[Scenario, Sites]]:

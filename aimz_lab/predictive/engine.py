@@ -142,7 +142,8 @@ class Engine:
         single, sites = {}, blank
         if globals_ is not None:
             single, sites = self._fix_globals(others[0], globals_.arguments)
-        self._crossing.check(sites)
+        if tests:
+            self._crossing.check(sites)
         return run, single, sites
 
     def _fix_globals(

@@ -9,6 +9,9 @@ from __future__ import annotations
 import warnings
 from collections.abc import Collection
 
+import numpy as np
+from jax.typing import ArrayLike
+
 from aimz_lab.errors import OutputWarning, SiteError
 from aimz_lab.kernel.site_graph import SiteGraph
 from aimz_lab.kernel.spec import KernelSpec
@@ -62,7 +65,8 @@ def check_reach(
     """Check that each value that is set for a site can change a result.
 
     Raises:
-        SiteError: If a computed site is set whose value the kernel does not take from the site.
+        SiteError: If a computed site is set whose value the kernel does not take from the site, or
+            a discrete site to a value that it cannot have.
 
     Warns:
         OutputWarning: If a site is set that changes no wanted one, or a wanted one is intervened
@@ -71,6 +75,8 @@ def check_reach(
     for name in request.intervention:
         if spec.sites[name].kind == "deterministic":
             _check_computed(name, graph)
+    for name, value in [*request.intervention.items(), *request.condition.items()]:
+        _check_levels(name, value, graph)
     own = [
         name
         for name in request.intervention
@@ -119,6 +125,18 @@ def _check_computed(name: str, graph: SiteGraph) -> None:
             f"A value set for {name!r} would not reach what the kernel computes from it: the "
             "kernel goes on without what numpyro.deterministic returns. Write "
             f"value = numpyro.deterministic({name!r}, value) and use that value from there on."
+        )
+        raise SiteError(msg)
+
+
+def _check_levels(name: str, value: ArrayLike, graph: SiteGraph) -> None:
+    """A kernel may index by a discrete site, and an index beyond the end reads another entry."""
+    least, greatest = graph.levels.get(name, (-np.inf, np.inf))
+    wrong = np.asarray(value)[(np.asarray(value) < least) | (np.asarray(value) > greatest)]
+    if wrong.size:
+        msg = (
+            f"The value set for site {name!r} contains {wrong.flat[0]}; its distribution has the "
+            f"values from {least} to {greatest}."
         )
         raise SiteError(msg)
 

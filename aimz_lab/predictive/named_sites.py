@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Collection, Iterable
 from difflib import get_close_matches
 
 import numpy as np
 
-from aimz_lab.errors import OutputWarning, SiteError
+from aimz_lab.errors import SiteError
 from aimz_lab.inference.posterior_sites import check_shapes_of_draws, check_sites_of_draws
 from aimz_lab.kernel.check import parameter_names
 from aimz_lab.kernel.spec import KernelSpec
@@ -19,6 +18,17 @@ def check_named(request: Request, spec: KernelSpec) -> None:
     """Raise :class:`SiteError` if the request names an unknown site."""
     arguments = parameter_names(request.kernel)
     valued = spec.of_kind("latent", "observed", "deterministic")
+    for argument, names in (
+        ("intervention", request.intervention),
+        ("condition", request.condition),
+    ):
+        for name in names:
+            if name in spec.of_kind("param", "factor"):
+                msg = (
+                    f"{argument} names {name!r}, which is a {spec.sites[name].kind} of the kernel: "
+                    "it has no distribution, and no value can be set for it here."
+                )
+                raise SiteError(msg)
     _check_known("intervention", request.intervention, valued, arguments)
     computed = [name for name in request.condition if name in spec.of_kind("deterministic")]
     if computed:
@@ -77,7 +87,8 @@ def check_draws(
     spec: KernelSpec,
     n_rows: int | None,
     quantity: Quantity,
-    redrawn: Collection[str] = (),
+    below: Collection[str],
+    redrawn: Collection[str],
 ) -> None:
     """Check the posterior's draws against the kernel's sites.
 
@@ -86,44 +97,23 @@ def check_draws(
         spec: The kernel's structure for its arguments.
         n_rows: Number of rows of the call; ``None`` if unknown.
         quantity: Values of sites, or their log likelihood.
-        redrawn: Sites that are drawn anew on purpose, in place of their draws.
+        below: Sites that an intervention reaches; they may come from the kernel.
+        redrawn: Sites that are drawn anew in place of their draws.
 
     Raises:
         SiteError: If names or shapes are not those of the kernel's sites.
 
     Warns:
         OutputWarning: If the kernel lacks a site of the draws, or a site without rows lacks draws;
-            of a log likelihood, if one with rows does.
+            of a log likelihood, what becomes of such a site is decided elsewhere.
     """
     if request.draws is None:
         return
-    if quantity == "log_likelihood":
-        _warn_of_random_latents(request, spec)
-    given = {request.output, *request.intervention, *request.condition, *redrawn}
-    check_sites_of_draws(request.draws, spec, given)
-    check_shapes_of_draws(
-        request.draws, spec, n_rows, unused={request.output, *request.intervention}
-    )
-
-
-def _warn_of_random_latents(request: Request, spec: KernelSpec) -> None:
-    """Warn of continuous sites with rows but no draws, at which a log likelihood is random."""
-    missing = [
-        name
-        for name in spec.latent_sites
-        if spec.sites[name].row_axes
-        and not spec.sites[name].is_discrete
-        and name not in request.draws
-        and name not in request.condition
-    ]
-    if missing:
-        warnings.warn(
-            f"The posterior has no draws of {', '.join(map(repr, missing))}, which have one value "
-            "per row: the log likelihood is that at one random value of them for each draw, and "
-            "not the average over their values.",
-            OutputWarning,
-            stacklevel=2,
-        )
+    given = {request.output, *request.intervention, *request.condition, *below}
+    drawn = quantity == "values"
+    check_sites_of_draws(request.draws, spec, given, warn_of_missing=drawn)
+    unused = {request.output, *request.intervention, *redrawn}
+    check_shapes_of_draws(request.draws, spec, n_rows, unused=unused)
 
 
 def row_wise_values(request: Request, spec: KernelSpec, n_rows: int | None) -> dict[str, int]:

@@ -98,7 +98,6 @@ def make_plan(
     spec, uncuttable = remembered(kind, lambda: _checked_structure(request, rows))
     check_named(request, spec)
     wanted = wanted_sites(request, spec, quantity)
-    check_draws(request, spec, rows.n_rows, quantity)
     row_wise = row_wise_values(request, spec, rows.n_rows)
     latents = tuple(
         name
@@ -108,7 +107,7 @@ def make_plan(
         and spec.sites[name].kind == "latent"
         and _has_values(spec.sites[name])
     )
-    replaced = frozenset[str]()
+    replaced, below, redrawn = frozenset[str](), set[str](), set[str]()
     if request.intervention or request.condition:
         graph = remembered(("graph", kind), lambda: _trace_graph(request, rows, spec))
         check_reach(request, spec, wanted, graph)
@@ -116,6 +115,8 @@ def make_plan(
         latents = tuple(name for name in latents if name not in redrawn)
         computed = {*graph.looped, *spec.of_kind("deterministic")}
         replaced = frozenset(computed.intersection(request.intervention))
+        below = below.union(*map(graph.reached_from, request.intervention))
+    check_draws(request, spec, rows.n_rows, quantity, below, redrawn)
     given = {*latents, *request.condition}
     summed_out = ()
     if quantity == "log_likelihood":

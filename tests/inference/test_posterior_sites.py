@@ -74,10 +74,11 @@ def test_draws_of_no_site_are_warned_about():
     assert abs(values.mean() - 3.0) < 2.0
 
 
-def test_a_log_likelihood_at_random_values_is_warned_about():
-    im = with_draws(mu=MU, level=LEVEL)
-    with pytest.warns(OutputWarning, match="no draws of 'noise'.*not the average"):
-        im.log_likelihood(X, X, progress=False, store="memory")
+def test_a_site_below_an_intervention_may_come_from_the_kernel():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        values = predicted(with_draws(mu=MU), intervention={"mu": 50.0})
+    assert abs(values.mean() - 150.0) < 10.0
 
 
 def test_the_prior_is_an_answer_to_who_asks_for_it():

@@ -64,7 +64,8 @@ def test_a_value_with_the_labels_of_the_rows_reaches_its_row(im):
 
 def test_rows_of_a_loader_have_labels_and_an_order(im):
     def predict(data, dose):
-        return mean(im.predict(data, intervention={"treat": dose}, progress=False, store="memory"))
+        options = {"rows": "independent", "progress": False, "store": "memory"}
+        return mean(im.predict(data, intervention={"treat": dose}, **options))
 
     np.testing.assert_allclose(predict(loader(shuffle=False), DOSE), np.arange(N), atol=0.02)
     with pytest.raises(DataError, match="other labels"):
@@ -80,9 +81,9 @@ def test_rows_of_a_loader_have_labels_and_an_order(im):
 
 def test_further_arguments_are_compared_with_the_labels_of_a_dataset(im):
     with pytest.raises(DataError, match="'X' and 'size' label their rows differently"):
-        im.predict_on_batch({"X": X}, size=REVERSED)
+        im.predict_on_batch({"X": X}, size=REVERSED, by_row=["size"])
     with pytest.raises(DataError, match="'X' and 'size' label their rows differently"):
-        im.predict_on_batch(X, kernel_kwargs={"size": REVERSED})
+        im.predict_on_batch(X, kernel_kwargs={"size": REVERSED}, by_row=["size"])
 
 
 def test_the_columns_of_the_input_in_another_order_are_refused(im):

@@ -90,12 +90,6 @@ def test_draws_below_a_computed_site(site, expected):
     np.testing.assert_allclose(kept, np.tile(B[:, None], 6), atol=0.05)
 
 
-def reparametrised(X, y=None):
-    config = {"theta": LocScaleReparam(0.0), "size": TransformReparam()}
-    with handlers.reparam(config=config):
-        centred(X, y)
-
-
 def centred(X, y=None):
     m = numpyro.sample("m", dist.Normal(0.0, 1.0))
     size = numpyro.sample(
@@ -108,7 +102,16 @@ def centred(X, y=None):
         numpyro.sample("y", dist.Normal(size * theta[0] + theta[1] * X, 0.001), obs=y)
 
 
-def test_a_reparametrised_site_is_set_by_its_own_name():
+CONFIG = {"theta": LocScaleReparam(0.0), "size": TransformReparam()}
+
+
+def inside(X, y=None):
+    with handlers.reparam(config=CONFIG):
+        centred(X, y)
+
+
+@pytest.mark.parametrize("kernel", [inside, handlers.reparam(centred, config=CONFIG)])
+def test_a_reparametrised_site_is_set_by_its_own_name(kernel):
     draws = {
         "m": B,
         "size_base": jnp.zeros(3),
@@ -116,7 +119,7 @@ def test_a_reparametrised_site_is_set_by_its_own_name():
         "theta": np.full((3, 2), 77, np.float32),  # computed anew
         "size": np.full(3, 77, np.float32),
     }
-    im = model(reparametrised, draws)
+    im = model(kernel, draws)
     natural = (B + 1)[:, None] * (1 + X)
     np.testing.assert_allclose(drawn(im, X), natural, atol=0.01)
     got = drawn(im, X, intervention={"theta": np.float32([5, 2])})

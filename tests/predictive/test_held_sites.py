@@ -1,4 +1,4 @@
-"""Values set above draws of the posterior: refused, redrawn, or kept, as NumPyro does."""
+"""Values set for a site above draws of the posterior: refused, redrawn, or kept as by NumPyro."""
 
 from __future__ import annotations
 
@@ -77,11 +77,16 @@ def test_redrawn_and_kept_under_an_intervention():
     got = drawn(im, intervention={"m": 100.0}, held="redraw")
     assert_same_distribution(got, of_numpyro(changed, without(DRAWS, "t", "t2")))
     assert abs(got.mean() - 303) < 0.2
+    tree = im.predict(X, intervention={"m": 100.0}, held="redraw", store="memory", progress=False)
+    assert abs(float(tree["posterior_predictive"]["y"].mean()) - 303) < 0.2
+    tree = im.predict_on_batch(X, intervention={"m": 100.0}, held="redraw")
+    assert abs(float(tree["posterior_predictive"]["y"].mean()) - 303) < 0.2
     kept = drawn(im, intervention={"m": 100.0}, held="keep")
     assert_same_distribution(kept, of_numpyro(changed, DRAWS))
     np.testing.assert_array_equal(kept, drawn(im))
 
 
+@pytest.mark.slow
 def test_redrawn_and_kept_under_a_condition():
     im, changed = model(chain, DRAWS), handlers.condition(chain, {"t": jnp.float32(7)})
     with pytest.raises(SiteError, match=r"condition sets 't'.*draws site 't2' from the kernel"):
@@ -122,6 +127,7 @@ def local(X, y=None):
         numpyro.sample("y", dist.Normal(local + X, 0.1), obs=y)
 
 
+@pytest.mark.slow
 def test_one_value_a_row_above_draws_by_row():
     draws = {
         "level": DRAWS["m"],
@@ -133,10 +139,13 @@ def test_one_value_a_row_above_draws_by_row():
     got = drawn(im, intervention={"treat": values}, held="redraw")
     expected = of_numpyro(handlers.do(local, {"treat": values}), without(draws, "local"))
     assert_same_distribution(got, expected)
+    fewer = drawn(im, X[:2], intervention={"treat": 1.0}, held="redraw")
+    assert fewer.shape == (S, 2)
     with pytest.raises(SiteError, match=r"shape \(2000, 5\)"):
         drawn(im, intervention={"treat": draws["local"]}, held="redraw")
 
 
+@pytest.mark.slow
 def test_both_sides_of_an_effect_have_the_same_noise():
     im = model(chain, DRAWS)
     sides = [
@@ -197,6 +206,9 @@ def test_through_a_loop_and_a_branch():
     np.testing.assert_allclose(got, np.tile(values + 10, (S, 1)), atol=0.1)
 
 
+@pytest.mark.filterwarnings(
+    "ignore:The posterior has no draws of 'idle':aimz_lab.errors.OutputWarning"
+)
 def test_a_value_that_reaches_no_result_is_named():
     def kernel(X, y=None):
         b = numpyro.sample("b", dist.Normal(0.0, 1.0))
@@ -205,7 +217,7 @@ def test_a_value_that_reaches_no_result_is_named():
             numpyro.sample("x", dist.Normal(0.0, 1.0), obs=X)
             numpyro.sample("y", dist.Normal(b * X, 0.1), obs=y)
 
-    im = model(kernel, {"b": DRAWS["m"]})
+    im = model(kernel, {"b": DRAWS["m"], "idle": DRAWS["t"]})
     for name in ("idle", "x"):
         with pytest.warns(OutputWarning, match=f"'{name}' changes none of the sites returned, 'y'"):
             drawn(im, intervention={name: 1.0})
@@ -222,6 +234,37 @@ def test_an_observed_site_is_set_where_the_kernel_goes_on_with_it():
 
     got = drawn(model(kernel, {"b": np.float32([2, 3])}), intervention={"x": np.arange(5)})
     np.testing.assert_allclose(got, np.outer([2, 3], np.arange(5)), atol=0.1)
+
+
+@pytest.mark.allow_rank_promotion
+def test_a_level_that_a_discrete_site_does_not_have_is_refused():
+    def kernel(X, y=None):
+        b = numpyro.sample("b", dist.Normal(0.0, 1.0))
+        with numpyro.plate("row", X.shape[0]):
+            level = numpyro.sample("level", dist.Categorical(jnp.full(3, 1 / 3)))
+            numpyro.sample("y", dist.Normal(jnp.where(level == 2, 5.0, level) + b, 0.01), obs=y)
+
+    im = model(kernel, {"b": np.zeros(4, np.float32)})
+    for wrong in (3, -1, np.array([0, 1, 2, 3, 0])):
+        with pytest.raises(SiteError, match="'level'.*from 0 to 2"):
+            drawn(im, intervention={"level": wrong})
+        with pytest.raises(SiteError, match="'level'.*from 0 to 2"):
+            drawn(im, condition={"level": wrong})
+    got = drawn(im, intervention={"level": np.array([2, 1, 0, 1, 2])})
+    np.testing.assert_allclose(got, np.tile([5, 1, 0, 1, 5], (4, 1)), atol=0.1)
+
+
+def test_parameters_and_factors_take_no_value():
+    def kernel(X, y=None):
+        place = numpyro.param("place", 0.0)
+        numpyro.factor("penalty", -(place**2))
+        with numpyro.plate("row", X.shape[0]):
+            numpyro.sample("y", dist.Normal(place + X, 1.0), obs=y)
+
+    im = model(kernel, {"none": np.zeros(2, np.float32)})
+    for name, kind in (("place", "param"), ("penalty", "factor")):
+        with pytest.raises(SiteError, match=f"{name}.*is a {kind} of the kernel"):
+            im.sample_prior_predictive_on_batch(X, intervention={name: 1.0})
 
 
 def test_near_names_are_offered():

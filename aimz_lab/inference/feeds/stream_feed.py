@@ -34,6 +34,7 @@ class StreamFeed:
             chunk of its own.
         start: Position of the first batch.
         size: How many rows a batch stands for, to compare with the rows of an epoch.
+        scaled_by_kernel: Whether the kernel scales rows by the number of the call.
     """
 
     kind: FeedKind = "stacked"
@@ -48,9 +49,11 @@ class StreamFeed:
         padded: bool = True,
         start: Position = BEGINNING,
         size: DataSize | None = None,
+        scaled_by_kernel: bool = False,
     ) -> None:
         self._source = source
         self._size = size
+        self._expected = batch_size if scaled_by_kernel and size is None else None
         self._n_read, self._n_batches = 0, 0
         self._epochs = epochs
         self._placement = placement
@@ -98,6 +101,9 @@ class StreamFeed:
     def _advance(self) -> bool:
         """Read one batch ahead; return whether the current batch was its epoch's last."""
         self._n_read += _n_rows(self._held)
+        if self._expected not in (None, _n_rows(self._held)):
+            _warn_of_another_size(_n_rows(self._held), self._expected)
+            self._expected = None
         self._n_batches += 1
         self._held = next(self._batches, None)
         if self._held is not None:
@@ -163,6 +169,16 @@ def _warn_of_other_rows(size: DataSize | None, n_read: int, n_batches: int) -> N
         "n_obs rows, in batches as long as the first one except the last. Fit again with "
         f"scale={size.n_obs * n_batches / n_read:.6g}, which weighs each row right for such "
         "epochs, or with n_obs= the number of rows."
+    )
+    warnings.warn(msg, FitWarning, stacklevel=2)
+
+
+def _warn_of_another_size(n_rows: int, expected: int) -> None:
+    msg = (
+        f"A batch of the stream has {n_rows:,} rows and the first one {expected:,}. The kernel "
+        "scales each batch to all rows, so that rows of a smaller batch weigh more. Say how many "
+        "rows there are, fit(..., n_obs=N), and all of them will weigh the same; or make the "
+        "batches equal."
     )
     warnings.warn(msg, FitWarning, stacklevel=2)
 

@@ -159,7 +159,8 @@ class TrainingData:
 
         Rows in a random order weigh N over the rows of their batch. In a fixed order, and in a
         stream, all rows weigh as many times as an epoch has batches. A stream is taken to have
-        ``n_obs`` rows in batches as long as the first one, except the last.
+        ``n_obs`` rows in batches as long as the first one, except the last, unless they can be
+        counted.
         """
         if self.n_obs is None:
             return None
@@ -170,7 +171,7 @@ class TrainingData:
             return DataSize(self.n_obs, batches * self.n_obs / n_rows if fixed else None)
         if self.source.n_batches is not None:
             batches = self.source.n_batches
-            n_rows = min(n_rows, batches * self.batch_size)
+            n_rows = self.source.epoch_rows or min(n_rows, batches * self.batch_size)
         return DataSize(self.n_obs, batches * self.n_obs / n_rows)
 
     def for_batches(self, kernel: Callable) -> Callable:
@@ -243,7 +244,8 @@ class _Peeked:
             msg = "The source of batches is empty; training needs at least one batch."
             raise DataError(msg) from None
         self.ranges = ranges_of(self.first)
-        self.n_obs, self.n_batches = source.n_obs, source.n_batches
+        self.n_obs = source.n_obs
+        self.n_batches, self.epoch_rows = source.n_batches, source.epoch_rows
         self.fields = source.fields
         self.columns = source.columns
         self.reiterable = source.reiterable

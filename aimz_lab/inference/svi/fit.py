@@ -97,6 +97,13 @@ def read_fit_data(
     return FitData(data, held_out, spec, resolve_placement(request.device, device))
 
 
+def _with_rows_of_plate(data: TrainingData, spec: KernelSpec) -> TrainingData:
+    """Take the size of the rows' plate as the number of rows, where nobody else says it."""
+    plates = [site.rows_plate for site in spec.sites.values() if site.rows_plate is not None]
+    sizes = {plate.size for plate in plates if plate.size > plate.subsample_size}
+    return replace(data, n_obs=sizes.pop()) if data.n_obs is None and len(sizes) == 1 else data
+
+
 def prepare(signature: KernelSignature, svi: SVI, data: TrainingData) -> KernelSpec:
     """Check kernel, data and guide against each other; return the kernel's structure."""
     spec = trace_data(signature, data)
@@ -124,6 +131,7 @@ def _training(
     has_default = data.in_memory and data.n_obs == data.n_rows and not chosen
     try:
         spec = prepare(signature, svi, data)
+        data = _with_rows_of_plate(data, spec)
         crossing = check.crossing(spec, data) if request.row_dependence == "auto" else None
         if crossing is None:
             return data, device, spec

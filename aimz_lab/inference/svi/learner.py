@@ -36,6 +36,7 @@ from aimz_lab.inference.svi.guide_setup import GuideSetup, check_same_parameters
 from aimz_lab.inference.svi.plan import TrainingPlan, make_feed, plan_training
 from aimz_lab.inference.svi.rows_check import RowsCheck
 from aimz_lab.inference.svi.run_setup import RunSetup, compiler_effort, make_trainer
+from aimz_lab.inference.svi.short_batches import ShortBatches
 from aimz_lab.inference.svi.step import Batch
 from aimz_lab.kernel.cache_keys import CodeKey
 from aimz_lab.kernel.rows.index_checks import IndexCheck
@@ -78,7 +79,8 @@ class SviLearner:
         self._forget_compiled()
 
     def __getstate__(self) -> dict[str, Any]:
-        left = {"_engines", "_plans", "_constrained", "_draws", "_rows_check", "_code"}
+        compiled = {"_engines", "_plans", "_constrained", "_draws", "_rows_check", "_code"}
+        left = {*compiled, "_short_batches"}
         return {name: v for name, v in self.__dict__.items() if name not in left}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -89,6 +91,7 @@ class SviLearner:
         self._code: tuple[CodeKey, ...] = ()
         self._engines: dict[Hashable, StepEngine] = {}
         self._plans: dict[Hashable, TrainingPlan] = {}
+        self._short_batches = ShortBatches()
         self._constrained = jax.jit(
             named("parameters", self._svi.get_params), compiler_options=compiler_options(QUICKEST)
         )
@@ -233,6 +236,9 @@ class SviLearner:
                 before.
             KernelError: If the batch is part of the data and the kernel may compute across rows.
             GuideError: Likewise of the guide, or if it cannot be trained on batches.
+
+        Warns:
+            FitWarning: Once, if the same short batch comes again.
         """
         with_checked_indices(self._indices, data)
         # Copies: on CPUs a step reads host memory after its dispatch, when the loop may already
@@ -266,7 +272,8 @@ class SviLearner:
         plan = self._plans[plan_key]
         self._setup.widen(joined_ranges(before.ranges if before else {}, ranges_of(rows)))
         valid = data.batch_size - n_pad
-        batch = Batch(rows, valid, shared, DataSize(data.n_obs or valid))
+        self._short_batches.see(rows, valid, data.n_obs)
+        batch = Batch(rows, valid, shared, DataSize(data.n_obs))
         state, loss = self._engine(plan, data, "fixed").one(state, batch)
         return StepResult(state, loss, plan.spec, self._setup.schema)
 

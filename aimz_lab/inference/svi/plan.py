@@ -25,8 +25,8 @@ from aimz_lab.inference.rollback import rollback_always
 from aimz_lab.inference.svi.step import StepPlan
 from aimz_lab.kernel.arguments import KernelArguments
 from aimz_lab.kernel.check import check_trainable_on_batches, kept_by_position
-from aimz_lab.kernel.plate_checks import subsampling_plates
-from aimz_lab.kernel.scaling import RowScale, Scale, plan_row_scale
+from aimz_lab.kernel.plate_checks import check_indices_unused, subsampling_plates
+from aimz_lab.kernel.scaling import RowScale, plan_row_scale
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.kernel.tracing import trace_spec, tracing_lock
 from aimz_lab.types import Shared
@@ -45,6 +45,17 @@ class TrainingPlan:
     spec: KernelSpec
     step: StepPlan
     placement: Placement
+
+    @property
+    def scales_itself(self) -> bool:
+        """Whether the kernel scales rows to all of the data, by the rows of the call."""
+        scalers = [who for _, who in self.step.model_scale.sites.values()]
+        return self.step.model_scale.factor != "none" and "of_call" in scalers
+
+    @property
+    def scales_to_all(self) -> bool:
+        """Whether rows are scaled to all of the data, by the kernel or by us."""
+        return self.step.model_scale.factor == "auto" or self.scales_itself
 
     @property
     def key(self) -> Hashable:
@@ -83,12 +94,11 @@ def plan_training(
         FitWarning: If a constant scale of the kernel's own may be meant as the minibatch factor.
     """
     batch = data.first_batch
-    scale = options.scale if data.n_obs is not None else _without_size(options.scale)
-    make = partial(plan_row_scale, batch=batch, scale=scale, n_obs=data.n_obs)
+    make = partial(plan_row_scale, batch=batch, scale=options.scale, n_obs=data.n_obs)
     kernel, guide = data.for_batches(kernel), data.for_batches(svi.guide)
     model_scale = make(kernel, spec)
     guide_spec = _guide_spec(svi.guide, guide, spec, batch)
-    empty = RowScale({}, scale, spec.n_rows)
+    empty = RowScale({}, options.scale, spec.n_rows)
     guide_scale = make(guide, guide_spec) if guide_spec is not None else empty
     padded = (
         not is_mutable
@@ -128,6 +138,7 @@ def check_guide(svi: SVI, spec: KernelSpec, data: TrainingData) -> None:
 
     Raises:
         GuideError: If it keeps values by position in the batch, or needs all rows at once.
+        KernelError: If it uses the indices of a plate, which are not those of the batch's rows.
     """
     if not data.is_minibatch:
         return
@@ -143,7 +154,11 @@ def check_guide(svi: SVI, spec: KernelSpec, data: TrainingData) -> None:
             "does not have; pass arrays or an ArrayLoader, or use another autoguide."
         )
         raise GuideError(msg)
-    check_trainable_on_batches(spec, svi.guide, written_guide_spec(svi, spec, data))
+    guide_spec = written_guide_spec(svi, spec, data)
+    check_trainable_on_batches(spec, svi.guide, guide_spec)
+    if guide_spec is not None:
+        with rollback_always(svi.guide):
+            check_indices_unused(data.for_batches(svi.guide), guide_spec, data.first_batch)
 
 
 def written_guide_spec(svi: SVI, spec: KernelSpec, data: TrainingData) -> KernelSpec | None:
@@ -193,7 +208,8 @@ def make_feed(
             placement=placement,
             padded=padded,
             start=start,
-            size=data.size if plan.step.model_scale.factor == "auto" else None,
+            size=data.size if plan.scales_to_all else None,
+            scaled_by_kernel=plan.scales_itself,
         )
     n_rows = next(iter(data.rows.values())).shape[0]
     if data.batch_size >= n_rows:
@@ -216,10 +232,6 @@ def make_feed(
         resident=data.resident,
         start=start,
     )
-
-
-def _without_size(scale: Scale) -> Scale:
-    return "none" if scale == "auto" else scale
 
 
 def _row_latents(spec: KernelSpec) -> list[str]:

@@ -69,8 +69,8 @@ class RunSetup(NamedTuple):
 
     @property
     def size(self) -> DataSize:
-        """How many rows a batch stands for: its own where the number of all is unknown."""
-        return self.data.size or DataSize(self.data.batch_size)
+        """How many rows a batch stands for."""
+        return self.data.size or DataSize(None)
 
     def train_options(self, key: jax.Array, state: SVIState) -> TrainOptions:
         """Return the options of the trainer, with the held-out loss.

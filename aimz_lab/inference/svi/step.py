@@ -167,7 +167,7 @@ class SviStep:
         row_argument, array = next(iter(batch.rows.items()))
         rows, valid, size = array.shape[0], batch.valid, batch.size
         if not plan.padded:
-            valid, size = rows, plan.size or DataSize(rows)
+            valid, size = rows, plan.size or DataSize(None)
         if held_out:
             size = DataSize(size.n_obs)
 

@@ -131,8 +131,11 @@ class Scenario:
         return Blocks(self.rows.template, self._row_do, self._row_condition)
 
     def abstract(self, n_rows: int) -> tuple[Blocks, Shared, dict[str, jax.ShapeDtypeStruct]]:
-        """Shapes and types of rows, of shared values, and of one draw of all latent sites."""
-        by_hand = {*self.request.condition, *self.request.intervention}
+        """Shapes and types of rows, of shared values, and of one draw of all latent sites.
+
+        A site that is intervened on has a value of its own, beside the set one.
+        """
+        by_hand = {*self.request.condition, *self.plan.replaced}
 
         def with_rows(arrays: Mapping[str, ArrayLike]) -> dict[str, jax.ShapeDtypeStruct]:
             return {

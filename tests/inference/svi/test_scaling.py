@@ -190,10 +190,10 @@ def test_a_stream_is_told_how_many_rows_there_are():
     np.testing.assert_allclose(im.last_run.losses, expected, rtol=2e-5)
 
 
-def fitted_to_a_stream(kernel, **options):
+def fitted_to_a_stream(kernel, n_batches=K_BATCHES, **options):
     svi = SVI(kernel, AutoDelta(kernel), numpyro.optim.SGD(0.0), Trace_ELBO())
     im = ImpactModel(kernel, jax.random.key(1), svi=svi)
-    batches = ({"X": X[b], "y": Y[b]} for b in BATCHES)
+    batches = ({"X": X[b], "y": Y[b]} for b in BATCHES[:n_batches])
     return im.fit(batches, num_samples=1, progress=False, **options).last_run
 
 
@@ -208,7 +208,8 @@ def test_a_stream_of_unknown_length_trains_the_kernel_as_written_and_says_so():
 @pytest.mark.slow
 @pytest.mark.parametrize("kernel", SCALED_BY_HAND)
 def test_a_kernel_that_scales_its_rows_needs_no_word_about_their_number(kernel):
-    assert fitted_to_a_stream(kernel, n_total=N).step == len(BATCHES)
+    run = fitted_to_a_stream(kernel, K_BATCHES - 1, n_total=(K_BATCHES - 1) * B)
+    assert run.step == K_BATCHES - 1
 
 
 @pytest.mark.slow
@@ -251,3 +252,74 @@ def test_a_step_by_hand_that_is_refused_leaves_nothing_behind():
         im.train_on_batch(X[:B], Y[: B - 1], n_obs=N)
     assert im.n_obs is None
     assert im._vi_state is None
+
+
+def weights_of_rows(batches, kernel=kernels.regression, **options):
+    """By batch of a stream, the weight that the loss gives to the density of its rows."""
+    svi = SVI(kernel, AutoDelta(kernel), numpyro.optim.SGD(0.0), Trace_ELBO())
+    im = ImpactModel(kernel, jax.random.key(1), svi=svi)
+    im.fit(batches, num_samples=1, progress=False, **options)
+    beta = np.asarray(im.vi_result.params["beta_auto_loc"], np.float64)
+    read = batches() if callable(batches) else batches
+    prior = expected_loss(beta, X[:0], Y[:0], 0)
+    of_rows = [expected_loss(beta, batch["X"], batch["y"], 1) - prior for batch in read]
+    return (np.asarray(im.last_run.losses, np.float64) - prior) / of_rows
+
+
+UNEQUAL = [{"X": X[a:b], "y": Y[a:b]} for a, b in ((0, 10), (10, 70), (70, N))]
+EQUAL = [{"X": X[b], "y": Y[b]} for b in BATCHES]
+
+
+def test_rows_of_unequal_batches_that_can_be_counted_weigh_the_same():
+    np.testing.assert_allclose(weights_of_rows(UNEQUAL, n_obs=N), 3, rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_list_that_is_part_of_the_data_stands_for_all_of_it():
+    # Five batches a pass: 90 rows that stand for 1,000.
+    np.testing.assert_allclose(weights_of_rows(EQUAL, n_obs=1000), 5 * 1000 / 90, rtol=1e-4)
+
+
+def test_a_stream_whose_rows_weigh_otherwise_says_by_how_much():
+    with pytest.warns(FitWarning, match=r"weighed as 270.0 rows, not as n_obs=90.*scale=3,"):
+        weights_of_rows(lambda: iter(UNEQUAL), n_obs=N)
+    np.testing.assert_allclose(weights_of_rows(lambda: iter(UNEQUAL), n_obs=N, scale=3), 3, 1e-4)
+
+
+@pytest.mark.slow
+def test_a_plate_of_all_rows_says_how_many_a_stream_has():
+    weights = weights_of_rows(EQUAL, kernels.regression_plate_of_all, n_total=N)
+    np.testing.assert_allclose(weights, K_BATCHES, rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_kernel_that_scales_unequal_batches_of_unknown_number_is_warned_about():
+    with pytest.warns(FitWarning, match="A batch of the stream has 10 rows and the first one 20"):
+        weights_of_rows(lambda: iter(EQUAL), kernels.regression_scale_handler, n_total=N)
+
+
+def test_the_same_short_batch_in_a_loop_by_hand_is_warned_about_once():
+    kernel = kernels.regression
+    svi = SVI(kernel, AutoDelta(kernel), numpyro.optim.SGD(0.0), Trace_ELBO())
+    im = ImpactModel(kernel, jax.random.key(1), svi=svi)
+    for batch in EQUAL:
+        im.train_on_batch(**batch, n_obs=N)
+    with pytest.warns(FitWarning, match="batch of 10 rows comes again.* weighs 2 times") as caught:
+        im.train_on_batch(**EQUAL[-1], n_obs=N)
+    assert caught[0].filename == __file__
+    im.train_on_batch(**EQUAL[-1], n_obs=N)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [{}, {"scale": "none"}, {"scale": 7.0}])
+def test_the_held_out_loss_of_the_training_rows_is_that_of_an_epoch(options):
+    svi = SVI(
+        kernels.regression, AutoDelta(kernels.regression), numpyro.optim.SGD(0.0), Trace_ELBO()
+    )
+    im = ImpactModel(kernels.regression, jax.random.key(1), svi=svi)
+    im.fit(
+        X[:80], Y[:80], batch_size=B, shuffle=False, validation=(X[:80], Y[:80]),
+        num_samples=1, progress=False, **options,
+    )  # fmt: skip
+    [(_, held_out)] = im.last_run.validation
+    np.testing.assert_allclose(held_out, np.mean(im.last_run.losses) / 80, rtol=2e-5)

@@ -1,0 +1,44 @@
+"""The loss of random kernels on batches is that of all rows at the same point, or refused.
+
+A failure prints the recipe. ``python -m tests.property.explore --ask fit`` asks thousands, by hand.
+"""
+
+from __future__ import annotations
+
+import hypothesis
+import numpy as np
+import pytest
+
+from tests.property import comparison
+from tests.property.comparison import GOOD, outcome
+from tests.property.recipes import Recipe, recipes
+
+PHASES = [hypothesis.Phase.explicit, hypothesis.Phase.generate]  # explore.py makes simpler
+
+
+def check(recipe):
+    found = outcome(recipe)
+    assert found.kind in GOOD, (found, recipe)
+
+
+@hypothesis.settings(max_examples=4, phases=PHASES)
+@hypothesis.given(recipes("fit"))
+def test_a_few_losses(recipe):
+    check(recipe)
+
+
+@pytest.mark.slow
+@hypothesis.settings(max_examples=60, phases=PHASES)
+@hypothesis.given(recipes("fit"))
+def test_many_losses(recipe):
+    check(recipe)
+
+
+def test_another_number_is_reported(monkeypatch):
+    recipe = Recipe(asked="fit")
+    wanted = comparison.reference(recipe)
+    assert outcome(recipe).kind == "right"
+    monkeypatch.setattr(comparison, "reference", lambda _: {"loss": wanted["loss"] * 1.001})
+    assert outcome(recipe).kind == "wrong"
+    monkeypatch.setattr(comparison, "reference", lambda _: {"loss": np.float32(np.nan)})
+    assert outcome(recipe).kind == "wrong"
