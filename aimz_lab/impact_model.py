@@ -355,9 +355,8 @@ class ImpactModel:
                 rows cannot be computed.
             InferenceError: If the model does MCMC, which :meth:`fit_on_batch` runs.
             KernelError: If the kernel computes across rows (lags, sums, statistics or numbers of
-                rows), and the batches are smaller than the data; if it does not observe its
-                output, a plate does not fit the rows, or a scale of its own depends on which rows
-                are in a batch.
+                rows), and the batches are smaller than the data. If it does not observe its output,
+                a plate does not fit the rows, or a scale of its own depends on a batch's rows.
             GuideError: If the guide cannot be trained on minibatches, or has no values for held-out
                 rows.
             CheckpointError: If there is no complete checkpoint, or it is another run's.

@@ -163,6 +163,7 @@ def test_a_second_fit_takes_the_value_of_now():
         assert abs(fitted_mean(im) - closed_form(mean)) < 0.2
 
 
+@pytest.mark.slow
 def test_a_hand_written_loop_takes_the_value_of_now():
     prior = {"mean": 0.0}
     kernel = normal_mean(prior)
@@ -177,6 +178,7 @@ def test_a_hand_written_loop_takes_the_value_of_now():
 
 
 @pytest.mark.allow_rank_promotion
+@pytest.mark.slow
 def test_a_guide_follows_another_support():
     bounds = {"high": 1.0}
 
@@ -195,6 +197,7 @@ def test_a_guide_follows_another_support():
 
 
 @pytest.mark.allow_rank_promotion
+@pytest.mark.slow
 def test_parameters_of_other_shapes_are_refused():
     size = {"groups": 2}
 
@@ -214,6 +217,7 @@ def test_parameters_of_other_shapes_are_refused():
     assert np.shape(im.posterior["m"])[-1] == 2
 
 
+@pytest.mark.slow
 def test_a_written_guide_takes_the_value_of_now():
     place = {"shift": 0.0}
 

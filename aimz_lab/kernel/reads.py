@@ -12,6 +12,7 @@ import collections
 import dis
 import enum
 import functools
+import os
 import sys
 import sysconfig
 import types
@@ -41,7 +42,7 @@ _WHOLE = {"__dict__", "asdict", "astuple", "getattr", "vars"}
 _NEVER_TRACED = {"__repr__", "__str__", "__reduce__", "__del__", "__getstate__", "__setstate__"}
 
 _PLACES = tuple(
-    str(Path(place).resolve())
+    f"{Path(place).resolve()}{os.sep}"
     for place in {
         *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")),
         str(Path(__file__).parents[1]),
@@ -102,7 +103,7 @@ def fingerprint(function: Callable) -> Part:
     known = -1
     while known < len(attributes):  # code that is found late may name more attributes
         known = len(attributes)
-        reading = _Reading(attributes)
+        reading = _Reading(attributes, _package_of(function))
         found = reading.of(function)
     if code is not None:
         _ATTRIBUTES[code] = attributes
@@ -132,16 +133,18 @@ class _Reading:
 
     Args:
         attributes: Names of the attributes that code reads; grows as code is found.
+        home: The package of the function; it is read also where it is installed.
 
     Attributes:
         helpers: The functions found, with their fingerprints.
         parts: Number of values read.
     """
 
-    def __init__(self, attributes: set[str]) -> None:
+    def __init__(self, attributes: set[str], home: str | None) -> None:
         self.helpers: list[tuple[types.FunctionType, Part]] = []
         self.parts = 0
         self._attributes = attributes
+        self._home = home
         # With the values: an id is an object's own only as long as the object lives.
         self._done: dict[int, tuple[Any, Part]] = {}
         self._open: dict[int, int] = {}
@@ -229,7 +232,7 @@ class _Reading:
 
     def _function(self, value: types.FunctionType) -> Part:
         code = value.__code__
-        if _is_library(code.co_filename):
+        if _is_library(code.co_filename) and _package_of(value) != self._home:
             return Same(value)
         names, imported, attributes = _names_in(code)
         self._attributes |= attributes
@@ -346,6 +349,14 @@ def _as_names(slots: str | Iterable[str]) -> list[str]:
 
 def _module_of(kind: type) -> str:
     return f"{getattr(kind, '__module__', '')}."
+
+
+def _package_of(function: Callable) -> str | None:
+    """The package that a function comes from; ``None`` for other callables."""
+    function = getattr(function, "__func__", function)
+    if not isinstance(function, types.FunctionType):
+        return None
+    return str(function.__module__).partition(".")[0]
 
 
 @functools.lru_cache(maxsize=4096)

@@ -18,6 +18,17 @@ def check_named(request: Request, spec: KernelSpec) -> None:
     """Raise :class:`SiteError` if the request names an unknown site."""
     arguments = parameter_names(request.kernel)
     valued = spec.of_kind("latent", "observed", "deterministic")
+    for argument, names in (
+        ("intervention", request.intervention),
+        ("condition", request.condition),
+    ):
+        for name in names:
+            if name in spec.of_kind("param", "factor"):
+                msg = (
+                    f"{argument} names {name!r}, which is a {spec.sites[name].kind} of the kernel: "
+                    "it has no distribution, and no value can be set for it here."
+                )
+                raise SiteError(msg)
     _check_known("intervention", request.intervention, valued, arguments)
     computed = [name for name in request.condition if name in spec.of_kind("deterministic")]
     if computed:
@@ -77,6 +88,7 @@ def check_draws(
     n_rows: int | None,
     quantity: Quantity,
     below: Collection[str],
+    redrawn: Collection[str],
 ) -> None:
     """Check the posterior's draws against the kernel's sites.
 
@@ -86,6 +98,7 @@ def check_draws(
         n_rows: Number of rows of the call; ``None`` if unknown.
         quantity: Values of sites, or their log likelihood.
         below: Sites that an intervention reaches; they may come from the kernel.
+        redrawn: Sites that are drawn anew in place of their draws.
 
     Raises:
         SiteError: If names or shapes are not those of the kernel's sites.
@@ -99,9 +112,8 @@ def check_draws(
     given = {request.output, *request.intervention, *request.condition, *below}
     drawn = quantity == "values"
     check_sites_of_draws(request.draws, spec, given, warn_of_missing=drawn)
-    check_shapes_of_draws(
-        request.draws, spec, n_rows, unused={request.output, *request.intervention}
-    )
+    unused = {request.output, *request.intervention, *redrawn}
+    check_shapes_of_draws(request.draws, spec, n_rows, unused=unused)
 
 
 def row_wise_values(request: Request, spec: KernelSpec, n_rows: int | None) -> dict[str, int]:

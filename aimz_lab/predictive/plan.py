@@ -107,7 +107,7 @@ def make_plan(
         and spec.sites[name].kind == "latent"
         and _has_values(spec.sites[name])
     )
-    replaced, below = frozenset[str](), set[str]()
+    replaced, below, redrawn = frozenset[str](), set[str](), set[str]()
     if request.intervention or request.condition:
         graph = remembered(("graph", kind), lambda: _trace_graph(request, rows, spec))
         check_reach(request, spec, wanted, graph)
@@ -116,7 +116,7 @@ def make_plan(
         computed = {*graph.looped, *spec.of_kind("deterministic")}
         replaced = frozenset(computed.intersection(request.intervention))
         below = below.union(*map(graph.reached_from, request.intervention))
-    check_draws(request, spec, rows.n_rows, quantity, below)
+    check_draws(request, spec, rows.n_rows, quantity, below, redrawn)
     given = {*latents, *request.condition}
     summed_out = ()
     if quantity == "log_likelihood":

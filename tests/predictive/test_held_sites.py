@@ -86,6 +86,7 @@ def test_redrawn_and_kept_under_an_intervention():
     np.testing.assert_array_equal(kept, drawn(im))
 
 
+@pytest.mark.slow
 def test_redrawn_and_kept_under_a_condition():
     im, changed = model(chain, DRAWS), handlers.condition(chain, {"t": jnp.float32(7)})
     with pytest.raises(SiteError, match=r"condition sets 't'.*draws site 't2' from the kernel"):
@@ -126,6 +127,7 @@ def local(X, y=None):
         numpyro.sample("y", dist.Normal(local + X, 0.1), obs=y)
 
 
+@pytest.mark.slow
 def test_one_value_a_row_above_draws_by_row():
     draws = {
         "level": DRAWS["m"],
@@ -137,10 +139,13 @@ def test_one_value_a_row_above_draws_by_row():
     got = drawn(im, intervention={"treat": values}, held="redraw")
     expected = of_numpyro(handlers.do(local, {"treat": values}), without(draws, "local"))
     assert_same_distribution(got, expected)
+    fewer = drawn(im, X[:2], intervention={"treat": 1.0}, held="redraw")
+    assert fewer.shape == (S, 2)
     with pytest.raises(SiteError, match=r"shape \(2000, 5\)"):
         drawn(im, intervention={"treat": draws["local"]}, held="redraw")
 
 
+@pytest.mark.slow
 def test_both_sides_of_an_effect_have_the_same_noise():
     im = model(chain, DRAWS)
     sides = [
@@ -212,7 +217,7 @@ def test_a_value_that_reaches_no_result_is_named():
             numpyro.sample("x", dist.Normal(0.0, 1.0), obs=X)
             numpyro.sample("y", dist.Normal(b * X, 0.1), obs=y)
 
-    im = model(kernel, {"b": DRAWS["m"]})
+    im = model(kernel, {"b": DRAWS["m"], "idle": DRAWS["t"]})
     for name in ("idle", "x"):
         with pytest.warns(OutputWarning, match=f"'{name}' changes none of the sites returned, 'y'"):
             drawn(im, intervention={name: 1.0})
@@ -234,19 +239,32 @@ def test_an_observed_site_is_set_where_the_kernel_goes_on_with_it():
 @pytest.mark.allow_rank_promotion
 def test_a_level_that_a_discrete_site_does_not_have_is_refused():
     def kernel(X, y=None):
-        a = numpyro.sample("a", dist.Normal(0.0, 1.0).expand([3]).to_event(1))
+        b = numpyro.sample("b", dist.Normal(0.0, 1.0))
         with numpyro.plate("row", X.shape[0]):
             level = numpyro.sample("level", dist.Categorical(jnp.full(3, 1 / 3)))
-            numpyro.sample("y", dist.Normal(a[level] + X, 0.01), obs=y)
+            numpyro.sample("y", dist.Normal(jnp.where(level == 2, 5.0, level) + b, 0.01), obs=y)
 
-    im = model(kernel, {"a": np.tile(np.float32([1, 2, 3]), (4, 1))})
+    im = model(kernel, {"b": np.zeros(4, np.float32)})
     for wrong in (3, -1, np.array([0, 1, 2, 3, 0])):
         with pytest.raises(SiteError, match="'level'.*from 0 to 2"):
             drawn(im, intervention={"level": wrong})
         with pytest.raises(SiteError, match="'level'.*from 0 to 2"):
             drawn(im, condition={"level": wrong})
     got = drawn(im, intervention={"level": np.array([2, 1, 0, 1, 2])})
-    np.testing.assert_allclose(got, np.tile([3, 2, 1, 2, 3], (4, 1)), atol=0.1)
+    np.testing.assert_allclose(got, np.tile([5, 1, 0, 1, 5], (4, 1)), atol=0.1)
+
+
+def test_parameters_and_factors_take_no_value():
+    def kernel(X, y=None):
+        place = numpyro.param("place", 0.0)
+        numpyro.factor("penalty", -(place**2))
+        with numpyro.plate("row", X.shape[0]):
+            numpyro.sample("y", dist.Normal(place + X, 1.0), obs=y)
+
+    im = model(kernel, {"none": np.zeros(2, np.float32)})
+    for name, kind in (("place", "param"), ("penalty", "factor")):
+        with pytest.raises(SiteError, match=f"{name}.*is a {kind} of the kernel"):
+            im.sample_prior_predictive_on_batch(X, intervention={name: 1.0})
 
 
 def test_near_names_are_offered():

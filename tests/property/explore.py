@@ -11,7 +11,9 @@ It counts what came out and prints, for each kernel that came out wrong, the sim
 from __future__ import annotations
 
 import argparse
+import math
 import sys
+import time
 import warnings
 from collections import Counter
 
@@ -23,7 +25,7 @@ from tests.property.comparison import GOOD, Outcome, outcome
 from tests.property.recipes import ASKED, Recipe, recipes, simpler
 
 CLEAR_EVERY = 200  # compiled programs fill the memory
-SIMPLIFIED = 6  # wrong kernels of a question that are made simpler; the others are many alike
+SIMPLIFIED = 3  # wrong kernels of a question that are made simpler; the others are many alike
 
 
 class Tally:
@@ -101,14 +103,16 @@ def shown(recipe: Recipe) -> str:
     return f"Recipe({', '.join(f'{k}={v!r}' for k, v in changed.items())})"
 
 
-def explore(asked: str, n: int, seed: int) -> Tally:
+def explore(asked: str, n: int, seed: int, limit_s: float) -> Tally:
     """Ask one question of random kernels.
 
     Args:
         asked: The question.
         n: Number of kernels.
         seed: Of their choice.
+        limit_s: Seconds after which no further kernel is asked.
     """
+    end = time.monotonic() + limit_s
     tally = Tally(asked)
     original = RowTest.is_proven
     tally.watch_proofs()
@@ -123,7 +127,8 @@ def explore(asked: str, n: int, seed: int) -> Tally:
     )
     @hypothesis.given(recipes(asked))
     def ask(recipe):
-        tally.take(recipe)
+        if time.monotonic() < end:
+            tally.take(recipe)
 
     try:
         ask()
@@ -143,6 +148,7 @@ def main() -> int:
     parser.add_argument("--ask", choices=ASKED, action="append")
     parser.add_argument("-n", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seconds", type=float, default=math.inf, help="of each question")
     parser.add_argument("--recipe")
     options = parser.parse_args()
     jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -151,7 +157,9 @@ def main() -> int:
         found = outcome(eval(options.recipe, {"Recipe": Recipe}))
         _say(": ".join(found))
         return found.kind not in GOOD
-    tallies = [explore(asked, options.n, options.seed) for asked in options.ask or ASKED]
+    tallies = [
+        explore(asked, options.n, options.seed, options.seconds) for asked in options.ask or ASKED
+    ]
     for tally in tallies:
         counts = ", ".join(f"{name} {count}" for name, count in tally.counts.most_common())
         _say(f"{tally.asked}: {counts}")

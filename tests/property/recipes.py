@@ -99,6 +99,11 @@ class Recipe:
         return not self.names & (ACROSS.keys() | WRONG_INDEX.keys())
 
     @property
+    def subsamples(self) -> bool:
+        """Whether the kernel itself takes some of the rows at random."""
+        return self.plate in ("own_subsample", "subsample_primitive") and self.n > 1
+
+    @property
     def must_be_answered(self) -> bool:
         """Whether a refusal would be wrong: rows are plainly independent, and weights plain."""
         plain_weights = ("none", "by_row", "mask", "factor_by_row", "twice", "half_of_latents")

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import jax
+import numpy as np
+
+from aimz_lab.errors import DataError
 from aimz_lab.inference.feeds.training_data import TrainingData
 from aimz_lab.kernel.bounds import check_observed
 from aimz_lab.kernel.check import check_sites
@@ -28,25 +32,53 @@ def trace_data(signature: KernelSignature, data: TrainingData) -> KernelSpec:
             in results, or if a plate of the rows does not fit them.
         SiteError: If a sampled or observed site has the rows on two axes, or data and distribution
             have different shapes.
-        DataError: If an observed value lies outside the support of its site.
+        DataError: If an observed value lies outside the support of its site; or the kernel does
+            not run on a batch, and an argument that is passed whole has one entry per row.
+        Exception: Any other error of the kernel.
 
     Warns:
         FitWarning: If a plate of the rows is larger than the data.
     """
     kernel, batch = data.for_batches(signature.kernel), data.first_batch
-    spec = trace_spec(
-        kernel,
-        rows=batch.rows,
-        shared=batch.shared,
-        static=batch.static,
-        output=signature.output,
-    )
+    try:
+        spec = trace_spec(
+            kernel,
+            rows=batch.rows,
+            shared=batch.shared,
+            static=batch.static,
+            output=signature.output,
+        )
+    except Exception as error:
+        _refuse_rows_passed_whole(data, error)
+        raise
     check_sites(spec)
-    check_shapes(spec, batch.rows)
     check_output_observed(kernel, spec, batch)
     check_row_plates(kernel, spec, batch, data.n_obs)
+    check_shapes(spec, batch.rows)
     check_observed(kernel, rows=data.rows, shared=batch.shared, static=batch.static)
     return spec
+
+
+def _refuse_rows_passed_whole(data: TrainingData, error: Exception) -> None:
+    """Say which shared argument may be why a kernel does not run on a batch."""
+    n_rows = len(next(iter(data.rows.values())))
+    if data.batch_size == n_rows:
+        return
+    whole = [
+        name
+        for name, tree in data.shared.items()
+        if any(np.shape(leaf)[:1] == (n_rows,) for leaf in jax.tree.leaves(tree))
+    ]
+    if whole:
+        what = str(error).partition("\n")[0].rstrip(".")
+        msg = (
+            f"The kernel does not run on a batch of {data.batch_size} rows: {what}. Every batch "
+            f"gets {', '.join(map(repr, whole))} whole, with {n_rows} entries, as many as there "
+            "are rows. What belongs to the rows is an argument of its own, in no container, and "
+            "named in by_row= where it is not noticed; or train on all rows at once, "
+            "fit_on_batch(X, y)."
+        )
+        raise DataError(msg) from error
 
 
 def with_checked_indices(indices: IndexCheck, data: TrainingData) -> TrainingData:

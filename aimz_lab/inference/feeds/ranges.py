@@ -152,7 +152,8 @@ class WatchedSource:
 
     def __init__(self, source: BatchSource, trained: Ranges, columns: Columns) -> None:
         self._source, self._trained, self._columns = source, trained, columns
-        self.n_obs, self.n_batches = source.n_obs, source.n_batches
+        self.n_obs = source.n_obs
+        self.n_batches, self.epoch_rows = source.n_batches, source.epoch_rows
         self.reiterable = source.reiterable
 
     @property

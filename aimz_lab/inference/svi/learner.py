@@ -79,15 +79,8 @@ class SviLearner:
         self._forget_compiled()
 
     def __getstate__(self) -> dict[str, Any]:
-        left = {
-            "_engines",
-            "_plans",
-            "_constrained",
-            "_draws",
-            "_rows_check",
-            "_code",
-            "_short_batches",
-        }
+        compiled = {"_engines", "_plans", "_constrained", "_draws", "_rows_check", "_code"}
+        left = {*compiled, "_short_batches"}
         return {name: v for name, v in self.__dict__.items() if name not in left}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

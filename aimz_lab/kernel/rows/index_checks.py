@@ -101,6 +101,11 @@ class _CheckedSource:
         return self._source.n_batches
 
     @property
+    def epoch_rows(self) -> int | None:
+        """Rows of an epoch where they were counted; otherwise ``None``."""
+        return self._source.epoch_rows
+
+    @property
     def columns(self) -> Columns:
         """Column names of each field that is a table, if they are known."""
         return self._source.columns

@@ -124,8 +124,8 @@ def _of_scatter(
     clipped = params["mode"] == GatherScatterMode.CLIP and bool(numbers.inserted_window_dims)
     for column, axis in enumerate(numbers.scatter_dims_to_operand_dims):
         index = _column(indices, column)
-        if index.name == "cumsum":
-            continue  # jnp.nonzero leaves out what is false in this way
+        if index.name == "cumsum" or not index.names:
+            continue  # jnp.nonzero and jnp.tril_indices leave out what is false in this way
         low = clipped and not index.from_the_end
         last = shape[axis] - window[axis]
         yield from _lookup("write", index, shape[axis], last, clipped, low)

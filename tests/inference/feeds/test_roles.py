@@ -129,6 +129,12 @@ class TestFit:
         im = model().fit(ArrayLoader(data, KEY, batch_size=20), table=TABLE, **QUIET)
         assert list(im.input_schema.shared) == ["table"]
 
+    def test_rows_that_are_passed_whole_to_a_batch_are_named(self):
+        with pytest.raises(
+            DataError, match="batch of 20 rows.*gets 'table', 'weight' whole.*by_row="
+        ):
+            model().fit(X, Y, **GIVEN, shared=["table", "weight"], batch_size=20, **QUIET)
+
     @pytest.mark.slow
     def test_held_out_rows_of_the_length_of_a_shared_table(self):
         def looked_up(X, table, y=None):

@@ -290,3 +290,13 @@ def test_later_calls_are_checked_with_their_own_rows():
     indices.rows({"group": np.array([0, 7])})
     with pytest.raises(DataError, match="entry 5 in row 1"):
         indices.rows({"group": np.array([0, 35])})
+
+
+def test_entries_that_a_library_leaves_out_on_purpose_are_no_lookups():
+    def kernel(X, y=None):
+        chol = numpyro.sample("chol", dist.LKJCholesky(3, 1.0))  # built by jnp.tril_indices
+        with numpyro.plate("rows", X.shape[0]):
+            numpyro.sample("y", dist.MultivariateNormal(jnp.zeros(3), scale_tril=chol), obs=y)
+
+    X = np.ones((5, 3), np.float32)
+    IndexCheck(kernel).rows({"X": X, "y": X})
