@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro
 from jax.typing import ArrayLike
 from jaxtyping import PyTree
 from numpyro import handlers
@@ -76,7 +77,8 @@ def check_observed(
                 found.append((name, argument, kind, *map(_known, _bounds(site["fn"]))))
 
     abstract = {name: _abstract(array) for name, array in rows.items()}
-    with tracing_lock:
+    # Validation would trace the eigenvalues of a covariance of all rows.
+    with tracing_lock, numpyro.validation_enabled(False):
         jax.eval_shape(run, jax.random.key(0), abstract, jax.tree.map(_abstract, dict(shared)))
     for name, argument, kind, low, high in found:
         values = np.asarray(rows[argument])

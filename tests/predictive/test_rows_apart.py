@@ -271,14 +271,12 @@ def test_a_source_whose_number_of_rows_matters_is_refused_at_its_end(store):
 def test_every_method_that_cuts_rows_takes_the_users_word(recwarn):
     kernel, X = kernel_of(lambda x, slope: jnp.cumsum(jnp.ones_like(x))), inputs(300)
     model, expected = model_of(kernel), np.arange(300) % 256 + 1
-    word = {"rows": "independent", "return_sites": ["mu"]}
-    batch = model.predict_on_batch(X, return_datatree=False, **word)["mu"][0]
-    prior = model.sample_prior_predictive(X, num_samples=2, progress=False, **word)
-    of_batch = model.sample_prior_predictive_on_batch(X, num_samples=2, **word)
-    for got in (
-        batch,
-        *(tree["prior_predictive"]["mu"].values[0, 0] for tree in (prior, of_batch)),
-    ):
+    tree = model.predict(X, rows="independent", return_sites="mu", progress=False)
+    batch = model.predict_on_batch(X, rows="independent", return_datatree=False)
+    prior = model.sample_prior_predictive(X, rows="independent", num_samples=2, progress=False)
+    of_batch = model.sample_prior_predictive_on_batch(X, rows="independent", num_samples=2)
+    drawn = [one["prior_predictive"]["mu"].values[0, 0] for one in (prior, of_batch)]
+    for got in (means(tree)[0], batch["mu"][0], *drawn):
         np.testing.assert_allclose(got, expected)
     scenario = {"X": X, "rows": "independent", "progress": False}
     model.estimate_effect(args_baseline=scenario, args_intervention=scenario)

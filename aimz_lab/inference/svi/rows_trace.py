@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro
 from numpyro import handlers
 from numpyro.distributions import biject_to, constraints
 from numpyro.infer import init_to_uniform
@@ -63,7 +64,8 @@ class RowsTrace:
         given = handlers.substitute(self._function, data={**shared.params, **values})
         seeded = handlers.seed(pin_plates(given, n_rows), key)
         draw = partial(_draw, key=key, is_wide=shared.is_wide)
-        with tracing_lock:
+        # Validation would trace, and compute, the eigenvalues of a covariance of all rows.
+        with tracing_lock, numpyro.validation_enabled(False):
             drawn = handlers.substitute(seeded, substitute_fn=draw)
             arguments = {**rows, **shared.arguments, **self._static}
             return handlers.trace(drawn).get_trace(**arguments)

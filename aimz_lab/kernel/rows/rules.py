@@ -177,6 +177,7 @@ RULES: dict[str, Callable[[Operation], bool]] = {
     "rev": _along("dimensions"),
     "sort": _along("dimension"),
     "split": _along("axis"),
+    "unstack": _along("axis"),
     "concatenate": _joined_along("dimension"),
     "stack": _joined_along("axis"),
     "dot_general": _dot_general,

@@ -62,6 +62,7 @@ APART = {
     "sorted columns": lambda X, z, group, w: jnp.sort(X, axis=1)[:, ::-1].cumsum(axis=1),
     "one of a group": lambda X, z, group, w: w[group, 1],
     "its own column": lambda X, z, group, w: jnp.take_along_axis(X, group[:, None], axis=1),
+    "columns one by one": lambda X, z, group, w: sum(column * z for column in X.T),
     "some columns": lambda X, z, group, w: X[:, jnp.array([2, 0])] + X[:, 1:],
     "columns joined": lambda X, z, group, w: jnp.column_stack([X, z, X[:, 0] * z]),
     "padded columns": lambda X, z, group, w: jnp.pad(X, ((0, 0), (1, 2))),
@@ -113,6 +114,7 @@ ACROSS = {
     "pairs": lambda X, z, group, w: (X @ X.T).sum(axis=1),
     "Gram matrix": lambda X, z, group, w: X @ (X.T @ X),
     "first row": lambda X, z, group, w: z - z[0],
+    "rows one by one": lambda X, z, group, w: z + sum(row.sum() for row in X[:8]),
     "row of a number": lambda X, z, group, w: z[group],
     "groups of rows": lambda X, z, group, w: z.reshape(-1, 2).sum(axis=1).repeat(2),
     "columns as rows, in one step": lambda X, z, group, w: jax.lax.reshape(
