@@ -21,8 +21,8 @@ def check_sites_of_draws(
     """Check that a kernel knows the sites of a posterior, and that there are draws of its sites.
 
     Latent sites with one value per row need no draws: new rows get new values. Neither does a site
-    whose value is given. Every other latent site without draws is drawn from the kernel, and so
-    from the prior.
+    without values (``Unit``) or one whose value is given. Every other latent site without draws is
+    drawn from the kernel, and so from the prior.
 
     Args:
         draws: Posterior draws by site.
@@ -41,7 +41,7 @@ def check_sites_of_draws(
     missing = [
         name
         for name in spec.latent_sites
-        if name not in draws and name not in given and not spec.sites[name].row_axes
+        if name not in draws and name not in given and _needs_draws(spec.sites[name])
     ]
     if unknown and missing:
         msg = (
@@ -132,6 +132,10 @@ def as_values_of(site: Site, draws: Shaped[Array, "draw ..."]) -> Shaped[np.ndar
     if not whole and site.dtype.kind != "b" and values.dtype.kind in "iub":
         return values.astype(site.dtype)
     return values
+
+
+def _needs_draws(site: Site) -> bool:
+    return not site.row_axes and 0 not in site.shape
 
 
 def _is_latent(spec: KernelSpec, name: str) -> bool:
