@@ -32,11 +32,19 @@ def check_sites_of_draws(
 
     Raises:
         SiteError: If there are draws of sites that the kernel lacks, and none of some that it has:
-            a name is misspelt, or the draws are another kernel's.
+            a name is misspelt, or the draws are another kernel's. Also if a parameter has draws.
 
     Warns:
         OutputWarning: With the names of the sites, if only one of both is so.
     """
+    params = [name for name in draws if name in spec.of_kind("param")]
+    if params:
+        msg = (
+            f"The posterior has draws of {_listed(params)}, but numpyro.param has one value and no "
+            "draws. Make it a sample site, or leave it out and train it; a value from elsewhere "
+            "goes into im.vi_result."
+        )
+        raise SiteError(msg)
     unknown = [name for name in draws if name not in spec.sites]
     missing = [
         name
