@@ -53,6 +53,7 @@ def test_a_misspelt_site_is_refused_by_name():
         predicted(im)
 
 
+@pytest.mark.slow
 def test_a_site_without_draws_is_warned_about_unless_it_is_given():
     im = with_draws(mu=MU)
     with pytest.warns(OutputWarning, match="no draws of 'level'.*prior.*sample_prior_predictive"):
@@ -81,6 +82,7 @@ def test_a_site_below_an_intervention_may_come_from_the_kernel():
     assert abs(values.mean() - 150.0) < 10.0
 
 
+@pytest.mark.slow
 def test_the_prior_is_an_answer_to_who_asks_for_it():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -122,6 +124,7 @@ def test_numbers_of_draws_and_kinds_of_values_are_checked():
         with_draws(mu=np.where(np.arange(6) == 2, np.nan, MU), level=LEVEL)
 
 
+@pytest.mark.slow
 def test_draws_take_the_kind_of_number_of_their_site():
     whole = predicted(with_draws(mu=MU.astype(int), level=LEVEL.astype(int)))
     real = predicted(with_draws(mu=MU, level=LEVEL))

@@ -21,6 +21,7 @@ def compiled(distribution, value):
     return jax.jit(lambda value: log_prob_within(distribution, value))(jnp.asarray(value))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("distribution", "inside", "outside"),
     [
@@ -91,6 +92,7 @@ def masked_levels(X, y=None):
         numpyro.sample("y", dist.Categorical(probs), obs=y)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kernel", "wrong", "message"),
     [
@@ -118,6 +120,7 @@ def test_training_refuses_data_outside_the_support(kernel, wrong, message):
     assert np.isfinite(density[..., :3]).all()
 
 
+@pytest.mark.slow
 def test_masked_data_may_hold_anything():
     X, y = np.ones(8, np.float32), np.ones(8, int)
     X[3], y[3] = -1, -1

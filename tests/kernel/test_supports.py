@@ -43,6 +43,7 @@ def test_bounds_that_follow_from_another_site_are_refused(model):
         model(kernel_with(moved)).fit_on_batch(X, Y)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "bounds",
     [lambda a: dist.constraints.interval(0.0, jnp.exp(0.5)), lambda a: dist.constraints.positive],

@@ -37,6 +37,7 @@ KEYS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", KEYS.values(), ids=list(KEYS))
 def test_features_are_those_of_training_and_of_numpyro(key):
     kernel, X, t = fourier(key), np.linspace(-2, 2, 300, dtype=np.float32), np.float32([-1, 0.5, 2])

@@ -102,6 +102,7 @@ BY_NUMBER = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("what", "n_rows", "n_columns"),
     [
@@ -167,6 +168,7 @@ def step_kernel(X, y=None):
         numpyro.sample("y", dist.Normal(slope * late, 1.0), obs=y)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reduce", [None, "mean"])
 def test_the_effect_of_a_step_shows_where_one_scenario_takes_it(reduce):
     X = np.zeros((1095, 1), np.float32)
@@ -247,6 +249,7 @@ def batches(X):
     return [{"X": part} for part in np.array_split(X, 9)]
 
 
+@pytest.mark.slow
 def test_rows_of_a_source_must_be_proven_or_vouched_for():
     X = inputs(N)
     kernel = kernel_of(lambda x, slope: jnp.cumsum(x))
