@@ -21,7 +21,7 @@ from aimz_lab.inference.feeds.ranges import WatchedSource, ranges_of, warn_if_fa
 from aimz_lab.inference.feeds.schema import InputSchema
 from aimz_lab.inference.posterior import Posterior, Sites, site_names
 from aimz_lab.kernel.arguments import ArgumentRoles
-from aimz_lab.kernel.check import parameter_names
+from aimz_lab.kernel.checks.preflight import parameter_names
 from aimz_lab.kernel.rows.index_checks import IndexCheck
 from aimz_lab.kernel.signature import KernelSignature, merge_arguments
 from aimz_lab.predictive.call_labels import DRAWS, CallLabels, set_values, value_labels

@@ -12,7 +12,7 @@ from numpyro import handlers
 from aimz_lab.errors import KernelError
 from aimz_lab.kernel.discrete import SummedSite, sites_to_sum_out, unmasked
 from aimz_lab.kernel.prior_draws import seeded
-from aimz_lab.kernel.rows.plates import pin_plates
+from aimz_lab.kernel.rows.pinned_plates import pin_plates
 from aimz_lab.kernel.rows.proof import rows_are_independent
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.kernel.tracing import tracing_lock

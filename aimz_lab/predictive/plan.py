@@ -9,8 +9,8 @@ from typing import TypeVar
 
 from aimz_lab.errors import DataTypeError, OutputWarning, PerformanceWarning, SiteError
 from aimz_lab.kernel.cache_keys import CodeKey
+from aimz_lab.kernel.checks.shapes import check_shapes
 from aimz_lab.kernel.discrete import SummedSite
-from aimz_lab.kernel.shapes import check_shapes
 from aimz_lab.kernel.site_graph import SiteGraph, trace_site_graph
 from aimz_lab.kernel.spec import KernelSpec, Site
 from aimz_lab.predictive.blocks import Rows

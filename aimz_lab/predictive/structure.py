@@ -9,7 +9,7 @@ import jax
 from jaxtyping import PyTree
 
 from aimz_lab.kernel.cache_keys import CodeKey, shapes_of
-from aimz_lab.kernel.rows.plates import pin_plates
+from aimz_lab.kernel.rows.pinned_plates import pin_plates
 from aimz_lab.kernel.spec import KernelSpec, Site
 from aimz_lab.kernel.tracing import trace_spec
 from aimz_lab.predictive.blocks import BLOCK_ROWS, Rows

@@ -11,7 +11,7 @@ from aimz_lab.data import ArrayDataset
 from aimz_lab.errors import DataError
 from aimz_lab.kernel.arguments import ArgumentRoles, KernelArguments
 from aimz_lab.kernel.cache_keys import CodeKey, shapes_of
-from aimz_lab.kernel.check import parameter_names
+from aimz_lab.kernel.checks.preflight import parameter_names
 from aimz_lab.kernel.rows.whole_arguments import RowTrial, Tie
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.types import Array, Rows

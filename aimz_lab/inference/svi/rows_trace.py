@@ -17,7 +17,7 @@ from numpyro.infer import init_to_uniform
 
 from aimz_lab.inference.compiling import named
 from aimz_lab.kernel.arguments import KernelArguments
-from aimz_lab.kernel.rows.plates import pin_plates
+from aimz_lab.kernel.rows.pinned_plates import pin_plates
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.kernel.tracing import Message, tracing_lock
 from aimz_lab.types import Params, Rows, Shared, Static

@@ -21,7 +21,7 @@ _LOOKS_UP = ("gather", "scatter", "dynamic_slice", "dynamic_update_slice", "clam
 
 
 class Follows(Protocol):
-    """What runs the programs of a loop; see ``dependencies.Follower``.
+    """What runs the programs of a loop; see ``lookup_follower.Follower``.
 
     Attributes:
         lookups: The lookups so far.

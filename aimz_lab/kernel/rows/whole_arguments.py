@@ -18,7 +18,7 @@ from jaxtyping import PyTree
 from numpyro import handlers
 
 from aimz_lab.kernel.prior_draws import seeded
-from aimz_lab.kernel.rows.plates import pin_plates
+from aimz_lab.kernel.rows.pinned_plates import pin_plates
 from aimz_lab.kernel.tracing import Message, tracing_lock
 from aimz_lab.types import HasShape, Static
 

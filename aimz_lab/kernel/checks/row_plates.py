@@ -11,9 +11,9 @@ import jax.numpy as jnp
 from numpyro import handlers
 
 from aimz_lab.errors import FitWarning, KernelError
+from aimz_lab.kernel.argument_reach import depends_on
 from aimz_lab.kernel.arguments import KernelArguments
-from aimz_lab.kernel.dependence import depends_on
-from aimz_lab.kernel.plate_handlers import too_small
+from aimz_lab.kernel.batch_plates import too_small
 from aimz_lab.kernel.prior_draws import seeded
 from aimz_lab.kernel.spec import KernelSpec, Plate
 from aimz_lab.types import Arguments

@@ -1,4 +1,4 @@
-"""Effect handlers for plates that take only some of their entries."""
+"""Effect handlers for the plates of a batch: they take all its rows; too small ones are refused."""
 
 from __future__ import annotations
 

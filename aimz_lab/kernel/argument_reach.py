@@ -1,4 +1,4 @@
-"""Which sites of a kernel depend on an argument, by the traced program."""
+"""Which sites an argument of the kernel reaches, by the traced program."""
 
 from __future__ import annotations
 
