@@ -14,11 +14,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.errors import JAXTypeError
-from jax.extend.core import ClosedJaxpr, Literal, Var
 from jaxtyping import Num, PyTree
 from numpyro.distributions import Distribution, Independent, MaskedDistribution
 
 from aimz_lab.errors import KernelError, SiteError
+from aimz_lab.kernel.masks import unmasked
+from aimz_lab.kernel.rows.jaxprs import needed_for
 from aimz_lab.kernel.spec import KernelSpec, Site
 from aimz_lab.types import Array
 
@@ -80,13 +81,6 @@ class SummedSite:
         missing = ndim - 1 - len(rest)
         rest = (1,) * missing + rest if missing >= 0 else rest[-missing:]
         return rows_first.reshape(rows_first.shape[0], *rest)
-
-
-def unmasked(distribution: Distribution) -> Distribution:
-    """The distribution without masks, under which it has no density, but draws all the same."""
-    while isinstance(distribution, MaskedDistribution):
-        distribution = distribution.base_dist
-    return distribution
 
 
 def sites_to_sum_out(
@@ -224,15 +218,6 @@ def _parents(
     variables = dict(zip(names, program.jaxpr.invars[-len(names) :], strict=True))
     found = {}
     for name, result in zip(sorted(shapes), program.jaxpr.outvars, strict=True):
-        needed = _needed_for(result, program)
+        needed = needed_for(program.jaxpr, [result])
         found[name] = tuple(site for site in missing if site != name and variables[site] in needed)
     return found
-
-
-def _needed_for(result: Var | Literal, program: ClosedJaxpr) -> set[Var]:
-    """The variables of a program that one of its results depends on."""
-    needed = {result} if isinstance(result, Var) else set()
-    for equation in reversed(program.jaxpr.eqns):
-        if not needed.isdisjoint(equation.outvars):
-            needed.update(atom for atom in equation.invars if isinstance(atom, Var))
-    return needed

@@ -10,7 +10,8 @@ from jaxtyping import PyTree
 from numpyro import handlers
 
 from aimz_lab.errors import KernelError
-from aimz_lab.kernel.discrete import SummedSite, sites_to_sum_out, unmasked
+from aimz_lab.kernel.discrete import SummedSite, sites_to_sum_out
+from aimz_lab.kernel.masks import unmasked
 from aimz_lab.kernel.prior_draws import seeded
 from aimz_lab.kernel.rows.pinned_plates import pin_plates
 from aimz_lab.kernel.rows.proof import rows_are_independent

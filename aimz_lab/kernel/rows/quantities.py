@@ -8,8 +8,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from numpyro.distributions import Distribution, Independent, MaskedDistribution
+from numpyro.distributions import Distribution, Independent
 
+from aimz_lab.kernel.masks import masks_of, unmasked
 from aimz_lab.kernel.rows.compare import differ
 from aimz_lab.kernel.spec import KernelSpec, Site
 from aimz_lab.kernel.tracing import Message, site_kind
@@ -98,19 +99,12 @@ def _of_site(
     distribution, value = message["fn"], message["value"]
     parameters = _parameters(distribution)
     if not in_training:
-        return Quantities([_unmasked(distribution).log_prob(value)], parameters, [])
+        return Quantities([unmasked(distribution).log_prob(value)], parameters, [])
     scales, weights = _scales(message, trace)
     density = distribution.log_prob(value)
     if site is not None and site.row_axes and site.row_batch_axis is None:
-        density = _by_row(_unmasked(distribution), value)
-    return Quantities([density], [*parameters, *_masks(distribution), *scales], weights)
-
-
-def _unmasked(distribution: Distribution) -> Distribution:
-    """The distribution without masks, under which it has no density, but draws all the same."""
-    while isinstance(distribution, MaskedDistribution):
-        distribution = distribution.base_dist
-    return distribution
+        density = _by_row(unmasked(distribution), value)
+    return Quantities([density], [*parameters, *masks_of(distribution), *scales], weights)
 
 
 def _parameters(distribution: Distribution) -> list[jax.Array]:
@@ -123,15 +117,6 @@ def _by_row(distribution: Distribution, value: jax.Array) -> jax.Array:
     while isinstance(distribution, Independent):
         distribution = distribution.base_dist
     return distribution.log_prob(value)
-
-
-def _masks(distribution: Distribution) -> list[jax.Array]:
-    found = []
-    while isinstance(distribution, MaskedDistribution):
-        if not isinstance(distribution._mask, bool):
-            found.append(jnp.asarray(distribution._mask))
-        distribution = distribution.base_dist
-    return found
 
 
 def _scales(
