@@ -46,13 +46,13 @@ class _whole_plates(Messenger):
 
 
 class refuse_too_small_plates(Messenger):
-    """Effect handler that refuses a plate that is to take more entries than it has."""
+    """Effect handler that refuses a plate whose subsample is larger than the plate."""
 
     def process_message(self, msg: dict[str, Any]) -> None:
-        """Raise if the message is such a plate's.
+        """Raise if the message comes from such a plate.
 
         Raises:
-            KernelError: If it is; NumPyro would take fewer entries.
+            KernelError: If it does; NumPyro would take fewer entries.
         """
         if msg["type"] != "plate" or msg["value"] is not None:
             return

@@ -24,7 +24,7 @@ from aimz_lab.kernel.spec import KernelSpec, Site
 from aimz_lab.types import Array
 
 MOST_COMBINATIONS = 4096
-"""Combinations of values of a row that are summed at most; each runs the kernel once."""
+"""Most combinations of values that are summed for a row; each runs the kernel once."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class SummedSite:
     Attributes:
         name: Its name.
         row_dim: The dimension of rows in its batch shape; negative.
-        paired: Dimensions of plates that it shares with the output: each entry of the output has
-            an entry of the site of its own.
+        paired: Dimensions of the plates that it shares with the output; along these, each entry of
+            the output has its own entry of the site.
     """
 
     name: str
@@ -182,7 +182,7 @@ def _check_can_be_summed(site: Site, output: Site, spec: KernelSpec) -> None:
 
 
 def _paired(site: Site, output: Site) -> tuple[int, ...]:
-    """Dimensions of the plates, but that of the rows, that are around both sites."""
+    """Dimensions of the plates around both sites, without that of the rows."""
     if site.row_batch_axis != output.row_batch_axis:
         return ()
     rows = site.row_batch_axis
@@ -212,7 +212,7 @@ def _parents(
     arguments: tuple[PyTree, PyTree, Mapping[str, jax.ShapeDtypeStruct]],
     missing: Collection[str],
 ) -> dict[str, tuple[str, ...]]:
-    """For each density, the missing sites that it depends on, but for its own."""
+    """For each density, the missing sites that it depends on, its own site aside."""
     program, shapes = jax.make_jaxpr(densities, return_shape=True)(*arguments)
     names = sorted(arguments[2])  # as JAX orders a mapping
     variables = dict(zip(names, program.jaxpr.invars[-len(names) :], strict=True))

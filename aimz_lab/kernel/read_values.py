@@ -28,7 +28,7 @@ from aimz_lab.kernel.read_code import (
 from aimz_lab.kernel.read_parts import Part, Same, content_of
 
 MOST_PARTS = 200_000
-"""Parts of the values that a function reads, at most; with more, every reading is a new one."""
+"""Most values that are read of a function; where there are more, each fingerprint is a new one."""
 
 _SCALARS = (bool, int, str, bytes, complex, type(None), type(...), range, np.dtype)
 
@@ -44,7 +44,7 @@ class Reading:
 
     Args:
         attributes: Names of the attributes that code reads; grows as code is found.
-        home: The package of the function; it is read also where it is installed.
+        home: The package of the function; its code is read even if it is installed as a library.
 
     Attributes:
         helpers: The functions found, with their fingerprints.

@@ -1,9 +1,9 @@
-"""What a function reads beside its arguments, as a value that is another one once it changes.
+"""A fingerprint of all that a function reads beside its arguments; it changes when that does.
 
 JAX traces a function once and keeps the program. Global names, closures, defaults, attributes and
 helper functions are read while it is traced, so that a program is right only as long as all of
-these are what they were. In doubt a value counts as another one: a program that is compiled again
-costs time, one that is out of date gives wrong numbers.
+these are what they were. In doubt a value counts as changed: to compile a program again costs
+time, and an outdated one gives wrong numbers.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Latent sites that a log-likelihood has no draws of: summed out, or refused."""
+"""Latent sites without draws in a log-likelihood: summed out, or refused."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _are_rows_apart(densities: Callable, request: Request, rows: Rows, spec: Ker
         return all(
             rows_are_independent(densities, block, _arguments(request, rows, spec, count))
             for count in others
-            if count not in (1, BLOCK_ROWS)  # an axis of one entry is not told from a missing one
+            if count not in (1, BLOCK_ROWS)  # an axis of one row looks like none
         )
     except Exception:  # noqa: BLE001  a kernel for this number of rows only
         return False
