@@ -32,11 +32,19 @@ def check_sites_of_draws(
 
     Raises:
         SiteError: If the kernel lacks sites that have draws, and also has sites without draws: a
-            name is misspelt, or the draws belong to another kernel.
+            name is misspelt, or the draws belong to another kernel. Also if a parameter has draws.
 
     Warns:
         OutputWarning: With the names of the sites, if only one of the two holds.
     """
+    params = [name for name in draws if name in spec.of_kind("param")]
+    if params:
+        msg = (
+            f"The posterior has draws of {_listed(params)}, but numpyro.param has one value and no "
+            "draws. Make it a sample site, or leave it out and train it; a value from elsewhere "
+            "goes into im.vi_result."
+        )
+        raise SiteError(msg)
     unknown = [name for name in draws if name not in spec.sites]
     missing = [
         name

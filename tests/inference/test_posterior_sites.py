@@ -130,3 +130,20 @@ def test_draws_take_the_kind_of_number_of_their_site():
     np.testing.assert_allclose(values.mean(1), LEVELS, atol=0.05)
     with pytest.raises(SiteError, match="'z' takes whole numbers"):
         predicted(with_draws(regimes, z=np.array([0.0, 1.5])))
+
+
+def shifted(X, y=None):
+    mu = numpyro.sample("mu", dist.Normal(0.0, 1.0))
+    shift = numpyro.param("shift", 0.0)
+    with numpyro.plate("row", X.shape[0]):
+        numpyro.sample("y", dist.Normal(mu + shift + X, 0.01), obs=y)
+
+
+def test_a_parameter_takes_no_draws():
+    with pytest.raises(SiteError, match="draws of 'shift'.*one value"):
+        predicted(with_draws(shifted, mu=MU, shift=MU))
+
+
+def test_an_untrained_parameter_is_warned_about():
+    with pytest.warns(OutputWarning, match="parameters 'shift' have no trained values"):
+        predicted(with_draws(shifted, mu=MU))

@@ -31,7 +31,8 @@ def differing_draws(
         >>> differing_draws({"slope": slopes}, n_draws=6, count=3)
         array([0, 1, 4])
     """
-    count = min(count, n_draws)
+    if count >= n_draws:
+        return np.arange(n_draws)
     columns = [_columns(np.asarray(values)) for values in draws.values()]
     if not columns:
         return np.linspace(0, n_draws - 1, count).astype(np.int64)
