@@ -17,7 +17,7 @@ from jaxtyping import PyTree
 from numpyro import handlers
 from numpyro.distributions import Distribution, ImproperUniform, Unit
 
-from aimz_lab.kernel.plate_handlers import refuse_too_small_plates
+from aimz_lab.kernel.batch_plates import refuse_too_small_plates
 from aimz_lab.kernel.prior_draws import seeded
 from aimz_lab.kernel.spec import KernelSpec, Plate, ScaleCourse, Site, SiteKind
 from aimz_lab.types import HasShape, Static

@@ -10,7 +10,7 @@ import numpy as np
 
 from aimz_lab.errors import OutputWarning, SiteError
 from aimz_lab.inference.posterior_sites import check_shapes_of_draws, check_sites_of_draws
-from aimz_lab.kernel.check import parameter_names
+from aimz_lab.kernel.checks.preflight import parameter_names
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.predictive.request import Quantity, Request
 

@@ -9,12 +9,12 @@ import numpy as np
 
 from aimz_lab.errors import DataError
 from aimz_lab.inference.feeds.training_data import TrainingData
-from aimz_lab.kernel.bounds import check_observed
-from aimz_lab.kernel.check import check_sites
-from aimz_lab.kernel.output_check import check_output_observed
-from aimz_lab.kernel.plate_checks import check_row_plates
+from aimz_lab.kernel.checks.bounds import check_observed
+from aimz_lab.kernel.checks.observed_output import check_output_observed
+from aimz_lab.kernel.checks.preflight import check_sites
+from aimz_lab.kernel.checks.row_plates import check_row_plates
+from aimz_lab.kernel.checks.shapes import check_shapes
 from aimz_lab.kernel.rows.index_checks import IndexCheck
-from aimz_lab.kernel.shapes import check_shapes
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.kernel.supports import check_supports

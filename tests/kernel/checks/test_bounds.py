@@ -10,7 +10,7 @@ import numpyro.distributions as dist
 import pytest
 
 from aimz_lab.errors import DataError
-from aimz_lab.kernel.bounds import log_prob_within
+from aimz_lab.kernel.checks.bounds import log_prob_within
 from tests.runs import mean_field_model
 
 pytestmark = pytest.mark.allow_rank_promotion  # NumPyro's Categorical needs it
