@@ -136,6 +136,12 @@ def _check_axes(
             _check_order(what, axis, labels.columns)
 
 
+def check_reducer_labels(reducers: Mapping[str, object], labels: CallLabels) -> None:
+    """Raise :class:`DataError` if a reducer labels its rows in another order than the data."""
+    for name, reducer in reducers.items():
+        _check_rows(f"by= of {name!r}", getattr(reducer, "row_labels", None), labels.rows)
+
+
 def check_same_rows(one: CallLabels, other: CallLabels) -> None:
     """Raise :class:`DataError` if two scenarios label the same row differently."""
     if one.rows is None or other.rows is None:

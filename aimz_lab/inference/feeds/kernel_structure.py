@@ -14,10 +14,10 @@ from aimz_lab.kernel.checks.observed_output import check_output_observed
 from aimz_lab.kernel.checks.preflight import check_sites
 from aimz_lab.kernel.checks.row_plates import check_row_plates
 from aimz_lab.kernel.checks.shapes import check_shapes
+from aimz_lab.kernel.checks.supports import check_supports
 from aimz_lab.kernel.rows.index_checks import IndexCheck
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.kernel.spec import KernelSpec
-from aimz_lab.kernel.supports import check_supports
 from aimz_lab.kernel.tracing import trace_spec
 
 
