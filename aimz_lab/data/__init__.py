@@ -6,7 +6,7 @@ arrays in JAX's types, in a reproducible order, with the row labels and column n
 
 from __future__ import annotations
 
-from aimz_lab.data.arrays import canonical, is_array_like, to_host
+from aimz_lab.data.arrays import canonical, check_fits, is_array_like, to_host
 from aimz_lab.data.checks import check_finite, check_rows
 from aimz_lab.data.dataset import ArrayDataset, FieldSchema
 from aimz_lab.data.keys import as_typed_key, derive_key, fold_in, key_data
@@ -43,6 +43,7 @@ __all__ = [
     "axis_labels",
     "canonical",
     "check_finite",
+    "check_fits",
     "check_rows",
     "column_names",
     "derive_key",

@@ -127,16 +127,42 @@ def canonical(value: Shaped[Array, "*shape"], name: str = "array") -> Shaped[Arr
     target = np.dtype(jax.dtypes.canonicalize_dtype(native))
     if target == value.dtype and value.flags.c_contiguous:
         return value
-    if target.kind in "iu" and target.itemsize < native.itemsize and value.size:
-        limits = np.iinfo(target)
-        low, high = value.min(), value.max()
-        if low < limits.min or high > limits.max:
-            _raise_too_large(name, high if high > limits.max else low, target)
-    try:
-        with np.errstate(over="raise"):
-            return np.asarray(value, dtype=target, order="C")
-    except FloatingPointError:
-        _raise_too_large(name, np.abs(value[np.isfinite(value)]).max(), target)
+    check_fits(value, name)
+    with np.errstate(over="ignore"):
+        return np.asarray(value, dtype=target, order="C")
+
+
+def check_fits(value: Shaped[Array, "*shape"], name: str = "array") -> None:
+    """Check that JAX's canonical type can hold the values of an array.
+
+    Args:
+        value: The array; a JAX array is always canonical.
+        name: The field's name, for messages.
+
+    Raises:
+        DataError: If an integer would wrap, or a number become infinite.
+
+    Example:
+        >>> check_fits(np.array([2**31]), "id")
+        Traceback (most recent call last):
+        ...
+        aimz_lab.errors.DataError: Field 'id' holds 2147483648, which int32 cannot represent; ...
+    """
+    if isinstance(value, jax.Array) or not value.size:
+        return
+    native = value.dtype.newbyteorder("=")
+    target = np.dtype(jax.dtypes.canonicalize_dtype(native))
+    if target.itemsize >= native.itemsize or target.kind not in "iuf":
+        return
+    limits = np.finfo(target) if target.kind == "f" else np.iinfo(target)
+    low, high = np.fmin.reduce(value, axis=None), np.fmax.reduce(value, axis=None)
+    if target.kind == "f" and (np.isinf(low) or np.isinf(high)):
+        finite = value[np.isfinite(value)]
+        if not finite.size:
+            return
+        low, high = finite.min(), finite.max()
+    if low < limits.min or high > limits.max:
+        _raise_too_large(name, high if high > limits.max else low, target)
 
 
 def _raise_too_large(name: str, value: np.generic, target: np.dtype) -> NoReturn:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from jax.typing import ArrayLike
 
-from aimz_lab.data import BatchSource, pad_rows
+from aimz_lab.data import BatchSource, check_fits, pad_rows
 from aimz_lab.errors import DataError
 
 BLOCK_ROWS = 256
@@ -30,7 +30,7 @@ class Rows:
         streams: Whether the rows come from a source.
 
     Raises:
-        DataError: If there is no row.
+        DataError: If there is no row, or a value does not fit into JAX's type.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Rows:
             self._batches = itertools.chain([first], batches)
             self.template, self.n_rows, self.expected = first, None, rows.n_obs
         else:
-            self.template = {name: np.asarray(value) for name, value in rows.items()}
+            self.template = {name: _fitting(name, value) for name, value in rows.items()}
             self.n_rows = self.expected = _length(self.template)
         if not self.template or not _length(self.template):
             msg = "There are no rows to compute; pass arrays, or a loader, with at least one row."
@@ -53,7 +53,7 @@ class Rows:
 
     def _read(self, batch: Mapping[str, ArrayLike]) -> dict[str, np.ndarray]:
         names = batch if self._fields is None else self._fields
-        return {name: np.asarray(batch[name]) for name in names if name in batch}
+        return {name: _fitting(name, batch[name]) for name in names if name in batch}
 
     @property
     def count(self) -> int:
@@ -117,6 +117,12 @@ def check_same_length(several: Sequence[Rows]) -> None:
         listed = " and ".join(str(rows.n_rows) for rows in several)
         msg = f"The scenarios have {listed} rows; an effect compares row by row."
         raise DataError(msg)
+
+
+def _fitting(name: str, value: ArrayLike) -> np.ndarray:
+    array = np.asarray(value)
+    check_fits(array, name)
+    return array
 
 
 def _length(rows: Mapping[str, np.ndarray]) -> int:

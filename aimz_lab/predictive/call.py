@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jax.typing import ArrayLike
 
-from aimz_lab.data import BatchSource, LoaderSource, StreamSource, as_coord
+from aimz_lab.data import BatchSource, LoaderSource, StreamSource, as_coord, check_fits
 from aimz_lab.data.checks import check_positive_int
 from aimz_lab.errors import ArgumentError
 from aimz_lab.inference.feeds.columns import check_columns, check_order, shared_labels
@@ -275,6 +275,8 @@ def _with_checked_indices(
         role: {name: np.asarray(value) for name, value in each.items()}
         for role, each in values.items()
     }
+    for name, array in [pair for each in given.values() for pair in each.items()]:
+        check_fits(array, name)
     if isinstance(data.rows, Mapping):
         fitted.indices.rows(data.rows, **others, **given)
         return data

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+import jax
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -13,6 +14,7 @@ from aimz_lab.data import (
     ArrayLoader,
     as_source,
     check_finite,
+    check_fits,
     check_rows,
     column_names,
     first_row_labels,
@@ -22,6 +24,7 @@ from aimz_lab.data import (
 )
 from aimz_lab.errors import CallError, DataError
 from aimz_lab.inference.feeds.columns import check_columns, check_order, shared_labels
+from aimz_lab.inference.feeds.ranges import warn_if_coarse
 from aimz_lab.inference.feeds.roles import check_beside_loader, resolved
 from aimz_lab.inference.feeds.training_data import TrainingData, default_batch_size
 from aimz_lab.kernel.arguments import UNKNOWN_ROLES, ArgumentRoles, split_arguments
@@ -67,6 +70,9 @@ def rows_and_others(
         ArgumentError: If a named argument is no array.
         DataTypeError: If values are not numeric.
         CallError: If the arguments do not fit the kernel.
+
+    Warns:
+        OutputWarning: If single precision cannot tell the values of a column apart.
     """
     rows = {signature.input: to_host(signature.input, inputs)}
     if outputs is not None:
@@ -78,6 +84,11 @@ def rows_and_others(
     passed = {signature.input: inputs, signature.output: outputs, **extra}
     shared_row_labels({name: passed[name] for name in rows})
     check_call(signature.kernel, [*rows, *split.shared, *split.static])
+    for name, value in split.shared.items():
+        for leaf in jax.tree.leaves(value):
+            check_fits(leaf, name)
+    columns = {name: column_names(passed[name]) for name in rows}
+    warn_if_coarse(rows, {name: names for name, names in columns.items() if names})
     return rows, dict(split.shared), dict(split.static)
 
 

@@ -18,6 +18,9 @@ from aimz_lab.types import Array, Batch, Columns, JsonObject, Rows
 FAR = 5.0
 """A value is far outside if its distance from the range is more than this many widths of it."""
 
+COARSE = 1000.0
+"""A column has to be this many steps of its type wide."""
+
 _MOST_COLUMNS = 4096
 """Fields with more columns, such as images, have one range for all of them."""
 
@@ -141,6 +144,37 @@ def warn_if_far(trained: Ranges, new: Ranges, columns: Columns) -> bool:
     return True
 
 
+def warn_if_coarse(rows: Rows, columns: Columns) -> None:
+    """Warn of columns whose values JAX's type cannot tell apart, such as times in seconds.
+
+    Args:
+        rows: Arrays by field, before they take that type.
+        columns: Column names of the fields that are tables.
+
+    Warns:
+        OutputWarning: If a column is narrower than a thousand steps between its numbers.
+    """
+    found = []
+    for name, array in rows.items():
+        target = np.dtype(jax.dtypes.canonicalize_dtype(array.dtype))
+        if array.dtype.kind != "f" or target.itemsize >= array.dtype.itemsize:
+            continue
+        known = ColumnRange.of(array)
+        width = known.high - known.low
+        largest = np.fmax(np.abs(known.low), np.abs(known.high))
+        coarse = (width > 0) & (width < COARSE * np.finfo(target).eps * largest)
+        places = np.argwhere(coarse).tolist()
+        found += [_name_of(name, place, columns.get(name)) for place in places]
+    if found:
+        more = f"; and {len(found) - _LISTED} more" if len(found) > _LISTED else ""
+        warnings.warn(
+            f"Single precision cannot tell the values of {'; '.join(found[:_LISTED])}{more} apart: "
+            "they are close together and far from zero. Subtract their mean first.",
+            OutputWarning,
+            stacklevel=2,
+        )
+
+
 class WatchedSource:
     """A stream that warns of the first batch far outside of the range in training.
 
@@ -188,14 +222,10 @@ def _described(
     place: list[int],
     columns: tuple[str, ...] | None,
 ) -> str:
-    if columns is not None and len(place) == 1 and place[0] < len(columns):
-        what = f"column {columns[place[0]]!r} of {name}"
-    else:
-        what = f"{name}[:, {', '.join(map(str, place))}]" if place else name
     at = tuple(place)
     return (
-        f"{what} goes from {new.low[at]:.4g} to {new.high[at]:.4g}, in training from "
-        f"{trained.low[at]:.4g} to {trained.high[at]:.4g}"
+        f"{_name_of(name, place, columns)} goes from {new.low[at]:.4g} to {new.high[at]:.4g}, in "
+        f"training from {trained.low[at]:.4g} to {trained.high[at]:.4g}"
     )
 
 
@@ -238,3 +268,9 @@ def _ends(array: Array, which: str) -> np.ndarray:
         return ends
     least = np.minimum if which == "min" else np.maximum
     return least(ends, getattr(rest, which)(axis=0))
+
+
+def _name_of(name: str, place: list[int], columns: tuple[str, ...] | None) -> str:
+    if columns is not None and len(place) == 1 and place[0] < len(columns):
+        return f"column {columns[place[0]]!r} of {name}"
+    return f"{name}[:, {', '.join(map(str, place))}]" if place else name
