@@ -1,0 +1,183 @@
+"""Bounds of values that follow from latent draws, through the operations of a traced program.
+
+A draw that is not known yet may be anywhere in its support. An index made of it is in range for
+sure only if the bounds of the support, or the kernel's own clip or remainder, say so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import JaxprEqn
+from jax.typing import ArrayLike
+
+from aimz_lab.kernel.rows.lookups import Bounds, Value, is_drawn
+
+_UNKNOWN: Bounds = (None, None)
+
+_INCREASING = frozenset(
+    "add floor ceil round sign convert_element_type broadcast_in_dim reshape squeeze transpose "
+    "expand_dims copy slice concatenate rev reduce_sum reduce_max reduce_min cumsum cummax cummin "
+    "exp log log1p expm1 sqrt tanh logistic stop_gradient".split()
+)
+"""The primitives whose result is never less where an operand is greater."""
+
+_TRUE_OR_FALSE = frozenset("lt le gt ge eq ne not and or xor is_finite".split())
+
+
+def bounds_of(value: Value) -> Bounds:
+    """The least and the greatest that a value may be; ``None`` where that is not known."""
+    if value.bounds is not None:
+        return value.bounds
+    return _UNKNOWN if is_drawn(value.names) else (value.value, value.value)
+
+
+def bounds_after(
+    equation: JaxprEqn, inputs: list[Value], bind: Callable[..., Any], result: Any
+) -> Bounds | None:
+    """The bounds of the only result of an operation; ``None`` if no operand has draws."""
+    if not any(is_drawn(each.names) for each in inputs):
+        return None
+    name = equation.primitive.name
+    if np.dtype(getattr(result, "dtype", np.float32)) == np.bool_ and name in _TRUE_OR_FALSE:
+        return jnp.zeros_like(result), jnp.ones_like(result)
+    if name in ("argmax", "argmin"):
+        [axis] = equation.params["axes"]
+        last = np.shape(inputs[0].value)[axis] - 1
+        return jnp.zeros_like(result), jnp.full_like(result, last)
+    given = [bounds_of(each) for each in inputs]
+    lows, highs = [low for low, _ in given], [high for _, high in given]
+
+    def run(*values: ArrayLike | None) -> ArrayLike | None:
+        if any(value is None for value in values):
+            return None
+        [one] = bind(equation, [Value(value) for value in values])
+        return one
+
+    if name in _INCREASING:
+        return run(*lows), run(*highs)
+    if name in _RULES:
+        return _RULES[name](run, inputs, given, result)
+    return _UNKNOWN
+
+
+def bounds_of_call(name: str, inputs: list[Value]) -> Bounds | None:
+    """The bounds of the result of one of JAX's own functions; ``None`` if they follow inside."""
+    if len(inputs) != 2 or not is_drawn(inputs[0].names) or is_drawn(inputs[1].names):
+        return None
+    divisor = inputs[1].value
+    shape = np.broadcast_shapes(np.shape(inputs[0].value), np.shape(divisor))
+    is_integer = jnp.issubdtype(jnp.result_type(inputs[0].value, divisor), jnp.integer)
+    if name == "remainder":
+        one = 1 if is_integer else 0
+        low = jnp.broadcast_to(jnp.where(divisor > 0, 0, divisor + one), shape)
+        return low, jnp.broadcast_to(jnp.where(divisor > 0, divisor - one, 0), shape)
+    if name == "floor_divide":
+        ends = bounds_of(inputs[0])
+        if ends[0] is None or ends[1] is None:
+            return _UNKNOWN
+        quotients = [jnp.broadcast_to(jnp.floor_divide(end, divisor), shape) for end in ends]
+        return jnp.minimum(*quotients), jnp.maximum(*quotients)
+    return None
+
+
+def _max(run: Callable, inputs: list[Value], given: list[Bounds], result: Any) -> Bounds:
+    lows = [low for low, _ in given if low is not None]
+    low = _reduced(jnp.maximum, lows, result)
+    return low, run(*(high for _, high in given))
+
+
+def _min(run: Callable, inputs: list[Value], given: list[Bounds], result: Any) -> Bounds:
+    highs = [high for _, high in given if high is not None]
+    return run(*(low for low, _ in given)), _reduced(jnp.minimum, highs, result)
+
+
+def _reduced(how: Callable, sides: list, result: Any) -> ArrayLike | None:
+    if not sides:
+        return None
+    one = sides[0] if len(sides) == 1 else how(*sides)
+    return jnp.broadcast_to(one, np.shape(result))
+
+
+def _clamp(run: Callable, inputs: list[Value], given: list[Bounds], result: Any) -> Bounds:
+    (least, least_high), (low, high), (most_low, most) = given
+    shape = np.shape(result)
+    floor = run(least, low, most_low) if low is not None else least
+    ceiling = run(least_high, high, most) if high is not None else most
+    return tuple(None if side is None else jnp.broadcast_to(side, shape) for side in (floor, ceiling))
+
+
+def _sub(run: Callable, inputs: list[Value], given: list[Bounds], result: Any) -> Bounds:
+    (low, high), (less_low, less_high) = given
+    return run(low, less_high), run(high, less_low)
+
+
+def _neg(run: Callable, inputs: list[Value], given: list[Bounds], result: Any) -> Bounds:
+    return run(given[0][1]), run(given[0][0])
+
+
+def _mul(run: Callable, inputs: list[Value], given: list[Bounds], result: Any) -> Bounds:
+    return _of_corners([run(a, b) for a in given[0] for b in given[1]])
+
+
+def _div(run: Callable, inputs: list[Value], given: list[Bounds], result: Any) -> Bounds:
+    if is_drawn(inputs[1].names):
+        return _UNKNOWN
+    return _of_corners([run(a, inputs[1].value) for a in given[0]])
+
+
+def _rem(run: Callable, inputs: list[Value], given: list[Bounds], result: Any) -> Bounds:
+    if is_drawn(inputs[1].names):
+        return _UNKNOWN
+    integer = jnp.issubdtype(jnp.result_type(inputs[1].value), jnp.integer)
+    most = jnp.broadcast_to(jnp.abs(inputs[1].value) - (1 if integer else 0), np.shape(result))
+    return -most, most
+
+
+def _of_corners(corners: list) -> Bounds:
+    if any(corner is None for corner in corners):
+        return _UNKNOWN
+    both = jnp.stack([jnp.asarray(corner) for corner in corners])
+    return both.min(0), both.max(0)
+
+
+def _select(run: Callable, inputs: list[Value], given: list[Bounds], result: Any) -> Bounds:
+    which, cases = inputs[0], given[1:]
+    if not is_drawn(which.names):
+        sides = zip(*cases, strict=True)
+        low, high = (run(which.value, *side) for side in sides)
+        return low, high
+    low, high = ([case[side] for case in cases] for side in (0, 1))
+    return (
+        None if any(each is None for each in low) else jnp.stack(low).min(0),
+        None if any(each is None for each in high) else jnp.stack(high).max(0),
+    )
+
+
+def _gather(run: Callable, inputs: list[Value], given: list[Bounds], result: Any) -> Bounds:
+    """What is looked up lies among the entries of the table."""
+    low, high = given[0]
+    if not np.size(inputs[0].value):
+        return _UNKNOWN
+    return (
+        None if low is None else jnp.full_like(result, jnp.min(low)),
+        None if high is None else jnp.full_like(result, jnp.max(high)),
+    )
+
+
+_RULES: dict[str, Callable[..., Bounds]] = {
+    "max": _max,
+    "min": _min,
+    "clamp": _clamp,
+    "sub": _sub,
+    "neg": _neg,
+    "mul": _mul,
+    "div": _div,
+    "rem": _rem,
+    "select_n": _select,
+    "gather": _gather,
+    "dynamic_slice": _gather,
+}
