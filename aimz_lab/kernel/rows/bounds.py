@@ -14,7 +14,7 @@ import numpy as np
 from jax.extend.core import JaxprEqn
 from jax.typing import ArrayLike
 
-from aimz_lab.kernel.rows.lookups import Bounds, Value, is_drawn
+from aimz_lab.kernel.rows.lookups import DRAWN, LATENT, Bounds, Value, is_drawn
 
 _UNKNOWN: Bounds = (None, None)
 
@@ -38,11 +38,12 @@ def bounds_of(value: Value) -> Bounds:
 def bounds_after(
     equation: JaxprEqn, inputs: list[Value], bind: Callable[..., Any], result: Any
 ) -> Bounds | None:
-    """The bounds of the only result of an operation; ``None`` if no operand has draws."""
-    if not any(is_drawn(each.names) for each in inputs):
+    """The bounds of the only result of an operation; ``None`` where latents play no part."""
+    names = frozenset[str]().union(*(each.names for each in inputs))
+    if LATENT not in names or DRAWN in names:
         return None
     name = equation.primitive.name
-    if np.dtype(getattr(result, "dtype", np.float32)) == np.bool_ and name in _TRUE_OR_FALSE:
+    if name in _TRUE_OR_FALSE and result.dtype == np.bool_:
         return jnp.zeros_like(result), jnp.ones_like(result)
     if name in ("argmax", "argmin"):
         [axis] = equation.params["axes"]
@@ -66,7 +67,9 @@ def bounds_after(
 
 def bounds_of_call(name: str, inputs: list[Value]) -> Bounds | None:
     """The bounds of the result of one of JAX's own functions; ``None`` if they follow inside."""
-    if len(inputs) != 2 or not is_drawn(inputs[0].names) or is_drawn(inputs[1].names):
+    if name not in ("remainder", "floor_divide") or len(inputs) != 2:
+        return None
+    if not is_drawn(inputs[0].names) or is_drawn(inputs[1].names):
         return None
     divisor = inputs[1].value
     shape = np.broadcast_shapes(np.shape(inputs[0].value), np.shape(divisor))

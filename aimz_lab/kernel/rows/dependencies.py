@@ -164,9 +164,10 @@ class Follower:
         results = self.run(inner, inputs)
         self._within.pop()
         self._is_trusted = trusted
-        if (bounds := bounds_of_call(name, inputs)) is not None and len(results) == 1:
+        own = _is_of_jax(inner)
+        if own and (bounds := bounds_of_call(name, inputs)) is not None:
             return [replace(results[0], bounds=bounds)]
-        if name == "searchsorted" and is_drawn(results[0].names):
+        if own and name == "searchsorted" and is_drawn(results[0].names):
             entries, found = np.shape(inputs[0].value)[-1], results[0].value
             return [replace(results[0], bounds=(jnp.zeros_like(found), jnp.full_like(found, entries)))]
         # The number of true entries so far, perhaps clipped: the index of jnp.nonzero.
@@ -199,8 +200,12 @@ def _is_by_chance(names: frozenset[str]) -> bool:
 
 def _is_in_range(name: str, program: ClosedJaxpr) -> bool:
     """Whether a program is a function of JAX that makes its own indices."""
-    info = program.jaxpr.debug_info
-    return name in _IN_RANGE and "_src" in str(getattr(info, "func_src_info", ""))
+    return name in _IN_RANGE and _is_of_jax(program)
+
+
+def _is_of_jax(program: ClosedJaxpr) -> bool:
+    """Whether a program is a function of JAX itself."""
+    return "_src" in str(getattr(program.jaxpr.debug_info, "func_src_info", ""))
 
 
 def _is_exact(before: Value, after: Value) -> bool:
