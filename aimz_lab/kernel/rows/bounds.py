@@ -7,7 +7,7 @@ sure only if the bounds of the support, or the kernel's own clip or remainder, s
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -19,13 +19,59 @@ from aimz_lab.kernel.rows.lookups import DRAWN, LATENT, Bounds, Value, is_drawn
 _UNKNOWN: Bounds = (None, None)
 
 _INCREASING = frozenset(
-    "add floor ceil round sign convert_element_type broadcast_in_dim reshape squeeze transpose "
-    "expand_dims copy slice concatenate rev reduce_sum reduce_max reduce_min cumsum cummax cummin "
-    "exp log log1p expm1 sqrt tanh logistic stop_gradient".split()
+    {
+        "add",
+        "floor",
+        "ceil",
+        "round",
+        "sign",
+        "convert_element_type",
+        "broadcast_in_dim",
+        "reshape",
+        "squeeze",
+        "transpose",
+        "expand_dims",
+        "copy",
+        "slice",
+        "concatenate",
+        "rev",
+        "reduce_sum",
+        "reduce_max",
+        "reduce_min",
+        "cumsum",
+        "cummax",
+        "cummin",
+        "exp",
+        "log",
+        "log1p",
+        "expm1",
+        "sqrt",
+        "tanh",
+        "logistic",
+        "stop_gradient",
+    }
 )
 """The primitives whose result is never less where an operand is greater."""
 
-_TRUE_OR_FALSE = frozenset("lt le gt ge eq ne not and or xor is_finite".split())
+_TRUE_OR_FALSE = frozenset(
+    {"lt", "le", "gt", "ge", "eq", "ne", "not", "and", "or", "xor", "is_finite"}
+)
+
+
+class _At(NamedTuple):
+    """An operation whose bounds are wanted.
+
+    Attributes:
+        run: Carries it out with other operands; ``None`` if one of them is.
+        inputs: Its operands.
+        given: Their bounds.
+        result: Its result.
+    """
+
+    run: Callable[..., Any]
+    inputs: list[Value]
+    given: list[Bounds]
+    result: Any
 
 
 def bounds_of(value: Value) -> Bounds:
@@ -61,8 +107,15 @@ def bounds_after(
     if name in _INCREASING:
         return run(*lows), run(*highs)
     if name in _RULES:
-        return _RULES[name](run, inputs, given, result)
+        return _RULES[name](_At(run, inputs, given, result))
     return _UNKNOWN
+
+
+def bounds_of_sorted(inputs: list[Value]) -> list[Bounds | None]:
+    """The bounds of each of several arrays that are sorted together: each keeps its entries."""
+    if not any(LATENT in each.names for each in inputs):
+        return [None] * len(inputs)
+    return [_spread(bounds_of(each), each.value) for each in inputs]
 
 
 def bounds_of_call(name: str, inputs: list[Value]) -> Bounds | None:
@@ -87,15 +140,15 @@ def bounds_of_call(name: str, inputs: list[Value]) -> Bounds | None:
     return None
 
 
-def _max(run: Callable, inputs: list[Value], given: list[Bounds], result: Any) -> Bounds:
-    lows = [low for low, _ in given if low is not None]
-    low = _reduced(jnp.maximum, lows, result)
-    return low, run(*(high for _, high in given))
+def _max(at: _At) -> Bounds:
+    lows = [low for low, _ in at.given if low is not None]
+    low = _reduced(jnp.maximum, lows, at.result)
+    return low, at.run(*(high for _, high in at.given))
 
 
-def _min(run: Callable, inputs: list[Value], given: list[Bounds], result: Any) -> Bounds:
-    highs = [high for _, high in given if high is not None]
-    return run(*(low for low, _ in given)), _reduced(jnp.minimum, highs, result)
+def _min(at: _At) -> Bounds:
+    highs = [high for _, high in at.given if high is not None]
+    return at.run(*(low for low, _ in at.given)), _reduced(jnp.minimum, highs, at.result)
 
 
 def _reduced(how: Callable, sides: list, result: Any) -> ArrayLike | None:
@@ -105,38 +158,42 @@ def _reduced(how: Callable, sides: list, result: Any) -> ArrayLike | None:
     return jnp.broadcast_to(one, np.shape(result))
 
 
-def _clamp(run: Callable, inputs: list[Value], given: list[Bounds], result: Any) -> Bounds:
-    (least, least_high), (low, high), (most_low, most) = given
-    shape = np.shape(result)
-    floor = run(least, low, most_low) if low is not None else least
-    ceiling = run(least_high, high, most) if high is not None else most
-    return tuple(None if side is None else jnp.broadcast_to(side, shape) for side in (floor, ceiling))
+def _clamp(at: _At) -> Bounds:
+    (least, least_high), (low, high), (most_low, most) = at.given
+    shape = np.shape(at.result)
+    floor = at.run(least, low, most_low) if low is not None else least
+    ceiling = at.run(least_high, high, most) if high is not None else most
+    return tuple(
+        None if side is None else jnp.broadcast_to(side, shape) for side in (floor, ceiling)
+    )
 
 
-def _sub(run: Callable, inputs: list[Value], given: list[Bounds], result: Any) -> Bounds:
-    (low, high), (less_low, less_high) = given
-    return run(low, less_high), run(high, less_low)
+def _sub(at: _At) -> Bounds:
+    (low, high), (less_low, less_high) = at.given
+    return at.run(low, less_high), at.run(high, less_low)
 
 
-def _neg(run: Callable, inputs: list[Value], given: list[Bounds], result: Any) -> Bounds:
-    return run(given[0][1]), run(given[0][0])
+def _neg(at: _At) -> Bounds:
+    return at.run(at.given[0][1]), at.run(at.given[0][0])
 
 
-def _mul(run: Callable, inputs: list[Value], given: list[Bounds], result: Any) -> Bounds:
-    return _of_corners([run(a, b) for a in given[0] for b in given[1]])
+def _mul(at: _At) -> Bounds:
+    return _of_corners([at.run(a, b) for a in at.given[0] for b in at.given[1]])
 
 
-def _div(run: Callable, inputs: list[Value], given: list[Bounds], result: Any) -> Bounds:
-    if is_drawn(inputs[1].names):
+def _div(at: _At) -> Bounds:
+    if is_drawn(at.inputs[1].names):
         return _UNKNOWN
-    return _of_corners([run(a, inputs[1].value) for a in given[0]])
+    return _of_corners([at.run(a, at.inputs[1].value) for a in at.given[0]])
 
 
-def _rem(run: Callable, inputs: list[Value], given: list[Bounds], result: Any) -> Bounds:
-    if is_drawn(inputs[1].names):
+def _rem(at: _At) -> Bounds:
+    if is_drawn(at.inputs[1].names):
         return _UNKNOWN
-    integer = jnp.issubdtype(jnp.result_type(inputs[1].value), jnp.integer)
-    most = jnp.broadcast_to(jnp.abs(inputs[1].value) - (1 if integer else 0), np.shape(result))
+    integer = jnp.issubdtype(jnp.result_type(at.inputs[1].value), jnp.integer)
+    most = jnp.broadcast_to(
+        jnp.abs(at.inputs[1].value) - (1 if integer else 0), np.shape(at.result)
+    )
     return -most, most
 
 
@@ -147,11 +204,11 @@ def _of_corners(corners: list) -> Bounds:
     return both.min(0), both.max(0)
 
 
-def _select(run: Callable, inputs: list[Value], given: list[Bounds], result: Any) -> Bounds:
-    which, cases = inputs[0], given[1:]
+def _select(at: _At) -> Bounds:
+    which, cases = at.inputs[0], at.given[1:]
     if not is_drawn(which.names):
         sides = zip(*cases, strict=True)
-        low, high = (run(which.value, *side) for side in sides)
+        low, high = (at.run(which.value, *side) for side in sides)
         return low, high
     low, high = ([case[side] for case in cases] for side in (0, 1))
     return (
@@ -160,11 +217,14 @@ def _select(run: Callable, inputs: list[Value], given: list[Bounds], result: Any
     )
 
 
-def _gather(run: Callable, inputs: list[Value], given: list[Bounds], result: Any) -> Bounds:
+def _gather(at: _At) -> Bounds:
     """What is looked up lies among the entries of the table."""
-    low, high = given[0]
-    if not np.size(inputs[0].value):
-        return _UNKNOWN
+    return _spread(at.given[0], at.result) if np.size(at.inputs[0].value) else _UNKNOWN
+
+
+def _spread(bounds: Bounds, result: Any) -> Bounds:
+    """The bounds of a value that holds any of these entries."""
+    low, high = bounds
     return (
         None if low is None else jnp.full_like(result, jnp.min(low)),
         None if high is None else jnp.full_like(result, jnp.max(high)),

@@ -16,7 +16,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal, Var
 from jax.typing import ArrayLike
 
-from aimz_lab.kernel.rows.bounds import bounds_after, bounds_of_call
+from aimz_lab.kernel.rows.bounds import bounds_after, bounds_of_call, bounds_of_sorted
 from aimz_lab.kernel.rows.jaxprs import inner_programs, is_call
 from aimz_lab.kernel.rows.latents import LATENT_CALLS
 from aimz_lab.kernel.rows.lookups import (
@@ -107,6 +107,9 @@ class Follower:
         results = [
             Value(value, names_of(inputs), losses=losses_through(inputs)) for value in values
         ]
+        if name == "sort":
+            pairs = zip(results, bounds_of_sorted(inputs), strict=True)
+            return [replace(result, bounds=bounds) for result, bounds in pairs]
         if len(results) == 1:
             bounds = bounds_after(equation, inputs, bind, results[0].value)
             results[0] = self._described(equation, inputs, replace(results[0], bounds=bounds))
@@ -169,7 +172,9 @@ class Follower:
             return [replace(results[0], bounds=bounds)]
         if own and name == "searchsorted" and is_drawn(results[0].names):
             entries, found = np.shape(inputs[0].value)[-1], results[0].value
-            return [replace(results[0], bounds=(jnp.zeros_like(found), jnp.full_like(found, entries)))]
+            return [
+                replace(results[0], bounds=(jnp.zeros_like(found), jnp.full_like(found, entries)))
+            ]
         # The number of true entries so far, perhaps clipped: the index of jnp.nonzero.
         if name == "cumsum" or (name == "clip" and inputs[0].name == "cumsum"):
             return [replace(result, name="cumsum") for result in results]

@@ -110,7 +110,9 @@ class IndexProgram:
 
         program = jax.make_jaxpr(indices)(jax.random.key(0), *[leaf for _, leaf in paths])
         self.lookups = _numbered(lookups)
-        computed = [bool(each.names & set(call.draws)) for each in lookups if each.index is not None]
+        computed = [
+            bool(each.names & set(call.draws)) for each in lookups if each.index is not None
+        ]
         self._drawn = _Indices(program, computed, [False, *self._by_draw])
         self._plain = _Indices(program, [not drawn for drawn in computed], [])
 
@@ -313,8 +315,10 @@ def _refuse(
     has_rows = of_rows and index.ndim and len(index) == call.n_rows
     place = f" in row {first_row + where[0]}" if has_rows else ""
     place += "" if draw is None else f" with draw {draw}"
-    own = "latent site" if LATENT in lookup.names else "own array of indices"
-    whose = " and ".join(map(repr, names)) or own
+    whose = " and ".join(map(repr, names)) or "own array of indices"
+    if LATENT in lookup.names:  # the index holds what is possible
+        place += " for a possible draw of a latent site"
+        whose = " and ".join(map(repr, names)) or "index of latent draws"
     if lookup.kind == "loss":
         msg = (
             f"The kernel's {whose} becomes an index{place}, but its number is lost on the way: "

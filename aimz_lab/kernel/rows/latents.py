@@ -1,4 +1,4 @@
-"""Give the latent sites of a traced kernel their draws, or mark them with the bounds of their support."""
+"""Give latent sites of a traced kernel their draws, or mark them with bounds of their support."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LATENT_CALLS = {name: known for known, name in _NAMES.items()}
 
 
 def _call(name: str) -> Any:
-    def same(value: ArrayLike, low: ArrayLike, high: ArrayLike) -> ArrayLike:
+    def same(value: ArrayLike, *sides: ArrayLike) -> ArrayLike:  # noqa: ARG001  only marks
         return value
 
     same.__name__ = same.__qualname__ = name
@@ -34,7 +34,7 @@ def _call(name: str) -> Any:
 _CALLS = {known: _call(name) for known, name in _NAMES.items()}
 
 
-class mark_latents(Messenger):  # noqa: N801  a handler, named like NumPyro's
+class mark_latents(Messenger):
     """Marks each value that is drawn, with the bounds of its support.
 
     Args:

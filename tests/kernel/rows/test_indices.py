@@ -12,6 +12,7 @@ from numpyro.contrib.control_flow import scan
 
 from aimz_lab.errors import DataError
 from aimz_lab.kernel.rows.index_checks import IndexCheck
+from aimz_lab.kernel.rows.indices import IndexProgram, KernelCall
 
 pytestmark = pytest.mark.allow_rank_promotion  # of plates within NumPyro
 
@@ -312,7 +313,9 @@ def anywhere():
 IN_RANGE_FOR_SURE = {
     "a level": lambda a, g: a[level()],
     "true or false": lambda a, g: a[numpyro.sample("z", dist.Bernoulli(0.5))],
-    "a number of the right support": lambda a, g: a[numpyro.sample("z", dist.DiscreteUniform(0, 3))],
+    "a number of the right support": lambda a, g: a[
+        numpyro.sample("z", dist.DiscreteUniform(0, 3))
+    ],
     "one less": lambda a, g: a[numpyro.sample("z", dist.DiscreteUniform(1, 4)) - 1],
     "with data": lambda a, g: a[2 * (g > 0) + level(2)],
     "a half": lambda a, g: a[level(8) // 2],
@@ -324,12 +327,12 @@ IN_RANGE_FOR_SURE = {
     "a switchpoint": lambda a, g: a[jnp.where(g < anywhere(), 0, 1)],
     "a look-up of a look-up": lambda a, g: a[jnp.array([0, 3, 1])[level(3)]],
     "the greatest": lambda a, g: a[jnp.argmax(a)],
-    "order": lambda a, g: a[jnp.argsort(a)],
+    "order": lambda a, g: a[jnp.argsort(a)[:1]],
     "search": lambda a, g: a[jnp.searchsorted(jnp.arange(3.0), anywhere())],
     "map": lambda a, g: jax.lax.map(lambda i: a[i], level() + 0 * g[:0].sum(dtype=int)[None]),
     "one_hot": lambda a, g: jax.nn.one_hot(level(), GROUPS) @ a,
     "joined columns": lambda a, g: a.reshape(2, 2)[level(2), level(2, "w")],
-    "a branch": lambda a, g: jax.lax.switch(level(2), [lambda: a[0], lambda: a[1]]),
+    "a branch": lambda a, g: by_branch(a, level() + 0 * g),
     "a mixture": lambda a, g: numpyro.sample(
         "m", dist.MixtureSameFamily(dist.Categorical(logits=a), dist.Normal(a, 1.0))
     ),
@@ -340,9 +343,7 @@ MAY_BE_OUT_OF_RANGE = {
     "from the end": lambda a, g: a[level() - 1],
     "nine times": lambda a, g: a[9 * numpyro.sample("z", dist.Bernoulli(0.5))],
     "with data": lambda a, g: a[(g * anywhere()).astype(int)],
-    "with a bounded one": lambda a, g: a[
-        (g * numpyro.sample("u", dist.Uniform(0, 2))).astype(int)
-    ],
+    "with a bounded one": lambda a, g: a[(g * numpyro.sample("u", dist.Uniform(0, 2))).astype(int)],
     "draws alone": lambda a, g: a[anywhere().astype(int)],
     "clip of one side": lambda a, g: a[jnp.maximum(anywhere().astype(int), 0)],
     "clip, then one more": lambda a, g: a[jnp.clip(anywhere().astype(int), 0, 3) + 1],
@@ -356,7 +357,8 @@ MAY_BE_OUT_OF_RANGE = {
 
 @pytest.mark.parametrize("how", IN_RANGE_FOR_SURE)
 def test_latents_whose_support_or_kernel_keeps_them_in_range(how):
-    check(IN_RANGE_FOR_SURE[how], np.array([0, 5, -1]))
+    call = KernelCall(kernel_of(IN_RANGE_FOR_SURE[how]), {"group": np.array([0, 5, -1])})
+    IndexProgram(call).check(call)
 
 
 @pytest.mark.parametrize("how", MAY_BE_OUT_OF_RANGE)
@@ -383,10 +385,12 @@ class TestPosteriorDraws:
         indices = IndexCheck(self.mixed(lambda g, t: g * t))
         draws = {"effects": self.A, "t": self.T}
         indices.rows({"group": np.float32([0, 1, 2])}, draws=draws)
-        with pytest.raises(DataError, match=r"'group' and 't' points at entry 4 in row 3 with draw"):
+        with pytest.raises(
+            DataError, match=r"'group' and 't' points at entry 4 in row 3 with draw"
+        ):
             indices.rows({"group": np.float32([0, 1, 2, 3])}, draws=draws)
+        t = np.where(np.arange(50) == 7, np.float32(4), np.float32(0))
         with pytest.raises(DataError, match="entry 4 in row 0 with draw 7"):
-            t = np.where(np.arange(50) == 7, np.float32(4), np.float32(0))
             indices.rows({"group": np.float32([1])}, draws={**draws, "t": t})
 
     def test_a_number_below_zero_is_refused(self):
