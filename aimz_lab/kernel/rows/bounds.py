@@ -47,7 +47,6 @@ _INCREASING = frozenset(
         "expm1",
         "sqrt",
         "tanh",
-        "logistic",
         "stop_gradient",
     }
 )
@@ -111,11 +110,15 @@ def bounds_after(
     return _UNKNOWN
 
 
-def bounds_of_sorted(inputs: list[Value]) -> list[Bounds | None]:
-    """The bounds of each of several arrays that are sorted together: each keeps its entries."""
+def bounds_of_sorted(name: str, inputs: list[Value], results: list[Any]) -> list[Bounds | None]:
+    """The bounds of each result of a ``sort`` or a ``top_k``: each keeps its entries."""
     if not any(LATENT in each.names for each in inputs):
-        return [None] * len(inputs)
-    return [_spread(bounds_of(each), each.value) for each in inputs]
+        return [None] * len(results)
+    if name == "sort":
+        return [_spread(bounds_of(each), each.value) for each in inputs]
+    last = max(np.shape(inputs[0].value)) - 1
+    places = jnp.zeros_like(results[1]), jnp.full_like(results[1], last)
+    return [_spread(bounds_of(inputs[0]), results[0]), places]
 
 
 def bounds_of_call(name: str, inputs: list[Value]) -> Bounds | None:
@@ -175,6 +178,22 @@ def _sub(at: _At) -> Bounds:
 
 def _neg(at: _At) -> Bounds:
     return at.run(at.given[0][1]), at.run(at.given[0][0])
+
+
+def _abs(at: _At) -> Bounds:
+    low, high = at.given[0]
+    if low is None or high is None:
+        return jnp.zeros_like(at.result), None
+    least = jnp.where((low <= 0) & (high >= 0), 0, jnp.minimum(jnp.abs(low), jnp.abs(high)))
+    return least.astype(at.result.dtype), jnp.maximum(jnp.abs(low), jnp.abs(high))
+
+
+def _logistic(at: _At) -> Bounds:
+    low, high = (at.run(side) for side in at.given[0])
+    return (
+        jnp.zeros_like(at.result) if low is None else low,
+        jnp.ones_like(at.result) if high is None else high,
+    )
 
 
 def _mul(at: _At) -> Bounds:
@@ -237,6 +256,8 @@ _RULES: dict[str, Callable[..., Bounds]] = {
     "clamp": _clamp,
     "sub": _sub,
     "neg": _neg,
+    "abs": _abs,
+    "logistic": _logistic,
     "mul": _mul,
     "div": _div,
     "rem": _rem,

@@ -107,8 +107,8 @@ class Follower:
         results = [
             Value(value, names_of(inputs), losses=losses_through(inputs)) for value in values
         ]
-        if name == "sort":
-            pairs = zip(results, bounds_of_sorted(inputs), strict=True)
+        if name in ("sort", "top_k"):
+            pairs = zip(results, bounds_of_sorted(name, inputs, values), strict=True)
             return [replace(result, bounds=bounds) for result, bounds in pairs]
         if len(results) == 1:
             bounds = bounds_after(equation, inputs, bind, results[0].value)

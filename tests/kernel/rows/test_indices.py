@@ -9,7 +9,9 @@ import numpyro
 import numpyro.distributions as dist
 import pytest
 from numpyro.contrib.control_flow import scan
+from numpyro.infer import MCMC, NUTS
 
+from aimz_lab import ImpactModel
 from aimz_lab.errors import DataError
 from aimz_lab.kernel.rows.index_checks import IndexCheck
 from aimz_lab.kernel.rows.indices import IndexProgram, KernelCall
@@ -328,6 +330,10 @@ IN_RANGE_FOR_SURE = {
     "a look-up of a look-up": lambda a, g: a[jnp.array([0, 3, 1])[level(3)]],
     "the greatest": lambda a, g: a[jnp.argmax(a)],
     "order": lambda a, g: a[jnp.argsort(a)[:1]],
+    "the largest": lambda a, g: a[jax.lax.top_k(a, 1)[1]],
+    "a distance": lambda a, g: a[jnp.abs(level() - 3)],
+    "a distance, clipped": lambda a, g: a[jnp.minimum(jnp.abs(anywhere()).astype(int), 3)],
+    "a share": lambda a, g: a[jnp.floor(3 * jax.nn.sigmoid(anywhere())).astype(int)],
     "search": lambda a, g: a[jnp.searchsorted(jnp.arange(3.0), anywhere())],
     "map": lambda a, g: jax.lax.map(lambda i: a[i], level() + 0 * g[:0].sum(dtype=int)[None]),
     "one_hot": lambda a, g: jax.nn.one_hot(level(), GROUPS) @ a,
@@ -412,3 +418,46 @@ class TestPosteriorDraws:
             indices.rows(rows, draws=draws, **{role: {"t": np.float32(1)}})
             with pytest.raises(DataError, match="entry 6 in row 1"):
                 indices.rows(rows, draws=draws, **{role: {"t": np.float32(2)}})
+
+    def test_states_of_a_scan(self):
+        def kernel(X, y=None):
+            effects = numpyro.sample("effects", dist.Normal().expand([3]).to_event(1))
+            first = level(3, "first")
+
+            def step(state, observed):
+                state = numpyro.sample("state", dist.Categorical(logits=effects + effects[state]))
+                numpyro.sample("y", dist.Normal(effects[state], 1.0), obs=observed)
+                return state, None
+
+            scan(step, first, y, length=len(X))
+
+        indices, rows = IndexCheck(kernel), {"X": np.zeros(6), "y": np.zeros(6)}
+        indices.rows(rows)
+        draws = {"first": np.ones(5, int), "state": np.ones((5, 6), int)}
+        indices.rows(rows, draws=draws)
+        with pytest.raises(DataError, match="points at entry 4 with draw 0"):
+            indices.rows(rows, draws={**draws, "state": 4 * draws["state"]})
+
+
+def test_a_model_refuses_draws_that_lead_out_of_range():
+    def kernel(X, y=None):
+        a = numpyro.sample("a", dist.Normal(0, 5).expand([GROUPS]).to_event(1))
+        t = numpyro.sample("t", dist.Uniform(0, 2))
+        with numpyro.plate("rows", X.shape[0]):
+            numpyro.sample("y", dist.Normal(a[(X * t).astype(int)], 0.1), obs=y)
+
+    im = ImpactModel(kernel, jax.random.key(0), MCMC(NUTS(kernel), num_warmup=2, num_samples=2))
+    X = np.float32([0, 1, 2.5, 3])
+    with pytest.raises(DataError, match=r"'X' points at entry 5 in row 2 for a possible draw"):
+        im.fit(X, X)
+    a, t = TestPosteriorDraws.A, TestPosteriorDraws.T
+    im.set_posterior_sample({"a": a, "t": t})
+    for call in (
+        lambda: im.predict(X),
+        lambda: im.log_likelihood(X, X),
+        lambda: im.estimate_effect(args_baseline={"X": 0 * X}, args_intervention={"X": X}),
+    ):
+        with pytest.raises(DataError, match="'X' and 't' points at entry 4 in row 3 with draw 33"):
+            call()
+    im.set_posterior_sample({"a": a, "t": np.minimum(t, 1.3)})
+    im.predict(X)
