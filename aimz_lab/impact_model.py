@@ -61,7 +61,7 @@ from aimz_lab.inference.run.handle import RunHandle
 from aimz_lab.inference.saved_model import ModelState, SavedModel, save_model
 from aimz_lab.inference.svi.learner import SviLearner
 from aimz_lab.kernel.arguments import ArgumentRoles
-from aimz_lab.kernel.check import check_signature
+from aimz_lab.kernel.checks.preflight import check_signature
 from aimz_lab.kernel.rows.index_checks import IndexCheck
 from aimz_lab.kernel.scaling import Scale
 from aimz_lab.kernel.signature import KernelSignature, merge_arguments

@@ -67,6 +67,7 @@ def _imports(notebook):
                 yield node.module.partition(".")[0]
 
 
+@pytest.mark.slow
 def test_it_installs_what_the_tutorials_import(binder, repository):
     extras = re.search(r"\[([a-z,]+)\]", (binder / "requirements.txt").read_text())[1]
     seen = set()

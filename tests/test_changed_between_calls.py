@@ -60,6 +60,7 @@ def kernel_of(read):
     return kernel
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("read", [read_global, read_helper, read_scan, read_branch, read_jit])
 @pytest.mark.filterwarnings("ignore::aimz_lab.errors.PerformanceWarning")
 def test_predictions_take_the_value_of_now(read, monkeypatch):
@@ -70,6 +71,7 @@ def test_predictions_take_the_value_of_now(read, monkeypatch):
         np.testing.assert_allclose(got, factor * np.outer([1, 2], X), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_log_likelihoods_and_effects_take_the_value_of_now():
     settings = {"scale": 1.0, "shift": np.zeros(6, np.float32)}
 
@@ -152,6 +154,7 @@ def fitted_mean(im):
     return float(np.asarray(im.posterior["m"]).mean())
 
 
+@pytest.mark.slow
 def test_a_second_fit_takes_the_value_of_now():
     prior = {"mean": 0.0}
     kernel = normal_mean(prior)

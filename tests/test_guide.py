@@ -86,6 +86,7 @@ def test_loader(data, device, kind):
     np.testing.assert_array_equal(np.sort(np.concatenate(seen)), np.sort(y))
 
 
+@pytest.mark.slow
 def test_fit_and_predict_from_a_loader(data):
     from numpyro.infer import SVI, Trace_ELBO
 
@@ -180,6 +181,7 @@ class _Torch:
         self.tensor = torch.as_tensor
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("library", [_StandIn, _Torch])
 def test_other_data_loaders_from_loop_to_prediction(data, library):
     from typing import NamedTuple

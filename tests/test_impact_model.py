@@ -42,6 +42,7 @@ def fitted():
         )
 
 
+@pytest.mark.slow
 def test_description_is_plain_and_complete(fitted):
     described = fitted.describe()
     assert json.loads(json.dumps(described)) == described
@@ -123,6 +124,7 @@ def injected():
     return mean_field_model(sales).set_posterior_sample(draws)
 
 
+@pytest.mark.slow
 def test_temporary_results_go_with_their_trees_or_when_told(temporary):
     im = injected()
     assert im.temp_dir is None

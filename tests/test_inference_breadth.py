@@ -237,6 +237,7 @@ def flax_random(X, y=None):
     _observe(net(X)[:, 0], X, y)
 
 
+@pytest.mark.slow
 def test_a_network_whose_weights_are_learned_tells_how_many_there_are():
     svi = SVI(nnx_point, lambda X, y: None, optax.adam(0.05), Trace_ELBO())
     im = ImpactModel(nnx_point, jax.random.key(0), svi=svi).fit(X, Y, progress=False)

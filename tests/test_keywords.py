@@ -46,6 +46,7 @@ def values(tree, site="mu", group="posterior_predictive"):
     return tree[group][site].values[0]
 
 
+@pytest.mark.slow
 def test_an_argument_whose_name_is_taken(im):
     quiet = {"progress": False, "return_sites": "mu"}
     np.testing.assert_allclose(
@@ -173,6 +174,7 @@ def test_the_likelihood_does_not_depend_on_how_it_is_computed(im, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_prior_predictions_are_cut_and_stored_as_asked(im, tmp_path):
     asked = {"num_samples": 4, "kernel_kwargs": SIZES, "progress": False}
     key = jax.random.key(3)

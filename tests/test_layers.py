@@ -44,6 +44,7 @@ def fresh(tmp_path_factory):
     return done, [set(modules) for modules in loaded]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("i", range(3), ids=STATEMENTS[:3])
 def test_importing_the_core_loads_no_user_interface(fresh, i):
     _, loaded = fresh

@@ -67,6 +67,7 @@ def predict(im):
     return im.predict_on_batch(X, rng_key=key, return_datatree=False, group=GROUP, **OFFSET)["y"]
 
 
+@pytest.mark.slow
 def test_a_logged_model_comes_back_as_it_was(im):
     info = flavor.log_model(im, name="model", kernel_kwargs=OFFSET)
     other = flavor.load_model(info.model_uri, kernel, mean_field(kernel))

@@ -20,6 +20,7 @@ def im(rng):
     return model.set_posterior_sample({"beta": rng.normal(size=(40, 3)).astype(np.float32)})
 
 
+@pytest.mark.slow
 def test_it_is_the_difference_of_two_predictions(im, key):
     trees = [im.predict(**args, rng_key=key, progress=False) for args in (BASELINE, TREATED)]
     before, after = (tree.posterior_predictive for tree in trees)

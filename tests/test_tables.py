@@ -113,6 +113,7 @@ def test_a_stored_model_knows_its_columns(im, table, tmp_path):
         loaded.predict_on_batch(X[["visitors", "warm"]], promo=promo)
 
 
+@pytest.mark.slow
 @pytest.mark.allow_rank_promotion  # NumPyro's guides draw with a sample shape
 def test_what_a_newcomer_gets_wrong_is_said_in_words_of_the_call(im, table):
     X, y, promo = table[["warm", "visitors"]], table["sales"], table["promo"]

@@ -268,6 +268,7 @@ def test_a_last_batch_of_one_row():
     assert likelihood["log_likelihood"]["y"].shape == (1, 5, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("wrap", "labels"),
     [

@@ -1,8 +1,8 @@
 """Labels of rows and columns: read them from tables, and compare them.
 
-Labels are compared, never used to reorder: what is labelled in another order is refused. An unnamed
-pandas index that counts from 0 is what pandas writes where nobody labelled anything. It agrees with
-labels of any other kind, and contradicts numbers that are the same ones in another order.
+Labels are compared, never used to reorder: data labelled in another order is refused. Where nobody
+labelled anything, pandas writes an unnamed index that counts from 0. Such an index agrees with
+labels of any other kind; it contradicts the same numbers in another order.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class AxisLabels(NamedTuple):
 
     Attributes:
         names: Names of the levels of a pandas index, or the name of an xarray dimension.
-        labels: One label per entry; ``None`` if an xarray dimension has a name alone.
+        labels: One label per entry; ``None`` for an xarray dimension without a coordinate.
         counts: Whether this is an unnamed index that only counts from 0.
     """
 
@@ -46,7 +46,7 @@ class AxisLabels(NamedTuple):
     counts: bool = False
 
     def conflict(self, other: AxisLabels) -> int | None:
-        """Return the first entry that both label, and differently; ``None`` if there is none.
+        """Return the first entry to which both give different labels; ``None`` if there is none.
 
         Example:
             >>> a, b = AxisLabels((), np.array([0, 1]), True), AxisLabels((), np.array([1, 0]))
@@ -133,11 +133,11 @@ def shared_row_labels(fields: Mapping[str, object]) -> AxisLabels | None:
         fields: The objects that the user passed, by field; all with the same number of rows.
 
     Returns:
-        The labels; those of an index that only counts if there are no others; or ``None``.
+        The labels, or ``None``. Labels that only count are taken if there are no others.
 
     Raises:
-        DataError: If two fields label the same row differently, or one has the other's dimension of
-            rows on another axis: their rows do not belong together.
+        DataError: If two fields label the same row differently, or if the row dimension of one is
+            another axis of the other: their rows do not belong together.
     """
     _check_dims(fields)
     seen: dict[str, AxisLabels] = {}
@@ -160,7 +160,7 @@ def shared_row_labels(fields: Mapping[str, object]) -> AxisLabels | None:
 
 
 def first_row_labels(fields: Iterable[object]) -> AxisLabels | None:
-    """Return the row labels of the first field that has some; of those that count if none has."""
+    """Return the first row labels among fields; those that only count if there are no others."""
     counting = None
     for value in fields:
         labels = row_labels(value)
@@ -173,7 +173,7 @@ def first_row_labels(fields: Iterable[object]) -> AxisLabels | None:
 
 
 def _check_dims(fields: Mapping[str, object]) -> None:
-    """Refuse an xarray object that has the rows of another one on a later axis."""
+    """Refuse an xarray object whose later axis is the row dimension of another one."""
     arrays = {
         name: value
         for name, value in fields.items()
@@ -191,7 +191,7 @@ def _check_dims(fields: Mapping[str, object]) -> None:
 
 
 def column_names(value: Any) -> tuple[str, ...] | None:
-    """Return the names of a table's columns, or of all other axes of an array with more.
+    """Return the names of a table's columns, or the labels of an array's axes behind its rows.
 
     Args:
         value: Anything; data frames and xarray objects have names.

@@ -9,7 +9,7 @@ from numpyro.infer import MCMC, SVI
 from aimz_lab.inference.feeds.ranges import plain_ranges
 from aimz_lab.inference.feeds.schema import InputSchema
 from aimz_lab.inference.posterior import Posterior
-from aimz_lab.kernel.check import parameter_names
+from aimz_lab.kernel.checks.preflight import parameter_names
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.types import JsonObject, callable_name

@@ -31,12 +31,20 @@ def check_sites_of_draws(
         warn_of_missing: Whether sites without draws will be drawn, so that a warning is due.
 
     Raises:
-        SiteError: If there are draws of sites that the kernel lacks, and none of some that it has:
-            a name is misspelt, or the draws are another kernel's.
+        SiteError: If the kernel lacks sites that have draws, and also has sites without draws: a
+            name is misspelt, or the draws belong to another kernel. Also if a parameter has draws.
 
     Warns:
-        OutputWarning: With the names of the sites, if only one of both is so.
+        OutputWarning: With the names of the sites, if only one of the two holds.
     """
+    params = [name for name in draws if name in spec.of_kind("param")]
+    if params:
+        msg = (
+            f"The posterior has draws of {_listed(params)}, but numpyro.param has one value and no "
+            "draws. Make it a sample site, or leave it out and train it; a value from elsewhere "
+            "goes into im.vi_result."
+        )
+        raise SiteError(msg)
     unknown = [name for name in draws if name not in spec.sites]
     missing = [
         name
@@ -117,10 +125,10 @@ def check_axes_of_draws(draws: Draws, spec: KernelSpec) -> None:
 
 
 def as_values_of(site: Site, draws: Shaped[Array, "draw ..."]) -> Shaped[np.ndarray, "draw ..."]:
-    """Return draws in the kind of number of their site: real, or whole.
+    """Return draws as the kind of number that their site has: real or whole.
 
     Raises:
-        SiteError: If a site of whole numbers has draws that are none.
+        SiteError: If the site has whole numbers, and a draw is not whole.
     """
     values = np.asarray(draws)
     whole = site.dtype.kind in "iu"

@@ -26,7 +26,7 @@ from aimz_lab.inference.describe import describe_sites
 from aimz_lab.inference.feeds.schema import InputSchema
 from aimz_lab.inference.posterior import Posterior
 from aimz_lab.inference.request import Learner
-from aimz_lab.kernel.check import parameter_names
+from aimz_lab.kernel.checks.preflight import parameter_names
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.kernel.tracing import trace_spec

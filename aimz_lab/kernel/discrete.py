@@ -14,16 +14,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.errors import JAXTypeError
-from jax.extend.core import ClosedJaxpr, Literal, Var
 from jaxtyping import Num, PyTree
 from numpyro.distributions import Distribution, Independent, MaskedDistribution
 
 from aimz_lab.errors import KernelError, SiteError
+from aimz_lab.kernel.masks import unmasked
+from aimz_lab.kernel.rows.jaxprs import needed_for
 from aimz_lab.kernel.spec import KernelSpec, Site
 from aimz_lab.types import Array
 
 MOST_COMBINATIONS = 4096
-"""Combinations of values of a row that are summed at most; each runs the kernel once."""
+"""Most combinations of values that are summed for a row; each runs the kernel once."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,8 @@ class SummedSite:
     Attributes:
         name: Its name.
         row_dim: The dimension of rows in its batch shape; negative.
-        paired: Dimensions of plates that it shares with the output: each entry of the output has
-            an entry of the site of its own.
+        paired: Dimensions of the plates that it shares with the output; along these, each entry of
+            the output has its own entry of the site.
     """
 
     name: str
@@ -80,13 +81,6 @@ class SummedSite:
         missing = ndim - 1 - len(rest)
         rest = (1,) * missing + rest if missing >= 0 else rest[-missing:]
         return rows_first.reshape(rows_first.shape[0], *rest)
-
-
-def unmasked(distribution: Distribution) -> Distribution:
-    """The distribution without masks, under which it has no density, but draws all the same."""
-    while isinstance(distribution, MaskedDistribution):
-        distribution = distribution.base_dist
-    return distribution
 
 
 def sites_to_sum_out(
@@ -188,7 +182,7 @@ def _check_can_be_summed(site: Site, output: Site, spec: KernelSpec) -> None:
 
 
 def _paired(site: Site, output: Site) -> tuple[int, ...]:
-    """Dimensions of the plates, but that of the rows, that are around both sites."""
+    """Dimensions of the plates around both sites, without that of the rows."""
     if site.row_batch_axis != output.row_batch_axis:
         return ()
     rows = site.row_batch_axis
@@ -218,21 +212,12 @@ def _parents(
     arguments: tuple[PyTree, PyTree, Mapping[str, jax.ShapeDtypeStruct]],
     missing: Collection[str],
 ) -> dict[str, tuple[str, ...]]:
-    """For each density, the missing sites that it depends on, but for its own."""
+    """For each density, the missing sites that it depends on, its own site aside."""
     program, shapes = jax.make_jaxpr(densities, return_shape=True)(*arguments)
     names = sorted(arguments[2])  # as JAX orders a mapping
     variables = dict(zip(names, program.jaxpr.invars[-len(names) :], strict=True))
     found = {}
     for name, result in zip(sorted(shapes), program.jaxpr.outvars, strict=True):
-        needed = _needed_for(result, program)
+        needed = needed_for(program.jaxpr, [result])
         found[name] = tuple(site for site in missing if site != name and variables[site] in needed)
     return found
-
-
-def _needed_for(result: Var | Literal, program: ClosedJaxpr) -> set[Var]:
-    """The variables of a program that one of its results depends on."""
-    needed = {result} if isinstance(result, Var) else set()
-    for equation in reversed(program.jaxpr.eqns):
-        if not needed.isdisjoint(equation.outvars):
-            needed.update(atom for atom in equation.invars if isinstance(atom, Var))
-    return needed

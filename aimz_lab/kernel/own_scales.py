@@ -52,8 +52,8 @@ def own_scales(
         For each row site, who scales it.
 
     Raises:
-        KernelError: If a scale depends on which rows are in the batch, or on their number otherwise
-            than as a minibatch factor.
+        KernelError: If a scale depends on which rows are in the batch; or if it depends on their
+            number, but is no minibatch factor.
 
     Warns:
         FitWarning: If a constant scale is N over the batch size, so that it may be meant as the
@@ -82,7 +82,7 @@ def own_scales(
 
 
 def _is_by_fixed_plate(site: Site, spec: KernelSpec) -> bool:
-    """Whether the rows' plate is larger than the batch, and fits batches of this size only."""
+    """Whether the plate of the rows exceeds the batch, and fits batches of this size alone."""
     plate = site.rows_plate
     if plate is None or plate.size == plate.subsample_size:
         return False
@@ -120,7 +120,7 @@ class _Scale(NamedTuple):
 def _array_scales(
     kernel: Callable, batch: KernelArguments, axes: Mapping[str, int | None]
 ) -> dict[str, _Scale]:
-    """Compute scales that are only known when the kernel runs: on the batch, and on its halves."""
+    """Run the kernel on a batch and on its halves, for the scales that are not known before."""
 
     def run(rows: Rows) -> dict[str, jax.Array]:
         drawn = seeded(kernel, jax.random.key(0))

@@ -20,8 +20,8 @@ def seeded(kernel: Callable, key: jax.Array) -> Callable:
         key: A random key.
 
     Returns:
-        The kernel, under handlers. A latent site whose distribution cannot be sampled is the image
-        of 0 in its support: it has the right shape and type, and it is no draw.
+        The kernel, under handlers. A latent site whose distribution cannot be sampled gets the
+        image of 0 in its support: a value of the right shape and type, but no draw.
     """
     return _feasible_values(handlers.seed(kernel, key))
 
@@ -30,7 +30,7 @@ class _feasible_values(Messenger):
     """Give latent sites without a sampler a feasible value."""
 
     def process_message(self, msg: dict[str, Any]) -> None:
-        """Set the value of the message if its distribution cannot be sampled."""
+        """Give the site a value if its distribution cannot be sampled."""
         if msg["type"] != "sample" or msg["value"] is not None or can_be_sampled(msg["fn"]):
             return
         sample_shape = tuple(msg["kwargs"].get("sample_shape", ()))

@@ -1,4 +1,4 @@
-"""Which sites of a kernel are computed from which, by the dataflow of its traced program.
+"""Which sites of a kernel are computed from which other sites, by its traced program.
 
 The kernel is traced with the value of every site as an input, and the parameters of every
 distribution and every computed value as results. A site depends on those whose inputs its results
@@ -22,7 +22,7 @@ from numpyro import handlers
 from numpyro.distributions import constraints
 from numpyro.primitives import Messenger
 
-from aimz_lab.kernel.rows.plates import pin_plates
+from aimz_lab.kernel.rows.pinned_plates import pin_plates
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.kernel.tracing import Message, tracing_lock
 from aimz_lab.types import HasShape, Static

@@ -57,6 +57,7 @@ class Site:
             runs, or ``None``.
         scale_course: How that number changes with the rows of the call; ``None`` if unknown.
         is_discrete: Whether a latent site takes discrete values.
+        support_is_computed: Whether it has a flat prior with bounds that the kernel computes.
         argument: The per-row argument that an observed site observes as it is, or ``None``.
     """
 
@@ -72,6 +73,7 @@ class Site:
     scale: float | Literal["array"] | None = None
     scale_course: ScaleCourse | None = None
     is_discrete: bool = False
+    support_is_computed: bool = False
     argument: str | None = None
     distribution_shape: tuple[int, ...] | None = None
 

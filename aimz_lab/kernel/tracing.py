@@ -15,9 +15,9 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 from numpyro import handlers
-from numpyro.distributions import Unit
+from numpyro.distributions import Distribution, ImproperUniform, Unit
 
-from aimz_lab.kernel.plate_handlers import refuse_too_small_plates
+from aimz_lab.kernel.batch_plates import refuse_too_small_plates
 from aimz_lab.kernel.prior_draws import seeded
 from aimz_lab.kernel.spec import KernelSpec, Plate, ScaleCourse, Site, SiteKind
 from aimz_lab.types import HasShape, Static
@@ -50,6 +50,7 @@ class _Record(NamedTuple):
     frames: tuple[_Frame, ...]
     scale: float | Literal["array"] | None
     is_discrete: bool
+    support_is_computed: bool
     distribution_shape: tuple[int, ...] | None
     argument: str | None = None
 
@@ -191,8 +192,18 @@ def _record(site: Message, plates: Mapping[str, Message], n_rows: int) -> _Recor
         ),
         scale=scale if scale is None or isinstance(scale, (int, float)) else "array",
         is_discrete=bool(sampled and kind == "latent" and site["fn"].support.is_discrete),
+        support_is_computed=kind == "latent" and _support_is_computed(site["fn"]),
         distribution_shape=tuple(site["fn"].shape()) if kind == "observed" else None,
     )
+
+
+def _support_is_computed(distribution: Distribution) -> bool:
+    """Whether the support of a flat prior is computed when the kernel runs."""
+    base = distribution
+    while hasattr(base, "base_dist"):
+        base = base.base_dist
+    leaves = jax.tree.leaves(base.support) if isinstance(base, ImproperUniform) else ()
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
 
 
 def _parameter(value: PyTree[HasShape]) -> HasShape | None:
@@ -304,6 +315,7 @@ def _site(name: str, record: _Record, other: _Record | None, fixed: set[str]) ->
         density_ndim=len(record.density_shape),
         scale=record.scale,
         is_discrete=record.is_discrete,
+        support_is_computed=record.support_is_computed,
         distribution_shape=record.distribution_shape,
         argument=record.argument,
     )

@@ -21,7 +21,7 @@ from aimz_lab.inference.feeds.ranges import WatchedSource, ranges_of, warn_if_fa
 from aimz_lab.inference.feeds.schema import InputSchema
 from aimz_lab.inference.posterior import Posterior, Sites, site_names
 from aimz_lab.kernel.arguments import ArgumentRoles
-from aimz_lab.kernel.check import parameter_names
+from aimz_lab.kernel.checks.preflight import parameter_names
 from aimz_lab.kernel.rows.index_checks import IndexCheck
 from aimz_lab.kernel.signature import KernelSignature, merge_arguments
 from aimz_lab.predictive.call_labels import DRAWS, CallLabels, set_values, value_labels
@@ -130,47 +130,27 @@ def predict_request(
     """
     check_choice("held", held, Held)
     _check_options(store, shard_axis, rows, batch_size, output_dir, reduce)
-    signature, posterior = fitted.signature, fitted.posterior
-    extra = merge_arguments(signature, kwargs, kernel_kwargs)
-    roles = ArgumentRoles.said(signature, by_row, shared)
-    if fitted.schema is not None:
-        roles = roles.after_training(fitted.schema.rows, fitted.schema.shared)
-    interventions = set_values("intervention", intervention)
-    conditions = set_values("condition", condition)
-    data = _read(
-        fitted, inputs, outputs, extra, roles, group, allow_nonfinite, interventions, conditions
-    )
-    arguments = parameter_names(signature.kernel)
-    known = find_observed_data(
-        inputs, data.rows, signature.output, arguments, fitted.fingerprint, data.row_labels
+    extra = merge_arguments(fitted.signature, kwargs, kernel_kwargs)
+    roles = _roles(fitted, by_row, shared)
+    values = {
+        "intervention": set_values("intervention", intervention),
+        "condition": set_values("condition", condition),
+    }
+    data = _read(fitted, inputs, outputs, extra, roles, group, allow_nonfinite, **values)
+    labels = _labels(
+        fitted, data, inputs, extra, coords, intervention=intervention, condition=condition
     )
     # Nothing was observed under an intervention or out of sample.
     in_sample = group in ("posterior_predictive", "log_likelihood")
     factual = in_sample and not intervention and not condition
     return Request(
-        observed=known.observed if factual else None,
-        constant=known.constant,
-        kernel=signature.kernel,
-        output=signature.output,
-        key=key,
-        rows=data.rows,
-        fields=data.fields,
-        shared=data.shared,
-        static=data.static,
+        kernel=fitted.signature.kernel,
+        output=fitted.signature.output,
         params=fitted.params,
-        intervention=interventions,
-        condition=conditions,
+        devices=fitted.devices,
+        key=key,
         held=held,
-        labels=_labels(
-            signature,
-            data,
-            inputs,
-            extra,
-            coords,
-            posterior,
-            intervention=intervention,
-            condition=condition,
-        ),
+        labels=labels,
         return_sites=site_names(return_sites),
         group=group,
         batch_size=batch_size,
@@ -179,31 +159,63 @@ def predict_request(
         row_dependence=rows,
         output_dir=output_dir,
         reduce=reduce,
-        row_coord=as_coord(data.row_labels),
         dims={name: tuple(names) for name, names in (dims or {}).items()},
         coords=dict(coords or {}),
         progress=progress,
-        devices=fitted.devices,
-        **_draws(posterior, num_draws),
+        **values,
+        **_data(data),
+        **_known_data(fitted, inputs, data, factual=factual),
+        **_draws(fitted.posterior, num_draws),
     )
 
 
+def _roles(fitted: FittedKernel, by_row: Iterable[str], shared: Iterable[str]) -> ArgumentRoles:
+    """Return which arguments have one entry per row: as the call says, else as in training."""
+    roles = ArgumentRoles.said(fitted.signature, by_row, shared)
+    if fitted.schema is None:
+        return roles
+    return roles.after_training(fitted.schema.rows, fitted.schema.shared)
+
+
+def _data(data: PredictiveData) -> dict[str, object]:
+    """Return the fields of a request about the arguments of its kernel."""
+    return {
+        "rows": data.rows,
+        "fields": data.fields,
+        "shared": data.shared,
+        "static": data.static,
+        "row_coord": as_coord(data.row_labels),
+    }
+
+
+def _known_data(
+    fitted: FittedKernel, inputs: Any, data: PredictiveData, *, factual: bool
+) -> dict[str, object]:
+    """Return the fields of a request about data to keep beside its results."""
+    signature = fitted.signature
+    arguments = parameter_names(signature.kernel)
+    known = find_observed_data(
+        inputs, data.rows, signature.output, arguments, fitted.fingerprint, data.row_labels
+    )
+    return {"observed": known.observed if factual else None, "constant": known.constant}
+
+
 def _labels(
-    signature: KernelSignature,
+    fitted: FittedKernel,
     data: PredictiveData,
     inputs: Any,
     extra: Arguments,
     coords: Coords | None,
-    posterior: Posterior | None,
     **values: Mapping[str, ArrayLike] | None,
 ) -> CallLabels:
     """Return the labels of a call: of its rows, columns and set values."""
+    posterior = fitted.posterior
     found = value_labels(**values)
     found |= {(DRAWS, site): axes for site, axes in (posterior.labels if posterior else {}).items()}
     trained = posterior.row_labels if posterior else None
     if not found:
         return CallLabels(data.row_labels, shuffled=data.shuffled, trained=trained)
-    columns = dict(table_columns(signature, inputs, extra))
+    columns = dict(table_columns(fitted.signature, inputs, extra))
     columns |= {name: tuple(map(str, np.ravel(each))) for name, each in (coords or {}).items()}
     return CallLabels(data.row_labels, columns, data.shuffled, trained, found)
 

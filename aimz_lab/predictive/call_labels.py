@@ -1,4 +1,4 @@
-"""Labels of a call: those of its rows, compared with those of the values set for sites."""
+"""Compare the labels of a call: those of its rows, and those of the values set for its sites."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.types import Columns
 
 DRAWS = "posterior"
-"""Stands for the draws, among the arguments with labelled values."""
+"""Stands for the posterior draws among the arguments that have labelled values."""
 
 _SCALARS = (bool, int, float, complex, np.number, np.bool_)
 
@@ -79,7 +79,7 @@ def value_labels(
 def check_value_labels(
     labels: CallLabels, spec: KernelSpec, row_wise: Mapping[str, int], latents: Iterable[str]
 ) -> None:
-    """Check that values set for sites, and draws, are labelled as the rows and columns.
+    """Check that the labels of set values and of draws agree with those of rows and columns.
 
     Args:
         labels: Labels of the call.
@@ -136,6 +136,12 @@ def _check_axes(
             _check_order(what, axis, labels.columns)
 
 
+def check_reducer_labels(reducers: Mapping[str, object], labels: CallLabels) -> None:
+    """Raise :class:`DataError` if a reducer labels its rows in another order than the data."""
+    for name, reducer in reducers.items():
+        _check_rows(f"by= of {name!r}", getattr(reducer, "row_labels", None), labels.rows)
+
+
 def check_same_rows(one: CallLabels, other: CallLabels) -> None:
     """Raise :class:`DataError` if two scenarios label the same row differently."""
     if one.rows is None or other.rows is None:
@@ -163,7 +169,7 @@ def _check_rows(what: str, axis: AxisLabels | None, rows: AxisLabels | None) -> 
 
 
 def _check_no_rows(what: str, number: int, axis: AxisLabels, rows: AxisLabels | None) -> None:
-    """Refuse the rows' labels, or the name of their dimension, on an axis without rows."""
+    """Refuse an axis without rows that has the rows' labels or the name of their dimension."""
     if rows is None or axis.counts:
         return
     named = axis.names == rows.names and axis.names != ()

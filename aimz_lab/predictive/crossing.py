@@ -17,7 +17,10 @@ from aimz_lab.predictive.programs.scenario import Scenario
 from aimz_lab.predictive.programs.sizes import count_blocks
 
 TESTED_DRAWS = 16
-"""Draws that a kernel is tested with: two or three hundredths of the work of a call."""
+"""Draws that a kernel is tested with, at least: two or three hundredths of the work of a call."""
+
+TESTED_ROWS = 2**20
+"""Rows that a test may take over all of its draws: with few rows all draws are tested."""
 
 Sites = dict[str, np.ndarray]
 """Fixed sites of each draw."""
@@ -109,7 +112,8 @@ class CrossingCheck:
         )
 
     def _programs_of(self, scenario: Scenario, sites: Sites) -> list[Program]:
-        chosen = differing_draws(sites, len(self._key_data), TESTED_DRAWS)
+        count = max(TESTED_DRAWS, TESTED_ROWS // scenario.rows.n_rows)
+        chosen = differing_draws(sites, len(self._key_data), count)
         draws = {name: values[chosen] for name, values in sites.items()}, self._key_data[chosen]
         return [
             Program(

@@ -1,7 +1,7 @@
-"""What the sites set in a call reach: draws of the posterior, and the sites returned.
+"""Which posterior draws and which returned sites the values set in a call can change.
 
 A value that is set for a site changes the sites below it. Where the posterior holds draws of one of
-these, the draws would win and the value would change nothing, so that the caller has to decide.
+these, the draws would win and the value would change nothing. So the caller has to decide.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ def sites_to_redraw(
         graph: Which sites are computed from which.
 
     Returns:
-        Under ``held="redraw"`` the posterior's sites that are conditioned on or below a site that
-        is set; none otherwise.
+        Under ``held="redraw"``, the posterior's sites that are conditioned on, and those below a
+        site that is set; otherwise none.
 
     Raises:
-        SiteError: If there are such sites, one of which changes a wanted one, under
-            ``held="refuse"``.
+        SiteError: If ``held="refuse"``, and a site with draws is conditioned on, or one below a set
+            site changes a wanted one.
     """
     set_here = {*request.intervention, *request.condition}
     conditioned = [name for name in request.condition if name in latents]

@@ -24,7 +24,7 @@ from aimz_lab.inference.feeds.inputs import rows_and_others
 from aimz_lab.inference.feeds.roles import check_beside_loader, check_fields, resolved
 from aimz_lab.inference.feeds.training_data import loader_order
 from aimz_lab.kernel.arguments import UNKNOWN_ROLES, ArgumentRoles, split_arguments
-from aimz_lab.kernel.check import check_call, parameter_names
+from aimz_lab.kernel.checks.preflight import check_call, parameter_names
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.types import Arguments, Rows, Shared, Static
 

@@ -1,4 +1,4 @@
-"""Latent sites that a log-likelihood has no draws of: summed out, or refused."""
+"""Latent sites without draws in a log-likelihood: summed out, or refused."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from jaxtyping import PyTree
 from numpyro import handlers
 
 from aimz_lab.errors import KernelError
-from aimz_lab.kernel.discrete import SummedSite, sites_to_sum_out, unmasked
+from aimz_lab.kernel.discrete import SummedSite, sites_to_sum_out
+from aimz_lab.kernel.masks import unmasked
 from aimz_lab.kernel.prior_draws import seeded
-from aimz_lab.kernel.rows.plates import pin_plates
+from aimz_lab.kernel.rows.pinned_plates import pin_plates
 from aimz_lab.kernel.rows.proof import rows_are_independent
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.kernel.tracing import tracing_lock
@@ -59,7 +60,7 @@ def _are_rows_apart(densities: Callable, request: Request, rows: Rows, spec: Ker
         return all(
             rows_are_independent(densities, block, _arguments(request, rows, spec, count))
             for count in others
-            if count not in (1, BLOCK_ROWS)  # an axis of one entry is not told from a missing one
+            if count not in (1, BLOCK_ROWS)  # an axis of one row looks like none
         )
     except Exception:  # noqa: BLE001  a kernel for this number of rows only
         return False

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Iterable
 from difflib import get_close_matches
 
 import numpy as np
 
-from aimz_lab.errors import SiteError
+from aimz_lab.errors import OutputWarning, SiteError
 from aimz_lab.inference.posterior_sites import check_shapes_of_draws, check_sites_of_draws
-from aimz_lab.kernel.check import parameter_names
+from aimz_lab.kernel.checks.preflight import parameter_names
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.predictive.request import Quantity, Request
 
@@ -104,8 +105,9 @@ def check_draws(
         SiteError: If names or shapes are not those of the kernel's sites.
 
     Warns:
-        OutputWarning: If the kernel lacks a site of the draws, or a site without rows lacks draws;
-            of a log likelihood, what becomes of such a site is decided elsewhere.
+        OutputWarning: If the kernel lacks a site of the draws, a site without rows lacks draws, or
+            a parameter was not trained; of a log likelihood, what becomes of a site without draws
+            is decided elsewhere.
     """
     if request.draws is None:
         return
@@ -114,6 +116,15 @@ def check_draws(
     check_sites_of_draws(request.draws, spec, given, warn_of_missing=drawn)
     unused = {request.output, *request.intervention, *redrawn}
     check_shapes_of_draws(request.draws, spec, n_rows, unused=unused)
+    untrained = [name for name in spec.of_kind("param") if name not in request.params]
+    if untrained:
+        names = ", ".join(map(repr, untrained))
+        warnings.warn(
+            f"The kernel's parameters {names} have no trained values, so that each keeps the "
+            "one it begins with. Train them by SVI, or set im.vi_result.",
+            OutputWarning,
+            stacklevel=2,
+        )
 
 
 def row_wise_values(request: Request, spec: KernelSpec, n_rows: int | None) -> dict[str, int]:

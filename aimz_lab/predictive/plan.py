@@ -9,8 +9,8 @@ from typing import TypeVar
 
 from aimz_lab.errors import DataTypeError, OutputWarning, PerformanceWarning, SiteError
 from aimz_lab.kernel.cache_keys import CodeKey
+from aimz_lab.kernel.checks.shapes import check_shapes
 from aimz_lab.kernel.discrete import SummedSite
-from aimz_lab.kernel.shapes import check_shapes
 from aimz_lab.kernel.site_graph import SiteGraph, trace_site_graph
 from aimz_lab.kernel.spec import KernelSpec, Site
 from aimz_lab.predictive.blocks import Rows
@@ -99,14 +99,7 @@ def make_plan(
     check_named(request, spec)
     wanted = wanted_sites(request, spec, quantity)
     row_wise = row_wise_values(request, spec, rows.n_rows)
-    latents = tuple(
-        name
-        for name in request.draws or {}
-        if name != request.output
-        and name in spec.sites
-        and spec.sites[name].kind == "latent"
-        and _has_values(spec.sites[name])
-    )
+    latents = _latents_with_draws(request, spec)
     replaced, below, redrawn = frozenset[str](), set[str](), set[str]()
     if request.intervention or request.condition:
         graph = remembered(("graph", kind), lambda: _trace_graph(request, rows, spec))
@@ -118,9 +111,9 @@ def make_plan(
         below = below.union(*map(graph.reached_from, request.intervention))
     check_draws(request, spec, rows.n_rows, quantity, below, redrawn)
     given = {*latents, *request.condition}
+    missing = tuple(name for name in spec.of_kind("latent") if name not in given)
     summed_out = ()
     if quantity == "log_likelihood":
-        missing = tuple(name for name in spec.of_kind("latent") if name not in given)
         summed_out = remembered(
             ("summed out", kind, missing, request.row_dependence),
             lambda: find_summed_sites(request, rows, spec, missing),
@@ -128,10 +121,9 @@ def make_plan(
     check_value_labels(request.labels, spec, row_wise, latents)
     axis = request.shard_axis
     reason = _why_kept_together(request, spec, wanted, latents, quantity)
-    if axis == "obs" and uncuttable:
-        _warn_kept_together(rows, uncuttable)
-        axis = "draw"
-    elif axis == "obs" and reason:
+    if uncuttable:
+        reason = uncuttable, PerformanceWarning
+    if axis == "obs" and reason:
         _warn_kept_together(rows, *reason)
         axis = "draw"
     return Plan(
@@ -140,15 +132,29 @@ def make_plan(
         axis=axis,
         row_axes={name: _row_axis(spec, name, quantity) for name in wanted},
         latents=latents,
-        globals_drawn=tuple(
-            name
-            for name in spec.of_kind("latent")
-            if name not in given and not spec.sites[name].row_axes and _has_values(spec.sites[name])
-        ),
+        globals_drawn=_without_rows(missing, spec),
         row_wise=row_wise,
         summed_out=summed_out,
         replaced=replaced,
     )
+
+
+def _latents_with_draws(request: Request, spec: KernelSpec) -> tuple[str, ...]:
+    """Return the latent sites that the posterior has draws of."""
+    return tuple(
+        name
+        for name in request.draws or {}
+        if name != request.output
+        and name in spec.sites
+        and spec.sites[name].kind == "latent"
+        and _has_values(spec.sites[name])
+    )
+
+
+def _without_rows(names: Iterable[str], spec: KernelSpec) -> tuple[str, ...]:
+    """Return those of some sites that have values, but no rows."""
+    sites = spec.sites
+    return tuple(name for name in names if not sites[name].row_axes and _has_values(sites[name]))
 
 
 def keep_rows_together(plan: Plan, rows: Rows, names: Iterable[str]) -> Plan:

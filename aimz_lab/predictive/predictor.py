@@ -12,7 +12,7 @@ import xarray as xr
 from jaxtyping import Shaped
 
 from aimz_lab.predictive.blocks import BLOCK_ROWS, Rows, check_same_length
-from aimz_lab.predictive.call_labels import check_same_rows
+from aimz_lab.predictive.call_labels import check_reducer_labels, check_same_rows
 from aimz_lab.predictive.crossing import CrossingRowsError
 from aimz_lab.predictive.engine import Engine
 from aimz_lab.predictive.pipeline import calls_at_once
@@ -193,6 +193,7 @@ class Predictor:
         scenario = scenarios[-1]
         reducers = as_reducers(scenario.request.reduce)
         check_scores(reducers, scenario.request.group)
+        check_reducer_labels(reducers, scenario.request.labels)
         reduction = Reduction(reducers)
         if scenario.plan.axis == "obs":
             single = self._run(scenarios, reduction)

@@ -9,7 +9,7 @@ import jax
 from jaxtyping import PyTree
 
 from aimz_lab.kernel.cache_keys import CodeKey, shapes_of
-from aimz_lab.kernel.rows.plates import pin_plates
+from aimz_lab.kernel.rows.pinned_plates import pin_plates
 from aimz_lab.kernel.spec import KernelSpec, Site
 from aimz_lab.kernel.tracing import trace_spec
 from aimz_lab.predictive.blocks import BLOCK_ROWS, Rows
@@ -21,7 +21,7 @@ class Structure(NamedTuple):
 
     Attributes:
         spec: Its sites, for a block of rows if these can be cut, else for all rows.
-        uncuttable: Why its rows cannot be cut; ``None`` if nothing in its structure speaks against.
+        uncuttable: Why its rows cannot be cut; ``None`` if its structure shows no reason.
     """
 
     spec: KernelSpec
@@ -96,7 +96,7 @@ def _traced(request: Request, rows: Rows, n_rows: int, *, all_rows: bool = False
 
 
 def _same_structure(of_block: KernelSpec, of_all: KernelSpec) -> bool:
-    """Whether a kernel has the same sites for a block as for all rows, but for the rows' number."""
+    """Whether a kernel has the same sites for a block and for all rows, apart from their number."""
 
     def described(site: Site) -> tuple:
         return site.kind, site.dtype, site.event_dim, site.is_discrete

@@ -27,6 +27,7 @@ def probed(request):
     return request.param, json.loads(out.stdout)
 
 
+@pytest.mark.slow
 def test_the_order_of_an_epoch_does_not_depend_on_the_devices(probed):
     count, report = probed
     assert report["devices"] == count

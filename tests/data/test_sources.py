@@ -332,6 +332,7 @@ def test_a_source_passes_through():
     assert as_source(source) is source
 
 
+@pytest.mark.slow
 @given(st.integers(1, 40), st.integers(1, 45), st.booleans(), st.data())
 def test_streamed_epochs_cover_every_row_once(n, batch_size, shuffle, data):
     reference = ArrayLoader(

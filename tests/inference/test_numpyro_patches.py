@@ -135,6 +135,7 @@ def small(X, y=None):
         numpyro.sample("y", dist.Normal(X @ beta, sd), obs=y)
 
 
+@pytest.mark.slow
 def test_no_tracer_stays_behind(key):
     svi = make(autoguide.AutoNormal)
     initial_state(svi, key, ROWS, {})
@@ -193,6 +194,7 @@ def test_set_up_in_one_compilation_is_still_needed(key):
     assert kept_tracers(svi), "jax.jit(svi.init) works now: delete the swap of tracers"
 
 
+@pytest.mark.slow
 def test_a_guide_that_needs_values_is_set_up_in_the_usual_way(key):
     def guide(X, y=None):
         start = float(X.mean())  # fails on a tracer
@@ -224,6 +226,7 @@ def many_sites(X, y=None):
         numpyro.sample("y", dist.Normal(sum(slopes) * X[:, 0], 1.0), obs=y)
 
 
+@pytest.mark.slow
 def test_the_order_of_sites_is_still_needed(key):
     svi = SVI(many_sites, autoguide.AutoDelta(many_sites), numpyro.optim.SGD(0.1), Trace_ELBO())
 

@@ -53,6 +53,7 @@ def test_a_misspelt_site_is_refused_by_name():
         predicted(im)
 
 
+@pytest.mark.slow
 def test_a_site_without_draws_is_warned_about_unless_it_is_given():
     im = with_draws(mu=MU)
     with pytest.warns(OutputWarning, match="no draws of 'level'.*prior.*sample_prior_predictive"):
@@ -81,6 +82,7 @@ def test_a_site_below_an_intervention_may_come_from_the_kernel():
     assert abs(values.mean() - 150.0) < 10.0
 
 
+@pytest.mark.slow
 def test_the_prior_is_an_answer_to_who_asks_for_it():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -122,6 +124,7 @@ def test_numbers_of_draws_and_kinds_of_values_are_checked():
         with_draws(mu=np.where(np.arange(6) == 2, np.nan, MU), level=LEVEL)
 
 
+@pytest.mark.slow
 def test_draws_take_the_kind_of_number_of_their_site():
     whole = predicted(with_draws(mu=MU.astype(int), level=LEVEL.astype(int)))
     real = predicted(with_draws(mu=MU, level=LEVEL))
@@ -130,3 +133,20 @@ def test_draws_take_the_kind_of_number_of_their_site():
     np.testing.assert_allclose(values.mean(1), LEVELS, atol=0.05)
     with pytest.raises(SiteError, match="'z' takes whole numbers"):
         predicted(with_draws(regimes, z=np.array([0.0, 1.5])))
+
+
+def shifted(X, y=None):
+    mu = numpyro.sample("mu", dist.Normal(0.0, 1.0))
+    shift = numpyro.param("shift", 0.0)
+    with numpyro.plate("row", X.shape[0]):
+        numpyro.sample("y", dist.Normal(mu + shift + X, 0.01), obs=y)
+
+
+def test_a_parameter_takes_no_draws():
+    with pytest.raises(SiteError, match="draws of 'shift'.*one value"):
+        predicted(with_draws(shifted, mu=MU, shift=MU))
+
+
+def test_an_untrained_parameter_is_warned_about():
+    with pytest.warns(OutputWarning, match="parameters 'shift' have no trained values"):
+        predicted(with_draws(shifted, mu=MU))

@@ -64,6 +64,7 @@ def assert_equal_trees(one, other):
     jax.tree.map(np.testing.assert_array_equal, one, other)
 
 
+@pytest.mark.slow
 def test_it_predicts_draws_and_trains_on_to_the_bit(saved):
     im, path = saved
     other = load(path)

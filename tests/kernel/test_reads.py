@@ -256,6 +256,7 @@ def test_an_object_that_cannot_be_read_counts_as_changed():
     assert fingerprint(kernel) != fingerprint(kernel)
 
 
+@pytest.mark.slow
 def test_a_freed_array_is_not_taken_for_a_new_one():
     value = [jnp.zeros(3)]
     seen = []

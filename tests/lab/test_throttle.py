@@ -44,6 +44,7 @@ def test_one_slow_time_does_not_silence_for_long():
     assert throttle.ready(24.0)
 
 
+@pytest.mark.slow
 @given(st.lists(st.floats(1e-5, 0.2), min_size=200, max_size=200), st.floats(0.005, 0.1))
 def test_over_a_long_run_the_share_is_kept(costs, share):
     throttle = Throttle(0.05, share)

@@ -54,6 +54,7 @@ def test_a_value_by_row_in_another_order_is_refused(im, how, kind):
         im.predict_on_batch(rows, **{how: {"treat": dose}})
 
 
+@pytest.mark.slow
 def test_a_value_with_the_labels_of_the_rows_reaches_its_row(im):
     for dose in (DOSE, DOSE.to_numpy(), DOSE.reset_index(drop=True), DOSE.to_xarray()):
         got = mean(im.predict_on_batch(X, intervention={"treat": dose}))
@@ -62,6 +63,7 @@ def test_a_value_with_the_labels_of_the_rows_reaches_its_row(im):
     np.testing.assert_allclose(got, np.arange(N)[::-1], atol=0.02)  # only one has labels
 
 
+@pytest.mark.slow
 def test_rows_of_a_loader_have_labels_and_an_order(im):
     def predict(data, dose):
         options = {"rows": "independent", "progress": False, "store": "memory"}

@@ -25,6 +25,7 @@ def computed(X, y=None):
         numpyro.sample("y", dist.Normal(mu, 0.001), obs=y)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [4.0, np.arange(6)[::-1]])
 def test_a_computed_site_takes_the_value(value):
     expected = np.broadcast_to(np.float32(value), (3, 6))
@@ -110,6 +111,7 @@ def inside(X, y=None):
         centred(X, y)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernel", [inside, handlers.reparam(centred, config=CONFIG)])
 def test_a_reparametrised_site_is_set_by_its_own_name(kernel):
     draws = {

@@ -69,6 +69,7 @@ def without_a_plate(X, y=None):
     sample("y", dist.Normal(means[z], 1.0), obs=y)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernel", [mixture, annotated, without_a_plate])
 @pytest.mark.parametrize("axis", ["obs", "draw"])
 def test_a_mixture_has_the_density_of_its_closed_form(kernel, axis):
@@ -112,6 +113,7 @@ def test_a_single_row():
     np.testing.assert_allclose(got, closed_form()[:, :1], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_nested_latent_sites_of_a_row():
     def kernel(X, y=None):
         means, probs = shared_sites()
@@ -129,6 +131,7 @@ def test_nested_latent_sites_of_a_row():
     np.testing.assert_allclose(by_draw(kernel), total, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["plate", "event"])
 def test_several_entries_of_a_row(how):
     def kernel(X, y=None):
@@ -220,6 +223,7 @@ def test_a_site_that_the_output_does_not_see_is_left_alone():
     np.testing.assert_allclose(by_draw(kernel), stats.norm.logpdf(Y, MEANS[:, :1]), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_sum_over_rows_is_the_density_that_numpyro_enumerates():
     from numpyro.contrib.funsor import config_enumerate, enum, log_density
 
@@ -317,6 +321,7 @@ def with_too_many_values(X, y=None):
         sample("y", dist.Normal(means[0] + z.sum(-1), 1.0), obs=y)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kernel",
     [

@@ -72,6 +72,7 @@ def test_draws_below_a_set_site_are_refused_by_name(argument):
         drawn(model(chain, DRAWS), intervention={"t": 1.0})
 
 
+@pytest.mark.slow
 def test_redrawn_and_kept_under_an_intervention():
     im, changed = model(chain, DRAWS), handlers.do(chain, {"m": 100.0})
     got = drawn(im, intervention={"m": 100.0}, held="redraw")
@@ -97,6 +98,7 @@ def test_redrawn_and_kept_under_a_condition():
     assert_same_distribution(kept, of_numpyro(changed, DRAWS))
 
 
+@pytest.mark.slow
 def test_an_intervention_on_a_held_site_needs_no_word():
     got = drawn(model(chain, DRAWS), intervention={"t2": 50.0})
     assert_same_distribution(got, of_numpyro(handlers.do(chain, {"t2": 50.0}), DRAWS))
@@ -162,6 +164,7 @@ def test_both_sides_of_an_effect_have_the_same_noise():
     np.testing.assert_allclose(difference, 3.0, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", [1, -1])
 def test_a_redrawn_site_has_one_value_for_all_rows_beside_another_scenario(order):
     im, inputs = model(chain, DRAWS), np.zeros(700, np.float32)
@@ -206,6 +209,7 @@ def test_through_a_loop_and_a_branch():
     np.testing.assert_allclose(got, np.tile(values + 10, (S, 1)), atol=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings(
     "ignore:The posterior has no draws of 'idle':aimz_lab.errors.OutputWarning"
 )
@@ -236,6 +240,7 @@ def test_an_observed_site_is_set_where_the_kernel_goes_on_with_it():
     np.testing.assert_allclose(got, np.outer([2, 3], np.arange(5)), atol=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.allow_rank_promotion
 def test_a_level_that_a_discrete_site_does_not_have_is_refused():
     def kernel(X, y=None):

@@ -90,6 +90,7 @@ def test_noise_of_any_sampler_is_bitwise_the_same_in_a_longer_input():
         np.testing.assert_array_equal(long[name][:, :300], short[name])
 
 
+@pytest.mark.slow
 @settings(max_examples=12)
 @given(n_rows=st.integers(1, 1500), batch_size=st.integers(1, 1500))
 def test_a_row_keeps_its_draws_when_rows_follow(n_rows, batch_size):
@@ -99,6 +100,7 @@ def test_a_row_keeps_its_draws_when_rows_follow(n_rows, batch_size):
         np.testing.assert_array_equal(start[name], whole[name][:, :n_rows])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [1, 64, 1000])
 def test_values_agree_to_rounding(batch_size):
     options = {"rows": {"X": inputs(1500)}, "draws": draws_of_linear(20)}
@@ -108,6 +110,7 @@ def test_values_agree_to_rounding(batch_size):
         np.testing.assert_allclose(cut[name], whole[name], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_what_is_returned_changes_nothing():
     rows, draws = {"X": inputs(300)}, draws_of_linear(20)
     both = PREDICTOR.predict_arrays(request_of(rows=rows, draws=draws))
@@ -132,6 +135,7 @@ def test_any_source_of_batches_gives_the_same(kind):
     np.testing.assert_array_equal(streamed["y"], noise_of(X)["y"])
 
 
+@pytest.mark.slow
 def test_fields_of_a_source_that_the_kernel_lacks_are_left_out():
     X = inputs(20)
     source = as_source([{"X": X, "y": X[:, 0], "weight": X[:, 1]}])
@@ -316,6 +320,7 @@ def test_a_mask_within_a_distribution_hides_no_rows_that_cross():
         assert PREDICTOR.predict_arrays(request)["y"].shape == (8, 2, 700)
 
 
+@pytest.mark.slow
 def test_noise_without_rows_is_the_same_for_all_of_them():
     """Of a key that the kernel asks for, and of what a parameter begins with before a fit."""
 
@@ -331,6 +336,7 @@ def test_noise_without_rows_is_the_same_for_all_of_them():
     assert len(np.unique(got)) == 5
 
 
+@pytest.mark.slow
 def test_a_mask_computed_across_rows_is_found_in_log_likelihoods():
     def kernel(X, y=None):
         above = X[:, 0] > X[:, 0].mean()
@@ -434,6 +440,7 @@ def test_a_later_batch_of_the_other_scenario_is_refused_too():
         )
 
 
+@pytest.mark.slow
 def test_cumulative_sum_is_right_after_the_rerun():
     X = inputs(700)
     with pytest.warns(PerformanceWarning):
@@ -449,6 +456,7 @@ def test_a_loader_that_cannot_rerun_raises():
         PREDICTOR.predict(request_of(noise_only, source, num_draws=8, shard_axis="draw"))
 
 
+@pytest.mark.slow
 def test_no_warning_where_rows_are_independent():
     with warnings.catch_warnings():
         warnings.simplefilter("error")

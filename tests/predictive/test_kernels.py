@@ -64,6 +64,7 @@ def vector_output(X, y=None):
         numpyro.sample("y", dist.Normal(loc, 1.0).to_event(1), obs=y)
 
 
+@pytest.mark.slow
 def test_vector_outputs_and_their_log_likelihood():
     draws = {"mean": np.random.default_rng(0).normal(size=(5, 2)).astype(np.float32)}
     X = inputs(N)
@@ -76,6 +77,7 @@ def test_vector_outputs_and_their_log_likelihood():
     np.testing.assert_allclose(got[0], expected, rtol=1e-5, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_rows", [50, 100, 700])
 def test_kernels_written_for_minibatches(n_rows):
     def kernel(X, y=None):
@@ -89,6 +91,7 @@ def test_kernels_written_for_minibatches(n_rows):
     np.testing.assert_allclose(got, draws["b"][:, None] * X[:, 0], atol=1e-2)
 
 
+@pytest.mark.slow
 def test_latents_per_row_are_drawn_with_their_row():
     def kernel(X, y=None):
         with numpyro.plate("data", len(X)):
@@ -133,6 +136,7 @@ def test_a_conditioned_site_takes_its_value_but_never_silently_from_the_posterio
         PREDICTOR.predict(wrong)
 
 
+@pytest.mark.slow
 def test_discrete_outputs():
     def kernel(X, y=None):
         with numpyro.plate("data", len(X)):
@@ -154,6 +158,7 @@ def test_progress_prints_only_when_asked(capfd, monkeypatch):
     assert "row 300 of 300 · " in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_calls_from_two_threads_agree():
     from concurrent.futures import ThreadPoolExecutor
 

@@ -27,6 +27,7 @@ def test_deterministic_sites_are_the_closed_form():
     np.testing.assert_allclose(got["mu"], draws["b"] @ X.T, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_noise_is_standard_normal_and_independent_by_row_and_draw():
     draws = draws_of_linear(n_draws=200)
     got = Predictor().predict_arrays(request_of(rows={"X": inputs(600)}, draws=draws))
@@ -40,6 +41,7 @@ def test_noise_is_standard_normal_and_independent_by_row_and_draw():
     assert len(np.unique(noise)) > 0.99 * noise.size  # no block repeats another's noise
 
 
+@pytest.mark.slow
 def test_moments_agree_with_numpyro():
     draws, X = draws_of_linear(n_draws=500), inputs(50)
     ours = Predictor().predict_arrays(request_of(rows={"X": X}, draws=draws))
@@ -49,6 +51,7 @@ def test_moments_agree_with_numpyro():
     np.testing.assert_allclose(ours["y"].std(0), theirs["y"].std(0), rtol=0.2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_rows", [1, 255, 256, 257, 700])
 def test_log_likelihood_is_numpyros(n_rows):
     draws, X = draws_of_linear(), inputs(n_rows)
@@ -72,6 +75,7 @@ def test_log_likelihood_refuses_data_that_broadcasts():
         Predictor().log_likelihood(request)
 
 
+@pytest.mark.slow
 def test_prior_shares_globals_among_blocks():
     request = request_of(rows={"X": np.ones((600, 1), np.float32)}, num_draws=300)
     got = Predictor().predict_arrays(request)
@@ -92,6 +96,7 @@ def test_chains_are_kept_and_dims_named_by_plates():
     np.testing.assert_array_equal(tree["posterior"]["sigma"].values.ravel(), draws["sigma"])
 
 
+@pytest.mark.slow
 def test_global_deterministic_comes_once_a_draw():
     def kernel(X, y=None):
         b = numpyro.sample("b", dist.Normal())
@@ -108,6 +113,7 @@ def test_global_deterministic_comes_once_a_draw():
     np.testing.assert_allclose(got["twice"].values[0], 2 * draws["b"])
 
 
+@pytest.mark.slow
 def test_a_second_call_compiles_nothing():
     predictor, draws = Predictor(), draws_of_linear()
     predictor.predict(request_of(draws=draws))

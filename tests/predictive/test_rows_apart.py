@@ -102,6 +102,7 @@ BY_NUMBER = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("what", "n_rows", "n_columns"),
     [
@@ -167,6 +168,7 @@ def step_kernel(X, y=None):
         numpyro.sample("y", dist.Normal(slope * late, 1.0), obs=y)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reduce", [None, "mean"])
 def test_the_effect_of_a_step_shows_where_one_scenario_takes_it(reduce):
     X = np.zeros((1095, 1), np.float32)
@@ -247,6 +249,7 @@ def batches(X):
     return [{"X": part} for part in np.array_split(X, 9)]
 
 
+@pytest.mark.slow
 def test_rows_of_a_source_must_be_proven_or_vouched_for():
     X = inputs(N)
     kernel = kernel_of(lambda x, slope: jnp.cumsum(x))
@@ -344,3 +347,16 @@ def test_rows_beyond_a_plate_of_a_fixed_size_are_refused():
             predicted(kernel, inputs(90), shard_axis=shard_axis)
     with pytest.raises(DataError, match="60 entries, but there are 90 rows"):
         predicted(kernel, batches(inputs(90)), rows="independent")
+
+
+def test_what_shows_in_a_single_draw_is_found_on_few_rows():
+    def kernel(X, y=None):
+        t = numpyro.sample("t", dist.Normal(0, 1))
+        mu = jnp.where((t > 0.01) & (t < 0.03), jnp.roll(X, 1), X)
+        with numpyro.plate("row", X.shape[0]):
+            numpyro.sample("y", dist.Normal(numpyro.deterministic("mu", mu), 1.0), obs=y)
+
+    X, t = np.arange(700, dtype=np.float32), np.linspace(-1, 1, 50, dtype=np.float32)
+    with pytest.warns(PerformanceWarning, match="'mu'"):
+        tree = model_of(kernel, t=t).predict(X, return_sites="mu", progress=False)
+    np.testing.assert_array_equal(tree.posterior_predictive.mu[0, 25], np.roll(X, 1))

@@ -92,6 +92,7 @@ def with_draws(kernel, draws):
     return ImpactModel(kernel, jax.random.key(0), mean_field(kernel)).set_posterior_sample(draws)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernel", DRAWS)
 def test_draws_of_the_posterior_predict(kernel):
     im = with_draws(kernel, {"m": DRAWS[kernel]})
@@ -121,6 +122,7 @@ def test_a_value_that_is_set_needs_no_prior():
     np.testing.assert_allclose(tree["prior_predictive"]["mu"], 3.0)
 
 
+@pytest.mark.slow
 def test_an_output_without_a_sampler_has_a_density_but_no_prediction():
     def kernel(X, y=None):
         m = sample("m", dist.Normal(0, 1))

@@ -20,12 +20,14 @@ def check(recipe):
     assert found.kind in GOOD, (found, recipe)
 
 
+@pytest.mark.slow
 @hypothesis.settings(max_examples=6, phases=PHASES)
 @hypothesis.given(recipes("predict"))
 def test_a_few_predictions(recipe):
     check(recipe)
 
 
+@pytest.mark.slow
 @hypothesis.settings(max_examples=4, phases=PHASES)
 @hypothesis.given(recipes("do"))
 def test_a_few_interventions(recipe):

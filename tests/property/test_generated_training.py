@@ -20,6 +20,7 @@ def check(recipe):
     assert found.kind in GOOD, (found, recipe)
 
 
+@pytest.mark.slow
 @hypothesis.settings(max_examples=4, phases=PHASES)
 @hypothesis.given(recipes("fit"))
 def test_a_few_losses(recipe):
@@ -33,6 +34,7 @@ def test_many_losses(recipe):
     check(recipe)
 
 
+@pytest.mark.slow
 def test_another_number_is_reported(monkeypatch):
     recipe = Recipe(asked="fit")
     wanted = comparison.reference(recipe)

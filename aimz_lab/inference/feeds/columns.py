@@ -18,7 +18,7 @@ def check_columns(trained: Columns, given: Columns, arguments: Mapping[str, obje
         arguments: The arguments.
 
     Raises:
-        DataError: If columns differ or are reordered, since each would meet another's weight; or if
+        DataError: If columns differ or are reordered, since each would meet a wrong weight; or if
             an argument is only one row or column of such a table.
     """
     for name in trained.keys() & arguments:
@@ -50,7 +50,7 @@ def shared_labels(arguments: Mapping[str, object], shared: Iterable[str]) -> Col
         shared: Names of the shared ones.
 
     Returns:
-        Labels as text, by ``"name.index"``; none of very long ones.
+        Labels as text, by ``"name.index"``; none of an argument with very many.
     """
     found = {name: row_labels(arguments[name]) for name in shared if name in arguments}
     return {
@@ -61,7 +61,7 @@ def shared_labels(arguments: Mapping[str, object], shared: Iterable[str]) -> Col
 
 
 def check_order(what: str, labels: tuple[str, ...], known: Columns) -> None:
-    """Refuse labels that are known, but in another order: each would meet another's value.
+    """Refuse labels that are known in another order: each would meet the value of another.
 
     Args:
         what: What is labelled, for the message.
@@ -82,10 +82,10 @@ def check_order(what: str, labels: tuple[str, ...], known: Columns) -> None:
 
 
 _LONGEST = 10_000
-"""Most labels of a shared argument that are kept."""
+"""A shared argument with more labels than this keeps none."""
 
 _MOST = 20
-"""Most names in a message."""
+"""A message lists at most this many names."""
 
 
 def _listed(names: tuple[str, ...]) -> str:

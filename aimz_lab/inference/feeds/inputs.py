@@ -25,7 +25,7 @@ from aimz_lab.inference.feeds.columns import check_columns, check_order, shared_
 from aimz_lab.inference.feeds.roles import check_beside_loader, resolved
 from aimz_lab.inference.feeds.training_data import TrainingData, default_batch_size
 from aimz_lab.kernel.arguments import UNKNOWN_ROLES, ArgumentRoles, split_arguments
-from aimz_lab.kernel.check import check_call
+from aimz_lab.kernel.checks.preflight import check_call
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.types import Columns, Device, HostRows, RandomKey, Rows, Shared, Static
 

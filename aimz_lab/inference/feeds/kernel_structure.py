@@ -9,12 +9,13 @@ import numpy as np
 
 from aimz_lab.errors import DataError
 from aimz_lab.inference.feeds.training_data import TrainingData
-from aimz_lab.kernel.bounds import check_observed
-from aimz_lab.kernel.check import check_sites
-from aimz_lab.kernel.output_check import check_output_observed
-from aimz_lab.kernel.plate_checks import check_row_plates
+from aimz_lab.kernel.checks.bounds import check_observed
+from aimz_lab.kernel.checks.observed_output import check_output_observed
+from aimz_lab.kernel.checks.preflight import check_sites
+from aimz_lab.kernel.checks.row_plates import check_row_plates
+from aimz_lab.kernel.checks.shapes import check_shapes
+from aimz_lab.kernel.checks.supports import check_supports
 from aimz_lab.kernel.rows.index_checks import IndexCheck
-from aimz_lab.kernel.shapes import check_shapes
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.kernel.tracing import trace_spec
@@ -29,7 +30,8 @@ def trace_data(signature: KernelSignature, data: TrainingData) -> KernelSpec:
 
     Raises:
         KernelError: If the output site is missing or not observed, if two sites would share a name
-            in results, or if a plate of the rows does not fit them.
+            in results, if a plate of the rows does not fit them, or if the bounds of a flat prior
+            follow from other sites.
         SiteError: If a sampled or observed site has the rows on two axes, or data and distribution
             have different shapes.
         DataError: If an observed value lies outside the support of its site; or the kernel does
@@ -52,6 +54,7 @@ def trace_data(signature: KernelSignature, data: TrainingData) -> KernelSpec:
         _refuse_rows_passed_whole(data, error)
         raise
     check_sites(spec)
+    check_supports(kernel, spec, batch)
     check_output_observed(kernel, spec, batch)
     check_row_plates(kernel, spec, batch, data.n_obs)
     check_shapes(spec, batch.rows)

@@ -1,4 +1,4 @@
-"""The range of each column of the training data, and new rows that are far outside of it."""
+"""Keep the range of each column of the training data, and warn of new rows far outside of it."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from aimz_lab.inference.feeds.columns import check_columns
 from aimz_lab.types import Array, Batch, Columns, JsonObject, Rows
 
 FAR = 5.0
-"""A value is far outside if it is farther from the range than this many times its width."""
+"""A value is far outside if its distance from the range is more than this many widths of it."""
 
 _MOST_COLUMNS = 4096
 """Fields with more columns, such as images, have one range for all of them."""
 
 _LARGEST = 1 << 30
-"""Of larger fields, in bytes, only some rows are read, at equal distances."""
+"""Of fields with more bytes than this, only some rows are read, at equal distances."""
 
 _LINE = 2048
-"""Numbers that are compared at once; a column alone would be slow."""
+"""How many numbers are compared at once; column by column would be slow."""
 
 _LISTED = 5
 
@@ -55,9 +55,9 @@ class ColumnRange(NamedTuple):
         return ColumnRange(np.fmin(self.low, other.low), np.fmax(self.high, other.high))
 
     def far(self, new: ColumnRange) -> np.ndarray:
-        """Mark the columns of which ``new`` is far outside; none if the shapes differ.
+        """Mark the columns in which ``new`` is far outside; none if the shapes differ.
 
-        A column that was constant has the width of its value, and at least 1.
+        A constant column counts as wide as its value, and at least 1 wide.
 
         Example:
             >>> trained = ColumnRange.of(np.array([[-2.0, 0.0], [3.0, 0.0]]))
@@ -109,7 +109,7 @@ def ranges_of_plain(plain: JsonObject) -> dict[str, ColumnRange]:
 
 
 def warn_if_far(trained: Ranges, new: Ranges, columns: Columns) -> bool:
-    """Warn once of all columns whose new values are far outside of the trained range.
+    """Warn once, of all columns with new values far outside of the range in training.
 
     Args:
         trained: Ranges of the training data.
@@ -142,7 +142,7 @@ def warn_if_far(trained: Ranges, new: Ranges, columns: Columns) -> bool:
 
 
 class WatchedSource:
-    """A stream that warns of the first batch far outside of the trained range.
+    """A stream that warns of the first batch far outside of the range in training.
 
     Args:
         source: The stream.
@@ -225,7 +225,7 @@ def _low_high(array: Array) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _ends(array: Array, which: str) -> np.ndarray:
-    """Return the minimum or maximum of each column, of short rows several at once."""
+    """Return the minimum or maximum of each column; short rows are compared several at a time."""
     width = int(np.prod(array.shape[1:]))
     together = max(_LINE // max(width, 1), 1)
     n_rows = array.shape[0] // together * together

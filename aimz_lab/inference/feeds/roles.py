@@ -1,4 +1,4 @@
-"""Decide which arguments follow the rows, where a length alone does not say it."""
+"""Decide which arguments follow the rows where their lengths leave it open."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from aimz_lab.data import ArrayDataset
 from aimz_lab.errors import DataError
 from aimz_lab.kernel.arguments import ArgumentRoles, KernelArguments
 from aimz_lab.kernel.cache_keys import CodeKey, shapes_of
-from aimz_lab.kernel.check import parameter_names
+from aimz_lab.kernel.checks.preflight import parameter_names
 from aimz_lab.kernel.rows.whole_arguments import RowTrial, Tie
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.types import Array, Rows
@@ -20,7 +20,7 @@ from aimz_lab.types import Array, Rows
 def resolved(
     signature: KernelSignature, rows: Rows, split: KernelArguments, roles: ArgumentRoles
 ) -> KernelArguments:
-    """Sort out arrays that have as many entries as there are rows, perhaps by chance.
+    """Sort arrays that have as many entries as there are rows, perhaps by chance.
 
     Args:
         signature: The kernel.
@@ -29,7 +29,7 @@ def resolved(
         roles: What is known about them.
 
     Returns:
-        The arguments, without those among the rows that the kernel can only take whole.
+        The arguments; those that the kernel can only take whole are no longer among the rows.
 
     Raises:
         DataError: If the kernel runs with an argument of another length than the rows, so that

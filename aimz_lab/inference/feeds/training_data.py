@@ -17,7 +17,7 @@ from aimz_lab.data.checks import check_positive_int
 from aimz_lab.errors import DataError
 from aimz_lab.inference.feeds.ranges import Ranges, joined_ranges, ranges_of
 from aimz_lab.kernel.arguments import KernelArguments
-from aimz_lab.kernel.plate_handlers import with_whole_plates
+from aimz_lab.kernel.batch_plates import with_whole_plates
 from aimz_lab.kernel.scaling import DataSize
 from aimz_lab.types import Batch, Columns, HostRows, RandomKey, Rows, Shared, Static, StaticKey
 

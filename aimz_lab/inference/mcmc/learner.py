@@ -24,7 +24,7 @@ from aimz_lab.inference.posterior import Posterior
 from aimz_lab.inference.request import FitRequest, FitResult, SampleRequest
 from aimz_lab.inference.run.displays import all_callbacks
 from aimz_lab.inference.run.events import Callbacks, Control, Run, RunInfo
-from aimz_lab.kernel.plate_checks import check_not_subsampled
+from aimz_lab.kernel.checks.row_plates import check_not_subsampled
 from aimz_lab.kernel.reads import forget_outdated_traces
 from aimz_lab.kernel.rows.index_checks import IndexCheck
 from aimz_lab.kernel.signature import KernelSignature

@@ -24,8 +24,8 @@ from aimz_lab.inference.request import StepOptions
 from aimz_lab.inference.rollback import rollback_always
 from aimz_lab.inference.svi.step import StepPlan
 from aimz_lab.kernel.arguments import KernelArguments
-from aimz_lab.kernel.check import check_trainable_on_batches, kept_by_position
-from aimz_lab.kernel.plate_checks import check_indices_unused, subsampling_plates
+from aimz_lab.kernel.checks.preflight import check_trainable_on_batches, kept_by_position
+from aimz_lab.kernel.checks.row_plates import check_indices_unused, subsampling_plates
 from aimz_lab.kernel.scaling import RowScale, plan_row_scale
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.kernel.tracing import trace_spec, tracing_lock

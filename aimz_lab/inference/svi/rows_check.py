@@ -35,14 +35,14 @@ _UNKNOWN_LENGTH = 2**16
 """Rows that a stream of unknown length is taken to have, for the proof."""
 
 _TESTED_AT_ONCE = 4096
-"""Rows up to which the first test is one of all rows. Of more, two batches are tested before, as a
-kernel that computes across rows may take long on all of them."""
+"""With more rows than this, two batches are tested before all rows: a kernel that computes across
+rows may take long on all of them."""
 
 _PIECES = 1024
-"""Batches of a test, at most; they are spread over an epoch."""
+"""Most batches of a test; they are spread over an epoch."""
 
 _DRAWS = (False, True, False)
-"""For each draw of a test, whether its values are spread wide in place of the prior's."""
+"""For each draw of a test, whether its values are spread wide or drawn from the prior."""
 
 Role = Literal["kernel", "guide"]
 Answer = TypeVar("Answer")
@@ -54,7 +54,7 @@ class Crossing(NamedTuple):
     Attributes:
         role: What computes across rows.
         sites: The sites where it does, or may.
-        is_tested: Whether a test on all rows has shown it; if not, nothing shows the contrary.
+        is_tested: Whether a test on all rows has shown it; if not, it could not be ruled out.
         in_memory: Whether all rows are at hand to be tested.
         batch_size: Rows of a batch.
         n_rows: Rows of the whole data, or ``None`` if unknown.
@@ -228,7 +228,7 @@ class RowsCheck:
                 sites = self._crossing_sites(subject, data, two, np.arange(len(two)), sizes)
             if not sites:
                 sites = self._crossing_sites(subject, data, slice(None), order, sizes)
-        except Exception:  # noqa: BLE001  what cannot run on all rows at once was not shown
+        except Exception:  # noqa: BLE001  it cannot run on all rows at once, which proves nothing
             sites = self._unproven_sites(subject, data, sizes[0], n_rows)
             return found._replace(sites=sites, is_tested=False)
         return found._replace(sites=sites) if sites else None
@@ -276,7 +276,7 @@ def _row_test(trace: RowsTrace, spec: KernelSpec) -> RowTest:
 def _pieces(order: Int[np.ndarray, " row"], size: int) -> Int[np.ndarray, "piece position"]:
     """Cut an epoch into batches; the last one is filled from the beginning.
 
-    Of very many batches, some from all over the epoch are taken.
+    If there are very many batches, some from all over the epoch are taken.
     """
     count = -(-len(order) // size)
     pieces = np.resize(order, (count, size)).astype(np.int32)

@@ -17,16 +17,16 @@ from numpyro.infer import init_to_uniform
 
 from aimz_lab.inference.compiling import named
 from aimz_lab.kernel.arguments import KernelArguments
-from aimz_lab.kernel.rows.plates import pin_plates
+from aimz_lab.kernel.rows.pinned_plates import pin_plates
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.kernel.tracing import Message, tracing_lock
 from aimz_lab.types import Params, Rows, Shared, Static
 
 _WIDE = 2.0
-"""Half-width of the interval of wide values in unconstrained space, as NumPyro begins chains."""
+"""Half-width of the interval of wide values in unconstrained space; NumPyro begins chains there."""
 
 _NEAR = 0.5
-"""Half-width of that of parameters, around where they begin."""
+"""Half-width of the interval of parameters around their initial values."""
 
 
 class SharedValues(NamedTuple):
@@ -93,7 +93,7 @@ class RowsTrace:
         return rows, SharedValues(shared, params, jax.ShapeDtypeStruct((), bool)), values
 
     def shared(self, batch: KernelArguments, number: int, *, is_wide: bool) -> SharedValues:
-        """Return what all rows share at one draw; only the first has the parameters' own beginning.
+        """Return what all rows share at one draw; the first keeps the parameters' initial values.
 
         Args:
             batch: Arguments at some number of rows.
@@ -106,7 +106,7 @@ class RowsTrace:
         return SharedValues(shared, params, np.bool_(is_wide))
 
     def _params(self, rows: Rows, shared: Shared, key: jax.Array, near: float) -> Params:
-        """Values of parameters near their beginning, and of mutable sites."""
+        """Values of parameters near their initial ones, and of mutable sites."""
         trace = self(rows, SharedValues(shared, {}, np.bool_(False)), {}, key)
         return {
             name: _near(site, jax.random.fold_in(key, _number_of(name)), near)
@@ -125,7 +125,7 @@ def _draw(site: Message, *, key: jax.Array, is_wide: jax.Array) -> Any:
     site = {**site, "kwargs": {**site["kwargs"], "rng_key": key}}
     try:
         wide = init_to_uniform(site, radius=_WIDE)
-    except NotImplementedError:  # a support without a way from the real line
+    except NotImplementedError:  # no transform from the real line to the support
         wide = None
     try:
         drawn = site["fn"](rng_key=key, sample_shape=site["kwargs"]["sample_shape"])

@@ -1,4 +1,4 @@
-"""Notice that a loop written by hand has batches in a fixed order, the last one short."""
+"""Notice a hand-written loop whose batches come in a fixed order, the last one short."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class ShortBatches:
     """Warns once if the same short batch comes again.
 
     A loop written by hand tells each step how many rows there are, and nothing of its epochs: a
-    batch stands for all rows. In a random order that is right; in a fixed one, the rows of a short
-    batch weigh more than the others, in every epoch anew.
+    batch stands for all rows. In a random order that is right. In a fixed one, the same rows are
+    in the short batch each time, and weigh more than the others.
     """
 
     def __init__(self) -> None:
@@ -33,7 +33,7 @@ class ShortBatches:
             n_obs: Rows of the data set, or ``None`` if unknown.
 
         Warns:
-            FitWarning: Once, if a batch shorter than others was there before.
+            FitWarning: Once, if the same short batch was seen before.
         """
         if valid >= self._longest or n_obs is None or self._warned:
             self._longest = max(valid, self._longest)

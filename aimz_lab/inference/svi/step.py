@@ -20,7 +20,7 @@ from numpyro.optim import _NumPyroOptim
 
 from aimz_lab.errors import InferenceError
 from aimz_lab.inference.numpyro_patches import sites_in_order
-from aimz_lab.kernel.plate_handlers import with_whole_plates
+from aimz_lab.kernel.batch_plates import with_whole_plates
 from aimz_lab.kernel.scaling import DataSize, RowScale, scale_rows
 from aimz_lab.types import Array, RandomKey, Rows, Shared, Static
 

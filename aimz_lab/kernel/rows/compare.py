@@ -1,4 +1,4 @@
-"""Compare the quantities of rows that were computed in a piece with those of all rows at once."""
+"""Compare quantities computed on a piece of the rows with those computed on all rows at once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def differ(
     *,
     is_density: bool,
 ) -> Bool[Array, ""]:
-    """Whether a quantity of some rows is another one than where all rows are computed at once.
+    """Whether a quantity of some rows differs from the one computed on all rows at once.
 
     Args:
         cut: The quantity of the rows of a piece, with an axis for them or without.
@@ -26,7 +26,7 @@ def differ(
         is_density: Whether it is a log density, which magnifies the rounding of its parameters.
 
     Returns:
-        A flag; true if the axis of rows is not clear, unless both are equal.
+        A flag. If the axis of rows is unclear it is true, unless both quantities are equal.
 
     Example:
         >>> rows = jnp.arange(6.0)
@@ -55,13 +55,13 @@ def differ(
 def _rounding(expected: jax.Array, whole: jax.Array, *, is_density: bool) -> jax.Array:
     """The difference that rounding may make: relative to the entry, and to what is usual.
 
-    It is close: rows that rounding sets apart are computed whole for nothing, but an effect that is
-    small beside its baseline would be lost.
+    The tolerance is tight: if rounding exceeds it, rows are kept together for nothing, but a wide
+    tolerance would miss an effect that is small beside its baseline.
     """
     size = jnp.where(jnp.isfinite(expected), jnp.abs(expected), 0.0)
     if is_density:
         return 1e-2 + 1e-3 * size
-    # The mean of square roots: a few large entries must not excuse all others.
+    # With a mean of square roots, a few large entries do not widen the tolerance of all others.
     roots = jnp.sqrt(jnp.where(jnp.isfinite(whole), jnp.abs(whole), 0.0))
     usual = roots.mean() ** 2 if whole.size else 0.0
     return 2e-6 * (size + usual)

@@ -1,4 +1,4 @@
-"""Choose draws that differ much from one another, to test a kernel with."""
+"""Choose draws that differ widely from one another, to test a kernel with."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import numpy as np
 from jaxtyping import Int, Num
 
 _ENTRIES = 8
-"""Entries of a site that are looked at, at most: spread over a vector of weights."""
+"""Most entries of a site that are looked at; they are spread evenly over it."""
 
 
 def differing_draws(
     draws: Mapping[str, Num[np.ndarray, "draw ..."]], n_draws: int, count: int
 ) -> Int[np.ndarray, " chosen"]:
-    """Choose a draw in the middle, and then draw by draw the one that is furthest from all of them.
+    """Choose a draw in the middle, then one by one the draw that is furthest from those chosen.
 
     Args:
         draws: Values of sites.
@@ -31,7 +31,8 @@ def differing_draws(
         >>> differing_draws({"slope": slopes}, n_draws=6, count=3)
         array([0, 1, 4])
     """
-    count = min(count, n_draws)
+    if count >= n_draws:
+        return np.arange(n_draws)
     columns = [_columns(np.asarray(values)) for values in draws.values()]
     if not columns:
         return np.linspace(0, n_draws - 1, count).astype(np.int64)
@@ -50,7 +51,7 @@ def differing_draws(
 
 
 def _columns(values: np.ndarray) -> np.ndarray:
-    """Some entries of each draw, as numbers; what is not finite is as good as the middle."""
+    """Some entries of each draw, as numbers; zero stands for what is not finite."""
     flat = values.reshape(len(values), -1)
     some = np.unique(np.linspace(0, max(flat.shape[1] - 1, 0), _ENTRIES).astype(np.int64))
     return np.nan_to_num(flat[:, some[some < flat.shape[1]]].astype(np.float64), posinf=0, neginf=0)

@@ -29,10 +29,10 @@ from numpyro.distributions import MaskedDistribution
 from aimz_lab.data import canonical
 from aimz_lab.errors import DataError
 from aimz_lab.kernel.prior_draws import seeded
-from aimz_lab.kernel.rows.dependencies import Follower
 from aimz_lab.kernel.rows.latents import mark_latents, with_draws
+from aimz_lab.kernel.rows.lookup_follower import Follower
 from aimz_lab.kernel.rows.lookups import DRAWN, LATENT, OWN, Lookup, Value
-from aimz_lab.kernel.rows.plates import pin_plates
+from aimz_lab.kernel.rows.pinned_plates import pin_plates
 from aimz_lab.kernel.tracing import Message, tracing_lock
 from aimz_lab.types import Array, Static
 

@@ -1,8 +1,14 @@
-"""The inner jaxprs of a jaxpr equation: of ``jit``, ``cond``, ``scan`` and ``while``."""
+"""Read a jaxpr: the programs inside of its equations, and which values depend on which.
+
+Inner programs are those of ``jit``, ``cond``, ``scan`` and ``while``.
+"""
 
 from __future__ import annotations
 
-from jax.extend.core import ClosedJaxpr, JaxprEqn
+from collections.abc import Sequence
+from typing import Any
+
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Var
 
 _CALLS = ("jit", "closed_call", "checkpoint", "remat2", "custom_jvp_call", "custom_vjp_call")
 
@@ -36,3 +42,34 @@ def inner_programs(equation: JaxprEqn) -> list[ClosedJaxpr]:
             closed = isinstance(program, ClosedJaxpr)
             programs.append(program if closed else ClosedJaxpr(program, ()))
     return programs
+
+
+def dependent_results(program: Jaxpr, sources: frozenset[Var]) -> list[bool]:
+    """Return, for each result of a program, whether it may depend on some of its arguments.
+
+    An operation is taken as a whole, with the programs that it runs: what it computes depends on
+    all that it is given.
+
+    Args:
+        program: The program.
+        sources: The arguments.
+    """
+    dependent: set[Any] = set(sources)
+    for equation in program.eqns:
+        if any(isinstance(atom, Var) and atom in dependent for atom in equation.invars):
+            dependent.update(equation.outvars)
+    return [isinstance(atom, Var) and atom in dependent for atom in program.outvars]
+
+
+def needed_for(program: Jaxpr, results: Sequence[Any]) -> set[Var]:
+    """Return the variables of a program that some of its results depend on, and these themselves.
+
+    Args:
+        program: The program.
+        results: Some of its variables; literals among them depend on nothing.
+    """
+    needed = {atom for atom in results if isinstance(atom, Var)}
+    for equation in reversed(program.eqns):
+        if not needed.isdisjoint(equation.outvars):
+            needed.update(atom for atom in equation.invars if isinstance(atom, Var))
+    return needed

@@ -1,7 +1,7 @@
 """What an operation of a traced program looks up, and with which index.
 
 JAX checks no index: one that is too large reads the nearest entry, one below zero counts from the
-end, an index of a ``segment_sum`` or a ``one_hot`` that is out of range adds nothing.
+end, and one out of the range of a ``segment_sum`` or a ``one_hot`` adds nothing.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ class Value:
     Attributes:
         value: The value, or its tracer.
         names: The arguments that it depends on; :data:`DRAWN` for draws and parameters.
-        leaf: Number of the input of the program whose numbers these are, in whatever shape.
+        leaf: Number of the program's input that holds these numbers, in whatever shape.
         name: The primitive that made it, if that matters to an index.
         made_of: The operands of that primitive.
-        losses: Casts and sums of narrow integers on the way here, which may have changed a number.
-        from_the_end: Whether JAX counts from the end where it is below zero.
+        losses: Casts, and sums of narrow integers, that may have changed a number on the way here.
+        from_the_end: Whether JAX counts from the end where the value is below zero.
         bounds: What it may be, if it follows from draws.
     """
 
@@ -61,12 +61,12 @@ class Lookup:
     """One index of one operation.
 
     Attributes:
-        kind: Reads or writes of an array; levels of a one-hot code; branches; or ``"loss"``, a
-            number that arithmetic changed, which is 0 or 1 and must be 0.
+        kind: Reads or writes of an array; levels of a one-hot code; branches; or ``"loss"``, whose
+            index is 1 where arithmetic changed a number, else 0.
         index: The index, of any shape; ``None`` if it is an input, numbered ``leaf``. Of latent
             sites that are not known, the least and the greatest that it may be, ``(..., 2)``.
         names: The arguments that the index depends on.
-        length: What it indexes has this many entries.
+        length: Number of entries of what it indexes.
         last: The last index that is in range; less than ``length - 1`` for slices.
         any_high: Whether the kernel says what is meant by an index above ``last``.
         any_low: Whether the kernel says what is meant by an index below zero.
@@ -93,7 +93,7 @@ def is_drawn(names: frozenset[str]) -> bool:
 
 
 def lookups_of(equation: JaxprEqn, inputs: list[Value]) -> Iterator[Lookup]:
-    """Yield the lookups of an operation; none of those that follow from draws alone."""
+    """Yield the lookups of an operation, without those whose index follows from draws alone."""
     name, params = equation.primitive.name, equation.params
     shape = [getattr(atom.aval, "shape", ()) for atom in equation.invars]
     if name == "gather":
@@ -177,7 +177,7 @@ def _lookup(
 
 
 def _column(indices: Value, column: int) -> Value:
-    """One column of an array of indices; of joined columns, the one that was joined."""
+    """One column of an array of indices; of a concatenation, the operand that became it."""
     axis = np.ndim(indices.value) - 1
     if indices.name == "concatenate":
         for part in indices.made_of:

@@ -1,4 +1,4 @@
-"""Run the loops and branches of a traced program so that their lookups come back too."""
+"""Run the loops and branches of a traced program, and return their lookups too."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LOOKS_UP = ("gather", "scatter", "dynamic_slice", "dynamic_update_slice", "clam
 
 
 class Follows(Protocol):
-    """What runs the programs of a loop; see ``dependencies.Follower``.
+    """What runs the programs of a loop; see ``lookup_follower.Follower``.
 
     Attributes:
         lookups: The lookups so far.
@@ -86,7 +86,7 @@ def _while(follower: Follows, equation: JaxprEqn, inputs: list[Value]) -> list[V
             results = follower.run(body, [*fixed, *map(Value, carry, names)])
         collected[:] = lookups
         now = [jnp.stack([index.min(), index.max()]) for index in _indices(lookups)]
-        if not ranges:  # the first trace, which finds out what there is
+        if not ranges:  # the first trace, which finds the lookups
             return carry, now
         both = zip(ranges, now, strict=True)
         wider = [jnp.where(_LOW_HIGH, jnp.minimum(a, b), jnp.maximum(a, b)) for a, b in both]
@@ -191,7 +191,7 @@ def _as_in(body: ClosedJaxpr, first: int, values: list[Value]) -> list[ArrayLike
 
 
 def _step_of(scanned: Value, one: ArrayLike, bounds: Bounds | None) -> Value:
-    """What one step of a scan gets of a value."""
+    """The part of a value that one step of a scan is given."""
     return replace(scanned, value=one, name="", made_of=(), bounds=bounds)
 
 

@@ -34,7 +34,7 @@ class Operation(NamedTuple):
         return all(_equal(one.get(name), other.get(name)) for name in names or {*one, *other})
 
     def same_but_for(self, name: str, axis: int) -> bool:
-        """Whether a parameter with an entry for each axis is the same but for one axis."""
+        """Whether a parameter that has an entry for each axis is the same for all axes but one."""
         one, other = (list(equation.params[name]) for equation in (self.one, self.other))
         one[axis] = other[axis]
         return one == other

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 
-from aimz_lab.kernel.rows.jaxprs import inner_programs
+from aimz_lab.kernel.rows.jaxprs import inner_programs, needed_for
 from aimz_lab.kernel.rows.operation import Operation
 from aimz_lab.kernel.rows.rules import keeps_rows_apart
 
@@ -101,7 +101,7 @@ def results_that_use(function: Callable[..., Mapping[str, Any]], *arguments: Any
     program, shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)
     first = {*program.jaxpr.invars[: len(jax.tree.leaves(arguments[0]))]}
     by_name = _by_name(shapes, program.jaxpr.outvars)
-    return {name for name, results in by_name.items() if first & _wanted(program.jaxpr, results)}
+    return {name for name, results in by_name.items() if first & needed_for(program.jaxpr, results)}
 
 
 def _lengths(few: tuple, many: tuple) -> tuple[int, int] | None:
@@ -239,17 +239,8 @@ def _sorted_axes(
 
 def _needed(jaxpr: Jaxpr, results: Sequence[Any]) -> list[JaxprEqn]:
     """The equations that some results depend on, in their order."""
-    wanted = _wanted(jaxpr, results)
+    wanted = needed_for(jaxpr, results)
     return [equation for equation in jaxpr.eqns if not wanted.isdisjoint(equation.outvars)]
-
-
-def _wanted(jaxpr: Jaxpr, results: Sequence[Any]) -> set[Var]:
-    """The variables that some results depend on, and these themselves."""
-    wanted = {atom for atom in results if isinstance(atom, Var)}
-    for equation in reversed(jaxpr.eqns):
-        if not wanted.isdisjoint(equation.outvars):
-            wanted.update(atom for atom in equation.invars if isinstance(atom, Var))
-    return wanted
 
 
 def _is_same_constant(one: Any, other: Any) -> bool:

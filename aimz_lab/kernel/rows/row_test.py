@@ -12,26 +12,23 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int, UInt32
-from numpyro.distributions import Distribution, Independent, MaskedDistribution
 
 from aimz_lab.data.keys import THREEFRY
-from aimz_lab.kernel.rows.compare import differ
+from aimz_lab.kernel.rows.kept_draws import KeptDraws
 from aimz_lab.kernel.rows.proof import (
     results_that_use,
     rows_are_independent,
     unproven_results,
 )
-from aimz_lab.kernel.spec import KernelSpec, Site
-from aimz_lab.kernel.tracing import Message, site_kind
-
-_NUMBERS = (jax.Array, np.ndarray, np.generic, int, float)
-"""Types of the parameters of a distribution; its other attributes are not compared."""
+from aimz_lab.kernel.rows.quantities import Quantities, differences, quantities_of
+from aimz_lab.kernel.spec import KernelSpec
+from aimz_lab.kernel.tracing import Message
 
 
 class TraceRows(Protocol):
@@ -48,20 +45,6 @@ class TraceRows(Protocol):
             values: Values of sites to substitute.
             key: The key of all other sites.
         """
-
-
-class _Quantities(NamedTuple):
-    """Quantities of a site that must not change when rows are cut.
-
-    Attributes:
-        density: Its log density, if it has one.
-        values: Its value, or the parameters of its distribution.
-        weights: Numbers that scale its log density; they may follow the number of rows.
-    """
-
-    density: list[jax.Array]
-    values: list[jax.Array]
-    weights: list[jax.Array]
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,11 +91,11 @@ class RowTest:
 
     def _of_values(
         self, rows: Any, shared: Any, values: Mapping[str, Any]
-    ) -> dict[str, _Quantities]:
+    ) -> dict[str, Quantities]:
         """The quantities, given the values of all latent sites; the noise is no site's."""
         return self._quantities(self.trace(rows, shared, values, jax.random.key(0)))
 
-    def _proved(self, *arguments: Any) -> dict[str, _Quantities]:
+    def _proved(self, *arguments: Any) -> dict[str, Quantities]:
         """The quantities that a proof is about; weights may follow the number of rows."""
         return {
             name: quantities._replace(weights=[])
@@ -164,20 +147,20 @@ class RowTest:
         with jax.default_matmul_precision("highest"):
             trace = self.trace(rows, shared, values, key)
             n_rows, size = jax.tree.leaves(rows)[0].shape[0], pieces.shape[1]
-            drawn = _Drawn(trace, self.spec, values, n_rows)
+            drawn = KeptDraws(trace, self.spec, values, n_rows)
             if drawn.uncuttable:
                 return dict.fromkeys(drawn.uncuttable, jnp.array(True))
             padding = drawn
             if n_rows < size:
                 again = self.trace(rows, shared, values, jax.random.fold_in(key, 1))
-                padding = _Drawn(again, self.spec, values, n_rows)
+                padding = KeptDraws(again, self.spec, values, n_rows)
             whole = self._quantities(trace)
 
             def on_piece(numbers: jax.Array) -> dict[str, jax.Array]:
                 part = jax.tree.map(lambda array: jnp.asarray(array)[numbers], rows)
                 fixed = {**values, **drawn.of_rows(numbers, padding)}
                 cut = self._quantities(self.trace(part, shared, fixed, key))
-                return _differences(cut, whole, numbers, n_rows)
+                return differences(cut, whole, numbers, n_rows)
 
             found = jax.lax.map(on_piece, pieces)
         return {name: flags.any() for name, flags in found.items()}
@@ -190,151 +173,5 @@ class RowTest:
         """
         return self._in_order([name for name, flags in found.items() if np.any(flags)])
 
-    def _quantities(self, trace: Mapping[str, Message]) -> dict[str, _Quantities]:
-        """Quantities that must not change when rows are cut, by site.
-
-        Of a computed site they are its value; of a drawn one and of a factor its log density and
-        the parameters of its distribution. A density alone is not enough: that of a uniform
-        distribution is the same wherever the distribution lies. A site that the structure lacks is
-        one that only some numbers of rows have.
-        """
-        found: dict[str, _Quantities] = {}
-        for name, message in trace.items():
-            kind = site_kind(message)
-            site = self.spec.sites.get(name)
-            wanted = site is None or name in self.wanted
-            if kind == "deterministic" and wanted:
-                found[name] = _Quantities([], [jnp.asarray(message["value"])], [])
-            with_rows = kind in ("latent", "observed") and not wanted and bool(site.row_axes)
-            if with_rows or (kind in ("latent", "observed", "factor") and wanted):
-                found[name] = self._of_site(site, message, trace)
-        return found
-
-    def _of_site(
-        self, site: Site | None, message: Message, trace: Mapping[str, Message]
-    ) -> _Quantities:
-        distribution, value = message["fn"], message["value"]
-        parameters = _parameters(distribution)
-        if not self.in_training:
-            return _Quantities([_unmasked(distribution).log_prob(value)], parameters, [])
-        scales, weights = _scales(message, trace)
-        density = distribution.log_prob(value)
-        if site is not None and site.row_axes and site.row_batch_axis is None:
-            density = _by_row(_unmasked(distribution), value)
-        return _Quantities([density], [*parameters, *_masks(distribution), *scales], weights)
-
-
-def _differences(
-    cut: Mapping[str, _Quantities],
-    whole: Mapping[str, _Quantities],
-    numbers: jax.Array,
-    n_rows: int,
-) -> dict[str, jax.Array]:
-    """For each site whether its quantities on a piece are others than on all rows."""
-
-    def crosses(name: str) -> jax.Array:
-        one, other = cut.get(name), whole.get(name)
-        if one is None or other is None or jax.tree.structure(one) != jax.tree.structure(other):
-            return jnp.array(True)
-        flags = [
-            differ(*pair, numbers, n_rows, is_density=is_density)
-            for is_density, pairs in (
-                (True, (one.density, other.density)),
-                (False, (one.values, other.values)),
-            )
-            for pair in zip(*pairs, strict=True)
-        ]
-        share = n_rows / len(numbers)
-        flags += [
-            ~jnp.isclose(mine / its, jnp.array([1.0, share]), rtol=1e-3).any()
-            for mine, its in zip(one.weights, other.weights, strict=True)
-        ]
-        return jnp.stack(flags).any()
-
-    return {name: crosses(name) for name in dict.fromkeys((*whole, *cut))}
-
-
-class _Drawn:
-    """The values that a kernel drew on all rows, to be kept for the pieces.
-
-    Args:
-        trace: Its trace on all rows.
-        spec: Its structure.
-        given: The sites whose values are given.
-        n_rows: The number of rows.
-
-    Attributes:
-        uncuttable: Names of sites with rows that do not have one entry for each.
-    """
-
-    def __init__(
-        self, trace: Mapping[str, Message], spec: KernelSpec, given: Collection[str], n_rows: int
-    ) -> None:
-        self._n_rows = n_rows
-        latent = [name for name in spec.of_kind("latent") if name in trace and name not in given]
-        self._values = {name: jnp.asarray(trace[name]["value"]) for name in latent}
-        self._axes = {name: spec.sites[name].row_axes for name in latent}
-        self.uncuttable = tuple(
-            name
-            for name, axes in self._axes.items()
-            if axes and (len(axes) > 1 or self._values[name].shape[axes[0]] != n_rows)
-        )
-
-    def of_rows(self, numbers: jax.Array, padding: _Drawn) -> dict[str, jax.Array]:
-        """The values of some rows, other values of the padding, and those without rows."""
-        found = dict(self._values)
-        real = numbers[: self._n_rows]
-        beyond = jnp.arange(len(numbers) - len(real)) % self._n_rows
-        for name, axes in self._axes.items():
-            if axes:
-                values = jnp.take(self._values[name], real, axis=axes[0])
-                others = jnp.take(padding._values[name], beyond, axis=axes[0])
-                found[name] = jnp.concatenate([values, others], axes[0])
-        return found
-
-
-def _unmasked(distribution: Distribution) -> Distribution:
-    """The distribution without masks, under which it has no density, but draws all the same."""
-    while isinstance(distribution, MaskedDistribution):
-        distribution = distribution.base_dist
-    return distribution
-
-
-def _parameters(distribution: Distribution) -> list[jax.Array]:
-    leaves = jax.tree.leaves(distribution)
-    return [jnp.asarray(leaf) for leaf in leaves if isinstance(leaf, _NUMBERS)]
-
-
-def _by_row(distribution: Distribution, value: jax.Array) -> jax.Array:
-    """The log density of an event of independent entries, by entry."""
-    while isinstance(distribution, Independent):
-        distribution = distribution.base_dist
-    return distribution.log_prob(value)
-
-
-def _masks(distribution: Distribution) -> list[jax.Array]:
-    found = []
-    while isinstance(distribution, MaskedDistribution):
-        if not isinstance(distribution._mask, bool):
-            found.append(jnp.asarray(distribution._mask))
-        distribution = distribution.base_dist
-    return found
-
-
-def _scales(
-    message: Message, trace: Mapping[str, Message]
-) -> tuple[list[jax.Array], list[jax.Array]]:
-    """What scales a site's log density: arrays, and numbers that are computed.
-
-    An array is without the share of the plates' rows in it. A plain number is none of these:
-    whether it follows the rows is another question.
-    """
-    scale = message.get("scale")
-    if scale is None or isinstance(scale, (int, float, np.number)):
-        return [], []
-    if jnp.ndim(scale) == 0:
-        return [], [jnp.asarray(scale)]
-    for frame in message["cond_indep_stack"]:
-        if frame.name in trace:
-            scale = scale * (frame.size / trace[frame.name]["args"][0])
-    return [scale], []
+    def _quantities(self, trace: Mapping[str, Message]) -> dict[str, Quantities]:
+        return quantities_of(trace, self.spec, self.wanted, in_training=self.in_training)

@@ -18,12 +18,12 @@ from jaxtyping import PyTree
 from numpyro import handlers
 
 from aimz_lab.kernel.prior_draws import seeded
-from aimz_lab.kernel.rows.plates import pin_plates
+from aimz_lab.kernel.rows.pinned_plates import pin_plates
 from aimz_lab.kernel.tracing import Message, tracing_lock
 from aimz_lab.types import HasShape, Static
 
 Tie = Literal["rows", "none", "either", "unused"]
-"""Whether an argument is tied to the rows, certainly not, may be either, or is not read."""
+"""Whether an argument is tied to the rows, is not, may be either, or is not read."""
 
 
 class _Trace(NamedTuple):
@@ -83,8 +83,8 @@ class RowTrial:
     ) -> bool:
         """Whether the kernel runs with these lengths, to the same output.
 
-        Tables that are combined with one another have one length: so it also counts if the kernel
-        runs when the other arguments are cut to one entry, which fits anything.
+        Tables that the kernel combines must keep the same length. So it also counts if the kernel
+        runs once the other arguments are cut to one entry, which fits any length.
         """
         for lengths in [own, {**others, **own}][: 1 + bool(others)]:
             trace = self._trace(n_rows, lengths)

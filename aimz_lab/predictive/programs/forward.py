@@ -25,8 +25,8 @@ from jaxtyping import PyTree
 from numpyro import handlers
 from numpyro.primitives import Messenger
 
-from aimz_lab.kernel.rows.plates import pin_plates
-from aimz_lab.kernel.samplers import refuse_without_sampler
+from aimz_lab.kernel.checks.samplers import refuse_without_sampler
+from aimz_lab.kernel.rows.pinned_plates import pin_plates
 from aimz_lab.kernel.tracing import Message, tracing_lock
 from aimz_lab.types import Params, Static
 

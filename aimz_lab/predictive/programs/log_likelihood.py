@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Num
 
 from aimz_lab.errors import DataError, KernelError, SiteError
-from aimz_lab.kernel.bounds import log_prob_within
+from aimz_lab.kernel.checks.bounds import log_prob_within
 from aimz_lab.kernel.discrete import MOST_COMBINATIONS, SummedSite
 from aimz_lab.predictive.programs.forward import Run, Trace
 

@@ -14,6 +14,7 @@ from aimz_lab.data import fold_in, key_data
 from aimz_lab.data.keys import THREEFRY
 from aimz_lab.predictive.programs.forward import Blocks, Keys, Shared
 from aimz_lab.predictive.programs.matmul_layout import draws_first
+from aimz_lab.predictive.programs.own_keys import wrapped_keys
 
 Results = dict[str, jax.Array]
 
@@ -55,10 +56,10 @@ def over_blocks(simulators: tuple[Callable, ...], combine: Combine, draw_chunk: 
     ) -> Results:
         def one_draw(draw: tuple[jax.Array, tuple]) -> Results:
             own, fixed = draw
-            of_draw = random.fold_in(_typed(own), GLOBAL_BLOCK)
+            of_draw = random.fold_in(wrapped_keys(own), GLOBAL_BLOCK)
 
             def one_block(number: jax.Array, blocks: tuple[Blocks, ...]) -> Results:
-                keys = Keys(random.fold_in(_typed(own), number), of_draw)
+                keys = Keys(random.fold_in(wrapped_keys(own), number), of_draw)
                 return _run_all(simulators, combine, blocks, shared, fixed, keys)
 
             return jax.vmap(one_block)(numbers, blocks)
@@ -78,7 +79,7 @@ def over_draws(simulators: tuple[Callable, ...], combine: Combine, draw_chunk: i
     def run(key_data: jax.Array, sites: tuple, blocks: tuple, shared: tuple) -> Results:
         def one_draw(draw: tuple[jax.Array, tuple]) -> Results:
             own, fixed = draw
-            keys = Keys(_typed(own), _typed(own))
+            keys = Keys(wrapped_keys(own), wrapped_keys(own))
             return _run_all(simulators, combine, blocks, shared, fixed, keys)
 
         return _map_draws(one_draw, (key_data, sites), draw_chunk)
@@ -96,10 +97,6 @@ def _run_all(
 ) -> Results:
     scenarios = zip(simulators, blocks, shared, sites, strict=True)
     return combine(*[run(block, common, fixed, keys) for run, block, common, fixed in scenarios])
-
-
-def _typed(key_data: jax.Array) -> jax.Array:
-    return random.wrap_key_data(key_data, impl=THREEFRY)
 
 
 def _map_draws(one_draw: Callable, draws: tuple, draw_chunk: int) -> Results:

@@ -84,7 +84,8 @@ class OverDraws:
         the program.
         """
         labels = tuple((dim, len(values)) for dim, values in self.coords.items())
-        own = {n: v for n, v in vars(self).items() if n not in ("name", "coords", "by_row")}
+        left = ("name", "coords", "by_row", "row_labels")
+        own = {n: v for n, v in vars(self).items() if n not in left}
         values = tuple((n, type(v), _as_key(v)) for n, v in sorted(own.items()))
         return type(self), self.over, labels, values
 

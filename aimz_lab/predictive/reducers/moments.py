@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
+from aimz_lab.data import AxisLabels, row_labels
 from aimz_lab.errors import ArgumentError
 from aimz_lab.predictive.reducers.contract import Draws, OverDraws, RowMask, RowValues
 
@@ -32,6 +33,8 @@ class Mean(OverDraws):
         ('chain', 'draw', 'group')
     """
 
+    row_labels: AxisLabels | None = None
+
     def __init__(self, over: Literal["draw", "row"] = "draw", by: ArrayLike | None = None) -> None:
         if over not in ("draw", "row"):
             msg = f"over={over!r} is not known; use 'draw' or 'row'."
@@ -52,12 +55,14 @@ class Mean(OverDraws):
             msg = f"Mean(by=...) takes labels of one kind, numbers or text ({error})."
             raise ArgumentError(msg) from error
         self.by_row = codes.astype(np.int32)
+        self.row_labels = row_labels(by)
         self.coords = {"group": labels}
 
     def block(self, values: Draws, valid: RowMask, by_row: RowValues | None) -> jax.Array:
         """Means of the rows, or sums for each draw."""
         if self.over == "draw":
-            return values.mean(0)
+            origin = _origin(values[:1])
+            return origin[0] + (values - origin).mean(0)
         if by_row is None:
             return _sum_rows(values, valid)
         return _sum_groups(values, valid, by_row, len(self.coords["group"]))
@@ -92,7 +97,7 @@ class Sd(OverDraws):
     def block(self, values: Draws, valid: RowMask, by_row: RowValues | None) -> jax.Array:
         """Standard deviations, around the mean."""
         del valid, by_row
-        return values.std(0, ddof=1)
+        return (values - _origin(values[:1])).std(0, ddof=1)
 
 
 class Exceeds(OverDraws):
@@ -131,13 +136,23 @@ class Exceeds(OverDraws):
         return jnp.where(unknown, jnp.nan, (values > threshold).mean(0))
 
 
+def _origin(values: jax.Array) -> jax.Array:
+    """Values to subtract before summing: in single precision, large values leave no digits."""
+    numbers = values.astype(jnp.result_type(float))
+    return jnp.where(jnp.isfinite(numbers), numbers, 0)
+
+
 def _sum_rows(values: jax.Array, valid: jax.Array) -> jax.Array:
-    weights = valid.reshape(1, -1, *[1] * (values.ndim - 2))
-    return jnp.where(weights, values, 0).sum(1, dtype=jnp.result_type(float))
+    origin = _origin(values[:, :1])
+    real = valid.reshape(1, -1, *[1] * (values.ndim - 2))
+    return origin[:, 0] * valid.sum() + jnp.where(real, values - origin, 0).sum(1)
 
 
 def _sum_groups(values: jax.Array, valid: jax.Array, codes: jax.Array, n_groups: int) -> jax.Array:
     # A copy that fills up a block belongs to no group; it may not be finite.
+    origin = _origin(values[:, :1])
     real = valid.reshape(-1, *[1] * (values.ndim - 1))
-    rows_first = jnp.where(real, jnp.moveaxis(values, 1, 0).astype(jnp.result_type(float)), 0)
-    return jnp.moveaxis(jax.ops.segment_sum(rows_first, codes, num_segments=n_groups), 0, 1)
+    rows_first = jnp.where(real, jnp.moveaxis(values - origin, 1, 0), 0)
+    sums = jnp.moveaxis(jax.ops.segment_sum(rows_first, codes, num_segments=n_groups), 0, 1)
+    counts = jax.ops.segment_sum(valid.astype(origin.dtype), codes, num_segments=n_groups)
+    return sums + origin * counts.reshape(1, -1, *[1] * (values.ndim - 2))

@@ -44,6 +44,8 @@ def site_dims(
     taken = set(SAMPLE_DIMS) | (set(spec.sites) if spec else set())
     for plate in site.plates if site else ():
         axis = min(site.batch_ndim, ndim) + plate.dim
+        if plate.is_rows and axis not in site.row_axes:
+            continue  # a computed site may have as many columns as a block has rows
         if 0 <= axis < ndim and site.shape[axis] == plate.subsample_size:
             dims[axis] = plate.name if plate.name not in taken else None
     if row_axis is not None:

@@ -114,6 +114,7 @@ def test_every_checkpoint_leads_to_the_same_end(model, tmp_path, way):
         assert same_bits(fit(model).vi_result.losses, next_losses)
 
 
+@pytest.mark.slow
 def test_all_rows_at_once_go_on_too_and_can_be_asked_for_more_steps(model, tmp_path):
     def fit(num_steps, **options):
         model._vi_state = None
@@ -220,6 +221,7 @@ def test_other_data_is_named(saved, rows, difference):
     assert not im.is_fitted()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("other", "difference"),
     [

@@ -51,6 +51,7 @@ def im():
         )
 
 
+@pytest.mark.slow
 def test_unscaled_rows_are_warned_about_by_column(im):
     said = r"column 'age' of X goes from 41 to 41, in training from -\d.*'income'.*scale these rows"
     for in_sample in (True, False):
@@ -65,6 +66,7 @@ def test_unscaled_rows_are_warned_about_by_column(im):
         im.log_likelihood(SCALED[:1], np.float32([-900]), progress=False, store="memory")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["loader", "stream"])
 def test_rows_of_a_loader_and_of_a_stream_are_watched(im, kind):
     near, far = np.zeros((300, 2), np.float32), np.repeat(RAW, 300, 0)
@@ -77,6 +79,7 @@ def test_rows_of_a_loader_and_of_a_stream_are_watched(im, kind):
     assert len(caught) == 1
 
 
+@pytest.mark.slow
 def test_ordinary_extrapolation_is_quiet(im):
     width = SCALED.max(0) - SCALED.min(0)
     quiet(im.predict_on_batch, SCALED)

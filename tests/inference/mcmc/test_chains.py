@@ -209,6 +209,7 @@ def test_a_stop_in_the_warmup_leaves_the_model_as_it_was():
     assert im.inference.last_state is None
 
 
+@pytest.mark.slow
 def test_an_interrupt_keeps_the_draws_so_far():
     interrupt = Recorder(40, lambda run: os.kill(os.getpid(), signal.SIGINT))
     im = model(quick())
@@ -218,6 +219,7 @@ def test_an_interrupt_keeps_the_draws_so_far():
     assert im.posterior["mu"].shape == (4,)
 
 
+@pytest.mark.slow
 def test_an_error_leaves_model_and_sampler_as_they_were():
     im = model(quick()).fit_on_batch(SD, EFFECT, progress=False)
     before, last = im.posterior["mu"], im.inference.last_state
@@ -271,6 +273,7 @@ def test_what_needs_a_loss_is_refused_before_anything_begins(tmp_path):
     assert im.last_run is None
 
 
+@pytest.mark.slow
 def test_a_second_fit_of_vectorized_chains_is_like_the_first():
     im = model(quick())
     first = im.fit_on_batch(SD, EFFECT, rng_key=KEY, progress=False).posterior["mu"]
@@ -278,6 +281,7 @@ def test_a_second_fit_of_vectorized_chains_is_like_the_first():
     np.testing.assert_array_equal(first, again)
 
 
+@pytest.mark.slow
 def test_one_program_serves_all_chunks():
     chains = Chains(quick(), KEY, DATA)
     chains.compile()

@@ -42,6 +42,7 @@ def until(condition, seconds=60):
         time.sleep(0.005)
 
 
+@pytest.mark.slow
 def test_it_gives_what_the_foreground_gives():
     here = model().fit(X, Y, epochs=7, **SMALL)
     there = model()

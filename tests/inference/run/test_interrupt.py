@@ -137,6 +137,7 @@ def test_an_interrupt_before_the_first_step_leaves_the_model_as_it_was(model):
     assert model.vi_result is result
 
 
+@pytest.mark.slow
 def test_an_interrupt_while_a_run_is_prepared_leaves_no_run_that_never_began(monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
@@ -176,6 +177,7 @@ def test_other_threads_have_no_signals():
     assert control.stop_request is None
 
 
+@pytest.mark.slow
 def test_losses_are_those_of_the_steps_that_the_state_has_seen(model):
     """However often and wherever it is interrupted."""
     for step in np.arange(1, 18):

@@ -93,6 +93,7 @@ def test_a_run_is_the_same_with_fewer_reports(model):
     assert same_bits(state, model._vi_state)
 
 
+@pytest.mark.slow
 def test_reports_come_as_soon_as_they_are_due(model, monkeypatch):
     heard = Heard()
     monkeypatch.setattr(trainer, "REPORT_S", 0.0)
@@ -120,6 +121,7 @@ def test_held_out_rows_are_evaluated_where_they_should_be(model):
     assert heard.sizes == [CHUNK, 30 - CHUNK, 30, 30, 30]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", [13, 50, 51])
 def test_a_stop_reports_what_is_pending(model, at):
     heard = Heard()

@@ -57,6 +57,7 @@ def fail(*args):
     raise RuntimeError("broken on purpose")
 
 
+@pytest.mark.slow
 def test_every_event_goes_round_in_the_order_of_the_kinds(model):
     seen = []
 

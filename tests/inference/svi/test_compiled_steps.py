@@ -54,6 +54,7 @@ def expected_losses():
     return losses()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps_per_call", [1, 3, 35, 10_000])
 def test_losses_are_bitwise_the_same_for_any_chunk_size(steps_per_call):
     np.testing.assert_array_equal(losses(steps_per_call=steps_per_call), expected_losses())

@@ -258,6 +258,7 @@ def epoch(case, **options):
     return np.asarray(im.last_run.losses, np.float64), float(on_all)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=repr)
 def test_in_a_fixed_order_the_mean_is_that_of_all_rows_with_a_short_last_batch(case):
     losses, on_all = epoch(case, shuffle=False)
@@ -265,6 +266,7 @@ def test_in_a_fixed_order_the_mean_is_that_of_all_rows_with_a_short_last_batch(c
     np.testing.assert_allclose(losses.mean(), on_all, rtol=2e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=repr)
 def test_in_a_random_order_each_batch_stands_for_all_rows(case):
     losses, on_all = epoch(case)
@@ -278,6 +280,7 @@ def test_any_batch_size_will_do(size):
     np.testing.assert_allclose(losses.mean(), on_all, rtol=2e-5)
 
 
+@pytest.mark.slow
 def test_a_weight_that_happens_to_be_n_over_b_is_named():
     with pytest.warns(FitWarning, match="site 'y' is the constant 2.5, and N / B is 2.5"):
         losses, on_all = epoch(Case(weighted(N / B)), shuffle=False)

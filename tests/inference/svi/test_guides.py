@@ -64,6 +64,7 @@ def test_it_trains_on_all_rows_at_once_also_where_nobody_named_a_batch_size():
     assert im.posterior["z"].shape == (4, MANY)
 
 
+@pytest.mark.slow
 def test_a_second_fit_of_it_compiles_nothing():
     im = trained_on_many()
     with compilations() as seen:
@@ -156,6 +157,7 @@ def test_guides_that_need_all_rows_at_once_say_so():
         model(kernel, AutoLaplaceApproximation(kernel)).fit(stream, n_obs=N, progress=False)
 
 
+@pytest.mark.slow
 def test_a_guide_that_keeps_what_it_makes_in_its_first_call_trains():
     class Guide:
         start = None

@@ -63,6 +63,7 @@ def test_the_run_stops_and_the_model_is_as_before_the_step(model, steps_per_call
     assert same_bits([state, posterior], [model._vi_state, model.posterior])
 
 
+@pytest.mark.slow
 def test_the_message_names_step_epoch_and_rows(model):
     with pytest.warns(FitWarning) as warned:
         fit(model, shuffle=False)
@@ -98,6 +99,7 @@ def test_it_can_raise_and_keeps_the_model_all_the_same(model):
     assert model.is_fitted()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("accumulate", [1, 3])
 def test_it_can_leave_the_steps_out(model, accumulate):
     watch = Watch()
@@ -149,6 +151,7 @@ def test_a_run_that_fails_at_once_leaves_the_model_unfitted():
     assert refit(im, X, Y, batch_size=103).last_run.status == "completed"
 
 
+@pytest.mark.slow
 def test_jax_may_look_for_nan_while_there_is_none():
     with jax.debug_nans(True):
         im = regression_model().fit(X, Y, batch_size=20, num_samples=4, progress=False)

@@ -55,6 +55,7 @@ def scaled(factor):
     return kernel
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "factor",
     [

@@ -207,6 +207,7 @@ def refusal(kernel, guide=None, data=(X, Y), **options):
     return caught.value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ACROSS_ROWS)
 def test_a_feature_of_several_rows_is_refused(name):
     error = refusal(regression_on(ACROSS_ROWS[name]))
@@ -215,6 +216,7 @@ def test_a_feature_of_several_rows_is_refused(name):
     assert "Batches of 30 of the 120 rows" in str(error)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kernel", "site"), REFUSED, ids=lambda one: getattr(one, "__name__", one))
 def test_a_density_of_several_rows_is_refused_by_its_site(kernel, site):
     message = str(refusal(kernel))
@@ -223,6 +225,7 @@ def test_a_density_of_several_rows_is_refused_by_its_site(kernel, site):
         assert way in message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernel", [centred_by_a_parameter, centring_network])
 def test_parameters_that_begin_at_zero_do_not_hide_it(kernel):
     assert "at the site 'y'" in str(refusal(kernel, no_guide))
@@ -259,6 +262,7 @@ def batches():
         yield {"X": X[start : start + B], "y": Y[start : start + B]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"n_obs": N}], ids=["unknown length", "known length"])
 def test_a_stream_needs_a_proof_or_the_users_word(options):
     message = str(refusal(autoregression, data=(batches,), batch_size=None, **options))

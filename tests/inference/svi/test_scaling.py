@@ -162,6 +162,7 @@ def test_a_penalty_on_all_rows_together_stays_as_it_is():
     np.testing.assert_allclose(losses, expected, rtol=2e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("scale", "weight"), [("none", 1.0), (3.5, 3.5)])
 def test_scale_can_be_switched_off_or_set(scale, weight):
     losses, beta = losses_and_points(kernels.regression, batch_size=B, scale=scale)
@@ -197,6 +198,7 @@ def fitted_to_a_stream(kernel, n_batches=K_BATCHES, **options):
     return im.fit(batches, num_samples=1, progress=False, **options).last_run
 
 
+@pytest.mark.slow
 def test_a_stream_of_unknown_length_trains_the_kernel_as_written_and_says_so():
     with pytest.warns(FitWarning, match=r"how many rows the stream has.*n_obs=N") as caught:
         run = fitted_to_a_stream(kernels.regression)
@@ -218,6 +220,7 @@ def test_a_plate_that_says_another_size_than_the_data_is_warned_about():
         losses_and_points(kernels.regression_plate_of_all, batch_size=B, n_total=1000)
 
 
+@pytest.mark.slow
 def test_a_step_by_hand_knows_padding_and_size():
     svi = SVI(
         kernels.regression, AutoDelta(kernels.regression), numpyro.optim.SGD(0.0), Trace_ELBO()
@@ -270,6 +273,7 @@ UNEQUAL = [{"X": X[a:b], "y": Y[a:b]} for a, b in ((0, 10), (10, 70), (70, N))]
 EQUAL = [{"X": X[b], "y": Y[b]} for b in BATCHES]
 
 
+@pytest.mark.slow
 def test_rows_of_unequal_batches_that_can_be_counted_weigh_the_same():
     np.testing.assert_allclose(weights_of_rows(UNEQUAL, n_obs=N), 3, rtol=1e-4)
 
@@ -280,6 +284,7 @@ def test_a_list_that_is_part_of_the_data_stands_for_all_of_it():
     np.testing.assert_allclose(weights_of_rows(EQUAL, n_obs=1000), 5 * 1000 / 90, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_stream_whose_rows_weigh_otherwise_says_by_how_much():
     with pytest.warns(FitWarning, match=r"weighed as 270.0 rows, not as n_obs=90.*scale=3,"):
         weights_of_rows(lambda: iter(UNEQUAL), n_obs=N)
@@ -298,6 +303,7 @@ def test_a_kernel_that_scales_unequal_batches_of_unknown_number_is_warned_about(
         weights_of_rows(lambda: iter(EQUAL), kernels.regression_scale_handler, n_total=N)
 
 
+@pytest.mark.slow
 def test_the_same_short_batch_in_a_loop_by_hand_is_warned_about_once():
     kernel = kernels.regression
     svi = SVI(kernel, AutoDelta(kernel), numpyro.optim.SGD(0.0), Trace_ELBO())

@@ -70,12 +70,14 @@ LATE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_rows", [1, 5, 16, 200])
 @pytest.mark.parametrize("what", APART)
 def test_rows_alone_cross_nowhere(what, n_rows):
     assert crossing_sites(row_test(kernel_of(APART[what])), inputs(n_rows)) == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ACROSS)
 def test_sites_that_mix_rows_are_named(what):
     assert crossing_sites(row_test(kernel_of(ACROSS[what])), inputs(200)) == ("mu", "y")
@@ -86,6 +88,7 @@ def test_padding_must_change_nothing(what):
     assert crossing_sites(row_test(kernel_of(ACROSS[what])), inputs(5)) == ("mu", "y")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_rows", [1, 5])
 def test_padding_has_drawn_values_of_its_own(n_rows):
     def kernel(X, y=None):
@@ -99,6 +102,7 @@ def test_padding_has_drawn_values_of_its_own(n_rows):
     assert ("y",) in found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", LATE)
 def test_what_shows_late_is_found_at_its_place(what):
     assert crossing_sites(row_test(kernel_of(LATE[what])), inputs(200)) == ("mu", "y")

@@ -35,6 +35,7 @@ def model():
     return regression_model()
 
 
+@pytest.mark.slow
 def test_each_step_has_a_gradient_norm(model):
     run = refit(model, X, Y, callbacks=[GradientNorm()]).last_run
     norms = run.column("grad_norm")

@@ -44,6 +44,7 @@ def heard_while_busy(page, patched, patience_s):
     return page.result()
 
 
+@pytest.mark.slow
 def test_a_patched_comm_hears_the_page_while_a_cell_runs(page):
     if page.subshell is None:
         pytest.skip("this ipykernel delivers no message while a cell runs")

@@ -79,6 +79,7 @@ def test_updates_are_rare_where_chunks_are_many(screen):
     assert run.step > 20
 
 
+@pytest.mark.slow
 def test_display_work_stays_within_its_share(screen):
     class Slow(RecordingDisplay):
         def show(self, run, frames):

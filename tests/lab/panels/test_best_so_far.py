@@ -43,6 +43,7 @@ class Spoil(Callback):
         self.validation.append((loss_per_row, run.step))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("validation", [None, (X, Y)])
 def test_the_model_ends_with_the_parameters_of_the_best_step(model, validation):
     screen = RecordingDisplay()

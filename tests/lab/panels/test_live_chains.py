@@ -89,6 +89,7 @@ def test_frames_tell_of_warmup_and_draws(seen):
     )
 
 
+@pytest.mark.slow
 def test_the_first_chunk_is_shown_at_once(seen):
     steps = [frame["progress"]["step"] for frame in seen["screen"].frames[:2]]
     assert steps == [0, 20]

@@ -55,6 +55,7 @@ def executed(tmp_path_factory):
     return (folder / "story.html").read_text(encoding="utf-8"), reported
 
 
+@pytest.mark.slow
 def test_the_kernel_is_this_python(executed):
     html, _ = executed
     assert f"python: {sys.executable}" in html
@@ -78,6 +79,7 @@ def test_the_page_fetches_nothing(executed):
     assert re.findall(r"\bimport\(", html) == []
 
 
+@pytest.mark.slow
 def test_a_cell_that_fails_is_reported_and_nothing_is_written(tmp_path):
     notebook = write_notebook(tmp_path / "bad.ipynb", "1 / 0")
     with pytest.raises(AimzLabError, match=r"bad\.ipynb failed with ZeroDivisionError"):

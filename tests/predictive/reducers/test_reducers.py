@@ -39,6 +39,7 @@ def by_label(kept, labels):
     return np.stack([kept[:, labels == one].mean(1) for one in np.unique(labels)], axis=-1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("axis", ["obs", "draw"])
 @pytest.mark.parametrize(
     ("reduce", "name", "expected", "dims"),
@@ -86,6 +87,7 @@ def test_several_at_once_and_their_names():
     np.testing.assert_allclose(group["y_tail"][0], np.quantile(Y, 0.9, axis=0), atol=1e-5)
 
 
+@pytest.mark.slow
 @settings(max_examples=10)
 @given(batch_size=st.integers(1, 1200))
 def test_batch_size_changes_no_summary(batch_size):
@@ -201,6 +203,7 @@ def test_the_hdi_is_arvizs(kind, prob):
     np.testing.assert_array_equal(hdi(draws, prob), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", AWKWARD)
 def test_quantiles_means_and_sds_are_numpys(kind):
     draws = AWKWARD[kind].astype(AWKWARD[kind].dtype if kind == "flags" else np.float32)

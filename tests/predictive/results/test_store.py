@@ -61,6 +61,7 @@ def temporary(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [None, 256, 512])
 @pytest.mark.parametrize("axis", ["obs", "draw"])
 def test_stored_values_and_labels_are_those_in_memory(tmp_path, axis, batch_size):
@@ -90,6 +91,7 @@ def test_larger_results_are_read_lazily(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_source_of_unknown_length_is_stored(tmp_path):
     X = inputs(1100)
     source = as_source({"X": part} for part in np.array_split(X, 7))
@@ -282,6 +284,7 @@ def test_what_is_incomplete_or_foreign_is_refused(tmp_path):
         open_results(tree.attrs["artifact_path"])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("lazily")
 def test_temporary_store_lives_as_long_as_something_reads_it(temporary):
     tree = PREDICTOR.predict(a_request(store="persistent"))

@@ -76,6 +76,7 @@ def test_posterior_alone():
         posterior_dataset(draws_of_linear(8), 3)
 
 
+@pytest.mark.slow
 def test_attributes_tell_what_was_computed():
     attrs = PREDICTOR.predict(grouped_request(intervention={"level": 0.0}))[
         "posterior_predictive"

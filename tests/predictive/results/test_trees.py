@@ -49,6 +49,7 @@ def exact_mean():
     return np.linalg.solve(X.T @ X / 0.25 + np.eye(2), X.T @ Y / 0.25)
 
 
+@pytest.mark.slow
 def test_summary(fitted, tree):
     summary = azs.summary(tree, round_to="none")
     np.testing.assert_allclose(summary["mean"], exact_mean(), atol=0.06)

@@ -1,4 +1,4 @@
-"""Let NumPyro's subsampling plates take all given rows, in their order."""
+"""Pin subsampling plates to the rows that a kernel is given, in their order, to predict or test."""
 
 from __future__ import annotations
 

@@ -14,14 +14,14 @@ from aimz_lab.kernel.prior_draws import can_be_sampled
 
 
 class refuse_without_sampler(Messenger):
-    """Effect handler that raises :class:`KernelError` at sites that nothing can be drawn for.
+    """Effect handler that raises :class:`KernelError` at sites that cannot be drawn.
 
     It goes around handlers that seed and substitute.
 
     Args:
         fn: The kernel.
         output: Name of the output, for the message.
-        unused: Sites whose own value nothing uses, since another is set: it is NaN.
+        unused: Sites whose own value nothing uses, since another is set; their own becomes NaN.
     """
 
     def __init__(self, fn: Callable, output: str, unused: Collection[str] = ()) -> None:

@@ -1,4 +1,4 @@
-"""Preflight checks of a kernel, its arguments and its guide, before the first step."""
+"""Check the signature, the sites and the guide of a kernel before the first step."""
 
 from __future__ import annotations
 

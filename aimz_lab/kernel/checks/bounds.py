@@ -49,10 +49,10 @@ def check_observed(
     shared: Mapping[str, PyTree[ArrayLike]],
     static: Static,
 ) -> None:
-    """Check that arguments that are observed as they are lie within the support of their sites.
+    """Check that data which a site observes unchanged lies within the support of the site.
 
-    Bounds that are only known when the kernel runs are not checked, nor are masked sites, whose
-    data may hold anything.
+    Bounds that the kernel computes are not checked. Nor are masked sites: their data may hold
+    anything.
 
     Args:
         kernel: The kernel.

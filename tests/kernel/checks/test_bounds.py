@@ -10,7 +10,7 @@ import numpyro.distributions as dist
 import pytest
 
 from aimz_lab.errors import DataError
-from aimz_lab.kernel.bounds import log_prob_within
+from aimz_lab.kernel.checks.bounds import log_prob_within
 from tests.runs import mean_field_model
 
 pytestmark = pytest.mark.allow_rank_promotion  # NumPyro's Categorical needs it
@@ -21,6 +21,7 @@ def compiled(distribution, value):
     return jax.jit(lambda value: log_prob_within(distribution, value))(jnp.asarray(value))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("distribution", "inside", "outside"),
     [
@@ -91,6 +92,7 @@ def masked_levels(X, y=None):
         numpyro.sample("y", dist.Categorical(probs), obs=y)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kernel", "wrong", "message"),
     [
@@ -118,6 +120,7 @@ def test_training_refuses_data_outside_the_support(kernel, wrong, message):
     assert np.isfinite(density[..., :3]).all()
 
 
+@pytest.mark.slow
 def test_masked_data_may_hold_anything():
     X, y = np.ones(8, np.float32), np.ones(8, int)
     X[3], y[3] = -1, -1

@@ -1,4 +1,4 @@
-"""Which sites of a kernel depend on an argument, by the traced program."""
+"""Which sites an argument of the kernel reaches, by the traced program."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import Jaxpr, Var
 from jaxtyping import PyTree
 from numpyro import handlers
 
 from aimz_lab.kernel.prior_draws import seeded
+from aimz_lab.kernel.rows.jaxprs import dependent_results
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.kernel.tracing import tracing_lock
 from aimz_lab.types import HasShape, Static
@@ -89,23 +89,6 @@ def depends_on(function: Callable, first: PyTree[HasShape], *others: PyTree[HasS
         program = jax.make_jaxpr(lambda one, more: function(one, *more))(*abstract)
     sources = program.jaxpr.invars[: len(jax.tree.leaves(first))]
     return any(dependent_results(program.jaxpr, frozenset(sources)))
-
-
-def dependent_results(program: Jaxpr, sources: frozenset[Var]) -> list[bool]:
-    """Return, for each result of a program, whether it may depend on some of its arguments.
-
-    An operation is taken as a whole, with the programs that it runs: what it computes depends on
-    all that it is given.
-
-    Args:
-        program: The program.
-        sources: The arguments.
-    """
-    dependent: set[Any] = set(sources)
-    for equation in program.eqns:
-        if any(isinstance(atom, Var) and atom in dependent for atom in equation.invars):
-            dependent.update(equation.outvars)
-    return [isinstance(atom, Var) and atom in dependent for atom in program.outvars]
 
 
 def _value_and_density(site: Mapping[str, Any]) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Effect handlers for plates that take only some of their entries."""
+"""Effect handlers for the plates of a batch: they take all its rows; too small ones are refused."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ class _whole_plates(Messenger):
 
 
 class refuse_too_small_plates(Messenger):
-    """Effect handler that refuses a plate that is to take more entries than it has."""
+    """Effect handler that refuses a plate whose subsample is larger than the plate."""
 
     def process_message(self, msg: dict[str, Any]) -> None:
-        """Raise if the message is such a plate's.
+        """Raise if the message comes from such a plate.
 
         Raises:
-            KernelError: If it is; NumPyro would take fewer entries.
+            KernelError: If it does; NumPyro would take fewer entries.
         """
         if msg["type"] != "plate" or msg["value"] is not None:
             return

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from aimz_lab.errors import KernelError
+from aimz_lab.kernel.argument_reach import sites_depending_on
 from aimz_lab.kernel.arguments import KernelArguments
-from aimz_lab.kernel.dependence import sites_depending_on
 from aimz_lab.kernel.spec import KernelSpec
 
 

@@ -1,4 +1,4 @@
-"""Run a traced program again, following which arguments each value depends on.
+"""Follow a traced program and collect its lookups, each with what its index is made of.
 
 The program runs under another trace, so that nothing is computed here. Lookups within loops and
 branches are collected too: a loop gives them back for all of its steps.

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 from numpyro import handlers
 
 from aimz_lab.errors import FitWarning, KernelError
+from aimz_lab.kernel.argument_reach import depends_on
 from aimz_lab.kernel.arguments import KernelArguments
-from aimz_lab.kernel.dependence import depends_on
-from aimz_lab.kernel.plate_handlers import too_small
+from aimz_lab.kernel.batch_plates import too_small
 from aimz_lab.kernel.prior_draws import seeded
 from aimz_lab.kernel.spec import KernelSpec, Plate
 from aimz_lab.types import Arguments
@@ -28,7 +28,7 @@ def subsampling_plates(spec: KernelSpec) -> list[Plate]:
 def check_row_plates(
     kernel: Callable, spec: KernelSpec, batch: KernelArguments, n_obs: int | None
 ) -> None:
-    """Check that the plates of the rows are large enough, and know nothing of which rows come.
+    """Check that the plates of the rows are large enough, and that nothing uses their indices.
 
     Args:
         kernel: A kernel.
@@ -37,9 +37,9 @@ def check_row_plates(
         n_obs: Rows of the data set, or ``None`` if unknown.
 
     Raises:
-        KernelError: If a plate has a fixed size that is less than the number of rows, takes another
-            number of rows than a batch has, or if its indices are used: they are random, and not
-            those of the batch's rows.
+        KernelError: If a plate of fixed size has fewer entries than there are rows; if it takes
+            another number of rows than a batch has; or if its indices are used, which are
+            random and not those of the batch's rows.
 
     Warns:
         FitWarning: If a plate is larger than the data.
@@ -74,7 +74,7 @@ def check_indices_unused(kernel: Callable, spec: KernelSpec, batch: KernelArgume
         batch: Arguments of one batch.
 
     Raises:
-        KernelError: If they are: they are not those of the batch's rows.
+        KernelError: If the kernel uses such indices, which are not those of the batch's rows.
     """
     for plate in subsampling_plates(spec):
         if plate.is_rows and not plate.size_follows_rows:

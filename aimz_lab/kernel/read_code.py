@@ -1,0 +1,89 @@
+"""What the code of a function names, and whether that code belongs to a library."""
+
+from __future__ import annotations
+
+import dis
+import functools
+import os
+import sys
+import sysconfig
+import types
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+WHOLE = {"__dict__", "asdict", "astuple", "getattr", "vars"}
+"""Names by which code may read an attribute that it does not name."""
+
+_PLACES = tuple(
+    f"{Path(place).resolve()}{os.sep}"
+    for place in {
+        *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")),
+        str(Path(__file__).parents[1]),
+    }
+)
+
+
+def package_of(function: Callable) -> str | None:
+    """The package that a function comes from; ``None`` for other callables."""
+    function = getattr(function, "__func__", function)
+    if not isinstance(function, types.FunctionType):
+        return None
+    return str(function.__module__).partition(".")[0]
+
+
+@functools.lru_cache(maxsize=4096)
+def names_in(
+    code: types.CodeType,
+) -> tuple[tuple[str, ...], tuple[str, ...], frozenset[str]]:
+    """Global names, imported modules, and attributes that code reads, also in inner functions."""
+    names, imported, attributes = {}, {}, set()
+    for instruction in dis.get_instructions(code):
+        if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
+            names[instruction.argval] = None
+        elif instruction.opname == "IMPORT_NAME":
+            imported[instruction.argval] = None
+        elif instruction.opname in ("LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR", "IMPORT_FROM"):
+            attributes.add(instruction.argval)
+    texts = {part for part in code.co_consts if isinstance(part, str) and part.isidentifier()}
+    attributes |= texts | (WHOLE & names.keys())
+    if "globals" in names:
+        names |= dict.fromkeys(sorted(texts))
+    for part in code.co_consts:
+        if isinstance(part, types.CodeType):
+            inner = names_in(part)
+            names |= dict.fromkeys(inner[0])
+            imported |= dict.fromkeys(inner[1])
+            attributes |= inner[2]
+    return tuple(names), tuple(imported), frozenset(attributes)
+
+
+@functools.lru_cache(maxsize=4096)
+def is_library(filename: str) -> bool:
+    """Whether a file belongs to Python, to an installed package, or to this one."""
+    if filename.startswith("<frozen"):
+        return True
+    path = Path(filename)
+    if "site-packages" in path.parts or "dist-packages" in path.parts:
+        return True
+    return path.is_absolute() and str(path.resolve()).startswith(_PLACES)
+
+
+def is_library_module(name: str) -> bool:
+    """Whether a module belongs to Python, to an installed package, or to this one."""
+    module = sys.modules.get(name)
+    file = getattr(module, "__file__", None)
+    if file is None:  # built in, or typed at a prompt
+        return name in sys.builtin_module_names
+    return is_library(file)
+
+
+def contents_of(cells: Iterable[types.CellType]) -> list[Any]:
+    """Return the values in the cells of a closure; ``None`` for those not assigned yet."""
+    found = []
+    for cell in cells:
+        try:
+            found.append(cell.cell_contents)
+        except ValueError:
+            found.append(None)
+    return found
