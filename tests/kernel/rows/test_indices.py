@@ -449,7 +449,7 @@ def test_a_model_refuses_draws_that_lead_out_of_range():
     im = ImpactModel(kernel, jax.random.key(0), MCMC(NUTS(kernel), num_warmup=2, num_samples=2))
     X = np.float32([0, 1, 2.5, 3])
     with pytest.raises(DataError, match=r"'X' points at entry 5 in row 2 for a possible draw"):
-        im.fit(X, X)
+        im.fit_on_batch(X, X)
     a, t = TestPosteriorDraws.A, TestPosteriorDraws.T
     im.set_posterior_sample({"a": a, "t": t})
     for call in (
