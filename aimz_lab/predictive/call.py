@@ -271,6 +271,8 @@ def _with_checked_indices(
 ) -> PredictiveData:
     """Check the indices that the kernel makes of its arguments and of the values set by hand."""
     others = {"shared": data.shared, "static": data.static, "values": fitted.params}
+    if fitted.posterior is not None:
+        others["draws"] = fitted.posterior.draws
     given = {
         role: {name: np.asarray(value) for name, value in each.items()}
         for role, each in values.items()

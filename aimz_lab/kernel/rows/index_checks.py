@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from aimz_lab.data import BatchSource
@@ -42,6 +43,9 @@ class IndexCheck:
         """
         call = KernelCall(self._kernel, rows, **others)
         program = self._program(call)
+        if program is None and call.draws:  # of other shapes; the call itself refuses them
+            call = replace(call, draws={})
+            program = self._program(call)
         if program is not None:
             program.check(call, first_row)
             return

@@ -3,8 +3,9 @@
 JAX reads the nearest entry for an index that is too large, and counts from the end for one below
 zero: a group that was never trained on would silently get the draws of another group. The kernel's
 traced program says what indexes what; each index that depends on its arguments is computed on the
-real rows and compared with the length of what it indexes. Where an index depends on draws too, it
-is computed with one draw from the prior.
+real rows and compared with the length of what it indexes. Where an index depends on latent sites
+too, it is computed with each of their draws; where those are not known yet, with the bounds of
+their support.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jax.interpreters.partial_eval import dce_jaxpr
+from jax.typing import ArrayLike
 from jaxtyping import PyTree
 from numpyro import handlers
 from numpyro.distributions import MaskedDistribution
@@ -27,8 +29,9 @@ from numpyro.distributions import MaskedDistribution
 from aimz_lab.data import canonical
 from aimz_lab.errors import DataError
 from aimz_lab.kernel.prior_draws import seeded
+from aimz_lab.kernel.rows.latents import mark_latents, with_draws
 from aimz_lab.kernel.rows.lookup_follower import Follower
-from aimz_lab.kernel.rows.lookups import DRAWN, OWN, Lookup, Value
+from aimz_lab.kernel.rows.lookups import DRAWN, LATENT, OWN, Lookup, Value
 from aimz_lab.kernel.rows.pinned_plates import pin_plates
 from aimz_lab.kernel.tracing import Message, tracing_lock
 from aimz_lab.types import Array, Static
@@ -46,6 +49,7 @@ class KernelCall:
         values: Values of sites to substitute, such as learned ``param`` sites.
         intervention: Values by site, as in ``do``.
         condition: Values by site that they take while sampling.
+        draws: Draws of latent sites, each ``(draw, ...)``.
     """
 
     kernel: Callable
@@ -55,11 +59,12 @@ class KernelCall:
     values: Mapping[str, PyTree[Array]] = field(default_factory=dict)
     intervention: Mapping[str, Array] = field(default_factory=dict)
     condition: Mapping[str, Array] = field(default_factory=dict)
+    draws: Mapping[str, Array] = field(default_factory=dict)
 
     @property
     def arrays(self) -> dict[str, dict[str, Any]]:
         """All arrays, by their role and name."""
-        roles = "rows", "shared", "values", "intervention", "condition"
+        roles = "rows", "shared", "values", "intervention", "condition", "draws"
         return {role: dict(getattr(self, role)) for role in roles}
 
     @property
@@ -88,8 +93,10 @@ class IndexProgram:
 
     def __init__(self, call: KernelCall) -> None:
         shapes = jax.tree.map(_abstract, call.arrays)
+        shapes["draws"] = jax.tree.map(_one_draw, shapes["draws"])
         paths = jax.tree_util.tree_leaves_with_path(shapes)
-        names = [DRAWN if path[0].key == "values" else path[1].key for path, _ in paths]
+        names = [path[1].key for path, _ in paths]
+        self._by_draw = [path[0].key == "draws" for path, _ in paths]
         with tracing_lock:
             kernel = jax.make_jaxpr(_run(call))(jax.random.key(0), shapes)
         lookups: list[Lookup] = []
@@ -103,9 +110,11 @@ class IndexProgram:
 
         program = jax.make_jaxpr(indices)(jax.random.key(0), *[leaf for _, leaf in paths])
         self.lookups = _numbered(lookups)
-        needed, self._used = dce_jaxpr(program.jaxpr, [True] * len(program.jaxpr.outvars))
-        self._compute = jaxpr_as_fun(ClosedJaxpr(needed, program.consts))
-        self._ranges = jax.jit(lambda *leaves: _ranges(self._compute(*leaves)))
+        computed = [
+            bool(each.names & set(call.draws)) for each in lookups if each.index is not None
+        ]
+        self._drawn = _Indices(program, computed, [False, *self._by_draw])
+        self._plain = _Indices(program, [not drawn for drawn in computed], [])
 
     def check(self, call: KernelCall, first_row: int = 0) -> None:
         """Check the indices of a call.
@@ -118,29 +127,85 @@ class IndexProgram:
             DataError: If an index is out of range; it names the argument, the row and the length.
         """
         leaves = jax.tree.leaves(call.arrays)
-        computed: np.ndarray | None = None
+        inputs = [jax.random.key(0), *leaves]
+        ranges: dict[int, np.ndarray] | None = None
         for lookup in self.lookups:
+            if lookup.is_open:
+                _refuse_open(lookup)
             if lookup.leaf is not None:
                 index = np.asarray(leaves[lookup.leaf])
+                if not index.size:
+                    continue
                 low, high = index.min(), index.max()
             else:
-                if computed is None:
-                    computed = jax.device_get(self._ranges(*self._needed(leaves)))
-                low, high = computed[lookup.index]
-            if (low < 0 and not lookup.any_low) or (high > lookup.last and not lookup.any_high):
-                index = self._index(lookup, leaves)
-                _refuse(lookup, index, call, first_row)
+                if ranges is None:
+                    ranges = self._plain.ranges(inputs) | self._drawn.ranges(inputs)
+                low, high = ranges[lookup.index][..., 0].min(), ranges[lookup.index][..., 1].max()
+            if not _is_out(lookup, low, high):
+                continue
+            draw = None
+            if lookup.leaf is not None:
+                if self._by_draw[lookup.leaf]:
+                    by_draw = index.reshape(len(index), -1)
+                    draw = _first_out(lookup, by_draw.min(1), by_draw.max(1))
+                    index = index[draw]
+            elif lookup.index in self._drawn.numbers:
+                draw = _first_out(lookup, *ranges[lookup.index].T)
+                index = self._drawn.index(lookup.index, inputs, draw)
+            else:
+                index = self._plain.index(lookup.index, inputs)
+            _refuse(lookup, index, call, first_row, draw)
 
-    def _index(self, lookup: Lookup, leaves: list[Array]) -> np.ndarray:
-        if lookup.leaf is not None:
-            return np.asarray(leaves[lookup.leaf])
-        one = jax.jit(lambda *given: self._compute(*given)[lookup.index])
-        return np.asarray(one(*self._needed(leaves)))
 
-    def _needed(self, leaves: list[Array]) -> list[Array]:
+class _Indices:
+    """Computes some of the indices of a program, with each draw of what they depend on.
+
+    Args:
+        program: Computes all of them.
+        wanted: Which ones.
+        by_draw: Which inputs have an axis of draws; none if it is empty.
+    """
+
+    def __init__(self, program: ClosedJaxpr, wanted: list[bool], by_draw: list[bool]) -> None:
+        self.numbers = [number for number, is_wanted in enumerate(wanted) if is_wanted]
+        needed, self._used = dce_jaxpr(program.jaxpr, wanted)
+        self._compute = jaxpr_as_fun(ClosedJaxpr(needed, program.consts))
+        used = zip(by_draw, self._used, strict=True) if by_draw else ()
+        self._by_draw = [drawn for drawn, is_used in used if is_used]
+        self._ranges = jax.jit(self._all_ranges)
+        self._one = jax.jit(lambda place, *given: self._compute(*given)[place], static_argnums=0)
+
+    def ranges(self, inputs: list[Array]) -> dict[int, np.ndarray]:
+        """The least and the greatest of each index, by its number, ``(2,)`` or ``(draw, 2)``."""
+        if not self.numbers:
+            return {}
+        found = jax.device_get(self._ranges(*self._needed(inputs)))
+        return dict(zip(self.numbers, np.moveaxis(found, -2, 0), strict=True))
+
+    def index(self, number: int, inputs: list[Array], draw: int | None = None) -> np.ndarray:
+        """One index, with one draw."""
+        given = self._needed(inputs)
+        if draw is not None:
+            pairs = zip(given, self._by_draw, strict=True)
+            given = [each[draw] if drawn else each for each, drawn in pairs]
+        return np.asarray(self._one(self.numbers.index(number), *given))
+
+    def _all_ranges(self, *given: jax.Array) -> jax.Array:
+        if not any(self._by_draw):
+            return _ranges(self._compute(*given))
+        draws = [each for each, drawn in zip(given, self._by_draw, strict=True) if drawn]
+
+        def of_draw(draw: list[jax.Array]) -> jax.Array:
+            rest = iter(draw)
+            pairs = zip(given, self._by_draw, strict=True)
+            return _ranges(self._compute(*(next(rest) if drawn else each for each, drawn in pairs)))
+
+        return jax.lax.map(of_draw, draws)
+
+    def _needed(self, inputs: list[Array]) -> list[Array]:
         """The inputs that the indices follow from: the key of the draws, and some arrays."""
-        inputs = zip([jax.random.key(0), *leaves], self._used, strict=True)
-        return [canonical(leaf) for leaf, used in inputs if used]
+        pairs = zip(inputs, self._used, strict=True)
+        return [canonical(each) for each, used in pairs if used]
 
 
 def _run(call: KernelCall) -> Callable[[jax.Array, dict[str, dict[str, Any]]], None]:
@@ -149,8 +214,11 @@ def _run(call: KernelCall) -> Callable[[jax.Array, dict[str, dict[str, Any]]], N
     def run(key: jax.Array, arrays: dict[str, dict[str, Any]]) -> None:
         set_values = arrays["intervention"]
         kernel = handlers.do(call.kernel, data=set_values) if set_values else call.kernel
-        kernel = handlers.substitute(kernel, data={**arrays["values"], **arrays["condition"]})
-        drawn = seeded(pin_plates(kernel, call.n_rows), key)
+        given = {**arrays["values"], **arrays["condition"]}
+        draws = {name: one for name, one in arrays["draws"].items() if name not in given}
+        kernel = handlers.substitute(with_draws(kernel, draws), data=given)
+        marked = mark_latents(pin_plates(kernel, call.n_rows), {*given, *draws, *set_values})
+        drawn = seeded(marked, key)
         given = {**arrays["rows"], **arrays["shared"], **call.static}
         sites = handlers.trace(drawn).get_trace(**given)
         for site in sites.values():
@@ -175,6 +243,10 @@ def _abstract(leaf: Array) -> jax.ShapeDtypeStruct:
     if isinstance(leaf, jax.Array):
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
     return jax.ShapeDtypeStruct(np.shape(leaf), jax.dtypes.canonicalize_dtype(leaf.dtype))
+
+
+def _one_draw(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype)
 
 
 def _to_check(lookups: list[Lookup]) -> list[Lookup]:
@@ -202,6 +274,16 @@ def _ranges(indices: list[jax.Array]) -> jax.Array:
     return jnp.stack([jnp.stack([each.min(), each.max()]) for each in indices])
 
 
+def _is_out(lookup: Lookup, low: ArrayLike, high: ArrayLike) -> ArrayLike:
+    below = np.less(low, 0) & (not lookup.any_low)
+    return below | (np.greater(high, lookup.last) & (not lookup.any_high))
+
+
+def _first_out(lookup: Lookup, low: np.ndarray, high: np.ndarray) -> int:
+    """Number of the first draw with which an index is out of range."""
+    return int(np.argmax(_is_out(lookup, low, high)))
+
+
 _CONSEQUENCE = {
     "read": "JAX would silently read another entry.",
     "write": "JAX would silently leave it out.",
@@ -210,16 +292,33 @@ _CONSEQUENCE = {
 }
 
 
-def _refuse(lookup: Lookup, index: np.ndarray, call: KernelCall, first_row: int) -> NoReturn:
+def _refuse_open(lookup: Lookup) -> NoReturn:
+    names = sorted(lookup.names - {DRAWN, OWN, LATENT})
+    whose = " and ".join(["latent draws", *map(repr, names)])
+    msg = (
+        f"The kernel makes an index of {whose}, which nothing keeps within the {lookup.length} "
+        f"entries of what it indexes (0 to {lookup.last}). {_CONSEQUENCE.get(lookup.kind, '')} "
+        f"Say in the kernel what is meant: jnp.clip(index, 0, {lookup.last})."
+    )
+    raise DataError(msg)
+
+
+def _refuse(
+    lookup: Lookup, index: np.ndarray, call: KernelCall, first_row: int, draw: int | None
+) -> NoReturn:
     high = np.inf if lookup.any_high else lookup.last
     low = -np.inf if lookup.any_low else 0
     where = np.argwhere((index < low) | (index > high))[0]
     value = int(index[tuple(where)])
-    names = sorted(lookup.names - {DRAWN, OWN})
+    names = sorted(lookup.names - {DRAWN, OWN, LATENT})
     of_rows = lookup.names & {OWN, *call.rows, *call.intervention, *call.condition}
     has_rows = of_rows and index.ndim and len(index) == call.n_rows
     place = f" in row {first_row + where[0]}" if has_rows else ""
+    place += "" if draw is None else f" with draw {draw}"
     whose = " and ".join(map(repr, names)) or "own array of indices"
+    if LATENT in lookup.names:  # the index holds what is possible
+        place += " for a possible draw of a latent site"
+        whose = " and ".join(map(repr, names)) or "index of latent draws"
     if lookup.kind == "loss":
         msg = (
             f"The kernel's {whose} becomes an index{place}, but its number is lost on the way: "

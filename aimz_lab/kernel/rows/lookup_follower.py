@@ -16,12 +16,16 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal, Var
 from jax.typing import ArrayLike
 
+from aimz_lab.kernel.rows.bounds import bounds_after, bounds_of_call, bounds_of_sorted
 from aimz_lab.kernel.rows.jaxprs import inner_programs, is_call
+from aimz_lab.kernel.rows.latents import LATENT_CALLS
 from aimz_lab.kernel.rows.lookups import (
     DRAWN,
+    LATENT,
     OWN,
     Lookup,
     Value,
+    is_drawn,
     lookups_of,
     lookups_of_one_hot,
     losses_of,
@@ -103,8 +107,12 @@ class Follower:
         results = [
             Value(value, names_of(inputs), losses=losses_through(inputs)) for value in values
         ]
+        if name in ("sort", "top_k"):
+            pairs = zip(results, bounds_of_sorted(name, inputs, values), strict=True)
+            return [replace(result, bounds=bounds) for result, bounds in pairs]
         if len(results) == 1:
-            results[0] = self._described(equation, inputs, results[0])
+            bounds = bounds_after(equation, inputs, bind, results[0].value)
+            results[0] = self._described(equation, inputs, replace(results[0], bounds=bounds))
         return results
 
     def _described(self, equation: JaxprEqn, inputs: list[Value], result: Value) -> Value:
@@ -118,7 +126,7 @@ class Follower:
             counts = "cumsum" if same.name == "cumsum" else ""
             ends = same.from_the_end
             return replace(result, leaf=same.leaf, from_the_end=ends, name=counts)
-        if name in ("gather", "dynamic_slice") and names_of(inputs[1:]) == {DRAWN}:
+        if name in ("gather", "dynamic_slice") and _is_by_chance(names_of(inputs[1:])):
             return replace(result, leaf=inputs[0].leaf)  # any entry of a table may be drawn
         if name == "convert_element_type" and inputs[0].from_the_end:
             result = replace(result, from_the_end=True)
@@ -149,6 +157,8 @@ class Follower:
 
     def _call(self, equation: JaxprEqn, inputs: list[Value]) -> list[Value]:
         name = equation.params.get("name", "")
+        if name in LATENT_CALLS:
+            return [_latent(name, inputs)]
         if name == "_one_hot":
             self.lookups += lookups_of_one_hot(inputs[0], equation.outvars[0].aval.shape)
         [inner] = inner_programs(equation)
@@ -157,6 +167,14 @@ class Follower:
         results = self.run(inner, inputs)
         self._within.pop()
         self._is_trusted = trusted
+        own = _is_of_jax(inner)
+        if own and (bounds := bounds_of_call(name, inputs)) is not None:
+            return [replace(results[0], bounds=bounds)]
+        if own and name == "searchsorted" and is_drawn(results[0].names):
+            entries, found = np.shape(inputs[0].value)[-1], results[0].value
+            return [
+                replace(results[0], bounds=(jnp.zeros_like(found), jnp.full_like(found, entries)))
+            ]
         # The number of true entries so far, perhaps clipped: the index of jnp.nonzero.
         if name == "cumsum" or (name == "clip" and inputs[0].name == "cumsum"):
             return [replace(result, name="cumsum") for result in results]
@@ -172,10 +190,27 @@ class Follower:
             self.lookups = before
 
 
+def _latent(name: str, inputs: list[Value]) -> Value:
+    """A latent value that is marked with the bounds of its support."""
+    value, *sides = inputs
+    known = zip(LATENT_CALLS[name], sides, strict=True)
+    low, high = (side.value if is_known else None for is_known, side in known)
+    return Value(value.value, frozenset([LATENT]), bounds=(low, high))
+
+
+def _is_by_chance(names: frozenset[str]) -> bool:
+    """Whether a value follows from draws alone that are not known."""
+    return bool(names) and names <= {DRAWN, LATENT}
+
+
 def _is_in_range(name: str, program: ClosedJaxpr) -> bool:
     """Whether a program is a function of JAX that makes its own indices."""
-    info = program.jaxpr.debug_info
-    return name in _IN_RANGE and "_src" in str(getattr(info, "func_src_info", ""))
+    return name in _IN_RANGE and _is_of_jax(program)
+
+
+def _is_of_jax(program: ClosedJaxpr) -> bool:
+    """Whether a program is a function of JAX itself."""
+    return "_src" in str(getattr(program.jaxpr.debug_info, "func_src_info", ""))
 
 
 def _is_exact(before: Value, after: Value) -> bool:

@@ -17,10 +17,16 @@ from jax.lax import GatherScatterMode
 from jax.typing import ArrayLike
 
 DRAWN = ""
-"""Stands among the names of arguments for random keys, drawn values and parameters."""
+"""Stands among the names of arguments for random keys and what is drawn with them."""
+
+LATENT = "?"
+"""Stands for values of latent sites that are not known yet."""
 
 OWN = "*"
 """Stands for an array in the code of the kernel that has as many entries as there are rows."""
+
+Bounds = tuple[ArrayLike | None, ArrayLike | None]
+"""The least and the greatest that a value may be; ``None`` where that is not known."""
 
 Kind = Literal["read", "write", "one_hot", "switch", "loss"]
 
@@ -37,6 +43,7 @@ class Value:
         made_of: The operands of that primitive.
         losses: Casts, and sums of narrow integers, that may have changed a number on the way here.
         from_the_end: Whether JAX counts from the end where the value is below zero.
+        bounds: What it may be, if it follows from draws.
     """
 
     value: ArrayLike
@@ -46,6 +53,7 @@ class Value:
     made_of: tuple[Value, ...] = ()
     losses: frozenset[Lookup] = frozenset()
     from_the_end: bool = False
+    bounds: Bounds | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +63,8 @@ class Lookup:
     Attributes:
         kind: Reads or writes of an array; levels of a one-hot code; branches; or ``"loss"``, whose
             index is 1 where arithmetic changed a number, else 0.
-        index: The index, of any shape; ``None`` if it is an input, numbered ``leaf``.
+        index: The index, of any shape; ``None`` if it is an input, numbered ``leaf``. Of latent
+            sites that are not known, the least and the greatest that it may be, ``(..., 2)``.
         names: The arguments that the index depends on.
         length: Number of entries of what it indexes.
         last: The last index that is in range; less than ``length - 1`` for slices.
@@ -63,6 +72,7 @@ class Lookup:
         any_low: Whether the kernel says what is meant by an index below zero.
         leaf: Number of the input.
         losses: See :class:`Value`.
+        is_open: Whether latent draws may move it out of range without a bound.
     """
 
     kind: Kind
@@ -74,6 +84,12 @@ class Lookup:
     any_low: bool = False
     leaf: int | None = None
     losses: frozenset[Lookup] = frozenset()
+    is_open: bool = False
+
+
+def is_drawn(names: frozenset[str]) -> bool:
+    """Whether a value that depends on these is not known before the kernel is run."""
+    return not names.isdisjoint((DRAWN, LATENT))
 
 
 def lookups_of(equation: JaxprEqn, inputs: list[Value]) -> Iterator[Lookup]:
@@ -146,11 +162,17 @@ def _lookup(
     any_high: bool = False,
     any_low: bool = False,
 ) -> Iterator[Lookup]:
-    if index.names == {DRAWN} or (any_high and any_low) or not np.size(index.value):
+    chance = DRAWN in index.names and index.names <= {DRAWN, LATENT}
+    if chance or (any_high and any_low) or not np.size(index.value):
         return
-    value = None if index.leaf is not None else index.value
+    value, is_open = None if index.leaf is not None else index.value, False
+    if value is not None and LATENT in index.names and DRAWN not in index.names:
+        low, high = index.bounds or (None, None)
+        is_open = (low is None and not any_low) or (high is None and not any_high)
+        sides = [jnp.zeros_like(value) if side is None else side for side in (low, high)]
+        value = jnp.stack([jnp.broadcast_to(side, np.shape(value)) for side in sides], -1)
     yield Lookup(
-        kind, value, index.names, length, last, any_high, any_low, index.leaf, index.losses
+        kind, value, index.names, length, last, any_high, any_low, index.leaf, index.losses, is_open
     )
 
 
@@ -165,7 +187,14 @@ def _column(indices: Value, column: int) -> Value:
             column -= width
     if np.shape(indices.value)[axis] == 1:
         return indices
-    return Value(jnp.asarray(indices.value)[..., column], indices.names, losses=indices.losses)
+    sides = indices.bounds or (None, None)
+    low, high = (None if side is None else jnp.asarray(side)[..., column] for side in sides)
+    return Value(
+        jnp.asarray(indices.value)[..., column],
+        indices.names,
+        losses=indices.losses,
+        bounds=(low, high) if indices.bounds else None,
+    )
 
 
 def losses_of(equation: JaxprEqn, inputs: list[Value], value: ArrayLike) -> Iterator[Lookup]:
@@ -179,7 +208,7 @@ def losses_of(equation: JaxprEqn, inputs: list[Value], value: ArrayLike) -> Iter
         return
     before = inputs[0].value
     names = frozenset[str]().union(*(each.names for each in inputs))
-    if not names - {DRAWN}:
+    if not names - {DRAWN, LATENT}:
         return
     lost = None
     if equation.primitive.name == "convert_element_type":

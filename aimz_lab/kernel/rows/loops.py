@@ -14,7 +14,7 @@ from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal, Var
 from jax.typing import ArrayLike
 
 from aimz_lab.kernel.rows.jaxprs import inner_programs, is_call
-from aimz_lab.kernel.rows.lookups import Lookup, Value
+from aimz_lab.kernel.rows.lookups import Bounds, Lookup, Value
 
 _LOOKS_UP = ("gather", "scatter", "dynamic_slice", "dynamic_update_slice", "clamp")
 """The primitives that look up, or begin a choice among branches."""
@@ -50,7 +50,7 @@ def _scan(follower: Follows, equation: JaxprEqn, inputs: list[Value]) -> list[Va
 
     def step(carry: list, row: list) -> tuple[list, tuple[list, list]]:
         state = map(Value, carry, names)
-        each = [_step_of(value, one) for value, one in zip(scanned, row, strict=True)]
+        each = [_step_of(value, *one) for value, one in zip(scanned, row, strict=True)]
         with follower.apart() as lookups:
             values = [result.value for result in follower.run(body, [*fixed, *state, *each])]
         collected[:] = lookups
@@ -59,7 +59,7 @@ def _scan(follower: Follows, equation: JaxprEqn, inputs: list[Value]) -> list[Va
     carry, (rows, indices) = jax.lax.scan(
         step,
         _as_in(body, n_fixed, inputs[n_fixed : n_fixed + n_carry]),
-        [value.value for value in scanned],
+        [(value.value, value.bounds) for value in scanned],
         length=equation.params["length"],
         reverse=equation.params["reverse"],
     )
@@ -190,9 +190,9 @@ def _as_in(body: ClosedJaxpr, first: int, values: list[Value]) -> list[ArrayLike
     ]
 
 
-def _step_of(scanned: Value, one: ArrayLike) -> Value:
+def _step_of(scanned: Value, one: ArrayLike, bounds: Bounds | None) -> Value:
     """The part of a value that one step of a scan is given."""
-    return replace(scanned, value=one, name="", made_of=())
+    return replace(scanned, value=one, name="", made_of=(), bounds=bounds)
 
 
 def _indices(lookups: Iterable[Lookup]) -> list[ArrayLike]:

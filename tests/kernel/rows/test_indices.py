@@ -9,9 +9,12 @@ import numpyro
 import numpyro.distributions as dist
 import pytest
 from numpyro.contrib.control_flow import scan
+from numpyro.infer import MCMC, NUTS
 
+from aimz_lab import ImpactModel
 from aimz_lab.errors import DataError
 from aimz_lab.kernel.rows.index_checks import IndexCheck
+from aimz_lab.kernel.rows.indices import IndexProgram, KernelCall
 
 pytestmark = pytest.mark.allow_rank_promotion  # of plates within NumPyro
 
@@ -171,7 +174,6 @@ MEANT = {
     "nonzero": lambda a, g: a[0] + jnp.nonzero(g > 0, size=2)[0].sum() * g,
     "quantile": lambda a, g: jnp.quantile(1.0 * g, 0.3) * a[0],
     "rows by number": lambda a, g: g[jnp.arange(g.shape[0])] * a[0],
-    "draws alone": lambda a, g: a[9 * numpyro.sample("z", dist.Bernoulli(0.5))] * g,
     "true or false": lambda a, g: a[(g > 1).astype(int)],
 }
 
@@ -300,3 +302,162 @@ def test_entries_that_a_library_leaves_out_on_purpose_are_no_lookups():
 
     X = np.ones((5, 3), np.float32)
     IndexCheck(kernel).rows({"X": X, "y": X})
+
+
+def level(n=GROUPS, name="z"):
+    return numpyro.sample(name, dist.Categorical(probs=jnp.ones(n) / n))
+
+
+def anywhere():
+    return numpyro.sample("t", dist.Normal(0.0, 5.0))
+
+
+IN_RANGE_FOR_SURE = {
+    "a level": lambda a, g: a[level()],
+    "true or false": lambda a, g: a[numpyro.sample("z", dist.Bernoulli(0.5))],
+    "a number of the right support": lambda a, g: a[
+        numpyro.sample("z", dist.DiscreteUniform(0, 3))
+    ],
+    "one less": lambda a, g: a[numpyro.sample("z", dist.DiscreteUniform(1, 4)) - 1],
+    "with data": lambda a, g: a[2 * (g > 0) + level(2)],
+    "a half": lambda a, g: a[level(8) // 2],
+    "clip": lambda a, g: a[jnp.clip((g * anywhere()).astype(int), 0, 3)],
+    "clip before the cast": lambda a, g: a[jnp.clip(g * anywhere(), 0, 3).astype(int)],
+    "remainder": lambda a, g: a[(g * anywhere()).astype(int) % 4],
+    "least and greatest": lambda a, g: a[jnp.maximum(jnp.minimum(g + level(9), 3), 0)],
+    "a comparison": lambda a, g: a[(g > anywhere()).astype(int)],
+    "a switchpoint": lambda a, g: a[jnp.where(g < anywhere(), 0, 1)],
+    "a look-up of a look-up": lambda a, g: a[jnp.array([0, 3, 1])[level(3)]],
+    "the greatest": lambda a, g: a[jnp.argmax(a)],
+    "order": lambda a, g: a[jnp.argsort(a)[:1]],
+    "the largest": lambda a, g: a[jax.lax.top_k(a, 1)[1]],
+    "a distance": lambda a, g: a[jnp.abs(level() - 3)],
+    "a distance, clipped": lambda a, g: a[jnp.minimum(jnp.abs(anywhere()).astype(int), 3)],
+    "a share": lambda a, g: a[jnp.floor(3 * jax.nn.sigmoid(anywhere())).astype(int)],
+    "search": lambda a, g: a[jnp.searchsorted(jnp.arange(3.0), anywhere())],
+    "map": lambda a, g: jax.lax.map(lambda i: a[i], level() + 0 * g[:0].sum(dtype=int)[None]),
+    "one_hot": lambda a, g: jax.nn.one_hot(level(), GROUPS) @ a,
+    "joined columns": lambda a, g: a.reshape(2, 2)[level(2), level(2, "w")],
+    "a branch": lambda a, g: by_branch(a, level() + 0 * g),
+    "a mixture": lambda a, g: numpyro.sample(
+        "m", dist.MixtureSameFamily(dist.Categorical(logits=a), dist.Normal(a, 1.0))
+    ),
+}
+
+MAY_BE_OUT_OF_RANGE = {
+    "a level too many": lambda a, g: a[level(5)],
+    "from the end": lambda a, g: a[level() - 1],
+    "nine times": lambda a, g: a[9 * numpyro.sample("z", dist.Bernoulli(0.5))],
+    "with data": lambda a, g: a[(g * anywhere()).astype(int)],
+    "with a bounded one": lambda a, g: a[(g * numpyro.sample("u", dist.Uniform(0, 2))).astype(int)],
+    "draws alone": lambda a, g: a[anywhere().astype(int)],
+    "clip of one side": lambda a, g: a[jnp.maximum(anywhere().astype(int), 0)],
+    "clip, then one more": lambda a, g: a[jnp.clip(anywhere().astype(int), 0, 3) + 1],
+    "a larger remainder": lambda a, g: a[anywhere().astype(int) % 5],
+    "remainder of lax": lambda a, g: a[jax.lax.rem(anywhere().astype(int), 4)],
+    "one_hot": lambda a, g: jax.nn.one_hot(level(5), GROUPS) @ a,
+    "map": lambda a, g: jax.lax.map(lambda i: a[(i * anywhere()).astype(int)], g),
+    "a large count": lambda a, g: a[numpyro.sample("z", dist.Poisson(2.0))],
+}
+
+
+@pytest.mark.parametrize("how", IN_RANGE_FOR_SURE)
+def test_latents_whose_support_or_kernel_keeps_them_in_range(how):
+    call = KernelCall(kernel_of(IN_RANGE_FOR_SURE[how]), {"group": np.array([0, 5, -1])})
+    IndexProgram(call).check(call)
+
+
+@pytest.mark.parametrize("how", MAY_BE_OUT_OF_RANGE)
+def test_latents_that_may_leave_the_range_are_refused(how):
+    assert is_refused(MAY_BE_OUT_OF_RANGE[how], [0, 1, 3])
+
+
+def test_the_message_about_latents_says_to_clip():
+    with pytest.raises(DataError, match=r"latent draws and 'group'.*jnp\.clip\(index, 0, 3\)"):
+        check(lambda a, g: a[(g * anywhere()).astype(int)], [0, 1])
+
+
+class TestPosteriorDraws:
+    T = np.linspace(0.02, 1.98, 50, dtype=np.float32)
+    A = np.tile(np.float32([1, 2, 3, 4]), (50, 1))
+
+    @staticmethod
+    def mixed(combine):
+        return kernel_of(
+            lambda a, g: a[combine(g, numpyro.sample("t", dist.Uniform(0, 2))).astype(int)]
+        )
+
+    def test_each_draw_is_checked_on_each_row(self):
+        indices = IndexCheck(self.mixed(lambda g, t: g * t))
+        draws = {"effects": self.A, "t": self.T}
+        indices.rows({"group": np.float32([0, 1, 2])}, draws=draws)
+        with pytest.raises(
+            DataError, match=r"'group' and 't' points at entry 4 in row 3 with draw"
+        ):
+            indices.rows({"group": np.float32([0, 1, 2, 3])}, draws=draws)
+        t = np.where(np.arange(50) == 7, np.float32(4), np.float32(0))
+        with pytest.raises(DataError, match="entry 4 in row 0 with draw 7"):
+            indices.rows({"group": np.float32([1])}, draws={**draws, "t": t})
+
+    def test_a_number_below_zero_is_refused(self):
+        indices = IndexCheck(self.mixed(lambda g, t: g - t))
+        with pytest.raises(DataError, match=r"entry -1 in row 0 with draw 25"):
+            indices.rows({"group": np.float32([0, 3])}, draws={"effects": self.A, "t": self.T})
+
+    def test_draws_of_levels(self):
+        indices = IndexCheck(kernel_of(lambda a, g: a[level()] + 0 * g))
+        rows, z = {"group": np.arange(3)}, np.arange(50) % 4
+        indices.rows(rows, draws={"z": z})
+        with pytest.raises(DataError, match="'z' points at entry 7 with draw 2"):
+            indices.rows(rows, draws={"z": np.where(np.arange(50) == 2, 7, z)})
+
+    def test_a_set_value_comes_before_the_draws(self):
+        indices = IndexCheck(self.mixed(lambda g, t: g * t))
+        rows, draws = {"group": np.float32([0, 3])}, {"effects": self.A, "t": self.T}
+        for role in "intervention", "condition":
+            indices.rows(rows, draws=draws, **{role: {"t": np.float32(1)}})
+            with pytest.raises(DataError, match="entry 6 in row 1"):
+                indices.rows(rows, draws=draws, **{role: {"t": np.float32(2)}})
+
+    def test_states_of_a_scan(self):
+        def kernel(X, y=None):
+            effects = numpyro.sample("effects", dist.Normal().expand([3]).to_event(1))
+            first = level(3, "first")
+
+            def step(state, observed):
+                state = numpyro.sample("state", dist.Categorical(logits=effects + effects[state]))
+                numpyro.sample("y", dist.Normal(effects[state], 1.0), obs=observed)
+                return state, None
+
+            scan(step, first, y, length=len(X))
+
+        indices, rows = IndexCheck(kernel), {"X": np.zeros(6), "y": np.zeros(6)}
+        indices.rows(rows)
+        draws = {"first": np.ones(5, int), "state": np.ones((5, 6), int)}
+        indices.rows(rows, draws=draws)
+        with pytest.raises(DataError, match="points at entry 4 with draw 0"):
+            indices.rows(rows, draws={**draws, "state": 4 * draws["state"]})
+
+
+def test_a_model_refuses_draws_that_lead_out_of_range():
+    def kernel(X, y=None):
+        a = numpyro.sample("a", dist.Normal(0, 5).expand([GROUPS]).to_event(1))
+        t = numpyro.sample("t", dist.Uniform(0, 2))
+        with numpyro.plate("rows", X.shape[0]):
+            numpyro.sample("y", dist.Normal(a[(X * t).astype(int)], 0.1), obs=y)
+
+    im = ImpactModel(kernel, jax.random.key(0), MCMC(NUTS(kernel), num_warmup=2, num_samples=2))
+    X = np.float32([0, 1, 2.5, 3])
+    with pytest.raises(DataError, match=r"'X' points at entry 5 in row 2 for a possible draw"):
+        im.fit_on_batch(X, X)
+    a, t = TestPosteriorDraws.A, TestPosteriorDraws.T
+    im.set_posterior_sample({"a": a, "t": t})
+    for call in (
+        lambda: im.predict(X),
+        lambda: im.log_likelihood(X, X),
+        lambda: im.estimate_effect(args_baseline={"X": 0 * X}, args_intervention={"X": X}),
+    ):
+        with pytest.raises(DataError, match="'X' and 't' points at entry 4 in row 3 with draw 33"):
+            call()
+    im.set_posterior_sample({"a": a, "t": np.minimum(t, 1.3)})
+    im.predict(X)
