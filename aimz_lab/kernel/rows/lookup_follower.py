@@ -16,7 +16,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal, Var
 from jax.typing import ArrayLike
 
-from aimz_lab.kernel.rows.bounds import bounds_after, bounds_of_call, bounds_of_sorted
+from aimz_lab.kernel.rows.index_bounds import bounds_after, bounds_of_call, bounds_of_sorted
 from aimz_lab.kernel.rows.jaxprs import inner_programs, is_call
 from aimz_lab.kernel.rows.latents import LATENT_CALLS
 from aimz_lab.kernel.rows.lookups import (
