@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import jax
 import numpy as np
 
 from aimz_lab.data import ArrayDataset
@@ -112,7 +111,7 @@ def _ties(
     unknown: list[str],
 ) -> dict[str, Tie]:
     """How arguments are tied to the rows, remembered for arguments of these shapes."""
-    one = {name: jax.ShapeDtypeStruct(array.shape[1:], array.dtype) for name, array in rows.items()}
+    one = {name: array[:1] for name, array in rows.items()}
     single = len(next(iter(rows.values()))) == 1
     kernel, shapes = CodeKey(signature.kernel), shapes_of((one, dict(split.shared)))
     key = ("ties", kernel, single, shapes, split.static_key, tuple(unknown))
