@@ -152,6 +152,9 @@ def check_fits(value: Shaped[Array, "*shape"], name: str = "array") -> None:
         return
     native = value.dtype.newbyteorder("=")
     target = np.dtype(jax.dtypes.canonicalize_dtype(native))
+    if target.kind == "c":
+        check_fits(value.real, name)
+        check_fits(value.imag, name)
     if target.itemsize >= native.itemsize or target.kind not in "iuf":
         return
     limits = np.finfo(target) if target.kind == "f" else np.iinfo(target)

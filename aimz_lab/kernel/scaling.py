@@ -2,8 +2,7 @@
 
 To estimate the ELBO of all ``N`` rows from a batch of ``B`` valid rows in random order, the terms
 of the rows, in the kernel and in the guide, are multiplied by ``N / B``. Global terms (priors of
-global latents, penalties) are not: Hoffman et al. (2013), "Stochastic variational inference", sec.
-2.2.
+global latents, penalties) are not (Hoffman et al., 2013, "Stochastic variational inference").
 Where an epoch always has the same ``K`` batches, the terms are multiplied by ``K`` instead: then
 the mean loss of an epoch is the loss of all rows, also if the last batch is short. Padding has
 weight 0, so a padded batch counts exactly as the batch.

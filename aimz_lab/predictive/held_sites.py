@@ -48,14 +48,11 @@ def sites_to_redraw(
     if request.held == "refuse":
         for name in conditioned:
             _refuse_conditioned(name, below[name])
-        for name in request.intervention:
+        for name in {**request.intervention, **request.condition}:
             held = [s for s in below[name] if _changes(s, wanted, graph, set_here)]
             if held:
-                _refuse_below(name, held, "intervention")
-        for name in request.condition:
-            held = [s for s in below[name] if _changes(s, wanted, graph, set_here)]
-            if held:
-                _refuse_below(name, held, "condition")
+                argument = "intervention" if name in request.intervention else "condition"
+                _refuse_below(name, held, argument)
     return set()
 
 

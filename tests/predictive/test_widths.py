@@ -7,6 +7,7 @@ import numpyro
 import numpyro.distributions as dist
 import pytest
 
+from aimz_lab.data import canonical
 from aimz_lab.errors import DataError, OutputWarning
 from tests.runs import mean_field_model
 
@@ -58,3 +59,10 @@ def test_a_batch_that_does_not_fit_is_refused_when_it_comes():
 def test_a_column_that_single_precision_cannot_tell_apart_is_named():
     with pytest.warns(OutputWarning, match="values of X apart.*mean first"):
         model().predict(1.7e9 + np.arange(3.0), progress=False)
+
+
+@pytest.mark.parametrize("value", [1e39, 1e39j, 1 - 1e39j])
+def test_complex_numbers_do_not_overflow(value):
+    with pytest.raises(DataError, match="'z' holds"):
+        canonical(np.array([0j, value]), "z")
+    assert canonical(np.array([1 + 2j]), "z").dtype == np.complex64
