@@ -101,7 +101,7 @@ class Checkpoint:
             {name: self.arrays[f"history/{name}"] for name in run.columns},
             {name: self.arrays[f"metric/{i}"] for i, name in enumerate(self.manifest["metrics"])},
         )
-        run.validation[:] = [(step, loss) for step, loss in self.manifest["validation"]]
+        run.validation = self.manifest["validation"]
         run.skipped = self.manifest["skipped"]
         for i, (name, best) in enumerate(self.manifest["best"].items()):
             best_state = self._read_tree(f"best/{i}", template)
@@ -140,8 +140,8 @@ def save_checkpoint(path: Path, run: Run) -> None:
         # A requested rate counts: the next step would have used it.
         optim_state = set_learning_rate(state.svi.optim_state, rate)
         state = state._replace(svi=state.svi._replace(optim_state=optim_state))
-    arrays = {f"history/{name}": run.column(name) for name in run.columns}
-    arrays |= {f"metric/{i}": run.column(name) for i, name in enumerate(run.metrics)}
+    arrays = {f"history/{name}": run.kept(name) for name in run.columns}
+    arrays |= {f"metric/{i}": run.kept(name) for i, name in enumerate(run.metrics)}
     arrays |= tree_arrays("state", state)
     for i, best in enumerate(run.best.values()):
         arrays |= tree_arrays(f"best/{i}", best.state)
@@ -216,7 +216,7 @@ def _manifest(run: Run, state: TrainerState) -> JsonObject:
         "format": _FORMAT,
         "position": list(run.position),
         "metrics": list(run.metrics),
-        "validation": [[int(step), float(loss)] for step, loss in run.validation],
+        "validation": run.validation[:],
         "skipped": run.skipped,
         "state": tree_facts(state),
         "best": {name: {"value": best.value, "step": best.step} for name, best in run.best.items()},

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -11,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from aimz_lab.errors import ArgumentError, DataError
-from aimz_lab.inference.run.events import Callback, Run, RunInfo, Steps
+from aimz_lab.inference.run.events import Callback, Run, RunInfo
 from aimz_lab.lab import formatting
 from aimz_lab.lab.pictures.summary import summary_html, summary_text
 from aimz_lab.lab.record import RecordedRun, RunSource, loss_trace, padded_share, run_of
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _VERSION = 1
-_COLUMNS = ("epoch", "loss", "rows", "n_pad", "seconds", "learning_rate")
+_FIRST = ("steps", "epoch", "loss", "rows", "n_pad", "seconds", "learning_rate")
 _INFO = (
     "model",
     "method",
@@ -36,6 +37,9 @@ _INFO = (
 
 class History(Callback):
     """Records a run as a table with a row for each step, and its validation losses.
+
+    Of a run of more than 131,072 steps, a row stands for several neighbouring ones; see
+    :meth:`to_frame`. :attr:`losses` still has each.
 
     Attributes:
         run: The last run, or ``None``.
@@ -64,22 +68,28 @@ class History(Callback):
         return run_of(self).losses
 
     def to_frame(self) -> pd.DataFrame:
-        """Return a table with a row for each step.
+        """Return a table with a row for each step, or for neighbouring steps of a long run.
 
         Returns:
-            A data frame indexed by ``step``, from 1, with epoch, loss, rows, n_pad, seconds,
+            A data frame indexed by ``step``, from 1, with steps, epoch, loss, rows, n_pad, seconds,
             learning_rate, metrics and, if there is any, validation; NaN at steps without one.
+            ``steps`` is 1 in a run of at most 131,072 steps. In a longer one it is the number of
+            steps that end with ``step``: loss and metrics are then means, with ``loss_low`` and
+            ``loss_high`` beside them, rows and n_pad are sums, and the others are those of the last
+            step; validation is the last one within these steps.
         """
         import pandas as pd
 
         run = run_of(self)
-        columns = {name: run.column(name).copy() for name in (*_COLUMNS, *run.metrics)}
-        index = pd.RangeIndex(1, run.step + 1, name="step")
-        frame = pd.DataFrame(columns, index=index)
+        columns = run.table()
+        ordered = {name: columns.pop(name).copy() for name in _FIRST} | columns
+        index = pd.Index(np.cumsum(ordered["steps"]), name="step")
+        frame = pd.DataFrame(ordered, index=index, copy=True)
         if run.validation:
-            steps, losses = zip(*run.validation, strict=True)
-            made = pd.Series(losses, steps, dtype=float)
-            frame["validation"] = made[~made.index.duplicated(keep="last")].reindex(index)
+            row = np.searchsorted(index, run.validation.steps)
+            found = np.full(len(index), np.nan)
+            found[row[row < len(index)]] = run.validation.losses[row < len(index)]
+            frame["validation"] = found
         return frame
 
     def to_csv(self, path: str | Path) -> None:
@@ -97,11 +107,6 @@ class History(Callback):
             path: The file; replaced if it exists.
         """
         run = run_of(self)
-        # JSON has no NaN and no infinities: they are written as text.
-        columns = {
-            name: [v if np.isfinite(v) else str(v) for v in run.column(name).tolist()]
-            for name in (*_COLUMNS, *run.metrics)
-        }
         content = {
             "version": _VERSION,
             "info": {name: getattr(run.info, name) for name in _INFO},
@@ -110,8 +115,9 @@ class History(Callback):
             "elapsed_s": run.elapsed_s,
             "notes": run.notes,
             "checkpoints": [[step, str(where)] for step, where in run.checkpoints],
-            "validation": run.validation,
-            "columns": columns,
+            "validation": run.validation[:],
+            "columns": {name: _plain(run.kept(name).tolist()) for name in run.columns},
+            "metrics": {name: _plain(run.kept(name).tolist()) for name in run.metrics},
         }
         Path(path).write_text(json.dumps(content), encoding="utf-8")
 
@@ -145,11 +151,20 @@ class History(Callback):
         return "History: no run yet" if self.run is None else summary_html(self.run)
 
 
+def _plain(values: list[Any]) -> list[Any]:
+    """Values for JSON, which has no NaN and no infinities: they are written as text."""
+    return [_plain(v) if isinstance(v, list) else v if math.isfinite(v) else str(v) for v in values]
+
+
 def _restore(content: Mapping[str, Any]) -> RecordedRun:
-    columns = {name: np.array(values, float) for name, values in content["columns"].items()}
+    columns, metrics = (
+        {name: np.array(values, float) for name, values in content[part].items()}
+        for part in ("columns", "metrics")
+    )
     run = RecordedRun(
         RunInfo(**{name: v for name, v in content["info"].items() if name in _INFO}),
-        _chunks(columns),
+        columns,
+        metrics,
         status=content["status"],
         reason=content["reason"],
         elapsed_s=content["elapsed_s"],
@@ -158,25 +173,6 @@ def _restore(content: Mapping[str, Any]) -> RecordedRun:
     run.checkpoints = [(int(step), where) for step, where in content["checkpoints"]]
     run.notes = list(content["notes"])
     return run
-
-
-def _chunks(columns: Mapping[str, np.ndarray]) -> Iterator[Steps]:
-    """Cut columns where the time of the chunk changes: steps of one chunk ended together."""
-    ends, firsts = np.unique(columns["seconds"], return_index=True)
-    for first, last, seconds in zip(
-        firsts, [*firsts[1:], len(columns["seconds"])], np.diff(ends, prepend=0.0), strict=True
-    ):
-        part = {name: values[first:last] for name, values in columns.items()}
-        yield Steps(
-            first=int(first) + 1,
-            epoch=part["epoch"].astype(np.int32),
-            loss=part["loss"].astype(np.float32),
-            rows=part["rows"].astype(np.int32),
-            n_pad=part["n_pad"].astype(np.int32),
-            seconds=float(seconds),
-            learning_rate=rate if np.isfinite(rate := part["learning_rate"][-1]) else None,
-            metrics={name: values for name, values in part.items() if name not in _COLUMNS},
-        )
 
 
 def compare(*histories: RunSource) -> pd.DataFrame:
@@ -212,8 +208,6 @@ def _facts(run: Run) -> dict[str, Any]:
     trace = loss_trace(run)
     smoothed = trace.smooth() / rows
     finite = np.isfinite(smoothed).any()
-    seconds = run.column("seconds")
-    stepping_s = float(seconds[-1]) if len(seconds) else 0.0
     return {
         "method": run.info.method,
         "status": formatting.STATUS_WORDS[run.status],
@@ -221,7 +215,7 @@ def _facts(run: Run) -> dict[str, Any]:
         "steps": run.step,
         "batch_size": run.info.batch_size,
         "elapsed_s": run.elapsed_s,
-        "steps_per_s": run.step / stepping_s if stepping_s else np.nan,
+        "steps_per_s": run.step / run.stepping_s if run.stepping_s else np.nan,
         "padded_share": padded_share(run),
         "loss": float(smoothed[-1]) if finite else np.nan,
         "best": float(np.nanmin(smoothed)) if finite else np.nan,
