@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 from aimz_lab.inference.run.columns import Buckets
 
 CAPACITY = 1024
+_MOST_AT_ONCE = 2**18  # bounds the memory of a long run's losses in double precision
 _LARGEST_EXPONENT = 200.0
 _FASTEST_DECAY = 50.0  # with a faster one, a float has nothing left of the previous value
 
@@ -44,7 +45,11 @@ class Trace:
 
     def add(self, values: ArrayLike) -> None:
         """Take the values of the next steps, shape ``(k,)``."""
-        values = np.asarray(values, np.float64)
+        values = np.asarray(values)
+        for start in range(0, len(values), _MOST_AT_ONCE):
+            self._add(values[start : start + _MOST_AT_ONCE].astype(np.float64))
+
+    def _add(self, values: np.ndarray) -> None:
         self.n_steps += len(values)
         pending = np.concatenate([self._tail, values])
         while len(pending) >= self.width:

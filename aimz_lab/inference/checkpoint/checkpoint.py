@@ -140,8 +140,9 @@ def save_checkpoint(path: Path, run: Run) -> None:
         # A requested rate counts: the next step would have used it.
         optim_state = set_learning_rate(state.svi.optim_state, rate)
         state = state._replace(svi=state.svi._replace(optim_state=optim_state))
-    arrays = {f"history/{name}": run.kept(name) for name in run.columns}
-    arrays |= {f"metric/{i}": run.kept(name) for i, name in enumerate(run.metrics)}
+    columns, metrics = run.kept()
+    arrays = {f"history/{name}": kept for name, kept in columns.items()}
+    arrays |= {f"metric/{i}": kept for i, kept in enumerate(metrics.values())}
     arrays |= tree_arrays("state", state)
     for i, best in enumerate(run.best.values()):
         arrays |= tree_arrays(f"best/{i}", best.state)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -87,6 +88,7 @@ class ChainRecord:
         self._sums: dict[str, np.ndarray] = {}
         self._last: dict[str, np.ndarray] = {}
         self._iterations = 0
+        self._lock = threading.Lock()  # a column is read by other threads while the run goes on
         self._divergences = np.zeros(plan.chains, np.int64)
 
     @property
@@ -130,15 +132,16 @@ class ChainRecord:
         Raises:
             KeyError: If the sampler does not report it.
         """
-        column = self._columns[name]
-        found = column.kept if column.is_exact else mean_of(column.kept)
+        with self._lock:
+            kept = self._columns[name].kept
+        found = kept.view() if kept.ndim == 2 else mean_of(kept)
         found.flags.writeable = False
         return found
 
     def sampling(self, name: str) -> Num[np.ndarray, "bucket chain"]:
         """The part of :meth:`column` after the warm-up; without a bucket that has some of it."""
-        ends = np.cumsum(self.bucket_iterations)
-        return self.column(name)[ends - self.bucket_iterations >= self.plan.warmup]
+        sizes = self.bucket_iterations
+        return self.column(name)[np.cumsum(sizes) - sizes >= self.plan.warmup]
 
     def last(self, name: str) -> Num[np.ndarray, " chain"]:
         """Return the value of the last iteration, shape ``(chain,)``.
@@ -198,7 +201,8 @@ class ChainRecord:
             if name not in self._columns:
                 self._columns[name] = self._new_column()
                 self._sums[name] = np.zeros(self.plan.chains)
-            self._columns[name].extend(values)
+            with self._lock:
+                self._columns[name].extend(values)
             self._sums[name] += values[first:].sum(axis=0, dtype=np.float64)
             self._last[name] = values[-1]
         if "diverging" in columns:

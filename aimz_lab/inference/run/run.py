@@ -174,8 +174,8 @@ class Run:
         """Return every column at one moment, also while the run goes on.
 
         Returns:
-            ``steps``, which are :attr:`bucket_steps`, and the columns and metrics by name. Where
-            buckets hold several steps, ``loss_low`` and ``loss_high`` and those of the metrics too.
+            :attr:`bucket_steps`, the columns and the metrics by name. Where buckets hold several
+            steps, ``loss_low`` and ``loss_high`` too, and those of the metrics.
         """
         return self._history.table()
 
@@ -288,19 +288,15 @@ class Run:
         if len(steps):
             self.epoch = int(steps.epoch[-1])
 
-    def kept(self, name: str) -> Num[np.ndarray, "bucket ..."]:
-        """Return what :meth:`take_over` needs of a column; the losses are whole.
-
-        Args:
-            name: One of :attr:`columns`, or of :attr:`metrics`.
+    def kept(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Return the history as it is kept, at one moment: what :meth:`take_over` needs.
 
         Returns:
-            Shape ``(step,)``; of other columns than the losses of a longer run ``(bucket, ...)``.
-
-        Raises:
-            KeyError: If no step reported such a value.
+            The :attr:`columns` and the :attr:`metrics` by name. The losses have the shape
+            ``(step,)``, and so have the others up to 131,072 steps; beyond, their leading axis is
+            that of the buckets.
         """
-        return self._history.kept(name)
+        return self._history.kept()
 
     def buckets(self, name: str) -> Buckets:
         """Return the column behind :meth:`column`, for a curve that follows it."""
@@ -314,8 +310,8 @@ class Run:
         """Begin with the history of an earlier process; for trainers.
 
         Args:
-            columns: What was :meth:`kept` of all :attr:`columns`, by name.
-            metrics: What was kept of further values of the same steps, by name.
+            columns: All of :attr:`columns` by name, as they were :meth:`kept`.
+            metrics: The metrics of the same steps by name.
 
         Raises:
             ValueError: If a column has not the shape that belongs to so many losses.

@@ -77,33 +77,43 @@ class StepHistory:
 
     def column(self, name: str) -> Num[np.ndarray, " bucket"]:
         """See :meth:`Run.column`."""
+        if name == "loss" and len(self) <= EXACT_STEPS:
+            return self.losses
         with self._lock:
-            return self._column(name)
+            kept = self.buckets(name).kept
+        return _values(name, kept)
 
     def extreme(self, name: str, which: int) -> Num[np.ndarray, " bucket"]:
         """See :meth:`Run.lowest` and :meth:`Run.highest`; ``which`` is LOW or HIGH."""
         if name not in ("loss", "n_pad"):
             self._metrics[name]  # the others have no such values
         with self._lock:
-            return self._extreme(self.buckets(name), which)
+            return _extreme(self.buckets(name).kept, which)
 
     def table(self) -> dict[str, Num[np.ndarray, " bucket"]]:
         """See :meth:`Run.table`."""
         with self._lock:
-            steps = self._columns["epoch"].sizes
-            found = {"steps": steps} | {name: self._column(name) for name in self.columns}
-            for name in self._metrics:
-                found[name] = self._column(name)
-            for name in ("loss", *self._metrics) if len(steps) < len(self) else ():
-                buckets = self.buckets(name)
-                found[f"{name}_low"] = self._extreme(buckets, LOW)
-                found[f"{name}_high"] = self._extreme(buckets, HIGH)
-            return found
+            sizes = self._columns["epoch"].sizes
+            columns, metrics = self._kept()
+        columns["loss"] = _loss_buckets(columns["loss"]).kept
+        extremes = {
+            f"{name}_{word}": _extreme(kept, which)
+            for name, kept in {"loss": columns["loss"], **metrics}.items()
+            for word, which in (("low", LOW), ("high", HIGH))
+            if kept.ndim > 1
+        }
+        values = {name: _values(name, kept) for name, kept in {**metrics, **columns}.items()}
+        return {**extremes, **values, "bucket_steps": sizes}
 
-    def kept(self, name: str) -> Num[np.ndarray, "bucket ..."]:
+    def kept(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """See :meth:`Run.kept`."""
         with self._lock:
-            return self.losses if name == "loss" else self.buckets(name).kept
+            return self._kept()
+
+    def _kept(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        columns = {name: column.kept for name, column in self._columns.items()}
+        metrics = {name: column.kept for name, column in self._metrics.items()}
+        return {"loss": self.losses, **columns}, metrics
 
     def buckets(self, name: str) -> Buckets:
         """Return a column with its buckets; a new one of the losses, which are kept whole.
@@ -111,29 +121,9 @@ class StepHistory:
         Raises:
             KeyError: If there is no such column.
         """
-        if name != "loss":
-            return self._columns.get(name) or self._metrics[name]
-        buckets = Buckets(np.float32, "measured")
-        buckets.extend(self.losses)
-        return buckets
-
-    def _column(self, name: str) -> np.ndarray:
-        if name == "loss" and len(self) <= EXACT_STEPS:
-            return self.losses
-        buckets = self.buckets(name)
-        values = buckets.kept
-        if buckets.is_exact or values.ndim == 1:
-            found = values.view()
-        else:
-            found = values[:, SUM].astype(np.int64) if name == "n_pad" else mean_of(values)
-        found.flags.writeable = False
-        return found
-
-    def _extreme(self, buckets: Buckets, which: int) -> np.ndarray:
-        values = buckets.kept
-        found = values.view() if buckets.is_exact else values[:, which].copy()
-        found.flags.writeable = False
-        return found
+        if name == "loss":
+            return _loss_buckets(self.losses)
+        return self._columns[name] if name in self._columns else self._metrics[name]
 
     def extend(self, steps: Steps) -> None:
         """Append ``steps``; a metric is NaN where a step lacks it."""
@@ -194,6 +184,28 @@ class StepHistory:
         with self._lock:
             stats, sizes = self._columns["rows"].since(-256)
         return float(stats[:, SUM].sum() / sizes.sum()) if len(sizes) else 0.0
+
+
+def _loss_buckets(losses: np.ndarray) -> Buckets:
+    buckets = Buckets(np.float32, "measured")
+    buckets.extend(losses)
+    return buckets
+
+
+def _values(name: str, kept: np.ndarray) -> np.ndarray:
+    """The values that stand for the steps of each bucket; read-only."""
+    if kept.ndim == 1:
+        values = kept.view()
+    else:
+        values = kept[:, SUM].astype(np.int64) if name == "n_pad" else mean_of(kept)
+    values.flags.writeable = False
+    return values
+
+
+def _extreme(kept: np.ndarray, which: int) -> np.ndarray:
+    values = kept.view() if kept.ndim == 1 else kept[:, which].copy()
+    values.flags.writeable = False
+    return values
 
 
 class Pace:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _VERSION = 1
-_FIRST = ("steps", "epoch", "loss", "rows", "n_pad", "seconds", "learning_rate")
+_FIRST = ("bucket_steps", "epoch", "loss", "rows", "n_pad", "seconds", "learning_rate")
 _INFO = (
     "model",
     "method",
@@ -71,24 +71,25 @@ class History(Callback):
         """Return a table with a row for each step, or for neighbouring steps of a long run.
 
         Returns:
-            A data frame indexed by ``step``, from 1, with steps, epoch, loss, rows, n_pad, seconds,
-            learning_rate, metrics and, if there is any, validation; NaN at steps without one.
-            ``steps`` is 1 in a run of at most 131,072 steps. In a longer one it is the number of
-            steps that end with ``step``: loss and metrics are then means, with ``loss_low`` and
-            ``loss_high`` beside them, rows and n_pad are sums, and the others are those of the last
-            step; validation is the last one within these steps.
+            A data frame indexed by ``step``, from 1, with bucket_steps, epoch, loss, rows, n_pad,
+            seconds, learning_rate, metrics and, if there is any, validation; NaN at steps without
+            one. ``bucket_steps`` is 1 in a run of at most 131,072 steps. In a longer one it is the
+            number of steps that end with ``step``: loss and metrics are then means, with
+            ``loss_low`` and ``loss_high`` beside them, rows and n_pad are sums, and the others are
+            those of the last step; validation is the last one within these steps.
         """
         import pandas as pd
 
         run = run_of(self)
         columns = run.table()
         ordered = {name: columns.pop(name).copy() for name in _FIRST} | columns
-        index = pd.Index(np.cumsum(ordered["steps"]), name="step")
+        index = pd.Index(np.cumsum(ordered["bucket_steps"]), name="step")
         frame = pd.DataFrame(ordered, index=index, copy=True)
         if run.validation:
-            row = np.searchsorted(index, run.validation.steps)
+            made = run.validation.steps
+            inside = (made > 0) & (made <= run.step)
             found = np.full(len(index), np.nan)
-            found[row[row < len(index)]] = run.validation.losses[row < len(index)]
+            found[np.searchsorted(index, made[inside])] = run.validation.losses[inside]
             frame["validation"] = found
         return frame
 
@@ -107,6 +108,7 @@ class History(Callback):
             path: The file; replaced if it exists.
         """
         run = run_of(self)
+        columns, metrics = run.kept()
         content = {
             "version": _VERSION,
             "info": {name: getattr(run.info, name) for name in _INFO},
@@ -116,8 +118,8 @@ class History(Callback):
             "notes": run.notes,
             "checkpoints": [[step, str(where)] for step, where in run.checkpoints],
             "validation": run.validation[:],
-            "columns": {name: _plain(run.kept(name).tolist()) for name in run.columns},
-            "metrics": {name: _plain(run.kept(name).tolist()) for name in run.metrics},
+            "columns": {name: _plain(kept) for name, kept in columns.items()},
+            "metrics": {name: _plain(kept) for name, kept in metrics.items()},
         }
         Path(path).write_text(json.dumps(content), encoding="utf-8")
 
@@ -151,9 +153,13 @@ class History(Callback):
         return "History: no run yet" if self.run is None else summary_html(self.run)
 
 
-def _plain(values: list[Any]) -> list[Any]:
+def _plain(values: np.ndarray) -> list[Any]:
     """Values for JSON, which has no NaN and no infinities: they are written as text."""
-    return [_plain(v) if isinstance(v, list) else v if math.isfinite(v) else str(v) for v in values]
+    if np.isfinite(values).all():
+        return values.tolist()
+    if values.ndim > 1:
+        return [_plain(part) for part in values]
+    return [v if math.isfinite(v) else str(v) for v in values.tolist()]
 
 
 def _restore(content: Mapping[str, Any]) -> RecordedRun:

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-_LEAST_KEPT = 10_000
+LEAST_KEPT = 10_000
+"""Measurements of the drift that are kept at least; twice as many at most."""
 
 
 class GradientNorm(Callback):
@@ -82,8 +83,8 @@ class ParamDrift(Callback):
         now = _on_host(run.params)
         self.epochs.append(epoch)
         self.drifts.append(drift(self._before, now))
-        if len(self.epochs) == 2 * _LEAST_KEPT:
-            del self.epochs[:_LEAST_KEPT], self.drifts[:_LEAST_KEPT]
+        if len(self.epochs) == 2 * LEAST_KEPT:
+            del self.epochs[:LEAST_KEPT], self.drifts[:LEAST_KEPT]
         self._before = now
 
     def to_frame(self) -> pd.DataFrame:
