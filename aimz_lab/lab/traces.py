@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped
 from numpy.typing import ArrayLike
 
-from aimz_lab.inference.run.columns import Buckets
+from aimz_lab.inference.run.buckets import Buckets
 
 CAPACITY = 1024
 _MOST_AT_ONCE = 2**18  # bounds the memory of a long run's losses in double precision

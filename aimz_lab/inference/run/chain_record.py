@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int, Num
 
-from aimz_lab.inference.run.columns import Buckets, mean_of
+from aimz_lab.inference.run.buckets import Buckets, mean_of
 
 EXACT_ITERATIONS = 2**14
 """Most iterations of a chain that are kept one by one; those of a longer run share buckets."""

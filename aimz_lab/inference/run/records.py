@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int, PyTree
 from numpyro.infer.svi import SVIState
 
-from aimz_lab.inference.run.columns import Column
+from aimz_lab.inference.run.buckets import Column
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int, Num
 
+from aimz_lab.inference.run.buckets import HIGH, LOW, Buckets
 from aimz_lab.inference.run.chain_record import ChainRecord
-from aimz_lab.inference.run.columns import HIGH, LOW, Buckets
 from aimz_lab.inference.run.control import Control
 from aimz_lab.inference.run.records import Best, RunInfo, TrainerState, ValidationLosses
 from aimz_lab.inference.run.step_history import StepHistory

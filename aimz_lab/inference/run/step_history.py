@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Float, Int, Num
 
-from aimz_lab.inference.run.columns import (
+from aimz_lab.inference.run.buckets import (
     EXACT_STEPS,
     HIGH,
     LOW,
@@ -28,7 +28,7 @@ class StepHistory:
     """The values of the steps so far, one column each.
 
     The losses are kept whole, 4 bytes a step: they are a result. The other columns are
-    :class:`~aimz_lab.inference.run.columns.Buckets`, whose memory is bounded.
+    :class:`~aimz_lab.inference.run.buckets.Buckets`, whose memory is bounded.
 
     Attributes:
         resumed_at: Steps of an earlier process, up to the checkpoint; 0 for a new run.

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from aimz_lab import Control, RunInfo, Steps
+from aimz_lab.inference.run.buckets import EXACT_STEPS
 from aimz_lab.inference.run.chain_record import ChainPlan, ChainRecord
-from aimz_lab.inference.run.columns import EXACT_STEPS
 from aimz_lab.inference.run.events import Callbacks, Run
 from aimz_lab.lab.callbacks import EarlyStopping
 from tests.runs import same_bits

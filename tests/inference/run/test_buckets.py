@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aimz_lab.inference.run.columns import COUNT, HIGH, LOW, SUM, Buckets, mean_of, width_of
+from aimz_lab.inference.run.buckets import COUNT, HIGH, LOW, SUM, Buckets, mean_of, width_of
 
 LIMIT = 8
 TYPES = {"last": np.float32, "sum": np.int32, "measured": np.float32}
