@@ -74,6 +74,19 @@ class Steps:
             yield StepInfo(self.first + i, epoch, loss, rows, n_pad)
 
 
+COLUMN_TYPES = {
+    "loss": np.float32,
+    "epoch": np.int32,
+    "rows": np.int32,
+    "n_pad": np.int32,
+    "seconds": np.float64,
+    "learning_rate": np.float32,
+}
+"""Types of the values that every step has."""
+
+METRIC_TYPE = np.float32
+
+
 class Column:
     """A one-dimensional array that grows at its end in amortised constant time.
 
@@ -113,14 +126,7 @@ class StepHistory:
 
     def __init__(self) -> None:
         self.resumed_at = 0
-        self._columns = {
-            "loss": Column(np.float32),
-            "epoch": Column(np.int32),
-            "rows": Column(np.int32),
-            "n_pad": Column(np.int32),
-            "seconds": Column(np.float64),
-            "learning_rate": Column(np.float32),
-        }
+        self._columns = {name: Column(dtype) for name, dtype in COLUMN_TYPES.items()}
         self._metrics: dict[str, Column] = {}
 
     @property
@@ -148,7 +154,7 @@ class StepHistory:
         self._columns["learning_rate"].extend(np.full(len(steps), rate))
         for name in dict.fromkeys([*self._metrics, *steps.metrics]):
             if name not in self._metrics:
-                self._metrics[name] = Column(np.float32)
+                self._metrics[name] = Column(METRIC_TYPE)
                 self._metrics[name].extend(np.full(len(before), np.nan))
             missing = np.full(len(steps), np.nan)
             self._metrics[name].extend(steps.metrics.get(name, missing))
@@ -158,7 +164,7 @@ class StepHistory:
         for name, column in self._columns.items():
             column.extend(columns[name])
         for name, values in metrics.items():
-            self._metrics[name] = Column(np.float32)
+            self._metrics[name] = Column(METRIC_TYPE)
             self._metrics[name].extend(values)
         self.resumed_at = len(self.column("loss"))
 
