@@ -53,6 +53,8 @@ def plain_number(number: float) -> float | str:
         >>> plain_number(0.5), plain_number(float("nan"))
         (0.5, 'nan')
     """
+    if isinstance(number, int):
+        return number
     number = float(number)
     return number if math.isfinite(number) else str(number)
 

@@ -94,8 +94,12 @@ def check_history(content: Content, arrays: Mapping[str, np.ndarray]) -> None:
     if set(content.metrics) & set(COLUMN_TYPES):
         msg = f"metrics is {list(content.metrics)}; expected other names than {list(COLUMN_TYPES)}"
         raise Malformed(msg)
-    check_columns({name: arrays[f"history/{name}"] for name in COLUMN_TYPES})
-    check_position(content.position, arrays["history/epoch"])
+    columns = {name: arrays[f"history/{name}"] for name in COLUMN_TYPES}
+    check_columns(columns)
+    if (np.diff(columns["epoch"], prepend=1) > np.arange(steps).clip(max=1)).any():
+        msg = "the column 'epoch' of the history does not count from 1 without a gap"
+        raise Malformed(msg)
+    check_position(content.position, columns["epoch"])
     _check_steps(content, arrays["history/loss"])
 
 
@@ -107,13 +111,13 @@ def check_columns(columns: Mapping[str, np.ndarray]) -> None:
     """
     epoch, seconds = columns["epoch"], columns["seconds"]
     rules = {
-        "epoch": epoch.size == 0 or (epoch[0] == 1 and np.isin(np.diff(epoch), (0, 1)).all()),
+        "epoch": (np.diff(epoch, prepend=1) >= 0).all(),
         "seconds": np.isfinite(seconds).all() and (np.diff(seconds, prepend=0.0) >= 0).all(),
         "rows": (columns["rows"] >= 0).all(),
         "n_pad": (columns["n_pad"] >= 0).all(),
     }
     meanings = {
-        "epoch": "whole numbers that count from 1",
+        "epoch": "numbers from 1 that do not decrease",
         "seconds": "times that do not decrease",
         "rows": "numbers from 0",
         "n_pad": "numbers from 0",

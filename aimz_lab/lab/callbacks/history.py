@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -11,15 +9,30 @@ import numpy as np
 from jaxtyping import Float
 
 from aimz_lab.errors import ArgumentError, DataError
-from aimz_lab.inference.run.events import Callback, Run, RunInfo, Steps
+from aimz_lab.files import (
+    Limits,
+    Malformed,
+    Value,
+    check_text,
+    json_text,
+    plain_number,
+    read_json,
+    refusing,
+    sealed,
+    shown,
+    unsealed,
+)
+from aimz_lab.inference.run.events import Callback, Run
 from aimz_lab.lab import formatting
+from aimz_lab.lab.callbacks.recorded import recorded_run
 from aimz_lab.lab.pictures.summary import summary_html, summary_text
-from aimz_lab.lab.record import RecordedRun, RunSource, loss_trace, padded_share, run_of
+from aimz_lab.lab.record import RunSource, loss_trace, padded_share, run_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_VERSION = 1
+_VERSION = 2
+_LIMITS = Limits(size=64 << 20, values=4_000_000)
 _COLUMNS = ("epoch", "loss", "rows", "n_pad", "seconds", "learning_rate")
 _INFO = (
     "model",
@@ -95,11 +108,13 @@ class History(Callback):
 
         Args:
             path: The file; replaced if it exists.
+
+        Raises:
+            DataError: If it is longer than what is read back: 64 MiB.
         """
         run = run_of(self)
-        # JSON has no NaN and no infinities: they are written as text.
         columns = {
-            name: [v if np.isfinite(v) else str(v) for v in run.column(name).tolist()]
+            name: list(map(plain_number, run.column(name).tolist()))
             for name in (*_COLUMNS, *run.metrics)
         }
         content = {
@@ -110,10 +125,13 @@ class History(Callback):
             "elapsed_s": run.elapsed_s,
             "notes": run.notes,
             "checkpoints": [[step, str(where)] for step, where in run.checkpoints],
-            "validation": run.validation,
+            "validation": [[step, plain_number(loss)] for step, loss in run.validation],
             "columns": columns,
         }
-        Path(path).write_text(json.dumps(content), encoding="utf-8")
+        text = json_text(sealed(content))
+        with refusing(f"The history cannot be written to {path}", DataError):
+            check_text(text.encode(), _LIMITS)
+        Path(path).write_text(text, encoding="utf-8")
 
     @classmethod
     def from_json(cls, path: str | Path) -> Self:
@@ -126,57 +144,22 @@ class History(Callback):
             The history, without the parameters of the run.
 
         Raises:
-            DataError: If the file is not such a history, or of a newer version.
+            DataError: If the file is not such a history, is damaged, or of another version; the
+                message names the field.
         """
-        try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
-            if content["version"] > _VERSION:
-                msg = f"{path} is of version {content['version']}; this package reads {_VERSION}."
-                raise DataError(msg)
-            return cls(_restore(content))
-        except (KeyError, TypeError, json.JSONDecodeError) as error:
-            msg = f"{path} is no history written by History.to_json: {error!r}."
-            raise DataError(msg) from error
+        with refusing(f"{path} is no history written by History.to_json", DataError):
+            content = read_json(path, _LIMITS)
+            version = content.get("version") if isinstance(content, dict) else None
+            if type(version) is int and version != _VERSION:
+                msg = f"it is of version {shown(version)}, and this package reads {_VERSION}"
+                raise Malformed(msg)
+            return cls(recorded_run(Value(unsealed(content))))
 
     def __repr__(self) -> str:
         return "History(no run yet)" if self.run is None else summary_text(self.run)
 
     def _repr_html_(self) -> str:
         return "History: no run yet" if self.run is None else summary_html(self.run)
-
-
-def _restore(content: Mapping[str, Any]) -> RecordedRun:
-    columns = {name: np.array(values, float) for name, values in content["columns"].items()}
-    run = RecordedRun(
-        RunInfo(**{name: v for name, v in content["info"].items() if name in _INFO}),
-        _chunks(columns),
-        status=content["status"],
-        reason=content["reason"],
-        elapsed_s=content["elapsed_s"],
-    )
-    run.validation = [(int(step), float(loss)) for step, loss in content["validation"]]
-    run.checkpoints = [(int(step), where) for step, where in content["checkpoints"]]
-    run.notes = list(content["notes"])
-    return run
-
-
-def _chunks(columns: Mapping[str, np.ndarray]) -> Iterator[Steps]:
-    """Cut columns where the time of the chunk changes: steps of one chunk ended together."""
-    ends, firsts = np.unique(columns["seconds"], return_index=True)
-    for first, last, seconds in zip(
-        firsts, [*firsts[1:], len(columns["seconds"])], np.diff(ends, prepend=0.0), strict=True
-    ):
-        part = {name: values[first:last] for name, values in columns.items()}
-        yield Steps(
-            first=int(first) + 1,
-            epoch=part["epoch"].astype(np.int32),
-            loss=part["loss"].astype(np.float32),
-            rows=part["rows"].astype(np.int32),
-            n_pad=part["n_pad"].astype(np.int32),
-            seconds=float(seconds),
-            learning_rate=rate if np.isfinite(rate := part["learning_rate"][-1]) else None,
-            metrics={name: values for name, values in part.items() if name not in _COLUMNS},
-        )
 
 
 def compare(*histories: RunSource) -> pd.DataFrame:
