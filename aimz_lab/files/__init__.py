@@ -16,7 +16,7 @@ from aimz_lab.files.json_text import (
     unsealed,
 )
 from aimz_lab.files.refusals import Malformed, refusing, shown
-from aimz_lab.files.regular_file import machine_bytes, open_regular
+from aimz_lab.files.regular_file import as_path, machine_bytes, open_regular
 from aimz_lab.files.value import Value
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "Limits",
     "Malformed",
     "Value",
+    "as_path",
     "check_text",
     "digest",
     "json_text",

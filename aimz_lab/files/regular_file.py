@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 from typing import BinaryIO
 
-from aimz_lab.files.refusals import Malformed
+from aimz_lab.files.refusals import Malformed, shown
 
 # Without O_NONBLOCK, opening a pipe would wait for somebody to write to it.
 _FLAGS = os.O_RDONLY | sum(
@@ -33,7 +33,7 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
     """
     try:
         # Opening a device can do something, so that its kind is looked up first.
-        _check_kind(Path(path).stat().st_mode)
+        _check_kind(as_path(path).stat().st_mode)
         descriptor = os.open(path, _FLAGS)
     except (OSError, ValueError) as error:
         if isinstance(error, Malformed):
@@ -47,6 +47,19 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
     except BaseException:
         os.close(descriptor)
         raise
+
+
+def as_path(path: str | os.PathLike[str]) -> Path:
+    """Return a path.
+
+    Raises:
+        Malformed: If it is none.
+    """
+    try:
+        return Path(path)
+    except TypeError as error:
+        msg = f"{shown(path)} is no path"
+        raise Malformed(msg) from error
 
 
 def machine_bytes() -> int | None:

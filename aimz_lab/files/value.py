@@ -137,6 +137,7 @@ class Value:
         except TypeError:
             found = None
         # Types that are registered beside NumPy's, such as bfloat16, are of the kind V.
-        if found is None or not (found.kind in "biufc" or found.isbuiltin == 2):
+        is_own = found is not None and found.kind in "biufc" and found.isnative
+        if not (is_own or (found is not None and found.isbuiltin == 2)):
             raise self.refuse("a type of numbers, such as 'float32'")
         return found

@@ -13,6 +13,7 @@ import numpy as np
 from aimz_lab.errors import ArtifactError, ArtifactGoneError, ArtifactWriteError, CheckpointError
 from aimz_lab.files import (
     Malformed,
+    as_path,
     json_text,
     parse_json,
     read_json,
@@ -112,7 +113,7 @@ def read_artifact(
 
 def _located(path: str | os.PathLike[str]) -> Path:
     try:
-        return Path(path).expanduser().resolve()
+        return as_path(path).expanduser().resolve()
     except (RuntimeError, OSError, ValueError) as error:
         msg = f"{shown(path)} is no path to a stored model: {error}."
         raise ArtifactError(msg) from error

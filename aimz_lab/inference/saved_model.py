@@ -32,7 +32,7 @@ from aimz_lab.inference.checkpoint.trees import (
     tree_from,
 )
 from aimz_lab.inference.describe import describe_sites
-from aimz_lab.inference.feeds.schema import InputSchema
+from aimz_lab.inference.feeds.schema import InputSchema, check_fits
 from aimz_lab.inference.posterior import Posterior
 from aimz_lab.inference.request import Learner
 from aimz_lab.inference.rollback import rollback_on_error
@@ -195,7 +195,9 @@ class SavedModel:
         if fields["schema"].value is not None:
             schema = InputSchema.of_plain(fields["schema"], kernel_kwargs)
             spec = self._run("kernel", partial(_spec_of, signature, schema))
+            check_fits("sites", spec.sites.values())
             self._refuse(differences(_named(fields["sites"]), describe_sites(spec)), "site ")
+        posterior = fields["posterior"].optional(partial(posterior_of, arrays=arrays, spec=spec))
         if fields["state"].value is not None:
             if schema is None:
                 raise fields["state"].refuse("null, as there is no schema")
@@ -206,7 +208,6 @@ class SavedModel:
         result = fields["params"].optional(
             partial(result_of, arrays=arrays, state=state, like=like)
         )
-        posterior = fields["posterior"].optional(partial(posterior_of, arrays=arrays, spec=spec))
         leaves = [] if state is None else jax.tree.leaves(state)
         check_names(
             arrays,

@@ -11,7 +11,7 @@ import json
 import random
 import shutil
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -48,26 +48,21 @@ STRANGE = (
 )
 
 
-def places(value, path=()) -> Iterator[tuple]:
-    """The paths to all values of JSON content."""
-    yield path
-    inner = value.items() if isinstance(value, dict) else enumerate(value)
-    for name, part in inner if isinstance(value, dict | list) else ():
-        yield from places(part, (*path, name))
-
-
-def holder_of(content, path):
-    """The list or dict that holds the value at a path."""
-    for name in path[:-1]:
-        content = content[name]
-    return content
+def somewhere(content: dict, dice: random.Random) -> tuple[dict | list, str | int]:
+    """A value of JSON content: what holds it, and its name there; small ones are not lost."""
+    holder: dict | list = content
+    while True:
+        name = dice.choice(list(holder) if isinstance(holder, dict) else range(len(holder)))
+        inner = holder[name]
+        if not isinstance(inner, dict | list) or not inner or dice.random() < 0.3:
+            return holder, name
+        holder = inner
 
 
 def change_json(content: dict, dice: random.Random) -> dict:
     """Change one value of JSON content: its structure, its type or its size."""
     content = copy.deepcopy(content)
-    path = dice.choice(list(places(content))[1:])
-    holder, name = holder_of(content, path), path[-1]
+    holder, name = somewhere(content, dice)
     value = holder[name]
     kinds = ["replace", "replace", "delete", "alike"]
     kinds += ["rename", "add"] if isinstance(holder, dict) else ["double", "swap"]
@@ -114,7 +109,7 @@ def change_arrays(arrays: dict[str, np.ndarray], dice: random.Random) -> dict[st
         lambda: array.reshape(-1),
         lambda: array[None],
         lambda: array[..., None],
-        lambda: array.astype(dice.choice("f2 f4 f8 i4 i8 u1 c8 ?".split())),
+        lambda: array.astype(dice.choice(["f2", "f4", "f8", "i4", "i8", "u1", "c8", "?"])),
         lambda: array.astype(array.dtype.newbyteorder()),
         lambda: array[:-1] if array.ndim else array,
         lambda: np.concatenate([array, array]) if array.ndim else np.stack([array, array]),
@@ -158,10 +153,18 @@ def same(one, other) -> bool:
             and all(same(one[name], other[name]) for name in one)
         )
     if isinstance(one, list | tuple):
-        return len(one) == len(other) and all(map(same, one, other))
+        return (
+            isinstance(other, list | tuple)
+            and len(one) == len(other)
+            and all(map(same, one, other))
+        )
     if isinstance(one, np.ndarray):
         native = other.astype(other.dtype.newbyteorder("="))
         return one.dtype == native.dtype and one.shape == native.shape and same_bits(one, native)
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    if isinstance(one, int | float) and isinstance(other, int | float):
+        return np.float32(one) == np.float32(other)  # a history keeps some in single precision
     return type(one) is type(other) and one == other
 
 
@@ -352,7 +355,7 @@ class SavedHistory(Subject):
     def tamper(self, dice):
         plain, _ = self.content(self.good)
         for _ in range(dice.choice([1, 1, 1, 2])):
-            plain = change_json(plain, dice)
+            plain = change_json(plain, dice) if plain else plain
         self.write(self.path, (plain, {}))
 
     def reload(self, path):

@@ -90,14 +90,18 @@ def write_archive(path: Path, manifest: JsonObject, arrays: Mapping[str, np.ndar
         msg = f"there are {len(table):,} arrays, and at most {MOST_ARRAYS:,} go into one file"
         raise Malformed(msg)
     partial = path.with_name(path.name + PARTIAL)
-    with partial.open("wb") as file:
-        with zipfile.ZipFile(file, "w") as archive:
-            archive.writestr(zipfile.ZipInfo(_MANIFEST), text)
-            for name, array in stored.items():
-                _write_array(archive, name, array)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    try:
+        with partial.open("wb") as file:
+            with zipfile.ZipFile(file, "w") as archive:
+                archive.writestr(zipfile.ZipInfo(_MANIFEST), text)
+                for name, array in stored.items():
+                    _write_array(archive, name, array)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
     _sync_folder(path.parent)
     return digest(content)
 
@@ -140,7 +144,7 @@ def _bits(array: np.ndarray) -> np.ndarray:
     """Return an array of NumPy's own types: of others, such as bfloat16, the bits."""
     array = np.asarray(array, order="C")
     if array.dtype.kind in "biufc":
-        return array
+        return array.astype(array.dtype.newbyteorder("="), copy=False)
     if array.dtype.isbuiltin != 2:
         msg = f"arrays of {array.dtype} cannot be written"
         raise Malformed(msg)
@@ -149,7 +153,7 @@ def _bits(array: np.ndarray) -> np.ndarray:
 
 def _entry(array: np.ndarray, stored: np.ndarray) -> JsonObject:
     """Describe an array in the manifest: its type, its shape, the checksum of its member."""
-    dtype = array.dtype.str if array.dtype.kind in "biufc" else str(array.dtype)
+    dtype = stored.dtype.str if array.dtype.kind in "biufc" else str(array.dtype)
     checksum = zlib.crc32(_data(stored), zlib.crc32(_npy_header(stored.dtype, stored.shape)))
     return {"dtype": dtype, "shape": list(array.shape), "crc32": checksum}
 

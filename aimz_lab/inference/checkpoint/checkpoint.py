@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from aimz_lab.errors import CheckpointError, FitWarning
-from aimz_lab.files import Value, plain_number, refusing, shown
+from aimz_lab.files import Value, as_path, plain_number, refusing, shown
 from aimz_lab.inference.checkpoint.archive import PARTIAL, read_archive, write_archive
 from aimz_lab.inference.checkpoint.content import Content, check_history, check_position
 from aimz_lab.inference.checkpoint.provenance import Origin, versions
@@ -173,13 +173,14 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     Raises:
         CheckpointError: If there is no complete one.
     """
-    path = Path(path)
-    if not path.is_dir():
+    with refusing(f"{shown(path)} cannot be read", CheckpointError):
+        path = as_path(path)
+        is_folder = path.is_dir()
+        files = sorted(numbered(path), reverse=True) if is_folder else []
+    if not is_folder:
         return _load_file(path)
     failures = []
-    with refusing(f"{path} holds no complete checkpoint", CheckpointError):
-        found = sorted(numbered(path), reverse=True)
-    for _, file in found:
+    for _, file in files:
         try:
             return _load_file(file)
         except CheckpointError as error:

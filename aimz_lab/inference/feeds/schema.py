@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import jax
@@ -147,10 +147,23 @@ def _columns(name: str, plain: Value, rows: Mapping[str, jax.ShapeDtypeStruct]) 
 def _check_fits(schema: InputSchema) -> None:
     """Refuse what would not fit into memory: arrays in these shapes are made to set up a guide."""
     leaves = jax.tree.leaves({**schema.batch, **schema.shared})
+    check_fits("schema", leaves)
+
+
+def check_fits(what: str, leaves: Iterable[HasShape]) -> None:
+    """Refuse shapes of arrays that would not fit into memory together.
+
+    Args:
+        what: The field that describes them.
+        leaves: Shapes and types.
+
+    Raises:
+        Malformed: If they would not.
+    """
     needed = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves)
     memory = machine_bytes()
     if memory is not None and needed > memory:
-        msg = f"schema describes a batch of {needed:,} bytes, more than the memory of this machine"
+        msg = f"{what} describes arrays of {needed:,} bytes, more than the memory of this machine"
         raise Malformed(msg)
 
 

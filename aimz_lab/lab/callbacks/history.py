@@ -149,8 +149,8 @@ class History(Callback):
         """
         with refusing(f"{path} is no history written by History.to_json", DataError):
             content = read_json(path, _LIMITS)
-            version = content.get("version") if isinstance(content, dict) else None
-            if type(version) is int and version != _VERSION:
+            version = content.get("version", _VERSION) if isinstance(content, dict) else _VERSION
+            if type(version) is not int or version != _VERSION:
                 msg = f"it is of version {shown(version)}, and this package reads {_VERSION}"
                 raise Malformed(msg)
             return cls(recorded_run(Value(unsealed(content))))

@@ -97,11 +97,12 @@ def _columns(plain: Value) -> dict[str, np.ndarray]:
 
 
 def _chunks(columns: Mapping[str, np.ndarray]) -> Iterator[Steps]:
-    """Cut columns where the time of the chunk changes: steps of one chunk ended together."""
-    ends, firsts = np.unique(columns["seconds"], return_index=True)
-    for first, last, seconds in zip(
-        firsts, [*firsts[1:], len(columns["seconds"])], np.diff(ends, prepend=0.0), strict=True
-    ):
+    """Cut columns where time or rate changes: steps of one chunk ended together."""
+    seconds, rates = columns["seconds"], columns["learning_rate"]
+    same = (seconds[1:] == seconds[:-1]) & np.isclose(rates[1:], rates[:-1], 0, 0, equal_nan=True)
+    firsts = np.flatnonzero(np.concatenate([np.ones(len(seconds[:1]), bool), ~same]))
+    lasts = [*firsts[1:], len(seconds)]
+    for first, last, took in zip(firsts, lasts, np.diff(seconds[firsts], prepend=0), strict=False):
         part = {name: values[first:last] for name, values in columns.items()}
         yield Steps(
             first=int(first) + 1,
@@ -109,7 +110,7 @@ def _chunks(columns: Mapping[str, np.ndarray]) -> Iterator[Steps]:
             loss=part["loss"],
             rows=part["rows"],
             n_pad=part["n_pad"],
-            seconds=float(seconds),
+            seconds=float(took),
             learning_rate=rate if np.isfinite(rate := part["learning_rate"][-1]) else None,
             metrics={name: values for name, values in part.items() if name not in COLUMN_TYPES},
         )
