@@ -1255,6 +1255,7 @@ class ImpactModel:
             True
         """
         saved = SavedModel(path)
+        saved.check_kernel(kernel)
         model = cls(
             kernel,
             saved.rng_key,

@@ -151,7 +151,7 @@ def test_what_is_no_model_is_refused(saved, tmp_path):
     with pytest.raises(ArtifactError, match="incomplete or damaged"):
         load(whole)
     manifest = whole / "model.json"
-    manifest.write_text(manifest.read_text().replace('"format": 1', '"format": 99'))
+    manifest.write_text(manifest.read_text().replace('"format": 2', '"format": 99'))
     with pytest.raises(ArtifactError, match="format 99"):
         load(whole)
 

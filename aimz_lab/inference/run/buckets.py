@@ -161,11 +161,8 @@ class Buckets:
         self._open = kept[n_steps // width :].astype(self._full.values.dtype)
 
     def _column(self, width: int) -> Column:
-        if self._kind == "last" or width == 1:
-            return Column(self._dtype, self._shape)
-        if self._kind == "sum":
-            return Column(np.int64, self._shape)
-        return Column(np.float64, (4, *self._shape))
+        dtype, axes = _bucket_form(self._dtype, self._kind, width)
+        return Column(dtype, (*axes, *self._shape))
 
     def _lifted(self, values: np.ndarray) -> np.ndarray:
         """Single steps as buckets of one step."""
@@ -214,6 +211,37 @@ def width_of(n_steps: int, limit: int = EXACT_STEPS) -> int:
         (1, 2, 8)
     """
     return 1 << (max(-(-n_steps // limit), 1) - 1).bit_length()
+
+
+def bucket_sizes(n_steps: int, limit: int = EXACT_STEPS) -> Int[np.ndarray, " bucket"]:
+    """Return the steps of each bucket after so many steps.
+
+    Example:
+        >>> bucket_sizes(3, limit=8), bucket_sizes(17, limit=8)
+        (array([1, 1, 1]), array([4, 4, 4, 4, 1]))
+    """
+    width = width_of(n_steps, limit)
+    return np.repeat([width, 1], [n_steps // width, n_steps % width])
+
+
+def kept_form(
+    dtype: DTypeLike, kind: BucketKind, n_steps: int, limit: int = EXACT_STEPS
+) -> tuple[np.dtype, tuple[int, ...]]:
+    """Return type and shape of what a column of scalars keeps of so many steps.
+
+    Example:
+        >>> kept_form(np.float32, "measured", 17, limit=8)
+        (dtype('float64'), (5, 4))
+    """
+    dtype, axes = _bucket_form(np.dtype(dtype), kind, width_of(n_steps, limit))
+    return dtype, (len(bucket_sizes(n_steps, limit)), *axes)
+
+
+def _bucket_form(dtype: np.dtype, kind: BucketKind, width: int) -> tuple[np.dtype, tuple[int, ...]]:
+    """Type of what a bucket of so many steps keeps, and its axes before those of a value."""
+    if kind == "last" or width == 1:
+        return dtype, ()
+    return (np.dtype(np.int64), ()) if kind == "sum" else (np.dtype(np.float64), (4,))
 
 
 def measured(values: Num[np.ndarray, "step ..."]) -> Num[np.ndarray, "step 4 ..."]:

@@ -8,20 +8,47 @@ from collections.abc import Mapping
 
 import numpy as np
 from jaxtyping import Float, Int, Num
+from numpy.typing import DTypeLike
 
 from aimz_lab.inference.run.buckets import (
     EXACT_STEPS,
     HIGH,
     LOW,
     SUM,
+    BucketKind,
     Buckets,
     Column,
+    kept_form,
     mean_of,
 )
 from aimz_lab.inference.run.steps import Steps
 
+_COLUMNS: dict[str, tuple[DTypeLike, BucketKind]] = {
+    "epoch": (np.int32, "last"),
+    "rows": (np.int32, "sum"),
+    "n_pad": (np.int32, "measured"),
+    "seconds": (np.float64, "last"),
+    "learning_rate": (np.float32, "last"),
+}
+_METRIC: tuple[DTypeLike, BucketKind] = (np.float32, "measured")
+
 _RECENT_S = 3.0
 _LEAST_APART_S = 0.01
+
+
+Form = tuple[np.dtype, tuple[int, ...]]
+"""Type and shape of an array."""
+
+
+def column_forms(n_steps: int) -> dict[str, Form]:
+    """Return type and shape of what is kept of so many steps, by the names of the columns."""
+    forms = {name: kept_form(*column, n_steps) for name, column in _COLUMNS.items()}
+    return {"loss": (np.dtype(np.float32), (n_steps,)), **forms}
+
+
+def metric_form(n_steps: int) -> Form:
+    """Return type and shape of what is kept of a metric of so many steps."""
+    return kept_form(*_METRIC, n_steps)
 
 
 class StepHistory:
@@ -39,13 +66,7 @@ class StepHistory:
         self.resumed_at = 0
         self.stepping_s = 0.0
         self._losses = Column(np.float32)
-        self._columns = {
-            "epoch": Buckets(np.int32, "last"),
-            "rows": Buckets(np.int32, "sum"),
-            "n_pad": Buckets(np.int32, "measured"),
-            "seconds": Buckets(np.float64, "last"),
-            "learning_rate": Buckets(np.float32, "last"),
-        }
+        self._columns = {name: Buckets(*column) for name, column in _COLUMNS.items()}
         self._metrics: dict[str, Buckets] = {}
         self._pace = Pace(0.0, 0)
         # A column is read by other threads while the run goes on.
@@ -138,7 +159,7 @@ class StepHistory:
             self._columns["learning_rate"].extend(np.full(count, rate))
             for name in dict.fromkeys([*self._metrics, *steps.metrics]):
                 if name not in self._metrics:
-                    self._metrics[name] = Buckets(np.float32, "measured")
+                    self._metrics[name] = Buckets(*_METRIC)
                     self._metrics[name].extend(np.full(before, np.nan, np.float32))
                 self._metrics[name].extend(steps.metrics.get(name, np.full(count, np.nan)))
         self._pace.add(self.stepping_s, len(self))
@@ -154,7 +175,7 @@ class StepHistory:
         for name, column in self._columns.items():
             column.restore(columns[name], n_steps)
         for name, kept in metrics.items():
-            self._metrics[name] = Buckets(np.float32, "measured")
+            self._metrics[name] = Buckets(*_METRIC)
             self._metrics[name].restore(kept, n_steps)
         self.stepping_s = float(self.column("seconds")[-1]) if n_steps else 0.0
         self.resumed_at = n_steps
@@ -187,7 +208,7 @@ class StepHistory:
 
 
 def _loss_buckets(losses: np.ndarray) -> Buckets:
-    buckets = Buckets(np.float32, "measured")
+    buckets = Buckets(*_METRIC)
     buckets.extend(losses)
     return buckets
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -12,15 +9,30 @@ import numpy as np
 from jaxtyping import Float
 
 from aimz_lab.errors import ArgumentError, DataError
-from aimz_lab.inference.run.events import Callback, Run, RunInfo
+from aimz_lab.files import (
+    Limits,
+    Malformed,
+    Value,
+    check_text,
+    json_text,
+    plain_number,
+    read_json,
+    refusing,
+    sealed,
+    shown,
+    unsealed,
+)
+from aimz_lab.inference.run.events import Callback, Run
 from aimz_lab.lab import formatting
+from aimz_lab.lab.callbacks.recorded import recorded_run
 from aimz_lab.lab.pictures.summary import summary_html, summary_text
-from aimz_lab.lab.record import RecordedRun, RunSource, loss_trace, padded_share, run_of
+from aimz_lab.lab.record import RunSource, loss_trace, padded_share, run_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_VERSION = 1
+_VERSION = 2
+_LIMITS = Limits(size=64 << 20, values=4_000_000)
 _FIRST = ("bucket_steps", "epoch", "loss", "rows", "n_pad", "seconds", "learning_rate")
 _INFO = (
     "model",
@@ -106,6 +118,9 @@ class History(Callback):
 
         Args:
             path: The file; replaced if it exists.
+
+        Raises:
+            DataError: If it is longer than what is read back: 64 MiB.
         """
         run = run_of(self)
         columns, metrics = run.kept()
@@ -117,11 +132,13 @@ class History(Callback):
             "elapsed_s": run.elapsed_s,
             "notes": run.notes,
             "checkpoints": [[step, str(where)] for step, where in run.checkpoints],
-            "validation": run.validation[:],
-            "columns": {name: _plain(kept) for name, kept in columns.items()},
-            "metrics": {name: _plain(kept) for name, kept in metrics.items()},
+            "validation": [[step, plain_number(loss)] for step, loss in run.validation],
+            "columns": {name: _plain(kept) for name, kept in {**metrics, **columns}.items()},
         }
-        Path(path).write_text(json.dumps(content), encoding="utf-8")
+        text = json_text(sealed(content))
+        with refusing(f"The history cannot be written to {path}", DataError):
+            check_text(text.encode(), _LIMITS)
+        Path(path).write_text(text, encoding="utf-8")
 
     @classmethod
     def from_json(cls, path: str | Path) -> Self:
@@ -134,17 +151,16 @@ class History(Callback):
             The history, without the parameters of the run.
 
         Raises:
-            DataError: If the file is not such a history, or of a newer version.
+            DataError: If the file is not such a history, is damaged, or of another version; the
+                message names the field.
         """
-        try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
-            if content["version"] > _VERSION:
-                msg = f"{path} is of version {content['version']}; this package reads {_VERSION}."
-                raise DataError(msg)
-            return cls(_restore(content))
-        except (KeyError, TypeError, json.JSONDecodeError) as error:
-            msg = f"{path} is no history written by History.to_json: {error!r}."
-            raise DataError(msg) from error
+        with refusing(f"{path} is no history written by History.to_json", DataError):
+            content = read_json(path, _LIMITS)
+            version = content.get("version", _VERSION) if isinstance(content, dict) else _VERSION
+            if type(version) is not int or version != _VERSION:
+                msg = f"it is of version {shown(version)}, and this package reads {_VERSION}"
+                raise Malformed(msg)
+            return cls(recorded_run(Value(unsealed(content))))
 
     def __repr__(self) -> str:
         return "History(no run yet)" if self.run is None else summary_text(self.run)
@@ -154,31 +170,12 @@ class History(Callback):
 
 
 def _plain(values: np.ndarray) -> list[Any]:
-    """Values for JSON, which has no NaN and no infinities: they are written as text."""
+    """Values as JSON can hold them."""
     if np.isfinite(values).all():
         return values.tolist()
     if values.ndim > 1:
         return [_plain(part) for part in values]
-    return [v if math.isfinite(v) else str(v) for v in values.tolist()]
-
-
-def _restore(content: Mapping[str, Any]) -> RecordedRun:
-    columns, metrics = (
-        {name: np.array(values, float) for name, values in content[part].items()}
-        for part in ("columns", "metrics")
-    )
-    run = RecordedRun(
-        RunInfo(**{name: v for name, v in content["info"].items() if name in _INFO}),
-        columns,
-        metrics,
-        status=content["status"],
-        reason=content["reason"],
-        elapsed_s=content["elapsed_s"],
-    )
-    run.validation = [(int(step), float(loss)) for step, loss in content["validation"]]
-    run.checkpoints = [(int(step), where) for step, where in content["checkpoints"]]
-    run.notes = list(content["notes"])
-    return run
+    return list(map(plain_number, values.tolist()))
 
 
 def compare(*histories: RunSource) -> pd.DataFrame:

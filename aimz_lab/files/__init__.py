@@ -1,0 +1,40 @@
+"""Files that somebody else may have written: read within bounds, and checked value by value.
+
+In: a path, or JSON values. Out: bytes and values of known types; or an error that names the field.
+"""
+
+from aimz_lab.files.json_text import (
+    NONFINITE,
+    Limits,
+    check_text,
+    digest,
+    json_text,
+    parse_json,
+    plain_number,
+    read_json,
+    sealed,
+    unsealed,
+)
+from aimz_lab.files.refusals import Malformed, refusing, shown
+from aimz_lab.files.regular_file import as_path, machine_bytes, open_regular
+from aimz_lab.files.value import Value
+
+__all__ = [
+    "NONFINITE",
+    "Limits",
+    "Malformed",
+    "Value",
+    "as_path",
+    "check_text",
+    "digest",
+    "json_text",
+    "machine_bytes",
+    "open_regular",
+    "parse_json",
+    "plain_number",
+    "read_json",
+    "refusing",
+    "sealed",
+    "shown",
+    "unsealed",
+]
