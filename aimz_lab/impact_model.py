@@ -1255,16 +1255,16 @@ class ImpactModel:
             True
         """
         saved = SavedModel(path)
-        saved.check_kernel(kernel)
-        model = cls(
-            kernel,
-            saved.rng_key,
-            inference,
-            svi=svi,
-            param_input=saved.param_input,
-            param_output=saved.param_output,
-            device=device,
-        )
+        with saved.checking(kernel):
+            model = cls(
+                kernel,
+                saved.rng_key,
+                inference,
+                svi=svi,
+                param_input=saved.param_input,
+                param_output=saved.param_output,
+                device=device,
+            )
         model._restore(saved, kernel_kwargs or {})
         return model
 

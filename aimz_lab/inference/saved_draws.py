@@ -12,7 +12,7 @@ from jaxtyping import PyTree
 from numpyro.infer.svi import SVIRunResult, SVIState
 
 from aimz_lab.errors import ArtifactError
-from aimz_lab.files import Malformed, Value
+from aimz_lab.files import Malformed, Value, shown
 from aimz_lab.inference.checkpoint.trees import array_of, check_array
 from aimz_lab.inference.posterior import Posterior
 from aimz_lab.inference.request import ViResult
@@ -27,7 +27,7 @@ def plain_posterior(posterior: Posterior, spec: KernelSpec | None) -> JsonObject
         "stats": list(posterior.stats),
         "num_chains": posterior.num_chains,
         "count": posterior.count,
-        "shapes_of_training": not _other_shapes(posterior.draws, spec),
+        "of_training": not _not_of_training(posterior.draws, spec),
     }
 
 
@@ -50,7 +50,7 @@ def posterior_of(
     Raises:
         Malformed: If values and arrays do not agree, or draws have other shapes than their sites.
     """
-    fields = plain.fields("sites", "stats", "num_chains", "count", "shapes_of_training")
+    fields = plain.fields("sites", "stats", "num_chains", "count", "of_training")
     draws = _loaded(fields["sites"], "posterior", arrays)
     stats = _loaded(fields["stats"], "stats", arrays)
     sizes = {np.shape(array)[:1] for array in (*draws.values(), *stats.values())}
@@ -64,7 +64,7 @@ def posterior_of(
         raise fields["num_chains"].refuse(f"chains of equal length of {posterior.num_draws} draws")
     if set(draws) & set(SAMPLE_DIMS):
         raise fields["sites"].refuse(f"other names than {', '.join(SAMPLE_DIMS)}")
-    if fields["shapes_of_training"].flag() and (other := _other_shapes(draws, spec)):
+    if fields["of_training"].flag() and (other := _not_of_training(draws, spec)):
         raise Malformed(other)
     return posterior
 
@@ -137,12 +137,14 @@ def _on_device(array: np.ndarray) -> Array:
     return jnp.asarray(array) if same else array
 
 
-def _other_shapes(draws: Mapping[str, Array], spec: KernelSpec | None) -> str:
-    """Return what is wrong with draws that have other shapes than their sites in the training."""
-    for name, array in draws.items():
-        site = spec.sites.get(name) if spec else None
+def _not_of_training(draws: Mapping[str, Array], spec: KernelSpec | None) -> str:
+    """Return what is wrong with draws of other sites or shapes than in the training."""
+    for name, array in draws.items() if spec else ():
+        site = spec.sites.get(name)
         shape = np.shape(array)[1:]
-        if site is not None and site.kind == "latent" and shape != site.shape:
+        if site is None or site.kind != "latent":
+            return f"posterior has draws of {shown(name)}, which the kernel does not have"
+        if shape != site.shape:
             return f"posterior draws of {name!r} have the shape {shape}; expected {site.shape}"
     return ""
 

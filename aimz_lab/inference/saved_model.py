@@ -6,7 +6,8 @@ saved ones.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +20,7 @@ import numpy as np
 from numpyro.infer import MCMC, SVI
 from numpyro.infer.svi import SVIRunResult, SVIState
 
-from aimz_lab.errors import ArtifactError
+from aimz_lab.errors import ArtifactError, KernelError
 from aimz_lab.files import Value, refusing
 from aimz_lab.inference.artifact import read_artifact, write_artifact
 from aimz_lab.inference.autoguides import autoguides_in
@@ -149,19 +150,25 @@ class SavedModel:
             self.param_input = model["input"].choice(arguments)
             self.param_output = model["output"].choice(arguments)
             self.rng_key = typed_key(self._fields["rng_key"])
+            self._n_obs = self._fields["n_obs"].optional(_count)
+            self._epochs_done = self._fields["epochs_done"].whole()
 
-    def check_kernel(self, kernel: Callable) -> None:
-        """Check that a kernel has the arguments of the saved one.
+    @contextlib.contextmanager
+    def checking(self, kernel: Callable) -> Iterator[None]:
+        """Make a model of a kernel, whose arguments have to be those of the saved one.
 
         Raises:
-            ArtifactError: If it has others.
+            ArtifactError: If it has others, or other ones are its input and output.
         """
-        try:
+        saved = here = self._fields["model"].value["arguments"]
+        with contextlib.suppress(TypeError, ValueError):  # no kernel: the model refuses it
             here = list(parameter_names(kernel))
-        except (TypeError, ValueError):
-            return  # no kernel: a model refuses it
-        saved = self._fields["model"].value["arguments"]
         self._refuse(differences({"arguments": saved}, {"arguments": here}))
+        try:
+            yield
+        except KernelError as error:
+            msg = f"{self._path} cannot be loaded: {error}"
+            raise ArtifactError(msg) from error
 
     def restore(
         self,
@@ -219,8 +226,8 @@ class SavedModel:
         )
         return ModelState(
             rng_key=self.rng_key,
-            n_obs=fields["n_obs"].optional(_count),
-            epochs_done=fields["epochs_done"].whole(),
+            n_obs=self._n_obs,
+            epochs_done=self._epochs_done,
             spec=spec,
             schema=schema,
             state=state,

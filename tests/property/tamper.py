@@ -55,11 +55,16 @@ def main() -> int:
             for change in asked.change or ("tamper", "damage"):
                 counts, bad = tally(subject, asked.n, asked.seed, change)
                 listed = ", ".join(f"{count:,} {kind}" for kind, count in counts.items())
-                print(f"{name}, {change}: {asked.n:,} tried: {listed}", flush=True)
+                _say(f"{name}, {change}: {asked.n:,} tried: {listed}")
                 for line in bad[:SHOWN]:
-                    print(f"  {line}")
+                    _say(f"  {line}")
                 status |= bool(bad)
     return status
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

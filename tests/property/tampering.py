@@ -23,7 +23,7 @@ from aimz_lab.files import json_text, sealed
 from aimz_lab.inference.artifact import read_artifact, write_artifact
 from aimz_lab.inference.checkpoint.archive import read_archive, write_archive
 from aimz_lab.inference.checkpoint.checkpoint import save_checkpoint
-from aimz_lab.lab.callbacks import GradientNorm, History
+from aimz_lab.lab.callbacks import GradientNorm, History, ModelCheckpoint
 from tests.kernels import regression, regression_data
 from tests.runs import mean_field, refit, regression_model, same_bits
 
@@ -230,7 +230,7 @@ class Subject:
             if self.path.name not in str(error) and self.folder.name not in str(error):
                 return "unnamed", f"{type(error).__name__}: {error}"
             return "refused", str(error)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  a raw error is what is looked for
             return "raw", f"{type(error).__name__}: {error}"
         found = self.told(self.content(self.again))
         if same(found, self.told(self.content(self.good))):
@@ -276,7 +276,7 @@ class SavedModel(Subject):
     def told(self, content):
         plain, arrays = copy.deepcopy(content[0]), content[1]
         del plain["versions"]
-        (plain["posterior"] or {}).pop("shapes_of_training", None)
+        (plain["posterior"] or {}).pop("of_training", None)
         (plain["params"] or {}).pop("of_state", None)
         return plain, arrays
 
@@ -301,8 +301,6 @@ class Checkpoint(Subject):
         self._fit(self.good)
 
     def _fit(self, path, **options):
-        from aimz_lab.lab.callbacks import ModelCheckpoint
-
         best = ModelCheckpoint(self.folder / "other", best="loss", every_s=1e9, window=2)
         callbacks = [GradientNorm(), best, _SaveAtEnd(path)]
         options = {"validation": (X, Y), "epochs": 2, "callbacks": callbacks, **options}
