@@ -140,12 +140,14 @@ def check_columns(columns: Mapping[str, np.ndarray], metrics: Mapping[str, np.nd
 def _is_measured(stats: np.ndarray, sizes: np.ndarray) -> bool:
     """Whether so many values can have these lowest and highest ones, sums and numbers."""
     low, high, total, count = stats[:, LOW], stats[:, HIGH], stats[:, SUM], stats[:, COUNT]
-    some = count > 0
-    rounding = 1e-9 * np.maximum(np.abs(low), np.abs(high)) * count
-    inside = (low <= high) & (low * count - rounding <= total) & (total <= high * count + rounding)
-    nothing = np.isnan(low) & np.isnan(high) & (total == 0)
+    with np.errstate(all="ignore"):  # these may be any numbers
+        rounding = 1e-9 * np.maximum(np.abs(low), np.abs(high)) * count
+        lowest, highest = low * count - rounding, high * count + rounding
+    are_finite = np.isfinite(low) & np.isfinite(high) & np.isfinite(total)
+    some = are_finite & (low <= high) & (lowest <= total) & (total <= highest)
+    none = np.isnan(low) & np.isnan(high) & (total == 0)
     is_count = (count >= 0) & (count <= sizes) & (count == np.floor(count))
-    return bool((is_count & np.where(some, inside & np.isfinite(total), nothing)).all())
+    return bool((is_count & np.where(count > 0, some, none)).all())
 
 
 def _is_of_counts(stats: np.ndarray, sizes: np.ndarray) -> bool:
