@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from aimz_lab.errors import CheckpointError, FitWarning
-from aimz_lab.files import Value, as_path, plain_number, refusing, shown
+from aimz_lab.files import Value, as_path, refusing, shown
 from aimz_lab.inference.checkpoint.archive import PARTIAL, read_archive, write_archive
 from aimz_lab.inference.checkpoint.content import Content, check_history, check_position
 from aimz_lab.inference.checkpoint.provenance import Origin, versions
@@ -78,7 +78,9 @@ class Checkpoint:
         self._refuse(differences(self.content.facts, facts))
         if steps_per_epoch is not None:
             with self._reading():
-                check_position(self.position, self.arrays["history/epoch"], steps_per_epoch)
+                check_position(
+                    self.position, self.step, self.arrays["history/epoch"], steps_per_epoch
+                )
         differ = differences(self.content.versions, versions())
         if differ:
             msg = f"The losses may differ in their last bits: {'; '.join(differ)}."
@@ -109,7 +111,11 @@ class Checkpoint:
             {name: self.arrays[f"history/{name}"] for name in run.columns},
             {name: self.arrays[f"metric/{i}"] for i, name in enumerate(content.metrics)},
         )
-        run.validation[:] = content.validation
+        run.validation = zip(
+            self.arrays["validation/steps"].tolist(),
+            self.arrays["validation/losses"].tolist(),
+            strict=True,
+        )
         run.skipped = content.skipped
         run.best.update(best)
         return state
@@ -145,8 +151,10 @@ def save_checkpoint(path: Path, run: Run) -> None:
         # A requested rate counts: the next step would have used it.
         optim_state = set_learning_rate(state.svi.optim_state, rate)
         state = state._replace(svi=state.svi._replace(optim_state=optim_state))
-    arrays = {f"history/{name}": run.column(name) for name in run.columns}
-    arrays |= {f"metric/{i}": run.column(name) for i, name in enumerate(run.metrics)}
+    columns, metrics = run.kept()
+    arrays = {f"history/{name}": kept for name, kept in columns.items()}
+    arrays |= {f"metric/{i}": kept for i, kept in enumerate(metrics.values())}
+    arrays |= {"validation/steps": run.validation.steps, "validation/losses": run.validation.losses}
     arrays |= tree_arrays("state", state)
     for i, best in enumerate(run.best.values()):
         arrays |= tree_arrays(f"best/{i}", best.state)
@@ -227,7 +235,6 @@ def _manifest(run: Run, state: TrainerState) -> JsonObject:
         "format": _FORMAT,
         "position": list(run.position),
         "metrics": list(run.metrics),
-        "validation": [[int(step), plain_number(loss)] for step, loss in run.validation],
         "skipped": run.skipped,
         "state": tree_facts(state),
         "best": {name: [best.value, best.step] for name, best in run.best.items()},

@@ -22,6 +22,7 @@ from aimz_lab.inference.run.events import Callback, Run, Steps
 from aimz_lab.lab.callbacks.stopping import Plateau
 
 BEST = "best.npz"
+_MOST_PATHS = 1000
 
 
 class ModelCheckpoint(Callback):
@@ -147,3 +148,4 @@ class ModelCheckpoint(Callback):
             self._failed = True  # and is not tried again in on_fit_end
             raise
         run.checkpoints.append((run.step, str(path)))
+        del run.checkpoints[:-_MOST_PATHS]

@@ -16,6 +16,9 @@ _COLUMNS = ("step", "epoch", "loss", "rows", "n_pad", "seconds", "learning_rate"
 class CSVLogger(Callback):
     """Writes a row for each step to a CSV file during the run, so that a crash loses nothing.
 
+    The file has every step, however long the run. The run itself and a
+    :class:`~aimz_lab.lab.callbacks.History` join neighbouring steps of more than 131,072.
+
     The columns are step, epoch, loss, rows, n_pad, seconds, learning_rate and the metrics of the
     first steps.
 
@@ -53,9 +56,9 @@ class CSVLogger(Callback):
             if self._file.tell() == 0:
                 writer.writerow([*_COLUMNS, *self._metrics])
         values = [steps.metrics.get(name, np.full(len(steps), np.nan)) for name in self._metrics]
-        seconds = float(run.column("seconds")[-1])
+        stepping_s, rate = run.stepping_s, steps.learning_rate
         writer.writerows(
-            [info.step, info.epoch, info.loss, info.rows, info.n_pad, seconds, steps.learning_rate]
+            [info.step, info.epoch, info.loss, info.rows, info.n_pad, stepping_s, rate]
             + [float(column[i]) for column in values]
             for i, info in enumerate(steps)
         )

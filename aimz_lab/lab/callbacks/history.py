@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _VERSION = 2
 _LIMITS = Limits(size=512 << 20, values=32_000_000)
-_COLUMNS = ("epoch", "loss", "rows", "n_pad", "seconds", "learning_rate")
+_FIRST = ("bucket_steps", "epoch", "loss", "rows", "n_pad", "seconds", "learning_rate")
 _INFO = (
     "model",
     "method",
@@ -46,6 +46,9 @@ _INFO = (
 
 class History(Callback):
     """Records a run as a table with a row for each step, and its validation losses.
+
+    Of a run of more than 131,072 steps, a row stands for several neighbouring ones; see
+    :meth:`to_frame`. :attr:`losses` still has each.
 
     Attributes:
         run: The last run, or ``None``.
@@ -74,22 +77,29 @@ class History(Callback):
         return run_of(self).losses
 
     def to_frame(self) -> pd.DataFrame:
-        """Return a table with a row for each step.
+        """Return a table with a row for each step, or for neighbouring steps of a long run.
 
         Returns:
-            A data frame indexed by ``step``, from 1, with epoch, loss, rows, n_pad, seconds,
-            learning_rate, metrics and, if there is any, validation; NaN at steps without one.
+            A data frame indexed by ``step``, from 1, with bucket_steps, epoch, loss, rows, n_pad,
+            seconds, learning_rate, metrics and, if there is any, validation; NaN at steps without
+            one. ``bucket_steps`` is 1 in a run of at most 131,072 steps. In a longer one it is the
+            number of steps that end with ``step``: loss and metrics are then means, with
+            ``loss_low`` and ``loss_high`` beside them, rows and n_pad are sums, and the others are
+            those of the last step; validation is the last one within these steps.
         """
         import pandas as pd
 
         run = run_of(self)
-        columns = {name: run.column(name).copy() for name in (*_COLUMNS, *run.metrics)}
-        index = pd.RangeIndex(1, run.step + 1, name="step")
-        frame = pd.DataFrame(columns, index=index)
+        columns = run.table()
+        ordered = {name: columns.pop(name).copy() for name in _FIRST} | columns
+        index = pd.Index(np.cumsum(ordered["bucket_steps"]), name="step")
+        frame = pd.DataFrame(ordered, index=index, copy=True)
         if run.validation:
-            steps, losses = zip(*run.validation, strict=True)
-            made = pd.Series(losses, steps, dtype=float)
-            frame["validation"] = made[~made.index.duplicated(keep="last")].reindex(index)
+            made = run.validation.steps
+            inside = (made > 0) & (made <= run.step)
+            found = np.full(len(index), np.nan)
+            found[np.searchsorted(index, made[inside])] = run.validation.losses[inside]
+            frame["validation"] = found
         return frame
 
     def to_csv(self, path: str | Path) -> None:
@@ -110,10 +120,7 @@ class History(Callback):
             DataError: If it is longer than what is read back: 512 MiB.
         """
         run = run_of(self)
-        columns = {
-            name: list(map(plain_number, run.column(name).tolist()))
-            for name in (*_COLUMNS, *run.metrics)
-        }
+        columns, metrics = run.kept()
         content = {
             "version": _VERSION,
             "info": {name: getattr(run.info, name) for name in _INFO},
@@ -123,7 +130,7 @@ class History(Callback):
             "notes": run.notes,
             "checkpoints": [[step, str(where)] for step, where in run.checkpoints],
             "validation": [[step, plain_number(loss)] for step, loss in run.validation],
-            "columns": columns,
+            "columns": {name: _plain(kept) for name, kept in {**metrics, **columns}.items()},
         }
         with refusing(f"The history cannot be written to {path}", DataError):
             text = sealed_text(content, limits=_LIMITS)
@@ -163,6 +170,15 @@ def _content(path: str | Path) -> Value:
     return Value(content)
 
 
+def _plain(values: np.ndarray) -> list[Any]:
+    """Values as JSON can hold them."""
+    if np.isfinite(values).all():
+        return values.tolist()
+    if values.ndim > 1:
+        return [_plain(part) for part in values]
+    return list(map(plain_number, values.tolist()))
+
+
 def compare(*histories: RunSource) -> pd.DataFrame:
     """Put runs side by side.
 
@@ -196,8 +212,6 @@ def _facts(run: Run) -> dict[str, Any]:
     trace = loss_trace(run)
     smoothed = trace.smooth() / rows
     finite = np.isfinite(smoothed).any()
-    seconds = run.column("seconds")
-    stepping_s = float(seconds[-1]) if len(seconds) else 0.0
     return {
         "method": run.info.method,
         "status": formatting.STATUS_WORDS[run.status],
@@ -205,7 +219,7 @@ def _facts(run: Run) -> dict[str, Any]:
         "steps": run.step,
         "batch_size": run.info.batch_size,
         "elapsed_s": run.elapsed_s,
-        "steps_per_s": run.step / stepping_s if stepping_s else np.nan,
+        "steps_per_s": run.step / run.stepping_s if run.stepping_s else np.nan,
         "padded_share": padded_share(run),
         "loss": float(smoothed[-1]) if finite else np.nan,
         "best": float(np.nanmin(smoothed)) if finite else np.nan,

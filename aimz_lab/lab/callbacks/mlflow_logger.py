@@ -86,9 +86,14 @@ class MLflowLogger(Callback):
         params = [Param(name, str(v)) for name, v in values.items() if v not in (None, "")]
         self._client.log_batch(self.run_id, params=params)
         self._logged_step, self._logged_s = run.step, -np.inf
+        self._metrics: dict[str, np.ndarray] = {}
 
-    def on_steps_end(self, run: Run, steps: Steps) -> None:  # noqa: ARG002
+    def on_steps_end(self, run: Run, steps: Steps) -> None:
         """Write an entry, if one is due."""
+        for name, values in steps.metrics.items():
+            finite = values[np.isfinite(values)]
+            new = np.array([finite.sum(dtype=np.float64), len(finite)])
+            self._metrics[name] = self._metrics.get(name, 0.0) + new
         if time.monotonic() - self._logged_s >= self._every_s:
             self._log(run)
 
@@ -116,14 +121,15 @@ class MLflowLogger(Callback):
         return opened.info.run_id
 
     def _log(self, run: Run) -> None:
-        new = slice(self._logged_step, run.step)
-        self._logged_step, self._logged_s = run.step, time.monotonic()
+        losses = run.losses[self._logged_step :]
+        finite = losses[np.isfinite(losses)]
+        sums = {"loss": np.array([finite.sum(dtype=np.float64), len(finite)])} | self._metrics
+        self._logged_step, self._logged_s, self._metrics = run.step, time.monotonic(), {}
+        means = {name: total / count for name, (total, count) in sums.items() if count}
         if run.info.is_sampling:
-            values = {ENERGY: run.losses[new]}
-        else:
-            values = {"loss": run.losses[new] / (run.info.n_obs or 1)}
-        values |= {name: run.column(name)[new] for name in run.metrics}
-        means = {name: _finite_mean(column) for name, column in values.items()}
+            means = {ENERGY if name == "loss" else name: mean for name, mean in means.items()}
+        elif "loss" in means:
+            means["loss"] /= run.info.n_obs or 1
         means["learning_rate"] = run.learning_rate
         self._put(run.step, means)
 
@@ -166,8 +172,3 @@ def _outcome(run: Run) -> dict[str, Any]:
 def end_status(run: Run) -> str:
     """Return MLflow's word for how a run ended."""
     return "KILLED" if run.status == "interrupted" else _STATUS.get(run.status, "FAILED")
-
-
-def _finite_mean(values: np.ndarray) -> float:
-    finite = values[np.isfinite(values)]
-    return float(finite.mean()) if len(finite) else np.nan

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import get_args
 
 import numpy as np
 
-from aimz_lab.files import Malformed, Value
+from aimz_lab.files import Value
+from aimz_lab.files.json_text import NONFINITE
+from aimz_lab.files.value import MOST
 from aimz_lab.inference.checkpoint.content import check_columns
-from aimz_lab.inference.run.events import RunInfo, Steps
-from aimz_lab.inference.run.steps import COLUMN_TYPES, METRIC_TYPE
+from aimz_lab.inference.run.events import RunInfo
+from aimz_lab.inference.run.step_history import column_forms, metric_form
 from aimz_lab.lab.record import RecordedRun
 from aimz_lab.types import RunStatus
 
-_WHOLE = ("epoch", "rows", "n_pad")
 _SIZES = ("n_obs", "batch_size", "epochs", "steps_per_epoch")
 
 
@@ -38,13 +39,14 @@ def recorded_run(plain: Value) -> RecordedRun:
         "validation",
         "columns",
     )
-    columns = _columns(fields["columns"])
+    columns, metrics = _columns(fields["columns"])
     elapsed_s = fields["elapsed_s"].number()
     if elapsed_s < 0:
         raise fields["elapsed_s"].refuse("seconds from 0")
     run = RecordedRun(
         _info(fields["info"]),
-        _chunks(columns),
+        columns,
+        metrics,
         status=fields["status"].choice(get_args(RunStatus)),
         reason=fields["reason"].text(),
         elapsed_s=elapsed_s,
@@ -74,43 +76,47 @@ def _size(plain: Value) -> int:
     return plain.whole(1)
 
 
-def _columns(plain: Value) -> dict[str, np.ndarray]:
-    """Read columns of one value a step."""
+def _columns(plain: Value) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Read columns and metrics, as a run keeps them."""
     found = plain.named()
-    columns = {}
-    for name in (*COLUMN_TYPES, *(name for name in found if name not in COLUMN_TYPES)):
+    losses = found["loss"].value if "loss" in found else []
+    steps = len(losses) if isinstance(losses, list) else 0
+    forms = column_forms(steps)
+    for name in forms:
         if name not in found:
             raise plain.refuse(f"a column {name!r} as well")
-        parts = found[name].listed()
-        numbers = (
-            [part.whole() for part in parts]
-            if name in _WHOLE
-            else [part.number(finite=False) for part in parts]
-        )
-        columns[name] = np.array(numbers, COLUMN_TYPES.get(name, METRIC_TYPE))
-    lengths = {name: len(values) for name, values in columns.items()}
-    if len(set(lengths.values())) > 1:
-        msg = f"columns have the lengths {str(lengths)[:200]}; expected one length"
-        raise Malformed(msg)
-    check_columns(columns)
-    return columns
+    columns, metrics = {}, {}
+    for name, part in found.items():
+        dtype, shape = forms.get(name, metric_form(steps))
+        (columns if name in forms else metrics)[name] = _array(part, dtype, shape)
+    check_columns(columns, metrics)
+    return columns, metrics
 
 
-def _chunks(columns: Mapping[str, np.ndarray]) -> Iterator[Steps]:
-    """Cut columns where time or rate changes: steps of one chunk ended together."""
-    seconds, rates = columns["seconds"], columns["learning_rate"]
-    same = (seconds[1:] == seconds[:-1]) & np.isclose(rates[1:], rates[:-1], 0, 0, equal_nan=True)
-    firsts = np.flatnonzero(np.concatenate([np.ones(len(seconds[:1]), bool), ~same]))
-    lasts = [*firsts[1:], len(seconds)]
-    for first, last, took in zip(firsts, lasts, np.diff(seconds[firsts], prepend=0), strict=False):
-        part = {name: values[first:last] for name, values in columns.items()}
-        yield Steps(
-            first=int(first) + 1,
-            epoch=part["epoch"],
-            loss=part["loss"],
-            rows=part["rows"],
-            n_pad=part["n_pad"],
-            seconds=float(took),
-            learning_rate=rate if np.isfinite(rate := part["learning_rate"][-1]) else None,
-            metrics={name: values for name, values in part.items() if name not in COLUMN_TYPES},
-        )
+def _array(plain: Value, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
+    """Read numbers: whole ones from 0 for a type of integers, else any, NaN too."""
+    parts = plain.value
+    if not isinstance(parts, list) or len(parts) != shape[0]:
+        raise plain.refuse(f"a list of {shape[0]:,}")
+    is_whole = np.issubdtype(dtype, np.integer)
+    flat: list[object] = parts
+    if shape[1:]:
+        is_even = all(type(part) is list and len(part) == shape[1] for part in parts)
+        flat = list(chain.from_iterable(parts)) if is_even else [None]
+    if not _are_numbers(flat, is_whole=is_whole):
+        # Value by value, which takes a while, to find the one to name.
+        rows = [part.listed(shape[1]) if shape[1:] else [part] for part in plain.listed()]
+        flat = [v.whole() if is_whole else v.number(finite=False) for row in rows for v in row]
+    wide = np.array(flat, np.int64 if is_whole else np.float64)
+    with np.errstate(over="ignore"):
+        array = wide.astype(dtype)
+    if (np.isfinite(wide) & ~np.isfinite(array)).any():
+        raise plain.refuse(f"numbers that {dtype} can hold")
+    return array.reshape(shape)
+
+
+def _are_numbers(values: list[object], *, is_whole: bool) -> bool:
+    types = set(map(type, values))
+    if is_whole:
+        return types <= {int} and 0 <= min(values, default=0) <= max(values, default=0) <= MOST
+    return types <= {int, float, str} and {v for v in values if type(v) is str} <= set(NONFINITE)

@@ -29,9 +29,9 @@ def model(tmp_path_factory):
 def cut(plain, arrays):
     """Leave out the last step."""
     for name in arrays:
-        if name.startswith(("history", "metric")):
+        if name.startswith(("history", "metric", "validation")):
             arrays[name] = arrays[name][:-1]
-    plain["validation"], plain["best"]["loss over 2 steps"][1] = [], 2
+    plain["best"]["loss over 2 steps"][1] = 2
 
 
 def put(*path):
@@ -79,7 +79,14 @@ RUNS = {
     "another metric": (put("metrics", ["grad_norm", "x"]), "'metric/1' is missing"),
     "a metric of a column": (put("metrics", ["loss"]), "metrics is"),
     "skipped": (put("skipped", 3), "skipped is 3; expected 0"),
-    "validation later": (put("validation", [[9, 1.0]]), r"validation is of steps \[9\]"),
+    "validation later": (
+        array("validation/steps", lambda a: a + 9),
+        r"validation is of steps \[11, 13\]",
+    ),
+    "fewer held-out losses": (
+        array("validation/losses", lambda a: a[:-1]),
+        r"'validation/losses' is float64\[1\]; expected float64\[2\]",
+    ),
     "best later": (put("best", "loss over 2 steps", [1.0, 99]), r"best is of steps \[99\]"),
     "a best that is text": (put("best", "loss over 2 steps", ["a", 1]), "best.loss over 2 steps"),
     "no such generator": (put("provenance", "origin", "keys", 0, "impl", "x"), r"keys\[0\]"),
