@@ -6,8 +6,10 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 
 from aimz_lab.files.refusals import Malformed
 from aimz_lab.files.regular_file import open_regular
@@ -16,7 +18,8 @@ from aimz_lab.types import JsonObject
 NONFINITE = ("nan", "inf", "-inf")
 """How numbers that JSON lacks are written, as text."""
 
-_CHECKSUM = "sha256"
+_BEGINNING = re.compile(rb'\{"sha256": "([0-9a-f]{64})",')
+_LENGTH = len('{"sha256": "') + 64 + len('",')
 _LARGEST = 2**64
 _PART = 1 << 20
 
@@ -32,11 +35,11 @@ class Limits:
     """
 
     size: int = 32 << 20
-    values: int = 500_000
+    values: int = 1_000_000
     depth: int = 64
 
 
-def json_text(value: object, *, indent: int | None = None) -> str:
+def _json_text(value: object, *, indent: int | None = None) -> str:
     """Return JSON text in ASCII; NaN and infinities have to be written as text, see NONFINITE.
 
     Raises:
@@ -73,7 +76,7 @@ def parse_json(data: bytes, limits: Limits | None = None) -> object:
             infinities, integers beyond 64 bits or text that is no Unicode.
     """
     limits = limits or Limits()
-    check_text(data, limits)
+    _check_text(data, limits)
     try:
         value = json.loads(
             data.decode("utf-8"), object_pairs_hook=_once, parse_constant=_not_a_number
@@ -90,26 +93,78 @@ def parse_json(data: bytes, limits: Limits | None = None) -> object:
     return value
 
 
-def read_json(path: str | os.PathLike[str], limits: Limits | None = None) -> object:
-    """Parse a file of JSON text; see :func:`parse_json`.
+def sealed_text(
+    content: JsonObject, *, indent: int | None = None, limits: Limits | None = None
+) -> bytes:
+    """Return JSON text that begins with the checksum of all the rest of it.
+
+    Args:
+        content: At least one field.
+        indent: Spaces of an indent; ``None`` for one line.
+        limits: Bounds; the default's if ``None``.
 
     Raises:
-        Malformed: As there; or if it is no regular file.
+        Malformed: If it is larger than what would be read.
+    """
+    rest = _json_text(content, indent=indent).encode()[1:]
+    _check_text(rest, limits or Limits())
+    return f'{{"sha256": "{hashlib.sha256(rest).hexdigest()}",'.encode() + rest
+
+
+def unsealed(data: bytes, limits: Limits | None = None) -> JsonObject:
+    """Return the content of :func:`sealed_text`, and verify its checksum first.
+
+    Raises:
+        Malformed: If it has no checksum, another one, or is no JSON within the limits.
+    """
+    limits = limits or Limits()
+    _check_size(len(data), limits)
+    _verify(data[:_LENGTH], [data[_LENGTH:]], limits)
+    return _without_checksum(parse_json(data, limits))
+
+
+def checksum_of(data: bytes) -> str:
+    """Return the checksum at the beginning of :func:`sealed_text`."""
+    return _BEGINNING.match(data)[1].decode()
+
+
+def read_sealed(path: str | os.PathLike[str], limits: Limits | None = None) -> JsonObject:
+    """Return the content of a file of :func:`sealed_text`; what is refused takes no memory.
+
+    Raises:
+        Malformed: As :func:`unsealed`; or if it is no regular file.
     """
     limits = limits or Limits()
     with open_regular(path) as file:
-        size, values = os.fstat(file.fileno()).st_size, 0
+        size = os.fstat(file.fileno()).st_size
         _check_size(size, limits)
-        # Part by part: a file that is refused takes no memory.
-        while (part := file.read(_PART)) and size > _PART:
-            values += _count(part)
-            _check_count(values, limits)
+        _verify(file.read(_LENGTH), iter(partial(file.read, _PART), b""), limits)
         file.seek(0)
         data = file.read(size)
-    return parse_json(data, limits)
+    return unsealed(data, limits)
 
 
-def check_text(data: bytes, limits: Limits) -> None:
+def _verify(beginning: bytes, rest: Iterable[bytes], limits: Limits) -> None:
+    """Verify the checksum of a text in parts, and count its values."""
+    found = _BEGINNING.fullmatch(beginning)
+    if found is None:
+        msg = "it does not begin with a checksum: another release wrote it, or something else did"
+        raise Malformed(msg)
+    checksum, values = hashlib.sha256(), 0
+    for part in rest:
+        checksum.update(part)
+        values += _count(part)
+        _check_count(values, limits)
+    if checksum.hexdigest().encode() != found[1]:
+        msg = "its checksum is not that of its content: it was damaged or edited"
+        raise Malformed(msg)
+
+
+def _without_checksum(value: object) -> JsonObject:
+    return {name: part for name, part in value.items() if name != "sha256"}
+
+
+def _check_text(data: bytes, limits: Limits) -> None:
     """Check the size of a JSON text and the number of its values, without parsing it.
 
     Raises:
@@ -144,35 +199,6 @@ def _check_count(values: int, limits: Limits) -> None:
 def _count(data: bytes) -> int:
     """Return at least the number of values in a text; marks inside of texts count too."""
     return sum(data.count(mark) for mark in (b",", b":", b"[", b"{"))
-
-
-def digest(content: JsonObject) -> str:
-    """Return the SHA-256 of JSON content, whatever its spaces and escapes were in a file."""
-    return hashlib.sha256(json_text(content).encode()).hexdigest()
-
-
-def sealed(content: JsonObject) -> JsonObject:
-    """Return content with its checksum as a field."""
-    return {**content, _CHECKSUM: digest(content)}
-
-
-def unsealed(value: object) -> JsonObject:
-    """Return the content of :func:`sealed`.
-
-    Raises:
-        Malformed: If it has no checksum, or another one.
-    """
-    if not isinstance(value, Mapping):
-        msg = f"it holds a {type(value).__name__}, and an object with fields is expected"
-        raise Malformed(msg)
-    content = {name: part for name, part in value.items() if name != _CHECKSUM}
-    if _CHECKSUM not in value:
-        msg = "it has no checksum: another release wrote it, or something else did"
-        raise Malformed(msg)
-    if value[_CHECKSUM] != digest(content):
-        msg = "its checksum is not that of its content: it was damaged or edited"
-        raise Malformed(msg)
-    return content
 
 
 def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:

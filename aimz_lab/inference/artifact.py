@@ -14,11 +14,9 @@ from aimz_lab.errors import ArtifactError, ArtifactGoneError, ArtifactWriteError
 from aimz_lab.files import (
     Malformed,
     as_path,
-    json_text,
-    parse_json,
-    read_json,
+    read_sealed,
     refusing,
-    sealed,
+    sealed_text,
     shown,
     unsealed,
 )
@@ -57,9 +55,9 @@ def write_artifact(
         partial.mkdir(parents=True)
         checksum = write_archive(partial / _ARRAYS, {}, arrays)
         content = {"kind": _KIND, "format": FORMAT, **manifest, "arrays": checksum}
-        text = json_text(sealed(content), indent=2) + "\n"
-        parse_json(text.encode())  # what could not be read is not written
-        (partial / _MANIFEST).write_text(text, encoding="utf-8")
+        text = sealed_text(content, indent=2)
+        unsealed(text)  # what could not be read is not written
+        (partial / _MANIFEST).write_bytes(text)
         _replace(partial, path)
     except Malformed as error:
         msg = f"The model cannot be saved: {error}. Nothing was changed at {path}."
@@ -88,8 +86,8 @@ def read_artifact(
     with refusing(
         f"{path} is no stored model: its {_MANIFEST} is missing or damaged", ArtifactError
     ):
-        manifest = read_json(path / _MANIFEST)
-    if not isinstance(manifest, dict) or manifest.get("kind") != _KIND:
+        manifest = read_sealed(path / _MANIFEST)
+    if manifest.get("kind") != _KIND:
         msg = f"{path} is no stored model of this package."
         raise ArtifactError(msg)
     if manifest.get("format") != FORMAT:
@@ -98,8 +96,6 @@ def read_artifact(
             f"{FORMAT}. Load it with the release that saved it."
         )
         raise ArtifactError(msg)
-    with refusing(f"{path} is damaged: {_MANIFEST}", ArtifactError):
-        manifest = unsealed(manifest)
     try:
         _, arrays, checksum = read_with_checksum(path / _ARRAYS)
     except CheckpointError as error:

@@ -19,7 +19,7 @@ import numpy as np
 
 from aimz_lab import Callback, ImpactModel
 from aimz_lab.errors import AimzLabError
-from aimz_lab.files import json_text, sealed
+from aimz_lab.files import sealed_text
 from aimz_lab.inference.artifact import read_artifact, write_artifact
 from aimz_lab.inference.checkpoint.archive import read_archive, write_archive
 from aimz_lab.inference.checkpoint.checkpoint import save_checkpoint
@@ -348,7 +348,7 @@ class SavedHistory(Subject):
         return plain, {}
 
     def write(self, path, content):
-        path.write_text(json_text(sealed(content[0])))
+        path.write_bytes(sealed_text(content[0]))
 
     def tamper(self, dice):
         plain, _ = self.content(self.good)

@@ -29,14 +29,11 @@ from aimz_lab.files import (
     Limits,
     Malformed,
     Value,
-    check_text,
-    digest,
-    json_text,
+    checksum_of,
     machine_bytes,
     open_regular,
-    parse_json,
     refusing,
-    sealed,
+    sealed_text,
     unsealed,
 )
 from aimz_lab.inference.checkpoint.trees import check_names
@@ -84,8 +81,7 @@ def write_archive(path: Path, manifest: JsonObject, arrays: Mapping[str, np.ndar
     stored = {name: _bits(array) for name, array in arrays.items()}
     table = {name: _entry(arrays[name], array) for name, array in stored.items()}
     content = {"content": manifest, "arrays": table}
-    text = json_text(sealed(content)).encode()
-    check_text(text, _LIMITS)
+    text = sealed_text(content, limits=_LIMITS)
     if len(table) > MOST_ARRAYS:
         msg = f"there are {len(table):,} arrays, and at most {MOST_ARRAYS:,} go into one file"
         raise Malformed(msg)
@@ -103,7 +99,7 @@ def write_archive(path: Path, manifest: JsonObject, arrays: Mapping[str, np.ndar
         partial.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
-    return digest(content)
+    return checksum_of(text)
 
 
 def read_archive(path: Path) -> tuple[JsonObject, dict[str, np.ndarray]]:
@@ -209,7 +205,8 @@ def _read(archive: zipfile.ZipFile, size: int) -> tuple[JsonObject, dict[str, np
     if _MANIFEST not in members:
         msg = f"it has no {_MANIFEST}"
         raise Malformed(msg)
-    content = unsealed(parse_json(_read_text(archive, members.pop(_MANIFEST)), _LIMITS))
+    text = _read_text(archive, members.pop(_MANIFEST))
+    content = unsealed(text, _LIMITS)
     found = Value(content).fields("content", "arrays")
     found["content"].named()
     table = found["arrays"].named()
@@ -217,7 +214,7 @@ def _read(archive: zipfile.ZipFile, size: int) -> tuple[JsonObject, dict[str, np
     arrays = {
         name: _read_array(archive, members[f"{name}.npy"], entry) for name, entry in table.items()
     }
-    return content["content"], arrays, digest(content)
+    return content["content"], arrays, checksum_of(text)
 
 
 def _read_text(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:

@@ -13,14 +13,11 @@ from aimz_lab.files import (
     Limits,
     Malformed,
     Value,
-    check_text,
-    json_text,
     plain_number,
-    read_json,
+    read_sealed,
     refusing,
-    sealed,
+    sealed_text,
     shown,
-    unsealed,
 )
 from aimz_lab.inference.run.events import Callback, Run
 from aimz_lab.lab import formatting
@@ -32,7 +29,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _VERSION = 2
-_LIMITS = Limits(size=64 << 20, values=4_000_000)
+_LIMITS = Limits(size=512 << 20, values=32_000_000)
 _FIRST = ("bucket_steps", "epoch", "loss", "rows", "n_pad", "seconds", "learning_rate")
 _INFO = (
     "model",
@@ -120,7 +117,7 @@ class History(Callback):
             path: The file; replaced if it exists.
 
         Raises:
-            DataError: If it is longer than what is read back: 64 MiB.
+            DataError: If it is longer than what is read back: 512 MiB.
         """
         run = run_of(self)
         columns, metrics = run.kept()
@@ -135,10 +132,9 @@ class History(Callback):
             "validation": [[step, plain_number(loss)] for step, loss in run.validation],
             "columns": {name: _plain(kept) for name, kept in {**metrics, **columns}.items()},
         }
-        text = json_text(sealed(content))
         with refusing(f"The history cannot be written to {path}", DataError):
-            check_text(text.encode(), _LIMITS)
-        Path(path).write_text(text, encoding="utf-8")
+            text = sealed_text(content, limits=_LIMITS)
+        Path(path).write_bytes(text)
 
     @classmethod
     def from_json(cls, path: str | Path) -> Self:
@@ -155,18 +151,23 @@ class History(Callback):
                 message names the field.
         """
         with refusing(f"{path} is no history written by History.to_json", DataError):
-            content = read_json(path, _LIMITS)
-            version = content.get("version", _VERSION) if isinstance(content, dict) else _VERSION
-            if type(version) is not int or version != _VERSION:
-                msg = f"it is of version {shown(version)}, and this package reads {_VERSION}"
-                raise Malformed(msg)
-            return cls(recorded_run(Value(unsealed(content))))
+            return cls(recorded_run(_content(path)))
 
     def __repr__(self) -> str:
         return "History(no run yet)" if self.run is None else summary_text(self.run)
 
     def _repr_html_(self) -> str:
         return "History: no run yet" if self.run is None else summary_html(self.run)
+
+
+def _content(path: str | Path) -> Value:
+    """Read a history of this version."""
+    content = read_sealed(path, _LIMITS)
+    version = content.get("version")
+    if type(version) is not int or version != _VERSION:
+        msg = f"it is of version {shown(version)}, and this package reads {_VERSION}"
+        raise Malformed(msg)
+    return Value(content)
 
 
 def _plain(values: np.ndarray) -> list[Any]:

@@ -103,12 +103,16 @@ def _array(plain: Value, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
     if shape[1:]:
         is_even = all(type(part) is list and len(part) == shape[1] for part in parts)
         flat = list(chain.from_iterable(parts)) if is_even else [None]
-    if _are_numbers(flat, is_whole=is_whole):
-        return np.array(flat, dtype).reshape(shape)
-    # Value by value, which takes a while, to find the one to name.
-    rows = [part.listed(shape[1]) if shape[1:] else [part] for part in plain.listed()]
-    numbers = [v.whole() if is_whole else v.number(finite=False) for row in rows for v in row]
-    return np.array(numbers, dtype).reshape(shape)
+    if not _are_numbers(flat, is_whole=is_whole):
+        # Value by value, which takes a while, to find the one to name.
+        rows = [part.listed(shape[1]) if shape[1:] else [part] for part in plain.listed()]
+        flat = [v.whole() if is_whole else v.number(finite=False) for row in rows for v in row]
+    wide = np.array(flat, np.int64 if is_whole else np.float64)
+    with np.errstate(over="ignore"):
+        array = wide.astype(dtype)
+    if (np.isfinite(wide) & ~np.isfinite(array)).any():
+        raise plain.refuse(f"numbers that {dtype} can hold")
+    return array.reshape(shape)
 
 
 def _are_numbers(values: list[object], *, is_whole: bool) -> bool:
