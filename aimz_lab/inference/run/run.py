@@ -299,7 +299,17 @@ class Run:
         return self._history.kept()
 
     def buckets(self, name: str) -> Buckets:
-        """Return the column behind :meth:`column`, for a curve that follows it."""
+        """Return the column behind :meth:`column`, for a curve that follows it.
+
+        Args:
+            name: One of :attr:`columns`, or of :attr:`metrics`.
+
+        Returns:
+            The column itself, which grows with the run; of the losses a new one.
+
+        Raises:
+            KeyError: If no step reported such a value.
+        """
         return self._history.buckets(name)
 
     def take_over(
