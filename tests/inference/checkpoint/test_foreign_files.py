@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
 import tracemalloc
@@ -140,7 +141,10 @@ def twice(path):
         npz(path, [("manifest.json", manifest({"a": entry})), *[("a.npy", header("<f8", ()))] * 2])
 
 
-def in_manifest(path, text):
+def in_manifest(path, value):
+    """Write a manifest of this text as a value, with a checksum that fits."""
+    rest = f'"content": {value}}}'.encode()
+    text = f'{{"sha256": "{hashlib.sha256(rest).hexdigest()}",'.encode() + rest
     npz(path, [("manifest.json", text)])
 
 
@@ -159,10 +163,13 @@ BOMBS = {
     "a member twice": twice,
     "a deep manifest": lambda p: in_manifest(p, "[" * 100_000 + "]" * 100_000),
     "a manifest of many values": lambda p: in_manifest(p, "[" + "0," * 2_000_000 + "0]"),
-    "a manifest without a checksum": lambda p: in_manifest(p, "{}"),
+    "a manifest of long text": lambda p: in_manifest(p, f'"{"x" * (33 << 20)}"'),
+    "a manifest without a checksum": lambda p: npz(p, [("manifest.json", "{}")]),
     "a manifest of no object": lambda p: in_manifest(p, "[]"),
+    "a field twice": lambda p: in_manifest(p, '1, "content": 1'),
     "a table of no object": lambda p: in_manifest(p, manifest([])),
-    "NaN": lambda p: in_manifest(p, '{"a": NaN}'),
+    "NaN": lambda p: in_manifest(p, "NaN"),
+    "a huge integer": lambda p: in_manifest(p, "9" * 10_000),
     "a file of zeros": lambda p: p.write_bytes(bytes(1000)),
     "four terabytes": lambda p: (p.touch(), os.truncate(p, 1 << 42)),
 }
