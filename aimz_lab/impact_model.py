@@ -216,6 +216,8 @@ class ImpactModel:
     def vi_result(self) -> ViResult | None:
         """Parameters and losses of the last training: ``.params`` and ``.losses``.
 
+        The losses are those of every step, however many; see also :attr:`last_run`.
+
         Set it after a hand-written loop to anything with these two fields; :meth:`sample` then
         draws with these parameters.
         """

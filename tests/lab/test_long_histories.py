@@ -129,6 +129,7 @@ def test_summary_picture_and_comparison_count_steps(told):
     table = compare(history)["kernel 1"]
     assert (table["steps"], table["padded_share"]) == (N, padded_share(history.run))
     assert table["steps_per_s"] == pytest.approx(N / (0.05 * 8))
+    pytest.importorskip("matplotlib")
     [axes] = loss_figure(history.run).axes
     assert axes.lines[0].get_xdata()[-1] == N
 
@@ -170,6 +171,7 @@ def test_the_energies_of_long_chains_are_drawn_and_watched():
             100 * chain,
             100 * chain + 49,
         )
+    pytest.importorskip("matplotlib")
     [axes] = loss_figure(run).axes
     assert axes.lines[1].get_ydata().min() > 100 > 50 > axes.lines[0].get_ydata().max()
 

@@ -91,7 +91,7 @@ class Buckets:
         self._limit = limit
         self._shape = shape
         self._full = Column(dtype, shape)
-        self._open = np.empty((0, *shape), dtype)
+        self._open = np.empty((0, *shape), dtype)  # steps that do not fill a bucket yet
 
     def __len__(self) -> int:
         return len(self._full) * self.width + len(self._open)
@@ -109,7 +109,7 @@ class Buckets:
         """
         if self.is_exact:
             return self._full.values  # only ever appended to
-        return np.concatenate([self._full.values, self._open])
+        return np.concatenate([self._full.values, self._lifted(self._open)])
 
     @property
     def sizes(self) -> Int[np.ndarray, " bucket"]:
@@ -125,7 +125,8 @@ class Buckets:
         """
         n_full = len(self._full)
         first = max(first + n_full + len(self._open), 0) if first < 0 else first
-        kept = np.concatenate([self._full.values[first:], self._open[max(first - n_full, 0) :]])
+        steps = self._lifted(self._open[max(first - n_full, 0) :])
+        kept = np.concatenate([self._full.values[first:], steps])
         if self._kind != "measured" or self.is_exact:
             kept = measured(kept)
         sizes = np.ones(len(kept), int)
@@ -158,14 +159,19 @@ class Buckets:
             raise ValueError(msg)
         self.width = width
         self._full.extend(kept[: n_steps // width])
-        self._open = kept[n_steps // width :].astype(self._full.values.dtype)
+        steps = kept[n_steps // width :]
+        if steps.ndim > 1 + len(self._shape):  # measured
+            steps = np.where(steps[:, COUNT] > 0, steps[:, SUM], np.nan)
+        self._open = steps.astype(self._dtype)
 
     def _column(self, width: int) -> Column:
         dtype, axes = _bucket_form(self._dtype, self._kind, width)
         return Column(dtype, (*axes, *self._shape))
 
     def _lifted(self, values: np.ndarray) -> np.ndarray:
-        """Single steps as buckets of one step."""
+        """Single steps as buckets of one step; as they are while all buckets are."""
+        if self.is_exact:
+            return values
         if self._kind == "sum":
             return values.astype(np.int64)
         return measured(values) if self._kind == "measured" else values
@@ -174,19 +180,20 @@ class Buckets:
         if self.is_exact:
             self._full.extend(values)
             return
-        pending = np.concatenate([self._open, self._lifted(values)])
+        pending = np.concatenate([self._open, values])
         whole = len(pending) - len(pending) % self.width
-        self._full.extend(self._merged(pending[:whole], self.width))
-        self._open = pending[whole:].copy()
+        if whole:
+            self._full.extend(self._merged(self._lifted(pending[:whole]), self.width))
+            pending = pending[whole:].copy()
+        self._open = pending
 
     def _double(self) -> None:
         """Merge neighbours; there are as many as the limit, and no step is left over."""
-        values = self._full.values
-        values = self._merged(self._lifted(values) if self.is_exact else values, 2)
+        values, were_steps = self._full.values, self.is_exact
         self.width *= 2
+        values = self._merged(self._lifted(values) if were_steps else values, 2)
         self._full = self._column(self.width)  # a new one: what was read before does not change
         self._full.extend(values)
-        self._open = values[:0].copy()
 
     def _merged(self, values: np.ndarray, width: int) -> np.ndarray:
         """Merge each ``width`` neighbours, by pairs: sums do not depend on when it is done."""

@@ -100,16 +100,13 @@ class StepHistory:
         """See :meth:`Run.column`."""
         if name == "loss" and len(self) <= EXACT_STEPS:
             return self.losses
-        with self._lock:
-            kept = self.buckets(name).kept
-        return _values(name, kept)
+        return _values(name, self._kept_of(name))
 
     def extreme(self, name: str, which: int) -> Num[np.ndarray, " bucket"]:
         """See :meth:`Run.lowest` and :meth:`Run.highest`; ``which`` is LOW or HIGH."""
         if name not in ("loss", "n_pad"):
             self._metrics[name]  # the others have no such values
-        with self._lock:
-            return _extreme(self.buckets(name).kept, which)
+        return _extreme(self._kept_of(name), which)
 
     def table(self) -> dict[str, Num[np.ndarray, " bucket"]]:
         """See :meth:`Run.table`."""
@@ -125,6 +122,12 @@ class StepHistory:
         }
         values = {name: _values(name, kept) for name, kept in {**metrics, **columns}.items()}
         return {**extremes, **values, "bucket_steps": sizes}
+
+    def _kept_of(self, name: str) -> np.ndarray:
+        if name == "loss":
+            return _loss_buckets(self.losses).kept
+        with self._lock:
+            return self.buckets(name).kept
 
     def kept(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """See :meth:`Run.kept`."""
