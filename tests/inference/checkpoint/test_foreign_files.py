@@ -16,10 +16,16 @@ import numpyro.distributions as dist
 import pytest
 
 from aimz_lab import ImpactModel
-from aimz_lab.errors import AimzLabError, ArtifactError, CheckpointError, DataError
+from aimz_lab.errors import (
+    AimzLabError,
+    ArtifactError,
+    ArtifactGoneError,
+    CheckpointError,
+    DataError,
+)
 from aimz_lab.files import sealed_text
 from aimz_lab.inference.checkpoint.archive import read_archive, write_archive
-from aimz_lab.inference.checkpoint.checkpoint import load_checkpoint
+from aimz_lab.inference.checkpoint.checkpoint import load_checkpoint, next_path
 from aimz_lab.lab.callbacks import History
 from tests.lab.runs import begun, feed
 from tests.runs import mean_field
@@ -105,6 +111,22 @@ def test_links_to_files_are_read(model, tmp_path):
         (model / name).rename(tmp_path / name)
         (model / name).symlink_to(tmp_path / name)
     assert load(model).posterior["b"].tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("path", [5, None, b"x", "a\0b", "~nobody-of-this-name/x"])
+def test_what_is_no_path_is_refused(path):
+    with pytest.raises((ArtifactError, ArtifactGoneError), match="no path|no stored model"):
+        load(path)
+    with pytest.raises(CheckpointError, match=r"no path|no complete"):
+        load_checkpoint(path)
+    with pytest.raises(DataError, match="no path|opened"):
+        History.from_json(path)
+
+
+def test_the_millionth_checkpoint_is_newer_than_the_one_before(tmp_path):
+    for name in ("999999-step-1.npz", "1000000-step-2.npz"):
+        (tmp_path / name).touch()
+    assert next_path(tmp_path, 3).name == "1000001-step-3.npz"
 
 
 def npz(path, members, *, packed=zipfile.ZIP_STORED):
