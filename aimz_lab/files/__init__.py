@@ -15,9 +15,10 @@ from aimz_lab.files.json_text import (
 )
 from aimz_lab.files.refusals import Malformed, refusing, shown
 from aimz_lab.files.regular_file import as_path, machine_bytes, open_regular
-from aimz_lab.files.value import Value
+from aimz_lab.files.value import MOST_EPOCHS, Value
 
 __all__ = [
+    "MOST_EPOCHS",
     "NONFINITE",
     "Limits",
     "Malformed",

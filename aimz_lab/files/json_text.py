@@ -11,7 +11,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 
-from aimz_lab.files.refusals import Malformed
+import numpy as np
+
+from aimz_lab.files.refusals import Malformed, shown
 from aimz_lab.files.regular_file import open_regular
 from aimz_lab.types import JsonObject
 
@@ -46,7 +48,17 @@ def _json_text(value: object, *, indent: int | None = None) -> str:
         ValueError: If a number is not finite.
     """
     separators = None if indent else (",", ":")
-    return json.dumps(value, allow_nan=False, separators=separators, indent=indent)
+    return json.dumps(
+        value, allow_nan=False, separators=separators, indent=indent, default=_plain_scalar
+    )
+
+
+def _plain_scalar(value: object) -> object:
+    """Return a number of NumPy's as Python's."""
+    if isinstance(value, np.generic):
+        return value.item()
+    msg = f"{shown(value)} cannot be written as JSON"
+    raise Malformed(msg)
 
 
 def plain_number(number: float) -> float | str:

@@ -14,8 +14,11 @@ from aimz_lab.files.refusals import Malformed, shown
 
 _T = TypeVar("_T")
 
-MOST = 2**31 - 1
-"""The largest whole number by default: that of sizes, counts and steps."""
+MOST = 2**53
+"""The largest whole number by default: all up to it are numbers of double precision too."""
+
+MOST_EPOCHS = 2**32 - 1
+"""The largest number of an epoch, from which its random key is derived."""
 
 _DTYPE = re.compile(r"[<>=|]?[biufc]\d{1,2}|bool|(u?int|b?float|complex)\d{1,3}(_\w{1,16})?")
 _DIMENSIONS = 32

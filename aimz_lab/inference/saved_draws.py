@@ -54,7 +54,7 @@ def posterior_of(
     draws = _loaded(fields["sites"], "posterior", arrays)
     stats = _loaded(fields["stats"], "stats", arrays)
     sizes = {np.shape(array)[:1] for array in (*draws.values(), *stats.values())}
-    count = fields["count"].whole(0 if draws else 1)
+    count = fields["count"].whole(0 if draws else 1, 2**31 - 1)
     if len(sizes) > 1 or () in sizes or (sizes and count not in (0, *sizes.copy().pop())):
         found = ", ".join(f"{name} {list(np.shape(array))}" for name, array in draws.items())
         msg = f"posterior has draws of the shapes {found[:200]}, and count={count}; they differ"
@@ -75,8 +75,14 @@ def plain_result(result: ViResult, of_state: Params | None) -> JsonObject:
     Args:
         result: The parameters and losses.
         of_state: The parameters of the model's state, or their shapes; ``None`` without one.
+
+    Raises:
+        ArtifactError: If parameters are no tree of dicts, or losses no numbers by step.
     """
     paths, leaves = _flat(result.params)
+    if np.ndim(result.losses) != 1:
+        msg = f"vi_result.losses has the shape {np.shape(result.losses)}; expected a number a step."
+        raise ArtifactError(msg)
     known = _shapes(*_flat(of_state)) if of_state else None
     return {"paths": paths, "of_state": known == _shapes(paths, leaves)}
 
@@ -144,8 +150,9 @@ def _not_of_training(draws: Mapping[str, Array], spec: KernelSpec | None) -> str
         shape = np.shape(array)[1:]
         if site is None or site.kind != "latent":
             return f"posterior has draws of {shown(name)}, which the kernel does not have"
-        if shape != site.shape:
-            return f"posterior draws of {name!r} have the shape {shape}; expected {site.shape}"
+        if shape != site.shape or array.dtype != site.dtype:
+            got, expected = f"{array.dtype}{list(shape)}", f"{site.dtype}{list(site.shape)}"
+            return f"posterior has draws of {name!r} of {got}; expected {expected}"
     return ""
 
 

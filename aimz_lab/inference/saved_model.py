@@ -21,7 +21,7 @@ from numpyro.infer import MCMC, SVI
 from numpyro.infer.svi import SVIRunResult, SVIState
 
 from aimz_lab.errors import ArtifactError, KernelError
-from aimz_lab.files import Value, refusing
+from aimz_lab.files import MOST_EPOCHS, Value, refusing
 from aimz_lab.inference.artifact import read_artifact, write_artifact
 from aimz_lab.inference.autoguides import autoguides_in
 from aimz_lab.inference.checkpoint.provenance import plain_key, typed_key, versions
@@ -139,8 +139,8 @@ class SavedModel:
     """
 
     def __init__(self, path: str | PathLike[str]) -> None:
-        self._path = Path(path)
         manifest, self._arrays = read_artifact(path)
+        self._path = Path(path)
         with self._reading():
             self._fields = Value(manifest).fields("kind", "format", "arrays", *_FIELDS)
             model = self._fields["model"].fields(
@@ -151,7 +151,7 @@ class SavedModel:
             self.param_output = model["output"].choice(arguments)
             self.rng_key = typed_key(self._fields["rng_key"])
             self._n_obs = self._fields["n_obs"].optional(_count)
-            self._epochs_done = self._fields["epochs_done"].whole()
+            self._epochs_done = self._fields["epochs_done"].whole(most=MOST_EPOCHS)
 
     @contextlib.contextmanager
     def checking(self, kernel: Callable) -> Iterator[None]:

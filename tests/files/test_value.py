@@ -12,7 +12,7 @@ from aimz_lab.files import Malformed, Value, refusing
 @pytest.mark.parametrize(
     ("read", "good", "bad"),
     [
-        (Value.whole, [0, 7, 2**31 - 1], [-1, 1.0, True, "1", None, 2**31, [1]]),
+        (Value.whole, [0, 7, 2**53], [-1, 1.0, True, "1", None, 2**53 + 1, [1]]),
         (Value.number, [0, -1.5], [True, "nan", "1", None, [], {}]),
         (Value.flag, [True, False], [0, 1, "true", None]),
         (Value.text, ["", "x"], [0, None, ["x"]]),

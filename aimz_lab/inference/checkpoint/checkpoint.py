@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from aimz_lab.errors import CheckpointError, FitWarning
-from aimz_lab.files import Value, as_path, refusing, shown
+from aimz_lab.files import Malformed, Value, as_path, refusing, shown
 from aimz_lab.inference.checkpoint.archive import PARTIAL, read_archive, write_archive
 from aimz_lab.inference.checkpoint.content import Content, check_history, check_position
 from aimz_lab.inference.checkpoint.provenance import Origin, versions
@@ -29,7 +29,7 @@ from aimz_lab.inference.run.records import Best, TrainerState
 from aimz_lab.types import JsonObject
 
 _FORMAT = 2
-_NAME = re.compile(r"(\d{6})-step-(\d+)\.npz")
+_NAME = re.compile(r"(\d{6,})-step-(\d+)\.npz")
 _HINT = "Resume from another checkpoint, or fit without resume=."
 
 
@@ -83,7 +83,7 @@ class Checkpoint:
                 )
         differ = differences(self.content.versions, versions())
         if differ:
-            msg = f"The losses may differ in their last bits: {'; '.join(differ)}."
+            msg = f"The losses may differ in their last bits: {'; '.join(differ[:6])}."
             warnings.warn(msg, FitWarning, stacklevel=2)
 
     def restore(self, run: Run, template: TrainerState) -> TrainerState:
@@ -141,7 +141,8 @@ def save_checkpoint(path: Path, run: Run) -> None:
         run: The run.
 
     Raises:
-        CheckpointError: If the run is not a fit: a hand-written loop keeps its own state.
+        CheckpointError: If the run is not a fit: a hand-written loop keeps its own state; or if
+            there is more than would be read.
         OSError: If the file cannot be written.
     """
     check_can_save(run)
@@ -158,7 +159,11 @@ def save_checkpoint(path: Path, run: Run) -> None:
     arrays |= tree_arrays("state", state)
     for i, best in enumerate(run.best.values()):
         arrays |= tree_arrays(f"best/{i}", best.state)
-    write_archive(path, _manifest(run, state), arrays)
+    try:
+        write_archive(path, _manifest(run, state), arrays)
+    except Malformed as error:
+        msg = f"The checkpoint {path} cannot be written: {error}."
+        raise CheckpointError(msg) from error
 
 
 def check_can_save(run: Run) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int
 
-from aimz_lab.files import Malformed, Value, shown
+from aimz_lab.files import MOST_EPOCHS, Malformed, Value, shown
 from aimz_lab.inference.checkpoint.provenance import Origin
 from aimz_lab.inference.checkpoint.trees import check_array, check_names
 from aimz_lab.inference.feeds.feed import Position
@@ -50,10 +50,10 @@ class Content:
         """
         fields = plain.fields("format", "provenance", *_FIELDS)
         provenance = fields["provenance"].fields("facts", "origin")
-        epoch, batch = (part.whole() for part in fields["position"].listed(2))
+        epoch, batch = fields["position"].listed(2)
         best = {name: pair.listed(2) for name, pair in fields["best"].named().items()}
         return cls(
-            position=Position(epoch, batch),
+            position=Position(epoch.whole(most=MOST_EPOCHS), batch.whole()),
             metrics=fields["metrics"].names(),
             skipped=fields["skipped"].whole(),
             state={path: fact.text() for path, fact in fields["state"].named().items()},

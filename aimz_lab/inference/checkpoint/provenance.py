@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from aimz_lab.data import key_data
-from aimz_lab.files import Value
+from aimz_lab.files import MOST_EPOCHS, Value
 from aimz_lab.inference.feeds.training_data import TrainingData
 from aimz_lab.kernel.scaling import Scale
 from aimz_lab.types import Array, JsonObject, Rows
@@ -48,7 +48,7 @@ class Origin:
         """
         fields = plain.fields("keys", "first_epoch")
         keys = tuple(typed_key(key) for key in fields["keys"].listed(3))
-        return cls(keys, fields["first_epoch"].whole())
+        return cls(keys, fields["first_epoch"].whole(most=MOST_EPOCHS))
 
 
 def plain_key(key: jax.Array) -> JsonObject:

@@ -9,7 +9,6 @@ import numpy as np
 
 from aimz_lab.files import Value
 from aimz_lab.files.json_text import NONFINITE
-from aimz_lab.files.value import MOST
 from aimz_lab.inference.checkpoint.content import check_columns
 from aimz_lab.inference.run.events import RunInfo
 from aimz_lab.inference.run.step_history import column_forms, metric_form
@@ -98,16 +97,16 @@ def _array(plain: Value, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
     parts = plain.value
     if not isinstance(parts, list) or len(parts) != shape[0]:
         raise plain.refuse(f"a list of {shape[0]:,}")
-    is_whole = np.issubdtype(dtype, np.integer)
+    most = np.iinfo(dtype).max if np.issubdtype(dtype, np.integer) else None
     flat: list[object] = parts
     if shape[1:]:
         is_even = all(type(part) is list and len(part) == shape[1] for part in parts)
         flat = list(chain.from_iterable(parts)) if is_even else [None]
-    if not _are_numbers(flat, is_whole=is_whole):
+    if not _are_numbers(flat, most):
         # Value by value, which takes a while, to find the one to name.
         rows = [part.listed(shape[1]) if shape[1:] else [part] for part in plain.listed()]
-        flat = [v.whole() if is_whole else v.number(finite=False) for row in rows for v in row]
-    wide = np.array(flat, np.int64 if is_whole else np.float64)
+        flat = [_number(value, most) for row in rows for value in row]
+    wide = np.array(flat, np.float64 if most is None else np.int64)
     with np.errstate(over="ignore"):
         array = wide.astype(dtype)
     if (np.isfinite(wide) & ~np.isfinite(array)).any():
@@ -115,8 +114,12 @@ def _array(plain: Value, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
     return array.reshape(shape)
 
 
-def _are_numbers(values: list[object], *, is_whole: bool) -> bool:
+def _number(plain: Value, most: int | None) -> float:
+    return plain.number(finite=False) if most is None else plain.whole(most=int(most))
+
+
+def _are_numbers(values: list[object], most: int | None) -> bool:
     types = set(map(type, values))
-    if is_whole:
-        return types <= {int} and 0 <= min(values, default=0) <= max(values, default=0) <= MOST
+    if most is not None:
+        return types <= {int} and 0 <= min(values, default=0) <= max(values, default=0) <= most
     return types <= {int, float, str} and {v for v in values if type(v) is str} <= set(NONFINITE)

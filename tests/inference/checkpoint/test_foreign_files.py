@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
 import tracemalloc
@@ -15,10 +16,16 @@ import numpyro.distributions as dist
 import pytest
 
 from aimz_lab import ImpactModel
-from aimz_lab.errors import AimzLabError, ArtifactError, CheckpointError, DataError
+from aimz_lab.errors import (
+    AimzLabError,
+    ArtifactError,
+    ArtifactGoneError,
+    CheckpointError,
+    DataError,
+)
 from aimz_lab.files import sealed_text
 from aimz_lab.inference.checkpoint.archive import read_archive, write_archive
-from aimz_lab.inference.checkpoint.checkpoint import load_checkpoint
+from aimz_lab.inference.checkpoint.checkpoint import load_checkpoint, next_path
 from aimz_lab.lab.callbacks import History
 from tests.lab.runs import begun, feed
 from tests.runs import mean_field
@@ -106,6 +113,22 @@ def test_links_to_files_are_read(model, tmp_path):
     assert load(model).posterior["b"].tolist() == [0, 1, 2, 3]
 
 
+@pytest.mark.parametrize("path", [5, None, b"x", "a\0b", "~nobody-of-this-name/x"])
+def test_what_is_no_path_is_refused(path):
+    with pytest.raises((ArtifactError, ArtifactGoneError), match="no path|no stored model"):
+        load(path)
+    with pytest.raises(CheckpointError, match=r"no path|no complete"):
+        load_checkpoint(path)
+    with pytest.raises(DataError, match="no path|opened"):
+        History.from_json(path)
+
+
+def test_the_millionth_checkpoint_is_newer_than_the_one_before(tmp_path):
+    for name in ("999999-step-1.npz", "1000000-step-2.npz"):
+        (tmp_path / name).touch()
+    assert next_path(tmp_path, 3).name == "1000001-step-3.npz"
+
+
 def npz(path, members, *, packed=zipfile.ZIP_STORED):
     """Write a zip file of these members."""
     with zipfile.ZipFile(path, "w", packed) as file:
@@ -140,7 +163,10 @@ def twice(path):
         npz(path, [("manifest.json", manifest({"a": entry})), *[("a.npy", header("<f8", ()))] * 2])
 
 
-def in_manifest(path, text):
+def in_manifest(path, value):
+    """Write a manifest of this text as a value, with a checksum that fits."""
+    rest = f'"content": {value}}}'.encode()
+    text = f'{{"sha256": "{hashlib.sha256(rest).hexdigest()}",'.encode() + rest
     npz(path, [("manifest.json", text)])
 
 
@@ -159,10 +185,13 @@ BOMBS = {
     "a member twice": twice,
     "a deep manifest": lambda p: in_manifest(p, "[" * 100_000 + "]" * 100_000),
     "a manifest of many values": lambda p: in_manifest(p, "[" + "0," * 2_000_000 + "0]"),
-    "a manifest without a checksum": lambda p: in_manifest(p, "{}"),
+    "a manifest of long text": lambda p: in_manifest(p, f'"{"x" * (33 << 20)}"'),
+    "a manifest without a checksum": lambda p: npz(p, [("manifest.json", "{}")]),
     "a manifest of no object": lambda p: in_manifest(p, "[]"),
+    "a field twice": lambda p: in_manifest(p, '1, "content": 1'),
     "a table of no object": lambda p: in_manifest(p, manifest([])),
-    "NaN": lambda p: in_manifest(p, '{"a": NaN}'),
+    "NaN": lambda p: in_manifest(p, "NaN"),
+    "a huge integer": lambda p: in_manifest(p, "9" * 10_000),
     "a file of zeros": lambda p: p.write_bytes(bytes(1000)),
     "four terabytes": lambda p: (p.touch(), os.truncate(p, 1 << 42)),
 }
