@@ -26,7 +26,7 @@ from aimz_lab.predictive.reducers.reduction import Reduction
 from aimz_lab.predictive.reducers.scores import check_scores
 from aimz_lab.predictive.request import Quantity, Request
 from aimz_lab.predictive.results.sinks import WRITERS, MemorySink, StoreSink, choose_sink
-from aimz_lab.predictive.results.store import StoreWriter, read_store
+from aimz_lab.predictive.results.store import new_store
 from aimz_lab.predictive.results.tree import make_labels, reduced_groups, result_groups
 from aimz_lab.predictive.structure import check_plates
 
@@ -175,19 +175,15 @@ class Predictor:
 
     def _stored(self, scenarios: tuple[Scenario, ...]) -> xr.DataTree:
         scenario, labels = scenarios[-1], make_labels(scenarios[-1])
-        writer = StoreWriter(scenario.request.output_dir, scenario.request.group)
-        sink = StoreSink(writer, scenario, labels)
-        try:
+        with (
+            new_store(scenario.request.output_dir, scenario.request.group) as writer,
+            closing(StoreSink(writer, scenario, labels)) as sink,
+        ):
             single = self._run(scenarios, sink)
-            sink.close()
+            sink.finish()
             for group, dataset in result_groups(scenario, labels, single).items():
                 writer.write_dataset(group, dataset)
-            writer.publish()
-        except BaseException:
-            sink.abandon()
-            writer.discard()
-            raise
-        return read_store(writer.path, writer.owner)
+            return writer.publish()
 
     def _reduced(self, scenarios: tuple[Scenario, ...]) -> xr.DataTree:
         scenario = scenarios[-1]
