@@ -12,7 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from aimz_lab.errors import ArtifactError, ArtifactGoneError, ArtifactWriteError, CheckpointError
-from aimz_lab.inference.checkpoint.archive import read_archive, write_archive
+from aimz_lab.inference.checkpoint.archive import PARTIAL, read_archive, write_archive
+from aimz_lab.system.interrupts import hold_interrupts
+from aimz_lab.system.leftovers import make_folder, remove_folder, remove_leftovers
+from aimz_lab.system.paths import local_path
 from aimz_lab.types import JsonObject
 
 FORMAT = 1
@@ -35,25 +38,32 @@ def write_artifact(
         The absolute path.
 
     Raises:
+        ArgumentError: If it is no path of this machine.
         ArtifactError: If something else is there.
         ArtifactWriteError: If it cannot be written; an earlier model stays.
     """
-    path = Path(path).expanduser().resolve()
+    path = local_path("path", path).resolve()
     if path.exists() and not (path / _MANIFEST).is_file():
         msg = f"{path} is there and is no stored model; choose another path, or remove it."
         raise ArtifactError(msg)
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    partial = None
     try:
-        partial.mkdir(parents=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        prefix = f".{path.name[:100]}."
+        remove_leftovers(path.parent, prefix, PARTIAL)
+        with hold_interrupts():
+            partial = make_folder(path.parent, prefix, PARTIAL)
         write_archive(partial / _ARRAYS, {}, arrays)
         text = json.dumps({"kind": _KIND, "format": FORMAT, **manifest}, indent=2)
         (partial / _MANIFEST).write_text(text + "\n", encoding="utf-8")
-        _replace(partial, path)
+        with hold_interrupts():
+            _replace(partial, path)
     except OSError as error:
         msg = f"The model could not be written to {path}: {error}. Nothing was changed there."
         raise ArtifactWriteError(msg) from error
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        if partial:
+            remove_folder(partial)
     return path
 
 
@@ -63,10 +73,11 @@ def read_artifact(
     """Read a stored model; see :func:`write_artifact`.
 
     Raises:
+        ArgumentError: If it is no path of this machine.
         ArtifactGoneError: If there is nothing at ``path``.
         ArtifactError: If it is damaged, no stored model, or of a later format.
     """
-    path = Path(path).expanduser().resolve()
+    path = local_path("path", path).resolve()
     if not path.exists():
         msg = f"There is no stored model at {path}."
         raise ArtifactGoneError(msg)

@@ -27,9 +27,7 @@ _in_use: set[str] = set()
 """Names of the folders that this process is using."""
 
 
-def make_folder(
-    parent: Path, prefix: str, suffix: str = "", *, visible: bool = True
-) -> Path:
+def make_folder(parent: Path, prefix: str, suffix: str = "", *, visible: bool = True) -> Path:
     """Make a folder whose name says which process owns it.
 
     Args:

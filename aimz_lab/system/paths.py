@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from aimz_lab.errors import AimzLabError, ArgumentError, ArtifactWriteError
+from aimz_lab.system.interrupts import hold_interrupts
 
 _LOCAL = ("file://", "local://")
 
@@ -86,3 +88,23 @@ def naming(path: object, what: str, remedy: str = "") -> Iterator[None]:
         remedy = remedy or "Free some space, or choose another path."
         msg = f"The {what} could not be written to {path}: {error}. {remedy}"
         raise ArtifactWriteError(msg) from error
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a small file under another name and rename it: it is whole, or as before.
+
+    Args:
+        path: The file; replaced if it exists.
+        data: What goes into it.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    partial = path.with_name(f".{path.name[:100]}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        with hold_interrupts():
+            partial.write_bytes(data)
+            partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise

@@ -15,7 +15,9 @@ import os
 import zipfile
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import jax
 import jax.numpy as jnp
@@ -45,17 +47,26 @@ def write_archive(path: Path, manifest: JsonObject, arrays: Mapping[str, np.ndar
         OSError: If the file cannot be written.
     """
     partial = path.with_name(path.name + PARTIAL)
-    with partial.open("wb") as file:
-        with zipfile.ZipFile(file, "w") as archive:
-            archive.writestr(_MANIFEST, json.dumps(manifest))
-            for name, array in arrays.items():
-                data = _to_npy(array)
-                packed = zipfile.ZIP_DEFLATED if _shrinks(data) else zipfile.ZIP_STORED
-                archive.writestr(f"{name}.npy", data, packed, compresslevel=1)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    try:
+        with partial.open("wb") as file:
+            _write_members(file, manifest, arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise
     _sync_folder(path.parent)
+
+
+def _write_members(file: BinaryIO, manifest: JsonObject, arrays: Mapping[str, np.ndarray]) -> None:
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr(_MANIFEST, json.dumps(manifest))
+        for name, array in arrays.items():
+            data = _to_npy(array)
+            packed = zipfile.ZIP_DEFLATED if _shrinks(data) else zipfile.ZIP_STORED
+            archive.writestr(f"{name}.npy", data, packed, compresslevel=1)
 
 
 def read_archive(path: Path) -> tuple[JsonObject, dict[str, np.ndarray]]:

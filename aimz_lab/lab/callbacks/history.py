@@ -15,10 +15,11 @@ from aimz_lab.inference.run.events import Callback, Run, RunInfo, Steps
 from aimz_lab.lab import formatting
 from aimz_lab.lab.pictures.summary import summary_html, summary_text
 from aimz_lab.lab.record import RecordedRun, RunSource, loss_trace, padded_share, run_of
+from aimz_lab.system.imports import late_import
+from aimz_lab.system.paths import local_path, naming, write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
-
 _VERSION = 1
 _COLUMNS = ("epoch", "loss", "rows", "n_pad", "seconds", "learning_rate")
 _INFO = (
@@ -70,8 +71,7 @@ class History(Callback):
             A data frame indexed by ``step``, from 1, with epoch, loss, rows, n_pad, seconds,
             learning_rate, metrics and, if there is any, validation; NaN at steps without one.
         """
-        import pandas as pd
-
+        pd = late_import("pandas")
         run = run_of(self)
         columns = {name: run.column(name).copy() for name in (*_COLUMNS, *run.metrics)}
         index = pd.RangeIndex(1, run.step + 1, name="step")
@@ -87,15 +87,26 @@ class History(Callback):
 
         Args:
             path: The file; replaced if it exists.
+
+        Raises:
+            ArgumentError: If it is no path of this machine.
+            ArtifactWriteError: If the file cannot be written.
         """
-        self.to_frame().to_csv(path)
+        path = local_path("path", path)
+        with naming(path, "history"):
+            self.to_frame().to_csv(path)
 
     def to_json(self, path: str | Path) -> None:
         """Write the whole history as JSON; :meth:`from_json` reads it back.
 
         Args:
             path: The file; replaced if it exists.
+
+        Raises:
+            ArgumentError: If it is no path of this machine.
+            ArtifactWriteError: If the file cannot be written; an earlier one stays.
         """
+        path = local_path("path", path)
         run = run_of(self)
         # JSON has no NaN and no infinities: they are written as text.
         columns = {
@@ -113,7 +124,8 @@ class History(Callback):
             "validation": run.validation,
             "columns": columns,
         }
-        Path(path).write_text(json.dumps(content), encoding="utf-8")
+        with naming(path, "history"):
+            write_whole(path, json.dumps(content).encode())
 
     @classmethod
     def from_json(cls, path: str | Path) -> Self:
@@ -200,8 +212,7 @@ def compare(*histories: RunSource) -> pd.DataFrame:
     if not histories:
         msg = "compare() puts histories side by side; pass at least one."
         raise ArgumentError(msg)
-    import pandas as pd
-
+    pd = late_import("pandas")
     runs = [run_of(history) for history in histories]
     names = [f"{run.info.model} {i}" for i, run in enumerate(runs, start=1)]
     return pd.DataFrame({name: _facts(run) for name, run in zip(names, runs, strict=True)})

@@ -133,6 +133,12 @@ class StoreWriter:
             self._partial = make_folder(self._directory, f".{self._name}.", PARTIAL)
             self._store = WrittenStore(LocalStore(self._partial))
 
+    @property
+    def folds_case(self) -> bool:
+        """Whether it is on a file system that does not tell upper from lower case."""
+        swapped = self._partial and self._partial.with_name(self._partial.name.swapcase())
+        return bool(swapped and swapped.exists())
+
     @contextlib.contextmanager
     def reporting(self, path: str | None = None) -> Iterator[None]:
         """Turn errors of the file system into ours, which name the path and a remedy."""
@@ -328,9 +334,7 @@ def _reading(path: str) -> Iterator[None]:
         raise ArtifactError(msg) from error
 
 
-def _checked_root(
-    store: CheckedStore, path: str
-) -> tuple[zarr.Group, Mapping[str, list[str]]]:
+def _checked_root(store: CheckedStore, path: str) -> tuple[zarr.Group, Mapping[str, list[str]]]:
     """Return the root and its arrays by group, as they were written."""
     incomplete = (
         f"{path} is not a complete result: its writing was interrupted, or it was not written "
