@@ -62,7 +62,10 @@ def in_finalizer(action: Callable[P, object], *args: P.args, **kwargs: P.kwargs)
 def _interrupt_after(ended: threading.Event) -> None:
     ended.wait()
     time.sleep(_FINALIZER_S)
-    _thread.interrupt_main()
+    if hasattr(signal, "pthread_kill"):  # wakes a call that sleeps
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+    else:
+        _thread.interrupt_main()
 
 
 @contextmanager

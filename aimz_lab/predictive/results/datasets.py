@@ -54,7 +54,10 @@ def site_dims(
     dims = [*dims]
     for axis, label in zip(free, given, strict=False):
         dims[axis] = label
-    return tuple(label or f"{variable_name(name)}_dim_{axis}" for axis, label in enumerate(dims))
+    return tuple(
+        f"{variable_name(name)}_dim_{axis}" if label is None else label
+        for axis, label in enumerate(dims)
+    )
 
 
 def sample_dataset(

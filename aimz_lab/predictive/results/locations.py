@@ -73,7 +73,8 @@ def stored_files(path: str) -> dict[str, int]:
                 elif entry.is_file(follow_symlinks=False):
                     sizes[key] = entry.stat(follow_symlinks=False).st_size
                 else:
-                    msg = f"{path} is not a result of this package: {key} is no regular file."
+                    msg = f"{path} is not a result of this package: {key} is no regular file, "
+                    "or lies too deep."
                     raise ArtifactError(msg)
     return sizes
 
