@@ -60,9 +60,9 @@ def local_path(argument: str, path: object) -> Path:
     text = path_text(argument, path)
     if is_url(text):
         msg = (
-            f"{argument}={text!r} is a URL, and this goes to a file system of this machine only. "
-            "Write to a local path, and copy it: with the package fsspec, "
-            "fsspec.filesystem(scheme).put(local, url, recursive=True)."
+            f"{argument}={text!r} is a URL, and must be a path on this machine. Use a local path, "
+            "and copy it with the package fsspec: fsspec.filesystem(scheme) has .put(local, url, "
+            "recursive=True) and .get(url, local, recursive=True)."
         )
         raise ArgumentError(msg)
     return Path(text).expanduser()

@@ -27,7 +27,7 @@ def test_local_urls_are_paths(tmp_path):
 )
 def test_urls_are_refused_where_only_files_will_do(write, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ArgumentError, match=r"s3://b/m.*is a URL.*Write to a local path"):
+    with pytest.raises(ArgumentError, match=r"s3://b/m.*is a URL.*Use a local path"):
         write("s3://b/m")
     assert not list(tmp_path.iterdir())
 

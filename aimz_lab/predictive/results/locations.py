@@ -59,6 +59,7 @@ def stored_files(path: str) -> dict[str, int]:
     """
     if is_url(path):
         files, where = late_import("fsspec").core.url_to_fs(path)
+        files.invalidate_cache(where)  # it may remember how the place looked before
         found = files.find(where, detail=True)
         return {name[len(where) :].lstrip("/"): info["size"] for name, info in found.items()}
     sizes: dict[str, int] = {}
@@ -73,8 +74,10 @@ def stored_files(path: str) -> dict[str, int]:
                 elif entry.is_file(follow_symlinks=False):
                     sizes[key] = entry.stat(follow_symlinks=False).st_size
                 else:
-                    msg = f"{path} is not a result of this package: {key} is no regular file, "
-                    "or lies too deep."
+                    msg = (
+                        f"{path} is not a result of this package: {key[:80]} is no regular file, "
+                        "or lies too deep."
+                    )
                     raise ArtifactError(msg)
     return sizes
 
