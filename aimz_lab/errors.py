@@ -47,8 +47,11 @@ class BusyError(AimzLabError, RuntimeError):
     """The model is training in the background."""
 
 
-class NotFittedError(AimzLabError, RuntimeError):
-    """The model has no posterior yet."""
+class NotFittedError(AimzLabError, RuntimeError, ValueError, AttributeError):
+    """The model has no posterior yet.
+
+    It is a ``ValueError`` and an ``AttributeError`` too, as in scikit-learn and in aimz.
+    """
 
 
 class NonFiniteLossError(AimzLabError, FloatingPointError):
@@ -79,7 +82,7 @@ class AimzLabWarning(UserWarning):
     """Base class of the warnings of this package."""
 
 
-class FitWarning(AimzLabWarning):
+class FitWarning(AimzLabWarning, RuntimeWarning):
     """Training does something the user may not expect."""
 
 
@@ -93,3 +96,10 @@ class PerformanceWarning(AimzLabWarning):
 
 class CallbackWarning(AimzLabWarning):
     """A callback failed and was disabled."""
+
+
+AimzWarning = AimzLabWarning
+"""The name that aimz has for the base class of its warnings."""
+
+KernelValidationError = KernelError
+"""The name that aimz has for the error of a kernel that it cannot work with."""

@@ -216,20 +216,15 @@ class ImpactModel:
     def vi_result(self) -> ViResult | None:
         """Parameters and losses of the last training: ``.params`` and ``.losses``.
 
-        Set it after a hand-written loop to anything with these two fields; :meth:`sample` then
-        draws with these parameters.
+        Set it to the result of another run, such as NumPyro's ``SVIRunResult``; :meth:`sample` then
+        draws with its parameters. If it has a state, training goes on from there.
         """
         return self._vi_result
 
     @vi_result.setter
     def vi_result(self, value: ViResult) -> None:
-        if not (hasattr(value, "params") and hasattr(value, "losses")):
-            msg = (
-                "vi_result needs the fields params and losses, such as numpyro's SVIRunResult; got "
-                f"{type(value).__name__}."
-            )
-            raise CallError(msg)
-        self._vi_result = value
+        state = self._svi("vi_result").state_of(value, self._state)
+        self._vi_result, self._state = value, state
 
     @property
     def input_schema(self) -> InputSchema | None:
