@@ -190,8 +190,13 @@ class ImpactModel:
 
     @property
     def kernel_spec(self) -> KernelSpec | None:
-        """The kernel's structure as last trained, or ``None`` before that."""
-        return self._spec
+        """The kernel's sites in all calls so far, or ``None`` before the first.
+
+        A kernel may have some sites only with data, or only without (``if y is None:``); their
+        shapes are those of the last training, or else of the first prediction.
+        """
+        predicted = self._predictor.spec
+        return self._spec.joined(predicted) if self._spec else predicted
 
     @property
     def posterior(self) -> dict[str, Shaped[Array, "draw ..."]] | None:
@@ -639,9 +644,11 @@ class ImpactModel:
             msg = f"{self.param_output!r} is the output and no part of the posterior; left out."
             warnings.warn(msg, AimzLabWarning, stacklevel=2)
         posterior = as_posterior(draws, num_chains)
-        if self._spec is not None:
-            check_sites_of_draws(posterior.draws, self._spec)
-            check_axes_of_draws(posterior.draws, self._spec)
+        spec = self._spec or self._predictor.spec
+        if spec is not None:
+            known = spec.joined(self._predictor.spec)
+            check_sites_of_draws(posterior.draws, spec, known=known.sites)
+            check_axes_of_draws(posterior.draws, known)
         self._posterior = posterior
         return self
 
@@ -1171,7 +1178,8 @@ class ImpactModel:
             >>> im.describe()["inference"]
             'SVI'
         """
-        return describe(self._kernel, self._inference, self._spec, self._posterior, self._schema)
+        spec = self.kernel_spec
+        return describe(self._kernel, self._inference, spec, self._posterior, self._schema)
 
     def save(self, path: str | PathLike[str]) -> Path:
         """Write the model to a directory: arrays and JSON, no code and none of the data.

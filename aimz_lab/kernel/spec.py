@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -34,6 +34,15 @@ class Plate:
     subsample_size: int
     is_rows: bool = False
     size_follows_rows: bool = False
+
+    def at(self, n_rows: int, traced_rows: int) -> Plate:
+        """Return the plate at another number of rows than that of its trace."""
+        more = n_rows - traced_rows
+        return replace(
+            self,
+            size=self.size + more * self.size_follows_rows,
+            subsample_size=self.subsample_size + more * self.is_rows,
+        )
 
 
 @dataclass(frozen=True)
@@ -135,6 +144,25 @@ class KernelSpec:
         site = self.sites[name]
         return next((axis for axis in site.row_axes if site.shape[axis] == self.n_rows), None)
 
+    def joined(self, other: KernelSpec | None) -> KernelSpec:
+        """Add the sites that another call has, such as those of ``if y is None:``.
+
+        Args:
+            other: The structure of the other call; its sites take shapes at ``n_rows`` of this one.
+        """
+        if other is None:
+            return self
+        added = {
+            name: replace(
+                site,
+                shape=other.shape_at(name, self.n_rows),
+                plates=tuple(plate.at(self.n_rows, other.n_rows) for plate in site.plates),
+            )
+            for name, site in other.sites.items()
+            if name not in self.sites
+        }
+        return replace(self, sites={**self.sites, **added}) if added else self
+
     def of_kind(self, *kinds: SiteKind) -> tuple[str, ...]:
         """Names of the sites of these kinds, in the kernel's order."""
         return tuple(name for name, site in self.sites.items() if site.kind in kinds)
@@ -152,7 +180,8 @@ class KernelSpec:
     @property
     def return_sites(self) -> tuple[str, ...]:
         """Sites that predictions return by default: the output, then deterministic sites."""
-        return (self.output, *self.of_kind("deterministic"))
+        computed = self.of_kind("deterministic")
+        return (self.output, *(name for name in computed if name != self.output))
 
     @property
     def output_observed(self) -> bool:
