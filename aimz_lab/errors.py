@@ -39,6 +39,10 @@ class CallError(AimzLabError, TypeError):
     """The arguments do not match the signature of the function called."""
 
 
+class MissingOutputError(CallError, ValueError):
+    """The output is missing beside an array of inputs, or among the fields of a loader."""
+
+
 class SiteError(AimzLabError, ValueError):
     """A named site does not exist or does not fit the data."""
 

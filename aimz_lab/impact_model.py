@@ -833,51 +833,155 @@ class ImpactModel:
         return self._remember(predict(request), rng_key)
 
     def sample_posterior_predictive(
-        self, X: Any, *, store: Store = "persistent", **options: Any
+        self,
+        X: Any,
+        *,
+        intervention: Mapping[str, ArrayLike] | None = None,
+        condition: Mapping[str, ArrayLike] | None = None,
+        held: Held = "refuse",
+        rng_key: jax.Array | None = None,
+        return_sites: Sites = None,
+        shard_axis: ShardAxis = "obs",
+        rows: RowDependence = "auto",
+        batch_size: int | None = None,
+        store: Store = "persistent",
+        output_dir: str | PathLike[str] | None = None,
+        reduce: ReduceSpec | None = None,
+        dims: Mapping[str, Sequence[str]] | None = None,
+        coords: Coords | None = None,
+        progress: bool = True,
+        allow_nonfinite: bool = False,
+        by_row: Iterable[str] = (),
+        shared: Iterable[str] = (),
+        kernel_kwargs: Arguments | None = None,
+        **kwargs: Any,
     ) -> xr.DataTree:
         """Draw from the posterior predictive distribution: another name of :meth:`predict`.
 
         Args:
             X: As in :meth:`predict`.
+            intervention: As in :meth:`predict`.
+            condition: As in :meth:`predict`.
+            held: As in :meth:`predict`.
+            rng_key: As in :meth:`predict`.
+            return_sites: As in :meth:`predict`.
+            shard_axis: As in :meth:`predict`.
+            rows: As in :meth:`predict`.
+            batch_size: As in :meth:`predict`.
             store: As in :meth:`predict`.
-            **options: As in :meth:`predict`, except ``in_sample``.
+            output_dir: As in :meth:`predict`.
+            reduce: As in :meth:`predict`.
+            dims: As in :meth:`predict`.
+            coords: As in :meth:`predict`.
+            progress: As in :meth:`predict`.
+            allow_nonfinite: As in :meth:`predict`.
+            by_row: As in :meth:`predict`.
+            shared: As in :meth:`predict`.
+            kernel_kwargs: As in :meth:`predict`.
+            **kwargs: Further kernel arguments, as in :meth:`fit`.
 
         Returns:
-            The groups ``posterior_predictive`` and ``posterior``.
+            The groups of :meth:`predict`, with ``posterior_predictive``.
 
         Raises:
             NotFittedError: If there is no posterior.
+            SiteError: As :meth:`predict`; its other errors too.
 
         Example:
             >>> tree = im.sample_posterior_predictive(X, progress=False)
             >>> tree.posterior_predictive.y.dims
             ('chain', 'draw', 'obs')
         """
-        return self.predict(X, store=store, **_without_in_sample(options))
+        return self.predict(
+            X,
+            intervention=intervention,
+            condition=condition,
+            held=held,
+            rng_key=rng_key,
+            return_sites=return_sites,
+            shard_axis=shard_axis,
+            rows=rows,
+            batch_size=batch_size,
+            store=store,
+            output_dir=output_dir,
+            reduce=reduce,
+            dims=dims,
+            coords=coords,
+            progress=progress,
+            allow_nonfinite=allow_nonfinite,
+            by_row=by_row,
+            shared=shared,
+            kernel_kwargs=kernel_kwargs,
+            **_without_in_sample(kwargs),
+        )
 
     def sample_posterior_predictive_on_batch(
-        self, X: Shaped[ArrayLike, "row ..."], *, return_datatree: bool = True, **options: Any
+        self,
+        X: Shaped[ArrayLike, "row ..."],
+        *,
+        intervention: Mapping[str, ArrayLike] | None = None,
+        condition: Mapping[str, ArrayLike] | None = None,
+        held: Held = "refuse",
+        rng_key: jax.Array | None = None,
+        return_sites: Sites = None,
+        rows: RowDependence = "auto",
+        return_datatree: bool = True,
+        dims: Mapping[str, Sequence[str]] | None = None,
+        coords: Coords | None = None,
+        allow_nonfinite: bool = False,
+        by_row: Iterable[str] = (),
+        shared: Iterable[str] = (),
+        kernel_kwargs: Arguments | None = None,
+        **kwargs: Any,
     ) -> xr.DataTree | dict[str, Shaped[np.ndarray, "draw ..."]]:
-        """Draw from the posterior predictive distribution of one batch.
+        """Draw from the posterior predictive distribution of one batch: :meth:`predict_on_batch`.
 
         Args:
             X: As in :meth:`predict_on_batch`.
+            intervention: As in :meth:`predict_on_batch`.
+            condition: As in :meth:`predict_on_batch`.
+            held: As in :meth:`predict_on_batch`.
+            rng_key: As in :meth:`predict_on_batch`.
+            return_sites: As in :meth:`predict_on_batch`.
+            rows: As in :meth:`predict_on_batch`.
             return_datatree: As in :meth:`predict_on_batch`.
-            **options: As in :meth:`predict_on_batch`, except ``in_sample``.
+            dims: As in :meth:`predict_on_batch`.
+            coords: As in :meth:`predict_on_batch`.
+            allow_nonfinite: As in :meth:`predict_on_batch`.
+            by_row: As in :meth:`predict_on_batch`.
+            shared: As in :meth:`predict_on_batch`.
+            kernel_kwargs: As in :meth:`predict_on_batch`.
+            **kwargs: Further kernel arguments, as in :meth:`fit`.
 
         Returns:
             As :meth:`predict_on_batch`.
 
         Raises:
             NotFittedError: If there is no posterior.
+            SiteError: As :meth:`predict_on_batch`; its other errors too.
 
         Example:
             >>> tree = im.sample_posterior_predictive_on_batch(X[:5])
             >>> tree.posterior_predictive.y.shape
             (1, 1000, 5)
         """
-        options = _without_in_sample(options)
-        return self.predict_on_batch(X, return_datatree=return_datatree, **options)
+        return self.predict_on_batch(
+            X,
+            intervention=intervention,
+            condition=condition,
+            held=held,
+            rng_key=rng_key,
+            return_sites=return_sites,
+            rows=rows,
+            return_datatree=return_datatree,
+            dims=dims,
+            coords=coords,
+            allow_nonfinite=allow_nonfinite,
+            by_row=by_row,
+            shared=shared,
+            kernel_kwargs=kernel_kwargs,
+            **_without_in_sample(kwargs),
+        )
 
     def sample_prior_predictive(
         self,
@@ -902,7 +1006,7 @@ class ImpactModel:
         kernel_kwargs: Arguments | None = None,
         **kwargs: Any,
     ) -> xr.DataTree:
-        """Draw from the prior predictive distribution; no fit is needed.
+        """Draw from the prior predictive distribution; no fit is needed, and none is changed.
 
         Args:
             X: As in :meth:`predict`.
@@ -926,7 +1030,7 @@ class ImpactModel:
             **kwargs: Further kernel arguments, as in :meth:`fit`.
 
         Returns:
-            The group ``prior_predictive``.
+            The group ``prior_predictive``, and the posterior if the model has one.
 
         Raises:
             SiteError: If a named site does not exist.
@@ -944,6 +1048,7 @@ class ImpactModel:
             kernel_kwargs,
             key=self._keys.one(rng_key),
             posterior=None,
+            beside=self._posterior,
             num_draws=check_positive_int("num_samples", num_samples),
             group="prior_predictive",
             intervention=intervention,
@@ -1018,6 +1123,7 @@ class ImpactModel:
             kernel_kwargs,
             key=self._keys.one(rng_key),
             posterior=None,
+            beside=self._posterior,
             num_draws=check_positive_int("num_samples", num_samples),
             group="prior_predictive",
             intervention=intervention,
@@ -1142,11 +1248,14 @@ class ImpactModel:
             reduce: Reducers of the effect, as in :meth:`predict`; for scenarios given by arguments.
 
         Returns:
-            The effect by site in the predictive group, and the posterior.
+            The effect by site in the predictive group, and the posterior. Of outputs that are
+            stored, the attributes ``artifact_path_baseline`` and ``artifact_path_intervention``
+            name the stores.
 
         Raises:
+            NotFittedError: If a scenario has to be computed, and there is no posterior.
             ArgumentError: If a scenario has neither output nor arguments, or the scenarios differ
-                in an option that one pass shares, such as ``reduce`` or ``store``.
+                in ``reduce``.
             DataError: If the scenarios differ in shape, or label their rows differently.
 
         Warns:
@@ -1157,17 +1266,22 @@ class ImpactModel:
             >>> effect.posterior_predictive.y.shape
             (1, 1000, 40)
         """
+        if output_baseline is None or output_intervention is None:
+            self._fitted("estimate_effect")
         computed = output_baseline is not None or output_intervention is not None
         args = args_baseline, args_intervention
         if not (computed or on_batch or None in args) and can_share_a_pass(*args):
             return self._effect_in_one_pass(*args, reduce)
         if reduce is not None:
             msg = (
-                "reduce= works on two scenarios given by their arguments, with one rng_key and one "
-                "in_sample; of outputs at hand, reduce the effect yourself."
+                "reduce= works on two scenarios given by their arguments, with one rng_key and the "
+                "same in_sample and options; of outputs at hand, reduce the effect yourself."
             )
             raise ArgumentError(msg)
-        predict = self.predict_on_batch if on_batch else partial(self.predict, progress=False)
+        predict = partial(self.predict, progress=False)
+        if on_batch:
+            args = tuple(each and {**each, "return_datatree": True} for each in args)
+            predict = self.predict_on_batch
         outputs = output_baseline, output_intervention
         return estimate_effect(*computed_scenarios(predict, outputs, args, self._keys.take))
 

@@ -68,6 +68,7 @@ class Site:
         is_discrete: Whether a latent site takes discrete values.
         support_is_computed: Whether it has a flat prior with bounds that the kernel computes.
         argument: The per-row argument that an observed site observes as it is, or ``None``.
+        event_dims: Names of the dimensions after the plates, from ``infer={"event_dims": ...}``.
     """
 
     name: str
@@ -85,6 +86,7 @@ class Site:
     support_is_computed: bool = False
     argument: str | None = None
     distribution_shape: tuple[int, ...] | None = None
+    event_dims: tuple[str, ...] = ()
 
     @property
     def batch_ndim(self) -> int:
@@ -122,12 +124,14 @@ class KernelSpec:
         output: Name of the output site.
         n_rows: Number of rows in the trace.
         traced: Whether a trace has run; always true.
+        unnamed: Sites whose ``event_dims`` cannot name their dimensions, and are left out.
     """
 
     sites: Mapping[str, Site]
     output: str
     n_rows: int
     traced: bool = True
+    unnamed: tuple[str, ...] = ()
 
     def shape_at(self, name: str, n_rows: int | None) -> tuple[int | None, ...]:
         """Shape of a site at ``n_rows`` rows; an axis of n - 1 entries keeps this offset."""

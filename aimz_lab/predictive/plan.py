@@ -11,6 +11,7 @@ from aimz_lab.errors import DataTypeError, OutputWarning, PerformanceWarning, Si
 from aimz_lab.kernel.cache_keys import CodeKey
 from aimz_lab.kernel.checks.shapes import check_shapes
 from aimz_lab.kernel.discrete import SummedSite
+from aimz_lab.kernel.event_dims import warn_of_unnamed
 from aimz_lab.kernel.site_graph import SiteGraph, trace_site_graph
 from aimz_lab.kernel.spec import KernelSpec, Site
 from aimz_lab.predictive.blocks import Rows
@@ -217,6 +218,7 @@ def _checked_structure(request: Request, rows: Rows) -> Structure:
     """Trace the kernel, and refuse shapes that multiply the rows; see :func:`trace_structure`."""
     structure = trace_structure(request, rows)
     check_shapes(structure.spec, rows.template, pairs=True)
+    warn_of_unnamed(structure.spec)
     return structure
 
 
@@ -258,10 +260,11 @@ def _why_kept_together(
         for name, site in spec.sites.items()
         if site.kind != "param" and site.row_axes and not _has_one_row_axis(site, spec)
     ]
-    if crossing:
+    without = request.output in wanted and _row_axis(spec, request.output, quantity) is None
+    if crossing and not (without and quantity == "values"):
         return f"The kernel computes across rows at {_listed(crossing)}", PerformanceWarning
-    if request.output in wanted and _row_axis(spec, request.output, quantity) is None:
-        return f"The output site {request.output!r} has no axis of rows", OutputWarning
+    if without:
+        return f"The output site {request.output!r} does not have one value a row", OutputWarning
     return None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from typing import TypeVar
 
 import jax
@@ -125,7 +126,12 @@ class Predictor:
         Raises:
             DataError: If the scenarios have different numbers of rows, or label them differently.
         """
-        return self._tree("values", baseline, intervention)
+        named = {
+            "intervention_baseline": sorted(baseline.intervention),
+            "condition_baseline": sorted(baseline.condition),
+        }
+        named = replace(intervention, attrs={**intervention.attrs, **named})
+        return self._tree("values", baseline, named)
 
     def _tree(self, quantity: Quantity, *requests: Request) -> xr.DataTree:
         if requests[-1].reduce is not None:

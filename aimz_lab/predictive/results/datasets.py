@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Set
+from datetime import UTC, datetime
 from typing import TypeAlias
 
 import jax
 import numpy as np
+import numpyro
 import xarray as xr
 from jax.typing import ArrayLike
 from jaxtyping import Shaped
 
 from aimz_lab.kernel.spec import KernelSpec, variable_name
 from aimz_lab.types import SAMPLE_DIMS, Coords
+from aimz_lab.version import __version__
 
 Variable: TypeAlias = xr.Variable | tuple[tuple[str, ...], np.ndarray]
 """A labelled array, or its dimensions and values."""
@@ -37,7 +41,7 @@ def site_dims(
 
     Returns:
         For each dimension the name that the user gave; else the rows' name; else the name of its
-        plate; else ``{site}_dim_{i}``, as in ArviZ.
+        plate; else that of ``infer={"event_dims": ...}``; else ``{site}_dim_{i}``, as in ArviZ.
     """
     dims: list[str | None] = [None] * ndim
     site = spec.sites.get(name) if spec else None
@@ -48,14 +52,25 @@ def site_dims(
             continue  # a computed site may have as many columns as a block has rows
         if 0 <= axis < ndim and site.shape[axis] == plate.subsample_size:
             dims[axis] = plate.name if plate.name not in taken else None
+    for axis, label in enumerate(site.event_dims if site else (), len(site.plates) if site else 0):
+        if axis < ndim and dims[axis] is None:
+            dims[axis] = label
     if row_axis is not None:
-        dims[row_axis] = spec.row_dim if spec.row_dim not in taken else "obs"
+        names = (spec.row_dim, "obs", "row", "rows")
+        dims[row_axis] = next((each for each in names if each not in taken), None)
     given = list((named or {}).get(name, ()))
     free = [axis for axis in range(ndim) if len(given) == ndim or axis != row_axis]
     dims = [*dims]
     for axis, label in zip(free, given, strict=False):
         dims[axis] = label
-    return tuple(label or f"{variable_name(name)}_dim_{axis}" for axis, label in enumerate(dims))
+    return tuple(label or _default_dim(name, axis, ndim, taken) for axis, label in enumerate(dims))
+
+
+def _default_dim(site: str, axis: int, ndim: int, taken: Set[str]) -> str:
+    """Number a dimension by its axis, as ArviZ does; further on if a site has that name."""
+    numbers = itertools.count(axis, ndim)
+    names = (f"{variable_name(site)}_dim_{number}" for number in numbers)
+    return next(name for name in names if name not in taken)
 
 
 def sample_dataset(
@@ -119,7 +134,8 @@ def posterior_dataset(
     names = {}
     for name, array in arrays.items():
         site = spec.sites.get(name) if spec else None
-        row_axis = spec.row_axis(name) if site else None
+        fits = site is not None and len(site.shape) == array.ndim - 1
+        row_axis = spec.row_axis(name) if fits else None
         names[name] = site_dims(spec, name, array.ndim - 1, row_axis=row_axis, named=dims)
     return sample_dataset(arrays, names, num_chains, coords, attrs)
 
@@ -177,4 +193,22 @@ def with_coords(
     """Return a dataset with the given labels; other dimensions count from 0."""
     labels = {dim: np.arange(size) for dim, size in sizes.items()}
     labels.update({dim: value for dim, value in coords.items() if dim in sizes})
-    return xr.Dataset(variables, labels, dict(attrs))
+    return xr.Dataset(variables, labels, {**origin_attrs(), **attrs})
+
+
+def origin_attrs() -> dict[str, str]:
+    """Return when and by what a group is made; the names are those of ArviZ, and our own.
+
+    Example:
+        >>> sorted(origin_attrs())[:2]
+        ['aimz_lab_version', 'created_at']
+    """
+    return {
+        "created_at": datetime.now(UTC).isoformat(),
+        "creation_library": "aimz_lab",
+        "creation_library_version": __version__,
+        "creation_library_language": "Python",
+        "inference_library": "numpyro",
+        "inference_library_version": numpyro.__version__,
+        "aimz_lab_version": __version__,
+    }

@@ -151,15 +151,20 @@ def _sizes(scenario: Scenario, labels: Labels) -> dict[str, int]:
 def _other_groups(scenario: Scenario, labels: Labels) -> dict[str, xr.Dataset]:
     request = scenario.request
     groups = {**_data_groups(scenario, labels), **request.groups}
-    if not request.draws:
+    kept = request.draws or request.kept_draws
+    if not kept:
         return groups
     posterior = posterior_dataset(
-        request.draws,
+        kept,
         request.num_chains,
         spec=scenario.plan.spec,
         dims=request.dims,
-        coords=request.coords,
+        coords=request.coords if request.draws else {},
     )
+    if not request.draws:  # of the prior's call, whose rows may be others than the fitted ones
+        sizes, coords = posterior.sizes, request.coords
+        fitting = {dim: each for dim, each in coords.items() if sizes.get(dim) == np.size(each)}
+        posterior = posterior.assign_coords(fitting)
     return {"posterior": posterior, **groups}
 
 
