@@ -219,7 +219,7 @@ class ImpactModel:
 
     @property
     def vi_result(self) -> ViResult | None:
-        """Parameters and losses of the last training: ``.params`` and ``.losses``.
+        """Result of the last training: ``.params``, ``.state`` and ``.losses``.
 
         Set it to the result of another run, such as NumPyro's ``SVIRunResult``; :meth:`sample` then
         draws with its parameters. If it has a state, training goes on from there.
@@ -566,25 +566,28 @@ class ImpactModel:
         return_sites: Sites = None,
         return_datatree: bool = True,
         **kwargs: Any,
-    ) -> xr.DataTree | dict[str, Shaped[Array, "draw ..."]]:
+    ) -> xr.DataTree | dict[str, Shaped[np.ndarray, "draw ..."]]:
         """Draw from the guide with the parameters of :attr:`vi_result`, or continue MCMC.
 
         Under MCMC, the chains continue if the kernel's arguments are passed; otherwise the draws of
-        the run are returned. The model's own posterior does not change.
+        the run are returned. The model's own posterior does not change. A guide that was never set
+        up, because ``vi_result`` comes from another SVI object, needs the training data too.
 
         Args:
             num_samples: Number of draws; when MCMC continues, of each chain and before thinning.
             rng_key: Key of this call; split from the model's by default. Chains have their own.
             return_sites: Sites to return; by default the kernel's latent sites.
             return_datatree: Return a labelled tree, or a dict of arrays ``(num_samples, ...)``.
-            **kwargs: Arguments of the guide, if it takes any; all arguments of the kernel, to
-                continue MCMC.
+            **kwargs: Arguments of the guide, if it takes any; all arguments of the kernel, output
+                included, to continue MCMC or to set up a guide.
 
         Returns:
             A tree with the group ``posterior``, or the draws by site.
 
         Raises:
             NotFittedError: If nothing was trained.
+            CallError: If data is missing that is needed to set up the guide or to continue MCMC.
+            GuideError: If the parameters of ``vi_result`` are not those of the guide.
             SiteError: If a named site is not among the draws.
 
         Example:
@@ -606,7 +609,7 @@ class ImpactModel:
             self._keys.advance(rng_key)
         draws = posterior.choose(return_sites)
         if not return_datatree:
-            return draws
+            return {name: np.asarray(values) for name, values in draws.items()}
         return posterior_tree(draws, posterior.num_chains, stats=posterior.stats, spec=self._spec)
 
     def set_posterior_sample(
