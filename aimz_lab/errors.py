@@ -23,6 +23,10 @@ class KernelError(AimzLabError, ValueError):
     """The kernel's signature or structure does not allow the request."""
 
 
+class NoSamplerError(KernelError, NotImplementedError):
+    """A site has to be drawn, and its distribution has no sampler."""
+
+
 class InferenceError(AimzLabError, TypeError):
     """The inference object is missing, given twice, or of an unsuitable type."""
 

@@ -104,7 +104,8 @@ class ImpactModel:
             ``None`` spreads the rows over all local devices.
 
     Raises:
-        TypeError: If there is not exactly one inference object, or it is of another kind.
+        InferenceError: If there is not exactly one inference object, or it is of another kind.
+        ArgumentError: If the SVI object has static arguments.
         KernelError: If the kernel does not take the input and ``output=None`` by keyword.
 
     Example:

@@ -134,6 +134,7 @@ def _checked_state(state: object, params: Params, svi: SVI) -> SVIState:
     try:
         own = dict(svi.optim.get_params(state.optim_state))
         missing = sorted(own.keys() - params.keys())
+        others = [name for name in own if name in params and _sizes_differ(own, params, name)]
     except Exception as error:
         raise GuideError(_OTHER_OPTIMIZER) from error
     if missing:
@@ -142,10 +143,17 @@ def _checked_state(state: object, params: Params, svi: SVI) -> SVIState:
             "vi_result.params lacks; take both from one run."
         )
         raise GuideError(msg)
+    if others:
+        raise GuideError(_OTHER_OPTIMIZER)
     for leaf in jax.tree.leaves((state.optim_state, state.mutable_state)):
         if not jax.dtypes.issubdtype(jax.dtypes.result_type(leaf), jax.dtypes.prng_key):
             _check_finite("vi_result.state", _numbers("vi_result.state", leaf))
     return state._replace(rng_key=as_typed_key(state.rng_key))
+
+
+def _sizes_differ(own: Params, given: Params, name: str) -> bool:
+    """Whether an entry has other numbers of arrays: it is then no parameter, but a state."""
+    return len(jax.tree.leaves(own[name])) != len(jax.tree.leaves(given[name]))
 
 
 def _numbers(what: str, values: object) -> np.ndarray:
