@@ -290,6 +290,19 @@ def test_the_sites_of_both_branches_are_known():
     assert set(copied.kernel_spec.sample_sites) == {"slope", "bought"}
 
 
+def test_the_output_may_have_another_name_without_data():
+    def kernel(X, y=None):
+        slope = numpyro.sample("slope", dist.Normal())
+        with numpyro.plate("obs", X.shape[0]):
+            numpyro.sample("y" if y is not None else "y_new", dist.Normal(slope, 1.0), obs=y)
+
+    here = model(kernel).set_posterior_sample({"slope": np.ones(4)})
+    tree = here.predict(X, return_sites="y_new", progress=False)
+    assert tree.posterior_predictive.y_new.dims == ("chain", "draw", "obs")
+    with pytest.raises(errors.SiteError, match="return_sites="):
+        here.predict(X, progress=False)
+
+
 def test_draws_are_compared_with_sites_known_from_the_prior():
     here = model(two_branches)
     here.sample_prior_predictive_on_batch(X[:9], num_samples=5)

@@ -171,10 +171,10 @@ def _other_groups(scenario: Scenario, labels: Labels) -> dict[str, xr.Dataset]:
 def _data_groups(scenario: Scenario, labels: Labels) -> dict[str, xr.Dataset]:
     """Return the observed output and the inputs, in groups that ArviZ knows."""
     request, spec = scenario.request, scenario.plan.spec
-    site, rows = spec.sites[request.output], labels.row_dims.get(request.output)
+    site, rows = spec.sites.get(request.output), labels.row_dims.get(request.output)
     groups = {}
     observed = request.observed
-    if observed is not None and np.ndim(observed) == len(site.shape):
+    if observed is not None and site is not None and np.ndim(observed) == len(site.shape):
         axis = spec.row_axis(site.name)
         dims = site_dims(spec, site.name, len(site.shape), row_axis=axis, named=request.dims)
         groups["observed_data"] = _plain_dataset({site.name: (dims, observed)}, labels)
