@@ -136,30 +136,44 @@ def test_the_aliases_of_predict_name_their_arguments():
 
 
 def test_the_aliases_pass_all_arguments_on(im, tmp_path):
-    shared = {"intervention": {"slope": [1.0, 2.0]}, "condition": None, "rng_key": KEY}
-    expected = im.predict_on_batch(X, **shared, return_sites="mu")
-    options = {
-        "held": "refuse",
-        "return_sites": "mu",
-        "rows": "auto",
-        "dims": {"slope": ["feature"]},
-        "coords": {"feature": ["a", "b"]},
-        "allow_nonfinite": False,
-        "by_row": (),
-        "shared": (),
-        "kernel_kwargs": None,
-    }
-    batch = im.sample_posterior_predictive_on_batch(X, return_datatree=True, **shared, **options)
+    values = {"slope": np.float32([1.0, 2.0])}
+    expected = im.predict_on_batch(X, intervention=values, return_sites="mu", rng_key=KEY)
+    batch = im.sample_posterior_predictive_on_batch(
+        X,
+        intervention=values,
+        condition=None,
+        held="refuse",
+        rng_key=KEY,
+        return_sites="mu",
+        rows="auto",
+        return_datatree=True,
+        dims={"slope": ["feature"]},
+        coords={"feature": ["a", "b"]},
+        allow_nonfinite=False,
+        by_row=(),
+        shared=(),
+        kernel_kwargs=None,
+    )
     stored = im.sample_posterior_predictive(
         X,
+        intervention=values,
+        condition=None,
+        held="refuse",
+        rng_key=KEY,
+        return_sites="mu",
         shard_axis="obs",
+        rows="auto",
         batch_size=10,
         store="persistent",
         output_dir=tmp_path,
         reduce=None,
+        dims={"slope": ["feature"]},
+        coords={"feature": ["a", "b"]},
         progress=False,
-        **shared,
-        **options,
+        allow_nonfinite=False,
+        by_row=(),
+        shared=(),
+        kernel_kwargs=None,
     )
     for tree in (batch, stored):
         assert tree.posterior.slope.dims == ("chain", "draw", "feature")
