@@ -576,6 +576,82 @@ def test_keys_are_good_in_another_process(tmp_path):
     assert int(found.stdout) == int(here.predict_on_batch(X).posterior_predictive.y.sum())
 
 
+# What is better here on purpose, and what has to change
+
+
+def bare(X, y=None):
+    slope = numpyro.sample("slope", dist.Normal().expand([2]).to_event(1))
+    numpyro.sample("y", dist.Normal(X @ slope, 1.0), obs=y)
+
+
+def two_outputs(X, y=None):
+    slope = numpyro.sample("slope", dist.Normal().expand([2]).to_event(1))
+    with numpyro.plate("data", 30, subsample_size=X.shape[0]):
+        mean = jax.numpy.stack([X @ slope, X @ slope], axis=1)
+        numpyro.sample("y", dist.Normal(mean, 1.0).to_event(1), obs=y)
+
+
+def chained(X, y=None):
+    z = numpyro.sample("z", dist.Normal())
+    m = numpyro.sample("m", dist.Normal(3.0 * z, 0.1))
+    with numpyro.plate("obs", X.shape[0]):
+        mu = numpyro.deterministic("mu", m + X[:, 0])
+        numpyro.sample("y", dist.Normal(mu, 0.1), obs=y)
+
+
+def with_draws(kernel):
+    names = ("z", "m") if kernel is chained else ("slope",)
+    shape = (4,) if kernel is chained else (4, 2)
+    return model(kernel).set_posterior_sample({name: np.ones(shape) for name in names})
+
+
+@pytest.mark.parametrize(
+    ("kernel", "call", "says"),
+    [
+        (linear, lambda im: im.predict(X, return_sites="slop"), "did you mean 'slope'"),
+        (chained, lambda im: im.predict(X, intervention={"z": 0.0}), "held='redraw'"),
+        (chained, lambda im: im.predict(X, condition={"m": 0.0}), "held='redraw'"),
+        (chained, lambda im: im.predict(X, intervention={"z": X[:, 0]}), "has shape"),
+        (two_outputs, lambda im: im.predict(np.tile(X, (2, 1))), r"max\(30, X\.shape\[0\]\)"),
+        (
+            linear,
+            lambda im: im.estimate_effect(im.predict_on_batch(X), im.predict_on_batch(X[:9])),
+            "on the same rows",
+        ),
+        (linear, lambda im: model().log_likelihood(X, Y), "needs a posterior"),
+    ],
+    ids=["typo", "held", "condition", "value a row", "plate", "rows", "no posterior"],
+)
+def test_what_is_refused_says_what_to_do(kernel, call, says):
+    with pytest.raises(errors.AimzLabError, match=says):
+        call(with_draws(kernel))
+
+
+def test_rows_have_one_name_and_other_dimensions_their_axis():
+    here = with_draws(bare)
+    assert here.kernel_spec is None
+    assert here.predict_on_batch(X).posterior_predictive.y.dims == ("chain", "draw", "obs")
+    here = with_draws(two_outputs)
+    dims = here.predict_on_batch(X).posterior_predictive.y.dims
+    assert dims == ("chain", "draw", "data", "y_dim_1")
+
+
+def test_a_site_that_is_intervened_on_keeps_its_own_draws_with_a_warning():
+    with pytest.warns(aimz_lab.OutputWarning, match="'slope' are intervened on"):
+        tree = with_draws(linear).predict_on_batch(
+            X, intervention={"slope": [3.0, 4.0]}, return_sites=["slope", "mu"]
+        )
+    assert (tree.posterior_predictive.slope == 1).all()
+    np.testing.assert_allclose(tree.posterior_predictive.mu[0, 0], X @ [3.0, 4.0], rtol=1e-5)
+
+
+def test_a_legacy_key_is_taken_as_it_is():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        here = ImpactModel(linear, jax.random.PRNGKey(3), svi())
+    assert here.rng_key == jax.random.key(3)
+
+
 # Beside aimz itself, where it is installed
 
 
