@@ -367,9 +367,7 @@ def named(X, y=None):
     shift = numpyro.sample(
         "shift", dist.Normal().expand([3]).to_event(1), infer={"event_dims": ["part", "more"]}
     )
-    level = numpyro.sample(
-        "level", dist.Normal().expand([3]).to_event(1), infer={"event_dims": ["y"]}
-    )
+    level = numpyro.sample("level", dist.Normal().expand([3]).to_event(1), infer={"event_dims": 5})
     with numpyro.plate("obs", X.shape[0]):
         mean = X @ slope + shift.sum() + level.sum()
         numpyro.sample("y", dist.Normal(mean, 1.0), obs=y)

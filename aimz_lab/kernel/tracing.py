@@ -196,8 +196,16 @@ def _record(site: Message, plates: Mapping[str, Message], n_rows: int) -> _Recor
         is_discrete=bool(sampled and kind == "latent" and site["fn"].support.is_discrete),
         support_is_computed=kind == "latent" and _support_is_computed(site["fn"]),
         distribution_shape=tuple(site["fn"].shape()) if kind == "observed" else None,
-        event_dims=tuple((site.get("infer") or {}).get("event_dims", ())),
+        event_dims=_event_dims(site.get("infer") or {}),
     )
+
+
+def _event_dims(infer: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return the names of a site's dimensions after its plates, as the kernel gives them."""
+    given = infer.get("event_dims")
+    if given is None or "_scan_current_index" in infer:  # a loop adds an axis in front
+        return ()
+    return tuple(given) if isinstance(given, list | tuple) else (given,)
 
 
 def _support_is_computed(distribution: Distribution) -> bool:

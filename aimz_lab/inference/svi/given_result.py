@@ -102,13 +102,17 @@ def check_state_fits(given: SVIState, own: SVIState, svi: SVI) -> None:
         svi: The inference object.
 
     Raises:
-        GuideError: If its parameters or its optimizer are others.
+        GuideError: If its parameters, its optimizer or its mutable state are others.
     """
     check_parameters_fit(*(svi.optim.get_params(each.optim_state) for each in (given, own)))
-    structures = [jax.tree.structure(each.optim_state) for each in (given, own)]
-    shapes = [_shapes(each.optim_state) for each in (given, own)]
-    if structures[0] != structures[1] or shapes[0] != shapes[1]:
+    if not _same_arrays(given.optim_state, own.optim_state):
         raise GuideError(_OTHER_OPTIMIZER)
+    if not _same_arrays(given.mutable_state, own.mutable_state):
+        msg = (
+            "vi_result.state has another mutable state than the kernel and the guide, such as the "
+            "statistics of a network; set the result of a run with the same kernel and guide."
+        )
+        raise GuideError(msg)
 
 
 def _check_params(params: object) -> None:
@@ -179,6 +183,11 @@ def _check_finite(what: str, array: np.ndarray) -> None:
             "them. Set the result of a run before it diverged."
         )
         raise ArgumentError(msg)
+
+
+def _same_arrays(one: PyTree, other: PyTree) -> bool:
+    same_structure = jax.tree.structure(one) == jax.tree.structure(other)
+    return same_structure and _shapes(one) == _shapes(other)
 
 
 def _shapes(tree: PyTree) -> object:
