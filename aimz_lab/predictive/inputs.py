@@ -19,7 +19,7 @@ from aimz_lab.data import (
     is_batches,
     shared_row_labels,
 )
-from aimz_lab.errors import CallError
+from aimz_lab.errors import CallError, MissingOutputError
 from aimz_lab.inference.feeds.inputs import rows_and_others
 from aimz_lab.inference.feeds.roles import check_beside_loader, check_fields, resolved
 from aimz_lab.inference.feeds.training_data import loader_order
@@ -86,7 +86,7 @@ def predictive_data(
     if not is_batches(inputs):
         if with_output and outputs is None:
             msg = f"The output {signature.output!r} is needed beside an array of inputs."
-            raise CallError(msg)
+            raise MissingOutputError(msg)
         rows, shared, static = rows_and_others(
             signature, inputs, outputs, extra, allow_nonfinite=allow_nonfinite, roles=roles
         )
@@ -146,5 +146,5 @@ def _fields(
         return tuple(wanted)
     if with_output and signature.output not in fields:
         msg = f"The batches have no field {signature.output!r}; they have {', '.join(fields)}."
-        raise CallError(msg)
+        raise MissingOutputError(msg)
     return tuple(name for name in fields if name in wanted)

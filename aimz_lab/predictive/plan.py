@@ -12,6 +12,7 @@ from aimz_lab.kernel.cache_keys import CodeKey
 from aimz_lab.kernel.checks.names import check_names
 from aimz_lab.kernel.checks.shapes import check_shapes
 from aimz_lab.kernel.discrete import SummedSite
+from aimz_lab.kernel.event_dims import warn_of_unnamed
 from aimz_lab.kernel.site_graph import SiteGraph, trace_site_graph
 from aimz_lab.kernel.spec import KernelSpec, Site
 from aimz_lab.predictive.blocks import Rows
@@ -219,6 +220,7 @@ def _checked_structure(request: Request, rows: Rows) -> Structure:
     structure = trace_structure(request, rows)
     check_names(structure.spec)
     check_shapes(structure.spec, rows.template, pairs=True)
+    warn_of_unnamed(structure.spec)
     return structure
 
 
@@ -260,10 +262,11 @@ def _why_kept_together(
         for name, site in spec.sites.items()
         if site.kind != "param" and site.row_axes and not _has_one_row_axis(site, spec)
     ]
-    if crossing:
+    without = request.output in wanted and _row_axis(spec, request.output, quantity) is None
+    if crossing and not (without and quantity == "values"):
         return f"The kernel computes across rows at {_listed(crossing)}", PerformanceWarning
-    if request.output in wanted and _row_axis(spec, request.output, quantity) is None:
-        return f"The output site {request.output!r} has no axis of rows", OutputWarning
+    if without:
+        return f"The output site {request.output!r} does not have one value a row", OutputWarning
     return None
 
 

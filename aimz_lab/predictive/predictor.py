@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from typing import TypeVar
 
 import jax
@@ -11,6 +12,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Shaped
 
+from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.predictive.blocks import BLOCK_ROWS, Rows, check_same_length
 from aimz_lab.predictive.call_labels import check_reducer_labels, check_same_rows
 from aimz_lab.predictive.crossing import CrossingRowsError
@@ -61,14 +63,18 @@ def bytes_in_flight(
 class Predictor:
     """Runs predictive calls, and keeps their compiled programs.
 
-    It holds no results. A copy or a pickle of it starts empty.
+    It holds no results. A copy or a pickle of it has no programs.
+
+    Attributes:
+        spec: The kernel's sites in all calls so far; ``None`` before the first.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, spec: KernelSpec | None = None) -> None:
+        self.spec = spec
         self._programs = Programs()
 
-    def __reduce__(self) -> tuple[type[Predictor], tuple[()]]:
-        return Predictor, ()
+    def __reduce__(self) -> tuple[type[Predictor], tuple[KernelSpec | None]]:
+        return Predictor, (self.spec,)
 
     def predict(self, request: Request) -> xr.DataTree:
         """Draw from the predictive distribution.
@@ -121,7 +127,12 @@ class Predictor:
         Raises:
             DataError: If the scenarios have different numbers of rows, or label them differently.
         """
-        return self._tree("values", baseline, intervention)
+        named = {
+            "intervention_baseline": sorted(baseline.intervention),
+            "condition_baseline": sorted(baseline.condition),
+        }
+        named = replace(intervention, attrs={**intervention.attrs, **named})
+        return self._tree("values", baseline, named)
 
     def _tree(self, quantity: Quantity, *requests: Request) -> xr.DataTree:
         if requests[-1].reduce is not None:
@@ -142,13 +153,21 @@ class Predictor:
         plans = agreeing_plans(plans)
         if plans[0].axis == "obs":
             try:
-                return compute(_scenarios(requests, plans, rows, quantity))
+                return self._seen(plans, compute(_scenarios(requests, plans, rows, quantity)))
             except CrossingRowsError as crossing:
                 names = crossing.args
                 # The rows of a source cannot stay together: this raises if any scenario has one.
                 least = next((each for each in rows if each.streams), rows[0])
                 plans = [keep_rows_together(plans[0], least, names), *plans[1:]]
-        return compute(_scenarios(requests, agreeing_plans(plans), rows, quantity))
+        return self._seen(
+            plans, compute(_scenarios(requests, agreeing_plans(plans), rows, quantity))
+        )
+
+    def _seen(self, plans: Sequence[Plan], result: T) -> T:
+        """Take in the sites of a call that succeeded, and return its result."""
+        for plan in plans:
+            self.spec = self.spec.joined(plan.spec) if self.spec else plan.spec
+        return result
 
     def _run(self, scenarios: tuple[Scenario, ...], sink: Sink | Finish) -> dict[str, np.ndarray]:
         combine = _difference if len(scenarios) > 1 else _alone

@@ -22,7 +22,7 @@ from aimz_lab.data import (
     shared_row_labels,
     to_host,
 )
-from aimz_lab.errors import CallError, DataError
+from aimz_lab.errors import CallError, DataError, MissingOutputError
 from aimz_lab.inference.feeds.columns import check_columns, check_order, shared_labels
 from aimz_lab.inference.feeds.ranges import warn_if_coarse
 from aimz_lab.inference.feeds.roles import check_beside_loader, resolved
@@ -37,11 +37,11 @@ def needed_output(outputs: ArrayLike | None, name: str) -> ArrayLike:
     """Return the output, which training on raw arrays requires.
 
     Raises:
-        CallError: If it is ``None``.
+        MissingOutputError: If it is ``None``.
     """
     if outputs is None:
         msg = f"Training needs the output {name!r}; got None."
-        raise CallError(msg)
+        raise MissingOutputError(msg)
     return outputs
 
 
@@ -231,7 +231,7 @@ def training_data(
     if not is_batches(inputs):
         if outputs is None:
             msg = f"fit needs the output {signature.output!r} beside an array of inputs: fit(X, y)."
-            raise CallError(msg)
+            raise MissingOutputError(msg)
         rows, shared, static = rows_and_others(
             signature, inputs, outputs, extra, allow_nonfinite=allow_nonfinite, roles=roles
         )

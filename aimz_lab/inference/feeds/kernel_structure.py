@@ -15,6 +15,7 @@ from aimz_lab.kernel.checks.preflight import check_sites
 from aimz_lab.kernel.checks.row_plates import check_row_plates
 from aimz_lab.kernel.checks.shapes import check_shapes
 from aimz_lab.kernel.checks.supports import check_supports
+from aimz_lab.kernel.event_dims import warn_of_unnamed
 from aimz_lab.kernel.rows.index_checks import IndexCheck
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.kernel.spec import KernelSpec
@@ -40,6 +41,7 @@ def trace_data(signature: KernelSignature, data: TrainingData) -> KernelSpec:
 
     Warns:
         FitWarning: If a plate of the rows is larger than the data.
+        OutputWarning: If names of event dimensions cannot be used.
     """
     kernel, batch = data.for_batches(signature.kernel), data.first_batch
     try:
@@ -54,6 +56,7 @@ def trace_data(signature: KernelSignature, data: TrainingData) -> KernelSpec:
         _refuse_rows_passed_whole(data, error)
         raise
     check_sites(spec)
+    warn_of_unnamed(spec)
     check_supports(kernel, spec, batch)
     check_output_observed(kernel, spec, batch)
     check_row_plates(kernel, spec, batch, data.n_obs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
 from numpyro.infer.autoguide import AutoGuide
 from numpyro.primitives import Messenger
@@ -125,9 +126,15 @@ def parameter_names(kernel: Callable) -> tuple[str, ...]:
 
 def _parameters(kernel: Callable) -> Mapping[str, inspect.Parameter]:
     """The parameters of a kernel; those of the function under NumPyro's handlers."""
-    while isinstance(kernel, Messenger) and kernel.fn is not None:
-        kernel = kernel.fn
-    return inspect.signature(kernel).parameters
+    return inspect.signature(_without_handlers(kernel)).parameters
+
+
+def _without_handlers(kernel: Callable) -> Callable:
+    if isinstance(kernel, Messenger) and kernel.fn is not None:
+        return _without_handlers(kernel.fn)
+    if isinstance(kernel, partial):
+        return partial(_without_handlers(kernel.func), *kernel.args, **kernel.keywords)
+    return kernel
 
 
 def check_call(kernel: Callable, given: Iterable[str]) -> None:
