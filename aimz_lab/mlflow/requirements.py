@@ -1,0 +1,109 @@
+"""The environment that a logged model asks for: pip requirements and Conda's file."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from pathlib import Path
+
+import yaml
+from mlflow.utils.environment import (
+    _mlflow_conda_env,
+    _process_conda_env,
+    _process_pip_requirements,
+    _PythonEnv,
+)
+
+from aimz_lab.types import JsonObject
+
+_NAMED = ("aimz_lab", "jax", "numpyro", "optax")
+# Installed by the ones above, or part of what every model has.
+_KNOWN = {*_NAMED, "jaxlib", "numpy", "cloudpickle", "mlflow", "__main__", "__mp_main__"}
+
+
+def get_default_pip_requirements(*, include_cloudpickle: bool = False) -> list[str]:
+    """Return the pip requirements of a logged model, at the versions installed here.
+
+    :func:`save_model` and :func:`log_model` add MLflow, and the packages that the kernel refers to.
+
+    Args:
+        include_cloudpickle: Whether to add ``cloudpickle``, which a saved model needs.
+
+    Returns:
+        Requirements such as ``"jax==0.10.2"``.
+
+    Example:
+        >>> [each.split("==")[0] for each in get_default_pip_requirements()]
+        ['aimz_lab', 'jax', 'numpyro', 'optax']
+    """
+    names = [*_NAMED, *(["cloudpickle"] if include_cloudpickle else [])]
+    return [_pinned(name) for name in names]
+
+
+def get_default_conda_env(*, include_cloudpickle: bool = False) -> JsonObject:
+    """Return the Conda environment of :func:`get_default_pip_requirements`, with MLflow.
+
+    Args:
+        include_cloudpickle: Whether to add ``cloudpickle``, which a saved model needs.
+
+    Returns:
+        What Conda's YAML file holds.
+
+    Example:
+        >>> sorted(get_default_conda_env())
+        ['channels', 'dependencies', 'name']
+    """
+    requirements = get_default_pip_requirements(include_cloudpickle=include_cloudpickle)
+    return _mlflow_conda_env(additional_pip_deps=requirements)
+
+
+def write_environment(
+    path: Path,
+    conda_env: JsonObject | str | None,
+    pip_requirements: Iterable[str] | str | None,
+    extra_pip_requirements: Iterable[str] | str | None,
+    modules: set[str],
+) -> None:
+    """Write the files that describe the environment of a model.
+
+    Args:
+        path: The model's folder.
+        conda_env: As for :func:`save_model`.
+        pip_requirements: As for :func:`save_model`.
+        extra_pip_requirements: As for :func:`save_model`.
+        modules: Names of the modules that its code refers to.
+    """
+    if conda_env is not None:
+        conda, lines, constraints = _process_conda_env(conda_env)
+    else:
+        default = None
+        if pip_requirements is None:
+            default = get_default_pip_requirements(include_cloudpickle=True) + _packages_of(modules)
+        conda, lines, constraints = _process_pip_requirements(
+            default, pip_requirements, extra_pip_requirements
+        )
+    text = yaml.safe_dump(conda, default_flow_style=False)
+    (path / "conda.yaml").write_text(text, encoding="utf-8")
+    (path / "requirements.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    if constraints:
+        (path / "constraints.txt").write_text("\n".join(constraints) + "\n", encoding="utf-8")
+    _PythonEnv.current().to_yaml(str(path / "python_env.yaml"))
+
+
+def _packages_of(modules: set[str]) -> list[str]:
+    """Return the pinned packages of modules, without those that come anyway."""
+    roots = {name.partition(".")[0] for name in modules}
+    roots -= _KNOWN | sys.stdlib_module_names
+    if not roots:
+        return []
+    installed = packages_distributions()
+    packages = {package for root in roots for package in installed.get(root, ())[:1]}
+    return [_pinned(package) for package in sorted(packages)]
+
+
+def _pinned(package: str) -> str:
+    try:
+        return f"{package}=={version(package).partition('+')[0]}"
+    except PackageNotFoundError:
+        return package
