@@ -8,13 +8,16 @@ from importlib.metadata import PackageNotFoundError, packages_distributions, ver
 from pathlib import Path
 
 import yaml
+from mlflow.exceptions import MlflowException
 from mlflow.utils.environment import (
     _mlflow_conda_env,
     _process_conda_env,
     _process_pip_requirements,
     _PythonEnv,
 )
+from packaging.requirements import InvalidRequirement, Requirement
 
+from aimz_lab.errors import ArgumentError
 from aimz_lab.types import JsonObject
 
 _NAMED = ("aimz_lab", "jax", "numpyro", "optax")
@@ -73,16 +76,29 @@ def write_environment(
         pip_requirements: As for :func:`save_model`.
         extra_pip_requirements: As for :func:`save_model`.
         modules: Names of the modules that its code refers to.
+
+    Raises:
+        ArgumentError: If the requirements cannot be read.
     """
-    if conda_env is not None:
-        conda, lines, constraints = _process_conda_env(conda_env)
-    else:
-        default = None
-        if pip_requirements is None:
-            default = get_default_pip_requirements(include_cloudpickle=True) + _packages_of(modules)
-        conda, lines, constraints = _process_pip_requirements(
-            default, pip_requirements, extra_pip_requirements
+    default = None
+    if conda_env is None and pip_requirements is None:
+        default = get_default_pip_requirements(include_cloudpickle=True) + _packages_of(modules)
+    try:
+        if conda_env is not None:
+            conda, lines, constraints = _process_conda_env(conda_env)
+        else:
+            conda, lines, constraints = _process_pip_requirements(
+                default, pip_requirements, extra_pip_requirements
+            )
+        for line in lines:
+            if not line.startswith("-"):
+                Requirement(line)
+    except (InvalidRequirement, MlflowException, OSError, ValueError, TypeError) as error:
+        msg = (
+            f"The requirements cannot be read: {error}. A line is as in a requirements.txt, such "
+            "as 'flax>=0.12' or '-c constraints.txt'."
         )
+        raise ArgumentError(msg) from error
     text = yaml.safe_dump(conda, default_flow_style=False)
     (path / "conda.yaml").write_text(text, encoding="utf-8")
     (path / "requirements.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
