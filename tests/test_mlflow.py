@@ -295,7 +295,7 @@ def test_environments_are_described_as_mlflow_does(im, tmp_path):
         ({"kernel_kwargs": ["offset"]}, ArgumentError, "kernel_kwargs is a dict"),
         ({"kernel_kwargs": {"offset": sys.stdout}}, ArtifactError, "cannot be pickled"),
         ({"input_example": "text"}, AimzLabError, "text"),
-        ({"input_example": X[:3, :1]}, AimzLabError, "X"),
+        ({"input_example": X[:3]}, AimzLabError, "needs the argument 'group'"),
         ({"input_example": {"group": GROUP}}, DataError, "no 'X', the kernel's input"),
         ({"input_example": (TABLE, {"prob": 2})}, ArgumentError, "prob is the mass"),
         ({"input_example": (TABLE, {"probs": 0.5})}, ArgumentError, "params has no 'probs'"),

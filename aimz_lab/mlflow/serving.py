@@ -65,8 +65,8 @@ class ServedParams:
         """
         given = {name: value for name, value in (params or {}).items() if value is not None}
         given.pop("progress", None)  # aimz has it; nothing is shown here
-        if "return_datatree" in given:  # aimz's word for what is asked for
-            given.setdefault("output", "tree" if given.pop("return_datatree") else "draws")
+        if "return_datatree" in given:  # aimz's word; MLflow adds the default of output to it
+            given["output"] = "tree" if given.pop("return_datatree") else "draws"
         known = [each.name for each in fields(cls)]
         if unknown := [name for name in given if name not in known]:
             msg = f"params has no {_listed(unknown)}; it takes {_listed(known)}."

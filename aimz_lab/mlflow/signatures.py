@@ -68,7 +68,14 @@ def served_signature(
     if signature is not None or example is None:
         inputs, outputs = (signature.inputs, signature.outputs) if signature else (None, None)
         return ModelSignature(inputs, outputs, schema)
-    predicted = ServedModel(model, kernel_kwargs).predict(copy.deepcopy(data), params)
+    try:
+        predicted = ServedModel(model, kernel_kwargs).predict(copy.deepcopy(data), params)
+    except AimzLabError as error:
+        error.add_note(
+            "This is the prediction of input_example, which is a table, an array, or arrays by "
+            "kernel argument; arguments that all rows share go to kernel_kwargs=."
+        )
+        raise
     output = None if ServedParams.of(params).output == "tree" else predicted
     try:
         found = infer_signature(data, output)
