@@ -93,7 +93,7 @@ class Callback:
         """Called once at the end, always; ``run.status`` says how the run ended."""
 
     def on_model_fitted(self, run: Run, model: Any, data: Any) -> None:
-        """Called after ``on_fit_end``, when the ``ImpactModel`` has the result and can predict.
+        """Called after ``on_fit_end``, when ``model``, the ``ImpactModel``, can predict.
 
         ``data`` is what it was trained on: its ``rows``, ``shared`` and ``static`` are the kernel's
         arguments by name. Not called if the run failed.
