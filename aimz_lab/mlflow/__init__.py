@@ -4,7 +4,7 @@ A logged model holds two things. Its state is arrays and plain text, see
 :meth:`aimz_lab.ImpactModel.save`. Its code, the kernel and the inference object, is pickled, as in
 MLflow's own flavors; an autoguide contains the batch of its set-up. Unpickling runs code, so it
 needs your consent: pass kernel and inference object yourself, or ``allow_pickle=True``. Nothing
-that stands in the model itself counts as consent.
+that stands in the model itself counts as consent, nor does a ``model_config`` of MLflow.
 
 Example:
     Log a model, and predict with it through MLflow's generic interface::

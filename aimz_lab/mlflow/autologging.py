@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any
 import mlflow
 import mlflow.data
 from mlflow.entities import DatasetInput, InputTag, LoggedModelInput
+from mlflow.utils.autologging_utils import MlflowEventsAndWarningsBehaviorGlobally
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
 from aimz_lab.errors import ArgumentError, CallbackWarning
@@ -226,17 +226,8 @@ class _AutoLogger(MLflowLogger):
                 )
                 warnings.warn(msg, CallbackWarning, stacklevel=2)
 
-    @contextlib.contextmanager
-    def as_quiet_as_asked(self) -> Iterator[None]:
-        """Keep MLflow's messages from the user of ``silent``, and its hints from everybody."""
-        logger = logging.getLogger("mlflow")
-        before = logger.level
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", category=UserWarning, module="mlflow")
-            if self.options.silent:
-                warnings.simplefilter("ignore")
-                logger.setLevel(logging.CRITICAL)
-            try:
-                yield
-            finally:
-                logger.setLevel(before)
+    def as_quiet_as_asked(self) -> contextlib.AbstractContextManager:
+        """Return MLflow's own mute button: its hints for authors of models help nobody here."""
+        return MlflowEventsAndWarningsBehaviorGlobally(
+            disable_event_logs=self.options.silent, disable_warnings=True, reroute_warnings=False
+        )

@@ -1,7 +1,8 @@
 """Consent to unpickle a model's code, which never comes from the model itself.
 
 MLflow mixes its ``model_config`` with what the model's own description says before a flavor sees
-it, and a model may redirect MLflow to another folder. So neither is asked.
+it, and a model may redirect MLflow to another folder. So neither is asked. (It also imports any
+module that a description names: ``mlflow.pyfunc.load_model`` is not for models that you distrust.)
 """
 
 from __future__ import annotations
@@ -140,20 +141,6 @@ def read_code(path: Path) -> PickledCode:
         )
         raise ArtifactError(msg) from error
     return code
-
-
-def forget_modules_of(path: Path) -> None:
-    """Take the folders of a refused model from where Python looks for modules.
-
-    MLflow puts them there before it asks a flavor; the next import of anything would run them.
-    """
-    root = path.resolve()
-    sys.path[:] = [each for each in sys.path if root not in _with_parents(Path(each))]
-
-
-def _with_parents(path: Path) -> tuple[Path, ...]:
-    path = path.resolve()
-    return path, *path.parents
 
 
 class _Pickler(cloudpickle.Pickler):

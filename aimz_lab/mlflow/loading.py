@@ -14,10 +14,13 @@ from numpyro.infer import MCMC, SVI
 
 from aimz_lab.errors import ArtifactError, CallError
 from aimz_lab.impact_model import ImpactModel
-from aimz_lab.mlflow.consent import PickledCode, check_consent, forget_modules_of, read_code
+from aimz_lab.mlflow.consent import PickledCode, check_consent, read_code
 from aimz_lab.mlflow.flavor import FLAVOR_NAME, STATE
 from aimz_lab.mlflow.serving import ServedModel
 from aimz_lab.types import Arguments
+
+_LARGEST_DESCRIPTION = 10_000_000
+"""Bytes of a description, examples of signatures included; read before it is trusted."""
 
 
 def load_model(
@@ -70,6 +73,8 @@ def load_pyfunc(
 ) -> PyFuncModel:
     """Load a model behind MLflow's generic interface, as ``mlflow.pyfunc.load_model`` does.
 
+    That one imports any module that a model names, so take this one for models of others.
+
     Its ``predict(data, params)`` takes a table, an array, or arrays by kernel argument. In
     ``params``, ``output`` asks for the ``"summary"`` of each row (the default), the ``"draws"``, or
     a ``"tree"``; ``prob`` (0.94) is the mass of the summary's interval, ``seed`` (0) that of the
@@ -110,11 +115,7 @@ def load_pyfunc(
 
 def _load_pyfunc(path: str, model_config: Mapping[str, Any] | None = None) -> ServedModel:  # noqa: ARG001
     """Called by MLflow with the path of the model, and what it made of configurations."""
-    try:
-        check_consent()
-    except CallError:
-        forget_modules_of(Path(path))
-        raise
+    check_consent()
     code = read_code(Path(path))
     return ServedModel(_restore(Path(path), code), code.kernel_kwargs)
 
@@ -158,6 +159,7 @@ def _fetch(
         path = Path(
             mlflow.artifacts.download_artifacts(artifact_uri=os.fspath(model_uri), dst_path=target)
         )
+        _check_regular(path / "MLmodel")
         described = Model.load(str(path / "MLmodel"))
     except Exception as error:
         msg = f"No model of MLflow can be read at {model_uri}: {type(error).__name__}: {error}"
@@ -167,6 +169,12 @@ def _fetch(
         msg = f"{model_uri} is no model of aimz_lab; its flavors are: {flavors}."
         raise ArtifactError(msg)
     return path, described
+
+
+def _check_regular(file: Path) -> None:
+    if not file.is_file() or file.stat().st_size > _LARGEST_DESCRIPTION:
+        msg = f"{file} is no regular file of at most {_LARGEST_DESCRIPTION:,} bytes."
+        raise ArtifactError(msg)
 
 
 def _restore(path: Path, code: PickledCode) -> ImpactModel:

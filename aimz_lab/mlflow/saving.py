@@ -175,9 +175,20 @@ def log_model(
     if artifact_path is not None and name is not None:
         msg = "artifact_path is the former word for name; pass only name."
         raise CallError(msg)
-    for what, value in {"name": name or artifact_path, "registered": registered_model_name}.items():
-        if value is not None and not (isinstance(value, str) and value):
-            msg = f"{what.replace('registered', 'registered_model_name')} is a text; got {value!r}."
+    _check_words(
+        name=name,
+        artifact_path=artifact_path,
+        registered_model_name=registered_model_name,
+        model_type=model_type,
+        model_id=model_id,
+    )
+    for what, value in {"params": params, "tags": tags}.items():
+        if not (value is None or isinstance(value, Mapping)):
+            msg = f"{what} is a dict; got {value!r}."
+            raise ArgumentError(msg)
+    for what, value in {"step": step, "await_registration_for": await_registration_for}.items():
+        if not isinstance(value, int) and (what == "step" or value is not None):
+            msg = f"{what} is a whole number; got {value!r}."
             raise ArgumentError(msg)
     saved = {
         "model": model,
@@ -209,3 +220,10 @@ def log_model(
             **saved,
             **kwargs,
         )
+
+
+def _check_words(**words: object) -> None:
+    for name, value in words.items():
+        if value is not None and not (isinstance(value, str) and value):
+            msg = f"{name} is a text; got {value!r}."
+            raise ArgumentError(msg)
