@@ -7,13 +7,14 @@ module that a description names: ``mlflow.pyfunc.load_model`` is not for models 
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import cloudpickle
@@ -92,34 +93,32 @@ def check_consent(allow_pickle: bool = False) -> None:
         raise CallError(msg)
 
 
-def write_code(path: Path, code: PickledCode) -> set[str]:
-    """Pickle the code of a model into its folder.
+def pickled_code(code: PickledCode) -> tuple[bytes, set[str]]:
+    """Pickle the code of a model.
 
     Returns:
-        Names of the modules that the pickle refers to.
+        The pickle, and the names of the modules that it refers to.
 
     Raises:
         ArtifactError: If it cannot be pickled.
     """
     content = {each.name: getattr(code, each.name) for each in fields(code)}
-    with (path / CODE).open("wb") as file:
-        pickler = _Pickler(file)
-        try:
-            pickler.dump(content)
-        except OSError:
-            raise
-        except Exception as error:
-            msg = (
-                "The kernel, its arguments or the inference object cannot be pickled: "
-                f"{type(error).__name__}: {error}. Whatever they refer to must be picklable: no "
-                "open files, locks or connections."
-            )
-            raise ArtifactError(msg) from error
-    return pickler.modules
+    file = io.BytesIO()
+    pickler = _Pickler(file)
+    try:
+        pickler.dump(content)
+    except Exception as error:
+        msg = (
+            "The kernel, its arguments or the inference object cannot be pickled: "
+            f"{type(error).__name__}: {error}. Whatever they refer to must be picklable: no open "
+            "files, locks or connections."
+        )
+        raise ArtifactError(msg) from error
+    return file.getvalue(), pickler.modules
 
 
 def read_code(path: Path) -> PickledCode:
-    """Unpickle the code of a model; call :func:`check_consent` before.
+    """Unpickle the code of a model; call :func:`check_consent` first.
 
     Raises:
         ArtifactError: If there is none, or it cannot be unpickled here.
@@ -133,6 +132,7 @@ def read_code(path: Path) -> PickledCode:
         sys.path.insert(0, str(modules))
     try:
         code = PickledCode(**pickle.loads(file.read_bytes()))
+        code = replace(code, kernel_kwargs=dict(code.kernel_kwargs))
     except Exception as error:
         msg = (
             f"{file} cannot be unpickled here: {type(error).__name__}: {error}. Save the model "
@@ -146,7 +146,7 @@ def read_code(path: Path) -> PickledCode:
 class _Pickler(cloudpickle.Pickler):
     """Notes the modules of what it pickles."""
 
-    def __init__(self, file) -> None:  # noqa: ANN001  as the class above
+    def __init__(self, file: io.BytesIO) -> None:
         super().__init__(file)
         self.modules: set[str] = set()
 

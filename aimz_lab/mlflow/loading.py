@@ -14,6 +14,7 @@ from numpyro.infer import MCMC, SVI
 
 from aimz_lab.errors import ArtifactError, CallError
 from aimz_lab.impact_model import ImpactModel
+from aimz_lab.mlflow.call_checks import check_mappings, check_path
 from aimz_lab.mlflow.consent import PickledCode, check_consent, read_code
 from aimz_lab.mlflow.flavor import FLAVOR_NAME, STATE
 from aimz_lab.mlflow.serving import ServedModel
@@ -127,6 +128,7 @@ def _own_code(
     allow_pickle: bool,
 ) -> PickledCode | None:
     """Return the caller's code, or ``None`` if the stored one is to be unpickled."""
+    check_mappings(kernel_kwargs=kernel_kwargs)
     if kernel is None and inference is None:
         check_consent(allow_pickle)
         return None
@@ -147,26 +149,20 @@ def _fetch(
     model_uri: str | os.PathLike[str], dst_path: str | os.PathLike[str] | None
 ) -> tuple[Path, Model]:
     """Return the local folder of a model of this flavor, and MLflow's description."""
-    for name, value in (("model_uri", model_uri), ("dst_path", dst_path)):
-        if not (isinstance(value, (str, os.PathLike)) or (value is None and name == "dst_path")):
-            msg = (
-                f"{name} is a path or a text; got a {type(value).__name__}. Kernel and inference "
-                "object are passed by name: kernel=, inference=."
-            )
-            raise CallError(msg)
-    target = None if dst_path is None else os.fspath(dst_path)
+    source = check_path("model_uri", model_uri)
+    target = None if dst_path is None else check_path("dst_path", dst_path)
     try:
-        path = Path(
-            mlflow.artifacts.download_artifacts(artifact_uri=os.fspath(model_uri), dst_path=target)
-        )
+        path = Path(mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=target))
         _check_regular(path / "MLmodel")
         described = Model.load(str(path / "MLmodel"))
+        flavors = dict(described.flavors or {})
+        described.get_input_schema()  # of a signature that is one
     except Exception as error:
         msg = f"No model of MLflow can be read at {model_uri}: {type(error).__name__}: {error}"
         raise ArtifactError(msg) from error
-    if FLAVOR_NAME not in (described.flavors or {}):
-        flavors = ", ".join(map(str, described.flavors or {})) or "none"
-        msg = f"{model_uri} is no model of aimz_lab; its flavors are: {flavors}."
+    if FLAVOR_NAME not in flavors:
+        listed = ", ".join(map(str, flavors)) or "none"
+        msg = f"{model_uri} is no model of aimz_lab; its flavors are: {listed}."
         raise ArtifactError(msg)
     return path, described
 

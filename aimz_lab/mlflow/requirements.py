@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
-from pathlib import Path
 
 import yaml
 from mlflow.exceptions import MlflowException
@@ -61,17 +60,15 @@ def get_default_conda_env(*, include_cloudpickle: bool = False) -> JsonObject:
     return _mlflow_conda_env(additional_pip_deps=requirements)
 
 
-def write_environment(
-    path: Path,
+def environment_files(
     conda_env: JsonObject | str | None,
     pip_requirements: Iterable[str] | str | None,
     extra_pip_requirements: Iterable[str] | str | None,
     modules: set[str],
-) -> None:
-    """Write the files that describe the environment of a model.
+) -> dict[str, str]:
+    """Return the texts of the files that describe the environment of a model, by name.
 
     Args:
-        path: The model's folder.
         conda_env: As for :func:`save_model`.
         pip_requirements: As for :func:`save_model`.
         extra_pip_requirements: As for :func:`save_model`.
@@ -99,12 +96,14 @@ def write_environment(
             "as 'flax>=0.12' or '-c constraints.txt'."
         )
         raise ArgumentError(msg) from error
-    text = yaml.safe_dump(conda, default_flow_style=False)
-    (path / "conda.yaml").write_text(text, encoding="utf-8")
-    (path / "requirements.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    files = {
+        "conda.yaml": yaml.safe_dump(conda, default_flow_style=False),
+        "requirements.txt": "\n".join(lines) + "\n",
+        "python_env.yaml": yaml.safe_dump(_PythonEnv.current().to_dict(), sort_keys=False),
+    }
     if constraints:
-        (path / "constraints.txt").write_text("\n".join(constraints) + "\n", encoding="utf-8")
-    _PythonEnv.current().to_yaml(str(path / "python_env.yaml"))
+        files["constraints.txt"] = "\n".join(constraints) + "\n"
+    return files
 
 
 def _packages_of(modules: set[str]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import inspect
 import os
 import shutil
 import uuid
@@ -15,6 +15,7 @@ from mlflow.models.model import ModelInfo
 
 from aimz_lab.errors import ArgumentError, ArtifactError, ArtifactWriteError, CallError
 from aimz_lab.impact_model import ImpactModel
+from aimz_lab.mlflow.call_checks import check_mappings, check_path, check_texts
 from aimz_lab.mlflow.consent import trusting_own_model
 from aimz_lab.mlflow.contents import Contents
 from aimz_lab.mlflow.signatures import Signature
@@ -77,12 +78,12 @@ def save_model(
         ...     sorted(path.name for path in Path(folder).iterdir() if path.suffix == "")
         ['MLmodel', 'model']
     """
-    path = Path(path).expanduser().absolute()
+    target = Path(check_path("path", path)).expanduser().absolute()
     if not (mlflow_model is None or isinstance(mlflow_model, Model)):
         msg = f"mlflow_model is a mlflow.models.Model; got a {type(mlflow_model).__name__}."
         raise CallError(msg)
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        msg = f"{path} is there and not empty; choose another path."
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        msg = f"{target} is there and not empty; choose another path."
         raise ArtifactError(msg)
     contents = Contents.of(
         model=model,
@@ -96,18 +97,7 @@ def save_model(
         extra_files=extra_files,
         kernel_kwargs=kernel_kwargs,
     )
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
-    try:
-        partial.mkdir(parents=True)
-        contents.write(partial, Model() if mlflow_model is None else mlflow_model)
-        if path.exists():
-            path.rmdir()
-        partial.rename(path)
-    except OSError as error:
-        msg = f"The model could not be written to {path}: {error}. Nothing was kept."
-        raise ArtifactWriteError(msg) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    _write(contents, target, Model() if mlflow_model is None else mlflow_model)
 
 
 def log_model(
@@ -175,55 +165,81 @@ def log_model(
     if artifact_path is not None and name is not None:
         msg = "artifact_path is the former word for name; pass only name."
         raise CallError(msg)
-    _check_words(
+    check_texts(
         name=name,
         artifact_path=artifact_path,
         registered_model_name=registered_model_name,
         model_type=model_type,
         model_id=model_id,
+        run_id=kwargs.get("run_id"),
     )
-    for what, value in {"params": params, "tags": tags}.items():
-        if not (value is None or isinstance(value, Mapping)):
-            msg = f"{what} is a dict; got {value!r}."
-            raise ArgumentError(msg)
+    check_mappings(params=params, tags=tags)
     for what, value in {"step": step, "await_registration_for": await_registration_for}.items():
         if not isinstance(value, int) and (what == "step" or value is not None):
             msg = f"{what} is a whole number; got {value!r}."
             raise ArgumentError(msg)
-    saved = {
-        "model": model,
-        "conda_env": conda_env,
-        "code_paths": code_paths,
-        "pip_requirements": pip_requirements,
-        "extra_pip_requirements": extra_pip_requirements,
-        "extra_files": extra_files,
-        "input_example": input_example,
-        "kernel_kwargs": kernel_kwargs,
-    }
-    contents = Contents.of(signature=signature, metadata=metadata, **saved)
-    for each in ("code_paths", "pip_requirements", "extra_pip_requirements", "extra_files"):
-        saved[each] = getattr(contents, each)  # what iterators held
+    _check_further(kwargs)
+    contents = Contents.of(
+        model=model,
+        conda_env=conda_env,
+        code_paths=code_paths,
+        signature=signature,
+        input_example=input_example,
+        pip_requirements=pip_requirements,
+        extra_pip_requirements=extra_pip_requirements,
+        metadata=metadata,
+        extra_files=extra_files,
+        kernel_kwargs=kernel_kwargs,
+    )
     with trusting_own_model():
         return Model.log(
             artifact_path=None,
             name=name or artifact_path or "model",
-            flavor=importlib.import_module("aimz_lab.mlflow"),
+            flavor=_Prepared(contents),
             registered_model_name=registered_model_name,
             await_registration_for=await_registration_for,
             metadata=metadata,
-            signature=contents.signature or False,
             params=params,
             tags=tags,
             model_type=model_type,
             step=step,
             model_id=model_id,
-            **saved,
             **kwargs,
         )
 
 
-def _check_words(**words: object) -> None:
-    for name, value in words.items():
-        if value is not None and not (isinstance(value, str) and value):
-            msg = f"{name} is a text; got {value!r}."
-            raise ArgumentError(msg)
+class _Prepared:
+    """A flavor, as MLflow sees one, that saves what was prepared and checked before."""
+
+    __name__ = "aimz_lab.mlflow"
+
+    def __init__(self, contents: Contents) -> None:
+        self._contents = contents
+
+    def save_model(self, path: str, mlflow_model: Model) -> None:
+        """Called by MLflow with a folder of its own."""
+        _write(self._contents, Path(path), mlflow_model)
+
+
+def _write(contents: Contents, target: Path, described: Model) -> None:
+    """Write under another name, and rename."""
+    partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        partial.mkdir(parents=True)
+        contents.write(partial, described)
+        if target.exists():
+            target.rmdir()
+        partial.rename(target)
+    except OSError as error:
+        msg = f"The model could not be written to {target}: {error}. Nothing was kept."
+        raise ArtifactWriteError(msg) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _check_further(names: Iterable[str]) -> None:
+    """Refuse what ``Model.log`` would hand on to a flavor."""
+    known = set(inspect.signature(Model.log).parameters) - {"flavor", "kwargs"}
+    if unknown := sorted(set(names) - known):
+        msg = f"log_model has no argument {unknown[0]!r}, and neither has MLflow's Model.log."
+        raise CallError(msg)

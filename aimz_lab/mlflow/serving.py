@@ -63,10 +63,14 @@ class ServedParams:
         Raises:
             ArgumentError: If a name is unknown, or a value is not allowed.
         """
+        if not (params is None or isinstance(params, Mapping)):
+            msg = f"params is a dict, such as {{'output': 'draws'}}; got {params!r}."
+            raise ArgumentError(msg)
         given = {name: value for name, value in (params or {}).items() if value is not None}
         given.pop("progress", None)  # aimz has it; nothing is shown here
         if "return_datatree" in given:  # aimz's word; MLflow adds the default of output to it
-            given["output"] = "tree" if given.pop("return_datatree") else "draws"
+            wanted = {True: "tree", False: "draws"}
+            given["output"] = wanted.get(given.pop("return_datatree"), "neither True nor False")
         known = [each.name for each in fields(cls)]
         if unknown := [name for name in given if name not in known]:
             msg = f"params has no {_listed(unknown)}; it takes {_listed(known)}."
@@ -109,6 +113,12 @@ class ServedModel:
         """
         asked = ServedParams.of(params)
         inputs, arguments = _kernel_arguments(model_input, self._model)
+        schema = self._model.input_schema
+        for name, row in (schema.rows if schema else {}).items():
+            if name == self._model.param_input:
+                inputs = _as_trained(name, inputs, row.dtype)
+            elif name in arguments:
+                arguments[name] = _as_trained(name, arguments[name], row.dtype)
         options: dict[str, Any] = {
             "rng_key": jax.random.key(asked.seed),
             "kernel_kwargs": {**self._arguments, **arguments},
@@ -145,27 +155,29 @@ def _evenly_spaced(
     return draws[np.linspace(0, len(draws) - 1, number).round().astype(int)]
 
 
-def _kernel_arguments(model_input: Any, model: ImpactModel) -> tuple[Any, Arguments]:
+def _kernel_arguments(
+    model_input: Any, model: ImpactModel
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Return the kernel's input and its other per-row arguments."""
     if isinstance(model_input, Mapping):
-        arrays = {name: _array(value) for name, value in model_input.items()}
+        arrays = {str(name): _array(value, str(name)) for name, value in model_input.items()}
         if model.param_input not in arrays:
             msg = (
                 f"The request has no {model.param_input!r}, the kernel's input; it has "
-                f"{_listed(arrays)}."
+                f"{_listed(arrays) or 'nothing'}."
             )
             raise DataError(msg)
         return arrays.pop(model.param_input), arrays
     if isinstance(model_input, pd.DataFrame):
         return _of_table(model_input, model)
-    return _array(model_input), {}
+    return _array(model_input, model.param_input), {}
 
 
-def _of_table(table: pd.DataFrame, model: ImpactModel) -> tuple[Any, Arguments]:
+def _of_table(table: pd.DataFrame, model: ImpactModel) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     schema = model.input_schema
     rows = schema.rows if schema else {}
     others = [name for name in rows if name not in (model.param_input, model.param_output)]
-    found = {name: _array(table[name]) for name in others if name in table.columns}
+    found = {name: _array(table[name], name) for name in others if name in table.columns}
     missing = [name for name in others if name not in found]
     if missing:
         msg = (
@@ -176,29 +188,39 @@ def _of_table(table: pd.DataFrame, model: ImpactModel) -> tuple[Any, Arguments]:
     table = table.drop(columns=list(found))
     trained = list(schema.columns.get(model.param_input, ())) if schema else []
     if not trained:
-        inputs = _array(table)
+        inputs = _array(table, model.param_input)
         is_vector = bool(rows) and rows[model.param_input].shape == ()
         return (inputs[:, 0] if is_vector and inputs.shape[1] == 1 else inputs), found
     by_name = {str(column): column for column in table.columns}
     missing = [name for name in trained if str(name) not in by_name]
     unknown = [name for name in by_name if name not in map(str, trained)]
-    if missing or unknown:
+    if missing or unknown or len(by_name) < len(table.columns):
         msg = (
-            f"The table has the columns {_listed(by_name)}, and the model was trained on "
+            f"The table has the columns {_listed(table.columns)}, and the model was trained on "
             f"{_listed(trained)}."
         )
         raise DataError(msg)
-    return _array(table[[by_name[str(name)] for name in trained]]), found  # in any order
+    ordered = table[[by_name[str(name)] for name in trained]]  # a request may have any order
+    return _array(ordered, model.param_input), found
 
 
-def _array(value: Any) -> Any:
+def _array(value: Any, name: str) -> np.ndarray:
     """Return values as NumPy has them; a column of lists becomes an array of rows."""
-    array = np.asarray(value)
-    if array.dtype == object:
-        try:
-            return np.asarray(array.tolist())
-        except ValueError:
-            return array
+    try:
+        array = np.asarray(value)
+        return np.asarray(array.tolist()) if array.dtype == object else array
+    except (ValueError, TypeError) as error:
+        msg = f"The request's {name!r} is no array: its rows differ in length or kind."
+        raise DataError(msg) from error
+
+
+def _as_trained(name: str, array: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Return whole numbers for what was trained on them: JSON may have made 2 of them 2.0."""
+    if np.iscomplexobj(array) and dtype.kind != "c":
+        msg = f"The request's {name!r} is complex, and the model was trained on real numbers."
+        raise DataError(msg)
+    if dtype.kind in "iu" and array.dtype.kind == "f" and (array == np.floor(array)).all():
+        return array.astype(np.int64)
     return array
 
 
