@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -156,6 +157,7 @@ class ImpactModel:
         self._fingerprint: TrainingFingerprint | None = None
         self._last_run: Run | None = None
         self._handle: RunHandle[Self] | None = None
+        self._announcing_thread: int | None = None
         self._n_obs: int | None = None
         self._epochs_done = 0
         self._warned_of_n_obs = False
@@ -1442,7 +1444,8 @@ class ImpactModel:
         return roles.after_training(self._schema.rows, self._schema.shared)
 
     def _check_idle(self, method: str) -> None:
-        if self._handle is not None and not self._handle.done:
+        is_waiting = self._announcing_thread != threading.get_ident()
+        if self._handle is not None and not self._handle.done and is_waiting:
             msg = (
                 f"{method} has to wait while a run of this model is under way; wait() for its "
                 "handle, or stop() it first."
@@ -1484,11 +1487,25 @@ class ImpactModel:
         return self._handle
 
     def _carry_out(self, fit: StartedFit) -> None:
+        has_result = False
         try:
             fit.loop.run_to_end()
         finally:
             for result in fit.results():
                 self._keep(result)
+                has_result = True
+        if has_result:
+            self._announce(fit)
+
+    def _announce(self, fit: StartedFit) -> None:
+        """Tell callbacks that the model has its result; they may use it while others wait."""
+        self._announcing_thread = threading.get_ident()
+        try:
+            errors = fit.loop.callbacks.conclude("on_model_fitted", self, fit.data)
+        finally:
+            self._announcing_thread = None
+        if errors:
+            raise errors[0]
 
     def _keep(self, result: FitResult) -> None:
         """Take over the result of a fit."""
