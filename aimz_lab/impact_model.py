@@ -17,6 +17,7 @@ import xarray as xr
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Shaped
 from numpyro.infer import MCMC, SVI
+from numpyro.infer.autoguide import AutoGuide
 from numpyro.infer.svi import SVIState
 
 from aimz_lab.data.checks import check_positive_int
@@ -62,6 +63,7 @@ from aimz_lab.inference.saved_model import ModelState, SavedModel, save_model
 from aimz_lab.inference.svi.learner import SviLearner
 from aimz_lab.kernel.arguments import ArgumentRoles
 from aimz_lab.kernel.checks.preflight import check_signature
+from aimz_lab.kernel.failures import explained
 from aimz_lab.kernel.rows.index_checks import IndexCheck
 from aimz_lab.kernel.scaling import Scale
 from aimz_lab.kernel.signature import KernelSignature, merge_arguments
@@ -544,7 +546,8 @@ class ImpactModel:
         arguments = merge_arguments(self._kernel, kwargs, kernel_kwargs)
         roles = self._roles(by_row, shared)
         data = batch_data(self._kernel, X, y, arguments, n_obs=size, roles=roles)
-        step = learner.step(data, n_pad, self._keys.split(rng_key, 1)[0], self._state, rows)
+        with self._explained():
+            step = learner.step(data, n_pad, self._keys.split(rng_key, 1)[0], self._state, rows)
         if self._state is None:
             self._keys.advance(rng_key)
         self._n_obs, self._state, self._spec, self._schema = (
@@ -601,7 +604,8 @@ class ImpactModel:
             params=getattr(self._vi_result, "params", None) or {},
             posterior=self._posterior,
         )
-        posterior = self._learner.sample(request)
+        with self._explained():
+            posterior = self._learner.sample(request)
         if isinstance(self._learner, SviLearner):  # chains have keys of their own
             self._keys.advance(rng_key)
         draws = posterior.choose(return_sites)
@@ -1316,6 +1320,12 @@ class ImpactModel:
             return roles
         return roles.after_training(self._schema.rows, self._schema.shared)
 
+    def _explained(self) -> contextlib.AbstractContextManager[None]:
+        """Explain errors of the kernel's code, and of the guide's if the user wrote it."""
+        guide = getattr(self._inference, "guide", None)
+        own = None if isinstance(guide, AutoGuide) else guide
+        return explained(self.kernel, own, output=self.param_output)
+
     def _check_idle(self, method: str) -> None:
         if self._handle is not None and not self._handle.done:
             msg = (
@@ -1337,7 +1347,8 @@ class ImpactModel:
         self, request: FitRequest, rng_key: jax.Array | None, *, blocking: bool
     ) -> Self | RunHandle[Self]:
         """Run a fit to its end, here or on a thread."""
-        fit = self._learner.start(request, self._state)
+        with self._explained():
+            fit = self._learner.start(request, self._state)
         self._last_run = fit.run
         self._keys.advance(rng_key)
         if not blocking:
@@ -1360,7 +1371,8 @@ class ImpactModel:
 
     def _carry_out(self, fit: StartedFit) -> None:
         try:
-            fit.loop.run_to_end()
+            with self._explained():
+                fit.loop.run_to_end()
         finally:
             for result in fit.results():
                 self._keep(result)
@@ -1375,7 +1387,8 @@ class ImpactModel:
 
     def _restore(self, saved: SavedModel, kernel_kwargs: Arguments) -> None:
         """Take over the state of a saved model."""
-        state = saved.restore(self._kernel, self._inference, self._learner, kernel_kwargs)
+        with self._explained():
+            state = saved.restore(self._kernel, self._inference, self._learner, kernel_kwargs)
         self._n_obs, self._epochs_done = state.n_obs, state.epochs_done
         self._spec, self._schema, self._state = state.spec, state.schema, state.state
         self._vi_result, self._posterior = state.vi_result, state.posterior

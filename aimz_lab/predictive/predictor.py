@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Shaped
 
+from aimz_lab.kernel.failures import explained
 from aimz_lab.predictive.blocks import BLOCK_ROWS, Rows, check_same_length
 from aimz_lab.predictive.call_labels import check_reducer_labels, check_same_rows
 from aimz_lab.predictive.crossing import CrossingRowsError
@@ -130,6 +131,13 @@ class Predictor:
         return self._computed(self._in_memory, quantity, *requests)
 
     def _computed(
+        self, compute: Callable[[tuple[Scenario, ...]], T], quantity: Quantity, *requests: Request
+    ) -> T:
+        """Plan and compute a call, and explain errors of the kernel's code."""
+        with explained(requests[0].kernel, output=requests[0].output):
+            return self._planned(compute, quantity, *requests)
+
+    def _planned(
         self, compute: Callable[[tuple[Scenario, ...]], T], quantity: Quantity, *requests: Request
     ) -> T:
         """Plan and compute a call; repeat it with all rows together if the kernel crosses rows."""
