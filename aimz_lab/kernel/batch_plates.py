@@ -62,6 +62,34 @@ class refuse_too_small_plates(Messenger):
             raise KernelError(too_small(name, size, subsample_size))
 
 
+class refuse_plates_of_one_name(Messenger):
+    """Effect handler that refuses two plates of one name and different sizes.
+
+    NumPyro, guides and results know a plate by its name, and would take the size of the last one.
+    """
+
+    def __init__(self, fn: Callable) -> None:
+        self._sizes: dict[str, int] = {}
+        super().__init__(fn)
+
+    def process_message(self, msg: dict[str, Any]) -> None:
+        """Raise if the message comes from such a plate.
+
+        Raises:
+            KernelError: If it does.
+        """
+        if msg["type"] != "plate":
+            return
+        name, size = msg["name"], msg["args"][0]
+        before = self._sizes.setdefault(name, size)
+        if before != size:
+            msg = (
+                f"The kernel has two plates {name!r}, of {before:,} and of {size:,} entries; a "
+                "plate is known by its name, so give each a name of its own."
+            )
+            raise KernelError(msg)
+
+
 def too_small(name: str, size: int, n_rows: int) -> str:
     """Return the message about a plate with fewer entries than there are rows."""
     return (

@@ -127,7 +127,8 @@ def find_failing_line(
     step, below = steps[own[-1]], tuple(each.tb_frame for each in steps[own[-1] + 1 :])
     frame = step.tb_frame
     lines = _lines_of(step)
-    text = _text_of(frame, lines)
+    unpacks = _opname(step).startswith("UNPACK")  # its place is that of the names on the left
+    text = _source(frame, step.tb_lineno) if unpacks else _text_of(frame, lines)
     return FailingLine(
         function=frame.f_code.co_name,
         is_helper=frame.f_code not in code,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import jax
 import numpyro
@@ -29,6 +30,11 @@ _PLAIN = (
     "kernel: n_groups=5, passed to fit and to every prediction."
 )
 _SHAPE_ALONE = "the kernel is compiled once for all values, so that arrays have a shape and no values yet"
+_LEFT_BEHIND = (
+    "It reads a value that an earlier run of the kernel left behind, in a list, a global or an "
+    "attribute. A kernel keeps nothing: it reads its arguments, and what it computes goes into "
+    "sites."
+)
 _EVENT = "its distribution outside of the plate, with .to_event(1)"
 _TABLE_WORDS = {
     *("iloc", "loc", "columns", "values", "to_numpy", "index", "iterrows", "groupby", "cat"),
@@ -59,12 +65,26 @@ def explained(kernel: Callable, guide: Callable | None = None, *, output: str = 
         raise
     except Exception as error:
         for role, function in (("kernel", kernel), ("guide", guide)):
-            package = package_of(function) if function is not None else None
-            package = None if package in {*_LIBRARIES, "aimz_lab"} else package
-            line = find_failing_line(error, own_code(function), package)
-            if line is not None:
-                _raise_explained(error, line, role, callable_name(function), output)
+            _explain(error, role, function, output)
+        if "Computation compiled for" in str(error):  # JAX, of a tracer among the constants
+            msg = f"The kernel {_name(kernel)!r} fails. {_LEFT_BEHIND}"
+            raise KernelError(msg) from error
         raise
+
+
+def _explain(error: Exception, role: str, function: Callable | None, output: str) -> None:
+    """Raise the explained error if it passed the code of a function."""
+    package = package_of(function) if function is not None else None
+    package = None if package in {*_LIBRARIES, "aimz_lab"} else package
+    line = find_failing_line(error, own_code(function), package)
+    if line is not None:
+        _raise_explained(error, line, role, _name(function), output)
+
+
+def _name(function: Callable) -> str:
+    while isinstance(function, partial):
+        function = function.func
+    return callable_name(function)
 
 
 def _raise_explained(
@@ -89,12 +109,8 @@ def _reason(error: Exception, line: FailingLine, output: str) -> str | None:
     if needs_values is not None:
         return needs_values
     if isinstance(error, UnexpectedTracerError):
-        return (
-            "It reads a value that an earlier run of the kernel left behind, in a list, a global "
-            "or an attribute. A kernel keeps nothing: it reads its arguments, and what it computes "
-            "goes into sites."
-        )
-    for explain in (_without_output, _table, _in_place, _shared_name, _called_wrongly, _key):
+        return _LEFT_BEHIND
+    for explain in (_nothing, _table, _in_place, _shared_name, _called_wrongly, _key):
         reason = explain(error, line, output)
         if reason is not None:
             return reason
@@ -114,8 +130,8 @@ def _misfit_of_plate(line: FailingLine) -> str | None:
         f"The distribution of the site {line.site!r} has shape {tuple(shape)}, and the plate "
         f"{plate.name!r} takes {plate.subsample_size:,} entries along axis {plate.dim} of it. "
         "Give both one size; a plate of the rows has that of the call, "
-        f"numpyro.plate({plate.name!r}, X.shape[0]). A vector that is one draw has "
-        f"{_EVENT}.{_surroundings(line)}"
+        f"numpyro.plate({plate.name!r}, X.shape[0]). A vector that is one draw has {_EVENT}."
+        f"{_shapes(line)}"
     )
 
 
@@ -195,12 +211,18 @@ def _is_size_of_plate(error: Exception, line: FailingLine) -> bool:
     return in_plate and unusable
 
 
-def _without_output(error: Exception, line: FailingLine, output: str) -> str | None:
-    """Explain a line that uses the output where there is none."""
-    if output not in line.values or line.values[output] is not None:
+def _nothing(error: Exception, line: FailingLine, output: str) -> str | None:
+    """Explain a line that uses a name that is ``None``, such as the output without data."""
+    if not isinstance(error, (AttributeError, TypeError)) or "NoneType" not in str(error):
         return None
-    if not isinstance(error, (AttributeError, TypeError)):
+    empty = [name for name, value in line.values.items() if value is None]
+    if not empty:
         return None
+    if output not in empty:
+        return (
+            f"{empty[0]!r} is None here. An argument is given, numpyro.param has an initial value "
+            f"as its second argument, and a function returns what it computes.{_surroundings(line)}"
+        )
     return (
         f"{output!r} is None wherever the kernel draws it: in predictions and from the prior. Use "
         f"it as obs={output} alone; what you compute from the data, compute before the call and "
@@ -247,7 +269,7 @@ def _shared_name(error: Exception, line: FailingLine, output: str) -> str | None
             f" The rows are one site in a plate, without a loop: with numpyro.plate(..., "
             f"X.shape[0]): numpyro.sample({name!r}, ..., obs={output})."
         )
-        return f"There is already a site {name!r}; each needs a name of its own." + (
+        return f"There is already a site or plate {name!r}; each needs its own name." + (
             loop if name == output else ""
         )
     if "_subsample" in [frame.f_code.co_name for frame in line.below]:
@@ -307,14 +329,19 @@ def _is_jax(line: FailingLine) -> bool:
 
 
 def _first_line(error: Exception) -> str:
-    text = str(error).strip().partition("\n")[0].rstrip(".")
-    return f"{text or type(error).__name__}."
+    text = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
+    text = re.sub(r"'?\b\w*Tracer\b'?", "an array", text)
+    if re.search(r"got invalid \w*(scale|rate|concentration)\w* parameter", text):
+        text += (
+            "; it has to be positive: jnp.exp or jax.nn.softplus makes it so, as does a prior such "
+            "as dist.HalfNormal, or numpyro.param(..., constraint=dist.constraints.positive)"
+        )
+    return f"{text}."
 
 
 def _surroundings(line: FailingLine) -> str:
     """Name the shapes, the site and the plates of a line."""
-    shapes = [f"{name} {shape}" for name, shape in line.shapes.items()]
-    found = f" Shapes: {', '.join(shapes)}." if shapes else ""
+    found = _shapes(line)
     if line.site is not None:
         found += f" The site is {line.site!r}."
     elif line.after is not None:
@@ -322,6 +349,11 @@ def _surroundings(line: FailingLine) -> str:
     if line.plates:
         found += f" The line stands in {' and '.join(line.plates)}."
     return found
+
+
+def _shapes(line: FailingLine) -> str:
+    shapes = [f"{name} {shape}" for name, shape in line.shapes.items()]
+    return f" Shapes: {', '.join(shapes)}." if shapes else ""
 
 
 def _names(names: list[str]) -> str:

@@ -73,7 +73,7 @@ def wanted_sites(request: Request, spec: KernelSpec, quantity: Quantity) -> tupl
     if request.output not in spec.sites:
         msg = (
             f"The kernel has no output site {request.output!r}; its sites are "
-            f"{', '.join(map(repr, spec.sites))}."
+            f"{', '.join(map(repr, spec.sites)) or 'none'}."
         )
         raise SiteError(msg)
     if quantity == "log_likelihood":

@@ -13,6 +13,13 @@ from aimz_lab.kernel.spec import KernelSpec, variable_name
 from aimz_lab.types import callable_name
 
 
+_NOT_RUN = (
+    inspect.isgeneratorfunction,
+    inspect.iscoroutinefunction,
+    inspect.isasyncgenfunction,
+)
+
+
 def check_signature(kernel: Callable, param_input: str, param_output: str) -> None:
     """Check that a kernel takes its input and output by keyword.
 
@@ -30,6 +37,16 @@ def check_signature(kernel: Callable, param_input: str, param_output: str) -> No
         msg = f"The kernel must be a function with NumPyro primitives; got {kernel!r}."
         raise KernelError(msg)
     name = callable_name(kernel)
+    called = kernel if inspect.isroutine(kernel) else getattr(kernel, "__call__", kernel)  # noqa: B004
+    if any(is_one(called) for is_one in _NOT_RUN):
+        msg = (
+            f"The kernel {name!r} has a yield or is async, so that calling it runs none of it; "
+            "write a plain function, without yield, async and await."
+        )
+        raise KernelError(msg)
+    if inspect.isclass(kernel):
+        msg = f"The kernel {name!r} is a class; pass an object of it, {name}(...), or a method."
+        raise KernelError(msg)
     parameters = _parameters(kernel)
     for parameter in parameters.values():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
