@@ -64,6 +64,7 @@ from aimz_lab.inference.svi.learner import SviLearner
 from aimz_lab.kernel.arguments import ArgumentRoles
 from aimz_lab.kernel.checks.preflight import check_signature
 from aimz_lab.kernel.failures import explained
+from aimz_lab.kernel.own_keywords import OwnKeywords
 from aimz_lab.kernel.rows.index_checks import IndexCheck
 from aimz_lab.kernel.scaling import Scale
 from aimz_lab.kernel.signature import KernelSignature, merge_arguments
@@ -144,6 +145,7 @@ class ImpactModel:
         self._kernel = KernelSignature(kernel, param_input, param_output)
         self._learner: Learner = make_learner(self._kernel, self._inference)
         self._predictor = Predictor()
+        self._own_keywords = OwnKeywords(self._kernel)
         self._indices = IndexCheck(kernel)
         self._keys = KeySequence(rng_key)
         self._temporary = TemporaryResults()
@@ -375,6 +377,7 @@ class ImpactModel:
             >>> im.fit(X, y, batch_size=20, epochs=10, progress=False).last_run.step
             20
         """
+        self._own_keywords.check(type(self).fit, locals())
         self._svi("fit")
         self._check_idle("fit")
         checkpoint, origin = self._origin(resume, rng_key)
@@ -465,6 +468,7 @@ class ImpactModel:
             >>> im.fit_on_batch(X, y, num_steps=50, progress=False).last_run.step
             50
         """
+        self._own_keywords.check(type(self).fit_on_batch, locals())
         self._check_idle("fit_on_batch")
         if resume is not None:
             self._svi("resume=")
@@ -539,6 +543,7 @@ class ImpactModel:
             >>> loss.shape
             ()
         """
+        self._own_keywords.check(type(self).train_on_batch, locals())
         learner = self._svi("train_on_batch")
         self._check_idle("train_on_batch")
         check_choice("rows", rows, RowDependence)
@@ -736,6 +741,7 @@ class ImpactModel:
             >>> bool(abs(tree.posterior_predictive.y_mean - 3 * X).max() < 0.2)
             True
         """
+        self._own_keywords.check(type(self).predict, locals())
         request = self._request(
             X,
             kwargs,
@@ -813,6 +819,7 @@ class ImpactModel:
             >>> im.predict_on_batch(X[:5], return_datatree=False)["y"].shape
             (1000, 5)
         """
+        self._own_keywords.check(type(self).predict_on_batch, locals())
         request = self._request(
             X,
             kwargs,
@@ -940,6 +947,7 @@ class ImpactModel:
             >>> tree.prior_predictive.y.shape
             (1, 100, 40)
         """
+        self._own_keywords.check(type(self).sample_prior_predictive, locals())
         request = self._request(
             X,
             kwargs,
@@ -1014,6 +1022,7 @@ class ImpactModel:
             >>> tree.prior_predictive.y.shape
             (1, 100, 5)
         """
+        self._own_keywords.check(type(self).sample_prior_predictive_on_batch, locals())
         request = self._request(
             X,
             kwargs,
@@ -1096,6 +1105,7 @@ class ImpactModel:
             >>> im.log_likelihood(X, y, progress=False).log_likelihood.y.shape
             (1, 1000, 40)
         """
+        self._own_keywords.check(type(self).log_likelihood, locals())
         key = self.rng_key  # nothing is drawn, so no key is used up
         request = self._request(
             X,
@@ -1458,6 +1468,7 @@ class ImpactModel:
         if "X" not in given:
             msg = "A scenario needs its input: {'X': X, ...}, whatever the kernel calls it."
             raise CallError(msg)
+        self._own_keywords.check(type(self).predict, given)
         inputs, in_sample = given.pop("X"), given.pop("in_sample", True)
         key, kernel_kwargs = given.pop("rng_key"), given.pop("kernel_kwargs", None)
         own = inspect.signature(type(self).predict).parameters

@@ -98,7 +98,7 @@ def own_code(function: Callable | None) -> set[types.CodeType]:
             waiting.append(getattr(one, "__wrapped__", None))
         else:
             waiting += [getattr(one, "__wrapped__", None), getattr(one, "fn", None)]
-            waiting.append(getattr(type(one), "__call__", None))
+            waiting.append(getattr(type(one), "__call__", None))  # noqa: B004  the function itself
     return {code for code in found if not is_library(code.co_filename)} or found
 
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
-import jax
 import numpyro
 from jax.errors import (
     ConcretizationTypeError,
@@ -29,7 +28,9 @@ _PLAIN = (
     "A number that only the data knows, such as that of its groups, is a plain argument of the "
     "kernel: n_groups=5, passed to fit and to every prediction."
 )
-_SHAPE_ALONE = "the kernel is compiled once for all values, so that arrays have a shape and no values yet"
+_SHAPE_ALONE = (
+    "the kernel is compiled once for all values, so that arrays have a shape and no values yet"
+)
 _LEFT_BEHIND = (
     "It reads a value that an earlier run of the kernel left behind, in a list, a global or an "
     "attribute. A kernel keeps nothing: it reads its arguments, and what it computes goes into "
@@ -44,7 +45,9 @@ _LIBRARIES = {"jax", "jaxlib", "numpy", "numpyro"}
 
 
 @contextmanager
-def explained(kernel: Callable, guide: Callable | None = None, *, output: str = "y") -> Iterator[None]:
+def explained(
+    kernel: Callable, guide: Callable | None = None, *, output: str = "y"
+) -> Iterator[None]:
     """Turn errors of a kernel's code into a sentence with its line and the way out.
 
     Errors that do not pass the kernel's own code stay as they are, and so do those of this package.
@@ -238,7 +241,11 @@ def _table(error: Exception, line: FailingLine, output: str) -> str | None:  # n
         'has a name is an argument of its own, g=df["g"], which the kernel reads as g.'
     )
     if "does not support string indexing" in text or "Using a non-tuple sequence" in text:
-        lists = "" if "string" in text else " A list of numbers has to be an array: X[:, jnp.array([0, 2])]."
+        lists = (
+            ""
+            if "string" in text
+            else " A list of numbers has to be an array: X[:, jnp.array([0, 2])]."
+        )
         return columns + lists
     name = getattr(error, "name", None)
     if not isinstance(error, AttributeError) or "Tracer has no attribute" not in text:

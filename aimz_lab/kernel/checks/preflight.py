@@ -12,7 +12,6 @@ from aimz_lab.errors import CallError, GuideError, KernelError
 from aimz_lab.kernel.spec import KernelSpec, variable_name
 from aimz_lab.types import callable_name
 
-
 _NOT_RUN = (
     inspect.isgeneratorfunction,
     inspect.iscoroutinefunction,
@@ -47,7 +46,7 @@ def check_signature(kernel: Callable, param_input: str, param_output: str) -> No
     if inspect.isclass(kernel):
         msg = f"The kernel {name!r} is a class; pass an object of it, {name}(...), or a method."
         raise KernelError(msg)
-    parameters = _parameters(kernel)
+    parameters = kernel_parameters(kernel)
     for parameter in parameters.values():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             msg = f"The kernel {name!r} takes {parameter}; name each of its arguments instead."
@@ -144,10 +143,10 @@ def kept_by_position(spec: KernelSpec, guide: Callable, guide_spec: KernelSpec |
 
 def parameter_names(kernel: Callable) -> tuple[str, ...]:
     """Names of the kernel's parameters, in order."""
-    return tuple(_parameters(kernel))
+    return tuple(kernel_parameters(kernel))
 
 
-def _parameters(kernel: Callable) -> Mapping[str, inspect.Parameter]:
+def kernel_parameters(kernel: Callable) -> Mapping[str, inspect.Parameter]:
     """The parameters of a kernel; those of the function under NumPyro's handlers."""
     while isinstance(kernel, Messenger) and kernel.fn is not None:
         kernel = kernel.fn
@@ -172,7 +171,7 @@ def check_call(kernel: Callable, given: Iterable[str]) -> None:
         aimz_lab.errors.CallError: The kernel 'kernel' needs the argument 'groups'; ...
     """
     name = callable_name(kernel)
-    parameters = _parameters(kernel)
+    parameters = kernel_parameters(kernel)
     given = list(given)
     for argument in given:
         if argument not in parameters:
