@@ -1067,7 +1067,9 @@ class ImpactModel:
 
         Discrete latent sites of which the posterior has no draws are summed out, row by row, as by
         NumPyro's enumeration; those of which it has draws are given. A value outside the support of
-        its distribution has the log density ``-inf``.
+        its distribution has the log density ``-inf``. Masked entries of the output (``obs_mask=``,
+        ``numpyro.handlers.mask``) have 0, as in NumPyro: sums are those of the observed entries,
+        and standard errors over rows count the masked ones too.
 
         Args:
             X: Input array, a dataset, a loader, or any source of batches.

@@ -17,7 +17,13 @@ from aimz_lab.predictive.call_labels import check_reducer_labels, check_same_row
 from aimz_lab.predictive.crossing import CrossingRowsError
 from aimz_lab.predictive.engine import Engine
 from aimz_lab.predictive.pipeline import calls_at_once
-from aimz_lab.predictive.plan import Plan, agreeing_plans, keep_rows_together, make_plan
+from aimz_lab.predictive.plan import (
+    Plan,
+    agreeing_plans,
+    keep_rows_together,
+    make_plan,
+    observes_entries,
+)
 from aimz_lab.predictive.programs.compiled_programs import Programs
 from aimz_lab.predictive.programs.parts import Finish, Sink
 from aimz_lab.predictive.programs.scenario import Scenario
@@ -144,8 +150,10 @@ class Predictor:
         rows = [Rows(request.rows, request.fields) for request in requests]
         check_same_length(rows)
         check_same_rows(requests[0].labels, requests[-1].labels)
-        both = zip(requests, rows, strict=True)
-        plans = [make_plan(*each, quantity, self._programs.remembered) for each in both]
+        plans = self._plans(requests, rows, quantity)
+        if quantity == "log_likelihood" and plans[0].spec.is_imputed:
+            requests = (observes_entries(requests[0], plans[0], self._programs.remembered),)
+            plans = self._plans(requests, rows, quantity)
         plans = agreeing_plans(plans)
         if plans[0].axis == "obs":
             try:
@@ -156,6 +164,12 @@ class Predictor:
                 least = next((each for each in rows if each.streams), rows[0])
                 plans = [keep_rows_together(plans[0], least, names), *plans[1:]]
         return compute(_scenarios(requests, agreeing_plans(plans), rows, quantity))
+
+    def _plans(
+        self, requests: Sequence[Request], rows: Sequence[Rows], quantity: Quantity
+    ) -> list[Plan]:
+        both = zip(requests, rows, strict=True)
+        return [make_plan(*each, quantity, self._programs.remembered) for each in both]
 
     def _run(self, scenarios: tuple[Scenario, ...], sink: Sink | Finish) -> dict[str, np.ndarray]:
         combine = _difference if len(scenarios) > 1 else _alone

@@ -120,6 +120,12 @@ def check_trainable_on_batches(
             "(fit_on_batch, or fit with batch_size >= the number of rows), or write a guide that "
             "computes them from the batch (an amortised guide)."
         )
+        if spec.is_imputed:
+            msg += (
+                f" Missing entries of {spec.output!r} need no value of their own in training: "
+                f"numpyro.handlers.mask(mask=...) around the site, in place of obs_mask=, leaves "
+                "them out of the density."
+            )
         raise GuideError(msg)
 
 
