@@ -36,6 +36,7 @@ class FailingLine:
         source: The line; empty if its text cannot be had.
         values: Values of the local names that the failing expression reads.
         parameters: Names of the function's parameters.
+        outside: Names among the values that the function does not assign: globals and closures.
         raises: Whether the line itself raises the error, and not what it calls.
         below: Code that the line called, outermost first: what is not the user's.
         site: Name of the site that was being sampled, or ``None``.
@@ -50,6 +51,7 @@ class FailingLine:
     source: str
     values: Mapping[str, Any]
     parameters: tuple[str, ...]
+    outside: tuple[str, ...]
     raises: bool
     below: tuple[types.FrameType, ...] = field(repr=False)
     site: str | None
@@ -67,11 +69,14 @@ class FailingLine:
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shapes of the arrays among the values."""
-        return {
-            name: tuple(np.shape(value))
-            for name, value in self.values.items()
-            if isinstance(value, (jax.Array, np.ndarray, np.generic))
-        }
+        found = {}
+        for name, value in self.values.items():
+            if _is_array(value):
+                found[name] = tuple(value.shape)
+            elif isinstance(value, (dict, list, tuple)):
+                items = value.items() if isinstance(value, dict) else enumerate(value)
+                found |= {f"{name}[{at!r}]": tuple(v.shape) for at, v in items if _is_array(v)}
+        return found
 
     @property
     def traced(self) -> list[str]:
@@ -129,14 +134,17 @@ def find_failing_line(
     lines = _lines_of(step)
     unpacks = _opname(step).startswith("UNPACK")  # its place is that of the names on the left
     text = _source(frame, step.tb_lineno) if unpacks else _text_of(frame, lines)
+    values = _values(frame, text)
+    own_names = {*frame.f_code.co_varnames, *frame.f_code.co_cellvars}
     return FailingLine(
         function=frame.f_code.co_name,
         is_helper=frame.f_code not in code,
         file=_file_name(frame.f_code.co_filename),
         number=step.tb_lineno,
         source=_shown(frame, step.tb_lineno, lines),
-        values=_values(frame, text),
+        values=values,
         parameters=frame.f_code.co_varnames[: _count_of_parameters(frame.f_code)],
+        outside=tuple(name for name in values if name not in own_names),
         raises=not below and _opname(step) == "RAISE_VARARGS",
         below=below,
         site=_site_of(below),
@@ -208,10 +216,17 @@ def _shown(frame: types.FrameType, number: int, at: tuple[int, int, int, int] | 
 
 
 def _values(frame: types.FrameType, text: str) -> dict[str, Any]:
-    """The local values that a text reads, in its order."""
+    """The local values that a text reads, and global arrays and containers."""
     text = re.sub(r"\"[^\"]*\"|'[^']*'", "", text)
     names = dict.fromkeys(re.findall(r"(?<![\w.])[A-Za-z_]\w*(?!\w*\s*=[^=])", text))
-    return {name: frame.f_locals[name] for name in names if name in frame.f_locals}
+    found = {name: frame.f_locals[name] for name in names if name in frame.f_locals}
+    beside = {name: frame.f_globals[name] for name in names if name in frame.f_globals}
+    holds = (jax.Array, np.ndarray, dict, list, tuple)
+    return found | {n: v for n, v in beside.items() if n not in found and isinstance(v, holds)}
+
+
+def _is_array(value: Any) -> bool:
+    return isinstance(value, (jax.Array, np.ndarray, np.generic))
 
 
 def _site_of(below: tuple[types.FrameType, ...]) -> str | None:

@@ -18,6 +18,7 @@ from numpyro import handlers
 from numpyro.distributions import Distribution, ImproperUniform, Unit
 
 from aimz_lab.kernel.batch_plates import refuse_plates_of_one_name, refuse_too_small_plates
+from aimz_lab.kernel.checks.data_types import check_data_type
 from aimz_lab.kernel.prior_draws import seeded
 from aimz_lab.kernel.spec import KernelSpec, Plate, ScaleCourse, Site, SiteKind
 from aimz_lab.types import HasShape, Static
@@ -156,6 +157,8 @@ def _records(
         sites = handlers.trace(refuse_too_small_plates(drawn)).get_trace(**rows, **shared, **static)
         plates = {name: site for name, site in sites.items() if site["type"] == "plate"}
         for name, site in sites.items():
+            if site["type"] == "sample" and site["is_observed"]:
+                check_data_type(name, site["fn"], site["value"])
             record = _record(site, plates, n_rows)
             if record is not None:
                 passed = [arg for arg, array in rows.items() if array is site["value"]]

@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Shaped
 
+from aimz_lab.kernel.arguments import check_given_once
 from aimz_lab.kernel.failures import explained
 from aimz_lab.predictive.blocks import BLOCK_ROWS, Rows, check_same_length
 from aimz_lab.predictive.call_labels import check_reducer_labels, check_same_rows
@@ -149,6 +150,8 @@ class Predictor:
         """Plan and compute a call; repeat it with all rows together if the kernel crosses rows."""
         rows = [Rows(request.rows, request.fields) for request in requests]
         check_same_length(rows)
+        for request, each in zip(requests, rows, strict=True):
+            check_given_once(each.template, {**request.shared, **request.static})
         check_same_rows(requests[0].labels, requests[-1].labels)
         plans = self._plans(requests, rows, quantity)
         if quantity == "log_likelihood" and plans[0].spec.is_imputed:
