@@ -10,8 +10,8 @@ from jax.errors import JAXIndexError, JAXTypeError
 
 from aimz_lab.errors import DataError
 from aimz_lab.inference.feeds.training_data import TrainingData
-from aimz_lab.kernel.checks.bounds import check_observed
 from aimz_lab.kernel.checks.observed_output import check_output_observed
+from aimz_lab.kernel.checks.observed_values import check_observed
 from aimz_lab.kernel.checks.preflight import check_sites
 from aimz_lab.kernel.checks.row_plates import check_row_plates
 from aimz_lab.kernel.checks.shapes import check_shapes
