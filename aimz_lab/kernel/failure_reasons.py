@@ -130,7 +130,7 @@ def _needs_values(error: Exception, line: FailingLine) -> str | None:
             f"A range, a size and the index of a list are plain numbers, and {_SHAPE_ALONE}. "
             f"{_PLAIN}"
         )
-    counted = re.search(r"jnp\.(\w+)", str(error))
+    counted = re.search(r"(?:argument of|arose in the) jnp\.(\w+)", str(error))
     if isinstance(error, ConcretizationTypeError) and counted:
         name = f"jnp.{counted[1]}"
         return (
