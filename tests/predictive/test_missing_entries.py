@@ -33,7 +33,8 @@ def kernel(X, seen=None, y=None):
 @pytest.fixture(scope="module")
 def fitted():
     im = mean_field_model(kernel, numpyro.optim.Adam(0.05))
-    return im.fit_on_batch(X, Y, num_steps=1500, num_samples=400, progress=False, seen=SEEN)
+    with jax.numpy_rank_promotion("allow"):
+        return im.fit_on_batch(X, Y, num_steps=1500, num_samples=400, progress=False, seen=SEEN)
 
 
 def test_log_likelihood_is_that_of_the_observed_entries():
