@@ -195,6 +195,13 @@ class KernelSpec:
         return self.output in self.sites and self.sites[self.output].kind == "observed"
 
     @property
+    def is_imputed(self) -> bool:
+        """Whether missing entries of the output are drawn, as ``obs_mask=`` makes NumPyro do."""
+        parts = {observed_part(self.output), imputed_part(self.output)}
+        computed = self.output in self.sites and self.sites[self.output].kind == "deterministic"
+        return computed and parts <= self.sites.keys()
+
+    @property
     def row_sites(self) -> tuple[str, ...]:
         """Names of the sample sites and factors with one entry per row."""
         return tuple(
@@ -213,6 +220,16 @@ class KernelSpec:
             if site.rows_plate is not None and site.rows_plate.name not in SAMPLE_DIMS:
                 return variable_name(site.rows_plate.name)
         return "obs_row" if "obs" in self.sites else "obs"
+
+
+def observed_part(output: str) -> str:
+    """Name of NumPyro's site of the observed entries of an output with ``obs_mask=``."""
+    return f"{output}_observed"
+
+
+def imputed_part(output: str) -> str:
+    """Name of NumPyro's site of the missing entries of an output with ``obs_mask=``."""
+    return f"{output}_unobserved"
 
 
 def variable_name(site: str) -> str:

@@ -12,13 +12,21 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Shaped
 
+from aimz_lab.kernel.arguments import check_given_once
+from aimz_lab.kernel.failures import explained
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.predictive.blocks import BLOCK_ROWS, Rows, check_same_length
 from aimz_lab.predictive.call_labels import check_reducer_labels, check_same_rows
 from aimz_lab.predictive.crossing import CrossingRowsError
 from aimz_lab.predictive.engine import Engine
 from aimz_lab.predictive.pipeline import calls_at_once
-from aimz_lab.predictive.plan import Plan, agreeing_plans, keep_rows_together, make_plan
+from aimz_lab.predictive.plan import (
+    Plan,
+    agreeing_plans,
+    keep_rows_together,
+    make_plan,
+    observes_entries,
+)
 from aimz_lab.predictive.programs.compiled_programs import Programs
 from aimz_lab.predictive.programs.parts import Finish, Sink
 from aimz_lab.predictive.programs.scenario import Scenario
@@ -144,12 +152,23 @@ class Predictor:
     def _computed(
         self, compute: Callable[[tuple[Scenario, ...]], T], quantity: Quantity, *requests: Request
     ) -> T:
+        """Plan and compute a call, and explain errors of the kernel's code."""
+        with explained(requests[0].kernel, output=requests[0].output):
+            return self._planned(compute, quantity, *requests)
+
+    def _planned(
+        self, compute: Callable[[tuple[Scenario, ...]], T], quantity: Quantity, *requests: Request
+    ) -> T:
         """Plan and compute a call; repeat it with all rows together if the kernel crosses rows."""
         rows = [Rows(request.rows, request.fields) for request in requests]
         check_same_length(rows)
+        for request, each in zip(requests, rows, strict=True):
+            check_given_once(each.template, {**request.shared, **request.static})
         check_same_rows(requests[0].labels, requests[-1].labels)
-        both = zip(requests, rows, strict=True)
-        plans = [make_plan(*each, quantity, self._programs.remembered) for each in both]
+        plans = self._plans(requests, rows, quantity)
+        if quantity == "log_likelihood" and plans[0].spec.is_imputed:
+            requests = (observes_entries(requests[0], plans[0], self._programs.remembered),)
+            plans = self._plans(requests, rows, quantity)
         plans = agreeing_plans(plans)
         if plans[0].axis == "obs":
             try:
@@ -168,6 +187,12 @@ class Predictor:
         for plan in plans:
             self.spec = self.spec.joined(plan.spec) if self.spec else plan.spec
         return result
+
+    def _plans(
+        self, requests: Sequence[Request], rows: Sequence[Rows], quantity: Quantity
+    ) -> list[Plan]:
+        both = zip(requests, rows, strict=True)
+        return [make_plan(*each, quantity, self._programs.remembered) for each in both]
 
     def _run(self, scenarios: tuple[Scenario, ...], sink: Sink | Finish) -> dict[str, np.ndarray]:
         combine = _difference if len(scenarios) > 1 else _alone
