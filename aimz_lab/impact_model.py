@@ -1194,6 +1194,7 @@ class ImpactModel:
             Its absolute path.
 
         Raises:
+            ArgumentError: If ``path`` is no path of this machine, such as a URL.
             ArtifactError: If ``path`` holds something else, or parameters are no tree of dicts.
             ArtifactWriteError: If it cannot be written.
             BusyError: If it is training in the background.

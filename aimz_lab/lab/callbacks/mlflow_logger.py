@@ -11,6 +11,7 @@ import numpy as np
 from aimz_lab.errors import OptionalDependencyError
 from aimz_lab.inference.run.events import Callback, Run, Steps
 from aimz_lab.lab.panels.chains import ENERGY, judged_at_the_end
+from aimz_lab.system.imports import late_import
 
 _STATUS = {"completed": "FINISHED", "early_stopped": "FINISHED", "stopped": "FINISHED"}
 _PARAMS = ("model", "method", "n_obs", "batch_size", "epochs", "steps_per_epoch", "scaled")
@@ -56,11 +57,11 @@ class MLflowLogger(Callback):
         every_s: float = 1.0,
     ) -> None:
         try:
-            from mlflow import MlflowClient
+            client = late_import("mlflow").MlflowClient
         except ImportError as error:
             msg = "MLflowLogger needs MLflow: pip install 'aimz_lab[mlflow]'."
             raise OptionalDependencyError(msg) from error
-        self._connect = lambda: MlflowClient(tracking_uri=tracking_uri)
+        self._connect = lambda: client(tracking_uri=tracking_uri)
         self._experiment = experiment
         self._run_name = run_name
         self._tags = dict(tags or {})
@@ -78,12 +79,11 @@ class MLflowLogger(Callback):
 
     def on_fit_begin(self, run: Run) -> None:
         """Open a run and log its parameters."""
-        from mlflow.entities import Param
-
+        entities = late_import("mlflow.entities")
         self._client = self._connect()
         self.run_id = self._given or self._open()
         values = _plan(run)
-        params = [Param(name, str(v)) for name, v in values.items() if v not in (None, "")]
+        params = [entities.Param(name, str(v)) for name, v in values.items() if v not in (None, "")]
         self._client.log_batch(self.run_id, params=params)
         self._logged_step, self._logged_s = run.step, -np.inf
         self._metrics: dict[str, np.ndarray] = {}
@@ -134,11 +134,10 @@ class MLflowLogger(Callback):
         self._put(run.step, means)
 
     def _put(self, step: int, values: Mapping[str, Any]) -> None:
-        from mlflow.entities import Metric
-
+        entities = late_import("mlflow.entities")
         now_ms = time.time_ns() // 1_000_000
         metrics = [
-            Metric(name, float(value), now_ms, step)
+            entities.Metric(name, float(value), now_ms, step)
             for name, value in values.items()
             if value is not None and np.isfinite(value)
         ]
