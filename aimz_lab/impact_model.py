@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -17,6 +18,7 @@ import xarray as xr
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Shaped
 from numpyro.infer import MCMC, SVI
+from numpyro.infer.autoguide import AutoGuide
 from numpyro.infer.svi import SVIState
 
 from aimz_lab.data.checks import check_positive_int
@@ -62,6 +64,8 @@ from aimz_lab.inference.saved_model import ModelState, SavedModel, save_model
 from aimz_lab.inference.svi.learner import SviLearner
 from aimz_lab.kernel.arguments import ArgumentRoles
 from aimz_lab.kernel.checks.preflight import check_signature
+from aimz_lab.kernel.failures import explained
+from aimz_lab.kernel.own_keywords import OwnKeywords
 from aimz_lab.kernel.rows.index_checks import IndexCheck
 from aimz_lab.kernel.scaling import Scale
 from aimz_lab.kernel.signature import KernelSignature, merge_arguments
@@ -143,6 +147,7 @@ class ImpactModel:
         self._kernel = KernelSignature(kernel, param_input, param_output)
         self._learner: Learner = make_learner(self._kernel, self._inference)
         self._predictor = Predictor()
+        self._own_keywords = OwnKeywords(self._kernel)
         self._indices = IndexCheck(kernel)
         self._keys = KeySequence(rng_key)
         self._temporary = TemporaryResults()
@@ -156,6 +161,7 @@ class ImpactModel:
         self._fingerprint: TrainingFingerprint | None = None
         self._last_run: Run | None = None
         self._handle: RunHandle[Self] | None = None
+        self._announcing_thread: int | None = None
         self._n_obs: int | None = None
         self._epochs_done = 0
         self._warned_of_n_obs = False
@@ -221,6 +227,8 @@ class ImpactModel:
     @property
     def vi_result(self) -> ViResult | None:
         """Result of the last training: ``.params``, ``.state`` and ``.losses``.
+
+        The losses are those of every step, however many; see also :attr:`last_run`.
 
         Set it to the result of another run, such as NumPyro's ``SVIRunResult``; :meth:`sample` then
         draws with its parameters. If it has a state, training goes on from there.
@@ -374,6 +382,7 @@ class ImpactModel:
             >>> im.fit(X, y, batch_size=20, epochs=10, progress=False).last_run.step
             20
         """
+        self._own_keywords.check(type(self).fit, locals())
         self._svi("fit")
         self._check_idle("fit")
         checkpoint, origin = self._origin(resume, rng_key)
@@ -464,6 +473,7 @@ class ImpactModel:
             >>> im.fit_on_batch(X, y, num_steps=50, progress=False).last_run.step
             50
         """
+        self._own_keywords.check(type(self).fit_on_batch, locals())
         self._check_idle("fit_on_batch")
         if resume is not None:
             self._svi("resume=")
@@ -538,6 +548,7 @@ class ImpactModel:
             >>> loss.shape
             ()
         """
+        self._own_keywords.check(type(self).train_on_batch, locals())
         learner = self._svi("train_on_batch")
         self._check_idle("train_on_batch")
         check_choice("rows", rows, RowDependence)
@@ -545,7 +556,8 @@ class ImpactModel:
         arguments = merge_arguments(self._kernel, kwargs, kernel_kwargs)
         roles = self._roles(by_row, shared)
         data = batch_data(self._kernel, X, y, arguments, n_obs=size, roles=roles)
-        step = learner.step(data, n_pad, self._keys.split(rng_key, 1)[0], self._state, rows)
+        with self._explained():
+            step = learner.step(data, n_pad, self._keys.split(rng_key, 1)[0], self._state, rows)
         if self._state is None:
             self._keys.advance(rng_key)
         self._n_obs, self._state, self._spec, self._schema = (
@@ -605,7 +617,8 @@ class ImpactModel:
             params=getattr(self._vi_result, "params", None) or {},
             posterior=self._posterior,
         )
-        posterior = self._learner.sample(request)
+        with self._explained():
+            posterior = self._learner.sample(request)
         if isinstance(self._learner, SviLearner):  # chains have keys of their own
             self._keys.advance(rng_key)
         draws = posterior.choose(return_sites)
@@ -738,6 +751,7 @@ class ImpactModel:
             >>> bool(abs(tree.posterior_predictive.y_mean - 3 * X).max() < 0.2)
             True
         """
+        self._own_keywords.check(type(self).predict, locals())
         request = self._request(
             X,
             kwargs,
@@ -815,6 +829,7 @@ class ImpactModel:
             >>> im.predict_on_batch(X[:5], return_datatree=False)["y"].shape
             (1000, 5)
         """
+        self._own_keywords.check(type(self).predict_on_batch, locals())
         request = self._request(
             X,
             kwargs,
@@ -1046,6 +1061,7 @@ class ImpactModel:
             >>> tree.prior_predictive.y.shape
             (1, 100, 40)
         """
+        self._own_keywords.check(type(self).sample_prior_predictive, locals())
         request = self._request(
             X,
             kwargs,
@@ -1121,6 +1137,7 @@ class ImpactModel:
             >>> tree.prior_predictive.y.shape
             (1, 100, 5)
         """
+        self._own_keywords.check(type(self).sample_prior_predictive_on_batch, locals())
         request = self._request(
             X,
             kwargs,
@@ -1166,7 +1183,9 @@ class ImpactModel:
 
         Discrete latent sites of which the posterior has no draws are summed out, row by row, as by
         NumPyro's enumeration; those of which it has draws are given. A value outside the support of
-        its distribution has the log density ``-inf``.
+        its distribution has the log density ``-inf``. Masked entries of the output (``obs_mask=``,
+        ``numpyro.handlers.mask``) have 0, as in NumPyro: sums are those of the observed entries,
+        and standard errors over rows count the masked ones too.
 
         Args:
             X: Input array, a dataset, a loader, or any source of batches.
@@ -1204,6 +1223,7 @@ class ImpactModel:
             >>> im.log_likelihood(X, y, progress=False).log_likelihood.y.shape
             (1, 1000, 40)
         """
+        self._own_keywords.check(type(self).log_likelihood, locals())
         key = self.rng_key  # nothing is drawn, so no key is used up
         request = self._request(
             X,
@@ -1313,6 +1333,7 @@ class ImpactModel:
             Its absolute path.
 
         Raises:
+            ArgumentError: If ``path`` is no path of this machine, such as a URL.
             ArtifactError: If ``path`` holds something else, or parameters are no tree of dicts.
             ArtifactWriteError: If it cannot be written.
             BusyError: If it is training in the background.
@@ -1376,15 +1397,16 @@ class ImpactModel:
             True
         """
         saved = SavedModel(path)
-        model = cls(
-            kernel,
-            saved.rng_key,
-            inference,
-            svi=svi,
-            param_input=saved.param_input,
-            param_output=saved.param_output,
-            device=device,
-        )
+        with saved.checking(kernel):
+            model = cls(
+                kernel,
+                saved.rng_key,
+                inference,
+                svi=svi,
+                param_input=saved.param_input,
+                param_output=saved.param_output,
+                device=device,
+            )
         model._restore(saved, kernel_kwargs or {})
         return model
 
@@ -1437,8 +1459,15 @@ class ImpactModel:
             return roles
         return roles.after_training(self._schema.rows, self._schema.shared)
 
+    def _explained(self) -> contextlib.AbstractContextManager[None]:
+        """Explain errors of the kernel's code, and of the guide's if the user wrote it."""
+        guide = getattr(self._inference, "guide", None)
+        own = None if isinstance(guide, AutoGuide) else guide
+        return explained(self.kernel, own, output=self.param_output)
+
     def _check_idle(self, method: str) -> None:
-        if self._handle is not None and not self._handle.done:
+        is_waiting = self._announcing_thread != threading.get_ident()
+        if self._handle is not None and not self._handle.done and is_waiting:
             msg = (
                 f"{method} has to wait while a run of this model is under way; wait() for its "
                 "handle, or stop() it first."
@@ -1458,7 +1487,8 @@ class ImpactModel:
         self, request: FitRequest, rng_key: jax.Array | None, *, blocking: bool
     ) -> Self | RunHandle[Self]:
         """Run a fit to its end, here or on a thread."""
-        fit = self._learner.start(request, self._state)
+        with self._explained():
+            fit = self._learner.start(request, self._state)
         self._last_run = fit.run
         self._keys.advance(rng_key)
         if not blocking:
@@ -1480,11 +1510,26 @@ class ImpactModel:
         return self._handle
 
     def _carry_out(self, fit: StartedFit) -> None:
+        has_result = False
         try:
-            fit.loop.run_to_end()
+            with self._explained():
+                fit.loop.run_to_end()
         finally:
             for result in fit.results():
                 self._keep(result)
+                has_result = True
+        if has_result:
+            self._announce(fit)
+
+    def _announce(self, fit: StartedFit) -> None:
+        """Tell callbacks that the model has its result; they may use it while others wait."""
+        self._announcing_thread = threading.get_ident()
+        try:
+            errors = fit.loop.callbacks.conclude("on_model_fitted", self, fit.data)
+        finally:
+            self._announcing_thread = None
+        if errors:
+            raise errors[0]
 
     def _keep(self, result: FitResult) -> None:
         """Take over the result of a fit."""
@@ -1496,7 +1541,8 @@ class ImpactModel:
 
     def _restore(self, saved: SavedModel, kernel_kwargs: Arguments) -> None:
         """Take over the state of a saved model."""
-        state = saved.restore(self._kernel, self._inference, self._learner, kernel_kwargs)
+        with self._explained():
+            state = saved.restore(self._kernel, self._inference, self._learner, kernel_kwargs)
         self._n_obs, self._epochs_done = state.n_obs, state.epochs_done
         self._spec, self._schema, self._state = state.spec, state.schema, state.state
         self._vi_result, self._posterior = state.vi_result, state.posterior
@@ -1566,6 +1612,7 @@ class ImpactModel:
         if "X" not in given:
             msg = "A scenario needs its input: {'X': X, ...}, whatever the kernel calls it."
             raise CallError(msg)
+        self._own_keywords.check(type(self).predict, given)
         inputs, in_sample = given.pop("X"), given.pop("in_sample", True)
         key, kernel_kwargs = given.pop("rng_key"), given.pop("kernel_kwargs", None)
         own = inspect.signature(type(self).predict).parameters

@@ -60,8 +60,8 @@ def exported() -> Iterator[tuple[str, Any]]:
     for name in lab.__all__:
         yield name, getattr(lab, name)
     mlflow = __import__("aimz_lab.mlflow").mlflow
-    for name, value in vars(mlflow).items():
-        if inspect.isfunction(value) and value.__module__ == mlflow.__name__ and name[0] != "_":
+    for name in mlflow.__all__:
+        if inspect.isfunction(value := getattr(mlflow, name)):
             yield name, value
 
 

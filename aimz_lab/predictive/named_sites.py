@@ -74,7 +74,7 @@ def wanted_sites(request: Request, spec: KernelSpec, quantity: Quantity) -> tupl
     if request.output not in spec.sites and not is_named:
         msg = (
             f"The kernel has no output site {request.output!r} for these arguments; its sites are "
-            f"{', '.join(map(repr, spec.sites))}. Name those to return: return_sites=."
+            f"{', '.join(map(repr, spec.sites)) or 'none'}. Name those to return: return_sites=."
         )
         raise SiteError(msg)
     if quantity == "log_likelihood":

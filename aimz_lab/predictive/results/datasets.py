@@ -45,19 +45,19 @@ def site_dims(
     """
     dims: list[str | None] = [None] * ndim
     site = spec.sites.get(name) if spec else None
-    taken = set(SAMPLE_DIMS) | (set(spec.sites) if spec else set())
+    taken = {*SAMPLE_DIMS, *map(variable_name, spec.sites if spec else ())}
     for plate in site.plates if site else ():
         axis = min(site.batch_ndim, ndim) + plate.dim
         if plate.is_rows and axis not in site.row_axes:
             continue  # a computed site may have as many columns as a block has rows
         if 0 <= axis < ndim and site.shape[axis] == plate.subsample_size:
-            dims[axis] = plate.name if plate.name not in taken else None
+            label = variable_name(plate.name)
+            dims[axis] = None if label in taken else label
     for axis, label in enumerate(site.event_dims if site else (), len(site.plates) if site else 0):
         if axis < ndim and dims[axis] is None:
             dims[axis] = label
     if row_axis is not None:
-        names = (spec.row_dim, "obs", "row", "rows")
-        dims[row_axis] = next((each for each in names if each not in taken), None)
+        dims[row_axis] = spec.row_dim
     given = list((named or {}).get(name, ()))
     free = [axis for axis in range(ndim) if len(given) == ndim or axis != row_axis]
     dims = [*dims]
@@ -131,13 +131,23 @@ def posterior_dataset(
         {'chain': 2, 'draw': 4, 'b_dim_0': 3}
     """
     arrays = {name: np.asarray(values) for name, values in draws.items()}
+    return sample_dataset(arrays, posterior_dims(draws, spec, dims), num_chains, coords, attrs)
+
+
+def posterior_dims(
+    draws: Mapping[str, Shaped[jax.Array | np.ndarray, "draw ..."]],
+    spec: KernelSpec | None,
+    dims: Mapping[str, tuple[str, ...]] | None,
+) -> dict[str, tuple[str, ...]]:
+    """Name the dimensions of posterior draws, without chain and draw; see :func:`site_dims`."""
     names = {}
-    for name, array in arrays.items():
+    for name, array in draws.items():
+        ndim = np.ndim(array) - 1
         site = spec.sites.get(name) if spec else None
-        fits = site is not None and len(site.shape) == array.ndim - 1
+        fits = site is not None and len(site.shape) == ndim
         row_axis = spec.row_axis(name) if fits else None
-        names[name] = site_dims(spec, name, array.ndim - 1, row_axis=row_axis, named=dims)
-    return sample_dataset(arrays, names, num_chains, coords, attrs)
+        names[name] = site_dims(spec, name, ndim, row_axis=row_axis, named=dims)
+    return names
 
 
 def posterior_tree(
