@@ -11,16 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from aimz_lab.errors import ArtifactError, ArtifactGoneError, ArtifactWriteError, CheckpointError
-from aimz_lab.files import (
-    Malformed,
-    as_path,
-    read_sealed,
-    refusing,
-    sealed_text,
-    shown,
-    unsealed,
-)
-from aimz_lab.inference.checkpoint.archive import read_with_checksum, write_archive
+from aimz_lab.files import Malformed, read_sealed, refusing, sealed_text, shown, unsealed
+from aimz_lab.inference.checkpoint.archive import PARTIAL, read_with_checksum, write_archive
+from aimz_lab.system.interrupts import hold_interrupts
+from aimz_lab.system.leftovers import make_folder, remove_folder, remove_leftovers
+from aimz_lab.system.paths import local_path
 from aimz_lab.types import JsonObject
 
 FORMAT = 2
@@ -43,6 +38,7 @@ def write_artifact(
         The absolute path.
 
     Raises:
+        ArgumentError: If it is no path of this machine.
         ArtifactError: If something else is there, or there is more than would be read.
         ArtifactWriteError: If it cannot be written; an earlier model stays.
     """
@@ -50,15 +46,20 @@ def write_artifact(
     if path.exists() and not (path / _MANIFEST).is_file():
         msg = f"{path} is there and is no stored model; choose another path, or remove it."
         raise ArtifactError(msg)
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    partial = None
     try:
-        partial.mkdir(parents=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        prefix = f".{path.name[:100]}."
+        remove_leftovers(path.parent, prefix, PARTIAL)
+        with hold_interrupts():
+            partial = make_folder(path.parent, prefix, PARTIAL)
         checksum = write_archive(partial / _ARRAYS, {}, arrays)
         content = {"kind": _KIND, "format": FORMAT, **manifest, "arrays": checksum}
         text = sealed_text(content, indent=2)
         unsealed(text)  # what could not be read is not written
         (partial / _MANIFEST).write_bytes(text)
-        _replace(partial, path)
+        with hold_interrupts():
+            _replace(partial, path)
     except Malformed as error:
         msg = f"The model cannot be saved: {error}. Nothing was changed at {path}."
         raise ArtifactError(msg) from error
@@ -66,7 +67,8 @@ def write_artifact(
         msg = f"The model could not be written to {path}: {error}. Nothing was changed there."
         raise ArtifactWriteError(msg) from error
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        if partial:
+            remove_folder(partial)
     return path
 
 
@@ -76,6 +78,7 @@ def read_artifact(
     """Read a stored model; see :func:`write_artifact`.
 
     Raises:
+        ArgumentError: If it is no path of this machine.
         ArtifactGoneError: If there is nothing at ``path``.
         ArtifactError: If it is damaged, no stored model, or of a later format.
     """
@@ -109,8 +112,8 @@ def read_artifact(
 
 def _located(path: str | os.PathLike[str]) -> Path:
     try:
-        return as_path(path).expanduser().resolve()
-    except (RuntimeError, OSError, ValueError) as error:
+        return local_path("path", path).resolve()
+    except (RuntimeError, OSError) as error:
         msg = f"{shown(path)} is no path to a stored model: {error}."
         raise ArtifactError(msg) from error
 

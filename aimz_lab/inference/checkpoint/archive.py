@@ -88,18 +88,23 @@ def write_archive(path: Path, manifest: JsonObject, arrays: Mapping[str, np.ndar
     partial = path.with_name(path.name + PARTIAL)
     try:
         with partial.open("wb") as file:
-            with zipfile.ZipFile(file, "w") as archive:
-                archive.writestr(zipfile.ZipInfo(_MANIFEST), text)
-                for name, array in stored.items():
-                    _write_array(archive, name, array)
+            _write_members(file, text, stored)
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
     except BaseException:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
     return checksum_of(text)
+
+
+def _write_members(file: BinaryIO, text: bytes, stored: Mapping[str, np.ndarray]) -> None:
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr(zipfile.ZipInfo(_MANIFEST), text)
+        for name, array in stored.items():
+            _write_array(archive, name, array)
 
 
 def read_archive(path: Path) -> tuple[JsonObject, dict[str, np.ndarray]]:

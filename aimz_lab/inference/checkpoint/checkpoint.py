@@ -26,6 +26,7 @@ from aimz_lab.inference.feeds.feed import Position
 from aimz_lab.inference.run.events import Run
 from aimz_lab.inference.run.rates import set_learning_rate
 from aimz_lab.inference.run.records import Best, TrainerState
+from aimz_lab.system.paths import naming
 from aimz_lab.types import JsonObject
 
 _FORMAT = 2
@@ -143,7 +144,7 @@ def save_checkpoint(path: Path, run: Run) -> None:
     Raises:
         CheckpointError: If the run is not a fit: a hand-written loop keeps its own state; or if
             there is more than would be read.
-        OSError: If the file cannot be written.
+        ArtifactWriteError: If the file cannot be written; nothing is left of it.
     """
     check_can_save(run)
     state = run.state
@@ -160,7 +161,8 @@ def save_checkpoint(path: Path, run: Run) -> None:
     for i, best in enumerate(run.best.values()):
         arrays |= tree_arrays(f"best/{i}", best.state)
     try:
-        write_archive(path, _manifest(run, state), arrays)
+        with naming(path, "checkpoint"):
+            write_archive(path, _manifest(run, state), arrays)
     except Malformed as error:
         msg = f"The checkpoint {path} cannot be written: {error}."
         raise CheckpointError(msg) from error

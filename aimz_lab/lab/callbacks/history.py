@@ -24,6 +24,8 @@ from aimz_lab.lab import formatting
 from aimz_lab.lab.callbacks.recorded import recorded_run
 from aimz_lab.lab.pictures.summary import summary_html, summary_text
 from aimz_lab.lab.record import RunSource, loss_trace, padded_share, run_of
+from aimz_lab.system.imports import late_import
+from aimz_lab.system.paths import local_path, naming, write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,8 +89,7 @@ class History(Callback):
             ``loss_low`` and ``loss_high`` beside them, rows and n_pad are sums, and the others are
             those of the last step; validation is the last one within these steps.
         """
-        import pandas as pd
-
+        pd = late_import("pandas")
         run = run_of(self)
         columns = run.table()
         ordered = {name: columns.pop(name).copy() for name in _FIRST} | columns
@@ -107,8 +108,14 @@ class History(Callback):
 
         Args:
             path: The file; replaced if it exists.
+
+        Raises:
+            ArgumentError: If it is no path of this machine.
+            ArtifactWriteError: If the file cannot be written.
         """
-        self.to_frame().to_csv(path)
+        path = local_path("path", path)
+        with naming(path, "history"):
+            self.to_frame().to_csv(path)
 
     def to_json(self, path: str | Path) -> None:
         """Write the whole history as JSON; :meth:`from_json` reads it back.
@@ -117,8 +124,11 @@ class History(Callback):
             path: The file; replaced if it exists.
 
         Raises:
+            ArgumentError: If it is no path of this machine.
             DataError: If it is longer than what is read back: 512 MiB.
+            ArtifactWriteError: If the file cannot be written; an earlier one stays.
         """
+        path = local_path("path", path)
         run = run_of(self)
         columns, metrics = run.kept()
         content = {
@@ -134,7 +144,8 @@ class History(Callback):
         }
         with refusing(f"The history cannot be written to {path}", DataError):
             text = sealed_text(content, limits=_LIMITS)
-        Path(path).write_bytes(text)
+        with naming(path, "history"):
+            write_whole(path, text)
 
     @classmethod
     def from_json(cls, path: str | Path) -> Self:
@@ -200,8 +211,7 @@ def compare(*histories: RunSource) -> pd.DataFrame:
     if not histories:
         msg = "compare() puts histories side by side; pass at least one."
         raise ArgumentError(msg)
-    import pandas as pd
-
+    pd = late_import("pandas")
     runs = [run_of(history) for history in histories]
     names = [f"{run.info.model} {i}" for i, run in enumerate(runs, start=1)]
     return pd.DataFrame({name: _facts(run) for name, run in zip(names, runs, strict=True)})
