@@ -158,7 +158,7 @@ class MLflowLogger(Callback):
         entities = late_import("mlflow.entities")
         now_ms = time.time_ns() // 1_000_000
         metrics = [
-            Metric(self._prefix + name, float(value), now_ms, step)
+            entities.Metric(self._prefix + name, float(value), now_ms, step)
             for name, value in values.items()
             if value is not None and np.isfinite(value)
         ]
