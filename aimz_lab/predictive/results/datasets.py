@@ -63,7 +63,10 @@ def site_dims(
     dims = [*dims]
     for axis, label in zip(free, given, strict=False):
         dims[axis] = label
-    return tuple(label or _default_dim(name, axis, ndim, taken) for axis, label in enumerate(dims))
+    return tuple(
+        _default_dim(name, axis, ndim, taken) if label is None else label
+        for axis, label in enumerate(dims)
+    )
 
 
 def _default_dim(site: str, axis: int, ndim: int, taken: Set[str]) -> str:
