@@ -220,6 +220,8 @@ class ImpactModel:
     def vi_result(self) -> ViResult | None:
         """Parameters and losses of the last training: ``.params`` and ``.losses``.
 
+        The losses are those of every step, however many; see also :attr:`last_run`.
+
         Set it after a hand-written loop to anything with these two fields; :meth:`sample` then
         draws with these parameters.
         """
@@ -1208,6 +1210,7 @@ class ImpactModel:
             Its absolute path.
 
         Raises:
+            ArgumentError: If ``path`` is no path of this machine, such as a URL.
             ArtifactError: If ``path`` holds something else, or parameters are no tree of dicts.
             ArtifactWriteError: If it cannot be written.
             BusyError: If it is training in the background.
@@ -1271,15 +1274,16 @@ class ImpactModel:
             True
         """
         saved = SavedModel(path)
-        model = cls(
-            kernel,
-            saved.rng_key,
-            inference,
-            svi=svi,
-            param_input=saved.param_input,
-            param_output=saved.param_output,
-            device=device,
-        )
+        with saved.checking(kernel):
+            model = cls(
+                kernel,
+                saved.rng_key,
+                inference,
+                svi=svi,
+                param_input=saved.param_input,
+                param_output=saved.param_output,
+                device=device,
+            )
         model._restore(saved, kernel_kwargs or {})
         return model
 
