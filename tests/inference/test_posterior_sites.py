@@ -120,7 +120,7 @@ def test_numbers_of_draws_and_kinds_of_values_are_checked():
         with_draws(mu=MU, level=LEVEL[:5])
     with pytest.raises(DataTypeError, match="'mu' holds text"):
         with_draws(mu=np.array(["a", "b"]))
-    with pytest.warns(OutputWarning, match="NaN or infinite: 1 of 'mu'"):
+    with pytest.raises(SiteError, match="NaN or infinite: 1 of 6 of 'mu'"):
         with_draws(mu=np.where(np.arange(6) == 2, np.nan, MU), level=LEVEL)
 
 

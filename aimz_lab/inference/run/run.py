@@ -165,6 +165,11 @@ class Run:
         return self._ended is not None
 
     @property
+    def was_refused(self) -> bool:
+        """Whether the run failed before its first step; its model is then as before the call."""
+        return self.status == "failed" and self.step == self.resumed_at
+
+    @property
     def params(self) -> Mapping[str, jax.Array]:
         """The guide's constrained parameters after the last step; empty if there are none."""
         return self._get_params() if self._get_params else {}
