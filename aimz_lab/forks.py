@@ -1,4 +1,4 @@
-"""Refuse calls in a forked process, where JAX's computations would never end.
+"""Forked processes: results can be read there; JAX's computations would never end, and are refused.
 
 JAX computes on threads of its own, and a fork copies none of them.
 """
@@ -27,10 +27,15 @@ class _Process:
 
 
 def _see_fork() -> None:
-    """Note, in the child, whether its parent had used JAX."""
+    """Note, in the child, whether its parent had used JAX; forget the parent's threads."""
     # JAX has no public way to ask this without starting the threads.
     bridge = sys.modules.get("jax._src.xla_bridge")
     _Process.is_cut_off |= bridge is not None and bridge.backends_are_initialized()
+    # Dask would wait for threads of the parent's pool; without one it starts its own.
+    threaded = sys.modules.get("dask.threaded")
+    if threaded is not None:
+        threaded.default_pool = None
+        threaded.pools.clear()
 
 
 if hasattr(os, "register_at_fork"):  # systems without it have no fork

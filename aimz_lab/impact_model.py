@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import inspect
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -40,6 +41,7 @@ from aimz_lab.errors import (
 from aimz_lab.forks import check_can_compute
 from aimz_lab.inference.checkpoint.checkpoint import Checkpoint, load_checkpoint
 from aimz_lab.inference.checkpoint.provenance import Origin
+from aimz_lab.inference.copies import copied, pickled, unpickled
 from aimz_lab.inference.describe import describe, describe_html, describe_in_a_line
 from aimz_lab.inference.feeds.inputs import batch_data
 from aimz_lab.inference.feeds.placement import resolve_placement
@@ -154,6 +156,26 @@ class ImpactModel:
         self._last_run: Run | None = None
         self._n_obs: int | None = None
         self._warned_of_n_obs = False
+
+    def __reduce__(self) -> tuple[Callable[..., Self], tuple[type[Self], bytes]]:
+        """Pickle the model with its code, but without training rows, runs and device."""
+        with self._one_change.begin("pickling"):
+            parts = {
+                **self.__dict__,
+                "_last_run": None,
+                "_device": None,
+                "_trained": self._trained.without_rows(),
+            }
+            return unpickled, (type(self), pickled(parts))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Copy the model; the copy goes on as this one would, and shares nothing that changes."""
+        with self._one_change.begin("copying"):
+            parts = {**self.__dict__, "_last_run": None}
+            return copied(self, parts, memo, [self._device, *self._trained.arrays])
+
+    def __copy__(self) -> Self:
+        return copy.deepcopy(self)
 
     @property
     def kernel(self) -> Callable:
@@ -1375,20 +1397,20 @@ class ImpactModel:
         self, fit: StartedFit, refuse: Callable[[], None], change: Change
     ) -> RunHandle[Self]:
         """Begin here, so that displays belong to the calling cell; run on a thread."""
-        try:
-            fit.loop.begin()
-        except BaseException as error:
-            fit.loop.fail(error)
-            if fit.run.was_refused:
-                refuse()
-            raise
 
         def carry_out() -> None:
             with change.on_this_thread():
                 self._carry_out(fit, refuse)
 
-        with change.in_background():
-            return RunHandle(self, fit.run, carry_out)
+        try:
+            fit.loop.begin()
+            with change.in_background():
+                return RunHandle(self, fit.run, carry_out)
+        except BaseException as error:
+            fit.loop.fail(error)
+            if fit.run.was_refused:
+                refuse()
+            raise
 
     def _carry_out(self, fit: StartedFit, refuse: Callable[[], None]) -> None:
         try:

@@ -34,11 +34,11 @@ class Change:
 
     @contextmanager
     def in_background(self) -> Iterator[None]:
-        """Go on after the end of the call, if the block does not raise; it starts a thread."""
+        """Go on after the end of the call, unless the block cannot start the thread."""
         self.goes_on, self._thread = True, None
         try:
             yield
-        except BaseException:
+        except Exception:
             self.goes_on = False
             raise
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import jax
 from numpyro.infer.svi import SVIState
 
 from aimz_lab.inference.feeds.fingerprint import TrainingFingerprint
@@ -64,6 +65,22 @@ class Trained:
         if self.spec is not None:
             params = {name: params[name] for name in self.spec.of_kind("param") if name in params}
         return {**params, **((self.state.mutable_state if self.state else None) or {})}
+
+    @property
+    def arrays(self) -> list[jax.Array]:
+        """All arrays of JAX in it, which are immutable."""
+        posterior = self.posterior
+        draws = (dict(posterior.draws), dict(posterior.stats)) if posterior else ()
+        params = getattr(self.vi_result, "params", None)
+        own = dict(self.fitted.params) if self.fitted else {}
+        leaves = jax.tree.leaves((self.state, params, own, draws))
+        return [leaf for leaf in leaves if isinstance(leaf, jax.Array)]
+
+    def without_rows(self) -> Trained:
+        """Return the same without any rows of the data."""
+        if self.fitted is None:
+            return self
+        return replace(self, fitted=replace(self.fitted, fingerprint=None))
 
     def after(self, result: FitResult) -> Trained:
         """Return what is known after a fit."""

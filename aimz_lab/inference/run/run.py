@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from typing import NoReturn
 
 import jax
 import numpy as np
 from jaxtyping import Float, Num
 
+from aimz_lab.inference.copies import refuse_copy
 from aimz_lab.inference.run.chain_record import ChainRecord
 from aimz_lab.inference.run.control import Control
 from aimz_lab.inference.run.records import Best, RunInfo, TrainerState
@@ -82,6 +84,13 @@ class Run:
         self._get_provenance: Callable[[], JsonObject] | None = None
         self._began: float | None = None
         self._ended: float | None = None
+
+    def __reduce__(self) -> NoReturn:
+        refuse_copy(
+            "A run",
+            "Its values do not: run.losses, run.column(name); aimz_lab.lab.History(run).to_json("
+            "path) writes all of them, and History.from_json reads them.",
+        )
 
     @property
     def step(self) -> int:
