@@ -150,3 +150,29 @@ def test_a_parameter_takes_no_draws():
 def test_an_untrained_parameter_is_warned_about():
     with pytest.warns(OutputWarning, match="parameters 'shift' have no trained values"):
         predicted(with_draws(shifted, mu=MU))
+
+
+def wide(X, y=None):
+    """A site whose draws leave single precision, and a logarithm of zero."""
+    scale = numpyro.sample("scale", dist.LogNormal(200.0, 1.0))
+    zero = numpyro.deterministic("zero", jnp.log(0.0 * scale / scale))
+    with numpyro.plate("obs", X.shape[0]):
+        numpyro.sample("y", dist.Normal(jnp.exp(zero), 1.0), obs=y)
+
+
+def test_draws_of_a_guide_that_are_not_finite_are_refused():
+    X, y = np.zeros(20, np.float32), np.zeros(20, np.float32)
+    im = mean_field_model(wide)
+    with pytest.raises(SiteError, match=r"NaN or infinite: \d+ of 7 of 'scale'.*parameters stay"):
+        im.fit(X, y, num_samples=7, progress=False)
+    assert (im.is_fitted(), im.last_run.status) == (False, "completed")
+    assert im.vi_result.losses.shape == (1,)
+    before = im.rng_key
+    with pytest.raises(SiteError, match="of 'scale'"):
+        im.sample(num_samples=7)
+    assert im.rng_key is before
+    # What the kernel computes may be infinite: exp of it is the weight of nothing.
+    im.set_posterior_sample({"scale": np.ones(3), "zero": np.full(3, -np.inf)})
+    with pytest.raises(SiteError, match="NaN or infinite: 1 of 3 of 'scale'"):
+        im.set_posterior_sample({"scale": np.array([1.0, np.nan, 2.0])})
+    np.testing.assert_array_equal(im.posterior["scale"], np.ones(3))

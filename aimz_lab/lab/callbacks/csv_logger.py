@@ -38,18 +38,22 @@ class CSVLogger(Callback):
         self.path = Path(path)
         self._append = append
         self._file: IO[str] | None = None
+        self._is_new = False
         self._metrics: tuple[str, ...] | None = None
 
     def on_fit_begin(self, run: Run) -> None:  # noqa: ARG002
-        """Open the file."""
-        self._metrics = None
-        self._file = self.path.open("a" if self._append else "w", newline="", encoding="utf-8")
+        """Open the file; what it holds is replaced at the first step, if there will be one."""
+        self._metrics, self._is_new = None, not self.path.exists()
+        self._file = self.path.open("a", newline="", encoding="utf-8")
 
     def on_steps_end(self, run: Run, steps: Steps) -> None:
         """Write the rows of the chunk."""
         writer = csv.writer(self._file)
         if self._metrics is None:
             self._metrics = tuple(steps.metrics)
+            if not self._append:
+                self._file.seek(0)
+                self._file.truncate()
             if self._file.tell() == 0:
                 writer.writerow([*_COLUMNS, *self._metrics])
         values = [steps.metrics.get(name, np.full(len(steps), np.nan)) for name in self._metrics]
@@ -62,5 +66,10 @@ class CSVLogger(Callback):
         self._file.flush()
 
     def on_fit_end(self, run: Run) -> None:  # noqa: ARG002
-        """Close the file."""
+        """Close the file, if it could be opened."""
+        if self._file is None:
+            return
         self._file.close()
+        self._file = None
+        if self._is_new and self._metrics is None:
+            self.path.unlink(missing_ok=True)
