@@ -316,6 +316,11 @@ class ImpactModel:
         Training continues from the state of the model. An interrupt, a stop and a loss that is not
         finite all keep the last good state, the losses and a posterior from it.
 
+        One call at a time changes a model, on all threads. Predictions go on meanwhile, also in
+        callbacks, with the posterior of before and what belongs to it; the posterior is replaced as
+        a whole at the end. A fit that is refused, also by a callback before the first step, leaves
+        everything as it was.
+
         Args:
             X: Input array, rows first; or an ``ArrayDataset``, an ``ArrayLoader``, or any source of
                 batches.
@@ -369,6 +374,7 @@ class ImpactModel:
             The model; or, with ``blocking=False``, the handle of the run.
 
         Raises:
+            BusyError: If another call changes the model, such as a fit on another thread.
             CallError: If arguments are missing, unknown or doubled.
             DataError: If the data does not fit together or is not finite, or the loss of held-out
                 rows cannot be computed.
@@ -380,6 +386,8 @@ class ImpactModel:
                 rows.
             CheckpointError: If there is no complete checkpoint, or it is another run's.
             NonFiniteLossError: With ``on_nonfinite="raise"``.
+            SiteError: If draws of the trained guide are NaN or infinite; the parameters are kept.
+            ForkedProcessError: In a process that was forked after JAX had been used.
             ArgumentError: If a value is not allowed.
 
         Warns:
@@ -470,10 +478,12 @@ class ImpactModel:
             The model; or, with ``blocking=False``, the handle of the run.
 
         Raises:
+            BusyError: If another call changes the model, as in :meth:`fit`.
             CallError: If arguments are missing, unknown or doubled.
             DataError: If the data does not fit together or is not finite.
             CheckpointError: If there is no complete checkpoint, or it is another run's.
             NonFiniteLossError: With ``on_nonfinite="raise"``.
+            SiteError: If draws are NaN or infinite.
             ArgumentError: If a value is not allowed.
 
         Warns:
@@ -621,8 +631,9 @@ class ImpactModel:
             A tree with the group ``posterior``, or the draws by site.
 
         Raises:
+            BusyError: If another call changes the model, as in :meth:`fit`.
             NotFittedError: If nothing was trained.
-            SiteError: If a named site is not among the draws.
+            SiteError: If a named site is not among the draws, or draws are NaN or infinite.
 
         Example:
             >>> im.sample(num_samples=500, return_datatree=False)["slope"].shape
@@ -756,6 +767,7 @@ class ImpactModel:
 
         Raises:
             NotFittedError: If there is no posterior.
+            ForkedProcessError: In a process that was forked after JAX had been used.
             SiteError: If a named site does not exist or does not fit, a value set for it changes
                 sites of which the posterior holds draws, the draws have names that the kernel does
                 not know in place of its own, or a site has the rows on two axes.

@@ -180,3 +180,18 @@ def test_a_callback_that_saw_no_beginning_sees_no_end(im, tmp_path):
     with pytest.raises(OSError, match="none"):
         im.fit(X, Y, callbacks=[CSVLogger(tmp_path / "none" / "run.csv"), checkpoints], **SMALL)
     assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "runs").iterdir()} == before
+
+
+def test_a_refused_fit_leaves_files_as_they_were(im, tmp_path):
+    old, new = tmp_path / "old.csv", tmp_path / "new.csv"
+    im.fit(X, Y, callbacks=[CSVLogger(old)], **SMALL)
+    before = old.read_text()
+    loggers = [CSVLogger(old), CSVLogger(new), CSVLogger(tmp_path / "none" / "run.csv")]
+    with pytest.raises(OSError, match="none"):
+        im.fit(X, Y, callbacks=loggers, **SMALL)
+    assert [path.name for path in tmp_path.iterdir()] == ["old.csv"]
+    assert old.read_text() == before
+    im.fit(X, Y, callbacks=loggers[:2], **{**SMALL, "epochs": 2})
+    assert len(old.read_text().splitlines()) == len(new.read_text().splitlines()) == 1 + 6
+    im.fit(X, Y, callbacks=[CSVLogger(old, append=True)], **SMALL)
+    assert len(old.read_text().splitlines()) == 1 + 6 + 3

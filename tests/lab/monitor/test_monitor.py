@@ -470,3 +470,13 @@ def test_an_impact_model_trained_by_hand_is_scaled_steered_and_fitted(key):
     assert watch.run.params["slope_auto_loc"] == pytest.approx(2.0, abs=0.25)
     # The loss is that of all rows: about 1.4 nats each at unit noise.
     assert watch.run.losses[-50:].mean() / 200 == pytest.approx(1.42, abs=0.15)
+
+
+def test_a_loss_that_is_not_finite_is_told_once():
+    watch = monitor([1.0] * 6, model="demo", callbacks=[])
+    with pytest.warns(FitWarning, match="The loss was nan at step 3. A loop should") as warned:
+        for number, _ in enumerate(watch):
+            watch.step(np.nan if number in (2, 4) else 1.0)
+    assert len(warned) == 1
+    assert watch.run.notes == [str(warned[0].message)]
+    assert watch.run.status == "completed"
