@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from aimz_lab.data import ArrayDataset, ArrayLoader
-from aimz_lab.errors import ArgumentError, CallError, DataError, DataTypeError
+from aimz_lab.errors import ArgumentError, CallError, DataError, DataTypeError, FitWarning
 from aimz_lab.inference.run.events import Callback
 from aimz_lab.lab.monitor import monitor
 from aimz_lab.lab.monitor.batches import bytes_of, rows_of
