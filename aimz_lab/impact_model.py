@@ -38,7 +38,6 @@ from aimz_lab.errors import (
     InferenceError,
     NotFittedError,
 )
-from aimz_lab.forks import check_can_compute
 from aimz_lab.inference.checkpoint.checkpoint import Checkpoint, load_checkpoint
 from aimz_lab.inference.checkpoint.provenance import Origin
 from aimz_lab.inference.copies import copied, pickled, unpickled
@@ -76,6 +75,7 @@ from aimz_lab.predictive.reducers import ReduceSpec
 from aimz_lab.predictive.request import Group, Request
 from aimz_lab.predictive.results.datasets import posterior_tree
 from aimz_lab.predictive.results.temporary import TemporaryResults
+from aimz_lab.system.forks import check_can_compute
 from aimz_lab.types import (
     Arguments,
     Coords,
@@ -232,6 +232,8 @@ class ImpactModel:
     @property
     def vi_result(self) -> ViResult | None:
         """Parameters and losses of the last training: ``.params`` and ``.losses``.
+
+        The losses are those of every step, however many; see also :attr:`last_run`.
 
         Set it after a hand-written loop to anything with these two fields; :meth:`sample` then
         draws with these parameters.
@@ -1250,6 +1252,7 @@ class ImpactModel:
             Its absolute path.
 
         Raises:
+            ArgumentError: If ``path`` is no path of this machine, such as a URL.
             ArtifactError: If ``path`` holds something else, or parameters are no tree of dicts.
             ArtifactWriteError: If it cannot be written.
             BusyError: If another call changes the model, such as a fit on another thread.
@@ -1315,15 +1318,16 @@ class ImpactModel:
         """
         check_can_compute("load")
         saved = SavedModel(path)
-        model = cls(
-            kernel,
-            saved.rng_key,
-            inference,
-            svi=svi,
-            param_input=saved.param_input,
-            param_output=saved.param_output,
-            device=device,
-        )
+        with saved.checking(kernel):
+            model = cls(
+                kernel,
+                saved.rng_key,
+                inference,
+                svi=svi,
+                param_input=saved.param_input,
+                param_output=saved.param_output,
+                device=device,
+            )
         model._restore(saved, kernel_kwargs or {})
         return model
 

@@ -24,7 +24,7 @@ from aimz_lab.data.labels import (
     shared_row_labels,
 )
 from aimz_lab.errors import DataTypeError
-from aimz_lab.forks import check_can_compute
+from aimz_lab.system.forks import check_can_compute
 from aimz_lab.types import Array, Batch, Columns, Rows
 
 RowSelection: TypeAlias = (

@@ -19,8 +19,9 @@ from aimz_lab.data.checks import check_positive_int
 from aimz_lab.errors import SiteError
 from aimz_lab.inference.compiling import QUICK, QUICKEST, compiler_options
 from aimz_lab.inference.finite_draws import OF_A_GUIDE, refuse_bad_draws
+from aimz_lab.kernel.checks.names import check_name
 from aimz_lab.kernel.tracing import tracing_lock
-from aimz_lab.types import SAMPLE_DIMS, Params, Shared, Static
+from aimz_lab.types import Params, Shared, Static
 
 Sites = str | Iterable[str] | None
 """Names of sites: one, several, or a default choice."""
@@ -85,7 +86,7 @@ def as_posterior(draws: Mapping[str, ArrayLike], num_chains: int = 1) -> Posteri
 
     Raises:
         SiteError: If there are none, one has no axis of draws or two, their numbers differ or are
-            no multiple of ``num_chains``, or a site has the name of a dimension.
+            no multiple of ``num_chains``, or a site's name cannot stand in results.
         DataTypeError: If values are not numeric.
 
     Example:
@@ -96,15 +97,13 @@ def as_posterior(draws: Mapping[str, ArrayLike], num_chains: int = 1) -> Posteri
         msg = "The posterior sample is empty; pass arrays by site, draws on their leading axis."
         raise SiteError(msg)
     for name, values in draws.items():
+        check_name("a site", name, SiteError)
         _check_dims(name, values)
     arrays = {
         name: values if isinstance(values, jax.Array) else to_host(name, values)
         for name, values in draws.items()
     }
     for name, array in arrays.items():
-        if name in SAMPLE_DIMS:
-            msg = f"A site cannot be called {name!r}: that is a dimension of every result."
-            raise SiteError(msg)
         if array.ndim == 0:
             msg = f"The site {name!r} is a single number; its leading axis must be the draws."
             raise SiteError(msg)

@@ -8,6 +8,8 @@ from typing import Literal
 
 import numpy as np
 
+from aimz_lab.types import SAMPLE_DIMS
+
 SiteKind = Literal["latent", "observed", "factor", "deterministic", "param"]
 
 ScaleCourse = Literal["constant", "inverse", "other"]
@@ -170,17 +172,21 @@ class KernelSpec:
 
     @property
     def row_dim(self) -> str:
-        """Name of the dimension of rows: that of the rows' plate, else ``"obs"``."""
+        """Name of the dimension of rows: that of the rows' plate, else ``"obs"``.
+
+        If a site is called ``"obs"``, it is ``"obs_row"``.
+        """
         for site in self.sites.values():
-            if site.rows_plate is not None:
-                return site.rows_plate.name
-        return "obs"
+            if site.rows_plate is not None and site.rows_plate.name not in SAMPLE_DIMS:
+                return variable_name(site.rows_plate.name)
+        return "obs_row" if "obs" in self.sites else "obs"
 
 
 def variable_name(site: str) -> str:
-    """Return the name of a site in results, where a ``/`` would be a path.
+    """Return the name of a site or plate in results, where a ``/`` would be a path.
 
-    NumPyro's random modules use ``/`` in the names of a network's weights.
+    NumPyro's random modules use ``/`` in the names of a network's weights, and its scopes in
+    those of sites and plates. :mod:`aimz_lab.kernel.checks.names` has the whole rule.
 
     Example:
         >>> variable_name("net/dense.bias")

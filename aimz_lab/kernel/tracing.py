@@ -17,7 +17,7 @@ from jaxtyping import PyTree
 from numpyro import handlers
 from numpyro.distributions import Distribution, ImproperUniform, Unit
 
-from aimz_lab.kernel.batch_plates import refuse_too_small_plates
+from aimz_lab.kernel.batch_plates import refuse_plates_named_as_sites, refuse_too_small_plates
 from aimz_lab.kernel.prior_draws import seeded
 from aimz_lab.kernel.spec import KernelSpec, Plate, ScaleCourse, Site, SiteKind
 from aimz_lab.types import HasShape, Static
@@ -152,7 +152,8 @@ def _records(
 
     def run(key: jax.Array, rows: PyTree, shared: PyTree, values: PyTree) -> None:
         drawn = seeded(handlers.substitute(kernel, data=values), key)
-        sites = handlers.trace(refuse_too_small_plates(drawn)).get_trace(**rows, **shared, **static)
+        checked = refuse_plates_named_as_sites(refuse_too_small_plates(drawn))
+        sites = handlers.trace(checked).get_trace(**rows, **shared, **static)
         plates = {name: site for name, site in sites.items() if site["type"] == "plate"}
         for name, site in sites.items():
             record = _record(site, plates, n_rows)

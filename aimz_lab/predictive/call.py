@@ -29,6 +29,7 @@ from aimz_lab.predictive.inputs import PredictiveData, predictive_data
 from aimz_lab.predictive.reducers import ReduceSpec
 from aimz_lab.predictive.request import Group, Request
 from aimz_lab.predictive.results.datasets import stats_group
+from aimz_lab.predictive.results.locations import location
 from aimz_lab.predictive.results.observed_data import find_observed_data
 from aimz_lab.types import (
     Arguments,
@@ -313,6 +314,7 @@ def _check_options(
     check_choice("rows", rows, RowDependence)
     if batch_size is not None:
         check_positive_int("batch_size", batch_size)
+    location("output_dir", output_dir)
     if output_dir is not None and store == "memory":
         msg = "output_dir= is where a persistent result goes; leave it out, or store= as it is."
         raise ArgumentError(msg)

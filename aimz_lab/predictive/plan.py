@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from aimz_lab.errors import DataTypeError, OutputWarning, PerformanceWarning, SiteError
 from aimz_lab.kernel.cache_keys import CodeKey
+from aimz_lab.kernel.checks.names import check_names
 from aimz_lab.kernel.checks.shapes import check_shapes
 from aimz_lab.kernel.discrete import SummedSite
 from aimz_lab.kernel.site_graph import SiteGraph, trace_site_graph
@@ -87,8 +88,8 @@ def make_plan(
             value does not reach what it should.
         DataTypeError: If the rows come from a source and cannot be cut.
         DataError: If there are more rows than a plate of a fixed size has entries.
-        KernelError: If a plate takes others than the rows at random, or a discrete site of a
-            log-likelihood has no draws and cannot be summed out.
+        KernelError: If a name cannot stand in results, a plate takes others than the rows at
+            random, or a discrete site of a log-likelihood has no draws and cannot be summed out.
     """
     if request.shard_axis == "draw" and rows.streams:
         msg = "shard_axis='draw' needs all rows at once; pass them as arrays, not as a loader."
@@ -214,8 +215,9 @@ def _warn_kept_together(
 
 
 def _checked_structure(request: Request, rows: Rows) -> Structure:
-    """Trace the kernel, and refuse shapes that multiply the rows; see :func:`trace_structure`."""
+    """Trace the kernel, and refuse some names and shapes; see :func:`trace_structure`."""
     structure = trace_structure(request, rows)
+    check_names(structure.spec)
     check_shapes(structure.spec, rows.template, pairs=True)
     return structure
 

@@ -25,8 +25,9 @@ from aimz_lab.predictive.reducers import as_reducers
 from aimz_lab.predictive.reducers.reduction import Reduction
 from aimz_lab.predictive.reducers.scores import check_scores
 from aimz_lab.predictive.request import Quantity, Request
+from aimz_lab.predictive.results.label_checks import check_case, check_reduced
 from aimz_lab.predictive.results.sinks import WRITERS, MemorySink, StoreSink, choose_sink
-from aimz_lab.predictive.results.store import StoreWriter, read_store
+from aimz_lab.predictive.results.store import new_store
 from aimz_lab.predictive.results.tree import make_labels, reduced_groups, result_groups
 from aimz_lab.predictive.structure import check_plates
 
@@ -170,30 +171,32 @@ class Predictor:
         }
 
     def _in_memory(self, scenarios: tuple[Scenario, ...]) -> xr.DataTree:
-        arrays, labels = self._arrays(scenarios), make_labels(scenarios[-1])
+        labels = make_labels(scenarios[-1])
+        arrays = self._arrays(scenarios)
         return xr.DataTree.from_dict(result_groups(scenarios[-1], labels, arrays))
 
     def _stored(self, scenarios: tuple[Scenario, ...]) -> xr.DataTree:
         scenario, labels = scenarios[-1], make_labels(scenarios[-1])
-        writer = StoreWriter(scenario.request.output_dir, scenario.request.group)
-        sink = StoreSink(writer, scenario, labels)
-        try:
+        with (
+            new_store(scenario.request.output_dir, scenario.request.group) as writer,
+            closing(StoreSink(writer, scenario, labels)) as sink,
+        ):
+            if writer.folds_case:
+                check_case(labels.dims, writer.path)
+                check_case(scenario.request.draws or (), writer.path)
             single = self._run(scenarios, sink)
-            sink.close()
+            sink.finish()
             for group, dataset in result_groups(scenario, labels, single).items():
                 writer.write_dataset(group, dataset)
-            writer.publish()
-        except BaseException:
-            sink.abandon()
-            writer.discard()
-            raise
-        return read_store(writer.path, writer.owner)
+            return writer.publish()
 
     def _reduced(self, scenarios: tuple[Scenario, ...]) -> xr.DataTree:
         scenario = scenarios[-1]
         reducers = as_reducers(scenario.request.reduce)
         check_scores(reducers, scenario.request.group)
         check_reducer_labels(reducers, scenario.request.labels)
+        labels, plan = make_labels(scenario), scenario.plan
+        check_reduced(plan.global_sites, plan.row_sites, reducers, labels.dims)
         reduction = Reduction(reducers)
         if scenario.plan.axis == "obs":
             single = self._run(scenarios, reduction)
@@ -201,9 +204,7 @@ class Predictor:
             with closing(choose_sink(scenario)) as sink:
                 single = self._run(scenarios, sink)
                 reduction.reduce_all(sink.arrays())
-        groups = reduced_groups(
-            scenario, make_labels(scenario), single, reducers, reduction.results()
-        )
+        groups = reduced_groups(scenario, labels, single, reducers, reduction.results())
         return xr.DataTree.from_dict(groups)
 
 

@@ -13,10 +13,10 @@ from typing import Generic, NoReturn, Self, TypeVar
 import numpy as np
 from jaxtyping import Float
 
-from aimz_lab.forks import check_can_compute
 from aimz_lab.inference.copies import refuse_copy
 from aimz_lab.inference.run.control import INTERRUPTED
 from aimz_lab.inference.run.run import Run
+from aimz_lab.system.forks import check_can_compute
 from aimz_lab.types import RunStatus
 
 Model = TypeVar("Model")

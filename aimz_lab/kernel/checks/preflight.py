@@ -9,7 +9,8 @@ from numpyro.infer.autoguide import AutoGuide
 from numpyro.primitives import Messenger
 
 from aimz_lab.errors import CallError, GuideError, KernelError
-from aimz_lab.kernel.spec import KernelSpec, variable_name
+from aimz_lab.kernel.checks.names import check_names
+from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.types import callable_name
 
 
@@ -62,7 +63,7 @@ def check_sites(spec: KernelSpec) -> None:
     """Check the sites of a kernel that was traced with its data.
 
     Raises:
-        KernelError: If the output site is missing, or two sites would share a name in results.
+        KernelError: If the output site is missing, or a name cannot stand in results.
     """
     if spec.output not in spec.sites:
         names = ", ".join(spec.sample_sites) or "none"
@@ -71,15 +72,7 @@ def check_sites(spec: KernelSpec) -> None:
             f"parameter, or set param_output=. Its sample sites: {names}."
         )
         raise KernelError(msg)
-    by_variable: dict[str, str] = {}
-    for name in spec.sites:
-        other = by_variable.setdefault(variable_name(name), name)
-        if other != name:
-            msg = (
-                f"The sites {other!r} and {name!r} would both be {variable_name(name)!r} in "
-                "results, where a '/' is written as '.'; rename one."
-            )
-            raise KernelError(msg)
+    check_names(spec)
 
 
 def check_trainable_on_batches(

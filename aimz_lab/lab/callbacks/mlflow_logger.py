@@ -11,6 +11,7 @@ import numpy as np
 from aimz_lab.errors import OptionalDependencyError
 from aimz_lab.inference.run.events import Callback, Run, Steps
 from aimz_lab.lab.panels.chains import ENERGY, judged_at_the_end
+from aimz_lab.system.imports import late_import
 
 _STATUS = {"completed": "FINISHED", "early_stopped": "FINISHED", "stopped": "FINISHED"}
 _PARAMS = ("model", "method", "n_obs", "batch_size", "epochs", "steps_per_epoch", "scaled")
@@ -56,11 +57,11 @@ class MLflowLogger(Callback):
         every_s: float = 1.0,
     ) -> None:
         try:
-            from mlflow import MlflowClient
+            client = late_import("mlflow").MlflowClient
         except ImportError as error:
             msg = "MLflowLogger needs MLflow: pip install 'aimz_lab[mlflow]'."
             raise OptionalDependencyError(msg) from error
-        self._connect = lambda: MlflowClient(tracking_uri=tracking_uri)
+        self._connect = lambda: client(tracking_uri=tracking_uri)
         self._experiment = experiment
         self._run_name = run_name
         self._tags = dict(tags or {})
@@ -78,17 +79,21 @@ class MLflowLogger(Callback):
 
     def on_fit_begin(self, run: Run) -> None:
         """Open a run and log its parameters."""
-        from mlflow.entities import Param
-
+        entities = late_import("mlflow.entities")
         self._client = self._connect()
         self.run_id = self._given or self._open()
         values = _plan(run)
-        params = [Param(name, str(v)) for name, v in values.items() if v not in (None, "")]
+        params = [entities.Param(name, str(v)) for name, v in values.items() if v not in (None, "")]
         self._client.log_batch(self.run_id, params=params)
         self._logged_step, self._logged_s = run.step, -np.inf
+        self._metrics: dict[str, np.ndarray] = {}
 
-    def on_steps_end(self, run: Run, steps: Steps) -> None:  # noqa: ARG002
+    def on_steps_end(self, run: Run, steps: Steps) -> None:
         """Write an entry, if one is due."""
+        for name, values in steps.metrics.items():
+            finite = values[np.isfinite(values)]
+            new = np.array([finite.sum(dtype=np.float64), len(finite)])
+            self._metrics[name] = self._metrics.get(name, 0.0) + new
         if time.monotonic() - self._logged_s >= self._every_s:
             self._log(run)
 
@@ -116,23 +121,23 @@ class MLflowLogger(Callback):
         return opened.info.run_id
 
     def _log(self, run: Run) -> None:
-        new = slice(self._logged_step, run.step)
-        self._logged_step, self._logged_s = run.step, time.monotonic()
+        losses = run.losses[self._logged_step :]
+        finite = losses[np.isfinite(losses)]
+        sums = {"loss": np.array([finite.sum(dtype=np.float64), len(finite)])} | self._metrics
+        self._logged_step, self._logged_s, self._metrics = run.step, time.monotonic(), {}
+        means = {name: total / count for name, (total, count) in sums.items() if count}
         if run.info.is_sampling:
-            values = {ENERGY: run.losses[new]}
-        else:
-            values = {"loss": run.losses[new] / (run.info.n_obs or 1)}
-        values |= {name: run.column(name)[new] for name in run.metrics}
-        means = {name: _finite_mean(column) for name, column in values.items()}
+            means = {ENERGY if name == "loss" else name: mean for name, mean in means.items()}
+        elif "loss" in means:
+            means["loss"] /= run.info.n_obs or 1
         means["learning_rate"] = run.learning_rate
         self._put(run.step, means)
 
     def _put(self, step: int, values: Mapping[str, Any]) -> None:
-        from mlflow.entities import Metric
-
+        entities = late_import("mlflow.entities")
         now_ms = time.time_ns() // 1_000_000
         metrics = [
-            Metric(name, float(value), now_ms, step)
+            entities.Metric(name, float(value), now_ms, step)
             for name, value in values.items()
             if value is not None and np.isfinite(value)
         ]
@@ -166,8 +171,3 @@ def _outcome(run: Run) -> dict[str, Any]:
 def end_status(run: Run) -> str:
     """Return MLflow's word for how a run ended."""
     return "KILLED" if run.status == "interrupted" else _STATUS.get(run.status, "FAILED")
-
-
-def _finite_mean(values: np.ndarray) -> float:
-    finite = values[np.isfinite(values)]
-    return float(finite.mean()) if len(finite) else np.nan

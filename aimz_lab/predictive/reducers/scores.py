@@ -10,6 +10,7 @@ import numpy as np
 
 from aimz_lab.errors import ArgumentError, OptionalDependencyError
 from aimz_lab.predictive.reducers.contract import Draws, OverDraws, Reducer, RowMask, RowValues
+from aimz_lab.system.imports import late_import
 
 _LOO_DRAWS = 25
 """Five draws in the tail, which is a fifth of them; Vehtari, Simpson, Gelman, Yao, Gabry (2024)."""
@@ -122,7 +123,7 @@ def check_scores(reducers: Mapping[str, Reducer], group: str) -> None:
 
 def _arviz_loo() -> Callable[..., tuple[np.ndarray, np.ndarray, np.ndarray]]:
     try:
-        from arviz_stats.base import array_stats
+        array_stats = late_import("arviz_stats.base").array_stats
     except ImportError as error:
         msg = "The reducer 'loo' needs arviz-stats: pip install 'aimz_lab[lab]'"
         raise OptionalDependencyError(msg) from error

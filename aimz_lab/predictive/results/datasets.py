@@ -41,21 +41,23 @@ def site_dims(
     """
     dims: list[str | None] = [None] * ndim
     site = spec.sites.get(name) if spec else None
-    taken = set(SAMPLE_DIMS) | (set(spec.sites) if spec else set())
     for plate in site.plates if site else ():
         axis = min(site.batch_ndim, ndim) + plate.dim
         if plate.is_rows and axis not in site.row_axes:
             continue  # a computed site may have as many columns as a block has rows
         if 0 <= axis < ndim and site.shape[axis] == plate.subsample_size:
-            dims[axis] = plate.name if plate.name not in taken else None
+            dims[axis] = None if plate.name in SAMPLE_DIMS else variable_name(plate.name)
     if row_axis is not None:
-        dims[row_axis] = spec.row_dim if spec.row_dim not in taken else "obs"
+        dims[row_axis] = spec.row_dim
     given = list((named or {}).get(name, ()))
     free = [axis for axis in range(ndim) if len(given) == ndim or axis != row_axis]
     dims = [*dims]
     for axis, label in zip(free, given, strict=False):
         dims[axis] = label
-    return tuple(label or f"{variable_name(name)}_dim_{axis}" for axis, label in enumerate(dims))
+    return tuple(
+        f"{variable_name(name)}_dim_{axis}" if label is None else label
+        for axis, label in enumerate(dims)
+    )
 
 
 def sample_dataset(
@@ -116,12 +118,20 @@ def posterior_dataset(
         {'chain': 2, 'draw': 4, 'b_dim_0': 3}
     """
     arrays = {name: np.asarray(values) for name, values in draws.items()}
+    return sample_dataset(arrays, posterior_dims(draws, spec, dims), num_chains, coords, attrs)
+
+
+def posterior_dims(
+    draws: Mapping[str, Shaped[jax.Array | np.ndarray, "draw ..."]],
+    spec: KernelSpec | None,
+    dims: Mapping[str, tuple[str, ...]] | None,
+) -> dict[str, tuple[str, ...]]:
+    """Name the dimensions of posterior draws, without chain and draw; see :func:`site_dims`."""
     names = {}
-    for name, array in arrays.items():
-        site = spec.sites.get(name) if spec else None
-        row_axis = spec.row_axis(name) if site else None
-        names[name] = site_dims(spec, name, array.ndim - 1, row_axis=row_axis, named=dims)
-    return sample_dataset(arrays, names, num_chains, coords, attrs)
+    for name, array in draws.items():
+        row_axis = spec.row_axis(name) if spec and name in spec.sites else None
+        names[name] = site_dims(spec, name, np.ndim(array) - 1, row_axis=row_axis, named=dims)
+    return names
 
 
 def posterior_tree(

@@ -11,6 +11,7 @@ import xarray as xr
 from jax.typing import ArrayLike
 
 from aimz_lab.inference.checkpoint.provenance import versions
+from aimz_lab.kernel.checks.names import why_unusable
 from aimz_lab.kernel.spec import variable_name
 from aimz_lab.predictive.plan import Plan
 from aimz_lab.predictive.programs.scenario import Scenario
@@ -20,10 +21,12 @@ from aimz_lab.predictive.results.datasets import (
     Variable,
     labelled_draws,
     posterior_dataset,
+    posterior_dims,
     sample_dataset,
     site_dims,
     with_coords,
 )
+from aimz_lab.predictive.results.label_checks import check_dims
 from aimz_lab.types import SAMPLE_DIMS
 
 
@@ -49,7 +52,12 @@ class Labels(NamedTuple):
 
 
 def make_labels(scenario: Scenario) -> Labels:
-    """Label the sites that a call returns."""
+    """Label the sites that a call returns.
+
+    Raises:
+        ArgumentError: If a dimension has a name that cannot stand in results, or one that
+            something else has there.
+    """
     request, plan = scenario.request, scenario.plan
     dims, row_dims = {}, {}
     for name, axis in plan.row_axes.items():
@@ -58,6 +66,9 @@ def make_labels(scenario: Scenario) -> Labels:
         dims[name] = site_dims(plan.spec, name, ndim, row_axis=axis, named=request.dims)
         if axis is not None:
             row_dims[name] = dims[name][axis]
+    check_dims(dims)
+    if request.draws:
+        check_dims(posterior_dims(request.draws, plan.spec, request.dims))
     coords = dict(request.coords)
     if request.row_coord is not None:
         coords.update(dict.fromkeys(row_dims.values(), request.row_coord.labels))
@@ -177,7 +188,7 @@ def _data_groups(scenario: Scenario, labels: Labels) -> dict[str, xr.Dataset]:
         name: ((rows, *[f"{name}_dim_{i}" for i in range(np.ndim(array) - 1)]), array)
         for name, array in request.constant.items()
         # xarray takes a variable with the name of a dimension for its labels.
-        if rows is not None and name not in {rows, *SAMPLE_DIMS}
+        if rows is not None and name != rows and why_unusable(name) is None
     }
     if constant:
         prefix = "predictions_" if request.group == "predictions" else ""
