@@ -12,7 +12,7 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
-from numpyro.infer import MCMC, NUTS, SVI, Trace_ELBO
+from numpyro.infer import SVI, Trace_ELBO
 from numpyro.infer.autoguide import AutoDelta
 
 from aimz_lab import Callback, ImpactModel
@@ -240,16 +240,3 @@ def test_a_prediction_during_fits_never_mixes_two_posteriors():
     before = pair()
     im.train_on_batch(X, Y, n_obs=40)
     assert pair() == before
-
-
-@pytest.mark.slow
-def test_chains_are_one_call_at_a_time_too():
-    mcmc = MCMC(NUTS(kernels.regression), num_warmup=5, num_samples=5, progress_bar=False)
-    im = ImpactModel(kernels.regression, jax.random.key(0), mcmc)
-    gate = Gate()
-    handle = im.fit_on_batch(X, Y, callbacks=[gate], blocking=False, progress=False)
-    assert gate.reached.wait(60)
-    with pytest.raises(BusyError, match="sample has to wait while fit_on_batch"):
-        im.sample(X=X, y=Y)
-    gate.opened.set()
-    assert handle.result(60) is im
