@@ -19,6 +19,7 @@ import xarray as xr
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Shaped
 from numpyro.infer import MCMC, SVI
+from numpyro.infer.autoguide import AutoGuide
 from numpyro.infer.svi import SVIState
 
 from aimz_lab.data import as_typed_key
@@ -65,6 +66,8 @@ from aimz_lab.inference.svi.learner import SviLearner
 from aimz_lab.inference.trained import Fitted, Trained
 from aimz_lab.kernel.arguments import ArgumentRoles
 from aimz_lab.kernel.checks.preflight import check_signature
+from aimz_lab.kernel.failures import explained
+from aimz_lab.kernel.own_keywords import OwnKeywords
 from aimz_lab.kernel.rows.index_checks import IndexCheck
 from aimz_lab.kernel.scaling import Scale
 from aimz_lab.kernel.signature import KernelSignature, merge_arguments
@@ -108,7 +111,8 @@ class ImpactModel:
             ``None`` spreads the rows over all local devices.
 
     Raises:
-        TypeError: If there is not exactly one inference object, or it is of another kind.
+        InferenceError: If there is not exactly one inference object, or it is of another kind.
+        ArgumentError: If the SVI object has static arguments.
         KernelError: If the kernel does not take the input and ``output=None`` by keyword.
 
     Example:
@@ -146,6 +150,7 @@ class ImpactModel:
         self._kernel = KernelSignature(kernel, param_input, param_output)
         self._learner: Learner = make_learner(self._kernel, self._inference)
         self._predictor = Predictor()
+        self._own_keywords = OwnKeywords(self._kernel)
         self._indices = IndexCheck(kernel)
         self._keys = KeySequence(rng_key)
         self._temporary = TemporaryResults()
@@ -204,8 +209,14 @@ class ImpactModel:
 
     @property
     def kernel_spec(self) -> KernelSpec | None:
-        """The kernel's structure as last trained, or ``None`` before that."""
-        return self._trained.spec
+        """The kernel's sites in all calls so far, or ``None`` before the first.
+
+        A kernel may have some sites only with data, or only without (``if y is None:``); their
+        shapes are those of the last training, or else of the first prediction.
+        """
+        predicted = self._predictor.spec
+        spec = self._trained.spec
+        return spec.joined(predicted) if spec else predicted
 
     @property
     def posterior(self) -> dict[str, Shaped[Array, "draw ..."]] | None:
@@ -231,25 +242,22 @@ class ImpactModel:
 
     @property
     def vi_result(self) -> ViResult | None:
-        """Parameters and losses of the last training: ``.params`` and ``.losses``.
+        """Result of the last training: ``.params``, ``.state`` and ``.losses``.
 
         The losses are those of every step, however many; see also :attr:`last_run`.
 
-        Set it after a hand-written loop to anything with these two fields; :meth:`sample` then
-        draws with these parameters.
+        Set it to the result of another run, such as NumPyro's ``SVIRunResult``; :meth:`sample` then
+        draws with its parameters. If it has a state, training goes on from there.
         """
         return self._trained.vi_result
 
     @vi_result.setter
     def vi_result(self, value: ViResult) -> None:
-        if not (hasattr(value, "params") and hasattr(value, "losses")):
-            msg = (
-                "vi_result needs the fields params and losses, such as numpyro's SVIRunResult; got "
-                f"{type(value).__name__}."
-            )
-            raise CallError(msg)
+        learner = self._svi("vi_result")
         with self._one_change.begin("vi_result="):
-            self._trained = self._trained.with_vi_result(value)
+            trained = self._trained
+            state = learner.state_of(value, trained.state)
+            self._trained = replace(trained, state=state).with_vi_result(value)
 
     @property
     def input_schema(self) -> InputSchema | None:
@@ -402,6 +410,7 @@ class ImpactModel:
             >>> im.fit(X, y, batch_size=20, epochs=10, progress=False).last_run.step
             20
         """
+        self._own_keywords.check(type(self).fit, locals())
         self._svi("fit")
         check_can_compute("fit")
         begun = self._one_change.begin("fit")
@@ -496,6 +505,7 @@ class ImpactModel:
             >>> im.fit_on_batch(X, y, num_steps=50, progress=False).last_run.step
             50
         """
+        self._own_keywords.check(type(self).fit_on_batch, locals())
         if resume is not None:
             self._svi("resume=")
         check_can_compute("fit_on_batch")
@@ -581,6 +591,7 @@ class ImpactModel:
             >>> loss.shape
             ()
         """
+        self._own_keywords.check(type(self).train_on_batch, locals())
         learner = self._svi("train_on_batch")
         check_can_compute("train_on_batch")
         check_choice("rows", rows, RowDependence)
@@ -600,7 +611,7 @@ class ImpactModel:
             check_padding(n_pad, data.batch_size)
             if size is None and not self._warned_of_n_obs:
                 warnings.warn(_UNKNOWN_N_OBS, FitWarning, stacklevel=2)
-            with self._key_of_step(rng_key) as key:
+            with self._explained(), self._key_of_step(rng_key) as key:
                 step = learner.step(data, n_pad, key, trained.state, rows, on_nonfinite)
             self._warned_of_n_obs |= size is None
             self._n_obs = size
@@ -615,19 +626,20 @@ class ImpactModel:
         return_sites: Sites = None,
         return_datatree: bool = True,
         **kwargs: Any,
-    ) -> xr.DataTree | dict[str, Shaped[Array, "draw ..."]]:
+    ) -> xr.DataTree | dict[str, Shaped[np.ndarray, "draw ..."]]:
         """Draw from the guide with the parameters of :attr:`vi_result`, or continue MCMC.
 
         Under MCMC, the chains continue if the kernel's arguments are passed; otherwise the draws of
-        the run are returned. The model's own posterior does not change.
+        the run are returned. The model's own posterior does not change. A guide that was never set
+        up, because ``vi_result`` comes from another SVI object, needs the training data too.
 
         Args:
             num_samples: Number of draws; when MCMC continues, of each chain and before thinning.
             rng_key: Key of this call; split from the model's by default. Chains have their own.
             return_sites: Sites to return; by default the kernel's latent sites.
             return_datatree: Return a labelled tree, or a dict of arrays ``(num_samples, ...)``.
-            **kwargs: Arguments of the guide, if it takes any; all arguments of the kernel, to
-                continue MCMC.
+            **kwargs: Arguments of the guide, if it takes any; all arguments of the kernel, output
+                included, to continue MCMC or to set up a guide.
 
         Returns:
             A tree with the group ``posterior``, or the draws by site.
@@ -635,6 +647,8 @@ class ImpactModel:
         Raises:
             BusyError: If another call changes the model, as in :meth:`fit`.
             NotFittedError: If nothing was trained.
+            CallError: If data is missing that is needed to set up the guide or to continue MCMC.
+            GuideError: If the parameters of ``vi_result`` are not those of the guide.
             SiteError: If a named site is not among the draws, or draws are NaN or infinite.
 
         Example:
@@ -656,10 +670,11 @@ class ImpactModel:
                 params=getattr(trained.vi_result, "params", None) or {},
                 posterior=trained.posterior,
             )
-            posterior = self._learner.sample(request)
+            with self._explained():
+                posterior = self._learner.sample(request)
             draws = posterior.choose(return_sites)
         if not return_datatree:
-            return draws
+            return {name: np.asarray(values) for name, values in draws.items()}
         return posterior_tree(draws, posterior.num_chains, stats=posterior.stats, spec=trained.spec)
 
     def set_posterior_sample(
@@ -700,8 +715,8 @@ class ImpactModel:
             warnings.warn(msg, AimzLabWarning, stacklevel=2)
         posterior = as_posterior(draws, num_chains)
         with self._one_change.begin("set_posterior_sample"):
-            trained = self._trained
-            check_posterior(posterior, trained.spec)
+            trained, predicted = self._trained, self._predictor.spec
+            check_posterior(posterior, trained.spec, predicted)
             self._trained = trained.with_posterior(posterior, trained.fingerprint)
         return self
 
@@ -788,6 +803,7 @@ class ImpactModel:
             >>> bool(abs(tree.posterior_predictive.y_mean - 3 * X).max() < 0.2)
             True
         """
+        self._own_keywords.check(type(self).predict, locals())
         return self._computed(
             "predict",
             self._predictor.predict,
@@ -865,6 +881,7 @@ class ImpactModel:
             >>> im.predict_on_batch(X[:5], return_datatree=False)["y"].shape
             (1000, 5)
         """
+        self._own_keywords.check(type(self).predict_on_batch, locals())
         predictor = self._predictor
         compute = predictor.predict if return_datatree else predictor.predict_arrays
         return self._computed(
@@ -888,51 +905,155 @@ class ImpactModel:
         )
 
     def sample_posterior_predictive(
-        self, X: Any, *, store: Store = "persistent", **options: Any
+        self,
+        X: Any,
+        *,
+        intervention: Mapping[str, ArrayLike] | None = None,
+        condition: Mapping[str, ArrayLike] | None = None,
+        held: Held = "refuse",
+        rng_key: jax.Array | None = None,
+        return_sites: Sites = None,
+        shard_axis: ShardAxis = "obs",
+        rows: RowDependence = "auto",
+        batch_size: int | None = None,
+        store: Store = "persistent",
+        output_dir: str | PathLike[str] | None = None,
+        reduce: ReduceSpec | None = None,
+        dims: Mapping[str, Sequence[str]] | None = None,
+        coords: Coords | None = None,
+        progress: bool = True,
+        allow_nonfinite: bool = False,
+        by_row: Iterable[str] = (),
+        shared: Iterable[str] = (),
+        kernel_kwargs: Arguments | None = None,
+        **kwargs: Any,
     ) -> xr.DataTree:
         """Draw from the posterior predictive distribution: another name of :meth:`predict`.
 
         Args:
             X: As in :meth:`predict`.
+            intervention: As in :meth:`predict`.
+            condition: As in :meth:`predict`.
+            held: As in :meth:`predict`.
+            rng_key: As in :meth:`predict`.
+            return_sites: As in :meth:`predict`.
+            shard_axis: As in :meth:`predict`.
+            rows: As in :meth:`predict`.
+            batch_size: As in :meth:`predict`.
             store: As in :meth:`predict`.
-            **options: As in :meth:`predict`, except ``in_sample``.
+            output_dir: As in :meth:`predict`.
+            reduce: As in :meth:`predict`.
+            dims: As in :meth:`predict`.
+            coords: As in :meth:`predict`.
+            progress: As in :meth:`predict`.
+            allow_nonfinite: As in :meth:`predict`.
+            by_row: As in :meth:`predict`.
+            shared: As in :meth:`predict`.
+            kernel_kwargs: As in :meth:`predict`.
+            **kwargs: Further kernel arguments, as in :meth:`fit`.
 
         Returns:
-            The groups ``posterior_predictive`` and ``posterior``.
+            The groups of :meth:`predict`, with ``posterior_predictive``.
 
         Raises:
             NotFittedError: If there is no posterior.
+            SiteError: As :meth:`predict`; its other errors too.
 
         Example:
             >>> tree = im.sample_posterior_predictive(X, progress=False)
             >>> tree.posterior_predictive.y.dims
             ('chain', 'draw', 'obs')
         """
-        return self.predict(X, store=store, **_without_in_sample(options))
+        return self.predict(
+            X,
+            intervention=intervention,
+            condition=condition,
+            held=held,
+            rng_key=rng_key,
+            return_sites=return_sites,
+            shard_axis=shard_axis,
+            rows=rows,
+            batch_size=batch_size,
+            store=store,
+            output_dir=output_dir,
+            reduce=reduce,
+            dims=dims,
+            coords=coords,
+            progress=progress,
+            allow_nonfinite=allow_nonfinite,
+            by_row=by_row,
+            shared=shared,
+            kernel_kwargs=kernel_kwargs,
+            **_without_in_sample(kwargs),
+        )
 
     def sample_posterior_predictive_on_batch(
-        self, X: Shaped[ArrayLike, "row ..."], *, return_datatree: bool = True, **options: Any
+        self,
+        X: Shaped[ArrayLike, "row ..."],
+        *,
+        intervention: Mapping[str, ArrayLike] | None = None,
+        condition: Mapping[str, ArrayLike] | None = None,
+        held: Held = "refuse",
+        rng_key: jax.Array | None = None,
+        return_sites: Sites = None,
+        rows: RowDependence = "auto",
+        return_datatree: bool = True,
+        dims: Mapping[str, Sequence[str]] | None = None,
+        coords: Coords | None = None,
+        allow_nonfinite: bool = False,
+        by_row: Iterable[str] = (),
+        shared: Iterable[str] = (),
+        kernel_kwargs: Arguments | None = None,
+        **kwargs: Any,
     ) -> xr.DataTree | dict[str, Shaped[np.ndarray, "draw ..."]]:
-        """Draw from the posterior predictive distribution of one batch.
+        """Draw from the posterior predictive distribution of one batch: :meth:`predict_on_batch`.
 
         Args:
             X: As in :meth:`predict_on_batch`.
+            intervention: As in :meth:`predict_on_batch`.
+            condition: As in :meth:`predict_on_batch`.
+            held: As in :meth:`predict_on_batch`.
+            rng_key: As in :meth:`predict_on_batch`.
+            return_sites: As in :meth:`predict_on_batch`.
+            rows: As in :meth:`predict_on_batch`.
             return_datatree: As in :meth:`predict_on_batch`.
-            **options: As in :meth:`predict_on_batch`, except ``in_sample``.
+            dims: As in :meth:`predict_on_batch`.
+            coords: As in :meth:`predict_on_batch`.
+            allow_nonfinite: As in :meth:`predict_on_batch`.
+            by_row: As in :meth:`predict_on_batch`.
+            shared: As in :meth:`predict_on_batch`.
+            kernel_kwargs: As in :meth:`predict_on_batch`.
+            **kwargs: Further kernel arguments, as in :meth:`fit`.
 
         Returns:
             As :meth:`predict_on_batch`.
 
         Raises:
             NotFittedError: If there is no posterior.
+            SiteError: As :meth:`predict_on_batch`; its other errors too.
 
         Example:
             >>> tree = im.sample_posterior_predictive_on_batch(X[:5])
             >>> tree.posterior_predictive.y.shape
             (1, 1000, 5)
         """
-        options = _without_in_sample(options)
-        return self.predict_on_batch(X, return_datatree=return_datatree, **options)
+        return self.predict_on_batch(
+            X,
+            intervention=intervention,
+            condition=condition,
+            held=held,
+            rng_key=rng_key,
+            return_sites=return_sites,
+            rows=rows,
+            return_datatree=return_datatree,
+            dims=dims,
+            coords=coords,
+            allow_nonfinite=allow_nonfinite,
+            by_row=by_row,
+            shared=shared,
+            kernel_kwargs=kernel_kwargs,
+            **_without_in_sample(kwargs),
+        )
 
     def sample_prior_predictive(
         self,
@@ -957,7 +1078,7 @@ class ImpactModel:
         kernel_kwargs: Arguments | None = None,
         **kwargs: Any,
     ) -> xr.DataTree:
-        """Draw from the prior predictive distribution; no fit is needed.
+        """Draw from the prior predictive distribution; no fit is needed, and none is changed.
 
         Args:
             X: As in :meth:`predict`.
@@ -981,7 +1102,7 @@ class ImpactModel:
             **kwargs: Further kernel arguments, as in :meth:`fit`.
 
         Returns:
-            The group ``prior_predictive``.
+            The group ``prior_predictive``, and the posterior if the model has one.
 
         Raises:
             SiteError: If a named site does not exist.
@@ -993,6 +1114,7 @@ class ImpactModel:
             >>> tree.prior_predictive.y.shape
             (1, 100, 40)
         """
+        self._own_keywords.check(type(self).sample_prior_predictive, locals())
         return self._computed(
             "sample_prior_predictive",
             self._predictor.predict,
@@ -1000,6 +1122,7 @@ class ImpactModel:
             kwargs,
             kernel_kwargs,
             rng_key=rng_key,
+            beside=self._trained.posterior,
             num_draws=check_positive_int("num_samples", num_samples),
             group="prior_predictive",
             intervention=intervention,
@@ -1067,6 +1190,7 @@ class ImpactModel:
             >>> tree.prior_predictive.y.shape
             (1, 100, 5)
         """
+        self._own_keywords.check(type(self).sample_prior_predictive_on_batch, locals())
         predictor = self._predictor
         compute = predictor.predict if return_datatree else predictor.predict_arrays
         return self._computed(
@@ -1076,6 +1200,7 @@ class ImpactModel:
             kwargs,
             kernel_kwargs,
             rng_key=rng_key,
+            beside=self._trained.posterior,
             num_draws=check_positive_int("num_samples", num_samples),
             group="prior_predictive",
             intervention=intervention,
@@ -1112,7 +1237,9 @@ class ImpactModel:
 
         Discrete latent sites of which the posterior has no draws are summed out, row by row, as by
         NumPyro's enumeration; those of which it has draws are given. A value outside the support of
-        its distribution has the log density ``-inf``.
+        its distribution has the log density ``-inf``. Masked entries of the output (``obs_mask=``,
+        ``numpyro.handlers.mask``) have 0, as in NumPyro: sums are those of the observed entries,
+        and standard errors over rows count the masked ones too.
 
         Args:
             X: Input array, a dataset, a loader, or any source of batches.
@@ -1150,6 +1277,7 @@ class ImpactModel:
             >>> im.log_likelihood(X, y, progress=False).log_likelihood.y.shape
             (1, 1000, 40)
         """
+        self._own_keywords.check(type(self).log_likelihood, locals())
         return self._computed(
             "log_likelihood",
             self._predictor.log_likelihood,
@@ -1197,11 +1325,14 @@ class ImpactModel:
             reduce: Reducers of the effect, as in :meth:`predict`; for scenarios given by arguments.
 
         Returns:
-            The effect by site in the predictive group, and the posterior.
+            The effect by site in the predictive group, and the posterior. Of outputs that are
+            stored, the attributes ``artifact_path_baseline`` and ``artifact_path_intervention``
+            name the stores.
 
         Raises:
+            NotFittedError: If a scenario has to be computed, and there is no posterior.
             ArgumentError: If a scenario has neither output nor arguments, or the scenarios differ
-                in an option that one pass shares, such as ``reduce`` or ``store``.
+                in ``reduce``.
             DataError: If the scenarios differ in shape, or label their rows differently.
 
         Warns:
@@ -1213,17 +1344,22 @@ class ImpactModel:
             (1, 1000, 40)
         """
         check_can_compute("estimate_effect")
+        if output_baseline is None or output_intervention is None:
+            self._fitted("estimate_effect")
         computed = output_baseline is not None or output_intervention is not None
         args = args_baseline, args_intervention
         if not (computed or on_batch or None in args) and can_share_a_pass(*args):
             return self._effect_in_one_pass(*args, reduce)
         if reduce is not None:
             msg = (
-                "reduce= works on two scenarios given by their arguments, with one rng_key and one "
-                "in_sample; of outputs at hand, reduce the effect yourself."
+                "reduce= works on two scenarios given by their arguments, with one rng_key and the "
+                "same in_sample and options; of outputs at hand, reduce the effect yourself."
             )
             raise ArgumentError(msg)
-        predict = self.predict_on_batch if on_batch else partial(self.predict, progress=False)
+        predict = partial(self.predict, progress=False)
+        if on_batch:
+            args = tuple(each and {**each, "return_datatree": True} for each in args)
+            predict = self.predict_on_batch
         outputs = output_baseline, output_intervention
         with self._keys.on_demand() as new_key:
             return estimate_effect(*computed_scenarios(predict, outputs, args, new_key))
@@ -1236,7 +1372,9 @@ class ImpactModel:
             'SVI'
         """
         known = self._trained
-        return describe(self._kernel, self._inference, known.spec, known.posterior, known.schema)
+        return describe(
+            self._kernel, self._inference, self.kernel_spec, known.posterior, known.schema
+        )
 
     def save(self, path: str | PathLike[str]) -> Path:
         """Write the model to a directory: arrays and JSON, no code and none of the data.
@@ -1379,6 +1517,12 @@ class ImpactModel:
         schema = self._trained.schema
         return roles if schema is None else roles.after_training(schema.rows, schema.shared)
 
+    def _explained(self) -> contextlib.AbstractContextManager[None]:
+        """Explain errors of the kernel's code, and of the guide's if the user wrote it."""
+        guide = getattr(self._inference, "guide", None)
+        own = None if isinstance(guide, AutoGuide) else guide
+        return explained(self.kernel, own, output=self.param_output)
+
     def _origin(
         self, resume: str | PathLike[str] | None, keys: CallKeys
     ) -> tuple[Checkpoint | None, Origin]:
@@ -1392,7 +1536,8 @@ class ImpactModel:
         self, request: FitRequest, keys: CallKeys, change: Change, *, blocking: bool
     ) -> Self | RunHandle[Self]:
         """Run a fit to its end, here or on a thread."""
-        fit = self._learner.start(request, self._trained.state)
+        with self._explained():
+            fit = self._learner.start(request, self._trained.state)
         before, self._last_run = self._last_run, fit.run
 
         def refuse() -> None:
@@ -1429,17 +1574,30 @@ class ImpactModel:
             raise
 
     def _carry_out(self, fit: StartedFit, refuse: Callable[[], None]) -> None:
+        has_result = False
         try:
-            fit.loop.run_to_end()
+            with self._explained():
+                fit.loop.run_to_end()
         finally:
             if fit.run.was_refused:
                 refuse()
             for result in fit.results():
                 self._trained = self._trained.after(result)
+                has_result = True
+        if has_result:
+            self._announce(fit)
+
+    def _announce(self, fit: StartedFit) -> None:
+        """Tell callbacks that the model has its result; they may use it while others wait."""
+        with self._one_change.lent():
+            errors = fit.loop.callbacks.conclude("on_model_fitted", self, fit.data)
+        if errors:
+            raise errors[0]
 
     def _restore(self, saved: SavedModel, kernel_kwargs: Arguments) -> None:
         """Take over the state of a saved model."""
-        state = saved.restore(self._kernel, self._inference, self._learner, kernel_kwargs)
+        with self._explained():
+            state = saved.restore(self._kernel, self._inference, self._learner, kernel_kwargs)
         self._n_obs = state.n_obs
         known = Trained(state.spec, state.schema, state.state, state.vi_result, state.epochs_done)
         has_draws = state.posterior is not None
@@ -1533,6 +1691,7 @@ class ImpactModel:
         if "X" not in given:
             msg = "A scenario needs its input: {'X': X, ...}, whatever the kernel calls it."
             raise CallError(msg)
+        self._own_keywords.check(type(self).predict, given)
         inputs, in_sample = given.pop("X"), given.pop("in_sample", True)
         key, kernel_kwargs = given.pop("rng_key"), given.pop("kernel_kwargs", None)
         own = inspect.signature(type(self).predict).parameters

@@ -129,10 +129,6 @@ def others(im, folder):
         "effect: second on batch": effect(args_baseline=good, args_intervention=bad, on_batch=True),
         "effect: rows": effect(args_baseline=good, args_intervention={"X": X[:9]}),
         "effect: rows of a tree": effect(output_baseline=tree, args_intervention={"X": X[:9]}),
-        "effect: options": effect(
-            args_baseline={**good, "store": "memory"},
-            args_intervention={**good, "store": "persistent"},
-        ),
         "effect: reduce": effect(output_baseline=tree, output_intervention=tree, reduce="mean"),
         "n_obs": lambda: setattr(im, "n_obs", 0),
         "vi_result": lambda: setattr(im, "vi_result", 3),

@@ -77,6 +77,7 @@ class OneChange:
 
     def __init__(self) -> None:
         self._changes: dict[str, Change] = {}
+        self._lent_to: int | None = None
 
     def __reduce__(self) -> tuple[type[OneChange], tuple[()]]:
         return OneChange, ()
@@ -92,6 +93,9 @@ class OneChange:
             BusyError: If another call is under way, on this thread or another one.
         """
         mine = Change(self, method)
+        if self._lent_to == threading.get_ident():
+            yield mine
+            return
         try:
             # One atomic operation, so that threads and interrupts find it done or not done.
             before = self._changes.setdefault("now", mine)
@@ -101,6 +105,15 @@ class OneChange:
         finally:
             if not mine.goes_on:
                 self.end(mine)
+
+    @contextmanager
+    def lent(self) -> Iterator[None]:
+        """Let this thread make changes of its own within the present one."""
+        self._lent_to = threading.get_ident()
+        try:
+            yield
+        finally:
+            self._lent_to = None
 
     def end(self, change: Change) -> None:
         """Let other calls in, if this is the call under way."""

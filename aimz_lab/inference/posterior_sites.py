@@ -17,26 +17,36 @@ from aimz_lab.types import Array
 Draws = Mapping[str, Shaped[Array, "draw ..."]]
 
 
-def check_posterior(posterior: Posterior, spec: KernelSpec | None) -> None:
+def check_posterior(
+    posterior: Posterior, trained: KernelSpec | None, predicted: KernelSpec | None = None
+) -> None:
     """Check draws from elsewhere: their values, and their sites if the kernel's are known.
 
     Args:
         posterior: The draws.
-        spec: The kernel's structure, or ``None``.
+        trained: The kernel's structure as last trained, or ``None``.
+        predicted: Its structure in predictions so far, or ``None``.
 
     Raises:
         SiteError: If draws of latent sites are NaN or infinite, or do not fit the kernel. Sites
             that the kernel computes may be infinite, as a log-probability of zero is.
     """
-    latent = None if spec is None else spec.latent_sites
+    spec = trained or predicted
+    known = None if spec is None else spec.joined(predicted)
+    latent = None if known is None else known.latent_sites
     check_finite_draws(posterior.draws, latent, OF_THE_USER)
-    if spec is not None:
-        check_sites_of_draws(posterior.draws, spec)
-        check_axes_of_draws(posterior.draws, spec)
+    if known is not None:
+        check_sites_of_draws(posterior.draws, spec, known=known.sites)
+        check_axes_of_draws(posterior.draws, known)
 
 
 def check_sites_of_draws(
-    draws: Draws, spec: KernelSpec, given: Container[str] = (), *, warn_of_missing: bool = True
+    draws: Draws,
+    spec: KernelSpec,
+    given: Container[str] = (),
+    *,
+    warn_of_missing: bool = True,
+    known: Container[str] = (),
 ) -> None:
     """Check that a kernel knows the sites of a posterior, and that there are draws of its sites.
 
@@ -49,6 +59,7 @@ def check_sites_of_draws(
         spec: The kernel's structure.
         given: Sites that get a value in this call.
         warn_of_missing: Whether sites without draws will be drawn, so that a warning is due.
+        known: Further sites of the kernel, of calls with other arguments.
 
     Raises:
         SiteError: If the kernel lacks sites that have draws, and also has sites without draws: a
@@ -65,7 +76,7 @@ def check_sites_of_draws(
             "goes into im.vi_result."
         )
         raise SiteError(msg)
-    unknown = [name for name in draws if name not in spec.sites]
+    unknown = [name for name in draws if name not in spec.sites and name not in known]
     missing = [
         name
         for name in spec.latent_sites

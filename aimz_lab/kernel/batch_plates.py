@@ -75,6 +75,9 @@ class refuse_plates_named_as_sites(Messenger):
     def process_message(self, msg: dict[str, Any]) -> None:
         """Raise if the message comes from such a plate.
 
+        Args:
+            msg: NumPyro's message.
+
         Raises:
             KernelError: If it does.
         """
@@ -87,6 +90,34 @@ class refuse_plates_named_as_sites(Messenger):
                 f"{name + '_plate'!r} for example."
             )
             raise KernelError(text)
+
+
+class refuse_plates_of_one_name(Messenger):
+    """Effect handler that refuses two plates of one name and different sizes.
+
+    NumPyro, guides and results know a plate by its name, and would take the size of the last one.
+    """
+
+    def __init__(self, fn: Callable) -> None:
+        self._sizes: dict[str, int] = {}
+        super().__init__(fn)
+
+    def process_message(self, msg: dict[str, Any]) -> None:
+        """Raise if the message comes from such a plate.
+
+        Raises:
+            KernelError: If it does.
+        """
+        if msg["type"] != "plate":
+            return
+        name, size = msg["name"], msg["args"][0]
+        before = self._sizes.setdefault(name, size)
+        if before != size:
+            msg = (
+                f"The kernel has two plates {name!r}, of {before:,} and of {size:,} entries; a "
+                "plate is known by its name, so give each a name of its own."
+            )
+            raise KernelError(msg)
 
 
 def too_small(name: str, size: int, n_rows: int) -> str:

@@ -84,6 +84,7 @@ def predict_request(
     condition: Mapping[str, ArrayLike] | None = None,
     held: Held = "refuse",
     num_draws: int = 1000,
+    beside: Posterior | None = None,
     return_sites: Sites = None,
     batch_size: int | None = None,
     store: Store = "memory",
@@ -112,6 +113,7 @@ def predict_request(
         condition: Values by site.
         held: What becomes of posterior draws that a set value would change.
         num_draws: Draws from the prior, where there is no posterior.
+        beside: The model's posterior, to keep beside draws from the prior.
         return_sites: As in :meth:`aimz_lab.ImpactModel.predict`, like all that follow.
         batch_size: Rows or draws at a time.
         store: Location of the result.
@@ -166,7 +168,7 @@ def predict_request(
         **values,
         **_data(data),
         **_known_data(fitted, inputs, data, factual=factual),
-        **_draws(fitted.posterior, num_draws),
+        **_draws(fitted.posterior, num_draws, beside),
     )
 
 
@@ -221,16 +223,20 @@ def _labels(
     return CallLabels(data.row_labels, columns, data.shuffled, trained, found)
 
 
-def _draws(posterior: Posterior | None, num_draws: int) -> dict[str, object]:
+def _draws(
+    posterior: Posterior | None, num_draws: int, beside: Posterior | None
+) -> dict[str, object]:
     """Return the fields of a request about its draws: a posterior, or the prior."""
-    if posterior is None:
+    kept = posterior or beside
+    if kept is None:
         return {"num_draws": num_draws}
-    return {
-        "draws": posterior.draws,
-        "num_draws": posterior.num_draws,
-        "num_chains": posterior.num_chains,
-        "groups": stats_group(posterior.stats, posterior.num_chains),
+    found = {
+        "num_chains": kept.num_chains,
+        "groups": stats_group(kept.stats, kept.num_chains),
     }
+    if posterior is None:
+        return {**found, "kept_draws": kept.draws, "num_draws": num_draws}
+    return {**found, "draws": posterior.draws, "num_draws": posterior.num_draws}
 
 
 def _read(

@@ -12,8 +12,10 @@ from aimz_lab.kernel.cache_keys import CodeKey
 from aimz_lab.kernel.checks.names import check_names
 from aimz_lab.kernel.checks.shapes import check_shapes
 from aimz_lab.kernel.discrete import SummedSite
+from aimz_lab.kernel.event_dims import warn_of_unnamed
+from aimz_lab.kernel.observed_entries import as_observed_output
 from aimz_lab.kernel.site_graph import SiteGraph, trace_site_graph
-from aimz_lab.kernel.spec import KernelSpec, Site
+from aimz_lab.kernel.spec import KernelSpec, Site, imputed_part
 from aimz_lab.predictive.blocks import Rows
 from aimz_lab.predictive.call_labels import check_value_labels
 from aimz_lab.predictive.held_sites import check_reach, sites_to_redraw
@@ -97,6 +99,7 @@ def make_plan(
     kernel = CodeKey(request.kernel)
     kind = structure_key(kernel, request, rows)
     spec, uncuttable = remembered(kind, lambda: _checked_structure(request, rows))
+    request = _without_imputed_draws(request, spec)
     check_named(request, spec)
     wanted = wanted_sites(request, spec, quantity)
     row_wise = row_wise_values(request, spec, rows.n_rows)
@@ -138,6 +141,30 @@ def make_plan(
         summed_out=summed_out,
         replaced=replaced,
     )
+
+
+def _without_imputed_draws(request: Request, spec: KernelSpec) -> Request:
+    """Leave out draws of the output's missing entries: they are the output of the fitted rows."""
+    name = imputed_part(spec.output)
+    imputed = spec.is_imputed or name not in spec.sites
+    if request.draws is None or name not in request.draws or not imputed:
+        return request
+    return replace(request, draws={n: v for n, v in request.draws.items() if n != name})
+
+
+def observes_entries(request: Request, plan: Plan, remembered: Callable) -> Request:
+    """Return a request of a log-likelihood whose output is a site with missing entries.
+
+    Args:
+        request: The call.
+        plan: Its plan.
+        remembered: As in :func:`make_plan`.
+    """
+    kernel = remembered(
+        ("observed entries", plan.kernel, request.output),
+        lambda: as_observed_output(request.kernel, request.output),
+    )
+    return replace(_without_imputed_draws(request, plan.spec), kernel=kernel)
 
 
 def _latents_with_draws(request: Request, spec: KernelSpec) -> tuple[str, ...]:
@@ -219,6 +246,7 @@ def _checked_structure(request: Request, rows: Rows) -> Structure:
     structure = trace_structure(request, rows)
     check_names(structure.spec)
     check_shapes(structure.spec, rows.template, pairs=True)
+    warn_of_unnamed(structure.spec)
     return structure
 
 
@@ -260,10 +288,11 @@ def _why_kept_together(
         for name, site in spec.sites.items()
         if site.kind != "param" and site.row_axes and not _has_one_row_axis(site, spec)
     ]
-    if crossing:
+    without = request.output in wanted and _row_axis(spec, request.output, quantity) is None
+    if crossing and not (without and quantity == "values"):
         return f"The kernel computes across rows at {_listed(crossing)}", PerformanceWarning
-    if request.output in wanted and _row_axis(spec, request.output, quantity) is None:
-        return f"The output site {request.output!r} has no axis of rows", OutputWarning
+    if without:
+        return f"The output site {request.output!r} does not have one value a row", OutputWarning
     return None
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Iterable, Sequence
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from aimz_lab.errors import CallbackWarning, InferenceError
 from aimz_lab.inference.run.control import Control
@@ -94,6 +94,13 @@ class Callback:
 
         Only callbacks that had no :meth:`on_fit_begin` yet, because an earlier one raised in its
         own, are left out.
+        """
+
+    def on_model_fitted(self, run: Run, model: Any, data: Any) -> None:
+        """Called after ``on_fit_end``, when ``model``, the ``ImpactModel``, can predict.
+
+        ``data`` is what it was trained on: its ``rows``, ``shared`` and ``static`` are the kernel's
+        arguments by name. Not called if the run failed.
         """
 
 

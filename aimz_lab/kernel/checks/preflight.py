@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
 from numpyro.infer.autoguide import AutoGuide
 from numpyro.primitives import Messenger
@@ -12,6 +13,12 @@ from aimz_lab.errors import CallError, GuideError, KernelError
 from aimz_lab.kernel.checks.names import check_names
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.types import callable_name
+
+_NOT_RUN = (
+    inspect.isgeneratorfunction,
+    inspect.iscoroutinefunction,
+    inspect.isasyncgenfunction,
+)
 
 
 def check_signature(kernel: Callable, param_input: str, param_output: str) -> None:
@@ -31,7 +38,17 @@ def check_signature(kernel: Callable, param_input: str, param_output: str) -> No
         msg = f"The kernel must be a function with NumPyro primitives; got {kernel!r}."
         raise KernelError(msg)
     name = callable_name(kernel)
-    parameters = _parameters(kernel)
+    called = kernel if inspect.isroutine(kernel) else getattr(kernel, "__call__", kernel)  # noqa: B004
+    if any(is_one(called) for is_one in _NOT_RUN):
+        msg = (
+            f"The kernel {name!r} has a yield or is async, so that calling it runs none of it; "
+            "write a plain function, without yield, async and await."
+        )
+        raise KernelError(msg)
+    if inspect.isclass(kernel):
+        msg = f"The kernel {name!r} is a class; pass an object of it, {name}(...), or a method."
+        raise KernelError(msg)
+    parameters = kernel_parameters(kernel)
     for parameter in parameters.values():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             msg = f"The kernel {name!r} takes {parameter}; name each of its arguments instead."
@@ -97,6 +114,12 @@ def check_trainable_on_batches(
             "(fit_on_batch, or fit with batch_size >= the number of rows), or write a guide that "
             "computes them from the batch (an amortised guide)."
         )
+        if spec.is_imputed:
+            msg += (
+                f" Missing entries of {spec.output!r} need no value of their own in training: "
+                f"numpyro.handlers.mask(mask=...) around the site, in place of obs_mask=, leaves "
+                "them out of the density."
+            )
         raise GuideError(msg)
 
 
@@ -120,14 +143,20 @@ def kept_by_position(spec: KernelSpec, guide: Callable, guide_spec: KernelSpec |
 
 def parameter_names(kernel: Callable) -> tuple[str, ...]:
     """Names of the kernel's parameters, in order."""
-    return tuple(_parameters(kernel))
+    return tuple(kernel_parameters(kernel))
 
 
-def _parameters(kernel: Callable) -> Mapping[str, inspect.Parameter]:
+def kernel_parameters(kernel: Callable) -> Mapping[str, inspect.Parameter]:
     """The parameters of a kernel; those of the function under NumPyro's handlers."""
-    while isinstance(kernel, Messenger) and kernel.fn is not None:
-        kernel = kernel.fn
-    return inspect.signature(kernel).parameters
+    return inspect.signature(_without_handlers(kernel)).parameters
+
+
+def _without_handlers(kernel: Callable) -> Callable:
+    if isinstance(kernel, Messenger) and kernel.fn is not None:
+        return _without_handlers(kernel.fn)
+    if isinstance(kernel, partial):
+        return partial(_without_handlers(kernel.func), *kernel.args, **kernel.keywords)
+    return kernel
 
 
 def check_call(kernel: Callable, given: Iterable[str]) -> None:
@@ -148,7 +177,7 @@ def check_call(kernel: Callable, given: Iterable[str]) -> None:
         aimz_lab.errors.CallError: The kernel 'kernel' needs the argument 'groups'; ...
     """
     name = callable_name(kernel)
-    parameters = _parameters(kernel)
+    parameters = kernel_parameters(kernel)
     given = list(given)
     for argument in given:
         if argument not in parameters:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -14,6 +15,8 @@ from aimz_lab.lab.panels.chains import ENERGY, judged_at_the_end
 from aimz_lab.system.imports import late_import
 
 _STATUS = {"completed": "FINISHED", "early_stopped": "FINISHED", "stopped": "FINISHED"}
+_FITS = "aimz_lab.fits"
+_counting = threading.Lock()
 _PARAMS = ("model", "method", "n_obs", "batch_size", "epochs", "steps_per_epoch", "scaled")
 
 
@@ -23,7 +26,8 @@ class MLflowLogger(Callback):
     An entry has the mean loss of the steps since the previous one, in nats per row, and the means
     of further metrics. Of chains it has the means of the values that they report, and at the end
     the number of draws and divergences, the worst R-hat and the least effective sample size.
-    A tracking server that fails does not end the run: the callback is then switched off.
+    A tracking server that fails does not end the run: the callback is then switched off. A second
+    fit that writes to the same run of MLflow has the names of its values preceded by ``fit_2/``.
 
     Args:
         experiment: Name of the experiment; made if it does not exist.
@@ -68,6 +72,7 @@ class MLflowLogger(Callback):
         self._every_s = every_s
         self.run_id: str | None = None
         self._given: str | None = None
+        self._prefix = ""
 
     def write_to(self, run_id: str) -> None:
         """Write to a run that is open already, and leave it open at the end.
@@ -82,8 +87,12 @@ class MLflowLogger(Callback):
         entities = late_import("mlflow.entities")
         self._client = self._connect()
         self.run_id = self._given or self._open()
-        values = _plan(run)
-        params = [entities.Param(name, str(v)) for name, v in values.items() if v not in (None, "")]
+        taken = self._join_earlier_fits()
+        values = {self._prefix + name: v for name, v in _plan(run).items() if v not in (None, "")}
+        params = [
+            entities.Param(f"aimz_lab/{name}" if name in taken else name, str(value))
+            for name, value in values.items()
+        ]
         self._client.log_batch(self.run_id, params=params)
         self._logged_step, self._logged_s = run.step, -np.inf
         self._metrics: dict[str, np.ndarray] = {}
@@ -107,8 +116,8 @@ class MLflowLogger(Callback):
             self._log(run)
         if run.chains is not None:
             self._put(run.step, _outcome(run))
-        self._client.set_tag(self.run_id, "aimz_lab.status", run.status)
-        self._client.set_tag(self.run_id, "aimz_lab.reason", run.reason)
+        self._client.set_tag(self.run_id, f"{self._prefix}aimz_lab.status", run.status)
+        self._client.set_tag(self.run_id, f"{self._prefix}aimz_lab.reason", run.reason)
         if self._given is None:
             self._client.set_terminated(self.run_id, end_status(run))
 
@@ -119,6 +128,18 @@ class MLflowLogger(Callback):
         )
         opened = self._client.create_run(experiment_id, run_name=self._run_name, tags=self._tags)
         return opened.info.run_id
+
+    def _join_earlier_fits(self) -> Mapping[str, str]:
+        """Choose names that no earlier fit has, and return the parameters that are there.
+
+        MLflow refuses another value of a parameter, and would mix the steps of two losses.
+        """
+        with _counting:
+            data = self._client.get_run(self.run_id).data
+            number = int(data.tags.get(_FITS, "0")) + 1
+            self._client.set_tag(self.run_id, _FITS, str(number))
+        self._prefix = "" if number == 1 else f"fit_{number}/"
+        return data.params
 
     def _log(self, run: Run) -> None:
         losses = run.losses[self._logged_step :]
@@ -137,7 +158,7 @@ class MLflowLogger(Callback):
         entities = late_import("mlflow.entities")
         now_ms = time.time_ns() // 1_000_000
         metrics = [
-            entities.Metric(name, float(value), now_ms, step)
+            entities.Metric(self._prefix + name, float(value), now_ms, step)
             for name, value in values.items()
             if value is not None and np.isfinite(value)
         ]

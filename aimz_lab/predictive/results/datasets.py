@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Set
+from datetime import UTC, datetime
 from typing import TypeAlias
 
 import jax
 import numpy as np
+import numpyro
 import xarray as xr
 from jax.typing import ArrayLike
 from jaxtyping import Shaped
 
 from aimz_lab.kernel.spec import KernelSpec, variable_name
 from aimz_lab.types import SAMPLE_DIMS, Coords
+from aimz_lab.version import __version__
 
 Variable: TypeAlias = xr.Variable | tuple[tuple[str, ...], np.ndarray]
 """A labelled array, or its dimensions and values."""
@@ -37,16 +41,21 @@ def site_dims(
 
     Returns:
         For each dimension the name that the user gave; else the rows' name; else the name of its
-        plate; else ``{site}_dim_{i}``, as in ArviZ.
+        plate; else that of ``infer={"event_dims": ...}``; else ``{site}_dim_{i}``, as in ArviZ.
     """
     dims: list[str | None] = [None] * ndim
     site = spec.sites.get(name) if spec else None
+    taken = {*SAMPLE_DIMS, *map(variable_name, spec.sites if spec else ())}
     for plate in site.plates if site else ():
         axis = min(site.batch_ndim, ndim) + plate.dim
         if plate.is_rows and axis not in site.row_axes:
             continue  # a computed site may have as many columns as a block has rows
         if 0 <= axis < ndim and site.shape[axis] == plate.subsample_size:
-            dims[axis] = None if plate.name in SAMPLE_DIMS else variable_name(plate.name)
+            label = variable_name(plate.name)
+            dims[axis] = None if label in taken else label
+    for axis, label in enumerate(site.event_dims if site else (), len(site.plates) if site else 0):
+        if axis < ndim and dims[axis] is None:
+            dims[axis] = variable_name(label)
     if row_axis is not None:
         dims[row_axis] = spec.row_dim
     given = list((named or {}).get(name, ()))
@@ -55,9 +64,16 @@ def site_dims(
     for axis, label in zip(free, given, strict=False):
         dims[axis] = label
     return tuple(
-        f"{variable_name(name)}_dim_{axis}" if label is None else label
+        _default_dim(name, axis, ndim, taken) if label is None else label
         for axis, label in enumerate(dims)
     )
+
+
+def _default_dim(site: str, axis: int, ndim: int, taken: Set[str]) -> str:
+    """Number a dimension by its axis, as ArviZ does; further on if a site has that name."""
+    numbers = itertools.count(axis, ndim)
+    names = (f"{variable_name(site)}_dim_{number}" for number in numbers)
+    return next(name for name in names if name not in taken)
 
 
 def sample_dataset(
@@ -129,8 +145,11 @@ def posterior_dims(
     """Name the dimensions of posterior draws, without chain and draw; see :func:`site_dims`."""
     names = {}
     for name, array in draws.items():
-        row_axis = spec.row_axis(name) if spec and name in spec.sites else None
-        names[name] = site_dims(spec, name, np.ndim(array) - 1, row_axis=row_axis, named=dims)
+        ndim = np.ndim(array) - 1
+        site = spec.sites.get(name) if spec else None
+        fits = site is not None and len(site.shape) == ndim
+        row_axis = spec.row_axis(name) if fits else None
+        names[name] = site_dims(spec, name, ndim, row_axis=row_axis, named=dims)
     return names
 
 
@@ -187,4 +206,22 @@ def with_coords(
     """Return a dataset with the given labels; other dimensions count from 0."""
     labels = {dim: np.arange(size) for dim, size in sizes.items()}
     labels.update({dim: value for dim, value in coords.items() if dim in sizes})
-    return xr.Dataset(variables, labels, dict(attrs))
+    return xr.Dataset(variables, labels, {**origin_attrs(), **attrs})
+
+
+def origin_attrs() -> dict[str, str]:
+    """Return when and by what a group is made; the names are those of ArviZ, and our own.
+
+    Example:
+        >>> sorted(origin_attrs())[:2]
+        ['aimz_lab_version', 'created_at']
+    """
+    return {
+        "created_at": datetime.now(UTC).isoformat(),
+        "creation_library": "aimz_lab",
+        "creation_library_version": __version__,
+        "creation_library_language": "Python",
+        "inference_library": "numpyro",
+        "inference_library_version": numpyro.__version__,
+        "aimz_lab_version": __version__,
+    }

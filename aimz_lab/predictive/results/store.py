@@ -299,7 +299,8 @@ def read_store(path: str, owner: Owner | None = None) -> xr.DataTree:
         if tree.nbytes <= LOADED_BYTES:
             tree.load()
     tree.attrs = {name: value for name, value in root.attrs.items() if name != _MARK}
-    tree.attrs["artifact_path"] = path
+    for node in tree.subtree:
+        node.attrs["artifact_path"] = path
     # The tree keeps a temporary store alive, also when all of it is in memory.
     tree.encoding["owner"] = owner
     return tree

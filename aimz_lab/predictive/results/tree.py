@@ -162,25 +162,30 @@ def _sizes(scenario: Scenario, labels: Labels) -> dict[str, int]:
 def _other_groups(scenario: Scenario, labels: Labels) -> dict[str, xr.Dataset]:
     request = scenario.request
     groups = {**_data_groups(scenario, labels), **request.groups}
-    if not request.draws:
+    kept = request.draws or request.kept_draws
+    if not kept:
         return groups
     posterior = posterior_dataset(
-        request.draws,
+        kept,
         request.num_chains,
         spec=scenario.plan.spec,
         dims=request.dims,
-        coords=request.coords,
+        coords=request.coords if request.draws else {},
     )
+    if not request.draws:  # of the prior's call, whose rows may be others than the fitted ones
+        sizes, coords = posterior.sizes, request.coords
+        fitting = {dim: each for dim, each in coords.items() if sizes.get(dim) == np.size(each)}
+        posterior = posterior.assign_coords(fitting)
     return {"posterior": posterior, **groups}
 
 
 def _data_groups(scenario: Scenario, labels: Labels) -> dict[str, xr.Dataset]:
     """Return the observed output and the inputs, in groups that ArviZ knows."""
     request, spec = scenario.request, scenario.plan.spec
-    site, rows = spec.sites[request.output], labels.row_dims.get(request.output)
+    site, rows = spec.sites.get(request.output), labels.row_dims.get(request.output)
     groups = {}
     observed = request.observed
-    if observed is not None and np.ndim(observed) == len(site.shape):
+    if observed is not None and site is not None and np.ndim(observed) == len(site.shape):
         axis = spec.row_axis(site.name)
         dims = site_dims(spec, site.name, len(site.shape), row_axis=axis, named=request.dims)
         groups["observed_data"] = _plain_dataset({site.name: (dims, observed)}, labels)

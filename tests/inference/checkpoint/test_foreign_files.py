@@ -18,6 +18,7 @@ import pytest
 from aimz_lab import ImpactModel
 from aimz_lab.errors import (
     AimzLabError,
+    ArgumentError,
     ArtifactError,
     ArtifactGoneError,
     CheckpointError,
@@ -115,7 +116,9 @@ def test_links_to_files_are_read(model, tmp_path):
 
 @pytest.mark.parametrize("path", [5, None, b"x", "a\0b", "~nobody-of-this-name/x"])
 def test_what_is_no_path_is_refused(path):
-    with pytest.raises((ArtifactError, ArtifactGoneError), match="no path|no stored model"):
+    with pytest.raises(
+        (ArgumentError, ArtifactError, ArtifactGoneError), match="no path|no stored model"
+    ):
         load(path)
     with pytest.raises(CheckpointError, match=r"no path|no complete"):
         load_checkpoint(path)
