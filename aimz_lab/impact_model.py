@@ -20,10 +20,12 @@ from numpyro.infer import MCMC, SVI
 from numpyro.infer.svi import SVIState
 
 from aimz_lab.data.checks import check_positive_int
+from aimz_lab.data.options import check_flag, check_mapping, check_text
 from aimz_lab.effects import estimate_effect
 from aimz_lab.effects.scenarios import (
     CallArguments,
     can_share_a_pass,
+    check_scenarios,
     computed_scenarios,
     options_of_the_pass,
 )
@@ -45,7 +47,7 @@ from aimz_lab.inference.feeds.placement import resolve_placement
 from aimz_lab.inference.feeds.schema import InputSchema
 from aimz_lab.inference.key_sequence import KeySequence
 from aimz_lab.inference.learners import make_learner, one_inference
-from aimz_lab.inference.posterior import Posterior, Sites, as_posterior
+from aimz_lab.inference.posterior import Posterior, Sites, as_posterior, site_names
 from aimz_lab.inference.posterior_sites import check_axes_of_draws, check_sites_of_draws
 from aimz_lab.inference.request import (
     FitRequest,
@@ -56,6 +58,7 @@ from aimz_lab.inference.request import (
     StepOptions,
     ViResult,
 )
+from aimz_lab.inference.rollback import rollback_on_error
 from aimz_lab.inference.run.events import Callback, Run
 from aimz_lab.inference.run.handle import RunHandle
 from aimz_lab.inference.saved_model import ModelState, SavedModel, save_model
@@ -66,7 +69,7 @@ from aimz_lab.kernel.rows.index_checks import IndexCheck
 from aimz_lab.kernel.scaling import Scale
 from aimz_lab.kernel.signature import KernelSignature, merge_arguments
 from aimz_lab.kernel.spec import KernelSpec
-from aimz_lab.predictive.call import FittedKernel, predict_request
+from aimz_lab.predictive.call import FittedKernel, predict_request, predictive_group
 from aimz_lab.predictive.predictor import Predictor
 from aimz_lab.predictive.reducers import ReduceSpec
 from aimz_lab.predictive.request import Group, Request
@@ -138,6 +141,8 @@ class ImpactModel:
         device: Device | None = None,
     ) -> None:
         self._inference = one_inference(inference, svi)
+        check_text("param_input", param_input)
+        check_text("param_output", param_output)
         check_signature(kernel, param_input, param_output)
         self._kernel = KernelSignature(kernel, param_input, param_output)
         self._learner: Learner = make_learner(self._kernel, self._inference)
@@ -375,6 +380,7 @@ class ImpactModel:
         """
         self._svi("fit")
         self._check_idle("fit")
+        blocking = check_flag("blocking", blocking)
         checkpoint, origin = self._origin(resume, rng_key)
         request = FitRequest(
             inputs=X,
@@ -466,6 +472,7 @@ class ImpactModel:
         self._check_idle("fit_on_batch")
         if resume is not None:
             self._svi("resume=")
+        blocking = check_flag("blocking", blocking)
         checkpoint, origin = self._origin(resume, rng_key)
         request = FitRequest(
             inputs=X,
@@ -591,6 +598,8 @@ class ImpactModel:
             >>> im.sample(num_samples=500, return_datatree=False)["slope"].shape
             (500,)
         """
+        as_tree = check_flag("return_datatree", return_datatree)
+        sites = site_names(return_sites)
         request = SampleRequest(
             num_samples=num_samples,
             key=self._keys.split(rng_key, 1)[0],
@@ -604,8 +613,8 @@ class ImpactModel:
         posterior = self._learner.sample(request)
         if isinstance(self._learner, SviLearner):  # chains have keys of their own
             self._keys.advance(rng_key)
-        draws = posterior.choose(return_sites)
-        if not return_datatree:
+        draws = posterior.choose(sites)
+        if not as_tree:
             return draws
         return posterior_tree(draws, posterior.num_chains, stats=posterior.stats, spec=self._spec)
 
@@ -639,7 +648,7 @@ class ImpactModel:
             >>> other.set_posterior_sample(draws).predict_on_batch(X).posterior_predictive.y.shape
             (1, 3, 40)
         """
-        draws = dict(posterior_sample)
+        draws = dict(check_mapping("posterior_sample", posterior_sample, "draws by site"))
         if draws.pop(self.param_output, None) is not None:
             msg = f"{self.param_output!r} is the output and no part of the posterior; left out."
             warnings.warn(msg, AimzLabWarning, stacklevel=2)
@@ -738,7 +747,7 @@ class ImpactModel:
             kernel_kwargs,
             key=self._keys.one(rng_key),
             posterior=self._fitted("predict"),
-            group="posterior_predictive" if in_sample else "predictions",
+            group=predictive_group(in_sample),
             intervention=intervention,
             condition=condition,
             held=held,
@@ -809,13 +818,14 @@ class ImpactModel:
             >>> im.predict_on_batch(X[:5], return_datatree=False)["y"].shape
             (1000, 5)
         """
+        as_tree = check_flag("return_datatree", return_datatree)
         request = self._request(
             X,
             kwargs,
             kernel_kwargs,
             key=self._keys.one(rng_key),
             posterior=self._fitted("predict_on_batch"),
-            group="posterior_predictive" if in_sample else "predictions",
+            group=predictive_group(in_sample),
             intervention=intervention,
             condition=condition,
             held=held,
@@ -827,7 +837,7 @@ class ImpactModel:
             by_row=by_row,
             shared=shared,
         )
-        predict = self._predictor.predict if return_datatree else self._predictor.predict_arrays
+        predict = self._predictor.predict if as_tree else self._predictor.predict_arrays
         return self._remember(predict(request), rng_key)
 
     def sample_posterior_predictive(
@@ -1010,6 +1020,7 @@ class ImpactModel:
             >>> tree.prior_predictive.y.shape
             (1, 100, 5)
         """
+        as_tree = check_flag("return_datatree", return_datatree)
         request = self._request(
             X,
             kwargs,
@@ -1027,7 +1038,7 @@ class ImpactModel:
             by_row=by_row,
             shared=shared,
         )
-        predict = self._predictor.predict if return_datatree else self._predictor.predict_arrays
+        predict = self._predictor.predict if as_tree else self._predictor.predict_arrays
         return self._remember(predict(request), rng_key)
 
     def log_likelihood(
@@ -1143,8 +1154,10 @@ class ImpactModel:
             The effect by site in the predictive group, and the posterior.
 
         Raises:
-            ArgumentError: If a scenario has neither output nor arguments, or the scenarios differ
-                in an option that one pass shares, such as ``reduce`` or ``store``.
+            ArgumentError: If a scenario has neither output nor arguments, or both; if an output is
+                no tree; or if the scenarios differ in an option that one pass shares, such as
+                ``reduce`` or ``store``.
+            CallError: If arguments are no mapping, lack ``X``, or do not fit :meth:`predict`.
             DataError: If the scenarios differ in shape, or label their rows differently.
 
         Warns:
@@ -1155,9 +1168,12 @@ class ImpactModel:
             >>> effect.posterior_predictive.y.shape
             (1, 1000, 40)
         """
-        computed = output_baseline is not None or output_intervention is not None
+        on_batch = check_flag("on_batch", on_batch)
+        outputs = output_baseline, output_intervention
         args = args_baseline, args_intervention
-        if not (computed or on_batch or None in args) and can_share_a_pass(*args):
+        check_scenarios(outputs, args, on_batch=on_batch)
+        computed = any(output is not None for output in outputs)
+        if not (computed or on_batch) and can_share_a_pass(*args):
             return self._effect_in_one_pass(*args, reduce)
         if reduce is not None:
             msg = (
@@ -1166,8 +1182,8 @@ class ImpactModel:
             )
             raise ArgumentError(msg)
         predict = self.predict_on_batch if on_batch else partial(self.predict, progress=False)
-        outputs = output_baseline, output_intervention
-        return estimate_effect(*computed_scenarios(predict, outputs, args, self._keys.take))
+        with rollback_on_error(self._keys):
+            return estimate_effect(*computed_scenarios(predict, outputs, args, self._keys.take))
 
     def describe(self) -> JsonObject:
         """Describe the model in plain values: its kernel and sites, its training, its draws.
@@ -1442,12 +1458,9 @@ class ImpactModel:
     def _scenario(self, args: CallArguments) -> Request:
         """Return the request of :meth:`predict` with these arguments."""
         given = {"store": "persistent", "allow_nonfinite": False, "progress": False, **args}
-        if "X" not in given:
-            msg = "A scenario needs its input: {'X': X, ...}, whatever the kernel calls it."
-            raise CallError(msg)
         inputs, in_sample = given.pop("X"), given.pop("in_sample", True)
         key, kernel_kwargs = given.pop("rng_key"), given.pop("kernel_kwargs", None)
-        own = inspect.signature(type(self).predict).parameters
+        own = inspect.getfullargspec(type(self).predict).kwonlyargs
         kwargs = {name: given.pop(name) for name in list(given) if name not in own}
         return self._request(
             inputs,
@@ -1455,7 +1468,7 @@ class ImpactModel:
             kernel_kwargs,
             key=key,
             posterior=self._fitted("estimate_effect"),
-            group="posterior_predictive" if in_sample else "predictions",
+            group=predictive_group(in_sample),
             **given,
         )
 

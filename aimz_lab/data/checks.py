@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from aimz_lab.errors import ArgumentError, DataError, DataTypeError
-from aimz_lab.types import Array, Arrays
+from aimz_lab.types import Array, Arrays, shown
 
 _BLOCK_BYTES = 1 << 20
 """Rows are scanned in blocks of this size: they fit the cache and need no large temporary."""
@@ -174,8 +174,19 @@ def check_positive_int(name: str, value: object) -> int:
         >>> check_positive_int("batch_size", np.int64(32))
         32
     """
-    is_integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if not is_integer or value < 1:
-        msg = f"{name}={value!r} is not allowed; use a whole number (int) of at least 1."
+    if not is_integer(value) or value < 1:
+        msg = f"{name}={shown(value)} is not allowed; use a whole number (int) of at least 1."
         raise ArgumentError(msg)
     return int(value)
+
+
+def is_integer(value: object) -> bool:
+    """Return whether this is an integer, also of NumPy or as an array without an axis; no ``bool``.
+
+    Example:
+        >>> is_integer(np.int8(3)), is_integer(True), is_integer(3.0)
+        (True, False, False)
+    """
+    if isinstance(value, np.ndarray | jax.Array):
+        return value.ndim == 0 and bool(jnp.issubdtype(value.dtype, jnp.integer))
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)

@@ -10,7 +10,7 @@ import xarray as xr
 
 from aimz_lab.data import labels_of_index
 from aimz_lab.errors import ArgumentError, DataError, OutputWarning
-from aimz_lab.types import SAMPLE_DIMS
+from aimz_lab.types import SAMPLE_DIMS, shown
 
 PREDICTIVE_GROUPS = ("posterior_predictive", "predictions", "prior_predictive")
 _PAIRING = ("rng_key", "shard_axis")
@@ -30,14 +30,16 @@ def estimate_effect(baseline: xr.DataTree, intervention: xr.DataTree) -> xr.Data
         A tree with the predictive group that both share, and the posterior if there is one.
 
     Raises:
-        ArgumentError: If they share no predictive group or no site, or hold summaries whose
-            difference is not that of the effect.
+        ArgumentError: If one is no tree, they share no predictive group or no site, or hold
+            summaries whose difference is not that of the effect.
         DataError: If a site's dimensions have other names or sizes, or other labels.
 
     Warns:
         OutputWarning: If the draws are not paired (another key or sharding axis, or another
             posterior), or only one of them is labelled.
     """
+    check_is_tree("baseline", baseline)
+    check_is_tree("intervention", intervention)
     group = shared_group(baseline, intervention)
     before, after = baseline[group].to_dataset(), intervention[group].to_dataset()
     sites = [name for name in after.data_vars if name in before.data_vars]
@@ -58,6 +60,16 @@ def estimate_effect(baseline: xr.DataTree, intervention: xr.DataTree) -> xr.Data
     if "posterior" in intervention:
         groups["posterior"] = intervention["posterior"].to_dataset()
     return xr.DataTree.from_dict(groups)
+
+
+def check_is_tree(name: str, tree: object) -> None:
+    """Raise :class:`ArgumentError` if an argument is no tree."""
+    if not isinstance(tree, xr.DataTree):
+        msg = (
+            f"{name}={shown(tree)} is not allowed; use the tree that im.predict(...) returns "
+            "(xarray.DataTree), with all of its groups."
+        )
+        raise ArgumentError(msg)
 
 
 def _difference(before: xr.DataArray, after: xr.DataArray) -> npt.ArrayLike:

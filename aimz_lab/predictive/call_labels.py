@@ -10,6 +10,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from aimz_lab.data import AxisLabels, axis_labels, to_host
+from aimz_lab.data.options import check_mapping
 from aimz_lab.errors import CallError, DataError
 from aimz_lab.inference.feeds.columns import check_order
 from aimz_lab.kernel.spec import KernelSpec
@@ -58,6 +59,7 @@ def set_values(argument: str, values: Mapping[str, ArrayLike] | None) -> dict[st
             f"kernel_kwargs={{{argument!r}: ...}}."
         )
         raise CallError(msg)
+    check_mapping(argument, values, "values by site")
     return {
         name: value if isinstance(value, (*_SCALARS, jax.Array)) else to_host(name, value)
         for name, value in (values or {}).items()

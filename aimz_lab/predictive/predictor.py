@@ -15,6 +15,7 @@ from aimz_lab.predictive.blocks import BLOCK_ROWS, Rows, check_same_length
 from aimz_lab.predictive.call_labels import check_reducer_labels, check_same_rows
 from aimz_lab.predictive.crossing import CrossingRowsError
 from aimz_lab.predictive.engine import Engine
+from aimz_lab.predictive.forecast import check_call_fits
 from aimz_lab.predictive.pipeline import calls_at_once
 from aimz_lab.predictive.plan import Plan, agreeing_plans, keep_rows_together, make_plan
 from aimz_lab.predictive.programs.compiled_programs import Programs
@@ -162,6 +163,7 @@ class Predictor:
 
     def _arrays(self, scenarios: tuple[Scenario, ...]) -> dict[str, np.ndarray]:
         scenario = scenarios[0]
+        check_call_fits(scenario, in_memory=True)
         sink = MemorySink(scenario.request.n_draws, scenario.rows.n_rows)
         found = {**self._run(scenarios, sink), **sink.arrays()}
         return {
@@ -175,6 +177,7 @@ class Predictor:
 
     def _stored(self, scenarios: tuple[Scenario, ...]) -> xr.DataTree:
         scenario, labels = scenarios[-1], make_labels(scenarios[-1])
+        check_call_fits(scenario, in_memory=False)
         writer = StoreWriter(scenario.request.output_dir, scenario.request.group)
         sink = StoreSink(writer, scenario, labels)
         try:
@@ -194,6 +197,7 @@ class Predictor:
         reducers = as_reducers(scenario.request.reduce)
         check_scores(reducers, scenario.request.group)
         check_reducer_labels(reducers, scenario.request.labels)
+        check_call_fits(scenario, in_memory=False)
         reduction = Reduction(reducers)
         if scenario.plan.axis == "obs":
             single = self._run(scenarios, reduction)

@@ -12,11 +12,12 @@ import warnings
 from collections.abc import Iterable, Sequence
 from typing import ClassVar, Literal
 
-from aimz_lab.errors import CallbackWarning, InferenceError
+from aimz_lab.errors import CallbackWarning, CallError, InferenceError
 from aimz_lab.inference.run.control import Control
 from aimz_lab.inference.run.records import RunInfo
 from aimz_lab.inference.run.run import Run
 from aimz_lab.inference.run.steps import StepInfo, Steps
+from aimz_lab.types import shown
 
 __all__ = ["Callback", "Callbacks", "Control", "Run", "RunInfo", "StepInfo", "Steps"]
 
@@ -97,6 +98,29 @@ def _overrides(callback: Callback, event: str) -> bool:
     return getattr(type(callback), event) is not getattr(Callback, event)
 
 
+def check_callbacks(callbacks: Iterable[Callback]) -> list[Callback]:
+    """Return the callbacks of a call as a list.
+
+    Raises:
+        CallError: If this is no iterable of :class:`Callback` instances.
+    """
+    if isinstance(callbacks, Callback):
+        msg = f"callbacks= takes a list of callbacks: callbacks=[{type(callbacks).__name__}(...)]."
+        raise CallError(msg)
+    try:
+        each = iter(callbacks)
+    except TypeError:
+        msg = f"callbacks={shown(callbacks)} is not allowed; use a list of aimz_lab.Callback."
+        raise CallError(msg) from None
+    listed = list(each)
+    for callback in listed:
+        if not isinstance(callback, Callback):
+            hint = "; did you forget to call it?" if isinstance(callback, type) else "."
+            msg = f"callbacks= takes instances of aimz_lab.Callback, not {shown(callback)}{hint}"
+            raise CallError(msg)
+    return listed
+
+
 class Callbacks:
     """The callbacks of one run, called in order.
 
@@ -105,21 +129,13 @@ class Callbacks:
         run: The run that they receive.
 
     Raises:
-        TypeError: If one of them is not a :class:`Callback` instance.
+        CallError: If this is no list of :class:`Callback` instances.
         InferenceError: If one needs a loss that is minimised, and the run has Markov chains.
     """
 
     def __init__(self, callbacks: Iterable[Callback], run: Run) -> None:
-        listed = list(callbacks)
+        listed = check_callbacks(callbacks)
         for callback in listed:
-            if not isinstance(callback, Callback):
-                what = (
-                    f"{callback!r}; did you forget to call it?"
-                    if isinstance(callback, type)
-                    else repr(callback)
-                )
-                msg = f"callbacks= takes instances of aimz_lab.Callback, not {what}"
-                raise TypeError(msg)
             if callback.needs_loss and run.info.is_sampling:
                 msg = (
                     f"{type(callback).__name__} follows parameters while a loss is minimised, and "

@@ -13,9 +13,11 @@ from typing import Generic, Self, TypeVar
 import numpy as np
 from jaxtyping import Float
 
+from aimz_lab.data.options import real_number
+from aimz_lab.errors import ArgumentError
 from aimz_lab.inference.run.control import INTERRUPTED
 from aimz_lab.inference.run.run import Run
-from aimz_lab.types import RunStatus
+from aimz_lab.types import RunStatus, shown
 
 Model = TypeVar("Model")
 
@@ -141,6 +143,7 @@ class RunHandle(Generic[Model]):
 
         Raises:
             TimeoutError: If the run has not ended by then; it goes on.
+            ArgumentError: If ``timeout`` is no number of seconds.
         """
         try:
             self._wait(timeout)
@@ -151,7 +154,10 @@ class RunHandle(Generic[Model]):
         return self
 
     def _wait(self, timeout: float | None) -> None:
-        deadline = None if timeout is None else time.monotonic() + timeout
+        if timeout is not None and not real_number(timeout) >= 0:
+            msg = f"timeout={shown(timeout)} is not allowed; use seconds, at least 0, or None."
+            raise ArgumentError(msg)
+        deadline = None if timeout is None else time.monotonic() + real_number(timeout)
         while not self.done:
             left = SLICE_S if deadline is None else min(SLICE_S, deadline - time.monotonic())
             if left <= 0:
@@ -170,6 +176,7 @@ class RunHandle(Generic[Model]):
 
         Raises:
             TimeoutError: If the run has not ended by then; it goes on.
+            ArgumentError: If ``timeout`` is no number of seconds.
             BaseException: The error of a failed run.
         """
         self.wait(timeout)

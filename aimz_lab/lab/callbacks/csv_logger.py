@@ -8,6 +8,7 @@ from typing import IO
 
 import numpy as np
 
+from aimz_lab.data.options import check_flag, check_path
 from aimz_lab.inference.run.events import Callback, Run, Steps
 
 _COLUMNS = ("step", "epoch", "loss", "rows", "n_pad", "seconds", "learning_rate")
@@ -23,6 +24,9 @@ class CSVLogger(Callback):
         path: The file.
         append: Whether to append to an existing file, without another header, or to replace it.
 
+    Raises:
+        ArgumentError: If an argument has a value that is not allowed.
+
     Example:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
@@ -35,8 +39,8 @@ class CSVLogger(Callback):
     every_epoch = False
 
     def __init__(self, path: str | Path, *, append: bool = False) -> None:
-        self.path = Path(path)
-        self._append = append
+        self.path = check_path("path", path)
+        self._append = check_flag("append", append)
         self._file: IO[str] | None = None
         self._metrics: tuple[str, ...] | None = None
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from jaxtyping import Float
 
+from aimz_lab.data.options import check_path
 from aimz_lab.errors import ArgumentError, DataError
 from aimz_lab.inference.run.events import Callback, Run, RunInfo, Steps
 from aimz_lab.lab import formatting
@@ -37,8 +38,14 @@ _INFO = (
 class History(Callback):
     """Records a run as a table with a row for each step, and its validation losses.
 
+    Args:
+        run: A run that has ended, or ``None`` to record those to come.
+
     Attributes:
         run: The last run, or ``None``.
+
+    Raises:
+        DataTypeError: If ``run`` is no run.
 
     Example:
         >>> from aimz_lab.lab.monitor import monitor
@@ -52,7 +59,7 @@ class History(Callback):
     every_epoch = False
 
     def __init__(self, run: Run | None = None) -> None:
-        self.run = run
+        self.run = None if run is None else run_of(run)
 
     def on_fit_begin(self, run: Run) -> None:
         """Keep the run; its columns grow by themselves."""
@@ -88,7 +95,7 @@ class History(Callback):
         Args:
             path: The file; replaced if it exists.
         """
-        self.to_frame().to_csv(path)
+        self.to_frame().to_csv(check_path("path", path))
 
     def to_json(self, path: str | Path) -> None:
         """Write the whole history as JSON; :meth:`from_json` reads it back.
@@ -96,7 +103,7 @@ class History(Callback):
         Args:
             path: The file; replaced if it exists.
         """
-        run = run_of(self)
+        run, where = run_of(self), check_path("path", path)
         # JSON has no NaN and no infinities: they are written as text.
         columns = {
             name: [v if np.isfinite(v) else str(v) for v in run.column(name).tolist()]
@@ -113,7 +120,7 @@ class History(Callback):
             "validation": run.validation,
             "columns": columns,
         }
-        Path(path).write_text(json.dumps(content), encoding="utf-8")
+        where.write_text(json.dumps(content), encoding="utf-8")
 
     @classmethod
     def from_json(cls, path: str | Path) -> Self:
@@ -128,8 +135,9 @@ class History(Callback):
         Raises:
             DataError: If the file is not such a history, or of a newer version.
         """
+        path = check_path("path", path)
         try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            content = json.loads(path.read_text(encoding="utf-8"))
             if content["version"] > _VERSION:
                 msg = f"{path} is of version {content['version']}; this package reads {_VERSION}."
                 raise DataError(msg)
