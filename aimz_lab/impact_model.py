@@ -20,7 +20,7 @@ from numpyro.infer import MCMC, SVI
 from numpyro.infer.svi import SVIState
 
 from aimz_lab.data.checks import check_positive_int
-from aimz_lab.data.options import check_flag, check_mapping, check_text
+from aimz_lab.data.options import check_flag, check_mapping, check_path, check_text
 from aimz_lab.effects import estimate_effect
 from aimz_lab.effects.scenarios import (
     CallArguments,
@@ -611,9 +611,9 @@ class ImpactModel:
             posterior=self._posterior,
         )
         posterior = self._learner.sample(request)
+        draws = posterior.choose(sites)
         if isinstance(self._learner, SviLearner):  # chains have keys of their own
             self._keys.advance(rng_key)
-        draws = posterior.choose(sites)
         if not as_tree:
             return draws
         return posterior_tree(draws, posterior.num_chains, stats=posterior.stats, spec=self._spec)
@@ -1210,6 +1210,7 @@ class ImpactModel:
         Raises:
             ArtifactError: If ``path`` holds something else, or parameters are no tree of dicts.
             ArtifactWriteError: If it cannot be written.
+            ArgumentError: If ``path`` is no path.
             BusyError: If it is training in the background.
 
         Example:
@@ -1219,6 +1220,7 @@ class ImpactModel:
             'slope'
         """
         self._check_idle("save")
+        check_path("path", path)
         state = ModelState(
             rng_key=self.rng_key,
             n_obs=self._n_obs,
@@ -1260,6 +1262,7 @@ class ImpactModel:
 
         Raises:
             ArtifactGoneError: If there is nothing at ``path``.
+            ArgumentError: If ``path`` is no path.
             ArtifactError: If it is damaged, or the kernel or inference object differs from the
                 saved one; the message names the differences.
 
@@ -1270,6 +1273,7 @@ class ImpactModel:
             >>> bool((again.posterior["slope"] == im.posterior["slope"]).all())
             True
         """
+        check_path("path", path)
         saved = SavedModel(path)
         model = cls(
             kernel,
@@ -1280,7 +1284,9 @@ class ImpactModel:
             param_output=saved.param_output,
             device=device,
         )
-        model._restore(saved, kernel_kwargs or {})
+        model._restore(
+            saved, check_mapping("kernel_kwargs", kernel_kwargs, "kernel arguments by name")
+        )
         return model
 
     def cleanup(self) -> None:
@@ -1346,7 +1352,7 @@ class ImpactModel:
         """Return the checkpoint to resume, if any, and the random keys of a fit."""
         if resume is None:
             return None, Origin(self._keys.split(rng_key, 3), self._epochs_done)
-        checkpoint = load_checkpoint(resume)
+        checkpoint = load_checkpoint(check_path("resume", resume))
         return checkpoint, checkpoint.origin
 
     def _fit(

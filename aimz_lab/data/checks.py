@@ -26,6 +26,9 @@ def check_numeric(what: str, dtype: np.dtype, first: object = None) -> None:
     Raises:
         DataTypeError: If they are text, dates, objects or records.
     """
+    if dtype.kind in "fc" and dtype.itemsize > (8 if dtype.kind == "f" else 16):
+        msg = f"{what} has the dtype {dtype}, which JAX does not know; use .astype(float)."
+        raise DataTypeError(msg)
     is_number = jnp.issubdtype(dtype, np.number) or jnp.issubdtype(dtype, np.bool_)
     # NumPy counts durations among the integers.
     if is_number and not jnp.issubdtype(dtype, np.timedelta64):
@@ -174,8 +177,26 @@ def check_positive_int(name: str, value: object) -> int:
         >>> check_positive_int("batch_size", np.int64(32))
         32
     """
-    if not is_integer(value) or value < 1:
-        msg = f"{name}={shown(value)} is not allowed; use a whole number (int) of at least 1."
+    return check_int_from(1, name, value)
+
+
+def check_int_from(least: int, name: str, value: object) -> int:
+    """Return ``value`` as an ``int`` if it is an integer of at least ``least``.
+
+    Args:
+        least: The smallest integer allowed.
+        name: The argument's name, for the message.
+        value: The value passed.
+
+    Raises:
+        ArgumentError: If not.
+
+    Example:
+        >>> check_int_from(0, "epoch", 0)
+        0
+    """
+    if not is_integer(value) or value < least:
+        msg = f"{name}={shown(value)} is not allowed; use a whole number (int) of at least {least}."
         raise ArgumentError(msg)
     return int(value)
 

@@ -71,6 +71,9 @@ def _check_arguments(name: str, given: object, *, on_batch: bool) -> None:
     if "X" not in given:
         msg = f"{name}= needs the input: {{'X': X, ...}}, whatever the kernel calls it."
         raise CallError(msg)
+    if "self" in given:
+        msg = f"{name}= names 'self', which is no argument of predict; leave it out."
+        raise CallError(msg)
     check_flag("in_sample", given.get("in_sample", True))
     if on_batch and not check_flag("return_datatree", given.get("return_datatree", True)):
         msg = f"{name}= has return_datatree=False, and an effect is a tree; leave it out."

@@ -195,7 +195,10 @@ def _check_named(
 
 def _is_array(value: object) -> bool:
     if isinstance(value, (list, tuple)):
-        return len(value) > 0 and np.asarray(value).dtype.kind in "biufc"
+        try:
+            return len(value) > 0 and np.asarray(value).dtype.kind in "biufc"
+        except ValueError:  # ragged or endless, which reading it says
+            return True
     return hasattr(value, "__array__") or hasattr(value, "to_numpy") or hasattr(value, "__dlpack__")
 
 

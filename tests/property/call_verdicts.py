@@ -17,7 +17,7 @@ from tests.property.call_world import World
 from tests.property.public_calls import DEFAULT, MISSING, TARGETS, Call, Target
 
 LIMIT_S = 20
-GOOD = ("returned", "refused", "wrong signature")
+GOOD = ("returned", "refused", "wrong signature", "the kernel's own error")
 _BUILT_IN_WORDS = re.compile(
     r"truth value|not supported between|has no attribute|object is not (iterable|subscriptable)"
 )
@@ -107,6 +107,9 @@ def _kind(error: Exception, target: Target, call: Call) -> str:
         return "wrong signature"
     if any(isinstance(error, kind) and words in str(error) for kind, words in _DOCUMENTED):
         return "refused"
+    frames = traceback.extract_tb(error.__traceback__)
+    if any(frame.name in ("plain", "extra") for frame in frames):
+        return "the kernel's own error"
     return type(error).__name__
 
 

@@ -22,6 +22,7 @@ from aimz_lab.data import (
     shared_row_labels,
     to_host,
 )
+from aimz_lab.data.options import check_mapping
 from aimz_lab.errors import CallError, DataError
 from aimz_lab.inference.feeds.columns import check_columns, check_order, shared_labels
 from aimz_lab.inference.feeds.ranges import warn_if_coarse
@@ -301,7 +302,7 @@ def held_out_rows(
             raise CallError(msg) from error
         return rows
     if isinstance(held_out, Mapping):
-        held_out = ArrayDataset(**held_out)
+        held_out = ArrayDataset(**check_mapping("validation", held_out, "arrays by field"))
     if isinstance(held_out, ArrayDataset):
         check_columns(columns, held_out.columns, {})
         rows = dict(held_out.arrays)

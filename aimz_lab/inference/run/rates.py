@@ -73,6 +73,15 @@ def settable_rate(
     def at(rate: ArrayLike) -> _NumPyroOptim:
         return optimizer(step_size=lambda _: rate, **options)
 
+    try:
+        is_one = isinstance(at(step_size), _NumPyroOptim)
+    except TypeError as error:
+        msg = f"{shown(optimizer)} cannot be made with step_size= and these options: {error}."
+        raise ArgumentError(msg) from error
+    if not is_one:
+        msg = f"optimizer={shown(optimizer)} makes no optimizer of numpyro.optim, such as Adam."
+        raise ArgumentError(msg)
+
     def init(params: PyTree) -> RateState:
         _, inner = at(step_size).init(params)
         return RateState(jnp.asarray(step_size, jnp.result_type(float)), inner)

@@ -9,11 +9,12 @@ import jax
 import numpy as np
 from jaxtyping import Float, Num
 
+from aimz_lab.errors import ArgumentError
 from aimz_lab.inference.run.chain_record import ChainRecord
 from aimz_lab.inference.run.control import Control
 from aimz_lab.inference.run.records import Best, RunInfo, TrainerState
 from aimz_lab.inference.run.steps import StepHistory, Steps
-from aimz_lab.types import JsonObject, RunStatus
+from aimz_lab.types import JsonObject, RunStatus, shown
 
 
 class Run:
@@ -111,9 +112,14 @@ class Run:
             Shape ``(step,)``.
 
         Raises:
-            KeyError: If no step reported such a value.
+            ArgumentError: If no step reported such a value.
         """
-        return self._history.column(name)
+        try:
+            return self._history.column(name)
+        except (KeyError, TypeError):
+            known = ", ".join(map(repr, (*self.columns, *self.metrics)))
+            msg = f"No step reported {shown(name)}; the run has the columns {known}."
+            raise ArgumentError(msg) from None
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from aimz_lab.data.options import check_mapping
 from aimz_lab.errors import ArgumentError
@@ -38,8 +38,7 @@ def as_reducers(reduce: ReduceSpec) -> dict[str, Reducer]:
         if not named:
             raise ArgumentError(_NO_REDUCER)
         return {name: _as_reducer(one) for name, one in named.items()}
-    alone = isinstance(reduce, str | type | Reducer) or not isinstance(reduce, Iterable)
-    several = [reduce] if alone else list(reduce)
+    several = _listed(reduce)
     if not several:
         raise ArgumentError(_NO_REDUCER)
     reducers = [_as_reducer(one) for one in several]
@@ -48,6 +47,15 @@ def as_reducers(reduce: ReduceSpec) -> dict[str, Reducer]:
         msg = f"The reducers are called {names}; pass a mapping to give each a name of its own."
         raise ArgumentError(msg)
     return dict(zip(names, reducers, strict=True))
+
+
+def _listed(reduce: object) -> list[object]:
+    if isinstance(reduce, str | Reducer):
+        return [reduce]
+    try:
+        return list(reduce)
+    except TypeError:  # it is refused as a reducer
+        return [reduce]
 
 
 def _as_reducer(one: object) -> Reducer:
