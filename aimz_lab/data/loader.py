@@ -24,7 +24,7 @@ from aimz_lab.data.padding import (
     row_multiple,
 )
 from aimz_lab.errors import ArgumentError, DataTypeError
-from aimz_lab.types import Array, Batch, Device, JsonObject, RandomKey
+from aimz_lab.types import Array, Batch, Device, JsonObject, RandomKey, shown
 
 
 class ArrayLoader:
@@ -75,7 +75,7 @@ class ArrayLoader:
             )
             raise DataTypeError(msg)
         if not isinstance(shuffle, bool | np.bool_):
-            msg = f"shuffle must be True or False, got {shuffle!r}."
+            msg = f"shuffle must be True or False, got {shown(shuffle)}."
             raise DataTypeError(msg)
         self._dataset = dataset
         self._rng_key = as_typed_key(rng_key)

@@ -10,7 +10,7 @@ from jaxtyping import Key
 
 from aimz_lab.data.keys import key_data
 from aimz_lab.errors import CheckpointError
-from aimz_lab.types import JsonObject
+from aimz_lab.types import JsonObject, shown
 
 _VERSION = 1
 
@@ -85,7 +85,7 @@ def position_in(
 
 def _check_same_settings(state: Mapping[str, object], settings: LoaderSettings) -> None:
     differ = [
-        f"{name} is {state[name]!r} there and {value!r} here"
+        f"{name} is {shown(state[name])} there and {value!r} here"
         for name, value in settings.as_json().items()
         if state[name] != value
     ]

@@ -44,9 +44,6 @@ def check_memory(n_draws: int, draw_bytes: int, what: str, advice: str) -> None:
     Example:
         >>> check_memory(1000, 8, "predictions", "Ask for fewer.")
     """
-    if n_draws > MOST_DRAWS:
-        msg = f"{n_draws:,} draws of {what} are too many; a call has at most {MOST_DRAWS:,}."
-        raise ArgumentError(f"{msg} {advice}")
     needed = n_draws * draw_bytes
     if needed > memory_bytes():
         msg = (
@@ -54,3 +51,6 @@ def check_memory(n_draws: int, draw_bytes: int, what: str, advice: str) -> None:
             f"machine has {format_bytes(memory_bytes())}. {advice}"
         )
         raise ArgumentError(msg)
+    if n_draws > MOST_DRAWS:
+        msg = f"{n_draws:,} draws of {what} are too many; a call has at most {MOST_DRAWS:,}."
+        raise ArgumentError(f"{msg} {advice}")

@@ -43,7 +43,7 @@ def estimate_effect(baseline: xr.DataTree, intervention: xr.DataTree) -> xr.Data
     group = shared_group(baseline, intervention)
     before, after = baseline[group].to_dataset(), intervention[group].to_dataset()
     sites = [name for name in after.data_vars if name in before.data_vars]
-    if not sites:
+    if not sites and (before.data_vars or after.data_vars):
         msg = (
             f"The scenarios share no site in {group!r}: {list(before.data_vars)} and "
             f"{list(after.data_vars)}."

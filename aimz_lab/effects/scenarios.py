@@ -13,6 +13,7 @@ from aimz_lab.data.options import check_flag, check_mapping
 from aimz_lab.effects.contrasts import check_is_tree, shared_group
 from aimz_lab.errors import ArgumentError, CallError
 from aimz_lab.predictive.reducers import ReduceSpec
+from aimz_lab.types import shown
 
 CallArguments: TypeAlias = Mapping[str, Any]
 """Arguments of ``ImpactModel.predict`` by name."""
@@ -103,7 +104,7 @@ def options_of_the_pass(
             if name in found and not _same(found[name], args[name]):
                 msg = (
                     f"Both scenarios are computed in one pass, so that {name}= must be the same; "
-                    f"got {found[name]!r} and {args[name]!r}."
+                    f"got {shown(found[name])} and {shown(args[name])}."
                 )
                 raise ArgumentError(msg)
             found[name] = args[name]

@@ -134,6 +134,8 @@ def as_posterior(draws: Mapping[str, ArrayLike], num_chains: int = 1) -> Posteri
 def _check_dims(name: str, values: ArrayLike) -> None:
     """Refuse an xarray object with an axis of chains, or with the draws on a later axis."""
     dims = getattr(values, "dims", ())
+    if not isinstance(dims, tuple):  # of a dataset, which is refused as no array
+        return
     late = [dim for dim in dims[1:] if dim in ("chain", "draw", "sample")]
     if late:
         chains = f", num_chains={values.sizes['chain']}" if "chain" in dims else ""
@@ -220,7 +222,8 @@ class GuideSampler:
         of_one = partial(self._some, size=1)
         one = jax.eval_shape(of_one, key, dict(params), dict(arguments))
         row_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(one))
-        check_memory(num_samples, row_bytes, "the guide", "Ask for fewer: num_samples=1000.")
+        # They exist twice: group by group, and together.
+        check_memory(num_samples, 2 * row_bytes, "the guide", "Ask for fewer: num_samples=1000.")
         size = int(np.clip(DRAW_BYTES // max(row_bytes, 1), 1, num_samples))
         effort = QUICKEST if row_bytes * num_samples <= FEW_BYTES else QUICK
         return self._draw[effort], {"groups": -(-num_samples // size), "size": size}

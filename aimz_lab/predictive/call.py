@@ -160,6 +160,7 @@ def predict_request(
         key=key,
         held=held,
         labels=labels,
+        trained=fitted.schema,
         return_sites=return_sites,
         group=group,
         batch_size=batch_size,

@@ -151,6 +151,8 @@ class Predictor:
         return compute(_scenarios(requests, agreeing_plans(plans), rows, quantity))
 
     def _run(self, scenarios: tuple[Scenario, ...], sink: Sink | Finish) -> dict[str, np.ndarray]:
+        if not scenarios[0].plan.row_axes:
+            return {}  # no site is asked for
         combine = _difference if len(scenarios) > 1 else _alone
         engine = Engine(self._programs, scenarios, combine)
         if scenarios[0].plan.axis == "draw":

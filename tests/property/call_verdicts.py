@@ -23,10 +23,14 @@ _BUILT_IN_WORDS = re.compile(
 )
 _SIGNATURE = re.compile(
     r"missing \d+ required|unexpected keyword|positional arguments?|multiple values|"
-    r"passed as keyword"
+    r"passed as keyword|takes no arguments"
 )
 # Errors that the documentation names, with their sentence.
-_DOCUMENTED = ((IndexError, "the dataset has"), (TimeoutError, "has not ended"))
+_DOCUMENTED = (
+    (IndexError, "the dataset has"),
+    (TimeoutError, "has not ended"),
+    (OSError, "[Errno "),  # with the path that cannot be written to
+)
 
 
 class Verdict(NamedTuple):
@@ -78,7 +82,7 @@ def _outcome(
     except Exception as error:  # noqa: BLE001  it is judged
         kind = _kind(error, target, call)
         detail = f"{type(error).__name__}: {error}"
-        if kind in GOOD and (parts := changed()):
+        if kind in GOOD and not _has_begun(call, error) and (parts := changed()):
             return Verdict("refused, but changed", f"{', '.join(parts)} | {detail}")
         if kind not in GOOD:
             last = traceback.extract_tb(error.__traceback__)[-1]
@@ -86,6 +90,12 @@ def _outcome(
         return Verdict(kind, detail[:1000])
     accepted = _accepted_wrongly(target, call, args, kwargs)
     return Verdict("accepted", accepted) if accepted else Verdict("returned")
+
+
+def _has_begun(call: Call, error: Exception) -> bool:
+    """Whether a callback that was accepted ended a run, which is no refusal."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return call.target.startswith("lab.") and any(frame.name == "emit" for frame in frames)
 
 
 def _finished(result: Any) -> None:

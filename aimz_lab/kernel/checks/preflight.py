@@ -10,7 +10,7 @@ from numpyro.primitives import Messenger
 
 from aimz_lab.errors import CallError, GuideError, KernelError
 from aimz_lab.kernel.spec import KernelSpec, variable_name
-from aimz_lab.types import callable_name
+from aimz_lab.types import callable_name, shown
 
 
 def check_signature(kernel: Callable, param_input: str, param_output: str) -> None:
@@ -27,7 +27,7 @@ def check_signature(kernel: Callable, param_input: str, param_output: str) -> No
             is not ``None``.
     """
     if not callable(kernel):
-        msg = f"The kernel must be a function with NumPyro primitives; got {kernel!r}."
+        msg = f"The kernel must be a function with NumPyro primitives; got {shown(kernel)}."
         raise KernelError(msg)
     name = callable_name(kernel)
     parameters = _parameters(kernel)

@@ -83,6 +83,8 @@ class ModelCheckpoint(Callback):
             None if every_epochs is None else check_positive_int("every_epochs", every_epochs)
         )
         self._keep = check_positive_int("keep", keep)
+        if window is not None:
+            check_positive_int("window", window)
         self._best = best
         self._judge = None if best is None else Plateau(best, 1, 0.0, window)
         self._written = (0, 0)
