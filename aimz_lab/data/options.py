@@ -66,7 +66,7 @@ def real_number(value: object) -> float:
         >>> real_number(np.float32(0.5)), real_number("0.5")
         (0.5, nan)
     """
-    if _is_0d(value) and np.dtype(value.dtype).kind in "iuf":
+    if _is_0d(value) and getattr(value.dtype, "kind", "") in tuple("iuf"):
         return float(value)
     if not isinstance(value, Real) or isinstance(value, bool | np.bool_):
         return math.nan

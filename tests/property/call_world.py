@@ -60,7 +60,7 @@ class World:
         self.extra.fit_on_batch(
             self.X, self.y, num_steps=2, num_samples=30, **self.row_arguments, **QUIET
         )
-        chains = MCMC(NUTS(plain), num_warmup=5, num_samples=15, num_chains=2, progress_bar=False)
+        chains = MCMC(NUTS(plain), num_warmup=5, num_samples=30, progress_bar=False)
         self.mcmc = ImpactModel(plain, jax.random.key(0), inference=chains)
         self.mcmc.fit_on_batch(self.X, self.y, **QUIET)
         self.fresh = _svi_model(plain)

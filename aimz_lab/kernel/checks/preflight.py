@@ -30,7 +30,11 @@ def check_signature(kernel: Callable, param_input: str, param_output: str) -> No
         msg = f"The kernel must be a function with NumPyro primitives; got {shown(kernel)}."
         raise KernelError(msg)
     name = callable_name(kernel)
-    parameters = _parameters(kernel)
+    try:
+        parameters = _parameters(kernel)
+    except ValueError:  # some of Python's own functions have no signature
+        msg = f"The kernel {shown(kernel)} does not tell its parameters; define it with def."
+        raise KernelError(msg) from None
     for parameter in parameters.values():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             msg = f"The kernel {name!r} takes {parameter}; name each of its arguments instead."

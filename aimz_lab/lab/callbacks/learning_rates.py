@@ -137,7 +137,10 @@ class LearningRateScheduler(Callback):
         """Ask for the epoch's rate, unless it is the present one."""
         rate = self._schedule(epoch)
         if not 0 < real_number(rate) < math.inf:
-            msg = f"The schedule returned {shown(rate)} for epoch {epoch}, not a positive number."
+            msg = (
+                f"A learning rate is a positive finite number; the schedule returned {shown(rate)} "
+                f"for epoch {epoch}."
+            )
             raise ArgumentError(msg)
         if run.learning_rate is None or np.float32(rate) != np.float32(run.learning_rate):
             run.control.set_learning_rate(rate)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -30,7 +30,10 @@ class Quantiles(OverDraws):
     on_host = True  # NumPy sorts twenty times as fast as XLA does on a CPU
 
     def __init__(self, probs: Sequence[float]) -> None:
-        listed = probs if isinstance(probs, Iterable) and np.ndim(probs) else [probs]
+        try:
+            listed = list(probs)
+        except TypeError:
+            listed = [probs]  # a single one
         self.probs = np.array([real_number(prob) for prob in listed])
         if not len(self.probs) or not ((self.probs >= 0) & (self.probs <= 1)).all():
             msg = f"Quantiles need probabilities in [0, 1], got probs={shown(probs)}."

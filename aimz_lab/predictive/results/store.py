@@ -21,6 +21,7 @@ import xarray as xr
 import zarr
 from zarr.storage import LocalStore
 
+from aimz_lab.data.options import check_path
 from aimz_lab.errors import AimzLabError, ArtifactError, ArtifactWriteError
 from aimz_lab.predictive.results.checked_store import CheckedStore, Owner, missing_part
 from aimz_lab.predictive.results.locations import exists, is_url, location, nothing_at, remote_store
@@ -180,7 +181,7 @@ def open_results(path: str | Path) -> xr.DataTree:
     Raises:
         ArtifactGoneError: If there is nothing at ``path``, or a part of it is missing.
         ArtifactError: If it is incomplete, damaged, or not a result of this package.
-        ArgumentError: If it is a URL of an unknown kind.
+        ArgumentError: If it is no path, or a URL of an unknown kind.
         OptionalDependencyError: If a package for such URLs is missing.
 
     Example:
@@ -191,6 +192,7 @@ def open_results(path: str | Path) -> xr.DataTree:
         >>> again.equals(tree)
         True
     """
+    check_path("path", path)
     return read_store(str(location(path)))
 
 
