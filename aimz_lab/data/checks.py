@@ -26,7 +26,7 @@ def check_numeric(what: str, dtype: np.dtype, first: object = None) -> None:
     Raises:
         DataTypeError: If they are text, dates, objects or records.
     """
-    if dtype in (np.longdouble, np.clongdouble) and dtype.itemsize not in (8, 16):
+    if getattr(dtype, "char", "") in ("g", "G") and dtype not in (np.float64, np.complex128):
         msg = f"{what} has the dtype {dtype}, which JAX does not know; use .astype(float)."
         raise DataTypeError(msg)
     is_number = jnp.issubdtype(dtype, np.number) or jnp.issubdtype(dtype, np.bool_)

@@ -61,7 +61,7 @@ def judge(world: World, call: Call) -> Verdict:
     function = target.function(world)
     before = world.state()
     try:
-        return _outcome(function, args, kwargs, target, call, lambda: _changed(world, before))
+        return _outcome(function, args, kwargs, target, call, lambda: world.changed_since(before))
     finally:
         world.restore()
 
@@ -138,11 +138,6 @@ def _accepted_wrongly(target: Target, call: Call, args: list[Any], kwargs: dict[
     if call.further is not None and not target.open:
         return f"{call.further[0]} is no argument"
     return ""
-
-
-def _changed(world: World, before: dict[str, Any]) -> list[str]:
-    after = world.state()
-    return [name for name, value in before.items() if after[name] != value]
 
 
 def _arguments(world: World, call: Call) -> tuple[list[Any], dict[str, Any]]:

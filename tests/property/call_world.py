@@ -41,7 +41,7 @@ def extra(X, t, table, power=1, y=None):
 
 
 class World:
-    """Objects to call and to pass, made once; ``restore`` undoes what calls did to the models."""
+    """Objects to call and to pass, each made once; ``restore`` undoes what calls did to models."""
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="aimz_lab-calls-")
@@ -53,19 +53,34 @@ class World:
         self.t = np.linspace(0, 1, N_ROWS).astype(np.float32)
         self.table = np.float32([0.1, 0.2, 0.3])
         self.key = jax.random.key(5)
-        self.row_arguments = {"t": self.t, "table": self.table}
-        self.plain = _svi_model(plain)
-        self.plain.fit(self.X, self.y, epochs=2, num_samples=30, batch_size=6, **QUIET)
-        self.extra = _svi_model(extra)
-        self.extra.fit_on_batch(
-            self.X, self.y, num_steps=2, num_samples=30, **self.row_arguments, **QUIET
-        )
+        self.models: dict[str, ImpactModel] = {}
+        self._saved: dict[str, list[dict[str, Any]]] = {}
+
+    def _kept(self, name: str, model: ImpactModel) -> ImpactModel:
+        self.models[name], self._saved[name] = model, _parts(model)
+        return model
+
+    @cached_property
+    def plain(self) -> ImpactModel:
+        model = _svi_model(plain)
+        model.fit(self.X, self.y, epochs=2, num_samples=30, batch_size=6, **QUIET)
+        return self._kept("plain", model)
+
+    @cached_property
+    def extra(self) -> ImpactModel:
+        model, arguments = _svi_model(extra), {"t": self.t, "table": self.table}
+        model.fit_on_batch(self.X, self.y, num_steps=2, num_samples=30, **arguments, **QUIET)
+        return self._kept("extra", model)
+
+    @cached_property
+    def mcmc(self) -> ImpactModel:
         chains = MCMC(NUTS(plain), num_warmup=5, num_samples=30, progress_bar=False)
-        self.mcmc = ImpactModel(plain, jax.random.key(0), inference=chains)
-        self.mcmc.fit_on_batch(self.X, self.y, **QUIET)
-        self.fresh = _svi_model(plain)
-        self.models = {n: getattr(self, n) for n in ("plain", "extra", "mcmc", "fresh")}
-        self._saved = {name: _parts(model) for name, model in self.models.items()}
+        model = ImpactModel(plain, jax.random.key(0), inference=chains)
+        return self._kept("mcmc", model.fit_on_batch(self.X, self.y, **QUIET))
+
+    @cached_property
+    def fresh(self) -> ImpactModel:
+        return self._kept("fresh", _svi_model(plain))
 
     @property
     def dataset(self) -> ArrayDataset:
@@ -119,12 +134,19 @@ class World:
         return SVI(plain, AutoNormal(plain), numpyro.optim.Adam(0.1), Trace_ELBO())
 
     def state(self) -> dict[str, Any]:
-        """What a refused call must leave as it was, by what it is."""
+        """What a refused call must leave as it was, for :meth:`changed_since`."""
         found = {}
         for name, model in self.models.items():
             found |= {f"{name}.{part}": value for part, value in _state(model).items()}
-        found["files"] = sorted(str(p) for p in self.folder.rglob("*"))
+        found["files"] = {str(path) for path in self.folder.rglob("*")}
         return found
+
+    def changed_since(self, before: dict[str, Any]) -> list[str]:
+        """What is not as it was: parts of models, and new files; old ones end with their trees."""
+        after = self.state()
+        new = after.pop("files") - before["files"]
+        known = {name: value for name, value in before.items() if name != "files"}
+        return [name for name, value in known.items() if after[name] != value] + sorted(new)
 
     def restore(self) -> None:
         """Put the models back to where they were, and remove what was written."""

@@ -8,7 +8,7 @@ import pytest
 
 from tests.property.call_verdicts import GOOD, judge
 from tests.property.call_world import World
-from tests.property.public_calls import TARGETS, Call, calls
+from tests.property.public_calls import TARGETS, calls
 
 pytestmark = pytest.mark.allow_rank_promotion
 
