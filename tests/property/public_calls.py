@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import jax
 from hypothesis import strategies as st
 
 import aimz_lab
@@ -233,6 +234,18 @@ def _watched(world: World) -> Callable[..., Any]:
             watched.step(loss, **options)
 
     return watch
+
+
+def _without_a_lasting_cache(world: World) -> Callable[..., Any]:
+    before = jax.config.jax_compilation_cache_dir
+
+    def enable(*args: Any, **options: Any) -> Any:
+        try:
+            return lab.enable_compilation_cache(*args, **options)
+        finally:
+            jax.config.update("jax_compilation_cache_dir", before)
+
+    return enable
 
 
 _MONITOR = Argument(rule="monitor")
@@ -464,7 +477,7 @@ TARGETS: dict[str, Target] = {
         lambda w: lab.summary_html, {"source": _SOURCE["0"], "picture": Argument(rule="text")}
     ),
     "lab.enable_compilation_cache": Target(
-        lambda w: lab.enable_compilation_cache, {"directory": Argument(lambda w: w.folder / "c")}
+        _without_a_lasting_cache, {"directory": Argument(lambda w: w.folder / "c")}
     ),
     "lab.default_display": Target(
         lambda w: lab.default_display, {"progress": Argument(lambda w: "text")}
