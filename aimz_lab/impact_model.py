@@ -108,6 +108,7 @@ class ImpactModel:
 
     Raises:
         TypeError: If there is not exactly one inference object, or it is of another kind.
+        ArgumentError: If ``param_input`` or ``param_output`` is no text.
         KernelError: If the kernel does not take the input and ``output=None`` by keyword.
 
     Example:
@@ -355,7 +356,8 @@ class ImpactModel:
             The model; or, with ``blocking=False``, the handle of the run.
 
         Raises:
-            CallError: If arguments are missing, unknown or doubled.
+            CallError: If arguments are missing, unknown or doubled, or ``callbacks`` is no list of
+                callbacks.
             DataError: If the data does not fit together or is not finite, or the loss of held-out
                 rows cannot be computed.
             InferenceError: If the model does MCMC, which :meth:`fit_on_batch` runs.
@@ -455,7 +457,8 @@ class ImpactModel:
             The model; or, with ``blocking=False``, the handle of the run.
 
         Raises:
-            CallError: If arguments are missing, unknown or doubled.
+            CallError: If arguments are missing, unknown or doubled, or ``callbacks`` is no list of
+                callbacks.
             DataError: If the data does not fit together or is not finite.
             CheckpointError: If there is no complete checkpoint, or it is another run's.
             NonFiniteLossError: With ``on_nonfinite="raise"``.
@@ -592,6 +595,7 @@ class ImpactModel:
 
         Raises:
             NotFittedError: If nothing was trained.
+            ArgumentError: If a value is not allowed, or the draws cannot fit into memory.
             SiteError: If a named site is not among the draws.
 
         Example:
@@ -635,6 +639,8 @@ class ImpactModel:
             SiteError: If the draws do not fit together, have an axis of chains, or have names that
                 the kernel does not know in place of its own. Where the kernel's sites are not known
                 yet, before a training, the first prediction compares the names.
+            CallError: If this is no mapping from sites to draws.
+            ArgumentError: If ``num_chains`` is not a positive int.
             DataTypeError: If they are not numeric.
 
         Warns:
@@ -697,7 +703,8 @@ class ImpactModel:
                 ``"redraw"`` the sites from the kernel under the value, or ``"keep"`` the draws.
             rng_key: Key of this call; split from the model's by default.
             in_sample: Whether the group is ``posterior_predictive`` or ``predictions``.
-            return_sites: Sites to return; by default the output and the deterministic sites.
+            return_sites: Sites to return; by default the output and the deterministic sites. An
+                empty list returns none.
             shard_axis: ``"obs"`` cuts the rows into blocks, ``"draw"`` keeps them together.
             rows: ``"auto"`` proves, or tests on these rows, that the kernel computes each row from
                 that row alone; otherwise they stay together. ``"independent"`` is your word for it.
@@ -723,11 +730,14 @@ class ImpactModel:
 
         Raises:
             NotFittedError: If there is no posterior.
+            ArgumentError: If a value is not allowed, or the result cannot fit into memory.
             SiteError: If a named site does not exist or does not fit, a value set for it changes
                 sites of which the posterior holds draws, the draws have names that the kernel does
                 not know in place of its own, or a site has the rows on two axes.
-            CallError: If arguments are missing, unknown or doubled.
-            DataError: If the data does not fit together or is not finite. Labels of rows and
+            CallError: If arguments are missing, unknown or doubled, or no mappings where these are
+                needed.
+            DataError: If the data does not fit together or is not finite, or its rows have another
+                number of axes than in the training. Labels of rows and
                 columns are compared, also those of ``intervention`` and ``condition`` as Series,
                 data frames and DataArrays; nothing is reordered.
 
@@ -812,6 +822,7 @@ class ImpactModel:
 
         Raises:
             NotFittedError: If there is no posterior.
+            ArgumentError: If a value is not allowed, or the result cannot fit into memory.
             SiteError: If a named site does not exist or does not fit.
 
         Example:
@@ -939,7 +950,7 @@ class ImpactModel:
         Raises:
             SiteError: If a named site does not exist.
             KernelError: If a prior cannot be drawn from, as an ``ImproperUniform``.
-            ArgumentError: If ``num_samples`` is not a positive int.
+            ArgumentError: If a value is not allowed, or the draws cannot fit into memory.
 
         Example:
             >>> tree = im.sample_prior_predictive(X, num_samples=100, progress=False)
@@ -1013,7 +1024,7 @@ class ImpactModel:
         Raises:
             SiteError: If a named site does not exist.
             KernelError: If a prior cannot be drawn from, as an ``ImproperUniform``.
-            ArgumentError: If ``num_samples`` is not a positive int.
+            ArgumentError: If a value is not allowed, or the draws cannot fit into memory.
 
         Example:
             >>> tree = im.sample_prior_predictive_on_batch(X[:5], num_samples=100)
@@ -1090,6 +1101,7 @@ class ImpactModel:
 
         Raises:
             NotFittedError: If there is no posterior.
+            ArgumentError: If a value is not allowed, or the result cannot fit into memory.
             CallError: If arguments are missing, unknown or doubled.
             DataError: If the data does not fit together or is not finite.
             SiteError: If the output depends on a continuous latent site without draws.
@@ -1263,6 +1275,7 @@ class ImpactModel:
         Raises:
             ArtifactGoneError: If there is nothing at ``path``.
             ArgumentError: If ``path`` is no path.
+            CallError: If ``kernel_kwargs`` is no mapping.
             ArtifactError: If it is damaged, or the kernel or inference object differs from the
                 saved one; the message names the differences.
 

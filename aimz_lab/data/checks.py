@@ -44,7 +44,7 @@ def check_numeric(what: str, dtype: np.dtype, first: object = None) -> None:
         first = first.item() if isinstance(first, np.generic) else first
         kind = "text" if dtype.kind != "O" else f"{type(first).__name__} objects"
         msg = (
-            f"{what} holds {kind} ({dtype}, such as {first!r}), not numbers; encode categories as "
+            f"{what} holds {kind} ({dtype}, such as {shown(first)}), not numbers; encode categories as "
             f"codes (pandas.factorize) or indicators (pandas.get_dummies), and give numbers a "
             f"numeric dtype (.astype(float))."
         )
@@ -209,5 +209,6 @@ def is_integer(value: object) -> bool:
         (True, False, False)
     """
     if isinstance(value, np.ndarray | jax.Array):
-        return value.ndim == 0 and bool(jnp.issubdtype(value.dtype, jnp.integer))
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+        is_one = jnp.issubdtype(value.dtype, np.integer) and value.dtype.kind != "m"  # durations
+        return value.ndim == 0 and bool(is_one)
+    return isinstance(value, int | np.integer) and not isinstance(value, bool | np.timedelta64)

@@ -68,7 +68,7 @@ def real_number(value: object) -> float:
     """
     if _is_0d(value) and getattr(value.dtype, "kind", "") in tuple("iuf"):
         return float(value)
-    if not isinstance(value, Real) or isinstance(value, bool | np.bool_):
+    if not isinstance(value, Real) or isinstance(value, bool | np.bool_ | np.timedelta64):
         return math.nan
     try:
         return float(value)

@@ -9,7 +9,10 @@ from aimz_lab.predictive.blocks import BLOCK_ROWS
 from aimz_lab.predictive.programs.scenario import Scenario
 
 _KEY_BYTES = 8
-_FEWER = "Ask for fewer draws: num_samples=, or a posterior with fewer of them."
+_FEWER = (
+    "Ask for fewer draws: num_samples=, or a posterior with fewer of them; a few rows that are "
+    "large take less with shard_axis='draw'."
+)
 _ELSEWHERE = (
     "Let reduce='mean' or other reducers summarise the draws as they are made, write them to disk "
     "(predict with store='persistent', the default), or ask for fewer draws or rows."

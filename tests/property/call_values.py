@@ -79,6 +79,7 @@ _MADE: dict[str, Make] = {
     "tree": lambda w: w.tree,
     "summary tree": lambda w: w.plain.predict(w.X, reduce="mean", store="memory", progress=False),
     "dataset of a tree": lambda w: w.tree["posterior_predictive"].to_dataset(),
+    "duration": lambda w: np.timedelta64(3, "s"),
     "generator": lambda w: (i for i in range(3)),
     "batches": lambda w: iter([{"X": w.X, "y": w.y}]),
     "odd batches": lambda w: [{"X": w.X}, {"X": w.X[:, 0]}, 5],
@@ -151,7 +152,7 @@ def _is_flag(value: Any) -> bool:
 def _is_int(value: Any) -> bool:
     if isinstance(value, np.ndarray | jax.Array) and value.ndim == 0:
         return jnp.issubdtype(value.dtype, jnp.integer)
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+    return isinstance(value, int | np.integer) and not isinstance(value, bool | np.timedelta64)
 
 
 def _is_count(value: Any) -> bool:
@@ -161,7 +162,9 @@ def _is_count(value: Any) -> bool:
 def _is_number(value: Any) -> bool:
     if isinstance(value, np.ndarray | jax.Array) and value.ndim == 0:
         return jnp.issubdtype(value.dtype, jnp.floating) or _is_int(value)
-    return isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_)
+    return isinstance(value, numbers.Real) and not isinstance(
+        value, bool | np.bool_ | np.timedelta64
+    )
 
 
 def _are_names(value: Any) -> bool:

@@ -94,6 +94,9 @@ class History(Callback):
 
         Args:
             path: The file; replaced if it exists.
+
+        Raises:
+            ArgumentError: If ``path`` is no path.
         """
         self.to_frame().to_csv(check_path("path", path))
 
@@ -102,6 +105,9 @@ class History(Callback):
 
         Args:
             path: The file; replaced if it exists.
+
+        Raises:
+            ArgumentError: If ``path`` is no path.
         """
         run, where = run_of(self), check_path("path", path)
         # JSON has no NaN and no infinities: they are written as text.
@@ -134,6 +140,7 @@ class History(Callback):
 
         Raises:
             DataError: If the file is not such a history, or of a newer version.
+            ArgumentError: If ``path`` is no path.
         """
         path = check_path("path", path)
         try:

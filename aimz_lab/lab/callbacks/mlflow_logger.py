@@ -66,9 +66,10 @@ class MLflowLogger(Callback):
             msg = "MLflowLogger needs MLflow: pip install 'aimz_lab[mlflow]'."
             raise OptionalDependencyError(msg) from error
         check_text("experiment", experiment)
-        for name, value in (("run_name", run_name), ("tracking_uri", tracking_uri)):
-            if value is not None and not isinstance(value, PathLike):
-                check_text(name, value)
+        if run_name is not None:
+            check_text("run_name", run_name)
+        if tracking_uri is not None and not isinstance(tracking_uri, PathLike):
+            check_text("tracking_uri", tracking_uri)
         if not real_number(every_s) >= 0:
             msg = f"every_s={shown(every_s)} must be a number of seconds, at least 0."
             raise ArgumentError(msg)
