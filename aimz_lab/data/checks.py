@@ -44,9 +44,9 @@ def check_numeric(what: str, dtype: np.dtype, first: object = None) -> None:
         first = first.item() if isinstance(first, np.generic) else first
         kind = "text" if dtype.kind != "O" else f"{type(first).__name__} objects"
         msg = (
-            f"{what} holds {kind} ({dtype}, such as {shown(first)}), not numbers; encode categories as "
-            f"codes (pandas.factorize) or indicators (pandas.get_dummies), and give numbers a "
-            f"numeric dtype (.astype(float))."
+            f"{what} holds {kind} ({dtype}, such as {shown(first)}), not numbers; encode "
+            f"categories as codes (pandas.factorize) or indicators (pandas.get_dummies), and give "
+            f"numbers a numeric dtype (.astype(float))."
         )
     else:
         msg = f"{what} has the dtype {dtype}; expected numbers or booleans."

@@ -66,9 +66,9 @@ def position_in(
     if not isinstance(state, Mapping) or not required <= state.keys():
         msg = f"This is no loader state; expected a mapping with {', '.join(sorted(required))}."
         raise CheckpointError(msg)
-    if state["version"] != _VERSION:
+    if not _equal(state["version"], _VERSION):
         msg = (
-            f"The loader state has version {state['version']!r}, and version {_VERSION} "
+            f"The loader state has version {shown(state['version'])}, and version {_VERSION} "
             f"is understood; read it with the release that saved it."
         )
         raise CheckpointError(msg)
@@ -76,18 +76,25 @@ def position_in(
     epoch, batch = state["epoch"], state["batch"]
     if not (type(epoch) is int and type(batch) is int and epoch >= 0 and 0 <= batch < n_batches):
         msg = (
-            f"The loader state is at epoch {epoch!r}, batch {batch!r}; expected an epoch from "
-            f"0 and a batch from 0 to {n_batches - 1}."
+            f"The loader state is at epoch {shown(epoch)}, batch {shown(batch)}; expected an epoch "
+            f"from 0 and a batch from 0 to {n_batches - 1}."
         )
         raise CheckpointError(msg)
     return epoch, batch
+
+
+def _equal(one: object, other: object) -> bool:
+    try:
+        return bool(one == other)
+    except ValueError:  # an array, which no state holds
+        return False
 
 
 def _check_same_settings(state: Mapping[str, object], settings: LoaderSettings) -> None:
     differ = [
         f"{name} is {shown(state[name])} there and {value!r} here"
         for name, value in settings.as_json().items()
-        if state[name] != value
+        if not _equal(state[name], value)
     ]
     if differ:
         msg = (

@@ -73,7 +73,7 @@ def real_number(value: object) -> float:
     try:
         return float(value)
     except OverflowError:
-        return math.copysign(math.inf, value)
+        return math.inf if value > 0 else -math.inf
 
 
 def check_names(name: str, value: str | Iterable[str]) -> tuple[str, ...]:

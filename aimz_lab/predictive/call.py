@@ -201,10 +201,18 @@ def _checked_coords(coords: Coords | None) -> dict[str, ArrayLike]:
     """
     given = check_mapping("coords", coords, "labels by dimension")
     for dim, labels in given.items():
-        if isinstance(labels, str | bytes | Mapping | set) or np.ndim(labels) != 1:
+        listed = not isinstance(labels, str | bytes | Mapping | set) and _axes(labels) == 1
+        if not listed:
             msg = f"coords[{dim!r}]={shown(labels)} is not allowed; use a list of labels."
             raise CallError(msg)
     return dict(given)
+
+
+def _axes(labels: object) -> int | None:
+    try:
+        return np.ndim(labels)
+    except ValueError:  # a ragged list
+        return None
 
 
 def _roles(fitted: FittedKernel, by_row: Iterable[str], shared: Iterable[str]) -> ArgumentRoles:

@@ -22,7 +22,7 @@ HUGE = 2**40
 
 # ruff: noqa: E501
 _PLAIN = (
-    None, True, False, np.True_, 0, 1, -5, 2, HUGE, 10**30, np.int64(3), np.uint8(2), 0.5, 1.5, -0.5,
+    None, True, False, np.True_, 0, 1, -5, 2, HUGE, 10**30, 10**400, np.int64(3), np.uint8(2), 0.5, 1.5, -0.5,
     0.0, 1.0, math.nan, math.inf, 1j, np.float32(0.25), "", "no", "auto", "X", "y", "slope", "mu",
     "../x", "a\0b", b"bytes", (), [], {}, frozenset(), [1], [[1, 2], [3]], [None], ["mu"], ["mu", 1],
     ("mu", "mu"), ["nope"], {"a": 1}, {1: 2}, {"y": 0.0}, {"slope": 1.0}, {"slope": "x"},

@@ -138,7 +138,12 @@ class World:
         found = {}
         for name, model in self.models.items():
             found |= {f"{name}.{part}": value for part, value in _state(model).items()}
-        found["files"] = {str(path) for path in self.folder.rglob("*")}
+        # `os.walk` passes over what a collected tree removes meanwhile.
+        found["files"] = {
+            f"{folder}/{name}"
+            for folder, folders, files in os.walk(self.folder)
+            for name in (*folders, *files)
+        }
         return found
 
     def changed_since(self, before: dict[str, Any]) -> list[str]:

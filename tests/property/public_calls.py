@@ -532,4 +532,4 @@ def calls(draw: st.DrawFn, targets: tuple[str, ...] = tuple(TARGETS)) -> Call:
 
 
 def _is_huge(value: str) -> bool:
-    return value in (repr(HUGE), repr(10**30))
+    return value in (repr(HUGE), repr(10**30), repr(10**400)[:40])

@@ -289,7 +289,12 @@ def held_out_rows(
         try:
             trained = UNKNOWN_ROLES.after_training((), extra)
             rows, _, _ = rows_and_others(
-                signature, *held_out, extra, allow_nonfinite=allow_nonfinite, roles=trained
+                signature,
+                held_out[0],
+                needed_output(held_out[1], signature.output),
+                extra,
+                allow_nonfinite=allow_nonfinite,
+                roles=trained,
             )
             outputs = {signature.output: held_out[1]}
             check_columns(columns, table_columns(signature, held_out[0], outputs), {})

@@ -18,6 +18,7 @@ from aimz_lab.predictive.reducers import Reducer
 from aimz_lab.predictive.request import Request
 from aimz_lab.predictive.results.datasets import (
     Variable,
+    check_coords,
     labelled_draws,
     posterior_dataset,
     sample_dataset,
@@ -61,7 +62,10 @@ def make_labels(scenario: Scenario) -> Labels:
     coords = dict(request.coords)
     if request.row_coord is not None:
         coords.update(dict.fromkeys(row_dims.values(), request.row_coord.labels))
-    return Labels(dims, row_dims, coords, {**_describe_call(request, plan), **request.attrs})
+    labels = Labels(dims, row_dims, coords, {**_describe_call(request, plan), **request.attrs})
+    if not scenario.rows.streams:  # whose number of rows is not known yet
+        check_coords(coords, _sizes(scenario, labels))
+    return labels
 
 
 def result_groups(
