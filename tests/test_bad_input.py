@@ -10,7 +10,14 @@ import xarray as xr
 
 import aimz_lab
 from aimz_lab import ArrayDataset, ArrayLoader, Exceeds, Hdi, Loo, Mean, Quantiles
-from aimz_lab.errors import ArgumentError, CallError, DataError, DataTypeError, SiteError
+from aimz_lab.errors import (
+    ArgumentError,
+    CallError,
+    CheckpointError,
+    DataError,
+    DataTypeError,
+    SiteError,
+)
 from aimz_lab.lab import (
     CSVLogger,
     EarlyStopping,
@@ -182,6 +189,50 @@ def test_a_result_too_large_for_memory_is_sent_elsewhere(world, monkeypatch):
     with pytest.raises(ArgumentError, match=r"4,800 rows take at least .* reduce='mean'"):
         world.plain.predict_on_batch(X)
     assert "y_mean" in world.plain.predict(X, reduce="mean", **QUIET)["posterior_predictive"]
+
+
+@pytest.mark.parametrize(
+    "coords",
+    [{"row": [1, 2]}, {"row": [[1, 2], [3]]}, {"draw": [0]}, {"feature": ["a"]}],
+)
+def test_labels_are_as_many_as_entries(world, coords):
+    for options in ({"store": "memory"}, {}, {"reduce": "mean"}):
+        with pytest.raises((ArgumentError, CallError), match="coords"):
+            world.plain.predict(
+                world.X, coords=coords, dims={"slope": ["feature"]}, **options, **QUIET
+            )
+
+
+@pytest.mark.parametrize("value", [10**400, jax.random.key(0), "x", [[1, 2], [3]], None])
+def test_values_set_for_sites_are_numbers(world, value):
+    for argument in ("intervention", "condition"):
+        with pytest.raises((DataError, DataTypeError), match="slope"):
+            world.plain.predict_on_batch(world.X, **{argument: {"slope": value}})
+
+
+def test_held_out_inputs_need_their_outputs(world):
+    with pytest.raises(CallError, match="validation="):
+        world.plain.fit(world.X, world.y, validation=(world.X, None), **QUIET)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("version", np.ones(2)), ("n", np.ones(2)), ("epoch", "a"), ("key", [])]
+)
+def test_a_state_of_a_loader_is_compared_value_by_value(world, name, value):
+    loader = world.loader
+    with pytest.raises(CheckpointError):
+        loader.load_state_dict({**loader.state_dict(), name: value})
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value"), [("kind", "other"), ("metrics", ("norm",)), ("on_fit_end", 5)]
+)
+def test_a_callback_says_what_it_is(world, attribute, value):
+    odd = type("Odd", (aimz_lab.Callback,), {attribute: value})()
+    before = world.state()
+    with pytest.raises(CallError, match="Odd"):
+        world.plain.fit(world.X, world.y, callbacks=[odd], **QUIET)
+    assert world.changed_since(before) == []
 
 
 def test_scenarios_are_trees_or_arguments(world):
