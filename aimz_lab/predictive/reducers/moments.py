@@ -49,7 +49,7 @@ class Mean(OverDraws):
             each = np.asarray(by)
             labels, codes = np.unique(each, return_inverse=True)
         except (TypeError, ValueError) as error:
-            msg = f"Mean(by=...) takes a list of numbers or of texts; got {shown(by)}."
+            msg = f"Mean(by=...) takes labels of one kind, numbers or texts; got {shown(by)}."
             raise ArgumentError(msg) from error
         if each.ndim != 1:
             msg = f"Mean(by=...) takes one label per row; its labels have shape {each.shape}."

@@ -118,7 +118,7 @@ def reduced_groups(
         for name, values in by_name.items():
             one = reducers[name]
             coords.update(one.coords)
-            sizes.update(dict(zip(one.coords, np.shape(values), strict=False)))
+            sizes.update({dim: len(entries) for dim, entries in one.coords.items()})
             variables[f"{variable_name(site)}_{name}"] = _labelled_reduction(
                 scenario, labels, site, one, values
             )
