@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -17,6 +18,7 @@ import xarray as xr
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Shaped
 from numpyro.infer import MCMC, SVI
+from numpyro.infer.autoguide import AutoGuide
 from numpyro.infer.svi import SVIState
 
 from aimz_lab.data.checks import check_positive_int
@@ -65,6 +67,8 @@ from aimz_lab.inference.saved_model import ModelState, SavedModel, save_model
 from aimz_lab.inference.svi.learner import SviLearner
 from aimz_lab.kernel.arguments import ArgumentRoles
 from aimz_lab.kernel.checks.preflight import check_signature
+from aimz_lab.kernel.failures import explained
+from aimz_lab.kernel.own_keywords import OwnKeywords
 from aimz_lab.kernel.rows.index_checks import IndexCheck
 from aimz_lab.kernel.scaling import Scale
 from aimz_lab.kernel.signature import KernelSignature, merge_arguments
@@ -107,8 +111,9 @@ class ImpactModel:
             ``None`` spreads the rows over all local devices.
 
     Raises:
-        TypeError: If there is not exactly one inference object, or it is of another kind.
-        ArgumentError: If ``param_input`` or ``param_output`` is no text.
+        InferenceError: If there is not exactly one inference object, or it is of another kind.
+        ArgumentError: If ``param_input`` or ``param_output`` is no text, or the SVI object has
+            static arguments.
         KernelError: If the kernel does not take the input and ``output=None`` by keyword.
 
     Example:
@@ -148,6 +153,7 @@ class ImpactModel:
         self._kernel = KernelSignature(kernel, param_input, param_output)
         self._learner: Learner = make_learner(self._kernel, self._inference)
         self._predictor = Predictor()
+        self._own_keywords = OwnKeywords(self._kernel)
         self._indices = IndexCheck(kernel)
         self._keys = KeySequence(rng_key)
         self._temporary = TemporaryResults()
@@ -161,6 +167,7 @@ class ImpactModel:
         self._fingerprint: TrainingFingerprint | None = None
         self._last_run: Run | None = None
         self._handle: RunHandle[Self] | None = None
+        self._announcing_thread: int | None = None
         self._n_obs: int | None = None
         self._epochs_done = 0
         self._warned_of_n_obs = False
@@ -196,8 +203,13 @@ class ImpactModel:
 
     @property
     def kernel_spec(self) -> KernelSpec | None:
-        """The kernel's structure as last trained, or ``None`` before that."""
-        return self._spec
+        """The kernel's sites in all calls so far, or ``None`` before the first.
+
+        A kernel may have some sites only with data, or only without (``if y is None:``); their
+        shapes are those of the last training, or else of the first prediction.
+        """
+        predicted = self._predictor.spec
+        return self._spec.joined(predicted) if self._spec else predicted
 
     @property
     def posterior(self) -> dict[str, Shaped[Array, "draw ..."]] | None:
@@ -220,22 +232,19 @@ class ImpactModel:
 
     @property
     def vi_result(self) -> ViResult | None:
-        """Parameters and losses of the last training: ``.params`` and ``.losses``.
+        """Result of the last training: ``.params``, ``.state`` and ``.losses``.
 
-        Set it after a hand-written loop to anything with these two fields; :meth:`sample` then
-        draws with these parameters.
+        The losses are those of every step, however many; see also :attr:`last_run`.
+
+        Set it to the result of another run, such as NumPyro's ``SVIRunResult``; :meth:`sample` then
+        draws with its parameters. If it has a state, training goes on from there.
         """
         return self._vi_result
 
     @vi_result.setter
     def vi_result(self, value: ViResult) -> None:
-        if not (hasattr(value, "params") and hasattr(value, "losses")):
-            msg = (
-                "vi_result needs the fields params and losses, such as numpyro's SVIRunResult; got "
-                f"{type(value).__name__}."
-            )
-            raise CallError(msg)
-        self._vi_result = value
+        state = self._svi("vi_result").state_of(value, self._state)
+        self._vi_result, self._state = value, state
 
     @property
     def input_schema(self) -> InputSchema | None:
@@ -380,6 +389,7 @@ class ImpactModel:
             >>> im.fit(X, y, batch_size=20, epochs=10, progress=False).last_run.step
             20
         """
+        self._own_keywords.check(type(self).fit, locals())
         self._svi("fit")
         self._check_idle("fit")
         blocking = check_flag("blocking", blocking)
@@ -472,6 +482,7 @@ class ImpactModel:
             >>> im.fit_on_batch(X, y, num_steps=50, progress=False).last_run.step
             50
         """
+        self._own_keywords.check(type(self).fit_on_batch, locals())
         self._check_idle("fit_on_batch")
         if resume is not None:
             self._svi("resume=")
@@ -547,6 +558,7 @@ class ImpactModel:
             >>> loss.shape
             ()
         """
+        self._own_keywords.check(type(self).train_on_batch, locals())
         learner = self._svi("train_on_batch")
         self._check_idle("train_on_batch")
         check_choice("rows", rows, RowDependence)
@@ -554,7 +566,8 @@ class ImpactModel:
         arguments = merge_arguments(self._kernel, kwargs, kernel_kwargs)
         roles = self._roles(by_row, shared)
         data = batch_data(self._kernel, X, y, arguments, n_obs=size, roles=roles)
-        step = learner.step(data, n_pad, self._keys.split(rng_key, 1)[0], self._state, rows)
+        with self._explained():
+            step = learner.step(data, n_pad, self._keys.split(rng_key, 1)[0], self._state, rows)
         if self._state is None:
             self._keys.advance(rng_key)
         self._n_obs, self._state, self._spec, self._schema = (
@@ -576,19 +589,20 @@ class ImpactModel:
         return_sites: Sites = None,
         return_datatree: bool = True,
         **kwargs: Any,
-    ) -> xr.DataTree | dict[str, Shaped[Array, "draw ..."]]:
+    ) -> xr.DataTree | dict[str, Shaped[np.ndarray, "draw ..."]]:
         """Draw from the guide with the parameters of :attr:`vi_result`, or continue MCMC.
 
         Under MCMC, the chains continue if the kernel's arguments are passed; otherwise the draws of
-        the run are returned. The model's own posterior does not change.
+        the run are returned. The model's own posterior does not change. A guide that was never set
+        up, because ``vi_result`` comes from another SVI object, needs the training data too.
 
         Args:
             num_samples: Number of draws; when MCMC continues, of each chain and before thinning.
             rng_key: Key of this call; split from the model's by default. Chains have their own.
             return_sites: Sites to return; by default the kernel's latent sites.
             return_datatree: Return a labelled tree, or a dict of arrays ``(num_samples, ...)``.
-            **kwargs: Arguments of the guide, if it takes any; all arguments of the kernel, to
-                continue MCMC.
+            **kwargs: Arguments of the guide, if it takes any; all arguments of the kernel, output
+                included, to continue MCMC or to set up a guide.
 
         Returns:
             A tree with the group ``posterior``, or the draws by site.
@@ -596,6 +610,8 @@ class ImpactModel:
         Raises:
             NotFittedError: If nothing was trained.
             ArgumentError: If a value is not allowed, or the draws cannot fit into memory.
+            CallError: If data is missing that is needed to set up the guide or to continue MCMC.
+            GuideError: If the parameters of ``vi_result`` are not those of the guide.
             SiteError: If a named site is not among the draws.
 
         Example:
@@ -614,12 +630,13 @@ class ImpactModel:
             params=getattr(self._vi_result, "params", None) or {},
             posterior=self._posterior,
         )
-        posterior = self._learner.sample(request)
+        with self._explained():
+            posterior = self._learner.sample(request)
         draws = posterior.choose(sites)
         if isinstance(self._learner, SviLearner):  # chains have keys of their own
             self._keys.advance(rng_key)
         if not as_tree:
-            return draws
+            return {name: np.asarray(values) for name, values in draws.items()}
         return posterior_tree(draws, posterior.num_chains, stats=posterior.stats, spec=self._spec)
 
     def set_posterior_sample(
@@ -659,9 +676,11 @@ class ImpactModel:
             msg = f"{self.param_output!r} is the output and no part of the posterior; left out."
             warnings.warn(msg, AimzLabWarning, stacklevel=2)
         posterior = as_posterior(draws, num_chains)
-        if self._spec is not None:
-            check_sites_of_draws(posterior.draws, self._spec)
-            check_axes_of_draws(posterior.draws, self._spec)
+        spec = self._spec or self._predictor.spec
+        if spec is not None:
+            known = spec.joined(self._predictor.spec)
+            check_sites_of_draws(posterior.draws, spec, known=known.sites)
+            check_axes_of_draws(posterior.draws, known)
         self._posterior = posterior
         return self
 
@@ -751,6 +770,7 @@ class ImpactModel:
             >>> bool(abs(tree.posterior_predictive.y_mean - 3 * X).max() < 0.2)
             True
         """
+        self._own_keywords.check(type(self).predict, locals())
         request = self._request(
             X,
             kwargs,
@@ -829,6 +849,7 @@ class ImpactModel:
             >>> im.predict_on_batch(X[:5], return_datatree=False)["y"].shape
             (1000, 5)
         """
+        self._own_keywords.check(type(self).predict_on_batch, locals())
         as_tree = check_flag("return_datatree", return_datatree)
         request = self._request(
             X,
@@ -852,51 +873,155 @@ class ImpactModel:
         return self._remember(predict(request), rng_key)
 
     def sample_posterior_predictive(
-        self, X: Any, *, store: Store = "persistent", **options: Any
+        self,
+        X: Any,
+        *,
+        intervention: Mapping[str, ArrayLike] | None = None,
+        condition: Mapping[str, ArrayLike] | None = None,
+        held: Held = "refuse",
+        rng_key: jax.Array | None = None,
+        return_sites: Sites = None,
+        shard_axis: ShardAxis = "obs",
+        rows: RowDependence = "auto",
+        batch_size: int | None = None,
+        store: Store = "persistent",
+        output_dir: str | PathLike[str] | None = None,
+        reduce: ReduceSpec | None = None,
+        dims: Mapping[str, Sequence[str]] | None = None,
+        coords: Coords | None = None,
+        progress: bool = True,
+        allow_nonfinite: bool = False,
+        by_row: Iterable[str] = (),
+        shared: Iterable[str] = (),
+        kernel_kwargs: Arguments | None = None,
+        **kwargs: Any,
     ) -> xr.DataTree:
         """Draw from the posterior predictive distribution: another name of :meth:`predict`.
 
         Args:
             X: As in :meth:`predict`.
+            intervention: As in :meth:`predict`.
+            condition: As in :meth:`predict`.
+            held: As in :meth:`predict`.
+            rng_key: As in :meth:`predict`.
+            return_sites: As in :meth:`predict`.
+            shard_axis: As in :meth:`predict`.
+            rows: As in :meth:`predict`.
+            batch_size: As in :meth:`predict`.
             store: As in :meth:`predict`.
-            **options: As in :meth:`predict`, except ``in_sample``.
+            output_dir: As in :meth:`predict`.
+            reduce: As in :meth:`predict`.
+            dims: As in :meth:`predict`.
+            coords: As in :meth:`predict`.
+            progress: As in :meth:`predict`.
+            allow_nonfinite: As in :meth:`predict`.
+            by_row: As in :meth:`predict`.
+            shared: As in :meth:`predict`.
+            kernel_kwargs: As in :meth:`predict`.
+            **kwargs: Further kernel arguments, as in :meth:`fit`.
 
         Returns:
-            The groups ``posterior_predictive`` and ``posterior``.
+            The groups of :meth:`predict`, with ``posterior_predictive``.
 
         Raises:
             NotFittedError: If there is no posterior.
+            SiteError: As :meth:`predict`; its other errors too.
 
         Example:
             >>> tree = im.sample_posterior_predictive(X, progress=False)
             >>> tree.posterior_predictive.y.dims
             ('chain', 'draw', 'obs')
         """
-        return self.predict(X, store=store, **_without_in_sample(options))
+        return self.predict(
+            X,
+            intervention=intervention,
+            condition=condition,
+            held=held,
+            rng_key=rng_key,
+            return_sites=return_sites,
+            shard_axis=shard_axis,
+            rows=rows,
+            batch_size=batch_size,
+            store=store,
+            output_dir=output_dir,
+            reduce=reduce,
+            dims=dims,
+            coords=coords,
+            progress=progress,
+            allow_nonfinite=allow_nonfinite,
+            by_row=by_row,
+            shared=shared,
+            kernel_kwargs=kernel_kwargs,
+            **_without_in_sample(kwargs),
+        )
 
     def sample_posterior_predictive_on_batch(
-        self, X: Shaped[ArrayLike, "row ..."], *, return_datatree: bool = True, **options: Any
+        self,
+        X: Shaped[ArrayLike, "row ..."],
+        *,
+        intervention: Mapping[str, ArrayLike] | None = None,
+        condition: Mapping[str, ArrayLike] | None = None,
+        held: Held = "refuse",
+        rng_key: jax.Array | None = None,
+        return_sites: Sites = None,
+        rows: RowDependence = "auto",
+        return_datatree: bool = True,
+        dims: Mapping[str, Sequence[str]] | None = None,
+        coords: Coords | None = None,
+        allow_nonfinite: bool = False,
+        by_row: Iterable[str] = (),
+        shared: Iterable[str] = (),
+        kernel_kwargs: Arguments | None = None,
+        **kwargs: Any,
     ) -> xr.DataTree | dict[str, Shaped[np.ndarray, "draw ..."]]:
-        """Draw from the posterior predictive distribution of one batch.
+        """Draw from the posterior predictive distribution of one batch: :meth:`predict_on_batch`.
 
         Args:
             X: As in :meth:`predict_on_batch`.
+            intervention: As in :meth:`predict_on_batch`.
+            condition: As in :meth:`predict_on_batch`.
+            held: As in :meth:`predict_on_batch`.
+            rng_key: As in :meth:`predict_on_batch`.
+            return_sites: As in :meth:`predict_on_batch`.
+            rows: As in :meth:`predict_on_batch`.
             return_datatree: As in :meth:`predict_on_batch`.
-            **options: As in :meth:`predict_on_batch`, except ``in_sample``.
+            dims: As in :meth:`predict_on_batch`.
+            coords: As in :meth:`predict_on_batch`.
+            allow_nonfinite: As in :meth:`predict_on_batch`.
+            by_row: As in :meth:`predict_on_batch`.
+            shared: As in :meth:`predict_on_batch`.
+            kernel_kwargs: As in :meth:`predict_on_batch`.
+            **kwargs: Further kernel arguments, as in :meth:`fit`.
 
         Returns:
             As :meth:`predict_on_batch`.
 
         Raises:
             NotFittedError: If there is no posterior.
+            SiteError: As :meth:`predict_on_batch`; its other errors too.
 
         Example:
             >>> tree = im.sample_posterior_predictive_on_batch(X[:5])
             >>> tree.posterior_predictive.y.shape
             (1, 1000, 5)
         """
-        options = _without_in_sample(options)
-        return self.predict_on_batch(X, return_datatree=return_datatree, **options)
+        return self.predict_on_batch(
+            X,
+            intervention=intervention,
+            condition=condition,
+            held=held,
+            rng_key=rng_key,
+            return_sites=return_sites,
+            rows=rows,
+            return_datatree=return_datatree,
+            dims=dims,
+            coords=coords,
+            allow_nonfinite=allow_nonfinite,
+            by_row=by_row,
+            shared=shared,
+            kernel_kwargs=kernel_kwargs,
+            **_without_in_sample(kwargs),
+        )
 
     def sample_prior_predictive(
         self,
@@ -921,7 +1046,7 @@ class ImpactModel:
         kernel_kwargs: Arguments | None = None,
         **kwargs: Any,
     ) -> xr.DataTree:
-        """Draw from the prior predictive distribution; no fit is needed.
+        """Draw from the prior predictive distribution; no fit is needed, and none is changed.
 
         Args:
             X: As in :meth:`predict`.
@@ -945,7 +1070,7 @@ class ImpactModel:
             **kwargs: Further kernel arguments, as in :meth:`fit`.
 
         Returns:
-            The group ``prior_predictive``.
+            The group ``prior_predictive``, and the posterior if the model has one.
 
         Raises:
             SiteError: If a named site does not exist.
@@ -957,12 +1082,14 @@ class ImpactModel:
             >>> tree.prior_predictive.y.shape
             (1, 100, 40)
         """
+        self._own_keywords.check(type(self).sample_prior_predictive, locals())
         request = self._request(
             X,
             kwargs,
             kernel_kwargs,
             key=self._keys.one(rng_key),
             posterior=None,
+            beside=self._posterior,
             num_draws=check_positive_int("num_samples", num_samples),
             group="prior_predictive",
             intervention=intervention,
@@ -1031,6 +1158,7 @@ class ImpactModel:
             >>> tree.prior_predictive.y.shape
             (1, 100, 5)
         """
+        self._own_keywords.check(type(self).sample_prior_predictive_on_batch, locals())
         as_tree = check_flag("return_datatree", return_datatree)
         request = self._request(
             X,
@@ -1038,6 +1166,7 @@ class ImpactModel:
             kernel_kwargs,
             key=self._keys.one(rng_key),
             posterior=None,
+            beside=self._posterior,
             num_draws=check_positive_int("num_samples", num_samples),
             group="prior_predictive",
             intervention=intervention,
@@ -1076,7 +1205,9 @@ class ImpactModel:
 
         Discrete latent sites of which the posterior has no draws are summed out, row by row, as by
         NumPyro's enumeration; those of which it has draws are given. A value outside the support of
-        its distribution has the log density ``-inf``.
+        its distribution has the log density ``-inf``. Masked entries of the output (``obs_mask=``,
+        ``numpyro.handlers.mask``) have 0, as in NumPyro: sums are those of the observed entries,
+        and standard errors over rows count the masked ones too.
 
         Args:
             X: Input array, a dataset, a loader, or any source of batches.
@@ -1115,6 +1246,7 @@ class ImpactModel:
             >>> im.log_likelihood(X, y, progress=False).log_likelihood.y.shape
             (1, 1000, 40)
         """
+        self._own_keywords.check(type(self).log_likelihood, locals())
         key = self.rng_key  # nothing is drawn, so no key is used up
         request = self._request(
             X,
@@ -1163,12 +1295,14 @@ class ImpactModel:
             reduce: Reducers of the effect, as in :meth:`predict`; for scenarios given by arguments.
 
         Returns:
-            The effect by site in the predictive group, and the posterior.
+            The effect by site in the predictive group, and the posterior. Of outputs that are
+            stored, the attributes ``artifact_path_baseline`` and ``artifact_path_intervention``
+            name the stores.
 
         Raises:
+            NotFittedError: If a scenario has to be computed, and there is no posterior.
             ArgumentError: If a scenario has neither output nor arguments, or both; if an output is
-                no tree; or if the scenarios differ in an option that one pass shares, such as
-                ``reduce`` or ``store``.
+                no tree; or if the scenarios differ in ``reduce``.
             CallError: If arguments are no mapping, lack ``X``, or do not fit :meth:`predict`.
             DataError: If the scenarios differ in shape, or label their rows differently.
 
@@ -1184,13 +1318,15 @@ class ImpactModel:
         outputs = output_baseline, output_intervention
         args = args_baseline, args_intervention
         check_scenarios(outputs, args, on_batch=on_batch)
+        if any(output is None for output in outputs):
+            self._fitted("estimate_effect")
         computed = any(output is not None for output in outputs)
         if not (computed or on_batch) and can_share_a_pass(*args):
             return self._effect_in_one_pass(*args, reduce)
         if reduce is not None:
             msg = (
-                "reduce= works on two scenarios given by their arguments, with one rng_key and one "
-                "in_sample; of outputs at hand, reduce the effect yourself."
+                "reduce= works on two scenarios given by their arguments, with one rng_key and the "
+                "same in_sample and options; of outputs at hand, reduce the effect yourself."
             )
             raise ArgumentError(msg)
         predict = self.predict_on_batch if on_batch else partial(self.predict, progress=False)
@@ -1204,7 +1340,8 @@ class ImpactModel:
             >>> im.describe()["inference"]
             'SVI'
         """
-        return describe(self._kernel, self._inference, self._spec, self._posterior, self._schema)
+        spec = self.kernel_spec
+        return describe(self._kernel, self._inference, spec, self._posterior, self._schema)
 
     def save(self, path: str | PathLike[str]) -> Path:
         """Write the model to a directory: arrays and JSON, no code and none of the data.
@@ -1220,6 +1357,7 @@ class ImpactModel:
             Its absolute path.
 
         Raises:
+            ArgumentError: If ``path`` is no path of this machine, such as a URL.
             ArtifactError: If ``path`` holds something else, or parameters are no tree of dicts.
             ArtifactWriteError: If it cannot be written.
             ArgumentError: If ``path`` is no path.
@@ -1288,15 +1426,16 @@ class ImpactModel:
         """
         check_path("path", path)
         saved = SavedModel(path)
-        model = cls(
-            kernel,
-            saved.rng_key,
-            inference,
-            svi=svi,
-            param_input=saved.param_input,
-            param_output=saved.param_output,
-            device=device,
-        )
+        with saved.checking(kernel):
+            model = cls(
+                kernel,
+                saved.rng_key,
+                inference,
+                svi=svi,
+                param_input=saved.param_input,
+                param_output=saved.param_output,
+                device=device,
+            )
         model._restore(
             saved, check_mapping("kernel_kwargs", kernel_kwargs, "kernel arguments by name")
         )
@@ -1351,8 +1490,15 @@ class ImpactModel:
             return roles
         return roles.after_training(self._schema.rows, self._schema.shared)
 
+    def _explained(self) -> contextlib.AbstractContextManager[None]:
+        """Explain errors of the kernel's code, and of the guide's if the user wrote it."""
+        guide = getattr(self._inference, "guide", None)
+        own = None if isinstance(guide, AutoGuide) else guide
+        return explained(self.kernel, own, output=self.param_output)
+
     def _check_idle(self, method: str) -> None:
-        if self._handle is not None and not self._handle.done:
+        is_waiting = self._announcing_thread != threading.get_ident()
+        if self._handle is not None and not self._handle.done and is_waiting:
             msg = (
                 f"{method} has to wait while a run of this model is under way; wait() for its "
                 "handle, or stop() it first."
@@ -1372,7 +1518,8 @@ class ImpactModel:
         self, request: FitRequest, rng_key: jax.Array | None, *, blocking: bool
     ) -> Self | RunHandle[Self]:
         """Run a fit to its end, here or on a thread."""
-        fit = self._learner.start(request, self._state)
+        with self._explained():
+            fit = self._learner.start(request, self._state)
         self._last_run = fit.run
         self._keys.advance(rng_key)
         if not blocking:
@@ -1394,11 +1541,26 @@ class ImpactModel:
         return self._handle
 
     def _carry_out(self, fit: StartedFit) -> None:
+        has_result = False
         try:
-            fit.loop.run_to_end()
+            with self._explained():
+                fit.loop.run_to_end()
         finally:
             for result in fit.results():
                 self._keep(result)
+                has_result = True
+        if has_result:
+            self._announce(fit)
+
+    def _announce(self, fit: StartedFit) -> None:
+        """Tell callbacks that the model has its result; they may use it while others wait."""
+        self._announcing_thread = threading.get_ident()
+        try:
+            errors = fit.loop.callbacks.conclude("on_model_fitted", self, fit.data)
+        finally:
+            self._announcing_thread = None
+        if errors:
+            raise errors[0]
 
     def _keep(self, result: FitResult) -> None:
         """Take over the result of a fit."""
@@ -1410,7 +1572,8 @@ class ImpactModel:
 
     def _restore(self, saved: SavedModel, kernel_kwargs: Arguments) -> None:
         """Take over the state of a saved model."""
-        state = saved.restore(self._kernel, self._inference, self._learner, kernel_kwargs)
+        with self._explained():
+            state = saved.restore(self._kernel, self._inference, self._learner, kernel_kwargs)
         self._n_obs, self._epochs_done = state.n_obs, state.epochs_done
         self._spec, self._schema, self._state = state.spec, state.schema, state.state
         self._vi_result, self._posterior = state.vi_result, state.posterior
@@ -1477,6 +1640,7 @@ class ImpactModel:
     def _scenario(self, args: CallArguments) -> Request:
         """Return the request of :meth:`predict` with these arguments."""
         given = {"store": "persistent", "allow_nonfinite": False, "progress": False, **args}
+        self._own_keywords.check(type(self).predict, given)
         inputs, in_sample = given.pop("X"), given.pop("in_sample", True)
         key, kernel_kwargs = given.pop("rng_key"), given.pop("kernel_kwargs", None)
         own = inspect.getfullargspec(type(self).predict).kwonlyargs

@@ -14,6 +14,7 @@ from aimz_lab.data.checks import check_positive_int, is_integer
 from aimz_lab.data.dataset import ArrayDataset
 from aimz_lab.data.html import html_table
 from aimz_lab.data.keys import as_typed_key
+from aimz_lab.data.loaded_batch import LoadedBatch
 from aimz_lab.data.loader_state import LoaderSettings, position_in, saved_state
 from aimz_lab.data.order import epoch_order
 from aimz_lab.data.padding import (
@@ -123,7 +124,7 @@ class ArrayLoader:
         """Return the number of batches in an epoch."""
         return math.ceil(len(self._dataset) / self._batch_size)
 
-    def __iter__(self) -> Iterator[tuple[Batch, int]]:
+    def __iter__(self) -> Iterator[LoadedBatch]:
         epoch, start = self._position = self._upcoming
         self._upcoming = (epoch + 1, 0)
         self._latest += 1
@@ -236,20 +237,20 @@ class ArrayLoader:
         order = epoch_order(n_rows, self._rng_key, epoch)
         return (order[batch] for batch in rows)
 
-    def _handed_out(self, epoch: int, start: int, number: int) -> Iterator[tuple[Batch, int]]:
+    def _handed_out(self, epoch: int, start: int, number: int) -> Iterator[LoadedBatch]:
         for i, batch in enumerate(self.batches(epoch, start), start + 1):
             placed = self._placed(batch)
             if number == self._latest:
                 self._position = (epoch, i) if i < len(self) else (epoch + 1, 0)
             yield placed
 
-    def _placed(self, batch: Batch) -> tuple[Batch, int]:
+    def _placed(self, batch: Batch) -> LoadedBatch:
         if self._device is None:
-            return batch, 0
+            return LoadedBatch(batch, 0)
         batch = {name: canonical(array, name) for name, array in batch.items()}
         batch, n_pad = pad_rows(batch, self._multiple)
         owned = {name: _owned(array) for name, array in batch.items()}
-        return jax.device_put(owned, self._device), n_pad
+        return LoadedBatch(jax.device_put(owned, self._device), n_pad)
 
     def __repr__(self) -> str:
         return (

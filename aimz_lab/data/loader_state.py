@@ -66,7 +66,7 @@ def position_in(
     if not isinstance(state, Mapping) or not required <= state.keys():
         msg = f"This is no loader state; expected a mapping with {', '.join(sorted(required))}."
         raise CheckpointError(msg)
-    if not _equal(state["version"], _VERSION):
+    if not _is_same(state["version"], _VERSION):
         msg = (
             f"The loader state has version {shown(state['version'])}, and version {_VERSION} "
             f"is understood; read it with the release that saved it."
@@ -74,27 +74,22 @@ def position_in(
         raise CheckpointError(msg)
     _check_same_settings(state, settings)
     epoch, batch = state["epoch"], state["batch"]
-    if not (type(epoch) is int and type(batch) is int and epoch >= 0 and 0 <= batch < n_batches):
+    # A key is derived for each epoch from a number of 32 bits.
+    in_range = type(epoch) is int and 0 <= epoch < 2**32
+    if not (in_range and type(batch) is int and 0 <= batch < n_batches):
         msg = (
             f"The loader state is at epoch {shown(epoch)}, batch {shown(batch)}; expected an epoch "
-            f"from 0 and a batch from 0 to {n_batches - 1}."
+            f"from 0 to 2**32 - 1 and a batch from 0 to {n_batches - 1}."
         )
         raise CheckpointError(msg)
     return epoch, batch
-
-
-def _equal(one: object, other: object) -> bool:
-    try:
-        return bool(one == other)
-    except ValueError:  # an array, which no state holds
-        return False
 
 
 def _check_same_settings(state: Mapping[str, object], settings: LoaderSettings) -> None:
     differ = [
         f"{name} is {shown(state[name])} there and {value!r} here"
         for name, value in settings.as_json().items()
-        if not _equal(state[name], value)
+        if not _is_same(state[name], value)
     ]
     if differ:
         msg = (
@@ -102,3 +97,16 @@ def _check_same_settings(state: Mapping[str, object], settings: LoaderSettings) 
             f"with the same data and settings, or begin anew without the state."
         )
         raise CheckpointError(msg)
+
+
+def _is_same(saved: object, expected: object) -> bool:
+    """Whether a saved value is of the same type, and equal to the last entry; arrays are not."""
+    if type(saved) is not type(expected):
+        return False
+    if isinstance(expected, dict):
+        return saved.keys() == expected.keys() and all(
+            _is_same(saved[name], expected[name]) for name in expected
+        )
+    if isinstance(expected, list):
+        return len(saved) == len(expected) and all(map(_is_same, saved, expected))
+    return bool(saved == expected)

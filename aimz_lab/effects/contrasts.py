@@ -10,6 +10,7 @@ import xarray as xr
 
 from aimz_lab.data import labels_of_index
 from aimz_lab.errors import ArgumentError, DataError, OutputWarning
+from aimz_lab.predictive.results.datasets import origin_attrs
 from aimz_lab.types import SAMPLE_DIMS, shown
 
 PREDICTIVE_GROUPS = ("posterior_predictive", "predictions", "prior_predictive")
@@ -27,7 +28,9 @@ def estimate_effect(baseline: xr.DataTree, intervention: xr.DataTree) -> xr.Data
         intervention: Predictive draws with it.
 
     Returns:
-        A tree with the predictive group that both share, and the posterior if there is one.
+        A tree with the predictive group that both share, and the posterior if there is one and the
+        group is not the prior's. The attributes ``artifact_path_baseline`` and
+        ``artifact_path_intervention`` name the stores of scenarios that are stored.
 
     Raises:
         ArgumentError: If one is no tree, they share no predictive group or no site, or hold
@@ -55,11 +58,37 @@ def estimate_effect(baseline: xr.DataTree, intervention: xr.DataTree) -> xr.Data
         _check_same_labels(name, before[name], after[name])
     _warn_unpaired(baseline, intervention, group)
     effect = {name: after[name].copy(data=_difference(before[name], after[name])) for name in sites}
-    attrs = {name: value for name, value in after.attrs.items() if name in _PAIRING}
+    artifacts = _artifacts(baseline, intervention, group)
+    attrs = {**_call_attrs(before, after), **artifacts}
     groups = {group: xr.Dataset(effect, attrs=attrs)}
-    if "posterior" in intervention:
+    if "posterior" in intervention and group != "prior_predictive":
         groups["posterior"] = intervention["posterior"].to_dataset()
-    return xr.DataTree.from_dict(groups)
+    tree = xr.DataTree.from_dict(groups)
+    tree.attrs = artifacts
+    # The effect keeps the temporary stores that it names.
+    tree.encoding["owner"] = [each.encoding.get("owner") for each in (baseline, intervention)]
+    return tree
+
+
+def _call_attrs(before: xr.Dataset, after: xr.Dataset) -> dict[str, object]:
+    """Describe the calls of both scenarios; what they do not share is named for the baseline."""
+    attrs = {name: value for name, value in after.attrs.items() if name != "artifact_path"}
+    set_before = {
+        f"{name}_baseline": before.attrs[name]
+        for name in ("intervention", "condition")
+        if name in before.attrs
+    }
+    return {**attrs, **origin_attrs(), **set_before}
+
+
+def _artifacts(baseline: xr.DataTree, intervention: xr.DataTree, group: str) -> dict[str, str]:
+    """Return the paths of the stores that hold the scenarios."""
+    found = {}
+    for name, tree in (("baseline", baseline), ("intervention", intervention)):
+        path = tree.attrs.get("artifact_path") or tree[group].attrs.get("artifact_path")
+        if path is not None:
+            found[f"artifact_path_{name}"] = path
+    return found
 
 
 def check_is_tree(name: str, tree: object) -> None:
@@ -142,7 +171,7 @@ def _warn_unpaired(baseline: xr.DataTree, intervention: xr.DataTree, group: str)
         for name in _PAIRING
         if not np.array_equal(before.attrs.get(name), after.attrs.get(name))
     ]
-    if "posterior" in baseline and "posterior" in intervention:
+    if group != "prior_predictive" and "posterior" in baseline and "posterior" in intervention:
         one, other = baseline["posterior"].to_dataset(), intervention["posterior"].to_dataset()
         if not one.equals(other):
             differing.append("posterior")

@@ -82,8 +82,12 @@ def _check_arguments(name: str, given: object, *, on_batch: bool) -> None:
 
 
 def can_share_a_pass(baseline: CallArguments, intervention: CallArguments) -> bool:
-    """Whether two scenarios have the same group and no different keys."""
+    """Whether two scenarios have the same group, no different keys and no different options."""
     if baseline.get("in_sample", True) != intervention.get("in_sample", True):
+        return False
+    is_reduced = "reduce" in {*baseline, *intervention}
+    both = _CALL_OPTIONS & baseline.keys() & intervention.keys()
+    if not is_reduced and not all(_same(baseline[name], intervention[name]) for name in both):
         return False
     keys = [args.get("rng_key") for args in (baseline, intervention)]
     given = [as_typed_key(key) for key in keys if key is not None]

@@ -20,8 +20,9 @@ from aimz_lab.data.memory import check_memory
 from aimz_lab.data.options import check_names
 from aimz_lab.errors import OutputWarning, SiteError
 from aimz_lab.inference.compiling import QUICK, QUICKEST, compiler_options
+from aimz_lab.kernel.checks.names import check_name
 from aimz_lab.kernel.tracing import tracing_lock
-from aimz_lab.types import SAMPLE_DIMS, Params, Shared, Static
+from aimz_lab.types import Params, Shared, Static
 
 Sites = str | Iterable[str] | None
 """Names of sites: one, several, or a default choice."""
@@ -90,7 +91,7 @@ def as_posterior(draws: Mapping[str, ArrayLike], num_chains: int = 1) -> Posteri
 
     Raises:
         SiteError: If there are none, one has no axis of draws or two, their numbers differ or are
-            no multiple of ``num_chains``, or a site has the name of a dimension.
+            no multiple of ``num_chains``, or a site's name cannot stand in results.
         DataTypeError: If values are not numeric.
 
     Warns:
@@ -104,15 +105,13 @@ def as_posterior(draws: Mapping[str, ArrayLike], num_chains: int = 1) -> Posteri
         msg = "The posterior sample is empty; pass arrays by site, draws on their leading axis."
         raise SiteError(msg)
     for name, values in draws.items():
+        check_name("a site", name, SiteError)
         _check_dims(name, values)
     arrays = {
         name: values if isinstance(values, jax.Array) else to_host(name, values)
         for name, values in draws.items()
     }
     for name, array in arrays.items():
-        if name in SAMPLE_DIMS:
-            msg = f"A site cannot be called {name!r}: that is a dimension of every result."
-            raise SiteError(msg)
         if array.ndim == 0:
             msg = f"The site {name!r} is a single number; its leading axis must be the draws."
             raise SiteError(msg)

@@ -18,7 +18,12 @@ Draws = Mapping[str, Shaped[Array, "draw ..."]]
 
 
 def check_sites_of_draws(
-    draws: Draws, spec: KernelSpec, given: Container[str] = (), *, warn_of_missing: bool = True
+    draws: Draws,
+    spec: KernelSpec,
+    given: Container[str] = (),
+    *,
+    warn_of_missing: bool = True,
+    known: Container[str] = (),
 ) -> None:
     """Check that a kernel knows the sites of a posterior, and that there are draws of its sites.
 
@@ -31,6 +36,7 @@ def check_sites_of_draws(
         spec: The kernel's structure.
         given: Sites that get a value in this call.
         warn_of_missing: Whether sites without draws will be drawn, so that a warning is due.
+        known: Further sites of the kernel, of calls with other arguments.
 
     Raises:
         SiteError: If the kernel lacks sites that have draws, and also has sites without draws: a
@@ -47,7 +53,7 @@ def check_sites_of_draws(
             "goes into im.vi_result."
         )
         raise SiteError(msg)
-    unknown = [name for name in draws if name not in spec.sites]
+    unknown = [name for name in draws if name not in spec.sites and name not in known]
     missing = [
         name
         for name in spec.latent_sites

@@ -19,6 +19,7 @@ from aimz_lab.inference.checkpoint.provenance import Origin
 from aimz_lab.inference.feeds.feed import Position
 from aimz_lab.inference.feeds.fingerprint import TrainingFingerprint
 from aimz_lab.inference.feeds.schema import InputSchema
+from aimz_lab.inference.feeds.training_data import TrainingData
 from aimz_lab.inference.posterior import Posterior
 from aimz_lab.inference.run.events import Callback, Run, check_callbacks
 from aimz_lab.inference.run.loop import RunLoop
@@ -226,10 +227,12 @@ class StartedFit(Protocol):
     """A fit whose checks have passed.
 
     Attributes:
+        data: The training data.
         run: The record of the run.
         loop: The loop that trains.
     """
 
+    data: TrainingData
     run: Run
     loop: RunLoop
 

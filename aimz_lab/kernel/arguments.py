@@ -12,7 +12,7 @@ from jaxtyping import PyTree
 
 from aimz_lab.data import to_host
 from aimz_lab.data.options import check_names
-from aimz_lab.errors import ArgumentError, DataError
+from aimz_lab.errors import ArgumentError, CallError, DataError
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.types import HostRows, Rows, Shared, Static, StaticKey
 
@@ -154,6 +154,27 @@ def split_arguments(
             static[name] = _hashable(name, value)
     _check_named(roles, shared, static, n_rows)
     return KernelArguments(rows, shared, static)
+
+
+def check_given_once(fields: Iterable[str], extra: Iterable[str]) -> None:
+    """Check that no argument comes both with the rows and beside them.
+
+    Args:
+        fields: Names of the arguments that come with the rows.
+        extra: Names of those passed by keyword.
+
+    Raises:
+        CallError: If one does.
+    """
+    twice = sorted(set(fields) & set(extra))
+    if twice:
+        name = twice[0]
+        msg = (
+            f"{name!r} is a field of the data, and is passed beside it as well; pass it once. As a "
+            "field it has one entry per row, and is cut and shuffled with the rows; to pass "
+            "another value for all rows, leave the field out of the data."
+        )
+        raise CallError(msg)
 
 
 def _is_by_row(name: str, array: np.ndarray, n_rows: int, roles: ArgumentRoles) -> bool:

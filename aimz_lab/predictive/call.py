@@ -30,6 +30,7 @@ from aimz_lab.predictive.inputs import PredictiveData, predictive_data
 from aimz_lab.predictive.reducers import ReduceSpec, as_reducers
 from aimz_lab.predictive.request import Group, Request
 from aimz_lab.predictive.results.datasets import stats_group
+from aimz_lab.predictive.results.locations import location
 from aimz_lab.predictive.results.observed_data import find_observed_data
 from aimz_lab.types import (
     Arguments,
@@ -85,6 +86,7 @@ def predict_request(
     condition: Mapping[str, ArrayLike] | None = None,
     held: Held = "refuse",
     num_draws: int = 1000,
+    beside: Posterior | None = None,
     return_sites: Sites = None,
     batch_size: int | None = None,
     store: Store = "memory",
@@ -113,6 +115,7 @@ def predict_request(
         condition: Values by site.
         held: What becomes of posterior draws that a set value would change.
         num_draws: Draws from the prior, where there is no posterior.
+        beside: The model's posterior, to keep beside draws from the prior.
         return_sites: As in :meth:`aimz_lab.ImpactModel.predict`, like all that follow.
         batch_size: Rows or draws at a time.
         store: Location of the result.
@@ -175,7 +178,7 @@ def predict_request(
         **values,
         **_data(data),
         **_known_data(fitted, inputs, data, factual=factual),
-        **_draws(fitted.posterior, num_draws),
+        **_draws(fitted.posterior, num_draws, beside),
     )
 
 
@@ -266,16 +269,20 @@ def _labels(
     return CallLabels(data.row_labels, columns, data.shuffled, trained, found)
 
 
-def _draws(posterior: Posterior | None, num_draws: int) -> dict[str, object]:
+def _draws(
+    posterior: Posterior | None, num_draws: int, beside: Posterior | None
+) -> dict[str, object]:
     """Return the fields of a request about its draws: a posterior, or the prior."""
-    if posterior is None:
+    kept = posterior or beside
+    if kept is None:
         return {"num_draws": num_draws}
-    return {
-        "draws": posterior.draws,
-        "num_draws": posterior.num_draws,
-        "num_chains": posterior.num_chains,
-        "groups": stats_group(posterior.stats, posterior.num_chains),
+    found = {
+        "num_chains": kept.num_chains,
+        "groups": stats_group(kept.stats, kept.num_chains),
     }
+    if posterior is None:
+        return {**found, "kept_draws": kept.draws, "num_draws": num_draws}
+    return {**found, "draws": posterior.draws, "num_draws": posterior.num_draws}
 
 
 def _read(
@@ -356,6 +363,7 @@ def _check_options(
     check_choice("store", store, Store)
     check_choice("shard_axis", shard_axis, ShardAxis)
     check_choice("rows", rows, RowDependence)
+    location("output_dir", output_dir)
     if output_dir is not None and store == "memory":
         msg = "output_dir= is where a persistent result goes; leave it out, or store= as it is."
         raise ArgumentError(msg)

@@ -50,6 +50,7 @@ class Request:
         shared: The kernel's shared arguments.
         static: Kernel arguments that are not arrays.
         draws: Posterior draws by site, ``(S, ...)``, chain by chain; ``None`` for the prior.
+        kept_draws: Posterior draws by site to keep beside draws from the prior.
         num_draws: Number of draws from the prior.
         num_chains: Number of chains.
         params: Values of the kernel's ``param`` sites and its mutable state.
@@ -89,6 +90,7 @@ class Request:
     shared: Shared = field(default_factory=dict)
     static: Static = field(default_factory=dict)
     draws: Mapping[str, Shaped[jax.Array | np.ndarray, "draw ..."]] | None = None
+    kept_draws: Mapping[str, Shaped[jax.Array | np.ndarray, "draw ..."]] | None = None
     num_draws: int = 1000
     num_chains: int = 1
     params: Params = field(default_factory=dict)

@@ -29,7 +29,6 @@ _SIGNATURE = re.compile(
 _DOCUMENTED = (
     (IndexError, "the dataset has"),
     (TimeoutError, "has not ended"),
-    (OSError, "[Errno "),  # with the path that cannot be written to
 )
 
 

@@ -83,9 +83,9 @@ class MonitorWindows:
             Shape ``(reading, window)``, or ``(reading, 1)`` for the held-out loss.
         """
         if self._monitor == "validation":
-            values = [loss for _, loss in run.validation[self._taken :]]
+            values = run.validation.losses[self._taken :]
             self._taken += len(values)
-            return np.array(values, np.float64).reshape(-1, 1)
+            return values.reshape(-1, 1)
         size, first = self._window, self._taken
         count = (run.step - first) // size
         self._taken = first + count * size

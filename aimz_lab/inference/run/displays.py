@@ -7,6 +7,7 @@ from functools import cache
 from importlib.metadata import entry_points
 
 from aimz_lab.inference.run.events import Callback, check_callbacks
+from aimz_lab.system.interrupts import hold_interrupts
 from aimz_lab.types import Progress
 
 ENTRY_POINTS = "aimz_lab.display"
@@ -30,7 +31,8 @@ def set_default_callback(name: str, make: Callable[[], Callback] | None) -> None
 @cache
 def _display_factory() -> Callable[[Progress], Callback | None] | None:
     found = list(entry_points(group=ENTRY_POINTS))
-    return found[0].load() if found else None
+    with hold_interrupts():  # it imports the packages of the notebook
+        return found[0].load() if found else None
 
 
 def default_display(progress: Progress) -> list[Callback]:

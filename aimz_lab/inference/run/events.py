@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Iterable, Sequence
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from aimz_lab.data.options import check_names
 from aimz_lab.errors import CallbackWarning, CallError, InferenceError
@@ -95,6 +95,13 @@ class Callback:
 
     def on_fit_end(self, run: Run) -> None:
         """Called once at the end, always; ``run.status`` says how the run ended."""
+
+    def on_model_fitted(self, run: Run, model: Any, data: Any) -> None:
+        """Called after ``on_fit_end``, when ``model``, the ``ImpactModel``, can predict.
+
+        ``data`` is what it was trained on: its ``rows``, ``shared`` and ``static`` are the kernel's
+        arguments by name. Not called if the run failed.
+        """
 
 
 def _overrides(callback: Callback, event: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Hashable
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -13,24 +14,30 @@ from numpyro.infer.autoguide import AutoGuide
 from numpyro.infer.svi import SVIState
 
 from aimz_lab.data import canonical
-from aimz_lab.errors import NotFittedError
+from aimz_lab.errors import CallError, NotFittedError
 from aimz_lab.inference.autoguides import autoguides_in
 from aimz_lab.inference.compiling import FULL, QUICKEST, compiler_options, named
 from aimz_lab.inference.feeds.columns import check_columns
 from aimz_lab.inference.feeds.feed import FeedKind
+from aimz_lab.inference.feeds.inputs import all_rows
 from aimz_lab.inference.feeds.kernel_structure import with_checked_indices
 from aimz_lab.inference.feeds.placement import Placement
 from aimz_lab.inference.feeds.ranges import joined_ranges, ranges_of
 from aimz_lab.inference.feeds.schema import InputSchema
 from aimz_lab.inference.feeds.training_data import TrainingData
 from aimz_lab.inference.posterior import Posterior
-from aimz_lab.inference.request import FitRequest, SampleRequest, StepOptions
+from aimz_lab.inference.request import FitRequest, SampleRequest, StepOptions, ViResult
 from aimz_lab.inference.rollback import rollback_on_error
 from aimz_lab.inference.run.displays import all_callbacks
 from aimz_lab.inference.run.events import Callbacks, Control, Run, RunInfo
 from aimz_lab.inference.run.rates import WHY_FIXED
 from aimz_lab.inference.svi.compiled_steps import StepEngine
 from aimz_lab.inference.svi.fit import FitData, SviFit, prepare, read_fit_data
+from aimz_lab.inference.svi.given_result import (
+    check_parameters_fit,
+    check_state_fits,
+    state_of_result,
+)
 from aimz_lab.inference.svi.guide_draws import GuideDraws
 from aimz_lab.inference.svi.guide_setup import GuideSetup, check_same_parameters
 from aimz_lab.inference.svi.plan import TrainingPlan, make_feed, plan_training
@@ -110,6 +117,29 @@ class SviLearner:
         with tracing_lock:
             return dict(self._constrained(state))
 
+    def state_of(self, result: ViResult, state: SVIState | None) -> SVIState | None:
+        """Check a result from elsewhere, and return the state to go on from.
+
+        Args:
+            result: What the user sets as ``vi_result``.
+            state: The state of the model, or ``None``.
+
+        Returns:
+            The state of the result; that of the model if it has none.
+
+        Raises:
+            CallError: If a field is missing or of another type.
+            ArgumentError: If parameters or state are not finite.
+            GuideError: If the result belongs to another optimizer or guide.
+
+        Warns:
+            FitWarning: If a loss is not finite.
+        """
+        found = state_of_result(result, self._svi)
+        if found is not None and state is not None:
+            check_state_fits(found, state, self._svi)
+        return state if found is None else found
+
     def set_up(self, schema: InputSchema) -> SVIState:
         """Set up guide and optimizer without data; the next training repeats it with its data.
 
@@ -145,8 +175,7 @@ class SviLearner:
         read = read_fit_data(self._kernel, self._svi, request, self._indices, self._rows_check)
         data = read.training
         found = all_callbacks(request.callbacks, request.progress)
-        guides = (self._svi.guide, *autoguides_in(self._svi.guide))
-        with rollback_on_error(self, self._setup, self._svi, *guides):
+        with self._rollback():
             names = callable_name(self._kernel.kernel), f"SVI/{callable_name(self._svi.guide)}"
             run = Run(RunInfo(*names), control=Control(why_not=WHY_FIXED))
             callbacks = Callbacks(found, run)
@@ -195,6 +224,8 @@ class SviLearner:
         data: TrainingData,
     ) -> SVIState:
         """Set up guide and optimizer, if that was not done before with the same code."""
+        if state is not None and self._setup.schema is None:
+            return self._set_up_for(state, key, data)
         self._setup.see(data)
         if state is None or self._setup.by_stand_ins or self._setup.is_outdated:
             is_outdated = self._setup.is_outdated
@@ -202,6 +233,14 @@ class SviLearner:
             if state is not None and is_outdated:
                 check_same_parameters(state, fresh)
             return fresh if state is None else state
+        return state
+
+    def _set_up_for(self, state: SVIState, key: jax.Array, data: TrainingData) -> SVIState:
+        """Set up the guide for a state from elsewhere, which a user has set."""
+        with self._rollback():
+            self._setup.is_outdated = True  # NumPyro may have set it up for other rows
+            self._setup.see(data)
+            check_state_fits(state, self._setup.with_data(key, data), self._svi)
         return state
 
     def _read_code(self) -> None:
@@ -285,17 +324,57 @@ class SviLearner:
 
         Raises:
             NotFittedError: If nothing was trained.
-            CallError: If the guide may read data, and a loaded model has seen none yet.
+            CallError: If the guide may read data, and a loaded model has seen none yet. If the
+                guide was not set up yet, and an argument of the kernel is missing.
+            GuideError: If the parameters are not those of the guide.
         """
-        params = request.params or self.params(request.state)
-        if not params and request.state is None:
-            msg = "Nothing was trained yet; call fit, fit_on_batch or train_on_batch first."
-            raise NotFittedError(msg)
-        return Posterior(
-            self._draws.draw(
-                request.key, params, request.num_samples, request.arguments, request.spec
+        if not request.params and request.state is None:
+            msg = (
+                "Nothing was trained yet; call fit, fit_on_batch or train_on_batch first, or set "
+                "vi_result."
             )
+            raise NotFittedError(msg)
+        spec = self._set_up_to_draw(request) if self._needs_set_up(request) else request.spec
+        params = request.params or self.params(request.state)
+        return Posterior(
+            self._draws.draw(request.key, params, request.num_samples, request.arguments, spec)
         )
+
+    def _needs_set_up(self, request: SampleRequest) -> bool:
+        """Whether the guide was never set up, neither here nor by NumPyro, and has to be."""
+        is_fresh = self._setup.schema is None and self._svi.constrain_fn is None
+        has_data = self._kernel.output in request.arguments
+        return is_fresh and (has_data or bool(autoguides_in(self._svi.guide)))
+
+    def _set_up_to_draw(self, request: SampleRequest) -> KernelSpec:
+        """Set up a guide whose parameters come from elsewhere; return the kernel's structure."""
+        extra, kernel = dict(request.arguments), self._kernel
+        missing = [name for name in (kernel.input, kernel.output) if name not in extra]
+        if missing:
+            listed = ", ".join(f"{name}=..." for name in (kernel.input, kernel.output))
+            msg = (
+                "The guide of this model has not been set up yet, as vi_result comes from another "
+                f"SVI object. Pass the data of that training, sample({listed}): "
+                f"{' and '.join(map(repr, missing))} {'is' if len(missing) == 1 else 'are'} "
+                "missing."
+            )
+            raise CallError(msg)
+        inputs, outputs = extra.pop(kernel.input), extra.pop(kernel.output)
+        data = all_rows(kernel, inputs, outputs, extra, allow_nonfinite=True, roles=request.roles)
+        spec = prepare(kernel, self._svi, data)
+        with self._rollback():
+            self._setup.see(data)
+            fresh = self._setup.with_data(request.key, data)
+            if request.state is not None:
+                check_state_fits(request.state, fresh, self._svi)
+            if request.params:
+                check_parameters_fit(request.params, self.params(fresh))
+        return spec
+
+    def _rollback(self) -> contextlib.AbstractContextManager[None]:
+        """Leave learner and guide as they were if the block raises."""
+        guides = (self._svi.guide, *autoguides_in(self._svi.guide))
+        return rollback_on_error(self, self._setup, self._svi, *guides)
 
     def draw_for(
         self,

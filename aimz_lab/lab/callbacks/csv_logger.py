@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import csv
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 
-from aimz_lab.data.options import check_flag, check_path
+from aimz_lab.data.options import check_flag
 from aimz_lab.inference.run.events import Callback, Run, Steps
+from aimz_lab.system.paths import local_path, naming
 
 _COLUMNS = ("step", "epoch", "loss", "rows", "n_pad", "seconds", "learning_rate")
 
 
 class CSVLogger(Callback):
     """Writes a row for each step to a CSV file during the run, so that a crash loses nothing.
+
+    The file has every step, however long the run. The run itself and a
+    :class:`~aimz_lab.lab.callbacks.History` join neighbouring steps of more than 131,072.
 
     The columns are step, epoch, loss, rows, n_pad, seconds, learning_rate and the metrics of the
     first steps.
@@ -25,7 +30,9 @@ class CSVLogger(Callback):
         append: Whether to append to an existing file, without another header, or to replace it.
 
     Raises:
-        ArgumentError: If an argument has a value that is not allowed.
+        ArgumentError: If ``path`` is no path of this machine, or ``append`` neither ``True`` nor
+            ``False``.
+        ArtifactWriteError: When the run begins, or during it, if the file cannot be written.
 
     Example:
         >>> import tempfile
@@ -39,7 +46,7 @@ class CSVLogger(Callback):
     every_epoch = False
 
     def __init__(self, path: str | Path, *, append: bool = False) -> None:
-        self.path = check_path("path", path)
+        self.path = local_path("path", path)
         self._append = check_flag("append", append)
         self._file: IO[str] | None = None
         self._metrics: tuple[str, ...] | None = None
@@ -47,7 +54,8 @@ class CSVLogger(Callback):
     def on_fit_begin(self, run: Run) -> None:  # noqa: ARG002
         """Open the file."""
         self._metrics = None
-        self._file = self.path.open("a" if self._append else "w", newline="", encoding="utf-8")
+        with self._naming():
+            self._file = self.path.open("a" if self._append else "w", newline="", encoding="utf-8")
 
     def on_steps_end(self, run: Run, steps: Steps) -> None:
         """Write the rows of the chunk."""
@@ -57,14 +65,21 @@ class CSVLogger(Callback):
             if self._file.tell() == 0:
                 writer.writerow([*_COLUMNS, *self._metrics])
         values = [steps.metrics.get(name, np.full(len(steps), np.nan)) for name in self._metrics]
-        seconds = float(run.column("seconds")[-1])
-        writer.writerows(
-            [info.step, info.epoch, info.loss, info.rows, info.n_pad, seconds, steps.learning_rate]
+        stepping_s, rate = run.stepping_s, steps.learning_rate
+        rows = [
+            [info.step, info.epoch, info.loss, info.rows, info.n_pad, stepping_s, rate]
             + [float(column[i]) for column in values]
             for i, info in enumerate(steps)
-        )
-        self._file.flush()
+        ]
+        with self._naming():
+            writer.writerows(rows)
+            self._file.flush()
 
     def on_fit_end(self, run: Run) -> None:  # noqa: ARG002
         """Close the file."""
-        self._file.close()
+        if self._file is not None:
+            with self._naming():
+                self._file.close()
+
+    def _naming(self) -> AbstractContextManager[None]:
+        return naming(self.path, "CSV file of the run")

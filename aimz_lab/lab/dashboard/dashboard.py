@@ -123,9 +123,10 @@ class LiveDashboard(Callback):
         self._throttle = Throttle(self.view.interval_s, _MEASURED * self._share)
         self._panel_set.reset_costs()
 
-    def on_steps_end(self, run: Run, steps: Steps) -> None:  # noqa: ARG002
+    def on_steps_end(self, run: Run, steps: Steps) -> None:
         """Show what is new, if that is due."""
         self._best.look(run)
+        self._panel_set.take(steps)
         self._refresh(run)
 
     def on_validation_end(self, run: Run, loss_per_row: float) -> None:  # noqa: ARG002

@@ -71,7 +71,7 @@ def _chains(run: Run) -> dict[str, str]:
         if advice := divergence_advice(run):
             found["advice"] = advice
     if "step_size" in chains.names and chains.iterations:
-        found["step size"] = formatting.spread(chains.column("step_size")[-1])
+        found["step size"] = formatting.spread(chains.last("step_size"))
     return found | _convergence(run)
 
 
@@ -89,11 +89,11 @@ def _convergence(run: Run) -> dict[str, str]:
 
 
 def _rates(run: Run) -> str:
-    seconds = run.column("seconds")
-    if run.step == 0 or seconds[-1] <= 0:
+    seconds = run.stepping_s
+    if seconds <= 0:
         return ""
-    steps_per_s = run.step / seconds[-1]
-    rows_per_s = float(run.column("rows").sum(dtype="int64")) / seconds[-1]
+    steps_per_s = run.step / seconds
+    rows_per_s = float(run.column("rows").sum(dtype="int64")) / seconds
     steps = f", {formatting.rate(steps_per_s)} steps/s"
     return f"{steps}, {formatting.rate(rows_per_s)} rows/s" if rows_per_s else steps
 

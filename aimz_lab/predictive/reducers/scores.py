@@ -12,6 +12,7 @@ import numpy as np
 from aimz_lab.data.options import real_number
 from aimz_lab.errors import ArgumentError, OptionalDependencyError
 from aimz_lab.predictive.reducers.contract import Draws, OverDraws, Reducer, RowMask, RowValues
+from aimz_lab.system.imports import late_import
 from aimz_lab.types import shown
 
 _LOO_DRAWS = 25
@@ -125,7 +126,7 @@ def check_scores(reducers: Mapping[str, Reducer], group: str) -> None:
 
 def _arviz_loo() -> Callable[..., tuple[np.ndarray, np.ndarray, np.ndarray]]:
     try:
-        from arviz_stats.base import array_stats
+        array_stats = late_import("arviz_stats.base").array_stats
     except ImportError as error:
         msg = "The reducer 'loo' needs arviz-stats: pip install 'aimz_lab[lab]'"
         raise OptionalDependencyError(msg) from error

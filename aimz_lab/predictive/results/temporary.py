@@ -6,7 +6,7 @@ from weakref import WeakValueDictionary
 
 import xarray as xr
 
-from aimz_lab.predictive.results.checked_store import Owner
+from aimz_lab.predictive.results.owner import Owner
 
 
 class TemporaryResults:
