@@ -24,10 +24,12 @@ from numpyro.infer.svi import SVIState
 
 from aimz_lab.data import as_typed_key
 from aimz_lab.data.checks import check_padding, check_positive_int
+from aimz_lab.data.options import check_flag, check_mapping, check_path, check_text
 from aimz_lab.effects import estimate_effect
 from aimz_lab.effects.scenarios import (
     CallArguments,
     can_share_a_pass,
+    check_scenarios,
     computed_scenarios,
     options_of_the_pass,
 )
@@ -49,7 +51,7 @@ from aimz_lab.inference.feeds.schema import InputSchema
 from aimz_lab.inference.key_sequence import CallKeys, KeySequence
 from aimz_lab.inference.learners import make_learner, one_inference
 from aimz_lab.inference.one_change import Change, OneChange
-from aimz_lab.inference.posterior import Sites, as_posterior
+from aimz_lab.inference.posterior import Sites, as_posterior, site_names
 from aimz_lab.inference.posterior_sites import check_posterior
 from aimz_lab.inference.request import (
     FitRequest,
@@ -72,7 +74,7 @@ from aimz_lab.kernel.rows.index_checks import IndexCheck
 from aimz_lab.kernel.scaling import Scale
 from aimz_lab.kernel.signature import KernelSignature, merge_arguments
 from aimz_lab.kernel.spec import KernelSpec
-from aimz_lab.predictive.call import FittedKernel, predict_request
+from aimz_lab.predictive.call import FittedKernel, predict_request, predictive_group
 from aimz_lab.predictive.predictor import Predictor
 from aimz_lab.predictive.reducers import ReduceSpec
 from aimz_lab.predictive.request import Group, Request
@@ -112,7 +114,8 @@ class ImpactModel:
 
     Raises:
         InferenceError: If there is not exactly one inference object, or it is of another kind.
-        ArgumentError: If the SVI object has static arguments.
+        ArgumentError: If ``param_input`` or ``param_output`` is no text, or the SVI object has
+            static arguments.
         KernelError: If the kernel does not take the input and ``output=None`` by keyword.
 
     Example:
@@ -146,6 +149,8 @@ class ImpactModel:
         device: Device | None = None,
     ) -> None:
         self._inference = one_inference(inference, svi)
+        check_text("param_input", param_input)
+        check_text("param_output", param_output)
         check_signature(kernel, param_input, param_output)
         self._kernel = KernelSignature(kernel, param_input, param_output)
         self._learner: Learner = make_learner(self._kernel, self._inference)
@@ -385,7 +390,8 @@ class ImpactModel:
 
         Raises:
             BusyError: If another call changes the model, such as a fit on another thread.
-            CallError: If arguments are missing, unknown or doubled.
+            CallError: If arguments are missing, unknown or doubled, or ``callbacks`` is no list of
+                callbacks.
             DataError: If the data does not fit together or is not finite, or the loss of held-out
                 rows cannot be computed.
             InferenceError: If the model does MCMC, which :meth:`fit_on_batch` runs.
@@ -412,6 +418,7 @@ class ImpactModel:
         """
         self._own_keywords.check(type(self).fit, locals())
         self._svi("fit")
+        blocking = check_flag("blocking", blocking)
         check_can_compute("fit")
         begun = self._one_change.begin("fit")
         with begun as change, self._keys.for_call(rng_key, 3) as keys:
@@ -490,7 +497,8 @@ class ImpactModel:
 
         Raises:
             BusyError: If another call changes the model, as in :meth:`fit`.
-            CallError: If arguments are missing, unknown or doubled.
+            CallError: If arguments are missing, unknown or doubled, or ``callbacks`` is no list of
+                callbacks.
             DataError: If the data does not fit together or is not finite.
             CheckpointError: If there is no complete checkpoint, or it is another run's.
             NonFiniteLossError: With ``on_nonfinite="raise"``.
@@ -508,6 +516,7 @@ class ImpactModel:
         self._own_keywords.check(type(self).fit_on_batch, locals())
         if resume is not None:
             self._svi("resume=")
+        blocking = check_flag("blocking", blocking)
         check_can_compute("fit_on_batch")
         begun = self._one_change.begin("fit_on_batch")
         with begun as change, self._keys.for_call(rng_key, 3) as keys:
@@ -647,6 +656,7 @@ class ImpactModel:
         Raises:
             BusyError: If another call changes the model, as in :meth:`fit`.
             NotFittedError: If nothing was trained.
+            ArgumentError: If a value is not allowed, or the draws cannot fit into memory.
             CallError: If data is missing that is needed to set up the guide or to continue MCMC.
             GuideError: If the parameters of ``vi_result`` are not those of the guide.
             SiteError: If a named site is not among the draws, or draws are NaN or infinite.
@@ -655,6 +665,8 @@ class ImpactModel:
             >>> im.sample(num_samples=500, return_datatree=False)["slope"].shape
             (500,)
         """
+        as_tree = check_flag("return_datatree", return_datatree)
+        sites = site_names(return_sites)
         check_can_compute("sample")
         # Chains have keys of their own.
         given = rng_key if isinstance(self._learner, SviLearner) else self.rng_key
@@ -672,8 +684,8 @@ class ImpactModel:
             )
             with self._explained():
                 posterior = self._learner.sample(request)
-            draws = posterior.choose(return_sites)
-        if not return_datatree:
+            draws = posterior.choose(sites)
+        if not as_tree:
             return {name: np.asarray(values) for name, values in draws.items()}
         return posterior_tree(draws, posterior.num_chains, stats=posterior.stats, spec=trained.spec)
 
@@ -696,6 +708,8 @@ class ImpactModel:
                 chains, or have names that the kernel does not know in place of its own. Where the
                 kernel's sites are not known yet, before a training, the first prediction compares
                 the names.
+            CallError: If this is no mapping from sites to draws.
+            ArgumentError: If ``num_chains`` is not a positive int.
             DataTypeError: If they are not numeric.
 
         Warns:
@@ -709,7 +723,7 @@ class ImpactModel:
             >>> other.set_posterior_sample(draws).predict_on_batch(X).posterior_predictive.y.shape
             (1, 3, 40)
         """
-        draws = dict(posterior_sample)
+        draws = dict(check_mapping("posterior_sample", posterior_sample, "draws by site"))
         if draws.pop(self.param_output, None) is not None:
             msg = f"{self.param_output!r} is the output and no part of the posterior; left out."
             warnings.warn(msg, AimzLabWarning, stacklevel=2)
@@ -758,7 +772,8 @@ class ImpactModel:
                 ``"redraw"`` the sites from the kernel under the value, or ``"keep"`` the draws.
             rng_key: Key of this call; split from the model's by default.
             in_sample: Whether the group is ``posterior_predictive`` or ``predictions``.
-            return_sites: Sites to return; by default the output and the deterministic sites.
+            return_sites: Sites to return; by default the output and the deterministic sites. An
+                empty list returns none.
             shard_axis: ``"obs"`` cuts the rows into blocks, ``"draw"`` keeps them together.
             rows: ``"auto"`` proves, or tests on these rows, that the kernel computes each row from
                 that row alone; otherwise they stay together. ``"independent"`` is your word for it.
@@ -785,11 +800,14 @@ class ImpactModel:
         Raises:
             NotFittedError: If there is no posterior.
             ForkedProcessError: In a process that was forked after JAX had been used.
+            ArgumentError: If a value is not allowed, or the result cannot fit into memory.
             SiteError: If a named site does not exist or does not fit, a value set for it changes
                 sites of which the posterior holds draws, the draws have names that the kernel does
                 not know in place of its own, or a site has the rows on two axes.
-            CallError: If arguments are missing, unknown or doubled.
-            DataError: If the data does not fit together or is not finite. Labels of rows and
+            CallError: If arguments are missing, unknown or doubled, or no mappings where these are
+                needed.
+            DataError: If the data does not fit together or is not finite, or its rows have another
+                number of axes than in the training. Labels of rows and
                 columns are compared, also those of ``intervention`` and ``condition`` as Series,
                 data frames and DataArrays; nothing is reordered.
 
@@ -811,7 +829,7 @@ class ImpactModel:
             kwargs,
             kernel_kwargs,
             rng_key=rng_key,
-            group="posterior_predictive" if in_sample else "predictions",
+            group=predictive_group(in_sample),
             intervention=intervention,
             condition=condition,
             held=held,
@@ -875,6 +893,7 @@ class ImpactModel:
 
         Raises:
             NotFittedError: If there is no posterior.
+            ArgumentError: If a value is not allowed, or the result cannot fit into memory.
             SiteError: If a named site does not exist or does not fit.
 
         Example:
@@ -882,8 +901,9 @@ class ImpactModel:
             (1000, 5)
         """
         self._own_keywords.check(type(self).predict_on_batch, locals())
+        as_tree = check_flag("return_datatree", return_datatree)
         predictor = self._predictor
-        compute = predictor.predict if return_datatree else predictor.predict_arrays
+        compute = predictor.predict if as_tree else predictor.predict_arrays
         return self._computed(
             "predict_on_batch",
             compute,
@@ -891,7 +911,7 @@ class ImpactModel:
             kwargs,
             kernel_kwargs,
             rng_key=rng_key,
-            group="posterior_predictive" if in_sample else "predictions",
+            group=predictive_group(in_sample),
             intervention=intervention,
             condition=condition,
             held=held,
@@ -1107,7 +1127,7 @@ class ImpactModel:
         Raises:
             SiteError: If a named site does not exist.
             KernelError: If a prior cannot be drawn from, as an ``ImproperUniform``.
-            ArgumentError: If ``num_samples`` is not a positive int.
+            ArgumentError: If a value is not allowed, or the draws cannot fit into memory.
 
         Example:
             >>> tree = im.sample_prior_predictive(X, num_samples=100, progress=False)
@@ -1183,7 +1203,7 @@ class ImpactModel:
         Raises:
             SiteError: If a named site does not exist.
             KernelError: If a prior cannot be drawn from, as an ``ImproperUniform``.
-            ArgumentError: If ``num_samples`` is not a positive int.
+            ArgumentError: If a value is not allowed, or the draws cannot fit into memory.
 
         Example:
             >>> tree = im.sample_prior_predictive_on_batch(X[:5], num_samples=100)
@@ -1191,8 +1211,9 @@ class ImpactModel:
             (1, 100, 5)
         """
         self._own_keywords.check(type(self).sample_prior_predictive_on_batch, locals())
+        as_tree = check_flag("return_datatree", return_datatree)
         predictor = self._predictor
-        compute = predictor.predict if return_datatree else predictor.predict_arrays
+        compute = predictor.predict if as_tree else predictor.predict_arrays
         return self._computed(
             "sample_prior_predictive_on_batch",
             compute,
@@ -1264,6 +1285,7 @@ class ImpactModel:
 
         Raises:
             NotFittedError: If there is no posterior.
+            ArgumentError: If a value is not allowed, or the result cannot fit into memory.
             CallError: If arguments are missing, unknown or doubled.
             DataError: If the data does not fit together or is not finite.
             SiteError: If the output depends on a continuous latent site without draws.
@@ -1331,8 +1353,9 @@ class ImpactModel:
 
         Raises:
             NotFittedError: If a scenario has to be computed, and there is no posterior.
-            ArgumentError: If a scenario has neither output nor arguments, or the scenarios differ
-                in ``reduce``.
+            ArgumentError: If a scenario has neither output nor arguments, or both; if an output is
+                no tree; or if the scenarios differ in ``reduce``.
+            CallError: If arguments are no mapping, lack ``X``, or do not fit :meth:`predict`.
             DataError: If the scenarios differ in shape, or label their rows differently.
 
         Warns:
@@ -1343,12 +1366,15 @@ class ImpactModel:
             >>> effect.posterior_predictive.y.shape
             (1, 1000, 40)
         """
+        on_batch = check_flag("on_batch", on_batch)
+        outputs = output_baseline, output_intervention
         check_can_compute("estimate_effect")
-        if output_baseline is None or output_intervention is None:
-            self._fitted("estimate_effect")
-        computed = output_baseline is not None or output_intervention is not None
         args = args_baseline, args_intervention
-        if not (computed or on_batch or None in args) and can_share_a_pass(*args):
+        check_scenarios(outputs, args, on_batch=on_batch)
+        if any(output is None for output in outputs):
+            self._fitted("estimate_effect")
+        computed = any(output is not None for output in outputs)
+        if not (computed or on_batch) and can_share_a_pass(*args):
             return self._effect_in_one_pass(*args, reduce)
         if reduce is not None:
             msg = (
@@ -1360,7 +1386,6 @@ class ImpactModel:
         if on_batch:
             args = tuple(each and {**each, "return_datatree": True} for each in args)
             predict = self.predict_on_batch
-        outputs = output_baseline, output_intervention
         with self._keys.on_demand() as new_key:
             return estimate_effect(*computed_scenarios(predict, outputs, args, new_key))
 
@@ -1444,6 +1469,8 @@ class ImpactModel:
 
         Raises:
             ArtifactGoneError: If there is nothing at ``path``.
+            ArgumentError: If ``path`` is no path.
+            CallError: If ``kernel_kwargs`` is no mapping.
             ArtifactError: If it is damaged, or the kernel or inference object differs from the
                 saved one; the message names the differences.
 
@@ -1454,6 +1481,7 @@ class ImpactModel:
             >>> bool((again.posterior["slope"] == im.posterior["slope"]).all())
             True
         """
+        check_path("path", path)
         check_can_compute("load")
         saved = SavedModel(path)
         with saved.checking(kernel):
@@ -1466,7 +1494,9 @@ class ImpactModel:
                 param_output=saved.param_output,
                 device=device,
             )
-        model._restore(saved, kernel_kwargs or {})
+        model._restore(
+            saved, check_mapping("kernel_kwargs", kernel_kwargs, "kernel arguments by name")
+        )
         return model
 
     def cleanup(self) -> None:
@@ -1529,7 +1559,7 @@ class ImpactModel:
         """Return the checkpoint to resume, if any, and the random keys of a fit."""
         if resume is None:
             return None, Origin(keys.keys, self._trained.epochs_done)
-        checkpoint = load_checkpoint(resume)
+        checkpoint = load_checkpoint(check_path("resume", resume))
         return checkpoint, checkpoint.origin
 
     def _fit(
@@ -1688,13 +1718,10 @@ class ImpactModel:
     def _scenario(self, args: CallArguments, fitted: Fitted) -> Request:
         """Return the request of :meth:`predict` with these arguments."""
         given = {"store": "persistent", "allow_nonfinite": False, "progress": False, **args}
-        if "X" not in given:
-            msg = "A scenario needs its input: {'X': X, ...}, whatever the kernel calls it."
-            raise CallError(msg)
         self._own_keywords.check(type(self).predict, given)
         inputs, in_sample = given.pop("X"), given.pop("in_sample", True)
         key, kernel_kwargs = given.pop("rng_key"), given.pop("kernel_kwargs", None)
-        own = inspect.signature(type(self).predict).parameters
+        own = inspect.getfullargspec(type(self).predict).kwonlyargs
         kwargs = {name: given.pop(name) for name in list(given) if name not in own}
         return self._request(
             inputs,
@@ -1702,7 +1729,7 @@ class ImpactModel:
             kernel_kwargs,
             key=key,
             fitted=fitted,
-            group="posterior_predictive" if in_sample else "predictions",
+            group=predictive_group(in_sample),
             **given,
         )
 

@@ -20,7 +20,21 @@ from aimz_lab.predictive import Reducer
 
 SECTIONS = ("Args", "Attributes", "Returns", "Yields", "Raises", "Warns", "Example")
 _HEADER = re.compile(rf"^({'|'.join(SECTIONS)}):$", re.MULTILINE)
-_CHECKS = {"check_positive_int": "ArgumentError", "check_choice": "ArgumentError"}
+_CHECKS = {
+    "check_callable": "ArgumentError",
+    "check_callbacks": "CallError",
+    "check_choice": "ArgumentError",
+    "check_flag": "ArgumentError",
+    "check_int_from": "ArgumentError",
+    "check_mapping": "CallError",
+    "check_names": "ArgumentError",
+    "check_path": "ArgumentError",
+    "check_positive_int": "ArgumentError",
+    "check_progress": "ArgumentError",
+    "check_text": "ArgumentError",
+    "predictive_group": "ArgumentError",
+    "site_names": "ArgumentError",
+}
 # A listener's events and a reducer's members are documented once, where the contract is.
 _CONTRACTS = {Callback: vars(Callback), Reducer: ("block", "finish")}
 

@@ -25,7 +25,7 @@ from aimz_lab.data.labels import (
 )
 from aimz_lab.errors import DataTypeError
 from aimz_lab.system.forks import check_can_compute
-from aimz_lab.types import Array, Batch, Columns, Rows
+from aimz_lab.types import Array, Batch, Columns, Rows, shown
 
 RowSelection: TypeAlias = (
     slice | Sequence[int] | Sequence[bool] | Int[Array, " row"] | Bool[Array, " all_rows"]
@@ -205,7 +205,10 @@ class ArrayDataset:
 
     def _row_numbers(self, index: ArrayLike) -> np.ndarray:
         """Return an index as row numbers from 0; JAX would silently clip invalid ones."""
-        rows = np.asarray(index)
+        try:
+            rows = np.asarray(index)
+        except (TypeError, ValueError):  # no array
+            rows = np.array(None)
         if rows.dtype == np.bool_ and rows.ndim == 1:
             if len(rows) != self._n_rows:
                 msg = f"The mask has {len(rows)} entries; the dataset has {self._n_rows} rows."
@@ -216,7 +219,7 @@ class ArrayDataset:
         if rows.dtype.kind not in "iu" or rows.ndim != 1:
             msg = (
                 f"Rows are picked by an int, a slice, or a 1-d array of ints or booleans, not by "
-                f"{index!r}; a field is dataset.arrays['X']."
+                f"{shown(index)}; a field is dataset.arrays['X']."
             )
             raise DataTypeError(msg)
         low, high = rows.min(), rows.max()

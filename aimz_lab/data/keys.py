@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Integer, Key, UInt32
 
 from aimz_lab.errors import DataTypeError
+from aimz_lab.types import shown
 
 THREEFRY = "threefry2x32"
 """JAX's default generator, and the only one that :func:`fold_in` implements."""
@@ -50,7 +51,7 @@ def as_typed_key(rng_key: object) -> Key[jax.Array, ""]:
             raise DataTypeError(msg) from error
     else:
         kind = type(rng_key).__name__
-        msg = f"rng_key must be a key such as jax.random.key(0), got {rng_key!r} ({kind})."
+        msg = f"rng_key must be a key such as jax.random.key(0), got {shown(rng_key)} ({kind})."
         raise DataTypeError(msg)
     if key.shape != ():
         msg = f"rng_key must be a single key, got an array of keys of shape {key.shape}; pass one."

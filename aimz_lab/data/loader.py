@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Int, Key
 
 from aimz_lab.data.arrays import canonical
-from aimz_lab.data.checks import check_positive_int
+from aimz_lab.data.checks import check_positive_int, is_integer
 from aimz_lab.data.dataset import ArrayDataset
 from aimz_lab.data.html import html_table
 from aimz_lab.data.keys import as_typed_key
@@ -25,7 +25,7 @@ from aimz_lab.data.padding import (
     row_multiple,
 )
 from aimz_lab.errors import ArgumentError, DataTypeError
-from aimz_lab.types import Array, Batch, Device, JsonObject, RandomKey
+from aimz_lab.types import Array, Batch, Device, JsonObject, RandomKey, shown
 
 
 class ArrayLoader:
@@ -76,7 +76,7 @@ class ArrayLoader:
             )
             raise DataTypeError(msg)
         if not isinstance(shuffle, bool | np.bool_):
-            msg = f"shuffle must be True or False, got {shuffle!r}."
+            msg = f"shuffle must be True or False, got {shown(shuffle)}."
             raise DataTypeError(msg)
         self._dataset = dataset
         self._rng_key = as_typed_key(rng_key)
@@ -223,8 +223,12 @@ class ArrayLoader:
 
     def _rows(self, epoch: int, start: int) -> Iterator[slice | np.ndarray]:
         """Return the rows of each batch: slices of the data, or parts of the epoch's order."""
-        if epoch < 0 or not 0 <= start <= len(self):
-            msg = f"epoch={epoch}, start={start}: there are epochs from 0, of {len(self)} batches."
+        ints = is_integer(epoch) and is_integer(start)
+        if not ints or epoch < 0 or not 0 <= start <= len(self):
+            msg = (
+                f"epoch={shown(epoch)}, start={shown(start)}: there are epochs from 0, of "
+                f"{len(self)} batches."
+            )
             raise ArgumentError(msg)
         n_rows, size = len(self._dataset), self._batch_size
         rows = (slice(i, min(i + size, n_rows)) for i in range(start * size, n_rows, size))

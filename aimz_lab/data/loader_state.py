@@ -10,8 +10,7 @@ from jaxtyping import Key
 
 from aimz_lab.data.keys import key_data
 from aimz_lab.errors import CheckpointError
-from aimz_lab.files import shown
-from aimz_lab.types import JsonObject
+from aimz_lab.types import JsonObject, shown
 
 _VERSION = 1
 

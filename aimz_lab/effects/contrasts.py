@@ -11,7 +11,7 @@ import xarray as xr
 from aimz_lab.data import labels_of_index
 from aimz_lab.errors import ArgumentError, DataError, OutputWarning
 from aimz_lab.predictive.results.datasets import origin_attrs
-from aimz_lab.types import SAMPLE_DIMS
+from aimz_lab.types import SAMPLE_DIMS, shown
 
 PREDICTIVE_GROUPS = ("posterior_predictive", "predictions", "prior_predictive")
 _PAIRING = ("rng_key", "shard_axis")
@@ -33,18 +33,20 @@ def estimate_effect(baseline: xr.DataTree, intervention: xr.DataTree) -> xr.Data
         ``artifact_path_intervention`` name the stores of scenarios that are stored.
 
     Raises:
-        ArgumentError: If they share no predictive group or no site, or hold summaries whose
-            difference is not that of the effect.
+        ArgumentError: If one is no tree, they share no predictive group or no site, or hold
+            summaries whose difference is not that of the effect.
         DataError: If a site's dimensions have other names or sizes, or other labels.
 
     Warns:
         OutputWarning: If the draws are not paired (another key or sharding axis, or another
             posterior), or only one of them is labelled.
     """
+    check_is_tree("baseline", baseline)
+    check_is_tree("intervention", intervention)
     group = shared_group(baseline, intervention)
     before, after = baseline[group].to_dataset(), intervention[group].to_dataset()
     sites = [name for name in after.data_vars if name in before.data_vars]
-    if not sites:
+    if not sites and (before.data_vars or after.data_vars):
         msg = (
             f"The scenarios share no site in {group!r}: {list(before.data_vars)} and "
             f"{list(after.data_vars)}."
@@ -87,6 +89,16 @@ def _artifacts(baseline: xr.DataTree, intervention: xr.DataTree, group: str) -> 
         if path is not None:
             found[f"artifact_path_{name}"] = path
     return found
+
+
+def check_is_tree(name: str, tree: object) -> None:
+    """Raise :class:`ArgumentError` if an argument is no tree."""
+    if not isinstance(tree, xr.DataTree):
+        msg = (
+            f"{name}={shown(tree)} is not allowed; use the tree that im.predict(...) returns "
+            "(xarray.DataTree), with all of its groups."
+        )
+        raise ArgumentError(msg)
 
 
 def _difference(before: xr.DataArray, after: xr.DataArray) -> npt.ArrayLike:

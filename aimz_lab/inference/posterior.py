@@ -16,6 +16,8 @@ from numpyro.infer.autoguide import AutoGuide
 
 from aimz_lab.data import AxisLabels, axis_labels, to_host
 from aimz_lab.data.checks import check_positive_int
+from aimz_lab.data.memory import check_memory
+from aimz_lab.data.options import check_names
 from aimz_lab.errors import SiteError
 from aimz_lab.inference.compiling import QUICK, QUICKEST, compiler_options
 from aimz_lab.inference.finite_draws import OF_A_GUIDE, refuse_bad_draws
@@ -69,12 +71,16 @@ class Posterior:
         if unknown:
             msg = f"The draws have no site {unknown[0]!r}; they have {', '.join(self.draws)}."
             raise SiteError(msg)
-        return {name: self.draws[name] for name in (names or self.draws)}
+        return {name: self.draws[name] for name in (self.draws if names is None else names)}
 
 
 def site_names(sites: Sites) -> tuple[str, ...] | None:
-    """Return site names as a tuple; ``None`` stays ``None``."""
-    return None if sites is None else (sites,) if isinstance(sites, str) else tuple(sites)
+    """Return the names of ``return_sites=`` as a tuple, each once; ``None`` stays ``None``.
+
+    Raises:
+        ArgumentError: If this is neither a name, nor several.
+    """
+    return None if sites is None else tuple(dict.fromkeys(check_names("return_sites", sites)))
 
 
 def as_posterior(draws: Mapping[str, ArrayLike], num_chains: int = 1) -> Posterior:
@@ -124,6 +130,8 @@ def as_posterior(draws: Mapping[str, ArrayLike], num_chains: int = 1) -> Posteri
 def _check_dims(name: str, values: ArrayLike) -> None:
     """Refuse an xarray object with an axis of chains, or with the draws on a later axis."""
     dims = getattr(values, "dims", ())
+    if not isinstance(dims, tuple):  # of a dataset, which is refused as no array
+        return
     late = [dim for dim in dims[1:] if dim in ("chain", "draw", "sample")]
     if late:
         chains = f", num_chains={values.sizes['chain']}" if "chain" in dims else ""
@@ -199,6 +207,8 @@ class GuideSampler:
         of_one = partial(self._some, size=1)
         one = jax.eval_shape(of_one, key, dict(params), dict(arguments))
         row_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(one))
+        # They exist twice: group by group, and together.
+        check_memory(num_samples, 2 * row_bytes, "the guide", "Ask for fewer: num_samples=1000.")
         size = int(np.clip(DRAW_BYTES // max(row_bytes, 1), 1, num_samples))
         effort = QUICKEST if row_bytes * num_samples <= FEW_BYTES else QUICK
         return self._draw[effort], {"groups": -(-num_samples // size), "size": size}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Container, Iterable, Mapping
 
 import numpy as np
 from jaxtyping import Shaped
 
+from aimz_lab.data.memory import check_memory
 from aimz_lab.errors import OutputWarning, SiteError
 from aimz_lab.inference.finite_draws import OF_THE_USER, check_finite_draws
 from aimz_lab.inference.posterior import Posterior
@@ -105,6 +107,17 @@ def check_sites_of_draws(
             OutputWarning,
             stacklevel=2,
         )
+
+
+def check_draws_fit(spec: KernelSpec, n_draws: int) -> None:
+    """Check that draws of a kernel's latent sites can fit into memory, before they are trained for.
+
+    Raises:
+        ArgumentError: If they cannot.
+    """
+    sites = [spec.sites[name] for name in spec.latent_sites]
+    draw_bytes = sum(site.dtype.itemsize * math.prod(site.shape) for site in sites)
+    check_memory(n_draws, draw_bytes, "the posterior", "Ask for fewer: num_samples=1000.")
 
 
 def check_shapes_of_draws(

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from aimz_lab.data import to_host
+from aimz_lab.data.options import check_names
 from aimz_lab.errors import ArgumentError, CallError, DataError
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.types import HostRows, Rows, Shared, Static, StaticKey
@@ -73,7 +74,9 @@ class ArgumentRoles:
         Raises:
             ArgumentError: If a name is no further argument of the kernel, or has both roles.
         """
-        roles = cls(_names(by_row), _names(shared))
+        roles = cls(
+            frozenset(check_names("by_row", by_row)), frozenset(check_names("shared", shared))
+        )
         known = [*inspect.signature(signature.kernel).parameters]
         further = [name for name in known if name not in (signature.input, signature.output)]
         for name in sorted(roles.by_row | roles.shared):
@@ -102,10 +105,6 @@ class ArgumentRoles:
     def known(self) -> frozenset[str]:
         """The arguments whose role is known."""
         return self.by_row | self.shared | self.trained_by_row | self.trained_shared
-
-
-def _names(names: Iterable[str]) -> frozenset[str]:
-    return frozenset([names] if isinstance(names, str) else names)
 
 
 UNKNOWN_ROLES = ArgumentRoles()
@@ -217,7 +216,10 @@ def _check_named(
 
 def _is_array(value: object) -> bool:
     if isinstance(value, (list, tuple)):
-        return len(value) > 0 and np.asarray(value).dtype.kind in "biufc"
+        try:
+            return len(value) > 0 and np.asarray(value).dtype.kind in "biufc"
+        except ValueError:  # ragged or endless, which reading it says
+            return True
     return hasattr(value, "__array__") or hasattr(value, "to_numpy") or hasattr(value, "__dlpack__")
 
 

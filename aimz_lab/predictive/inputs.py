@@ -19,6 +19,7 @@ from aimz_lab.data import (
     is_batches,
     shared_row_labels,
 )
+from aimz_lab.data.options import check_mapping
 from aimz_lab.errors import CallError, MissingOutputError
 from aimz_lab.inference.feeds.inputs import rows_and_others
 from aimz_lab.inference.feeds.roles import check_beside_loader, check_fields, resolved
@@ -85,7 +86,7 @@ def predictive_data(
         DataTypeError: If values are not numeric.
     """
     if isinstance(inputs, Mapping):
-        inputs = ArrayDataset(**inputs)
+        inputs = ArrayDataset(**check_mapping(signature.input, inputs, "arrays by field"))
     if isinstance(inputs, ArrayDataset):
         return _of_dataset(signature, inputs, outputs, extra, with_output, allow_nonfinite, roles)
     if not is_batches(inputs):

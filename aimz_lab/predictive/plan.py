@@ -23,6 +23,7 @@ from aimz_lab.predictive.latents_without_draws import find_summed_sites
 from aimz_lab.predictive.named_sites import check_draws, check_named, row_wise_values, wanted_sites
 from aimz_lab.predictive.request import Quantity, Request
 from aimz_lab.predictive.structure import Structure, structure_key, trace_structure
+from aimz_lab.predictive.trained_shapes import check_row_axes, with_trained_shapes
 from aimz_lab.types import ShardAxis
 
 T = TypeVar("T")
@@ -98,6 +99,7 @@ def make_plan(
         raise DataTypeError(msg)
     kernel = CodeKey(request.kernel)
     kind = structure_key(kernel, request, rows)
+    check_row_axes(request, rows)
     spec, uncuttable = remembered(kind, lambda: _checked_structure(request, rows))
     request = _without_imputed_draws(request, spec)
     check_named(request, spec)
@@ -217,7 +219,7 @@ def agreeing_plans(plans: Sequence[Plan]) -> list[Plan]:
         for name, rows in plans[0].row_axes.items()
         if all(plan.row_axes.get(name, -1) == rows for plan in plans)
     ]
-    if not shared:
+    if not shared and any(plan.row_axes for plan in plans):
         msg = (
             f"The scenarios share no site: {', '.join(str(list(plan.row_axes)) for plan in plans)}."
         )
@@ -243,7 +245,13 @@ def _warn_kept_together(
 
 def _checked_structure(request: Request, rows: Rows) -> Structure:
     """Trace the kernel, and refuse some names and shapes; see :func:`trace_structure`."""
-    structure = trace_structure(request, rows)
+    try:
+        structure = trace_structure(request, rows)
+    except Exception as error:
+        named = with_trained_shapes(error, request, rows)
+        if named is error:
+            raise
+        raise named from error
     check_names(structure.spec)
     check_shapes(structure.spec, rows.template, pairs=True)
     warn_of_unnamed(structure.spec)

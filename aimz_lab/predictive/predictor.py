@@ -19,6 +19,7 @@ from aimz_lab.predictive.blocks import BLOCK_ROWS, Rows, check_same_length
 from aimz_lab.predictive.call_labels import check_reducer_labels, check_same_rows
 from aimz_lab.predictive.crossing import CrossingRowsError
 from aimz_lab.predictive.engine import Engine
+from aimz_lab.predictive.forecast import check_call_fits
 from aimz_lab.predictive.pipeline import calls_at_once
 from aimz_lab.predictive.plan import (
     Plan,
@@ -195,6 +196,8 @@ class Predictor:
         return [make_plan(*each, quantity, self._programs.remembered) for each in both]
 
     def _run(self, scenarios: tuple[Scenario, ...], sink: Sink | Finish) -> dict[str, np.ndarray]:
+        if not scenarios[0].plan.row_axes:
+            return {}  # no site is asked for
         combine = _difference if len(scenarios) > 1 else _alone
         engine = Engine(self._programs, scenarios, combine)
         if scenarios[0].plan.axis == "draw":
@@ -207,6 +210,7 @@ class Predictor:
 
     def _arrays(self, scenarios: tuple[Scenario, ...]) -> dict[str, np.ndarray]:
         scenario = scenarios[0]
+        check_call_fits(scenario, in_memory=True)
         sink = MemorySink(scenario.request.n_draws, scenario.rows.n_rows)
         found = {**self._run(scenarios, sink), **sink.arrays()}
         return {
@@ -221,6 +225,7 @@ class Predictor:
 
     def _stored(self, scenarios: tuple[Scenario, ...]) -> xr.DataTree:
         scenario, labels = scenarios[-1], make_labels(scenarios[-1])
+        check_call_fits(scenario, in_memory=False)
         with (
             new_store(scenario.request.output_dir, scenario.request.group) as writer,
             closing(StoreSink(writer, scenario, labels)) as sink,
@@ -241,6 +246,7 @@ class Predictor:
         check_reducer_labels(reducers, scenario.request.labels)
         labels, plan = make_labels(scenario), scenario.plan
         check_reduced(plan.global_sites, plan.row_sites, reducers, labels.dims)
+        check_call_fits(scenario, in_memory=False)
         reduction = Reduction(reducers)
         if scenario.plan.axis == "obs":
             single = self._run(scenarios, reduction)

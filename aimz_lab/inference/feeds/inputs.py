@@ -22,6 +22,7 @@ from aimz_lab.data import (
     shared_row_labels,
     to_host,
 )
+from aimz_lab.data.options import check_mapping
 from aimz_lab.errors import CallError, DataError, MissingOutputError
 from aimz_lab.inference.feeds.columns import check_columns, check_order, shared_labels
 from aimz_lab.inference.feeds.ranges import warn_if_coarse
@@ -297,7 +298,12 @@ def held_out_rows(
         try:
             trained = UNKNOWN_ROLES.after_training((), extra)
             rows, _, _ = rows_and_others(
-                signature, *held_out, extra, allow_nonfinite=allow_nonfinite, roles=trained
+                signature,
+                held_out[0],
+                needed_output(held_out[1], signature.output),
+                extra,
+                allow_nonfinite=allow_nonfinite,
+                roles=trained,
             )
             outputs = {signature.output: held_out[1]}
             check_columns(columns, table_columns(signature, held_out[0], outputs), {})
@@ -310,7 +316,7 @@ def held_out_rows(
             raise CallError(msg) from error
         return rows
     if isinstance(held_out, Mapping):
-        held_out = ArrayDataset(**held_out)
+        held_out = ArrayDataset(**check_mapping("validation", held_out, "arrays by field"))
     if isinstance(held_out, ArrayDataset):
         check_columns(columns, held_out.columns, {})
         rows = dict(held_out.arrays)

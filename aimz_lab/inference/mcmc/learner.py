@@ -22,6 +22,7 @@ from aimz_lab.inference.finite_draws import OF_CHAINS, check_finite_draws
 from aimz_lab.inference.mcmc.chain_loop import ChainLoop, posterior_of
 from aimz_lab.inference.mcmc.chains import HAMILTONIAN, Chains
 from aimz_lab.inference.posterior import Posterior
+from aimz_lab.inference.posterior_sites import check_draws_fit
 from aimz_lab.inference.request import FitRequest, FitResult, SampleRequest
 from aimz_lab.inference.run.displays import all_callbacks
 from aimz_lab.inference.run.events import Callbacks, Control, Run, RunInfo
@@ -116,6 +117,7 @@ class McmcLearner:
             request: The user's call, with all arguments of the kernel or none.
 
         Raises:
+            ArgumentError: If the draws cannot fit into memory.
             CallError: If the input or the output is missing.
             NotFittedError: If the chains have not run.
         """
@@ -139,6 +141,7 @@ class McmcLearner:
         forget_outdated_traces(signature.kernel)
         spec = request.spec or trace_data(signature, data)
         with_checked_indices(self._indices, data)
+        check_draws_fit(spec, request.num_samples * self._mcmc.num_chains)
         return continue_mcmc(self._mcmc, data, request.num_samples, spec)
 
 

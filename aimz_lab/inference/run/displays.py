@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from importlib.metadata import entry_points
 
-from aimz_lab.errors import CallError
-from aimz_lab.inference.run.events import Callback
+from aimz_lab.inference.run.events import Callback, check_callbacks
 from aimz_lab.system.interrupts import hold_interrupts
 from aimz_lab.types import Progress
 
@@ -56,12 +55,9 @@ def all_callbacks(callbacks: Iterable[Callback], progress: Progress) -> list[Cal
         progress: As for :func:`default_display`.
 
     Raises:
-        CallError: If it is one callback and not a list.
+        CallError: If this is no list of callbacks.
     """
-    if isinstance(callbacks, Callback):
-        msg = f"callbacks= takes a list of listeners: callbacks=[{type(callbacks).__name__}(...)]."
-        raise CallError(msg)
-    found = [*callbacks, *(make() for make in _default_callbacks.values())]
+    found = [*check_callbacks(callbacks), *(make() for make in _default_callbacks.values())]
     if not any(getattr(callback, "kind", "") == "display" for callback in found):
         found += default_display(progress)
     return found

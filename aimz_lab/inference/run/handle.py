@@ -13,11 +13,13 @@ from typing import Generic, NoReturn, Self, TypeVar
 import numpy as np
 from jaxtyping import Float
 
+from aimz_lab.data.options import real_number
+from aimz_lab.errors import ArgumentError
 from aimz_lab.inference.copies import refuse_copy
 from aimz_lab.inference.run.control import INTERRUPTED
 from aimz_lab.inference.run.run import Run
 from aimz_lab.system.forks import check_can_compute
-from aimz_lab.types import RunStatus
+from aimz_lab.types import RunStatus, shown
 
 Model = TypeVar("Model")
 
@@ -153,6 +155,7 @@ class RunHandle(Generic[Model]):
 
         Raises:
             TimeoutError: If the run has not ended by then; it goes on.
+            ArgumentError: If ``timeout`` is no number of seconds.
             ForkedProcessError: In a forked process, which has no such thread.
         """
         try:
@@ -164,7 +167,10 @@ class RunHandle(Generic[Model]):
         return self
 
     def _wait(self, timeout: float | None) -> None:
-        deadline = None if timeout is None else time.monotonic() + timeout
+        if timeout is not None and not real_number(timeout) >= 0:
+            msg = f"timeout={shown(timeout)} is not allowed; use seconds, at least 0, or None."
+            raise ArgumentError(msg)
+        deadline = None if timeout is None else time.monotonic() + real_number(timeout)
         while not self.done:
             check_can_compute("Waiting for a run")
             left = SLICE_S if deadline is None else min(SLICE_S, deadline - time.monotonic())
@@ -184,6 +190,7 @@ class RunHandle(Generic[Model]):
 
         Raises:
             TimeoutError: If the run has not ended by then; it goes on.
+            ArgumentError: If ``timeout`` is no number of seconds.
             BaseException: The error of a failed run.
         """
         self.wait(timeout)

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int, Num
 
+from aimz_lab.errors import ArgumentError
 from aimz_lab.inference.copies import refuse_copy
 from aimz_lab.inference.run.buckets import HIGH, LOW, Buckets
 from aimz_lab.inference.run.chain_record import ChainRecord
@@ -17,7 +18,7 @@ from aimz_lab.inference.run.control import Control
 from aimz_lab.inference.run.records import Best, RunInfo, TrainerState, ValidationLosses
 from aimz_lab.inference.run.step_history import StepHistory
 from aimz_lab.inference.run.steps import Steps
-from aimz_lab.types import JsonObject, RunStatus
+from aimz_lab.types import JsonObject, RunStatus, shown
 
 
 class Run:
@@ -138,9 +139,14 @@ class Run:
             Read-only, shape ``(step,)``, or ``(bucket,)`` of a longer run.
 
         Raises:
-            KeyError: If no step reported such a value.
+            ArgumentError: If no step reported such a value.
         """
-        return self._history.column(name)
+        try:
+            return self._history.column(name)
+        except (KeyError, TypeError):
+            known = ", ".join(map(repr, (*self.columns, *self.metrics)))
+            msg = f"No step reported {shown(name)}; the run has the columns {known}."
+            raise ArgumentError(msg) from None
 
     def lowest(self, name: str) -> Num[np.ndarray, " bucket"]:
         """Return the lowest finite value of each bucket; of a shorter run the same as the column.

@@ -12,7 +12,7 @@ from numpyro.primitives import Messenger
 from aimz_lab.errors import CallError, GuideError, KernelError
 from aimz_lab.kernel.checks.names import check_names
 from aimz_lab.kernel.spec import KernelSpec
-from aimz_lab.types import callable_name
+from aimz_lab.types import callable_name, shown
 
 _NOT_RUN = (
     inspect.isgeneratorfunction,
@@ -35,7 +35,7 @@ def check_signature(kernel: Callable, param_input: str, param_output: str) -> No
             is not ``None``.
     """
     if not callable(kernel):
-        msg = f"The kernel must be a function with NumPyro primitives; got {kernel!r}."
+        msg = f"The kernel must be a function with NumPyro primitives; got {shown(kernel)}."
         raise KernelError(msg)
     name = callable_name(kernel)
     called = kernel if inspect.isroutine(kernel) else getattr(kernel, "__call__", kernel)  # noqa: B004
@@ -48,7 +48,11 @@ def check_signature(kernel: Callable, param_input: str, param_output: str) -> No
     if inspect.isclass(kernel):
         msg = f"The kernel {name!r} is a class; pass an object of it, {name}(...), or a method."
         raise KernelError(msg)
-    parameters = kernel_parameters(kernel)
+    try:
+        parameters = kernel_parameters(kernel)
+    except ValueError:  # some of Python's own functions have no signature
+        msg = f"The kernel {shown(kernel)} does not tell its parameters; define it with def."
+        raise KernelError(msg) from None
     for parameter in parameters.values():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             msg = f"The kernel {name!r} takes {parameter}; name each of its arguments instead."

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from aimz_lab.data.checks import check_positive_int
+from aimz_lab.data.options import real_number
 from aimz_lab.errors import ArgumentError
 from aimz_lab.inference.checkpoint.checkpoint import (
     check_can_save,
@@ -21,6 +22,7 @@ from aimz_lab.inference.run.best_state import Monitor, offer_best
 from aimz_lab.inference.run.events import Callback, Run, Steps
 from aimz_lab.lab.callbacks.stopping import Plateau
 from aimz_lab.system.paths import local_path, naming
+from aimz_lab.types import shown
 
 BEST = "best.npz"
 _MOST_PATHS = 1000
@@ -74,18 +76,20 @@ class ModelCheckpoint(Callback):
         best: Monitor | None = None,
         window: int | None = None,
     ) -> None:
-        if not every_s >= 0:
-            msg = f"every_s={every_s!r} must be a number of seconds, at least 0."
+        if not real_number(every_s) >= 0:
+            msg = f"every_s={shown(every_s)} must be a number of seconds, at least 0."
             raise ArgumentError(msg)
         self.directory = local_path("directory", directory)
         self.every_epoch = every_epochs is not None
-        self._every_s = every_s
+        self._every_s = real_number(every_s)
         self._every_epochs = (
             None if every_epochs is None else check_positive_int("every_epochs", every_epochs)
         )
         self._keep = check_positive_int("keep", keep)
+        if window is not None:
+            check_positive_int("window", window)
         self._best = best
-        self._judge = best and Plateau(best, 1, 0.0, window)
+        self._judge = None if best is None else Plateau(best, 1, 0.0, window)
         self._written = (0, 0)
         self._written_s = 0.0
         self._failed = False

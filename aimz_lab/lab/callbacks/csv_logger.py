@@ -9,6 +9,7 @@ from typing import IO
 
 import numpy as np
 
+from aimz_lab.data.options import check_flag
 from aimz_lab.inference.run.events import Callback, Run, Steps
 from aimz_lab.system.paths import local_path, naming
 
@@ -29,7 +30,8 @@ class CSVLogger(Callback):
         append: Whether to append to an existing file, without another header, or to replace it.
 
     Raises:
-        ArgumentError: If ``path`` is no path of this machine.
+        ArgumentError: If ``path`` is no path of this machine, or ``append`` neither ``True`` nor
+            ``False``.
         ArtifactWriteError: When the run begins, or during it, if the file cannot be written.
 
     Example:
@@ -45,7 +47,7 @@ class CSVLogger(Callback):
 
     def __init__(self, path: str | Path, *, append: bool = False) -> None:
         self.path = local_path("path", path)
-        self._append = append
+        self._append = check_flag("append", append)
         self._file: IO[str] | None = None
         self._is_new = False
         self._metrics: tuple[str, ...] | None = None

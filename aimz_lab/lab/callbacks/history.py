@@ -52,8 +52,14 @@ class History(Callback):
     Of a run of more than 131,072 steps, a row stands for several neighbouring ones; see
     :meth:`to_frame`. :attr:`losses` still has each.
 
+    Args:
+        run: A run that has ended, or ``None`` to record those to come.
+
     Attributes:
         run: The last run, or ``None``.
+
+    Raises:
+        DataTypeError: If ``run`` is no run.
 
     Example:
         >>> from aimz_lab.lab.monitor import monitor
@@ -67,7 +73,7 @@ class History(Callback):
     every_epoch = False
 
     def __init__(self, run: Run | None = None) -> None:
-        self.run = run
+        self.run = None if run is None else run_of(run)
 
     def on_fit_begin(self, run: Run) -> None:
         """Keep the run; its columns grow by themselves."""

@@ -5,14 +5,17 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
+from os import PathLike
 from typing import Any
 
 import numpy as np
 
-from aimz_lab.errors import OptionalDependencyError
+from aimz_lab.data.options import check_mapping, check_text, real_number
+from aimz_lab.errors import ArgumentError, OptionalDependencyError
 from aimz_lab.inference.run.events import Callback, Run, Steps
 from aimz_lab.lab.panels.chains import ENERGY, judged_at_the_end
 from aimz_lab.system.imports import late_import
+from aimz_lab.types import shown
 
 _STATUS = {"completed": "FINISHED", "early_stopped": "FINISHED", "stopped": "FINISHED"}
 _FITS = "aimz_lab.fits"
@@ -42,6 +45,8 @@ class MLflowLogger(Callback):
 
     Raises:
         OptionalDependencyError: If MLflow is not installed.
+        ArgumentError: If an argument has a value that is not allowed.
+        CallError: If ``tags`` is no mapping.
 
     Example:
         >>> MLflowLogger(tracking_uri="http://localhost:5000").run_id is None
@@ -65,11 +70,19 @@ class MLflowLogger(Callback):
         except ImportError as error:
             msg = "MLflowLogger needs MLflow: pip install 'aimz_lab[mlflow]'."
             raise OptionalDependencyError(msg) from error
+        check_text("experiment", experiment)
+        if run_name is not None:
+            check_text("run_name", run_name)
+        if tracking_uri is not None and not isinstance(tracking_uri, PathLike):
+            check_text("tracking_uri", tracking_uri)
+        if not real_number(every_s) >= 0:
+            msg = f"every_s={shown(every_s)} must be a number of seconds, at least 0."
+            raise ArgumentError(msg)
         self._connect = lambda: client(tracking_uri=tracking_uri)
         self._experiment = experiment
         self._run_name = run_name
-        self._tags = dict(tags or {})
-        self._every_s = every_s
+        self._tags = dict(check_mapping("tags", tags, "texts by name"))
+        self._every_s = real_number(every_s)
         self.run_id: str | None = None
         self._given: str | None = None
         self._prefix = ""

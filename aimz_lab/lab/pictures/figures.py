@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from aimz_lab.data.options import check_flag
 from aimz_lab.errors import ArgumentError, OptionalDependencyError
 from aimz_lab.inference.run.events import Run
 from aimz_lab.lab import formatting
@@ -57,7 +58,7 @@ def loss_figure(
         A figure of matplotlib without a window; it shows itself at the end of a cell.
 
     Raises:
-        ArgumentError: If no run is given.
+        ArgumentError: If no run is given, or an option is neither ``True`` nor ``False``.
         OptionalDependencyError: If matplotlib is missing.
 
     Example:
@@ -67,6 +68,8 @@ def loss_figure(
     if not sources:
         msg = "loss_figure() draws at least one run; pass a Run, a History or a LiveDashboard."
         raise ArgumentError(msg)
+    log, per_row = check_flag("log", log), check_flag("per_row", per_row)
+    smooth = check_flag("smooth", smooth)
     if not has_matplotlib():
         msg = "Pictures need matplotlib: pip install 'aimz_lab[lab]'"
         raise OptionalDependencyError(msg)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
+from aimz_lab.data.options import check_text
 from aimz_lab.inference.run.events import Run
 from aimz_lab.inference.run.plateau import fall_at_end
 from aimz_lab.lab import formatting
@@ -182,8 +183,12 @@ def summary_html(source: RunSource, *, picture: str = "") -> str:
     Returns:
         A fragment of HTML.
 
+    Raises:
+        DataTypeError: If ``source`` has no run.
+        ArgumentError: If ``picture`` is no text.
+
     Example:
         >>> "<table" in summary_html(im.last_run)
         True
     """
-    return Summary(source).html(picture)
+    return Summary(source).html(check_text("picture", picture))

@@ -14,6 +14,7 @@ import xarray as xr
 from jax.typing import ArrayLike
 from jaxtyping import Shaped
 
+from aimz_lab.errors import ArgumentError
 from aimz_lab.kernel.spec import KernelSpec, variable_name
 from aimz_lab.types import SAMPLE_DIMS, Coords
 from aimz_lab.version import __version__
@@ -197,13 +198,29 @@ def labelled_draws(
     return (*SAMPLE_DIMS, *dims), values.reshape(shape)
 
 
+def check_coords(coords: Coords, sizes: Mapping[str, int]) -> None:
+    """Raise :class:`ArgumentError` if a dimension has more or fewer labels than entries."""
+    for dim, labels in coords.items():
+        if dim in sizes and len(labels) != sizes[dim]:
+            msg = (
+                f"coords[{dim!r}] has {len(labels):,} labels, and the dimension {dim!r} has "
+                f"{sizes[dim]:,} entries; give each a label."
+            )
+            raise ArgumentError(msg)
+
+
 def with_coords(
     variables: Mapping[str, Variable],
     sizes: Mapping[str, int],
     coords: Coords,
     attrs: Mapping[str, object],
 ) -> xr.Dataset:
-    """Return a dataset with the given labels; other dimensions count from 0."""
+    """Return a dataset with the given labels; other dimensions count from 0.
+
+    Raises:
+        ArgumentError: If there are more or fewer labels than entries.
+    """
+    check_coords(coords, sizes)
     labels = {dim: np.arange(size) for dim, size in sizes.items()}
     labels.update({dim: value for dim, value in coords.items() if dim in sizes})
     return xr.Dataset(variables, labels, {**origin_attrs(), **attrs})

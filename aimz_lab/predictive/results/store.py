@@ -267,7 +267,7 @@ def open_results(path: str | Path) -> xr.DataTree:
     Raises:
         ArtifactGoneError: If there is nothing at ``path``, or a part of it is missing.
         ArtifactError: If it is incomplete, damaged, or not a result of this package.
-        ArgumentError: If it is a URL of an unknown kind.
+        ArgumentError: If it is no path, or a URL of an unknown kind.
         OptionalDependencyError: If a package for such URLs is missing.
 
     Example:

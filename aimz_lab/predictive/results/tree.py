@@ -19,6 +19,7 @@ from aimz_lab.predictive.reducers import Reducer
 from aimz_lab.predictive.request import Request
 from aimz_lab.predictive.results.datasets import (
     Variable,
+    check_coords,
     labelled_draws,
     posterior_dataset,
     posterior_dims,
@@ -72,7 +73,10 @@ def make_labels(scenario: Scenario) -> Labels:
     coords = dict(request.coords)
     if request.row_coord is not None:
         coords.update(dict.fromkeys(row_dims.values(), request.row_coord.labels))
-    return Labels(dims, row_dims, coords, {**_describe_call(request, plan), **request.attrs})
+    labels = Labels(dims, row_dims, coords, {**_describe_call(request, plan), **request.attrs})
+    if not scenario.rows.streams:  # whose number of rows is not known yet
+        check_coords(coords, _sizes(scenario, labels))
+    return labels
 
 
 def result_groups(
@@ -125,7 +129,7 @@ def reduced_groups(
         for name, values in by_name.items():
             one = reducers[name]
             coords.update(one.coords)
-            sizes.update(dict(zip(one.coords, np.shape(values), strict=False)))
+            sizes.update({dim: len(entries) for dim, entries in one.coords.items()})
             variables[f"{variable_name(site)}_{name}"] = _labelled_reduction(
                 scenario, labels, site, one, values
             )
