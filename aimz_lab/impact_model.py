@@ -1317,9 +1317,9 @@ class ImpactModel:
         on_batch = check_flag("on_batch", on_batch)
         outputs = output_baseline, output_intervention
         args = args_baseline, args_intervention
-        check_scenarios(outputs, args, on_batch=on_batch)
         if any(output is None for output in outputs):
             self._fitted("estimate_effect")
+        check_scenarios(outputs, args, on_batch=on_batch)
         computed = any(output is not None for output in outputs)
         if not (computed or on_batch) and can_share_a_pass(*args):
             return self._effect_in_one_pass(*args, reduce)
@@ -1329,7 +1329,10 @@ class ImpactModel:
                 "same in_sample and options; of outputs at hand, reduce the effect yourself."
             )
             raise ArgumentError(msg)
-        predict = self.predict_on_batch if on_batch else partial(self.predict, progress=False)
+        predict = partial(self.predict, progress=False)
+        if on_batch:
+            args = tuple(each and {**each, "return_datatree": True} for each in args)
+            predict = self.predict_on_batch
         with rollback_on_error(self._keys):
             return estimate_effect(*computed_scenarios(predict, outputs, args, self._keys.take))
 
