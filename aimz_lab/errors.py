@@ -52,7 +52,15 @@ class SiteError(AimzLabError, ValueError):
 
 
 class BusyError(AimzLabError, RuntimeError):
-    """The model is training in the background."""
+    """Another call is changing the model, such as a fit on another thread."""
+
+
+class ForkedProcessError(AimzLabError, RuntimeError):
+    """The process was forked after JAX had been used, and JAX cannot compute in it."""
+
+
+class CopyError(AimzLabError, TypeError):
+    """The object cannot be pickled or copied."""
 
 
 class NotFittedError(AimzLabError, RuntimeError, ValueError, AttributeError):

@@ -19,6 +19,7 @@ ShardAxis = Literal["obs", "draw"]
 RowDependence = Literal["auto", "independent"]
 Held = Literal["refuse", "redraw", "keep"]
 OnNonFinite = Literal["stop", "skip", "raise"]
+OnBadStep = Literal["raise", "skip"]
 Progress = bool | Literal["live", "text"]
 RunStatus = Literal[
     "pending",

@@ -217,6 +217,7 @@ def test_a_fresh_guide_is_set_up_to_sample_or_names_what_is_missing(elsewhere):
     )
 
 
+@pytest.mark.slow
 def test_a_result_of_another_model_is_refused_and_changes_nothing(elsewhere):
     here = ImpactModel(linear, KEY, svi(guide=AutoMultivariateNormal))
     here.vi_result = elsewhere
@@ -279,6 +280,7 @@ def test_a_result_without_a_state_gives_parameters_alone(elsewhere, im):
 # The kernel's sites
 
 
+@pytest.mark.slow
 def test_the_sites_of_both_branches_are_known():
     here = model(two_branches)
     assert here.kernel_spec is None
@@ -409,7 +411,7 @@ def test_sites_may_have_the_names_of_default_dimensions():
     here = model(kernel, param_input="x", param_output="obs")
     here.set_posterior_sample({"b": np.ones((4, 2)), "b_dim_0": np.ones(4)})
     tree = here.predict(X, progress=False)
-    assert tree.posterior_predictive.obs.dims == ("chain", "draw", "row")
+    assert tree.posterior_predictive.obs.dims == ("chain", "draw", "obs_row")
     assert tree.posterior.b.dims == ("chain", "draw", "b_dim_1")
     xr.testing.assert_equal(open_results(tree.attrs["artifact_path"]), tree)
 
@@ -444,6 +446,7 @@ def test_every_group_tells_when_and_by_what_it_was_made(im):
     assert not any("artifact_path" in node.attrs for node in kept.subtree)
 
 
+@pytest.mark.slow
 def test_the_prior_keeps_the_posterior_beside_it(im):
     before = {name: values.copy() for name, values in im.posterior.items()}
     few = X[:7]
@@ -625,6 +628,7 @@ def test_what_is_refused_says_what_to_do(kernel, call, says):
         call(with_draws(kernel))
 
 
+@pytest.mark.slow
 def test_rows_have_one_name_and_other_dimensions_their_axis():
     here = with_draws(bare)
     assert here.kernel_spec is None

@@ -163,6 +163,31 @@ def _on_one_accelerator(array: jax.Array) -> bool:
     return one and all(device.platform != "cpu" for device in array.devices())
 
 
+def check_padding(n_pad: object, n_rows: int) -> int:
+    """Return the number of padded rows of a batch as an ``int``, if it leaves a row.
+
+    Args:
+        n_pad: The number passed; NumPy integers are accepted, booleans and floats are not.
+        n_rows: Rows of the batch, padding included.
+
+    Raises:
+        ArgumentError: If it is no whole number from 0 to ``n_rows - 1``.
+
+    Example:
+        >>> check_padding(np.int64(3), 10)
+        3
+    """
+    is_integer = isinstance(n_pad, int | np.integer) and not isinstance(n_pad, bool)
+    if is_integer and 0 <= n_pad < n_rows:
+        return int(n_pad)
+    got = repr(n_pad) if np.ndim(n_pad) == 0 else f"an array of shape {np.shape(n_pad)}"
+    msg = (
+        f"n_pad must be the number of padded rows at the end of the batch, a whole number (int) "
+        f"from 0 to {n_rows - 1:,} for its {n_rows:,} rows; got {got}."
+    )
+    raise ArgumentError(msg)
+
+
 def check_positive_int(name: str, value: object) -> int:
     """Return ``value`` as an ``int`` if it is an integer of at least 1.
 

@@ -133,7 +133,8 @@ def computed_scenarios(
         predict: Computes a scenario from its arguments.
         outputs: Existing results, baseline first.
         args: Arguments of ``predict`` for missing results.
-        new_key: Returns a key for both scenarios, if neither has its own.
+        new_key: Returns a key for the scenarios that have none of their own; called once, or not
+            at all.
 
     Returns:
         Both results. If one scenario cannot be cut into rows, neither is, so that their noise stays
@@ -142,9 +143,11 @@ def computed_scenarios(
     """
     calls = [dict(given or {}) for given in args]
     missing = [index for index in (0, 1) if outputs[index] is None]
-    if len(missing) == 2 and all(call.get("rng_key") is None for call in calls):
-        shared = new_key()
-        calls = [{**call, "rng_key": shared} for call in calls]
+    without = [index for index in missing if calls[index].get("rng_key") is None]
+    if without:
+        key = new_key()
+        for index in without:
+            calls[index]["rng_key"] = key
     trees = [predict(**calls[i]) if i in missing else outputs[i] for i in (0, 1)]
     axes = [trees[i][shared_group(*trees)].attrs.get("shard_axis") for i in (0, 1)]
     if set(axes) == {"obs", "draw"} and axes.index("obs") in missing:

@@ -11,10 +11,35 @@ from jaxtyping import Shaped
 
 from aimz_lab.data.memory import check_memory
 from aimz_lab.errors import OutputWarning, SiteError
+from aimz_lab.inference.finite_draws import OF_THE_USER, check_finite_draws
+from aimz_lab.inference.posterior import Posterior
 from aimz_lab.kernel.spec import KernelSpec, Site
 from aimz_lab.types import Array
 
 Draws = Mapping[str, Shaped[Array, "draw ..."]]
+
+
+def check_posterior(
+    posterior: Posterior, trained: KernelSpec | None, predicted: KernelSpec | None = None
+) -> None:
+    """Check draws from elsewhere: their values, and their sites if the kernel's are known.
+
+    Args:
+        posterior: The draws.
+        trained: The kernel's structure as last trained, or ``None``.
+        predicted: Its structure in predictions so far, or ``None``.
+
+    Raises:
+        SiteError: If draws of latent sites are NaN or infinite, or do not fit the kernel. Sites
+            that the kernel computes may be infinite, as a log-probability of zero is.
+    """
+    spec = trained or predicted
+    known = None if spec is None else spec.joined(predicted)
+    latent = None if known is None else known.latent_sites
+    check_finite_draws(posterior.draws, latent, OF_THE_USER)
+    if known is not None:
+        check_sites_of_draws(posterior.draws, spec, known=known.sites)
+        check_axes_of_draws(posterior.draws, known)
 
 
 def check_sites_of_draws(

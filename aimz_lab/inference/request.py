@@ -239,6 +239,9 @@ class StartedFit(Protocol):
     def results(self) -> Iterator[FitResult]:
         """Yield results after the end of the run; a later one replaces an earlier one."""
 
+    def undo(self) -> None:
+        """Leave learner, guide and sampler as before the start; for a refused run."""
+
     def warning(self) -> str | None:
         """Return a warning about the end of the run, or ``None``."""
 

@@ -102,7 +102,7 @@ def save_model(
         "n_obs": state.n_obs,
         "epochs_done": state.epochs_done,
         "schema": state.schema.as_plain() if state.schema else None,
-        "sites": describe_sites(state.spec) if state.spec else None,
+        "sites": describe_sites(state.spec) if state.spec and state.schema else None,
         "posterior": None,
         "state": None,
         "params": None,
@@ -204,6 +204,8 @@ class SavedModel:
             spec = self._run("kernel", partial(_spec_of, signature, schema))
             check_fits("sites", spec.sites.values())
             self._refuse(differences(_named(fields["sites"]), describe_sites(spec)), "site ")
+        elif fields["sites"].value is not None:
+            raise fields["sites"].refuse("null, as there is no schema")
         posterior = fields["posterior"].optional(partial(posterior_of, arrays=arrays, spec=spec))
         if fields["state"].value is not None:
             if schema is None:

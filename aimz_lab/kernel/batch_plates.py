@@ -62,14 +62,16 @@ class refuse_too_small_plates(Messenger):
             raise KernelError(too_small(name, size, subsample_size))
 
 
-class refuse_plates_named_as_sites(Messenger):
-    """Effect handler that refuses a plate with the name of a site before it.
+class refuse_taken_plate_names(Messenger):
+    """Effect handler that refuses a plate with the name of a site or of another plate before it.
 
-    The other way round NumPyro refuses it itself; this way its traces lose the site.
+    NumPyro, guides and results know a plate by its name: they would take the size of the last one,
+    and NumPyro's traces would lose the site. A site with the name of a plate is refused by NumPyro.
     """
 
     def __enter__(self) -> Self:
         self._sites: set[str] = set()
+        self._sizes: dict[str, int] = {}
         return super().__enter__()
 
     def process_message(self, msg: dict[str, Any]) -> None:
@@ -81,43 +83,24 @@ class refuse_plates_named_as_sites(Messenger):
         Raises:
             KernelError: If it does.
         """
+        name = msg["name"]
         if msg["type"] in ("sample", "deterministic", "param"):
-            self._sites.add(msg["name"])
-        elif msg["type"] == "plate" and msg["name"] in self._sites:
-            name = msg["name"]
+            self._sites.add(name)
+        elif msg["type"] == "plate" and name in self._sites:
             text = (
                 f"The kernel has a site and a plate of the name {name!r}; rename the plate, to "
                 f"{name + '_plate'!r} for example."
             )
             raise KernelError(text)
-
-
-class refuse_plates_of_one_name(Messenger):
-    """Effect handler that refuses two plates of one name and different sizes.
-
-    NumPyro, guides and results know a plate by its name, and would take the size of the last one.
-    """
-
-    def __init__(self, fn: Callable) -> None:
-        self._sizes: dict[str, int] = {}
-        super().__init__(fn)
-
-    def process_message(self, msg: dict[str, Any]) -> None:
-        """Raise if the message comes from such a plate.
-
-        Raises:
-            KernelError: If it does.
-        """
-        if msg["type"] != "plate":
-            return
-        name, size = msg["name"], msg["args"][0]
-        before = self._sizes.setdefault(name, size)
-        if before != size:
-            msg = (
-                f"The kernel has two plates {name!r}, of {before:,} and of {size:,} entries; a "
-                "plate is known by its name, so give each a name of its own."
-            )
-            raise KernelError(msg)
+        elif msg["type"] == "plate":
+            size = msg["args"][0]
+            before = self._sizes.setdefault(name, size)
+            if before != size:
+                text = (
+                    f"The kernel has two plates {name!r}, of {before:,} and of {size:,} entries; a "
+                    "plate is known by its name, so give each a name of its own."
+                )
+                raise KernelError(text)
 
 
 def too_small(name: str, size: int, n_rows: int) -> str:

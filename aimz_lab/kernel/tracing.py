@@ -17,11 +17,7 @@ from jaxtyping import PyTree
 from numpyro import handlers
 from numpyro.distributions import Distribution, ImproperUniform, Unit
 
-from aimz_lab.kernel.batch_plates import (
-    refuse_plates_named_as_sites,
-    refuse_plates_of_one_name,
-    refuse_too_small_plates,
-)
+from aimz_lab.kernel.batch_plates import refuse_taken_plate_names, refuse_too_small_plates
 from aimz_lab.kernel.data_types import check_data_type
 from aimz_lab.kernel.event_dims import with_usable_names
 from aimz_lab.kernel.prior_draws import seeded
@@ -158,9 +154,9 @@ def _records(
     n_rows = next(iter(rows.values())).shape[0]
 
     def run(key: jax.Array, rows: PyTree, shared: PyTree, values: PyTree) -> None:
-        named = refuse_plates_named_as_sites(refuse_plates_of_one_name(kernel))
-        drawn = seeded(handlers.substitute(named, data=values), key)
-        sites = handlers.trace(refuse_too_small_plates(drawn)).get_trace(**rows, **shared, **static)
+        drawn = seeded(handlers.substitute(kernel, data=values), key)
+        checked = refuse_taken_plate_names(refuse_too_small_plates(drawn))
+        sites = handlers.trace(checked).get_trace(**rows, **shared, **static)
         plates = {name: site for name, site in sites.items() if site["type"] == "plate"}
         for name, site in sites.items():
             if site["type"] == "sample" and site["is_observed"]:

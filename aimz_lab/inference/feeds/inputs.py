@@ -170,6 +170,7 @@ def batch_data(
     extra: Mapping[str, object],
     *,
     n_obs: int | None,
+    allow_nonfinite: bool = False,
     roles: ArgumentRoles = UNKNOWN_ROLES,
 ) -> TrainingData:
     """Return one batch of a hand-written loop as training data; see :func:`rows_and_others`.
@@ -180,11 +181,12 @@ def batch_data(
         outputs: Output of the batch.
         extra: Further kernel arguments.
         n_obs: Rows of the whole data, or ``None`` if unknown.
+        allow_nonfinite: Do not check input and output for NaN and infinite values.
         roles: Which further arguments are known to be by row or shared.
     """
     output = needed_output(outputs, signature.output)
     rows, shared, static = rows_and_others(
-        signature, inputs, output, extra, allow_nonfinite=True, roles=roles
+        signature, inputs, output, extra, allow_nonfinite=allow_nonfinite, roles=roles
     )
     size = next(iter(rows.values())).shape[0]
     columns = labelled_columns(signature, inputs, {**extra, signature.output: outputs}, shared)

@@ -18,6 +18,7 @@ from aimz_lab.inference.feeds.inputs import all_rows, needed_output
 from aimz_lab.inference.feeds.kernel_structure import trace_data, with_checked_indices
 from aimz_lab.inference.feeds.schema import InputSchema
 from aimz_lab.inference.feeds.training_data import TrainingData
+from aimz_lab.inference.finite_draws import OF_CHAINS, check_finite_draws
 from aimz_lab.inference.mcmc.chain_loop import ChainLoop, posterior_of
 from aimz_lab.inference.mcmc.chains import HAMILTONIAN, Chains
 from aimz_lab.inference.posterior import Posterior
@@ -168,6 +169,7 @@ class ChainFit:
             return
         posterior = self.loop.posterior(self.spec)
         if posterior is not None:
+            check_finite_draws(posterior.draws, None, OF_CHAINS)
             yield FitResult(
                 self.spec,
                 InputSchema.of(self.data),
@@ -176,6 +178,9 @@ class ChainFit:
                     self.data.rows, self.output, self.data.row_labels
                 ),
             )
+
+    def undo(self) -> None:
+        """Leave the sampler as it is: only results change it."""
 
     def warning(self) -> str | None:
         """Return a warning if the chains were interrupted or have no draws."""
@@ -210,7 +215,9 @@ def continue_mcmc(mcmc: MCMC, data: TrainingData, num_samples: int, spec: Kernel
         mcmc.post_warmup_state, mcmc.num_samples = before
         # NumPyro derives the number of draws to collect from num_samples here.
         mcmc._set_collection_params()
-    return posterior_of(mcmc, spec)
+    posterior = posterior_of(mcmc, spec)
+    check_finite_draws(posterior.draws, None, OF_CHAINS)
+    return posterior
 
 
 def _arguments(data: TrainingData) -> Arguments:

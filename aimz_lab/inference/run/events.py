@@ -94,7 +94,11 @@ class Callback:
         """Called when an ``exception`` ends the run, before ``on_fit_end``."""
 
     def on_fit_end(self, run: Run) -> None:
-        """Called once at the end, always; ``run.status`` says how the run ended."""
+        """Called once at the end, always; ``run.status`` says how the run ended.
+
+        Only callbacks that had no :meth:`on_fit_begin` yet, because an earlier one raised in its
+        own, are left out.
+        """
 
     def on_model_fitted(self, run: Run, model: Any, data: Any) -> None:
         """Called after ``on_fit_end``, when ``model``, the ``ImpactModel``, can predict.
@@ -203,7 +207,13 @@ class Callbacks:
         """
         began = time.monotonic()
         for callback in [c for c in self._active if _overrides(c, event)]:
-            self._call(callback, event, args)
+            try:
+                self._call(callback, event, args)
+            except BaseException:
+                if event == "on_fit_begin":
+                    # Callbacks that never saw the beginning need no end, and could not handle it.
+                    self._active = self._active[: self._active.index(callback) + 1]
+                raise
         self._run.spend("callbacks", time.monotonic() - began)
 
     def conclude(self, event: str, *args: object) -> list[Exception]:

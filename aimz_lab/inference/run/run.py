@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from typing import NoReturn
 
 import jax
 import numpy as np
 from jaxtyping import Float, Int, Num
 
 from aimz_lab.errors import ArgumentError
+from aimz_lab.inference.copies import refuse_copy
 from aimz_lab.inference.run.buckets import HIGH, LOW, Buckets
 from aimz_lab.inference.run.chain_record import ChainRecord
 from aimz_lab.inference.run.control import Control
@@ -88,6 +90,13 @@ class Run:
         self._get_provenance: Callable[[], JsonObject] | None = None
         self._began: float | None = None
         self._ended: float | None = None
+
+    def __reduce__(self) -> NoReturn:
+        refuse_copy(
+            "A run",
+            "Its values do not: run.losses, run.column(name); aimz_lab.lab.History(run).to_json("
+            "path) writes all of them, and History.from_json reads them.",
+        )
 
     @property
     def step(self) -> int:
@@ -237,6 +246,11 @@ class Run:
     def finished(self) -> bool:
         """Whether the run has ended."""
         return self._ended is not None
+
+    @property
+    def was_refused(self) -> bool:
+        """Whether the run failed before its first step; its model is then as before the call."""
+        return self.status == "failed" and self.step == self.resumed_at
 
     @property
     def params(self) -> Mapping[str, jax.Array]:

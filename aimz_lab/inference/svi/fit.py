@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
@@ -191,6 +191,7 @@ class SviFit:
         spec: The kernel's structure.
         run: The record of the run.
         loop: The trainer.
+        undo: Leaves learner and guide as before the start; for a refused run.
     """
 
     learner: GuideLearner
@@ -199,14 +200,15 @@ class SviFit:
     spec: KernelSpec
     run: Run
     loop: Trainer
+    undo: Callable[[], None]
 
     def results(self) -> Iterator[FitResult]:
         """Yield the trained state, then the draws too: interrupting these loses no training."""
         run, origin = self.run, self.request.origin
         state = run.final_state.svi
         schema = InputSchema.of(self.data)
-        if run.status == "failed" and run.step == run.resumed_at:
-            return  # refused by a callback before the first step
+        if run.was_refused:
+            return
         if not run.step:
             yield FitResult(self.spec, schema, state)
             return

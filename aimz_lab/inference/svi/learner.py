@@ -14,7 +14,7 @@ from numpyro.infer.autoguide import AutoGuide
 from numpyro.infer.svi import SVIState
 
 from aimz_lab.data import canonical
-from aimz_lab.errors import CallError, NotFittedError
+from aimz_lab.errors import CallError, NonFiniteLossError, NotFittedError
 from aimz_lab.inference.autoguides import autoguides_in
 from aimz_lab.inference.compiling import FULL, QUICKEST, compiler_options, named
 from aimz_lab.inference.feeds.columns import check_columns
@@ -27,10 +27,11 @@ from aimz_lab.inference.feeds.schema import InputSchema
 from aimz_lab.inference.feeds.training_data import TrainingData
 from aimz_lab.inference.posterior import Posterior
 from aimz_lab.inference.request import FitRequest, SampleRequest, StepOptions, ViResult
-from aimz_lab.inference.rollback import rollback_on_error
+from aimz_lab.inference.rollback import restorer, rollback_on_error
 from aimz_lab.inference.run.displays import all_callbacks
 from aimz_lab.inference.run.events import Callbacks, Control, Run, RunInfo
 from aimz_lab.inference.run.rates import WHY_FIXED
+from aimz_lab.inference.svi.accepted_steps import describe_bad_batch
 from aimz_lab.inference.svi.compiled_steps import StepEngine
 from aimz_lab.inference.svi.fit import FitData, SviFit, prepare, read_fit_data
 from aimz_lab.inference.svi.given_result import (
@@ -51,7 +52,7 @@ from aimz_lab.kernel.scaling import DataSize
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.kernel.tracing import tracing_lock
-from aimz_lab.types import Params, RowDependence, callable_name
+from aimz_lab.types import OnBadStep, Params, RowDependence, Rows, Shared, callable_name
 
 
 class StepResult(NamedTuple):
@@ -175,6 +176,7 @@ class SviLearner:
         read = read_fit_data(self._kernel, self._svi, request, self._indices, self._rows_check)
         data = read.training
         found = all_callbacks(request.callbacks, request.progress)
+        undo = restorer(*self._changeable)
         with self._rollback():
             names = callable_name(self._kernel.kernel), f"SVI/{callable_name(self._svi.guide)}"
             run = Run(RunInfo(*names), control=Control(why_not=WHY_FIXED))
@@ -193,7 +195,13 @@ class SviLearner:
                 output=self.output,
                 params=self.params,
             )
-        return SviFit(self, request, data, read.spec, run, trainer)
+        return SviFit(self, request, data, read.spec, run, trainer, undo)
+
+    @property
+    def _changeable(self) -> tuple[Any, ...]:
+        """Objects that setting up and training change."""
+        guide = self._svi.guide
+        return (self, self._setup, self._svi, guide, *autoguides_in(guide))
 
     def _run_setup(self, read: FitData, request: FitRequest, *, is_mutable: bool) -> RunSetup:
         data = read.training
@@ -260,6 +268,7 @@ class SviLearner:
         key: jax.Array,
         state: SVIState | None,
         row_dependence: RowDependence = "auto",
+        on_nonfinite: OnBadStep = "raise",
     ) -> StepResult:
         """Run one step on the rows of ``data``, for loops written by hand.
 
@@ -269,28 +278,53 @@ class SviLearner:
             key: For the initial state, if there is none yet.
             state: The state before the step, or ``None``.
             row_dependence: ``"independent"`` if the user says that rows may be cut.
+            on_nonfinite: Whether to raise after a step that is not finite, or to leave it out.
 
         Raises:
             DataError: If an index is out of range, or a table has other columns than in the steps
                 before.
             KernelError: If the batch is part of the data and the kernel may compute across rows.
             GuideError: Likewise of the guide, or if it cannot be trained on batches.
+            NonFiniteLossError: If the loss or the new state is not finite. After any error the
+                learner is as before.
 
         Warns:
             FitWarning: Once, if the same short batch comes again.
         """
-        with_checked_indices(self._indices, data)
-        # Copies: on CPUs a step reads host memory after its dispatch, when the loop may already
-        # have put the next batch into the same buffer.
-        rows = {name: np.array(canonical(array, name)) for name, array in data.rows.items()}
-        shared = jax.tree.map(canonical, dict(data.shared))
-        before = None if state is None else self._setup.schema
-        if before is not None:
-            check_columns(before.columns, data.columns, {})
+        with self._rollback():
+            with_checked_indices(self._indices, data)
+            # Copies: on CPUs a step reads host memory after its dispatch, when the loop may already
+            # have put the next batch into the same buffer.
+            rows = {name: np.array(canonical(array, name)) for name, array in data.rows.items()}
+            shared = jax.tree.map(canonical, dict(data.shared))
+            before = None if state is None else self._setup.schema
+            if before is not None:
+                check_columns(before.columns, data.columns, {})
+            self._read_code()
+            plan, state = self._plan_of_step(data, n_pad, key, state, rows, shared, row_dependence)
+            self._setup.widen(joined_ranges(before.ranges if before else {}, ranges_of(rows)))
+            valid = data.batch_size - n_pad
+            batch = Batch(rows, valid, shared, DataSize(data.n_obs))
+            step = self._engine(plan, data, "fixed").one(state, batch)
+            if on_nonfinite == "raise" and not step.ok:
+                raise NonFiniteLossError(describe_bad_batch(float(step.computed_loss), rows, n_pad))
+            self._short_batches.see(rows, valid, data.n_obs)
+            return StepResult(step.state, step.loss, plan.spec, self._setup.schema)
+
+    def _plan_of_step(
+        self,
+        data: TrainingData,
+        n_pad: int,
+        key: jax.Array,
+        state: SVIState | None,
+        rows: Rows,
+        shared: Shared,
+        row_dependence: RowDependence,
+    ) -> tuple[TrainingPlan, SVIState]:
+        """Return the plan for batches of these shapes, and the state, set up if there is none."""
         leaves, tree = jax.tree.flatten((rows, shared))
         shapes = tuple((np.shape(leaf), np.dtype(leaf.dtype)) for leaf in leaves)
         plan_key = (shapes, tree, data.static_key, data.n_obs, n_pad > 0, row_dependence)
-        self._read_code()
         if state is None or plan_key not in self._plans:
             spec = prepare(self._kernel, self._svi, data)
             # Without the number of all rows, a batch counts as all of them.
@@ -299,7 +333,7 @@ class SviLearner:
                 if crossing is not None:
                     raise crossing.error()
             state = self._ensure_state(state, key, data)
-            self._plans[plan_key] = plan_training(
+            plan = plan_training(
                 self._kernel.kernel,
                 self._svi,
                 spec,
@@ -308,13 +342,9 @@ class SviLearner:
                 StepOptions(),
                 is_mutable=state.mutable_state is not None,
             )
-        plan = self._plans[plan_key]
-        self._setup.widen(joined_ranges(before.ranges if before else {}, ranges_of(rows)))
-        valid = data.batch_size - n_pad
-        self._short_batches.see(rows, valid, data.n_obs)
-        batch = Batch(rows, valid, shared, DataSize(data.n_obs))
-        state, loss = self._engine(plan, data, "fixed").one(state, batch)
-        return StepResult(state, loss, plan.spec, self._setup.schema)
+            # A new dict, so that the rollback of a refused step drops its plan.
+            self._plans = {**self._plans, plan_key: plan}
+        return self._plans[plan_key], state
 
     def sample(self, request: SampleRequest) -> Posterior:
         """Draw from the guide.
@@ -373,8 +403,7 @@ class SviLearner:
 
     def _rollback(self) -> contextlib.AbstractContextManager[None]:
         """Leave learner and guide as they were if the block raises."""
-        guides = (self._svi.guide, *autoguides_in(self._svi.guide))
-        return rollback_on_error(self, self._setup, self._svi, *guides)
+        return rollback_on_error(*self._changeable)
 
     def draw_for(
         self,

@@ -49,19 +49,24 @@ class CSVLogger(Callback):
         self.path = local_path("path", path)
         self._append = check_flag("append", append)
         self._file: IO[str] | None = None
+        self._is_new = False
         self._metrics: tuple[str, ...] | None = None
 
     def on_fit_begin(self, run: Run) -> None:  # noqa: ARG002
-        """Open the file."""
-        self._metrics = None
+        """Open the file; what it holds is replaced at the first step, if there will be one."""
+        self._metrics, self._is_new = None, not self.path.exists()
         with self._naming():
-            self._file = self.path.open("a" if self._append else "w", newline="", encoding="utf-8")
+            self._file = self.path.open("a", newline="", encoding="utf-8")
 
     def on_steps_end(self, run: Run, steps: Steps) -> None:
         """Write the rows of the chunk."""
         writer = csv.writer(self._file)
         if self._metrics is None:
             self._metrics = tuple(steps.metrics)
+            if not self._append:
+                with self._naming():
+                    self._file.seek(0)
+                    self._file.truncate()
             if self._file.tell() == 0:
                 writer.writerow([*_COLUMNS, *self._metrics])
         values = [steps.metrics.get(name, np.full(len(steps), np.nan)) for name in self._metrics]
@@ -76,10 +81,14 @@ class CSVLogger(Callback):
             self._file.flush()
 
     def on_fit_end(self, run: Run) -> None:  # noqa: ARG002
-        """Close the file."""
-        if self._file is not None:
-            with self._naming():
-                self._file.close()
+        """Close the file, if it could be opened."""
+        if self._file is None:
+            return
+        file, self._file = self._file, None
+        with self._naming():
+            file.close()
+            if self._is_new and self._metrics is None:
+                self.path.unlink(missing_ok=True)
 
     def _naming(self) -> AbstractContextManager[None]:
         return naming(self.path, "CSV file of the run")

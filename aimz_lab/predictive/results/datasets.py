@@ -56,7 +56,7 @@ def site_dims(
             dims[axis] = None if label in taken else label
     for axis, label in enumerate(site.event_dims if site else (), len(site.plates) if site else 0):
         if axis < ndim and dims[axis] is None:
-            dims[axis] = label
+            dims[axis] = variable_name(label)
     if row_axis is not None:
         dims[row_axis] = spec.row_dim
     given = list((named or {}).get(name, ()))

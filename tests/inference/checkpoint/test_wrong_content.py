@@ -152,7 +152,7 @@ MODELS = {
     "columns": (put("schema", "columns", {"X": ["a"]}), "schema.columns.X is"),
     "static": (put("schema", "static", {"z": {"value": [1]}}), "schema.static.z.value is"),
     "another argument": (put("schema", "static", {"z": {"value": 1}}), "raises TypeError"),
-    "trained without a schema": (put("schema", None), "state is"),
+    "sites without a schema": (put("schema", None), "sites is"),
     "more": (array("state/0", lambda a: a), None),
 }
 
