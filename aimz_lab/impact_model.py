@@ -1386,7 +1386,7 @@ class ImpactModel:
         if on_batch:
             args = tuple(each and {**each, "return_datatree": True} for each in args)
             predict = self.predict_on_batch
-        with rollback_on_error(self._keys), self._keys.on_demand() as new_key:
+        with self._keys.on_demand() as new_key:
             return estimate_effect(*computed_scenarios(predict, outputs, args, new_key))
 
     def describe(self) -> JsonObject:
