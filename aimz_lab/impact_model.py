@@ -1370,9 +1370,9 @@ class ImpactModel:
         outputs = output_baseline, output_intervention
         check_can_compute("estimate_effect")
         args = args_baseline, args_intervention
-        check_scenarios(outputs, args, on_batch=on_batch)
         if any(output is None for output in outputs):
             self._fitted("estimate_effect")
+        check_scenarios(outputs, args, on_batch=on_batch)
         computed = any(output is not None for output in outputs)
         if not (computed or on_batch) and can_share_a_pass(*args):
             return self._effect_in_one_pass(*args, reduce)

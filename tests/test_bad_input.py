@@ -252,7 +252,7 @@ def test_scenarios_are_trees_or_arguments(world):
     ):
         with pytest.raises((ArgumentError, CallError), match=match):
             call()
-    arrays = {"X": X, "return_datatree": False}
+    arrays = {"X": X, "return_datatree": "no"}
     with pytest.raises(ArgumentError, match="return_datatree"):
         im.estimate_effect(args_baseline=arrays, args_intervention=arrays, on_batch=True)
     assert world.changed_since(before) == []

@@ -76,9 +76,8 @@ def _check_arguments(name: str, given: object, *, on_batch: bool) -> None:
         msg = f"{name}= names 'self', which is no argument of predict; leave it out."
         raise CallError(msg)
     check_flag("in_sample", given.get("in_sample", True))
-    if on_batch and not check_flag("return_datatree", given.get("return_datatree", True)):
-        msg = f"{name}= has return_datatree=False, and an effect is a tree; leave it out."
-        raise ArgumentError(msg)
+    if on_batch:  # an effect is a tree, whatever it says
+        check_flag("return_datatree", given.get("return_datatree", True))
 
 
 def can_share_a_pass(baseline: CallArguments, intervention: CallArguments) -> bool:

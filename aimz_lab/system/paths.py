@@ -10,6 +10,7 @@ from pathlib import Path
 
 from aimz_lab.errors import AimzLabError, ArgumentError, ArtifactWriteError
 from aimz_lab.system.interrupts import hold_interrupts
+from aimz_lab.types import shown
 
 _LOCAL = ("file://", "local://")
 
@@ -26,10 +27,10 @@ def path_text(argument: str, path: object) -> str:
     """
     text = os.fspath(path) if isinstance(path, str | os.PathLike) else None
     if not isinstance(text, str):
-        msg = f"{argument}={path!r} is no path; pass a string or a pathlib.Path."
+        msg = f"{argument}={shown(path)} is no path; pass a string or a pathlib.Path."
         raise ArgumentError(msg)
     if not text or "\0" in text:
-        msg = f"{argument}={text!r} is no path: it is empty, or has a null character in it."
+        msg = f"{argument}={shown(text)} is no path: it is empty, or has a null character in it."
         raise ArgumentError(msg)
     for scheme in _LOCAL:
         text = text.removeprefix(scheme)

@@ -182,10 +182,14 @@ def _svi_model(kernel) -> ImpactModel:
 
 def _owners(model: ImpactModel) -> list[Any]:
     """The model, and its parts with a state of their own: its keys, and what NumPyro keeps."""
-    keys = next(part for part in vars(model).values() if hasattr(part, "advance"))
+    keys = next(part for part in vars(model).values() if _is_keys(part))
     inference = model.inference
     inner = inference.guide if isinstance(inference, SVI) else inference.sampler
     return [model, keys, inference, inner]
+
+
+def _is_keys(part: object) -> bool:
+    return type(part).__name__ == "KeySequence"
 
 
 def _parts(model: ImpactModel) -> list[dict[str, Any]]:
@@ -196,5 +200,5 @@ def _state(model: ImpactModel) -> dict[str, object]:
     """Values that equal themselves as long as the model is as it was."""
     key = np.asarray(jax.random.key_data(model.rng_key)).tolist()
     parts = dict(vars(model))
-    kept = {name: id(part) for name, part in parts.items() if not hasattr(part, "advance")}
+    kept = {name: id(part) for name, part in parts.items() if not _is_keys(part)}
     return {"key": key, "n_obs": model.n_obs, **kept}

@@ -143,7 +143,7 @@ class Run:
         """
         try:
             return self._history.column(name)
-        except (KeyError, TypeError):
+        except (KeyError, TypeError, ValueError):
             known = ", ".join(map(repr, (*self.columns, *self.metrics)))
             msg = f"No step reported {shown(name)}; the run has the columns {known}."
             raise ArgumentError(msg) from None
