@@ -667,6 +667,8 @@ class ImpactModel:
         """
         as_tree = check_flag("return_datatree", return_datatree)
         sites = site_names(return_sites)
+        if rng_key is not None:
+            as_typed_key(rng_key)
         check_can_compute("sample")
         # Chains have keys of their own.
         given = rng_key if isinstance(self._learner, SviLearner) else self.rng_key

@@ -90,4 +90,5 @@ class MonitorWindows:
         count = (run.step - first) // size
         self._taken = first + count * size
         losses = run.losses[first : self._taken].astype(np.float64) / (run.info.n_obs or 1)
-        return losses.reshape(count, size)
+        # A window may be longer than any run; NumPy has no rows of that length.
+        return losses.reshape(count, size) if count else np.empty((0, 1))

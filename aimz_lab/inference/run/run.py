@@ -142,8 +142,8 @@ class Run:
             ArgumentError: If no step reported such a value.
         """
         try:
-            return self._history.column(name)
-        except (KeyError, TypeError, ValueError):
+            return self._history.column(name if isinstance(name, str) else "")
+        except KeyError:
             known = ", ".join(map(repr, (*self.columns, *self.metrics)))
             msg = f"No step reported {shown(name)}; the run has the columns {known}."
             raise ArgumentError(msg) from None
