@@ -83,7 +83,7 @@ class refuse_taken_plate_names(Messenger):
         Raises:
             KernelError: If it does.
         """
-        name = msg["name"]
+        name = msg.get("name")  # loops have none
         if msg["type"] in ("sample", "deterministic", "param"):
             self._sites.add(name)
         elif msg["type"] == "plate" and name in self._sites:

@@ -196,7 +196,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_nothing_and_names_its_path(
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="writes to a device that is full")
 def test_a_log_on_a_full_disk_names_its_path():
-    with pytest.raises(ArtifactWriteError, match=r"CSV file of the run .*/dev/full: .*No space"):
+    with pytest.raises(ArtifactWriteError, match=r"CSV file of the run .*/dev/full: "):
         mean_field_model(slope).fit(
             inputs(20), np.ones(20, np.float32), epochs=1, progress=False,
             callbacks=[CSVLogger("/dev/full")],
