@@ -166,7 +166,9 @@ class History(Callback):
         Raises:
             DataError: If the file is not such a history, is damaged, or of another version; the
                 message names the field.
+            ArgumentError: If ``path`` is no path of this machine.
         """
+        path = local_path("path", path)
         with refusing(f"{path} is no history written by History.to_json", DataError):
             return cls(recorded_run(_content(path)))
 

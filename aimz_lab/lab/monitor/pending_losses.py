@@ -97,7 +97,7 @@ def _is_number(value: Any) -> bool:
     if isinstance(value, np.ndarray | np.generic | jax.Array):
         real = jnp.issubdtype(value.dtype, np.floating) or jnp.issubdtype(value.dtype, np.integer)
         return real or value.dtype == bool
-    return hasattr(value, "__float__")  # also of a tensor of another library
+    return hasattr(type(value), "__float__")  # also of a tensor of another library
 
 
 def _columns(taken: list[_Given]) -> dict[str, Any]:
