@@ -618,10 +618,10 @@ class ImpactModel:
                 roles=self._roles(by_row, shared),
             )
             check_padding(n_pad, data.batch_size)
-            if size is None and not self._warned_of_n_obs:
-                warnings.warn(_UNKNOWN_N_OBS, FitWarning, stacklevel=2)
             with self._explained(), self._key_of_step(rng_key) as key:
                 step = learner.step(data, n_pad, key, trained.state, rows, on_nonfinite)
+                if size is None and not self._warned_of_n_obs:
+                    warnings.warn(_UNKNOWN_N_OBS, FitWarning, stacklevel=2)
             self._warned_of_n_obs |= size is None
             self._n_obs = size
             self._trained = replace(trained, state=step.state, spec=step.spec, schema=step.schema)

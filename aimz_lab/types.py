@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar, get_args
 
@@ -121,7 +122,8 @@ def shown(value: object) -> str:
     if isinstance(value, np.ndarray | jax.Array) and value.ndim:
         return f"<{value.dtype} array of shape {value.shape}>"
     try:
-        text = repr(value)
+        # Of a large or deep container, only the beginning is written.
+        text = _SHORT.repr(value) if isinstance(value, _CONTAINERS) else repr(value)
     except Exception:  # noqa: BLE001  of an object of the user's
         return f"<{type(value).__name__}>"
     if len(text) <= _SHOWN and "\n" not in text:
@@ -130,6 +132,10 @@ def shown(value: object) -> str:
 
 
 _SHOWN = 80  # characters
+_CONTAINERS = (dict, list, tuple, set, frozenset, str, bytes, int)
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = _SHOWN
+_SHORT.maxlevel = 3
 
 
 def check_choice(name: str, value: _T, choices: object) -> _T:

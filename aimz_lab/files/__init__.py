@@ -13,7 +13,7 @@ from aimz_lab.files.json_text import (
     sealed_text,
     unsealed,
 )
-from aimz_lab.files.refusals import Malformed, refusing, shown
+from aimz_lab.files.refusals import Malformed, refusing
 from aimz_lab.files.regular_file import as_path, machine_bytes, open_regular
 from aimz_lab.files.value import MOST_EPOCHS, Value
 
@@ -32,6 +32,5 @@ __all__ = [
     "read_sealed",
     "refusing",
     "sealed_text",
-    "shown",
     "unsealed",
 ]

@@ -13,9 +13,9 @@ from functools import partial
 
 import numpy as np
 
-from aimz_lab.files.refusals import Malformed, shown
+from aimz_lab.files.refusals import Malformed
 from aimz_lab.files.regular_file import open_regular
-from aimz_lab.types import JsonObject
+from aimz_lab.types import JsonObject, shown
 
 NONFINITE = ("nan", "inf", "-inf")
 """How numbers that JSON lacks are written, as text."""

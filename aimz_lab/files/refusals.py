@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import reprlib
 from collections.abc import Iterator
 
 from aimz_lab.errors import AimzLabError
-
-_SHORT = reprlib.Repr()
-_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
-_SHORT.maxlevel = 3
 
 
 class Malformed(ValueError):
@@ -35,13 +30,3 @@ def refusing(what: str | os.PathLike[str], error: type[AimzLabError], hint: str 
         found = str(cause) if isinstance(cause, Malformed) else f"{type(cause).__name__}: {cause}"
         msg = f"{what}: {found}.{' ' if hint else ''}{hint}"
         raise error(msg) from cause
-
-
-def shown(value: object) -> str:
-    """Return a value as text of bounded length, however large or deep it is.
-
-    Example:
-        >>> shown({"a": [1, 2]}), len(shown("x" * 10_000))
-        ("{'a': [1, 2]}", 80)
-    """
-    return _SHORT.repr(value)

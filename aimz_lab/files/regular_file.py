@@ -7,7 +7,8 @@ import stat
 from pathlib import Path
 from typing import BinaryIO
 
-from aimz_lab.files.refusals import Malformed, shown
+from aimz_lab.files.refusals import Malformed
+from aimz_lab.types import shown
 
 # Without O_NONBLOCK, opening a pipe would wait for somebody to write to it.
 _FLAGS = os.O_RDONLY | sum(

@@ -10,7 +10,8 @@ from typing import TypeVar
 import numpy as np
 
 from aimz_lab.files.json_text import NONFINITE
-from aimz_lab.files.refusals import Malformed, shown
+from aimz_lab.files.refusals import Malformed
+from aimz_lab.types import shown
 
 _T = TypeVar("_T")
 

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from aimz_lab.errors import ArtifactError, ArtifactGoneError, ArtifactWriteError, CheckpointError
-from aimz_lab.files import Malformed, read_sealed, refusing, sealed_text, shown, unsealed
+from aimz_lab.files import Malformed, read_sealed, refusing, sealed_text, unsealed
 from aimz_lab.inference.checkpoint.archive import PARTIAL, read_with_checksum, write_archive
 from aimz_lab.system.interrupts import hold_interrupts
 from aimz_lab.system.leftovers import make_folder, remove_folder, remove_leftovers
 from aimz_lab.system.paths import local_path
-from aimz_lab.types import JsonObject
+from aimz_lab.types import JsonObject, shown
 
 FORMAT = 2
 _KIND = "aimz_lab model"

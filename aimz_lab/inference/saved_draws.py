@@ -12,12 +12,12 @@ from jaxtyping import PyTree
 from numpyro.infer.svi import SVIRunResult, SVIState
 
 from aimz_lab.errors import ArtifactError
-from aimz_lab.files import Malformed, Value, shown
+from aimz_lab.files import Malformed, Value
 from aimz_lab.inference.checkpoint.trees import array_of, check_array
 from aimz_lab.inference.posterior import Posterior
 from aimz_lab.inference.request import ViResult
 from aimz_lab.kernel.spec import KernelSpec
-from aimz_lab.types import SAMPLE_DIMS, Array, JsonObject, Params
+from aimz_lab.types import SAMPLE_DIMS, Array, JsonObject, Params, shown
 
 
 def plain_posterior(posterior: Posterior, spec: KernelSpec | None) -> JsonObject:

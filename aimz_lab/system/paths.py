@@ -66,7 +66,11 @@ def local_path(argument: str, path: object) -> Path:
             "recursive=True) and .get(url, local, recursive=True)."
         )
         raise ArgumentError(msg)
-    return Path(text).expanduser()
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:  # ~name of nobody
+        msg = f"{argument}={text!r} is no path: {error}"
+        raise ArgumentError(msg) from error
 
 
 @contextmanager

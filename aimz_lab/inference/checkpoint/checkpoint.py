@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from aimz_lab.errors import CheckpointError, FitWarning
-from aimz_lab.files import Malformed, Value, as_path, refusing, shown
+from aimz_lab.files import Malformed, Value, as_path, refusing
 from aimz_lab.inference.checkpoint.archive import PARTIAL, read_archive, write_archive
 from aimz_lab.inference.checkpoint.content import Content, check_history, check_position
 from aimz_lab.inference.checkpoint.provenance import Origin, versions
@@ -27,7 +27,7 @@ from aimz_lab.inference.run.events import Run
 from aimz_lab.inference.run.rates import set_learning_rate
 from aimz_lab.inference.run.records import Best, TrainerState
 from aimz_lab.system.paths import naming
-from aimz_lab.types import JsonObject
+from aimz_lab.types import JsonObject, shown
 
 _FORMAT = 2
 _NAME = re.compile(r"(\d{6,})-step-(\d+)\.npz")

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int
 
-from aimz_lab.files import MOST_EPOCHS, Malformed, Value, shown
+from aimz_lab.files import MOST_EPOCHS, Malformed, Value
 from aimz_lab.inference.checkpoint.provenance import Origin
 from aimz_lab.inference.checkpoint.trees import check_array, check_names
 from aimz_lab.inference.feeds.feed import Position
 from aimz_lab.inference.run.buckets import COUNT, HIGH, LOW, SUM, bucket_sizes
 from aimz_lab.inference.run.step_history import column_forms, metric_form
-from aimz_lab.types import JsonObject
+from aimz_lab.types import JsonObject, shown
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from jax.typing import ArrayLike
 from jaxtyping import PyTree
 from numpy.typing import DTypeLike
 
-from aimz_lab.files import Malformed, shown
+from aimz_lab.files import Malformed
+from aimz_lab.types import shown
 
 _MISSING = "missing"
 _SHOWN = 200

@@ -11,10 +11,10 @@ import numpy as np
 from jaxtyping import PyTree
 
 from aimz_lab.errors import ArtifactError
-from aimz_lab.files import Malformed, Value, machine_bytes, plain_number, shown
+from aimz_lab.files import Malformed, Value, machine_bytes, plain_number
 from aimz_lab.inference.feeds.ranges import Ranges, plain_ranges, ranges_of_plain
 from aimz_lab.inference.feeds.training_data import TrainingData
-from aimz_lab.types import Columns, HasShape, JsonObject, Static
+from aimz_lab.types import Columns, HasShape, JsonObject, Static, shown
 
 _PLAIN = (str, int, float, bool, type(None))
 _LARGEST = 2**63

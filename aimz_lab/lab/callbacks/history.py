@@ -17,7 +17,6 @@ from aimz_lab.files import (
     read_sealed,
     refusing,
     sealed_text,
-    shown,
 )
 from aimz_lab.inference.run.events import Callback, Run
 from aimz_lab.lab import formatting
@@ -26,6 +25,7 @@ from aimz_lab.lab.pictures.summary import summary_html, summary_text
 from aimz_lab.lab.record import RunSource, loss_trace, padded_share, run_of
 from aimz_lab.system.imports import late_import
 from aimz_lab.system.paths import local_path, naming, write_whole
+from aimz_lab.types import shown
 
 if TYPE_CHECKING:
     import pandas as pd
