@@ -70,11 +70,12 @@ def test_a_shape_is_mended_by_the_name_of_its_argument(world):
         world.plain.log_likelihood(world.X, world.y[:, None], **QUIET)
 
 
-def test_a_folder_of_results_is_no_result_to_remove(world, tmp_path):
-    inside = tmp_path / Path(world.store).name
+def test_a_folder_of_results_is_no_result_to_remove(world):
+    folder = world.folder / "results"
+    inside = folder / Path(world.store).name
     shutil.copytree(world.store, inside)
     with pytest.raises(ArtifactError, match="folder of results") as error:
-        open_results(tmp_path)
+        open_results(folder)
     assert str(inside) in str(error.value)
     assert "Remove" not in str(error.value)
     with pytest.raises(ArgumentError, match="'artifact_path'"):
@@ -91,11 +92,12 @@ def test_a_group_is_no_tree_of_results(world):
         hdi(3.0)
 
 
-def test_a_refused_run_leaves_no_folder(world, tmp_path):
-    callbacks = [ModelCheckpoint(tmp_path / "new", best="validation")]
+def test_a_refused_run_leaves_no_folder(world):
+    folder = world.folder / "refused"
+    callbacks = [ModelCheckpoint(folder, best="validation")]
     with pytest.raises(ArgumentError, match="held-out data"):
         world.plain.fit(world.X, world.y, callbacks=callbacks, **QUIET)
-    assert list(tmp_path.iterdir()) == []
+    assert not folder.exists()
 
 
 def test_what_is_watched_or_compared_is_named(world):
