@@ -606,13 +606,17 @@ def with_draws(kernel):
     return model(kernel).set_posterior_sample({name: np.ones(shape) for name in names})
 
 
+def short_fit():
+    return model().fit_on_batch(X, Y, num_steps=2, num_samples=3, progress=False)
+
+
 @pytest.mark.parametrize(
     ("kernel", "call", "says"),
     [
         (linear, lambda im: im.predict(X, return_sites="slop"), "did you mean 'slope'"),
         (chained, lambda im: im.predict(X, intervention={"z": 0.0}), "held='redraw'"),
         (chained, lambda im: im.predict(X, condition={"m": 0.0}), "held='redraw'"),
-        (chained, lambda im: im.predict(X, intervention={"z": X[:, 0]}), "has shape"),
+        (chained, lambda im: im.predict(X, intervention={"z": X[:, 0]}), "argument of the kernel"),
         (two_outputs, lambda im: im.predict(np.tile(X, (2, 1))), r"max\(30, X\.shape\[0\]\)"),
         (
             linear,
@@ -620,8 +624,9 @@ def with_draws(kernel):
             "on the same rows",
         ),
         (linear, lambda im: model().log_likelihood(X, Y), "needs a posterior"),
+        (linear, lambda _: short_fit().sample(return_sites="mu"), r"predict\(X, return_sites"),
     ],
-    ids=["typo", "held", "condition", "value a row", "plate", "rows", "no posterior"],
+    ids=["typo", "held", "condition", "value a row", "plate", "rows", "no posterior", "computed"],
 )
 def test_what_is_refused_says_what_to_do(kernel, call, says):
     with pytest.raises(errors.AimzLabError, match=says):

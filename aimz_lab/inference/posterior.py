@@ -69,7 +69,11 @@ class Posterior:
         names = site_names(sites)
         unknown = [name for name in names or () if name not in self.draws]
         if unknown:
-            msg = f"The draws have no site {unknown[0]!r}; they have {', '.join(self.draws)}."
+            msg = (
+                f"The draws have no site {unknown[0]!r}; they have {', '.join(self.draws)}. "
+                "Sites that the kernel computes, and its outputs, come from "
+                "predict(X, return_sites=...)."
+            )
             raise SiteError(msg)
         return {name: self.draws[name] for name in (self.draws if names is None else names)}
 

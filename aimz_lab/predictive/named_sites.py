@@ -143,6 +143,10 @@ def row_wise_values(request: Request, spec: KernelSpec, n_rows: int | None) -> d
             found[name] = len(shape) + axis
         sizes = zip(reversed(shape), reversed(expected), strict=False)
         if len(shape) > len(expected) or any(got not in (1, size or got) for got, size in sizes):
-            msg = f"The value set for site {name!r} has shape {shape}; the site has {expected}."
+            msg = (
+                f"The value set for site {name!r} has shape {shape}; the site has {expected}. "
+                "Pass a value of that shape; for one that differs by row, make it an argument "
+                "of the kernel."
+            )
             raise SiteError(msg)
     return found
