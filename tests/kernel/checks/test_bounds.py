@@ -99,7 +99,7 @@ def masked_levels(X, y=None):
         (levels, -1, "'y' is -1 at row 3.*from 0 to 2"),
         (levels, 3, "'y' is 3 at row 3.*from 0 to 2"),
         (flags, 2, "'y' is 2 at row 3.*from 0 to 1"),
-        (waits, -0.5, r"'y' is -0.5 at row 3.*from 0.0 on"),
+        (waits, -0.5, r"'y' is -0.5 at row 3.*above 0.0"),
     ],
 )
 def test_training_refuses_data_outside_the_support(kernel, wrong, message):
