@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -79,16 +79,14 @@ def read_columns(table: pd.DataFrame | pl.DataFrame, names: Sequence[str]) -> di
 
 def _of_polars(column: pl.Series) -> pd.Series:
     dtype = column.dtype
-    name = type(dtype).__name__ if not isinstance(dtype, type) else dtype.__name__
-    if name in ("Categorical", "Enum"):
-        return pd.Series(
-            pd.Categorical(column.to_list(), categories=column.cat.get_categories().to_list())
-        )
-    if name in ("String", "Utf8", "Boolean") or not dtype.is_numeric():
-        return pd.Series(
-            column.to_list(), dtype=object if name != "Boolean" or column.null_count() else bool
-        )
-    return pd.Series(column.to_numpy())
+    if dtype.is_numeric() and not column.null_count():
+        return pd.Series(column.to_numpy())
+    values = column.to_list()
+    if hasattr(dtype, "categories") and "Enum" in str(dtype):
+        return pd.Series(pd.Categorical(values, categories=dtype.categories.to_list()))
+    if dtype.is_numeric():
+        return pd.Series(values, dtype=np.float64)
+    return pd.Series(values, dtype=object)
 
 
 def kind_of(name: str, column: pd.Series) -> ColumnKind:
@@ -182,10 +180,9 @@ def codes_of(name: str, column: pd.Series, levels: tuple[Level, ...]) -> np.ndar
     if len(unseen):
         new = list(dict.fromkeys(map(str, column.iloc[unseen[:1000]])))
         msg = (
-            f"Column {name!r} has {'a level' if len(new) == 1 else 'levels'} that the training table "
-            f"had not: {_quoted(new)}, first in {_row(column.index, unseen[0])}; {len(unseen)} "
-            f"row{'s' if len(unseen) > 1 else ''} in all. Known are {_quoted(levels)}. Leave these "
-            "rows out, or train on a table that has them."
+            f"Column {name!r} has a level that the training table had not: {_quoted(new)}, first "
+            f"in {_row(column.index, unseen[0])}; {len(unseen)} of {len(codes)} rows in all. Known "
+            f"are {_quoted(levels)}. Leave these rows out, or train on a table that has them."
         )
         raise DataError(msg)
     return codes.astype(np.int32)
@@ -216,7 +213,7 @@ def refuse_missing(missing: Mapping[str, np.ndarray], index: pd.Index) -> None:
     if not missing:
         return
     parts = [
-        f"{name!r} in {rows.sum()} row{'s' if rows.sum() > 1 else ''} (first {_row(index, int(rows.argmax()))})"
+        f"{name!r} in {rows.sum()} of {len(rows)} rows, first {_row(index, int(rows.argmax()))}"
         for name, rows in missing.items()
     ]
     msg = (
@@ -238,8 +235,9 @@ def check_finite(argument: str, names: Sequence[str], values: np.ndarray, index:
     row, column = map(int, np.argwhere(bad)[0])
     msg = (
         f"{names[column]!r} of {argument!r} is {values.reshape(len(values), -1)[row, column]} in "
-        f"{_row(index, row)}, and not finite in {bad[:, column].sum()} rows. Correct these values, or "
-        "change the formula; the logarithm of 0 and the scale of a constant column are not finite."
+        f"{_row(index, row)}, and not finite in {bad[:, column].sum()} rows. Correct these values, "
+        "or change the formula; the logarithm of 0 and the scale of a constant column are not "
+        "finite."
     )
     raise DataError(msg)
 

@@ -146,7 +146,8 @@ class TableEncoder:
             if part.kind != "formula":
                 found[name] = tuple(map(str, self.columns[part.columns[0]].levels or ()))
             elif part.is_matrix:
-                found[name] = _wanted(part, self.formulas[name].column_names)
+                names = _wanted(part, self.formulas[name].column_names)
+                found[name] = tuple(map(part.plain_name, names))
         return found
 
     def outcome_scale(self, argument: str) -> OutcomeScale | None:
@@ -154,7 +155,7 @@ class TableEncoder:
         part = self.spec.parts.get(argument)
         if part is None or part.kind != "formula" or part.is_matrix:
             return None
-        return outcome_scale(part.text, self.formulas[argument].transform_state)
+        return outcome_scale(part, self.formulas[argument].transform_state)
 
     def as_plain(self) -> JsonObject:
         """Return all of it as JSON values."""
@@ -175,8 +176,8 @@ class TableEncoder:
     def of_plain(cls, plain: JsonObject) -> TableEncoder:
         """Return the encoder from its plain values.
 
-        What the formulas learned is given to them again; the structure of their columns follows from a
-        few made-up rows that have all levels.
+        What the formulas learned is given to them again; the structure of their columns follows
+        from a few made-up rows that have all levels.
         """
         spec = TableSpec.of_plain(plain["spec"])
         columns = {
@@ -204,7 +205,7 @@ class TableEncoder:
 def _complete(
     spec: TableSpec, table: pd.DataFrame | pl.DataFrame, names: tuple[str, ...] | list[str]
 ) -> tuple[dict[str, pd.Series], np.ndarray | None]:
-    """Return columns without missing values, and the positions of the rows kept if some were not."""
+    """Return columns without missing values, and the positions of the rows kept, if not all."""
     series = read_columns(table, names)
     index = row_index(table)
     if not len(index):
@@ -235,7 +236,7 @@ def _learn_column(name: str, column: pd.Series, is_category: bool) -> Column:
 
 
 def _frame(series: Mapping[str, pd.Series], columns: Mapping[str, Column]) -> pd.DataFrame:
-    """Return the columns as formulaic needs them: numbers, or categoricals with the learned levels."""
+    """Return the columns as formulaic needs them: numbers, or categoricals of learned levels."""
     made = {}
     for name, column in series.items():
         levels = columns[name].levels
@@ -251,9 +252,11 @@ def _evaluate(part: Part, spec: ModelSpec, frame: pd.DataFrame) -> Any:
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")  # what is not finite is refused with its row
-            return spec.get_model_matrix(frame[list(part.columns)], context={})
+            used = frame[list(part.columns)]
+            stand_ins = {column: name for name, column in part.quoted.items()}
+            return spec.get_model_matrix(used.rename(columns=stand_ins), context={})
     except (FormulaicError, ValueError, TypeError, ArithmeticError, LookupError) as error:
-        cause = error.__cause__ or error
+        cause = part.plain_name(str(error.__cause__ or error))
         msg = f"The formula {part.text!r} of {part.argument!r} cannot be computed: {cause}"
         raise DataError(msg) from error
 
@@ -263,7 +266,7 @@ def _wanted(part: Part, names: tuple[str, ...] | list[str]) -> tuple[str, ...]:
 
 
 def _check_values(part: Part, encoded: Any) -> pd.DataFrame:
-    """Return encoded columns as float32, all finite, without the intercept that nobody asked for."""
+    """Return encoded columns as float32, all finite, without an intercept nobody asked for."""
     names = _wanted(part, list(encoded.columns))
     if not names:
         msg = f"The formula {part.text!r} of {part.argument!r} gives no column."
@@ -272,8 +275,9 @@ def _check_values(part: Part, encoded: Any) -> pd.DataFrame:
     with np.errstate(over="ignore"):
         for i, name in enumerate(names):
             values[:, i] = encoded[name]
-    check_finite(part.argument, names, values, encoded.index)
-    return pd.DataFrame(values, encoded.index, list(names))
+    labels = [part.plain_name(name) for name in names]
+    check_finite(part.argument, labels, values, encoded.index)
+    return pd.DataFrame(values, encoded.index, labels)
 
 
 def _made_up_rows(columns: Mapping[str, Column]) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Take outputs back to the scale of the table: the inverse of a formula such as ``scale(log(y))``."""
+"""Take outputs back to the scale of the table: the inverse of a formula like ``scale(log(y))``."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
+
+from aimz_lab.tables.formulas import Part
 
 _FUNCTIONS = {
     "log": jnp.exp,
@@ -44,7 +46,7 @@ class OutcomeScale:
 
     @property
     def factor(self) -> float | None:
-        """The factor of a linear scale, such as the standard deviation; ``None`` of a curved one."""
+        """The factor of a linear scale, such as the standard deviation; ``None`` if curved."""
         if any(name != "linear" for name, _, _ in self.steps):
             return None
         return float(np.prod([a for _, a, _ in self.steps]))
@@ -56,23 +58,23 @@ class OutcomeScale:
         return values
 
 
-def outcome_scale(text: str, state: Mapping[str, Mapping[str, Any]]) -> OutcomeScale | None:
+def outcome_scale(part: Part, state: Mapping[str, Mapping[str, Any]]) -> OutcomeScale | None:
     """Return the inverse of a formula of one column.
 
     Args:
-        text: The formula.
+        part: The formula.
         state: What its functions learned, by their text, as formulaic keeps it.
 
     Returns:
         The inverse; ``None`` if the formula has none.
     """
-    text = text.strip()
+    text = part.code.strip()
     if text.startswith("{") and text.endswith("}"):
         text = text[1:-1]
     try:
-        node = ast.parse(text.replace("`", ""), mode="eval").body
-    except SyntaxError:
-        return OutcomeScale(text.strip("`")) if text.startswith("`") else None
+        node = ast.parse(text, mode="eval").body
+    except SyntaxError:  # an operator of formulas
+        return None
     steps: list[tuple[str, float, float]] = []
     while not isinstance(node, ast.Name):
         found = _undo(node, state)
@@ -80,7 +82,7 @@ def outcome_scale(text: str, state: Mapping[str, Mapping[str, Any]]) -> OutcomeS
             return None
         step, node = found
         steps.append(step)
-    return OutcomeScale(node.id, tuple(step for step in steps if step[0] != "identity"))
+    return OutcomeScale(part.plain_name(node.id), tuple(s for s in steps if s[0] != "identity"))
 
 
 def _undo(
@@ -93,7 +95,7 @@ def _undo(
         return None
     name = ast.unparse(node.func).removeprefix("np.")
     if name in ("scale", "center", "standardize"):
-        learned = state.get(ast.unparse(node)) or state.get(ast.unparse(node).replace("'", '"'))
+        learned = state.get(ast.unparse(node))
         if learned is None:
             return None
         by, at = (1.0 if learned[key] is None else learned[key] for key in ("scale", "center"))

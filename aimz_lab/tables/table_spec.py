@@ -24,18 +24,20 @@ class TableSpec:
     Each keyword names an argument of the kernel and says how it is made:
 
     - ``"age"`` or ``"scale(log(income))"``: one vector, a number per row.
-    - ``"scale(age) + bs(income, df=4) + C(region)"``: a matrix, with a column for each number that the
-      terms give. An intercept is the kernel's; write ``"1 + ..."`` for a column of ones. A list of
-      terms, ``["age"]``, is a matrix even with one column.
+    - ``"scale(age) + bs(income, df=4) + C(region)"``: a matrix, with a column for each number that
+      the terms give. An intercept is the kernel's; write ``"1 + ..."`` for a column of ones. A list
+      of terms, ``["age"]``, is a matrix even with one column.
     - ``"index(region)"``: for each row the number of its level, from 0.
     - ``"levels(region)"``: the number of levels, a plain int.
 
-    Formulas are those of `formulaic <https://matthewwardrop.github.io/formulaic/>`_. What they learn from
-    the training table, such as means, levels and knots, encodes each later table.
+    Formulas are those of the package `formulaic`_. What they learn from the training table, such as
+    means, levels and knots, encodes each later table.
+
+    .. _formulaic: https://matthewwardrop.github.io/formulaic/
 
     Args:
-        missing: What becomes of rows with a missing value: ``"refuse"`` the table, or ``"drop"`` these
-            rows and say how many.
+        missing: What becomes of rows with a missing value: ``"refuse"`` the table, or ``"drop"``
+            these rows and say how many.
         **arguments: A formula, or a list of terms, by kernel argument.
 
     Raises:
@@ -49,7 +51,10 @@ class TableSpec:
 
     def __init__(self, *, missing: Missing = "refuse", **arguments: str | Sequence[str]) -> None:
         if not arguments:
-            msg = "A TableSpec names the kernel's arguments: TableSpec(X='age + income', y='earnings')."
+            msg = (
+                "A TableSpec names the kernel's arguments: TableSpec(X='age + income', "
+                "y='earnings')."
+            )
             raise ArgumentError(msg)
         check_choice("missing", missing, Missing)
         self.missing: Missing = missing
