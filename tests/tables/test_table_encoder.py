@@ -194,7 +194,8 @@ def test_one_number_per_row_or_a_matrix(table, formula, is_matrix):
 @pytest.mark.parametrize(
     "formula",
     [
-        "age +", "y ~ age", "scale(age", "lag(age)", "np.cumsum(age)", "np.mean(age)", "{age.mean()}",  # noqa
+        "age +", "y ~ age", "scale(age", "lag(age)", "np.cumsum(age)", "np.mean(age)",
+        "{age.mean()}",
         "{age - age.mean()}", "__import__('os').system('true')", "{[x for x in age]}", "{age[0]}",
         "C(age > 3)", "C(sex, contr.sum.__class__)", "age | sex", "", "1", "eval('1')",
         "I(age.__class__)", "{lambda: age}", "hashed(sex)", 3, [], ["age", 3], None,

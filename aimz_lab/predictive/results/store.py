@@ -23,6 +23,7 @@ from zarr.storage import LocalStore
 
 from aimz_lab.errors import AimzLabError, ArtifactError, ArtifactWriteError
 from aimz_lab.predictive.results.checked_store import CheckedStore, Owner, missing_part
+from aimz_lab.predictive.results.datasets import with_levels
 from aimz_lab.predictive.results.locations import exists, is_url, location, nothing_at, remote_store
 
 FORMAT = 1
@@ -285,7 +286,7 @@ def _read_group(store: CheckedStore, name: str) -> xr.Dataset:
         order = dataset[site].attrs.pop(_ORDER, None)
         if order is not None:
             dataset[site] = dataset[site].transpose(*order)
-    return dataset
+    return with_levels(dataset)
 
 
 def _codec(dtype: np.dtype) -> zarr.codecs.BloscCodec | None:

@@ -20,6 +20,7 @@ from aimz_lab.predictive.results.datasets import (
     Variable,
     labelled_draws,
     posterior_dataset,
+    row_coords,
     sample_dataset,
     site_dims,
     with_coords,
@@ -60,7 +61,8 @@ def make_labels(scenario: Scenario) -> Labels:
             row_dims[name] = dims[name][axis]
     coords = dict(request.coords)
     if request.row_coord is not None:
-        coords.update(dict.fromkeys(row_dims.values(), request.row_coord.labels))
+        for dim in dict.fromkeys(row_dims.values()):
+            coords.update(row_coords(request.row_coord, dim))
     return Labels(dims, row_dims, coords, {**_describe_call(request, plan), **request.attrs})
 
 
