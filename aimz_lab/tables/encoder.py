@@ -15,6 +15,7 @@ from formulaic.errors import FormulaicError
 from aimz_lab.errors import DataError, OutputWarning
 from aimz_lab.tables.columns import (
     Column,
+    Level,
     check_finite,
     check_kind,
     codes_of,
@@ -139,12 +140,12 @@ class TableEncoder:
         return column
 
     @property
-    def names(self) -> dict[str, tuple[str, ...]]:
-        """Names of the columns of each matrix, and of the levels of each index, by argument."""
-        found: dict[str, tuple[str, ...]] = {}
+    def names(self) -> dict[str, tuple[Level, ...]]:
+        """Columns by matrix argument, and levels by the column of an index."""
+        found: dict[str, tuple[Level, ...]] = {}
         for name, part in self.spec.parts.items():
             if part.kind != "formula":
-                found[name] = tuple(map(str, self.columns[part.columns[0]].levels or ()))
+                found[part.columns[0]] = self.columns[part.columns[0]].levels or ()
             elif part.is_matrix:
                 names = _wanted(part, self.formulas[name].column_names)
                 found[name] = tuple(map(part.plain_name, names))

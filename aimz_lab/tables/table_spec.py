@@ -36,6 +36,8 @@ class TableSpec:
     .. _formulaic: https://matthewwardrop.github.io/formulaic/
 
     Args:
+        dims: For sites whose axes cannot be told from the kernel: the matrix arguments or category
+            columns that its axes run over, such as ``{"effect": "clinic"}``.
         missing: What becomes of rows with a missing value: ``"refuse"`` the table, or ``"drop"``
             these rows and say how many.
         **arguments: A formula, or a list of terms, by kernel argument.
@@ -49,7 +51,13 @@ class TableSpec:
         ('age', 'sex', 'income', 'clinic')
     """
 
-    def __init__(self, *, missing: Missing = "refuse", **arguments: str | Sequence[str]) -> None:
+    def __init__(
+        self,
+        *,
+        dims: Mapping[str, str | Sequence[str]] | None = None,
+        missing: Missing = "refuse",
+        **arguments: str | Sequence[str],
+    ) -> None:
         if not arguments:
             msg = (
                 "A TableSpec names the kernel's arguments: TableSpec(X='age + income', "
@@ -58,6 +66,10 @@ class TableSpec:
             raise ArgumentError(msg)
         check_choice("missing", missing, Missing)
         self.missing: Missing = missing
+        self.dims: Mapping[str, tuple[str, ...]] = {
+            site: (names,) if isinstance(names, str) else tuple(names)
+            for site, names in (dims or {}).items()
+        }
         self.parts: Mapping[str, Part] = {
             name: parse_part(name, text) for name, text in arguments.items()
         }
@@ -96,12 +108,16 @@ class TableSpec:
 
     def as_plain(self) -> JsonObject:
         """Return the description as JSON values."""
-        return {"missing": self.missing, "arguments": dict(self._texts)}
+        return {
+            "missing": self.missing,
+            "dims": {site: list(names) for site, names in self.dims.items()},
+            "arguments": dict(self._texts),
+        }
 
     @classmethod
     def of_plain(cls, plain: JsonObject) -> TableSpec:
         """Return the description from its plain values."""
-        return cls(missing=plain["missing"], **plain["arguments"])
+        return cls(missing=plain["missing"], dims=plain["dims"], **plain["arguments"])
 
     def __eq__(self, other: Any) -> bool:
         return isinstance(other, TableSpec) and self.as_plain() == other.as_plain()
@@ -111,6 +127,8 @@ class TableSpec:
 
     def __repr__(self) -> str:
         texts = [f"{name}={text!r}" for name, text in self._texts.items()]
+        if self.dims:
+            texts.append(f"dims={dict(self.dims)!r}")
         if self.missing != "refuse":
             texts.append(f"missing={self.missing!r}")
         return f"TableSpec({', '.join(texts)})"
