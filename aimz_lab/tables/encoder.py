@@ -67,7 +67,25 @@ class TableEncoder:
 
     @classmethod
     def learn(cls, spec: TableSpec, table: pd.DataFrame | pl.DataFrame) -> TableEncoder:
-        """Learn from a table; see :meth:`TableSpec.learn`."""
+        """Learn levels, means, scales and knots from a table.
+
+        Args:
+            spec: The description.
+            table: The training table; other columns are ignored.
+
+        Returns:
+            The encoder of this and later tables.
+
+        Raises:
+            DataError: If a column is missing, has missing values, or does not fit its formula.
+            DataTypeError: If a column holds something else than numbers, booleans or text.
+
+        Example:
+            >>> table = pd.DataFrame({"age": [20.0, 30.0, 40.0], "sex": ["f", "m", "f"]})
+            >>> encoder = TableEncoder.learn(TableSpec(X="scale(age) + C(sex)"), table)
+            >>> encoder.encode(table).arguments["X"].columns.tolist()
+            ['scale(age)', 'C(sex)[T.m]']
+        """
         series, _ = _complete(spec, table, spec.columns)
         categories = {name for part in spec.parts.values() for name in part.categories}
         columns = {

@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from aimz_lab.errors import ArgumentError
 from aimz_lab.tables.formulas import Part, parse_part
 from aimz_lab.types import JsonObject, check_choice
-
-if TYPE_CHECKING:
-    import pandas as pd
-    import polars as pl
-
-    from aimz_lab.tables.encoder import TableEncoder
 
 Missing = Literal["refuse", "drop"]
 
@@ -81,30 +75,6 @@ class TableSpec:
     def columns(self) -> tuple[str, ...]:
         """The table's columns that it uses."""
         return tuple(dict.fromkeys(c for part in self.parts.values() for c in part.columns))
-
-    def learn(self, table: pd.DataFrame | pl.DataFrame) -> TableEncoder:
-        """Learn levels, means, scales and knots from a table.
-
-        Args:
-            table: The training table; other columns are ignored.
-
-        Returns:
-            The encoder of this and later tables.
-
-        Raises:
-            DataError: If a column is missing, has missing values, or does not fit its formula.
-            DataTypeError: If a column holds something else than numbers, booleans or text.
-
-        Example:
-            >>> import pandas as pd
-            >>> table = pd.DataFrame({"age": [20.0, 30.0, 40.0], "sex": ["f", "m", "f"]})
-            >>> encoder = TableSpec(X="scale(age) + C(sex)").learn(table)
-            >>> encoder.encode(table).arguments["X"].columns.tolist()
-            ['scale(age)', 'C(sex)[T.m]']
-        """
-        from aimz_lab.tables.encoder import TableEncoder
-
-        return TableEncoder.learn(self, table)
 
     def as_plain(self) -> JsonObject:
         """Return the description as JSON values."""

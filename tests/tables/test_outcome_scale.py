@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from aimz_lab.tables import TableSpec
+from aimz_lab.tables import TableEncoder, TableSpec
 
 RNG = np.random.default_rng(1)
 TABLE = pd.DataFrame({"pay": RNG.gamma(2, 1e4, 200) + 1, "weight in kg": RNG.normal(70, 5, 200)})
@@ -23,7 +23,7 @@ TABLE = pd.DataFrame({"pay": RNG.gamma(2, 1e4, 200) + 1, "weight in kg": RNG.nor
     ],
 )  # fmt: skip
 def test_the_inverse_gives_the_column(formula):
-    encoder = TableSpec(y=formula).learn(TABLE)
+    encoder = TableEncoder.learn(TableSpec(y=formula), TABLE)
     back = encoder.outcome_scale("y")
     encoded = encoder.encode(TABLE).arguments["y"].to_numpy()
     assert back.column == "pay"
@@ -32,11 +32,11 @@ def test_the_inverse_gives_the_column(formula):
 
 
 def test_a_plain_column_needs_no_way_back():
-    assert TableSpec(y="`weight in kg`").learn(TABLE).outcome_scale("y").is_identity
+    assert TableEncoder.learn(TableSpec(y="`weight in kg`"), TABLE).outcome_scale("y").is_identity
 
 
 def test_a_quoted_column_has_a_scale():
-    encoder = TableSpec(y="scale(`weight in kg`)").learn(TABLE)
+    encoder = TableEncoder.learn(TableSpec(y="scale(`weight in kg`)"), TABLE)
     back = encoder.outcome_scale("y")
     assert back.column == "weight in kg"
     np.testing.assert_allclose(
@@ -46,14 +46,14 @@ def test_a_quoted_column_has_a_scale():
 
 @pytest.mark.parametrize("formula", ["np.sin(pay)", "{pay * pay}", "np.square(pay)", "{1 / pay}"])
 def test_a_formula_without_an_inverse(formula):
-    assert TableSpec(y=formula).learn(TABLE).outcome_scale("y") is None
+    assert TableEncoder.learn(TableSpec(y=formula), TABLE).outcome_scale("y") is None
 
 
 def test_the_factor_of_a_linear_scale():
-    linear = TableSpec(y="scale(pay)").learn(TABLE).outcome_scale("y")
+    linear = TableEncoder.learn(TableSpec(y="scale(pay)"), TABLE).outcome_scale("y")
     assert linear.factor == pytest.approx(TABLE.pay.std())
-    assert TableSpec(y="log(pay)").learn(TABLE).outcome_scale("y").factor is None
+    assert TableEncoder.learn(TableSpec(y="log(pay)"), TABLE).outcome_scale("y").factor is None
 
 
 def test_a_matrix_has_no_single_scale():
-    assert TableSpec(y="pay + `weight in kg`").learn(TABLE).outcome_scale("y") is None
+    assert TableEncoder.learn(TableSpec(y="pay + `weight in kg`"), TABLE).outcome_scale("y") is None

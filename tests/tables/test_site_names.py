@@ -11,7 +11,7 @@ import pytest
 
 from aimz_lab.errors import ArgumentError
 from aimz_lab.kernel.tracing import trace_spec
-from aimz_lab.tables import TableSpec
+from aimz_lab.tables import TableEncoder, TableSpec
 from aimz_lab.tables.site_names import Arguments, name_sites
 
 N = 12
@@ -42,7 +42,7 @@ def kernel(X, clinic, n_clinics, y=None):
 
 
 def named(kernel, spec):
-    encoder = spec.learn(TABLE)
+    encoder = TableEncoder.learn(spec, TABLE)
     values = encoder.encode(TABLE).arguments
     rows = {
         name: jax.ShapeDtypeStruct(value.shape, np.asarray(value).dtype)

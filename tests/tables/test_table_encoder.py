@@ -44,7 +44,7 @@ def table():
 
 @pytest.fixture(scope="module")
 def encoder(table):
-    return TableSpec(**FORMULAS).learn(table)
+    return TableEncoder.learn(TableSpec(**FORMULAS), table)
 
 
 def test_numbers_are_those_of_pandas(table, encoder):
@@ -84,7 +84,7 @@ def test_a_saved_encoder_encodes_alike(table, encoder):
 
 @pytest.mark.parametrize("contrast", ["sum", "helmert", "treatment('south')", "poly"])
 def test_contrasts_are_saved(table, contrast):
-    encoder = TableSpec(X=f"C(clinic, contr.{contrast}) + scale(age)").learn(table)
+    encoder = TableEncoder.learn(TableSpec(X=f"C(clinic, contr.{contrast}) + scale(age)"), table)
     again = TableEncoder.of_plain(json.loads(json.dumps(encoder.as_plain())))
     one = table.iloc[[1]]
     assert again.encode(one).arguments["X"].equals(encoder.encode(one).arguments["X"])
@@ -157,18 +157,18 @@ def test_rows_with_missing_values_are_left_out_and_counted(table):
     holes.iloc[[3, 7], holes.columns.get_loc("clinic")] = None
     spec = TableSpec(X="scale(age)", clinic="index(clinic)", missing="drop")
     with pytest.warns(OutputWarning, match="2 of 60 rows .* 1 in 'age', 2 in 'clinic'"):
-        encoder = spec.learn(holes)
+        encoder = TableEncoder.learn(spec, holes)
     with pytest.warns(OutputWarning, match="2 of 60 rows"):
         arguments, kept = encoder.encode(holes)
     assert kept.tolist() == [i for i in range(N) if i not in (3, 7)]
     assert arguments["X"].index.equals(holes.index[kept])
     with pytest.raises(DataError, match="Values are missing: 'age' in 1 of 60 rows"):
-        TableSpec(X="scale(age)").learn(holes)
+        TableEncoder.learn(TableSpec(X="scale(age)"), holes)
 
 
 def test_a_constant_column_has_no_scale(table):
     with pytest.raises(DataError, match="scale of a constant column"):
-        TableSpec(X="scale(age) + scale(income)").learn(table.assign(income=3.0))
+        TableEncoder.learn(TableSpec(X="scale(age) + scale(income)"), table.assign(income=3.0))
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_a_constant_column_has_no_scale(table):
     ],
 )
 def test_one_number_per_row_or_a_matrix(table, formula, is_matrix):
-    value = TableSpec(X=formula).learn(table).encode(table).arguments["X"]
+    value = TableEncoder.learn(TableSpec(X=formula), table).encode(table).arguments["X"]
     assert isinstance(value, pd.DataFrame) is is_matrix
     if formula == "1 + age":
         assert value.columns.tolist() == ["Intercept", "age"]
@@ -226,7 +226,7 @@ def test_names_of_columns_and_levels(encoder):
 
 def test_columns_with_spaces(table):
     spaced = table.rename(columns={"age": "age in years"})
-    encoder = TableSpec(X="scale(`age in years`) + `age in years`").learn(spaced)
+    encoder = TableEncoder.learn(TableSpec(X="scale(`age in years`) + `age in years`"), spaced)
     X = encoder.encode(spaced).arguments["X"]
     np.testing.assert_allclose(X.iloc[:, 1], spaced["age in years"], rtol=1e-6)
 
@@ -239,6 +239,6 @@ def test_the_repr_can_be_written_again():
 
 def test_two_columns_that_differ_in_a_space():
     table = pd.DataFrame({"a b": [1.0, 2.0, 4.0], "a_b": [3.0, 1.0, 0.0]})
-    X = TableSpec(X="I(`a b`) + a_b").learn(table).encode(table).arguments["X"]
+    X = TableEncoder.learn(TableSpec(X="I(`a b`) + a_b"), table).encode(table).arguments["X"]
     np.testing.assert_array_equal(X, table)
     assert X.columns.tolist() == ["I(a b)", "a_b"]
