@@ -69,7 +69,9 @@ def plot_forest(
     """
     tree = _with_group(source, "posterior")
     names = _sites(tree["posterior"], sites, limit=10 * MOST_PANELS)
-    return _drawn("plot_forest", tree, var_names=names, ci_kind="hdi", ci_probs=(0.5, prob), combined=True)
+    return _drawn(
+        "plot_forest", tree, var_names=names, ci_kind="hdi", ci_probs=(0.5, prob), combined=True
+    )
 
 
 def plot_prior_posterior(
@@ -165,11 +167,12 @@ def _sites(group: xr.DataTree, sites: Sequence[str] | None, *, limit: int) -> li
     names = have if sites is None else [sites] if isinstance(sites, str) else list(sites)
     unknown = [name for name in names if name not in have]
     if unknown or not names:
-        msg = f"The posterior has no draws of {', '.join(map(repr, unknown))}; it has {', '.join(have)}."
+        missing = ", ".join(map(repr, unknown))
+        msg = f"The posterior has no draws of {missing}; it has {', '.join(have)}."
         raise ArgumentError(msg)
     count = sum(int(np.prod(group[name].shape[2:])) for name in names)
     if count > limit:
-        msg = f"These sites have {count} entries, and a picture shows up to {limit}; pass sites=[...]."
+        msg = f"These sites have {count} entries, and a picture shows {limit}; pass sites=[...]."
         raise ArgumentError(msg)
     return names
 
