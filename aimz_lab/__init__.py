@@ -5,24 +5,37 @@ from __future__ import annotations
 from aimz_lab import errors
 from aimz_lab.data import ArrayDataset, ArrayLoader
 from aimz_lab.effects import summarize_effect
+from aimz_lab.errors import (
+    AimzWarning,
+    FitWarning,
+    KernelValidationError,
+    NotFittedError,
+    OutputWarning,
+    PerformanceWarning,
+)
 from aimz_lab.impact_model import ImpactModel
 from aimz_lab.inference.run.events import Callback, Control, Run, RunInfo, StepInfo, Steps
 from aimz_lab.inference.run.handle import RunHandle
 from aimz_lab.inference.run.rates import settable_rate
 from aimz_lab.predictive import Exceeds, Hdi, Loo, Mean, Quantiles, open_results
-
-__version__ = "0.1.0"
+from aimz_lab.version import __version__ as __version__
 
 __all__ = [
+    "AimzWarning",
     "ArrayDataset",
     "ArrayLoader",
     "Callback",
     "Control",
     "Exceeds",
+    "FitWarning",
     "Hdi",
     "ImpactModel",
+    "KernelValidationError",
     "Loo",
     "Mean",
+    "NotFittedError",
+    "OutputWarning",
+    "PerformanceWarning",
     "Quantiles",
     "Run",
     "RunHandle",

@@ -23,6 +23,10 @@ class KernelError(AimzLabError, ValueError):
     """The kernel's signature or structure does not allow the request."""
 
 
+class NoSamplerError(KernelError, NotImplementedError):
+    """A site has to be drawn, and its distribution has no sampler."""
+
+
 class InferenceError(AimzLabError, TypeError):
     """The inference object is missing, given twice, or of an unsuitable type."""
 
@@ -39,16 +43,31 @@ class CallError(AimzLabError, TypeError):
     """The arguments do not match the signature of the function called."""
 
 
+class MissingOutputError(CallError, ValueError):
+    """The output is missing beside an array of inputs, or among the fields of a loader."""
+
+
 class SiteError(AimzLabError, ValueError):
     """A named site does not exist or does not fit the data."""
 
 
 class BusyError(AimzLabError, RuntimeError):
-    """The model is training in the background."""
+    """Another call is changing the model, such as a fit on another thread."""
 
 
-class NotFittedError(AimzLabError, RuntimeError):
-    """The model has no posterior yet."""
+class ForkedProcessError(AimzLabError, RuntimeError):
+    """The process was forked after JAX had been used, and JAX cannot compute in it."""
+
+
+class CopyError(AimzLabError, TypeError):
+    """The object cannot be pickled or copied."""
+
+
+class NotFittedError(AimzLabError, RuntimeError, ValueError, AttributeError):
+    """The model has no posterior yet.
+
+    It is a ``ValueError`` and an ``AttributeError`` too, as in scikit-learn and in aimz.
+    """
 
 
 class NonFiniteLossError(AimzLabError, FloatingPointError):
@@ -79,7 +98,7 @@ class AimzLabWarning(UserWarning):
     """Base class of the warnings of this package."""
 
 
-class FitWarning(AimzLabWarning):
+class FitWarning(AimzLabWarning, RuntimeWarning):
     """Training does something the user may not expect."""
 
 
@@ -93,3 +112,10 @@ class PerformanceWarning(AimzLabWarning):
 
 class CallbackWarning(AimzLabWarning):
     """A callback failed and was disabled."""
+
+
+AimzWarning = AimzLabWarning
+"""The name that aimz has for the base class of its warnings."""
+
+KernelValidationError = KernelError
+"""The name that aimz has for the error of a kernel that it cannot work with."""

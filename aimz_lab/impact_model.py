@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import inspect
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -17,20 +19,23 @@ import xarray as xr
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Shaped
 from numpyro.infer import MCMC, SVI
+from numpyro.infer.autoguide import AutoGuide
 from numpyro.infer.svi import SVIState
 
-from aimz_lab.data.checks import check_positive_int
+from aimz_lab.data import as_typed_key
+from aimz_lab.data.checks import check_padding, check_positive_int
+from aimz_lab.data.options import check_flag, check_mapping, check_path, check_text
 from aimz_lab.effects import estimate_effect
 from aimz_lab.effects.scenarios import (
     CallArguments,
     can_share_a_pass,
+    check_scenarios,
     computed_scenarios,
     options_of_the_pass,
 )
 from aimz_lab.errors import (
     AimzLabWarning,
     ArgumentError,
-    BusyError,
     CallError,
     FitWarning,
     InferenceError,
@@ -38,18 +43,18 @@ from aimz_lab.errors import (
 )
 from aimz_lab.inference.checkpoint.checkpoint import Checkpoint, load_checkpoint
 from aimz_lab.inference.checkpoint.provenance import Origin
+from aimz_lab.inference.copies import copied, pickled, unpickled
 from aimz_lab.inference.describe import describe, describe_html, describe_in_a_line
-from aimz_lab.inference.feeds.fingerprint import TrainingFingerprint
 from aimz_lab.inference.feeds.inputs import batch_data
 from aimz_lab.inference.feeds.placement import resolve_placement
 from aimz_lab.inference.feeds.schema import InputSchema
-from aimz_lab.inference.key_sequence import KeySequence
+from aimz_lab.inference.key_sequence import CallKeys, KeySequence
 from aimz_lab.inference.learners import make_learner, one_inference
-from aimz_lab.inference.posterior import Posterior, Sites, as_posterior
-from aimz_lab.inference.posterior_sites import check_axes_of_draws, check_sites_of_draws
+from aimz_lab.inference.one_change import Change, OneChange
+from aimz_lab.inference.posterior import Sites, as_posterior, site_names
+from aimz_lab.inference.posterior_sites import check_posterior
 from aimz_lab.inference.request import (
     FitRequest,
-    FitResult,
     Learner,
     SampleRequest,
     StartedFit,
@@ -60,26 +65,30 @@ from aimz_lab.inference.run.events import Callback, Run
 from aimz_lab.inference.run.handle import RunHandle
 from aimz_lab.inference.saved_model import ModelState, SavedModel, save_model
 from aimz_lab.inference.svi.learner import SviLearner
+from aimz_lab.inference.trained import Fitted, Trained
 from aimz_lab.kernel.arguments import ArgumentRoles
 from aimz_lab.kernel.checks.preflight import check_signature
+from aimz_lab.kernel.failures import explained
+from aimz_lab.kernel.own_keywords import OwnKeywords
 from aimz_lab.kernel.rows.index_checks import IndexCheck
 from aimz_lab.kernel.scaling import Scale
 from aimz_lab.kernel.signature import KernelSignature, merge_arguments
 from aimz_lab.kernel.spec import KernelSpec
-from aimz_lab.predictive.call import FittedKernel, predict_request
+from aimz_lab.predictive.call import FittedKernel, predict_request, predictive_group
 from aimz_lab.predictive.predictor import Predictor
 from aimz_lab.predictive.reducers import ReduceSpec
 from aimz_lab.predictive.request import Group, Request
 from aimz_lab.predictive.results.datasets import posterior_tree
 from aimz_lab.predictive.results.temporary import TemporaryResults
+from aimz_lab.system.forks import check_can_compute
 from aimz_lab.types import (
     Arguments,
     Coords,
     Device,
     Held,
     JsonObject,
+    OnBadStep,
     OnNonFinite,
-    Params,
     Progress,
     RowDependence,
     ShardAxis,
@@ -104,7 +113,9 @@ class ImpactModel:
             ``None`` spreads the rows over all local devices.
 
     Raises:
-        TypeError: If there is not exactly one inference object, or it is of another kind.
+        InferenceError: If there is not exactly one inference object, or it is of another kind.
+        ArgumentError: If ``param_input`` or ``param_output`` is no text, or the SVI object has
+            static arguments.
         KernelError: If the kernel does not take the input and ``output=None`` by keyword.
 
     Example:
@@ -138,30 +149,43 @@ class ImpactModel:
         device: Device | None = None,
     ) -> None:
         self._inference = one_inference(inference, svi)
+        check_text("param_input", param_input)
+        check_text("param_output", param_output)
         check_signature(kernel, param_input, param_output)
         self._kernel = KernelSignature(kernel, param_input, param_output)
         self._learner: Learner = make_learner(self._kernel, self._inference)
         self._predictor = Predictor()
+        self._own_keywords = OwnKeywords(self._kernel)
         self._indices = IndexCheck(kernel)
         self._keys = KeySequence(rng_key)
         self._temporary = TemporaryResults()
         self._device = device
         resolve_placement(device)
-        self._posterior: Posterior | None = None
-        self._state: SVIState | None = None
-        self._vi_result: ViResult | None = None
-        self._spec: KernelSpec | None = None
-        self._schema: InputSchema | None = None
-        self._fingerprint: TrainingFingerprint | None = None
+        self._one_change = OneChange()
+        self._trained = Trained()
         self._last_run: Run | None = None
-        self._handle: RunHandle[Self] | None = None
         self._n_obs: int | None = None
-        self._epochs_done = 0
         self._warned_of_n_obs = False
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave out the training rows, and runs with their callbacks."""
-        return {**self.__dict__, "_last_run": None, "_handle": None, "_fingerprint": None}
+    def __reduce__(self) -> tuple[Callable[..., Self], tuple[type[Self], bytes]]:
+        """Pickle the model with its code, but without training rows, runs and device."""
+        with self._one_change.begin("pickling"):
+            parts = {
+                **self.__dict__,
+                "_last_run": None,
+                "_device": None,
+                "_trained": self._trained.without_rows(),
+            }
+            return unpickled, (type(self), pickled(parts))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Copy the model; the copy goes on as this one would, and shares nothing that changes."""
+        with self._one_change.begin("copying"):
+            parts = {**self.__dict__, "_last_run": None}
+            return copied(self, parts, memo, [self._device, *self._trained.arrays])
+
+    def __copy__(self) -> Self:
+        return copy.deepcopy(self)
 
     @property
     def kernel(self) -> Callable:
@@ -190,13 +214,20 @@ class ImpactModel:
 
     @property
     def kernel_spec(self) -> KernelSpec | None:
-        """The kernel's structure as last trained, or ``None`` before that."""
-        return self._spec
+        """The kernel's sites in all calls so far, or ``None`` before the first.
+
+        A kernel may have some sites only with data, or only without (``if y is None:``); their
+        shapes are those of the last training, or else of the first prediction.
+        """
+        predicted = self._predictor.spec
+        spec = self._trained.spec
+        return spec.joined(predicted) if spec else predicted
 
     @property
     def posterior(self) -> dict[str, Shaped[Array, "draw ..."]] | None:
         """Posterior draws by site, chain by chain on the leading axis; or ``None``."""
-        return dict(self._posterior.draws) if self._posterior else None
+        posterior = self._trained.posterior
+        return dict(posterior.draws) if posterior else None
 
     @property
     def last_run(self) -> Run | None:
@@ -210,40 +241,43 @@ class ImpactModel:
 
     @n_obs.setter
     def n_obs(self, value: int | None) -> None:
-        self._n_obs = None if value is None else check_positive_int("n_obs", value)
+        size = None if value is None else check_positive_int("n_obs", value)
+        with self._one_change.begin("n_obs="):
+            self._n_obs = size
 
     @property
     def vi_result(self) -> ViResult | None:
-        """Parameters and losses of the last training: ``.params`` and ``.losses``.
+        """Result of the last training: ``.params``, ``.state`` and ``.losses``.
 
-        Set it after a hand-written loop to anything with these two fields; :meth:`sample` then
-        draws with these parameters.
+        The losses are those of every step, however many; see also :attr:`last_run`.
+
+        Set it to the result of another run, such as NumPyro's ``SVIRunResult``; :meth:`sample` then
+        draws with its parameters. If it has a state, training goes on from there.
         """
-        return self._vi_result
+        return self._trained.vi_result
 
     @vi_result.setter
     def vi_result(self, value: ViResult) -> None:
-        if not (hasattr(value, "params") and hasattr(value, "losses")):
-            msg = (
-                "vi_result needs the fields params and losses, such as numpyro's SVIRunResult; got "
-                f"{type(value).__name__}."
-            )
-            raise CallError(msg)
-        self._vi_result = value
+        learner = self._svi("vi_result")
+        with self._one_change.begin("vi_result="):
+            trained = self._trained
+            state = learner.state_of(value, trained.state)
+            self._trained = replace(trained, state=state).with_vi_result(value)
 
     @property
     def input_schema(self) -> InputSchema | None:
         """Names, shapes and types of the last training data, or ``None``."""
-        return self._schema
+        return self._trained.schema
 
     @property
     def _vi_state(self) -> SVIState | None:
-        return self._state
+        return self._trained.state
 
     @_vi_state.setter
     def _vi_state(self, state: SVIState | None) -> None:
         self._svi("_vi_state")
-        self._state = state
+        with self._one_change.begin("setting the state"):
+            self._trained = replace(self._trained, state=state)
 
     @property
     def temp_dir(self) -> str | None:
@@ -261,7 +295,7 @@ class ImpactModel:
             >>> im.is_fitted()
             True
         """
-        return self._posterior is not None
+        return self._trained.fitted is not None
 
     def fit(
         self,
@@ -296,6 +330,11 @@ class ImpactModel:
         The ELBO of a batch is scaled to all rows, so that the posterior has the right width.
         Training continues from the state of the model. An interrupt, a stop and a loss that is not
         finite all keep the last good state, the losses and a posterior from it.
+
+        One call at a time changes a model, on all threads. Predictions go on meanwhile, also in
+        callbacks, with the posterior of before and what belongs to it; the posterior is replaced as
+        a whole at the end. A fit that is refused, also by a callback before the first step, leaves
+        everything as it was.
 
         Args:
             X: Input array, rows first; or an ``ArrayDataset``, an ``ArrayLoader``, or any source of
@@ -350,7 +389,9 @@ class ImpactModel:
             The model; or, with ``blocking=False``, the handle of the run.
 
         Raises:
-            CallError: If arguments are missing, unknown or doubled.
+            BusyError: If another call changes the model, such as a fit on another thread.
+            CallError: If arguments are missing, unknown or doubled, or ``callbacks`` is no list of
+                callbacks.
             DataError: If the data does not fit together or is not finite, or the loss of held-out
                 rows cannot be computed.
             InferenceError: If the model does MCMC, which :meth:`fit_on_batch` runs.
@@ -361,6 +402,8 @@ class ImpactModel:
                 rows.
             CheckpointError: If there is no complete checkpoint, or it is another run's.
             NonFiniteLossError: With ``on_nonfinite="raise"``.
+            SiteError: If draws of the trained guide are NaN or infinite; the parameters are kept.
+            ForkedProcessError: In a process that was forked after JAX had been used.
             ArgumentError: If a value is not allowed.
 
         Warns:
@@ -373,33 +416,37 @@ class ImpactModel:
             >>> im.fit(X, y, batch_size=20, epochs=10, progress=False).last_run.step
             20
         """
+        self._own_keywords.check(type(self).fit, locals())
         self._svi("fit")
-        self._check_idle("fit")
-        checkpoint, origin = self._origin(resume, rng_key)
-        request = FitRequest(
-            inputs=X,
-            outputs=y,
-            arguments=merge_arguments(self._kernel, kwargs, kernel_kwargs),
-            roles=self._roles(by_row, shared),
-            origin=origin,
-            num_samples=num_samples,
-            epochs=epochs,
-            batch_size=batch_size,
-            shuffle=shuffle,
-            n_obs=n_obs,
-            row_dependence=rows,
-            validation=validation,
-            validation_every=validation_every,
-            step=StepOptions(scale, accumulate),
-            steps_per_call=steps_per_call,
-            on_nonfinite=on_nonfinite,
-            allow_nonfinite=allow_nonfinite,
-            callbacks=callbacks,
-            progress=progress,
-            checkpoint=checkpoint,
-            device=self._device,
-        )
-        return self._fit(request, rng_key, blocking=blocking)
+        blocking = check_flag("blocking", blocking)
+        check_can_compute("fit")
+        begun = self._one_change.begin("fit")
+        with begun as change, self._keys.for_call(rng_key, 3) as keys:
+            checkpoint, origin = self._origin(resume, keys)
+            request = FitRequest(
+                inputs=X,
+                outputs=y,
+                arguments=merge_arguments(self._kernel, kwargs, kernel_kwargs),
+                roles=self._roles(by_row, shared),
+                origin=origin,
+                num_samples=num_samples,
+                epochs=epochs,
+                batch_size=batch_size,
+                shuffle=shuffle,
+                n_obs=n_obs,
+                row_dependence=rows,
+                validation=validation,
+                validation_every=validation_every,
+                step=StepOptions(scale, accumulate),
+                steps_per_call=steps_per_call,
+                on_nonfinite=on_nonfinite,
+                allow_nonfinite=allow_nonfinite,
+                callbacks=callbacks,
+                progress=progress,
+                checkpoint=checkpoint,
+                device=self._device,
+            )
+            return self._fit(request, keys, change, blocking=blocking)
 
     def fit_on_batch(
         self,
@@ -449,10 +496,13 @@ class ImpactModel:
             The model; or, with ``blocking=False``, the handle of the run.
 
         Raises:
-            CallError: If arguments are missing, unknown or doubled.
+            BusyError: If another call changes the model, as in :meth:`fit`.
+            CallError: If arguments are missing, unknown or doubled, or ``callbacks`` is no list of
+                callbacks.
             DataError: If the data does not fit together or is not finite.
             CheckpointError: If there is no complete checkpoint, or it is another run's.
             NonFiniteLossError: With ``on_nonfinite="raise"``.
+            SiteError: If draws are NaN or infinite.
             ArgumentError: If a value is not allowed.
 
         Warns:
@@ -463,27 +513,31 @@ class ImpactModel:
             >>> im.fit_on_batch(X, y, num_steps=50, progress=False).last_run.step
             50
         """
-        self._check_idle("fit_on_batch")
+        self._own_keywords.check(type(self).fit_on_batch, locals())
         if resume is not None:
             self._svi("resume=")
-        checkpoint, origin = self._origin(resume, rng_key)
-        request = FitRequest(
-            inputs=X,
-            outputs=y,
-            arguments=merge_arguments(self._kernel, kwargs, kernel_kwargs),
-            roles=self._roles(by_row, shared),
-            origin=origin,
-            num_samples=num_samples,
-            num_steps=num_steps,
-            steps_per_call=steps_per_call,
-            on_nonfinite=on_nonfinite,
-            allow_nonfinite=allow_nonfinite,
-            callbacks=callbacks,
-            progress=progress,
-            checkpoint=checkpoint,
-            device=self._device,
-        )
-        return self._fit(request, rng_key, blocking=blocking)
+        blocking = check_flag("blocking", blocking)
+        check_can_compute("fit_on_batch")
+        begun = self._one_change.begin("fit_on_batch")
+        with begun as change, self._keys.for_call(rng_key, 3) as keys:
+            checkpoint, origin = self._origin(resume, keys)
+            request = FitRequest(
+                inputs=X,
+                outputs=y,
+                arguments=merge_arguments(self._kernel, kwargs, kernel_kwargs),
+                roles=self._roles(by_row, shared),
+                origin=origin,
+                num_samples=num_samples,
+                num_steps=num_steps,
+                steps_per_call=steps_per_call,
+                on_nonfinite=on_nonfinite,
+                allow_nonfinite=allow_nonfinite,
+                callbacks=callbacks,
+                progress=progress,
+                checkpoint=checkpoint,
+                device=self._device,
+            )
+            return self._fit(request, keys, change, blocking=blocking)
 
     def train_on_batch(
         self,
@@ -496,6 +550,8 @@ class ImpactModel:
         by_row: Iterable[str] = (),
         shared: Iterable[str] = (),
         rows: RowDependence = "auto",
+        on_nonfinite: OnBadStep = "raise",
+        allow_nonfinite: bool = False,
         kernel_kwargs: Arguments | None = None,
         **kwargs: Any,
     ) -> tuple[SVIState, Float[Array, ""]]:
@@ -507,22 +563,29 @@ class ImpactModel:
             rng_key: For the initial state, if there is none yet; split from the model's by default.
             n_obs: Rows of the data set, to scale the batch; the model remembers it. Each batch then
                 stands for all rows, as is right for batches in a random order.
-            n_pad: Rows of padding at the end, which do not count.
+            n_pad: Rows of padding at the end, which do not count; fewer than the batch has.
             by_row: As in :meth:`fit`.
             shared: As in :meth:`fit`.
             rows: As in :meth:`fit`. Only the batch is at hand, so nothing can be tested on all
                 rows.
+            on_nonfinite: At a loss or parameters that are not finite: ``"raise"``, or ``"skip"``
+                the step, whose loss is then NaN. Either way the parameters stay as they were. To
+                raise, each step is waited for; with ``"skip"`` the loop goes on meanwhile.
+            allow_nonfinite: Accept NaN and infinite values in the batch.
             kernel_kwargs: Kernel arguments whose names this method uses itself.
             **kwargs: Further kernel arguments, as in :meth:`fit`.
 
         Returns:
-            The state after the step, and the loss in nats as a scalar array. It may still be
-            computing.
+            The state after the step, and the loss in nats as a scalar array.
 
         Raises:
-            ArgumentError: If ``n_obs`` is not a positive int, or ``rows`` is not known.
+            ArgumentError: If ``n_obs`` is not a positive int, ``n_pad`` leaves no rows, or
+                ``rows`` or ``on_nonfinite`` is not known.
+            BusyError: If another call changes the model, such as a fit on another thread.
             CallError: If arguments are missing, unknown or doubled.
-            DataError: If the rows do not fit together.
+            DataError: If the rows do not fit together or are not finite.
+            NonFiniteLossError: If the loss or the parameters are not finite after the step. The
+                model stays as it was.
             KernelError: If the batch is smaller than the data, and nothing proves that the kernel
                 treats each row by itself.
             GuideError: Likewise of the guide, or if it cannot be trained on minibatches.
@@ -537,26 +600,32 @@ class ImpactModel:
             >>> loss.shape
             ()
         """
+        self._own_keywords.check(type(self).train_on_batch, locals())
         learner = self._svi("train_on_batch")
-        self._check_idle("train_on_batch")
+        check_can_compute("train_on_batch")
         check_choice("rows", rows, RowDependence)
-        size = self._n_obs if n_obs is None else check_positive_int("n_obs", n_obs)
-        arguments = merge_arguments(self._kernel, kwargs, kernel_kwargs)
-        roles = self._roles(by_row, shared)
-        data = batch_data(self._kernel, X, y, arguments, n_obs=size, roles=roles)
-        step = learner.step(data, n_pad, self._keys.split(rng_key, 1)[0], self._state, rows)
-        if self._state is None:
-            self._keys.advance(rng_key)
-        self._n_obs, self._state, self._spec, self._schema = (
-            size,
-            step.state,
-            step.spec,
-            step.schema,
-        )
-        if size is None and not self._warned_of_n_obs:
-            self._warned_of_n_obs = True
-            warnings.warn(_UNKNOWN_N_OBS, FitWarning, stacklevel=2)
-        return step.state, step.loss
+        check_choice("on_nonfinite", on_nonfinite, OnBadStep)
+        with self._one_change.begin("train_on_batch"):
+            trained = self._trained
+            size = self._n_obs if n_obs is None else check_positive_int("n_obs", n_obs)
+            data = batch_data(
+                self._kernel,
+                X,
+                y,
+                merge_arguments(self._kernel, kwargs, kernel_kwargs),
+                n_obs=size,
+                allow_nonfinite=allow_nonfinite,
+                roles=self._roles(by_row, shared),
+            )
+            check_padding(n_pad, data.batch_size)
+            with self._explained(), self._key_of_step(rng_key) as key:
+                step = learner.step(data, n_pad, key, trained.state, rows, on_nonfinite)
+                if size is None and not self._warned_of_n_obs:
+                    warnings.warn(_UNKNOWN_N_OBS, FitWarning, stacklevel=2)
+            self._warned_of_n_obs |= size is None
+            self._n_obs = size
+            self._trained = replace(trained, state=step.state, spec=step.spec, schema=step.schema)
+            return step.state, step.loss
 
     def sample(
         self,
@@ -566,48 +635,61 @@ class ImpactModel:
         return_sites: Sites = None,
         return_datatree: bool = True,
         **kwargs: Any,
-    ) -> xr.DataTree | dict[str, Shaped[Array, "draw ..."]]:
+    ) -> xr.DataTree | dict[str, Shaped[np.ndarray, "draw ..."]]:
         """Draw from the guide with the parameters of :attr:`vi_result`, or continue MCMC.
 
         Under MCMC, the chains continue if the kernel's arguments are passed; otherwise the draws of
-        the run are returned. The model's own posterior does not change.
+        the run are returned. The model's own posterior does not change. A guide that was never set
+        up, because ``vi_result`` comes from another SVI object, needs the training data too.
 
         Args:
             num_samples: Number of draws; when MCMC continues, of each chain and before thinning.
             rng_key: Key of this call; split from the model's by default. Chains have their own.
             return_sites: Sites to return; by default the kernel's latent sites.
             return_datatree: Return a labelled tree, or a dict of arrays ``(num_samples, ...)``.
-            **kwargs: Arguments of the guide, if it takes any; all arguments of the kernel, to
-                continue MCMC.
+            **kwargs: Arguments of the guide, if it takes any; all arguments of the kernel, output
+                included, to continue MCMC or to set up a guide.
 
         Returns:
             A tree with the group ``posterior``, or the draws by site.
 
         Raises:
+            BusyError: If another call changes the model, as in :meth:`fit`.
             NotFittedError: If nothing was trained.
-            SiteError: If a named site is not among the draws.
+            ArgumentError: If a value is not allowed, or the draws cannot fit into memory.
+            CallError: If data is missing that is needed to set up the guide or to continue MCMC.
+            GuideError: If the parameters of ``vi_result`` are not those of the guide.
+            SiteError: If a named site is not among the draws, or draws are NaN or infinite.
 
         Example:
             >>> im.sample(num_samples=500, return_datatree=False)["slope"].shape
             (500,)
         """
-        request = SampleRequest(
-            num_samples=num_samples,
-            key=self._keys.split(rng_key, 1)[0],
-            arguments=kwargs,
-            roles=self._roles((), ()),
-            spec=self._spec,
-            state=self._state,
-            params=getattr(self._vi_result, "params", None) or {},
-            posterior=self._posterior,
-        )
-        posterior = self._learner.sample(request)
-        if isinstance(self._learner, SviLearner):  # chains have keys of their own
-            self._keys.advance(rng_key)
-        draws = posterior.choose(return_sites)
-        if not return_datatree:
-            return draws
-        return posterior_tree(draws, posterior.num_chains, stats=posterior.stats, spec=self._spec)
+        as_tree = check_flag("return_datatree", return_datatree)
+        sites = site_names(return_sites)
+        if rng_key is not None:
+            as_typed_key(rng_key)
+        check_can_compute("sample")
+        # Chains have keys of their own.
+        given = rng_key if isinstance(self._learner, SviLearner) else self.rng_key
+        with self._one_change.begin("sample"), self._keys.for_call(given) as keys:
+            trained = self._trained
+            request = SampleRequest(
+                num_samples=num_samples,
+                key=keys.keys[0],
+                arguments=kwargs,
+                roles=self._roles((), ()),
+                spec=trained.spec,
+                state=trained.state,
+                params=getattr(trained.vi_result, "params", None) or {},
+                posterior=trained.posterior,
+            )
+            with self._explained():
+                posterior = self._learner.sample(request)
+            draws = posterior.choose(sites)
+        if not as_tree:
+            return {name: np.asarray(values) for name, values in draws.items()}
+        return posterior_tree(draws, posterior.num_chains, stats=posterior.stats, spec=trained.spec)
 
     def set_posterior_sample(
         self, posterior_sample: Mapping[str, Shaped[ArrayLike, "draw ..."]], *, num_chains: int = 1
@@ -623,15 +705,19 @@ class ImpactModel:
             The model, which is now fitted.
 
         Raises:
-            SiteError: If the draws do not fit together, have an axis of chains, or have names that
-                the kernel does not know in place of its own. Where the kernel's sites are not known
-                yet, before a training, the first prediction compares the names.
+            BusyError: If another call changes the model, such as a fit on another thread.
+            SiteError: If the draws do not fit together, are NaN or infinite, have an axis of
+                chains, or have names that the kernel does not know in place of its own. Where the
+                kernel's sites are not known yet, before a training, the first prediction compares
+                the names.
+            CallError: If this is no mapping from sites to draws.
+            ArgumentError: If ``num_chains`` is not a positive int.
             DataTypeError: If they are not numeric.
 
         Warns:
             AimzLabWarning: If the output is among them; it is dropped.
-            OutputWarning: If draws are not finite, if the kernel lacks a site of the draws, or if
-                there are no draws of one of its sites, which is then drawn from its prior.
+            OutputWarning: If the kernel lacks a site of the draws, or if there are no draws of one
+                of its sites, which is then drawn from its prior.
 
         Example:
             >>> other = type(im)(kernel, jax.random.key(1), svi=svi)
@@ -639,15 +725,15 @@ class ImpactModel:
             >>> other.set_posterior_sample(draws).predict_on_batch(X).posterior_predictive.y.shape
             (1, 3, 40)
         """
-        draws = dict(posterior_sample)
+        draws = dict(check_mapping("posterior_sample", posterior_sample, "draws by site"))
         if draws.pop(self.param_output, None) is not None:
             msg = f"{self.param_output!r} is the output and no part of the posterior; left out."
             warnings.warn(msg, AimzLabWarning, stacklevel=2)
         posterior = as_posterior(draws, num_chains)
-        if self._spec is not None:
-            check_sites_of_draws(posterior.draws, self._spec)
-            check_axes_of_draws(posterior.draws, self._spec)
-        self._posterior = posterior
+        with self._one_change.begin("set_posterior_sample"):
+            trained, predicted = self._trained, self._predictor.spec
+            check_posterior(posterior, trained.spec, predicted)
+            self._trained = trained.with_posterior(posterior, trained.fingerprint)
         return self
 
     def predict(
@@ -688,7 +774,8 @@ class ImpactModel:
                 ``"redraw"`` the sites from the kernel under the value, or ``"keep"`` the draws.
             rng_key: Key of this call; split from the model's by default.
             in_sample: Whether the group is ``posterior_predictive`` or ``predictions``.
-            return_sites: Sites to return; by default the output and the deterministic sites.
+            return_sites: Sites to return; by default the output and the deterministic sites. An
+                empty list returns none.
             shard_axis: ``"obs"`` cuts the rows into blocks, ``"draw"`` keeps them together.
             rows: ``"auto"`` proves, or tests on these rows, that the kernel computes each row from
                 that row alone; otherwise they stay together. ``"independent"`` is your word for it.
@@ -714,11 +801,15 @@ class ImpactModel:
 
         Raises:
             NotFittedError: If there is no posterior.
+            ForkedProcessError: In a process that was forked after JAX had been used.
+            ArgumentError: If a value is not allowed, or the result cannot fit into memory.
             SiteError: If a named site does not exist or does not fit, a value set for it changes
                 sites of which the posterior holds draws, the draws have names that the kernel does
                 not know in place of its own, or a site has the rows on two axes.
-            CallError: If arguments are missing, unknown or doubled.
-            DataError: If the data does not fit together or is not finite. Labels of rows and
+            CallError: If arguments are missing, unknown or doubled, or no mappings where these are
+                needed.
+            DataError: If the data does not fit together or is not finite, or its rows have another
+                number of axes than in the training. Labels of rows and
                 columns are compared, also those of ``intervention`` and ``condition`` as Series,
                 data frames and DataArrays; nothing is reordered.
 
@@ -732,13 +823,15 @@ class ImpactModel:
             >>> bool(abs(tree.posterior_predictive.y_mean - 3 * X).max() < 0.2)
             True
         """
-        request = self._request(
+        self._own_keywords.check(type(self).predict, locals())
+        return self._computed(
+            "predict",
+            self._predictor.predict,
             X,
             kwargs,
             kernel_kwargs,
-            key=self._keys.one(rng_key),
-            posterior=self._fitted("predict"),
-            group="posterior_predictive" if in_sample else "predictions",
+            rng_key=rng_key,
+            group=predictive_group(in_sample),
             intervention=intervention,
             condition=condition,
             held=held,
@@ -756,7 +849,6 @@ class ImpactModel:
             by_row=by_row,
             shared=shared,
         )
-        return self._remember(self._predictor.predict(request), rng_key)
 
     def predict_on_batch(
         self,
@@ -803,19 +895,25 @@ class ImpactModel:
 
         Raises:
             NotFittedError: If there is no posterior.
+            ArgumentError: If a value is not allowed, or the result cannot fit into memory.
             SiteError: If a named site does not exist or does not fit.
 
         Example:
             >>> im.predict_on_batch(X[:5], return_datatree=False)["y"].shape
             (1000, 5)
         """
-        request = self._request(
+        self._own_keywords.check(type(self).predict_on_batch, locals())
+        as_tree = check_flag("return_datatree", return_datatree)
+        predictor = self._predictor
+        compute = predictor.predict if as_tree else predictor.predict_arrays
+        return self._computed(
+            "predict_on_batch",
+            compute,
             X,
             kwargs,
             kernel_kwargs,
-            key=self._keys.one(rng_key),
-            posterior=self._fitted("predict_on_batch"),
-            group="posterior_predictive" if in_sample else "predictions",
+            rng_key=rng_key,
+            group=predictive_group(in_sample),
             intervention=intervention,
             condition=condition,
             held=held,
@@ -827,55 +925,157 @@ class ImpactModel:
             by_row=by_row,
             shared=shared,
         )
-        predict = self._predictor.predict if return_datatree else self._predictor.predict_arrays
-        return self._remember(predict(request), rng_key)
 
     def sample_posterior_predictive(
-        self, X: Any, *, store: Store = "persistent", **options: Any
+        self,
+        X: Any,
+        *,
+        intervention: Mapping[str, ArrayLike] | None = None,
+        condition: Mapping[str, ArrayLike] | None = None,
+        held: Held = "refuse",
+        rng_key: jax.Array | None = None,
+        return_sites: Sites = None,
+        shard_axis: ShardAxis = "obs",
+        rows: RowDependence = "auto",
+        batch_size: int | None = None,
+        store: Store = "persistent",
+        output_dir: str | PathLike[str] | None = None,
+        reduce: ReduceSpec | None = None,
+        dims: Mapping[str, Sequence[str]] | None = None,
+        coords: Coords | None = None,
+        progress: bool = True,
+        allow_nonfinite: bool = False,
+        by_row: Iterable[str] = (),
+        shared: Iterable[str] = (),
+        kernel_kwargs: Arguments | None = None,
+        **kwargs: Any,
     ) -> xr.DataTree:
         """Draw from the posterior predictive distribution: another name of :meth:`predict`.
 
         Args:
             X: As in :meth:`predict`.
+            intervention: As in :meth:`predict`.
+            condition: As in :meth:`predict`.
+            held: As in :meth:`predict`.
+            rng_key: As in :meth:`predict`.
+            return_sites: As in :meth:`predict`.
+            shard_axis: As in :meth:`predict`.
+            rows: As in :meth:`predict`.
+            batch_size: As in :meth:`predict`.
             store: As in :meth:`predict`.
-            **options: As in :meth:`predict`, except ``in_sample``.
+            output_dir: As in :meth:`predict`.
+            reduce: As in :meth:`predict`.
+            dims: As in :meth:`predict`.
+            coords: As in :meth:`predict`.
+            progress: As in :meth:`predict`.
+            allow_nonfinite: As in :meth:`predict`.
+            by_row: As in :meth:`predict`.
+            shared: As in :meth:`predict`.
+            kernel_kwargs: As in :meth:`predict`.
+            **kwargs: Further kernel arguments, as in :meth:`fit`.
 
         Returns:
-            The groups ``posterior_predictive`` and ``posterior``.
+            The groups of :meth:`predict`, with ``posterior_predictive``.
 
         Raises:
             NotFittedError: If there is no posterior.
+            SiteError: As :meth:`predict`; its other errors too.
 
         Example:
             >>> tree = im.sample_posterior_predictive(X, progress=False)
             >>> tree.posterior_predictive.y.dims
             ('chain', 'draw', 'obs')
         """
-        return self.predict(X, store=store, **_without_in_sample(options))
+        return self.predict(
+            X,
+            intervention=intervention,
+            condition=condition,
+            held=held,
+            rng_key=rng_key,
+            return_sites=return_sites,
+            shard_axis=shard_axis,
+            rows=rows,
+            batch_size=batch_size,
+            store=store,
+            output_dir=output_dir,
+            reduce=reduce,
+            dims=dims,
+            coords=coords,
+            progress=progress,
+            allow_nonfinite=allow_nonfinite,
+            by_row=by_row,
+            shared=shared,
+            kernel_kwargs=kernel_kwargs,
+            **_without_in_sample(kwargs),
+        )
 
     def sample_posterior_predictive_on_batch(
-        self, X: Shaped[ArrayLike, "row ..."], *, return_datatree: bool = True, **options: Any
+        self,
+        X: Shaped[ArrayLike, "row ..."],
+        *,
+        intervention: Mapping[str, ArrayLike] | None = None,
+        condition: Mapping[str, ArrayLike] | None = None,
+        held: Held = "refuse",
+        rng_key: jax.Array | None = None,
+        return_sites: Sites = None,
+        rows: RowDependence = "auto",
+        return_datatree: bool = True,
+        dims: Mapping[str, Sequence[str]] | None = None,
+        coords: Coords | None = None,
+        allow_nonfinite: bool = False,
+        by_row: Iterable[str] = (),
+        shared: Iterable[str] = (),
+        kernel_kwargs: Arguments | None = None,
+        **kwargs: Any,
     ) -> xr.DataTree | dict[str, Shaped[np.ndarray, "draw ..."]]:
-        """Draw from the posterior predictive distribution of one batch.
+        """Draw from the posterior predictive distribution of one batch: :meth:`predict_on_batch`.
 
         Args:
             X: As in :meth:`predict_on_batch`.
+            intervention: As in :meth:`predict_on_batch`.
+            condition: As in :meth:`predict_on_batch`.
+            held: As in :meth:`predict_on_batch`.
+            rng_key: As in :meth:`predict_on_batch`.
+            return_sites: As in :meth:`predict_on_batch`.
+            rows: As in :meth:`predict_on_batch`.
             return_datatree: As in :meth:`predict_on_batch`.
-            **options: As in :meth:`predict_on_batch`, except ``in_sample``.
+            dims: As in :meth:`predict_on_batch`.
+            coords: As in :meth:`predict_on_batch`.
+            allow_nonfinite: As in :meth:`predict_on_batch`.
+            by_row: As in :meth:`predict_on_batch`.
+            shared: As in :meth:`predict_on_batch`.
+            kernel_kwargs: As in :meth:`predict_on_batch`.
+            **kwargs: Further kernel arguments, as in :meth:`fit`.
 
         Returns:
             As :meth:`predict_on_batch`.
 
         Raises:
             NotFittedError: If there is no posterior.
+            SiteError: As :meth:`predict_on_batch`; its other errors too.
 
         Example:
             >>> tree = im.sample_posterior_predictive_on_batch(X[:5])
             >>> tree.posterior_predictive.y.shape
             (1, 1000, 5)
         """
-        options = _without_in_sample(options)
-        return self.predict_on_batch(X, return_datatree=return_datatree, **options)
+        return self.predict_on_batch(
+            X,
+            intervention=intervention,
+            condition=condition,
+            held=held,
+            rng_key=rng_key,
+            return_sites=return_sites,
+            rows=rows,
+            return_datatree=return_datatree,
+            dims=dims,
+            coords=coords,
+            allow_nonfinite=allow_nonfinite,
+            by_row=by_row,
+            shared=shared,
+            kernel_kwargs=kernel_kwargs,
+            **_without_in_sample(kwargs),
+        )
 
     def sample_prior_predictive(
         self,
@@ -900,7 +1100,7 @@ class ImpactModel:
         kernel_kwargs: Arguments | None = None,
         **kwargs: Any,
     ) -> xr.DataTree:
-        """Draw from the prior predictive distribution; no fit is needed.
+        """Draw from the prior predictive distribution; no fit is needed, and none is changed.
 
         Args:
             X: As in :meth:`predict`.
@@ -924,24 +1124,27 @@ class ImpactModel:
             **kwargs: Further kernel arguments, as in :meth:`fit`.
 
         Returns:
-            The group ``prior_predictive``.
+            The group ``prior_predictive``, and the posterior if the model has one.
 
         Raises:
             SiteError: If a named site does not exist.
             KernelError: If a prior cannot be drawn from, as an ``ImproperUniform``.
-            ArgumentError: If ``num_samples`` is not a positive int.
+            ArgumentError: If a value is not allowed, or the draws cannot fit into memory.
 
         Example:
             >>> tree = im.sample_prior_predictive(X, num_samples=100, progress=False)
             >>> tree.prior_predictive.y.shape
             (1, 100, 40)
         """
-        request = self._request(
+        self._own_keywords.check(type(self).sample_prior_predictive, locals())
+        return self._computed(
+            "sample_prior_predictive",
+            self._predictor.predict,
             X,
             kwargs,
             kernel_kwargs,
-            key=self._keys.one(rng_key),
-            posterior=None,
+            rng_key=rng_key,
+            beside=self._trained.posterior,
             num_draws=check_positive_int("num_samples", num_samples),
             group="prior_predictive",
             intervention=intervention,
@@ -959,7 +1162,6 @@ class ImpactModel:
             by_row=by_row,
             shared=shared,
         )
-        return self._remember(self._predictor.predict(request), rng_key)
 
     def sample_prior_predictive_on_batch(
         self,
@@ -1003,19 +1205,25 @@ class ImpactModel:
         Raises:
             SiteError: If a named site does not exist.
             KernelError: If a prior cannot be drawn from, as an ``ImproperUniform``.
-            ArgumentError: If ``num_samples`` is not a positive int.
+            ArgumentError: If a value is not allowed, or the draws cannot fit into memory.
 
         Example:
             >>> tree = im.sample_prior_predictive_on_batch(X[:5], num_samples=100)
             >>> tree.prior_predictive.y.shape
             (1, 100, 5)
         """
-        request = self._request(
+        self._own_keywords.check(type(self).sample_prior_predictive_on_batch, locals())
+        as_tree = check_flag("return_datatree", return_datatree)
+        predictor = self._predictor
+        compute = predictor.predict if as_tree else predictor.predict_arrays
+        return self._computed(
+            "sample_prior_predictive_on_batch",
+            compute,
             X,
             kwargs,
             kernel_kwargs,
-            key=self._keys.one(rng_key),
-            posterior=None,
+            rng_key=rng_key,
+            beside=self._trained.posterior,
             num_draws=check_positive_int("num_samples", num_samples),
             group="prior_predictive",
             intervention=intervention,
@@ -1027,8 +1235,6 @@ class ImpactModel:
             by_row=by_row,
             shared=shared,
         )
-        predict = self._predictor.predict if return_datatree else self._predictor.predict_arrays
-        return self._remember(predict(request), rng_key)
 
     def log_likelihood(
         self,
@@ -1054,7 +1260,9 @@ class ImpactModel:
 
         Discrete latent sites of which the posterior has no draws are summed out, row by row, as by
         NumPyro's enumeration; those of which it has draws are given. A value outside the support of
-        its distribution has the log density ``-inf``.
+        its distribution has the log density ``-inf``. Masked entries of the output (``obs_mask=``,
+        ``numpyro.handlers.mask``) have 0, as in NumPyro: sums are those of the observed entries,
+        and standard errors over rows count the masked ones too.
 
         Args:
             X: Input array, a dataset, a loader, or any source of batches.
@@ -1079,6 +1287,7 @@ class ImpactModel:
 
         Raises:
             NotFittedError: If there is no posterior.
+            ArgumentError: If a value is not allowed, or the result cannot fit into memory.
             CallError: If arguments are missing, unknown or doubled.
             DataError: If the data does not fit together or is not finite.
             SiteError: If the output depends on a continuous latent site without draws.
@@ -1092,14 +1301,15 @@ class ImpactModel:
             >>> im.log_likelihood(X, y, progress=False).log_likelihood.y.shape
             (1, 1000, 40)
         """
-        key = self.rng_key  # nothing is drawn, so no key is used up
-        request = self._request(
+        self._own_keywords.check(type(self).log_likelihood, locals())
+        return self._computed(
+            "log_likelihood",
+            self._predictor.log_likelihood,
             X,
             kwargs,
             kernel_kwargs,
             outputs=y,
-            key=key,
-            posterior=self._fitted("log_likelihood"),
+            rng_key=self.rng_key,  # nothing is drawn, so no key is used up
             group="log_likelihood",
             shard_axis=shard_axis,
             rows=rows,
@@ -1114,7 +1324,6 @@ class ImpactModel:
             by_row=by_row,
             shared=shared,
         )
-        return self._remember(self._predictor.log_likelihood(request), key)
 
     def estimate_effect(
         self,
@@ -1140,11 +1349,15 @@ class ImpactModel:
             reduce: Reducers of the effect, as in :meth:`predict`; for scenarios given by arguments.
 
         Returns:
-            The effect by site in the predictive group, and the posterior.
+            The effect by site in the predictive group, and the posterior. Of outputs that are
+            stored, the attributes ``artifact_path_baseline`` and ``artifact_path_intervention``
+            name the stores.
 
         Raises:
-            ArgumentError: If a scenario has neither output nor arguments, or the scenarios differ
-                in an option that one pass shares, such as ``reduce`` or ``store``.
+            NotFittedError: If a scenario has to be computed, and there is no posterior.
+            ArgumentError: If a scenario has neither output nor arguments, or both; if an output is
+                no tree; or if the scenarios differ in ``reduce``.
+            CallError: If arguments are no mapping, lack ``X``, or do not fit :meth:`predict`.
             DataError: If the scenarios differ in shape, or label their rows differently.
 
         Warns:
@@ -1155,19 +1368,28 @@ class ImpactModel:
             >>> effect.posterior_predictive.y.shape
             (1, 1000, 40)
         """
-        computed = output_baseline is not None or output_intervention is not None
+        on_batch = check_flag("on_batch", on_batch)
+        outputs = output_baseline, output_intervention
+        check_can_compute("estimate_effect")
         args = args_baseline, args_intervention
-        if not (computed or on_batch or None in args) and can_share_a_pass(*args):
+        if any(output is None for output in outputs):
+            self._fitted("estimate_effect")
+        check_scenarios(outputs, args, on_batch=on_batch)
+        computed = any(output is not None for output in outputs)
+        if not (computed or on_batch) and can_share_a_pass(*args):
             return self._effect_in_one_pass(*args, reduce)
         if reduce is not None:
             msg = (
-                "reduce= works on two scenarios given by their arguments, with one rng_key and one "
-                "in_sample; of outputs at hand, reduce the effect yourself."
+                "reduce= works on two scenarios given by their arguments, with one rng_key and the "
+                "same in_sample and options; of outputs at hand, reduce the effect yourself."
             )
             raise ArgumentError(msg)
-        predict = self.predict_on_batch if on_batch else partial(self.predict, progress=False)
-        outputs = output_baseline, output_intervention
-        return estimate_effect(*computed_scenarios(predict, outputs, args, self._keys.take))
+        predict = partial(self.predict, progress=False)
+        if on_batch:
+            args = tuple(each and {**each, "return_datatree": True} for each in args)
+            predict = self.predict_on_batch
+        with self._keys.on_demand() as new_key:
+            return estimate_effect(*computed_scenarios(predict, outputs, args, new_key))
 
     def describe(self) -> JsonObject:
         """Describe the model in plain values: its kernel and sites, its training, its draws.
@@ -1176,7 +1398,10 @@ class ImpactModel:
             >>> im.describe()["inference"]
             'SVI'
         """
-        return describe(self._kernel, self._inference, self._spec, self._posterior, self._schema)
+        known = self._trained
+        return describe(
+            self._kernel, self._inference, self.kernel_spec, known.posterior, known.schema
+        )
 
     def save(self, path: str | PathLike[str]) -> Path:
         """Write the model to a directory: arrays and JSON, no code and none of the data.
@@ -1192,9 +1417,10 @@ class ImpactModel:
             Its absolute path.
 
         Raises:
+            ArgumentError: If ``path`` is no path of this machine, such as a URL.
             ArtifactError: If ``path`` holds something else, or parameters are no tree of dicts.
             ArtifactWriteError: If it cannot be written.
-            BusyError: If it is training in the background.
+            BusyError: If another call changes the model, such as a fit on another thread.
 
         Example:
             >>> import tempfile
@@ -1202,18 +1428,19 @@ class ImpactModel:
             ...     im.save(f"{folder}/slope").name
             'slope'
         """
-        self._check_idle("save")
-        state = ModelState(
-            rng_key=self.rng_key,
-            n_obs=self._n_obs,
-            epochs_done=self._epochs_done,
-            spec=self._spec,
-            schema=self._schema,
-            state=self._state,
-            vi_result=self._vi_result,
-            posterior=self._posterior,
-        )
-        return save_model(path, self._kernel, self._inference, state)
+        with self._one_change.begin("save"):
+            trained = self._trained
+            state = ModelState(
+                rng_key=self.rng_key,
+                n_obs=self._n_obs,
+                epochs_done=trained.epochs_done,
+                spec=trained.spec,
+                schema=trained.schema,
+                state=trained.state,
+                vi_result=trained.vi_result,
+                posterior=trained.posterior,
+            )
+            return save_model(path, self._kernel, self._inference, state)
 
     @classmethod
     def load(
@@ -1244,6 +1471,8 @@ class ImpactModel:
 
         Raises:
             ArtifactGoneError: If there is nothing at ``path``.
+            ArgumentError: If ``path`` is no path.
+            CallError: If ``kernel_kwargs`` is no mapping.
             ArtifactError: If it is damaged, or the kernel or inference object differs from the
                 saved one; the message names the differences.
 
@@ -1254,17 +1483,22 @@ class ImpactModel:
             >>> bool((again.posterior["slope"] == im.posterior["slope"]).all())
             True
         """
+        check_path("path", path)
+        check_can_compute("load")
         saved = SavedModel(path)
-        model = cls(
-            kernel,
-            saved.rng_key,
-            inference,
-            svi=svi,
-            param_input=saved.param_input,
-            param_output=saved.param_output,
-            device=device,
+        with saved.checking(kernel):
+            model = cls(
+                kernel,
+                saved.rng_key,
+                inference,
+                svi=svi,
+                param_input=saved.param_input,
+                param_output=saved.param_output,
+                device=device,
+            )
+        model._restore(
+            saved, check_mapping("kernel_kwargs", kernel_kwargs, "kernel arguments by name")
         )
-        model._restore(saved, kernel_kwargs or {})
         return model
 
     def cleanup(self) -> None:
@@ -1312,81 +1546,135 @@ class ImpactModel:
     def _roles(self, by_row: Iterable[str], shared: Iterable[str]) -> ArgumentRoles:
         """Return the roles of further arguments: named by the user, or known from training."""
         roles = ArgumentRoles.said(self._kernel, by_row, shared)
-        if self._schema is None:
-            return roles
-        return roles.after_training(self._schema.rows, self._schema.shared)
+        schema = self._trained.schema
+        return roles if schema is None else roles.after_training(schema.rows, schema.shared)
 
-    def _check_idle(self, method: str) -> None:
-        if self._handle is not None and not self._handle.done:
-            msg = (
-                f"{method} has to wait while a run of this model is under way; wait() for its "
-                "handle, or stop() it first."
-            )
-            raise BusyError(msg)
+    def _explained(self) -> contextlib.AbstractContextManager[None]:
+        """Explain errors of the kernel's code, and of the guide's if the user wrote it."""
+        guide = getattr(self._inference, "guide", None)
+        own = None if isinstance(guide, AutoGuide) else guide
+        return explained(self.kernel, own, output=self.param_output)
 
     def _origin(
-        self, resume: str | PathLike[str] | None, rng_key: jax.Array | None
+        self, resume: str | PathLike[str] | None, keys: CallKeys
     ) -> tuple[Checkpoint | None, Origin]:
         """Return the checkpoint to resume, if any, and the random keys of a fit."""
         if resume is None:
-            return None, Origin(self._keys.split(rng_key, 3), self._epochs_done)
-        checkpoint = load_checkpoint(resume)
+            return None, Origin(keys.keys, self._trained.epochs_done)
+        checkpoint = load_checkpoint(check_path("resume", resume))
         return checkpoint, checkpoint.origin
 
     def _fit(
-        self, request: FitRequest, rng_key: jax.Array | None, *, blocking: bool
+        self, request: FitRequest, keys: CallKeys, change: Change, *, blocking: bool
     ) -> Self | RunHandle[Self]:
         """Run a fit to its end, here or on a thread."""
-        fit = self._learner.start(request, self._state)
-        self._last_run = fit.run
-        self._keys.advance(rng_key)
+        with self._explained():
+            fit = self._learner.start(request, self._trained.state)
+        before, self._last_run = self._last_run, fit.run
+
+        def refuse() -> None:
+            fit.undo()
+            keys.give_back(used=True)
+            self._last_run = before
+
+        keys.use_up()
         if not blocking:
-            return self._fit_in_background(fit)
-        self._carry_out(fit)
+            return self._fit_in_background(fit, refuse, change)
+        self._carry_out(fit, refuse)
         if (message := fit.warning()) is not None:
             with contextlib.suppress(KeyboardInterrupt):
                 warnings.warn(message, FitWarning, stacklevel=3)
         return self
 
-    def _fit_in_background(self, fit: StartedFit) -> RunHandle[Self]:
+    def _fit_in_background(
+        self, fit: StartedFit, refuse: Callable[[], None], change: Change
+    ) -> RunHandle[Self]:
         """Begin here, so that displays belong to the calling cell; run on a thread."""
+
+        def carry_out() -> None:
+            with change.on_this_thread():
+                self._carry_out(fit, refuse)
+
         try:
             fit.loop.begin()
+            with change.in_background():
+                return RunHandle(self, fit.run, carry_out)
         except BaseException as error:
             fit.loop.fail(error)
+            if fit.run.was_refused:
+                refuse()
             raise
-        self._handle = RunHandle(self, fit.run, partial(self._carry_out, fit))
-        return self._handle
 
-    def _carry_out(self, fit: StartedFit) -> None:
+    def _carry_out(self, fit: StartedFit, refuse: Callable[[], None]) -> None:
+        has_result = False
         try:
-            fit.loop.run_to_end()
+            with self._explained():
+                fit.loop.run_to_end()
         finally:
+            if fit.run.was_refused:
+                refuse()
             for result in fit.results():
-                self._keep(result)
+                self._trained = self._trained.after(result)
+                has_result = True
+        if has_result:
+            self._announce(fit)
 
-    def _keep(self, result: FitResult) -> None:
-        """Take over the result of a fit."""
-        self._spec, self._schema, self._state = result.spec, result.schema, result.state
-        if result.vi_result is not None:
-            self._vi_result, self._epochs_done = result.vi_result, result.epochs_done
-        if result.posterior is not None:
-            self._posterior, self._fingerprint = result.posterior, result.fingerprint
+    def _announce(self, fit: StartedFit) -> None:
+        """Tell callbacks that the model has its result; they may use it while others wait."""
+        with self._one_change.lent():
+            errors = fit.loop.callbacks.conclude("on_model_fitted", self, fit.data)
+        if errors:
+            raise errors[0]
 
     def _restore(self, saved: SavedModel, kernel_kwargs: Arguments) -> None:
         """Take over the state of a saved model."""
-        state = saved.restore(self._kernel, self._inference, self._learner, kernel_kwargs)
-        self._n_obs, self._epochs_done = state.n_obs, state.epochs_done
-        self._spec, self._schema, self._state = state.spec, state.schema, state.state
-        self._vi_result, self._posterior = state.vi_result, state.posterior
+        with self._explained():
+            state = saved.restore(self._kernel, self._inference, self._learner, kernel_kwargs)
+        self._n_obs = state.n_obs
+        known = Trained(state.spec, state.schema, state.state, state.vi_result, state.epochs_done)
+        has_draws = state.posterior is not None
+        self._trained = known.with_posterior(state.posterior) if has_draws else known
 
-    def _fitted(self, method: str) -> Posterior:
-        if self._posterior is None:
+    @contextlib.contextmanager
+    def _key_of_step(self, rng_key: jax.Array | None) -> Iterator[jax.Array]:
+        """Provide the key of a step by hand: the first draws initial values, later ones nothing."""
+        if self._trained.state is not None:
+            yield self.rng_key if rng_key is None else as_typed_key(rng_key)
+            return
+        with self._keys.for_call(rng_key) as keys:
+            yield keys.keys[0]
+
+    def _fitted(self, method: str) -> Fitted:
+        fitted = self._trained.fitted
+        if fitted is None:
             msg = (
                 f"{method} needs a posterior; call fit, fit_on_batch or set_posterior_sample first."
             )
             raise NotFittedError(msg)
-        return self._posterior
+        return fitted
+
+    def _computed(
+        self,
+        method: str,
+        compute: Callable[[Request], Result],
+        inputs: Any,
+        kwargs: CallArguments,
+        kernel_kwargs: Arguments | None,
+        *,
+        rng_key: jax.Array | None,
+        group: Group,
+        **options: Any,
+    ) -> Result:
+        """Run a predictive call, which changes nothing if it is refused."""
+        check_can_compute(method)
+        fitted = None if group == "prior_predictive" else self._fitted(method)
+        with self._keys.one(rng_key) as key:
+            request = self._request(
+                inputs, kwargs, kernel_kwargs, key=key, fitted=fitted, group=group, **options
+            )
+            result = compute(request)
+        self._temporary.remember(result)
+        return result
 
     def _request(
         self,
@@ -1395,36 +1683,24 @@ class ImpactModel:
         kernel_kwargs: Arguments | None,
         *,
         key: jax.Array,
-        posterior: Posterior | None,
+        fitted: Fitted | None,
         group: Group,
         **options: Any,
     ) -> Request:
         """Return the request of a predictive call; for ``options`` see ``predict_request``."""
-        fitted = FittedKernel(
+        trained = self._trained
+        known = FittedKernel(
             self._kernel,
-            posterior,
-            self._kernel_params(),
-            self._schema,
-            self._fingerprint,
+            fitted.posterior if fitted else None,
+            fitted.params if fitted else trained.params,
+            fitted.schema if fitted else trained.schema,
+            fitted.fingerprint if fitted else None,
             resolve_placement(self._device).devices,
             self._indices,
         )
         return predict_request(
-            fitted, inputs, kwargs, kernel_kwargs, key=key, group=group, **options
+            known, inputs, kwargs, kernel_kwargs, key=key, group=group, **options
         )
-
-    def _remember(self, result: Result, rng_key: jax.Array | None) -> Result:
-        """Advance the key after a successful call, and track a temporary result."""
-        self._keys.advance(rng_key)
-        self._temporary.remember(result)
-        return result
-
-    def _kernel_params(self) -> Params:
-        """Return learned values of the kernel's own ``param`` sites, and its mutable state."""
-        params = dict(getattr(self._vi_result, "params", None) or {})
-        if self._spec is not None:
-            params = {name: params[name] for name in self._spec.of_kind("param") if name in params}
-        return {**params, **((self._state.mutable_state if self._state else None) or {})}
 
     def _effect_in_one_pass(
         self, baseline: CallArguments, intervention: CallArguments, reduce: ReduceSpec | None
@@ -1433,29 +1709,29 @@ class ImpactModel:
         named = baseline.get("rng_key"), intervention.get("rng_key")
         given = next((key for key in named if key is not None), None)
         shared = options_of_the_pass(baseline, intervention, reduce)
-        shared |= {"rng_key": self._keys.one(given)}
-        requests = [self._scenario({**args, **shared}) for args in (baseline, intervention)]
-        effect = self._predictor.effect(*requests)
-        self._keys.advance(given)
-        return effect
+        fitted = self._fitted("estimate_effect")
+        with self._keys.one(given) as key:
+            shared |= {"rng_key": key}
+            requests = [
+                self._scenario({**args, **shared}, fitted) for args in (baseline, intervention)
+            ]
+            return self._predictor.effect(*requests)
 
-    def _scenario(self, args: CallArguments) -> Request:
+    def _scenario(self, args: CallArguments, fitted: Fitted) -> Request:
         """Return the request of :meth:`predict` with these arguments."""
         given = {"store": "persistent", "allow_nonfinite": False, "progress": False, **args}
-        if "X" not in given:
-            msg = "A scenario needs its input: {'X': X, ...}, whatever the kernel calls it."
-            raise CallError(msg)
+        self._own_keywords.check(type(self).predict, given)
         inputs, in_sample = given.pop("X"), given.pop("in_sample", True)
         key, kernel_kwargs = given.pop("rng_key"), given.pop("kernel_kwargs", None)
-        own = inspect.signature(type(self).predict).parameters
+        own = inspect.getfullargspec(type(self).predict).kwonlyargs
         kwargs = {name: given.pop(name) for name in list(given) if name not in own}
         return self._request(
             inputs,
             kwargs,
             kernel_kwargs,
             key=key,
-            posterior=self._fitted("estimate_effect"),
-            group="posterior_predictive" if in_sample else "predictions",
+            fitted=fitted,
+            group=predictive_group(in_sample),
             **given,
         )
 

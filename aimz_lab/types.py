@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar, get_args
 
@@ -19,6 +20,7 @@ ShardAxis = Literal["obs", "draw"]
 RowDependence = Literal["auto", "independent"]
 Held = Literal["refuse", "redraw", "keep"]
 OnNonFinite = Literal["stop", "skip", "raise"]
+OnBadStep = Literal["raise", "skip"]
 Progress = bool | Literal["live", "text"]
 RunStatus = Literal[
     "pending",
@@ -107,13 +109,42 @@ def callable_name(fn: Callable) -> str:
     return getattr(fn, "__name__", type(fn).__name__)
 
 
+def shown(value: object) -> str:
+    """Return a few words that show any value in a message.
+
+    Args:
+        value: Anything; arrays are shown by their shape, long values by their beginning.
+
+    Example:
+        >>> shown(0.5), shown(np.ones((3, 2)))
+        ('0.5', '<float64 array of shape (3, 2)>')
+    """
+    if isinstance(value, np.ndarray | jax.Array) and value.ndim:
+        return f"<{value.dtype} array of shape {value.shape}>"
+    try:
+        # Of a large or deep container, only the beginning is written.
+        text = _SHORT.repr(value) if isinstance(value, _CONTAINERS) else repr(value)
+    except Exception:  # noqa: BLE001  of an object of the user's
+        return f"<{type(value).__name__}>"
+    if len(text) <= _SHOWN and "\n" not in text:
+        return text
+    return f"<{type(value).__name__}: {text[:_SHOWN].splitlines()[0]}...>"
+
+
+_SHOWN = 80  # characters
+_CONTAINERS = (dict, list, tuple, set, frozenset, str, bytes, int)
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = _SHOWN
+_SHORT.maxlevel = 3
+
+
 def check_choice(name: str, value: _T, choices: object) -> _T:
     """Return ``value`` if the ``Literal`` type ``choices`` contains it.
 
     Args:
         name: The argument's name, for the message.
         value: The value passed.
-        choices: A ``Literal[...]``.
+        choices: A ``Literal[...]`` of texts.
 
     Raises:
         ArgumentError: If not; the message lists the allowed values.
@@ -123,8 +154,8 @@ def check_choice(name: str, value: _T, choices: object) -> _T:
         'memory'
     """
     allowed = get_args(choices)
-    if value not in allowed:
+    if not isinstance(value, str) or value not in allowed:
         listed = ", ".join(repr(choice) for choice in allowed)
-        msg = f"{name}={value!r} is not known; use one of {listed}."
+        msg = f"{name}={shown(value)} is not known; use one of {listed}."
         raise ArgumentError(msg)
     return value

@@ -20,7 +20,21 @@ from aimz_lab.predictive import Reducer
 
 SECTIONS = ("Args", "Attributes", "Returns", "Yields", "Raises", "Warns", "Example")
 _HEADER = re.compile(rf"^({'|'.join(SECTIONS)}):$", re.MULTILINE)
-_CHECKS = {"check_positive_int": "ArgumentError", "check_choice": "ArgumentError"}
+_CHECKS = {
+    "check_callable": "ArgumentError",
+    "check_callbacks": "CallError",
+    "check_choice": "ArgumentError",
+    "check_flag": "ArgumentError",
+    "check_int_from": "ArgumentError",
+    "check_mapping": "CallError",
+    "check_names": "ArgumentError",
+    "check_path": "ArgumentError",
+    "check_positive_int": "ArgumentError",
+    "check_progress": "ArgumentError",
+    "check_text": "ArgumentError",
+    "predictive_group": "ArgumentError",
+    "site_names": "ArgumentError",
+}
 # A listener's events and a reducer's members are documented once, where the contract is.
 _CONTRACTS = {Callback: vars(Callback), Reducer: ("block", "finish")}
 
@@ -52,16 +66,21 @@ class Public(NamedTuple):
 
 
 def exported() -> Iterator[tuple[str, Any]]:
-    """Every exported class and function, by name."""
+    """Every exported class and function, by name; errors and warnings are explained by a line."""
     for name in aimz_lab.__all__:
-        if not inspect.ismodule(value := getattr(aimz_lab, name)):
+        value = getattr(aimz_lab, name)
+        if not (inspect.ismodule(value) or _is_error(value)):
             yield name, value
     for name in lab.__all__:
         yield name, getattr(lab, name)
     mlflow = __import__("aimz_lab.mlflow").mlflow
-    for name, value in vars(mlflow).items():
-        if inspect.isfunction(value) and value.__module__ == mlflow.__name__ and name[0] != "_":
+    for name in mlflow.__all__:
+        if inspect.isfunction(value := getattr(mlflow, name)):
             yield name, value
+
+
+def _is_error(value: Any) -> bool:
+    return inspect.isclass(value) and issubclass(value, BaseException)
 
 
 def public() -> Iterator[Public]:

@@ -13,7 +13,7 @@ import xarray as xr
 
 from aimz_lab.data import RowCoord
 from aimz_lab.effects import estimate_effect, hdi, summarize_effect
-from aimz_lab.effects.scenarios import computed_scenarios
+from aimz_lab.effects.scenarios import check_scenarios, computed_scenarios
 from aimz_lab.errors import ArgumentError, DataError, OutputWarning
 from aimz_lab.predictive import Predictor
 from tests.predictive.models import inputs, request_of
@@ -110,7 +110,7 @@ def test_scenarios_computed_together_share_a_key():
     effect = estimate_effect(*trees)["posterior_predictive"]["y"].values[0]
     np.testing.assert_allclose(effect, np.tile(DRAWS["slope"][:, None], 300), atol=1e-5)
     with pytest.raises(ArgumentError, match="output_intervention"):
-        computed_scenarios(predict, (trees[0], None), (None, None), lambda: None)
+        check_scenarios((trees[0], None), (None, None), on_batch=False)
 
 
 def test_summary_is_the_closed_form():

@@ -64,8 +64,13 @@ def to_host(name: str, value: ArrayLike) -> np.ndarray:
     array = read_table(name, value)
     if array is None:
         array = _read_plain(what, value)
-    check_numeric(what, array.dtype, next(iter(array.flat), None) if array.size else None)
+    check_numeric(what, array.dtype, _first(array))
     return array
+
+
+def _first(array: np.ndarray) -> object:
+    """Return the first value, for a message; ``None`` if there is none."""
+    return array[(0,) * array.ndim] if array.size else None
 
 
 def _read_plain(what: str, value: ArrayLike) -> np.ndarray:
@@ -94,7 +99,7 @@ def as_stored(name: str, value: ArrayLike) -> Array:
         DataError: As :func:`to_host`.
     """
     if isinstance(value, jax.Array) or type(value) in (np.ndarray, np.memmap):
-        first = value.flat[0] if isinstance(value, np.ndarray) and value.size else None
+        first = _first(value) if isinstance(value, np.ndarray) else None
         check_numeric(f"Field {name!r}", value.dtype, first)
         return value
     return to_host(name, value)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from aimz_lab.errors import ArgumentError, DataError, DataTypeError
-from aimz_lab.types import Array, Arrays
+from aimz_lab.types import Array, Arrays, shown
 
 _BLOCK_BYTES = 1 << 20
 """Rows are scanned in blocks of this size: they fit the cache and need no large temporary."""
@@ -26,6 +26,9 @@ def check_numeric(what: str, dtype: np.dtype, first: object = None) -> None:
     Raises:
         DataTypeError: If they are text, dates, objects or records.
     """
+    if getattr(dtype, "char", "") in ("g", "G") and dtype not in (np.float64, np.complex128):
+        msg = f"{what} has the dtype {dtype}, which JAX does not know; use .astype(float)."
+        raise DataTypeError(msg)
     is_number = jnp.issubdtype(dtype, np.number) or jnp.issubdtype(dtype, np.bool_)
     # NumPy counts durations among the integers.
     if is_number and not jnp.issubdtype(dtype, np.timedelta64):
@@ -41,9 +44,9 @@ def check_numeric(what: str, dtype: np.dtype, first: object = None) -> None:
         first = first.item() if isinstance(first, np.generic) else first
         kind = "text" if dtype.kind != "O" else f"{type(first).__name__} objects"
         msg = (
-            f"{what} holds {kind} ({dtype}, such as {first!r}), not numbers; encode categories as "
-            f"codes (pandas.factorize) or indicators (pandas.get_dummies), and give numbers a "
-            f"numeric dtype (.astype(float))."
+            f"{what} holds {kind} ({dtype}, such as {shown(first)}), not numbers; encode "
+            f"categories as codes (pandas.factorize) or indicators (pandas.get_dummies), and give "
+            f"numbers a numeric dtype (.astype(float))."
         )
     else:
         msg = f"{what} has the dtype {dtype}; expected numbers or booleans."
@@ -160,6 +163,31 @@ def _on_one_accelerator(array: jax.Array) -> bool:
     return one and all(device.platform != "cpu" for device in array.devices())
 
 
+def check_padding(n_pad: object, n_rows: int) -> int:
+    """Return the number of padded rows of a batch as an ``int``, if it leaves a row.
+
+    Args:
+        n_pad: The number passed; NumPy integers are accepted, booleans and floats are not.
+        n_rows: Rows of the batch, padding included.
+
+    Raises:
+        ArgumentError: If it is no whole number from 0 to ``n_rows - 1``.
+
+    Example:
+        >>> check_padding(np.int64(3), 10)
+        3
+    """
+    is_integer = isinstance(n_pad, int | np.integer) and not isinstance(n_pad, bool)
+    if is_integer and 0 <= n_pad < n_rows:
+        return int(n_pad)
+    got = repr(n_pad) if np.ndim(n_pad) == 0 else f"an array of shape {np.shape(n_pad)}"
+    msg = (
+        f"n_pad must be the number of padded rows at the end of the batch, a whole number (int) "
+        f"from 0 to {n_rows - 1:,} for its {n_rows:,} rows; got {got}."
+    )
+    raise ArgumentError(msg)
+
+
 def check_positive_int(name: str, value: object) -> int:
     """Return ``value`` as an ``int`` if it is an integer of at least 1.
 
@@ -174,8 +202,38 @@ def check_positive_int(name: str, value: object) -> int:
         >>> check_positive_int("batch_size", np.int64(32))
         32
     """
-    is_integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if not is_integer or value < 1:
-        msg = f"{name}={value!r} is not allowed; use a whole number (int) of at least 1."
+    return check_int_from(1, name, value)
+
+
+def check_int_from(least: int, name: str, value: object) -> int:
+    """Return ``value`` as an ``int`` if it is an integer of at least ``least``.
+
+    Args:
+        least: The smallest integer allowed.
+        name: The argument's name, for the message.
+        value: The value passed.
+
+    Raises:
+        ArgumentError: If not.
+
+    Example:
+        >>> check_int_from(0, "epoch", 0)
+        0
+    """
+    if not is_integer(value) or value < least:
+        msg = f"{name}={shown(value)} is not allowed; use a whole number (int) of at least {least}."
         raise ArgumentError(msg)
     return int(value)
+
+
+def is_integer(value: object) -> bool:
+    """Return whether this is an integer, also of NumPy or as an array without an axis; no ``bool``.
+
+    Example:
+        >>> is_integer(np.int8(3)), is_integer(True), is_integer(3.0)
+        (True, False, False)
+    """
+    if isinstance(value, np.ndarray | jax.Array):
+        is_one = jnp.issubdtype(value.dtype, np.integer) and value.dtype.kind != "m"  # durations
+        return value.ndim == 0 and bool(is_one)
+    return isinstance(value, int | np.integer) and not isinstance(value, bool | np.timedelta64)

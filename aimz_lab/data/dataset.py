@@ -24,12 +24,15 @@ from aimz_lab.data.labels import (
     shared_row_labels,
 )
 from aimz_lab.errors import DataTypeError
-from aimz_lab.types import Array, Batch, Columns, Rows
+from aimz_lab.system.forks import check_can_compute
+from aimz_lab.types import Array, Batch, Columns, Rows, shown
 
 RowSelection: TypeAlias = (
     slice | Sequence[int] | Sequence[bool] | Int[Array, " row"] | Bool[Array, " all_rows"]
 )
 """Some rows of a dataset: a slice, row numbers, or a mask."""
+
+_READING = "Reading rows of a JAX array, unlike those of a NumPy array,"
 
 
 class FieldSchema(NamedTuple):
@@ -153,11 +156,15 @@ class ArrayDataset:
         Raises:
             IndexError: If a row does not exist.
             DataTypeError: If the index is none of these.
+            ForkedProcessError: If a field is a JAX array, in a process that was forked after JAX
+                had been used.
         """
         if isinstance(index, int | np.integer) and not isinstance(index, bool):
             if not -self._n_rows <= index < self._n_rows:
                 msg = f"Row {index} does not exist; the dataset has {self._n_rows} rows."
                 raise IndexError(msg)
+            if any(isinstance(array, jax.Array) for array in self._arrays.values()):
+                check_can_compute(_READING)
             return {name: _pickable(array)[index] for name, array in self._arrays.items()}
         return self.take(index)
 
@@ -176,6 +183,8 @@ class ArrayDataset:
         Raises:
             IndexError: If a row does not exist.
             DataTypeError: If ``rows`` is none of these.
+            ForkedProcessError: If a field is a JAX array, in a process that was forked after JAX
+                had been used.
 
         Example:
             >>> ArrayDataset(y=[10, 20, 30]).take(np.array([2, 0]))
@@ -196,7 +205,10 @@ class ArrayDataset:
 
     def _row_numbers(self, index: ArrayLike) -> np.ndarray:
         """Return an index as row numbers from 0; JAX would silently clip invalid ones."""
-        rows = np.asarray(index)
+        try:
+            rows = np.asarray(index)
+        except (TypeError, ValueError):  # no array
+            rows = np.array(None)
         if rows.dtype == np.bool_ and rows.ndim == 1:
             if len(rows) != self._n_rows:
                 msg = f"The mask has {len(rows)} entries; the dataset has {self._n_rows} rows."
@@ -207,7 +219,7 @@ class ArrayDataset:
         if rows.dtype.kind not in "iu" or rows.ndim != 1:
             msg = (
                 f"Rows are picked by an int, a slice, or a 1-d array of ints or booleans, not by "
-                f"{index!r}; a field is dataset.arrays['X']."
+                f"{shown(index)}; a field is dataset.arrays['X']."
             )
             raise DataTypeError(msg)
         low, high = rows.min(), rows.max()
@@ -244,6 +256,7 @@ def _pickable(array: Array) -> Array:
 def _pick_on_device(
     arrays: dict[str, jax.Array], rows: slice | np.ndarray, n_rows: int
 ) -> dict[str, jax.Array]:
+    check_can_compute(_READING)
     if not isinstance(rows, slice):
         return _gather(arrays, rows)
     numbers = range(n_rows)[rows]

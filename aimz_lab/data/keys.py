@@ -6,7 +6,11 @@ compile for a tenth of a second.
 
 from __future__ import annotations
 
+import copyreg
 import itertools
+import pickle
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +18,7 @@ import numpy as np
 from jaxtyping import Integer, Key, UInt32
 
 from aimz_lab.errors import DataTypeError
+from aimz_lab.types import shown
 
 THREEFRY = "threefry2x32"
 """JAX's default generator, and the only one that :func:`fold_in` implements."""
@@ -46,12 +51,22 @@ def as_typed_key(rng_key: object) -> Key[jax.Array, ""]:
             raise DataTypeError(msg) from error
     else:
         kind = type(rng_key).__name__
-        msg = f"rng_key must be a key such as jax.random.key(0), got {rng_key!r} ({kind})."
+        msg = f"rng_key must be a key such as jax.random.key(0), got {shown(rng_key)} ({kind})."
         raise DataTypeError(msg)
     if key.shape != ():
         msg = f"rng_key must be a single key, got an array of keys of shape {key.shape}; pass one."
         raise DataTypeError(msg)
+    # JAX pickles a key with a copy of its generator, which samplers refuse in another process.
+    copyreg.pickle(type(key), _by_name)
     return key
+
+
+def _by_name(key: Key[jax.Array, ...]) -> str | tuple[Any, ...]:
+    """Reduce a key to its words and the name of its generator, for pickling."""
+    name = jax.random.key_impl(key)
+    if not isinstance(name, str):  # a generator that is not registered has no name
+        return key.__reduce_ex__(pickle.DEFAULT_PROTOCOL)
+    return partial(jax.random.wrap_key_data, impl=name), (jax.random.key_data(key),)
 
 
 def key_data(key: Key[jax.Array, ""]) -> UInt32[np.ndarray, " word"]:

@@ -10,10 +10,11 @@ import numpy as np
 from jaxtyping import Int, Key
 
 from aimz_lab.data.arrays import canonical
-from aimz_lab.data.checks import check_positive_int
+from aimz_lab.data.checks import check_positive_int, is_integer
 from aimz_lab.data.dataset import ArrayDataset
 from aimz_lab.data.html import html_table
 from aimz_lab.data.keys import as_typed_key
+from aimz_lab.data.loaded_batch import LoadedBatch
 from aimz_lab.data.loader_state import LoaderSettings, position_in, saved_state
 from aimz_lab.data.order import epoch_order
 from aimz_lab.data.padding import (
@@ -24,7 +25,7 @@ from aimz_lab.data.padding import (
     row_multiple,
 )
 from aimz_lab.errors import ArgumentError, DataTypeError
-from aimz_lab.types import Array, Batch, Device, JsonObject, RandomKey
+from aimz_lab.types import Array, Batch, Device, JsonObject, RandomKey, shown
 
 
 class ArrayLoader:
@@ -75,7 +76,7 @@ class ArrayLoader:
             )
             raise DataTypeError(msg)
         if not isinstance(shuffle, bool | np.bool_):
-            msg = f"shuffle must be True or False, got {shuffle!r}."
+            msg = f"shuffle must be True or False, got {shown(shuffle)}."
             raise DataTypeError(msg)
         self._dataset = dataset
         self._rng_key = as_typed_key(rng_key)
@@ -123,7 +124,7 @@ class ArrayLoader:
         """Return the number of batches in an epoch."""
         return math.ceil(len(self._dataset) / self._batch_size)
 
-    def __iter__(self) -> Iterator[tuple[Batch, int]]:
+    def __iter__(self) -> Iterator[LoadedBatch]:
         epoch, start = self._position = self._upcoming
         self._upcoming = (epoch + 1, 0)
         self._latest += 1
@@ -222,8 +223,12 @@ class ArrayLoader:
 
     def _rows(self, epoch: int, start: int) -> Iterator[slice | np.ndarray]:
         """Return the rows of each batch: slices of the data, or parts of the epoch's order."""
-        if epoch < 0 or not 0 <= start <= len(self):
-            msg = f"epoch={epoch}, start={start}: there are epochs from 0, of {len(self)} batches."
+        ints = is_integer(epoch) and is_integer(start)
+        if not ints or epoch < 0 or not 0 <= start <= len(self):
+            msg = (
+                f"epoch={shown(epoch)}, start={shown(start)}: there are epochs from 0, of "
+                f"{len(self)} batches."
+            )
             raise ArgumentError(msg)
         n_rows, size = len(self._dataset), self._batch_size
         rows = (slice(i, min(i + size, n_rows)) for i in range(start * size, n_rows, size))
@@ -232,20 +237,20 @@ class ArrayLoader:
         order = epoch_order(n_rows, self._rng_key, epoch)
         return (order[batch] for batch in rows)
 
-    def _handed_out(self, epoch: int, start: int, number: int) -> Iterator[tuple[Batch, int]]:
+    def _handed_out(self, epoch: int, start: int, number: int) -> Iterator[LoadedBatch]:
         for i, batch in enumerate(self.batches(epoch, start), start + 1):
             placed = self._placed(batch)
             if number == self._latest:
                 self._position = (epoch, i) if i < len(self) else (epoch + 1, 0)
             yield placed
 
-    def _placed(self, batch: Batch) -> tuple[Batch, int]:
+    def _placed(self, batch: Batch) -> LoadedBatch:
         if self._device is None:
-            return batch, 0
+            return LoadedBatch(batch, 0)
         batch = {name: canonical(array, name) for name, array in batch.items()}
         batch, n_pad = pad_rows(batch, self._multiple)
         owned = {name: _owned(array) for name, array in batch.items()}
-        return jax.device_put(owned, self._device), n_pad
+        return LoadedBatch(jax.device_put(owned, self._device), n_pad)
 
     def __repr__(self) -> str:
         return (

@@ -10,7 +10,7 @@ from jaxtyping import Key
 
 from aimz_lab.data.keys import key_data
 from aimz_lab.errors import CheckpointError
-from aimz_lab.types import JsonObject
+from aimz_lab.types import JsonObject, shown
 
 _VERSION = 1
 
@@ -66,18 +66,20 @@ def position_in(
     if not isinstance(state, Mapping) or not required <= state.keys():
         msg = f"This is no loader state; expected a mapping with {', '.join(sorted(required))}."
         raise CheckpointError(msg)
-    if state["version"] != _VERSION:
+    if not _is_same(state["version"], _VERSION):
         msg = (
-            f"The loader state has version {state['version']!r}, and version {_VERSION} "
+            f"The loader state has version {shown(state['version'])}, and version {_VERSION} "
             f"is understood; read it with the release that saved it."
         )
         raise CheckpointError(msg)
     _check_same_settings(state, settings)
     epoch, batch = state["epoch"], state["batch"]
-    if not (type(epoch) is int and type(batch) is int and epoch >= 0 and 0 <= batch < n_batches):
+    # A key is derived for each epoch from a number of 32 bits.
+    in_range = type(epoch) is int and 0 <= epoch < 2**32
+    if not (in_range and type(batch) is int and 0 <= batch < n_batches):
         msg = (
-            f"The loader state is at epoch {epoch!r}, batch {batch!r}; expected an epoch from "
-            f"0 and a batch from 0 to {n_batches - 1}."
+            f"The loader state is at epoch {shown(epoch)}, batch {shown(batch)}; expected an epoch "
+            f"from 0 to 2**32 - 1 and a batch from 0 to {n_batches - 1}."
         )
         raise CheckpointError(msg)
     return epoch, batch
@@ -85,9 +87,9 @@ def position_in(
 
 def _check_same_settings(state: Mapping[str, object], settings: LoaderSettings) -> None:
     differ = [
-        f"{name} is {state[name]!r} there and {value!r} here"
+        f"{name} is {shown(state[name])} there and {value!r} here"
         for name, value in settings.as_json().items()
-        if state[name] != value
+        if not _is_same(state[name], value)
     ]
     if differ:
         msg = (
@@ -95,3 +97,16 @@ def _check_same_settings(state: Mapping[str, object], settings: LoaderSettings) 
             f"with the same data and settings, or begin anew without the state."
         )
         raise CheckpointError(msg)
+
+
+def _is_same(saved: object, expected: object) -> bool:
+    """Whether a saved value is of the same type, and equal to the last entry; arrays are not."""
+    if type(saved) is not type(expected):
+        return False
+    if isinstance(expected, dict):
+        return saved.keys() == expected.keys() and all(
+            _is_same(saved[name], expected[name]) for name in expected
+        )
+    if isinstance(expected, list):
+        return len(saved) == len(expected) and all(map(_is_same, saved, expected))
+    return bool(saved == expected)

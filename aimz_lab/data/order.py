@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Int64
 
+from aimz_lab.data.checks import check_int_from
 from aimz_lab.data.keys import as_typed_key, key_data
-from aimz_lab.errors import ArgumentError
 from aimz_lab.types import RandomKey
 
 
@@ -36,16 +36,14 @@ def epoch_order(n: int, key: RandomKey, epoch: int) -> Int64[np.ndarray, " n"]:
         A permutation of the row numbers.
 
     Raises:
-        ArgumentError: If ``n`` or ``epoch`` is negative.
+        ArgumentError: If ``n`` or ``epoch`` is not an int of at least 0.
 
     Example:
         >>> import jax
         >>> epoch_order(8, jax.random.key(0), epoch=0)
         array([1, 4, 5, 6, 2, 0, 3, 7])
     """
-    if n < 0 or epoch < 0:
-        msg = f"n={n} and epoch={epoch} must not be negative."
-        raise ArgumentError(msg)
+    n, epoch = check_int_from(0, "n", n), check_int_from(0, "epoch", epoch)
     seed = np.random.SeedSequence(key_data(as_typed_key(key)).tolist(), spawn_key=(epoch,))
     words = np.random.Philox(seed).random_raw(n)
     row_bits = np.uint64(max(n - 1, 1).bit_length())

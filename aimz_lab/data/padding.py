@@ -11,7 +11,7 @@ from jaxtyping import Shaped
 
 from aimz_lab.data.checks import check_positive_int, check_rows
 from aimz_lab.errors import DataError, DataTypeError
-from aimz_lab.types import Array, Device, Rows
+from aimz_lab.types import Array, Device, Rows, shown
 
 
 def pad_rows(batch: Rows, multiple: int) -> tuple[dict[str, Shaped[Array, "padded_row ..."]], int]:
@@ -75,7 +75,7 @@ def row_multiple(device: Device | None) -> int:
         return size // device.shard_shape((size,) * rank)[0]
     msg = (
         f"device must be None, a jax.Device (jax.devices()[0]) or a jax.sharding.Sharding, got "
-        f"{device!r}."
+        f"{shown(device)}."
     )
     raise DataTypeError(msg)
 

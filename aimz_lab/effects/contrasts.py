@@ -10,7 +10,8 @@ import xarray as xr
 
 from aimz_lab.data import labels_of_index
 from aimz_lab.errors import ArgumentError, DataError, OutputWarning
-from aimz_lab.types import SAMPLE_DIMS
+from aimz_lab.predictive.results.datasets import origin_attrs
+from aimz_lab.types import SAMPLE_DIMS, shown
 
 PREDICTIVE_GROUPS = ("posterior_predictive", "predictions", "prior_predictive")
 _PAIRING = ("rng_key", "shard_axis")
@@ -27,21 +28,25 @@ def estimate_effect(baseline: xr.DataTree, intervention: xr.DataTree) -> xr.Data
         intervention: Predictive draws with it.
 
     Returns:
-        A tree with the predictive group that both share, and the posterior if there is one.
+        A tree with the predictive group that both share, and the posterior if there is one and the
+        group is not the prior's. The attributes ``artifact_path_baseline`` and
+        ``artifact_path_intervention`` name the stores of scenarios that are stored.
 
     Raises:
-        ArgumentError: If they share no predictive group or no site, or hold summaries whose
-            difference is not that of the effect.
+        ArgumentError: If one is no tree, they share no predictive group or no site, or hold
+            summaries whose difference is not that of the effect.
         DataError: If a site's dimensions have other names or sizes, or other labels.
 
     Warns:
         OutputWarning: If the draws are not paired (another key or sharding axis, or another
             posterior), or only one of them is labelled.
     """
+    check_is_tree("baseline", baseline)
+    check_is_tree("intervention", intervention)
     group = shared_group(baseline, intervention)
     before, after = baseline[group].to_dataset(), intervention[group].to_dataset()
     sites = [name for name in after.data_vars if name in before.data_vars]
-    if not sites:
+    if not sites and (before.data_vars or after.data_vars):
         msg = (
             f"The scenarios share no site in {group!r}: {list(before.data_vars)} and "
             f"{list(after.data_vars)}."
@@ -53,11 +58,47 @@ def estimate_effect(baseline: xr.DataTree, intervention: xr.DataTree) -> xr.Data
         _check_same_labels(name, before[name], after[name])
     _warn_unpaired(baseline, intervention, group)
     effect = {name: after[name].copy(data=_difference(before[name], after[name])) for name in sites}
-    attrs = {name: value for name, value in after.attrs.items() if name in _PAIRING}
+    artifacts = _artifacts(baseline, intervention, group)
+    attrs = {**_call_attrs(before, after), **artifacts}
     groups = {group: xr.Dataset(effect, attrs=attrs)}
-    if "posterior" in intervention:
+    if "posterior" in intervention and group != "prior_predictive":
         groups["posterior"] = intervention["posterior"].to_dataset()
-    return xr.DataTree.from_dict(groups)
+    tree = xr.DataTree.from_dict(groups)
+    tree.attrs = artifacts
+    # The effect keeps the temporary stores that it names.
+    tree.encoding["owner"] = [each.encoding.get("owner") for each in (baseline, intervention)]
+    return tree
+
+
+def _call_attrs(before: xr.Dataset, after: xr.Dataset) -> dict[str, object]:
+    """Describe the calls of both scenarios; what they do not share is named for the baseline."""
+    attrs = {name: value for name, value in after.attrs.items() if name != "artifact_path"}
+    set_before = {
+        f"{name}_baseline": before.attrs[name]
+        for name in ("intervention", "condition")
+        if name in before.attrs
+    }
+    return {**attrs, **origin_attrs(), **set_before}
+
+
+def _artifacts(baseline: xr.DataTree, intervention: xr.DataTree, group: str) -> dict[str, str]:
+    """Return the paths of the stores that hold the scenarios."""
+    found = {}
+    for name, tree in (("baseline", baseline), ("intervention", intervention)):
+        path = tree.attrs.get("artifact_path") or tree[group].attrs.get("artifact_path")
+        if path is not None:
+            found[f"artifact_path_{name}"] = path
+    return found
+
+
+def check_is_tree(name: str, tree: object) -> None:
+    """Raise :class:`ArgumentError` if an argument is no tree."""
+    if not isinstance(tree, xr.DataTree):
+        msg = (
+            f"{name}={shown(tree)} is not allowed; use the tree that im.predict(...) returns "
+            "(xarray.DataTree), with all of its groups."
+        )
+        raise ArgumentError(msg)
 
 
 def _difference(before: xr.DataArray, after: xr.DataArray) -> npt.ArrayLike:
@@ -130,7 +171,7 @@ def _warn_unpaired(baseline: xr.DataTree, intervention: xr.DataTree, group: str)
         for name in _PAIRING
         if not np.array_equal(before.attrs.get(name), after.attrs.get(name))
     ]
-    if "posterior" in baseline and "posterior" in intervention:
+    if group != "prior_predictive" and "posterior" in baseline and "posterior" in intervention:
         one, other = baseline["posterior"].to_dataset(), intervention["posterior"].to_dataset()
         if not one.equals(other):
             differing.append("posterior")

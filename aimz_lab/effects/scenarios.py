@@ -9,9 +9,11 @@ import jax
 import xarray as xr
 
 from aimz_lab.data import as_typed_key
-from aimz_lab.effects.contrasts import shared_group
-from aimz_lab.errors import ArgumentError
+from aimz_lab.data.options import check_flag, check_mapping
+from aimz_lab.effects.contrasts import check_is_tree, shared_group
+from aimz_lab.errors import ArgumentError, CallError
 from aimz_lab.predictive.reducers import ReduceSpec
+from aimz_lab.types import shown
 
 CallArguments: TypeAlias = Mapping[str, Any]
 """Arguments of ``ImpactModel.predict`` by name."""
@@ -31,9 +33,60 @@ _CALL_OPTIONS = {
 """Options that two scenarios share if one call computes both."""
 
 
+def check_scenarios(
+    outputs: tuple[xr.DataTree | None, xr.DataTree | None],
+    args: tuple[CallArguments | None, CallArguments | None],
+    *,
+    on_batch: bool,
+) -> None:
+    """Check that each scenario is a tree, or arguments that give one.
+
+    Args:
+        outputs: Existing results, baseline first.
+        args: Arguments of ``predict``.
+        on_batch: Whether they are arguments of ``predict_on_batch``.
+
+    Raises:
+        ArgumentError: If a scenario has neither or both, or a result is no tree.
+        CallError: If arguments are no mapping, or lack the input.
+    """
+    for name, output, given in zip(("baseline", "intervention"), outputs, args, strict=True):
+        if (output is None) == (given is None):
+            msg = (
+                f"Pass either output_{name} (a tree) or args_{name} (arguments of predict); got "
+                f"{'neither' if output is None else 'both'}."
+            )
+            raise ArgumentError(msg)
+        if output is not None:
+            check_is_tree(f"output_{name}", output)
+            continue
+        _check_arguments(f"args_{name}", given, on_batch=on_batch)
+
+
+def _check_arguments(name: str, given: object, *, on_batch: bool) -> None:
+    if isinstance(given, xr.DataTree):
+        output = name.replace("args", "output")
+        msg = f"{name}= takes arguments of predict; a tree goes into {output}=."
+        raise ArgumentError(msg)
+    given = check_mapping(name, given, "arguments of predict by name")
+    if "X" not in given:
+        msg = f"{name}= needs the input: {{'X': X, ...}}, whatever the kernel calls it."
+        raise CallError(msg)
+    if "self" in given:
+        msg = f"{name}= names 'self', which is no argument of predict; leave it out."
+        raise CallError(msg)
+    check_flag("in_sample", given.get("in_sample", True))
+    if on_batch:  # an effect is a tree, whatever it says
+        check_flag("return_datatree", given.get("return_datatree", True))
+
+
 def can_share_a_pass(baseline: CallArguments, intervention: CallArguments) -> bool:
-    """Whether two scenarios have the same group and no different keys."""
+    """Whether two scenarios have the same group, no different keys and no different options."""
     if baseline.get("in_sample", True) != intervention.get("in_sample", True):
+        return False
+    is_reduced = "reduce" in {*baseline, *intervention}
+    both = _CALL_OPTIONS & baseline.keys() & intervention.keys()
+    if not is_reduced and not all(_same(baseline[name], intervention[name]) for name in both):
         return False
     keys = [args.get("rng_key") for args in (baseline, intervention)]
     given = [as_typed_key(key) for key in keys if key is not None]
@@ -54,7 +107,7 @@ def options_of_the_pass(
             if name in found and not _same(found[name], args[name]):
                 msg = (
                     f"Both scenarios are computed in one pass, so that {name}= must be the same; "
-                    f"got {found[name]!r} and {args[name]!r}."
+                    f"got {shown(found[name])} and {shown(args[name])}."
                 )
                 raise ArgumentError(msg)
             found[name] = args[name]
@@ -80,24 +133,21 @@ def computed_scenarios(
         predict: Computes a scenario from its arguments.
         outputs: Existing results, baseline first.
         args: Arguments of ``predict`` for missing results.
-        new_key: Returns a key for both scenarios, if neither has its own.
+        new_key: Returns a key for the scenarios that have none of their own; called once, or not
+            at all.
 
     Returns:
         Both results. If one scenario cannot be cut into rows, neither is, so that their noise stays
         the same.
 
-    Raises:
-        ArgumentError: If a scenario has neither a result nor arguments.
     """
-    for name, output, given in zip(("baseline", "intervention"), outputs, args, strict=True):
-        if output is None and given is None:
-            msg = f"Pass either output_{name} (a tree) or args_{name} (arguments of predict)."
-            raise ArgumentError(msg)
     calls = [dict(given or {}) for given in args]
     missing = [index for index in (0, 1) if outputs[index] is None]
-    if len(missing) == 2 and all(call.get("rng_key") is None for call in calls):
-        shared = new_key()
-        calls = [{**call, "rng_key": shared} for call in calls]
+    without = [index for index in missing if calls[index].get("rng_key") is None]
+    if without:
+        key = new_key()
+        for index in without:
+            calls[index]["rng_key"] = key
     trees = [predict(**calls[i]) if i in missing else outputs[i] for i in (0, 1)]
     axes = [trees[i][shared_group(*trees)].attrs.get("shard_axis") for i in (0, 1)]
     if set(axes) == {"obs", "draw"} and axes.index("obs") in missing:

@@ -6,10 +6,13 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
 
+from aimz_lab.data import to_host
+from aimz_lab.data.checks import is_integer
+from aimz_lab.data.options import real_number
 from aimz_lab.effects.contrasts import PREDICTIVE_GROUPS
 from aimz_lab.errors import ArgumentError
 from aimz_lab.predictive.reducers.intervals import narrowest_interval
-from aimz_lab.types import SAMPLE_DIMS
+from aimz_lab.types import SAMPLE_DIMS, shown
 
 
 def hdi(draws: ArrayLike, prob: float = 0.94, axis: int = 0) -> np.ndarray:
@@ -27,20 +30,33 @@ def hdi(draws: ArrayLike, prob: float = 0.94, axis: int = 0) -> np.ndarray:
         Lower and upper end, on a new last axis.
 
     Raises:
-        ArgumentError: If ``prob`` is not in (0, 1), or there are no draws.
+        ArgumentError: If ``prob`` is not in (0, 1), there is no such axis, or there are no draws.
+        DataTypeError: If the draws are not numeric.
 
     Example:
         >>> hdi(np.array([0.0, 1.0, 1.1, 1.2, 9.0]), prob=0.5)
         array([1. , 1.2])
     """
-    if not 0 < prob < 1:
-        msg = f"prob must lie in (0, 1), got {prob}."
+    prob = _checked_prob(prob)
+    draws = to_host("draws", draws)
+    if draws.dtype.kind == "c":
+        msg = "draws= holds complex numbers, which have no order; take their real part first."
         raise ArgumentError(msg)
-    if np.shape(draws)[axis] == 0:
+    if not is_integer(axis) or not -draws.ndim <= axis < draws.ndim:
+        msg = f"axis={shown(axis)} is not allowed; the draws have {draws.ndim} axes, from 0."
+        raise ArgumentError(msg)
+    if draws.shape[axis] == 0:
         msg = "An interval needs at least one draw; there are none."
         raise ArgumentError(msg)
-    ordered = np.sort(np.moveaxis(np.asarray(draws), axis, -1), axis=-1)
+    ordered = np.sort(np.moveaxis(draws, int(axis), -1), axis=-1)
     return np.moveaxis(narrowest_interval(ordered, prob), 0, -1)
+
+
+def _checked_prob(prob: float) -> float:
+    if not 0 < real_number(prob) < 1:
+        msg = f"prob must lie in (0, 1), got prob={shown(prob)}."
+        raise ArgumentError(msg)
+    return real_number(prob)
 
 
 def summarize_effect(effect: xr.DataTree | xr.Dataset, prob: float = 0.94) -> xr.Dataset:
@@ -57,8 +73,8 @@ def summarize_effect(effect: xr.DataTree | xr.Dataset, prob: float = 0.94) -> xr
         dimension ``summary``.
 
     Raises:
-        ArgumentError: If there is no predictive group, a site has no draws, or ``prob`` is not in
-            (0, 1).
+        ArgumentError: If this is no tree and no dataset, there is no predictive group, a site has
+            no draws, or ``prob`` is not in (0, 1).
 
     Example:
         >>> effect = im.estimate_effect(args_baseline={"X": X}, args_intervention={"X": X + 1})
@@ -72,6 +88,13 @@ def summarize_effect(effect: xr.DataTree | xr.Dataset, prob: float = 0.94) -> xr
             msg = f"The tree has no predictive group; it has {list(effect.children)}."
             raise ArgumentError(msg)
         effect = effect[group].to_dataset()
+    elif not isinstance(effect, xr.Dataset):
+        msg = (
+            f"effect={shown(effect)} is not allowed; use the tree that im.estimate_effect(...) "
+            "returns, or a dataset with the dimensions chain and draw."
+        )
+        raise ArgumentError(msg)
+    prob = _checked_prob(prob)
     return xr.Dataset({name: _summarize(site, prob) for name, site in effect.data_vars.items()})
 
 

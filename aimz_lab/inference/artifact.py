@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import uuid
@@ -12,10 +11,14 @@ from pathlib import Path
 import numpy as np
 
 from aimz_lab.errors import ArtifactError, ArtifactGoneError, ArtifactWriteError, CheckpointError
-from aimz_lab.inference.checkpoint.archive import read_archive, write_archive
-from aimz_lab.types import JsonObject
+from aimz_lab.files import Malformed, read_sealed, refusing, sealed_text, unsealed
+from aimz_lab.inference.checkpoint.archive import PARTIAL, read_with_checksum, write_archive
+from aimz_lab.system.interrupts import hold_interrupts
+from aimz_lab.system.leftovers import make_folder, remove_folder, remove_leftovers
+from aimz_lab.system.paths import local_path
+from aimz_lab.types import JsonObject, shown
 
-FORMAT = 1
+FORMAT = 2
 _KIND = "aimz_lab model"
 _MANIFEST = "model.json"
 _ARRAYS = "arrays.npz"
@@ -29,31 +32,43 @@ def write_artifact(
     Args:
         path: The directory. It replaces a stored model there.
         manifest: Values that JSON can hold.
-        arrays: Arrays of NumPy's own types by name.
+        arrays: Arrays of numbers by name.
 
     Returns:
         The absolute path.
 
     Raises:
-        ArtifactError: If something else is there.
+        ArgumentError: If it is no path of this machine.
+        ArtifactError: If something else is there, or there is more than would be read.
         ArtifactWriteError: If it cannot be written; an earlier model stays.
     """
-    path = Path(path).expanduser().resolve()
+    path = _located(path)
     if path.exists() and not (path / _MANIFEST).is_file():
         msg = f"{path} is there and is no stored model; choose another path, or remove it."
         raise ArtifactError(msg)
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    partial = None
     try:
-        partial.mkdir(parents=True)
-        write_archive(partial / _ARRAYS, {}, arrays)
-        text = json.dumps({"kind": _KIND, "format": FORMAT, **manifest}, indent=2)
-        (partial / _MANIFEST).write_text(text + "\n", encoding="utf-8")
-        _replace(partial, path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        prefix = f".{path.name[:100]}."
+        remove_leftovers(path.parent, prefix, PARTIAL)
+        with hold_interrupts():
+            partial = make_folder(path.parent, prefix, PARTIAL)
+        checksum = write_archive(partial / _ARRAYS, {}, arrays)
+        content = {"kind": _KIND, "format": FORMAT, **manifest, "arrays": checksum}
+        text = sealed_text(content, indent=2)
+        unsealed(text)  # what could not be read is not written
+        (partial / _MANIFEST).write_bytes(text)
+        with hold_interrupts():
+            _replace(partial, path)
+    except Malformed as error:
+        msg = f"The model cannot be saved: {error}. Nothing was changed at {path}."
+        raise ArtifactError(msg) from error
     except OSError as error:
         msg = f"The model could not be written to {path}: {error}. Nothing was changed there."
         raise ArtifactWriteError(msg) from error
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        if partial:
+            remove_folder(partial)
     return path
 
 
@@ -63,30 +78,44 @@ def read_artifact(
     """Read a stored model; see :func:`write_artifact`.
 
     Raises:
+        ArgumentError: If it is no path of this machine.
         ArtifactGoneError: If there is nothing at ``path``.
         ArtifactError: If it is damaged, no stored model, or of a later format.
     """
-    path = Path(path).expanduser().resolve()
+    path = _located(path)
     if not path.exists():
         msg = f"There is no stored model at {path}."
         raise ArtifactGoneError(msg)
-    try:
-        manifest = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        msg = f"{path} is no stored model: {_MANIFEST} is missing or damaged."
-        raise ArtifactError(msg) from error
-    if not isinstance(manifest, dict) or manifest.get("kind") != _KIND:
+    with refusing(
+        f"{path} is no stored model: its {_MANIFEST} is missing or damaged", ArtifactError
+    ):
+        manifest = read_sealed(path / _MANIFEST)
+    if manifest.get("kind") != _KIND:
         msg = f"{path} is no stored model of this package."
         raise ArtifactError(msg)
-    if manifest["format"] > FORMAT:
-        msg = f"{path} has format {manifest['format']}; this version reads up to {FORMAT}. Upgrade."
+    if manifest.get("format") != FORMAT:
+        msg = (
+            f"{path} has format {shown(manifest.get('format'))}, and this version reads format "
+            f"{FORMAT}. Load it with the release that saved it."
+        )
         raise ArtifactError(msg)
     try:
-        _, arrays = read_archive(path / _ARRAYS)
+        _, arrays, checksum = read_with_checksum(path / _ARRAYS)
     except CheckpointError as error:
-        msg = f"{path} is incomplete or damaged: {_ARRAYS} cannot be read."
+        msg = f"{path} is incomplete or damaged: {_ARRAYS} cannot be read ({error.__cause__})."
         raise ArtifactError(msg) from error
+    if manifest.get("arrays") != checksum:
+        msg = f"{path} is damaged: {_ARRAYS} is not the one that was saved with {_MANIFEST}."
+        raise ArtifactError(msg)
     return manifest, arrays
+
+
+def _located(path: str | os.PathLike[str]) -> Path:
+    try:
+        return local_path("path", path).resolve()
+    except (RuntimeError, OSError) as error:
+        msg = f"{shown(path)} is no path to a stored model: {error}."
+        raise ArtifactError(msg) from error
 
 
 def _replace(new: Path, path: Path) -> None:

@@ -36,14 +36,21 @@ def describe(
 
     Returns:
         Names, numbers, lists and dicts only. Each site has its ``kind``, its ``shape`` at the
-        traced number of rows, its ``dtype``, its ``plates``, and ``draw_shape`` where the posterior
-        holds it. ``trained_on`` has the number of rows, the size of a batch, and by field the shape
-        and type of a row and, of up to 64 columns, the smallest and largest value of each (``low``,
-        ``high``); it is ``None`` before training.
+        traced number of rows, its ``dtype``, its ``plates``, ``dims`` (its named dimensions, or
+        ``None``), and ``draw_shape`` where the posterior holds it. ``trained_on`` has the number of
+        rows, the size of a batch, and by field the shape and type of a row and, of up to 64
+        columns, the smallest and largest value of each (``low``, ``high``); it is ``None`` before
+        training.
     """
     sites = describe_sites(spec) if spec else {}
     for name, draws in (posterior.draws if posterior else {}).items():
         sites.setdefault(name, {"kind": "latent"})["draw_shape"] = list(draws.shape[1:])
+    output = sites.setdefault(signature.output, {}) if sites else {}
+    if output.get("kind") != "factor":
+        output["kind"] = "observed"  # also where a call without data drew it
+    for name, site in sites.items():
+        events = spec.sites[name].event_dims if spec and name in spec.sites else ()
+        site["dims"] = [*site.get("plates", ()), *events] or None
     guide = getattr(inference, "guide", None)
     return {
         "kernel": callable_name(signature.kernel),

@@ -2,13 +2,55 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
 import jax
 
 from aimz_lab.data import as_typed_key, derive_key
 
 
+class CallKeys:
+    """The keys of one call, which no other call gets.
+
+    Args:
+        sequence: The sequence that they are from.
+        before: Its key before the call.
+        after: Its key after the call; the same one for a call with a key of its own.
+        keys: The keys.
+
+    Attributes:
+        keys: The keys.
+    """
+
+    def __init__(
+        self,
+        sequence: KeySequence,
+        before: jax.Array,
+        after: jax.Array,
+        keys: tuple[jax.Array, ...],
+    ) -> None:
+        self.keys = keys
+        self._sequence, self._before, self._after = sequence, before, after
+        self._are_used_up = False
+
+    def use_up(self) -> None:
+        """Keep them from other calls, even if the call raises."""
+        self._are_used_up = True
+
+    def give_back(self, *, used: bool = False) -> None:
+        """Let the next call have them, unless another call got later ones.
+
+        Args:
+            used: Even if they are used up.
+        """
+        if used or not self._are_used_up:
+            self._sequence.step_back(self._after, self._before)
+
+
 class KeySequence:
-    """Gives each call a key of its own; a refused call uses up none.
+    """Gives each call keys of its own, on any thread; a refused call uses up none.
 
     Args:
         rng_key: The key from which the first call derives its own.
@@ -16,23 +58,60 @@ class KeySequence:
 
     def __init__(self, rng_key: jax.Array) -> None:
         self.key: jax.Array = as_typed_key(rng_key)
+        self._lock = threading.Lock()
 
-    def split(self, given: jax.Array | None, count: int) -> tuple[jax.Array, ...]:
-        """Return ``count`` keys for one call, from its own ``given`` key or from the sequence."""
-        key = derive_key(self.key if given is None else as_typed_key(given), 0)
-        return tuple(derive_key(key, number) for number in range(count))
+    def __reduce__(self) -> tuple[type[KeySequence], tuple[jax.Array]]:
+        return KeySequence, (self.key,)
 
-    def one(self, given: jax.Array | None) -> jax.Array:
-        """Return the ``given`` key itself, or one from the sequence."""
-        return self.split(None, 1)[0] if given is None else as_typed_key(given)
+    @contextmanager
+    def for_call(self, given: jax.Array | None, count: int = 1) -> Iterator[CallKeys]:
+        """Provide keys for one call, derived from its own ``given`` key or from the sequence.
 
-    def advance(self, given: jax.Array | None) -> None:
-        """Move on, after a call without a ``given`` key has passed its checks."""
-        if given is None:
-            self.key = derive_key(self.key, 1)
+        If the block raises, they are given back.
+        """
+        taken = self._take(given, count)
+        try:
+            yield taken
+        except BaseException:
+            taken.give_back()
+            raise
 
-    def take(self) -> jax.Array:
-        """Return one key and move on."""
-        key = self.split(None, 1)[0]
-        self.advance(None)
-        return key
+    @contextmanager
+    def one(self, given: jax.Array | None) -> Iterator[jax.Array]:
+        """Provide the key of one call: the ``given`` key itself, or one as of :meth:`for_call`."""
+        if given is not None:
+            yield as_typed_key(given)
+            return
+        with self.for_call(None) as taken:
+            yield taken.keys[0]
+
+    @contextmanager
+    def on_demand(self) -> Iterator[Callable[[], jax.Array]]:
+        """Provide a function that returns a new key; if the block raises, all are given back."""
+        taken: list[CallKeys] = []
+
+        def take() -> jax.Array:
+            taken.append(self._take(None, 1))
+            return taken[-1].keys[0]
+
+        try:
+            yield take
+        except BaseException:
+            for each in reversed(taken):
+                each.give_back()
+            raise
+
+    def _take(self, given: jax.Array | None, count: int) -> CallKeys:
+        with self._lock:
+            before = self.key
+            if given is None:
+                self.key = derive_key(before, 1)
+            after = self.key
+        base = derive_key(before if given is None else as_typed_key(given), 0)
+        return CallKeys(self, before, after, tuple(derive_key(base, i) for i in range(count)))
+
+    def step_back(self, after: jax.Array, before: jax.Array) -> None:
+        """Return to the key ``before``, if the sequence is still at ``after``."""
+        with self._lock:
+            if self.key is after:
+                self.key = before

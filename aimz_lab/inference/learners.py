@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from numpyro.infer import MCMC, SVI
 
-from aimz_lab.errors import InferenceError
+from aimz_lab.errors import ArgumentError, InferenceError
 from aimz_lab.inference.mcmc.learner import McmcLearner
 from aimz_lab.inference.svi.learner import SviLearner
 from aimz_lab.kernel.signature import KernelSignature
@@ -15,6 +15,7 @@ def one_inference(inference: object, svi: object) -> SVI | MCMC:
 
     Raises:
         InferenceError: If there are none or two, or it is neither SVI nor MCMC.
+        ArgumentError: If the SVI object has static arguments.
     """
     if (inference is None) == (svi is None):
         given = "neither" if inference is None else "both"
@@ -32,7 +33,7 @@ def one_inference(inference: object, svi: object) -> SVI | MCMC:
     if isinstance(chosen, SVI) and chosen.static_kwargs:
         listed = ", ".join(chosen.static_kwargs)
         msg = f"SVI was given static arguments ({listed}); pass them to fit and predict instead."
-        raise InferenceError(msg)
+        raise ArgumentError(msg)
     return chosen
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 from numpyro import handlers
@@ -16,10 +16,14 @@ from numpyro.infer.autoguide import AutoGuide
 
 from aimz_lab.data import AxisLabels, axis_labels, to_host
 from aimz_lab.data.checks import check_positive_int
-from aimz_lab.errors import OutputWarning, SiteError
+from aimz_lab.data.memory import check_memory
+from aimz_lab.data.options import check_names
+from aimz_lab.errors import SiteError
 from aimz_lab.inference.compiling import QUICK, QUICKEST, compiler_options
+from aimz_lab.inference.finite_draws import OF_A_GUIDE, refuse_bad_draws
+from aimz_lab.kernel.checks.names import check_name
 from aimz_lab.kernel.tracing import tracing_lock
-from aimz_lab.types import SAMPLE_DIMS, Params, Shared, Static
+from aimz_lab.types import Params, Shared, Static
 
 Sites = str | Iterable[str] | None
 """Names of sites: one, several, or a default choice."""
@@ -67,12 +71,16 @@ class Posterior:
         if unknown:
             msg = f"The draws have no site {unknown[0]!r}; they have {', '.join(self.draws)}."
             raise SiteError(msg)
-        return {name: self.draws[name] for name in (names or self.draws)}
+        return {name: self.draws[name] for name in (self.draws if names is None else names)}
 
 
 def site_names(sites: Sites) -> tuple[str, ...] | None:
-    """Return site names as a tuple; ``None`` stays ``None``."""
-    return None if sites is None else (sites,) if isinstance(sites, str) else tuple(sites)
+    """Return the names of ``return_sites=`` as a tuple, each once; ``None`` stays ``None``.
+
+    Raises:
+        ArgumentError: If this is neither a name, nor several.
+    """
+    return None if sites is None else tuple(dict.fromkeys(check_names("return_sites", sites)))
 
 
 def as_posterior(draws: Mapping[str, ArrayLike], num_chains: int = 1) -> Posterior:
@@ -84,11 +92,8 @@ def as_posterior(draws: Mapping[str, ArrayLike], num_chains: int = 1) -> Posteri
 
     Raises:
         SiteError: If there are none, one has no axis of draws or two, their numbers differ or are
-            no multiple of ``num_chains``, or a site has the name of a dimension.
+            no multiple of ``num_chains``, or a site's name cannot stand in results.
         DataTypeError: If values are not numeric.
-
-    Warns:
-        OutputWarning: If draws are NaN or infinite.
 
     Example:
         >>> as_posterior({"b": np.zeros((8, 3))}, num_chains=2).num_draws
@@ -98,15 +103,13 @@ def as_posterior(draws: Mapping[str, ArrayLike], num_chains: int = 1) -> Posteri
         msg = "The posterior sample is empty; pass arrays by site, draws on their leading axis."
         raise SiteError(msg)
     for name, values in draws.items():
+        check_name("a site", name, SiteError)
         _check_dims(name, values)
     arrays = {
         name: values if isinstance(values, jax.Array) else to_host(name, values)
         for name, values in draws.items()
     }
     for name, array in arrays.items():
-        if name in SAMPLE_DIMS:
-            msg = f"A site cannot be called {name!r}: that is a dimension of every result."
-            raise SiteError(msg)
         if array.ndim == 0:
             msg = f"The site {name!r} is a single number; its leading axis must be the draws."
             raise SiteError(msg)
@@ -120,7 +123,6 @@ def as_posterior(draws: Mapping[str, ArrayLike], num_chains: int = 1) -> Posteri
     if size == 0 or size % num_chains:
         msg = f"{size:,} draws cannot be cut into num_chains={num_chains!r} chains of equal length."
         raise SiteError(msg)
-    _warn_nonfinite(arrays)
     labels = {name: axes for name, values in draws.items() if (axes := axis_labels(values))}
     return Posterior(arrays, num_chains, labels=labels)
 
@@ -128,6 +130,8 @@ def as_posterior(draws: Mapping[str, ArrayLike], num_chains: int = 1) -> Posteri
 def _check_dims(name: str, values: ArrayLike) -> None:
     """Refuse an xarray object with an axis of chains, or with the draws on a later axis."""
     dims = getattr(values, "dims", ())
+    if not isinstance(dims, tuple):  # of a dataset, which is refused as no array
+        return
     late = [dim for dim in dims[1:] if dim in ("chain", "draw", "sample")]
     if late:
         chains = f", num_chains={values.sizes['chain']}" if "chain" in dims else ""
@@ -138,22 +142,6 @@ def _check_dims(name: str, values: ArrayLike) -> None:
             f"tree.posterior.data_vars.items()}}{chains}); of other orders, transpose first."
         )
         raise SiteError(msg)
-
-
-def _warn_nonfinite(arrays: Mapping[str, jax.Array | np.ndarray]) -> None:
-    bad = {
-        name: int((~np.isfinite(values)).reshape(len(values), -1).any(1).sum())
-        for name, values in arrays.items()
-        if np.issubdtype(values.dtype, np.inexact)
-    }
-    listed = ", ".join(f"{count:,} of {name!r}" for name, count in bad.items() if count)
-    if listed:
-        warnings.warn(
-            f"Some posterior draws are NaN or infinite: {listed}. Predictions with these draws "
-            "will be so too; drop them at every site.",
-            OutputWarning,
-            stacklevel=3,
-        )
 
 
 class GuideSampler:
@@ -195,10 +183,15 @@ class GuideSampler:
 
         Returns:
             Arrays by site, shape ``(num_samples, ...)``.
+
+        Raises:
+            SiteError: If draws are NaN or infinite.
         """
         with tracing_lock:
             draw, groups = self._planned(key, params, num_samples, arguments)
-            draws = draw(key, dict(params), dict(arguments), **groups)
+            draws, bad = draw(key, dict(params), dict(arguments), **groups)
+        bad = jax.device_get(bad)
+        refuse_bad_draws({name: bad[name][:num_samples] for name in bad}, OF_A_GUIDE)
         if groups["groups"] * groups["size"] != num_samples:
             draws = {name: array[:num_samples] for name, array in draws.items()}
         return draws
@@ -214,6 +207,8 @@ class GuideSampler:
         of_one = partial(self._some, size=1)
         one = jax.eval_shape(of_one, key, dict(params), dict(arguments))
         row_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(one))
+        # They exist twice: group by group, and together.
+        check_memory(num_samples, 2 * row_bytes, "the guide", "Ask for fewer: num_samples=1000.")
         size = int(np.clip(DRAW_BYTES // max(row_bytes, 1), 1, num_samples))
         effort = QUICKEST if row_bytes * num_samples <= FEW_BYTES else QUICK
         return self._draw[effort], {"groups": -(-num_samples // size), "size": size}
@@ -226,12 +221,20 @@ class GuideSampler:
         *,
         groups: int,
         size: int,
-    ) -> dict[str, jax.Array]:
+    ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+        """Return draws, and which of them are not finite."""
         if groups == 1:
-            return self._some(key, params, arguments, size=size)
-        keys = jax.random.split(key, groups)
-        stacked = jax.lax.map(lambda k: self._some(k, params, arguments, size=size), keys)
-        return {name: a.reshape(groups * size, *a.shape[2:]) for name, a in stacked.items()}
+            draws = self._some(key, params, arguments, size=size)
+        else:
+            keys = jax.random.split(key, groups)
+            stacked = jax.lax.map(lambda k: self._some(k, params, arguments, size=size), keys)
+            draws = {name: a.reshape(groups * size, *a.shape[2:]) for name, a in stacked.items()}
+        bad = {
+            name: ~jnp.isfinite(a).all(axis=tuple(range(1, a.ndim)))
+            for name, a in draws.items()
+            if jnp.issubdtype(a.dtype, jnp.inexact)
+        }
+        return draws, bad
 
     def _some(
         self, key: jax.Array, params: Params, arguments: Shared, *, size: int

@@ -2,21 +2,53 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Container, Iterable, Mapping
 
 import numpy as np
 from jaxtyping import Shaped
 
+from aimz_lab.data.memory import check_memory
 from aimz_lab.errors import OutputWarning, SiteError
+from aimz_lab.inference.finite_draws import OF_THE_USER, check_finite_draws
+from aimz_lab.inference.posterior import Posterior
 from aimz_lab.kernel.spec import KernelSpec, Site
 from aimz_lab.types import Array
 
 Draws = Mapping[str, Shaped[Array, "draw ..."]]
 
 
+def check_posterior(
+    posterior: Posterior, trained: KernelSpec | None, predicted: KernelSpec | None = None
+) -> None:
+    """Check draws from elsewhere: their values, and their sites if the kernel's are known.
+
+    Args:
+        posterior: The draws.
+        trained: The kernel's structure as last trained, or ``None``.
+        predicted: Its structure in predictions so far, or ``None``.
+
+    Raises:
+        SiteError: If draws of latent sites are NaN or infinite, or do not fit the kernel. Sites
+            that the kernel computes may be infinite, as a log-probability of zero is.
+    """
+    spec = trained or predicted
+    known = None if spec is None else spec.joined(predicted)
+    latent = None if known is None else known.latent_sites
+    check_finite_draws(posterior.draws, latent, OF_THE_USER)
+    if known is not None:
+        check_sites_of_draws(posterior.draws, spec, known=known.sites)
+        check_axes_of_draws(posterior.draws, known)
+
+
 def check_sites_of_draws(
-    draws: Draws, spec: KernelSpec, given: Container[str] = (), *, warn_of_missing: bool = True
+    draws: Draws,
+    spec: KernelSpec,
+    given: Container[str] = (),
+    *,
+    warn_of_missing: bool = True,
+    known: Container[str] = (),
 ) -> None:
     """Check that a kernel knows the sites of a posterior, and that there are draws of its sites.
 
@@ -29,6 +61,7 @@ def check_sites_of_draws(
         spec: The kernel's structure.
         given: Sites that get a value in this call.
         warn_of_missing: Whether sites without draws will be drawn, so that a warning is due.
+        known: Further sites of the kernel, of calls with other arguments.
 
     Raises:
         SiteError: If the kernel lacks sites that have draws, and also has sites without draws: a
@@ -45,7 +78,7 @@ def check_sites_of_draws(
             "goes into im.vi_result."
         )
         raise SiteError(msg)
-    unknown = [name for name in draws if name not in spec.sites]
+    unknown = [name for name in draws if name not in spec.sites and name not in known]
     missing = [
         name
         for name in spec.latent_sites
@@ -74,6 +107,17 @@ def check_sites_of_draws(
             OutputWarning,
             stacklevel=2,
         )
+
+
+def check_draws_fit(spec: KernelSpec, n_draws: int) -> None:
+    """Check that draws of a kernel's latent sites can fit into memory, before they are trained for.
+
+    Raises:
+        ArgumentError: If they cannot.
+    """
+    sites = [spec.sites[name] for name in spec.latent_sites]
+    draw_bytes = sum(site.dtype.itemsize * math.prod(site.shape) for site in sites)
+    check_memory(n_draws, draw_bytes, "the posterior", "Ask for fewer: num_samples=1000.")
 
 
 def check_shapes_of_draws(

@@ -12,13 +12,16 @@ from jaxtyping import Array, Float
 from numpyro.infer.svi import SVIRunResult, SVIState
 
 from aimz_lab.data.checks import check_positive_int
+from aimz_lab.data.options import check_flag, check_progress
+from aimz_lab.errors import ArgumentError
 from aimz_lab.inference.checkpoint.checkpoint import Checkpoint
 from aimz_lab.inference.checkpoint.provenance import Origin
 from aimz_lab.inference.feeds.feed import Position
 from aimz_lab.inference.feeds.fingerprint import TrainingFingerprint
 from aimz_lab.inference.feeds.schema import InputSchema
+from aimz_lab.inference.feeds.training_data import TrainingData
 from aimz_lab.inference.posterior import Posterior
-from aimz_lab.inference.run.events import Callback, Run
+from aimz_lab.inference.run.events import Callback, Run, check_callbacks
 from aimz_lab.inference.run.loop import RunLoop
 from aimz_lab.kernel.arguments import UNKNOWN_ROLES, ArgumentRoles
 from aimz_lab.kernel.scaling import Scale, check_scale
@@ -31,7 +34,12 @@ from aimz_lab.types import (
     Progress,
     RowDependence,
     check_choice,
+    shown,
 )
+
+_COUNTS = ("num_samples", "epochs", "validation_every")
+_OPTIONAL_COUNTS = ("num_steps", "batch_size", "n_obs")
+_FLAGS = ("shuffle", "allow_nonfinite")
 
 
 @dataclass(frozen=True)
@@ -52,8 +60,8 @@ class StepOptions:
     metrics: frozenset[str] = field(default_factory=frozenset)
 
     def __post_init__(self) -> None:
-        check_scale(self.scale)
-        check_positive_int("accumulate", self.accumulate)
+        object.__setattr__(self, "scale", check_scale(self.scale))
+        object.__setattr__(self, "accumulate", check_positive_int("accumulate", self.accumulate))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,15 +120,22 @@ class FitRequest:
     device: Device | None = None
 
     def __post_init__(self) -> None:
-        check_positive_int("num_samples", self.num_samples)
-        check_positive_int("epochs", self.epochs)
-        check_positive_int("validation_every", self.validation_every)
-        if self.num_steps is not None:
-            check_positive_int("num_steps", self.num_steps)
-        if self.steps_per_call != "auto":
-            check_positive_int("steps_per_call", self.steps_per_call)
+        for name in _COUNTS:
+            self._keep(name, check_positive_int(name, getattr(self, name)))
+        for name in _OPTIONAL_COUNTS:
+            if (value := getattr(self, name)) is not None:
+                self._keep(name, check_positive_int(name, value))
+        for name in _FLAGS:
+            self._keep(name, check_flag(name, getattr(self, name)))
+        self._keep("steps_per_call", _checked_steps_per_call(self.steps_per_call))
+        self._keep("progress", check_progress(self.progress))
+        self._keep("callbacks", check_callbacks(self.callbacks))
         check_choice("on_nonfinite", self.on_nonfinite, OnNonFinite)
         check_choice("rows", self.row_dependence, RowDependence)
+
+    def _keep(self, name: str, value: object) -> None:
+        """Set a field to its checked value: an ``int`` where NumPy's was passed."""
+        object.__setattr__(self, name, value)
 
     @property
     def start(self) -> Position:
@@ -129,6 +144,16 @@ class FitRequest:
             return Position()
         # A fit on all rows is one epoch; a resumed call may ask for more steps of it.
         return Position(0, self.checkpoint.step) if self.num_steps else self.checkpoint.position
+
+
+def _checked_steps_per_call(value: object) -> int | str:
+    if isinstance(value, str) and value == "auto":
+        return value
+    try:
+        return check_positive_int("steps_per_call", value)
+    except ArgumentError:
+        msg = f"steps_per_call={shown(value)} is not allowed; use 'auto' or an int of at least 1."
+        raise ArgumentError(msg) from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,7 +184,8 @@ class SampleRequest:
     posterior: Posterior | None
 
     def __post_init__(self) -> None:
-        check_positive_int("num_samples", self.num_samples)
+        count = check_positive_int("num_samples", self.num_samples)
+        object.__setattr__(self, "num_samples", count)
 
 
 @dataclass(frozen=True)
@@ -201,15 +227,20 @@ class StartedFit(Protocol):
     """A fit whose checks have passed.
 
     Attributes:
+        data: The training data.
         run: The record of the run.
         loop: The loop that trains.
     """
 
+    data: TrainingData
     run: Run
     loop: RunLoop
 
     def results(self) -> Iterator[FitResult]:
         """Yield results after the end of the run; a later one replaces an earlier one."""
+
+    def undo(self) -> None:
+        """Leave learner, guide and sampler as before the start; for a refused run."""
 
     def warning(self) -> str | None:
         """Return a warning about the end of the run, or ``None``."""

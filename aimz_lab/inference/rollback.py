@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 
@@ -16,7 +16,7 @@ def rollback_on_error(*objects: Any) -> Iterator[None]:
     Args:
         objects: Objects that may change; those without attributes are ignored.
     """
-    restore = _restore(objects)
+    restore = restorer(*objects)
     try:
         yield
     except BaseException:
@@ -27,14 +27,19 @@ def rollback_on_error(*objects: Any) -> Iterator[None]:
 @contextlib.contextmanager
 def rollback_always(*objects: Any) -> Iterator[None]:
     """Restore the attributes of objects as :func:`rollback_on_error` does, error or not."""
-    restore = _restore(objects)
+    restore = restorer(*objects)
     try:
         yield
     finally:
         restore()
 
 
-def _restore(objects: Iterable[Any]) -> Callable[[], None]:
+def restorer(*objects: Any) -> Callable[[], None]:
+    """Return a function that restores the attributes that objects have now.
+
+    Args:
+        objects: As for :func:`rollback_on_error`.
+    """
     holders = [one for one in objects if isinstance(getattr(one, "__dict__", None), dict)]
     before = [dict(vars(holder)) for holder in holders]
 

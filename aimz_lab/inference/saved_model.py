@@ -6,31 +6,52 @@ saved ones.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from os import PathLike
 from pathlib import Path
+from typing import TypeVar
 
 import jax
 import numpy as np
-from jax.typing import ArrayLike
-from jaxtyping import PyTree
 from numpyro.infer import MCMC, SVI
 from numpyro.infer.svi import SVIRunResult, SVIState
 
-from aimz_lab.errors import ArtifactError
+from aimz_lab.errors import ArtifactError, KernelError
+from aimz_lab.files import MOST_EPOCHS, Value, refusing
 from aimz_lab.inference.artifact import read_artifact, write_artifact
-from aimz_lab.inference.checkpoint.archive import differences, tree_arrays, tree_facts, tree_from
+from aimz_lab.inference.autoguides import autoguides_in
 from aimz_lab.inference.checkpoint.provenance import plain_key, typed_key, versions
+from aimz_lab.inference.checkpoint.trees import (
+    check_names,
+    differences,
+    tree_arrays,
+    tree_facts,
+    tree_from,
+)
 from aimz_lab.inference.describe import describe_sites
-from aimz_lab.inference.feeds.schema import InputSchema
+from aimz_lab.inference.feeds.schema import InputSchema, check_fits
 from aimz_lab.inference.posterior import Posterior
 from aimz_lab.inference.request import Learner
+from aimz_lab.inference.rollback import rollback_on_error
+from aimz_lab.inference.saved_draws import (
+    plain_posterior,
+    plain_result,
+    posterior_arrays,
+    posterior_of,
+    result_arrays,
+    result_of,
+)
 from aimz_lab.kernel.checks.preflight import parameter_names
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.kernel.tracing import trace_spec
-from aimz_lab.types import Arguments, JsonObject, Params, callable_name
+from aimz_lab.types import Arguments, JsonObject, callable_name
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -81,29 +102,28 @@ def save_model(
         "n_obs": state.n_obs,
         "epochs_done": state.epochs_done,
         "schema": state.schema.as_plain() if state.schema else None,
-        "sites": describe_sites(state.spec) if state.spec else None,
+        "sites": describe_sites(state.spec) if state.spec and state.schema else None,
         "posterior": None,
         "state": None,
         "params": None,
     }
     arrays: dict[str, np.ndarray] = {}
     if state.posterior:
-        draws, stats = dict(state.posterior.draws), dict(state.posterior.stats)
-        manifest["posterior"] = {
-            "sites": list(draws),
-            "stats": list(stats),
-            "num_chains": state.posterior.num_chains,
-            "count": state.posterior.count,
-        }
-        arrays |= _numbered("posterior", draws.values()) | _numbered("stats", stats.values())
+        manifest["posterior"] = plain_posterior(state.posterior, state.spec)
+        arrays |= posterior_arrays(state.posterior)
     if state.state is not None:
+        if state.schema is None:
+            msg = (
+                "The model has a state of training, and no schema of the data that it was trained "
+                "on, so that it could not be loaded. Train it first, or leave the state out."
+            )
+            raise ArtifactError(msg)
         manifest["state"] = tree_facts(state.state)
         arrays |= tree_arrays("state", state.state)
     if state.vi_result is not None:
-        paths, leaves = _paths(state.vi_result.params)
-        manifest["params"] = paths
-        arrays |= _numbered("params", leaves)
-        arrays["losses"] = np.asarray(state.vi_result.losses)
+        of_state = state.state and jax.eval_shape(inference.get_params, state.state)
+        manifest["params"] = plain_result(state.vi_result, of_state)
+        arrays |= result_arrays(state.vi_result)
     return write_artifact(path, manifest, arrays)
 
 
@@ -119,23 +139,36 @@ class SavedModel:
     """
 
     def __init__(self, path: str | PathLike[str]) -> None:
-        self._path = path
-        self._manifest, self._arrays = read_artifact(path)
+        manifest, self._arrays = read_artifact(path)
+        self._path = Path(path)
+        with self._reading():
+            self._fields = Value(manifest).fields("kind", "format", "arrays", *_FIELDS)
+            model = self._fields["model"].fields(
+                "arguments", "input", "output", "inference", "guide"
+            )
+            arguments = model["arguments"].names()
+            self.param_input = model["input"].choice(arguments)
+            self.param_output = model["output"].choice(arguments)
+            self.rng_key = typed_key(self._fields["rng_key"])
+            self._n_obs = self._fields["n_obs"].optional(_count)
+            self._epochs_done = self._fields["epochs_done"].whole(most=MOST_EPOCHS)
 
-    @property
-    def param_input(self) -> str:
-        """Name of the kernel's parameter for the input."""
-        return self._manifest["model"]["input"]
+    @contextlib.contextmanager
+    def checking(self, kernel: Callable) -> Iterator[None]:
+        """Make a model of a kernel, whose arguments have to be those of the saved one.
 
-    @property
-    def param_output(self) -> str:
-        """Name of the kernel's parameter for the output."""
-        return self._manifest["model"]["output"]
-
-    @property
-    def rng_key(self) -> jax.Array:
-        """The key of the next call."""
-        return typed_key(self._manifest["rng_key"])
+        Raises:
+            ArtifactError: If it has others, or other ones are its input and output.
+        """
+        saved = here = self._fields["model"].value["arguments"]
+        with contextlib.suppress(TypeError, ValueError):  # no kernel: the model refuses it
+            here = list(parameter_names(kernel))
+        self._refuse(differences({"arguments": saved}, {"arguments": here}))
+        try:
+            yield
+        except KernelError as error:
+            msg = f"{self._path} cannot be loaded: {error}"
+            raise ArtifactError(msg) from error
 
     def restore(
         self,
@@ -144,7 +177,7 @@ class SavedModel:
         learner: Learner,
         kernel_kwargs: Arguments,
     ) -> ModelState:
-        """Return the model's state.
+        """Return the model's state; after a refusal the inference object is as before.
 
         Args:
             signature: The kernel.
@@ -155,36 +188,69 @@ class SavedModel:
         Raises:
             ArtifactError: If the kernel or inference object differs from the saved one.
         """
-        manifest, arrays = self._manifest, self._arrays
-        self._refuse(differences(manifest["model"], identity(signature, inference)))
-        spec = schema = template = state = vi_result = posterior = None
-        if manifest["schema"]:
-            schema = InputSchema.of_plain(manifest["schema"], kernel_kwargs)
-            spec = _spec_of(signature, schema)
-            self._refuse(differences(manifest["sites"], describe_sites(spec)), "site ")
-        if manifest["state"]:
-            template = learner.set_up(schema)
-            self._refuse(differences(manifest["state"], tree_facts(template)), "state")
+        guide = getattr(inference, "guide", None)
+        guides = (guide, *autoguides_in(guide)) if guide is not None else ()
+        self._refuse(differences(self._fields["model"].value, identity(signature, inference)))
+        with rollback_on_error(inference, *guides), self._reading():
+            return self._restored(signature, learner, kernel_kwargs)
+
+    def _restored(
+        self, signature: KernelSignature, learner: Learner, kernel_kwargs: Arguments
+    ) -> ModelState:
+        fields, arrays = self._fields, self._arrays
+        spec = schema = state = None
+        if fields["schema"].value is not None:
+            schema = InputSchema.of_plain(fields["schema"], kernel_kwargs)
+            spec = self._run("kernel", partial(_spec_of, signature, schema))
+            check_fits("sites", spec.sites.values())
+            self._refuse(differences(_named(fields["sites"]), describe_sites(spec)), "site ")
+        elif fields["sites"].value is not None:
+            raise fields["sites"].refuse("null, as there is no schema")
+        posterior = fields["posterior"].optional(partial(posterior_of, arrays=arrays, spec=spec))
+        if fields["state"].value is not None:
+            if schema is None:
+                raise fields["state"].refuse("null, as there is no schema")
+            template = self._run("guide", partial(learner.set_up, schema))
+            self._refuse(differences(_named(fields["state"]), tree_facts(template)), "state")
             state = tree_from(arrays, "state", template)
-        if manifest["params"] is not None:
-            leaves = [arrays[f"params/{i}"] for i in range(len(manifest["params"]))]
-            like = learner.params(state) if template else None
-            params = _params(manifest["params"], leaves, like)
-            vi_result = SVIRunResult(params, state, arrays["losses"])
-        if stored := manifest["posterior"]:
-            draws = _named(arrays, "posterior", stored["sites"])
-            stats = _named(arrays, "stats", stored["stats"])
-            posterior = Posterior(draws, stored["num_chains"], stats, stored["count"])
+        like = learner.params(state)
+        result = fields["params"].optional(
+            partial(result_of, arrays=arrays, state=state, like=like)
+        )
+        leaves = [] if state is None else jax.tree.leaves(state)
+        check_names(
+            arrays,
+            [
+                *(f"state/{i}" for i in range(len(leaves))),
+                *(() if result is None else result_arrays(result)),
+                *(() if posterior is None else posterior_arrays(posterior)),
+            ],
+        )
         return ModelState(
             rng_key=self.rng_key,
-            n_obs=manifest["n_obs"],
-            epochs_done=manifest["epochs_done"],
+            n_obs=self._n_obs,
+            epochs_done=self._epochs_done,
             spec=spec,
             schema=schema,
             state=state,
-            vi_result=vi_result,
+            vi_result=result,
             posterior=posterior,
         )
+
+    def _reading(self) -> AbstractContextManager[None]:
+        return refusing(f"{self._path} cannot be loaded", ArtifactError)
+
+    def _run(self, what: str, call: Callable[[], _T]) -> _T:
+        """Run the user's code on the stored shapes; whatever it raises, they do not fit."""
+        try:
+            return call()
+        except Exception as error:
+            msg = (
+                f"{self._path} cannot be loaded: on arguments of the shapes in its schema, the "
+                f"{what} raises {type(error).__name__}: {error}. Load it with the kernel and the "
+                "inference object that it was saved with."
+            )
+            raise ArtifactError(msg) from error
 
     def _refuse(self, found: list[str], what: str = "") -> None:
         if found:
@@ -197,6 +263,29 @@ class SavedModel:
             raise ArtifactError(msg)
 
 
+_FIELDS = (
+    "versions",
+    "model",
+    "rng_key",
+    "n_obs",
+    "epochs_done",
+    "schema",
+    "sites",
+    "posterior",
+    "state",
+    "params",
+)
+
+
+def _named(value: Value) -> JsonObject:
+    """Read a mapping whose values are compared as they are."""
+    return {name: part.value for name, part in value.named().items()}
+
+
+def _count(value: Value) -> int:
+    return value.whole(1)
+
+
 def _spec_of(signature: KernelSignature, schema: InputSchema) -> KernelSpec:
     return trace_spec(
         signature.kernel,
@@ -205,38 +294,3 @@ def _spec_of(signature: KernelSignature, schema: InputSchema) -> KernelSpec:
         static=schema.static,
         output=signature.output,
     )
-
-
-def _numbered(prefix: str, leaves: Iterable[ArrayLike]) -> dict[str, np.ndarray]:
-    return tree_arrays(prefix, list(leaves))
-
-
-def _named(arrays: Mapping[str, np.ndarray], prefix: str, names: list[str]) -> dict[str, jax.Array]:
-    return {name: jax.numpy.asarray(arrays[f"{prefix}/{i}"]) for i, name in enumerate(names)}
-
-
-def _paths(params: Params) -> tuple[list[list[str]], list[ArrayLike]]:
-    """Return the leaves of nested mappings, with the path of names to each."""
-    paths, leaves = [], []
-    for path, leaf in jax.tree_util.tree_leaves_with_path(dict(params)):
-        if not all(hasattr(step, "key") for step in path):
-            where = jax.tree_util.keystr(path)
-            msg = f"The parameter at {where} is not in a tree of dicts, which is what can be saved."
-            raise ArtifactError(msg)
-        paths.append([step.key for step in path])
-        leaves.append(leaf)
-    return paths, leaves
-
-
-def _params(paths: list[list[str]], leaves: list[np.ndarray], like: Params | None) -> Params:
-    """Rebuild parameters with the structure of ``like``, else as nested dicts."""
-    leaves = [jax.numpy.asarray(leaf) for leaf in leaves]
-    if like and _paths(like)[0] == paths:
-        return jax.tree.unflatten(jax.tree.structure(like), leaves)
-    params: dict[str, PyTree] = {}
-    for path, leaf in zip(paths, leaves, strict=True):
-        inner = params
-        for name in path[:-1]:
-            inner = inner.setdefault(name, {})
-        inner[path[-1]] = leaf
-    return params

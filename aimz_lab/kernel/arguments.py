@@ -11,7 +11,8 @@ import numpy as np
 from jaxtyping import PyTree
 
 from aimz_lab.data import to_host
-from aimz_lab.errors import ArgumentError, DataError
+from aimz_lab.data.options import check_names
+from aimz_lab.errors import ArgumentError, CallError, DataError
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.types import HostRows, Rows, Shared, Static, StaticKey
 
@@ -73,7 +74,9 @@ class ArgumentRoles:
         Raises:
             ArgumentError: If a name is no further argument of the kernel, or has both roles.
         """
-        roles = cls(_names(by_row), _names(shared))
+        roles = cls(
+            frozenset(check_names("by_row", by_row)), frozenset(check_names("shared", shared))
+        )
         known = [*inspect.signature(signature.kernel).parameters]
         further = [name for name in known if name not in (signature.input, signature.output)]
         for name in sorted(roles.by_row | roles.shared):
@@ -102,10 +105,6 @@ class ArgumentRoles:
     def known(self) -> frozenset[str]:
         """The arguments whose role is known."""
         return self.by_row | self.shared | self.trained_by_row | self.trained_shared
-
-
-def _names(names: Iterable[str]) -> frozenset[str]:
-    return frozenset([names] if isinstance(names, str) else names)
 
 
 UNKNOWN_ROLES = ArgumentRoles()
@@ -157,6 +156,27 @@ def split_arguments(
     return KernelArguments(rows, shared, static)
 
 
+def check_given_once(fields: Iterable[str], extra: Iterable[str]) -> None:
+    """Check that no argument comes both with the rows and beside them.
+
+    Args:
+        fields: Names of the arguments that come with the rows.
+        extra: Names of those passed by keyword.
+
+    Raises:
+        CallError: If one does.
+    """
+    twice = sorted(set(fields) & set(extra))
+    if twice:
+        name = twice[0]
+        msg = (
+            f"{name!r} is a field of the data, and is passed beside it as well; pass it once. As a "
+            "field it has one entry per row, and is cut and shuffled with the rows; to pass "
+            "another value for all rows, leave the field out of the data."
+        )
+        raise CallError(msg)
+
+
 def _is_by_row(name: str, array: np.ndarray, n_rows: int, roles: ArgumentRoles) -> bool:
     length = array.shape[0] if array.ndim else None
     if name in roles.shared | roles.trained_shared:
@@ -196,7 +216,10 @@ def _check_named(
 
 def _is_array(value: object) -> bool:
     if isinstance(value, (list, tuple)):
-        return len(value) > 0 and np.asarray(value).dtype.kind in "biufc"
+        try:
+            return len(value) > 0 and np.asarray(value).dtype.kind in "biufc"
+        except ValueError:  # ragged or endless, which reading it says
+            return True
     return hasattr(value, "__array__") or hasattr(value, "to_numpy") or hasattr(value, "__dlpack__")
 
 

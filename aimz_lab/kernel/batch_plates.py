@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import jax.numpy as jnp
 from numpyro.primitives import Messenger
@@ -60,6 +60,47 @@ class refuse_too_small_plates(Messenger):
         if subsample_size > size:
             name = msg["name"]
             raise KernelError(too_small(name, size, subsample_size))
+
+
+class refuse_taken_plate_names(Messenger):
+    """Effect handler that refuses a plate with the name of a site or of another plate before it.
+
+    NumPyro, guides and results know a plate by its name: they would take the size of the last one,
+    and NumPyro's traces would lose the site. A site with the name of a plate is refused by NumPyro.
+    """
+
+    def __enter__(self) -> Self:
+        self._sites: set[str] = set()
+        self._sizes: dict[str, int] = {}
+        return super().__enter__()
+
+    def process_message(self, msg: dict[str, Any]) -> None:
+        """Raise if the message comes from such a plate.
+
+        Args:
+            msg: NumPyro's message.
+
+        Raises:
+            KernelError: If it does.
+        """
+        name = msg.get("name")  # loops have none
+        if msg["type"] in ("sample", "deterministic", "param"):
+            self._sites.add(name)
+        elif msg["type"] == "plate" and name in self._sites:
+            text = (
+                f"The kernel has a site and a plate of the name {name!r}; rename the plate, to "
+                f"{name + '_plate'!r} for example."
+            )
+            raise KernelError(text)
+        elif msg["type"] == "plate":
+            size = msg["args"][0]
+            before = self._sizes.setdefault(name, size)
+            if before != size:
+                text = (
+                    f"The kernel has two plates {name!r}, of {before:,} and of {size:,} entries; a "
+                    "plate is known by its name, so give each a name of its own."
+                )
+                raise KernelError(text)
 
 
 def too_small(name: str, size: int, n_rows: int) -> str:

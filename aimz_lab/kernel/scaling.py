@@ -10,6 +10,7 @@ weight 0, so a padded batch counts exactly as the batch.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -19,11 +20,12 @@ import numpy as np
 from jaxtyping import Float, Shaped
 from numpyro.primitives import Messenger
 
+from aimz_lab.data.options import real_number
 from aimz_lab.errors import ArgumentError
 from aimz_lab.kernel.arguments import KernelArguments
 from aimz_lab.kernel.own_scales import Weight, own_scales
 from aimz_lab.kernel.spec import KernelSpec
-from aimz_lab.types import Array
+from aimz_lab.types import Array, shown
 
 Scale = Literal["auto", "none"] | float
 RowSites: TypeAlias = Mapping[str, tuple[int | None, Weight]]
@@ -151,12 +153,11 @@ def check_scale(scale: object) -> Scale:
     Raises:
         ArgumentError: Otherwise.
     """
-    if scale in ("auto", "none"):
+    if isinstance(scale, str) and scale in ("auto", "none"):
         return scale
-    number = isinstance(scale, (int, float, np.number)) and not isinstance(scale, bool)
-    if number and np.isfinite(scale) and scale > 0:
-        return float(scale)
-    msg = f"scale={scale!r} is not known; use 'auto', 'none' or a positive number (N / B)."
+    if 0 < real_number(scale) < math.inf:
+        return real_number(scale)
+    msg = f"scale={shown(scale)} is not known; use 'auto', 'none' or a positive number (N / B)."
     raise ArgumentError(msg)
 
 

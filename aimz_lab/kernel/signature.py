@@ -6,6 +6,7 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from aimz_lab.data.options import check_mapping
 from aimz_lab.errors import CallError
 
 
@@ -42,10 +43,12 @@ def merge_arguments(
         kernel_kwargs: Arguments whose names collide with the method's own.
 
     Raises:
-        CallError: If a name appears in both, or names the input or the output.
+        CallError: If a name appears in both, or names the input or the output; or if
+            ``kernel_kwargs`` is no mapping.
     """
-    extra = {**kwargs, **(kernel_kwargs or {})}
-    twice = set(kwargs) & set(kernel_kwargs or {})
+    others = check_mapping("kernel_kwargs", kernel_kwargs, "kernel arguments by name")
+    extra = {**kwargs, **others}
+    twice = set(kwargs) & set(others)
     if twice:
         msg = f"{sorted(twice)[0]!r} is passed both by keyword and in kernel_kwargs; pass it once."
         raise CallError(msg)

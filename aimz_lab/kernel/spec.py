@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+
+from aimz_lab.types import SAMPLE_DIMS
 
 SiteKind = Literal["latent", "observed", "factor", "deterministic", "param"]
 
@@ -35,6 +37,15 @@ class Plate:
     is_rows: bool = False
     size_follows_rows: bool = False
 
+    def at(self, n_rows: int, traced_rows: int) -> Plate:
+        """Return the plate at another number of rows than that of its trace."""
+        more = n_rows - traced_rows
+        return replace(
+            self,
+            size=self.size + more * self.size_follows_rows,
+            subsample_size=self.subsample_size + more * self.is_rows,
+        )
+
 
 @dataclass(frozen=True)
 class Site:
@@ -59,6 +70,7 @@ class Site:
         is_discrete: Whether a latent site takes discrete values.
         support_is_computed: Whether it has a flat prior with bounds that the kernel computes.
         argument: The per-row argument that an observed site observes as it is, or ``None``.
+        event_dims: Names of the dimensions after the plates, from ``infer={"event_dims": ...}``.
     """
 
     name: str
@@ -76,6 +88,7 @@ class Site:
     support_is_computed: bool = False
     argument: str | None = None
     distribution_shape: tuple[int, ...] | None = None
+    event_dims: tuple[str, ...] = ()
 
     @property
     def batch_ndim(self) -> int:
@@ -113,12 +126,14 @@ class KernelSpec:
         output: Name of the output site.
         n_rows: Number of rows in the trace.
         traced: Whether a trace has run; always true.
+        unnamed: Sites whose ``event_dims`` cannot name their dimensions, and are left out.
     """
 
     sites: Mapping[str, Site]
     output: str
     n_rows: int
     traced: bool = True
+    unnamed: tuple[str, ...] = ()
 
     def shape_at(self, name: str, n_rows: int | None) -> tuple[int | None, ...]:
         """Shape of a site at ``n_rows`` rows; an axis of n - 1 entries keeps this offset."""
@@ -134,6 +149,25 @@ class KernelSpec:
         """The first axis with exactly one entry per row, or ``None``."""
         site = self.sites[name]
         return next((axis for axis in site.row_axes if site.shape[axis] == self.n_rows), None)
+
+    def joined(self, other: KernelSpec | None) -> KernelSpec:
+        """Add the sites that another call has, such as those of ``if y is None:``.
+
+        Args:
+            other: The structure of the other call; its sites take shapes at ``n_rows`` of this one.
+        """
+        if other is None:
+            return self
+        added = {
+            name: replace(
+                site,
+                shape=other.shape_at(name, self.n_rows),
+                plates=tuple(plate.at(self.n_rows, other.n_rows) for plate in site.plates),
+            )
+            for name, site in other.sites.items()
+            if name not in self.sites
+        }
+        return replace(self, sites={**self.sites, **added}) if added else self
 
     def of_kind(self, *kinds: SiteKind) -> tuple[str, ...]:
         """Names of the sites of these kinds, in the kernel's order."""
@@ -152,12 +186,20 @@ class KernelSpec:
     @property
     def return_sites(self) -> tuple[str, ...]:
         """Sites that predictions return by default: the output, then deterministic sites."""
-        return (self.output, *self.of_kind("deterministic"))
+        computed = self.of_kind("deterministic")
+        return (self.output, *(name for name in computed if name != self.output))
 
     @property
     def output_observed(self) -> bool:
         """Whether the trace had data for the output."""
         return self.output in self.sites and self.sites[self.output].kind == "observed"
+
+    @property
+    def is_imputed(self) -> bool:
+        """Whether missing entries of the output are drawn, as ``obs_mask=`` makes NumPyro do."""
+        parts = {observed_part(self.output), imputed_part(self.output)}
+        computed = self.output in self.sites and self.sites[self.output].kind == "deterministic"
+        return computed and parts <= self.sites.keys()
 
     @property
     def row_sites(self) -> tuple[str, ...]:
@@ -170,17 +212,31 @@ class KernelSpec:
 
     @property
     def row_dim(self) -> str:
-        """Name of the dimension of rows: that of the rows' plate, else ``"obs"``."""
+        """Name of the dimension of rows: that of the rows' plate, else ``"obs"``.
+
+        If a site is called ``"obs"``, it is ``"obs_row"``.
+        """
         for site in self.sites.values():
-            if site.rows_plate is not None:
-                return site.rows_plate.name
-        return "obs"
+            if site.rows_plate is not None and site.rows_plate.name not in SAMPLE_DIMS:
+                return variable_name(site.rows_plate.name)
+        return "obs_row" if "obs" in self.sites else "obs"
+
+
+def observed_part(output: str) -> str:
+    """Name of NumPyro's site of the observed entries of an output with ``obs_mask=``."""
+    return f"{output}_observed"
+
+
+def imputed_part(output: str) -> str:
+    """Name of NumPyro's site of the missing entries of an output with ``obs_mask=``."""
+    return f"{output}_unobserved"
 
 
 def variable_name(site: str) -> str:
-    """Return the name of a site in results, where a ``/`` would be a path.
+    """Return the name of a site or plate in results, where a ``/`` would be a path.
 
-    NumPyro's random modules use ``/`` in the names of a network's weights.
+    NumPyro's random modules use ``/`` in the names of a network's weights, and its scopes in
+    those of sites and plates. :mod:`aimz_lab.kernel.checks.names` has the whole rule.
 
     Example:
         >>> variable_name("net/dense.bias")

@@ -17,7 +17,9 @@ from jaxtyping import PyTree
 from numpyro import handlers
 from numpyro.distributions import Distribution, ImproperUniform, Unit
 
-from aimz_lab.kernel.batch_plates import refuse_too_small_plates
+from aimz_lab.kernel.batch_plates import refuse_taken_plate_names, refuse_too_small_plates
+from aimz_lab.kernel.data_types import check_data_type
+from aimz_lab.kernel.event_dims import with_usable_names
 from aimz_lab.kernel.prior_draws import seeded
 from aimz_lab.kernel.spec import KernelSpec, Plate, ScaleCourse, Site, SiteKind
 from aimz_lab.types import HasShape, Static
@@ -52,6 +54,7 @@ class _Record(NamedTuple):
     is_discrete: bool
     support_is_computed: bool
     distribution_shape: tuple[int, ...] | None
+    event_dims: tuple[str, ...] = ()
     argument: str | None = None
 
 
@@ -98,7 +101,7 @@ def trace_spec(
         )
         for name, record in records.items()
     }
-    return KernelSpec(sites, output, n_rows)
+    return with_usable_names(KernelSpec(sites, output, n_rows))
 
 
 def _records_at_another_size(
@@ -152,9 +155,12 @@ def _records(
 
     def run(key: jax.Array, rows: PyTree, shared: PyTree, values: PyTree) -> None:
         drawn = seeded(handlers.substitute(kernel, data=values), key)
-        sites = handlers.trace(refuse_too_small_plates(drawn)).get_trace(**rows, **shared, **static)
+        checked = refuse_taken_plate_names(refuse_too_small_plates(drawn))
+        sites = handlers.trace(checked).get_trace(**rows, **shared, **static)
         plates = {name: site for name, site in sites.items() if site["type"] == "plate"}
         for name, site in sites.items():
+            if site["type"] == "sample" and site["is_observed"]:
+                check_data_type(name, site["fn"], site["value"])
             record = _record(site, plates, n_rows)
             if record is not None:
                 passed = [arg for arg, array in rows.items() if array is site["value"]]
@@ -194,7 +200,16 @@ def _record(site: Message, plates: Mapping[str, Message], n_rows: int) -> _Recor
         is_discrete=bool(sampled and kind == "latent" and site["fn"].support.is_discrete),
         support_is_computed=kind == "latent" and _support_is_computed(site["fn"]),
         distribution_shape=tuple(site["fn"].shape()) if kind == "observed" else None,
+        event_dims=_event_dims(site.get("infer") or {}),
     )
+
+
+def _event_dims(infer: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return the names of a site's dimensions after its plates, as the kernel gives them."""
+    given = infer.get("event_dims")
+    if given is None or "_scan_current_index" in infer:  # a loop adds an axis in front
+        return ()
+    return tuple(given) if isinstance(given, list | tuple) else (given,)
 
 
 def _support_is_computed(distribution: Distribution) -> bool:
@@ -318,4 +333,5 @@ def _site(name: str, record: _Record, other: _Record | None, fixed: set[str]) ->
         support_is_computed=record.support_is_computed,
         distribution_shape=record.distribution_shape,
         argument=record.argument,
+        event_dims=record.event_dims,
     )

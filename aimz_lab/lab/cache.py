@@ -14,6 +14,8 @@ import jax
 import platformdirs
 from jax.experimental.compilation_cache import compilation_cache
 
+from aimz_lab.data.options import check_path
+
 VARIABLE = "AIMZ_LAB_COMPILATION_CACHE"
 """Environment variable: ``0`` switches the cache off, a path moves it."""
 
@@ -47,6 +49,9 @@ def enable_compilation_cache(directory: str | os.PathLike[str] | None = None) ->
         The folder, or ``None`` without one. By default, a folder that was set before, as
         ``jax_compilation_cache_dir``, is kept.
 
+    Raises:
+        ArgumentError: If ``directory`` is no path.
+
     Example:
         >>> folder = enable_compilation_cache()
         >>> folder is None or folder.is_dir()
@@ -54,7 +59,7 @@ def enable_compilation_cache(directory: str | os.PathLike[str] | None = None) ->
     """
     if directory is None and jax.config.jax_compilation_cache_dir:
         return Path(jax.config.jax_compilation_cache_dir)
-    folder = Path(directory) if directory is not None else cache_directory()
+    folder = check_path("directory", directory) if directory is not None else cache_directory()
     if folder is None or not _writable(folder):
         return None
     jax.config.update("jax_compilation_cache_dir", str(folder))

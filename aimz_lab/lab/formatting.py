@@ -160,7 +160,7 @@ def _sampling_parts(run: Run, convergence: Mapping[str, Any]) -> dict[str, str]:
         found = int(chains.divergences.sum())
         parts["divergences"] = f"{count(found)} divergence{'' if found == 1 else 's'}"
     if "step_size" in chains.names and chains.iterations:
-        parts["step size"] = f"step size {spread(chains.column('step_size')[-1])}"
+        parts["step size"] = f"step size {spread(chains.last('step_size'))}"
     if convergence:
         if plan.chains > 1 or convergence["r_hat"] is not None:
             parts["R-hat"] = f"R-hat {ratio(convergence['r_hat'])}"

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from aimz_lab.errors import DataTypeError
-from aimz_lab.inference.run.events import Run, RunInfo, Steps
+from aimz_lab.inference.run.events import Run, RunInfo
 from aimz_lab.lab.traces import Trace
 from aimz_lab.types import RunStatus
 
@@ -32,7 +32,8 @@ class RecordedRun(Run):
 
     Args:
         info: What is known before its first step.
-        chunks: All of its steps, chunk by chunk.
+        columns: What was kept of its steps, by name; see :meth:`Run.take_over`.
+        metrics: What was kept of its metrics, by name.
         status: How it ended.
         reason: Why it ended, in words.
         elapsed_s: Wall time that it took.
@@ -41,7 +42,8 @@ class RecordedRun(Run):
     def __init__(
         self,
         info: RunInfo,
-        chunks: Iterable[Steps],
+        columns: Mapping[str, np.ndarray],
+        metrics: Mapping[str, np.ndarray],
         *,
         status: RunStatus,
         reason: str,
@@ -49,8 +51,10 @@ class RecordedRun(Run):
     ) -> None:
         super().__init__(info)
         self.begin()
-        for steps in chunks:
-            self.record(steps)
+        self.take_over(columns, metrics)
+        self._history.count_as_own()
+        if self.step and np.isfinite(rate := self.column("learning_rate")[-1]):
+            self.learning_rate = float(rate)
         self.finish(status, reason)
         self._took_s = elapsed_s
 

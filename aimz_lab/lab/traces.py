@@ -14,7 +14,10 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped
 from numpy.typing import ArrayLike
 
+from aimz_lab.inference.run.buckets import Buckets
+
 CAPACITY = 1024
+_MOST_AT_ONCE = 2**18  # bounds the memory of a long run's losses in double precision
 _LARGEST_EXPONENT = 200.0
 _FASTEST_DECAY = 50.0  # with a faster one, a float has nothing left of the previous value
 
@@ -38,10 +41,15 @@ class Trace:
         self._tail = np.empty(0, np.float64)
         # Rows: lowest, highest, sum, number of finite values.
         self._buckets = np.empty((4, capacity), np.float64)
+        self._last = np.empty((4, 0), np.float64)  # the bucket that is not full yet, if any
 
     def add(self, values: ArrayLike) -> None:
         """Take the values of the next steps, shape ``(k,)``."""
-        values = np.asarray(values, np.float64)
+        values = np.asarray(values)
+        for start in range(0, len(values), _MOST_AT_ONCE):
+            self._add(values[start : start + _MOST_AT_ONCE].astype(np.float64))
+
+    def _add(self, values: np.ndarray) -> None:
         self.n_steps += len(values)
         pending = np.concatenate([self._tail, values])
         while len(pending) >= self.width:
@@ -54,10 +62,39 @@ class Trace:
             if self._n_buckets == self._capacity:
                 self._merge_neighbours()
         self._tail = pending
+        self._last = _reduce(pending[None, :]) if len(pending) else np.empty((4, 0))
+
+    def follow(self, column: Buckets, item: int | None = None) -> None:
+        """Take the steps of a run's column since the last call.
+
+        Where the column joins steps, its buckets lie within those of the trace, which are wider.
+
+        Args:
+            column: The same column each time.
+            item: Position in its values, if these are not scalars.
+        """
+        at = () if item is None else (item,)
+        if column.is_exact:
+            self.add(column.kept[(slice(self.n_steps, None), *at)])
+            return
+        self.n_steps, self._tail = len(column), np.empty(0)
+        while self.n_steps // self.width >= self._capacity or self.width < column.width:
+            self._merge_neighbours()
+        # The last bucket is made anew: of its steps, some may have been joined since.
+        first = self._n_buckets * self.width // column.width
+        stats, sizes = column.since(first)
+        begins = first * column.width + np.cumsum(sizes) - sizes
+        starts = np.flatnonzero(np.diff(begins // self.width, prepend=-1))
+        new = _joined(stats[(..., *at)].T, starts)
+        end = self.n_steps // self.width
+        n_full = end - self._n_buckets
+        self._buckets[:, self._n_buckets : end] = new[:, :n_full]
+        self._n_buckets, self._last = end, new[:, n_full:]
 
     def _merge_neighbours(self) -> None:
-        low, high, total, n_finite = self._buckets.reshape(4, -1, 2)
-        half = self._capacity // 2
+        """Join full buckets in pairs; an odd one that is left over is dropped."""
+        half = self._n_buckets // 2
+        low, high, total, n_finite = self._buckets[:, : 2 * half].reshape(4, half, 2)
         self._buckets[:, :half] = (
             np.fmin(low[:, 0], low[:, 1]),
             np.fmax(high[:, 0], high[:, 1]),
@@ -68,10 +105,7 @@ class Trace:
         self.width *= 2
 
     def _columns(self) -> np.ndarray:
-        kept = self._buckets[:, : self._n_buckets]
-        if len(self._tail) == 0:
-            return kept
-        return np.concatenate([kept, _reduce(self._tail[None, :])], axis=1)
+        return np.concatenate([self._buckets[:, : self._n_buckets], self._last], axis=1)
 
     @property
     def steps(self) -> Int[np.ndarray, " bucket"]:
@@ -113,16 +147,10 @@ class Trace:
         while group * capacity < columns.shape[1]:
             group *= 2
         starts = np.arange(0, columns.shape[1], group)
-        low, high, total, n_finite = columns
         coarse = Trace(capacity)
         coarse.width, coarse.n_steps = self.width * group, self.n_steps
         coarse._n_buckets = len(starts)
-        coarse._buckets[:, : len(starts)] = (
-            np.fmin.reduceat(low, starts),
-            np.fmax.reduceat(high, starts),
-            np.add.reduceat(total, starts),
-            np.add.reduceat(n_finite, starts),
-        )
+        coarse._buckets[:, : len(starts)] = _joined(columns, starts)
         return coarse
 
     def frame(self) -> dict[str, Any]:
@@ -133,6 +161,21 @@ class Trace:
         if self.width > 1:
             frame["low"], frame["high"] = float32(self.low), float32(self.high)
         return frame
+
+
+def _joined(columns: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """Join buckets from each start to the next; shape ``(4, start)``."""
+    if len(starts) == 0:
+        return np.empty((4, 0))
+    low, high, total, n_finite = columns
+    return np.stack(
+        [
+            np.fmin.reduceat(low, starts),
+            np.fmax.reduceat(high, starts),
+            np.add.reduceat(total, starts),
+            np.add.reduceat(n_finite, starts),
+        ]
+    )
 
 
 def _reduce(rows: np.ndarray) -> np.ndarray:

@@ -13,7 +13,8 @@ from jax.typing import ArrayLike
 
 from aimz_lab.data import BatchSource, LoaderSource, StreamSource, as_coord, check_fits
 from aimz_lab.data.checks import check_positive_int
-from aimz_lab.errors import ArgumentError
+from aimz_lab.data.options import check_flag, check_mapping, check_names
+from aimz_lab.errors import ArgumentError, CallError
 from aimz_lab.inference.feeds.columns import check_columns, check_order, shared_labels
 from aimz_lab.inference.feeds.fingerprint import TrainingFingerprint
 from aimz_lab.inference.feeds.inputs import table_columns
@@ -26,9 +27,10 @@ from aimz_lab.kernel.rows.index_checks import IndexCheck
 from aimz_lab.kernel.signature import KernelSignature, merge_arguments
 from aimz_lab.predictive.call_labels import DRAWS, CallLabels, set_values, value_labels
 from aimz_lab.predictive.inputs import PredictiveData, predictive_data
-from aimz_lab.predictive.reducers import ReduceSpec
+from aimz_lab.predictive.reducers import ReduceSpec, as_reducers
 from aimz_lab.predictive.request import Group, Request
 from aimz_lab.predictive.results.datasets import stats_group
+from aimz_lab.predictive.results.locations import location
 from aimz_lab.predictive.results.observed_data import find_observed_data
 from aimz_lab.types import (
     Arguments,
@@ -41,6 +43,7 @@ from aimz_lab.types import (
     ShardAxis,
     Store,
     check_choice,
+    shown,
 )
 
 
@@ -83,6 +86,7 @@ def predict_request(
     condition: Mapping[str, ArrayLike] | None = None,
     held: Held = "refuse",
     num_draws: int = 1000,
+    beside: Posterior | None = None,
     return_sites: Sites = None,
     batch_size: int | None = None,
     store: Store = "memory",
@@ -111,6 +115,7 @@ def predict_request(
         condition: Values by site.
         held: What becomes of posterior draws that a set value would change.
         num_draws: Draws from the prior, where there is no posterior.
+        beside: The model's posterior, to keep beside draws from the prior.
         return_sites: As in :meth:`aimz_lab.ImpactModel.predict`, like all that follow.
         batch_size: Rows or draws at a time.
         store: Location of the result.
@@ -129,7 +134,14 @@ def predict_request(
         DataTypeError: If values are not numeric.
     """
     check_choice("held", held, Held)
-    _check_options(store, shard_axis, rows, batch_size, output_dir, reduce)
+    _check_options(store, shard_axis, rows, output_dir, reduce)
+    if batch_size is not None:
+        batch_size = check_positive_int("batch_size", batch_size)
+    allow_nonfinite = check_flag("allow_nonfinite", allow_nonfinite)
+    progress = check_flag("progress", progress)
+    reduce = None if reduce is None else as_reducers(reduce)
+    return_sites, dims = site_names(return_sites), _checked_dims(dims)
+    coords = _checked_coords(coords)
     extra = merge_arguments(fitted.signature, kwargs, kernel_kwargs)
     roles = _roles(fitted, by_row, shared)
     values = {
@@ -151,7 +163,8 @@ def predict_request(
         key=key,
         held=held,
         labels=labels,
-        return_sites=site_names(return_sites),
+        trained=fitted.schema,
+        return_sites=return_sites,
         group=group,
         batch_size=batch_size,
         store=store,
@@ -159,14 +172,50 @@ def predict_request(
         row_dependence=rows,
         output_dir=output_dir,
         reduce=reduce,
-        dims={name: tuple(names) for name, names in (dims or {}).items()},
-        coords=dict(coords or {}),
+        dims=dims,
+        coords=coords,
         progress=progress,
         **values,
         **_data(data),
         **_known_data(fitted, inputs, data, factual=factual),
-        **_draws(fitted.posterior, num_draws),
+        **_draws(fitted.posterior, num_draws, beside),
     )
+
+
+def predictive_group(in_sample: bool) -> Group:
+    """Return the name of the group of predictions.
+
+    Raises:
+        ArgumentError: If ``in_sample`` is no ``bool``.
+    """
+    return "posterior_predictive" if check_flag("in_sample", in_sample) else "predictions"
+
+
+def _checked_dims(dims: Mapping[str, Sequence[str]] | None) -> dict[str, tuple[str, ...]]:
+    named = check_mapping("dims", dims, "names of dimensions by site")
+    return {site: check_names(f"dims[{site!r}]", names) for site, names in named.items()}
+
+
+def _checked_coords(coords: Coords | None) -> dict[str, ArrayLike]:
+    """Return the labels by dimension.
+
+    Raises:
+        CallError: If this is no mapping, or labels are no list.
+    """
+    given = check_mapping("coords", coords, "labels by dimension")
+    for dim, labels in given.items():
+        listed = not isinstance(labels, str | bytes | Mapping | set) and _axes(labels) == 1
+        if not listed:
+            msg = f"coords[{dim!r}]={shown(labels)} is not allowed; use a list of labels."
+            raise CallError(msg)
+    return dict(given)
+
+
+def _axes(labels: object) -> int | None:
+    try:
+        return np.ndim(labels)
+    except ValueError:  # a ragged list
+        return None
 
 
 def _roles(fitted: FittedKernel, by_row: Iterable[str], shared: Iterable[str]) -> ArgumentRoles:
@@ -205,7 +254,7 @@ def _labels(
     data: PredictiveData,
     inputs: Any,
     extra: Arguments,
-    coords: Coords | None,
+    coords: Coords,
     **values: Mapping[str, ArrayLike] | None,
 ) -> CallLabels:
     """Return the labels of a call: of its rows, columns and set values."""
@@ -216,20 +265,24 @@ def _labels(
     if not found:
         return CallLabels(data.row_labels, shuffled=data.shuffled, trained=trained)
     columns = dict(table_columns(fitted.signature, inputs, extra))
-    columns |= {name: tuple(map(str, np.ravel(each))) for name, each in (coords or {}).items()}
+    columns |= {name: tuple(map(str, np.ravel(each))) for name, each in coords.items()}
     return CallLabels(data.row_labels, columns, data.shuffled, trained, found)
 
 
-def _draws(posterior: Posterior | None, num_draws: int) -> dict[str, object]:
+def _draws(
+    posterior: Posterior | None, num_draws: int, beside: Posterior | None
+) -> dict[str, object]:
     """Return the fields of a request about its draws: a posterior, or the prior."""
-    if posterior is None:
+    kept = posterior or beside
+    if kept is None:
         return {"num_draws": num_draws}
-    return {
-        "draws": posterior.draws,
-        "num_draws": posterior.num_draws,
-        "num_chains": posterior.num_chains,
-        "groups": stats_group(posterior.stats, posterior.num_chains),
+    found = {
+        "num_chains": kept.num_chains,
+        "groups": stats_group(kept.stats, kept.num_chains),
     }
+    if posterior is None:
+        return {**found, "kept_draws": kept.draws, "num_draws": num_draws}
+    return {**found, "draws": posterior.draws, "num_draws": posterior.num_draws}
 
 
 def _read(
@@ -304,15 +357,13 @@ def _check_options(
     store: Store,
     shard_axis: ShardAxis,
     rows: RowDependence,
-    batch_size: int | None,
     output_dir: str | PathLike[str] | None,
     reduce: ReduceSpec | None,
 ) -> None:
     check_choice("store", store, Store)
     check_choice("shard_axis", shard_axis, ShardAxis)
     check_choice("rows", rows, RowDependence)
-    if batch_size is not None:
-        check_positive_int("batch_size", batch_size)
+    location("output_dir", output_dir)
     if output_dir is not None and store == "memory":
         msg = "output_dir= is where a persistent result goes; leave it out, or store= as it is."
         raise ArgumentError(msg)

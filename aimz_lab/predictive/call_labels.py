@@ -10,10 +10,12 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from aimz_lab.data import AxisLabels, axis_labels, to_host
+from aimz_lab.data.checks import check_numeric
+from aimz_lab.data.options import check_mapping
 from aimz_lab.errors import CallError, DataError
 from aimz_lab.inference.feeds.columns import check_order
 from aimz_lab.kernel.spec import KernelSpec
-from aimz_lab.types import Columns
+from aimz_lab.types import Columns, shown
 
 DRAWS = "posterior"
 """Stands for the posterior draws among the arguments that have labelled values."""
@@ -50,6 +52,7 @@ def set_values(argument: str, values: Mapping[str, ArrayLike] | None) -> dict[st
     Raises:
         CallError: If this is no mapping.
         DataTypeError: If a value is not numeric.
+        DataError: If a number is too large.
     """
     if values is not None and not isinstance(values, Mapping):
         msg = (
@@ -58,10 +61,18 @@ def set_values(argument: str, values: Mapping[str, ArrayLike] | None) -> dict[st
             f"kernel_kwargs={{{argument!r}: ...}}."
         )
         raise CallError(msg)
-    return {
-        name: value if isinstance(value, (*_SCALARS, jax.Array)) else to_host(name, value)
-        for name, value in (values or {}).items()
-    }
+    check_mapping(argument, values, "values by site")
+    return {name: _set_value(argument, name, value) for name, value in (values or {}).items()}
+
+
+def _set_value(argument: str, name: str, value: ArrayLike) -> ArrayLike:
+    if isinstance(value, jax.Array):
+        check_numeric(f"{argument} of {name!r}", value.dtype)
+        return value
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        msg = f"{argument} of {name!r} is {shown(value)}, which is too large for a number of JAX."
+        raise DataError(msg)
+    return value if isinstance(value, _SCALARS) else to_host(name, value)
 
 
 def value_labels(

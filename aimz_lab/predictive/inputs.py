@@ -19,11 +19,17 @@ from aimz_lab.data import (
     is_batches,
     shared_row_labels,
 )
-from aimz_lab.errors import CallError
+from aimz_lab.data.options import check_mapping
+from aimz_lab.errors import CallError, MissingOutputError
 from aimz_lab.inference.feeds.inputs import rows_and_others
 from aimz_lab.inference.feeds.roles import check_beside_loader, check_fields, resolved
 from aimz_lab.inference.feeds.training_data import loader_order
-from aimz_lab.kernel.arguments import UNKNOWN_ROLES, ArgumentRoles, split_arguments
+from aimz_lab.kernel.arguments import (
+    UNKNOWN_ROLES,
+    ArgumentRoles,
+    check_given_once,
+    split_arguments,
+)
 from aimz_lab.kernel.checks.preflight import check_call, parameter_names
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.types import Arguments, Rows, Shared, Static
@@ -80,13 +86,13 @@ def predictive_data(
         DataTypeError: If values are not numeric.
     """
     if isinstance(inputs, Mapping):
-        inputs = ArrayDataset(**inputs)
+        inputs = ArrayDataset(**check_mapping(signature.input, inputs, "arrays by field"))
     if isinstance(inputs, ArrayDataset):
         return _of_dataset(signature, inputs, outputs, extra, with_output, allow_nonfinite, roles)
     if not is_batches(inputs):
         if with_output and outputs is None:
             msg = f"The output {signature.output!r} is needed beside an array of inputs."
-            raise CallError(msg)
+            raise MissingOutputError(msg)
         rows, shared, static = rows_and_others(
             signature, inputs, outputs, extra, allow_nonfinite=allow_nonfinite, roles=roles
         )
@@ -100,6 +106,7 @@ def predictive_data(
     source = as_source(inputs, (signature.input, signature.output), allow_nonfinite=allow_nonfinite)
     split = split_arguments(extra, None, roles)
     fields = _fields(signature, source.fields, with_output)
+    check_given_once(source.fields or (), extra)
     if not isinstance(source, LoaderSource):
         return PredictiveData(source, fields, split.shared, split.static)
     check_beside_loader(signature, source.loader.dataset, split, roles)
@@ -124,6 +131,7 @@ def _of_dataset(
         msg = f"{signature.output!r} is a field of the dataset; do not pass it again."
         raise CallError(msg)
     check_fields(dataset, roles)
+    check_given_once(dataset.fields, extra)
     fields = _fields(signature, dataset.fields, with_output)
     rows = {name: dataset.arrays[name] for name in fields or ()}
     check_finite(
@@ -146,5 +154,5 @@ def _fields(
         return tuple(wanted)
     if with_output and signature.output not in fields:
         msg = f"The batches have no field {signature.output!r}; they have {', '.join(fields)}."
-        raise CallError(msg)
+        raise MissingOutputError(msg)
     return tuple(name for name in fields if name in wanted)

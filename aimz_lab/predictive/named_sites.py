@@ -68,12 +68,13 @@ def wanted_sites(request: Request, spec: KernelSpec, quantity: Quantity) -> tupl
     """Return the names of the sites that a request returns.
 
     Raises:
-        SiteError: If the kernel has no output site.
+        SiteError: If the kernel has no output site, and other sites are not named.
     """
-    if request.output not in spec.sites:
+    is_named = quantity == "values" and request.return_sites is not None
+    if request.output not in spec.sites and not is_named:
         msg = (
-            f"The kernel has no output site {request.output!r}; its sites are "
-            f"{', '.join(map(repr, spec.sites))}."
+            f"The kernel has no output site {request.output!r} for these arguments; its sites are "
+            f"{', '.join(map(repr, spec.sites)) or 'none'}. Name those to return: return_sites=."
         )
         raise SiteError(msg)
     if quantity == "log_likelihood":

@@ -9,10 +9,13 @@ from typing import TypeVar
 
 from aimz_lab.errors import DataTypeError, OutputWarning, PerformanceWarning, SiteError
 from aimz_lab.kernel.cache_keys import CodeKey
+from aimz_lab.kernel.checks.names import check_names
 from aimz_lab.kernel.checks.shapes import check_shapes
 from aimz_lab.kernel.discrete import SummedSite
+from aimz_lab.kernel.event_dims import warn_of_unnamed
+from aimz_lab.kernel.observed_entries import as_observed_output
 from aimz_lab.kernel.site_graph import SiteGraph, trace_site_graph
-from aimz_lab.kernel.spec import KernelSpec, Site
+from aimz_lab.kernel.spec import KernelSpec, Site, imputed_part
 from aimz_lab.predictive.blocks import Rows
 from aimz_lab.predictive.call_labels import check_value_labels
 from aimz_lab.predictive.held_sites import check_reach, sites_to_redraw
@@ -20,6 +23,7 @@ from aimz_lab.predictive.latents_without_draws import find_summed_sites
 from aimz_lab.predictive.named_sites import check_draws, check_named, row_wise_values, wanted_sites
 from aimz_lab.predictive.request import Quantity, Request
 from aimz_lab.predictive.structure import Structure, structure_key, trace_structure
+from aimz_lab.predictive.trained_shapes import check_row_axes, with_trained_shapes
 from aimz_lab.types import ShardAxis
 
 T = TypeVar("T")
@@ -87,15 +91,17 @@ def make_plan(
             value does not reach what it should.
         DataTypeError: If the rows come from a source and cannot be cut.
         DataError: If there are more rows than a plate of a fixed size has entries.
-        KernelError: If a plate takes others than the rows at random, or a discrete site of a
-            log-likelihood has no draws and cannot be summed out.
+        KernelError: If a name cannot stand in results, a plate takes others than the rows at
+            random, or a discrete site of a log-likelihood has no draws and cannot be summed out.
     """
     if request.shard_axis == "draw" and rows.streams:
         msg = "shard_axis='draw' needs all rows at once; pass them as arrays, not as a loader."
         raise DataTypeError(msg)
     kernel = CodeKey(request.kernel)
     kind = structure_key(kernel, request, rows)
+    check_row_axes(request, rows)
     spec, uncuttable = remembered(kind, lambda: _checked_structure(request, rows))
+    request = _without_imputed_draws(request, spec)
     check_named(request, spec)
     wanted = wanted_sites(request, spec, quantity)
     row_wise = row_wise_values(request, spec, rows.n_rows)
@@ -137,6 +143,30 @@ def make_plan(
         summed_out=summed_out,
         replaced=replaced,
     )
+
+
+def _without_imputed_draws(request: Request, spec: KernelSpec) -> Request:
+    """Leave out draws of the output's missing entries: they are the output of the fitted rows."""
+    name = imputed_part(spec.output)
+    imputed = spec.is_imputed or name not in spec.sites
+    if request.draws is None or name not in request.draws or not imputed:
+        return request
+    return replace(request, draws={n: v for n, v in request.draws.items() if n != name})
+
+
+def observes_entries(request: Request, plan: Plan, remembered: Callable) -> Request:
+    """Return a request of a log-likelihood whose output is a site with missing entries.
+
+    Args:
+        request: The call.
+        plan: Its plan.
+        remembered: As in :func:`make_plan`.
+    """
+    kernel = remembered(
+        ("observed entries", plan.kernel, request.output),
+        lambda: as_observed_output(request.kernel, request.output),
+    )
+    return replace(_without_imputed_draws(request, plan.spec), kernel=kernel)
 
 
 def _latents_with_draws(request: Request, spec: KernelSpec) -> tuple[str, ...]:
@@ -189,7 +219,7 @@ def agreeing_plans(plans: Sequence[Plan]) -> list[Plan]:
         for name, rows in plans[0].row_axes.items()
         if all(plan.row_axes.get(name, -1) == rows for plan in plans)
     ]
-    if not shared:
+    if not shared and any(plan.row_axes for plan in plans):
         msg = (
             f"The scenarios share no site: {', '.join(str(list(plan.row_axes)) for plan in plans)}."
         )
@@ -214,9 +244,17 @@ def _warn_kept_together(
 
 
 def _checked_structure(request: Request, rows: Rows) -> Structure:
-    """Trace the kernel, and refuse shapes that multiply the rows; see :func:`trace_structure`."""
-    structure = trace_structure(request, rows)
+    """Trace the kernel, and refuse some names and shapes; see :func:`trace_structure`."""
+    try:
+        structure = trace_structure(request, rows)
+    except Exception as error:
+        named = with_trained_shapes(error, request, rows)
+        if named is error:
+            raise
+        raise named from error
+    check_names(structure.spec)
     check_shapes(structure.spec, rows.template, pairs=True)
+    warn_of_unnamed(structure.spec)
     return structure
 
 
@@ -258,10 +296,11 @@ def _why_kept_together(
         for name, site in spec.sites.items()
         if site.kind != "param" and site.row_axes and not _has_one_row_axis(site, spec)
     ]
-    if crossing:
+    without = request.output in wanted and _row_axis(spec, request.output, quantity) is None
+    if crossing and not (without and quantity == "values"):
         return f"The kernel computes across rows at {_listed(crossing)}", PerformanceWarning
-    if request.output in wanted and _row_axis(spec, request.output, quantity) is None:
-        return f"The output site {request.output!r} has no axis of rows", OutputWarning
+    if without:
+        return f"The output site {request.output!r} does not have one value a row", OutputWarning
     return None
 
 

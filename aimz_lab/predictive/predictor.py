@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from typing import TypeVar
 
 import jax
@@ -11,12 +12,22 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Shaped
 
+from aimz_lab.kernel.arguments import check_given_once
+from aimz_lab.kernel.failures import explained
+from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.predictive.blocks import BLOCK_ROWS, Rows, check_same_length
 from aimz_lab.predictive.call_labels import check_reducer_labels, check_same_rows
 from aimz_lab.predictive.crossing import CrossingRowsError
 from aimz_lab.predictive.engine import Engine
+from aimz_lab.predictive.forecast import check_call_fits
 from aimz_lab.predictive.pipeline import calls_at_once
-from aimz_lab.predictive.plan import Plan, agreeing_plans, keep_rows_together, make_plan
+from aimz_lab.predictive.plan import (
+    Plan,
+    agreeing_plans,
+    keep_rows_together,
+    make_plan,
+    observes_entries,
+)
 from aimz_lab.predictive.programs.compiled_programs import Programs
 from aimz_lab.predictive.programs.parts import Finish, Sink
 from aimz_lab.predictive.programs.scenario import Scenario
@@ -25,8 +36,9 @@ from aimz_lab.predictive.reducers import as_reducers
 from aimz_lab.predictive.reducers.reduction import Reduction
 from aimz_lab.predictive.reducers.scores import check_scores
 from aimz_lab.predictive.request import Quantity, Request
+from aimz_lab.predictive.results.label_checks import check_case, check_reduced
 from aimz_lab.predictive.results.sinks import WRITERS, MemorySink, StoreSink, choose_sink
-from aimz_lab.predictive.results.store import StoreWriter, read_store
+from aimz_lab.predictive.results.store import new_store
 from aimz_lab.predictive.results.tree import make_labels, reduced_groups, result_groups
 from aimz_lab.predictive.structure import check_plates
 
@@ -60,14 +72,18 @@ def bytes_in_flight(
 class Predictor:
     """Runs predictive calls, and keeps their compiled programs.
 
-    It holds no results. A copy or a pickle of it starts empty.
+    It holds no results. A copy or a pickle of it has no programs.
+
+    Attributes:
+        spec: The kernel's sites in all calls so far; ``None`` before the first.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, spec: KernelSpec | None = None) -> None:
+        self.spec = spec
         self._programs = Programs()
 
-    def __reduce__(self) -> tuple[type[Predictor], tuple[()]]:
-        return Predictor, ()
+    def __reduce__(self) -> tuple[type[Predictor], tuple[KernelSpec | None]]:
+        return Predictor, (self.spec,)
 
     def predict(self, request: Request) -> xr.DataTree:
         """Draw from the predictive distribution.
@@ -120,7 +136,12 @@ class Predictor:
         Raises:
             DataError: If the scenarios have different numbers of rows, or label them differently.
         """
-        return self._tree("values", baseline, intervention)
+        named = {
+            "intervention_baseline": sorted(baseline.intervention),
+            "condition_baseline": sorted(baseline.condition),
+        }
+        named = replace(intervention, attrs={**intervention.attrs, **named})
+        return self._tree("values", baseline, named)
 
     def _tree(self, quantity: Quantity, *requests: Request) -> xr.DataTree:
         if requests[-1].reduce is not None:
@@ -132,24 +153,51 @@ class Predictor:
     def _computed(
         self, compute: Callable[[tuple[Scenario, ...]], T], quantity: Quantity, *requests: Request
     ) -> T:
+        """Plan and compute a call, and explain errors of the kernel's code."""
+        with explained(requests[0].kernel, output=requests[0].output):
+            return self._planned(compute, quantity, *requests)
+
+    def _planned(
+        self, compute: Callable[[tuple[Scenario, ...]], T], quantity: Quantity, *requests: Request
+    ) -> T:
         """Plan and compute a call; repeat it with all rows together if the kernel crosses rows."""
         rows = [Rows(request.rows, request.fields) for request in requests]
         check_same_length(rows)
+        for request, each in zip(requests, rows, strict=True):
+            check_given_once(each.template, {**request.shared, **request.static})
         check_same_rows(requests[0].labels, requests[-1].labels)
-        both = zip(requests, rows, strict=True)
-        plans = [make_plan(*each, quantity, self._programs.remembered) for each in both]
+        plans = self._plans(requests, rows, quantity)
+        if quantity == "log_likelihood" and plans[0].spec.is_imputed:
+            requests = (observes_entries(requests[0], plans[0], self._programs.remembered),)
+            plans = self._plans(requests, rows, quantity)
         plans = agreeing_plans(plans)
         if plans[0].axis == "obs":
             try:
-                return compute(_scenarios(requests, plans, rows, quantity))
+                return self._seen(plans, compute(_scenarios(requests, plans, rows, quantity)))
             except CrossingRowsError as crossing:
                 names = crossing.args
                 # The rows of a source cannot stay together: this raises if any scenario has one.
                 least = next((each for each in rows if each.streams), rows[0])
                 plans = [keep_rows_together(plans[0], least, names), *plans[1:]]
-        return compute(_scenarios(requests, agreeing_plans(plans), rows, quantity))
+        return self._seen(
+            plans, compute(_scenarios(requests, agreeing_plans(plans), rows, quantity))
+        )
+
+    def _seen(self, plans: Sequence[Plan], result: T) -> T:
+        """Take in the sites of a call that succeeded, and return its result."""
+        for plan in plans:
+            self.spec = self.spec.joined(plan.spec) if self.spec else plan.spec
+        return result
+
+    def _plans(
+        self, requests: Sequence[Request], rows: Sequence[Rows], quantity: Quantity
+    ) -> list[Plan]:
+        both = zip(requests, rows, strict=True)
+        return [make_plan(*each, quantity, self._programs.remembered) for each in both]
 
     def _run(self, scenarios: tuple[Scenario, ...], sink: Sink | Finish) -> dict[str, np.ndarray]:
+        if not scenarios[0].plan.row_axes:
+            return {}  # no site is asked for
         combine = _difference if len(scenarios) > 1 else _alone
         engine = Engine(self._programs, scenarios, combine)
         if scenarios[0].plan.axis == "draw":
@@ -162,6 +210,7 @@ class Predictor:
 
     def _arrays(self, scenarios: tuple[Scenario, ...]) -> dict[str, np.ndarray]:
         scenario = scenarios[0]
+        check_call_fits(scenario, in_memory=True)
         sink = MemorySink(scenario.request.n_draws, scenario.rows.n_rows)
         found = {**self._run(scenarios, sink), **sink.arrays()}
         return {
@@ -170,30 +219,34 @@ class Predictor:
         }
 
     def _in_memory(self, scenarios: tuple[Scenario, ...]) -> xr.DataTree:
-        arrays, labels = self._arrays(scenarios), make_labels(scenarios[-1])
+        labels = make_labels(scenarios[-1])
+        arrays = self._arrays(scenarios)
         return xr.DataTree.from_dict(result_groups(scenarios[-1], labels, arrays))
 
     def _stored(self, scenarios: tuple[Scenario, ...]) -> xr.DataTree:
         scenario, labels = scenarios[-1], make_labels(scenarios[-1])
-        writer = StoreWriter(scenario.request.output_dir, scenario.request.group)
-        sink = StoreSink(writer, scenario, labels)
-        try:
+        check_call_fits(scenario, in_memory=False)
+        with (
+            new_store(scenario.request.output_dir, scenario.request.group) as writer,
+            closing(StoreSink(writer, scenario, labels)) as sink,
+        ):
+            if writer.folds_case:
+                check_case(labels.dims, writer.path)
+                check_case(scenario.request.draws or (), writer.path)
             single = self._run(scenarios, sink)
-            sink.close()
+            sink.finish()
             for group, dataset in result_groups(scenario, labels, single).items():
                 writer.write_dataset(group, dataset)
-            writer.publish()
-        except BaseException:
-            sink.abandon()
-            writer.discard()
-            raise
-        return read_store(writer.path, writer.owner)
+            return writer.publish()
 
     def _reduced(self, scenarios: tuple[Scenario, ...]) -> xr.DataTree:
         scenario = scenarios[-1]
         reducers = as_reducers(scenario.request.reduce)
         check_scores(reducers, scenario.request.group)
         check_reducer_labels(reducers, scenario.request.labels)
+        labels, plan = make_labels(scenario), scenario.plan
+        check_reduced(plan.global_sites, plan.row_sites, reducers, labels.dims)
+        check_call_fits(scenario, in_memory=False)
         reduction = Reduction(reducers)
         if scenario.plan.axis == "obs":
             single = self._run(scenarios, reduction)
@@ -201,9 +254,7 @@ class Predictor:
             with closing(choose_sink(scenario)) as sink:
                 single = self._run(scenarios, sink)
                 reduction.reduce_all(sink.arrays())
-        groups = reduced_groups(
-            scenario, make_labels(scenario), single, reducers, reduction.results()
-        )
+        groups = reduced_groups(scenario, labels, single, reducers, reduction.results())
         return xr.DataTree.from_dict(groups)
 
 

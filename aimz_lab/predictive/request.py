@@ -14,6 +14,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Shaped
 
 from aimz_lab.data import BatchSource, RowCoord
+from aimz_lab.inference.feeds.schema import InputSchema
 from aimz_lab.predictive.call_labels import CallLabels
 from aimz_lab.predictive.reducers import ReduceSpec
 from aimz_lab.types import (
@@ -51,6 +52,7 @@ class Request:
         shared: The kernel's shared arguments.
         static: Kernel arguments that are not arrays.
         draws: Posterior draws by site, ``(S, ...)``, chain by chain; ``None`` for the prior.
+        kept_draws: Posterior draws by site to keep beside draws from the prior.
         num_draws: Number of draws from the prior.
         num_chains: Number of chains.
         params: Values of the kernel's ``param`` sites and its mutable state.
@@ -75,6 +77,7 @@ class Request:
         dims: Names of a site's dimensions, without chain, draw and rows, by site.
         coords: Labels of dimensions, by dimension.
         devices: The devices to use; ``None`` for all local ones.
+        trained: Schema of the training data, or ``None``.
         observed: The observed output, if known; rows first.
         constant: Per-row inputs to keep with the result, by name.
         groups: Further groups of the tree.
@@ -90,6 +93,7 @@ class Request:
     shared: Shared = field(default_factory=dict)
     static: Static = field(default_factory=dict)
     draws: Mapping[str, Shaped[jax.Array | np.ndarray, "draw ..."]] | None = None
+    kept_draws: Mapping[str, Shaped[jax.Array | np.ndarray, "draw ..."]] | None = None
     num_draws: int = 1000
     num_chains: int = 1
     params: Params = field(default_factory=dict)
@@ -110,6 +114,7 @@ class Request:
     dims: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     coords: Coords = field(default_factory=dict)
     devices: tuple[jax.Device, ...] | None = None
+    trained: InputSchema | None = None
     observed: Shaped[jax.Array | np.ndarray, "row ..."] | None = None
     constant: Mapping[str, Shaped[jax.Array | np.ndarray, "row ..."]] = field(default_factory=dict)
     groups: Mapping[str, xr.Dataset] = field(default_factory=dict)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import warnings
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
 import xarray as xr
+from numpyro.infer import SVI, Trace_ELBO, init_to_value
+from numpyro.infer.autoguide import AutoNormal
 
+from aimz_lab import ImpactModel
 from aimz_lab.errors import ArgumentError, DataTypeError, OutputWarning, SiteError
 from tests.runs import mean_field_model
 
@@ -120,7 +124,7 @@ def test_numbers_of_draws_and_kinds_of_values_are_checked():
         with_draws(mu=MU, level=LEVEL[:5])
     with pytest.raises(DataTypeError, match="'mu' holds text"):
         with_draws(mu=np.array(["a", "b"]))
-    with pytest.warns(OutputWarning, match="NaN or infinite: 1 of 'mu'"):
+    with pytest.raises(SiteError, match="NaN or infinite: 1 of 6 of 'mu'"):
         with_draws(mu=np.where(np.arange(6) == 2, np.nan, MU), level=LEVEL)
 
 
@@ -150,3 +154,32 @@ def test_a_parameter_takes_no_draws():
 def test_an_untrained_parameter_is_warned_about():
     with pytest.warns(OutputWarning, match="parameters 'shift' have no trained values"):
         predicted(with_draws(shifted, mu=MU))
+
+
+def wide(X, y=None):
+    """A flat site, which may become infinite, and a logarithm of zero."""
+    flat = dist.ImproperUniform(dist.constraints.positive, (), ())
+    scale = numpyro.sample("scale", flat)
+    zero = numpyro.deterministic("zero", jnp.log(jnp.zeros_like(jax.lax.stop_gradient(scale))))
+    with numpyro.plate("obs", X.shape[0]):
+        numpyro.sample("y", dist.Normal(jnp.exp(zero), 1.0), obs=y)
+
+
+def test_draws_of_a_guide_that_are_not_finite_are_refused():
+    X, y = np.zeros(20, np.float32), np.zeros(20, np.float32)
+    guide = AutoNormal(wide, init_loc_fn=init_to_value(values={"scale": 2.8e38}))
+    svi = SVI(wide, guide, numpyro.optim.Adam(1e-3), Trace_ELBO())
+    im = ImpactModel(wide, jax.random.key(0), svi=svi)
+    with pytest.raises(SiteError, match=r"infinite: \d+ of 900 of 'scale'.*parameters stay"):
+        im.fit(X, y, num_samples=900, progress=False)
+    assert (im.is_fitted(), im.last_run.status) == (False, "completed")
+    assert im.vi_result.losses.shape == (1,)
+    before = im.rng_key
+    with pytest.raises(SiteError, match="of 'scale'"):
+        im.sample(num_samples=900)
+    assert im.rng_key is before
+    # What the kernel computes may be infinite, as the logarithm of nothing is.
+    im.set_posterior_sample({"scale": np.ones(3), "zero": np.full(3, -np.inf)})
+    with pytest.raises(SiteError, match="NaN or infinite: 1 of 3 of 'scale'"):
+        im.set_posterior_sample({"scale": np.array([1.0, np.nan, 2.0])})
+    np.testing.assert_array_equal(im.posterior["scale"], np.ones(3))

@@ -20,6 +20,7 @@ from numpyro.infer.autoguide import AutoDelta, AutoLaplaceApproximation, AutoNor
 
 from aimz_lab import ImpactModel
 from aimz_lab.errors import ArtifactError, ArtifactGoneError, CallError
+from aimz_lab.inference.artifact import read_artifact, write_artifact
 
 pytestmark = pytest.mark.allow_rank_promotion  # NumPyro's guides draw with a sample shape
 
@@ -150,8 +151,8 @@ def test_what_is_no_model_is_refused(saved, tmp_path):
     arrays.write_bytes(arrays.read_bytes()[:-100])
     with pytest.raises(ArtifactError, match="incomplete or damaged"):
         load(whole)
-    manifest = whole / "model.json"
-    manifest.write_text(manifest.read_text().replace('"format": 1', '"format": 99'))
+    manifest, arrays = read_artifact(saved[1])
+    write_artifact(whole, {**manifest, "format": 99}, arrays)
     with pytest.raises(ArtifactError, match="format 99"):
         load(whole)
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aimz_lab.inference.run.buckets import Buckets
 from aimz_lab.lab.traces import Trace, default_window, float32, smooth, thin, unpack
 
 floats = st.floats(-1e6, 1e6, width=32) | st.just(np.nan) | st.just(np.inf)
@@ -37,6 +38,24 @@ def test_buckets_equal_numpy_however_the_values_are_cut(values, sizes):
     np.testing.assert_array_equal(trace.high, high)
     np.testing.assert_allclose(trace.mean, mean, rtol=1e-12, atol=1e-9)
     assert trace.n_steps == len(values)
+
+
+@given(st.lists(floats, max_size=300), st.lists(st.integers(0, 90), max_size=6), st.booleans())
+def test_a_trace_that_follows_a_bounded_column_is_that_of_all_values(values, sizes, several):
+    column = Buckets(np.float32, "measured", limit=16, shape=(2,) if several else ())
+    trace, whole = Trace(capacity=8), Trace(capacity=8)
+    for part in cut(values, sizes):
+        column.extend(np.stack([part + 1, part], axis=1) if several else part)
+        trace.follow(column, 1 if several else None)
+        whole.add(part)
+        assert (trace.n_steps, trace.width) == (whole.n_steps, whole.width)
+        np.testing.assert_array_equal(trace.low, whole.low)
+        np.testing.assert_array_equal(trace.high, whole.high)
+        np.testing.assert_allclose(trace.mean, whole.mean, rtol=1e-12, atol=1e-9)
+    late = Trace(capacity=8)
+    late.follow(column, 1 if several else None)
+    np.testing.assert_array_equal(late.high, whole.high)
+    assert late.frame()["steps"] == whole.frame()["steps"]
 
 
 @given(st.integers(0, 3000))

@@ -482,6 +482,6 @@ def test_output_without_rows_is_told():
         numpyro.sample("y", dist.Normal(X.sum(), 1e-3), obs=y)
 
     X = inputs(300)
-    with pytest.warns(OutputWarning, match="'y' has no axis of rows"):
+    with pytest.warns(OutputWarning, match="'y' does not have one value a row"):
         got = PREDICTOR.predict_arrays(request_of(kernel, {"X": X}, num_draws=5))
     np.testing.assert_allclose(got["y"], np.full(5, X.sum()), atol=1e-2)

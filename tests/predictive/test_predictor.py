@@ -124,12 +124,13 @@ def test_a_second_call_compiles_nothing():
         assert seen  # it hears what compiles
 
 
-def test_predictor_pickles_empty():
+def test_predictor_pickles_what_it_knows_of_the_kernel_alone():
     predictor = Predictor()
     predictor.predict(request_of(draws=draws_of_linear()))
     for other in (pickle.loads(pickle.dumps(predictor)), copy.deepcopy(predictor)):
         assert isinstance(other, Predictor)
-    assert len(pickle.dumps(predictor)) == len(pickle.dumps(Predictor()))
+        assert other.spec == predictor.spec
+    assert len(pickle.dumps(predictor)) == len(pickle.dumps(Predictor(predictor.spec)))
 
 
 @pytest.mark.parametrize(

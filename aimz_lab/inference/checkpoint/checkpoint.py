@@ -10,30 +10,28 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from aimz_lab.errors import CheckpointError, FitWarning
-from aimz_lab.inference.checkpoint.archive import (
-    PARTIAL,
-    differences,
-    read_archive,
-    tree_arrays,
-    tree_facts,
-    tree_from,
-    write_archive,
-)
+from aimz_lab.files import Malformed, Value, as_path, refusing
+from aimz_lab.inference.checkpoint.archive import PARTIAL, read_archive, write_archive
+from aimz_lab.inference.checkpoint.content import Content, check_history, check_position
 from aimz_lab.inference.checkpoint.provenance import Origin, versions
+from aimz_lab.inference.checkpoint.trees import differences, tree_arrays, tree_facts, tree_from
 from aimz_lab.inference.feeds.feed import Position
 from aimz_lab.inference.run.events import Run
 from aimz_lab.inference.run.rates import set_learning_rate
 from aimz_lab.inference.run.records import Best, TrainerState
-from aimz_lab.types import JsonObject
+from aimz_lab.system.paths import naming
+from aimz_lab.types import JsonObject, shown
 
-_FORMAT = 1
-_NAME = re.compile(r"(\d{6})-step-(\d+)\.npz")
+_FORMAT = 2
+_NAME = re.compile(r"(\d{6,})-step-(\d+)\.npz")
+_HINT = "Resume from another checkpoint, or fit without resume=."
 
 
 @dataclass(frozen=True)
@@ -42,12 +40,12 @@ class Checkpoint:
 
     Attributes:
         path: Its file.
-        manifest: Its plain values.
+        content: Its plain values.
         arrays: Its arrays by name.
     """
 
     path: Path
-    manifest: JsonObject
+    content: Content
     arrays: Mapping[str, np.ndarray]
 
     @property
@@ -58,18 +56,19 @@ class Checkpoint:
     @property
     def position(self) -> Position:
         """Position in the data of the next step."""
-        return Position(*self.manifest["position"])
+        return self.content.position
 
     @property
     def origin(self) -> Origin:
         """The keys of the fit."""
-        return Origin.of_plain(self.manifest["provenance"]["origin"])
+        return self.content.origin
 
-    def check(self, facts: JsonObject) -> None:
+    def check(self, facts: JsonObject, steps_per_epoch: int | None = None) -> None:
         """Check that a run with these facts may go on from here.
 
         Args:
             facts: Facts of the new run; see :mod:`.provenance`.
+            steps_per_epoch: Batches of each epoch, where they can be counted.
 
         Raises:
             CheckpointError: If they differ; the message names the differences.
@@ -77,10 +76,15 @@ class Checkpoint:
         Warns:
             FitWarning: If other package versions wrote it; the last bits of losses may differ.
         """
-        self._refuse(differences(self.manifest["provenance"]["facts"], facts))
-        differ = differences(self.manifest["versions"], versions())
+        self._refuse(differences(self.content.facts, facts))
+        if steps_per_epoch is not None:
+            with self._reading():
+                check_position(
+                    self.position, self.step, self.arrays["history/epoch"], steps_per_epoch
+                )
+        differ = differences(self.content.versions, versions())
         if differ:
-            msg = f"The losses may differ in their last bits: {'; '.join(differ)}."
+            msg = f"The losses may differ in their last bits: {'; '.join(differ[:6])}."
             warnings.warn(msg, FitWarning, stacklevel=2)
 
     def restore(self, run: Run, template: TrainerState) -> TrainerState:
@@ -96,21 +100,29 @@ class Checkpoint:
         Raises:
             CheckpointError: If the state here has another structure, shape or type.
         """
-        state = self._read_tree("state", template)
+        content = self.content
+        self._refuse(differences(content.state, tree_facts(template)))
+        with self._reading():
+            state = tree_from(self.arrays, "state", template)
+            best = {
+                name: Best(value, step, tree_from(self.arrays, f"best/{i}", template))
+                for i, (name, (value, step)) in enumerate(content.best.items())
+            }
         run.take_over(
             {name: self.arrays[f"history/{name}"] for name in run.columns},
-            {name: self.arrays[f"metric/{i}"] for i, name in enumerate(self.manifest["metrics"])},
+            {name: self.arrays[f"metric/{i}"] for i, name in enumerate(content.metrics)},
         )
-        run.validation[:] = [(step, loss) for step, loss in self.manifest["validation"]]
-        run.skipped = self.manifest["skipped"]
-        for i, (name, best) in enumerate(self.manifest["best"].items()):
-            best_state = self._read_tree(f"best/{i}", template)
-            run.best[name] = Best(best["value"], best["step"], best_state)
+        run.validation = zip(
+            self.arrays["validation/steps"].tolist(),
+            self.arrays["validation/losses"].tolist(),
+            strict=True,
+        )
+        run.skipped = content.skipped
+        run.best.update(best)
         return state
 
-    def _read_tree(self, prefix: str, template: TrainerState) -> TrainerState:
-        self._refuse(differences(self.manifest["state"], tree_facts(template)))
-        return tree_from(self.arrays, prefix, template)
+    def _reading(self) -> AbstractContextManager[None]:
+        return refusing(f"{self.path} cannot be resumed", CheckpointError, _HINT)
 
     def _refuse(self, found: list[str]) -> None:
         if found:
@@ -130,8 +142,9 @@ def save_checkpoint(path: Path, run: Run) -> None:
         run: The run.
 
     Raises:
-        CheckpointError: If the run is not a fit: a hand-written loop keeps its own state.
-        OSError: If the file cannot be written.
+        CheckpointError: If the run is not a fit: a hand-written loop keeps its own state; or if
+            there is more than would be read.
+        ArtifactWriteError: If the file cannot be written; nothing is left of it.
     """
     check_can_save(run)
     state = run.state
@@ -140,12 +153,19 @@ def save_checkpoint(path: Path, run: Run) -> None:
         # A requested rate counts: the next step would have used it.
         optim_state = set_learning_rate(state.svi.optim_state, rate)
         state = state._replace(svi=state.svi._replace(optim_state=optim_state))
-    arrays = {f"history/{name}": run.column(name) for name in run.columns}
-    arrays |= {f"metric/{i}": run.column(name) for i, name in enumerate(run.metrics)}
+    columns, metrics = run.kept()
+    arrays = {f"history/{name}": kept for name, kept in columns.items()}
+    arrays |= {f"metric/{i}": kept for i, kept in enumerate(metrics.values())}
+    arrays |= {"validation/steps": run.validation.steps, "validation/losses": run.validation.losses}
     arrays |= tree_arrays("state", state)
     for i, best in enumerate(run.best.values()):
         arrays |= tree_arrays(f"best/{i}", best.state)
-    write_archive(path, _manifest(run, state), arrays)
+    try:
+        with naming(path, "checkpoint"):
+            write_archive(path, _manifest(run, state), arrays)
+    except Malformed as error:
+        msg = f"The checkpoint {path} cannot be written: {error}."
+        raise CheckpointError(msg) from error
 
 
 def check_can_save(run: Run) -> None:
@@ -168,11 +188,14 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     Raises:
         CheckpointError: If there is no complete one.
     """
-    path = Path(path)
-    if not path.is_dir():
+    with refusing(f"{shown(path)} cannot be read", CheckpointError):
+        path = as_path(path)
+        is_folder = path.is_dir()
+        files = sorted(numbered(path), reverse=True) if is_folder else []
+    if not is_folder:
         return _load_file(path)
     failures = []
-    for _, file in sorted(numbered(path), reverse=True):
+    for _, file in files:
         try:
             return _load_file(file)
         except CheckpointError as error:
@@ -204,11 +227,14 @@ def _load_file(path: Path) -> Checkpoint:
     manifest, arrays = read_archive(path)
     if manifest.get("format") != _FORMAT:
         msg = (
-            f"{path} has the format {manifest.get('format')!r}, and format {_FORMAT} is understood;"
-            " read it with the release that wrote it."
+            f"{path} has the format {shown(manifest.get('format'))}, and format {_FORMAT} is "
+            "understood; read it with the release that wrote it."
         )
         raise CheckpointError(msg)
-    return Checkpoint(path, manifest, arrays)
+    with refusing(f"{path} is no complete checkpoint", CheckpointError):
+        content = Content.of_plain(Value(manifest))
+        check_history(content, arrays)
+    return Checkpoint(path, content, arrays)
 
 
 def _manifest(run: Run, state: TrainerState) -> JsonObject:
@@ -216,10 +242,9 @@ def _manifest(run: Run, state: TrainerState) -> JsonObject:
         "format": _FORMAT,
         "position": list(run.position),
         "metrics": list(run.metrics),
-        "validation": [[int(step), float(loss)] for step, loss in run.validation],
         "skipped": run.skipped,
         "state": tree_facts(state),
-        "best": {name: {"value": best.value, "step": best.step} for name, best in run.best.items()},
+        "best": {name: [best.value, best.step] for name, best in run.best.items()},
         "provenance": dict(run.provenance),
         "versions": versions(),
     }

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from aimz_lab.data import key_data
+from aimz_lab.files import MOST_EPOCHS, Value
 from aimz_lab.inference.feeds.training_data import TrainingData
 from aimz_lab.kernel.scaling import Scale
 from aimz_lab.types import Array, JsonObject, Rows
@@ -39,9 +40,15 @@ class Origin:
         return {"keys": [plain_key(key) for key in self.keys], "first_epoch": self.first_epoch}
 
     @classmethod
-    def of_plain(cls, plain: JsonObject) -> Origin:
-        """Return the origin that :meth:`as_plain` described."""
-        return cls(tuple(typed_key(key) for key in plain["keys"]), plain["first_epoch"])
+    def of_plain(cls, plain: Value) -> Origin:
+        """Return the origin that :meth:`as_plain` described.
+
+        Raises:
+            Malformed: If it is none.
+        """
+        fields = plain.fields("keys", "first_epoch")
+        keys = tuple(typed_key(key) for key in fields["keys"].listed(3))
+        return cls(keys, fields["first_epoch"].whole(most=MOST_EPOCHS))
 
 
 def plain_key(key: jax.Array) -> JsonObject:
@@ -59,9 +66,19 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **_packages()}
 
 
-def typed_key(plain: JsonObject) -> jax.Array:
-    """Return the key that :func:`plain_key` described."""
-    return jax.random.wrap_key_data(np.asarray(plain["words"], np.uint32), impl=plain["impl"])
+def typed_key(plain: Value) -> jax.Array:
+    """Return the key that :func:`plain_key` described.
+
+    Raises:
+        Malformed: If it is no single key of a generator that JAX has.
+    """
+    fields = plain.fields("impl", "words")
+    impl = fields["impl"].text()
+    words = [word.whole(most=2**32 - 1) for word in fields["words"].listed()]
+    try:
+        return jax.random.wrap_key_data(np.asarray(words, np.uint32), impl=impl)
+    except (TypeError, ValueError) as error:
+        raise plain.refuse("a random key") from error
 
 
 @cache

@@ -22,12 +22,18 @@ from aimz_lab.data import (
     shared_row_labels,
     to_host,
 )
-from aimz_lab.errors import CallError, DataError
+from aimz_lab.data.options import check_mapping
+from aimz_lab.errors import CallError, DataError, MissingOutputError
 from aimz_lab.inference.feeds.columns import check_columns, check_order, shared_labels
 from aimz_lab.inference.feeds.ranges import warn_if_coarse
 from aimz_lab.inference.feeds.roles import check_beside_loader, resolved
 from aimz_lab.inference.feeds.training_data import TrainingData, default_batch_size
-from aimz_lab.kernel.arguments import UNKNOWN_ROLES, ArgumentRoles, split_arguments
+from aimz_lab.kernel.arguments import (
+    UNKNOWN_ROLES,
+    ArgumentRoles,
+    check_given_once,
+    split_arguments,
+)
 from aimz_lab.kernel.checks.preflight import check_call
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.types import Columns, Device, HostRows, RandomKey, Rows, Shared, Static
@@ -37,11 +43,11 @@ def needed_output(outputs: ArrayLike | None, name: str) -> ArrayLike:
     """Return the output, which training on raw arrays requires.
 
     Raises:
-        CallError: If it is ``None``.
+        MissingOutputError: If it is ``None``.
     """
     if outputs is None:
         msg = f"Training needs the output {name!r}; got None."
-        raise CallError(msg)
+        raise MissingOutputError(msg)
     return outputs
 
 
@@ -164,6 +170,7 @@ def batch_data(
     extra: Mapping[str, object],
     *,
     n_obs: int | None,
+    allow_nonfinite: bool = False,
     roles: ArgumentRoles = UNKNOWN_ROLES,
 ) -> TrainingData:
     """Return one batch of a hand-written loop as training data; see :func:`rows_and_others`.
@@ -174,11 +181,12 @@ def batch_data(
         outputs: Output of the batch.
         extra: Further kernel arguments.
         n_obs: Rows of the whole data, or ``None`` if unknown.
+        allow_nonfinite: Do not check input and output for NaN and infinite values.
         roles: Which further arguments are known to be by row or shared.
     """
     output = needed_output(outputs, signature.output)
     rows, shared, static = rows_and_others(
-        signature, inputs, output, extra, allow_nonfinite=True, roles=roles
+        signature, inputs, output, extra, allow_nonfinite=allow_nonfinite, roles=roles
     )
     size = next(iter(rows.values())).shape[0]
     columns = labelled_columns(signature, inputs, {**extra, signature.output: outputs}, shared)
@@ -231,7 +239,7 @@ def training_data(
     if not is_batches(inputs):
         if outputs is None:
             msg = f"fit needs the output {signature.output!r} beside an array of inputs: fit(X, y)."
-            raise CallError(msg)
+            raise MissingOutputError(msg)
         rows, shared, static = rows_and_others(
             signature, inputs, outputs, extra, allow_nonfinite=allow_nonfinite, roles=roles
         )
@@ -246,11 +254,13 @@ def training_data(
     names = (signature.input, signature.output)
     source = as_source(inputs, names, n_obs, allow_nonfinite=allow_nonfinite)
     if isinstance(inputs, ArrayLoader):
+        check_given_once(inputs.dataset.fields, extra)
         check_beside_loader(signature, inputs.dataset, split, roles)
         data = TrainingData.of_loader(inputs, split.shared, split.static, n_obs, first_epoch)
         device = inputs.device
     else:
         data, device = TrainingData.of_stream(source, split.shared, split.static), None
+        check_given_once(data.rows, extra)
     if signature.output not in data.rows:
         msg = (
             f"The batches have no field {signature.output!r} to train on; they have "
@@ -288,7 +298,12 @@ def held_out_rows(
         try:
             trained = UNKNOWN_ROLES.after_training((), extra)
             rows, _, _ = rows_and_others(
-                signature, *held_out, extra, allow_nonfinite=allow_nonfinite, roles=trained
+                signature,
+                held_out[0],
+                needed_output(held_out[1], signature.output),
+                extra,
+                allow_nonfinite=allow_nonfinite,
+                roles=trained,
             )
             outputs = {signature.output: held_out[1]}
             check_columns(columns, table_columns(signature, held_out[0], outputs), {})
@@ -301,7 +316,7 @@ def held_out_rows(
             raise CallError(msg) from error
         return rows
     if isinstance(held_out, Mapping):
-        held_out = ArrayDataset(**held_out)
+        held_out = ArrayDataset(**check_mapping("validation", held_out, "arrays by field"))
     if isinstance(held_out, ArrayDataset):
         check_columns(columns, held_out.columns, {})
         rows = dict(held_out.arrays)
@@ -323,5 +338,6 @@ def held_out_rows(
     if signature.output not in rows:
         msg = f"The held-out data has no field {signature.output!r}; it has {', '.join(rows)}."
         raise CallError(msg)
+    check_given_once(rows, extra)
     check_call(signature.kernel, [*rows, *extra])
     return rows

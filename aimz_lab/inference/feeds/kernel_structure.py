@@ -6,15 +6,18 @@ from dataclasses import replace
 
 import jax
 import numpy as np
+from jax.errors import JAXIndexError, JAXTypeError
 
 from aimz_lab.errors import DataError
 from aimz_lab.inference.feeds.training_data import TrainingData
-from aimz_lab.kernel.checks.bounds import check_observed
 from aimz_lab.kernel.checks.observed_output import check_output_observed
+from aimz_lab.kernel.checks.observed_values import check_observed
 from aimz_lab.kernel.checks.preflight import check_sites
 from aimz_lab.kernel.checks.row_plates import check_row_plates
 from aimz_lab.kernel.checks.shapes import check_shapes
 from aimz_lab.kernel.checks.supports import check_supports
+from aimz_lab.kernel.event_dims import warn_of_unnamed
+from aimz_lab.kernel.failures import explained
 from aimz_lab.kernel.rows.index_checks import IndexCheck
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.kernel.spec import KernelSpec
@@ -40,20 +43,23 @@ def trace_data(signature: KernelSignature, data: TrainingData) -> KernelSpec:
 
     Warns:
         FitWarning: If a plate of the rows is larger than the data.
+        OutputWarning: If names of event dimensions cannot be used.
     """
     kernel, batch = data.for_batches(signature.kernel), data.first_batch
     try:
-        spec = trace_spec(
-            kernel,
-            rows=batch.rows,
-            shared=batch.shared,
-            static=batch.static,
-            output=signature.output,
-        )
+        with explained(signature.kernel, output=signature.output):
+            spec = trace_spec(
+                kernel,
+                rows=batch.rows,
+                shared=batch.shared,
+                static=batch.static,
+                output=signature.output,
+            )
     except Exception as error:
         _refuse_rows_passed_whole(data, error)
         raise
     check_sites(spec)
+    warn_of_unnamed(spec)
     check_supports(kernel, spec, batch)
     check_output_observed(kernel, spec, batch)
     check_row_plates(kernel, spec, batch, data.n_obs)
@@ -65,7 +71,8 @@ def trace_data(signature: KernelSignature, data: TrainingData) -> KernelSpec:
 def _refuse_rows_passed_whole(data: TrainingData, error: Exception) -> None:
     """Say which shared argument may be why a kernel does not run on a batch."""
     n_rows = len(next(iter(data.rows.values())))
-    if data.batch_size == n_rows:
+    needs_values = isinstance(error.__cause__, (JAXTypeError, JAXIndexError))
+    if data.batch_size == n_rows or needs_values:
         return
     whole = [
         name

@@ -11,7 +11,7 @@ from jaxtyping import PyTree
 
 from aimz_lab.data.padding import row_multiple
 from aimz_lab.errors import DataTypeError
-from aimz_lab.types import Array, Arrays, Device
+from aimz_lab.types import Array, Arrays, Device, shown
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def resolve_placement(model: Device | None, loader: Device | None = None) -> Pla
     if isinstance(device, (NamedSharding, SingleDeviceSharding)):
         return Placement(device, row_multiple(device))
     msg = (
-        f"device={device!r} is not supported; use a jax.Device, or a NamedSharding of jax.sharding "
-        "whose spec names the mesh axis of the rows."
+        f"device={shown(device)} is not supported; use a jax.Device, or a NamedSharding of "
+        "jax.sharding whose spec names the mesh axis of the rows."
     )
     raise DataTypeError(msg)

@@ -12,6 +12,7 @@ from jaxtyping import Float, Shaped
 
 from aimz_lab.data import BatchSource
 from aimz_lab.errors import OutputWarning
+from aimz_lab.files import Value
 from aimz_lab.inference.feeds.columns import check_columns
 from aimz_lab.types import Array, Batch, Columns, JsonObject, Rows
 
@@ -103,12 +104,37 @@ def plain_ranges(ranges: Ranges) -> JsonObject:
     }
 
 
-def ranges_of_plain(plain: JsonObject) -> dict[str, ColumnRange]:
-    """Return ranges from their JSON values."""
-    return {
-        name: ColumnRange(*(np.array(each[end], np.float64) for end in ("low", "high")))
-        for name, each in plain.items()
-    }
+def ranges_of_plain(plain: Value, rows: Mapping[str, tuple[int, ...]]) -> dict[str, ColumnRange]:
+    """Return ranges from their JSON values.
+
+    Args:
+        plain: From :func:`plain_ranges`.
+        rows: Shape of a row, by field.
+
+    Raises:
+        Malformed: If a range has not the shape of a row, or ends below its beginning.
+    """
+    ranges = {}
+    for name, each in plain.named().items():
+        shape = rows.get(name)
+        if shape is None:
+            raise each.refuse(f"ranges of the fields {', '.join(rows)} alone")
+        ends = each.fields("low", "high")
+        shape = shape if isinstance(ends["low"].value, list) else ()
+        found = ColumnRange(_end(ends["low"], shape), _end(ends["high"], shape))
+        if (found.low > found.high).any():
+            raise each.refuse("no range that ends below its beginning")
+        ranges[name] = found
+    return ranges
+
+
+def _end(plain: Value, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the numbers of nested lists, with NaN for ``null``."""
+    if not shape:
+        number = plain.optional(Value.number)
+        return np.asarray(np.nan if number is None else number, np.float64)
+    parts = [_end(part, shape[1:]) for part in plain.listed(shape[0])]
+    return np.stack(parts) if parts else np.empty(shape, np.float64)
 
 
 def warn_if_far(trained: Ranges, new: Ranges, columns: Columns) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+import math
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import jax
@@ -10,11 +11,13 @@ import numpy as np
 from jaxtyping import PyTree
 
 from aimz_lab.errors import ArtifactError
+from aimz_lab.files import Malformed, Value, machine_bytes, plain_number
 from aimz_lab.inference.feeds.ranges import Ranges, plain_ranges, ranges_of_plain
 from aimz_lab.inference.feeds.training_data import TrainingData
-from aimz_lab.types import Columns, HasShape, JsonObject, Static
+from aimz_lab.types import Columns, HasShape, JsonObject, Static, shown
 
 _PLAIN = (str, int, float, bool, type(None))
+_LARGEST = 2**63
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ class InputSchema:
         }
 
     @classmethod
-    def of_plain(cls, plain: JsonObject, given: Static) -> InputSchema:
+    def of_plain(cls, plain: Value, given: Static) -> InputSchema:
         """Return the schema from its plain values.
 
         Args:
@@ -93,25 +96,28 @@ class InputSchema:
 
         Raises:
             ArtifactError: If one of these is missing.
+            Malformed: If it is no schema.
         """
-        static = {}
-        for name, value in plain["static"].items():
-            if "value" not in value and name not in given:
-                msg = (
-                    f"The kernel's argument {name!r} was a {value['type']}, which is code and not "
-                    f"stored; pass it again: load(..., kernel_kwargs={{{name!r}: ...}})."
-                )
-                raise ArtifactError(msg)
-            static[name] = given.get(name, value.get("value"))
-        return cls(
-            {name: _shape_of_plain(row) for name, row in plain["rows"].items()},
-            {name: _tree_of_plain(tree) for name, tree in plain["shared"].items()},
-            static,
-            plain["batch_size"],
-            plain["n_obs"],
-            {name: tuple(names) for name, names in plain.get("columns", {}).items()},
-            ranges_of_plain(plain.get("ranges", {})),
+        fields = plain.fields(
+            "rows", "shared", "static", "batch_size", "n_obs", "columns", "ranges"
         )
+        rows = {name: _shape_of_plain(row) for name, row in fields["rows"].named().items()}
+        if not rows:
+            raise fields["rows"].refuse("at least one field")
+        schema = cls(
+            rows,
+            {name: _tree_of_plain(tree) for name, tree in fields["shared"].named().items()},
+            {
+                name: _static_of_plain(name, value, given)
+                for name, value in fields["static"].named().items()
+            },
+            fields["batch_size"].whole(1),
+            fields["n_obs"].optional(_count),
+            {name: _columns(name, each, rows) for name, each in fields["columns"].named().items()},
+            ranges_of_plain(fields["ranges"], {name: row.shape for name, row in rows.items()}),
+        )
+        _check_fits(schema)
+        return schema
 
 
 def _shape_of(leaf: HasShape) -> jax.ShapeDtypeStruct:
@@ -122,26 +128,105 @@ def _plain_shape(leaf: jax.ShapeDtypeStruct) -> JsonObject:
     return {"shape": list(leaf.shape), "dtype": str(leaf.dtype)}
 
 
-def _shape_of_plain(plain: JsonObject) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(tuple(plain["shape"]), np.dtype(plain["dtype"]))
+def _shape_of_plain(plain: Value) -> jax.ShapeDtypeStruct:
+    fields = plain.fields("shape", "dtype")
+    return jax.ShapeDtypeStruct(fields["shape"].shape(), fields["dtype"].dtype())
+
+
+def _count(plain: Value) -> int:
+    return plain.whole(1)
+
+
+def _columns(name: str, plain: Value, rows: Mapping[str, jax.ShapeDtypeStruct]) -> tuple[str, ...]:
+    found = plain.texts()
+    if name in rows and len(rows[name].shape) == 1 and rows[name].shape != (len(found),):
+        raise plain.refuse(f"a name for each of {rows[name].shape[0]} columns")
+    return found
+
+
+def _check_fits(schema: InputSchema) -> None:
+    """Refuse what would not fit into memory: arrays in these shapes are made to set up a guide."""
+    leaves = jax.tree.leaves({**schema.batch, **schema.shared})
+    check_fits("schema", leaves)
+
+
+def check_fits(what: str, leaves: Iterable[HasShape]) -> None:
+    """Refuse shapes of arrays that would not fit into memory together.
+
+    Args:
+        what: The field that describes them.
+        leaves: Shapes and types.
+
+    Raises:
+        Malformed: If they would not.
+    """
+    needed = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves)
+    memory = machine_bytes()
+    if memory is not None and needed > memory:
+        msg = f"{what} describes arrays of {needed:,} bytes, more than the memory of this machine"
+        raise Malformed(msg)
 
 
 def _plain_static(value: Hashable) -> JsonObject:
-    return {"value": value} if isinstance(value, _PLAIN) else {"type": type(value).__name__}
+    """Return a static value as JSON, if it comes back as it is."""
+    is_plain = isinstance(value, _PLAIN) and not isinstance(value, int | float)
+    if is_plain or isinstance(value, bool):
+        return {"value": value}
+    if isinstance(value, int) and abs(value) < _LARGEST:
+        return {"value": value}
+    if isinstance(value, float):
+        return {"value": value} if math.isfinite(value) else {"number": plain_number(value)}
+    return {"type": type(value).__name__}
+
+
+def _static_of_plain(name: str, plain: Value, given: Static) -> Hashable:
+    """Return a given static value, or the stored one."""
+    found = plain.named()
+    if len(found) != 1 or not found.keys() <= {"value", "number", "type"}:
+        raise plain.refuse("a value, or the name of a type")
+    (kind, stored), *_ = found.items()
+    if kind == "type":
+        stored.text()
+    elif kind == "number":
+        stored.number(finite=False)
+    elif not isinstance(stored.value, _PLAIN):
+        raise stored.refuse("text, a number, true, false or null")
+    if name in given:
+        return given[name]
+    if kind == "type":
+        msg = (
+            f"The kernel's argument {shown(name)} was a {stored.value}, which is code and not "
+            f"stored; pass it again: load(..., kernel_kwargs={{{shown(name)}: ...}})."
+        )
+        raise ArtifactError(msg)
+    return stored.number(finite=False) if kind == "number" else stored.value
 
 
 def _plain_tree(tree: PyTree[jax.ShapeDtypeStruct]) -> JsonObject:
-    if isinstance(tree, Mapping):
+    if tree is None:
+        return {"none": True}
+    if isinstance(tree, Mapping) and all(isinstance(name, str) for name in tree):
         return {"dict": {name: _plain_tree(part) for name, part in tree.items()}}
-    if isinstance(tree, (list, tuple)):
+    if type(tree) in (list, tuple):
         return {type(tree).__name__: [_plain_tree(part) for part in tree]}
+    if not hasattr(tree, "dtype"):
+        msg = (
+            f"A kernel argument holds a {type(tree).__name__}, which cannot be saved; make it a "
+            "dict by name, a list or a tuple."
+        )
+        raise ArtifactError(msg)
     return _plain_shape(tree)
 
 
-def _tree_of_plain(plain: JsonObject) -> PyTree[jax.ShapeDtypeStruct]:
-    if "dict" in plain:
-        return {name: _tree_of_plain(part) for name, part in plain["dict"].items()}
+def _tree_of_plain(plain: Value) -> PyTree[jax.ShapeDtypeStruct]:
+    found = plain.named()
+    if "none" in found:
+        plain.fields("none")
+        return None
+    if "dict" in found:
+        parts = plain.fields("dict")["dict"].named()
+        return {name: _tree_of_plain(part) for name, part in parts.items()}
     for name, kind in (("list", list), ("tuple", tuple)):
-        if name in plain:
-            return kind(_tree_of_plain(part) for part in plain[name])
+        if name in found:
+            return kind(_tree_of_plain(part) for part in plain.fields(name)[name].listed())
     return _shape_of_plain(plain)

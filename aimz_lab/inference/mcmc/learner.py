@@ -18,9 +18,11 @@ from aimz_lab.inference.feeds.inputs import all_rows, needed_output
 from aimz_lab.inference.feeds.kernel_structure import trace_data, with_checked_indices
 from aimz_lab.inference.feeds.schema import InputSchema
 from aimz_lab.inference.feeds.training_data import TrainingData
+from aimz_lab.inference.finite_draws import OF_CHAINS, check_finite_draws
 from aimz_lab.inference.mcmc.chain_loop import ChainLoop, posterior_of
 from aimz_lab.inference.mcmc.chains import HAMILTONIAN, Chains
 from aimz_lab.inference.posterior import Posterior
+from aimz_lab.inference.posterior_sites import check_draws_fit
 from aimz_lab.inference.request import FitRequest, FitResult, SampleRequest
 from aimz_lab.inference.run.displays import all_callbacks
 from aimz_lab.inference.run.events import Callbacks, Control, Run, RunInfo
@@ -115,6 +117,7 @@ class McmcLearner:
             request: The user's call, with all arguments of the kernel or none.
 
         Raises:
+            ArgumentError: If the draws cannot fit into memory.
             CallError: If the input or the output is missing.
             NotFittedError: If the chains have not run.
         """
@@ -138,6 +141,7 @@ class McmcLearner:
         forget_outdated_traces(signature.kernel)
         spec = request.spec or trace_data(signature, data)
         with_checked_indices(self._indices, data)
+        check_draws_fit(spec, request.num_samples * self._mcmc.num_chains)
         return continue_mcmc(self._mcmc, data, request.num_samples, spec)
 
 
@@ -165,6 +169,7 @@ class ChainFit:
             return
         posterior = self.loop.posterior(self.spec)
         if posterior is not None:
+            check_finite_draws(posterior.draws, None, OF_CHAINS)
             yield FitResult(
                 self.spec,
                 InputSchema.of(self.data),
@@ -173,6 +178,9 @@ class ChainFit:
                     self.data.rows, self.output, self.data.row_labels
                 ),
             )
+
+    def undo(self) -> None:
+        """Leave the sampler as it is: only results change it."""
 
     def warning(self) -> str | None:
         """Return a warning if the chains were interrupted or have no draws."""
@@ -207,7 +215,9 @@ def continue_mcmc(mcmc: MCMC, data: TrainingData, num_samples: int, spec: Kernel
         mcmc.post_warmup_state, mcmc.num_samples = before
         # NumPyro derives the number of draws to collect from num_samples here.
         mcmc._set_collection_params()
-    return posterior_of(mcmc, spec)
+    posterior = posterior_of(mcmc, spec)
+    check_finite_draws(posterior.draws, None, OF_CHAINS)
+    return posterior
 
 
 def _arguments(data: TrainingData) -> Arguments:

@@ -83,11 +83,12 @@ class MonitorWindows:
             Shape ``(reading, window)``, or ``(reading, 1)`` for the held-out loss.
         """
         if self._monitor == "validation":
-            values = [loss for _, loss in run.validation[self._taken :]]
+            values = run.validation.losses[self._taken :]
             self._taken += len(values)
-            return np.array(values, np.float64).reshape(-1, 1)
+            return values.reshape(-1, 1)
         size, first = self._window, self._taken
         count = (run.step - first) // size
         self._taken = first + count * size
         losses = run.losses[first : self._taken].astype(np.float64) / (run.info.n_obs or 1)
-        return losses.reshape(count, size)
+        # A window may be longer than any run; NumPy has no rows of that length.
+        return losses.reshape(count, size) if count else np.empty((0, 1))

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Int, Num
+from jaxtyping import Float, Int, Num
 
-from aimz_lab.inference.run.steps import Column
+from aimz_lab.inference.run.buckets import Buckets, mean_of
+
+EXACT_ITERATIONS = 2**14
+"""Most iterations of a chain that are kept one by one; those of a longer run share buckets."""
+
+_LATEST = 50
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,9 @@ class ChainPlan:
 class ChainRecord:
     """The record of the chains of a run; see :attr:`aimz_lab.inference.run.run.Run.chains`.
 
+    What the iterations report is bounded: of more than 16,384 iterations, neighbours share a
+    bucket; see :meth:`column`. Draws and their sample statistics are not part of it.
+
     Args:
         plan: The planned numbers of chains, iterations and draws.
         sites: Shape of a draw by latent site.
@@ -75,8 +84,11 @@ class ChainRecord:
         self.plan = plan
         self.sites = dict(sites)
         self._values = values
-        self._columns: dict[str, Column] = {}
+        self._columns: dict[str, Buckets] = {}
+        self._sums: dict[str, np.ndarray] = {}
+        self._last: dict[str, np.ndarray] = {}
         self._iterations = 0
+        self._lock = threading.Lock()  # a column is read by other threads while the run goes on
         self._divergences = np.zeros(plan.chains, np.int64)
 
     @property
@@ -99,20 +111,63 @@ class ChainRecord:
         """Names that :meth:`column` takes."""
         return tuple(self._columns)
 
-    def column(self, name: str) -> Num[np.ndarray, "iteration chain"]:
-        """One value an iteration and chain, shape ``(iteration, chain)``, read-only.
+    @property
+    def bucket_iterations(self) -> Int[np.ndarray, " bucket"]:
+        """Iterations that each value of a :meth:`column` stands for: 1, up to 16,384 iterations.
+
+        Beyond, neighbours are joined in pairs each time that there are more buckets than that. The
+        last few iterations, which fill no bucket yet, have one each.
+        """
+        return next((c.sizes for c in self._columns.values()), np.empty(0, int))
+
+    def column(self, name: str) -> Num[np.ndarray, "bucket chain"]:
+        """Return one value an iteration and chain, shape ``(iteration, chain)``, read-only.
 
         Hamiltonian samplers have ``potential_energy`` in nats, ``acceptance_rate``, ``diverging``,
         ``n_steps`` and ``step_size``. Other samplers report some of these.
 
+        Of more than 16,384 iterations, it is the mean of the finite values of each bucket of
+        neighbouring iterations, shape ``(bucket, chain)``; see :attr:`bucket_iterations`.
+
         Raises:
             KeyError: If the sampler does not report it.
         """
-        return self._columns[name].values.reshape(-1, self.plan.chains)
+        with self._lock:
+            kept = self._columns[name].kept
+        found = kept.view() if kept.ndim == 2 else mean_of(kept)
+        found.flags.writeable = False
+        return found
 
-    def sampling(self, name: str) -> Num[np.ndarray, "iteration chain"]:
-        """The part of :meth:`column` after the warm-up."""
-        return self.column(name)[self.plan.warmup :]
+    def sampling(self, name: str) -> Num[np.ndarray, "bucket chain"]:
+        """The part of :meth:`column` after the warm-up; without a bucket that has some of it."""
+        sizes = self.bucket_iterations
+        return self.column(name)[np.cumsum(sizes) - sizes >= self.plan.warmup]
+
+    def last(self, name: str) -> Num[np.ndarray, " chain"]:
+        """Return the value of the last iteration, shape ``(chain,)``.
+
+        Raises:
+            KeyError: If the sampler does not report it.
+        """
+        return self._last[name]
+
+    def mean(self, name: str) -> Float[np.ndarray, " chain"]:
+        """Return the mean since the warm-up, shape ``(chain,)``.
+
+        During the warm-up it is that of the latest 50 iterations, or buckets.
+
+        Raises:
+            KeyError: If the sampler does not report it.
+        """
+        counted = self._iterations - self.plan.warmup
+        if counted > 0:
+            return self._sums[name] / counted
+        stats, _ = self._columns[name].since(-_LATEST)
+        return mean_of(stats.sum(axis=0)[None])[0]
+
+    def buckets(self, name: str) -> Buckets:
+        """Return the column behind :meth:`column`, for a curve that follows it."""
+        return self._columns[name]
 
     @property
     def divergences(self) -> Int[np.ndarray, " chain"] | None:
@@ -141,9 +196,19 @@ class ChainRecord:
             columns: By name, shape ``(iterations, chain)``; the same names in each chunk.
             iterations: Number of iterations.
         """
+        first = max(self.plan.warmup - self._iterations, 0)
         for name, values in columns.items():
-            self._columns.setdefault(name, Column(np.float32)).extend(values.reshape(-1))
+            if name not in self._columns:
+                self._columns[name] = self._new_column()
+                self._sums[name] = np.zeros(self.plan.chains)
+            with self._lock:
+                self._columns[name].extend(values)
+            self._sums[name] += values[first:].sum(axis=0, dtype=np.float64)
+            self._last[name] = values[-1]
         if "diverging" in columns:
-            first = max(self.plan.warmup - self._iterations, 0)
             self._divergences += np.count_nonzero(columns["diverging"][first:], axis=0)
         self._iterations += iterations
+
+    def _new_column(self) -> Buckets:
+        shape = (self.plan.chains,)
+        return Buckets(np.float32, "measured", limit=EXACT_ITERATIONS, shape=shape)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-import numpy as np
-
+from aimz_lab.data.options import check_text, real_number
 from aimz_lab.errors import ArgumentError
-from aimz_lab.types import RunStatus
+from aimz_lab.types import RunStatus, check_choice, shown
 
 StopRequest = tuple[str, RunStatus]
 """Reason of a stop, and the status that the run ends with."""
@@ -54,7 +54,11 @@ class Control:
         Args:
             reason: A phrase that becomes :attr:`Run.reason`.
             status: The run's final status, one of :data:`aimz_lab.types.RunStatus`.
+
+        Raises:
+            ArgumentError: If ``reason`` is no text, or ``status`` is not known.
         """
+        reason, status = check_text("reason", reason), check_choice("status", status, RunStatus)
         with self._lock:
             self._stop = self._stop or (reason, status)
         self._unpaused.set()
@@ -85,11 +89,11 @@ class Control:
                 that can be set.
         """
         self.check_learning_rate()
-        if not (np.isfinite(rate) and rate > 0):
-            msg = f"A learning rate is a positive finite number; got {rate!r}."
+        if not 0 < real_number(rate) < math.inf:
+            msg = f"A learning rate is a positive finite number; got rate={shown(rate)}."
             raise ArgumentError(msg)
         with self._lock:
-            self._learning_rate = float(rate)
+            self._learning_rate = real_number(rate)
 
     def check_learning_rate(self) -> None:
         """Check that the rate can be set, before a run begins that relies on it.

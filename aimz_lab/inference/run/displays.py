@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from importlib.metadata import entry_points
 
-from aimz_lab.errors import CallError
-from aimz_lab.inference.run.events import Callback
+from aimz_lab.inference.run.events import Callback, check_callbacks
+from aimz_lab.system.interrupts import hold_interrupts
 from aimz_lab.types import Progress
 
 ENTRY_POINTS = "aimz_lab.display"
@@ -31,7 +31,8 @@ def set_default_callback(name: str, make: Callable[[], Callback] | None) -> None
 @cache
 def _display_factory() -> Callable[[Progress], Callback | None] | None:
     found = list(entry_points(group=ENTRY_POINTS))
-    return found[0].load() if found else None
+    with hold_interrupts():  # it imports the packages of the notebook
+        return found[0].load() if found else None
 
 
 def default_display(progress: Progress) -> list[Callback]:
@@ -54,12 +55,9 @@ def all_callbacks(callbacks: Iterable[Callback], progress: Progress) -> list[Cal
         progress: As for :func:`default_display`.
 
     Raises:
-        CallError: If it is one callback and not a list.
+        CallError: If this is no list of callbacks.
     """
-    if isinstance(callbacks, Callback):
-        msg = f"callbacks= takes a list of listeners: callbacks=[{type(callbacks).__name__}(...)]."
-        raise CallError(msg)
-    found = [*callbacks, *(make() for make in _default_callbacks.values())]
+    found = [*check_callbacks(callbacks), *(make() for make in _default_callbacks.values())]
     if not any(getattr(callback, "kind", "") == "display" for callback in found):
         found += default_display(progress)
     return found

@@ -10,17 +10,21 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Iterable, Sequence
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-from aimz_lab.errors import CallbackWarning, InferenceError
+from aimz_lab.data.options import check_names
+from aimz_lab.errors import CallbackWarning, CallError, InferenceError
 from aimz_lab.inference.run.control import Control
 from aimz_lab.inference.run.records import RunInfo
 from aimz_lab.inference.run.run import Run
 from aimz_lab.inference.run.steps import StepInfo, Steps
+from aimz_lab.types import shown
 
 __all__ = ["Callback", "Callbacks", "Control", "Run", "RunInfo", "StepInfo", "Steps"]
 
 CallbackKind = Literal["metric", "user", "display", "checkpoint"]
+METRICS = ("grad_norm",)
+"""Values of each step that a trainer can compute beside the loss."""
 _ORDER: tuple[CallbackKind, ...] = ("metric", "user", "display", "checkpoint")
 
 
@@ -90,11 +94,66 @@ class Callback:
         """Called when an ``exception`` ends the run, before ``on_fit_end``."""
 
     def on_fit_end(self, run: Run) -> None:
-        """Called once at the end, always; ``run.status`` says how the run ended."""
+        """Called once at the end, always; ``run.status`` says how the run ended.
+
+        Only callbacks that had no :meth:`on_fit_begin` yet, because an earlier one raised in its
+        own, are left out.
+        """
+
+    def on_model_fitted(self, run: Run, model: Any, data: Any) -> None:
+        """Called after ``on_fit_end``, when ``model``, the ``ImpactModel``, can predict.
+
+        ``data`` is what it was trained on: its ``rows``, ``shared`` and ``static`` are the kernel's
+        arguments by name. Not called if the run failed.
+        """
 
 
 def _overrides(callback: Callback, event: str) -> bool:
     return getattr(type(callback), event) is not getattr(Callback, event)
+
+
+def check_callbacks(callbacks: Iterable[Callback]) -> list[Callback]:
+    """Return the callbacks of a call as a list.
+
+    Raises:
+        CallError: If this is no iterable of :class:`Callback` instances, or one has attributes
+            that no callback has.
+        ArgumentError: If the metrics of one are no names.
+    """
+    if isinstance(callbacks, Callback):
+        msg = f"callbacks= takes a list of callbacks: callbacks=[{type(callbacks).__name__}(...)]."
+        raise CallError(msg)
+    try:
+        each = iter(callbacks)
+    except TypeError:
+        msg = f"callbacks={shown(callbacks)} is not allowed; use a list of aimz_lab.Callback."
+        raise CallError(msg) from None
+    listed = list(each)
+    for callback in listed:
+        if not isinstance(callback, Callback):
+            hint = "; did you forget to call it?" if isinstance(callback, type) else "."
+            msg = f"callbacks= takes instances of aimz_lab.Callback, not {shown(callback)}{hint}"
+            raise CallError(msg)
+        _check_attributes(callback)
+    return listed
+
+
+def _check_attributes(callback: Callback) -> None:
+    """Check what a callback of the user's says of itself."""
+    name = type(callback).__name__
+    if callback.kind not in _ORDER:
+        listed = ", ".join(map(repr, _ORDER))
+        msg = f"The callback {name} is of the kind {shown(callback.kind)}; use one of {listed}."
+        raise CallError(msg)
+    for metric in check_names(f"The callback {name}: metrics", callback.metrics):
+        if metric not in METRICS:
+            listed = ", ".join(map(repr, METRICS))
+            msg = f"The callback {name} asks for the metric {metric!r}; there are {listed}."
+            raise CallError(msg)
+    for event in (event for event in vars(Callback) if event.startswith("on_")):
+        if not callable(getattr(callback, event)):
+            msg = f"The callback {name} has {event}={shown(getattr(callback, event))}, no method."
+            raise CallError(msg)
 
 
 class Callbacks:
@@ -105,21 +164,13 @@ class Callbacks:
         run: The run that they receive.
 
     Raises:
-        TypeError: If one of them is not a :class:`Callback` instance.
+        CallError: If this is no list of :class:`Callback` instances.
         InferenceError: If one needs a loss that is minimised, and the run has Markov chains.
     """
 
     def __init__(self, callbacks: Iterable[Callback], run: Run) -> None:
-        listed = list(callbacks)
+        listed = check_callbacks(callbacks)
         for callback in listed:
-            if not isinstance(callback, Callback):
-                what = (
-                    f"{callback!r}; did you forget to call it?"
-                    if isinstance(callback, type)
-                    else repr(callback)
-                )
-                msg = f"callbacks= takes instances of aimz_lab.Callback, not {what}"
-                raise TypeError(msg)
             if callback.needs_loss and run.info.is_sampling:
                 msg = (
                     f"{type(callback).__name__} follows parameters while a loss is minimised, and "
@@ -156,7 +207,13 @@ class Callbacks:
         """
         began = time.monotonic()
         for callback in [c for c in self._active if _overrides(c, event)]:
-            self._call(callback, event, args)
+            try:
+                self._call(callback, event, args)
+            except BaseException:
+                if event == "on_fit_begin":
+                    # Callbacks that never saw the beginning need no end, and could not handle it.
+                    self._active = self._active[: self._active.index(callback) + 1]
+                raise
         self._run.spend("callbacks", time.monotonic() - began)
 
     def conclude(self, event: str, *args: object) -> list[Exception]:

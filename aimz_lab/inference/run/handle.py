@@ -8,14 +8,18 @@ import contextvars
 import threading
 import time
 from collections.abc import Callable, Generator
-from typing import Generic, Self, TypeVar
+from typing import Generic, NoReturn, Self, TypeVar
 
 import numpy as np
 from jaxtyping import Float
 
+from aimz_lab.data.options import real_number
+from aimz_lab.errors import ArgumentError
+from aimz_lab.inference.copies import refuse_copy
 from aimz_lab.inference.run.control import INTERRUPTED
 from aimz_lab.inference.run.run import Run
-from aimz_lab.types import RunStatus
+from aimz_lab.system.forks import check_can_compute
+from aimz_lab.types import RunStatus, shown
 
 Model = TypeVar("Model")
 
@@ -65,7 +69,17 @@ class RunHandle(Generic[Model]):
             target=context.run, args=(self._work, work), name="aimz_lab-fit", daemon=True
         )
         atexit.register(self._leave)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:  # the system has no more threads
+            atexit.unregister(self._leave)
+            raise
+
+    def __reduce__(self) -> NoReturn:
+        refuse_copy(
+            "A handle",
+            "Take its result() first: the model itself can be pickled and copied.",
+        )
 
     def _work(self, work: Callable[[], None]) -> None:
         try:
@@ -141,6 +155,8 @@ class RunHandle(Generic[Model]):
 
         Raises:
             TimeoutError: If the run has not ended by then; it goes on.
+            ArgumentError: If ``timeout`` is no number of seconds.
+            ForkedProcessError: In a forked process, which has no such thread.
         """
         try:
             self._wait(timeout)
@@ -151,8 +167,12 @@ class RunHandle(Generic[Model]):
         return self
 
     def _wait(self, timeout: float | None) -> None:
-        deadline = None if timeout is None else time.monotonic() + timeout
+        if timeout is not None and not real_number(timeout) >= 0:
+            msg = f"timeout={shown(timeout)} is not allowed; use seconds, at least 0, or None."
+            raise ArgumentError(msg)
+        deadline = None if timeout is None else time.monotonic() + real_number(timeout)
         while not self.done:
+            check_can_compute("Waiting for a run")
             left = SLICE_S if deadline is None else min(SLICE_S, deadline - time.monotonic())
             if left <= 0:
                 msg = f"The run has not ended within {timeout:g} s; it goes on."
@@ -170,6 +190,7 @@ class RunHandle(Generic[Model]):
 
         Raises:
             TimeoutError: If the run has not ended by then; it goes on.
+            ArgumentError: If ``timeout`` is no number of seconds.
             BaseException: The error of a failed run.
         """
         self.wait(timeout)

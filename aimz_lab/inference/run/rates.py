@@ -6,6 +6,7 @@ does :func:`settable_rate` for NumPyro's optimizers, which otherwise compile it 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -15,7 +16,9 @@ from jax.typing import ArrayLike
 from jaxtyping import PyTree
 from numpyro.optim import _NumPyroOptim
 
+from aimz_lab.data.options import check_callable, real_number
 from aimz_lab.errors import ArgumentError
+from aimz_lab.types import shown
 
 _NAMES = ("learning_rate", "step_size")
 
@@ -52,7 +55,8 @@ def settable_rate(
         An optimizer for ``numpyro.infer.SVI`` that makes the same steps.
 
     Raises:
-        ArgumentError: If ``step_size`` is not a positive number. A schedule sets the rate itself.
+        ArgumentError: If ``optimizer`` is no function, or ``step_size`` no positive number. A
+            schedule sets the rate itself.
 
     Example:
         >>> import numpyro
@@ -60,12 +64,23 @@ def settable_rate(
         >>> round(learning_rate(optimizer.init({"x": jnp.zeros(2)})), 6)
         0.01
     """
-    if isinstance(step_size, bool) or not isinstance(step_size, (int, float)) or step_size <= 0:
-        msg = f"step_size={step_size!r} must be a positive number to begin with."
+    check_callable("optimizer", optimizer, "of a step_size, such as numpyro.optim.Adam")
+    if not 0 < real_number(step_size) < math.inf:
+        msg = f"step_size={shown(step_size)} must be a positive number to begin with."
         raise ArgumentError(msg)
+    step_size = real_number(step_size)
 
     def at(rate: ArrayLike) -> _NumPyroOptim:
         return optimizer(step_size=lambda _: rate, **options)
+
+    try:
+        is_one = isinstance(at(step_size), _NumPyroOptim)
+    except TypeError as error:
+        msg = f"{shown(optimizer)} cannot be made with step_size= and these options: {error}."
+        raise ArgumentError(msg) from error
+    if not is_one:
+        msg = f"optimizer={shown(optimizer)} makes no optimizer of numpyro.optim, such as Adam."
+        raise ArgumentError(msg)
 
     def init(params: PyTree) -> RateState:
         _, inner = at(step_size).init(params)

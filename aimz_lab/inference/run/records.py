@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Protocol, Self, overload
 
 import jax
-from jaxtyping import PyTree
+import numpy as np
+from jaxtyping import Float, Int, PyTree
 from numpyro.infer.svi import SVIState
+
+from aimz_lab.inference.run.buckets import Column
 
 
 @dataclass(frozen=True)
@@ -80,3 +84,64 @@ class Best:
     value: float
     step: int
     state: TrainerState
+
+
+class ValidationLosses(Sequence[tuple[int, float]]):
+    """Pairs of a step and the held-out loss after it, in nats per row; 16 bytes each.
+
+    Args:
+        pairs: The first of them.
+
+    Example:
+        >>> losses = ValidationLosses([(10, 2.5), (20, 2.0)])
+        >>> losses.append((30, 1.5))
+        >>> losses[-1], losses[:2] == [(10, 2.5), (20, 2.0)], losses.losses
+        ((30, 1.5), True, array([2.5, 2. , 1.5]))
+    """
+
+    __hash__ = None
+
+    def __init__(self, pairs: Iterable[tuple[int, float]] = ()) -> None:
+        self._steps = Column(np.int64)
+        self._losses = Column(np.float64)
+        for pair in pairs:
+            self.append(pair)
+
+    def append(self, pair: tuple[int, float]) -> None:
+        """Add a pair of step and loss."""
+        step, loss = pair
+        self._steps.extend([step])
+        self._losses.extend([loss])
+
+    @property
+    def steps(self) -> Int[np.ndarray, " validation"]:
+        """Steps done before each evaluation; read-only."""
+        return self._steps.values
+
+    @property
+    def losses(self) -> Float[np.ndarray, " validation"]:
+        """Held-out losses in nats per row; read-only."""
+        return self._losses.values
+
+    def __len__(self) -> int:
+        return len(self._losses)
+
+    @overload
+    def __getitem__(self, at: int) -> tuple[int, float]: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> list[tuple[int, float]]: ...
+
+    def __getitem__(self, at: int | slice) -> tuple[int, float] | list[tuple[int, float]]:
+        if isinstance(at, slice):
+            return list(zip(self.steps[at].tolist(), self.losses[at].tolist(), strict=True))
+        return int(self.steps[at]), float(self.losses[at])
+
+    def __iter__(self) -> Iterator[tuple[int, float]]:
+        return iter(self[:])
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and self[:] == list(other)
+
+    def __repr__(self) -> str:
+        return repr(self[:])

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import NoReturn
 
 import jax
 import numpy as np
-from jaxtyping import Float, Num
+from jaxtyping import Float, Int, Num
 
+from aimz_lab.errors import ArgumentError
+from aimz_lab.inference.copies import refuse_copy
+from aimz_lab.inference.run.buckets import HIGH, LOW, Buckets
 from aimz_lab.inference.run.chain_record import ChainRecord
 from aimz_lab.inference.run.control import Control
-from aimz_lab.inference.run.records import Best, RunInfo, TrainerState
-from aimz_lab.inference.run.steps import StepHistory, Steps
-from aimz_lab.types import JsonObject, RunStatus
+from aimz_lab.inference.run.records import Best, RunInfo, TrainerState, ValidationLosses
+from aimz_lab.inference.run.step_history import StepHistory
+from aimz_lab.inference.run.steps import Steps
+from aimz_lab.types import JsonObject, RunStatus, shown
 
 
 class Run:
     """The record of a run, as its callbacks read it.
+
+    The losses are kept whole, 4 bytes a step. Everything else is bounded: of a run of more than
+    131,072 steps, neighbouring steps share a bucket; see :meth:`column`. To keep every value of
+    every step, write them out during the run: :class:`~aimz_lab.lab.callbacks.CSVLogger`.
 
     Args:
         info: Facts known before the first step.
@@ -31,9 +40,8 @@ class Run:
         reason: Why the run ended, as a phrase.
         epoch: Epoch of the last step, from 1; 0 before the first.
         learning_rate: The rate of the last step; ``None`` if the optimizer's state has none.
-        validation: Pairs of step and held-out loss in nats per row.
         disabled: Callbacks that failed and were switched off, each with its error.
-        checkpoints: Paths written so far, with the step of each.
+        checkpoints: The newest paths written, with the step of each; at most 1,000.
         seconds_in: Wall time by activity: ``data`` (gathering batches and moving them),
             ``dispatch`` (and compiling), ``steps`` (waiting for them), ``validation`` and
             ``callbacks``.
@@ -64,7 +72,6 @@ class Run:
         self.reason = ""
         self.epoch = 0
         self.learning_rate: float | None = None
-        self.validation: list[tuple[int, float]] = []
         self.disabled: list[tuple[object, Exception]] = []
         self.checkpoints: list[tuple[int, str]] = []
         self.seconds_in: dict[str, float] = {}
@@ -75,6 +82,7 @@ class Run:
         self.best: dict[str, Best] = {}
         self.chains: ChainRecord | None = None
         self._history = StepHistory()
+        self._validation = ValidationLosses()
         self._final_state: TrainerState | None = None
         self._get_params = get_params
         self._get_state: Callable[[], TrainerState] | None = None
@@ -83,37 +91,108 @@ class Run:
         self._began: float | None = None
         self._ended: float | None = None
 
+    def __reduce__(self) -> NoReturn:
+        refuse_copy(
+            "A run",
+            "Its values do not: run.losses, run.column(name); aimz_lab.lab.History(run).to_json("
+            "path) writes all of them, and History.from_json reads them.",
+        )
+
     @property
     def step(self) -> int:
         """Steps done so far."""
-        return len(self.losses)
+        return len(self._history)
 
     @property
     def losses(self) -> Float[np.ndarray, " step"]:
-        """Loss of each step in nats; shape ``(step,)``, read-only."""
-        return self.column("loss")
+        """Loss of each step in nats; shape ``(step,)``, read-only. None is left out."""
+        return self._history.losses
 
     @property
     def losses_per_row(self) -> Float[np.ndarray, " step"]:
         """Loss of each step in nats per row; the total if the number of rows is unknown."""
         return self.losses / (self.info.n_obs or 1)
 
-    def column(self, name: str) -> Num[np.ndarray, " step"]:
-        """One value a step, read-only: ``loss``, ``epoch``, ``rows``, ``n_pad``, or a metric.
+    @property
+    def validation(self) -> ValidationLosses:
+        """Pairs of step and held-out loss in nats per row; none is left out."""
+        return self._validation
+
+    @validation.setter
+    def validation(self, pairs: Iterable[tuple[int, float]]) -> None:
+        self._validation = ValidationLosses(pairs)
+
+    def column(self, name: str) -> Num[np.ndarray, " bucket"]:
+        """Return one value a step: ``loss``, ``epoch``, ``rows``, ``n_pad``, or a metric.
 
         ``seconds`` is the stepping time at the end of the step's chunk, in seconds, and
         ``learning_rate`` the rate of the chunk, NaN if the optimizer's state has none.
+
+        Of a run of more than 131,072 steps, it is one value a bucket of neighbouring steps, see
+        :attr:`bucket_steps`: the mean of the finite losses or metrics, NaN without any, the sum of
+        ``rows`` or ``n_pad``, and otherwise the value of the last step.
 
         Args:
             name: One of :attr:`columns`, or of :attr:`metrics`.
 
         Returns:
-            Shape ``(step,)``.
+            Read-only, shape ``(step,)``, or ``(bucket,)`` of a longer run.
 
         Raises:
-            KeyError: If no step reported such a value.
+            ArgumentError: If no step reported such a value.
         """
-        return self._history.column(name)
+        try:
+            return self._history.column(name if isinstance(name, str) else "")
+        except KeyError:
+            known = ", ".join(map(repr, (*self.columns, *self.metrics)))
+            msg = f"No step reported {shown(name)}; the run has the columns {known}."
+            raise ArgumentError(msg) from None
+
+    def lowest(self, name: str) -> Num[np.ndarray, " bucket"]:
+        """Return the lowest finite value of each bucket; of a shorter run the same as the column.
+
+        Args:
+            name: ``loss``, ``n_pad`` or a metric.
+
+        Returns:
+            Read-only, shape ``(step,)``, or ``(bucket,)`` of a longer run.
+
+        Raises:
+            KeyError: If it is none of them.
+        """
+        return self._history.extreme(name, LOW)
+
+    def highest(self, name: str) -> Num[np.ndarray, " bucket"]:
+        """Return the highest finite value of each bucket; of a shorter run the same as the column.
+
+        Args:
+            name: ``loss``, ``n_pad`` or a metric.
+
+        Returns:
+            Read-only, shape ``(step,)``, or ``(bucket,)`` of a longer run.
+
+        Raises:
+            KeyError: If it is none of them.
+        """
+        return self._history.extreme(name, HIGH)
+
+    @property
+    def bucket_steps(self) -> Int[np.ndarray, " bucket"]:
+        """Steps that each value of a :meth:`column` stands for: 1, up to 131,072 steps.
+
+        Beyond, neighbours are joined in pairs each time that there are more buckets than that. The
+        last few steps, which fill no bucket yet, have one each.
+        """
+        return self._history.bucket_steps
+
+    def table(self) -> dict[str, Num[np.ndarray, " bucket"]]:
+        """Return every column at one moment, also while the run goes on.
+
+        Returns:
+            :attr:`bucket_steps`, the columns and the metrics by name. Where buckets hold several
+            steps, ``loss_low`` and ``loss_high`` too, and those of the metrics.
+        """
+        return self._history.table()
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -138,6 +217,11 @@ class Run:
         return (self._ended or time.monotonic()) - self._began
 
     @property
+    def stepping_s(self) -> float:
+        """Stepping time so far, in seconds; with that of an earlier process."""
+        return self._history.stepping_s
+
+    @property
     def steps_per_s(self) -> float:
         """Rate over the last few seconds of stepping; 0 before the first chunk.
 
@@ -148,8 +232,7 @@ class Run:
     @property
     def rows_per_s(self) -> float:
         """Rows of data per second, at the rate of :attr:`steps_per_s`."""
-        rows = self.column("rows")
-        return self.steps_per_s * float(rows[-256:].mean()) if len(rows) else 0.0
+        return self.steps_per_s * self._history.recent_rows
 
     @property
     def eta_s(self) -> float | None:
@@ -163,6 +246,11 @@ class Run:
     def finished(self) -> bool:
         """Whether the run has ended."""
         return self._ended is not None
+
+    @property
+    def was_refused(self) -> bool:
+        """Whether the run failed before its first step; its model is then as before the call."""
+        return self.status == "failed" and self.step == self.resumed_at
 
     @property
     def params(self) -> Mapping[str, jax.Array]:
@@ -220,16 +308,43 @@ class Run:
         if len(steps):
             self.epoch = int(steps.epoch[-1])
 
+    def kept(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Return the history as it is kept, at one moment: what :meth:`take_over` needs.
+
+        Returns:
+            The :attr:`columns` and the :attr:`metrics` by name. The losses have the shape
+            ``(step,)``, and so have the others up to 131,072 steps; beyond, their leading axis is
+            that of the buckets.
+        """
+        return self._history.kept()
+
+    def buckets(self, name: str) -> Buckets:
+        """Return the column behind :meth:`column`, for a curve that follows it.
+
+        Args:
+            name: One of :attr:`columns`, or of :attr:`metrics`.
+
+        Returns:
+            The column itself, which grows with the run; of the losses a new one.
+
+        Raises:
+            KeyError: If no step reported such a value.
+        """
+        return self._history.buckets(name)
+
     def take_over(
         self,
-        columns: Mapping[str, Num[np.ndarray, " step"]],
-        metrics: Mapping[str, Num[np.ndarray, " step"]],
+        columns: Mapping[str, Num[np.ndarray, "bucket ..."]],
+        metrics: Mapping[str, Num[np.ndarray, "bucket ..."]],
     ) -> None:
         """Begin with the history of an earlier process; for trainers.
 
         Args:
-            columns: All of :attr:`columns` by name, shape ``(step,)``.
-            metrics: Further values of the same steps by name.
+            columns: All of :attr:`columns` by name, as they were :meth:`kept`.
+            metrics: The metrics of the same steps by name.
+
+        Raises:
+            ValueError: If a column has not the shape that belongs to so many losses.
         """
         self._history.restore(columns, metrics)
         self.epoch = int(columns["epoch"][-1]) if self.step else 0

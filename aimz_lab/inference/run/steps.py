@@ -1,4 +1,4 @@
-"""The steps of a run: one step, the steps of a report, and the history of all."""
+"""The steps of a run: one step, and the steps of a report."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Num
-from numpy.typing import ArrayLike, DTypeLike
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,117 +71,3 @@ class Steps:
             zip(*(column.tolist() for column in columns), strict=True)
         ):
             yield StepInfo(self.first + i, epoch, loss, rows, n_pad)
-
-
-class Column:
-    """A one-dimensional array that grows at its end in amortised constant time.
-
-    Args:
-        dtype: Type of its values.
-    """
-
-    def __init__(self, dtype: DTypeLike) -> None:
-        self._data = np.empty(64, dtype)
-        self._size = 0
-
-    def extend(self, values: ArrayLike) -> None:
-        """Append values, shape ``(k,)``."""
-        values = np.asarray(values, self._data.dtype)
-        need = self._size + len(values)
-        if need > len(self._data):
-            grown = np.empty(max(need, 2 * len(self._data)), self._data.dtype)
-            grown[: self._size] = self._data[: self._size]
-            self._data = grown
-        self._data[self._size : need] = values
-        self._size = need
-
-    @property
-    def values(self) -> Num[np.ndarray, " value"]:
-        """The values so far, read-only, without a copy."""
-        view = self._data[: self._size]
-        view.flags.writeable = False
-        return view
-
-
-class StepHistory:
-    """The values of every step so far, one column each.
-
-    Attributes:
-        resumed_at: Steps of an earlier process, up to the checkpoint; 0 for a new run.
-    """
-
-    def __init__(self) -> None:
-        self.resumed_at = 0
-        self._columns = {
-            "loss": Column(np.float32),
-            "epoch": Column(np.int32),
-            "rows": Column(np.int32),
-            "n_pad": Column(np.int32),
-            "seconds": Column(np.float64),
-            "learning_rate": Column(np.float32),
-        }
-        self._metrics: dict[str, Column] = {}
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Names of the values that every step has."""
-        return tuple(self._columns)
-
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        """Names of the further values that steps reported."""
-        return tuple(self._metrics)
-
-    def column(self, name: str) -> Num[np.ndarray, " step"]:
-        """One value a step, read-only; see :meth:`Run.column`."""
-        return (self._columns.get(name) or self._metrics[name]).values
-
-    def extend(self, steps: Steps) -> None:
-        """Append ``steps``; a metric is NaN where a step lacks it."""
-        before = self.column("seconds")
-        stepping_s = (before[-1] if len(before) else 0.0) + steps.seconds
-        for name in ("loss", "epoch", "rows", "n_pad"):
-            self._columns[name].extend(getattr(steps, name))
-        self._columns["seconds"].extend(np.full(len(steps), stepping_s))
-        rate = np.nan if steps.learning_rate is None else steps.learning_rate
-        self._columns["learning_rate"].extend(np.full(len(steps), rate))
-        for name in dict.fromkeys([*self._metrics, *steps.metrics]):
-            if name not in self._metrics:
-                self._metrics[name] = Column(np.float32)
-                self._metrics[name].extend(np.full(len(before), np.nan))
-            missing = np.full(len(steps), np.nan)
-            self._metrics[name].extend(steps.metrics.get(name, missing))
-
-    def restore(self, columns: Mapping[str, np.ndarray], metrics: Mapping[str, np.ndarray]) -> None:
-        """Begin with the history of an earlier process; see :meth:`Run.take_over`."""
-        for name, column in self._columns.items():
-            column.extend(columns[name])
-        for name, values in metrics.items():
-            self._metrics[name] = Column(np.float32)
-            self._metrics[name].extend(values)
-        self.resumed_at = len(self.column("loss"))
-
-    @property
-    def in_first_chunk(self) -> bool:
-        """Whether this process has recorded at most one chunk, in which the step compiles."""
-        _, ends = self._chunk_ends
-        return len(ends) == 0 or ends[0] == ends[-1]
-
-    @property
-    def steps_per_s(self) -> float:
-        """See :attr:`Run.steps_per_s`."""
-        began, ends = self._chunk_ends
-        if len(ends) == 0:
-            return 0.0
-        recent = int(np.searchsorted(ends, ends[-1] - 3.0))
-        if recent == 0 and not self.in_first_chunk:
-            recent = int(np.searchsorted(ends, ends[0], side="right"))
-        span = ends[-1] - (ends[recent - 1] if recent else began)
-        return (len(ends) - recent) / span if span > 0 else 0.0
-
-    @property
-    def _chunk_ends(self) -> tuple[float, np.ndarray]:
-        """Stepping time at the beginning of this process, and after each of its steps."""
-        seconds = self.column("seconds")
-        began = float(seconds[self.resumed_at - 1]) if self.resumed_at else 0.0
-        return began, seconds[self.resumed_at :]

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from aimz_lab.inference.feeds.feed import Chunk, Position
 from aimz_lab.inference.run.steps import Steps
 from aimz_lab.inference.svi.step import TrainState
+from aimz_lab.types import Rows
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ def describe_bad_step(chunk: Chunk, at: int, loss: float, done: int) -> str:
         loss: Its loss in nats.
         done: Steps done before it.
     """
-    what = f"the loss was {loss}" if not np.isfinite(loss) else "the parameters were not finite"
+    what = _what_is_bad(loss)
     rows = ""
     if chunk.rows_of is not None:
         listed = chunk.rows_of(at)
@@ -126,3 +127,24 @@ def describe_bad_step(chunk: Chunk, at: int, loss: float, done: int) -> str:
         f"keeps the state after step {done:,}. Lower the learning rate, scale the "
         "inputs, or check these rows; on_nonfinite='skip' leaves such steps out."
     )
+
+
+def describe_bad_batch(loss: float, rows: Rows, n_pad: int) -> str:
+    """Return a message about a bad step of a hand-written loop.
+
+    Args:
+        loss: Its loss in nats.
+        rows: Arrays of its batch.
+        n_pad: Rows of padding in it.
+    """
+    shapes = ", ".join(f"{name} {np.shape(array)}" for name, array in rows.items())
+    padding = f", {n_pad:,} rows of padding" if n_pad else ""
+    return (
+        f"{_what_is_bad(loss)} after a step on this batch ({shapes}{padding}); the model stays as "
+        "it was before the call. Lower the learning rate, scale the inputs, or check these rows; "
+        "on_nonfinite='skip' leaves such steps out."
+    )
+
+
+def _what_is_bad(loss: float) -> str:
+    return f"the loss was {loss}" if not np.isfinite(loss) else "the parameters were not finite"

@@ -45,6 +45,22 @@ class ChunkResult(NamedTuple):
     ok: Bool[jax.Array, ""]
 
 
+class SingleStep(NamedTuple):
+    """The result of one step: arrays on the device, not yet waited for.
+
+    Attributes:
+        state: The state after it; of a bad step, the one before it with the next random key.
+        computed_loss: The loss in nats as it was computed.
+        loss: The same, or NaN after a bad step.
+        ok: Whether the loss and the new state are finite.
+    """
+
+    state: SVIState
+    computed_loss: Float[jax.Array, ""]
+    loss: Float[jax.Array, ""]
+    ok: Bool[jax.Array, ""]
+
+
 class _Carry(NamedTuple):
     i: jax.Array
     state: TrainState
@@ -86,7 +102,7 @@ class StepEngine:
             static_argnums=6,
             compiler_options=compiler_options(effort) if effort == QUICK else None,
         )
-        self._one = jax.jit(named("training_step", self._step.update))
+        self._one = jax.jit(named("training_step", self._single))
         self._loss = jax.jit(named("validation_loss", self._step.evaluate))
 
     def start(self, state: SVIState) -> TrainState:
@@ -126,11 +142,10 @@ class StepEngine:
                 skip_bad,
             )
 
-    def one(self, state: SVIState, batch: Batch) -> tuple[SVIState, Float[jax.Array, ""]]:
-        """Run one step on one batch; return the new state and the loss in nats."""
+    def one(self, state: SVIState, batch: Batch) -> SingleStep:
+        """Dispatch one step on one batch, without waiting for its end."""
         with tracing_lock:
-            new, loss, _ = self._one(TrainState(state), batch.typed())
-        return new.svi, loss
+            return self._one(state, batch.typed())
 
     def loss(self, state: SVIState, key: RandomKey, batch: Batch) -> Float[jax.Array, ""]:
         """Return the loss of one batch in nats, with the noise of ``key``."""
@@ -141,6 +156,13 @@ class StepEngine:
         """Trace :meth:`loss` without computing it; raise what the kernel or the guide raises."""
         with tracing_lock:
             jax.eval_shape(self._loss, state, key, batch.typed())
+
+    def _single(self, state: SVIState, batch: Batch) -> SingleStep:
+        new, loss, _ = self._step.update(TrainState(state), batch)
+        good = _is_good(new, loss)
+        kept = state._replace(rng_key=new.svi.rng_key)
+        svi = jax.tree.map(partial(jnp.where, good), new.svi, kept)
+        return SingleStep(svi, loss, jnp.where(good, loss, jnp.nan), good)
 
     def _chunk(
         self,
@@ -156,9 +178,7 @@ class StepEngine:
             rows = _rows_of_step(self._feed, feed, carry.i)
             batch = Batch(rows, valid[carry.i], shared, size)
             new, loss, values = self._step.update(carry.state, batch)
-            good = jnp.isfinite(loss) & _all_finite(
-                (new.svi.optim_state, new.svi.mutable_state, new.gradients)
-            )
+            good = _is_good(new, loss)
             kept = carry.state
             if skip_bad:
                 # A step that is left out has no loss, even if only its parameters are not finite.
@@ -197,6 +217,12 @@ def _rows_of_step(
         }
     rows = jax.lax.dynamic_index_in_dim(feed["indices"], i, keepdims=False)
     return {name: array[rows] for name, array in feed["arrays"].items()}
+
+
+def _is_good(new: TrainState, loss: jax.Array) -> jax.Array:
+    """Whether a step has a finite loss, and all of its new state is finite."""
+    state = new.svi.optim_state, new.svi.mutable_state, new.gradients
+    return jnp.isfinite(loss) & _all_finite(state)
 
 
 def _all_finite(tree: PyTree[jax.Array]) -> jax.Array:

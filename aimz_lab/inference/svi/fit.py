@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
@@ -20,6 +20,7 @@ from aimz_lab.inference.feeds.placement import Placement, resolve_placement
 from aimz_lab.inference.feeds.schema import InputSchema
 from aimz_lab.inference.feeds.training_data import TrainingData
 from aimz_lab.inference.posterior import Posterior
+from aimz_lab.inference.posterior_sites import check_draws_fit
 from aimz_lab.inference.request import FitRequest, FitResult
 from aimz_lab.inference.run.events import Run
 from aimz_lab.inference.svi.plan import check_guide
@@ -65,6 +66,7 @@ def read_fit_data(
         check: Decides whether rows may be cut into batches.
 
     Raises:
+        ArgumentError: If the posterior draws cannot fit into memory.
         CallError: If arguments are missing, unknown or doubled.
         DataError: If the data does not fit together, or an index is out of range.
         KernelError: If the kernel's structure is not usable, or it computes across rows that are
@@ -77,6 +79,7 @@ def read_fit_data(
         FitWarning: If all rows are trained on at once, not in batches of the default size.
     """
     data, device, spec = _training(signature, svi, request, check)
+    check_draws_fit(spec, request.num_samples)
     data = with_checked_indices(indices, data)
     held_out = None
     if request.validation is not None:
@@ -188,6 +191,7 @@ class SviFit:
         spec: The kernel's structure.
         run: The record of the run.
         loop: The trainer.
+        undo: Leaves learner and guide as before the start; for a refused run.
     """
 
     learner: GuideLearner
@@ -196,14 +200,15 @@ class SviFit:
     spec: KernelSpec
     run: Run
     loop: Trainer
+    undo: Callable[[], None]
 
     def results(self) -> Iterator[FitResult]:
         """Yield the trained state, then the draws too: interrupting these loses no training."""
         run, origin = self.run, self.request.origin
         state = run.final_state.svi
         schema = InputSchema.of(self.data)
-        if run.status == "failed" and run.step == run.resumed_at:
-            return  # refused by a callback before the first step
+        if run.was_refused:
+            return
         if not run.step:
             yield FitResult(self.spec, schema, state)
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -44,6 +45,13 @@ class GuideSetup:
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the data."""
         return {**self.__dict__, "_example": {}}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> GuideSetup:
+        """Copy all but the data, which is shared."""
+        made = GuideSetup.__new__(GuideSetup)
+        memo[id(self)] = made
+        vars(made).update(copy.deepcopy(self.__getstate__(), memo), _example=self._example)
+        return made
 
     def see(self, data: TrainingData) -> None:
         """Remember a batch of data, for guides that need their arguments again."""

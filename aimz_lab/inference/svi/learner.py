@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Hashable
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -13,24 +14,31 @@ from numpyro.infer.autoguide import AutoGuide
 from numpyro.infer.svi import SVIState
 
 from aimz_lab.data import canonical
-from aimz_lab.errors import NotFittedError
+from aimz_lab.errors import CallError, NonFiniteLossError, NotFittedError
 from aimz_lab.inference.autoguides import autoguides_in
 from aimz_lab.inference.compiling import FULL, QUICKEST, compiler_options, named
 from aimz_lab.inference.feeds.columns import check_columns
 from aimz_lab.inference.feeds.feed import FeedKind
+from aimz_lab.inference.feeds.inputs import all_rows
 from aimz_lab.inference.feeds.kernel_structure import with_checked_indices
 from aimz_lab.inference.feeds.placement import Placement
 from aimz_lab.inference.feeds.ranges import joined_ranges, ranges_of
 from aimz_lab.inference.feeds.schema import InputSchema
 from aimz_lab.inference.feeds.training_data import TrainingData
 from aimz_lab.inference.posterior import Posterior
-from aimz_lab.inference.request import FitRequest, SampleRequest, StepOptions
-from aimz_lab.inference.rollback import rollback_on_error
+from aimz_lab.inference.request import FitRequest, SampleRequest, StepOptions, ViResult
+from aimz_lab.inference.rollback import restorer, rollback_on_error
 from aimz_lab.inference.run.displays import all_callbacks
 from aimz_lab.inference.run.events import Callbacks, Control, Run, RunInfo
 from aimz_lab.inference.run.rates import WHY_FIXED
+from aimz_lab.inference.svi.accepted_steps import describe_bad_batch
 from aimz_lab.inference.svi.compiled_steps import StepEngine
 from aimz_lab.inference.svi.fit import FitData, SviFit, prepare, read_fit_data
+from aimz_lab.inference.svi.given_result import (
+    check_parameters_fit,
+    check_state_fits,
+    state_of_result,
+)
 from aimz_lab.inference.svi.guide_draws import GuideDraws
 from aimz_lab.inference.svi.guide_setup import GuideSetup, check_same_parameters
 from aimz_lab.inference.svi.plan import TrainingPlan, make_feed, plan_training
@@ -44,7 +52,7 @@ from aimz_lab.kernel.scaling import DataSize
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.kernel.tracing import tracing_lock
-from aimz_lab.types import Params, RowDependence, callable_name
+from aimz_lab.types import OnBadStep, Params, RowDependence, Rows, Shared, callable_name
 
 
 class StepResult(NamedTuple):
@@ -110,6 +118,29 @@ class SviLearner:
         with tracing_lock:
             return dict(self._constrained(state))
 
+    def state_of(self, result: ViResult, state: SVIState | None) -> SVIState | None:
+        """Check a result from elsewhere, and return the state to go on from.
+
+        Args:
+            result: What the user sets as ``vi_result``.
+            state: The state of the model, or ``None``.
+
+        Returns:
+            The state of the result; that of the model if it has none.
+
+        Raises:
+            CallError: If a field is missing or of another type.
+            ArgumentError: If parameters or state are not finite.
+            GuideError: If the result belongs to another optimizer or guide.
+
+        Warns:
+            FitWarning: If a loss is not finite.
+        """
+        found = state_of_result(result, self._svi)
+        if found is not None and state is not None:
+            check_state_fits(found, state, self._svi)
+        return state if found is None else found
+
     def set_up(self, schema: InputSchema) -> SVIState:
         """Set up guide and optimizer without data; the next training repeats it with its data.
 
@@ -145,8 +176,8 @@ class SviLearner:
         read = read_fit_data(self._kernel, self._svi, request, self._indices, self._rows_check)
         data = read.training
         found = all_callbacks(request.callbacks, request.progress)
-        guides = (self._svi.guide, *autoguides_in(self._svi.guide))
-        with rollback_on_error(self, self._setup, self._svi, *guides):
+        undo = restorer(*self._changeable)
+        with self._rollback():
             names = callable_name(self._kernel.kernel), f"SVI/{callable_name(self._svi.guide)}"
             run = Run(RunInfo(*names), control=Control(why_not=WHY_FIXED))
             callbacks = Callbacks(found, run)
@@ -164,7 +195,13 @@ class SviLearner:
                 output=self.output,
                 params=self.params,
             )
-        return SviFit(self, request, data, read.spec, run, trainer)
+        return SviFit(self, request, data, read.spec, run, trainer, undo)
+
+    @property
+    def _changeable(self) -> tuple[Any, ...]:
+        """Objects that setting up and training change."""
+        guide = self._svi.guide
+        return (self, self._setup, self._svi, guide, *autoguides_in(guide))
 
     def _run_setup(self, read: FitData, request: FitRequest, *, is_mutable: bool) -> RunSetup:
         data = read.training
@@ -195,6 +232,8 @@ class SviLearner:
         data: TrainingData,
     ) -> SVIState:
         """Set up guide and optimizer, if that was not done before with the same code."""
+        if state is not None and self._setup.schema is None:
+            return self._set_up_for(state, key, data)
         self._setup.see(data)
         if state is None or self._setup.by_stand_ins or self._setup.is_outdated:
             is_outdated = self._setup.is_outdated
@@ -202,6 +241,14 @@ class SviLearner:
             if state is not None and is_outdated:
                 check_same_parameters(state, fresh)
             return fresh if state is None else state
+        return state
+
+    def _set_up_for(self, state: SVIState, key: jax.Array, data: TrainingData) -> SVIState:
+        """Set up the guide for a state from elsewhere, which a user has set."""
+        with self._rollback():
+            self._setup.is_outdated = True  # NumPyro may have set it up for other rows
+            self._setup.see(data)
+            check_state_fits(state, self._setup.with_data(key, data), self._svi)
         return state
 
     def _read_code(self) -> None:
@@ -221,6 +268,7 @@ class SviLearner:
         key: jax.Array,
         state: SVIState | None,
         row_dependence: RowDependence = "auto",
+        on_nonfinite: OnBadStep = "raise",
     ) -> StepResult:
         """Run one step on the rows of ``data``, for loops written by hand.
 
@@ -230,28 +278,53 @@ class SviLearner:
             key: For the initial state, if there is none yet.
             state: The state before the step, or ``None``.
             row_dependence: ``"independent"`` if the user says that rows may be cut.
+            on_nonfinite: Whether to raise after a step that is not finite, or to leave it out.
 
         Raises:
             DataError: If an index is out of range, or a table has other columns than in the steps
                 before.
             KernelError: If the batch is part of the data and the kernel may compute across rows.
             GuideError: Likewise of the guide, or if it cannot be trained on batches.
+            NonFiniteLossError: If the loss or the new state is not finite. After any error the
+                learner is as before.
 
         Warns:
             FitWarning: Once, if the same short batch comes again.
         """
-        with_checked_indices(self._indices, data)
-        # Copies: on CPUs a step reads host memory after its dispatch, when the loop may already
-        # have put the next batch into the same buffer.
-        rows = {name: np.array(canonical(array, name)) for name, array in data.rows.items()}
-        shared = jax.tree.map(canonical, dict(data.shared))
-        before = None if state is None else self._setup.schema
-        if before is not None:
-            check_columns(before.columns, data.columns, {})
+        with self._rollback():
+            with_checked_indices(self._indices, data)
+            # Copies: on CPUs a step reads host memory after its dispatch, when the loop may already
+            # have put the next batch into the same buffer.
+            rows = {name: np.array(canonical(array, name)) for name, array in data.rows.items()}
+            shared = jax.tree.map(canonical, dict(data.shared))
+            before = None if state is None else self._setup.schema
+            if before is not None:
+                check_columns(before.columns, data.columns, {})
+            self._read_code()
+            plan, state = self._plan_of_step(data, n_pad, key, state, rows, shared, row_dependence)
+            self._setup.widen(joined_ranges(before.ranges if before else {}, ranges_of(rows)))
+            valid = data.batch_size - n_pad
+            batch = Batch(rows, valid, shared, DataSize(data.n_obs))
+            step = self._engine(plan, data, "fixed").one(state, batch)
+            if on_nonfinite == "raise" and not step.ok:
+                raise NonFiniteLossError(describe_bad_batch(float(step.computed_loss), rows, n_pad))
+            self._short_batches.see(rows, valid, data.n_obs)
+            return StepResult(step.state, step.loss, plan.spec, self._setup.schema)
+
+    def _plan_of_step(
+        self,
+        data: TrainingData,
+        n_pad: int,
+        key: jax.Array,
+        state: SVIState | None,
+        rows: Rows,
+        shared: Shared,
+        row_dependence: RowDependence,
+    ) -> tuple[TrainingPlan, SVIState]:
+        """Return the plan for batches of these shapes, and the state, set up if there is none."""
         leaves, tree = jax.tree.flatten((rows, shared))
         shapes = tuple((np.shape(leaf), np.dtype(leaf.dtype)) for leaf in leaves)
         plan_key = (shapes, tree, data.static_key, data.n_obs, n_pad > 0, row_dependence)
-        self._read_code()
         if state is None or plan_key not in self._plans:
             spec = prepare(self._kernel, self._svi, data)
             # Without the number of all rows, a batch counts as all of them.
@@ -260,7 +333,7 @@ class SviLearner:
                 if crossing is not None:
                     raise crossing.error()
             state = self._ensure_state(state, key, data)
-            self._plans[plan_key] = plan_training(
+            plan = plan_training(
                 self._kernel.kernel,
                 self._svi,
                 spec,
@@ -269,13 +342,9 @@ class SviLearner:
                 StepOptions(),
                 is_mutable=state.mutable_state is not None,
             )
-        plan = self._plans[plan_key]
-        self._setup.widen(joined_ranges(before.ranges if before else {}, ranges_of(rows)))
-        valid = data.batch_size - n_pad
-        self._short_batches.see(rows, valid, data.n_obs)
-        batch = Batch(rows, valid, shared, DataSize(data.n_obs))
-        state, loss = self._engine(plan, data, "fixed").one(state, batch)
-        return StepResult(state, loss, plan.spec, self._setup.schema)
+            # A new dict, so that the rollback of a refused step drops its plan.
+            self._plans = {**self._plans, plan_key: plan}
+        return self._plans[plan_key], state
 
     def sample(self, request: SampleRequest) -> Posterior:
         """Draw from the guide.
@@ -285,17 +354,56 @@ class SviLearner:
 
         Raises:
             NotFittedError: If nothing was trained.
-            CallError: If the guide may read data, and a loaded model has seen none yet.
+            CallError: If the guide may read data, and a loaded model has seen none yet. If the
+                guide was not set up yet, and an argument of the kernel is missing.
+            GuideError: If the parameters are not those of the guide.
         """
-        params = request.params or self.params(request.state)
-        if not params and request.state is None:
-            msg = "Nothing was trained yet; call fit, fit_on_batch or train_on_batch first."
-            raise NotFittedError(msg)
-        return Posterior(
-            self._draws.draw(
-                request.key, params, request.num_samples, request.arguments, request.spec
+        if not request.params and request.state is None:
+            msg = (
+                "Nothing was trained yet; call fit, fit_on_batch or train_on_batch first, or set "
+                "vi_result."
             )
+            raise NotFittedError(msg)
+        spec = self._set_up_to_draw(request) if self._needs_set_up(request) else request.spec
+        params = request.params or self.params(request.state)
+        return Posterior(
+            self._draws.draw(request.key, params, request.num_samples, request.arguments, spec)
         )
+
+    def _needs_set_up(self, request: SampleRequest) -> bool:
+        """Whether the guide was never set up, neither here nor by NumPyro, and has to be."""
+        is_fresh = self._setup.schema is None and self._svi.constrain_fn is None
+        has_data = self._kernel.output in request.arguments
+        return is_fresh and (has_data or bool(autoguides_in(self._svi.guide)))
+
+    def _set_up_to_draw(self, request: SampleRequest) -> KernelSpec:
+        """Set up a guide whose parameters come from elsewhere; return the kernel's structure."""
+        extra, kernel = dict(request.arguments), self._kernel
+        missing = [name for name in (kernel.input, kernel.output) if name not in extra]
+        if missing:
+            listed = ", ".join(f"{name}=..." for name in (kernel.input, kernel.output))
+            msg = (
+                "The guide of this model has not been set up yet, as vi_result comes from another "
+                f"SVI object. Pass the data of that training, sample({listed}): "
+                f"{' and '.join(map(repr, missing))} {'is' if len(missing) == 1 else 'are'} "
+                "missing."
+            )
+            raise CallError(msg)
+        inputs, outputs = extra.pop(kernel.input), extra.pop(kernel.output)
+        data = all_rows(kernel, inputs, outputs, extra, allow_nonfinite=True, roles=request.roles)
+        spec = prepare(kernel, self._svi, data)
+        with self._rollback():
+            self._setup.see(data)
+            fresh = self._setup.with_data(request.key, data)
+            if request.state is not None:
+                check_state_fits(request.state, fresh, self._svi)
+            if request.params:
+                check_parameters_fit(request.params, self.params(fresh))
+        return spec
+
+    def _rollback(self) -> contextlib.AbstractContextManager[None]:
+        """Leave learner and guide as they were if the block raises."""
+        return rollback_on_error(*self._changeable)
 
     def draw_for(
         self,

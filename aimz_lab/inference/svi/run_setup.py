@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -122,7 +123,9 @@ def make_trainer(
     # The run keeps these functions; they must not keep the feed, which holds the batches.
     facts = cache(lambda: _checkpoint_facts(request.step, data, svi, run, state, output))
     if request.checkpoint is not None:
-        request.checkpoint.check(facts())
+        counted = data.in_memory and request.num_steps is None
+        per_epoch = math.ceil(data.n_rows / data.batch_size) if counted else None
+        request.checkpoint.check(facts(), per_epoch)
     run.info = _complete_info(run.info, setup)
     begin = setup.engine.start(state)
     if request.checkpoint is not None:

@@ -13,8 +13,9 @@ from aimz_lab.kernel.spec import KernelSpec
 def check_output_observed(kernel: Callable, spec: KernelSpec, batch: KernelArguments) -> None:
     """Check that the log density of a kernel depends on its output argument.
 
-    The output site is observed, with a value that follows from the argument. Or it only records the
-    argument, ``deterministic("y", y)``, and a factor or another observed site depends on it.
+    The output site is observed, with a value that follows from the argument, or it is a factor that
+    depends on the argument. Or it only records the argument, ``deterministic("y", y)``, and a
+    factor or another observed site depends on it.
 
     Args:
         kernel: A function with NumPyro primitives.
@@ -45,6 +46,8 @@ def check_output_observed(kernel: Callable, spec: KernelSpec, batch: KernelArgum
         )
         raise KernelError(msg)
     if site.kind == "observed":
+        return
+    if site.kind == "factor" and name in dependent.densities:
         return
     if name not in dependent.values:
         msg = (

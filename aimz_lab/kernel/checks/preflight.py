@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
 from numpyro.infer.autoguide import AutoGuide
 from numpyro.primitives import Messenger
 
 from aimz_lab.errors import CallError, GuideError, KernelError
-from aimz_lab.kernel.spec import KernelSpec, variable_name
-from aimz_lab.types import callable_name
+from aimz_lab.kernel.checks.names import check_names
+from aimz_lab.kernel.spec import KernelSpec
+from aimz_lab.types import callable_name, shown
+
+_NOT_RUN = (
+    inspect.isgeneratorfunction,
+    inspect.iscoroutinefunction,
+    inspect.isasyncgenfunction,
+)
 
 
 def check_signature(kernel: Callable, param_input: str, param_output: str) -> None:
@@ -27,10 +35,24 @@ def check_signature(kernel: Callable, param_input: str, param_output: str) -> No
             is not ``None``.
     """
     if not callable(kernel):
-        msg = f"The kernel must be a function with NumPyro primitives; got {kernel!r}."
+        msg = f"The kernel must be a function with NumPyro primitives; got {shown(kernel)}."
         raise KernelError(msg)
     name = callable_name(kernel)
-    parameters = _parameters(kernel)
+    called = kernel if inspect.isroutine(kernel) else getattr(kernel, "__call__", kernel)  # noqa: B004
+    if any(is_one(called) for is_one in _NOT_RUN):
+        msg = (
+            f"The kernel {name!r} has a yield or is async, so that calling it runs none of it; "
+            "write a plain function, without yield, async and await."
+        )
+        raise KernelError(msg)
+    if inspect.isclass(kernel):
+        msg = f"The kernel {name!r} is a class; pass an object of it, {name}(...), or a method."
+        raise KernelError(msg)
+    try:
+        parameters = kernel_parameters(kernel)
+    except ValueError:  # some of Python's own functions have no signature
+        msg = f"The kernel {shown(kernel)} does not tell its parameters; define it with def."
+        raise KernelError(msg) from None
     for parameter in parameters.values():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             msg = f"The kernel {name!r} takes {parameter}; name each of its arguments instead."
@@ -62,7 +84,7 @@ def check_sites(spec: KernelSpec) -> None:
     """Check the sites of a kernel that was traced with its data.
 
     Raises:
-        KernelError: If the output site is missing, or two sites would share a name in results.
+        KernelError: If the output site is missing, or a name cannot stand in results.
     """
     if spec.output not in spec.sites:
         names = ", ".join(spec.sample_sites) or "none"
@@ -71,15 +93,7 @@ def check_sites(spec: KernelSpec) -> None:
             f"parameter, or set param_output=. Its sample sites: {names}."
         )
         raise KernelError(msg)
-    by_variable: dict[str, str] = {}
-    for name in spec.sites:
-        other = by_variable.setdefault(variable_name(name), name)
-        if other != name:
-            msg = (
-                f"The sites {other!r} and {name!r} would both be {variable_name(name)!r} in "
-                "results, where a '/' is written as '.'; rename one."
-            )
-            raise KernelError(msg)
+    check_names(spec)
 
 
 def check_trainable_on_batches(
@@ -104,6 +118,12 @@ def check_trainable_on_batches(
             "(fit_on_batch, or fit with batch_size >= the number of rows), or write a guide that "
             "computes them from the batch (an amortised guide)."
         )
+        if spec.is_imputed:
+            msg += (
+                f" Missing entries of {spec.output!r} need no value of their own in training: "
+                f"numpyro.handlers.mask(mask=...) around the site, in place of obs_mask=, leaves "
+                "them out of the density."
+            )
         raise GuideError(msg)
 
 
@@ -127,14 +147,20 @@ def kept_by_position(spec: KernelSpec, guide: Callable, guide_spec: KernelSpec |
 
 def parameter_names(kernel: Callable) -> tuple[str, ...]:
     """Names of the kernel's parameters, in order."""
-    return tuple(_parameters(kernel))
+    return tuple(kernel_parameters(kernel))
 
 
-def _parameters(kernel: Callable) -> Mapping[str, inspect.Parameter]:
+def kernel_parameters(kernel: Callable) -> Mapping[str, inspect.Parameter]:
     """The parameters of a kernel; those of the function under NumPyro's handlers."""
-    while isinstance(kernel, Messenger) and kernel.fn is not None:
-        kernel = kernel.fn
-    return inspect.signature(kernel).parameters
+    return inspect.signature(_without_handlers(kernel)).parameters
+
+
+def _without_handlers(kernel: Callable) -> Callable:
+    if isinstance(kernel, Messenger) and kernel.fn is not None:
+        return _without_handlers(kernel.fn)
+    if isinstance(kernel, partial):
+        return partial(_without_handlers(kernel.func), *kernel.args, **kernel.keywords)
+    return kernel
 
 
 def check_call(kernel: Callable, given: Iterable[str]) -> None:
@@ -155,7 +181,7 @@ def check_call(kernel: Callable, given: Iterable[str]) -> None:
         aimz_lab.errors.CallError: The kernel 'kernel' needs the argument 'groups'; ...
     """
     name = callable_name(kernel)
-    parameters = _parameters(kernel)
+    parameters = kernel_parameters(kernel)
     given = list(given)
     for argument in given:
         if argument not in parameters:

@@ -9,12 +9,12 @@ import jax.numpy as jnp
 from numpyro.distributions import Distribution
 from numpyro.primitives import Messenger
 
-from aimz_lab.errors import KernelError
+from aimz_lab.errors import NoSamplerError
 from aimz_lab.kernel.prior_draws import can_be_sampled
 
 
 class refuse_without_sampler(Messenger):
-    """Effect handler that raises :class:`KernelError` at sites that cannot be drawn.
+    """Effect handler that raises :class:`NoSamplerError` at sites that cannot be drawn.
 
     It goes around handlers that seed and substitute.
 
@@ -33,7 +33,7 @@ class refuse_without_sampler(Messenger):
         if msg["type"] != "sample" or msg["value"] is not None or can_be_sampled(msg["fn"]):
             return
         if msg["name"] not in self._unused:
-            raise KernelError(self._refusal(msg["name"], msg["fn"]))
+            raise NoSamplerError(self._refusal(msg["name"], msg["fn"]))
         msg["value"] = jnp.full(msg["fn"].shape(msg["kwargs"].get("sample_shape", ())), jnp.nan)
 
     def _refusal(self, name: str, distribution: Distribution) -> str:

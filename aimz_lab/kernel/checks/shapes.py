@@ -77,7 +77,7 @@ def _check_data(site: Site, n_rows: int) -> None:
 def _with_n(shape: tuple[int, ...], rows: tuple[int, ...], n_rows: int) -> str:
     """Return a shape with ``n`` for the axes ``rows``; without any, for those of that size."""
     sizes = [
-        "n" if axis in rows or (not rows and size == n_rows) else str(size)
+        "n" if size == n_rows and (axis in rows or not rows) else str(size)
         for axis, size in enumerate(shape)
     ]
     return f"({', '.join(sizes)}{',' * (len(sizes) == 1)})"

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from aimz_lab.data.checks import check_positive_int
+from aimz_lab.data.options import real_number
 from aimz_lab.errors import ArgumentError
 from aimz_lab.inference.checkpoint.checkpoint import (
     check_can_save,
@@ -20,8 +21,11 @@ from aimz_lab.inference.checkpoint.checkpoint import (
 from aimz_lab.inference.run.best_state import Monitor, offer_best
 from aimz_lab.inference.run.events import Callback, Run, Steps
 from aimz_lab.lab.callbacks.stopping import Plateau
+from aimz_lab.system.paths import local_path, naming
+from aimz_lab.types import shown
 
 BEST = "best.npz"
+_MOST_PATHS = 1000
 
 
 class ModelCheckpoint(Callback):
@@ -48,7 +52,8 @@ class ModelCheckpoint(Callback):
         ArgumentError: If a value is not allowed; when the run begins, if there is no held-out data
             to judge the best state by.
         CheckpointError: When the run begins, if it is a hand-written loop.
-        OSError: During the run, if a checkpoint cannot be written; the run then ends as failed.
+        ArtifactWriteError: When the run begins, if the directory cannot be written to; during the
+            run, if a checkpoint cannot; the run then ends as failed.
 
     Example:
         >>> import tempfile
@@ -71,18 +76,20 @@ class ModelCheckpoint(Callback):
         best: Monitor | None = None,
         window: int | None = None,
     ) -> None:
-        if not every_s >= 0:
-            msg = f"every_s={every_s!r} must be a number of seconds, at least 0."
+        if not real_number(every_s) >= 0:
+            msg = f"every_s={shown(every_s)} must be a number of seconds, at least 0."
             raise ArgumentError(msg)
-        self.directory = Path(directory)
+        self.directory = local_path("directory", directory)
         self.every_epoch = every_epochs is not None
-        self._every_s = every_s
+        self._every_s = real_number(every_s)
         self._every_epochs = (
             None if every_epochs is None else check_positive_int("every_epochs", every_epochs)
         )
         self._keep = check_positive_int("keep", keep)
+        if window is not None:
+            check_positive_int("window", window)
         self._best = best
-        self._judge = best and Plateau(best, 1, 0.0, window)
+        self._judge = None if best is None else Plateau(best, 1, 0.0, window)
         self._written = (0, 0)
         self._written_s = 0.0
         self._failed = False
@@ -90,8 +97,9 @@ class ModelCheckpoint(Callback):
     def on_fit_begin(self, run: Run) -> None:
         """Make the directory, and remove the partial file of a killed process."""
         check_can_save(run)
-        self.directory.mkdir(parents=True, exist_ok=True)
-        remove_partial(self.directory)
+        with naming(self.directory, "checkpoint"):
+            self.directory.mkdir(parents=True, exist_ok=True)
+            remove_partial(self.directory)
         if self._judge:
             self._judge.begin(run)
             self._judge.readings.new(run)
@@ -125,11 +133,12 @@ class ModelCheckpoint(Callback):
             self._write(run)
 
     def _write(self, run: Run) -> None:
-        path = next_path(self.directory, run.step)
-        self._save(path, run)
-        self._note_written(run)
-        for _, old in sorted(numbered(self.directory))[: -self._keep]:
-            old.unlink(missing_ok=True)
+        with naming(self.directory, "checkpoint"):
+            path = next_path(self.directory, run.step)
+            self._save(path, run)
+            self._note_written(run)
+            for _, old in sorted(numbered(self.directory))[: -self._keep]:
+                old.unlink(missing_ok=True)
 
     def _note_written(self, run: Run) -> None:
         self._written, self._written_s = (run.step, len(run.validation)), time.monotonic()
@@ -147,3 +156,4 @@ class ModelCheckpoint(Callback):
             self._failed = True  # and is not tried again in on_fit_end
             raise
         run.checkpoints.append((run.step, str(path)))
+        del run.checkpoints[:-_MOST_PATHS]

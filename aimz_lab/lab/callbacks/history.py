@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -11,16 +9,30 @@ import numpy as np
 from jaxtyping import Float
 
 from aimz_lab.errors import ArgumentError, DataError
-from aimz_lab.inference.run.events import Callback, Run, RunInfo, Steps
+from aimz_lab.files import (
+    Limits,
+    Malformed,
+    Value,
+    plain_number,
+    read_sealed,
+    refusing,
+    sealed_text,
+)
+from aimz_lab.inference.run.events import Callback, Run
 from aimz_lab.lab import formatting
+from aimz_lab.lab.callbacks.recorded import recorded_run
 from aimz_lab.lab.pictures.summary import summary_html, summary_text
-from aimz_lab.lab.record import RecordedRun, RunSource, loss_trace, padded_share, run_of
+from aimz_lab.lab.record import RunSource, loss_trace, padded_share, run_of
+from aimz_lab.system.imports import late_import
+from aimz_lab.system.paths import local_path, naming, write_whole
+from aimz_lab.types import shown
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_VERSION = 1
-_COLUMNS = ("epoch", "loss", "rows", "n_pad", "seconds", "learning_rate")
+_VERSION = 2
+_LIMITS = Limits(size=512 << 20, values=32_000_000)
+_FIRST = ("bucket_steps", "epoch", "loss", "rows", "n_pad", "seconds", "learning_rate")
 _INFO = (
     "model",
     "method",
@@ -37,8 +49,17 @@ _INFO = (
 class History(Callback):
     """Records a run as a table with a row for each step, and its validation losses.
 
+    Of a run of more than 131,072 steps, a row stands for several neighbouring ones; see
+    :meth:`to_frame`. :attr:`losses` still has each.
+
+    Args:
+        run: A run that has ended, or ``None`` to record those to come.
+
     Attributes:
         run: The last run, or ``None``.
+
+    Raises:
+        DataTypeError: If ``run`` is no run.
 
     Example:
         >>> from aimz_lab.lab.monitor import monitor
@@ -52,7 +73,7 @@ class History(Callback):
     every_epoch = False
 
     def __init__(self, run: Run | None = None) -> None:
-        self.run = run
+        self.run = None if run is None else run_of(run)
 
     def on_fit_begin(self, run: Run) -> None:
         """Keep the run; its columns grow by themselves."""
@@ -64,22 +85,28 @@ class History(Callback):
         return run_of(self).losses
 
     def to_frame(self) -> pd.DataFrame:
-        """Return a table with a row for each step.
+        """Return a table with a row for each step, or for neighbouring steps of a long run.
 
         Returns:
-            A data frame indexed by ``step``, from 1, with epoch, loss, rows, n_pad, seconds,
-            learning_rate, metrics and, if there is any, validation; NaN at steps without one.
+            A data frame indexed by ``step``, from 1, with bucket_steps, epoch, loss, rows, n_pad,
+            seconds, learning_rate, metrics and, if there is any, validation; NaN at steps without
+            one. ``bucket_steps`` is 1 in a run of at most 131,072 steps. In a longer one it is the
+            number of steps that end with ``step``: loss and metrics are then means, with
+            ``loss_low`` and ``loss_high`` beside them, rows and n_pad are sums, and the others are
+            those of the last step; validation is the last one within these steps.
         """
-        import pandas as pd
-
+        pd = late_import("pandas")
         run = run_of(self)
-        columns = {name: run.column(name).copy() for name in (*_COLUMNS, *run.metrics)}
-        index = pd.RangeIndex(1, run.step + 1, name="step")
-        frame = pd.DataFrame(columns, index=index)
+        columns = run.table()
+        ordered = {name: columns.pop(name).copy() for name in _FIRST} | columns
+        index = pd.Index(np.cumsum(ordered["bucket_steps"]), name="step")
+        frame = pd.DataFrame(ordered, index=index, copy=True)
         if run.validation:
-            steps, losses = zip(*run.validation, strict=True)
-            made = pd.Series(losses, steps, dtype=float)
-            frame["validation"] = made[~made.index.duplicated(keep="last")].reindex(index)
+            made = run.validation.steps
+            inside = (made > 0) & (made <= run.step)
+            found = np.full(len(index), np.nan)
+            found[np.searchsorted(index, made[inside])] = run.validation.losses[inside]
+            frame["validation"] = found
         return frame
 
     def to_csv(self, path: str | Path) -> None:
@@ -87,21 +114,29 @@ class History(Callback):
 
         Args:
             path: The file; replaced if it exists.
+
+        Raises:
+            ArgumentError: If it is no path of this machine.
+            ArtifactWriteError: If the file cannot be written.
         """
-        self.to_frame().to_csv(path)
+        path = local_path("path", path)
+        with naming(path, "history"):
+            self.to_frame().to_csv(path)
 
     def to_json(self, path: str | Path) -> None:
         """Write the whole history as JSON; :meth:`from_json` reads it back.
 
         Args:
             path: The file; replaced if it exists.
+
+        Raises:
+            ArgumentError: If it is no path of this machine.
+            DataError: If it is longer than what is read back: 512 MiB.
+            ArtifactWriteError: If the file cannot be written; an earlier one stays.
         """
+        path = local_path("path", path)
         run = run_of(self)
-        # JSON has no NaN and no infinities: they are written as text.
-        columns = {
-            name: [v if np.isfinite(v) else str(v) for v in run.column(name).tolist()]
-            for name in (*_COLUMNS, *run.metrics)
-        }
+        columns, metrics = run.kept()
         content = {
             "version": _VERSION,
             "info": {name: getattr(run.info, name) for name in _INFO},
@@ -110,10 +145,13 @@ class History(Callback):
             "elapsed_s": run.elapsed_s,
             "notes": run.notes,
             "checkpoints": [[step, str(where)] for step, where in run.checkpoints],
-            "validation": run.validation,
-            "columns": columns,
+            "validation": [[step, plain_number(loss)] for step, loss in run.validation],
+            "columns": {name: _plain(kept) for name, kept in {**metrics, **columns}.items()},
         }
-        Path(path).write_text(json.dumps(content), encoding="utf-8")
+        with refusing(f"The history cannot be written to {path}", DataError):
+            text = sealed_text(content, limits=_LIMITS)
+        with naming(path, "history"):
+            write_whole(path, text)
 
     @classmethod
     def from_json(cls, path: str | Path) -> Self:
@@ -126,17 +164,13 @@ class History(Callback):
             The history, without the parameters of the run.
 
         Raises:
-            DataError: If the file is not such a history, or of a newer version.
+            DataError: If the file is not such a history, is damaged, or of another version; the
+                message names the field.
+            ArgumentError: If ``path`` is no path of this machine.
         """
-        try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
-            if content["version"] > _VERSION:
-                msg = f"{path} is of version {content['version']}; this package reads {_VERSION}."
-                raise DataError(msg)
-            return cls(_restore(content))
-        except (KeyError, TypeError, json.JSONDecodeError) as error:
-            msg = f"{path} is no history written by History.to_json: {error!r}."
-            raise DataError(msg) from error
+        path = local_path("path", path)
+        with refusing(f"{path} is no history written by History.to_json", DataError):
+            return cls(recorded_run(_content(path)))
 
     def __repr__(self) -> str:
         return "History(no run yet)" if self.run is None else summary_text(self.run)
@@ -145,38 +179,23 @@ class History(Callback):
         return "History: no run yet" if self.run is None else summary_html(self.run)
 
 
-def _restore(content: Mapping[str, Any]) -> RecordedRun:
-    columns = {name: np.array(values, float) for name, values in content["columns"].items()}
-    run = RecordedRun(
-        RunInfo(**{name: v for name, v in content["info"].items() if name in _INFO}),
-        _chunks(columns),
-        status=content["status"],
-        reason=content["reason"],
-        elapsed_s=content["elapsed_s"],
-    )
-    run.validation = [(int(step), float(loss)) for step, loss in content["validation"]]
-    run.checkpoints = [(int(step), where) for step, where in content["checkpoints"]]
-    run.notes = list(content["notes"])
-    return run
+def _content(path: str | Path) -> Value:
+    """Read a history of this version."""
+    content = read_sealed(path, _LIMITS)
+    version = content.get("version")
+    if type(version) is not int or version != _VERSION:
+        msg = f"it is of version {shown(version)}, and this package reads {_VERSION}"
+        raise Malformed(msg)
+    return Value(content)
 
 
-def _chunks(columns: Mapping[str, np.ndarray]) -> Iterator[Steps]:
-    """Cut columns where the time of the chunk changes: steps of one chunk ended together."""
-    ends, firsts = np.unique(columns["seconds"], return_index=True)
-    for first, last, seconds in zip(
-        firsts, [*firsts[1:], len(columns["seconds"])], np.diff(ends, prepend=0.0), strict=True
-    ):
-        part = {name: values[first:last] for name, values in columns.items()}
-        yield Steps(
-            first=int(first) + 1,
-            epoch=part["epoch"].astype(np.int32),
-            loss=part["loss"].astype(np.float32),
-            rows=part["rows"].astype(np.int32),
-            n_pad=part["n_pad"].astype(np.int32),
-            seconds=float(seconds),
-            learning_rate=rate if np.isfinite(rate := part["learning_rate"][-1]) else None,
-            metrics={name: values for name, values in part.items() if name not in _COLUMNS},
-        )
+def _plain(values: np.ndarray) -> list[Any]:
+    """Values as JSON can hold them."""
+    if np.isfinite(values).all():
+        return values.tolist()
+    if values.ndim > 1:
+        return [_plain(part) for part in values]
+    return list(map(plain_number, values.tolist()))
 
 
 def compare(*histories: RunSource) -> pd.DataFrame:
@@ -200,8 +219,7 @@ def compare(*histories: RunSource) -> pd.DataFrame:
     if not histories:
         msg = "compare() puts histories side by side; pass at least one."
         raise ArgumentError(msg)
-    import pandas as pd
-
+    pd = late_import("pandas")
     runs = [run_of(history) for history in histories]
     names = [f"{run.info.model} {i}" for i, run in enumerate(runs, start=1)]
     return pd.DataFrame({name: _facts(run) for name, run in zip(names, runs, strict=True)})
@@ -212,8 +230,6 @@ def _facts(run: Run) -> dict[str, Any]:
     trace = loss_trace(run)
     smoothed = trace.smooth() / rows
     finite = np.isfinite(smoothed).any()
-    seconds = run.column("seconds")
-    stepping_s = float(seconds[-1]) if len(seconds) else 0.0
     return {
         "method": run.info.method,
         "status": formatting.STATUS_WORDS[run.status],
@@ -221,7 +237,7 @@ def _facts(run: Run) -> dict[str, Any]:
         "steps": run.step,
         "batch_size": run.info.batch_size,
         "elapsed_s": run.elapsed_s,
-        "steps_per_s": run.step / stepping_s if stepping_s else np.nan,
+        "steps_per_s": run.step / run.stepping_s if run.stepping_s else np.nan,
         "padded_share": padded_share(run),
         "loss": float(smoothed[-1]) if finite else np.nan,
         "best": float(np.nanmin(smoothed)) if finite else np.nan,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Self
 
+from aimz_lab.data.options import check_callable
 from aimz_lab.errors import ArgumentError
 from aimz_lab.inference.run.events import Callback
 
@@ -17,7 +18,7 @@ class LambdaCallback(Callback):
             ``on_epoch_end=lambda run, epoch: ...``.
 
     Raises:
-        ArgumentError: If there is no event of such a name.
+        ArgumentError: If there is no event of such a name, or what is called is no function.
 
     Example:
         >>> LambdaCallback(on_fit_end=lambda run: print(run.status)).kind
@@ -27,6 +28,8 @@ class LambdaCallback(Callback):
     def __new__(cls, **functions: Callable[..., None]) -> Self:
         """Make a class that overrides these events alone, so that no other one is called."""
         _check_events(functions)
+        for event, function in functions.items():
+            check_callable(event, function, "of the event's arguments")
         events = {name: _ignoring_self(function) for name, function in functions.items()}
         return super().__new__(type(cls.__name__, (cls,), {"__module__": __name__, **events}))
 

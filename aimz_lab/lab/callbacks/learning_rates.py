@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
 
+from aimz_lab.data.options import check_callable, real_number
 from aimz_lab.errors import ArgumentError
 from aimz_lab.inference.run.best_state import Monitor
 from aimz_lab.inference.run.events import Callback, Run, Steps
 from aimz_lab.lab.callbacks.stopping import Plateau
+from aimz_lab.types import shown
 
 
 class ReduceLROnPlateau(Callback):
@@ -51,12 +54,15 @@ class ReduceLROnPlateau(Callback):
         min_delta: float = 0.0,
         window: int | None = None,
     ) -> None:
-        if not 0 < factor < 1:
-            msg = f"factor={factor!r} must be between 0 and 1, such as 0.5."
+        if not 0 < real_number(factor) < 1:
+            msg = f"factor={shown(factor)} must be between 0 and 1, such as 0.5."
+            raise ArgumentError(msg)
+        if not 0 <= real_number(min_rate) < math.inf:
+            msg = f"min_rate={shown(min_rate)} must be a number of at least 0, such as 1e-5."
             raise ArgumentError(msg)
         self._plateau = Plateau(monitor, patience, min_delta, window)
-        self._factor = factor
-        self._min_rate = min_rate
+        self._factor = real_number(factor)
+        self._min_rate = real_number(min_rate)
         self.monitor = monitor
         self.changes: list[tuple[int, float]] = []
         self._waited = 0  # since the last progress, or the last change
@@ -111,8 +117,8 @@ class LearningRateScheduler(Callback):
         schedule: Returns the rate of an epoch from its number, which begins at 1.
 
     Raises:
-        ArgumentError: When the run begins, if the optimizer's rate is fixed; later, if the schedule
-            returns anything but a positive finite number.
+        ArgumentError: If ``schedule`` is no function; when the run begins, if the optimizer's rate
+            is fixed; later, if the schedule returns anything but a positive finite number.
 
     Example:
         >>> scheduler = LearningRateScheduler(lambda epoch: 0.01 * 0.9**epoch)
@@ -121,7 +127,7 @@ class LearningRateScheduler(Callback):
     needs_loss = True
 
     def __init__(self, schedule: Callable[[int], float]) -> None:
-        self._schedule = schedule
+        self._schedule = check_callable("schedule", schedule, "from an epoch to its rate")
 
     def on_fit_begin(self, run: Run) -> None:
         """Refuse an optimizer whose rate is fixed."""
@@ -130,5 +136,11 @@ class LearningRateScheduler(Callback):
     def on_epoch_begin(self, run: Run, epoch: int) -> None:
         """Ask for the epoch's rate, unless it is the present one."""
         rate = self._schedule(epoch)
+        if not 0 < real_number(rate) < math.inf:
+            msg = (
+                f"A learning rate is a positive finite number; the schedule returned {shown(rate)} "
+                f"for epoch {epoch}."
+            )
+            raise ArgumentError(msg)
         if run.learning_rate is None or np.float32(rate) != np.float32(run.learning_rate):
             run.control.set_learning_rate(rate)

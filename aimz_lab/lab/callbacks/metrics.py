@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+LEAST_KEPT = 10_000
+"""Measurements of the drift that are kept at least; twice as many at most."""
+
+
 class GradientNorm(Callback):
     """Records the norm of each step's gradient: ``run.column("grad_norm")``.
 
@@ -38,6 +42,8 @@ class ParamDrift(Callback):
     ``scale_tril``) moves in standard deviations, and a scale in factors of e. Any other parameter
     moves in its own unit. Each number is the root mean square over the parameter's entries. A guide
     that has settled drifts by much less than 1 an epoch.
+
+    It keeps the newest 10,000 measurements or more; of a longer run, measure every few epochs.
 
     Args:
         every: Epochs from one measurement to the next.
@@ -77,6 +83,8 @@ class ParamDrift(Callback):
         now = _on_host(run.params)
         self.epochs.append(epoch)
         self.drifts.append(drift(self._before, now))
+        if len(self.epochs) == 2 * LEAST_KEPT:
+            del self.epochs[:LEAST_KEPT], self.drifts[:LEAST_KEPT]
         self._before = now
 
     def to_frame(self) -> pd.DataFrame:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Mapping
+from os import PathLike
 from typing import Any
 
 import numpy as np
 
-from aimz_lab.errors import OptionalDependencyError
+from aimz_lab.data.options import check_mapping, check_text, real_number
+from aimz_lab.errors import ArgumentError, OptionalDependencyError
 from aimz_lab.inference.run.events import Callback, Run, Steps
 from aimz_lab.lab.panels.chains import ENERGY, judged_at_the_end
+from aimz_lab.system.imports import late_import
+from aimz_lab.types import shown
 
 _STATUS = {"completed": "FINISHED", "early_stopped": "FINISHED", "stopped": "FINISHED"}
+_FITS = "aimz_lab.fits"
+_counting = threading.Lock()
 _PARAMS = ("model", "method", "n_obs", "batch_size", "epochs", "steps_per_epoch", "scaled")
 
 
@@ -22,7 +29,8 @@ class MLflowLogger(Callback):
     An entry has the mean loss of the steps since the previous one, in nats per row, and the means
     of further metrics. Of chains it has the means of the values that they report, and at the end
     the number of draws and divergences, the worst R-hat and the least effective sample size.
-    A tracking server that fails does not end the run: the callback is then switched off.
+    A tracking server that fails does not end the run: the callback is then switched off. A second
+    fit that writes to the same run of MLflow has the names of its values preceded by ``fit_2/``.
 
     Args:
         experiment: Name of the experiment; made if it does not exist.
@@ -37,6 +45,8 @@ class MLflowLogger(Callback):
 
     Raises:
         OptionalDependencyError: If MLflow is not installed.
+        ArgumentError: If an argument has a value that is not allowed.
+        CallError: If ``tags`` is no mapping.
 
     Example:
         >>> MLflowLogger(tracking_uri="http://localhost:5000").run_id is None
@@ -56,17 +66,26 @@ class MLflowLogger(Callback):
         every_s: float = 1.0,
     ) -> None:
         try:
-            from mlflow import MlflowClient
+            client = late_import("mlflow").MlflowClient
         except ImportError as error:
             msg = "MLflowLogger needs MLflow: pip install 'aimz_lab[mlflow]'."
             raise OptionalDependencyError(msg) from error
-        self._connect = lambda: MlflowClient(tracking_uri=tracking_uri)
+        check_text("experiment", experiment)
+        if run_name is not None:
+            check_text("run_name", run_name)
+        if tracking_uri is not None and not isinstance(tracking_uri, PathLike):
+            check_text("tracking_uri", tracking_uri)
+        if not real_number(every_s) >= 0:
+            msg = f"every_s={shown(every_s)} must be a number of seconds, at least 0."
+            raise ArgumentError(msg)
+        self._connect = lambda: client(tracking_uri=tracking_uri)
         self._experiment = experiment
         self._run_name = run_name
-        self._tags = dict(tags or {})
-        self._every_s = every_s
+        self._tags = dict(check_mapping("tags", tags, "texts by name"))
+        self._every_s = real_number(every_s)
         self.run_id: str | None = None
         self._given: str | None = None
+        self._prefix = ""
 
     def write_to(self, run_id: str) -> None:
         """Write to a run that is open already, and leave it open at the end.
@@ -78,17 +97,25 @@ class MLflowLogger(Callback):
 
     def on_fit_begin(self, run: Run) -> None:
         """Open a run and log its parameters."""
-        from mlflow.entities import Param
-
+        entities = late_import("mlflow.entities")
         self._client = self._connect()
         self.run_id = self._given or self._open()
-        values = _plan(run)
-        params = [Param(name, str(v)) for name, v in values.items() if v not in (None, "")]
+        taken = self._join_earlier_fits()
+        values = {self._prefix + name: v for name, v in _plan(run).items() if v not in (None, "")}
+        params = [
+            entities.Param(f"aimz_lab/{name}" if name in taken else name, str(value))
+            for name, value in values.items()
+        ]
         self._client.log_batch(self.run_id, params=params)
         self._logged_step, self._logged_s = run.step, -np.inf
+        self._metrics: dict[str, np.ndarray] = {}
 
-    def on_steps_end(self, run: Run, steps: Steps) -> None:  # noqa: ARG002
+    def on_steps_end(self, run: Run, steps: Steps) -> None:
         """Write an entry, if one is due."""
+        for name, values in steps.metrics.items():
+            finite = values[np.isfinite(values)]
+            new = np.array([finite.sum(dtype=np.float64), len(finite)])
+            self._metrics[name] = self._metrics.get(name, 0.0) + new
         if time.monotonic() - self._logged_s >= self._every_s:
             self._log(run)
 
@@ -102,8 +129,8 @@ class MLflowLogger(Callback):
             self._log(run)
         if run.chains is not None:
             self._put(run.step, _outcome(run))
-        self._client.set_tag(self.run_id, "aimz_lab.status", run.status)
-        self._client.set_tag(self.run_id, "aimz_lab.reason", run.reason)
+        self._client.set_tag(self.run_id, f"{self._prefix}aimz_lab.status", run.status)
+        self._client.set_tag(self.run_id, f"{self._prefix}aimz_lab.reason", run.reason)
         if self._given is None:
             self._client.set_terminated(self.run_id, end_status(run))
 
@@ -115,24 +142,36 @@ class MLflowLogger(Callback):
         opened = self._client.create_run(experiment_id, run_name=self._run_name, tags=self._tags)
         return opened.info.run_id
 
+    def _join_earlier_fits(self) -> Mapping[str, str]:
+        """Choose names that no earlier fit has, and return the parameters that are there.
+
+        MLflow refuses another value of a parameter, and would mix the steps of two losses.
+        """
+        with _counting:
+            data = self._client.get_run(self.run_id).data
+            number = int(data.tags.get(_FITS, "0")) + 1
+            self._client.set_tag(self.run_id, _FITS, str(number))
+        self._prefix = "" if number == 1 else f"fit_{number}/"
+        return data.params
+
     def _log(self, run: Run) -> None:
-        new = slice(self._logged_step, run.step)
-        self._logged_step, self._logged_s = run.step, time.monotonic()
+        losses = run.losses[self._logged_step :]
+        finite = losses[np.isfinite(losses)]
+        sums = {"loss": np.array([finite.sum(dtype=np.float64), len(finite)])} | self._metrics
+        self._logged_step, self._logged_s, self._metrics = run.step, time.monotonic(), {}
+        means = {name: total / count for name, (total, count) in sums.items() if count}
         if run.info.is_sampling:
-            values = {ENERGY: run.losses[new]}
-        else:
-            values = {"loss": run.losses[new] / (run.info.n_obs or 1)}
-        values |= {name: run.column(name)[new] for name in run.metrics}
-        means = {name: _finite_mean(column) for name, column in values.items()}
+            means = {ENERGY if name == "loss" else name: mean for name, mean in means.items()}
+        elif "loss" in means:
+            means["loss"] /= run.info.n_obs or 1
         means["learning_rate"] = run.learning_rate
         self._put(run.step, means)
 
     def _put(self, step: int, values: Mapping[str, Any]) -> None:
-        from mlflow.entities import Metric
-
+        entities = late_import("mlflow.entities")
         now_ms = time.time_ns() // 1_000_000
         metrics = [
-            Metric(name, float(value), now_ms, step)
+            entities.Metric(self._prefix + name, float(value), now_ms, step)
             for name, value in values.items()
             if value is not None and np.isfinite(value)
         ]
@@ -166,8 +205,3 @@ def _outcome(run: Run) -> dict[str, Any]:
 def end_status(run: Run) -> str:
     """Return MLflow's word for how a run ended."""
     return "KILLED" if run.status == "interrupted" else _STATUS.get(run.status, "FAILED")
-
-
-def _finite_mean(values: np.ndarray) -> float:
-    finite = values[np.isfinite(values)]
-    return float(finite.mean()) if len(finite) else np.nan

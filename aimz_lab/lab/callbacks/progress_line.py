@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import IO
 
+from aimz_lab.errors import ArgumentError
 from aimz_lab.inference.run.events import Callback, Run, Steps
 from aimz_lab.lab import formatting
 from aimz_lab.lab.panels import ConvergencePanel
@@ -13,6 +14,7 @@ from aimz_lab.lab.panels.panel_set import PanelSet
 from aimz_lab.lab.throttle import Throttle
 from aimz_lab.lab.traces import Trace
 from aimz_lab.progress import StatusLine
+from aimz_lab.types import shown
 
 
 class ProgressLine(Callback):
@@ -26,6 +28,9 @@ class ProgressLine(Callback):
     Args:
         stream: Where to write; standard error, as it is when the run begins, by default.
 
+    Raises:
+        ArgumentError: If ``stream`` cannot be written to.
+
     Example:
         >>> import sys
         >>> _ = im.fit(X, y, epochs=5, progress=False, callbacks=[ProgressLine(sys.stdout)])
@@ -36,6 +41,9 @@ class ProgressLine(Callback):
     every_epoch = False
 
     def __init__(self, stream: IO[str] | None = None) -> None:
+        if stream is not None and not callable(getattr(stream, "write", None)):
+            msg = f"stream={shown(stream)} is not allowed; use a file open for text: sys.stdout."
+            raise ArgumentError(msg)
         self._stream = stream
 
     def on_fit_begin(self, run: Run) -> None:

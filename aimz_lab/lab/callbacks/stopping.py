@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from aimz_lab.data.checks import check_positive_int
+from aimz_lab.data.options import check_flag, real_number
 from aimz_lab.errors import ArgumentError
 from aimz_lab.inference.run.best_state import Monitor, MonitorWindows, offer_best
 from aimz_lab.inference.run.events import Callback, Run, Steps
 from aimz_lab.inference.run.plateau import PlateauTest
-from aimz_lab.types import check_choice
+from aimz_lab.types import check_choice, shown
 
 
 class Plateau:
@@ -29,10 +30,10 @@ class Plateau:
     ) -> None:
         self.monitor = check_choice("monitor", monitor, Monitor)
         self.patience = check_positive_int("patience", patience)
-        if not min_delta >= 0:
-            msg = f"min_delta={min_delta!r} must be a number of nats per row, at least 0."
+        if not real_number(min_delta) >= 0:
+            msg = f"min_delta={shown(min_delta)} must be a number of nats per row, at least 0."
             raise ArgumentError(msg)
-        self.min_delta = min_delta
+        self.min_delta = real_number(min_delta)
         self.readings = MonitorWindows(
             monitor, None if window is None else check_positive_int("window", window)
         )
@@ -99,7 +100,7 @@ class EarlyStopping(Callback):
     ) -> None:
         self._plateau = Plateau(monitor, patience, min_delta, window)
         self.monitor = monitor
-        self.restore_best = restore_best
+        self.restore_best = check_flag("restore_best", restore_best)
 
     def on_fit_begin(self, run: Run) -> None:
         """Judge the history of a resumed run."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Literal
+from typing import Any
 
+from aimz_lab.data.checks import check_positive_int
+from aimz_lab.data.options import check_callable, check_flag, check_progress, real_number
 from aimz_lab.errors import AimzLabError, ArgumentError
 from aimz_lab.inference.run.events import Callback, Run, Steps
 from aimz_lab.lab import environment
@@ -19,7 +21,7 @@ from aimz_lab.lab.panels.best_so_far import BestSoFar
 from aimz_lab.lab.panels.panel_set import Frames, PanelSet
 from aimz_lab.lab.panels.predictive_check import Replicate
 from aimz_lab.lab.throttle import Throttle
-from aimz_lab.types import Progress, check_choice
+from aimz_lab.types import Progress, check_choice, shown
 
 _MEASURED = 0.4  # of the share; the rest is for the thread that encodes and sends, and the page
 
@@ -72,20 +74,20 @@ class LiveDashboard(Callback):
     ) -> None:
         if not isinstance(view, View):
             check_choice("view", view, ViewName)
-        if not 0 < share <= 1:
-            msg = f"share={share!r} must be a fraction of the wall time, such as 0.02."
+        if not 0 < real_number(share) <= 1:
+            msg = f"share={shown(share)} must be a fraction of the wall time, such as 0.02."
             raise ArgumentError(msg)
-        if check_every < 1:
-            msg = f"check_every={check_every!r} must be at least 1 epoch."
-            raise ArgumentError(msg)
+        share = real_number(share)
+        if predictive_check is not None:
+            check_callable("predictive_check", predictive_check, "of the run")
         self.run: Run | None = None
         # Only a check needs the parameters as they are where an epoch ends.
         self.every_epoch = predictive_check is not None
-        self.metrics = ("grad_norm",) if grad_norm else ()
+        self.metrics = ("grad_norm",) if check_flag("grad_norm", grad_norm) else ()
         self._asked_view = view
         # Asked here, in the cell: a run may begin on another thread.
         self._place = environment.place()
-        self._check_every = check_every
+        self._check_every = check_positive_int("check_every", check_every)
         self._restore_best = False
         self._best = BestSoFar()
         self._check = CheckPanel(predictive_check) if predictive_check else None
@@ -121,9 +123,10 @@ class LiveDashboard(Callback):
         self._throttle = Throttle(self.view.interval_s, _MEASURED * self._share)
         self._panel_set.reset_costs()
 
-    def on_steps_end(self, run: Run, steps: Steps) -> None:  # noqa: ARG002
+    def on_steps_end(self, run: Run, steps: Steps) -> None:
         """Show what is new, if that is due."""
         self._best.look(run)
+        self._panel_set.take(steps)
         self._refresh(run)
 
     def on_validation_end(self, run: Run, loss_per_row: float) -> None:  # noqa: ARG002
@@ -222,10 +225,11 @@ def default_display(progress: Progress) -> Callback | None:
         >>> default_display(False) is None
         True
     """
+    progress = check_progress(progress)
     if isinstance(progress, bool):
         quiet = not progress or environment.place() == "automation"
         return None if quiet else _shown(LiveDashboard())
-    if check_choice("progress", progress, Literal["live", "text"]) == "text":
+    if progress == "text":
         return _shown(ProgressLine())
     if environment.place() == "page":
         environment.require_widgets()

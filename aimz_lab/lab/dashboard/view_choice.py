@@ -7,6 +7,7 @@ from typing import Literal
 from aimz_lab.lab import environment
 from aimz_lab.lab.dashboard.views import LineView, NotebookView, PictureView, View
 from aimz_lab.progress import StatusLine
+from aimz_lab.system.imports import late_import
 
 ViewName = Literal["auto", "page", "picture", "still", "line", "none"]
 MOST_UPDATES_PER_S = 10.0
@@ -27,9 +28,7 @@ def view_named(name: ViewName, place: environment.Place) -> View:
     match name:
         case "page":
             environment.require_widgets()
-            from aimz_lab.lab.dashboard.widget import WidgetView
-
-            return WidgetView(1 / MOST_UPDATES_PER_S)
+            return late_import("aimz_lab.lab.dashboard.widget").WidgetView(1 / MOST_UPDATES_PER_S)
         case "picture":
             return PictureView()
         case "still":

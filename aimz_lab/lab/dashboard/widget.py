@@ -14,6 +14,7 @@ from aimz_lab.lab.dashboard.static import module, style
 from aimz_lab.lab.dashboard.views import PANELS, WIDGET_MIME, NotebookView, PictureView, Receive
 from aimz_lab.lab.environment import has_subshells
 from aimz_lab.lab.panels.panel_set import Frames
+from aimz_lab.system.imports import late_import
 
 if TYPE_CHECKING:
     from anywidget import AnyWidget
@@ -28,9 +29,7 @@ _SLOWEST_S = 3.0
 @functools.cache
 def widget_class() -> type[AnyWidget]:
     """Return the widget's class, which has a trait for each panel and nothing else."""
-    import anywidget
-    import traitlets
-
+    anywidget, traitlets = late_import("anywidget"), late_import("traitlets")
     traits = {name: traitlets.Dict().tag(sync=True) for name in ("meta", "previous_runs", *PANELS)}
     members = {"__module__": __name__, "_esm": module(), "_css": style(), **traits}
     return type("DashboardWidget", (anywidget.AnyWidget,), members)

@@ -11,6 +11,7 @@ import numpy as np
 
 from aimz_lab.data.padding import row_multiple
 from aimz_lab.errors import DataTypeError
+from aimz_lab.types import shown
 
 Source = Iterable[Any] | Callable[[], Iterable[Any]]
 """Batches: an iterable, or a function that returns one for each epoch."""
@@ -30,8 +31,11 @@ class Batches:
     """
 
     def __init__(self, source: Source, epochs: int, n_obs: int | None) -> None:
-        if not callable(source) and not isinstance(source, Iterable):
-            msg = f"monitor() takes an iterable of batches, got {type(source).__name__}."
+        if not callable(source) and (not isinstance(source, Iterable) or _is_0d(source)):
+            msg = (
+                f"monitor() takes an iterable of batches, or a function that returns one; got "
+                f"batches={shown(source)}."
+            )
             raise DataTypeError(msg)
         one_pass = isinstance(source, Iterator)
         if one_pass and epochs > 1:
@@ -79,6 +83,11 @@ class Batches:
         device = getattr(self._source, "device", None)
         known = isinstance(device, jax.Device | jax.sharding.Sharding)
         return device if known else None
+
+
+def _is_0d(source: Any) -> bool:
+    """Whether this is an array without an axis, which counts as iterable."""
+    return isinstance(source, np.ndarray | jax.Array) and source.ndim == 0
 
 
 def _count_rows(source: Source) -> int | None:

@@ -9,8 +9,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from aimz_lab.data.checks import check_positive_int
+from aimz_lab.data.options import check_callable
 from aimz_lab.errors import CallError
-from aimz_lab.inference.run.events import Callback
+from aimz_lab.inference.run.events import Callback, check_callbacks
 from aimz_lab.inference.run.run import Run
 from aimz_lab.lab.dashboard.dashboard import LiveDashboard
 from aimz_lab.lab.monitor.batches import Batches, Source
@@ -48,7 +49,9 @@ def monitor(
         The batches, to iterate once.
 
     Raises:
-        ArgumentError: If ``epochs`` or ``n_obs`` is no positive int.
+        ArgumentError: If ``epochs`` or ``n_obs`` is no positive int, or ``set_learning_rate`` is no
+            function.
+        CallError: If ``callbacks`` is no list of callbacks.
         DataTypeError: If ``batches`` is no source of batches, or has fewer passes than ``epochs``.
 
     Example:
@@ -58,7 +61,9 @@ def monitor(
         >>> watch.run.losses.tolist(), watch.run.status
         ([4.0, 0.0, 4.0, 0.0], 'completed')
     """
-    chosen = [LiveDashboard()] if callbacks is None else list(callbacks)
+    chosen = [LiveDashboard()] if callbacks is None else check_callbacks(callbacks)
+    if set_learning_rate is not None:
+        check_callable("set_learning_rate", set_learning_rate, "of a rate")
     rows = None if n_obs is None else check_positive_int("n_obs", n_obs)
     epochs = check_positive_int("epochs", epochs)
     return Watch(Batches(batches, epochs, rows), epochs, model, chosen, set_learning_rate)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from aimz_lab.errors import CallError, DataError
+from aimz_lab.types import shown
 
 
 class _Given(NamedTuple):
@@ -85,6 +87,17 @@ def _check_scalar(name: str, value: Any) -> None:
             "train_on_batch returns a pair: `_, loss = im.train_on_batch(**batch)`."
         )
         raise DataError(msg)
+
+    if not _is_number(value):
+        msg = f"step() takes scalars, and {name} is {shown(value)}; pass a number: float(loss)."
+        raise DataError(msg)
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, np.ndarray | np.generic | jax.Array):
+        real = jnp.issubdtype(value.dtype, np.floating) or jnp.issubdtype(value.dtype, np.integer)
+        return real or value.dtype == bool
+    return hasattr(type(value), "__float__")  # also of a tensor of another library
 
 
 def _columns(taken: list[_Given]) -> dict[str, Any]:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import time
+import warnings
 from collections.abc import Callable
 from typing import Any
 
-from aimz_lab.errors import CallError
+import numpy as np
+
+from aimz_lab.errors import CallError, FitWarning
 from aimz_lab.inference.run.control import Control
 from aimz_lab.inference.run.events import Callback, Callbacks
 from aimz_lab.inference.run.loop import Lifecycle
@@ -47,6 +50,7 @@ class WatchedRun(Lifecycle):
         self._link = ModelLink(model)
         self._set_rate = set_learning_rate or self._link.set_learning_rate
         self._pending = PendingLosses()
+        self._told_of_bad_steps = False
         control = Control(
             can_set_learning_rate=set_learning_rate is not None, why_not=self._link.why_fixed
         )
@@ -133,7 +137,22 @@ class WatchedRun(Lifecycle):
             learning_rate=self._learning_rate(),
             **columns,
         )
+        self._tell_of_bad_steps(steps)
         self.report(steps, epoch_ends)
+
+    def _tell_of_bad_steps(self, steps: Steps) -> None:
+        """Warn once of a loss that is not finite; only the loop knows what became of the step."""
+        bad = np.flatnonzero(~np.isfinite(steps.loss))
+        if len(bad) == 0 or self._told_of_bad_steps:
+            return
+        self._told_of_bad_steps = True
+        at = int(bad[0])
+        note = (
+            f"The loss was {steps.loss[at]} at step {steps.first + at:,}. A loop should leave such "
+            "steps out, with the parameters of before, as train_on_batch of an ImpactModel does."
+        )
+        self.run.notes.append(note)
+        warnings.warn(note, FitWarning, stacklevel=2)
 
     def _learning_rate(self) -> float | None:
         rate = self._link.learning_rate()

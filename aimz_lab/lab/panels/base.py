@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from aimz_lab.inference.run.events import Run
+from aimz_lab.inference.run.events import Run, Steps
 
 Frame = dict[str, Any]
 """A panel at one moment: plain values, and ``bytes`` of little-endian float32."""
@@ -24,10 +24,13 @@ class Panel:
     def begin(self, run: Run) -> None:
         """Forget the previous run, and get ready for ``run``."""
 
+    def take(self, steps: Steps) -> None:
+        """Take new steps, if the panel needs each of them; it is called for every report."""
+
     def frame(self, run: Run) -> Frame:
         """Describe the panel as it is now; neither size nor cost may grow with the run.
 
-        It is called when a frame is due, not for every chunk of steps. The run's columns have the
-        steps since the last frame.
+        It is called when a frame is due, not for every report of steps. The run's losses have the
+        steps since the last frame; its other columns join them in a long run.
         """
         raise NotImplementedError

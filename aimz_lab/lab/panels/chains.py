@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from weakref import WeakKeyDictionary
 
-import numpy as np
-
 from aimz_lab.inference.run.chain_record import ChainRecord
 from aimz_lab.inference.run.events import Run
 from aimz_lab.lab.panels.base import Frame, Panel
@@ -47,11 +45,13 @@ class TracePanel(Panel):
         names = run.chains.names if run.chains else (ENERGY, *run.metrics)
         for name in names:
             trace = self._traces.setdefault(name, Trace())
-            trace.add(run.column("loss" if name == ENERGY else name)[trace.n_steps :])
-        if ENERGY in names and run.chains:
-            energies = run.chains.column(ENERGY)
+            if name == ENERGY:
+                trace.add(run.losses[trace.n_steps :])
+            else:
+                trace.follow(run.buckets(name))
+        if run.chains and ENERGY in run.chains.names:
             for chain, trace in enumerate(self._by_chain):
-                trace.add(energies[trace.n_steps :, chain])
+                trace.follow(run.chains.buckets(ENERGY), chain)
         return {
             "n_obs": None,
             "traces": {name: self._traces[name].frame() for name in names},
@@ -69,17 +69,6 @@ class SamplingPanel(Panel):
 
     name = "sampling"
     interval_s = 0.1
-
-    def __init__(self) -> None:
-        self._forget()
-
-    def _forget(self) -> None:
-        self._sums: dict[str, np.ndarray] = {}
-        self._summed = 0
-
-    def begin(self, run: Run) -> None:  # noqa: ARG002
-        """Forget the previous run."""
-        self._forget()
 
     def frame(self, run: Run) -> Frame:
         """Describe draws, divergences, steps and acceptance; empty without a record of chains."""
@@ -100,14 +89,10 @@ class SamplingPanel(Panel):
         }
 
     def _by_chain(self, chains: ChainRecord) -> list[Frame]:
-        """Describe each chain: divergences, step size, and means of acceptance and steps.
-
-        The means are those since the warm-up; during it, those of its last 50 iterations.
-        """
-        of_each = {name: self._mean(chains, name) for name in _MEANS if name in chains.names}
-        self._summed = max(chains.iterations, chains.plan.warmup)
+        """Describe each chain: divergences, step size, and means of acceptance and steps."""
+        of_each = {name: chains.mean(name) for name in _MEANS if name in chains.names}
         if "step_size" in chains.names:
-            of_each["step_size"] = chains.column("step_size")[-1]
+            of_each["step_size"] = chains.last("step_size")
         if (divergences := chains.divergences) is not None:
             of_each["divergences"] = divergences
         shown = min(chains.plan.chains, MOST_CHAINS)
@@ -115,15 +100,6 @@ class SamplingPanel(Panel):
             {name: _finite(float(values[chain])) for name, values in of_each.items()}
             for chain in range(shown)
         ]
-
-    def _mean(self, chains: ChainRecord, name: str) -> np.ndarray:
-        values = chains.column(name)
-        counted = chains.iterations - chains.plan.warmup
-        if counted <= 0:
-            return values[-50:].mean(axis=0)
-        new = values[max(self._summed, chains.plan.warmup) :].sum(axis=0, dtype=np.float64)
-        self._sums[name] = self._sums.get(name, 0.0) + new
-        return self._sums[name] / counted
 
 
 def divergence_advice(run: Run) -> str:

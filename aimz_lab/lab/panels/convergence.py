@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from aimz_lab.inference.run.chain_record import ChainRecord
+from aimz_lab.system.imports import late_import
 
 FEWEST_DRAWS = 8
 TAIL = (0.05, 0.95)
@@ -91,8 +92,7 @@ def _label(name: str, at: int, shape: tuple[int, ...]) -> str:
 
 def _judge(names: list[str], values: np.ndarray) -> list[Judged]:
     """Judge several values; ``values`` has shape ``(value, chain, draw)``."""
-    from arviz_stats.base import array_stats
-
+    array_stats = late_import("arviz_stats.base").array_stats
     finite = np.isfinite(values).all(axis=(1, 2), keepdims=True)
     values = np.where(finite, values, np.nan)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -116,4 +116,4 @@ def _halves(values: np.ndarray) -> np.ndarray:
 
 def load_arviz() -> None:
     """Import ArviZ's statistics, which takes half a second, before a run begins."""
-    import arviz_stats.base  # noqa: F401
+    late_import("arviz_stats.base")

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from aimz_lab.inference.run.events import Run
+from aimz_lab.inference.run.events import Run, Steps
 from aimz_lab.lab.panels.base import Frame, Panel
 from aimz_lab.lab.panels.compilations import Compilation, compilation_log
 
@@ -32,14 +32,18 @@ class DevicesPanel(Panel):
         self._display_s = display_s
         self._first = 0
         self._looked_at = 0
-        self._n_steps = 0
         self._batch_sizes: set[int] = set()
+        self._new_sizes: set[int] = set()
         self._causes: dict[int, str] = {}
 
     def begin(self, run: Run) -> None:  # noqa: ARG002
         """Count compilations and batch sizes from here on."""
         self._first = self._looked_at = compilation_log().count
-        self._batch_sizes, self._causes, self._n_steps = set(), {}, 0
+        self._batch_sizes, self._new_sizes, self._causes = set(), set(), {}
+
+    def take(self, steps: Steps) -> None:
+        """Note sizes of batches that are new."""
+        self._new_sizes |= _different(steps.rows + steps.n_pad) - self._batch_sizes
 
     def frame(self, run: Run) -> Frame:
         """Describe the devices, their memory, the time and the compilations."""
@@ -57,8 +61,7 @@ class DevicesPanel(Panel):
 
     def _note_causes(self, run: Run) -> None:
         """Note the step and the new batch sizes of each compilation since the last frame."""
-        rows, n_pad = (run.column(name)[self._n_steps :] for name in ("rows", "n_pad"))
-        new_sizes = sorted(_different(rows + n_pad) - self._batch_sizes)
+        new_sizes, self._new_sizes = sorted(self._new_sizes), set()
         where = "before the first step" if run.step == 0 else f"by step {run.step:,}"
         if self._batch_sizes and new_sizes:
             where += f", first batch of {', '.join(f'{n:,}' for n in new_sizes)} rows"
@@ -66,7 +69,7 @@ class DevicesPanel(Panel):
             self._causes[compilation.number] = where
         # Bounded, since a loop may compile at every step.
         self._causes = dict(list(self._causes.items())[-512:])
-        self._looked_at, self._n_steps = compilation_log().count, run.step
+        self._looked_at = compilation_log().count
         self._batch_sizes.update(new_sizes)
 
     def _shares(self, run: Run) -> dict[str, float]:

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from aimz_lab.inference.run.events import Run
+from aimz_lab.inference.run.records import ValidationLosses
 from aimz_lab.lab.panels.base import Frame, Panel
 from aimz_lab.lab.record import keep_loss_trace
 from aimz_lab.lab.traces import Trace, float32, thin
@@ -32,16 +33,17 @@ class LossPanel(Panel):
         names = ["loss", *run.metrics]
         if run.learning_rate is not None or LEARNING_RATE in self._traces:
             names.insert(1, LEARNING_RATE)
-        for name in names:
-            trace = self._traces.setdefault(name, Trace())
-            trace.add(run.column(name)[trace.n_steps :])
+        loss = self._traces["loss"]
+        loss.add(run.losses[loss.n_steps :])
+        for name in names[1:]:
+            self._traces.setdefault(name, Trace()).follow(run.buckets(name))
         if run.finished:
-            keep_loss_trace(run, self._traces["loss"])
+            keep_loss_trace(run, loss)
         return {
             "n_obs": run.info.n_obs,
             "traces": {name: self._traces[name].frame() for name in names},
             "validation": validation_frame(run.validation),
-            **best(self._traces["loss"], run.info.n_obs),
+            **best(loss, run.info.n_obs),
         }
 
 
@@ -60,10 +62,9 @@ def best(trace: Trace, n_obs: int | None) -> Frame:
     }
 
 
-def validation_frame(points: list[tuple[int, float]]) -> Frame | None:
+def validation_frame(points: ValidationLosses) -> Frame | None:
     """Describe the held-out losses, thinned; ``None`` without any."""
     if not points:
         return None
-    steps, losses = (np.asarray(column, np.float64) for column in zip(*points, strict=True))
-    steps, losses = thin(steps, losses, MOST_VALIDATIONS)
+    steps, losses = thin(points.steps, points.losses, MOST_VALIDATIONS)
     return {"steps": float32(steps), "loss": float32(losses)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from aimz_lab.data.padding import padding_advice
-from aimz_lab.inference.run.events import Run
+from aimz_lab.inference.run.events import Run, Steps
 from aimz_lab.lab.panels.base import Frame, Panel
 from aimz_lab.lab.traces import Trace
 
@@ -20,22 +20,31 @@ class PaddingPanel(Panel):
     interval_s = 1.0
 
     def begin(self, run: Run) -> None:
-        """Count from zero."""
+        """Count the steps of a resumed or finished run."""
         self._by_step = Trace(capacity=256)
         self._by_epoch = Trace(capacity=MOST_EPOCHS)
         self._epoch = 0
         # Padded rows and all rows: of the epoch so far, and of the run.
         self._of_epoch = self._of_run = np.zeros(2, np.int64)
+        self._latest = np.zeros(2, np.int64)
         self._advice = advice(run)
+        sizes = run.bucket_steps
+        # A bucket may hold parts of several epochs: the curve then has those from here on.
+        self._first_epoch = 1 if len(sizes) == run.step else run.epoch + 1
+        self._count(*(run.column(name) for name in ("rows", "n_pad", "epoch")))
+        if len(sizes):
+            self._latest = self._latest // sizes[-1]
 
-    def _count(self, run: Run) -> None:
-        """Count the steps since the last frame."""
-        new = slice(self._by_step.n_steps, None)
-        rows, n_pad, epoch = (run.column(name)[new] for name in ("rows", "n_pad", "epoch"))
+    def take(self, steps: Steps) -> None:
+        """Count the steps."""
+        self._count(steps.rows, steps.n_pad, steps.epoch)
+
+    def _count(self, rows: np.ndarray, n_pad: np.ndarray, epoch: np.ndarray) -> None:
         if len(epoch) == 0:
             return
-        self._by_step.add(n_pad)
+        self._latest = np.array([rows[-1], n_pad[-1]], np.int64)
         begins = np.flatnonzero(np.diff(epoch, prepend=epoch[0] - 1))
+        numbers = epoch[begins]
         padded, real = (np.add.reduceat(part, begins, dtype=np.int64) for part in (n_pad, rows))
         of_each = np.stack([padded, padded + real], axis=1)
         self._of_run = self._of_run + of_each.sum(axis=0)
@@ -43,13 +52,15 @@ class PaddingPanel(Panel):
             of_each[0] += self._of_epoch
         elif self._epoch:
             of_each = np.concatenate([self._of_epoch[None], of_each])
+            numbers = np.append(self._epoch, numbers)
         ended, self._of_epoch, self._epoch = of_each[:-1], of_each[-1], int(epoch[-1])
+        ended = ended[numbers[:-1] >= self._first_epoch]
         self._by_epoch.add(ended[:, 0] / np.maximum(ended[:, 1], 1))
 
     def frame(self, run: Run) -> Frame:
         """Describe the padding of the last batch, the epoch and the run."""
-        self._count(run)
-        rows, n_pad = (int(run.column(name)[-1]) if run.step else 0 for name in ("rows", "n_pad"))
+        self._by_step.follow(run.buckets("n_pad"))
+        rows, n_pad = self._latest.tolist()
         n_shards = max(run.info.row_multiple, 1)
         return {
             "rows": rows,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Container, Iterable
 
-from aimz_lab.inference.run.events import Run
+from aimz_lab.inference.run.events import Run, Steps
 from aimz_lab.lab.panels.base import Frame, Panel
 from aimz_lab.lab.throttle import Throttle
 
@@ -43,6 +43,14 @@ class PanelSet:
         self._failed, self._reported, self.spent_s = {}, set(), 0.0
         for name in self._panels:
             self.call(name, "begin", run)
+
+    def take(self, steps: Steps) -> None:
+        """Pass new steps on to the panels that need each of them."""
+        began = time.perf_counter()
+        for name, panel in self._panels.items():
+            if type(panel).take is not Panel.take:
+                self.call(name, "take", steps)
+        self.spent_s += time.perf_counter() - began
 
     def reset_costs(self) -> None:
         """Count costs from here on, as if no frame had been made yet."""

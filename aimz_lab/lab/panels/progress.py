@@ -23,12 +23,12 @@ class ProgressPanel(Panel):
 
     def __init__(self, best: BestSoFar | None = None) -> None:
         self._best = best or BestSoFar()
-        self._checkpoints = 0
+        self._checkpoint: tuple[int, str] | None = None
         self._checkpoint_at = 0.0
 
     def begin(self, run: Run) -> None:  # noqa: ARG002
-        """Forget the checkpoints of the previous run."""
-        self._checkpoints = 0
+        """Forget the checkpoint of the previous run."""
+        self._checkpoint = None
 
     def frame(self, run: Run) -> Frame:
         """Describe the progress of the run."""
@@ -48,15 +48,15 @@ class ProgressPanel(Panel):
             "can_set_learning_rate": run.control.can_set_learning_rate,
             "best_state": best.step if (best := self._best.of(run)) else None,
             "can_checkpoint": run.control.can_checkpoint,
-            "checkpoint": self._checkpoint(run),
+            "checkpoint": self._newest(run),
             "notes": [*_switched_off(run), *run.notes[-MOST_NOTES:]],
         }
 
-    def _checkpoint(self, run: Run) -> Frame | None:
+    def _newest(self, run: Run) -> Frame | None:
         if not run.checkpoints:
             return None
-        if len(run.checkpoints) != self._checkpoints:
-            self._checkpoints, self._checkpoint_at = len(run.checkpoints), time.monotonic()
+        if run.checkpoints[-1] is not self._checkpoint:
+            self._checkpoint, self._checkpoint_at = run.checkpoints[-1], time.monotonic()
         step, path = run.checkpoints[-1]
         return {"step": step, "path": str(path), "age_s": time.monotonic() - self._checkpoint_at}
 

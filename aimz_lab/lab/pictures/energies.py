@@ -26,8 +26,8 @@ def draw_energies(axes: Axes, run: Run) -> None:
         axes: Where to draw.
         run: A run of chains; if it was read from a file, their mean is drawn.
     """
-    energies = _energies(run)
-    if not np.isfinite(energies).any():
+    traces = _energies(run)
+    if not any(np.isfinite(trace.mean).any() for trace in traces):
         axes.text(0.5, 0.5, "no energies", transform=axes.transAxes, color=_MUTED, ha="center")
         return
     warmup = min(run.chains.plan.warmup, run.step) if run.chains else 0
@@ -35,9 +35,7 @@ def draw_energies(axes: Axes, run: Run) -> None:
         axes.axvspan(0, warmup, color=_WARM, zorder=0, label="warm-up")
     first = warmup if run.chains else run.step // 2  # a file has no length of the warm-up
     drawn = []
-    for chain in range(min(energies.shape[1], MOST_CHAINS)):
-        trace = Trace(_COLUMNS)
-        trace.add(energies[:, chain])
+    for chain, trace in enumerate(traces):
         # A bucket that has just begun has the mean of few iterations, which looks like a spike.
         whole = slice(max(trace.n_steps // trace.width, 1))
         steps, mean = trace.steps[whole], trace.mean[whole]
@@ -48,7 +46,9 @@ def draw_energies(axes: Axes, run: Run) -> None:
         counted = mean[steps - trace.width >= first]
         drawn.append(counted if counted.size else mean[len(mean) // 2 :])
     spanned = np.concatenate(drawn)
-    axes.set_ylim(*_range(spanned if np.isfinite(spanned).any() else energies))
+    if not np.isfinite(spanned).any():
+        spanned = np.concatenate([end for trace in traces for end in (trace.low, trace.high)])
+    axes.set_ylim(*_range(spanned))
 
 
 def _range(values: np.ndarray) -> tuple[float, float]:
@@ -59,7 +59,13 @@ def _range(values: np.ndarray) -> tuple[float, float]:
     return float(low - room), float(high + room)
 
 
-def _energies(run: Run) -> np.ndarray:
-    if run.chains is not None and ENERGY in run.chains.names:
-        return run.chains.column(ENERGY)
-    return run.losses[:, None]
+def _energies(run: Run) -> list[Trace]:
+    """The curve of each chain, or that of their mean."""
+    if run.chains is None or ENERGY not in run.chains.names:
+        mean = Trace(_COLUMNS)
+        mean.add(run.losses)
+        return [mean]
+    traces = [Trace(_COLUMNS) for _ in range(min(run.chains.plan.chains, MOST_CHAINS))]
+    for chain, trace in enumerate(traces):
+        trace.follow(run.chains.buckets(ENERGY), chain)
+    return traces

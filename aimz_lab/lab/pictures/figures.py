@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from aimz_lab.data.options import check_flag
 from aimz_lab.errors import ArgumentError, OptionalDependencyError
 from aimz_lab.inference.run.events import Run
 from aimz_lab.lab import formatting
@@ -21,6 +22,7 @@ from aimz_lab.lab.pictures.energies import draw_energies
 from aimz_lab.lab.pictures.summary import Summary, heading
 from aimz_lab.lab.record import RunSource, loss_trace, run_of
 from aimz_lab.lab.traces import Trace
+from aimz_lab.system.imports import late_import
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,7 +58,7 @@ def loss_figure(
         A figure of matplotlib without a window; it shows itself at the end of a cell.
 
     Raises:
-        ArgumentError: If no run is given.
+        ArgumentError: If no run is given, or an option is neither ``True`` nor ``False``.
         OptionalDependencyError: If matplotlib is missing.
 
     Example:
@@ -66,16 +68,18 @@ def loss_figure(
     if not sources:
         msg = "loss_figure() draws at least one run; pass a Run, a History or a LiveDashboard."
         raise ArgumentError(msg)
+    log, per_row = check_flag("log", log), check_flag("per_row", per_row)
+    smooth = check_flag("smooth", smooth)
     if not has_matplotlib():
         msg = "Pictures need matplotlib: pip install 'aimz_lab[lab]'"
         raise OptionalDependencyError(msg)
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    from aimz_lab.lab.pictures.figure_layout import Margins, ShownFigure
-
+    agg = late_import("matplotlib.backends.backend_agg")
+    layout = late_import("aimz_lab.lab.pictures.figure_layout")
     run, *others = [run_of(source) for source in sources]
-    figure = ShownFigure(figsize=_SIZE_IN, dpi=_DPI, facecolor=_PAPER, layout=Margins())
-    FigureCanvasAgg(figure)
+    figure = layout.ShownFigure(
+        figsize=_SIZE_IN, dpi=_DPI, facecolor=_PAPER, layout=layout.Margins()
+    )
+    agg.FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     if run.info.is_sampling:
         draw_energies(axes, run)
@@ -148,14 +152,13 @@ def _draw_other(axes: Axes, run: Run, *, per_row: bool, dash: tuple[int, ...]) -
 
 
 def _dress(axes: Axes, run: Run, unit: str, axis: str = "step") -> None:
-    from matplotlib.ticker import FuncFormatter, NullFormatter
-
+    ticker = late_import("matplotlib.ticker")
     _title(axes, run)
     axes.set_xlabel(axis, color=_MUTED, fontsize=8.5)
     axes.set_ylabel(unit, color=_MUTED, fontsize=8.5)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: formatting.count(value)))
+    axes.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: formatting.count(value)))
     axes.yaxis.set_major_formatter(_tick_formatter())
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_minor_formatter(ticker.NullFormatter())
     axes.tick_params(colors=_MUTED, labelsize=8, length=0)
     axes.grid(color=_GRID, linewidth=0.8)
     axes.set_axisbelow(True)
@@ -178,9 +181,7 @@ def _label_within_a_decade(axes: Axes) -> None:
 
 
 def _tick_formatter() -> Formatter:
-    from matplotlib.ticker import Formatter
-
-    class Numbers(Formatter):
+    class Numbers(late_import("matplotlib.ticker").Formatter):
         def __call__(self, value: float, pos: int | None = None) -> str:  # noqa: ARG002
             return formatting.number(value)
 

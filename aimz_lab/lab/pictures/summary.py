@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
+from aimz_lab.data.options import check_text
 from aimz_lab.inference.run.events import Run
 from aimz_lab.inference.run.plateau import fall_at_end
 from aimz_lab.lab import formatting
@@ -70,7 +71,7 @@ def _chains(run: Run) -> dict[str, str]:
         if advice := divergence_advice(run):
             found["advice"] = advice
     if "step_size" in chains.names and chains.iterations:
-        found["step size"] = formatting.spread(chains.column("step_size")[-1])
+        found["step size"] = formatting.spread(chains.last("step_size"))
     return found | _convergence(run)
 
 
@@ -88,11 +89,11 @@ def _convergence(run: Run) -> dict[str, str]:
 
 
 def _rates(run: Run) -> str:
-    seconds = run.column("seconds")
-    if run.step == 0 or seconds[-1] <= 0:
+    seconds = run.stepping_s
+    if seconds <= 0:
         return ""
-    steps_per_s = run.step / seconds[-1]
-    rows_per_s = float(run.column("rows").sum(dtype="int64")) / seconds[-1]
+    steps_per_s = run.step / seconds
+    rows_per_s = float(run.column("rows").sum(dtype="int64")) / seconds
     steps = f", {formatting.rate(steps_per_s)} steps/s"
     return f"{steps}, {formatting.rate(rows_per_s)} rows/s" if rows_per_s else steps
 
@@ -182,8 +183,12 @@ def summary_html(source: RunSource, *, picture: str = "") -> str:
     Returns:
         A fragment of HTML.
 
+    Raises:
+        DataTypeError: If ``source`` has no run.
+        ArgumentError: If ``picture`` is no text.
+
     Example:
         >>> "<table" in summary_html(im.last_run)
         True
     """
-    return Summary(source).html(picture)
+    return Summary(source).html(check_text("picture", picture))

@@ -25,6 +25,7 @@ from numpyro.infer.autoguide import AutoMultivariateNormal
 from aimz_lab.effects import summarize_effect
 from aimz_lab.errors import OptionalDependencyError
 from aimz_lab.impact_model import ImpactModel
+from aimz_lab.system.imports import late_import
 
 PROB = 0.95
 """Share of the draws, or of repeated experiments, that an interval holds."""
@@ -82,7 +83,7 @@ def load_experiment() -> Experiment:
         OptionalDependencyError: If the package is missing.
     """
     try:
-        from causaldata import nsw_mixtape
+        nsw_mixtape = late_import("causaldata").nsw_mixtape
     except ImportError as error:
         msg = "The tour's data come with causaldata: pip install 'aimz_lab[lab]'"
         raise OptionalDependencyError(msg) from error

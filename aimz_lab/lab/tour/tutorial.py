@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aimz_lab.errors import AimzLabError, ArgumentError, OptionalDependencyError
+from aimz_lab.system.imports import late_import
+from aimz_lab.system.interrupts import hold_interrupts
+from aimz_lab.system.paths import naming, write_whole
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -100,22 +103,25 @@ def write_html(notebook: Path, out: Path, on_cell: Callable[[int, int], None]) -
 
     Raises:
         ArgumentError: If the file cannot be written.
+        ArtifactWriteError: If there is no room for it; an earlier one stays.
         AimzLabError: If a cell fails or the kernel dies; nothing is written then.
         KeyboardInterrupt: After Ctrl-C; nothing is written, and the kernel is gone.
         OptionalDependencyError: If the packages of notebooks are missing.
     """
     check_target(out)
     executed = _execute(notebook, on_cell)
-    out.write_text(_html(executed, notebook.stem), encoding="utf-8")
+    with naming(out, "page"):
+        write_whole(out, _html(executed, notebook.stem).encode())
 
 
 def _execute(path: Path, on_cell: Callable[[int, int], None]) -> NotebookNode:
     try:
-        import nbformat
-        from nbclient import NotebookClient
-        from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+        with hold_interrupts():
+            import nbformat
+            from nbclient import NotebookClient
+            from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
-        from aimz_lab.lab.tour.jupyter_kernel import ThisPython
+            from aimz_lab.lab.tour.jupyter_kernel import ThisPython
     except ImportError as error:
         msg = "Tutorials need the packages of notebooks: pip install 'aimz_lab[lab]'"
         raise OptionalDependencyError(msg) from error
@@ -168,8 +174,6 @@ def _environment() -> dict[str, str]:
 
 
 def _html(notebook: NotebookNode, title: str) -> str:
-    from nbconvert import HTMLExporter
-
-    exporter = HTMLExporter(raw_template=_TEMPLATE)
+    exporter = late_import("nbconvert").HTMLExporter(raw_template=_TEMPLATE)
     text, _ = exporter.from_notebook_node(notebook, {"metadata": {"name": title}})
     return text

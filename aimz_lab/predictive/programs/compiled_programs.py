@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -16,6 +15,7 @@ from jaxtyping import PyTree
 from aimz_lab.inference.compiling import QUICK, compiler_options
 from aimz_lab.kernel.cache_keys import shapes_of
 from aimz_lab.predictive.programs.own_keys import has_own_keys
+from aimz_lab.system.imports import late_import
 
 T = TypeVar("T")
 
@@ -61,7 +61,7 @@ class Programs:
         with ThreadPoolExecutor(max(len(missing), 1)) as pool:
             compiling = [pool.submit(compiler) for compiler in compilers]
             # xarray imports dask with its first array; while programs compile, that costs no time.
-            importlib.import_module("dask.array")
+            late_import("dask.array")
             done = [one.result() for one in compiling]
         self._compiled.update((keys[index], one) for index, one in zip(missing, done, strict=True))
         return [self._compiled[key] for key in keys]

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from aimz_lab.data.options import real_number
 from aimz_lab.errors import ArgumentError
 from aimz_lab.predictive.reducers.contract import Draws, OverDraws, RowMask, RowValues
+from aimz_lab.types import shown
 
 
 class Quantiles(OverDraws):
@@ -28,9 +30,13 @@ class Quantiles(OverDraws):
     on_host = True  # NumPy sorts twenty times as fast as XLA does on a CPU
 
     def __init__(self, probs: Sequence[float]) -> None:
-        self.probs = np.atleast_1d(np.asarray(probs, dtype=np.float64))
+        try:
+            listed = list(probs)
+        except TypeError:
+            listed = [probs]  # a single one
+        self.probs = np.array([real_number(prob) for prob in listed])
         if not len(self.probs) or not ((self.probs >= 0) & (self.probs <= 1)).all():
-            msg = f"Quantiles need probabilities in [0, 1], got {list(self.probs)}."
+            msg = f"Quantiles need probabilities in [0, 1], got probs={shown(probs)}."
             raise ArgumentError(msg)
         super().__init__("quantile", {"quantile": self.probs})
 
@@ -71,11 +77,11 @@ class Hdi(OverDraws):
     on_host = True
 
     def __init__(self, prob: float = 0.94) -> None:
-        if not 0 < prob < 1:
-            msg = f"Hdi needs a probability in (0, 1), got {prob}."
+        if not 0 < real_number(prob) < 1:
+            msg = f"Hdi needs a probability in (0, 1), got prob={shown(prob)}."
             raise ArgumentError(msg)
         super().__init__("hdi", {"bound": np.array(["lower", "upper"])})
-        self.prob = prob
+        self.prob = real_number(prob)
 
     def block(self, values: Draws, valid: RowMask, by_row: RowValues | None) -> np.ndarray:
         """Lower and upper end of each row."""

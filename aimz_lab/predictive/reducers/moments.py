@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from numbers import Real
 from typing import Literal
 
 import jax
@@ -12,8 +11,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from aimz_lab.data import AxisLabels, row_labels
+from aimz_lab.data.options import real_number
 from aimz_lab.errors import ArgumentError
 from aimz_lab.predictive.reducers.contract import Draws, OverDraws, RowMask, RowValues
+from aimz_lab.types import check_choice, shown
 
 
 class Mean(OverDraws):
@@ -36,9 +37,7 @@ class Mean(OverDraws):
     row_labels: AxisLabels | None = None
 
     def __init__(self, over: Literal["draw", "row"] = "draw", by: ArrayLike | None = None) -> None:
-        if over not in ("draw", "row"):
-            msg = f"over={over!r} is not known; use 'draw' or 'row'."
-            raise ArgumentError(msg)
+        check_choice("over", over, Literal["draw", "row"])
         if by is not None and over == "draw":
             msg = "Mean(by=...) averages the rows of each label; pass over='row' with it."
             raise ArgumentError(msg)
@@ -46,14 +45,15 @@ class Mean(OverDraws):
         self.over = over
         if by is None:
             return
-        if np.ndim(by) != 1:
-            msg = f"Mean(by=...) takes one label per row; its labels have shape {np.shape(by)}."
-            raise ArgumentError(msg)
         try:
-            labels, codes = np.unique(np.asarray(by), return_inverse=True)
-        except TypeError as error:
-            msg = f"Mean(by=...) takes labels of one kind, numbers or text ({error})."
+            each = np.asarray(by)
+            labels, codes = np.unique(each, return_inverse=True)
+        except (TypeError, ValueError) as error:
+            msg = f"Mean(by=...) takes labels of one kind, numbers or texts; got {shown(by)}."
             raise ArgumentError(msg) from error
+        if each.ndim != 1:
+            msg = f"Mean(by=...) takes one label per row; its labels have shape {each.shape}."
+            raise ArgumentError(msg)
         self.by_row = codes.astype(np.int32)
         self.row_labels = row_labels(by)
         self.coords = {"group": labels}
@@ -116,11 +116,11 @@ class Exceeds(OverDraws):
     """
 
     def __init__(self, threshold: float) -> None:
-        if not isinstance(threshold, Real) or math.isnan(threshold):
-            msg = f"Exceeds needs a number as its threshold, got {threshold!r}."
+        if math.isnan(real_number(threshold)):
+            msg = f"Exceeds needs a number, got threshold={shown(threshold)}."
             raise ArgumentError(msg)
         super().__init__("exceeds")
-        self.threshold = float(threshold)
+        self.threshold = real_number(threshold)
 
     def block(self, values: Draws, valid: RowMask, by_row: RowValues | None) -> jax.Array:
         """Shares."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from aimz_lab.data.options import real_number
 from aimz_lab.errors import ArgumentError, OptionalDependencyError
 from aimz_lab.predictive.reducers.contract import Draws, OverDraws, Reducer, RowMask, RowValues
+from aimz_lab.system.imports import late_import
+from aimz_lab.types import shown
 
 _LOO_DRAWS = 25
 """Five draws in the tail, which is a fifth of them; Vehtari, Simpson, Gelman, Yao, Gabry (2024)."""
@@ -75,11 +79,11 @@ class Loo(OfLogLikelihood):
     on_host = True
 
     def __init__(self, r_eff: float = 1.0) -> None:
-        if not r_eff > 0:
-            msg = f"Loo needs r_eff > 0, got {r_eff}."
+        if not 0 < real_number(r_eff) < math.inf:
+            msg = f"Loo needs a positive number, got r_eff={shown(r_eff)}."
             raise ArgumentError(msg)
         super().__init__("loo", {"loo": np.array(["elpd_loo", "p_loo", "pareto_k"])})
-        self.r_eff = r_eff
+        self.r_eff = real_number(r_eff)
         self._loo = _arviz_loo()
 
     def block(self, values: Draws, valid: RowMask, by_row: RowValues | None) -> np.ndarray:
@@ -122,7 +126,7 @@ def check_scores(reducers: Mapping[str, Reducer], group: str) -> None:
 
 def _arviz_loo() -> Callable[..., tuple[np.ndarray, np.ndarray, np.ndarray]]:
     try:
-        from arviz_stats.base import array_stats
+        array_stats = late_import("arviz_stats.base").array_stats
     except ImportError as error:
         msg = "The reducer 'loo' needs arviz-stats: pip install 'aimz_lab[lab]'"
         raise OptionalDependencyError(msg) from error

@@ -1,67 +1,70 @@
-"""Zarr stores that raise on missing chunks; temporary ones are removed with their last reader."""
+"""Zarr stores that verify what is read from them, byte for byte, and what is written to them."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import json
 import re
-import shutil
-import weakref
-from pathlib import Path
-from typing import ClassVar
+import threading
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
 
-from zarr.abc.store import ByteRequest, Store
+import google_crc32c
+from zarr.abc.store import (
+    ByteRequest,
+    OffsetByteRequest,
+    RangeByteRequest,
+    Store,
+    SuffixByteRequest,
+)
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import WrapperStore
 
 from aimz_lab.errors import ArtifactError, ArtifactGoneError
+from aimz_lab.predictive.results.owner import Owner
 
-_CHUNK = re.compile(r"/c(/\d+)*$")
+METADATA = "zarr.json"
+"""Name of the file that describes a group or an array."""
+
+CHUNK = re.compile(r"/c(/\d+)*$")
 """The end of a chunk's key, behind the path of its array."""
 
+_CODECS = {"blosc", "bytes", "crc32c", "vlen-utf8"}
+"""The codecs that this package writes; none of them runs code of the file's."""
 
-class Owner:
-    """Owns a temporary directory, removed when nothing refers to the owner any more.
-
-    Args:
-        path: The directory.
-    """
-
-    alive: ClassVar[weakref.WeakSet[Owner]] = weakref.WeakSet()
-    """The owners of all temporary directories of this process."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._remove = weakref.finalize(self, shutil.rmtree, path, ignore_errors=True)
-        Owner.alive.add(self)
-
-    def remove(self) -> None:
-        """Remove the directory now; a later read from it raises :class:`ArtifactGoneError`."""
-        self._remove()
-        Owner.alive.discard(self)
+_CHECKSUM_BYTES = 4
 
 
 class CheckedStore(WrapperStore):
-    """A store for reading that raises on a missing or truncated chunk.
+    """A store for reading that raises where anything is missing or is not as it was written.
+
+    It verifies the checksum at the end of each chunk, and that of each metadata file. Zarr gets
+    the chunks without their checksums, which it would verify a second time.
 
     Args:
         store: The store.
         path: Its name in messages.
         owner: Owner of a temporary store, kept alive by this object.
-
-    Attributes:
-        chunk_bytes: Size of a chunk by the path of its array; ``None`` where each chunk has its own
-            size in its header, as Blosc writes it.
+        checksums: Checksums of the metadata files by key, except for the root's.
     """
 
-    def __init__(self, store: Store, path: str = "", owner: Owner | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        path: str = "",
+        owner: Owner | None = None,
+        checksums: Mapping[str, int] | None = None,
+    ) -> None:
         super().__init__(store)
         self._path, self._owner = path, owner
-        self.chunk_bytes: dict[str, int | None] = {}
+        self.checksums = dict(checksums or {})
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _checked, (self._store, self._path, None, self.chunk_bytes)
+        return CheckedStore, (self._store, self._path, None, self.checksums)
 
     def _with_store(self, store: Store) -> CheckedStore:
-        return _checked(store, self._path, self._owner, self.chunk_bytes)
+        return CheckedStore(store, self._path, self._owner, self.checksums)
 
     async def get(
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
@@ -69,41 +72,144 @@ class CheckedStore(WrapperStore):
         """Read a key; see the base class.
 
         Raises:
-            ArtifactGoneError: If a chunk is missing; all chunks were written.
-            ArtifactError: If a chunk is truncated.
+            ArtifactGoneError: If it is missing, but was written.
+            ArtifactError: If it is damaged, or was not written by this package.
         """
-        value = await self._store.get(key, prototype, byte_range)
-        chunk = _CHUNK.search(key)
-        if chunk is None:
-            return value
+        return self._verified(key, await self._store.get(key, prototype), byte_range)
+
+    def get_sync(
+        self,
+        key: str,
+        *,
+        prototype: BufferPrototype | None = None,
+        byte_range: ByteRequest | None = None,
+    ) -> Buffer | None:
+        """Read a key as :meth:`get` does; newer releases of Zarr read local files so."""
+        value = self._store.get_sync(key, prototype=prototype)
+        return self._verified(key, value, byte_range)
+
+    async def get_partial_values(
+        self,
+        prototype: BufferPrototype,
+        key_ranges: Iterable[tuple[str, ByteRequest | None]],
+    ) -> list[Buffer | None]:
+        """Read parts of several keys; see :meth:`get`."""
+        return [await self.get(key, prototype, byte_range) for key, byte_range in key_ranges]
+
+    _get_many = Store._get_many  # that of WrapperStore goes past get
+
+    def _verified(
+        self, key: str, value: Buffer | None, byte_range: ByteRequest | None
+    ) -> Buffer | None:
+        if key == METADATA:
+            return value  # the root's has its own checksum
+        if key.endswith(f"/{METADATA}"):
+            value = self._metadata(key, value)
+        elif CHUNK.search(key):
+            value = self._chunk(key, value)
+        else:
+            return None  # such as the metadata of older formats
+        return value if value is None or byte_range is None else _cut(value, byte_range)
+
+    def _chunk(self, key: str, value: Buffer | None) -> Buffer:
         if value is None:
             raise missing_part(self._path, key)
-        array = key[: chunk.start()]
-        if byte_range is not None or array not in self.chunk_bytes:
+        data = value.as_numpy_array()
+        there = bytes(data[-_CHECKSUM_BYTES:])
+        computed = google_crc32c.value(data[:-_CHECKSUM_BYTES]).to_bytes(4, "little")
+        if there != computed:
+            raise damaged(self._path, f"{key}, of {len(value):,} bytes, is not as it was written")
+        return value[:-_CHECKSUM_BYTES]
+
+    def _metadata(self, key: str, value: Buffer | None) -> Buffer | None:
+        written = self.checksums.get(key)
+        if value is None:
+            if written is None:
+                return None
+            raise missing_part(self._path, key.removesuffix(f"/{METADATA}"))
+        data = value.to_bytes()
+        if zlib.crc32(data) != written:
+            raise damaged(self._path, f"{key} is not as it was written")
+        document = json.loads(data)
+        if document.get("node_type") != "array":
             return value
-        written = self.chunk_bytes[array]
-        written = _size_in_header(value) if written is None else written
-        if len(value) != written:
-            msg = (
-                f"The result at {self._path} is damaged: {key} has {len(value)} bytes, of "
-                f"{written}. Remove it and compute the result again."
-            )
-            raise ArtifactError(msg)
-        return value
+        foreign = [one.get("name") for one in document["codecs"] if one.get("name") not in _CODECS]
+        if foreign or document.get("storage_transformers"):
+            raise damaged(self._path, f"{key} names codecs that no result has: {foreign}")
+        document["codecs"] = [one for one in document["codecs"] if one["name"] != "crc32c"]
+        return value.from_bytes(json.dumps(document).encode())
 
 
-def _checked(
-    store: Store, path: str, owner: Owner | None, chunk_bytes: dict[str, int | None]
-) -> CheckedStore:
-    checked = CheckedStore(store, path, owner)
-    checked.chunk_bytes = chunk_bytes
-    return checked
+class WrittenStore(WrapperStore):
+    """A store for writing that notes the checksums of its metadata, and can be stopped.
 
+    Zarr writes the chunks of an array on threads of its own. They go on when one of them fails.
 
-def _size_in_header(chunk: Buffer) -> int:
-    """Bytes of a Blosc-compressed chunk, from the last of the four words of its header."""
-    header = chunk[:16].to_bytes()
-    return int.from_bytes(header[12:], "little") if len(header) == 16 else 16
+    Args:
+        store: The store.
+
+    Attributes:
+        checksums: Checksums of the metadata files by key, as written last.
+    """
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self.checksums: dict[str, int] = {}
+        self._under_way, self._stopped = 0, False
+        self._changed = threading.Condition()
+
+    def _with_store(self, store: Store) -> WrittenStore:
+        other = WrittenStore(store)
+        other.__dict__.update(vars(self), _store=store)
+        return other
+
+    async def set(self, key: str, value: Buffer) -> None:
+        """Write a key; see the base class.
+
+        Raises:
+            OSError: If writing was stopped, or fails.
+        """
+        with self._writing(key, value):
+            await self._store.set(key, value)
+
+    async def set_if_not_exists(self, key: str, value: Buffer) -> None:
+        """Write a key unless it is there already; see :meth:`set`."""
+        if not await self._store.exists(key):
+            await self.set(key, value)
+
+    async def _set_many(self, values: Iterable[tuple[str, Buffer]]) -> None:
+        await asyncio.gather(*[self.set(key, value) for key, value in values])
+
+    def set_sync(self, key: str, value: Buffer) -> None:
+        """Write a key as :meth:`set` does; newer releases of Zarr write local files so."""
+        with self._writing(key, value):
+            self._store.set_sync(key, value)
+
+    def stop(self, timeout_s: float) -> None:
+        """Refuse to write any more, and wait for what is being written.
+
+        Args:
+            timeout_s: How long to wait, in seconds.
+        """
+        with self._changed:
+            self._stopped = True
+            self._changed.wait_for(lambda: not self._under_way, timeout_s)
+
+    @contextlib.contextmanager
+    def _writing(self, key: str, value: Buffer) -> Iterator[None]:
+        with self._changed:
+            if self._stopped:
+                msg = f"{key} was not written: the call has failed"
+                raise OSError(msg)
+            self._under_way += 1
+        try:
+            yield
+            if key.endswith(f"/{METADATA}"):
+                self.checksums[key] = zlib.crc32(value.to_bytes())
+        finally:
+            with self._changed:
+                self._under_way -= 1
+                self._changed.notify_all()
 
 
 def missing_part(path: str, part: str) -> ArtifactGoneError:
@@ -112,3 +218,20 @@ def missing_part(path: str, part: str) -> ArtifactGoneError:
         f"The result at {path} is gone, or parts of it are: {part} is missing. It was removed "
         "after it had been written; compute it again, with output_dir= to keep it."
     )
+
+
+def damaged(path: str, what: str) -> ArtifactError:
+    """Return the error for a result with a damaged part."""
+    return ArtifactError(
+        f"The result at {path} is damaged: {what}. Remove it and compute the result again."
+    )
+
+
+def _cut(value: Buffer, part: ByteRequest) -> Buffer:
+    match part:
+        case RangeByteRequest(start, end):
+            return value[start:end]
+        case OffsetByteRequest(offset):
+            return value[offset:]
+        case SuffixByteRequest(suffix):
+            return value[max(len(value) - suffix, 0) :]

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Set
+from datetime import UTC, datetime
 from typing import TypeAlias
 
 import jax
 import numpy as np
+import numpyro
 import xarray as xr
 from jax.typing import ArrayLike
 from jaxtyping import Shaped
 
 from aimz_lab.data import RowCoord
+from aimz_lab.errors import ArgumentError
 from aimz_lab.kernel.spec import KernelSpec, variable_name
 from aimz_lab.types import SAMPLE_DIMS, Coords
+from aimz_lab.version import __version__
 
 Variable: TypeAlias = xr.Variable | tuple[tuple[str, ...], np.ndarray]
 """A labelled array, or its dimensions and values."""
@@ -38,25 +43,39 @@ def site_dims(
 
     Returns:
         For each dimension the name that the user gave; else the rows' name; else the name of its
-        plate; else ``{site}_dim_{i}``, as in ArviZ.
+        plate; else that of ``infer={"event_dims": ...}``; else ``{site}_dim_{i}``, as in ArviZ.
     """
     dims: list[str | None] = [None] * ndim
     site = spec.sites.get(name) if spec else None
-    taken = set(SAMPLE_DIMS) | (set(spec.sites) if spec else set())
+    taken = {*SAMPLE_DIMS, *map(variable_name, spec.sites if spec else ())}
     for plate in site.plates if site else ():
         axis = min(site.batch_ndim, ndim) + plate.dim
         if plate.is_rows and axis not in site.row_axes:
             continue  # a computed site may have as many columns as a block has rows
         if 0 <= axis < ndim and site.shape[axis] == plate.subsample_size:
-            dims[axis] = plate.name if plate.name not in taken else None
+            label = variable_name(plate.name)
+            dims[axis] = None if label in taken else label
+    for axis, label in enumerate(site.event_dims if site else (), len(site.plates) if site else 0):
+        if axis < ndim and dims[axis] is None:
+            dims[axis] = variable_name(label)
     if row_axis is not None:
-        dims[row_axis] = spec.row_dim if spec.row_dim not in taken else "obs"
+        dims[row_axis] = spec.row_dim
     given = list((named or {}).get(name, ()))
     free = [axis for axis in range(ndim) if len(given) == ndim or axis != row_axis]
     dims = [*dims]
     for axis, label in zip(free, given, strict=False):
         dims[axis] = label
-    return tuple(label or f"{variable_name(name)}_dim_{axis}" for axis, label in enumerate(dims))
+    return tuple(
+        _default_dim(name, axis, ndim, taken) if label is None else label
+        for axis, label in enumerate(dims)
+    )
+
+
+def _default_dim(site: str, axis: int, ndim: int, taken: Set[str]) -> str:
+    """Number a dimension by its axis, as ArviZ does; further on if a site has that name."""
+    numbers = itertools.count(axis, ndim)
+    names = (f"{variable_name(site)}_dim_{number}" for number in numbers)
+    return next(name for name in names if name not in taken)
 
 
 def sample_dataset(
@@ -117,12 +136,23 @@ def posterior_dataset(
         {'chain': 2, 'draw': 4, 'b_dim_0': 3}
     """
     arrays = {name: np.asarray(values) for name, values in draws.items()}
+    return sample_dataset(arrays, posterior_dims(draws, spec, dims), num_chains, coords, attrs)
+
+
+def posterior_dims(
+    draws: Mapping[str, Shaped[jax.Array | np.ndarray, "draw ..."]],
+    spec: KernelSpec | None,
+    dims: Mapping[str, tuple[str, ...]] | None,
+) -> dict[str, tuple[str, ...]]:
+    """Name the dimensions of posterior draws, without chain and draw; see :func:`site_dims`."""
     names = {}
-    for name, array in arrays.items():
+    for name, array in draws.items():
+        ndim = np.ndim(array) - 1
         site = spec.sites.get(name) if spec else None
-        row_axis = spec.row_axis(name) if site else None
-        names[name] = site_dims(spec, name, array.ndim - 1, row_axis=row_axis, named=dims)
-    return sample_dataset(arrays, names, num_chains, coords, attrs)
+        fits = site is not None and len(site.shape) == ndim
+        row_axis = spec.row_axis(name) if fits else None
+        names[name] = site_dims(spec, name, ndim, row_axis=row_axis, named=dims)
+    return names
 
 
 def posterior_tree(
@@ -169,13 +199,29 @@ def labelled_draws(
     return (*SAMPLE_DIMS, *dims), values.reshape(shape)
 
 
+def check_coords(coords: Coords, sizes: Mapping[str, int]) -> None:
+    """Raise :class:`ArgumentError` if a dimension has more or fewer labels than entries."""
+    for dim, labels in coords.items():
+        if dim in sizes and len(labels) != sizes[dim]:
+            msg = (
+                f"coords[{dim!r}] has {len(labels):,} labels, and the dimension {dim!r} has "
+                f"{sizes[dim]:,} entries; give each a label."
+            )
+            raise ArgumentError(msg)
+
+
 def with_coords(
     variables: Mapping[str, Variable],
     sizes: Mapping[str, int],
     coords: Coords,
     attrs: Mapping[str, object],
 ) -> xr.Dataset:
-    """Return a dataset with the given labels; other dimensions count from 0."""
+    """Return a dataset with the given labels; other dimensions count from 0.
+
+    Raises:
+        ArgumentError: If there are more or fewer labels than entries.
+    """
+    check_coords(coords, sizes)
     labels = {dim: np.arange(size) for dim, size in sizes.items()}
     labels.update({dim: value for dim, value in coords.items() if dim in sizes})
     levels = {
@@ -184,7 +230,8 @@ def with_coords(
         if isinstance(value, xr.Variable) and name not in {*sizes, *variables}
         if value.attrs.get(LEVEL_OF) in sizes
     }
-    return with_levels(xr.Dataset(variables, {**labels, **levels}, dict(attrs)))
+    attrs = {**origin_attrs(), **attrs}
+    return with_levels(xr.Dataset(variables, {**labels, **levels}, attrs))
 
 
 LEVEL_OF = "level_of"
@@ -213,3 +260,21 @@ def with_levels(dataset: xr.Dataset) -> xr.Dataset:
         if name not in dataset.xindexes:
             dataset = dataset.set_xindex(name)
     return dataset
+
+
+def origin_attrs() -> dict[str, str]:
+    """Return when and by what a group is made; the names are those of ArviZ, and our own.
+
+    Example:
+        >>> sorted(origin_attrs())[:2]
+        ['aimz_lab_version', 'created_at']
+    """
+    return {
+        "created_at": datetime.now(UTC).isoformat(),
+        "creation_library": "aimz_lab",
+        "creation_library_version": __version__,
+        "creation_library_language": "Python",
+        "inference_library": "numpyro",
+        "inference_library_version": numpyro.__version__,
+        "aimz_lab_version": __version__,
+    }

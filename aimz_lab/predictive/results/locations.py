@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from pathlib import Path
 
 from zarr.abc.store import Store
 
-from aimz_lab.errors import ArgumentError, ArtifactGoneError, OptionalDependencyError
+from aimz_lab.errors import (
+    ArgumentError,
+    ArtifactError,
+    ArtifactGoneError,
+    OptionalDependencyError,
+)
+from aimz_lab.system.imports import late_import
+from aimz_lab.system.paths import is_url, path_text
+
+_DEEPEST = 64
+"""Most folders inside one another; a Zarr array has one for each of its dimensions."""
 
 
-def location(path: str | Path | None) -> str | Path | None:
-    """Return a URL unchanged, and anything else, also ``file://``, as an absolute path."""
+def location(argument: str, path: object) -> str | Path | None:
+    """Return a URL unchanged, and anything else, also ``file://``, as an absolute path.
+
+    Args:
+        argument: What it is, for messages.
+        path: The path or URL, or ``None``.
+
+    Raises:
+        ArgumentError: If it is no path.
+    """
     if path is None:
         return None
-    text = str(path)
-    for scheme in ("file://", "local://"):
-        text = text.removeprefix(scheme)
+    text = path_text(argument, path)
     return text if is_url(text) else Path(text).expanduser().resolve()
-
-
-def is_url(path: object) -> bool:
-    """Whether it is a URL and not a folder."""
-    return path is not None and "://" in str(path)
 
 
 def nothing_at(path: str) -> ArtifactGoneError:
@@ -35,10 +47,39 @@ def exists(path: str) -> bool:
     """Whether something is at a folder or URL."""
     if not is_url(path):
         return Path(path).exists()
-    import fsspec
-
-    files, where = fsspec.core.url_to_fs(path)
+    files, where = late_import("fsspec").core.url_to_fs(path)
     return files.exists(where)
+
+
+def stored_files(path: str) -> dict[str, int]:
+    """Return the sizes of the files in a folder or at a URL, by key.
+
+    Raises:
+        ArtifactError: If there is anything but files and folders in it.
+    """
+    if is_url(path):
+        files, where = late_import("fsspec").core.url_to_fs(path)
+        files.invalidate_cache(where)  # it may remember how the place looked before
+        found = files.find(where, detail=True)
+        return {name[len(where) :].lstrip("/"): info["size"] for name, info in found.items()}
+    sizes: dict[str, int] = {}
+    folders = [(path, "")]
+    while folders:
+        folder, prefix = folders.pop()
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                key = prefix + entry.name
+                if entry.is_dir(follow_symlinks=False) and key.count("/") < _DEEPEST:
+                    folders.append((entry.path, f"{key}/"))
+                elif entry.is_file(follow_symlinks=False):
+                    sizes[key] = entry.stat(follow_symlinks=False).st_size
+                else:
+                    msg = (
+                        f"{path} is not a result of this package: {key[:80]} is no regular file, "
+                        "or lies too deep."
+                    )
+                    raise ArtifactError(msg)
+    return sizes
 
 
 def remote_store(url: str, *, read_only: bool = False) -> Store:
@@ -53,7 +94,7 @@ def remote_store(url: str, *, read_only: bool = False) -> Store:
         ArgumentError: If fsspec does not know such URLs.
     """
     try:
-        import fsspec  # noqa: F401
+        late_import("fsspec")
     except ImportError as error:
         msg = "A URL needs fsspec; pip install 'aimz_lab[remote]'."
         raise OptionalDependencyError(msg) from error

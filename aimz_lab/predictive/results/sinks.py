@@ -189,7 +189,7 @@ class StoreSink:
                 self._room.acquire()
                 self._pending.append(self._pool.submit(self._write_region, array, where, part))
 
-    def close(self) -> None:
+    def finish(self) -> None:
         """Wait until all is written.
 
         Raises:
@@ -197,9 +197,8 @@ class StoreSink:
         """
         while self._pending:
             self._pending.popleft().result()
-        self.abandon()
 
-    def abandon(self) -> None:
+    def close(self) -> None:
         """Write no more."""
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)

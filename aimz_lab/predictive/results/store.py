@@ -8,10 +8,11 @@ store is written under another name and then renamed.
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 import tempfile
-import uuid
 import warnings
+import zlib
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,15 +23,64 @@ import zarr
 from zarr.storage import LocalStore
 
 from aimz_lab.errors import AimzLabError, ArtifactError, ArtifactWriteError
-from aimz_lab.predictive.results.checked_store import CheckedStore, Owner, missing_part
+from aimz_lab.predictive.results.checked_store import (
+    METADATA,
+    CheckedStore,
+    WrittenStore,
+    damaged,
+)
+from aimz_lab.predictive.results.contents import check_metadata, check_sizes, check_there
 from aimz_lab.predictive.results.datasets import with_levels
-from aimz_lab.predictive.results.locations import exists, is_url, location, nothing_at, remote_store
+from aimz_lab.predictive.results.locations import (
+    exists,
+    location,
+    nothing_at,
+    remote_store,
+    stored_files,
+)
+from aimz_lab.predictive.results.owner import Owner
+from aimz_lab.system.imports import late_import
+from aimz_lab.system.interrupts import hold_interrupts
+from aimz_lab.system.leftovers import keep_folder, make_folder, remove_folder, remove_leftovers
+from aimz_lab.system.paths import is_url
 
-FORMAT = 1
+FORMAT = 2
 _MARK = "aimz_lab"
 _ORDER = "aimz_lab_dims"
+PARTIAL = ".partial"
+"""End of the names of folders that are still being written."""
+
+_LAST_WRITE_S = 30.0
+"""How long a failed call waits for the last chunks on their way to a file system."""
+
 LOADED_BYTES = 128 * 2**20
 """Results up to this size in bytes are loaded into memory, where ArviZ needs them."""
+
+
+@contextlib.contextmanager
+def new_store(output_dir: str | Path | None, label: str) -> Iterator[StoreWriter]:
+    """Make a store that is complete after the block, or leaves nothing.
+
+    An error or Ctrl-C in the block removes it, also where that comes as it is made or published.
+
+    Args:
+        output_dir: As for :class:`StoreWriter`.
+        label: Likewise.
+
+    Raises:
+        ArtifactWriteError: If it cannot be written to.
+        ArgumentError: If it is a URL of an unknown kind.
+        OptionalDependencyError: If a package for such URLs is missing.
+    """
+    writer = StoreWriter(output_dir, label)
+    try:
+        with hold_interrupts():
+            writer.begin()
+        yield writer
+    except BaseException:
+        with hold_interrupts():
+            writer.discard()
+        raise
 
 
 class StoreWriter:
@@ -41,35 +91,54 @@ class StoreWriter:
             a temporary store.
         label: Part of the name.
 
+    Attributes:
+        owner: Owner of a temporary store; else ``None``.
+        path: Where the store is once it is published.
+
     Raises:
-        ArtifactWriteError: If it cannot be written to.
-        ArgumentError: If it is a URL of an unknown kind.
-        OptionalDependencyError: If a package for such URLs is missing.
+        ArgumentError: If ``output_dir`` is no path.
     """
 
     def __init__(self, output_dir: str | Path | None, label: str) -> None:
-        name = f"{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}_{label}.zarr"
-        output_dir = location(output_dir)
+        self._name = f"{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}_{label}.zarr"
+        self._directory = location("output_dir", output_dir)
         self.owner: Owner | None = None
+        self.path = str(self._directory)
+        self._partial: Path | None = None
+        self._store: WrittenStore | None = None
         self._written: dict[str, set[str]] = {}
-        if is_url(output_dir):
-            self.path = f"{output_dir.rstrip('/')}/{name}"
+
+    def begin(self) -> None:
+        """Make the store, and remove what killed processes left in its directory.
+
+        Raises:
+            ArtifactWriteError: If it cannot be written to.
+            ArgumentError: If it is a URL of an unknown kind.
+            OptionalDependencyError: If a package for such URLs is missing.
+        """
+        if is_url(self._directory):
+            self.path = f"{self._directory.rstrip('/')}/{self._name}"
             with self.reporting():
-                self.store = remote_store(self.path)
+                self._store = WrittenStore(remote_store(self.path))
                 # It has its final name at once, and stays visible if writing is cut off.
                 self._mark(complete=False)
             return
-        with self.reporting(str(output_dir)):
-            if output_dir is None:
-                directory = Path(tempfile.mkdtemp(prefix="aimz_lab-"))
-                self.owner = Owner(directory)
+        with self.reporting(str(self._directory or tempfile.gettempdir())):
+            if self._directory is None:
+                self.owner = Owner()
+                self._directory = self.owner.path
             else:
-                directory = output_dir
-                directory.mkdir(parents=True, exist_ok=True)
-            self.path = str(directory / name)
-            self._partial = directory / f".{name}.{uuid.uuid4().hex[:8]}.partial"
-            self._partial.mkdir()
-            self.store = LocalStore(self._partial)
+                self._directory.mkdir(parents=True, exist_ok=True)
+                remove_leftovers(self._directory, ".", PARTIAL)
+            self.path = str(self._directory / self._name)
+            self._partial = make_folder(self._directory, f".{self._name}.", PARTIAL)
+            self._store = WrittenStore(LocalStore(self._partial))
+
+    @property
+    def folds_case(self) -> bool:
+        """Whether it is on a file system that does not tell upper from lower case."""
+        swapped = self._partial and self._partial.with_name(self._partial.name.swapcase())
+        return bool(swapped and swapped.exists())
 
     @contextlib.contextmanager
     def reporting(self, path: str | None = None) -> Iterator[None]:
@@ -112,13 +181,13 @@ class StoreWriter:
         self._written.setdefault(group, set()).add(name)
         with self.reporting():
             return zarr.create_array(
-                self.store,
+                self._store,
                 name=f"{group}/{name}",
                 shape=shape,
                 chunks=chunks,
                 dtype=dtype,
                 dimension_names=stored_dims,
-                compressors=_codec(dtype),
+                compressors=_compressors(dtype),
                 attributes={_ORDER: list(dims)},
                 # A chunk of zeros is written too, so that a missing chunk always means a loss.
                 config={"write_empty_chunks": True},
@@ -135,37 +204,55 @@ class StoreWriter:
             # Zarr stores text labels in a stable way, but its specification is a draft.
             warnings.filterwarnings("ignore", category=zarr.errors.UnstableSpecificationWarning)
             marked.to_zarr(
-                self.store,
+                self._store,
                 group=group,
+                encoding={
+                    name: {"compressors": _compressors(variable.dtype)}
+                    for name, variable in marked.variables.items()
+                },
                 mode="a",
                 zarr_format=3,
                 consolidated=False,
                 write_empty_chunks=True,
             )
 
-    def publish(self) -> None:
-        """Declare the store complete and give it its name."""
-        with self.reporting():
+    def publish(self) -> xr.DataTree:
+        """Declare the store complete, give it its name, and open it.
+
+        Raises:
+            ArtifactWriteError: If that fails.
+        """
+        with self.reporting(), hold_interrupts():
             self._mark(complete=True)
-            if not is_url(self.path):
+            if self._partial:
                 self._partial.replace(self.path)
+                keep_folder(self._partial)
+        return read_store(self.path, self.owner)
 
     def _mark(self, *, complete: bool) -> None:
-        """Write to the root: the format, whether the store is complete, and its arrays."""
-        arrays = {group: sorted(names) for group, names in self._written.items()}
-        mark = {_MARK: {"format": FORMAT, "complete": complete, "arrays": arrays}}
-        zarr.open_group(self.store, mode="a").update_attributes(mark)
+        """Write to the root what the store consists of, and whether it is complete."""
+        mark = {
+            "format": FORMAT,
+            "complete": complete,
+            "arrays": {group: sorted(names) for group, names in self._written.items()},
+            "checksums": self._store.checksums,
+        }
+        attributes = {_MARK: {**mark, "checksum": _checksum({_MARK: mark})}}
+        zarr.open_group(self._store, mode="a", zarr_format=3).update_attributes(attributes)
 
     def discard(self) -> None:
-        """Remove the part that was written."""
-        if is_url(self.path):
-            import fsspec
-
-            files, path = fsspec.core.url_to_fs(self.path)
+        """Remove the store, published or not, once nothing is written to it any more."""
+        if self._store:
+            self._store.stop(_LAST_WRITE_S)
+        if self.owner:
+            self.owner.remove()
+        elif self._partial:
+            remove_folder(self._partial)
+            shutil.rmtree(self.path, ignore_errors=True)
+        elif self._store:
+            files, path = late_import("fsspec").core.url_to_fs(self.path)
             with contextlib.suppress(OSError):
                 files.rm(path, recursive=True)
-        else:
-            shutil.rmtree(self._partial, ignore_errors=True)
 
 
 def open_results(path: str | Path) -> xr.DataTree:
@@ -181,7 +268,7 @@ def open_results(path: str | Path) -> xr.DataTree:
     Raises:
         ArtifactGoneError: If there is nothing at ``path``, or a part of it is missing.
         ArtifactError: If it is incomplete, damaged, or not a result of this package.
-        ArgumentError: If it is a URL of an unknown kind.
+        ArgumentError: If it is no path, or a URL of an unknown kind.
         OptionalDependencyError: If a package for such URLs is missing.
 
     Example:
@@ -192,25 +279,29 @@ def open_results(path: str | Path) -> xr.DataTree:
         >>> again.equals(tree)
         True
     """
-    return read_store(str(location(path)))
+    return read_store(str(location("path", path)))
 
 
 def read_store(path: str, owner: Owner | None = None) -> xr.DataTree:
     """Open a complete store; ``owner`` keeps a temporary one alive. See :func:`open_results`."""
-    if not is_url(path) and not Path(path).exists():
-        raise nothing_at(path)
     remote = is_url(path)
     inner = remote_store(path, read_only=True) if remote else LocalStore(path, read_only=True)
+    if not exists(path):
+        raise nothing_at(path)
     store = CheckedStore(inner, path, owner)
     with _reading(path):
-        root = _checked_root(store, path)
-        groups = {name: _read_group(store, name) for name in sorted(root.group_keys())}
-        _check_complete(groups, root.attrs[_MARK]["arrays"], path)
+        files = stored_files(path)
+        check_metadata(files, path)
+        root, written = _checked_root(store, path)
+        check_there(store.checksums, files, path)
+        check_sizes(root, written, files, path)
+        groups = {name: _read_group(store, name) for name in sorted(written)}
         tree = xr.DataTree.from_dict(groups)
         if tree.nbytes <= LOADED_BYTES:
             tree.load()
     tree.attrs = {name: value for name, value in root.attrs.items() if name != _MARK}
-    tree.attrs["artifact_path"] = path
+    for node in tree.subtree:
+        node.attrs["artifact_path"] = path
     # The tree keeps a temporary store alive, also when all of it is in memory.
     tree.encoding["owner"] = owner
     return tree
@@ -226,7 +317,18 @@ def _reading(path: str) -> Iterator[None]:
             yield
     except AimzLabError:
         raise
-    except (ValueError, TypeError, LookupError, RuntimeError) as error:
+    except OSError as error:
+        msg = f"The result at {path} cannot be read: {error}."
+        raise ArtifactError(msg) from error
+    except (
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+        ArithmeticError,
+        RuntimeError,
+        MemoryError,
+    ) as error:
         msg = (
             f"The result at {path} cannot be read; a part of it is damaged: "
             f"{type(error).__name__}: {error}. Remove it and compute the result again."
@@ -234,63 +336,59 @@ def _reading(path: str) -> Iterator[None]:
         raise ArtifactError(msg) from error
 
 
-def _checked_root(store: CheckedStore, path: str) -> zarr.Group:
+def _checked_root(store: CheckedStore, path: str) -> tuple[zarr.Group, Mapping[str, list[str]]]:
+    """Return the root and its arrays by group, as they were written."""
     incomplete = (
         f"{path} is not a complete result: its writing was interrupted, or it was not written "
         "by this package. Remove it and compute the result again."
     )
     try:
-        root = zarr.open_group(store, mode="r")
+        root = zarr.open_group(store, mode="r", zarr_format=3, use_consolidated=False)
     except (FileNotFoundError, zarr.errors.NodeTypeValidationError) as error:
-        if not exists(path):
-            raise nothing_at(path) from error
         raise ArtifactError(incomplete) from error
     mark = root.attrs.get(_MARK)
     if not isinstance(mark, Mapping):
         msg = f"{path} is a Zarr group, but not a result of this package."
         raise ArtifactError(msg)
-    if not mark.get("complete"):
-        raise ArtifactError(incomplete)
-    if mark["format"] > FORMAT:
-        msg = f"{path} has format {mark['format']}; this version reads up to {FORMAT}. Upgrade."
+    if mark.get("format") != FORMAT:
+        msg = (
+            f"{path} has format {mark.get('format')!r}, and this version reads format {FORMAT}; "
+            "read it with the version that wrote it."
+        )
         raise ArtifactError(msg)
-    return root
+    attributes = dict(root.attrs)
+    attributes[_MARK] = {name: value for name, value in mark.items() if name != "checksum"}
+    if mark.get("checksum") != _checksum(attributes):
+        raise damaged(path, f"the attributes in {METADATA} are not as they were written")
+    if mark["complete"] is not True:
+        raise ArtifactError(incomplete)
+    store.checksums.update(mark["checksums"])
+    return root, mark["arrays"]
 
 
-def _check_complete(
-    groups: Mapping[str, xr.Dataset], written: Mapping[str, list[str]], path: str
-) -> None:
-    """Raise if an array that the root lists is missing; Zarr itself would read less."""
-    for group, names in written.items():
-        if group not in groups:
-            raise missing_part(path, group)
-        for name in names:
-            if name not in groups[group].variables:
-                raise missing_part(path, f"{group}/{name}")
+def _checksum(attributes: Mapping[str, object]) -> int:
+    """Checksum of the root's attributes, whatever the order and the spaces in the file."""
+    return zlib.crc32(json.dumps(attributes, sort_keys=True).encode())
 
 
 def _read_group(store: CheckedStore, name: str) -> xr.Dataset:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=zarr.errors.UnstableSpecificationWarning)
-        dataset = xr.open_zarr(store, group=name, chunks={}, consolidated=False)
+        dataset = xr.open_zarr(store, group=name, chunks={}, consolidated=False, zarr_format=3)
     for site in dataset.data_vars:
-        stored = dataset[site].encoding
-        codecs = stored.get("compressors") or ()
-        if not codecs:
-            size = np.prod(stored["chunks"], dtype=np.int64) * np.dtype(stored["dtype"]).itemsize
-            store.chunk_bytes[f"{name}/{site}"] = int(size)
-        elif isinstance(codecs[0], zarr.codecs.BloscCodec):
-            store.chunk_bytes[f"{name}/{site}"] = None
-        else:  # small, written with the coordinates: read now, as its chunks are not checked
-            dataset[site].load()
         order = dataset[site].attrs.pop(_ORDER, None)
         if order is not None:
             dataset[site] = dataset[site].transpose(*order)
     return with_levels(dataset)
 
 
-def _codec(dtype: np.dtype) -> zarr.codecs.BloscCodec | None:
-    """Compress integers; the last bits of drawn reals are noise and do not compress."""
+def _compressors(dtype: np.dtype) -> tuple[zarr.abc.codec.BytesBytesCodec, ...]:
+    """Compress all but drawn reals, whose last bits are noise; end with a checksum."""
+    checksum = zarr.codecs.Crc32cCodec()
+    if dtype.kind in "OSUT":
+        return zarr.codecs.BloscCodec(
+            cname="lz4", clevel=1, shuffle="noshuffle", typesize=1
+        ), checksum
     if zarr.dtype.parse_dtype(dtype, zarr_format=3).to_native_dtype().kind == "f":
-        return None
-    return zarr.codecs.BloscCodec(cname="lz4", clevel=1, shuffle="shuffle")
+        return (checksum,)
+    return zarr.codecs.BloscCodec(cname="lz4", clevel=1, shuffle="shuffle"), checksum

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from weakref import WeakValueDictionary
 
 import xarray as xr
 
-from aimz_lab.predictive.results.checked_store import Owner
+from aimz_lab.predictive.results.owner import Owner
 
 
 class TemporaryResults:
@@ -17,6 +18,7 @@ class TemporaryResults:
 
     def __init__(self) -> None:
         self._owners: WeakValueDictionary[int, Owner] = WeakValueDictionary()
+        self._lock = threading.Lock()  # predictions run on several threads
 
     def __reduce__(self) -> tuple[type[TemporaryResults], tuple[()]]:
         return TemporaryResults, ()
@@ -24,7 +26,9 @@ class TemporaryResults:
     def remember(self, result: object) -> None:
         """Track a result, if it is temporary."""
         owner = result.encoding.get("owner") if isinstance(result, xr.DataTree) else None
-        if owner is not None:
+        if owner is None:
+            return
+        with self._lock:
             self._owners[1 + max(self._owners, default=0)] = owner
 
     @property

@@ -11,6 +11,7 @@ import xarray as xr
 from jax.typing import ArrayLike
 
 from aimz_lab.inference.checkpoint.provenance import versions
+from aimz_lab.kernel.checks.names import why_unusable
 from aimz_lab.kernel.spec import variable_name
 from aimz_lab.predictive.plan import Plan
 from aimz_lab.predictive.programs.scenario import Scenario
@@ -18,13 +19,16 @@ from aimz_lab.predictive.reducers import Reducer
 from aimz_lab.predictive.request import Request
 from aimz_lab.predictive.results.datasets import (
     Variable,
+    check_coords,
     labelled_draws,
     posterior_dataset,
+    posterior_dims,
     row_coords,
     sample_dataset,
     site_dims,
     with_coords,
 )
+from aimz_lab.predictive.results.label_checks import check_dims
 from aimz_lab.types import SAMPLE_DIMS
 
 
@@ -50,7 +54,12 @@ class Labels(NamedTuple):
 
 
 def make_labels(scenario: Scenario) -> Labels:
-    """Label the sites that a call returns."""
+    """Label the sites that a call returns.
+
+    Raises:
+        ArgumentError: If a dimension has a name that cannot stand in results, or one that
+            something else has there.
+    """
     request, plan = scenario.request, scenario.plan
     dims, row_dims = {}, {}
     for name, axis in plan.row_axes.items():
@@ -59,11 +68,17 @@ def make_labels(scenario: Scenario) -> Labels:
         dims[name] = site_dims(plan.spec, name, ndim, row_axis=axis, named=request.dims)
         if axis is not None:
             row_dims[name] = dims[name][axis]
+    check_dims(dims)
+    if request.draws:
+        check_dims(posterior_dims(request.draws, plan.spec, request.dims))
     coords = dict(request.coords)
     if request.row_coord is not None:
         for dim in dict.fromkeys(row_dims.values()):
             coords.update(row_coords(request.row_coord, dim))
-    return Labels(dims, row_dims, coords, {**_describe_call(request, plan), **request.attrs})
+    labels = Labels(dims, row_dims, coords, {**_describe_call(request, plan), **request.attrs})
+    if not scenario.rows.streams:  # whose number of rows is not known yet
+        check_coords(coords, _sizes(scenario, labels))
+    return labels
 
 
 def result_groups(
@@ -116,7 +131,7 @@ def reduced_groups(
         for name, values in by_name.items():
             one = reducers[name]
             coords.update(one.coords)
-            sizes.update(dict(zip(one.coords, np.shape(values), strict=False)))
+            sizes.update({dim: len(entries) for dim, entries in one.coords.items()})
             variables[f"{variable_name(site)}_{name}"] = _labelled_reduction(
                 scenario, labels, site, one, values
             )
@@ -153,25 +168,30 @@ def _sizes(scenario: Scenario, labels: Labels) -> dict[str, int]:
 def _other_groups(scenario: Scenario, labels: Labels) -> dict[str, xr.Dataset]:
     request = scenario.request
     groups = {**_data_groups(scenario, labels), **request.groups}
-    if not request.draws:
+    kept = request.draws or request.kept_draws
+    if not kept:
         return groups
     posterior = posterior_dataset(
-        request.draws,
+        kept,
         request.num_chains,
         spec=scenario.plan.spec,
         dims=request.dims,
-        coords=request.coords,
+        coords=request.coords if request.draws else {},
     )
+    if not request.draws:  # of the prior's call, whose rows may be others than the fitted ones
+        sizes, coords = posterior.sizes, request.coords
+        fitting = {dim: each for dim, each in coords.items() if sizes.get(dim) == np.size(each)}
+        posterior = posterior.assign_coords(fitting)
     return {"posterior": posterior, **groups}
 
 
 def _data_groups(scenario: Scenario, labels: Labels) -> dict[str, xr.Dataset]:
     """Return the observed output and the inputs, in groups that ArviZ knows."""
     request, spec = scenario.request, scenario.plan.spec
-    site, rows = spec.sites[request.output], labels.row_dims.get(request.output)
+    site, rows = spec.sites.get(request.output), labels.row_dims.get(request.output)
     groups = {}
     observed = request.observed
-    if observed is not None and np.ndim(observed) == len(site.shape):
+    if observed is not None and site is not None and np.ndim(observed) == len(site.shape):
         axis = spec.row_axis(site.name)
         dims = site_dims(spec, site.name, len(site.shape), row_axis=axis, named=request.dims)
         groups["observed_data"] = _plain_dataset({site.name: (dims, observed)}, labels)
@@ -179,7 +199,7 @@ def _data_groups(scenario: Scenario, labels: Labels) -> dict[str, xr.Dataset]:
         name: ((rows, *[f"{name}_dim_{i}" for i in range(np.ndim(array) - 1)]), array)
         for name, array in request.constant.items()
         # xarray takes a variable with the name of a dimension for its labels.
-        if rows is not None and name not in {rows, *SAMPLE_DIMS}
+        if rows is not None and name != rows and why_unusable(name) is None
     }
     if constant:
         prefix = "predictions_" if request.group == "predictions" else ""

@@ -128,6 +128,30 @@ def test_all_rows_at_once_go_on_too_and_can_be_asked_for_more_steps(model, tmp_p
         assert same_bits(fit(60, resume=file).vi_result.losses, whole)
 
 
+@pytest.mark.slow
+def test_a_long_run_goes_on_too_from_a_checkpoint_of_bounded_size(model, tmp_path):
+    class Saver(SaveEachChunk):
+        def on_steps_end(self, run, steps):
+            before = run.step - len(steps)
+            if before // 35_000 < run.step // 35_000:
+                super().on_steps_end(run, steps)
+
+    def fit(**options):
+        return refit(model, X, Y, batch_size=103, epochs=150_000, **options)
+
+    saver = Saver(tmp_path)
+    whole = fit(callbacks=[saver, GradientNorm()])
+    run, losses = whole.last_run, whole.vi_result.losses
+    assert len(losses) == run.step == 150_000 > 1.9 * len(run.bucket_steps)
+    newest = saver.files()[-1]
+    assert load_checkpoint(newest).step >= 140_000
+    again = fit(resume=newest, callbacks=[GradientNorm()])
+    assert same_bits(again.vi_result.losses, losses)
+    for name in {*run.columns, *run.metrics} - {"seconds"}:
+        assert same_bits(again.last_run.column(name), run.column(name)), name
+    assert newest.stat().st_size < 4 * 150_000 + 110 * len(run.bucket_steps)
+
+
 def test_a_new_model_with_another_key_goes_on_the_same(model, tmp_path):
     saver = SaveEachChunk(tmp_path)
     whole = refit(model, X, Y, callbacks=[saver], steps_per_call=5)
@@ -249,8 +273,8 @@ def test_a_change_of_versions_is_told_and_allowed(model, saved, monkeypatch):
 
 
 def test_a_checkpoint_of_another_format_is_refused(model, saved, monkeypatch):
-    monkeypatch.setattr(checkpoints, "_FORMAT", 2)
-    with pytest.raises(CheckpointError, match="format 1, and format 2 is understood"):
+    monkeypatch.setattr(checkpoints, "_FORMAT", 3)
+    with pytest.raises(CheckpointError, match="format 2, and format 3 is understood"):
         load_checkpoint(saved)
 
 

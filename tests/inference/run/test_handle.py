@@ -112,7 +112,7 @@ def test_a_model_trains_one_run_at_a_time():
         lambda: im.fit_on_batch(X, Y, progress=False),
         lambda: im.train_on_batch(X, Y),
     ):
-        with pytest.raises(BusyError, match="while a run of this model is under way"):
+        with pytest.raises(BusyError, match="while fit of this model is under way"):
             again()
     handle.stop()
     handle.wait(60)

@@ -126,14 +126,17 @@ def test_a_display_that_fails_is_switched_off_and_the_run_goes_on(model, event):
 def test_an_error_of_any_other_callback_is_raised_and_the_model_keeps_its_state(
     model, kind, event, steps
 ):
-    seen = []
+    seen, runs, before = [], [], model.last_run
     witness = callback(
+        "metric",
+        on_fit_begin=runs.append,
         on_exception=lambda run, error: seen.append(("exception", str(error))),
         on_fit_end=lambda run: seen.append(("end", run.status)),
     )
     with pytest.raises(RuntimeError, match="broken on purpose"):
         fit(model, [witness, callback(kind, **{event: fail})])
-    run = model.last_run
+    run = runs[0]
+    assert model.last_run is (run if steps else before)
     assert seen == [("exception", "broken on purpose"), ("end", "failed")]
     assert (run.status, run.step) == ("failed", steps)
     assert isinstance(run.exception, RuntimeError)
@@ -282,7 +285,7 @@ def test_an_optimizer_with_a_fixed_rate_is_refused_before_the_first_step(callbac
     im = regression_model(numpyro.optim.Adam(0.05))
     with pytest.raises(ArgumentError, match="settable_rate"):
         fit(im, [callback])
-    assert (im.last_run.step, im.is_fitted()) == (0, False)
+    assert (im.last_run, im.is_fitted()) == (None, False)
 
 
 def test_the_model_ends_with_the_best_state_and_a_posterior_from_it(model):

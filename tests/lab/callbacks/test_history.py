@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from aimz_lab.errors import ArgumentError, DataError, DataTypeError
+from aimz_lab.files import sealed_text, unsealed
 from aimz_lab.lab.callbacks import CSVLogger, LambdaCallback, ProgressLine
 from aimz_lab.lab.callbacks.history import History, compare
 from aimz_lab.lab.monitor import monitor
@@ -73,8 +74,8 @@ def test_what_is_no_history_is_refused(tmp_path, content):
 
 def test_a_history_of_a_newer_version_is_refused(history, tmp_path):
     history.to_json(tmp_path / "x.json")
-    content = json.loads((tmp_path / "x.json").read_text()) | {"version": 99}
-    (tmp_path / "x.json").write_text(json.dumps(content))
+    content = unsealed((tmp_path / "x.json").read_bytes()) | {"version": 99}
+    (tmp_path / "x.json").write_bytes(sealed_text(content))
     with pytest.raises(DataError, match="version 99"):
         History.from_json(tmp_path / "x.json")
 

@@ -8,7 +8,9 @@ import pytest
 
 from aimz_lab.errors import CallbackWarning, OptionalDependencyError
 from aimz_lab.inference.run.chain_record import ChainPlan, ChainRecord
+from aimz_lab.inference.run.events import Callbacks
 from aimz_lab.lab.callbacks import MLflowLogger
+from tests.lab.runs import begun, feed
 from tests.runs import tell, told_run
 
 
@@ -46,6 +48,25 @@ def test_a_run_is_written_down(store):
     assert history(client, logger.run_id, "loss") == [(2, 3.0), (4, 1.0)]
     assert history(client, logger.run_id, "validation") == [(2, 5.0), (4, 4.0)]
     assert history(client, logger.run_id, "learning_rate") == [(2, 0.1), (4, 0.1)]
+
+
+def test_entries_of_a_long_run_are_means_of_all_their_steps(store):
+    uri, client = store
+    logger = MLflowLogger(tracking_uri=uri, every_s=0.0)
+    run, n = begun(n_obs=10), 70_001
+    called = Callbacks([logger], run)
+    called.emit("on_fit_begin")
+    norms = np.random.default_rng(0).normal(size=(3, n)).astype(np.float32)
+    norms[1, :50] = np.inf
+    for norm in norms:
+        called.steps_end(feed(run, np.arange(n), grad_norm=norm), [])
+    assert len(run.bucket_steps) < run.step
+    ends, means = zip(*history(client, logger.run_id, "grad_norm"), strict=True)
+    assert ends == (n, 2 * n, 3 * n)
+    wanted = [norm[np.isfinite(norm)].mean(dtype=float) for norm in norms]
+    np.testing.assert_allclose(means, wanted, rtol=1e-9)
+    losses = [value for _, value in history(client, logger.run_id, "loss")]
+    np.testing.assert_allclose(losses, (n - 1) / 20)
 
 
 def test_chains_are_written_down_with_how_far_they_agree(store):

@@ -376,7 +376,7 @@ class TestDefaultDisplay:
         assert isinstance(default_display(True), LiveDashboard)
 
     def test_anything_else_is_refused(self):
-        with pytest.raises(ArgumentError, match="'live', 'text'"):
+        with pytest.raises(ArgumentError, match="'live' or 'text'"):
             default_display("loud")
 
 

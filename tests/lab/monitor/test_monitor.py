@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from aimz_lab.data import ArrayDataset, ArrayLoader
-from aimz_lab.errors import ArgumentError, CallError, DataError, DataTypeError
+from aimz_lab.errors import ArgumentError, CallError, DataError, DataTypeError, FitWarning
 from aimz_lab.inference.run.events import Callback
 from aimz_lab.lab.monitor import monitor
 from aimz_lab.lab.monitor.batches import bytes_of, rows_of
@@ -470,3 +470,17 @@ def test_an_impact_model_trained_by_hand_is_scaled_steered_and_fitted(key):
     assert watch.run.params["slope_auto_loc"] == pytest.approx(2.0, abs=0.25)
     # The loss is that of all rows: about 1.4 nats each at unit noise.
     assert watch.run.losses[-50:].mean() / 200 == pytest.approx(1.42, abs=0.15)
+
+
+def test_a_loss_that_is_not_finite_is_told_once():
+    watch = monitor([1.0, 1.0, np.nan, 1.0, np.nan], model="demo", callbacks=[])
+
+    def loop():
+        for loss in watch:
+            watch.step(loss)
+
+    with pytest.warns(FitWarning, match="The loss was nan at step 3. A loop should") as warned:
+        loop()
+    assert len(warned) == 1
+    assert watch.run.notes == [str(warned[0].message)]
+    assert watch.run.status == "completed"

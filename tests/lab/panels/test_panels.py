@@ -30,7 +30,7 @@ def watched(panel, run, chunks):
     panel.begin(run)
     frame = panel.frame(run)
     for columns in chunks:
-        feed(run, **columns)
+        panel.take(feed(run, **columns))
         frame = panel.frame(run)
     return frame
 
@@ -197,12 +197,12 @@ class TestDevices:
         panel.begin(run)
         fn = jax.jit(freshly_compiled)
         fn(np.ones(3))
-        feed(run, [1.0], rows=3)
+        panel.take(feed(run, [1.0], rows=3))
         panel.frame(run)
         fn(np.ones(5))
-        feed(run, [1.0], rows=5)
+        panel.take(feed(run, [1.0], rows=5))
         panel.frame(run)
-        feed(run, [1.0], rows=5)
+        panel.take(feed(run, [1.0], rows=5))
         compiled = panel.frame(run)["compiled"]
         assert compiled["count"] == 2
         [row] = [row for row in compiled["longest"] if row["name"] == "freshly_compiled"]

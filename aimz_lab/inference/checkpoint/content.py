@@ -1,0 +1,223 @@
+"""The plain values of a checkpoint, and their agreement with its history."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int
+
+from aimz_lab.files import MOST_EPOCHS, Malformed, Value
+from aimz_lab.inference.checkpoint.provenance import Origin
+from aimz_lab.inference.checkpoint.trees import check_array, check_names
+from aimz_lab.inference.feeds.feed import Position
+from aimz_lab.inference.run.buckets import COUNT, HIGH, LOW, SUM, bucket_sizes
+from aimz_lab.inference.run.step_history import column_forms, metric_form
+from aimz_lab.types import JsonObject, shown
+
+
+@dataclass(frozen=True)
+class Content:
+    """The plain values of a checkpoint.
+
+    Attributes:
+        position: Position in the data of the next step.
+        metrics: Names of the further values of the steps.
+        skipped: Steps that were left out because they were not finite.
+        state: Types and shapes of the state, by path.
+        best: The value of a monitor and its step, by name.
+        facts: Facts that a resumed run must share.
+        origin: The keys of the fit.
+        versions: Versions of the packages that wrote it.
+    """
+
+    position: Position
+    metrics: tuple[str, ...]
+    skipped: int
+    state: dict[str, str]
+    best: dict[str, tuple[float, int]]
+    facts: JsonObject
+    origin: Origin
+    versions: dict[str, str]
+
+    @classmethod
+    def of_plain(cls, plain: Value) -> Content:
+        """Read the manifest of a checkpoint.
+
+        Raises:
+            Malformed: If it is none.
+        """
+        fields = plain.fields("format", "provenance", *_FIELDS)
+        provenance = fields["provenance"].fields("facts", "origin")
+        epoch, batch = fields["position"].listed(2)
+        best = {name: pair.listed(2) for name, pair in fields["best"].named().items()}
+        return cls(
+            position=Position(epoch.whole(most=MOST_EPOCHS), batch.whole()),
+            metrics=fields["metrics"].names(),
+            skipped=fields["skipped"].whole(),
+            state={path: fact.text() for path, fact in fields["state"].named().items()},
+            best={name: (value.number(), step.whole()) for name, (value, step) in best.items()},
+            facts={name: fact.value for name, fact in provenance["facts"].named().items()},
+            origin=Origin.of_plain(provenance["origin"]),
+            versions={name: v.text() for name, v in fields["versions"].named().items()},
+        )
+
+
+_FIELDS = ("position", "metrics", "skipped", "state", "best", "versions")
+
+
+def check_history(content: Content, arrays: Mapping[str, np.ndarray]) -> None:
+    """Check that plain values and arrays of a checkpoint tell of the same steps.
+
+    Raises:
+        Malformed: With what does not agree.
+    """
+    leaves = range(len(content.state))
+    steps = len(np.atleast_1d(arrays.get("history/loss", ())))
+    forms = column_forms(steps)
+    check_names(
+        arrays,
+        [
+            *(f"history/{name}" for name in forms),
+            *(f"metric/{i}" for i in range(len(content.metrics))),
+            *("validation/steps", "validation/losses"),
+            *(f"state/{i}" for i in leaves),
+            *(f"best/{i}/{j}" for i in range(len(content.best)) for j in leaves),
+        ],
+    )
+    for name, (dtype, shape) in forms.items():
+        check_array(f"history/{name}", arrays[f"history/{name}"], dtype, shape)
+    for i in range(len(content.metrics)):
+        check_array(f"metric/{i}", arrays[f"metric/{i}"], *metric_form(steps))
+    if set(content.metrics) & set(forms):
+        msg = f"metrics is {list(content.metrics)}; expected other names than {list(forms)}"
+        raise Malformed(msg)
+    columns = {name: arrays[f"history/{name}"] for name in forms}
+    metrics = {name: arrays[f"metric/{i}"] for i, name in enumerate(content.metrics)}
+    check_columns(columns, metrics)
+    epoch, sizes = columns["epoch"], bucket_sizes(steps)
+    # Of two neighbouring steps, the later one is of the same epoch or of the next.
+    if (np.diff(epoch, prepend=1) > sizes - (np.arange(len(sizes)) == 0)).any():
+        msg = "the column 'epoch' of the history does not count from 1 without a gap"
+        raise Malformed(msg)
+    check_position(content.position, steps, epoch)
+    _check_steps(content, arrays)
+
+
+def check_columns(columns: Mapping[str, np.ndarray], metrics: Mapping[str, np.ndarray]) -> None:
+    """Check the values of a history, whose types and shapes are right.
+
+    Args:
+        columns: What is kept of every step, by name.
+        metrics: What is kept of further values, by name.
+
+    Raises:
+        Malformed: With the name of a column.
+    """
+    epoch, seconds, n_pad = columns["epoch"], columns["seconds"], columns["n_pad"]
+    sizes = bucket_sizes(len(columns["loss"]))
+    rules = {
+        "epoch": (np.diff(epoch, prepend=1) >= 0).all(),
+        "seconds": np.isfinite(seconds).all() and (np.diff(seconds, prepend=0.0) >= 0).all(),
+        "rows": (columns["rows"] >= 0).all(),
+        "n_pad": (n_pad >= 0).all() if n_pad.ndim == 1 else _is_of_counts(n_pad, sizes),
+        **{name: v.ndim == 1 or _is_measured(v, sizes) for name, v in metrics.items()},
+    }
+    meanings = {
+        "epoch": "numbers from 1 that do not decrease",
+        "seconds": "times that do not decrease",
+        "rows": "numbers from 0",
+        "n_pad": "numbers from 0",
+    }
+    for name, holds in rules.items():
+        if not holds:
+            what = meanings.get(name, "what several values can have in common")
+            msg = f"the column {shown(name)} of the history does not hold {what}"
+            raise Malformed(msg)
+
+
+def _is_measured(stats: np.ndarray, sizes: np.ndarray) -> bool:
+    """Whether so many values can have these lowest and highest ones, sums and numbers."""
+    low, high, total, count = stats[:, LOW], stats[:, HIGH], stats[:, SUM], stats[:, COUNT]
+    with np.errstate(all="ignore"):  # these may be any numbers
+        rounding = 1e-9 * np.maximum(np.abs(low), np.abs(high)) * count
+        lowest, highest = low * count - rounding, high * count + rounding
+    are_finite = np.isfinite(low) & np.isfinite(high) & np.isfinite(total)
+    some = are_finite & (low <= high) & (lowest <= total) & (total <= highest)
+    none = np.isnan(low) & np.isnan(high) & (total == 0)
+    is_count = (count >= 0) & (count <= sizes) & (count == np.floor(count))
+    return bool((is_count & np.where(count > 0, some, none)).all())
+
+
+def _is_of_counts(stats: np.ndarray, sizes: np.ndarray) -> bool:
+    """Whether so many whole numbers from 0 can have these."""
+    is_whole = stats == np.floor(stats)
+    return bool(_is_measured(stats, sizes) and (is_whole & (stats >= 0)).all())
+
+
+def check_position(
+    position: Position,
+    steps: int,
+    epoch: Int[np.ndarray, " bucket"],
+    steps_per_epoch: int | None = None,
+) -> None:
+    """Check that a run is at this position after the steps of its history.
+
+    Args:
+        position: The position.
+        steps: The number of the steps.
+        epoch: Epoch of the last step of each bucket, from 1.
+        steps_per_epoch: Batches of each epoch, where they can be counted.
+
+    Raises:
+        Malformed: If it cannot be there.
+    """
+    sizes = bucket_sizes(steps)
+    if steps_per_epoch is not None:
+        most = steps % steps_per_epoch
+        least, last = most, steps // steps_per_epoch + 1
+        if (epoch != (np.cumsum(sizes) - 1) // steps_per_epoch + 1).any():
+            msg = f"the epochs of its {steps:,} steps do not have {steps_per_epoch:,} batches each"
+            raise Malformed(msg)
+    elif steps == 0:
+        least, most, last = 0, 0, 1
+    else:
+        last = int(epoch[-1])
+        of_last = sizes[epoch == last]
+        # The first of these buckets may begin in the epoch before.
+        most = int(of_last.sum())
+        least = most - int(of_last[0]) + 1
+    is_inside = position.epoch == last - 1 and least <= position.batch <= most
+    at_its_end = steps > 0 and steps_per_epoch is None and tuple(position) == (last, 0)
+    if not (is_inside or at_its_end):
+        places = [f"epoch {last - 1}, batch {least}{f' to {most}' if most > least else ''}"]
+        if steps > 0 and steps_per_epoch is None:
+            places.append(f"epoch {last}, batch 0")
+        msg = (
+            f"position is epoch {position.epoch}, batch {position.batch}; after the {steps:,} "
+            f"steps of its history it can be {' or '.join(places)}"
+        )
+        raise Malformed(msg)
+
+
+def _check_steps(content: Content, arrays: Mapping[str, np.ndarray]) -> None:
+    """Check numbers of steps."""
+    losses, at = arrays["history/loss"], np.atleast_1d(arrays["validation/steps"])
+    check_array("validation/steps", arrays["validation/steps"], np.int64, (len(at),))
+    check_array("validation/losses", arrays["validation/losses"], np.float64, (len(at),))
+    steps, skipped = len(losses), int(np.count_nonzero(~np.isfinite(losses)))
+    for holds, found in (
+        (content.skipped == skipped, f"skipped is {content.skipped}; expected {skipped}"),
+        (
+            (np.diff(at, prepend=0) >= 0).all() and (at <= steps).all(),
+            f"validation is of steps {shown(at.tolist())}",
+        ),
+        (
+            all(1 <= step <= steps for _, step in content.best.values()),
+            f"best is of steps {[step for _, step in content.best.values()]}",
+        ),
+    ):
+        if not holds:
+            msg = f"{found[:200]}; the history has {steps:,} steps"
+            raise Malformed(msg)

@@ -1,0 +1,83 @@
+"""Hold Ctrl-C back while something must not be left half done."""
+
+from __future__ import annotations
+
+import _thread
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import ParamSpec
+
+P = ParamSpec("P")
+
+_FINALIZER_S = 0.005
+"""How long a finalizer takes to return to the code that it broke into, and far more."""
+
+
+@contextmanager
+def hold_interrupts() -> Iterator[None]:
+    """Hold Ctrl-C back until the block has ended; then it takes effect.
+
+    Only the main thread receives signals, so other threads are left alone. So is a program
+    that ignores Ctrl-C, or leaves it to the operating system.
+
+    Example:
+        >>> with hold_interrupts():
+        ...     pass  # whole, or not begun
+    """
+    held: list[FrameType | None] = []
+    with _recorded(held) as before:
+        yield
+    if held:
+        before(signal.SIGINT, held[-1])
+
+
+def in_finalizer(action: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
+    """Call a function from a finalizer, where Python prints a ``KeyboardInterrupt`` and drops it.
+
+    A Ctrl-C meanwhile takes effect in the code that goes on after the finalizer.
+
+    Args:
+        action: The function.
+        args: Its arguments.
+        kwargs: Likewise.
+    """
+    held: list[FrameType | None] = []
+    ended = threading.Event()
+    try:
+        with _recorded(held):
+            action(*args, **kwargs)
+    except KeyboardInterrupt:  # in the moment before it was held back, or just after
+        held.append(None)
+        action(*args, **kwargs)
+    finally:
+        if held:
+            threading.Thread(target=_interrupt_after, args=(ended,), daemon=True).start()
+        ended.set()
+
+
+def _interrupt_after(ended: threading.Event) -> None:
+    ended.wait()
+    time.sleep(_FINALIZER_S)
+    if hasattr(signal, "pthread_kill"):  # wakes a call that sleeps
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+    else:
+        _thread.interrupt_main()
+
+
+@contextmanager
+def _recorded(held: list[FrameType | None]) -> Iterator[Callable | None]:
+    """Append interrupts to a list; yield the handler that they would have reached."""
+    before = signal.getsignal(signal.SIGINT)
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or not callable(before):
+        yield None
+        return
+    signal.signal(signal.SIGINT, lambda signum, frame: held.append(frame))  # noqa: ARG005
+    try:
+        yield before
+    finally:
+        signal.signal(signal.SIGINT, before)

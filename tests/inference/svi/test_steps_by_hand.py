@@ -1,0 +1,144 @@
+"""A step of a hand-written loop either trains on its batch or leaves the model as it was."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pytest
+
+from aimz_lab.errors import ArgumentError, DataError, NonFiniteLossError
+from tests.kernels import regression, regression_data
+from tests.runs import mean_field_model, same_bits
+
+pytestmark = pytest.mark.allow_rank_promotion
+
+X, Y = regression_data(60, 3)
+
+
+def with_row(value, row=7):
+    changed = X.copy()
+    changed[row, 1] = value
+    return changed
+
+
+@pytest.fixture(scope="module")
+def trained():
+    im = mean_field_model(regression)
+    with jax.numpy_rank_promotion("allow"):
+        im.train_on_batch(X, Y, n_obs=600)
+    return im
+
+
+def known(im):
+    """All that a call could change."""
+    return [
+        jax.random.key_data(im.rng_key).tolist(),
+        im.n_obs,
+        im.kernel_spec,
+        im.input_schema,
+        im._vi_state,
+        im.vi_result,
+        im.posterior,
+        im.last_run,
+        repr(im),
+    ]
+
+
+def assert_as_before(im, before):
+    now = known(im)
+    assert same_bits(now[4], before[4])
+    assert now[:4] + now[5:] == before[:4] + before[5:]
+
+
+@pytest.mark.parametrize(
+    "n_pad",
+    [-5, -1, 60, 600, 1.5, 0.0, True, False, "3", None, np.array([1]), np.array(1), float("nan")],
+)
+@pytest.mark.parametrize("first", [True, False])
+def test_a_number_of_padded_rows_that_cannot_be_is_refused(trained, n_pad, first):
+    im = mean_field_model(regression) if first else trained
+    before = known(im)
+    with pytest.raises(ArgumentError, match=r"n_pad must be .* from 0 to 59 for its 60 rows; got"):
+        im.train_on_batch(X, Y, n_obs=700, n_pad=n_pad)
+    assert_as_before(im, before)
+
+
+def test_padded_rows_do_not_count():
+    padded, alone = mean_field_model(regression), mean_field_model(regression)
+    _, loss = padded.train_on_batch(X, Y, n_obs=60, n_pad=np.int64(59))
+    _, expected = alone.train_on_batch(X[:1], Y[:1], n_obs=60)
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("first", [True, False])
+def test_a_batch_that_is_not_finite_is_refused(trained, value, first):
+    im = mean_field_model(regression) if first else trained
+    before = known(im)
+    with pytest.raises(DataError, match="'X' has 1 row with NaN or infinite.*row 7, position 1"):
+        im.train_on_batch(with_row(value), Y, n_obs=700)
+    with pytest.raises(DataError, match="'y' has 1 row"):
+        im.train_on_batch(X, np.where(np.arange(60) == 3, value, Y), n_obs=700)
+    with pytest.raises(NonFiniteLossError, match=r"the loss was .* after a step on this batch \(X"):
+        im.train_on_batch(with_row(value), Y, n_obs=700, allow_nonfinite=True)
+    assert_as_before(im, before)
+    state, loss = im.train_on_batch(X, Y, n_obs=600)
+    assert np.isfinite(loss)
+    assert state is im._vi_state
+
+
+def test_parameters_that_are_not_finite_count_though_the_loss_is():
+    im = mean_field_model(regression, numpyro.optim.SGD(1e38))
+    before = known(im)
+    with pytest.raises(NonFiniteLossError, match="the parameters were not finite after a step"):
+        im.train_on_batch(X, Y, n_obs=60)
+    assert_as_before(im, before)
+
+
+def test_a_bad_step_can_be_left_out(trained):
+    before = trained._vi_state
+    state, loss = trained.train_on_batch(
+        with_row(np.nan), Y, allow_nonfinite=True, on_nonfinite="skip"
+    )
+    assert np.isnan(loss)
+    assert same_bits(state.optim_state, before.optim_state)
+    assert not same_bits(state.rng_key, before.rng_key)
+    steep = mean_field_model(regression, numpyro.optim.SGD(1e38))
+    state, loss = steep.train_on_batch(X, Y, n_obs=60, on_nonfinite="skip")
+    assert np.isnan(loss)  # a step that was left out has none
+    assert all(np.isfinite(value).all() for value in steep.inference.get_params(state).values())
+    with pytest.raises(ArgumentError, match="on_nonfinite='stop' is not known"):
+        trained.train_on_batch(X, Y, on_nonfinite="stop")
+
+
+def masked(X, y=None):
+    """A kernel that takes missing outputs."""
+    beta = numpyro.sample("beta", dist.Normal(0.0, 1.0).expand([3]).to_event(1))
+    seen = None if y is None else ~jnp.isnan(y)
+    with numpyro.plate("obs", X.shape[0]), numpyro.handlers.mask(mask=True if y is None else seen):
+        numpyro.sample(
+            "y", dist.Normal(X @ beta, 1.0), obs=None if y is None else jnp.nan_to_num(y)
+        )
+
+
+def test_a_kernel_that_handles_missing_values_gets_them():
+    im = mean_field_model(masked)
+    state, loss = im.train_on_batch(
+        X, np.where(np.arange(60) < 9, np.nan, Y), n_obs=60, allow_nonfinite=True
+    )
+    assert np.isfinite(loss)
+    assert state is im._vi_state
+
+
+@pytest.mark.slow
+def test_a_step_is_that_of_numpyro():
+    im = mean_field_model(regression)
+    before, _ = im.train_on_batch(X, Y, n_obs=60)
+    state, loss = im.train_on_batch(X, Y, n_obs=60)
+    expected, its_loss = jax.jit(im.inference.update)(before, X=X, y=Y)
+    np.testing.assert_allclose(loss, its_loss, rtol=1e-5)
+    for one, other in zip(jax.tree.leaves(state[0]), jax.tree.leaves(expected[0]), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
