@@ -39,11 +39,6 @@ class Column:
     largest: float = 0.0
 
 
-def is_table(value: object) -> bool:
-    """Whether a value is a pandas or polars data frame."""
-    return is_a(value, "pandas", "DataFrame") or is_a(value, "polars", "DataFrame")
-
-
 def row_index(table: pd.DataFrame | pl.DataFrame) -> pd.Index:
     """Return the labels of a table's rows; polars tables count from 0."""
     return table.index if is_a(table, "pandas", "DataFrame") else pd.RangeIndex(len(table))

@@ -2,35 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 from aimz_lab.errors import ArgumentError, CallError
 from aimz_lab.kernel.checks.preflight import parameter_names
 from aimz_lab.kernel.signature import KernelSignature
-from aimz_lab.tables.columns import is_table
+from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.tables.encoder import TableEncoder
+from aimz_lab.tables.is_table import is_table
+from aimz_lab.tables.site_names import Arguments as TrainedArguments
+from aimz_lab.tables.site_names import SiteNames, name_sites
+from aimz_lab.tables.table_call import TableCall
 from aimz_lab.tables.table_spec import TableSpec
-from aimz_lab.types import Arguments
+from aimz_lab.types import Arguments, JsonObject, OutputScale
 
 
-class TableCall(NamedTuple):
-    """Arguments of a call, made from its table if it has one.
+class TrainedKernel(Protocol):
+    """What the names of axes need of a training.
 
     Attributes:
-        inputs: The kernel's input.
-        outputs: Its output, or ``None``.
-        kernel_kwargs: Further arguments of the kernel.
-        by_row: Names of those with one entry per row.
-        encoder: What made them; ``None`` if the call has no table.
+        spec: The kernel's structure, or ``None``.
+        schema: Shapes of its arguments, or ``None``.
     """
 
-    inputs: Any
-    outputs: Any
-    kernel_kwargs: Arguments
-    by_row: tuple[str, ...]
-    encoder: TableEncoder | None = None
+    spec: KernelSpec | None
+    schema: Any
 
 
 @dataclass(frozen=True)
@@ -39,13 +37,14 @@ class ModelTable:
 
     Attributes:
         signature: The kernel.
-        spec: The description, or ``None``.
+        spec: The description.
         encoder: What was learned from the training table, or ``None`` before it.
     """
 
     signature: KernelSignature
-    spec: TableSpec | None = None
+    spec: TableSpec
     encoder: TableEncoder | None = field(default=None, repr=False)
+    _known: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Check the description against the kernel.
@@ -53,8 +52,6 @@ class ModelTable:
         Raises:
             ArgumentError: If it names no argument of the kernel, or not its input.
         """
-        if self.spec is None:
-            return
         if not isinstance(self.spec, TableSpec):
             msg = f"table= takes a TableSpec; got {type(self.spec).__name__}."
             raise ArgumentError(msg)
@@ -69,6 +66,31 @@ class ModelTable:
         if self.signature.input not in self.spec.parts:
             msg = f"The TableSpec has to make the kernel's input, {self.signature.input!r}."
             raise ArgumentError(msg)
+
+    def as_plain(self) -> JsonObject:
+        """Return the description, and what was learned, as JSON values."""
+        return {
+            "spec": self.spec.as_plain(),
+            "encoder": None if self.encoder is None else self.encoder.as_plain(),
+        }
+
+    @classmethod
+    def of_plain(cls, signature: KernelSignature, plain: JsonObject) -> ModelTable:
+        """Return the same from its plain values, for a kernel."""
+        encoder = plain["encoder"]
+        return cls(
+            signature,
+            TableSpec.of_plain(plain["spec"]),
+            None if encoder is None else TableEncoder.of_plain(encoder),
+        )
+
+    def takes(self, inputs: object) -> bool:
+        """Whether a call with this input is one with a table."""
+        return is_table(inputs)
+
+    def learned(self, encoder: TableEncoder) -> ModelTable:
+        """Return the same after a training."""
+        return replace(self, encoder=encoder)
 
     def call(
         self,
@@ -95,7 +117,7 @@ class ModelTable:
             DataError: If the table cannot be encoded.
             DataTypeError: If a column holds something else than in training.
         """
-        if self.spec is None or not is_table(inputs):
+        if not is_table(inputs):
             return TableCall(inputs, outputs, dict(kernel_kwargs or {}), tuple(by_row))
         given = {**arguments, **(kernel_kwargs or {})}
         doubled = [name for name in self.spec.parts if name in given]
@@ -103,8 +125,8 @@ class ModelTable:
             doubled.append(self.signature.output)
         if doubled:
             msg = (
-                f"{', '.join(map(repr, doubled))} come from the table, as the TableSpec says; do not "
-                "pass them again."
+                f"The table already gives {', '.join(map(repr, doubled))}, as the TableSpec says; "
+                "leave the argument out."
             )
             raise CallError(msg)
         encoder = self.encoder or TableEncoder.learn(self.spec, inputs)
@@ -114,3 +136,70 @@ class ModelTable:
         X, y = made.pop(self.signature.input), made.pop(output, None)
         rows = tuple(name for name, value in made.items() if not isinstance(value, int))
         return TableCall(X, y, {**(kernel_kwargs or {}), **made}, (*by_row, *rows), encoder)
+
+    def predictive_call(
+        self,
+        inputs: Any,
+        arguments: Arguments,
+        kernel_kwargs: Arguments | None,
+        options: Mapping[str, Any],
+        scale: OutputScale,
+        trained: TrainedKernel,
+        group: str | None,
+    ) -> tuple[Any, Arguments, dict[str, Any]]:
+        """Return the input, further arguments and options of a predictive call.
+
+        Args:
+            inputs: The first argument of the call.
+            arguments: Further kernel arguments, by keyword.
+            kernel_kwargs: Those whose names the method uses itself.
+            options: Options of the call.
+            scale: Whether the output is returned on the scale of its column.
+            trained: Structure and schema of the last training.
+            group: Name of the group of the result.
+        """
+        call = self.call(
+            inputs,
+            options.get("outputs"),
+            arguments,
+            kernel_kwargs,
+            options.get("by_row", ()),
+            with_output=group == "log_likelihood",
+        )
+        options = {**options, "by_row": call.by_row}
+        if call.outputs is not None:
+            options["outputs"] = call.outputs
+        names = self.names(trained)
+        options["dims"] = {**names.dims, **(options.get("dims") or {})}
+        options["coords"] = {**names.coords, **(options.get("coords") or {})}
+        if call.encoder is not None and scale == "outcome":
+            back = call.encoder.outcome_scale(self.signature.output)
+            options["output_scale"] = None if back is None or back.is_identity else back
+        return call.inputs, call.kernel_kwargs or {}, options
+
+    def scenario(
+        self, output: Any, arguments: Mapping[str, Any] | None
+    ) -> tuple[Any, Mapping[str, Any] | None]:
+        """Return the output and the arguments of a scenario; a table becomes an argument.
+
+        Args:
+            output: A tree, a table, or ``None``.
+            arguments: Arguments of ``predict``, or ``None``.
+        """
+        if is_table(output) and arguments is None:
+            output, arguments = None, {"X": output}
+        if isinstance(arguments, Mapping) and is_table(arguments.get("X")):
+            # Both scenarios have one group, whichever rows they change.
+            arguments = {"in_sample": True, **arguments}
+        return output, arguments
+
+    def names(self, trained: TrainedKernel) -> SiteNames:
+        """Return names of axes of sites: columns and levels of the training table."""
+        if self.encoder is None or trained.schema is None or trained.spec is None:
+            return SiteNames({}, {})
+        schema = trained.schema
+        if self._known.get("schema") is not schema:  # naming traces the kernel, so it is kept
+            arguments = TrainedArguments(schema.batch, schema.shared, schema.static)
+            names = name_sites(self.signature.kernel, trained.spec, self.encoder, arguments)
+            self._known.update(names=names, schema=schema)
+        return self._known["names"]

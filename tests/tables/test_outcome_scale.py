@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from aimz_lab.tables import TableEncoder, TableSpec
+from aimz_lab.tables.encoder import TableEncoder
+from aimz_lab.tables.table_spec import TableSpec
 
 RNG = np.random.default_rng(1)
 TABLE = pd.DataFrame({"pay": RNG.gamma(2, 1e4, 200) + 1, "weight in kg": RNG.normal(70, 5, 200)})

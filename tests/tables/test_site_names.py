@@ -11,8 +11,9 @@ import pytest
 
 from aimz_lab.errors import ArgumentError
 from aimz_lab.kernel.tracing import trace_spec
-from aimz_lab.tables import TableEncoder, TableSpec
+from aimz_lab.tables.encoder import TableEncoder
 from aimz_lab.tables.site_names import Arguments, name_sites
+from aimz_lab.tables.table_spec import TableSpec
 
 N = 12
 TABLE = pd.DataFrame(

@@ -11,7 +11,8 @@ import polars as pl
 import pytest
 
 from aimz_lab.errors import ArgumentError, DataError, DataTypeError, OutputWarning
-from aimz_lab.tables import TableEncoder, TableSpec
+from aimz_lab.tables.encoder import TableEncoder
+from aimz_lab.tables.table_spec import TableSpec
 
 N = 60
 FORMULAS = {

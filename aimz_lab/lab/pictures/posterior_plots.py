@@ -10,6 +10,7 @@ import xarray as xr
 
 from aimz_lab.errors import ArgumentError, NotFittedError, OptionalDependencyError
 from aimz_lab.impact_model import ImpactModel
+from aimz_lab.system.imports import late_import
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -183,13 +184,14 @@ def _drawn(plot: str, tree: xr.DataTree, **options: Any) -> Figure:
     collection = function(tree, backend="matplotlib", **options)
     figure = collection.viz["figure"].item()
     pyplot.close(figure)  # else the notebook shows it twice
+    figure.set_layout_engine("constrained")  # titles of several lines need room
     return figure
 
 
 def _arviz_plot(name: str) -> tuple[Callable[..., Any], Any]:
     try:
-        import arviz_plots
-        from matplotlib import pyplot
+        pyplot = late_import("matplotlib.pyplot")
+        arviz_plots = late_import("arviz_plots")
     except ImportError as error:
         msg = "Pictures of draws need arviz-plots and matplotlib: pip install 'aimz_lab[lab]'."
         raise OptionalDependencyError(msg) from error

@@ -8,6 +8,7 @@ import pandas as pd
 import xarray as xr
 
 from aimz_lab.errors import ArgumentError, OptionalDependencyError, SiteError
+from aimz_lab.system.imports import late_import
 
 _DIAGNOSTICS = ["ess_bulk", "ess_tail", "r_hat"]
 
@@ -32,7 +33,7 @@ def summary_table(
         OptionalDependencyError: If arviz-stats is missing.
     """
     try:
-        import arviz_stats
+        arviz_stats = late_import("arviz_stats")
     except ImportError as error:
         msg = "A summary needs arviz-stats: pip install 'aimz_lab[lab]'."
         raise OptionalDependencyError(msg) from error
