@@ -168,13 +168,13 @@ class ImpactModel:
         self._kernel = KernelSignature(kernel, param_input, param_output)
         self._learner: Learner = make_learner(self._kernel, self._inference)
         self._predictor = Predictor()
-        self._own_keywords = OwnKeywords(self._kernel)
         self._indices = IndexCheck(kernel)
         self._keys = KeySequence(rng_key)
         self._temporary = TemporaryResults()
         self._device = device
         resolve_placement(device)
         self._table = None if table is None else _model_table(self._kernel, table)
+        self._own_keywords = OwnKeywords(self._kernel, table.parts if self._table else ())
         self._one_change = OneChange()
         self._trained = Trained()
         self._last_run: Run | None = None
@@ -1580,6 +1580,8 @@ class ImpactModel:
                 device=device,
             )
         model._table = saved.read_table(partial(_saved_table, model._kernel))
+        if model._table is not None:
+            model._own_keywords = OwnKeywords(model._kernel, model._table.spec.parts)
         model._restore(
             saved, check_mapping("kernel_kwargs", kernel_kwargs, "kernel arguments by name")
         )

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
+from aimz_lab.data.tables import is_table
 from aimz_lab.errors import ArgumentError, CallError
 from aimz_lab.kernel.checks.preflight import parameter_names
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.tables.encoder import TableEncoder
-from aimz_lab.tables.is_table import is_table
 from aimz_lab.tables.site_names import Arguments as TrainedArguments
 from aimz_lab.tables.site_names import SiteNames, name_sites
 from aimz_lab.tables.table_call import TableCall

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from aimz_lab.tables.is_table import is_table
+from aimz_lab.data.tables import is_table
 from aimz_lab.types import Arguments
 
 if TYPE_CHECKING:

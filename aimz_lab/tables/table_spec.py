@@ -86,7 +86,14 @@ class TableSpec:
 
     @classmethod
     def of_plain(cls, plain: JsonObject) -> TableSpec:
-        """Return the description from its plain values."""
+        """Return the description from its plain values.
+
+        Args:
+            plain: From :meth:`as_plain`.
+
+        Returns:
+            The description.
+        """
         return cls(missing=plain["missing"], dims=plain["dims"], **plain["arguments"])
 
     def __eq__(self, other: Any) -> bool:

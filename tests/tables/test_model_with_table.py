@@ -95,6 +95,32 @@ def test_outputs_come_back_on_the_scale_of_their_column(im, table, on_batch):
     assert abs(float(own.mean()) - table.pay.mean()) < 200
 
 
+def test_each_way_to_predict_gives_either_scale(im, table):
+    options = {"rng_key": jax.random.key(5), "return_sites": ["y"]}
+    quiet = {**options, "progress": False}
+    for own, model in (
+        (
+            im.sample_posterior_predictive(table, **quiet),
+            im.sample_posterior_predictive(table, scale="model", **quiet),
+        ),
+        (
+            im.sample_posterior_predictive_on_batch(table, **options),
+            im.sample_posterior_predictive_on_batch(table, scale="model", **options),
+        ),
+        (
+            im.sample_prior_predictive(table, **quiet),
+            im.sample_prior_predictive(table, scale="model", **quiet),
+        ),
+        (
+            im.sample_prior_predictive_on_batch(table, **options),
+            im.sample_prior_predictive_on_batch(table, scale="model", **options),
+        ),
+    ):
+        group = next(name for name in own.children if name.endswith("predictive"))
+        wanted = table.pay.std() * model[group].y + table.pay.mean()
+        np.testing.assert_allclose(own[group].y, wanted, rtol=1e-4)
+
+
 def test_summaries_and_stores_have_that_scale_too(im, table, tmp_path):
     key = jax.random.key(5)
     draws = im.predict(table, rng_key=key, progress=False).posterior_predictive.y

@@ -30,10 +30,11 @@ TREE = xr.DataTree.from_dict(
 
 
 def test_each_entry_of_a_posterior_is_drawn_by_name():
-    figure = lab.plot_posterior(TREE)
+    figure = lab.plot_posterior(TREE, sites=["slopes"], prob=0.8)
     titles = " ".join(axes.get_title() for axes in figure.axes)
     assert all(name in titles for name in ("age", "income", "sex"))
-    texts = " ".join(text.get_text() for axes in lab.plot_forest(TREE).axes for text in axes.texts)
+    figure = lab.plot_forest(TREE, sites=["slopes"], prob=0.8)
+    texts = " ".join(text.get_text() for axes in figure.axes for text in axes.texts)
     assert all(name in texts for name in ("age", "income", "sex"))
 
 
