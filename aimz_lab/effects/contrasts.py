@@ -120,10 +120,14 @@ def shared_group(baseline: xr.DataTree, intervention: xr.DataTree) -> str:
             return group
     msg = (
         "The scenarios must share one of the groups "
-        f"{', '.join(PREDICTIVE_GROUPS)}; they have {list(baseline.children)} and "
-        f"{list(intervention.children)}."
+        f"{', '.join(PREDICTIVE_GROUPS)}; they have {_groups(baseline)} and "
+        f"{_groups(intervention)}. Pass the trees that im.predict(...) returns, with all groups."
     )
     raise ArgumentError(msg)
+
+
+def _groups(tree: xr.DataTree) -> str:
+    return ", ".join(tree.children) or "no groups"
 
 
 def _check_same_dims(name: str, before: xr.DataArray, after: xr.DataArray) -> None:

@@ -42,6 +42,9 @@ def hdi(draws: ArrayLike, prob: float = 0.94, axis: int = 0) -> np.ndarray:
     if draws.dtype.kind == "c":
         msg = "draws= holds complex numbers, which have no order; take their real part first."
         raise ArgumentError(msg)
+    if draws.ndim == 0:
+        msg = "An interval needs an array of draws; draws= is a single number."
+        raise ArgumentError(msg)
     if not is_integer(axis) or not -draws.ndim <= axis < draws.ndim:
         msg = f"axis={shown(axis)} is not allowed; the draws have {draws.ndim} axes, from 0."
         raise ArgumentError(msg)
@@ -85,7 +88,12 @@ def summarize_effect(effect: xr.DataTree | xr.Dataset, prob: float = 0.94) -> xr
     if isinstance(effect, xr.DataTree):
         group = next((name for name in PREDICTIVE_GROUPS if name in effect), None)
         if group is None:
-            msg = f"The tree has no predictive group; it has {list(effect.children)}."
+            msg = (
+                "effect= must be the whole tree that im.estimate_effect(...) returns, or a "
+                f"dataset: this tree has none of the groups {', '.join(PREDICTIVE_GROUPS)}; it has "
+                f"{', '.join(effect.children) or 'no groups'}. A group alone goes as a dataset, "
+                "by .to_dataset()."
+            )
             raise ArgumentError(msg)
         effect = effect[group].to_dataset()
     elif not isinstance(effect, xr.Dataset):

@@ -9,6 +9,7 @@ import types
 import typing
 import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any, Literal, Union
 
 import jax
@@ -16,8 +17,7 @@ import jax
 from aimz_lab.data import ArrayDataset, ArrayLoader, is_batches
 from aimz_lab.data.tables import is_table
 from aimz_lab.errors import AimzLabWarning, CallError
-from aimz_lab.kernel.checks.preflight import kernel_parameters
-from aimz_lab.kernel.signature import KernelSignature
+from aimz_lab.kernel.signature import KernelSignature, kernel_parameters
 from aimz_lab.types import callable_name
 
 
@@ -43,6 +43,7 @@ class OwnKeywords:
             for name, parameter in parameters.items()
             if name not in passed
         }
+        self._takes = list(parameters)
         self._told: set[str] = set()
 
     def check(self, method: Callable, given: Mapping[str, Any]) -> None:
@@ -54,16 +55,29 @@ class OwnKeywords:
 
         Raises:
             CallError: If the kernel needs an argument of that name, or the value is none that the
-                method takes.
+                method takes; or if neither kernel nor method has a keyword that is given.
 
         Warns:
             AimzLabWarning: Once for a name, if a value may be meant for the kernel.
         """
+        self._check_known(method, given.get("kwargs") or {})
         own = self._required.keys() & _keywords(method).keys()
         if not own:
             return
         for name in sorted(own - set(given.get("kernel_kwargs") or {})):
             self._check(name, method.__name__, _keywords(method)[name], given)
+
+    def _check_known(self, method: Callable, given: Iterable[str]) -> None:
+        for name in given:
+            if name in self._takes:
+                continue
+            near = get_close_matches(name, [*self._takes, *_keywords(method)], 1, 0.75)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            msg = (
+                f"The kernel {self._kernel!r} has no argument {name!r}, and {method.__name__} no "
+                f"option of that name. The kernel takes {', '.join(self._takes)}.{hint}"
+            )
+            raise CallError(msg)
 
     def _check(
         self, name: str, method: str, keyword: inspect.Parameter, given: Mapping[str, Any]

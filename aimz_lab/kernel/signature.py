@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
+
+from numpyro.primitives import Messenger
 
 from aimz_lab.data.options import check_mapping
 from aimz_lab.errors import CallError
@@ -59,3 +63,16 @@ def merge_arguments(
             )
             raise CallError(msg)
     return extra
+
+
+def kernel_parameters(kernel: Callable) -> Mapping[str, inspect.Parameter]:
+    """The parameters of a kernel; those of the function under NumPyro's handlers."""
+    return inspect.signature(_without_handlers(kernel)).parameters
+
+
+def _without_handlers(kernel: Callable) -> Callable:
+    if isinstance(kernel, Messenger) and kernel.fn is not None:
+        return _without_handlers(kernel.fn)
+    if isinstance(kernel, partial):
+        return partial(_without_handlers(kernel.func), *kernel.args, **kernel.keywords)
+    return kernel

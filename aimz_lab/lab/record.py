@@ -75,8 +75,9 @@ def run_of(source: RunSource) -> Run:
     if isinstance(source, HasRun) and isinstance(source.run, Run):
         return source.run
     msg = (
-        f"{type(source).__name__} holds no run yet; pass a Run, or a History, LiveDashboard or "
-        "watched loop that has seen one."
+        f"{type(source).__name__} holds no run yet; pass a Run (such as im.last_run after a "
+        "training), or a History, LiveDashboard or watched loop that has seen one; several go one "
+        "by one, not as a list."
     )
     raise DataTypeError(msg)
 

@@ -25,7 +25,13 @@ from aimz_lab.kernel.arguments import ArgumentRoles
 from aimz_lab.kernel.checks.preflight import parameter_names
 from aimz_lab.kernel.rows.index_checks import IndexCheck
 from aimz_lab.kernel.signature import KernelSignature, merge_arguments
-from aimz_lab.predictive.call_labels import DRAWS, CallLabels, set_values, value_labels
+from aimz_lab.predictive.call_labels import (
+    DRAWS,
+    CallLabels,
+    check_set_finite,
+    set_values,
+    value_labels,
+)
 from aimz_lab.predictive.inputs import PredictiveData, predictive_data
 from aimz_lab.predictive.reducers import ReduceSpec, as_reducers
 from aimz_lab.predictive.request import Group, Request
@@ -151,6 +157,8 @@ def predict_request(
         "intervention": set_values("intervention", intervention),
         "condition": set_values("condition", condition),
     }
+    for argument, given in values.items():
+        check_set_finite(argument, given, allow_nonfinite)
     data = _read(fitted, inputs, outputs, extra, roles, group, allow_nonfinite, **values)
     labels = _labels(
         fitted, data, inputs, extra, coords, intervention=intervention, condition=condition

@@ -75,6 +75,30 @@ def _set_value(argument: str, name: str, value: ArrayLike) -> ArrayLike:
     return value if isinstance(value, _SCALARS) else to_host(name, value)
 
 
+def check_set_finite(argument: str, values: Mapping[str, ArrayLike], allow_nonfinite: bool) -> None:
+    """Refuse values for sites that are NaN or infinite: all that follows from them is so too.
+
+    Args:
+        argument: ``intervention`` or ``condition``, for messages.
+        values: Values by site.
+        allow_nonfinite: Check nothing.
+
+    Raises:
+        DataError: If there is one.
+    """
+    if allow_nonfinite:
+        return
+    for name, value in values.items():
+        finite = np.isfinite(np.asarray(value))
+        if not finite.all():
+            msg = (
+                f"{argument}= sets {name!r} to NaN or infinity, {np.sum(~finite)} of "
+                f"{finite.size} values. Pass finite numbers, or allow_nonfinite=True if the "
+                "kernel handles them."
+            )
+            raise DataError(msg)
+
+
 def value_labels(
     **given: Mapping[str, object] | None,
 ) -> dict[tuple[str, str], tuple[AxisLabels | None, ...]]:

@@ -26,7 +26,7 @@ def check_row_axes(request: Request, rows: Rows) -> None:
         if array is not None and np.ndim(array) - 1 != len(row.shape):
             msg = (
                 f"{name!r} has rows of shape {np.shape(array)[1:]}, and the model was trained on "
-                f"rows of shape {row.shape}; pass {_as_trained(row.shape)}."
+                f"rows of shape {row.shape}; pass {_as_trained(name, row.shape)}."
             )
             raise DataError(msg)
 
@@ -72,11 +72,11 @@ def _differences(request: Request, rows: Rows) -> Iterator[str]:
                 yield f"{name!r} has the shape {here} here and {leaf.shape} in training"
 
 
-def _as_trained(shape: tuple[int, ...]) -> str:
+def _as_trained(name: str, shape: tuple[int, ...]) -> str:
     if not shape:
-        return "one number per row, such as X[:, 0]"
+        return f"one number per row, such as {name}[:, 0]"
     if shape == (1,):
-        return "an array with 1 column, such as X[:, [0]]"
+        return f"an array with 1 column, such as {name}[:, [0]]"
     if len(shape) == 1:
         return f"an array with {shape[0]} columns"
     return f"an array of shape (row, {', '.join(map(str, shape))})"

@@ -321,7 +321,7 @@ def held_out_rows(
         check_columns(columns, held_out.columns, {})
         rows = dict(held_out.arrays)
         named = {name: rows[name] for name in (signature.input, signature.output) if name in rows}
-        check_finite(named, allow_nonfinite)
+        check_finite(named, allow_nonfinite, "Held-out data")
     elif is_batches(held_out):
         names = (signature.input, signature.output)
         source = as_source(held_out, names, allow_nonfinite=allow_nonfinite)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -49,7 +49,7 @@ from aimz_lab.inference.svi.step import Batch
 from aimz_lab.kernel.cache_keys import CodeKey
 from aimz_lab.kernel.rows.index_checks import IndexCheck
 from aimz_lab.kernel.scaling import DataSize
-from aimz_lab.kernel.signature import KernelSignature
+from aimz_lab.kernel.signature import KernelSignature, kernel_parameters
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.kernel.tracing import tracing_lock
 from aimz_lab.types import OnBadStep, Params, RowDependence, Rows, Shared, callable_name
@@ -355,7 +355,8 @@ class SviLearner:
         Raises:
             NotFittedError: If nothing was trained.
             CallError: If the guide may read data, and a loaded model has seen none yet. If the
-                guide was not set up yet, and an argument of the kernel is missing.
+                guide was not set up yet, and an argument of the kernel is missing. If an argument
+                is neither the kernel's nor the guide's.
             GuideError: If the parameters are not those of the guide.
         """
         if not request.params and request.state is None:
@@ -364,6 +365,7 @@ class SviLearner:
                 "vi_result."
             )
             raise NotFittedError(msg)
+        _check_known(self._kernel, self._svi.guide, request.arguments)
         spec = self._set_up_to_draw(request) if self._needs_set_up(request) else request.spec
         params = request.params or self.params(request.state)
         return Posterior(
@@ -425,3 +427,20 @@ class SviLearner:
             engine = StepEngine(self._svi, plan.step, data.static, kind, effort)
             self._engines = {**self._engines, engine_key: engine}
         return self._engines[engine_key]
+
+
+def _check_known(kernel: KernelSignature, guide: Callable, given: Iterable[str]) -> None:
+    """Refuse arguments of ``sample`` that nobody reads: a misspelt option, such as num_draws."""
+    known = dict(kernel_parameters(kernel.kernel))
+    if not isinstance(guide, AutoGuide):
+        known |= kernel_parameters(guide)
+    if any(one.kind is one.VAR_KEYWORD for one in known.values()):
+        return
+    for name in given:
+        if name not in known:
+            msg = (
+                f"sample has no option {name!r}, and neither kernel nor guide has an argument of "
+                f"that name. Its options are num_samples, rng_key, return_sites and "
+                f"return_datatree; kernel and guide take {', '.join(known)}."
+            )
+            raise CallError(msg)

@@ -51,11 +51,20 @@ class HeldOut:
 
 
 def check_held_out(svi: SVI, spec: KernelSpec, data: TrainingData, held_out: HeldOut) -> None:
-    """Refuse held-out rows that the guide has no values for.
+    """Refuse held-out rows that are not like the training's, or that the guide has no values for.
 
     Raises:
+        DataError: If the rows of a field have more or fewer axes than in training: a column
+            broadcasts against a vector, and the loss would be that of all pairs of rows.
         GuideError: If it keeps one value per row, and the number of held-out rows differs.
     """
+    for name, array in held_out.rows.items():
+        if name in data.rows and array.ndim != data.rows[name].ndim:
+            msg = (
+                f"validation= takes rows like those that are trained on; {name!r} has rows of "
+                f"shape {array.shape[1:]} here and of {data.rows[name].shape[1:]} in training."
+            )
+            raise DataError(msg)
     if data.is_minibatch or held_out.n_rows == data.batch_size:
         return
     kept = values_by_position(svi, spec, data)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from collections.abc import Callable, Iterable
 
 from numpyro.infer.autoguide import AutoGuide
-from numpyro.primitives import Messenger
 
 from aimz_lab.errors import CallError, GuideError, KernelError
 from aimz_lab.kernel.checks.names import check_names
+from aimz_lab.kernel.signature import kernel_parameters
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.types import callable_name, shown
 
@@ -148,19 +147,6 @@ def kept_by_position(spec: KernelSpec, guide: Callable, guide_spec: KernelSpec |
 def parameter_names(kernel: Callable) -> tuple[str, ...]:
     """Names of the kernel's parameters, in order."""
     return tuple(kernel_parameters(kernel))
-
-
-def kernel_parameters(kernel: Callable) -> Mapping[str, inspect.Parameter]:
-    """The parameters of a kernel; those of the function under NumPyro's handlers."""
-    return inspect.signature(_without_handlers(kernel)).parameters
-
-
-def _without_handlers(kernel: Callable) -> Callable:
-    if isinstance(kernel, Messenger) and kernel.fn is not None:
-        return _without_handlers(kernel.fn)
-    if isinstance(kernel, partial):
-        return partial(_without_handlers(kernel.func), *kernel.args, **kernel.keywords)
-    return kernel
 
 
 def check_call(kernel: Callable, given: Iterable[str]) -> None:

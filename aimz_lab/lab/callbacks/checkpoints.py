@@ -97,12 +97,12 @@ class ModelCheckpoint(Callback):
     def on_fit_begin(self, run: Run) -> None:
         """Make the directory, and remove the partial file of a killed process."""
         check_can_save(run)
+        if self._judge:  # before a folder is made: it may refuse the run
+            self._judge.begin(run)
+            self._judge.readings.new(run)
         with naming(self.directory, "checkpoint"):
             self.directory.mkdir(parents=True, exist_ok=True)
             remove_partial(self.directory)
-        if self._judge:
-            self._judge.begin(run)
-            self._judge.readings.new(run)
         self._failed = False
         self._note_written(run)
 

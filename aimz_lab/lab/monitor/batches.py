@@ -50,7 +50,15 @@ class Batches:
     def epoch(self) -> Iterator[Any]:
         """Begin a pass over the batches."""
         is_function = callable(self._source) and not isinstance(self._source, Iterable)
-        return iter(self._source() if is_function else self._source)
+        made = self._source() if is_function else self._source
+        try:
+            return iter(made)
+        except TypeError as error:
+            msg = (
+                "monitor() takes a function that returns an iterable of batches; this one returned "
+                f"{shown(made)}."
+            )
+            raise DataTypeError(msg) from error
 
     @property
     def per_epoch(self) -> int | None:

@@ -22,7 +22,7 @@ import xarray as xr
 import zarr
 from zarr.storage import LocalStore
 
-from aimz_lab.errors import AimzLabError, ArtifactError, ArtifactWriteError
+from aimz_lab.errors import AimzLabError, ArgumentError, ArtifactError, ArtifactWriteError
 from aimz_lab.predictive.results.checked_store import (
     METADATA,
     CheckedStore,
@@ -279,6 +279,9 @@ def open_results(path: str | Path) -> xr.DataTree:
         >>> again.equals(tree)
         True
     """
+    if path is None:
+        msg = "path=None is no path; pass the attribute 'artifact_path' of a stored result."
+        raise ArgumentError(msg)
     return read_store(str(location("path", path)))
 
 
@@ -342,6 +345,12 @@ def _checked_root(store: CheckedStore, path: str) -> tuple[zarr.Group, Mapping[s
         f"{path} is not a complete result: its writing was interrupted, or it was not written "
         "by this package. Remove it and compute the result again."
     )
+    inside = [] if is_url(path) else sorted(Path(path).glob("*.zarr"))
+    if inside:
+        incomplete = (
+            f"{path} is a folder of results and no result itself; open one of them, such as "
+            f"{inside[-1]}: the attribute 'artifact_path' of the tree names it."
+        )
     try:
         root = zarr.open_group(store, mode="r", zarr_format=3, use_consolidated=False)
     except (FileNotFoundError, zarr.errors.NodeTypeValidationError) as error:
