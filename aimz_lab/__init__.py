@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from aimz_lab import errors
 from aimz_lab.data import ArrayDataset, ArrayLoader
 from aimz_lab.effects import summarize_effect
@@ -19,6 +21,9 @@ from aimz_lab.inference.run.handle import RunHandle
 from aimz_lab.inference.run.rates import settable_rate
 from aimz_lab.predictive import Exceeds, Hdi, Loo, Mean, Quantiles, open_results
 from aimz_lab.version import __version__ as __version__
+
+if TYPE_CHECKING:
+    from aimz_lab.tables.table_spec import TableSpec
 
 __all__ = [
     "AimzWarning",
@@ -42,8 +47,19 @@ __all__ = [
     "RunInfo",
     "StepInfo",
     "Steps",
+    "TableSpec",
     "errors",
     "open_results",
     "settable_rate",
     "summarize_effect",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Import the description of tables when it is used: formulaic takes a moment to load."""
+    if name == "TableSpec":
+        from aimz_lab.tables.table_spec import TableSpec
+
+        return TableSpec
+    msg = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(msg)

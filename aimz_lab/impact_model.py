@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 import jax
 import numpy as np
@@ -51,7 +51,7 @@ from aimz_lab.inference.feeds.schema import InputSchema
 from aimz_lab.inference.key_sequence import CallKeys, KeySequence
 from aimz_lab.inference.learners import make_learner, one_inference
 from aimz_lab.inference.one_change import Change, OneChange
-from aimz_lab.inference.posterior import Sites, as_posterior, site_names
+from aimz_lab.inference.posterior import Posterior, Sites, as_posterior, site_names
 from aimz_lab.inference.posterior_sites import check_posterior
 from aimz_lab.inference.request import (
     FitRequest,
@@ -79,8 +79,10 @@ from aimz_lab.predictive.predictor import Predictor
 from aimz_lab.predictive.reducers import ReduceSpec
 from aimz_lab.predictive.request import Group, Request
 from aimz_lab.predictive.results.datasets import posterior_tree
+from aimz_lab.predictive.results.summary_table import summary_table
 from aimz_lab.predictive.results.temporary import TemporaryResults
 from aimz_lab.system.forks import check_can_compute
+from aimz_lab.tables.table_call import TableCall
 from aimz_lab.types import (
     Arguments,
     Coords,
@@ -89,12 +91,20 @@ from aimz_lab.types import (
     JsonObject,
     OnBadStep,
     OnNonFinite,
+    OutputScale,
     Progress,
     RowDependence,
     ShardAxis,
     Store,
     check_choice,
 )
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from aimz_lab.tables.encoder import TableEncoder
+    from aimz_lab.tables.model_table import ModelTable
+    from aimz_lab.tables.table_spec import TableSpec
 
 Result = TypeVar("Result")
 
@@ -111,6 +121,8 @@ class ImpactModel:
         param_output: Name of the kernel's parameter, and of its site, for the output.
         device: A ``jax.Device``, or a ``NamedSharding`` of the rows. It overrides a loader's own.
             ``None`` spreads the rows over all local devices.
+        table: How a data frame becomes the kernel's arguments, a :class:`~aimz_lab.TableSpec`. Then
+            ``fit``, ``predict``, ``log_likelihood`` and ``estimate_effect`` take the frame itself.
 
     Raises:
         InferenceError: If there is not exactly one inference object, or it is of another kind.
@@ -147,6 +159,7 @@ class ImpactModel:
         param_input: str = "X",
         param_output: str = "y",
         device: Device | None = None,
+        table: TableSpec | None = None,
     ) -> None:
         self._inference = one_inference(inference, svi)
         check_text("param_input", param_input)
@@ -155,12 +168,13 @@ class ImpactModel:
         self._kernel = KernelSignature(kernel, param_input, param_output)
         self._learner: Learner = make_learner(self._kernel, self._inference)
         self._predictor = Predictor()
-        self._own_keywords = OwnKeywords(self._kernel)
         self._indices = IndexCheck(kernel)
         self._keys = KeySequence(rng_key)
         self._temporary = TemporaryResults()
         self._device = device
         resolve_placement(device)
+        self._table = None if table is None else _model_table(self._kernel, table)
+        self._own_keywords = OwnKeywords(self._kernel, table.parts if self._table else ())
         self._one_change = OneChange()
         self._trained = Trained()
         self._last_run: Run | None = None
@@ -228,6 +242,19 @@ class ImpactModel:
         """Posterior draws by site, chain by chain on the leading axis; or ``None``."""
         posterior = self._trained.posterior
         return dict(posterior.draws) if posterior else None
+
+    @property
+    def posterior_tree(self) -> xr.DataTree:
+        """Posterior draws as a labelled tree, as ArviZ reads it.
+
+        The group is ``posterior``, with ``sample_stats`` beside it for chains. With a table, axes
+        that run over columns or levels have their names.
+
+        Raises:
+            NotFittedError: If there is no posterior.
+        """
+        fitted = self._fitted("posterior_tree")
+        return self._labelled(fitted.posterior, fitted.posterior.draws)
 
     @property
     def last_run(self) -> Run | None:
@@ -423,11 +450,12 @@ class ImpactModel:
         begun = self._one_change.begin("fit")
         with begun as change, self._keys.for_call(rng_key, 3) as keys:
             checkpoint, origin = self._origin(resume, keys)
+            call = self._of_table(X, y, kwargs, kernel_kwargs, by_row)
             request = FitRequest(
-                inputs=X,
-                outputs=y,
-                arguments=merge_arguments(self._kernel, kwargs, kernel_kwargs),
-                roles=self._roles(by_row, shared),
+                inputs=call.inputs,
+                outputs=call.outputs,
+                arguments=merge_arguments(self._kernel, kwargs, call.kernel_kwargs),
+                roles=self._roles(call.by_row, shared),
                 origin=origin,
                 num_samples=num_samples,
                 epochs=epochs,
@@ -435,7 +463,7 @@ class ImpactModel:
                 shuffle=shuffle,
                 n_obs=n_obs,
                 row_dependence=rows,
-                validation=validation,
+                validation=call.validation(validation),
                 validation_every=validation_every,
                 step=StepOptions(scale, accumulate),
                 steps_per_call=steps_per_call,
@@ -446,12 +474,12 @@ class ImpactModel:
                 checkpoint=checkpoint,
                 device=self._device,
             )
-            return self._fit(request, keys, change, blocking=blocking)
+            return self._fit(request, keys, change, call.encoder, blocking=blocking)
 
     def fit_on_batch(
         self,
         X: Shaped[ArrayLike, "row ..."],
-        y: Shaped[ArrayLike, "row ..."],
+        y: Shaped[ArrayLike, "row ..."] | None = None,
         *,
         num_steps: int = 10_000,
         num_samples: int = 1000,
@@ -521,11 +549,12 @@ class ImpactModel:
         begun = self._one_change.begin("fit_on_batch")
         with begun as change, self._keys.for_call(rng_key, 3) as keys:
             checkpoint, origin = self._origin(resume, keys)
+            call = self._of_table(X, y, kwargs, kernel_kwargs, by_row)
             request = FitRequest(
-                inputs=X,
-                outputs=y,
-                arguments=merge_arguments(self._kernel, kwargs, kernel_kwargs),
-                roles=self._roles(by_row, shared),
+                inputs=call.inputs,
+                outputs=call.outputs,
+                arguments=merge_arguments(self._kernel, kwargs, call.kernel_kwargs),
+                roles=self._roles(call.by_row, shared),
                 origin=origin,
                 num_samples=num_samples,
                 num_steps=num_steps,
@@ -537,7 +566,7 @@ class ImpactModel:
                 checkpoint=checkpoint,
                 device=self._device,
             )
-            return self._fit(request, keys, change, blocking=blocking)
+            return self._fit(request, keys, change, call.encoder, blocking=blocking)
 
     def train_on_batch(
         self,
@@ -689,7 +718,7 @@ class ImpactModel:
             draws = posterior.choose(sites)
         if not as_tree:
             return {name: np.asarray(values) for name, values in draws.items()}
-        return posterior_tree(draws, posterior.num_chains, stats=posterior.stats, spec=trained.spec)
+        return self._labelled(posterior, draws)
 
     def set_posterior_sample(
         self, posterior_sample: Mapping[str, Shaped[ArrayLike, "draw ..."]], *, num_chains: int = 1
@@ -744,7 +773,7 @@ class ImpactModel:
         condition: Mapping[str, ArrayLike] | None = None,
         held: Held = "refuse",
         rng_key: jax.Array | None = None,
-        in_sample: bool = True,
+        in_sample: bool | None = None,
         return_sites: Sites = None,
         shard_axis: ShardAxis = "obs",
         rows: RowDependence = "auto",
@@ -755,6 +784,7 @@ class ImpactModel:
         dims: Mapping[str, Sequence[str]] | None = None,
         coords: Coords | None = None,
         progress: bool = True,
+        scale: OutputScale = "outcome",
         allow_nonfinite: bool = False,
         by_row: Iterable[str] = (),
         shared: Iterable[str] = (),
@@ -773,7 +803,8 @@ class ImpactModel:
                 conditioned on. Such draws do not know of the value: ``"refuse"`` the call,
                 ``"redraw"`` the sites from the kernel under the value, or ``"keep"`` the draws.
             rng_key: Key of this call; split from the model's by default.
-            in_sample: Whether the group is ``posterior_predictive`` or ``predictions``.
+            in_sample: Whether the group is ``posterior_predictive`` or ``predictions``. By default
+                the first; with a table, the first if the rows are those of the training.
             return_sites: Sites to return; by default the output and the deterministic sites. An
                 empty list returns none.
             shard_axis: ``"obs"`` cuts the rows into blocks, ``"draw"`` keeps them together.
@@ -788,6 +819,8 @@ class ImpactModel:
             dims: Names of a site's dimensions beside chain, draw and rows, by site.
             coords: Labels by dimension.
             progress: Whether to show progress.
+            scale: With a table, whether the output comes back on the scale of its column
+                (``"outcome"``) or on that of the kernel (``"model"``).
             allow_nonfinite: Accept NaN and infinite values in the data.
             by_row: As in :meth:`fit`; what the training knew is known.
             shared: Likewise.
@@ -831,7 +864,7 @@ class ImpactModel:
             kwargs,
             kernel_kwargs,
             rng_key=rng_key,
-            group=predictive_group(in_sample),
+            group=self._group(X, in_sample),
             intervention=intervention,
             condition=condition,
             held=held,
@@ -845,6 +878,7 @@ class ImpactModel:
             dims=dims,
             coords=coords,
             progress=progress,
+            scale=scale,
             allow_nonfinite=allow_nonfinite,
             by_row=by_row,
             shared=shared,
@@ -858,12 +892,13 @@ class ImpactModel:
         condition: Mapping[str, ArrayLike] | None = None,
         held: Held = "refuse",
         rng_key: jax.Array | None = None,
-        in_sample: bool = True,
+        in_sample: bool | None = None,
         return_sites: Sites = None,
         rows: RowDependence = "auto",
         return_datatree: bool = True,
         dims: Mapping[str, Sequence[str]] | None = None,
         coords: Coords | None = None,
+        scale: OutputScale = "outcome",
         allow_nonfinite: bool = False,
         by_row: Iterable[str] = (),
         shared: Iterable[str] = (),
@@ -884,6 +919,7 @@ class ImpactModel:
             return_datatree: Return a tree, or a dict of arrays ``(num_draws, batch_size, ...)``.
             dims: As in :meth:`predict`.
             coords: As in :meth:`predict`.
+            scale: As in :meth:`predict`.
             allow_nonfinite: As in :meth:`predict`.
             by_row: As in :meth:`predict`.
             shared: As in :meth:`predict`.
@@ -913,7 +949,7 @@ class ImpactModel:
             kwargs,
             kernel_kwargs,
             rng_key=rng_key,
-            group=predictive_group(in_sample),
+            group=self._group(X, in_sample),
             intervention=intervention,
             condition=condition,
             held=held,
@@ -921,6 +957,7 @@ class ImpactModel:
             rows=rows,
             dims=dims,
             coords=coords,
+            scale=scale,
             allow_nonfinite=allow_nonfinite,
             by_row=by_row,
             shared=shared,
@@ -944,6 +981,7 @@ class ImpactModel:
         dims: Mapping[str, Sequence[str]] | None = None,
         coords: Coords | None = None,
         progress: bool = True,
+        scale: OutputScale = "outcome",
         allow_nonfinite: bool = False,
         by_row: Iterable[str] = (),
         shared: Iterable[str] = (),
@@ -968,6 +1006,7 @@ class ImpactModel:
             dims: As in :meth:`predict`.
             coords: As in :meth:`predict`.
             progress: As in :meth:`predict`.
+            scale: As in :meth:`predict`.
             allow_nonfinite: As in :meth:`predict`.
             by_row: As in :meth:`predict`.
             shared: As in :meth:`predict`.
@@ -988,6 +1027,7 @@ class ImpactModel:
         """
         return self.predict(
             X,
+            in_sample=True,
             intervention=intervention,
             condition=condition,
             held=held,
@@ -1002,6 +1042,7 @@ class ImpactModel:
             dims=dims,
             coords=coords,
             progress=progress,
+            scale=scale,
             allow_nonfinite=allow_nonfinite,
             by_row=by_row,
             shared=shared,
@@ -1022,6 +1063,7 @@ class ImpactModel:
         return_datatree: bool = True,
         dims: Mapping[str, Sequence[str]] | None = None,
         coords: Coords | None = None,
+        scale: OutputScale = "outcome",
         allow_nonfinite: bool = False,
         by_row: Iterable[str] = (),
         shared: Iterable[str] = (),
@@ -1041,6 +1083,7 @@ class ImpactModel:
             return_datatree: As in :meth:`predict_on_batch`.
             dims: As in :meth:`predict_on_batch`.
             coords: As in :meth:`predict_on_batch`.
+            scale: As in :meth:`predict`.
             allow_nonfinite: As in :meth:`predict_on_batch`.
             by_row: As in :meth:`predict_on_batch`.
             shared: As in :meth:`predict_on_batch`.
@@ -1061,6 +1104,7 @@ class ImpactModel:
         """
         return self.predict_on_batch(
             X,
+            in_sample=True,
             intervention=intervention,
             condition=condition,
             held=held,
@@ -1070,6 +1114,7 @@ class ImpactModel:
             return_datatree=return_datatree,
             dims=dims,
             coords=coords,
+            scale=scale,
             allow_nonfinite=allow_nonfinite,
             by_row=by_row,
             shared=shared,
@@ -1094,6 +1139,7 @@ class ImpactModel:
         dims: Mapping[str, Sequence[str]] | None = None,
         coords: Coords | None = None,
         progress: bool = True,
+        scale: OutputScale = "outcome",
         allow_nonfinite: bool = False,
         by_row: Iterable[str] = (),
         shared: Iterable[str] = (),
@@ -1117,6 +1163,7 @@ class ImpactModel:
             dims: As in :meth:`predict`.
             coords: As in :meth:`predict`.
             progress: As in :meth:`predict`.
+            scale: As in :meth:`predict`.
             allow_nonfinite: As in :meth:`predict`.
             by_row: As in :meth:`predict`.
             shared: As in :meth:`predict`.
@@ -1158,6 +1205,7 @@ class ImpactModel:
             dims=dims,
             coords=coords,
             progress=progress,
+            scale=scale,
             allow_nonfinite=allow_nonfinite,
             by_row=by_row,
             shared=shared,
@@ -1175,6 +1223,7 @@ class ImpactModel:
         return_datatree: bool = True,
         dims: Mapping[str, Sequence[str]] | None = None,
         coords: Coords | None = None,
+        scale: OutputScale = "outcome",
         allow_nonfinite: bool = False,
         by_row: Iterable[str] = (),
         shared: Iterable[str] = (),
@@ -1193,6 +1242,7 @@ class ImpactModel:
             return_datatree: As in :meth:`predict_on_batch`.
             dims: As in :meth:`predict`.
             coords: As in :meth:`predict`.
+            scale: As in :meth:`predict`.
             allow_nonfinite: As in :meth:`predict`.
             by_row: As in :meth:`predict`.
             shared: As in :meth:`predict`.
@@ -1231,6 +1281,7 @@ class ImpactModel:
             rows=rows,
             dims=dims,
             coords=coords,
+            scale=scale,
             allow_nonfinite=allow_nonfinite,
             by_row=by_row,
             shared=shared,
@@ -1341,8 +1392,8 @@ class ImpactModel:
         only the difference.
 
         Args:
-            output_baseline: Predictions of the baseline.
-            output_intervention: Predictions under the intervention.
+            output_baseline: Predictions of the baseline; or, with a table, its data frame.
+            output_intervention: Predictions under the intervention, or its data frame.
             args_baseline: Arguments of :meth:`predict` for the baseline, instead of its output.
             args_intervention: Arguments of :meth:`predict` for the intervention.
             on_batch: Use :meth:`predict_on_batch`.
@@ -1369,6 +1420,11 @@ class ImpactModel:
             (1, 1000, 40)
         """
         on_batch = check_flag("on_batch", on_batch)
+        if self._table is not None:
+            output_baseline, args_baseline = self._table.scenario(output_baseline, args_baseline)
+            output_intervention, args_intervention = self._table.scenario(
+                output_intervention, args_intervention
+            )
         outputs = output_baseline, output_intervention
         check_can_compute("estimate_effect")
         args = args_baseline, args_intervention
@@ -1390,6 +1446,32 @@ class ImpactModel:
             predict = self.predict_on_batch
         with self._keys.on_demand() as new_key:
             return estimate_effect(*computed_scenarios(predict, outputs, args, new_key))
+
+    def summary(self, sites: Sequence[str] | None = None, *, prob: float = 0.94) -> pd.DataFrame:
+        """Summarise the posterior in a table, a row for each entry of each site.
+
+        Args:
+            sites: Names of the sites; by default all.
+            prob: Mass of the highest-density interval.
+
+        Returns:
+            The mean, the standard deviation and the ends of the interval; for Markov chains the
+            effective sample sizes and R-hat of ArviZ as well. Rows are named as in ArviZ; with a
+            table by its columns and levels, ``"slopes[scale(age)]"``.
+
+        Raises:
+            NotFittedError: If there is no posterior.
+            SiteError: If a site is not among the draws.
+            ArgumentError: If ``prob`` is not in (0, 1).
+            OptionalDependencyError: If arviz-stats is missing.
+
+        Example:
+            >>> im.summary(["slope"], prob=0.9).round(1).columns.tolist()
+            ['mean', 'sd', 'hdi_low', 'hdi_high']
+        """
+        fitted = self._fitted("summary")
+        are_chains = bool(fitted.posterior.stats) or fitted.posterior.num_chains > 1
+        return summary_table(self.posterior_tree, sites, prob, are_chains=are_chains)
 
     def describe(self) -> JsonObject:
         """Describe the model in plain values: its kernel and sites, its training, its draws.
@@ -1439,6 +1521,7 @@ class ImpactModel:
                 state=trained.state,
                 vi_result=trained.vi_result,
                 posterior=trained.posterior,
+                table=None if self._table is None else self._table.as_plain(),
             )
             return save_model(path, self._kernel, self._inference, state)
 
@@ -1496,6 +1579,9 @@ class ImpactModel:
                 param_output=saved.param_output,
                 device=device,
             )
+        model._table = saved.read_table(partial(_saved_table, model._kernel))
+        if model._table is not None:
+            model._own_keywords = OwnKeywords(model._kernel, model._table.spec.parts)
         model._restore(
             saved, check_mapping("kernel_kwargs", kernel_kwargs, "kernel arguments by name")
         )
@@ -1549,6 +1635,33 @@ class ImpactModel:
         schema = self._trained.schema
         return roles if schema is None else roles.after_training(schema.rows, schema.shared)
 
+    def _of_table(
+        self,
+        inputs: Any,
+        outputs: Any,
+        kwargs: CallArguments,
+        kernel_kwargs: Arguments | None,
+        by_row: Iterable[str],
+    ) -> TableCall:
+        """Return the arguments of a training, made from its table if it has one."""
+        if self._table is None:
+            return TableCall(inputs, outputs, kernel_kwargs, by_row)
+        return self._table.call(inputs, outputs, kwargs, kernel_kwargs, by_row, with_output=True)
+
+    def _labelled(
+        self, posterior: Posterior, draws: Mapping[str, Shaped[Array, "draw ..."]]
+    ) -> xr.DataTree:
+        """Return draws of the posterior as a tree."""
+        trained = self._trained
+        named = self._table.names(trained)._asdict() if self._table is not None else {}
+        return posterior_tree(
+            draws, posterior.num_chains, stats=posterior.stats, spec=trained.spec, **named
+        )
+
+    def _group(self, inputs: Any, in_sample: bool | None) -> Group | None:
+        of_table = self._table is not None and self._table.takes(inputs)
+        return predictive_group(in_sample, of_table=of_table)
+
     def _explained(self) -> contextlib.AbstractContextManager[None]:
         """Explain errors of the kernel's code, and of the guide's if the user wrote it."""
         guide = getattr(self._inference, "guide", None)
@@ -1565,7 +1678,13 @@ class ImpactModel:
         return checkpoint, checkpoint.origin
 
     def _fit(
-        self, request: FitRequest, keys: CallKeys, change: Change, *, blocking: bool
+        self,
+        request: FitRequest,
+        keys: CallKeys,
+        change: Change,
+        encoder: TableEncoder | None,
+        *,
+        blocking: bool,
     ) -> Self | RunHandle[Self]:
         """Run a fit to its end, here or on a thread."""
         with self._explained():
@@ -1579,21 +1698,25 @@ class ImpactModel:
 
         keys.use_up()
         if not blocking:
-            return self._fit_in_background(fit, refuse, change)
-        self._carry_out(fit, refuse)
+            return self._fit_in_background(fit, refuse, change, encoder)
+        self._carry_out(fit, refuse, encoder)
         if (message := fit.warning()) is not None:
             with contextlib.suppress(KeyboardInterrupt):
                 warnings.warn(message, FitWarning, stacklevel=3)
         return self
 
     def _fit_in_background(
-        self, fit: StartedFit, refuse: Callable[[], None], change: Change
+        self,
+        fit: StartedFit,
+        refuse: Callable[[], None],
+        change: Change,
+        encoder: TableEncoder | None,
     ) -> RunHandle[Self]:
         """Begin here, so that displays belong to the calling cell; run on a thread."""
 
         def carry_out() -> None:
             with change.on_this_thread():
-                self._carry_out(fit, refuse)
+                self._carry_out(fit, refuse, encoder)
 
         try:
             fit.loop.begin()
@@ -1605,7 +1728,9 @@ class ImpactModel:
                 refuse()
             raise
 
-    def _carry_out(self, fit: StartedFit, refuse: Callable[[], None]) -> None:
+    def _carry_out(
+        self, fit: StartedFit, refuse: Callable[[], None], encoder: TableEncoder | None
+    ) -> None:
         has_result = False
         try:
             with self._explained():
@@ -1616,6 +1741,8 @@ class ImpactModel:
             for result in fit.results():
                 self._trained = self._trained.after(result)
                 has_result = True
+                if self._table is not None and encoder is not None:
+                    self._table = self._table.learned(encoder)
         if has_result:
             self._announce(fit)
 
@@ -1689,6 +1816,11 @@ class ImpactModel:
     ) -> Request:
         """Return the request of a predictive call; for ``options`` see ``predict_request``."""
         trained = self._trained
+        scale = check_choice("scale", options.pop("scale", "outcome"), OutputScale)
+        if self._table is not None:
+            inputs, kernel_kwargs, options = self._table.predictive_call(
+                inputs, kwargs, kernel_kwargs, options, scale, self._trained, group
+            )
         known = FittedKernel(
             self._kernel,
             fitted.posterior if fitted else None,
@@ -1721,7 +1853,7 @@ class ImpactModel:
         """Return the request of :meth:`predict` with these arguments."""
         given = {"store": "persistent", "allow_nonfinite": False, "progress": False, **args}
         self._own_keywords.check(type(self).predict, given)
-        inputs, in_sample = given.pop("X"), given.pop("in_sample", True)
+        inputs, in_sample = given.pop("X"), given.pop("in_sample", None)
         key, kernel_kwargs = given.pop("rng_key"), given.pop("kernel_kwargs", None)
         own = inspect.getfullargspec(type(self).predict).kwonlyargs
         kwargs = {name: given.pop(name) for name in list(given) if name not in own}
@@ -1734,6 +1866,18 @@ class ImpactModel:
             group=predictive_group(in_sample),
             **given,
         )
+
+
+def _model_table(signature: KernelSignature, table: TableSpec) -> ModelTable:
+    from aimz_lab.tables.model_table import ModelTable
+
+    return ModelTable(signature, table)
+
+
+def _saved_table(signature: KernelSignature, plain: JsonObject) -> ModelTable:
+    from aimz_lab.tables.model_table import ModelTable
+
+    return ModelTable.of_plain(signature, plain)
 
 
 _UNKNOWN_N_OBS = (

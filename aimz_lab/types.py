@@ -21,6 +21,7 @@ RowDependence = Literal["auto", "independent"]
 Held = Literal["refuse", "redraw", "keep"]
 OnNonFinite = Literal["stop", "skip", "raise"]
 OnBadStep = Literal["raise", "skip"]
+OutputScale = Literal["outcome", "model"]
 Progress = bool | Literal["live", "text"]
 RunStatus = Literal[
     "pending",

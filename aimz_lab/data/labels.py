@@ -26,10 +26,14 @@ class RowCoord(NamedTuple):
     Attributes:
         dim: Name of the dimension, or ``None`` if the data does not name it.
         labels: One label per row: numbers, text or dates.
+        levels: The labels of each level of a multi-index, by name.
+        time_zone: Name of the time zone of dates, which are its local time.
     """
 
     dim: str | None
     labels: Shaped[np.ndarray, " row"]
+    levels: Mapping[str, Shaped[np.ndarray, " row"]] = {}
+    time_zone: str | None = None
 
 
 class AxisLabels(NamedTuple):
@@ -39,11 +43,13 @@ class AxisLabels(NamedTuple):
         names: Names of the levels of a pandas index, or the name of an xarray dimension.
         labels: One label per entry; ``None`` for an xarray dimension without a coordinate.
         counts: Whether this is an unnamed index that only counts from 0.
+        index: The pandas index that the labels come from, if any.
     """
 
     names: tuple[str, ...]
     labels: Shaped[np.ndarray, " entry"] | None
     counts: bool = False
+    index: pd.Index | None = None
 
     def conflict(self, other: AxisLabels) -> int | None:
         """Return the first entry to which both give different labels; ``None`` if there is none.
@@ -62,6 +68,11 @@ class AxisLabels(NamedTuple):
         if self.counts != other.counts and not _same_numbers(self, other):
             return None
         return int(np.argmax(differ)) if differ.any() else None
+
+    def in_order(self, order: Shaped[np.ndarray, " entry"]) -> AxisLabels:
+        """Return the labels of entries in another order, given by their numbers."""
+        index = None if self.index is None else self.index[order]
+        return self._replace(labels=self.labels[order], index=index)
 
     def text(self, entry: int) -> str:
         """Return the label of an entry, with the names of its levels if there are several."""
@@ -108,7 +119,8 @@ def row_coord(value: Any) -> RowCoord | None:
 
     They come from a pandas index, or from the coordinate of an xarray object's leading dimension.
     An unnamed pandas index that only counts the rows gives none. The levels of a multi-index are
-    joined to one text: ``"2021, TX"``. polars objects and plain arrays have no labels.
+    joined to one text, ``"2021, TX"``, and kept beside it. Dates with a time zone become its local
+    time. polars objects and plain arrays have no labels.
 
     Args:
         value: Anything.
@@ -123,7 +135,20 @@ def as_coord(labels: AxisLabels | None) -> RowCoord | None:
     """Return labels as a coordinate of results; ``None`` if they only count."""
     if labels is None or labels.labels is None or labels.counts:
         return None
-    return RowCoord("_".join(labels.names) or None, labels.labels)
+    dim, index = "_".join(labels.names) or None, labels.index
+    zone = getattr(index, "tz", None)
+    if zone is not None:  # which neither xarray nor files have
+        return RowCoord(dim, np.asarray(index.tz_localize(None)), time_zone=str(zone))
+    return RowCoord(dim, labels.labels, _levels(index))
+
+
+def _levels(index: pd.Index | None) -> dict[str, np.ndarray]:
+    if not is_a(index, "pandas", "MultiIndex"):
+        return {}
+    return {
+        f"level_{i}" if name is None else str(name): _index_labels(index.get_level_values(i))
+        for i, name in enumerate(index.names)
+    }
 
 
 def shared_row_labels(fields: Mapping[str, object]) -> AxisLabels | None:
@@ -246,13 +271,14 @@ def labels_of_index(index: pd.Index, *, named: bool = True) -> AxisLabels:
     counts = (
         not names and labels.dtype.kind in "iu" and np.array_equal(labels, np.arange(len(labels)))
     )
-    return AxisLabels(names, labels, counts)
+    return AxisLabels(names, labels, counts, index)
 
 
 def _of_dim(array: Any, dim: object) -> AxisLabels:
     if dim not in array.indexes:
         return AxisLabels((str(dim),), None)
-    return AxisLabels((str(dim),), _index_labels(array.indexes[dim]))
+    index = array.indexes[dim]
+    return AxisLabels((str(dim),), _index_labels(index), index=index)
 
 
 def _index_labels(index: pd.Index) -> np.ndarray:

@@ -31,6 +31,11 @@ def is_a(value: object, module: str, *names: str) -> bool:
     return loaded is not None and isinstance(value, tuple(getattr(loaded, n, ()) for n in names))
 
 
+def is_table(value: object) -> bool:
+    """Whether a value is a pandas or polars data frame."""
+    return is_a(value, "pandas", "DataFrame") or is_a(value, "polars", "DataFrame")
+
+
 def read_table(name: str, value: Any) -> np.ndarray | None:
     """Return the values of a pandas, polars, xarray or PyTorch object as NumPy.
 
@@ -55,7 +60,7 @@ def read_table(name: str, value: Any) -> np.ndarray | None:
         if is_a(value, module, kind):
             msg = f"Field {name!r} is a {module} {kind}; {advice}."
             raise DataTypeError(msg)
-    if is_a(value, "pandas", "DataFrame") or is_a(value, "polars", "DataFrame"):
+    if is_table(value):
         return _read_frame(name, value)
     if is_a(value, "pandas", "Series", "Index"):
         return _read_pandas(f"Field {name!r}", value)

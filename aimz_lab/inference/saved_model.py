@@ -67,6 +67,7 @@ class ModelState:
         state: The SVI state, or ``None``.
         vi_result: Parameters and losses of the last training, or ``None``.
         posterior: The draws, or ``None``.
+        table: How tables are read, as JSON values, or ``None``.
     """
 
     rng_key: jax.Array
@@ -77,6 +78,7 @@ class ModelState:
     state: SVIState | None = None
     vi_result: SVIRunResult | None = None
     posterior: Posterior | None = None
+    table: JsonObject | None = None
 
 
 def identity(signature: KernelSignature, inference: SVI | MCMC) -> JsonObject:
@@ -106,6 +108,7 @@ def save_model(
         "posterior": None,
         "state": None,
         "params": None,
+        "table": state.table,
     }
     arrays: dict[str, np.ndarray] = {}
     if state.posterior:
@@ -152,6 +155,27 @@ class SavedModel:
             self.rng_key = typed_key(self._fields["rng_key"])
             self._n_obs = self._fields["n_obs"].optional(_count)
             self._epochs_done = self._fields["epochs_done"].whole(most=MOST_EPOCHS)
+
+    def read_table(self, read: Callable[[JsonObject], _T]) -> _T | None:
+        """Return how the model reads tables, or ``None`` if it reads none.
+
+        Args:
+            read: Makes it of its JSON values.
+
+        Raises:
+            ArtifactError: If these are damaged.
+        """
+        plain = self._fields["table"].value
+        if plain is None:
+            return None
+        try:
+            return read(plain)
+        except Exception as error:
+            msg = (
+                f"{self._path} cannot be loaded: its description of tables is not one that was "
+                f"saved ({type(error).__name__}: {error})."
+            )
+            raise ArtifactError(msg) from error
 
     @contextlib.contextmanager
     def checking(self, kernel: Callable) -> Iterator[None]:
@@ -274,6 +298,7 @@ _FIELDS = (
     "posterior",
     "state",
     "params",
+    "table",
 )
 
 

@@ -15,6 +15,7 @@ from typing import Any, Literal, Union
 import jax
 
 from aimz_lab.data import ArrayDataset, ArrayLoader, is_batches
+from aimz_lab.data.tables import is_table
 from aimz_lab.errors import AimzLabWarning, CallError
 from aimz_lab.kernel.signature import KernelSignature, kernel_parameters
 from aimz_lab.types import callable_name
@@ -29,9 +30,11 @@ class OwnKeywords:
 
     Args:
         signature: The kernel.
+        of_table: Arguments that a call with a data frame makes from it.
     """
 
-    def __init__(self, signature: KernelSignature) -> None:
+    def __init__(self, signature: KernelSignature, of_table: Collection[str] = ()) -> None:
+        self._of_table = frozenset(of_table)
         parameters = kernel_parameters(signature.kernel)
         passed = (signature.input, signature.output)
         self._kernel = callable_name(signature.kernel)
@@ -83,6 +86,8 @@ class OwnKeywords:
         is_default = value is keyword.default
         fields = _fields(given.get("X"))
         if fields is not None and name in fields:
+            return
+        if name in self._of_table and is_table(given.get("X")):
             return
         how = f"pass the kernel's as kernel_kwargs={{{name!r}: ...}}"
         if self._required[name] and fields is not None:

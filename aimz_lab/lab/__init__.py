@@ -25,7 +25,14 @@ from aimz_lab.lab.callbacks import (
 from aimz_lab.lab.dashboard.dashboard import LiveDashboard, default_display
 from aimz_lab.lab.dashboard.replay import show
 from aimz_lab.lab.monitor import Watch, monitor
+from aimz_lab.lab.pictures.effect_plots import plot_effect
 from aimz_lab.lab.pictures.figures import loss_figure
+from aimz_lab.lab.pictures.posterior_plots import (
+    plot_forest,
+    plot_posterior,
+    plot_ppc,
+    plot_prior_posterior,
+)
 from aimz_lab.lab.pictures.summary import summary_html, summary_text
 
 __all__ = [
@@ -48,6 +55,11 @@ __all__ = [
     "enable_compilation_cache",
     "loss_figure",
     "monitor",
+    "plot_effect",
+    "plot_forest",
+    "plot_posterior",
+    "plot_ppc",
+    "plot_prior_posterior",
     "show",
     "summary_html",
     "summary_text",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from typing import Any
@@ -37,7 +37,7 @@ from aimz_lab.predictive.reducers import ReduceSpec, as_reducers
 from aimz_lab.predictive.request import Group, Request
 from aimz_lab.predictive.results.datasets import stats_group
 from aimz_lab.predictive.results.locations import location
-from aimz_lab.predictive.results.observed_data import find_observed_data
+from aimz_lab.predictive.results.observed_data import ObservedData, find_observed_data
 from aimz_lab.types import (
     Arguments,
     Columns,
@@ -83,11 +83,12 @@ def predict_request(
     kernel_kwargs: Arguments | None,
     *,
     key: jax.Array,
-    group: Group,
+    group: Group | None,
     allow_nonfinite: bool,
     by_row: Iterable[str] = (),
     shared: Iterable[str] = (),
     outputs: ArrayLike | None = None,
+    output_scale: Callable[[ArrayLike], ArrayLike] | None = None,
     intervention: Mapping[str, ArrayLike] | None = None,
     condition: Mapping[str, ArrayLike] | None = None,
     held: Held = "refuse",
@@ -112,11 +113,13 @@ def predict_request(
         kwargs: Further kernel arguments, passed by keyword.
         kernel_kwargs: Kernel arguments whose names collide with a method's own.
         key: A typed random key.
-        group: Name of the tree's group.
+        group: Name of the tree's group; ``None`` for ``posterior_predictive`` if the rows are those
+            of the training, else ``predictions``.
         allow_nonfinite: Accept NaN and infinite values in the data.
         by_row: Further arguments with one entry per row.
         shared: Further arguments that are passed whole.
         outputs: The output array, for a log-likelihood of arrays.
+        output_scale: Takes the output to the scale on which it is returned.
         intervention: Values by site.
         condition: Values by site.
         held: What becomes of posterior draws that a set value would change.
@@ -160,12 +163,21 @@ def predict_request(
     labels = _labels(
         fitted, data, inputs, extra, coords, intervention=intervention, condition=condition
     )
+    known = _known_data(fitted, inputs, data)
+    if group is None:
+        group = "predictions" if known.observed is None else "posterior_predictive"
     # Nothing was observed under an intervention or out of sample.
     in_sample = group in ("posterior_predictive", "log_likelihood")
     factual = in_sample and not intervention and not condition
+    observed = known.observed if factual else None
+    if observed is not None and output_scale is not None and group != "log_likelihood":
+        observed = np.asarray(output_scale(np.asarray(observed)))
     return Request(
         kernel=fitted.signature.kernel,
         output=fitted.signature.output,
+        output_scale=output_scale,
+        observed=observed,
+        constant=known.constant,
         params=fitted.params,
         devices=fitted.devices,
         key=key,
@@ -185,17 +197,18 @@ def predict_request(
         progress=progress,
         **values,
         **_data(data),
-        **_known_data(fitted, inputs, data, factual=factual),
         **_draws(fitted.posterior, num_draws, beside),
     )
 
 
-def predictive_group(in_sample: bool) -> Group:
-    """Return the name of the group of predictions.
+def predictive_group(in_sample: bool | None, *, of_table: bool = False) -> Group | None:
+    """Return the name of the group of predictions; ``None`` if the rows of a table decide.
 
     Raises:
         ArgumentError: If ``in_sample`` is no ``bool``.
     """
+    if in_sample is None:
+        return None if of_table else "posterior_predictive"
     return "posterior_predictive" if check_flag("in_sample", in_sample) else "predictions"
 
 
@@ -245,16 +258,13 @@ def _data(data: PredictiveData) -> dict[str, object]:
     }
 
 
-def _known_data(
-    fitted: FittedKernel, inputs: Any, data: PredictiveData, *, factual: bool
-) -> dict[str, object]:
-    """Return the fields of a request about data to keep beside its results."""
+def _known_data(fitted: FittedKernel, inputs: Any, data: PredictiveData) -> ObservedData:
+    """Return data to keep beside the results: the observed output and the inputs."""
     signature = fitted.signature
     arguments = parameter_names(signature.kernel)
-    known = find_observed_data(
+    return find_observed_data(
         inputs, data.rows, signature.output, arguments, fitted.fingerprint, data.row_labels
     )
-    return {"observed": known.observed if factual else None, "constant": known.constant}
 
 
 def _labels(
@@ -299,7 +309,7 @@ def _read(
     outputs: ArrayLike | None,
     extra: Arguments,
     roles: ArgumentRoles,
-    group: Group,
+    group: Group | None,
     allow_nonfinite: bool,
     intervention: Mapping[str, ArrayLike],
     condition: Mapping[str, ArrayLike],

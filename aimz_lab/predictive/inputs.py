@@ -113,8 +113,8 @@ def predictive_data(
     check_call(signature.kernel, [*(fields or names), *split.shared, *split.static])
     labels, shuffled = source.loader.dataset.row_labels, bool(source.loader.shuffle)
     if labels is not None and shuffled:
-        ordered = labels.labels[loader_order(source.loader)(0)]
-        labels = None if labels.counts else labels._replace(labels=ordered)
+        ordered = labels.in_order(loader_order(source.loader)(0))
+        labels = None if labels.counts else ordered
     return PredictiveData(source, fields, split.shared, split.static, labels, shuffled)
 
 

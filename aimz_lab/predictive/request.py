@@ -42,6 +42,8 @@ class Request:
     Attributes:
         kernel: The kernel.
         output: Name of its output site.
+        output_scale: Takes values of the output site to the scale on which they are returned; it is
+            hashable. ``None`` returns them as the kernel draws them.
         key: A typed key, the source of all noise.
         rows: The kernel's per-row arrays by argument name, or a
             :class:`~aimz_lab.data.BatchSource` that yields them in batches. For a log-likelihood
@@ -84,6 +86,7 @@ class Request:
 
     kernel: Callable
     output: str
+    output_scale: Callable[[ArrayLike], ArrayLike] | None = None
     key: jax.Array
     rows: Rows | BatchSource
     fields: tuple[str, ...] | None = None

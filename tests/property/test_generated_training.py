@@ -21,16 +21,9 @@ def check(recipe):
 
 
 @pytest.mark.slow
-@hypothesis.settings(max_examples=4, phases=PHASES)
+@hypothesis.settings(max_examples=15, phases=PHASES)
 @hypothesis.given(recipes("fit"))
-def test_a_few_losses(recipe):
-    check(recipe)
-
-
-@pytest.mark.slow
-@hypothesis.settings(max_examples=35, phases=PHASES)
-@hypothesis.given(recipes("fit"))
-def test_many_losses(recipe):
+def test_some_losses(recipe):
     check(recipe)
 
 

@@ -190,18 +190,29 @@ class _SeedByName(Messenger):
         msg["kwargs"]["rng_key"] = random.fold_in(key, zlib.crc32(name.encode()))
 
 
-def collect_values(row_axes: Mapping[str, int | None]) -> Callable:
-    """Collect values of sites, with the rows first where a site has rows."""
+def collect_values(
+    row_axes: Mapping[str, int | None], scales: Mapping[str, Callable[[ArrayLike], ArrayLike]]
+) -> Callable:
+    """Collect values of sites, with the rows first where a site has rows.
+
+    Args:
+        row_axes: The sites, each with its axis of rows.
+        scales: For some sites, what takes their values to the scale to return.
+    """
 
     def collect(run: Run) -> dict[str, jax.Array]:
         trace = run({})
         return {
-            name: _rows_first(jnp.asarray(trace[name]["value"]), axis)
+            name: _rows_first(_scaled(jnp.asarray(trace[name]["value"]), scales.get(name)), axis)
             for name, axis in row_axes.items()
             if name in trace
         }
 
     return collect
+
+
+def _scaled(value: jax.Array, scale: Callable | None) -> jax.Array:
+    return value if scale is None else jnp.asarray(scale(value))
 
 
 def _rows_first(value: jax.Array, axis: int | None) -> jax.Array:

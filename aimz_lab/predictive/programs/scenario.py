@@ -49,6 +49,7 @@ class Scenario:
             self.plan.kernel,
             self.request.static_key,
             self.quantity,
+            self.request.output_scale,
             tuple(self.plan.row_axes.items()),
             tuple(self.plan.row_wise.items()),
             self.plan.summed_out,
@@ -93,8 +94,13 @@ class Scenario:
 
     def _collector(self, wanted: Mapping[str, int | None], quantity: Quantity) -> Callable:
         if quantity == "values":
-            return collect_values(wanted)
+            return collect_values(wanted, self._scales)
         return collect_log_likelihood(wanted, self.plan.summed_out)
+
+    @property
+    def _scales(self) -> dict[str, Callable]:
+        scale = self.request.output_scale
+        return {} if scale is None else {self.request.output: scale}
 
     def sites(self, fixed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Fixed sites of each draw, ``(S, ...)``: of the posterior, and ``fixed``."""

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from aimz_lab.data import AxisLabels, row_labels
 from aimz_lab.data.options import real_number
 from aimz_lab.errors import ArgumentError
+from aimz_lab.kernel.checks.names import why_unusable
 from aimz_lab.predictive.reducers.contract import Draws, OverDraws, RowMask, RowValues
 from aimz_lab.types import check_choice, shown
 
@@ -22,7 +23,8 @@ class Mean(OverDraws):
 
     Args:
         over: ``"draw"`` for the mean of each row; ``"row"`` for the mean of each draw.
-        by: Over rows: one label per row, to average within each label.
+        by: Over rows: one label per row, to average within each label. A column of a table gives
+            its name to the dimension, which is ``"group"`` otherwise.
 
     Raises:
         ArgumentError: If labels are given for a mean over draws, or are not one per row.
@@ -56,7 +58,11 @@ class Mean(OverDraws):
             raise ArgumentError(msg)
         self.by_row = codes.astype(np.int32)
         self.row_labels = row_labels(by)
-        self.coords = {"group": labels}
+        self.coords = {_group_dim(by): labels}
+
+    @property
+    def _n_groups(self) -> int:
+        return len(next(iter(self.coords.values())))
 
     def block(self, values: Draws, valid: RowMask, by_row: RowValues | None) -> jax.Array:
         """Means of the rows, or sums for each draw."""
@@ -65,7 +71,7 @@ class Mean(OverDraws):
             return origin[0] + (values - origin).mean(0)
         if by_row is None:
             return _sum_rows(values, valid)
-        return _sum_groups(values, valid, by_row, len(self.coords["group"]))
+        return _sum_groups(values, valid, by_row, self._n_groups)
 
     def finish(self, total: np.ndarray, n_rows: int) -> np.ndarray:
         """Divide sums by the number of rows."""
@@ -73,8 +79,14 @@ class Mean(OverDraws):
             return total
         if self.by_row is None:
             return total / n_rows
-        counts = np.bincount(self.by_row, minlength=len(self.coords["group"]))
+        counts = np.bincount(self.by_row, minlength=self._n_groups)
         return total / counts.reshape(1, -1, *[1] * (total.ndim - 2))
+
+
+def _group_dim(by: ArrayLike) -> str:
+    """Return the name of the dimension of groups: that of a column of a table, else ``"group"``."""
+    name = getattr(by, "name", None)
+    return name if isinstance(name, str) and why_unusable(name) is None else "group"
 
 
 class AverageEffect(Mean):

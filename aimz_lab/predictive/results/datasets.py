@@ -14,6 +14,7 @@ import xarray as xr
 from jax.typing import ArrayLike
 from jaxtyping import Shaped
 
+from aimz_lab.data import RowCoord
 from aimz_lab.errors import ArgumentError
 from aimz_lab.kernel.spec import KernelSpec, variable_name
 from aimz_lab.types import SAMPLE_DIMS, Coords
@@ -223,7 +224,42 @@ def with_coords(
     check_coords(coords, sizes)
     labels = {dim: np.arange(size) for dim, size in sizes.items()}
     labels.update({dim: value for dim, value in coords.items() if dim in sizes})
-    return xr.Dataset(variables, labels, {**origin_attrs(), **attrs})
+    levels = {
+        name: value
+        for name, value in coords.items()
+        if isinstance(value, xr.Variable) and name not in {*sizes, *variables}
+        if value.attrs.get(LEVEL_OF) in sizes
+    }
+    attrs = {**origin_attrs(), **attrs}
+    return with_levels(xr.Dataset(variables, {**labels, **levels}, attrs))
+
+
+LEVEL_OF = "level_of"
+"""Attribute of a coordinate that is a level of a multi-index: the dimension of that index."""
+
+
+def row_coords(rows: RowCoord, dim: str) -> dict[str, ArrayLike | xr.Variable]:
+    """Return the labels of a dimension of rows as coordinates: its own, and the levels beside it.
+
+    Args:
+        rows: The labels.
+        dim: The dimension.
+    """
+    attrs = {} if rows.time_zone is None else {"time_zone": rows.time_zone}
+    own = xr.Variable((dim,), rows.labels, attrs) if attrs else rows.labels
+    levels = {
+        name: xr.Variable((dim,), labels, {LEVEL_OF: dim}) for name, labels in rows.levels.items()
+    }
+    return {**levels, dim: own}
+
+
+def with_levels(dataset: xr.Dataset) -> xr.Dataset:
+    """Return a dataset whose levels of a multi-index can be selected by: ``y.sel(state="TX")``."""
+    levels = [name for name, coord in dataset.coords.items() if LEVEL_OF in coord.attrs]
+    for name in levels:
+        if name not in dataset.xindexes:
+            dataset = dataset.set_xindex(name)
+    return dataset
 
 
 def origin_attrs() -> dict[str, str]:

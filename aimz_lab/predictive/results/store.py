@@ -30,6 +30,7 @@ from aimz_lab.predictive.results.checked_store import (
     damaged,
 )
 from aimz_lab.predictive.results.contents import check_metadata, check_sizes, check_there
+from aimz_lab.predictive.results.datasets import with_levels
 from aimz_lab.predictive.results.locations import (
     exists,
     location,
@@ -387,7 +388,7 @@ def _read_group(store: CheckedStore, name: str) -> xr.Dataset:
         order = dataset[site].attrs.pop(_ORDER, None)
         if order is not None:
             dataset[site] = dataset[site].transpose(*order)
-    return dataset
+    return with_levels(dataset)
 
 
 def _compressors(dtype: np.dtype) -> tuple[zarr.abc.codec.BytesBytesCodec, ...]:

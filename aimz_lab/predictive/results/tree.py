@@ -23,6 +23,7 @@ from aimz_lab.predictive.results.datasets import (
     labelled_draws,
     posterior_dataset,
     posterior_dims,
+    row_coords,
     sample_dataset,
     site_dims,
     with_coords,
@@ -72,7 +73,8 @@ def make_labels(scenario: Scenario) -> Labels:
         check_dims(posterior_dims(request.draws, plan.spec, request.dims))
     coords = dict(request.coords)
     if request.row_coord is not None:
-        coords.update(dict.fromkeys(row_dims.values(), request.row_coord.labels))
+        for dim in dict.fromkeys(row_dims.values()):
+            coords.update(row_coords(request.row_coord, dim))
     labels = Labels(dims, row_dims, coords, {**_describe_call(request, plan), **request.attrs})
     if not scenario.rows.streams:  # whose number of rows is not known yet
         check_coords(coords, _sizes(scenario, labels))

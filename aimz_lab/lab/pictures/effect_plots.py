@@ -1,0 +1,182 @@
+"""Pictures of an effect: its average, by group, and over a column."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import ArrayLike
+
+from aimz_lab.effects import PREDICTIVE_GROUPS, hdi
+from aimz_lab.errors import ArgumentError, OptionalDependencyError
+from aimz_lab.lab.environment import has_matplotlib
+from aimz_lab.types import SAMPLE_DIMS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_BLUE, _BAND, _GREY = "#0072b2", "#9dc9e6", "#767676"
+_BINS = 20
+"""Groups of rows along a column; each has the mean effect of as many rows."""
+
+_MOST_GROUPS = 60
+
+
+def plot_effect(
+    effect: xr.DataTree,
+    *,
+    by: ArrayLike | None = None,
+    over: ArrayLike | None = None,
+    site: str | None = None,
+    prob: float = 0.94,
+) -> Figure:
+    """Draw an effect with its interval: the average, by group, or over a column.
+
+    Args:
+        effect: Result of :meth:`~aimz_lab.ImpactModel.estimate_effect`, with draws for each row, or
+            with means of groups.
+        by: One label per row: the mean effect of the rows of each label.
+        over: One number per row, such as a column of the table: the mean effect along it.
+        site: The site; by default the first one.
+        prob: Mass of the interval.
+
+    Returns:
+        A matplotlib figure; it shows itself at the end of a cell.
+
+    Raises:
+        ArgumentError: If there are no draws, labels do not fit the rows, or there are too many
+            groups.
+        OptionalDependencyError: If matplotlib is missing.
+
+    Example:
+        >>> effect = im.estimate_effect(args_baseline={"X": X}, args_intervention={"X": X + 1})
+        >>> plot_effect(effect, by=np.sign(X)).axes[0].get_xlabel()
+        'effect on y'
+    """
+    if not has_matplotlib():
+        msg = "Pictures need matplotlib: pip install 'aimz_lab[lab]'"
+        raise OptionalDependencyError(msg)
+    draws = _draws(effect, site)
+    if by is not None and over is not None:
+        msg = "Pass by= for groups or over= for a column, not both."
+        raise ArgumentError(msg)
+    name = str(draws.name).removesuffix("_mean")
+    if by is not None:
+        draws = _group_means(draws, _per_row(draws, "by", by))
+    if over is not None:
+        return _along(draws, _per_row(draws, "over", over), name, prob, _title(over, "row"))
+    others = [dim for dim in draws.dims if dim not in SAMPLE_DIMS]
+    if len(others) == 1 and (by is not None or str(draws.name).endswith("_mean")):
+        return _by_group(draws, name, prob)
+    return _average(draws.mean(others) if others else draws, name, prob)
+
+
+def _draws(effect: xr.DataTree, site: str | None) -> xr.DataArray:
+    groups = [g for g in PREDICTIVE_GROUPS if isinstance(effect, xr.DataTree) and g in effect]
+    if not groups:
+        msg = "plot_effect draws the result of im.estimate_effect(...)."
+        raise ArgumentError(msg)
+    found = effect[groups[0]].to_dataset()
+    names = [name for name, draws in found.data_vars.items() if set(SAMPLE_DIMS) <= set(draws.dims)]
+    if not names or (site is not None and site not in names):
+        msg = f"The effect has draws of {names}, and not of {site!r}; compute it without reduce=."
+        raise ArgumentError(msg)
+    return found[site or names[0]]
+
+
+def _title(values: Any, default: str) -> str:
+    name = getattr(values, "name", None)
+    return default if name is None else str(name)
+
+
+def _per_row(draws: xr.DataArray, argument: str, values: ArrayLike) -> xr.DataArray:
+    """Return values by row as an array along the rows' dimension."""
+    others = [dim for dim in draws.dims if dim not in SAMPLE_DIMS]
+    array = np.asarray(values)
+    if len(others) != 1 or array.shape != (draws.sizes[others[0]],):
+        sizes = {dim: draws.sizes[dim] for dim in others}
+        msg = (
+            f"{argument}= takes one value per row; its shape is {array.shape}, and the effect has "
+            f"{sizes}."
+        )
+        raise ArgumentError(msg)
+    return xr.DataArray(array, dims=others, name=_title(values, "group"))
+
+
+def _group_means(draws: xr.DataArray, labels: xr.DataArray) -> xr.DataArray:
+    levels, codes = np.unique(labels.values, return_inverse=True)
+    if len(levels) > _MOST_GROUPS:
+        msg = f"There are {len(levels)} groups, and a picture shows up to {_MOST_GROUPS}."
+        raise ArgumentError(msg)
+    (rows,) = labels.dims
+    means = [draws.isel({rows: np.flatnonzero(codes == i)}).mean(rows) for i in range(len(levels))]
+    joined = xr.concat(means, dim=str(labels.name), coords="minimal", compat="override")
+    return joined.assign_coords({str(labels.name): levels}).rename(draws.name)
+
+
+def _by_group(draws: xr.DataArray, name: str, prob: float) -> Figure:
+    (group,) = (dim for dim in draws.dims if dim not in SAMPLE_DIMS)
+    values = draws.stack(sample=SAMPLE_DIMS).transpose(group, "sample").values
+    labels = list(map(str, draws[group].values))
+    figure, axes = _figure(height=1.2 + 0.32 * len(labels))
+    places = np.arange(len(labels))[::-1]
+    for mass, width in ((prob, 1.5), (0.5, 4.0)):
+        low, high = hdi(values, mass, axis=1).T
+        axes.hlines(places, low, high, color=_BLUE, linewidth=width)
+    axes.plot(values.mean(1), places, "o", color=_BLUE, markersize=5)
+    axes.axvline(0, color=_GREY, linewidth=1, linestyle="--")
+    axes.set_yticks(places, labels)
+    axes.set_ylabel(str(group))
+    axes.set_xlabel(f"effect on {name}")
+    return figure
+
+
+def _average(draws: xr.DataArray, name: str, prob: float) -> Figure:
+    values = draws.stack(sample=SAMPLE_DIMS).values
+    figure, axes = _figure()
+    axes.hist(values, bins="auto", density=True, color=_BAND, edgecolor="white", linewidth=0.3)
+    low, high = hdi(values, prob)
+    axes.hlines(0, low, high, color=_BLUE, linewidth=4, clip_on=False)
+    axes.plot([values.mean()], [0], "o", color=_BLUE, clip_on=False)
+    axes.axvline(0, color=_GREY, linewidth=1, linestyle="--")
+    axes.set_yticks([])
+    axes.set_title(f"mean {values.mean():.3g}, {prob:.0%} HDI {low:.3g} to {high:.3g}", fontsize=10)
+    axes.set_xlabel(f"effect on {name}")
+    return figure
+
+
+def _along(draws: xr.DataArray, over: xr.DataArray, name: str, prob: float, column: str) -> Figure:
+    values = np.asarray(over.values, float)
+    (rows,) = over.dims
+    distinct, codes = np.unique(values, return_inverse=True)
+    if len(distinct) > _BINS:
+        bins = np.array_split(np.argsort(values, kind="stable"), _BINS)
+    else:
+        bins = [np.flatnonzero(codes == i) for i in range(len(distinct))]
+    means = np.stack(
+        [draws.isel({rows: b}).mean(rows).stack(sample=SAMPLE_DIMS).values for b in bins]
+    )
+    at = np.array([values[b].mean() for b in bins])
+    figure, axes = _figure()
+    for mass, alpha in ((prob, 0.35), (0.5, 0.6)):
+        low, high = hdi(means, mass, axis=1).T
+        axes.fill_between(at, low, high, color=_BAND, alpha=alpha, linewidth=0)
+    axes.plot(at, means.mean(1), color=_BLUE)
+    axes.axhline(0, color=_GREY, linewidth=1, linestyle="--")
+    axes.set_xlabel(column)
+    axes.set_ylabel(f"effect on {name}")
+    return figure
+
+
+def _figure(height: float = 3.2) -> tuple[Figure, Axes]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    from aimz_lab.lab.pictures.figure_layout import ShownFigure
+
+    figure = ShownFigure(figsize=(6.4, height), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes

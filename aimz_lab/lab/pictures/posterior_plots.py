@@ -1,0 +1,198 @@
+"""Pictures of posterior and predictive draws, by arviz-plots, as matplotlib figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from aimz_lab.errors import ArgumentError, NotFittedError, OptionalDependencyError
+from aimz_lab.impact_model import ImpactModel
+from aimz_lab.system.imports import late_import
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MOST_PANELS = 40
+"""A picture has at most this many panels; more would be unreadable."""
+
+
+def plot_posterior(
+    source: ImpactModel | xr.DataTree, sites: Sequence[str] | None = None, *, prob: float = 0.94
+) -> Figure:
+    """Draw the posterior density of each parameter, with its mean and interval.
+
+    Args:
+        source: A fitted model, or a tree with the group ``posterior``.
+        sites: Names of the sites; by default all.
+        prob: Mass of the interval.
+
+    Returns:
+        A matplotlib figure; it shows itself at the end of a cell.
+
+    Raises:
+        ArgumentError: If there is no posterior, a site is not in it, or there are too many panels.
+        NotFittedError: If the model has no posterior.
+        OptionalDependencyError: If arviz-plots is missing.
+
+    Example:
+        >>> len(plot_posterior(im, ["slope"]).axes)
+        1
+    """
+    tree = _with_group(source, "posterior")
+    names = _sites(tree["posterior"], sites, limit=MOST_PANELS)
+    return _drawn("plot_dist", tree, var_names=names, ci_kind="hdi", ci_prob=prob)
+
+
+def plot_forest(
+    source: ImpactModel | xr.DataTree, sites: Sequence[str] | None = None, *, prob: float = 0.94
+) -> Figure:
+    """Draw the mean and the interval of each parameter in a row of its own.
+
+    Args:
+        source: A fitted model, or a tree with the group ``posterior``.
+        sites: Names of the sites; by default all.
+        prob: Mass of the wide interval; the narrow one has half of the draws.
+
+    Returns:
+        A matplotlib figure.
+
+    Raises:
+        ArgumentError: If there is no posterior, a site is not in it, or there are too many rows.
+        NotFittedError: If the model has no posterior.
+        OptionalDependencyError: If arviz-plots is missing.
+
+    Example:
+        >>> plot_forest(im, ["slope"]).axes[0].get_title()
+        ''
+    """
+    tree = _with_group(source, "posterior")
+    names = _sites(tree["posterior"], sites, limit=10 * MOST_PANELS)
+    return _drawn(
+        "plot_forest", tree, var_names=names, ci_kind="hdi", ci_probs=(0.5, prob), combined=True
+    )
+
+
+def plot_prior_posterior(
+    prior: xr.DataTree, posterior: ImpactModel | xr.DataTree, sites: Sequence[str] | None = None
+) -> Figure:
+    """Draw the prior and the posterior density of each parameter over each other.
+
+    Args:
+        prior: Result of :meth:`~aimz_lab.ImpactModel.sample_prior_predictive` with the latent sites
+            in ``return_sites``.
+        posterior: A fitted model, or a tree with the group ``posterior``.
+        sites: Names of the sites; by default those of which both have draws.
+
+    Returns:
+        A matplotlib figure.
+
+    Raises:
+        ArgumentError: If a group is missing, or they have no site in common.
+        NotFittedError: If the model has no posterior.
+        OptionalDependencyError: If arviz-plots is missing.
+
+    Example:
+        >>> prior = im.sample_prior_predictive(X, return_sites=["slope"], progress=False)
+        >>> len(plot_prior_posterior(prior, im).axes)
+        1
+    """
+    after = _with_group(posterior, "posterior")["posterior"].to_dataset()
+    before = _with_group(prior, "prior_predictive")["prior_predictive"].to_dataset()
+    names = [name for name in after.data_vars if name in before.data_vars]
+    if sites is not None:
+        names = [name for name in sites if name in names]
+    if not names:
+        msg = (
+            f"The prior has draws of {', '.join(map(str, before.data_vars))}, and the posterior of "
+            f"{', '.join(map(str, after.data_vars))}; draw the prior of the latent sites: "
+            "im.sample_prior_predictive(X, return_sites=[...])."
+        )
+        raise ArgumentError(msg)
+    tree = xr.DataTree.from_dict({"prior": before[names], "posterior": after[names]})
+    _sites(tree["posterior"], names, limit=MOST_PANELS)
+    return _drawn("plot_prior_posterior", tree, var_names=names)
+
+
+def plot_ppc(tree: xr.DataTree, *, num_samples: int = 50) -> Figure:
+    """Draw densities of the predicted output over that of the observed output.
+
+    Args:
+        tree: Result of :meth:`~aimz_lab.ImpactModel.predict` on the rows of the training, whose
+            group ``observed_data`` it has; or of ``sample_prior_predictive``.
+        num_samples: Number of draws to show.
+
+    Returns:
+        A matplotlib figure.
+
+    Raises:
+        ArgumentError: If the tree has no predictive draws.
+        OptionalDependencyError: If arviz-plots is missing.
+
+    Example:
+        >>> len(plot_ppc(im.predict(X, progress=False)).axes)
+        1
+    """
+    groups = ("posterior_predictive", "predictions", "prior_predictive")
+    group = next((name for name in groups if isinstance(tree, xr.DataTree) and name in tree), None)
+    if group is None:
+        msg = "plot_ppc draws a tree with predictive draws; pass the result of im.predict(X)."
+        raise ArgumentError(msg)
+    observed = list(tree["observed_data"].data_vars) if "observed_data" in tree else None
+    draws = tree[group].to_dataset()
+    names = observed or list(draws.data_vars)[:1]
+    count = min(num_samples, draws.sizes["chain"] * draws.sizes["draw"])
+    visuals = {} if observed else {"observed_dist": False}
+    return _drawn(
+        "plot_ppc_dist", tree, group=group, var_names=names, num_samples=count, visuals=visuals
+    )
+
+
+def _with_group(source: ImpactModel | xr.DataTree, group: str) -> xr.DataTree:
+    if isinstance(source, ImpactModel):
+        if not source.is_fitted():
+            msg = "The model has no posterior to draw; call fit first."
+            raise NotFittedError(msg)
+        return source.posterior_tree
+    if not isinstance(source, xr.DataTree) or group not in source:
+        msg = f"This picture is of a fitted model, or of a tree with the group {group!r}."
+        raise ArgumentError(msg)
+    return source
+
+
+def _sites(group: xr.DataTree, sites: Sequence[str] | None, *, limit: int) -> list[str]:
+    """Return names of sites that are there, and not too many."""
+    have = list(map(str, group.data_vars))
+    names = have if sites is None else [sites] if isinstance(sites, str) else list(sites)
+    unknown = [name for name in names if name not in have]
+    if unknown or not names:
+        missing = ", ".join(map(repr, unknown))
+        msg = f"The posterior has no draws of {missing}; it has {', '.join(have)}."
+        raise ArgumentError(msg)
+    count = sum(int(np.prod(group[name].shape[2:])) for name in names)
+    if count > limit:
+        msg = f"These sites have {count} entries, and a picture shows {limit}; pass sites=[...]."
+        raise ArgumentError(msg)
+    return names
+
+
+def _drawn(plot: str, tree: xr.DataTree, **options: Any) -> Figure:
+    """Call a function of arviz-plots, and return its figure."""
+    function, pyplot = _arviz_plot(plot)
+    collection = function(tree, backend="matplotlib", **options)
+    figure = collection.viz["figure"].item()
+    pyplot.close(figure)  # else the notebook shows it twice
+    figure.set_layout_engine("constrained")  # titles of several lines need room
+    return figure
+
+
+def _arviz_plot(name: str) -> tuple[Callable[..., Any], Any]:
+    try:
+        pyplot = late_import("matplotlib.pyplot")
+        arviz_plots = late_import("arviz_plots")
+    except ImportError as error:
+        msg = "Pictures of draws need arviz-plots and matplotlib: pip install 'aimz_lab[lab]'."
+        raise OptionalDependencyError(msg) from error
+    return getattr(arviz_plots, name), pyplot

@@ -1,0 +1,60 @@
+"""A table of posterior draws by parameter, with the names of columns and levels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+import xarray as xr
+
+from aimz_lab.errors import ArgumentError, OptionalDependencyError, SiteError
+from aimz_lab.system.imports import late_import
+
+_DIAGNOSTICS = ["ess_bulk", "ess_tail", "r_hat"]
+
+
+def summary_table(
+    tree: xr.DataTree, sites: Sequence[str] | None, prob: float, *, are_chains: bool
+) -> pd.DataFrame:
+    """Summarise the group ``posterior`` by arviz-stats.
+
+    Args:
+        tree: A tree with the group.
+        sites: The sites; by default all.
+        prob: Mass of the interval.
+        are_chains: Whether the draws come from Markov chains, which have diagnostics.
+
+    Returns:
+        A row for each entry, labelled as ArviZ does, ``"slopes[age]"``.
+
+    Raises:
+        SiteError: If a site is not among the draws.
+        ArgumentError: If ``prob`` is not in (0, 1).
+        OptionalDependencyError: If arviz-stats is missing.
+    """
+    try:
+        arviz_stats = late_import("arviz_stats")
+    except ImportError as error:
+        msg = "A summary needs arviz-stats: pip install 'aimz_lab[lab]'."
+        raise OptionalDependencyError(msg) from error
+    if isinstance(prob, bool) or not isinstance(prob, (int, float)) or not 0 < prob < 1:
+        msg = f"prob must be a number between 0 and 1, got {prob!r}."
+        raise ArgumentError(msg)
+    have = list(map(str, tree["posterior"].data_vars))
+    names = have if sites is None else [sites] if isinstance(sites, str) else list(sites)
+    unknown = [name for name in names if name not in have]
+    if unknown:
+        msg = f"The posterior has no draws of {', '.join(map(repr, unknown))}; it has {have}."
+        raise SiteError(msg)
+    table = arviz_stats.summary(
+        tree,
+        var_names=names,
+        kind="all" if are_chains else "stats",
+        ci_kind="hdi",
+        ci_prob=prob,
+        round_to="none",
+    )
+    low, high = (name for name in table.columns if name.startswith("hdi"))
+    table = table.rename(columns={low: "hdi_low", high: "hdi_high"})
+    columns = ["mean", "sd", "hdi_low", "hdi_high", *(_DIAGNOSTICS if are_chains else [])]
+    return table[columns].astype(float)

@@ -1,0 +1,248 @@
+"""Read columns of pandas and polars tables: numbers, yes or no, or levels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import numpy as np
+import pandas as pd
+
+from aimz_lab.data.tables import is_a
+from aimz_lab.errors import DataError, DataTypeError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+ColumnKind: TypeAlias = Literal["number", "boolean", "text"]
+Level: TypeAlias = str | int | float | bool
+
+_SHOWN = 5
+"""A message lists at most this many rows or levels."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """What a column of the training table was.
+
+    Attributes:
+        kind: Numbers, booleans or text.
+        levels: Its levels in order, if it is used as a category; ``None`` otherwise.
+        smallest: Its smallest number, if it is used as numbers.
+        largest: Its largest.
+    """
+
+    kind: ColumnKind
+    levels: tuple[Level, ...] | None = None
+    smallest: float = 0.0
+    largest: float = 0.0
+
+
+def row_index(table: pd.DataFrame | pl.DataFrame) -> pd.Index:
+    """Return the labels of a table's rows; polars tables count from 0."""
+    return table.index if is_a(table, "pandas", "DataFrame") else pd.RangeIndex(len(table))
+
+
+def read_columns(table: pd.DataFrame | pl.DataFrame, names: Sequence[str]) -> dict[str, pd.Series]:
+    """Return columns of a table as pandas columns with the table's labels.
+
+    Args:
+        table: A pandas or polars table.
+        names: Names of the columns.
+
+    Raises:
+        DataError: If one is missing, or there twice.
+    """
+    have = [str(name) for name in table.columns]
+    missing = [name for name in names if name not in have]
+    if missing:
+        msg = (
+            f"The table has no column {_quoted(missing)}. It has: {', '.join(have[:20])}"
+            f"{', ...' if len(have) > 20 else ''}."
+        )
+        raise DataError(msg)
+    doubled = sorted({name for name in names if have.count(name) > 1})
+    if doubled:
+        msg = f"The table has several columns named {_quoted(doubled)}; rename them."
+        raise DataError(msg)
+    if is_a(table, "pandas", "DataFrame"):
+        position = {name: i for i, name in enumerate(have)}
+        return {name: table.iloc[:, position[name]] for name in names}
+    return {name: _of_polars(table[name]) for name in names}
+
+
+def _of_polars(column: pl.Series) -> pd.Series:
+    dtype = column.dtype
+    if dtype.is_numeric() and not column.null_count():
+        return pd.Series(column.to_numpy())
+    values = column.to_list()
+    if hasattr(dtype, "categories") and "Enum" in str(dtype):
+        return pd.Series(pd.Categorical(values, categories=dtype.categories.to_list()))
+    if dtype.is_numeric():
+        return pd.Series(values, dtype=np.float64)
+    return pd.Series(values, dtype=object)
+
+
+def kind_of(name: str, column: pd.Series) -> ColumnKind:
+    """Return what a column holds.
+
+    Raises:
+        DataTypeError: If it is neither numbers, booleans nor text, such as dates or lists.
+    """
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return kind_of(name, column.cat.categories.to_series())
+    if pd.api.types.is_bool_dtype(column.dtype):
+        return "boolean"
+    if pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_complex_dtype(
+        column.dtype
+    ):
+        return "number"
+    found = {type(value) for value in column.dropna().head(1000)}
+    if found <= {bool, np.bool_} and found:
+        return "boolean"
+    if found <= {str}:
+        return "text"
+    what = (
+        str(column.dtype)
+        if column.dtype != object
+        else " and ".join(sorted(t.__name__ for t in found))
+    )
+    advice = (
+        "make numbers of the dates first, such as days since the first"
+        if "date" in what.lower() or "time" in what.lower()
+        else "make it numbers or text first"
+    )
+    msg = f"Column {name!r} holds {what}; {advice}."
+    raise DataTypeError(msg)
+
+
+def check_kind(name: str, column: pd.Series, learned: Column) -> None:
+    """Refuse a column that holds something else than in training; 0 and 1 are fine for booleans.
+
+    Raises:
+        DataTypeError: If it does.
+    """
+    kind = kind_of(name, column)
+    fits = kind == learned.kind or (learned.kind == "number" and kind == "boolean")
+    if learned.kind == "boolean" and kind == "number":
+        fits = bool(column.dropna().isin([0, 1]).all())
+    if not fits:
+        msg = (
+            f"Column {name!r} holds {_PLURAL[kind]}, and held {_PLURAL[learned.kind]} in the table "
+            "that the model was trained on. Convert it."
+        )
+        raise DataTypeError(msg)
+
+
+_PLURAL = {"number": "numbers", "boolean": "True and False", "text": "text"}
+
+
+def learn_levels(name: str, column: pd.Series) -> tuple[Level, ...]:
+    """Return the levels of a category: those of a categorical in its order, else sorted.
+
+    Raises:
+        DataError: If there are none.
+    """
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        levels = list(column.cat.categories)
+    else:
+        levels = sorted(column.dropna().unique().tolist())
+    if not levels:
+        msg = f"Column {name!r} is a category without a level: it has no values."
+        raise DataError(msg)
+    return tuple(level.item() if isinstance(level, np.generic) else level for level in levels)
+
+
+def codes_of(name: str, column: pd.Series, levels: tuple[Level, ...]) -> np.ndarray:
+    """Return the position of each row's level, and refuse unseen levels.
+
+    Args:
+        name: Name of the column.
+        column: Its values, none missing.
+        levels: The levels of the training table.
+
+    Raises:
+        DataError: If a row has another level; it names levels and rows.
+    """
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        # Looking up the few categories is quicker than looking up the rows.
+        of_category = pd.Index(levels).get_indexer(column.cat.categories)
+        codes = of_category[column.cat.codes]
+    else:
+        codes = pd.Index(levels).get_indexer(column)
+    unseen = np.flatnonzero(codes < 0)
+    if len(unseen):
+        new = list(dict.fromkeys(map(str, column.iloc[unseen[:1000]])))
+        msg = (
+            f"Column {name!r} has a level that the training table had not: {_quoted(new)}, first "
+            f"in {_row(column.index, unseen[0])}; {len(unseen)} of {len(codes)} rows in all. Known "
+            f"are {_quoted(levels)}. Leave these rows out, or train on a table that has them."
+        )
+        raise DataError(msg)
+    return codes.astype(np.int32)
+
+
+def numbers_of(column: pd.Series) -> pd.Series:
+    """Return a column of numbers or booleans in NumPy's own types, whatever pandas kept them in."""
+    dtype = column.dtype
+    if isinstance(dtype, np.dtype) and dtype.kind in "iuf":
+        return column
+    if isinstance(dtype, pd.CategoricalDtype):
+        return numbers_of(column.astype(dtype.categories.dtype))
+    return column.astype(np.float64 if pd.api.types.is_float_dtype(dtype) else np.int64)
+
+
+def missing_rows(columns: Mapping[str, pd.Series]) -> dict[str, np.ndarray]:
+    """Return which rows miss a value, for each column with any."""
+    found = {name: column.isna().to_numpy() for name, column in columns.items()}
+    return {name: rows for name, rows in found.items() if rows.any()}
+
+
+def refuse_missing(missing: Mapping[str, np.ndarray], index: pd.Index) -> None:
+    """Refuse missing values, by column and row.
+
+    Raises:
+        DataError: If there are any.
+    """
+    if not missing:
+        return
+    parts = [
+        f"{name!r} in {rows.sum()} of {len(rows)} rows, first {_row(index, int(rows.argmax()))}"
+        for name, rows in missing.items()
+    ]
+    msg = (
+        f"Values are missing: {'; '.join(parts[:_SHOWN])}. Fill them in, or leave these rows out: "
+        "TableSpec(..., missing='drop')."
+    )
+    raise DataError(msg)
+
+
+def check_finite(argument: str, names: Sequence[str], values: np.ndarray, index: pd.Index) -> None:
+    """Refuse encoded values that are not finite, such as the logarithm of zero.
+
+    Raises:
+        DataError: If there are any.
+    """
+    bad = ~np.isfinite(values.reshape(len(values), -1))
+    if not bad.any():
+        return
+    row, column = map(int, np.argwhere(bad)[0])
+    msg = (
+        f"{names[column]!r} of {argument!r} is {values.reshape(len(values), -1)[row, column]} in "
+        f"{_row(index, row)}, and not finite in {bad[:, column].sum()} rows. Correct these values, "
+        "or change the formula; the logarithm of 0 and the scale of a constant column are not "
+        "finite."
+    )
+    raise DataError(msg)
+
+
+def _row(index: pd.Index, position: int) -> str:
+    label = index[position]
+    return f"row {position}" if label == position else f"row {position} ({label})"
+
+
+def _quoted(names: Iterable[object]) -> str:
+    names = list(names)
+    more = f", ... ({len(names)} in all)" if len(names) > _SHOWN * 2 else ""
+    return ", ".join(repr(name) for name in names[: _SHOWN * 2]) + more

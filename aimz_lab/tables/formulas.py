@@ -1,0 +1,271 @@
+"""Formulas of table columns: what they may contain, and which columns they use.
+
+A formula is evaluated as Python by formulaic. Only names of columns, numbers, arithmetic, and
+functions that treat each row alone are allowed: a saved formula then never runs other code, and a
+row is encoded alike in every table.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Literal
+
+from formulaic import Formula, SimpleFormula
+from formulaic.errors import FormulaicError
+
+from aimz_lab.errors import ArgumentError
+
+STATEFUL = frozenset({"scale", "center", "standardize", "poly", "bs", "cs", "cr", "cc"})
+"""Functions that learn numbers from the training table."""
+
+ELEMENTWISE = frozenset({"log", "log2", "log10", "exp", "exp2", "exp10", "I"})
+_NUMPY = frozenset(
+    {"abs", "arctan", "cbrt", "ceil", "clip", "cos", "exp", "expm1", "floor", "log", "log10"}
+    | {
+        "log1p",
+        "log2",
+        "maximum",
+        "minimum",
+        "sign",
+        "sin",
+        "sqrt",
+        "square",
+        "tan",
+        "tanh",
+        "where",
+    }
+)
+_FUNCTIONS = (
+    f"C, {', '.join(sorted(STATEFUL | ELEMENTWISE))}, and np.{', np.'.join(sorted(_NUMPY))}"
+)
+_SEVERAL = frozenset({"C", "poly", "bs", "cs", "cr", "cc"})
+"""Functions that may give several columns."""
+
+_CODED = re.compile(r"(index|levels)\(\s*(`[^`]+`|[^\W\d]\w*)\s*\)")
+_QUOTED = re.compile(r"`([^`]+)`")
+_NODES = (
+    ast.Expression,
+    ast.Name,
+    ast.Load,
+    ast.Constant,
+    ast.BinOp,
+    ast.UnaryOp,
+    ast.Compare,
+    ast.operator,
+    ast.unaryop,
+    ast.cmpop,
+    ast.Call,
+    ast.keyword,
+    ast.List,
+    ast.Tuple,
+)
+
+Kind = Literal["formula", "index", "levels"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """How one kernel argument is made.
+
+    Attributes:
+        argument: Name of the kernel's argument.
+        text: Its formula.
+        code: The formula with a stand-in for each quoted column.
+        quoted: The stand-ins, with their columns.
+        kind: A formula; the index of a column's levels; or the number of its levels.
+        columns: The table's columns that it uses.
+        categories: Those of them that are categories: in ``C()``, ``index()`` or ``levels()``.
+        is_matrix: Whether the argument has an axis of columns.
+    """
+
+    argument: str
+    text: str
+    kind: Kind
+    columns: tuple[str, ...]
+    categories: frozenset[str] = frozenset()
+    is_matrix: bool = False
+    code: str = ""
+    quoted: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def formula(self) -> SimpleFormula:
+        """The parsed formula."""
+        return Formula(self.code)
+
+    def plain_name(self, text: str) -> str:
+        """Return a text of formulaic with the quoted columns in place of their stand-ins."""
+        for stand_in, column in self.quoted.items():
+            text = text.replace(stand_in, column)
+        return text
+
+    @property
+    def has_intercept(self) -> bool:
+        """Whether the user asked for a column of ones."""
+        return _has_intercept(self.text)
+
+
+def parse_part(argument: str, text: str | Sequence[str]) -> Part:
+    """Read the formula of one kernel argument.
+
+    Args:
+        argument: Name of the kernel's argument.
+        text: The formula; or a sequence of its terms, for a matrix even of one column.
+
+    Returns:
+        What it uses.
+
+    Raises:
+        ArgumentError: If it is no formula, or contains what is not allowed.
+    """
+    is_list = not isinstance(text, str)
+    if is_list:
+        text = _joined(argument, text)
+    if match := _CODED.fullmatch(text.strip()):
+        column = match[2].strip("`")
+        return Part(argument, text.strip(), match[1], (column,), frozenset({column}))
+    quoted: dict[str, str] = {}
+    code = _QUOTED.sub(partial(_stand_in, quoted), text)
+    try:
+        formula = Formula(code)
+    except (FormulaicError, SyntaxError) as error:
+        # The message marks the place with colours of a terminal.
+        reason = re.sub(r"[⧛⧚]|\x1b?\[[\d;]*m", "", str(error)).replace("\n", " ").strip()
+        msg = f"The formula {text!r} of {argument!r} cannot be read: {reason}"
+        raise ArgumentError(msg) from error
+    if not isinstance(formula, SimpleFormula):
+        msg = (
+            f"The formula {text!r} of {argument!r} has several sides; write one formula for each "
+            "kernel argument, such as X='scale(age)', y='earnings'."
+        )
+        raise ArgumentError(msg)
+    factors = {factor.expr: factor for term in formula for factor in term.factors}
+    columns: dict[str, None] = {}
+    categories: set[str] = set()
+    for expr, factor in factors.items():
+        if factor.eval_method.value == "lookup":
+            columns[quoted.get(expr, expr)] = None
+        elif factor.eval_method.value == "python":
+            used = _Expression(argument, expr, quoted)
+            columns.update(dict.fromkeys(used.columns))
+            categories |= used.categories
+    if not columns:
+        msg = f"The formula {text!r} of {argument!r} uses no column of the table."
+        raise ArgumentError(msg)
+    return Part(
+        argument,
+        text,
+        "formula",
+        tuple(columns),
+        frozenset(categories),
+        is_matrix=is_list or _is_matrix(formula, asks_for_intercept=_has_intercept(text)),
+        code=code,
+        quoted=quoted,
+    )
+
+
+def _stand_in(quoted: dict[str, str], match: re.Match[str]) -> str:
+    """Return a name for a quoted column: formulaic would give two columns one name."""
+    for name, column in quoted.items():
+        if column == match[1]:
+            return name
+    name = f"quoted_{len(quoted)}_"
+    quoted[name] = match[1]
+    return name
+
+
+def _joined(argument: str, terms: Iterable[str]) -> str:
+    terms = list(terms) if isinstance(terms, (list, tuple)) else []
+    if not terms or not all(isinstance(term, str) for term in terms):
+        msg = f"{argument!r} needs a formula, or a list of terms: ['scale(age)', 'C(region)']."
+        raise ArgumentError(msg)
+    return " + ".join(terms)
+
+
+def _has_intercept(text: str) -> bool:
+    return any(term.strip() == "1" for term in text.split("+"))
+
+
+def _is_matrix(formula: SimpleFormula, *, asks_for_intercept: bool) -> bool:
+    terms = [term for term in formula if str(term) != "1"]
+    if asks_for_intercept or len(terms) != 1 or len(terms[0].factors) != 1:
+        return True
+    factor = next(iter(terms[0].factors))
+    return factor.eval_method.value == "python" and factor.expr.split("(")[0] in _SEVERAL
+
+
+class _Expression:
+    """A Python expression in a formula, once it is checked.
+
+    Attributes:
+        columns: The columns that it uses.
+        categories: Those of them inside ``C()``.
+    """
+
+    def __init__(self, argument: str, expr: str, quoted: Mapping[str, str]) -> None:
+        self._what = f"{expr!r} in the formula of {argument!r}"
+        self._quoted = quoted
+        self.columns: list[str] = []
+        self.categories: set[str] = set()
+        try:
+            tree = ast.parse(expr, mode="eval")
+        except SyntaxError as error:
+            raise ArgumentError(f"{self._what} is no expression: {error.msg}.") from error
+        self._read(tree.body)
+
+    def _read(self, node: ast.AST) -> None:
+        if isinstance(node, ast.Call):
+            self._read_call(node)
+            return
+        if not isinstance(node, _NODES):
+            msg = (
+                f"{self._what} is not allowed. A formula has names of columns, numbers, arithmetic "
+                f"and these functions of each row: {_FUNCTIONS}. Compute anything else as a column "
+                "of the table."
+            )
+            raise ArgumentError(msg)
+        if isinstance(node, ast.Name):
+            self.columns.append(self._quoted.get(node.id, node.id))
+        for child in ast.iter_child_nodes(node):
+            self._read(child)
+
+    def _read_call(self, call: ast.Call) -> None:
+        name = ast.unparse(call.func)
+        module, _, function = name.rpartition(".")
+        known = (
+            name in STATEFUL | ELEMENTWISE | {"C"}
+            if not module
+            else module == "np" and function in _NUMPY
+        )
+        if not known:
+            why = " It moves values between rows." if name == "lag" else ""
+            msg = (
+                f"The function {name} of {self._what} is not allowed.{why} These are: "
+                f"{_FUNCTIONS}. Compute anything else as a column of the table."
+            )
+            raise ArgumentError(msg)
+        if name == "C":
+            self._read_category(call)
+            return
+        for child in (*call.args, *(keyword.value for keyword in call.keywords)):
+            self._read(child)
+
+    def _read_category(self, call: ast.Call) -> None:
+        """Read ``C(column, contr.sum)``; contrasts are named functions of formulaic."""
+        if not call.args or not isinstance(call.args[0], ast.Name):
+            msg = (
+                f"{self._what}: C() takes the name of a column. Compute the category as a column "
+                "of the table."
+            )
+            raise ArgumentError(msg)
+        for contrast in (*call.args[1:], *(keyword.value for keyword in call.keywords)):
+            text = ast.unparse(contrast)
+            if not re.fullmatch(r"contr\.[a-z]\w*(\(('[^']*'|[\w=. ,'-])*\))?", text):
+                msg = f"{self._what}: {text} is no contrast; write contr.sum, contr.helmert, ..."
+                raise ArgumentError(msg)
+        column = self._quoted.get(call.args[0].id, call.args[0].id)
+        self.columns.append(column)
+        self.categories.add(column)

@@ -1,0 +1,138 @@
+"""Take outputs back to the scale of the table: the inverse of a formula like ``scale(log(y))``."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from aimz_lab.tables.formulas import Part
+
+_FUNCTIONS = {
+    "log": jnp.exp,
+    "log2": jnp.exp2,
+    "log10": lambda x: jnp.power(10.0, x),
+    "log1p": jnp.expm1,
+    "exp": jnp.log,
+    "expm1": jnp.log1p,
+    "sqrt": jnp.square,
+    "identity": lambda x: x,
+}
+"""Inverses by the name of the function; each is monotone where the function is defined."""
+
+
+@dataclass(frozen=True)
+class OutcomeScale:
+    """How values on the model's scale become values of the table's column.
+
+    Attributes:
+        column: Name of the column.
+        steps: Inverse steps, the first one first: ``("scale", a, b)`` means ``a * value + b``, any
+            other names a function to invert.
+    """
+
+    column: str
+    steps: tuple[tuple[str, float, float], ...] = ()
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether the model's scale is the column's own."""
+        return not self.steps
+
+    @property
+    def factor(self) -> float | None:
+        """The factor of a linear scale, such as the standard deviation; ``None`` if curved."""
+        if any(name != "linear" for name, _, _ in self.steps):
+            return None
+        return float(np.prod([a for _, a, _ in self.steps]))
+
+    def __call__(self, values: ArrayLike) -> ArrayLike:
+        """Return values on the column's scale; NumPy arrays and JAX arrays of any shape."""
+        for name, a, b in self.steps:
+            values = a * values + b if name == "linear" else _FUNCTIONS[name](values)
+        return values
+
+
+def outcome_scale(part: Part, state: Mapping[str, Mapping[str, Any]]) -> OutcomeScale | None:
+    """Return the inverse of a formula of one column.
+
+    Args:
+        part: The formula.
+        state: What its functions learned, by their text, as formulaic keeps it.
+
+    Returns:
+        The inverse; ``None`` if the formula has none.
+    """
+    text = part.code.strip()
+    if text.startswith("{") and text.endswith("}"):
+        text = text[1:-1]
+    try:
+        node = ast.parse(text, mode="eval").body
+    except SyntaxError:  # an operator of formulas
+        return None
+    steps: list[tuple[str, float, float]] = []
+    while not isinstance(node, ast.Name):
+        found = _undo(node, state)
+        if found is None:
+            return None
+        step, node = found
+        steps.append(step)
+    return OutcomeScale(part.plain_name(node.id), tuple(s for s in steps if s[0] != "identity"))
+
+
+def _undo(
+    node: ast.AST, state: Mapping[str, Mapping[str, Any]]
+) -> tuple[tuple[str, float, float], ast.AST] | None:
+    """Return the inverse of the outermost operation, and what is inside of it."""
+    if isinstance(node, ast.BinOp):
+        return _undo_arithmetic(node)
+    if not isinstance(node, ast.Call) or not node.args:
+        return None
+    name = ast.unparse(node.func).removeprefix("np.")
+    if name in ("scale", "center", "standardize"):
+        learned = state.get(ast.unparse(node))
+        if learned is None:
+            return None
+        by, at = (1.0 if learned[key] is None else learned[key] for key in ("scale", "center"))
+        return ("linear", float(by), 0.0 if learned["center"] is None else float(at)), node.args[0]
+    if name == "I":
+        return ("identity", 1.0, 0.0), node.args[0]
+    if name in _FUNCTIONS and len(node.args) == 1:
+        return (name, 1.0, 0.0), node.args[0]
+    return None
+
+
+def _undo_arithmetic(node: ast.BinOp) -> tuple[tuple[str, float, float], ast.AST] | None:
+    left, right = _number(node.left), _number(node.right)
+    if right is not None:
+        known: dict[type, tuple[float, float]] = {
+            ast.Add: (1.0, -right),
+            ast.Sub: (1.0, right),
+            ast.Mult: (1 / right if right else np.inf, 0.0),
+            ast.Div: (right, 0.0),
+        }
+        inside = node.left
+    elif left is not None:
+        known = {
+            ast.Add: (1.0, -left),
+            ast.Sub: (-1.0, left),
+            ast.Mult: (1 / left if left else np.inf, 0.0),
+        }
+        inside = node.right
+    else:
+        return None
+    found = known.get(type(node.op))
+    return None if found is None or not np.isfinite(found).all() else (("linear", *found), inside)
+
+
+def _number(node: ast.AST) -> float | None:
+    try:
+        value = ast.literal_eval(node)
+    except ValueError:
+        return None
+    return float(value) if isinstance(value, (int, float)) else None

@@ -1,0 +1,111 @@
+"""A description of how a table becomes the kernel's arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from aimz_lab.errors import ArgumentError
+from aimz_lab.tables.formulas import Part, parse_part
+from aimz_lab.types import JsonObject, check_choice
+
+Missing = Literal["refuse", "drop"]
+
+
+class TableSpec:
+    """How the columns of a table become the arguments of a kernel.
+
+    Each keyword names an argument of the kernel and says how it is made:
+
+    - ``"age"`` or ``"scale(log(income))"``: one vector, a number per row.
+    - ``"scale(age) + bs(income, df=4) + C(region)"``: a matrix, with a column for each number that
+      the terms give. An intercept is the kernel's; write ``"1 + ..."`` for a column of ones. A list
+      of terms, ``["age"]``, is a matrix even with one column.
+    - ``"index(region)"``: for each row the number of its level, from 0.
+    - ``"levels(region)"``: the number of levels, a plain int.
+
+    Formulas are those of the package `formulaic`_. What they learn from the training table, such as
+    means, levels and knots, encodes each later table.
+
+    .. _formulaic: https://matthewwardrop.github.io/formulaic/
+
+    Args:
+        dims: For sites whose axes cannot be told from the kernel: the matrix arguments or category
+            columns that its axes run over, such as ``{"effect": "clinic"}``.
+        missing: What becomes of rows with a missing value: ``"refuse"`` the table, or ``"drop"``
+            these rows and say how many.
+        **arguments: A formula, or a list of terms, by kernel argument.
+
+    Raises:
+        ArgumentError: If a formula cannot be read, or contains what is not allowed.
+
+    Example:
+        >>> spec = TableSpec(X="scale(age) + C(sex)", y="scale(income)", clinic="index(clinic)")
+        >>> spec.columns
+        ('age', 'sex', 'income', 'clinic')
+    """
+
+    def __init__(
+        self,
+        *,
+        dims: Mapping[str, str | Sequence[str]] | None = None,
+        missing: Missing = "refuse",
+        **arguments: str | Sequence[str],
+    ) -> None:
+        if not arguments:
+            msg = (
+                "A TableSpec names the kernel's arguments: TableSpec(X='age + income', "
+                "y='earnings')."
+            )
+            raise ArgumentError(msg)
+        check_choice("missing", missing, Missing)
+        self.missing: Missing = missing
+        self.dims: Mapping[str, tuple[str, ...]] = {
+            site: (names,) if isinstance(names, str) else tuple(names)
+            for site, names in (dims or {}).items()
+        }
+        self.parts: Mapping[str, Part] = {
+            name: parse_part(name, text) for name, text in arguments.items()
+        }
+        self._texts = {
+            name: text if isinstance(text, str) else list(text) for name, text in arguments.items()
+        }
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The table's columns that it uses."""
+        return tuple(dict.fromkeys(c for part in self.parts.values() for c in part.columns))
+
+    def as_plain(self) -> JsonObject:
+        """Return the description as JSON values."""
+        return {
+            "missing": self.missing,
+            "dims": {site: list(names) for site, names in self.dims.items()},
+            "arguments": dict(self._texts),
+        }
+
+    @classmethod
+    def of_plain(cls, plain: JsonObject) -> TableSpec:
+        """Return the description from its plain values.
+
+        Args:
+            plain: From :meth:`as_plain`.
+
+        Returns:
+            The description.
+        """
+        return cls(missing=plain["missing"], dims=plain["dims"], **plain["arguments"])
+
+    def __eq__(self, other: Any) -> bool:
+        return isinstance(other, TableSpec) and self.as_plain() == other.as_plain()
+
+    def __hash__(self) -> int:
+        return hash((self.missing, tuple(self._texts)))
+
+    def __repr__(self) -> str:
+        texts = [f"{name}={text!r}" for name, text in self._texts.items()]
+        if self.dims:
+            texts.append(f"dims={dict(self.dims)!r}")
+        if self.missing != "refuse":
+            texts.append(f"missing={self.missing!r}")
+        return f"TableSpec({', '.join(texts)})"

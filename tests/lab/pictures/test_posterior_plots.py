@@ -1,0 +1,99 @@
+"""Pictures of draws: what they show, and what they refuse."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+from aimz_lab import lab
+from aimz_lab.errors import ArgumentError
+
+pytest.importorskip("arviz_plots")
+
+RNG = np.random.default_rng(0)
+ROWS = 60
+DRAWS = xr.Dataset(
+    {"slopes": (("chain", "draw", "X"), RNG.normal(size=(1, 200, 3)))},
+    coords={"X": ["age", "income", "sex"]},
+)
+TREE = xr.DataTree.from_dict(
+    {
+        "posterior": DRAWS,
+        "posterior_predictive": xr.Dataset(
+            {"y": (("chain", "draw", "row"), RNG.normal(2.0, 1.0, size=(1, 200, ROWS)))}
+        ),
+        "observed_data": xr.Dataset({"y": ("row", RNG.normal(2.0, 1.0, ROWS))}),
+    }
+)
+
+
+def test_each_entry_of_a_posterior_is_drawn_by_name():
+    figure = lab.plot_posterior(TREE, sites=["slopes"], prob=0.8)
+    titles = " ".join(axes.get_title() for axes in figure.axes)
+    assert all(name in titles for name in ("age", "income", "sex"))
+    figure = lab.plot_forest(TREE, sites=["slopes"], prob=0.8)
+    texts = " ".join(text.get_text() for axes in figure.axes for text in axes.texts)
+    assert all(name in texts for name in ("age", "income", "sex"))
+
+
+def test_a_predictive_check_draws_the_data_over_the_draws():
+    (axes,) = lab.plot_ppc(TREE, num_samples=10).axes
+    assert len(axes.lines) == 11
+
+
+def test_prior_and_posterior_share_a_panel():
+    prior = xr.DataTree.from_dict({"prior_predictive": 3 * DRAWS})
+    figure = lab.plot_prior_posterior(prior, TREE, ["slopes"])
+    panels = [axes for axes in figure.axes if axes.lines]
+    assert [len(axes.lines) for axes in panels] == [2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: lab.plot_posterior(5),
+        lambda: lab.plot_posterior(TREE, ["level"]),
+        lambda: lab.plot_ppc(xr.DataTree()),
+        lambda: lab.plot_effect(5),
+        lambda: lab.plot_effect(TREE, site="level"),
+        lambda: lab.plot_effect(TREE, by=np.zeros(3)),
+        lambda: lab.plot_effect(TREE, by=np.zeros(ROWS), over=np.zeros(ROWS)),
+        lambda: lab.plot_effect(TREE, by=np.arange(61)),
+        lambda: lab.plot_prior_posterior(TREE, TREE),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(call):
+    with pytest.raises(ArgumentError):
+        call()
+
+
+def test_an_average_effect_tells_its_interval():
+    (axes,) = lab.plot_effect(TREE, prob=0.9).axes
+    mean = float(TREE.posterior_predictive.y.mean())
+    assert f"mean {mean:.3g}, 90% HDI" in axes.get_title()
+    assert axes.get_xlabel() == "effect on y"
+
+
+def test_groups_have_the_means_of_their_rows():
+    by = pd.Series(np.resize(["b", "a", "c"], ROWS), name="clinic")
+    (axes,) = lab.plot_effect(TREE, by=by).axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b", "c"]
+    assert axes.get_ylabel() == "clinic"
+    drawn = axes.lines[0].get_xdata()
+    y = TREE.posterior_predictive.y
+    wanted = [float(y.isel(row=np.flatnonzero(by == name)).mean()) for name in "abc"]
+    np.testing.assert_allclose(drawn, wanted)
+
+
+@pytest.mark.parametrize(("distinct", "points"), [(4, 4), (ROWS, 20)])
+def test_along_a_column_there_is_a_point_for_each_value_or_part_of_the_rows(distinct, points):
+    over = pd.Series(np.resize(np.arange(distinct), ROWS), name="age")
+    (axes,) = lab.plot_effect(TREE, over=over).axes
+    assert axes.get_xlabel() == "age"
+    at, mean = axes.lines[0].get_data()
+    assert len(at) == points
+    assert (np.diff(at) > 0).all()
+    first = TREE.posterior_predictive.y.isel(row=np.flatnonzero(over <= at[0] + 1))
+    assert abs(mean[0] - float(first.mean())) < 0.2

@@ -1,0 +1,284 @@
+"""A model that takes data frames: fit, predict, effects, saving, against arrays encoded by hand."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pandas as pd
+import polars as pl
+import pytest
+from numpyro.infer import SVI, Trace_ELBO
+from numpyro.infer.autoguide import AutoNormal
+
+from aimz_lab import ImpactModel, Mean, TableSpec, summarize_effect
+from aimz_lab.errors import ArgumentError, ArtifactError, CallError, DataError, OutputWarning
+
+pytestmark = pytest.mark.allow_rank_promotion  # NumPyro draws from the guide of vectors
+
+N = 300
+LEVELS = ["east", "north", "south"]
+LIFT = {"east": 1000.0, "north": 2000.0, "south": 4000.0}
+FORMULAS = {
+    "X": "scale(age) + scale(income)",
+    "y": "scale(pay)",
+    "clinic": "index(clinic)",
+    "n_clinics": "levels(clinic)",
+    "treated": "treated",
+}
+
+
+def kernel(X, clinic, n_clinics, treated, y=None):
+    level = numpyro.sample("level", dist.Normal(0, 1))
+    slopes = numpyro.sample("slopes", dist.Normal(0, 1).expand([X.shape[1]]).to_event(1))
+    lift = numpyro.sample("lift", dist.Normal(0, 1).expand([n_clinics]).to_event(1))
+    sd = numpyro.sample("sd", dist.HalfNormal(1))
+    with numpyro.plate("day", X.shape[0]):
+        numpyro.sample("y", dist.Normal(level + X @ slopes + lift[clinic] * treated, sd), obs=y)
+
+
+def new_svi():
+    return SVI(kernel, AutoNormal(kernel), numpyro.optim.Adam(0.05), Trace_ELBO())
+
+
+@pytest.fixture(scope="module")
+def table():
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        {
+            "age": rng.normal(40, 10, N),
+            "income": rng.gamma(2, 1e4, N),
+            "clinic": rng.choice(LEVELS, N),
+            "treated": rng.random(N) < 0.5,
+        },
+        index=pd.date_range("2024-01-01", periods=N, name="day"),
+    )
+    effect = frame.treated * frame.clinic.map(LIFT)
+    frame["pay"] = 20_000 + 100 * frame.age + effect + rng.normal(0, 500, N)
+    return frame
+
+
+@pytest.fixture(scope="module")
+def im(table):
+    im = ImpactModel(kernel, jax.random.key(0), svi=new_svi(), table=TableSpec(**FORMULAS))
+    with jax.numpy_rank_promotion("allow"):
+        return im.fit(table, epochs=600, progress=False)
+
+
+def arrays_of(table, trained):
+    """The kernel's arguments, encoded by pandas."""
+    columns = ["age", "income"]
+    X = (table[columns] - trained[columns].mean()) / trained[columns].std()
+    return {
+        "X": X.to_numpy(np.float32),
+        "clinic": pd.Index(LEVELS).get_indexer(table.clinic).astype(np.int32),
+        "treated": table.treated.to_numpy(np.int32),
+    }
+
+
+def test_draws_are_those_of_arrays_encoded_by_hand(im, table):
+    key, new = jax.random.key(5), table.sample(30, random_state=1)
+    of_table = im.predict(new, rng_key=key, scale="model", progress=False).predictions.y
+    arrays = arrays_of(new, table)
+    by_hand = im.predict(**arrays, kernel_kwargs={"n_clinics": 3}, rng_key=key, progress=False)
+    np.testing.assert_allclose(of_table, by_hand.posterior_predictive.y, atol=1e-5)
+
+
+@pytest.mark.parametrize("on_batch", [False, True])
+def test_outputs_come_back_on_the_scale_of_their_column(im, table, on_batch):
+    predict = im.predict_on_batch if on_batch else im.predict
+    options = {"rng_key": jax.random.key(5)} | ({} if on_batch else {"progress": False})
+    own = predict(table, **options).posterior_predictive.y
+    model = predict(table, scale="model", **options).posterior_predictive.y
+    np.testing.assert_allclose(own, table.pay.std() * model + table.pay.mean(), rtol=1e-5)
+    assert abs(float(own.mean()) - table.pay.mean()) < 200
+
+
+def test_each_way_to_predict_gives_either_scale(im, table):
+    options = {"rng_key": jax.random.key(5), "return_sites": ["y"]}
+    quiet = {**options, "progress": False}
+    for own, model in (
+        (
+            im.sample_posterior_predictive(table, **quiet),
+            im.sample_posterior_predictive(table, scale="model", **quiet),
+        ),
+        (
+            im.sample_posterior_predictive_on_batch(table, **options),
+            im.sample_posterior_predictive_on_batch(table, scale="model", **options),
+        ),
+        (
+            im.sample_prior_predictive(table, **quiet),
+            im.sample_prior_predictive(table, scale="model", **quiet),
+        ),
+        (
+            im.sample_prior_predictive_on_batch(table, **options),
+            im.sample_prior_predictive_on_batch(table, scale="model", **options),
+        ),
+    ):
+        group = next(name for name in own.children if name.endswith("predictive"))
+        wanted = table.pay.std() * model[group].y + table.pay.mean()
+        np.testing.assert_allclose(own[group].y, wanted, rtol=1e-4)
+
+
+def test_summaries_and_stores_have_that_scale_too(im, table, tmp_path):
+    key = jax.random.key(5)
+    draws = im.predict(table, rng_key=key, progress=False).posterior_predictive.y
+    mean = im.predict(table, rng_key=key, reduce="mean", progress=False).posterior_predictive.y_mean
+    np.testing.assert_allclose(mean, draws.mean(["chain", "draw"]), rtol=1e-5)
+    stored = im.predict(table, rng_key=key, output_dir=tmp_path, progress=False)
+    np.testing.assert_array_equal(stored.posterior_predictive.y, draws)
+
+
+def test_the_rows_decide_the_group(im, table):
+    trained = im.predict(table, progress=False)
+    assert "posterior_predictive" in trained
+    np.testing.assert_allclose(trained.observed_data.y, table.pay, rtol=1e-5)
+    new = table.sample(20, random_state=2).drop(columns="pay")
+    assert "predictions" in im.predict(new, progress=False)
+    assert "posterior_predictive" in im.predict(new, in_sample=True, progress=False)
+    assert "predictions" in im.predict(table, in_sample=False, progress=False)
+
+
+def test_names_of_columns_levels_and_rows_come_back(im, table):
+    tree = im.predict(table, progress=False)
+    assert tree.posterior.slopes.coords["X"].values.tolist() == ["scale(age)", "scale(income)"]
+    assert tree.posterior.lift.coords["clinic"].values.tolist() == LEVELS
+    assert tree.posterior_predictive.y.sel(day="2024-02").sizes["day"] == 29
+    assert im.posterior_tree.posterior.lift.sel(clinic="north").shape == (1, 1000)
+    assert im.sample(num_samples=7).posterior.lift.sel(clinic="north").shape == (1, 7)
+
+
+def test_a_summary_by_name(im):
+    summary = im.summary(["lift", "slopes"], prob=0.9)
+    assert summary.index.tolist() == [
+        *(f"lift[{level}]" for level in LEVELS),
+        "slopes[scale(age)]",
+        "slopes[scale(income)]",
+    ]
+    draws = np.asarray(im.posterior["lift"], np.float64)
+    np.testing.assert_allclose(summary["mean"][:3], draws.mean(0), rtol=1e-4)
+    assert (summary.hdi_low < summary["mean"]).all()
+    assert (summary.hdi_high > summary["mean"]).all()
+
+
+def test_effects_are_in_units_of_the_outcome_by_group(im, table):
+    by = Mean(over="row", by=table.clinic)
+    effect = im.estimate_effect(table.assign(treated=0), table.assign(treated=1), reduce=by)
+    means = effect.posterior_predictive.y_mean
+    assert means.dims == ("chain", "draw", "clinic")
+    low, high = (
+        summarize_effect(effect)["y_mean"].sel(summary=name) for name in ("hdi_low", "hdi_high")
+    )
+    truth = np.array([LIFT[level] for level in LEVELS])
+    assert ((low - 150 < truth) & (truth < high + 150)).all()
+
+
+def test_scenarios_with_and_without_one_pass_agree(im, table):
+    key = jax.random.key(8)
+    sides = [{"X": table.assign(treated=value), "rng_key": key} for value in (0, 1)]
+    one_pass = im.estimate_effect(args_baseline=sides[0], args_intervention=sides[1])
+    trees = [im.predict(**side, in_sample=True, progress=False) for side in sides]
+    np.testing.assert_allclose(
+        one_pass.posterior_predictive.y,
+        im.estimate_effect(*trees).posterior_predictive.y,
+        atol=0.02,
+    )
+
+
+def test_the_log_likelihood_is_that_of_the_kernel(im, table):
+    tree = im.log_likelihood(table, progress=False)
+    arrays = arrays_of(table, table)
+    y = ((table.pay - table.pay.mean()) / table.pay.std()).to_numpy(np.float32)
+    by_hand = im.log_likelihood(**arrays, y=y, kernel_kwargs={"n_clinics": 3}, progress=False)
+    np.testing.assert_allclose(tree.log_likelihood.y, by_hand.log_likelihood.y, atol=1e-3)
+
+
+def test_priors_before_a_training(table):
+    im = ImpactModel(kernel, jax.random.key(0), svi=new_svi(), table=TableSpec(**FORMULAS))
+    tree = im.sample_prior_predictive(table, num_samples=50, progress=False)
+    assert float(tree.prior_predictive.y.std()) > 1000  # dollars
+    assert not im.is_fitted()
+
+
+def test_a_saved_model_reads_tables(im, table, tmp_path):
+    again = ImpactModel.load(im.save(tmp_path / "model"), kernel, svi=new_svi())
+    key, new = jax.random.key(2), table.sample(10, random_state=3)
+    one, other = (each.predict(new, rng_key=key, progress=False) for each in (im, again))
+    np.testing.assert_array_equal(one.predictions.y, other.predictions.y)
+    assert other.posterior.lift.coords["clinic"].values.tolist() == LEVELS
+    assert again.fit(table, epochs=1, progress=False).is_fitted()
+
+
+def test_a_kernel_that_the_saved_table_does_not_fit(im, tmp_path):
+    path = im.save(tmp_path / "model")
+
+    def other(X, clinic, n_clinics, y=None):
+        kernel(X, clinic, n_clinics, 0, y)
+
+    svi = SVI(other, AutoNormal(other), numpyro.optim.Adam(0.05), Trace_ELBO())
+    with pytest.raises(ArtifactError, match="treated"):
+        ImpactModel.load(path, other, svi=svi)
+
+
+def test_held_out_tables_and_polars(table):
+    frame = pl.from_dict({name: table[name].to_list() for name in table})
+    im = ImpactModel(kernel, jax.random.key(0), svi=new_svi(), table=TableSpec(**FORMULAS))
+    im.fit(frame[:200], validation=frame[200:], epochs=2, batch_size=50, progress=False)
+    assert len(im.last_run.validation) == 2
+    im.fit_on_batch(frame, num_steps=2, progress=False)
+    assert im.predict(frame[:5], progress=False).predictions.y.shape == (1, 1000, 5)
+
+
+def test_what_was_learned_stays(im, table):
+    """Another training table does not move the scale or the levels."""
+    model = ImpactModel(kernel, jax.random.key(0), svi=new_svi(), table=TableSpec(**FORMULAS))
+    model.fit(table, epochs=1, progress=False)
+    key = jax.random.key(1)
+    before = model.predict(table.iloc[:5], rng_key=key, scale="model", progress=False)
+    shifted = table.assign(age=table.age + 5)
+    draws = model.posterior
+    model.fit(shifted, epochs=1, progress=False).set_posterior_sample(draws)
+    after = model.predict(table.iloc[:5], rng_key=key, scale="model", progress=False)
+    np.testing.assert_array_equal(before.predictions.y, after.predictions.y)
+
+
+def test_refusals_change_nothing(im, table):
+    before = jax.random.key_data(im.rng_key)
+    for error, said, call in (
+        (CallError, "already gives 'treated'", lambda: im.predict(table, treated=np.ones(N))),
+        (CallError, "already gives 'y'", lambda: im.fit(table, table.pay)),
+        (DataError, "no column 'age'", lambda: im.predict(table.drop(columns="age"))),
+        (DataError, "'clinic'.*'west'", lambda: im.fit(table.assign(clinic="west"))),
+        (DataError, "Values are missing", lambda: im.predict(table.assign(age=np.nan))),
+        (ArgumentError, "scale='raw'", lambda: im.predict(table, scale="raw")),
+    ):
+        with pytest.raises(error, match=said):
+            call()
+    np.testing.assert_array_equal(before, jax.random.key_data(im.rng_key))
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        (TableSpec(y="pay"), "has to make the kernel's input, 'X'"),
+        (TableSpec(X="age", price="age"), "makes 'price', and the kernel's arguments are X"),
+        ({"X": "age"}, "takes a TableSpec; got dict"),
+    ],
+)
+def test_a_description_that_does_not_fit_the_kernel(spec, said):
+    with pytest.raises(ArgumentError, match=said):
+        ImpactModel(kernel, jax.random.key(0), svi=new_svi(), table=spec)
+
+
+def test_rows_that_are_left_out_keep_their_labels(table):
+    holes = table.copy()
+    holes.loc["2024-01-03", "age"] = np.nan
+    spec = TableSpec(**FORMULAS, missing="drop")
+    im = ImpactModel(kernel, jax.random.key(0), svi=new_svi(), table=spec)
+    with pytest.warns(OutputWarning, match="1 of 300 rows"):
+        im.fit(holes, epochs=1, progress=False)
+    with pytest.warns(OutputWarning, match="1 of 300 rows"):
+        y = im.predict(holes, progress=False).posterior_predictive.y
+    assert y.sizes["day"] == N - 1
+    assert pd.Timestamp("2024-01-03") not in y.indexes["day"]

@@ -1,0 +1,60 @@
+"""Outputs back on the table's scale: the inverse of formulas, against the column itself."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+
+from aimz_lab.tables.encoder import TableEncoder
+from aimz_lab.tables.table_spec import TableSpec
+
+RNG = np.random.default_rng(1)
+TABLE = pd.DataFrame({"pay": RNG.gamma(2, 1e4, 200) + 1, "weight in kg": RNG.normal(70, 5, 200)})
+
+
+@pytest.mark.parametrize(
+    "formula",
+    [
+        "pay", "scale(pay)", "center(pay)", "standardize(pay)", "log(pay)", "scale(log(pay))",
+        "np.log1p(pay)", "np.sqrt(pay)", "log10(pay)", "log2(pay)", "{pay / 1000}", "{pay - 5}",
+        "{5 - pay}", "{2 * pay + 1}", "scale(pay / 1000)", "I(pay)",
+        "{log(pay / 1000) * 3}", "scale(center(pay))", "np.expm1(log(pay))",
+    ],
+)  # fmt: skip
+def test_the_inverse_gives_the_column(formula):
+    encoder = TableEncoder.learn(TableSpec(y=formula), TABLE)
+    back = encoder.outcome_scale("y")
+    encoded = encoder.encode(TABLE).arguments["y"].to_numpy()
+    assert back.column == "pay"
+    np.testing.assert_allclose(back(encoded), TABLE.pay, rtol=2e-5)
+    np.testing.assert_allclose(back(jnp.asarray(encoded)), TABLE.pay, rtol=2e-5)
+
+
+def test_a_plain_column_needs_no_way_back():
+    assert TableEncoder.learn(TableSpec(y="`weight in kg`"), TABLE).outcome_scale("y").is_identity
+
+
+def test_a_quoted_column_has_a_scale():
+    encoder = TableEncoder.learn(TableSpec(y="scale(`weight in kg`)"), TABLE)
+    back = encoder.outcome_scale("y")
+    assert back.column == "weight in kg"
+    np.testing.assert_allclose(
+        back(encoder.encode(TABLE).arguments["y"].to_numpy()), TABLE["weight in kg"], rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize("formula", ["np.sin(pay)", "{pay * pay}", "np.square(pay)", "{1 / pay}"])
+def test_a_formula_without_an_inverse(formula):
+    assert TableEncoder.learn(TableSpec(y=formula), TABLE).outcome_scale("y") is None
+
+
+def test_the_factor_of_a_linear_scale():
+    linear = TableEncoder.learn(TableSpec(y="scale(pay)"), TABLE).outcome_scale("y")
+    assert linear.factor == pytest.approx(TABLE.pay.std())
+    assert TableEncoder.learn(TableSpec(y="log(pay)"), TABLE).outcome_scale("y").factor is None
+
+
+def test_a_matrix_has_no_single_scale():
+    assert TableEncoder.learn(TableSpec(y="pay + `weight in kg`"), TABLE).outcome_scale("y") is None

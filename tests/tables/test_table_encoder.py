@@ -1,0 +1,245 @@
+"""Tables as kernel arguments: against pandas and NumPy, saved and loaded, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+
+from aimz_lab.errors import ArgumentError, DataError, DataTypeError, OutputWarning
+from aimz_lab.tables.encoder import TableEncoder
+from aimz_lab.tables.table_spec import TableSpec
+
+N = 60
+FORMULAS = {
+    "X": "scale(age) + center(income) + C(year) + sex + poly(age, 2) + bs(income, df=4) + age:sex",
+    "y": "scale(log(earnings))",
+    "clinic": "index(clinic)",
+    "n_clinics": "levels(clinic)",
+    "treated": "treated",
+}
+
+
+@pytest.fixture(scope="module")
+def table():
+    rng = np.random.default_rng(3)
+    levels = np.resize(["north", "south", "east"], N)
+    return pd.DataFrame(
+        {
+            "age": rng.normal(40, 10, N),
+            "income": rng.gamma(2, 1e4, N),
+            "clinic": levels,
+            "sex": pd.Categorical(np.resize(["m", "f"], N), ["m", "f", "x"]),
+            "year": np.resize([2001, 2003], N),
+            "treated": np.resize([True, False, False], N),
+            "earnings": rng.gamma(2, 1e4, N) + 1,
+            "note": "not used",
+        },
+        index=pd.date_range("2024-01-01", periods=N, name="day"),
+    )
+
+
+@pytest.fixture(scope="module")
+def encoder(table):
+    return TableEncoder.learn(TableSpec(**FORMULAS), table)
+
+
+def test_numbers_are_those_of_pandas(table, encoder):
+    X, y, clinic, n_clinics, treated = encoder.encode(table).arguments.values()
+    age = (table.age - table.age.mean()) / table.age.std()
+    np.testing.assert_allclose(X["scale(age)"], age, rtol=1e-5)
+    np.testing.assert_allclose(X["center(income)"], table.income - table.income.mean(), rtol=1e-4)
+    np.testing.assert_array_equal(X["C(year)[T.2003]"], table.year == 2003)
+    np.testing.assert_array_equal(X["sex[T.f]"], table.sex == "f")
+    np.testing.assert_array_equal(X["sex[T.x]"], 0)
+    logs = np.log(table.earnings)
+    np.testing.assert_allclose(y, (logs - logs.mean()) / logs.std(), rtol=1e-4, atol=1e-6)
+    assert np.array(["east", "north", "south"])[clinic].tolist() == table.clinic.tolist()
+    assert n_clinics == 3
+    assert clinic.dtype == treated.dtype == np.int32
+    np.testing.assert_array_equal(treated, table.treated)
+    assert X.index.equals(table.index)
+    assert y.index.equals(table.index)
+
+
+def test_the_training_table_encodes_a_part_of_it(table, encoder):
+    whole, part = encoder.encode(table).arguments, encoder.encode(table.iloc[5:9]).arguments
+    for name in ("X", "y", "clinic", "treated"):
+        np.testing.assert_allclose(part[name], whole[name].iloc[5:9], rtol=1e-6)
+
+
+def test_a_saved_encoder_encodes_alike(table, encoder):
+    again = TableEncoder.of_plain(json.loads(json.dumps(encoder.as_plain())))
+    new = table.sample(20, random_state=1)
+    assert again.names == encoder.names
+    assert again.spec == encoder.spec
+    for name, value in encoder.encode(new).arguments.items():
+        other = again.encode(new).arguments[name]
+        assert value.equals(other) if hasattr(value, "equals") else value == other
+    assert again.outcome_scale("y") == encoder.outcome_scale("y")
+
+
+@pytest.mark.parametrize("contrast", ["sum", "helmert", "treatment('south')", "poly"])
+def test_contrasts_are_saved(table, contrast):
+    encoder = TableEncoder.learn(TableSpec(X=f"C(clinic, contr.{contrast}) + scale(age)"), table)
+    again = TableEncoder.of_plain(json.loads(json.dumps(encoder.as_plain())))
+    one = table.iloc[[1]]
+    assert again.encode(one).arguments["X"].equals(encoder.encode(one).arguments["X"])
+
+
+def test_polars_gives_the_same(table, encoder):
+    plain = {
+        name: table[name].astype(str if name == "sex" else table[name].dtype) for name in table
+    }
+    frame = pl.DataFrame({name: column.to_list() for name, column in plain.items()})
+    frame = frame.with_columns(pl.col("sex").cast(pl.Categorical))
+    for name, value in encoder.encode(frame).arguments.items():
+        np.testing.assert_array_equal(value, encoder.encode(table).arguments[name])
+
+
+def test_nullable_and_arrow_like_columns(table, encoder):
+    nullable = table.convert_dtypes()
+    for name, value in encoder.encode(nullable).arguments.items():
+        np.testing.assert_array_equal(value, encoder.encode(table).arguments[name])
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "said"),
+    [
+        ({"clinic": "west"}, DataError, "'clinic'.*'west'.*row 0"),
+        ({"sex": "q"}, DataError, "'sex'.*'q'"),
+        ({"year": 1999}, DataError, "'year'.*'1999'"),
+        ({"age": "old"}, DataTypeError, "'age' holds text, and held numbers"),
+        ({"clinic": 3}, DataTypeError, "'clinic' holds numbers, and held text"),
+        ({"treated": 2}, DataTypeError, "'treated'"),
+        ({"age": pd.Timestamp("2020-01-01")}, DataTypeError, "'age' holds datetime"),
+        ({"age": np.nan}, DataError, "'age' in 60 of 60 rows"),
+        ({"clinic": None}, (DataError, DataTypeError), "'clinic'"),
+        ({"earnings": 0.0}, DataError, "-inf in row 0"),
+        ({"income": 1e9}, DataError, "'X' cannot be computed"),
+    ],
+)
+def test_another_kind_of_value_is_refused(table, encoder, change, error, said):
+    with pytest.raises(error, match=said):
+        encoder.encode(table.assign(**change))
+
+
+def test_a_missing_column_and_a_doubled_one(table, encoder):
+    with pytest.raises(DataError, match="no column 'age'. It has: income"):
+        encoder.encode(table.drop(columns="age"))
+    doubled = pd.concat([table, table[["age"]]], axis=1)
+    with pytest.raises(DataError, match="several columns named 'age'"):
+        encoder.encode(doubled)
+    with pytest.raises(DataError, match="no rows"):
+        encoder.encode(table.iloc[:0])
+
+
+def test_only_what_is_needed_is_read(table, encoder):
+    new = table.drop(columns="earnings")
+    arguments = encoder.encode(new, leave_out=frozenset({"y"})).arguments
+    assert "y" not in arguments
+    assert len(arguments["X"]) == N
+
+
+def test_zero_and_one_are_fine_for_booleans(table, encoder):
+    for value in (0, 1, True, False, 1.0):
+        treated = encoder.encode(table.assign(treated=value)).arguments["treated"]
+        assert treated.dtype == np.int32
+        np.testing.assert_array_equal(treated, int(value))
+
+
+def test_rows_with_missing_values_are_left_out_and_counted(table):
+    holes = table.copy()
+    holes.iloc[3, holes.columns.get_loc("age")] = np.nan
+    holes.iloc[[3, 7], holes.columns.get_loc("clinic")] = None
+    spec = TableSpec(X="scale(age)", clinic="index(clinic)", missing="drop")
+    with pytest.warns(OutputWarning, match="2 of 60 rows .* 1 in 'age', 2 in 'clinic'"):
+        encoder = TableEncoder.learn(spec, holes)
+    with pytest.warns(OutputWarning, match="2 of 60 rows"):
+        arguments, kept = encoder.encode(holes)
+    assert kept.tolist() == [i for i in range(N) if i not in (3, 7)]
+    assert arguments["X"].index.equals(holes.index[kept])
+    with pytest.raises(DataError, match="Values are missing: 'age' in 1 of 60 rows"):
+        TableEncoder.learn(TableSpec(X="scale(age)"), holes)
+
+
+def test_a_constant_column_has_no_scale(table):
+    with pytest.raises(DataError, match="scale of a constant column"):
+        TableEncoder.learn(TableSpec(X="scale(age) + scale(income)"), table.assign(income=3.0))
+
+
+@pytest.mark.parametrize(
+    ("formula", "is_matrix"),
+    [
+        ("age", False),
+        ("scale(age)", False),
+        (["age"], True),
+        ("age + income", True),
+        ("C(clinic)", True),
+        ("poly(age, 2)", True),
+        ("1 + age", True),
+        ("age:income", True),
+    ],
+)
+def test_one_number_per_row_or_a_matrix(table, formula, is_matrix):
+    value = TableEncoder.learn(TableSpec(X=formula), table).encode(table).arguments["X"]
+    assert isinstance(value, pd.DataFrame) is is_matrix
+    if formula == "1 + age":
+        assert value.columns.tolist() == ["Intercept", "age"]
+
+
+@pytest.mark.parametrize(
+    "formula",
+    [
+        "age +", "y ~ age", "scale(age", "lag(age)", "np.cumsum(age)", "np.mean(age)",
+        "{age.mean()}",
+        "{age - age.mean()}", "__import__('os').system('true')", "{[x for x in age]}", "{age[0]}",
+        "C(age > 3)", "C(sex, contr.sum.__class__)", "age | sex", "", "1", "eval('1')",
+        "I(age.__class__)", "{lambda: age}", "hashed(sex)", 3, [], ["age", 3], None,
+        "np.log(age, where=np.cumsum(age))", "index(a) + b", "C(sex, levels=open('x'))",
+    ],
+)  # fmt: skip
+def test_what_is_no_formula_of_single_rows_is_refused(formula):
+    with pytest.raises(ArgumentError):
+        TableSpec(X=formula)
+
+
+def test_a_formula_never_runs_other_code(tmp_path, table, encoder):
+    """Not even one that somebody wrote into a saved model."""
+    mark = tmp_path / "ran"
+    plain = json.loads(json.dumps(encoder.as_plain()))
+    plain["spec"]["arguments"]["X"] = f"{{__import__('pathlib').Path({str(mark)!r}).touch()}}"
+    with pytest.raises(ArgumentError):
+        TableEncoder.of_plain(plain)
+    assert not mark.exists()
+
+
+def test_names_of_columns_and_levels(encoder):
+    names = encoder.names
+    assert names["clinic"] == ("east", "north", "south")
+    assert names["X"][:2] == ("scale(age)", "center(income)")
+    assert not {"y", "treated"} & names.keys()
+
+
+def test_columns_with_spaces(table):
+    spaced = table.rename(columns={"age": "age in years"})
+    encoder = TableEncoder.learn(TableSpec(X="scale(`age in years`) + `age in years`"), spaced)
+    X = encoder.encode(spaced).arguments["X"]
+    np.testing.assert_allclose(X.iloc[:, 1], spaced["age in years"], rtol=1e-6)
+
+
+def test_the_repr_can_be_written_again():
+    spec = TableSpec(X=["scale(age)"], y="earnings", missing="drop")
+    assert eval(repr(spec)) == spec
+    assert re.fullmatch(r"TableSpec\(X=.*missing='drop'\)", repr(spec))
+
+
+def test_two_columns_that_differ_in_a_space():
+    table = pd.DataFrame({"a b": [1.0, 2.0, 4.0], "a_b": [3.0, 1.0, 0.0]})
+    X = TableEncoder.learn(TableSpec(X="I(`a b`) + a_b"), table).encode(table).arguments["X"]
+    np.testing.assert_array_equal(X, table)
+    assert X.columns.tolist() == ["I(a b)", "a_b"]
