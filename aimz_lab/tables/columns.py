@@ -165,7 +165,10 @@ def codes_of(name: str, column: pd.Series, levels: tuple[Level, ...]) -> np.ndar
     Raises:
         DataError: If a row has another level; it names levels and rows.
     """
-    if isinstance(column.dtype, pd.CategoricalDtype):
+    if levels and not isinstance(levels[0], str):
+        # True and 1 are one level; pandas would tell them apart.
+        codes = pd.Index(list(map(as_number, levels))).get_indexer(numbers_of(column))
+    elif isinstance(column.dtype, pd.CategoricalDtype):
         # Looking up the few categories is quicker than looking up the rows.
         of_category = pd.Index(levels).get_indexer(column.cat.categories)
         codes = of_category[column.cat.codes]
@@ -181,6 +184,11 @@ def codes_of(name: str, column: pd.Series, levels: tuple[Level, ...]) -> np.ndar
         )
         raise DataError(msg)
     return codes.astype(np.int32)
+
+
+def as_number(level: Level) -> Level:
+    """Return a level as a number if it is True or False."""
+    return int(level) if isinstance(level, bool) else level
 
 
 def numbers_of(column: pd.Series) -> pd.Series:

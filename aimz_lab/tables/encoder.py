@@ -15,7 +15,7 @@ from formulaic.errors import FormulaicError
 from aimz_lab.errors import DataError, OutputWarning
 from aimz_lab.tables.columns import (
     Column,
-    Level,
+    as_number,
     check_finite,
     check_kind,
     codes_of,
@@ -92,10 +92,13 @@ class TableEncoder:
             name: _learn_column(name, series[name], name in categories) for name in spec.columns
         }
         frame = _frame(series, columns)
+        _refuse_both_uses(spec, columns, frame)
         formulas = {}
         for name, part in spec.parts.items():
             if part.kind == "formula":
-                learned = _evaluate(part, ModelSpec(part.formula, na_action="ignore"), frame)
+                learned = _evaluate(
+                    part, ModelSpec(part.formula, na_action="ignore"), frame, columns
+                )
                 formulas[name] = learned.model_spec
                 _check_values(part, learned)
         return cls(spec, columns, formulas)
@@ -145,7 +148,7 @@ class TableEncoder:
         return pd.Series(codes, series[column].index, name=column)
 
     def _values(self, part: Part, frame: pd.DataFrame) -> pd.DataFrame | pd.Series:
-        encoded = _evaluate(part, self.formulas[part.argument], frame)
+        encoded = _evaluate(part, self.formulas[part.argument], frame, self.columns)
         values = _check_values(part, encoded)
         if part.is_matrix:
             return values
@@ -215,6 +218,7 @@ class TableEncoder:
                     transform_state=of_plain_state(state),
                 ),
                 frame,
+                columns,
             ).model_spec
             for name, state in plain["state"].items()
         }
@@ -267,17 +271,51 @@ def _frame(series: Mapping[str, pd.Series], columns: Mapping[str, Column]) -> pd
     return pd.DataFrame(made)
 
 
-def _evaluate(part: Part, spec: ModelSpec, frame: pd.DataFrame) -> Any:
+def _evaluate(
+    part: Part, spec: ModelSpec, frame: pd.DataFrame, columns: Mapping[str, Column]
+) -> Any:
+    used = _with_levels(part, frame[list(part.columns)], columns)
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")  # what is not finite is refused with its row
-            used = frame[list(part.columns)]
             stand_ins = {column: name for name, column in part.quoted.items()}
             return spec.get_model_matrix(used.rename(columns=stand_ins), context={})
     except (FormulaicError, ValueError, TypeError, ArithmeticError, LookupError) as error:
         cause = part.plain_name(str(error.__cause__ or error))
         msg = f"The formula {part.text!r} of {part.argument!r} cannot be computed: {cause}"
         raise DataError(msg) from error
+
+
+def _with_levels(part: Part, frame: pd.DataFrame, columns: Mapping[str, Column]) -> pd.DataFrame:
+    """Return numbers in ``C()`` as categoricals of the learned levels, in their order.
+
+    Formulaic would take the levels that occur, and none for the others.
+    """
+    made = {}
+    for name in part.categories:
+        if columns[name].kind != "text" and name not in part.values:
+            levels = list(map(as_number, columns[name].levels or ()))
+            codes = pd.Index(levels).get_indexer(frame[name])
+            made[name] = pd.Categorical.from_codes(codes, levels)
+    return frame.assign(**made)
+
+
+def _refuse_both_uses(spec: TableSpec, columns: Mapping[str, Column], frame: pd.DataFrame) -> None:
+    """Refuse ``x + C(x)`` if formulaic would find other levels in the numbers than the column has.
+
+    Raises:
+        DataError: If a formula does that.
+    """
+    for part in spec.parts.values():
+        for name in part.categories & part.values:
+            levels = list(map(as_number, columns[name].levels or ()))
+            if columns[name].kind != "text" and levels != sorted(frame[name].unique()):
+                msg = (
+                    f"The formula {part.text!r} of {part.argument!r} uses {name!r} as numbers and "
+                    "in C(). Its levels then have to be in ascending order, and each needs a row. "
+                    "Make a second column of the numbers."
+                )
+                raise DataError(msg)
 
 
 def _wanted(part: Part, names: tuple[str, ...] | list[str]) -> tuple[str, ...]:
@@ -289,6 +327,13 @@ def _check_values(part: Part, encoded: Any) -> pd.DataFrame:
     names = _wanted(part, list(encoded.columns))
     if not names:
         msg = f"The formula {part.text!r} of {part.argument!r} gives no column."
+        raise DataError(msg)
+    if len(names) > 1 and not part.is_matrix:
+        msg = (
+            f"The formula {part.text!r} of {part.argument!r} gives {len(names)} columns, and one "
+            f"vector was expected. For a matrix, write a list, [{part.text!r}]; for the number of "
+            "each row's level, index(...)."
+        )
         raise DataError(msg)
     values = np.empty((len(encoded), len(names)), np.float32, order="F")
     with np.errstate(over="ignore"):

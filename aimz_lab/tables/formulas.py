@@ -79,6 +79,7 @@ class Part:
         kind: A formula; the index of a column's levels; or the number of its levels.
         columns: The table's columns that it uses.
         categories: Those of them that are categories: in ``C()``, ``index()`` or ``levels()``.
+        values: Those of them that are also used outside of these.
         is_matrix: Whether the argument has an axis of columns.
     """
 
@@ -87,6 +88,7 @@ class Part:
     kind: Kind
     columns: tuple[str, ...]
     categories: frozenset[str] = frozenset()
+    values: frozenset[str] = frozenset()
     is_matrix: bool = False
     code: str = ""
     quoted: Mapping[str, str] = field(default_factory=dict)
@@ -105,7 +107,7 @@ class Part:
     @property
     def has_intercept(self) -> bool:
         """Whether the user asked for a column of ones."""
-        return _has_intercept(self.text)
+        return _has_intercept(self.code)
 
 
 def parse_part(argument: str, text: str | Sequence[str]) -> Part:
@@ -145,13 +147,16 @@ def parse_part(argument: str, text: str | Sequence[str]) -> Part:
     factors = {factor.expr: factor for term in formula for factor in term.factors}
     columns: dict[str, None] = {}
     categories: set[str] = set()
+    values: set[str] = set()
     for expr, factor in factors.items():
         if factor.eval_method.value == "lookup":
             columns[quoted.get(expr, expr)] = None
+            values.add(quoted.get(expr, expr))
         elif factor.eval_method.value == "python":
             used = _Expression(argument, expr, quoted)
             columns.update(dict.fromkeys(used.columns))
             categories |= used.categories
+            values |= used.values
     if not columns:
         msg = f"The formula {text!r} of {argument!r} uses no column of the table."
         raise ArgumentError(msg)
@@ -161,7 +166,8 @@ def parse_part(argument: str, text: str | Sequence[str]) -> Part:
         "formula",
         tuple(columns),
         frozenset(categories),
-        is_matrix=is_list or _is_matrix(formula, asks_for_intercept=_has_intercept(text)),
+        frozenset(values),
+        is_matrix=is_list or _is_matrix(formula, asks_for_intercept=_has_intercept(code)),
         code=code,
         quoted=quoted,
     )
@@ -185,7 +191,11 @@ def _joined(argument: str, terms: Iterable[str]) -> str:
     return " + ".join(terms)
 
 
-def _has_intercept(text: str) -> bool:
+def _has_intercept(code: str) -> bool:
+    """Whether a 1 is one of the terms, and not a number inside of a term's brackets."""
+    text, inside = code, None
+    while text != inside:
+        inside, text = text, re.sub(r"\([^()]*\)|\{[^{}]*\}|\[[^\[\]]*\]", "", text)
     return any(term.strip() == "1" for term in text.split("+"))
 
 
@@ -203,6 +213,7 @@ class _Expression:
     Attributes:
         columns: The columns that it uses.
         categories: Those of them inside ``C()``.
+        values: Those of them outside of it.
     """
 
     def __init__(self, argument: str, expr: str, quoted: Mapping[str, str]) -> None:
@@ -210,6 +221,7 @@ class _Expression:
         self._quoted = quoted
         self.columns: list[str] = []
         self.categories: set[str] = set()
+        self.values: set[str] = set()
         try:
             tree = ast.parse(expr, mode="eval")
         except SyntaxError as error:
@@ -229,6 +241,7 @@ class _Expression:
             raise ArgumentError(msg)
         if isinstance(node, ast.Name):
             self.columns.append(self._quoted.get(node.id, node.id))
+            self.values.add(self.columns[-1])
         for child in ast.iter_child_nodes(node):
             self._read(child)
 

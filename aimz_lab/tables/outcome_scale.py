@@ -68,11 +68,12 @@ def outcome_scale(part: Part, state: Mapping[str, Mapping[str, Any]]) -> Outcome
     Returns:
         The inverse; ``None`` if the formula has none.
     """
-    text = part.code.strip()
-    if text.startswith("{") and text.endswith("}"):
-        text = text[1:-1]
+    # Only the term: a "- 1" beside it removes an intercept, and subtracts nothing.
+    terms = [term for term in part.formula if str(term) != "1"]
+    if len(terms) != 1 or len(terms[0].factors) != 1:
+        return None
     try:
-        node = ast.parse(text, mode="eval").body
+        node = ast.parse(next(iter(terms[0].factors)).expr, mode="eval").body
     except SyntaxError:  # an operator of formulas
         return None
     steps: list[tuple[str, float, float]] = []
@@ -91,6 +92,8 @@ def _undo(
     """Return the inverse of the outermost operation, and what is inside of it."""
     if isinstance(node, ast.BinOp):
         return _undo_arithmetic(node)
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.UAdd, ast.USub)):
+        return ("linear", -1.0 if isinstance(node.op, ast.USub) else 1.0, 0.0), node.operand
     if not isinstance(node, ast.Call) or not node.args:
         return None
     name = ast.unparse(node.func).removeprefix("np.")

@@ -58,3 +58,15 @@ def test_the_factor_of_a_linear_scale():
 
 def test_a_matrix_has_no_single_scale():
     assert TableEncoder.learn(TableSpec(y="pay + `weight in kg`"), TABLE).outcome_scale("y") is None
+
+
+@pytest.mark.parametrize(
+    "formula",
+    ["pay - 1", "-1 + pay", "scale(pay) - 1", "log(pay) - 1", "I(-pay)", "I(pay + 1 + 2)"],
+)
+def test_a_removed_intercept_is_not_subtracted_and_a_sign_is_undone(formula):
+    encoder = TableEncoder.learn(TableSpec(y=formula), TABLE)
+    encoded = encoder.encode(TABLE).arguments["y"]
+    assert encoded.ndim == 1
+    back = encoder.outcome_scale("y")(encoded.to_numpy())
+    np.testing.assert_allclose(back, TABLE.pay, rtol=1e-4)

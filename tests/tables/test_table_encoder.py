@@ -243,3 +243,39 @@ def test_two_columns_that_differ_in_a_space():
     X = TableEncoder.learn(TableSpec(X="I(`a b`) + a_b"), table).encode(table).arguments["X"]
     np.testing.assert_array_equal(X, table)
     assert X.columns.tolist() == ["I(a b)", "a_b"]
+
+
+@pytest.mark.parametrize("formula", ["sex", "0 + clinic", "clinic - 1"])
+def test_several_columns_where_a_vector_is_expected_are_refused(formula):
+    table = pd.DataFrame({"clinic": ["a", "b", "c"], "sex": ["m", "f", "x"]})
+    with pytest.raises(DataError, match="columns, and one vector was expected"):
+        TableEncoder.learn(TableSpec(X=formula), table)
+
+
+def test_a_number_within_brackets_asks_for_no_intercept(table):
+    made = TableEncoder.learn(TableSpec(X="I(age + 1 + income)"), table).encode(table)
+    assert made.arguments["X"].ndim == 1
+
+
+def test_categories_that_are_numbers_keep_their_order_and_those_without_rows():
+    categories = pd.Categorical([1, 3, 1, 3], categories=[3, 1, 2])
+    encoder = TableEncoder.learn(TableSpec(X="C(year)"), pd.DataFrame({"year": categories}))
+    new = pd.DataFrame({"year": [2, 1, 3]})
+    for each in (encoder, TableEncoder.of_plain(json.loads(json.dumps(encoder.as_plain())))):
+        made = each.encode(new).arguments["X"]
+        assert list(made.columns) == ["C(year)[T.1]", "C(year)[T.2]"]
+        np.testing.assert_array_equal(made, [[0, 1], [1, 0], [0, 0]])
+
+
+def test_numbers_and_categories_of_one_column_need_all_levels():
+    table = pd.DataFrame({"year": pd.Categorical([1, 3, 1, 3], categories=[1, 2, 3])})
+    with pytest.raises(DataError, match=r"as numbers and in C\(\)"):
+        TableEncoder.learn(TableSpec(X="year + C(year)"), table)
+
+
+@pytest.mark.parametrize("formula", ["C(promo)", "index(promo)"])
+def test_a_level_of_true_and_false_is_also_1_and_0(formula):
+    flags, numbers = pd.DataFrame({"promo": [True, False]}), pd.DataFrame({"promo": [1, 0]})
+    for trained, new in ((flags, numbers), (numbers, flags)):
+        made = TableEncoder.learn(TableSpec(X=formula), trained).encode(new).arguments["X"]
+        np.testing.assert_array_equal(np.ravel(made), [1, 0])
