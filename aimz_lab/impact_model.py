@@ -26,6 +26,7 @@ from aimz_lab.data import as_typed_key
 from aimz_lab.data.checks import check_padding, check_positive_int
 from aimz_lab.data.options import check_flag, check_mapping, check_path, check_text
 from aimz_lab.effects import estimate_effect
+from aimz_lab.effects.contrasts import check_same_scale
 from aimz_lab.effects.scenarios import (
     CallArguments,
     can_share_a_pass,
@@ -1407,7 +1408,7 @@ class ImpactModel:
         Raises:
             NotFittedError: If a scenario has to be computed, and there is no posterior.
             ArgumentError: If a scenario has neither output nor arguments, or both; if an output is
-                no tree; or if the scenarios differ in ``reduce``.
+                no tree; or if the scenarios differ in ``reduce``, or in the scale of the output.
             CallError: If arguments are no mapping, lack ``X``, or do not fit :meth:`predict`.
             DataError: If the scenarios differ in shape, or label their rows differently.
 
@@ -1847,6 +1848,7 @@ class ImpactModel:
             requests = [
                 self._scenario({**args, **shared}, fitted) for args in (baseline, intervention)
             ]
+            check_same_scale(*(request.output_scale for request in requests))
             return self._predictor.effect(*requests)
 
     def _scenario(self, args: CallArguments, fitted: Fitted) -> Request:

@@ -33,8 +33,9 @@ def estimate_effect(baseline: xr.DataTree, intervention: xr.DataTree) -> xr.Data
         ``artifact_path_intervention`` name the stores of scenarios that are stored.
 
     Raises:
-        ArgumentError: If one is no tree, they share no predictive group or no site, or hold
-            summaries whose difference is not that of the effect.
+        ArgumentError: If one is no tree, they share no predictive group or no site, their outputs
+            are on different scales, or they hold summaries whose difference is not that of the
+            effect.
         DataError: If a site's dimensions have other names or sizes, or other labels.
 
     Warns:
@@ -45,6 +46,7 @@ def estimate_effect(baseline: xr.DataTree, intervention: xr.DataTree) -> xr.Data
     check_is_tree("intervention", intervention)
     group = shared_group(baseline, intervention)
     before, after = baseline[group].to_dataset(), intervention[group].to_dataset()
+    check_same_scale(before.attrs.get("output_scale"), after.attrs.get("output_scale"))
     sites = [name for name in after.data_vars if name in before.data_vars]
     if not sites and (before.data_vars or after.data_vars):
         msg = (
@@ -99,6 +101,27 @@ def check_is_tree(name: str, tree: object) -> None:
             "(xarray.DataTree), with all of its groups."
         )
         raise ArgumentError(msg)
+
+
+def check_same_scale(before: object, after: object) -> None:
+    """Refuse scenarios whose outputs have different units.
+
+    Args:
+        before: The scale of the baseline's output; ``None`` for that of the kernel.
+        after: The scale of the intervention's.
+
+    Raises:
+        ArgumentError: If they differ.
+    """
+    if (before is None and after is None) or str(before) == str(after):
+        return
+    one, other = ("the kernel's scale" if s is None else f"that of {s}" for s in (before, after))
+    msg = (
+        f"The output of the baseline is on {one}, and that of the intervention on {other}, so that "
+        "their difference means nothing. Pass a table for both with the same scale=; or arrays for "
+        "one and a table with scale='model' for the other."
+    )
+    raise ArgumentError(msg)
 
 
 def _difference(before: xr.DataArray, after: xr.DataArray) -> npt.ArrayLike:

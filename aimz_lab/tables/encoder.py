@@ -15,6 +15,7 @@ from formulaic.errors import FormulaicError
 from aimz_lab.errors import DataError, OutputWarning
 from aimz_lab.tables.columns import (
     Column,
+    Level,
     as_number,
     check_finite,
     check_kind,

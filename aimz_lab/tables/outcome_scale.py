@@ -39,6 +39,10 @@ class OutcomeScale:
     column: str
     steps: tuple[tuple[str, float, float], ...] = ()
 
+    def __str__(self) -> str:
+        """Return what the values are, as results keep it."""
+        return f"column {self.column}"
+
     @property
     def is_identity(self) -> bool:
         """Whether the model's scale is the column's own."""

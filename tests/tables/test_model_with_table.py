@@ -282,3 +282,21 @@ def test_rows_that_are_left_out_keep_their_labels(table):
         y = im.predict(holes, progress=False).posterior_predictive.y
     assert y.sizes["day"] == N - 1
     assert pd.Timestamp("2024-01-03") not in y.indexes["day"]
+
+
+def test_an_effect_between_two_scales_is_refused(im, table):
+    arrays = {**arrays_of(table, table), "kernel_kwargs": {"n_clinics": 3}}
+    own = im.predict(table, progress=False)
+    model = im.predict(table, scale="model", progress=False)
+    refused = pytest.raises(ArgumentError, match="on the kernel's scale")
+    with refused:
+        im.estimate_effect(table, args_intervention={**arrays, "in_sample": True})
+    with refused:
+        im.estimate_effect(table, args_intervention={"X": table, "scale": "model"})
+    with refused:
+        im.estimate_effect(own, model)
+    effect = im.estimate_effect(
+        args_baseline={"X": table, "scale": "model", "in_sample": True},
+        args_intervention={**arrays, "in_sample": True},
+    )
+    np.testing.assert_allclose(effect.posterior_predictive.y, 0, atol=1e-5)
