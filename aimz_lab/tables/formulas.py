@@ -146,8 +146,7 @@ def parse_part(argument: str, text: str | Sequence[str]) -> Part:
         raise ArgumentError(msg)
     factors = {factor.expr: factor for term in formula for factor in term.factors}
     columns: dict[str, None] = {}
-    categories: set[str] = set()
-    values: set[str] = set()
+    categories, values = set[str](), set[str]()
     for expr, factor in factors.items():
         if factor.eval_method.value == "lookup":
             columns[quoted.get(expr, expr)] = None
