@@ -12,7 +12,7 @@ import pandas as pd
 from formulaic import ModelSpec
 from formulaic.errors import FormulaicError
 
-from aimz_lab.errors import DataError, OutputWarning
+from aimz_lab.errors import ArtifactError, DataError, OutputWarning
 from aimz_lab.tables.columns import (
     Column,
     Level,
@@ -197,6 +197,11 @@ class TableEncoder:
 
         What the formulas learned is given to them again; the structure of their columns follows
         from a few made-up rows that have all levels.
+
+        Raises:
+            ArgumentError: If a formula is not allowed.
+            ArtifactError: If something is missing, or was never learned.
+            DataError: If a formula cannot be computed.
         """
         spec = TableSpec.of_plain(plain["spec"])
         columns = {
@@ -205,6 +210,7 @@ class TableEncoder:
             )
             for name, c in plain["columns"].items()
         }
+        _check_learned(spec, columns, plain["state"])
         frame = _made_up_rows(columns)
         formulas = {
             name: _evaluate(
@@ -218,7 +224,37 @@ class TableEncoder:
             ).model_spec
             for name, state in plain["state"].items()
         }
-        return cls(spec, columns, formulas)
+        made = cls(spec, columns, formulas)
+        # What a formula misses here, it has learned from the made-up rows.
+        if made.as_plain() != plain:
+            raise ArtifactError("its values are not all that its formulas learned from a table")
+        return made
+
+
+def _check_learned(
+    spec: TableSpec, columns: Mapping[str, Column], state: Mapping[str, JsonObject]
+) -> None:
+    """Refuse columns that no training table had.
+
+    Raises:
+        ArtifactError: If one is missing or too many, or has impossible values.
+    """
+    formulas = {name for name, part in spec.parts.items() if part.kind == "formula"}
+    if columns.keys() != set(spec.columns) or state.keys() != formulas:
+        raise ArtifactError("it has other columns or formulas than its arguments use")
+    categories = {name for part in spec.parts.values() for name in part.categories}
+    for name, column in columns.items():
+        kinds = {"text": {str}, "number": {int, float}, "boolean": {bool, int}}.get(column.kind)
+        levels, bounds = column.levels, (column.smallest, column.largest)
+        if (
+            kinds is None
+            or (levels is None) == (name in categories or column.kind == "text")
+            or (levels is not None and not (levels and {type(one) for one in levels} <= kinds))
+            or (levels is not None and len(set(levels)) < len(levels))
+            or not all(type(bound) in (int, float) for bound in bounds)
+            or not column.smallest <= column.largest
+        ):
+            raise ArtifactError(f"its column {name!r} has values that no table gives")
 
 
 def _complete(

@@ -45,6 +45,9 @@ _FUNCTIONS = (
 _SEVERAL = frozenset({"C", "poly", "bs", "cs", "cr", "cc"})
 """Functions that may give several columns."""
 
+_CONTRASTS = frozenset({"treatment", "SAS", "sum", "helmert", "diff", "poly", "custom"})
+_MOST_IN_POWER = 100
+
 _CODED = re.compile(r"(index|levels)\(\s*(`[^`]+`|[^\W\d]\w*)\s*\)")
 _QUOTED = re.compile(r"`([^`]+)`")
 _NODES = (
@@ -227,6 +230,12 @@ class _Expression:
                 "of the table."
             )
             raise ArgumentError(msg)
+        if isinstance(node, ast.BinOp) and not _is_small(node):
+            msg = (
+                f"{self._what}: {ast.unparse(node)!r} is not allowed, as Python would compute it "
+                "without a column, however large it is. Write the number itself."
+            )
+            raise ArgumentError(msg)
         if isinstance(node, ast.Name):
             self.columns.append(self._quoted.get(node.id, node.id))
         for child in ast.iter_child_nodes(node):
@@ -262,10 +271,56 @@ class _Expression:
             )
             raise ArgumentError(msg)
         for contrast in (*call.args[1:], *(keyword.value for keyword in call.keywords)):
-            text = ast.unparse(contrast)
-            if not re.fullmatch(r"contr\.[a-z]\w*(\(('[^']*'|[\w=. ,'-])*\))?", text):
+            if not _is_contrast(contrast):
+                text = ast.unparse(contrast)
                 msg = f"{self._what}: {text} is no contrast; write contr.sum, contr.helmert, ..."
                 raise ArgumentError(msg)
         column = self._quoted.get(call.args[0].id, call.args[0].id)
         self.columns.append(column)
         self.categories.add(column)
+
+
+def _is_contrast(node: ast.AST) -> bool:
+    """Whether this is ``contr.sum``, or a call of it with numbers, texts or lists of them."""
+    if isinstance(node, ast.Call):
+        given = (*node.args, *(keyword.value for keyword in node.keywords))
+        return _is_contrast_name(node.func) and all(map(_is_literal, given))
+    return _is_contrast_name(node)
+
+
+def _is_contrast_name(node: ast.AST) -> bool:
+    return (
+        isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "contr"
+        and node.attr in _CONTRASTS
+    )
+
+
+def _is_literal(node: ast.AST) -> bool:
+    allowed = (ast.Constant, ast.List, ast.Tuple, ast.UnaryOp, ast.USub, ast.UAdd, ast.Load)
+    return all(isinstance(inner, allowed) for inner in ast.walk(node))
+
+
+def _is_small(node: ast.BinOp) -> bool:
+    """Whether an operation needs no more memory or time than its rows do.
+
+    An operation on a column does not; one on constants does not if it is one of arithmetic on
+    numbers, and no power but of literals.
+    """
+    if any(isinstance(inner, ast.Name) for inner in ast.walk(node)):
+        return True
+    if not isinstance(node.op, (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.Pow)):
+        return False
+    sides = (node.left, node.right)
+    if isinstance(node.op, ast.Pow):
+        values = [side.value for side in sides if isinstance(side, ast.Constant)]
+        return len(values) == 2 and all(
+            isinstance(value, (int, float)) and abs(value) <= _MOST_IN_POWER for value in values
+        )
+    return not any(
+        isinstance(inner, (ast.List, ast.Tuple))
+        or (isinstance(inner, ast.Constant) and not isinstance(inner.value, (int, float)))
+        for side in sides
+        for inner in ast.walk(side)
+    )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from aimz_lab.data.tables import is_table
-from aimz_lab.errors import ArgumentError, CallError
+from aimz_lab.errors import ArgumentError, ArtifactError, CallError
 from aimz_lab.kernel.checks.preflight import parameter_names
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.kernel.spec import KernelSpec
@@ -76,13 +76,22 @@ class ModelTable:
 
     @classmethod
     def of_plain(cls, signature: KernelSignature, plain: JsonObject) -> ModelTable:
-        """Return the same from its plain values, for a kernel."""
+        """Return the same from its plain values, for a kernel.
+
+        Raises:
+            ArgumentError: If a formula is not allowed, or the kernel has other arguments.
+            DataError: If a formula cannot be computed.
+            ArtifactError: If these are not the values of one description.
+        """
         encoder = plain["encoder"]
-        return cls(
+        made = cls(
             signature,
             TableSpec.of_plain(plain["spec"]),
             None if encoder is None else TableEncoder.of_plain(encoder),
         )
+        if made.as_plain() != plain or (made.encoder and made.encoder.spec != made.spec):
+            raise ArtifactError("it is not one description and what was learned by it")
+        return made
 
     def takes(self, inputs: object) -> bool:
         """Whether a call with this input is one with a table."""
