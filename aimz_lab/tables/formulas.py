@@ -8,6 +8,7 @@ row is encoded alike in every table.
 from __future__ import annotations
 
 import ast
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ from typing import Literal
 
 from formulaic import Formula, SimpleFormula
 from formulaic.errors import FormulaicError
+from formulaic.parser import DefaultFormulaParser
+from formulaic.parser.types import ASTNode, Token
 
 from aimz_lab.errors import ArgumentError
 
@@ -47,6 +50,7 @@ _SEVERAL = frozenset({"C", "poly", "bs", "cs", "cr", "cc"})
 
 _CONTRASTS = frozenset({"treatment", "SAS", "sum", "helmert", "diff", "poly", "custom"})
 _MOST_IN_POWER = 100
+_MOST_TERMS = 10_000
 
 _CODED = re.compile(r"(index|levels)\(\s*(`[^`]+`|[^\W\d]\w*)\s*\)")
 _QUOTED = re.compile(r"`([^`]+)`")
@@ -132,19 +136,7 @@ def parse_part(argument: str, text: str | Sequence[str]) -> Part:
         return Part(argument, text.strip(), match[1], (column,), frozenset({column}))
     quoted: dict[str, str] = {}
     code = _QUOTED.sub(partial(_stand_in, quoted), text)
-    try:
-        formula = Formula(code)
-    except (FormulaicError, SyntaxError) as error:
-        # The message marks the place with colours of a terminal.
-        reason = re.sub(r"[⧛⧚]|\x1b?\[[\d;]*m", "", str(error)).replace("\n", " ").strip()
-        msg = f"The formula {text!r} of {argument!r} cannot be read: {reason}"
-        raise ArgumentError(msg) from error
-    if not isinstance(formula, SimpleFormula):
-        msg = (
-            f"The formula {text!r} of {argument!r} has several sides; write one formula for each "
-            "kernel argument, such as X='scale(age)', y='earnings'."
-        )
-        raise ArgumentError(msg)
+    formula = _parsed(argument, text, code)
     factors = {factor.expr: factor for term in formula for factor in term.factors}
     columns: dict[str, None] = {}
     categories: set[str] = set()
@@ -168,6 +160,65 @@ def parse_part(argument: str, text: str | Sequence[str]) -> Part:
         code=code,
         quoted=quoted,
     )
+
+
+def _parsed(argument: str, text: str, code: str) -> SimpleFormula:
+    """Parse a formula of one side.
+
+    Raises:
+        ArgumentError: If it cannot be parsed, has several sides, or would take for ever.
+    """
+    try:
+        count = _terms(DefaultFormulaParser().get_ast(code))
+        if count > _MOST_TERMS:
+            msg = (
+                f"The formula {_begin(text)} of {argument!r} has more terms when it is multiplied "
+                f"out than the {_MOST_TERMS:,} that are computed; write those that you want."
+            )
+            raise ArgumentError(msg)
+        formula = Formula(code)
+    except RecursionError as error:
+        msg = (
+            f"The formula {_begin(text)} of {argument!r} is nested too deep; compute parts of it "
+            "as columns of the table."
+        )
+        raise ArgumentError(msg) from error
+    except (FormulaicError, SyntaxError) as error:
+        # The message marks the place with colours of a terminal.
+        reason = re.sub(r"[⧛⧚]|\x1b?\[[\d;]*m", "", str(error)).replace("\n", " ").strip()
+        msg = f"The formula {text!r} of {argument!r} cannot be read: {reason}"
+        raise ArgumentError(msg) from error
+    if not isinstance(formula, SimpleFormula):
+        msg = (
+            f"The formula {text!r} of {argument!r} has several sides; write one formula for each "
+            "kernel argument, such as X='scale(age)', y='earnings'."
+        )
+        raise ArgumentError(msg)
+    return formula
+
+
+def _begin(text: str) -> str:
+    return repr(text if len(text) <= 60 else f"{text[:60]}...")
+
+
+def _terms(node: ASTNode | Token | None) -> float:
+    """Return at least as many terms as a formula has when it is multiplied out."""
+    if not isinstance(node, ASTNode):
+        return 1
+    counts = [_terms(part) for part in node.args]
+    symbol = node.operator.symbol
+    if symbol == "*":
+        return math.prod(count + 1 for count in counts)
+    if symbol == ":":
+        return math.prod(counts)
+    if symbol in ("**", "^"):
+        power = node.args[1]
+        if not isinstance(power, Token) or power.kind is not Token.Kind.VALUE:
+            return 1  # formulaic refuses it
+        if re.fullmatch(r"\d{1,2}", power.token) is None:
+            return math.inf
+        return counts[0] ** int(power.token)
+    return sum(counts)
 
 
 def _stand_in(quoted: dict[str, str], match: re.Match[str]) -> str:
@@ -215,9 +266,15 @@ class _Expression:
         self.categories: set[str] = set()
         try:
             tree = ast.parse(expr, mode="eval")
+            self._read(tree.body)
         except SyntaxError as error:
             raise ArgumentError(f"{self._what} is no expression: {error.msg}.") from error
-        self._read(tree.body)
+        except (RecursionError, MemoryError) as error:  # CPython's words for nested too deep
+            msg = (
+                f"{_begin(expr)} in the formula of {argument!r} is nested too deep; compute parts "
+                "of it as columns of the table."
+            )
+            raise ArgumentError(msg) from error
 
     def _read(self, node: ast.AST) -> None:
         if isinstance(node, ast.Call):

@@ -212,6 +212,25 @@ def test_what_is_no_formula_of_single_rows_is_refused(formula):
         TableSpec(X=formula)
 
 
+@pytest.mark.parametrize(
+    ("formula", "message"),
+    [
+        ("(age + income) ** 99999999", "multiplied out"),
+        ("(age + income) ** 30", "multiplied out"),
+        ("*".join(f"v{i}" for i in range(40)), "multiplied out"),
+        (":".join(["(age + income + sex)"] * 30), "multiplied out"),
+        ("(age + income) ** sex", "positive integer"),
+        (f"I({'-' * 3000}age)", "too deep"),
+        (f"I(age{' + age' * 3000})", "too deep"),
+        (f"age{' + age' * 3000}", "too deep"),
+    ],
+)
+def test_a_formula_that_takes_for_ever_is_refused(formula, message):
+    with pytest.raises(ArgumentError, match=message) as refused:
+        TableSpec(X=formula)
+    assert len(str(refused.value)) < 300
+
+
 def test_a_formula_never_runs_other_code(tmp_path, table, encoder):
     """Not even one that somebody wrote into a saved model."""
     mark = tmp_path / "ran"
