@@ -158,6 +158,13 @@ class TableEncoder:
         return column
 
     @property
+    def has_learned(self) -> bool:
+        """Whether another table would encode a row otherwise."""
+        return any(column.levels is not None for column in self.columns.values()) or any(
+            formula.transform_state for formula in self.formulas.values()
+        )
+
+    @property
     def names(self) -> dict[str, tuple[Level, ...]]:
         """Columns by matrix argument, and levels by the column of an index."""
         found: dict[str, tuple[Level, ...]] = {}
@@ -224,11 +231,30 @@ class TableEncoder:
             ).model_spec
             for name, state in plain["state"].items()
         }
+        for formula in formulas.values():
+            _check_scales(formula.transform_state)
         made = cls(spec, columns, formulas)
         # What a formula misses here, it has learned from the made-up rows.
         if made.as_plain() != plain:
             raise ArtifactError("its values are not all that its formulas learned from a table")
         return made
+
+
+def _check_scales(state: Mapping[str, Any]) -> None:
+    """Refuse centers and scales that no column has.
+
+    Raises:
+        ArtifactError: If one is no number, or a scale is not positive.
+    """
+    for text, learned in state.items():
+        if not isinstance(learned, Mapping) or not {"center", "scale"} <= learned.keys():
+            continue
+        is_number = all(
+            learned[name] is None or type(learned[name]) in (int, float)
+            for name in ("center", "scale")
+        )
+        if not is_number or (learned["scale"] is not None and learned["scale"] <= 0):
+            raise ArtifactError(f"{text} has a center or a scale that no table gives")
 
 
 def _check_learned(

@@ -166,6 +166,9 @@ class ModelTable:
             scale: Whether the output is returned on the scale of its column.
             trained: Structure and schema of the last training.
             group: Name of the group of the result.
+
+        Raises:
+            CallError: If the model was trained without a table, and this one says how it is read.
         """
         call = self.call(
             inputs,
@@ -176,6 +179,14 @@ class ModelTable:
             with_output=group == "log_likelihood",
         )
         options = {**options, "by_row": call.by_row}
+        no_table = self.encoder is None and trained.schema is not None
+        if no_table and call.encoder is not None and call.encoder.has_learned:
+            msg = (
+                "The model was trained on arrays, and this table would be encoded by its own "
+                "means, scales or levels, which need not be those of the training. Train the model "
+                "on a table, or pass arrays here too."
+            )
+            raise CallError(msg)
         if call.outputs is not None:
             options["outputs"] = call.outputs
         names = self.names(trained)

@@ -14,6 +14,7 @@ from numpyro.infer.autoguide import AutoNormal
 
 from aimz_lab import ImpactModel, Mean, TableSpec, summarize_effect
 from aimz_lab.errors import ArgumentError, ArtifactError, CallError, DataError, OutputWarning
+from aimz_lab.tables.encoder import TableEncoder
 
 pytestmark = pytest.mark.allow_rank_promotion  # NumPyro draws from the guide of vectors
 
@@ -282,3 +283,21 @@ def test_rows_that_are_left_out_keep_their_labels(table):
         y = im.predict(holes, progress=False).posterior_predictive.y
     assert y.sizes["day"] == N - 1
     assert pd.Timestamp("2024-01-03") not in y.indexes["day"]
+
+
+def test_a_model_of_arrays_does_not_learn_from_the_table_to_predict(table):
+    """Each table would be scaled by itself: the same row would get other numbers."""
+    arrays = TableEncoder.learn(TableSpec(**FORMULAS), table).encode(table).arguments
+    arrays = {
+        name: value if isinstance(value, int) else value.to_numpy()
+        for name, value in arrays.items()
+    }
+    model = ImpactModel(kernel, jax.random.key(0), svi=new_svi(), table=TableSpec(**FORMULAS))
+    model.fit_on_batch(**arrays, num_steps=1, num_samples=5, progress=False)
+    for call in (
+        lambda: model.predict(table[:10], progress=False),
+        lambda: model.log_likelihood(table[:10], progress=False),
+        lambda: model.estimate_effect(table[:10], table[:20]),
+    ):
+        with pytest.raises(CallError, match="trained on arrays"):
+            call()

@@ -286,6 +286,14 @@ def _turn_the_range(plain):
     plain["columns"]["age"]["range"].reverse()
 
 
+def _list_a_center(plain):
+    plain["state"]["y"]["pairs"][0][1]["pairs"][1][1] = {"array": [7.0]}
+
+
+def _clear_a_scale(plain):
+    plain["state"]["y"]["pairs"][0][1]["pairs"][2][1] = 0
+
+
 def _add_a_field(plain):
     plain["more"] = 1
 
@@ -302,6 +310,8 @@ def _add_a_field(plain):
         _nest_a_level,
         _invent_a_kind,
         _turn_the_range,
+        _list_a_center,
+        _clear_a_scale,
         _add_a_field,
     ],
 )
@@ -338,3 +348,9 @@ def test_two_columns_that_differ_in_a_space():
     X = TableEncoder.learn(TableSpec(X="I(`a b`) + a_b"), table).encode(table).arguments["X"]
     np.testing.assert_array_equal(X, table)
     assert X.columns.tolist() == ["I(a b)", "a_b"]
+
+
+@pytest.mark.parametrize("dims", [{"b": [["X"]]}, {"b": 5}, {3: "X"}, ["b"], {"b": None}])
+def test_dims_are_names(dims):
+    with pytest.raises(ArgumentError, match="names by site"):
+        TableSpec(X="age", dims=dims)
