@@ -55,6 +55,7 @@ def monitor(
         DataTypeError: If ``batches`` is no source of batches, or has fewer passes than ``epochs``.
 
     Example:
+        >>> import numpy as np
         >>> watch = monitor([{"x": np.ones(4)}, {"x": np.zeros(4)}], epochs=2, model="demo")
         >>> for batch in watch:
         ...     watch.step(float(batch["x"].sum()))
