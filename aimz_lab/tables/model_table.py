@@ -168,7 +168,7 @@ class ModelTable:
             group: Name of the group of the result.
 
         Raises:
-            CallError: If the model was trained without a table, and this one says how it is read.
+            CallError: If the draws came without a table, and this one says how it is read.
         """
         call = self.call(
             inputs,
@@ -179,12 +179,12 @@ class ModelTable:
             with_output=group == "log_likelihood",
         )
         options = {**options, "by_row": call.by_row}
-        no_table = self.encoder is None and trained.schema is not None
-        if no_table and call.encoder is not None and call.encoder.has_learned:
+        untaught = self.encoder is None and group != "prior_predictive"
+        if untaught and call.encoder is not None and call.encoder.has_learned:
             msg = (
-                "The model was trained on arrays, and this table would be encoded by its own "
-                "means, scales or levels, which need not be those of the training. Train the model "
-                "on a table, or pass arrays here too."
+                "The model was not trained on a table, and this one would be encoded by its own "
+                "means, scales or levels, which need not be those of the draws. Train the model "
+                "on a table first, or pass arrays here."
             )
             raise CallError(msg)
         if call.outputs is not None:

@@ -294,10 +294,13 @@ def test_a_model_of_arrays_does_not_learn_from_the_table_to_predict(table):
     }
     model = ImpactModel(kernel, jax.random.key(0), svi=new_svi(), table=TableSpec(**FORMULAS))
     model.fit_on_batch(**arrays, num_steps=1, num_samples=5, progress=False)
+    given = ImpactModel(kernel, jax.random.key(0), svi=new_svi(), table=TableSpec(**FORMULAS))
+    given.set_posterior_sample(model.posterior)
     for call in (
         lambda: model.predict(table[:10], progress=False),
+        lambda: given.predict(table[:10], progress=False),
         lambda: model.log_likelihood(table[:10], progress=False),
         lambda: model.estimate_effect(table[:10], table[:20]),
     ):
-        with pytest.raises(CallError, match="trained on arrays"):
+        with pytest.raises(CallError, match="not trained on a table"):
             call()
