@@ -12,7 +12,7 @@ import pandas as pd
 from formulaic import ModelSpec
 from formulaic.errors import FormulaicError
 
-from aimz_lab.errors import DataError, OutputWarning
+from aimz_lab.errors import ArtifactError, DataError, OutputWarning
 from aimz_lab.tables.columns import (
     Column,
     Level,
@@ -162,6 +162,13 @@ class TableEncoder:
         return column
 
     @property
+    def has_learned(self) -> bool:
+        """Whether another table would encode a row otherwise."""
+        return any(column.levels is not None for column in self.columns.values()) or any(
+            formula.transform_state for formula in self.formulas.values()
+        )
+
+    @property
     def names(self) -> dict[str, tuple[Level, ...]]:
         """Columns by matrix argument, and levels by the column of an index."""
         found: dict[str, tuple[Level, ...]] = {}
@@ -201,6 +208,11 @@ class TableEncoder:
 
         What the formulas learned is given to them again; the structure of their columns follows
         from a few made-up rows that have all levels.
+
+        Raises:
+            ArgumentError: If a formula is not allowed.
+            ArtifactError: If something is missing, or was never learned.
+            DataError: If a formula cannot be computed.
         """
         spec = TableSpec.of_plain(plain["spec"])
         columns = {
@@ -209,6 +221,7 @@ class TableEncoder:
             )
             for name, c in plain["columns"].items()
         }
+        _check_learned(spec, columns, plain["state"])
         frame = _made_up_rows(columns)
         formulas = {
             name: _evaluate(
@@ -223,7 +236,56 @@ class TableEncoder:
             ).model_spec
             for name, state in plain["state"].items()
         }
-        return cls(spec, columns, formulas)
+        for formula in formulas.values():
+            _check_scales(formula.transform_state)
+        made = cls(spec, columns, formulas)
+        # What a formula misses here, it has learned from the made-up rows.
+        if made.as_plain() != plain:
+            raise ArtifactError("its values are not all that its formulas learned from a table")
+        return made
+
+
+def _check_scales(state: Mapping[str, Any]) -> None:
+    """Refuse centers and scales that no column has.
+
+    Raises:
+        ArtifactError: If one is no number, or a scale is not positive.
+    """
+    for text, learned in state.items():
+        if not isinstance(learned, Mapping) or not {"center", "scale"} <= learned.keys():
+            continue
+        is_number = all(
+            learned[name] is None or type(learned[name]) in (int, float)
+            for name in ("center", "scale")
+        )
+        if not is_number or (learned["scale"] is not None and learned["scale"] <= 0):
+            raise ArtifactError(f"{text} has a center or a scale that no table gives")
+
+
+def _check_learned(
+    spec: TableSpec, columns: Mapping[str, Column], state: Mapping[str, JsonObject]
+) -> None:
+    """Refuse columns that no training table had.
+
+    Raises:
+        ArtifactError: If one is missing or too many, or has impossible values.
+    """
+    formulas = {name for name, part in spec.parts.items() if part.kind == "formula"}
+    if columns.keys() != set(spec.columns) or state.keys() != formulas:
+        raise ArtifactError("it has other columns or formulas than its arguments use")
+    categories = {name for part in spec.parts.values() for name in part.categories}
+    for name, column in columns.items():
+        kinds = {"text": {str}, "number": {int, float}, "boolean": {bool, int}}.get(column.kind)
+        levels, bounds = column.levels, (column.smallest, column.largest)
+        if (
+            kinds is None
+            or (levels is None) == (name in categories or column.kind == "text")
+            or (levels is not None and not (levels and {type(one) for one in levels} <= kinds))
+            or (levels is not None and len(set(levels)) < len(levels))
+            or not all(type(bound) in (int, float) for bound in bounds)
+            or not column.smallest <= column.largest
+        ):
+            raise ArtifactError(f"its column {name!r} has values that no table gives")
 
 
 def _complete(

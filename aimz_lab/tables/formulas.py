@@ -8,6 +8,7 @@ row is encoded alike in every table.
 from __future__ import annotations
 
 import ast
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ from typing import Literal
 
 from formulaic import Formula, SimpleFormula
 from formulaic.errors import FormulaicError
+from formulaic.parser import DefaultFormulaParser
+from formulaic.parser.types import ASTNode, Token
 
 from aimz_lab.errors import ArgumentError
 
@@ -44,6 +47,10 @@ _FUNCTIONS = (
 )
 _SEVERAL = frozenset({"C", "poly", "bs", "cs", "cr", "cc"})
 """Functions that may give several columns."""
+
+_CONTRASTS = frozenset({"treatment", "SAS", "sum", "helmert", "diff", "poly", "custom"})
+_MOST_IN_POWER = 100
+_MOST_TERMS = 10_000
 
 _CODED = re.compile(r"(index|levels)\(\s*(`[^`]+`|[^\W\d]\w*)\s*\)")
 _QUOTED = re.compile(r"`([^`]+)`")
@@ -131,19 +138,7 @@ def parse_part(argument: str, text: str | Sequence[str]) -> Part:
         return Part(argument, text.strip(), match[1], (column,), frozenset({column}))
     quoted: dict[str, str] = {}
     code = _QUOTED.sub(partial(_stand_in, quoted), text)
-    try:
-        formula = Formula(code)
-    except (FormulaicError, SyntaxError) as error:
-        # The message marks the place with colours of a terminal.
-        reason = re.sub(r"[⧛⧚]|\x1b?\[[\d;]*m", "", str(error)).replace("\n", " ").strip()
-        msg = f"The formula {text!r} of {argument!r} cannot be read: {reason}"
-        raise ArgumentError(msg) from error
-    if not isinstance(formula, SimpleFormula):
-        msg = (
-            f"The formula {text!r} of {argument!r} has several sides; write one formula for each "
-            "kernel argument, such as X='scale(age)', y='earnings'."
-        )
-        raise ArgumentError(msg)
+    formula = _parsed(argument, text, code)
     factors = {factor.expr: factor for term in formula for factor in term.factors}
     columns: dict[str, None] = {}
     categories, values = set[str](), set[str]()
@@ -170,6 +165,65 @@ def parse_part(argument: str, text: str | Sequence[str]) -> Part:
         code=code,
         quoted=quoted,
     )
+
+
+def _parsed(argument: str, text: str, code: str) -> SimpleFormula:
+    """Parse a formula of one side.
+
+    Raises:
+        ArgumentError: If it cannot be parsed, has several sides, or would take for ever.
+    """
+    try:
+        count = _terms(DefaultFormulaParser().get_ast(code))
+        if count > _MOST_TERMS:
+            msg = (
+                f"The formula {_begin(text)} of {argument!r} has more terms when it is multiplied "
+                f"out than the {_MOST_TERMS:,} that are computed; write those that you want."
+            )
+            raise ArgumentError(msg)
+        formula = Formula(code)
+    except RecursionError as error:
+        msg = (
+            f"The formula {_begin(text)} of {argument!r} is nested too deep; compute parts of it "
+            "as columns of the table."
+        )
+        raise ArgumentError(msg) from error
+    except (FormulaicError, SyntaxError) as error:
+        # The message marks the place with colours of a terminal.
+        reason = re.sub(r"[⧛⧚]|\x1b?\[[\d;]*m", "", str(error)).replace("\n", " ").strip()
+        msg = f"The formula {text!r} of {argument!r} cannot be read: {reason}"
+        raise ArgumentError(msg) from error
+    if not isinstance(formula, SimpleFormula):
+        msg = (
+            f"The formula {text!r} of {argument!r} has several sides; write one formula for each "
+            "kernel argument, such as X='scale(age)', y='earnings'."
+        )
+        raise ArgumentError(msg)
+    return formula
+
+
+def _begin(text: str) -> str:
+    return repr(text if len(text) <= 60 else f"{text[:60]}...")
+
+
+def _terms(node: ASTNode | Token | None) -> float:
+    """Return at least as many terms as a formula has when it is multiplied out."""
+    if not isinstance(node, ASTNode):
+        return 1
+    counts = [_terms(part) for part in node.args]
+    symbol = node.operator.symbol
+    if symbol == "*":
+        return math.prod(count + 1 for count in counts)
+    if symbol == ":":
+        return math.prod(counts)
+    if symbol in ("**", "^"):
+        power = node.args[1]
+        if not isinstance(power, Token) or power.kind is not Token.Kind.VALUE:
+            return 1  # formulaic refuses it
+        if re.fullmatch(r"\d{1,2}", power.token) is None:
+            return math.inf
+        return counts[0] ** int(power.token)
+    return sum(counts)
 
 
 def _stand_in(quoted: dict[str, str], match: re.Match[str]) -> str:
@@ -223,9 +277,15 @@ class _Expression:
         self.values: set[str] = set()
         try:
             tree = ast.parse(expr, mode="eval")
+            self._read(tree.body)
         except SyntaxError as error:
             raise ArgumentError(f"{self._what} is no expression: {error.msg}.") from error
-        self._read(tree.body)
+        except (RecursionError, MemoryError) as error:  # CPython's words for nested too deep
+            msg = (
+                f"{_begin(expr)} in the formula of {argument!r} is nested too deep; compute parts "
+                "of it as columns of the table."
+            )
+            raise ArgumentError(msg) from error
 
     def _read(self, node: ast.AST) -> None:
         if isinstance(node, ast.Call):
@@ -236,6 +296,12 @@ class _Expression:
                 f"{self._what} is not allowed. A formula has names of columns, numbers, arithmetic "
                 f"and these functions of each row: {_FUNCTIONS}. Compute anything else as a column "
                 "of the table."
+            )
+            raise ArgumentError(msg)
+        if isinstance(node, ast.BinOp) and not _is_small(node):
+            msg = (
+                f"{self._what}: {ast.unparse(node)!r} is not allowed, as Python would compute it "
+                "without a column, however large it is. Write the number itself."
             )
             raise ArgumentError(msg)
         if isinstance(node, ast.Name):
@@ -274,10 +340,56 @@ class _Expression:
             )
             raise ArgumentError(msg)
         for contrast in (*call.args[1:], *(keyword.value for keyword in call.keywords)):
-            text = ast.unparse(contrast)
-            if not re.fullmatch(r"contr\.[a-z]\w*(\(('[^']*'|[\w=. ,'-])*\))?", text):
+            if not _is_contrast(contrast):
+                text = ast.unparse(contrast)
                 msg = f"{self._what}: {text} is no contrast; write contr.sum, contr.helmert, ..."
                 raise ArgumentError(msg)
         column = self._quoted.get(call.args[0].id, call.args[0].id)
         self.columns.append(column)
         self.categories.add(column)
+
+
+def _is_contrast(node: ast.AST) -> bool:
+    """Whether this is ``contr.sum``, or a call of it with numbers, texts or lists of them."""
+    if isinstance(node, ast.Call):
+        given = (*node.args, *(keyword.value for keyword in node.keywords))
+        return _is_contrast_name(node.func) and all(map(_is_literal, given))
+    return _is_contrast_name(node)
+
+
+def _is_contrast_name(node: ast.AST) -> bool:
+    return (
+        isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "contr"
+        and node.attr in _CONTRASTS
+    )
+
+
+def _is_literal(node: ast.AST) -> bool:
+    allowed = (ast.Constant, ast.List, ast.Tuple, ast.UnaryOp, ast.USub, ast.UAdd, ast.Load)
+    return all(isinstance(inner, allowed) for inner in ast.walk(node))
+
+
+def _is_small(node: ast.BinOp) -> bool:
+    """Whether an operation needs no more memory or time than its rows do.
+
+    An operation on a column does not; one on constants does not if it is one of arithmetic on
+    numbers, and no power but of literals.
+    """
+    if any(isinstance(inner, ast.Name) for inner in ast.walk(node)):
+        return True
+    if not isinstance(node.op, (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.Pow)):
+        return False
+    sides = (node.left, node.right)
+    if isinstance(node.op, ast.Pow):
+        values = [side.value for side in sides if isinstance(side, ast.Constant)]
+        return len(values) == 2 and all(
+            isinstance(value, (int, float)) and abs(value) <= _MOST_IN_POWER for value in values
+        )
+    return not any(
+        isinstance(inner, (ast.List, ast.Tuple))
+        or (isinstance(inner, ast.Constant) and not isinstance(inner.value, (int, float)))
+        for side in sides
+        for inner in ast.walk(side)
+    )

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from aimz_lab.data.tables import is_table
-from aimz_lab.errors import ArgumentError, CallError
+from aimz_lab.errors import ArgumentError, ArtifactError, CallError
 from aimz_lab.kernel.checks.preflight import parameter_names
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.tables.encoder import TableEncoder
+from aimz_lab.tables.outcome_scale import OutcomeScale
 from aimz_lab.tables.site_names import Arguments as TrainedArguments
 from aimz_lab.tables.site_names import SiteNames, name_sites
 from aimz_lab.tables.table_call import TableCall
@@ -76,13 +77,22 @@ class ModelTable:
 
     @classmethod
     def of_plain(cls, signature: KernelSignature, plain: JsonObject) -> ModelTable:
-        """Return the same from its plain values, for a kernel."""
+        """Return the same from its plain values, for a kernel.
+
+        Raises:
+            ArgumentError: If a formula is not allowed, or the kernel has other arguments.
+            DataError: If a formula cannot be computed.
+            ArtifactError: If these are not the values of one description.
+        """
         encoder = plain["encoder"]
-        return cls(
+        made = cls(
             signature,
             TableSpec.of_plain(plain["spec"]),
             None if encoder is None else TableEncoder.of_plain(encoder),
         )
+        if made.as_plain() != plain or (made.encoder and made.encoder.spec != made.spec):
+            raise ArtifactError("it is not one description and what was learned by it")
+        return made
 
     def takes(self, inputs: object) -> bool:
         """Whether a call with this input is one with a table."""
@@ -157,6 +167,9 @@ class ModelTable:
             scale: Whether the output is returned on the scale of its column.
             trained: Structure and schema of the last training.
             group: Name of the group of the result.
+
+        Raises:
+            CallError: If the draws came without a table, and this one says how it is read.
         """
         call = self.call(
             inputs,
@@ -167,15 +180,51 @@ class ModelTable:
             with_output=group == "log_likelihood",
         )
         options = {**options, "by_row": call.by_row}
+        untaught = self.encoder is None and group != "prior_predictive"
+        if untaught and call.encoder is not None and call.encoder.has_learned:
+            msg = (
+                "The model was not trained on a table, and this one would be encoded by its own "
+                "means, scales or levels, which need not be those of the draws. Train the model "
+                "on a table first, or pass arrays here."
+            )
+            raise CallError(msg)
         if call.outputs is not None:
             options["outputs"] = call.outputs
         names = self.names(trained)
         options["dims"] = {**names.dims, **(options.get("dims") or {})}
         options["coords"] = {**names.coords, **(options.get("coords") or {})}
-        if call.encoder is not None and scale == "outcome":
-            back = call.encoder.outcome_scale(self.signature.output)
-            options["output_scale"] = None if back is None or back.is_identity else back
+        if call.encoder is not None and scale == "outcome" and group != "log_likelihood":
+            options["output_scale"] = self._way_back(call.encoder, options)
         return call.inputs, call.kernel_kwargs or {}, options
+
+    def _way_back(self, encoder: TableEncoder, options: Mapping[str, Any]) -> OutcomeScale | None:
+        """Return what takes the output to the scale of its column; ``None`` if it is there.
+
+        Raises:
+            ArgumentError: If the formula has no inverse, or a value is set for the output.
+        """
+        output = self.signature.output
+        part = self.spec.parts.get(output)
+        if part is None or part.kind != "formula" or part.is_matrix:
+            return None
+        back = encoder.outcome_scale(output)
+        if back is None:
+            msg = (
+                f"The formula {part.text!r} of {output!r} has no known inverse, so that predictions "
+                "cannot be returned in units of the column. Pass scale='model' for those of the "
+                "kernel."
+            )
+            raise ArgumentError(msg)
+        if back.is_identity:
+            return None
+        for role in ("intervention", "condition"):
+            if output in (options.get(role) or {}):
+                msg = (
+                    f"The {role} sets {output!r}, in units of the kernel, and the output would come "
+                    "back in those of its column. Pass scale='model'."
+                )
+                raise ArgumentError(msg)
+        return back
 
     def scenario(
         self, output: Any, arguments: Mapping[str, Any] | None

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from aimz_lab.errors import ArgumentError
 from aimz_lab.tables.formulas import Part, parse_part
-from aimz_lab.types import JsonObject, check_choice
+from aimz_lab.types import JsonObject, check_choice, shown
 
 Missing = Literal["refuse", "drop"]
 
@@ -37,7 +37,8 @@ class TableSpec:
         **arguments: A formula, or a list of terms, by kernel argument.
 
     Raises:
-        ArgumentError: If a formula cannot be read, or contains what is not allowed.
+        ArgumentError: If a formula cannot be read, or contains what is not allowed; or if ``dims``
+            are no names.
 
     Example:
         >>> spec = TableSpec(X="scale(age) + C(sex)", y="scale(income)", clinic="index(clinic)")
@@ -60,10 +61,7 @@ class TableSpec:
             raise ArgumentError(msg)
         check_choice("missing", missing, Missing)
         self.missing: Missing = missing
-        self.dims: Mapping[str, tuple[str, ...]] = {
-            site: (names,) if isinstance(names, str) else tuple(names)
-            for site, names in (dims or {}).items()
-        }
+        self.dims = _checked_dims(dims)
         self.parts: Mapping[str, Part] = {
             name: parse_part(name, text) for name, text in arguments.items()
         }
@@ -109,3 +107,28 @@ class TableSpec:
         if self.missing != "refuse":
             texts.append(f"missing={self.missing!r}")
         return f"TableSpec({', '.join(texts)})"
+
+
+def _checked_dims(dims: Mapping[str, str | Sequence[str]] | None) -> Mapping[str, tuple[str, ...]]:
+    """Return the names of each site's axes.
+
+    Raises:
+        ArgumentError: If they are no names.
+    """
+    if dims is None:
+        return {}
+    if isinstance(dims, Mapping):
+        made = {
+            site: (names,) if isinstance(names, str) else tuple(names)
+            for site, names in dims.items()
+            if isinstance(names, (str, list, tuple))
+        }
+        if len(made) == len(dims) and all(
+            isinstance(name, str) for site, names in made.items() for name in (site, *names)
+        ):
+            return made
+    msg = (
+        f"dims= takes names by site, such as {{'effect': 'clinic'}} or a list of names for several "
+        f"axes; got {shown(dims)}."
+    )
+    raise ArgumentError(msg)

@@ -14,6 +14,7 @@ from numpyro.infer.autoguide import AutoNormal
 
 from aimz_lab import ImpactModel, Mean, TableSpec, summarize_effect
 from aimz_lab.errors import ArgumentError, ArtifactError, CallError, DataError, OutputWarning
+from aimz_lab.tables.encoder import TableEncoder
 
 pytestmark = pytest.mark.allow_rank_promotion  # NumPyro draws from the guide of vectors
 
@@ -300,3 +301,36 @@ def test_an_effect_between_two_scales_is_refused(im, table):
         args_intervention={**arrays, "in_sample": True},
     )
     np.testing.assert_allclose(effect.posterior_predictive.y, 0, atol=1e-5)
+
+
+def test_a_model_of_arrays_does_not_learn_from_the_table_to_predict(table):
+    """Each table would be scaled by itself: the same row would get other numbers."""
+    arrays = TableEncoder.learn(TableSpec(**FORMULAS), table).encode(table).arguments
+    arrays = {
+        name: value if isinstance(value, int) else value.to_numpy()
+        for name, value in arrays.items()
+    }
+    model = ImpactModel(kernel, jax.random.key(0), svi=new_svi(), table=TableSpec(**FORMULAS))
+    model.fit_on_batch(**arrays, num_steps=1, num_samples=5, progress=False)
+    given = ImpactModel(kernel, jax.random.key(0), svi=new_svi(), table=TableSpec(**FORMULAS))
+    given.set_posterior_sample(model.posterior)
+    for call in (
+        lambda: model.predict(table[:10], progress=False),
+        lambda: given.predict(table[:10], progress=False),
+        lambda: model.log_likelihood(table[:10], progress=False),
+        lambda: model.estimate_effect(table[:10], table[:20]),
+    ):
+        with pytest.raises(CallError, match="not trained on a table"):
+            call()
+
+
+def test_a_value_of_the_output_and_a_formula_without_inverse_need_the_kernels_scale(im, table):
+    for role in ("intervention", "condition"):
+        with pytest.raises(ArgumentError, match="in units of the kernel"):
+            im.predict(table, **{role: {"y": 1.0}}, progress=False)
+    curved = TableSpec(**{**FORMULAS, "y": "np.sin(pay)"})
+    model = ImpactModel(kernel, jax.random.key(0), svi=new_svi(), table=curved)
+    with pytest.raises(ArgumentError, match="no known inverse"):
+        model.sample_prior_predictive(table, progress=False)
+    tree = model.sample_prior_predictive(table, scale="model", num_samples=5, progress=False)
+    assert tree.prior_predictive.y.shape == (1, 5, N)

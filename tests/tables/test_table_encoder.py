@@ -10,7 +10,7 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from aimz_lab.errors import ArgumentError, DataError, DataTypeError, OutputWarning
+from aimz_lab.errors import ArgumentError, ArtifactError, DataError, DataTypeError, OutputWarning
 from aimz_lab.tables.encoder import TableEncoder
 from aimz_lab.tables.table_spec import TableSpec
 
@@ -201,6 +201,10 @@ def test_one_number_per_row_or_a_matrix(table, formula, is_matrix):
         "C(age > 3)", "C(sex, contr.sum.__class__)", "age | sex", "", "1", "eval('1')",
         "I(age.__class__)", "{lambda: age}", "hashed(sex)", 3, [], ["age", 3], None,
         "np.log(age, where=np.cumsum(age))", "index(a) + b", "C(sex, levels=open('x'))",
+        "C(sex, contr.sum('a', open('x') , 'b'))", "C(sex, contr.sum(*age))",
+        "C(sex, contr.mro())", "C(sex, contr.sum(open))", "C(sex, contr.sum({'a': open('x')}))",
+        "I(age * 9**9**9)", "I(age * (1 << 9999999999))",
+        "np.maximum(age, 9999999999 * [1])", "C(sex, contr.treatment('a' * 9999999999))",
     ],
 )  # fmt: skip
 def test_what_is_no_formula_of_single_rows_is_refused(formula):
@@ -208,14 +212,115 @@ def test_what_is_no_formula_of_single_rows_is_refused(formula):
         TableSpec(X=formula)
 
 
+@pytest.mark.parametrize(
+    ("formula", "message"),
+    [
+        ("(age + income) ** 99999999", "multiplied out"),
+        ("(age + income) ** 30", "multiplied out"),
+        ("*".join(f"v{i}" for i in range(40)), "multiplied out"),
+        (":".join(["(age + income + sex)"] * 30), "multiplied out"),
+        ("(age + income) ** sex", "positive integer"),
+        (f"I({'-' * 3000}age)", "too deep"),
+        (f"I(age{' + age' * 3000})", "too deep"),
+        (f"age{' + age' * 3000}", "too deep"),
+    ],
+)
+def test_a_formula_that_takes_for_ever_is_refused(formula, message):
+    with pytest.raises(ArgumentError, match=message) as refused:
+        TableSpec(X=formula)
+    assert len(str(refused.value)) < 300
+
+
 def test_a_formula_never_runs_other_code(tmp_path, table, encoder):
     """Not even one that somebody wrote into a saved model."""
     mark = tmp_path / "ran"
     plain = json.loads(json.dumps(encoder.as_plain()))
-    plain["spec"]["arguments"]["X"] = f"{{__import__('pathlib').Path({str(mark)!r}).touch()}}"
-    with pytest.raises(ArgumentError):
-        TableEncoder.of_plain(plain)
+    code = f"__import__('pathlib').Path({str(mark)!r}).touch()"
+    for formula in (f"{{{code}}}", f"C(sex, contr.treatment('m', {code} , 'm'))"):
+        plain["spec"]["arguments"]["X"] = formula
+        with pytest.raises(ArgumentError):
+            TableEncoder.of_plain(plain)
     assert not mark.exists()
+
+
+def test_a_formula_has_numbers_computed_from_numbers(table):
+    spec = TableSpec(X=["I(age / (2 * 3.5))", "I(age * 10**3)", "I(2**(age / 10))"])
+    encoded = TableEncoder.learn(spec, table).encode(table).arguments["X"]
+    expected = np.stack([table.age / 7, table.age * 1000, 2 ** (table.age / 10)], axis=1)
+    np.testing.assert_allclose(encoded, expected, rtol=1e-6)
+
+
+def _forget_what_was_learned(plain):
+    plain["state"]["y"]["pairs"] = []
+
+
+def _forget_a_scale(plain):
+    plain["state"]["y"]["pairs"][0][1]["pairs"].pop()
+
+
+def _forget_a_formula(plain):
+    del plain["state"]["X"]
+
+
+def _forget_a_column(plain):
+    del plain["columns"]["clinic"]
+
+
+def _repeat_a_level(plain):
+    plain["columns"]["clinic"]["levels"][1] = plain["columns"]["clinic"]["levels"][0]
+
+
+def _empty_the_levels(plain):
+    plain["columns"]["clinic"]["levels"] = []
+
+
+def _nest_a_level(plain):
+    plain["columns"]["year"]["levels"][0] = [2001]
+
+
+def _invent_a_kind(plain):
+    plain["columns"]["age"]["kind"] = "dates"
+
+
+def _turn_the_range(plain):
+    plain["columns"]["age"]["range"].reverse()
+
+
+def _list_a_center(plain):
+    plain["state"]["y"]["pairs"][0][1]["pairs"][1][1] = {"array": [7.0]}
+
+
+def _clear_a_scale(plain):
+    plain["state"]["y"]["pairs"][0][1]["pairs"][2][1] = 0
+
+
+def _add_a_field(plain):
+    plain["more"] = 1
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        _forget_what_was_learned,
+        _forget_a_scale,
+        _forget_a_formula,
+        _forget_a_column,
+        _repeat_a_level,
+        _empty_the_levels,
+        _nest_a_level,
+        _invent_a_kind,
+        _turn_the_range,
+        _list_a_center,
+        _clear_a_scale,
+        _add_a_field,
+    ],
+)
+def test_what_no_table_taught_is_not_loaded(encoder, damage):
+    """Else the encoder would learn from made-up rows, or fail at the first table."""
+    plain = json.loads(json.dumps(encoder.as_plain()))
+    damage(plain)
+    with pytest.raises(ArtifactError):
+        TableEncoder.of_plain(plain)
 
 
 def test_names_of_columns_and_levels(encoder):
@@ -279,3 +384,9 @@ def test_a_level_of_true_and_false_is_also_1_and_0(formula):
     for trained, new in ((flags, numbers), (numbers, flags)):
         made = TableEncoder.learn(TableSpec(X=formula), trained).encode(new).arguments["X"]
         np.testing.assert_array_equal(np.ravel(made), [1, 0])
+
+
+@pytest.mark.parametrize("dims", [{"b": [["X"]]}, {"b": 5}, {3: "X"}, ["b"], {"b": None}])
+def test_dims_are_names(dims):
+    with pytest.raises(ArgumentError, match="names by site"):
+        TableSpec(X="age", dims=dims)
