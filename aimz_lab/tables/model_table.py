@@ -210,7 +210,7 @@ class ModelTable:
         back = encoder.outcome_scale(output)
         if back is None:
             msg = (
-                f"The formula {part.text!r} of {output!r} has no known inverse, so that predictions "
+                f"The formula {part.text!r} of {output!r} has no known inverse, so predictions "
                 "cannot be returned in units of the column. Pass scale='model' for those of the "
                 "kernel."
             )
@@ -220,8 +220,8 @@ class ModelTable:
         for role in ("intervention", "condition"):
             if output in (options.get(role) or {}):
                 msg = (
-                    f"The {role} sets {output!r}, in units of the kernel, and the output would come "
-                    "back in those of its column. Pass scale='model'."
+                    f"The {role} sets {output!r}, in units of the kernel, and the output would "
+                    "come back in those of its column. Pass scale='model'."
                 )
                 raise ArgumentError(msg)
         return back
