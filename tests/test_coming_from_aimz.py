@@ -277,6 +277,36 @@ def test_a_result_without_a_state_gives_parameters_alone(elsewhere, im):
     np.testing.assert_allclose(draws.mean(0), loc, atol=0.05)
 
 
+def negative(params):
+    return {k: -abs(v) if "scale" in k else v for k, v in params.items()}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda params: {"slope_auto_loc": params["slope_auto_loc"]}, "_scale' is missing"),
+        (lambda params: params | {"more": 1.0}, "'more' is unknown"),
+        (lambda params: {k: np.ones(7) for k in params}, "shape"),
+        (negative, "constraint"),
+    ],
+)
+def test_parameters_without_a_state_must_be_those_of_a_guide_that_was_set_up(
+    elsewhere, im, change, message
+):
+    here = cloudpickle.loads(cloudpickle.dumps(im))
+    before = here.vi_result
+    with pytest.raises(errors.GuideError, match=message):
+        here.vi_result = SVIRunResult(change(dict(elsewhere.params)), None, [])
+    assert here.vi_result is before
+
+
+def test_a_fresh_guide_does_not_draw_with_a_negative_scale(elsewhere):
+    here = model()
+    here.vi_result = SVIRunResult(negative(elsewhere.params), None, [])
+    with pytest.raises(errors.GuideError, match="constraint"):
+        here.sample(X=X, y=Y)
+
+
 # The kernel's sites
 
 

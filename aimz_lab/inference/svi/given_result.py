@@ -93,6 +93,30 @@ def check_parameters_fit(given: Params, own: Params) -> None:
         raise GuideError(msg)
 
 
+def check_parameters_allowed(given: Params, svi: SVI) -> None:
+    """Check that parameters of a ``vi_result`` keep the constraints of the guide.
+
+    Args:
+        given: Parameters of the result, by name, that fit the guide.
+        svi: The inference object; before it is set up, no constraint is known.
+
+    Raises:
+        GuideError: If one has values that no training can reach, such as a negative scale.
+    """
+    if svi.constrain_fn is None:
+        return
+    (transforms,) = svi.constrain_fn.args
+    for name in sorted(given.keys() & transforms.keys()):
+        unconstrained = transforms[name].inv(given[name])
+        if any(np.isnan(leaf).any() for leaf in jax.tree.leaves(unconstrained)):
+            msg = (
+                f"vi_result.params[{name!r}] breaks the guide's constraint, "
+                "such as a negative scale. Set the parameters as svi.get_params(state) returns "
+                "them, not those of the optimizer."
+            )
+            raise GuideError(msg)
+
+
 def check_state_fits(given: SVIState, own: SVIState, svi: SVI) -> None:
     """Check that a state is one of the guide and the optimizer of a model.
 

@@ -35,6 +35,7 @@ from aimz_lab.inference.svi.accepted_steps import describe_bad_batch
 from aimz_lab.inference.svi.compiled_steps import StepEngine
 from aimz_lab.inference.svi.fit import FitData, SviFit, prepare, read_fit_data
 from aimz_lab.inference.svi.given_result import (
+    check_parameters_allowed,
     check_parameters_fit,
     check_state_fits,
     state_of_result,
@@ -131,7 +132,8 @@ class SviLearner:
         Raises:
             CallError: If a field is missing or of another type.
             ArgumentError: If parameters or state are not finite.
-            GuideError: If the result belongs to another optimizer or guide.
+            GuideError: If the result belongs to another optimizer or guide, or a parameter is
+                outside its constraint.
 
         Warns:
             FitWarning: If a loss is not finite.
@@ -139,6 +141,9 @@ class SviLearner:
         found = state_of_result(result, self._svi)
         if found is not None and state is not None:
             check_state_fits(found, state, self._svi)
+        if state is not None:
+            check_parameters_fit(result.params, self.params(state))
+        check_parameters_allowed(result.params, self._svi)
         return state if found is None else found
 
     def set_up(self, schema: InputSchema) -> SVIState:
@@ -401,6 +406,7 @@ class SviLearner:
                 check_state_fits(request.state, fresh, self._svi)
             if request.params:
                 check_parameters_fit(request.params, self.params(fresh))
+                check_parameters_allowed(request.params, self._svi)
         return spec
 
     def _rollback(self) -> contextlib.AbstractContextManager[None]:
