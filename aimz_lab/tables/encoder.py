@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -10,23 +9,23 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 from formulaic import ModelSpec
-from formulaic.errors import FormulaicError
 
-from aimz_lab.errors import ArtifactError, DataError, OutputWarning
+from aimz_lab.errors import ArtifactError, DataError
 from aimz_lab.tables.columns import (
     Column,
     Level,
     as_number,
-    check_finite,
     check_kind,
     codes_of,
-    kind_of,
-    learn_levels,
-    missing_rows,
-    numbers_of,
-    read_columns,
-    refuse_missing,
-    row_index,
+)
+from aimz_lab.tables.formula_values import (
+    checked_values,
+    complete_columns,
+    evaluate,
+    frame_of,
+    learn_column,
+    made_up_rows,
+    wanted_columns,
 )
 from aimz_lab.tables.formulas import Part
 from aimz_lab.tables.outcome_scale import OutcomeScale, outcome_scale
@@ -36,8 +35,6 @@ from aimz_lab.types import JsonObject
 
 if TYPE_CHECKING:
     import polars as pl
-
-_INTERCEPT = "Intercept"
 
 
 class Encoded(NamedTuple):
@@ -87,21 +84,21 @@ class TableEncoder:
             >>> encoder.encode(table).arguments["X"].columns.tolist()
             ['scale(age)', 'C(sex)[T.m]']
         """
-        series, _ = _complete(spec, table, spec.columns)
+        series, _ = complete_columns(spec, table, spec.columns)
         categories = {name for part in spec.parts.values() for name in part.categories}
         columns = {
-            name: _learn_column(name, series[name], name in categories) for name in spec.columns
+            name: learn_column(name, series[name], name in categories) for name in spec.columns
         }
-        frame = _frame(series, columns)
+        frame = frame_of(series, columns)
         _refuse_both_uses(spec, columns, frame)
         formulas = {}
         for name, part in spec.parts.items():
             if part.kind == "formula":
-                learned = _evaluate(
+                learned = evaluate(
                     part, ModelSpec(part.formula, na_action="ignore"), frame, columns
                 )
                 formulas[name] = learned.model_spec
-                _check_values(part, learned)
+                checked_values(part, learned)
         return cls(spec, columns, formulas)
 
     def encode(
@@ -129,10 +126,10 @@ class TableEncoder:
             for c in self.spec.columns
             if any(c in part.columns for part in parts.values() if part.kind != "levels")
         ]
-        series, kept = _complete(self.spec, table, needed)
+        series, kept = complete_columns(self.spec, table, needed)
         for name, column in series.items():
             check_kind(name, column, self.columns[name])
-        frame = _frame(series, self.columns)
+        frame = frame_of(series, self.columns)
         arguments: dict[str, pd.DataFrame | pd.Series | int] = {}
         for name, part in parts.items():
             if part.kind == "levels":
@@ -149,8 +146,8 @@ class TableEncoder:
         return pd.Series(codes, series[column].index, name=column)
 
     def _values(self, part: Part, frame: pd.DataFrame) -> pd.DataFrame | pd.Series:
-        encoded = _evaluate(part, self.formulas[part.argument], frame, self.columns)
-        values = _check_values(part, encoded)
+        encoded = evaluate(part, self.formulas[part.argument], frame, self.columns)
+        values = checked_values(part, encoded)
         if part.is_matrix:
             return values
         column = values.iloc[:, 0]
@@ -176,7 +173,7 @@ class TableEncoder:
             if part.kind != "formula":
                 found[part.columns[0]] = self.columns[part.columns[0]].levels or ()
             elif part.is_matrix:
-                names = _wanted(part, self.formulas[name].column_names)
+                names = wanted_columns(part, self.formulas[name].column_names)
                 found[name] = tuple(map(part.plain_name, names))
         return found
 
@@ -222,9 +219,9 @@ class TableEncoder:
             for name, c in plain["columns"].items()
         }
         _check_learned(spec, columns, plain["state"])
-        frame = _made_up_rows(columns)
+        frame = made_up_rows(columns)
         formulas = {
-            name: _evaluate(
+            name: evaluate(
                 spec.parts[name],
                 ModelSpec(
                     spec.parts[name].formula,
@@ -288,81 +285,6 @@ def _check_learned(
             raise ArtifactError(f"its column {name!r} has values that no table gives")
 
 
-def _complete(
-    spec: TableSpec, table: pd.DataFrame | pl.DataFrame, names: tuple[str, ...] | list[str]
-) -> tuple[dict[str, pd.Series], np.ndarray | None]:
-    """Return columns without missing values, and the positions of the rows kept, if not all."""
-    series = read_columns(table, names)
-    index = row_index(table)
-    if not len(index):
-        raise DataError("The table has no rows.")
-    missing = missing_rows(series)
-    if spec.missing == "refuse":
-        refuse_missing(missing, index)
-    if not missing:
-        return series, None
-    bad = np.logical_or.reduce(list(missing.values()))
-    kept = np.flatnonzero(~bad)
-    if not len(kept):
-        msg = f"Each row of the table misses a value, in {', '.join(map(repr, missing))}."
-        raise DataError(msg)
-    by_column = ", ".join(f"{rows.sum()} in {name!r}" for name, rows in missing.items())
-    msg = f"{bad.sum()} of {len(bad)} rows were left out, because values are missing: {by_column}."
-    warnings.warn(msg, OutputWarning, stacklevel=4)
-    return {name: column.iloc[kept] for name, column in series.items()}, kept
-
-
-def _learn_column(name: str, column: pd.Series, is_category: bool) -> Column:
-    kind = kind_of(name, column)
-    levels = learn_levels(name, column) if is_category or kind == "text" else None
-    if kind == "text":
-        return Column(kind, levels)
-    numbers = numbers_of(column).to_numpy()
-    return Column(kind, levels, float(numbers.min()), float(numbers.max()))
-
-
-def _frame(series: Mapping[str, pd.Series], columns: Mapping[str, Column]) -> pd.DataFrame:
-    """Return the columns as formulaic needs them: numbers, or categoricals of learned levels."""
-    made = {}
-    for name, column in series.items():
-        levels = columns[name].levels
-        if levels is not None:
-            codes = codes_of(name, column, levels)
-            if columns[name].kind == "text":
-                column = pd.Series(pd.Categorical.from_codes(codes, list(levels)), column.index)
-        made[name] = column if columns[name].kind == "text" else numbers_of(column)
-    return pd.DataFrame(made)
-
-
-def _evaluate(
-    part: Part, spec: ModelSpec, frame: pd.DataFrame, columns: Mapping[str, Column]
-) -> Any:
-    used = _with_levels(part, frame[list(part.columns)], columns)
-    try:
-        with warnings.catch_warnings(), np.errstate(all="ignore"):
-            warnings.simplefilter("ignore")  # what is not finite is refused with its row
-            stand_ins = {column: name for name, column in part.quoted.items()}
-            return spec.get_model_matrix(used.rename(columns=stand_ins), context={})
-    except (FormulaicError, ValueError, TypeError, ArithmeticError, LookupError) as error:
-        cause = part.plain_name(str(error.__cause__ or error))
-        msg = f"The formula {part.text!r} of {part.argument!r} cannot be computed: {cause}"
-        raise DataError(msg) from error
-
-
-def _with_levels(part: Part, frame: pd.DataFrame, columns: Mapping[str, Column]) -> pd.DataFrame:
-    """Return numbers in ``C()`` as categoricals of the learned levels, in their order.
-
-    Formulaic would take the levels that occur, and none for the others.
-    """
-    made = {}
-    for name in part.categories:
-        if columns[name].kind != "text" and name not in part.values:
-            levels = list(map(as_number, columns[name].levels or ()))
-            codes = pd.Index(levels).get_indexer(frame[name])
-            made[name] = pd.Categorical.from_codes(codes, levels)
-    return frame.assign(**made)
-
-
 def _refuse_both_uses(spec: TableSpec, columns: Mapping[str, Column], frame: pd.DataFrame) -> None:
     """Refuse ``x + C(x)`` if formulaic would find other levels in the numbers than the column has.
 
@@ -379,47 +301,3 @@ def _refuse_both_uses(spec: TableSpec, columns: Mapping[str, Column], frame: pd.
                     "Make a second column of the numbers."
                 )
                 raise DataError(msg)
-
-
-def _wanted(part: Part, names: tuple[str, ...] | list[str]) -> tuple[str, ...]:
-    return tuple(name for name in names if name != _INTERCEPT or part.has_intercept)
-
-
-def _check_values(part: Part, encoded: Any) -> pd.DataFrame:
-    """Return encoded columns as float32, all finite, without an intercept nobody asked for."""
-    names = _wanted(part, list(encoded.columns))
-    if not names:
-        msg = f"The formula {part.text!r} of {part.argument!r} gives no column."
-        raise DataError(msg)
-    if len(names) > 1 and not part.is_matrix:
-        msg = (
-            f"The formula {part.text!r} of {part.argument!r} gives {len(names)} columns, and one "
-            f"vector was expected. For a matrix, write a list, [{part.text!r}]; for the number of "
-            "each row's level, index(...)."
-        )
-        raise DataError(msg)
-    values = np.empty((len(encoded), len(names)), np.float32, order="F")
-    with np.errstate(over="ignore"):
-        for i, name in enumerate(names):
-            values[:, i] = encoded[name]
-    labels = [part.plain_name(name) for name in names]
-    check_finite(part.argument, labels, values, encoded.index)
-    return pd.DataFrame(values, encoded.index, labels)
-
-
-def _made_up_rows(columns: Mapping[str, Column]) -> pd.DataFrame:
-    count = max([3, *(len(c.levels) for c in columns.values() if c.levels is not None)])
-    made: dict[str, Any] = {}
-    for name, column in columns.items():
-        if column.levels is None:
-            made[name] = np.linspace(column.smallest, column.largest, count)
-        else:
-            levels = np.resize(np.asarray(column.levels, object), count)
-            made[name] = (
-                pd.Categorical(levels, list(column.levels))
-                if column.kind == "text"
-                else np.asarray(
-                    levels.tolist(), dtype=np.int64 if column.kind == "boolean" else None
-                )
-            )
-    return pd.DataFrame(made)

@@ -7,7 +7,6 @@ row is encoded alike in every table.
 
 from __future__ import annotations
 
-import ast
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,56 +20,15 @@ from formulaic.parser import DefaultFormulaParser
 from formulaic.parser.types import ASTNode, Token
 
 from aimz_lab.errors import ArgumentError
+from aimz_lab.tables.expressions import Expression, shortly
 
-STATEFUL = frozenset({"scale", "center", "standardize", "poly", "bs", "cs", "cr", "cc"})
-"""Functions that learn numbers from the training table."""
-
-ELEMENTWISE = frozenset({"log", "log2", "log10", "exp", "exp2", "exp10", "I"})
-_NUMPY = frozenset(
-    {"abs", "arctan", "cbrt", "ceil", "clip", "cos", "exp", "expm1", "floor", "log", "log10"}
-    | {
-        "log1p",
-        "log2",
-        "maximum",
-        "minimum",
-        "sign",
-        "sin",
-        "sqrt",
-        "square",
-        "tan",
-        "tanh",
-        "where",
-    }
-)
-_FUNCTIONS = (
-    f"C, {', '.join(sorted(STATEFUL | ELEMENTWISE))}, and np.{', np.'.join(sorted(_NUMPY))}"
-)
 _SEVERAL = frozenset({"C", "poly", "bs", "cs", "cr", "cc"})
 """Functions that may give several columns."""
 
-_CONTRASTS = frozenset({"treatment", "SAS", "sum", "helmert", "diff", "poly", "custom"})
-_MOST_IN_POWER = 100
 _MOST_TERMS = 10_000
 
 _CODED = re.compile(r"(index|levels)\(\s*(`[^`]+`|[^\W\d]\w*)\s*\)")
 _QUOTED = re.compile(r"`([^`]+)`")
-_NODES = (
-    ast.Expression,
-    ast.Name,
-    ast.Load,
-    ast.Constant,
-    ast.BinOp,
-    ast.UnaryOp,
-    ast.Compare,
-    ast.operator,
-    ast.unaryop,
-    ast.cmpop,
-    ast.Call,
-    ast.keyword,
-    ast.List,
-    ast.Tuple,
-)
-
 Kind = Literal["formula", "index", "levels"]
 
 
@@ -147,7 +105,7 @@ def parse_part(argument: str, text: str | Sequence[str]) -> Part:
             columns[quoted.get(expr, expr)] = None
             values.add(quoted.get(expr, expr))
         elif factor.eval_method.value == "python":
-            used = _Expression(argument, expr, quoted)
+            used = Expression(argument, expr, quoted)
             columns.update(dict.fromkeys(used.columns))
             categories |= used.categories
             values |= used.values
@@ -177,14 +135,14 @@ def _parsed(argument: str, text: str, code: str) -> SimpleFormula:
         count = _terms(DefaultFormulaParser().get_ast(code))
         if count > _MOST_TERMS:
             msg = (
-                f"The formula {_begin(text)} of {argument!r} has more terms when it is multiplied "
+                f"The formula {shortly(text)} of {argument!r} has more terms when it is multiplied "
                 f"out than the {_MOST_TERMS:,} that are computed; write those that you want."
             )
             raise ArgumentError(msg)
         formula = Formula(code)
     except RecursionError as error:
         msg = (
-            f"The formula {_begin(text)} of {argument!r} is nested too deep; compute parts of it "
+            f"The formula {shortly(text)} of {argument!r} is nested too deep; compute parts of it "
             "as columns of the table."
         )
         raise ArgumentError(msg) from error
@@ -200,10 +158,6 @@ def _parsed(argument: str, text: str, code: str) -> SimpleFormula:
         )
         raise ArgumentError(msg)
     return formula
-
-
-def _begin(text: str) -> str:
-    return repr(text if len(text) <= 60 else f"{text[:60]}...")
 
 
 def _terms(node: ASTNode | Token | None) -> float:
@@ -258,138 +212,3 @@ def _is_matrix(formula: SimpleFormula, *, asks_for_intercept: bool) -> bool:
         return True
     factor = next(iter(terms[0].factors))
     return factor.eval_method.value == "python" and factor.expr.split("(")[0] in _SEVERAL
-
-
-class _Expression:
-    """A Python expression in a formula, once it is checked.
-
-    Attributes:
-        columns: The columns that it uses.
-        categories: Those of them inside ``C()``.
-        values: Those of them outside of it.
-    """
-
-    def __init__(self, argument: str, expr: str, quoted: Mapping[str, str]) -> None:
-        self._what = f"{expr!r} in the formula of {argument!r}"
-        self._quoted = quoted
-        self.columns: list[str] = []
-        self.categories: set[str] = set()
-        self.values: set[str] = set()
-        try:
-            tree = ast.parse(expr, mode="eval")
-            self._read(tree.body)
-        except SyntaxError as error:
-            raise ArgumentError(f"{self._what} is no expression: {error.msg}.") from error
-        except (RecursionError, MemoryError) as error:  # CPython's words for nested too deep
-            msg = (
-                f"{_begin(expr)} in the formula of {argument!r} is nested too deep; compute parts "
-                "of it as columns of the table."
-            )
-            raise ArgumentError(msg) from error
-
-    def _read(self, node: ast.AST) -> None:
-        if isinstance(node, ast.Call):
-            self._read_call(node)
-            return
-        if not isinstance(node, _NODES):
-            msg = (
-                f"{self._what} is not allowed. A formula has names of columns, numbers, arithmetic "
-                f"and these functions of each row: {_FUNCTIONS}. Compute anything else as a column "
-                "of the table."
-            )
-            raise ArgumentError(msg)
-        if isinstance(node, ast.BinOp) and not _is_small(node):
-            msg = (
-                f"{self._what}: {ast.unparse(node)!r} is not allowed, as Python would compute it "
-                "without a column, however large it is. Write the number itself."
-            )
-            raise ArgumentError(msg)
-        if isinstance(node, ast.Name):
-            self.columns.append(self._quoted.get(node.id, node.id))
-            self.values.add(self.columns[-1])
-        for child in ast.iter_child_nodes(node):
-            self._read(child)
-
-    def _read_call(self, call: ast.Call) -> None:
-        name = ast.unparse(call.func)
-        module, _, function = name.rpartition(".")
-        known = (
-            name in STATEFUL | ELEMENTWISE | {"C"}
-            if not module
-            else module == "np" and function in _NUMPY
-        )
-        if not known:
-            why = " It moves values between rows." if name == "lag" else ""
-            msg = (
-                f"The function {name} of {self._what} is not allowed.{why} These are: "
-                f"{_FUNCTIONS}. Compute anything else as a column of the table."
-            )
-            raise ArgumentError(msg)
-        if name == "C":
-            self._read_category(call)
-            return
-        for child in (*call.args, *(keyword.value for keyword in call.keywords)):
-            self._read(child)
-
-    def _read_category(self, call: ast.Call) -> None:
-        """Read ``C(column, contr.sum)``; contrasts are named functions of formulaic."""
-        if not call.args or not isinstance(call.args[0], ast.Name):
-            msg = (
-                f"{self._what}: C() takes the name of a column. Compute the category as a column "
-                "of the table."
-            )
-            raise ArgumentError(msg)
-        for contrast in (*call.args[1:], *(keyword.value for keyword in call.keywords)):
-            if not _is_contrast(contrast):
-                text = ast.unparse(contrast)
-                msg = f"{self._what}: {text} is no contrast; write contr.sum, contr.helmert, ..."
-                raise ArgumentError(msg)
-        column = self._quoted.get(call.args[0].id, call.args[0].id)
-        self.columns.append(column)
-        self.categories.add(column)
-
-
-def _is_contrast(node: ast.AST) -> bool:
-    """Whether this is ``contr.sum``, or a call of it with numbers, texts or lists of them."""
-    if isinstance(node, ast.Call):
-        given = (*node.args, *(keyword.value for keyword in node.keywords))
-        return _is_contrast_name(node.func) and all(map(_is_literal, given))
-    return _is_contrast_name(node)
-
-
-def _is_contrast_name(node: ast.AST) -> bool:
-    return (
-        isinstance(node, ast.Attribute)
-        and isinstance(node.value, ast.Name)
-        and node.value.id == "contr"
-        and node.attr in _CONTRASTS
-    )
-
-
-def _is_literal(node: ast.AST) -> bool:
-    allowed = (ast.Constant, ast.List, ast.Tuple, ast.UnaryOp, ast.USub, ast.UAdd, ast.Load)
-    return all(isinstance(inner, allowed) for inner in ast.walk(node))
-
-
-def _is_small(node: ast.BinOp) -> bool:
-    """Whether an operation needs no more memory or time than its rows do.
-
-    An operation on a column does not; one on constants does not if it is one of arithmetic on
-    numbers, and no power but of literals.
-    """
-    if any(isinstance(inner, ast.Name) for inner in ast.walk(node)):
-        return True
-    if not isinstance(node.op, (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.Pow)):
-        return False
-    sides = (node.left, node.right)
-    if isinstance(node.op, ast.Pow):
-        values = [side.value for side in sides if isinstance(side, ast.Constant)]
-        return len(values) == 2 and all(
-            isinstance(value, (int, float)) and abs(value) <= _MOST_IN_POWER for value in values
-        )
-    return not any(
-        isinstance(inner, (ast.List, ast.Tuple))
-        or (isinstance(inner, ast.Constant) and not isinstance(inner.value, (int, float)))
-        for side in sides
-        for inner in ast.walk(side)
-    )

@@ -1,0 +1,161 @@
+"""From columns of a table to the values of a formula."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from formulaic import ModelSpec
+from formulaic.errors import FormulaicError
+
+from aimz_lab.errors import DataError, OutputWarning
+from aimz_lab.tables.columns import (
+    Column,
+    as_number,
+    check_finite,
+    codes_of,
+    kind_of,
+    learn_levels,
+    missing_rows,
+    numbers_of,
+    read_columns,
+    refuse_missing,
+    row_index,
+)
+from aimz_lab.tables.formulas import Part
+from aimz_lab.tables.table_spec import TableSpec
+
+if TYPE_CHECKING:
+    import polars as pl
+
+_INTERCEPT = "Intercept"
+
+
+def complete_columns(
+    spec: TableSpec, table: pd.DataFrame | pl.DataFrame, names: tuple[str, ...] | list[str]
+) -> tuple[dict[str, pd.Series], np.ndarray | None]:
+    """Return columns without missing values, and the positions of the rows kept, if not all."""
+    series = read_columns(table, names)
+    index = row_index(table)
+    if not len(index):
+        raise DataError("The table has no rows.")
+    missing = missing_rows(series)
+    if spec.missing == "refuse":
+        refuse_missing(missing, index)
+    if not missing:
+        return series, None
+    bad = np.logical_or.reduce(list(missing.values()))
+    kept = np.flatnonzero(~bad)
+    if not len(kept):
+        msg = f"Each row of the table misses a value, in {', '.join(map(repr, missing))}."
+        raise DataError(msg)
+    by_column = ", ".join(f"{rows.sum()} in {name!r}" for name, rows in missing.items())
+    msg = f"{bad.sum()} of {len(bad)} rows were left out, because values are missing: {by_column}."
+    warnings.warn(msg, OutputWarning, stacklevel=4)
+    return {name: column.iloc[kept] for name, column in series.items()}, kept
+
+
+def learn_column(name: str, column: pd.Series, is_category: bool) -> Column:
+    """Return what a column of the training table holds."""
+    kind = kind_of(name, column)
+    levels = learn_levels(name, column) if is_category or kind == "text" else None
+    if kind == "text":
+        return Column(kind, levels)
+    numbers = numbers_of(column).to_numpy()
+    return Column(kind, levels, float(numbers.min()), float(numbers.max()))
+
+
+def frame_of(series: Mapping[str, pd.Series], columns: Mapping[str, Column]) -> pd.DataFrame:
+    """Return the columns as formulaic needs them: numbers, or categoricals of learned levels."""
+    made = {}
+    for name, column in series.items():
+        levels = columns[name].levels
+        if levels is not None:
+            codes = codes_of(name, column, levels)
+            if columns[name].kind == "text":
+                column = pd.Series(pd.Categorical.from_codes(codes, list(levels)), column.index)
+        made[name] = column if columns[name].kind == "text" else numbers_of(column)
+    return pd.DataFrame(made)
+
+
+def evaluate(
+    part: Part, spec: ModelSpec, frame: pd.DataFrame, columns: Mapping[str, Column]
+) -> Any:
+    """Return formulaic's matrix of a formula.
+
+    Raises:
+        DataError: If it cannot be computed.
+    """
+    used = with_levels(part, frame[list(part.columns)], columns)
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")  # what is not finite is refused with its row
+            stand_ins = {column: name for name, column in part.quoted.items()}
+            return spec.get_model_matrix(used.rename(columns=stand_ins), context={})
+    except (FormulaicError, ValueError, TypeError, ArithmeticError, LookupError) as error:
+        cause = part.plain_name(str(error.__cause__ or error))
+        msg = f"The formula {part.text!r} of {part.argument!r} cannot be computed: {cause}"
+        raise DataError(msg) from error
+
+
+def with_levels(part: Part, frame: pd.DataFrame, columns: Mapping[str, Column]) -> pd.DataFrame:
+    """Return numbers in ``C()`` as categoricals of the learned levels, in their order.
+
+    Formulaic would take the levels that occur, and none for the others.
+    """
+    made = {}
+    for name in part.categories:
+        if columns[name].kind != "text" and name not in part.values:
+            levels = list(map(as_number, columns[name].levels or ()))
+            codes = pd.Index(levels).get_indexer(frame[name])
+            made[name] = pd.Categorical.from_codes(codes, levels)
+    return frame.assign(**made)
+
+
+def wanted_columns(part: Part, names: tuple[str, ...] | list[str]) -> tuple[str, ...]:
+    """Return the columns of a formula, without an intercept that nobody asked for."""
+    return tuple(name for name in names if name != _INTERCEPT or part.has_intercept)
+
+
+def checked_values(part: Part, encoded: Any) -> pd.DataFrame:
+    """Return encoded columns as float32, all finite, without an intercept nobody asked for."""
+    names = wanted_columns(part, list(encoded.columns))
+    if not names:
+        msg = f"The formula {part.text!r} of {part.argument!r} gives no column."
+        raise DataError(msg)
+    if len(names) > 1 and not part.is_matrix:
+        msg = (
+            f"The formula {part.text!r} of {part.argument!r} gives {len(names)} columns, and one "
+            f"vector was expected. For a matrix, write a list, [{part.text!r}]; for the number of "
+            "each row's level, index(...)."
+        )
+        raise DataError(msg)
+    values = np.empty((len(encoded), len(names)), np.float32, order="F")
+    with np.errstate(over="ignore"):
+        for i, name in enumerate(names):
+            values[:, i] = encoded[name]
+    labels = [part.plain_name(name) for name in names]
+    check_finite(part.argument, labels, values, encoded.index)
+    return pd.DataFrame(values, encoded.index, labels)
+
+
+def made_up_rows(columns: Mapping[str, Column]) -> pd.DataFrame:
+    """Return a few rows that have all levels, and numbers within the range of the training."""
+    count = max([3, *(len(c.levels) for c in columns.values() if c.levels is not None)])
+    made: dict[str, Any] = {}
+    for name, column in columns.items():
+        if column.levels is None:
+            made[name] = np.linspace(column.smallest, column.largest, count)
+        else:
+            levels = np.resize(np.asarray(column.levels, object), count)
+            made[name] = (
+                pd.Categorical(levels, list(column.levels))
+                if column.kind == "text"
+                else np.asarray(
+                    levels.tolist(), dtype=np.int64 if column.kind == "boolean" else None
+                )
+            )
+    return pd.DataFrame(made)
