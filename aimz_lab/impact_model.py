@@ -785,7 +785,7 @@ class ImpactModel:
         dims: Mapping[str, Sequence[str]] | None = None,
         coords: Coords | None = None,
         progress: bool = True,
-        scale: OutputScale = "outcome",
+        output_scale: OutputScale = "outcome",
         allow_nonfinite: bool = False,
         by_row: Iterable[str] = (),
         shared: Iterable[str] = (),
@@ -820,7 +820,7 @@ class ImpactModel:
             dims: Names of a site's dimensions beside chain, draw and rows, by site.
             coords: Labels by dimension.
             progress: Whether to show progress.
-            scale: With a table, whether the output comes back on the scale of its column
+            output_scale: With a table, whether the output comes back on the scale of its column
                 (``"outcome"``) or on that of the kernel (``"model"``).
             allow_nonfinite: Accept NaN and infinite values in the data.
             by_row: As in :meth:`fit`; what the training knew is known.
@@ -879,7 +879,7 @@ class ImpactModel:
             dims=dims,
             coords=coords,
             progress=progress,
-            scale=scale,
+            output_scale=output_scale,
             allow_nonfinite=allow_nonfinite,
             by_row=by_row,
             shared=shared,
@@ -899,7 +899,7 @@ class ImpactModel:
         return_datatree: bool = True,
         dims: Mapping[str, Sequence[str]] | None = None,
         coords: Coords | None = None,
-        scale: OutputScale = "outcome",
+        output_scale: OutputScale = "outcome",
         allow_nonfinite: bool = False,
         by_row: Iterable[str] = (),
         shared: Iterable[str] = (),
@@ -920,7 +920,7 @@ class ImpactModel:
             return_datatree: Return a tree, or a dict of arrays ``(num_draws, batch_size, ...)``.
             dims: As in :meth:`predict`.
             coords: As in :meth:`predict`.
-            scale: As in :meth:`predict`.
+            output_scale: As in :meth:`predict`.
             allow_nonfinite: As in :meth:`predict`.
             by_row: As in :meth:`predict`.
             shared: As in :meth:`predict`.
@@ -958,7 +958,7 @@ class ImpactModel:
             rows=rows,
             dims=dims,
             coords=coords,
-            scale=scale,
+            output_scale=output_scale,
             allow_nonfinite=allow_nonfinite,
             by_row=by_row,
             shared=shared,
@@ -982,7 +982,7 @@ class ImpactModel:
         dims: Mapping[str, Sequence[str]] | None = None,
         coords: Coords | None = None,
         progress: bool = True,
-        scale: OutputScale = "outcome",
+        output_scale: OutputScale = "outcome",
         allow_nonfinite: bool = False,
         by_row: Iterable[str] = (),
         shared: Iterable[str] = (),
@@ -1007,7 +1007,7 @@ class ImpactModel:
             dims: As in :meth:`predict`.
             coords: As in :meth:`predict`.
             progress: As in :meth:`predict`.
-            scale: As in :meth:`predict`.
+            output_scale: As in :meth:`predict`.
             allow_nonfinite: As in :meth:`predict`.
             by_row: As in :meth:`predict`.
             shared: As in :meth:`predict`.
@@ -1043,7 +1043,7 @@ class ImpactModel:
             dims=dims,
             coords=coords,
             progress=progress,
-            scale=scale,
+            output_scale=output_scale,
             allow_nonfinite=allow_nonfinite,
             by_row=by_row,
             shared=shared,
@@ -1064,7 +1064,7 @@ class ImpactModel:
         return_datatree: bool = True,
         dims: Mapping[str, Sequence[str]] | None = None,
         coords: Coords | None = None,
-        scale: OutputScale = "outcome",
+        output_scale: OutputScale = "outcome",
         allow_nonfinite: bool = False,
         by_row: Iterable[str] = (),
         shared: Iterable[str] = (),
@@ -1084,7 +1084,7 @@ class ImpactModel:
             return_datatree: As in :meth:`predict_on_batch`.
             dims: As in :meth:`predict_on_batch`.
             coords: As in :meth:`predict_on_batch`.
-            scale: As in :meth:`predict`.
+            output_scale: As in :meth:`predict`.
             allow_nonfinite: As in :meth:`predict_on_batch`.
             by_row: As in :meth:`predict_on_batch`.
             shared: As in :meth:`predict_on_batch`.
@@ -1115,7 +1115,7 @@ class ImpactModel:
             return_datatree=return_datatree,
             dims=dims,
             coords=coords,
-            scale=scale,
+            output_scale=output_scale,
             allow_nonfinite=allow_nonfinite,
             by_row=by_row,
             shared=shared,
@@ -1140,7 +1140,7 @@ class ImpactModel:
         dims: Mapping[str, Sequence[str]] | None = None,
         coords: Coords | None = None,
         progress: bool = True,
-        scale: OutputScale = "outcome",
+        output_scale: OutputScale = "outcome",
         allow_nonfinite: bool = False,
         by_row: Iterable[str] = (),
         shared: Iterable[str] = (),
@@ -1164,7 +1164,7 @@ class ImpactModel:
             dims: As in :meth:`predict`.
             coords: As in :meth:`predict`.
             progress: As in :meth:`predict`.
-            scale: As in :meth:`predict`.
+            output_scale: As in :meth:`predict`.
             allow_nonfinite: As in :meth:`predict`.
             by_row: As in :meth:`predict`.
             shared: As in :meth:`predict`.
@@ -1206,7 +1206,7 @@ class ImpactModel:
             dims=dims,
             coords=coords,
             progress=progress,
-            scale=scale,
+            output_scale=output_scale,
             allow_nonfinite=allow_nonfinite,
             by_row=by_row,
             shared=shared,
@@ -1224,7 +1224,7 @@ class ImpactModel:
         return_datatree: bool = True,
         dims: Mapping[str, Sequence[str]] | None = None,
         coords: Coords | None = None,
-        scale: OutputScale = "outcome",
+        output_scale: OutputScale = "outcome",
         allow_nonfinite: bool = False,
         by_row: Iterable[str] = (),
         shared: Iterable[str] = (),
@@ -1243,7 +1243,7 @@ class ImpactModel:
             return_datatree: As in :meth:`predict_on_batch`.
             dims: As in :meth:`predict`.
             coords: As in :meth:`predict`.
-            scale: As in :meth:`predict`.
+            output_scale: As in :meth:`predict`.
             allow_nonfinite: As in :meth:`predict`.
             by_row: As in :meth:`predict`.
             shared: As in :meth:`predict`.
@@ -1282,7 +1282,7 @@ class ImpactModel:
             rows=rows,
             dims=dims,
             coords=coords,
-            scale=scale,
+            output_scale=output_scale,
             allow_nonfinite=allow_nonfinite,
             by_row=by_row,
             shared=shared,
@@ -1817,7 +1817,7 @@ class ImpactModel:
     ) -> Request:
         """Return the request of a predictive call; for ``options`` see ``predict_request``."""
         trained = self._trained
-        scale = check_choice("scale", options.pop("scale", "outcome"), OutputScale)
+        scale = check_choice("output_scale", options.pop("output_scale", "outcome"), OutputScale)
         if self._table is not None:
             inputs, kernel_kwargs, options = self._table.predictive_call(
                 inputs, kwargs, kernel_kwargs, options, scale, self._trained, group

@@ -119,7 +119,7 @@ def check_same_scale(before: object, after: object) -> None:
     msg = (
         f"The output of the baseline is on {one}, and that of the intervention on {other}, so that "
         "their difference means nothing. Pass a table for both with the same scale=; or arrays for "
-        "one and a table with scale='model' for the other."
+        "one and a table with output_scale='model' for the other."
     )
     raise ArgumentError(msg)
 

@@ -211,8 +211,8 @@ class ModelTable:
         if back is None:
             msg = (
                 f"The formula {part.text!r} of {output!r} has no known inverse, so predictions "
-                "cannot be returned in units of the column. Pass scale='model' for those of the "
-                "kernel."
+                "cannot be returned in units of the column. Pass output_scale='model' for those of "
+                "the kernel."
             )
             raise ArgumentError(msg)
         if back.is_identity:
@@ -221,7 +221,7 @@ class ModelTable:
             if output in (options.get(role) or {}):
                 msg = (
                     f"The {role} sets {output!r}, in units of the kernel, and the output would "
-                    "come back in those of its column. Pass scale='model'."
+                    "come back in those of its column. Pass output_scale='model'."
                 )
                 raise ArgumentError(msg)
         return back

@@ -77,15 +77,14 @@ def test_a_value_that_both_can_mean_goes_to_the_method_with_one_warning():
 @pytest.mark.slow
 def test_kernel_kwargs_go_to_the_kernel():
     im = with_draws(has_scale)
-    own = {"kernel_kwargs": {"scale": 3.0}}
     with warnings.catch_warnings():
         warnings.simplefilter("error", AimzLabWarning)
-        three = im.predict_on_batch(X, **own, return_datatree=False)
-        im.fit(X, y, scale="none", **own, epochs=1, **QUIET)
-    one = with_draws(has_scale).predict_on_batch(X, return_datatree=False)
-    assert not np.array_equal(three["y"], one["y"])
-    with pytest.raises(CallError, match="kernel_kwargs"):
-        im.predict_on_batch(X, scale=3.0)
+        by_name = im.predict_on_batch(X, scale=3.0, return_datatree=False)
+        im.fit(X, y, scale="none", kernel_kwargs={"scale": 3.0}, epochs=1, **QUIET)
+    again = with_draws(has_scale).predict_on_batch(
+        X, kernel_kwargs={"scale": 3.0}, return_datatree=False
+    )
+    np.testing.assert_array_equal(by_name["y"], again["y"])
 
 
 @pytest.mark.slow

@@ -80,7 +80,7 @@ def arrays_of(table, trained):
 
 def test_draws_are_those_of_arrays_encoded_by_hand(im, table):
     key, new = jax.random.key(5), table.sample(30, random_state=1)
-    of_table = im.predict(new, rng_key=key, scale="model", progress=False).predictions.y
+    of_table = im.predict(new, rng_key=key, output_scale="model", progress=False).predictions.y
     arrays = arrays_of(new, table)
     by_hand = im.predict(**arrays, kernel_kwargs={"n_clinics": 3}, rng_key=key, progress=False)
     np.testing.assert_allclose(of_table, by_hand.posterior_predictive.y, atol=1e-5)
@@ -91,7 +91,7 @@ def test_outputs_come_back_on_the_scale_of_their_column(im, table, on_batch):
     predict = im.predict_on_batch if on_batch else im.predict
     options = {"rng_key": jax.random.key(5)} | ({} if on_batch else {"progress": False})
     own = predict(table, **options).posterior_predictive.y
-    model = predict(table, scale="model", **options).posterior_predictive.y
+    model = predict(table, output_scale="model", **options).posterior_predictive.y
     np.testing.assert_allclose(own, table.pay.std() * model + table.pay.mean(), rtol=1e-5)
     assert abs(float(own.mean()) - table.pay.mean()) < 200
 
@@ -101,20 +101,24 @@ def test_each_way_to_predict_gives_either_scale(im, table):
     quiet = {**options, "progress": False}
     for own, model in (
         (
+            im.predict_on_batch(table, **options),
+            im.predict_on_batch(table, output_scale="model", **options),
+        ),
+        (
             im.sample_posterior_predictive(table, **quiet),
-            im.sample_posterior_predictive(table, scale="model", **quiet),
+            im.sample_posterior_predictive(table, output_scale="model", **quiet),
         ),
         (
             im.sample_posterior_predictive_on_batch(table, **options),
-            im.sample_posterior_predictive_on_batch(table, scale="model", **options),
+            im.sample_posterior_predictive_on_batch(table, output_scale="model", **options),
         ),
         (
             im.sample_prior_predictive(table, **quiet),
-            im.sample_prior_predictive(table, scale="model", **quiet),
+            im.sample_prior_predictive(table, output_scale="model", **quiet),
         ),
         (
             im.sample_prior_predictive_on_batch(table, **options),
-            im.sample_prior_predictive_on_batch(table, scale="model", **options),
+            im.sample_prior_predictive_on_batch(table, output_scale="model", **options),
         ),
     ):
         group = next(name for name in own.children if name.endswith("predictive"))
@@ -236,11 +240,11 @@ def test_what_was_learned_stays(im, table):
     model = ImpactModel(kernel, jax.random.key(0), svi=new_svi(), table=TableSpec(**FORMULAS))
     model.fit(table, epochs=1, progress=False)
     key = jax.random.key(1)
-    before = model.predict(table.iloc[:5], rng_key=key, scale="model", progress=False)
+    before = model.predict(table.iloc[:5], rng_key=key, output_scale="model", progress=False)
     shifted = table.assign(age=table.age + 5)
     draws = model.posterior
     model.fit(shifted, epochs=1, progress=False).set_posterior_sample(draws)
-    after = model.predict(table.iloc[:5], rng_key=key, scale="model", progress=False)
+    after = model.predict(table.iloc[:5], rng_key=key, output_scale="model", progress=False)
     np.testing.assert_array_equal(before.predictions.y, after.predictions.y)
 
 
@@ -252,7 +256,7 @@ def test_refusals_change_nothing(im, table):
         (DataError, "no column 'age'", lambda: im.predict(table.drop(columns="age"))),
         (DataError, "'clinic'.*'west'", lambda: im.fit(table.assign(clinic="west"))),
         (DataError, "Values are missing", lambda: im.predict(table.assign(age=np.nan))),
-        (ArgumentError, "scale='raw'", lambda: im.predict(table, scale="raw")),
+        (ArgumentError, "output_scale='raw'", lambda: im.predict(table, output_scale="raw")),
     ):
         with pytest.raises(error, match=said):
             call()
@@ -288,16 +292,16 @@ def test_rows_that_are_left_out_keep_their_labels(table):
 def test_an_effect_between_two_scales_is_refused(im, table):
     arrays = {**arrays_of(table, table), "kernel_kwargs": {"n_clinics": 3}}
     own = im.predict(table, progress=False)
-    model = im.predict(table, scale="model", progress=False)
+    model = im.predict(table, output_scale="model", progress=False)
     refused = pytest.raises(ArgumentError, match="on the kernel's scale")
     with refused:
         im.estimate_effect(table, args_intervention={**arrays, "in_sample": True})
     with refused:
-        im.estimate_effect(table, args_intervention={"X": table, "scale": "model"})
+        im.estimate_effect(table, args_intervention={"X": table, "output_scale": "model"})
     with refused:
         im.estimate_effect(own, model)
     effect = im.estimate_effect(
-        args_baseline={"X": table, "scale": "model", "in_sample": True},
+        args_baseline={"X": table, "output_scale": "model", "in_sample": True},
         args_intervention={**arrays, "in_sample": True},
     )
     np.testing.assert_allclose(effect.posterior_predictive.y, 0, atol=1e-5)
@@ -332,5 +336,5 @@ def test_a_value_of_the_output_and_a_formula_without_inverse_need_the_kernels_sc
     model = ImpactModel(kernel, jax.random.key(0), svi=new_svi(), table=curved)
     with pytest.raises(ArgumentError, match="no known inverse"):
         model.sample_prior_predictive(table, progress=False)
-    tree = model.sample_prior_predictive(table, scale="model", num_samples=5, progress=False)
+    tree = model.sample_prior_predictive(table, output_scale="model", num_samples=5, progress=False)
     assert tree.prior_predictive.y.shape == (1, 5, N)
