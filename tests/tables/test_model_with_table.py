@@ -226,6 +226,7 @@ def test_a_kernel_that_the_saved_table_does_not_fit(im, tmp_path):
         ImpactModel.load(path, other, svi=svi)
 
 
+@pytest.mark.slow
 def test_held_out_tables_and_polars(table):
     frame = pl.from_dict({name: table[name].to_list() for name in table})
     im = ImpactModel(kernel, jax.random.key(0), svi=new_svi(), table=TableSpec(**FORMULAS))
@@ -276,6 +277,7 @@ def test_a_description_that_does_not_fit_the_kernel(spec, said):
         ImpactModel(kernel, jax.random.key(0), svi=new_svi(), table=spec)
 
 
+@pytest.mark.slow
 def test_rows_that_are_left_out_keep_their_labels(table):
     holes = table.copy()
     holes.loc["2024-01-03", "age"] = np.nan

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -44,7 +43,7 @@ class Gate(Callback):
 
 def changes(im, folder):
     """Every call that changes a model, or that reads all of it."""
-    done = SimpleNamespace(params={}, losses=np.zeros(1))
+    done = im.vi_result
     return {
         "fit": lambda: im.fit(X, Y, **SMALL),
         "fit_on_batch": lambda: im.fit_on_batch(X, Y, num_steps=2, progress=False),
