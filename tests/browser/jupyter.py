@@ -11,7 +11,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -252,10 +252,13 @@ class Notebook:
         before = self.path.stat().st_mtime_ns
         self.page.keyboard.press("Control+s")
         deadline = time.monotonic() + 20
-        while self.path.stat().st_mtime_ns == before:
+        while True:
+            # The server empties the file before it writes, so it may be seen in between.
+            if self.path.stat().st_mtime_ns != before:
+                with suppress(nbformat.reader.NotJSONError):
+                    return nbformat.read(self.path, as_version=4)
             assert time.monotonic() < deadline, "the notebook was not saved"
             self.page.wait_for_timeout(100)
-        return nbformat.read(self.path, as_version=4)
 
 
 def canvas_pixels(dashboard) -> str:
