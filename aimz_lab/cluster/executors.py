@@ -99,6 +99,8 @@ class DaskWorkers(Workers):
         if client.asynchronous:
             msg = "executor= takes a synchronous Client; pass Client(..., asynchronous=False)."
             raise ArgumentError(msg)
+        if client.status != "running":
+            raise _lost(ConnectionError(f"the client is {client.status}"))
         threads = sum(self._asked(client.nthreads).values())
         if not threads:
             msg = (
