@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import uuid
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -12,14 +10,13 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import cloudpickle
 import jax
 import numpy as np
 
 from aimz_lab.cluster.executors import Workers, as_workers
-from aimz_lab.cluster.tasks import Call, Header, Part, PartResult, Side, here
+from aimz_lab.cluster.packing import packed
+from aimz_lab.cluster.tasks import Call, Part, PartResult, Side
 from aimz_lab.data.ranged_source import can_be_cut
-from aimz_lab.errors import ClusterError
 from aimz_lab.predictive.blocks import BLOCK_ROWS, Piece, check_aligned
 from aimz_lab.predictive.call_labels import CallLabels
 from aimz_lab.predictive.engine import Drawn, Engine
@@ -158,7 +155,7 @@ class ClusterEngine(Engine):
         self, call: Call, parts: Iterable[Part], total: int | None, unit: str
     ) -> Iterator[tuple[Part, PartResult]]:
         """Yield the results of the parts in order; a bounded number is under way."""
-        header, pickled = _packed(call)
+        header, pickled = packed(call)
         workers, waiting = self._workers, deque()
         warned: set[tuple[type[Warning], str]] = set()
         with CallProgress(unit, total, enabled=self._request.progress) as line:
@@ -231,21 +228,6 @@ def _side(scenario: Scenario, *, with_rows: bool) -> Side:
 
 def _on_host(draws: Any) -> Any:
     return None if draws is None else {name: np.asarray(each) for name, each in draws.items()}
-
-
-def _packed(call: Call) -> tuple[Header, bytes]:
-    """Pickle a call with the code of its kernels, which may stand in a notebook."""
-    try:
-        kernels = cloudpickle.dumps([side.request.kernel for side in call.sides])
-        pickled = cloudpickle.dumps(call)
-    except Exception as error:
-        msg = (
-            f"The call cannot be sent to the workers: {error}. Kernels and reducers must not hold "
-            "open files, locks, devices or the like; make these within the kernel."
-        )
-        raise ClusterError(msg) from error
-    kernel = hashlib.sha256(kernels).hexdigest()
-    return Header(uuid.uuid4().hex, kernel, *here()), pickled
 
 
 def _pieces(scenario: Scenario, size: int) -> Iterator[Piece]:

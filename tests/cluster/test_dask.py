@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
+import sys
 import threading
 import time
 
@@ -23,6 +25,19 @@ distributed = pytest.importorskip("distributed", reason="needs the extra: aimz_l
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # Dask's on the way out
 
 KEY = jax.random.key(3)
+MODULE = """
+import numpyro, numpyro.distributions as dist
+
+SHIFT = 0.0
+
+def mean(X, b):
+    return X * b + SHIFT
+
+def kernel(X, y=None):
+    b = numpyro.sample("b", dist.Normal(0.0, 1.0))
+    with numpyro.plate("row", X.shape[0]):
+        numpyro.sample("y", dist.Normal(mean(X, b), 1.0), obs=y)
+"""
 X = np.random.default_rng(0).normal(size=(60_000, 3)).astype(np.float32)
 
 
@@ -88,6 +103,22 @@ def test_a_killed_worker_costs_time_and_no_draw(im, client, expected, tmp_path):
     assert killed.is_set()
     np.testing.assert_array_equal(tree.posterior_predictive.y, expected)
     assert [path.suffix for path in tmp_path.iterdir()] == [".zarr"]
+
+
+def test_workers_run_the_code_of_this_process(client, tmp_path, monkeypatch):
+    """Also after a module that the workers could import was changed here."""
+    monkeypatch.syspath_prepend(tmp_path)
+    client.run(sys.path.insert, 0, str(tmp_path))
+    (tmp_path / "shop.py").write_text(MODULE)
+    shop = importlib.import_module("shop")
+    svi = SVI(shop.kernel, AutoNormal(shop.kernel), numpyro.optim.Adam(0.01), Trace_ELBO())
+    im = ImpactModel(shop.kernel, jax.random.key(0), svi=svi)
+    im.set_posterior_sample({"b": np.ones(4)})
+    options = {"rng_key": KEY, "store": "memory", "progress": False}
+    for shift in (1.0, 2.0):
+        shop.SHIFT = shift
+        got = im.predict(X[:100, 0], executor=client, **options).posterior_predictive.y
+        np.testing.assert_array_equal(got, im.predict(X[:100, 0], **options).posterior_predictive.y)
 
 
 def test_a_cluster_that_is_gone_leaves_nothing(im, tmp_path):
