@@ -1845,7 +1845,7 @@ class ImpactModel:
             fitted.params if fitted else trained.params,
             fitted.schema if fitted else trained.schema,
             fitted.fingerprint if fitted else None,
-            resolve_placement(self._device).devices,
+            resolve_placement(self._device).local_devices,
             self._indices,
         )
         return predict_request(

@@ -3,3 +3,9 @@
 In: a call, cut into parts of rows or draws, and an executor. Out: the same result, bit for bit, as
 from one process on machines of the same kind. Nothing is imported by who does not use it.
 """
+
+from __future__ import annotations
+
+from aimz_lab.cluster.processes import join, run_script, train
+
+__all__ = ["join", "run_script", "train"]

@@ -16,6 +16,7 @@ from aimz_lab.data.html import html_table
 from aimz_lab.data.keys import as_typed_key
 from aimz_lab.data.loaded_batch import LoadedBatch
 from aimz_lab.data.loader_state import LoaderSettings, position_in, saved_state
+from aimz_lab.data.options import check_flag
 from aimz_lab.data.order import epoch_order
 from aimz_lab.data.padding import (
     check_sharding,
@@ -24,6 +25,7 @@ from aimz_lab.data.padding import (
     padding_waste,
     row_multiple,
 )
+from aimz_lab.data.process_rows import all_devices, joined_rows, own_rows, spans_processes
 from aimz_lab.errors import ArgumentError, DataTypeError
 from aimz_lab.types import Array, Batch, Device, JsonObject, RandomKey, shown
 
@@ -46,9 +48,13 @@ class ArrayLoader:
         batch_size: Rows of data per batch, at least 1.
         shuffle: Whether to shuffle each epoch anew.
         device: Where batches go: ``None``, a ``jax.Device`` or a ``Sharding``.
+        process_shard: Spread batches over the devices of all processes of ``jax.distributed``. Each
+            process has the same dataset, in memory or memory-mapped, and brings its share of each
+            batch.
 
     Raises:
-        ArgumentError: If ``batch_size`` is not a positive int.
+        ArgumentError: If ``batch_size`` is not a positive int, or ``device`` is given beside
+            ``process_shard``.
         DataError: If the sharding does not fit a field.
         DataTypeError: If an argument is of the wrong type.
 
@@ -68,6 +74,7 @@ class ArrayLoader:
         batch_size: int = 32,
         shuffle: bool = False,
         device: Device | None = None,
+        process_shard: bool = False,
     ) -> None:
         if not isinstance(dataset, ArrayDataset):
             msg = (
@@ -82,6 +89,11 @@ class ArrayLoader:
         self._rng_key = as_typed_key(rng_key)
         self._batch_size = check_positive_int("batch_size", batch_size)
         self._shuffle = bool(shuffle)
+        if check_flag("process_shard", process_shard):
+            if device is not None:
+                msg = "process_shard=True chooses the devices; leave device= out."
+                raise ArgumentError(msg)
+            device = all_devices()
         self._device = device
         self._multiple = row_multiple(device)
         if isinstance(device, jax.sharding.Sharding):
@@ -250,7 +262,12 @@ class ArrayLoader:
         batch = {name: canonical(array, name) for name, array in batch.items()}
         batch, n_pad = pad_rows(batch, self._multiple)
         owned = {name: _owned(array) for name, array in batch.items()}
-        return LoadedBatch(jax.device_put(owned, self._device), n_pad)
+        if not spans_processes(self._device):
+            return LoadedBatch(jax.device_put(owned, self._device), n_pad)
+        n_rows = len(next(iter(owned.values())))
+        part = own_rows(self._device, n_rows)
+        own = {name: array[part] for name, array in owned.items()}
+        return LoadedBatch(joined_rows(own, self._device, n_rows), n_pad)
 
     def __repr__(self) -> str:
         return (

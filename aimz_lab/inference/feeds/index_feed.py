@@ -81,6 +81,7 @@ class IndexFeed:
         self._padded_size = -(-batch_size // placement.row_multiple) * placement.row_multiple
         self._padded = padded
         self._placement = placement
+        self._own = placement.own_rows(self._padded_size)
         self._epochs = epochs
         self._at = start
         if resident:
@@ -159,10 +160,11 @@ class IndexFeed:
         return matrix
 
     def _buffers(self) -> dict[str, np.ndarray]:
+        own = self._own.stop - self._own.start
         if self.kind == "resident":
-            return {"indices": host_buffer((self.max_steps, self._padded_size), np.dtype(np.int32))}
+            return {"indices": host_buffer((self.max_steps, own), np.dtype(np.int32))}
         return {
-            name: host_buffer((self.max_steps, self._padded_size, *array.shape[1:]), array.dtype)
+            name: host_buffer((self.max_steps, own, *array.shape[1:]), array.dtype)
             for name, array in self._arrays.items()
         }
 
@@ -172,18 +174,19 @@ class IndexFeed:
         k, rows = indices.shape
         if rows != self._padded_size:
             resident = self.kind == "resident"
+            own = indices[:, self._placement.own_rows(rows)]
             buffers = (
-                {"indices": indices}
+                {"indices": own}
                 if resident
-                else {name: array[indices] for name, array in self._arrays.items()}
+                else {name: array[own] for name, array in self._arrays.items()}
             )
         else:
             self._ring.reverse()
             buffers = self._ring[0]
-            self._gather(indices, buffers)
+            self._gather(indices[:, self._own], buffers)
         slots = np.ones(next(iter(buffers.values())).shape[0], np.int32)
         slots[:k] = valid
-        feed = self._placement.put_rows(buffers, leading=1)
+        feed = self._placement.put_own_rows(buffers, rows, leading=1)
         nbytes = sum(buffer.nbytes for buffer in buffers.values())
         if self.kind == "resident":
             feed = {**feed, "arrays": self._arrays}

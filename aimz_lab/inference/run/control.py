@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 from aimz_lab.data.options import check_text, real_number
 from aimz_lab.errors import ArgumentError
@@ -113,6 +114,28 @@ class Control:
             or self._checkpoint
             or self._learning_rate is not None
         )
+
+    def take_requests(self) -> dict[str, object]:
+        """Return all requests, for :meth:`follow`; clear those that are handled once."""
+        with self._lock:
+            taken = {
+                "stop": self._stop,
+                "paused": self.paused,
+                "checkpoint": self._checkpoint,
+                "learning_rate": self._learning_rate,
+            }
+            self._checkpoint, self._learning_rate = False, None
+        return taken
+
+    def follow(self, requests: Mapping[str, Any]) -> None:
+        """Take over the requests of another control."""
+        with self._lock:
+            if requests["stop"] is not None:
+                self._stop = tuple(requests["stop"])
+            self._checkpoint |= requests["checkpoint"]
+            if requests["learning_rate"] is not None:
+                self._learning_rate = requests["learning_rate"]
+        (self._unpaused.clear if requests["paused"] else self._unpaused.set)()
 
     @property
     def requested_learning_rate(self) -> float | None:

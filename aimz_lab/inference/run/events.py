@@ -44,6 +44,8 @@ class Callback:
         metrics: Names of per-step values for the trainer to compute: ``grad_norm``.
         needs_loss: Whether it needs a loss that is minimised; a run of Markov chains refuses it.
         may_fail: Whether an error only switches the callback off, as with displays.
+        writes: Whether it writes or shows something. Of several processes that train together only
+            the first one calls it, as displays and checkpoints.
 
     Example:
         >>> class Longest(Callback):
@@ -61,6 +63,7 @@ class Callback:
     every_epoch: bool = True
     needs_loss: ClassVar[bool] = False
     may_fail: bool = False
+    writes: ClassVar[bool] = False
     metrics: tuple[str, ...] = ()
 
     def on_fit_begin(self, run: Run) -> None:
@@ -106,6 +109,10 @@ class Callback:
         ``data`` is what it was trained on: its ``rows``, ``shared`` and ``static`` are the kernel's
         arguments by name. Not called if the run failed.
         """
+
+
+def _writes(callback: Callback) -> bool:
+    return callback.writes or callback.kind in ("display", "checkpoint")
 
 
 def _overrides(callback: Callback, event: str) -> bool:
@@ -162,13 +169,14 @@ class Callbacks:
     Args:
         callbacks: The callbacks, in any order; within one kind their order is kept.
         run: The run that they receive.
+        leads: Whether this process is the first, or the only one, of those that train together.
 
     Raises:
         CallError: If this is no list of :class:`Callback` instances.
         InferenceError: If one needs a loss that is minimised, and the run has Markov chains.
     """
 
-    def __init__(self, callbacks: Iterable[Callback], run: Run) -> None:
+    def __init__(self, callbacks: Iterable[Callback], run: Run, *, leads: bool = True) -> None:
         listed = check_callbacks(callbacks)
         for callback in listed:
             if callback.needs_loss and run.info.is_sampling:
@@ -181,6 +189,11 @@ class Callbacks:
         self._run = run
         self._active = sorted(listed, key=lambda callback: _ORDER.index(callback.kind))
         run.control.can_checkpoint = any(_overrides(c, "on_checkpoint") for c in self._active)
+        # What the steps compute, and where they are cut, is the same in all processes.
+        self._aligned_to_epochs = self._needs_epochs()
+        self._metrics = frozenset(name for callback in self._active for name in callback.metrics)
+        if not leads:
+            self._active = [one for one in self._active if not _writes(one)]
 
     def __len__(self) -> int:
         return len(self._active)
@@ -188,6 +201,9 @@ class Callbacks:
     @property
     def aligned_to_epochs(self) -> bool:
         """Whether a chunk must end with each epoch."""
+        return self._aligned_to_epochs
+
+    def _needs_epochs(self) -> bool:
         return any(
             callback.every_epoch
             and (_overrides(callback, "on_epoch_begin") or _overrides(callback, "on_epoch_end"))
@@ -197,7 +213,7 @@ class Callbacks:
     @property
     def metrics(self) -> frozenset[str]:
         """Names of the per-step values that callbacks need."""
-        return frozenset(name for callback in self._active for name in callback.metrics)
+        return self._metrics
 
     def emit(self, event: str, *args: object) -> None:
         """Call ``event`` on each callback that overrides it.

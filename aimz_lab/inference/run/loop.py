@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from aimz_lab.inference.run.control import INTERRUPTED, StopRequest, interrupt_stops
+from aimz_lab.inference.run.control import INTERRUPTED, Control, StopRequest, interrupt_stops
 from aimz_lab.inference.run.events import Callbacks
 from aimz_lab.inference.run.run import Run
 from aimz_lab.inference.run.steps import Steps
@@ -46,6 +46,11 @@ class Lifecycle:
     def set_learning_rate(self, rate: float) -> None:
         """Train with ``rate`` from the next step on, if the control allows another rate."""
         raise NotImplementedError
+
+    @property
+    def control(self) -> Control:
+        """The requests to handle."""
+        return self.run.control
 
     @property
     def where(self) -> str:
@@ -88,7 +93,7 @@ class Lifecycle:
         Returns:
             Reason and status of a requested stop, or ``None``.
         """
-        control = self.run.control
+        control = self.control
         if not control.has_requests:
             return None
         self.flush()
@@ -102,12 +107,12 @@ class Lifecycle:
 
     def handle_checkpoint(self) -> None:
         """Call the checkpoint callbacks if a checkpoint is requested."""
-        if self.run.control.take_checkpoint():
+        if self.control.take_checkpoint():
             self.callbacks.emit("on_checkpoint")
 
     def handle_learning_rate(self) -> None:
         """Apply a requested learning rate, after a report of the steps with the old rate."""
-        rate = self.run.control.take_learning_rate()
+        rate = self.control.take_learning_rate()
         if rate is not None:
             self.flush()
             self.set_learning_rate(rate)

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import math
 import warnings
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from typing import NamedTuple
 
 import jax
+import numpy as np
+import numpyro
+from jaxtyping import PyTree
 from numpyro.infer import SVI
 from numpyro.infer.svi import SVIState
 
-from aimz_lab.errors import FitWarning
+from aimz_lab.errors import DataTypeError, FitWarning
 from aimz_lab.inference.checkpoint.provenance import describe_training
 from aimz_lab.inference.compiling import FULL, QUICK
 from aimz_lab.inference.feeds.feed import Feed
@@ -23,10 +27,12 @@ from aimz_lab.inference.run.events import Callbacks, Run, RunInfo
 from aimz_lab.inference.run.rates import learning_rate
 from aimz_lab.inference.svi.compiled_steps import StepEngine
 from aimz_lab.inference.svi.plan import TrainingPlan
+from aimz_lab.inference.svi.step import TrainState
 from aimz_lab.inference.svi.trainer import Trainer, TrainOptions, Validation
 from aimz_lab.inference.svi.validation import HeldOut, held_out_loss
 from aimz_lab.kernel.scaling import DataSize
-from aimz_lab.types import JsonObject, Params, Shared
+from aimz_lab.types import Array, JsonObject, Params, Shared
+from aimz_lab.version import __version__
 
 SMALL_VALUES = 2**20
 """Values of a data set up to which optimised steps are no faster."""
@@ -130,16 +136,20 @@ def make_trainer(
     begin = setup.engine.start(state)
     if request.checkpoint is not None:
         begin = request.checkpoint.restore(run, begin)
+    if not placement.team.is_alone:
+        _check_alike(setup, begin, run)
     trainer = Trainer(
         setup.engine,
         setup.feed,
-        placement.put_everywhere(begin),
+        begin,
         run,
         callbacks,
         shared=setup.shared,
         size=setup.size,
         options=setup.train_options(request.origin.keys[0], begin.svi),
         start=request.start,
+        put=placement.put_everywhere,
+        team=placement.team,
     )
     run.bind(
         params=lambda: params(run.final_state.svi),
@@ -148,6 +158,44 @@ def make_trainer(
         provenance=lambda: {"facts": facts(), "origin": request.origin.as_plain()},
     )
     return trainer
+
+
+def _check_alike(setup: RunSetup, begin: TrainState, run: Run) -> None:
+    """Check that all processes of a team have the same data, state and options.
+
+    Raises:
+        ClusterError: If this one differs from the first.
+        DataTypeError: If the rows come from a stream.
+    """
+    data, request = setup.data, setup.request
+    if not data.in_memory:
+        msg = (
+            "Several processes cannot share a stream: each would train on its own. Pass "
+            "ArrayLoader(dataset, ..., process_shard=True); the dataset may be memory-mapped "
+            '(np.load(path, mmap_mode="r")).'
+        )
+        raise DataTypeError(msg)
+    some = {name: array[:: max(len(array) // 1024, 1)] for name, array in data.rows.items()}
+    setup.plan.placement.team.check_alike(
+        kernel=run.info.model,
+        inference=run.info.method,
+        data={
+            name: [list(array.shape), _checksum(some[name])] for name, array in data.rows.items()
+        },
+        arguments=_checksum(data.shared),
+        options=[data.batch_size, request.epochs, request.num_steps, str(request.steps_per_call)],
+        state=_checksum(begin),
+        versions=[jax.__version__, numpyro.__version__, __version__],
+    )
+
+
+def _checksum(tree: PyTree[Array]) -> int:
+    found = 0
+    for leaf in jax.tree.leaves(tree):
+        is_key = jax.dtypes.issubdtype(jax.typeof(leaf).dtype, jax.dtypes.prng_key)
+        values = np.asarray(jax.random.key_data(leaf) if is_key else leaf)
+        found = zlib.crc32(np.ascontiguousarray(values).data, found)
+    return found
 
 
 def _complete_info(info: RunInfo, setup: RunSetup) -> RunInfo:

@@ -20,13 +20,14 @@ import jax
 import numpy as np
 from numpyro.infer.svi import SVIState
 
-from aimz_lab.errors import NonFiniteLossError
+from aimz_lab.errors import ClusterError, NonFiniteLossError
 from aimz_lab.inference.feeds.feed import BEGINNING, Chunk, Feed, Position
-from aimz_lab.inference.run.control import StopRequest
+from aimz_lab.inference.run.control import Control, StopRequest
 from aimz_lab.inference.run.events import Callbacks
 from aimz_lab.inference.run.loop import CHUNK_S, RunLoop
 from aimz_lab.inference.run.rates import learning_rate, set_learning_rate
 from aimz_lab.inference.run.run import Run
+from aimz_lab.inference.run.team import ALONE, Team, local
 from aimz_lab.inference.svi.accepted_steps import AcceptedSteps, describe_bad_step
 from aimz_lab.inference.svi.compiled_steps import ChunkResult, StepEngine
 from aimz_lab.inference.svi.step import TrainState
@@ -92,6 +93,8 @@ class Trainer(RunLoop):
         size: How many rows a batch stands for.
         options: Options of the run.
         start: Position of the feed at the beginning.
+        put: Brings a state to the devices.
+        team: The processes that train together.
 
     Attributes:
         state: State after the last reported step, even if the run failed later.
@@ -110,9 +113,14 @@ class Trainer(RunLoop):
         size: DataSize,
         options: TrainOptions,
         start: Position = BEGINNING,
+        put: Callable[[TrainState], TrainState],
+        team: Team = ALONE,
     ) -> None:
         super().__init__(run, callbacks)
         self.state = state
+        self._put, self._team = put, team
+        self._control = run.control if team.is_alone else Control()
+        self._agreed_steps: int | None = None
         self.position = start
         self._engine = engine
         self._feed: Feed | None = feed
@@ -142,12 +150,22 @@ class Trainer(RunLoop):
         state after the last accepted step.
 
         Raises:
+            ClusterError: If another process of the run is gone.
             NonFiniteLossError: With ``on_nonfinite="raise"``, at the first bad step.
             KeyboardInterrupt: If the run was interrupted a second time before it had ended.
             Exception: An error of the kernel, or of a callback that is not a display.
         """
         try:
             super().run_to_end()
+        except jax.errors.JaxRuntimeError as error:
+            if self._team.is_alone:
+                raise
+            msg = (
+                f"Process {self._team.rank} lost another one of the {self._team.size} that train "
+                f"together: {error}. Start them again with resume= and the last checkpoint; their "
+                "number may be another."
+            )
+            raise ClusterError(msg) from error
         finally:
             # The run keeps this object for its state; its rows can be freed.
             self._feed = self._ahead = None
@@ -157,8 +175,11 @@ class Trainer(RunLoop):
     def chunks(self) -> StopRequest:
         """Run the chunks, with one computing and one dispatched behind it."""
         self._validate_if_missed()
-        self._ahead = self._dispatch(self.state, self._next_chunk())
+        self._align = self._team.agree(self._align)
+        self._agree()
+        self._ahead = self._dispatch(self._put(self.state), self._next_chunk())
         while self._ahead is not None:
+            self._agree()
             for epoch in self._ahead.chunk.epoch_begins:
                 self.callbacks.emit("on_epoch_begin", epoch)
             self.handle_learning_rate()
@@ -179,7 +200,21 @@ class Trainer(RunLoop):
         svi = self.state.svi
         svi = svi._replace(optim_state=set_learning_rate(svi.optim_state, rate))
         self.state = self.state._replace(svi=svi)
-        self._ahead = self._dispatch(self.state, ahead.chunk)
+        self._ahead = self._dispatch(self._put(self.state), ahead.chunk)
+
+    @property
+    def control(self) -> Control:
+        """The requests to handle: of several processes those that the first one has sent."""
+        return self._control
+
+    def _agree(self) -> None:
+        """Let all processes take the first one's requests, and the length of its next chunk."""
+        if self._team.is_alone:
+            return
+        mine = {"steps": self._steps_by_clock(), "requests": self.run.control.take_requests()}
+        agreed = self._team.agree(mine)
+        self._agreed_steps = agreed["steps"]
+        self._control.follow(agreed["requests"])
 
     def _next_chunk(self) -> Chunk | None:
         began = time.monotonic()
@@ -188,6 +223,10 @@ class Trainer(RunLoop):
         return chunk
 
     def _steps(self) -> int:
+        """Steps of the next chunk."""
+        return self._steps_by_clock() if self._agreed_steps is None else self._agreed_steps
+
+    def _steps_by_clock(self) -> int:
         """Steps of the next chunk, from the rate of the chunks before."""
         if self._options.steps_per_call != "auto":
             return self._options.steps_per_call
@@ -242,6 +281,8 @@ class Trainer(RunLoop):
         """Whether it is time to report the accepted steps."""
         if self._options.steps_per_call != "auto" or self.run.step == self.run.resumed_at:
             return True
+        if not self._team.is_alone:  # each process has a clock of its own
+            return True
         if self._align and any(epoch % self._align == 0 for epoch in pending.epoch_ends):
             return True
         return pending.steps.seconds >= REPORT_S
@@ -254,7 +295,7 @@ class Trainer(RunLoop):
         steps = replace(accepted.steps, learning_rate=learning_rate(accepted.state.svi.optim_state))
         self.run.transferred_bytes += accepted.nbytes
         self.run.skipped += int(np.count_nonzero(~np.isfinite(steps.loss)))
-        self.state, self.position = accepted.state, accepted.position
+        self.state, self.position = local(accepted.state), accepted.position
         self.report(steps, accepted.epoch_ends)
         self._validate(accepted.epoch_ends)
 

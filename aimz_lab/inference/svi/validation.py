@@ -107,13 +107,15 @@ def held_out_loss(
             multiple = -(-size // plan.placement.row_multiple) * plan.placement.row_multiple
             block, _ = pad_rows(block, multiple)
         blocks.append(Batch(plan.placement.put_rows(block), valid, shared, DataSize(n_obs)))
-    noise = jax.random.fold_in(key, 1)
+    put = plan.placement.put_everywhere
+    noise = put(jax.random.fold_in(key, 1))
     with _refusing(data.rows, rows):
         for block in {block.valid: block for block in blocks}.values():
             engine.check_loss(state, noise, block)
 
     def loss(state: SVIState) -> float:
-        losses = [engine.loss(state, noise, block) for block in blocks]
+        placed = put(state)
+        losses = [engine.loss(placed, noise, block) for block in blocks]
         weights = [block.valid for block in blocks]
         return float(np.average(jax.device_get(losses), weights=weights)) / n_obs
 

@@ -44,6 +44,7 @@ class CSVLogger(Callback):
     """
 
     every_epoch = False
+    writes = True
 
     def __init__(self, path: str | Path, *, append: bool = False) -> None:
         self.path = local_path("path", path)

@@ -54,6 +54,7 @@ class MLflowLogger(Callback):
     """
 
     every_epoch = False
+    writes = True
     may_fail = True
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The command line: ``aimz-lab tour``."""
+"""The command line: ``aimz-lab tour`` and ``aimz-lab train``."""
 
 from __future__ import annotations
 
@@ -64,7 +64,30 @@ def _parser() -> argparse.ArgumentParser:
         help="where to write the tutorial; replaced if it exists (default: %(default)s)",
     )
     tour.set_defaults(run=_tour)
+    what = "run a training script in several processes"
+    train = commands.add_parser(
+        "train",
+        help=what,
+        description=(
+            "Runs a script that fits with ArrayLoader(..., process_shard=True) in several "
+            "processes of this machine; each line of output comes with the number of its process. Without "
+            "--processes it runs one of those that srun or mpirun have started."
+        ),
+    )
+    train.add_argument("script", type=Path, help="a Python script")
+    train.add_argument("arguments", nargs=argparse.REMAINDER, help="arguments of the script")
+    train.add_argument("--processes", type=int, metavar="N", help="number of processes")
+    train.set_defaults(run=_train)
     return parser
+
+
+def _train(chosen: argparse.Namespace) -> None:
+    from aimz_lab import cluster
+
+    if chosen.processes is None:
+        cluster.run_script(chosen.script, chosen.arguments)
+    else:
+        cluster.train(chosen.script, chosen.arguments, processes=chosen.processes)
 
 
 def _tour(chosen: argparse.Namespace) -> None:
