@@ -86,7 +86,7 @@ def run_script(script: str | Path, arguments: Sequence[str] = ()) -> None:
     sys.path.insert(0, str(Path(script).resolve().parent))
     try:
         runpy.run_path(str(script), run_name="__main__")
-    except Exception:
+    except Exception:  # noqa: BLE001  it is printed
         # At a regular end JAX would wait for the others, and hide which process failed.
         traceback.print_exc()
         sys.stdout.flush()

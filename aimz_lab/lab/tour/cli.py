@@ -70,8 +70,8 @@ def _parser() -> argparse.ArgumentParser:
         help=what,
         description=(
             "Runs a script that fits with ArrayLoader(..., process_shard=True) in several "
-            "processes of this machine; each line of output comes with the number of its process. Without "
-            "--processes it runs one of those that srun or mpirun have started."
+            "processes of this machine; each line of output comes with the number of its process. "
+            "Without --processes it runs one of those that srun or mpirun have started."
         ),
     )
     train.add_argument("script", type=Path, help="a Python script")
