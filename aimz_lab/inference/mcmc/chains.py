@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from operator import attrgetter
+from types import MappingProxyType
 
 import jax
 import jax.numpy as jnp
@@ -61,6 +62,7 @@ class Chains:
         mcmc: The sampler. It does not change before :meth:`give_to_sampler`.
         key: A typed random key.
         arguments: The kernel's arguments, by keyword.
+        spread: Those of them that are spread over devices; the sampler vectorizes its chains.
 
     Attributes:
         mcmc: The sampler.
@@ -68,11 +70,19 @@ class Chains:
         done: Iterations of each chain so far.
     """
 
-    def __init__(self, mcmc: MCMC, key: jax.Array, arguments: Arguments) -> None:
+    def __init__(
+        self,
+        mcmc: MCMC,
+        key: jax.Array,
+        arguments: Arguments,
+        spread: Mapping[str, jax.Array] = MappingProxyType({}),
+    ) -> None:
         self.mcmc = mcmc
         # A copy without compiled parts: NumPyro vectorizes a sampler each time it is set up.
         self._sampler = copy.copy(mcmc.sampler)
-        self._arguments = dict(arguments)
+        self._arguments = {**arguments, **spread}
+        # A program would hold other arguments as constants, whole on each device.
+        self._spread = dict(spread)
         self._many = mcmc.num_chains > 1
         self._is_batched = self._many and mcmc.chain_method == "vectorized"
         warmup = mcmc.num_warmup if mcmc.post_warmup_state is None else 0
@@ -143,10 +153,11 @@ class Chains:
                     break
         return paths
 
-    def _collect(self, state: SamplerState) -> Kept:
+    def _collect(self, state: SamplerState, spread: Mapping[str, jax.Array]) -> Kept:
         """Return the fields kept of a draw, constrained as by ``mcmc.run``."""
         fields = {name: attrgetter(name)(state) for name in self._fields}
-        constrain = self.mcmc.postprocess_fn or self._sampler.postprocess_fn((), self._arguments)
+        arguments = {**self._arguments, **spread}
+        constrain = self.mcmc.postprocess_fn or self._sampler.postprocess_fn((), arguments)
         draw = fields[self._sampler.sample_field]
         if not self._is_batched:
             constrained = constrain(draw)
@@ -161,25 +172,31 @@ class Chains:
 
     def _allocate(self, state: SamplerState) -> Kept:
         """Allocate the draws of a chain group; a draw axis leads, after a mapped axis of chains."""
-        shapes = jax.eval_shape(self._collect, self._group_shapes(state))
+        shapes = jax.eval_shape(self._collect, self._group_shapes(state), self._spread)
         chains = (self.plan.chains,) if self._has_mapped_group else ()
         return jax.tree.map(
             lambda leaf: jnp.zeros((*chains, self.plan.draws, *leaf.shape), leaf.dtype), shapes
         )
 
-    def _chunk(self, state: SamplerState, kept: Kept, first: ArrayLike, count: ArrayLike) -> Carry:
+    def _chunk(
+        self,
+        state: SamplerState,
+        kept: Kept,
+        first: ArrayLike,
+        count: ArrayLike,
+        spread: Mapping[str, jax.Array],
+    ) -> Carry:
         """Run ``count`` iterations; ``first`` is the number of the first, from 0."""
-        plan = self.plan
+        plan, arguments = self.plan, {**self._arguments, **spread}
 
         def iterate(number: jax.Array, carry: Carry) -> Carry:
             state, kept, reported = carry
-            state = self._sampler.sample(state, (), self._arguments)
+            state = self._sampler.sample(state, (), arguments)
             since = first + number + 1 - plan.skipped
             is_kept = (since > 0) & (since % plan.thinning == 0)
             at = jnp.where(is_kept, since // plan.thinning - 1, plan.draws)
-            kept = jax.tree.map(
-                lambda all_, new: all_.at[at].set(new, mode="drop"), kept, self._collect(state)
-            )
+            draw = self._collect(state, spread)
+            kept = jax.tree.map(lambda all_, new: all_.at[at].set(new, mode="drop"), kept, draw)
             now = {name: attrgetter(path)(state) for name, path in self._paths.items()}
             reported = {name: reported[name].at[number].set(now[name]) for name in reported}
             return state, kept, reported
@@ -199,17 +216,23 @@ class Chains:
         if not self._has_mapped_group:
             program = jax.jit(chunk, donate_argnums=1)
         elif method == "parallel":
-            program = jax.pmap(chunk, in_axes=(0, 0, None, None), donate_argnums=1)
+            program = jax.pmap(chunk, in_axes=(0, 0, None, None, None), donate_argnums=1)
         else:
 
             def mapped(
-                state: SamplerState, kept: Kept, first: ArrayLike, count: ArrayLike
+                state: SamplerState,
+                kept: Kept,
+                first: ArrayLike,
+                count: ArrayLike,
+                spread: Mapping[str, jax.Array],
             ) -> Carry:
-                return method(lambda group: self._chunk(*group, first, count))((state, kept))
+                return method(lambda group: self._chunk(*group, first, count, spread))(
+                    (state, kept)
+                )
 
             program = jax.jit(named("chain_iterations", mapped), donate_argnums=1)
         with tracing_lock:
-            lowered = program.lower(self._states[0], self._kept[0], *numbers)
+            lowered = program.lower(self._states[0], self._kept[0], *numbers, self._spread)
         self._program = lowered.compile()
 
     def advance(self, count: int) -> dict[str, Num[np.ndarray, "iteration chain"]]:
@@ -228,7 +251,7 @@ class Chains:
         with self._lock:
             for group, state in enumerate(self._states):
                 self._states[group], self._kept[group], of_group = self._program(
-                    state, self._kept[group], first, number
+                    state, self._kept[group], first, number, self._spread
                 )
                 reported.append(of_group)
             self.done += count

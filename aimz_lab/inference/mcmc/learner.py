@@ -21,6 +21,7 @@ from aimz_lab.inference.feeds.training_data import TrainingData
 from aimz_lab.inference.finite_draws import OF_CHAINS, check_finite_draws
 from aimz_lab.inference.mcmc.chain_loop import ChainLoop, posterior_of
 from aimz_lab.inference.mcmc.chains import HAMILTONIAN, Chains
+from aimz_lab.inference.mcmc.spread_rows import spread_rows
 from aimz_lab.inference.posterior import Posterior
 from aimz_lab.inference.posterior_sites import check_draws_fit
 from aimz_lab.inference.request import FitRequest, FitResult, SampleRequest
@@ -68,7 +69,9 @@ class McmcLearner:
         Raises:
             KernelError: If the kernel's structure is not usable, or it takes only some rows.
             SiteError: If a site has the rows on two axes.
-            DataError: If the data does not fit together, or an index is out of bounds.
+            DataError: If the data does not fit together, an index is out of bounds, or the rows do
+                not divide among the devices.
+            ArgumentError: If chains that run on a device each are to share spread rows.
             InferenceError: If a callback needs a loss that is minimised.
             Exception: Any error of the kernel or the sampler.
         """
@@ -90,7 +93,8 @@ class McmcLearner:
         with_checked_indices(self._indices, data)
         run = Run(RunInfo(name, method, is_sampling=True), control=Control(why_not=_NO_RATE))
         callbacks = Callbacks(found, run)
-        chains = Chains(self._mcmc, request.origin.keys[0], _arguments(data))
+        rows = spread_rows(self._mcmc, request.device, data.rows)
+        chains = Chains(self._mcmc, request.origin.keys[0], _arguments(data), rows)
         run.info = RunInfo(
             model=name,
             method=method,

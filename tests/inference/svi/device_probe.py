@@ -19,6 +19,7 @@ from numpyro.infer.autoguide import AutoMultivariateNormal, AutoNormal
 
 from aimz_lab import ArrayDataset, ArrayLoader, ImpactModel
 from aimz_lab.data import derive_key
+from aimz_lab.errors import AimzLabError
 from tests import kernels
 
 N, B = 90, 20
@@ -67,6 +68,31 @@ def chains():
     draws = [m.get_samples(group_by_chain=True)["beta"] for m in (mcmc, theirs)]
     kept = im.last_run.chains.values("beta", range(3))
     return {"ours": draws[0].tolist(), "theirs": draws[1].tolist(), "kept": kept.tolist()}
+
+
+def spread_chains(rows=80):
+    """Two chains together, with the rows on one device and on eight; and what is refused."""
+
+    def run(device, rows=rows, **options):
+        sampler = HMC(kernels.regression, num_steps=3, trajectory_length=None)
+        options = {"num_chains": 2, "chain_method": "vectorized", **options}
+        mcmc = MCMC(sampler, num_warmup=4, num_samples=4, progress_bar=False, **options)
+        im = ImpactModel(kernels.regression, jax.random.key(0), inference=mcmc, device=device)
+        im.fit_on_batch(X[:rows], Y[:rows], rng_key=jax.random.key(5), progress=False)
+        return np.asarray(im.posterior["beta"]).tolist()
+
+    def refusal(*args, **options):
+        try:
+            run(*args, **options)
+        except AimzLabError as error:
+            return str(error)
+
+    return {
+        "one": run(None),
+        "eight": run(rows_on(8)),
+        "uneven": refusal(rows_on(8), rows=83),
+        "parallel": refusal(rows_on(8), chain_method="parallel"),
+    }
 
 
 def posterior(device, epochs=300, rows=85, batch_size=10):
@@ -128,5 +154,10 @@ if __name__ == "__main__":
         ),
     }
     posteriors = {"8": posterior(rows_on(8)), "2": posterior(rows_on(2))}
-    told = {"chains": chains(), "posteriors": posteriors, "copies": copies()}
+    told = {
+        "chains": chains(),
+        "spread": spread_chains(),
+        "posteriors": posteriors,
+        "copies": copies(),
+    }
     print(json.dumps({**runs, **told}))

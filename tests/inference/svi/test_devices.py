@@ -35,7 +35,7 @@ def report(request):
 @pytest.fixture(scope="module")
 def runs(report):
     """Its fits by SVI."""
-    others = ("chains", "posteriors", "copies")
+    others = ("chains", "spread", "posteriors", "copies")
     return {name: run for name, run in report.items() if name not in others}
 
 
@@ -46,6 +46,13 @@ def test_chains_run_on_a_device_each_as_in_numpyro(report):
     # Compiled together with their beginning there: equal up to rounding.
     np.testing.assert_allclose(draws, chains["theirs"], rtol=1e-3, atol=1e-3)
     np.testing.assert_array_equal(draws, chains["kept"])
+
+
+def test_chains_on_rows_that_are_spread_are_those_on_one_device(report):
+    spread = report["spread"]
+    np.testing.assert_allclose(spread["eight"], spread["one"], rtol=1e-3, atol=1e-3)
+    assert spread["uneven"].startswith("83 rows do not divide among 8 devices")
+    assert 'use chain_method="vectorized"' in spread["parallel"]
 
 
 def test_devices_with_a_copy_of_each_batch_read_it_before_the_next_is_written_there(report):
