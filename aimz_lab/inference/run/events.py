@@ -7,6 +7,7 @@ between two chunks.
 
 from __future__ import annotations
 
+import threading
 import time
 import warnings
 from collections.abc import Iterable, Sequence
@@ -156,6 +157,10 @@ def _check_attributes(callback: Callback) -> None:
             raise CallError(msg)
 
 
+def _in_order(callbacks: Iterable[Callback]) -> list[Callback]:
+    return sorted(callbacks, key=lambda callback: _ORDER.index(callback.kind))
+
+
 class Callbacks:
     """The callbacks of one run, called in order.
 
@@ -179,11 +184,43 @@ class Callbacks:
                 )
                 raise InferenceError(msg)
         self._run = run
-        self._active = sorted(listed, key=lambda callback: _ORDER.index(callback.kind))
+        self._active = _in_order(listed)
+        self._lock = threading.Lock()
+        self._joining: list[Callback] = []
+        self._is_over = False
         run.control.can_checkpoint = any(_overrides(c, "on_checkpoint") for c in self._active)
 
     def __len__(self) -> int:
         return len(self._active)
+
+    @property
+    def active(self) -> tuple[Callback, ...]:
+        """The callbacks that have not been switched off, in order."""
+        return tuple(self._active)
+
+    def join(self, display: Callback) -> bool:
+        """Let a display follow a run that has begun; from any thread.
+
+        Its ``on_fit_begin`` is called before the next event, on the thread of the run.
+
+        Args:
+            display: A callback of the kind ``display``.
+
+        Returns:
+            Whether an event will come; ``False`` once the run has ended.
+        """
+        with self._lock:
+            if not self._is_over:
+                self._joining.append(display)
+            return not self._is_over
+
+    def _let_join(self, *, is_last: bool = False) -> None:
+        with self._lock:
+            joining, self._joining = self._joining, []
+            self._is_over = self._is_over or is_last
+        for display in joining:
+            self._active = _in_order([*self._active, display])
+            self._call(display, "on_fit_begin", ())
 
     @property
     def aligned_to_epochs(self) -> bool:
@@ -206,6 +243,8 @@ class Callbacks:
             Exception: An error of a callback that is not a display.
         """
         began = time.monotonic()
+        if self._joining and event != "on_fit_begin":
+            self._let_join()
         for callback in [c for c in self._active if _overrides(c, event)]:
             try:
                 self._call(callback, event, args)
@@ -223,6 +262,7 @@ class Callbacks:
             Errors of callbacks that are not displays.
         """
         failures = []
+        self._let_join(is_last=event == "on_fit_end")
         ordered = sorted(self._active, key=lambda callback: callback.kind == "display")
         for callback in [c for c in ordered if _overrides(c, event)]:
             try:
