@@ -21,7 +21,7 @@ def answer_reloaded_pages(kernel: Any) -> None:
     Seen in: ipykernel 7.4.0 with JupyterLab 4.6. Kernels without subshells are left alone.
 
     Gain: the live view and its buttons come back within seconds of a reload.
-    ``test_busy_kernel.py`` fails once ipykernel does so by itself: delete the patch then.
+    ``test_comm_routing.py`` fails once ipykernel does so by itself: delete the patch then.
     """
     thread = getattr(kernel, "shell_channel_thread", None)
     needed = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 
@@ -164,7 +165,7 @@ class TestClicks:
         assert lifecycle.handle_requests() is None
         shown = [(f["progress"]["status"], f["progress"]["asked"]) for f in screen.frames]
         # Each request is shown at once, and again when the run has got to it.
-        assert [now for now, before in zip(shown, [None, *shown]) if now != before] == [
+        assert [now for now, _ in itertools.groupby(shown)] == [
             ("running", ""),
             ("running", "pause"),
             ("paused", ""),

@@ -5,6 +5,7 @@
 
 import { h, setText } from "./elements.js";
 import { isOver } from "./position.js";
+import { recordOf } from "./record.js";
 
 const CHECK_MS = 1000;
 const LINGER = 6; // checks for which the end is shown
@@ -40,7 +41,7 @@ export class Dock {
   }
 
   check() {
-    const over = isOver(this.model.get("progress"));
+    const over = isOver(this.model.get("progress")) || Boolean(recordOf(this.model));
     const hasView = (viewCounts.get(this.model.get("meta").model_id) ?? 0) > (this.entry ? 1 : 0);
     if (isClosed(this.model)) {
       this.remove();
