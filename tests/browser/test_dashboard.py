@@ -145,10 +145,16 @@ print("RESULT", json.dumps({"fitted": im.is_fitted(), "losses": len(im.vi_result
 
 def test_fits_in_the_background_leave_their_record_whoever_watches(notebook):
     start = """
+import time
 from aimz_lab import lab
+
+def start(model, **arguments):  # leaves the cores to the page
+    calm = lab.LambdaCallback(on_steps_end=lambda run, steps: time.sleep(0.1))
+    arguments |= {"blocking": False, "callbacks": [calm]}
+    return model.fit(X, y, batch_size=500, epochs=10**7, **arguments)
+
 other = ImpactModel(linear, jax.random.key(0), svi=svi)
-handle = im.fit(X, y, batch_size=50, epochs=10**7, blocking=False)
-quiet = other.fit(X, y, batch_size=50, epochs=10**7, blocking=False, progress=False)
+handle, quiet = start(im), start(other, progress=False)
 """
     tell = """
 model = handle.result(30)
@@ -185,8 +191,7 @@ print("RESULT", json.dumps(told))
     nb.append(tell)
     assert result(nb, 4) == {"fitted": True, "status": "stopped", "same": True}
 
-    again = "import threading\nagain = im.fit(X, y, batch_size=50, epochs=10**7, blocking=False)"
-    nb.append(f"{again}\nthreading.Timer(2, again.stop).start()")
+    nb.append("import threading; threading.Timer(2, start(im).stop).start()")
     nb.cell(5).locator("section.aimz").wait_for()
     nb.save()
     nb.page.close()
@@ -292,9 +297,7 @@ run = loop(callbacks=[d, lab.LambdaCallback(on_steps_end=once_more)])
     assert nb.page.locator("section.aimz").count() == 0
 
 
-def test_a_cell_that_trains_keeps_its_buttons_when_the_page_or_the_output_goes(
-    notebook, screenshots
-):
+def test_a_cell_keeps_its_buttons_when_the_page_or_the_output_goes(notebook, screenshots):
     nb = notebook([LOOP, "tell(loop())"])
     nb.run_all()
     nb.dashboard().wait_for()

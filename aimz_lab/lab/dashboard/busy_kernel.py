@@ -27,7 +27,7 @@ def answer_reloaded_pages(kernel: Any) -> None:
     needed = (
         getattr(kernel, "shell_channel_thread_main", None),
         getattr(kernel, "_main_asyncio_lock", None),
-        getattr(getattr(thread, "manager", None), "_create_subshell", None),
+        getattr(getattr(thread, "_manager", None), "_create_subshell", None),
     )
     if None in needed or getattr(kernel, "_aimz_lab_answers", False):
         return

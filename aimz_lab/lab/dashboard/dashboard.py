@@ -36,6 +36,10 @@ class LiveDashboard(Callback):
     else the lowest window of training steps. Of chains: energies, divergences, step sizes, R-hat
     and effective sample sizes. When the run ends, a still picture with a summary takes their place.
 
+    The record outlives the page: one that is loaded again shows the live view again, or the picture
+    of a run that has ended meanwhile. Where an output is cleared or its cell run again, the buttons
+    move to a corner of the page. :func:`~aimz_lab.lab.running` lists every run of the process.
+
     In a terminal: one line. In a notebook that a program executes: the picture. In continuous
     integration and tests: nothing.
 

@@ -11,6 +11,7 @@ from aimz_lab.errors import ArgumentError
 from aimz_lab.inference.run.events import Callback, Callbacks, Run, RunInfo
 from aimz_lab.inference.run.loop import Lifecycle
 from aimz_lab.lab import environment
+from aimz_lab.lab.dashboard import previous_runs
 from aimz_lab.lab.dashboard.views import WIDGET_MIME, RecordingDisplay
 from aimz_lab.lab.dashboard.widget import WidgetView
 from tests.lab.dashboard.test_views import Outputs
@@ -162,13 +163,20 @@ class TestShow:
 
     def test_the_widget_of_its_own_dashboard_is_shown_once_more(self, monkeypatch):
         monkeypatch.setattr("IPython.display.display", Outputs().display)
+        previous_runs.forget()
         view = WidgetView()
         lifecycle = begin(callbacks=[lab.LiveDashboard(view=view)])
         assert lab.show(lifecycle.run) is view.widget
         beside = lab.show(lifecycle.run, lifecycle.run)
         assert beside is not view.widget
         assert len(beside.previous_runs["runs"]) == 1
+        lifecycle.report(chunk(1, [2.0, 1.0]))
         lifecycle.finish("stopped", "")
+        # Two displays end with it, and the next run is compared with it once.
+        again = begin(callbacks=[lab.LiveDashboard(view=WidgetView())])
+        shown = lab.show(again.run).previous_runs["runs"]
+        again.finish("stopped", "")
+        assert sum(one["trace"]["steps"] == 2 for one in shown) == 1
 
     def test_a_run_that_cannot_be_followed_is_called_a_snapshot(self):
         run = begin().run  # the loop itself is left
