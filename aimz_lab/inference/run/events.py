@@ -195,13 +195,14 @@ class Callbacks:
 
     @property
     def active(self) -> tuple[Callback, ...]:
-        """The callbacks that have not been switched off, in order."""
-        return tuple(self._active)
+        """The callbacks that have not been switched off, and the displays that join next."""
+        with self._lock:
+            return (*self._active, *self._joining)
 
     def join(self, display: Callback) -> bool:
         """Let a display follow a run that has begun; from any thread.
 
-        Its ``on_fit_begin`` is called before the next event, on the thread of the run.
+        Its ``on_fit_begin`` is called after the next event, on the thread of the run.
 
         Args:
             display: A callback of the kind ``display``.
@@ -243,8 +244,6 @@ class Callbacks:
             Exception: An error of a callback that is not a display.
         """
         began = time.monotonic()
-        if self._joining and event != "on_fit_begin":
-            self._let_join()
         for callback in [c for c in self._active if _overrides(c, event)]:
             try:
                 self._call(callback, event, args)
@@ -253,6 +252,8 @@ class Callbacks:
                     # Callbacks that never saw the beginning need no end, and could not handle it.
                     self._active = self._active[: self._active.index(callback) + 1]
                 raise
+        if self._joining:  # after the event: the record already has what it tells
+            self._let_join()
         self._run.spend("callbacks", time.monotonic() - began)
 
     def conclude(self, event: str, *args: object) -> list[Exception]:

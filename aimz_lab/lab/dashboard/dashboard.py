@@ -216,6 +216,7 @@ class LiveDashboard(Callback):
             open_view: Opens the view, whose clicks it hands to its argument.
         """
         self.run = run
+        self._panel_set = PanelSet(self._panels(run), share=self._share / 3)
         self.view = self._asked_view = open_view(self._receive)
 
     def _ipython_display_(self) -> None:

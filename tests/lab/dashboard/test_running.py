@@ -153,10 +153,13 @@ class TestShow:
         assert (widget.progress["status"], widget.progress["step"]) == ("running", 2)
         widget._handle_custom_msg({"kind": "pause"}, [])
         assert lifecycle.run.control.paused
+        assert widget.progress["asked"] == "pause"  # before the next event, which may be far
+        assert lab.show(lifecycle.run) is widget
         widget._handle_custom_msg({"kind": "resume"}, [])
-        lifecycle.report(chunk(3, [3.0]))
+        lifecycle.report(chunk(3, [3.0], n_pad=30))
         assert widget.progress["step"] == 3
         assert widget.loss["traces"]["loss"]["steps"] == 3
+        assert widget.padding["share_of_run"] == 0.5  # each step counts once
         lifecycle.finish("stopped", "enough")
         assert widget.progress["status"] == "stopped"
         assert "enough" in widget.record["data"]["text/plain"]
@@ -190,6 +193,8 @@ class TestShow:
         assert lifecycle.callbacks.join(early)
         assert early.events == []
         lifecycle.report(chunk(1, [1.0]))
+        assert early.events == ["begin"]  # the record has these steps already
+        lifecycle.report(chunk(2, [1.0]))
         lifecycle.finish("stopped", "")
         assert early.events == ["begin", "steps", "end"]
         assert not lifecycle.callbacks.join(late)
