@@ -17,7 +17,10 @@ from aimz_lab.lab.dashboard.widget import WidgetView
 from tests.lab.dashboard.test_views import Outputs
 from tests.lab.runs import chunk
 
-pytest.importorskip("anywidget", reason="needs the lab extra: pip install 'aimz_lab[lab]'")
+
+@pytest.fixture
+def widgets():
+    pytest.importorskip("anywidget", reason="needs the lab extra: pip install 'aimz_lab[lab]'")
 
 
 def begin(model="kernel", callbacks=()):
@@ -86,6 +89,7 @@ def test_what_cannot_be_told_apart_is_refused(two):
         runs.resume()
 
 
+@pytest.mark.usefixtures("widgets")
 class TestTable:
     @pytest.fixture(autouse=True)
     def in_a_page(self, monkeypatch):
@@ -145,6 +149,7 @@ class Seen(Callback):
         self.events.append("end")
 
 
+@pytest.mark.usefixtures("widgets")
 class TestShow:
     def test_a_run_without_a_display_is_followed_live_to_its_record(self):
         lifecycle = begin()
