@@ -24,6 +24,7 @@ from aimz_lab.lab.callbacks import (
 )
 from aimz_lab.lab.dashboard.dashboard import LiveDashboard, default_display
 from aimz_lab.lab.dashboard.replay import show
+from aimz_lab.lab.dashboard.running import RunningRuns, running
 from aimz_lab.lab.monitor import Watch, monitor
 from aimz_lab.lab.pictures.effect_plots import plot_effect
 from aimz_lab.lab.pictures.figures import loss_figure
@@ -48,6 +49,7 @@ __all__ = [
     "ParamDrift",
     "ProgressLine",
     "ReduceLROnPlateau",
+    "RunningRuns",
     "TerminateOnNaN",
     "Watch",
     "compare",
@@ -60,6 +62,7 @@ __all__ = [
     "plot_posterior",
     "plot_ppc",
     "plot_prior_posterior",
+    "running",
     "show",
     "summary_html",
     "summary_text",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 
+from aimz_lab.lab.dashboard.views import WIDGET_MIME
 from tests.browser.jupyter import canvas_pixels
 
 # Its losses fall, so that the picture changes. It ends by itself if nobody stops it, but late: how
@@ -90,6 +91,12 @@ def moves(notebook, dashboard, i, times=4):
         seen.add(canvas_pixels(dashboard))
 
 
+def changes(notebook, dashboard):
+    """See the curve change."""
+    before = canvas_pixels(dashboard)
+    wait_until(lambda: canvas_pixels(dashboard) != before, notebook.page)
+
+
 def test_the_picture_moves_stop_stops_and_a_picture_outlives_the_kernel(notebook, screenshots):
     nb = notebook([LOOP, "tell(loop())"], name="lasting")
     nb.run_all()
@@ -136,28 +143,62 @@ print("RESULT", json.dumps({"fitted": im.is_fitted(), "losses": len(im.vi_result
     nb.cell(1).locator("img").wait_for()
 
 
-def test_a_fit_in_the_background_is_watched_stopped_and_kept(notebook):
-    start = "handle = im.fit(X, y, batch_size=50, epochs=10**7, blocking=False)"
+def test_fits_in_the_background_leave_their_record_whoever_watches(notebook):
+    start = """
+import time
+from aimz_lab import lab
+
+def start(model, **arguments):  # leaves the cores to the page
+    calm = lab.LambdaCallback(on_steps_end=lambda run, steps: time.sleep(0.1))
+    arguments |= {"blocking": False, "callbacks": [calm]}
+    return model.fit(X, y, batch_size=500, epochs=10**7, **arguments)
+
+other = ImpactModel(linear, jax.random.key(0), svi=svi)
+handle, quiet = start(im), start(other, progress=False)
+"""
     tell = """
 model = handle.result(30)
 told = {"fitted": model.is_fitted(), "status": handle.status, "same": model is im}
 print("RESULT", json.dumps(told))
 """
-    nb = notebook([FIT, start, 'print("RESULT", json.dumps(handle.status))'])
+    nb = notebook([FIT, start, "lab.show(quiet)", "lab.running()"], name="background")
     nb.run_all()
-    nb.wait_until_done(2)  # the cells have returned, and it still trains
-    assert result(nb, 2) == "running"
-    dashboard = nb.cell(1).locator("section.aimz")
-    dashboard.wait_for()
-    seen = {canvas_pixels(dashboard)}
-    wait_until(lambda: len(seen.add(canvas_pixels(dashboard)) or seen) > 3, nb.page)
-    dashboard.get_by_role("button", name="Stop", exact=True).click()
+    nb.wait_until_done(3)  # the cells have returned, and it still trains
+    for i in (1, 2):  # the dashboard, and the one that is shown of a run without any
+        live = nb.cell(i).locator("section.aimz")
+        live.wait_for()
+        changes(nb, live)
+    listed = nb.page.locator(".aimz-runs")
+    listed.get_by_role("button", name="Stop run 2, linear").click()
+    nb.cell(2).locator("img").wait_for()
+
+    nb.save()
+    nb.page.reload()
+    live = nb.cell(1).locator("section.aimz")
+    live.wait_for()
+    assert nb.page.get_by_text("Loading widget").count() == 0
+    stop = live.get_by_role("button", name="Stop", exact=True)
+    wait_until(stop.is_enabled, nb.page)
+    stop.click()
     picture = nb.cell(1).locator("img")
     picture.wait_for()
     assert nb.dashboard().count() == 0
     assert "Stop was clicked" in picture.get_attribute("alt")
+    wait_until(lambda: listed.count() == 0, nb.page)  # nothing goes on any more
+    for cell in nb.save().cells[1:4]:
+        [bundle] = [o["data"] for o in cell.outputs if o["output_type"] != "stream"]
+        assert WIDGET_MIME not in bundle
     nb.append(tell)
-    assert result(nb, 3) == {"fitted": True, "status": "stopped", "same": True}
+    assert result(nb, 4) == {"fitted": True, "status": "stopped", "same": True}
+
+    nb.append("import threading; threading.Timer(2, start(im).stop).start()")
+    nb.cell(5).locator("section.aimz").wait_for()
+    nb.save()
+    nb.page.close()
+    time.sleep(2.5)  # it ends while nobody looks
+    later = notebook(None, name="background")
+    later.cell(5).locator("img").wait_for()
+    assert later.page.locator("section.aimz").count() == 0
 
 
 def test_chains_are_watched_and_a_stop_keeps_their_draws(notebook, screenshots):
@@ -256,20 +297,30 @@ run = loop(callbacks=[d, lab.LambdaCallback(on_steps_end=once_more)])
     assert nb.page.locator("section.aimz").count() == 0
 
 
-def test_running_the_cell_again_and_closing_the_output_are_fine(notebook):
+def test_a_cell_keeps_its_buttons_when_the_page_or_the_output_goes(notebook, screenshots):
     nb = notebook([LOOP, "tell(loop())"])
     nb.run_all()
     nb.dashboard().wait_for()
+    nb.save()
+    nb.page.reload()  # the kernel is busy, and finds the time to answer
+    dashboard = nb.dashboard()
+    dashboard.wait_for()
+    pause = dashboard.get_by_role("button", name="Pause")
+    wait_until(pause.is_enabled, nb.page)
+    pause.click()
+    wait_until(lambda: dashboard.locator(".aimz-pill").inner_text() == "paused", nb.page)
+    dashboard.get_by_role("button", name="Resume").click()
+
     nb.cell(1).click(position={"x": 200, "y": 10})
     nb.menu("Edit", "editmenu:clear-current")
-    wait_until(lambda: nb.page.locator("section.aimz").count() == 0, nb.page)
-    nb.page.wait_for_timeout(500)
-    nb.interrupt()
-    nb.wait_until_done(1)
-    nb.menu("Run", "runmenu:run")
-    nb.dashboard().wait_for()
-    moves(nb, nb.dashboard(), 1, times=2)
-    nb.dashboard().get_by_role("button", name="Stop", exact=True).click()
+    dock = nb.page.locator(".aimz-dock")
+    dock.get_by_role("button", name="Show").click()
+    changes(nb, dock)
+    nb.page.screenshot(path=screenshots / "dock.png")
+    nb.menu("Run", "runmenu:run")  # waits for the run that goes on
+    dock.get_by_role("button", name="Stop", exact=True).click()
+    nb.cell(1).locator("section.aimz").wait_for()
+    nb.cell(1).get_by_role("button", name="Stop", exact=True).click()
     wait_until(lambda: nb.cell(1).locator("img").count() == 1, nb.page)
 
 

@@ -7,6 +7,7 @@ between two chunks.
 
 from __future__ import annotations
 
+import threading
 import time
 import warnings
 from collections.abc import Iterable, Sequence
@@ -163,6 +164,10 @@ def _check_attributes(callback: Callback) -> None:
             raise CallError(msg)
 
 
+def _in_order(callbacks: Iterable[Callback]) -> list[Callback]:
+    return sorted(callbacks, key=lambda callback: _ORDER.index(callback.kind))
+
+
 class Callbacks:
     """The callbacks of one run, called in order.
 
@@ -187,7 +192,10 @@ class Callbacks:
                 )
                 raise InferenceError(msg)
         self._run = run
-        self._active = sorted(listed, key=lambda callback: _ORDER.index(callback.kind))
+        self._active = _in_order(listed)
+        self._lock = threading.Lock()
+        self._joining: list[Callback] = []
+        self._is_over = False
         run.control.can_checkpoint = any(_overrides(c, "on_checkpoint") for c in self._active)
         # What the steps compute, and where they are cut, is the same in all processes.
         self._aligned_to_epochs = self._needs_epochs()
@@ -197,6 +205,36 @@ class Callbacks:
 
     def __len__(self) -> int:
         return len(self._active)
+
+    @property
+    def active(self) -> tuple[Callback, ...]:
+        """The callbacks that have not been switched off, and the displays that join next."""
+        with self._lock:
+            return (*self._active, *self._joining)
+
+    def join(self, display: Callback) -> bool:
+        """Let a display follow a run that has begun; from any thread.
+
+        Its ``on_fit_begin`` is called after the next event, on the thread of the run.
+
+        Args:
+            display: A callback of the kind ``display``.
+
+        Returns:
+            Whether an event will come; ``False`` once the run has ended.
+        """
+        with self._lock:
+            if not self._is_over:
+                self._joining.append(display)
+            return not self._is_over
+
+    def _let_join(self, *, is_last: bool = False) -> None:
+        with self._lock:
+            joining, self._joining = self._joining, []
+            self._is_over = self._is_over or is_last
+        for display in joining:
+            self._active = _in_order([*self._active, display])
+            self._call(display, "on_fit_begin", ())
 
     @property
     def aligned_to_epochs(self) -> bool:
@@ -230,6 +268,8 @@ class Callbacks:
                     # Callbacks that never saw the beginning need no end, and could not handle it.
                     self._active = self._active[: self._active.index(callback) + 1]
                 raise
+        if self._joining:  # after the event: the record already has what it tells
+            self._let_join()
         self._run.spend("callbacks", time.monotonic() - began)
 
     def conclude(self, event: str, *args: object) -> list[Exception]:
@@ -239,6 +279,7 @@ class Callbacks:
             Errors of callbacks that are not displays.
         """
         failures = []
+        self._let_join(is_last=event == "on_fit_end")
         ordered = sorted(self._active, key=lambda callback: callback.kind == "display")
         for callback in [c for c in ordered if _overrides(c, event)]:
             try:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from aimz_lab.inference.run.control import INTERRUPTED, Control, StopRequest, interrupt_stops
 from aimz_lab.inference.run.events import Callbacks
+from aimz_lab.inference.run.live_runs import LiveRun, enter
 from aimz_lab.inference.run.run import Run
 from aimz_lab.inference.run.steps import Steps
 from aimz_lab.types import RunStatus
@@ -39,6 +40,7 @@ class Lifecycle:
         self.run = run
         self.callbacks = callbacks
         self.lap_began = 0.0
+        self._live: LiveRun | None = None
 
     def flush(self) -> None:
         """Report pending steps; here there are none."""
@@ -65,6 +67,7 @@ class Lifecycle:
         """
         self.lap_began = time.monotonic()
         self.run.begin()
+        self._live = enter(self.run, self.callbacks)
         self.callbacks.emit("on_fit_begin")
 
     def lap(self, now: float) -> float:
@@ -126,6 +129,7 @@ class Lifecycle:
             run.control.wait_while_paused()
         finally:
             run.status = before
+            run.spend("paused", time.monotonic() - began)
             self.callbacks.emit("on_resume")
         self.lap_began += time.monotonic() - began
 

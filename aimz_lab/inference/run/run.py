@@ -43,8 +43,8 @@ class Run:
         disabled: Callbacks that failed and were switched off, each with its error.
         checkpoints: The newest paths written, with the step of each; at most 1,000.
         seconds_in: Wall time by activity: ``data`` (gathering batches and moving them),
-            ``dispatch`` (and compiling), ``steps`` (waiting for them), ``validation`` and
-            ``callbacks``.
+            ``dispatch`` (and compiling), ``steps`` (waiting for them), ``validation``,
+            ``callbacks`` and ``paused``.
         transferred_bytes: Bytes of batches moved to the devices so far; of row numbers only, if the
             data is already there.
         skipped: Steps left out because they were not finite.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from aimz_lab.data.checks import check_positive_int
@@ -15,7 +17,7 @@ from aimz_lab.lab.callbacks import ProgressLine
 from aimz_lab.lab.dashboard import previous_runs
 from aimz_lab.lab.dashboard.contents import meta, panels_of
 from aimz_lab.lab.dashboard.view_choice import MOST_UPDATES_PER_S, ViewName, view_named
-from aimz_lab.lab.dashboard.views import View
+from aimz_lab.lab.dashboard.views import Receive, View
 from aimz_lab.lab.panels import CheckPanel, DevicesPanel, Panel
 from aimz_lab.lab.panels.best_so_far import BestSoFar
 from aimz_lab.lab.panels.panel_set import Frames, PanelSet
@@ -33,6 +35,10 @@ class LiveDashboard(Callback):
     the run. Restore best stops it too, and gives the model the best state: by the held-out loss, or
     else the lowest window of training steps. Of chains: energies, divergences, step sizes, R-hat
     and effective sample sizes. When the run ends, a still picture with a summary takes their place.
+
+    The record outlives the page: one that is loaded again shows the live view again, or the picture
+    of a run that has ended meanwhile. Where an output is cleared or its cell run again, the buttons
+    move to a corner of the page. :func:`~aimz_lab.lab.running` lists every run of the process.
 
     In a terminal: one line. In a notebook that a program executes: the picture. In continuous
     integration and tests: nothing.
@@ -96,6 +102,8 @@ class LiveDashboard(Callback):
         self.view: View = View()
         self._throttle = Throttle(1 / MOST_UPDATES_PER_S, share)
         self._sent_s = 0.0
+        # A click is answered on a thread of the page; the newest frame must come last.
+        self._showing = threading.RLock()
 
     def _panels(self, run: Run) -> list[Panel]:
         panels = panels_of(run, DevicesPanel(lambda: self.display_s), best=self._best)
@@ -152,18 +160,20 @@ class LiveDashboard(Callback):
         if self._restore_best and best:
             run.end_with(best.state)
             run.notes.append(f"The model has the best state, that of step {best.step:,}.")
-        frames = self._panel_set.frames(run, self.view.wants, everything=True)
-        self.view.close(run, frames)
+        with self._showing:
+            frames = self._panel_set.frames(run, self.view.wants, everything=True)
+            self.view.close(run, frames)
         previous_runs.remember(run)
 
     def _refresh(self, run: Run, *, at_once: bool = False) -> None:
         began = time.perf_counter()
         if not (at_once or self._throttle.ready(began)):
             return
-        frames = self._panel_set.frames(run, self.view.wants, everything=at_once)
-        sending = time.perf_counter()
-        self._throttle.interval_s = self.view.interval_s
-        self.view.show(run, frames)
+        with self._showing:
+            frames = self._panel_set.frames(run, self.view.wants, everything=at_once)
+            sending = time.perf_counter()
+            self._throttle.interval_s = self.view.interval_s
+            self.view.show(run, frames)
         ended = time.perf_counter()
         self._sent_s += ended - sending
         self._throttle.spent(ended, ended - began)
@@ -179,6 +189,17 @@ class LiveDashboard(Callback):
             _obey(run, message.get("kind"), message.get("value"))
         except AimzLabError as error:
             self.view.send({"kind": "refused", "why": str(error)})
+        else:
+            self._tell_what_is_asked(run)
+
+    def _tell_what_is_asked(self, run: Run) -> None:
+        """Show a request at once: the run may not get to it before a long compilation ends."""
+        with self._showing:
+            if run.finished or "progress" not in self.view.wants:
+                return
+            progress = self._panel_set.call("progress", "frame", run)
+            if progress is not None:
+                self.view.show(run, {"progress": progress})
 
     def _stop_at_best(self, run: Run) -> None:
         if self._best.of(run) is None:
@@ -186,6 +207,17 @@ class LiveDashboard(Callback):
             raise ArgumentError(msg)
         self._restore_best = True
         run.control.stop("Restore best was clicked")
+
+    def follow(self, run: Run, open_view: Callable[[Receive], View]) -> None:
+        """Get ready to join the callbacks of a run that began before.
+
+        Args:
+            run: The run.
+            open_view: Opens the view, whose clicks it hands to its argument.
+        """
+        self.run = run
+        self._panel_set = PanelSet(self._panels(run), share=self._share / 3)
+        self.view = self._asked_view = open_view(self._receive)
 
     def _ipython_display_(self) -> None:
         self.view.display(self.run)

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakSet
 
 from aimz_lab.inference.run.events import Run
 from aimz_lab.lab.record import loss_trace
@@ -25,12 +26,14 @@ class _PreviousRun:
 _lock = threading.Lock()
 _by_model: dict[str, deque[_PreviousRun]] = {}
 _counts: dict[str, int] = {}
+_remembered: WeakSet[Run] = WeakSet()
 
 
 def remember(run: Run) -> None:
-    """Keep the curve of a finished run, and drop the oldest ones."""
-    if run.step < 2 or run.info.is_sampling:
+    """Keep the curve of a finished run once, however many display it; drop the oldest ones."""
+    if run.step < 2 or run.info.is_sampling or run in _remembered:
         return
+    _remembered.add(run)
     trace = loss_trace(run).frame()
     name = run.info.model
     with _lock:

@@ -1,12 +1,14 @@
-"""Show a finished run on the live page, redrawn from its history."""
+"""Show a run on the live page: one that goes on live, one that ended from its history."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from aimz_lab.inference.run.events import Run
+from aimz_lab.inference.run.live_runs import LiveRun, live_runs
 from aimz_lab.lab import environment
 from aimz_lab.lab.dashboard.contents import meta, panels_of
+from aimz_lab.lab.dashboard.dashboard import LiveDashboard
 from aimz_lab.lab.panels.panel_set import Frames, PanelSet
 from aimz_lab.lab.record import RunSource, run_of
 
@@ -24,12 +26,15 @@ def frames_of(run: Run) -> Frames:
 def show(source: RunSource, *others: RunSource) -> AnyWidget:
     """Show a run on the live page, with other axes or beside other runs.
 
+    A run that goes on is shown live, with its buttons, also if it was begun without a display.
+
     Args:
-        source: A run, or an object with one: a history, a dashboard, a watched loop.
+        source: A run, or an object with one: a history, a dashboard, a handle, a watched loop.
         *others: Further runs, drawn in grey.
 
     Returns:
-        The widget, which shows itself at the end of a cell. A saved notebook does not keep it; it
+        The widget, which shows itself at the end of a cell. A saved notebook keeps the picture of a
+        run that was shown live and has ended. Of a run that had ended before it keeps no widget; it
         keeps the still picture of the run, or a :func:`~aimz_lab.lab.loss_figure`.
 
     Raises:
@@ -41,11 +46,40 @@ def show(source: RunSource, *others: RunSource) -> AnyWidget:
         True
     """
     environment.require_widgets()
-    from aimz_lab.lab.dashboard.widget import make_widget
+    from aimz_lab.lab.dashboard.widget import WidgetView, make_widget
 
+    run = run_of(source)
     runs = [
         {"label": f"{run.info.model} {i}", "n_obs": run.info.n_obs, "trace": trace}
         for i, run in enumerate(map(run_of, others), start=2)
         for trace in (frames_of(run)["loss"]["traces"]["loss"],)
     ]
-    return make_widget({**frames_of(run_of(source)), "previous_runs": {"runs": runs}})
+    beside = {"previous_runs": {"runs": runs}}
+    for live in live_runs():
+        if live.run is not run:
+            continue
+        shown = [c.view for c in live.callbacks.active if isinstance(c, LiveDashboard)]
+        for view in shown:
+            if isinstance(view, WidgetView) and not others:
+                return view.widget
+        if widget := _follow(live, beside):
+            return widget
+    frames = frames_of(run) | beside
+    return make_widget(frames if run.finished else _as_snapshot(frames))
+
+
+def _follow(live: LiveRun, beside: Frames) -> AnyWidget | None:
+    """Return a widget that follows a run from the next event on, unless the run has ended."""
+    from aimz_lab.lab.dashboard.widget import FollowingView
+
+    so_far = {name: frame for name, frame in frames_of(live.run).items() if "error" not in frame}
+    dashboard = LiveDashboard()
+    dashboard.follow(live.run, lambda receive: FollowingView(so_far | beside, receive))
+    return dashboard.view.widget if live.callbacks.join(dashboard) else None
+
+
+def _as_snapshot(frames: Frames) -> Frames:
+    """Say that these frames of a run without an end stay as they are."""
+    why = "The run as it was when it was shown; this view does not follow it."
+    progress = frames["progress"] | {"status": "snapshot", "words": "snapshot", "reason": why}
+    return frames | {"progress": progress | {"asked": ""}}

@@ -5,15 +5,19 @@ from __future__ import annotations
 import functools
 import math
 import time
+import uuid
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from aimz_lab.inference.run.events import Run
 from aimz_lab.lab import formatting
+from aimz_lab.lab.dashboard.busy_kernel import answer_reloaded_pages
 from aimz_lab.lab.dashboard.comm_routing import let_page_choose_shell
 from aimz_lab.lab.dashboard.static import module, style
 from aimz_lab.lab.dashboard.views import PANELS, WIDGET_MIME, NotebookView, PictureView, Receive
-from aimz_lab.lab.environment import has_subshells
+from aimz_lab.lab.environment import has_subshells, kernel
 from aimz_lab.lab.panels.panel_set import Frames
+from aimz_lab.lab.pictures.figures import picture_bundle
 from aimz_lab.system.imports import late_import
 
 if TYPE_CHECKING:
@@ -26,20 +30,48 @@ _SLOWEST_S = 3.0
 """Most seconds between two updates, however slowly the page draws."""
 
 
+_KEPT_RECORDS = 16
+
+_with_record: deque[AnyWidget] = deque()
+
+
 @functools.cache
 def widget_class() -> type[AnyWidget]:
-    """Return the widget's class, which has a trait for each panel and nothing else."""
+    """Return the widget's class, which has a trait for each panel and for the record of the end."""
     anywidget, traitlets = late_import("anywidget"), late_import("traitlets")
-    traits = {name: traitlets.Dict().tag(sync=True) for name in ("meta", "previous_runs", *PANELS)}
+    names = ("meta", "previous_runs", "record", *PANELS)
+    traits = {name: traitlets.Dict().tag(sync=True) for name in names}
     members = {"__module__": __name__, "_esm": module(), "_css": style(), **traits}
     return type("DashboardWidget", (anywidget.AnyWidget,), members)
 
 
 def make_widget(frames: Frames) -> AnyWidget:
     """Return a widget that shows ``frames`` and takes clicks while a cell runs."""
-    widget = widget_class()(**frames)
+    model_id = uuid.uuid4().hex
+    named = {**frames, "meta": {**frames.get("meta", {}), "model_id": model_id}}
+    widget = widget_class()(model_id=model_id, **named)
     let_page_choose_shell(widget.comm)
     return widget
+
+
+def leave_record(widget: AnyWidget, bundle: dict[str, Any], metadata: dict[str, Any]) -> None:
+    """Leave a widget with the record of its run alone, which its pages keep in its place.
+
+    An output of a page that was loaded again, or was closed at the end of the run, no longer
+    follows the kernel's own replacement. So the latest widgets stay open until a page asks.
+
+    Args:
+        widget: The widget of a run that has ended.
+        bundle: The record, as a MIME bundle.
+        metadata: Metadata of its parts.
+    """
+    with widget.hold_sync():
+        widget.record = {"data": bundle, "metadata": metadata}
+        for name in ("previous_runs", *(PANELS - {"progress"})):
+            setattr(widget, name, {})
+    _with_record.append(widget)
+    while len(_with_record) > _KEPT_RECORDS:
+        _with_record.popleft().close()
 
 
 class WidgetView(NotebookView):
@@ -71,12 +103,16 @@ class WidgetView(NotebookView):
 
     def open(self, run: Run, frames: Frames, receive: Receive) -> None:
         """Show the widget, and begin to take its messages."""
+        self._make(frames, receive)
+        super().open(run, frames, receive)
+
+    def _make(self, frames: Frames, receive: Receive) -> None:
         self._is_heard = self._shows_pictures = False
         self._live_interval_s = self.interval_s = self._least_interval_s
         self.widget = make_widget(frames)
         self.widget.on_msg(lambda _, message, __: self._take(message, receive))
+        answer_reloaded_pages(kernel())
         self._opened = time.monotonic()
-        super().open(run, frames, receive)
 
     def live_bundle(self, run: Run) -> dict[str, Any]:
         """Return the reference to the widget, with text for pages that cannot show it."""
@@ -91,10 +127,11 @@ class WidgetView(NotebookView):
         self._show_pictures_to_silent_page(run)
 
     def close(self, run: Run, frames: Frames) -> None:
-        """Replace the widget by the picture, and close the widget."""
-        self.show(run, frames)
-        super().close(run, frames)
-        self.widget.close()
+        """Replace the widget by the picture, and leave the picture in the widget."""
+        bundle, metadata = picture_bundle(run)
+        self.widget.progress = frames.get("progress", self.widget.progress)
+        self.replace(bundle, metadata)
+        leave_record(self.widget, bundle, metadata)
 
     def _take(self, message: dict[str, Any], receive: Receive) -> None:
         # On a subshell's thread, while the cell runs on the main one.
@@ -127,3 +164,26 @@ class WidgetView(NotebookView):
         if not self._is_heard and late and has_subshells():
             self._shows_pictures, self.interval_s = True, PictureView.interval_s
             self.replace(PictureView().live_bundle(run))
+
+
+class FollowingView(WidgetView):
+    """A widget that is handed out, and follows a run that began before.
+
+    Args:
+        frames: The run so far.
+        receive: Takes the messages of its page.
+        interval_s: Least seconds between two updates.
+    """
+
+    def __init__(self, frames: Frames, receive: Receive, interval_s: float = 0.1) -> None:
+        super().__init__(interval_s)
+        self._make(frames, receive)
+
+    def open(self, run: Run, frames: Frames, receive: Receive) -> None:  # noqa: ARG002
+        """Go on with the widget that was handed out."""
+        with self.widget.hold_sync():
+            for name in frames.keys() & PANELS:
+                setattr(self.widget, name, frames[name])
+
+    def replace(self, bundle: dict[str, Any], metadata: dict[str, Any] | None = None) -> None:
+        """Leave the output to the page, which puts the record there."""

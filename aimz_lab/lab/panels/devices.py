@@ -75,8 +75,13 @@ class DevicesPanel(Panel):
     def _shares(self, run: Run) -> dict[str, float]:
         """Share of wall time by activity; the display's is not counted as the callbacks'.
 
+        Before the first steps there are none: only the display has been counted by then, and a
+        frame may stay on the page for as long as a compilation takes.
+
         Dispatch and steps are one activity: some devices compute during the dispatch of a call.
         """
+        if run.step == run.resumed_at:
+            return {}
         elapsed = max(run.elapsed_s, 1e-9)
         spent = {**run.seconds_in, "display": self._display_s()}
         spent["steps"] = spent.pop("dispatch", 0.0) + spent.get("steps", 0.0)

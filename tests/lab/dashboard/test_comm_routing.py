@@ -1,11 +1,16 @@
-"""A page is heard while a cell runs, and ipykernel still needs a patch for that."""
+"""A page is heard while a cell runs, and ipykernel still needs patches for that."""
 
 from __future__ import annotations
+
+import queue
+import time
+from contextlib import suppress
 
 import pytest
 
 pytest.importorskip("ipykernel", reason="needs the lab extra: pip install 'aimz_lab[lab]'")
 
+from aimz_lab.lab.dashboard.busy_kernel import answer_reloaded_pages
 from aimz_lab.lab.dashboard.comm_routing import let_page_choose_shell
 from tests.lab.dashboard.test_protocol import Page
 
@@ -63,3 +68,61 @@ def test_the_patch_is_still_needed(page):
 def test_a_comm_without_that_method_is_left_alone():
     let_page_choose_shell(object())
     let_page_choose_shell(None)
+    answer_reloaded_pages(object())
+    answer_reloaded_pages(None)
+
+
+BUSY = """
+import time, ipywidgets
+from pathlib import Path
+from aimz_lab.lab.dashboard.busy_kernel import answer_reloaded_pages
+shown = ipywidgets.IntSlider(7)
+if {patched}:
+    answer_reloaded_pages(get_ipython().kernel)
+print("BUSY", flush=True)
+end = time.monotonic() + 60
+while not Path({over!r}).exists() and time.monotonic() < end:
+    time.sleep(0.01)
+print("RESULT 1")
+"""
+QUESTIONS = [
+    ("kernel_info_request", {}),
+    ("comm_info_request", {"target_name": "jupyter.widget"}),
+    ("comm_open", {"comm_id": "c", "target_name": "jupyter.widget.control", "data": {}}),
+    ("comm_msg", {"comm_id": "c", "data": {"method": "request_states"}}),
+]
+ANSWERS = {"kernel_info_reply", "comm_info_reply", "the slider's state"}
+
+
+def answers_while_busy(page, patched, over, patience_s):
+    """What a page hears while a cell runs, if its questions name no subshell."""
+    page.run(BUSY.format(patched=patched, over=str(over)))
+    page.wait_for(lambda m: m["msg_type"] == "stream" and "BUSY" in m["content"]["text"])
+    asked, heard = set(), set()
+    for kind, content in QUESTIONS:
+        metadata = {"version": "1.0.0"} if kind == "comm_open" else {}
+        message = page.client.session.msg(kind, content, metadata=metadata)
+        page.client.shell_channel.send(message)
+        asked.add(message["header"]["msg_id"])
+    deadline = time.monotonic() + patience_s
+    while heard != ANSWERS and time.monotonic() < deadline:
+        with suppress(queue.Empty):
+            reply = page.client.get_shell_msg(timeout=0.1)
+            heard |= {reply["msg_type"]} if reply["parent_header"]["msg_id"] in asked else set()
+        with suppress(queue.Empty):
+            data = page.client.get_iopub_msg(timeout=0.1)["content"].get("data", {})
+            states = [one["state"] for one in data.get("states", {}).values()]
+            heard |= {"the slider's state"} if any(s.get("value") == 7 for s in states) else set()
+    over.touch()
+    page.result()
+    return heard
+
+
+@pytest.mark.slow
+def test_a_page_that_is_loaded_again_finds_its_widgets_only_with_the_patch(page, tmp_path):
+    if page.subshell is None:
+        pytest.skip("this ipykernel delivers no message while a cell runs")
+    assert answers_while_busy(page, False, tmp_path / "first", patience_s=2) == set(), (
+        "ipykernel answers by itself now: delete answer_reloaded_pages"
+    )
+    assert answers_while_busy(page, True, tmp_path / "second", patience_s=60) == ANSWERS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 
@@ -162,8 +163,14 @@ class TestClicks:
         screen.click("pause")
         threading.Timer(0.1, screen.click, ["resume"]).start()
         assert lifecycle.handle_requests() is None
-        statuses = [frames["progress"]["status"] for frames in screen.frames]
-        assert statuses == ["running", "paused", "running"]
+        shown = [(f["progress"]["status"], f["progress"]["asked"]) for f in screen.frames]
+        # Each request is shown at once, and again when the run has got to it.
+        assert [now for now, _ in itertools.groupby(shown)] == [
+            ("running", ""),
+            ("running", "pause"),
+            ("paused", ""),
+            ("running", ""),
+        ]
 
     def test_clicks_after_the_end_do_nothing(self, screen):
         run = begun()

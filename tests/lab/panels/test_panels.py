@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from types import SimpleNamespace
 
 import jax
@@ -11,6 +12,7 @@ import pytest
 
 from aimz_lab.errors import DataError
 from aimz_lab.inference.run.events import Callback, Callbacks, Control
+from aimz_lab.inference.run.loop import Lifecycle
 from aimz_lab.lab.panels import (
     CheckPanel,
     DevicesPanel,
@@ -186,6 +188,18 @@ class TestDevices:
         assert frame["time"]["steps"] == pytest.approx(0.3, rel=0.01)
         assert frame["time"]["callbacks"] == pytest.approx(0.075, rel=0.01)
         assert frame["time"]["display"] == pytest.approx(0.025, rel=0.01)
+
+    def test_time_is_shared_out_only_once_there_were_steps_and_a_pause_is_a_part_of_it(self):
+        run = begun()
+        panel = DevicesPanel(lambda: 60.0)
+        panel.begin(run)
+        assert panel.frame(run)["time"] == {}  # all of it would be the display's
+        callbacks = Callbacks([], run)
+        threading.Timer(0.2, run.control.resume).start()
+        run.control.pause()
+        Lifecycle(run, callbacks).handle_requests()
+        feed(run, [1.0])
+        assert panel.frame(run)["time"]["paused"] > 0.5
 
     def test_it_counts_compilations_of_this_run_and_says_what_came_with_them(self):
         def freshly_compiled(x):

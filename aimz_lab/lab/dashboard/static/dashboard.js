@@ -7,9 +7,11 @@
 
 import { series } from "./chart.js";
 import { Curve } from "./curve.js";
+import { countView, Dock } from "./dock.js";
 import { button, choice, h, icon, setAttribute, setFlag, setText, toggle } from "./elements.js";
 import { count, duration, number, rate, ratio, restAfter, usual } from "./math.js";
 import { done, isOver, later, position } from "./position.js";
+import { recordOf, settle } from "./record.js";
 import {
   checkPanel, convergencePanel, devicesPanel, paddingPanel, parametersPanel, samplingPanel,
 } from "./panels.js";
@@ -25,14 +27,20 @@ const TRAITS = ["meta", "previous_runs", "progress", "loss", "padding", "devices
   "sampling", "convergence", "check"];
 const COLORS = ["loss", "validation", "rate", "metric", "best", "previous", "grid", "muted", "text",
   "surface"];
+const ASKED = {
+  stop: "Stopping", pause: "Pausing", restore_best: "Stopping, with the best state for the model,",
+};
+const STYLE_MS = 100;
 const LOST = { status: "lost", words: "no longer connected", asked: "" };
 let views = 0;
 
 class View {
-  constructor(model, el) {
+  /** Draw into `el`; a docked view does without the record of the end. */
+  constructor(model, el, { docked = false } = {}) {
     this.model = model;
     this.el = el;
-    this.id = `aimz-${++views}`;
+    this.docked = docked;
+    this.id = `aimz-${model.get("meta").model_id}-${++views}`; // a page has many of these modules
     this.options = { curve: "loss", log: false, smooth: true, perRow: true, half: false };
     this.reachable = null; // not known yet
     this.dirty = new Set(TRAITS);
@@ -42,6 +50,7 @@ class View {
     this.pace = 0;
     this.painted = new MessageChannel(); // its message arrives once the drawing is done
     this.painted.port1.onmessage = () => this.rest(performance.now() - this.drawn);
+    this.discount = countView(model);
     this.build();
     this.listen();
     this.greet();
@@ -153,9 +162,12 @@ class View {
         this.refresh(name);
       });
     }
+    on("change:record", () => {
+      if (!this.docked) this.stopSettling = settle(this.model, this.el);
+    });
     on("msg:custom", (message) => this.take(message));
     for (const event of ["comm:close", "comm_live_update"]) on(event, () => this.lose());
-    this.resizing = new ResizeObserver(() => this.schedule("loss"));
+    this.resizing = new ResizeObserver(() => this.schedule(this.theme ? "loss" : "theme"));
     this.resizing.observe(this.root);
     this.theming = new MutationObserver(() => this.schedule("theme"));
     this.theming.observe(document.body, { attributes: true });
@@ -198,10 +210,8 @@ class View {
 
   send(kind, value = null) {
     this.model.send({ kind, value });
-    const stopping = "Stopping after this chunk of steps…";
-    const asked = { stop: stopping, restore_best: "Stopping; the model will have the best state…", pause: "Pausing after this chunk of steps…",
-      resume: "", checkpoint: "Checkpoint asked for.", learning_rate: `Learning rate ${value} asked for.` };
-    this.say(asked[kind] ?? "");
+    const asked = { checkpoint: "Checkpoint asked for.", learning_rate: `Learning rate ${value} asked for.` };
+    this.say(asked[kind] ?? this.awaited(kind));
   }
 
   enterRate(event) {
@@ -237,6 +247,12 @@ class View {
   paused() {
     const { status, asked } = this.model.get("progress");
     return status === "paused" || asked === "pause";
+  }
+
+  /** What a request waits for, in words: the run gets to it between two chunks of steps. */
+  awaited(asked) {
+    const when = this.model.get("progress").step ? "after this chunk of steps" : "once the first steps are compiled";
+    return asked in ASKED ? `${ASKED[asked]} ${when}…` : "";
   }
 
   change(options) {
@@ -286,9 +302,11 @@ class View {
     this.beat();
     if (this.theme === undefined || dirty.has("theme")) this.readTheme();
     if (dirty.has("meta")) this.drawMeta();
+    const ended = Boolean(recordOf(this.model)); // the record has taken the frames' place
     // First, since the chart reads its width: after the changes below, the page would be laid out again.
-    if (["loss", "previous_runs", "theme", "meta"].some((name) => dirty.has(name))) this.drawChart();
+    if (!ended && this.theme && ["loss", "previous_runs", "theme", "meta"].some((name) => dirty.has(name))) this.drawChart();
     if (["progress", "meta", "sampling"].some((name) => dirty.has(name))) this.drawProgress();
+    if (ended) return;
     if (this.model.get("meta").is_sampling && ["sampling", "convergence", "meta"].some((name) => dirty.has(name))) {
       this.drawSampling();
     }
@@ -304,6 +322,7 @@ class View {
     this.pill.toggleAttribute("data-beat");
   }
 
+  /** Read the colours; without a place on the page, or before its styles, there are none yet. */
   readTheme() {
     const [r, g, b, a] = (getComputedStyle(this.root).backgroundColor.match(/[\d.]+/g) ?? []).map(Number);
     const dark = a !== 0 && 0.299 * r + 0.587 * g + 0.114 * b < 128;
@@ -311,6 +330,11 @@ class View {
     const style = getComputedStyle(this.root);
     const color = (name) => style.getPropertyValue(`--aimz-${name}`).trim();
     const colors = Object.fromEntries(COLORS.map((name) => [name, color(name)]));
+    if (Object.values(colors).some((value) => value === "")) {
+      // A canvas draws in black what has no colour: the curve waits. Its place on the page is observed.
+      if (this.root.isConnected) this.styling = setTimeout(() => this.schedule("theme"), STYLE_MS);
+      return;
+    }
     this.theme = { colors, font: `11px ${style.fontFamily}` };
   }
 
@@ -376,7 +400,8 @@ class View {
   drawNotice(progress, over) {
     const why = this.lost && !over ? "The kernel was restarted or has ended; this run is not continued."
       : progress.status === "completed" ? "" : progress.reason;
-    const says = over || this.lost ? why : this.reachable === false ? UNREACHABLE : this.said ?? "";
+    const says = over || this.lost ? why
+      : this.reachable === false ? UNREACHABLE : this.said || this.awaited(progress.asked);
     setText(this.notice, says);
     setFlag(this.notice, "hidden", !says);
     const notes = progress.notes ?? [];
@@ -405,7 +430,10 @@ class View {
   }
 
   remove() {
+    this.discount();
+    this.stopSettling?.();
     clearInterval(this.ticking);
+    clearTimeout(this.styling);
     clearTimeout(this.greeting);
     clearTimeout(this.patience);
     clearTimeout(this.forgetting);
@@ -419,7 +447,15 @@ class View {
 }
 
 export default {
+  initialize({ model }) {
+    const dock = new Dock(model, (el) => {
+      const view = new View(model, el, { docked: true });
+      return () => view.remove();
+    });
+    return () => dock.remove();
+  },
   render({ model, el }) {
+    if (recordOf(model)) return settle(model, el);
     const view = new View(model, el);
     return () => view.remove();
   },

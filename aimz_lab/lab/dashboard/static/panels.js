@@ -85,7 +85,7 @@ function facts(pairs) {
     pairs.map(([term, value]) => h("div", {}, h("dt", {}, term), h("dd", {}, value))));
 }
 
-const ACTIVITIES = ["data", "transfer", "steps", "validation", "callbacks", "display"];
+const ACTIVITIES = ["data", "transfer", "steps", "validation", "callbacks", "display", "paused"];
 
 /** Devices and memory, time by activity, and compilations. */
 export const devicesPanel = () => panel("Devices", false, (frame, { headline, extra, body }) => {
@@ -95,9 +95,10 @@ export const devicesPanel = () => panel("Devices", false, (frame, { headline, ex
   const memory = first.in_use ?? process.in_use;
   setText(headline, `${name} · ${size(memory)} · compiled ${count(compiled.count)}×` +
     (compiled.count ? `, ${duration(compiled.seconds)}` : ""));
-  extra.replaceChildren(timeBar(frame.time));
+  const isTimed = Object.keys(frame.time).length > 0; // not before the first steps
+  extra.replaceChildren(isTimed ? timeBar(frame.time) : "");
   body.replaceChildren(
-    timeLegend(frame.time),
+    isTimed ? timeLegend(frame.time) : "",
     facts([
       ["process memory", `${size(process.in_use)}, at most ${size(process.peak)}`],
       ["live buffers", count(frame.live_buffers)],

@@ -2,7 +2,7 @@
 
 import { count, duration } from "./math.js";
 
-const OVER = ["completed", "stopped", "early_stopped", "interrupted", "diverged", "failed"];
+const OVER = ["completed", "stopped", "early_stopped", "interrupted", "diverged", "failed", "snapshot"];
 
 /** Whether the run has ended. */
 export const isOver = (progress) => OVER.includes(progress?.status);

@@ -1,0 +1,85 @@
+// The dock in a corner of the page: the controls of a run that has no view on the page.
+//
+// Clearing or running a cell again takes the view of a run away, and the run goes on. A cell that is
+// far away may have no view yet.
+
+import { h, setText } from "./elements.js";
+import { isOver } from "./position.js";
+import { recordOf } from "./record.js";
+
+const CHECK_MS = 1000;
+const LINGER = 6; // checks for which the end is shown
+
+const viewCounts = new Map(); // by widget
+
+/** Count a view of a widget; returns a function that discounts it. */
+export function countView(model) {
+  const id = model.get("meta").model_id;
+  viewCounts.set(id, (viewCounts.get(id) ?? 0) + 1);
+  return () => viewCounts.set(id, viewCounts.get(id) - 1);
+}
+
+/** Whether the notebook of the widget has been closed on this page. */
+function isClosed({ widget_manager: manager }) {
+  return Boolean(manager?.isDisposed) || manager?.context === null || Boolean(manager?.context?.isDisposed);
+}
+
+/** Keeps the controls of a run on the page; `makeView` draws them into an element. */
+export class Dock {
+  constructor(model, makeView) {
+    this.model = model;
+    this.makeView = makeView;
+    this.missed = 0;
+    this.lost = false;
+    this.checking = setInterval(() => this.check(), CHECK_MS);
+    for (const event of ["comm:close", "comm_live_update"]) {
+      model.on(event, () => {
+        this.lost = true;
+        this.remove();
+      });
+    }
+  }
+
+  check() {
+    const over = isOver(this.model.get("progress")) || Boolean(recordOf(this.model));
+    const hasView = (viewCounts.get(this.model.get("meta").model_id) ?? 0) > (this.entry ? 1 : 0);
+    if (isClosed(this.model)) {
+      this.remove();
+      return;
+    }
+    this.missed = hasView ? 0 : this.missed + 1;
+    this.ended = over ? (this.ended ?? 0) + 1 : 0;
+    if (this.entry && (hasView || this.ended > LINGER)) this.close();
+    // The second time: a view that moves is away for a moment.
+    else if (!this.entry && !over && this.missed > 1) this.open();
+    if (over && !this.entry) clearInterval(this.checking);
+  }
+
+  open() {
+    const toggle = h("button", { type: "button", class: "aimz-dock-toggle", "aria-expanded": "false",
+      onclick: () => this.unfold(toggle) }, "Show");
+    const el = h("div", {});
+    this.entry = h("div", { class: "aimz-dock", title: this.model.widget_manager?.context?.path ?? "" }, el, toggle);
+    const docks = document.querySelector(".aimz-docks") ??
+      document.body.appendChild(h("aside", { class: "aimz-docks", "aria-label": "Runs without a view" }));
+    docks.append(this.entry);
+    this.removeView = this.makeView(el);
+  }
+
+  unfold(toggle) {
+    const open = this.entry.toggleAttribute("data-open");
+    toggle.setAttribute("aria-expanded", String(open));
+    setText(toggle, open ? "Hide" : "Show");
+  }
+
+  close() {
+    this.removeView?.();
+    this.entry?.remove();
+    this.entry = this.removeView = null;
+  }
+
+  remove() {
+    clearInterval(this.checking);
+    this.close();
+  }
+}

@@ -1,0 +1,185 @@
+"""The front end in a bare page, beside a kernel that is played: rare moments of a notebook."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+import numpy as np
+import pytest
+
+from aimz_lab.lab.dashboard.replay import frames_of
+from aimz_lab.lab.dashboard.static import module, style
+from tests.lab.runs import begun, feed
+
+# As in JupyterLab, each widget has a module of its own.
+PLAYED = """
+const revive = (_, value) => value?.$bytes === undefined ? value
+  : new DataView(Uint8Array.from(atob(value.$bytes), (c) => c.charCodeAt(0)).buffer);
+window.widget = async (source, state, cells) => {
+  const handlers = {};
+  const model = {
+    state: JSON.parse(state, revive), sent: [],
+    get: (name) => model.state[name] ?? {},
+    on: (event, handler) => (handlers[event] ??= new Set()).add(handler),
+    off: (event, handler) => handlers[event]?.delete(handler),
+    emit: (event, value) => handlers[event]?.forEach((handler) => handler(value)),
+    put: (name, value) => {
+      model.state[name] = { ...model.state[name], ...value };
+      model.emit(`change:${name}`);
+    },
+    send: (message) => {
+      model.sent.push(message.kind);
+      if (message.kind === "hello") model.emit("msg:custom", { kind: "welcome" });
+      if (message.kind === "pause") model.put("progress", { asked: "pause" });
+    },
+    widget_manager: cells && { context: { model: { cells } } },
+  };
+  const url = URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
+  const definition = (await import(url)).default;
+  definition.initialize?.({ model });
+  model.render = (where = document.body) => {
+    const el = document.createElement("div");
+    where?.append(el);
+    return { el, remove: definition.render({ model, el }) };
+  };
+  return model;
+};
+"""
+BLACK = """
+canvas => {
+  const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+  let black = 0, drawn = 0;
+  for (let i = 0; i < data.length; i += 4) {
+    if (data[i + 3] < 200) continue;
+    drawn += 1;
+    black += data[i] + data[i + 1] + data[i + 2] === 0;
+  }
+  return [black, drawn];
+}
+"""
+
+
+@pytest.fixture
+def page(browser):
+    page = browser.new_page()
+    page.clock.install()
+    page.set_content("<html><head></head><body></body></html>")
+    page.add_style_tag(content=style())
+    page.add_script_tag(content=PLAYED)
+    yield page
+    page.close()
+
+
+def frames(model_id, losses=(5.0, 4.0, 3.0)):
+    """What a kernel sends of a run whose rate can be set, as JSON."""
+    run = begun(n_obs=10, row_multiple=8)
+    run.control.can_set_learning_rate = True
+    if losses:
+        feed(run, losses, rate=0.1)
+    state = frames_of(run)
+    state["meta"]["model_id"] = model_id
+
+    def plain(value):
+        if isinstance(value, bytes):
+            return {"$bytes": base64.b64encode(value).decode()}
+        return value.item() if isinstance(value, np.generic) else str(value)
+
+    return json.dumps(state, default=plain)
+
+
+def make(page, name, state, cells="null"):
+    page.evaluate(
+        f"async ([source, state]) => {{ window.{name} = await widget(source, state, {cells}) }}",
+        [module(), state],
+    )
+
+
+def test_fields_and_choices_of_two_widgets_are_their_own(page):
+    for name in ("a", "b"):
+        make(page, name, frames(name))
+        page.evaluate(f"() => {{ {name}.render() }}")
+    page.clock.run_for(200)
+    second = page.locator("section.aimz").nth(1)
+    second.get_by_text("learning rate").first.click()
+    assert second.locator("input.aimz-rate").evaluate("e => e === document.activeElement")
+    for i in range(2):
+        section = page.locator("section.aimz").nth(i)
+        assert section.get_by_role("radio", name="loss").is_checked()
+    assert page.evaluate("() => document.querySelectorAll('[id]').length") == len(
+        set(page.evaluate("() => [...document.querySelectorAll('[id]')].map((e) => e.id)"))
+    )
+
+
+def test_a_curve_that_is_drawn_before_it_has_a_place_is_not_black(page):
+    make(page, "a", frames("a"))
+    page.evaluate("() => { window.view = a.render(null) }")  # as while a page is loaded
+    page.clock.run_for(300)
+    page.evaluate("() => { document.body.append(view.el) }")
+    page.wait_for_function("() => document.querySelector('canvas').width > 300")
+    page.clock.run_for(300)
+    black, drawn = page.locator("canvas").evaluate(BLACK)
+    assert (black, drawn > 100) == (0, True)
+
+
+def test_the_notice_of_a_request_stays_until_the_run_gets_to_it(page):
+    make(page, "a", frames("a", losses=()))
+    page.evaluate("() => { a.render() }")
+    page.clock.run_for(200)
+    assert page.locator("svg.aimz-time").count() == 0  # no shares of a time that has not begun
+    page.get_by_role("button", name="Pause").click()
+    notice = page.locator(".aimz-notice")
+    for _ in range(2):
+        page.clock.run_for(5000)
+        assert notice.inner_text() == "Pausing once the first steps are compiled…"
+    page.evaluate(
+        "() => a.put('progress', {asked: '', status: 'paused', words: 'paused', step: 3})"
+    )
+    page.clock.run_for(200)
+    assert not notice.is_visible()
+
+
+def test_a_run_without_a_view_keeps_its_buttons_in_a_corner(page):
+    make(page, "a", frames("a"))
+    page.evaluate("() => { window.view = a.render() }")
+    page.clock.run_for(3000)
+    dock = page.locator(".aimz-dock")
+    assert dock.count() == 0
+    page.evaluate("() => { view.remove(); view.el.remove() }")
+    page.clock.run_for(3000)
+    assert not dock.locator("canvas").is_visible()
+    dock.get_by_role("button", name="Show").click()
+    assert dock.locator("canvas").is_visible()
+    dock.get_by_role("button", name="Stop").click()
+    assert "stop" in page.evaluate("() => a.sent")
+    page.evaluate("() => a.put('progress', {status: 'stopped', words: 'stopped'})")
+    page.clock.run_for(2000)
+    assert dock.locator(".aimz-pill").inner_text() == "stopped"
+    page.clock.run_for(9000)
+    assert dock.count() == 0
+
+
+CELLS = """
+[{ outputs: {
+  length: 2,
+  all: [{ data: { "text/plain": "other" } },
+        { data: { "application/vnd.jupyter.widget-view+json": { model_id: "a" } } }],
+  get(i) { return this.all[i]; },
+  set(i, value) { this.all[i] = value; },
+} }]
+"""
+RECORD = {"data": {"text/html": "<b>done</b>", "text/plain": "done"}, "metadata": {}}
+
+
+def test_the_record_takes_the_place_of_the_view_and_of_the_notebook_s_output(page):
+    make(page, "a", frames("a"), CELLS)
+    make(page, "b", frames("b"))
+    page.evaluate("() => { a.render() }")
+    page.evaluate("(record) => { a.put('record', record); b.state.record = record }", RECORD)
+    page.evaluate("() => { b.render() }")  # of a page that was loaded after the end
+    page.clock.run_for(2000)
+    assert page.locator("section.aimz").count() == 0
+    assert page.locator(".aimz-record b").all_inner_texts() == ["done", "done"]
+    kept = page.evaluate("() => a.widget_manager.context.model.cells[0].outputs.all")
+    assert kept[0] == {"data": {"text/plain": "other"}}
+    assert kept[1] == {"output_type": "display_data", **RECORD}
