@@ -62,6 +62,7 @@ from aimz_lab.inference.request import (
     StepOptions,
     ViResult,
 )
+from aimz_lab.inference.run.displays import all_callbacks, getting_ready
 from aimz_lab.inference.run.events import Callback, Run
 from aimz_lab.inference.run.handle import RunHandle
 from aimz_lab.inference.saved_model import ModelState, SavedModel, save_model
@@ -97,6 +98,7 @@ from aimz_lab.types import (
     RowDependence,
     ShardAxis,
     Store,
+    callable_name,
     check_choice,
 )
 
@@ -1688,8 +1690,9 @@ class ImpactModel:
         blocking: bool,
     ) -> Self | RunHandle[Self]:
         """Run a fit to its end, here or on a thread."""
-        with self._explained():
-            fit = self._learner.start(request, self._trained.state)
+        found = all_callbacks(request.callbacks, request.progress)
+        with getting_ready(callable_name(self.kernel), found), self._explained():
+            fit = self._learner.start(replace(request, callbacks=found), self._trained.state)
         before, self._last_run = self._last_run, fit.run
 
         def refuse() -> None:

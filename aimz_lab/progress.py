@@ -108,9 +108,13 @@ class StatusLine:
 
     def close(self, text: str) -> None:
         """Show ``text`` uncut as the last line, and go to a new one."""
+        self.clear()
+        self._put(f"{self._encodable(text)}\n")
+
+    def clear(self) -> None:
+        """Take the line away where it can be written over; elsewhere it stays."""
         if self.rewrite:
             self._put(f"\r{' ' * self._length}\r")
-        self._put(f"{self._encodable(text)}\n")
         self._length = 0
 
     def _encodable(self, text: str) -> str:
@@ -165,7 +169,7 @@ class CallProgress:
         self._shown = False
         stream = stream or sys.stderr
         # A process without a console has no standard error.
-        self._line = _line_on(stream) if enabled and stream is not None else None
+        self._line = call_line(stream) if enabled and stream is not None else None
 
     def __enter__(self) -> Self:
         self._began = self._clock()
@@ -207,7 +211,13 @@ class CallProgress:
         return [f"ETA {duration(left)}"]
 
 
-def _line_on(stream: IO[str]) -> StatusLine:
+def call_line(stream: IO[str] | None = None) -> StatusLine:
+    """Return the line of a call: written over itself on a terminal and in a notebook.
+
+    Args:
+        stream: Where to write; standard error, as it is now, by default.
+    """
+    stream = stream or sys.stderr
     # A kernel's stream says that it is no terminal, and its page writes lines over all the same.
     is_notebook = type(stream).__module__ == "ipykernel.iostream"
     return StatusLine(stream, rewrite=is_notebook or stream.isatty())

@@ -118,7 +118,9 @@ def share(fraction: float) -> str:
 
 
 def status(run: Run) -> str:
-    """Return the status of a run, or that its chains are warming up."""
+    """Return the status of a run, or that it is being prepared, or that its chains warm up."""
+    if run.status == "running" and run.step == run.resumed_at:
+        return "preparing"
     if run.status == "running" and run.chains is not None and run.chains.warming_up:
         return "warming up"
     return STATUS_WORDS[run.status]

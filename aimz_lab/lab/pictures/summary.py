@@ -156,6 +156,11 @@ class Summary:
         return f"Loss of {run.info.model} over {run.step:,} steps, {found['status']}.{loss}"
 
 
+def notice_html(text: str) -> str:
+    """Return a line of text as HTML, calm in any theme."""
+    return f'<div style="font-size:13px;opacity:0.75">{escape(text)}</div>'
+
+
 def summary_text(source: RunSource) -> str:
     """Return the summary of a run as plain text.
 

@@ -179,7 +179,11 @@ class View {
     this.schedule("progress");
   }
 
-  take({ kind, why }) {
+  take({ kind, why, what }) {
+    if (kind === "preparing") {
+      this.preparing = what;
+      this.schedule("progress");
+    }
     if (kind === "welcome") this.setReachable(true);
     if (kind === "refused") this.say(why);
   }
@@ -337,7 +341,7 @@ class View {
     this.shownAsked = progress.asked;
     setAttribute(this.pill, "data-status", progress.status);
     setText(this.pill, progress.words);
-    setText(this.where, position(meta, progress, this.model.get("sampling")));
+    setText(this.where, position(meta, progress, this.model.get("sampling"), this.preparing));
     const part = done(progress);
     setFlag(this.bar, "hidden", part === null);
     this.fill.style.transform = `scaleX(${part ?? 0})`;
