@@ -136,12 +136,15 @@ class Preparation:
             _current.reset(token)
 
 
-_current = contextvars.ContextVar("aimz_lab_preparation", default=Preparation(""))
+_NOBODY = Preparation("")
+_current: contextvars.ContextVar[Preparation | None] = contextvars.ContextVar(
+    "aimz_lab_preparation", default=None
+)
 
 
 def current() -> Preparation:
     """Return the preparation that is under way, or one that tells nobody."""
-    return _current.get()
+    return _current.get() or _NOBODY
 
 
 def doing(activity: str) -> None:
@@ -150,7 +153,7 @@ def doing(activity: str) -> None:
     Args:
         activity: A phrase such as ``"tracing the model"``.
     """
-    _current.get().activity = activity
+    current().activity = activity
 
 
 @contextlib.contextmanager

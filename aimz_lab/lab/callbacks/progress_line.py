@@ -71,7 +71,7 @@ class ProgressLine(Callback):
         self._panel_set = PanelSet([ConvergencePanel()] if run.chains else [], share=0.01)
         self._panel_set.begin(run)
         self._convergence: Frame = {}
-        if self._line.rewrite:
+        if self._line.rewrite and not self._due_s:
             self._line.write(f"{run.info.model}: preparing · compiling the first step")
 
     def on_steps_end(self, run: Run, steps: Steps) -> None:

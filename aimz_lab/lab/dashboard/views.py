@@ -98,7 +98,7 @@ class LineView(View):
     def open(self, run: Run, frames: Frames, receive: Receive) -> None:  # noqa: ARG002
         """Say on a terminal that the run begins; the line will be written over."""
         self._loss, self._convergence = None, {}
-        if self._line.rewrite:
+        if self._line.rewrite and not self._prepare_from_s:
             self._line.write(f"{run.info.model}: preparing · compiling the first step")
 
     def show(self, run: Run, frames: Frames) -> None:

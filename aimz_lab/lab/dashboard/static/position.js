@@ -19,7 +19,7 @@ function drawn(sampling) {
  * what is done to prepare it, as the kernel told last.
  */
 export function position(meta, progress, sampling, preparing) {
-  if (progress.status === "running" && progress.step === 0) {
+  if (progress.words === "preparing") {
     return preparing ?? `compiling the first step · ${duration(progress.elapsed_s)}`;
   }
   const parts = [sampling?.of ? drawn(sampling)
