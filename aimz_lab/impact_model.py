@@ -62,8 +62,9 @@ from aimz_lab.inference.request import (
     StepOptions,
     ViResult,
 )
-from aimz_lab.inference.run.displays import all_callbacks, getting_ready
+from aimz_lab.inference.run.displays import all_callbacks
 from aimz_lab.inference.run.events import Callback, Run
+from aimz_lab.inference.run.getting_ready import getting_ready
 from aimz_lab.inference.run.handle import RunHandle
 from aimz_lab.inference.saved_model import ModelState, SavedModel, save_model
 from aimz_lab.inference.svi.learner import SviLearner

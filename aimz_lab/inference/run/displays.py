@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from functools import cache
 from importlib.metadata import entry_points
 
-from aimz_lab.inference.run.events import Callback, check_callbacks, preparation_for
+from aimz_lab.inference.run.events import Callback, check_callbacks
 from aimz_lab.system.interrupts import hold_interrupts
 from aimz_lab.types import Progress
 
@@ -62,23 +61,3 @@ def all_callbacks(callbacks: Iterable[Callback], progress: Progress) -> list[Cal
     if not any(getattr(callback, "kind", "") == "display" for callback in found):
         found += default_display(progress)
     return found
-
-
-@contextlib.contextmanager
-def getting_ready(name: str, callbacks: Iterable[Callback]) -> Iterator[None]:
-    """Let displays tell what a fit does before its first report, from here on.
-
-    The run of the fit ends that. If the fit is refused, displays take back what they showed.
-
-    Args:
-        name: Name of the kernel.
-        callbacks: The callbacks of the fit.
-    """
-    try:
-        with preparation_for(name, callbacks).under_way():
-            yield
-    except BaseException:
-        for callback in callbacks:
-            if callback.kind == "display":
-                callback.on_refused()
-        raise

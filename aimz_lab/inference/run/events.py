@@ -18,7 +18,6 @@ from aimz_lab.inference.run.control import Control
 from aimz_lab.inference.run.records import RunInfo
 from aimz_lab.inference.run.run import Run
 from aimz_lab.inference.run.steps import StepInfo, Steps
-from aimz_lab.preparing import Preparation, Preparing
 from aimz_lab.types import shown
 
 __all__ = ["Callback", "Callbacks", "Control", "Run", "RunInfo", "StepInfo", "Steps"]
@@ -63,16 +62,6 @@ class Callback:
     needs_loss: ClassVar[bool] = False
     may_fail: bool = False
     metrics: tuple[str, ...] = ()
-
-    def on_preparing(self, preparing: Preparing) -> None:
-        """Called on displays while a call gets ready: what it does, and for how long so far.
-
-        Twice a second, from 0.3 s on until the first steps are reported, on a thread of its own: a
-        first call traces and compiles for seconds, before and after :meth:`on_fit_begin`.
-        """
-
-    def on_refused(self) -> None:
-        """Called on displays if a call that got ready is refused: there will be no run."""
 
     def on_fit_begin(self, run: Run) -> None:
         """Called once, before the first step."""
@@ -165,22 +154,6 @@ def _check_attributes(callback: Callback) -> None:
         if not callable(getattr(callback, event)):
             msg = f"The callback {name} has {event}={shown(getattr(callback, event))}, no method."
             raise CallError(msg)
-
-
-def preparation_for(name: str, callbacks: Iterable[Callback]) -> Preparation:
-    """Return a preparation that tells the displays what a call does before its first report.
-
-    Args:
-        name: Name of the kernel.
-        callbacks: The callbacks of the call.
-    """
-    displays = [c for c in callbacks if c.kind == "display" and _overrides(c, "on_preparing")]
-
-    def tell(preparing: Preparing) -> None:
-        for display in displays:
-            display.on_preparing(preparing)
-
-    return Preparation(name, tell if displays else None)
 
 
 class Callbacks:

@@ -6,7 +6,8 @@ import time
 from typing import IO
 
 from aimz_lab.errors import ArgumentError
-from aimz_lab.inference.run.events import Callback, Run, Steps
+from aimz_lab.inference.run.events import Run, Steps
+from aimz_lab.inference.run.getting_ready import Display
 from aimz_lab.lab import formatting
 from aimz_lab.lab.panels import ConvergencePanel
 from aimz_lab.lab.panels.base import Frame
@@ -18,7 +19,7 @@ from aimz_lab.progress import StatusLine
 from aimz_lab.types import shown
 
 
-class ProgressLine(Callback):
+class ProgressLine(Display):
     """Shows a line of text: epoch, step, loss, rows per second, time left.
 
     Of chains: draws, divergences, step size, the worst R-hat, the least effective sample size.
@@ -38,7 +39,6 @@ class ProgressLine(Callback):
         kernel: ...
     """
 
-    kind = "display"
     every_epoch = False
 
     def __init__(self, stream: IO[str] | None = None) -> None:

@@ -10,6 +10,7 @@ from aimz_lab.data.checks import check_positive_int
 from aimz_lab.data.options import check_callable, check_flag, check_progress, real_number
 from aimz_lab.errors import AimzLabError, ArgumentError
 from aimz_lab.inference.run.events import Callback, Run, Steps
+from aimz_lab.inference.run.getting_ready import Display
 from aimz_lab.lab import environment
 from aimz_lab.lab.cache import enable_compilation_cache
 from aimz_lab.lab.callbacks import ProgressLine
@@ -28,7 +29,7 @@ from aimz_lab.types import Progress, check_choice, shown
 _MEASURED = 0.4  # of the share; the rest is for the thread that encodes and sends, and the page
 
 
-class LiveDashboard(Callback):
+class LiveDashboard(Display):
     """Watch and steer a run while it trains, or while its chains draw.
 
     In a notebook: curves, padding, devices, parameters, and buttons that stop, pause and steer
@@ -62,8 +63,6 @@ class LiveDashboard(Callback):
         >>> LiveDashboard(view=RecordingDisplay()).run is None
         True
     """
-
-    kind = "display"
 
     def __init__(
         self,

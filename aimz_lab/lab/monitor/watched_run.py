@@ -12,7 +12,8 @@ import numpy as np
 
 from aimz_lab.errors import CallError, FitWarning
 from aimz_lab.inference.run.control import Control
-from aimz_lab.inference.run.events import Callback, Callbacks, preparation_for
+from aimz_lab.inference.run.events import Callback, Callbacks
+from aimz_lab.inference.run.getting_ready import preparation_for
 from aimz_lab.inference.run.loop import Lifecycle
 from aimz_lab.inference.run.records import RunInfo
 from aimz_lab.inference.run.run import Run
