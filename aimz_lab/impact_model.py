@@ -45,7 +45,7 @@ from aimz_lab.errors import (
 from aimz_lab.inference.checkpoint.checkpoint import Checkpoint, load_checkpoint
 from aimz_lab.inference.checkpoint.provenance import Origin
 from aimz_lab.inference.copies import copied, pickled, unpickled
-from aimz_lab.inference.describe import describe, describe_html, describe_in_a_line
+from aimz_lab.inference.describe import Standing, describe, describe_html, describe_in_a_line
 from aimz_lab.inference.feeds.inputs import batch_data
 from aimz_lab.inference.feeds.placement import resolve_placement
 from aimz_lab.inference.feeds.schema import InputSchema
@@ -182,6 +182,7 @@ class ImpactModel:
         self._one_change = OneChange()
         self._trained = Trained()
         self._last_run: Run | None = None
+        self._loaded_from = ""
         self._n_obs: int | None = None
         self._warned_of_n_obs = False
 
@@ -766,7 +767,8 @@ class ImpactModel:
         with self._one_change.begin("set_posterior_sample"):
             trained, predicted = self._trained, self._predictor.spec
             check_posterior(posterior, trained.spec, predicted)
-            self._trained = trained.with_posterior(posterior, trained.fingerprint)
+            given = trained.with_posterior(posterior, trained.fingerprint, is_given=True)
+            self._trained = given
         return self
 
     def predict(
@@ -1586,6 +1588,7 @@ class ImpactModel:
         model._table = saved.read_table(partial(_saved_table, model._kernel))
         if model._table is not None:
             model._own_keywords = OwnKeywords(model._kernel, model._table.spec.parts)
+        model._loaded_from = str(path)
         model._restore(
             saved, check_mapping("kernel_kwargs", kernel_kwargs, "kernel arguments by name")
         )
@@ -1616,10 +1619,16 @@ class ImpactModel:
         TemporaryResults.remove_all()
 
     def __repr__(self) -> str:
-        return describe_in_a_line(self.describe())
+        return describe_in_a_line(self.describe(), self._standing)
 
     def _repr_html_(self) -> str:
-        return describe_html(self.describe())
+        return describe_html(self.describe(), self._standing)
+
+    @property
+    def _standing(self) -> Standing:
+        fitted = self._trained.fitted
+        loaded_from = "" if self._last_run else self._loaded_from
+        return Standing(self._last_run, loaded_from, fitted is not None and fitted.is_given)
 
     # Shared by the public methods. Only these assign the results of a training.
 

@@ -38,6 +38,23 @@ def fixed(value: float, decimals: int = 0, *, group: str = ",") -> str:
     return f"{_WIDEST.quantize(Decimal(float(value)), unit):z{group}.{decimals}f}"
 
 
+def number(value: float | None, digits: int = 4) -> str:
+    """Write a value with ``digits`` significant digits, thousands in groups.
+
+    Example:
+        >>> number(1.41823), number(-10_432.7), number(0.0000123), number(None)
+        ('1.418', '-10,433', '1.23e-05', '-')
+    """
+    if value is None:
+        return "-"
+    if not math.isfinite(value):
+        return str(value)
+    if 10 ** (digits - 1) <= abs(value) < 1e9:
+        return fixed(value)
+    rounded = Context(prec=digits, rounding=ROUND_HALF_UP).create_decimal(float(value))
+    return f"{float(rounded):z.{digits}g}"
+
+
 def count(value: float | None) -> str:
     """Write a whole number, thousands in groups.
 

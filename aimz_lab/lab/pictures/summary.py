@@ -7,6 +7,7 @@ from html import escape
 from aimz_lab.data.options import check_text
 from aimz_lab.inference.run.events import Run
 from aimz_lab.inference.run.plateau import fall_at_end
+from aimz_lab.inference.run.run_words import with_total
 from aimz_lab.lab import formatting
 from aimz_lab.lab.panels.chains import divergence_advice, judged_at_the_end
 from aimz_lab.lab.panels.loss import best
@@ -48,9 +49,8 @@ def _losses(run: Run) -> dict[str, str]:
     if where["best"] is None:
         return {}
     per = " per row" if run.info.n_obs else ""
-    loss = formatting.number(where["now"]) if where["now"] is not None else "not finite"
     lowest = f"lowest {formatting.number(where['best'])} at step {where['best_step']:,}"
-    found = {"loss": f"{loss}{per} (smoothed), {lowest}"}
+    found = {"loss": f"{with_total(run)}; {lowest}"}
     if run.status in ("completed", "stopped") and (end := fall_at_end(run)):
         fall, steps = end
         fell = f"by {formatting.number(fall)}{per} in the last {steps:,} steps"
