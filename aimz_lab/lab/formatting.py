@@ -68,7 +68,7 @@ def size(n_bytes: float | None) -> str:
     if n_bytes is None:
         return "-"
     for unit in ("B", "KiB", "MiB", "GiB"):
-        if abs(n_bytes) < 1024:
+        if abs(n_bytes) < 1023.5:  # what would be written as 1024 has the next unit
             digits = 0 if n_bytes >= 10 or unit == "B" else 1
             return f"{fixed(n_bytes, digits, group='')} {unit}"
         n_bytes /= 1024

@@ -47,9 +47,6 @@ class Run(Protocol):
     validation: Sequence[tuple[int, float]]
     notes: list[str]
     chains: ChainRecord | None
-    step: int
-    losses: Float[np.ndarray, " step"]
-    validation: Sequence[tuple[int, float]]
     finished: bool
     elapsed_s: float
 

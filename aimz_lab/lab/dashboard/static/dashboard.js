@@ -202,8 +202,8 @@ class View {
 
   send(kind, value = null) {
     this.model.send({ kind, value });
-    const stopping = "Stopping after this chunk of steps…";
-    const asked = { stop: stopping, restore_best: "Stopping; the model will have the best state…", pause: "Pausing after this chunk of steps…",
+    const stopping = "Stopping after the steps under way…";
+    const asked = { stop: stopping, restore_best: "Stopping; the model will have the best state…", pause: "Pausing after the steps under way…",
       resume: "", checkpoint: "Checkpoint asked for.", learning_rate: `Learning rate ${value} asked for.` };
     this.say(asked[kind] ?? "");
   }
