@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,7 +33,7 @@ class EffectSummary(xr.Dataset):
         >>> effect = xr.Dataset({"y": (("chain", "draw"), [[1.0, 2.0, 3.0]])})
         >>> from aimz_lab import summarize_effect
         >>> print(summarize_effect(effect, prob=0.5))
-        Effect, with the 50% highest-density interval
+        Effect on y, with the 50% highest-density interval
            mean  sd  hdi_low  hdi_high
         y     2   1        1         2
     """
@@ -69,35 +70,41 @@ class EffectSummary(xr.Dataset):
     def __repr__(self) -> str:
         if not self._is_summary:
             return super().__repr__()
-        parts = [_title(self)]
-        for site in self.data_vars.values():
-            frame, n_rows = _frame(site, _MOST_ROWS), _n_entries(site)
-            named = [] if len(self.data_vars) == 1 or n_rows == 1 else [f"{site.name}:"]
-            parts += [*named, _text(frame)]
-            if n_rows > len(frame):
-                parts.append(f"... {count(n_rows)} rows in all; .table() has each")
-        return "\n".join(parts)
+        return "\n".join(
+            f"{_title(self, names)}\n{_text(cells, n_labels)}"
+            for names, cells, n_labels in self._printed()
+        )
 
     def _repr_html_(self) -> str:
         if not self._is_summary:
             return super()._repr_html_()
-        tables = []
-        for site in self.data_vars.values():
-            frame, n_rows = _frame(site, _MOST_ROWS), _n_entries(site)
-            more = (
-                "" if n_rows == len(frame) else f", {count(n_rows)} rows, of which some are shown"
-            )
-            header, *rows = _cells(frame)
-            tables.append(html_table(f"{_title(self)}: {site.name}{more}", header, rows))
-        return "".join(tables)
+        return "".join(
+            html_table(_title(self, names), cells[0], cells[1:])
+            for names, cells, _ in self._printed()
+        )
+
+    def _printed(self) -> Iterator[tuple[str, list[list[str]], int]]:
+        """Yield the tables to print: the names of their sites, cells, and how many are labels."""
+        sites = list(self.data_vars.values())
+        if all(site.ndim == 1 for site in sites):
+            frame = late_import("pandas").concat([_frame(site, None) for site in sites])
+            yield ", ".join(str(site.name) for site in sites), _cells(frame), 1
+            return
+        for site in sites:
+            frame, total = _frame(site, _MOST_ROWS), _n_entries(site)
+            cells, name = _cells(frame), str(site.name)
+            if total > len(frame):
+                cells.insert(1 + len(frame) // 2, ["..."] * len(cells[0]))
+                name += f" ({count(total)} rows; .table() has each)"
+            yield name, cells, frame.index.nlevels
 
 
-def _title(summary: EffectSummary) -> str:
+def _title(summary: EffectSummary, names: str) -> str:
     probs = {site.attrs.get("prob") for site in summary.data_vars.values()}
     prob = probs.pop() if len(probs) == 1 else None
     if prob is None or not any(str(label).startswith("hdi") for label in _columns(summary)):
-        return "Effect"
-    return f"Effect, with the {100 * prob:g}% highest-density interval"
+        return f"Effect on {names}"
+    return f"Effect on {names}, with the {100 * prob:g}% highest-density interval"
 
 
 def _columns(summary: xr.Dataset | xr.DataArray) -> list[str]:
@@ -157,10 +164,8 @@ def _written(value: float) -> str:
     return number(float(value))
 
 
-def _text(frame: pd.DataFrame) -> str:
+def _text(rows: list[list[str]], n_labels: int) -> str:
     """Write a table: labels on the left, numbers below the right ends of their names."""
-    rows = _cells(frame)
-    n_labels = frame.index.nlevels
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         "  ".join(
