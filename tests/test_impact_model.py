@@ -16,7 +16,9 @@ import pytest
 
 from aimz_lab import ImpactModel
 from aimz_lab.errors import ArgumentError, ArtifactGoneError
+from aimz_lab.inference.run.run_words import loss_per_row
 from aimz_lab.lab.callbacks import EarlyStopping
+from aimz_lab.progress import number
 from tests.runs import mean_field_model
 
 pytestmark = pytest.mark.allow_rank_promotion  # NumPyro's guides draw with a sample shape
@@ -76,7 +78,7 @@ def test_a_line(fitted):
     assert repr(new) == "<ImpactModel sales(X, group, y): SVI with AutoNormal, not trained yet>"
     assert repr(fitted) == (
         "<ImpactModel sales(X, group, y): SVI with AutoNormal, trained on 30 rows of X, y and "
-        f"group, loss {fitted.last_run.losses_per_row[-1]:.4g} per row, 1,200 posterior draws>"
+        f"group, loss {number(loss_per_row(fitted.last_run))} per row, 1,200 posterior draws>"
     )
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 # Read on white paper and on dark: the picture is transparent and does not know its page.
 _LINES = ("#0f7fc2", "#cc5500", "#008564", "#b2508a", "#946a12", "#5b7fb8", "#cc4437")
 _DASHES = ((), (6, 2), (2, 2), (8, 2, 2, 2))
-_TEXT, _GRID = "#767676", "#80808040"
+_TEXT = "#767676"
 _SIZE_IN, _DPI, _WIDTH = (8.2, 3.0), 130, 820
 
 _WORDS: dict[str, tuple[str, Callable[[Any], str]]] = {
@@ -145,7 +145,7 @@ def _losses(runs: Mapping[str, Run]) -> Figure:
     axes.set_ylabel("loss per row (nats)" if per_row else "loss (nats)", color=_TEXT, fontsize=8.5)
     axes.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: formatting.count(value)))
     axes.tick_params(colors=_TEXT, labelsize=8, length=0)
-    axes.grid(color=_GRID, linewidth=0.8)
+    axes.grid(color=_TEXT, alpha=0.2, linewidth=0.8)
     for spine in axes.spines.values():
         spine.set_visible(False)
     axes.set_ylim(*_limits([line.get_ydata() for line in axes.lines]))

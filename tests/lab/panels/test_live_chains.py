@@ -172,7 +172,7 @@ def test_the_summary_says_what_came_out(seen):
     assert found["R-hat"].startswith("at most 1.")
     assert found["ESS"].startswith("at least ")
     assert "loss" not in found
-    assert "MCMC/HMC" in summary_text(seen["im"].last_run).splitlines()[0]
+    assert "MCMC with HMC" in summary_text(seen["im"].last_run).splitlines()[0]
     assert (
         Summary(seen["im"].last_run)
         .alt()
