@@ -24,8 +24,9 @@ def html_table(caption: str, header: Sequence[str], rows: Iterable[Sequence[obje
     head = "".join(f'<th scope="col" style="{cell};{line}">{escape(h)}</th>' for h in header)
     body = "".join(f"<tr>{_cells(row, cell, named=not header)}</tr>" for row in rows)
     return (
-        f'<table style="border-collapse:collapse;color:inherit">'
-        f'<caption style="caption-side:top;text-align:left;color:inherit;padding-bottom:4px">'
+        '<table style="border-collapse:collapse;color:inherit">'
+        '<caption style="caption-side:top;text-align:left;white-space:nowrap;color:inherit;'
+        'padding-bottom:4px">'
         f"{escape(caption)}</caption>"
         f"{f'<thead><tr>{head}</tr></thead>' if header else ''}<tbody>{body}</tbody></table>"
     )

@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import Any
 
 from aimz_lab.inference.run.events import Run
-from aimz_lab.inference.run.run_words import STATUS_WORDS, draws
+from aimz_lab.inference.run.run_words import STATUS_WORDS, draws, status_words
 from aimz_lab.progress import count, duration, fixed, number, rate
 
 __all__ = [
@@ -88,11 +88,11 @@ def share(fraction: float) -> str:
 
 def status(run: Run) -> str:
     """Return the status of a run, or that it is being prepared, or that its chains warm up."""
-    if run.status == "running" and run.step == run.resumed_at:
-        return "preparing"
+    if (words := status_words(run)) == "preparing":
+        return words
     if run.status == "running" and run.chains is not None and run.chains.warming_up:
         return "warming up"
-    return STATUS_WORDS[run.status]
+    return words
 
 
 def status_line(

@@ -43,6 +43,7 @@ class Run(Protocol):
     reason: str
     epoch: int
     step: int
+    resumed_at: int
     losses: Float[np.ndarray, " step"]
     validation: Sequence[tuple[int, float]]
     notes: list[str]
@@ -123,9 +124,16 @@ def draws(run: Run) -> str:
     return done + (f" in {plan.chains} chains" if plan.chains > 1 else "")
 
 
+def status_words(run: Run) -> str:
+    """Write the status of a run; one that has no step yet is being prepared."""
+    if run.status == "running" and run.step == run.resumed_at:
+        return "preparing"
+    return STATUS_WORDS[run.status]
+
+
 def run_line(run: Run) -> str:
     """Describe a run in a line: its name, status, position, loss and time."""
-    parts = [STATUS_WORDS[run.status], position(run)]
+    parts = [status_words(run), position(run)]
     if words := loss_words(run):
         parts.append(f"loss {words}")
     if run.chains is not None and (found := _divergences(run)):
@@ -138,7 +146,7 @@ def run_line(run: Run) -> str:
 def run_facts(run: Run) -> list[tuple[str, str]]:
     """Return the facts of a run that a person wants to know first, by name."""
     reason = run.reason if run.finished else ""
-    found = [("status", ": ".join(filter(None, (STATUS_WORDS[run.status], reason))))]
+    found = [("status", ": ".join(filter(None, (status_words(run), reason))))]
     if words := with_total(run):
         found.append(("loss", words))
     if run.validation:
