@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from aimz_lab.progress import QUIET_S, StatusLine, call_line, duration
+from aimz_lab.progress import QUIET_S, StatusLine, duration, progress_line
 
 EVERY_S = 0.5
 """Seconds from one telling to the next."""
@@ -183,7 +183,7 @@ class _ToldLine:
         self._due_s = 0.0
 
     def tell(self, preparing: Preparing) -> None:
-        self._line = self._line or call_line()
+        self._line = self._line or progress_line()
         if preparing.seconds >= self._due_s:
             self._line.write(preparing.text)
             self._due_s = preparing.seconds + self._line.interval_s

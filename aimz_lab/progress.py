@@ -186,7 +186,7 @@ class CallProgress:
         self._shown = False
         stream = stream or sys.stderr
         # A process without a console has no standard error.
-        self._line = call_line(stream) if enabled and stream is not None else None
+        self._line = progress_line(stream) if enabled and stream is not None else None
 
     def __enter__(self) -> Self:
         self._began = self._clock()
@@ -228,7 +228,7 @@ class CallProgress:
         return [f"ETA {duration(left)}"]
 
 
-def call_line(stream: IO[str] | None = None) -> StatusLine:
+def progress_line(stream: IO[str] | None = None) -> StatusLine:
     """Return the line of a call: written over itself on a terminal and in a notebook.
 
     Args:

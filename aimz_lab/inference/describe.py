@@ -11,7 +11,13 @@ from aimz_lab.inference.feeds.ranges import plain_ranges
 from aimz_lab.inference.feeds.schema import InputSchema
 from aimz_lab.inference.posterior import Posterior
 from aimz_lab.inference.run.run import Run
-from aimz_lab.inference.run.run_words import STATUS_WORDS, loss_words, position, with_total
+from aimz_lab.inference.run.run_words import (
+    STATUS_WORDS,
+    loss_words,
+    method_words,
+    position,
+    with_total,
+)
 from aimz_lab.kernel.checks.preflight import parameter_names
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.kernel.spec import KernelSpec
@@ -142,8 +148,9 @@ def _call(described: JsonObject) -> str:
 
 def _facts(described: JsonObject, standing: Standing) -> dict[str, str]:
     """Return what a person wants to know of a model, by name."""
-    run, method = standing.run, filter(None, (described["inference"], described["guide"]))
-    found = {"method": " with ".join(method), "training": _training_words(described, standing)}
+    run, own = standing.run, filter(None, (described["inference"], described["guide"]))
+    method = " with ".join(own) if run is None else method_words(run.info.method)
+    found = {"method": method, "training": _training_words(described, standing)}
     if run is not None and (words := loss_words(run)):
         found["loss"] = f"loss {words}"
     if described["fitted"]:
