@@ -30,7 +30,7 @@ export const paddingPanel = () => panel("Padding", false, (frame, { headline, ex
   const total = frame.rows + frame.n_pad;
   setText(headline, frame.share_of_run === 0 && frame.n_pad === 0
     ? "none"
-    : `${count(frame.n_pad)} of ${plural(total, "row")} in the last batch; ` +
+    : `${count(frame.n_pad)} of ${plural(total, "row")} of the last batch only fill it up; ` +
       `${share(frame.share_of_run)} of the work so far`);
   extra.replaceChildren(frame.share_of_run ? meter(frame.share_of_run) : "",
     frame.advice ? h("span", {}, frame.advice) : "");
@@ -39,7 +39,7 @@ export const paddingPanel = () => panel("Padding", false, (frame, { headline, ex
     facts([
       ["this epoch", share(frame.share_of_epoch)],
       ["whole run", share(frame.share_of_run)],
-      ["rows of a batch are shared by", plural(frame.n_shards, "device")],
+      ...(frame.n_shards > 1 ? [["rows of a batch are shared by", plural(frame.n_shards, "device")]] : []),
     ]),
     strip("padded rows of each batch", frame.by_step, (v) => `up to ${count(v)} rows`),
     strip("share of padded rows by epoch", frame.by_epoch, (v) => `up to ${share(v)}`),
