@@ -27,6 +27,7 @@ from aimz_lab.data.checks import check_padding, check_positive_int
 from aimz_lab.data.options import check_flag, check_mapping, check_path, check_text
 from aimz_lab.effects import estimate_effect
 from aimz_lab.effects.contrasts import check_same_scale
+from aimz_lab.effects.effect_tree import as_effect
 from aimz_lab.effects.scenarios import (
     CallArguments,
     can_share_a_pass,
@@ -1452,7 +1453,7 @@ class ImpactModel:
         check_scenarios(outputs, args, on_batch=on_batch)
         computed = any(output is not None for output in outputs)
         if not (computed or on_batch) and can_share_a_pass(*args):
-            return self._effect_in_one_pass(*args, reduce)
+            return as_effect(self._effect_in_one_pass(*args, reduce))
         if reduce is not None:
             msg = (
                 "reduce= works on two scenarios given by their arguments, with one rng_key and the "
@@ -1464,7 +1465,8 @@ class ImpactModel:
             args = tuple(each and {**each, "return_datatree": True} for each in args)
             predict = self.predict_on_batch
         with self._keys.on_demand() as new_key:
-            return estimate_effect(*computed_scenarios(predict, outputs, args, new_key))
+            effect = estimate_effect(*computed_scenarios(predict, outputs, args, new_key))
+        return as_effect(effect)
 
     def summary(self, sites: Sequence[str] | None = None, *, prob: float = 0.94) -> pd.DataFrame:
         """Summarise the posterior in a table, a row for each entry of each site.

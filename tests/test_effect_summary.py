@@ -11,6 +11,7 @@ import pytest
 import xarray as xr
 
 from aimz_lab.effects import summarize_effect
+from aimz_lab.effects.effect_tree import as_effect
 
 RNG = np.random.default_rng(0)
 
@@ -80,3 +81,37 @@ def test_several_sites_are_one_table_where_they_can():
     assert mixed.table().index.tolist() == ["y[0]", "y[1]", "z"]
     assert "Effect on y" in str(mixed)
     assert "Effect on z" in str(mixed)
+
+
+def tree(**sites):
+    """What ``estimate_effect`` returns, with these sites."""
+    posterior = xr.Dataset({"slope": (("chain", "draw"), RNG.normal(size=(2, 50)))})
+    groups = {"posterior_predictive": effect(**sites), "posterior": posterior}
+    return as_effect(xr.DataTree.from_dict(groups))
+
+
+def test_the_draws_print_their_average_above_what_they_hold():
+    draws = tree(y={"obs": 40})
+    title, _, row, *whole = str(draws).splitlines()
+    assert title == "Effect on y averaged over obs, with the 94% highest-density interval"
+    mean = float(draws.posterior_predictive.y.mean())
+    assert float(row.split()[4]) == pytest.approx(mean, rel=1e-3)
+    assert "<xarray.DataTree>" in whole
+    assert "averaged over obs" in draws._repr_html_()
+    assert isinstance(draws, xr.DataTree)
+    xr.testing.assert_identical(pickle.loads(pickle.dumps(draws)), draws)
+
+
+def test_one_value_that_is_missing_is_not_left_out_of_the_average():
+    draws = tree(y={"obs": 3})
+    draws["posterior_predictive"]["y"][0, 0, 0] = np.nan
+    assert "nan" in str(draws).splitlines()[2]
+
+
+def test_draws_that_are_too_many_or_gone_print_as_they_are():
+    reduced = as_effect(
+        xr.DataTree.from_dict({"predictions": xr.Dataset({"y_mean": ("obs", [1.0])})})
+    )
+    assert str(reduced).startswith("<xarray.DataTree>")
+    many = xr.Dataset({"y": (("chain", "draw", "obs"), np.broadcast_to(0.0, (1, 5000, 1000)))})
+    assert str(as_effect(xr.DataTree.from_dict({"predictions": many}))).startswith("<xarray")
