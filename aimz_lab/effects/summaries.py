@@ -10,6 +10,7 @@ from aimz_lab.data import to_host
 from aimz_lab.data.checks import is_integer
 from aimz_lab.data.options import real_number
 from aimz_lab.effects.contrasts import PREDICTIVE_GROUPS
+from aimz_lab.effects.effect_summary import EffectSummary
 from aimz_lab.errors import ArgumentError
 from aimz_lab.predictive.reducers.intervals import narrowest_interval
 from aimz_lab.types import SAMPLE_DIMS, shown
@@ -62,7 +63,7 @@ def _checked_prob(prob: float) -> float:
     return real_number(prob)
 
 
-def summarize_effect(effect: xr.DataTree | xr.Dataset, prob: float = 0.94) -> xr.Dataset:
+def summarize_effect(effect: xr.DataTree | xr.Dataset, prob: float = 0.94) -> EffectSummary:
     """Summarise an effect over its draws.
 
     The standard deviation has ``S - 1`` in its denominator.
@@ -72,8 +73,8 @@ def summarize_effect(effect: xr.DataTree | xr.Dataset, prob: float = 0.94) -> xr
         prob: Share of the draws in the interval.
 
     Returns:
-        For each site its ``mean``, ``sd`` and ends of the highest-density interval, along a
-        dimension ``summary``.
+        A dataset with, for each site, its ``mean``, ``sd`` and ends of the highest-density
+        interval, along a dimension ``summary``. It prints as a table; ``.table()`` is a data frame.
 
     Raises:
         ArgumentError: If this is no tree and no dataset, there is no predictive group, a site has
@@ -103,7 +104,8 @@ def summarize_effect(effect: xr.DataTree | xr.Dataset, prob: float = 0.94) -> xr
         )
         raise ArgumentError(msg)
     prob = _checked_prob(prob)
-    return xr.Dataset({name: _summarize(site, prob) for name, site in effect.data_vars.items()})
+    sites = effect.data_vars.items()
+    return EffectSummary({name: _summarize(site, prob) for name, site in sites})
 
 
 def _summarize(site: xr.DataArray, prob: float) -> xr.DataArray:

@@ -14,6 +14,7 @@ from aimz_lab.inference.run.events import Callbacks
 from aimz_lab.inference.run.live_runs import LiveRun, enter
 from aimz_lab.inference.run.run import Run
 from aimz_lab.inference.run.steps import Steps
+from aimz_lab.preparing import current
 from aimz_lab.types import RunStatus
 
 CHUNK_S = 0.05
@@ -33,12 +34,14 @@ class Lifecycle:
     Attributes:
         run: The record that callbacks read.
         callbacks: The callbacks of the run.
+        preparation: Tells displays what is done before the first report.
         lap_began: Time at which the steps after the last :meth:`lap` began, in seconds.
     """
 
     def __init__(self, run: Run, callbacks: Callbacks) -> None:
         self.run = run
         self.callbacks = callbacks
+        self.preparation = current()
         self.lap_began = 0.0
         self._live: LiveRun | None = None
 
@@ -83,6 +86,7 @@ class Lifecycle:
             epoch_ends: Epochs that ended with them, ascending.
         """
         if len(steps):
+            self.preparation.end()
             self.run.record(steps)
         self.callbacks.steps_end(steps, epoch_ends)
 
@@ -192,6 +196,7 @@ class Lifecycle:
 
     def _close(self, status: RunStatus, reason: str) -> None:
         """Stop the clock; the last change of the record before callbacks see the end."""
+        self.preparation.end()
         self.run.finish(status, reason)
 
 

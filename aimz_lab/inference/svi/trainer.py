@@ -177,7 +177,11 @@ class Trainer(RunLoop):
         self._validate_if_missed()
         self._align = self._team.agree(self._align)
         self._agree()
-        self._ahead = self._dispatch(self._put(self.state), self._next_chunk())
+        self.preparation.activity = "gathering the first batches"
+        first = self._next_chunk()
+        self.preparation.activity = "compiling the training steps"
+        self._ahead = self._dispatch(self._put(self.state), first)
+        self.preparation.activity = "computing the first steps"
         while self._ahead is not None:
             self._agree()
             for epoch in self._ahead.chunk.epoch_begins:

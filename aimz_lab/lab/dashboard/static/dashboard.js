@@ -191,7 +191,11 @@ class View {
     this.schedule("progress");
   }
 
-  take({ kind, why }) {
+  take({ kind, why, what }) {
+    if (kind === "preparing") {
+      this.preparing = what;
+      this.schedule("progress");
+    }
     if (kind === "welcome") this.setReachable(true);
     if (kind === "refused") this.say(why);
   }
@@ -251,7 +255,7 @@ class View {
 
   /** What a request waits for, in words: the run gets to it between two chunks of steps. */
   awaited(asked) {
-    const when = this.model.get("progress").step ? "after this chunk of steps" : "once the first steps are compiled";
+    const when = this.model.get("progress").step ? "after the steps under way" : "once the first steps are compiled";
     return asked in ASKED ? `${ASKED[asked]} ${when}…` : "";
   }
 
@@ -361,7 +365,7 @@ class View {
     this.shownAsked = progress.asked;
     setAttribute(this.pill, "data-status", progress.status);
     setText(this.pill, progress.words);
-    setText(this.where, position(meta, progress, this.model.get("sampling")));
+    setText(this.where, position(meta, progress, this.model.get("sampling"), this.preparing));
     const part = done(progress);
     setFlag(this.bar, "hidden", part === null);
     this.fill.style.transform = `scaleX(${part ?? 0})`;
