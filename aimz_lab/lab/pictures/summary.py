@@ -11,9 +11,11 @@ from aimz_lab.lab import formatting
 from aimz_lab.lab.panels.chains import divergence_advice, judged_at_the_end
 from aimz_lab.lab.panels.loss import best
 from aimz_lab.lab.panels.padding import advice
+from aimz_lab.lab.pictures.encoding import image_tag
 from aimz_lab.lab.record import RunSource, loss_trace, padded_share, run_of
 
 _MOST_NOTES = 5
+_WIDTH = 820  # of the picture on a page, in pixels
 
 
 def facts(source: RunSource) -> dict[str, str]:
@@ -134,10 +136,7 @@ class Summary:
             for name, text in rows
         )
         if picture:
-            image = (
-                f'<img src="{picture}" alt="{escape(self.alt(), quote=True)}" '
-                'style="max-width:100%;width:820px;border-radius:8px"/>'
-            )
+            image = image_tag(picture, self.alt(), _WIDTH)
         else:
             image = f"<strong>{escape(heading(self._run))}</strong>"
         return (
