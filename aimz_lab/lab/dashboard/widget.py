@@ -14,6 +14,7 @@ from aimz_lab.lab.dashboard.static import module, style
 from aimz_lab.lab.dashboard.views import PANELS, WIDGET_MIME, NotebookView, PictureView, Receive
 from aimz_lab.lab.environment import has_subshells
 from aimz_lab.lab.panels.panel_set import Frames
+from aimz_lab.lab.pictures.choices import Choices
 from aimz_lab.system.imports import late_import
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ _SLOWEST_S = 3.0
 def widget_class() -> type[AnyWidget]:
     """Return the widget's class, which has a trait for each panel and nothing else."""
     anywidget, traitlets = late_import("anywidget"), late_import("traitlets")
-    traits = {name: traitlets.Dict().tag(sync=True) for name in ("meta", "previous_runs", *PANELS)}
+    names = ("meta", "previous_runs", "choices", *PANELS)
+    traits = {name: traitlets.Dict().tag(sync=True) for name in names}
     members = {"__module__": __name__, "_esm": module(), "_css": style(), **traits}
     return type("DashboardWidget", (anywidget.AnyWidget,), members)
 
@@ -72,6 +74,7 @@ class WidgetView(NotebookView):
     def open(self, run: Run, frames: Frames, receive: Receive) -> None:
         """Show the widget, and begin to take its messages."""
         self._is_heard = self._shows_pictures = False
+        self.choices = None
         self._live_interval_s = self.interval_s = self._least_interval_s
         self.widget = make_widget(frames)
         self.widget.on_msg(lambda _, message, __: self._take(message, receive))
@@ -88,6 +91,8 @@ class WidgetView(NotebookView):
         with self.widget.hold_sync():
             for name, frame in frames.items():
                 setattr(self.widget, name, frame)
+            if self.choices is not None:  # for a page that is loaded anew
+                self.widget.choices = self.choices.as_sent()
         self._show_pictures_to_silent_page(run)
 
     def close(self, run: Run, frames: Frames) -> None:
@@ -103,6 +108,8 @@ class WidgetView(NotebookView):
             self.send({"kind": "welcome"})
         elif message.get("kind") == "pace":
             self._keep_pace(message.get("value"))
+        elif message.get("kind") == "choices":
+            self.choices = Choices.of_page(message.get("value"))
         else:
             receive(message)
 
