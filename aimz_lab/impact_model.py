@@ -1690,6 +1690,9 @@ class ImpactModel:
         """Run a fit to its end, here or on a thread."""
         with self._explained():
             fit = self._learner.start(request, self._trained.state)
+        if encoder is not None and fit.run.guide is not None:
+            learned = self._table.learned(encoder)
+            fit.run.axis_labels = partial(learned.axis_labels, fit.spec, fit.schema)
         before, self._last_run = self._last_run, fit.run
 
         def refuse() -> None:

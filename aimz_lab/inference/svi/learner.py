@@ -185,6 +185,7 @@ class SviLearner:
         with self._rollback():
             names = callable_name(self._kernel.kernel), f"SVI/{callable_name(self._svi.guide)}"
             run = Run(RunInfo(*names), control=Control(why_not=WHY_FIXED))
+            run.guide = self._svi.guide
             callbacks = Callbacks(found, run)
             metrics = request.step.metrics | callbacks.metrics
             asked = replace(request, step=replace(request.step, metrics=metrics))

@@ -65,6 +65,7 @@ class WatchedRun(Lifecycle):
             devices=batches.devices,
         )
         run = Run(info, control=control, get_params=self._link.params)
+        run.guide, run.axis_labels = self._link.guide, self._link.axis_labels
         super().__init__(run, Callbacks(callbacks, run))
 
     def begin(self) -> None:
