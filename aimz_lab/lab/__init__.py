@@ -33,6 +33,7 @@ from aimz_lab.lab.pictures.posterior_plots import (
     plot_ppc,
     plot_prior_posterior,
 )
+from aimz_lab.lab.pictures.shown import show_figure
 from aimz_lab.lab.pictures.summary import summary_html, summary_text
 
 __all__ = [
@@ -61,6 +62,7 @@ __all__ = [
     "plot_ppc",
     "plot_prior_posterior",
     "show",
+    "show_figure",
     "summary_html",
     "summary_text",
 ]

@@ -247,9 +247,7 @@ class ModelTable:
             arguments = {"in_sample": True, **arguments}
         return output, arguments
 
-    def axis_labels(
-        self, spec: KernelSpec, schema: Any
-    ) -> dict[str, tuple[list[str] | None, ...]]:
+    def axis_labels(self, spec: KernelSpec, schema: Any) -> dict[str, tuple[list[str] | None, ...]]:
         """Return the labels along each axis of the sites whose axes have names.
 
         Args:

@@ -20,7 +20,6 @@ from aimz_lab.inference.run.step_history import StepHistory
 from aimz_lab.inference.run.steps import Steps
 from aimz_lab.types import JsonObject, RunStatus, shown
 
-
 AxisLabels = Mapping[str, tuple[Sequence[str] | None, ...]]
 """Labels along each axis of sites, by site."""
 

@@ -13,7 +13,7 @@ from aimz_lab.lab.panels.base import Frame
 from aimz_lab.lab.panels.panel_set import PanelSet
 from aimz_lab.lab.throttle import Throttle
 from aimz_lab.lab.traces import Trace
-from aimz_lab.progress import StatusLine
+from aimz_lab.progress import progress_line
 from aimz_lab.types import shown
 
 
@@ -22,11 +22,12 @@ class ProgressLine(Callback):
 
     Of chains: draws, divergences, step size, the worst R-hat, the least effective sample size.
 
-    On a terminal the line is written over itself; elsewhere a new one comes every ten seconds. The
-    last line stays, and says how the run ended.
+    On a terminal and in a notebook the line is written over itself; elsewhere a new one comes every
+    ten seconds. The last line stays, and says how the run ended.
 
     Args:
-        stream: Where to write; standard error, as it is when the run begins, by default.
+        stream: Where to write; by default the output of a notebook's cell, or else standard error,
+            as it is when the run begins.
 
     Raises:
         ArgumentError: If ``stream`` cannot be written to.
@@ -48,7 +49,7 @@ class ProgressLine(Callback):
 
     def on_fit_begin(self, run: Run) -> None:
         """Begin the line."""
-        self._line = StatusLine(self._stream)
+        self._line = progress_line(self._stream)
         self._loss = Trace()
         self._loss.add(run.losses)
         self._throttle = Throttle(self._line.interval_s, share=0.01)
@@ -63,14 +64,14 @@ class ProgressLine(Callback):
         self._loss.add(steps.loss)
         began = time.perf_counter()
         if self._throttle.ready(began):
-            self._line.write(self._text(run))
+            self._line.write(self._text(run), _share(run))
             ended = time.perf_counter()
             self._throttle.spent(ended, ended - began)
 
     def on_fit_end(self, run: Run) -> None:
         """Write how the run ended."""
         reason = "" if run.status == "completed" or not run.reason else f" · {run.reason}"
-        self._line.close(self._text(run) + reason)
+        self._line.close(self._text(run) + reason, _share(run))
 
     def _text(self, run: Run) -> str:
         frames = self._panel_set.frames(run, everything=run.finished)
@@ -78,3 +79,9 @@ class ProgressLine(Callback):
         smoothed = self._loss.smooth()
         loss = float(smoothed[-1]) / (run.info.n_obs or 1) if len(smoothed) else None
         return formatting.status_line(run, loss, self._line.width, self._convergence)
+
+
+def _share(run: Run) -> float | None:
+    """The share of the planned steps that are done, if there is a plan."""
+    total = run.info.total_steps
+    return run.step / total if total else None

@@ -16,7 +16,7 @@ from aimz_lab.lab.panels.panel_set import Frames
 from aimz_lab.lab.pictures.choices import Choices
 from aimz_lab.lab.pictures.figures import picture_bundle
 from aimz_lab.lab.pictures.summary import summary_text
-from aimz_lab.progress import StatusLine
+from aimz_lab.progress import NotebookLine, StatusLine
 
 Receive = Callable[[dict[str, Any]], None]
 """Takes a message of the page, with ``kind`` and perhaps ``value``."""
@@ -72,7 +72,7 @@ class LineView(View):
 
     wants = frozenset({"loss", "convergence"})
 
-    def __init__(self, line: StatusLine) -> None:
+    def __init__(self, line: StatusLine | NotebookLine) -> None:
         self._line = line
         self._loss: float | None = None
         self._convergence: Frame = {}

@@ -7,8 +7,8 @@ from typing import Any
 
 import jax
 
-from aimz_lab.inference.run.run import AxisLabels
 from aimz_lab.inference.run.rates import WHY_FIXED, learning_rate, set_learning_rate
+from aimz_lab.inference.run.run import AxisLabels
 from aimz_lab.types import callable_name
 
 

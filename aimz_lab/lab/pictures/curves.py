@@ -89,7 +89,6 @@ class Curve:
             others=tuple(other.since(step) for other in self.others),
         )
 
-
     def coarser(self, most: int) -> Curve:
         """Return the curve with at most so many buckets, for what is drawn of each step."""
         group = 1

@@ -48,8 +48,8 @@ def image_tag(encoded: str, alt: str, width: int | None = None) -> str:
 def shown_bundle(content: bytes, alt: str, width: int | None = None) -> Bundle:
     """Return an output that shows a PNG.
 
-    The alternative text stands twice. JupyterLab reads it from HTML alone, and leaves out that of an
-    image's metadata; nbconvert reads both; pages that show no HTML have the image.
+    The alternative text stands twice. JupyterLab reads it from HTML alone, not from the metadata of
+    an image; nbconvert reads both; pages that show no HTML have the image.
 
     Args:
         content: The PNG.

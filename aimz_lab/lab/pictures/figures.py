@@ -123,7 +123,6 @@ def draw_choices(runs: Sequence[Run], choices: Choices) -> Figure:
     figure = layout.ShownFigure(
         figsize=_SIZE_IN, dpi=_DPI, facecolor=ink.PAPER, layout=layout.Margins()
     )
-    figure.alt = Summary(run).alt()
     agg.FigureCanvasAgg(figure)
     axes = figure.add_subplot(facecolor=ink.PAPER)
     names = curve_names(run)
@@ -132,13 +131,16 @@ def draw_choices(runs: Sequence[Run], choices: Choices) -> Figure:
     if run.info.is_sampling and name in (LOSS, ENERGY):
         draw_energies(axes, run, last_half=choices.last_half)
         _dress(axes, run, "potential energy (nats)", axis)
+        figure.alt = Summary(run).alt()
         return figure
     shown = curve_of(run, others, name=name, per_row=choices.per_row, smooth=choices.smooth)
     if choices.last_half:
         shown = shown.since(shown.total / 2)
     view = vertical_view(shown, log=choices.log, whole=choices.whole)
     _draw_curve(axes, shown)
-    _dress(axes, run, _in_lines(view.words(shown.unit), shown.unit), axis)
+    words = view.words(shown.unit)
+    figure.alt = f"{Summary(run).alt()} The vertical axis shows {words}."
+    _dress(axes, run, _in_lines(words, shown.unit), axis)
     set_vertical(axes, view)
     return figure
 
@@ -215,7 +217,9 @@ def _title(axes: Axes, run: Run) -> None:
         parse_math=False,
     )  # fmt: skip
     status = formatting.status_line(run)[len(f"{run.info.model}: ") :]
-    state = axes.set_title(status, loc="right", y=1.0, color=ink.TEXT, fontsize=8.5, parse_math=False)
+    state = axes.set_title(
+        status, loc="right", y=1.0, color=ink.TEXT, fontsize=8.5, parse_math=False
+    )
     room = 0.87 * axes.figure.bbox.width  # the axes have a little more
     if _width(name) + _width(state) + _TITLE_GAP > room:
         _shorten(name, room)
@@ -255,10 +259,11 @@ def picture_bundle(
     summary = Summary(run)
     if not has_matplotlib():
         return {"text/html": summary.html(), "text/plain": summary.text()}, {}
-    encoded = base64.b64encode(png(draw_choices([run], choices or Choices()))).decode("ascii")
+    figure = draw_choices([run], choices or Choices())
+    encoded = base64.b64encode(png(figure)).decode("ascii")
     bundle = {
         "image/png": encoded,
-        "text/html": summary.html(f"data:image/png;base64,{encoded}"),
+        "text/html": summary.html(f"data:image/png;base64,{encoded}", figure.alt),
         "text/plain": summary.text(),
     }
-    return bundle, {"image/png": {"width": 820, "alt": summary.alt()}}
+    return bundle, {"image/png": {"width": 820, "alt": figure.alt}}

@@ -127,8 +127,13 @@ class Summary:
         lines += [f"  {name:<10} {text}" for name, text in self._facts.items()]
         return "\n".join([*lines, *(f"  note       {note}" for note in notes(self._run))])
 
-    def html(self, picture: str = "") -> str:
-        """Return a table as HTML, below an image with the source ``picture`` or the run's name."""
+    def html(self, picture: str = "", alt: str = "") -> str:
+        """Return a table as HTML, below an image or the run's name.
+
+        Args:
+            picture: Source of the image.
+            alt: What it shows; by default the loss of the run.
+        """
         rows = [*self._facts.items(), *(("note", note) for note in notes(self._run))]
         cells = "".join(
             f'<tr><th scope="row" style="text-align:left;font-weight:600">{escape(name)}</th>'
@@ -136,7 +141,7 @@ class Summary:
             for name, text in rows
         )
         if picture:
-            image = image_tag(picture, self.alt(), _WIDTH)
+            image = image_tag(picture, alt or self.alt(), _WIDTH)
         else:
             image = f"<strong>{escape(heading(self._run))}</strong>"
         return (

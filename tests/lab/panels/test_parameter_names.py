@@ -175,7 +175,9 @@ def test_columns_and_levels_of_a_table_are_the_names_of_entries():
     rng = np.random.default_rng(0)
     people = pd.DataFrame(rng.normal(size=(60, 3)), columns=["age", "income", "minutes"])
     people["clinic"] = np.array(["Aarau", "Bern", "Chur"])[rng.integers(0, 3, size=60)]
-    spec = TableSpec(X=["age", "income"], clinic="index(clinic)", n_clinics="levels(clinic)", y="minutes")
+    spec = TableSpec(
+        X=["age", "income"], clinic="index(clinic)", n_clinics="levels(clinic)", y="minutes"
+    )
     guide = autoguide.AutoDiagonalNormal(kernel)
     svi = SVI(kernel, guide, numpyro.optim.Adam(0.01), Trace_ELBO())
     im = ImpactModel(kernel, jax.random.key(0), svi=svi, table=spec)
