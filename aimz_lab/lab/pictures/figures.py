@@ -139,7 +139,8 @@ def draw_choices(runs: Sequence[Run], choices: Choices) -> Figure:
     view = vertical_view(shown, log=choices.log, whole=choices.whole)
     _draw_curve(axes, shown)
     words = view.words(shown.unit)
-    figure.alt = f"{Summary(run).alt()} The vertical axis shows {words}."
+    part = "It shows the second half of the steps; the" if choices.last_half else "The"
+    figure.alt = f"{Summary(run).alt()} {part} vertical axis shows {words}."
     _dress(axes, run, _in_lines(words, shown.unit), axis)
     set_vertical(axes, view)
     return figure
