@@ -45,7 +45,8 @@ def adapt(figure: Figure) -> None:
     for paper in (figure.patch, *(axes.patch for axes in figure.axes)):
         if _rgb(paper.get_facecolor()) in _PAPERS:
             paper.set_facecolor(PAPER)
-    for legend in filter(None, (axes.get_legend() for axes in figure.axes)):
+    of_axes = filter(None, (axes.get_legend() for axes in figure.axes))
+    for legend in (*figure.legends, *of_axes):
         legend.get_frame().set_alpha(0.0)
     for axes in figure.axes:
         for axis, name in ((axes.xaxis, "x"), (axes.yaxis, "y")):

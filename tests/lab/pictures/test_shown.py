@@ -57,6 +57,7 @@ def of_a_user():
     axes.bar([1], [1], edgecolor="black")
     axes.set_title("black")
     axes.legend()
+    figure.legend()
     return figure
 
 
@@ -95,6 +96,7 @@ def test_colours_that_a_user_chose_stay():
     lab.show_figure(figure, "words")
     colors = [line.get_color() for line in figure.axes[0].lines]
     assert colors == [ink.TEXT, "#123456"]
+    assert figure.legends[0].get_frame().get_alpha() == 0
     assert figure.axes[0].title.get_color() == ink.TEXT
 
 
