@@ -14,7 +14,7 @@ import {
   tickLabels,
   unpack,
 } from "./math.js";
-import { linearView, verticalView } from "./view.js";
+import { axisWords, linearView, verticalView } from "./view.js";
 
 const MOST_PREVIOUS = 4;
 const FEW_POINTS = 60;
@@ -195,6 +195,8 @@ export function describe(shown, words) {
   const finite = Array.from(line).filter(Number.isFinite);
   if (finite.length) parts.push(`from ${number(finite[0])} to ${number(finite.at(-1))}`);
   if (shown.best) parts.push(`lowest ${number(shown.best.value)} at step ${shown.best.step}`);
+  const axis = shown.view ? axisWords(shown.unit, shown.view) : shown.unit;
+  if (axis !== shown.unit) parts.push(`on an axis of ${axis}`);
   return parts.join(", ");
 }
 
