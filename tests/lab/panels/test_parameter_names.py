@@ -17,6 +17,8 @@ from aimz_lab import ImpactModel, TableSpec, lab
 from aimz_lab.lab.panels import ParametersPanel
 from tests.lab.runs import begun, feed
 
+pytestmark = pytest.mark.slow  # NumPyro sets up a guide of each kind
+
 N = 6
 
 
