@@ -158,13 +158,15 @@ def test_guides_with_rows_of_their_own_name_row_and_entry():
         assert row["site"] == ("level[4]" if name == "level" else f"both[4, {inner}]")
 
 
-def test_a_flow_says_that_its_weights_belong_to_all_sites():
-    guide, params = set_up("AutoIAFNormal", model=small, num_flows=1)
-    [name] = (key for key in params if key.endswith("$params"))
-    changed = {name: jax.tree.map(lambda value: value + 1.0, params[name])}
+@pytest.mark.parametrize("name", ["AutoIAFNormal", "AutoBNAFNormal"])
+def test_a_flow_says_that_its_weights_belong_to_all_sites(name):
+    guide = getattr(autoguide, name)(small)
+    guide.prototype_trace = {}  # as if it were set up, which takes long
+    params = {"auto_arn__0$params": [(np.ones(2), np.ones(3)), ()]}
+    changed = {"auto_arn__0$params": [(np.ones(2), np.array([1.0, 9.0, 1.0])), ()]}
     frame = moved(guide, params, changed)
-    assert frame["rows"][0]["site"].startswith("auto_arn__0.")
-    assert frame["note"].endswith("The weights of a flow belong to all sites together.")
+    assert frame["rows"][0]["site"] == "auto_arn__0.0.1[1]"
+    assert frame["note"] == "5 values. The weights of a flow belong to all sites together."
 
 
 def test_columns_and_levels_of_a_table_are_the_names_of_entries():
