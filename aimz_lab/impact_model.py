@@ -1718,6 +1718,9 @@ class ImpactModel:
         found = all_callbacks(request.callbacks, request.progress)
         with getting_ready(callable_name(self.kernel), found), self._explained():
             fit = self._learner.start(replace(request, callbacks=found), self._trained.state)
+        if encoder is not None and fit.run.guide is not None:
+            learned = self._table.learned(encoder)
+            fit.run.axis_labels = partial(learned.axis_labels, fit.spec, fit.schema)
         before, self._last_run = self._last_run, fit.run
 
         def refuse() -> None:

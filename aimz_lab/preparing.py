@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from aimz_lab.progress import QUIET_S, StatusLine, duration, progress_line
+from aimz_lab.progress import QUIET_S, NotebookLine, StatusLine, duration, progress_line
 
 EVERY_S = 0.5
 """Seconds from one telling to the next."""
@@ -179,7 +179,7 @@ class _ToldLine:
     """A line for what is told, until it is withdrawn."""
 
     def __init__(self) -> None:
-        self._line: StatusLine | None = None
+        self._line: StatusLine | NotebookLine | None = None
         self._due_s = 0.0
 
     def tell(self, preparing: Preparing) -> None:

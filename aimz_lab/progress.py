@@ -1,4 +1,4 @@
-"""Progress as a line of text: kept up to date on a terminal, a new one now and then elsewhere."""
+"""Progress as a line that is kept up to date, or line after line where that cannot be."""
 
 from __future__ import annotations
 
@@ -8,14 +8,18 @@ import sys
 import time
 from collections.abc import Callable
 from decimal import ROUND_HALF_UP, Context, Decimal
+from html import escape
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, Any, Self
 
 QUIET_S = 0.5
 """Seconds that a call may take without any line; a short one writes none."""
 
 REWRITE_S = 0.1
 """Least seconds between two states of a line that is written over itself."""
+
+NOTEBOOK_S = 0.25
+"""Least seconds between two states of a line in a notebook."""
 
 NEW_LINE_S = 10.0
 """Least seconds between two lines where none can be written over."""
@@ -114,8 +118,13 @@ class StatusLine:
         """Least seconds between two updates."""
         return REWRITE_S if self.rewrite else NEW_LINE_S
 
-    def write(self, text: str) -> None:
-        """Show ``text`` now."""
+    def write(self, text: str, share: float | None = None) -> None:  # noqa: ARG002
+        """Show ``text`` now.
+
+        Args:
+            text: The line.
+            share: What is done, from 0 to 1; a line of text has no bar for it.
+        """
         if not self.rewrite:
             self._put(f"{self._encodable(text)}\n")
             return
@@ -123,7 +132,7 @@ class StatusLine:
         self._put(f"\r{text.ljust(self._length)}")
         self._length = len(text)
 
-    def close(self, text: str) -> None:
+    def close(self, text: str, share: float | None = None) -> None:  # noqa: ARG002
         """Show ``text`` uncut as the last line, and go to a new one."""
         self.clear()
         self._put(f"{self._encodable(text)}\n")
@@ -147,6 +156,74 @@ class StatusLine:
         self._stream.flush()
 
 
+class NotebookLine:
+    """A line with a thin bar in a notebook's output; its last state is what is saved.
+
+    It is no stream: notebooks show standard error on a red ground, which is for errors.
+
+    Args:
+        ipython: The module IPython, which the kernel has loaded.
+    """
+
+    rewrite = True
+    width = None
+    interval_s = NOTEBOOK_S
+
+    def __init__(self, ipython: Any) -> None:
+        self._display = ipython.display.display
+        self._shown: Any = None
+
+    def write(self, text: str, share: float | None = None) -> None:
+        """Show ``text`` now, in the output of the cell that wrote first.
+
+        Args:
+            text: The line.
+            share: What is done, from 0 to 1; ``None`` for no bar.
+        """
+        bundle = {"text/plain": text, "text/html": _line_html(text, share)}
+        if self._shown is None:
+            self._shown = self._display(bundle, raw=True, display_id=True)
+        else:
+            self._shown.update(bundle, raw=True)
+
+    def close(self, text: str, share: float | None = None) -> None:
+        """Show ``text`` for good."""
+        self.write(text, share)
+
+    def clear(self) -> None:
+        """Take the line away."""
+        if self._shown is not None:
+            self._shown.update({"text/plain": ""}, raw=True)
+
+
+def _line_html(text: str, share: float | None) -> str:
+    bar = ""
+    if share is not None:
+        bar = (
+            '<span style="display:inline-block;vertical-align:middle;width:160px;height:4px;'
+            'margin-right:10px;border-radius:2px;background:rgba(128,128,128,0.25)">'
+            '<span style="display:block;height:4px;border-radius:2px;background:#0f7fc2;'
+            f'width:{100 * min(max(share, 0.0), 1.0):.1f}%"></span></span>'
+        )
+    return f'<div style="font-size:13px;margin:2px 0">{bar}<span>{escape(text)}</span></div>'
+
+
+def progress_line(stream: IO[str] | None = None) -> StatusLine | NotebookLine:
+    """Return the line that fits the place: in a notebook, on a terminal, or elsewhere.
+
+    Args:
+        stream: Where to write; by default a notebook's output, or else standard error.
+    """
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    if stream is None and getattr(shell, "kernel", None) is not None:
+        return NotebookLine(ipython)
+    stream = stream or sys.stderr
+    # A kernel's stream says that it is no terminal, and its page writes lines over all the same.
+    is_notebook = type(stream).__module__ == "ipykernel.iostream"
+    return StatusLine(stream, rewrite=is_notebook or stream.isatty())
+
+
 class CallProgress:
     """A line that counts what a call has done: how many, how fast, and the time left.
 
@@ -156,7 +233,7 @@ class CallProgress:
     Args:
         unit: What is counted, in the singular.
         total: How many there will be; ``None`` if that is unknown.
-        stream: Where to write; standard error, as it is when the call begins, by default.
+        stream: Where to write; by default what :func:`progress_line` chooses when the call begins.
         enabled: Whether to write anything.
         clock: Returns seconds.
 
@@ -184,9 +261,9 @@ class CallProgress:
         self._clock = clock
         self._done = 0
         self._shown = False
-        stream = stream or sys.stderr
         # A process without a console has no standard error.
-        self._line = progress_line(stream) if enabled and stream is not None else None
+        has_stream = stream is not None or sys.stderr is not None
+        self._line = progress_line(stream) if enabled and has_stream else None
 
     def __enter__(self) -> Self:
         self._began = self._clock()
@@ -199,7 +276,8 @@ class CallProgress:
         self._done += count
         if self._line is None or (now := self._clock()) < self._due:
             return
-        self._line.write(" · ".join([*self._position(now), *self._time_left(now)]))
+        text = " · ".join([*self._position(now), *self._time_left(now)])
+        self._line.write(text, self._share())
         self._due = now + self._line.interval_s
         self._shown = True
 
@@ -214,7 +292,10 @@ class CallProgress:
         now = self._clock()
         how = "in" if kind is None else "stopped after"
         last = f"{how} {duration(now - self._began)}"
-        self._line.close(" · ".join([*self._position(now), last]))
+        self._line.close(" · ".join([*self._position(now), last]), self._share())
+
+    def _share(self) -> float | None:
+        return self._done / self._total if self._total else None
 
     def _position(self, now: float) -> list[str]:
         of = "" if self._total is None else f" of {count(self._total)}"
@@ -226,15 +307,3 @@ class CallProgress:
             return []
         left = max(self._total - self._done, 0) * (now - self._began) / self._done
         return [f"ETA {duration(left)}"]
-
-
-def progress_line(stream: IO[str] | None = None) -> StatusLine:
-    """Return the line of a call: written over itself on a terminal and in a notebook.
-
-    Args:
-        stream: Where to write; standard error, as it is now, by default.
-    """
-    stream = stream or sys.stderr
-    # A kernel's stream says that it is no terminal, and its page writes lines over all the same.
-    is_notebook = type(stream).__module__ == "ipykernel.iostream"
-    return StatusLine(stream, rewrite=is_notebook or stream.isatty())

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -131,6 +133,28 @@ class TestCallProgress:
             clock.now = 2.0
             line.advance(1)
         assert out.getvalue().startswith("\rrow 1 of 2")
+
+    def test_in_a_notebook_it_is_an_output_with_a_bar_and_not_standard_error(
+        self, monkeypatch, clock, capsys
+    ):
+        shown = []
+        updated = SimpleNamespace(update=lambda bundle, **_: shown.append(bundle))
+        display = SimpleNamespace(display=lambda bundle, **_: shown.append(bundle) or updated)
+        kernel = SimpleNamespace(get_ipython=lambda: SimpleNamespace(kernel=1), display=display)
+        monkeypatch.setitem(sys.modules, "IPython", kernel)
+        with CallProgress("row", 4, clock=clock) as line:
+            clock.now = 2.0
+            line.advance(1)
+            line.advance(3)
+        assert [bundle["text/plain"] for bundle in shown] == [
+            "row 1 of 4 · 0.5 rows/s · ETA 6.0 s",
+            "row 4 of 4 · 2.0 rows/s · in 2.0 s",
+        ]
+        assert [re.findall(r"width:([\d.]+)%", b["text/html"]) for b in shown] == [
+            ["25.0"],
+            ["100.0"],
+        ]
+        assert capsys.readouterr() == ("", "")
 
     def test_without_standard_error_nothing_breaks(self, monkeypatch, clock):
         monkeypatch.setattr(sys, "stderr", None)

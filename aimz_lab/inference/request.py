@@ -228,11 +228,15 @@ class StartedFit(Protocol):
 
     Attributes:
         data: The training data.
+        spec: The kernel's structure.
+        schema: Shapes and types of the data.
         run: The record of the run.
         loop: The loop that trains.
     """
 
     data: TrainingData
+    spec: KernelSpec
+    schema: InputSchema
     run: Run
     loop: RunLoop
 

@@ -34,6 +34,7 @@ from aimz_lab.lab.pictures.posterior_plots import (
     plot_ppc,
     plot_prior_posterior,
 )
+from aimz_lab.lab.pictures.shown import show_figure
 from aimz_lab.lab.pictures.summary import summary_html, summary_text
 
 __all__ = [
@@ -64,6 +65,7 @@ __all__ = [
     "plot_prior_posterior",
     "running",
     "show",
+    "show_figure",
     "summary_html",
     "summary_text",
 ]

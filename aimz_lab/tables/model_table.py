@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from aimz_lab.data.tables import is_table
 from aimz_lab.errors import ArgumentError, ArtifactError, CallError
@@ -29,6 +29,11 @@ class TrainedKernel(Protocol):
     """
 
     spec: KernelSpec | None
+    schema: Any
+
+
+class _Training(NamedTuple):
+    spec: KernelSpec
     schema: Any
 
 
@@ -241,6 +246,22 @@ class ModelTable:
             # Both scenarios have one group, whichever rows they change.
             arguments = {"in_sample": True, **arguments}
         return output, arguments
+
+    def axis_labels(self, spec: KernelSpec, schema: Any) -> dict[str, tuple[list[str] | None, ...]]:
+        """Return the labels along each axis of the sites whose axes have names.
+
+        Args:
+            spec: The kernel's structure.
+            schema: Shapes of its arguments.
+        """
+        names = self.names(_Training(spec, schema))
+        found = {}
+        for site, dims in names.dims.items():
+            labels = [list(map(str, names.coords[d])) if d in names.coords else None for d in dims]
+            if (rows := spec.row_axis(site)) is not None:
+                labels.insert(rows, None)
+            found[site] = tuple(labels)
+        return found
 
     def names(self, trained: TrainedKernel) -> SiteNames:
         """Return names of axes of sites: columns and levels of the training table."""

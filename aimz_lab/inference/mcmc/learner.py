@@ -168,6 +168,11 @@ class ChainFit:
     run: Run
     loop: ChainLoop
 
+    @property
+    def schema(self) -> InputSchema:
+        """Shapes and types of the data."""
+        return InputSchema.of(self.data)
+
     def results(self) -> Iterator[FitResult]:
         """Yield the draws so far; nothing before the first draw, or after an error."""
         if self.run.status == "failed":

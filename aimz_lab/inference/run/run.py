@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NoReturn
 
 import jax
@@ -20,6 +20,9 @@ from aimz_lab.inference.run.run_words import run_html, run_line
 from aimz_lab.inference.run.step_history import StepHistory
 from aimz_lab.inference.run.steps import Steps
 from aimz_lab.types import JsonObject, RunStatus, shown
+
+AxisLabels = Mapping[str, tuple[Sequence[str] | None, ...]]
+"""Labels along each axis of sites, by site."""
 
 
 class Run:
@@ -53,6 +56,9 @@ class Run:
         exception: The error that ended a failed run.
         best: The best states so far by monitor; see :mod:`aimz_lab.inference.run.best_state`.
         chains: The progress of Markov chains, chain by chain; ``None`` for other runs.
+        guide: The guide that is trained; ``None`` for other runs.
+        axis_labels: Returns the labels along the axes of sites, by site, where they are known: the
+            names of columns and levels. An axis without labels is ``None``.
 
     Example:
         >>> run = im.fit(X, y, epochs=5, progress=False).last_run
@@ -82,6 +88,8 @@ class Run:
         self.exception: BaseException | None = None
         self.best: dict[str, Best] = {}
         self.chains: ChainRecord | None = None
+        self.guide: Callable | None = None
+        self.axis_labels: Callable[[], AxisLabels] = dict
         self._history = StepHistory()
         self._validation = ValidationLosses()
         self._final_state: TrainerState | None = None

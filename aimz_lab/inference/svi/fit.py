@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -206,11 +207,16 @@ class SviFit:
     loop: Trainer
     undo: Callable[[], None]
 
+    @functools.cached_property
+    def schema(self) -> InputSchema:
+        """Shapes and types of the data."""
+        return InputSchema.of(self.data)
+
     def results(self) -> Iterator[FitResult]:
         """Yield the trained state, then the draws too: interrupting these loses no training."""
         run, origin = self.run, self.request.origin
         state = run.final_state.svi
-        schema = InputSchema.of(self.data)
+        schema = self.schema
         if run.was_refused:
             return
         if not run.step:

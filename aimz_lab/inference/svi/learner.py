@@ -184,6 +184,7 @@ class SviLearner:
         with self._rollback():
             names = callable_name(self._kernel.kernel), f"SVI/{callable_name(self._svi.guide)}"
             run = Run(RunInfo(*names), control=Control(why_not=WHY_FIXED))
+            run.guide = self._svi.guide
             callbacks = Callbacks(request.callbacks, run, leads=read.placement.team.leads)
             metrics = request.step.metrics | callbacks.metrics
             asked = replace(request, step=replace(request.step, metrics=metrics))

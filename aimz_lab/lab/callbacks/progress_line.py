@@ -15,7 +15,7 @@ from aimz_lab.lab.panels.panel_set import PanelSet
 from aimz_lab.lab.throttle import Throttle
 from aimz_lab.lab.traces import Trace
 from aimz_lab.preparing import Preparing
-from aimz_lab.progress import StatusLine
+from aimz_lab.progress import NotebookLine, StatusLine, progress_line
 from aimz_lab.types import shown
 
 
@@ -24,11 +24,12 @@ class ProgressLine(Display):
 
     Of chains: draws, divergences, step size, the worst R-hat, the least effective sample size.
 
-    On a terminal the line is written over itself; elsewhere a new one comes every ten seconds. The
-    last line stays, and says how the run ended.
+    On a terminal and in a notebook the line is written over itself; elsewhere a new one comes every
+    ten seconds. The last line stays, and says how the run ended.
 
     Args:
-        stream: Where to write; standard error, as it is when the run begins, by default.
+        stream: Where to write; by default the output of a notebook's cell, or else standard error,
+            as it is when the run begins.
 
     Raises:
         ArgumentError: If ``stream`` cannot be written to.
@@ -46,12 +47,12 @@ class ProgressLine(Display):
             msg = f"stream={shown(stream)} is not allowed; use a file open for text: sys.stdout."
             raise ArgumentError(msg)
         self._stream = stream
-        self._line: StatusLine | None = None
+        self._line: StatusLine | NotebookLine | None = None
         self._due_s = 0.0
 
     def on_preparing(self, preparing: Preparing) -> None:
         """Write what the call does, if that is due."""
-        self._line = self._line or StatusLine(self._stream)
+        self._line = self._line or progress_line(self._stream)
         if preparing.seconds >= self._due_s:
             self._line.write(preparing.text)
             self._due_s = preparing.seconds + self._line.interval_s
@@ -64,7 +65,7 @@ class ProgressLine(Display):
 
     def on_fit_begin(self, run: Run) -> None:
         """Begin the line."""
-        self._line = self._line or StatusLine(self._stream)
+        self._line = self._line or progress_line(self._stream)
         self._loss = Trace()
         self._loss.add(run.losses)
         self._throttle = Throttle(self._line.interval_s, share=0.01)
@@ -79,14 +80,14 @@ class ProgressLine(Display):
         self._loss.add(steps.loss)
         began = time.perf_counter()
         if self._throttle.ready(began):
-            self._line.write(self._text(run))
+            self._line.write(self._text(run), _share(run))
             ended = time.perf_counter()
             self._throttle.spent(ended, ended - began)
 
     def on_fit_end(self, run: Run) -> None:
         """Write how the run ended."""
         reason = "" if run.status == "completed" or not run.reason else f" · {run.reason}"
-        self._line.close(self._text(run) + reason)
+        self._line.close(self._text(run) + reason, _share(run))
         self._line, self._due_s = None, 0.0
 
     def _text(self, run: Run) -> str:
@@ -95,3 +96,9 @@ class ProgressLine(Display):
         smoothed = self._loss.smooth()
         loss = float(smoothed[-1]) / (run.info.n_obs or 1) if len(smoothed) else None
         return formatting.status_line(run, loss, self._line.width, self._convergence)
+
+
+def _share(run: Run) -> float | None:
+    """The share of the planned steps that are done, if there is a plan."""
+    total = run.info.total_steps
+    return run.step / total if total else None

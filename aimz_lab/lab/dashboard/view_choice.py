@@ -6,7 +6,7 @@ from typing import Literal
 
 from aimz_lab.lab import environment
 from aimz_lab.lab.dashboard.views import LineView, NotebookView, PictureView, View
-from aimz_lab.progress import StatusLine
+from aimz_lab.progress import progress_line
 from aimz_lab.system.imports import late_import
 
 ViewName = Literal["auto", "page", "picture", "still", "line", "none"]
@@ -34,7 +34,7 @@ def view_named(name: ViewName, place: environment.Place) -> View:
         case "still":
             return NotebookView()
         case "line":
-            return LineView(StatusLine())
+            return LineView(progress_line())
         case _:
             return View()
 

@@ -13,10 +13,11 @@ from aimz_lab.inference.run.events import Run
 from aimz_lab.lab import formatting
 from aimz_lab.lab.panels.base import Frame
 from aimz_lab.lab.panels.panel_set import Frames
+from aimz_lab.lab.pictures.choices import Choices
 from aimz_lab.lab.pictures.figures import picture_bundle
 from aimz_lab.lab.pictures.summary import notice_html, summary_text
 from aimz_lab.preparing import Preparing
-from aimz_lab.progress import StatusLine
+from aimz_lab.progress import NotebookLine, StatusLine
 
 Receive = Callable[[dict[str, Any]], None]
 """Takes a message of the page, with ``kind`` and perhaps ``value``."""
@@ -78,7 +79,7 @@ class LineView(View):
 
     wants = frozenset({"loss", "convergence"})
 
-    def __init__(self, line: StatusLine) -> None:
+    def __init__(self, line: StatusLine | NotebookLine) -> None:
         self._line = line
         self._loss: float | None = None
         self._convergence: Frame = {}
@@ -120,9 +121,15 @@ class LineView(View):
 
 
 class NotebookView(View):
-    """A notebook's output that stays empty until the end, and then is a still picture."""
+    """A notebook's output that stays empty until the end, and then is a still picture.
+
+    Attributes:
+        choices: How a reader chose to see the curve on the live page, if one did; the picture shows
+            the same.
+    """
 
     def __init__(self) -> None:
+        self.choices: Choices | None = None
         self._handles: list[Any] = []
         self._is_announced = self._is_open = False
 
@@ -158,7 +165,7 @@ class NotebookView(View):
     def close(self, run: Run, frames: Frames) -> None:  # noqa: ARG002
         """Replace the output by the picture of the run."""
         self._is_open = False
-        bundle, metadata = picture_bundle(run)
+        bundle, metadata = picture_bundle(run, self.choices)
         self.replace(bundle, metadata)
 
     def display(self, run: Run | None) -> None:
@@ -166,7 +173,7 @@ class NotebookView(View):
         if run is None:
             return
         live = None if run.finished else self.live_bundle(run)
-        self._put(*((live,) if live else picture_bundle(run)))
+        self._put(*((live,) if live else picture_bundle(run, self.choices)))
 
     def replace(self, bundle: dict[str, Any], metadata: dict[str, Any] | None = None) -> None:
         """Show a MIME bundle in every output, or in a new one if there is none."""

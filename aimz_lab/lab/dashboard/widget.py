@@ -17,6 +17,7 @@ from aimz_lab.lab.dashboard.static import module, style
 from aimz_lab.lab.dashboard.views import PANELS, WIDGET_MIME, NotebookView, PictureView, Receive
 from aimz_lab.lab.environment import has_subshells, kernel
 from aimz_lab.lab.panels.panel_set import Frames
+from aimz_lab.lab.pictures.choices import Choices
 from aimz_lab.lab.pictures.figures import picture_bundle
 from aimz_lab.preparing import Preparing
 from aimz_lab.system.imports import late_import
@@ -40,7 +41,7 @@ _with_record: deque[AnyWidget] = deque()
 def widget_class() -> type[AnyWidget]:
     """Return the widget's class, which has a trait for each panel and for the record of the end."""
     anywidget, traitlets = late_import("anywidget"), late_import("traitlets")
-    names = ("meta", "previous_runs", "record", *PANELS)
+    names = ("meta", "previous_runs", "record", "choices", *PANELS)
     traits = {name: traitlets.Dict().tag(sync=True) for name in names}
     members = {"__module__": __name__, "_esm": module(), "_css": style(), **traits}
     return type("DashboardWidget", (anywidget.AnyWidget,), members)
@@ -109,6 +110,7 @@ class WidgetView(NotebookView):
 
     def _make(self, frames: Frames, receive: Receive) -> None:
         self._is_heard = self._shows_pictures = False
+        self.choices = None
         self._live_interval_s = self.interval_s = self._least_interval_s
         self.widget = make_widget(frames)
         self.widget.on_msg(lambda _, message, __: self._take(message, receive))
@@ -132,11 +134,13 @@ class WidgetView(NotebookView):
         with self.widget.hold_sync():
             for name, frame in frames.items():
                 setattr(self.widget, name, frame)
+            if self.choices is not None:  # for a page that is loaded anew
+                self.widget.choices = self.choices.as_sent()
         self._show_pictures_to_silent_page(run)
 
     def close(self, run: Run, frames: Frames) -> None:
         """Replace the widget by the picture, and leave the picture in the widget."""
-        bundle, metadata = picture_bundle(run)
+        bundle, metadata = picture_bundle(run, self.choices)
         self.widget.progress = frames.get("progress", self.widget.progress)
         self.replace(bundle, metadata)
         leave_record(self.widget, bundle, metadata)
@@ -148,6 +152,8 @@ class WidgetView(NotebookView):
             self.send({"kind": "welcome"})
         elif message.get("kind") == "pace":
             self._keep_pace(message.get("value"))
+        elif message.get("kind") == "choices":
+            self.choices = Choices.of_page(message.get("value"))
         else:
             receive(message)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 
 from aimz_lab.inference.run.rates import WHY_FIXED, learning_rate, set_learning_rate
+from aimz_lab.inference.run.run import AxisLabels
 from aimz_lab.types import callable_name
 
 
@@ -34,10 +35,21 @@ class ModelLink:
     @property
     def method(self) -> str:
         """Inference method and guide, if the model has any."""
-        guide = getattr(getattr(self._model, "inference", None), "guide", None)
-        if guide is None:
+        if self.guide is None:
             return "hand-written loop"
-        return f"SVI/{callable_name(guide)}, hand-written loop"
+        return f"SVI/{callable_name(self.guide)}, hand-written loop"
+
+    @property
+    def guide(self) -> Callable | None:
+        """The guide, if the model has one."""
+        return getattr(getattr(self._model, "inference", None), "guide", None)
+
+    def axis_labels(self) -> AxisLabels:
+        """Labels along the axes of sites, if the model was trained on a table before."""
+        table = getattr(self._model, "_table", None)
+        if table is None or self._model._trained.schema is None:
+            return {}
+        return table.axis_labels(self._model._trained.spec, self._model._trained.schema)
 
     def share_n_obs(self, n_obs: int | None) -> int | None:
         """Give the model the number of rows unless it has one; returns the one that holds."""

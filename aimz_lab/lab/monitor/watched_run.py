@@ -66,6 +66,7 @@ class WatchedRun(Lifecycle):
             devices=batches.devices,
         )
         run = Run(info, control=control, get_params=self._link.params)
+        run.guide, run.axis_labels = self._link.guide, self._link.axis_labels
         super().__init__(run, Callbacks(callbacks, run))
         self.preparation = preparation_for(info.model, callbacks)
         self.preparation.activity = "computing the first step"

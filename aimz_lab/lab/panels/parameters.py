@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
+from aimz_lab.errors import AimzLabError
 from aimz_lab.inference.run.events import Run
+from aimz_lab.inference.run.run import AxisLabels
+from aimz_lab.inference.svi.parameter_sites import ParameterSites, SiteEntry
 from aimz_lab.lab.panels.base import Frame, Panel
 from aimz_lab.lab.traces import float32
 
@@ -38,6 +41,7 @@ class ParametersPanel(Panel):
         self._snapshots: list[tuple[int, dict[str, np.ndarray]]] = []
         self._asked: tuple[int, dict[str, Any]] | None = None
         self._frame: Frame = {}
+        self._labels: AxisLabels | None = None
 
     def begin(self, run: Run) -> None:  # noqa: ARG002
         """Forget the values of the previous run."""
@@ -46,15 +50,14 @@ class ParametersPanel(Panel):
     def frame(self, run: Run) -> Frame:
         """Describe the parameters that moved most; empty if there are none."""
         if self._asked is None or run.finished:
-            params = {name: value for name, value in run.params.items() if _is_real(value)}
-            self._asked = (run.step, params)
+            self._asked = (run.step, _arrays(run.params))
         step, params = self._asked
         if run.finished or all(_is_ready(value) for value in params.values()):
             self._asked = None
-            self._frame = self._look(step, params) if params else {}
+            self._frame = self._look(run, step, params) if params else {}
         return self._frame
 
-    def _look(self, step: int, params: dict[str, Any]) -> Frame:
+    def _look(self, run: Run, step: int, params: dict[str, Any]) -> Frame:
         params = dict(map(_by_row, params.items()))
         n_values = sum(value.size for value in params.values())
         self._keep(step, {name: _sample(value) for name, value in params.items()})
@@ -62,7 +65,18 @@ class ParametersPanel(Panel):
             note = f"{n_values:,} values; {MOST_VALUES:,} of each array are followed."
         else:
             note = f"{n_values:,} values."
-        return {"rows": self._rows(params), "note": note}
+        sites = ParameterSites(run.guide)
+        note = " ".join(filter(None, (note, sites.note)))
+        return {"rows": self._rows(params, sites, self._labels_of(run)), "note": note}
+
+    def _labels_of(self, run: Run) -> AxisLabels:
+        """Return the labels of the sites' axes; finding them traces the kernel, so once."""
+        if self._labels is None and len(self._snapshots) > 1:
+            try:
+                self._labels = run.axis_labels()
+            except AimzLabError:  # the names of a TableSpec that do not fit are told elsewhere
+                self._labels = {}
+        return self._labels or {}
 
     def _keep(self, step: int, values: dict[str, np.ndarray]) -> None:
         if self._snapshots and self._snapshots[-1][0] == step:
@@ -71,7 +85,9 @@ class ParametersPanel(Panel):
             self._snapshots = self._snapshots[::2]
         self._snapshots.append((step, values))
 
-    def _rows(self, params: Mapping[str, Any]) -> list[Frame]:
+    def _rows(
+        self, params: Mapping[str, Any], sites: ParameterSites, labels: AxisLabels
+    ) -> list[Frame]:
         step, now = self._snapshots[-1]
         then_step, then = min(self._snapshots, key=lambda kept: abs(kept[0] - step / 2))
         found = []
@@ -83,7 +99,7 @@ class ParametersPanel(Panel):
         found.sort(reverse=True)
         return [
             {
-                **_label(name, i, params[name].shape),
+                **_label(name, i, params[name].shape, sites, labels),
                 "value": _finite(float(now[name][i])),
                 "moved": _finite(moved),
                 "unit": "sd" if scale_of(name) in now else "relative",
@@ -102,6 +118,17 @@ def scale_of(name: str) -> str | None:
         ('beta_auto_scale', None)
     """
     return name.removesuffix("loc") + "scale" if name.endswith("loc") else None
+
+
+def _arrays(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arrays of real numbers by name; those in the tree of a network one by one."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(dict(params))
+    return {_path(path): value for path, value in leaves if _is_real(value)}
+
+
+def _path(path: tuple[Any, ...]) -> str:
+    first, *rest = (str(getattr(key, "key", getattr(key, "idx", key))) for key in path)
+    return ".".join([first.removesuffix("$params"), *rest])
 
 
 def _is_real(value: Any) -> bool:
@@ -143,12 +170,42 @@ def _moved(then: np.ndarray, now: np.ndarray, width: np.ndarray | None) -> np.nd
     return np.where(np.isfinite(change), moved, np.inf)
 
 
-def _label(name: str, i: int, shape: tuple[int, ...]) -> Frame:
-    kind = "location" if name.endswith("loc") else "scale" if name.endswith("scale") else "value"
-    site = name
-    for suffix in ("_auto_loc", "_auto_scale"):
-        site = site.removesuffix(suffix)
+_KINDS = {"loc": "location", "scale": "scale", "scale_tril": "scale", "mass_matrix": "mass"}
+
+
+def _label(
+    name: str, i: int, shape: tuple[int, ...], sites: ParameterSites, labels: AxisLabels
+) -> Frame:
+    """Name a value of a parameter after its site, or else after the parameter."""
+    position = ()
     if shape:
         flat = int(_positions(int(np.prod(shape)))[i])
-        site += "[" + ", ".join(str(int(at)) for at in np.unravel_index(flat, shape)) + "]"
-    return {"site": site, "kind": kind}
+        position = tuple(int(at) for at in np.unravel_index(flat, shape))
+    entry = sites.entry(name, shape, position)
+    if entry is not None:
+        return {"site": _entry(entry, labels.get(entry.site, ())), "kind": _kind(entry)}
+    kind = next((kind for end, kind in _KINDS.items() if name.endswith(end)), "value")
+    site = name.removesuffix("_auto_loc").removesuffix("_auto_scale")
+    return {"site": site + _index(map(str, position)), "kind": kind}
+
+
+def _entry(entry: SiteEntry, labels: Sequence[Sequence[str] | None]) -> str:
+    """Write a site and its position: by the labels of the axes, if they have as many entries."""
+    if len(labels) != len(entry.index):
+        labels = [None] * len(entry.index)
+    each = zip(entry.index, entry.shape, labels, strict=True)
+    return entry.site + _index(
+        of[at] if of is not None and len(of) == size else str(at) for at, size, of in each
+    )
+
+
+def _index(parts: Iterable[str]) -> str:
+    text = ", ".join(parts)
+    return f"[{text}]" if text else ""
+
+
+def _kind(entry: SiteEntry) -> str:
+    kind = _KINDS.get(entry.part.removeprefix("z_0_"), "value")
+    if entry.part == "cov_factor":
+        kind = f"factor {entry.more[0] + 1} of the covariance"
+    return f"{kind}, unconstrained" if entry.is_unconstrained else kind

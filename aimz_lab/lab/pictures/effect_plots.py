@@ -11,13 +11,13 @@ from numpy.typing import ArrayLike
 from aimz_lab.effects import PREDICTIVE_GROUPS, hdi
 from aimz_lab.errors import ArgumentError, OptionalDependencyError
 from aimz_lab.lab.environment import has_matplotlib
+from aimz_lab.lab.pictures import ink
 from aimz_lab.types import SAMPLE_DIMS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_BLUE, _BAND, _GREY = "#0072b2", "#9dc9e6", "#767676"
 _BINS = 20
 """Groups of rows along a column; each has the mean effect of as many rows."""
 
@@ -124,27 +124,31 @@ def _by_group(draws: xr.DataArray, name: str, prob: float) -> Figure:
     places = np.arange(len(labels))[::-1]
     for mass, width in ((prob, 1.5), (0.5, 4.0)):
         low, high = hdi(values, mass, axis=1).T
-        axes.hlines(places, low, high, color=_BLUE, linewidth=width)
-    axes.plot(values.mean(1), places, "o", color=_BLUE, markersize=5)
-    axes.axvline(0, color=_GREY, linewidth=1, linestyle="--")
+        axes.hlines(places, low, high, color=ink.BLUE, linewidth=width)
+    axes.plot(values.mean(1), places, "o", color=ink.BLUE, markersize=5)
+    axes.axvline(0, color=ink.OTHER, linewidth=1, linestyle="--")
     axes.set_yticks(places, labels)
     axes.set_ylabel(str(group))
     axes.set_xlabel(f"effect on {name}")
-    return figure
+    means = [f"{label} {mean:.3g}" for label, mean in zip(labels, values.mean(1), strict=True)]
+    return _finished(
+        figure, f"Effect on {name} by {group}, with {prob:.0%} HDI. Means: {', '.join(means)}."
+    )
 
 
 def _average(draws: xr.DataArray, name: str, prob: float) -> Figure:
     values = draws.stack(sample=SAMPLE_DIMS).values
     figure, axes = _figure()
-    axes.hist(values, bins="auto", density=True, color=_BAND, edgecolor="white", linewidth=0.3)
+    axes.hist(values, bins="auto", density=True, color=ink.BLUE, alpha=0.45)
     low, high = hdi(values, prob)
-    axes.hlines(0, low, high, color=_BLUE, linewidth=4, clip_on=False)
-    axes.plot([values.mean()], [0], "o", color=_BLUE, clip_on=False)
-    axes.axvline(0, color=_GREY, linewidth=1, linestyle="--")
+    axes.hlines(0, low, high, color=ink.BLUE, linewidth=4, clip_on=False)
+    axes.plot([values.mean()], [0], "o", color=ink.BLUE, clip_on=False)
+    axes.axvline(0, color=ink.OTHER, linewidth=1, linestyle="--")
     axes.set_yticks([])
-    axes.set_title(f"mean {values.mean():.3g}, {prob:.0%} HDI {low:.3g} to {high:.3g}", fontsize=10)
+    said = f"mean {values.mean():.3g}, {prob:.0%} HDI {low:.3g} to {high:.3g}"
+    axes.set_title(said, fontsize=10)
     axes.set_xlabel(f"effect on {name}")
-    return figure
+    return _finished(figure, f"Posterior of the mean effect on {name}: {said}.")
 
 
 def _along(draws: xr.DataArray, over: xr.DataArray, name: str, prob: float, column: str) -> Figure:
@@ -160,14 +164,19 @@ def _along(draws: xr.DataArray, over: xr.DataArray, name: str, prob: float, colu
     )
     at = np.array([values[b].mean() for b in bins])
     figure, axes = _figure()
-    for mass, alpha in ((prob, 0.35), (0.5, 0.6)):
+    for mass, alpha in ((prob, 0.2), (0.5, 0.3)):
         low, high = hdi(means, mass, axis=1).T
-        axes.fill_between(at, low, high, color=_BAND, alpha=alpha, linewidth=0)
-    axes.plot(at, means.mean(1), color=_BLUE)
-    axes.axhline(0, color=_GREY, linewidth=1, linestyle="--")
+        axes.fill_between(at, low, high, color=ink.BLUE, alpha=alpha, linewidth=0)
+    axes.plot(at, means.mean(1), color=ink.BLUE)
+    axes.axhline(0, color=ink.OTHER, linewidth=1, linestyle="--")
     axes.set_xlabel(column)
     axes.set_ylabel(f"effect on {name}")
-    return figure
+    first, last = means.mean(1)[[0, -1]]
+    return _finished(
+        figure,
+        f"Effect on {name} along {column}, with {prob:.0%} HDI: from {first:.3g} at the lowest to "
+        f"{last:.3g} at the highest.",
+    )
 
 
 def _figure(height: float = 3.2) -> tuple[Figure, Axes]:
@@ -175,8 +184,14 @@ def _figure(height: float = 3.2) -> tuple[Figure, Axes]:
 
     from aimz_lab.lab.pictures.figure_layout import ShownFigure
 
-    figure = ShownFigure(figsize=(6.4, height), dpi=110, layout="constrained")
+    figure = ShownFigure(figsize=(6.4, height), dpi=110, facecolor=ink.PAPER, layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    axes = figure.add_subplot(facecolor=ink.PAPER)
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
+
+
+def _finished(figure: Figure, alt: str) -> Figure:
+    figure.alt = alt
+    ink.adapt(figure)
+    return figure

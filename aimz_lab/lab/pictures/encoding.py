@@ -1,25 +1,65 @@
-"""Encode a figure as a small PNG."""
+"""Encode a figure as a small PNG, and as an output with words for those who cannot see it."""
 
 from __future__ import annotations
 
+import base64
 import io
-from typing import TYPE_CHECKING
+from html import escape
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_COLORS = 256  # with fewer, thin lines of different colours come out alike
+Bundle = tuple[dict[str, str], dict[str, Any]]
+"""The parts of an output by their MIME type, and their metadata."""
+
+_COLORS = 255  # with fewer, thin lines of different colours come out alike
 
 
 def png(figure: Figure) -> bytes:
-    """Encode a figure as a PNG with few colours: half of the bytes, and no visible loss."""
+    """Encode a figure as a PNG with few colours: half of the bytes, and no visible loss.
+
+    Transparent paper stays transparent.
+    """
     from PIL import Image
 
     figure.canvas.draw()
-    pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3]
-    image = Image.fromarray(np.ascontiguousarray(pixels)).quantize(_COLORS)
+    image = Image.fromarray(np.array(figure.canvas.buffer_rgba()))
     buffer = io.BytesIO()
-    image.save(buffer, format="png")
+    image.quantize(_COLORS, method=Image.Quantize.FASTOCTREE).save(buffer, format="png")
     return buffer.getvalue()
+
+
+def image_tag(encoded: str, alt: str, width: int | None = None) -> str:
+    """Return an HTML image with its alternative text.
+
+    Args:
+        encoded: The PNG in base64, or the address of an image.
+        alt: What it shows.
+        width: Its width on the page in pixels, where there is room.
+    """
+    source = encoded if ":" in encoded else f"data:image/png;base64,{encoded}"
+    wide = "" if width is None else f"width:{width}px;"
+    return f'<img src="{source}" alt="{escape(alt, quote=True)}" style="max-width:100%;{wide}"/>'
+
+
+def shown_bundle(content: bytes, alt: str, width: int | None = None) -> Bundle:
+    """Return an output that shows a PNG.
+
+    The alternative text stands twice. JupyterLab reads it from HTML alone, not from the metadata of
+    an image; nbconvert reads both; pages that show no HTML have the image.
+
+    Args:
+        content: The PNG.
+        alt: What it shows.
+        width: Its width on the page in pixels, where there is room.
+    """
+    encoded = base64.b64encode(content).decode("ascii")
+    bundle = {
+        "image/png": encoded,
+        "text/html": image_tag(encoded, alt, width),
+        "text/plain": alt or "a picture",
+    }
+    return bundle, {"image/png": {"alt": alt} | ({} if width is None else {"width": width})}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import LayoutEngine
 
-from aimz_lab.lab.pictures.encoding import png
+from aimz_lab.lab.pictures.encoding import Bundle, png, shown_bundle
 
 if TYPE_CHECKING:
     from matplotlib.text import Text
@@ -54,7 +54,12 @@ class ShownFigure(Figure):
     """A figure that shows itself at the end of a cell.
 
     Notebooks learn to show plain ones only when pyplot makes its first.
+
+    Attributes:
+        alt: The alternative text: what the picture shows, for those who cannot see it.
     """
 
-    def _repr_png_(self) -> bytes:
-        return png(self)
+    alt = ""
+
+    def _repr_mimebundle_(self, **_: object) -> Bundle:
+        return shown_bundle(png(self), self.alt)

@@ -10,6 +10,7 @@ import xarray as xr
 
 from aimz_lab.errors import ArgumentError, NotFittedError, OptionalDependencyError
 from aimz_lab.impact_model import ImpactModel
+from aimz_lab.lab.pictures import ink
 from aimz_lab.system.imports import late_import
 
 if TYPE_CHECKING:
@@ -43,7 +44,14 @@ def plot_posterior(
     """
     tree = _with_group(source, "posterior")
     names = _sites(tree["posterior"], sites, limit=MOST_PANELS)
-    return _drawn("plot_dist", tree, var_names=names, ci_kind="hdi", ci_prob=prob)
+    return _drawn(
+        "plot_dist",
+        _sentence(f"Posterior densities, with {prob:.0%} HDI,", names),
+        tree,
+        var_names=names,
+        ci_kind="hdi",
+        ci_prob=prob,
+    )
 
 
 def plot_forest(
@@ -71,7 +79,13 @@ def plot_forest(
     tree = _with_group(source, "posterior")
     names = _sites(tree["posterior"], sites, limit=10 * MOST_PANELS)
     return _drawn(
-        "plot_forest", tree, var_names=names, ci_kind="hdi", ci_probs=(0.5, prob), combined=True
+        "plot_forest",
+        _sentence(f"Posterior means, with 50% and {prob:.0%} HDI,", names),
+        tree,
+        var_names=names,
+        ci_kind="hdi",
+        ci_probs=(0.5, prob),
+        combined=True,
     )
 
 
@@ -113,7 +127,12 @@ def plot_prior_posterior(
         raise ArgumentError(msg)
     tree = xr.DataTree.from_dict({"prior": before[names], "posterior": after[names]})
     _sites(tree["posterior"], names, limit=MOST_PANELS)
-    return _drawn("plot_prior_posterior", tree, var_names=names)
+    return _drawn(
+        "plot_prior_posterior",
+        _sentence("Prior and posterior densities", names),
+        tree,
+        var_names=names,
+    )
 
 
 def plot_ppc(tree: xr.DataTree, *, num_samples: int = 50) -> Figure:
@@ -146,7 +165,13 @@ def plot_ppc(tree: xr.DataTree, *, num_samples: int = 50) -> Figure:
     count = min(num_samples, draws.sizes["chain"] * draws.sizes["draw"])
     visuals = {} if observed else {"observed_dist": False}
     return _drawn(
-        "plot_ppc_dist", tree, group=group, var_names=names, num_samples=count, visuals=visuals
+        "plot_ppc_dist",
+        _sentence(f"Densities of {count} draws from the model, over the observed one,", names),
+        tree,
+        group=group,
+        var_names=names,
+        num_samples=count,
+        visuals=visuals,
     )
 
 
@@ -178,14 +203,22 @@ def _sites(group: xr.DataTree, sites: Sequence[str] | None, *, limit: int) -> li
     return names
 
 
-def _drawn(plot: str, tree: xr.DataTree, **options: Any) -> Figure:
+def _drawn(plot: str, alt: str, tree: xr.DataTree, **options: Any) -> Figure:
     """Call a function of arviz-plots, and return its figure."""
     function, pyplot = _arviz_plot(plot)
-    collection = function(tree, backend="matplotlib", **options)
+    layout = late_import("aimz_lab.lab.pictures.figure_layout")
+    paper = {"FigureClass": layout.ShownFigure}
+    collection = function(tree, backend="matplotlib", figure_kwargs=paper, **options)
     figure = collection.viz["figure"].item()
     pyplot.close(figure)  # else the notebook shows it twice
     figure.set_layout_engine("constrained")  # titles of several lines need room
+    figure.alt = alt
+    ink.adapt(figure)
     return figure
+
+
+def _sentence(what: str, names: Sequence[str]) -> str:
+    return f"{what} of {', '.join(map(str, names))}."
 
 
 def _arviz_plot(name: str) -> tuple[Callable[..., Any], Any]:

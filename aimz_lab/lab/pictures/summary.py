@@ -12,9 +12,11 @@ from aimz_lab.lab import formatting
 from aimz_lab.lab.panels.chains import divergence_advice, judged_at_the_end
 from aimz_lab.lab.panels.loss import best
 from aimz_lab.lab.panels.padding import advice
+from aimz_lab.lab.pictures.encoding import image_tag
 from aimz_lab.lab.record import RunSource, loss_trace, padded_share, run_of
 
 _MOST_NOTES = 5
+_WIDTH = 820  # of the picture on a page, in pixels
 
 
 def facts(source: RunSource) -> dict[str, str]:
@@ -125,8 +127,13 @@ class Summary:
         lines += [f"  {name:<10} {text}" for name, text in self._facts.items()]
         return "\n".join([*lines, *(f"  note       {note}" for note in notes(self._run))])
 
-    def html(self, picture: str = "") -> str:
-        """Return a table as HTML, below an image with the source ``picture`` or the run's name."""
+    def html(self, picture: str = "", alt: str = "") -> str:
+        """Return a table as HTML, below an image or the run's name.
+
+        Args:
+            picture: Source of the image.
+            alt: What it shows; by default the loss of the run.
+        """
         rows = [*self._facts.items(), *(("note", note) for note in notes(self._run))]
         cells = "".join(
             f'<tr><th scope="row" style="text-align:left;font-weight:600">{escape(name)}</th>'
@@ -134,10 +141,7 @@ class Summary:
             for name, text in rows
         )
         if picture:
-            image = (
-                f'<img src="{picture}" alt="{escape(self.alt(), quote=True)}" '
-                'style="max-width:100%;width:820px;border-radius:8px"/>'
-            )
+            image = image_tag(picture, alt or self.alt(), _WIDTH)
         else:
             image = f"<strong>{escape(heading(self._run))}</strong>"
         return (

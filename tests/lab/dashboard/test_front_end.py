@@ -16,7 +16,9 @@ from aimz_lab.inference.run.chain_record import ChainPlan, ChainRecord
 from aimz_lab.lab import formatting
 from aimz_lab.lab.dashboard import static
 from aimz_lab.lab.panels import LossPanel, TracePanel
+from aimz_lab.lab.pictures.vertical_view import linear_view, vertical_view
 from aimz_lab.lab.traces import Trace, default_window, float32, smooth, unpack
+from tests.lab.pictures.test_vertical_view import LOSSES, curve
 from tests.lab.runs import begun, feed
 
 NODE = shutil.which("node")
@@ -30,6 +32,7 @@ SERVER = """
 import readline from "node:readline";
 import * as math from "./math.js";
 import * as chart from "./chart.js";
+import * as view from "./view.js";
 const special = { NaN, Infinity, "-Infinity": -Infinity };
 const revive = (_, value) => {
   if (typeof value === "string" && value in special) return special[value];
@@ -46,6 +49,7 @@ const replace = (_, value) => {
 const calls = {
   ...math,
   ...chart,
+  ...view,
   scaled: (kind, domain, range, values) => {
     const scale = math.scale(kind, domain, range);
     return values.map((value) => [scale.at(value), scale.invert(scale.at(value))]);
@@ -84,7 +88,7 @@ class Node:
     """Calls a function of the front end."""
 
     def __init__(self, folder):
-        for name in ("math.js", "chart.js"):
+        for name in ("math.js", "view.js", "chart.js"):
             shutil.copy(static.SOURCES / name, folder)
         (folder / "package.json").write_text('{"type": "module"}')
         (folder / "server.js").write_text(SERVER)
@@ -241,7 +245,7 @@ class TestSameAsPython:
 
 class TestScales:
     @given(
-        st.sampled_from(["linear", "log", "symlog"]),
+        st.sampled_from(["linear", "log"]),
         st.lists(st.floats(0.01, 1e6), min_size=2, max_size=5, unique=True),
     )
     def test_they_are_monotonic_and_can_be_inverted(self, node, kind, values):
@@ -275,16 +279,6 @@ class TestScales:
         assert (ticks <= low * factor * 1.002).all()
         assert (np.diff(ticks) > 0).all()
 
-    def test_a_symmetric_axis_has_zero_and_both_signs(self, node):
-        ticks = node("ticks", "symlog", [-1000, 500], 7)
-        assert 0 in ticks
-        assert min(ticks) < 0 < max(ticks)
-        assert ticks == sorted(ticks)
-
-    @pytest.mark.parametrize(("low", "kind"), [(0.1, "log"), (0, "symlog"), (-3, "symlog")])
-    def test_what_a_log_axis_is_for_values_of_any_sign(self, node, low, kind):
-        assert node("logKind", low) == kind
-
 
 def test_drawing_takes_a_hundredth_of_the_time(node):
     assert node("restAfter", 4) == 400
@@ -316,7 +310,8 @@ def test_the_nearest_of_nothing_is_nothing(node):
 
 
 BOX = {"width": 700, "height": 280, "left": 60}
-OPTIONS = {"curve": "loss", "smooth": True, "perRow": True, "log": False, "half": False}
+OPTIONS = {"curve": "loss", "smooth": True, "perRow": True, "log": False, "whole": False}
+OPTIONS["half"] = False
 
 
 @pytest.fixture
@@ -340,7 +335,7 @@ class TestScene:
         assert x[0] >= 60
         assert x[-1] == pytest.approx(686)
         assert ((y > 12) & (y < 252)).all()
-        assert drawn["kind"] == "linear"
+        assert drawn["view"]["kind"] == "linear"
 
     def test_per_row_and_total_differ_by_the_rows_in_every_curve(self, node, loss):
         per_row, total = self.drawn(node, loss), self.drawn(node, loss, perRow=False)
@@ -366,8 +361,12 @@ class TestScene:
         assert drawn["unit"] == "learning rate"
 
     def test_a_log_axis(self, node, loss):
-        assert self.drawn(node, loss, log=True)["kind"] == "log"
-        assert self.drawn(node, loss, log=True, curve="grad_norm")["kind"] == "log"
+        drawn = self.drawn(node, loss, log=True)
+        assert drawn["view"]["kind"] == "log"
+        assert drawn["view"]["base"] == pytest.approx(min(drawn["low"]))  # the distance to it
+        assert np.isfinite(drawn["pixels"]["y"]).all()
+        norms = self.drawn(node, loss, log=True, curve="grad_norm")
+        assert (norms["view"]["kind"], norms["view"]["base"]) == ("log", 0)
 
     def test_previous_runs_come_along_and_a_long_one_does_not_squeeze_the_new(self, node, loss):
         long = Trace()
@@ -407,6 +406,38 @@ class TestScene:
 
     def test_a_curve_that_nobody_reported_is_none(self, node, loss):
         assert node("series", loss, [], {**OPTIONS, "curve": "unheard_of"}) is None
+
+
+class TestVerticalView:
+    def shown(self, curve):
+        """A curve as the page has it."""
+        held = curve.validation
+        return {
+            "curve": curve.name,
+            "steps": curve.steps,
+            "mean": curve.mean,
+            "low": curve.low,
+            "high": curve.high,
+            "smoothed": curve.smoothed,
+            "validation": held and {"steps": held.steps, "values": held.values},
+            "previous": [{"steps": o.steps, "values": o.values} for o in curve.others],
+        }
+
+    @pytest.mark.parametrize("options", [{}, {"log": True}, {"whole": True}])
+    @pytest.mark.parametrize("name", LOSSES)
+    def test_the_page_and_the_picture_have_the_same_ends_and_words(self, node, name, options):
+        held = [(step, 1.5) for step in range(400, 4000, 400)]
+        others = [LOSSES["far"] + 0.8, LOSSES["ordinary"] + 1e5]
+        for plain in (curve(LOSSES[name]), curve(LOSSES[name], others=others, validation=held)):
+            found = node("verticalView", self.shown(plain), options)
+            expected = vertical_view(plain, **options)
+            assert found["kind"] == expected.kind
+            ends = ("low", "high", "base", "above")
+            assert [found[end] is None for end in ends] == [False] * 3 + [expected.above is None]
+            for end in ends:
+                wanted = getattr(expected, end) or 0.0
+                assert (found[end] or 0.0) == pytest.approx(wanted, rel=1e-9, abs=0), end
+            assert node("axisWords", "loss", found) == expected.words("loss")
 
 
 class TestChains:
@@ -466,6 +497,14 @@ class TestChains:
         panel = TracePanel()
         panel.begin(run)
         assert node("series", {**panel.frame(run), "traces": {}}, [], OPTIONS) is None
+
+
+def test_energies_have_the_same_ends_on_the_page_and_in_the_picture(node):
+    assert node("linearView", [2.0, 4.0]) == {
+        "kind": "linear", "low": 1.88, "high": 4.12, "base": 0, "above": None
+    }  # fmt: skip
+    view = linear_view(2.0, 4.0)
+    assert (view.low, view.high) == (1.88, 4.12)
 
 
 def test_the_joined_module_is_one_that_a_widget_can_load(tmp_path):

@@ -100,6 +100,29 @@ def test_at_the_end_the_picture_takes_the_widget_s_place(watched, outputs):
     assert watched.widget.loss == {}
 
 
+def test_the_picture_shows_what_was_chosen_on_the_page(watched, outputs):
+    watched.steps([30.0, 20.0, 10.0])
+    chosen = {"curve": "loss", "log": True, "perRow": False, "half": True, "smooth": False}
+    watched.page_says(kind="choices", value=chosen)
+    watched.steps([8.0, 6.0])
+    assert watched.widget.choices == {**chosen, "whole": False}  # for a page that is loaded anew
+    watched.finish()
+    [bundle] = outputs
+    assert (
+        "It shows the second half of the steps; the vertical axis shows loss (nats) above its "
+        "lowest, 6; log scale."
+    ) in bundle["text/html"]
+
+
+@pytest.mark.parametrize("value", [None, 3, {"log": "yes", "curve": 4}, {"curve": "unheard_of"}])
+def test_choices_that_make_no_sense_change_nothing(watched, outputs, value):
+    watched.steps([30.0, 20.0])
+    watched.page_says(kind="choices", value=value)
+    watched.finish()
+    [bundle] = outputs
+    assert "The vertical axis shows loss per row (nats)." in bundle["text/html"]
+
+
 def test_shown_twice_both_outputs_become_the_picture(watched, outputs):
     watched.view.display(watched.run)
     assert len(outputs) == 2

@@ -4,7 +4,6 @@ import {
   bucketSteps,
   defaultWindow,
   extent,
-  logKind,
   lowest,
   nearest,
   number,
@@ -15,6 +14,7 @@ import {
   tickLabels,
   unpack,
 } from "./math.js";
+import { axisWords, linearView, verticalView } from "./view.js";
 
 const MOST_PREVIOUS = 4;
 const FEW_POINTS = 60;
@@ -111,29 +111,18 @@ function previousOf(run, isPerRow) {
   };
 }
 
-/** Range of the vertical axis: all of the smooth lines, and all but the rarest raw values. */
-function verticalRange(shown, log) {
-  if (shown.chains?.length) return rangeOf(chainValues(shown), log);
-  const lines = [shown.smoothed ?? shown.mean];
-  if (shown.validation) lines.push(shown.validation.values);
-  for (const run of shown.previous) lines.push(run.values);
-  const raw = [quantile(shown.low, 0.01), quantile(shown.high, 0.99)];
-  return rangeOf([...lines, raw], log);
-}
-
 // Energies without the fall from where the chains began, which would squeeze the rest.
 function chainValues({ chains, warmup, total }) {
   const first = total > warmup ? warmup : total / 2;
   const counted = chains.map(({ steps, width, values }) => values.filter((_, i) => steps[i] - width >= first));
-  return counted.map((values) => [quantile(values, 0.002), quantile(values, 0.998)]);
+  return extent(counted.map((values) => [quantile(values, 0.002), quantile(values, 0.998)])) ?? [0, 1];
 }
 
-function rangeOf(lines, log) {
-  const [low, high] = extent(lines) ?? [0, 1];
-  if (low === high) return [low - Math.abs(low || 1) * 0.1, high + Math.abs(high || 1) * 0.1];
-  if (log && logKind(low) === "log") return [low / (high / low) ** 0.04, high * (high / low) ** 0.04];
-  const room = 0.06 * (high - low);
-  return [low - room, high + room];
+// Distances below the lower end of a logarithmic axis lie on its edge.
+function verticalScale(view, range) {
+  const inner = scale(view.kind, [view.low, view.high], range);
+  const at = view.kind === "linear" ? inner.at : (value) => inner.at(Math.max(value - view.base, view.low));
+  return { ...inner, at };
 }
 
 function from(shown, first) {
@@ -163,26 +152,25 @@ function cutLine(line, first) {
 /**
  * Place the curves in a box of pixels.
  * @param all What `series` returned.
- * @param options log and half (only the second half of the steps): booleans.
+ * @param options log, whole (the whole range) and half (only the second half of the steps): booleans.
  * @param box width, height and left (the room for the labels) in pixels.
  */
-export function scene(all, { log, half }, box) {
+export function scene(all, { log, whole, half }, box) {
   const first = half ? all.total / 2 : 0;
   const shown = half ? from(all, first) : all;
-  const [low, high] = verticalRange(shown, log);
-  const kind = log ? logKind(low) : "linear";
+  const view = shown.chains?.length ? linearView(chainValues(shown)) : verticalView(shown, { log, whole });
   // The axis spans previous runs too, but a long one must not squeeze the new curve.
   const longest = Math.max(0, ...shown.previous.map((run) => run.steps.at(-1) ?? 0));
   const last = Math.max(all.total, 2, Math.min(longest, Math.max(4 * all.total, 200)));
   const x = scale("linear", [Math.max(first, 1), last], [box.left, box.width - 14]);
-  const y = scale(kind, [low, high], [box.height - 28, 12]);
+  const y = verticalScale(view, [box.height - 28, 12]);
   return {
     ...shown,
     x,
     y,
     xTicks: x.ticks(Math.max(3, Math.round(box.width / 130))).filter((tick) => tick >= 1),
     yTicks: y.ticks(6),
-    kind,
+    view,
     box,
   };
 }
@@ -207,6 +195,8 @@ export function describe(shown, words) {
   const finite = Array.from(line).filter(Number.isFinite);
   if (finite.length) parts.push(`from ${number(finite[0])} to ${number(finite.at(-1))}`);
   if (shown.best) parts.push(`lowest ${number(shown.best.value)} at step ${shown.best.step}`);
+  const axis = shown.view ? axisWords(shown.unit, shown.view) : shown.unit;
+  if (axis !== shown.unit) parts.push(`on an axis of ${axis}`);
   return parts.join(", ");
 }
 
@@ -254,7 +244,7 @@ const lineColor = (shown, colors) =>
   shown.curve === "loss" ? colors.loss : shown.curve === "learning_rate" ? colors.rate : colors.metric;
 
 function axes(ctx, shown, colors) {
-  const { box, x, y } = shown;
+  const { box, x, y, view } = shown;
   ctx.lineWidth = 1;
   ctx.strokeStyle = colors.grid;
   ctx.fillStyle = colors.muted;
@@ -262,7 +252,7 @@ function axes(ctx, shown, colors) {
   ctx.textAlign = "right";
   const labels = tickLabels(shown.yTicks);
   shown.yTicks.forEach((tick, i) => {
-    const at = Math.round(y.at(tick)) + 0.5;
+    const at = Math.round(y.at(tick + view.base)) + 0.5; // a tick of a log axis is a distance
     ctx.beginPath();
     ctx.moveTo(box.left, at);
     ctx.lineTo(box.width - 6, at);

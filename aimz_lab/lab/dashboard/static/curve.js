@@ -3,6 +3,7 @@
 import { chainColor, DASHES, describe, labelRoom, paint, readout, scene } from "./chart.js";
 import { h, setAttribute, setFlag, setText, svg } from "./elements.js";
 import { count, number } from "./math.js";
+import { axisWords } from "./view.js";
 
 const CANVAS_HEIGHT = 280;
 const TIP_WIDTH = 170;
@@ -38,7 +39,7 @@ export class Curve {
   /**
    * Draw.
    * @param curves What `series` returned, or null.
-   * @param options log and half, as `scene` takes them.
+   * @param options log, whole and half, as `scene` takes them.
    * @param theme colors by name, and font.
    * @param words Status of the run, for the description.
    */
@@ -84,7 +85,7 @@ export class Curve {
 
   drawLegend() {
     const { shown } = this;
-    setText(this.unit, shown.kind === "linear" ? shown.unit : `${shown.unit}, ${shown.kind} scale`);
+    setText(this.unit, axisWords(shown.unit, shown.view));
     const chains = shown.chains ?? [];
     const items = chains.length ? chains.map(({ label }, i) => [label, chainColor(i), DASHES.chains[i]]) : [
       shown.smoothed ? ["smoothed", "line", []] : null,

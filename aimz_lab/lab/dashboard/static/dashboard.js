@@ -41,7 +41,7 @@ class View {
     this.el = el;
     this.docked = docked;
     this.id = `aimz-${model.get("meta").model_id}-${++views}`; // a page has many of these modules
-    this.options = { curve: "loss", log: false, smooth: true, perRow: true, half: false };
+    this.options = { curve: "loss", log: false, whole: false, smooth: true, perRow: true, half: false, ...model.get("choices") };
     this.reachable = null; // not known yet
     this.dirty = new Set(TRAITS);
     this.received = performance.now();
@@ -102,7 +102,8 @@ class View {
       toggle(text, this.options[key], title, (on) => this.change({ [key]: on }));
     this.toggles = {
       smooth: option("smooth", "smooth", "Exponential moving average over a fiftieth of the steps"),
-      log: option("log", "log", "Logarithmic axis"),
+      log: option("log", "log", "Logarithmic axis of the distance to the lowest value"),
+      whole: option("whole", "whole", "The whole range, with what lies far above the rest"),
       perRow: option("perRow", "per row", "Loss divided by the number of rows"),
       half: option("half", "last half", "Only the second half of the steps"),
     };
@@ -261,6 +262,7 @@ class View {
 
   change(options) {
     Object.assign(this.options, options);
+    if (!isOver(this.model.get("progress"))) this.model.send({ kind: "choices", value: this.options });
     this.schedule("loss");
   }
 
@@ -350,7 +352,7 @@ class View {
       !isSampling && meta.batch_size && `batches of ${count(meta.batch_size)}`, meta.scaled].filter(Boolean).join(" · "));
     setAttribute(this.root, "aria-label", `${isSampling ? "Chains" : "Training"} of ${meta.model}`);
     setFlag(this.toggles.perRow, "hidden", !meta.n_obs || isSampling);
-    for (const name of ["smooth", "log"]) setFlag(this.toggles[name], "hidden", isSampling);
+    for (const name of ["smooth", "log", "whole"]) setFlag(this.toggles[name], "hidden", isSampling);
     this.showTiles(isSampling);
   }
 

@@ -97,38 +97,31 @@ export function quantile(values, q) {
   return sorted[below] + (at - below) * (sorted[above] - sorted[below]);
 }
 
-// A symmetric log scale is linear up to `unit` and logarithmic beyond, on either side of zero.
 const FORWARD = {
   linear: (value) => value,
   log: (value) => Math.log10(value),
-  symlog: (value, unit) => Math.sign(value) * Math.log10(1 + Math.abs(value) / unit),
 };
 const BACKWARD = {
   linear: (value) => value,
   log: (value) => 10 ** value,
-  symlog: (value, unit) => Math.sign(value) * unit * (10 ** Math.abs(value) - 1),
 };
 
 /**
  * Map a domain to a range of pixels.
- * @param kind "linear", "log" (a positive domain) or "symlog".
+ * @param kind "linear", or "log" (a positive domain).
  * @returns kind, at(value), invert(pixel), ticks(about how many).
  */
 export function scale(kind, [low, high], [from, to]) {
-  const unit = Math.max(Math.abs(low), Math.abs(high)) / 100 || 1;
-  const forward = (value) => FORWARD[kind](value, unit);
+  const forward = FORWARD[kind];
   const begin = forward(low);
   const span = forward(high) - begin || 1;
   return {
     kind,
     at: (value) => from + ((forward(value) - begin) / span) * (to - from),
-    invert: (pixel) => BACKWARD[kind](begin + ((pixel - from) / (to - from)) * span, unit),
-    ticks: (about) => TICKS[kind](low, high, about, unit),
+    invert: (pixel) => BACKWARD[kind](begin + ((pixel - from) / (to - from)) * span),
+    ticks: (about) => TICKS[kind](low, high, about),
   };
 }
-
-/** The scale of a "log" axis: symmetric if the lowest value is not positive. */
-export const logKind = (low) => (low > 0 ? "log" : "symlog");
 
 /** Round positions from `low` to `high`: multiples of 1, 2 or 5 times a power of ten. */
 export function linearTicks(low, high, about) {
@@ -157,21 +150,9 @@ export function logTicks(low, high, about) {
   return ticks.filter((tick) => tick >= low * 0.999 && tick <= high * 1.001);
 }
 
-function symlogTicks(low, high, about, unit) {
-  const decades = [];
-  for (let e = Math.ceil(Math.log10(unit)); 10 ** e <= Math.max(high, -low); e++) {
-    decades.push(Number((10 ** e).toPrecision(6)));
-  }
-  const every = Math.max(1, Math.ceil((2 * decades.length) / Math.max(about, 1)));
-  const kept = decades.reverse().filter((_, i) => i % every === 0);
-  const ticks = [...kept.map((tick) => -tick), 0, ...kept.reverse()];
-  return ticks.filter((tick) => tick >= low && tick <= high);
-}
-
 const TICKS = {
   linear: linearTicks,
   log: logTicks,
-  symlog: symlogTicks,
 };
 
 /** Write with so many decimals, an exact half away from zero, without a minus before zero. */

@@ -1,0 +1,96 @@
+// The vertical axis of a curve, chosen by its data. lab/pictures/vertical_view.py has the same rule.
+
+import { extent, number, quantile } from "./math.js";
+
+const SQUEEZED = 5; // the rest of the curve has less than this part of the height
+const OTHERS = 3; // previous runs may make the axis this much longer
+const ROOM = 0.06;
+const LOG_ROOM = 0.04;
+const FLAT = 3e-6; // of the size of a value: beyond it, single precision is all that moves
+const FEW_STEPS = 8;
+
+const after = ({ steps, values }, step) => values.filter((_, i) => steps[i] > step);
+
+/** Lowest and highest value after a step: all of the smooth lines, but the rarest raw values. */
+function span({ steps, low, high, smoothed, mean, validation }, step) {
+  const line = after({ steps, values: smoothed ?? mean }, step);
+  const held = validation ? after(validation, step) : [];
+  const raw = [quantile(after({ steps, values: low }, step), 0.01),
+    quantile(after({ steps, values: high }, step), 0.99)];
+  const all = extent([line, held, raw]);
+  if (all === null) return null;
+  const usual = extent([[quantile(after({ steps, values: high }, step), 0.98), all[0]], held]);
+  return { low: all[0], high: all[1], usual: usual[1] };
+}
+
+function nearby(lines, low, high) {
+  const most = OTHERS * (high - low);
+  let ends = [low, high];
+  for (const line of lines) {
+    const found = extent([after(line, line.steps.at(-1) / 2)]);
+    const both = found && extent([ends, found]);
+    if (both && both[1] - both[0] <= most) ends = both;
+  }
+  return ends;
+}
+
+/**
+ * Choose the vertical axis of a curve.
+ *
+ * A start far above the rest is cut off; where the curve falls by orders of magnitude to its end,
+ * or does not move at the end, the axis is a logarithmic one of the distance to the lowest value.
+ * @param shown steps, mean, low, high, smoothed or null, validation or null, previous, curve.
+ * @param options log: the logarithmic axis; whole: the whole range on a linear one.
+ * @returns kind "linear" or "log"; low and high, of the distances to `base` if it is "log"; and
+ *   `above`, the highest value if it lies above the axis, or null.
+ */
+export function verticalView(shown, { log, whole }) {
+  const first = shown.steps[0] ?? 0;
+  const last = shown.steps.at(-1) ?? 0;
+  const at = (share) => first + share * (last - first);
+  const all = span(shown, -Infinity);
+  if (all === null) return { kind: "linear", low: 0, high: 1, base: 0, above: null };
+  if (log) return logView(shown, all);
+  const half = span(shown, at(0.5));
+  const end = span(shown, at(0.75));
+  let top = all.high;
+  if (!whole && half && end && shown.steps.length >= FEW_STEPS) {
+    const height = half.usual - all.low;
+    if (all.high - all.low > SQUEEZED * height) {
+      const flat = FLAT * Math.max(Math.abs(all.low), Math.abs(half.usual));
+      if (height <= flat || height > SQUEEZED * (end.usual - all.low)) return logView(shown, all);
+      top = all.low + 2 * height;
+    }
+  }
+  const above = top < all.high ? extent([shown.high, [all.high]])[1] : null;
+  return linearView(nearby(shown.previous ?? [], all.low, top), above);
+}
+
+/** A linear axis over these ends. */
+export function linearView([low, high], above = null) {
+  const room = high > low ? ROOM * (high - low) : Math.abs(low || 1) * 0.1;
+  const top = above === null ? high + room : high;
+  return { kind: "linear", low: low - room, high: top, base: 0, above: above > top ? above : null };
+}
+
+function logView(shown, all) {
+  const lines = [shown.smoothed ?? shown.mean, shown.validation?.values ?? []];
+  const [near, far] = nearby(shown.previous ?? [], all.low, all.high);
+  const lowest = Math.min(near, extent([shown.low, ...lines])[0]);
+  const base = shown.curve === "loss" || lowest <= 0 ? lowest : 0;
+  const high = Math.max(far, extent(lines)[1]) - base;
+  const least = Math.max(1e-7 * Math.abs(base), 1e-9 * high); // single precision has no more
+  const distances = Array.from(lines[0], (value) => value - base).filter((value) => value > 0);
+  const usual = quantile(distances, 0.01);
+  let low = Math.max((Number.isFinite(usual) ? usual : high) / 2, least);
+  if (!(low > 0 && low < high)) low = high > 0 ? high / 10 : Math.abs(base || 1) / 10;
+  const top = Math.max(high, low * 1.5);
+  const room = (top / low) ** LOG_ROOM;
+  return { kind: "log", low: low / room, high: top * room, base, above: null };
+}
+
+/** What an axis shows. */
+export function axisWords(unit, { kind, base, above }) {
+  if (kind === "log") return base === 0 ? `${unit}, log scale` : `${unit} above its lowest, ${number(base)}; log scale`;
+  return above === null ? unit : `${unit}, up to ${number(above)} above the picture`;
+}

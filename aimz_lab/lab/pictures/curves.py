@@ -1,0 +1,178 @@
+"""The curve that a picture of a run shows: each step, smoothed, validation, other runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float, Shaped
+
+from aimz_lab.inference.run.events import Run
+from aimz_lab.lab.panels.loss import LEARNING_RATE
+from aimz_lab.lab.record import loss_trace
+from aimz_lab.lab.traces import Trace
+
+LOSS = "loss"
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a picture.
+
+    Attributes:
+        label: Its name in the legend.
+        steps: Steps of its points.
+        values: Its values there.
+    """
+
+    label: str
+    steps: Shaped[np.ndarray, " point"]
+    values: Float[np.ndarray, " point"]
+
+    def after(self, step: float) -> Float[np.ndarray, " later"]:
+        """Return the values after a step."""
+        return self.values[self.steps > step]
+
+    def since(self, step: float) -> Line:
+        """Return the line from a step on."""
+        kept = self.steps >= step
+        return replace(self, steps=self.steps[kept], values=self.values[kept])
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A curve over the steps of a run, in buckets of as many steps.
+
+    Attributes:
+        name: What it shows: ``"loss"``, ``"learning_rate"`` or a metric.
+        unit: The same in words, with its unit.
+        total: Steps of the run.
+        width: Steps in a bucket.
+        steps: Last step of each bucket.
+        mean: Mean of each bucket; the step itself where a bucket has one step.
+        low: Lowest value in each bucket.
+        high: Highest value in each bucket.
+        smoothed: The moving average, or ``None``.
+        validation: Held-out losses, or ``None``.
+        others: Smoothed losses of other runs.
+    """
+
+    name: str
+    unit: str
+    total: int
+    width: int
+    steps: Shaped[np.ndarray, " bucket"]
+    mean: Float[np.ndarray, " bucket"]
+    low: Float[np.ndarray, " bucket"]
+    high: Float[np.ndarray, " bucket"]
+    smoothed: Float[np.ndarray, " bucket"] | None = None
+    validation: Line | None = None
+    others: tuple[Line, ...] = ()
+
+    @property
+    def line(self) -> Float[np.ndarray, " bucket"]:
+        """What is drawn as the curve: the moving average, or each step."""
+        return self.mean if self.smoothed is None else self.smoothed
+
+    def since(self, step: float) -> Curve:
+        """Return the curve from a step on."""
+        kept = self.steps >= step
+        return replace(
+            self,
+            steps=self.steps[kept],
+            mean=self.mean[kept],
+            low=self.low[kept],
+            high=self.high[kept],
+            smoothed=None if self.smoothed is None else self.smoothed[kept],
+            validation=self.validation and self.validation.since(step),
+            others=tuple(other.since(step) for other in self.others),
+        )
+
+    def coarser(self, most: int) -> Curve:
+        """Return the curve with at most so many buckets, for what is drawn of each step."""
+        group = 1
+        while group * most < len(self.steps):
+            group *= 2
+        if group == 1:
+            return self
+        starts = np.arange(0, len(self.steps), group)
+        finite = np.isfinite(self.mean)
+        count = np.add.reduceat(finite.astype(float), starts)
+        total = np.add.reduceat(np.where(finite, self.mean, 0.0), starts)
+        return replace(
+            self,
+            width=self.width * group,
+            steps=np.maximum.reduceat(self.steps, starts),
+            mean=np.divide(total, count, out=np.full(len(starts), np.nan), where=count > 0),
+            low=np.fmin.reduceat(self.low, starts),
+            high=np.fmax.reduceat(self.high, starts),
+        )
+
+
+def curve_names(run: Run) -> list[str]:
+    """Return the names of the curves that a run has."""
+    if run.info.is_sampling:
+        return list(run.chains.names) if run.chains else [LOSS]
+    rates = [LEARNING_RATE] if run.learning_rate is not None else []
+    return [LOSS, *rates, *run.metrics]
+
+
+def trace_of(run: Run, name: str) -> Trace:
+    """Return one curve of a run in bounded memory; the loss in nats of all rows."""
+    if name == LOSS:
+        return loss_trace(run)
+    trace = Trace()
+    trace.follow(run.buckets(name))
+    return trace
+
+
+def curve_of(
+    run: Run, others: Sequence[Run] = (), *, name: str = LOSS, per_row: bool, smooth: bool
+) -> Curve:
+    """Return a curve of a run.
+
+    Args:
+        run: The run.
+        others: Runs whose losses come along.
+        name: One of :func:`curve_names`.
+        per_row: Whether a loss is divided by the number of rows, if it is known.
+        smooth: Whether the moving average is drawn as well.
+    """
+    is_loss = name == LOSS
+    rows = _rows(run) if is_loss and per_row else 1
+    trace = trace_of(run, name)
+    smoothed = trace.smooth() / rows if smooth and name != LEARNING_RATE else None
+    unit = name.replace("_", " ")
+    if is_loss:
+        unit = "loss per row (nats)" if per_row and run.info.n_obs else "loss (nats)"
+    return Curve(
+        name,
+        unit,
+        trace.n_steps,
+        trace.width,
+        trace.steps,
+        trace.mean / rows,
+        trace.low / rows,
+        trace.high / rows,
+        smoothed,
+        _validation(run, per_row=per_row) if is_loss else None,
+        tuple(_other(run, per_row=per_row) for run in others) if is_loss else (),
+    )
+
+
+def _rows(run: Run) -> int:
+    return run.info.n_obs or 1
+
+
+def _validation(run: Run, *, per_row: bool) -> Line | None:
+    if not run.validation or not (per_row or run.info.n_obs):
+        return None
+    steps, values = (np.asarray(column, float) for column in zip(*run.validation, strict=True))
+    return Line("validation", steps, values if per_row else values * run.info.n_obs)
+
+
+def _other(run: Run, *, per_row: bool) -> Line:
+    trace = loss_trace(run)
+    rows = _rows(run) if per_row else 1
+    return Line(f"{run.info.model}, {run.step:,} steps", trace.steps, trace.smooth() / rows)

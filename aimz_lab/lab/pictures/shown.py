@@ -1,0 +1,51 @@
+"""Show a figure in a notebook, with words for those who cannot see it."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from aimz_lab.data.options import check_text
+from aimz_lab.errors import DataTypeError
+from aimz_lab.lab.environment import kernel
+from aimz_lab.lab.pictures import ink
+from aimz_lab.lab.pictures.encoding import png, shown_bundle
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def show_figure(figure: Figure, alt: str) -> None:
+    """Show a figure of matplotlib in a notebook, with words for those who cannot see it.
+
+    The words stand where JupyterLab, nbconvert and their readers look for them. Paper and what is
+    drawn in black follow the page, light or dark; colours that you chose stay as they are.
+
+    Args:
+        figure: The figure. It is not shown a second time at the end of the cell.
+        alt: What the picture shows, in a sentence or two: the alternative text.
+
+    Raises:
+        ArgumentError: If ``alt`` is no text.
+        DataTypeError: If ``figure`` is no figure of matplotlib.
+
+    Example:
+        >>> show_figure(loss_figure(im.last_run), "The loss falls, and levels off.")
+    """
+    check_text("alt", alt)
+    modules = sys.modules.get("matplotlib.figure")
+    if modules is None or not isinstance(figure, modules.Figure):
+        msg = f"figure= takes a figure of matplotlib; got {type(figure).__name__}."
+        raise DataTypeError(msg)
+    if (pyplot := sys.modules.get("matplotlib.pyplot")) is not None:
+        pyplot.close(figure)  # else the notebook shows it twice
+    if not hasattr(figure.canvas, "buffer_rgba"):
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+        FigureCanvasAgg(figure)
+    ink.adapt(figure)
+    bundle, metadata = shown_bundle(png(figure), alt)
+    if kernel() is not None:
+        from IPython.display import display
+
+        display(bundle, raw=True, metadata=metadata)

@@ -1,0 +1,156 @@
+"""Choose the vertical axis of a curve by its data; dashboard/static/view.js has the same rule."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from aimz_lab.lab import formatting
+from aimz_lab.lab.pictures.curves import LOSS, Curve, Line
+
+_SQUEEZED = 5.0  # the rest of the curve has less than this part of the height
+_OTHERS = 3.0  # other runs may make the axis this much longer
+_ROOM, _LOG_ROOM = 0.06, 0.04
+_FLAT = 3e-6  # of the size of a value: beyond it, single precision is all that moves
+_FEW_STEPS = 8
+
+Values = Float[np.ndarray, " value"]
+
+
+@dataclass(frozen=True)
+class VerticalView:
+    """The vertical axis of a curve.
+
+    Attributes:
+        kind: ``"linear"``, or ``"log"`` of the distance to ``base``.
+        low: Lower end; of the distances, if it is logarithmic.
+        high: Upper end, likewise.
+        base: The value whose distance a logarithmic axis shows; 0 for the values themselves.
+        above: The highest value, if it lies above the axis.
+    """
+
+    kind: Literal["linear", "log"]
+    low: float
+    high: float
+    base: float = 0.0
+    above: float | None = None
+
+    def words(self, unit: str) -> str:
+        """Return what the axis shows.
+
+        Example:
+            >>> VerticalView("linear", 1.0, 2.0, above=400_000.0).words("loss")
+            'loss, up to 400,000 above the picture'
+            >>> VerticalView("log", 0.1, 2.0, base=1.25).words("loss")
+            'loss above its lowest, 1.25; log scale'
+        """
+        if self.kind == "log":
+            if self.base == 0:
+                return f"{unit}, log scale"
+            return f"{unit} above its lowest, {formatting.number(self.base)}; log scale"
+        if self.above is None:
+            return unit
+        return f"{unit}, up to {formatting.number(self.above)} above the picture"
+
+
+class _Span(NamedTuple):
+    low: float
+    high: float
+    usual: float
+
+
+def vertical_view(shown: Curve, *, log: bool = False, whole: bool = False) -> VerticalView:
+    """Choose the vertical axis of a curve.
+
+    A start far above the rest is cut off. Where the curve falls by orders of magnitude to its end,
+    or does not move at the end, the axis is a logarithmic one of the distance to the lowest value.
+
+    Args:
+        shown: The curve.
+        log: Whether the axis is the logarithmic one.
+        whole: Whether a linear axis has the whole range.
+    """
+    first, last = (float(shown.steps[i]) if len(shown.steps) else 0.0 for i in (0, -1))
+    every = _span(shown, -np.inf)
+    if every is None:
+        return VerticalView("linear", 0.0, 1.0)
+    if log:
+        return _log_view(shown, every)
+    half, end = (_span(shown, first + share * (last - first)) for share in (0.5, 0.75))
+    top = every.high
+    if not whole and half and end and len(shown.steps) >= _FEW_STEPS:
+        height = half.usual - every.low
+        if every.high - every.low > _SQUEEZED * height:
+            flat = _FLAT * max(abs(every.low), abs(half.usual))
+            if height <= flat or height > _SQUEEZED * (end.usual - every.low):
+                return _log_view(shown, every)
+            top = every.low + 2 * height
+    above = _extent(shown.high, np.array([every.high]))[1] if top < every.high else None
+    return linear_view(*_nearby(shown.others, every.low, top), above=above)
+
+
+def linear_view(low: float, high: float, above: float | None = None) -> VerticalView:
+    """Return a linear axis over these ends."""
+    room = _ROOM * (high - low) if high > low else abs(low or 1.0) * 0.1
+    top = high + room if above is None else high
+    return VerticalView(
+        "linear", low - room, top, above=above if above is not None and above > top else None
+    )
+
+
+def _log_view(shown: Curve, every: _Span) -> VerticalView:
+    line = shown.line
+    held = shown.validation.values if shown.validation else np.empty(0)
+    near, far = _nearby(shown.others, every.low, every.high)
+    lowest = min(near, _extent(shown.low, line, held)[0])
+    base = lowest if shown.name == LOSS or lowest <= 0 else 0.0
+    high = max(far, _extent(line, held)[1]) - base
+    least = max(1e-7 * abs(base), 1e-9 * high)  # single precision has no more
+    distances = line - base
+    usual = _quantile(distances[distances > 0], 0.01)
+    low = max((usual if np.isfinite(usual) else high) / 2, least)
+    if not 0 < low < high:
+        low = high / 10 if high > 0 else abs(base or 1.0) / 10
+    top = max(high, low * 1.5)
+    room = (top / low) ** _LOG_ROOM
+    return VerticalView("log", low / room, top * room, base)
+
+
+def _span(shown: Curve, step: float) -> _Span | None:
+    """Lowest and highest value after a step: all of the smooth lines, but the rarest raw values."""
+    later = shown.steps > step
+    line = shown.line[later]
+    held = shown.validation.after(step) if shown.validation else np.empty(0)
+    raw = np.array([_quantile(shown.low[later], 0.01), _quantile(shown.high[later], 0.99)])
+    every = _extent(line, held, raw)
+    if every is None:
+        return None
+    usual = _extent(np.array([_quantile(shown.high[later], 0.98), every[0]]), held)
+    return _Span(*every, usual[1])
+
+
+def _nearby(lines: Iterable[Line], low: float, high: float) -> tuple[float, float]:
+    """Return the ends of an axis that shows other runs too, unless they are far off."""
+    most = _OTHERS * (high - low)
+    ends = (low, high)
+    for line in lines:
+        found = _extent(line.after(line.steps[-1] / 2)) if len(line.steps) else None
+        both = _extent(np.array([*ends, *found])) if found else None
+        if both and both[1] - both[0] <= most:
+            ends = both
+    return ends
+
+
+def _extent(*arrays: Values) -> tuple[float, float] | None:
+    values = np.concatenate(arrays)
+    values = values[np.isfinite(values)]
+    return (float(values.min()), float(values.max())) if values.size else None
+
+
+def _quantile(values: Values, q: float) -> float:
+    finite = values[np.isfinite(values)]
+    return float(np.quantile(finite, q)) if finite.size else np.nan

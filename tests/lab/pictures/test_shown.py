@@ -1,0 +1,107 @@
+"""Pictures with words for those who cannot see them, legible on light pages and dark ones."""
+
+from __future__ import annotations
+
+import base64
+import io
+from itertools import product
+
+import numpy as np
+import pytest
+from IPython.core.formatters import DisplayFormatter
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from PIL import Image
+
+from aimz_lab import lab
+from aimz_lab.errors import ArgumentError, DataTypeError
+from aimz_lab.lab.pictures import ink
+from tests.lab.runs import begun, feed
+
+PAPERS = ("#ffffff", "#111111")
+
+
+def luminance(color):
+    linear = [v / 12.92 if v <= 0.03928 else ((v + 0.055) / 1.055) ** 2.4 for v in to_rgb(color)]
+    return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
+
+
+def contrast(one, other):
+    low, high = sorted(map(luminance, (one, other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize(("color", "paper"), list(product([*ink.LINES, ink.OTHER], PAPERS)))
+def test_lines_are_seen_on_light_pages_and_on_dark_ones(color, paper):
+    assert contrast(color, paper) > 3.4
+
+
+@pytest.mark.parametrize("paper", PAPERS)
+def test_text_is_read_on_light_pages_and_on_dark_ones(paper):
+    assert contrast(ink.TEXT, paper) > 4.1
+
+
+def of_a_run():
+    run = begun(n_obs=10)
+    feed(run, np.linspace(40, 20, 50))
+    run.finish("completed", "")
+    return lab.loss_figure(run)
+
+
+def of_a_user():
+    figure = Figure()
+    axes = FigureCanvasAgg(figure).figure.add_subplot()
+    axes.plot([1, 2], [2, 1], color="black", label="black")
+    axes.plot([1, 2], [1, 2], color="#123456", label="chosen")
+    axes.bar([1], [1], edgecolor="black")
+    axes.set_title("black")
+    axes.legend()
+    figure.legend()
+    return figure
+
+
+def test_a_picture_shows_its_words_where_jupyterlab_and_nbconvert_read_them():
+    shown, metadata = DisplayFormatter().format(of_a_run())
+    alt = (
+        "Loss of kernel over 50 steps, completed. Loss 2.024 per row (smoothed), lowest 2.024 at "
+        "step 50. The vertical axis shows loss per row (nats)."
+    )
+    assert metadata["image/png"]["alt"] == alt
+    assert f'alt="{alt}"' in shown["text/html"]
+    assert shown["text/plain"] == alt
+    assert f"base64,{shown['image/png']}" in shown["text/html"]
+
+
+@pytest.mark.parametrize("make", [of_a_run, of_a_user])
+def test_paper_is_transparent_and_no_ink_is_black(make):
+    figure = make()
+    lab.show_figure(figure, "words")  # without a notebook, it only gets ready
+    figure.canvas.draw()
+    pixels = np.asarray(figure.canvas.buffer_rgba()).reshape(-1, 4)
+    assert (pixels[:, 3] == 0).mean() > 0.5
+    seen = np.unique(pixels[pixels[:, 3] == 255][:, :3], axis=0)
+    assert len(seen) > 2
+    assert seen.max(axis=1).min() > 0x50  # of the user's own colour, 123456, the brightest part
+
+
+def test_the_png_keeps_the_paper_transparent():
+    shown, _ = DisplayFormatter().format(of_a_run())
+    image = Image.open(io.BytesIO(base64.b64decode(shown["image/png"]))).convert("RGBA")
+    assert image.getpixel((1, 1))[3] == 0
+
+
+def test_colours_that_a_user_chose_stay():
+    figure = of_a_user()
+    lab.show_figure(figure, "words")
+    colors = [line.get_color() for line in figure.axes[0].lines]
+    assert colors == [ink.TEXT, "#123456"]
+    assert figure.legends[0].get_frame().get_alpha() == 0
+    assert figure.axes[0].title.get_color() == ink.TEXT
+
+
+def test_what_is_no_figure_or_no_words_is_refused():
+    with pytest.raises(DataTypeError, match="a figure of matplotlib; got list"):
+        lab.show_figure([], "words")
+    with pytest.raises(ArgumentError, match="alt=3"):
+        lab.show_figure(of_a_user(), 3)

@@ -1,0 +1,104 @@
+"""The vertical axis that a curve's data choose: what it shows, and what it says."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from aimz_lab.lab.pictures.curves import curve_of
+from aimz_lab.lab.pictures.figures import loss_figure
+from aimz_lab.lab.pictures.vertical_view import vertical_view
+from tests.lab.runs import begun, feed
+
+N = 4000
+STEPS = np.arange(N)
+NOISE = 0.1 * np.random.default_rng(0).normal(size=N)
+FALL = 4e5 * np.exp(-STEPS / 40)
+
+
+def curve(losses, *, others=(), validation=(), smooth=True):
+    def ended(values):
+        run = begun(n_obs=1)
+        feed(run, values)
+        run.finish("completed", "")
+        return run
+
+    run = ended(losses)
+    run.validation = list(validation)
+    return curve_of(run, [ended(other) for other in others], per_row=True, smooth=smooth)
+
+
+LOSSES = {
+    "ordinary": 2 * np.exp(-STEPS / 1000) + 1.1 + NOISE,
+    "far": FALL + 1.1 + NOISE,
+    "far and negative": FALL - 3.1 + NOISE,
+    "falling": 4e5 * np.exp(-STEPS / 300) + 1.1 + 0.1 * NOISE,
+    "exact": FALL + 1.1,
+    "spike": 1.1 + NOISE + 1e6 * (STEPS == 3000),
+    "blown up": 1.1 + NOISE + 1e6 * np.exp((STEPS - N) / 2),
+    "level": np.full(N, 2.0),
+    "nan": np.full(N, np.nan),
+    "nan at first": np.where(STEPS < 500, np.nan, FALL + 1.1 + NOISE),
+    "few": np.array([4e5, 3.0, 2.0]),
+    "one": np.array([4e5]),
+}
+
+
+@pytest.mark.parametrize("name", ["far", "far and negative", "spike", "blown up"])
+def test_what_lies_far_above_is_cut_off_and_said(name):
+    values = LOSSES[name]
+    view = vertical_view(curve(values))
+    usual = np.sort(values)[: int(0.8 * N)]
+    assert view.kind == "linear"
+    assert view.low < np.quantile(usual, 0.01)
+    assert usual.max() < view.high < usual.min() + 4 * np.ptp(usual)  # it has a good part of it
+    assert view.above == pytest.approx(values.max(), rel=1e-5)
+    assert view.words("loss").endswith(" above the picture")
+
+
+@pytest.mark.parametrize(("name", "base"), [("falling", 1.75), ("exact", 1.1)])
+def test_a_fall_by_orders_of_magnitude_to_the_end_has_a_logarithmic_axis(name, base):
+    view = vertical_view(curve(LOSSES[name]))
+    assert (view.kind, view.above) == ("log", None)
+    assert view.base == pytest.approx(base, rel=0.01)
+    assert 0 < view.low < view.high
+    assert view.words("loss").startswith(f"loss above its lowest, {base:.1f}"[:-2])
+
+
+@pytest.mark.parametrize("name", ["ordinary", "level", "few", "one"])
+def test_other_curves_are_shown_whole(name):
+    values = LOSSES[name]
+    view = vertical_view(curve(values, smooth=False))
+    assert (view.kind, view.above, view.words("loss")) == ("linear", None, "loss")
+    assert view.low <= np.quantile(values, 0.01) <= np.quantile(values, 0.99) <= view.high
+
+
+def test_the_whole_range_can_be_asked_for():
+    view = vertical_view(curve(LOSSES["far"]), whole=True)
+    assert (view.kind, view.above) == ("linear", None)
+    assert view.high > 1e5
+
+
+def test_held_out_losses_and_other_runs_are_shown_unless_they_are_far_off():
+    held = [(step, 1.5) for step in range(400, N, 400)]
+    beside = vertical_view(curve(LOSSES["far"], others=[LOSSES["far"] + 0.8], validation=held))
+    alone = vertical_view(curve(LOSSES["far"], validation=held))
+    assert alone.high > 1.5
+    assert beside.high > 1.9 > alone.high - 0.5
+    far = vertical_view(curve(LOSSES["far"], others=[LOSSES["far"] + 500], validation=held))
+    assert far == alone
+
+
+def test_the_picture_has_this_axis_and_says_what_it_shows():
+    run = begun(n_obs=10)
+    feed(run, 10 * LOSSES["far"], rate=0.01, grad_norm=LOSSES["far"])
+    run.finish("completed", "")
+    axes = loss_figure(run).axes[0]
+    assert axes.get_ylabel() == "loss per row (nats)\nup to 400,001 above the picture"
+    assert axes.get_ylim()[1] < 3
+    whole = loss_figure(run, whole=True, smooth=False).axes[0]
+    assert whole.get_ylim()[1] > 1e5
+    norms = loss_figure(run, curve="grad_norm", log=True).axes[0]
+    assert norms.get_ylabel() == "grad norm\nlog scale"
+    half = loss_figure(run, last_half=True).axes[0]
+    assert half.get_xlim()[0] > 1900
