@@ -62,6 +62,7 @@ from aimz_lab.inference.request import (
     StepOptions,
     ViResult,
 )
+from aimz_lab.inference.run.endings import tell_end
 from aimz_lab.inference.run.events import Callback, Run
 from aimz_lab.inference.run.handle import RunHandle
 from aimz_lab.inference.saved_model import ModelState, SavedModel, save_model
@@ -83,6 +84,7 @@ from aimz_lab.predictive.results.datasets import posterior_tree
 from aimz_lab.predictive.results.summary_table import summary_table
 from aimz_lab.predictive.results.temporary import TemporaryResults
 from aimz_lab.system.forks import check_can_compute
+from aimz_lab.system.running_cell import check_cell_goes_on
 from aimz_lab.tables.table_call import TableCall
 from aimz_lab.types import (
     Arguments,
@@ -91,6 +93,7 @@ from aimz_lab.types import (
     Held,
     JsonObject,
     OnBadStep,
+    OnInterrupt,
     OnNonFinite,
     OutputScale,
     Progress,
@@ -348,6 +351,7 @@ class ImpactModel:
         allow_nonfinite: bool = False,
         resume: str | PathLike[str] | None = None,
         blocking: bool = True,
+        on_interrupt: OnInterrupt = "stop",
         by_row: Iterable[str] = (),
         shared: Iterable[str] = (),
         kernel_kwargs: Arguments | None = None,
@@ -403,6 +407,12 @@ class ImpactModel:
                 epoch in the same order.
             blocking: ``False`` trains on a thread and returns a handle at once; the model is fitted
                 when the run has ended.
+            on_interrupt: An interrupt (the notebook's stop button, Ctrl-C) ends the fit, and this
+                says what it stops besides. ``"stop"``: in a notebook, the rest of the cell and the
+                queued cells, as after an error; a script goes on with the fitted model.
+                ``"continue"``: nothing. ``"raise"``: the program, by a ``KeyboardInterrupt`` once
+                the model has its result. A second interrupt, before the fit has returned, always
+                raises.
             by_row: Names of further arguments with one entry per row, which are cut with the rows;
                 only needed where a table for all rows might have as many entries.
             shared: Names of further arguments that every batch gets whole. Predictions remember
@@ -430,6 +440,7 @@ class ImpactModel:
                 rows.
             CheckpointError: If there is no complete checkpoint, or it is another run's.
             NonFiniteLossError: With ``on_nonfinite="raise"``.
+            KeyboardInterrupt: With ``on_interrupt="raise"``, or at a second interrupt.
             SiteError: If draws of the trained guide are NaN or infinite; the parameters are kept.
             ForkedProcessError: In a process that was forked after JAX had been used.
             ArgumentError: If a value is not allowed.
@@ -473,6 +484,7 @@ class ImpactModel:
                 callbacks=callbacks,
                 progress=progress,
                 checkpoint=checkpoint,
+                on_interrupt=on_interrupt,
                 device=self._device,
             )
             return self._fit(request, keys, change, call.encoder, blocking=blocking)
@@ -492,6 +504,7 @@ class ImpactModel:
         allow_nonfinite: bool = False,
         resume: str | PathLike[str] | None = None,
         blocking: bool = True,
+        on_interrupt: OnInterrupt = "stop",
         by_row: Iterable[str] = (),
         shared: Iterable[str] = (),
         kernel_kwargs: Arguments | None = None,
@@ -516,6 +529,7 @@ class ImpactModel:
             allow_nonfinite: Accept NaN and infinite values in the data.
             resume: As in :meth:`fit`; ``num_steps`` counts from the beginning. SVI only.
             blocking: As in :meth:`fit`.
+            on_interrupt: As in :meth:`fit`.
             by_row: As in :meth:`fit`.
             shared: As in :meth:`fit`.
             kernel_kwargs: Kernel arguments whose names this method uses itself.
@@ -531,6 +545,7 @@ class ImpactModel:
             DataError: If the data does not fit together or is not finite.
             CheckpointError: If there is no complete checkpoint, or it is another run's.
             NonFiniteLossError: With ``on_nonfinite="raise"``.
+            KeyboardInterrupt: With ``on_interrupt="raise"``, or at a second interrupt.
             SiteError: If draws are NaN or infinite.
             ArgumentError: If a value is not allowed.
 
@@ -565,6 +580,7 @@ class ImpactModel:
                 callbacks=callbacks,
                 progress=progress,
                 checkpoint=checkpoint,
+                on_interrupt=on_interrupt,
                 device=self._device,
             )
             return self._fit(request, keys, change, call.encoder, blocking=blocking)
@@ -1688,6 +1704,7 @@ class ImpactModel:
         blocking: bool,
     ) -> Self | RunHandle[Self]:
         """Run a fit to its end, here or on a thread."""
+        check_cell_goes_on()
         with self._explained():
             fit = self._learner.start(request, self._trained.state)
         before, self._last_run = self._last_run, fit.run
@@ -1699,11 +1716,9 @@ class ImpactModel:
 
         keys.use_up()
         if not blocking:
-            return self._fit_in_background(fit, refuse, change, encoder)
+            return self._fit_in_background(fit, refuse, change, encoder, request.on_interrupt)
         self._carry_out(fit, refuse, encoder)
-        if (message := fit.warning()) is not None:
-            with contextlib.suppress(KeyboardInterrupt):
-                warnings.warn(message, FitWarning, stacklevel=3)
+        tell_end(fit.run, fit.warning(), request.on_interrupt, stacklevel=3)
         return self
 
     def _fit_in_background(
@@ -1712,6 +1727,7 @@ class ImpactModel:
         refuse: Callable[[], None],
         change: Change,
         encoder: TableEncoder | None,
+        on_interrupt: OnInterrupt,
     ) -> RunHandle[Self]:
         """Begin here, so that displays belong to the calling cell; run on a thread."""
 
@@ -1722,7 +1738,7 @@ class ImpactModel:
         try:
             fit.loop.begin()
             with change.in_background():
-                return RunHandle(self, fit.run, carry_out)
+                return RunHandle(self, fit.run, carry_out, on_interrupt=on_interrupt)
         except BaseException as error:
             fit.loop.fail(error)
             if fit.run.was_refused:

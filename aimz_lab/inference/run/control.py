@@ -153,14 +153,14 @@ def interrupt_stops(control: Control) -> Iterator[None]:
 
     A request waits for the end of the chunk, where state, position and losses agree. Only the main
     thread receives signals, so other threads are left alone. Programs with their own handler are
-    left alone too.
+    left alone too; a cell that awaits something has one of the kernel's.
 
     Args:
         control: The control of the run.
     """
     before = signal.getsignal(signal.SIGINT)
     is_main = threading.current_thread() is threading.main_thread()
-    if not is_main or before is not signal.default_int_handler:
+    if not is_main or not _is_python_s_own(before):
         yield
         return
 
@@ -174,3 +174,9 @@ def interrupt_stops(control: Control) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def _is_python_s_own(handler: object) -> bool:
+    """Whether nobody but Python, or the kernel of a notebook, handles interrupts."""
+    of_kernel = getattr(handler, "__module__", None) == "ipykernel.ipkernel"
+    return handler is signal.default_int_handler or of_kernel
