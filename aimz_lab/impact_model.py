@@ -670,7 +670,9 @@ class ImpactModel:
                     warnings.warn(_UNKNOWN_N_OBS, FitWarning, stacklevel=2)
             self._warned_of_n_obs |= size is None
             self._n_obs = size
-            self._trained = replace(trained, state=step.state, spec=step.spec, schema=step.schema)
+            self._trained = replace(
+                trained, state=step.state, spec=step.spec, schema=step.schema, ending=""
+            )
             return step.state, step.loss
 
     def sample(
@@ -1499,7 +1501,12 @@ class ImpactModel:
         """
         known = self._trained
         return describe(
-            self._kernel, self._inference, self.kernel_spec, known.posterior, known.schema
+            self._kernel,
+            self._inference,
+            self.kernel_spec,
+            known.posterior,
+            known.schema,
+            known.ending,
         )
 
     def save(self, path: str | PathLike[str]) -> Path:
@@ -1533,6 +1540,7 @@ class ImpactModel:
                 rng_key=self.rng_key,
                 n_obs=self._n_obs,
                 epochs_done=trained.epochs_done,
+                ending=trained.ending,
                 spec=trained.spec,
                 schema=trained.schema,
                 state=trained.state,
@@ -1775,7 +1783,14 @@ class ImpactModel:
         with self._explained():
             state = saved.restore(self._kernel, self._inference, self._learner, kernel_kwargs)
         self._n_obs = state.n_obs
-        known = Trained(state.spec, state.schema, state.state, state.vi_result, state.epochs_done)
+        known = Trained(
+            state.spec,
+            state.schema,
+            state.state,
+            state.vi_result,
+            state.epochs_done,
+            state.ending,
+        )
         has_draws = state.posterior is not None
         self._trained = known.with_posterior(state.posterior) if has_draws else known
 

@@ -24,6 +24,7 @@ def describe(
     spec: KernelSpec | None,
     posterior: Posterior | None,
     schema: InputSchema | None = None,
+    ending: str = "",
 ) -> JsonObject:
     """Describe a model.
 
@@ -33,6 +34,7 @@ def describe(
         spec: The kernel's structure as last trained.
         posterior: Its draws.
         schema: Schema of the last training data.
+        ending: How the last training ended, if it was interrupted or diverged.
 
     Returns:
         Names, numbers, lists and dicts only. Each site has its ``kind``, its ``shape`` at the
@@ -40,7 +42,7 @@ def describe(
         ``None``), and ``draw_shape`` where the posterior holds it. ``trained_on`` has the number of
         rows, the size of a batch, and by field the shape and type of a row and, of up to 64
         columns, the smallest and largest value of each (``low``, ``high``); it is ``None`` before
-        training.
+        training. ``ending`` says how the last training ended, if it was interrupted or diverged.
     """
     sites = describe_sites(spec) if spec else {}
     for name, draws in (posterior.draws if posterior else {}).items():
@@ -60,6 +62,7 @@ def describe(
         "inference": type(inference).__name__,
         "guide": None if guide is None else callable_name(guide),
         "trained_on": _training(schema),
+        "ending": ending,
         "fitted": posterior is not None,
         "num_chains": posterior.num_chains if posterior else 0,
         "num_samples": posterior.num_draws if posterior else 0,
@@ -104,7 +107,8 @@ def _method(described: JsonObject) -> str:
 
 
 def _state(described: JsonObject) -> list[str]:
-    parts = []
+    # A model whose training diverged is never just "trained".
+    parts = [described["ending"]] if described["ending"] else []
     trained = described["trained_on"]
     if trained:
         rows = "rows" if trained["n_obs"] is None else f"{trained['n_obs']:,} rows"

@@ -204,6 +204,7 @@ class FitResult:
         posterior: The draws, or ``None`` where there are none yet.
         fingerprint: Recognises the training rows.
         epochs_done: Epochs of the loader so far.
+        ending: How a run ended that was interrupted or diverged; see :attr:`Run.ending`.
     """
 
     spec: KernelSpec
@@ -213,6 +214,7 @@ class FitResult:
     posterior: Posterior | None = None
     fingerprint: TrainingFingerprint | None = None
     epochs_done: int = 0
+    ending: str = ""
 
 
 class ViResult(Protocol):

@@ -1,4 +1,4 @@
-"""End the running cell of IPython after its statement, as an error would, without losing its values.
+"""End the running cell of IPython after its statement, without losing what that assigns.
 
 What the statement assigns is assigned: ``im = ImpactModel(...).fit(...)``. The statements after it
 do not run. The cell then counts as one that raised, so that a notebook aborts the queued cells.

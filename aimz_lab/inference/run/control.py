@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import signal
 import threading
 from collections.abc import Iterator
@@ -18,6 +17,23 @@ StopRequest = tuple[str, RunStatus]
 
 INTERRUPTED: StopRequest = ("interrupted", "interrupted")
 """The stop that the first interrupt requests."""
+
+
+_LEAST_RATE, _MOST_RATE = 2.0**-126, 2.0**127  # optimizers keep their rate in 32 bits
+
+
+def check_rate(rate: object) -> None:
+    """Check a learning rate.
+
+    Raises:
+        ArgumentError: If it is not a positive finite number of 32 bits.
+    """
+    if not _LEAST_RATE <= real_number(rate) <= _MOST_RATE:
+        msg = (
+            "A learning rate is a positive number, such as 0.01, from 1e-37 to 1e38, which 32 "
+            f"bits can hold; got rate={shown(rate)}."
+        )
+        raise ArgumentError(msg)
 
 
 class Control:
@@ -82,16 +98,14 @@ class Control:
         """Train with ``rate`` from the next chunk on.
 
         Args:
-            rate: Positive and finite.
+            rate: Positive and finite, also in 32 bits.
 
         Raises:
-            ArgumentError: If the rate is not a positive finite number, or the optimizer has none
-                that can be set.
+            ArgumentError: If the rate is not a positive finite number of 32 bits, or the optimizer
+                has none that can be set.
         """
         self.check_learning_rate()
-        if not 0 < real_number(rate) < math.inf:
-            msg = f"A learning rate is a positive finite number; got rate={shown(rate)}."
-            raise ArgumentError(msg)
+        check_rate(rate)
         with self._lock:
             self._learning_rate = real_number(rate)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import warnings
 
 from aimz_lab.errors import FitWarning
@@ -63,5 +64,5 @@ def _cell_ends(message: str) -> bool:
     """End the cell that runs and say so; return whether there is one."""
     ends = end_cell(message)
     if ends:
-        print(f"{message} {CELLS_LEFT_OUT}")
+        sys.stdout.write(f"{message} {CELLS_LEFT_OUT}\n")
     return ends

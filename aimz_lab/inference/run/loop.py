@@ -111,6 +111,7 @@ class Lifecycle:
         if rate is not None:
             self.flush()
             self.set_learning_rate(rate)
+            self.run.rate_changed(rate)
 
     def _hold_while_paused(self) -> None:
         """Block until the pause is over; the time counts neither for steps nor for callbacks."""

@@ -12,13 +12,22 @@ from jaxtyping import Float, Int, Num
 
 from aimz_lab.errors import ArgumentError
 from aimz_lab.inference.copies import refuse_copy
+from aimz_lab.inference.run.best_state import BestSoFar
 from aimz_lab.inference.run.buckets import HIGH, LOW, Buckets
 from aimz_lab.inference.run.chain_record import ChainRecord
 from aimz_lab.inference.run.control import Control
-from aimz_lab.inference.run.records import Best, RunInfo, TrainerState, ValidationLosses
+from aimz_lab.inference.run.records import (
+    Best,
+    RateChange,
+    RunInfo,
+    TrainerState,
+    ValidationLosses,
+)
 from aimz_lab.inference.run.step_history import StepHistory
 from aimz_lab.inference.run.steps import Steps
 from aimz_lab.types import JsonObject, RunStatus, shown
+
+_MOST_CHANGES = 1_000
 
 
 class Run:
@@ -50,7 +59,10 @@ class Run:
         skipped: Steps left out because they were not finite.
         notes: Sentences for a display to show.
         exception: The error that ended a failed run.
-        best: The best states so far by monitor; see :mod:`aimz_lab.inference.run.best_state`.
+        best: Best states that callbacks keep, by monitor; see :attr:`best_so_far`.
+        rate_changes: The latest changes of the learning rate on request; at most 1,000.
+        ending: How a run ended that was interrupted or diverged, and which state the model has, as
+            a phrase for its ``repr``; otherwise empty.
         chains: The progress of Markov chains, chain by chain; ``None`` for other runs.
 
     Example:
@@ -80,8 +92,11 @@ class Run:
         self.notes: list[str] = []
         self.exception: BaseException | None = None
         self.best: dict[str, Best] = {}
+        self.rate_changes: list[RateChange] = []
+        self.ending = ""
         self.chains: ChainRecord | None = None
         self._history = StepHistory()
+        self._best_so_far = BestSoFar()
         self._validation = ValidationLosses()
         self._final_state: TrainerState | None = None
         self._get_params = get_params
@@ -253,6 +268,18 @@ class Run:
         return self.status == "failed" and self.step == self.resumed_at
 
     @property
+    def best_so_far(self) -> Best | None:
+        """The best state so far, or ``None`` before the first reading of the loss.
+
+        With held-out data it is the state of the lowest held-out loss. Without, the losses are read
+        in windows of whole epochs, of at least 64 steps, or of 256 steps where an epoch is longer;
+        it is the state at the end of the chunk in which the window of the lowest mean ended. A
+        callback that keeps a best state by a monitor of its own goes first.
+        """
+        kept = self.best.get("validation") or next(iter(self.best.values()), None)
+        return kept or self._best_so_far.look(self)
+
+    @property
     def params(self) -> Mapping[str, jax.Array]:
         """The guide's constrained parameters after the last step; empty if there are none."""
         return self._get_params() if self._get_params else {}
@@ -299,6 +326,7 @@ class Run:
     def begin(self) -> None:
         """Start the clock; for trainers."""
         self.status = "running"
+        self._best_so_far.leave_out_restored(self)
         self._began = time.monotonic()
 
     def record(self, steps: Steps) -> None:
@@ -307,6 +335,18 @@ class Run:
         self.learning_rate = steps.learning_rate
         if len(steps):
             self.epoch = int(steps.epoch[-1])
+        self._best_so_far.look(self)
+
+    def validated(self, loss_per_row: float) -> None:
+        """Append the held-out loss of the present state; for trainers."""
+        self._validation.append((self.step, loss_per_row))
+        self._best_so_far.look(self)
+
+    def rate_changed(self, rate: float) -> None:
+        """Note that ``rate`` holds from the next step on; for trainers."""
+        change = RateChange(self.step, self.learning_rate, rate)
+        self.rate_changes = [*self.rate_changes[-_MOST_CHANGES + 1 :], change]
+        self.learning_rate = rate
 
     def kept(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """Return the history as it is kept, at one moment: what :meth:`take_over` needs.

@@ -219,6 +219,7 @@ class SviFit:
             state,
             vi_result=SVIRunResult(params, state, run.losses),
             epochs_done=origin.first_epoch + (0 if self.request.num_steps else run.epoch),
+            ending=run.ending,
         )
         yield trained
         posterior = self.learner.draw_for(self.request, self.data, params, self.spec)

@@ -189,6 +189,7 @@ class SviLearner:
             metrics = request.step.metrics | callbacks.metrics
             asked = replace(request, step=replace(request.step, metrics=metrics))
             self._read_code()
+            was_trained = state is not None
             state = self._ensure_state(state, request.origin.keys[0], data)
             setup = self._run_setup(read, asked, is_mutable=state.mutable_state is not None)
             trainer = make_trainer(
@@ -199,6 +200,7 @@ class SviLearner:
                 state,
                 output=self.output,
                 params=self.params,
+                was_trained=was_trained,
             )
         return SviFit(self, request, data, read.spec, run, trainer, undo)
 

@@ -98,6 +98,7 @@ def make_trainer(
     *,
     output: str,
     params: Callable[[SVIState], Params],
+    was_trained: bool = False,
 ) -> Trainer:
     """Return the trainer of a run, ready to begin or to go on from a checkpoint.
 
@@ -109,6 +110,7 @@ def make_trainer(
         state: The state to begin with, unless there is a checkpoint.
         output: Name of the output.
         params: Returns the constrained parameters of a state.
+        was_trained: Whether the state is that of an earlier training.
 
     Raises:
         CheckpointError: If the run cannot go on from the checkpoint.
@@ -140,6 +142,7 @@ def make_trainer(
         size=setup.size,
         options=setup.train_options(request.origin.keys[0], begin.svi),
         start=request.start,
+        was_trained=was_trained or request.checkpoint is not None,
     )
     run.bind(
         params=lambda: params(run.final_state.svi),

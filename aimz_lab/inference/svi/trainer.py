@@ -29,9 +29,10 @@ from aimz_lab.inference.run.rates import learning_rate, set_learning_rate
 from aimz_lab.inference.run.run import Run
 from aimz_lab.inference.svi.accepted_steps import AcceptedSteps, describe_bad_step
 from aimz_lab.inference.svi.compiled_steps import ChunkResult, StepEngine
+from aimz_lab.inference.svi.divergence import FallBack
 from aimz_lab.inference.svi.step import TrainState
 from aimz_lab.kernel.scaling import DataSize
-from aimz_lab.types import OnNonFinite, Shared
+from aimz_lab.types import OnNonFinite, RunStatus, Shared
 
 REPORT_S = 0.09
 """Least seconds between two reports if ``steps_per_call`` is ``"auto"``: about two chunks, and the
@@ -92,6 +93,7 @@ class Trainer(RunLoop):
         size: How many rows a batch stands for.
         options: Options of the run.
         start: Position of the feed at the beginning.
+        was_trained: Whether the state is that of an earlier training.
 
     Attributes:
         state: State after the last reported step, even if the run failed later.
@@ -110,9 +112,11 @@ class Trainer(RunLoop):
         size: DataSize,
         options: TrainOptions,
         start: Position = BEGINNING,
+        was_trained: bool = False,
     ) -> None:
         super().__init__(run, callbacks)
         self.state = state
+        self._fall_back = FallBack(run, state if was_trained else None)
         self.position = start
         self._engine = engine
         self._feed: Feed | None = feed
@@ -257,6 +261,15 @@ class Trainer(RunLoop):
         self.state, self.position = accepted.state, accepted.position
         self.report(steps, accepted.epoch_ends)
         self._validate(accepted.epoch_ends)
+        self._fall_back.look()
+
+    def _close(self, status: RunStatus, reason: str) -> None:
+        """End the run; after a divergence with the best state of the model."""
+        if status == "diverged":
+            reason = self._fall_back.take(reason)
+        elif status == "interrupted":
+            self.run.ending = reason
+        super()._close(status, reason)
 
     def _learn_speed(self, steps: int, seconds: float) -> None:
         if steps and seconds > 0:
@@ -276,6 +289,6 @@ class Trainer(RunLoop):
             return
         began = time.monotonic()
         loss = validation.loss(self.state.svi)
-        self.run.validation.append((self.run.step, loss))
+        self.run.validated(loss)
         self.run.spend("validation", time.monotonic() - began)
         self.callbacks.emit("on_validation_end", loss)

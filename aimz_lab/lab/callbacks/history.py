@@ -206,7 +206,8 @@ def compare(*histories: RunSource) -> pd.DataFrame:
 
     Returns:
         A column a run, in the order given: how it ended, steps, time, rates, and losses, per row
-        where the rows are known. ``loss`` and ``best`` are smoothed.
+        where the rows are known. ``loss`` is smoothed; ``best`` is the loss of the best state,
+        see :attr:`Run.best_so_far`.
 
     Raises:
         ArgumentError: If none is given.
@@ -229,7 +230,7 @@ def _facts(run: Run) -> dict[str, Any]:
     rows = run.info.n_obs or 1
     trace = loss_trace(run)
     smoothed = trace.smooth() / rows
-    finite = np.isfinite(smoothed).any()
+    finite, best = np.isfinite(smoothed).any(), run.best_so_far
     return {
         "method": run.info.method,
         "status": formatting.STATUS_WORDS[run.status],
@@ -240,7 +241,7 @@ def _facts(run: Run) -> dict[str, Any]:
         "steps_per_s": run.step / run.stepping_s if run.stepping_s else np.nan,
         "padded_share": padded_share(run),
         "loss": float(smoothed[-1]) if finite else np.nan,
-        "best": float(np.nanmin(smoothed)) if finite else np.nan,
-        "best_step": int(trace.steps[np.nanargmin(smoothed)]) if finite else None,
+        "best": best.value if best else np.nan,
+        "best_step": best.step if best else None,
         "validation": run.validation[-1][1] if run.validation else np.nan,
     }

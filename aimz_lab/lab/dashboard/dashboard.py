@@ -17,7 +17,6 @@ from aimz_lab.lab.dashboard.contents import meta, panels_of
 from aimz_lab.lab.dashboard.view_choice import MOST_UPDATES_PER_S, ViewName, view_named
 from aimz_lab.lab.dashboard.views import View
 from aimz_lab.lab.panels import CheckPanel, DevicesPanel, Panel
-from aimz_lab.lab.panels.best_so_far import BestSoFar
 from aimz_lab.lab.panels.panel_set import Frames, PanelSet
 from aimz_lab.lab.panels.predictive_check import Replicate
 from aimz_lab.lab.throttle import Throttle
@@ -89,7 +88,6 @@ class LiveDashboard(Callback):
         self._place = environment.place()
         self._check_every = check_positive_int("check_every", check_every)
         self._restore_best = False
-        self._best = BestSoFar()
         self._check = CheckPanel(predictive_check) if predictive_check else None
         self._share = share
         self._panel_set = PanelSet([], share=share / 3)
@@ -98,7 +96,7 @@ class LiveDashboard(Callback):
         self._sent_s = 0.0
 
     def _panels(self, run: Run) -> list[Panel]:
-        panels = panels_of(run, DevicesPanel(lambda: self.display_s), best=self._best)
+        panels = panels_of(run, DevicesPanel(lambda: self.display_s))
         return [*panels, self._check] if self._check else panels
 
     @property
@@ -113,7 +111,6 @@ class LiveDashboard(Callback):
         self._sent_s = 0.0
         asked = self._asked_view
         self.view = asked if isinstance(asked, View) else view_named(asked, self._place)
-        self._best.begin(run, keep="progress" in self.view.wants)
         self._panel_set = PanelSet(self._panels(run), share=self._share / 3)
         self._panel_set.begin(run)
         first: Frames = {"meta": meta(run), "previous_runs": previous_runs.frame(run)}
@@ -125,13 +122,8 @@ class LiveDashboard(Callback):
 
     def on_steps_end(self, run: Run, steps: Steps) -> None:
         """Show what is new, if that is due."""
-        self._best.look(run)
         self._panel_set.take(steps)
         self._refresh(run)
-
-    def on_validation_end(self, run: Run, loss_per_row: float) -> None:  # noqa: ARG002
-        """Keep the state, if it is the best one."""
-        self._best.look(run)
 
     def on_pause(self, run: Run) -> None:
         """Show that the run waits."""
@@ -148,8 +140,8 @@ class LiveDashboard(Callback):
 
     def on_fit_end(self, run: Run) -> None:
         """Show how the run ended, for good, and keep its curve for comparison."""
-        best = self._best.of(run)
-        if self._restore_best and best:
+        best = run.best_so_far
+        if self._restore_best and best and best.state is not None:
             run.end_with(best.state)
             run.notes.append(f"The model has the best state, that of step {best.step:,}.")
         frames = self._panel_set.frames(run, self.view.wants, everything=True)
@@ -181,7 +173,8 @@ class LiveDashboard(Callback):
             self.view.send({"kind": "refused", "why": str(error)})
 
     def _stop_at_best(self, run: Run) -> None:
-        if self._best.of(run) is None:
+        best = run.best_so_far
+        if best is None or best.state is None:
             msg = "There is no best state yet; the first is known after some 64 steps."
             raise ArgumentError(msg)
         self._restore_best = True

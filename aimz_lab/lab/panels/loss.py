@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from aimz_lab.inference.run.events import Run
 from aimz_lab.inference.run.records import ValidationLosses
 from aimz_lab.lab.panels.base import Frame, Panel
@@ -14,6 +12,7 @@ from aimz_lab.lab.traces import Trace, float32, thin
 
 MOST_VALIDATIONS = 400
 LEARNING_RATE = "learning_rate"
+MOST_CHANGES = 40
 
 
 class LossPanel(Panel):
@@ -29,7 +28,7 @@ class LossPanel(Panel):
         self._traces = {"loss": Trace()}
 
     def frame(self, run: Run) -> Frame:
-        """Describe every curve, the present loss and the lowest one."""
+        """Describe every curve, the present loss, the best state and the changes of the rate."""
         names = ["loss", *run.metrics]
         if run.learning_rate is not None or LEARNING_RATE in self._traces:
             names.insert(1, LEARNING_RATE)
@@ -43,22 +42,26 @@ class LossPanel(Panel):
             "n_obs": run.info.n_obs,
             "traces": {name: self._traces[name].frame() for name in names},
             "validation": validation_frame(run.validation),
-            **best(loss, run.info.n_obs),
+            "rate_changes": [
+                [change.step, change.after] for change in run.rate_changes[-MOST_CHANGES:]
+            ],
+            **present(run, loss),
         }
 
 
-def best(trace: Trace, n_obs: int | None) -> Frame:
-    """Return the present smoothed loss and the lowest one, per row if ``n_obs`` is known."""
-    smoothed = trace.smooth()
-    if not np.isfinite(smoothed).any():
-        return {"now": None, "best": None, "best_step": None}
-    lowest = int(np.nanargmin(smoothed))
-    rows = n_obs or 1
-    now = float(smoothed[-1]) / rows
+def present(run: Run, trace: Trace) -> Frame:
+    """Return the present smoothed loss and the best state's, per row if the rows are known.
+
+    Args:
+        run: The run.
+        trace: Its losses.
+    """
+    smoothed, best = trace.smooth(), run.best_so_far
+    now = float(smoothed[-1]) / (run.info.n_obs or 1) if len(smoothed) else math.nan
     return {
         "now": now if math.isfinite(now) else None,
-        "best": float(smoothed[lowest]) / rows,
-        "best_step": int(trace.steps[lowest]),
+        "best": best.value if best else None,
+        "best_step": best.step if best else None,
     }
 
 

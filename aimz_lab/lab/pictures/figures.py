@@ -17,8 +17,10 @@ from aimz_lab.errors import ArgumentError, OptionalDependencyError
 from aimz_lab.inference.run.events import Run
 from aimz_lab.lab import formatting
 from aimz_lab.lab.environment import has_matplotlib
+from aimz_lab.lab.panels.loss import MOST_CHANGES
 from aimz_lab.lab.pictures.encoding import png
 from aimz_lab.lab.pictures.energies import draw_energies
+from aimz_lab.lab.pictures.rate_marks import draw_rate_changes
 from aimz_lab.lab.pictures.summary import Summary, heading
 from aimz_lab.lab.record import RunSource, loss_trace, run_of
 from aimz_lab.lab.traces import Trace
@@ -106,15 +108,15 @@ def _draw_losses(axes: Axes, run: Run, rows: int, *, smooth: bool) -> None:
         return
     _draw_each_step(axes, trace.coarser(_COLUMNS), rows, light=smooth)
     steps, smoothed = trace.steps, trace.smooth() / rows
-    line = smoothed if smooth else trace.mean / rows
     if smooth:
         axes.plot(steps, smoothed, color=_LOSS, linewidth=1.9, label="smoothed")
-    if np.isfinite(line).any():
-        at = int(np.nanargmin(line))
-        label = f"best {formatting.number(float(line[at]))} at step {int(steps[at]):,}"
+    if best := run.best_so_far:
+        value = best.value * (run.info.n_obs or 1) / rows
+        label = f"best {formatting.number(value)} at step {best.step:,}"
         axes.plot(
-            steps[at], line[at], "D", color=_BEST, markersize=6, markeredgecolor=_PAPER, label=label
+            best.step, value, "D", color=_BEST, markersize=6, markeredgecolor=_PAPER, label=label
         )
+    draw_rate_changes(axes, run.rate_changes[-MOST_CHANGES:])
 
 
 def _draw_each_step(axes: Axes, trace: Trace, rows: int, *, light: bool) -> None:

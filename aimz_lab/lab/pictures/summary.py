@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from html import escape
 
+import numpy as np
+
 from aimz_lab.data.options import check_text
 from aimz_lab.inference.run.events import Run
 from aimz_lab.inference.run.plateau import fall_at_end
 from aimz_lab.lab import formatting
 from aimz_lab.lab.panels.chains import divergence_advice, judged_at_the_end
-from aimz_lab.lab.panels.loss import best
+from aimz_lab.lab.panels.loss import present
 from aimz_lab.lab.panels.padding import advice
 from aimz_lab.lab.record import RunSource, loss_trace, padded_share, run_of
 
@@ -28,9 +30,7 @@ def facts(source: RunSource) -> dict[str, str]:
         return found | _chains(run) | {"time": formatting.duration(run.elapsed_s)}
     found |= _losses(run)
     if run.validation:
-        step, value = min(run.validation, key=lambda point: point[1])
-        last = formatting.number(run.validation[-1][1])
-        found["validation"] = f"{last} per row, best {formatting.number(value)} at step {step:,}"
+        found["validation"] = f"{formatting.number(run.validation[-1][1])} per row"
     found["steps"] = f"{run.step:,} in {run.epoch:,} {'epoch' if run.epoch == 1 else 'epochs'}"
     found["time"] = f"{formatting.duration(run.elapsed_s)}{_rates(run)}"
     if padded := padded_share(run):
@@ -44,13 +44,16 @@ def facts(source: RunSource) -> dict[str, str]:
 
 
 def _losses(run: Run) -> dict[str, str]:
-    where = best(loss_trace(run), run.info.n_obs)
-    if where["best"] is None:
+    where = present(run, loss_trace(run))
+    if not np.isfinite(run.losses).any():
         return {}
     per = " per row" if run.info.n_obs else ""
     loss = formatting.number(where["now"]) if where["now"] is not None else "not finite"
-    lowest = f"lowest {formatting.number(where['best'])} at step {where['best_step']:,}"
-    found = {"loss": f"{loss}{per} (smoothed), {lowest}"}
+    found = {"loss": f"{loss}{per} (smoothed)"}
+    if where["best"] is not None:
+        monitor = "held-out loss" if run.validation else "mean of a window"
+        best = f"{formatting.number(where['best'])}{per}, {monitor}"
+        found["best"] = f"{best}, at step {where['best_step']:,}"
     if run.status in ("completed", "stopped") and (end := fall_at_end(run)):
         fall, steps = end
         fell = f"by {formatting.number(fall)}{per} in the last {steps:,} steps"

@@ -1,4 +1,4 @@
-"""The stop button of a real notebook kernel: what it ends, what it keeps, and what runs after it."""
+"""The stop button of a real notebook kernel: what it ends, and what runs after it."""
 
 from __future__ import annotations
 

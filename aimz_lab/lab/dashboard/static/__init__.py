@@ -9,7 +9,7 @@ from pathlib import Path
 SOURCES = Path(__file__).parent
 """Folder of the front end's sources."""
 
-_MODULES = ("math", "elements", "chart", "curve", "panels", "position", "dashboard")
+_MODULES = ("math", "elements", "marks", "chart", "curve", "panels", "position", "dashboard")
 _IMPORT = re.compile(r'^import \{[^}]*\} from "\./[\w.]+";\n', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?!default)", re.MULTILINE)
 

@@ -5,7 +5,6 @@ import {
   defaultWindow,
   extent,
   logKind,
-  lowest,
   nearest,
   number,
   quantile,
@@ -15,6 +14,7 @@ import {
   tickLabels,
   unpack,
 } from "./math.js";
+import { rateMarks, rateWords } from "./marks.js";
 
 const MOST_PREVIOUS = 4;
 const FEW_POINTS = 60;
@@ -61,9 +61,10 @@ export function series(loss, previousRuns, { curve, smooth: smoothed, perRow }) 
     previous: isLoss ? previousRuns.slice(-MOST_PREVIOUS).map((run) => previousOf(run, isPerRow)) : [],
     unit: isLoss ? (isPerRow ? "loss per row (nats)" : "loss (nats)") : curve.replaceAll("_", " "),
   };
-  const line = found.smoothed ?? found.mean;
-  const at = isLoss ? lowest(line) : -1;
-  found.best = at >= 0 ? { step: found.steps[at], value: line[at] } : null;
+  const hasBest = isLoss && loss.best_step;
+  const scale = isPerRow ? 1 : loss.n_obs || 1;
+  found.best = hasBest ? { step: loss.best_step, value: loss.best * scale } : null;
+  found.rateChanges = loss.rate_changes ?? [];
   return found;
 }
 
@@ -206,7 +207,8 @@ export function describe(shown, words) {
   const parts = [`${shown.unit} over ${shown.total} ${steps}, ${words}`];
   const finite = Array.from(line).filter(Number.isFinite);
   if (finite.length) parts.push(`from ${number(finite[0])} to ${number(finite.at(-1))}`);
-  if (shown.best) parts.push(`lowest ${number(shown.best.value)} at step ${shown.best.step}`);
+  if (shown.best) parts.push(`best ${number(shown.best.value)} at step ${shown.best.step}`);
+  parts.push(...rateWords(shown));
   return parts.join(", ");
 }
 
@@ -232,6 +234,7 @@ export function paint(ctx, shown, colors, hover) {
   ctx.clearRect(0, 0, box.width, box.height);
   if (shown.warmup) warmup(ctx, shown, colors);
   axes(ctx, shown, colors);
+  rateMarks(ctx, shown, colors);
   ctx.save();
   ctx.beginPath();
   ctx.rect(box.left, 4, box.width - box.left - 6, box.height - 32);
