@@ -19,7 +19,8 @@ INTERRUPTED: StopRequest = ("interrupted", "interrupted")
 """The stop that the first interrupt requests."""
 
 
-_LEAST_RATE, _MOST_RATE = 2.0**-126, 2.0**127  # optimizers keep their rate in 32 bits
+LEAST_RATE, MOST_RATE = 2.0**-126, 2.0**127
+"""Bounds of a learning rate: optimizers keep it in 32 bits."""
 
 
 def check_rate(rate: object) -> None:
@@ -28,10 +29,10 @@ def check_rate(rate: object) -> None:
     Raises:
         ArgumentError: If it is not a positive finite number of 32 bits.
     """
-    if not _LEAST_RATE <= real_number(rate) <= _MOST_RATE:
+    if not LEAST_RATE <= real_number(rate) <= MOST_RATE:
         msg = (
-            "A learning rate is a positive number, such as 0.01, from 1e-37 to 1e38, which 32 "
-            f"bits can hold; got rate={shown(rate)}."
+            "A learning rate is a positive finite number, such as 0.01, that 32 bits can hold, "
+            f"from 1e-37 to 1e38; got rate={shown(rate)}."
         )
         raise ArgumentError(msg)
 

@@ -14,6 +14,7 @@ from aimz_lab.lab.cache import enable_compilation_cache
 from aimz_lab.lab.callbacks import ProgressLine
 from aimz_lab.lab.dashboard import previous_runs
 from aimz_lab.lab.dashboard.contents import meta, panels_of
+from aimz_lab.lab.dashboard.rate_doubts import doubt
 from aimz_lab.lab.dashboard.view_choice import MOST_UPDATES_PER_S, ViewName, view_named
 from aimz_lab.lab.dashboard.views import View
 from aimz_lab.lab.panels import CheckPanel, DevicesPanel, Panel
@@ -168,6 +169,10 @@ class LiveDashboard(Callback):
         try:
             if message.get("kind") == "restore_best":
                 self._stop_at_best(run)
+            if message.get("kind") == "learning_rate":
+                if question := doubt(run, message.get("value")):
+                    self.view.send({"kind": "doubted", "why": question})
+                    return
             _obey(run, message.get("kind"), message.get("value"))
         except AimzLabError as error:
             self.view.send({"kind": "refused", "why": str(error)})
@@ -195,7 +200,7 @@ def _obey(run: Run, kind: str | None, value: Any) -> None:
             control.resume()
         case "checkpoint":
             control.checkpoint()
-        case "learning_rate":
+        case "learning_rate" | "sure_learning_rate":
             control.set_learning_rate(value)
 
 

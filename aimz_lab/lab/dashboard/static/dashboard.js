@@ -35,6 +35,7 @@ class View {
     this.id = `aimz-${++views}`;
     this.options = { curve: "loss", log: false, smooth: true, perRow: true, half: false };
     this.reachable = null; // not known yet
+    this.doubted = null; // a rate that was asked back
     this.dirty = new Set(TRAITS);
     this.received = performance.now();
     this.cost = null;
@@ -182,6 +183,7 @@ class View {
   take({ kind, why }) {
     if (kind === "welcome") this.setReachable(true);
     if (kind === "refused") this.say(why);
+    if (kind === "doubted") this.doubt(why);
   }
 
   /** Move the clock on if no frame did: each drawing costs time of the cores that train. */
@@ -200,7 +202,8 @@ class View {
     this.model.send({ kind, value });
     const stopping = "Stopping after this chunk of steps…";
     const asked = { stop: stopping, restore_best: "Stopping; the model will have the best state…", pause: "Pausing after this chunk of steps…",
-      resume: "", checkpoint: "Checkpoint asked for.", learning_rate: `Learning rate ${value} asked for.` };
+      resume: "", checkpoint: "Checkpoint asked for.", learning_rate: `Learning rate ${value} asked for.`,
+      sure_learning_rate: `Learning rate ${value} asked for.` };
     this.say(asked[kind] ?? "");
   }
 
@@ -208,7 +211,27 @@ class View {
     if (event.key !== "Enter") return;
     event.preventDefault();
     event.stopPropagation(); // the notebook has a key of its own for it
-    this.setRate();
+    if (this.doubted !== null && this.rate.value === this.doubted) this.setDoubtedRate();
+    else this.setRate();
+  }
+
+  /** Keep the question until another rate is typed, or Enter is pressed again. */
+  doubt(why) {
+    this.doubted = this.rate.value;
+    setAttribute(this.rate, "aria-invalid", "true");
+    this.say(why);
+    clearTimeout(this.forgetting);
+  }
+
+  forgetDoubt() {
+    this.doubted = null;
+    this.said = "";
+    setAttribute(this.rate, "aria-invalid", null);
+  }
+
+  setDoubtedRate() {
+    this.forgetDoubt();
+    this.send("sure_learning_rate", Number(this.rate.value));
   }
 
   setRate() {
@@ -221,6 +244,7 @@ class View {
       return;
     }
     setAttribute(this.rate, "aria-invalid", null);
+    this.doubted = null;
     this.send("learning_rate", value);
   }
 
@@ -368,6 +392,7 @@ class View {
     const word = this.paused() ? "Resume" : "Pause";
     if (pause.lastChild.textContent !== word) pause.replaceChildren(icon(word.toLowerCase()), h("span", {}, word));
     if (document.activeElement !== this.rate && progress.learning_rate) {
+      if (this.doubted !== null) this.forgetDoubt();
       const text = number(progress.learning_rate, 3);
       if (this.rate.value !== text) this.rate.value = this.lastRate = text;
     }
