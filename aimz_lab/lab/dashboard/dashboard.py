@@ -169,10 +169,10 @@ class LiveDashboard(Callback):
         try:
             if message.get("kind") == "restore_best":
                 self._stop_at_best(run)
-            if message.get("kind") == "learning_rate":
-                if question := doubt(run, message.get("value")):
-                    self.view.send({"kind": "doubted", "why": question})
-                    return
+            is_rate = message.get("kind") == "learning_rate"
+            if is_rate and (question := doubt(run, message.get("value"))):
+                self.view.send({"kind": "doubted", "why": question})
+                return
             _obey(run, message.get("kind"), message.get("value"))
         except AimzLabError as error:
             self.view.send({"kind": "refused", "why": str(error)})
