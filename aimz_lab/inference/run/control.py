@@ -120,6 +120,11 @@ class Control:
             raise ArgumentError(self._why_not or "The learning rate of this run cannot be set.")
 
     @property
+    def why_fixed(self) -> str:
+        """Why the learning rate cannot be set; empty if it can, or if nobody says why."""
+        return "" if self.can_set_learning_rate else self._why_not
+
+    @property
     def has_requests(self) -> bool:
         """Whether any request waits to be handled."""
         return (

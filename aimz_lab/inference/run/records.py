@@ -64,9 +64,11 @@ class TrainerState(Protocol):
 
     Attributes:
         svi: The SVI state.
+        rate: The learning rate that was set, if it is not part of the optimizer's state.
     """
 
     svi: SVIState
+    rate: jax.Array | None
 
     def _replace(self, **fields: PyTree) -> Self: ...
 

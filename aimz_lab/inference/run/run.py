@@ -48,7 +48,9 @@ class Run:
         status: One of :data:`aimz_lab.types.RunStatus`.
         reason: Why the run ended, as a phrase.
         epoch: Epoch of the last step, from 1; 0 before the first.
-        learning_rate: The rate of the last step; ``None`` if the optimizer's state has none.
+        learning_rate: The rate of the last step; ``None`` if it is not known.
+        first_learning_rate: The rate of the first step; ``None`` if it is not known, and of a
+            resumed run.
         disabled: Callbacks that failed and were switched off, each with its error.
         checkpoints: The newest paths written, with the step of each; at most 1,000.
         seconds_in: Wall time by activity: ``data`` (gathering batches and moving them),
@@ -84,6 +86,7 @@ class Run:
         self.reason = ""
         self.epoch = 0
         self.learning_rate: float | None = None
+        self.first_learning_rate: float | None = None
         self.disabled: list[tuple[object, Exception]] = []
         self.checkpoints: list[tuple[int, str]] = []
         self.seconds_in: dict[str, float] = {}
@@ -103,6 +106,7 @@ class Run:
         self._get_state: Callable[[], TrainerState] | None = None
         self._get_position: Callable[[], tuple[int, int]] | None = None
         self._get_provenance: Callable[[], JsonObject] | None = None
+        self._with_rate: Callable[[TrainerState, float], TrainerState] | None = None
         self._began: float | None = None
         self._ended: float | None = None
 
@@ -141,7 +145,8 @@ class Run:
         """Return one value a step: ``loss``, ``epoch``, ``rows``, ``n_pad``, or a metric.
 
         ``seconds`` is the stepping time at the end of the step's chunk, in seconds, and
-        ``learning_rate`` the rate of the chunk, NaN if the optimizer's state has none.
+        ``learning_rate`` the rate of the step, NaN if it is not known. Of a schedule within
+        ``optax.inject_hyperparams``, the steps of a report all have the rate of the last.
 
         Of a run of more than 131,072 steps, it is one value a bucket of neighbouring steps, see
         :attr:`bucket_steps`: the mean of the finite losses or metrics, NaN without any, the sum of
@@ -290,6 +295,12 @@ class Run:
         return self._get_state() if self._get_state else None
 
     @property
+    def state_to_resume(self) -> TrainerState | None:
+        """The :attr:`state` with the requested learning rate, which the next step would have."""
+        rate, state = self.control.requested_learning_rate, self.state
+        return state if rate is None or self._with_rate is None else self._with_rate(state, rate)
+
+    @property
     def position(self) -> tuple[int, int] | None:
         """Position in the data of the next step; ``None`` if there is no trainer."""
         return self._get_position() if self._get_position else None
@@ -318,8 +329,13 @@ class Run:
         state: Callable[[], TrainerState],
         position: Callable[[], tuple[int, int]],
         provenance: Callable[[], JsonObject] | None = None,
+        with_rate: Callable[[TrainerState, float], TrainerState] | None = None,
     ) -> None:
-        """Set the functions behind ``params``, ``state``, ``position`` and ``provenance``."""
+        """Set the functions behind ``params``, ``state``, ``position`` and ``provenance``.
+
+        ``with_rate`` is behind :attr:`state_to_resume`.
+        """
+        self._with_rate = with_rate
         self._get_params, self._get_state, self._get_position = params, state, position
         self._get_provenance = provenance
 
@@ -327,6 +343,7 @@ class Run:
         """Start the clock; for trainers."""
         self.status = "running"
         self._best_so_far.leave_out_restored(self)
+        self.first_learning_rate = None if self.step else self.learning_rate
         self._began = time.monotonic()
 
     def record(self, steps: Steps) -> None:
@@ -347,6 +364,8 @@ class Run:
         change = RateChange(self.step, self.learning_rate, rate)
         self.rate_changes = [*self.rate_changes[-_MOST_CHANGES + 1 :], change]
         self.learning_rate = rate
+        if self.step == 0:
+            self.first_learning_rate = rate
 
     def kept(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """Return the history as it is kept, at one moment: what :meth:`take_over` needs.

@@ -30,7 +30,6 @@ from aimz_lab.inference.request import FitRequest, SampleRequest, StepOptions, V
 from aimz_lab.inference.rollback import restorer, rollback_on_error
 from aimz_lab.inference.run.displays import all_callbacks
 from aimz_lab.inference.run.events import Callbacks, Control, Run, RunInfo
-from aimz_lab.inference.run.rates import WHY_FIXED
 from aimz_lab.inference.svi.accepted_steps import describe_bad_batch
 from aimz_lab.inference.svi.compiled_steps import StepEngine
 from aimz_lab.inference.svi.fit import FitData, SviFit, prepare, read_fit_data
@@ -42,6 +41,7 @@ from aimz_lab.inference.svi.given_result import (
 )
 from aimz_lab.inference.svi.guide_draws import GuideDraws
 from aimz_lab.inference.svi.guide_setup import GuideSetup, check_same_parameters
+from aimz_lab.inference.svi.optimizer_rate import OptimizerRate
 from aimz_lab.inference.svi.plan import TrainingPlan, make_feed, plan_training
 from aimz_lab.inference.svi.rows_check import RowsCheck
 from aimz_lab.inference.svi.run_setup import RunSetup, compiler_effort, make_trainer
@@ -184,7 +184,9 @@ class SviLearner:
         undo = restorer(*self._changeable)
         with self._rollback():
             names = callable_name(self._kernel.kernel), f"SVI/{callable_name(self._svi.guide)}"
-            run = Run(RunInfo(*names), control=Control(why_not=WHY_FIXED))
+            run = Run(
+                RunInfo(*names), control=Control(why_not=OptimizerRate(self._svi.optim).why_fixed)
+            )
             callbacks = Callbacks(found, run)
             metrics = request.step.metrics | callbacks.metrics
             asked = replace(request, step=replace(request.step, metrics=metrics))

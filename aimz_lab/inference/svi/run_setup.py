@@ -20,9 +20,10 @@ from aimz_lab.inference.feeds.feed import Feed
 from aimz_lab.inference.feeds.training_data import TrainingData
 from aimz_lab.inference.request import FitRequest, StepOptions
 from aimz_lab.inference.run.events import Callbacks, Run, RunInfo
-from aimz_lab.inference.run.rates import learning_rate
 from aimz_lab.inference.svi.compiled_steps import StepEngine
+from aimz_lab.inference.svi.optimizer_rate import OptimizerRate
 from aimz_lab.inference.svi.plan import TrainingPlan
+from aimz_lab.inference.svi.step import TrainState
 from aimz_lab.inference.svi.trainer import Trainer, TrainOptions, Validation
 from aimz_lab.inference.svi.validation import HeldOut, held_out_loss
 from aimz_lab.kernel.scaling import DataSize
@@ -120,7 +121,8 @@ def make_trainer(
         FitWarning: If batches of a stream of unknown length are not scaled.
     """
     request, data, placement = setup.request, setup.data, setup.plan.placement
-    run.control.can_set_learning_rate = learning_rate(state.optim_state) is not None
+    rate = OptimizerRate(svi.optim)
+    run.control.can_set_learning_rate = rate.is_settable(TrainState(state))
     _warn_unscaled(setup)
     # The run keeps these functions; they must not keep the feed, which holds the batches.
     facts = cache(lambda: _checkpoint_facts(request.step, data, svi, run, state, output))
@@ -143,12 +145,14 @@ def make_trainer(
         options=setup.train_options(request.origin.keys[0], begin.svi),
         start=request.start,
         was_trained=was_trained or request.checkpoint is not None,
+        rate=rate,
     )
     run.bind(
         params=lambda: params(run.final_state.svi),
         state=lambda: trainer.state,
         position=lambda: trainer.position,
         provenance=lambda: {"facts": facts(), "origin": request.origin.as_plain()},
+        with_rate=rate.set,
     )
     return trainer
 

@@ -25,11 +25,11 @@ from aimz_lab.inference.feeds.feed import BEGINNING, Chunk, Feed, Position
 from aimz_lab.inference.run.control import StopRequest
 from aimz_lab.inference.run.events import Callbacks
 from aimz_lab.inference.run.loop import CHUNK_S, RunLoop
-from aimz_lab.inference.run.rates import learning_rate, set_learning_rate
 from aimz_lab.inference.run.run import Run
 from aimz_lab.inference.svi.accepted_steps import AcceptedSteps, describe_bad_step
 from aimz_lab.inference.svi.compiled_steps import ChunkResult, StepEngine
 from aimz_lab.inference.svi.divergence import FallBack
+from aimz_lab.inference.svi.optimizer_rate import OptimizerRate
 from aimz_lab.inference.svi.step import TrainState
 from aimz_lab.kernel.scaling import DataSize
 from aimz_lab.types import OnNonFinite, RunStatus, Shared
@@ -94,6 +94,7 @@ class Trainer(RunLoop):
         options: Options of the run.
         start: Position of the feed at the beginning.
         was_trained: Whether the state is that of an earlier training.
+        rate: The learning rate of the optimizer; by default what the optimizer's state has.
 
     Attributes:
         state: State after the last reported step, even if the run failed later.
@@ -113,11 +114,13 @@ class Trainer(RunLoop):
         options: TrainOptions,
         start: Position = BEGINNING,
         was_trained: bool = False,
+        rate: OptimizerRate | None = None,
     ) -> None:
         super().__init__(run, callbacks)
         self.state = state
         self._fall_back = FallBack(run, state if was_trained else None)
         self.position = start
+        self._rate = rate or OptimizerRate(None)
         self._engine = engine
         self._feed: Feed | None = feed
         self._shared = shared
@@ -136,7 +139,7 @@ class Trainer(RunLoop):
         Raises:
             Exception: An error of a callback that is not a display.
         """
-        self.run.learning_rate = learning_rate(self.state.svi.optim_state)
+        self.run.learning_rate = self._rate.of_next_step(self.state)
         super().begin()
 
     def run_to_end(self) -> None:
@@ -176,14 +179,15 @@ class Trainer(RunLoop):
                 return stop
         return f"all {self.run.step:,} steps done", "completed"
 
-    def set_learning_rate(self, rate: float) -> None:
+    def set_learning_rate(self, rate: float) -> str:
         """Train with ``rate`` from the next step on; the chunk ahead is dispatched anew."""
+        if self._rate.of_next_step(self.state) == 0:
+            return f"The learning rate is 0 here and stays so: {rate:g} is no multiple of it."
         ahead = self._ahead
         jax.block_until_ready(ahead.result.tried)
-        svi = self.state.svi
-        svi = svi._replace(optim_state=set_learning_rate(svi.optim_state, rate))
-        self.state = self.state._replace(svi=svi)
+        self.state = self._rate.set(self.state, rate)
         self._ahead = self._dispatch(self.state, ahead.chunk)
+        return ""
 
     def _next_chunk(self) -> Chunk | None:
         began = time.monotonic()
@@ -255,7 +259,11 @@ class Trainer(RunLoop):
         accepted, self._pending_report = self._pending_report, None
         if accepted is None:
             return
-        steps = replace(accepted.steps, learning_rate=learning_rate(accepted.state.svi.optim_state))
+        steps = replace(
+            accepted.steps,
+            learning_rate=self._rate.of_last_step(accepted.state),
+            rates=self._rate.of_steps(self.state, accepted.state, len(accepted.steps)),
+        )
         self.run.transferred_bytes += accepted.nbytes
         self.run.skipped += int(np.count_nonzero(~np.isfinite(steps.loss)))
         self.state, self.position = accepted.state, accepted.position

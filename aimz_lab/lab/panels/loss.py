@@ -7,11 +7,11 @@ import math
 from aimz_lab.inference.run.events import Run
 from aimz_lab.inference.run.records import ValidationLosses
 from aimz_lab.lab.panels.base import Frame, Panel
+from aimz_lab.lab.panels.rate_curve import LEARNING_RATE, rate_frame
 from aimz_lab.lab.record import keep_loss_trace
 from aimz_lab.lab.traces import Trace, float32, thin
 
 MOST_VALIDATIONS = 400
-LEARNING_RATE = "learning_rate"
 MOST_CHANGES = 40
 
 
@@ -22,25 +22,29 @@ class LossPanel(Panel):
 
     def __init__(self) -> None:
         self._traces: dict[str, Trace] = {}
+        self._has_rate = False
 
     def begin(self, run: Run) -> None:  # noqa: ARG002
         """Begin empty curves; the first frame adds the steps of a resumed run."""
-        self._traces = {"loss": Trace()}
+        self._traces, self._has_rate = {"loss": Trace()}, False
 
     def frame(self, run: Run) -> Frame:
         """Describe every curve, the present loss, the best state and the changes of the rate."""
         names = ["loss", *run.metrics]
-        if run.learning_rate is not None or LEARNING_RATE in self._traces:
-            names.insert(1, LEARNING_RATE)
         loss = self._traces["loss"]
         loss.add(run.losses[loss.n_steps :])
         for name in names[1:]:
             self._traces.setdefault(name, Trace()).follow(run.buckets(name))
+        frames = {name: self._traces[name].frame() for name in names}
+        self._has_rate |= run.learning_rate is not None
+        if self._has_rate:
+            first, *others = frames.items()
+            frames = dict([first, (LEARNING_RATE, rate_frame(run)), *others])
         if run.finished:
             keep_loss_trace(run, loss)
         return {
             "n_obs": run.info.n_obs,
-            "traces": {name: self._traces[name].frame() for name in names},
+            "traces": frames,
             "validation": validation_frame(run.validation),
             "rate_changes": [
                 [change.step, change.after] for change in run.rate_changes[-MOST_CHANGES:]

@@ -40,6 +40,7 @@ class ProgressPanel(Panel):
             "total_steps": run.info.total_steps,
             "learning_rate": run.learning_rate,
             "can_set_learning_rate": run.control.can_set_learning_rate,
+            "why_fixed": "" if run.info.is_sampling else run.control.why_fixed,
             "best_state": _restorable(run),
             "can_checkpoint": run.control.can_checkpoint,
             "checkpoint": self._newest(run),

@@ -67,7 +67,12 @@ def _chains(run: Run) -> dict[str, str]:
         return {"iterations": f"{run.step:,} of each chain, warm-up included"}
     plan = chains.plan
     several = f"{plan.chains} chains" if plan.chains > 1 else "1 chain"
-    found = {"draws": f"{chains.draws:,} in each of {several}, after {plan.warmup:,} of warm-up"}
+    if chains.warming_up:
+        done = f"{chains.iterations:,} of {plan.warmup:,} iterations of warm-up"
+        found = {"draws": f"none in each of {several}, after {done}"}
+    else:
+        after = f"after {plan.warmup:,} of warm-up"
+        found = {"draws": f"{chains.draws:,} in each of {several}, {after}"}
     if chains.divergences is not None and chains.draws:
         count = int(chains.divergences.sum())
         found["divergences"] = f"{count:,}" if count else "none"

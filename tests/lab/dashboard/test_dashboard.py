@@ -144,6 +144,11 @@ class TestClicks:
     @pytest.mark.parametrize(("can", "value"), [(False, 0.5), (True, -1.0), (True, float("nan"))])
     def test_a_rate_that_cannot_be_set_is_answered(self, screen, can, value):
         run, _ = self.begin(screen, can_set_learning_rate=can, why_not="it is fixed")
+        shown = screen.latest["progress"]
+        assert (shown["can_set_learning_rate"], shown["why_fixed"]) == (
+            can,
+            "" if can else "it is fixed",
+        )
         screen.click("learning_rate", value)
         assert run.control.take_learning_rate() is None
         [answer] = screen.answers

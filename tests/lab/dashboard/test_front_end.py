@@ -365,6 +365,14 @@ class TestScene:
         assert drawn["smoothed"] is drawn["best"] is drawn["validation"] is None
         assert drawn["unit"] == "learning rate"
 
+    def test_the_curve_of_the_rate_begins_at_the_first_step(self, node, loss):
+        rate = {"width": 64, "steps": 3000, "mean": float32(np.full(47, 0.005)), "first": 0.01}
+        loss = {**loss, "traces": {**loss["traces"], "learning_rate": rate}}
+        drawn = self.drawn(node, loss, curve="learning_rate")
+        assert drawn["steps"][:2] == [1, 64]
+        assert (drawn["mean"][0], len(drawn["mean"])) == (0.01, 48)
+        assert ", from 0.01 to 0.005" in drawn["words"]
+
     def test_a_log_axis(self, node, loss):
         assert self.drawn(node, loss, log=True)["kind"] == "log"
         assert self.drawn(node, loss, log=True, curve="grad_norm")["kind"] == "log"

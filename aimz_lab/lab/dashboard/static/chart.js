@@ -21,11 +21,14 @@ const FEW_POINTS = 60;
 
 /** Read one trace of a frame: buckets as arrays over the last step of each. */
 export function readTrace(trace) {
-  const mean = unpack(trace.mean);
+  const whole = trace.first !== undefined && trace.width > 1; // a first step beside the buckets
+  const values = unpack(trace.mean);
+  const ends = bucketSteps(values.length, trace.width, trace.steps);
+  const mean = whole ? Float64Array.of(trace.first, ...values) : values;
   return {
     width: trace.width,
     total: trace.steps,
-    steps: bucketSteps(mean.length, trace.width, trace.steps),
+    steps: whole ? [1, ...ends] : ends,
     mean,
     low: trace.low ? unpack(trace.low) : mean,
     high: trace.high ? unpack(trace.high) : mean,

@@ -87,8 +87,10 @@ class View {
       class: "aimz-rate", size: 7, autocomplete: "off",
       onchange: () => this.setRate(), onkeydown: (event) => this.enterRate(event) });
     this.rateBox = h("label", { for: `${this.id}-rate`, class: "aimz-rate-box" }, "learning rate", this.rate);
+    this.whyFixed = h("button", { type: "button", class: "aimz-why", onclick: () => this.tellWhyFixed() },
+      "learning rate fixed: why?");
     this.run = h("div", { class: "aimz-group", role: "group", "aria-label": "Run" },
-      Object.values(this.buttons), this.rateBox);
+      Object.values(this.buttons), this.rateBox, this.whyFixed);
     this.curves = choice("Curve", `${this.id}-curve`, (curve) => this.change({ curve }));
     const option = (key, text, title) =>
       toggle(text, this.options[key], title, (on) => this.change({ [key]: on }));
@@ -227,6 +229,11 @@ class View {
     this.doubted = null;
     this.said = "";
     setAttribute(this.rate, "aria-invalid", null);
+  }
+
+  tellWhyFixed() {
+    this.say(this.model.get("progress").why_fixed);
+    clearTimeout(this.forgetting); // it is long
   }
 
   setDoubtedRate() {
@@ -382,6 +389,7 @@ class View {
     setFlag(this.run, "hidden", over || this.lost === true);
     setFlag(this.buttons.checkpoint, "hidden", !progress.can_checkpoint);
     setFlag(this.rateBox, "hidden", !progress.can_set_learning_rate);
+    setFlag(this.whyFixed, "hidden", progress.can_set_learning_rate || !progress.why_fixed);
     setFlag(this.buttons.restore_best, "hidden", !progress.best_state);
     setAttribute(this.buttons.restore_best, "title",
       `Stop, and give the model the best state, that of step ${count(progress.best_state)}`);
