@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from aimz_lab.inference.run.records import TrainerState
 from aimz_lab.inference.run.run import Run
+
+_NEAR = 64
+"""Steps before the best state whose losses tell of its noise."""
 
 _ELSE = "on_nonfinite='skip' leaves such steps out."
 
@@ -13,7 +18,7 @@ _ELSE = "on_nonfinite='skip' leaves such steps out."
 class FallBack:
     """Chooses the state of a model whose run diverged.
 
-    That is the best state, if the losses ever were below the first one. Else it is the state that
+    That is the best state, if its loss is not above the first one. Else it is the state that
     the model had before the fit, if it was trained then. Else there is no state to go back to.
 
     Args:
@@ -31,12 +36,15 @@ class FallBack:
             self._before = None
 
     def _has_learned(self) -> bool:
-        """Whether a reading of the loss was at most the first loss, that of the first state."""
+        """Whether the best state is as good as the first one, but for the noise of its loss."""
         run, best = self._run, self._run.best_so_far
         if best is None or best.state is None:
             return False
-        first = float(run.losses_per_row[run.resumed_at])
-        return not math.isfinite(first) or best.value <= first
+        losses = run.losses_per_row
+        first = float(losses[run.resumed_at])
+        noise = 4 * float(np.std(losses[max(best.step - _NEAR, 0) : best.step], dtype=np.float64))
+        # The losses of a wrecked state vary a lot.
+        return not math.isfinite(first) or best.value <= first + min(noise, abs(first) + 1)
 
     def take(self, what: str) -> str:
         """Give the model the state; return why the run ended, and what became of the model.

@@ -116,7 +116,7 @@ def _draw_losses(axes: Axes, run: Run, rows: int, *, smooth: bool) -> None:
         axes.plot(
             best.step, value, "D", color=_BEST, markersize=6, markeredgecolor=_PAPER, label=label
         )
-    draw_rate_changes(axes, run.rate_changes[-MOST_CHANGES:])
+    draw_rate_changes(axes, run.rate_changes[-MOST_CHANGES:], run.step)
 
 
 def _draw_each_step(axes: Axes, trace: Trace, rows: int, *, light: bool) -> None:

@@ -15,19 +15,21 @@ _COLOR = "#8a5a00"
 _MOST_LABELS = 6
 
 
-def draw_rate_changes(axes: Axes, changes: Sequence[RateChange]) -> None:
+def draw_rate_changes(axes: Axes, changes: Sequence[RateChange], n_steps: int) -> None:
     """Draw a thin line at each change, with the new rate where there are few.
 
     Args:
         axes: Axes with steps from left to right.
         changes: The changes, at most some dozens.
+        n_steps: Steps of the run.
     """
     for change in changes:
         axes.axvline(change.step, color=_COLOR, linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)
+        is_last = change.step > 0.85 * n_steps
         if len(changes) <= _MOST_LABELS:
             axes.annotate(
                 f"rate {formatting.number(change.after, 3)}",
-                (change.step, 1), xycoords=("data", "axes fraction"), xytext=(3, -2),
-                textcoords="offset points", color=_COLOR, fontsize=7, va="top",
-                annotation_clip=True,
+                (change.step, 1), xycoords=("data", "axes fraction"),
+                xytext=(-3 if is_last else 3, -2), textcoords="offset points", color=_COLOR,
+                fontsize=7, va="top", ha="right" if is_last else "left",
             )  # fmt: skip
