@@ -90,6 +90,7 @@ from aimz_lab.types import (
     Arguments,
     Coords,
     Device,
+    Executor,
     Held,
     JsonObject,
     OnBadStep,
@@ -803,6 +804,7 @@ class ImpactModel:
         dims: Mapping[str, Sequence[str]] | None = None,
         coords: Coords | None = None,
         progress: bool = True,
+        executor: Executor | None = None,
         output_scale: OutputScale = "outcome",
         allow_nonfinite: bool = False,
         by_row: Iterable[str] = (),
@@ -838,6 +840,9 @@ class ImpactModel:
             dims: Names of a site's dimensions beside chain, draw and rows, by site.
             coords: Labels by dimension.
             progress: Whether to show progress.
+            executor: A ``dask.distributed`` client, or an executor of ``concurrent.futures``, whose
+                workers compute the blocks, and write them if the store is one that they share. The
+                draws are the same. Arrays of Zarr and Dask are then read by the workers.
             output_scale: With a table, whether the output comes back on the scale of its column
                 (``"outcome"``) or on that of the kernel (``"model"``).
             allow_nonfinite: Accept NaN and infinite values in the data.
@@ -853,6 +858,7 @@ class ImpactModel:
 
         Raises:
             NotFittedError: If there is no posterior.
+            ClusterError: If the workers of ``executor`` are lost, or differ from this process.
             ForkedProcessError: In a process that was forked after JAX had been used.
             ArgumentError: If a value is not allowed, or the result cannot fit into memory.
             SiteError: If a named site does not exist or does not fit, a value set for it changes
@@ -897,6 +903,7 @@ class ImpactModel:
             dims=dims,
             coords=coords,
             progress=progress,
+            executor=executor,
             output_scale=output_scale,
             allow_nonfinite=allow_nonfinite,
             by_row=by_row,
@@ -1158,6 +1165,7 @@ class ImpactModel:
         dims: Mapping[str, Sequence[str]] | None = None,
         coords: Coords | None = None,
         progress: bool = True,
+        executor: Executor | None = None,
         output_scale: OutputScale = "outcome",
         allow_nonfinite: bool = False,
         by_row: Iterable[str] = (),
@@ -1182,6 +1190,7 @@ class ImpactModel:
             dims: As in :meth:`predict`.
             coords: As in :meth:`predict`.
             progress: As in :meth:`predict`.
+            executor: As in :meth:`predict`.
             output_scale: As in :meth:`predict`.
             allow_nonfinite: As in :meth:`predict`.
             by_row: As in :meth:`predict`.
@@ -1224,6 +1233,7 @@ class ImpactModel:
             dims=dims,
             coords=coords,
             progress=progress,
+            executor=executor,
             output_scale=output_scale,
             allow_nonfinite=allow_nonfinite,
             by_row=by_row,
@@ -1320,6 +1330,7 @@ class ImpactModel:
         dims: Mapping[str, Sequence[str]] | None = None,
         coords: Coords | None = None,
         progress: bool = True,
+        executor: Executor | None = None,
         allow_nonfinite: bool = False,
         by_row: Iterable[str] = (),
         shared: Iterable[str] = (),
@@ -1346,6 +1357,7 @@ class ImpactModel:
             dims: As in :meth:`predict`.
             coords: As in :meth:`predict`.
             progress: As in :meth:`predict`.
+            executor: As in :meth:`predict`.
             allow_nonfinite: As in :meth:`predict`.
             by_row: As in :meth:`predict`.
             shared: As in :meth:`predict`.
@@ -1390,6 +1402,7 @@ class ImpactModel:
             dims=dims,
             coords=coords,
             progress=progress,
+            executor=executor,
             allow_nonfinite=allow_nonfinite,
             by_row=by_row,
             shared=shared,
@@ -1848,6 +1861,10 @@ class ImpactModel:
     ) -> Request:
         """Return the request of a predictive call; for ``options`` see ``predict_request``."""
         trained = self._trained
+        engine = None
+        if (executor := options.pop("executor", None)) is not None:
+            engine = _on_workers(executor)
+            inputs, kwargs, options = _with_lazy_rows(self._kernel, inputs, kwargs, options)
         scale = check_choice("output_scale", options.pop("output_scale", "outcome"), OutputScale)
         if self._table is not None:
             inputs, kernel_kwargs, options = self._table.predictive_call(
@@ -1863,7 +1880,7 @@ class ImpactModel:
             self._indices,
         )
         return predict_request(
-            known, inputs, kwargs, kernel_kwargs, key=key, group=group, **options
+            known, inputs, kwargs, kernel_kwargs, key=key, group=group, engine=engine, **options
         )
 
     def _effect_in_one_pass(
@@ -1911,6 +1928,18 @@ def _saved_table(signature: KernelSignature, plain: JsonObject) -> ModelTable:
     from aimz_lab.tables.model_table import ModelTable
 
     return ModelTable.of_plain(signature, plain)
+
+
+def _on_workers(executor: Executor) -> Callable:
+    from aimz_lab.cluster.engine import on_workers
+
+    return on_workers(executor)
+
+
+def _with_lazy_rows(*call: Any) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+    from aimz_lab.cluster.lazy_inputs import with_lazy_rows
+
+    return with_lazy_rows(*call)
 
 
 _UNKNOWN_N_OBS = (

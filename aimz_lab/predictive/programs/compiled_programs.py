@@ -95,7 +95,7 @@ def _lowered(program: Program) -> Callable[[], Callable]:
 
     # JAX's default makes random bits independent of the sharding of an array. A block is never cut
     # and needs no such bits; without them noise costs half. But what a kernel draws with a key of
-    # its own must be what it drew in training. Bits are chosen in the trace, not when it is lowered.
+    # its own must be what it drew in training. The trace chooses the bits, not the lowering.
     with jax.threefry_partitionable(False):
         trace = traced()
         own_keys = has_own_keys(trace.jaxpr, program.arguments)
