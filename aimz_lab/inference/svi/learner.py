@@ -89,7 +89,7 @@ class SviLearner:
 
     def __getstate__(self) -> dict[str, Any]:
         compiled = {"_engines", "_plans", "_constrained", "_draws", "_rows_check", "_code"}
-        left = {*compiled, "_short_batches"}
+        left = {*compiled, "_rate", "_short_batches"}
         return {name: v for name, v in self.__dict__.items() if name not in left}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -100,6 +100,7 @@ class SviLearner:
         self._code: tuple[CodeKey, ...] = ()
         self._engines: dict[Hashable, StepEngine] = {}
         self._plans: dict[Hashable, TrainingPlan] = {}
+        self._rate = OptimizerRate(self._svi.optim)
         self._short_batches = ShortBatches()
         self._constrained = jax.jit(
             named("parameters", self._svi.get_params), compiler_options=compiler_options(QUICKEST)
@@ -184,9 +185,7 @@ class SviLearner:
         undo = restorer(*self._changeable)
         with self._rollback():
             names = callable_name(self._kernel.kernel), f"SVI/{callable_name(self._svi.guide)}"
-            run = Run(
-                RunInfo(*names), control=Control(why_not=OptimizerRate(self._svi.optim).why_fixed)
-            )
+            run = Run(RunInfo(*names), control=Control(why_not=self._rate.why_fixed))
             callbacks = Callbacks(found, run)
             metrics = request.step.metrics | callbacks.metrics
             asked = replace(request, step=replace(request.step, metrics=metrics))
@@ -202,6 +201,7 @@ class SviLearner:
                 state,
                 output=self.output,
                 params=self.params,
+                rate=self._rate,
                 was_trained=was_trained,
             )
         return SviFit(self, request, data, read.spec, run, trainer, undo)

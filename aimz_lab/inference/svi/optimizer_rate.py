@@ -20,6 +20,7 @@ from jaxtyping import Float, PyTree
 from numpyro.infer.svi import SVIState
 from numpyro.optim import Minimize, _NumPyroOptim
 
+from aimz_lab.inference.compiling import QUICKEST, compiler_options, named
 from aimz_lab.inference.run.rates import learning_rate, set_learning_rate
 
 Schedule = Callable[[Any], Any]
@@ -27,7 +28,7 @@ Schedule = Callable[[Any], Any]
 
 _HOME = "jax.example_libraries.optimizers"
 _NAME = "step_size"
-_FEWEST = 1024
+_AT_ONCE = 1024
 
 _HOW = (
     "Such rates have the optimizers of numpyro.optim, as numpyro.optim.Adam(0.01), and "
@@ -85,7 +86,11 @@ class OptimizerRate:
 
     @cached_property
     def _many(self) -> Callable[[jax.Array], jax.Array]:
-        return jax.jit(jax.vmap(lambda i: jnp.asarray(self._schedule(i), jnp.result_type(float))))
+        def rate(i: jax.Array) -> jax.Array:
+            return jnp.asarray(self._schedule(i), jnp.result_type(float))
+
+        options = compiler_options(QUICKEST)
+        return jax.jit(named("learning_rates", jax.vmap(rate)), compiler_options=options)
 
     def of_next_step(self, state: RatedState) -> float | None:
         """Return the rate of the step after a state; ``None`` if it is not known."""
@@ -119,9 +124,10 @@ class OptimizerRate:
         return self._scheduled(after, first, count) if end - first == count else None
 
     def _scheduled(self, state: RatedState, first: int, count: int) -> np.ndarray:
-        # Few shapes, each of which compiles.
-        room = _FEWEST << max(-(-count // _FEWEST) - 1, 0).bit_length()
-        rates = np.asarray(self._many(first + np.arange(room)))[:count]
+        # One shape, so that it compiles once.
+        starts = range(first, first + count, _AT_ONCE)
+        blocks = [np.asarray(self._many(start + np.arange(_AT_ONCE))) for start in starts]
+        rates = np.concatenate(blocks)[:count]
         return rates if state.rate is None else rates * np.asarray(state.rate)
 
     def set(self, state: State, rate: float) -> State:

@@ -99,6 +99,7 @@ def make_trainer(
     *,
     output: str,
     params: Callable[[SVIState], Params],
+    rate: OptimizerRate,
     was_trained: bool = False,
 ) -> Trainer:
     """Return the trainer of a run, ready to begin or to go on from a checkpoint.
@@ -111,6 +112,7 @@ def make_trainer(
         state: The state to begin with, unless there is a checkpoint.
         output: Name of the output.
         params: Returns the constrained parameters of a state.
+        rate: The learning rate of the optimizer.
         was_trained: Whether the state is that of an earlier training.
 
     Raises:
@@ -121,7 +123,6 @@ def make_trainer(
         FitWarning: If batches of a stream of unknown length are not scaled.
     """
     request, data, placement = setup.request, setup.data, setup.plan.placement
-    rate = OptimizerRate(svi.optim)
     run.control.can_set_learning_rate = rate.is_settable(TrainState(state))
     _warn_unscaled(setup)
     # The run keeps these functions; they must not keep the feed, which holds the batches.
