@@ -355,7 +355,11 @@ class Run:
         self._best_so_far.look(self)
 
     def validated(self, loss_per_row: float) -> None:
-        """Append the held-out loss of the present state; for trainers."""
+        """Append the held-out loss of the present state; for trainers.
+
+        Args:
+            loss_per_row: The loss in nats per row.
+        """
         self._validation.append((self.step, loss_per_row))
         self._best_so_far.look(self)
 
