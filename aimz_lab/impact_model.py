@@ -361,8 +361,10 @@ class ImpactModel:
         """Train by SVI on minibatches, then draw from the guide.
 
         The ELBO of a batch is scaled to all rows, so that the posterior has the right width.
-        Training continues from the state of the model. An interrupt, a stop and a loss that is not
-        finite all keep the last good state, the losses and a posterior from it.
+        Training continues from the state of the model. An interrupt and a stop keep the last state,
+        the losses and a posterior from it. At a loss that is not finite the model goes back to the
+        best state of the run (:attr:`Run.best_so_far`), or else to the state of before the fit;
+        without either, warning and ``repr`` say that the state is not to be used.
 
         One call at a time changes a model, on all threads. Predictions go on meanwhile, also in
         callbacks, with the posterior of before and what belongs to it; the posterior is replaced as

@@ -210,7 +210,7 @@ def test_without_a_cell_to_end_the_program_goes_on(model):
 
 
 def test_a_loop_by_hand_may_raise_its_interrupt():
-    with pytest.raises(KeyboardInterrupt):  # noqa: PT012
+    with pytest.raises(KeyboardInterrupt):  # noqa: PT012, SIM117
         with monitor([1.0] * 9, model="demo", callbacks=[], on_interrupt="raise") as watch:
             for loss in watch:
                 watch.step(loss)
