@@ -64,6 +64,7 @@ from aimz_lab.inference.request import (
     ViResult,
 )
 from aimz_lab.inference.run.displays import all_callbacks
+from aimz_lab.inference.run.endings import tell_end
 from aimz_lab.inference.run.events import Callback, Run
 from aimz_lab.inference.run.getting_ready import getting_ready
 from aimz_lab.inference.run.handle import RunHandle
@@ -86,6 +87,7 @@ from aimz_lab.predictive.results.datasets import posterior_tree
 from aimz_lab.predictive.results.summary_table import summary_table
 from aimz_lab.predictive.results.temporary import TemporaryResults
 from aimz_lab.system.forks import check_can_compute
+from aimz_lab.system.running_cell import check_cell_goes_on
 from aimz_lab.tables.table_call import TableCall
 from aimz_lab.types import (
     Arguments,
@@ -95,6 +97,7 @@ from aimz_lab.types import (
     Held,
     JsonObject,
     OnBadStep,
+    OnInterrupt,
     OnNonFinite,
     OutputScale,
     Progress,
@@ -354,6 +357,7 @@ class ImpactModel:
         allow_nonfinite: bool = False,
         resume: str | PathLike[str] | None = None,
         blocking: bool = True,
+        on_interrupt: OnInterrupt = "stop",
         by_row: Iterable[str] = (),
         shared: Iterable[str] = (),
         kernel_kwargs: Arguments | None = None,
@@ -362,8 +366,10 @@ class ImpactModel:
         """Train by SVI on minibatches, then draw from the guide.
 
         The ELBO of a batch is scaled to all rows, so that the posterior has the right width.
-        Training continues from the state of the model. An interrupt, a stop and a loss that is not
-        finite all keep the last good state, the losses and a posterior from it.
+        Training continues from the state of the model. An interrupt and a stop keep the last state,
+        the losses and a posterior from it. At a loss that is not finite the model goes back to the
+        best state of the run (:attr:`Run.best_so_far`), or else to the state of before the fit;
+        without either, warning and ``repr`` say that the state is not to be used.
 
         One call at a time changes a model, on all threads. Predictions go on meanwhile, also in
         callbacks, with the posterior of before and what belongs to it; the posterior is replaced as
@@ -409,6 +415,12 @@ class ImpactModel:
                 epoch in the same order.
             blocking: ``False`` trains on a thread and returns a handle at once; the model is fitted
                 when the run has ended.
+            on_interrupt: An interrupt (the notebook's stop button, Ctrl-C) ends the fit, and this
+                says what it stops besides. ``"stop"``: in a notebook, the rest of the cell and the
+                queued cells, as after an error; a script goes on with the fitted model.
+                ``"continue"``: nothing. ``"raise"``: the program, by a ``KeyboardInterrupt`` once
+                the model has its result. A second interrupt, before the fit has returned, always
+                raises.
             by_row: Names of further arguments with one entry per row, which are cut with the rows;
                 only needed where a table for all rows might have as many entries.
             shared: Names of further arguments that every batch gets whole. Predictions remember
@@ -436,6 +448,7 @@ class ImpactModel:
                 rows.
             CheckpointError: If there is no complete checkpoint, or it is another run's.
             NonFiniteLossError: With ``on_nonfinite="raise"``.
+            KeyboardInterrupt: With ``on_interrupt="raise"``, or at a second interrupt.
             SiteError: If draws of the trained guide are NaN or infinite; the parameters are kept.
             ForkedProcessError: In a process that was forked after JAX had been used.
             ArgumentError: If a value is not allowed.
@@ -479,6 +492,7 @@ class ImpactModel:
                 callbacks=callbacks,
                 progress=progress,
                 checkpoint=checkpoint,
+                on_interrupt=on_interrupt,
                 device=self._device,
             )
             return self._fit(request, keys, change, call.encoder, blocking=blocking)
@@ -498,6 +512,7 @@ class ImpactModel:
         allow_nonfinite: bool = False,
         resume: str | PathLike[str] | None = None,
         blocking: bool = True,
+        on_interrupt: OnInterrupt = "stop",
         by_row: Iterable[str] = (),
         shared: Iterable[str] = (),
         kernel_kwargs: Arguments | None = None,
@@ -522,6 +537,7 @@ class ImpactModel:
             allow_nonfinite: Accept NaN and infinite values in the data.
             resume: As in :meth:`fit`; ``num_steps`` counts from the beginning. SVI only.
             blocking: As in :meth:`fit`.
+            on_interrupt: As in :meth:`fit`.
             by_row: As in :meth:`fit`.
             shared: As in :meth:`fit`.
             kernel_kwargs: Kernel arguments whose names this method uses itself.
@@ -537,6 +553,7 @@ class ImpactModel:
             DataError: If the data does not fit together or is not finite.
             CheckpointError: If there is no complete checkpoint, or it is another run's.
             NonFiniteLossError: With ``on_nonfinite="raise"``.
+            KeyboardInterrupt: With ``on_interrupt="raise"``, or at a second interrupt.
             SiteError: If draws are NaN or infinite.
             ArgumentError: If a value is not allowed.
 
@@ -571,6 +588,7 @@ class ImpactModel:
                 callbacks=callbacks,
                 progress=progress,
                 checkpoint=checkpoint,
+                on_interrupt=on_interrupt,
                 device=self._device,
             )
             return self._fit(request, keys, change, call.encoder, blocking=blocking)
@@ -660,7 +678,9 @@ class ImpactModel:
                     warnings.warn(_UNKNOWN_N_OBS, FitWarning, stacklevel=2)
             self._warned_of_n_obs |= size is None
             self._n_obs = size
-            self._trained = replace(trained, state=step.state, spec=step.spec, schema=step.schema)
+            self._trained = replace(
+                trained, state=step.state, spec=step.spec, schema=step.schema, ending=""
+            )
             return step.state, step.loss
 
     def sample(
@@ -1503,7 +1523,12 @@ class ImpactModel:
         """
         known = self._trained
         return describe(
-            self._kernel, self._inference, self.kernel_spec, known.posterior, known.schema
+            self._kernel,
+            self._inference,
+            self.kernel_spec,
+            known.posterior,
+            known.schema,
+            known.ending,
         )
 
     def save(self, path: str | PathLike[str]) -> Path:
@@ -1537,6 +1562,7 @@ class ImpactModel:
                 rng_key=self.rng_key,
                 n_obs=self._n_obs,
                 epochs_done=trained.epochs_done,
+                ending=trained.ending,
                 spec=trained.spec,
                 schema=trained.schema,
                 state=trained.state,
@@ -1715,6 +1741,7 @@ class ImpactModel:
         blocking: bool,
     ) -> Self | RunHandle[Self]:
         """Run a fit to its end, here or on a thread."""
+        check_cell_goes_on()
         found = all_callbacks(request.callbacks, request.progress)
         with getting_ready(callable_name(self.kernel), found), self._explained():
             fit = self._learner.start(replace(request, callbacks=found), self._trained.state)
@@ -1730,11 +1757,9 @@ class ImpactModel:
 
         keys.use_up()
         if not blocking:
-            return self._fit_in_background(fit, refuse, change, encoder)
+            return self._fit_in_background(fit, refuse, change, encoder, request.on_interrupt)
         self._carry_out(fit, refuse, encoder)
-        if (message := fit.warning()) is not None:
-            with contextlib.suppress(KeyboardInterrupt):
-                warnings.warn(message, FitWarning, stacklevel=3)
+        tell_end(fit.run, fit.warning(), request.on_interrupt, stacklevel=3)
         return self
 
     def _fit_in_background(
@@ -1743,6 +1768,7 @@ class ImpactModel:
         refuse: Callable[[], None],
         change: Change,
         encoder: TableEncoder | None,
+        on_interrupt: OnInterrupt,
     ) -> RunHandle[Self]:
         """Begin here, so that displays belong to the calling cell; run on a thread."""
 
@@ -1753,7 +1779,7 @@ class ImpactModel:
         try:
             fit.loop.begin()
             with change.in_background():
-                return RunHandle(self, fit.run, carry_out)
+                return RunHandle(self, fit.run, carry_out, on_interrupt=on_interrupt)
         except BaseException as error:
             fit.loop.fail(error)
             if fit.run.was_refused:
@@ -1790,7 +1816,14 @@ class ImpactModel:
         with self._explained():
             state = saved.restore(self._kernel, self._inference, self._learner, kernel_kwargs)
         self._n_obs = state.n_obs
-        known = Trained(state.spec, state.schema, state.state, state.vi_result, state.epochs_done)
+        known = Trained(
+            state.spec,
+            state.schema,
+            state.state,
+            state.vi_result,
+            state.epochs_done,
+            state.ending,
+        )
         has_draws = state.posterior is not None
         self._trained = known.with_posterior(state.posterior) if has_draws else known
 

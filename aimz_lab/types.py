@@ -21,6 +21,9 @@ RowDependence = Literal["auto", "independent"]
 Held = Literal["refuse", "redraw", "keep"]
 OnNonFinite = Literal["stop", "skip", "raise"]
 OnBadStep = Literal["raise", "skip"]
+OnInterrupt = Literal["stop", "continue", "raise"]
+"""What an interrupt of a fit stops besides the fit: the cell and the queued ones of a notebook;
+nothing; or, by a ``KeyboardInterrupt`` once the model has its result, what the program decides."""
 OutputScale = Literal["outcome", "model"]
 Progress = bool | Literal["live", "text"]
 RunStatus = Literal[

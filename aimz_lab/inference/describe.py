@@ -34,6 +34,7 @@ def describe(
     spec: KernelSpec | None,
     posterior: Posterior | None,
     schema: InputSchema | None = None,
+    ending: str = "",
 ) -> JsonObject:
     """Describe a model.
 
@@ -43,6 +44,7 @@ def describe(
         spec: The kernel's structure as last trained.
         posterior: Its draws.
         schema: Schema of the last training data.
+        ending: How the last training ended, if it was interrupted or diverged.
 
     Returns:
         Names, numbers, lists and dicts only. Each site has its ``kind``, its ``shape`` at the
@@ -50,7 +52,7 @@ def describe(
         ``None``), and ``draw_shape`` where the posterior holds it. ``trained_on`` has the number of
         rows, the size of a batch, and by field the shape and type of a row and, of up to 64
         columns, the smallest and largest value of each (``low``, ``high``); it is ``None`` before
-        training.
+        training. ``ending`` says how the last training ended, if it was interrupted or diverged.
     """
     sites = describe_sites(spec) if spec else {}
     for name, draws in (posterior.draws if posterior else {}).items():
@@ -70,6 +72,7 @@ def describe(
         "inference": type(inference).__name__,
         "guide": None if guide is None else callable_name(guide),
         "trained_on": _training(schema),
+        "ending": ending,
         "fitted": posterior is not None,
         "num_chains": posterior.num_chains if posterior else 0,
         "num_samples": posterior.num_draws if posterior else 0,
@@ -171,7 +174,10 @@ def _training_words(described: JsonObject, standing: Standing) -> str:
         if not run.finished:
             paused = " paused" if run.status == "paused" else ""
             return f"training{paused}, {position(run)}"
-        return f"training {STATUS_WORDS[run.status]} at {position(run)}{data}"
+        ending = described["ending"] or f"training {STATUS_WORDS[run.status]} at {position(run)}"
+        return f"{ending}{data}"
+    if described["ending"]:
+        return f"{described['ending']}{data}"
     if not trained:
         return "not trained yet"
     loaded = f"loaded from {standing.loaded_from}, " if standing.loaded_from else ""

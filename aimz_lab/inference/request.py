@@ -29,6 +29,7 @@ from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.types import (
     Arguments,
     Device,
+    OnInterrupt,
     OnNonFinite,
     Params,
     Progress,
@@ -90,6 +91,7 @@ class FitRequest:
         callbacks: The user's callbacks.
         progress: The display to show.
         checkpoint: The checkpoint to resume, or ``None`` for a new run.
+        on_interrupt: What an interrupt stops besides the fit.
         device: The model's device or sharding; ``None`` leaves the choice to the loader.
 
     Raises:
@@ -117,6 +119,7 @@ class FitRequest:
     callbacks: Iterable[Callback] = ()
     progress: Progress = True
     checkpoint: Checkpoint | None = None
+    on_interrupt: OnInterrupt = "stop"
     device: Device | None = None
 
     def __post_init__(self) -> None:
@@ -131,6 +134,7 @@ class FitRequest:
         self._keep("progress", check_progress(self.progress))
         self._keep("callbacks", check_callbacks(self.callbacks))
         check_choice("on_nonfinite", self.on_nonfinite, OnNonFinite)
+        check_choice("on_interrupt", self.on_interrupt, OnInterrupt)
         check_choice("rows", self.row_dependence, RowDependence)
 
     def _keep(self, name: str, value: object) -> None:
@@ -200,6 +204,7 @@ class FitResult:
         posterior: The draws, or ``None`` where there are none yet.
         fingerprint: Recognises the training rows.
         epochs_done: Epochs of the loader so far.
+        ending: How a run ended that was interrupted or diverged; see :attr:`Run.ending`.
     """
 
     spec: KernelSpec
@@ -209,6 +214,7 @@ class FitResult:
     posterior: Posterior | None = None
     fingerprint: TrainingFingerprint | None = None
     epochs_done: int = 0
+    ending: str = ""
 
 
 class ViResult(Protocol):

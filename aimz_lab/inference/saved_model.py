@@ -62,6 +62,7 @@ class ModelState:
         rng_key: The key of its next call.
         n_obs: Rows of the data that hand-written loops train on, if known.
         epochs_done: Epochs of the loader so far.
+        ending: How the last training ended, if it was interrupted or diverged.
         spec: The kernel's structure as last trained, or ``None``.
         schema: Schema of the last training data, or ``None``.
         state: The SVI state, or ``None``.
@@ -73,6 +74,7 @@ class ModelState:
     rng_key: jax.Array
     n_obs: int | None = None
     epochs_done: int = 0
+    ending: str = ""
     spec: KernelSpec | None = None
     schema: InputSchema | None = None
     state: SVIState | None = None
@@ -103,6 +105,7 @@ def save_model(
         "rng_key": plain_key(state.rng_key),
         "n_obs": state.n_obs,
         "epochs_done": state.epochs_done,
+        "ending": state.ending,
         "schema": state.schema.as_plain() if state.schema else None,
         "sites": describe_sites(state.spec) if state.spec and state.schema else None,
         "posterior": None,
@@ -155,6 +158,7 @@ class SavedModel:
             self.rng_key = typed_key(self._fields["rng_key"])
             self._n_obs = self._fields["n_obs"].optional(_count)
             self._epochs_done = self._fields["epochs_done"].whole(most=MOST_EPOCHS)
+            self._ending = self._fields["ending"].text()
 
     def read_table(self, read: Callable[[JsonObject], _T]) -> _T | None:
         """Return how the model reads tables, or ``None`` if it reads none.
@@ -254,6 +258,7 @@ class SavedModel:
             rng_key=self.rng_key,
             n_obs=self._n_obs,
             epochs_done=self._epochs_done,
+            ending=self._ending,
             spec=spec,
             schema=schema,
             state=state,
@@ -293,6 +298,7 @@ _FIELDS = (
     "rng_key",
     "n_obs",
     "epochs_done",
+    "ending",
     "schema",
     "sites",
     "posterior",

@@ -44,6 +44,7 @@ class Trained:
         state: The SVI state, or ``None``.
         vi_result: Parameters and losses of the last training, or ``None``.
         epochs_done: Epochs of the loader so far.
+        ending: How the last training ended, if it was interrupted or diverged.
         fitted: The posterior, or ``None``. A training that has not come to draws leaves it as it
             was, with the parameters that it was drawn with.
     """
@@ -53,6 +54,7 @@ class Trained:
     state: SVIState | None = None
     vi_result: ViResult | None = None
     epochs_done: int = 0
+    ending: str = ""
     fitted: Fitted | None = None
 
     @property
@@ -89,13 +91,14 @@ class Trained:
         new = replace(self, spec=result.spec, schema=result.schema, state=result.state)
         if result.vi_result is not None:
             new = replace(new, vi_result=result.vi_result, epochs_done=result.epochs_done)
+        new = replace(new, ending=result.ending)
         if result.posterior is None:
             return new
         return new.with_posterior(result.posterior, result.fingerprint)
 
     def with_vi_result(self, vi_result: ViResult) -> Trained:
         """Return the same with other parameters, for predictions as well."""
-        new = replace(self, vi_result=vi_result)
+        new = replace(self, vi_result=vi_result, ending="")
         if new.fitted is None:
             return new
         return replace(new, fitted=replace(new.fitted, params=new.params))

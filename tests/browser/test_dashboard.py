@@ -265,16 +265,60 @@ def test_pause_rate_and_views_work_while_the_cell_runs(notebook):
     nb.wait_until_done(1)
 
 
-def test_the_interrupt_button_ends_the_run_and_later_cells_run(notebook):
-    nb = notebook([LOOP, "tell(loop())", 'print("RESULT", json.dumps("later"))'])
+def test_a_plain_optimizer_is_steered_interrupted_and_diverges_without_harm(notebook, screenshots):
+    """The rate of Adam as it is; the interrupt keeps the model and leaves the queued cells out."""
+    plain = FIT.replace("settable_rate(numpyro.optim.Adam, 0.01)", "numpyro.optim.Adam(0.01)")
+    plain = plain.split("im = ")[0] + "from aimz_lab import lab"
+    train = """
+found = ImpactModel(linear, jax.random.key(0), svi=svi).fit(X, y, batch_size=50, epochs=10**7)
+print("RESULT", json.dumps("the rest"))
+"""
+    nb = notebook([plain, train, 'print("RESULT", json.dumps("queued"))'])
     nb.run_all()
-    nb.dashboard().wait_for()
-    nb.page.wait_for_timeout(500)
+    dashboard = nb.dashboard()
+    rate = dashboard.get_by_role("textbox", name="learning rate")
+    rate.wait_for()
+    assert rate.input_value() == "0.01"
+    moves(nb, dashboard, 1, times=1)
+    for absurd, answer in (
+        ("1e99", "that 32 bits can hold"),
+        ("50", "5,000 times the present rate of 0.01"),
+    ):
+        rate.fill(absurd)
+        rate.press("Enter")
+        dashboard.locator(".aimz-notice", has_text=answer).wait_for()
+    rate.fill("0.02")
+    rate.press("Enter")
+    marked = "canvas[aria-label*='learning rate changed to 0.02 after step']"
+    dashboard.locator(marked).wait_for()
+    nb.page.screenshot(path=screenshots / "rate-changed.png")
+
     nb.interrupt()
-    nb.wait_until_done(2)
-    assert result(nb, 1)["status"] == "interrupted"
-    assert result(nb, 2) == "later"
-    nb.cell(1).get_by_text("interrupted after step").wait_for()
+    nb.wait_until_done(1)
+    nb.cell(1).get_by_text("queued cells were left out").wait_for()
+    nb.page.wait_for_timeout(300)
+    assert (
+        nb.page.get_by_text("RESULT").count()
+        == nb.page.locator(".cm-line", has_text="RESULT").count()
+    )
+    assert not any(c.isdigit() for c in nb.cell(2).locator(".jp-InputPrompt").inner_text())
+    nb.append(
+        """
+def spoil(run, steps):
+    if not run.rate_changes and run.step > 3000:
+        run.control.set_learning_rate(1e20)
+
+status = found.last_run.status
+found.fit(X, y, batch_size=50, epochs=10**7, callbacks=[lab.LambdaCallback(on_steps_end=spoil),
+                                                      lab.LiveDashboard()])
+print("RESULT", json.dumps([status, repr(found)]))
+"""
+    )
+    status, said = result(nb, 3)
+    assert status == "interrupted"
+    assert "diverged after step" in said
+    nb.cell(3).get_by_text("model went back to its best state").first.wait_for()
+    nb.page.screenshot(path=screenshots / "diverged.png")
 
 
 def test_shown_twice_both_follow_the_run_and_both_become_the_picture(notebook):

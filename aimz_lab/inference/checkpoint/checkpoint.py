@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 
 from aimz_lab.errors import CheckpointError, FitWarning
@@ -24,12 +25,13 @@ from aimz_lab.inference.checkpoint.provenance import Origin, versions
 from aimz_lab.inference.checkpoint.trees import differences, tree_arrays, tree_facts, tree_from
 from aimz_lab.inference.feeds.feed import Position
 from aimz_lab.inference.run.events import Run
-from aimz_lab.inference.run.rates import set_learning_rate
 from aimz_lab.inference.run.records import Best, TrainerState
 from aimz_lab.system.paths import naming
 from aimz_lab.types import JsonObject, shown
 
 _FORMAT = 2
+_RATE = ".rate"
+"""Path in the state of a learning rate that was set; absent if nobody has set one."""
 _NAME = re.compile(r"(\d{6,})-step-(\d+)\.npz")
 _HINT = "Resume from another checkpoint, or fit without resume=."
 
@@ -101,6 +103,8 @@ class Checkpoint:
             CheckpointError: If the state here has another structure, shape or type.
         """
         content = self.content
+        if _RATE in content.state:  # set during the run
+            template = template._replace(rate=np.zeros((), jnp.result_type(float)))
         self._refuse(differences(content.state, tree_facts(template)))
         with self._reading():
             state = tree_from(self.arrays, "state", template)
@@ -147,19 +151,15 @@ def save_checkpoint(path: Path, run: Run) -> None:
         ArtifactWriteError: If the file cannot be written; nothing is left of it.
     """
     check_can_save(run)
-    state = run.state
-    rate = run.control.requested_learning_rate
-    if rate is not None:
-        # A requested rate counts: the next step would have used it.
-        optim_state = set_learning_rate(state.svi.optim_state, rate)
-        state = state._replace(svi=state.svi._replace(optim_state=optim_state))
+    state = run.state_to_resume
     columns, metrics = run.kept()
     arrays = {f"history/{name}": kept for name, kept in columns.items()}
     arrays |= {f"metric/{i}": kept for i, kept in enumerate(metrics.values())}
     arrays |= {"validation/steps": run.validation.steps, "validation/losses": run.validation.losses}
     arrays |= tree_arrays("state", state)
     for i, best in enumerate(run.best.values()):
-        arrays |= tree_arrays(f"best/{i}", best.state)
+        # Its rate is of no use, and has the place of the state's.
+        arrays |= tree_arrays(f"best/{i}", best.state._replace(rate=state.rate))
     try:
         with naming(path, "checkpoint"):
             write_archive(path, _manifest(run, state), arrays)

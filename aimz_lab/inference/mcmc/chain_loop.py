@@ -74,8 +74,12 @@ class ChainLoop(RunLoop):
     @property
     def where(self) -> str:
         """The position of the chains, as a phrase for the run's reason."""
-        draws = self._chains.draws
-        return f"after draw {draws:,} of each chain" if draws else "before the first draw"
+        draws, done, plan = self._chains.draws, self._chains.done, self._chains.plan
+        if draws:
+            return f"after draw {draws:,} of each chain"
+        if done < plan.warmup:
+            return f"in the warm-up, at iteration {done:,} of {plan.warmup:,}"
+        return "before the first draw"
 
     def chunks(self) -> StopRequest:
         """Run the chunks."""

@@ -1,14 +1,14 @@
-"""Read the loss window by window, and keep the state with the lowest reading."""
+"""Read the loss window by window, and keep the state with the lowest reading: the best one."""
 
 from __future__ import annotations
 
-from typing import Literal
+import threading
+from typing import Literal, Protocol
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
-from aimz_lab.inference.run.records import Best
-from aimz_lab.inference.run.run import Run
+from aimz_lab.inference.run.records import Best, RunInfo, TrainerState, ValidationLosses
 
 Monitor = Literal["loss", "validation"]
 """``loss``: means over windows of training steps. ``validation``: the held-out loss."""
@@ -17,7 +17,33 @@ _LONGEST = 256
 _SHORTEST = 64
 
 
-def offer_best(run: Run, name: str, value: float) -> bool:
+class ReadRun(Protocol):
+    """What is read of a run; see :class:`aimz_lab.inference.run.run.Run`.
+
+    Attributes:
+        info: Facts known before the first step.
+        validation: Pairs of step and held-out loss in nats per row.
+        best: Best states that callbacks keep, by monitor.
+    """
+
+    info: RunInfo
+    validation: ValidationLosses
+    best: dict[str, Best]
+
+    @property
+    def step(self) -> int:
+        """Steps done so far."""
+
+    @property
+    def losses(self) -> Float[np.ndarray, " step"]:
+        """Loss of each step in nats."""
+
+    @property
+    def state(self) -> TrainerState | None:
+        """The trainer's state after the last accepted step."""
+
+
+def offer_best(run: ReadRun, name: str, value: float) -> bool:
     """Keep the run's present state under ``name`` if it is better than the one kept there.
 
     Args:
@@ -64,7 +90,7 @@ class MonitorWindows:
         self._window = window or _LONGEST
         self._taken = 0
 
-    def begin(self, run: Run) -> None:
+    def begin(self, run: ReadRun) -> None:
         """Begin anew with the history of a run."""
         self._window = self._requested or window_steps(run.info.steps_per_epoch)
         self._taken = 0
@@ -76,7 +102,13 @@ class MonitorWindows:
             return "validation"
         return f"loss over {self._window} steps"
 
-    def new(self, run: Run) -> Float[np.ndarray, "reading window"]:
+    def ends(self, run: ReadRun, count: int) -> Int[np.ndarray, " reading"]:
+        """Return the steps done by the last ``count`` readings that were returned."""
+        if self._monitor == "validation":
+            return run.validation.steps[self._taken - count : self._taken]
+        return self._taken - self._window * np.arange(count - 1, -1, -1)
+
+    def new(self, run: ReadRun) -> Float[np.ndarray, "reading window"]:
         """Return the readings since the last call, in nats per row.
 
         Returns:
@@ -92,3 +124,59 @@ class MonitorWindows:
         losses = run.losses[first : self._taken].astype(np.float64) / (run.info.n_obs or 1)
         # A window may be longer than any run; NumPy has no rows of that length.
         return losses.reshape(count, size) if count else np.empty((0, 1))
+
+
+class BestSoFar:
+    """The best state of a run so far: by the held-out loss, or else by windows of training steps.
+
+    By the training loss it is the state after the chunk of steps in which the lowest window ended.
+    Its memory is that of one more state.
+    """
+
+    def __init__(self) -> None:
+        self._best: Best | None = None
+        self._windows: MonitorWindows | None = None
+        self._has_held_out = False
+        self._lock = threading.Lock()  # displays may ask from other threads
+
+    def leave_out_restored(self, run: ReadRun) -> None:
+        """Leave out the steps of an earlier process, whose states are gone."""
+        if run.step:
+            self._windows_of(run).new(run)
+
+    def look(self, run: ReadRun) -> Best | None:
+        """Take the readings that are new; keep the present state if the newest is the best.
+
+        Returns:
+            The best state so far, or ``None``.
+        """
+        if run.info.is_sampling:
+            return None
+        with self._lock:
+            windows = self._windows_of(run)
+            values = windows.new(run).mean(axis=1)
+            if len(values):
+                self._offer(run, values, windows.ends(run, len(values)))
+            return self._best
+
+    def _windows_of(self, run: ReadRun) -> MonitorWindows:
+        has_held_out = run.info.validation_every is not None or bool(run.validation)
+        if self._windows is None or has_held_out != self._has_held_out:
+            self._has_held_out, self._best = has_held_out, None
+            self._windows = MonitorWindows("validation" if has_held_out else "loss")
+            self._windows.begin(run)
+        return self._windows
+
+    def _offer(
+        self,
+        run: ReadRun,
+        values: Float[np.ndarray, " reading"],
+        ends: Int[np.ndarray, " reading"],
+    ) -> None:
+        state = run.state
+        if state is not None:  # the present one, which is that of the last reading
+            values, ends = values[-1:], [run.step]
+        if np.isfinite(values).any():
+            at = int(np.nanargmin(np.where(np.isfinite(values), values, np.nan)))
+            if self._best is None or values[at] < self._best.value:
+                self._best = Best(float(values[at]), int(ends[at]), state)

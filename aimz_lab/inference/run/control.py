@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import signal
 import threading
 from collections.abc import Iterator, Mapping
@@ -19,6 +18,24 @@ StopRequest = tuple[str, RunStatus]
 
 INTERRUPTED: StopRequest = ("interrupted", "interrupted")
 """The stop that the first interrupt requests."""
+
+
+LEAST_RATE, MOST_RATE = 2.0**-126, 2.0**127
+"""Bounds of a learning rate: optimizers keep it in 32 bits."""
+
+
+def check_rate(rate: object) -> None:
+    """Check a learning rate.
+
+    Raises:
+        ArgumentError: If it is not a positive finite number of 32 bits.
+    """
+    if not LEAST_RATE <= real_number(rate) <= MOST_RATE:
+        msg = (
+            "A learning rate is a positive finite number, such as 0.01, that 32 bits can hold, "
+            f"from 1e-37 to 1e38; got rate={shown(rate)}."
+        )
+        raise ArgumentError(msg)
 
 
 class Control:
@@ -83,16 +100,14 @@ class Control:
         """Train with ``rate`` from the next chunk on.
 
         Args:
-            rate: Positive and finite.
+            rate: Positive and finite, also in 32 bits.
 
         Raises:
-            ArgumentError: If the rate is not a positive finite number, or the optimizer has none
-                that can be set.
+            ArgumentError: If the rate is not a positive finite number of 32 bits, or the optimizer
+                has none that can be set.
         """
         self.check_learning_rate()
-        if not 0 < real_number(rate) < math.inf:
-            msg = f"A learning rate is a positive finite number; got rate={shown(rate)}."
-            raise ArgumentError(msg)
+        check_rate(rate)
         with self._lock:
             self._learning_rate = real_number(rate)
 
@@ -104,6 +119,11 @@ class Control:
         """
         if not self.can_set_learning_rate:
             raise ArgumentError(self._why_not or "The learning rate of this run cannot be set.")
+
+    @property
+    def why_fixed(self) -> str:
+        """Why the learning rate cannot be set; empty if it can, or if nobody says why."""
+        return "" if self.can_set_learning_rate else self._why_not
 
     @property
     def has_requests(self) -> bool:
@@ -176,14 +196,14 @@ def interrupt_stops(control: Control) -> Iterator[None]:
 
     A request waits for the end of the chunk, where state, position and losses agree. Only the main
     thread receives signals, so other threads are left alone. Programs with their own handler are
-    left alone too.
+    left alone too; a cell that awaits something has one of the kernel's.
 
     Args:
         control: The control of the run.
     """
     before = signal.getsignal(signal.SIGINT)
     is_main = threading.current_thread() is threading.main_thread()
-    if not is_main or before is not signal.default_int_handler:
+    if not is_main or not _is_python_s_own(before):
         yield
         return
 
@@ -197,3 +217,9 @@ def interrupt_stops(control: Control) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def _is_python_s_own(handler: object) -> bool:
+    """Whether nobody but Python, or the kernel of a notebook, handles interrupts."""
+    of_kernel = getattr(handler, "__module__", None) == "ipykernel.ipkernel"
+    return handler is signal.default_int_handler or of_kernel

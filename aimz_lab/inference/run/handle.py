@@ -18,10 +18,11 @@ from aimz_lab.data.options import real_number
 from aimz_lab.errors import ArgumentError
 from aimz_lab.inference.copies import refuse_copy
 from aimz_lab.inference.run.control import INTERRUPTED
+from aimz_lab.inference.run.endings import tell_interrupt
 from aimz_lab.inference.run.run import Run
 from aimz_lab.inference.run.run_words import run_html, run_line
 from aimz_lab.system.forks import check_can_compute
-from aimz_lab.types import RunStatus, shown
+from aimz_lab.types import OnInterrupt, RunStatus, shown
 
 Model = TypeVar("Model")
 
@@ -39,6 +40,7 @@ class RunHandle(Generic[Model]):
         model: The model that trains.
         run: Its run, already begun.
         work: Trains to the end and updates the model.
+        on_interrupt: What an interrupt of :meth:`wait` stops besides the run.
 
     Example:
         >>> import jax, numpy as np, numpyro, numpyro.distributions as dist
@@ -59,8 +61,16 @@ class RunHandle(Generic[Model]):
         True
     """
 
-    def __init__(self, model: Model, run: Run, work: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        model: Model,
+        run: Run,
+        work: Callable[[], None],
+        *,
+        on_interrupt: OnInterrupt = "stop",
+    ) -> None:
         self.run = run
+        self._on_interrupt = on_interrupt
         self._model = model
         self._error: BaseException | None = None
         # An interrupt of Thread.join() can leave a live thread marked as ended.
@@ -146,8 +156,9 @@ class RunHandle(Generic[Model]):
     def wait(self, timeout: float | None = None) -> Self:
         """Wait until the run has ended.
 
-        An interrupt ends the run as in the foreground: the model keeps the result
-        so far, and ``status`` is ``"interrupted"``. A second one raises.
+        An interrupt ends the run as in the foreground: the model keeps the result so far,
+        ``status`` is ``"interrupted"``, and the ``on_interrupt`` of the fit says what else is
+        stopped. A second one raises.
 
         Args:
             timeout: Seconds to wait at most.
@@ -159,6 +170,7 @@ class RunHandle(Generic[Model]):
             TimeoutError: If the run has not ended by then; it goes on.
             ArgumentError: If ``timeout`` is no number of seconds.
             ForkedProcessError: In a forked process, which has no such thread.
+            KeyboardInterrupt: At an interrupt, with ``on_interrupt="raise"``; at a second one.
         """
         try:
             self._wait(timeout)
@@ -166,6 +178,7 @@ class RunHandle(Generic[Model]):
             reason, status = INTERRUPTED
             self.run.control.stop(reason, status=status)
             self._wait(None)
+            tell_interrupt(self.run, self._on_interrupt)
         return self
 
     def _wait(self, timeout: float | None) -> None:

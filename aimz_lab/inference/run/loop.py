@@ -48,8 +48,12 @@ class Lifecycle:
     def flush(self) -> None:
         """Report pending steps; here there are none."""
 
-    def set_learning_rate(self, rate: float) -> None:
-        """Train with ``rate`` from the next step on, if the control allows another rate."""
+    def set_learning_rate(self, rate: float) -> str:
+        """Train with ``rate`` from the next step on, if the control allows another rate.
+
+        Returns:
+            Why the rate stays as it is, as a sentence; empty if it is set.
+        """
         raise NotImplementedError
 
     @property
@@ -122,7 +126,10 @@ class Lifecycle:
         rate = self.control.take_learning_rate()
         if rate is not None:
             self.flush()
-            self.set_learning_rate(rate)
+            if why_not := self.set_learning_rate(rate):
+                self.run.notes.append(why_not)
+            else:
+                self.run.rate_changed(rate)
 
     def _hold_while_paused(self) -> None:
         """Block until the pause is over; the time counts neither for steps nor for callbacks."""

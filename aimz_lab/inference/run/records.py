@@ -64,9 +64,11 @@ class TrainerState(Protocol):
 
     Attributes:
         svi: The SVI state.
+        rate: The learning rate that was set, if it is not part of the optimizer's state.
     """
 
     svi: SVIState
+    rate: jax.Array | None
 
     def _replace(self, **fields: PyTree) -> Self: ...
 
@@ -78,12 +80,28 @@ class Best:
     Attributes:
         value: The monitor's value, in nats per row.
         step: Steps done by then.
-        state: The trainer's state; its arrays are shared with the run, not copied.
+        state: The trainer's state; its arrays are shared with the run, not copied. ``None`` where
+            nobody has it: in a hand-written loop, and in a run read from a file.
     """
 
     value: float
     step: int
-    state: TrainerState
+    state: TrainerState | None
+
+
+@dataclass(frozen=True)
+class RateChange:
+    """A change of the learning rate during a run, on request.
+
+    Attributes:
+        step: Steps done by then.
+        before: The rate of these; ``None`` if it is not known.
+        after: The rate of the next step.
+    """
+
+    step: int
+    before: float | None
+    after: float
 
 
 class ValidationLosses(Sequence[tuple[int, float]]):

@@ -12,10 +12,17 @@ from jaxtyping import Float, Int, Num
 
 from aimz_lab.errors import ArgumentError
 from aimz_lab.inference.copies import refuse_copy
+from aimz_lab.inference.run.best_state import BestSoFar
 from aimz_lab.inference.run.buckets import HIGH, LOW, Buckets
 from aimz_lab.inference.run.chain_record import ChainRecord
 from aimz_lab.inference.run.control import Control
-from aimz_lab.inference.run.records import Best, RunInfo, TrainerState, ValidationLosses
+from aimz_lab.inference.run.records import (
+    Best,
+    RateChange,
+    RunInfo,
+    TrainerState,
+    ValidationLosses,
+)
 from aimz_lab.inference.run.run_words import run_html, run_line
 from aimz_lab.inference.run.step_history import StepHistory
 from aimz_lab.inference.run.steps import Steps
@@ -23,6 +30,7 @@ from aimz_lab.types import JsonObject, RunStatus, shown
 
 AxisLabels = Mapping[str, tuple[Sequence[str] | None, ...]]
 """Labels along each axis of sites, by site."""
+_MOST_CHANGES = 1_000
 
 
 class Run:
@@ -43,7 +51,9 @@ class Run:
         status: One of :data:`aimz_lab.types.RunStatus`.
         reason: Why the run ended, as a phrase.
         epoch: Epoch of the last step, from 1; 0 before the first.
-        learning_rate: The rate of the last step; ``None`` if the optimizer's state has none.
+        learning_rate: The rate of the last step; ``None`` if it is not known.
+        first_learning_rate: The rate of the first step; ``None`` if it is not known, and of a
+            resumed run.
         disabled: Callbacks that failed and were switched off, each with its error.
         checkpoints: The newest paths written, with the step of each; at most 1,000.
         seconds_in: Wall time by activity: ``data`` (gathering batches and moving them),
@@ -54,7 +64,10 @@ class Run:
         skipped: Steps left out because they were not finite.
         notes: Sentences for a display to show.
         exception: The error that ended a failed run.
-        best: The best states so far by monitor; see :mod:`aimz_lab.inference.run.best_state`.
+        best: Best states that callbacks keep, by monitor; see :attr:`best_so_far`.
+        rate_changes: The latest changes of the learning rate on request; at most 1,000.
+        ending: How a run ended that was interrupted or diverged, and which state the model has, as
+            a phrase for its ``repr``; otherwise empty.
         chains: The progress of Markov chains, chain by chain; ``None`` for other runs.
         guide: The guide that is trained; ``None`` for other runs.
         axis_labels: Returns the labels along the axes of sites, by site, where they are known: the
@@ -79,6 +92,7 @@ class Run:
         self.reason = ""
         self.epoch = 0
         self.learning_rate: float | None = None
+        self.first_learning_rate: float | None = None
         self.disabled: list[tuple[object, Exception]] = []
         self.checkpoints: list[tuple[int, str]] = []
         self.seconds_in: dict[str, float] = {}
@@ -87,16 +101,20 @@ class Run:
         self.notes: list[str] = []
         self.exception: BaseException | None = None
         self.best: dict[str, Best] = {}
+        self.rate_changes: list[RateChange] = []
+        self.ending = ""
         self.chains: ChainRecord | None = None
         self.guide: Callable | None = None
         self.axis_labels: Callable[[], AxisLabels] = dict
         self._history = StepHistory()
+        self._best_so_far = BestSoFar()
         self._validation = ValidationLosses()
         self._final_state: TrainerState | None = None
         self._get_params = get_params
         self._get_state: Callable[[], TrainerState] | None = None
         self._get_position: Callable[[], tuple[int, int]] | None = None
         self._get_provenance: Callable[[], JsonObject] | None = None
+        self._with_rate: Callable[[TrainerState, float], TrainerState] | None = None
         self._began: float | None = None
         self._ended: float | None = None
 
@@ -141,7 +159,8 @@ class Run:
         """Return one value a step: ``loss``, ``epoch``, ``rows``, ``n_pad``, or a metric.
 
         ``seconds`` is the stepping time at the end of the step's chunk, in seconds, and
-        ``learning_rate`` the rate of the chunk, NaN if the optimizer's state has none.
+        ``learning_rate`` the rate of the step, NaN if it is not known. Of a schedule within
+        ``optax.inject_hyperparams``, the steps of a report all have the rate of the last.
 
         Of a run of more than 131,072 steps, it is one value a bucket of neighbouring steps, see
         :attr:`bucket_steps`: the mean of the finite losses or metrics, NaN without any, the sum of
@@ -268,6 +287,18 @@ class Run:
         return self.status == "failed" and self.step == self.resumed_at
 
     @property
+    def best_so_far(self) -> Best | None:
+        """The best state so far, or ``None`` before the first reading of the loss.
+
+        With held-out data it is the state of the lowest held-out loss. Without, the losses are read
+        in windows of whole epochs, of at least 64 steps, or of 256 steps where an epoch is longer;
+        it is the state at the end of the chunk in which the window of the lowest mean ended. A
+        callback that keeps a best state by a monitor of its own goes first.
+        """
+        kept = self.best.get("validation") or next(iter(self.best.values()), None)
+        return kept or self._best_so_far.look(self)
+
+    @property
     def params(self) -> Mapping[str, jax.Array]:
         """The guide's constrained parameters after the last step; empty if there are none."""
         return self._get_params() if self._get_params else {}
@@ -276,6 +307,12 @@ class Run:
     def state(self) -> TrainerState | None:
         """The trainer's state after the last accepted step; ``None`` if there is no trainer."""
         return self._get_state() if self._get_state else None
+
+    @property
+    def state_to_resume(self) -> TrainerState | None:
+        """The :attr:`state` with the requested learning rate, which the next step would have."""
+        rate, state = self.control.requested_learning_rate, self.state
+        return state if rate is None or self._with_rate is None else self._with_rate(state, rate)
 
     @property
     def position(self) -> tuple[int, int] | None:
@@ -306,14 +343,21 @@ class Run:
         state: Callable[[], TrainerState],
         position: Callable[[], tuple[int, int]],
         provenance: Callable[[], JsonObject] | None = None,
+        with_rate: Callable[[TrainerState, float], TrainerState] | None = None,
     ) -> None:
-        """Set the functions behind ``params``, ``state``, ``position`` and ``provenance``."""
+        """Set the functions behind ``params``, ``state``, ``position`` and ``provenance``.
+
+        ``with_rate`` is behind :attr:`state_to_resume`.
+        """
+        self._with_rate = with_rate
         self._get_params, self._get_state, self._get_position = params, state, position
         self._get_provenance = provenance
 
     def begin(self) -> None:
         """Start the clock; for trainers."""
         self.status = "running"
+        self._best_so_far.leave_out_restored(self)
+        self.first_learning_rate = None if self.step else self.learning_rate
         self._began = time.monotonic()
 
     def record(self, steps: Steps) -> None:
@@ -322,6 +366,24 @@ class Run:
         self.learning_rate = steps.learning_rate
         if len(steps):
             self.epoch = int(steps.epoch[-1])
+        self._best_so_far.look(self)
+
+    def validated(self, loss_per_row: float) -> None:
+        """Append the held-out loss of the present state; for trainers.
+
+        Args:
+            loss_per_row: The loss in nats per row.
+        """
+        self._validation.append((self.step, loss_per_row))
+        self._best_so_far.look(self)
+
+    def rate_changed(self, rate: float) -> None:
+        """Note that ``rate`` holds from the next step on; for trainers."""
+        change = RateChange(self.step, self.learning_rate, rate)
+        self.rate_changes = [*self.rate_changes[-_MOST_CHANGES + 1 :], change]
+        self.learning_rate = rate
+        if self.step == 0:
+            self.first_learning_rate = rate
 
     def kept(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """Return the history as it is kept, at one moment: what :meth:`take_over` needs.

@@ -153,13 +153,14 @@ class StepHistory:
         """Append ``steps``; a metric is NaN where a step lacks it."""
         count, before = len(steps), len(self)
         rate = np.nan if steps.learning_rate is None else steps.learning_rate
+        rates = np.full(count, rate) if steps.rates is None else steps.rates
         with self._lock:
             self.stepping_s += steps.seconds
             self._losses.extend(steps.loss)
             for name in ("epoch", "rows", "n_pad"):
                 self._columns[name].extend(getattr(steps, name))
             self._columns["seconds"].extend(np.full(count, self.stepping_s))
-            self._columns["learning_rate"].extend(np.full(count, rate))
+            self._columns["learning_rate"].extend(rates)
             for name in dict.fromkeys([*self._metrics, *steps.metrics]):
                 if name not in self._metrics:
                     self._metrics[name] = Buckets(*_METRIC)

@@ -43,7 +43,8 @@ class Steps:
         rows: Rows of data in each step, padding excluded.
         n_pad: Rows of padding in each step.
         seconds: Wall time from the end of the steps before to the end of these.
-        learning_rate: The rate of these steps; ``None`` if the optimizer's state has none.
+        learning_rate: The rate of these steps, or of the last one; ``None`` if it is not known.
+        rates: The rate of each step, where a schedule changes it from step to step.
         metrics: Further values of each step by name, such as ``grad_norm``.
 
     Example:
@@ -60,6 +61,7 @@ class Steps:
     n_pad: Num[np.ndarray, " step"]
     seconds: float
     learning_rate: float | None = None
+    rates: Num[np.ndarray, " step"] | None = None
     metrics: Mapping[str, Num[np.ndarray, " step"]] = field(default_factory=dict)
 
     def __len__(self) -> int:

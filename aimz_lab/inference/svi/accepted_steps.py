@@ -108,7 +108,7 @@ def _position_of(chunk: Chunk, step: int) -> Position:
 
 
 def describe_bad_step(chunk: Chunk, at: int, loss: float, done: int) -> str:
-    """Return a message: what is not finite, where, and possible remedies.
+    """Return what is not finite, and where, as a phrase.
 
     Args:
         chunk: The chunk with the bad step.
@@ -122,11 +122,7 @@ def describe_bad_step(chunk: Chunk, at: int, loss: float, done: int) -> str:
         listed = chunk.rows_of(at)
         shown = ", ".join(map(str, listed[:8])) + (", ..." if len(listed) > 8 else "")
         rows = f", rows {shown}"
-    return (
-        f"{what} at step {done + 1:,} (epoch {chunk.epoch[at]}{rows}); the model "
-        f"keeps the state after step {done:,}. Lower the learning rate, scale the "
-        "inputs, or check these rows; on_nonfinite='skip' leaves such steps out."
-    )
+    return f"{what} at step {done + 1:,} (epoch {chunk.epoch[at]}{rows})"
 
 
 def describe_bad_batch(loss: float, rows: Rows, n_pad: int) -> str:

@@ -229,6 +229,7 @@ class SviFit:
             state,
             vi_result=SVIRunResult(params, state, run.losses),
             epochs_done=origin.first_epoch + (0 if self.request.num_steps else run.epoch),
+            ending=run.ending,
         )
         yield trained
         posterior = self.learner.draw_for(self.request, self.data, params, self.spec)
@@ -240,6 +241,9 @@ class SviFit:
 
     def warning(self) -> str | None:
         """Return a warning if the run was interrupted or diverged."""
-        if self.run.status in ("diverged", "interrupted"):
+        if self.run.status == "interrupted":
+            kept = "it, and a posterior from it" if self.run.step else "before"
+            return f"The fit ended early: {self.run.reason}; the model has the state of {kept}."
+        if self.run.status == "diverged":
             return f"The fit ended early: {self.run.reason}"
         return None

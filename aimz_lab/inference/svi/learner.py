@@ -29,7 +29,6 @@ from aimz_lab.inference.posterior import Posterior
 from aimz_lab.inference.request import FitRequest, SampleRequest, StepOptions, ViResult
 from aimz_lab.inference.rollback import restorer, rollback_on_error
 from aimz_lab.inference.run.events import Callbacks, Control, Run, RunInfo
-from aimz_lab.inference.run.rates import WHY_FIXED
 from aimz_lab.inference.svi.accepted_steps import describe_bad_batch
 from aimz_lab.inference.svi.compiled_steps import StepEngine
 from aimz_lab.inference.svi.fit import FitData, SviFit, prepare, read_fit_data
@@ -41,6 +40,7 @@ from aimz_lab.inference.svi.given_result import (
 )
 from aimz_lab.inference.svi.guide_draws import GuideDraws
 from aimz_lab.inference.svi.guide_setup import GuideSetup, check_same_parameters
+from aimz_lab.inference.svi.optimizer_rate import OptimizerRate
 from aimz_lab.inference.svi.plan import TrainingPlan, make_feed, plan_training
 from aimz_lab.inference.svi.rows_check import RowsCheck
 from aimz_lab.inference.svi.run_setup import RunSetup, compiler_effort, make_trainer
@@ -89,7 +89,7 @@ class SviLearner:
 
     def __getstate__(self) -> dict[str, Any]:
         compiled = {"_engines", "_plans", "_constrained", "_draws", "_rows_check", "_code"}
-        left = {*compiled, "_short_batches"}
+        left = {*compiled, "_rate", "_short_batches"}
         return {name: v for name, v in self.__dict__.items() if name not in left}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -100,6 +100,7 @@ class SviLearner:
         self._code: tuple[CodeKey, ...] = ()
         self._engines: dict[Hashable, StepEngine] = {}
         self._plans: dict[Hashable, TrainingPlan] = {}
+        self._rate = OptimizerRate(self._svi.optim)
         self._short_batches = ShortBatches()
         self._constrained = jax.jit(
             named("parameters", self._svi.get_params), compiler_options=compiler_options(QUICKEST)
@@ -183,12 +184,13 @@ class SviLearner:
         undo = restorer(*self._changeable)
         with self._rollback():
             names = callable_name(self._kernel.kernel), f"SVI/{callable_name(self._svi.guide)}"
-            run = Run(RunInfo(*names), control=Control(why_not=WHY_FIXED))
+            run = Run(RunInfo(*names), control=Control(why_not=self._rate.why_fixed))
             run.guide = self._svi.guide
             callbacks = Callbacks(request.callbacks, run, leads=read.placement.team.leads)
             metrics = request.step.metrics | callbacks.metrics
             asked = replace(request, step=replace(request.step, metrics=metrics))
             self._read_code()
+            was_trained = state is not None
             doing("setting up the guide")
             state = self._ensure_state(state, request.origin.keys[0], data)
             doing("gathering the first batches")
@@ -201,6 +203,8 @@ class SviLearner:
                 state,
                 output=self.output,
                 params=self.params,
+                rate=self._rate,
+                was_trained=was_trained,
             )
         return SviFit(self, request, data, read.spec, run, trainer, undo)
 

@@ -24,8 +24,8 @@ from aimz_lab.inference.feeds.feed import Feed
 from aimz_lab.inference.feeds.training_data import TrainingData
 from aimz_lab.inference.request import FitRequest, StepOptions
 from aimz_lab.inference.run.events import Callbacks, Run, RunInfo
-from aimz_lab.inference.run.rates import learning_rate
 from aimz_lab.inference.svi.compiled_steps import StepEngine
+from aimz_lab.inference.svi.optimizer_rate import OptimizerRate
 from aimz_lab.inference.svi.plan import TrainingPlan
 from aimz_lab.inference.svi.step import TrainState
 from aimz_lab.inference.svi.trainer import Trainer, TrainOptions, Validation
@@ -104,6 +104,8 @@ def make_trainer(
     *,
     output: str,
     params: Callable[[SVIState], Params],
+    rate: OptimizerRate,
+    was_trained: bool = False,
 ) -> Trainer:
     """Return the trainer of a run, ready to begin or to go on from a checkpoint.
 
@@ -115,6 +117,8 @@ def make_trainer(
         state: The state to begin with, unless there is a checkpoint.
         output: Name of the output.
         params: Returns the constrained parameters of a state.
+        rate: The learning rate of the optimizer.
+        was_trained: Whether the state is that of an earlier training.
 
     Raises:
         CheckpointError: If the run cannot go on from the checkpoint.
@@ -124,7 +128,7 @@ def make_trainer(
         FitWarning: If batches of a stream of unknown length are not scaled.
     """
     request, data, placement = setup.request, setup.data, setup.plan.placement
-    run.control.can_set_learning_rate = learning_rate(state.optim_state) is not None
+    run.control.can_set_learning_rate = rate.is_settable(TrainState(state))
     _warn_unscaled(setup)
     # The run keeps these functions; they must not keep the feed, which holds the batches.
     facts = cache(lambda: _checkpoint_facts(request.step, data, svi, run, state, output))
@@ -150,12 +154,15 @@ def make_trainer(
         start=request.start,
         put=placement.put_everywhere,
         team=placement.team,
+        was_trained=was_trained or request.checkpoint is not None,
+        rate=rate,
     )
     run.bind(
         params=lambda: params(run.final_state.svi),
         state=lambda: trainer.state,
         position=lambda: trainer.position,
         provenance=lambda: {"facts": facts(), "origin": request.origin.as_plain()},
+        with_rate=rate.set,
     )
     return trainer
 

@@ -20,6 +20,7 @@ from numpyro.optim import _NumPyroOptim
 
 from aimz_lab.errors import InferenceError
 from aimz_lab.inference.numpyro_patches import sites_in_order
+from aimz_lab.inference.svi.optimizer_rate import OptimizerRate
 from aimz_lab.kernel.batch_plates import with_whole_plates
 from aimz_lab.kernel.scaling import DataSize, RowScale, scale_rows
 from aimz_lab.types import Array, RandomKey, Rows, Shared, Static
@@ -32,11 +33,14 @@ class TrainState(NamedTuple):
         svi: NumPyro's state: optimizer, mutable sites, random key.
         gradients: Sum of the gradients since the last update; ``None`` without accumulation.
         pending: Number of gradients in that sum; ``None`` without accumulation.
+        rate: The learning rate that was set, or the factor of a schedule; ``None`` if nobody has
+            set one, or it is part of the optimizer's state.
     """
 
     svi: SVIState
     gradients: PyTree[jax.Array] | None = None
     pending: Int32[jax.Array, ""] | None = None
+    rate: Float[jax.Array, ""] | None = None
 
 
 class Batch(NamedTuple):
@@ -100,6 +104,7 @@ class SviStep:
         self._svi = svi
         self._plan = plan
         self._static = dict(static)
+        self._rate = OptimizerRate(svi.optim)
         self._optimizer_evaluates = (
             type(svi.optim).eval_and_update is not _NumPyroOptim.eval_and_update
         )
@@ -123,12 +128,12 @@ class SviStep:
     ) -> tuple[TrainState, Float[jax.Array, ""], dict[str, Float[jax.Array, ""]]]:
         """Return the state after one step on ``batch``, its loss in nats, and its metrics."""
         # The order of key splits and of the update is NumPyro's own (SVI.update).
-        svi, optim = state.svi, self._svi.optim
+        svi, optim = state.svi, self._rate.optimizer(state.rate)
         next_key, step_key = jax.random.split(svi.rng_key)
         loss_of = self._loss_function(step_key, svi.mutable_state, batch)
         if self._optimizer_evaluates:
             (loss, mutable), optim_state = optim.eval_and_update(loss_of, svi.optim_state)
-            return TrainState(SVIState(optim_state, mutable, next_key)), loss, {}
+            return state._replace(svi=SVIState(optim_state, mutable, next_key)), loss, {}
         params = optim.get_params(svi.optim_state)
         (loss, mutable), gradients = jax.value_and_grad(loss_of, has_aux=True)(params)
         values = {}
@@ -136,10 +141,11 @@ class SviStep:
             values["grad_norm"] = jnp.linalg.norm(ravel_pytree(gradients)[0])
         if self._plan.accumulate == 1:
             optim_state = optim.update(gradients, svi.optim_state, value=loss)
-            return TrainState(SVIState(optim_state, mutable, next_key)), loss, values
+            return state._replace(svi=SVIState(optim_state, mutable, next_key)), loss, values
         total = jax.tree.map(jnp.add, state.gradients, gradients)
         optim_state, total, pending = self._accumulate(state, total, loss)
-        return TrainState(SVIState(optim_state, mutable, next_key), total, pending), loss, values
+        new = SVIState(optim_state, mutable, next_key)
+        return state._replace(svi=new, gradients=total, pending=pending), loss, values
 
     def _accumulate(
         self, state: TrainState, total: PyTree[jax.Array], loss: jax.Array
@@ -149,7 +155,8 @@ class SviStep:
 
         def update() -> tuple[Any, PyTree[jax.Array], jax.Array]:
             mean = jax.tree.map(lambda g: g / k, total)
-            new = self._svi.optim.update(mean, state.svi.optim_state, value=loss)
+            optim = self._rate.optimizer(state.rate)
+            new = optim.update(mean, state.svi.optim_state, value=loss)
             return new, jax.tree.map(jnp.zeros_like, total), jnp.zeros_like(pending)
 
         return jax.lax.cond(pending == k, update, lambda: (state.svi.optim_state, total, pending))

@@ -25,14 +25,15 @@ from aimz_lab.inference.feeds.feed import BEGINNING, Chunk, Feed, Position
 from aimz_lab.inference.run.control import Control, StopRequest
 from aimz_lab.inference.run.events import Callbacks
 from aimz_lab.inference.run.loop import CHUNK_S, RunLoop
-from aimz_lab.inference.run.rates import learning_rate, set_learning_rate
 from aimz_lab.inference.run.run import Run
 from aimz_lab.inference.run.team import ALONE, Team, local
 from aimz_lab.inference.svi.accepted_steps import AcceptedSteps, describe_bad_step
 from aimz_lab.inference.svi.compiled_steps import ChunkResult, StepEngine
+from aimz_lab.inference.svi.divergence import FallBack
+from aimz_lab.inference.svi.optimizer_rate import OptimizerRate
 from aimz_lab.inference.svi.step import TrainState
 from aimz_lab.kernel.scaling import DataSize
-from aimz_lab.types import OnNonFinite, Shared
+from aimz_lab.types import OnNonFinite, RunStatus, Shared
 
 REPORT_S = 0.09
 """Least seconds between two reports if ``steps_per_call`` is ``"auto"``: about two chunks, and the
@@ -95,6 +96,8 @@ class Trainer(RunLoop):
         start: Position of the feed at the beginning.
         put: Brings a state to the devices.
         team: The processes that train together.
+        was_trained: Whether the state is that of an earlier training.
+        rate: The learning rate of the optimizer; by default what the optimizer's state has.
 
     Attributes:
         state: State after the last reported step, even if the run failed later.
@@ -115,13 +118,17 @@ class Trainer(RunLoop):
         start: Position = BEGINNING,
         put: Callable[[TrainState], TrainState],
         team: Team = ALONE,
+        was_trained: bool = False,
+        rate: OptimizerRate | None = None,
     ) -> None:
         super().__init__(run, callbacks)
         self.state = state
         self._put, self._team = put, team
         self._control = run.control if team.is_alone else Control()
         self._agreed_steps: int | None = None
+        self._fall_back = FallBack(run, state if was_trained else None)
         self.position = start
+        self._rate = rate or OptimizerRate(None)
         self._engine = engine
         self._feed: Feed | None = feed
         self._shared = shared
@@ -140,7 +147,7 @@ class Trainer(RunLoop):
         Raises:
             Exception: An error of a callback that is not a display.
         """
-        self.run.learning_rate = learning_rate(self.state.svi.optim_state)
+        self.run.learning_rate = self._rate.of_next_step(self.state)
         super().begin()
 
     def run_to_end(self) -> None:
@@ -197,14 +204,15 @@ class Trainer(RunLoop):
                 return stop
         return f"all {self.run.step:,} steps done", "completed"
 
-    def set_learning_rate(self, rate: float) -> None:
+    def set_learning_rate(self, rate: float) -> str:
         """Train with ``rate`` from the next step on; the chunk ahead is dispatched anew."""
+        if self._rate.of_next_step(self.state) == 0:
+            return f"The learning rate is 0 here and stays so: {rate:g} is no multiple of it."
         ahead = self._ahead
         jax.block_until_ready(ahead.result.tried)
-        svi = self.state.svi
-        svi = svi._replace(optim_state=set_learning_rate(svi.optim_state, rate))
-        self.state = self.state._replace(svi=svi)
+        self.state = self._rate.set(self.state, rate)
         self._ahead = self._dispatch(self._put(self.state), ahead.chunk)
+        return ""
 
     @property
     def control(self) -> Control:
@@ -296,12 +304,25 @@ class Trainer(RunLoop):
         accepted, self._pending_report = self._pending_report, None
         if accepted is None:
             return
-        steps = replace(accepted.steps, learning_rate=learning_rate(accepted.state.svi.optim_state))
+        steps = replace(
+            accepted.steps,
+            learning_rate=self._rate.of_last_step(local(accepted.state)),
+            rates=self._rate.of_steps(self.state, local(accepted.state), len(accepted.steps)),
+        )
         self.run.transferred_bytes += accepted.nbytes
         self.run.skipped += int(np.count_nonzero(~np.isfinite(steps.loss)))
         self.state, self.position = local(accepted.state), accepted.position
         self.report(steps, accepted.epoch_ends)
         self._validate(accepted.epoch_ends)
+        self._fall_back.look()
+
+    def _close(self, status: RunStatus, reason: str) -> None:
+        """End the run; after a divergence with the best state of the model."""
+        if status == "diverged":
+            reason = self._fall_back.take(reason)
+        elif status == "interrupted":
+            self.run.ending = reason
+        super()._close(status, reason)
 
     def _learn_speed(self, steps: int, seconds: float) -> None:
         if steps and seconds > 0:
@@ -321,6 +342,6 @@ class Trainer(RunLoop):
             return
         began = time.monotonic()
         loss = validation.loss(self.state.svi)
-        self.run.validation.append((self.run.step, loss))
+        self.run.validated(loss)
         self.run.spend("validation", time.monotonic() - began)
         self.callbacks.emit("on_validation_end", loss)

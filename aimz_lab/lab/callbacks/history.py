@@ -214,9 +214,10 @@ def compare(*sources: RunSource | Sequence[RunSource] | Mapping[str, RunSource])
 
     Returns:
         A data frame that shows the picture too, with a column a run in the order given: how it
-        ended, steps, time, rates, and losses, per row where the rows are known. ``loss`` and
-        ``best`` are smoothed; ``total_loss`` is the loss of all rows. A run without a name has that
-        of its kernel, and its place.
+        ended, steps, time, rates, and losses, per row where the rows are known. ``loss`` is
+        smoothed; ``best`` is the loss of the best state, see :attr:`Run.best_so_far`;
+        ``total_loss`` is the loss of all rows. A run without a name has that of its kernel, and its
+        place.
 
     Raises:
         ArgumentError: If none is given, or two have the same name.
@@ -243,7 +244,7 @@ def _facts(run: Run) -> dict[str, Any]:
     trace = loss_trace(run)
     smoothed = trace.smooth() / rows
     has_loss = np.isfinite(smoothed).any() and not run.info.is_sampling
-    divergences = None if run.chains is None else run.chains.divergences
+    divergences, best = None if run.chains is None else run.chains.divergences, run.best_so_far
     return {
         "method": method_words(run.info.method),
         "status": formatting.STATUS_WORDS[run.status],
@@ -255,8 +256,8 @@ def _facts(run: Run) -> dict[str, Any]:
         "padded_share": padded_share(run),
         "loss": loss_per_row(run) if has_loss else np.nan,
         "total_loss": total_loss(run) if has_loss and run.info.n_obs else np.nan,
-        "best": float(np.nanmin(smoothed)) if has_loss else np.nan,
-        "best_step": int(trace.steps[np.nanargmin(smoothed)]) if has_loss else None,
+        "best": best.value if best else np.nan,
+        "best_step": best.step if best else None,
         "validation": run.validation[-1][1] if run.validation else np.nan,
         "draws": None if run.chains is None else run.chains.draws,
         "divergences": None if divergences is None else int(divergences.sum()),

@@ -16,21 +16,18 @@ from aimz_lab.lab.panels import (
     SamplingPanel,
     TracePanel,
 )
-from aimz_lab.lab.panels.best_so_far import BestSoFar
 
 
-def panels_of(run: Run, *more: Panel, best: BestSoFar | None = None) -> list[Panel]:
+def panels_of(run: Run, *more: Panel) -> list[Panel]:
     """Return the panels that show a run of this kind.
 
     Args:
         run: The run.
         *more: Further panels, which come last.
-        best: Where the progress panel finds the best state.
     """
-    progress = ProgressPanel(best or BestSoFar())
     if run.info.is_sampling:
-        return [progress, TracePanel(), SamplingPanel(), ConvergencePanel(), *more]
-    return [progress, LossPanel(), PaddingPanel(), ParametersPanel(), *more]
+        return [ProgressPanel(), TracePanel(), SamplingPanel(), ConvergencePanel(), *more]
+    return [ProgressPanel(), LossPanel(), PaddingPanel(), ParametersPanel(), *more]
 
 
 def meta(run: Run) -> dict[str, Any]:

@@ -17,10 +17,10 @@ from aimz_lab.lab.cache import enable_compilation_cache
 from aimz_lab.lab.callbacks import ProgressLine
 from aimz_lab.lab.dashboard import previous_runs
 from aimz_lab.lab.dashboard.contents import meta, panels_of
+from aimz_lab.lab.dashboard.rate_doubts import doubt
 from aimz_lab.lab.dashboard.view_choice import MOST_UPDATES_PER_S, ViewName, view_named
 from aimz_lab.lab.dashboard.views import Receive, View
 from aimz_lab.lab.panels import CheckPanel, DevicesPanel, Panel
-from aimz_lab.lab.panels.best_so_far import BestSoFar
 from aimz_lab.lab.panels.panel_set import Frames, PanelSet
 from aimz_lab.lab.panels.predictive_check import Replicate
 from aimz_lab.lab.throttle import Throttle
@@ -95,7 +95,6 @@ class LiveDashboard(Display):
         self._place = environment.place()
         self._check_every = check_positive_int("check_every", check_every)
         self._restore_best = False
-        self._best = BestSoFar()
         self._check = CheckPanel(predictive_check) if predictive_check else None
         self._share = share
         self._panel_set = PanelSet([], share=share / 3)
@@ -108,7 +107,7 @@ class LiveDashboard(Display):
         self._opening = threading.Lock()
 
     def _panels(self, run: Run) -> list[Panel]:
-        panels = panels_of(run, DevicesPanel(lambda: self.display_s), best=self._best)
+        panels = panels_of(run, DevicesPanel(lambda: self.display_s))
         return [*panels, self._check] if self._check else panels
 
     @property
@@ -148,7 +147,6 @@ class LiveDashboard(Display):
         self._restore_best = False
         self._sent_s = 0.0
         self.view, self._next_view = self._next_view or self._new_view(), None
-        self._best.begin(run, keep="progress" in self.view.wants)
         self._panel_set = PanelSet(self._panels(run), share=self._share / 3)
         self._panel_set.begin(run)
         first: Frames = {"meta": meta(run), "previous_runs": previous_runs.frame(run)}
@@ -160,13 +158,8 @@ class LiveDashboard(Display):
 
     def on_steps_end(self, run: Run, steps: Steps) -> None:
         """Show what is new, if that is due."""
-        self._best.look(run)
         self._panel_set.take(steps)
         self._refresh(run)
-
-    def on_validation_end(self, run: Run, loss_per_row: float) -> None:  # noqa: ARG002
-        """Keep the state, if it is the best one."""
-        self._best.look(run)
 
     def on_pause(self, run: Run) -> None:
         """Show that the run waits."""
@@ -183,8 +176,8 @@ class LiveDashboard(Display):
 
     def on_fit_end(self, run: Run) -> None:
         """Show how the run ended, for good, and keep its curve for comparison."""
-        best = self._best.of(run)
-        if self._restore_best and best:
+        best = run.best_so_far
+        if self._restore_best and best and best.state is not None:
             run.end_with(best.state)
             run.notes.append(f"The model has the best state, that of step {best.step:,}.")
         with self._showing:
@@ -213,6 +206,10 @@ class LiveDashboard(Display):
         try:
             if message.get("kind") == "restore_best":
                 self._stop_at_best(run)
+            is_rate = message.get("kind") == "learning_rate"
+            if is_rate and (question := doubt(run, message.get("value"))):
+                self.view.send({"kind": "doubted", "why": question})
+                return
             _obey(run, message.get("kind"), message.get("value"))
         except AimzLabError as error:
             self.view.send({"kind": "refused", "why": str(error)})
@@ -229,7 +226,8 @@ class LiveDashboard(Display):
                 self.view.show(run, {"progress": progress})
 
     def _stop_at_best(self, run: Run) -> None:
-        if self._best.of(run) is None:
+        best = run.best_so_far
+        if best is None or best.state is None:
             msg = "There is no best state yet; the first is known after some 64 steps."
             raise ArgumentError(msg)
         self._restore_best = True
@@ -261,7 +259,7 @@ def _obey(run: Run, kind: str | None, value: Any) -> None:
             control.resume()
         case "checkpoint":
             control.checkpoint()
-        case "learning_rate":
+        case "learning_rate" | "sure_learning_rate":
             control.set_learning_rate(value)
 
 

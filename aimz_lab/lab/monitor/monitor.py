@@ -11,11 +11,13 @@ from typing import Any, Self
 from aimz_lab.data.checks import check_positive_int
 from aimz_lab.data.options import check_callable
 from aimz_lab.errors import CallError
+from aimz_lab.inference.run.endings import tell_interrupt
 from aimz_lab.inference.run.events import Callback, check_callbacks
 from aimz_lab.inference.run.run import Run
 from aimz_lab.lab.dashboard.dashboard import LiveDashboard
 from aimz_lab.lab.monitor.batches import Batches, Source
 from aimz_lab.lab.monitor.watched_run import WatchedRun
+from aimz_lab.types import OnInterrupt, check_choice
 
 _END = object()
 
@@ -28,6 +30,7 @@ def monitor(
     model: Any = None,
     callbacks: Iterable[Callback] | None = None,
     set_learning_rate: Callable[[float], None] | None = None,
+    on_interrupt: OnInterrupt = "stop",
 ) -> Watch:
     """Watch and steer a hand-written training loop as ``fit`` is watched and steered.
 
@@ -44,13 +47,15 @@ def monitor(
         callbacks: The callbacks; by default a :class:`~aimz_lab.lab.LiveDashboard`.
         set_learning_rate: Called with a requested rate. Not needed if ``model`` is an
             ``ImpactModel`` whose optimizer keeps its rate in its state.
+        on_interrupt: What an interrupt stops besides the loop, which has to be in a ``with`` block;
+            as in ``ImpactModel.fit``.
 
     Returns:
         The batches, to iterate once.
 
     Raises:
-        ArgumentError: If ``epochs`` or ``n_obs`` is no positive int, or ``set_learning_rate`` is no
-            function.
+        ArgumentError: If ``epochs`` or ``n_obs`` is no positive int, ``set_learning_rate`` is no
+            function, or ``on_interrupt`` is not known.
         CallError: If ``callbacks`` is no list of callbacks.
         DataTypeError: If ``batches`` is no source of batches, or has fewer passes than ``epochs``.
 
@@ -67,14 +72,18 @@ def monitor(
         check_callable("set_learning_rate", set_learning_rate, "of a rate")
     rows = None if n_obs is None else check_positive_int("n_obs", n_obs)
     epochs = check_positive_int("epochs", epochs)
-    return Watch(Batches(batches, epochs, rows), epochs, model, chosen, set_learning_rate)
+    source = Batches(batches, epochs, rows)
+    watch = Watch(source, epochs, model, chosen, set_learning_rate)
+    watch.on_interrupt = check_choice("on_interrupt", on_interrupt, OnInterrupt)
+    return watch
 
 
 class Watch:
     """The batches of a monitored loop; made by :func:`monitor`.
 
     Iterate it, or :meth:`epochs`, once. A ``with`` block around the loop also reports errors of the
-    loop's own code. An interrupt then ends the block without an error, as it ends ``fit``.
+    loop's own code. An interrupt then ends the block without an error, as it ends ``fit``; in a
+    notebook the rest of the cell and the queued cells are left out.
 
     Args:
         batches: The source of batches.
@@ -82,6 +91,9 @@ class Watch:
         model: The ``ImpactModel`` that the loop trains, or a name for it.
         callbacks: The callbacks of the run.
         set_learning_rate: Called with a requested rate; or ``None``.
+
+    Attributes:
+        on_interrupt: What an interrupt of the block stops besides it.
 
     Example:
         >>> with monitor([1.0, 2.0], model="demo", callbacks=[]) as watch:
@@ -102,6 +114,7 @@ class Watch:
         self._batches = batches
         self._epochs = epochs
         self._lifecycle = WatchedRun(batches, epochs, model, callbacks, set_learning_rate)
+        self.on_interrupt: OnInterrupt = "stop"
         self._begun = False
         self._in_block = False
 
@@ -213,4 +226,8 @@ class Watch:
             return False
         is_first = not self.run.finished or self.run.status == "interrupted"
         self._lifecycle.fail(error)
-        return is_first and isinstance(error, KeyboardInterrupt)
+        if not is_first or not isinstance(error, KeyboardInterrupt):
+            return False
+        if self.on_interrupt != "raise":
+            tell_interrupt(self.run, self.on_interrupt)
+        return self.on_interrupt != "raise"

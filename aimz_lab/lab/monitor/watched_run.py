@@ -165,9 +165,10 @@ class WatchedRun(Lifecycle):
             self.run.control.can_set_learning_rate = True
         return rate
 
-    def set_learning_rate(self, rate: float) -> None:
+    def set_learning_rate(self, rate: float) -> str:
         """Pass a requested rate to the user's function, or to the model."""
         self._set_rate(rate)
+        return ""
 
     def _close(self, status: RunStatus, reason: str) -> None:
         # A loop that ends early may do so before the loss of its last batch.

@@ -82,7 +82,7 @@ class SamplingPanel(Panel):
             "of": chains.plan.draws,
             "iterations": chains.iterations,
             "warmup": chains.plan.warmup,
-            "warming_up": chains.warming_up and not run.finished,
+            "warming_up": chains.warming_up,
             "divergences": None if divergences is None else int(divergences.sum()),
             "by_chain": self._by_chain(chains),
             "advice": divergence_advice(run),

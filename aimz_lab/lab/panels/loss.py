@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from aimz_lab.inference.run.events import Run
 from aimz_lab.inference.run.records import ValidationLosses
 from aimz_lab.inference.run.run_words import loss_per_row
 from aimz_lab.lab.panels.base import Frame, Panel
+from aimz_lab.lab.panels.rate_curve import LEARNING_RATE, rate_frame
 from aimz_lab.lab.record import keep_loss_trace
 from aimz_lab.lab.traces import Trace, float32, thin
 
 MOST_VALIDATIONS = 400
-LEARNING_RATE = "learning_rate"
+MOST_CHANGES = 40
 
 
 class LossPanel(Panel):
@@ -24,44 +23,52 @@ class LossPanel(Panel):
 
     def __init__(self) -> None:
         self._traces: dict[str, Trace] = {}
+        self._has_rate = False
 
     def begin(self, run: Run) -> None:  # noqa: ARG002
         """Begin empty curves; the first frame adds the steps of a resumed run."""
-        self._traces = {"loss": Trace()}
+        self._traces, self._has_rate = {"loss": Trace()}, False
 
     def frame(self, run: Run) -> Frame:
-        """Describe every curve, the present loss and the lowest one."""
+        """Describe every curve, the present loss, the best state and the changes of the rate."""
         names = ["loss", *run.metrics]
-        if run.learning_rate is not None or LEARNING_RATE in self._traces:
-            names.insert(1, LEARNING_RATE)
         loss = self._traces["loss"]
         loss.add(run.losses[loss.n_steps :])
         for name in names[1:]:
             self._traces.setdefault(name, Trace()).follow(run.buckets(name))
-        shown = best(loss, run.info.n_obs)
+        frames = {name: self._traces[name].frame() for name in names}
+        self._has_rate |= run.learning_rate is not None
+        if self._has_rate:
+            first, *others = frames.items()
+            frames = dict([first, (LEARNING_RATE, rate_frame(run)), *others])
+        shown = present(run, loss)
         if run.finished:
             keep_loss_trace(run, loss)
             shown["now"] = loss_per_row(run)
         return {
             "n_obs": run.info.n_obs,
-            "traces": {name: self._traces[name].frame() for name in names},
+            "traces": frames,
             "validation": validation_frame(run.validation),
+            "rate_changes": [
+                [change.step, change.after] for change in run.rate_changes[-MOST_CHANGES:]
+            ],
             **shown,
         }
 
 
-def best(trace: Trace, n_obs: int | None) -> Frame:
-    """Return the present smoothed loss and the lowest one, per row if ``n_obs`` is known."""
-    smoothed = trace.smooth()
-    if not np.isfinite(smoothed).any():
-        return {"now": None, "best": None, "best_step": None}
-    lowest = int(np.nanargmin(smoothed))
-    rows = n_obs or 1
-    now = float(smoothed[-1]) / rows
+def present(run: Run, trace: Trace) -> Frame:
+    """Return the present smoothed loss and the best state's, per row if the rows are known.
+
+    Args:
+        run: The run.
+        trace: Its losses.
+    """
+    smoothed, best = trace.smooth(), run.best_so_far
+    now = float(smoothed[-1]) / (run.info.n_obs or 1) if len(smoothed) else math.nan
     return {
         "now": now if math.isfinite(now) else None,
-        "best": float(smoothed[lowest]) / rows,
-        "best_step": int(trace.steps[lowest]),
+        "best": best.value if best else None,
+        "best_step": best.step if best else None,
     }
 
 

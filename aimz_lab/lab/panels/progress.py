@@ -7,22 +7,16 @@ import time
 from aimz_lab.inference.run.events import Run
 from aimz_lab.lab import formatting
 from aimz_lab.lab.panels.base import Frame, Panel
-from aimz_lab.lab.panels.best_so_far import BestSoFar
 
 MOST_NOTES = 5
 
 
 class ProgressPanel(Panel):
-    """Status, position, rates and notes of the run.
-
-    Args:
-        best: Where to find the best state; by default, the callbacks of the run.
-    """
+    """Status, position, rates and notes of the run."""
 
     name = "progress"
 
-    def __init__(self, best: BestSoFar | None = None) -> None:
-        self._best = best or BestSoFar()
+    def __init__(self) -> None:
         self._checkpoint: tuple[int, str] | None = None
         self._checkpoint_at = 0.0
 
@@ -46,7 +40,8 @@ class ProgressPanel(Panel):
             "total_steps": run.info.total_steps,
             "learning_rate": run.learning_rate,
             "can_set_learning_rate": run.control.can_set_learning_rate,
-            "best_state": best.step if (best := self._best.of(run)) else None,
+            "why_fixed": "" if run.info.is_sampling else run.control.why_fixed,
+            "best_state": _restorable(run),
             "can_checkpoint": run.control.can_checkpoint,
             "checkpoint": self._newest(run),
             "notes": [*_switched_off(run), *run.notes[-MOST_NOTES:]],
@@ -68,6 +63,12 @@ def _asked(run: Run) -> str:
     if run.control.stop_request:
         return "stop"
     return "pause" if run.control.paused and run.status != "paused" else ""
+
+
+def _restorable(run: Run) -> int | None:
+    """The step of the best state, if there is one that the model can have."""
+    best = run.best_so_far
+    return None if best is None or best.state is None else best.step
 
 
 def _switched_off(run: Run) -> list[str]:

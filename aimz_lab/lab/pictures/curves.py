@@ -9,7 +9,9 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from aimz_lab.inference.run.events import Run
-from aimz_lab.lab.panels.loss import LEARNING_RATE
+from aimz_lab.inference.run.records import RateChange
+from aimz_lab.lab.panels.loss import MOST_CHANGES
+from aimz_lab.lab.panels.rate_curve import LEARNING_RATE
 from aimz_lab.lab.record import loss_trace
 from aimz_lab.lab.traces import Trace
 
@@ -56,6 +58,8 @@ class Curve:
         smoothed: The moving average, or ``None``.
         validation: Held-out losses, or ``None``.
         others: Smoothed losses of other runs.
+        best: Step and loss of the best state, or ``None``.
+        rate_changes: The latest changes of the learning rate.
     """
 
     name: str
@@ -69,6 +73,8 @@ class Curve:
     smoothed: Float[np.ndarray, " bucket"] | None = None
     validation: Line | None = None
     others: tuple[Line, ...] = ()
+    best: tuple[int, float] | None = None
+    rate_changes: tuple[RateChange, ...] = ()
 
     @property
     def line(self) -> Float[np.ndarray, " bucket"]:
@@ -87,6 +93,8 @@ class Curve:
             smoothed=None if self.smoothed is None else self.smoothed[kept],
             validation=self.validation and self.validation.since(step),
             others=tuple(other.since(step) for other in self.others),
+            best=self.best if self.best and self.best[0] >= step else None,
+            rate_changes=tuple(one for one in self.rate_changes if one.step >= step),
         )
 
     def coarser(self, most: int) -> Curve:
@@ -158,7 +166,14 @@ def curve_of(
         smoothed,
         _validation(run, per_row=per_row) if is_loss else None,
         tuple(_other(run, per_row=per_row) for run in others) if is_loss else (),
+        _best(run, rows) if is_loss else None,
+        tuple(run.rate_changes[-MOST_CHANGES:]),
     )
+
+
+def _best(run: Run, rows: int) -> tuple[int, float] | None:
+    best = run.best_so_far
+    return None if best is None else (best.step, best.value * _rows(run) / rows)
 
 
 def _rows(run: Run) -> int:

@@ -10,20 +10,19 @@ import base64
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from aimz_lab.data.options import check_flag, check_text
 from aimz_lab.errors import ArgumentError, OptionalDependencyError
 from aimz_lab.inference.run.events import Run
 from aimz_lab.lab import formatting
 from aimz_lab.lab.environment import has_matplotlib
 from aimz_lab.lab.panels.chains import ENERGY
-from aimz_lab.lab.panels.loss import LEARNING_RATE
+from aimz_lab.lab.panels.rate_curve import LEARNING_RATE
 from aimz_lab.lab.pictures import ink
 from aimz_lab.lab.pictures.choices import Choices
 from aimz_lab.lab.pictures.curves import LOSS, Curve, curve_names, curve_of
 from aimz_lab.lab.pictures.encoding import png
 from aimz_lab.lab.pictures.energies import draw_energies
+from aimz_lab.lab.pictures.rate_marks import draw_rate_changes
 from aimz_lab.lab.pictures.summary import Summary, heading
 from aimz_lab.lab.pictures.vertical_axis import numbers, set_vertical
 from aimz_lab.lab.pictures.vertical_view import vertical_view
@@ -165,9 +164,8 @@ def _draw_curve(axes: Axes, shown: Curve) -> None:
     _draw_each_step(axes, shown, color)
     if shown.smoothed is not None:
         axes.plot(shown.steps, shown.smoothed, color=color, linewidth=1.9, label="smoothed")
-    if shown.name == LOSS and np.isfinite(shown.line).any():
-        at = int(np.nanargmin(shown.line))
-        value, step = float(shown.line[at]), int(shown.steps[at])
+    if shown.best is not None:
+        step, value = shown.best
         label = f"best {formatting.number(value)} at step {step:,}"
         axes.plot(step, value, "D", color=ink.GREEN, markersize=6, label=label)
     if shown.validation is not None:
@@ -177,6 +175,7 @@ def _draw_curve(axes: Axes, shown: Curve) -> None:
             steps, values, color=ink.ORANGE, linewidth=1.6, dashes=(4, 2), marker=marker,
             markersize=3.5, label="validation",
         )  # fmt: skip
+    draw_rate_changes(axes, shown.rate_changes, shown.total)
 
 
 def _draw_each_step(axes: Axes, shown: Curve, color: str) -> None:

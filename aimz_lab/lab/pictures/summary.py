@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from html import escape
 
+import numpy as np
+
 from aimz_lab.data.options import check_text
 from aimz_lab.inference.run.events import Run
 from aimz_lab.inference.run.plateau import fall_at_end
 from aimz_lab.inference.run.run_words import method_words, with_total
 from aimz_lab.lab import formatting
 from aimz_lab.lab.panels.chains import divergence_advice, judged_at_the_end
-from aimz_lab.lab.panels.loss import best
+from aimz_lab.lab.panels.loss import present
 from aimz_lab.lab.panels.padding import advice
 from aimz_lab.lab.pictures.encoding import image_tag
 from aimz_lab.lab.record import RunSource, loss_trace, padded_share, run_of
@@ -31,9 +33,7 @@ def facts(source: RunSource) -> dict[str, str]:
         return found | _chains(run) | {"time": formatting.duration(run.elapsed_s)}
     found |= _losses(run)
     if run.validation:
-        step, value = min(run.validation, key=lambda point: point[1])
-        last = formatting.number(run.validation[-1][1])
-        found["validation"] = f"{last} per row, best {formatting.number(value)} at step {step:,}"
+        found["validation"] = f"{formatting.number(run.validation[-1][1])} per row"
     found["steps"] = f"{run.step:,} in {run.epoch:,} {'epoch' if run.epoch == 1 else 'epochs'}"
     found["time"] = f"{formatting.duration(run.elapsed_s)}{_rates(run)}"
     if padded := padded_share(run):
@@ -47,12 +47,15 @@ def facts(source: RunSource) -> dict[str, str]:
 
 
 def _losses(run: Run) -> dict[str, str]:
-    where = best(loss_trace(run), run.info.n_obs)
-    if where["best"] is None:
+    where = present(run, loss_trace(run))
+    if not np.isfinite(run.losses).any():
         return {}
     per = " per row" if run.info.n_obs else ""
-    lowest = f"lowest {formatting.number(where['best'])} at step {where['best_step']:,}"
-    found = {"loss": f"{with_total(run)}; {lowest}"}
+    found = {"loss": with_total(run)}
+    if where["best"] is not None:
+        monitor = "held-out loss" if run.validation else "mean of a window"
+        best = f"{formatting.number(where['best'])}{per}, {monitor}"
+        found["best"] = f"{best}, at step {where['best_step']:,}"
     if run.status in ("completed", "stopped") and (end := fall_at_end(run)):
         fall, steps = end
         fell = f"by {formatting.number(fall)}{per} in the last {steps:,} steps"
@@ -66,7 +69,12 @@ def _chains(run: Run) -> dict[str, str]:
         return {"iterations": f"{run.step:,} of each chain, warm-up included"}
     plan = chains.plan
     several = f"{plan.chains} chains" if plan.chains > 1 else "1 chain"
-    found = {"draws": f"{chains.draws:,} in each of {several}, after {plan.warmup:,} of warm-up"}
+    if chains.warming_up:
+        done = f"{chains.iterations:,} of {plan.warmup:,} iterations of warm-up"
+        found = {"draws": f"none in each of {several}, after {done}"}
+    else:
+        after = f"after {plan.warmup:,} of warm-up"
+        found = {"draws": f"{chains.draws:,} in each of {several}, {after}"}
     if chains.divergences is not None and chains.draws:
         count = int(chains.divergences.sum())
         found["divergences"] = f"{count:,}" if count else "none"

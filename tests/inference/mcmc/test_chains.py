@@ -20,7 +20,10 @@ from aimz_lab.errors import ArgumentError, BusyError, FitWarning, InferenceError
 from aimz_lab.inference.mcmc.chains import Chains
 from aimz_lab.inference.run.chain_record import ChainPlan
 from aimz_lab.lab import EarlyStopping, History, LearningRateScheduler, ModelCheckpoint
+from aimz_lab.lab.formatting import status_line
+from aimz_lab.lab.panels import SamplingPanel
 from aimz_lab.lab.panels.compilations import compilation_log
+from aimz_lab.lab.pictures.summary import facts
 
 SD = np.array([15.0, 10, 16, 11, 9, 11, 10, 18], np.float32)
 EFFECT = np.array([28.0, 8, -3, 7, -1, 1, 18, 12], np.float32)
@@ -202,8 +205,14 @@ def test_stop_keeps_the_draws_so_far_as_many_of_each_chain(method):
 def test_a_stop_in_the_warmup_leaves_the_model_as_it_was():
     im = model(quick())
     stop = Recorder(10, lambda run: run.control.stop())
-    with pytest.warns(FitWarning, match="before the first draw; the model is as it was"):
+    with pytest.warns(FitWarning, match="in the warm-up, at iteration 10 of .*; the model"):
         im.fit_on_batch(SD, EFFECT, callbacks=[stop], steps_per_call=10, progress=False)
+    run, warmup = im.last_run, im.inference.num_warmup
+    said = f"none in each of 2 chains, after 10 of {warmup:,} iterations of warm-up"
+    assert facts(run)["draws"] == said
+    assert f"warm-up 10 of {warmup:,}" in status_line(run)
+    panel = SamplingPanel().frame(run)
+    assert (panel["warming_up"], panel["iterations"], panel["draws"]) == (True, 10, 0)
     assert not im.is_fitted()
     assert im.input_schema is None
     assert im.inference.last_state is None

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from aimz_lab import Callback
-from aimz_lab.errors import FitWarning
+from aimz_lab.errors import ArgumentError, FitWarning
 from aimz_lab.inference.run.control import interrupt_stops
 from aimz_lab.inference.run.events import Control
 from aimz_lab.inference.svi.compiled_steps import StepEngine
+from aimz_lab.lab.monitor import monitor
 from tests.kernels import regression_data
 from tests.runs import refit, regression_model, same_bits
 
@@ -184,3 +185,39 @@ def test_losses_are_those_of_the_steps_that_the_state_has_seen(model):
         with pytest.warns(FitWarning):
             refit(model, X, Y, callbacks=[AtStep(step, signal_once)], steps_per_call=1)
         assert int(model._vi_state.optim_state[0]) == len(model.vi_result.losses) == step
+
+
+def test_a_script_that_asks_for_it_gets_the_interrupt_and_keeps_the_model(model):
+    expected = stopped_by_hand(model, 9)
+    watch = AtStep(9, signal_once)
+    with pytest.raises(KeyboardInterrupt, match="interrupted after step 9; the model has"):
+        refit(model, X, Y, steps_per_call=3, callbacks=[watch], on_interrupt="raise")
+    assert same_bits([model._vi_state, model.vi_result.losses, model.posterior], list(expected))
+
+
+def test_without_a_cell_to_end_the_program_goes_on(model):
+    with pytest.warns(FitWarning, match="interrupted after step 3"):
+        model.fit(
+            X, Y, batch_size=20, progress=False, steps_per_call=3, on_interrupt="continue",
+            callbacks=[AtStep(3, signal_once)],
+        )  # fmt: skip
+    with pytest.raises(KeyboardInterrupt, match="interrupted after step 5"):
+        model.fit_on_batch(
+            X, Y, num_steps=20, progress=False, steps_per_call=5, on_interrupt="raise",
+            callbacks=[AtStep(5, signal_once)],
+        )  # fmt: skip
+    assert model.last_run.step == 5
+
+
+def test_a_loop_by_hand_may_raise_its_interrupt():
+    with pytest.raises(KeyboardInterrupt):  # noqa: PT012, SIM117
+        with monitor([1.0] * 9, model="demo", callbacks=[], on_interrupt="raise") as watch:
+            for loss in watch:
+                watch.step(loss)
+                raise KeyboardInterrupt
+    assert watch.run.status == "interrupted"
+
+
+def test_what_an_interrupt_stops_is_one_of_three_words(model):
+    with pytest.raises(ArgumentError, match="on_interrupt='abort'.*'continue'"):
+        refit(model, X, Y, on_interrupt="abort")

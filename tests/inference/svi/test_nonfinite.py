@@ -72,7 +72,7 @@ def test_the_message_names_step_epoch_and_rows(model):
     assert warned[0].filename.endswith("runs.py")  # who called fit
     # Row 57 is in the third batch of twenty.
     assert "at step 3 (epoch 1, rows 40, 41, 42, 43, 44, 45, 46, 47, ...)" in reason
-    assert "keeps the state after step 2" in reason
+    assert "the model has the state after step 2, which is not to be used" in reason
 
 
 def test_the_rows_of_a_small_batch_are_all_named(model):
@@ -144,7 +144,7 @@ def test_parameters_that_are_not_finite_count_though_the_loss_is():
 @pytest.mark.slow
 def test_a_run_that_fails_at_once_leaves_the_model_unfitted():
     im = regression_model(kernel=poisoned)
-    with pytest.warns(FitWarning, match="at step 1 .* after step 0"):
+    with pytest.warns(FitWarning, match="at step 1 .* as it was before this fit"):
         refit(im, X_BAD, Y, batch_size=103, allow_nonfinite=True)
     assert (im.last_run.status, im.is_fitted(), im.vi_result) == ("diverged", False, None)
     # The same model learns from data that is in order.

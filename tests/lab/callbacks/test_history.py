@@ -93,7 +93,7 @@ def test_it_shows_the_summary(history):
 
 
 def test_comparison_against_numpy():
-    slow, quick = begun(n_obs=10, model="slow"), begun(model="quick")
+    slow, quick = begun(n_obs=10, steps_per_epoch=100, model="slow"), begun(model="quick")
     feed(slow, [50.0] * 100, seconds=10.0)
     feed(quick, [np.nan] * 4, seconds=1.0)
     slow.finish("completed", "")

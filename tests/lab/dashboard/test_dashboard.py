@@ -145,11 +145,32 @@ class TestClicks:
     @pytest.mark.parametrize(("can", "value"), [(False, 0.5), (True, -1.0), (True, float("nan"))])
     def test_a_rate_that_cannot_be_set_is_answered(self, screen, can, value):
         run, _ = self.begin(screen, can_set_learning_rate=can, why_not="it is fixed")
+        shown = screen.latest["progress"]
+        assert (shown["can_set_learning_rate"], shown["why_fixed"]) == (
+            can,
+            "" if can else "it is fixed",
+        )
         screen.click("learning_rate", value)
         assert run.control.take_learning_rate() is None
         [answer] = screen.answers
         assert answer["kind"] == "refused"
         assert ("it is fixed" if not can else "positive finite number") in answer["why"]
+
+    def test_a_rate_far_above_the_present_one_is_asked_back(self, screen):
+        run, _ = self.begin(screen, can_set_learning_rate=True)
+        run.learning_rate = 0.01
+        screen.click("learning_rate", 50.0)
+        assert run.control.requested_learning_rate is None
+        [answer] = screen.answers
+        assert answer["kind"] == "doubted"
+        assert answer["why"].startswith("50 is 5,000 times the present rate of 0.01, and the run")
+        screen.click("sure_learning_rate", 50.0)
+        assert run.control.take_learning_rate() == 50.0
+        for absurd in (1e99, 0, -1.0, float("inf"), None):
+            for kind in ("learning_rate", "sure_learning_rate"):
+                screen.click(kind, absurd)
+                assert screen.answers[-1]["kind"] == "refused"
+                assert run.control.requested_learning_rate is None
 
     @pytest.mark.parametrize("kind", ["nonsense", None])
     def test_what_nobody_knows_is_ignored(self, screen, kind):

@@ -88,8 +88,8 @@ class Node:
     """Calls a function of the front end."""
 
     def __init__(self, folder):
-        for name in ("math.js", "view.js", "chart.js"):
-            shutil.copy(static.SOURCES / name, folder)
+        for source in static.SOURCES.glob("*.js"):
+            shutil.copy(source, folder)
         (folder / "package.json").write_text('{"type": "module"}')
         (folder / "server.js").write_text(SERVER)
         self.process = subprocess.Popen(
@@ -360,6 +360,14 @@ class TestScene:
         assert drawn["smoothed"] is drawn["best"] is drawn["validation"] is None
         assert drawn["unit"] == "learning rate"
 
+    def test_the_curve_of_the_rate_begins_at_the_first_step(self, node, loss):
+        rate = {"width": 64, "steps": 3000, "mean": float32(np.full(47, 0.005)), "first": 0.01}
+        loss = {**loss, "traces": {**loss["traces"], "learning_rate": rate}}
+        drawn = self.drawn(node, loss, curve="learning_rate")
+        assert drawn["steps"][:2] == [1, 64]
+        assert (drawn["mean"][0], len(drawn["mean"])) == (0.01, 48)
+        assert ", from 0.01 to 0.005" in drawn["words"]
+
     def test_a_log_axis(self, node, loss):
         drawn = self.drawn(node, loss, log=True)
         assert drawn["view"]["kind"] == "log"
@@ -388,10 +396,18 @@ class TestScene:
         assert min(left for _, left, _ in texts) >= 0
         assert max(right for _, _, right in texts) <= BOX["width"]
 
+    def test_changes_of_the_rate_are_marked_and_told(self, node, loss):
+        loss = {**loss, "rate_changes": [[1000, 0.05], [2000, 50.0]]}
+        painted = node("texts", loss, OPTIONS, BOX)
+        left = {text: left for text, left, _ in painted if text.startswith("rate")}
+        assert left.keys() == {"rate 0.05", "rate 50"}
+        assert left["rate 0.05"] == pytest.approx(60 + (686 - 60) / 3, abs=6)
+        assert self.drawn(node, loss)["words"].endswith("rate changed to 50 after step 2000")
+
     def test_words_for_who_cannot_see_it(self, node, loss):
         said = self.drawn(node, loss)["words"]
         assert said.startswith("loss per row (nats) over 3000 steps, running, from 2.997 to 2.003")
-        assert said.endswith("lowest 2.003 at step 3000")
+        assert said.endswith("best 2.25 at step 3000")
 
     @pytest.mark.parametrize("losses", [[5.0], [5.0, 5.0], [np.nan, 5.0], [np.nan]])
     @pytest.mark.parametrize("log", [False, True])

@@ -25,7 +25,7 @@ HIDDEN = ("CI", "GITHUB_ACTIONS", "PYTEST_CURRENT_TEST", "PYTEST_VERSION")
 LOOP = """
 import time, json, ipykernel
 from aimz_lab import lab
-with lab.monitor([1.0] * 20, epochs=100_000, model="loop") as watch:
+with lab.monitor([1.0] * 20, epochs=100_000, model="loop", on_interrupt="continue") as watch:
     for batch in watch:
         watch.step(batch)
         time.sleep(0.01)

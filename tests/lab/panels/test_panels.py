@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from types import SimpleNamespace
 
 import jax
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from aimz_lab.errors import DataError
-from aimz_lab.inference.run.events import Callback, Callbacks, Control
+from aimz_lab.inference.run.events import Callback, Callbacks, Control, Run, RunInfo
 from aimz_lab.inference.run.loop import Lifecycle
 from aimz_lab.lab.panels import (
     CheckPanel,
@@ -24,7 +25,7 @@ from aimz_lab.lab.panels import (
 from aimz_lab.lab.panels.padding import shards
 from aimz_lab.lab.panels.predictive_check import densities
 from aimz_lab.lab.traces import unpack
-from tests.lab.runs import begun, feed
+from tests.lab.runs import begun, chunk, feed
 
 
 def watched(panel, run, chunks):
@@ -44,15 +45,14 @@ class TestLoss:
         np.testing.assert_array_equal(unpack(frame["traces"]["loss"]["mean"]), [30, 20, 10])
         assert frame["n_obs"] == 10
 
-    def test_now_and_best_are_smoothed_and_per_row(self):
-        run = begun(n_obs=10)
-        frame = watched(LossPanel(), run, [{"loss": [50.0] * 30 + [20.0] * 30 + [30.0] * 30}])
-        assert 2.0 < frame["best"] < 2.3
-        assert 55 <= frame["best_step"] <= 61
+    def test_now_is_smoothed_and_best_is_the_best_window_both_per_row(self):
+        run = begun(n_obs=10, steps_per_epoch=100)
+        frame = watched(LossPanel(), run, [{"loss": np.repeat([50.0, 20.0, 30.0], 100)}])
+        assert (frame["best"], frame["best_step"]) == (2.0, 200)
         assert 2.9 < frame["now"] <= 3.0
 
     def test_without_rows_the_loss_is_total(self):
-        frame = watched(LossPanel(), begun(), [{"loss": [20.0]}])
+        frame = watched(LossPanel(), begun(), [{"loss": [20.0] * 256}])
         assert frame["now"] == frame["best"] == 20.0
 
     def test_nothing_finite_is_no_number(self):
@@ -67,6 +67,23 @@ class TestLoss:
         for name, value in expected.items():
             values = unpack(frame["traces"][name]["mean"])
             np.testing.assert_array_equal(values, [np.nan, np.nan, value])
+
+    @pytest.mark.parametrize("n_steps", [300, 5000, 300_000])
+    def test_the_rate_begins_with_that_of_the_first_step_and_has_no_means(self, n_steps):
+        rates = 0.01 * 0.5 ** (np.arange(n_steps) / n_steps * 4)
+        run = Run(RunInfo("kernel", "SVI"))
+        run.learning_rate = 0.01
+        run.begin()
+        steps = chunk(1, np.zeros(n_steps), rate=float(rates[-1]))
+        run.record(replace(steps, rates=rates))
+        panel = LossPanel()
+        panel.begin(run)
+        frame = panel.frame(run)["traces"]["learning_rate"]
+        values, width = unpack(frame["mean"]), frame["width"]
+        assert frame["first"] == 0.01
+        assert len(values) == -(-n_steps // width) <= 1024
+        ends = np.minimum(np.arange(1, len(values) + 1) * width, n_steps)
+        np.testing.assert_allclose(values, rates[ends - 1], rtol=1e-5)
 
     def test_validation_is_thinned_and_keeps_its_lowest(self):
         run = begun()

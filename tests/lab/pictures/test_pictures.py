@@ -42,6 +42,15 @@ class TestFigure:
         np.testing.assert_array_equal(found["validation"].get_xydata(), [[25, 3.5], [50, 2.5]])
         assert found["validation"].is_dashed()
 
+    def test_changes_of_the_rate_are_marked(self):
+        run = begun()
+        feed(run, np.linspace(40, 20, 50), rate=0.1)
+        run.rate_changed(5.0)
+        feed(run, np.linspace(20, 10, 50), rate=5.0)
+        axes = loss_figure(run).axes[0]
+        assert [50.0, 50.0] in [list(line.get_xdata()) for line in axes.lines]
+        assert "rate 5" in [text.get_text() for text in axes.texts]
+
     def test_it_shows_itself_where_pyplot_has_made_no_figure(self):
         shown, _ = DisplayFormatter().format(loss_figure(finished([2.0, 1.0])))
         assert base64.b64decode(shown["image/png"]).startswith(b"\x89PNG")
@@ -161,8 +170,9 @@ class TestSummary:
         run.checkpoints = [(80, "here")]
         found = facts(run)
         assert found["status"] == "completed: all done"
-        assert found["loss"].startswith("3 per row, 3,000 for all 1,000 rows; lowest 3 at step")
-        assert found["validation"] == "2.75 per row, best 2.5 at step 50"
+        assert found["loss"] == "3 per row, 3,000 for all 1,000 rows"
+        assert found["best"] == "2.5 per row, held-out loss, at step 50"
+        assert found["validation"] == "2.75 per row"
         assert found["steps"] == "100 in 1 epoch"
         assert found["time"].endswith("2,000 steps/s, 20,000 rows/s")
         assert found["padding"] == "37.5% of the rows computed only fill up batches"

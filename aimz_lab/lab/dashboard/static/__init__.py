@@ -11,8 +11,8 @@ SOURCES = Path(__file__).parent
 
 _MODULES = {
     "dashboard": (
-        "math", "view", "elements", "chart", "curve", "panels", "position", "record", "dock",
-        "dashboard",
+        "math", "view", "elements", "marks", "chart", "curve", "panels", "position", "record",
+        "dock", "dashboard",
     ),
     "running": ("elements", "record", "running"),
 }  # fmt: skip

@@ -4,7 +4,6 @@ import {
   bucketSteps,
   defaultWindow,
   extent,
-  lowest,
   nearest,
   number,
   quantile,
@@ -14,6 +13,7 @@ import {
   tickLabels,
   unpack,
 } from "./math.js";
+import { rateMarks, rateWords } from "./marks.js";
 import { axisWords, linearView, verticalView } from "./view.js";
 
 const MOST_PREVIOUS = 4;
@@ -21,11 +21,14 @@ const FEW_POINTS = 60;
 
 /** Read one trace of a frame: buckets as arrays over the last step of each. */
 export function readTrace(trace) {
-  const mean = unpack(trace.mean);
+  const whole = trace.first !== undefined && trace.width > 1; // a first step beside the buckets
+  const values = unpack(trace.mean);
+  const ends = bucketSteps(values.length, trace.width, trace.steps);
+  const mean = whole ? Float64Array.of(trace.first, ...values) : values;
   return {
     width: trace.width,
     total: trace.steps,
-    steps: bucketSteps(mean.length, trace.width, trace.steps),
+    steps: whole ? [1, ...ends] : ends,
     mean,
     low: trace.low ? unpack(trace.low) : mean,
     high: trace.high ? unpack(trace.high) : mean,
@@ -61,9 +64,10 @@ export function series(loss, previousRuns, { curve, smooth: smoothed, perRow }) 
     previous: isLoss ? previousRuns.slice(-MOST_PREVIOUS).map((run) => previousOf(run, isPerRow)) : [],
     unit: isLoss ? (isPerRow ? "loss per row (nats)" : "loss (nats)") : curve.replaceAll("_", " "),
   };
-  const line = found.smoothed ?? found.mean;
-  const at = isLoss ? lowest(line) : -1;
-  found.best = at >= 0 ? { step: found.steps[at], value: line[at] } : null;
+  const hasBest = isLoss && loss.best_step;
+  const scale = isPerRow ? 1 : loss.n_obs || 1;
+  found.best = hasBest ? { step: loss.best_step, value: loss.best * scale } : null;
+  found.rateChanges = loss.rate_changes ?? [];
   return found;
 }
 
@@ -194,9 +198,10 @@ export function describe(shown, words) {
   const parts = [`${shown.unit} over ${shown.total} ${steps}, ${words}`];
   const finite = Array.from(line).filter(Number.isFinite);
   if (finite.length) parts.push(`from ${number(finite[0])} to ${number(finite.at(-1))}`);
-  if (shown.best) parts.push(`lowest ${number(shown.best.value)} at step ${shown.best.step}`);
+  if (shown.best) parts.push(`best ${number(shown.best.value)} at step ${shown.best.step}`);
   const axis = shown.view ? axisWords(shown.unit, shown.view) : shown.unit;
   if (axis !== shown.unit) parts.push(`on an axis of ${axis}`);
+  parts.push(...rateWords(shown));
   return parts.join(", ");
 }
 
@@ -222,6 +227,7 @@ export function paint(ctx, shown, colors, hover) {
   ctx.clearRect(0, 0, box.width, box.height);
   if (shown.warmup) warmup(ctx, shown, colors);
   axes(ctx, shown, colors);
+  rateMarks(ctx, shown, colors);
   ctx.save();
   ctx.beginPath();
   ctx.rect(box.left, 4, box.width - box.left - 6, box.height - 32);

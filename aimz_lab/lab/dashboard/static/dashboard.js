@@ -43,6 +43,7 @@ class View {
     this.id = `aimz-${model.get("meta").model_id}-${++views}`; // a page has many of these modules
     this.options = { curve: "loss", log: false, whole: false, smooth: true, perRow: true, half: false, ...model.get("choices") };
     this.reachable = null; // not known yet
+    this.doubted = null; // a rate that was asked back
     this.dirty = new Set(TRAITS);
     this.received = performance.now();
     this.cost = null;
@@ -95,8 +96,10 @@ class View {
       class: "aimz-rate", size: 7, autocomplete: "off",
       onchange: () => this.setRate(), onkeydown: (event) => this.enterRate(event) });
     this.rateBox = h("label", { for: `${this.id}-rate`, class: "aimz-rate-box" }, "learning rate", this.rate);
+    this.whyFixed = h("button", { type: "button", class: "aimz-why", onclick: () => this.tellWhyFixed() },
+      "learning rate fixed: why?");
     this.run = h("div", { class: "aimz-group", role: "group", "aria-label": "Run" },
-      Object.values(this.buttons), this.rateBox);
+      Object.values(this.buttons), this.rateBox, this.whyFixed);
     this.curves = choice("Curve", `${this.id}-curve`, (curve) => this.change({ curve }));
     const option = (key, text, title) =>
       toggle(text, this.options[key], title, (on) => this.change({ [key]: on }));
@@ -199,6 +202,7 @@ class View {
     }
     if (kind === "welcome") this.setReachable(true);
     if (kind === "refused") this.say(why);
+    if (kind === "doubted") this.doubt(why);
   }
 
   /** Move the clock on if no frame did: each drawing costs time of the cores that train. */
@@ -215,7 +219,8 @@ class View {
 
   send(kind, value = null) {
     this.model.send({ kind, value });
-    const asked = { checkpoint: "Checkpoint asked for.", learning_rate: `Learning rate ${value} asked for.` };
+    const rate = `Learning rate ${value} asked for.`;
+    const asked = { checkpoint: "Checkpoint asked for.", learning_rate: rate, sure_learning_rate: rate };
     this.say(asked[kind] ?? this.awaited(kind));
   }
 
@@ -223,7 +228,32 @@ class View {
     if (event.key !== "Enter") return;
     event.preventDefault();
     event.stopPropagation(); // the notebook has a key of its own for it
-    this.setRate();
+    if (this.doubted !== null && this.rate.value === this.doubted) this.setDoubtedRate();
+    else this.setRate();
+  }
+
+  /** Keep the question until another rate is typed, or Enter is pressed again. */
+  doubt(why) {
+    this.doubted = this.rate.value;
+    setAttribute(this.rate, "aria-invalid", "true");
+    this.say(why);
+    clearTimeout(this.forgetting);
+  }
+
+  forgetDoubt() {
+    this.doubted = null;
+    this.said = "";
+    setAttribute(this.rate, "aria-invalid", null);
+  }
+
+  tellWhyFixed() {
+    this.say(this.model.get("progress").why_fixed);
+    clearTimeout(this.forgetting); // it is long
+  }
+
+  setDoubtedRate() {
+    this.forgetDoubt();
+    this.send("sure_learning_rate", Number(this.rate.value));
   }
 
   setRate() {
@@ -236,6 +266,7 @@ class View {
       return;
     }
     setAttribute(this.rate, "aria-invalid", null);
+    this.doubted = null;
     this.send("learning_rate", value);
   }
 
@@ -388,6 +419,7 @@ class View {
     setFlag(this.run, "hidden", over || this.lost === true);
     setFlag(this.buttons.checkpoint, "hidden", !progress.can_checkpoint);
     setFlag(this.rateBox, "hidden", !progress.can_set_learning_rate);
+    setFlag(this.whyFixed, "hidden", progress.can_set_learning_rate || !progress.why_fixed);
     setFlag(this.buttons.restore_best, "hidden", !progress.best_state);
     setAttribute(this.buttons.restore_best, "title",
       `Stop, and give the model the best state, that of step ${count(progress.best_state)}`);
@@ -398,6 +430,7 @@ class View {
     const word = this.paused() ? "Resume" : "Pause";
     if (pause.lastChild.textContent !== word) pause.replaceChildren(icon(word.toLowerCase()), h("span", {}, word));
     if (document.activeElement !== this.rate && progress.learning_rate) {
+      if (this.doubted !== null) this.forgetDoubt();
       const text = number(progress.learning_rate, 3);
       if (this.rate.value !== text) this.rate.value = this.lastRate = text;
     }

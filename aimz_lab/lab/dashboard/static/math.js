@@ -31,15 +31,6 @@ export function smooth(values, width, window) {
   return out;
 }
 
-/** Index of the lowest finite value, or -1. */
-export function lowest(values) {
-  let at = -1;
-  for (let i = 0; i < values.length; i++) {
-    if (Number.isFinite(values[i]) && (at < 0 || values[i] < values[at])) at = i;
-  }
-  return at;
-}
-
 /** Index of the value of an ascending array that is nearest to `x`, or -1. */
 export function nearest(ascending, x) {
   if (ascending.length === 0) return -1;

@@ -164,7 +164,7 @@ const moved = (row) => row.moved === null ? "not finite"
 export const samplingPanel = () => panel("Chains", false, (frame, { headline, extra, body }) => {
   const { warming_up: isWarming, draws, of, divergences } = frame;
   setText(headline, isWarming
-    ? `warming up: ${count(frame.iterations)} of ${count(frame.warmup)} iterations`
+    ? `warm-up: ${count(frame.iterations)} of ${count(frame.warmup)} iterations`
     : `${count(draws)} of ${plural(of, "draw")} in ${frame.chains > 1 ? `each of ${plural(frame.chains, "chain")}` : "a chain"}` +
       (divergences === null ? "" : ` · ${divergences ? plural(divergences, "divergence") : "no divergences"}`));
   extra.replaceChildren(frame.advice ? h("span", {}, frame.advice) : "");

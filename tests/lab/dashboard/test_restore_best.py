@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 from aimz_lab import Callback
-from aimz_lab.lab import LiveDashboard
+from aimz_lab.lab import History, LiveDashboard, compare, loss_figure, summary_text
 from aimz_lab.lab.dashboard.views import RecordingDisplay
-from aimz_lab.lab.panels.best_so_far import BestSoFar
 from tests.kernels import regression_data
 from tests.lab.runs import begun, feed
 from tests.runs import refit, regression_model, same_bits, told_run
@@ -82,20 +81,37 @@ def test_before_there_is_one_a_click_is_refused_and_the_run_goes_on():
     assert "no best state yet" in screen.answers[0]["why"]
 
 
-def test_no_state_is_kept_where_nobody_can_ask_for_it():
-    run, best = told_run(), BestSoFar()
-    for keep in (False, True):
-        best.begin(run, keep=keep)
-        run.record(feed(begun(), np.ones(200)))
-        best.look(run)
-        assert (best.of(run) is not None) == keep
-
-
 @pytest.mark.parametrize("values", [[np.nan] * 64, []])
 def test_what_is_not_finite_or_too_short_is_no_best(values):
-    run, best = told_run(), BestSoFar()
-    best.begin(run, keep=True)
+    run = told_run()
+    run.begin()
     if values:
         run.record(feed(begun(), values))
-    best.look(run)
-    assert best.of(run) is None
+    assert run.best_so_far is None
+
+
+def test_without_states_the_best_is_known_and_cannot_be_had():
+    """As in a hand-written loop, and of a run that is read from a file."""
+    run = begun(n_obs=10, steps_per_epoch=100)
+    feed(run, np.repeat([50.0, 20.0, 30.0], 100))
+    assert (run.best_so_far.value, run.best_so_far.step, run.best_so_far.state) == (2.0, 200, None)
+
+
+def test_every_view_names_the_same_best(model, tmp_path):
+    """One meaning: the state that can be had, in the tile, the table, the summary, the picture."""
+    screen, history = RecordingDisplay(), History()
+    dashboard = LiveDashboard(view=screen)
+    refit(model, X, Y, epochs=80, steps_per_call=40, callbacks=[history, dashboard])
+    best = model.last_run.best_so_far
+    frame = screen.final["loss"]
+    assert screen.final["progress"]["best_state"] == best.step
+    assert (frame["best"], frame["best_step"]) == (best.value, best.step)
+    table = compare(history)
+    assert table.loc[["best", "best_step"]].iloc[:, 0].tolist() == [best.value, best.step]
+    assert f"at step {best.step:,}" in summary_text(model.last_run).split("best ", 1)[1]
+    legend = loss_figure(model.last_run).axes[0].get_legend_handles_labels()[1]
+    assert f"at step {best.step:,}" in next(label for label in legend if "best" in label)
+    history.to_json(tmp_path / "history.json")
+    read = History.from_json(tmp_path / "history.json").run.best_so_far
+    assert read.value <= best.value
+    assert abs(read.step - best.step) <= 65

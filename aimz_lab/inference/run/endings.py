@@ -1,0 +1,68 @@
+"""Tell how a fit ended early, and what an interrupt stops besides it."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import warnings
+
+from aimz_lab.errors import FitWarning
+from aimz_lab.inference.run.run import Run
+from aimz_lab.system.running_cell import end_cell
+from aimz_lab.types import OnInterrupt
+
+CELLS_LEFT_OUT = (
+    "The rest of this cell and the queued cells were left out; "
+    'on_interrupt="continue" lets them run.'
+)
+
+
+def tell_end(run: Run, message: str | None, on_interrupt: OnInterrupt, stacklevel: int) -> None:
+    """Say how a fit ended early, once the model has its result.
+
+    Args:
+        run: The run.
+        message: A sentence; ``None`` says nothing.
+        on_interrupt: What an interrupt stops; see :data:`aimz_lab.types.OnInterrupt`.
+        stacklevel: Of the warning, from the caller.
+
+    Raises:
+        KeyboardInterrupt: After an interrupt, with ``on_interrupt="raise"``.
+
+    Warns:
+        FitWarning: With the message, where no cell is ended.
+    """
+    if message is None:
+        return
+    if run.status == "interrupted":
+        if on_interrupt == "raise":
+            raise KeyboardInterrupt(message)
+        if on_interrupt == "stop" and _cell_ends(message):
+            return
+    with contextlib.suppress(KeyboardInterrupt):
+        warnings.warn(message, FitWarning, stacklevel=stacklevel + 1)
+
+
+def tell_interrupt(run: Run, on_interrupt: OnInterrupt) -> None:
+    """Say that the wait for a run was interrupted, or a loop that trains; the run has ended.
+
+    Args:
+        run: The run.
+        on_interrupt: What the interrupt stops; see :data:`aimz_lab.types.OnInterrupt`.
+
+    Raises:
+        KeyboardInterrupt: With ``on_interrupt="raise"``.
+    """
+    message = f"The run has ended: {run.reason}."
+    if on_interrupt == "raise":
+        raise KeyboardInterrupt(message)
+    if on_interrupt == "stop":
+        _cell_ends(message)
+
+
+def _cell_ends(message: str) -> bool:
+    """End the cell that runs and say so; return whether there is one."""
+    ends = end_cell(message)
+    if ends:
+        sys.stdout.write(f"{message} {CELLS_LEFT_OUT}\n")
+    return ends

@@ -1,0 +1,108 @@
+"""After a run diverged, the last change is named, and the model has a good state or says not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from aimz_lab import Callback, ImpactModel
+from aimz_lab.errors import ArgumentError, FitWarning, NonFiniteLossError
+from aimz_lab.inference.run.events import Control
+from tests.kernels import regression_data
+from tests.runs import refit, regression_model, same_bits
+
+pytestmark = pytest.mark.allow_rank_promotion
+
+X, Y = regression_data(n=100)
+OPTIONS = {"steps_per_call": 20, "epochs": 400}
+
+
+class Spoil(Callback):
+    """Sets rates, such as a huge one, after some steps; 0 is before the first."""
+
+    every_epoch = False
+
+    def __init__(self, rates):
+        self.rates = rates
+
+    def on_fit_begin(self, run):
+        self.on_steps_end(run, None)
+
+    def on_steps_end(self, run, steps):
+        if (rate := self.rates.get(run.step)) is not None:
+            run.control.set_learning_rate(rate)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return regression_model()
+
+
+def diverged(im, rates, fit=refit, **options):
+    with pytest.warns(FitWarning, match="diverge|not finite|was nan|was inf") as warned:
+        fit(im, X, Y, callbacks=[Spoil(rates)], **OPTIONS, **options)
+    assert im.last_run.status == "diverged"
+    return str(warned[0].message)
+
+
+def go_on(im, X, Y, **options):
+    return im.fit(X, Y, batch_size=20, num_samples=10, progress=False, **options)
+
+
+def test_the_model_goes_back_to_its_best_state_and_the_rate_is_named(model, tmp_path):
+    message = diverged(model, {400: 0.02, 500: 1e6}).replace("1 step after", "1 steps after")
+    run = model.last_run
+    best, step = run.best_so_far, run.step + 1
+    assert f"at step {step:,} (epoch" in message
+    since = f"{step - 500:,} steps after the learning rate was changed from 0.02 to 1e+06"
+    assert since in message
+    assert f"the model went back to its best state, that of step {best.step:,}." in message
+    assert "a lower rate than 1e+06" in message
+    assert 80 <= best.step <= 520
+    assert same_bits(model._vi_state, best.state.svi)
+    assert np.abs(model.vi_result.params["beta_auto_loc"]).max() < 10
+    assert [(c.step, round(c.after, 6)) for c in run.rate_changes] == [(400, 0.02), (500, 1e6)]
+    said = f"diverged after step {run.step} and went back to its best state, that of step"
+    model.save(tmp_path / "saved")
+    again = ImpactModel.load(tmp_path / "saved", model.kernel, inference=model.inference)
+    for one in (model, again):
+        assert f"{said} {best.step:,}, trained on 100 rows" in repr(one)
+        assert said in one._repr_html_()
+        assert one.describe()["ending"].startswith(said)
+
+
+def test_a_trained_model_goes_back_to_what_it_was(model):
+    refit(model, X, Y, epochs=40)
+    before = model._vi_state
+    message = diverged(model, {0: 1e20}, go_on)
+    assert "went back to the state that it had before this fit" in message
+    assert same_bits(model._vi_state, before)
+    assert "trained" not in repr(model).split("diverged", 1)[0]
+
+
+def test_without_a_good_state_the_model_says_that_it_is_not_to_be_used(model):
+    options = {"on_nonfinite": "raise"}
+    with pytest.raises(NonFiniteLossError, match="which is not to be used"):
+        refit(model, X, Y, callbacks=[Spoil({20: 1e20})], **{**OPTIONS, **options})
+    assert "with a state that is not to be used" in repr(model)
+    assert "diverged" not in repr(refit(model, X, Y))
+
+
+def test_an_interrupted_model_says_so(model):
+    class Interrupt(Callback):
+        def on_steps_end(self, run, steps):
+            raise KeyboardInterrupt
+
+    with pytest.warns(FitWarning, match="interrupted after step 20; the model has the state of it"):
+        refit(model, X, Y, callbacks=[Interrupt()], **OPTIONS)
+    assert "interrupted after step 20, trained on" in repr(model)
+    model.train_on_batch(X, Y, n_obs=100)
+    assert "interrupted" not in repr(model)
+
+
+@pytest.mark.parametrize("rate", [0, -1, float("nan"), float("inf"), 1e99, 1e-60, "fast"])
+def test_a_rate_that_no_optimizer_can_have_is_refused(rate):
+    control = Control(can_set_learning_rate=True)
+    with pytest.raises(ArgumentError, match="positive finite number.*got rate="):
+        control.set_learning_rate(rate)
+    assert control.requested_learning_rate is None

@@ -1,0 +1,148 @@
+"""The rate of an optimizer as it is: set during a run, and the same bits while nobody sets it."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import optax
+import pytest
+
+from aimz_lab import Callback
+from aimz_lab.inference.svi.optimizer_rate import OptimizerRate
+from aimz_lab.inference.svi.step import TrainState
+from aimz_lab.lab.callbacks import ModelCheckpoint
+from tests.kernels import regression_data
+from tests.runs import refit, regression_model, same_bits
+
+pytestmark = pytest.mark.allow_rank_promotion
+
+X, Y = regression_data(n=40)
+RATE = 0.05
+OPTIMIZERS = {
+    "Adam": lambda rate: numpyro.optim.Adam(rate, b1=0.8),
+    "ClippedAdam": lambda rate: numpyro.optim.ClippedAdam(rate, clip_norm=3.0),
+    "Adagrad": numpyro.optim.Adagrad,
+    "Momentum": lambda rate: numpyro.optim.Momentum(rate, 0.9),
+    "RMSProp": numpyro.optim.RMSProp,
+    "RMSPropMomentum": numpyro.optim.RMSPropMomentum,
+    "SGD": numpyro.optim.SGD,
+    "SM3": numpyro.optim.SM3,
+}
+
+
+def decay(i):
+    return RATE * 0.9**i
+
+
+def updates(optim, steps=6):
+    """Parameters after some updates by the optimizer alone, on gradients that never change."""
+    gradients = {"a": jnp.array([0.3, -2.0]), "b": jnp.array(5.0)}
+    state = optim.init({"a": jnp.array([1.0, 2.0]), "b": jnp.array(3.0)})
+    for _ in range(steps):
+        state = optim.update(gradients, state)
+    return optim.get_params(state)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_rate_that_is_set_makes_the_steps_of_an_optimizer_with_that_rate(name):
+    make = OPTIMIZERS[name]
+    changed = OptimizerRate(make(RATE)).optimizer(jnp.float32(0.01))
+    for found, expected in zip(
+        *map(jax.tree.leaves, (updates(changed), updates(make(0.01)))), strict=True
+    ):
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+    scaled = OptimizerRate(make(decay)).optimizer(jnp.float32(0.2))
+    expected = updates(make(lambda i: 0.2 * decay(i)))
+    for found, value in zip(*map(jax.tree.leaves, (updates(scaled), expected)), strict=True):
+        np.testing.assert_allclose(found, value, rtol=1e-6)
+    own = make(RATE)
+    assert OptimizerRate(own).optimizer(None) is own
+
+
+class At(Callback):
+    """Calls a function of the run at some steps, and notes the rates."""
+
+    every_epoch = False
+
+    def __init__(self, **at):
+        self.at = {int(step[1:]): do for step, do in at.items()}
+
+    def on_steps_end(self, run, steps):
+        if run.step in self.at:
+            self.at[run.step](run)
+
+
+def set_to(rate):
+    return lambda run: run.control.set_learning_rate(rate)
+
+
+@pytest.fixture(scope="module")
+def scheduled():
+    return regression_model(numpyro.optim.Adam(decay))
+
+
+OPTIONS = {"steps_per_call": 4, "epochs": 6, "batch_size": 20}
+
+
+def test_training_is_that_of_numpyro_while_nobody_sets_the_rate(scheduled):
+    """Against a run whose rate is looked at and, at the last step, asked for and never used."""
+    plain = refit(scheduled, X, Y, **OPTIONS)
+    losses, state = plain.vi_result.losses.copy(), plain._vi_state
+    optim = scheduled.inference.optim
+    begin = optim.init(optim.get_params(state.optim_state))
+    assert jax.tree.structure(state.optim_state) == jax.tree.structure(begin)
+    run = refit(scheduled, X, Y, callbacks=[At(_12=set_to(0.5))], **OPTIONS).last_run
+    assert same_bits([losses, state], [run.losses, scheduled._vi_state])
+    np.testing.assert_allclose(run.column("learning_rate"), decay(np.arange(12)), rtol=1e-5)
+    assert run.first_learning_rate == pytest.approx(RATE)
+
+
+def test_a_schedule_keeps_its_shape_and_a_resumed_run_goes_on_with_it(scheduled, tmp_path):
+    save = At(_8=lambda run: run.control.checkpoint())
+    keep = ModelCheckpoint(tmp_path)
+    callbacks = [At(_4=set_to(0.2)), save, keep]
+    run = refit(scheduled, X, Y, callbacks=callbacks, **OPTIONS).last_run
+    expected = decay(np.arange(12))
+    expected[4:] *= 0.2 / expected[4]
+    np.testing.assert_allclose(run.column("learning_rate"), expected, rtol=1e-5)
+    assert [(c.step, c.after) for c in run.rate_changes] == [(4, 0.2)]
+    losses, state = run.losses.copy(), scheduled._vi_state
+    [saved] = tmp_path.glob("*-step-8.npz")
+    resumed = refit(scheduled, X, Y, resume=saved, **OPTIONS).last_run
+    assert resumed.resumed_at == 8
+    assert same_bits([losses, state], [resumed.losses, scheduled._vi_state])
+    again = scheduled.fit(X, Y, num_samples=5, progress=False, **OPTIONS).last_run
+    assert again.column("learning_rate")[0] == pytest.approx(decay(12), rel=1e-5)
+
+
+def test_a_constant_rate_is_the_one_that_was_set():
+    im = regression_model(numpyro.optim.Adam(RATE))
+    run = refit(im, X, Y, callbacks=[At(_4=set_to(0.2))], **OPTIONS).last_run
+    np.testing.assert_array_equal(run.column("learning_rate"), np.float32([RATE] * 4 + [0.2] * 8))
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "why"),
+    [
+        (numpyro.optim.Minimize(), "Minimize has no learning rate"),
+        (numpyro.optim.optax_to_numpyro(optax.adam(0.1)), "Optax has compiled the learning rate"),
+        (numpyro.optim._NumPyroOptim(lambda: (lambda p: p,) * 3), "is not known"),
+    ],
+)
+def test_where_the_rate_cannot_be_set_it_says_why(optimizer, why):
+    rate = OptimizerRate(optimizer)
+    assert why in rate.why_fixed
+    assert "numpyro.optim.Adam(0.01)" in rate.why_fixed
+    params = {"a": jnp.zeros(2)}
+    state = TrainState(numpyro.infer.svi.SVIState(optimizer.init(params), None, None))
+    assert not rate.is_settable(state)
+    assert rate.of_next_step(state) is None
+
+
+def test_a_rate_of_zero_has_no_multiples():
+    im = regression_model(numpyro.optim.SGD(lambda i: 0.0 * i))
+    run = refit(im, X, Y, callbacks=[At(_4=set_to(0.2))], **OPTIONS).last_run
+    assert run.notes == ["The learning rate is 0 here and stays so: 0.2 is no multiple of it."]
+    assert run.rate_changes == []
