@@ -174,10 +174,11 @@ def _training_words(described: JsonObject, standing: Standing) -> str:
         if not run.finished:
             paused = " paused" if run.status == "paused" else ""
             return f"training{paused}, {position(run)}"
-        ending = described["ending"] or f"training {STATUS_WORDS[run.status]} at {position(run)}"
-        return f"{ending}{data}"
+        # How it ended is no longer so once single steps or a result from elsewhere followed.
+        if not described["ending"] and run.status not in ("interrupted", "diverged"):
+            return f"training {STATUS_WORDS[run.status]} at {position(run)}{data}"
     if described["ending"]:
-        return f"{described['ending']}{data}"
+        return f"{described['ending']}, trained{data}"
     if not trained:
         return "not trained yet"
     loaded = f"loaded from {standing.loaded_from}, " if standing.loaded_from else ""

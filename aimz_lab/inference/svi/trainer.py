@@ -94,7 +94,7 @@ class Trainer(RunLoop):
         size: How many rows a batch stands for.
         options: Options of the run.
         start: Position of the feed at the beginning.
-        put: Brings a state to the devices.
+        put: Brings a state to the devices; by default it is there.
         team: The processes that train together.
         was_trained: Whether the state is that of an earlier training.
         rate: The learning rate of the optimizer; by default what the optimizer's state has.
@@ -116,7 +116,7 @@ class Trainer(RunLoop):
         size: DataSize,
         options: TrainOptions,
         start: Position = BEGINNING,
-        put: Callable[[TrainState], TrainState],
+        put: Callable[[TrainState], TrainState] = lambda state: state,
         team: Team = ALONE,
         was_trained: bool = False,
         rate: OptimizerRate | None = None,

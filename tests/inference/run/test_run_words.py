@@ -111,7 +111,7 @@ def test_a_handle_says_how_to_go_on():
 DESCRIBED = {
     "kernel": "sales", "arguments": ["X", "y"], "inference": "SVI", "guide": "AutoNormal",
     "trained_on": {"n_obs": 2000, "batch_size": 64, "fields": {"X": {}, "y": {}}},
-    "fitted": True, "num_chains": 1, "num_samples": 1000,
+    "ending": "", "fitted": True, "num_chains": 1, "num_samples": 1000,
     "sites": {"<i>": {"kind": "latent", "shape": [3], "draw_shape": [3], "plates": ["shop"]}},
 }  # fmt: skip
 UNTRAINED = {**DESCRIBED, "trained_on": None, "fitted": False, "sites": {}}
@@ -134,9 +134,9 @@ UNTRAINED = {**DESCRIBED, "trained_on": None, "fitted": False, "sites": {}}
             "1,000 posterior draws",
         ),
         (
-            {**DESCRIBED, "fitted": False},
+            {**DESCRIBED, "fitted": False, "ending": "diverged after step 1"},
             Standing(run_with((30.0,), status="diverged")),
-            "training diverged at step 1 of 4 on 2,000 rows of X and y, loss 3 per row, "
+            "diverged after step 1, trained on 2,000 rows of X and y, loss 3 per row, "
             "no posterior draws yet",
         ),
         (

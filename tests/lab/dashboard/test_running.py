@@ -44,7 +44,7 @@ def numbers():
 
 def test_runs_are_listed_from_their_begin_to_their_end(two):
     assert list(lab.running()) == [lifecycle.run for lifecycle in two]
-    assert str(lab.running()).splitlines()[0].split(maxsplit=1)[1].startswith("<one>: running")
+    assert str(lab.running()).splitlines()[0].split(maxsplit=1)[1].startswith("<one>: preparing")
     two[0].finish("completed", "done")
     assert list(lab.running()) == [two[1].run]
     assert len(lab.running()) == 1

@@ -44,7 +44,7 @@ def test_text_is_read_on_light_pages_and_on_dark_ones(paper):
 
 def of_a_run():
     run = begun(n_obs=10)
-    feed(run, np.linspace(40, 20, 50))
+    feed(run, np.linspace(40, 20, 200))
     run.finish("completed", "")
     return lab.loss_figure(run)
 
@@ -64,8 +64,8 @@ def of_a_user():
 def test_a_picture_shows_its_words_where_jupyterlab_and_nbconvert_read_them():
     shown, metadata = DisplayFormatter().format(of_a_run())
     alt = (
-        "Loss of kernel over 50 steps, completed. Loss 2.024 per row (smoothed), lowest 2.024 at "
-        "step 50. The vertical axis shows loss per row (nats)."
+        "Loss of kernel over 200 steps, completed. Loss 2.035 per row, 20.35 for all 10 rows. The "
+        "vertical axis shows loss per row (nats)."
     )
     assert metadata["image/png"]["alt"] == alt
     assert f'alt="{alt}"' in shown["text/html"]
@@ -81,7 +81,7 @@ def test_paper_is_transparent_and_no_ink_is_black(make):
     pixels = np.asarray(figure.canvas.buffer_rgba()).reshape(-1, 4)
     assert (pixels[:, 3] == 0).mean() > 0.5
     seen = np.unique(pixels[pixels[:, 3] == 255][:, :3], axis=0)
-    assert len(seen) > 2
+    assert len(seen) >= 2
     assert seen.max(axis=1).min() > 0x50  # of the user's own colour, 123456, the brightest part
 
 
