@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import inspect
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -22,6 +20,7 @@ from numpyro.infer import MCMC, SVI
 from numpyro.infer.autoguide import AutoGuide
 from numpyro.infer.svi import SVIState
 
+from aimz_lab.calls import keyword_names, public
 from aimz_lab.data import as_typed_key
 from aimz_lab.data.checks import check_padding, check_positive_int
 from aimz_lab.data.options import check_flag, check_mapping, check_path, check_text
@@ -84,6 +83,7 @@ from aimz_lab.predictive.results.summary_table import summary_table
 from aimz_lab.predictive.results.temporary import TemporaryResults
 from aimz_lab.system.forks import check_can_compute
 from aimz_lab.tables.table_call import TableCall
+from aimz_lab.tracebacks import warn
 from aimz_lab.types import (
     Arguments,
     Coords,
@@ -110,6 +110,7 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 
+@public
 class ImpactModel:
     """A NumPyro model that can be fitted, watched, and asked what-if questions.
 
@@ -126,7 +127,8 @@ class ImpactModel:
             ``fit``, ``predict``, ``log_likelihood`` and ``estimate_effect`` take the frame itself.
 
     Raises:
-        InferenceError: If there is not exactly one inference object, or it is of another kind.
+        InferenceError: If there is not exactly one inference object, or it is of another kind, or
+            it or its guide was made for another kernel.
         ArgumentError: If ``param_input`` or ``param_output`` is no text, or the SVI object has
             static arguments.
         KernelError: If the kernel does not take the input and ``output=None`` by keyword.
@@ -651,7 +653,7 @@ class ImpactModel:
             with self._explained(), self._key_of_step(rng_key) as key:
                 step = learner.step(data, n_pad, key, trained.state, rows, on_nonfinite)
                 if size is None and not self._warned_of_n_obs:
-                    warnings.warn(_UNKNOWN_N_OBS, FitWarning, stacklevel=2)
+                    warn(_UNKNOWN_N_OBS, FitWarning)
             self._warned_of_n_obs |= size is None
             self._n_obs = size
             self._trained = replace(trained, state=step.state, spec=step.spec, schema=step.schema)
@@ -758,7 +760,7 @@ class ImpactModel:
         draws = dict(check_mapping("posterior_sample", posterior_sample, "draws by site"))
         if draws.pop(self.param_output, None) is not None:
             msg = f"{self.param_output!r} is the output and no part of the posterior; left out."
-            warnings.warn(msg, AimzLabWarning, stacklevel=2)
+            warn(msg, AimzLabWarning)
         posterior = as_posterior(draws, num_chains)
         with self._one_change.begin("set_posterior_sample"):
             trained, predicted = self._trained, self._predictor.spec
@@ -1703,7 +1705,7 @@ class ImpactModel:
         self._carry_out(fit, refuse, encoder)
         if (message := fit.warning()) is not None:
             with contextlib.suppress(KeyboardInterrupt):
-                warnings.warn(message, FitWarning, stacklevel=3)
+                warn(message, FitWarning)
         return self
 
     def _fit_in_background(
@@ -1857,7 +1859,7 @@ class ImpactModel:
         self._own_keywords.check(type(self).predict, given)
         inputs, in_sample = given.pop("X"), given.pop("in_sample", None)
         key, kernel_kwargs = given.pop("rng_key"), given.pop("kernel_kwargs", None)
-        own = inspect.getfullargspec(type(self).predict).kwonlyargs
+        own = keyword_names(type(self).predict)
         kwargs = {name: given.pop(name) for name in list(given) if name not in own}
         return self._request(
             inputs,

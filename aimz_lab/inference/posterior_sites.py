@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Container, Iterable, Mapping
 
 import numpy as np
@@ -14,6 +13,7 @@ from aimz_lab.errors import OutputWarning, SiteError
 from aimz_lab.inference.finite_draws import OF_THE_USER, check_finite_draws
 from aimz_lab.inference.posterior import Posterior
 from aimz_lab.kernel.spec import KernelSpec, Site
+from aimz_lab.tracebacks import warn
 from aimz_lab.types import Array
 
 Draws = Mapping[str, Shaped[Array, "draw ..."]]
@@ -92,20 +92,18 @@ def check_sites_of_draws(
         )
         raise SiteError(msg)
     if unknown:
-        warnings.warn(
+        warn(
             f"The posterior has draws of {_listed(unknown)}, which the kernel does not have; they "
             "are not used.",
             OutputWarning,
-            stacklevel=2,
         )
     if missing and warn_of_missing:
-        warnings.warn(
+        warn(
             f"The posterior has no draws of {_listed(missing)}: each draw gets a value from the "
             "kernel, as from its prior. Add draws (set_posterior_sample), set a value "
             "(intervention=, condition=), or, to draw all sites from the prior, call "
             "sample_prior_predictive.",
             OutputWarning,
-            stacklevel=2,
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
@@ -30,6 +29,7 @@ from aimz_lab.inference.svi.validation import HeldOut, check_held_out
 from aimz_lab.kernel.rows.index_checks import IndexCheck
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.kernel.spec import KernelSpec
+from aimz_lab.tracebacks import warn
 from aimz_lab.types import Device, Params
 
 
@@ -140,7 +140,7 @@ def _training(
             return data, device, spec
         if not has_default:
             raise crossing.error()
-        warnings.warn(crossing.warning(), FitWarning, stacklevel=6)
+        warn(crossing.warning(), FitWarning)
     except GuideError:
         if not has_default:
             raise

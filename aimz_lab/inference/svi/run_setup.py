@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -26,6 +25,7 @@ from aimz_lab.inference.svi.plan import TrainingPlan
 from aimz_lab.inference.svi.trainer import Trainer, TrainOptions, Validation
 from aimz_lab.inference.svi.validation import HeldOut, held_out_loss
 from aimz_lab.kernel.scaling import DataSize
+from aimz_lab.tracebacks import warn
 from aimz_lab.types import JsonObject, Params, Shared
 
 SMALL_VALUES = 2**20
@@ -213,4 +213,4 @@ def _warn_unscaled(setup: RunSetup) -> None:
             'batch is all there is, or the kernel as it is written is what you want, scale="none" '
             "says so."
         )
-        warnings.warn(msg, FitWarning, stacklevel=6)
+        warn(msg, FitWarning)

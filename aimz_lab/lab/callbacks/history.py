@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from jaxtyping import Float
 
+from aimz_lab.calls import public
 from aimz_lab.errors import ArgumentError, DataError
 from aimz_lab.files import (
     Limits,
@@ -46,6 +47,7 @@ _INFO = (
 )
 
 
+@public
 class History(Callback):
     """Records a run as a table with a row for each step, and its validation losses.
 
@@ -198,6 +200,7 @@ def _plain(values: np.ndarray) -> list[Any]:
     return list(map(plain_number, values.tolist()))
 
 
+@public
 def compare(*histories: RunSource) -> pd.DataFrame:
     """Put runs side by side.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import IO
 
+from aimz_lab.calls import public
 from aimz_lab.errors import ArgumentError
 from aimz_lab.inference.run.events import Callback, Run, Steps
 from aimz_lab.lab import formatting
@@ -17,6 +18,7 @@ from aimz_lab.progress import StatusLine
 from aimz_lab.types import shown
 
 
+@public
 class ProgressLine(Callback):
     """Shows a line of text: epoch, step, loss, rows per second, time left.
 

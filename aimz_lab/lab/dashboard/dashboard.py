@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from aimz_lab.calls import public
 from aimz_lab.data.checks import check_positive_int
 from aimz_lab.data.options import check_callable, check_flag, check_progress, real_number
 from aimz_lab.errors import AimzLabError, ArgumentError
@@ -26,6 +27,7 @@ from aimz_lab.types import Progress, check_choice, shown
 _MEASURED = 0.4  # of the share; the rest is for the thread that encodes and sends, and the page
 
 
+@public
 class LiveDashboard(Callback):
     """Watch and steer a run while it trains, or while its chains draw.
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
+from aimz_lab.calls import public
 from aimz_lab.data.checks import check_positive_int
 from aimz_lab.data.options import check_callable
 from aimz_lab.errors import CallError
@@ -20,6 +21,7 @@ from aimz_lab.lab.monitor.watched_run import WatchedRun
 _END = object()
 
 
+@public
 def monitor(
     batches: Source,
     *,
@@ -70,6 +72,7 @@ def monitor(
     return Watch(Batches(batches, epochs, rows), epochs, model, chosen, set_learning_rate)
 
 
+@public
 class Watch:
     """The batches of a monitored loop; made by :func:`monitor`.
 

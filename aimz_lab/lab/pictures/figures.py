@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from aimz_lab.calls import public
 from aimz_lab.data.options import check_flag
 from aimz_lab.errors import ArgumentError, OptionalDependencyError
 from aimz_lab.inference.run.events import Run
@@ -40,6 +41,7 @@ _TITLE_GAP = 24  # pixels
 _COLUMNS = 400  # with more, noise fills the picture and doubles its bytes
 
 
+@public
 def loss_figure(
     *sources: RunSource, log: bool = False, per_row: bool = True, smooth: bool = True
 ) -> Figure:

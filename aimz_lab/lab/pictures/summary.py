@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
+from aimz_lab.calls import public
 from aimz_lab.data.options import check_text
 from aimz_lab.inference.run.events import Run
 from aimz_lab.inference.run.plateau import fall_at_end
@@ -156,6 +157,7 @@ class Summary:
         return f"Loss of {run.info.model} over {run.step:,} steps, {found['status']}.{loss}"
 
 
+@public
 def summary_text(source: RunSource) -> str:
     """Return the summary of a run as plain text.
 
@@ -173,6 +175,7 @@ def summary_text(source: RunSource) -> str:
     return Summary(source).text()
 
 
+@public
 def summary_html(source: RunSource, *, picture: str = "") -> str:
     """Return the summary of a run as a small HTML table that needs no style sheet.
 

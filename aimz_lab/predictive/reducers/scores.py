@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from aimz_lab.calls import public
 from aimz_lab.data.options import real_number
 from aimz_lab.errors import ArgumentError, OptionalDependencyError
 from aimz_lab.predictive.reducers.contract import Draws, OverDraws, Reducer, RowMask, RowValues
@@ -55,6 +56,7 @@ class Waic(OfLogLikelihood):
         return jnp.stack([lppd, penalty, lppd - penalty])
 
 
+@public
 class Loo(OfLogLikelihood):
     """Of a log-likelihood: its row's ``elpd_loo``, ``p_loo`` and ``pareto_k``, each row left out.
 
