@@ -48,10 +48,11 @@ from aimz_lab.inference.describe import describe, describe_html, describe_in_a_l
 from aimz_lab.inference.feeds.inputs import batch_data
 from aimz_lab.inference.feeds.placement import resolve_placement
 from aimz_lab.inference.feeds.schema import InputSchema
+from aimz_lab.inference.feeds.training_data import rows_of_all
 from aimz_lab.inference.key_sequence import CallKeys, KeySequence
 from aimz_lab.inference.learners import make_learner, one_inference
 from aimz_lab.inference.one_change import Change, OneChange
-from aimz_lab.inference.posterior import Posterior, Sites, as_posterior, site_names
+from aimz_lab.inference.posterior import Posterior, Sites, as_posterior, check_no_tree, site_names
 from aimz_lab.inference.posterior_sites import check_posterior
 from aimz_lab.inference.request import (
     FitRequest,
@@ -65,7 +66,7 @@ from aimz_lab.inference.run.events import Callback, Run
 from aimz_lab.inference.run.handle import RunHandle
 from aimz_lab.inference.saved_model import ModelState, SavedModel, save_model
 from aimz_lab.inference.svi.learner import SviLearner
-from aimz_lab.inference.trained import Fitted, Trained
+from aimz_lab.inference.trained import Fitted, Trained, why_not_fitted
 from aimz_lab.kernel.arguments import ArgumentRoles
 from aimz_lab.kernel.checks.preflight import check_signature
 from aimz_lab.kernel.failures import explained
@@ -611,8 +612,8 @@ class ImpactModel:
             The state after the step, and the loss in nats as a scalar array.
 
         Raises:
-            ArgumentError: If ``n_obs`` is not a positive int, ``n_pad`` leaves no rows, or
-                ``rows`` or ``on_nonfinite`` is not known.
+            ArgumentError: If ``n_obs`` is not a positive int or less than the rows of the batch,
+                ``n_pad`` leaves no rows, or ``rows`` or ``on_nonfinite`` is not known.
             BusyError: If another call changes the model, such as a fit on another thread.
             CallError: If arguments are missing, unknown or doubled.
             DataError: If the rows do not fit together or are not finite.
@@ -649,7 +650,7 @@ class ImpactModel:
                 allow_nonfinite=allow_nonfinite,
                 roles=self._roles(by_row, shared),
             )
-            check_padding(n_pad, data.batch_size)
+            rows_of_all(size, data.batch_size - check_padding(n_pad, data.batch_size))
             with self._explained(), self._key_of_step(rng_key) as key:
                 step = learner.step(data, n_pad, key, trained.state, rows, on_nonfinite)
                 if size is None and not self._warned_of_n_obs:
@@ -757,6 +758,7 @@ class ImpactModel:
             >>> other.set_posterior_sample(draws).predict_on_batch(X).posterior_predictive.y.shape
             (1, 3, 40)
         """
+        check_no_tree(posterior_sample)
         draws = dict(check_mapping("posterior_sample", posterior_sample, "draws by site"))
         if draws.pop(self.param_output, None) is not None:
             msg = f"{self.param_output!r} is the output and no part of the posterior; left out."
@@ -1777,10 +1779,7 @@ class ImpactModel:
     def _fitted(self, method: str) -> Fitted:
         fitted = self._trained.fitted
         if fitted is None:
-            msg = (
-                f"{method} needs a posterior; call fit, fit_on_batch or set_posterior_sample first."
-            )
-            raise NotFittedError(msg)
+            raise NotFittedError(why_not_fitted(method, self._last_run))
         return fitted
 
     def _computed(
@@ -1832,6 +1831,7 @@ class ImpactModel:
             fitted.fingerprint if fitted else None,
             resolve_placement(self._device).devices,
             self._indices,
+            tuple(trained.spec.sites) if trained.spec else (),
         )
         return predict_request(
             known, inputs, kwargs, kernel_kwargs, key=key, group=group, **options

@@ -18,7 +18,8 @@ from aimz_lab.data import AxisLabels, axis_labels, to_host
 from aimz_lab.data.checks import check_positive_int
 from aimz_lab.data.memory import check_memory
 from aimz_lab.data.options import check_names
-from aimz_lab.errors import SiteError
+from aimz_lab.data.tables import is_a
+from aimz_lab.errors import DataTypeError, SiteError
 from aimz_lab.inference.compiling import QUICK, QUICKEST, compiler_options
 from aimz_lab.inference.finite_draws import OF_A_GUIDE, refuse_bad_draws
 from aimz_lab.kernel.checks.names import check_name
@@ -129,6 +130,23 @@ def as_posterior(draws: Mapping[str, ArrayLike], num_chains: int = 1) -> Posteri
         raise SiteError(msg)
     labels = {name: axes for name, values in draws.items() if (axes := axis_labels(values))}
     return Posterior(arrays, num_chains, labels=labels)
+
+
+def check_no_tree(draws: object) -> None:
+    """Refuse draws as an xarray tree, such as ``sample`` returns, with the way to pass them.
+
+    Raises:
+        DataTypeError: If they are one.
+    """
+    if is_a(draws, "xarray", "Dataset", "DataTree"):
+        msg = (
+            f"The draws came as an xarray {type(draws).__name__}; pass a dict of arrays by site, "
+            "draws on the leading axis, chain by chain. Of sample that is "
+            "im.sample(return_datatree=False); of a tree with chains {name: "
+            "a.values.reshape(-1, *a.shape[2:]) for name, a in tree.posterior.data_vars.items()}, "
+            "with num_chains=tree.posterior.sizes['chain']."
+        )
+        raise DataTypeError(msg)
 
 
 def _check_dims(name: str, values: ArrayLike) -> None:

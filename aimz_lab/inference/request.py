@@ -132,6 +132,21 @@ class FitRequest:
         self._keep("callbacks", check_callbacks(self.callbacks))
         check_choice("on_nonfinite", self.on_nonfinite, OnNonFinite)
         check_choice("rows", self.row_dependence, RowDependence)
+        if self.checkpoint is not None:
+            self._check_resumed(self.checkpoint)
+
+    def _check_resumed(self, checkpoint: Checkpoint) -> None:
+        """Refuse a run that would end before the checkpoint that it goes on from."""
+        epoch, batch = checkpoint.position
+        done = checkpoint.step if self.num_steps else epoch + (batch > 0)
+        name, asked = ("num_steps", self.num_steps) if self.num_steps else ("epochs", self.epochs)
+        if asked < done:
+            msg = (
+                f"{name}={asked:,} counts from the beginning of the run, and its checkpoint "
+                f"{checkpoint.path.name} has begun {done:,} of them; pass {name}={done:,} at "
+                f"least, and more to train on."
+            )
+            raise ArgumentError(msg)
 
     def _keep(self, name: str, value: object) -> None:
         """Set a field to its checked value: an ``int`` where NumPy's was passed."""

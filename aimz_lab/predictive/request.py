@@ -78,6 +78,7 @@ class Request:
         coords: Labels of dimensions, by dimension.
         devices: The devices to use; ``None`` for all local ones.
         trained: Schema of the training data, or ``None``.
+        trained_sites: Sites of the kernel in training, which may have others than this call.
         observed: The observed output, if known; rows first.
         constant: Per-row inputs to keep with the result, by name.
         groups: Further groups of the tree.
@@ -115,6 +116,7 @@ class Request:
     coords: Coords = field(default_factory=dict)
     devices: tuple[jax.Device, ...] | None = None
     trained: InputSchema | None = None
+    trained_sites: tuple[str, ...] = ()
     observed: Shaped[jax.Array | np.ndarray, "row ..."] | None = None
     constant: Mapping[str, Shaped[jax.Array | np.ndarray, "row ..."]] = field(default_factory=dict)
     groups: Mapping[str, xr.Dataset] = field(default_factory=dict)

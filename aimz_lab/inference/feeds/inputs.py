@@ -22,6 +22,7 @@ from aimz_lab.data import (
     shared_row_labels,
     to_host,
 )
+from aimz_lab.data.arrays import check_holds_rows
 from aimz_lab.data.options import check_mapping
 from aimz_lab.errors import CallError, DataError, MissingOutputError
 from aimz_lab.inference.feeds.columns import check_columns, check_order, shared_labels
@@ -237,6 +238,7 @@ def training_data(
             inputs, key, batch_size=batch_size or default_batch_size(len(inputs)), shuffle=shuffle
         )
     if not is_batches(inputs):
+        check_holds_rows(signature.input, inputs)
         if outputs is None:
             msg = f"fit needs the output {signature.output!r} beside an array of inputs: fit(X, y)."
             raise MissingOutputError(msg)
