@@ -49,6 +49,10 @@ class ArgumentError(AimzLabError, ValueError):
     """An argument has an invalid value."""
 
 
+class OutOfMemoryError(ArgumentError, MemoryError):
+    """What is asked for does not fit into memory; nothing was changed."""
+
+
 class CallError(AimzLabError, TypeError):
     """The arguments do not match the signature of the function called."""
 

@@ -23,6 +23,7 @@ from numpyro.infer.svi import SVIState
 from aimz_lab.calls import keyword_names, public
 from aimz_lab.data import as_typed_key
 from aimz_lab.data.checks import check_padding, check_positive_int
+from aimz_lab.data.memory import memory_explained
 from aimz_lab.data.options import check_flag, check_mapping, check_path, check_text
 from aimz_lab.effects import estimate_effect
 from aimz_lab.effects.contrasts import check_same_scale
@@ -76,6 +77,7 @@ from aimz_lab.kernel.scaling import Scale
 from aimz_lab.kernel.signature import KernelSignature, merge_arguments
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.predictive.call import FittedKernel, predict_request, predictive_group
+from aimz_lab.predictive.forecast import SUMMARISE
 from aimz_lab.predictive.predictor import Predictor
 from aimz_lab.predictive.reducers import ReduceSpec
 from aimz_lab.predictive.request import Group, Request
@@ -1667,11 +1669,16 @@ class ImpactModel:
         of_table = self._table is not None and self._table.takes(inputs)
         return predictive_group(in_sample, of_table=of_table)
 
-    def _explained(self) -> contextlib.AbstractContextManager[None]:
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
         """Explain errors of the kernel's code, and of the guide's if the user wrote it."""
         guide = getattr(self._inference, "guide", None)
         own = None if isinstance(guide, AutoGuide) else guide
-        return explained(self.kernel, own, output=self.param_output)
+        with (
+            memory_explained(_LESS_TO_TRAIN),
+            explained(self.kernel, own, output=self.param_output),
+        ):
+            yield
 
     def _origin(
         self, resume: str | PathLike[str] | None, keys: CallKeys
@@ -1801,7 +1808,8 @@ class ImpactModel:
             request = self._request(
                 inputs, kwargs, kernel_kwargs, key=key, fitted=fitted, group=group, **options
             )
-            result = compute(request)
+            with memory_explained(SUMMARISE):
+                result = compute(request)
         self._temporary.remember(result)
         return result
 
@@ -1888,6 +1896,12 @@ _UNKNOWN_N_OBS = (
     "Nobody told how many rows the data has, so the kernel is trained as it is written: unless "
     "it scales its minibatches itself, the posterior will be too wide. Say it once, with "
     "train_on_batch(..., n_obs=N) or by aimz_lab.lab.monitor around an ArrayLoader."
+)
+
+
+_LESS_TO_TRAIN = (
+    "Train on smaller batches, batch_size=; ask for fewer draws, num_samples=; or pass the rows as "
+    "a stream of batches, which are not all in memory at once."
 )
 
 

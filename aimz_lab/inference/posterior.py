@@ -230,7 +230,7 @@ class GuideSampler:
         one = jax.eval_shape(of_one, key, dict(params), dict(arguments))
         row_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(one))
         # They exist twice: group by group, and together.
-        check_memory(num_samples, 2 * row_bytes, "the guide", "Ask for fewer: num_samples=1000.")
+        check_memory(num_samples, 2 * row_bytes, "the guide", "Ask for fewer: num_samples=.")
         size = int(np.clip(DRAW_BYTES // max(row_bytes, 1), 1, num_samples))
         effort = QUICKEST if row_bytes * num_samples <= FEW_BYTES else QUICK
         return self._draw[effort], {"groups": -(-num_samples // size), "size": size}

@@ -107,15 +107,24 @@ def check_sites_of_draws(
         )
 
 
+_IN_A_STEP = 3
+
+
 def check_draws_fit(spec: KernelSpec, n_draws: int) -> None:
     """Check that draws of a kernel's latent sites can fit into memory, before they are trained for.
 
     Raises:
-        ArgumentError: If they cannot.
+        OutOfMemoryError: If they cannot, or a step of training cannot.
     """
     sites = [spec.sites[name] for name in spec.latent_sites]
     draw_bytes = sum(site.dtype.itemsize * math.prod(site.shape) for site in sites)
-    check_memory(n_draws, draw_bytes, "the posterior", "Ask for fewer: num_samples=1000.")
+    largest = max(sites, key=lambda site: math.prod(site.shape), default=None)
+    size = "" if largest is None else f"; the largest site, {largest.name!r}, has {largest.shape}"
+    advice = f"Ask for fewer draws, num_samples=, or make sites smaller{size}."
+    check_memory(n_draws, draw_bytes, "the posterior", advice)
+    # A step holds a parameter, its gradient and a draw of each entry, at least.
+    what = "the latent sites, with parameters and gradients,"
+    check_memory(1, _IN_A_STEP * draw_bytes, what, f"Make sites smaller{size}.")
 
 
 def check_shapes_of_draws(
