@@ -184,8 +184,7 @@ def _check_same_labels(name: str, before: xr.DataArray, after: xr.DataArray) -> 
                 f"The scenarios label {dim!r} of site {name!r} differently: entry {place} is "
                 f"{one.text(place)} in the baseline and {other.text(place)} in the "
                 "intervention, and an effect compares entry by entry. Compute both on the same "
-                f"rows in the same order, or align them: tree.sel({{{dim!r}: labels}}). To compare "
-                f"position by position, drop the labels (dataset.drop_vars({dim!r}))."
+                f"rows in the same order, or align them: tree.sel({{{dim!r}: labels}})."
             )
             raise DataError(msg)
 

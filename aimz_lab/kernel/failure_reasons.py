@@ -17,6 +17,7 @@ from jax.errors import (
     UnexpectedTracerError,
 )
 
+from aimz_lab.data.checks import ENCODE
 from aimz_lab.kernel.failing_line import FailingLine
 
 _PLAIN = (
@@ -185,8 +186,8 @@ def _no_number(error: Exception, line: FailingLine, output: str) -> str | None:
         if name in line.parameters and name != output and (is_meant or is_none):
             return (
                 f"The argument {name!r} is {value!r} here, and the line computes with it. Pass a "
-                f"number, or an array of numbers: {name}=1.0, or one entry per row; text and "
-                "categories as codes (pandas.factorize)."
+                f"number, or an array of numbers: {name}=1.0, or one entry per row. For "
+                f"text, {ENCODE}."
             )
     return None
 

@@ -136,9 +136,8 @@ def _of_dataset(
     check_given_once(dataset.fields, extra)
     fields = _fields(signature, dataset.fields, with_output)
     rows = {name: dataset.arrays[name] for name in fields or ()}
-    check_finite(
-        {n: rows[n] for n in (signature.input, signature.output) if n in rows}, allow_nonfinite
-    )
+    checked = {n: rows[n] for n in (signature.input, signature.output) if n in rows}
+    check_finite(checked, allow_nonfinite, columns=dataset.columns)
     split = resolved(signature, rows, split_arguments(extra, len(dataset), roles), roles)
     rows.update(split.rows)
     labelled = {signature.input: dataset.row_labels, **{name: extra[name] for name in split.rows}}
