@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from aimz_lab.inference.run.events import Run
 from aimz_lab.lab import formatting
 from aimz_lab.lab.dashboard.comm_routing import let_page_choose_shell
+from aimz_lab.lab.dashboard.moving_text import MovingText
 from aimz_lab.lab.dashboard.static import module, style
 from aimz_lab.lab.dashboard.views import PANELS, WIDGET_MIME, NotebookView, PictureView, Receive
 from aimz_lab.lab.environment import has_subshells
@@ -46,8 +47,8 @@ class WidgetView(NotebookView):
     """The live page in an output; the still picture replaces it at the end.
 
     A page that can show the widget says hello within seconds, if its messages arrive while a cell
-    runs. If they could arrive and none does, pictures replace the widget until the page's first
-    message.
+    runs. Until then a line of text moves below the widget, hidden where the widget is shown. If
+    messages could arrive and none does, pictures replace the widget until the page's first message.
 
     A page reports how often it can draw in a hundredth of the time, since it may run on the cores
     that train. It gets no more updates than that.
@@ -76,6 +77,7 @@ class WidgetView(NotebookView):
         self.widget = make_widget(frames)
         self.widget.on_msg(lambda _, message, __: self._take(message, receive))
         self._opened = time.monotonic()
+        self._text = MovingText()
         super().open(run, frames, receive)
 
     def live_bundle(self, run: Run) -> dict[str, Any]:
@@ -89,6 +91,10 @@ class WidgetView(NotebookView):
             for name, frame in frames.items():
                 setattr(self.widget, name, frame)
         self._show_pictures_to_silent_page(run)
+        if self._is_heard or self._shows_pictures or run.finished:
+            self._text.close()
+        else:
+            self._text.show(run)
 
     def close(self, run: Run, frames: Frames) -> None:
         """Replace the widget by the picture, and close the widget."""
