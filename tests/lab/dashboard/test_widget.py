@@ -136,14 +136,15 @@ def test_text_moves_where_no_page_says_that_it_shows_the_widget(
     monkeypatch.setattr("aimz_lab.lab.dashboard.moving_text.INTERVAL_S", -1.0)
     seen = []
     for losses in ([3.0], [2.0, 1.0]):
-        watched.steps(losses)
+        feed(watched.run, losses)
+        watched.view.show(watched.run, {})
         seen.append(outputs[1]["text/plain"])
         assert f'<div class="aimz-elsewhere">{seen[-1]}</div>' == outputs[1]["text/html"]
     assert "step 1" in seen[0]
     assert "step 3" in seen[1]
     assert ".aimz-elsewhere" in watched.widget._css  # a page that shows the widget hides the text
     watched.page_says(kind="hello")
-    watched.steps([1.0])
+    watched.view.show(watched.run, {})
     assert outputs[1]["text/plain"] == ""
     watched.finish()
     assert "image/png" in outputs[0]
