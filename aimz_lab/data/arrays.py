@@ -56,7 +56,6 @@ def to_host(name: str, value: ArrayLike) -> np.ndarray:
         (2, 2)
     """
     what = f"Field {name!r}"
-    check_holds_rows(name, value)
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
         msg = f"{what} has masked entries; drop these rows, or fill them (.filled(value))."
         raise DataError(msg)
@@ -126,6 +125,7 @@ def as_stored(name: str, value: ArrayLike) -> Array:
         DataTypeError: As :func:`to_host`.
         DataError: As :func:`to_host`.
     """
+    check_holds_rows(name, value)
     if isinstance(value, jax.Array) or type(value) in (np.ndarray, np.memmap):
         first = _first(value) if isinstance(value, np.ndarray) else None
         check_numeric(f"Field {name!r}", value.dtype, first)

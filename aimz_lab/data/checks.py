@@ -13,7 +13,8 @@ from aimz_lab.types import Array, Arrays, Columns, shown
 
 ENCODE = (
     "encode categories with one list of levels for all calls, pandas.Categorical(column, "
-    "categories=levels).codes; TableSpec learns the levels from the training table"
+    "categories=levels): its .codes, or indicators (pandas.get_dummies); TableSpec learns the "
+    "levels from the training table"
 )
 """What to do with categories. Codes of each table by itself would differ from table to table."""
 

@@ -138,7 +138,7 @@ def check_no_tree(draws: object) -> None:
     Raises:
         DataTypeError: If they are one.
     """
-    if is_a(draws, "xarray", "Dataset", "DataTree"):
+    if is_a(draws, "xarray", "DataTree"):
         msg = (
             f"The draws came as an xarray {type(draws).__name__}; pass a dict of arrays by site, "
             "draws on the leading axis, chain by chain. Of sample that is "

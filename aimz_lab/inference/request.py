@@ -132,11 +132,13 @@ class FitRequest:
         self._keep("callbacks", check_callbacks(self.callbacks))
         check_choice("on_nonfinite", self.on_nonfinite, OnNonFinite)
         check_choice("rows", self.row_dependence, RowDependence)
-        if self.checkpoint is not None:
-            self._check_resumed(self.checkpoint)
 
-    def _check_resumed(self, checkpoint: Checkpoint) -> None:
-        """Refuse a run that would end before the checkpoint that it goes on from."""
+    def check_length(self, checkpoint: Checkpoint) -> None:
+        """Check that the run does not end before the checkpoint that it goes on from.
+
+        Raises:
+            ArgumentError: If fewer epochs or steps are asked for than are done.
+        """
         epoch, batch = checkpoint.position
         done = checkpoint.step if self.num_steps else epoch + (batch > 0)
         name, asked = ("num_steps", self.num_steps) if self.num_steps else ("epochs", self.epochs)

@@ -71,7 +71,7 @@ class OwnKeywords:
         for name in given:
             if name in self._takes:
                 continue
-            hint = did_you_mean(name, [*self._takes, *_keywords(method)])
+            hint = did_you_mean(name, [*self._takes, *_keywords(method), "kernel_kwargs"])
             msg = (
                 f"The kernel {self._kernel!r} has no argument {name!r}, and {method.__name__} no "
                 f"option of that name. The kernel takes {', '.join(self._takes)}.{hint}"

@@ -62,7 +62,7 @@ def _differences(request: Request, rows: Rows) -> Iterator[str]:
         if array is None:
             if name in request.static:
                 what = shown(request.static[name])
-                yield f"{name!r} is {what} here, and had an entry per row in training"
+                yield f"{name!r} has no entry per row here, and had one in training: it is {what}"
             elif name in request.shared:
                 yield f"{name!r} has no entry per row here, and had one in training"
         elif np.shape(array)[1:] != row.shape:
@@ -71,7 +71,7 @@ def _differences(request: Request, rows: Rows) -> Iterator[str]:
     for name, leaf in request.trained.shared.items():
         if name in request.static:
             what = shown(request.static[name])
-            yield f"{name!r} is {what} here, which is no array, and was one in training"
+            yield f"{name!r} is no array here, and was one in training: it is {what}"
         elif hasattr(leaf, "shape") and name in request.shared:
             here = np.shape(request.shared[name])
             if here != leaf.shape:

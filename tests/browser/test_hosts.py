@@ -2,7 +2,7 @@
 marimo and ``@anywidget/vite`` do.
 
 All of them import the module, call its ``initialize`` and ``render`` with a model that has ``get``,
-``set``, ``on``, ``off``, ``send`` and ``save_changes``, and call what ``render`` returns at the end.
+``set``, ``on``, ``off``, ``send`` and ``save_changes``, and at the end what ``render`` returned.
 They differ in where the widget stands (marimo's is in a shadow root) and in how they say that the
 page is dark.
 """

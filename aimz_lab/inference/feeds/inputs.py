@@ -81,6 +81,7 @@ def rows_and_others(
     Warns:
         OutputWarning: If single precision cannot tell the values of a column apart.
     """
+    check_holds_rows(signature.input, inputs)
     rows = {signature.input: to_host(signature.input, inputs)}
     if outputs is not None:
         rows[signature.output] = to_host(signature.output, outputs)

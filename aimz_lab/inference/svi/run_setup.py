@@ -112,6 +112,7 @@ def make_trainer(
 
     Raises:
         CheckpointError: If the run cannot go on from the checkpoint.
+        ArgumentError: If it would end before it.
         DataError: If the held-out loss cannot be computed.
 
     Warns:
@@ -126,6 +127,7 @@ def make_trainer(
         counted = data.in_memory and request.num_steps is None
         per_epoch = math.ceil(data.n_rows / data.batch_size) if counted else None
         request.checkpoint.check(facts(), per_epoch)
+        request.check_length(request.checkpoint)
     run.info = _complete_info(run.info, setup)
     begin = setup.engine.start(state)
     if request.checkpoint is not None:

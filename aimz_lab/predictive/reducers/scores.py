@@ -107,7 +107,7 @@ class Loo(OfLogLikelihood):
                 elpd, k, p = self._loo(draws_last, chain_axis=None, r_eff=self.r_eff)
         except ValueError as error:
             same = (np.ptp(draws_last, axis=-1) == 0).reshape(len(draws_last), -1).all(axis=1)
-            if same.any():
+            if same.any() and not same.all():
                 raise ArgumentError(_masked_rows(draws_last, same)) from error
             msg = (
                 f"Loo cannot smooth the tail of a row's weights: {error}. Draws that repeat each "

@@ -170,7 +170,7 @@ def _all_dims(scenario: Scenario, dims: Mapping[str, tuple[str, ...]]) -> list[s
     for name, array in request.constant.items():
         found += [f"{name}_dim_{i}" for i in range(np.ndim(array) - 1)]
     reducers = (request.reduce or {}).values() if isinstance(request.reduce, Mapping) else ()
-    return [*found, *(dim for one in reducers for dim in one.coords), *SAMPLE_DIMS]
+    return [*found, *(dim for one in reducers for dim in getattr(one, "coords", ())), *SAMPLE_DIMS]
 
 
 def _sizes(scenario: Scenario, labels: Labels) -> dict[str, int]:
