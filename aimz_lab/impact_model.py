@@ -91,6 +91,7 @@ from aimz_lab.types import (
     Arguments,
     Coords,
     Device,
+    Executor,
     Held,
     JsonObject,
     OnBadStep,
@@ -791,6 +792,7 @@ class ImpactModel:
         dims: Mapping[str, Sequence[str]] | None = None,
         coords: Coords | None = None,
         progress: bool = True,
+        executor: Executor | None = None,
         output_scale: OutputScale = "outcome",
         allow_nonfinite: bool = False,
         by_row: Iterable[str] = (),
@@ -826,6 +828,9 @@ class ImpactModel:
             dims: Names of a site's dimensions beside chain, draw and rows, by site.
             coords: Labels by dimension.
             progress: Whether to show progress.
+            executor: A ``dask.distributed`` client, or an executor of ``concurrent.futures``, whose
+                workers compute the blocks, and write them if the store is one that they share. The
+                draws are the same. Arrays of Zarr and Dask are then read by the workers.
             output_scale: With a table, whether the output comes back on the scale of its column
                 (``"outcome"``) or on that of the kernel (``"model"``).
             allow_nonfinite: Accept NaN and infinite values in the data.
@@ -841,6 +846,7 @@ class ImpactModel:
 
         Raises:
             NotFittedError: If there is no posterior.
+            ClusterError: If the workers of ``executor`` are lost, or differ from this process.
             ForkedProcessError: In a process that was forked after JAX had been used.
             ArgumentError: If a value is not allowed, or the result cannot fit into memory.
             SiteError: If a named site does not exist or does not fit, a value set for it changes
@@ -885,6 +891,7 @@ class ImpactModel:
             dims=dims,
             coords=coords,
             progress=progress,
+            executor=executor,
             output_scale=output_scale,
             allow_nonfinite=allow_nonfinite,
             by_row=by_row,
@@ -1146,6 +1153,7 @@ class ImpactModel:
         dims: Mapping[str, Sequence[str]] | None = None,
         coords: Coords | None = None,
         progress: bool = True,
+        executor: Executor | None = None,
         output_scale: OutputScale = "outcome",
         allow_nonfinite: bool = False,
         by_row: Iterable[str] = (),
@@ -1170,6 +1178,7 @@ class ImpactModel:
             dims: As in :meth:`predict`.
             coords: As in :meth:`predict`.
             progress: As in :meth:`predict`.
+            executor: As in :meth:`predict`.
             output_scale: As in :meth:`predict`.
             allow_nonfinite: As in :meth:`predict`.
             by_row: As in :meth:`predict`.
@@ -1212,6 +1221,7 @@ class ImpactModel:
             dims=dims,
             coords=coords,
             progress=progress,
+            executor=executor,
             output_scale=output_scale,
             allow_nonfinite=allow_nonfinite,
             by_row=by_row,
@@ -1308,6 +1318,7 @@ class ImpactModel:
         dims: Mapping[str, Sequence[str]] | None = None,
         coords: Coords | None = None,
         progress: bool = True,
+        executor: Executor | None = None,
         allow_nonfinite: bool = False,
         by_row: Iterable[str] = (),
         shared: Iterable[str] = (),
@@ -1334,6 +1345,7 @@ class ImpactModel:
             dims: As in :meth:`predict`.
             coords: As in :meth:`predict`.
             progress: As in :meth:`predict`.
+            executor: As in :meth:`predict`.
             allow_nonfinite: As in :meth:`predict`.
             by_row: As in :meth:`predict`.
             shared: As in :meth:`predict`.
@@ -1378,6 +1390,7 @@ class ImpactModel:
             dims=dims,
             coords=coords,
             progress=progress,
+            executor=executor,
             allow_nonfinite=allow_nonfinite,
             by_row=by_row,
             shared=shared,
@@ -1826,6 +1839,10 @@ class ImpactModel:
     ) -> Request:
         """Return the request of a predictive call; for ``options`` see ``predict_request``."""
         trained = self._trained
+        engine = None
+        if (executor := options.pop("executor", None)) is not None:
+            engine = _on_workers(executor)
+            inputs, kwargs, options = _with_lazy_rows(self._kernel, inputs, kwargs, options)
         scale = check_choice("output_scale", options.pop("output_scale", "outcome"), OutputScale)
         if self._table is not None:
             inputs, kernel_kwargs, options = self._table.predictive_call(
@@ -1842,7 +1859,7 @@ class ImpactModel:
             tuple(trained.spec.sites) if trained.spec else (),
         )
         return predict_request(
-            known, inputs, kwargs, kernel_kwargs, key=key, group=group, **options
+            known, inputs, kwargs, kernel_kwargs, key=key, group=group, engine=engine, **options
         )
 
     def _effect_in_one_pass(
@@ -1890,6 +1907,18 @@ def _saved_table(signature: KernelSignature, plain: JsonObject) -> ModelTable:
     from aimz_lab.tables.model_table import ModelTable
 
     return ModelTable.of_plain(signature, plain)
+
+
+def _on_workers(executor: Executor) -> Callable:
+    from aimz_lab.cluster.engine import on_workers
+
+    return on_workers(executor)
+
+
+def _with_lazy_rows(*call: Any) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+    from aimz_lab.cluster.lazy_inputs import with_lazy_rows
+
+    return with_lazy_rows(*call)
 
 
 _UNKNOWN_N_OBS = (
