@@ -17,7 +17,10 @@ R = TypeVar("R")
 C = TypeVar("C", bound=type)
 
 _OURS = (AimzLabError, AimzLabWarning)
-_SPECIAL = ("__init__", "__call__", "__getitem__", "__iter__")
+_SPECIAL = (
+    *("__init__", "__call__", "__getitem__", "__iter__"),
+    *("__await__", "__enter__", "__exit__"),
+)
 
 
 @overload

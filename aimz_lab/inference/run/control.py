@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from aimz_lab.calls import public
 from aimz_lab.data.options import check_text, real_number
 from aimz_lab.errors import ArgumentError
 from aimz_lab.types import RunStatus, check_choice, shown
@@ -20,6 +21,7 @@ INTERRUPTED: StopRequest = ("interrupted", "interrupted")
 """The stop that the first interrupt requests."""
 
 
+@public
 class Control:
     """Requests to a run, from any thread; the run handles them between two chunks.
 

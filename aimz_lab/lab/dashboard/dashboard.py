@@ -208,6 +208,7 @@ def _obey(run: Run, kind: str | None, value: Any) -> None:
             control.set_learning_rate(value)
 
 
+@public
 def default_display(progress: Progress) -> Callback | None:
     """Return the display that ``fit`` shows for a value of ``progress``.
 
