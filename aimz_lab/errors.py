@@ -6,9 +6,19 @@ Every error derives from :class:`AimzLabError` and from the built-in error that 
 
 from __future__ import annotations
 
+from aimz_lab.tracebacks import structured
+
 
 class AimzLabError(Exception):
-    """Base class of the errors that this package raises on purpose."""
+    """Base class of the errors that this package raises on purpose.
+
+    Their tracebacks end at the caller's line, for the message says the rest. With the environment
+    variable ``AIMZ_LAB_FULL_TRACEBACKS=1`` they are whole, from the next error on.
+    """
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows, also where the error comes through other libraries."""
+        return structured(self)
 
 
 class DataError(AimzLabError, ValueError):
@@ -37,6 +47,10 @@ class GuideError(AimzLabError, ValueError):
 
 class ArgumentError(AimzLabError, ValueError):
     """An argument has an invalid value."""
+
+
+class OutOfMemoryError(ArgumentError, MemoryError):
+    """What is asked for does not fit into memory; nothing was changed."""
 
 
 class CallError(AimzLabError, TypeError):

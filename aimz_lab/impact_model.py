@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import inspect
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -22,8 +20,10 @@ from numpyro.infer import MCMC, SVI
 from numpyro.infer.autoguide import AutoGuide
 from numpyro.infer.svi import SVIState
 
+from aimz_lab.calls import keyword_names, public
 from aimz_lab.data import as_typed_key
 from aimz_lab.data.checks import check_padding, check_positive_int
+from aimz_lab.data.memory import memory_explained
 from aimz_lab.data.options import check_flag, check_mapping, check_path, check_text
 from aimz_lab.effects import estimate_effect
 from aimz_lab.effects.contrasts import check_same_scale
@@ -50,10 +50,11 @@ from aimz_lab.inference.describe import Standing, describe, describe_html, descr
 from aimz_lab.inference.feeds.inputs import batch_data
 from aimz_lab.inference.feeds.placement import resolve_placement
 from aimz_lab.inference.feeds.schema import InputSchema
+from aimz_lab.inference.feeds.training_data import rows_of_all
 from aimz_lab.inference.key_sequence import CallKeys, KeySequence
 from aimz_lab.inference.learners import make_learner, one_inference
 from aimz_lab.inference.one_change import Change, OneChange
-from aimz_lab.inference.posterior import Posterior, Sites, as_posterior, site_names
+from aimz_lab.inference.posterior import Posterior, Sites, as_posterior, check_no_tree, site_names
 from aimz_lab.inference.posterior_sites import check_posterior
 from aimz_lab.inference.request import (
     FitRequest,
@@ -70,7 +71,7 @@ from aimz_lab.inference.run.getting_ready import getting_ready
 from aimz_lab.inference.run.handle import RunHandle
 from aimz_lab.inference.saved_model import ModelState, SavedModel, save_model
 from aimz_lab.inference.svi.learner import SviLearner
-from aimz_lab.inference.trained import Fitted, Trained
+from aimz_lab.inference.trained import Fitted, Trained, why_not_fitted
 from aimz_lab.kernel.arguments import ArgumentRoles
 from aimz_lab.kernel.checks.preflight import check_signature
 from aimz_lab.kernel.failures import explained
@@ -80,6 +81,7 @@ from aimz_lab.kernel.scaling import Scale
 from aimz_lab.kernel.signature import KernelSignature, merge_arguments
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.predictive.call import FittedKernel, predict_request, predictive_group
+from aimz_lab.predictive.forecast import SUMMARISE
 from aimz_lab.predictive.predictor import Predictor
 from aimz_lab.predictive.reducers import ReduceSpec
 from aimz_lab.predictive.request import Group, Request
@@ -89,6 +91,7 @@ from aimz_lab.predictive.results.temporary import TemporaryResults
 from aimz_lab.system.forks import check_can_compute
 from aimz_lab.system.running_cell import check_cell_goes_on
 from aimz_lab.tables.table_call import TableCall
+from aimz_lab.tracebacks import warn
 from aimz_lab.types import (
     Arguments,
     Coords,
@@ -118,6 +121,7 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 
+@public
 class ImpactModel:
     """A NumPyro model that can be fitted, watched, and asked what-if questions.
 
@@ -134,7 +138,8 @@ class ImpactModel:
             ``fit``, ``predict``, ``log_likelihood`` and ``estimate_effect`` take the frame itself.
 
     Raises:
-        InferenceError: If there is not exactly one inference object, or it is of another kind.
+        InferenceError: If there is not exactly one inference object, or it is of another kind, or
+            it or its guide was made for another kernel.
         ArgumentError: If ``param_input`` or ``param_output`` is no text, or the SVI object has
             static arguments.
         KernelError: If the kernel does not take the input and ``output=None`` by keyword.
@@ -633,8 +638,8 @@ class ImpactModel:
             The state after the step, and the loss in nats as a scalar array.
 
         Raises:
-            ArgumentError: If ``n_obs`` is not a positive int, ``n_pad`` leaves no rows, or
-                ``rows`` or ``on_nonfinite`` is not known.
+            ArgumentError: If ``n_obs`` is not a positive int or less than the rows of the batch,
+                ``n_pad`` leaves no rows, or ``rows`` or ``on_nonfinite`` is not known.
             BusyError: If another call changes the model, such as a fit on another thread.
             CallError: If arguments are missing, unknown or doubled.
             DataError: If the rows do not fit together or are not finite.
@@ -671,11 +676,11 @@ class ImpactModel:
                 allow_nonfinite=allow_nonfinite,
                 roles=self._roles(by_row, shared),
             )
-            check_padding(n_pad, data.batch_size)
+            rows_of_all(size, data.batch_size - check_padding(n_pad, data.batch_size))
             with self._explained(), self._key_of_step(rng_key) as key:
                 step = learner.step(data, n_pad, key, trained.state, rows, on_nonfinite)
                 if size is None and not self._warned_of_n_obs:
-                    warnings.warn(_UNKNOWN_N_OBS, FitWarning, stacklevel=2)
+                    warn(_UNKNOWN_N_OBS, FitWarning)
             self._warned_of_n_obs |= size is None
             self._n_obs = size
             self._trained = replace(
@@ -781,10 +786,11 @@ class ImpactModel:
             >>> other.set_posterior_sample(draws).predict_on_batch(X).posterior_predictive.y.shape
             (1, 3, 40)
         """
+        check_no_tree(posterior_sample)
         draws = dict(check_mapping("posterior_sample", posterior_sample, "draws by site"))
         if draws.pop(self.param_output, None) is not None:
             msg = f"{self.param_output!r} is the output and no part of the posterior; left out."
-            warnings.warn(msg, AimzLabWarning, stacklevel=2)
+            warn(msg, AimzLabWarning)
         posterior = as_posterior(draws, num_chains)
         with self._one_change.begin("set_posterior_sample"):
             trained, predicted = self._trained, self._predictor.spec
@@ -1716,11 +1722,16 @@ class ImpactModel:
         of_table = self._table is not None and self._table.takes(inputs)
         return predictive_group(in_sample, of_table=of_table)
 
-    def _explained(self) -> contextlib.AbstractContextManager[None]:
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
         """Explain errors of the kernel's code, and of the guide's if the user wrote it."""
         guide = getattr(self._inference, "guide", None)
         own = None if isinstance(guide, AutoGuide) else guide
-        return explained(self.kernel, own, output=self.param_output)
+        with (
+            memory_explained(_LESS_TO_TRAIN),
+            explained(self.kernel, own, output=self.param_output),
+        ):
+            yield
 
     def _origin(
         self, resume: str | PathLike[str] | None, keys: CallKeys
@@ -1759,7 +1770,7 @@ class ImpactModel:
         if not blocking:
             return self._fit_in_background(fit, refuse, change, encoder, request.on_interrupt)
         self._carry_out(fit, refuse, encoder)
-        tell_end(fit.run, fit.warning(), request.on_interrupt, stacklevel=3)
+        tell_end(fit.run, fit.warning(), request.on_interrupt)
         return self
 
     def _fit_in_background(
@@ -1839,10 +1850,7 @@ class ImpactModel:
     def _fitted(self, method: str) -> Fitted:
         fitted = self._trained.fitted
         if fitted is None:
-            msg = (
-                f"{method} needs a posterior; call fit, fit_on_batch or set_posterior_sample first."
-            )
-            raise NotFittedError(msg)
+            raise NotFittedError(why_not_fitted(method, self._last_run))
         return fitted
 
     def _computed(
@@ -1864,7 +1872,8 @@ class ImpactModel:
             request = self._request(
                 inputs, kwargs, kernel_kwargs, key=key, fitted=fitted, group=group, **options
             )
-            result = compute(request)
+            with memory_explained(SUMMARISE):
+                result = compute(request)
         self._temporary.remember(result)
         return result
 
@@ -1898,6 +1907,7 @@ class ImpactModel:
             fitted.fingerprint if fitted else None,
             resolve_placement(self._device).local_devices,
             self._indices,
+            tuple(trained.spec.sites) if trained.spec else (),
         )
         return predict_request(
             known, inputs, kwargs, kernel_kwargs, key=key, group=group, engine=engine, **options
@@ -1925,7 +1935,7 @@ class ImpactModel:
         self._own_keywords.check(type(self).predict, given)
         inputs, in_sample = given.pop("X"), given.pop("in_sample", None)
         key, kernel_kwargs = given.pop("rng_key"), given.pop("kernel_kwargs", None)
-        own = inspect.getfullargspec(type(self).predict).kwonlyargs
+        own = keyword_names(type(self).predict)
         kwargs = {name: given.pop(name) for name in list(given) if name not in own}
         return self._request(
             inputs,
@@ -1966,6 +1976,12 @@ _UNKNOWN_N_OBS = (
     "Nobody told how many rows the data has, so the kernel is trained as it is written: unless "
     "it scales its minibatches itself, the posterior will be too wide. Say it once, with "
     "train_on_batch(..., n_obs=N) or by aimz_lab.lab.monitor around an ArrayLoader."
+)
+
+
+_LESS_TO_TRAIN = (
+    "Train on smaller batches, batch_size=; ask for fewer draws, num_samples=; or pass the rows as "
+    "a stream of batches, which are not all in memory at once."
 )
 
 

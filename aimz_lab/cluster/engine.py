@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
@@ -27,6 +26,7 @@ from aimz_lab.predictive.programs.scenario import Scenario
 from aimz_lab.predictive.reducers.reduction import Reduction
 from aimz_lab.predictive.results.sinks import StoreSink
 from aimz_lab.progress import CallProgress
+from aimz_lab.tracebacks import warn
 from aimz_lab.types import Executor
 
 PART_BYTES = 64 * 2**20
@@ -180,7 +180,7 @@ class ClusterEngine(Engine):
         result = self._workers.result(future)
         waiting.popleft()
         for category, text in set(result.warned) - warned:
-            warnings.warn(text, category, stacklevel=2)
+            warn(text, category)
         warned.update(result.warned)
         line.advance(part.count)
         return part, result

@@ -7,6 +7,7 @@ keep their precision until :func:`canonical` (or ``to_jax=True``) converts them 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from os import PathLike
 from typing import NoReturn
 
 import jax
@@ -17,7 +18,7 @@ from numpy.typing import ArrayLike
 from aimz_lab.data.checks import check_numeric
 from aimz_lab.data.tables import is_a, read_table
 from aimz_lab.errors import DataError, DataTypeError
-from aimz_lab.types import Array
+from aimz_lab.types import Array, shown
 
 
 def is_array_like(value: object) -> bool:
@@ -73,6 +74,32 @@ def _first(array: np.ndarray) -> object:
     return array[(0,) * array.ndim] if array.size else None
 
 
+def check_holds_rows(name: str, value: object) -> None:
+    """Refuse what is no array of rows, but the name of a file or a dict of arrays.
+
+    Args:
+        name: The argument's name, for the message.
+        value: Anything.
+
+    Raises:
+        DataTypeError: With the way to pass it.
+    """
+    if isinstance(value, str | bytes | PathLike):
+        msg = (
+            f"{name!r} is {shown(value)}, and no file is read here. Read it first, such as "
+            f"{name} = pandas.read_csv({shown(value)}), and pass its columns of numbers."
+        )
+        raise DataTypeError(msg)
+    is_tree = is_a(value, "xarray", "Dataset", "DataTree")  # a mapping too
+    if isinstance(value, Mapping) and not is_tree:
+        names = ", ".join(map(str, value)) or "nothing"
+        msg = (
+            f"{name!r} is a dict (of {names}), and not an array. Pass its arrays by their names: "
+            "fit(**data) instead of fit(data); or an ArrayDataset(**data)."
+        )
+        raise DataTypeError(msg)
+
+
 def _read_plain(what: str, value: ArrayLike) -> np.ndarray:
     if value is None or isinstance(value, Mapping | set | frozenset):
         msg = f"{what} is a {type(value).__name__}; expected an array, a table or nested lists."
@@ -98,6 +125,7 @@ def as_stored(name: str, value: ArrayLike) -> Array:
         DataTypeError: As :func:`to_host`.
         DataError: As :func:`to_host`.
     """
+    check_holds_rows(name, value)
     if isinstance(value, jax.Array) or type(value) in (np.ndarray, np.memmap):
         first = _first(value) if isinstance(value, np.ndarray) else None
         check_numeric(f"Field {name!r}", value.dtype, first)

@@ -9,7 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from aimz_lab.errors import ArgumentError, DataError, DataTypeError
-from aimz_lab.types import Array, Arrays, shown
+from aimz_lab.types import Array, Arrays, Columns, shown
+
+ENCODE = (
+    "encode categories with one list of levels for all calls, pandas.Categorical(column, "
+    "categories=levels): its .codes, or indicators (pandas.get_dummies); TableSpec learns the "
+    "levels from the training table"
+)
+"""What to do with categories. Codes of each table by itself would differ from table to table."""
+
+NO_COLUMNS: Columns = {}
 
 _BLOCK_BYTES = 1 << 20
 """Rows are scanned in blocks of this size: they fit the cache and need no large temporary."""
@@ -44,9 +53,8 @@ def check_numeric(what: str, dtype: np.dtype, first: object = None) -> None:
         first = first.item() if isinstance(first, np.generic) else first
         kind = "text" if dtype.kind != "O" else f"{type(first).__name__} objects"
         msg = (
-            f"{what} holds {kind} ({dtype}, such as {shown(first)}), not numbers; encode "
-            f"categories as codes (pandas.factorize) or indicators (pandas.get_dummies), and give "
-            f"numbers a numeric dtype (.astype(float))."
+            f"{what} holds {kind} ({dtype}, such as {shown(first)}), not numbers; {ENCODE}, "
+            "and give numbers a numeric dtype (.astype(float))."
         )
     else:
         msg = f"{what} has the dtype {dtype}; expected numbers or booleans."
@@ -97,16 +105,23 @@ def check_rows(arrays: Arrays, what: str = "data") -> int:
     return n_rows
 
 
-def check_finite(arrays: Arrays, allow_nonfinite: bool = False, what: str = "") -> None:
+def check_finite(
+    arrays: Arrays,
+    allow_nonfinite: bool = False,
+    what: str = "",
+    columns: Columns = NO_COLUMNS,
+) -> None:
     """Raise if a value is NaN or infinite.
 
     Args:
         arrays: Arrays by field; integers and booleans are skipped.
         allow_nonfinite: Check nothing.
         what: Where the arrays come from, for the message: ``"Batch 3"``.
+        columns: Column names of fields that are tables.
 
     Raises:
-        DataError: If there is one; the message names the field, the first bad row and their number.
+        DataError: If there is one; the message names the field, the first bad row and their number,
+            and its column.
 
     Example:
         >>> check_finite({"y": np.array([0.0, 1.0, np.nan])})
@@ -119,10 +134,11 @@ def check_finite(arrays: Arrays, allow_nonfinite: bool = False, what: str = "") 
         return
     for name, array in arrays.items():
         if jnp.issubdtype(array.dtype, np.inexact):
-            _check_field_finite(f"{what}: field {name!r}" if what else f"Field {name!r}", array)
+            subject = f"{what}: field {name!r}" if what else f"Field {name!r}"
+            _check_field_finite(subject, array, columns.get(name, ()))
 
 
-def _check_field_finite(what: str, array: Array) -> None:
+def _check_field_finite(what: str, array: Array, columns: tuple[str, ...]) -> None:
     first, count, start = None, 0, 0
     for block in _row_blocks(array):
         finite = np.isfinite(block)
@@ -138,7 +154,11 @@ def _check_field_finite(what: str, array: Array) -> None:
     if first is None:
         return
     row, column, value, width = first
-    place = f"row {row}" if width == 1 else f"row {row}, position {column}"
+    place = f"row {row}"
+    if len(columns) == width:
+        place += f", column {columns[column]!r}" + (f" (position {column})" if width > 1 else "")
+    elif width > 1:
+        place += f", position {column}"
     msg = (
         f"{what} has {count} row{'s' if count > 1 else ''} with NaN or infinite values, the first "
         f"is {place}: {value}. Drop or impute such rows, or pass allow_nonfinite=True if the "

@@ -13,6 +13,7 @@ from jax.sharding import SingleDeviceSharding
 from jaxtyping import Bool, Int
 from numpy.typing import ArrayLike
 
+from aimz_lab.calls import public
 from aimz_lab.data.arrays import as_stored, canonical
 from aimz_lab.data.checks import check_rows
 from aimz_lab.data.html import format_bytes, html_table
@@ -47,6 +48,7 @@ class FieldSchema(NamedTuple):
     dtype: np.dtype
 
 
+@public
 class ArrayDataset:
     """Named arrays whose leading axes are the same rows.
 

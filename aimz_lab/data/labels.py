@@ -176,7 +176,8 @@ def shared_row_labels(fields: Mapping[str, object]) -> AxisLabels | None:
                 msg = (
                     f"Fields {other!r} and {name!r} label their rows differently: row {row} is "
                     f"{known.text(row)} in {other!r} and {labels.text(row)} in {name!r}. Align "
-                    f"them ({name} = {name}.loc[{other}.index]), or drop the labels (.to_numpy())."
+                    f"them, {name} = {name}.loc[{other}.index]; rows that belong together have one "
+                    "label."
                 )
                 raise DataError(msg)
         if not any(labels.labels is known.labels for known in seen.values()):

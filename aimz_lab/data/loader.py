@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import Int, Key
 
+from aimz_lab.calls import public
 from aimz_lab.data.arrays import canonical
 from aimz_lab.data.checks import check_positive_int, is_integer
 from aimz_lab.data.dataset import ArrayDataset
@@ -30,6 +31,7 @@ from aimz_lab.errors import ArgumentError, DataTypeError
 from aimz_lab.types import Array, Batch, Device, JsonObject, RandomKey, shown
 
 
+@public
 class ArrayLoader:
     """Iterate over the batches of an :class:`ArrayDataset` as ``(batch, n_pad)`` pairs.
 

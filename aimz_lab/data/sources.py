@@ -77,7 +77,8 @@ class LoaderSource:
     def __init__(
         self, loader: ArrayLoader, *, n_obs: int | None = None, allow_nonfinite: bool = False
     ) -> None:
-        check_finite(loader.dataset.arrays, allow_nonfinite)
+        dataset = loader.dataset
+        check_finite(dataset.arrays, allow_nonfinite, columns=dataset.columns)
         self.loader = loader
         self.n_obs = len(loader.dataset) if n_obs is None else check_positive_int("n_obs", n_obs)
         self.n_batches, self.epoch_rows = len(loader), len(loader.dataset)

@@ -100,7 +100,7 @@ class StreamSource:
         except (DataError, DataTypeError) as error:
             msg = f"{where}: {error}"
             raise type(error)(msg) from error
-        check_finite(batch, self._allow_nonfinite, where)
+        check_finite(batch, self._allow_nonfinite, where, self._columns)
         return batch
 
     def _check_columns(self, named: Mapping[str, object]) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aimz_lab.data.checks import check_numeric
+from aimz_lab.data.checks import ENCODE, check_numeric
 from aimz_lab.errors import DataTypeError
 
 if TYPE_CHECKING:
@@ -94,10 +94,7 @@ def _read_pandas(what: str, series: pd.Series | pd.Index) -> np.ndarray:
         check_numeric(what, values.dtype, next(iter(values), None))
         return values
     if is_a(dtype, "pandas", "CategoricalDtype"):
-        msg = (
-            f"{what} is categorical; pass its codes (.cat.codes) or indicators "
-            f"(pandas.get_dummies)."
-        )
+        msg = f"{what} is categorical, and not numbers; {ENCODE}."
         raise DataTypeError(msg)
     if getattr(dtype, "kind", "O") not in "biufc":
         values = np.asarray(series)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
@@ -11,6 +9,7 @@ import xarray as xr
 from aimz_lab.data import labels_of_index
 from aimz_lab.errors import ArgumentError, DataError, OutputWarning
 from aimz_lab.predictive.results.datasets import origin_attrs
+from aimz_lab.tracebacks import warn
 from aimz_lab.types import SAMPLE_DIMS, shown
 
 PREDICTIVE_GROUPS = ("posterior_predictive", "predictions", "prior_predictive")
@@ -185,8 +184,7 @@ def _check_same_labels(name: str, before: xr.DataArray, after: xr.DataArray) -> 
                 f"The scenarios label {dim!r} of site {name!r} differently: entry {place} is "
                 f"{one.text(place)} in the baseline and {other.text(place)} in the "
                 "intervention, and an effect compares entry by entry. Compute both on the same "
-                f"rows in the same order, or align them: tree.sel({{{dim!r}: labels}}). To compare "
-                f"position by position, drop the labels (dataset.drop_vars({dim!r}))."
+                f"rows in the same order, or align them: tree.sel({{{dim!r}: labels}})."
             )
             raise DataError(msg)
 
@@ -203,19 +201,17 @@ def _warn_unpaired(baseline: xr.DataTree, intervention: xr.DataTree, group: str)
         if not one.equals(other):
             differing.append("posterior")
     if differing:
-        warnings.warn(
+        warn(
             f"The scenarios differ in {', '.join(differing)}, so their draws are not paired: the "
             "difference holds the noise of both. Compute both with one rng_key and posterior.",
             OutputWarning,
-            stacklevel=3,
         )
     labels = [
         dim for dim in before.coords if dim in after.coords and not before[dim].equals(after[dim])
     ]
     if labels:
-        warnings.warn(
+        warn(
             f"The scenarios label {', '.join(map(str, labels))} differently; the effect is taken "
             "position by position, with the labels of the intervention.",
             OutputWarning,
-            stacklevel=3,
         )

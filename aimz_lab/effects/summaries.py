@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
 
+from aimz_lab.calls import public
 from aimz_lab.data import to_host
 from aimz_lab.data.checks import is_integer
 from aimz_lab.data.options import real_number
@@ -63,6 +64,7 @@ def _checked_prob(prob: float) -> float:
     return real_number(prob)
 
 
+@public
 def summarize_effect(effect: xr.DataTree | xr.Dataset, prob: float = 0.94) -> EffectSummary:
     """Summarise an effect over its draws.
 

@@ -7,6 +7,7 @@ from numpyro.infer import MCMC, SVI
 from aimz_lab.errors import ArgumentError, InferenceError
 from aimz_lab.inference.mcmc.learner import McmcLearner
 from aimz_lab.inference.svi.learner import SviLearner
+from aimz_lab.kernel.checks.same_kernel import check_same_kernel
 from aimz_lab.kernel.signature import KernelSignature
 
 
@@ -38,7 +39,16 @@ def one_inference(inference: object, svi: object) -> SVI | MCMC:
 
 
 def make_learner(signature: KernelSignature, inference: SVI | MCMC) -> SviLearner | McmcLearner:
-    """Return the learner of a kernel and an inference object."""
+    """Return the learner of a kernel and an inference object.
+
+    Raises:
+        InferenceError: If it was made for another kernel.
+    """
     if isinstance(inference, SVI):
+        of_guide = getattr(inference.guide, "model", None)
+        made_for = {"the SVI object": inference.model, "its guide": of_guide}
+        check_same_kernel(signature.kernel, made_for)
         return SviLearner(signature, inference)
+    of_sampler = getattr(inference.sampler, "model", None)
+    check_same_kernel(signature.kernel, {"the sampler": of_sampler})
     return McmcLearner(signature, inference)

@@ -18,7 +18,8 @@ from aimz_lab.data import AxisLabels, axis_labels, to_host
 from aimz_lab.data.checks import check_positive_int
 from aimz_lab.data.memory import check_memory
 from aimz_lab.data.options import check_names
-from aimz_lab.errors import SiteError
+from aimz_lab.data.tables import is_a
+from aimz_lab.errors import DataTypeError, SiteError
 from aimz_lab.inference.compiling import QUICK, QUICKEST, compiler_options
 from aimz_lab.inference.finite_draws import OF_A_GUIDE, refuse_bad_draws
 from aimz_lab.kernel.checks.names import check_name
@@ -131,6 +132,23 @@ def as_posterior(draws: Mapping[str, ArrayLike], num_chains: int = 1) -> Posteri
     return Posterior(arrays, num_chains, labels=labels)
 
 
+def check_no_tree(draws: object) -> None:
+    """Refuse draws as an xarray tree, such as ``sample`` returns, with the way to pass them.
+
+    Raises:
+        DataTypeError: If they are one.
+    """
+    if is_a(draws, "xarray", "DataTree"):
+        msg = (
+            f"The draws came as an xarray {type(draws).__name__}; pass a dict of arrays by site, "
+            "draws on the leading axis, chain by chain. Of sample that is "
+            "im.sample(return_datatree=False); of a tree with chains {name: "
+            "a.values.reshape(-1, *a.shape[2:]) for name, a in tree.posterior.data_vars.items()}, "
+            "with num_chains=tree.posterior.sizes['chain']."
+        )
+        raise DataTypeError(msg)
+
+
 def _check_dims(name: str, values: ArrayLike) -> None:
     """Refuse an xarray object with an axis of chains, or with the draws on a later axis."""
     dims = getattr(values, "dims", ())
@@ -212,7 +230,7 @@ class GuideSampler:
         one = jax.eval_shape(of_one, key, dict(params), dict(arguments))
         row_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(one))
         # They exist twice: group by group, and together.
-        check_memory(num_samples, 2 * row_bytes, "the guide", "Ask for fewer: num_samples=1000.")
+        check_memory(num_samples, 2 * row_bytes, "the guide", "Ask for fewer: num_samples=.")
         size = int(np.clip(DRAW_BYTES // max(row_bytes, 1), 1, num_samples))
         effort = QUICKEST if row_bytes * num_samples <= FEW_BYTES else QUICK
         return self._draw[effort], {"groups": -(-num_samples // size), "size": size}

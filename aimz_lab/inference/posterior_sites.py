@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Container, Iterable, Mapping
 
 import numpy as np
@@ -14,6 +13,7 @@ from aimz_lab.errors import OutputWarning, SiteError
 from aimz_lab.inference.finite_draws import OF_THE_USER, check_finite_draws
 from aimz_lab.inference.posterior import Posterior
 from aimz_lab.kernel.spec import KernelSpec, Site
+from aimz_lab.tracebacks import warn
 from aimz_lab.types import Array
 
 Draws = Mapping[str, Shaped[Array, "draw ..."]]
@@ -92,32 +92,39 @@ def check_sites_of_draws(
         )
         raise SiteError(msg)
     if unknown:
-        warnings.warn(
+        warn(
             f"The posterior has draws of {_listed(unknown)}, which the kernel does not have; they "
             "are not used.",
             OutputWarning,
-            stacklevel=2,
         )
     if missing and warn_of_missing:
-        warnings.warn(
+        warn(
             f"The posterior has no draws of {_listed(missing)}: each draw gets a value from the "
             "kernel, as from its prior. Add draws (set_posterior_sample), set a value "
             "(intervention=, condition=), or, to draw all sites from the prior, call "
             "sample_prior_predictive.",
             OutputWarning,
-            stacklevel=2,
         )
+
+
+_IN_A_STEP = 3
 
 
 def check_draws_fit(spec: KernelSpec, n_draws: int) -> None:
     """Check that draws of a kernel's latent sites can fit into memory, before they are trained for.
 
     Raises:
-        ArgumentError: If they cannot.
+        OutOfMemoryError: If they cannot, or a step of training cannot.
     """
     sites = [spec.sites[name] for name in spec.latent_sites]
     draw_bytes = sum(site.dtype.itemsize * math.prod(site.shape) for site in sites)
-    check_memory(n_draws, draw_bytes, "the posterior", "Ask for fewer: num_samples=1000.")
+    largest = max(sites, key=lambda site: math.prod(site.shape), default=None)
+    size = "" if largest is None else f"; the largest site, {largest.name!r}, has {largest.shape}"
+    advice = f"Ask for fewer draws, num_samples=, or make sites smaller{size}."
+    check_memory(n_draws, draw_bytes, "the posterior", advice)
+    # A step holds a parameter, its gradient and a draw of each entry, at least.
+    what = "the latent sites, with parameters and gradients,"
+    check_memory(1, _IN_A_STEP * draw_bytes, what, f"Make sites smaller{size}.")
 
 
 def check_shapes_of_draws(

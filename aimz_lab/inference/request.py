@@ -137,6 +137,23 @@ class FitRequest:
         check_choice("on_interrupt", self.on_interrupt, OnInterrupt)
         check_choice("rows", self.row_dependence, RowDependence)
 
+    def check_length(self, checkpoint: Checkpoint) -> None:
+        """Check that the run does not end before the checkpoint that it goes on from.
+
+        Raises:
+            ArgumentError: If fewer epochs or steps are asked for than are done.
+        """
+        epoch, batch = checkpoint.position
+        done = checkpoint.step if self.num_steps else epoch + (batch > 0)
+        name, asked = ("num_steps", self.num_steps) if self.num_steps else ("epochs", self.epochs)
+        if asked < done:
+            msg = (
+                f"{name}={asked:,} counts from the beginning of the run, and its checkpoint "
+                f"{checkpoint.path.name} has begun {done:,} of them; pass {name}={done:,} at "
+                f"least, and more to train on."
+            )
+            raise ArgumentError(msg)
+
     def _keep(self, name: str, value: object) -> None:
         """Set a field to its checked value: an ``int`` where NumPy's was passed."""
         object.__setattr__(self, name, value)

@@ -14,6 +14,7 @@ from aimz_lab.data import to_host
 from aimz_lab.data.options import check_names
 from aimz_lab.errors import ArgumentError, CallError, DataError
 from aimz_lab.kernel.signature import KernelSignature
+from aimz_lab.spelling import did_you_mean
 from aimz_lab.types import HostRows, Rows, Shared, Static, StaticKey
 
 _STATIC = (bool, int, float, complex, str, bytes, type(None))
@@ -84,7 +85,7 @@ class ArgumentRoles:
                 msg = (
                     f"by_row= and shared= name {name!r}, which is no further argument of the "
                     f"kernel; it takes {', '.join(map(repr, further)) or 'none'} beside its input "
-                    "and its output."
+                    f"and its output.{did_you_mean(name, further)}"
                 )
                 raise ArgumentError(msg)
             if name in roles.by_row & roles.shared:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import replace
 
 from aimz_lab.errors import OutputWarning
 from aimz_lab.kernel.spec import KernelSpec, Site
+from aimz_lab.tracebacks import warn
 from aimz_lab.types import SAMPLE_DIMS
 
 
@@ -45,12 +45,11 @@ def warn_of_unnamed(spec: KernelSpec) -> None:
     """
     if spec.unnamed:
         listed = ", ".join(map(repr, spec.unnamed))
-        warnings.warn(
+        warn(
             f"The names in infer={{'event_dims': ...}} of {listed} cannot be used, so that these "
             "dimensions are numbered: there are more names than dimensions after the plates, a "
             "name stands twice, is that of a site, or would have two lengths.",
             OutputWarning,
-            stacklevel=2,
         )
 
 

@@ -107,6 +107,11 @@ def own_code(function: Callable | None) -> set[types.CodeType]:
     return {code for code in found if not is_library(code.co_filename)} or found
 
 
+def place_of(code: types.CodeType) -> str:
+    """Where code begins: the line of a file, or of a notebook's cell."""
+    return f"line {code.co_firstlineno} of {_file_name(code.co_filename)}"
+
+
 def find_failing_line(
     error: BaseException, code: set[types.CodeType], package: str | None = None
 ) -> FailingLine | None:

@@ -17,6 +17,7 @@ from jax.errors import (
     UnexpectedTracerError,
 )
 
+from aimz_lab.data.checks import ENCODE
 from aimz_lab.kernel.failing_line import FailingLine
 
 _PLAIN = (
@@ -31,6 +32,8 @@ LEFT_BEHIND = (
     "attribute. A kernel keeps nothing: it reads its arguments, and what it computes goes into "
     "sites."
 )
+_OF_TEXT = ("'str'", " str", "<U", "JAX array type", "ArrayLike", "to float", "scalar index")
+_OF_NONE = ("NoneType", "None is not")
 _EVENT = "its distribution outside of the plate, with .to_event(1)"
 _REFUSALS = (
     TypeError,
@@ -71,7 +74,7 @@ def reason_of(error: Exception, line: FailingLine, output: str) -> str | None:
             "float, such as n=float(n), or switch on 64-bit numbers with "
             "jax.config.update('jax_enable_x64', True)."
         )
-    for explain in (_nothing, _table, _in_place, _shared_name, _called_wrongly, _key):
+    for explain in (_no_number, _nothing, _table, _in_place, _shared_name, _called_wrongly, _key):
         reason = explain(error, line, output)
         if reason is not None:
             return reason
@@ -170,6 +173,23 @@ def _is_size_of_plate(error: Exception, line: FailingLine) -> bool:
     )
     unusable = isinstance(error, JAXTypeError) or "truth value" in str(error)
     return in_plate and unusable
+
+
+def _no_number(error: Exception, line: FailingLine, output: str) -> str | None:
+    """Explain a line that computes with an argument that is text or ``None``."""
+    text = str(error)
+    if not isinstance(error, (AttributeError, TypeError, ValueError)):
+        return None
+    for name, value in line.values.items():
+        is_meant = isinstance(value, str) and any(word in text for word in _OF_TEXT)
+        is_none = value is None and any(word in text for word in _OF_NONE)
+        if name in line.parameters and name != output and (is_meant or is_none):
+            return (
+                f"The argument {name!r} is {value!r} here, and the line computes with it. Pass a "
+                f"number, or an array of numbers: {name}=1.0, or one entry per row. For "
+                f"text, {ENCODE}."
+            )
+    return None
 
 
 def _nothing(error: Exception, line: FailingLine, output: str) -> str | None:

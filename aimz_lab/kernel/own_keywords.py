@@ -7,9 +7,7 @@ import inspect
 import numbers
 import types
 import typing
-import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any, Literal, Union
 
 import jax
@@ -18,6 +16,8 @@ from aimz_lab.data import ArrayDataset, ArrayLoader, is_batches
 from aimz_lab.data.tables import is_table
 from aimz_lab.errors import AimzLabWarning, CallError
 from aimz_lab.kernel.signature import KernelSignature, kernel_parameters
+from aimz_lab.spelling import did_you_mean
+from aimz_lab.tracebacks import warn
 from aimz_lab.types import callable_name
 
 
@@ -71,8 +71,7 @@ class OwnKeywords:
         for name in given:
             if name in self._takes:
                 continue
-            near = get_close_matches(name, [*self._takes, *_keywords(method)], 1, 0.75)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
+            hint = did_you_mean(name, [*self._takes, *_keywords(method), "kernel_kwargs"])
             msg = (
                 f"The kernel {self._kernel!r} has no argument {name!r}, and {method.__name__} no "
                 f"option of that name. The kernel takes {', '.join(self._takes)}.{hint}"
@@ -106,12 +105,11 @@ class OwnKeywords:
             raise CallError(msg)
         if name not in self._told:
             self._told.add(name)
-            warnings.warn(
+            warn(
                 f"{name}={_described(value)} goes to {method}, which has a keyword of that name, "
                 f"and the kernel {self._kernel!r} gets the default of its argument {name!r}. If "
                 f"it is meant for the kernel, {how}; to have no doubt, pass both.",
                 AimzLabWarning,
-                stacklevel=4,
             )
 
 

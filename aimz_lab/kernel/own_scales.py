@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple
 
@@ -17,6 +16,7 @@ from aimz_lab.kernel.arguments import KernelArguments
 from aimz_lab.kernel.prior_draws import seeded
 from aimz_lab.kernel.spec import KernelSpec, ScaleCourse, Site
 from aimz_lab.kernel.tracing import tracing_lock
+from aimz_lab.tracebacks import warn
 from aimz_lab.types import Rows
 
 Weight = Literal["ours", "of_call"]
@@ -107,7 +107,7 @@ def _warn_if_factor(name: str, value: float | Literal["array"] | None, factor: f
             "besides. If it is meant as the minibatch factor, leave it out, or write it with the "
             "rows of the call: handlers.scale(scale=N / X.shape[0])."
         )
-        warnings.warn(msg, FitWarning, stacklevel=2)
+        warn(msg, FitWarning)
 
 
 class _Scale(NamedTuple):

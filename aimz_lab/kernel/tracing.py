@@ -18,8 +18,9 @@ from numpyro import handlers
 from numpyro.distributions import Distribution, ImproperUniform, Unit
 
 from aimz_lab.kernel.batch_plates import refuse_taken_plate_names, refuse_too_small_plates
-from aimz_lab.kernel.data_types import check_data_type
+from aimz_lab.kernel.data_types import check_data_type, check_real
 from aimz_lab.kernel.event_dims import with_usable_names
+from aimz_lab.kernel.hidden_draws import HiddenDraws
 from aimz_lab.kernel.prior_draws import seeded
 from aimz_lab.kernel.spec import KernelSpec, Plate, ScaleCourse, Site, SiteKind
 from aimz_lab.types import HasShape, Static
@@ -82,6 +83,7 @@ def trace_spec(
         The spec, with shapes at the given number of rows.
 
     Raises:
+        KernelError: If the kernel draws from NumPy's or Python's generators.
         Exception: Whatever the kernel raises.
     """
     n_rows = next(iter(rows.values())).shape[0]
@@ -90,7 +92,12 @@ def trace_spec(
         abstract = _abstract_rows(rows, count)
         return _records(kernel, abstract, shared or {}, static or {}, values or {})
 
+    hidden = HiddenDraws(kernel)
     records = records_at(n_rows)
+    if hidden.drawn() is not None:  # another thread may have drawn in the meantime
+        records_at(n_rows)
+        if (source := hidden.drawn()) is not None:
+            hidden.refuse(source)
     others = _records_at_another_size(records_at, records, n_rows)
     halved = _halved(records_at, records) if others and _has_scales(records) else None
     fixed = _plates_of_fixed_rows(records, others or {})
@@ -159,6 +166,8 @@ def _records(
         sites = handlers.trace(checked).get_trace(**rows, **shared, **static)
         plates = {name: site for name, site in sites.items() if site["type"] == "plate"}
         for name, site in sites.items():
+            if site["type"] == "sample":
+                check_real(name, site["fn"], site["value"])
             if site["type"] == "sample" and site["is_observed"]:
                 check_data_type(name, site["fn"], site["value"])
             record = _record(site, plates, n_rows)

@@ -14,6 +14,7 @@ import jax
 import platformdirs
 from jax.experimental.compilation_cache import compilation_cache
 
+from aimz_lab.calls import public
 from aimz_lab.data.options import check_path
 
 VARIABLE = "AIMZ_LAB_COMPILATION_CACHE"
@@ -38,6 +39,7 @@ def cache_directory() -> Path | None:
     return Path(chosen) if chosen else platformdirs.user_cache_path("aimz_lab") / "compiled"
 
 
+@public
 def enable_compilation_cache(directory: str | os.PathLike[str] | None = None) -> Path | None:
     """Keep compiled programs between sessions.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import wraps
@@ -16,6 +15,7 @@ from mlflow.entities import DatasetInput, InputTag, LoggedModelInput
 from mlflow.utils.autologging_utils import MlflowEventsAndWarningsBehaviorGlobally
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
+from aimz_lab.calls import public
 from aimz_lab.errors import ArgumentError, CallbackWarning
 from aimz_lab.impact_model import ImpactModel
 from aimz_lab.inference.feeds.training_data import TrainingData
@@ -25,6 +25,7 @@ from aimz_lab.lab.callbacks.mlflow_logger import MLflowLogger, end_status
 from aimz_lab.mlflow.rows import first_rows, training_set
 from aimz_lab.mlflow.saving import log_model
 from aimz_lab.mlflow.signatures import served_signature
+from aimz_lab.tracebacks import warn
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class AutologOptions:
                 raise ArgumentError(msg)
 
 
+@public
 def autolog(
     *,
     log_input_examples: bool = False,
@@ -224,7 +226,7 @@ class _AutoLogger(MLflowLogger):
                     f"Autologging could not log {what}; the fit is not affected. "
                     f"{type(error).__name__}: {error}"
                 )
-                warnings.warn(msg, CallbackWarning, stacklevel=2)
+                warn(msg, CallbackWarning)
 
     def as_quiet_as_asked(self) -> contextlib.AbstractContextManager:
         """Return MLflow's own mute button: its hints for authors of models help nobody here."""

@@ -12,6 +12,7 @@ from mlflow.models import Model
 from mlflow.pyfunc import PyFuncModel
 from numpyro.infer import MCMC, SVI
 
+from aimz_lab.calls import public
 from aimz_lab.errors import ArtifactError, CallError
 from aimz_lab.impact_model import ImpactModel
 from aimz_lab.mlflow.call_checks import check_mappings, check_path
@@ -24,6 +25,7 @@ _LARGEST_DESCRIPTION = 10_000_000
 """Bytes of a description, examples of signatures included; read before it is trusted."""
 
 
+@public
 def load_model(
     model_uri: str | os.PathLike[str],
     dst_path: str | os.PathLike[str] | None = None,
@@ -63,6 +65,7 @@ def load_model(
     return _restore(path, own or _stored_code(path, kernel_kwargs))
 
 
+@public
 def load_pyfunc(
     model_uri: str | os.PathLike[str],
     dst_path: str | os.PathLike[str] | None = None,

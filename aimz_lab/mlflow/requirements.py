@@ -16,6 +16,7 @@ from mlflow.utils.environment import (
 )
 from packaging.requirements import InvalidRequirement, Requirement
 
+from aimz_lab.calls import public
 from aimz_lab.errors import ArgumentError
 from aimz_lab.types import JsonObject
 
@@ -24,6 +25,7 @@ _NAMED = ("aimz_lab", "jax", "numpyro", "optax")
 _KNOWN = {*_NAMED, "jaxlib", "numpy", "cloudpickle", "mlflow", "__main__", "__mp_main__"}
 
 
+@public
 def get_default_pip_requirements(*, include_cloudpickle: bool = False) -> list[str]:
     """Return the pip requirements of a logged model, at the versions installed here.
 
@@ -43,6 +45,7 @@ def get_default_pip_requirements(*, include_cloudpickle: bool = False) -> list[s
     return [_pinned(name) for name in names]
 
 
+@public
 def get_default_conda_env(*, include_cloudpickle: bool = False) -> JsonObject:
     """Return the Conda environment of :func:`get_default_pip_requirements`, with MLflow.
 

@@ -13,17 +13,20 @@ from typing import Any
 from mlflow.models import Model
 from mlflow.models.model import ModelInfo
 
+from aimz_lab.calls import public
 from aimz_lab.errors import ArgumentError, ArtifactError, ArtifactWriteError, CallError
 from aimz_lab.impact_model import ImpactModel
 from aimz_lab.mlflow.call_checks import check_mappings, check_path, check_texts
 from aimz_lab.mlflow.consent import trusting_own_model
 from aimz_lab.mlflow.contents import Contents
 from aimz_lab.mlflow.signatures import Signature
+from aimz_lab.spelling import did_you_mean
 from aimz_lab.types import Arguments, JsonObject
 
 _WAIT_S = 300
 
 
+@public
 def save_model(
     model: ImpactModel,
     path: str | os.PathLike[str],
@@ -100,6 +103,7 @@ def save_model(
     _write(contents, target, Model() if mlflow_model is None else mlflow_model)
 
 
+@public
 def log_model(
     model: ImpactModel,
     artifact_path: str | None = None,
@@ -241,5 +245,7 @@ def _check_further(names: Iterable[str]) -> None:
     """Refuse what ``Model.log`` would hand on to a flavor."""
     known = set(inspect.signature(Model.log).parameters) - {"flavor", "kwargs"}
     if unknown := sorted(set(names) - known):
-        msg = f"log_model has no argument {unknown[0]!r}, and neither has MLflow's Model.log."
+        own = inspect.signature(log_model).parameters
+        hint = did_you_mean(unknown[0], [*own, *known])
+        msg = f"log_model has no argument {unknown[0]!r}, and neither has MLflow's Model.log.{hint}"
         raise CallError(msg)

@@ -65,6 +65,7 @@ class FittedKernel:
         fingerprint: Recognises the training rows, or ``None``.
         devices: The devices to use; ``None`` for all local ones.
         indices: Checks the indices among the arguments.
+        trained_sites: Sites of the kernel in training.
     """
 
     signature: KernelSignature
@@ -74,6 +75,7 @@ class FittedKernel:
     fingerprint: TrainingFingerprint | None
     devices: tuple[jax.Device, ...] | None
     indices: IndexCheck
+    trained_sites: tuple[str, ...] = ()
 
 
 def predict_request(
@@ -187,6 +189,7 @@ def predict_request(
         held=held,
         labels=labels,
         trained=fitted.schema,
+        trained_sites=fitted.trained_sites,
         return_sites=return_sites,
         group=group,
         batch_size=batch_size,

@@ -186,8 +186,7 @@ def check_same_rows(one: CallLabels, other: CallLabels) -> None:
         msg = (
             f"The scenarios label their rows differently: row {row} is {one.rows.text(row)} in "
             f"the baseline and {other.rows.text(row)} in the intervention, and an effect "
-            "compares row by row. Align them (X = X.loc[X_baseline.index]), or drop the labels "
-            "(.to_numpy())."
+            "compares row by row. Align them, X = X.loc[X_baseline.index]."
         )
         raise DataError(msg)
 
@@ -197,8 +196,8 @@ def _check_rows(what: str, axis: AxisLabels | None, rows: AxisLabels | None) -> 
     if row is not None:
         msg = (
             f"The rows of the {what} have other labels than those of the data: row {row} is "
-            f"{rows.text(row)} in the data and {axis.text(row)} in the value. Align it "
-            "(value = value.loc[X.index]), or drop the labels (.to_numpy())."
+            f"{rows.text(row)} in the data and {axis.text(row)} in the value. Align it, "
+            "value = value.loc[X.index]."
         )
         raise DataError(msg)
 
@@ -212,7 +211,7 @@ def _check_no_rows(what: str, number: int, axis: AxisLabels, rows: AxisLabels | 
     if named or same:
         msg = (
             f"In the {what}, the rows are on axis {number}, which is not the site's axis of rows; "
-            "transpose the value, or pass it without labels (.to_numpy())."
+            "transpose the value."
         )
         raise DataError(msg)
 

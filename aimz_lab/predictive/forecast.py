@@ -13,10 +13,12 @@ _FEWER = (
     "Ask for fewer draws: num_samples=, or a posterior with fewer of them; a few rows that are "
     "large take less with shard_axis='draw'."
 )
-_ELSEWHERE = (
-    "Let reduce='mean' or other reducers summarise the draws as they are made, write them to disk "
-    "(predict with store='persistent', the default), or ask for fewer draws or rows."
+SUMMARISE = (
+    "Let reducers summarise the draws as they are made, reduce='mean' or others; or let predict "
+    "write them to disk, output_dir='results' (or store='persistent' for a temporary place); or "
+    "ask for fewer draws or rows."
 )
+"""What to do where the draws of a prediction do not fit into memory."""
 
 
 def check_call_fits(scenario: Scenario, *, in_memory: bool) -> None:
@@ -27,7 +29,7 @@ def check_call_fits(scenario: Scenario, *, in_memory: bool) -> None:
         in_memory: Whether the result stays in memory.
 
     Raises:
-        ArgumentError: If it cannot, with what would.
+        OutOfMemoryError: If it cannot, with what would.
     """
     n_draws, plan = scenario.request.n_draws, scenario.plan
     sites = [plan.spec.sites[name] for name in plan.globals_drawn]
@@ -38,4 +40,4 @@ def check_call_fits(scenario: Scenario, *, in_memory: bool) -> None:
     n_rows = scenario.rows.count
     if in_memory and n_rows:
         what = f"predictions of {n_rows:,} rows"
-        check_memory(n_draws, _KEY_BYTES + drawn + row * n_rows, what, _ELSEWHERE)
+        check_memory(n_draws, _KEY_BYTES + drawn + row * n_rows, what, SUMMARISE)

@@ -6,7 +6,6 @@ these, the draws would win and the value would change nothing. So the caller has
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Collection
 
 import numpy as np
@@ -16,6 +15,7 @@ from aimz_lab.errors import OutputWarning, SiteError
 from aimz_lab.kernel.site_graph import SiteGraph
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.predictive.request import Request
+from aimz_lab.tracebacks import warn
 
 
 def sites_to_redraw(
@@ -80,12 +80,11 @@ def check_reach(
         if name in wanted and name not in graph.looped and spec.sites[name].kind != "deterministic"
     ]
     if own:
-        warnings.warn(
+        warn(
             f"The sites {', '.join(map(repr, own))} are intervened on; they come back with the "
             "values that they would have had, not with those set. Read the effect at the sites "
             "downstream.",
             OutputWarning,
-            stacklevel=2,
         )
     idle = [
         name
@@ -94,13 +93,12 @@ def check_reach(
     ]
     if idle:
         one = len(idle) == 1
-        warnings.warn(
+        warn(
             f"The value set for {_listed(idle)} changes none of the sites returned, "
             f"{', '.join(map(repr, wanted))}: the kernel computes them without "
             f"{'it' if one else 'them'}. A kernel has to go on with what numpyro.sample returns, "
             "not with the data of an observed site.",
             OutputWarning,
-            stacklevel=2,
         )
 
 

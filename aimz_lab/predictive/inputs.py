@@ -19,6 +19,7 @@ from aimz_lab.data import (
     is_batches,
     shared_row_labels,
 )
+from aimz_lab.data.arrays import check_holds_rows
 from aimz_lab.data.options import check_mapping
 from aimz_lab.errors import CallError, MissingOutputError
 from aimz_lab.inference.feeds.inputs import rows_and_others
@@ -90,6 +91,7 @@ def predictive_data(
     if isinstance(inputs, ArrayDataset):
         return _of_dataset(signature, inputs, outputs, extra, with_output, allow_nonfinite, roles)
     if not is_batches(inputs):
+        check_holds_rows(signature.input, inputs)
         if with_output and outputs is None:
             msg = f"The output {signature.output!r} is needed beside an array of inputs."
             raise MissingOutputError(msg)
@@ -134,9 +136,8 @@ def _of_dataset(
     check_given_once(dataset.fields, extra)
     fields = _fields(signature, dataset.fields, with_output)
     rows = {name: dataset.arrays[name] for name in fields or ()}
-    check_finite(
-        {n: rows[n] for n in (signature.input, signature.output) if n in rows}, allow_nonfinite
-    )
+    checked = {n: rows[n] for n in (signature.input, signature.output) if n in rows}
+    check_finite(checked, allow_nonfinite, columns=dataset.columns)
     split = resolved(signature, rows, split_arguments(extra, len(dataset), roles), roles)
     rows.update(split.rows)
     labelled = {signature.input: dataset.row_labels, **{name: extra[name] for name in split.rows}}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Collection, Iterable
 from difflib import get_close_matches
 
@@ -13,6 +12,7 @@ from aimz_lab.inference.posterior_sites import check_shapes_of_draws, check_site
 from aimz_lab.kernel.checks.preflight import parameter_names
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.predictive.request import Quantity, Request
+from aimz_lab.tracebacks import warn
 
 
 def check_named(request: Request, spec: KernelSpec) -> None:
@@ -120,11 +120,10 @@ def check_draws(
     untrained = [name for name in spec.of_kind("param") if name not in request.params]
     if untrained:
         names = ", ".join(map(repr, untrained))
-        warnings.warn(
+        warn(
             f"The kernel's parameters {names} have no trained values, so that each keeps the "
             "one it begins with. Train them by SVI, or set im.vi_result.",
             OutputWarning,
-            stacklevel=2,
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -24,6 +23,7 @@ from aimz_lab.predictive.named_sites import check_draws, check_named, row_wise_v
 from aimz_lab.predictive.request import Quantity, Request
 from aimz_lab.predictive.structure import Structure, structure_key, trace_structure
 from aimz_lab.predictive.trained_shapes import check_row_axes, with_trained_shapes
+from aimz_lab.tracebacks import warn
 from aimz_lab.types import ShardAxis
 
 T = TypeVar("T")
@@ -240,7 +240,7 @@ def _warn_kept_together(
         f"{reason}; shard_axis='obs' cannot split it, so the call runs under shard_axis='draw'. "
         "Pass shard_axis='draw' to silence this warning."
     )
-    warnings.warn(msg, category, stacklevel=2)
+    warn(msg, category)
 
 
 def _checked_structure(request: Request, rows: Rows) -> Structure:

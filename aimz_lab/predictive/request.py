@@ -79,6 +79,7 @@ class Request:
         devices: The devices to use; ``None`` for all local ones.
         engine: Makes what carries out the call; ``None`` for this process.
         trained: Schema of the training data, or ``None``.
+        trained_sites: Sites of the kernel in training, which may have others than this call.
         observed: The observed output, if known; rows first.
         constant: Per-row inputs to keep with the result, by name.
         groups: Further groups of the tree.
@@ -117,6 +118,7 @@ class Request:
     devices: tuple[jax.Device, ...] | None = None
     engine: Callable | None = None
     trained: InputSchema | None = None
+    trained_sites: tuple[str, ...] = ()
     observed: Shaped[jax.Array | np.ndarray, "row ..."] | None = None
     constant: Mapping[str, Shaped[jax.Array | np.ndarray, "row ..."]] = field(default_factory=dict)
     groups: Mapping[str, xr.Dataset] = field(default_factory=dict)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Hashable
 from typing import NamedTuple
 
@@ -77,6 +78,7 @@ def _traced(request: Request, rows: Rows, n_rows: int, *, all_rows: bool = False
     """Trace the kernel on some number of rows, or on the number of all rows."""
     row_argument = next(iter(rows.template))
 
+    @functools.wraps(request.kernel)
     def pinned(**arguments: PyTree) -> object:
         given = arguments[row_argument].shape[0]
         whole = all_rows and given == n_rows

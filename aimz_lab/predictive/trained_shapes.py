@@ -9,6 +9,7 @@ import numpy as np
 from aimz_lab.errors import DataError
 from aimz_lab.predictive.blocks import Rows
 from aimz_lab.predictive.request import Request
+from aimz_lab.types import shown
 
 
 def check_row_axes(request: Request, rows: Rows) -> None:
@@ -45,8 +46,9 @@ def with_trained_shapes(error: Exception, request: Request, rows: Rows) -> Excep
     found = list(_differences(request, rows))
     if not found:
         return error
+    first = str(error).partition("\n")[0].rstrip(".")
     msg = (
-        f"The kernel cannot be run with these arguments ({type(error).__name__}: {error}). They "
+        f"The kernel cannot be run with these arguments ({type(error).__name__}: {first}). They "
         f"differ from those of the training: {'; '.join(found)}."
     )
     return DataError(msg)
@@ -58,14 +60,18 @@ def _differences(request: Request, rows: Rows) -> Iterator[str]:
     for name, row in request.trained.rows.items():
         array = rows.template.get(name)
         if array is None:
-            if name in request.shared or name in request.static:
+            if name in request.static:
+                what = shown(request.static[name])
+                yield f"{name!r} has no entry per row here, and had one in training: it is {what}"
+            elif name in request.shared:
                 yield f"{name!r} has no entry per row here, and had one in training"
         elif np.shape(array)[1:] != row.shape:
             here = np.shape(array)[1:]
             yield f"{name!r} has rows of shape {here} here and {row.shape} in training"
     for name, leaf in request.trained.shared.items():
         if name in request.static:
-            yield f"{name!r} is no array here, and was one in training"
+            what = shown(request.static[name])
+            yield f"{name!r} is no array here, and was one in training: it is {what}"
         elif hasattr(leaf, "shape") and name in request.shared:
             here = np.shape(request.shared[name])
             if here != leaf.shape:

@@ -27,6 +27,7 @@ from aimz_lab.tables.columns import (
 )
 from aimz_lab.tables.formulas import Part
 from aimz_lab.tables.table_spec import TableSpec
+from aimz_lab.tracebacks import warn
 
 if TYPE_CHECKING:
     import polars as pl
@@ -54,7 +55,7 @@ def complete_columns(
         raise DataError(msg)
     by_column = ", ".join(f"{rows.sum()} in {name!r}" for name, rows in missing.items())
     msg = f"{bad.sum()} of {len(bad)} rows were left out, because values are missing: {by_column}."
-    warnings.warn(msg, OutputWarning, stacklevel=4)
+    warn(msg, OutputWarning)
     return {name: column.iloc[kept] for name, column in series.items()}, kept
 
 

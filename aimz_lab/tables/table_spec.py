@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from aimz_lab.calls import public
 from aimz_lab.errors import ArgumentError
 from aimz_lab.tables.formulas import Part, parse_part
 from aimz_lab.types import JsonObject, check_choice, shown
@@ -12,6 +13,7 @@ from aimz_lab.types import JsonObject, check_choice, shown
 Missing = Literal["refuse", "drop"]
 
 
+@public
 class TableSpec:
     """How the columns of a table become the arguments of a kernel.
 

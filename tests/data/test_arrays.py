@@ -147,7 +147,7 @@ def test_real_tensors_convert():
 @pytest.mark.parametrize(
     ("value", "says"),
     [
-        (["a", "b"], ["'X'", "text", "'a'", "pandas.factorize"]),
+        (["a", "b"], ["'X'", "text", "'a'", "pandas.Categorical"]),
         (np.array(["a"], object), ["'X'", "str objects", "'a'"]),
         (np.array([b"a"]), ["'X'", "text"]),
         (np.array(["2020-01-01"], "M8[D]"), ["'X'", "dates", "timedelta64"]),
@@ -157,8 +157,8 @@ def test_real_tensors_convert():
         ({1, 2}, ["'X'", "set"]),
         (None, ["'X'", "NoneType"]),
         (jax.random.split(jax.random.key(0)), ["'X'", "random keys"]),
-        (pd.Series(["a"]), ["'X'", "'a'", "pandas.factorize"]),
-        (pd.Series(pd.Categorical([1, 2])), ["'X'", "categorical", ".cat.codes"]),
+        (pd.Series(["a"]), ["'X'", "'a'", "pandas.Categorical"]),
+        (pd.Series(pd.Categorical([1, 2])), ["'X'", "categorical", "pandas.Categorical"]),
         (pd.Series(pd.to_datetime(["2020-01-01"])), ["'X'", "dates"]),
         (pd.Series(pd.to_datetime(["2020-01-01"], utc=True)), ["'X'", "Timestamp"]),
         (pd.DataFrame({"age": [1], "race": ["b"]}), ["'race'", "'X'", "'b'"]),

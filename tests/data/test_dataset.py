@@ -197,7 +197,7 @@ def test_arrays_that_do_not_fit_are_named(arrays, says):
 def test_arrays_of_the_wrong_kind_are_named():
     with pytest.raises(DataTypeError, match=r"ArrayDataset\(X=X, y=y\)"):
         ArrayDataset(X, y)
-    with pytest.raises(DataTypeError, match="'race'.*pandas.factorize"):
+    with pytest.raises(DataTypeError, match="'race'.*pandas.Categorical"):
         ArrayDataset(race=np.array(["a", "b"]))
     with pytest.raises(DataTypeError, match="'when' holds dates"):
         ArrayDataset(when=np.array(["2020-01-01"], "M8[D]"))

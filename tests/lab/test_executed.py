@@ -8,6 +8,7 @@ pytest.importorskip("nbclient", reason="needs the lab extra: pip install 'aimz_l
 
 import nbformat
 from nbclient import NotebookClient
+from nbconvert import HTMLExporter
 
 LOOP = """
 from aimz_lab import lab
@@ -32,3 +33,6 @@ def test_each_run_leaves_a_picture_and_nothing_else(tmp_path, repository, monkey
         assert set(output["data"]) == {"image/png", "text/html", "text/plain"}
         assert f"all {steps} steps done" in output["data"]["text/plain"]
     assert "widgets" not in notebook.metadata
+    page, _ = HTMLExporter().from_notebook_node(notebook)
+    assert page.count('src="data:image/png') == 2
+    assert "widget-view" not in page

@@ -8,7 +8,6 @@ history, the best states, the keys of the fit, and the facts that a resumed run 
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from aimz_lab.inference.feeds.feed import Position
 from aimz_lab.inference.run.events import Run
 from aimz_lab.inference.run.records import Best, TrainerState
 from aimz_lab.system.paths import naming
+from aimz_lab.tracebacks import warn
 from aimz_lab.types import JsonObject, shown
 
 _FORMAT = 2
@@ -87,7 +87,7 @@ class Checkpoint:
         differ = differences(self.content.versions, versions())
         if differ:
             msg = f"The losses may differ in their last bits: {'; '.join(differ[:6])}."
-            warnings.warn(msg, FitWarning, stacklevel=2)
+            warn(msg, FitWarning)
 
     def restore(self, run: Run, template: TrainerState) -> TrainerState:
         """Give a new run the history and the best states of the checkpoint.

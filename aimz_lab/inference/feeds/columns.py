@@ -37,7 +37,7 @@ def check_columns(trained: Columns, given: Columns, arguments: Mapping[str, obje
             msg = (
                 f"Field {name!r} has the columns {_listed(columns)}, and the model was "
                 f"trained on {_listed(expected)}. Pass these in this order: "
-                f"{name}[{list(expected[:_MOST])}]; or without names, {name}.to_numpy()."
+                f"{name}[{list(expected[:_MOST])}]; rename those that are the same by another name."
             )
             raise DataError(msg)
 
@@ -75,8 +75,7 @@ def check_order(what: str, labels: tuple[str, ...], known: Columns) -> None:
         if labels != others and len(labels) == len(others) and sorted(labels) == sorted(others):
             msg = (
                 f"The labels of the {what} are {_listed(labels)}, and {name!r} has these in "
-                f"another order: {_listed(others)}. Put them in that order, or drop the labels "
-                "(.to_numpy())."
+                f"another order: {_listed(others)}. Put them in that order (.loc, .reindex)."
             )
             raise DataError(msg)
 

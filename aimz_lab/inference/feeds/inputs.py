@@ -22,6 +22,7 @@ from aimz_lab.data import (
     shared_row_labels,
     to_host,
 )
+from aimz_lab.data.arrays import check_holds_rows
 from aimz_lab.data.options import check_mapping
 from aimz_lab.errors import CallError, DataError, MissingOutputError
 from aimz_lab.inference.feeds.columns import check_columns, check_order, shared_labels
@@ -80,21 +81,23 @@ def rows_and_others(
     Warns:
         OutputWarning: If single precision cannot tell the values of a column apart.
     """
+    check_holds_rows(signature.input, inputs)
     rows = {signature.input: to_host(signature.input, inputs)}
     if outputs is not None:
         rows[signature.output] = to_host(signature.output, outputs)
     n_rows = check_rows(rows)
-    check_finite(rows, allow_nonfinite)
+    passed = {signature.input: inputs, signature.output: outputs, **extra}
+    named = {name: column_names(value) for name, value in passed.items()}
+    columns = {name: names for name, names in named.items() if names}
+    check_finite(rows, allow_nonfinite, columns=columns)
     split = resolved(signature, rows, split_arguments(extra, n_rows, roles), roles)
     rows.update(split.rows)
-    passed = {signature.input: inputs, signature.output: outputs, **extra}
     shared_row_labels({name: passed[name] for name in rows})
     check_call(signature.kernel, [*rows, *split.shared, *split.static])
     for name, value in split.shared.items():
         for leaf in jax.tree.leaves(value):
             check_fits(leaf, name)
-    columns = {name: column_names(passed[name]) for name in rows}
-    warn_if_coarse(rows, {name: names for name, names in columns.items() if names})
+    warn_if_coarse(rows, columns)
     return rows, dict(split.shared), dict(split.static)
 
 
@@ -237,6 +240,7 @@ def training_data(
             inputs, key, batch_size=batch_size or default_batch_size(len(inputs)), shuffle=shuffle
         )
     if not is_batches(inputs):
+        check_holds_rows(signature.input, inputs)
         if outputs is None:
             msg = f"fit needs the output {signature.output!r} beside an array of inputs: fit(X, y)."
             raise MissingOutputError(msg)
@@ -321,7 +325,7 @@ def held_out_rows(
         check_columns(columns, held_out.columns, {})
         rows = dict(held_out.arrays)
         named = {name: rows[name] for name in (signature.input, signature.output) if name in rows}
-        check_finite(named, allow_nonfinite, "Held-out data")
+        check_finite(named, allow_nonfinite, "Held-out data", held_out.columns)
     elif is_batches(held_out):
         names = (signature.input, signature.output)
         source = as_source(held_out, names, allow_nonfinite=allow_nonfinite)

@@ -15,6 +15,7 @@ from aimz_lab.data.ranged_source import can_be_cut, rows_between
 from aimz_lab.errors import OutputWarning
 from aimz_lab.files import Value
 from aimz_lab.inference.feeds.columns import check_columns
+from aimz_lab.tracebacks import warn
 from aimz_lab.types import Array, Batch, Columns, JsonObject, Rows
 
 FAR = 5.0
@@ -161,12 +162,11 @@ def warn_if_far(trained: Ranges, new: Ranges, columns: Columns) -> bool:
     if not found:
         return False
     more = f"; and {len(found) - _LISTED} more" if len(found) > _LISTED else ""
-    warnings.warn(
+    warn(
         "Rows are far outside of what the model was trained on: "
         f"{'; '.join(found[:_LISTED])}{more}. If the training data was scaled, scale these rows in "
         "the same way; otherwise the model has learned nothing about such values.",
         OutputWarning,
-        stacklevel=2,
     )
     return True
 
@@ -194,11 +194,10 @@ def warn_if_coarse(rows: Rows, columns: Columns) -> None:
         found += [_name_of(name, place, columns.get(name)) for place in places]
     if found:
         more = f"; and {len(found) - _LISTED} more" if len(found) > _LISTED else ""
-        warnings.warn(
+        warn(
             f"Single precision cannot tell the values of {'; '.join(found[:_LISTED])}{more} apart: "
             "they are close together and far from zero. Subtract their mean first.",
             OutputWarning,
-            stacklevel=2,
         )
 
 

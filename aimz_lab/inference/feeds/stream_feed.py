@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 
 import numpy as np
@@ -19,6 +18,7 @@ from aimz_lab.inference.feeds.feed import (
 )
 from aimz_lab.inference.feeds.placement import Placement
 from aimz_lab.kernel.scaling import DataSize
+from aimz_lab.tracebacks import warn
 from aimz_lab.types import HostRows
 
 
@@ -170,7 +170,7 @@ def _warn_of_other_rows(size: DataSize | None, n_read: int, n_batches: int) -> N
         f"scale={size.n_obs * n_batches / n_read:.6g}, which weighs each row right for such "
         "epochs, or with n_obs= the number of rows."
     )
-    warnings.warn(msg, FitWarning, stacklevel=2)
+    warn(msg, FitWarning)
 
 
 def _warn_of_another_size(n_rows: int, expected: int) -> None:
@@ -180,7 +180,7 @@ def _warn_of_another_size(n_rows: int, expected: int) -> None:
         "rows there are, fit(..., n_obs=N), and all of them will weigh the same; or make the "
         "batches equal."
     )
-    warnings.warn(msg, FitWarning, stacklevel=2)
+    warn(msg, FitWarning)
 
 
 def _n_rows(batch: HostRows) -> int:

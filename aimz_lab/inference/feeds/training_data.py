@@ -14,7 +14,7 @@ from jaxtyping import Int
 
 from aimz_lab.data import ArrayLoader, AxisLabels, BatchSource, canonical, check_rows, epoch_order
 from aimz_lab.data.checks import check_positive_int
-from aimz_lab.errors import DataError
+from aimz_lab.errors import ArgumentError, DataError
 from aimz_lab.inference.feeds.ranges import Ranges, joined_ranges, ranges_of
 from aimz_lab.kernel.arguments import KernelArguments
 from aimz_lab.kernel.batch_plates import with_whole_plates
@@ -90,7 +90,7 @@ class TrainingData:
             rows=rows,
             shared=shared,
             static=static,
-            n_obs=n_rows if n_obs is None else check_positive_int("n_obs", n_obs),
+            n_obs=rows_of_all(n_obs, n_rows),
             batch_size=min(check_positive_int("batch_size", size), n_rows),
             order=order,
         )
@@ -110,7 +110,7 @@ class TrainingData:
             rows=dict(loader.dataset.arrays),
             shared=shared,
             static=static,
-            n_obs=n_rows if n_obs is None else n_obs,
+            n_obs=rows_of_all(n_obs, n_rows),
             batch_size=min(loader.batch_size, n_rows),
             order=loader_order(loader, first_epoch),
             resident=loader.dataset.to_jax,
@@ -124,15 +124,18 @@ class TrainingData:
 
         Raises:
             DataError: If the source is empty.
+            ArgumentError: If it has fewer rows than its first batch.
         """
         peeked = _Peeked(source)
         first = peeked.first
+        n_first = check_rows(first, "first batch")
+        rows_of_all(source.n_obs, n_first)
         return cls(
             rows=first,
             shared=shared,
             static=static,
             n_obs=source.n_obs,
-            batch_size=check_rows(first, "first batch"),
+            batch_size=n_first,
             source=peeked,
             measured=peeked,
             columns=peeked.columns,
@@ -262,3 +265,22 @@ class _Peeked:
     def _measured(self, batch: Batch) -> Batch:
         self.ranges = joined_ranges(self.ranges, ranges_of(batch))
         return batch
+
+
+def rows_of_all(n_obs: int | None, n_rows: int) -> int:
+    """Return the number of rows of the whole data, of which some are at hand.
+
+    Args:
+        n_obs: The number that the user gives, or ``None`` if these are all.
+        n_rows: Rows at hand.
+
+    Raises:
+        ArgumentError: If it is less than the rows at hand.
+    """
+    if n_obs is not None and check_positive_int("n_obs", n_obs) < n_rows:
+        msg = (
+            f"n_obs={n_obs:,} is less than the {n_rows:,} rows that are passed. It is the number "
+            "of rows of the whole data, of which these may be a part; leave it out if they are all."
+        )
+        raise ArgumentError(msg)
+    return n_rows if n_obs is None else int(n_obs)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from aimz_lab.calls import public
 from aimz_lab.data.options import check_text, real_number
 from aimz_lab.errors import ArgumentError
 from aimz_lab.types import RunStatus, check_choice, shown
@@ -38,6 +39,7 @@ def check_rate(rate: object) -> None:
         raise ArgumentError(msg)
 
 
+@public
 class Control:
     """Requests to a run, from any thread; the run handles them between two chunks.
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import warnings
 
 from aimz_lab.errors import FitWarning
 from aimz_lab.inference.run.run import Run
 from aimz_lab.system.running_cell import end_cell
+from aimz_lab.tracebacks import warn
 from aimz_lab.types import OnInterrupt
 
 CELLS_LEFT_OUT = (
@@ -17,14 +17,13 @@ CELLS_LEFT_OUT = (
 )
 
 
-def tell_end(run: Run, message: str | None, on_interrupt: OnInterrupt, stacklevel: int) -> None:
+def tell_end(run: Run, message: str | None, on_interrupt: OnInterrupt) -> None:
     """Say how a fit ended early, once the model has its result.
 
     Args:
         run: The run.
         message: A sentence; ``None`` says nothing.
         on_interrupt: What an interrupt stops; see :data:`aimz_lab.types.OnInterrupt`.
-        stacklevel: Of the warning, from the caller.
 
     Raises:
         KeyboardInterrupt: After an interrupt, with ``on_interrupt="raise"``.
@@ -40,7 +39,7 @@ def tell_end(run: Run, message: str | None, on_interrupt: OnInterrupt, stackleve
         if on_interrupt == "stop" and _cell_ends(message):
             return
     with contextlib.suppress(KeyboardInterrupt):
-        warnings.warn(message, FitWarning, stacklevel=stacklevel + 1)
+        warn(message, FitWarning)
 
 
 def tell_interrupt(run: Run, on_interrupt: OnInterrupt) -> None:

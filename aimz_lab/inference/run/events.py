@@ -7,9 +7,9 @@ between two chunks.
 
 from __future__ import annotations
 
+import inspect
 import threading
 import time
-import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Literal
 
@@ -19,6 +19,7 @@ from aimz_lab.inference.run.control import Control
 from aimz_lab.inference.run.records import RunInfo
 from aimz_lab.inference.run.run import Run
 from aimz_lab.inference.run.steps import StepInfo, Steps
+from aimz_lab.tracebacks import warn
 from aimz_lab.types import shown
 
 __all__ = ["Callback", "Callbacks", "Control", "Run", "RunInfo", "StepInfo", "Steps"]
@@ -305,7 +306,7 @@ class Callbacks:
 
     def _call(self, callback: Callback, event: str, args: tuple[object, ...]) -> None:
         try:
-            getattr(callback, event)(self._run, *args)
+            _checked_call(callback, event, (self._run, *args))
         except Exception as error:
             if callback.kind != "display" and not callback.may_fail:
                 raise
@@ -315,4 +316,17 @@ class Callbacks:
                 f"{type(callback).__name__} failed in {event} and was switched off; "
                 f"the run goes on. {type(error).__name__}: {error}"
             )
-            warnings.warn(msg, CallbackWarning, stacklevel=2)
+            warn(msg, CallbackWarning)
+
+
+def _checked_call(callback: Callback, event: str, args: tuple[object, ...]) -> None:
+    """Call a callback; one whose method takes other arguments is refused by a sentence."""
+    try:
+        getattr(callback, event)(*args)
+    except TypeError as error:
+        if error.__traceback__.tb_next is not None:
+            raise
+        method = f"{type(callback).__name__}.{event}"
+        expected = ", ".join(inspect.signature(getattr(Callback, event)).parameters)
+        msg = f"{method} does not take what it is called with; define it as {event}({expected})."
+        raise CallError(msg) from None

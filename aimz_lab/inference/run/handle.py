@@ -14,6 +14,7 @@ from typing import Generic, NoReturn, Self, TypeVar
 import numpy as np
 from jaxtyping import Float
 
+from aimz_lab.calls import public
 from aimz_lab.data.options import real_number
 from aimz_lab.errors import ArgumentError
 from aimz_lab.inference.copies import refuse_copy
@@ -30,6 +31,7 @@ SLICE_S = 0.1
 """Waiting is cut into slices of this length in seconds, so that an interrupt gets through."""
 
 
+@public
 class RunHandle(Generic[Model]):
     """A run on a background thread.
 

@@ -16,6 +16,7 @@ from jax.typing import ArrayLike
 from jaxtyping import PyTree
 from numpyro.optim import _NumPyroOptim
 
+from aimz_lab.calls import public
 from aimz_lab.data.options import check_callable, real_number
 from aimz_lab.errors import ArgumentError
 from aimz_lab.types import shown
@@ -41,6 +42,7 @@ class RateState(NamedTuple):
     inner: PyTree
 
 
+@public
 def settable_rate(
     optimizer: Callable[..., _NumPyroOptim], step_size: float, **options: object
 ) -> _NumPyroOptim:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
@@ -32,6 +31,7 @@ from aimz_lab.kernel.rows.index_checks import IndexCheck
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.preparing import doing
+from aimz_lab.tracebacks import warn
 from aimz_lab.types import Device, Params
 
 
@@ -145,7 +145,7 @@ def _training(
             return data, device, spec
         if not has_default:
             raise crossing.error()
-        warnings.warn(crossing.warning(), FitWarning, stacklevel=6)
+        warn(crossing.warning(), FitWarning)
     except GuideError:
         if not has_default:
             raise

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 
 import jax
@@ -13,6 +12,7 @@ from numpyro.infer.svi import SVIState
 
 from aimz_lab.data import as_typed_key
 from aimz_lab.errors import ArgumentError, CallError, FitWarning, GuideError
+from aimz_lab.tracebacks import warn
 from aimz_lab.types import Params
 
 _OTHER_OPTIMIZER = (
@@ -57,11 +57,10 @@ def state_of_result(value: object, svi: SVI) -> SVIState | None:
         state = _checked_state(state, value.params, svi)
     if not np.isfinite(losses).all():
         bad = int((~np.isfinite(losses)).sum())
-        warnings.warn(
+        warn(
             f"{bad:,} of the {losses.size:,} losses in vi_result are NaN or infinite; its "
             "parameters may not be what the training should have found.",
             FitWarning,
-            stacklevel=4,
         )
     return state
 

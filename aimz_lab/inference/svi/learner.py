@@ -53,6 +53,7 @@ from aimz_lab.kernel.signature import KernelSignature, kernel_parameters
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.kernel.tracing import tracing_lock
 from aimz_lab.preparing import doing
+from aimz_lab.spelling import did_you_mean
 from aimz_lab.types import OnBadStep, Params, RowDependence, Rows, Shared, callable_name
 
 
@@ -441,6 +442,9 @@ class SviLearner:
         return self._engines[engine_key]
 
 
+_SAMPLE_OPTIONS = ("num_samples", "rng_key", "return_sites", "return_datatree")
+
+
 def _check_known(kernel: KernelSignature, guide: Callable, given: Iterable[str]) -> None:
     """Refuse arguments of ``sample`` that nobody reads: a misspelt option, such as num_draws."""
     known = dict(kernel_parameters(kernel.kernel))
@@ -452,7 +456,7 @@ def _check_known(kernel: KernelSignature, guide: Callable, given: Iterable[str])
         if name not in known:
             msg = (
                 f"sample has no option {name!r}, and neither kernel nor guide has an argument of "
-                f"that name. Its options are num_samples, rng_key, return_sites and "
-                f"return_datatree; kernel and guide take {', '.join(known)}."
+                f"that name. Its options are {', '.join(_SAMPLE_OPTIONS)}; kernel and guide take "
+                f"{', '.join(known)}.{did_you_mean(name, [*_SAMPLE_OPTIONS, *known])}"
             )
             raise CallError(msg)

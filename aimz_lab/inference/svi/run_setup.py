@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
@@ -31,6 +30,7 @@ from aimz_lab.inference.svi.step import TrainState
 from aimz_lab.inference.svi.trainer import Trainer, TrainOptions, Validation
 from aimz_lab.inference.svi.validation import HeldOut, held_out_loss
 from aimz_lab.kernel.scaling import DataSize
+from aimz_lab.tracebacks import warn
 from aimz_lab.types import Array, JsonObject, Params, Shared
 from aimz_lab.version import __version__
 
@@ -122,6 +122,7 @@ def make_trainer(
 
     Raises:
         CheckpointError: If the run cannot go on from the checkpoint.
+        ArgumentError: If it would end before it.
         DataError: If the held-out loss cannot be computed.
 
     Warns:
@@ -136,6 +137,7 @@ def make_trainer(
         counted = data.in_memory and request.num_steps is None
         per_epoch = math.ceil(data.n_rows / data.batch_size) if counted else None
         request.checkpoint.check(facts(), per_epoch)
+        request.check_length(request.checkpoint)
     run.info = _complete_info(run.info, setup)
     begin = setup.engine.start(state)
     if request.checkpoint is not None:
@@ -268,4 +270,4 @@ def _warn_unscaled(setup: RunSetup) -> None:
             'batch is all there is, or the kernel as it is written is what you want, scale="none" '
             "says so."
         )
-        warnings.warn(msg, FitWarning, stacklevel=6)
+        warn(msg, FitWarning)

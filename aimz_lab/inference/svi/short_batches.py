@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 import zlib
 
 import numpy as np
 
 from aimz_lab.errors import FitWarning
+from aimz_lab.tracebacks import warn
 from aimz_lab.types import Rows
 
 
@@ -52,4 +52,4 @@ class ShortBatches:
             "the rows in each epoch, make the batches equal, or use fit, which weighs all rows the "
             "same."
         )
-        warnings.warn(msg, FitWarning, stacklevel=4)
+        warn(msg, FitWarning)

@@ -11,6 +11,7 @@ from aimz_lab.errors import CallError, GuideError, KernelError
 from aimz_lab.kernel.checks.names import check_names
 from aimz_lab.kernel.signature import kernel_parameters
 from aimz_lab.kernel.spec import KernelSpec
+from aimz_lab.spelling import did_you_mean
 from aimz_lab.types import callable_name, shown
 
 _NOT_RUN = (
@@ -173,6 +174,7 @@ def check_call(kernel: Callable, given: Iterable[str]) -> None:
         if argument not in parameters:
             listed = ", ".join(parameters)
             msg = f"The kernel {name!r} has no argument {argument!r}; it takes {listed}."
+            msg += did_you_mean(argument, parameters)
             raise CallError(msg)
     for parameter in parameters.values():
         if parameter.default is parameter.empty and parameter.name not in given:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +15,7 @@ from aimz_lab.kernel.arguments import KernelArguments
 from aimz_lab.kernel.batch_plates import too_small
 from aimz_lab.kernel.prior_draws import seeded
 from aimz_lab.kernel.spec import KernelSpec, Plate
+from aimz_lab.tracebacks import warn
 from aimz_lab.types import Arguments
 
 
@@ -60,7 +60,7 @@ def check_row_plates(
                 f"Give the plate size={n_obs:,}, or leave its subsampling out: batches are scaled "
                 "for you."
             )
-            warnings.warn(msg, FitWarning, stacklevel=2)
+            warn(msg, FitWarning)
     check_indices_unused(kernel, spec, batch)
     _check_rows_fit(spec)
 

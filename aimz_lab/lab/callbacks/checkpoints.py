@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from aimz_lab.calls import public
 from aimz_lab.data.checks import check_positive_int
 from aimz_lab.data.options import real_number
 from aimz_lab.errors import ArgumentError
@@ -28,6 +29,7 @@ BEST = "best.npz"
 _MOST_PATHS = 1000
 
 
+@public
 class ModelCheckpoint(Callback):
     """Writes checkpoints of a run at intervals, on request, and at the end.
 

@@ -9,6 +9,7 @@ from typing import IO
 
 import numpy as np
 
+from aimz_lab.calls import public
 from aimz_lab.data.options import check_flag
 from aimz_lab.inference.run.events import Callback, Run, Steps
 from aimz_lab.system.paths import local_path, naming
@@ -16,6 +17,7 @@ from aimz_lab.system.paths import local_path, naming
 _COLUMNS = ("step", "epoch", "loss", "rows", "n_pad", "seconds", "learning_rate")
 
 
+@public
 class CSVLogger(Callback):
     """Writes a row for each step to a CSV file during the run, so that a crash loses nothing.
 

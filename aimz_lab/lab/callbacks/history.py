@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from jaxtyping import Float
 
+from aimz_lab.calls import public
 from aimz_lab.errors import ArgumentError, DataError
 from aimz_lab.files import (
     Limits,
@@ -50,6 +51,7 @@ _INFO = (
 )
 
 
+@public
 class History(Callback):
     """Records a run as a table with a row for each step, and its validation losses.
 
@@ -205,6 +207,7 @@ def _plain(values: np.ndarray) -> list[Any]:
     return list(map(plain_number, values.tolist()))
 
 
+@public
 def compare(*sources: RunSource | Sequence[RunSource] | Mapping[str, RunSource]) -> Comparison:
     """Put runs side by side, in a table below a picture of their losses.
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Self
 
+from aimz_lab.calls import public
 from aimz_lab.data.options import check_callable
 from aimz_lab.errors import ArgumentError
 from aimz_lab.inference.run.events import Callback
 
 
+@public
 class LambdaCallback(Callback):
     """Calls plain functions on the events of a run.
 

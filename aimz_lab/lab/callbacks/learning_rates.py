@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from aimz_lab.calls import public
 from aimz_lab.data.options import check_callable, real_number
 from aimz_lab.errors import ArgumentError
 from aimz_lab.inference.run.best_state import Monitor
@@ -15,6 +16,7 @@ from aimz_lab.lab.callbacks.stopping import Plateau
 from aimz_lab.types import shown
 
 
+@public
 class ReduceLROnPlateau(Callback):
     """Lowers the learning rate each time the loss no longer falls by more than its noise.
 
@@ -108,6 +110,7 @@ class ReduceLROnPlateau(Callback):
             self.changes.append((run.step, rate))
 
 
+@public
 class LearningRateScheduler(Callback):
     """Sets the learning rate of each epoch.
 

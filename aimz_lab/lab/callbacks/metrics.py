@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from aimz_lab.calls import public
 from aimz_lab.data.checks import check_positive_int
 from aimz_lab.inference.run.events import Callback, Run
 
@@ -18,6 +19,7 @@ LEAST_KEPT = 10_000
 """Measurements of the drift that are kept at least; twice as many at most."""
 
 
+@public
 class GradientNorm(Callback):
     """Records the norm of each step's gradient: ``run.column("grad_norm")``.
 
@@ -35,6 +37,7 @@ class GradientNorm(Callback):
     metrics = ("grad_norm",)
 
 
+@public
 class ParamDrift(Callback):
     """Measures how far each parameter moves in an epoch, in units of the guide's scale.
 

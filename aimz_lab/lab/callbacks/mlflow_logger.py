@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from aimz_lab.calls import public
 from aimz_lab.data.options import check_mapping, check_text, real_number
 from aimz_lab.errors import ArgumentError, OptionalDependencyError
 from aimz_lab.inference.run.events import Callback, Run, Steps
@@ -23,6 +24,7 @@ _counting = threading.Lock()
 _PARAMS = ("model", "method", "n_obs", "batch_size", "epochs", "steps_per_epoch", "scaled")
 
 
+@public
 class MLflowLogger(Callback):
     """Logs a run to MLflow: its parameters, its loss and metrics, and how it ended.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import IO
 
+from aimz_lab.calls import public
 from aimz_lab.errors import ArgumentError
 from aimz_lab.inference.run.events import Run, Steps
 from aimz_lab.inference.run.getting_ready import Display
@@ -19,6 +20,7 @@ from aimz_lab.progress import NotebookLine, StatusLine, progress_line
 from aimz_lab.types import shown
 
 
+@public
 class ProgressLine(Display):
     """Shows a line of text: epoch, step, loss, rows per second, time left.
 

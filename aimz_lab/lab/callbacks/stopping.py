@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from aimz_lab.calls import public
 from aimz_lab.data.checks import check_positive_int
 from aimz_lab.data.options import check_flag, real_number
 from aimz_lab.errors import ArgumentError
@@ -59,6 +60,7 @@ class Plateau:
         return f"no progress of the {self.readings.name} in {waited} readings"
 
 
+@public
 class EarlyStopping(Callback):
     """Ends a run once its loss no longer falls by more than its noise.
 
@@ -139,6 +141,7 @@ class EarlyStopping(Callback):
             offer_best(run, self._plateau.readings.name, float(readings[-1].mean()))
 
 
+@public
 class TerminateOnNaN(Callback):
     """Ends a run with ``on_nonfinite="skip"`` after too many steps without a finite loss.
 

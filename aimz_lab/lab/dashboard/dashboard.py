@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from aimz_lab.calls import public
 from aimz_lab.data.checks import check_positive_int
 from aimz_lab.data.options import check_callable, check_flag, check_progress, real_number
 from aimz_lab.errors import AimzLabError, ArgumentError
@@ -30,6 +31,7 @@ from aimz_lab.types import Progress, check_choice, shown
 _MEASURED = 0.4  # of the share; the rest is for the thread that encodes and sends, and the page
 
 
+@public
 class LiveDashboard(Display):
     """Watch and steer a run while it trains, or while its chains draw.
 
@@ -263,6 +265,7 @@ def _obey(run: Run, kind: str | None, value: Any) -> None:
             control.set_learning_rate(value)
 
 
+@public
 def default_display(progress: Progress) -> Callback | None:
     """Return the display that ``fit`` shows for a value of ``progress``.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from aimz_lab.calls import public
 from aimz_lab.inference.run.events import Run
 from aimz_lab.inference.run.live_runs import LiveRun, live_runs
 from aimz_lab.lab import environment
@@ -23,6 +24,7 @@ def frames_of(run: Run) -> Frames:
     return {"meta": meta(run), **panel_set.frames(run, everything=True)}
 
 
+@public
 def show(source: RunSource, *others: RunSource) -> AnyWidget:
     """Show a run on the live page, with other axes or beside other runs.
 

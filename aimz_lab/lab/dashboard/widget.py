@@ -13,6 +13,7 @@ from aimz_lab.inference.run.events import Run
 from aimz_lab.lab import formatting
 from aimz_lab.lab.dashboard.busy_kernel import answer_reloaded_pages
 from aimz_lab.lab.dashboard.comm_routing import let_page_choose_shell
+from aimz_lab.lab.dashboard.moving_text import MovingText
 from aimz_lab.lab.dashboard.static import module, style
 from aimz_lab.lab.dashboard.views import PANELS, WIDGET_MIME, NotebookView, PictureView, Receive
 from aimz_lab.lab.environment import has_subshells, kernel
@@ -80,8 +81,8 @@ class WidgetView(NotebookView):
     """The live page in an output; the still picture replaces it at the end.
 
     A page that can show the widget says hello within seconds, if its messages arrive while a cell
-    runs. If they could arrive and none does, pictures replace the widget until the page's first
-    message.
+    runs. Until then a line of text moves below the widget, hidden where the widget is shown. If
+    messages could arrive and none does, pictures replace the widget until the page's first message.
 
     A page reports how often it can draw in a hundredth of the time, since it may run on the cores
     that train. It gets no more updates than that.
@@ -116,6 +117,7 @@ class WidgetView(NotebookView):
         self.widget.on_msg(lambda _, message, __: self._take(message, receive))
         answer_reloaded_pages(kernel())
         self._opened = time.monotonic()
+        self._text = MovingText()
 
     def live_bundle(self, run: Run) -> dict[str, Any]:
         """Return the reference to the widget, with text for pages that cannot show it."""
@@ -137,10 +139,15 @@ class WidgetView(NotebookView):
             if self.choices is not None:  # for a page that is loaded anew
                 self.widget.choices = self.choices.as_sent()
         self._show_pictures_to_silent_page(run)
+        if self._is_heard or self._shows_pictures or run.finished:
+            self._text.close()
+        else:
+            self._text.show(run)
 
     def close(self, run: Run, frames: Frames) -> None:
         """Replace the widget by the picture, and leave the picture in the widget."""
         bundle, metadata = picture_bundle(run, self.choices)
+        self._text.close()
         self.widget.progress = frames.get("progress", self.widget.progress)
         self.replace(bundle, metadata)
         leave_record(self.widget, bundle, metadata)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
+from aimz_lab.calls import public
 from aimz_lab.data.checks import check_positive_int
 from aimz_lab.data.options import check_callable
 from aimz_lab.errors import CallError
@@ -22,6 +23,7 @@ from aimz_lab.types import OnInterrupt, check_choice
 _END = object()
 
 
+@public
 def monitor(
     batches: Source,
     *,
@@ -78,6 +80,7 @@ def monitor(
     return watch
 
 
+@public
 class Watch:
     """The batches of a monitored loop; made by :func:`monitor`.
 

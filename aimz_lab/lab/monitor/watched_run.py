@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import time
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +20,7 @@ from aimz_lab.inference.run.steps import Steps
 from aimz_lab.lab.monitor.batches import Batches, bytes_of, rows_of
 from aimz_lab.lab.monitor.model_link import ModelLink
 from aimz_lab.lab.monitor.pending_losses import PendingLosses
+from aimz_lab.tracebacks import warn
 from aimz_lab.types import RunStatus
 
 FLUSH_S = 0.05
@@ -157,7 +157,7 @@ class WatchedRun(Lifecycle):
             "steps out, with the parameters of before, as train_on_batch of an ImpactModel does."
         )
         self.run.notes.append(note)
-        warnings.warn(note, FitWarning, stacklevel=2)
+        warn(note, FitWarning)
 
     def _learning_rate(self) -> float | None:
         rate = self._link.learning_rate()

@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
 
+from aimz_lab.calls import public
 from aimz_lab.effects import PREDICTIVE_GROUPS, hdi
 from aimz_lab.errors import ArgumentError, OptionalDependencyError
 from aimz_lab.lab.environment import has_matplotlib
@@ -24,6 +25,7 @@ _BINS = 20
 _MOST_GROUPS = 60
 
 
+@public
 def plot_effect(
     effect: xr.DataTree,
     *,

@@ -10,6 +10,7 @@ import base64
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from aimz_lab.calls import public
 from aimz_lab.data.options import check_flag, check_text
 from aimz_lab.errors import ArgumentError, OptionalDependencyError
 from aimz_lab.inference.run.events import Run
@@ -42,6 +43,7 @@ _COLUMNS = 400  # with more, noise fills the picture and doubles its bytes
 _COLORS = {LOSS: ink.BLUE, LEARNING_RATE: ink.PINK}
 
 
+@public
 def loss_figure(
     *sources: RunSource,
     curve: str | None = None,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from aimz_lab.calls import public
 from aimz_lab.errors import ArgumentError, NotFittedError, OptionalDependencyError
 from aimz_lab.impact_model import ImpactModel
 from aimz_lab.lab.pictures import ink
@@ -20,6 +21,7 @@ MOST_PANELS = 40
 """A picture has at most this many panels; more would be unreadable."""
 
 
+@public
 def plot_posterior(
     source: ImpactModel | xr.DataTree, sites: Sequence[str] | None = None, *, prob: float = 0.94
 ) -> Figure:
@@ -54,6 +56,7 @@ def plot_posterior(
     )
 
 
+@public
 def plot_forest(
     source: ImpactModel | xr.DataTree, sites: Sequence[str] | None = None, *, prob: float = 0.94
 ) -> Figure:
@@ -89,6 +92,7 @@ def plot_forest(
     )
 
 
+@public
 def plot_prior_posterior(
     prior: xr.DataTree, posterior: ImpactModel | xr.DataTree, sites: Sequence[str] | None = None
 ) -> Figure:
@@ -135,6 +139,7 @@ def plot_prior_posterior(
     )
 
 
+@public
 def plot_ppc(tree: xr.DataTree, *, num_samples: int = 50) -> Figure:
     """Draw densities of the predicted output over that of the observed output.
 

@@ -6,6 +6,7 @@ from html import escape
 
 import numpy as np
 
+from aimz_lab.calls import public
 from aimz_lab.data.options import check_text
 from aimz_lab.inference.run.events import Run
 from aimz_lab.inference.run.plateau import fall_at_end
@@ -173,6 +174,7 @@ def notice_html(text: str) -> str:
     return f'<div style="font-size:13px;opacity:0.75">{escape(text)}</div>'
 
 
+@public
 def summary_text(source: RunSource) -> str:
     """Return the summary of a run as plain text.
 
@@ -190,6 +192,7 @@ def summary_text(source: RunSource) -> str:
     return Summary(source).text()
 
 
+@public
 def summary_html(source: RunSource, *, picture: str = "") -> str:
     """Return the summary of a run as a small HTML table that needs no style sheet.
 

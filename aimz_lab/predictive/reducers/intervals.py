@@ -6,12 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from aimz_lab.calls import public
 from aimz_lab.data.options import real_number
 from aimz_lab.errors import ArgumentError
 from aimz_lab.predictive.reducers.contract import Draws, OverDraws, RowMask, RowValues
 from aimz_lab.types import shown
 
 
+@public
 class Quantiles(OverDraws):
     """Quantiles over draws, with linear interpolation.
 
@@ -56,6 +58,7 @@ class Quantiles(OverDraws):
         return np.where(np.isnan(ordered[..., -1]), np.nan, np.stack(parts)).astype(ordered.dtype)
 
 
+@public
 class Hdi(OverDraws):
     """The highest-density interval over draws, as ``arviz_stats.hdi`` defines it by default.
 

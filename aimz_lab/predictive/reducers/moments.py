@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
+from aimz_lab.calls import public
 from aimz_lab.data import AxisLabels, row_labels
 from aimz_lab.data.options import real_number
 from aimz_lab.errors import ArgumentError
@@ -18,6 +19,7 @@ from aimz_lab.predictive.reducers.contract import Draws, OverDraws, RowMask, Row
 from aimz_lab.types import check_choice, shown
 
 
+@public
 class Mean(OverDraws):
     """The mean over draws, or over rows.
 
@@ -112,6 +114,7 @@ class Sd(OverDraws):
         return (values - _origin(values[:1])).std(0, ddof=1)
 
 
+@public
 class Exceeds(OverDraws):
     """The share of the draws above a threshold.
 

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from aimz_lab.calls import public
 from aimz_lab.data.options import real_number
 from aimz_lab.errors import ArgumentError, OptionalDependencyError
 from aimz_lab.predictive.reducers.contract import Draws, OverDraws, Reducer, RowMask, RowValues
@@ -55,6 +56,7 @@ class Waic(OfLogLikelihood):
         return jnp.stack([lppd, penalty, lppd - penalty])
 
 
+@public
 class Loo(OfLogLikelihood):
     """Of a log-likelihood: its row's ``elpd_loo``, ``p_loo`` and ``pareto_k``, each row left out.
 
@@ -104,6 +106,9 @@ class Loo(OfLogLikelihood):
             with np.errstate(divide="ignore", invalid="ignore"):  # pareto_k tells of such tails
                 elpd, k, p = self._loo(draws_last, chain_axis=None, r_eff=self.r_eff)
         except ValueError as error:
+            same = (np.ptp(draws_last, axis=-1) == 0).reshape(len(draws_last), -1).all(axis=1)
+            if same.any() and not same.all():
+                raise ArgumentError(_masked_rows(draws_last, same)) from error
             msg = (
                 f"Loo cannot smooth the tail of a row's weights: {error}. Draws that repeat each "
                 "other, or a row whose likelihood no draw changes, do this; reduce='waic' takes "
@@ -111,6 +116,23 @@ class Loo(OfLogLikelihood):
             )
             raise ArgumentError(msg) from error
         return np.stack([elpd, p, k])
+
+
+def _masked_rows(draws_last: np.ndarray, same: np.ndarray) -> str:
+    """Say which of some rows have one log-likelihood in all draws."""
+    values = np.unique(draws_last[same][..., 0])
+    what = f"{values[0]:.4g}" if len(values) == 1 else "a value of its own"
+    why = (
+        " It is 0 where a row is masked, by a mask of the kernel or obs_mask."
+        if 0 in values
+        else ""
+    )
+    return (
+        f"Loo leaves out one row at a time, and {same.sum():,} of these {len(same):,} rows have "
+        f"the same log-likelihood, {what}, in all draws: to leave them out changes nothing.{why} "
+        "Leave such rows out of the call, log_likelihood(X[kept], y[kept], ...); or use "
+        "reduce='waic', in which they count nothing."
+    )
 
 
 def check_scores(reducers: Mapping[str, Reducer], group: str) -> None:

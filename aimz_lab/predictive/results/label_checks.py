@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from aimz_lab.errors import ArgumentError
+from aimz_lab.errors import ArgumentError, SiteError
 from aimz_lab.kernel.checks.names import check_name, same_but_for_case
-from aimz_lab.kernel.spec import variable_name
+from aimz_lab.kernel.spec import KernelSpec, variable_name
 from aimz_lab.predictive.reducers import Reducer
+from aimz_lab.spelling import did_you_mean
+from aimz_lab.types import Coords
 
 
 def check_dims(dims: Mapping[str, tuple[str, ...]]) -> None:
@@ -30,6 +32,55 @@ def check_dims(dims: Mapping[str, tuple[str, ...]]) -> None:
                     f"Name its dimensions: dims={{{site!r}: [...]}}."
                 )
                 raise ArgumentError(msg)
+
+
+def check_known(
+    dims: Mapping[str, tuple[str, ...]],
+    coords: Coords,
+    spec: KernelSpec,
+    trained_sites: Iterable[str],
+    named: Iterable[str],
+) -> None:
+    """Check that the kernel has what ``dims`` and ``coords`` name.
+
+    Args:
+        dims: Names of dimensions, by site.
+        coords: Labels, by dimension.
+        spec: The kernel's structure in this call.
+        trained_sites: Its sites in training.
+        named: All dimensions of the call's results, data and posterior.
+
+    Raises:
+        SiteError: If there is no such site.
+        ArgumentError: If a site has another number of dimensions, or there is no such dimension.
+    """
+    sites = list(dict.fromkeys([*spec.sites, *trained_sites]))
+    for name, given in dims.items():
+        if name not in sites:
+            msg = (
+                f"dims names {name!r}, which the kernel does not have; its sites are "
+                f"{', '.join(map(repr, sites))}.{did_you_mean(name, sites)}"
+            )
+            raise SiteError(msg)
+        site = spec.sites.get(name)
+        if site is None:
+            continue
+        ndim, rows = len(site.shape), int(spec.row_axis(name) is not None)
+        if len(given) not in (ndim, ndim - rows, site.batch_ndim, site.batch_ndim - rows):
+            of_rows = ", or all but that of the rows" if rows else ""
+            msg = (
+                f"dims names {len(given)} dimensions of the site {name!r}, which has {ndim}, of "
+                f"shape {site.shape}, beside chain and draw; name all of them{of_rows}."
+            )
+            raise ArgumentError(msg)
+    known = list(dict.fromkeys([*named, *(dim for names in dims.values() for dim in names)]))
+    for dim in coords:
+        if dim not in known:
+            msg = (
+                f"coords names the dimension {dim!r}, which the result does not have; it has "
+                f"{', '.join(map(repr, known))}.{did_you_mean(dim, known)}"
+            )
+            raise ArgumentError(msg)
 
 
 def check_reduced(

@@ -22,6 +22,7 @@ import xarray as xr
 import zarr
 from zarr.storage import LocalStore
 
+from aimz_lab.calls import public
 from aimz_lab.errors import AimzLabError, ArgumentError, ArtifactError, ArtifactWriteError
 from aimz_lab.predictive.results.checked_store import (
     METADATA,
@@ -260,6 +261,7 @@ class StoreWriter:
                 files.rm(path, recursive=True)
 
 
+@public
 def open_results(path: str | Path) -> xr.DataTree:
     """Open a stored result.
 

@@ -28,7 +28,7 @@ from aimz_lab.predictive.results.datasets import (
     site_dims,
     with_coords,
 )
-from aimz_lab.predictive.results.label_checks import check_dims
+from aimz_lab.predictive.results.label_checks import check_dims, check_known
 from aimz_lab.types import SAMPLE_DIMS
 
 
@@ -58,7 +58,8 @@ def make_labels(scenario: Scenario) -> Labels:
 
     Raises:
         ArgumentError: If a dimension has a name that cannot stand in results, or one that
-            something else has there.
+            something else has there; or if labels are given for a dimension that there is not.
+        SiteError: If dimensions are named of a site that the kernel does not have.
     """
     request, plan = scenario.request, scenario.plan
     dims, row_dims = {}, {}
@@ -68,6 +69,9 @@ def make_labels(scenario: Scenario) -> Labels:
         dims[name] = site_dims(plan.spec, name, ndim, row_axis=axis, named=request.dims)
         if axis is not None:
             row_dims[name] = dims[name][axis]
+    check_known(
+        request.dims, request.coords, plan.spec, request.trained_sites, _all_dims(scenario, dims)
+    )
     check_dims(dims)
     if request.draws:
         check_dims(posterior_dims(request.draws, plan.spec, request.dims))
@@ -151,6 +155,22 @@ def _labelled_reduction(
     return xr.Variable((*reducer.coords, *rows_first), values).transpose(
         *reducer.coords, *labels.dims[site]
     )
+
+
+def _all_dims(scenario: Scenario, dims: Mapping[str, tuple[str, ...]]) -> list[str]:
+    """Dimensions of the results, and of all else that the tree may have."""
+    request, spec = scenario.request, scenario.plan.spec
+    found = [dim for names in dims.values() for dim in names]
+    for name, site in spec.sites.items():
+        axis = spec.row_axis(name)
+        found += site_dims(spec, name, len(site.shape), row_axis=axis, named=request.dims)
+    draws = request.draws or request.kept_draws or {}
+    for names in posterior_dims(draws, spec, request.dims).values():
+        found += names
+    for name, array in request.constant.items():
+        found += [f"{name}_dim_{i}" for i in range(np.ndim(array) - 1)]
+    reducers = (request.reduce or {}).values() if isinstance(request.reduce, Mapping) else ()
+    return [*found, *(dim for one in reducers for dim in getattr(one, "coords", ())), *SAMPLE_DIMS]
 
 
 def _sizes(scenario: Scenario, labels: Labels) -> dict[str, int]:

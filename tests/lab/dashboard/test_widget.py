@@ -152,6 +152,30 @@ def test_where_no_page_can_be_heard_the_widget_stays(watched, outputs, monkeypat
     assert WIDGET_MIME in outputs[0]
 
 
+@pytest.mark.parametrize("reachable", [False, True])
+def test_text_moves_where_no_page_says_that_it_shows_the_widget(
+    watched, outputs, monkeypatch, reachable
+):
+    monkeypatch.setattr("aimz_lab.lab.dashboard.widget.has_subshells", lambda: reachable)
+    monkeypatch.setattr("aimz_lab.lab.dashboard.moving_text.PATIENCE_S", -1.0)
+    monkeypatch.setattr("aimz_lab.lab.dashboard.moving_text.INTERVAL_S", -1.0)
+    seen = []
+    for losses in ([3.0], [2.0, 1.0]):
+        feed(watched.run, losses)
+        watched.view.show(watched.run, {})
+        seen.append(outputs[1]["text/plain"])
+        assert f'<div class="aimz-elsewhere">{seen[-1]}</div>' == outputs[1]["text/html"]
+    assert "step 1" in seen[0]
+    assert "step 3" in seen[1]
+    assert ".aimz-elsewhere" in watched.widget._css  # a page that shows the widget hides the text
+    watched.page_says(kind="hello")
+    watched.view.show(watched.run, {})
+    assert outputs[1]["text/plain"] == ""
+    watched.finish()
+    assert "image/png" in outputs[0]
+    assert outputs[1]["text/plain"] == ""
+
+
 def test_two_dashboards_have_widgets_of_their_own(outputs):
     runs = [begun(), begun()]
     views = [WidgetView(), WidgetView()]

@@ -174,7 +174,9 @@ class View {
     this.resizing = new ResizeObserver(() => this.schedule(this.theme ? "loss" : "theme"));
     this.resizing.observe(this.root);
     this.theming = new MutationObserver(() => this.schedule("theme"));
-    this.theming.observe(document.body, { attributes: true });
+    for (const element of [document.documentElement, document.body]) {
+      this.theming.observe(element, { attributes: true }); // each page has its own sign of the theme
+    }
     this.ticking = setInterval(() => this.tick(), TICK_MS);
   }
 
@@ -429,7 +431,7 @@ class View {
     setFlag(this.rate, "disabled", !this.reachable);
     const word = this.paused() ? "Resume" : "Pause";
     if (pause.lastChild.textContent !== word) pause.replaceChildren(icon(word.toLowerCase()), h("span", {}, word));
-    if (document.activeElement !== this.rate && progress.learning_rate) {
+    if (this.root.getRootNode().activeElement !== this.rate && progress.learning_rate) {
       if (this.doubted !== null) this.forgetDoubt();
       const text = number(progress.learning_rate, 3);
       if (this.rate.value !== text) this.rate.value = this.lastRate = text;

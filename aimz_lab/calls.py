@@ -1,0 +1,115 @@
+"""What every public callable does with an error: misspelt keywords named, tracebacks short."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, ParamSpec, TypeVar, overload
+
+from aimz_lab.errors import AimzLabError, AimzLabWarning, CallError
+from aimz_lab.spelling import did_you_mean
+from aimz_lab.tracebacks import shorten
+
+P = ParamSpec("P")
+R = TypeVar("R")
+C = TypeVar("C", bound=type)
+
+_OURS = (AimzLabError, AimzLabWarning)
+_SPECIAL = (
+    *("__init__", "__call__", "__getitem__", "__iter__"),
+    *("__await__", "__enter__", "__exit__"),
+)
+
+
+@overload
+def public(owner: C) -> C: ...
+@overload
+def public(owner: Callable[P, R]) -> Callable[P, R]: ...
+def public(owner: Any) -> Any:
+    """Decorate a function, or all public methods of a class, that users call.
+
+    A keyword that it does not have becomes a :class:`~aimz_lab.errors.CallError` that names the
+    nearest one. Tracebacks of what it raises end at the user's line, see
+    :func:`~aimz_lab.tracebacks.shorten`.
+
+    Args:
+        owner: The function or class.
+
+    Returns:
+        The function, wrapped; or the class itself.
+    """
+    if not inspect.isclass(owner):
+        return _wrapped(owner)
+    for name, member in list(vars(owner).items()):
+        if not name.startswith(("_", "on_")) or name in _SPECIAL:
+            new = _member(member)
+            if new is not member:
+                setattr(owner, name, new)
+    return owner
+
+
+def _member(member: object) -> object:
+    """A method, property, class or static method, wrapped; anything else as it is."""
+    if inspect.isfunction(member):
+        return _wrapped(member)
+    if isinstance(member, (classmethod, staticmethod)):
+        return type(member)(_wrapped(member.__func__))
+    if isinstance(member, property):
+        parts = (member.fget, member.fset, member.fdel)
+        return property(*(part and _wrapped(part) for part in parts), doc=member.__doc__)
+    return member
+
+
+def _wrapped(function: Callable) -> Callable:
+    if inspect.isgeneratorfunction(function):
+
+        @functools.wraps(function)
+        def walk(*args: Any, **kwargs: Any) -> Any:
+            handled = sys.exception()
+            try:
+                return (yield from function(*args, **kwargs))
+            except BaseException as error:
+                shorten(error, handled, _OURS)
+                raise
+
+        return walk
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        handled = sys.exception()
+        try:
+            return function(*args, **kwargs)
+        except BaseException as error:
+            if isinstance(error, TypeError) and error.__traceback__.tb_next is None:
+                _explain_unknown(function, kwargs)
+                error.__traceback__ = None
+            shorten(error, handled, _OURS)
+            raise
+
+    return call
+
+
+def keyword_names(function: Callable) -> set[str]:
+    """Names of the arguments that a function takes by keyword alone."""
+    found = inspect.signature(function).parameters.values()
+    return {parameter.name for parameter in found if parameter.kind is parameter.KEYWORD_ONLY}
+
+
+def _explain_unknown(function: Callable, given: Mapping[str, Any]) -> None:
+    """Raise an error for a keyword that a function does not have; nothing for another misfit."""
+    known = [
+        name
+        for name, parameter in inspect.signature(function).parameters.items()
+        if parameter.kind is not parameter.POSITIONAL_ONLY and name not in ("self", "cls")
+    ]
+    unknown = [name for name in given if name not in known]
+    if not unknown:
+        return
+    owner = function.__qualname__.removesuffix(".__init__").rpartition("<locals>.")[2]
+    msg = (
+        f"{owner} has no keyword {unknown[0]!r}.{did_you_mean(unknown[0], known)} "
+        f"It takes {', '.join(known) or 'none'}."
+    )
+    raise CallError(msg) from None
