@@ -40,7 +40,6 @@ from aimz_lab.errors import (
     CallError,
     FitWarning,
     InferenceError,
-    NotFittedError,
 )
 from aimz_lab.inference.checkpoint.checkpoint import Checkpoint, load_checkpoint
 from aimz_lab.inference.checkpoint.provenance import Origin
@@ -61,9 +60,11 @@ from aimz_lab.inference.request import (
     StartedFit,
     StepOptions,
     ViResult,
+    undone_on_error,
 )
 from aimz_lab.inference.run.events import Callback, Run
 from aimz_lab.inference.run.handle import RunHandle
+from aimz_lab.inference.running_fit import Moment, RunningFit, held_moment, one_moment
 from aimz_lab.inference.saved_model import ModelState, SavedModel, save_model
 from aimz_lab.inference.svi.learner import SviLearner
 from aimz_lab.inference.trained import Fitted, Trained
@@ -77,11 +78,18 @@ from aimz_lab.kernel.signature import KernelSignature, merge_arguments
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.predictive.call import FittedKernel, predict_request, predictive_group
 from aimz_lab.predictive.predictor import Predictor
-from aimz_lab.predictive.reducers import ReduceSpec
+from aimz_lab.predictive.reducers import (
+    GroupBy,
+    ReduceSpec,
+    check_alone,
+    check_tree_for_groups,
+    means_of_groups,
+)
 from aimz_lab.predictive.request import Group, Request
 from aimz_lab.predictive.results.datasets import posterior_tree
 from aimz_lab.predictive.results.summary_table import summary_table
 from aimz_lab.predictive.results.temporary import TemporaryResults
+from aimz_lab.progress import StatusLine
 from aimz_lab.system.forks import check_can_compute
 from aimz_lab.tables.table_call import TableCall
 from aimz_lab.types import (
@@ -179,6 +187,7 @@ class ImpactModel:
         self._one_change = OneChange()
         self._trained = Trained()
         self._last_run: Run | None = None
+        self._running: RunningFit | None = None
         self._n_obs: int | None = None
         self._warned_of_n_obs = False
 
@@ -782,6 +791,7 @@ class ImpactModel:
         store: Store = "persistent",
         output_dir: str | PathLike[str] | None = None,
         reduce: ReduceSpec | None = None,
+        by: GroupBy | None = None,
         dims: Mapping[str, Sequence[str]] | None = None,
         coords: Coords | None = None,
         progress: bool = True,
@@ -817,6 +827,9 @@ class ImpactModel:
             output_dir: Directory or URL to write to; by default a temporary one, removed with the
                 tree that reads it.
             reduce: Reducers that summarise during the computation; the draws are not kept.
+            by: Groups of rows, for the means of each group instead of a value per row: the name of
+                a column, one label per row, or several (a list, or a mapping that names them),
+                which are crossed.
             dims: Names of a site's dimensions beside chain, draw and rows, by site.
             coords: Labels by dimension.
             progress: Whether to show progress.
@@ -876,6 +889,7 @@ class ImpactModel:
             store=store,
             output_dir=output_dir,
             reduce=reduce,
+            by=by,
             dims=dims,
             coords=coords,
             progress=progress,
@@ -897,6 +911,7 @@ class ImpactModel:
         return_sites: Sites = None,
         rows: RowDependence = "auto",
         return_datatree: bool = True,
+        by: GroupBy | None = None,
         dims: Mapping[str, Sequence[str]] | None = None,
         coords: Coords | None = None,
         output_scale: OutputScale = "outcome",
@@ -918,6 +933,7 @@ class ImpactModel:
             return_sites: As in :meth:`predict`.
             rows: As in :meth:`predict`.
             return_datatree: Return a tree, or a dict of arrays ``(num_draws, batch_size, ...)``.
+            by: As in :meth:`predict`; the result is a tree.
             dims: As in :meth:`predict`.
             coords: As in :meth:`predict`.
             output_scale: As in :meth:`predict`.
@@ -940,7 +956,7 @@ class ImpactModel:
             (1000, 5)
         """
         self._own_keywords.check(type(self).predict_on_batch, locals())
-        as_tree = check_flag("return_datatree", return_datatree)
+        as_tree = check_tree_for_groups(return_datatree, by)
         predictor = self._predictor
         compute = predictor.predict if as_tree else predictor.predict_arrays
         return self._computed(
@@ -956,6 +972,7 @@ class ImpactModel:
             held=held,
             return_sites=return_sites,
             rows=rows,
+            by=by,
             dims=dims,
             coords=coords,
             output_scale=output_scale,
@@ -979,6 +996,7 @@ class ImpactModel:
         store: Store = "persistent",
         output_dir: str | PathLike[str] | None = None,
         reduce: ReduceSpec | None = None,
+        by: GroupBy | None = None,
         dims: Mapping[str, Sequence[str]] | None = None,
         coords: Coords | None = None,
         progress: bool = True,
@@ -1004,6 +1022,7 @@ class ImpactModel:
             store: As in :meth:`predict`.
             output_dir: As in :meth:`predict`.
             reduce: As in :meth:`predict`.
+            by: As in :meth:`predict`.
             dims: As in :meth:`predict`.
             coords: As in :meth:`predict`.
             progress: As in :meth:`predict`.
@@ -1040,6 +1059,7 @@ class ImpactModel:
             store=store,
             output_dir=output_dir,
             reduce=reduce,
+            by=by,
             dims=dims,
             coords=coords,
             progress=progress,
@@ -1062,6 +1082,7 @@ class ImpactModel:
         return_sites: Sites = None,
         rows: RowDependence = "auto",
         return_datatree: bool = True,
+        by: GroupBy | None = None,
         dims: Mapping[str, Sequence[str]] | None = None,
         coords: Coords | None = None,
         output_scale: OutputScale = "outcome",
@@ -1082,6 +1103,7 @@ class ImpactModel:
             return_sites: As in :meth:`predict_on_batch`.
             rows: As in :meth:`predict_on_batch`.
             return_datatree: As in :meth:`predict_on_batch`.
+            by: As in :meth:`predict`; the result is a tree.
             dims: As in :meth:`predict_on_batch`.
             coords: As in :meth:`predict_on_batch`.
             output_scale: As in :meth:`predict`.
@@ -1113,6 +1135,7 @@ class ImpactModel:
             return_sites=return_sites,
             rows=rows,
             return_datatree=return_datatree,
+            by=by,
             dims=dims,
             coords=coords,
             output_scale=output_scale,
@@ -1137,6 +1160,7 @@ class ImpactModel:
         store: Store = "persistent",
         output_dir: str | PathLike[str] | None = None,
         reduce: ReduceSpec | None = None,
+        by: GroupBy | None = None,
         dims: Mapping[str, Sequence[str]] | None = None,
         coords: Coords | None = None,
         progress: bool = True,
@@ -1161,6 +1185,7 @@ class ImpactModel:
             store: As in :meth:`predict`.
             output_dir: As in :meth:`predict`.
             reduce: As in :meth:`predict`.
+            by: As in :meth:`predict`.
             dims: As in :meth:`predict`.
             coords: As in :meth:`predict`.
             progress: As in :meth:`predict`.
@@ -1203,6 +1228,7 @@ class ImpactModel:
             store=store,
             output_dir=output_dir,
             reduce=reduce,
+            by=by,
             dims=dims,
             coords=coords,
             progress=progress,
@@ -1222,6 +1248,7 @@ class ImpactModel:
         return_sites: Sites = None,
         rows: RowDependence = "auto",
         return_datatree: bool = True,
+        by: GroupBy | None = None,
         dims: Mapping[str, Sequence[str]] | None = None,
         coords: Coords | None = None,
         output_scale: OutputScale = "outcome",
@@ -1241,6 +1268,7 @@ class ImpactModel:
             return_sites: As in :meth:`predict`.
             rows: As in :meth:`predict`.
             return_datatree: As in :meth:`predict_on_batch`.
+            by: As in :meth:`predict`; the result is a tree.
             dims: As in :meth:`predict`.
             coords: As in :meth:`predict`.
             output_scale: As in :meth:`predict`.
@@ -1264,7 +1292,7 @@ class ImpactModel:
             (1, 100, 5)
         """
         self._own_keywords.check(type(self).sample_prior_predictive_on_batch, locals())
-        as_tree = check_flag("return_datatree", return_datatree)
+        as_tree = check_tree_for_groups(return_datatree, by)
         predictor = self._predictor
         compute = predictor.predict if as_tree else predictor.predict_arrays
         return self._computed(
@@ -1280,6 +1308,7 @@ class ImpactModel:
             intervention=intervention,
             return_sites=return_sites,
             rows=rows,
+            by=by,
             dims=dims,
             coords=coords,
             output_scale=output_scale,
@@ -1299,6 +1328,7 @@ class ImpactModel:
         store: Store = "persistent",
         output_dir: str | PathLike[str] | None = None,
         reduce: ReduceSpec | None = None,
+        by: GroupBy | None = None,
         dims: Mapping[str, Sequence[str]] | None = None,
         coords: Coords | None = None,
         progress: bool = True,
@@ -1325,6 +1355,7 @@ class ImpactModel:
             store: As in :meth:`predict`.
             output_dir: As in :meth:`predict`.
             reduce: As in :meth:`predict`.
+            by: As in :meth:`predict`.
             dims: As in :meth:`predict`.
             coords: As in :meth:`predict`.
             progress: As in :meth:`predict`.
@@ -1369,6 +1400,7 @@ class ImpactModel:
             store=store,
             output_dir=output_dir,
             reduce=reduce,
+            by=by,
             dims=dims,
             coords=coords,
             progress=progress,
@@ -1429,12 +1461,14 @@ class ImpactModel:
         outputs = output_baseline, output_intervention
         check_can_compute("estimate_effect")
         args = args_baseline, args_intervention
+        moment = self._moment()
         if any(output is None for output in outputs):
-            self._fitted("estimate_effect")
+            moment.fitted("estimate_effect", self._running)
         check_scenarios(outputs, args, on_batch=on_batch)
         computed = any(output is not None for output in outputs)
         if not (computed or on_batch) and can_share_a_pass(*args):
-            return self._effect_in_one_pass(*args, reduce)
+            with one_moment(self, moment):
+                return self._effect_in_one_pass(*args, reduce)
         if reduce is not None:
             msg = (
                 "reduce= works on two scenarios given by their arguments, with one rng_key and the "
@@ -1445,7 +1479,7 @@ class ImpactModel:
         if on_batch:
             args = tuple(each and {**each, "return_datatree": True} for each in args)
             predict = self.predict_on_batch
-        with self._keys.on_demand() as new_key:
+        with self._keys.on_demand() as new_key, one_moment(self, moment):
             return estimate_effect(*computed_scenarios(predict, outputs, args, new_key))
 
     def summary(self, sites: Sequence[str] | None = None, *, prob: float = 0.94) -> pd.DataFrame:
@@ -1523,6 +1557,7 @@ class ImpactModel:
                 vi_result=trained.vi_result,
                 posterior=trained.posterior,
                 table=None if self._table is None else self._table.as_plain(),
+                fingerprint=trained.fingerprint,
             )
             return save_model(path, self._kernel, self._inference, state)
 
@@ -1647,7 +1682,8 @@ class ImpactModel:
         """Return the arguments of a training, made from its table if it has one."""
         if self._table is None:
             return TableCall(inputs, outputs, kernel_kwargs, by_row)
-        return self._table.call(inputs, outputs, kwargs, kernel_kwargs, by_row, with_output=True)
+        anew = not isinstance(self._learner, SviLearner)
+        return self._table.training_call(inputs, outputs, kwargs, kernel_kwargs, by_row, anew=anew)
 
     def _labelled(
         self, posterior: Posterior, draws: Mapping[str, Shaped[Array, "draw ..."]]
@@ -1690,6 +1726,9 @@ class ImpactModel:
         """Run a fit to its end, here or on a thread."""
         with self._explained():
             fit = self._learner.start(request, self._trained.state)
+            if self._table is not None:
+                with undone_on_error(fit):
+                    self._table.check_dims(fit.spec, InputSchema.of(fit.data), encoder)
         before, self._last_run = self._last_run, fit.run
 
         def refuse() -> None:
@@ -1717,6 +1756,7 @@ class ImpactModel:
 
         def carry_out() -> None:
             with change.on_this_thread():
+                self._running = RunningFit(fit, encoder)
                 self._carry_out(fit, refuse, encoder)
 
         try:
@@ -1744,6 +1784,7 @@ class ImpactModel:
                 has_result = True
                 if self._table is not None and encoder is not None:
                     self._table = self._table.learned(encoder)
+            self._running = None
         if has_result:
             self._announce(fit)
 
@@ -1761,7 +1802,9 @@ class ImpactModel:
         self._n_obs = state.n_obs
         known = Trained(state.spec, state.schema, state.state, state.vi_result, state.epochs_done)
         has_draws = state.posterior is not None
-        self._trained = known.with_posterior(state.posterior) if has_draws else known
+        if has_draws:
+            known = known.with_posterior(state.posterior, state.fingerprint)
+        self._trained = known
 
     @contextlib.contextmanager
     def _key_of_step(self, rng_key: jax.Array | None) -> Iterator[jax.Array]:
@@ -1773,13 +1816,13 @@ class ImpactModel:
             yield keys.keys[0]
 
     def _fitted(self, method: str) -> Fitted:
-        fitted = self._trained.fitted
-        if fitted is None:
-            msg = (
-                f"{method} needs a posterior; call fit, fit_on_batch or set_posterior_sample first."
-            )
-            raise NotFittedError(msg)
-        return fitted
+        return Moment(self._trained).fitted(method, self._running)
+
+    def _moment(self) -> Moment:
+        """Return what predictions read: of a fit in the background, its present state."""
+        running = self._running
+        now = running and running.moment(self._trained, self._table)
+        return held_moment(self) or now or Moment(self._trained, self._table)
 
     def _computed(
         self,
@@ -1795,11 +1838,16 @@ class ImpactModel:
     ) -> Result:
         """Run a predictive call, which changes nothing if it is refused."""
         check_can_compute(method)
-        fitted = None if group == "prior_predictive" else self._fitted(method)
+        before = group == "prior_predictive"
+        moment = Moment(self._trained, self._table) if before else self._moment()
+        if not before:
+            moment.fitted(method, self._running)
         with self._keys.one(rng_key) as key:
             request = self._request(
-                inputs, kwargs, kernel_kwargs, key=key, fitted=fitted, group=group, **options
+                inputs, kwargs, kernel_kwargs, key=key, moment=moment, group=group, **options
             )
+            if moment.line is not None and request.progress:
+                StatusLine().close(moment.line)
             result = compute(request)
         self._temporary.remember(result)
         return result
@@ -1811,18 +1859,40 @@ class ImpactModel:
         kernel_kwargs: Arguments | None,
         *,
         key: jax.Array,
-        fitted: Fitted | None,
+        moment: Moment,
         group: Group,
         **options: Any,
     ) -> Request:
         """Return the request of a predictive call; for ``options`` see ``predict_request``."""
-        trained = self._trained
+        trained, table = moment.trained, moment.table
         scale = check_choice("output_scale", options.pop("output_scale", "outcome"), OutputScale)
-        if self._table is not None:
-            inputs, kernel_kwargs, options = self._table.predictive_call(
-                inputs, kwargs, kernel_kwargs, options, scale, self._trained, group
+        by, given, kept = options.pop("by", None), inputs, None
+        attrs = dict(moment.attrs)
+        check_alone(by, options.get("reduce"))
+        if table is not None:
+            if by is not None:
+                table.check_means()
+            inputs, kernel_kwargs, kept, options = table.predictive_call(
+                inputs, kwargs, kernel_kwargs, options, scale, trained, group
             )
-        known = FittedKernel(
+            attrs |= table.output_attrs()
+        if by is not None:
+            options["reduce"] = means_of_groups(by, given, kept)
+        request = predict_request(
+            self._fitted_kernel(trained, group),
+            inputs,
+            kwargs,
+            kernel_kwargs,
+            key=key,
+            group=group,
+            **options,
+        )
+        return replace(request, attrs={**request.attrs, **attrs})
+
+    def _fitted_kernel(self, trained: Trained, group: Group) -> FittedKernel:
+        """Return the kernel with its draws, unless a call draws from the prior."""
+        fitted = None if group == "prior_predictive" else trained.fitted
+        return FittedKernel(
             self._kernel,
             fitted.posterior if fitted else None,
             fitted.params if fitted else trained.params,
@@ -1830,9 +1900,6 @@ class ImpactModel:
             fitted.fingerprint if fitted else None,
             resolve_placement(self._device).devices,
             self._indices,
-        )
-        return predict_request(
-            known, inputs, kwargs, kernel_kwargs, key=key, group=group, **options
         )
 
     def _effect_in_one_pass(
@@ -1842,16 +1909,16 @@ class ImpactModel:
         named = baseline.get("rng_key"), intervention.get("rng_key")
         given = next((key for key in named if key is not None), None)
         shared = options_of_the_pass(baseline, intervention, reduce)
-        fitted = self._fitted("estimate_effect")
+        moment = self._moment()
         with self._keys.one(given) as key:
             shared |= {"rng_key": key}
             requests = [
-                self._scenario({**args, **shared}, fitted) for args in (baseline, intervention)
+                self._scenario({**args, **shared}, moment) for args in (baseline, intervention)
             ]
             check_same_scale(*(request.output_scale for request in requests))
             return self._predictor.effect(*requests)
 
-    def _scenario(self, args: CallArguments, fitted: Fitted) -> Request:
+    def _scenario(self, args: CallArguments, moment: Moment) -> Request:
         """Return the request of :meth:`predict` with these arguments."""
         given = {"store": "persistent", "allow_nonfinite": False, "progress": False, **args}
         self._own_keywords.check(type(self).predict, given)
@@ -1864,7 +1931,7 @@ class ImpactModel:
             kwargs,
             kernel_kwargs,
             key=key,
-            fitted=fitted,
+            moment=moment,
             group=predictive_group(in_sample),
             **given,
         )

@@ -35,7 +35,11 @@ _INTERCEPT = "Intercept"
 
 
 def complete_columns(
-    spec: TableSpec, table: pd.DataFrame | pl.DataFrame, names: tuple[str, ...] | list[str]
+    spec: TableSpec,
+    table: pd.DataFrame | pl.DataFrame,
+    names: tuple[str, ...] | list[str],
+    *,
+    quietly: bool = False,
 ) -> tuple[dict[str, pd.Series], np.ndarray | None]:
     """Return columns without missing values, and the positions of the rows kept, if not all."""
     series = read_columns(table, names)
@@ -54,7 +58,8 @@ def complete_columns(
         raise DataError(msg)
     by_column = ", ".join(f"{rows.sum()} in {name!r}" for name, rows in missing.items())
     msg = f"{bad.sum()} of {len(bad)} rows were left out, because values are missing: {by_column}."
-    warnings.warn(msg, OutputWarning, stacklevel=4)
+    if not quietly:
+        warnings.warn(msg, OutputWarning, stacklevel=4)
     return {name: column.iloc[kept] for name, column in series.items()}, kept
 
 
