@@ -103,6 +103,8 @@ def kind_of(name: str, column: pd.Series) -> ColumnKind:
         column.dtype
     ):
         return "number"
+    if isinstance(column.dtype, pd.StringDtype):
+        return "text"
     found = {type(value) for value in column.dropna().head(1000)}
     if found <= {bool, np.bool_} and found:
         return "boolean"
@@ -120,6 +122,14 @@ def kind_of(name: str, column: pd.Series) -> ColumnKind:
     )
     msg = f"Column {name!r} holds {what}; {advice}."
     raise DataTypeError(msg)
+
+
+def as_category(name: str, column: pd.Series) -> pd.Series:
+    """Return text as a category of the texts that it has, sorted: it is then read only once."""
+    if isinstance(column.dtype, pd.CategoricalDtype) or kind_of(name, column) != "text":
+        return column
+    codes, texts = pd.factorize(column, sort=True)
+    return pd.Series(pd.Categorical.from_codes(codes, texts), column.index, copy=False)
 
 
 def check_kind(name: str, column: pd.Series, learned: Column) -> None:

@@ -14,6 +14,7 @@ from aimz_lab.errors import ArtifactError, DataError
 from aimz_lab.tables.columns import (
     Column,
     Level,
+    as_category,
     as_number,
     check_kind,
     codes_of,
@@ -86,7 +87,15 @@ class TableEncoder:
             >>> encoder.encode(table).arguments["X"].columns.tolist()
             ['scale(age)', 'C(sex)[T.m]']
         """
-        series, _ = complete_columns(spec, table, spec.columns, quietly=True)
+        return cls.learn_and_encode(spec, table, quietly=True)[0]
+
+    @classmethod
+    def learn_and_encode(
+        cls, spec: TableSpec, table: pd.DataFrame | pl.DataFrame, *, quietly: bool = False
+    ) -> tuple[TableEncoder, Encoded]:
+        """Learn from a table, and encode it by the way; see :meth:`learn` and :meth:`encode`."""
+        series, kept = complete_columns(spec, table, spec.columns, quietly=quietly)
+        series = {name: as_category(name, column) for name, column in series.items()}
         _refuse_codes(spec.parts.values(), series)
         categories = {name for part in spec.parts.values() for name in part.categories}
         columns = {
@@ -94,7 +103,7 @@ class TableEncoder:
         }
         frame = frame_of(series, columns)
         _refuse_both_uses(spec, columns, frame)
-        formulas = {}
+        formulas, values = {}, {}
         for name, part in spec.parts.items():
             if part.kind == "formula":
                 check_size(part, columns, len(frame))
@@ -102,8 +111,15 @@ class TableEncoder:
                     part, ModelSpec(part.formula, na_action="ignore"), frame, columns
                 )
                 formulas[name] = learned.model_spec
-                checked_values(part, learned)
-        return cls(spec, columns, formulas)
+                values[name] = checked_values(part, learned)
+        encoder = cls(spec, columns, formulas)
+        arguments = {
+            name: encoder._vector_or_matrix(part, values.pop(name))
+            if part.kind == "formula"
+            else encoder._coded(part, series)
+            for name, part in spec.parts.items()
+        }
+        return encoder, Encoded(arguments, kept)
 
     def encode(
         self,
@@ -138,27 +154,31 @@ class TableEncoder:
         series, kept = complete_columns(self.spec, table, needed, quietly=quietly)
         for name, column in series.items():
             check_kind(name, column, self.columns[name])
+            series[name] = as_category(name, column)
         _refuse_codes(parts.values(), series)
         frame = frame_of(series, self.columns)
         arguments: dict[str, pd.DataFrame | pd.Series | int] = {}
         for name, part in parts.items():
-            if part.kind == "levels":
-                arguments[name] = len(self.columns[part.columns[0]].levels or ())
-            elif part.kind == "index":
-                arguments[name] = self._codes(part, series)
-            else:
+            if part.kind == "formula":
                 arguments[name] = self._values(part, frame)
+            else:
+                arguments[name] = self._coded(part, series)
         return Encoded(arguments, kept)
 
-    def _codes(self, part: Part, series: Mapping[str, pd.Series]) -> pd.Series:
+    def _coded(self, part: Part, series: Mapping[str, pd.Series]) -> pd.Series | int:
+        """Return the number of levels of a category, or the number of each row's level."""
         column = part.columns[0]
+        if part.kind == "levels":
+            return len(self.columns[column].levels or ())
         codes = codes_of(column, series[column], self.columns[column].levels or ())
         return pd.Series(codes, series[column].index, name=column)
 
     def _values(self, part: Part, frame: pd.DataFrame) -> pd.DataFrame | pd.Series:
         check_size(part, self.columns, len(frame))
         encoded = evaluate(part, self.formulas[part.argument], frame, self.columns)
-        values = checked_values(part, encoded)
+        return self._vector_or_matrix(part, checked_values(part, encoded))
+
+    def _vector_or_matrix(self, part: Part, values: pd.DataFrame) -> pd.DataFrame | pd.Series:
         if part.is_matrix:
             return values
         column = values.iloc[:, 0]

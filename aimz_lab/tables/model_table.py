@@ -150,10 +150,13 @@ class ModelTable:
                 "leave the argument out."
             )
             raise CallError(msg)
-        encoder = self.encoder or TableEncoder.learn(self.spec, inputs)
-        output = self.signature.output
-        left_out = frozenset() if with_output else frozenset({output})
-        made, kept = encoder.encode(inputs, leave_out=left_out)
+        encoder, output = self.encoder, self.signature.output
+        if encoder is None and with_output:
+            encoder, (made, kept) = TableEncoder.learn_and_encode(self.spec, inputs)
+        else:
+            encoder = encoder or TableEncoder.learn(self.spec, inputs)
+            left_out = frozenset() if with_output else frozenset({output})
+            made, kept = encoder.encode(inputs, leave_out=left_out)
         if kept is not None:
             _refuse_beside(given, len(inputs))
         X, y = made.pop(self.signature.input), made.pop(output, None)
