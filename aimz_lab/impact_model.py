@@ -368,14 +368,19 @@ class ImpactModel:
         Training continues from the state of the model. An interrupt, a stop and a loss that is not
         finite all keep the last good state, the losses and a posterior from it.
 
-        One call at a time changes a model, on all threads. Predictions go on meanwhile, also in
-        callbacks, with the posterior of before and what belongs to it; the posterior is replaced as
-        a whole at the end. A fit that is refused, also by a callback before the first step, leaves
-        everything as it was.
+        One call at a time changes a model, on all threads. Predictions go on meanwhile, each from one
+        state. During a fit in the background they come from the guide as it is after the last
+        report, and draw its posterior with the key of the fit; the attributes ``fit_status`` and
+        ``fit_step`` of the result say so. In callbacks, and beside chains, they come from the
+        posterior of before. The posterior is replaced as a whole at the end. A fit that is refused,
+        also by a callback before the first step, leaves everything as it was.
+
+        With a table, what the first one teaches (means, scales, levels) encodes the later ones too,
+        because training goes on from its parameters.
 
         Args:
             X: Input array, rows first; or an ``ArrayDataset``, an ``ArrayLoader``, or any source of
-                batches.
+                batches; or, with a ``TableSpec``, a data frame.
             y: Output array; comes with the batches otherwise.
             num_samples: Posterior draws to make.
             rng_key: Key of this call; split from the model's by default.
@@ -386,7 +391,7 @@ class ImpactModel:
             epochs: Passes over the data.
             shuffle: Whether each epoch has a new order of rows. A loader has its own.
             callbacks: Instances of :class:`aimz_lab.Callback`.
-            validation: Held-out data for a loss per row: ``(X, y)``; or, if the kernel takes other
+            validation: Held-out data for a loss per row: ``(X, y)``; or a data frame; or, if the kernel takes other
                 arrays by row, ``{"X": X, "y": y, "treat": treat}``, an ``ArrayDataset``, a loader
                 or another source of batches.
             validation_every: Epochs between two evaluations.
@@ -444,8 +449,8 @@ class ImpactModel:
             ArgumentError: If a value is not allowed.
 
         Warns:
-            FitWarning: If the run was interrupted or diverged, the number of rows is unknown, the
-                rows of a stream did not weigh as ``n_obs`` rows, a weight or a plate of the kernel
+            FitWarning: If the run was interrupted or diverged, a table alone would be encoded in
+                another way than the first one, the number of rows is unknown, the rows of a stream did not weigh as ``n_obs`` rows, a weight or a plate of the kernel
                 may be meant otherwise, or all rows are trained on at once because the default
                 batches would not do.
 
@@ -510,6 +515,8 @@ class ImpactModel:
 
         Chains can be watched, paused and stopped like training. A stop and an interrupt keep the
         draws so far, equally many of each chain; before the first draw the model stays as it was.
+        Predictions meanwhile have the posterior of before. Each run of chains starts afresh, and
+        learns means, scales and levels from its own table.
 
         Args:
             X: Input array, rows first.
@@ -815,7 +822,8 @@ class ImpactModel:
                 ``"redraw"`` the sites from the kernel under the value, or ``"keep"`` the draws.
             rng_key: Key of this call; split from the model's by default.
             in_sample: Whether the group is ``posterior_predictive`` or ``predictions``. By default
-                the first; with a table, the first if the rows are those of the training.
+                the first; with a table, the first if the rows are those of the training, by their
+                inputs, and by their outcome if the table has it.
             return_sites: Sites to return; by default the output and the deterministic sites. An
                 empty list returns none.
             shard_axis: ``"obs"`` cuts the rows into blocks, ``"draw"`` keeps them together.
@@ -843,8 +851,10 @@ class ImpactModel:
 
         Returns:
             The predictive group, the posterior, and the data: ``constant_data`` of inputs in
-            memory, up to 128 MiB, and ``observed_data`` if the output is known: from a dataset or
-            loader ``X``, or because these are the training rows.
+            memory, up to 128 MiB, and ``observed_data`` if the output is known: from a dataset,
+            loader or table ``X``, or because these are the training rows. With ``by``, the draws of
+            each group's mean, ``y_mean``; and in ``group_summary`` their mean, standard deviation
+            and 94% highest-density interval. A column's name is that of the dimension.
 
         Raises:
             NotFittedError: If there is no posterior.

@@ -1,4 +1,4 @@
-"""Predictions while a fit goes on in the background: from the guide as it is, and from one state."""
+"""Predictions while a fit goes on in the background: from the guide as it is, of one state."""
 
 from __future__ import annotations
 
@@ -152,3 +152,8 @@ def test_chains_have_a_posterior_at_their_end(table):
     hold.go_on.set()
     handle.wait()
     assert "fit_step" not in chains.predict(table, progress=False).posterior_predictive.attrs
+
+    # A further run starts afresh, so it learns the scale of its own table.
+    larger = table.assign(age=3 * table.age)
+    tree = chains.fit_on_batch(larger, progress=False).predict(larger, progress=False)
+    assert abs(float(tree.constant_data.X.mean())) < 1e-3
