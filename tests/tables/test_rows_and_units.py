@@ -121,6 +121,7 @@ def test_narwhals_and_polars_tables(im, table):
 
 
 @pytest.mark.slow
+@pytest.mark.allow_rank_promotion  # NumPyro draws from the guide of vectors
 def test_an_outcome_of_levels_says_which(table):
     def grades(X, n_grades, y=None):
         at = numpyro.sample("at", dist.Normal(0, 1).expand([n_grades]).to_event(1))

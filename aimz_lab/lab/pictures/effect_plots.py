@@ -62,7 +62,7 @@ def plot_effect(
     if by is not None and over is not None:
         msg = "Pass by= for groups or over= for a column, not both."
         raise ArgumentError(msg)
-    name = str(draws.name).removesuffix("_mean")
+    name = _named(effect, str(draws.name).removesuffix("_mean"))
     if by is not None:
         draws = _group_means(draws, _per_row(draws, "by", by))
     if over is not None:
@@ -84,6 +84,17 @@ def _draws(effect: xr.DataTree, site: str | None) -> xr.DataArray:
         msg = f"The effect has draws of {names}, and not of {site!r}; compute it without reduce=."
         raise ArgumentError(msg)
     return found[site or names[0]]
+
+
+def _named(effect: xr.DataTree, site: str) -> str:
+    group = next(group for group in PREDICTIVE_GROUPS if group in effect)
+    return column_of(effect[group].to_dataset(), site)
+
+
+def column_of(draws: xr.Dataset, site: str) -> str:
+    """Return the column that a site stands for, if it is the output of a table; else its name."""
+    column = str(draws.attrs.get("output_scale", "")).removeprefix("column ")
+    return column if column and site == draws.attrs.get("output") else site
 
 
 def _title(values: Any, default: str) -> str:
@@ -127,7 +138,8 @@ def _by_group(draws: xr.DataArray, name: str, prob: float) -> Figure:
         axes.hlines(places, low, high, color=_BLUE, linewidth=width)
     axes.plot(values.mean(1), places, "o", color=_BLUE, markersize=5)
     axes.axvline(0, color=_GREY, linewidth=1, linestyle="--")
-    axes.set_yticks(places, labels)
+    axes.set_yticks(places, labels, parse_math=False)
+    axes.set_ylim(-0.7, len(labels) - 0.3)
     axes.set_ylabel(str(group))
     axes.set_xlabel(f"effect on {name}")
     return figure

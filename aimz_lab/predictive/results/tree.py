@@ -228,6 +228,7 @@ def _describe_call(request: Request, plan: Plan) -> dict[str, object]:
     """Return the settings behind the draws, in types that files keep."""
     scale = request.output_scale
     return {
+        "output": request.output,
         **({} if scale is None else {"output_scale": str(scale)}),
         "rng_key": np.asarray(jax.random.key_data(request.key)).tolist(),
         "shard_axis": plan.axis,
