@@ -91,7 +91,7 @@ from aimz_lab.predictive.results.summary_table import summary_table
 from aimz_lab.predictive.results.temporary import TemporaryResults
 from aimz_lab.progress import StatusLine
 from aimz_lab.system.forks import check_can_compute
-from aimz_lab.tables.table_call import TableCall
+from aimz_lab.tables.table_call import TableCall, tables_module
 from aimz_lab.types import (
     Arguments,
     Coords,
@@ -368,8 +368,8 @@ class ImpactModel:
         Training continues from the state of the model. An interrupt, a stop and a loss that is not
         finite all keep the last good state, the losses and a posterior from it.
 
-        One call at a time changes a model, on all threads. Predictions go on meanwhile, each from one
-        state. During a fit in the background they come from the guide as it is after the last
+        One call at a time changes a model, on all threads. Predictions go on meanwhile, each from
+        one state. During a fit in the background they come from the guide as it is after the last
         report, and draw its posterior with the key of the fit; the attributes ``fit_status`` and
         ``fit_step`` of the result say so. In callbacks, and beside chains, they come from the
         posterior of before. The posterior is replaced as a whole at the end. A fit that is refused,
@@ -391,9 +391,9 @@ class ImpactModel:
             epochs: Passes over the data.
             shuffle: Whether each epoch has a new order of rows. A loader has its own.
             callbacks: Instances of :class:`aimz_lab.Callback`.
-            validation: Held-out data for a loss per row: ``(X, y)``; or a data frame; or, if the kernel takes other
+            validation: Held-out data for a loss per row: ``(X, y)``; or, if the kernel takes other
                 arrays by row, ``{"X": X, "y": y, "treat": treat}``, an ``ArrayDataset``, a loader
-                or another source of batches.
+                or another source of batches; or, with a ``TableSpec``, a data frame.
             validation_every: Epochs between two evaluations.
             scale: Weight of a batch's rows. With ``"auto"`` a batch in a random order stands for
                 all N rows; in a fixed order and in a stream each row weighs as many times as an
@@ -449,10 +449,10 @@ class ImpactModel:
             ArgumentError: If a value is not allowed.
 
         Warns:
-            FitWarning: If the run was interrupted or diverged, a table alone would be encoded in
-                another way than the first one, the number of rows is unknown, the rows of a stream did not weigh as ``n_obs`` rows, a weight or a plate of the kernel
+            FitWarning: If the run was interrupted or diverged, the number of rows is unknown, the
+                rows of a stream did not weigh as ``n_obs`` rows, a weight or a plate of the kernel
                 may be meant otherwise, or all rows are trained on at once because the default
-                batches would not do.
+                batches would not do. If a table alone would be encoded otherwise than the first.
 
         Example:
             >>> im.fit(X, y, batch_size=20, epochs=10, progress=False).last_run.step
@@ -1948,15 +1948,11 @@ class ImpactModel:
 
 
 def _model_table(signature: KernelSignature, table: TableSpec) -> ModelTable:
-    from aimz_lab.tables.model_table import ModelTable
-
-    return ModelTable(signature, table)
+    return tables_module("model_table").ModelTable(signature, table)
 
 
 def _saved_table(signature: KernelSignature, plain: JsonObject) -> ModelTable:
-    from aimz_lab.tables.model_table import ModelTable
-
-    return ModelTable.of_plain(signature, plain)
+    return tables_module("model_table").ModelTable.of_plain(signature, plain)
 
 
 _UNKNOWN_N_OBS = (

@@ -9,11 +9,30 @@ import numpy as np
 from jaxtyping import Shaped
 
 from aimz_lab.data.tables import is_table, native_table
-from aimz_lab.errors import CallError, DataError, DataTypeError
+from aimz_lab.errors import CallError, DataError, DataTypeError, OptionalDependencyError
+from aimz_lab.system.imports import late_import
 from aimz_lab.types import Arguments
 
 if TYPE_CHECKING:
     from aimz_lab.tables.encoder import TableEncoder
+
+
+def tables_module(name: str) -> Any:
+    """Import a module of this room that needs formulaic.
+
+    Args:
+        name: Its name.
+
+    Raises:
+        OptionalDependencyError: If formulaic is missing.
+    """
+    try:
+        return late_import(f"aimz_lab.tables.{name}")
+    except ImportError as error:
+        if str(error.name).split(".")[0] != "formulaic":
+            raise
+        msg = "Tables need formulaic: pip install 'aimz_lab[tables]'"
+        raise OptionalDependencyError(msg) from error
 
 
 class Observed(NamedTuple):

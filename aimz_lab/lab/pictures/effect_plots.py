@@ -68,8 +68,8 @@ def plot_effect(
     if over is not None:
         return _along(draws, _per_row(draws, "over", over), name, prob, _title(over, "row"))
     others = [dim for dim in draws.dims if dim not in SAMPLE_DIMS]
-    if len(others) == 1 and (by is not None or str(draws.name).endswith("_mean")):
-        return _by_group(draws, name, prob)
+    if others and (by is not None or str(draws.name).endswith("_mean")):
+        return _by_group(_one_axis(draws, others), name, prob)
     return _average(draws.mean(others) if others else draws, name, prob)
 
 
@@ -125,6 +125,23 @@ def _group_means(draws: xr.DataArray, labels: xr.DataArray) -> xr.DataArray:
     means = [draws.isel({rows: np.flatnonzero(codes == i)}).mean(rows) for i in range(len(levels))]
     joined = xr.concat(means, dim=str(labels.name), coords="minimal", compat="override")
     return joined.assign_coords({str(labels.name): levels}).rename(draws.name)
+
+
+def _one_axis(draws: xr.DataArray, groups: list[str]) -> xr.DataArray:
+    """Return the draws with crossed groups on one axis, whose labels are joined.
+
+    Raises:
+        ArgumentError: If there are too many.
+    """
+    joined = draws.stack({", ".join(groups): groups}) if len(groups) > 1 else draws
+    (dim,) = (dim for dim in joined.dims if dim not in SAMPLE_DIMS)
+    if joined.sizes[dim] > _MOST_GROUPS:
+        msg = f"There are {joined.sizes[dim]} groups, and a picture shows up to {_MOST_GROUPS}."
+        raise ArgumentError(msg)
+    if len(groups) == 1:
+        return draws
+    labels = [", ".join(map(str, each)) for each in joined[dim].values]
+    return joined.drop_vars([dim, *groups]).assign_coords({dim: labels})
 
 
 def _by_group(draws: xr.DataArray, name: str, prob: float) -> Figure:

@@ -169,7 +169,8 @@ def _output_of(tree: xr.DataTree, draws: xr.Dataset) -> str:
     wanted = [*observed, draws.attrs.get("output"), *sampled]
     found = next((name for name in wanted if name in sampled), None)
     if found is None:
-        msg = f"plot_ppc draws the output, and the tree has {list(draws.data_vars)}; leave out reduce=."
+        have = ", ".join(map(str, draws.data_vars))
+        msg = f"plot_ppc draws samples of the output, and the tree has {have}; leave out reduce=."
         raise ArgumentError(msg)
     return found
 
