@@ -90,6 +90,10 @@ class ArtifactWriteError(AimzLabError, OSError):
     """A result could not be written; no part of it was kept."""
 
 
+class ClusterError(AimzLabError, RuntimeError):
+    """Workers of a cluster are lost, differ from this process, or cannot do their part."""
+
+
 class OptionalDependencyError(AimzLabError, ImportError):
     """An optional package is missing; the message names the extra that installs it."""
 

@@ -96,6 +96,7 @@ from aimz_lab.types import (
     Arguments,
     Coords,
     Device,
+    Executor,
     Held,
     JsonObject,
     OnBadStep,
@@ -802,6 +803,7 @@ class ImpactModel:
         dims: Mapping[str, Sequence[str]] | None = None,
         coords: Coords | None = None,
         progress: bool = True,
+        executor: Executor | None = None,
         output_scale: OutputScale = "outcome",
         allow_nonfinite: bool = False,
         by_row: Iterable[str] = (),
@@ -841,6 +843,9 @@ class ImpactModel:
             dims: Names of a site's dimensions beside chain, draw and rows, by site.
             coords: Labels by dimension.
             progress: Whether to show progress.
+            executor: A ``dask.distributed`` client, or an executor of ``concurrent.futures``, whose
+                workers compute the blocks, and write them if the store is one that they share. The
+                draws are the same. Arrays of Zarr and Dask are then read by the workers.
             output_scale: With a table, whether the output comes back on the scale of its column
                 (``"outcome"``) or on that of the kernel (``"model"``).
             allow_nonfinite: Accept NaN and infinite values in the data.
@@ -858,6 +863,7 @@ class ImpactModel:
 
         Raises:
             NotFittedError: If there is no posterior.
+            ClusterError: If the workers of ``executor`` are lost, or differ from this process.
             ForkedProcessError: In a process that was forked after JAX had been used.
             ArgumentError: If a value is not allowed, or the result cannot fit into memory.
             SiteError: If a named site does not exist or does not fit, a value set for it changes
@@ -903,6 +909,7 @@ class ImpactModel:
             dims=dims,
             coords=coords,
             progress=progress,
+            executor=executor,
             output_scale=output_scale,
             allow_nonfinite=allow_nonfinite,
             by_row=by_row,
@@ -1174,6 +1181,7 @@ class ImpactModel:
         dims: Mapping[str, Sequence[str]] | None = None,
         coords: Coords | None = None,
         progress: bool = True,
+        executor: Executor | None = None,
         output_scale: OutputScale = "outcome",
         allow_nonfinite: bool = False,
         by_row: Iterable[str] = (),
@@ -1199,6 +1207,7 @@ class ImpactModel:
             dims: As in :meth:`predict`.
             coords: As in :meth:`predict`.
             progress: As in :meth:`predict`.
+            executor: As in :meth:`predict`.
             output_scale: As in :meth:`predict`.
             allow_nonfinite: As in :meth:`predict`.
             by_row: As in :meth:`predict`.
@@ -1242,6 +1251,7 @@ class ImpactModel:
             dims=dims,
             coords=coords,
             progress=progress,
+            executor=executor,
             output_scale=output_scale,
             allow_nonfinite=allow_nonfinite,
             by_row=by_row,
@@ -1342,6 +1352,7 @@ class ImpactModel:
         dims: Mapping[str, Sequence[str]] | None = None,
         coords: Coords | None = None,
         progress: bool = True,
+        executor: Executor | None = None,
         allow_nonfinite: bool = False,
         by_row: Iterable[str] = (),
         shared: Iterable[str] = (),
@@ -1369,6 +1380,7 @@ class ImpactModel:
             dims: As in :meth:`predict`.
             coords: As in :meth:`predict`.
             progress: As in :meth:`predict`.
+            executor: As in :meth:`predict`.
             allow_nonfinite: As in :meth:`predict`.
             by_row: As in :meth:`predict`.
             shared: As in :meth:`predict`.
@@ -1414,6 +1426,7 @@ class ImpactModel:
             dims=dims,
             coords=coords,
             progress=progress,
+            executor=executor,
             allow_nonfinite=allow_nonfinite,
             by_row=by_row,
             shared=shared,
@@ -1875,8 +1888,12 @@ class ImpactModel:
     ) -> Request:
         """Return the request of a predictive call; for ``options`` see ``predict_request``."""
         trained, table = moment.trained, moment.table
-        scale = check_choice("output_scale", options.pop("output_scale", "outcome"), OutputScale)
         by, given, kept = options.pop("by", None), inputs, None
+        engine = None
+        if (executor := options.pop("executor", None)) is not None:
+            engine = _on_workers(executor)
+            inputs, kwargs, options = _with_lazy_rows(self._kernel, inputs, kwargs, options)
+        scale = check_choice("output_scale", options.pop("output_scale", "outcome"), OutputScale)
         attrs = dict(moment.attrs)
         check_alone(by, options.get("reduce"))
         if table is not None:
@@ -1895,6 +1912,7 @@ class ImpactModel:
             kernel_kwargs,
             key=key,
             group=group,
+            engine=engine,
             **options,
         )
         return replace(request, attrs={**request.attrs, **attrs})
@@ -1953,6 +1971,18 @@ def _model_table(signature: KernelSignature, table: TableSpec) -> ModelTable:
 
 def _saved_table(signature: KernelSignature, plain: JsonObject) -> ModelTable:
     return tables_module("model_table").ModelTable.of_plain(signature, plain)
+
+
+def _on_workers(executor: Executor) -> Callable:
+    from aimz_lab.cluster.engine import on_workers
+
+    return on_workers(executor)
+
+
+def _with_lazy_rows(*call: Any) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+    from aimz_lab.cluster.lazy_inputs import with_lazy_rows
+
+    return with_lazy_rows(*call)
 
 
 _UNKNOWN_N_OBS = (

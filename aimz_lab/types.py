@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Callable, Hashable, Mapping
-from typing import Any, Literal, Protocol, TypeAlias, TypeVar, get_args
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar, get_args, runtime_checkable
 
 import jax
 import numpy as np
@@ -79,6 +79,14 @@ Coords: TypeAlias = Mapping[str, ArrayLike]
 
 JsonObject: TypeAlias = dict[str, Any]
 """What ``json.loads`` returns for an object."""
+
+
+@runtime_checkable
+class Executor(Protocol):
+    """Runs functions elsewhere, as executors of ``concurrent.futures`` and Dask's clients do."""
+
+    def submit(self, function: Callable, /, *arguments: Any) -> Any:
+        """Run a function; the future that is returned has ``result()`` and ``cancel()``."""
 
 
 class HasShape(Protocol):

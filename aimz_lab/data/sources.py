@@ -103,7 +103,7 @@ def is_batches(data: object) -> bool:
         >>> is_batches([{"X": np.ones(3)}]), is_batches([[1.0, 2.0], [3.0, 4.0]])
         (True, False)
     """
-    if isinstance(data, ArrayLoader):
+    if isinstance(data, ArrayLoader | StreamSource):
         return True
     if isinstance(data, str | bytes | Mapping | ArrayDataset) or is_array_like(data):
         return False

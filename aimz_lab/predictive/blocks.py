@@ -10,6 +10,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from aimz_lab.data import BatchSource, check_fits, pad_rows
+from aimz_lab.data.ranged_source import can_be_cut
 from aimz_lab.errors import DataError
 
 BLOCK_ROWS = 256
@@ -22,11 +23,13 @@ class Rows:
     Args:
         rows: Arrays by argument name, or a source of batches, read once.
         fields: The fields of the source's batches to read; ``None`` for all.
+        first: Number of the first row, for the rows of a part of a call; a multiple of 256.
 
     Attributes:
         template: Arrays by name, of any length, that show shapes and dtypes.
         n_rows: Number of rows; ``None`` for a source.
         expected: Number of rows for the plan: ``n_rows``, or the number that a source declares.
+        counted: Number of rows, also of a source that has counted them; else ``None``.
         streams: Whether the rows come from a source.
 
     Raises:
@@ -34,19 +37,24 @@ class Rows:
     """
 
     def __init__(
-        self, rows: Mapping[str, ArrayLike] | BatchSource, fields: tuple[str, ...] | None = None
+        self,
+        rows: Mapping[str, ArrayLike] | BatchSource,
+        fields: tuple[str, ...] | None = None,
+        *,
+        first: int = 0,
     ) -> None:
         self.streams = not isinstance(rows, Mapping)
-        self._fields = fields
+        self._fields, self._first = fields, first
         self._n_read = 0
         if self.streams:
             batches = map(self._read, rows.epoch(0))
             first = next(batches, None)
             self._batches = itertools.chain([first], batches)
             self.template, self.n_rows, self.expected = first, None, rows.n_obs
+            self.counted = rows.epoch_rows if can_be_cut(rows) else None
         else:
             self.template = {name: _fitting(name, value) for name, value in rows.items()}
-            self.n_rows = self.expected = _length(self.template)
+            self.n_rows = self.expected = self.counted = _length(self.template)
         if not self.template or not _length(self.template):
             msg = "There are no rows to compute; pass arrays, or a loader, with at least one row."
             raise DataError(msg)
@@ -57,8 +65,8 @@ class Rows:
 
     @property
     def count(self) -> int:
-        """Number of rows; of a source, of those read so far."""
-        return self._n_read if self.n_rows is None else self.n_rows
+        """Number of rows; of a source that does not know, of those read so far."""
+        return self._n_read if self.counted is None else self.counted
 
     @property
     def n_shown(self) -> int:
@@ -83,13 +91,10 @@ class Rows:
             if short:
                 msg = f"The value set for {short[0]!r} has fewer rows than the data."
                 raise DataError(msg)
-            yield Piece(first, count, rows, extra)
+            yield Piece(self._first + first, count, rows, extra)
             first += count
             self._n_read = first
-        long = [name for name, array in aligned.items() if len(array) > first]
-        if long:
-            msg = f"The value set for {long[0]!r} has more rows than the data, which has {first}."
-            raise DataError(msg)
+        check_aligned(aligned, first)
 
     def _chunks(self, size: int) -> Iterator[dict[str, np.ndarray]]:
         if not self.streams:
@@ -108,6 +113,15 @@ class Rows:
                 count -= size
         if count:
             yield _joined(pending)
+
+
+def check_aligned(aligned: Mapping[Hashable, np.ndarray], n_rows: int) -> None:
+    """Raise :class:`DataError` if values set by hand have another number of rows than the data."""
+    for name, array in aligned.items():
+        if len(array) != n_rows:
+            than = "more" if len(array) > n_rows else "fewer"
+            msg = f"The value set for {name!r} has {than} rows than the data, which has {n_rows}."
+            raise DataError(msg)
 
 
 def check_same_length(several: Sequence[Rows]) -> None:
@@ -139,7 +153,7 @@ class Piece(NamedTuple):
     """The rows of one compiled call.
 
     Attributes:
-        first: Number of its first row in the input.
+        first: Number of its first row in the whole input.
         n_rows: Number of rows.
         rows: Kernel arguments, ``(n_rows, ...)``.
         aligned: Further arrays, cut in the same way.

@@ -106,6 +106,7 @@ def predict_request(
     dims: Mapping[str, Sequence[str]] | None = None,
     coords: Coords | None = None,
     progress: bool = False,
+    engine: Callable | None = None,
 ) -> Request:
     """Check the arguments of a predictive call and put them into a request.
 
@@ -138,6 +139,7 @@ def predict_request(
         dims: Names of dimensions, by site.
         coords: Labels, by dimension.
         progress: Whether to show progress.
+        engine: Makes what carries out the call; ``None`` for this process.
 
     Raises:
         ArgumentError: If an option is not allowed.
@@ -183,6 +185,7 @@ def predict_request(
         constant=known.constant,
         params=fitted.params,
         devices=fitted.devices,
+        engine=engine,
         key=key,
         held=held,
         labels=labels,

@@ -15,7 +15,7 @@ from aimz_lab.predictive.blocks import BLOCK_ROWS, Piece
 from aimz_lab.predictive.crossing import CrossingCheck
 from aimz_lab.predictive.pipeline import calls_at_once, in_order
 from aimz_lab.predictive.programs.call_programs import CallPrograms
-from aimz_lab.predictive.programs.compiled_programs import Programs, placed
+from aimz_lab.predictive.programs.compiled_programs import Program, Programs, placed
 from aimz_lab.predictive.programs.mapping import Combine
 from aimz_lab.predictive.programs.parts import Finish, Sink, Span
 from aimz_lab.predictive.programs.scenario import Scenario
@@ -25,6 +25,9 @@ from aimz_lab.predictive.programs.sizes import (
     blocks_per_call,
     draws_per_call,
 )
+
+Drawn = tuple[dict[str, np.ndarray], ...]
+"""By scenario, the sites without rows that are drawn once for all blocks."""
 
 
 class Engine:
@@ -57,13 +60,48 @@ class Engine:
         Raises:
             CrossingRowsError: If rows depend on one another, or those of a source may do so.
         """
-        scenario, n_blocks = self._scenarios[0], self._blocks_per_call()
-        calls = zip(*[one.pieces(n_blocks * BLOCK_ROWS) for one in self._scenarios], strict=True)
+        n_blocks = self._blocks_per_call()
+        calls = self._calls(n_blocks)
         first = next(calls)
-        run, single, sites = self._ready(first, n_blocks, sink)
-        if not self._plan.row_sites:
-            return single
-        sites = placed(sites, self._devices)
+        blank = self._blank_sites()
+        [run], single, drawn = self._prepared(
+            blank, self._call.of_rows(blank, first, n_blocks, sink)
+        )
+        if self._plan.row_sites:
+            self._run(run, drawn, itertools.chain([first], calls), n_blocks, sink)
+            self._crossing.check_end()
+        return single
+
+    def part(self, drawn: Drawn, sink: Sink | Finish, n_blocks: int) -> None:
+        """Compute the rows of one part of a call, whose rows are known to be independent.
+
+        Args:
+            drawn: By scenario, the sites without rows that blocks need.
+            sink: As in :meth:`by_rows`.
+            n_blocks: Blocks of a compiled call; programs of other shapes may round differently.
+        """
+        n_blocks = -(-n_blocks // len(self._devices)) * len(self._devices)
+        calls = self._calls(n_blocks)
+        first = next(calls)
+        program = self._call.of_rows(self._blank_sites(), first, n_blocks, sink)
+        [run] = self._programs.compiled(program)
+        self._run(run, drawn, itertools.chain([first], calls), n_blocks, sink)
+
+    def _calls(self, n_blocks: int) -> Iterator[tuple[Piece, ...]]:
+        """Yield the rows of each compiled call, by scenario."""
+        return zip(*[one.pieces(n_blocks * BLOCK_ROWS) for one in self._scenarios], strict=True)
+
+    def _run(
+        self,
+        run: Callable,
+        drawn: Drawn,
+        calls: Iterable[tuple[Piece, ...]],
+        n_blocks: int,
+        sink: Sink | Finish,
+    ) -> None:
+        """Run the compiled program on all calls, and hand their results to the sink."""
+        scenario = self._scenarios[0]
+        sites = placed(self._sites(drawn), self._devices)
 
         def compute(call: tuple[Piece, ...]) -> tuple[Span, PyTree]:
             span = Span(1, call[0].first, call[0].n_rows)
@@ -76,7 +114,6 @@ class Engine:
             )
 
         call_bytes = scenario.row_bytes * n_blocks * BLOCK_ROWS
-        calls = itertools.chain([first], calls)
         results = self._in_order(compute, calls, call_bytes, scenario.rows.n_rows, "row")
         with closing(results):
             for span, values in results:
@@ -84,14 +121,16 @@ class Engine:
                     sink.take(span.first, span.count, values)
                 else:
                     sink.write(span, values)
-        self._crossing.check_end()
-        return single
 
-    def by_draws(self, sink: Sink) -> dict[str, np.ndarray]:
-        """Compute all rows together, some draws at a time; see :meth:`by_rows`."""
-        scenario, n_draws = self._scenarios[0], self._request.n_draws
-        draw_bytes = scenario.row_bytes * scenario.rows.n_rows // n_draws
-        size = draws_per_call(n_draws, draw_bytes, self._request.batch_size, len(self._devices))
+    def by_draws(self, sink: Sink, only: range | None = None) -> dict[str, np.ndarray]:
+        """Compute all rows together, some draws at a time; see :meth:`by_rows`.
+
+        Args:
+            sink: Takes the sites with rows.
+            only: The draws to compute; ``None`` for all.
+        """
+        only = only or range(self._request.n_draws)
+        size = self._draws_per_call()
         blocks = tuple(one.block(slice(None)) for one in self._scenarios)
         draws = fold_in(self._key_data, 0), tuple(one.sites({}) for one in self._scenarios)
         [run] = self._programs.compiled(self._call.of_draws(_part(draws, 0, size), blocks))
@@ -99,20 +138,30 @@ class Engine:
         blocks, shared = placed((blocks, self._call.shared), self._devices)
 
         def compute(first: int) -> tuple[Span, PyTree]:
-            span = Span(0, first, min(size, n_draws - first))
+            span = Span(0, first, min(size, only.stop - first))
             values = jax.device_get(run(*_part(draws, first, size), blocks, shared))
             host = {name: value[: span.count] for name, value in values.items()}
             rows = sink.prepare(span, {name: host[name] for name in self._plan.row_sites})
             return span, ({name: host[name] for name in single}, rows)
 
-        calls = range(0, n_draws, size)
-        results = self._in_order(compute, calls, size * draw_bytes, n_draws, "draw")
+        calls = range(only.start, only.stop, size)
+        results = self._in_order(compute, calls, size * self._draw_bytes, len(only), "draw")
         with closing(results):
             for span, (values, rows) in results:
                 for name, parts in single.items():
                     parts.append(values[name])
                 sink.write(span, rows)
         return {name: np.concatenate(parts) for name, parts in single.items()}
+
+    def _draws_per_call(self) -> int:
+        n_draws, batch_size = self._request.n_draws, self._request.batch_size
+        return draws_per_call(n_draws, self._draw_bytes, batch_size, len(self._devices))
+
+    @property
+    def _draw_bytes(self) -> int:
+        """Bytes of the result per draw, over all rows."""
+        scenario = self._scenarios[0]
+        return scenario.row_bytes * scenario.rows.n_rows // self._request.n_draws
 
     def _blocks_per_call(self) -> int:
         scenario, n_devices = self._scenarios[0], len(self._devices)
@@ -125,42 +174,50 @@ class Engine:
             CACHED_ROWS * n_devices if heavy else None,
         )
 
-    def _ready(
-        self, first: tuple[Piece, ...], n_blocks: int, sink: Sink | Finish
-    ) -> tuple[Callable, dict[str, np.ndarray], tuple]:
-        """Compile the programs, check that rows may be cut, and draw the sites without rows.
+    def _prepared(
+        self, blank: tuple, *programs: Program
+    ) -> tuple[list[Callable], dict[str, np.ndarray], Drawn]:
+        """Compile programs, check that rows may be cut, and draw the sites without rows.
+
+        Args:
+            blank: By scenario, sites with the shapes of those that are fixed in each draw.
+            *programs: The programs to compile.
 
         Returns:
-            The function that computes blocks, the sites without rows, and the fixed sites of each
-            draw, by scenario.
+            The compiled programs, the sites without rows to return, and by scenario those that
+            the blocks of rows need.
         """
-        blank = tuple(scenario.sites(scenario.blank_globals()) for scenario in self._scenarios)
-        main, globals_ = self._call.of_rows(blank, first, n_blocks, sink), self._call.of_globals()
-        wanted = [main] if globals_ is None else [main, globals_]
+        globals_ = self._call.of_globals()
+        wanted = [*programs] if globals_ is None else [*programs, globals_]
         tests = self._crossing.tests(blank)
-        run, *others = self._programs.compiled(*wanted, *tests)
-        single, sites = {}, blank
+        compiled = self._programs.compiled(*wanted, *tests)
+        single: dict[str, np.ndarray] = {}
+        drawn: Drawn = tuple({} for _ in self._scenarios)
         if globals_ is not None:
-            single, sites = self._fix_globals(others[0], globals_.arguments)
+            single, drawn = self._draw_globals(compiled[len(programs)], globals_.arguments)
         if tests:
-            self._crossing.check(sites)
-        return run, single, sites
+            self._crossing.check(self._sites(drawn))
+        return compiled[: len(programs)], single, drawn
 
-    def _fix_globals(
+    def _blank_sites(self) -> tuple:
+        return tuple(scenario.sites(scenario.blank_globals()) for scenario in self._scenarios)
+
+    def _sites(self, drawn: Drawn) -> tuple:
+        """Return the fixed sites of each draw, by scenario."""
+        both = zip(self._scenarios, drawn, strict=True)
+        return tuple(scenario.sites(values) for scenario, values in both)
+
+    def _draw_globals(
         self, draw_globals: Callable, arguments: tuple[PyTree, ...]
-    ) -> tuple[dict[str, np.ndarray], tuple]:
-        """Draw the sites without rows.
-
-        Returns:
-            The sites to return, and the fixed sites of each draw, by scenario.
-        """
+    ) -> tuple[dict[str, np.ndarray], Drawn]:
+        """Draw the sites without rows: those to return, and by scenario those for the blocks."""
         drawn = jax.device_get(draw_globals(*arguments))
-        sites = tuple(
-            scenario.sites({name: values[name] for name in scenario.plan.globals_drawn})
+        needed = tuple(
+            {name: values[name] for name in scenario.plan.globals_drawn}
             for scenario, values in zip(self._scenarios, drawn, strict=True)
         )
         asked = [{name: one[name] for name in self._plan.global_sites} for one in drawn]
-        return {name: np.asarray(value) for name, value in self._combine(*asked).items()}, sites
+        return {name: np.asarray(value) for name, value in self._combine(*asked).items()}, needed
 
     def _in_order(
         self, compute: Callable, calls: Iterable, call_bytes: int, total: int | None, unit: str

@@ -205,7 +205,8 @@ class Predictor:
         if not scenarios[0].plan.row_axes:
             return {}  # no site is asked for
         combine = _difference if len(scenarios) > 1 else _alone
-        engine = Engine(self._programs, scenarios, combine)
+        make = scenarios[-1].request.engine or Engine
+        engine = make(self._programs, scenarios, combine)
         if scenarios[0].plan.axis == "draw":
             return engine.by_draws(sink)
         found = engine.by_rows(sink)

@@ -77,6 +77,7 @@ class Request:
         dims: Names of a site's dimensions, without chain, draw and rows, by site.
         coords: Labels of dimensions, by dimension.
         devices: The devices to use; ``None`` for all local ones.
+        engine: Makes what carries out the call; ``None`` for this process.
         trained: Schema of the training data, or ``None``.
         observed: The observed output, if known; rows first.
         constant: Per-row inputs to keep with the result, by name.
@@ -114,6 +115,7 @@ class Request:
     dims: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     coords: Coords = field(default_factory=dict)
     devices: tuple[jax.Device, ...] | None = None
+    engine: Callable | None = None
     trained: InputSchema | None = None
     observed: Shaped[jax.Array | np.ndarray, "row ..."] | None = None
     constant: Mapping[str, Shaped[jax.Array | np.ndarray, "row ..."]] = field(default_factory=dict)

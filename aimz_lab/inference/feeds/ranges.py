@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from aimz_lab.data import BatchSource
+from aimz_lab.data.ranged_source import can_be_cut, rows_between
 from aimz_lab.errors import OutputWarning
 from aimz_lab.files import Value
 from aimz_lab.inference.feeds.columns import check_columns
@@ -225,6 +226,16 @@ class WatchedSource:
     def fields(self) -> tuple[str, ...] | None:
         """The field names, or ``None`` before the first batch is read."""
         return self._source.fields
+
+    @property
+    def can_be_cut(self) -> bool:
+        """Whether any range of its rows can be read alone."""
+        return can_be_cut(self._source)
+
+    def between(self, first: int, count: int) -> WatchedSource:
+        """Return ``count`` rows from ``first``, watched likewise."""
+        part = rows_between(self._source, first, count)
+        return WatchedSource(part, self._trained, self._columns)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Return the batches of one epoch.

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from aimz_lab.data import BatchSource
+from aimz_lab.data.ranged_source import can_be_cut, rows_between
 from aimz_lab.kernel.cache_keys import CodeKey, shapes_of
 from aimz_lab.kernel.rows.indices import IndexProgram, KernelCall
 from aimz_lab.types import Batch, Columns, Rows
@@ -118,6 +119,19 @@ class _CheckedSource:
     def fields(self) -> tuple[str, ...] | None:
         """The fields' names, if they are known."""
         return self._source.fields
+
+    @property
+    def can_be_cut(self) -> bool:
+        """Whether any range of its rows can be read alone."""
+        return can_be_cut(self._source)
+
+    def between(self, first: int, count: int) -> _CheckedSource:
+        """Return ``count`` rows from ``first``, checked likewise."""
+
+        def check(batch: Batch, first_row: int) -> None:
+            self._check(batch, first + first_row)
+
+        return _CheckedSource(rows_between(self._source, first, count), check)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Return the batches of one epoch."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from typing import NamedTuple, TypeVar
 
 import jax
@@ -90,13 +89,19 @@ def _lowered(program: Program) -> Callable[[], Callable]:
     """Trace a program on this thread; return a function that compiles it on any thread."""
     mesh = device_mesh(program.devices)
     shardings = tuple(NamedSharding(mesh, spec_of(split)) for split in program.split)
-    traced = jax.jit(program.build(), in_shardings=shardings).trace(*program.arguments)
+
+    def traced() -> jax.stages.Traced:
+        return jax.jit(program.build(), in_shardings=shardings).trace(*program.arguments)
+
     # JAX's default makes random bits independent of the sharding of an array. A block is never cut
-    # and needs no such bits; without them a linear model predicts 1.25 times as fast. But what a
-    # kernel draws with a key of its own must be what it drew in training.
-    own_keys = has_own_keys(traced.jaxpr, program.arguments)
-    with nullcontext() if own_keys else jax.threefry_partitionable(False):
-        lowered = traced.lower()
+    # and needs no such bits; without them noise costs half. But what a kernel draws with a key of
+    # its own must be what it drew in training. The trace chooses the bits, not the lowering.
+    with jax.threefry_partitionable(False):
+        trace = traced()
+        own_keys = has_own_keys(trace.jaxpr, program.arguments)
+        lowered = None if own_keys else trace.lower()
+    if lowered is None:
+        lowered = traced().lower()
     options = compiler_options(program.effort, program.devices[0].platform)
     return lambda: lowered.compile(compiler_options=options)
 

@@ -116,11 +116,15 @@ class Scenario:
             for site in sites
         }
 
+    @property
+    def aligned(self) -> dict[tuple[str, str], np.ndarray]:
+        """Set values that have one entry per row, rows first, by role and site."""
+        found = {("do", name): value for name, value in self._row_do.items()}
+        return found | {("condition", name): value for name, value in self._row_condition.items()}
+
     def pieces(self, size: int) -> Iterator[Piece]:
         """Yield the rows, ``size`` at a time, with set values that have one entry per row."""
-        aligned = {("do", name): value for name, value in self._row_do.items()}
-        aligned |= {("condition", name): value for name, value in self._row_condition.items()}
-        return self.rows.pieces(size, aligned)
+        return self.rows.pieces(size, self.aligned)
 
     def blocks(self, piece: Piece, n_blocks: int) -> Blocks:
         """Fold the rows of a call into blocks."""

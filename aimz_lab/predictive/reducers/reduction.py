@@ -74,6 +74,18 @@ class Reduction:
                 found[site][""] = flat
         return found
 
+    def empty(self) -> Reduction:
+        """Return one with the same reducers that has seen no rows."""
+        return Reduction(self._reducers)
+
+    def join(self, following: Reduction) -> None:
+        """Take what another one has of the rows that follow."""
+        for place, parts in following._parts.items():
+            self._parts.setdefault(place, []).extend(parts)
+        for place, total in following._sums.items():
+            self._sums[place] = self._sums.get(place, 0.0) + total
+        self.n_rows = following.n_rows
+
     def take(self, first: int, n_rows: int, found: Mapping[str, Arrays]) -> None:
         """Take the results of :meth:`on_device` for some rows."""
         for site, results in found.items():

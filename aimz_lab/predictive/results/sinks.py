@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import BinaryIO
 
+import jax
 import numpy as np
 import zarr
 
@@ -17,6 +18,7 @@ from aimz_lab.kernel.spec import variable_name
 from aimz_lab.predictive.blocks import BLOCK_ROWS
 from aimz_lab.predictive.programs.parts import Span
 from aimz_lab.predictive.programs.scenario import Scenario
+from aimz_lab.predictive.results.regions import StoreRegions
 from aimz_lab.predictive.results.store import StoreWriter
 from aimz_lab.predictive.results.tree import Labels
 from aimz_lab.types import SAMPLE_DIMS
@@ -166,6 +168,28 @@ class StoreSink:
         del span
         return values
 
+    def reserve(
+        self, values: Mapping[str, jax.ShapeDtypeStruct], n_rows: int
+    ) -> tuple[StoreRegions, int]:
+        """Make the arrays before anything is computed, for others to write to.
+
+        Args:
+            values: The sites with rows of some part, ``(S, P, ...)``.
+            n_rows: Number of rows.
+
+        Returns:
+            Where to write, and the number of rows whose multiples lie between chunks.
+        """
+        self._n_rows = n_rows
+        for name, value in values.items():
+            self._arrays[name] = self._create(name, Span(1, 0, value.shape[1]), value)
+        regions = StoreRegions(
+            self._writer.address,
+            {name: array.path for name, array in self._arrays.items()},
+            self._sample_shape,
+        )
+        return regions, next(iter(values.values())).shape[1]
+
     def write(self, span: Span, values: Mapping[str, np.ndarray]) -> None:
         """Hand a part to a writer; wait while all are busy.
 
@@ -228,7 +252,9 @@ class StoreSink:
             draws = slice(low - chain * n_draws, high - chain * n_draws)
             yield (slice(chain, chain + 1), draws), value[None, low - start : high - start]
 
-    def _create(self, name: str, span: Span, value: np.ndarray) -> zarr.Array:
+    def _create(
+        self, name: str, span: Span, value: np.ndarray | jax.ShapeDtypeStruct
+    ) -> zarr.Array:
         n_chains, n_draws = self._sample_shape
         n_rows = self._n_rows or value.shape[1]
         rows = _chunk_rows(value.shape[1] if span.axis == 1 else n_rows)

@@ -135,6 +135,11 @@ class StoreWriter:
             self._store = WrittenStore(LocalStore(self._partial))
 
     @property
+    def address(self) -> str:
+        """Folder or URL of the store while it is written."""
+        return str(self._partial or self.path)
+
+    @property
     def folds_case(self) -> bool:
         """Whether it is on a file system that does not tell upper from lower case."""
         swapped = self._partial and self._partial.with_name(self._partial.name.swapcase())

@@ -1,0 +1,269 @@
+"""Carry out a predictive call on the workers of an executor."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import cloudpickle
+import jax
+import numpy as np
+
+from aimz_lab.cluster.executors import Workers, as_workers
+from aimz_lab.cluster.tasks import Call, Header, Part, PartResult, Side, here
+from aimz_lab.data.ranged_source import can_be_cut
+from aimz_lab.errors import ClusterError
+from aimz_lab.predictive.blocks import BLOCK_ROWS, Piece, check_aligned
+from aimz_lab.predictive.call_labels import CallLabels
+from aimz_lab.predictive.engine import Drawn, Engine
+from aimz_lab.predictive.programs.compiled_programs import Programs
+from aimz_lab.predictive.programs.mapping import Combine
+from aimz_lab.predictive.programs.parts import Finish, Sink, Span
+from aimz_lab.predictive.programs.scenario import Scenario
+from aimz_lab.predictive.reducers.reduction import Reduction
+from aimz_lab.predictive.results.sinks import StoreSink
+from aimz_lab.progress import CallProgress
+from aimz_lab.types import Executor
+
+PART_BYTES = 64 * 2**20
+"""Largest result of a part in bytes, unless one compiled call has more."""
+
+REDUCED_BYTES = 512 * 2**20
+"""The same for draws that a worker reduces: they exist one compiled call at a time."""
+
+_MOST_ROWS = 2**20
+"""Most rows of a part: it brings them along."""
+
+
+def on_workers(executor: Executor) -> Callable[..., ClusterEngine]:
+    """Return what makes the engine of a call that runs on an executor.
+
+    Args:
+        executor: A ``dask.distributed`` client, or an executor of ``concurrent.futures``.
+
+    Raises:
+        ArgumentError: If it is no executor.
+        ClusterError: If it has no workers.
+    """
+    return partial(ClusterEngine, as_workers(executor))
+
+
+class ClusterEngine(Engine):
+    """Cuts a call into parts, has workers compute them, and joins their results in order.
+
+    This process checks that the rows may be cut, and draws the sites without rows.
+
+    Args:
+        workers: The workers.
+        programs: The cache of compiled programs of this process.
+        scenarios: The call's scenarios.
+        combine: Makes one result of the scenarios' results.
+    """
+
+    def __init__(
+        self,
+        workers: Workers,
+        programs: Programs,
+        scenarios: tuple[Scenario, ...],
+        combine: Combine,
+    ) -> None:
+        super().__init__(programs, scenarios, combine)
+        self._workers = workers
+
+    def by_rows(self, sink: Sink | Finish) -> dict[str, np.ndarray]:
+        """Compute all rows, some on each worker; see the base class."""
+        _, single, drawn = self._prepared(self._blank_sites())
+        if not self._plan.row_sites:
+            return single
+        reduction = sink if isinstance(sink, Reduction) else None
+        size = self._part_rows(reduced=reduction is not None)
+        regions = None
+        if isinstance(sink, StoreSink) and (total := self._total_rows()) is not None:
+            regions, _ = sink.reserve(self._shapes(sink), total)
+        call = self._call_for_workers(drawn, reduction and reduction.empty(), regions)
+        results = self._computed(call, self._row_parts(size), self._total_rows(), "row")
+        with closing(results):
+            for part, result in results:
+                if reduction is not None:
+                    reduction.join(result.reduction)
+                elif regions is None:
+                    _hand_over(sink, Span(1, part.first, part.count), result.values)
+        self._crossing.check_end()
+        return single
+
+    def by_draws(self, sink: Sink, only: range | None = None) -> dict[str, np.ndarray]:
+        """Compute all draws, some on each worker; see the base class."""
+        only = only or range(self._request.n_draws)
+        each = self._draws_per_call()
+        some = min(PART_BYTES // max(self._draw_bytes, 1), len(only) // self._workers.at_once)
+        size = max(some // each, 1) * each
+        parts = (
+            Part(first, min(size, only.stop - first))
+            for first in range(only.start, only.stop, size)
+        )
+        single: dict[str, list[np.ndarray]] = {name: [] for name in self._plan.global_sites}
+        results = self._computed(self._call_for_workers(), parts, len(only), "draw")
+        with closing(results):
+            for part, result in results:
+                for name, found in single.items():
+                    found.append(result.single[name])
+                _hand_over(sink, Span(0, part.first, part.count), result.values)
+        return {name: np.concatenate(found) for name, found in single.items()}
+
+    def _total_rows(self) -> int | None:
+        return self._scenarios[0].rows.counted
+
+    def _part_rows(self, *, reduced: bool) -> int:
+        """Return the rows of a part: some compiled calls, and so some chunks of a store."""
+        call_rows = self._blocks_per_call() * BLOCK_ROWS
+        most = REDUCED_BYTES if reduced else PART_BYTES
+        rows = min(most // self._scenarios[0].row_bytes, _MOST_ROWS)
+        if (total := self._total_rows()) is not None:  # something to do for each worker
+            rows = min(rows, -(-total // self._workers.at_once))
+        return max(rows // call_rows, 1) * call_rows
+
+    def _shapes(self, sink: Sink) -> dict[str, jax.ShapeDtypeStruct]:
+        """Return shapes and types of the sites with rows in one compiled call, ``(S, P, ...)``."""
+        n_blocks = self._blocks_per_call()
+        first = tuple(_first_piece(one, n_blocks * BLOCK_ROWS) for one in self._scenarios)
+        program = self._call.of_rows(self._blank_sites(), first, n_blocks, sink)
+        found = jax.eval_shape(program.build(), *program.arguments)
+        return {
+            name: jax.ShapeDtypeStruct(
+                (one.shape[0], n_blocks * BLOCK_ROWS, *one.shape[3:]), one.dtype
+            )
+            for name, one in found.items()
+        }
+
+    def _row_parts(self, size: int) -> Iterator[Part]:
+        pieces = zip(*[_pieces(one, size) for one in self._scenarios], strict=True)
+        return (Part(some[0].first, some[0].n_rows, some) for some in pieces)
+
+    def _call_for_workers(
+        self, drawn: Drawn = (), reduction: Reduction | None = None, regions: Any = None
+    ) -> Call:
+        draws = self._plan.axis == "draw"
+        sides = tuple(_side(scenario, with_rows=draws) for scenario in self._scenarios)
+        n_blocks = 0 if draws else self._blocks_per_call()
+        return Call(sides, self._combine, n_blocks, drawn, reduction, regions)
+
+    def _computed(
+        self, call: Call, parts: Iterable[Part], total: int | None, unit: str
+    ) -> Iterator[tuple[Part, PartResult]]:
+        """Yield the results of the parts in order; a bounded number is under way."""
+        header, pickled = _packed(call)
+        workers, waiting = self._workers, deque()
+        warned: set[tuple[type[Warning], str]] = set()
+        with CallProgress(unit, total, enabled=self._request.progress) as line:
+            try:
+                sent = workers.send(pickled)
+                for part in parts:
+                    waiting.append((part, workers.submit(header, sent, part)))
+                    if len(waiting) >= workers.at_once:
+                        yield self._next(waiting, warned, line)
+                while waiting:
+                    yield self._next(waiting, warned, line)
+            finally:
+                workers.stop([future for _, future in waiting])
+
+    def _next(
+        self,
+        waiting: deque,
+        warned: set[tuple[type[Warning], str]],
+        line: CallProgress,
+    ) -> tuple[Part, PartResult]:
+        part, future = waiting[0]
+        result = self._workers.result(future)
+        waiting.popleft()
+        for category, text in set(result.warned) - warned:
+            warnings.warn(text, category, stacklevel=2)
+        warned.update(result.warned)
+        line.advance(part.count)
+        return part, result
+
+
+def _hand_over(sink: Sink, span: Span, values: dict[str, np.ndarray]) -> None:
+    sink.write(span, sink.prepare(span, dict(values)))
+
+
+def _side(scenario: Scenario, *, with_rows: bool) -> Side:
+    """Return what workers need of a scenario, without its rows or with all of them."""
+    request, plan = scenario.request, scenario.plan
+    given = {"intervention": request.intervention, "condition": request.condition}
+    if not with_rows:
+        given = {
+            role: {name: value for name, value in values.items() if name not in plan.row_wise}
+            for role, values in given.items()
+        }
+    slim = replace(
+        request,
+        **given,
+        rows={},
+        draws=_on_host(request.draws),
+        params=jax.device_get(request.params),
+        shared=jax.device_get(request.shared),
+        kept_draws=None,
+        reduce=None,
+        progress=False,
+        row_coord=None,
+        labels=CallLabels(),
+        dims={},
+        coords={},
+        devices=None,
+        engine=None,
+        trained=None,
+        observed=None,
+        constant={},
+        groups={},
+        attrs={},
+    )
+    source = request.rows if can_be_cut(request.rows) else None
+    rows = dict(scenario.rows.template) if with_rows else None
+    return Side(slim, plan, scenario.quantity, source, rows)
+
+
+def _on_host(draws: Any) -> Any:
+    return None if draws is None else {name: np.asarray(each) for name, each in draws.items()}
+
+
+def _packed(call: Call) -> tuple[Header, bytes]:
+    """Pickle a call with the code of its kernels, which may stand in a notebook."""
+    try:
+        kernels = cloudpickle.dumps([side.request.kernel for side in call.sides])
+        pickled = cloudpickle.dumps(call)
+    except Exception as error:
+        msg = (
+            f"The call cannot be sent to the workers: {error}. Kernels and reducers must not hold "
+            "open files, locks, devices or the like; make these within the kernel."
+        )
+        raise ClusterError(msg) from error
+    kernel = hashlib.sha256(kernels).hexdigest()
+    return Header(uuid.uuid4().hex, kernel, *here()), pickled
+
+
+def _pieces(scenario: Scenario, size: int) -> Iterator[Piece]:
+    """Yield the rows of each part; those that workers read themselves stay where they are."""
+    if not can_be_cut(scenario.request.rows):
+        yield from scenario.pieces(size)
+        return
+    total, aligned = scenario.rows.counted, scenario.aligned
+    check_aligned(aligned, total)
+    for first in range(0, total, size):
+        count = min(size, total - first)
+        own = {name: array[first : first + count] for name, array in aligned.items()}
+        yield Piece(first, count, {}, own)
+
+
+def _first_piece(scenario: Scenario, size: int) -> Piece:
+    """Return rows that show shapes and types."""
+    rows = {name: array[:size] for name, array in scenario.rows.template.items()}
+    count = len(next(iter(rows.values())))
+    aligned = {name: array[:count] for name, array in scenario.aligned.items()}
+    return Piece(0, count, rows, aligned)

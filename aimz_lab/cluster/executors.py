@@ -1,0 +1,191 @@
+"""Executors: a ``dask.distributed`` client, or one with ``submit`` as in ``concurrent.futures``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import BrokenExecutor, CancelledError
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from typing import Any, Protocol
+
+from aimz_lab.cluster.tasks import Header, Part, PartResult, run_part, wait_until_idle
+from aimz_lab.data.tables import is_a
+from aimz_lab.errors import AimzLabError, ArgumentError, ClusterError
+from aimz_lab.types import Executor, shown
+
+_AT_ONCE = 2
+"""Parts under way for each thread of a worker: one computed, one waiting."""
+
+_IDLE_S = 30.0
+"""How long a failed call waits for parts that are being written."""
+
+
+class PartFuture(Protocol):
+    """The result of a part, as ``concurrent.futures.Future`` has it."""
+
+    def result(self) -> PartResult:
+        """Wait for the result."""
+
+    def cancel(self) -> object:
+        """Do not begin, if it has not begun."""
+
+
+class Workers:
+    """The workers of an executor.
+
+    Args:
+        executor: The executor.
+
+    Attributes:
+        at_once: Parts under way at the same time.
+
+    Raises:
+        ArgumentError: If it is no executor.
+    """
+
+    def __init__(self, executor: Executor) -> None:
+        if not isinstance(executor, Executor) or isinstance(executor, type):
+            msg = (
+                f"executor={shown(executor)} has no submit(); pass a dask.distributed Client, or "
+                "an executor of concurrent.futures."
+            )
+            raise ArgumentError(msg)
+        self._executor = executor
+        self.at_once = _AT_ONCE * (os.cpu_count() or 1)
+
+    def send(self, call: bytes) -> Any:
+        """Bring the call to the workers; return what stands for it in :meth:`submit`."""
+        return call
+
+    def submit(self, header: Header, call: Any, part: Part) -> PartFuture:
+        """Begin a part."""
+        return self._executor.submit(run_part, header, call, part)
+
+    def result(self, future: PartFuture) -> PartResult:
+        """Wait for a part.
+
+        Raises:
+            ClusterError: If the workers are lost, or another error came from Python there.
+        """
+        try:
+            return future.result()
+        except AimzLabError:
+            raise
+        except (BrokenExecutor, CancelledError, FutureTimeoutError, OSError) as error:
+            raise _lost(error) from error
+
+    def stop(self, futures: list[PartFuture]) -> None:
+        """Cancel parts, and wait until none is being written."""
+        for future in futures:
+            future.cancel()
+        for future in futures:
+            if getattr(future, "running", lambda: False)():
+                _settle(future)
+
+
+class DaskWorkers(Workers):
+    """The workers of a ``dask.distributed`` client.
+
+    Args:
+        client: The client.
+
+    Raises:
+        ArgumentError: If it is asynchronous.
+        ClusterError: If it is closed, or has no workers.
+    """
+
+    def __init__(self, client: Any) -> None:
+        super().__init__(client)
+        if client.asynchronous:
+            msg = "executor= takes a synchronous Client; pass Client(..., asynchronous=False)."
+            raise ArgumentError(msg)
+        if client.status != "running":
+            raise _lost(ConnectionError(f"the client is {client.status}"))
+        threads = sum(self._asked(client.nthreads).values())
+        if not threads:
+            msg = (
+                "The Dask cluster has no workers; wait for some (client.wait_for_workers(1)), or "
+                "scale it (cluster.scale(4))."
+            )
+            raise ClusterError(msg)
+        self.at_once = _AT_ONCE * threads
+
+    def send(self, call: bytes) -> Any:
+        """Bring the call to each worker once."""
+        return self._asked(lambda: self._executor.scatter(call, broadcast=True, hash=False))
+
+    def submit(self, header: Header, call: Any, part: Part) -> PartFuture:
+        """Begin a part; a worker that dies costs time, as another one then computes it."""
+        name = f"aimz_lab-{header.call}-{part.first}"
+        return self._asked(
+            lambda: self._executor.submit(run_part, header, call, part, key=name, pure=False)
+        )
+
+    def result(self, future: PartFuture) -> PartResult:
+        """Wait for a part; see the base class."""
+        return self._asked(future.result)
+
+    def stop(self, futures: list[PartFuture]) -> None:
+        """Cancel parts, and wait until none is being written."""
+        try:
+            self._executor.cancel(futures)
+            self._executor.run(wait_until_idle, _IDLE_S, on_error="ignore")
+        except Exception:  # noqa: BLE001  the cluster is gone, and its workers with it
+            return
+
+    @staticmethod
+    def _asked(ask: Callable[[], Any]) -> Any:
+        """Ask the cluster, and explain what goes wrong there.
+
+        Raises:
+            ClusterError: If the scheduler or the workers are lost.
+        """
+        from distributed import KilledWorker
+        from distributed.client import FutureCancelledError
+        from distributed.comm import CommClosedError
+
+        try:
+            return ask()
+        except AimzLabError:
+            raise
+        except KilledWorker as error:
+            msg = (
+                f"Several workers died while they computed the same part: {error}. The usual "
+                "reason is memory; pass a smaller batch_size=, or give the workers more."
+            )
+            raise ClusterError(msg) from error
+        except (
+            CommClosedError,
+            FutureCancelledError,
+            CancelledError,
+            FutureTimeoutError,
+            TimeoutError,
+            OSError,
+            RuntimeError,
+        ) as error:
+            raise _lost(error) from error
+        except ModuleNotFoundError as error:
+            msg = f"A worker lacks a package: {error}. Install there what this process has."
+            raise ClusterError(msg) from error
+
+
+def as_workers(executor: Executor) -> Workers:
+    """Return the workers of an executor; see :class:`Workers`."""
+    if is_a(executor, "distributed", "Client"):
+        return DaskWorkers(executor)
+    return Workers(executor)
+
+
+def _lost(error: BaseException) -> ClusterError:
+    text = str(error) or type(error).__name__
+    return ClusterError(
+        f"The workers, or their scheduler, are lost: {text}. Nothing was kept; start the cluster "
+        "again, and repeat the call."
+    )
+
+
+def _settle(future: PartFuture) -> None:
+    try:
+        future.result()
+    except Exception:  # noqa: BLE001  the call has failed already
+        return

@@ -1,0 +1,292 @@
+"""What a worker does: take a call, once, and compute parts of it."""
+
+from __future__ import annotations
+
+import pickle
+import platform
+import threading
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import numpy as np
+import numpyro
+
+from aimz_lab.data import BatchSource
+from aimz_lab.data.ranged_source import rows_between
+from aimz_lab.errors import ClusterError
+from aimz_lab.kernel.cache_keys import CodeKey
+from aimz_lab.predictive.blocks import Piece, Rows
+from aimz_lab.predictive.engine import Drawn, Engine
+from aimz_lab.predictive.plan import Plan
+from aimz_lab.predictive.programs.compiled_programs import Programs
+from aimz_lab.predictive.programs.parts import Span
+from aimz_lab.predictive.programs.scenario import Scenario
+from aimz_lab.predictive.reducers.reduction import Reduction
+from aimz_lab.predictive.request import Quantity, Request
+from aimz_lab.predictive.results.regions import StoreRegions
+from aimz_lab.version import __version__
+
+_KEPT = 2
+"""Calls, and kernels with their programs, that a worker keeps."""
+
+_one_part = threading.Lock()
+"""A part uses all cores of a worker; its warnings are collected for all of the process."""
+
+_calls: OrderedDict[str, Call] = OrderedDict()
+_kernels: OrderedDict[str, tuple[tuple[Callable, ...], Programs]] = OrderedDict()
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a worker checks before it reads a call.
+
+    Attributes:
+        call: Identifies the call.
+        kernel: Identifies its kernels.
+        versions: Versions of packages and of Python, by name.
+        settings: Settings of JAX that change numbers, by name.
+    """
+
+    call: str
+    kernel: str
+    versions: Mapping[str, str]
+    settings: Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class Side:
+    """One scenario of a call, without its rows.
+
+    Attributes:
+        request: The request; its values set by hand have no rows.
+        plan: The plan.
+        quantity: Values of sites, or their log likelihood.
+        source: Where workers read the rows; ``None`` if they come with the part.
+        rows: All rows, for a call that is cut into draws.
+    """
+
+    request: Request
+    plan: Plan
+    quantity: Quantity
+    source: BatchSource | None = None
+    rows: Mapping[str, np.ndarray] | None = None
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call, as each worker gets it once.
+
+    Attributes:
+        sides: Its scenarios.
+        combine: Combines their results.
+        n_blocks: Blocks of a compiled call; 0 for a call that is cut into draws.
+        drawn: By scenario, the sites without rows that blocks need.
+        reduction: Reduces the draws; ``None`` to return or to write them.
+        regions: Where to write the draws; ``None`` to return them.
+    """
+
+    sides: tuple[Side, ...]
+    combine: Callable
+    n_blocks: int
+    drawn: Drawn = ()
+    reduction: Reduction | None = None
+    regions: StoreRegions | None = None
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a call: some rows with all draws, or some draws with all rows.
+
+    Attributes:
+        first: Number of the first row or draw.
+        count: Number of rows or draws.
+        pieces: The rows by scenario, and values set by hand for them; empty for draws.
+    """
+
+    first: int
+    count: int
+    pieces: tuple[Piece, ...] = ()
+
+
+@dataclass(frozen=True)
+class PartResult:
+    """The result of a part.
+
+    Attributes:
+        values: Sites with rows, ``(S, P, ...)``; empty if they were written or reduced.
+        single: Sites without rows of a part of the draws, ``(S, ...)``.
+        reduction: The reduced draws, if asked for.
+        warned: Warnings that came up, by category and text.
+        worker: The worker's name.
+    """
+
+    values: Mapping[str, np.ndarray]
+    single: Mapping[str, np.ndarray]
+    reduction: Reduction | None
+    warned: tuple[tuple[type[Warning], str], ...]
+    worker: str
+
+
+def here() -> tuple[dict[str, str], dict[str, object]]:
+    """Return the versions of this process, and its settings of JAX that change numbers."""
+    versions = {
+        "Python": ".".join(platform.python_version_tuple()[:2]),
+        "aimz_lab": __version__,
+        "jax": jax.__version__,
+        "numpyro": numpyro.__version__,
+    }
+    names = "jax_enable_x64", "jax_default_matmul_precision"
+    settings = {name: getattr(jax.config, name) for name in names}
+    return versions, settings
+
+
+def run_part(header: Header, call: bytes, part: Part) -> PartResult:
+    """Compute a part on this worker.
+
+    Args:
+        header: Identifies the call.
+        call: The call, pickled by the process that made it.
+        part: The part.
+
+    Raises:
+        ClusterError: If this worker differs from the process that made the call.
+    """
+    _check_alike(header)
+    with _one_part, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        values, single, reduction = _computed(*_known(header, call), part)
+    warned = tuple(dict.fromkeys((one.category, str(one.message)) for one in caught))
+    return PartResult(values, single, reduction, warned, _name())
+
+
+def wait_until_idle(timeout_s: float) -> None:
+    """Wait until this worker computes no part."""
+    if _one_part.acquire(timeout=timeout_s):
+        _one_part.release()
+
+
+def _check_alike(header: Header) -> None:
+    versions, settings = here()
+    for mine, theirs in ((versions, header.versions), (settings, header.settings)):
+        for name, value in theirs.items():
+            if mine[name] != value:
+                msg = (
+                    f"The worker {_name()} has {name} {mine[name]}, and this process {value}; the "
+                    "numbers could differ. Give all workers the same versions and settings."
+                )
+                raise ClusterError(msg)
+
+
+def _known(header: Header, call: bytes) -> tuple[Call, Programs]:
+    """Return a call, and the programs of its kernels; they are kept from part to part."""
+    if header.call not in _calls:
+        _keep(_calls, header.call, pickle.loads(call))
+    known = _calls[header.call]
+    if header.kernel not in _kernels:
+        kernels = tuple(side.request.kernel for side in known.sides)
+        _keep(_kernels, header.kernel, (kernels, Programs()))
+    kernels, programs = _kernels[header.kernel]
+    sides = tuple(map(_with_kernel, known.sides, kernels))
+    return replace(known, sides=sides), programs
+
+
+def _keep(kept: OrderedDict[str, Any], name: str, value: Any) -> None:
+    while len(kept) >= _KEPT:
+        kept.popitem(last=False)
+    kept[name] = value
+
+
+def _with_kernel(side: Side, kernel: Callable) -> Side:
+    """Return a scenario with a kernel that is known here: programs are found by the object."""
+    return replace(
+        side,
+        request=replace(side.request, kernel=kernel),
+        plan=replace(side.plan, kernel=CodeKey(kernel)),
+    )
+
+
+def _computed(
+    call: Call, programs: Programs, part: Part
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], Reduction | None]:
+    if not part.pieces:
+        scenarios = tuple(_with_all_rows(side) for side in call.sides)
+        collected = _Collected()
+        only = range(part.first, part.first + part.count)
+        single = Engine(programs, scenarios, call.combine).by_draws(collected, only)
+        return collected.arrays(0), single, None
+    scenarios = tuple(map(_with_rows, call.sides, part.pieces))
+    engine = Engine(programs, scenarios, call.combine)
+    if call.reduction is not None:
+        reduction = call.reduction.empty()
+        engine.part(call.drawn, reduction, call.n_blocks)
+        return {}, {}, reduction
+    collected = _Collected()
+    engine.part(call.drawn, collected, call.n_blocks)
+    if call.regions is None:
+        return collected.arrays(1), {}, None
+    call.regions.write(part.first, collected.arrays(1))
+    return {}, {}, None
+
+
+def _with_all_rows(side: Side) -> Scenario:
+    return Scenario(side.request, side.plan, Rows(side.rows, side.request.fields), side.quantity)
+
+
+def _with_rows(side: Side, piece: Piece) -> Scenario:
+    """Return the scenario of a part's rows."""
+    rows = piece.rows
+    if side.source is not None:
+        fields = side.request.fields
+        [rows] = rows_between(side.source, piece.first, piece.n_rows).epoch(0)
+        rows = {name: rows[name] for name in fields or rows if name in rows}
+    given = {"intervention": dict(side.request.intervention)}
+    given["condition"] = dict(side.request.condition)
+    roles = {"do": "intervention", "condition": "condition"}
+    for (role, name), values in piece.aligned.items():
+        given[roles[role]][name] = np.moveaxis(values, 0, side.plan.row_wise[name])
+    request = replace(side.request, **given)
+    return Scenario(request, side.plan, Rows(rows, first=piece.first), side.quantity)
+
+
+class _Collected:
+    """Keeps the parts of a result in order; a ``Sink`` of the engine."""
+
+    def __init__(self) -> None:
+        self._parts: dict[str, list[np.ndarray]] = {}
+
+    def prepare(self, span: Span, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Copy a part, whose arrays are not valid afterwards."""
+        del span
+        return {name: value.copy() for name, value in values.items()}
+
+    def write(self, span: Span, values: Mapping[str, np.ndarray]) -> None:
+        """Keep a part."""
+        del span
+        for name, value in values.items():
+            self._parts.setdefault(name, []).append(value)
+
+    def arrays(self, axis: int) -> dict[str, np.ndarray]:
+        """The sites, joined along ``axis``."""
+        return {name: np.concatenate(parts, axis) for name, parts in self._parts.items()}
+
+
+def _name() -> str:
+    """Name of this worker: its address in Dask, else its process."""
+    if worker := _dask_worker():
+        return str(worker.name or worker.address)
+    return f"process {platform.node()}:{threading.get_native_id()}"
+
+
+def _dask_worker() -> Any:
+    try:
+        from distributed import get_worker
+    except ImportError:
+        return None
+    try:
+        return get_worker()
+    except ValueError:
+        return None

@@ -1,0 +1,159 @@
+"""Rows of Zarr and Dask arrays, read some at a time, from any row on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from aimz_lab.data.sources import BatchSource
+from aimz_lab.data.stream import StreamSource
+from aimz_lab.data.tables import is_a
+from aimz_lab.errors import DataError, DataTypeError
+
+READ_ROWS = 16_384
+"""Rows of a batch, where nothing else is asked for."""
+
+
+class DaskTable:
+    """A Dask DataFrame, of which some rows are read as a table of pandas.
+
+    Args:
+        frame: The Dask DataFrame. Its partitions are counted, which reads them once.
+    """
+
+    def __init__(self, frame: Any) -> None:
+        self._columns = list(frame.columns)
+        self._values = frame.to_dask_array(lengths=True)
+        self.shape, self.dtype = self._values.shape, self._values.dtype
+
+    def __getitem__(self, rows: slice) -> Any:
+        import pandas as pd
+
+        return pd.DataFrame(_computed(self._values[rows]), columns=self._columns)
+
+
+def is_lazy(value: object) -> bool:
+    """Whether a value is an array or a table that is not in memory: of Zarr or of Dask.
+
+    Example:
+        >>> is_lazy(np.ones(3))
+        False
+    """
+    kinds = ("zarr", "Array"), ("dask.array", "Array"), ("dask.dataframe", "DataFrame", "Series")
+    return any(is_a(value, *kind) for kind in kinds)
+
+
+class RangedSource(StreamSource):
+    """Rows of arrays that are not in memory; any range of them can be read alone.
+
+    Args:
+        arrays: Arrays by field: of Zarr, of Dask, Dask's tables, or arrays in memory beside them.
+        allow_nonfinite: Do not check what is read for NaN and infinite values.
+        first: Number of the first row to read.
+        count: Number of rows; ``None`` for all from ``first`` on.
+
+    Attributes:
+        can_be_cut: ``True``: any range of its rows can be read alone.
+
+    Raises:
+        DataError: If the arrays differ in their number of rows, or have none.
+        DataTypeError: If the number of rows of an array is unknown.
+    """
+
+    can_be_cut = True
+
+    def __init__(
+        self,
+        arrays: Mapping[str, Any],
+        *,
+        allow_nonfinite: bool = False,
+        first: int = 0,
+        count: int | None = None,
+    ) -> None:
+        self._arrays = {name: _counted(value) for name, value in arrays.items()}
+        lengths = {name: _length(name, value) for name, value in self._arrays.items()}
+        if len(set(lengths.values())) > 1:
+            listed = ", ".join(f"{name!r} has {rows}" for name, rows in lengths.items())
+            msg = f"The arrays differ in their number of rows: {listed}."
+            raise DataError(msg)
+        total = next(iter(lengths.values()))
+        self._range = first, total - first if count is None else count
+        self._is_part = count is not None
+        batches = 1 if self._is_part else -(-total // READ_ROWS)
+        super().__init__(
+            self._open,
+            names=tuple(arrays),
+            n_obs=self._range[1],
+            n_batches=batches,
+            epoch_rows=self._range[1],
+            reiterable=True,
+            allow_nonfinite=allow_nonfinite,
+        )
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The field names."""
+        return tuple(self._arrays)
+
+    def between(self, first: int, count: int) -> RangedSource:
+        """Return ``count`` rows from ``first``, as one batch."""
+        return RangedSource(
+            self._arrays, allow_nonfinite=self._allow_nonfinite, first=first, count=count
+        )
+
+    def _open(self, epoch: int) -> Iterator[dict[str, Any]]:
+        del epoch
+        first, count = self._range
+        size = count if self._is_part else READ_ROWS
+        for start in range(first, first + count, size):
+            rows = slice(start, min(start + size, first + count))
+            yield {name: _computed(value[rows]) for name, value in self._arrays.items()}
+
+
+def rows_between(source: BatchSource, first: int, count: int) -> BatchSource:
+    """Return ``count`` rows of a source from ``first``.
+
+    Raises:
+        DataTypeError: If the source can only be read from its beginning.
+    """
+    if not can_be_cut(source):
+        msg = f"A {type(source).__name__} can only be read from its first row."
+        raise DataTypeError(msg)
+    return source.between(first, count)
+
+
+def can_be_cut(source: object) -> bool:
+    """Whether any range of a source's rows can be read alone."""
+    return getattr(source, "can_be_cut", False)
+
+
+def _counted(value: Any) -> Any:
+    if is_a(value, "dask.dataframe", "DataFrame"):
+        return DaskTable(value)
+    return value.to_dask_array(lengths=True) if is_a(value, "dask.dataframe", "Series") else value
+
+
+def _length(name: str, value: Any) -> int:
+    shape = np.shape(value)
+    if not shape:
+        msg = f"Field {name!r} is a single value; an array has its rows along its first axis."
+        raise DataError(msg)
+    if shape[0] != shape[0]:  # Dask's word for unknown is NaN
+        msg = (
+            f"The number of rows of field {name!r} is unknown; call its compute_chunk_sizes(), or "
+            "make it by to_dask_array(lengths=True)."
+        )
+        raise DataTypeError(msg)
+    if not shape[0]:
+        msg = f"Field {name!r} has no rows."
+        raise DataError(msg)
+    return int(shape[0])
+
+
+def _computed(value: Any) -> Any:
+    if not is_a(value, "dask.array", "Array"):
+        return value if hasattr(value, "columns") else np.asarray(value)
+    # Within a task of a cluster, Dask would by default send the work back to its scheduler.
+    return value.compute(scheduler="synchronous")

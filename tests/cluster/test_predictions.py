@@ -1,0 +1,217 @@
+"""Predictions by an executor's workers are those of one process, bit for bit."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import dask.array
+import dask.dataframe
+import jax
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pandas as pd
+import pytest
+import zarr
+from numpyro.infer import SVI, Trace_ELBO
+from numpyro.infer.autoguide import AutoNormal
+
+from aimz_lab import ArrayDataset, ArrayLoader, ImpactModel
+from aimz_lab.errors import (
+    ArgumentError,
+    ArtifactWriteError,
+    ClusterError,
+    DataError,
+    DataTypeError,
+    OutputWarning,
+)
+from aimz_lab.predictive.reducers import Mean, Quantiles
+from aimz_lab.predictive.results import regions
+
+N_ROWS = 1500
+KEY = jax.random.key(11)
+X = np.random.default_rng(0).normal(size=(N_ROWS, 3)).astype(np.float32)
+Y = (X @ [1.0, 2.0, 3.0]).astype(np.float32)
+
+
+def linear(X, y=None):
+    slopes = numpyro.sample("b", dist.Normal(0.0, 1.0).expand([X.shape[1]]).to_event(1))
+    shift = numpyro.sample("shift", dist.Normal(0.0, 1.0))  # the posterior below has no draws of it
+    numpyro.deterministic("twice", 2.0 * shift)
+    with numpyro.plate("row", X.shape[0]):
+        treated = numpyro.sample("treated", dist.Bernoulli(0.5))
+        numpyro.sample("y", dist.Normal(X @ slopes + shift + treated, 1.0), obs=y)
+
+
+def walk(X, y=None):
+    steps = numpyro.sample("steps", dist.Normal(0.0, 1.0).expand([X.shape[0]]).to_event(1))
+    numpyro.sample("y", dist.Normal(jax.numpy.cumsum(steps), 1.0).to_event(1), obs=y)
+
+
+def model_of(kernel, **draws):
+    svi = SVI(kernel, AutoNormal(kernel), numpyro.optim.Adam(0.01), Trace_ELBO())
+    im = ImpactModel(kernel, jax.random.key(0), svi=svi)
+    im.set_posterior_sample(draws)
+    return im
+
+
+@pytest.fixture(scope="module")
+def im():
+    draws = np.random.default_rng(1).normal(size=(20, 3)).astype(np.float32)
+    return model_of(linear, b=draws)
+
+
+@pytest.fixture(scope="module")
+def threads():
+    with ThreadPoolExecutor(2) as executor:
+        yield executor
+
+
+def check_same(got, expected):
+    assert got.children.keys() == expected.children.keys()
+    for group in expected.children:
+        assert got[group].to_dataset().equals(expected[group].to_dataset()), group
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"store": "memory"},
+        {"reduce": [Quantiles([0.1, 0.9]), Mean(over="row", by=np.arange(N_ROWS) % 3)]},
+        {"shard_axis": "draw"},
+        {"return_sites": ["y", "treated", "twice"]},
+        {"return_sites": ["twice"]},
+        {"intervention": {"treated": np.arange(N_ROWS) % 2}},
+        {"condition": {"shift": 3.0}, "held": "keep"},
+    ],
+    ids=str,
+)
+@pytest.mark.filterwarnings("ignore::aimz_lab.errors.OutputWarning")
+def test_every_kind_of_prediction_is_the_same(im, threads, options):
+    options = {"rng_key": KEY, "batch_size": 256, "progress": False, **options}
+    check_same(im.predict(X, executor=threads, **options), im.predict(X, **options))
+
+
+@pytest.mark.filterwarnings("ignore::aimz_lab.errors.OutputWarning")
+def test_prior_draws_are_the_same(im, threads):
+    options = {"rng_key": KEY, "batch_size": 256, "progress": False, "num_samples": 10}
+    check_same(
+        im.sample_prior_predictive(X, executor=threads, **options),
+        im.sample_prior_predictive(X, **options),
+    )
+
+
+@pytest.mark.parametrize("kind", ["zarr", "dask", "frame", "loader", "generator"])
+def test_rows_from_anywhere_are_the_same(threads, kind):
+    def plain(X, y=None):
+        slopes = numpyro.sample("b", dist.Normal(0.0, 1.0).expand([X.shape[1]]).to_event(1))
+        with numpyro.plate("row", X.shape[0]):
+            numpyro.sample("y", dist.Normal(X @ slopes, 1.0), obs=y)
+
+    im = model_of(plain, b=np.random.default_rng(1).normal(size=(20, 3)).astype(np.float32))
+    frame = pd.DataFrame(X, columns=["a", "b", "c"])
+    rows = {
+        "zarr": lambda: zarr.array(X, chunks=(400, 3)),
+        "dask": lambda: dask.array.from_array(X, chunks=(400, 3)),
+        "frame": lambda: dask.dataframe.from_pandas(frame, npartitions=4),
+        "loader": lambda: ArrayLoader(ArrayDataset(X=X), KEY, batch_size=100),
+        "generator": lambda: lambda: iter([{"X": X[:700]}, {"X": X[700:]}]),
+    }[kind]
+    expected = im.predict(X, rng_key=KEY, progress=False).posterior_predictive.y
+    for store in ("memory", "persistent"):
+        got = im.predict(
+            rows(), rng_key=KEY, executor=threads, batch_size=256, store=store, progress=False
+        )
+        np.testing.assert_array_equal(got.posterior_predictive.y, expected)
+    if kind in ("zarr", "dask", "frame"):
+        got = im.log_likelihood(rows(), Y, executor=threads, batch_size=256, progress=False)
+        expected = im.log_likelihood(X, Y, progress=False)
+        np.testing.assert_array_equal(got.log_likelihood.y, expected.log_likelihood.y)
+
+
+def test_rows_that_depend_on_one_another_stay_together(threads):
+    im = model_of(walk, steps=np.random.default_rng(3).normal(size=(12, 50)).astype(np.float32))
+    rows = X[:50]
+    options = {"rng_key": KEY, "shard_axis": "draw", "progress": False}
+    check_same(im.predict(rows, executor=threads, **options), im.predict(rows, **options))
+
+
+def test_what_workers_find_wrong_is_said_here(im, threads):
+    broken = X.copy()
+    broken[1400, 1] = np.nan
+    with pytest.raises(DataError, match="Batch 1 of epoch 1.*NaN"):
+        im.predict(zarr.array(broken, chunks=(400, 3)), executor=threads, rows="independent")
+    unknown = dask.array.from_array(X, chunks=(400, 3))
+    with pytest.raises(DataTypeError, match="number of rows of field 'X' is unknown"):
+        im.predict(unknown[unknown[:, 0] > 0], executor=threads)
+    with pytest.raises(DataError, match="'X' has 1500, 'y' has 7"):
+        im.log_likelihood(zarr.array(X), Y[:7], executor=threads)
+    with pytest.raises(ArgumentError, match=r"executor='dask' has no submit\(\)"):
+        im.predict(X, executor="dask")
+
+
+class Tampering:
+    """Runs parts as if this process were another kind of worker."""
+
+    def __init__(self, threads, **changed):
+        self._threads, self._changed = threads, changed
+
+    def submit(self, function, header, *rest):
+        return self._threads.submit(function, replace(header, **self._changed), *rest)
+
+
+@pytest.mark.parametrize(
+    ("changed", "match"),
+    [
+        ({"versions": {"jax": "0.1"}}, "has jax .*, and this process 0.1"),
+        ({"settings": {"jax_enable_x64": True}}, "has jax_enable_x64 False, and this process True"),
+    ],
+)
+def test_a_worker_of_another_kind_is_refused(im, threads, changed, match):
+    with pytest.warns(OutputWarning), pytest.raises(ClusterError, match=match):
+        im.predict(X, executor=Tampering(threads, **changed), progress=False)
+
+
+@pytest.mark.filterwarnings("ignore::aimz_lab.errors.OutputWarning")
+def test_a_full_disk_at_a_worker_leaves_nothing(im, threads, tmp_path, monkeypatch):
+    class FullArray:
+        def __setitem__(self, where, values):
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(regions.zarr, "open_array", lambda *_, **__: FullArray())
+    with pytest.raises(ArtifactWriteError, match="Rows 0 to .*No space left.*Nothing was kept"):
+        im.predict(X, executor=threads, output_dir=tmp_path, progress=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.filterwarnings("ignore::aimz_lab.errors.OutputWarning")
+def test_a_worker_that_does_not_see_the_store_says_so(im, threads, tmp_path):
+    class Elsewhere:
+        def submit(self, function, header, call, part):
+            [folder] = tmp_path.glob(".*.partial")
+            folder.rename(tmp_path / "moved")
+            try:
+                future = threads.submit(function, header, call, part)
+                future.exception()
+                return future
+            finally:
+                (tmp_path / "moved").rename(folder)
+
+    with pytest.raises(ClusterError, match="does not see .* output_dir= that all workers share"):
+        im.predict(X, executor=Elsewhere(), output_dir=tmp_path, progress=False)
+
+
+def test_code_that_cannot_travel_is_refused(threads):
+    lock = threading.Lock()
+
+    def locked(X, y=None):
+        b = numpyro.sample("b", dist.Normal(0.0, 1.0))
+        with lock, numpyro.plate("row", X.shape[0]):
+            numpyro.sample("y", dist.Normal(b, 1.0), obs=y)
+
+    im = model_of(locked, b=np.zeros(5, np.float32))
+    with pytest.raises(ClusterError, match="cannot be sent to the workers"):
+        im.predict(X, executor=threads, rows="independent", shard_axis="draw", progress=False)
