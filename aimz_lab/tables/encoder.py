@@ -67,12 +67,15 @@ class TableEncoder:
     formulas: Mapping[str, ModelSpec] = field(repr=False)
 
     @classmethod
-    def learn(cls, spec: TableSpec, table: pd.DataFrame | pl.DataFrame) -> TableEncoder:
+    def learn(
+        cls, spec: TableSpec, table: pd.DataFrame | pl.DataFrame, *, quietly: bool = False
+    ) -> TableEncoder:
         """Learn levels, means, scales and knots from a table.
 
         Args:
             spec: The description.
             table: The training table; other columns are ignored.
+            quietly: Whether rows are left out without a warning.
 
         Returns:
             The encoder of this and later tables.
@@ -87,7 +90,7 @@ class TableEncoder:
             >>> encoder.encode(table).arguments["X"].columns.tolist()
             ['scale(age)', 'C(sex)[T.m]']
         """
-        return cls.learn_and_encode(spec, table, quietly=True)[0]
+        return cls.learn_and_encode(spec, table, quietly=quietly)[0]
 
     @classmethod
     def learn_and_encode(

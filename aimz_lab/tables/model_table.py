@@ -154,7 +154,7 @@ class ModelTable:
         if encoder is None and with_output:
             encoder, (made, kept) = TableEncoder.learn_and_encode(self.spec, inputs)
         else:
-            encoder = encoder or TableEncoder.learn(self.spec, inputs)
+            encoder = encoder or TableEncoder.learn(self.spec, inputs, quietly=True)
             left_out = frozenset() if with_output else frozenset({output})
             made, kept = encoder.encode(inputs, leave_out=left_out)
         if kept is not None:
@@ -357,7 +357,7 @@ class ModelTable:
 def _warn_of_first(encoder: TableEncoder, table: Any) -> None:
     """Warn that a table is encoded by what an earlier one taught."""
     try:
-        found = encoder.differences(TableEncoder.learn(encoder.spec, table))
+        found = encoder.differences(TableEncoder.learn(encoder.spec, table, quietly=True))
     except AimzLabError:  # such as a column that is constant here
         found = ["a formula"]
     if found:

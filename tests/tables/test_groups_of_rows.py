@@ -107,17 +107,16 @@ def test_several_columns_are_crossed(im, table, draws):
 
 
 def test_every_method_groups_alike(im, table):
-    options = {"by": "clinic", "rng_key": KEY}
     wanted = predicted(im, table, "clinic").posterior_predictive.y_mean
     for tree in (
-        im.predict_on_batch(table, **options),
-        im.sample_posterior_predictive(table, **options, progress=False),
-        im.sample_posterior_predictive_on_batch(table, **options),
+        im.predict_on_batch(table, by="clinic", rng_key=KEY),
+        im.sample_posterior_predictive(table, by="clinic", rng_key=KEY, progress=False),
+        im.sample_posterior_predictive_on_batch(table, by="clinic", rng_key=KEY),
     ):
         np.testing.assert_allclose(tree.posterior_predictive.y_mean, wanted, rtol=1e-5)
     for tree in (
-        im.sample_prior_predictive(table, **options, num_samples=5, progress=False),
-        im.sample_prior_predictive_on_batch(table, **options, num_samples=5),
+        im.sample_prior_predictive(table, by="clinic", num_samples=5, progress=False),
+        im.sample_prior_predictive_on_batch(table, by="clinic", num_samples=5),
     ):
         assert tree.prior_predictive.y_mean.shape == (1, 5, 3)
     density = im.log_likelihood(table, progress=False).log_likelihood.y.values
