@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 _TITLE_WIDTH = 30
 """Characters of a line of a title that fit above a panel."""
 
+_FOREST_IN = 10.0
+_SHORT = 20
+"""Most characters of labels for which a forest of this width has room."""
+
 MOST_PANELS = 40
 """A picture has at most this many panels; more would be unreadable."""
 
@@ -76,9 +80,15 @@ def plot_forest(
     """
     tree = _with_group(source, "posterior")
     names = _sites(tree["posterior"], sites, limit=10 * MOST_PANELS)
-    return _drawn(
+    figure = _drawn(
         "plot_forest", tree, var_names=names, ci_kind="hdi", ci_probs=(0.5, prob), combined=True
     )
+    coords = tree["posterior"].to_dataset()[names].coords
+    labels = [str(one) for dim in coords if dim not in SAMPLE_DIMS for one in coords[dim].values]
+    if max(map(len, labels), default=0) <= _SHORT:
+        # A cell of a notebook shrinks wider figures, and their text.
+        figure.set_size_inches(min(_FOREST_IN, figure.get_figwidth()), figure.get_figheight())
+    return figure
 
 
 def plot_prior_posterior(

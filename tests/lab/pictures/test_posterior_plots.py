@@ -34,6 +34,7 @@ def test_each_entry_of_a_posterior_is_drawn_by_name():
     titles = " ".join(axes.get_title() for axes in figure.axes)
     assert all(name in titles for name in ("age", "income", "sex"))
     figure = lab.plot_forest(TREE, sites=["slopes"], prob=0.8)
+    assert figure.get_figwidth() <= 10  # a notebook's cell shrinks wider ones
     texts = " ".join(text.get_text() for axes in figure.axes for text in axes.texts)
     assert all(name in texts for name in ("age", "income", "sex"))
 
