@@ -1780,7 +1780,10 @@ class ImpactModel:
         def carry_out() -> None:
             with change.on_this_thread():
                 self._running = RunningFit(fit, encoder)
-                self._carry_out(fit, refuse, encoder)
+                try:
+                    self._carry_out(fit, refuse, encoder)
+                finally:
+                    self._running = None
 
         try:
             fit.loop.begin()
