@@ -1943,8 +1943,9 @@ class ImpactModel:
         moment = self._moment()
         with self._keys.one(given) as key:
             shared |= {"rng_key": key}
-            requests = [
-                self._scenario({**args, **shared}, moment) for args in (baseline, intervention)
+            requests = [  # nothing was observed of a difference
+                replace(self._scenario({**args, **shared}, moment), observed=None)
+                for args in (baseline, intervention)
             ]
             check_same_scale(*(request.output_scale for request in requests))
             return self._predictor.effect(*requests)

@@ -70,6 +70,8 @@ def test_the_outcome_beside_a_prediction_decides_too(im, table):
         assert "observed_data" not in tree
     said = in_memory(im, table.assign(pay=1.0), in_sample=True)
     np.testing.assert_allclose(said.observed_data.pay, 1.0, rtol=1e-3)
+    effect = im.estimate_effect(table, table.assign(age=table.age + 1))
+    assert "observed_data" not in effect
     unknown = in_memory(im, table.assign(pay=np.nan), in_sample=True)
     assert "observed_data" not in unknown
 
