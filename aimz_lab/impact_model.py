@@ -41,7 +41,6 @@ from aimz_lab.errors import (
     CallError,
     FitWarning,
     InferenceError,
-    NotFittedError,
 )
 from aimz_lab.inference.checkpoint.checkpoint import Checkpoint, load_checkpoint
 from aimz_lab.inference.checkpoint.provenance import Origin
@@ -63,15 +62,17 @@ from aimz_lab.inference.request import (
     StartedFit,
     StepOptions,
     ViResult,
+    undone_on_error,
 )
 from aimz_lab.inference.run.displays import all_callbacks
 from aimz_lab.inference.run.endings import tell_end
 from aimz_lab.inference.run.events import Callback, Run
 from aimz_lab.inference.run.getting_ready import getting_ready
 from aimz_lab.inference.run.handle import RunHandle
+from aimz_lab.inference.running_fit import Moment, RunningFit, held_moment, one_moment
 from aimz_lab.inference.saved_model import ModelState, SavedModel, save_model
 from aimz_lab.inference.svi.learner import SviLearner
-from aimz_lab.inference.trained import Fitted, Trained, why_not_fitted
+from aimz_lab.inference.trained import Fitted, Trained
 from aimz_lab.kernel.arguments import ArgumentRoles
 from aimz_lab.kernel.checks.preflight import check_signature
 from aimz_lab.kernel.failures import explained
@@ -83,14 +84,21 @@ from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.predictive.call import FittedKernel, predict_request, predictive_group
 from aimz_lab.predictive.forecast import SUMMARISE
 from aimz_lab.predictive.predictor import Predictor
-from aimz_lab.predictive.reducers import ReduceSpec
+from aimz_lab.predictive.reducers import (
+    GroupBy,
+    ReduceSpec,
+    check_alone,
+    check_tree_for_groups,
+    means_of_groups,
+)
 from aimz_lab.predictive.request import Group, Request
 from aimz_lab.predictive.results.datasets import posterior_tree
 from aimz_lab.predictive.results.summary_table import summary_table
 from aimz_lab.predictive.results.temporary import TemporaryResults
+from aimz_lab.progress import progress_line
 from aimz_lab.system.forks import check_can_compute
 from aimz_lab.system.running_cell import check_cell_goes_on
-from aimz_lab.tables.table_call import TableCall
+from aimz_lab.tables.table_call import TableCall, tables_module
 from aimz_lab.tracebacks import warn
 from aimz_lab.types import (
     Arguments,
@@ -193,6 +201,7 @@ class ImpactModel:
         self._trained = Trained()
         self._last_run: Run | None = None
         self._loaded_from = ""
+        self._running: RunningFit | None = None
         self._n_obs: int | None = None
         self._warned_of_n_obs = False
 
@@ -376,14 +385,19 @@ class ImpactModel:
         best state of the run (:attr:`Run.best_so_far`), or else to the state of before the fit;
         without either, warning and ``repr`` say that the state is not to be used.
 
-        One call at a time changes a model, on all threads. Predictions go on meanwhile, also in
-        callbacks, with the posterior of before and what belongs to it; the posterior is replaced as
-        a whole at the end. A fit that is refused, also by a callback before the first step, leaves
-        everything as it was.
+        One call at a time changes a model, on all threads. Predictions go on meanwhile, each from
+        one state. During a fit in the background they come from the guide as it is after the last
+        report, and draw its posterior with the key of the fit; the attributes ``fit_status`` and
+        ``fit_step`` of the result say so. In callbacks, and beside chains, they come from the
+        posterior of before. The posterior is replaced as a whole at the end. A fit that is refused,
+        also by a callback before the first step, leaves everything as it was.
+
+        With a table, what the first one teaches (means, scales, levels) encodes the later ones too,
+        because training goes on from its parameters.
 
         Args:
             X: Input array, rows first; or an ``ArrayDataset``, an ``ArrayLoader``, or any source of
-                batches.
+                batches; or, with a ``TableSpec``, a data frame.
             y: Output array; comes with the batches otherwise.
             num_samples: Posterior draws to make.
             rng_key: Key of this call; split from the model's by default.
@@ -396,7 +410,7 @@ class ImpactModel:
             callbacks: Instances of :class:`aimz_lab.Callback`.
             validation: Held-out data for a loss per row: ``(X, y)``; or, if the kernel takes other
                 arrays by row, ``{"X": X, "y": y, "treat": treat}``, an ``ArrayDataset``, a loader
-                or another source of batches.
+                or another source of batches; or, with a ``TableSpec``, a data frame.
             validation_every: Epochs between two evaluations.
             scale: Weight of a batch's rows. With ``"auto"`` a batch in a random order stands for
                 all N rows; in a fixed order and in a stream each row weighs as many times as an
@@ -462,7 +476,7 @@ class ImpactModel:
             FitWarning: If the run was interrupted or diverged, the number of rows is unknown, the
                 rows of a stream did not weigh as ``n_obs`` rows, a weight or a plate of the kernel
                 may be meant otherwise, or all rows are trained on at once because the default
-                batches would not do.
+                batches would not do. If a table alone would be encoded otherwise than the first.
 
         Example:
             >>> im.fit(X, y, batch_size=20, epochs=10, progress=False).last_run.step
@@ -527,6 +541,8 @@ class ImpactModel:
 
         Chains can be watched, paused and stopped like training. A stop and an interrupt keep the
         draws so far, equally many of each chain; before the first draw the model stays as it was.
+        Predictions meanwhile have the posterior of before. Each run of chains starts afresh, and
+        learns means, scales and levels from its own table.
 
         Args:
             X: Input array, rows first.
@@ -815,6 +831,7 @@ class ImpactModel:
         store: Store = "persistent",
         output_dir: str | PathLike[str] | None = None,
         reduce: ReduceSpec | None = None,
+        by: GroupBy | None = None,
         dims: Mapping[str, Sequence[str]] | None = None,
         coords: Coords | None = None,
         progress: bool = True,
@@ -839,7 +856,8 @@ class ImpactModel:
                 ``"redraw"`` the sites from the kernel under the value, or ``"keep"`` the draws.
             rng_key: Key of this call; split from the model's by default.
             in_sample: Whether the group is ``posterior_predictive`` or ``predictions``. By default
-                the first; with a table, the first if the rows are those of the training.
+                the first; with a table, the first if the rows are those of the training, by their
+                inputs, and by their outcome if the table has it.
             return_sites: Sites to return; by default the output and the deterministic sites. An
                 empty list returns none.
             shard_axis: ``"obs"`` cuts the rows into blocks, ``"draw"`` keeps them together.
@@ -851,6 +869,9 @@ class ImpactModel:
             output_dir: Directory or URL to write to; by default a temporary one, removed with the
                 tree that reads it.
             reduce: Reducers that summarise during the computation; the draws are not kept.
+            by: Groups of rows, for the means of each group instead of a value per row: the name of
+                a column, one label per row, or several (a list, or a mapping that names them),
+                which are crossed.
             dims: Names of a site's dimensions beside chain, draw and rows, by site.
             coords: Labels by dimension.
             progress: Whether to show progress.
@@ -867,8 +888,10 @@ class ImpactModel:
 
         Returns:
             The predictive group, the posterior, and the data: ``constant_data`` of inputs in
-            memory, up to 128 MiB, and ``observed_data`` if the output is known: from a dataset or
-            loader ``X``, or because these are the training rows.
+            memory, up to 128 MiB, and ``observed_data`` if the output is known: from a dataset,
+            loader or table ``X``, or because these are the training rows. With ``by``, the draws of
+            each group's mean, ``y_mean``; and in ``group_summary`` their mean, standard deviation
+            and 94% highest-density interval. A column's name is that of the dimension.
 
         Raises:
             NotFittedError: If there is no posterior.
@@ -914,6 +937,7 @@ class ImpactModel:
             store=store,
             output_dir=output_dir,
             reduce=reduce,
+            by=by,
             dims=dims,
             coords=coords,
             progress=progress,
@@ -936,6 +960,7 @@ class ImpactModel:
         return_sites: Sites = None,
         rows: RowDependence = "auto",
         return_datatree: bool = True,
+        by: GroupBy | None = None,
         dims: Mapping[str, Sequence[str]] | None = None,
         coords: Coords | None = None,
         output_scale: OutputScale = "outcome",
@@ -957,6 +982,7 @@ class ImpactModel:
             return_sites: As in :meth:`predict`.
             rows: As in :meth:`predict`.
             return_datatree: Return a tree, or a dict of arrays ``(num_draws, batch_size, ...)``.
+            by: As in :meth:`predict`; the result is a tree.
             dims: As in :meth:`predict`.
             coords: As in :meth:`predict`.
             output_scale: As in :meth:`predict`.
@@ -979,7 +1005,7 @@ class ImpactModel:
             (1000, 5)
         """
         self._own_keywords.check(type(self).predict_on_batch, locals())
-        as_tree = check_flag("return_datatree", return_datatree)
+        as_tree = check_tree_for_groups(return_datatree, by)
         predictor = self._predictor
         compute = predictor.predict if as_tree else predictor.predict_arrays
         return self._computed(
@@ -995,6 +1021,7 @@ class ImpactModel:
             held=held,
             return_sites=return_sites,
             rows=rows,
+            by=by,
             dims=dims,
             coords=coords,
             output_scale=output_scale,
@@ -1018,6 +1045,7 @@ class ImpactModel:
         store: Store = "persistent",
         output_dir: str | PathLike[str] | None = None,
         reduce: ReduceSpec | None = None,
+        by: GroupBy | None = None,
         dims: Mapping[str, Sequence[str]] | None = None,
         coords: Coords | None = None,
         progress: bool = True,
@@ -1043,6 +1071,7 @@ class ImpactModel:
             store: As in :meth:`predict`.
             output_dir: As in :meth:`predict`.
             reduce: As in :meth:`predict`.
+            by: As in :meth:`predict`.
             dims: As in :meth:`predict`.
             coords: As in :meth:`predict`.
             progress: As in :meth:`predict`.
@@ -1079,6 +1108,7 @@ class ImpactModel:
             store=store,
             output_dir=output_dir,
             reduce=reduce,
+            by=by,
             dims=dims,
             coords=coords,
             progress=progress,
@@ -1101,6 +1131,7 @@ class ImpactModel:
         return_sites: Sites = None,
         rows: RowDependence = "auto",
         return_datatree: bool = True,
+        by: GroupBy | None = None,
         dims: Mapping[str, Sequence[str]] | None = None,
         coords: Coords | None = None,
         output_scale: OutputScale = "outcome",
@@ -1121,6 +1152,7 @@ class ImpactModel:
             return_sites: As in :meth:`predict_on_batch`.
             rows: As in :meth:`predict_on_batch`.
             return_datatree: As in :meth:`predict_on_batch`.
+            by: As in :meth:`predict`; the result is a tree.
             dims: As in :meth:`predict_on_batch`.
             coords: As in :meth:`predict_on_batch`.
             output_scale: As in :meth:`predict`.
@@ -1152,6 +1184,7 @@ class ImpactModel:
             return_sites=return_sites,
             rows=rows,
             return_datatree=return_datatree,
+            by=by,
             dims=dims,
             coords=coords,
             output_scale=output_scale,
@@ -1176,6 +1209,7 @@ class ImpactModel:
         store: Store = "persistent",
         output_dir: str | PathLike[str] | None = None,
         reduce: ReduceSpec | None = None,
+        by: GroupBy | None = None,
         dims: Mapping[str, Sequence[str]] | None = None,
         coords: Coords | None = None,
         progress: bool = True,
@@ -1201,6 +1235,7 @@ class ImpactModel:
             store: As in :meth:`predict`.
             output_dir: As in :meth:`predict`.
             reduce: As in :meth:`predict`.
+            by: As in :meth:`predict`.
             dims: As in :meth:`predict`.
             coords: As in :meth:`predict`.
             progress: As in :meth:`predict`.
@@ -1244,6 +1279,7 @@ class ImpactModel:
             store=store,
             output_dir=output_dir,
             reduce=reduce,
+            by=by,
             dims=dims,
             coords=coords,
             progress=progress,
@@ -1264,6 +1300,7 @@ class ImpactModel:
         return_sites: Sites = None,
         rows: RowDependence = "auto",
         return_datatree: bool = True,
+        by: GroupBy | None = None,
         dims: Mapping[str, Sequence[str]] | None = None,
         coords: Coords | None = None,
         output_scale: OutputScale = "outcome",
@@ -1283,6 +1320,7 @@ class ImpactModel:
             return_sites: As in :meth:`predict`.
             rows: As in :meth:`predict`.
             return_datatree: As in :meth:`predict_on_batch`.
+            by: As in :meth:`predict`; the result is a tree.
             dims: As in :meth:`predict`.
             coords: As in :meth:`predict`.
             output_scale: As in :meth:`predict`.
@@ -1306,7 +1344,7 @@ class ImpactModel:
             (1, 100, 5)
         """
         self._own_keywords.check(type(self).sample_prior_predictive_on_batch, locals())
-        as_tree = check_flag("return_datatree", return_datatree)
+        as_tree = check_tree_for_groups(return_datatree, by)
         predictor = self._predictor
         compute = predictor.predict if as_tree else predictor.predict_arrays
         return self._computed(
@@ -1322,6 +1360,7 @@ class ImpactModel:
             intervention=intervention,
             return_sites=return_sites,
             rows=rows,
+            by=by,
             dims=dims,
             coords=coords,
             output_scale=output_scale,
@@ -1341,6 +1380,7 @@ class ImpactModel:
         store: Store = "persistent",
         output_dir: str | PathLike[str] | None = None,
         reduce: ReduceSpec | None = None,
+        by: GroupBy | None = None,
         dims: Mapping[str, Sequence[str]] | None = None,
         coords: Coords | None = None,
         progress: bool = True,
@@ -1368,6 +1408,7 @@ class ImpactModel:
             store: As in :meth:`predict`.
             output_dir: As in :meth:`predict`.
             reduce: As in :meth:`predict`.
+            by: As in :meth:`predict`.
             dims: As in :meth:`predict`.
             coords: As in :meth:`predict`.
             progress: As in :meth:`predict`.
@@ -1413,6 +1454,7 @@ class ImpactModel:
             store=store,
             output_dir=output_dir,
             reduce=reduce,
+            by=by,
             dims=dims,
             coords=coords,
             progress=progress,
@@ -1474,12 +1516,14 @@ class ImpactModel:
         outputs = output_baseline, output_intervention
         check_can_compute("estimate_effect")
         args = args_baseline, args_intervention
+        moment = self._moment()
         if any(output is None for output in outputs):
-            self._fitted("estimate_effect")
+            moment.fitted("estimate_effect", self._running)
         check_scenarios(outputs, args, on_batch=on_batch)
         computed = any(output is not None for output in outputs)
         if not (computed or on_batch) and can_share_a_pass(*args):
-            return as_effect(self._effect_in_one_pass(*args, reduce))
+            with one_moment(self, moment):
+                return as_effect(self._effect_in_one_pass(*args, reduce))
         if reduce is not None:
             msg = (
                 "reduce= works on two scenarios given by their arguments, with one rng_key and the "
@@ -1490,7 +1534,7 @@ class ImpactModel:
         if on_batch:
             args = tuple(each and {**each, "return_datatree": True} for each in args)
             predict = self.predict_on_batch
-        with self._keys.on_demand() as new_key:
+        with self._keys.on_demand() as new_key, one_moment(self, moment):
             effect = estimate_effect(*computed_scenarios(predict, outputs, args, new_key))
         return as_effect(effect)
 
@@ -1575,6 +1619,7 @@ class ImpactModel:
                 vi_result=trained.vi_result,
                 posterior=trained.posterior,
                 table=None if self._table is None else self._table.as_plain(),
+                fingerprint=trained.fingerprint,
             )
             return save_model(path, self._kernel, self._inference, state)
 
@@ -1706,7 +1751,8 @@ class ImpactModel:
         """Return the arguments of a training, made from its table if it has one."""
         if self._table is None:
             return TableCall(inputs, outputs, kernel_kwargs, by_row)
-        return self._table.call(inputs, outputs, kwargs, kernel_kwargs, by_row, with_output=True)
+        anew = not isinstance(self._learner, SviLearner)
+        return self._table.training_call(inputs, outputs, kwargs, kernel_kwargs, by_row, anew=anew)
 
     def _labelled(
         self, posterior: Posterior, draws: Mapping[str, Shaped[Array, "draw ..."]]
@@ -1756,6 +1802,9 @@ class ImpactModel:
         found = all_callbacks(request.callbacks, request.progress)
         with getting_ready(callable_name(self.kernel), found), self._explained():
             fit = self._learner.start(replace(request, callbacks=found), self._trained.state)
+            if self._table is not None:
+                with undone_on_error(fit):
+                    self._table.check_dims(fit.spec, fit.schema, encoder)
         if encoder is not None and fit.run.guide is not None:
             learned = self._table.learned(encoder)
             fit.run.axis_labels = partial(learned.axis_labels, fit.spec, fit.schema)
@@ -1785,7 +1834,11 @@ class ImpactModel:
 
         def carry_out() -> None:
             with change.on_this_thread():
-                self._carry_out(fit, refuse, encoder)
+                self._running = RunningFit(fit, encoder)
+                try:
+                    self._carry_out(fit, refuse, encoder)
+                finally:
+                    self._running = None
 
         try:
             fit.loop.begin()
@@ -1812,6 +1865,7 @@ class ImpactModel:
                 has_result = True
                 if self._table is not None and encoder is not None:
                     self._table = self._table.learned(encoder)
+            self._running = None
         if has_result:
             self._announce(fit)
 
@@ -1836,7 +1890,9 @@ class ImpactModel:
             state.ending,
         )
         has_draws = state.posterior is not None
-        self._trained = known.with_posterior(state.posterior) if has_draws else known
+        if has_draws:
+            known = known.with_posterior(state.posterior, state.fingerprint)
+        self._trained = known
 
     @contextlib.contextmanager
     def _key_of_step(self, rng_key: jax.Array | None) -> Iterator[jax.Array]:
@@ -1848,10 +1904,13 @@ class ImpactModel:
             yield keys.keys[0]
 
     def _fitted(self, method: str) -> Fitted:
-        fitted = self._trained.fitted
-        if fitted is None:
-            raise NotFittedError(why_not_fitted(method, self._last_run))
-        return fitted
+        return Moment(self._trained).fitted(method, self._running)
+
+    def _moment(self) -> Moment:
+        """Return what predictions read: of a fit in the background, its present state."""
+        running = self._running
+        now = running and running.moment(self._trained, self._table)
+        return held_moment(self) or now or Moment(self._trained, self._table)
 
     def _computed(
         self,
@@ -1867,11 +1926,16 @@ class ImpactModel:
     ) -> Result:
         """Run a predictive call, which changes nothing if it is refused."""
         check_can_compute(method)
-        fitted = None if group == "prior_predictive" else self._fitted(method)
+        before = group == "prior_predictive"
+        moment = Moment(self._trained, self._table) if before else self._moment()
+        if not before:
+            moment.fitted(method, self._running)
         with self._keys.one(rng_key) as key:
             request = self._request(
-                inputs, kwargs, kernel_kwargs, key=key, fitted=fitted, group=group, **options
+                inputs, kwargs, kernel_kwargs, key=key, moment=moment, group=group, **options
             )
+            if moment.line is not None and request.progress:
+                progress_line().close(moment.line)
             with memory_explained(SUMMARISE):
                 result = compute(request)
         self._temporary.remember(result)
@@ -1884,22 +1948,45 @@ class ImpactModel:
         kernel_kwargs: Arguments | None,
         *,
         key: jax.Array,
-        fitted: Fitted | None,
+        moment: Moment,
         group: Group,
         **options: Any,
     ) -> Request:
         """Return the request of a predictive call; for ``options`` see ``predict_request``."""
-        trained = self._trained
+        trained, table = moment.trained, moment.table
+        by, given, kept = options.pop("by", None), inputs, None
         engine = None
         if (executor := options.pop("executor", None)) is not None:
             engine = _on_workers(executor)
             inputs, kwargs, options = _with_lazy_rows(self._kernel, inputs, kwargs, options)
         scale = check_choice("output_scale", options.pop("output_scale", "outcome"), OutputScale)
-        if self._table is not None:
-            inputs, kernel_kwargs, options = self._table.predictive_call(
-                inputs, kwargs, kernel_kwargs, options, scale, self._trained, group
+        attrs = dict(moment.attrs)
+        check_alone(by, options.get("reduce"))
+        if table is not None:
+            if by is not None:
+                table.check_means()
+            inputs, kernel_kwargs, kept, options = table.predictive_call(
+                inputs, kwargs, kernel_kwargs, options, scale, trained, group
             )
-        known = FittedKernel(
+            attrs |= table.output_attrs()
+        if by is not None:
+            options["reduce"] = means_of_groups(by, given, kept)
+        request = predict_request(
+            self._fitted_kernel(trained, group),
+            inputs,
+            kwargs,
+            kernel_kwargs,
+            key=key,
+            group=group,
+            engine=engine,
+            **options,
+        )
+        return replace(request, attrs={**request.attrs, **attrs})
+
+    def _fitted_kernel(self, trained: Trained, group: Group) -> FittedKernel:
+        """Return the kernel with its draws, unless a call draws from the prior."""
+        fitted = None if group == "prior_predictive" else trained.fitted
+        return FittedKernel(
             self._kernel,
             fitted.posterior if fitted else None,
             fitted.params if fitted else trained.params,
@@ -1909,9 +1996,6 @@ class ImpactModel:
             self._indices,
             tuple(trained.spec.sites) if trained.spec else (),
         )
-        return predict_request(
-            known, inputs, kwargs, kernel_kwargs, key=key, group=group, engine=engine, **options
-        )
 
     def _effect_in_one_pass(
         self, baseline: CallArguments, intervention: CallArguments, reduce: ReduceSpec | None
@@ -1920,16 +2004,17 @@ class ImpactModel:
         named = baseline.get("rng_key"), intervention.get("rng_key")
         given = next((key for key in named if key is not None), None)
         shared = options_of_the_pass(baseline, intervention, reduce)
-        fitted = self._fitted("estimate_effect")
+        moment = self._moment()
         with self._keys.one(given) as key:
             shared |= {"rng_key": key}
-            requests = [
-                self._scenario({**args, **shared}, fitted) for args in (baseline, intervention)
+            requests = [  # nothing was observed of a difference
+                replace(self._scenario({**args, **shared}, moment), observed=None)
+                for args in (baseline, intervention)
             ]
             check_same_scale(*(request.output_scale for request in requests))
             return self._predictor.effect(*requests)
 
-    def _scenario(self, args: CallArguments, fitted: Fitted) -> Request:
+    def _scenario(self, args: CallArguments, moment: Moment) -> Request:
         """Return the request of :meth:`predict` with these arguments."""
         given = {"store": "persistent", "allow_nonfinite": False, "progress": False, **args}
         self._own_keywords.check(type(self).predict, given)
@@ -1942,22 +2027,18 @@ class ImpactModel:
             kwargs,
             kernel_kwargs,
             key=key,
-            fitted=fitted,
+            moment=moment,
             group=predictive_group(in_sample),
             **given,
         )
 
 
 def _model_table(signature: KernelSignature, table: TableSpec) -> ModelTable:
-    from aimz_lab.tables.model_table import ModelTable
-
-    return ModelTable(signature, table)
+    return tables_module("model_table").ModelTable(signature, table)
 
 
 def _saved_table(signature: KernelSignature, plain: JsonObject) -> ModelTable:
-    from aimz_lab.tables.model_table import ModelTable
-
-    return ModelTable.of_plain(signature, plain)
+    return tables_module("model_table").ModelTable.of_plain(signature, plain)
 
 
 def _on_workers(executor: Executor) -> Callable:

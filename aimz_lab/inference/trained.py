@@ -11,7 +11,6 @@ from aimz_lab.inference.feeds.fingerprint import TrainingFingerprint
 from aimz_lab.inference.feeds.schema import InputSchema
 from aimz_lab.inference.posterior import Posterior
 from aimz_lab.inference.request import FitResult, ViResult
-from aimz_lab.inference.run.run import Run
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.types import Params
 
@@ -83,9 +82,10 @@ class Trained:
 
     def without_rows(self) -> Trained:
         """Return the same without any rows of the data."""
-        if self.fitted is None:
+        if self.fingerprint is None:
             return self
-        return replace(self, fitted=replace(self.fitted, fingerprint=None))
+        checksums = self.fingerprint.without_rows()
+        return replace(self, fitted=replace(self.fitted, fingerprint=checksums))
 
     def after(self, result: FitResult) -> Trained:
         """Return what is known after a fit."""
@@ -119,19 +119,3 @@ class Trained:
     def fingerprint(self) -> TrainingFingerprint | None:
         """Recognises the training rows of the posterior, or ``None``."""
         return self.fitted.fingerprint if self.fitted else None
-
-
-def why_not_fitted(method: str, run: Run | None) -> str:
-    """Say why a method has no posterior, and what to do.
-
-    Args:
-        method: The method, such as ``predict``.
-        run: The model's last run, which may go on in the background; ``None`` if there was none.
-    """
-    if run is not None and run.status in ("pending", "running", "paused"):
-        return (
-            f"{method} needs a posterior, and the first fit has not come to its end: it is at step "
-            f"{run.step:,}. Wait for it, handle.wait() or await handle, where handle = "
-            "im.fit(..., blocking=False); handle.stop() ends it at once and keeps what it learned."
-        )
-    return f"{method} needs a posterior; call fit, fit_on_batch or set_posterior_sample first."

@@ -33,13 +33,19 @@ from aimz_lab.predictive.programs.parts import Finish, Sink
 from aimz_lab.predictive.programs.scenario import Scenario
 from aimz_lab.predictive.programs.sizes import blocks_per_call
 from aimz_lab.predictive.reducers import as_reducers
+from aimz_lab.predictive.reducers.group_means import check_dims_apart, with_summaries
 from aimz_lab.predictive.reducers.reduction import Reduction
 from aimz_lab.predictive.reducers.scores import check_scores
 from aimz_lab.predictive.request import Quantity, Request
 from aimz_lab.predictive.results.label_checks import check_case, check_reduced
 from aimz_lab.predictive.results.sinks import WRITERS, MemorySink, StoreSink, choose_sink
 from aimz_lab.predictive.results.store import new_store
-from aimz_lab.predictive.results.tree import make_labels, reduced_groups, result_groups
+from aimz_lab.predictive.results.tree import (
+    make_labels,
+    other_sizes,
+    reduced_groups,
+    result_groups,
+)
 from aimz_lab.predictive.structure import check_plates
 from aimz_lab.preparing import doing, preparing_line
 from aimz_lab.types import callable_name
@@ -252,8 +258,10 @@ class Predictor:
         check_reducer_labels(reducers, scenario.request.labels)
         labels, plan = make_labels(scenario), scenario.plan
         check_reduced(plan.global_sites, plan.row_sites, reducers, labels.dims)
+        check_dims_apart(reducers, other_sizes(scenario, labels), labels.coords)
         check_call_fits(scenario, in_memory=False)
         reduction = Reduction(reducers)
+        reduction.check_rows(scenario.rows.n_rows)
         if scenario.plan.axis == "obs":
             single = self._run(scenarios, reduction)
         else:
@@ -261,7 +269,7 @@ class Predictor:
                 single = self._run(scenarios, sink)
                 reduction.reduce_all(sink.arrays())
         groups = reduced_groups(scenario, labels, single, reducers, reduction.results())
-        return xr.DataTree.from_dict(groups)
+        return xr.DataTree.from_dict(with_summaries(groups, scenario.request.group, reducers))
 
 
 def _scenarios(
