@@ -1805,7 +1805,7 @@ class ImpactModel:
             if self._table is not None:
                 with undone_on_error(fit):
                     self._table.check_dims(fit.spec, fit.schema, encoder)
-        if encoder is not None and fit.run.guide is not None:
+        if encoder is not None:
             learned = self._table.learned(encoder)
             fit.run.axis_labels = partial(learned.axis_labels, fit.spec, fit.schema)
         before, self._last_run = self._last_run, fit.run
