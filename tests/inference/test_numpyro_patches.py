@@ -156,6 +156,7 @@ def test_no_tracer_stays_behind_in_the_guides_of_a_list(part, key):
     assert np.isfinite([loss, *draws["beta"], draws["sd"]]).all()
 
 
+@pytest.mark.slow
 def test_a_partial_that_is_kept_twice_is_mended_in_both_places(key):
     class Keeps(autoguide.AutoNormal):
         def _setup_prototype(self, *args, **kwargs):

@@ -149,6 +149,7 @@ def test_flags_columns_without_numbers_and_very_many_columns():
     assert constant.far(ColumnRange.of(np.array([[41.0, 700.0]]))).tolist() == [True, True]
 
 
+@pytest.mark.slow
 def test_columns_in_another_order_are_refused_wherever_they_come_from(im):
     table = pd.DataFrame(SCALED, **NAMED)
     turned = table[["income", "age"]]

@@ -125,6 +125,7 @@ def test_a_plate_that_takes_another_number_than_a_batch_has_is_refused():
         fitted(rows_of(N, 20))
 
 
+@pytest.mark.slow
 def test_random_indices_that_are_not_the_batch_are_refused_where_they_are_used():
     with pytest.raises(KernelError, match="90, and the kernel or the guide uses their indices"):
         fitted(rows_of(N, uses_indices=True))
