@@ -24,9 +24,11 @@ from numpyro.infer.svi import SVIState
 
 from aimz_lab.data import as_typed_key
 from aimz_lab.data.checks import check_padding, check_positive_int
+from aimz_lab.data.groups import GroupBy
 from aimz_lab.data.options import check_flag, check_mapping, check_path, check_text
-from aimz_lab.effects import estimate_effect
-from aimz_lab.effects.contrasts import check_same_scale
+from aimz_lab.effects.contrasts import check_same_scale, contrast_trees
+from aimz_lab.effects.effect_kind import EffectKind, arguments_of, effect_kind
+from aimz_lab.effects.measures import Contrast
 from aimz_lab.effects.scenarios import (
     CallArguments,
     can_share_a_pass,
@@ -1399,11 +1401,23 @@ class ImpactModel:
         *,
         on_batch: bool = False,
         reduce: ReduceSpec | None = None,
+        contrast: Contrast = "difference",
+        by: GroupBy | None = None,
+        weights: str | ArrayLike | None = None,
+        subset: str | ArrayLike | None = None,
+        average: bool | None = None,
     ) -> xr.DataTree:
-        """Effect of an intervention: its draws minus those of the baseline, with the same noise.
+        """Effect of an intervention against a baseline, draw by draw, with the same noise.
 
         Two scenarios given by their arguments are computed side by side in one pass, which keeps
-        only the difference.
+        only their contrast. By default that is the difference on each row.
+
+        An average effect is the contrast of the averages: for each draw, both scenarios are
+        averaged over the rows, and these averages are contrasted. ``"ratio"`` is the average under
+        the intervention over that under the baseline; ``"percent"`` is ``100 * (ratio - 1)``;
+        ``"odds_ratio"`` is of the averages of flags or probabilities. For the difference this is
+        the mean of the rows' effects; a mean of the rows' ratios is another number, which rows with
+        a small baseline rule. No row of an average is kept.
 
         Args:
             output_baseline: Predictions of the baseline; or, with a table, its data frame.
@@ -1412,18 +1426,30 @@ class ImpactModel:
             args_intervention: Arguments of :meth:`predict` for the intervention.
             on_batch: Use :meth:`predict_on_batch`.
             reduce: Reducers of the effect, as in :meth:`predict`; for scenarios given by arguments.
+            contrast: ``"difference"``, ``"ratio"``, ``"percent"``, ``"odds_ratio"``, or a function
+                of the baseline and the intervention: arrays of averages.
+            by: Average within groups: the name of a column or argument, one label per row, or
+                several of either, which are crossed.
+            weights: Such a name, or one weight per row, for the average.
+            subset: Such a name, or one flag per row: the rows that count. The effect on the treated
+                is that with ``subset=df.treated == 1``, as observed.
+            average: Whether to average over the rows; by default, if ``by``, ``weights`` or
+                ``subset`` are given, or the contrast is not the difference. With False, such a
+                contrast is taken row by row, of sites with expected values.
 
         Returns:
-            The effect by site in the predictive group, and the posterior. Of outputs that are
-            stored, the attributes ``artifact_path_baseline`` and ``artifact_path_intervention``
-            name the stores.
+            The effect by site in the predictive group, and the posterior. An average has the groups
+            in place of the rows. Of outputs that are stored, the attributes
+            ``artifact_path_baseline`` and ``artifact_path_intervention`` name the stores.
 
         Raises:
             NotFittedError: If a scenario has to be computed, and there is no posterior.
             ArgumentError: If a scenario has neither output nor arguments, or both; if an output is
-                no tree; or if the scenarios differ in ``reduce``, or in the scale of the output.
+                no tree; if the scenarios differ in ``reduce``, or in the scale of the output; or if
+                a column does not exist, or differs between them.
             CallError: If arguments are no mapping, lack ``X``, or do not fit :meth:`predict`.
-            DataError: If the scenarios differ in shape, or label their rows differently.
+            DataError: If the scenarios differ in shape, or label their rows differently; if groups
+                or weights do not fit the rows; or if the contrast is not defined, as a ratio to 0.
 
         Warns:
             OutputWarning: If the scenarios are not paired.
@@ -1432,6 +1458,9 @@ class ImpactModel:
             >>> effect = im.estimate_effect(args_baseline={"X": X}, args_intervention={"X": X + 1})
             >>> effect.posterior_predictive.y.shape
             (1, 1000, 40)
+            >>> sides = {"args_baseline": {"X": X}, "args_intervention": {"X": X + 1}}
+            >>> im.estimate_effect(**sides, by=np.sign(X)).posterior_predictive.y.dims
+            ('chain', 'draw', 'group')
         """
         on_batch = check_flag("on_batch", on_batch)
         if self._table is not None:
@@ -1445,9 +1474,11 @@ class ImpactModel:
         if any(output is None for output in outputs):
             self._fitted("estimate_effect")
         check_scenarios(outputs, args, on_batch=on_batch)
+        inputs = list(map(arguments_of, outputs, args))
+        kind = effect_kind(contrast, by, weights, subset, average, inputs)
         computed = any(output is not None for output in outputs)
         if not (computed or on_batch) and can_share_a_pass(*args):
-            return self._effect_in_one_pass(*args, reduce)
+            return self._effect_in_one_pass(*args, reduce, kind)
         if reduce is not None:
             msg = (
                 "reduce= works on two scenarios given by their arguments, with one rng_key and the "
@@ -1459,7 +1490,7 @@ class ImpactModel:
             args = tuple(each and {**each, "return_datatree": True} for each in args)
             predict = self.predict_on_batch
         with self._keys.on_demand() as new_key:
-            return estimate_effect(*computed_scenarios(predict, outputs, args, new_key))
+            return contrast_trees(*computed_scenarios(predict, outputs, args, new_key), kind)
 
     def summary(self, sites: Sequence[str] | None = None, *, prob: float = 0.94) -> pd.DataFrame:
         """Summarise the posterior in a table, a row for each entry of each site.
@@ -1853,7 +1884,11 @@ class ImpactModel:
         )
 
     def _effect_in_one_pass(
-        self, baseline: CallArguments, intervention: CallArguments, reduce: ReduceSpec | None
+        self,
+        baseline: CallArguments,
+        intervention: CallArguments,
+        reduce: ReduceSpec | None,
+        kind: EffectKind,
     ) -> xr.DataTree:
         """Compute both scenarios in one pass, with the key of either, or a new one."""
         named = baseline.get("rng_key"), intervention.get("rng_key")
@@ -1866,7 +1901,8 @@ class ImpactModel:
                 self._scenario({**args, **shared}, fitted) for args in (baseline, intervention)
             ]
             check_same_scale(*(request.output_scale for request in requests))
-            return self._predictor.effect(*requests)
+            requests[1] = kind.in_one_pass(requests[1])
+            return kind.named(self._predictor.effect(*requests), requests[1].group)
 
     def _scenario(self, args: CallArguments, fitted: Fitted) -> Request:
         """Return the request of :meth:`predict` with these arguments."""
