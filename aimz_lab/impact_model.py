@@ -27,8 +27,10 @@ from aimz_lab.data.checks import check_padding, check_positive_int
 from aimz_lab.data.groups import GroupBy
 from aimz_lab.data.options import check_flag, check_mapping, check_path, check_text
 from aimz_lab.effects.contrasts import check_same_scale, contrast_trees
+from aimz_lab.effects.decisions import Benefits, Costs, Decision, check_actions, decide
 from aimz_lab.effects.effect_kind import EffectKind, arguments_of, effect_kind
 from aimz_lab.effects.measures import Contrast
+from aimz_lab.effects.row_groups import row_groups
 from aimz_lab.effects.scenarios import (
     CallArguments,
     can_share_a_pass,
@@ -36,6 +38,7 @@ from aimz_lab.effects.scenarios import (
     computed_scenarios,
     options_of_the_pass,
 )
+from aimz_lab.effects.sweep import Swept, averages_over, check_sweep
 from aimz_lab.errors import (
     AimzLabWarning,
     ArgumentError,
@@ -1492,6 +1495,116 @@ class ImpactModel:
         with self._keys.on_demand() as new_key:
             return contrast_trees(*computed_scenarios(predict, outputs, args, new_key), kind)
 
+    def sweep(
+        self,
+        name: str,
+        grid: ArrayLike,
+        X: Any,
+        *,
+        of: Swept | None = None,
+        reference: Any = None,
+        contrast: Contrast = "difference",
+        by: GroupBy | None = None,
+        weights: str | ArrayLike | None = None,
+        subset: str | ArrayLike | None = None,
+        rng_key: jax.Array | None = None,
+        **kwargs: Any,
+    ) -> xr.DataTree:
+        """Average outcome at each value of one input: the dose-response, with common noise.
+
+        At each value of the grid all rows get that value, and each draw is averaged over the rows;
+        no row is kept. :func:`aimz_lab.lab.plot_effect` draws the result with its bands, and
+        :func:`aimz_lab.summarize_effect` puts them into numbers.
+
+        Args:
+            name: A column of ``X``, an argument of the kernel, or a site.
+            grid: Its values: numbers, or levels of a category.
+            X: As in :meth:`predict`.
+            of: ``"column"``, ``"argument"`` or ``"site"``, where the name is more than one.
+            reference: A value to compare the others with; by default the averages themselves.
+            contrast: The measure of that comparison, as in :meth:`estimate_effect`.
+            by: Groups of rows, as in :meth:`estimate_effect`.
+            weights: Weights of rows, likewise.
+            subset: The rows that count, likewise.
+            rng_key: Key of this call; split from the model's by default.
+            **kwargs: Further arguments of :meth:`predict` and of the kernel.
+
+        Returns:
+            The averages by site, for each draw and value of the grid, and the posterior.
+
+        Raises:
+            NotFittedError: If there is no posterior.
+            ArgumentError: If the name is not known or not clear, or a value is not allowed.
+            CallError: If arguments do not fit :meth:`predict`.
+            DataError: If the data, groups or weights do not fit together.
+
+        Warns:
+            OutputWarning: If a value is far outside of the training data.
+
+        Example:
+            >>> doses = im.sweep("X", [0.0, 0.5, 1.0], X)
+            >>> doses.posterior_predictive.y.dims
+            ('chain', 'draw', 'X')
+        """
+        check_can_compute("sweep")
+        fitted = self._fitted("sweep")
+        given = {"X": X, **kwargs}
+        sites = () if self.kernel_spec is None else self.kernel_spec.sites
+        sweep = check_sweep(name, grid, given, sites, of, reference, contrast, self._kernel.input)
+        reduce = averages_over(row_groups(by, weights, subset, [given]))
+        calls = [sweep.arguments(given, value) for value in sweep.values()]
+        with self._keys.one(rng_key) as key:
+            return sweep.tree(self._paired(key, fitted, calls, [reduce] * len(calls)))
+
+    def decide(
+        self,
+        actions: Mapping[str, Any],
+        *,
+        benefits: Benefits = 1.0,
+        costs: Costs = 0.0,
+        budget: float | None = None,
+        site: str | None = None,
+        prob: float = 0.94,
+        rng_key: jax.Array | None = None,
+    ) -> Decision:
+        """Decide between actions by expected utility: for all rows alike, and for each row.
+
+        The utility of an action on a row is the benefit of its outcome minus its cost. All actions
+        have the same noise. The rows of the data are the population that is decided on.
+
+        Args:
+            actions: Two or more actions by name, each a data frame or arguments of :meth:`predict`;
+                the first is what is done now.
+            benefits: Utility of one unit of the outcome: a number, a column by its name, or one per
+                row; or a function from outcomes to utilities, of arrays of JAX.
+            costs: Cost on each row, in the units of utility: of every action but the first, or by
+                action; a number, a column by its name, or one per row.
+            budget: Most that the costs may add up to.
+            site: The outcome; by default the kernel's output.
+            prob: Share of the draws in the intervals.
+            rng_key: Key of this call; split from the model's by default.
+
+        Returns:
+            A table of the policies with their expected utility, the probability that each is best
+            and the regret; and the action of each row. It prints as a paragraph and the table.
+
+        Raises:
+            NotFittedError: If there is no posterior.
+            ArgumentError: If a value is not allowed, or a name is not known.
+            CallError: If there are fewer than two actions, or their arguments do not fit.
+            DataError: If costs or benefits do not fit the rows, or the budget pays for nothing.
+
+        Example:
+            >>> actions = {"none": {"X": X}, "all": {"X": X + 1}}
+            >>> im.decide(actions, costs=1.0, budget=10).choice.to_series().value_counts()["all"]
+            np.int64(10)
+        """
+        check_can_compute("decide")
+        fitted, calls = self._fitted("decide"), check_actions(actions)
+        with self._keys.one(rng_key) as key:
+            compute = partial(self._paired, key, fitted)
+            return decide(compute, calls, benefits, costs, budget, site or self.param_output, prob)
+
     def summary(self, sites: Sequence[str] | None = None, *, prob: float = 0.94) -> pd.DataFrame:
         """Summarise the posterior in a table, a row for each entry of each site.
 
@@ -1903,6 +2016,21 @@ class ImpactModel:
             check_same_scale(*(request.output_scale for request in requests))
             requests[1] = kind.in_one_pass(requests[1])
             return kind.named(self._predictor.effect(*requests), requests[1].group)
+
+    def _paired(
+        self,
+        key: jax.Array,
+        fitted: Fitted,
+        calls: Sequence[CallArguments],
+        reduces: Sequence[ReduceSpec],
+        combine: Callable | None = None,
+    ) -> list[xr.DataTree]:
+        """Compute the summaries of scenarios with one key, one after the other."""
+        requests = [
+            self._scenario({**call, "rng_key": key, "reduce": reduce}, fitted)
+            for call, reduce in zip(calls, reduces, strict=True)
+        ]
+        return [self._predictor.predict(replace(one, combine=combine)) for one in requests]
 
     def _scenario(self, args: CallArguments, fitted: Fitted) -> Request:
         """Return the request of :meth:`predict` with these arguments."""

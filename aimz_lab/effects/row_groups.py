@@ -140,10 +140,24 @@ def _check_weighed(found: RowGroups, groups: Sequence[GroupLabels]) -> None:
     raise DataError(msg)
 
 
+def numbers_by_row(argument: str, value: object, inputs: Inputs) -> Float[np.ndarray, " row"]:
+    """Return one number per row; of a column or an argument, if it is named.
+
+    Args:
+        argument: Whose value it is, for messages.
+        value: The values, or a name.
+        inputs: The arguments of the scenarios.
+
+    Raises:
+        ArgumentError: If the name is not known, or these are no numbers.
+    """
+    return _numbers(argument, _value(argument, value, inputs))
+
+
 def _weights(weights: object, inputs: Inputs) -> np.ndarray | None:
     if weights is None:
         return None
-    values = _numbers("weights", _value("weights", weights, inputs))
+    values = numbers_by_row("weights", weights, inputs)
     bad = np.flatnonzero(~(np.isfinite(values) & (values >= 0)))
     if len(bad):
         msg = f"weights= must be finite and at least 0; that of row {bad[0]} is {values[bad[0]]}."
@@ -154,7 +168,7 @@ def _weights(weights: object, inputs: Inputs) -> np.ndarray | None:
 def _subset(subset: object, inputs: Inputs) -> np.ndarray | None:
     if subset is None:
         return None
-    values = _numbers("subset", _value("subset", subset, inputs))
+    values = numbers_by_row("subset", subset, inputs)
     bad = np.flatnonzero((values != 0) & (values != 1))
     if len(bad):
         msg = (

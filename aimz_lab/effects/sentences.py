@@ -17,6 +17,7 @@ _WHAT = {
     "difference": "changes {site} by {mean}",
     "percent": "changes {site} by {mean}",
     "ratio": "makes {site} {mean} what it was",
+    "average": "leaves {site} at {mean}",
     "odds_ratio": "makes the odds of {site} {mean} what they were",
 }
 
@@ -61,9 +62,9 @@ def _several(name: str, summary: xr.DataArray, asked: Asked) -> list[str]:
     dims = [dim for dim in summary.dims if dim != "summary"]
     ordered = summary.transpose(*dims, "summary")
     means = ordered.sel(summary="mean").values.ravel()
-    text = (
-        f"The effect on {name} is given for {means.size:,} entries of {' by '.join(map(str, dims))}"
-    )
+    what = "average of" if asked.contrast == "average" else "effect on"
+    along = " by ".join(map(str, dims))
+    text = f"The {what} {name} is given for {means.size:,} entries of {along}"
     if not means.size:
         return [f"{text}."]
     order = np.argsort(means)
@@ -77,7 +78,8 @@ def _several(name: str, summary: xr.DataArray, asked: Asked) -> list[str]:
         named.append(f"{label}: {value} ({_interval(entry, asked)})")
     if means.size > _MOST_NAMED:
         text += ", of which the smallest and the largest are"
-    return [f"{text}: {'; '.join(named)}.".replace("are:", "are"), _share(ordered, asked)]
+    shares = [] if asked.contrast == "average" else [_share(ordered, asked)]
+    return [f"{text}: {'; '.join(named)}.".replace("are:", "are"), *shares]
 
 
 def _label(summary: xr.DataArray, dim: str, place: int) -> str:

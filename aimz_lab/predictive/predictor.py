@@ -201,7 +201,7 @@ class Predictor:
         if not scenarios[0].plan.row_axes:
             return {}  # no site is asked for
         request = scenarios[-1].request
-        combine = (request.combine or _difference) if len(scenarios) > 1 else _alone
+        combine = request.combine or (_difference if len(scenarios) > 1 else _alone)
         make = request.engine or Engine
         engine = make(self._programs, scenarios, combine)
         if scenarios[0].plan.axis == "draw":

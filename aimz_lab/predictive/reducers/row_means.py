@@ -35,12 +35,13 @@ class RowMeans(OverDraws):
         super().__init__(name, groups.coords)
         self.row_labels = groups.labels
         self._groups, self._contrast = groups, contrast
-        self.by_row = None
+        self.by_row, self._unit = None, 1.0
         if groups.n_rows is not None:
             codes = np.zeros(groups.n_rows) if groups.codes is None else groups.codes
             weights = np.ones(groups.n_rows) if groups.weights is None else groups.weights
-            largest = weights.max(initial=0.0) or 1.0  # single precision has its own range
-            self.by_row = np.stack([codes, weights / largest], axis=1).astype(np.float32)
+            # Single precision has its own range.
+            self._unit = float(np.abs(weights).max(initial=0.0)) or 1.0
+            self.by_row = np.stack([codes, weights / self._unit], axis=1).astype(np.float32)
 
     @property
     def key(self) -> tuple[object, ...]:
@@ -59,7 +60,7 @@ class RowMeans(OverDraws):
         over = weights.reshape(-1, *[1] * (values.ndim - 1))
         rows_first = jnp.moveaxis(values - origin, 1, 0)
         # A row without weight may not be finite: a copy that fills up a block, or one left out.
-        parts = jnp.where(over > 0, rows_first * over, 0)
+        parts = jnp.where(over != 0, rows_first * over, 0)
         if n_groups == 1:
             sums, total = parts.sum(0)[None], weights.sum()[None]
         else:
@@ -83,6 +84,24 @@ class RowMeans(OverDraws):
         if self._contrast is None:
             return values
         return self._contrast(site, values[..., 0], values[..., 1])
+
+
+class RowTotals(RowMeans):
+    """The weighted sum over rows for each draw; weights may be negative.
+
+    Args:
+        groups: Weights of the rows.
+        factor: A number that multiplies the sums.
+    """
+
+    def __init__(self, groups: Any, factor: float = 1.0) -> None:
+        super().__init__(groups, name="total")
+        self._factor = factor
+
+    def finish(self, total: np.ndarray, n_rows: int) -> np.ndarray:
+        """Return the sums in the unit of the weights."""
+        del n_rows
+        return total * self._unit * self._factor
 
 
 Single = Mapping[str, np.ndarray]
