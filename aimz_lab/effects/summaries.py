@@ -108,7 +108,7 @@ def summarize_effect(
         >>> float(summarize_effect(average, direction="greater").y.sel(summary="p_greater"))
         1.0
     """
-    effect = _draws_of(effect)
+    effect = draws_of(effect)
     contrast = str(effect.attrs.get("contrast", "difference"))
     asked = Asked.checked(_checked_prob(prob), contrast, direction, delta, rope)
     found = {name: _summarize(site, asked) for name, site in effect.data_vars.items()}
@@ -121,7 +121,7 @@ def summarize_effect(
     return summary.assign_coords(verdicts)
 
 
-def _draws_of(effect: object) -> xr.Dataset:
+def draws_of(effect: object) -> xr.Dataset:
     """Return the dataset of an effect.
 
     Raises:

@@ -84,6 +84,7 @@ def test_a_site_and_its_summary(im, data):
     assert "average of y is given for 2 entries of z" in summary.attrs["text"]
 
 
+@pytest.mark.slow
 def test_a_level_of_a_category_in_a_table():
     def of_table(X, clinic, n_clinics, y=None):
         level = numpyro.sample("level", dist.Normal(0, 3).expand([n_clinics]).to_event(1))
