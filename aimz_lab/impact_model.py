@@ -30,6 +30,8 @@ from aimz_lab.effects.contrasts import check_same_scale, contrast_trees
 from aimz_lab.effects.decisions import Benefits, Costs, Decision, check_actions, decide
 from aimz_lab.effects.effect_kind import EffectKind, arguments_of, effect_kind
 from aimz_lab.effects.measures import Contrast
+from aimz_lab.effects.overlap import Overlap, columns_of, overlap
+from aimz_lab.effects.placebo import Placebo, check_outcomes, placebo, with_treatment
 from aimz_lab.effects.row_groups import row_groups
 from aimz_lab.effects.scenarios import (
     CallArguments,
@@ -1605,6 +1607,109 @@ class ImpactModel:
             compute = partial(self._paired, key, fitted)
             return decide(compute, calls, benefits, costs, budget, site or self.param_output, prob)
 
+    def overlap(
+        self,
+        trained: Any,
+        scenario: Any,
+        *,
+        treatment: str | None = None,
+        limits: tuple[float, float] = (0.1, 0.9),
+    ) -> Overlap:
+        """Compare the rows of a scenario with the trained ones: what is extrapolated.
+
+        Args:
+            trained: The rows of the training: a data frame, an array, or the arguments by name.
+            scenario: The rows of the scenario, likewise.
+            treatment: A column with the treatment, of two values in the trained rows: their
+                propensities, given the other columns, show whom the data can compare.
+            limits: Propensities outside of these are extreme; Crump et al. (2009).
+
+        Returns:
+            A report with a paragraph, a table of the columns, and which rows are outside. With a
+            table of the model, the columns are those of its formulas but the outcome's.
+
+        Raises:
+            ArgumentError: If the treatment is no column of two values, or these are no rows.
+            DataError: If columns are missing, or values are not finite.
+
+        Example:
+            >>> report = im.overlap(X, X + 10)
+            >>> report.ok, bool(report.outside.all())
+            (False, True)
+        """
+        used = None if self._table is None else self._table.input_columns()
+        rows = [columns_of(each, self.param_input, used) for each in (trained, scenario)]
+        return overlap(*rows, treatment, limits)
+
+    def placebo(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        treatment: str,
+        levels: tuple[float, float] = (0, 1),
+        outcomes: Mapping[str, ArrayLike] | None = None,
+        outcome: str | None = None,
+        n: int = 10,
+        on_batch: bool = False,
+        fit: Mapping[str, Any] | None = None,
+        prob: float = 0.94,
+        rng_key: jax.Array | None = None,
+        **kwargs: Any,
+    ) -> Placebo:
+        """Train copies of the model where no effect can be, and see what effect they find.
+
+        Placebo treatments are the real one shuffled among the rows; placebo outcomes are given. The
+        model itself stays as it is.
+
+        Args:
+            X: Input, as in :meth:`fit`.
+            y: Output, as in :meth:`fit`.
+            treatment: The column or argument with the treatment.
+            levels: Its values in the baseline and in the intervention of the effect.
+            outcomes: Outcomes that the treatment cannot change, by name, one value per row; by
+                default the treatment is shuffled.
+            outcome: With a table, the column that these replace.
+            n: Number of shuffles, each of which trains a copy.
+            on_batch: Train by :meth:`fit_on_batch`.
+            fit: Further arguments of that training, such as ``{"epochs": 50}``.
+            prob: Share of the draws in the intervals.
+            rng_key: Key of this call; split from the model's by default.
+            **kwargs: Further kernel arguments.
+
+        Returns:
+            A table of average effects, real and placebo, with a paragraph.
+
+        Raises:
+            ArgumentError: If the treatment is not known, or a value is not allowed.
+            CallError: If ``outcomes`` or ``fit`` are no mappings, or arguments do not fit.
+            DataError: If the data does not fit together.
+
+        Example:
+            >>> def of_treatment(X, treated, y=None):
+            ...     effect = numpyro.sample("effect", dist.Normal())
+            ...     with numpyro.plate("row", len(X)):
+            ...         numpyro.sample("y", dist.Normal(effect * treated, 1.0), obs=y)
+            >>> guide = AutoNormal(of_treatment)
+            >>> svi = SVI(of_treatment, guide, numpyro.optim.Adam(0.1), Trace_ELBO())
+            >>> of_effect = ImpactModel(of_treatment, jax.random.key(0), svi=svi)
+            >>> treated = (X > 0).astype(float)
+            >>> steps = {"num_steps": 50, "num_samples": 50}
+            >>> found = of_effect.placebo(
+            ...     X, y, treated=treated, treatment="treated", n=2, on_batch=True, fit=steps
+            ... )
+            >>> found.table.index.tolist()
+            ['real', 'placebo 1', 'placebo 2']
+        """
+        check_can_compute("placebo")
+        on_batch, outcomes = check_flag("on_batch", on_batch), check_outcomes(outcomes)
+        options = {"progress": False, **check_mapping("fit", fit, "arguments of fit by name")}
+        given = {"X": X, **({} if y is None else {self.param_output: y}), **kwargs}
+        effect_of = partial(self._retrained_effect, treatment, levels, on_batch, options)
+        output = outcome or self.param_output
+        with self._keys.one(rng_key) as key:
+            return placebo(effect_of, given, treatment, outcomes, n, key, output, prob)
+
     def summary(self, sites: Sequence[str] | None = None, *, prob: float = 0.94) -> pd.DataFrame:
         """Summarise the posterior in a table, a row for each entry of each site.
 
@@ -2016,6 +2121,29 @@ class ImpactModel:
             check_same_scale(*(request.output_scale for request in requests))
             requests[1] = kind.in_one_pass(requests[1])
             return kind.named(self._predictor.effect(*requests), requests[1].group)
+
+    def _retrained_effect(
+        self,
+        treatment: str,
+        levels: tuple[float, float],
+        on_batch: bool,
+        options: Mapping[str, Any],
+        given: Mapping[str, Any],
+        key: jax.Array,
+    ) -> np.ndarray:
+        """Train a copy from the beginning, and return draws of its average effect."""
+        anew = copy.deepcopy(self)
+        anew._trained = Trained()
+        rows = dict(given)
+        inputs, outputs = rows.pop("X"), rows.pop(self.param_output, None)
+        train = anew.fit_on_batch if on_batch else anew.fit
+        train(inputs, outputs, rng_key=key, **options, **rows)
+        rows["X"] = inputs
+        sides = [with_treatment(rows, treatment, level) for level in levels]
+        effect = anew.estimate_effect(
+            args_baseline={**sides[0], "rng_key": key}, args_intervention=sides[1], average=True
+        )
+        return effect["posterior_predictive"][self.param_output].values.ravel()
 
     def _paired(
         self,
