@@ -93,7 +93,7 @@ def labels_of(by: Any, *, name: str | None = None) -> GroupLabels:
         else:
             codes, labels = pd.factorize(column, sort=True)
     except (TypeError, ValueError) as error:
-        if np.ndim(by) != 1:
+        if _ndim(by) != 1:
             msg = f"{_what(name)} takes one label per row; its labels have {_shape(by)}."
         else:
             msg = f"{_what(name)} takes labels of one kind, numbers or texts; got {shown(by)}."
@@ -114,7 +114,7 @@ def _as_column(by: Any) -> pd.Series:
         return by.reset_index(drop=True)
     if is_a(by, "pandas", "Index", "Categorical"):
         return pd.Series(by)
-    if np.ndim(by) != 1:
+    if _ndim(by) != 1:
         raise ValueError
     values = np.asarray(by)
     kinds = {type(one) for one in by} if isinstance(by, (list, tuple)) else set()
@@ -137,7 +137,7 @@ def _of_rows(by: Any, n_rows: int | None, kept: np.ndarray | None) -> Any:
             "by=df.clinic, or by={'name': labels}."
         )
         raise ArgumentError(msg)
-    if n_rows is not None and np.ndim(by) == 1 and len(by) != n_rows:
+    if n_rows is not None and _ndim(by) == 1 and len(by) != n_rows:
         msg = f"by= has labels for {len(by):,} rows; the table has {n_rows:,}."
         raise DataError(msg)
     if kept is None:
@@ -231,5 +231,12 @@ def _what(name: str) -> str:
 def _shape(value: Any) -> str:
     try:
         return f"the shape {np.shape(value)}"
-    except ValueError:
-        return "rows of several lengths"
+    except (TypeError, ValueError):
+        return "no shape"
+
+
+def _ndim(value: Any) -> int | None:
+    try:
+        return np.ndim(value)
+    except (TypeError, ValueError):  # ragged, or no array
+        return None

@@ -14,6 +14,7 @@ from aimz_lab.data.groups import GroupBy
 from aimz_lab.effects.averages import average_contrast, by_draw, row_dim
 from aimz_lab.effects.effect_kind import EffectKind, arguments_of, effect_kind
 from aimz_lab.effects.measures import Contrast
+from aimz_lab.effects.row_groups import agreeing_labels
 from aimz_lab.errors import ArgumentError, DataError, OutputWarning
 from aimz_lab.predictive.results.datasets import origin_attrs
 from aimz_lab.types import SAMPLE_DIMS, shown
@@ -173,6 +174,9 @@ def _contrasted(
     """Return the contrast of a site, on each row or on average."""
     if kind.groups is not None:
         rows = row_dim(after, group, kind.groups.n_rows)
+        if rows in after.indexes:
+            known = labels_of_index(after.indexes[rows], named=False)
+            agreeing_labels({"by= or weights": [kind.groups.labels]}, known)
         return average_contrast(before, after, rows, kind.groups, kind.measure)
     if kind.contrast == "difference":
         return after.copy(data=_difference(before, after))

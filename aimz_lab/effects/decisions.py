@@ -12,12 +12,13 @@ import xarray as xr
 from jax.typing import ArrayLike
 from jaxtyping import Float
 
+from aimz_lab.data import AxisLabels
 from aimz_lab.data.html import html_table
 from aimz_lab.data.options import real_number
 from aimz_lab.data.tables import is_table
 from aimz_lab.effects.allocation import Allocation, allocate
 from aimz_lab.effects.contrasts import PREDICTIVE_GROUPS
-from aimz_lab.effects.row_groups import Inputs, RowGroups, numbers_by_row
+from aimz_lab.effects.row_groups import Inputs, RowGroups, agreeing_labels, numbers_by_row
 from aimz_lab.effects.summaries import hdi
 from aimz_lab.errors import ArgumentError, CallError, DataError
 from aimz_lab.kernel.cache_keys import CodeKey
@@ -137,7 +138,9 @@ def decide(
     combine = None if own is None else Utility(own)
     per_unit = np.float64(1.0) if own is not None else _amounts("benefits", benefits, inputs)
     calls = [{**call, "return_sites": [site]} for call in inputs]
-    reduce = {"total": _totals(per_unit), "mean": Mean()}
+    listed = list(costs.values()) if isinstance(costs, Mapping) else [costs]
+    labels = agreeing_labels({"benefits": [benefits], "costs": listed})
+    reduce = {"total": _totals(per_unit, labels), "mean": Mean()}
     trees = compute(calls, [reduce] * len(calls), combine)
     groups = [_predictive(tree) for tree in trees]
     mean = groups[0][f"{site}_mean"]
@@ -223,10 +226,10 @@ class Utility:
         return found
 
 
-def _totals(amounts: np.ndarray) -> RowTotals:
+def _totals(amounts: np.ndarray, labels: AxisLabels | None = None) -> RowTotals:
     if amounts.ndim == 0:
-        return RowTotals(RowGroups(), float(amounts))
-    return RowTotals(RowGroups(weights=amounts))
+        return RowTotals(RowGroups(labels=labels), float(amounts))
+    return RowTotals(RowGroups(weights=amounts, labels=labels))
 
 
 def _predictive(tree: xr.DataTree) -> xr.Dataset:

@@ -89,7 +89,11 @@ class Measure:
         return self._own(name, before, after)
 
     def _own(self, name: str, before: np.ndarray, after: np.ndarray) -> np.ndarray:
-        found = np.asarray(self.contrast(before, after))
+        try:
+            found = np.asarray(self.contrast(before, after))
+        except Exception as error:
+            msg = f"contrast={name_of(self.contrast)} of {name!r} failed: {error}."
+            raise ArgumentError(msg) from error
         if found.shape != before.shape or found.dtype.kind not in "biuf":
             msg = (
                 f"contrast={name_of(self.contrast)} of {name!r} gave {found.dtype} of shape "

@@ -118,6 +118,12 @@ def overlap(
     if missing or not trained:
         msg = f"The scenario lacks the columns {', '.join(map(repr, missing))} of the trained rows."
         raise DataError(msg)
+    for what, rows in (("trained rows", trained), ("scenario", scenario)):
+        counts = {len(values) for values in rows.values()}
+        if len(counts) != 1 or 0 in counts:
+            raise DataError(
+                f"The columns of the {what} have {sorted(counts)} rows; they need some."
+            )
     low, high = _limits(limits)
     table, outside, designs = {}, [], []
     for name, values in trained.items():
@@ -156,9 +162,9 @@ def columns_of(given: Any, input_name: str, used: Set[str] | None = None) -> dic
         return {str(name): _values(given[name]) for name in names}
     try:
         array = np.asarray(given)
-    except (TypeError, ValueError):
+    except Exception:  # noqa: BLE001  what is no array is refused
         array = np.empty((), object)
-    if array.ndim == 1:
+    if array.ndim == 1 and array.dtype.kind in "biufUO":
         return {str(getattr(given, "name", None) or input_name): _values(array)}
     if array.ndim != 2 or array.dtype.kind not in "biuf":
         msg = (
@@ -220,7 +226,7 @@ def _scores(
 ) -> tuple[Any, Any, Any, Any]:
     if treatment is None:
         return None, None, None, None
-    if treatment not in trained:
+    if not isinstance(treatment, str) or treatment not in trained:
         msg = f"treatment={shown(treatment)} is no column; they are {', '.join(trained)}."
         raise ArgumentError(msg)
     values = np.unique(trained[treatment])

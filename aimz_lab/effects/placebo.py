@@ -10,10 +10,11 @@ import jax
 import numpy as np
 from jax.typing import ArrayLike
 
-from aimz_lab.data import key_data
+from aimz_lab.data import key_data, row_labels
 from aimz_lab.data.checks import check_int_from
 from aimz_lab.data.html import html_table
 from aimz_lab.data.tables import is_a, is_table
+from aimz_lab.effects.row_groups import agreeing_labels
 from aimz_lab.effects.summaries import hdi
 from aimz_lab.errors import ArgumentError, CallError, DataError
 from aimz_lab.system.imports import late_import
@@ -162,6 +163,7 @@ def _replaced(
     given: Mapping[str, Any], output: str, name: str, values: ArrayLike
 ) -> dict[str, Any]:
     old = _value_of(given, output)
+    agreeing_labels({"outcomes": [values]}, row_labels(given["X"]))
     new = np.asarray(values)
     if new.shape != np.shape(old):
         raise DataError(

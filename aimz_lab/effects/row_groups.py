@@ -92,9 +92,8 @@ def row_groups(
         weight = flags if weight is None else weight * flags
     coords = {one.name: one.labels for one in groups}
     codes = _codes(groups)
-    found = RowGroups(
-        codes, weight, coords, _labels(groups, weights, subset), _told(weights, subset)
-    )
+    values = {"by": [one.rows for one in groups], "weights": [weights], "subset": [subset]}
+    found = RowGroups(codes, weight, coords, agreeing_labels(values), _told(weights, subset))
     _check_weighed(found, groups)
     return found
 
@@ -108,9 +107,30 @@ def _codes(groups: Sequence[GroupLabels]) -> np.ndarray | None:
     return codes.astype(np.int32)
 
 
-def _labels(groups: Sequence[GroupLabels], *values: object) -> AxisLabels | None:
-    found = [one.rows for one in groups] + [row_labels(value) for value in values]
-    return next((each for each in found if each is not None), None)
+def agreeing_labels(
+    given: Mapping[str, Sequence[object]], known: AxisLabels | None = None
+) -> AxisLabels | None:
+    """Return the labels that values have for their rows, after a check that they agree.
+
+    Args:
+        given: Values by argument; those without labels agree with any.
+        known: Labels that are known already.
+
+    Raises:
+        DataError: If two label a row differently.
+    """
+    for argument, values in given.items():
+        for labels in filter(None, map(row_labels, values)):
+            row = None if known is None else known.conflict(labels)
+            if row is not None:
+                msg = (
+                    f"The rows of {argument}= have other labels than those beside it: row {row} is "
+                    f"{labels.text(row)} in {argument}= and {known.text(row)} elsewhere. Align "
+                    "them by .loc[index], or drop the labels (.to_numpy())."
+                )
+                raise DataError(msg)
+            known = labels if known is None or known.counts else known
+    return known
 
 
 def _told(weights: object, subset: object) -> dict[str, str]:
@@ -181,8 +201,11 @@ def _subset(subset: object, inputs: Inputs) -> np.ndarray | None:
 
 def _numbers(name: str, value: object) -> np.ndarray:
     try:
-        values = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError) as error:
+        values = np.asarray(value)
+        if values.dtype.kind not in "biuf":
+            raise TypeError
+        values = values.astype(np.float64)
+    except Exception as error:
         msg = f"{name}= takes one number per row; got {shown(value)}."
         raise ArgumentError(msg) from error
     if values.ndim != 1:

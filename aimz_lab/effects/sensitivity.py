@@ -12,7 +12,7 @@ import xarray as xr
 
 from aimz_lab.data.options import check_flag, real_number
 from aimz_lab.effects.measures import NO_EFFECT
-from aimz_lab.effects.summaries import draws_of, hdi
+from aimz_lab.effects.summaries import draws_of, hdi, site_of
 from aimz_lab.errors import ArgumentError
 from aimz_lab.system.imports import late_import
 from aimz_lab.types import SAMPLE_DIMS, check_choice, shown
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 Measured = Literal["risk_ratio", "odds_ratio", "hazard_ratio", "difference"]
 
 _OF_CONTRAST = {"ratio": "risk_ratio", "odds_ratio": "odds_ratio", "difference": "difference"}
+_OF_TABLE = {"ratio": "risk_ratio", "difference": "difference"}
 _STRENGTHS = (1.25, 1.5, 2.0, 3.0, 4.0, 6.0, 10.0)
 _SHARES = (0.05, 0.1, 0.2, 0.3, 0.5, 0.8)
 
@@ -109,12 +110,12 @@ def e_value(
                 f"An E-value needs a ratio, an odds ratio or a difference; the effect is {kind!r}."
             )
             raise ArgumentError(msg)
-        convert = _conversion(measure, rare, sd)
+        convert = _conversion(check_choice("measure", measure, Measured), rare, sd)
         values = np.sort(convert(draws))
         estimate = float(convert(draws.mean()))
         limits = tuple(map(float, hdi(values, prob)))
     else:
-        measure = check_choice("measure", measure or "risk_ratio", Measured)
+        measure = _measure(measure, Measured)
         convert = _conversion(measure, rare, sd)
         estimate, limits = _of_numbers(effect, low, high, se, sd, measure, convert)
     aim = 1.0 if true is None else float(convert(_number("true", true, measure)))
@@ -159,13 +160,19 @@ def tipping_points(
     """
     if isinstance(effect, xr.DataTree | xr.Dataset):
         kind, draws = average_draws(effect, site)
-        measure = measure or _OF_CONTRAST.get(kind)
+        measure = _OF_TABLE.get(kind) if measure is None else measure
+        if measure is None:
+            msg = f"A tipping point is of a ratio or a difference; the effect is {kind!r}."
+            raise ArgumentError(msg)
         effect, (low, high) = float(draws.mean()), map(float, hdi(draws, prob))
         none = NO_EFFECT.get(kind, 0.0)
         limit = none if low <= none <= high else (low if effect > none else high)
-    measure = check_choice("measure", measure or "risk_ratio", Literal["risk_ratio", "difference"])
+    measure = _measure(measure, Literal["risk_ratio", "difference"])
     is_ratio = measure == "risk_ratio"
-    listed = (_STRENGTHS if is_ratio else _SHARES) if strengths is None else strengths
+    try:
+        listed = (_STRENGTHS if is_ratio else _SHARES) if strengths is None else list(strengths)
+    except TypeError:  # it is refused as a strength
+        listed = [math.nan]
     values = np.array([real_number(one) for one in listed])
     allowed = values >= 1 if is_ratio else (values > 0) & (values <= 1)
     if not len(values) or not (allowed & np.isfinite(values)).all():
@@ -179,6 +186,10 @@ def tipping_points(
     pd = late_import("pandas")
     name = "confounder and treatment" if is_ratio else "difference in shares"
     return pd.DataFrame(table, index=pd.Index(values, name=name))
+
+
+def _measure(measure: object, allowed: object) -> Any:
+    return check_choice("measure", "risk_ratio" if measure is None else measure, allowed)
 
 
 def _ratio_needed(ratio: float, strengths: np.ndarray) -> np.ndarray:
@@ -203,17 +214,12 @@ def average_draws(effect: xr.DataTree | xr.Dataset, site: str | None) -> tuple[s
         ArgumentError: If there are several sites or entries, or no draws.
     """
     found = draws_of(effect)
-    names = list(map(str, found.data_vars))
-    if site is None and len(names) == 1:
-        site = names[0]
-    if site not in names:
-        msg = f"site={shown(site)} is not among the sites of the effect: {', '.join(names)}."
-        raise ArgumentError(msg)
-    draws = found[site]
+    draws = site_of(found, site)
     if set(draws.dims) != set(SAMPLE_DIMS):
+        dims = ", ".join(map(str, draws.dims))
         msg = (
-            f"{site!r} has the dimensions {', '.join(map(str, draws.dims))}; choose one entry, or "
-            "average: im.estimate_effect(..., average=True)."
+            f"{draws.name!r} has the dimensions {dims}; choose one entry, or average: "
+            "im.estimate_effect(..., average=True)."
         )
         raise ArgumentError(msg)
     values = np.asarray(draws.values, dtype=np.float64).ravel()

@@ -187,3 +187,22 @@ def _of_draws(values: np.ndarray, asked: Asked) -> np.ndarray:
         inside = (values >= asked.rope[0]) & (values <= asked.rope[1])
         parts.append(np.where(unknown, np.nan, inside.mean(0)))
     return np.stack(parts)
+
+
+def site_of(effect: xr.Dataset, site: object) -> xr.DataArray:
+    """Return the draws of one site.
+
+    Args:
+        effect: The effect.
+        site: Its site; ``None`` for the only one with draws.
+
+    Raises:
+        ArgumentError: If there is no such site, or there are several and none is named.
+    """
+    names = [str(n) for n, v in effect.data_vars.items() if set(SAMPLE_DIMS) <= set(v.dims)]
+    if site is None and len(names) == 1:
+        site = names[0]
+    if not isinstance(site, str) or site not in names:
+        msg = f"site={shown(site)} is not among the sites with draws: {', '.join(names) or 'none'}."
+        raise ArgumentError(msg)
+    return effect[site]

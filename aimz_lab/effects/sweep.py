@@ -85,7 +85,7 @@ class Sweep:
         Args:
             parts: Averages for each of :meth:`values`.
         """
-        found = [_average_sites(part) for part in parts]
+        found = [_average_sites(part, self.name) for part in parts]
         if self.reference is not None:
             at = self._reference_at
             base = found[len(self.grid) if at is None else at]
@@ -211,10 +211,18 @@ def _filled(name: str, given: Any, value: Any) -> np.ndarray | float | int:
     return np.full(old.shape, value, dtype=dtype)
 
 
-def _average_sites(part: xr.Dataset) -> xr.Dataset:
-    """Return the averages by the names of their sites."""
+def _average_sites(part: xr.Dataset, swept: str) -> xr.Dataset:
+    """Return the averages by the names of their sites, without that of the swept site.
+
+    Raises:
+        ArgumentError: If no site is left.
+    """
     ending = f"_{AVERAGE}"
     names = {name: name.removesuffix(ending) for name in map(str, part) if name.endswith(ending)}
+    names = {name: site for name, site in names.items() if site != swept}
+    if not names:
+        msg = f"Nothing but {swept!r} itself is returned; name other sites by return_sites=."
+        raise ArgumentError(msg)
     return part[list(names)].rename_vars(names).drop_attrs()
 
 

@@ -11,13 +11,14 @@ import xarray as xr
 from jax.typing import ArrayLike
 from jaxtyping import Float
 
+from aimz_lab.data import labels_of_index
 from aimz_lab.data.checks import check_int_from
 from aimz_lab.effects.averages import PIECE_VALUES, row_dim
-from aimz_lab.effects.row_groups import numbers_by_row
-from aimz_lab.effects.summaries import draws_of, hdi
+from aimz_lab.effects.row_groups import agreeing_labels, numbers_by_row
+from aimz_lab.effects.summaries import draws_of, hdi, site_of
 from aimz_lab.errors import ArgumentError, DataError
 from aimz_lab.system.imports import late_import
-from aimz_lab.types import SAMPLE_DIMS, shown
+from aimz_lab.types import SAMPLE_DIMS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -100,10 +101,14 @@ def uplift(
     """
     draws, rows = _by_row(effect, site)
     n_rows = draws.sizes[rows]
+    known = labels_of_index(draws.indexes[rows], named=False) if rows in draws.indexes else None
+    agreeing_labels({"outcome": [outcome], "treated": [treated], "weights": [weights]}, known)
     y, flags = (numbers_by_row(n, v, ()) for n, v in (("outcome", outcome), ("treated", treated)))
     weight = np.ones(n_rows) if weights is None else numbers_by_row("weights", weights, ())
     _check_rows(n_rows, y, flags, weight)
     bins = check_int_from(1, "bins", bins)
+    if bins > n_rows:
+        raise ArgumentError(f"bins={bins} is more than the {n_rows:,} rows; use fewer.")
     mean = draws.mean(SAMPLE_DIMS, dtype=np.float64).values
     data = y, flags.astype(bool), weight
     codes = _bins(mean, bins)
@@ -127,18 +132,13 @@ def uplift(
 
 def _by_row(effect: xr.DataTree | xr.Dataset, site: str | None) -> tuple[xr.DataArray, str]:
     found = draws_of(effect)
-    names = [str(n) for n, v in found.data_vars.items() if set(SAMPLE_DIMS) <= set(v.dims)]
-    if site is None and len(names) == 1:
-        site = names[0]
-    if site not in names:
-        msg = f"site={shown(site)} is not among the sites of the effect: {', '.join(names)}."
-        raise ArgumentError(msg)
-    draws = found[site]
+    draws = site_of(found, site)
     rows = row_dim(draws, found, None)
     if rows is None or draws.ndim != 3:
+        dims = ", ".join(map(str, draws.dims))
         msg = (
-            f"{site!r} has the dimensions {', '.join(map(str, draws.dims))}; uplift needs draws of "
-            "the effect on each row: im.estimate_effect(...) without by= and reduce=."
+            f"{draws.name!r} has the dimensions {dims}; uplift needs draws of the effect on each "
+            "row: im.estimate_effect(...) without by= and reduce=."
         )
         raise ArgumentError(msg)
     return draws, rows

@@ -174,7 +174,16 @@ def _check_axes(
 def check_reducer_labels(reducers: Mapping[str, object], labels: CallLabels) -> None:
     """Raise :class:`DataError` if a reducer labels its rows in another order than the data."""
     for name, reducer in reducers.items():
-        _check_rows(f"by= of {name!r}", getattr(reducer, "row_labels", None), labels.rows)
+        given = getattr(reducer, "row_labels", None)
+        by_row = getattr(reducer, "by_row", None) is not None
+        unlabelled = given is None or labels.rows is None or given.counts != labels.rows.counts
+        if by_row and labels.shuffled and unlabelled:
+            msg = (
+                f"by= of {name!r} has one label per row, and the loader reads the rows in a "
+                "shuffled order. Pass its dataset, or a loader with shuffle=False."
+            )
+            raise DataError(msg)
+        _check_rows(f"by= of {name!r}", given, labels.rows)
 
 
 def check_same_rows(one: CallLabels, other: CallLabels) -> None:

@@ -89,6 +89,8 @@ def test_groups_weights_and_a_part_of_the_rows_in_one_pass_and_of_trees(im, key)
     effect = im.estimate_effect(**given, **options).posterior_predictive
     assert effect.rate.dims == ("chain", "draw", "clinic", "sex")
     assert effect.attrs["weights"] == "survey"
+    treated = im.estimate_effect(**given, subset=TREATED).posterior_predictive.rate
+    np.testing.assert_allclose(treated.values[0], average(AFTER - BEFORE, None, TREATED), rtol=2e-5)
     at = (CLINIC == "north") & (SEX == 1) & TREATED
     expected = average(AFTER, WEIGHTS, at) / average(BEFORE, WEIGHTS, at)
     north = effect.rate.sel(clinic="north", sex=1).values[0]
@@ -159,6 +161,27 @@ def test_bad_input_is_refused_by_name_and_costs_no_key(im, name):
     with pytest.raises(error, match=said):
         im.estimate_effect(**given, **options)
     assert im.rng_key == before
+
+
+def test_a_single_group_keeps_its_dimension_also_after_none(im):
+    found = [im.estimate_effect(**sides(), by=by, weights=WEIGHTS) for by in (0 * SEX, None)]
+    one, none = (tree.posterior_predictive.rate for tree in found)
+    assert (one.dims, none.dims) == (("chain", "draw", "group"), ("chain", "draw"))
+    np.testing.assert_allclose(one.sel(group=0), none, rtol=1e-6)
+
+
+def test_rows_labelled_in_another_order_are_refused(im):
+    index = pd.RangeIndex(1000, 1000 + N, name="person")
+    given = {n: {**side, "X": pd.Series(X, index)} for n, side in sides().items()}
+    frame = pd.DataFrame({"clinic": CLINIC, "w": WEIGHTS}, index)
+    effect = im.estimate_effect(**given, by=frame.clinic, weights=frame.w).posterior_predictive
+    assert effect.rate.dims == ("chain", "draw", "clinic")
+    for wrong in ({"by": frame.clinic[::-1]}, {"by": frame.clinic, "weights": frame.w[::-1]}):
+        with pytest.raises(DataError, match="other labels than"):
+            im.estimate_effect(**given, **wrong)
+    trees = [im.predict(**side, progress=False, rng_key=im.rng_key) for side in given.values()]
+    with pytest.raises(DataError, match="other labels than"):
+        im.estimate_effect(*trees, subset=frame.w[::-1] > 1)
 
 
 def test_a_ratio_to_nothing_is_refused(im):

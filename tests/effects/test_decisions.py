@@ -123,6 +123,7 @@ def test_ties_are_counted_and_go_to_the_first_rows():
         ({"costs": PRICE[:5]}, DataError, "costs= has 5 values"),
         ({"benefits": "income"}, ArgumentError, "benefits='income': no column"),
         ({"benefits": VALUE[:5]}, DataError, "5"),
+        ({"costs": pd.Series(PRICE, range(100, 100 + N))[::-1]}, DataError, "other labels"),
         ({"benefits": np.nan}, ArgumentError, "benefits="),
     ],
 )

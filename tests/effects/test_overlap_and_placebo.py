@@ -75,7 +75,7 @@ def test_treated_rows_without_a_counterpart_are_counted(im):
 
 
 @pytest.mark.slow
-def test_placebos_find_nothing_and_the_model_stays_as_it_was(im):
+def test_placebos_find_nothing_and_the_model_stays_as_it_was(im, key):
     x = ((AGE - 40) / 10).astype(np.float32)[:400]
     treated = RANDOM[:400]
     y = x + 2 * treated - 1 + _rng.normal(size=400).astype(np.float32)
@@ -99,6 +99,7 @@ def test_placebos_find_nothing_and_the_model_stays_as_it_was(im):
         on_batch=True,
         fit=steps,
         prob=0.99,
+        rng_key=key,
     )
     assert tested.covered == 0.5
     assert "a confounder is likely" in repr(tested)

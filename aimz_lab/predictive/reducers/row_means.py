@@ -45,8 +45,8 @@ class RowMeans(OverDraws):
 
     @property
     def key(self) -> tuple[object, ...]:
-        """Equal for the same number of groups; codes and weights are no part of the program."""
-        return RowMeans, self._groups.n_groups, self.by_row is None
+        """Equal for the same shape of groups; codes and weights are no part of the program."""
+        return RowMeans, self._groups.shape, self.by_row is None
 
     def block(self, values: Draws, valid: RowMask, by_row: RowValues | None) -> jax.Array:
         """Weighted sums for each draw and group, ``(S, *groups, ...)``."""
