@@ -61,7 +61,7 @@ def allocate(
         raise DataError(msg)
     price = _price(utility, cost, budget)
     choice = _at_price(utility, cost, price)
-    choice, tied = _filled(utility, cost, budget, choice, price)
+    choice, tied = _filled(utility, cost, budget, choice)
     best = (utility - price * cost).max(0).sum() + price * budget
     reached = np.take_along_axis(utility, choice[None], 0).sum()
     gap = max(0.0, float(best - reached))
@@ -96,7 +96,7 @@ def _price(utility: np.ndarray, cost: np.ndarray, budget: float) -> float:
 
 
 def _filled(
-    utility: np.ndarray, cost: np.ndarray, budget: float, choice: np.ndarray, price: float
+    utility: np.ndarray, cost: np.ndarray, budget: float, choice: np.ndarray
 ) -> tuple[np.ndarray, int]:
     """Spend what is left on the rows that gain most per cost; count those that miss by a tie."""
     choice, left = choice.copy(), budget - _spent(cost, choice)
@@ -109,6 +109,7 @@ def _filled(
     needed = extra[actions, rows]
     least_to_come = np.minimum.accumulate(needed[::-1])[::-1]
     changed: set[int] = set()
+    last = np.inf
     for i in range(len(rows)):
         if least_to_come[i] > left:
             break
@@ -116,5 +117,6 @@ def _filled(
             choice[rows[i]] = actions[i]
             left -= needed[i]
             changed.add(int(rows[i]))
-    at_margin = rows[rate >= price * (1 - 1e-9)]
-    return choice, len(set(at_margin.tolist()) - changed)
+            last = rate[i]
+    equal = rows[np.abs(rate - last) <= 1e-9 * last] if changed else rows[:0]
+    return choice, len(set(equal.tolist()) - changed)

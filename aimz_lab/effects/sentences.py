@@ -148,5 +148,5 @@ def _written(value: float, asked: Asked) -> str:
 
 def _chance(value: float) -> str:
     if value > 0.999:
-        return "above 99.9%" if value < 1 else "100% of the draws"
+        return "above 99.9%" if value < 1 else "100% (every draw)"
     return "below 0.1%" if 0 < value < 0.001 else f"{value:.1%}"

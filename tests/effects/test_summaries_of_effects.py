@@ -45,7 +45,7 @@ def test_the_paragraph_says_the_numbers_and_the_caveats():
     ratio = effect(1.5, contrast="ratio", sd=0.1)
     text = summarize_effect(ratio, prob=0.9, direction="greater", rope=0.1).y.attrs["text"]
     assert "makes y 1.5 times what it was on average (90% interval 1.34 times to 1.66" in text
-    assert "probability that it is above 1 is 100% of the draws" in text
+    assert "probability that it is above 1 is 100% (every draw)" in text
     assert "relevant, as the interval lies outside" in text
     assert "no cause of both treatment and outcome" in text
     groups = summarize_effect(effect(-9.0, 0.0, 1.0, 2.0, 9.0), prob=0.9).y.attrs["text"]
