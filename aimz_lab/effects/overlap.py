@@ -151,10 +151,10 @@ def columns_of(given: Any, input_name: str, used: Set[str] | None = None) -> dic
         ArgumentError: If these are no rows in memory.
         DataError: If an argument has more than two axes.
     """
-    if isinstance(given, Mapping):
+    if isinstance(given, Mapping) and not is_a(given, "xarray", "DataTree", "Dataset"):
         found = {}
         for name, value in given.items():
-            if np.ndim(value) or is_table(value):
+            if is_table(value) or np.ndim(value) > 0:
                 found |= columns_of(value, input_name if name == "X" else name, used)
         return found
     if is_table(given):

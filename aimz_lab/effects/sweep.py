@@ -149,15 +149,28 @@ def check_sweep(
         raise ArgumentError(f"There is no {of or 'column, argument or site'} {name!r}. {known}.")
     check_name("the swept input", name, ArgumentError)
     values = _grid(name, grid)
-    if reference is not None and np.ndim(reference) != 0:
-        msg = f"reference={shown(reference)} is not allowed; use one value of {name!r}."
-        raise ArgumentError(msg)
+    if reference is not None:
+        reference = _reference(name, reference, values)
     return Sweep(name, found[0], values, reference, check_contrast(contrast))
 
 
 def averages_over(groups: RowGroups) -> dict[str, RowMeans]:
     """Return the reducer of the averages for each value."""
     return {AVERAGE: RowMeans(groups)}
+
+
+def _reference(name: str, reference: Any, grid: np.ndarray) -> Any:
+    """Return one value of the kind of the grid's."""
+    try:
+        value = np.asarray([reference])
+    except (TypeError, ValueError):
+        value = np.empty(0)
+    kinds = "iufb" if grid.dtype.kind in "iufb" else grid.dtype.kind
+    is_one = value.shape == (1,) and value.dtype.kind in kinds
+    if not is_one or (value.dtype.kind == "f" and not np.isfinite(value).all()):
+        msg = f"reference={shown(reference)} is not allowed; use one value of {name!r}."
+        raise ArgumentError(msg)
+    return value.tolist()[0]
 
 
 def _grid(name: str, grid: ArrayLike) -> np.ndarray:

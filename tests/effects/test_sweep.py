@@ -72,6 +72,10 @@ def test_a_column_by_group_against_a_reference(im, data):
     # Both have one noise, so that the ratio is near that of the expected values.
     expected = 100 * B[:, 0] / 10
     np.testing.assert_allclose(ages.y.sel(age=1.0, clinic="west").values[0], expected, atol=3.0)
+
+
+def test_the_picture_has_a_line_for_each_group(im, data):
+    pytest.importorskip("matplotlib")
     (axes,) = lab.plot_effect(im.sweep("age", [0.0, 1.0], **data, by={"clinic": CLINIC})).axes
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("age", "average of y")
     assert [t.get_text() for t in axes.get_legend().get_texts()] == ["east", "west"]
@@ -116,6 +120,8 @@ def test_a_level_of_a_category_in_a_table():
         ("dose", [1.0, np.nan], {}, "finite values"),
         ("dose", [1.0, 1.0], {}, "more than once"),
         ("dose", DOSES, {"reference": [1.0]}, "use one value of 'dose'"),
+        ("dose", DOSES, {"reference": "none"}, "use one value of 'dose'"),
+        ("y", DOSES, {"return_sites": ["y"]}, "Nothing but 'y' itself"),
         ("dose", DOSES, {"contrast": "odds"}, "contrast='odds'"),
         (5, DOSES, {}, "name=5"),
     ],
