@@ -29,6 +29,7 @@ from aimz_lab.data.options import check_flag, check_mapping, check_path, check_t
 from aimz_lab.effects.contrasts import check_same_scale, contrast_trees
 from aimz_lab.effects.decisions import Benefits, Costs, Decision, check_actions, decide
 from aimz_lab.effects.effect_kind import EffectKind, arguments_of, effect_kind
+from aimz_lab.effects.effect_tree import as_effect
 from aimz_lab.effects.measures import Contrast
 from aimz_lab.effects.overlap import Overlap, columns_of, overlap
 from aimz_lab.effects.placebo import Placebo, check_outcomes, placebo, with_treatment
@@ -52,7 +53,7 @@ from aimz_lab.errors import (
 from aimz_lab.inference.checkpoint.checkpoint import Checkpoint, load_checkpoint
 from aimz_lab.inference.checkpoint.provenance import Origin
 from aimz_lab.inference.copies import copied, pickled, unpickled
-from aimz_lab.inference.describe import describe, describe_html, describe_in_a_line
+from aimz_lab.inference.describe import Standing, describe, describe_html, describe_in_a_line
 from aimz_lab.inference.feeds.inputs import batch_data
 from aimz_lab.inference.feeds.placement import resolve_placement
 from aimz_lab.inference.feeds.schema import InputSchema
@@ -69,7 +70,9 @@ from aimz_lab.inference.request import (
     StepOptions,
     ViResult,
 )
+from aimz_lab.inference.run.displays import all_callbacks
 from aimz_lab.inference.run.events import Callback, Run
+from aimz_lab.inference.run.getting_ready import getting_ready
 from aimz_lab.inference.run.handle import RunHandle
 from aimz_lab.inference.saved_model import ModelState, SavedModel, save_model
 from aimz_lab.inference.svi.learner import SviLearner
@@ -105,6 +108,7 @@ from aimz_lab.types import (
     RowDependence,
     ShardAxis,
     Store,
+    callable_name,
     check_choice,
 )
 
@@ -187,6 +191,7 @@ class ImpactModel:
         self._one_change = OneChange()
         self._trained = Trained()
         self._last_run: Run | None = None
+        self._loaded_from = ""
         self._n_obs: int | None = None
         self._warned_of_n_obs = False
 
@@ -771,7 +776,8 @@ class ImpactModel:
         with self._one_change.begin("set_posterior_sample"):
             trained, predicted = self._trained, self._predictor.spec
             check_posterior(posterior, trained.spec, predicted)
-            self._trained = trained.with_posterior(posterior, trained.fingerprint)
+            given = trained.with_posterior(posterior, trained.fingerprint, is_given=True)
+            self._trained = given
         return self
 
     def predict(
@@ -1483,7 +1489,7 @@ class ImpactModel:
         kind = effect_kind(contrast, by, weights, subset, average, inputs)
         computed = any(output is not None for output in outputs)
         if not (computed or on_batch) and can_share_a_pass(*args):
-            return self._effect_in_one_pass(*args, reduce, kind)
+            return as_effect(self._effect_in_one_pass(*args, reduce, kind))
         if reduce is not None:
             msg = (
                 "reduce= works on two scenarios given by their arguments, with one rng_key and the "
@@ -1495,7 +1501,8 @@ class ImpactModel:
             args = tuple(each and {**each, "return_datatree": True} for each in args)
             predict = self.predict_on_batch
         with self._keys.on_demand() as new_key:
-            return contrast_trees(*computed_scenarios(predict, outputs, args, new_key), kind)
+            both = computed_scenarios(predict, outputs, args, new_key)
+            return as_effect(contrast_trees(*both, kind))
 
     def sweep(
         self,
@@ -1845,6 +1852,7 @@ class ImpactModel:
         model._table = saved.read_table(partial(_saved_table, model._kernel))
         if model._table is not None:
             model._own_keywords = OwnKeywords(model._kernel, model._table.spec.parts)
+        model._loaded_from = str(path)
         model._restore(
             saved, check_mapping("kernel_kwargs", kernel_kwargs, "kernel arguments by name")
         )
@@ -1875,10 +1883,16 @@ class ImpactModel:
         TemporaryResults.remove_all()
 
     def __repr__(self) -> str:
-        return describe_in_a_line(self.describe())
+        return describe_in_a_line(self.describe(), self._standing)
 
     def _repr_html_(self) -> str:
-        return describe_html(self.describe())
+        return describe_html(self.describe(), self._standing)
+
+    @property
+    def _standing(self) -> Standing:
+        fitted = self._trained.fitted
+        loaded_from = "" if self._last_run else self._loaded_from
+        return Standing(self._last_run, loaded_from, fitted is not None and fitted.is_given)
 
     # Shared by the public methods. Only these assign the results of a training.
 
@@ -1950,8 +1964,9 @@ class ImpactModel:
         blocking: bool,
     ) -> Self | RunHandle[Self]:
         """Run a fit to its end, here or on a thread."""
-        with self._explained():
-            fit = self._learner.start(request, self._trained.state)
+        found = all_callbacks(request.callbacks, request.progress)
+        with getting_ready(callable_name(self.kernel), found), self._explained():
+            fit = self._learner.start(replace(request, callbacks=found), self._trained.state)
         before, self._last_run = self._last_run, fit.run
 
         def refuse() -> None:

@@ -38,6 +38,23 @@ def fixed(value: float, decimals: int = 0, *, group: str = ",") -> str:
     return f"{_WIDEST.quantize(Decimal(float(value)), unit):z{group}.{decimals}f}"
 
 
+def number(value: float | None, digits: int = 4) -> str:
+    """Write a value with ``digits`` significant digits, thousands in groups.
+
+    Example:
+        >>> number(1.41823), number(-10_432.7), number(0.0000123), number(None)
+        ('1.418', '-10,433', '1.23e-05', '-')
+    """
+    if value is None:
+        return "-"
+    if not math.isfinite(value):
+        return str(value)
+    if 10 ** (digits - 1) <= abs(value) < 1e9:
+        return fixed(value)
+    rounded = Context(prec=digits, rounding=ROUND_HALF_UP).create_decimal(float(value))
+    return f"{float(rounded):z.{digits}g}"
+
+
 def count(value: float | None) -> str:
     """Write a whole number, thousands in groups.
 
@@ -108,9 +125,13 @@ class StatusLine:
 
     def close(self, text: str) -> None:
         """Show ``text`` uncut as the last line, and go to a new one."""
+        self.clear()
+        self._put(f"{self._encodable(text)}\n")
+
+    def clear(self) -> None:
+        """Take the line away where it can be written over; elsewhere it stays."""
         if self.rewrite:
             self._put(f"\r{' ' * self._length}\r")
-        self._put(f"{self._encodable(text)}\n")
         self._length = 0
 
     def _encodable(self, text: str) -> str:
@@ -165,7 +186,7 @@ class CallProgress:
         self._shown = False
         stream = stream or sys.stderr
         # A process without a console has no standard error.
-        self._line = _line_on(stream) if enabled and stream is not None else None
+        self._line = progress_line(stream) if enabled and stream is not None else None
 
     def __enter__(self) -> Self:
         self._began = self._clock()
@@ -207,7 +228,13 @@ class CallProgress:
         return [f"ETA {duration(left)}"]
 
 
-def _line_on(stream: IO[str]) -> StatusLine:
+def progress_line(stream: IO[str] | None = None) -> StatusLine:
+    """Return the line of a call: written over itself on a terminal and in a notebook.
+
+    Args:
+        stream: Where to write; standard error, as it is now, by default.
+    """
+    stream = stream or sys.stderr
     # A kernel's stream says that it is no terminal, and its page writes lines over all the same.
     is_notebook = type(stream).__module__ == "ipykernel.iostream"
     return StatusLine(stream, rewrite=is_notebook or stream.isatty())

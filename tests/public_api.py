@@ -16,6 +16,7 @@ import nbformat
 
 import aimz_lab
 from aimz_lab import Callback, lab
+from aimz_lab.inference.run.getting_ready import Display
 from aimz_lab.predictive import Reducer
 
 SECTIONS = ("Args", "Attributes", "Returns", "Yields", "Raises", "Warns", "Example")
@@ -36,7 +37,7 @@ _CHECKS = {
     "site_names": "ArgumentError",
 }
 # A listener's events and a reducer's members are documented once, where the contract is.
-_CONTRACTS = {Callback: vars(Callback), Reducer: ("block", "finish")}
+_CONTRACTS = {Callback: vars(Callback), Display: vars(Display), Reducer: ("block", "finish")}
 
 
 class Public(NamedTuple):

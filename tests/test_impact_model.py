@@ -16,7 +16,9 @@ import pytest
 
 from aimz_lab import ImpactModel
 from aimz_lab.errors import ArgumentError, ArtifactGoneError
+from aimz_lab.inference.run.run_words import loss_per_row
 from aimz_lab.lab.callbacks import EarlyStopping
+from aimz_lab.progress import number
 from tests.runs import mean_field_model
 
 pytestmark = pytest.mark.allow_rank_promotion  # NumPyro's guides draw with a sample shape
@@ -73,10 +75,10 @@ def test_description_is_plain_and_complete(fitted):
 
 def test_a_line(fitted):
     new = mean_field_model(sales)
-    assert repr(new) == "<ImpactModel sales(X, group, y), SVI/AutoNormal, not fitted>"
+    assert repr(new) == "<ImpactModel sales(X, group, y): SVI with AutoNormal, not trained yet>"
     assert repr(fitted) == (
-        "<ImpactModel sales(X, group, y), SVI/AutoNormal, trained on 30 rows of X and y and group, "
-        "1,200 draws>"
+        "<ImpactModel sales(X, group, y): SVI with AutoNormal, trained on 30 rows of X, y and "
+        f"group, loss {number(loss_per_row(fitted.last_run))} per row, 1,200 posterior draws>"
     )
 
 
@@ -104,9 +106,10 @@ def test_table(fitted):
     cells = _Cells()
     cells.feed(fitted._repr_html_())
     assert not cells.open
-    assert cells.rows[0] == ["site", "kind", "shape", "type", "plates", "draws"]
-    assert ["level", "latent", "(3)", "float32", "shop", "1,200 x (3)"] in cells.rows
-    assert "<table>" not in mean_field_model(sales)._repr_html_()
+    assert ["method", "SVI with AutoNormal"] in cells.rows
+    assert ["site", "kind", "shape", "plates", "posterior draws"] in cells.rows
+    assert ["level", "latent", "(3)", "shop", "1,200 of shape (3)"] in cells.rows
+    assert "Sites" not in mean_field_model(sales)._repr_html_()
 
 
 @pytest.fixture

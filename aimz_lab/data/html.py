@@ -11,7 +11,7 @@ def html_table(caption: str, header: Sequence[str], rows: Iterable[Sequence[obje
 
     Args:
         caption: One line above the table.
-        header: The column names.
+        header: The column names; without any, the first cell of a row names it.
         rows: The cells of each row; ``str`` gives their text.
 
     Example:
@@ -22,16 +22,22 @@ def html_table(caption: str, header: Sequence[str], rows: Iterable[Sequence[obje
     cell = "text-align:left;padding:2px 12px 2px 0;background:transparent;color:inherit"
     line = "border-bottom:1px solid currentColor"
     head = "".join(f'<th scope="col" style="{cell};{line}">{escape(h)}</th>' for h in header)
-    body = "".join(
-        "<tr>" + "".join(f'<td style="{cell}">{escape(str(c))}</td>' for c in row) + "</tr>"
-        for row in rows
-    )
+    body = "".join(f"<tr>{_cells(row, cell, named=not header)}</tr>" for row in rows)
     return (
-        f'<table style="border-collapse:collapse;color:inherit">'
-        f'<caption style="caption-side:top;text-align:left;color:inherit;padding-bottom:4px">'
+        '<table style="border-collapse:collapse;color:inherit">'
+        '<caption style="caption-side:top;text-align:left;white-space:nowrap;color:inherit;'
+        'padding-bottom:4px">'
         f"{escape(caption)}</caption>"
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        f"{f'<thead><tr>{head}</tr></thead>' if header else ''}<tbody>{body}</tbody></table>"
     )
+
+
+def _cells(row: Sequence[object], style: str, *, named: bool) -> str:
+    """Return the cells of a row; of a ``named`` one the first is its heading."""
+    cells = [f'<td style="{style}">{escape(str(cell))}</td>' for cell in row]
+    if named:
+        cells[0] = f'<th scope="row" style="{style};font-weight:600">{escape(str(row[0]))}</th>'
+    return "".join(cells)
 
 
 def format_bytes(n_bytes: int) -> str:

@@ -14,6 +14,7 @@ from aimz_lab.data.options import real_number
 from aimz_lab.effects.asked import Asked, Direction
 from aimz_lab.effects.averages import PIECE_VALUES
 from aimz_lab.effects.contrasts import PREDICTIVE_GROUPS
+from aimz_lab.effects.effect_summary import EffectSummary
 from aimz_lab.effects.sentences import paragraph, verdict_of
 from aimz_lab.errors import ArgumentError
 from aimz_lab.predictive.reducers.intervals import narrowest_interval
@@ -74,7 +75,7 @@ def summarize_effect(
     direction: Direction | None = None,
     delta: float | None = None,
     rope: float | tuple[float, float] | None = None,
-) -> xr.Dataset:
+) -> EffectSummary:
     """Summarise an effect over its draws, in numbers and in a paragraph.
 
     The standard deviation has ``S - 1`` in its denominator. The paragraph is the attribute ``text``
@@ -94,7 +95,8 @@ def summarize_effect(
 
     Returns:
         For each site its ``mean``, ``sd`` and ends of the highest-density interval, and what was
-        asked for, along a dimension ``summary``.
+        asked for, along a dimension ``summary``. It prints as a table; ``.table()`` is a data
+        frame.
 
     Raises:
         ArgumentError: If this is no tree and no dataset, there is no predictive group, a site has
@@ -114,7 +116,7 @@ def summarize_effect(
     found = {name: _summarize(site, asked) for name, site in effect.data_vars.items()}
     for name, site in found.items():
         site.attrs["text"] = paragraph(str(name), site, asked, effect[name])
-    summary = xr.Dataset(found)
+    summary = EffectSummary(found)
     if asked.rope is None:
         return summary
     verdicts = {f"{name}_verdict": verdict_of(site, asked) for name, site in found.items()}

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from html import escape
+from dataclasses import dataclass
 
 from numpyro.infer import MCMC, SVI
 
+from aimz_lab.data.html import html_table
 from aimz_lab.inference.feeds.ranges import plain_ranges
 from aimz_lab.inference.feeds.schema import InputSchema
 from aimz_lab.inference.posterior import Posterior
+from aimz_lab.inference.run.run import Run
+from aimz_lab.inference.run.run_words import (
+    STATUS_WORDS,
+    loss_words,
+    method_words,
+    position,
+    with_total,
+)
 from aimz_lab.kernel.checks.preflight import parameter_names
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.kernel.spec import KernelSpec
+from aimz_lab.progress import count
 from aimz_lab.types import JsonObject, callable_name
 
 MOST_COLUMNS = 64
@@ -92,66 +102,97 @@ def _training(schema: InputSchema | None) -> JsonObject | None:
     return {"n_obs": schema.n_obs, "batch_size": schema.batch_size, "fields": fields}
 
 
-def describe_in_a_line(described: JsonObject) -> str:
+@dataclass(frozen=True)
+class Standing:
+    """What a model has been through; it is no part of what is saved.
+
+    Attributes:
+        run: Its last training in this process, or ``None``.
+        loaded_from: The folder that it was loaded from, if nothing was trained since.
+        has_given_draws: Whether its draws were set by the user.
+    """
+
+    run: Run | None = None
+    loaded_from: str = ""
+    has_given_draws: bool = False
+
+
+def describe_in_a_line(described: JsonObject, standing: Standing) -> str:
     """Return the result of :func:`describe` in a line."""
-    call = f"{described['kernel']}({', '.join(described['arguments'])})"
-    parts = [call, _method(described), *_state(described)]
-    return f"<ImpactModel {', '.join(parts)}>"
+    return f"<ImpactModel {_call(described)}: {', '.join(_facts(described, standing).values())}>"
 
 
-def _method(described: JsonObject) -> str:
-    return "/".join(filter(None, (described["inference"], described["guide"])))
+def describe_html(described: JsonObject, standing: Standing) -> str:
+    """Return the result of :func:`describe` as HTML, in the colours of the page."""
+    found = _facts(described, standing)
+    if (run := standing.run) is not None:
+        found["training"] += f" ({run.reason})" if run.reason else ""
+        found |= {"loss": words} if (words := with_total(run)) else {}
+    if not described["fitted"]:
+        found["next"] = _NEXT[described["inference"] == "MCMC"]
+    table = html_table(f"ImpactModel {_call(described)}", (), list(found.items()))
+    heads = ("site", "kind", "shape", "plates", "posterior draws")
+    rows = [_row(name, site, described) for name, site in described["sites"].items()]
+    return f"<div>{table}{html_table('Sites', heads, rows) if rows else ''}</div>"
 
 
-def _state(described: JsonObject) -> list[str]:
-    parts = []
-    trained = described["trained_on"]
-    if trained:
-        rows = "rows" if trained["n_obs"] is None else f"{trained['n_obs']:,} rows"
-        parts.append(f"trained on {rows} of {' and '.join(trained['fields'])}")
+_NEXT = {
+    False: "fit(X, y) or fit_on_batch(X, y) trains it",
+    True: "fit_on_batch(X, y) runs its chains",
+}
+
+
+def _call(described: JsonObject) -> str:
+    return f"{described['kernel']}({', '.join(described['arguments'])})"
+
+
+def _facts(described: JsonObject, standing: Standing) -> dict[str, str]:
+    """Return what a person wants to know of a model, by name."""
+    run, own = standing.run, filter(None, (described["inference"], described["guide"]))
+    method = " with ".join(own) if run is None else method_words(run.info.method)
+    found = {"method": method, "training": _training_words(described, standing)}
+    if run is not None and (words := loss_words(run)):
+        found["loss"] = f"loss {words}"
     if described["fitted"]:
         chains = described["num_chains"]
         several = f" in {chains} chains" if chains > 1 else ""
-        parts.append(f"{described['num_samples']:,} draws{several}")
-    return parts or ["not fitted"]
+        origin = " set by hand" if standing.has_given_draws else ""
+        found["posterior"] = f"{count(described['num_samples'])} posterior draws{several}{origin}"
+    elif described["trained_on"]:
+        found["posterior"] = "no posterior draws yet"
+    return found
 
 
-def describe_html(described: JsonObject) -> str:
-    """Return the result of :func:`describe` as HTML."""
-    call = f"{described['kernel']}({', '.join(described['arguments'])})"
-    heads = ("site", "kind", "shape", "type", "plates", "draws")
-    rows = "".join(_row(name, site, described) for name, site in described["sites"].items())
-    head = "".join(f"<th>{name}</th>" for name in heads)
-    state = ", ".join([_method(described), *_state(described)])
-    return (
-        f"<div><p><b>ImpactModel</b> <code>{escape(call)}</code>, {escape(state)}</p>"
-        + (f"<table><tr>{head}</tr>{rows}</table>" if rows else "")
-        + _fields(described["trained_on"])
-        + "</div>"
-    )
-
-
-def _row(name: str, site: JsonObject, described: JsonObject) -> str:
-    drawn = "draw_shape" in site
-    cells = (
-        f"<code>{escape(name)}</code>",
-        escape(site["kind"]),
-        escape(_shape(site.get("shape", site.get("draw_shape", [])))),
-        escape(site.get("dtype", "")),
-        escape(", ".join(site.get("plates", []))),
-        f"{described['num_samples']:,} x {_shape(site['draw_shape'])}" if drawn else "",
-    )
-    return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
-
-
-def _fields(trained: JsonObject | None) -> str:
+def _training_words(described: JsonObject, standing: Standing) -> str:
+    """Say whether a model is trained, on what, and how far the last training came."""
+    run, trained = standing.run, described["trained_on"]
+    data = f" on {_data_words(trained)}" if trained else ""
+    if run is not None and run.status not in ("completed", "early_stopped"):
+        if not run.finished:
+            paused = " paused" if run.status == "paused" else ""
+            return f"training{paused}, {position(run)}"
+        return f"training {STATUS_WORDS[run.status]} at {position(run)}{data}"
     if not trained:
-        return ""
-    listed = ", ".join(
-        f"<code>{escape(name)}</code> {_shape(row['shape'])} {row['dtype']}"
-        for name, row in trained["fields"].items()
+        return "not trained yet"
+    loaded = f"loaded from {standing.loaded_from}, " if standing.loaded_from else ""
+    return f"{loaded}trained{data}"
+
+
+def _data_words(trained: JsonObject) -> str:
+    rows = "rows" if trained["n_obs"] is None else f"{count(trained['n_obs'])} rows"
+    *others, last = trained["fields"]
+    return f"{rows} of {', '.join(others)} and {last}" if others else f"{rows} of {last}"
+
+
+def _row(name: str, site: JsonObject, described: JsonObject) -> tuple[str, ...]:
+    drawn = "draw_shape" in site
+    return (
+        name,
+        site["kind"],
+        _shape(site.get("shape", site.get("draw_shape", []))),
+        ", ".join(site.get("plates", [])),
+        f"{count(described['num_samples'])} of shape {_shape(site['draw_shape'])}" if drawn else "",
     )
-    return f"<p>A row: {listed}; {trained['batch_size']:,} rows in a batch</p>"
 
 
 def _shape(shape: list[int]) -> str:

@@ -24,12 +24,14 @@ class Fitted:
         params: Values of the kernel's own ``param`` sites, and its mutable state.
         schema: Schema of the training data, or ``None``.
         fingerprint: Recognises the training rows, or ``None``.
+        is_given: Whether the user has set the draws.
     """
 
     posterior: Posterior
     params: Params
     schema: InputSchema | None = None
     fingerprint: TrainingFingerprint | None = None
+    is_given: bool = False
 
 
 @dataclass(frozen=True)
@@ -99,10 +101,14 @@ class Trained:
         return replace(new, fitted=replace(new.fitted, params=new.params))
 
     def with_posterior(
-        self, posterior: Posterior, fingerprint: TrainingFingerprint | None = None
+        self,
+        posterior: Posterior,
+        fingerprint: TrainingFingerprint | None = None,
+        *,
+        is_given: bool = False,
     ) -> Trained:
         """Return the same with a posterior that goes with the present parameters and schema."""
-        fitted = Fitted(posterior, self.params, self.schema, fingerprint)
+        fitted = Fitted(posterior, self.params, self.schema, fingerprint, is_given)
         return replace(self, fitted=fitted)
 
     @property

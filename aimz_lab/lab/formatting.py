@@ -6,15 +6,13 @@ exact half away from zero, and neither writes a minus before zero.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
-from decimal import ROUND_HALF_UP, Context
 from itertools import pairwise
 from typing import Any
 
 from aimz_lab.inference.run.events import Run
-from aimz_lab.progress import count, duration, fixed, rate
-from aimz_lab.types import RunStatus
+from aimz_lab.inference.run.run_words import STATUS_WORDS, draws, status_words
+from aimz_lab.progress import count, duration, fixed, number, rate
 
 __all__ = [
     "STATUS_WORDS",
@@ -33,35 +31,6 @@ __all__ = [
 ]
 
 _MOST_DIGITS = 12
-
-STATUS_WORDS: dict[RunStatus, str] = {
-    "pending": "about to begin",
-    "running": "running",
-    "paused": "paused",
-    "completed": "completed",
-    "stopped": "stopped",
-    "early_stopped": "stopped early",
-    "interrupted": "interrupted",
-    "diverged": "diverged",
-    "failed": "failed",
-}
-
-
-def number(value: float | None, digits: int = 4) -> str:
-    """Write a value with ``digits`` significant digits, thousands in groups.
-
-    Example:
-        >>> number(1.41823), number(-10_432.7), number(0.0000123), number(None)
-        ('1.418', '-10,433', '1.23e-05', '-')
-    """
-    if value is None:
-        return "-"
-    if not math.isfinite(value):
-        return str(value)
-    if 10 ** (digits - 1) <= abs(value) < 1e9:
-        return fixed(value)
-    rounded = Context(prec=digits, rounding=ROUND_HALF_UP).create_decimal(float(value))
-    return f"{float(rounded):z.{digits}g}"
 
 
 def tick_labels(values: Sequence[float]) -> list[str]:
@@ -99,7 +68,7 @@ def size(n_bytes: float | None) -> str:
     if n_bytes is None:
         return "-"
     for unit in ("B", "KiB", "MiB", "GiB"):
-        if abs(n_bytes) < 1024:
+        if abs(n_bytes) < 1023.5:  # what would be written as 1024 has the next unit
             digits = 0 if n_bytes >= 10 or unit == "B" else 1
             return f"{fixed(n_bytes, digits, group='')} {unit}"
         n_bytes /= 1024
@@ -118,10 +87,12 @@ def share(fraction: float) -> str:
 
 
 def status(run: Run) -> str:
-    """Return the status of a run, or that its chains are warming up."""
+    """Return the status of a run, or that it is being prepared, or that its chains warm up."""
+    if (words := status_words(run)) == "preparing":
+        return words
     if run.status == "running" and run.chains is not None and run.chains.warming_up:
         return "warming up"
-    return STATUS_WORDS[run.status]
+    return words
 
 
 def status_line(
@@ -166,20 +137,6 @@ def _sampling_parts(run: Run, convergence: Mapping[str, Any]) -> dict[str, str]:
             parts["R-hat"] = f"R-hat {ratio(convergence['r_hat'])}"
         parts["ESS"] = f"ESS {count(convergence['ess'])}"
     return parts | _time(run)
-
-
-def draws(run: Run) -> str:
-    """Return the number of draws of the chains, or of their iterations in the warm-up.
-
-    Args:
-        run: A run of chains.
-    """
-    chains, plan = run.chains, run.chains.plan
-    if chains.warming_up:
-        done = f"warm-up {count(chains.iterations)} of {count(plan.warmup)}"
-    else:
-        done = f"draw {count(chains.draws)} of {count(plan.draws)}"
-    return done + (f" in {plan.chains} chains" if plan.chains > 1 else "")
 
 
 def spread(values: Iterable[float]) -> str:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Protocol, runtime_checkable
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from aimz_lab.errors import DataTypeError
+from aimz_lab.data.options import check_text
+from aimz_lab.errors import ArgumentError, DataTypeError
 from aimz_lab.inference.run.events import Run, RunInfo
 from aimz_lab.lab.traces import Trace
-from aimz_lab.types import RunStatus
+from aimz_lab.types import RunStatus, shown
 
 _traces: WeakKeyDictionary[Run, Trace] = WeakKeyDictionary()
 
@@ -23,7 +24,14 @@ class HasRun(Protocol):
     run: Run | None
 
 
-RunSource = Run | HasRun
+@runtime_checkable
+class HasLastRun(Protocol):
+    """An object with its last run: a model."""
+
+    last_run: Run | None
+
+
+RunSource = Run | HasRun | HasLastRun
 """A run, or an object with one."""
 
 
@@ -74,12 +82,48 @@ def run_of(source: RunSource) -> Run:
         return source
     if isinstance(source, HasRun) and isinstance(source.run, Run):
         return source.run
+    if isinstance(source, HasLastRun) and isinstance(source.last_run, Run):
+        return source.last_run
     msg = (
-        f"{type(source).__name__} holds no run yet; pass a Run (such as im.last_run after a "
-        "training), or a History, LiveDashboard or watched loop that has seen one; several go one "
-        "by one, not as a list."
+        f"{type(source).__name__} holds no run yet; pass a Run, a model that was trained in this "
+        "session, or a RunHandle, History, LiveDashboard or watched loop that has seen one. Only "
+        "compare() takes several in a list."
     )
     raise DataTypeError(msg)
+
+
+def named_runs(sources: Iterable[object]) -> dict[str, Run]:
+    """Return runs by name: those of dicts by their own, others by kernel and place.
+
+    Args:
+        sources: Runs or objects with one, one by one, in lists, or in dicts by name.
+
+    Raises:
+        ArgumentError: If two have the same name, or a name is no text.
+        DataTypeError: If one has no run.
+    """
+    found: dict[str, Run] = {}
+    for name, source in _flat(sources):
+        run = run_of(source)
+        if name is not None:
+            check_text("The name of a run", name)
+        name = f"{run.info.model} {len(found) + 1}" if name is None else name
+        if name in found:
+            msg = f"Two runs have the name {shown(name)}; give each its own: {{'name': run, ...}}."
+            raise ArgumentError(msg)
+        found[name] = run
+    return found
+
+
+def _flat(sources: Iterable[object]) -> Iterator[tuple[object, object]]:
+    """Yield pairs of a name, or ``None``, and what should have a run."""
+    for source in sources:
+        if isinstance(source, Mapping):
+            yield from source.items()
+        elif isinstance(source, list | tuple):
+            yield from _flat(source)
+        else:
+            yield None, source
 
 
 def loss_trace(run: Run) -> Trace:

@@ -12,6 +12,7 @@ from typing import TypeVar
 import jax
 
 from aimz_lab.predictive.programs.parts import Span
+from aimz_lab.preparing import current
 from aimz_lab.progress import CallProgress
 
 Call = TypeVar("Call")
@@ -62,6 +63,7 @@ def in_order(
         progress: Whether to show a line of progress.
     """
     waiting: deque[Future] = deque()
+    current().end()
     with (
         ThreadPoolExecutor(at_once, thread_name_prefix="aimz_lab-compute") as pool,
         CallProgress(unit, total, enabled=progress) as line,

@@ -43,6 +43,8 @@ from aimz_lab.predictive.results.sinks import WRITERS, MemorySink, StoreSink, ch
 from aimz_lab.predictive.results.store import new_store
 from aimz_lab.predictive.results.tree import make_labels, reduced_groups, result_groups
 from aimz_lab.predictive.structure import check_plates
+from aimz_lab.preparing import doing, preparing_line
+from aimz_lab.types import callable_name
 
 T = TypeVar("T")
 
@@ -156,7 +158,9 @@ class Predictor:
         self, compute: Callable[[tuple[Scenario, ...]], T], quantity: Quantity, *requests: Request
     ) -> T:
         """Plan and compute a call, and explain errors of the kernel's code."""
-        with explained(requests[0].kernel, output=requests[0].output):
+        first = requests[0]
+        telling = preparing_line(callable_name(first.kernel), enabled=requests[-1].progress)
+        with telling, explained(first.kernel, output=first.output):
             return self._planned(compute, quantity, *requests)
 
     def _planned(
@@ -194,6 +198,7 @@ class Predictor:
     def _plans(
         self, requests: Sequence[Request], rows: Sequence[Rows], quantity: Quantity
     ) -> list[Plan]:
+        doing("tracing the model")
         both = zip(requests, rows, strict=True)
         return [make_plan(*each, quantity, self._programs.remembered) for each in both]
 

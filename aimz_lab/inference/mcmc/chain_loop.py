@@ -80,7 +80,9 @@ class ChainLoop(RunLoop):
     def chunks(self) -> StopRequest:
         """Run the chunks."""
         chains = self._chains
+        self.preparation.activity = "compiling the sampler"
         chains.compile()
+        self.preparation.activity = "computing the first draws"
         self.callbacks.emit("on_epoch_begin", 1)
         while chains.done < chains.plan.iterations:
             self._advance()

@@ -24,7 +24,6 @@ from aimz_lab.inference.mcmc.chains import HAMILTONIAN, Chains
 from aimz_lab.inference.posterior import Posterior
 from aimz_lab.inference.posterior_sites import check_draws_fit
 from aimz_lab.inference.request import FitRequest, FitResult, SampleRequest
-from aimz_lab.inference.run.displays import all_callbacks
 from aimz_lab.inference.run.events import Callbacks, Control, Run, RunInfo
 from aimz_lab.kernel.checks.row_plates import check_not_subsampled
 from aimz_lab.kernel.reads import forget_outdated_traces
@@ -32,6 +31,7 @@ from aimz_lab.kernel.rows.index_checks import IndexCheck
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.kernel.tracing import tracing_lock
+from aimz_lab.preparing import doing
 from aimz_lab.types import Arguments, callable_name
 
 _NO_RATE = "Chains have no learning rate; Hamiltonian ones adapt their step size as they warm up."
@@ -80,16 +80,17 @@ class McmcLearner:
             allow_nonfinite=request.allow_nonfinite,
             roles=request.roles,
         )
-        found = all_callbacks(request.callbacks, request.progress)
         name = callable_name(self._kernel.kernel)
         method = f"MCMC/{type(self._mcmc.sampler).__name__}"
         forget_outdated_traces(self._kernel.kernel)
+        doing("tracing the model")
         spec = trace_data(self._kernel, data)
         if not isinstance(self._mcmc.sampler, HMCECS):
             check_not_subsampled(spec)
         with_checked_indices(self._indices, data)
         run = Run(RunInfo(name, method, is_sampling=True), control=Control(why_not=_NO_RATE))
-        callbacks = Callbacks(found, run)
+        callbacks = Callbacks(request.callbacks, run)
+        doing("setting up the chains")
         chains = Chains(self._mcmc, request.origin.keys[0], _arguments(data))
         run.info = RunInfo(
             model=name,

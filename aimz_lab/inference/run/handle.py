@@ -8,6 +8,7 @@ import contextvars
 import threading
 import time
 from collections.abc import Callable, Generator
+from html import escape
 from typing import Generic, NoReturn, Self, TypeVar
 
 import numpy as np
@@ -18,6 +19,7 @@ from aimz_lab.errors import ArgumentError
 from aimz_lab.inference.copies import refuse_copy
 from aimz_lab.inference.run.control import INTERRUPTED
 from aimz_lab.inference.run.run import Run
+from aimz_lab.inference.run.run_words import run_html, run_line
 from aimz_lab.system.forks import check_can_compute
 from aimz_lab.types import RunStatus, shown
 
@@ -207,11 +209,16 @@ class RunHandle(Generic[Model]):
         return self.result()
 
     def __repr__(self) -> str:
-        run = self.run
-        total = run.info.total_steps
-        of = f" of {total:,}" if total else ""
-        if run.chains is not None:
-            last = f", {run.chains.draws:,} of {run.chains.plan.draws:,} draws of each chain"
-        else:
-            last = f", loss {run.losses[-1]:,.4g}" if run.step else ""
-        return f"<RunHandle {run.info.model}: {run.status}, step {run.step:,}{of}{last}>"
+        return f"<RunHandle {run_line(self.run)}; {self._way_on}>"
+
+    def _repr_html_(self) -> str:
+        return f"{run_html(self.run)}<p>{escape(self._way_on)}</p>"
+
+    @property
+    def _way_on(self) -> str:
+        """What to do with the handle now."""
+        if not self.done:
+            return "handle.wait() waits for it, handle.stop() ends it and keeps the result"
+        if self._error is not None:
+            return f"it raised {type(self._error).__name__}; handle.result() raises it again"
+        return "handle.result() is the model"

@@ -13,6 +13,7 @@ from aimz_lab.inference.run.control import INTERRUPTED, StopRequest, interrupt_s
 from aimz_lab.inference.run.events import Callbacks
 from aimz_lab.inference.run.run import Run
 from aimz_lab.inference.run.steps import Steps
+from aimz_lab.preparing import current
 from aimz_lab.types import RunStatus
 
 CHUNK_S = 0.05
@@ -32,12 +33,14 @@ class Lifecycle:
     Attributes:
         run: The record that callbacks read.
         callbacks: The callbacks of the run.
+        preparation: Tells displays what is done before the first report.
         lap_began: Time at which the steps after the last :meth:`lap` began, in seconds.
     """
 
     def __init__(self, run: Run, callbacks: Callbacks) -> None:
         self.run = run
         self.callbacks = callbacks
+        self.preparation = current()
         self.lap_began = 0.0
 
     def flush(self) -> None:
@@ -75,6 +78,7 @@ class Lifecycle:
             epoch_ends: Epochs that ended with them, ascending.
         """
         if len(steps):
+            self.preparation.end()
             self.run.record(steps)
         self.callbacks.steps_end(steps, epoch_ends)
 
@@ -183,6 +187,7 @@ class Lifecycle:
 
     def _close(self, status: RunStatus, reason: str) -> None:
         """Stop the clock; the last change of the record before callbacks see the end."""
+        self.preparation.end()
         self.run.finish(status, reason)
 
 

@@ -27,7 +27,7 @@ class RunInfo:
         steps_per_epoch: Planned steps of an epoch, or ``None`` if unknown.
         row_multiple: The rows of a batch are padded to a multiple of this number.
         devices: The devices that the run computes on.
-        scaled: Factor on the rows' likelihood as text, such as ``"N / B = 12.4"``.
+        scaled: How the rows of a batch are weighed, in words: ``"each row weighs 3"``.
         validation_every: Epochs between two evaluations of the held-out loss; ``None`` without one.
         is_sampling: Whether Markov chains are run instead of parameters being trained. A step is
             then an iteration of every chain, warm-up included, and all of them are one epoch. The

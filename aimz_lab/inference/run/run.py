@@ -16,6 +16,7 @@ from aimz_lab.inference.run.buckets import HIGH, LOW, Buckets
 from aimz_lab.inference.run.chain_record import ChainRecord
 from aimz_lab.inference.run.control import Control
 from aimz_lab.inference.run.records import Best, RunInfo, TrainerState, ValidationLosses
+from aimz_lab.inference.run.run_words import run_html, run_line
 from aimz_lab.inference.run.step_history import StepHistory
 from aimz_lab.inference.run.steps import Steps
 from aimz_lab.types import JsonObject, RunStatus, shown
@@ -97,6 +98,12 @@ class Run:
             "Its values do not: run.losses, run.column(name); aimz_lab.lab.History(run).to_json("
             "path) writes all of them, and History.from_json reads them.",
         )
+
+    def __repr__(self) -> str:
+        return f"<Run {run_line(self)}>"
+
+    def _repr_html_(self) -> str:
+        return run_html(self)
 
     @property
     def step(self) -> int:

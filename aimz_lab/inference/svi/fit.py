@@ -30,6 +30,7 @@ from aimz_lab.inference.svi.validation import HeldOut, check_held_out
 from aimz_lab.kernel.rows.index_checks import IndexCheck
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.kernel.spec import KernelSpec
+from aimz_lab.preparing import doing
 from aimz_lab.types import Device, Params
 
 
@@ -83,6 +84,7 @@ def read_fit_data(
     data = with_checked_indices(indices, data)
     held_out = None
     if request.validation is not None:
+        doing("reading the held-out data")
         extra = {**data.shared, **data.static}
         rows = held_out_rows(
             signature,
@@ -109,6 +111,7 @@ def _with_rows_of_plate(data: TrainingData, spec: KernelSpec) -> TrainingData:
 
 def prepare(signature: KernelSignature, svi: SVI, data: TrainingData) -> KernelSpec:
     """Check kernel, data and guide against each other; return the kernel's structure."""
+    doing("tracing the model")
     spec = trace_data(signature, data)
     check_guide(svi, spec, data)
     return spec
@@ -135,6 +138,7 @@ def _training(
     try:
         spec = prepare(signature, svi, data)
         data = _with_rows_of_plate(data, spec)
+        doing("checking that its rows may be cut into batches")
         crossing = check.crossing(spec, data) if request.row_dependence == "auto" else None
         if crossing is None:
             return data, device, spec

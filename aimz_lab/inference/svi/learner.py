@@ -28,7 +28,6 @@ from aimz_lab.inference.feeds.training_data import TrainingData
 from aimz_lab.inference.posterior import Posterior
 from aimz_lab.inference.request import FitRequest, SampleRequest, StepOptions, ViResult
 from aimz_lab.inference.rollback import restorer, rollback_on_error
-from aimz_lab.inference.run.displays import all_callbacks
 from aimz_lab.inference.run.events import Callbacks, Control, Run, RunInfo
 from aimz_lab.inference.run.rates import WHY_FIXED
 from aimz_lab.inference.svi.accepted_steps import describe_bad_batch
@@ -53,6 +52,7 @@ from aimz_lab.kernel.scaling import DataSize
 from aimz_lab.kernel.signature import KernelSignature, kernel_parameters
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.kernel.tracing import tracing_lock
+from aimz_lab.preparing import doing
 from aimz_lab.types import OnBadStep, Params, RowDependence, Rows, Shared, callable_name
 
 
@@ -180,16 +180,17 @@ class SviLearner:
         """
         read = read_fit_data(self._kernel, self._svi, request, self._indices, self._rows_check)
         data = read.training
-        found = all_callbacks(request.callbacks, request.progress)
         undo = restorer(*self._changeable)
         with self._rollback():
             names = callable_name(self._kernel.kernel), f"SVI/{callable_name(self._svi.guide)}"
             run = Run(RunInfo(*names), control=Control(why_not=WHY_FIXED))
-            callbacks = Callbacks(found, run)
+            callbacks = Callbacks(request.callbacks, run)
             metrics = request.step.metrics | callbacks.metrics
             asked = replace(request, step=replace(request.step, metrics=metrics))
             self._read_code()
+            doing("setting up the guide")
             state = self._ensure_state(state, request.origin.keys[0], data)
+            doing("gathering the first batches")
             setup = self._run_setup(read, asked, is_mutable=state.mutable_state is not None)
             trainer = make_trainer(
                 setup,

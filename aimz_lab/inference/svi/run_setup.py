@@ -190,12 +190,12 @@ def _describe_scale(data: TrainingData, plan: TrainingPlan) -> str:
     if data.n_obs is None or not data.is_minibatch or scale.factor == "none":
         return ""
     if scale.factor != "auto":
-        return f"rows x {scale.factor:g}"
+        return f"each row weighs {scale.factor:g}"
     if all(who != "ours" for _, who in scale.sites.values()):
-        return "scaled by the kernel"
-    if data.size.row_weight is not None:
-        return f"rows x batches of an epoch = {data.size.row_weight:.4g}"
-    return f"rows x N / B = {data.n_obs / data.batch_size:.4g}"
+        return "the model itself weighs its batches"
+    weight = data.size.row_weight
+    weight = data.n_obs / data.batch_size if weight is None else weight
+    return f"each batch stands for all rows (weight {weight:.4g})"
 
 
 def _warn_unscaled(setup: RunSetup) -> None:

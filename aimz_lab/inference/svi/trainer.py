@@ -157,7 +157,11 @@ class Trainer(RunLoop):
     def chunks(self) -> StopRequest:
         """Run the chunks, with one computing and one dispatched behind it."""
         self._validate_if_missed()
-        self._ahead = self._dispatch(self.state, self._next_chunk())
+        self.preparation.activity = "gathering the first batches"
+        first = self._next_chunk()
+        self.preparation.activity = "compiling the training steps"
+        self._ahead = self._dispatch(self.state, first)
+        self.preparation.activity = "computing the first steps"
         while self._ahead is not None:
             for epoch in self._ahead.chunk.epoch_begins:
                 self.callbacks.emit("on_epoch_begin", epoch)

@@ -22,8 +22,8 @@ class CSVLogger(Callback):
     The file has every step, however long the run. The run itself and a
     :class:`~aimz_lab.lab.callbacks.History` join neighbouring steps of more than 131,072.
 
-    The columns are step, epoch, loss, rows, n_pad, seconds, learning_rate and the metrics of the
-    first steps.
+    The columns are step, epoch, loss (of all rows, in nats), rows, n_pad, seconds, learning_rate
+    and the metrics of the first steps.
 
     Args:
         path: The file.

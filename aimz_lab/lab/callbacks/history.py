@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -19,16 +20,19 @@ from aimz_lab.files import (
     sealed_text,
 )
 from aimz_lab.inference.run.events import Callback, Run
+from aimz_lab.inference.run.run_words import loss_per_row, method_words, total_loss
 from aimz_lab.lab import formatting
 from aimz_lab.lab.callbacks.recorded import recorded_run
 from aimz_lab.lab.pictures.summary import summary_html, summary_text
-from aimz_lab.lab.record import RunSource, loss_trace, padded_share, run_of
+from aimz_lab.lab.record import RunSource, loss_trace, named_runs, padded_share, run_of
 from aimz_lab.system.imports import late_import
 from aimz_lab.system.paths import local_path, naming, write_whole
 from aimz_lab.types import shown
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from aimz_lab.lab.callbacks.comparison import Comparison
 
 _VERSION = 2
 _LIMITS = Limits(size=512 << 20, values=32_000_000)
@@ -88,9 +92,10 @@ class History(Callback):
         """Return a table with a row for each step, or for neighbouring steps of a long run.
 
         Returns:
-            A data frame indexed by ``step``, from 1, with bucket_steps, epoch, loss, rows, n_pad,
-            seconds, learning_rate, metrics and, if there is any, validation; NaN at steps without
-            one. ``bucket_steps`` is 1 in a run of at most 131,072 steps. In a longer one it is the
+            A data frame indexed by ``step``, from 1, with bucket_steps, epoch, loss (of all rows,
+            in nats), loss_per_row if the number of rows is known, rows, n_pad, seconds,
+            learning_rate, metrics and, if there is any, validation; NaN at steps without one.
+            ``bucket_steps`` is 1 in a run of at most 131,072 steps. In a longer one it is the
             number of steps that end with ``step``: loss and metrics are then means, with
             ``loss_low`` and ``loss_high`` beside them, rows and n_pad are sums, and the others are
             those of the last step; validation is the last one within these steps.
@@ -101,6 +106,8 @@ class History(Callback):
         ordered = {name: columns.pop(name).copy() for name in _FIRST} | columns
         index = pd.Index(np.cumsum(ordered["bucket_steps"]), name="step")
         frame = pd.DataFrame(ordered, index=index, copy=True)
+        if run.info.n_obs and not run.info.is_sampling:
+            frame.insert(3, "loss_per_row", frame["loss"] / run.info.n_obs)
         if run.validation:
             made = run.validation.steps
             inside = (made > 0) & (made <= run.step)
@@ -198,40 +205,47 @@ def _plain(values: np.ndarray) -> list[Any]:
     return list(map(plain_number, values.tolist()))
 
 
-def compare(*histories: RunSource) -> pd.DataFrame:
-    """Put runs side by side.
+def compare(*sources: RunSource | Sequence[RunSource] | Mapping[str, RunSource]) -> Comparison:
+    """Put runs side by side, in a table below a picture of their losses.
 
     Args:
-        *histories: At least one history, run, dashboard or watched loop.
+        *sources: Runs, or what has one: handles, histories, models, dashboards, watched loops; one
+            by one, in lists, or in dicts by name, in any mix.
 
     Returns:
-        A column a run, in the order given: how it ended, steps, time, rates, and losses, per row
-        where the rows are known. ``loss`` and ``best`` are smoothed.
+        A data frame that shows the picture too, with a column a run in the order given: how it
+        ended, steps, time, rates, and losses, per row where the rows are known. ``loss`` and
+        ``best`` are smoothed; ``total_loss`` is the loss of all rows. A run without a name has that
+        of its kernel, and its place.
 
     Raises:
-        ArgumentError: If none is given.
+        ArgumentError: If none is given, or two have the same name.
+        DataTypeError: If one has no run.
 
     Example:
         >>> runs = [im.fit(X, y, epochs=n, progress=False).last_run for n in (5, 10)]
         >>> compare(*runs).loc["steps"].tolist()
         [5, 10]
+        >>> compare({"short": runs[0], "long": im}).columns.tolist()
+        ['short', 'long']
     """
-    if not histories:
-        msg = "compare() puts histories side by side; pass at least one."
+    runs = named_runs(sources)
+    if not runs:
+        msg = "compare() puts runs side by side; pass at least one."
         raise ArgumentError(msg)
-    pd = late_import("pandas")
-    runs = [run_of(history) for history in histories]
-    names = [f"{run.info.model} {i}" for i, run in enumerate(runs, start=1)]
-    return pd.DataFrame({name: _facts(run) for name, run in zip(names, runs, strict=True)})
+    made = late_import("aimz_lab.lab.callbacks.comparison").Comparison
+    facts = {name: _facts(run) for name, run in runs.items()}
+    return made(facts, runs)
 
 
 def _facts(run: Run) -> dict[str, Any]:
     rows = run.info.n_obs or 1
     trace = loss_trace(run)
     smoothed = trace.smooth() / rows
-    finite = np.isfinite(smoothed).any()
+    has_loss = np.isfinite(smoothed).any() and not run.info.is_sampling
+    divergences = None if run.chains is None else run.chains.divergences
     return {
-        "method": run.info.method,
+        "method": method_words(run.info.method),
         "status": formatting.STATUS_WORDS[run.status],
         "epochs": run.epoch,
         "steps": run.step,
@@ -239,8 +253,11 @@ def _facts(run: Run) -> dict[str, Any]:
         "elapsed_s": run.elapsed_s,
         "steps_per_s": run.step / run.stepping_s if run.stepping_s else np.nan,
         "padded_share": padded_share(run),
-        "loss": float(smoothed[-1]) if finite else np.nan,
-        "best": float(np.nanmin(smoothed)) if finite else np.nan,
-        "best_step": int(trace.steps[np.nanargmin(smoothed)]) if finite else None,
+        "loss": loss_per_row(run) if has_loss else np.nan,
+        "total_loss": total_loss(run) if has_loss and run.info.n_obs else np.nan,
+        "best": float(np.nanmin(smoothed)) if has_loss else np.nan,
+        "best_step": int(trace.steps[np.nanargmin(smoothed)]) if has_loss else None,
         "validation": run.validation[-1][1] if run.validation else np.nan,
+        "draws": None if run.chains is None else run.chains.draws,
+        "divergences": None if divergences is None else int(divergences.sum()),
     }

@@ -6,18 +6,20 @@ import time
 from typing import IO
 
 from aimz_lab.errors import ArgumentError
-from aimz_lab.inference.run.events import Callback, Run, Steps
+from aimz_lab.inference.run.events import Run, Steps
+from aimz_lab.inference.run.getting_ready import Display
 from aimz_lab.lab import formatting
 from aimz_lab.lab.panels import ConvergencePanel
 from aimz_lab.lab.panels.base import Frame
 from aimz_lab.lab.panels.panel_set import PanelSet
 from aimz_lab.lab.throttle import Throttle
 from aimz_lab.lab.traces import Trace
+from aimz_lab.preparing import Preparing
 from aimz_lab.progress import StatusLine
 from aimz_lab.types import shown
 
 
-class ProgressLine(Callback):
+class ProgressLine(Display):
     """Shows a line of text: epoch, step, loss, rows per second, time left.
 
     Of chains: draws, divergences, step size, the worst R-hat, the least effective sample size.
@@ -37,7 +39,6 @@ class ProgressLine(Callback):
         kernel: ...
     """
 
-    kind = "display"
     every_epoch = False
 
     def __init__(self, stream: IO[str] | None = None) -> None:
@@ -45,18 +46,33 @@ class ProgressLine(Callback):
             msg = f"stream={shown(stream)} is not allowed; use a file open for text: sys.stdout."
             raise ArgumentError(msg)
         self._stream = stream
+        self._line: StatusLine | None = None
+        self._due_s = 0.0
+
+    def on_preparing(self, preparing: Preparing) -> None:
+        """Write what the call does, if that is due."""
+        self._line = self._line or StatusLine(self._stream)
+        if preparing.seconds >= self._due_s:
+            self._line.write(preparing.text)
+            self._due_s = preparing.seconds + self._line.interval_s
+
+    def on_refused(self) -> None:
+        """Take the line away, where that is possible."""
+        if self._line is not None:
+            self._line.clear()
+        self._line, self._due_s = None, 0.0
 
     def on_fit_begin(self, run: Run) -> None:
         """Begin the line."""
-        self._line = StatusLine(self._stream)
+        self._line = self._line or StatusLine(self._stream)
         self._loss = Trace()
         self._loss.add(run.losses)
         self._throttle = Throttle(self._line.interval_s, share=0.01)
         self._panel_set = PanelSet([ConvergencePanel()] if run.chains else [], share=0.01)
         self._panel_set.begin(run)
         self._convergence: Frame = {}
-        if self._line.rewrite:
-            self._line.write(f"{run.info.model}: compiling the first step")
+        if self._line.rewrite and not self._due_s:
+            self._line.write(f"{run.info.model}: preparing · compiling the first step")
 
     def on_steps_end(self, run: Run, steps: Steps) -> None:
         """Update the line, if that is due."""
@@ -71,6 +87,7 @@ class ProgressLine(Callback):
         """Write how the run ended."""
         reason = "" if run.status == "completed" or not run.reason else f" · {run.reason}"
         self._line.close(self._text(run) + reason)
+        self._line, self._due_s = None, 0.0
 
     def _text(self, run: Run) -> str:
         frames = self._panel_set.frames(run, everything=run.finished)

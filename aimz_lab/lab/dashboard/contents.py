@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from aimz_lab.inference.run.events import Run
+from aimz_lab.inference.run.run_words import method_words
 from aimz_lab.lab.panels import (
     ConvergencePanel,
     LossPanel,
@@ -37,7 +38,7 @@ def meta(run: Run) -> dict[str, Any]:
     info = run.info
     return {
         "model": info.model,
-        "method": info.method,
+        "method": method_words(info.method),
         "n_obs": info.n_obs,
         "batch_size": info.batch_size,
         "epochs": info.epochs,

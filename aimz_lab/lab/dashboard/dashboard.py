@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Any
 
@@ -9,6 +10,7 @@ from aimz_lab.data.checks import check_positive_int
 from aimz_lab.data.options import check_callable, check_flag, check_progress, real_number
 from aimz_lab.errors import AimzLabError, ArgumentError
 from aimz_lab.inference.run.events import Callback, Run, Steps
+from aimz_lab.inference.run.getting_ready import Display
 from aimz_lab.lab import environment
 from aimz_lab.lab.cache import enable_compilation_cache
 from aimz_lab.lab.callbacks import ProgressLine
@@ -21,12 +23,13 @@ from aimz_lab.lab.panels.best_so_far import BestSoFar
 from aimz_lab.lab.panels.panel_set import Frames, PanelSet
 from aimz_lab.lab.panels.predictive_check import Replicate
 from aimz_lab.lab.throttle import Throttle
+from aimz_lab.preparing import Preparing
 from aimz_lab.types import Progress, check_choice, shown
 
 _MEASURED = 0.4  # of the share; the rest is for the thread that encodes and sends, and the page
 
 
-class LiveDashboard(Callback):
+class LiveDashboard(Display):
     """Watch and steer a run while it trains, or while its chains draw.
 
     In a notebook: curves, padding, devices, parameters, and buttons that stop, pause and steer
@@ -61,8 +64,6 @@ class LiveDashboard(Callback):
         True
     """
 
-    kind = "display"
-
     def __init__(
         self,
         *,
@@ -96,6 +97,8 @@ class LiveDashboard(Callback):
         self.view: View = View()
         self._throttle = Throttle(1 / MOST_UPDATES_PER_S, share)
         self._sent_s = 0.0
+        self._next_view: View | None = None
+        self._opening = threading.Lock()
 
     def _panels(self, run: Run) -> list[Panel]:
         panels = panels_of(run, DevicesPanel(lambda: self.display_s), best=self._best)
@@ -106,13 +109,38 @@ class LiveDashboard(Callback):
         """Seconds that the display took from the run so far."""
         return self._panel_set.spent_s + self._sent_s
 
+    def on_preparing(self, preparing: Preparing) -> None:
+        """Show what the call does; not while the view opens, which takes a moment."""
+        if not self._opening.acquire(blocking=False):
+            return
+        try:
+            is_open = self.run is not None and not self.run.finished
+            if not is_open and self._next_view is None:
+                self._next_view = self._new_view()
+            (self._next_view or self.view).prepare(preparing)
+        finally:
+            self._opening.release()
+
+    def on_refused(self) -> None:
+        """Take back what was shown of the call."""
+        if self._next_view is not None:
+            self._next_view.withdraw()
+            self._next_view = None
+
+    def _new_view(self) -> View:
+        asked = self._asked_view
+        return asked if isinstance(asked, View) else view_named(asked, self._place)
+
     def on_fit_begin(self, run: Run) -> None:
         """Choose the view and show that the run begins."""
+        with self._opening:
+            self._open(run)
+
+    def _open(self, run: Run) -> None:
         self.run = run
         self._restore_best = False
         self._sent_s = 0.0
-        asked = self._asked_view
-        self.view = asked if isinstance(asked, View) else view_named(asked, self._place)
+        self.view, self._next_view = self._next_view or self._new_view(), None
         self._best.begin(run, keep="progress" in self.view.wants)
         self._panel_set = PanelSet(self._panels(run), share=self._share / 3)
         self._panel_set.begin(run)

@@ -14,7 +14,8 @@ from aimz_lab.lab import formatting
 from aimz_lab.lab.panels.base import Frame
 from aimz_lab.lab.panels.panel_set import Frames
 from aimz_lab.lab.pictures.figures import picture_bundle
-from aimz_lab.lab.pictures.summary import summary_text
+from aimz_lab.lab.pictures.summary import notice_html, summary_text
+from aimz_lab.preparing import Preparing
 from aimz_lab.progress import StatusLine
 
 Receive = Callable[[dict[str, Any]], None]
@@ -46,6 +47,12 @@ class View:
     interval_s: float = 1.0
     wants: frozenset[str] = frozenset()
 
+    def prepare(self, preparing: Preparing) -> None:
+        """Show what a call does before its first steps; before and after :meth:`open`."""
+
+    def withdraw(self) -> None:
+        """Take back what was shown: the call is refused, and there will be no run."""
+
     def open(self, run: Run, frames: Frames, receive: Receive) -> None:
         """Begin to show a run; ``receive`` takes the messages of its page."""
 
@@ -76,12 +83,23 @@ class LineView(View):
         self._loss: float | None = None
         self._convergence: Frame = {}
         self.interval_s = line.interval_s
+        self._prepare_from_s = 0.0
+
+    def prepare(self, preparing: Preparing) -> None:
+        """Write the line anew, if that is due."""
+        if preparing.seconds >= self._prepare_from_s:
+            self._line.write(preparing.text)
+            self._prepare_from_s = preparing.seconds + self.interval_s
+
+    def withdraw(self) -> None:
+        """Take the line away, where that is possible."""
+        self._line.clear()
 
     def open(self, run: Run, frames: Frames, receive: Receive) -> None:  # noqa: ARG002
         """Say on a terminal that the run begins; the line will be written over."""
         self._loss, self._convergence = None, {}
-        if self._line.rewrite:
-            self._line.write(f"{run.info.model}: compiling the first step")
+        if self._line.rewrite and not self._prepare_from_s:
+            self._line.write(f"{run.info.model}: preparing · compiling the first step")
 
     def show(self, run: Run, frames: Frames) -> None:
         """Write the line anew."""
@@ -106,6 +124,25 @@ class NotebookView(View):
 
     def __init__(self) -> None:
         self._handles: list[Any] = []
+        self._is_announced = self._is_open = False
+
+    def announce(self, text: str) -> None:
+        """Show a line of text in an output, in which the run is shown later."""
+        if not self._is_open:
+            self._begin_output()
+            self._is_announced = True
+        self.replace(_notice(text))
+
+    def withdraw(self) -> None:
+        """Empty the output that was announced."""
+        if self._is_announced:
+            self.replace({"text/plain": ""})
+            self._is_announced = False
+
+    def _begin_output(self) -> None:
+        """Leave the outputs of an earlier run as they are."""
+        if not self._is_announced:
+            self._handles = []
 
     def live_bundle(self, run: Run) -> dict[str, Any] | None:  # noqa: ARG002
         """Return the output while the run goes on; ``None`` for no output yet."""
@@ -113,11 +150,14 @@ class NotebookView(View):
 
     def open(self, run: Run, frames: Frames, receive: Receive) -> None:  # noqa: ARG002
         """Make the output, if there is something to show."""
+        self._begin_output()
+        self._is_announced, self._is_open = False, True
         if (bundle := self.live_bundle(run)) is not None:
-            self._put(bundle)
+            self.replace(bundle)
 
     def close(self, run: Run, frames: Frames) -> None:  # noqa: ARG002
         """Replace the output by the picture of the run."""
+        self._is_open = False
         bundle, metadata = picture_bundle(run)
         self.replace(bundle, metadata)
 
@@ -142,6 +182,10 @@ class NotebookView(View):
         self._handles.append(display(bundle, raw=True, metadata=metadata or {}, display_id=True))
 
 
+def _notice(text: str) -> dict[str, str]:
+    return {"text/plain": text, "text/html": notice_html(text)}
+
+
 class PictureView(NotebookView):
     """A picture that is redrawn now and then, where no widget can be shown."""
 
@@ -150,9 +194,13 @@ class PictureView(NotebookView):
     def live_bundle(self, run: Run) -> dict[str, Any]:
         """Return the picture of the run so far."""
         if run.step == 0:
-            return {"text/plain": f"{run.info.model}: compiling the first step"}
+            return _notice(f"{run.info.model}: preparing · compiling the first step")
         bundle, _ = picture_bundle(run)
         return bundle
+
+    def prepare(self, preparing: Preparing) -> None:
+        """Show the text, until there is a first picture."""
+        self.announce(preparing.text)
 
     def show(self, run: Run, frames: Frames) -> None:  # noqa: ARG002
         """Redraw the picture; the caller limits how often."""
@@ -164,6 +212,7 @@ class RecordingDisplay(View):
 
     Attributes:
         frames: The new frames of each update, in order.
+        preparing: What was told before the first steps; empty again after a refusal.
         final: The frames of the end, or ``None`` before it.
         text: The summary of the end.
         answers: The messages sent in answer to clicks.
@@ -175,9 +224,18 @@ class RecordingDisplay(View):
     def __init__(self) -> None:
         self.answers: list[dict[str, Any]] = []
         self.frames: list[Frames] = []
+        self.preparing: list[Preparing] = []
         self.final: Frames | None = None
         self.text = ""
         self._receive: Receive | None = None
+
+    def prepare(self, preparing: Preparing) -> None:
+        """Keep what is told."""
+        self.preparing.append(preparing)
+
+    def withdraw(self) -> None:
+        """Forget what was told."""
+        self.preparing = []
 
     def open(self, run: Run, frames: Frames, receive: Receive) -> None:  # noqa: ARG002
         """Keep the first frames, and the function that takes clicks."""

@@ -14,6 +14,7 @@ from aimz_lab.lab.dashboard.static import module, style
 from aimz_lab.lab.dashboard.views import PANELS, WIDGET_MIME, NotebookView, PictureView, Receive
 from aimz_lab.lab.environment import has_subshells
 from aimz_lab.lab.panels.panel_set import Frames
+from aimz_lab.preparing import Preparing
 from aimz_lab.system.imports import late_import
 
 if TYPE_CHECKING:
@@ -82,6 +83,13 @@ class WidgetView(NotebookView):
         """Return the reference to the widget, with text for pages that cannot show it."""
         model = {"version_major": 2, "version_minor": 0, "model_id": self.widget.model_id}
         return {WIDGET_MIME: model, "text/plain": formatting.status_line(run)}
+
+    def prepare(self, preparing: Preparing) -> None:
+        """Show the text, in the page once the widget is there."""
+        if self._is_open and not self._shows_pictures:
+            self.send({"kind": "preparing", "what": preparing.what})
+        else:
+            self.announce(preparing.text)
 
     def show(self, run: Run, frames: Frames) -> None:
         """Send the new frames in one message."""

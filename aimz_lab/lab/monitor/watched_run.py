@@ -13,6 +13,7 @@ import numpy as np
 from aimz_lab.errors import CallError, FitWarning
 from aimz_lab.inference.run.control import Control
 from aimz_lab.inference.run.events import Callback, Callbacks
+from aimz_lab.inference.run.getting_ready import preparation_for
 from aimz_lab.inference.run.loop import Lifecycle
 from aimz_lab.inference.run.records import RunInfo
 from aimz_lab.inference.run.run import Run
@@ -66,10 +67,13 @@ class WatchedRun(Lifecycle):
         )
         run = Run(info, control=control, get_params=self._link.params)
         super().__init__(run, Callbacks(callbacks, run))
+        self.preparation = preparation_for(info.model, callbacks)
+        self.preparation.activity = "computing the first step"
 
     def begin(self) -> None:
         """Start the clock and call ``on_fit_begin``, whose time is not part of the first step."""
         self.run.learning_rate = self._learning_rate()
+        self.preparation.begin()
         super().begin()
         self.lap(time.monotonic())
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from aimz_lab.inference.run.events import Run
 from aimz_lab.inference.run.records import ValidationLosses
+from aimz_lab.inference.run.run_words import loss_per_row
 from aimz_lab.lab.panels.base import Frame, Panel
 from aimz_lab.lab.record import keep_loss_trace
 from aimz_lab.lab.traces import Trace, float32, thin
@@ -37,13 +38,15 @@ class LossPanel(Panel):
         loss.add(run.losses[loss.n_steps :])
         for name in names[1:]:
             self._traces.setdefault(name, Trace()).follow(run.buckets(name))
+        shown = best(loss, run.info.n_obs)
         if run.finished:
             keep_loss_trace(run, loss)
+            shown["now"] = loss_per_row(run)
         return {
             "n_obs": run.info.n_obs,
             "traces": {name: self._traces[name].frame() for name in names},
             "validation": validation_frame(run.validation),
-            **best(loss, run.info.n_obs),
+            **shown,
         }
 
 

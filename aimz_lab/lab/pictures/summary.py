@@ -7,6 +7,7 @@ from html import escape
 from aimz_lab.data.options import check_text
 from aimz_lab.inference.run.events import Run
 from aimz_lab.inference.run.plateau import fall_at_end
+from aimz_lab.inference.run.run_words import method_words, with_total
 from aimz_lab.lab import formatting
 from aimz_lab.lab.panels.chains import divergence_advice, judged_at_the_end
 from aimz_lab.lab.panels.loss import best
@@ -34,7 +35,7 @@ def facts(source: RunSource) -> dict[str, str]:
     found["steps"] = f"{run.step:,} in {run.epoch:,} {'epoch' if run.epoch == 1 else 'epochs'}"
     found["time"] = f"{formatting.duration(run.elapsed_s)}{_rates(run)}"
     if padded := padded_share(run):
-        found["padding"] = f"{formatting.share(padded)} of the rows computed"
+        found["padding"] = f"{formatting.share(padded)} of the rows computed only fill up batches"
         if suggestion := advice(run):
             found["advice"] = suggestion
     if run.checkpoints:
@@ -48,9 +49,8 @@ def _losses(run: Run) -> dict[str, str]:
     if where["best"] is None:
         return {}
     per = " per row" if run.info.n_obs else ""
-    loss = formatting.number(where["now"]) if where["now"] is not None else "not finite"
     lowest = f"lowest {formatting.number(where['best'])} at step {where['best_step']:,}"
-    found = {"loss": f"{loss}{per} (smoothed), {lowest}"}
+    found = {"loss": f"{with_total(run)}; {lowest}"}
     if run.status in ("completed", "stopped") and (end := fall_at_end(run)):
         fall, steps = end
         fell = f"by {formatting.number(fall)}{per} in the last {steps:,} steps"
@@ -100,7 +100,7 @@ def _rates(run: Run) -> str:
 
 def heading(run: Run) -> str:
     """Return the name of a run: kernel and method."""
-    return " · ".join(filter(None, (run.info.model, run.info.method)))
+    return " · ".join(filter(None, (run.info.model, method_words(run.info.method))))
 
 
 def notes(run: Run) -> list[str]:
@@ -156,6 +156,11 @@ class Summary:
         return f"Loss of {run.info.model} over {run.step:,} steps, {found['status']}.{loss}"
 
 
+def notice_html(text: str) -> str:
+    """Return a line of text as HTML, calm in any theme."""
+    return f'<div style="font-size:13px;opacity:0.75">{escape(text)}</div>'
+
+
 def summary_text(source: RunSource) -> str:
     """Return the summary of a run as plain text.
 
@@ -167,7 +172,7 @@ def summary_text(source: RunSource) -> str:
 
     Example:
         >>> print(summary_text(im.fit(X, y, epochs=5, progress=False).last_run))
-        kernel · SVI/AutoNormal
+        kernel · SVI with AutoNormal
           status     ...
     """
     return Summary(source).text()

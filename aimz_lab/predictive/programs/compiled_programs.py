@@ -14,6 +14,7 @@ from jaxtyping import PyTree
 from aimz_lab.inference.compiling import QUICK, compiler_options
 from aimz_lab.kernel.cache_keys import shapes_of
 from aimz_lab.predictive.programs.own_keys import has_own_keys
+from aimz_lab.preparing import doing
 from aimz_lab.system.imports import late_import
 
 T = TypeVar("T")
@@ -56,6 +57,7 @@ class Programs:
         """Return the programs ready to run; missing ones compile at the same time."""
         keys = [_key_of(program) for program in programs]
         missing = [index for index, key in enumerate(keys) if key not in self._compiled]
+        doing("compiling the predictions")
         compilers = [_lowered(programs[index]) for index in missing]
         with ThreadPoolExecutor(max(len(missing), 1)) as pool:
             compiling = [pool.submit(compiler) for compiler in compilers]

@@ -250,7 +250,7 @@ def test_in_the_background_it_is_followed_paused_and_stopped():
     handle.pause()
     until(lambda: handle.status == "paused")
     draws = handle.run.chains.draws
-    assert f"paused, step {handle.run.step:,} of 1,000,030, {draws} of 1,000 draws" in repr(handle)
+    assert f"paused, draw {draws} of 1,000 in 2 chains, " in repr(handle)
     # From this thread, while the run is under way.
     values = handle.run.chains.values("theta", [0])
     assert values.shape == (2, draws, 1)

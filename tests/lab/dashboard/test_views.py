@@ -109,7 +109,9 @@ class TestPictureView:
         view = PictureView()
         run = begun()
         view.open(run, {}, lambda message: None)
-        assert outputs == [{"text/plain": "kernel: compiling the first step"}]
+        assert [each["text/plain"] for each in outputs] == [
+            "kernel: preparing · compiling the first step"
+        ]
         feed(run, [3.0, 2.0])
         view.show(run, {})
         assert "image/png" in outputs[0]

@@ -71,7 +71,7 @@ def test_the_widget_holds_one_trait_a_panel_and_the_front_end():
 def test_the_output_refers_to_the_widget_and_has_words_for_others(watched, outputs):
     [bundle] = outputs
     assert bundle[WIDGET_MIME]["model_id"] == watched.widget.model_id
-    assert bundle["text/plain"].startswith("kernel: running")
+    assert bundle["text/plain"].startswith("kernel: preparing")
 
 
 def test_new_frames_go_out_in_one_message(watched):

@@ -141,7 +141,7 @@ def test_the_curve_is_the_energy_of_each_chain(seen):
 
 def test_lines_tell_the_phase_and_how_far_the_chains_agree(seen):
     shown = seen["view"].getvalue().split("\r")
-    assert shown[1] == "line: compiling the first step"
+    assert shown[1].startswith("line: preparing · ")
     assert any("warming up · warm-up 20 of 60 in 2 chains" in text for text in shown)
     last = seen["text"].getvalue().splitlines()[-1]
     judged = seen["screen"].final["convergence"]
@@ -172,7 +172,7 @@ def test_the_summary_says_what_came_out(seen):
     assert found["R-hat"].startswith("at most 1.")
     assert found["ESS"].startswith("at least ")
     assert "loss" not in found
-    assert "MCMC/HMC" in summary_text(seen["im"].last_run).splitlines()[0]
+    assert "MCMC with HMC" in summary_text(seen["im"].last_run).splitlines()[0]
     assert (
         Summary(seen["im"].last_run)
         .alt()

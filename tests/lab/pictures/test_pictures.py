@@ -162,11 +162,11 @@ class TestSummary:
         run.checkpoints = [(80, "here")]
         found = facts(run)
         assert found["status"] == "completed: all done"
-        assert found["loss"].startswith("3 per row (smoothed), lowest 3 at step")
+        assert found["loss"].startswith("3 per row, 3,000 for all 1,000 rows; lowest 3 at step")
         assert found["validation"] == "2.75 per row, best 2.5 at step 50"
         assert found["steps"] == "100 in 1 epoch"
         assert found["time"].endswith("2,000 steps/s, 20,000 rows/s")
-        assert found["padding"] == "37.5% of the rows computed"
+        assert found["padding"] == "37.5% of the rows computed only fill up batches"
         assert found["advice"].endswith("16 wastes 0%.")
         assert found["checkpoint"] == "here at step 80"
 
@@ -184,7 +184,7 @@ class TestSummary:
         run = finished([], status="failed", reason="KernelError: no")
         assert facts(run)["status"] == "failed: KernelError: no"
         assert "loss" not in facts(run)
-        assert summary_text(run).startswith("kernel · SVI/AutoNormal\n")
+        assert summary_text(run).startswith("kernel · SVI with AutoNormal\n")
 
     def test_html_escapes_what_users_write(self):
         run = finished([1.0], model="<script>alert(1)</script>", reason='"<b>"')

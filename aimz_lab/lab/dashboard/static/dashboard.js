@@ -179,7 +179,11 @@ class View {
     this.schedule("progress");
   }
 
-  take({ kind, why }) {
+  take({ kind, why, what }) {
+    if (kind === "preparing") {
+      this.preparing = what;
+      this.schedule("progress");
+    }
     if (kind === "welcome") this.setReachable(true);
     if (kind === "refused") this.say(why);
   }
@@ -198,8 +202,8 @@ class View {
 
   send(kind, value = null) {
     this.model.send({ kind, value });
-    const stopping = "Stopping after this chunk of steps…";
-    const asked = { stop: stopping, restore_best: "Stopping; the model will have the best state…", pause: "Pausing after this chunk of steps…",
+    const stopping = "Stopping after the steps under way…";
+    const asked = { stop: stopping, restore_best: "Stopping; the model will have the best state…", pause: "Pausing after the steps under way…",
       resume: "", checkpoint: "Checkpoint asked for.", learning_rate: `Learning rate ${value} asked for.` };
     this.say(asked[kind] ?? "");
   }
@@ -337,7 +341,7 @@ class View {
     this.shownAsked = progress.asked;
     setAttribute(this.pill, "data-status", progress.status);
     setText(this.pill, progress.words);
-    setText(this.where, position(meta, progress, this.model.get("sampling")));
+    setText(this.where, position(meta, progress, this.model.get("sampling"), this.preparing));
     const part = done(progress);
     setFlag(this.bar, "hidden", part === null);
     this.fill.style.transform = `scaleX(${part ?? 0})`;

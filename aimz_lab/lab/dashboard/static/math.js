@@ -244,7 +244,7 @@ export function duration(seconds) {
 export function size(bytes) {
   if (bytes === null || bytes === undefined) return "-";
   for (const unit of ["B", "KiB", "MiB", "GiB"]) {
-    if (Math.abs(bytes) < 1024) {
+    if (Math.abs(bytes) < 1023.5) { // what would be written as 1024 has the next unit
       return `${fixed(bytes, bytes >= 10 || unit === "B" ? 0 : 1)} ${unit}`;
     }
     bytes /= 1024;

@@ -30,7 +30,7 @@ export const paddingPanel = () => panel("Padding", false, (frame, { headline, ex
   const total = frame.rows + frame.n_pad;
   setText(headline, frame.share_of_run === 0 && frame.n_pad === 0
     ? "none"
-    : `${count(frame.n_pad)} of ${plural(total, "row")} in the last batch; ` +
+    : `${count(frame.n_pad)} of ${plural(total, "row")} of the last batch only fill it up; ` +
       `${share(frame.share_of_run)} of the work so far`);
   extra.replaceChildren(frame.share_of_run ? meter(frame.share_of_run) : "",
     frame.advice ? h("span", {}, frame.advice) : "");
@@ -39,7 +39,7 @@ export const paddingPanel = () => panel("Padding", false, (frame, { headline, ex
     facts([
       ["this epoch", share(frame.share_of_epoch)],
       ["whole run", share(frame.share_of_run)],
-      ["a batch divides among", plural(frame.n_shards, "device")],
+      ...(frame.n_shards > 1 ? [["rows of a batch are shared by", plural(frame.n_shards, "device")]] : []),
     ]),
     strip("padded rows of each batch", frame.by_step, (v) => `up to ${count(v)} rows`),
     strip("share of padded rows by epoch", frame.by_epoch, (v) => `up to ${share(v)}`),
@@ -93,15 +93,15 @@ export const devicesPanel = () => panel("Devices", false, (frame, { headline, ex
   const first = frame.devices[0];
   const name = frame.n_devices > 1 ? `${first.name} and ${frame.n_devices - 1} more` : first.name;
   const memory = first.in_use ?? process.in_use;
-  setText(headline, `${name} · ${size(memory)} · compiled ${count(compiled.count)}×` +
+  setText(headline, `${name} · ${size(memory)} of memory · ${plural(compiled.count, "compilation")}` +
     (compiled.count ? `, ${duration(compiled.seconds)}` : ""));
   extra.replaceChildren(timeBar(frame.time));
   body.replaceChildren(
     timeLegend(frame.time),
     facts([
-      ["process memory", `${size(process.in_use)}, at most ${size(process.peak)}`],
-      ["live buffers", count(frame.live_buffers)],
-      ...(frame.bytes_per_step ? [["moved to the device", `${size(frame.bytes_per_step)} a step`]] : []),
+      ["memory of this session", `${size(process.in_use)}, at most ${size(process.peak)}`],
+      ["arrays on the devices", count(frame.live_buffers)],
+      ...(frame.bytes_per_step ? [["data sent to the devices", `${size(frame.bytes_per_step)} for each step`]] : []),
       ...(first.in_use === null ? [["devices", `${plural(frame.n_devices, first.kind)}`]] : []),
     ]),
     first.in_use === null ? "" : deviceTable(frame),
@@ -138,7 +138,7 @@ function deviceTable({ devices, n_devices: n }) {
 }
 
 function compilationTable({ longest }) {
-  return table("Compilations", ["compiled", "times", "seconds", "last time"],
+  return table("Compilations", ["program", "times compiled", "seconds", "last compiled"],
     longest.map((c) => [h("code", {}, c.name), `${c.count}×`, number(c.seconds, 2), c.cause]));
 }
 

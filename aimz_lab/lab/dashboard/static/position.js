@@ -14,13 +14,18 @@ function drawn(sampling) {
   return `${sampling.warming_up ? "warm-up" : "draw"} ${count(done)} of ${count(all)}`;
 }
 
-/** Epoch or draws with the time left, or the time that a finished run took. */
-export function position(meta, progress, sampling) {
+/**
+ * Epoch or draws with the time left, or the time that a finished run took. Before the first step,
+ * what is done to prepare it, as the kernel told last.
+ */
+export function position(meta, progress, sampling, preparing) {
+  if (progress.words === "preparing") {
+    return preparing ?? `compiling the first step · ${duration(progress.elapsed_s)}`;
+  }
   const parts = [sampling?.of ? drawn(sampling)
     : `epoch ${count(progress.epoch)}${meta.epochs ? ` of ${count(meta.epochs)}` : ""}`];
   if (isOver(progress)) parts.push(`in ${duration(progress.elapsed_s)}`);
   else if (["paused", "lost"].includes(progress.status)) parts.push(`after ${duration(progress.elapsed_s)}`);
-  else if (progress.step === 0) parts.push(meta.is_sampling ? "compiling" : "compiling the first step");
   else if (progress.eta_s !== null) parts.push(`${duration(progress.eta_s)} left`);
   return parts.join(" · ");
 }

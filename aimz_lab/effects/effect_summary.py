@@ -1,0 +1,177 @@
+"""The summary of an effect: a dataset that prints as a table, with names of columns and levels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+import xarray as xr
+
+from aimz_lab.data.html import html_table
+from aimz_lab.progress import count, number
+from aimz_lab.system.imports import late_import
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SUMMARY = "summary"
+"""Dimension of the summaries: mean, sd, ends of the interval."""
+
+_MOST_ROWS = 20  # that are printed of a site
+
+
+class EffectSummary(xr.Dataset):
+    """Summaries of an effect by site, along a dimension ``summary``.
+
+    It is an :class:`xarray.Dataset` in all but its looks: printed, it is a table with a row for
+    each entry and a column for each summary.
+
+    Example:
+        >>> import xarray as xr
+        >>> effect = xr.Dataset({"y": (("chain", "draw"), [[1.0, 2.0, 3.0]])})
+        >>> from aimz_lab import summarize_effect
+        >>> print(summarize_effect(effect, prob=0.5))
+        Effect on y, with the 50% highest-density interval
+           mean  sd  hdi_low  hdi_high
+        y     2   1        1         2
+    """
+
+    __slots__ = ()
+
+    def table(self) -> pd.DataFrame:
+        """Return a data frame with a row for each entry and a column for each summary.
+
+        Returns:
+            The index has the labels of each dimension, and the site where there are several sites.
+            Sites of different dimensions have one label for each entry, ``"y[north]"``.
+
+        Raises:
+            ValueError: If this is no longer a summary: a site lacks the dimension ``summary``.
+        """
+        pd = late_import("pandas")
+        if not self._is_summary:
+            msg = f"A table needs the dimension {SUMMARY!r}; the sites have {dict(self.sizes)}."
+            raise ValueError(msg)
+        frames = {str(name): _frame(site, None) for name, site in self.data_vars.items()}
+        if len(frames) == 1:
+            return next(iter(frames.values()))
+        if len({tuple(frame.index.names) for frame in frames.values()}) == 1:
+            is_single = next(iter(frames.values())).index.names == ["site"]
+            return pd.concat(frames.values() if is_single else frames, names=["site"])
+        return pd.concat([_labelled(name, frame) for name, frame in frames.items()])
+
+    @property
+    def _is_summary(self) -> bool:
+        sites = self.data_vars.values()
+        return bool(len(sites)) and all(SUMMARY in site.dims for site in sites)
+
+    def __repr__(self) -> str:
+        if not self._is_summary:
+            return super().__repr__()
+        return "\n".join(
+            f"{_title(self, names)}\n{_text(cells, n_labels)}"
+            for names, cells, n_labels in self._printed()
+        )
+
+    def _repr_html_(self) -> str:
+        if not self._is_summary:
+            return super()._repr_html_()
+        return "".join(
+            html_table(_title(self, names), cells[0], cells[1:])
+            for names, cells, _ in self._printed()
+        )
+
+    def _printed(self) -> Iterator[tuple[str, list[list[str]], int]]:
+        """Yield the tables to print: the names of their sites, cells, and how many are labels."""
+        sites = list(self.data_vars.values())
+        if all(site.ndim == 1 for site in sites):
+            frame = late_import("pandas").concat([_frame(site, None) for site in sites])
+            yield ", ".join(str(site.name) for site in sites), _cells(frame), 1
+            return
+        for site in sites:
+            frame, total = _frame(site, _MOST_ROWS), _n_entries(site)
+            cells, name = _cells(frame), str(site.name)
+            if total > len(frame):
+                cells.insert(1 + len(frame) // 2, ["..."] * len(cells[0]))
+                name += f" ({count(total)} rows; .table() has each)"
+            yield name, cells, frame.index.nlevels
+
+
+def _title(summary: EffectSummary, names: str) -> str:
+    probs = {site.attrs.get("prob") for site in summary.data_vars.values()}
+    prob = probs.pop() if len(probs) == 1 else None
+    if prob is None or not any(str(label).startswith("hdi") for label in _columns(summary)):
+        return f"Effect on {names}"
+    return f"Effect on {names}, with the {100 * prob:g}% highest-density interval"
+
+
+def _columns(summary: xr.Dataset | xr.DataArray) -> list[str]:
+    if SUMMARY in summary.coords:
+        return [str(label) for label in np.atleast_1d(summary[SUMMARY].values)]
+    return [str(i) for i in range(summary.sizes[SUMMARY])]
+
+
+def _n_entries(site: xr.DataArray) -> int:
+    return math.prod(size for dim, size in site.sizes.items() if dim != SUMMARY)
+
+
+def _frame(site: xr.DataArray, most: int | None) -> pd.DataFrame:
+    """Return the table of a site; of more than ``most`` entries, the first and the last ones."""
+    pd = late_import("pandas")
+    site = site.transpose(..., SUMMARY)
+    dims, shape, total = site.dims[:-1], site.shape[:-1], _n_entries(site)
+    chosen = np.arange(total)
+    if most is not None and total > most:
+        chosen = np.concatenate([chosen[: most // 2], chosen[total - most // 2 :]])
+    values = site.values.reshape(total, -1)[chosen]
+    if not dims:
+        return pd.DataFrame(values, pd.Index([str(site.name)], name="site"), columns=_columns(site))
+    levels: dict[str, pd.Index] = {}
+    for dim, at in zip(dims, np.unravel_index(chosen, shape), strict=True):
+        labels = site.indexes[dim][at] if dim in site.indexes else pd.Index(at)
+        if isinstance(labels, pd.MultiIndex):
+            levels |= {name: labels.get_level_values(name) for name in labels.names}
+        else:
+            levels[str(dim)] = labels
+    index = pd.MultiIndex.from_arrays(list(levels.values()), names=list(levels))
+    index = index if len(levels) > 1 else index.get_level_values(0)
+    return pd.DataFrame(values, index, columns=_columns(site))
+
+
+def _labelled(name: str, frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a table whose entries have one label each, as ArviZ writes it."""
+    if frame.index.names == ["site"]:
+        return frame.rename_axis(None)
+    rows = [at if isinstance(at, tuple) else (at,) for at in frame.index]
+    labels = [f"{name}[{', '.join(map(str, at))}]" for at in rows]
+    return frame.set_axis(labels)
+
+
+def _cells(frame: pd.DataFrame) -> list[list[str]]:
+    """Return the header and the rows of a table as text."""
+    names = ["" if name in (None, "site") else str(name) for name in frame.index.names]
+    labels = [at if isinstance(at, tuple) else (at,) for at in frame.index]
+    rows = [
+        [*map(str, at), *map(_written, row)]
+        for at, row in zip(labels, frame.itertuples(index=False), strict=True)
+    ]
+    return [[*names, *frame.columns], *rows]
+
+
+def _written(value: float) -> str:
+    return number(float(value))
+
+
+def _text(rows: list[list[str]], n_labels: int) -> str:
+    """Write a table: labels on the left, numbers below the right ends of their names."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if i < n_labels else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
+    return "\n".join(line.rstrip() for line in lines)

@@ -1,0 +1,188 @@
+"""A run in a person's words: how it ended, how far it came, and its loss.
+
+*The loss of a run* is one number everywhere: the negative ELBO of its last steps in nats per row,
+an exponential moving average over a fiftieth of the steps. Where it helps, the loss of all rows
+stands beside it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Float
+
+from aimz_lab.data.html import html_table
+from aimz_lab.inference.run.chain_record import ChainRecord
+from aimz_lab.inference.run.records import RunInfo
+from aimz_lab.progress import count, duration, number
+from aimz_lab.types import RunStatus
+
+STATUS_WORDS: dict[RunStatus, str] = {
+    "pending": "about to begin",
+    "running": "running",
+    "paused": "paused",
+    "completed": "completed",
+    "stopped": "stopped",
+    "early_stopped": "stopped early",
+    "interrupted": "interrupted",
+    "diverged": "diverged",
+    "failed": "failed",
+}
+_SMOOTHED_SHARE = 50
+_TERMS = 20  # of the window: what is older weighs less than 1e-8
+
+
+class Run(Protocol):
+    """What is read of a run; see :class:`aimz_lab.inference.run.run.Run`, which has these words."""
+
+    info: RunInfo
+    status: RunStatus
+    reason: str
+    epoch: int
+    step: int
+    resumed_at: int
+    losses: Float[np.ndarray, " step"]
+    validation: Sequence[tuple[int, float]]
+    notes: list[str]
+    chains: ChainRecord | None
+    finished: bool
+    elapsed_s: float
+
+
+def total_loss(run: Run) -> float | None:
+    """Return the loss of a run in nats of all rows; ``None`` without a finite one.
+
+    It is an exponential moving average over a fiftieth of the steps, at the last step.
+
+    Args:
+        run: The run; of chains it is the mean potential energy.
+    """
+    window = max(run.step / _SMOOTHED_SHARE, 1.0)
+    last = run.losses[-math.ceil(_TERMS * window) :].astype(np.float64)
+    weights = np.exp(-np.arange(len(last) - 1, -1, -1) / window) * np.isfinite(last)
+    if not weights.any():
+        return None
+    return float(weights @ np.where(np.isfinite(last), last, 0.0) / weights.sum())
+
+
+def loss_per_row(run: Run) -> float | None:
+    """Return the loss of a run in nats per row; the total if the number of rows is unknown."""
+    total = total_loss(run)
+    return None if total is None else total / (run.info.n_obs or 1)
+
+
+def loss_words(run: Run) -> str:
+    """Write the loss of a run; empty before the first step, and for chains.
+
+    Example:
+        >>> loss_words(im.fit(X, y, epochs=5, progress=False).last_run)
+        '... per row'
+    """
+    if run.info.is_sampling or not run.step:
+        return ""
+    loss = loss_per_row(run)
+    if loss is None:
+        return "not finite"
+    return f"{number(loss)} per row" if run.info.n_obs else number(loss)
+
+
+def with_total(run: Run) -> str:
+    """Write the loss of a run, and that of all rows beside it."""
+    words, rows = loss_words(run), run.info.n_obs
+    if not words or not rows or (total := total_loss(run)) is None:
+        return words
+    return f"{words}, {number(total)} for all {count(rows)} rows"
+
+
+def position(run: Run) -> str:
+    """Write how far a run has come: its steps, or its draws.
+
+    Example:
+        >>> position(im.fit(X, y, epochs=5, progress=False).last_run)
+        'step 5 of 5'
+    """
+    if run.chains is not None:
+        return draws(run)
+    total = run.info.total_steps
+    return f"step {count(run.step)}" + (f" of {count(total)}" if total else "")
+
+
+def draws(run: Run) -> str:
+    """Write the number of draws of the chains, or of their iterations in the warm-up.
+
+    Args:
+        run: A run of chains.
+    """
+    chains, plan = run.chains, run.chains.plan
+    if chains.warming_up:
+        done = f"warm-up {count(chains.iterations)} of {count(plan.warmup)}"
+    else:
+        done = f"draw {count(chains.draws)} of {count(plan.draws)}"
+    return done + (f" in {plan.chains} chains" if plan.chains > 1 else "")
+
+
+def status_words(run: Run) -> str:
+    """Write the status of a run; one that has no step yet is being prepared."""
+    if run.status == "running" and run.step == run.resumed_at:
+        return "preparing"
+    return STATUS_WORDS[run.status]
+
+
+def run_line(run: Run) -> str:
+    """Describe a run in a line: its name, status, position, loss and time."""
+    parts = [status_words(run), position(run)]
+    if words := loss_words(run):
+        parts.append(f"loss {words}")
+    if run.chains is not None and (found := _divergences(run)):
+        parts.append(found)
+    if run.status != "pending":
+        parts.append(f"{'in' if run.finished else 'for'} {duration(run.elapsed_s)}")
+    return f"{run.info.model} ({method_words(run.info.method)}): {', '.join(parts)}"
+
+
+def run_facts(run: Run) -> list[tuple[str, str]]:
+    """Return the facts of a run that a person wants to know first, by name."""
+    reason = run.reason if run.finished else ""
+    found = [("status", ": ".join(filter(None, (status_words(run), reason))))]
+    if words := with_total(run):
+        found.append(("loss", words))
+    if run.validation:
+        found.append(("held-out loss", f"{number(run.validation[-1][1])} per row"))
+    if run.chains is not None:
+        found.append(("draws", draws(run)))
+        found += [("divergences", told)] if (told := _divergences(run, short=True)) else []
+    else:
+        epochs = f"{count(run.epoch)} {'epoch' if run.epoch == 1 else 'epochs'}"
+        found.append(("steps", f"{count(run.step)} in {epochs}"))
+    found.append(("time", duration(run.elapsed_s)))
+    found += [("note", note) for note in run.notes[-3:]]
+    return found
+
+
+def run_html(run: Run) -> str:
+    """Describe a run in a small table of facts."""
+    title = f"{run.info.model} · {method_words(run.info.method)}"
+    return html_table(title, (), run_facts(run))
+
+
+def method_words(method: str) -> str:
+    """Write a method and its guide or sampler.
+
+    Example:
+        >>> method_words("SVI/AutoNormal"), method_words("MCMC/NUTS")
+        ('SVI with AutoNormal', 'MCMC with NUTS')
+    """
+    return method.replace("/", " with ", 1)
+
+
+def _divergences(run: Run, *, short: bool = False) -> str:
+    found = run.chains.divergences
+    if found is None or run.chains.warming_up:
+        return ""
+    n = int(found.sum())
+    if short:
+        return count(n) if n else "none"
+    return f"{count(n) if n else 'no'} {'divergence' if n == 1 else 'divergences'}"

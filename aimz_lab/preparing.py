@@ -1,0 +1,193 @@
+"""What a call does before its first result, told from a thread, so that it moves meanwhile.
+
+A first call traces and compiles for seconds, with the calling thread busy. The code that does so
+names its activity by :func:`doing`; whoever shows the call begins a :class:`Preparation`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from aimz_lab.progress import QUIET_S, StatusLine, duration, progress_line
+
+EVERY_S = 0.5
+"""Seconds from one telling to the next."""
+
+FIRST_S = 0.3
+"""Seconds before the first one: a call that is quick has none."""
+
+
+@dataclass(frozen=True)
+class Preparing:
+    """What a call does now, before its first result.
+
+    Attributes:
+        name: Name of the kernel.
+        activity: What it does, such as ``"compiling the training steps"``.
+        seconds: Seconds since the call began.
+
+    Example:
+        >>> Preparing("earnings", "tracing the model", 2.43).text
+        'earnings: preparing · tracing the model · 2.4 s'
+    """
+
+    name: str
+    activity: str
+    seconds: float
+
+    @property
+    def what(self) -> str:
+        """The activity and its seconds."""
+        return f"{self.activity} · {duration(self.seconds)}"
+
+    @property
+    def text(self) -> str:
+        """The same with the name of the kernel, as a line."""
+        return f"{self.name}: preparing · {self.what}"
+
+
+class Preparation:
+    """Tells twice a second what a call does, until its first result.
+
+    Args:
+        name: Name of the kernel.
+        tell: Called on a thread of its own; an error in it ends the telling. ``None`` tells nobody.
+        withdraw: Called at the end, if anything was told.
+        first_s: Seconds before the first telling.
+
+    Attributes:
+        activity: What the call does now.
+
+    Example:
+        >>> told = []
+        >>> with Preparation("demo", told.append, first_s=0.0).under_way() as preparation:
+        ...     doing("tracing the model")
+        ...     while not told:
+        ...         time.sleep(0.01)
+        >>> told[0].name
+        'demo'
+    """
+
+    def __init__(
+        self,
+        name: str,
+        tell: Callable[[Preparing], None] | None = None,
+        *,
+        withdraw: Callable[[], None] | None = None,
+        first_s: float = FIRST_S,
+    ) -> None:
+        self.activity = "reading the data"
+        self._name, self._tell, self._withdraw, self._first_s = name, tell, withdraw, first_s
+        self._has_told = False
+        self._ended = threading.Event()
+        self._telling = threading.Lock()
+        if tell is None:
+            self._ended.set()
+
+    def begin(self) -> None:
+        """Count the seconds from here on, and begin to tell."""
+        if self._ended.is_set():
+            return
+        self._began = time.monotonic()
+        # What it shows belongs to the cell that began it.
+        context = contextvars.copy_context()
+        threading.Thread(
+            target=context.run, args=(self._go_on,), name="aimz_lab-preparing", daemon=True
+        ).start()
+
+    def _go_on(self) -> None:
+        wait = self._first_s
+        while not self._ended.wait(wait):
+            with self._telling:
+                if self._ended.is_set():
+                    return
+                seconds, self._has_told = time.monotonic() - self._began, True
+                try:
+                    self._tell(Preparing(self._name, self.activity, seconds))
+                except Exception:  # noqa: BLE001  a broken display must not end the call
+                    return
+            wait = EVERY_S
+
+    def end(self) -> None:
+        """Tell no more; nothing is told once this returns."""
+        if self._ended.is_set():
+            return
+        self._ended.set()
+        with self._telling:
+            if self._has_told and self._withdraw:
+                self._withdraw()
+
+    @contextlib.contextmanager
+    def under_way(self) -> Iterator[Preparation]:
+        """Begin, and be the one that :func:`doing` speaks to; an error ends it."""
+        token = _current.set(self)
+        try:
+            self.begin()
+            yield self
+        except BaseException:
+            self.end()
+            raise
+        finally:
+            _current.reset(token)
+
+
+_NOBODY = Preparation("")
+_current: contextvars.ContextVar[Preparation | None] = contextvars.ContextVar(
+    "aimz_lab_preparation", default=None
+)
+
+
+def current() -> Preparation:
+    """Return the preparation that is under way, or one that tells nobody."""
+    return _current.get() or _NOBODY
+
+
+def doing(activity: str) -> None:
+    """Name what the call does from here on; without a display this costs nothing.
+
+    Args:
+        activity: A phrase such as ``"tracing the model"``.
+    """
+    current().activity = activity
+
+
+@contextlib.contextmanager
+def preparing_line(name: str, *, enabled: bool) -> Iterator[None]:
+    """Show on a line of text what a prediction does before its first result.
+
+    Args:
+        name: Name of the kernel.
+        enabled: Whether to show anything.
+    """
+    told = _ToldLine()
+    preparation = Preparation(
+        name, told.tell if enabled else None, withdraw=told.withdraw, first_s=QUIET_S
+    )
+    with preparation.under_way():
+        try:
+            yield
+        finally:
+            preparation.end()
+
+
+class _ToldLine:
+    """A line for what is told, until it is withdrawn."""
+
+    def __init__(self) -> None:
+        self._line: StatusLine | None = None
+        self._due_s = 0.0
+
+    def tell(self, preparing: Preparing) -> None:
+        self._line = self._line or progress_line()
+        if preparing.seconds >= self._due_s:
+            self._line.write(preparing.text)
+            self._due_s = preparing.seconds + self._line.interval_s
+
+    def withdraw(self) -> None:
+        if self._line:
+            self._line.clear()

@@ -1,0 +1,166 @@
+"""What runs, handles and models say of themselves, in a person's words."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from aimz_lab.inference.describe import Standing, describe_html, describe_in_a_line
+from aimz_lab.inference.run.chain_record import ChainPlan, ChainRecord
+from aimz_lab.inference.run.handle import RunHandle
+from aimz_lab.inference.run.run_words import loss_per_row, loss_words, run_facts, with_total
+from tests.lab.runs import begun, feed
+
+
+def run_with(losses=(30.0, 20.0), *, status="completed", reason="", model="sales", **info):
+    run = begun(model=model, **{"n_obs": 10, "epochs": 2, "steps_per_epoch": 2, **info})
+    if len(losses):
+        feed(run, losses)
+    if status:
+        run.finish(status, reason)
+    return run
+
+
+def test_the_loss_is_the_moving_average_per_row_at_the_last_step():
+    losses = np.random.default_rng(0).normal(100.0, 5.0, 500)
+    losses[490] = np.nan
+    run = run_with(losses)
+    average = weight = 0.0
+    rate = 1 - math.exp(-1 / (500 / 50))
+    for loss in losses.astype(np.float32):
+        finite = math.isfinite(loss)
+        average += rate * ((loss if finite else 0.0) - average)
+        weight += rate * (finite - weight)
+    assert loss_per_row(run) == pytest.approx(average / weight / 10, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("losses", "info", "words", "both"),
+    [
+        ([30.0], {}, "3 per row", "3 per row, 30 for all 10 rows"),
+        ([30.0], {"n_obs": None}, "30", "30"),
+        ([np.nan], {}, "not finite", "not finite"),
+        ([], {}, "", ""),
+        ([30.0], {"is_sampling": True}, "", ""),
+    ],
+)
+def test_the_loss_has_the_total_beside_it(losses, info, words, both):
+    run = run_with(losses, **info)
+    assert (loss_words(run), with_total(run)) == (words, both)
+
+
+@pytest.mark.parametrize(
+    ("status", "losses", "told"),
+    [
+        ("completed", (30.0,) * 4, "completed, step 4 of 4, loss 3 per row, in "),
+        ("stopped", (30.0,), "stopped, step 1 of 4, loss 3 per row, in "),
+        ("diverged", (30.0,), "diverged, step 1 of 4, loss 3 per row, in "),
+        ("", (30.0,), "running, step 1 of 4, loss 3 per row, for "),
+        ("failed", (), "failed, step 0 of 4, in "),
+    ],
+)
+def test_a_run_in_a_line(status, losses, told):
+    line = repr(run_with(losses, status=status))
+    assert line.startswith(f"<Run sales (SVI with AutoNormal): {told}")
+    assert line.endswith(" s>")
+
+
+def test_a_run_of_chains_tells_its_draws():
+    run = run_with((), status="", is_sampling=True)
+    plan = ChainPlan(chains=2, warmup=3, samples=5)
+    run.chains = ChainRecord(plan, {"mu": ()}, lambda *_: np.zeros((2, 0, 1)))
+    assert "preparing, warm-up 0 of 3 in 2 chains, for" in repr(run)
+    run.chains.extend({"diverging": np.array([[0, 0]] * 3 + [[0, 1]])}, 4)
+    feed(run, [1.0] * 4)
+    assert "running, draw 1 of 5 in 2 chains, 1 divergence, for" in repr(run)
+    assert dict(run_facts(run))["draws"] == "draw 1 of 5 in 2 chains"
+
+
+def test_the_table_of_a_run_is_short_and_escaped():
+    run = run_with(status="stopped", reason="<b>enough</b>", model="<script>")
+    run.notes.append("a < b")
+    run.validation = [(2, 2.5)]
+    html = run._repr_html_()
+    assert "stopped: &lt;b&gt;enough&lt;/b&gt;" in html
+    assert "a &lt; b" in html
+    assert "<script>" not in html
+    assert "color:inherit" in html  # in the colours of the page, light or dark
+    assert [name for name, _ in run_facts(run)] == [
+        "status", "loss", "held-out loss", "steps", "time", "note"
+    ]  # fmt: skip
+
+
+def test_a_handle_says_how_to_go_on():
+    run = run_with(status="")
+
+    def fails():
+        raise ZeroDivisionError("<mine>")
+
+    handle = RunHandle(None, run, lambda: run.finish("completed", ""))
+    handle.wait(10)
+    assert repr(handle).startswith("<RunHandle sales (SVI with AutoNormal): completed, step 2 of 4")
+    assert repr(handle).endswith("; handle.result() is the model>")
+    failed = RunHandle(None, run_with((), status="failed", reason="ZeroDivisionError: <i>"), fails)
+    failed.wait(10)
+    assert "it raised ZeroDivisionError; handle.result() raises it again" in repr(failed)
+    assert "&lt;i&gt;" in failed._repr_html_()
+
+
+DESCRIBED = {
+    "kernel": "sales", "arguments": ["X", "y"], "inference": "SVI", "guide": "AutoNormal",
+    "trained_on": {"n_obs": 2000, "batch_size": 64, "fields": {"X": {}, "y": {}}},
+    "fitted": True, "num_chains": 1, "num_samples": 1000,
+    "sites": {"<i>": {"kind": "latent", "shape": [3], "draw_shape": [3], "plates": ["shop"]}},
+}  # fmt: skip
+UNTRAINED = {**DESCRIBED, "trained_on": None, "fitted": False, "sites": {}}
+
+
+@pytest.mark.parametrize(
+    ("described", "standing", "told"),
+    [
+        (UNTRAINED, Standing(), "not trained yet"),
+        (UNTRAINED, Standing(run_with(status="")), "training, step 2 of 4, loss 2.269 per row"),
+        (
+            DESCRIBED,
+            Standing(run_with((30.0,))),
+            "trained on 2,000 rows of X and y, loss 3 per row, 1,000 posterior draws",
+        ),
+        (
+            DESCRIBED,
+            Standing(run_with((30.0,), status="stopped")),
+            "training stopped at step 1 of 4 on 2,000 rows of X and y, loss 3 per row, "
+            "1,000 posterior draws",
+        ),
+        (
+            {**DESCRIBED, "fitted": False},
+            Standing(run_with((30.0,), status="diverged")),
+            "training diverged at step 1 of 4 on 2,000 rows of X and y, loss 3 per row, "
+            "no posterior draws yet",
+        ),
+        (
+            DESCRIBED,
+            Standing(loaded_from="slope"),
+            "loaded from slope, trained on 2,000 rows of X and y, 1,000 posterior draws",
+        ),
+        (
+            {**UNTRAINED, "fitted": True},
+            Standing(has_given_draws=True),
+            "not trained yet, 1,000 posterior draws set by hand",
+        ),
+    ],
+)
+def test_a_model_says_what_it_has_been_through(described, standing, told):
+    line = describe_in_a_line(described, standing)
+    assert line == f"<ImpactModel sales(X, y): SVI with AutoNormal, {told}>"
+    html = describe_html(described, standing)
+    assert ("fit(X, y) or fit_on_batch(X, y) trains it" in html) == (not described["fitted"])
+    assert "<i>" not in html
+
+
+def test_the_total_stands_in_the_table_of_a_model():
+    html = describe_html(DESCRIBED, Standing(run_with((30.0,), reason="all 1 steps done")))
+    assert "3 per row, 30 for all 10 rows" in html
+    assert "trained on 2,000 rows of X and y (all 1 steps done)" in html
+    assert "per row" not in describe_html(DESCRIBED, Standing())

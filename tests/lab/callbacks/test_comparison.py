@@ -1,0 +1,77 @@
+"""Runs side by side, from anything that has one."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from aimz_lab.errors import ArgumentError, DataTypeError
+from aimz_lab.inference.run.handle import RunHandle
+from aimz_lab.lab import History, compare
+from tests.lab.runs import begun, feed
+
+
+def finished(losses, **info):
+    run = begun(**{"n_obs": 10, "batch_size": 5, **info})
+    feed(run, losses)
+    run.finish("completed", "")
+    return run
+
+
+RUN, OTHER = finished([50.0] * 100), finished(np.linspace(90, 30, 100), model="<i>")
+
+
+def test_anything_with_a_run_alone_in_lists_and_in_dicts_by_name():
+    handle = RunHandle(None, RUN, lambda: None)
+    model = SimpleNamespace(last_run=OTHER)
+    table = compare({"long": handle, "$x_1$": model}, [RUN, [History(OTHER)]])
+    assert table.columns.tolist() == ["long", "$x_1$", "kernel 3", "<i> 4"]
+    assert table.at["loss", "long"] == table.at["loss", "kernel 3"] == pytest.approx(5.0)
+    assert table.at["loss", "$x_1$"] == table.at["loss", "<i> 4"] < 4.0
+    assert table.at["total_loss", "long"] == pytest.approx(50.0)
+
+
+def test_it_shows_a_picture_and_a_table_of_what_is_known():
+    table = compare({"long": RUN, "<b>": OTHER})
+    html = table._repr_html_()
+    assert html.startswith('<img src="data:image/png;base64,')
+    assert "Losses over the steps: long ends at 5, &lt;b&gt; ends at" in html
+    assert "&lt;b&gt;</th>" in html
+    assert "loss per row" in html
+    assert "held-out" not in html  # nobody has one
+    assert [line.get_label().strip() for line in table.figure().axes[0].lines] == ["long", "<b>"]
+    assert "loss of all rows" in repr(table)
+    # A part of it is an ordinary data frame.
+    assert type(table.loc[["steps"]]) is pd.DataFrame
+    assert type(table.T) is pd.DataFrame
+
+
+def test_chains_have_draws_and_no_loss():
+    chains = finished([9.0] * 4, is_sampling=True)
+    table = compare(chains)
+    assert np.isnan(table.at["loss", "kernel 1"])
+    assert "<img" not in table._repr_html_()
+
+
+def test_a_start_far_off_leaves_the_ends_visible():
+    far = finished(np.r_[np.full(3, 4e6), np.full(300, 11.0)])
+    low, high = compare(far).figure().axes[0].get_ylim()
+    assert low < 1.1 < high < 1e6
+
+
+@pytest.mark.parametrize(
+    ("sources", "error", "words"),
+    [
+        (({"a": RUN}, {"a": OTHER}), ArgumentError, "Two runs have the name 'a'"),
+        (({1: RUN},), ArgumentError, "name of a run"),
+        (([],), ArgumentError, "at least one"),
+        ((3,), DataTypeError, "int holds no run yet"),
+        ((SimpleNamespace(last_run=None),), DataTypeError, "a model that was trained"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(sources, error, words):
+    with pytest.raises(error, match=words):
+        compare(*sources)

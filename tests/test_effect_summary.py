@@ -1,0 +1,117 @@
+"""The summary of an effect is a dataset that prints as a table."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+from aimz_lab.effects import summarize_effect
+from aimz_lab.effects.effect_tree import as_effect
+
+RNG = np.random.default_rng(0)
+
+
+def effect(**sites):
+    """A dataset of draws: the further dimensions of each site by name, with their sizes."""
+    return xr.Dataset(
+        {
+            name: (("chain", "draw", *dims), RNG.normal(size=(2, 50, *dims.values())))
+            for name, dims in sites.items()
+        }
+    )
+
+
+def test_it_is_a_dataset_whatever_is_done_with_it():
+    draws = effect(y={"obs": 3})
+    summary = summarize_effect(draws)
+    assert isinstance(summary, xr.Dataset)
+    np.testing.assert_allclose(
+        summary.y.sel(summary="mean"), draws.y.mean(("chain", "draw")), rtol=1e-12
+    )
+    for same in (pickle.loads(pickle.dumps(summary)), copy.deepcopy(summary)):
+        xr.testing.assert_identical(same, summary)
+        assert repr(same) == repr(summary)
+    # What is left without summaries looks as xarray shows it.
+    assert "Dimensions" in repr(summary.sel(summary="mean"))
+    assert "xarray" in summary.sel(summary="mean")._repr_html_()
+    with pytest.raises(ValueError, match="'summary'"):
+        summary.sel(summary="mean").table()
+
+
+def test_labels_of_columns_and_levels_are_in_the_table():
+    draws = effect(y={"region": 2, "k": 2}).assign_coords(region=["north", "<b>south"])
+    summary = summarize_effect(draws, prob=0.9)
+    table = summary.table()
+    assert table.index.names == ["region", "k"]
+    assert table.columns.tolist() == ["mean", "sd", "hdi_low", "hdi_high"]
+    assert table.loc[("north", 1), "mean"] == float(summary.y.sel(region="north")[0, 1])
+    title, header, first, *_ = str(summary).splitlines()
+    assert title == "Effect on y, with the 90% highest-density interval"
+    assert header.split() == ["region", "k", "mean", "sd", "hdi_low", "hdi_high"]
+    assert first.split()[:2] == ["north", "0"]
+    assert "&lt;b&gt;south" in summary._repr_html_()
+
+
+def test_entries_with_several_labels_have_a_column_for_each():
+    pairs = pd.MultiIndex.from_product([["a", "b"], [1, 2]], names=["shop", "week"])
+    draws = effect(y={"obs": 4}).assign_coords(xr.Coordinates.from_pandas_multiindex(pairs, "obs"))
+    assert summarize_effect(draws).table().index.names == ["shop", "week"]
+
+
+def test_of_many_rows_the_first_and_the_last_are_printed():
+    summary = summarize_effect(effect(y={"obs": 1500}))
+    lines = str(summary).splitlines()
+    assert lines[0].startswith("Effect on y (1,500 rows; .table() has each)")
+    assert [line.split()[0] for line in lines[2:]] == [
+        *map(str, range(10)), "...", *map(str, range(1490, 1500))
+    ]  # fmt: skip
+    assert len(summary.table()) == 1500
+
+
+def test_several_sites_are_one_table_where_they_can():
+    assert summarize_effect(effect(y={}, z={})).table().index.tolist() == ["y", "z"]
+    alike = summarize_effect(effect(y={"obs": 2}, z={"obs": 2})).table()
+    assert alike.index.tolist() == [("y", 0), ("y", 1), ("z", 0), ("z", 1)]
+    mixed = summarize_effect(effect(y={"obs": 2}, z={}))
+    assert mixed.table().index.tolist() == ["y[0]", "y[1]", "z"]
+    assert "Effect on y" in str(mixed)
+    assert "Effect on z" in str(mixed)
+
+
+def tree(**sites):
+    """What ``estimate_effect`` returns, with these sites."""
+    posterior = xr.Dataset({"slope": (("chain", "draw"), RNG.normal(size=(2, 50)))})
+    groups = {"posterior_predictive": effect(**sites), "posterior": posterior}
+    return as_effect(xr.DataTree.from_dict(groups))
+
+
+def test_the_draws_print_their_average_above_what_they_hold():
+    draws = tree(y={"obs": 40})
+    title, _, row, *whole = str(draws).splitlines()
+    assert title == "Effect on y averaged over obs, with the 94% highest-density interval"
+    mean = float(draws.posterior_predictive.y.mean())
+    assert float(row.split()[4]) == pytest.approx(mean, rel=1e-3)
+    assert "<xarray.DataTree>" in whole
+    assert "averaged over obs" in draws._repr_html_()
+    assert isinstance(draws, xr.DataTree)
+    xr.testing.assert_identical(pickle.loads(pickle.dumps(draws)), draws)
+
+
+def test_one_value_that_is_missing_is_not_left_out_of_the_average():
+    draws = tree(y={"obs": 3})
+    draws["posterior_predictive"]["y"][0, 0, 0] = np.nan
+    assert "nan" in str(draws).splitlines()[2]
+
+
+def test_draws_that_are_too_many_or_gone_print_as_they_are():
+    reduced = as_effect(
+        xr.DataTree.from_dict({"predictions": xr.Dataset({"y_mean": ("obs", [1.0])})})
+    )
+    assert str(reduced).startswith("<xarray.DataTree>")
+    many = xr.Dataset({"y": (("chain", "draw", "obs"), np.broadcast_to(0.0, (1, 5000, 1000)))})
+    assert str(as_effect(xr.DataTree.from_dict({"predictions": many}))).startswith("<xarray")

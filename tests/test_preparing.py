@@ -1,0 +1,137 @@
+"""What a call does before its first result is told while its thread is busy."""
+
+from __future__ import annotations
+
+import io
+import time
+
+import jax
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pytest
+
+from aimz_lab import ImpactModel
+from aimz_lab.errors import DataError
+from aimz_lab.lab import LiveDashboard, ProgressLine, monitor
+from aimz_lab.lab.dashboard.views import LineView, RecordingDisplay
+from aimz_lab.preparing import Preparation, Preparing, doing, preparing_line
+from aimz_lab.progress import StatusLine
+from tests.runs import mean_field
+
+pytestmark = pytest.mark.allow_rank_promotion  # NumPyro's guides draw with a sample shape
+
+X = np.linspace(-1, 1, 40, dtype=np.float32)
+
+
+class Slow:
+    """A kernel whose first trace takes a while, as that of a large model does."""
+
+    def __init__(self):
+        self.wait_s = 0.45
+
+    def __call__(self, X, y=None):
+        wait_s, self.wait_s = self.wait_s, 0.0
+        time.sleep(wait_s)
+        slope = numpyro.sample("slope", dist.Normal())
+        with numpyro.plate("obs", X.shape[0]):
+            numpyro.sample("y", dist.Normal(slope * X, 1.0), obs=y)
+
+
+def slow_model():
+    kernel = Slow()
+    return ImpactModel(kernel, jax.random.key(0), svi=mean_field(kernel))
+
+
+def test_it_is_told_twice_a_second_until_the_end():
+    told = []
+    with Preparation("sales", told.append).under_way() as preparation:
+        doing("tracing the model")
+        time.sleep(0.4)
+        doing("compiling")
+        time.sleep(0.6)
+        preparation.end()
+        time.sleep(0.6)
+    assert [each.activity for each in told] == ["tracing the model", "compiling"]
+    assert 0.3 <= told[0].seconds < told[1].seconds
+
+
+def test_a_quick_call_is_not_told_and_costs_little():
+    told = []
+    began = time.perf_counter()
+    for _ in range(20):
+        with Preparation("sales", told.append).under_way() as preparation:
+            preparation.end()
+    assert (time.perf_counter() - began) / 20 < 0.010
+    assert told == []
+
+
+def test_a_display_that_fails_leaves_the_call_alone():
+    def broken(preparing):
+        raise RuntimeError
+
+    with Preparation("sales", broken, first_s=0.0).under_way() as preparation:
+        time.sleep(0.05)
+        preparation.end()
+
+
+def test_a_line_says_what_and_for_how_long():
+    told = Preparing("sales", "compiling the training steps", 2.43)
+    assert told.text == "sales: preparing · compiling the training steps · 2.4 s"
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_a_fit_tells_its_display_before_there_is_a_run_and_the_run_goes_on_there():
+    screen, terminal, plain = RecordingDisplay(), Terminal(), io.StringIO()
+    displays = [
+        LiveDashboard(view=screen),
+        LiveDashboard(view=LineView(StatusLine(terminal))),
+        ProgressLine(plain),
+    ]
+    slow_model().fit(X, X, epochs=3, callbacks=displays)
+    assert screen.preparing[0].activity == "tracing the model"
+    assert screen.preparing[0].seconds >= 0.3
+    assert screen.final["progress"]["status"] == "completed"
+    lines = [line.strip() for line in terminal.getvalue().split("\r") if line.strip()]
+    assert "Slow: preparing · tracing the model · 0.3 s" in lines[0]
+    assert lines[-1].startswith("Slow: completed")
+    # Where no line can be written over, it comes once; the next one would come after ten seconds.
+    first, *_, last = plain.getvalue().splitlines()
+    assert first.startswith("Slow: preparing · tracing the model")
+    assert last.startswith("Slow: completed")
+
+
+def test_what_is_shown_of_a_refused_fit_is_taken_back():
+    screen = RecordingDisplay()
+    with pytest.raises(DataError):
+        slow_model().fit(
+            X, X, epochs=3, validation=(X[:3], X[:2]), callbacks=[LiveDashboard(view=screen)]
+        )
+    assert screen.preparing == []
+    assert screen.frames == []
+
+
+def test_a_loop_by_hand_is_told_of_until_its_first_loss():
+    screen = RecordingDisplay()
+    for batch in (watch := monitor([1.0, 2.0], callbacks=[LiveDashboard(view=screen)])):
+        time.sleep(0.4)
+        watch.step(batch)
+    assert [each.activity for each in screen.preparing] == ["computing the first step"]
+
+
+def test_a_prediction_shows_a_line_until_its_first_result(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    with preparing_line("sales", enabled=True):
+        doing("compiling the predictions")
+        time.sleep(0.6)
+    shown = terminal.getvalue()
+    assert "sales: preparing · compiling the predictions · 0.5 s" in shown
+    assert shown.endswith("\r")
+    with preparing_line("sales", enabled=False):
+        time.sleep(0.6)
+    assert terminal.getvalue() == shown
