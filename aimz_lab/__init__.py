@@ -20,6 +20,7 @@ from aimz_lab.inference.run.events import Callback, Control, Run, RunInfo, StepI
 from aimz_lab.inference.run.handle import RunHandle
 from aimz_lab.inference.run.rates import settable_rate
 from aimz_lab.predictive import Exceeds, Hdi, Loo, Mean, Quantiles, open_results
+from aimz_lab.tables.table_call import tables_module
 from aimz_lab.version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -58,8 +59,6 @@ __all__ = [
 def __getattr__(name: str) -> object:
     """Import the description of tables when it is used: formulaic takes a moment to load."""
     if name == "TableSpec":
-        from aimz_lab.tables.table_spec import TableSpec
-
-        return TableSpec
+        return tables_module("table_spec").TableSpec
     msg = f"module {__name__!r} has no attribute {name!r}"
     raise AttributeError(msg)

@@ -48,7 +48,6 @@ from aimz_lab.errors import (
     CallError,
     FitWarning,
     InferenceError,
-    NotFittedError,
 )
 from aimz_lab.inference.checkpoint.checkpoint import Checkpoint, load_checkpoint
 from aimz_lab.inference.checkpoint.provenance import Origin
@@ -69,11 +68,13 @@ from aimz_lab.inference.request import (
     StartedFit,
     StepOptions,
     ViResult,
+    undone_on_error,
 )
 from aimz_lab.inference.run.displays import all_callbacks
 from aimz_lab.inference.run.events import Callback, Run
 from aimz_lab.inference.run.getting_ready import getting_ready
 from aimz_lab.inference.run.handle import RunHandle
+from aimz_lab.inference.running_fit import Moment, RunningFit, held_moment, one_moment
 from aimz_lab.inference.saved_model import ModelState, SavedModel, save_model
 from aimz_lab.inference.svi.learner import SviLearner
 from aimz_lab.inference.trained import Fitted, Trained
@@ -87,13 +88,19 @@ from aimz_lab.kernel.signature import KernelSignature, merge_arguments
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.predictive.call import FittedKernel, predict_request, predictive_group
 from aimz_lab.predictive.predictor import Predictor
-from aimz_lab.predictive.reducers import ReduceSpec
+from aimz_lab.predictive.reducers import (
+    ReduceSpec,
+    check_alone,
+    check_tree_for_groups,
+    means_of_groups,
+)
 from aimz_lab.predictive.request import Group, Request
 from aimz_lab.predictive.results.datasets import posterior_tree
 from aimz_lab.predictive.results.summary_table import summary_table
 from aimz_lab.predictive.results.temporary import TemporaryResults
+from aimz_lab.progress import StatusLine
 from aimz_lab.system.forks import check_can_compute
-from aimz_lab.tables.table_call import TableCall
+from aimz_lab.tables.table_call import TableCall, tables_module
 from aimz_lab.types import (
     Arguments,
     Coords,
@@ -192,6 +199,7 @@ class ImpactModel:
         self._trained = Trained()
         self._last_run: Run | None = None
         self._loaded_from = ""
+        self._running: RunningFit | None = None
         self._n_obs: int | None = None
         self._warned_of_n_obs = False
 
@@ -372,14 +380,19 @@ class ImpactModel:
         Training continues from the state of the model. An interrupt, a stop and a loss that is not
         finite all keep the last good state, the losses and a posterior from it.
 
-        One call at a time changes a model, on all threads. Predictions go on meanwhile, also in
-        callbacks, with the posterior of before and what belongs to it; the posterior is replaced as
-        a whole at the end. A fit that is refused, also by a callback before the first step, leaves
-        everything as it was.
+        One call at a time changes a model, on all threads. Predictions go on meanwhile, each from
+        one state. During a fit in the background they come from the guide as it is after the last
+        report, and draw its posterior with the key of the fit; the attributes ``fit_status`` and
+        ``fit_step`` of the result say so. In callbacks, and beside chains, they come from the
+        posterior of before. The posterior is replaced as a whole at the end. A fit that is refused,
+        also by a callback before the first step, leaves everything as it was.
+
+        With a table, what the first one teaches (means, scales, levels) encodes the later ones too,
+        because training goes on from its parameters.
 
         Args:
             X: Input array, rows first; or an ``ArrayDataset``, an ``ArrayLoader``, or any source of
-                batches.
+                batches; or, with a ``TableSpec``, a data frame.
             y: Output array; comes with the batches otherwise.
             num_samples: Posterior draws to make.
             rng_key: Key of this call; split from the model's by default.
@@ -392,7 +405,7 @@ class ImpactModel:
             callbacks: Instances of :class:`aimz_lab.Callback`.
             validation: Held-out data for a loss per row: ``(X, y)``; or, if the kernel takes other
                 arrays by row, ``{"X": X, "y": y, "treat": treat}``, an ``ArrayDataset``, a loader
-                or another source of batches.
+                or another source of batches; or, with a ``TableSpec``, a data frame.
             validation_every: Epochs between two evaluations.
             scale: Weight of a batch's rows. With ``"auto"`` a batch in a random order stands for
                 all N rows; in a fixed order and in a stream each row weighs as many times as an
@@ -451,7 +464,7 @@ class ImpactModel:
             FitWarning: If the run was interrupted or diverged, the number of rows is unknown, the
                 rows of a stream did not weigh as ``n_obs`` rows, a weight or a plate of the kernel
                 may be meant otherwise, or all rows are trained on at once because the default
-                batches would not do.
+                batches would not do. If a table alone would be encoded otherwise than the first.
 
         Example:
             >>> im.fit(X, y, batch_size=20, epochs=10, progress=False).last_run.step
@@ -514,6 +527,8 @@ class ImpactModel:
 
         Chains can be watched, paused and stopped like training. A stop and an interrupt keep the
         draws so far, equally many of each chain; before the first draw the model stays as it was.
+        Predictions meanwhile have the posterior of before. Each run of chains starts afresh, and
+        learns means, scales and levels from its own table.
 
         Args:
             X: Input array, rows first.
@@ -796,6 +811,7 @@ class ImpactModel:
         store: Store = "persistent",
         output_dir: str | PathLike[str] | None = None,
         reduce: ReduceSpec | None = None,
+        by: GroupBy | None = None,
         dims: Mapping[str, Sequence[str]] | None = None,
         coords: Coords | None = None,
         progress: bool = True,
@@ -820,7 +836,8 @@ class ImpactModel:
                 ``"redraw"`` the sites from the kernel under the value, or ``"keep"`` the draws.
             rng_key: Key of this call; split from the model's by default.
             in_sample: Whether the group is ``posterior_predictive`` or ``predictions``. By default
-                the first; with a table, the first if the rows are those of the training.
+                the first; with a table, the first if the rows are those of the training, by their
+                inputs, and by their outcome if the table has it.
             return_sites: Sites to return; by default the output and the deterministic sites. An
                 empty list returns none.
             shard_axis: ``"obs"`` cuts the rows into blocks, ``"draw"`` keeps them together.
@@ -832,6 +849,9 @@ class ImpactModel:
             output_dir: Directory or URL to write to; by default a temporary one, removed with the
                 tree that reads it.
             reduce: Reducers that summarise during the computation; the draws are not kept.
+            by: Groups of rows, for the means of each group instead of a value per row: the name of
+                a column, one label per row, or several (a list, or a mapping that names them),
+                which are crossed.
             dims: Names of a site's dimensions beside chain, draw and rows, by site.
             coords: Labels by dimension.
             progress: Whether to show progress.
@@ -848,8 +868,10 @@ class ImpactModel:
 
         Returns:
             The predictive group, the posterior, and the data: ``constant_data`` of inputs in
-            memory, up to 128 MiB, and ``observed_data`` if the output is known: from a dataset or
-            loader ``X``, or because these are the training rows.
+            memory, up to 128 MiB, and ``observed_data`` if the output is known: from a dataset,
+            loader or table ``X``, or because these are the training rows. With ``by``, the draws of
+            each group's mean, ``y_mean``; and in ``group_summary`` their mean, standard deviation
+            and 94% highest-density interval. A column's name is that of the dimension.
 
         Raises:
             NotFittedError: If there is no posterior.
@@ -895,6 +917,7 @@ class ImpactModel:
             store=store,
             output_dir=output_dir,
             reduce=reduce,
+            by=by,
             dims=dims,
             coords=coords,
             progress=progress,
@@ -917,6 +940,7 @@ class ImpactModel:
         return_sites: Sites = None,
         rows: RowDependence = "auto",
         return_datatree: bool = True,
+        by: GroupBy | None = None,
         dims: Mapping[str, Sequence[str]] | None = None,
         coords: Coords | None = None,
         output_scale: OutputScale = "outcome",
@@ -938,6 +962,7 @@ class ImpactModel:
             return_sites: As in :meth:`predict`.
             rows: As in :meth:`predict`.
             return_datatree: Return a tree, or a dict of arrays ``(num_draws, batch_size, ...)``.
+            by: As in :meth:`predict`; the result is a tree.
             dims: As in :meth:`predict`.
             coords: As in :meth:`predict`.
             output_scale: As in :meth:`predict`.
@@ -960,7 +985,7 @@ class ImpactModel:
             (1000, 5)
         """
         self._own_keywords.check(type(self).predict_on_batch, locals())
-        as_tree = check_flag("return_datatree", return_datatree)
+        as_tree = check_tree_for_groups(return_datatree, by)
         predictor = self._predictor
         compute = predictor.predict if as_tree else predictor.predict_arrays
         return self._computed(
@@ -976,6 +1001,7 @@ class ImpactModel:
             held=held,
             return_sites=return_sites,
             rows=rows,
+            by=by,
             dims=dims,
             coords=coords,
             output_scale=output_scale,
@@ -999,6 +1025,7 @@ class ImpactModel:
         store: Store = "persistent",
         output_dir: str | PathLike[str] | None = None,
         reduce: ReduceSpec | None = None,
+        by: GroupBy | None = None,
         dims: Mapping[str, Sequence[str]] | None = None,
         coords: Coords | None = None,
         progress: bool = True,
@@ -1024,6 +1051,7 @@ class ImpactModel:
             store: As in :meth:`predict`.
             output_dir: As in :meth:`predict`.
             reduce: As in :meth:`predict`.
+            by: As in :meth:`predict`.
             dims: As in :meth:`predict`.
             coords: As in :meth:`predict`.
             progress: As in :meth:`predict`.
@@ -1060,6 +1088,7 @@ class ImpactModel:
             store=store,
             output_dir=output_dir,
             reduce=reduce,
+            by=by,
             dims=dims,
             coords=coords,
             progress=progress,
@@ -1082,6 +1111,7 @@ class ImpactModel:
         return_sites: Sites = None,
         rows: RowDependence = "auto",
         return_datatree: bool = True,
+        by: GroupBy | None = None,
         dims: Mapping[str, Sequence[str]] | None = None,
         coords: Coords | None = None,
         output_scale: OutputScale = "outcome",
@@ -1102,6 +1132,7 @@ class ImpactModel:
             return_sites: As in :meth:`predict_on_batch`.
             rows: As in :meth:`predict_on_batch`.
             return_datatree: As in :meth:`predict_on_batch`.
+            by: As in :meth:`predict`; the result is a tree.
             dims: As in :meth:`predict_on_batch`.
             coords: As in :meth:`predict_on_batch`.
             output_scale: As in :meth:`predict`.
@@ -1133,6 +1164,7 @@ class ImpactModel:
             return_sites=return_sites,
             rows=rows,
             return_datatree=return_datatree,
+            by=by,
             dims=dims,
             coords=coords,
             output_scale=output_scale,
@@ -1157,6 +1189,7 @@ class ImpactModel:
         store: Store = "persistent",
         output_dir: str | PathLike[str] | None = None,
         reduce: ReduceSpec | None = None,
+        by: GroupBy | None = None,
         dims: Mapping[str, Sequence[str]] | None = None,
         coords: Coords | None = None,
         progress: bool = True,
@@ -1182,6 +1215,7 @@ class ImpactModel:
             store: As in :meth:`predict`.
             output_dir: As in :meth:`predict`.
             reduce: As in :meth:`predict`.
+            by: As in :meth:`predict`.
             dims: As in :meth:`predict`.
             coords: As in :meth:`predict`.
             progress: As in :meth:`predict`.
@@ -1225,6 +1259,7 @@ class ImpactModel:
             store=store,
             output_dir=output_dir,
             reduce=reduce,
+            by=by,
             dims=dims,
             coords=coords,
             progress=progress,
@@ -1245,6 +1280,7 @@ class ImpactModel:
         return_sites: Sites = None,
         rows: RowDependence = "auto",
         return_datatree: bool = True,
+        by: GroupBy | None = None,
         dims: Mapping[str, Sequence[str]] | None = None,
         coords: Coords | None = None,
         output_scale: OutputScale = "outcome",
@@ -1264,6 +1300,7 @@ class ImpactModel:
             return_sites: As in :meth:`predict`.
             rows: As in :meth:`predict`.
             return_datatree: As in :meth:`predict_on_batch`.
+            by: As in :meth:`predict`; the result is a tree.
             dims: As in :meth:`predict`.
             coords: As in :meth:`predict`.
             output_scale: As in :meth:`predict`.
@@ -1287,7 +1324,7 @@ class ImpactModel:
             (1, 100, 5)
         """
         self._own_keywords.check(type(self).sample_prior_predictive_on_batch, locals())
-        as_tree = check_flag("return_datatree", return_datatree)
+        as_tree = check_tree_for_groups(return_datatree, by)
         predictor = self._predictor
         compute = predictor.predict if as_tree else predictor.predict_arrays
         return self._computed(
@@ -1303,6 +1340,7 @@ class ImpactModel:
             intervention=intervention,
             return_sites=return_sites,
             rows=rows,
+            by=by,
             dims=dims,
             coords=coords,
             output_scale=output_scale,
@@ -1322,6 +1360,7 @@ class ImpactModel:
         store: Store = "persistent",
         output_dir: str | PathLike[str] | None = None,
         reduce: ReduceSpec | None = None,
+        by: GroupBy | None = None,
         dims: Mapping[str, Sequence[str]] | None = None,
         coords: Coords | None = None,
         progress: bool = True,
@@ -1349,6 +1388,7 @@ class ImpactModel:
             store: As in :meth:`predict`.
             output_dir: As in :meth:`predict`.
             reduce: As in :meth:`predict`.
+            by: As in :meth:`predict`.
             dims: As in :meth:`predict`.
             coords: As in :meth:`predict`.
             progress: As in :meth:`predict`.
@@ -1394,6 +1434,7 @@ class ImpactModel:
             store=store,
             output_dir=output_dir,
             reduce=reduce,
+            by=by,
             dims=dims,
             coords=coords,
             progress=progress,
@@ -1482,14 +1523,16 @@ class ImpactModel:
         outputs = output_baseline, output_intervention
         check_can_compute("estimate_effect")
         args = args_baseline, args_intervention
+        moment = self._moment()
         if any(output is None for output in outputs):
-            self._fitted("estimate_effect")
+            moment.fitted("estimate_effect", self._running)
         check_scenarios(outputs, args, on_batch=on_batch)
         inputs = list(map(arguments_of, outputs, args))
         kind = effect_kind(contrast, by, weights, subset, average, inputs)
         computed = any(output is not None for output in outputs)
         if not (computed or on_batch) and can_share_a_pass(*args):
-            return as_effect(self._effect_in_one_pass(*args, reduce, kind))
+            with one_moment(self, moment):
+                return as_effect(self._effect_in_one_pass(*args, reduce, kind))
         if reduce is not None:
             msg = (
                 "reduce= works on two scenarios given by their arguments, with one rng_key and the "
@@ -1500,7 +1543,7 @@ class ImpactModel:
         if on_batch:
             args = tuple(each and {**each, "return_datatree": True} for each in args)
             predict = self.predict_on_batch
-        with self._keys.on_demand() as new_key:
+        with self._keys.on_demand() as new_key, one_moment(self, moment):
             both = computed_scenarios(predict, outputs, args, new_key)
             return as_effect(contrast_trees(*both, kind))
 
@@ -1556,14 +1599,15 @@ class ImpactModel:
             ('chain', 'draw', 'X')
         """
         check_can_compute("sweep")
-        fitted = self._fitted("sweep")
+        moment = self._moment()
+        moment.fitted("sweep", self._running)
         given = {"X": X, **kwargs}
         sites = () if self.kernel_spec is None else self.kernel_spec.sites
         sweep = check_sweep(name, grid, given, sites, of, reference, contrast, self._kernel.input)
         reduce = averages_over(row_groups(by, weights, subset, [given]))
         calls = [sweep.arguments(given, value) for value in sweep.values()]
         with self._keys.one(rng_key) as key:
-            return sweep.tree(self._paired(key, fitted, calls, [reduce] * len(calls)))
+            return sweep.tree(self._paired(key, moment, calls, [reduce] * len(calls)))
 
     def decide(
         self,
@@ -1609,9 +1653,10 @@ class ImpactModel:
             np.int64(10)
         """
         check_can_compute("decide")
-        fitted, calls = self._fitted("decide"), check_actions(actions)
+        moment, calls = self._moment(), check_actions(actions)
+        moment.fitted("decide", self._running)
         with self._keys.one(rng_key) as key:
-            compute = partial(self._paired, key, fitted)
+            compute = partial(self._paired, key, moment)
             return decide(compute, calls, benefits, costs, budget, site or self.param_output, prob)
 
     def overlap(
@@ -1792,6 +1837,7 @@ class ImpactModel:
                 vi_result=trained.vi_result,
                 posterior=trained.posterior,
                 table=None if self._table is None else self._table.as_plain(),
+                fingerprint=trained.fingerprint,
             )
             return save_model(path, self._kernel, self._inference, state)
 
@@ -1923,7 +1969,8 @@ class ImpactModel:
         """Return the arguments of a training, made from its table if it has one."""
         if self._table is None:
             return TableCall(inputs, outputs, kernel_kwargs, by_row)
-        return self._table.call(inputs, outputs, kwargs, kernel_kwargs, by_row, with_output=True)
+        anew = not isinstance(self._learner, SviLearner)
+        return self._table.training_call(inputs, outputs, kwargs, kernel_kwargs, by_row, anew=anew)
 
     def _labelled(
         self, posterior: Posterior, draws: Mapping[str, Shaped[Array, "draw ..."]]
@@ -1967,6 +2014,9 @@ class ImpactModel:
         found = all_callbacks(request.callbacks, request.progress)
         with getting_ready(callable_name(self.kernel), found), self._explained():
             fit = self._learner.start(replace(request, callbacks=found), self._trained.state)
+            if self._table is not None:
+                with undone_on_error(fit):
+                    self._table.check_dims(fit.spec, InputSchema.of(fit.data), encoder)
         before, self._last_run = self._last_run, fit.run
 
         def refuse() -> None:
@@ -1994,7 +2044,11 @@ class ImpactModel:
 
         def carry_out() -> None:
             with change.on_this_thread():
-                self._carry_out(fit, refuse, encoder)
+                self._running = RunningFit(fit, encoder)
+                try:
+                    self._carry_out(fit, refuse, encoder)
+                finally:
+                    self._running = None
 
         try:
             fit.loop.begin()
@@ -2021,6 +2075,7 @@ class ImpactModel:
                 has_result = True
                 if self._table is not None and encoder is not None:
                     self._table = self._table.learned(encoder)
+            self._running = None
         if has_result:
             self._announce(fit)
 
@@ -2038,7 +2093,9 @@ class ImpactModel:
         self._n_obs = state.n_obs
         known = Trained(state.spec, state.schema, state.state, state.vi_result, state.epochs_done)
         has_draws = state.posterior is not None
-        self._trained = known.with_posterior(state.posterior) if has_draws else known
+        if has_draws:
+            known = known.with_posterior(state.posterior, state.fingerprint)
+        self._trained = known
 
     @contextlib.contextmanager
     def _key_of_step(self, rng_key: jax.Array | None) -> Iterator[jax.Array]:
@@ -2050,13 +2107,13 @@ class ImpactModel:
             yield keys.keys[0]
 
     def _fitted(self, method: str) -> Fitted:
-        fitted = self._trained.fitted
-        if fitted is None:
-            msg = (
-                f"{method} needs a posterior; call fit, fit_on_batch or set_posterior_sample first."
-            )
-            raise NotFittedError(msg)
-        return fitted
+        return Moment(self._trained).fitted(method, self._running)
+
+    def _moment(self) -> Moment:
+        """Return what predictions read: of a fit in the background, its present state."""
+        running = self._running
+        now = running and running.moment(self._trained, self._table)
+        return held_moment(self) or now or Moment(self._trained, self._table)
 
     def _computed(
         self,
@@ -2072,11 +2129,16 @@ class ImpactModel:
     ) -> Result:
         """Run a predictive call, which changes nothing if it is refused."""
         check_can_compute(method)
-        fitted = None if group == "prior_predictive" else self._fitted(method)
+        before = group == "prior_predictive"
+        moment = Moment(self._trained, self._table) if before else self._moment()
+        if not before:
+            moment.fitted(method, self._running)
         with self._keys.one(rng_key) as key:
             request = self._request(
-                inputs, kwargs, kernel_kwargs, key=key, fitted=fitted, group=group, **options
+                inputs, kwargs, kernel_kwargs, key=key, moment=moment, group=group, **options
             )
+            if moment.line is not None and request.progress:
+                StatusLine().close(moment.line)
             result = compute(request)
         self._temporary.remember(result)
         return result
@@ -2088,22 +2150,45 @@ class ImpactModel:
         kernel_kwargs: Arguments | None,
         *,
         key: jax.Array,
-        fitted: Fitted | None,
+        moment: Moment,
         group: Group,
         **options: Any,
     ) -> Request:
         """Return the request of a predictive call; for ``options`` see ``predict_request``."""
-        trained = self._trained
+        trained, table = moment.trained, moment.table
+        by, given, kept = options.pop("by", None), inputs, None
         engine = None
         if (executor := options.pop("executor", None)) is not None:
             engine = _on_workers(executor)
             inputs, kwargs, options = _with_lazy_rows(self._kernel, inputs, kwargs, options)
         scale = check_choice("output_scale", options.pop("output_scale", "outcome"), OutputScale)
-        if self._table is not None:
-            inputs, kernel_kwargs, options = self._table.predictive_call(
-                inputs, kwargs, kernel_kwargs, options, scale, self._trained, group
+        attrs = dict(moment.attrs)
+        check_alone(by, options.get("reduce"))
+        if table is not None:
+            if by is not None:
+                table.check_means()
+            inputs, kernel_kwargs, kept, options = table.predictive_call(
+                inputs, kwargs, kernel_kwargs, options, scale, trained, group
             )
-        known = FittedKernel(
+            attrs |= table.output_attrs()
+        if by is not None:
+            options["reduce"] = means_of_groups(by, given, kept)
+        request = predict_request(
+            self._fitted_kernel(trained, group),
+            inputs,
+            kwargs,
+            kernel_kwargs,
+            key=key,
+            group=group,
+            engine=engine,
+            **options,
+        )
+        return replace(request, attrs={**request.attrs, **attrs})
+
+    def _fitted_kernel(self, trained: Trained, group: Group) -> FittedKernel:
+        """Return the kernel with its draws, unless a call draws from the prior."""
+        fitted = None if group == "prior_predictive" else trained.fitted
+        return FittedKernel(
             self._kernel,
             fitted.posterior if fitted else None,
             fitted.params if fitted else trained.params,
@@ -2111,9 +2196,6 @@ class ImpactModel:
             fitted.fingerprint if fitted else None,
             resolve_placement(self._device).devices,
             self._indices,
-        )
-        return predict_request(
-            known, inputs, kwargs, kernel_kwargs, key=key, group=group, engine=engine, **options
         )
 
     def _effect_in_one_pass(
@@ -2127,11 +2209,12 @@ class ImpactModel:
         named = baseline.get("rng_key"), intervention.get("rng_key")
         given = next((key for key in named if key is not None), None)
         shared = options_of_the_pass(baseline, intervention, reduce)
-        fitted = self._fitted("estimate_effect")
+        moment = self._moment()
         with self._keys.one(given) as key:
             shared |= {"rng_key": key}
-            requests = [
-                self._scenario({**args, **shared}, fitted) for args in (baseline, intervention)
+            requests = [  # nothing was observed of a difference
+                replace(self._scenario({**args, **shared}, moment), observed=None)
+                for args in (baseline, intervention)
             ]
             check_same_scale(*(request.output_scale for request in requests))
             requests[1] = kind.in_one_pass(requests[1])
@@ -2163,19 +2246,19 @@ class ImpactModel:
     def _paired(
         self,
         key: jax.Array,
-        fitted: Fitted,
+        moment: Moment,
         calls: Sequence[CallArguments],
         reduces: Sequence[ReduceSpec],
         combine: Callable | None = None,
     ) -> list[xr.DataTree]:
         """Compute the summaries of scenarios with one key, one after the other."""
         requests = [
-            self._scenario({**call, "rng_key": key, "reduce": reduce}, fitted)
+            self._scenario({**call, "rng_key": key, "reduce": reduce}, moment)
             for call, reduce in zip(calls, reduces, strict=True)
         ]
         return [self._predictor.predict(replace(one, combine=combine)) for one in requests]
 
-    def _scenario(self, args: CallArguments, fitted: Fitted) -> Request:
+    def _scenario(self, args: CallArguments, moment: Moment) -> Request:
         """Return the request of :meth:`predict` with these arguments."""
         given = {"store": "persistent", "allow_nonfinite": False, "progress": False, **args}
         self._own_keywords.check(type(self).predict, given)
@@ -2188,22 +2271,18 @@ class ImpactModel:
             kwargs,
             kernel_kwargs,
             key=key,
-            fitted=fitted,
+            moment=moment,
             group=predictive_group(in_sample),
             **given,
         )
 
 
 def _model_table(signature: KernelSignature, table: TableSpec) -> ModelTable:
-    from aimz_lab.tables.model_table import ModelTable
-
-    return ModelTable(signature, table)
+    return tables_module("model_table").ModelTable(signature, table)
 
 
 def _saved_table(signature: KernelSignature, plain: JsonObject) -> ModelTable:
-    from aimz_lab.tables.model_table import ModelTable
-
-    return ModelTable.of_plain(signature, plain)
+    return tables_module("model_table").ModelTable.of_plain(signature, plain)
 
 
 def _on_workers(executor: Executor) -> Callable:

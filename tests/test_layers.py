@@ -10,13 +10,22 @@ from pathlib import Path
 import pytest
 
 UI = {"IPython", "anywidget", "ipywidgets", "matplotlib", "aimz_lab.lab"}
-OPTIONAL = {"polars", "torch", "grain", "mlflow"}
+OPTIONAL = {"formulaic", "polars", "torch", "grain", "mlflow"}
 STATEMENTS = [
     "import aimz_lab",
     "from aimz_lab import ArrayDataset, ArrayLoader, ImpactModel, errors",
     "from aimz_lab.utils.data import ArrayDataset, ArrayLoader",
     "ArrayDataset(X=[[1.0], [2.0]]); from aimz_lab.data import row_coord; row_coord([1.0])",
 ]
+WITHOUT_FORMULAIC = """
+sys.modules["formulaic"] = None
+try:
+    from aimz_lab import TableSpec
+except errors.OptionalDependencyError as error:
+    assert "pip install 'aimz_lab[tables]'" in str(error)
+else:
+    raise AssertionError
+"""
 # One statement after the other: what one of them loads is there after the next ones as well.
 FRESH = """
 import json, sys
@@ -34,7 +43,15 @@ def fresh(tmp_path_factory):
     """A fresh interpreter that ran the statements, and the modules that it held after each."""
     file = tmp_path_factory.mktemp("fresh") / "modules.json"
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", FRESH, json.dumps(STATEMENTS), file],
+        [
+            sys.executable,
+            "-W",
+            "error",
+            "-c",
+            FRESH,
+            json.dumps([*STATEMENTS, WITHOUT_FORMULAIC]),
+            file,
+        ],
         capture_output=True,
         text=True,
         check=False,
@@ -54,10 +71,10 @@ def test_importing_the_core_loads_no_user_interface(fresh, i):
 
 def test_converting_data_loads_no_optional_library(fresh):
     _, loaded = fresh
-    assert not OPTIONAL & loaded[-1]
+    assert not OPTIONAL & loaded[len(STATEMENTS) - 1]
 
 
-def test_importing_the_package_prints_and_warns_nothing(fresh):
+def test_importing_prints_and_warns_nothing_and_names_the_extra_for_tables(fresh):
     done, _ = fresh
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 

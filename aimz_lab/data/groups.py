@@ -9,7 +9,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from aimz_lab.data.labels import AxisLabels, row_labels
-from aimz_lab.data.tables import is_a, is_table
+from aimz_lab.data.tables import is_a, is_table, native_table
 from aimz_lab.errors import ArgumentError, DataError
 from aimz_lab.types import SAMPLE_DIMS, shown
 
@@ -53,6 +53,7 @@ def group_labels(by: GroupBy, inputs: object, kept: np.ndarray | None = None) ->
             two have the same name.
         DataError: If a label is missing, or a level of a category has no row.
     """
+    inputs = native_table(inputs)
     if isinstance(by, Mapping):
         named = [(str(name), labels) for name, labels in by.items()]
     else:
@@ -142,7 +143,9 @@ def _of_rows(by: Any, n_rows: int | None, kept: np.ndarray | None) -> Any:
         raise DataError(msg)
     if kept is None:
         return by
-    return by.iloc[kept] if is_a(by, "pandas", "Series") else _as_column(by).iloc[kept]
+    import pandas as pd
+
+    return by.iloc[kept] if is_a(by, "pandas", "Series") else pd.Index(_as_column(by))[kept]
 
 
 def _column(name: str, inputs: object) -> Any:

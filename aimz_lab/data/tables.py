@@ -36,6 +36,26 @@ def is_table(value: object) -> bool:
     return is_a(value, "pandas", "DataFrame") or is_a(value, "polars", "DataFrame")
 
 
+def native_table(value: Any) -> Any:
+    """Return the table inside of narwhals' wrapper; any other value as it is.
+
+    Raises:
+        DataTypeError: If this is a table of another kind, which is not read.
+    """
+    for module, kind, advice in (
+        ("polars", "LazyFrame", ".collect()"),
+        ("narwhals", "LazyFrame", ".collect()"),
+        ("pyarrow", "Table", ".to_pandas()"),
+        ("xarray", "Dataset", ".to_dataframe()"),
+    ):
+        if is_a(value, module, kind):
+            msg = f"This is a {module} {kind}; pass a data frame: {advice}."
+            raise DataTypeError(msg)
+    if is_a(value, "narwhals", "DataFrame") or is_a(value, "narwhals.stable.v1", "DataFrame"):
+        return value.to_native()
+    return value
+
+
 def read_table(name: str, value: Any) -> np.ndarray | None:
     """Return the values of a pandas, polars, xarray or PyTorch object as NumPy.
 

@@ -20,6 +20,7 @@ CallArguments: TypeAlias = Mapping[str, Any]
 
 _CALL_OPTIONS = {
     "batch_size",
+    "by",
     "coords",
     "dims",
     "output_dir",

@@ -14,7 +14,7 @@ _FROM_WITHIN = (
 )
 _FROM_OUTSIDE = (
     "wait for its end, as by wait() of a fit's handle, or stop() it first. Predictions go on "
-    "meanwhile, with the posterior of before."
+    "meanwhile."
 )
 
 

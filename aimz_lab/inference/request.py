@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -228,22 +229,37 @@ class StartedFit(Protocol):
 
     Attributes:
         data: The training data.
+        spec: The kernel's structure.
         run: The record of the run.
         loop: The loop that trains.
     """
 
     data: TrainingData
+    spec: KernelSpec
     run: Run
     loop: RunLoop
 
     def results(self) -> Iterator[FitResult]:
         """Yield results after the end of the run; a later one replaces an earlier one."""
 
+    def now(self) -> tuple[FitResult, int] | None:
+        """Return the result as of the last report with its step, while the run goes on."""
+
     def undo(self) -> None:
         """Leave learner, guide and sampler as before the start; for a refused run."""
 
     def warning(self) -> str | None:
         """Return a warning about the end of the run, or ``None``."""
+
+
+@contextlib.contextmanager
+def undone_on_error(fit: StartedFit) -> Iterator[None]:
+    """Undo the start of a fit if the block raises."""
+    try:
+        yield
+    except BaseException:
+        fit.undo()
+        raise
 
 
 class Learner(Protocol):

@@ -33,6 +33,7 @@ from aimz_lab.inference.checkpoint.trees import (
     tree_from,
 )
 from aimz_lab.inference.describe import describe_sites
+from aimz_lab.inference.feeds.fingerprint import TrainingFingerprint
 from aimz_lab.inference.feeds.schema import InputSchema, check_fits
 from aimz_lab.inference.posterior import Posterior
 from aimz_lab.inference.request import Learner
@@ -68,6 +69,7 @@ class ModelState:
         vi_result: Parameters and losses of the last training, or ``None``.
         posterior: The draws, or ``None``.
         table: How tables are read, as JSON values, or ``None``.
+        fingerprint: Checksums that recognise the training rows, or ``None``.
     """
 
     rng_key: jax.Array
@@ -79,6 +81,7 @@ class ModelState:
     vi_result: SVIRunResult | None = None
     posterior: Posterior | None = None
     table: JsonObject | None = None
+    fingerprint: TrainingFingerprint | None = None
 
 
 def identity(signature: KernelSignature, inference: SVI | MCMC) -> JsonObject:
@@ -109,6 +112,7 @@ def save_model(
         "state": None,
         "params": None,
         "table": state.table,
+        "rows": state.fingerprint and state.fingerprint.as_plain(),
     }
     arrays: dict[str, np.ndarray] = {}
     if state.posterior:
@@ -259,6 +263,7 @@ class SavedModel:
             state=state,
             vi_result=result,
             posterior=posterior,
+            fingerprint=fields["rows"].optional(TrainingFingerprint.of_plain),
         )
 
     def _reading(self) -> AbstractContextManager[None]:
@@ -299,6 +304,7 @@ _FIELDS = (
     "state",
     "params",
     "table",
+    "rows",
 )
 
 

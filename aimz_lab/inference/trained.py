@@ -80,9 +80,10 @@ class Trained:
 
     def without_rows(self) -> Trained:
         """Return the same without any rows of the data."""
-        if self.fitted is None:
+        if self.fingerprint is None:
             return self
-        return replace(self, fitted=replace(self.fitted, fingerprint=None))
+        checksums = self.fingerprint.without_rows()
+        return replace(self, fitted=replace(self.fitted, fingerprint=checksums))
 
     def after(self, result: FitResult) -> Trained:
         """Return what is known after a fit."""

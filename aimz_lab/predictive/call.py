@@ -38,6 +38,7 @@ from aimz_lab.predictive.request import Group, Request
 from aimz_lab.predictive.results.datasets import stats_group
 from aimz_lab.predictive.results.locations import location
 from aimz_lab.predictive.results.observed_data import ObservedData, find_observed_data
+from aimz_lab.tables.table_call import Observed
 from aimz_lab.types import (
     Arguments,
     Columns,
@@ -88,6 +89,7 @@ def predict_request(
     by_row: Iterable[str] = (),
     shared: Iterable[str] = (),
     outputs: ArrayLike | None = None,
+    observed: Observed | None = None,
     output_scale: Callable[[ArrayLike], ArrayLike] | None = None,
     intervention: Mapping[str, ArrayLike] | None = None,
     condition: Mapping[str, ArrayLike] | None = None,
@@ -120,6 +122,7 @@ def predict_request(
         by_row: Further arguments with one entry per row.
         shared: Further arguments that are passed whole.
         outputs: The output array, for a log-likelihood of arrays.
+        observed: The output that a table has for these rows; ``None`` if it has no such column.
         output_scale: Takes the output to the scale on which it is returned.
         intervention: Values by site.
         condition: Values by site.
@@ -165,20 +168,20 @@ def predict_request(
     labels = _labels(
         fitted, data, inputs, extra, coords, intervention=intervention, condition=condition
     )
-    known = _known_data(fitted, inputs, data)
+    known = _known_data(fitted, inputs, data, observed)
     if group is None:
-        group = "predictions" if known.observed is None else "posterior_predictive"
+        group = "posterior_predictive" if known.are_trained else "predictions"
     # Nothing was observed under an intervention or out of sample.
     in_sample = group in ("posterior_predictive", "log_likelihood")
     factual = in_sample and not intervention and not condition
-    observed = known.observed if factual else None
-    if observed is not None and output_scale is not None and group != "log_likelihood":
-        observed = np.asarray(output_scale(np.asarray(observed)))
+    shown_output = known.observed if factual else None
+    if shown_output is not None and output_scale is not None and group != "log_likelihood":
+        shown_output = np.asarray(output_scale(np.asarray(shown_output)))
     return Request(
         kernel=fitted.signature.kernel,
         output=fitted.signature.output,
         output_scale=output_scale,
-        observed=observed,
+        observed=shown_output,
         constant=known.constant,
         params=fitted.params,
         devices=fitted.devices,
@@ -261,13 +264,16 @@ def _data(data: PredictiveData) -> dict[str, object]:
     }
 
 
-def _known_data(fitted: FittedKernel, inputs: Any, data: PredictiveData) -> ObservedData:
+def _known_data(
+    fitted: FittedKernel, inputs: Any, data: PredictiveData, observed: Observed | None
+) -> ObservedData:
     """Return data to keep beside the results: the observed output and the inputs."""
     signature = fitted.signature
     arguments = parameter_names(signature.kernel)
-    return find_observed_data(
+    known = find_observed_data(
         inputs, data.rows, signature.output, arguments, fitted.fingerprint, data.row_labels
     )
+    return known if observed is None else known.beside(observed.values, fitted.fingerprint)
 
 
 def _labels(

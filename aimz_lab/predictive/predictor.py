@@ -33,6 +33,7 @@ from aimz_lab.predictive.programs.parts import Finish, Sink
 from aimz_lab.predictive.programs.scenario import Scenario
 from aimz_lab.predictive.programs.sizes import blocks_per_call
 from aimz_lab.predictive.reducers import as_reducers
+from aimz_lab.predictive.reducers.group_means import check_dims_apart, with_summaries
 from aimz_lab.predictive.reducers.reduction import Reduction
 from aimz_lab.predictive.reducers.row_means import contrasted
 from aimz_lab.predictive.reducers.scores import check_scores
@@ -41,7 +42,12 @@ from aimz_lab.predictive.results.draw_reduction import DrawReduction
 from aimz_lab.predictive.results.label_checks import check_case, check_reduced
 from aimz_lab.predictive.results.sinks import WRITERS, MemorySink, StoreSink, choose_sink
 from aimz_lab.predictive.results.store import new_store
-from aimz_lab.predictive.results.tree import make_labels, reduced_groups, result_groups
+from aimz_lab.predictive.results.tree import (
+    make_labels,
+    other_sizes,
+    reduced_groups,
+    result_groups,
+)
 from aimz_lab.predictive.structure import check_plates
 from aimz_lab.preparing import doing, preparing_line
 from aimz_lab.types import callable_name
@@ -255,8 +261,10 @@ class Predictor:
         check_reducer_labels(reducers, scenario.request.labels)
         labels, plan = make_labels(scenario), scenario.plan
         check_reduced(plan.global_sites, plan.row_sites, reducers, labels.dims)
+        check_dims_apart(reducers, other_sizes(scenario, labels), labels.coords)
         check_call_fits(scenario, in_memory=False)
         reduction = Reduction(reducers)
+        reduction.check_rows(scenario.rows.n_rows)
         if scenario.plan.axis == "obs":
             single = self._run(scenarios, reduction)
             results = reduction.results()
@@ -270,7 +278,7 @@ class Predictor:
             results = reduction.results()
         single, results = contrasted(single, results, reducers)
         groups = reduced_groups(scenario, labels, single, reducers, results)
-        return xr.DataTree.from_dict(groups)
+        return xr.DataTree.from_dict(with_summaries(groups, scenario.request.group, reducers))
 
 
 def _scenarios(

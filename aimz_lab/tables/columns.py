@@ -44,6 +44,11 @@ def row_index(table: pd.DataFrame | pl.DataFrame) -> pd.Index:
     return table.index if is_a(table, "pandas", "DataFrame") else pd.RangeIndex(len(table))
 
 
+def rows_of(table: pd.DataFrame | pl.DataFrame, kept: np.ndarray) -> pd.DataFrame | pl.DataFrame:
+    """Return some rows of a table, by their positions."""
+    return table.iloc[kept] if is_a(table, "pandas", "DataFrame") else table[kept]
+
+
 def read_columns(table: pd.DataFrame | pl.DataFrame, names: Sequence[str]) -> dict[str, pd.Series]:
     """Return columns of a table as pandas columns with the table's labels.
 
@@ -98,6 +103,8 @@ def kind_of(name: str, column: pd.Series) -> ColumnKind:
         column.dtype
     ):
         return "number"
+    if isinstance(column.dtype, pd.StringDtype):
+        return "text"
     found = {type(value) for value in column.dropna().head(1000)}
     if found <= {bool, np.bool_} and found:
         return "boolean"
@@ -117,6 +124,14 @@ def kind_of(name: str, column: pd.Series) -> ColumnKind:
     raise DataTypeError(msg)
 
 
+def as_category(name: str, column: pd.Series) -> pd.Series:
+    """Return text as a category of the texts that it has, sorted: it is then read only once."""
+    if isinstance(column.dtype, pd.CategoricalDtype) or kind_of(name, column) != "text":
+        return column
+    codes, texts = pd.factorize(column, sort=True)
+    return pd.Series(pd.Categorical.from_codes(codes, texts), column.index, copy=False)
+
+
 def check_kind(name: str, column: pd.Series, learned: Column) -> None:
     """Refuse a column that holds something else than in training; 0 and 1 are fine for booleans.
 
@@ -131,6 +146,22 @@ def check_kind(name: str, column: pd.Series, learned: Column) -> None:
         msg = (
             f"Column {name!r} holds {_PLURAL[kind]}, and held {_PLURAL[learned.kind]} in the table "
             "that the model was trained on. Convert it."
+        )
+        raise DataTypeError(msg)
+
+
+def refuse_codes(name: str, column: pd.Series, part: str) -> None:
+    """Refuse a category whose levels are numbers where it would be taken as these numbers.
+
+    Raises:
+        DataTypeError: If it is one.
+    """
+    if isinstance(column.dtype, pd.CategoricalDtype) and kind_of(name, column) == "number":
+        msg = (
+            f"Column {name!r} is a category with numbers as its levels, and {part!r} would be "
+            f"computed with these numbers. Write C({name}) for a column of each level, "
+            f"index({name}) for the number of each row's level, or make it numbers: "
+            f"df.assign({name}=df[{name!r}].astype(float))."
         )
         raise DataTypeError(msg)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,9 +14,11 @@ from aimz_lab.errors import ArtifactError, DataError
 from aimz_lab.tables.columns import (
     Column,
     Level,
+    as_category,
     as_number,
     check_kind,
     codes_of,
+    refuse_codes,
 )
 from aimz_lab.tables.formula_values import (
     checked_values,
@@ -30,6 +32,7 @@ from aimz_lab.tables.formula_values import (
 from aimz_lab.tables.formulas import Part
 from aimz_lab.tables.outcome_scale import OutcomeScale, outcome_scale
 from aimz_lab.tables.plain_state import of_plain_state, plain_state
+from aimz_lab.tables.size_forecast import check_size
 from aimz_lab.tables.table_spec import TableSpec
 from aimz_lab.types import JsonObject
 
@@ -64,12 +67,15 @@ class TableEncoder:
     formulas: Mapping[str, ModelSpec] = field(repr=False)
 
     @classmethod
-    def learn(cls, spec: TableSpec, table: pd.DataFrame | pl.DataFrame) -> TableEncoder:
+    def learn(
+        cls, spec: TableSpec, table: pd.DataFrame | pl.DataFrame, *, quietly: bool = False
+    ) -> TableEncoder:
         """Learn levels, means, scales and knots from a table.
 
         Args:
             spec: The description.
             table: The training table; other columns are ignored.
+            quietly: Whether rows are left out without a warning.
 
         Returns:
             The encoder of this and later tables.
@@ -84,31 +90,53 @@ class TableEncoder:
             >>> encoder.encode(table).arguments["X"].columns.tolist()
             ['scale(age)', 'C(sex)[T.m]']
         """
-        series, _ = complete_columns(spec, table, spec.columns)
+        return cls.learn_and_encode(spec, table, quietly=quietly)[0]
+
+    @classmethod
+    def learn_and_encode(
+        cls, spec: TableSpec, table: pd.DataFrame | pl.DataFrame, *, quietly: bool = False
+    ) -> tuple[TableEncoder, Encoded]:
+        """Learn from a table, and encode it by the way; see :meth:`learn` and :meth:`encode`."""
+        series, kept = complete_columns(spec, table, spec.columns, quietly=quietly)
+        series = {name: as_category(name, column) for name, column in series.items()}
+        _refuse_codes(spec.parts.values(), series)
         categories = {name for part in spec.parts.values() for name in part.categories}
         columns = {
             name: learn_column(name, series[name], name in categories) for name in spec.columns
         }
         frame = frame_of(series, columns)
         _refuse_both_uses(spec, columns, frame)
-        formulas = {}
+        formulas, values = {}, {}
         for name, part in spec.parts.items():
             if part.kind == "formula":
+                check_size(part, columns, len(frame))
                 learned = evaluate(
                     part, ModelSpec(part.formula, na_action="ignore"), frame, columns
                 )
                 formulas[name] = learned.model_spec
-                checked_values(part, learned)
-        return cls(spec, columns, formulas)
+                values[name] = checked_values(part, learned)
+        encoder = cls(spec, columns, formulas)
+        arguments = {
+            name: encoder._vector_or_matrix(part, values.pop(name))
+            if part.kind == "formula"
+            else encoder._coded(part, series)
+            for name, part in spec.parts.items()
+        }
+        return encoder, Encoded(arguments, kept)
 
     def encode(
-        self, table: pd.DataFrame | pl.DataFrame, *, leave_out: frozenset[str] = frozenset()
+        self,
+        table: pd.DataFrame | pl.DataFrame,
+        *,
+        leave_out: frozenset[str] = frozenset(),
+        quietly: bool = False,
     ) -> Encoded:
         """Encode a table.
 
         Args:
             table: A table with the columns of the arguments that are wanted; others are ignored.
             leave_out: Arguments that are not needed, such as the output for a prediction.
+            quietly: Whether rows are left out without a warning.
 
         Returns:
             The arguments.
@@ -126,28 +154,34 @@ class TableEncoder:
             for c in self.spec.columns
             if any(c in part.columns for part in parts.values() if part.kind != "levels")
         ]
-        series, kept = complete_columns(self.spec, table, needed)
+        series, kept = complete_columns(self.spec, table, needed, quietly=quietly)
         for name, column in series.items():
             check_kind(name, column, self.columns[name])
+            series[name] = as_category(name, column)
+        _refuse_codes(parts.values(), series)
         frame = frame_of(series, self.columns)
         arguments: dict[str, pd.DataFrame | pd.Series | int] = {}
         for name, part in parts.items():
-            if part.kind == "levels":
-                arguments[name] = len(self.columns[part.columns[0]].levels or ())
-            elif part.kind == "index":
-                arguments[name] = self._codes(part, series)
-            else:
+            if part.kind == "formula":
                 arguments[name] = self._values(part, frame)
+            else:
+                arguments[name] = self._coded(part, series)
         return Encoded(arguments, kept)
 
-    def _codes(self, part: Part, series: Mapping[str, pd.Series]) -> pd.Series:
+    def _coded(self, part: Part, series: Mapping[str, pd.Series]) -> pd.Series | int:
+        """Return the number of levels of a category, or the number of each row's level."""
         column = part.columns[0]
+        if part.kind == "levels":
+            return len(self.columns[column].levels or ())
         codes = codes_of(column, series[column], self.columns[column].levels or ())
         return pd.Series(codes, series[column].index, name=column)
 
     def _values(self, part: Part, frame: pd.DataFrame) -> pd.DataFrame | pd.Series:
+        check_size(part, self.columns, len(frame))
         encoded = evaluate(part, self.formulas[part.argument], frame, self.columns)
-        values = checked_values(part, encoded)
+        return self._vector_or_matrix(part, checked_values(part, encoded))
+
+    def _vector_or_matrix(self, part: Part, values: pd.DataFrame) -> pd.DataFrame | pd.Series:
         if part.is_matrix:
             return values
         column = values.iloc[:, 0]
@@ -164,6 +198,21 @@ class TableEncoder:
         return any(column.levels is not None for column in self.columns.values()) or any(
             formula.transform_state for formula in self.formulas.values()
         )
+
+    def differences(self, other: TableEncoder) -> list[str]:
+        """Return the formulas and categories of which another table taught something else."""
+        own, new = self.as_plain(), other.as_plain()
+        formulas = [
+            f"{self.spec.parts[name].text!r} of {name!r}"
+            for name in own["state"]
+            if own["state"][name] != new["state"][name]
+        ]
+        levels = [
+            f"the levels of {name!r}"
+            for name, column in own["columns"].items()
+            if column["levels"] != new["columns"][name]["levels"]
+        ]
+        return formulas + levels
 
     @property
     def names(self) -> dict[str, tuple[Level, ...]]:
@@ -240,6 +289,12 @@ class TableEncoder:
         if made.as_plain() != plain:
             raise ArtifactError("its values are not all that its formulas learned from a table")
         return made
+
+
+def _refuse_codes(parts: Iterable[Part], series: Mapping[str, pd.Series]) -> None:
+    for part in parts:
+        for name in part.values & series.keys():
+            refuse_codes(name, series[name], part.text)
 
 
 def _check_scales(state: Mapping[str, Any]) -> None:

@@ -10,6 +10,9 @@ from aimz_lab.errors import ArgumentError
 STATEFUL = frozenset({"scale", "center", "standardize", "poly", "bs", "cs", "cr", "cc"})
 """Functions that learn numbers from the training table."""
 
+SPLINES = frozenset({"poly", "bs", "cs", "cr", "cc"})
+"""Those of them that give several columns."""
+
 ELEMENTWISE = frozenset({"log", "log2", "log10", "exp", "exp2", "exp10", "I"})
 _NUMPY = frozenset(
     {"abs", "arctan", "cbrt", "ceil", "clip", "cos", "exp", "expm1", "floor", "log", "log10"}
@@ -32,6 +35,9 @@ _FUNCTIONS = (
 )
 _CONTRASTS = frozenset({"treatment", "SAS", "sum", "helmert", "diff", "poly", "custom"})
 _MOST_IN_POWER = 100
+_MOST_COLUMNS = 1_000
+"""Most columns of a spline or a polynomial."""
+
 _NODES = (
     ast.Expression,
     ast.Name,
@@ -118,8 +124,24 @@ class Expression:
         if name == "C":
             self._read_category(call)
             return
+        if name in SPLINES:
+            self._check_columns(call)
         for child in (*call.args, *(keyword.value for keyword in call.keywords)):
             self._read(child)
+
+    def _check_columns(self, call: ast.Call) -> None:
+        """Refuse splines and polynomials of more columns than anyone can read."""
+        for given in (*call.args[1:], *(keyword.value for keyword in call.keywords)):
+            numbers = [n.value for n in ast.walk(given) if isinstance(n, ast.Constant)]
+            whole = isinstance(given, (ast.Constant, ast.UnaryOp))
+            if not _is_literal(given) or (
+                whole and any(type(n) is int and n > _MOST_COLUMNS for n in numbers)
+            ):
+                msg = (
+                    f"{self._what}: {ast.unparse(given)!r} is not allowed. Options are written as "
+                    f"numbers, and there are at most {_MOST_COLUMNS:,} columns."
+                )
+                raise ArgumentError(msg)
 
     def _read_category(self, call: ast.Call) -> None:
         """Read ``C(column, contr.sum)``; contrasts are named functions of formulaic."""

@@ -35,7 +35,11 @@ _INTERCEPT = "Intercept"
 
 
 def complete_columns(
-    spec: TableSpec, table: pd.DataFrame | pl.DataFrame, names: tuple[str, ...] | list[str]
+    spec: TableSpec,
+    table: pd.DataFrame | pl.DataFrame,
+    names: tuple[str, ...] | list[str],
+    *,
+    quietly: bool = False,
 ) -> tuple[dict[str, pd.Series], np.ndarray | None]:
     """Return columns without missing values, and the positions of the rows kept, if not all."""
     series = read_columns(table, names)
@@ -54,7 +58,8 @@ def complete_columns(
         raise DataError(msg)
     by_column = ", ".join(f"{rows.sum()} in {name!r}" for name, rows in missing.items())
     msg = f"{bad.sum()} of {len(bad)} rows were left out, because values are missing: {by_column}."
-    warnings.warn(msg, OutputWarning, stacklevel=4)
+    if not quietly:
+        warnings.warn(msg, OutputWarning, stacklevel=4)
     return {name: column.iloc[kept] for name, column in series.items()}, kept
 
 
@@ -78,7 +83,7 @@ def frame_of(series: Mapping[str, pd.Series], columns: Mapping[str, Column]) -> 
             if columns[name].kind == "text":
                 column = pd.Series(pd.Categorical.from_codes(codes, list(levels)), column.index)
         made[name] = column if columns[name].kind == "text" else numbers_of(column)
-    return pd.DataFrame(made)
+    return pd.DataFrame(made, copy=False)
 
 
 def evaluate(
@@ -135,11 +140,18 @@ def checked_values(part: Part, encoded: Any) -> pd.DataFrame:
         raise DataError(msg)
     values = np.empty((len(encoded), len(names)), np.float32, order="F")
     with np.errstate(over="ignore"):
-        for i, name in enumerate(names):
-            values[:, i] = encoded[name]
+        # Column by column, as the check of a whole matrix would need as much memory again.
+        finite = [_filled(values[:, i], encoded[name]) for i, name in enumerate(names)]
     labels = [part.plain_name(name) for name in names]
-    check_finite(part.argument, labels, values, encoded.index)
-    return pd.DataFrame(values, encoded.index, labels)
+    if not all(finite):
+        check_finite(part.argument, labels, values, encoded.index)
+    return pd.DataFrame(values, encoded.index, labels, copy=False)
+
+
+def _filled(into: np.ndarray, column: pd.Series) -> bool:
+    """Copy a column into a matrix; return whether its values are finite."""
+    into[:] = column
+    return column.dtype.kind in "bui" or bool(np.isfinite(into).all())
 
 
 def made_up_rows(columns: Mapping[str, Column]) -> pd.DataFrame:

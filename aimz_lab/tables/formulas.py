@@ -20,9 +20,9 @@ from formulaic.parser import DefaultFormulaParser
 from formulaic.parser.types import ASTNode, Token
 
 from aimz_lab.errors import ArgumentError
-from aimz_lab.tables.expressions import Expression, shortly
+from aimz_lab.tables.expressions import SPLINES, Expression, shortly
 
-_SEVERAL = frozenset({"C", "poly", "bs", "cs", "cr", "cc"})
+_SEVERAL = SPLINES | {"C"}
 """Functions that may give several columns."""
 
 _MOST_TERMS = 10_000

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from aimz_lab.data.tables import is_table
-from aimz_lab.errors import ArgumentError, ArtifactError, CallError
+import numpy as np
+
+from aimz_lab.data.tables import is_table, native_table
+from aimz_lab.errors import (
+    AimzLabError,
+    ArgumentError,
+    ArtifactError,
+    CallError,
+    FitWarning,
+)
 from aimz_lab.kernel.checks.preflight import parameter_names
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.kernel.spec import KernelSpec
+from aimz_lab.tables.columns import rows_of
 from aimz_lab.tables.encoder import TableEncoder
 from aimz_lab.tables.outcome_scale import OutcomeScale
 from aimz_lab.tables.site_names import Arguments as TrainedArguments
 from aimz_lab.tables.site_names import SiteNames, name_sites
-from aimz_lab.tables.table_call import TableCall
+from aimz_lab.tables.table_call import Observed, TableCall
 from aimz_lab.tables.table_spec import TableSpec
 from aimz_lab.types import Arguments, JsonObject, OutputScale
 
@@ -96,7 +106,7 @@ class ModelTable:
 
     def takes(self, inputs: object) -> bool:
         """Whether a call with this input is one with a table."""
-        return is_table(inputs)
+        return is_table(native_table(inputs))
 
     def input_columns(self) -> frozenset[str]:
         """Columns that the arguments are made of, but those of the output."""
@@ -104,8 +114,8 @@ class ModelTable:
         parts = [part for name, part in self.spec.parts.items() if name != output]
         return frozenset(column for part in parts for column in part.columns)
 
-    def learned(self, encoder: TableEncoder) -> ModelTable:
-        """Return the same after a training."""
+    def learned(self, encoder: TableEncoder | None) -> ModelTable:
+        """Return the same after a training, or before one."""
         return replace(self, encoder=encoder)
 
     def call(
@@ -133,6 +143,7 @@ class ModelTable:
             DataError: If the table cannot be encoded.
             DataTypeError: If a column holds something else than in training.
         """
+        inputs = native_table(inputs)
         if not is_table(inputs):
             return TableCall(inputs, outputs, dict(kernel_kwargs or {}), tuple(by_row))
         given = {**arguments, **(kernel_kwargs or {})}
@@ -145,13 +156,81 @@ class ModelTable:
                 "leave the argument out."
             )
             raise CallError(msg)
-        encoder = self.encoder or TableEncoder.learn(self.spec, inputs)
-        output = self.signature.output
-        left_out = frozenset() if with_output else frozenset({output})
-        made = encoder.encode(inputs, leave_out=left_out).arguments
+        encoder, output = self.encoder, self.signature.output
+        if encoder is None and with_output:
+            encoder, (made, kept) = TableEncoder.learn_and_encode(self.spec, inputs)
+        else:
+            encoder = encoder or TableEncoder.learn(self.spec, inputs, quietly=True)
+            left_out = frozenset() if with_output else frozenset({output})
+            made, kept = encoder.encode(inputs, leave_out=left_out)
+        if kept is not None:
+            _refuse_beside(given, len(inputs))
         X, y = made.pop(self.signature.input), made.pop(output, None)
         rows = tuple(name for name, value in made.items() if not isinstance(value, int))
-        return TableCall(X, y, {**(kernel_kwargs or {}), **made}, (*by_row, *rows), encoder)
+        observed = None if with_output else self._observed(encoder, inputs, kept)
+        arguments = {**(kernel_kwargs or {}), **made}
+        return TableCall(X, y, arguments, (*by_row, *rows), encoder, kept, observed)
+
+    def _observed(
+        self, encoder: TableEncoder, table: Any, kept: np.ndarray | None
+    ) -> Observed | None:
+        """Return the output that a table has beside a prediction; ``None`` without its columns."""
+        part = self.spec.parts.get(self.signature.output)
+        if part is None or not set(part.columns) <= set(map(str, table.columns)):
+            return None
+        others = frozenset(self.spec.parts) - {self.signature.output}
+        rows = table if kept is None else rows_of(table, kept)
+        try:
+            made, dropped = encoder.encode(rows, leave_out=others, quietly=True)
+        except AimzLabError:  # a prediction needs no output, and this one is none
+            return Observed(None)
+        if dropped is not None:
+            return Observed(None)
+        return Observed(np.asarray(made[self.signature.output]))
+
+    def training_call(
+        self,
+        inputs: Any,
+        outputs: Any,
+        arguments: Arguments,
+        kernel_kwargs: Arguments | None,
+        by_row: Iterable[str],
+        *,
+        anew: bool,
+    ) -> TableCall:
+        """Return the arguments of a training.
+
+        Args:
+            inputs: As in :meth:`call`.
+            outputs: Likewise.
+            arguments: Likewise.
+            kernel_kwargs: Likewise.
+            by_row: Likewise.
+            anew: Whether the training begins anew, and not with the parameters of an earlier one.
+
+        Warns:
+            FitWarning: If training goes on, and this table alone would have been encoded otherwise.
+        """
+        table = self.learned(None) if anew else self
+        call = table.call(inputs, outputs, arguments, kernel_kwargs, by_row, with_output=True)
+        if table.encoder is not None and call.encoder is not None:
+            _warn_of_first(table.encoder, native_table(inputs))
+        return call
+
+    def check_dims(self, spec: KernelSpec, schema: Any, encoder: TableEncoder | None) -> None:
+        """Check ``TableSpec(dims=...)`` before a training.
+
+        Args:
+            spec: The kernel's structure.
+            schema: Shapes of its arguments.
+            encoder: The encoder of the table.
+
+        Raises:
+            ArgumentError: If it names no site, or an axis of another length.
+        """
+        if self.spec.dims and encoder is not None:
+            arguments = TrainedArguments(schema.batch, schema.shared, schema.static)
+            name_sites(self.signature.kernel, spec, encoder, arguments)
 
     def predictive_call(
         self,
@@ -162,8 +241,8 @@ class ModelTable:
         scale: OutputScale,
         trained: TrainedKernel,
         group: str | None,
-    ) -> tuple[Any, Arguments, dict[str, Any]]:
-        """Return the input, further arguments and options of a predictive call.
+    ) -> tuple[Any, Arguments, np.ndarray | None, dict[str, Any]]:
+        """Return the input, further arguments, kept rows and options of a predictive call.
 
         Args:
             inputs: The first argument of the call.
@@ -196,12 +275,33 @@ class ModelTable:
             raise CallError(msg)
         if call.outputs is not None:
             options["outputs"] = call.outputs
+        if call.observed is not None:
+            options["observed"] = call.observed
         names = self.names(trained)
         options["dims"] = {**names.dims, **(options.get("dims") or {})}
         options["coords"] = {**names.coords, **(options.get("coords") or {})}
         if call.encoder is not None and scale == "outcome" and group != "log_likelihood":
             options["output_scale"] = self._way_back(call.encoder, options)
-        return call.inputs, call.kernel_kwargs or {}, options
+        return call.inputs, call.kernel_kwargs or {}, call.kept, options
+
+    def output_attrs(self) -> dict[str, object]:
+        """Return attributes of results: the levels that an output of numbers stands for."""
+        part = self.spec.parts.get(self.signature.output)
+        if self.encoder is None or part is None or part.kind != "index":
+            return {}
+        levels = self.encoder.names[part.columns[0]]
+        return {"output_levels": list(map(str, levels))}
+
+    def check_means(self) -> None:
+        """Raise :class:`ArgumentError` if the output is a level, whose mean says nothing."""
+        levels = self.output_attrs().get("output_levels", ())
+        if len(levels) > 2:
+            msg = (
+                f"by= averages the output, and {self.signature.output!r} is the number of one of "
+                f"{len(levels)} levels, whose mean says nothing. Leave by= out, and count the "
+                "draws of each level."
+            )
+            raise ArgumentError(msg)
 
     def _way_back(self, encoder: TableEncoder, options: Mapping[str, Any]) -> OutcomeScale | None:
         """Return what takes the output to the scale of its column; ``None`` if it is there.
@@ -241,9 +341,9 @@ class ModelTable:
             output: A tree, a table, or ``None``.
             arguments: Arguments of ``predict``, or ``None``.
         """
-        if is_table(output) and arguments is None:
+        if self.takes(output) and arguments is None:
             output, arguments = None, {"X": output}
-        if isinstance(arguments, Mapping) and is_table(arguments.get("X")):
+        if isinstance(arguments, Mapping) and self.takes(arguments.get("X")):
             # Both scenarios have one group, whichever rows they change.
             arguments = {"in_sample": True, **arguments}
         return output, arguments
@@ -258,3 +358,35 @@ class ModelTable:
             names = name_sites(self.signature.kernel, trained.spec, self.encoder, arguments)
             self._known.update(names=names, schema=schema)
         return self._known["names"]
+
+
+def _warn_of_first(encoder: TableEncoder, table: Any) -> None:
+    """Warn that a table is encoded by what an earlier one taught."""
+    try:
+        found = encoder.differences(TableEncoder.learn(encoder.spec, table, quietly=True))
+    except AimzLabError:  # such as a column that is constant here
+        found = ["a formula"]
+    if found:
+        more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+        msg = (
+            "Training goes on from its parameters, so this table is encoded with what the first "
+            f"training table taught; it alone would give other values of {', '.join(found[:3])}"
+            f"{more}. For a fresh start, make a new model."
+        )
+        warnings.warn(msg, FitWarning, stacklevel=5)
+
+
+def _refuse_beside(given: Mapping[str, Any], n_rows: int) -> None:
+    """Refuse an argument by row beside a table of which rows were left out.
+
+    Raises:
+        CallError: If there is one.
+    """
+    for name, value in given.items():
+        if np.ndim(value) and len(value) == n_rows:
+            msg = (
+                f"Rows of the table with missing values were left out, and {name!r} still has a "
+                f"value for each of its {n_rows:,} rows. Make it a column of the table, and say "
+                f"so: TableSpec(..., {name}='{name}')."
+            )
+            raise CallError(msg)

@@ -60,9 +60,16 @@ def name_sites(
         The names; those that the user gave in ``TableSpec(dims=...)`` come first.
 
     Raises:
-        ArgumentError: If the user named an axis after something else than a matrix or a category,
-            or of another length.
+        ArgumentError: If the user named a site that does not exist, or an axis after something else
+            than a matrix or a category, or of another length.
     """
+    unknown = [name for name in encoder.spec.dims if name not in spec.sites]
+    if unknown:
+        msg = (
+            f"TableSpec(dims=...) names {', '.join(map(repr, unknown))}, and the kernel's sites "
+            f"are {', '.join(spec.sites)}."
+        )
+        raise ArgumentError(msg)
     axes: dict[tuple[str, int], str] = {}
     for dim, larger in _one_more(encoder, arguments):
         for name, axis in _grown_axes(kernel, spec, larger, len(encoder.names[dim])):

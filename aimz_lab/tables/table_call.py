@@ -5,11 +5,44 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from aimz_lab.data.tables import is_table
+import numpy as np
+from jaxtyping import Shaped
+
+from aimz_lab.data.tables import is_table, native_table
+from aimz_lab.errors import CallError, DataError, DataTypeError, OptionalDependencyError
+from aimz_lab.system.imports import late_import
 from aimz_lab.types import Arguments
 
 if TYPE_CHECKING:
     from aimz_lab.tables.encoder import TableEncoder
+
+
+def tables_module(name: str) -> Any:
+    """Import a module of this room that needs formulaic.
+
+    Args:
+        name: Its name.
+
+    Raises:
+        OptionalDependencyError: If formulaic is missing.
+    """
+    try:
+        return late_import(f"aimz_lab.tables.{name}")
+    except ImportError as error:
+        if str(error.name).split(".")[0] != "formulaic":
+            raise
+        msg = "Tables need formulaic: pip install 'aimz_lab[tables]'"
+        raise OptionalDependencyError(msg) from error
+
+
+class Observed(NamedTuple):
+    """The output that a table has for the rows of a prediction.
+
+    Attributes:
+        values: One for each row, encoded; ``None`` if they are not all there.
+    """
+
+    values: Shaped[np.ndarray, "row ..."] | None
 
 
 class TableCall(NamedTuple):
@@ -21,6 +54,8 @@ class TableCall(NamedTuple):
         kernel_kwargs: Further arguments of the kernel.
         by_row: Names of those with one entry per row.
         encoder: What made them; ``None`` if the call has no table.
+        kept: Positions of the table's rows that are used; ``None`` for all.
+        observed: The output that the table has beside a prediction, or ``None``.
     """
 
     inputs: Any
@@ -28,14 +63,38 @@ class TableCall(NamedTuple):
     kernel_kwargs: Arguments | None
     by_row: Iterable[str]
     encoder: TableEncoder | None = None
+    kept: Shaped[np.ndarray, " kept"] | None = None
+    observed: Observed | None = None
 
     def validation(self, held_out: Any) -> Any:
         """Return held-out data; a table is encoded as the training table.
 
         Args:
             held_out: A table, or anything else, which is returned as it is.
+
+        Raises:
+            CallError: If it has a table and arrays beside it.
+            DataError: If the table cannot be encoded.
+            DataTypeError: If a column holds something else than in training.
         """
-        if self.encoder is None or not is_table(held_out):
+        held_out = native_table(held_out)
+        if self.encoder is None:
             return held_out
-        made: Mapping[str, Any] = self.encoder.encode(held_out).arguments
+        if not is_table(held_out):
+            _refuse_parts(held_out)
+            return held_out
+        try:
+            made: Mapping[str, Any] = self.encoder.encode(held_out).arguments
+        except (DataError, DataTypeError) as error:
+            raise type(error)(f"In the held-out table: {error}") from error
         return {name: value for name, value in made.items() if not isinstance(value, int)}
+
+
+def _refuse_parts(held_out: Any) -> None:
+    parts = held_out.values() if isinstance(held_out, Mapping) else held_out
+    if isinstance(held_out, (tuple, list, Mapping)) and any(map(is_table, parts)):
+        msg = (
+            "validation= takes the held-out table alone, with the columns of the training table: "
+            "the output is one of them."
+        )
+        raise CallError(msg)

@@ -13,7 +13,14 @@ from numpyro.infer import SVI, Trace_ELBO
 from numpyro.infer.autoguide import AutoNormal
 
 from aimz_lab import ImpactModel, Mean, TableSpec, summarize_effect
-from aimz_lab.errors import ArgumentError, ArtifactError, CallError, DataError, OutputWarning
+from aimz_lab.errors import (
+    ArgumentError,
+    ArtifactError,
+    CallError,
+    DataError,
+    FitWarning,
+    OutputWarning,
+)
 from aimz_lab.tables.encoder import TableEncoder
 
 pytestmark = pytest.mark.allow_rank_promotion  # NumPyro draws from the guide of vectors
@@ -232,19 +239,21 @@ def test_held_out_tables_and_polars(table):
     im = ImpactModel(kernel, jax.random.key(0), svi=new_svi(), table=TableSpec(**FORMULAS))
     im.fit(frame[:200], validation=frame[200:], epochs=2, batch_size=50, progress=False)
     assert len(im.last_run.validation) == 2
-    im.fit_on_batch(frame, num_steps=2, progress=False)
+    with pytest.warns(FitWarning, match="the first training table"):
+        im.fit_on_batch(frame, num_steps=2, progress=False)
     assert im.predict(frame[:5], progress=False).predictions.y.shape == (1, 1000, 5)
 
 
 def test_what_was_learned_stays(im, table):
-    """Another training table does not move the scale or the levels."""
+    """Another training table does not move the scale or the levels, and the model says so."""
     model = ImpactModel(kernel, jax.random.key(0), svi=new_svi(), table=TableSpec(**FORMULAS))
     model.fit(table, epochs=1, progress=False)
     key = jax.random.key(1)
     before = model.predict(table.iloc[:5], rng_key=key, output_scale="model", progress=False)
     shifted = table.assign(age=table.age + 5)
     draws = model.posterior
-    model.fit(shifted, epochs=1, progress=False).set_posterior_sample(draws)
+    with pytest.warns(FitWarning, match=r"'scale\(age\).*' of 'X'.*make a new model"):
+        model.fit(shifted, epochs=1, progress=False).set_posterior_sample(draws)
     after = model.predict(table.iloc[:5], rng_key=key, output_scale="model", progress=False)
     np.testing.assert_array_equal(before.predictions.y, after.predictions.y)
 

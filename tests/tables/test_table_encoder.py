@@ -373,8 +373,11 @@ def test_categories_that_are_numbers_keep_their_order_and_those_without_rows():
 
 
 def test_numbers_and_categories_of_one_column_need_all_levels():
-    table = pd.DataFrame({"year": pd.Categorical([1, 3, 1, 3], categories=[1, 2, 3])})
+    table = pd.DataFrame({"promo": pd.Categorical([True, True], categories=[False, True])})
     with pytest.raises(DataError, match=r"as numbers and in C\(\)"):
+        TableEncoder.learn(TableSpec(X="promo + C(promo)"), table)
+    table = pd.DataFrame({"year": pd.Categorical([1, 3, 1, 3], categories=[1, 2, 3])})
+    with pytest.raises(DataTypeError, match="a category with numbers as its levels"):
         TableEncoder.learn(TableSpec(X="year + C(year)"), table)
 
 

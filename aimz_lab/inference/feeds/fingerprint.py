@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Shaped
 
 from aimz_lab.data import AxisLabels, canonical
-from aimz_lab.types import Rows
+from aimz_lab.files import Value
+from aimz_lab.types import JsonObject, Rows
 
 _LARGEST = 256 << 20
 """Rows up to this size in bytes get a checksum, which takes about 0.1 s; larger ones get none."""
@@ -17,16 +18,20 @@ _LARGEST = 256 << 20
 
 @dataclass(frozen=True)
 class TrainingFingerprint:
-    """The training outputs, and a checksum of the other arguments of the same rows.
+    """Checksums of the training rows, with their outputs while these are at hand.
 
     Attributes:
-        checksum: Checksum of all per-row arguments except the output.
-        outputs: The outputs.
+        n_rows: Their number.
+        inputs: Checksum of all per-row arguments except the output.
+        output: Checksum of the output.
+        outputs: The outputs; ``None`` in a model that was loaded.
         labels: Labels of the rows, if a field had some.
     """
 
-    checksum: int
-    outputs: Shaped[np.ndarray, "row ..."]
+    n_rows: int
+    inputs: int
+    output: int
+    outputs: Shaped[np.ndarray, "row ..."] | None = None
     labels: AxisLabels | None = None
 
     @classmethod
@@ -42,28 +47,60 @@ class TrainingFingerprint:
         """
         if output not in rows or sum(array.nbytes for array in rows.values()) > _LARGEST:
             return None
-        return cls(_checksum(rows, output), np.array(rows[output]), labels)
+        outputs = np.array(rows[output])
+        inputs = {name: array for name, array in rows.items() if name != output}
+        return cls(len(outputs), _checksum(inputs), _of_output(outputs), outputs, labels)
 
-    def outputs_of(
-        self, rows: Rows, output: str, labels: AxisLabels | None = None
-    ) -> Shaped[np.ndarray, "row ..."] | None:
-        """Return the training outputs if these are the training rows, else ``None``."""
+    def is_of(self, rows: Rows, output: str, labels: AxisLabels | None = None) -> bool:
+        """Return whether these are the training rows, by their inputs and labels.
+
+        Args:
+            rows: Arrays by kernel argument; an output among them is not compared.
+            output: Name of the output.
+            labels: Labels of the rows, if a field has some.
+        """
         known = self.labels
         if labels is not None and known is not None and labels.conflict(known) is not None:
-            return None
-        inputs = [array for name, array in rows.items() if name != output]
-        if len(inputs[0]) != len(self.outputs):
-            return None
-        if sum(array.nbytes for array in inputs) > _LARGEST:
-            return None
-        return self.outputs if _checksum(rows, output) == self.checksum else None
+            return False
+        inputs = {name: array for name, array in rows.items() if name != output}
+        if len(next(iter(inputs.values()))) != self.n_rows:
+            return False
+        if sum(array.nbytes for array in inputs.values()) > _LARGEST:
+            return False
+        return _checksum(inputs) == self.inputs
+
+    def has_outputs(self, outputs: Shaped[np.ndarray, "row ..."]) -> bool:
+        """Return whether these are the outputs of the training."""
+        return len(outputs) == self.n_rows and _of_output(outputs) == self.output
+
+    def without_rows(self) -> TrainingFingerprint:
+        """Return the checksums alone, which hold none of the data."""
+        return replace(self, outputs=None, labels=None)
+
+    def as_plain(self) -> JsonObject:
+        """Return the checksums as JSON values."""
+        return {"n_rows": self.n_rows, "inputs": self.inputs, "output": self.output}
+
+    @classmethod
+    def of_plain(cls, plain: Value) -> TrainingFingerprint:
+        """Return the checksums from their JSON values.
+
+        Raises:
+            Malformed: If they are none.
+        """
+        fields = plain.fields("n_rows", "inputs", "output")
+        sums = (fields[name].whole(most=2**32 - 1) for name in ("inputs", "output"))
+        return cls(fields["n_rows"].whole(1), *sums)
 
 
-def _checksum(rows: Rows, output: str) -> int:
+def _of_output(outputs: Shaped[np.ndarray, "row ..."]) -> int:
+    return _checksum({"": np.asarray(outputs)})
+
+
+def _checksum(rows: Rows) -> int:
     checksum = 0
     for name in sorted(rows):
-        if name != output:
-            array = np.ascontiguousarray(canonical(np.asarray(rows[name]), name))
-            checksum = zlib.crc32(f"{name} {array.shape} {array.dtype}".encode(), checksum)
-            checksum = zlib.crc32(array.reshape(-1).view(np.uint8).data, checksum)
+        array = np.ascontiguousarray(canonical(np.asarray(rows[name]), name))
+        checksum = zlib.crc32(f"{name} {array.shape} {array.dtype}".encode(), checksum)
+        checksum = zlib.crc32(array.reshape(-1).view(np.uint8).data, checksum)
     return checksum

@@ -180,6 +180,9 @@ class ChainFit:
                 ),
             )
 
+    def now(self) -> None:
+        """Return nothing: chains have a posterior when they end."""
+
     def undo(self) -> None:
         """Leave the sampler as it is: only results change it."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple, Protocol
 
 import jax
@@ -208,29 +209,48 @@ class SviFit:
 
     def results(self) -> Iterator[FitResult]:
         """Yield the trained state, then the draws too: interrupting these loses no training."""
-        run, origin = self.run, self.request.origin
+        run, schema = self.run, InputSchema.of(self.data)
         state = run.final_state.svi
-        schema = InputSchema.of(self.data)
         if run.was_refused:
             return
         if not run.step:
             yield FitResult(self.spec, schema, state)
             return
-        params = self.learner.params(state)
-        trained = FitResult(
+        trained = self._parameters(state)
+        yield trained
+        yield self._with_draws(trained)
+
+    def now(self) -> tuple[FitResult, int] | None:
+        """Return the result as of the last report with its step, while the run goes on."""
+        reported = self.loop.reported
+        if reported is None:
+            return None
+        state, step = reported
+        return self._with_draws(self._parameters(state.svi)), step
+
+    def _parameters(self, state: SVIState) -> FitResult:
+        run, schema = self.run, InputSchema.of(self.data)
+        return FitResult(
             self.spec,
             schema,
             state,
-            vi_result=SVIRunResult(params, state, run.losses),
-            epochs_done=origin.first_epoch + (0 if self.request.num_steps else run.epoch),
+            vi_result=SVIRunResult(self.learner.params(state), state, run.losses),
+            epochs_done=self.request.origin.first_epoch
+            + (0 if self.request.num_steps else run.epoch),
         )
-        yield trained
+
+    def _with_draws(self, trained: FitResult) -> FitResult:
+        """Add draws, always with the same key: equal parameters have equal draws."""
+        params = trained.vi_result.params
         posterior = self.learner.draw_for(self.request, self.data, params, self.spec)
-        rows = self.data.rows if self.data.in_memory else {}
-        labels = self.data.row_labels
-        posterior = replace(posterior, row_labels=labels)
-        fingerprint = TrainingFingerprint.of(rows, self.learner.output, labels)
-        yield replace(trained, posterior=posterior, fingerprint=fingerprint)
+        posterior = replace(posterior, row_labels=self.data.row_labels)
+        return replace(trained, posterior=posterior, fingerprint=self._fingerprint)
+
+    @cached_property
+    def _fingerprint(self) -> TrainingFingerprint | None:
+        data = self.data
+        rows = data.rows if data.in_memory else {}
+        return TrainingFingerprint.of(rows, self.learner.output, data.row_labels)
 
     def warning(self) -> str | None:
         """Return a warning if the run was interrupted or diverged."""

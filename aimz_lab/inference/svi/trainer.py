@@ -96,6 +96,8 @@ class Trainer(RunLoop):
     Attributes:
         state: State after the last reported step, even if the run failed later.
         position: Position of the feed after that step.
+        reported: That state with the number of the step, which other threads read at once; ``None``
+            before the first report.
     """
 
     def __init__(
@@ -114,6 +116,7 @@ class Trainer(RunLoop):
         super().__init__(run, callbacks)
         self.state = state
         self.position = start
+        self.reported: tuple[TrainState, int] | None = None
         self._engine = engine
         self._feed: Feed | None = feed
         self._shared = shared
@@ -259,6 +262,7 @@ class Trainer(RunLoop):
         self.run.transferred_bytes += accepted.nbytes
         self.run.skipped += int(np.count_nonzero(~np.isfinite(steps.loss)))
         self.state, self.position = accepted.state, accepted.position
+        self.reported = accepted.state, steps.first + len(steps) - 1
         self.report(steps, accepted.epoch_ends)
         self._validate(accepted.epoch_ends)
 

@@ -67,15 +67,15 @@ def plot_effect(
     if by is not None and over is not None:
         msg = "Pass by= for groups or over= for a column, not both."
         raise ArgumentError(msg)
-    name = str(draws.name).removesuffix("_mean")
+    name = _named(effect, str(draws.name).removesuffix("_mean"))
     if by is not None:
         draws = _group_means(draws, _per_row(draws, "by", by))
     if over is not None:
         return _along(draws, _per_row(draws, "over", over), name, prob, _title(over, "row"))
     others = [dim for dim in draws.dims if dim not in SAMPLE_DIMS]
     averaged = str(draws.name).endswith("_mean") or _is_average(effect)
-    if len(others) == 1 and (by is not None or averaged):
-        return _by_group(draws, name, prob, _no_effect(effect))
+    if others and (by is not None or averaged):
+        return _by_group(_one_axis(draws, others), name, prob, _no_effect(effect))
     _check_one(others, effect)
     return _average(draws.mean(others) if others else draws, name, prob, _no_effect(effect))
 
@@ -158,6 +158,17 @@ def _draws(effect: xr.DataTree, site: str | None) -> xr.DataArray:
     return found[site or names[0]]
 
 
+def _named(effect: xr.DataTree, site: str) -> str:
+    group = next(group for group in PREDICTIVE_GROUPS if group in effect)
+    return column_of(effect[group].to_dataset(), site)
+
+
+def column_of(draws: xr.Dataset, site: str) -> str:
+    """Return the column that a site stands for, if it is the output of a table; else its name."""
+    column = str(draws.attrs.get("output_scale", "")).removeprefix("column ")
+    return column if column and site == draws.attrs.get("output") else site
+
+
 def _title(values: Any, default: str) -> str:
     name = getattr(values, "name", None)
     return default if name is None else str(name)
@@ -188,6 +199,23 @@ def _group_means(draws: xr.DataArray, labels: xr.DataArray) -> xr.DataArray:
     return joined.assign_coords({str(labels.name): levels}).rename(draws.name)
 
 
+def _one_axis(draws: xr.DataArray, groups: list[str]) -> xr.DataArray:
+    """Return the draws with crossed groups on one axis, whose labels are joined.
+
+    Raises:
+        ArgumentError: If there are too many.
+    """
+    joined = draws.stack({", ".join(groups): groups}) if len(groups) > 1 else draws
+    (dim,) = (dim for dim in joined.dims if dim not in SAMPLE_DIMS)
+    if joined.sizes[dim] > _MOST_GROUPS:
+        msg = f"There are {joined.sizes[dim]} groups, and a picture shows up to {_MOST_GROUPS}."
+        raise ArgumentError(msg)
+    if len(groups) == 1:
+        return draws
+    labels = [", ".join(map(str, each)) for each in joined[dim].values]
+    return joined.drop_vars([dim, *groups]).assign_coords({dim: labels})
+
+
 def _by_group(draws: xr.DataArray, name: str, prob: float, none: float) -> Figure:
     (group,) = (dim for dim in draws.dims if dim not in SAMPLE_DIMS)
     values = draws.stack(sample=SAMPLE_DIMS).transpose(group, "sample").values
@@ -199,7 +227,8 @@ def _by_group(draws: xr.DataArray, name: str, prob: float, none: float) -> Figur
         axes.hlines(places, low, high, color=_BLUE, linewidth=width)
     axes.plot(values.mean(1), places, "o", color=_BLUE, markersize=5)
     axes.axvline(none, color=_GREY, linewidth=1, linestyle="--")
-    axes.set_yticks(places, labels)
+    axes.set_yticks(places, labels, parse_math=False)
+    axes.set_ylim(-0.7, len(labels) - 0.3)
     axes.set_ylabel(str(group))
     axes.set_xlabel(f"effect on {name}")
     return figure

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +11,19 @@ import xarray as xr
 
 from aimz_lab.errors import ArgumentError, NotFittedError, OptionalDependencyError
 from aimz_lab.impact_model import ImpactModel
+from aimz_lab.lab.pictures.effect_plots import column_of
 from aimz_lab.system.imports import late_import
+from aimz_lab.types import SAMPLE_DIMS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+_TITLE_WIDTH = 30
+"""Characters of a line of a title that fit above a panel."""
+
+_FOREST_IN = 10.0
+_SHORT = 20
+"""Most characters of labels for which a forest of this width has room."""
 
 MOST_PANELS = 40
 """A picture has at most this many panels; more would be unreadable."""
@@ -70,9 +80,15 @@ def plot_forest(
     """
     tree = _with_group(source, "posterior")
     names = _sites(tree["posterior"], sites, limit=10 * MOST_PANELS)
-    return _drawn(
+    figure = _drawn(
         "plot_forest", tree, var_names=names, ci_kind="hdi", ci_probs=(0.5, prob), combined=True
     )
+    coords = tree["posterior"].to_dataset()[names].coords
+    labels = [str(one) for dim in coords if dim not in SAMPLE_DIMS for one in coords[dim].values]
+    if max(map(len, labels), default=0) <= _SHORT:
+        # A cell of a notebook shrinks wider figures, and their text.
+        figure.set_size_inches(min(_FOREST_IN, figure.get_figwidth()), figure.get_figheight())
+    return figure
 
 
 def plot_prior_posterior(
@@ -140,14 +156,33 @@ def plot_ppc(tree: xr.DataTree, *, num_samples: int = 50) -> Figure:
     if group is None:
         msg = "plot_ppc draws a tree with predictive draws; pass the result of im.predict(X)."
         raise ArgumentError(msg)
-    observed = list(tree["observed_data"].data_vars) if "observed_data" in tree else None
     draws = tree[group].to_dataset()
-    names = observed or list(draws.data_vars)[:1]
+    name = _output_of(tree, draws)
+    observed = "observed_data" in tree and name in tree["observed_data"].data_vars
     count = min(num_samples, draws.sizes["chain"] * draws.sizes["draw"])
     visuals = {} if observed else {"observed_dist": False}
-    return _drawn(
-        "plot_ppc_dist", tree, group=group, var_names=names, num_samples=count, visuals=visuals
+    figure = _drawn(
+        "plot_ppc_dist", tree, group=group, var_names=[name], num_samples=count, visuals=visuals
     )
+    figure.axes[0].set_title(column_of(draws, name), parse_math=False)
+    return figure
+
+
+def _output_of(tree: xr.DataTree, draws: xr.Dataset) -> str:
+    """Return the site of the output: the observed one, that of the call, or the first one.
+
+    Raises:
+        ArgumentError: If there are no draws of it.
+    """
+    observed = list(tree["observed_data"].data_vars) if "observed_data" in tree else []
+    sampled = [str(name) for name, one in draws.data_vars.items() if {*SAMPLE_DIMS} <= {*one.dims}]
+    wanted = [*observed, draws.attrs.get("output"), *sampled]
+    found = next((name for name in wanted if name in sampled), None)
+    if found is None:
+        have = ", ".join(map(str, draws.data_vars))
+        msg = f"plot_ppc draws samples of the output, and the tree has {have}; leave out reduce=."
+        raise ArgumentError(msg)
+    return found
 
 
 def _with_group(source: ImpactModel | xr.DataTree, group: str) -> xr.DataTree:
@@ -184,6 +219,9 @@ def _drawn(plot: str, tree: xr.DataTree, **options: Any) -> Figure:
     collection = function(tree, backend="matplotlib", **options)
     figure = collection.viz["figure"].item()
     pyplot.close(figure)  # else the notebook shows it twice
+    for axes in figure.axes:  # long names would run into those beside them
+        lines = [textwrap.fill(line, _TITLE_WIDTH) for line in axes.get_title().split("\n")]
+        axes.set_title("\n".join(lines), parse_math=False)
     figure.set_layout_engine("constrained")  # titles of several lines need room
     return figure
 

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
-from aimz_lab.data import AxisLabels, row_labels
+from aimz_lab.data import AxisLabels
+from aimz_lab.data.groups import labels_of
 from aimz_lab.data.options import real_number
 from aimz_lab.errors import ArgumentError
-from aimz_lab.kernel.checks.names import why_unusable
 from aimz_lab.predictive.reducers.contract import Draws, OverDraws, RowMask, RowValues
 from aimz_lab.types import check_choice, shown
 
@@ -28,6 +28,7 @@ class Mean(OverDraws):
 
     Raises:
         ArgumentError: If labels are given for a mean over draws, or are not one per row.
+        DataError: If a label is missing.
 
     Example:
         >>> signs = np.sign(X)
@@ -47,18 +48,9 @@ class Mean(OverDraws):
         self.over = over
         if by is None:
             return
-        try:
-            each = np.asarray(by)
-            labels, codes = np.unique(each, return_inverse=True)
-        except (TypeError, ValueError) as error:
-            msg = f"Mean(by=...) takes labels of one kind, numbers or texts; got {shown(by)}."
-            raise ArgumentError(msg) from error
-        if each.ndim != 1:
-            msg = f"Mean(by=...) takes one label per row; its labels have shape {each.shape}."
-            raise ArgumentError(msg)
-        self.by_row = codes.astype(np.int32)
-        self.row_labels = row_labels(by)
-        self.coords = {_group_dim(by): labels}
+        groups = labels_of(by)
+        self.by_row, self.row_labels = groups.codes, groups.rows
+        self.coords = {groups.name: groups.labels}
 
     @property
     def _n_groups(self) -> int:
@@ -81,12 +73,6 @@ class Mean(OverDraws):
             return total / n_rows
         counts = np.bincount(self.by_row, minlength=self._n_groups)
         return total / counts.reshape(1, -1, *[1] * (total.ndim - 2))
-
-
-def _group_dim(by: ArrayLike) -> str:
-    """Return the name of the dimension of groups: that of a column of a table, else ``"group"``."""
-    name = getattr(by, "name", None)
-    return name if isinstance(name, str) and why_unusable(name) is None else "group"
 
 
 class AverageEffect(Mean):

@@ -33,6 +33,12 @@ class Reduction:
         self._sums: dict[tuple[str, str], np.ndarray] = {}
         self.n_rows = 0
 
+    def check_rows(self, n_rows: int | None) -> None:
+        """Raise :class:`DataError` if there are values for more or fewer rows than the data has."""
+        for name, one in self._reducers.items():
+            if n_rows is not None and one.by_row is not None and len(one.by_row) != n_rows:
+                raise _other_length(name, one.by_row, n_rows)
+
     @property
     def key(self) -> Hashable:
         """Identifies its program: the reducers themselves."""
@@ -137,8 +143,7 @@ class Reduction:
     def _finished(self, name: str, total: np.ndarray) -> np.ndarray:
         one = self._reducers[name]
         if one.by_row is not None and len(one.by_row) != self.n_rows:
-            msg = f"{name} has labels for {len(one.by_row)} rows; the data has {self.n_rows}."
-            raise DataError(msg)
+            raise _other_length(name, one.by_row, self.n_rows)
         return one.finish(total, self.n_rows)
 
     def _add(self, site: str, name: str, one: Reducer, result: np.ndarray, n_rows: int) -> None:
@@ -156,6 +161,10 @@ class Reduction:
             msg = f"{one.name} has labels for {len(one.by_row)} rows; the data has more."
             raise DataError(msg)
         return part
+
+
+def _other_length(name: str, by_row: np.ndarray, n_rows: int) -> DataError:
+    return DataError(f"{name} has labels for {len(by_row)} rows; the data has {n_rows}.")
 
 
 def _flat(values: jax.Array | None) -> jax.Array | None:

@@ -23,10 +23,26 @@ class ObservedData(NamedTuple):
     Attributes:
         observed: The observed output, or ``None``.
         constant: The kernel's per-row inputs by name; empty for a stream, and for large inputs.
+        are_trained: Whether the inputs are the training rows.
     """
 
     observed: ArrayLike | None
     constant: Arrays
+    are_trained: bool = False
+
+    def beside(
+        self, outputs: ArrayLike | None, trained: TrainingFingerprint | None
+    ) -> ObservedData:
+        """Return the same with the outputs that the user's table has.
+
+        Rows with other outputs than in training are others.
+
+        Args:
+            outputs: One for each row; ``None`` if they are not all there.
+            trained: Recognises the training rows; ``None`` before a training.
+        """
+        same = outputs is not None and trained is not None and trained.has_outputs(outputs)
+        return self._replace(observed=outputs, are_trained=self.are_trained and same)
 
 
 def find_observed_data(
@@ -62,12 +78,13 @@ def find_observed_data(
     else:
         return ObservedData(None, {})
     constant = {n: array for n, array in fields.items() if n in arguments and n != output}
-    observed = fields.get(output)
+    observed, are_trained = fields.get(output), False
     if observed is None and trained is not None and order is None:
-        observed = trained.outputs_of(constant, output, labels)
+        are_trained = trained.is_of(constant, output, labels)
+        observed = trained.outputs if are_trained else None
     if sum(array.nbytes for array in constant.values()) > LARGEST:
         constant = {}
     if order is not None:
         constant = {name: np.asarray(array)[order] for name, array in constant.items()}
         observed = None if observed is None else np.asarray(observed)[order]
-    return ObservedData(observed, constant)
+    return ObservedData(observed, constant, are_trained)

@@ -166,6 +166,13 @@ def _sizes(scenario: Scenario, labels: Labels) -> dict[str, int]:
     return sizes
 
 
+def other_sizes(scenario: Scenario, labels: Labels) -> dict[str, int]:
+    """Return sizes of the dimensions that a reduction over rows leaves in the result."""
+    sizes, rows = _sizes(scenario, labels), set(labels.row_dims.values())
+    left = {dim for dims in labels.dims.values() for dim in dims} - rows
+    return {dim: size for dim, size in sizes.items() if dim in left}
+
+
 def _other_groups(scenario: Scenario, labels: Labels) -> dict[str, xr.Dataset]:
     request = scenario.request
     groups = {**_data_groups(scenario, labels), **request.groups}

@@ -34,6 +34,7 @@ def test_each_entry_of_a_posterior_is_drawn_by_name():
     titles = " ".join(axes.get_title() for axes in figure.axes)
     assert all(name in titles for name in ("age", "income", "sex"))
     figure = lab.plot_forest(TREE, sites=["slopes"], prob=0.8)
+    assert figure.get_figwidth() <= 10  # a notebook's cell shrinks wider ones
     texts = " ".join(text.get_text() for axes in figure.axes for text in axes.texts)
     assert all(name in texts for name in ("age", "income", "sex"))
 
@@ -41,6 +42,24 @@ def test_each_entry_of_a_posterior_is_drawn_by_name():
 def test_a_predictive_check_draws_the_data_over_the_draws():
     (axes,) = lab.plot_ppc(TREE, num_samples=10).axes
     assert len(axes.lines) == 11
+
+
+def test_a_check_of_several_sites_draws_the_output_by_its_column():
+    sites = {"slopes": DRAWS.slopes, "y": TREE["posterior_predictive"].y}
+    attrs = {"output": "y", "output_scale": "column pay"}
+    tree = xr.DataTree.from_dict({"prior_predictive": xr.Dataset(sites, attrs=attrs)})
+    (axes,) = lab.plot_ppc(tree, num_samples=10).axes
+    assert axes.get_title() == "pay"
+    assert len(axes.lines) == 10
+
+
+def test_long_names_do_not_run_into_each_other():
+    named = DRAWS.assign_coords(X=[f"the cantonal hospital at the end of town {i}" for i in "abc"])
+    figure = lab.plot_posterior(xr.DataTree.from_dict({"posterior": named}))
+    figure.draw_without_rendering()
+    boxes = [axes.title.get_window_extent() for axes in figure.axes if axes.get_title()]
+    assert len(boxes) == 3
+    assert not any(one.overlaps(other) for one in boxes for other in boxes if one is not other)
 
 
 def test_prior_and_posterior_share_a_panel():
@@ -97,3 +116,17 @@ def test_along_a_column_there_is_a_point_for_each_value_or_part_of_the_rows(dist
     assert (np.diff(at) > 0).all()
     first = TREE.posterior_predictive.y.isel(row=np.flatnonzero(over <= at[0] + 1))
     assert abs(mean[0] - float(first.mean())) < 0.2
+
+
+def test_crossed_groups_have_a_row_each():
+    means = xr.DataArray(
+        RNG.normal(size=(1, 50, 2, 3)),
+        dims=("chain", "draw", "clinic", "sex"),
+        coords={"clinic": ["a", "b"], "sex": ["f", "m", "x"]},
+    )
+    attrs = {"output": "y", "output_scale": "column pay"}
+    tree = xr.DataTree.from_dict({"predictions": xr.Dataset({"y_mean": means}, attrs=attrs)})
+    (axes,) = lab.plot_effect(tree).axes
+    labels = [text.get_text() for text in axes.get_yticklabels()]
+    assert labels == ["a, f", "a, m", "a, x", "b, f", "b, m", "b, x"]
+    assert axes.get_xlabel() == "effect on pay"

@@ -1,0 +1,124 @@
+"""What a model knows at one moment, also while a fit goes on in the background."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from aimz_lab.errors import NotFittedError
+from aimz_lab.inference.request import StartedFit
+from aimz_lab.inference.trained import Fitted, Trained
+
+if TYPE_CHECKING:
+    from aimz_lab.tables.encoder import TableEncoder
+    from aimz_lab.tables.model_table import ModelTable
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What a prediction reads of a model; all of it belongs to one state.
+
+    Attributes:
+        trained: What the model has learned.
+        table: How it reads tables, or ``None``.
+        attrs: Attributes of results, which say that a fit goes on.
+    """
+
+    trained: Trained
+    table: ModelTable | None = None
+    attrs: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def line(self) -> str | None:
+        """A line that says so, or ``None``."""
+        if not self.attrs:
+            return None
+        return f"Predicting with the guide after step {self.attrs['fit_step']:,}; the fit goes on."
+
+    def fitted(self, method: str, running: RunningFit | None) -> Fitted:
+        """Return the posterior, with what belongs to it.
+
+        Args:
+            method: Name of the call, for the message.
+            running: The fit that goes on in the background, or ``None``.
+
+        Raises:
+            NotFittedError: If there is none.
+        """
+        if self.trained.fitted is not None:
+            return self.trained.fitted
+        msg = f"{method} needs a posterior; call fit, fit_on_batch or set_posterior_sample first."
+        if running is not None:
+            msg = f"{method} needs a posterior; {running.why_not_yet}"
+        raise NotFittedError(msg)
+
+
+@dataclass(frozen=True)
+class RunningFit:
+    """A fit on a thread of its own.
+
+    Attributes:
+        fit: The fit.
+        encoder: What was learned from its table, if it has one.
+        thread: Identity of its thread.
+    """
+
+    fit: StartedFit
+    encoder: TableEncoder | None = None
+    thread: int = field(default_factory=threading.get_ident)
+
+    def moment(self, trained: Trained, table: ModelTable | None) -> Moment | None:
+        """Return the present state of the training; ``None`` if it has no draws yet.
+
+        Callbacks, which are called on the thread of the fit, predict with the posterior of before.
+
+        Args:
+            trained: What the model had learned before.
+            table: How it read tables before.
+        """
+        found = None if threading.get_ident() == self.thread else self.fit.now()
+        if found is None:
+            return None
+        result, step = found
+        if table is not None and self.encoder is not None:
+            table = table.learned(self.encoder)
+        attrs = {"fit_status": "running", "fit_step": step}
+        return Moment(trained.after(result), table, attrs)
+
+    @property
+    def why_not_yet(self) -> str:
+        """Why there are no draws of the training yet, and what to do."""
+        if self.fit.run.info.is_sampling:
+            return (
+                "chains have one at their end. Wait for it, by wait() of the fit's handle, or "
+                "stop() them: the draws so far are then the posterior."
+            )
+        return "the fit in the background has not reported its first steps yet. Try again soon."
+
+
+_HELD: ContextVar[tuple[object, Moment] | None] = ContextVar("held moment", default=None)
+
+
+@contextlib.contextmanager
+def one_moment(model: object, moment: Moment) -> Iterator[None]:
+    """Let all predictions of a model inside the block start from one moment.
+
+    Args:
+        model: The model.
+        moment: What they read.
+    """
+    token = _HELD.set((model, moment))
+    try:
+        yield
+    finally:
+        _HELD.reset(token)
+
+
+def held_moment(model: object) -> Moment | None:
+    """Return the moment that :func:`one_moment` holds for a model, or ``None``."""
+    held = _HELD.get()
+    return held[1] if held is not None and held[0] is model else None

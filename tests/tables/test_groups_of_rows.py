@@ -1,0 +1,186 @@
+"""``by=``: means of groups of rows against those of kept draws, and what is refused."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pandas as pd
+import polars as pl
+import pytest
+from numpyro.infer import SVI, Trace_ELBO
+from numpyro.infer.autoguide import AutoNormal
+
+from aimz_lab import ArrayDataset, ArrayLoader, ImpactModel, Mean, TableSpec, summarize_effect
+from aimz_lab.effects.summaries import hdi
+from aimz_lab.errors import ArgumentError, DataError
+
+N = 90
+KEY = jax.random.key(4)
+CLINICS = ["elm", "aarau", "chur"]
+
+
+def kernel(X, y=None):
+    slope = numpyro.sample("slope", dist.Normal(0, 1))
+    with numpyro.plate("row", X.shape[0]):
+        mu = numpyro.deterministic("mu", X * slope)
+        numpyro.sample("y", dist.Normal(mu, 0.5), obs=y)
+
+
+@pytest.fixture(scope="module")
+def table():
+    rng = np.random.default_rng(0)
+    ages = rng.normal(40, 10, N)
+    clinic = np.resize(CLINICS, N)
+    day = np.resize(pd.to_datetime(["2025-01-01", "2025-01-02"]), N)
+    frame = pd.DataFrame({"age": ages, "clinic": clinic, "day": day, "pay": 100 + 2 * ages})
+    return frame.set_index(pd.Index([f"p{i}" for i in range(N)], name="person"))
+
+
+@pytest.fixture(scope="module")
+def im(table):
+    svi = SVI(kernel, AutoNormal(kernel), numpyro.optim.Adam(0.1), Trace_ELBO())
+    spec = TableSpec(X="scale(age)", y="scale(pay)")
+    model = ImpactModel(kernel, jax.random.key(0), svi=svi, table=spec)
+    return model.fit(table, epochs=50, num_samples=40, progress=False)
+
+
+@pytest.fixture(scope="module")
+def draws(im, table):
+    return im.predict(table, rng_key=KEY, store="memory", progress=False).posterior_predictive.y
+
+
+def without_youngest(table):
+    return table.clinic.where(table.age > table.age.min())
+
+
+def predicted(im, table, by, **options):
+    return im.predict(table, by=by, rng_key=KEY, progress=False, **options)
+
+
+@pytest.mark.parametrize(
+    ("given", "dim"),
+    [
+        (lambda t: "clinic", "clinic"),
+        (lambda t: t.clinic, "clinic"),
+        (lambda t: t.clinic.to_numpy(), "group"),
+        (lambda t: pd.Categorical(t.clinic, ["elm", "chur", "aarau"]), "group"),
+        (lambda t: {"place": t.clinic.to_numpy()}, "place"),
+        (lambda t: pl.Series("clinic", t.clinic.to_list()), "clinic"),
+        (lambda t: "day", "day"),
+        (lambda t: pd.cut(t.age, 3), "age"),
+    ],
+)
+def test_means_are_those_of_the_kept_draws(im, table, draws, given, dim):
+    by = given(table)
+    tree = predicted(im, table, by)
+    labels = table[by] if isinstance(by, str) else next(iter(by.values())) if dim == "place" else by
+    labels = pd.Series(np.asarray(labels), table.index)
+    means = tree.posterior_predictive.y_mean
+    assert means.dims == ("chain", "draw", dim)
+    order = ["elm", "chur", "aarau"] if isinstance(by, pd.Categorical) else sorted(set(labels))
+    wanted = [draws.values[..., labels == one].mean(-1) for one in order]
+    np.testing.assert_allclose(means, np.stack(wanted, -1), rtol=1e-5)
+    assert pd.Index(means[dim].values).astype(str).tolist() == pd.Index(order).astype(str).tolist()
+    assert "mu_mean" in tree.posterior_predictive
+
+
+def test_their_intervals_are_beside_them(im, table):
+    tree = predicted(im, table, "clinic")
+    means = tree.posterior_predictive.y_mean.values[0].astype(float)
+    summary = tree.group_summary.y_mean
+    assert summary.sel(clinic="elm").dims == ("summary",)
+    np.testing.assert_allclose(summary.sel(summary="mean"), means.mean(0))
+    np.testing.assert_allclose(summary.sel(summary="sd"), means.std(0, ddof=1))
+    ends = summary.sel(summary=["hdi_low", "hdi_high"]).transpose("clinic", "summary")
+    np.testing.assert_allclose(ends, hdi(means, tree.group_summary.attrs["prob"]))
+    np.testing.assert_allclose(summarize_effect(tree, 0.94).y_mean, summary)
+
+
+def test_several_columns_are_crossed(im, table, draws):
+    means = predicted(im, table, ["clinic", "day"]).posterior_predictive.y_mean
+    assert means.dims == ("chain", "draw", "clinic", "day")
+    rows = ((table.clinic == "chur") & (table.day == "2025-01-02")).to_numpy()
+    one = means.sel(clinic="chur", day="2025-01-02")
+    np.testing.assert_allclose(one, draws.values[..., rows].mean(-1), rtol=1e-5)
+
+
+def test_every_method_groups_alike(im, table):
+    wanted = predicted(im, table, "clinic").posterior_predictive.y_mean
+    for tree in (
+        im.predict_on_batch(table, by="clinic", rng_key=KEY),
+        im.sample_posterior_predictive(table, by="clinic", rng_key=KEY, progress=False),
+        im.sample_posterior_predictive_on_batch(table, by="clinic", rng_key=KEY),
+    ):
+        np.testing.assert_allclose(tree.posterior_predictive.y_mean, wanted, rtol=1e-5)
+    for tree in (
+        im.sample_prior_predictive(table, by="clinic", num_samples=5, progress=False),
+        im.sample_prior_predictive_on_batch(table, by="clinic", num_samples=5),
+    ):
+        assert tree.prior_predictive.y_mean.shape == (1, 5, 3)
+    density = im.log_likelihood(table, progress=False).log_likelihood.y.values
+    by_clinic = im.log_likelihood(table, by="clinic", progress=False).log_likelihood.y_mean
+    elm = density[..., (table.clinic == "elm").to_numpy()].mean(-1)
+    np.testing.assert_allclose(by_clinic.sel(clinic="elm"), elm, rtol=1e-4)
+
+
+def test_rows_that_are_left_out_leave_their_labels_out(im, table):
+    svi = SVI(kernel, AutoNormal(kernel), numpyro.optim.Adam(0.1), Trace_ELBO())
+    spec = TableSpec(X="scale(age)", y="scale(pay)", missing="drop")
+    model = ImpactModel(kernel, jax.random.key(0), svi=svi, table=spec)
+    model.fit(table, num_samples=10, progress=False)
+    holes = table.assign(age=table.age.where(table.clinic != "elm"))
+    with pytest.warns(match="30 of 90 rows were left out"):
+        means = predicted(model, holes, "clinic").predictions.y_mean
+    assert means.clinic.values.tolist() == ["aarau", "chur"]
+    with pytest.warns(match="30 of 90"):
+        again = predicted(model, holes, holes.clinic.to_numpy()).predictions.y_mean
+    np.testing.assert_array_equal(means, again)
+
+
+def test_arrays_have_groups_too(im):
+    X = np.linspace(-1, 1, 8, dtype=np.float32)
+    labels = np.arange(8) % 2
+    kept = im.predict(X, rng_key=KEY, progress=False).posterior_predictive.y.values
+    means = predicted(im, X, labels).posterior_predictive.y_mean
+    np.testing.assert_allclose(means.sel(group=1), kept[..., 1::2].mean(-1), rtol=1e-4, atol=1e-5)
+    loader = ArrayLoader(ArrayDataset(X=X), KEY, batch_size=4, shuffle=True)
+    with pytest.raises(DataError, match="shuffled order"):
+        predicted(im, loader, labels)
+    with pytest.raises(DataError, match="shuffled order"):
+        im.predict(loader, reduce=Mean(over="row", by=labels), progress=False)
+
+
+@pytest.mark.parametrize(
+    ("error", "said", "by"),
+    [
+        (ArgumentError, "no column of that name. It has: age", lambda t: "clinics"),
+        (DataError, "by='clinic' misses the labels of 1 of 90", lambda t: without_youngest(t)),
+        (DataError, "labels for 89 rows; the table has 90", lambda t: t.clinic[1:]),
+        (DataError, "other labels than those of the data", lambda t: t.clinic[::-1]),
+        (DataError, "no rows with 'zug'", lambda t: pd.Categorical(t.clinic, [*CLINICS, "zug"])),
+        (DataError, "no rows with clinic aarau, age 17", lambda t: ["clinic", t.age.round()]),
+        (ArgumentError, "name of its own", lambda t: ["clinic", "clinic"]),
+        (ArgumentError, "names of columns or labels", lambda t: t[["clinic", "day"]]),
+        (ArgumentError, "one label per row", lambda t: np.ones((N, 2))),
+        (ArgumentError, "one kind", lambda t: {"a": ["x", 1.5] * 45}),
+        (ArgumentError, "nothing", lambda t: []),
+    ],
+)  # fmt: skip
+def test_what_makes_no_groups_is_refused(im, table, error, said, by):
+    before = jax.random.key_data(im.rng_key)
+    with pytest.raises(error, match=said):
+        im.predict(table, by=by(table), progress=False)
+    np.testing.assert_array_equal(before, jax.random.key_data(im.rng_key))
+
+
+def test_what_does_not_go_with_groups(im, table):
+    with pytest.raises(ArgumentError, match="leave one of them out"):
+        im.predict(table, by="clinic", reduce="mean", progress=False)
+    with pytest.raises(ArgumentError, match="leave return_datatree= out"):
+        im.predict_on_batch(table, by="clinic", return_datatree=False)
+    with pytest.raises(ArgumentError, match="the call has no data frame"):
+        im.predict(np.ones(4, np.float32), by="clinic", progress=False)
+    with pytest.raises(ArgumentError, match="up to 10,000 groups"):
+        im.predict(np.ones(20_000, np.float32), by=np.arange(20_000), progress=False)

@@ -1,0 +1,220 @@
+"""What a model of tables knows of rows, outcomes and units; tables that are not quite right."""
+
+from __future__ import annotations
+
+import pickle
+
+import jax
+import narwhals
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pandas as pd
+import polars as pl
+import pytest
+from numpyro.infer import SVI, Trace_ELBO
+from numpyro.infer.autoguide import AutoNormal
+
+from aimz_lab import Hdi, ImpactModel, Quantiles, TableSpec
+from aimz_lab.effects.summaries import hdi
+from aimz_lab.errors import ArgumentError, CallError, DataError, DataTypeError
+from aimz_lab.tables.encoder import TableEncoder
+
+N = 60
+KEY = jax.random.key(4)
+SPEC = TableSpec(features="scale(age)", pay="scale(pay)")
+
+
+def kernel(features, weight=1.0, pay=None):
+    slope = numpyro.sample("slope", dist.Normal(0, 1))
+    with numpyro.plate("row", features.shape[0]), numpyro.handlers.scale(scale=weight):
+        numpyro.sample("pay", dist.Normal(features * slope, 0.5), obs=pay)
+
+
+def new_svi(kernel=kernel):
+    return SVI(kernel, AutoNormal(kernel), numpyro.optim.Adam(0.1), Trace_ELBO())
+
+
+def model(kernel=kernel, spec=SPEC, **names):
+    names = names or {"param_input": "features", "param_output": "pay"}
+    return ImpactModel(kernel, jax.random.key(0), new_svi(kernel), table=spec, **names)
+
+
+@pytest.fixture(scope="module")
+def table():
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"age": rng.normal(40, 10, N), "grade": np.resize(["a", "b", "c"], N)})
+    return frame.assign(pay=100 + 2 * frame.age + rng.normal(0, 3, N), code=np.arange(N) % 4)
+
+
+@pytest.fixture(scope="module")
+def im(table):
+    return model().fit(table, epochs=40, num_samples=40, progress=False)
+
+
+def in_memory(im, table, **options):
+    return im.predict(table, rng_key=KEY, store="memory", progress=False, **options)
+
+
+def test_the_outcome_beside_a_prediction_decides_too(im, table):
+    """Rows with another outcome are no training rows, and never show that of the training."""
+    without = in_memory(im, table.drop(columns="pay"))
+    np.testing.assert_allclose(without.observed_data.pay, table.pay, rtol=1e-5)
+    for other in (
+        table.assign(pay=1.0),
+        table.assign(pay=table.pay.where(table.age > 40)),
+        table.assign(pay="unknown"),
+    ):
+        tree = in_memory(im, other)
+        assert "predictions" in tree
+        assert "observed_data" not in tree
+    said = in_memory(im, table.assign(pay=1.0), in_sample=True)
+    np.testing.assert_allclose(said.observed_data.pay, 1.0, rtol=1e-3)
+    effect = im.estimate_effect(table, table.assign(age=table.age + 1))
+    assert "observed_data" not in effect
+    unknown = in_memory(im, table.assign(pay=np.nan), in_sample=True)
+    assert "observed_data" not in unknown
+
+
+@pytest.mark.parametrize("way", ["saved", "pickled"])
+def test_a_model_from_a_file_knows_its_training_rows(im, table, tmp_path, way):
+    """By their checksums: neither file holds any of the data."""
+    if way == "saved":
+        path = im.save(tmp_path / "model")
+        again = ImpactModel.load(path, kernel, svi=new_svi())
+        secret = table.pay.to_numpy(np.float32)[:2].tobytes()
+        assert not any(secret in one.read_bytes() for one in path.rglob("*") if one.is_file())
+    else:
+        again = pickle.loads(pickle.dumps(im))
+    tree = in_memory(again, table)
+    np.testing.assert_allclose(tree.observed_data.pay, table.pay, rtol=1e-5)
+    assert "posterior_predictive" in tree
+    assert "predictions" in in_memory(again, table.assign(pay=1.0))
+    bare = in_memory(again, table.drop(columns="pay"))
+    assert "posterior_predictive" in bare
+    assert "observed_data" not in bare
+
+
+def test_quantiles_and_intervals_are_in_units_of_the_column(im, table):
+    kept = in_memory(im, table).posterior_predictive.pay.values[0]
+    got = in_memory(im, table, reduce=[Quantiles([0.1, 0.9]), Hdi(0.8), "sd"]).posterior_predictive
+    np.testing.assert_allclose(got.pay_quantile, np.quantile(kept, [0.1, 0.9], axis=0), rtol=1e-4)
+    np.testing.assert_allclose(got.pay_hdi, hdi(kept, 0.8).T, rtol=1e-4)
+    np.testing.assert_allclose(got.pay_sd, kept.std(0, ddof=1), rtol=1e-3)
+
+
+def test_rows_have_the_labels_of_their_index(im, table):
+    dates = pd.date_range("2025-03-29 22:00", periods=N, freq="h", tz="Europe/Zurich", name="hour")
+    local = in_memory(im, table.set_index(dates)).posterior_predictive.pay
+    assert local.sel(row="2025-03-30").sizes["row"] == 23  # the day of summer time
+    levels = pd.MultiIndex.from_arrays([table.grade, range(N)], names=["grade", "number"])
+    of_levels = in_memory(im, table.set_index(levels)).posterior_predictive.pay
+    assert of_levels.sel(grade="b").sizes["row"] == 20
+
+
+def test_narwhals_and_polars_tables(im, table):
+    wanted = in_memory(im, table, by="grade").posterior_predictive.pay_mean
+    frame = pl.from_dict({name: table[name].to_list() for name in table})
+    for same in (frame, narwhals.from_native(table), narwhals.from_native(frame)):
+        found = in_memory(im, same, by="grade").posterior_predictive.pay_mean
+        np.testing.assert_allclose(found, wanted, rtol=1e-5)
+    with pytest.raises(DataTypeError, match=r"polars LazyFrame; pass a data frame: .collect\(\)"):
+        im.predict(frame.lazy(), progress=False)
+
+
+@pytest.mark.slow
+@pytest.mark.allow_rank_promotion  # NumPyro draws from the guide of vectors
+def test_an_outcome_of_levels_says_which(table):
+    def grades(X, n_grades, y=None):
+        at = numpyro.sample("at", dist.Normal(0, 1).expand([n_grades]).to_event(1))
+        with numpyro.plate("row", X.shape[0]):
+            numpyro.sample("y", dist.Categorical(logits=at[None, :] + 0 * X[:, None]), obs=y)
+
+    spec = TableSpec(X="scale(age)", y="index(grade)", n_grades="levels(grade)")
+    im = model(grades, spec, param_input="X", param_output="y")
+    im.fit(table, num_samples=10, progress=False)
+    tree = in_memory(im, table)
+    assert tree["posterior_predictive"].attrs["output_levels"] == ["a", "b", "c"]
+    np.testing.assert_array_equal(tree.observed_data.y, table.grade.map({"a": 0, "b": 1, "c": 2}))
+    with pytest.raises(ArgumentError, match="one of 3 levels, whose mean says nothing"):
+        in_memory(im, table, by="grade")
+
+
+def test_counts_and_booleans_as_outcomes(table):
+    encoder = TableEncoder.learn(TableSpec(X="age", y="code"), table)
+    np.testing.assert_array_equal(encoder.encode(table).arguments["y"], table.code)
+    won = table.assign(won=table.age > 40)
+    encoder = TableEncoder.learn(TableSpec(X="age", y="won"), won)
+    assert encoder.encode(won).arguments["y"].dtype == np.int32
+    assert encoder.outcome_scale("y").is_identity
+
+
+@pytest.mark.parametrize("new", [False, True])
+def test_a_category_of_numbers_is_never_taken_for_numbers(table, new):
+    """In training, or in a later table of a column that held numbers."""
+    spec = TableSpec(X="code", y="pay")
+    coded = table.assign(code=table.code.astype("category"))
+    encoder = TableEncoder.learn(spec, table)
+    with pytest.raises(DataTypeError, match=r"C\(code\).*index\(code\).*astype\(float\)"):
+        encoder.encode(coded) if new else TableEncoder.learn(spec, coded)
+    assert TableEncoder.learn(TableSpec(X="C(code)", y="pay"), coded)
+
+
+@pytest.mark.parametrize(
+    ("dims", "said"),
+    [
+        ({"zz": "grade"}, "names 'zz', and the kernel's sites are slope, pay"),
+        ({"slope": "grade"}, "names 1 dimensions of the site 'slope', which has 0"),
+    ],
+)
+def test_dims_that_fit_no_site_are_refused_before_a_training(table, dims, said):
+    im = model(spec=TableSpec(features="scale(age)", pay="scale(pay)", dims=dims))
+    before = jax.random.key_data(im.rng_key)
+    with pytest.raises(ArgumentError, match=said):
+        im.fit(table, progress=False)
+    assert im.last_run is None
+    assert im.vi_result is None
+    np.testing.assert_array_equal(before, jax.random.key_data(im.rng_key))
+
+
+@pytest.mark.parametrize(
+    "formula",
+    [
+        "bs(age, df=100000000)",
+        "poly(age, 100000000)",
+        "cr(age, df=10**9)",
+        "bs(age, df=n)",
+        "cc(age, df=-(-99999))",
+    ],
+)
+def test_splines_of_endless_columns_are_refused(formula):
+    with pytest.raises(ArgumentError, match="at most 1,000 columns"):
+        TableSpec(X=formula)
+
+
+def test_matrices_beyond_all_memory_are_refused():
+    names = np.array([f"a{i}" for i in range(40_000)])
+    many = pd.DataFrame({"a": names, "b": names, "pay": 1.0})
+    with pytest.raises(
+        DataError, match=r"'C\(a\):C\(b\)' of 'X' makes about 1,600,000,001 columns"
+    ):
+        TableEncoder.learn(TableSpec(X="C(a):C(b)", y="pay"), many)
+
+
+def test_arguments_beside_a_table_whose_rows_are_left_out(table):
+    im = model(spec=TableSpec(features="scale(age)", pay="scale(pay)", missing="drop"))
+    holes = table.assign(age=table.age.where(table.age > table.age.min()))
+    with pytest.warns(match="1 of 60"), pytest.raises(CallError, match="weight='weight'"):
+        im.fit(holes, weight=np.ones(N), progress=False)
+
+
+def test_held_out_tables_say_what_is_wrong(table):
+    im = model()
+    for error, said, held_out in (
+        (DataError, "In the held-out table: The table has no column 'pay'", table[["age"]]),
+        (DataError, "In the held-out table: Values are missing", table.assign(age=np.nan)),
+        (CallError, "takes the held-out table alone", (table, table.pay)),
+        (CallError, "takes the held-out table alone", {"features": table, "pay": table.pay}),
+    ):
+        with pytest.raises(error, match=said):
+            im.fit(table, validation=held_out, progress=False)
