@@ -1551,8 +1551,8 @@ class ImpactModel:
         check_can_compute("sweep")
         fitted = self._fitted("sweep")
         given = {"X": X, **kwargs}
-        sites = () if self.kernel_spec is None else self.kernel_spec.sites
-        sweep = check_sweep(name, grid, given, sites, of, reference, contrast, self._kernel.input)
+        sites = None if self.kernel_spec is None else self.kernel_spec.sites
+        sweep = check_sweep(name, grid, given, sites, of, reference, contrast, self._kernel)
         reduce = averages_over(row_groups(by, weights, subset, [given]))
         calls = [sweep.arguments(given, value) for value in sweep.values()]
         with self._keys.one(rng_key) as key:
