@@ -1602,8 +1602,8 @@ class ImpactModel:
         moment = self._moment()
         moment.fitted("sweep", self._running)
         given = {"X": X, **kwargs}
-        sites = () if self.kernel_spec is None else self.kernel_spec.sites
-        sweep = check_sweep(name, grid, given, sites, of, reference, contrast, self._kernel.input)
+        sites = None if self.kernel_spec is None else self.kernel_spec.sites
+        sweep = check_sweep(name, grid, given, sites, of, reference, contrast, self._kernel)
         reduce = averages_over(row_groups(by, weights, subset, [given]))
         calls = [sweep.arguments(given, value) for value in sweep.values()]
         with self._keys.one(rng_key) as key:

@@ -22,6 +22,9 @@ GroupBy: TypeAlias = str | ArrayLike | Sequence[str | ArrayLike] | Mapping[str, 
 MOST_GROUPS = 10_000
 """Most groups of a call: each has a value for every draw."""
 
+LONGEST_NAME = 200
+"""Most bytes of the name of a dimension."""
+
 
 class GroupLabels(NamedTuple):
     """A label for each row.
@@ -222,9 +225,10 @@ def _plain(labels: Any) -> np.ndarray:
 
 
 def _usable(name: object) -> str:
-    """Return a name if it can be a dimension, else ``"group"``; results check it further."""
-    fits = isinstance(name, str) and name.isprintable() and not name.startswith("__")
-    return name if fits and name not in ("", ".", "..", *SAMPLE_DIMS) else "group"
+    """Return a name if it can be a dimension of results and a folder of a store."""
+    fits = isinstance(name, str) and name.isprintable() and "\\" not in name
+    fits = fits and not name.startswith("__") and len(name.encode(errors="replace")) <= LONGEST_NAME
+    return name if fits and name not in ("", ".", "..", "zarr.json", *SAMPLE_DIMS) else "group"
 
 
 def _what(name: str) -> str:

@@ -16,6 +16,7 @@ from aimz_lab.effects.measures import Contrast, Measure, check_contrast, name_of
 from aimz_lab.effects.row_groups import RowGroups
 from aimz_lab.errors import ArgumentError
 from aimz_lab.kernel.checks.names import check_name
+from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.predictive.reducers.row_means import RowMeans
 from aimz_lab.types import SAMPLE_DIMS, check_choice, shown
 
@@ -107,11 +108,11 @@ def check_sweep(
     name: object,
     grid: ArrayLike,
     given: Mapping[str, Any],
-    sites: Sequence[str],
+    sites: Sequence[str] | None,
     of: Swept | None,
     reference: Any,
     contrast: Contrast,
-    input_name: str,
+    signature: KernelSignature,
 ) -> Sweep:
     """Return what is swept.
 
@@ -119,11 +120,11 @@ def check_sweep(
         name: A column, an argument or a site.
         grid: Its values.
         given: The arguments of the call.
-        sites: The kernel's sites.
+        sites: The kernel's sites; ``None`` if they are not known yet.
         of: Which of the three it is, if the name is more than one of them.
         reference: The value to compare with, or ``None``.
         contrast: The measure of the comparison.
-        input_name: What the kernel calls its input.
+        signature: The kernel.
 
     Raises:
         ArgumentError: If the name is not known or not clear, or the grid is none.
@@ -133,7 +134,9 @@ def check_sweep(
         raise ArgumentError(msg)
     columns = list(map(str, given["X"].columns)) if is_table(given["X"]) else []
     arguments = [each for each in given if each != "X"]
-    arguments += [] if is_table(given["X"]) else [input_name]
+    arguments += [] if is_table(given["X"]) else [signature.input]
+    if sites is None:  # the kernel was not traced yet; predict refuses what is no site
+        sites = [name] if of == "site" or name not in (*columns, *arguments) else []
     places = {"column": columns, "argument": arguments, "site": list(sites)}
     if of is not None:
         check_choice("of", of, Swept)
@@ -147,6 +150,9 @@ def check_sweep(
             f"{kind}s: {', '.join(each[:12])}" for kind, each in places.items() if each
         )
         raise ArgumentError(f"There is no {of or 'column, argument or site'} {name!r}. {known}.")
+    if found == ["site"] and name == signature.output:
+        msg = f"{name!r} is the outcome, which is averaged; sweep a site that it depends on."
+        raise ArgumentError(msg)
     check_name("the swept input", name, ArgumentError)
     values = _grid(name, grid)
     if reference is not None:

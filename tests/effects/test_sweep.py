@@ -13,7 +13,7 @@ from numpyro.infer import SVI, Trace_ELBO
 from numpyro.infer.autoguide import AutoNormal
 
 from aimz_lab import ImpactModel, TableSpec, lab, summarize_effect
-from aimz_lab.errors import ArgumentError
+from aimz_lab.errors import ArgumentError, SiteError
 from tests.runs import mean_field_model
 
 pytestmark = pytest.mark.allow_rank_promotion  # NumPyro draws from the guide of vectors
@@ -81,6 +81,15 @@ def test_the_picture_has_a_line_for_each_group(im, data):
     assert [t.get_text() for t in axes.get_legend().get_texts()] == ["east", "west"]
 
 
+def test_a_site_of_a_kernel_that_was_not_traced_yet(data):
+    fresh = mean_field_model(kernel).set_posterior_sample({"b": B, "lift": LIFT})
+    assert fresh.sweep("z", [0.0], **data, held="redraw").posterior_predictive.y.dims[-1] == "z"
+    with pytest.raises(SiteError, match="'w'"):
+        mean_field_model(kernel).set_posterior_sample({"b": B, "lift": LIFT}).sweep(
+            "w", [0.0], **data
+        )
+
+
 def test_a_site_and_its_summary(im, data):
     sweep = im.sweep("z", [0, 5], **data, of="site", held="redraw")
     summary = summarize_effect(sweep, 0.9).y
@@ -121,7 +130,7 @@ def test_a_level_of_a_category_in_a_table():
         ("dose", [1.0, 1.0], {}, "more than once"),
         ("dose", DOSES, {"reference": [1.0]}, "use one value of 'dose'"),
         ("dose", DOSES, {"reference": "none"}, "use one value of 'dose'"),
-        ("y", DOSES, {"return_sites": ["y"]}, "Nothing but 'y' itself"),
+        ("y", DOSES, {"of": "site"}, "'y' is the outcome"),
         ("dose", DOSES, {"contrast": "odds"}, "contrast='odds'"),
         (5, DOSES, {}, "name=5"),
     ],
