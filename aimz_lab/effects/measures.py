@@ -52,7 +52,8 @@ def name_of(contrast: Contrast) -> str:
     """Return the name of a contrast, for results."""
     if isinstance(contrast, str):
         return contrast
-    return getattr(contrast, "__name__", type(contrast).__name__)
+    name = getattr(contrast, "__name__", type(contrast).__name__)
+    return "own contrast" if name == "<lambda>" else name
 
 
 @dataclass(frozen=True)

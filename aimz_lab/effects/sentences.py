@@ -51,7 +51,7 @@ def paragraph(name: str, summary: xr.DataArray, asked: Asked, draws: xr.DataArra
 
 
 def _one(name: str, summary: xr.DataArray, asked: Asked) -> str:
-    form = _WHAT.get(asked.contrast, f"has the {asked.contrast} {{mean}} on {{site}}")
+    form = _WHAT.get(asked.contrast, f"gives {{mean}} as the {asked.contrast} of {{site}}")
     effect = form.format(site=name, mean=_written(_value(summary, "mean"), asked))
     text = f"The intervention {effect} on average ({_interval(summary, asked)})."
     return " ".join([text, *_chances(summary, asked)])
