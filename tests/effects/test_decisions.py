@@ -40,6 +40,7 @@ def actions(**more):
     return {name: {"X": frame, "treated": treated} for name, treated in made.items()}
 
 
+@pytest.mark.slow
 def test_expected_utilities_are_those_of_the_draws(im):
     decision = im.decide(actions(), benefits=VALUE, costs={"all": PRICE}, prob=0.9)
     gain = VALUE * LIFT.mean() * (1 + X) - PRICE
@@ -74,6 +75,7 @@ def test_a_budget_that_binds_goes_to_the_best_gain_per_cost(im):
     assert "binds: 50 is spent" in decision.text
 
 
+@pytest.mark.slow
 def test_a_function_of_the_outcome_is_averaged_over_draws(im, key):
     decision = im.decide(actions(), benefits=lambda y: 1.0 * (y > 0), rng_key=key)
     y = im.predict(**actions()["all"], rng_key=key, progress=False).posterior_predictive.y

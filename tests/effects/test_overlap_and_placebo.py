@@ -79,14 +79,14 @@ def test_placebos_find_nothing_and_the_model_stays_as_it_was(im, key):
     x = ((AGE - 40) / 10).astype(np.float32)[:400]
     treated = RANDOM[:400]
     y = x + 2 * treated - 1 + _rng.normal(size=400).astype(np.float32)
-    steps = {"num_steps": 400, "num_samples": 200}
+    steps = {"num_steps": 250, "num_samples": 200}
     found = im.placebo(
-        x, y, treated=treated, treatment="treated", levels=(0, 1), n=2, on_batch=True, fit=steps
+        x, y, treated=treated, treatment="treated", levels=(0, 1), n=1, on_batch=True, fit=steps
     )
     assert found.table.loc["real", "mean"] == pytest.approx(1, abs=0.3)
     assert (found.table["mean"].iloc[1:].abs() < 0.5).all()
-    assert found.p == pytest.approx(1 / 3)
-    assert "is as far from 0 as 33% of all" in found.text
+    assert found.p == 0.5
+    assert "is as far from 0 as 50% of all" in found.text
     assert not im.is_fitted()
     # What was before the treatment cannot follow from it, unless both follow from something else.
     before = {"noise": _rng.normal(size=400), "confounded": 1.5 * treated}

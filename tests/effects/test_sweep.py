@@ -46,6 +46,7 @@ def data():
     return {"X": frame, "dose": np.ones(N, np.float32)}
 
 
+@pytest.mark.slow
 def test_the_noise_is_common_and_the_averages_those_of_predictions(im, data, key):
     doses = im.sweep("dose", DOSES, **data, rng_key=key).posterior_predictive
     assert doses.y.dims == ("chain", "draw", "dose")
