@@ -7,6 +7,7 @@ import numpy.typing as npt
 import xarray as xr
 from jax.typing import ArrayLike
 
+from aimz_lab.calls import public
 from aimz_lab.data import labels_of_index
 from aimz_lab.data.groups import GroupBy
 from aimz_lab.effects.averages import average_contrast, by_draw, row_dim
@@ -22,6 +23,7 @@ PREDICTIVE_GROUPS = ("posterior_predictive", "predictions", "prior_predictive")
 _PAIRING = ("rng_key", "shard_axis")
 
 
+@public
 def estimate_effect(
     baseline: xr.DataTree,
     intervention: xr.DataTree,

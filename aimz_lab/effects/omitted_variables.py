@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+from aimz_lab.calls import public
 from aimz_lab.data.options import real_number
 from aimz_lab.errors import ArgumentError
 from aimz_lab.types import shown
@@ -28,6 +29,7 @@ class Adjusted(NamedTuple):
     t: float
 
 
+@public
 def partial_r2(t: float, dof: int) -> float:
     """Share of the outcome's residual variance that a coefficient explains.
 
@@ -49,6 +51,7 @@ def partial_r2(t: float, dof: int) -> float:
     return t**2 / (t**2 + dof)
 
 
+@public
 def robustness_value(t: float, dof: int, *, q: float = 1.0, alpha: float | None = None) -> float:
     """Share of both variances that a confounder must explain to take an effect away.
 
@@ -85,6 +88,7 @@ def robustness_value(t: float, dof: int, *, q: float = 1.0, alpha: float | None 
     return _equal_strength(f - critical)
 
 
+@public
 def adjusted_for(
     estimate: float, se: float, dof: int, *, r2_treatment: float, r2_outcome: float
 ) -> Adjusted:

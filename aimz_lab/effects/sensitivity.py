@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import xarray as xr
 
+from aimz_lab.calls import public
 from aimz_lab.data.options import check_flag, real_number
 from aimz_lab.effects.measures import NO_EFFECT
 from aimz_lab.effects.summaries import draws_of, hdi, site_of
@@ -61,6 +62,7 @@ class EValue:
         return self.text
 
 
+@public
 def e_value(
     effect: float | xr.DataTree | xr.Dataset,
     low: float | None = None,
@@ -123,6 +125,7 @@ def e_value(
     return EValue(point, _needed_by_limit(estimate, limits, aim), estimate, limits)
 
 
+@public
 def tipping_points(
     effect: float | xr.DataTree | xr.Dataset,
     limit: float | None = None,

@@ -22,6 +22,7 @@ from aimz_lab.predictive.reducers.intervals import narrowest_interval
 from aimz_lab.types import SAMPLE_DIMS, shown
 
 
+@public
 def hdi(draws: ArrayLike, prob: float = 0.94, axis: int = 0) -> np.ndarray:
     """Highest-density interval, as ``arviz_stats.hdi`` defines it by default.
 

@@ -11,6 +11,7 @@ import xarray as xr
 from jax.typing import ArrayLike
 from jaxtyping import Float
 
+from aimz_lab.calls import public
 from aimz_lab.data import labels_of_index
 from aimz_lab.data.checks import check_int_from
 from aimz_lab.effects.averages import PIECE_VALUES, row_dim
@@ -69,6 +70,7 @@ class Uplift:
         return f"{self.text}\n{self.calibration.to_string(float_format='{:.4g}'.format)}"
 
 
+@public
 def uplift(
     effect: xr.DataTree | xr.Dataset,
     outcome: ArrayLike,
