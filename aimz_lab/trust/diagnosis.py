@@ -232,8 +232,8 @@ def _check_rows(model: Examined, rows: ExaminedRows) -> None:
     if fingerprint is None or rows.source is not None:
         return
     output = model.signature.output
-    known = fingerprint.outputs_of(rows.data.rows, output)
-    if known is None or not np.array_equal(known, rows.outputs, equal_nan=True):
+    same = fingerprint.is_of(rows.data.rows, output) and fingerprint.has_outputs(rows.outputs)
+    if not same:
         msg = (
             "A trust report compares the posterior with the rows that it was trained on, and "
             f"these {rows.n_rows:,} rows are others; pass the X and y of the last fit. Predictions "
