@@ -64,8 +64,8 @@ def test_a_batch_size_that_does_not_divide_the_rows():
 
 
 @slow
-def test_normal_mean(batch_size=10):
-    steps = 12_000
+def test_normal_mean():
+    steps, batch_size = 12_000, 10
     svi = SVI(
         kernels.normal_mean,
         AutoNormal(kernels.normal_mean),
