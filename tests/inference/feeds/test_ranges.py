@@ -208,11 +208,6 @@ def test_observed_data_is_that_of_the_labelled_rows():
     assert "observed_data" not in im.predict_on_batch(X[::-1])
 
 
-def two_steps(kernel):
-    """A sampler that compiles in a third of the time that NUTS takes."""
-    return HMC(kernel, num_steps=2, trajectory_length=None)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["fit", "fit_on_batch", "train_on_batch", "log_likelihood", "mcmc"])
 def test_outputs_labelled_otherwise_are_refused_by_each_method(im, how):
