@@ -54,12 +54,6 @@ def correlated_pair(X, y=None):
     numpyro.sample("y", dist.MultivariateNormal(a, jnp.eye(2) + 0.3), obs=y)
 
 
-def intercept_in_plate(X, y=None):
-    a = numpyro.sample("a", dist.Normal(0, 2))
-    with numpyro.plate("row", X.shape[0]):
-        numpyro.sample("y", dist.Normal(a, 1.0), obs=y)
-
-
 def factor_by_row(X, y=None):
     mean = mean_of(X)
     with numpyro.plate("row", X.shape[0]):
@@ -214,12 +208,10 @@ class Case:
 CASES = [
     Case(plain),
     Case(intercept),
-    Case(weighted(2.0)),
     Case(own_indices, on_all=plain),
     Case(two_intercepts, PAIRS),
     Case(one_event_of_two, PAIRS),
     Case(correlated_pair, PAIRS),
-    Case(intercept_in_plate),
     Case(factor_by_row),
     Case(transformed_output),
     Case(improper),
