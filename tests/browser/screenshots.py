@@ -26,7 +26,7 @@ import numpyro
 from numpyro.infer import MCMC, NUTS, SVI, Trace_ELBO, init_to_mean
 from numpyro.infer.autoguide import AutoMultivariateNormal
 import numpy as np
-from aimz_lab import ImpactModel, settable_rate
+from aimz_lab import ImpactModel
 from aimz_lab.lab.tour import experiment
 
 def earnings(X, y=None):
@@ -34,7 +34,7 @@ def earnings(X, y=None):
 
 def make_model(rate):
     guide = AutoMultivariateNormal(earnings, init_loc_fn=init_to_mean)
-    svi = SVI(earnings, guide, settable_rate(numpyro.optim.Adam, rate), Trace_ELBO())
+    svi = SVI(earnings, guide, numpyro.optim.Adam(rate), Trace_ELBO())
     return ImpactModel(earnings, rng_key=jax.random.key(1978), svi=svi)
 
 people = experiment.load_experiment()
