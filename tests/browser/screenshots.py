@@ -105,9 +105,9 @@ def _folded_out(server: Server, browser, folder: Path) -> None:
     live = LIVE.format(batch_size=10, epochs=100_000, every=1_000)
     notebook = _open(server, browser, "folded-out", devices=8, live=live)
     dashboard = notebook.dashboard()
-    for summary in dashboard.locator("summary").all():
-        if summary.is_visible():
-            summary.click()
+    dashboard.get_by_text("moves most").wait_for(timeout=120_000)  # the last panel is there
+    for summary in dashboard.locator("details:not([open]):visible > summary").all()[::-1]:
+        summary.click()
     dashboard.get_by_text("Moved over the last 0 steps").wait_for(state="hidden", timeout=120_000)
     notebook.page.wait_for_timeout(15_000)  # for some history
     _save(dashboard.locator(".aimz-folds").screenshot(), folder / "panels.png")
