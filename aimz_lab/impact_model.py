@@ -92,6 +92,7 @@ from aimz_lab.predictive.call import FittedKernel, predict_request, predictive_g
 from aimz_lab.predictive.forecast import SUMMARISE
 from aimz_lab.predictive.predictor import Predictor
 from aimz_lab.predictive.reducers import (
+    Reducer,
     ReduceSpec,
     check_alone,
     check_tree_for_groups,
@@ -106,6 +107,12 @@ from aimz_lab.system.forks import check_can_compute
 from aimz_lab.system.running_cell import check_cell_goes_on
 from aimz_lab.tables.table_call import TableCall, tables_module
 from aimz_lab.tracebacks import warn
+from aimz_lab.trust.before_fit import CheckReport, Preflight, check, check_readable_again
+from aimz_lab.trust.calibration import CalibrationOptions, CalibrationReport, calibrate
+from aimz_lab.trust.columns import column_notes
+from aimz_lab.trust.diagnosis import DiagnosisOptions, Examined, TrustReport, diagnose
+from aimz_lab.trust.refinement import Refine
+from aimz_lab.trust.rows_to_examine import rows_of
 from aimz_lab.types import (
     Arguments,
     Coords,
@@ -1814,6 +1821,249 @@ class ImpactModel:
         are_chains = bool(fitted.posterior.stats) or fitted.posterior.num_chains > 1
         return summary_table(self.posterior_tree, sites, prob, are_chains=are_chains)
 
+    def diagnose(
+        self,
+        X: Any,
+        y: Shaped[ArrayLike, "row ..."] | None = None,
+        *,
+        num_draws: int = 1000,
+        batch_size: int | None = None,
+        refine: Refine | None = None,
+        rng_key: jax.Array | None = None,
+        rows: RowDependence = "auto",
+        allow_nonfinite: bool = False,
+        by_row: Iterable[str] = (),
+        shared: Iterable[str] = (),
+        kernel_kwargs: Arguments | None = None,
+        **kwargs: Any,
+    ) -> TrustReport:
+        """Whether the posterior can be trusted: one verdict, its reasons, and what to do next.
+
+        After SVI it draws from the guide anew and asks how far these draws are from the posterior:
+        k-hat of the ratios of joint density and guide (Yao et al. 2018), means and standard
+        deviations reweighted by them, and leave-one-out with the correction for approximate
+        posteriors (Magnusson et al. 2019). After MCMC it judges R-hat, effective draws, divergences
+        and E-BFMI. Of any posterior it judges predictive p-values and calibration, and of a run
+        whether its loss settled. What cannot be known (a point estimate, draws from elsewhere) is
+        said so, and is amber.
+
+        The target is the kernel with each row once, whatever ``scale=`` it was trained with. The
+        density of all rows is summed in blocks, so that memory does not grow with them; beyond
+        1,000 rows, leave-one-out and calibration take a sample.
+
+        Args:
+            X: The rows of the training, as in :meth:`fit`; a stream is read several times.
+            y: Their output; comes with the batches otherwise.
+            num_draws: Draws to make from the guide, 100 at least.
+            batch_size: Rows whose density is summed at a time; by default up to 4,096.
+            refine: ``"importance"`` resamples the guide's draws by their importance; ``"nuts"``
+                runs four short chains that begin at them, on all rows. The report then has the
+                draws, side by side with the guide's.
+            rng_key: Key of this call; split from the model's by default.
+            rows: As in :meth:`fit`.
+            allow_nonfinite: Accept NaN and infinite values in the data.
+            by_row: As in :meth:`fit`.
+            shared: As in :meth:`fit`.
+            kernel_kwargs: Kernel arguments whose names this method uses itself.
+            **kwargs: Further kernel arguments, as in :meth:`fit`.
+
+        Returns:
+            The report, with ``verdict``, ``level``, ``ok``, ``raise_if_bad()`` and ``table``;
+            :func:`aimz_lab.lab.plot_trust` draws it. The summary of the last run shows its verdict.
+
+        Raises:
+            NotFittedError: If there is no posterior.
+            ArgumentError: If a value is not allowed.
+            CallError: If arguments are missing, unknown or doubled.
+            DataError: If the data does not fit together or is not finite, or the rows are known to
+                be others than those of the training.
+            DataTypeError: If the rows come from a generator, which can be read only once.
+            SiteError: With ``refine="nuts"``, if the chains have no finite draws.
+            OptionalDependencyError: If arviz-stats is missing.
+
+        Example:
+            The guide is good, and the kernel is not: it expects noise, and this output has none.
+
+            >>> report = im.diagnose(X, y)
+            >>> report["k-hat"].level, report["calibration"].level, report.ok
+            ('green', 'red', False)
+        """
+        self._own_keywords.check(type(self).diagnose, locals())
+        check_can_compute("diagnose")
+        options = partial(DiagnosisOptions, num_draws, batch_size, rows, refine)
+        fitted = self._fitted("diagnose")
+        with self._keys.one(rng_key) as key, self._explained():
+            model = self._examined(
+                fitted,
+                X,
+                y,
+                kwargs,
+                kernel_kwargs,
+                key=key,
+                rows=rows,
+                batch_size=batch_size,
+                allow_nonfinite=allow_nonfinite,
+                by_row=by_row,
+                shared=shared,
+            )
+            report = diagnose(model, options(key))
+        if self._last_run is not None:
+            self._last_run.trust = report.verdict
+        return report
+
+    def check(
+        self,
+        X: Any,
+        y: Shaped[ArrayLike, "row ..."] | None = None,
+        *,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        num_steps: int | None = None,
+        num_samples: int = 1000,
+        scale: Scale = "auto",
+        n_obs: int | None = None,
+        rows: RowDependence = "auto",
+        allow_nonfinite: bool = False,
+        by_row: Iterable[str] = (),
+        shared: Iterable[str] = (),
+        kernel_kwargs: Arguments | None = None,
+        **kwargs: Any,
+    ) -> CheckReport:
+        """Preflight: what would go wrong in a fit, and how long it and a prediction would take.
+
+        A copy of the model is trained for about a second and predicts some rows. So whatever
+        :meth:`fit` would refuse or warn of is found: shapes, values that are not finite, indices
+        out of range, rows that depend on one another, guides that cannot learn from batches. Beside
+        it are judged the weight of a batch's rows, how it is known that rows may be cut, columns
+        that are constant, collinear or of other scales, and the range of prior predictive draws.
+        The model does not change. :meth:`fit` looks at the columns by itself, and notes what it
+        finds in ``last_run.notes``.
+
+        Args:
+            X: As in :meth:`fit`; no generator, which could be read only once.
+            y: As in :meth:`fit`.
+            batch_size: As in :meth:`fit`.
+            epochs: As in :meth:`fit`, for the forecast.
+            num_steps: Steps of :meth:`fit_on_batch`, to check that in place of :meth:`fit`; a model
+                that does MCMC needs none.
+            num_samples: As in :meth:`fit`, for the forecast.
+            scale: As in :meth:`fit`.
+            n_obs: As in :meth:`fit`.
+            rows: As in :meth:`fit`.
+            allow_nonfinite: As in :meth:`fit`.
+            by_row: As in :meth:`fit`.
+            shared: As in :meth:`fit`.
+            kernel_kwargs: Kernel arguments whose names this method uses itself.
+            **kwargs: Further kernel arguments, as in :meth:`fit`.
+
+        Returns:
+            The report, with ``verdict``, ``level``, ``ok``, ``raise_if_bad()`` and ``forecast``:
+            seconds and bytes of the fit, and of a prediction with ``store="memory"``.
+
+        Raises:
+            DataTypeError: If the rows come from a generator, which can be read only once.
+            BusyError: If another call changes the model, such as a fit on another thread.
+
+        Example:
+            >>> report = im.check(X, y, batch_size=20, epochs=100)
+            >>> report["scaling"].text
+            'in the ELBO, rows x N / B = 2'
+        """
+        self._own_keywords.check(type(self).check, locals())
+        check_can_compute("check")
+        check_readable_again(X)
+        data = {"allow_nonfinite": allow_nonfinite, "by_row": by_row, "shared": shared}
+        options = {**data, "num_samples": num_samples, "kernel_kwargs": kernel_kwargs, **kwargs}
+        trial = copy.deepcopy(self)
+        if isinstance(self._inference, MCMC) or num_steps is not None:
+            steps = {} if num_steps is None else {"num_steps": num_steps}
+            fit = partial(trial.fit_on_batch, X, y, progress=False, **steps, **options)
+        else:
+            batches = {"batch_size": batch_size, "epochs": epochs, "scale": scale, "n_obs": n_obs}
+            fit = partial(trial.fit, X, y, rows=rows, progress=False, **batches, **options)
+        return check(
+            Preflight(
+                trial,
+                self._kernel,
+                trial._inference,
+                lambda callbacks: fit(callbacks=callbacks),
+                partial(trial._trial_request, rows_of(X), y, kwargs, kernel_kwargs, **data),
+                trial._predictor,
+                scale,
+                rows,
+            )
+        )
+
+    def calibrate(
+        self,
+        X: Any,
+        n: int = 200,
+        *,
+        num_steps: int = 2000,
+        num_draws: int = 99,
+        rng_key: jax.Array | None = None,
+        allow_nonfinite: bool = False,
+        by_row: Iterable[str] = (),
+        shared: Iterable[str] = (),
+        kernel_kwargs: Arguments | None = None,
+        **kwargs: Any,
+    ) -> CalibrationReport:
+        """Whether the inference finds what it was given: simulation-based calibration.
+
+        For each replication the kernel draws its latent sites and an output from the prior, the
+        inference fits that output, and the true values are ranked among its draws. If the inference
+        is right, ranks are uniform (Talts et al. 2018); simultaneous bands of Säilynoja et al.
+        (2022) judge that. All replications run in one compiled program, many side by side. Latent
+        sites with one value per row are not ranked. The model itself is not changed, and needs no
+        fit.
+
+        Args:
+            X: Input of all rows, as in :meth:`fit_on_batch`; the output is simulated.
+            n: Number of replications, 20 at least.
+            num_steps: SVI steps on all rows of each replication, all from the same start. Of MCMC,
+                each is one chain with the warm-up of the inference object.
+            num_draws: Posterior draws among which a true value is ranked, 20 at least. Chains are
+                thinned to as many.
+            rng_key: Key of this call; split from the model's by default.
+            allow_nonfinite: Accept NaN and infinite values in the data.
+            by_row: As in :meth:`fit`.
+            shared: As in :meth:`fit`.
+            kernel_kwargs: Kernel arguments whose names this method uses itself.
+            **kwargs: Further kernel arguments, as in :meth:`fit`.
+
+        Returns:
+            The report, with ``verdict``, ``level``, ``ok``, ``raise_if_bad()``, and the ranks and
+            p-values of each entry in ``ranks`` and ``table``.
+
+        Raises:
+            ArgumentError: If a value is not allowed.
+            CallError: If arguments are missing, unknown or doubled.
+            DataTypeError: If the rows come as a stream.
+            KernelError: If no latent site is shared by all rows, or a prior cannot be drawn from.
+            GuideError: If the guide keeps the data that it was set up with, as
+                ``AutoLaplaceApproximation`` does.
+
+        Example:
+            >>> im.calibrate(X, 50, num_steps=300).ok
+            True
+        """
+        self._own_keywords.check(type(self).calibrate, locals())
+        options = CalibrationOptions(n, num_steps, num_draws)
+        check_can_compute("calibrate")
+        with self._keys.one(rng_key) as key, self._explained():
+            request = self._request(
+                rows_of(X),
+                kwargs,
+                kernel_kwargs,
+                key=key,
+                moment=Moment(self._trained, self._table),
+                group="prior_predictive",
+                allow_nonfinite=allow_nonfinite,
+                by_row=by_row,
+                shared=shared,
+            )
+            return calibrate(request, self._inference, key, options)
+
     def describe(self) -> JsonObject:
         """Describe the model in plain values: its kernel and sites, its training, its draws.
 
@@ -2058,6 +2308,9 @@ class ImpactModel:
         if encoder is not None and fit.run.guide is not None:
             learned = self._table.learned(encoder)
             fit.run.axis_labels = partial(learned.axis_labels, fit.spec, fit.schema)
+        if fit.data.in_memory:
+            notes = column_notes(fit.data.rows, fit.data.columns, self.param_output)
+            fit.run.notes.extend(notes)
         before, self._last_run = self._last_run, fit.run
 
         def refuse() -> None:
@@ -2245,6 +2498,75 @@ class ImpactModel:
             resolve_placement(self._device).local_devices,
             self._indices,
             tuple(trained.spec.sites) if trained.spec else (),
+        )
+
+    def _examined(
+        self,
+        fitted: Fitted,
+        inputs: Any,
+        outputs: Any,
+        kwargs: CallArguments,
+        kernel_kwargs: Arguments | None,
+        **options: Any,
+    ) -> Examined:
+        """Return the parts of the model that a report reads."""
+        inputs = rows_of(inputs)
+
+        def request(
+            posterior: Posterior, group: Group, reduce: Mapping[str, Reducer] | None
+        ) -> Request:
+            own = {"outputs": outputs} if group == "log_likelihood" else {}
+            if group != "log_likelihood":
+                own = {"return_sites": self.param_output, "output_scale": "model"}
+            drawn = replace(fitted, posterior=posterior)
+            moment = Moment(replace(self._trained, fitted=drawn), self._table)
+            return self._request(
+                inputs,
+                kwargs,
+                kernel_kwargs,
+                moment=moment,
+                group=group,
+                reduce=reduce,
+                **own,
+                **options,
+            )
+
+        return Examined(
+            self._kernel,
+            self._learner,
+            self._inference,
+            self._trained,
+            fitted,
+            self._last_run,
+            self._predictor,
+            request,
+            lambda posterior: self._labelled(posterior, posterior.draws),
+        )
+
+    def _trial_request(
+        self,
+        inputs: Any,
+        outputs: Any,
+        kwargs: CallArguments,
+        kernel_kwargs: Arguments | None,
+        group: Group,
+        **options: Any,
+    ) -> Request:
+        """Return the request of a call for its rows, or for draws of the output."""
+        is_prior = group == "prior_predictive"
+        own = {"return_sites": self.param_output, "output_scale": "model"}
+        if group == "log_likelihood":
+            own = {"outputs": outputs}
+        own |= {"num_draws": 200} if is_prior else {}
+        return self._request(
+            inputs,
+            kwargs,
+            kernel_kwargs,
+            key=self.rng_key,
+            moment=Moment(self._trained, self._table),
+            group=group,
+            **own,
+            **options,
         )
 
     def _effect_in_one_pass(
