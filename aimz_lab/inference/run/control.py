@@ -153,7 +153,7 @@ class Control:
         """Take over the requests of another control.
 
         Args:
-            requests: What :meth:`requests` of the other control returned.
+            requests: What :meth:`take_requests` of the other control returned.
         """
         with self._lock:
             if requests["stop"] is not None:
