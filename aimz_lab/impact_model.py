@@ -88,6 +88,7 @@ from aimz_lab.predictive.reducers import (
     GroupBy,
     ReduceSpec,
     check_alone,
+    check_same_groups,
     check_tree_for_groups,
     means_of_groups,
 )
@@ -2012,6 +2013,7 @@ class ImpactModel:
                 for args in (baseline, intervention)
             ]
             check_same_scale(*(request.output_scale for request in requests))
+            check_same_groups(*(request.reduce for request in requests))
             return self._predictor.effect(*requests)
 
     def _scenario(self, args: CallArguments, moment: Moment) -> Request:
