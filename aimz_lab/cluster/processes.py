@@ -17,6 +17,7 @@ from typing import IO
 
 import jax
 
+from aimz_lab.calls import public
 from aimz_lab.data.checks import check_positive_int
 from aimz_lab.errors import ArgumentError, ClusterError
 
@@ -29,6 +30,7 @@ _GRACE_S = 2.0 * HEARTBEAT_S
 _COORDINATOR, _SIZE, _RANK = "AIMZ_LAB_COORDINATOR", "AIMZ_LAB_PROCESSES", "AIMZ_LAB_RANK"
 
 
+@public
 def join(
     coordinator: str | None = None, *, processes: int | None = None, rank: int | None = None
 ) -> None:
@@ -70,6 +72,7 @@ def join(
         raise ClusterError(msg) from error
 
 
+@public
 def run_script(script: str | Path, arguments: Sequence[str] = ()) -> None:
     """Join the other processes, and run a script as one of them.
 
@@ -94,6 +97,7 @@ def run_script(script: str | Path, arguments: Sequence[str] = ()) -> None:
         os._exit(1)
 
 
+@public
 def train(script: str | Path, arguments: Sequence[str] = (), *, processes: int) -> None:
     """Run a training script in several processes of this machine.
 
