@@ -95,6 +95,7 @@ from aimz_lab.predictive.reducers import (
     Reducer,
     ReduceSpec,
     check_alone,
+    check_same_groups,
     check_tree_for_groups,
     means_of_groups,
 )
@@ -2588,6 +2589,7 @@ class ImpactModel:
                 for args in (baseline, intervention)
             ]
             check_same_scale(*(request.output_scale for request in requests))
+            check_same_groups(*(request.reduce for request in requests))
             requests[1] = kind.in_one_pass(requests[1])
             return kind.named(self._predictor.effect(*requests), requests[1].group)
 

@@ -163,8 +163,8 @@ def check_same_scale(before: object, after: object) -> None:
     one, other = ("the kernel's scale" if s is None else f"that of {s}" for s in (before, after))
     msg = (
         f"The output of the baseline is on {one}, and that of the intervention on {other}, so that "
-        "their difference means nothing. Pass a table for both with the same scale=; or arrays for "
-        "one and a table with output_scale='model' for the other."
+        "their difference means nothing. Pass a table for both with the same output_scale=; or "
+        "arrays for one and a table with output_scale='model' for the other."
     )
     raise ArgumentError(msg)
 

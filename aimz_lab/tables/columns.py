@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 ColumnKind: TypeAlias = Literal["number", "boolean", "text"]
 Level: TypeAlias = str | int | float | bool
 
+_FEWEST_STEPS = 100
+"""A column has at least as many steps of single precision between its ends, or is exact."""
+
 _SHOWN = 5
 """A message lists at most this many rows or levels."""
 
@@ -105,23 +108,27 @@ def kind_of(name: str, column: pd.Series) -> ColumnKind:
         return "number"
     if isinstance(column.dtype, pd.StringDtype):
         return "text"
-    found = {type(value) for value in column.dropna().head(1000)}
-    if found <= {bool, np.bool_} and found:
+    found = pd.api.types.infer_dtype(column, skipna=True)  # of all rows, the last one too
+    if found == "boolean":
         return "boolean"
-    if found <= {str}:
+    if found in ("string", "empty"):
         return "text"
-    what = (
-        str(column.dtype)
-        if column.dtype != object
-        else " and ".join(sorted(t.__name__ for t in found))
-    )
-    advice = (
-        "make numbers of the dates first, such as days since the first"
-        if "date" in what.lower() or "time" in what.lower()
-        else "make it numbers or text first"
-    )
-    msg = f"Column {name!r} holds {what}; {advice}."
-    raise DataTypeError(msg)
+    raise DataTypeError(_why_unreadable(name, column, found))
+
+
+def _why_unreadable(name: str, column: pd.Series, found: str) -> str:
+    """Return a sentence about a column of dates, lists, or objects of several kinds."""
+    what = str(column.dtype)
+    if column.dtype == object:
+        what = " and ".join(sorted({type(value).__name__ for value in column.dropna()}))
+    if "date" in what.lower() or "time" in what.lower():
+        advice = "make numbers of the dates first, such as days since the first"
+    elif found in ("integer", "floating", "mixed-integer-float", "decimal"):
+        what = f"{what} as Python objects"
+        advice = f"make it numbers first: df.assign({name}=df[{name!r}].astype(float))"
+    else:
+        advice = "make it numbers or text first"
+    return f"Column {name!r} holds {what}; {advice}."
 
 
 def as_category(name: str, column: pd.Series) -> pd.Series:
@@ -223,13 +230,16 @@ def as_number(level: Level) -> Level:
 
 
 def numbers_of(column: pd.Series) -> pd.Series:
-    """Return a column of numbers or booleans in NumPy's own types, whatever pandas kept them in."""
+    """Return numbers in double precision and booleans as 0 and 1, whatever pandas kept them in.
+
+    Small integers would wrap around in arithmetic, ``100 * 100`` is 16 in eight bits, and single
+    precision has too few digits for the mean of many rows.
+    """
     dtype = column.dtype
-    if isinstance(dtype, np.dtype) and dtype.kind in "iuf":
-        return column
     if isinstance(dtype, pd.CategoricalDtype):
         return numbers_of(column.astype(dtype.categories.dtype))
-    return column.astype(np.float64 if pd.api.types.is_float_dtype(dtype) else np.int64)
+    is_boolean = pd.api.types.is_object_dtype(dtype) or pd.api.types.is_bool_dtype(dtype)
+    return column.astype(np.int64 if is_boolean else np.float64)
 
 
 def missing_rows(columns: Mapping[str, pd.Series]) -> dict[str, np.ndarray]:
@@ -272,6 +282,37 @@ def check_finite(argument: str, names: Sequence[str], values: np.ndarray, index:
         f"{_row(index, row)}, and not finite in {bad[:, column].sum()} rows. Correct these values, "
         "or change the formula; the logarithm of 0 and the scale of a constant column are not "
         "finite."
+    )
+    raise DataError(msg)
+
+
+def check_precision(argument: str, name: str, values: np.ndarray, exact: pd.Series) -> None:
+    """Refuse values that differ, and hardly in the single precision of kernels.
+
+    Args:
+        argument: Name of the kernel's argument.
+        name: Name of the encoded column.
+        values: Its values in single precision.
+        exact: Its values as they were computed.
+
+    Raises:
+        DataError: If these are numbers like seconds since 1970 within a minute, or like 1e-40.
+    """
+    low, high = values.min(), values.max()
+    step = np.spacing(max(abs(low), abs(high)))
+    is_tiny = max(abs(low), abs(high)) < np.finfo(np.float32).tiny
+    if not is_tiny and high - low >= _FEWEST_STEPS * step:
+        return
+    lowest, highest = float(exact.min()), float(exact.max())
+    if lowest == highest and not (is_tiny and lowest):
+        return
+    # Whole numbers that are all there, such as 0 and 1, lose nothing.
+    if not is_tiny and np.array_equal(values, exact):
+        return
+    why = "these are zero" if is_tiny else f"these differ in steps of {step:.2g}"
+    msg = (
+        f"{name!r} of {argument!r} has values from {lowest!r} to {highest!r}; kernels compute in "
+        f"single precision, where {why}. Write scale({name}), or take another unit or origin."
     )
     raise DataError(msg)
 

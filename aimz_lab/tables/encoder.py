@@ -30,7 +30,7 @@ from aimz_lab.tables.formula_values import (
     wanted_columns,
 )
 from aimz_lab.tables.formulas import Part
-from aimz_lab.tables.outcome_scale import OutcomeScale, outcome_scale
+from aimz_lab.tables.outcome_scale import OutcomeScale, OutcomeScales, outcome_scale
 from aimz_lab.tables.plain_state import of_plain_state, plain_state
 from aimz_lab.tables.size_forecast import check_size
 from aimz_lab.tables.table_spec import TableSpec
@@ -38,6 +38,10 @@ from aimz_lab.types import JsonObject
 
 if TYPE_CHECKING:
     import polars as pl
+
+
+_ROUNDING = 1e-14
+"""A scale that is smaller, in units of the center, is the rounding of a constant column."""
 
 
 class Encoded(NamedTuple):
@@ -114,7 +118,8 @@ class TableEncoder:
                     part, ModelSpec(part.formula, na_action="ignore"), frame, columns
                 )
                 formulas[name] = learned.model_spec
-                values[name] = checked_values(part, learned)
+                _check_learned_scales(part, learned.model_spec.transform_state)
+                values[name] = checked_values(part, learned, learning=True)
         encoder = cls(spec, columns, formulas)
         arguments = {
             name: encoder._vector_or_matrix(part, values.pop(name))
@@ -226,10 +231,10 @@ class TableEncoder:
                 found[name] = tuple(map(part.plain_name, names))
         return found
 
-    def outcome_scale(self, argument: str) -> OutcomeScale | None:
+    def outcome_scale(self, argument: str) -> OutcomeScale | OutcomeScales | None:
         """Return the way back to the table's scale of an argument; ``None`` if there is none."""
         part = self.spec.parts.get(argument)
-        if part is None or part.kind != "formula" or part.is_matrix:
+        if part is None or part.kind != "formula":
             return None
         return outcome_scale(part, self.formulas[argument].transform_state)
 
@@ -312,6 +317,29 @@ def _check_scales(state: Mapping[str, Any]) -> None:
         )
         if not is_number or (learned["scale"] is not None and learned["scale"] <= 0):
             raise ArtifactError(f"{text} has a center or a scale that no table gives")
+
+
+def _check_learned_scales(part: Part, state: Mapping[str, Any]) -> None:
+    """Refuse scales that say nothing of a column.
+
+    Raises:
+        DataError: If one is infinite, or so small that it is the rounding of a constant.
+    """
+    for text, learned in state.items():
+        if not isinstance(learned, Mapping) or not {"center", "scale"} <= learned.keys():
+            continue
+        scale, center = learned["scale"], learned["center"]
+        if not scale or np.isnan(scale):  # 0 and NaN give values that are not finite
+            continue
+        if np.isfinite(scale) and abs(scale) > _ROUNDING * abs(center or 0.0):
+            continue
+        what = "constant but for rounding" if np.isfinite(scale) else "too large to be squared"
+        msg = (
+            f"In the formula {part.text!r} of {part.argument!r}, {part.plain_name(text)!r} has the "
+            f"scale {float(scale):.3g}, as its values are {what}. Leave a constant out; take "
+            "another unit or origin for others."
+        )
+        raise DataError(msg)
 
 
 def _check_learned(

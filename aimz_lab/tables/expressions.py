@@ -30,9 +30,15 @@ _NUMPY = frozenset(
         "where",
     }
 )
+CALLED = STATEFUL | ELEMENTWISE | {"C", "np", "contr"}
+"""Names that formulas call; a column may be called so too, in backticks."""
+
 _FUNCTIONS = (
     f"C, {', '.join(sorted(STATEFUL | ELEMENTWISE))}, and np.{', np.'.join(sorted(_NUMPY))}"
 )
+_MOST_ARGUMENTS = {"maximum": 2, "minimum": 2, "clip": 3, "where": 3}
+"""Values that a function takes where it is more than one; NumPy would write into a further one."""
+
 _CONTRASTS = frozenset({"treatment", "SAS", "sum", "helmert", "diff", "poly", "custom"})
 _MOST_IN_POWER = 100
 _MOST_COLUMNS = 1_000
@@ -51,9 +57,9 @@ _NODES = (
     ast.cmpop,
     ast.Call,
     ast.keyword,
-    ast.List,
-    ast.Tuple,
 )
+_BETWEEN_ROWS = (ast.MatMult, ast.Is, ast.IsNot, ast.In, ast.NotIn)
+"""Operators that Python does not apply row by row."""
 
 
 class Expression:
@@ -63,6 +69,7 @@ class Expression:
         columns: The columns that it uses.
         categories: Those of them inside ``C()``.
         values: Those of them outside of it.
+        called: Names of functions and modules that it uses.
     """
 
     def __init__(self, argument: str, expr: str, quoted: Mapping[str, str]) -> None:
@@ -71,6 +78,7 @@ class Expression:
         self.columns: list[str] = []
         self.categories: set[str] = set()
         self.values: set[str] = set()
+        self.called: set[str] = set()
         try:
             tree = ast.parse(expr, mode="eval")
             self._read(tree.body)
@@ -87,7 +95,7 @@ class Expression:
         if isinstance(node, ast.Call):
             self._read_call(node)
             return
-        if not isinstance(node, _NODES):
+        if not isinstance(node, _NODES) or isinstance(node, _BETWEEN_ROWS):
             msg = (
                 f"{self._what} is not allowed. A formula has names of columns, numbers, arithmetic "
                 f"and these functions of each row: {_FUNCTIONS}. Compute anything else as a column "
@@ -100,14 +108,39 @@ class Expression:
                 "without a column, however large it is. Write the number itself."
             )
             raise ArgumentError(msg)
+        self._check_truth(node)
         if isinstance(node, ast.Name):
             self.columns.append(self._quoted.get(node.id, node.id))
             self.values.add(self.columns[-1])
         for child in ast.iter_child_nodes(node):
             self._read(child)
 
+    def _check_truth(self, node: ast.AST) -> None:
+        """Refuse what Python answers for a whole column, and arithmetic of truth values."""
+        if isinstance(node, ast.Compare) and len(node.ops) > 1:
+            msg = (
+                f"{self._what}: {ast.unparse(node)!r} is not allowed, as Python would compare "
+                "whole columns. Write (1 < x) & (x < 3)."
+            )
+            raise ArgumentError(msg)
+        is_inverse = isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Invert)
+        if is_inverse and not _is_truth(node.operand):
+            msg = (
+                f"{self._what}: {ast.unparse(node)!r} is not allowed, as it inverts bits of a "
+                f"number. Write (1 - {ast.unparse(node.operand)})."
+            )
+            raise ArgumentError(msg)
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add) and _is_truth(node):
+            msg = (
+                f"{self._what}: {ast.unparse(node)!r} is not allowed, as the sum of two "
+                "comparisons is True and not 2. Write 1 * before each to count them, or | for "
+                "either."
+            )
+            raise ArgumentError(msg)
+
     def _read_call(self, call: ast.Call) -> None:
         name = ast.unparse(call.func)
+        self.called.add(name.split(".")[0])
         module, _, function = name.rpartition(".")
         known = (
             name in STATEFUL | ELEMENTWISE | {"C"}
@@ -126,8 +159,26 @@ class Expression:
             return
         if name in SPLINES:
             self._check_columns(call)
-        for child in (*call.args, *(keyword.value for keyword in call.keywords)):
+        elif name in STATEFUL:
+            self._check_options(call)
+        elif call.keywords or len(call.args) > _MOST_ARGUMENTS.get(function, 1):
+            msg = (
+                f"{self._what}: {ast.unparse(call)!r} is not allowed. {name} takes "
+                f"{_MOST_ARGUMENTS.get(function, 1)} value(s), and no option."
+            )
+            raise ArgumentError(msg)
+        for child in call.args[:1] if name in STATEFUL else call.args:
             self._read(child)
+
+    def _check_options(self, call: ast.Call) -> None:
+        """Refuse options of ``scale`` and ``center`` that are no numbers, such as a column."""
+        for given in (*call.args[1:], *(keyword.value for keyword in call.keywords)):
+            if not _is_literal(given):
+                msg = (
+                    f"{self._what}: {ast.unparse(given)!r} is not allowed. An option is a number, "
+                    "or True or False; divide by a column with /."
+                )
+                raise ArgumentError(msg)
 
     def _check_columns(self, call: ast.Call) -> None:
         """Refuse splines and polynomials of more columns than anyone can read."""
@@ -159,6 +210,17 @@ class Expression:
         column = self._quoted.get(call.args[0].id, call.args[0].id)
         self.columns.append(column)
         self.categories.add(column)
+
+
+def _is_truth(node: ast.AST) -> bool:
+    """Whether an expression is True or False in each row, and not a number."""
+    if isinstance(node, ast.Call) and ast.unparse(node.func) == "I" and node.args:
+        return _is_truth(node.args[0])
+    if isinstance(node, ast.BinOp):
+        return _is_truth(node.left) and _is_truth(node.right)
+    if isinstance(node, ast.UnaryOp):
+        return isinstance(node.op, ast.Invert)
+    return isinstance(node, ast.Compare)
 
 
 def _is_contrast(node: ast.AST) -> bool:

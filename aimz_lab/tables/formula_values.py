@@ -14,8 +14,10 @@ from formulaic.errors import FormulaicError
 from aimz_lab.errors import DataError, OutputWarning
 from aimz_lab.tables.columns import (
     Column,
+    Level,
     as_number,
     check_finite,
+    check_precision,
     codes_of,
     kind_of,
     learn_levels,
@@ -25,6 +27,7 @@ from aimz_lab.tables.columns import (
     refuse_missing,
     row_index,
 )
+from aimz_lab.tables.expressions import CALLED
 from aimz_lab.tables.formulas import Part
 from aimz_lab.tables.table_spec import TableSpec
 from aimz_lab.tracebacks import warn
@@ -79,12 +82,23 @@ def frame_of(series: Mapping[str, pd.Series], columns: Mapping[str, Column]) -> 
     made = {}
     for name, column in series.items():
         levels = columns[name].levels
-        if levels is not None:
+        if levels is not None and not _has_these(column, levels):
             codes = codes_of(name, column, levels)
             if columns[name].kind == "text":
                 column = pd.Series(pd.Categorical.from_codes(codes, list(levels)), column.index)
         made[name] = column if columns[name].kind == "text" else numbers_of(column)
     return pd.DataFrame(made, copy=False)
+
+
+def _has_these(column: pd.Series, levels: tuple[Level, ...]) -> bool:
+    """Whether a column is a category of these texts already, as that of the training table is."""
+    dtype = column.dtype
+    return (
+        isinstance(dtype, pd.CategoricalDtype)
+        and not dtype.ordered
+        and isinstance(levels[0], str)
+        and tuple(dtype.categories) == levels
+    )
 
 
 def evaluate(
@@ -95,12 +109,15 @@ def evaluate(
     Raises:
         DataError: If it cannot be computed.
     """
-    used = with_levels(part, frame[list(part.columns)], columns)
+    is_all = list(frame.columns) == list(part.columns)
+    used = with_levels(part, frame if is_all else frame[list(part.columns)], columns)
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")  # what is not finite is refused with its row
-            stand_ins = {column: name for name, column in part.quoted.items()}
-            return spec.get_model_matrix(used.rename(columns=stand_ins), context={})
+            stand_ins = {name: used[column] for name, column in part.quoted.items()}
+            hidden = [name for name in part.quoted.values() if name in CALLED]
+            values = used.assign(**stand_ins).drop(columns=hidden)
+            return spec.get_model_matrix(values, context={})
     except (FormulaicError, ValueError, TypeError, ArithmeticError, LookupError) as error:
         cause = part.plain_name(str(error.__cause__ or error))
         msg = f"The formula {part.text!r} of {part.argument!r} cannot be computed: {cause}"
@@ -126,8 +143,15 @@ def wanted_columns(part: Part, names: tuple[str, ...] | list[str]) -> tuple[str,
     return tuple(name for name in names if name != _INTERCEPT or part.has_intercept)
 
 
-def checked_values(part: Part, encoded: Any) -> pd.DataFrame:
-    """Return encoded columns as float32, all finite, without an intercept nobody asked for."""
+def checked_values(part: Part, encoded: Any, *, learning: bool = False) -> pd.DataFrame:
+    """Return encoded columns as float32, all finite, without an intercept nobody asked for.
+
+    Args:
+        part: The formula.
+        encoded: Its columns, from formulaic.
+        learning: Whether this is the training table: its values have to differ in float32 if they
+            differ. A later one may have a single row.
+    """
     names = wanted_columns(part, list(encoded.columns))
     if not names:
         msg = f"The formula {part.text!r} of {part.argument!r} gives no column."
@@ -146,13 +170,17 @@ def checked_values(part: Part, encoded: Any) -> pd.DataFrame:
     labels = [part.plain_name(name) for name in names]
     if not all(finite):
         check_finite(part.argument, labels, values, encoded.index)
+    if learning:
+        for i, name in enumerate(names):
+            check_precision(part.argument, labels[i], values[:, i], encoded[name])
     return pd.DataFrame(values, encoded.index, labels, copy=False)
 
 
 def _filled(into: np.ndarray, column: pd.Series) -> bool:
     """Copy a column into a matrix; return whether its values are finite."""
     into[:] = column
-    return column.dtype.kind in "bui" or bool(np.isfinite(into).all())
+    # Both are NaN if a value is; this needs no array of flags.
+    return column.dtype.kind in "bui" or bool(np.isfinite(into.min()) and np.isfinite(into.max()))
 
 
 def made_up_rows(columns: Mapping[str, Column]) -> pd.DataFrame:
@@ -160,7 +188,10 @@ def made_up_rows(columns: Mapping[str, Column]) -> pd.DataFrame:
     count = max([3, *(len(c.levels) for c in columns.values() if c.levels is not None)])
     made: dict[str, Any] = {}
     for name, column in columns.items():
-        if column.levels is None:
+        if column.levels is None and column.kind == "boolean":
+            ends = (int(column.smallest), int(column.largest))
+            made[name] = np.resize(np.asarray(ends, np.int64), count)
+        elif column.levels is None:
             made[name] = np.linspace(column.smallest, column.largest, count)
         else:
             levels = np.resize(np.asarray(column.levels, object), count)

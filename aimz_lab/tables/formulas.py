@@ -95,11 +95,11 @@ def parse_part(argument: str, text: str | Sequence[str]) -> Part:
         column = match[2].strip("`")
         return Part(argument, text.strip(), match[1], (column,), frozenset({column}))
     quoted: dict[str, str] = {}
-    code = _QUOTED.sub(partial(_stand_in, quoted), text)
+    code = _QUOTED.sub(partial(_stand_in, quoted, text), text)
     formula = _parsed(argument, text, code)
     factors = {factor.expr: factor for term in formula for factor in term.factors}
     columns: dict[str, None] = {}
-    categories, values = set[str](), set[str]()
+    categories, values, called = set[str](), set[str](), set[str]()
     for expr, factor in factors.items():
         if factor.eval_method.value == "lookup":
             columns[quoted.get(expr, expr)] = None
@@ -109,6 +109,8 @@ def parse_part(argument: str, text: str | Sequence[str]) -> Part:
             columns.update(dict.fromkeys(used.columns))
             categories |= used.categories
             values |= used.values
+            called |= used.called
+    _check_unquoted(argument, text, columns.keys() - quoted.values(), called)
     if not columns:
         msg = f"The formula {text!r} of {argument!r} uses no column of the table."
         raise ArgumentError(msg)
@@ -123,6 +125,22 @@ def parse_part(argument: str, text: str | Sequence[str]) -> Part:
         code=code,
         quoted=quoted,
     )
+
+
+def _check_unquoted(argument: str, text: str, names: Iterable[str], called: set[str]) -> None:
+    """Refuse columns that formulaic would take for something of its own.
+
+    Raises:
+        ArgumentError: If a column is called like a function of the formula, or like the intercept.
+    """
+    clash = sorted({*names} & {*called, "Intercept"})
+    if clash:
+        what = "the column of ones" if clash[0] == "Intercept" else "a function of the formula"
+        msg = (
+            f"In the formula {text!r} of {argument!r}, the column {clash[0]!r} is called like "
+            f"{what}; write it in backticks, `{clash[0]}`."
+        )
+        raise ArgumentError(msg)
 
 
 def _parsed(argument: str, text: str, code: str) -> SimpleFormula:
@@ -180,12 +198,14 @@ def _terms(node: ASTNode | Token | None) -> float:
     return sum(counts)
 
 
-def _stand_in(quoted: dict[str, str], match: re.Match[str]) -> str:
+def _stand_in(quoted: dict[str, str], text: str, match: re.Match[str]) -> str:
     """Return a name for a quoted column: formulaic would give two columns one name."""
     for name, column in quoted.items():
         if column == match[1]:
             return name
     name = f"quoted_{len(quoted)}_"
+    while name in text:  # a column may be called so
+        name = f"{name}_"
     quoted[name] = match[1]
     return name
 

@@ -21,7 +21,7 @@ from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.tables.columns import rows_of
 from aimz_lab.tables.encoder import TableEncoder
-from aimz_lab.tables.outcome_scale import OutcomeScale
+from aimz_lab.tables.outcome_scale import OutcomeScale, OutcomeScales
 from aimz_lab.tables.site_names import Arguments as TrainedArguments
 from aimz_lab.tables.site_names import SiteNames, name_sites
 from aimz_lab.tables.table_call import Observed, TableCall
@@ -286,7 +286,7 @@ class ModelTable:
         options["dims"] = {**names.dims, **(options.get("dims") or {})}
         options["coords"] = {**names.coords, **(options.get("coords") or {})}
         if call.encoder is not None and scale == "outcome" and group != "log_likelihood":
-            options["output_scale"] = self._way_back(call.encoder, options)
+            options["output_scale"] = self._way_back(call.encoder, options, trained.spec)
         return call.inputs, call.kernel_kwargs or {}, call.kept, options
 
     def output_attrs(self) -> dict[str, object]:
@@ -308,7 +308,9 @@ class ModelTable:
             )
             raise ArgumentError(msg)
 
-    def _way_back(self, encoder: TableEncoder, options: Mapping[str, Any]) -> OutcomeScale | None:
+    def _way_back(
+        self, encoder: TableEncoder, options: Mapping[str, Any], spec: KernelSpec | None
+    ) -> OutcomeScale | OutcomeScales | None:
         """Return what takes the output to the scale of its column; ``None`` if it is there.
 
         Raises:
@@ -316,7 +318,7 @@ class ModelTable:
         """
         output = self.signature.output
         part = self.spec.parts.get(output)
-        if part is None or part.kind != "formula" or part.is_matrix:
+        if part is None or part.kind != "formula":
             return None
         back = encoder.outcome_scale(output)
         if back is None:
@@ -328,6 +330,7 @@ class ModelTable:
             raise ArgumentError(msg)
         if back.is_identity:
             return None
+        _check_way_back(back, output, spec)
         for role in ("intervention", "condition"):
             if output in (options.get(role) or {}):
                 msg = (
@@ -395,6 +398,36 @@ def _warn_of_first(encoder: TableEncoder, table: Any) -> None:
             f"{more}. For a fresh start, make a new model."
         )
         warn(msg, FitWarning)
+
+
+def _check_way_back(
+    back: OutcomeScale | OutcomeScales, output: str, spec: KernelSpec | None
+) -> None:
+    """Refuse units in which the output cannot be told.
+
+    Raises:
+        ArgumentError: If single precision has too few digits for them, or the columns of the table
+            are not the output's last axis.
+    """
+    columns = back.columns if isinstance(back, OutcomeScales) else (back,)
+    lossy = [one.column for one in columns if not one.is_lossless]
+    if lossy:
+        msg = (
+            f"Values of {lossy[0]!r} are too far from 0 for their spread, too large or too small: "
+            f"in single precision, predictions of {output!r} in its units would be rounded. Take "
+            "another unit or origin for the column, or pass output_scale='model'."
+        )
+        raise ArgumentError(msg)
+    site = None if spec is None else spec.sites.get(output)
+    if not isinstance(back, OutcomeScales) or site is None:
+        return
+    if site.shape[-1:] != (len(columns),) or len(site.shape) - 1 in site.row_axes:
+        msg = (
+            f"The table has {len(columns)} columns for {output!r}, and they are not the last axis "
+            f"of the site, which has the shape {site.shape}; so its units are unknown. Pass "
+            "output_scale='model'."
+        )
+        raise ArgumentError(msg)
 
 
 def _refuse_beside(given: Mapping[str, Any], n_rows: int) -> None:

@@ -49,11 +49,16 @@ class OutcomeScale:
         return not self.steps
 
     @property
-    def factor(self) -> float | None:
-        """The factor of a linear scale, such as the standard deviation; ``None`` if curved."""
-        if any(name != "linear" for name, _, _ in self.steps):
-            return None
-        return float(np.prod([a for _, a, _ in self.steps]))
+    def is_lossless(self) -> bool:
+        """Whether single precision tells values apart that differ by a percent of a scale."""
+        at_0, at_1 = 0.0, 1.0
+        for name, a, b in self.steps:
+            if name != "linear":
+                return True
+            at_0, at_1 = a * at_0 + b, a * at_1 + b
+        size, limits = max(abs(at_0), abs(at_1)), np.finfo(np.float32)
+        least = max(100 * size * float(limits.eps), float(limits.tiny))
+        return size < float(limits.max) / 1e3 and abs(at_1 - at_0) > least
 
     def __call__(self, values: ArrayLike) -> ArrayLike:
         """Return values on the column's scale; NumPy arrays and JAX arrays of any shape."""
@@ -62,8 +67,35 @@ class OutcomeScale:
         return values
 
 
-def outcome_scale(part: Part, state: Mapping[str, Mapping[str, Any]]) -> OutcomeScale | None:
-    """Return the inverse of a formula of one column.
+@dataclass(frozen=True)
+class OutcomeScales:
+    """The same for an outcome with several columns, along its last axis.
+
+    Attributes:
+        columns: The scale of each.
+    """
+
+    columns: tuple[OutcomeScale, ...]
+
+    def __str__(self) -> str:
+        """Return what the values are, as results keep it."""
+        return f"columns {', '.join(one.column for one in self.columns)}"
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether the model's scale is that of every column."""
+        return all(one.is_identity for one in self.columns)
+
+    def __call__(self, values: ArrayLike) -> ArrayLike:
+        """Return values on the columns' scales."""
+        arrays = [one(values[..., i]) for i, one in enumerate(self.columns)]
+        return jnp.stack(arrays, axis=-1)
+
+
+def outcome_scale(
+    part: Part, state: Mapping[str, Mapping[str, Any]]
+) -> OutcomeScale | OutcomeScales | None:
+    """Return the inverse of a formula, column by column.
 
     Args:
         part: The formula.
@@ -74,10 +106,21 @@ def outcome_scale(part: Part, state: Mapping[str, Mapping[str, Any]]) -> Outcome
     """
     # Only the term: a "- 1" beside it removes an intercept, and subtracts nothing.
     terms = [term for term in part.formula if str(term) != "1"]
-    if len(terms) != 1 or len(terms[0].factors) != 1:
+    if any(len(term.factors) != 1 for term in terms) or part.has_intercept:
         return None
+    found = [_of_factor(part, next(iter(term.factors)).expr, state) for term in terms]
+    scales = tuple(one for one in found if one is not None)
+    if len(scales) < len(found):
+        return None
+    return OutcomeScales(scales) if part.is_matrix else scales[0]
+
+
+def _of_factor(
+    part: Part, expr: str, state: Mapping[str, Mapping[str, Any]]
+) -> OutcomeScale | None:
+    """Return the inverse of one column of a formula."""
     try:
-        node = ast.parse(next(iter(terms[0].factors)).expr, mode="eval").body
+        node = ast.parse(expr, mode="eval").body
     except SyntaxError:  # an operator of formulas
         return None
     steps: list[tuple[str, float, float]] = []

@@ -184,3 +184,18 @@ def test_what_does_not_go_with_groups(im, table):
         im.predict(np.ones(4, np.float32), by="clinic", progress=False)
     with pytest.raises(ArgumentError, match="up to 10,000 groups"):
         im.predict(np.ones(20_000, np.float32), by=np.arange(20_000), progress=False)
+
+
+def test_an_effect_has_no_groups_that_rows_leave(im, table):
+    """A column that the intervention changes puts rows into other groups than in the baseline."""
+    before, after = table.assign(treated=0), table.assign(treated=1)
+    both = [{"X": before, "by": "treated"}, {"X": after, "by": "treated"}]
+    with pytest.raises(DataError, match="row 0 into the group 0 of treated in the baseline"):
+        im.estimate_effect(args_baseline=both[0], args_intervention=both[1])
+    moved = table.assign(clinic=table.clinic.to_numpy()[::-1])
+    scenarios = {"args_baseline": {"X": table, "by": "clinic"}}
+    with pytest.raises(DataError, match="Group by labels that both share"):
+        im.estimate_effect(**scenarios, args_intervention={"X": moved, "by": "clinic"})
+    older = {"X": table.assign(age=table.age + 1), "by": "clinic"}
+    effect = im.estimate_effect(**scenarios, args_intervention=older)
+    assert effect.posterior_predictive.y_mean.sizes["clinic"] == len(CLINICS)

@@ -50,14 +50,21 @@ def test_a_formula_without_an_inverse(formula):
     assert TableEncoder.learn(TableSpec(y=formula), TABLE).outcome_scale("y") is None
 
 
-def test_the_factor_of_a_linear_scale():
-    linear = TableEncoder.learn(TableSpec(y="scale(pay)"), TABLE).outcome_scale("y")
-    assert linear.factor == pytest.approx(TABLE.pay.std())
-    assert TableEncoder.learn(TableSpec(y="log(pay)"), TABLE).outcome_scale("y").factor is None
+@pytest.mark.parametrize(("unit", "origin"), [(1.0, 1e12), (1e-45, 0.0), (1e36, 0.0)])
+def test_units_that_single_precision_cannot_tell(unit, origin):
+    table = TABLE.assign(pay=unit * TABLE.pay + origin)
+    assert not TableEncoder.learn(TableSpec(y="scale(pay)"), table).outcome_scale("y").is_lossless
+    assert TableEncoder.learn(TableSpec(y="scale(pay)"), TABLE).outcome_scale("y").is_lossless
 
 
-def test_a_matrix_has_no_single_scale():
-    assert TableEncoder.learn(TableSpec(y="pay + `weight in kg`"), TABLE).outcome_scale("y") is None
+def test_each_column_of_a_matrix_has_its_scale():
+    encoder = TableEncoder.learn(TableSpec(y=["scale(log(pay))", "`weight in kg`"]), TABLE)
+    back = encoder.outcome_scale("y")
+    assert (str(back), back.is_identity) == ("columns pay, weight in kg", False)
+    encoded = encoder.encode(TABLE).arguments["y"].to_numpy()
+    np.testing.assert_allclose(back(encoded), TABLE, rtol=2e-5)
+    other = TableEncoder.learn(TableSpec(y="pay * `weight in kg`"), TABLE)
+    assert other.outcome_scale("y") is None
 
 
 @pytest.mark.parametrize(

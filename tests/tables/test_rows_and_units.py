@@ -76,6 +76,32 @@ def test_the_outcome_beside_a_prediction_decides_too(im, table):
     assert "observed_data" not in unknown
 
 
+def two_outcomes(features, pay=None):
+    slope = numpyro.sample("slope", dist.Normal(0, 1))
+    with numpyro.plate("row", features.shape[0]):
+        means = slope * features[:, None] * np.ones((1, 2))
+        numpyro.sample("pay", dist.Normal(means, 0.1).to_event(1), obs=pay)
+
+
+def test_several_outcomes_come_back_in_their_units(table):
+    spec = TableSpec(features="scale(age)", pay=["scale(pay)", "scale(code)"])
+    im = model(two_outcomes, spec).fit(table, epochs=5, num_samples=20, progress=False)
+    tree = in_memory(im, table)
+    raw = in_memory(im, table, output_scale="model").posterior_predictive.pay
+    columns = table[["pay", "code"]]
+    expected = raw * columns.std().to_numpy() + columns.mean().to_numpy()
+    np.testing.assert_allclose(tree.posterior_predictive.pay, expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(tree.observed_data.pay, columns, rtol=1e-4, atol=1e-4)
+
+
+def test_units_that_would_be_rounded_are_refused(table):
+    far = table.assign(pay=table.pay + 1e12)
+    im = model().fit(far, epochs=2, num_samples=20, progress=False)
+    with pytest.raises(ArgumentError, match="too far from 0"):
+        in_memory(im, far)
+    assert abs(float(in_memory(im, far, output_scale="model").posterior_predictive.pay.mean())) < 3
+
+
 @pytest.mark.parametrize("way", ["saved", "pickled"])
 def test_a_model_from_a_file_knows_its_training_rows(im, table, tmp_path, way):
     """By their checksums: neither file holds any of the data."""

@@ -14,6 +14,7 @@ from aimz_lab.predictive.reducers.contract import Reducer
 from aimz_lab.predictive.reducers.group_means import (
     GroupMeans,
     check_alone,
+    check_same_groups,
     check_tree_for_groups,
     means_of_groups,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "Reducer",
     "as_reducers",
     "check_alone",
+    "check_same_groups",
     "check_tree_for_groups",
     "means_of_groups",
 ]

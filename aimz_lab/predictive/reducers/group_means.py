@@ -57,6 +57,16 @@ class GroupMeans(Mean):
         return tuple(map(len, self.coords.values()))
 
     @property
+    def groups_of_rows(self) -> list[tuple[str, ...]]:
+        """The labels of each row's group."""
+        numbers = np.unravel_index(self.by_row, self._sizes)
+        texts = [
+            np.asarray(labels)[codes].astype(str)
+            for labels, codes in zip(self.coords.values(), numbers, strict=True)
+        ]
+        return list(zip(*(one.tolist() for one in texts), strict=True))
+
+    @property
     def _n_groups(self) -> int:
         return int(np.prod(self._sizes))
 
@@ -85,6 +95,43 @@ def means_of_groups(by: GroupBy, inputs: object, kept: np.ndarray | None) -> Gro
         DataError: If a label is missing, or a group has no row.
     """
     return GroupMeans(group_labels(by, inputs, kept))
+
+
+def check_same_groups(
+    before: Mapping[str, object] | None, after: Mapping[str, object] | None
+) -> None:
+    """Refuse an effect by groups in which rows change their group between the scenarios.
+
+    Args:
+        before: The reducers of the baseline, by name.
+        after: Those of the intervention.
+
+    Raises:
+        DataError: If both are means of groups, and a row is in another one.
+    """
+    for name, one in (before or {}).items():
+        other = (after or {}).get(name)
+        if isinstance(one, GroupMeans) and isinstance(other, GroupMeans):
+            _check_groups_of_rows(one, other)
+
+
+def _check_groups_of_rows(before: GroupMeans, after: GroupMeans) -> None:
+    if len(before.by_row) != len(after.by_row):  # the number of rows is compared elsewhere
+        return
+    are_same = all(map(np.array_equal, before.coords.values(), after.coords.values()))
+    if are_same and np.array_equal(before.by_row, after.by_row):
+        return
+    one, other = before.groups_of_rows, after.groups_of_rows
+    if one == other:
+        return
+    row = next(i for i, (b, a) in enumerate(zip(one, other, strict=True)) if b != a)
+    listed = ", ".join(before.coords)
+    msg = (
+        f"by= puts row {row} into the group {', '.join(one[row])} of {listed} in the baseline, "
+        f"and into {', '.join(other[row])} in the intervention, so that neither has an effect. "
+        "Group by labels that both share, such as those of the observed table: by=df[column]."
+    )
+    raise DataError(msg)
 
 
 def check_alone(by: object, reduce: object) -> None:

@@ -164,7 +164,12 @@ class Reduction:
 
 
 def _other_length(name: str, by_row: np.ndarray, n_rows: int) -> DataError:
-    return DataError(f"{name} has labels for {len(by_row)} rows; the data has {n_rows}.")
+    msg = (
+        f"{name} has labels for {len(by_row)} rows; the data has {n_rows}. If rows of the table "
+        "were left out because of missing values, leave out their labels too: by= of a prediction, "
+        "and of the arguments of a scenario, does so."
+    )
+    return DataError(msg)
 
 
 def _flat(values: jax.Array | None) -> jax.Array | None:

@@ -1,0 +1,116 @@
+"""Arithmetic of columns is that of real numbers, row by row; what cannot be exact is refused."""
+
+from __future__ import annotations
+
+import decimal
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from aimz_lab.errors import ArgumentError, DataError, DataTypeError
+from aimz_lab.tables.encoder import TableEncoder
+from aimz_lab.tables.table_spec import TableSpec
+
+
+def encoded(formula, **columns):
+    """Return an argument, encoded in training, again, and by the saved encoder."""
+    table = pd.DataFrame(columns)
+    encoder, first = TableEncoder.learn_and_encode(TableSpec(X=formula), table)
+    saved = TableEncoder.of_plain(encoder.as_plain())
+    values = np.asarray(first.arguments["X"])
+    for again in (encoder, saved):
+        np.testing.assert_array_equal(again.encode(table).arguments["X"], values)
+    return values
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int64", "Int16", "float16", "float32"])
+def test_small_types_do_not_wrap_around(dtype):
+    x = pd.array([100, 120, 127], dtype=dtype)
+    np.testing.assert_array_equal(encoded("I(x * x)", x=x), [10_000, 14_400, 16_129])
+    np.testing.assert_array_equal(encoded("I(x - 110)", x=x), [-10, 10, 17])
+    np.testing.assert_array_equal(encoded("x:z", x=x, z=x)[:, 0], [10_000, 14_400, 16_129])
+
+
+def test_large_numbers_do_not_wrap_around():
+    np.testing.assert_allclose(encoded("I(x**2)", x=[2**32, 2**33]), [2.0**64, 2.0**66])
+    large = pd.array([2**63 + 2**62, 1], dtype="UInt64")
+    np.testing.assert_allclose(encoded("x", x=large), [2.0**63 + 2.0**62, 1])
+
+
+def test_single_precision_is_scaled_in_double():
+    x = np.random.default_rng(0).normal(1e6, 1, 20_000).astype(np.float32)
+    assert encoded("scale(x)", x=x).std(dtype=np.float64) == pytest.approx(1, abs=1e-4)
+
+
+def test_decimals_of_arrow_keep_their_fraction():
+    dtype = pd.ArrowDtype(pa.decimal128(5, 2))
+    x = pd.Series([decimal.Decimal("1.5"), decimal.Decimal("2.25")], dtype=dtype)
+    np.testing.assert_array_equal(encoded("x", x=x), [1.5, 2.25])
+
+
+def test_booleans_of_a_formula_are_saved():
+    flags = {"x": [True, False, True], "z": [True, True, False]}
+    np.testing.assert_array_equal(encoded("I(x & z)", **flags), [1, 0, 0])
+    np.testing.assert_array_equal(encoded("I(~(x > z))", **flags), [1, 1, 0])
+
+
+@pytest.mark.parametrize(
+    ("last", "first"), [(0.7, [True, False]), ("maybe", [True, False]), (["a"], ["a", "b"])]
+)
+def test_the_kind_of_a_column_is_that_of_all_rows(last, first):
+    column = pd.Series([*first * 600, last], dtype=object)
+    with pytest.raises(DataTypeError, match=f"{type(last).__name__}"):
+        encoded("index(x)", x=column)
+
+
+@pytest.mark.parametrize(
+    ("formula", "words"),
+    [
+        ("I(~x)", r"Write \(1 - x\)"),
+        ("I((x > 1) + (z > 1))", "True and not 2"),
+        ("I(1 < x < 3)", "whole columns"),
+        ("I(x @ z)", "not allowed"),
+        ("I(x is 1)", "not allowed"),
+        ("I(x * [1, 2, 3])", "not allowed"),
+        ("log(x, z)", "takes 1 value"),
+        ("np.maximum(x, 2, z)", "takes 2 value"),
+        ("np.maximum(x, 2, out=z)", "no option"),
+        ("scale(x, scale=z)", "An option is a number"),
+        ("log(log)", "`log`"),
+        ("np + np.log(x)", "`np`"),
+        ("Intercept + x", "`Intercept`"),
+    ],
+)
+def test_what_is_not_row_by_row_or_reads_otherwise_is_refused(formula, words):
+    with pytest.raises(ArgumentError, match=words):
+        TableSpec(X=formula)
+
+
+def test_quoted_columns_may_have_any_name():
+    columns = {"my x": [1.0, 2, 3], "quoted_0_": [7.0, 8, 9], "Intercept": [4.0, 5, 6]}
+    values = encoded("`my x` + quoted_0_ + `Intercept`", **columns)
+    np.testing.assert_array_equal(values.T, list(columns.values()))
+    np.testing.assert_array_equal(encoded("`x` + x", x=[1.0, 2]), [[1, 1], [2, 2]])
+    np.testing.assert_allclose(encoded("log(`log`)", log=[1.0, 2]), np.log([1, 2]), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("formula", "x", "words"),
+    [
+        ("scale(x)", [1e200, 2e200, 3e200], "too large to be squared"),
+        ("scale(x)", [0.1] * 7, "constant but for rounding"),
+        ("x", [1e-50, 2e-50, 3e-50], "these are zero"),
+        ("x", 1.7e9 + np.arange(60), r"steps of 1.3e\+02"),
+    ],
+)
+def test_numbers_that_single_precision_cannot_tell_are_refused(formula, x, words):
+    with pytest.raises(DataError, match=words):
+        encoded(formula, x=x)
+
+
+def test_close_numbers_are_fine_after_training():
+    encoder = TableEncoder.learn(TableSpec(X="x"), pd.DataFrame({"x": [1980.0, 2020.0]}))
+    encoder.encode(pd.DataFrame({"x": [2020.0, 2020.001]}))
+    np.testing.assert_array_equal(encoded("x", x=[2**20, 2**20 + 1]), [2**20, 2**20 + 1])
