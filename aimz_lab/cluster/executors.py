@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, CancelledError
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any, Protocol
+
+import jax
 
 from aimz_lab.cluster.tasks import Header, Part, PartResult, run_part, wait_until_idle
 from aimz_lab.data.tables import is_a
@@ -18,6 +21,13 @@ _AT_ONCE = 2
 
 _IDLE_S = 30.0
 """How long a failed call waits for parts that are being written."""
+
+
+_NO_WORKERS_S = 300.0
+"""How long a call waits for workers once all are gone; others may be on their way."""
+
+_LOOK_S = 5.0
+"""How often a call that waits for a part looks whether there are workers."""
 
 
 class PartFuture(Protocol):
@@ -38,6 +48,7 @@ class Workers:
 
     Attributes:
         at_once: Parts under way at the same time.
+        link: Address of the page that shows the workers; ``""`` for none.
 
     Raises:
         ArgumentError: If it is no executor.
@@ -52,14 +63,30 @@ class Workers:
             raise ArgumentError(msg)
         self._executor = executor
         self.at_once = _AT_ONCE * (os.cpu_count() or 1)
+        self.link = ""
 
     def send(self, call: bytes) -> Any:
         """Bring the call to the workers; return what stands for it in :meth:`submit`."""
         return call
 
     def submit(self, header: Header, call: Any, part: Part) -> PartFuture:
-        """Begin a part."""
-        return self._executor.submit(run_part, header, call, part)
+        """Begin a part.
+
+        Raises:
+            ClusterError: If the executor takes no work: it is shut down, or its workers are lost.
+            ArgumentError: If what it returns is no future.
+        """
+        try:
+            future = self._executor.submit(run_part, header, call, part)
+        except (BrokenExecutor, RuntimeError, OSError) as error:
+            raise _lost(error) from error
+        if not hasattr(future, "result") or not hasattr(future, "cancel"):
+            msg = (
+                f"submit() of executor={shown(self._executor)} returned {shown(future)}; it must "
+                "return a future, with result() and cancel()."
+            )
+            raise ArgumentError(msg)
+        return future
 
     def result(self, future: PartFuture) -> PartResult:
         """Wait for a part.
@@ -73,6 +100,8 @@ class Workers:
             raise
         except (BrokenExecutor, CancelledError, FutureTimeoutError, OSError) as error:
             raise _lost(error) from error
+        except ModuleNotFoundError as error:
+            raise _lacking(error) from error
 
     def stop(self, futures: list[PartFuture]) -> None:
         """Cancel parts, and wait until none is being written."""
@@ -109,6 +138,7 @@ class DaskWorkers(Workers):
             )
             raise ClusterError(msg)
         self.at_once = _AT_ONCE * threads
+        self.link = _dashboard_of(client)
 
     def send(self, call: bytes) -> Any:
         """Bring the call to each worker once."""
@@ -122,8 +152,27 @@ class DaskWorkers(Workers):
         )
 
     def result(self, future: PartFuture) -> PartResult:
-        """Wait for a part; see the base class."""
-        return self._asked(future.result)
+        """Wait for a part; see the base class.
+
+        Raises:
+            ClusterError: Also if all workers are gone, and none comes back.
+        """
+        alone_since = None
+        while True:
+            done = self._asked(lambda: _is_done(future))
+            if done:
+                return self._asked(future.result)
+            if self._asked(self._executor.nthreads):
+                alone_since = None
+            elif alone_since is None:
+                alone_since = time.monotonic()
+            elif time.monotonic() - alone_since > _NO_WORKERS_S:
+                msg = (
+                    f"The Dask cluster has had no workers for {_NO_WORKERS_S:g} s: all have died "
+                    "or were stopped. Nothing was kept; start some (cluster.scale(4)), and repeat "
+                    "the call."
+                )
+                raise ClusterError(msg)
 
     def stop(self, futures: list[PartFuture]) -> None:
         """Cancel parts, and wait until none is being written."""
@@ -146,7 +195,7 @@ class DaskWorkers(Workers):
 
         try:
             return ask()
-        except AimzLabError:
+        except (AimzLabError, jax.errors.JaxRuntimeError):
             raise
         except KilledWorker as error:
             msg = (
@@ -165,8 +214,7 @@ class DaskWorkers(Workers):
         ) as error:
             raise _lost(error) from error
         except ModuleNotFoundError as error:
-            msg = f"A worker lacks a package: {error}. Install there what this process has."
-            raise ClusterError(msg) from error
+            raise _lacking(error) from error
 
 
 def as_workers(executor: Executor) -> Workers:
@@ -182,6 +230,29 @@ def _lost(error: BaseException) -> ClusterError:
         f"The workers, or their scheduler, are lost: {text}. Nothing was kept; start the cluster "
         "again, and repeat the call."
     )
+
+
+def _lacking(error: ModuleNotFoundError) -> ClusterError:
+    return ClusterError(f"A worker lacks a package: {error}. Install there what this process has.")
+
+
+def _dashboard_of(client: Any) -> str:
+    """Return the link of Dask's own dashboard, or nothing where there is none."""
+    try:
+        has_page = "dashboard" in client.scheduler_info()["services"]
+        return str(client.dashboard_link) if has_page else ""
+    except Exception:  # noqa: BLE001  it is only shown
+        return ""
+
+
+def _is_done(future: Any) -> bool:
+    from distributed import wait
+
+    try:
+        wait(future, timeout=_LOOK_S)
+    except TimeoutError:
+        return False
+    return True
 
 
 def _settle(future: PartFuture) -> None:
