@@ -9,7 +9,6 @@ from aimz_lab.errors import ClusterError
 from aimz_lab.inference.feeds.alike import rows_checksum
 from aimz_lab.inference.run.team import Team
 
-
 FIRST = {"epochs": 3, "order of the rows": "shuffled", "data": {"X": [7, 1]}}
 
 
