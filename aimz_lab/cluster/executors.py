@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import time
+import uuid
+import warnings
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, CancelledError
 from concurrent.futures import TimeoutError as FutureTimeoutError
@@ -11,7 +13,7 @@ from typing import Any, Protocol
 
 import jax
 
-from aimz_lab.cluster.tasks import Header, Part, PartResult, run_part, wait_until_idle
+from aimz_lab.cluster.tasks import Header, Part, PartResult, held, run_part, wait_until_idle
 from aimz_lab.data.tables import is_a
 from aimz_lab.errors import AimzLabError, ArgumentError, ClusterError
 from aimz_lab.types import Executor, shown
@@ -107,9 +109,11 @@ class Workers:
         """Cancel parts, and wait until none is being written."""
         for future in futures:
             future.cancel()
-        for future in futures:
-            if getattr(future, "running", lambda: False)():
-                _settle(future)
+        ends = [_end_of(future) for future in futures]
+        shut = getattr(self._executor, "shutdown", None)
+        if shut is not None and any(isinstance(end, BrokenExecutor) for end in ends):
+            # It takes no work any more, and processes that are left may be writing still.
+            shut(wait=True, cancel_futures=True)
 
 
 class DaskWorkers(Workers):
@@ -141,8 +145,16 @@ class DaskWorkers(Workers):
         self.link = _dashboard_of(client)
 
     def send(self, call: bytes) -> Any:
-        """Bring the call to each worker once."""
-        return self._asked(lambda: self._executor.scatter(call, broadcast=True, hash=False))
+        """Bring the call to each worker once.
+
+        It is the result of a task, which Dask computes again if its workers die. What is scattered
+        would be lost then; and a worker that dies while it is scattered to all keeps Dask's
+        scheduler waiting for it without end.
+        """
+        name = f"aimz_lab-call-{uuid.uuid4().hex}"
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Sending large graph")
+            return self._asked(lambda: self._executor.submit(held, call, key=name, pure=False))
 
     def submit(self, header: Header, call: Any, part: Part) -> PartFuture:
         """Begin a part; a worker that dies costs time, as another one then computes it."""
@@ -255,8 +267,15 @@ def _is_done(future: Any) -> bool:
     return True
 
 
-def _settle(future: PartFuture) -> None:
+def _end_of(future: PartFuture) -> BaseException | None:
+    """Wait until a part is not computed any more; return its error.
+
+    An interrupt ends workers too, and is an error of the part then; raised here, it would keep the
+    call from waiting for the others.
+    """
+    if not hasattr(future, "exception"):
+        return None
     try:
-        future.result()
-    except Exception:  # noqa: BLE001  the call has failed already
-        return
+        return future.exception()
+    except (CancelledError, FutureTimeoutError):
+        return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import threading
+import time
 from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
 from dataclasses import replace
 
@@ -284,3 +285,27 @@ def test_the_last_line_of_progress_says_who_computed(im, threads, capsys, monkey
     assert re.search(
         r"row 1,500 of 1,500 .* in .* workers?: \d.* parts\n$", capsys.readouterr().err
     )
+
+
+@pytest.mark.filterwarnings("ignore::aimz_lab.errors.OutputWarning")
+def test_an_interrupt_waits_until_no_worker_writes(im, threads, tmp_path):
+    """A terminal interrupts the workers too; one that still writes would leave its folder."""
+    begun = []
+
+    class Interrupted:
+        def submit(self, function, *rest):
+            begun.append(threads.submit(self._late, len(begun), function, *rest))
+            return begun[-1]
+
+        @staticmethod
+        def _late(number, function, *rest):
+            if number == 0:
+                raise KeyboardInterrupt
+            time.sleep(0.3)
+            return function(*rest)
+
+    with pytest.raises(KeyboardInterrupt):
+        im.predict(X, executor=Interrupted(), output_dir=tmp_path, batch_size=256, progress=False)
+    assert len(begun) > 1
+    assert all(future.done() for future in begun)
+    assert list(tmp_path.iterdir()) == []
