@@ -138,8 +138,7 @@ def train(script: str | Path, arguments: Sequence[str] = (), *, processes: int) 
             for printer in printers:
                 printer.join(1.0)
     if failed is not None:
-        rank, code = failed
-        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"failed with {code}"
+        rank, how = failed
         msg = (
             f"Process {rank} of {processes} {how}; the others were ended. A run that wrote "
             "checkpoints goes on with resume=, on any number of processes."
@@ -183,15 +182,22 @@ def _ends_at_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _wait(members: Sequence[subprocess.Popen]) -> tuple[int, int] | None:
-    """Wait for all; after a failure give the others a while. Return the first failure."""
+def _wait(members: Sequence[subprocess.Popen]) -> tuple[int, str] | None:
+    """Wait for all; after a failure give the others a while. Return who failed first, and how."""
     failed, deadline = None, float("inf")
     while any(member.poll() is None for member in members) and time.monotonic() < deadline:
         if failed is None:
             failed = _first_failure(members)
             deadline = deadline if failed is None else time.monotonic() + _GRACE_S
         time.sleep(0.05)
-    return failed or _first_failure(members)
+    failed = failed or _first_failure(members)
+    if failed is None:
+        return None
+    rank, code = failed
+    silent = [rank for rank, member in enumerate(members) if member.poll() is None]
+    if silent and _is_consequence(code):
+        return silent[0], "did not answer any more, and was ended by SIGKILL"
+    return rank, f"was ended by {signal.Signals(-code).name}" if code < 0 else f"failed with {code}"
 
 
 def _first_failure(members: Sequence[subprocess.Popen]) -> tuple[int, int] | None:
