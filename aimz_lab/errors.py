@@ -112,6 +112,10 @@ class OptionalDependencyError(AimzLabError, ImportError):
     """An optional package is missing; the message names the extra that installs it."""
 
 
+class TrustError(AimzLabError, RuntimeError):
+    """A report found that a model, or its posterior, is not to be used as it is."""
+
+
 class AimzLabWarning(UserWarning):
     """Base class of the warnings of this package."""
 

@@ -23,11 +23,17 @@ from numpyro.infer.svi import SVIState
 from aimz_lab.calls import keyword_names, public
 from aimz_lab.data import as_typed_key
 from aimz_lab.data.checks import check_padding, check_positive_int
+from aimz_lab.data.groups import GroupBy
 from aimz_lab.data.memory import memory_explained
 from aimz_lab.data.options import check_flag, check_mapping, check_path, check_text
-from aimz_lab.effects import estimate_effect
-from aimz_lab.effects.contrasts import check_same_scale
+from aimz_lab.effects.contrasts import check_same_scale, contrast_trees
+from aimz_lab.effects.decisions import Benefits, Costs, Decision, check_actions, decide
+from aimz_lab.effects.effect_kind import EffectKind, arguments_of, effect_kind
 from aimz_lab.effects.effect_tree import as_effect
+from aimz_lab.effects.measures import Contrast
+from aimz_lab.effects.overlap import Overlap, columns_of, overlap
+from aimz_lab.effects.placebo import Placebo, check_outcomes, placebo, with_treatment
+from aimz_lab.effects.row_groups import row_groups
 from aimz_lab.effects.scenarios import (
     CallArguments,
     can_share_a_pass,
@@ -35,6 +41,7 @@ from aimz_lab.effects.scenarios import (
     computed_scenarios,
     options_of_the_pass,
 )
+from aimz_lab.effects.sweep import Swept, averages_over, check_sweep
 from aimz_lab.errors import (
     AimzLabWarning,
     ArgumentError,
@@ -85,7 +92,7 @@ from aimz_lab.predictive.call import FittedKernel, predict_request, predictive_g
 from aimz_lab.predictive.forecast import SUMMARISE
 from aimz_lab.predictive.predictor import Predictor
 from aimz_lab.predictive.reducers import (
-    GroupBy,
+    Reducer,
     ReduceSpec,
     check_alone,
     check_tree_for_groups,
@@ -100,6 +107,12 @@ from aimz_lab.system.forks import check_can_compute
 from aimz_lab.system.running_cell import check_cell_goes_on
 from aimz_lab.tables.table_call import TableCall, tables_module
 from aimz_lab.tracebacks import warn
+from aimz_lab.trust.before_fit import CheckReport, Preflight, check, check_readable_again
+from aimz_lab.trust.calibration import CalibrationOptions, CalibrationReport, calibrate
+from aimz_lab.trust.columns import column_notes
+from aimz_lab.trust.diagnosis import DiagnosisOptions, Examined, TrustReport, diagnose
+from aimz_lab.trust.refinement import Refine
+from aimz_lab.trust.rows_to_examine import rows_of
 from aimz_lab.types import (
     Arguments,
     Coords,
@@ -1473,11 +1486,23 @@ class ImpactModel:
         *,
         on_batch: bool = False,
         reduce: ReduceSpec | None = None,
+        contrast: Contrast = "difference",
+        by: GroupBy | None = None,
+        weights: str | ArrayLike | None = None,
+        subset: str | ArrayLike | None = None,
+        average: bool | None = None,
     ) -> xr.DataTree:
-        """Effect of an intervention: its draws minus those of the baseline, with the same noise.
+        """Effect of an intervention against a baseline, draw by draw, with the same noise.
 
         Two scenarios given by their arguments are computed side by side in one pass, which keeps
-        only the difference.
+        only their contrast. By default that is the difference on each row.
+
+        An average effect is the contrast of the averages: for each draw, both scenarios are
+        averaged over the rows, and these averages are contrasted. ``"ratio"`` is the average under
+        the intervention over that under the baseline; ``"percent"`` is ``100 * (ratio - 1)``;
+        ``"odds_ratio"`` is of the averages of flags or probabilities. For the difference this is
+        the mean of the rows' effects; a mean of the rows' ratios is another number, which rows with
+        a small baseline rule. No row of an average is kept.
 
         Args:
             output_baseline: Predictions of the baseline; or, with a table, its data frame.
@@ -1486,18 +1511,30 @@ class ImpactModel:
             args_intervention: Arguments of :meth:`predict` for the intervention.
             on_batch: Use :meth:`predict_on_batch`.
             reduce: Reducers of the effect, as in :meth:`predict`; for scenarios given by arguments.
+            contrast: ``"difference"``, ``"ratio"``, ``"percent"``, ``"odds_ratio"``, or a function
+                of the baseline and the intervention: arrays of averages.
+            by: Average within groups: the name of a column or argument, one label per row, or
+                several of either, which are crossed.
+            weights: Such a name, or one weight per row, for the average.
+            subset: Such a name, or one flag per row: the rows that count. The effect on the treated
+                is that with ``subset=df.treated == 1``, as observed.
+            average: Whether to average over the rows; by default, if ``by``, ``weights`` or
+                ``subset`` are given, or the contrast is not the difference. With False, such a
+                contrast is taken row by row, of sites with expected values.
 
         Returns:
-            The effect by site in the predictive group, and the posterior. Of outputs that are
-            stored, the attributes ``artifact_path_baseline`` and ``artifact_path_intervention``
-            name the stores.
+            The effect by site in the predictive group, and the posterior. An average has the groups
+            in place of the rows. Of outputs that are stored, the attributes
+            ``artifact_path_baseline`` and ``artifact_path_intervention`` name the stores.
 
         Raises:
             NotFittedError: If a scenario has to be computed, and there is no posterior.
             ArgumentError: If a scenario has neither output nor arguments, or both; if an output is
-                no tree; or if the scenarios differ in ``reduce``, or in the scale of the output.
+                no tree; if the scenarios differ in ``reduce``, or in the scale of the output; or if
+                a column does not exist, or differs between them.
             CallError: If arguments are no mapping, lack ``X``, or do not fit :meth:`predict`.
-            DataError: If the scenarios differ in shape, or label their rows differently.
+            DataError: If the scenarios differ in shape, or label their rows differently; if groups
+                or weights do not fit the rows; or if the contrast is not defined, as a ratio to 0.
 
         Warns:
             OutputWarning: If the scenarios are not paired.
@@ -1506,6 +1543,9 @@ class ImpactModel:
             >>> effect = im.estimate_effect(args_baseline={"X": X}, args_intervention={"X": X + 1})
             >>> effect.posterior_predictive.y.shape
             (1, 1000, 40)
+            >>> sides = {"args_baseline": {"X": X}, "args_intervention": {"X": X + 1}}
+            >>> im.estimate_effect(**sides, by=np.sign(X)).posterior_predictive.y.dims
+            ('chain', 'draw', 'group')
         """
         on_batch = check_flag("on_batch", on_batch)
         if self._table is not None:
@@ -1520,10 +1560,12 @@ class ImpactModel:
         if any(output is None for output in outputs):
             moment.fitted("estimate_effect", self._running)
         check_scenarios(outputs, args, on_batch=on_batch)
+        inputs = list(map(arguments_of, outputs, args))
+        kind = effect_kind(contrast, by, weights, subset, average, inputs)
         computed = any(output is not None for output in outputs)
         if not (computed or on_batch) and can_share_a_pass(*args):
             with one_moment(self, moment):
-                return as_effect(self._effect_in_one_pass(*args, reduce))
+                return as_effect(self._effect_in_one_pass(*args, reduce, kind))
         if reduce is not None:
             msg = (
                 "reduce= works on two scenarios given by their arguments, with one rng_key and the "
@@ -1535,8 +1577,223 @@ class ImpactModel:
             args = tuple(each and {**each, "return_datatree": True} for each in args)
             predict = self.predict_on_batch
         with self._keys.on_demand() as new_key, one_moment(self, moment):
-            effect = estimate_effect(*computed_scenarios(predict, outputs, args, new_key))
-        return as_effect(effect)
+            both = computed_scenarios(predict, outputs, args, new_key)
+            return as_effect(contrast_trees(*both, kind))
+
+    def sweep(
+        self,
+        name: str,
+        grid: ArrayLike,
+        X: Any,
+        *,
+        of: Swept | None = None,
+        reference: Any = None,
+        contrast: Contrast = "difference",
+        by: GroupBy | None = None,
+        weights: str | ArrayLike | None = None,
+        subset: str | ArrayLike | None = None,
+        rng_key: jax.Array | None = None,
+        **kwargs: Any,
+    ) -> xr.DataTree:
+        """Average outcome at each value of one input: the dose-response, with common noise.
+
+        At each value of the grid all rows get that value, and each draw is averaged over the rows;
+        no row is kept. :func:`aimz_lab.lab.plot_effect` draws the result with its bands, and
+        :func:`aimz_lab.summarize_effect` puts them into numbers.
+
+        Args:
+            name: A column of ``X``, an argument of the kernel, or a site.
+            grid: Its values: numbers, or levels of a category.
+            X: As in :meth:`predict`.
+            of: ``"column"``, ``"argument"`` or ``"site"``, where the name is more than one.
+            reference: A value to compare the others with; by default the averages themselves.
+            contrast: The measure of that comparison, as in :meth:`estimate_effect`.
+            by: Groups of rows, as in :meth:`estimate_effect`.
+            weights: Weights of rows, likewise.
+            subset: The rows that count, likewise.
+            rng_key: Key of this call; split from the model's by default.
+            **kwargs: Further arguments of :meth:`predict` and of the kernel.
+
+        Returns:
+            The averages by site, for each draw and value of the grid, and the posterior.
+
+        Raises:
+            NotFittedError: If there is no posterior.
+            ArgumentError: If the name is not known or not clear, or a value is not allowed.
+            CallError: If arguments do not fit :meth:`predict`.
+            DataError: If the data, groups or weights do not fit together.
+
+        Warns:
+            OutputWarning: If a value is far outside of the training data.
+
+        Example:
+            >>> doses = im.sweep("X", [0.0, 0.5, 1.0], X)
+            >>> doses.posterior_predictive.y.dims
+            ('chain', 'draw', 'X')
+        """
+        check_can_compute("sweep")
+        moment = self._moment()
+        moment.fitted("sweep", self._running)
+        given = {"X": X, **kwargs}
+        sites = None if self.kernel_spec is None else self.kernel_spec.sites
+        sweep = check_sweep(name, grid, given, sites, of, reference, contrast, self._kernel)
+        reduce = averages_over(row_groups(by, weights, subset, [given]))
+        calls = [sweep.arguments(given, value) for value in sweep.values()]
+        with self._keys.one(rng_key) as key:
+            return sweep.tree(self._paired(key, moment, calls, [reduce] * len(calls)))
+
+    def decide(
+        self,
+        actions: Mapping[str, Any],
+        *,
+        benefits: Benefits = 1.0,
+        costs: Costs = 0.0,
+        budget: float | None = None,
+        site: str | None = None,
+        prob: float = 0.94,
+        rng_key: jax.Array | None = None,
+    ) -> Decision:
+        """Decide between actions by expected utility: for all rows alike, and for each row.
+
+        The utility of an action on a row is the benefit of its outcome minus its cost. All actions
+        have the same noise. The rows of the data are the population that is decided on.
+
+        Args:
+            actions: Two or more actions by name, each a data frame or arguments of :meth:`predict`;
+                the first is what is done now.
+            benefits: Utility of one unit of the outcome: a number, a column by its name, or one per
+                row; or a function from outcomes to utilities, of arrays of JAX.
+            costs: Cost on each row, in the units of utility: of every action but the first, or by
+                action; a number, a column by its name, or one per row.
+            budget: Most that the costs may add up to.
+            site: The outcome; by default the kernel's output.
+            prob: Share of the draws in the intervals.
+            rng_key: Key of this call; split from the model's by default.
+
+        Returns:
+            A table of the policies with their expected utility, the probability that each is best
+            and the regret; and the action of each row. It prints as a paragraph and the table.
+
+        Raises:
+            NotFittedError: If there is no posterior.
+            ArgumentError: If a value is not allowed, or a name is not known.
+            CallError: If there are fewer than two actions, or their arguments do not fit.
+            DataError: If costs or benefits do not fit the rows, or the budget pays for nothing.
+
+        Example:
+            >>> actions = {"none": {"X": X}, "all": {"X": X + 1}}
+            >>> im.decide(actions, costs=1.0, budget=10).choice.to_series().value_counts()["all"]
+            np.int64(10)
+        """
+        check_can_compute("decide")
+        moment, calls = self._moment(), check_actions(actions)
+        moment.fitted("decide", self._running)
+        with self._keys.one(rng_key) as key:
+            compute = partial(self._paired, key, moment)
+            return decide(compute, calls, benefits, costs, budget, site or self.param_output, prob)
+
+    def overlap(
+        self,
+        trained: Any,
+        scenario: Any,
+        *,
+        treatment: str | None = None,
+        limits: tuple[float, float] = (0.1, 0.9),
+    ) -> Overlap:
+        """Compare the rows of a scenario with the trained ones: what is extrapolated.
+
+        Args:
+            trained: The rows of the training: a data frame, an array, or the arguments by name.
+            scenario: The rows of the scenario, likewise.
+            treatment: A column with the treatment, of two values in the trained rows: their
+                propensities, given the other columns, show whom the data can compare.
+            limits: Propensities outside of these are extreme; Crump et al. (2009).
+
+        Returns:
+            A report with a paragraph, a table of the columns, and which rows are outside. With a
+            table of the model, the columns are those of its formulas but the outcome's.
+
+        Raises:
+            ArgumentError: If the treatment is no column of two values, or these are no rows.
+            DataError: If columns are missing, or values are not finite.
+
+        Example:
+            >>> report = im.overlap(X, X + 10)
+            >>> report.ok, bool(report.outside.all())
+            (False, True)
+        """
+        used = None if self._table is None else self._table.input_columns()
+        rows = [columns_of(each, self.param_input, used) for each in (trained, scenario)]
+        return overlap(*rows, treatment, limits)
+
+    def placebo(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        treatment: str,
+        levels: tuple[float, float] = (0, 1),
+        outcomes: Mapping[str, ArrayLike] | None = None,
+        outcome: str | None = None,
+        n: int = 10,
+        on_batch: bool = False,
+        fit: Mapping[str, Any] | None = None,
+        prob: float = 0.94,
+        rng_key: jax.Array | None = None,
+        **kwargs: Any,
+    ) -> Placebo:
+        """Train copies of the model where no effect can be, and see what effect they find.
+
+        Placebo treatments are the real one shuffled among the rows; placebo outcomes are given. The
+        model itself stays as it is.
+
+        Args:
+            X: Input, as in :meth:`fit`.
+            y: Output, as in :meth:`fit`.
+            treatment: The column or argument with the treatment.
+            levels: Its values in the baseline and in the intervention of the effect.
+            outcomes: Outcomes that the treatment cannot change, by name, one value per row; by
+                default the treatment is shuffled.
+            outcome: With a table, the column that these replace.
+            n: Number of shuffles, each of which trains a copy.
+            on_batch: Train by :meth:`fit_on_batch`.
+            fit: Further arguments of that training, such as ``{"epochs": 50}``.
+            prob: Share of the draws in the intervals.
+            rng_key: Key of this call; split from the model's by default.
+            **kwargs: Further kernel arguments.
+
+        Returns:
+            A table of average effects, real and placebo, with a paragraph.
+
+        Raises:
+            ArgumentError: If the treatment is not known, or a value is not allowed.
+            CallError: If ``outcomes`` or ``fit`` are no mappings, or arguments do not fit.
+            DataError: If the data does not fit together.
+
+        Example:
+            >>> def of_treatment(X, treated, y=None):
+            ...     effect = numpyro.sample("effect", dist.Normal())
+            ...     with numpyro.plate("row", len(X)):
+            ...         numpyro.sample("y", dist.Normal(effect * treated, 1.0), obs=y)
+            >>> guide = AutoNormal(of_treatment)
+            >>> svi = SVI(of_treatment, guide, numpyro.optim.Adam(0.1), Trace_ELBO())
+            >>> of_effect = ImpactModel(of_treatment, jax.random.key(0), svi=svi)
+            >>> treated = (X > 0).astype(float)
+            >>> steps = {"num_steps": 50, "num_samples": 50}
+            >>> found = of_effect.placebo(
+            ...     X, y, treated=treated, treatment="treated", n=2, on_batch=True, fit=steps
+            ... )
+            >>> found.table.index.tolist()
+            ['real', 'placebo 1', 'placebo 2']
+        """
+        check_can_compute("placebo")
+        on_batch, outcomes = check_flag("on_batch", on_batch), check_outcomes(outcomes)
+        options = {"progress": False, **check_mapping("fit", fit, "arguments of fit by name")}
+        given = {"X": X, **({} if y is None else {self.param_output: y}), **kwargs}
+        effect_of = partial(self._retrained_effect, treatment, levels, on_batch, options)
+        output = outcome or self.param_output
+        with self._keys.one(rng_key) as key:
+            return placebo(effect_of, given, treatment, outcomes, n, key, output, prob)
 
     def summary(self, sites: Sequence[str] | None = None, *, prob: float = 0.94) -> pd.DataFrame:
         """Summarise the posterior in a table, a row for each entry of each site.
@@ -1563,6 +1820,249 @@ class ImpactModel:
         fitted = self._fitted("summary")
         are_chains = bool(fitted.posterior.stats) or fitted.posterior.num_chains > 1
         return summary_table(self.posterior_tree, sites, prob, are_chains=are_chains)
+
+    def diagnose(
+        self,
+        X: Any,
+        y: Shaped[ArrayLike, "row ..."] | None = None,
+        *,
+        num_draws: int = 1000,
+        batch_size: int | None = None,
+        refine: Refine | None = None,
+        rng_key: jax.Array | None = None,
+        rows: RowDependence = "auto",
+        allow_nonfinite: bool = False,
+        by_row: Iterable[str] = (),
+        shared: Iterable[str] = (),
+        kernel_kwargs: Arguments | None = None,
+        **kwargs: Any,
+    ) -> TrustReport:
+        """Whether the posterior can be trusted: one verdict, its reasons, and what to do next.
+
+        After SVI it draws from the guide anew and asks how far these draws are from the posterior:
+        k-hat of the ratios of joint density and guide (Yao et al. 2018), means and standard
+        deviations reweighted by them, and leave-one-out with the correction for approximate
+        posteriors (Magnusson et al. 2019). After MCMC it judges R-hat, effective draws, divergences
+        and E-BFMI. Of any posterior it judges predictive p-values and calibration, and of a run
+        whether its loss settled. What cannot be known (a point estimate, draws from elsewhere) is
+        said so, and is amber.
+
+        The target is the kernel with each row once, whatever ``scale=`` it was trained with. The
+        density of all rows is summed in blocks, so that memory does not grow with them; beyond
+        1,000 rows, leave-one-out and calibration take a sample.
+
+        Args:
+            X: The rows of the training, as in :meth:`fit`; a stream is read several times.
+            y: Their output; comes with the batches otherwise.
+            num_draws: Draws to make from the guide, 100 at least.
+            batch_size: Rows whose density is summed at a time; by default up to 4,096.
+            refine: ``"importance"`` resamples the guide's draws by their importance; ``"nuts"``
+                runs four short chains that begin at them, on all rows. The report then has the
+                draws, side by side with the guide's.
+            rng_key: Key of this call; split from the model's by default.
+            rows: As in :meth:`fit`.
+            allow_nonfinite: Accept NaN and infinite values in the data.
+            by_row: As in :meth:`fit`.
+            shared: As in :meth:`fit`.
+            kernel_kwargs: Kernel arguments whose names this method uses itself.
+            **kwargs: Further kernel arguments, as in :meth:`fit`.
+
+        Returns:
+            The report, with ``verdict``, ``level``, ``ok``, ``raise_if_bad()`` and ``table``;
+            :func:`aimz_lab.lab.plot_trust` draws it. The summary of the last run shows its verdict.
+
+        Raises:
+            NotFittedError: If there is no posterior.
+            ArgumentError: If a value is not allowed.
+            CallError: If arguments are missing, unknown or doubled.
+            DataError: If the data does not fit together or is not finite, or the rows are known to
+                be others than those of the training.
+            DataTypeError: If the rows come from a generator, which can be read only once.
+            SiteError: With ``refine="nuts"``, if the chains have no finite draws.
+            OptionalDependencyError: If arviz-stats is missing.
+
+        Example:
+            The guide is good, and the kernel is not: it expects noise, and this output has none.
+
+            >>> report = im.diagnose(X, y)
+            >>> report["k-hat"].level, report["calibration"].level, report.ok
+            ('green', 'red', False)
+        """
+        self._own_keywords.check(type(self).diagnose, locals())
+        check_can_compute("diagnose")
+        options = partial(DiagnosisOptions, num_draws, batch_size, rows, refine)
+        fitted = self._fitted("diagnose")
+        with self._keys.one(rng_key) as key, self._explained():
+            model = self._examined(
+                fitted,
+                X,
+                y,
+                kwargs,
+                kernel_kwargs,
+                key=key,
+                rows=rows,
+                batch_size=batch_size,
+                allow_nonfinite=allow_nonfinite,
+                by_row=by_row,
+                shared=shared,
+            )
+            report = diagnose(model, options(key))
+        if self._last_run is not None:
+            self._last_run.trust = report.verdict
+        return report
+
+    def check(
+        self,
+        X: Any,
+        y: Shaped[ArrayLike, "row ..."] | None = None,
+        *,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        num_steps: int | None = None,
+        num_samples: int = 1000,
+        scale: Scale = "auto",
+        n_obs: int | None = None,
+        rows: RowDependence = "auto",
+        allow_nonfinite: bool = False,
+        by_row: Iterable[str] = (),
+        shared: Iterable[str] = (),
+        kernel_kwargs: Arguments | None = None,
+        **kwargs: Any,
+    ) -> CheckReport:
+        """Preflight: what would go wrong in a fit, and how long it and a prediction would take.
+
+        A copy of the model is trained for about a second and predicts some rows. So whatever
+        :meth:`fit` would refuse or warn of is found: shapes, values that are not finite, indices
+        out of range, rows that depend on one another, guides that cannot learn from batches. Beside
+        it are judged the weight of a batch's rows, how it is known that rows may be cut, columns
+        that are constant, collinear or of other scales, and the range of prior predictive draws.
+        The model does not change. :meth:`fit` looks at the columns by itself, and notes what it
+        finds in ``last_run.notes``.
+
+        Args:
+            X: As in :meth:`fit`; no generator, which could be read only once.
+            y: As in :meth:`fit`.
+            batch_size: As in :meth:`fit`.
+            epochs: As in :meth:`fit`, for the forecast.
+            num_steps: Steps of :meth:`fit_on_batch`, to check that in place of :meth:`fit`; a model
+                that does MCMC needs none.
+            num_samples: As in :meth:`fit`, for the forecast.
+            scale: As in :meth:`fit`.
+            n_obs: As in :meth:`fit`.
+            rows: As in :meth:`fit`.
+            allow_nonfinite: As in :meth:`fit`.
+            by_row: As in :meth:`fit`.
+            shared: As in :meth:`fit`.
+            kernel_kwargs: Kernel arguments whose names this method uses itself.
+            **kwargs: Further kernel arguments, as in :meth:`fit`.
+
+        Returns:
+            The report, with ``verdict``, ``level``, ``ok``, ``raise_if_bad()`` and ``forecast``:
+            seconds and bytes of the fit, and of a prediction with ``store="memory"``.
+
+        Raises:
+            DataTypeError: If the rows come from a generator, which can be read only once.
+            BusyError: If another call changes the model, such as a fit on another thread.
+
+        Example:
+            >>> report = im.check(X, y, batch_size=20, epochs=100)
+            >>> report["scaling"].text
+            'in the ELBO, rows x N / B = 2'
+        """
+        self._own_keywords.check(type(self).check, locals())
+        check_can_compute("check")
+        check_readable_again(X)
+        data = {"allow_nonfinite": allow_nonfinite, "by_row": by_row, "shared": shared}
+        options = {**data, "num_samples": num_samples, "kernel_kwargs": kernel_kwargs, **kwargs}
+        trial = copy.deepcopy(self)
+        if isinstance(self._inference, MCMC) or num_steps is not None:
+            steps = {} if num_steps is None else {"num_steps": num_steps}
+            fit = partial(trial.fit_on_batch, X, y, progress=False, **steps, **options)
+        else:
+            batches = {"batch_size": batch_size, "epochs": epochs, "scale": scale, "n_obs": n_obs}
+            fit = partial(trial.fit, X, y, rows=rows, progress=False, **batches, **options)
+        return check(
+            Preflight(
+                trial,
+                self._kernel,
+                trial._inference,
+                lambda callbacks: fit(callbacks=callbacks),
+                partial(trial._trial_request, rows_of(X), y, kwargs, kernel_kwargs, **data),
+                trial._predictor,
+                scale,
+                rows,
+            )
+        )
+
+    def calibrate(
+        self,
+        X: Any,
+        n: int = 200,
+        *,
+        num_steps: int = 2000,
+        num_draws: int = 99,
+        rng_key: jax.Array | None = None,
+        allow_nonfinite: bool = False,
+        by_row: Iterable[str] = (),
+        shared: Iterable[str] = (),
+        kernel_kwargs: Arguments | None = None,
+        **kwargs: Any,
+    ) -> CalibrationReport:
+        """Whether the inference finds what it was given: simulation-based calibration.
+
+        For each replication the kernel draws its latent sites and an output from the prior, the
+        inference fits that output, and the true values are ranked among its draws. If the inference
+        is right, ranks are uniform (Talts et al. 2018); simultaneous bands of Säilynoja et al.
+        (2022) judge that. All replications run in one compiled program, many side by side. Latent
+        sites with one value per row are not ranked. The model itself is not changed, and needs no
+        fit.
+
+        Args:
+            X: Input of all rows, as in :meth:`fit_on_batch`; the output is simulated.
+            n: Number of replications, 20 at least.
+            num_steps: SVI steps on all rows of each replication, all from the same start. Of MCMC,
+                each is one chain with the warm-up of the inference object.
+            num_draws: Posterior draws among which a true value is ranked, 20 at least. Chains are
+                thinned to as many.
+            rng_key: Key of this call; split from the model's by default.
+            allow_nonfinite: Accept NaN and infinite values in the data.
+            by_row: As in :meth:`fit`.
+            shared: As in :meth:`fit`.
+            kernel_kwargs: Kernel arguments whose names this method uses itself.
+            **kwargs: Further kernel arguments, as in :meth:`fit`.
+
+        Returns:
+            The report, with ``verdict``, ``level``, ``ok``, ``raise_if_bad()``, and the ranks and
+            p-values of each entry in ``ranks`` and ``table``.
+
+        Raises:
+            ArgumentError: If a value is not allowed.
+            CallError: If arguments are missing, unknown or doubled.
+            DataTypeError: If the rows come as a stream.
+            KernelError: If no latent site is shared by all rows, or a prior cannot be drawn from.
+            GuideError: If the guide keeps the data that it was set up with, as
+                ``AutoLaplaceApproximation`` does.
+
+        Example:
+            >>> im.calibrate(X, 50, num_steps=300).ok
+            True
+        """
+        self._own_keywords.check(type(self).calibrate, locals())
+        options = CalibrationOptions(n, num_steps, num_draws)
+        check_can_compute("calibrate")
+        with self._keys.one(rng_key) as key, self._explained():
+            request = self._request(
+                rows_of(X),
+                kwargs,
+                kernel_kwargs,
+                key=key,
+                moment=Moment(self._trained, self._table),
+                group="prior_predictive",
+                allow_nonfinite=allow_nonfinite,
+                by_row=by_row,
+                shared=shared,
+            )
+            return calibrate(request, self._inference, key, options)
 
     def describe(self) -> JsonObject:
         """Describe the model in plain values: its kernel and sites, its training, its draws.
@@ -1808,6 +2308,9 @@ class ImpactModel:
         if encoder is not None and fit.run.guide is not None:
             learned = self._table.learned(encoder)
             fit.run.axis_labels = partial(learned.axis_labels, fit.spec, fit.schema)
+        if fit.data.in_memory:
+            notes = column_notes(fit.data.rows, fit.data.columns, self.param_output)
+            fit.run.notes.extend(notes)
         before, self._last_run = self._last_run, fit.run
 
         def refuse() -> None:
@@ -1997,8 +2500,81 @@ class ImpactModel:
             tuple(trained.spec.sites) if trained.spec else (),
         )
 
+    def _examined(
+        self,
+        fitted: Fitted,
+        inputs: Any,
+        outputs: Any,
+        kwargs: CallArguments,
+        kernel_kwargs: Arguments | None,
+        **options: Any,
+    ) -> Examined:
+        """Return the parts of the model that a report reads."""
+        inputs = rows_of(inputs)
+
+        def request(
+            posterior: Posterior, group: Group, reduce: Mapping[str, Reducer] | None
+        ) -> Request:
+            own = {"outputs": outputs} if group == "log_likelihood" else {}
+            if group != "log_likelihood":
+                own = {"return_sites": self.param_output, "output_scale": "model"}
+            drawn = replace(fitted, posterior=posterior)
+            moment = Moment(replace(self._trained, fitted=drawn), self._table)
+            return self._request(
+                inputs,
+                kwargs,
+                kernel_kwargs,
+                moment=moment,
+                group=group,
+                reduce=reduce,
+                **own,
+                **options,
+            )
+
+        return Examined(
+            self._kernel,
+            self._learner,
+            self._inference,
+            self._trained,
+            fitted,
+            self._last_run,
+            self._predictor,
+            request,
+            lambda posterior: self._labelled(posterior, posterior.draws),
+        )
+
+    def _trial_request(
+        self,
+        inputs: Any,
+        outputs: Any,
+        kwargs: CallArguments,
+        kernel_kwargs: Arguments | None,
+        group: Group,
+        **options: Any,
+    ) -> Request:
+        """Return the request of a call for its rows, or for draws of the output."""
+        is_prior = group == "prior_predictive"
+        own = {"return_sites": self.param_output, "output_scale": "model"}
+        if group == "log_likelihood":
+            own = {"outputs": outputs}
+        own |= {"num_draws": 200} if is_prior else {}
+        return self._request(
+            inputs,
+            kwargs,
+            kernel_kwargs,
+            key=self.rng_key,
+            moment=Moment(self._trained, self._table),
+            group=group,
+            **own,
+            **options,
+        )
+
     def _effect_in_one_pass(
-        self, baseline: CallArguments, intervention: CallArguments, reduce: ReduceSpec | None
+        self,
+        baseline: CallArguments,
+        intervention: CallArguments,
+        reduce: ReduceSpec | None,
+        kind: EffectKind,
     ) -> xr.DataTree:
         """Compute both scenarios in one pass, with the key of either, or a new one."""
         named = baseline.get("rng_key"), intervention.get("rng_key")
@@ -2012,7 +2588,46 @@ class ImpactModel:
                 for args in (baseline, intervention)
             ]
             check_same_scale(*(request.output_scale for request in requests))
-            return self._predictor.effect(*requests)
+            requests[1] = kind.in_one_pass(requests[1])
+            return kind.named(self._predictor.effect(*requests), requests[1].group)
+
+    def _retrained_effect(
+        self,
+        treatment: str,
+        levels: tuple[float, float],
+        on_batch: bool,
+        options: Mapping[str, Any],
+        given: Mapping[str, Any],
+        key: jax.Array,
+    ) -> np.ndarray:
+        """Train a copy from the beginning, and return draws of its average effect."""
+        anew = copy.deepcopy(self)
+        anew._trained = Trained()
+        rows = dict(given)
+        inputs, outputs = rows.pop("X"), rows.pop(self.param_output, None)
+        train = anew.fit_on_batch if on_batch else anew.fit
+        train(inputs, outputs, rng_key=key, **options, **rows)
+        rows["X"] = inputs
+        sides = [with_treatment(rows, treatment, level) for level in levels]
+        effect = anew.estimate_effect(
+            args_baseline={**sides[0], "rng_key": key}, args_intervention=sides[1], average=True
+        )
+        return effect["posterior_predictive"][self.param_output].values.ravel()
+
+    def _paired(
+        self,
+        key: jax.Array,
+        moment: Moment,
+        calls: Sequence[CallArguments],
+        reduces: Sequence[ReduceSpec],
+        combine: Callable | None = None,
+    ) -> list[xr.DataTree]:
+        """Compute the summaries of scenarios with one key, one after the other."""
+        requests = [
+            self._scenario({**call, "rng_key": key, "reduce": reduce}, moment)
+            for call, reduce in zip(calls, reduces, strict=True)
+        ]
+        return [self._predictor.predict(replace(one, combine=combine)) for one in requests]
 
     def _scenario(self, args: CallArguments, moment: Moment) -> Request:
         """Return the request of :meth:`predict` with these arguments."""

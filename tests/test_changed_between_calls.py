@@ -11,7 +11,7 @@ import numpyro
 import numpyro.distributions as dist
 import pytest
 from numpyro import handlers
-from numpyro.infer import MCMC, NUTS, SVI, Predictive, Trace_ELBO
+from numpyro.infer import HMC, MCMC, SVI, Predictive, Trace_ELBO
 from numpyro.infer.autoguide import AutoMultivariateNormal, AutoNormal
 from numpyro.infer.util import log_likelihood
 
@@ -252,7 +252,8 @@ def test_chains_take_the_value_of_now(monkeypatch):
         with numpyro.plate("row", X.shape[0]):
             numpyro.sample("y", dist.Normal(mean + 0 * X, 1.0), obs=y)
 
-    sampler = MCMC(NUTS(kernel), num_warmup=200, num_samples=500, progress_bar=False)
+    steps = HMC(kernel, num_steps=5, trajectory_length=None)
+    sampler = MCMC(steps, num_warmup=200, num_samples=500, progress_bar=False)
     im = ImpactModel(kernel, jax.random.key(0), inference=sampler)
     for factor in (1.0, 5.0):
         monkeypatch.setattr("tests.test_changed_between_calls.FACTOR", factor)

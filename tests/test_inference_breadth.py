@@ -20,8 +20,8 @@ from numpyro.contrib.module import (
     random_nnx_module,
 )
 from numpyro.infer import (
+    HMC,
     MCMC,
-    NUTS,
     SVI,
     Predictive,
     RenyiELBO,
@@ -281,7 +281,7 @@ def test_discrete_latents_are_summed_out():
 @pytest.mark.slow
 def test_draws_of_another_sampler_keep_their_chains():
     mcmc = MCMC(
-        NUTS(kernels.regression),
+        HMC(kernels.regression, num_steps=3, trajectory_length=None),
         num_warmup=100,
         num_samples=50,
         num_chains=2,

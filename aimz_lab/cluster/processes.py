@@ -18,6 +18,7 @@ from typing import IO
 
 import jax
 
+from aimz_lab.calls import public
 from aimz_lab.data.checks import check_positive_int
 from aimz_lab.errors import ArgumentError, ClusterError
 
@@ -30,6 +31,7 @@ _GRACE_S = 2.0 * HEARTBEAT_S
 _COORDINATOR, _SIZE, _RANK = "AIMZ_LAB_COORDINATOR", "AIMZ_LAB_PROCESSES", "AIMZ_LAB_RANK"
 
 
+@public
 def join(
     coordinator: str | None = None, *, processes: int | None = None, rank: int | None = None
 ) -> None:
@@ -71,6 +73,7 @@ def join(
         raise ClusterError(msg) from error
 
 
+@public
 def run_script(script: str | Path, arguments: Sequence[str] = ()) -> None:
     """Join the other processes, and run a script as one of them.
 
@@ -97,6 +100,7 @@ def run_script(script: str | Path, arguments: Sequence[str] = ()) -> None:
         os._exit(1)
 
 
+@public
 def train(script: str | Path, arguments: Sequence[str] = (), *, processes: int) -> None:
     """Run a training script in several processes of this machine.
 
@@ -195,7 +199,7 @@ def _wait(members: Sequence[subprocess.Popen]) -> tuple[int, str] | None:
         return None
     rank, code = failed
     silent = [rank for rank, member in enumerate(members) if member.poll() is None]
-    if silent and _is_consequence(code):
+    if silent and code == -signal.SIGABRT:
         return silent[0], "did not answer any more, and was ended by SIGKILL"
     return rank, f"was ended by {signal.Signals(-code).name}" if code < 0 else f"failed with {code}"
 

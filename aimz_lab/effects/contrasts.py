@@ -5,8 +5,15 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
+from jax.typing import ArrayLike
 
+from aimz_lab.calls import public
 from aimz_lab.data import labels_of_index
+from aimz_lab.data.groups import GroupBy
+from aimz_lab.effects.averages import average_contrast, by_draw, row_dim
+from aimz_lab.effects.effect_kind import EffectKind, arguments_of, effect_kind
+from aimz_lab.effects.measures import Contrast
+from aimz_lab.effects.row_groups import agreeing_labels
 from aimz_lab.errors import ArgumentError, DataError, OutputWarning
 from aimz_lab.predictive.results.datasets import origin_attrs
 from aimz_lab.tracebacks import warn
@@ -16,15 +23,33 @@ PREDICTIVE_GROUPS = ("posterior_predictive", "predictions", "prior_predictive")
 _PAIRING = ("rng_key", "shard_axis")
 
 
-def estimate_effect(baseline: xr.DataTree, intervention: xr.DataTree) -> xr.DataTree:
-    """Subtract a baseline from an intervention, draw by draw and row by row.
+@public
+def estimate_effect(
+    baseline: xr.DataTree,
+    intervention: xr.DataTree,
+    *,
+    contrast: Contrast = "difference",
+    by: GroupBy | None = None,
+    weights: ArrayLike | None = None,
+    subset: ArrayLike | None = None,
+    average: bool | None = None,
+) -> xr.DataTree:
+    """Contrast an intervention with a baseline, draw by draw: on each row, or on average.
 
-    Scenarios computed with one key have the same noise, so that the difference shows the
-    intervention alone.
+    Scenarios computed with one key have the same noise, so that the contrast shows the
+    intervention alone. An average effect is the contrast of the averages, as in
+    :meth:`aimz_lab.ImpactModel.estimate_effect`.
 
     Args:
         baseline: Predictive draws without the intervention.
         intervention: Predictive draws with it.
+        contrast: ``"difference"``, ``"ratio"``, ``"percent"``, ``"odds_ratio"``, or a function of
+            the baseline and the intervention.
+        by: One label per row, or several by name: the average of each group.
+        weights: One weight per row, for the average.
+        subset: One flag per row: the rows that count.
+        average: Whether to average over the rows; by default, if ``by``, ``weights`` or ``subset``
+            are given, or the contrast is not the difference.
 
     Returns:
         A tree with the predictive group that both share, and the posterior if there is one and the
@@ -34,8 +59,9 @@ def estimate_effect(baseline: xr.DataTree, intervention: xr.DataTree) -> xr.Data
     Raises:
         ArgumentError: If one is no tree, they share no predictive group or no site, their outputs
             are on different scales, or they hold summaries whose difference is not that of the
-            effect.
-        DataError: If a site's dimensions have other names or sizes, or other labels.
+            effect; or if an option is not allowed.
+        DataError: If a site's dimensions have other names or sizes, or other labels; or if the
+            contrast is not defined for an average.
 
     Warns:
         OutputWarning: If the draws are not paired (another key or sharding axis, or another
@@ -43,6 +69,25 @@ def estimate_effect(baseline: xr.DataTree, intervention: xr.DataTree) -> xr.Data
     """
     check_is_tree("baseline", baseline)
     check_is_tree("intervention", intervention)
+    inputs = [arguments_of(tree, None) for tree in (baseline, intervention)]
+    kind = effect_kind(contrast, by, weights, subset, average, inputs)
+    return contrast_trees(baseline, intervention, kind)
+
+
+def contrast_trees(
+    baseline: xr.DataTree, intervention: xr.DataTree, kind: EffectKind
+) -> xr.DataTree:
+    """Contrast two scenarios at hand; see :func:`estimate_effect`.
+
+    Args:
+        baseline: Predictive draws without the intervention.
+        intervention: Predictive draws with it.
+        kind: What the effect is.
+
+    Raises:
+        ArgumentError: If they do not belong together.
+        DataError: If they have other rows or labels.
+    """
     group = shared_group(baseline, intervention)
     before, after = baseline[group].to_dataset(), intervention[group].to_dataset()
     check_same_scale(before.attrs.get("output_scale"), after.attrs.get("output_scale"))
@@ -55,12 +100,13 @@ def estimate_effect(baseline: xr.DataTree, intervention: xr.DataTree) -> xr.Data
         raise ArgumentError(msg)
     for name in sites:
         _check_same_dims(name, before[name], after[name])
-        _check_has_draws(name, after[name])
+        _check_has_draws(name, after[name], kind)
         _check_same_labels(name, before[name], after[name])
     _warn_unpaired(baseline, intervention, group)
-    effect = {name: after[name].copy(data=_difference(before[name], after[name])) for name in sites}
+    kind.check_drawn(after.attrs.get("output"), sites)
+    effect = {name: _contrasted(before[name], after[name], after, kind) for name in sites}
     artifacts = _artifacts(baseline, intervention, group)
-    attrs = {**_call_attrs(before, after), **artifacts}
+    attrs = {**_call_attrs(before, after), **artifacts, **kind.attrs}
     groups = {group: xr.Dataset(effect, attrs=attrs)}
     if "posterior" in intervention and group != "prior_predictive":
         groups["posterior"] = intervention["posterior"].to_dataset()
@@ -123,6 +169,21 @@ def check_same_scale(before: object, after: object) -> None:
     raise ArgumentError(msg)
 
 
+def _contrasted(
+    before: xr.DataArray, after: xr.DataArray, group: xr.Dataset, kind: EffectKind
+) -> xr.DataArray:
+    """Return the contrast of a site, on each row or on average."""
+    if kind.groups is not None:
+        rows = row_dim(after, group, kind.groups.n_rows)
+        if rows in after.indexes:
+            known = labels_of_index(after.indexes[rows], named=False)
+            agreeing_labels({"by= or weights": [kind.groups.labels]}, known)
+        return average_contrast(before, after, rows, kind.groups, kind.measure)
+    if kind.contrast == "difference":
+        return after.copy(data=_difference(before, after))
+    return by_draw(before, after, kind.measure)
+
+
 def _difference(before: xr.DataArray, after: xr.DataArray) -> npt.ArrayLike:
     """Subtract without alignment, which would drop rows whose labels differ."""
     if before.dtype.kind in "bu":
@@ -161,9 +222,10 @@ def _check_same_dims(name: str, before: xr.DataArray, after: xr.DataArray) -> No
         raise DataError(msg)
 
 
-def _check_has_draws(name: str, site: xr.DataArray) -> None:
+def _check_has_draws(name: str, site: xr.DataArray, kind: EffectKind) -> None:
     """Refuse summaries over draws; of these, means alone may be subtracted."""
-    if not set(SAMPLE_DIMS) <= set(site.dims) and not str(name).endswith("_mean"):
+    is_mean = str(name).endswith("_mean") and kind.is_plain
+    if not set(SAMPLE_DIMS) <= set(site.dims) and not is_mean:
         msg = (
             f"{name!r} is a summary over draws, and a difference of such summaries is not the "
             "summary of the effect. Pass the draws (predict without reduce=), or let "

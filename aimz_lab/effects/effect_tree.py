@@ -59,7 +59,12 @@ def _average(tree: xr.DataTree) -> EffectSummary | None:
     draws = [site for site in sites if set(SAMPLE_DIMS) <= set(site.dims)]
     if not draws or len(draws) < len(sites) or sum(site.size for site in draws) > _MOST_VALUES:
         return None
+    attrs = tree[group].attrs
+    if "averaged" not in attrs and attrs.get("contrast", "difference") != "difference":
+        return None  # the mean of a ratio over rows is no average effect
     try:
+        if "averaged" in attrs:
+            return summarize_effect(tree[group].to_dataset())
         return summarize_effect(xr.Dataset(dict(map(_averaged, draws))))
     except AimzLabError:  # its store is gone, as reading it will say
         return None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Iterator, Sequence
+
 import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
@@ -10,13 +12,17 @@ from aimz_lab.calls import public
 from aimz_lab.data import to_host
 from aimz_lab.data.checks import is_integer
 from aimz_lab.data.options import real_number
+from aimz_lab.effects.asked import Asked, Direction
+from aimz_lab.effects.averages import PIECE_VALUES
 from aimz_lab.effects.contrasts import PREDICTIVE_GROUPS
 from aimz_lab.effects.effect_summary import EffectSummary
+from aimz_lab.effects.sentences import paragraph, verdict_of
 from aimz_lab.errors import ArgumentError
 from aimz_lab.predictive.reducers.intervals import narrowest_interval
 from aimz_lab.types import SAMPLE_DIMS, shown
 
 
+@public
 def hdi(draws: ArrayLike, prob: float = 0.94, axis: int = 0) -> np.ndarray:
     """Highest-density interval, as ``arviz_stats.hdi`` defines it by default.
 
@@ -65,28 +71,66 @@ def _checked_prob(prob: float) -> float:
 
 
 @public
-def summarize_effect(effect: xr.DataTree | xr.Dataset, prob: float = 0.94) -> EffectSummary:
-    """Summarise an effect over its draws.
+def summarize_effect(
+    effect: xr.DataTree | xr.Dataset,
+    prob: float = 0.94,
+    *,
+    direction: Direction | None = None,
+    delta: float | None = None,
+    rope: float | tuple[float, float] | None = None,
+) -> EffectSummary:
+    """Summarise an effect over its draws, in numbers and in a paragraph.
 
-    The standard deviation has ``S - 1`` in its denominator.
+    The standard deviation has ``S - 1`` in its denominator. The paragraph is the attribute ``text``
+    of each site.
 
     Args:
         effect: Result of :func:`estimate_effect`, or a dataset with chain and draw.
         prob: Share of the draws in the interval.
+        direction: ``"greater"`` adds ``p_greater``, the share of draws above ``delta``; ``"less"``
+            adds ``p_less``, the share below it.
+        delta: What the effect is compared with; by default no effect: 0, or 1 for a ratio and an
+            odds ratio.
+        rope: The region of practical equivalence (Kruschke, 2018): its ends, or the half of its
+            width around no effect. It adds ``p_rope``, the share of draws within, and a coordinate
+            ``{site}_verdict``: ``"relevant"`` if the interval lies outside, ``"negligible"`` if it
+            lies inside, else ``"undecided"``.
 
     Returns:
-        A dataset with, for each site, its ``mean``, ``sd`` and ends of the highest-density
-        interval, along a dimension ``summary``. It prints as a table; ``.table()`` is a data frame.
+        For each site its ``mean``, ``sd`` and ends of the highest-density interval, and what was
+        asked for, along a dimension ``summary``. It prints as a table; ``.table()`` is a data
+        frame.
 
     Raises:
         ArgumentError: If this is no tree and no dataset, there is no predictive group, a site has
-            no draws, or ``prob`` is not in (0, 1).
+            no draws, ``prob`` is not in (0, 1), or another value is not allowed.
 
     Example:
         >>> effect = im.estimate_effect(args_baseline={"X": X}, args_intervention={"X": X + 1})
         >>> average = effect.posterior_predictive.to_dataset().mean("obs")
         >>> bool(1 < summarize_effect(average).y.sel(summary="mean") < 3)
         True
+        >>> float(summarize_effect(average, direction="greater").y.sel(summary="p_greater"))
+        1.0
+    """
+    effect = draws_of(effect)
+    contrast = str(effect.attrs.get("contrast", "difference"))
+    asked = Asked.checked(_checked_prob(prob), contrast, direction, delta, rope)
+    found = {name: _summarize(site, asked) for name, site in effect.data_vars.items()}
+    for name, site in found.items():
+        site.attrs["text"] = paragraph(str(name), site, asked, effect[name])
+    summary = EffectSummary(found)
+    if asked.rope is None:
+        return summary
+    verdicts = {f"{name}_verdict": verdict_of(site, asked) for name, site in found.items()}
+    return summary.assign_coords(verdicts)
+
+
+def draws_of(effect: object) -> xr.Dataset:
+    """Return the dataset of an effect.
+
+    Raises:
+        ArgumentError: If there is none.
     """
     if isinstance(effect, xr.DataTree):
         group = next((name for name in PREDICTIVE_GROUPS if name in effect), None)
@@ -98,33 +142,72 @@ def summarize_effect(effect: xr.DataTree | xr.Dataset, prob: float = 0.94) -> Ef
                 "by .to_dataset()."
             )
             raise ArgumentError(msg)
-        effect = effect[group].to_dataset()
-    elif not isinstance(effect, xr.Dataset):
-        msg = (
-            f"effect={shown(effect)} is not allowed; use the tree that im.estimate_effect(...) "
-            "returns, or a dataset with the dimensions chain and draw."
-        )
-        raise ArgumentError(msg)
-    prob = _checked_prob(prob)
-    sites = effect.data_vars.items()
-    return EffectSummary({name: _summarize(site, prob) for name, site in sites})
+        return effect[group].to_dataset()
+    if isinstance(effect, xr.Dataset):
+        return effect
+    msg = (
+        f"effect={shown(effect)} is not allowed; use the tree that im.estimate_effect(...) "
+        "returns, or a dataset with the dimensions chain and draw."
+    )
+    raise ArgumentError(msg)
 
 
-def _summarize(site: xr.DataArray, prob: float) -> xr.DataArray:
+def _summarize(site: xr.DataArray, asked: Asked) -> xr.DataArray:
     if not set(SAMPLE_DIMS) <= set(site.dims):
         msg = (
             f"{site.name!r} has no draws to summarise: its dimensions are {site.dims}, without "
             f"{' and '.join(SAMPLE_DIMS)}. Compute the effect without reduce=."
         )
         raise ArgumentError(msg)
-    draws = site.stack(sample=SAMPLE_DIMS).transpose("sample", ...)
-    values = np.asarray(draws.values, dtype=np.float64)
-    parts = np.stack(
-        [values.mean(0), values.std(0, ddof=1), *np.moveaxis(hdi(values, prob), -1, 0)]
-    )
-    dims = ("summary", *draws.dims[1:])
-    coords = {dim: site.coords[dim] for dim in draws.dims[1:] if dim in site.coords}
-    labels = ["mean", "sd", "hdi_low", "hdi_high"]
+    rest = [dim for dim in site.dims if dim not in SAMPLE_DIMS]
+    parts = [_of_draws(values, asked) for values in _pieces(site, rest)]
+    coords = {dim: site.coords[dim] for dim in rest if dim in site.coords}
     return xr.DataArray(
-        parts, dims=dims, coords={**coords, "summary": labels}, attrs={"prob": prob}
+        np.concatenate(parts, axis=1) if rest else parts[0],
+        dims=("summary", *rest),
+        coords={**coords, "summary": asked.labels},
+        attrs=asked.attrs,
     )
+
+
+def _pieces(site: xr.DataArray, rest: Sequence[Hashable]) -> Iterator[np.ndarray]:
+    """Yield draws ``(S, ...)``, some entries of the first of the other dimensions at a time."""
+    n_draws = int(np.prod([site.sizes[dim] for dim in SAMPLE_DIMS]))
+    first = site.sizes[rest[0]] if rest else 1
+    step = max(1, PIECE_VALUES * first // max(site.size, 1))
+    for start in range(0, first or 1, step):
+        part = site.isel({rest[0]: slice(start, start + step)}) if rest else site
+        values = np.asarray(part.transpose(*SAMPLE_DIMS, *rest).values, dtype=np.float64)
+        yield values.reshape(n_draws, *values.shape[2:])
+
+
+def _of_draws(values: np.ndarray, asked: Asked) -> np.ndarray:
+    low, high = np.moveaxis(hdi(values, asked.prob), -1, 0)
+    parts = [values.mean(0), values.std(0, ddof=1), low, high]
+    unknown = np.isnan(values).any(0)
+    if asked.direction is not None:
+        side = values > asked.delta if asked.direction == "greater" else values < asked.delta
+        parts.append(np.where(unknown, np.nan, side.mean(0)))
+    if asked.rope is not None:
+        inside = (values >= asked.rope[0]) & (values <= asked.rope[1])
+        parts.append(np.where(unknown, np.nan, inside.mean(0)))
+    return np.stack(parts)
+
+
+def site_of(effect: xr.Dataset, site: object) -> xr.DataArray:
+    """Return the draws of one site.
+
+    Args:
+        effect: The effect.
+        site: Its site; ``None`` for the only one with draws.
+
+    Raises:
+        ArgumentError: If there is no such site, or there are several and none is named.
+    """
+    names = [str(n) for n, v in effect.data_vars.items() if set(SAMPLE_DIMS) <= set(v.dims)]
+    if site is None and len(names) == 1:
+        site = names[0]
+    if not isinstance(site, str) or site not in names:
+        msg = f"site={shown(site)} is not among the sites with draws: {', '.join(names) or 'none'}."
+        raise ArgumentError(msg)
+    return effect[site]

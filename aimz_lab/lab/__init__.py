@@ -36,6 +36,7 @@ from aimz_lab.lab.pictures.posterior_plots import (
 )
 from aimz_lab.lab.pictures.shown import show_figure
 from aimz_lab.lab.pictures.summary import summary_html, summary_text
+from aimz_lab.lab.pictures.trust_plots import plot_trust
 
 __all__ = [
     "CSVLogger",
@@ -63,6 +64,7 @@ __all__ = [
     "plot_posterior",
     "plot_ppc",
     "plot_prior_posterior",
+    "plot_trust",
     "running",
     "show",
     "show_figure",

@@ -35,8 +35,10 @@ from aimz_lab.predictive.programs.sizes import blocks_per_call
 from aimz_lab.predictive.reducers import as_reducers
 from aimz_lab.predictive.reducers.group_means import check_dims_apart, with_summaries
 from aimz_lab.predictive.reducers.reduction import Reduction
+from aimz_lab.predictive.reducers.row_means import contrasted
 from aimz_lab.predictive.reducers.scores import check_scores
 from aimz_lab.predictive.request import Quantity, Request
+from aimz_lab.predictive.results.draw_reduction import DrawReduction
 from aimz_lab.predictive.results.label_checks import check_case, check_reduced
 from aimz_lab.predictive.results.sinks import WRITERS, MemorySink, StoreSink, choose_sink
 from aimz_lab.predictive.results.store import new_store
@@ -131,15 +133,15 @@ class Predictor:
         return self._tree("log_likelihood", request)
 
     def effect(self, baseline: Request, intervention: Request) -> xr.DataTree:
-        """Draw from both scenarios with the same noise, and keep the difference alone.
+        """Draw from both scenarios with the same noise, and keep their contrast alone.
 
         Args:
             baseline: The scenario to compare with; its draws, key, axis and devices hold for both.
             intervention: The other scenario; its labels, store and reducers hold for both.
 
         Returns:
-            A tree like that of :meth:`predict` with intervention minus baseline, draw by draw, for
-            the sites that both return.
+            A tree like that of :meth:`predict` with what the intervention's ``combine`` makes of
+            both, the difference by default, draw by draw, for the sites that both return.
 
         Raises:
             DataError: If the scenarios have different numbers of rows, or label them differently.
@@ -209,8 +211,9 @@ class Predictor:
     def _run(self, scenarios: tuple[Scenario, ...], sink: Sink | Finish) -> dict[str, np.ndarray]:
         if not scenarios[0].plan.row_axes:
             return {}  # no site is asked for
-        combine = _difference if len(scenarios) > 1 else _alone
-        make = scenarios[-1].request.engine or Engine
+        request = scenarios[-1].request
+        combine = request.combine or (_difference if len(scenarios) > 1 else _alone)
+        make = request.engine or Engine
         engine = make(self._programs, scenarios, combine)
         if scenarios[0].plan.axis == "draw":
             return engine.by_draws(sink)
@@ -264,11 +267,17 @@ class Predictor:
         reduction.check_rows(scenario.rows.n_rows)
         if scenario.plan.axis == "obs":
             single = self._run(scenarios, reduction)
+            results = reduction.results()
+        elif all(one.over == "row" for one in reducers.values()):
+            by_draws = DrawReduction(reducers)
+            single, results = self._run(scenarios, by_draws), by_draws.results()
         else:
             with closing(choose_sink(scenario)) as sink:
                 single = self._run(scenarios, sink)
                 reduction.reduce_all(sink.arrays())
-        groups = reduced_groups(scenario, labels, single, reducers, reduction.results())
+            results = reduction.results()
+        single, results = contrasted(single, results, reducers)
+        groups = reduced_groups(scenario, labels, single, reducers, results)
         return xr.DataTree.from_dict(with_summaries(groups, scenario.request.group, reducers))
 
 

@@ -70,6 +70,8 @@ class Request:
         output_dir: Directory or fsspec URL of a persistent result. ``None`` for a temporary store,
             which lives as long as a tree reads it.
         reduce: A reducer or its name, or several, to summarise instead of keeping the draws.
+        combine: Makes the result of the values of one scenario, or of two; it is hashable. ``None``
+            for the values themselves, or the difference.
         progress: Whether to show a line of progress.
         group: Name of the tree's group.
         row_coord: Labels of the rows, for the result.
@@ -109,6 +111,7 @@ class Request:
     store: Store = "memory"
     output_dir: str | Path | None = None
     reduce: ReduceSpec | None = None
+    combine: Callable | None = None
     progress: bool = False
     group: Group = "posterior_predictive"
     row_coord: RowCoord | None = None

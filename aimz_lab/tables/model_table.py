@@ -113,6 +113,12 @@ class ModelTable:
         """Whether a call with this input is one with a table."""
         return is_table(native_table(inputs))
 
+    def input_columns(self) -> frozenset[str]:
+        """Columns that the arguments are made of, but those of the output."""
+        output = self.signature.output
+        parts = [part for name, part in self.spec.parts.items() if name != output]
+        return frozenset(column for part in parts for column in part.columns)
+
     def learned(self, encoder: TableEncoder | None) -> ModelTable:
         """Return the same after a training, or before one."""
         return replace(self, encoder=encoder)

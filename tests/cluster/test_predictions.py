@@ -10,7 +10,6 @@ from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
 from dataclasses import replace
 
 import dask.array
-import dask.dataframe
 import jax
 import numpy as np
 import numpyro
@@ -35,6 +34,7 @@ from aimz_lab.predictive.reducers import Mean, Quantiles
 from aimz_lab.predictive.results import regions
 from aimz_lab.system import forks
 
+EXTRA = "tables of Dask need the extra: aimz_lab[cluster]"
 N_ROWS = 1500
 KEY = jax.random.key(11)
 X = np.random.default_rng(0).normal(size=(N_ROWS, 3)).astype(np.float32)
@@ -86,6 +86,7 @@ def check_same(got, expected):
         assert got[group].to_dataset().equals(expected[group].to_dataset()), group
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
@@ -106,6 +107,7 @@ def test_every_kind_of_prediction_is_the_same(im, threads, options):
     check_same(im.predict(X, executor=threads, **options), im.predict(X, **options))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::aimz_lab.errors.OutputWarning")
 def test_prior_draws_are_the_same(im, threads):
     options = {"rng_key": KEY, "batch_size": 256, "progress": False, "num_samples": 10}
@@ -115,14 +117,17 @@ def test_prior_draws_are_the_same(im, threads):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["zarr", "dask", "frame", "loader", "generator"])
 def test_rows_from_anywhere_are_the_same(threads, kind):
     im = model_of(linear_alone, b=np.random.default_rng(1).normal(size=(20, 3)).astype(np.float32))
+    if kind == "frame":
+        frames = pytest.importorskip("dask.dataframe", reason=EXTRA, exc_type=ImportError)
     frame = pd.DataFrame(X, columns=["a", "b", "c"])
     rows = {
         "zarr": lambda: zarr.array(X, chunks=(400, 3)),
         "dask": lambda: dask.array.from_array(X, chunks=(400, 3)),
-        "frame": lambda: dask.dataframe.from_pandas(frame, npartitions=4),
+        "frame": lambda: frames.from_pandas(frame, npartitions=4),
         "loader": lambda: ArrayLoader(ArrayDataset(X=X), KEY, batch_size=100),
         "generator": lambda: lambda: iter([{"X": X[:700]}, {"X": X[700:]}]),
     }[kind]

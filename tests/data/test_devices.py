@@ -34,6 +34,7 @@ def test_the_order_of_an_epoch_does_not_depend_on_the_devices(probed):
     assert report["order"] == PINNED[1]
 
 
+@pytest.mark.slow
 def test_the_rows_of_every_batch_divide_among_the_devices(probed):
     count, results = probed[0], probed[1]["sent"]
     shards = {

@@ -52,6 +52,14 @@ def test_the_guides_loop():
         assert n_pad == 0
 
 
+def test_a_process_alone_brings_the_whole_of_each_batch():
+    dataset = ArrayDataset(X=np.arange(20).reshape(10, 2), y=np.arange(10))
+    loader = ArrayLoader(dataset, random.key(0), batch_size=3, shuffle=True, process_shard=True)
+    assert rows(loader) == rows(make(shuffle=True))
+    with pytest.raises(ArgumentError, match="chooses the devices; leave device= out"):
+        ArrayLoader(dataset, random.key(0), device=jax.devices()[0], process_shard=True)
+
+
 @given(SIZES, BATCH_SIZES, SEEDS, st.booleans(), st.booleans(), st.booleans())
 def test_every_row_comes_exactly_once(n, batch_size, seed, shuffle, to_jax, place):
     dataset = ArrayDataset(X=np.arange(2 * n).reshape(n, 2), y=np.arange(n), to_jax=to_jax)

@@ -54,6 +54,7 @@ def predicted(model, **options):
     return model.predict_on_batch(X[:9], return_datatree=False, **options)["y"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("made", [copy.deepcopy, pickled])
 def test_a_copy_goes_on_as_the_model_would_and_shares_nothing(im, made):
     original = pickled(im)
@@ -76,6 +77,7 @@ def test_a_copy_goes_on_as_the_model_would_and_shares_nothing(im, made):
     assert same_bits(original.rng_key, one.rng_key)
 
 
+@pytest.mark.slow
 def test_a_copy_in_memory_knows_the_training_rows_and_a_pickle_does_not(im):
     tree = copy.copy(im).predict_on_batch(X)
     np.testing.assert_array_equal(tree.observed_data["y"], Y)
@@ -120,6 +122,7 @@ def test_what_no_pickle_can_hold_is_named_with_what_works():
     assert issubclass(CopyError, TypeError)
 
 
+@pytest.mark.slow
 def test_runs_and_handles_stay_in_their_process_and_say_what_works(im, tmp_path):
     for made in (pickle.dumps, cloudpickle.dumps, copy.deepcopy, copy.copy):
         with pytest.raises(CopyError, match=r"A run belongs to the process.*History\(run\)"):

@@ -165,6 +165,7 @@ def wide(X, y=None):
         numpyro.sample("y", dist.Normal(jnp.exp(zero), 1.0), obs=y)
 
 
+@pytest.mark.slow
 def test_draws_of_a_guide_that_are_not_finite_are_refused():
     X, y = np.zeros(20, np.float32), np.zeros(20, np.float32)
     guide = AutoNormal(wide, init_loc_fn=init_to_value(values={"scale": 2.8e38}))

@@ -86,6 +86,7 @@ def test_it_predicts_draws_and_trains_on_to_the_bit(saved):
     assert_equal_trees(other._vi_state.optim_state, im._vi_state.optim_state)
 
 
+@pytest.mark.slow
 def test_what_is_written_is_plain_and_holds_no_data(saved):
     _, path = saved
     assert sorted(file.name for file in path.iterdir()) == ["arrays.npz", "model.json"]

@@ -69,8 +69,6 @@ ACROSS = {
     "a lag of years": lambda x, slope: slope * jnp.concatenate([jnp.zeros(730), x])[: len(x)],
     "a stock that runs out": stock,
     "the other end": lambda x, slope: slope * x[::-1],
-    "centring": lambda x, slope: slope * (x - x.mean()),
-    "the first row": lambda x, slope: slope * (x - x[0]),
     "a rank": lambda x, slope: slope * jnp.argsort(jnp.argsort(x)),
     "a count of days": lambda x, slope: jnp.where(jnp.cumsum(x > 0) > 400, slope, x),
     "little beside much": lambda x, slope: 1e4 + 0.2 * slope * (jnp.arange(len(x)) >= 899),

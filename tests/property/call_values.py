@@ -189,6 +189,7 @@ def _share(value: Any) -> bool:
 
 RULES: dict[str, Callable[[Any], bool]] = {
     "flag": _is_flag,
+    "flag or None": _or_none(_is_flag),
     "count": _is_count,
     "count or None": _or_none(_is_count),
     "count or auto": lambda value: _is_count(value) or _one_of("auto")(value),

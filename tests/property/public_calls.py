@@ -213,6 +213,14 @@ def _scenario(world: World, **options: Any) -> dict[str, Any]:
     return {"X": world.X, "store": "memory", **options}
 
 
+_AVERAGE = {name: Argument() for name in ("contrast", "by", "weights", "subset")}
+_AVERAGE["average"] = Argument(rule="flag or None")
+
+
+def _actions(world: World) -> dict[str, Any]:
+    return {"none": _scenario(world), "all": _scenario(world, X=world.X + 1)}
+
+
 def _effect_of_arguments(on_batch: bool) -> Callable[[World], Callable[..., Any]]:
     """``estimate_effect``, whose keywords here are those of one of its scenarios."""
 
@@ -327,6 +335,69 @@ TARGETS: dict[str, Target] = {
             "args_intervention": Argument(lambda w: _scenario(w, X=w.X + 1)),
             "on_batch": Argument(rule="flag"),
             "reduce": Argument(),
+            **_AVERAGE,
+        },
+    ),
+    "sweep": Target(
+        lambda w: w.plain.sweep,
+        {
+            "name": Argument(lambda w: "mu"),
+            "grid": Argument(lambda w: [0.0, 1.0]),
+            "X": Argument(lambda w: w.X),
+            "of": Argument(),
+            "reference": Argument(),
+            "rng_key": Argument(rule="key or None"),
+            **{name: one for name, one in _AVERAGE.items() if name != "average"},
+        },
+        open=True,
+    ),
+    "decide": Target(
+        lambda w: w.plain.decide,
+        {
+            "actions": Argument(_actions),
+            "benefits": Argument(),
+            "costs": Argument(),
+            "budget": Argument(),
+            "site": Argument(),
+            "prob": Argument(rule="share"),
+            "rng_key": Argument(rule="key or None"),
+        },
+    ),
+    "overlap": Target(
+        lambda w: w.plain.overlap,
+        {
+            "trained": Argument(lambda w: w.X),
+            "scenario": Argument(lambda w: w.X),
+            "treatment": Argument(),
+            "limits": Argument(),
+        },
+    ),
+    "uplift": Target(
+        lambda w: effects.uplift,
+        {
+            "effect": Argument(lambda w: w.effect),
+            "outcome": Argument(lambda w: w.y),
+            "treated": Argument(lambda w: w.y > 0),
+            "site": Argument(lambda w: "y"),
+            "weights": Argument(),
+            "bins": Argument(rule="count"),
+            "prob": Argument(rule="share"),
+        },
+    ),
+    "e_value": Target(
+        lambda w: effects.e_value,
+        {
+            "effect": Argument(lambda w: 2.0),
+            **{name: Argument() for name in ("low", "high", "measure", "sd", "se", "true", "site")},
+            "rare": Argument(),
+            "prob": Argument(),
+        },
+    ),
+    "tipping_points": Target(
+        lambda w: effects.tipping_points,
+        {
+            "effect": Argument(lambda w: 2.0),
+            **{name: Argument() for name in ("limit", "measure", "strengths", "site", "prob")},
         },
     ),
     "estimate_effect(scenario)": Target(
@@ -413,7 +484,11 @@ TARGETS: dict[str, Target] = {
     ),
     "summarize_effect": Target(
         lambda w: aimz_lab.summarize_effect,
-        {"effect": Argument(lambda w: w.effect), "prob": Argument(rule="share")},
+        {
+            "effect": Argument(lambda w: w.effect),
+            "prob": Argument(rule="share"),
+            **{name: Argument() for name in ("direction", "delta", "rope")},
+        },
     ),
     "hdi": Target(
         lambda w: effects.hdi,
@@ -428,6 +503,7 @@ TARGETS: dict[str, Target] = {
         {
             "baseline": Argument(lambda w: w.tree),
             "intervention": Argument(lambda w: w.other_tree),
+            **_AVERAGE,
         },
     ),
     "run.column": Target(lambda w: w.run.column, {"name": Argument(lambda w: "loss")}),

@@ -150,7 +150,11 @@ class Control:
         return taken
 
     def follow(self, requests: Mapping[str, Any]) -> None:
-        """Take over the requests of another control."""
+        """Take over the requests of another control.
+
+        Args:
+            requests: What :meth:`take_requests` of the other control returned.
+        """
         with self._lock:
             if requests["stop"] is not None:
                 self._stop = tuple(requests["stop"])

@@ -63,6 +63,7 @@ class Run:
             data is already there.
         skipped: Steps left out because they were not finite.
         notes: Sentences for a display to show.
+        trust: Verdict of the last trust report on what the run trained; empty before the first.
         exception: The error that ended a failed run.
         best: Best states that callbacks keep, by monitor; see :attr:`best_so_far`.
         rate_changes: The latest changes of the learning rate on request; at most 1,000.
@@ -99,6 +100,7 @@ class Run:
         self.transferred_bytes = 0
         self.skipped = 0
         self.notes: list[str] = []
+        self.trust = ""
         self.exception: BaseException | None = None
         self.best: dict[str, Best] = {}
         self.rate_changes: list[RateChange] = []

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from aimz_lab.calls import public
 from aimz_lab.errors import ArgumentError
 from aimz_lab.inference.run.events import Run
 from aimz_lab.inference.run.live_runs import LiveRun, live_runs
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from anywidget import AnyWidget
 
 
+@public
 def running() -> RunningRuns:
     """List the runs of this process that go on, to stop, pause or show them.
 
@@ -47,6 +49,7 @@ def running() -> RunningRuns:
     return RunningRuns()
 
 
+@public
 class RunningRuns:
     """The runs of this process that go on, asked anew at each look; made by :func:`running`.
 

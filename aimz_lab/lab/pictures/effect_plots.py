@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from aimz_lab.calls import public
 from aimz_lab.effects import PREDICTIVE_GROUPS, hdi
+from aimz_lab.effects.measures import NO_EFFECT
 from aimz_lab.errors import ArgumentError, OptionalDependencyError
 from aimz_lab.lab.environment import has_matplotlib
 from aimz_lab.lab.pictures import ink
@@ -38,7 +39,7 @@ def plot_effect(
 
     Args:
         effect: Result of :meth:`~aimz_lab.ImpactModel.estimate_effect`, with draws for each row, or
-            with means of groups.
+            averaged; or of :meth:`~aimz_lab.ImpactModel.sweep`, whose dose-response it draws.
         by: One label per row: the mean effect of the rows of each label.
         over: One number per row, such as a column of the table: the mean effect along it.
         site: The site; by default the first one.
@@ -61,6 +62,9 @@ def plot_effect(
         msg = "Pictures need matplotlib: pip install 'aimz_lab[lab]'"
         raise OptionalDependencyError(msg)
     draws = _draws(effect, site)
+    if "swept" in _attrs(effect):
+        _check_plain(by, over)
+        return _dose_response(draws, _attrs(effect), prob)
     if by is not None and over is not None:
         msg = "Pass by= for groups or over= for a column, not both."
         raise ArgumentError(msg)
@@ -70,9 +74,78 @@ def plot_effect(
     if over is not None:
         return _along(draws, _per_row(draws, "over", over), name, prob, _title(over, "row"))
     others = [dim for dim in draws.dims if dim not in SAMPLE_DIMS]
-    if others and (by is not None or str(draws.name).endswith("_mean")):
-        return _by_group(_one_axis(draws, others), name, prob)
-    return _average(draws.mean(others) if others else draws, name, prob)
+    averaged = str(draws.name).endswith("_mean") or _is_average(effect)
+    if others and (by is not None or averaged):
+        return _by_group(_one_axis(draws, others), name, prob, _no_effect(effect))
+    _check_one(others, effect)
+    return _average(draws.mean(others) if others else draws, name, prob, _no_effect(effect))
+
+
+def _attrs(effect: xr.DataTree) -> dict[str, Any]:
+    return next(effect[name].attrs for name in PREDICTIVE_GROUPS if name in effect)
+
+
+def _is_average(effect: xr.DataTree) -> bool:
+    return "averaged" in _attrs(effect)
+
+
+def _no_effect(effect: xr.DataTree) -> float:
+    """Return the value of the contrast where the intervention changes nothing."""
+    return NO_EFFECT.get(_attrs(effect).get("contrast", "difference"), 0.0)
+
+
+def _check_one(others: list[Any], effect: xr.DataTree) -> None:
+    """Refuse a mean over what should not be averaged: several groups, or ratios of rows."""
+    contrast = _attrs(effect).get("contrast", "difference")
+    if others and (_is_average(effect) or contrast != "difference"):
+        msg = (
+            f"The {contrast} has the dimensions {', '.join(map(str, others))}, and their mean is "
+            "no effect of its own. Choose one entry: effect.sel(...), or group by one column."
+        )
+        raise ArgumentError(msg)
+
+
+def _check_plain(by: object, over: object) -> None:
+    if by is not None or over is not None:
+        msg = (
+            "A sweep has no rows to group; leave by= and over= out, and pass by= to im.sweep(...)."
+        )
+        raise ArgumentError(msg)
+
+
+def _dose_response(draws: xr.DataArray, attrs: dict[str, Any], prob: float) -> Figure:
+    """Draw averages over the grid with their bands: one line for each group."""
+    dose, contrast = attrs["swept"], attrs["contrast"]
+    others = [dim for dim in draws.dims if dim not in (*SAMPLE_DIMS, dose)]
+    lines = draws.stack(line=others) if others else draws.expand_dims("line", -1)
+    if lines.sizes["line"] > len(ink.LINES):
+        msg = (
+            f"There are {lines.sizes['line']} groups, and a picture of a sweep has up to "
+            f"{len(ink.LINES)} lines; choose some: tree.sel(...)."
+        )
+        raise ArgumentError(msg)
+    grid = draws[dose].values
+    is_number = grid.dtype.kind in "iufM"
+    at = grid if is_number else np.arange(len(grid))
+    figure, axes = _figure()
+    for i in range(lines.sizes["line"]):
+        values = lines.isel(line=i).transpose(*SAMPLE_DIMS, dose).values.reshape(-1, len(grid))
+        for mass, alpha in ((prob, 0.2), (0.5, 0.35)):
+            low, high = hdi(values, mass).T
+            axes.fill_between(at, low, high, color=ink.LINES[i], alpha=alpha, linewidth=0)
+        label = ", ".join(map(str, lines.indexes["line"][i])) if others else None
+        axes.plot(at, values.mean(0), color=ink.LINES[i], marker="o", markersize=3, label=label)
+    if not is_number:
+        axes.set_xticks(at, list(map(str, grid)))
+    if contrast != "average":
+        axes.axhline(NO_EFFECT.get(contrast, 0.0), color=ink.OTHER, linewidth=1, linestyle="--")
+    axes.set_xlabel(dose)
+    axes.set_ylabel(f"{contrast.replace('_', ' ')} of {draws.name}")
+    if others:
+        axes.legend(title=", ".join(map(str, others)), frameon=False, fontsize=8)
+    ends = [f"{lines.isel({dose: i}).mean().item():.3g} at {grid[i]}" for i in (0, -1)]
+    words = f"{axes.get_ylabel()} over {dose}, with {prob:.0%} HDI: {' and '.join(ends)}."
+    return _finished(figure, words)
 
 
 def _draws(effect: xr.DataTree, site: str | None) -> xr.DataArray:
@@ -146,7 +219,7 @@ def _one_axis(draws: xr.DataArray, groups: list[str]) -> xr.DataArray:
     return joined.drop_vars([dim, *groups]).assign_coords({dim: labels})
 
 
-def _by_group(draws: xr.DataArray, name: str, prob: float) -> Figure:
+def _by_group(draws: xr.DataArray, name: str, prob: float, none: float) -> Figure:
     (group,) = (dim for dim in draws.dims if dim not in SAMPLE_DIMS)
     values = draws.stack(sample=SAMPLE_DIMS).transpose(group, "sample").values
     labels = list(map(str, draws[group].values))
@@ -156,7 +229,7 @@ def _by_group(draws: xr.DataArray, name: str, prob: float) -> Figure:
         low, high = hdi(values, mass, axis=1).T
         axes.hlines(places, low, high, color=ink.BLUE, linewidth=width)
     axes.plot(values.mean(1), places, "o", color=ink.BLUE, markersize=5)
-    axes.axvline(0, color=ink.OTHER, linewidth=1, linestyle="--")
+    axes.axvline(none, color=ink.OTHER, linewidth=1, linestyle="--")
     axes.set_yticks(places, labels, parse_math=False)
     axes.set_ylim(-0.7, len(labels) - 0.3)
     axes.set_ylabel(str(group))
@@ -167,14 +240,14 @@ def _by_group(draws: xr.DataArray, name: str, prob: float) -> Figure:
     )
 
 
-def _average(draws: xr.DataArray, name: str, prob: float) -> Figure:
+def _average(draws: xr.DataArray, name: str, prob: float, none: float) -> Figure:
     values = draws.stack(sample=SAMPLE_DIMS).values
     figure, axes = _figure()
     axes.hist(values, bins="auto", density=True, color=ink.BLUE, alpha=0.45)
     low, high = hdi(values, prob)
     axes.hlines(0, low, high, color=ink.BLUE, linewidth=4, clip_on=False)
     axes.plot([values.mean()], [0], "o", color=ink.BLUE, clip_on=False)
-    axes.axvline(0, color=ink.OTHER, linewidth=1, linestyle="--")
+    axes.axvline(none, color=ink.OTHER, linewidth=1, linestyle="--")
     axes.set_yticks([])
     said = f"mean {values.mean():.3g}, {prob:.0%} HDI {low:.3g} to {high:.3g}"
     axes.set_title(said, fontsize=10)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from aimz_lab.calls import public
 from aimz_lab.data.options import check_text
 from aimz_lab.errors import DataTypeError
 from aimz_lab.lab.environment import kernel
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+@public
 def show_figure(figure: Figure, alt: str) -> None:
     """Show a figure of matplotlib in a notebook, with words for those who cannot see it.
 

@@ -29,6 +29,11 @@ def facts(source: RunSource) -> dict[str, str]:
         source: A run, or an object with one.
     """
     run = run_of(source)
+    found = _facts(run)
+    return found | {"trust": run.trust} if run.trust else found
+
+
+def _facts(run: Run) -> dict[str, str]:
     found = {"status": ": ".join(filter(None, (formatting.STATUS_WORDS[run.status], run.reason)))}
     if run.info.is_sampling:
         return found | _chains(run) | {"time": formatting.duration(run.elapsed_s)}

@@ -44,7 +44,7 @@ class CallPrograms:
     def __init__(self, scenarios: tuple[Scenario, ...], combine: Combine) -> None:
         self._scenarios, self._combine = scenarios, combine
         self._request, self._plan = scenarios[0].request, scenarios[0].plan
-        self._kind = tuple(scenario.key for scenario in scenarios)
+        self._kind = combine, *(scenario.key for scenario in scenarios)
         self.key_data = draw_keys(self._request.key, self._request.n_draws)
         self.devices = self._request.local_devices
         self.shared = tuple(scenario.shared for scenario in scenarios)

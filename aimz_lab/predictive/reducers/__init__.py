@@ -8,9 +8,9 @@ In: draws of pieces of rows. Out: summaries by site and reducer.
 
 from __future__ import annotations
 
+from aimz_lab.data.groups import GroupBy
 from aimz_lab.predictive.reducers.by_name import ReduceSpec, as_reducers
 from aimz_lab.predictive.reducers.contract import Reducer
-from aimz_lab.predictive.reducers.group_labels import GroupBy
 from aimz_lab.predictive.reducers.group_means import (
     GroupMeans,
     check_alone,

@@ -13,7 +13,7 @@ from aimz_lab.types import Array, Coords
 
 Draws = Shaped[Array, "draw row ..."]
 RowMask = Bool[Array, " row"]
-RowValues = Shaped[Array, " row"]
+RowValues = Shaped[Array, "row ..."]
 
 
 @runtime_checkable
@@ -28,7 +28,7 @@ class Reducer(Protocol):
         over: ``"draw"`` for one result per row, ``"row"`` for one per draw.
         on_host: Whether :meth:`block` takes NumPy arrays instead of being compiled by JAX.
         coords: Leading dimensions of the result, with their labels.
-        by_row: One value per row of the input for :meth:`block`, or ``None``.
+        by_row: A value for each row of the input, or several, for :meth:`block`; or ``None``.
     """
 
     name: str

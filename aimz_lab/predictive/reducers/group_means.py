@@ -8,15 +8,15 @@ import jax
 import numpy as np
 import xarray as xr
 
-from aimz_lab.data.options import check_flag
-from aimz_lab.errors import ArgumentError, DataError
-from aimz_lab.predictive.reducers.contract import Draws, RowMask, RowValues
-from aimz_lab.predictive.reducers.group_labels import (
+from aimz_lab.data.groups import (
     GroupBy,
     GroupLabels,
     check_crossed,
     group_labels,
 )
+from aimz_lab.data.options import check_flag
+from aimz_lab.errors import ArgumentError, DataError
+from aimz_lab.predictive.reducers.contract import Draws, RowMask, RowValues
 from aimz_lab.predictive.reducers.intervals import narrowest_interval
 from aimz_lab.predictive.reducers.moments import Mean
 from aimz_lab.types import SAMPLE_DIMS

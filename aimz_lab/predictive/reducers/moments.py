@@ -12,10 +12,10 @@ from numpy.typing import ArrayLike
 
 from aimz_lab.calls import public
 from aimz_lab.data import AxisLabels
+from aimz_lab.data.groups import labels_of
 from aimz_lab.data.options import real_number
 from aimz_lab.errors import ArgumentError
 from aimz_lab.predictive.reducers.contract import Draws, OverDraws, RowMask, RowValues
-from aimz_lab.predictive.reducers.group_labels import labels_of
 from aimz_lab.types import check_choice, shown
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 
 import jax
 import numpy as np
@@ -57,8 +57,12 @@ class Reduction:
         for name, one in self._reducers.items():
             if one.by_row is not None:
                 part = self._by_row(one, first, n_rows)
-                given[name] = np.concatenate([part, np.zeros(size - n_rows, part.dtype)])
-        return {name: array.reshape(n_blocks, BLOCK_ROWS) for name, array in given.items()}
+                fill = np.zeros((size - n_rows, *part.shape[1:]), part.dtype)
+                given[name] = np.concatenate([part, fill])
+        return {
+            name: array.reshape(n_blocks, BLOCK_ROWS, *array.shape[1:])
+            for name, array in given.items()
+        }
 
     def on_device(self, values: Arrays, rows: Arrays) -> dict[str, dict[str, jax.Array]]:
         """Reduce ``(S, G, B, ...)`` inside a program; keep the values if the host needs them."""
@@ -99,9 +103,16 @@ class Reduction:
                 self._add(site, name, one, result, n_rows)
         self.n_rows = first + n_rows
 
-    def reduce_all(self, values: Mapping[str, np.ndarray]) -> None:
-        """Take all draws of all rows, ``(S, N, ...)``."""
-        reduce = jax.jit(self.on_device)
+    def reduce_all(
+        self, values: Mapping[str, np.ndarray], compiled: Callable | None = None
+    ) -> None:
+        """Take all draws of all rows, ``(S, N, ...)``.
+
+        Args:
+            values: The draws by site.
+            compiled: :meth:`on_device`, compiled before; ``None`` to compile it.
+        """
+        reduce = compiled or jax.jit(self.on_device)
         n_rows = next(iter(values.values())).shape[1] if values else 0
         for first in range(0, n_rows, REST_ROWS):
             count = min(REST_ROWS, n_rows - first)
@@ -157,4 +168,4 @@ def _other_length(name: str, by_row: np.ndarray, n_rows: int) -> DataError:
 
 
 def _flat(values: jax.Array | None) -> jax.Array | None:
-    return None if values is None else values.ravel()
+    return None if values is None else values.reshape(-1, *values.shape[2:])

@@ -79,7 +79,8 @@ def make_labels(scenario: Scenario) -> Labels:
     if request.row_coord is not None:
         for dim in dict.fromkeys(row_dims.values()):
             coords.update(row_coords(request.row_coord, dim))
-    labels = Labels(dims, row_dims, coords, {**_describe_call(request, plan), **request.attrs})
+    attrs = {**_describe_call(request, plan), "row_dims": sorted({*row_dims.values()})}
+    labels = Labels(dims, row_dims, coords, {**attrs, **request.attrs})
     if not scenario.rows.streams:  # whose number of rows is not known yet
         check_coords(coords, _sizes(scenario, labels))
     return labels
@@ -248,8 +249,8 @@ def _describe_call(request: Request, plan: Plan) -> dict[str, object]:
     """Return the settings behind the draws, in types that files keep."""
     scale = request.output_scale
     return {
-        "output": request.output,
         **({} if scale is None else {"output_scale": str(scale)}),
+        "output": request.output,
         "rng_key": np.asarray(jax.random.key_data(request.key)).tolist(),
         "shard_axis": plan.axis,
         "n_draws": request.n_draws,

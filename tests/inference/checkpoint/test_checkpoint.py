@@ -84,9 +84,8 @@ WAYS = {
 }
 
 
-@pytest.mark.parametrize(
-    "way", ["arrays", *(pytest.param(way, marks=pytest.mark.slow) for way in list(WAYS)[1:])]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("way", WAYS)
 def test_every_checkpoint_leads_to_the_same_end(model, tmp_path, way):
     fit, saver = WAYS[way], SaveEachChunk(tmp_path)
     whole = fit(model, callbacks=[saver], steps_per_call=5)
@@ -229,6 +228,7 @@ def test_other_settings_are_named(model, saved, difference):
     assert same_bits([model.posterior, model.rng_key], [posterior, key])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rows", "difference"),
     [

@@ -104,6 +104,7 @@ RUNS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
 def test_a_run_does_not_go_on_from_wrong_content(checkpoint, name):
     change, message = RUNS[name]
@@ -157,6 +158,7 @@ MODELS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_a_model_is_not_loaded_from_wrong_content(model, name):
     change, message = MODELS[name]

@@ -8,7 +8,7 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
-from numpyro.infer import MCMC, NUTS, SVI, Trace_ELBO
+from numpyro.infer import HMC, MCMC, SVI, Trace_ELBO
 from numpyro.infer.autoguide import AutoNormal
 
 from aimz_lab import ImpactModel
@@ -105,7 +105,8 @@ class TestFit:
         im.train_on_batch(X, Y, **GIVEN, n_obs=N, shared=["table"], by_row=["weight"])
         im.train_on_batch(X, Y, **GIVEN, n_obs=N)
         assert roles_in(im) == roles
-        mcmc = MCMC(NUTS(kernel), num_warmup=2, num_samples=2, progress_bar=False)
+        sampler = HMC(kernel, num_steps=2, trajectory_length=None)
+        mcmc = MCMC(sampler, num_warmup=2, num_samples=2, progress_bar=False)
         im = ImpactModel(kernel, KEY, inference=mcmc)
         im.fit_on_batch(X, Y, **GIVEN, shared=["table"], progress=False)
         im.sample(X=X, y=Y, **GIVEN, num_samples=2)

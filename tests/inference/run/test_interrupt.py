@@ -195,6 +195,7 @@ def test_a_script_that_asks_for_it_gets_the_interrupt_and_keeps_the_model(model)
     assert same_bits([model._vi_state, model.vi_result.losses, model.posterior], list(expected))
 
 
+@pytest.mark.slow
 def test_without_a_cell_to_end_the_program_goes_on(model):
     with pytest.warns(FitWarning, match="interrupted after step 3"):
         model.fit(

@@ -63,6 +63,7 @@ def fitted():
         return mean_field_model(kernels.regression).fit(X, Y, **SMALL)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["in the background", "on another thread"])
 def test_a_second_call_is_refused_at_once_and_the_first_is_not_disturbed(fitted, where, tmp_path):
     gate, options = Gate(), {**SMALL, "steps_per_call": 1, "rng_key": jax.random.key(4)}
@@ -210,6 +211,7 @@ def two_parts(X, y=None):
         numpyro.sample("y", dist.Normal(X[:, 0] * level + shift, 1.0), obs=y)
 
 
+@pytest.mark.slow
 def test_a_prediction_during_fits_never_mixes_two_posteriors():
     svi = SVI(two_parts, AutoDelta(two_parts), numpyro.optim.Adam(0.05), Trace_ELBO())
     im = ImpactModel(two_parts, jax.random.key(0), svi=svi).fit(X, Y, **SMALL)

@@ -193,6 +193,7 @@ def test_a_pause_comes_after_a_report_of_all_steps(model):
     assert model.last_run.status == "completed"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("on_nonfinite", ["stop", "skip"])
 def test_a_bad_step_is_reported_after_what_was_pending(model, on_nonfinite):
     y, heard = Y.copy(), Heard()

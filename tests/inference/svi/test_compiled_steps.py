@@ -324,6 +324,7 @@ def test_what_is_on_the_device_already_costs_a_chunk_little():
     assert 5_000 * 4 <= chunk.nbytes <= INDEX_BYTES
 
 
+@pytest.mark.slow
 def test_a_run_that_is_kept_keeps_no_batches():
     im = model()
     gc.collect()

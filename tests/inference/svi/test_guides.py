@@ -86,6 +86,7 @@ def test_held_out_rows_that_it_has_no_values_for_are_refused_before_the_first_st
     assert len(im.last_run.validation) == 1
 
 
+@pytest.mark.slow
 def test_its_held_out_rows_are_evaluated_together_also_where_they_are_many():
     run = trained_on_many().last_run
     assert run.info.batch_size == MANY

@@ -49,8 +49,8 @@ def assert_close(draws, expected, sd):
     assert np.abs(draws.std(0) / sd - 1).max() < 0.10
 
 
-@pytest.mark.parametrize("batch_size", [10, *(pytest.param(size, marks=slow) for size in (100, N))])
-@pytest.mark.slow
+@slow
+@pytest.mark.parametrize("batch_size", [10, N])
 def test_linear_regression(batch_size):
     im = train(kernels.regression, 6000, batch_size=batch_size)
     assert_close(im.posterior["beta"], POSTERIOR, POSTERIOR.sd)
@@ -64,9 +64,8 @@ def test_a_batch_size_that_does_not_divide_the_rows():
 
 
 @slow
-@pytest.mark.parametrize("batch_size", [10, 100, N])
-def test_normal_mean(batch_size):
-    steps = 12_000
+def test_normal_mean():
+    steps, batch_size = 12_000, 10
     svi = SVI(
         kernels.normal_mean,
         AutoNormal(kernels.normal_mean),

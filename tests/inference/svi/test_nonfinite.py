@@ -75,6 +75,7 @@ def test_the_message_names_step_epoch_and_rows(model):
     assert "the model has the state after step 2, which is not to be used" in reason
 
 
+@pytest.mark.slow
 def test_the_rows_of_a_small_batch_are_all_named(model):
     with pytest.warns(FitWarning, match=r"rows 56, 57\)"):
         fit(model, shuffle=False, batch_size=2)
@@ -124,6 +125,7 @@ def test_it_can_leave_the_steps_out(model, accumulate):
     assert all(np.isfinite(value).all() for value in model.posterior.values())
 
 
+@pytest.mark.slow
 def test_too_many_steps_left_out_end_the_run(model):
     with pytest.warns(FitWarning, match="2 steps without a finite loss"):
         fit(model, on_nonfinite="skip", callbacks=[TerminateOnNaN(after=2)], steps_per_call=1)

@@ -86,6 +86,7 @@ def scheduled():
 OPTIONS = {"steps_per_call": 4, "epochs": 6, "batch_size": 20}
 
 
+@pytest.mark.slow
 def test_training_is_that_of_numpyro_while_nobody_sets_the_rate(scheduled):
     """Against a run whose rate is looked at and, at the last step, asked for and never used."""
     plain = refit(scheduled, X, Y, **OPTIONS)
@@ -117,6 +118,7 @@ def test_a_schedule_keeps_its_shape_and_a_resumed_run_goes_on_with_it(scheduled,
     assert again.column("learning_rate")[0] == pytest.approx(decay(12), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_constant_rate_is_the_one_that_was_set():
     im = regression_model(numpyro.optim.Adam(RATE))
     run = refit(im, X, Y, callbacks=[At(_4=set_to(0.2))], **OPTIONS).last_run
@@ -141,6 +143,7 @@ def test_where_the_rate_cannot_be_set_it_says_why(optimizer, why):
     assert rate.of_next_step(state) is None
 
 
+@pytest.mark.slow
 def test_a_rate_of_zero_has_no_multiples():
     im = regression_model(numpyro.optim.SGD(lambda i: 0.0 * i))
     run = refit(im, X, Y, callbacks=[At(_4=set_to(0.2))], **OPTIONS).last_run

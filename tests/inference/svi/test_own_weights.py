@@ -70,9 +70,13 @@ def scaled(factor):
 def test_a_scale_that_would_be_another_on_all_rows_is_refused(factor):
     with pytest.raises(KernelError, match="site 'y'.* depends on the rows (of|beside)"):
         fitted(scaled(factor))
-    as_written = fitted(scaled(factor), scale="none", rows="independent")
-    assert as_written.last_run.step == N // B
-    assert fitted(scaled(factor), batch_size=N).last_run.step == 1
+
+
+@pytest.mark.slow
+def test_it_trains_as_it_is_written_and_on_all_rows():
+    kernel = scaled(lambda X: jnp.abs(X) / jnp.abs(X).mean())
+    assert fitted(kernel, scale="none", rows="independent").last_run.step == N // B
+    assert fitted(kernel, batch_size=N).last_run.step == 1
 
 
 def test_a_prior_that_is_weighed_by_the_batch_is_refused():
@@ -125,6 +129,7 @@ def test_a_plate_that_takes_another_number_than_a_batch_has_is_refused():
         fitted(rows_of(N, 20))
 
 
+@pytest.mark.slow
 def test_random_indices_that_are_not_the_batch_are_refused_where_they_are_used():
     with pytest.raises(KernelError, match="90, and the kernel or the guide uses their indices"):
         fitted(rows_of(N, uses_indices=True))

@@ -63,14 +63,10 @@ ACROSS_ROWS = {
     "lag": lambda x: jnp.concatenate([jnp.zeros(1), x[:-1]]),
     "adstock by scan": _carry_over,
     "adstock by convolution": lambda x: jnp.convolve(x, 0.5 ** jnp.arange(8.0))[: len(x)],
-    "cumulative sum": jnp.cumsum,
     "centred": lambda x: x - x.mean(),
-    "divided by the maximum": lambda x: x / jnp.abs(x).max(),
     "share of the total": jax.nn.softmax,
     "against the first row": lambda x: x - x[0],
-    "reversed": lambda x: x[::-1],
     "sorted": jnp.sort,
-    "ranks": lambda x: jnp.argsort(x) / N,
     "a step at a row": lambda x: jnp.arange(len(x)) >= 100,
     "a trend": lambda x: jnp.linspace(0, 1, len(x)),
     "a stock that runs out": lambda x: jnp.cumsum(jnp.abs(x) < 9) < 110,
@@ -277,6 +273,7 @@ def test_part_of_the_rows_needs_a_proof_too():
     assert "Pass arrays" in str(refusal(autoregression, n_obs=10 * N, batch_size=N))
 
 
+@pytest.mark.slow
 def test_the_users_word_is_taken_and_checked():
     options = {"batch_size": B, "progress": False}
     assert model(autoregression).fit(X, Y, rows="independent", **options).last_run.step == 4
@@ -381,13 +378,6 @@ def row_factor(X, y=None):
         numpyro.factor("by_row", -((b * X[:, 1]) ** 2))
 
 
-def missing_and_weighted(X, y=None):
-    b = numpyro.sample("b", dist.Normal(0, 1))
-    mask, weight = handlers.mask(mask=X[:, 1] < 1), handlers.scale(scale=jnp.exp(X[:, 1]))
-    with numpyro.plate("rows", X.shape[0]), mask, weight:
-        numpyro.sample("y", dist.Normal(b * X[:, 0], 1.0), obs=y)
-
-
 def groups_without_a_centre(X, y=None):
     mean = numpyro.sample("mean", dist.Normal(0, 1))
     with handlers.reparam(config={"group": LocScaleReparam(0)}), numpyro.plate("groups", 2):
@@ -407,24 +397,6 @@ def several_outputs(X, y=None):
     with numpyro.plate("rows", X.shape[0]):
         numpyro.sample("y", dist.Normal(b * X[:, 0], 1.0), obs=y)
         numpyro.sample("X", dist.MultivariateNormal(jnp.zeros(2), scale_tril=chol), obs=X)
-
-
-def scaled_by_hand(X, y=None):
-    b = numpyro.sample("b", dist.Normal(0, 1))
-    with numpyro.plate("rows", X.shape[0]), handlers.scale(scale=N / X.shape[0]):
-        numpyro.sample("y", dist.Normal(b * X[:, 0], 1.0), obs=y)
-
-
-def plate_of_all_rows(X, y=None):
-    b = numpyro.sample("b", dist.Normal(0, 1))
-    with numpyro.plate("rows", N, subsample_size=X.shape[0]):
-        numpyro.sample("y", dist.Normal(b * X[:, 0], 1.0), obs=y)
-
-
-def plate_of_batches(X, y=None):
-    b = numpyro.sample("b", dist.Normal(0, 1))
-    with numpyro.plate("rows", N, subsample_size=B):
-        numpyro.sample("y", dist.Normal(b * X[:, 0], 1.0), obs=y)
 
 
 def random_network(X, y=None):
@@ -455,13 +427,9 @@ def mapped_row_by_row(X, y=None):
 
 ALLOWED = [
     row_factor,
-    missing_and_weighted,
     groups_without_a_centre,
     one_event_of_rows,
     several_outputs,
-    scaled_by_hand,
-    plate_of_all_rows,
-    plate_of_batches,
     random_network,
     network,
     parameter_begun_at_a_mean,

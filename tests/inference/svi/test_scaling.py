@@ -54,10 +54,8 @@ SCALED_BY_HAND = [
 ]
 
 
-@pytest.mark.parametrize(
-    "kernel",
-    [SCALED_FOR_YOU[0], *(pytest.param(k, marks=pytest.mark.slow) for k in SCALED_FOR_YOU[1:])],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("kernel", SCALED_FOR_YOU)
 def test_each_row_weighs_as_many_times_as_an_epoch_has_batches(kernel):
     losses, beta = losses_and_points(kernel, batch_size=B)
     expected = [expected_loss(beta, X[b], Y[b], K_BATCHES) for b in BATCHES]
@@ -73,6 +71,7 @@ def test_a_kernel_that_scales_itself_is_only_corrected_for_the_short_batch(kerne
     np.testing.assert_allclose(losses, expected, rtol=2e-5)
 
 
+@pytest.mark.slow
 def test_a_constant_scale_is_the_users_weight_also_if_it_is_n_over_b():
     def kernel(X, y=None):
         beta = numpyro.sample("beta", numpyro.distributions.Normal(0, 2.0).expand([K]).to_event(1))

@@ -53,6 +53,7 @@ def assert_as_before(im, before):
     assert now[:4] + now[5:] == before[:4] + before[5:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "n_pad",
     [-5, -1, 60, 600, 1.5, 0.0, True, False, "3", None, np.array([1]), np.array(1), float("nan")],
@@ -66,6 +67,7 @@ def test_a_number_of_padded_rows_that_cannot_be_is_refused(trained, n_pad, first
     assert_as_before(im, before)
 
 
+@pytest.mark.slow
 def test_padded_rows_do_not_count():
     padded, alone = mean_field_model(regression), mean_field_model(regression)
     _, loss = padded.train_on_batch(X, Y, n_obs=60, n_pad=np.int64(59))
@@ -90,6 +92,7 @@ def test_a_batch_that_is_not_finite_is_refused(trained, value, first):
     assert state is im._vi_state
 
 
+@pytest.mark.slow
 def test_parameters_that_are_not_finite_count_though_the_loss_is():
     im = mean_field_model(regression, numpyro.optim.SGD(1e38))
     before = known(im)
@@ -124,6 +127,7 @@ def masked(X, y=None):
         )
 
 
+@pytest.mark.slow
 def test_a_kernel_that_handles_missing_values_gets_them():
     im = mean_field_model(masked)
     state, loss = im.train_on_batch(

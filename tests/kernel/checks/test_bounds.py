@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -92,6 +94,13 @@ def masked_levels(X, y=None):
         numpyro.sample("y", dist.Categorical(probs), obs=y)
 
 
+@cache
+def trained_on_ones(kernel, dtype):
+    X, y = np.ones(8, np.float32), np.ones(8, dtype)
+    im = mean_field_model(kernel)
+    return im.fit(X, y, batch_size=8, epochs=1, progress=False, num_samples=4)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("kernel", "wrong", "message"),
@@ -104,8 +113,7 @@ def masked_levels(X, y=None):
 )
 def test_training_refuses_data_outside_the_support(kernel, wrong, message):
     X, y = np.ones(8, np.float32), np.ones(8, np.asarray(wrong).dtype)
-    im = mean_field_model(kernel)
-    im.fit(X, y, batch_size=8, epochs=1, progress=False, num_samples=4)
+    im = trained_on_ones(kernel, y.dtype)
     y[3] = wrong
     with pytest.raises(DataError, match=message):
         im.fit(X, y, batch_size=8, epochs=1, progress=False)

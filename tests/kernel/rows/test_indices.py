@@ -367,6 +367,7 @@ def test_latents_whose_support_or_kernel_keeps_them_in_range(how):
     IndexProgram(call).check(call)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", MAY_BE_OUT_OF_RANGE)
 def test_latents_that_may_leave_the_range_are_refused(how):
     assert is_refused(MAY_BE_OUT_OF_RANGE[how], [0, 1, 3])
@@ -439,6 +440,7 @@ class TestPosteriorDraws:
             indices.rows(rows, draws={**draws, "state": 4 * draws["state"]})
 
 
+@pytest.mark.slow
 def test_a_model_refuses_draws_that_lead_out_of_range():
     def kernel(X, y=None):
         a = numpyro.sample("a", dist.Normal(0, 5).expand([GROUPS]).to_event(1))

@@ -108,12 +108,14 @@ def test_what_shows_late_is_found_at_its_place(what):
     assert crossing_sites(row_test(kernel_of(LATE[what])), inputs(200)) == ("mu", "y")
 
 
+@pytest.mark.slow
 def test_a_number_of_rows_that_is_another_case_is_found_where_it_matters():
     test = row_test(kernel_of(lambda mu: mu * (2 if mu.shape[0] < 8 else 1)))
     assert crossing_sites(test, inputs(5)) == ("mu", "y")
     assert crossing_sites(test, inputs(200)) == ()
 
 
+@pytest.mark.slow
 def test_shuffled_batches_are_compared_row_by_row():
     pieces = np.random.default_rng(1).permutation(192).reshape(-1, PIECE)
     X = inputs(192)
@@ -121,6 +123,7 @@ def test_shuffled_batches_are_compared_row_by_row():
     assert crossing_sites(row_test(kernel_of(jnp.cumsum)), X, pieces) == ("mu", "y")
 
 
+@pytest.mark.slow
 def test_a_computed_site_that_is_not_wanted_may_mix_rows():
     def kernel(X, y=None):
         numpyro.deterministic("mean", X.mean())

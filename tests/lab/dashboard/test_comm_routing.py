@@ -65,6 +65,7 @@ def test_the_patch_is_still_needed(page):
     )
 
 
+@pytest.mark.slow
 def test_a_comm_without_that_method_is_left_alone():
     let_page_choose_shell(object())
     let_page_choose_shell(None)

@@ -439,6 +439,7 @@ class LowerRate(Callback):
             run.control.set_learning_rate(0.005)
 
 
+@pytest.mark.slow
 def test_an_impact_model_trained_by_hand_is_scaled_steered_and_fitted(key):
     import numpyro
     import numpyro.distributions as dist

@@ -140,7 +140,7 @@ def test_training_finds_the_posterior_that_nuts_finds(experiment, key):
         num_samples=4_000,
         progress=False,
     )
-    sampler = MCMC(NUTS(earnings), num_warmup=500, num_samples=4_000, progress_bar=False)
+    sampler = MCMC(NUTS(earnings), num_warmup=300, num_samples=1_500, progress_bar=False)
     sampler.run(key, experiment.X, experiment.treat, y=experiment.y)
     samples = {name: sampler.get_samples()[name] for name in im.posterior}
     ours, theirs = stacked(im.posterior), stacked(samples)

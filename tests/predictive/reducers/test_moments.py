@@ -36,6 +36,7 @@ def large(X, y=None):
         numpyro.sample("y", dist.Normal(b + X, 0.01), obs=y)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reduce", ["mean", "sd", Mean(over="row")], ids=["mean", "sd", "rows"])
 def test_large_values_keep_their_digits(reduce):
     im = mean_field_model(large)

@@ -97,6 +97,7 @@ def test_batch_size_changes_no_summary(batch_size):
     np.testing.assert_allclose(got["y_quantile"][0], np.quantile(Y, 0.2, axis=0), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_equal_reducers_share_a_compilation():
     reduced(["mean", Exceeds(0.1)])
     with compilations() as seen:
@@ -106,6 +107,7 @@ def test_equal_reducers_share_a_compilation():
         assert seen
 
 
+@pytest.mark.slow
 def test_each_instance_of_an_own_subclass_reduces_with_its_own_values():
     class Times(Mean):
         def __init__(self, factor):

@@ -59,6 +59,7 @@ def compiled():
         predict(shard_axis=axis)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("axis", ["obs", "draw"])
 @pytest.mark.parametrize("failing", [3, 9])
 def test_a_full_disk_leaves_nothing_also_while_other_chunks_are_written(
@@ -177,6 +178,7 @@ def test_the_next_call_removes_what_a_killed_process_left(tmp_path, monkeypatch)
     assert not any(path.exists() for path in left)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_cannot_be_written_leaves_nothing_and_names_its_path(
     tmp_path, monkeypatch
 ):

@@ -50,6 +50,7 @@ def exact_mean():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("tree", ["persistent"], indirect=True)  # one in memory has its values
 def test_summary(fitted, tree):
     summary = azs.summary(tree, round_to="none")
     np.testing.assert_allclose(summary["mean"], exact_mean(), atol=0.06)

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import numpy as np
 from jax.typing import ArrayLike
 
-from aimz_lab.data import AxisLabels, row_labels
+from aimz_lab.data.labels import AxisLabels, row_labels
 from aimz_lab.data.tables import is_a, is_table, native_table
 from aimz_lab.errors import ArgumentError, DataError
-from aimz_lab.kernel.checks.names import why_unusable
-from aimz_lab.types import shown
+from aimz_lab.types import SAMPLE_DIMS, shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,6 +21,9 @@ GroupBy: TypeAlias = str | ArrayLike | Sequence[str | ArrayLike] | Mapping[str, 
 
 MOST_GROUPS = 10_000
 """Most groups of a call: each has a value for every draw."""
+
+LONGEST_NAME = 200
+"""Most bytes of the name of a dimension."""
 
 
 class GroupLabels(NamedTuple):
@@ -95,7 +97,7 @@ def labels_of(by: Any, *, name: str | None = None) -> GroupLabels:
         else:
             codes, labels = pd.factorize(column, sort=True)
     except (TypeError, ValueError) as error:
-        if np.ndim(by) != 1:
+        if _ndim(by) != 1:
             msg = f"{_what(name)} takes one label per row; its labels have {_shape(by)}."
         else:
             msg = f"{_what(name)} takes labels of one kind, numbers or texts; got {shown(by)}."
@@ -116,7 +118,7 @@ def _as_column(by: Any) -> pd.Series:
         return by.reset_index(drop=True)
     if is_a(by, "pandas", "Index", "Categorical"):
         return pd.Series(by)
-    if np.ndim(by) != 1:
+    if _ndim(by) != 1:
         raise ValueError
     values = np.asarray(by)
     kinds = {type(one) for one in by} if isinstance(by, (list, tuple)) else set()
@@ -139,7 +141,7 @@ def _of_rows(by: Any, n_rows: int | None, kept: np.ndarray | None) -> Any:
             "by=df.clinic, or by={'name': labels}."
         )
         raise ArgumentError(msg)
-    if n_rows is not None and np.ndim(by) == 1 and len(by) != n_rows:
+    if n_rows is not None and _ndim(by) == 1 and len(by) != n_rows:
         msg = f"by= has labels for {len(by):,} rows; the table has {n_rows:,}."
         raise DataError(msg)
     if kept is None:
@@ -223,7 +225,10 @@ def _plain(labels: Any) -> np.ndarray:
 
 
 def _usable(name: object) -> str:
-    return name if isinstance(name, str) and why_unusable(name) is None else "group"
+    """Return a name if it can be a dimension of results and a folder of a store."""
+    fits = isinstance(name, str) and name.isprintable() and "\\" not in name
+    fits = fits and not name.startswith("__") and len(name.encode(errors="replace")) <= LONGEST_NAME
+    return name if fits and name not in ("", ".", "..", "zarr.json", *SAMPLE_DIMS) else "group"
 
 
 def _what(name: str) -> str:
@@ -233,5 +238,12 @@ def _what(name: str) -> str:
 def _shape(value: Any) -> str:
     try:
         return f"the shape {np.shape(value)}"
-    except ValueError:
-        return "rows of several lengths"
+    except (TypeError, ValueError):
+        return "no shape"
+
+
+def _ndim(value: Any) -> int | None:
+    try:
+        return np.ndim(value)
+    except (TypeError, ValueError):  # ragged, or no array
+        return None

@@ -1,0 +1,122 @@
+"""Who gets which action: the best one of each row, under a budget."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from aimz_lab.errors import DataError
+
+_HALVINGS = 200
+
+
+class Allocation(NamedTuple):
+    """An action for each row.
+
+    Attributes:
+        choice: Number of each row's action.
+        spent: Sum of their costs.
+        price: Utility of one more unit of the budget; 0 if it does not bind.
+        gap: Most utility that any other choice within the budget could add.
+        tied: Rows that missed a better action although they gain as much per cost as the last one
+            that got it; the first rows got it.
+    """
+
+    choice: Int[np.ndarray, " row"]
+    spent: float
+    price: float
+    gap: float
+    tied: int
+
+
+def allocate(
+    utility: Float[np.ndarray, "action row"],
+    cost: Float[np.ndarray, "action row"],
+    budget: float | None,
+) -> Allocation:
+    """Choose an action for each row, so that their utilities add up to most within the budget.
+
+    Without a binding budget each row gets its best action; of equal ones the cheapest. Under a
+    budget this is the multiple-choice knapsack problem: rows choose at a common price of cost,
+    found by bisection, and what is left of the budget goes to the best gains per cost (Dantzig,
+    1957). It is exact if all costs are equal and whole actions fill the budget; else ``gap`` bounds
+    what it misses.
+
+    Args:
+        utility: Expected utility of each action on each row, its cost subtracted.
+        cost: Its cost.
+        budget: Most that all costs may add up to; ``None`` for no limit.
+
+    Raises:
+        DataError: If even the cheapest actions cost more.
+    """
+    free = _at_price(utility, cost, 0.0)
+    if budget is None or _spent(cost, free) <= budget:
+        return Allocation(free, _spent(cost, free), 0.0, 0.0, 0)
+    least = float(cost.min(0).sum())
+    if least > budget:
+        msg = f"budget={budget:.6g} does not pay for the cheapest actions, which cost {least:.6g}."
+        raise DataError(msg)
+    price = _price(utility, cost, budget)
+    choice = _at_price(utility, cost, price)
+    choice, tied = _filled(utility, cost, budget, choice)
+    best = (utility - price * cost).max(0).sum() + price * budget
+    reached = np.take_along_axis(utility, choice[None], 0).sum()
+    gap = max(0.0, float(best - reached))
+    return Allocation(choice, _spent(cost, choice), price, gap, tied)
+
+
+def _at_price(utility: np.ndarray, cost: np.ndarray, price: float) -> np.ndarray:
+    """Each row's best action at a price of cost; of equal ones the cheapest."""
+    value = utility - price * cost
+    best = value >= value.max(0)
+    return np.where(best, cost, np.inf).argmin(0)
+
+
+def _spent(cost: np.ndarray, choice: np.ndarray) -> float:
+    return float(np.take_along_axis(cost, choice[None], 0).sum())
+
+
+def _price(utility: np.ndarray, cost: np.ndarray, budget: float) -> float:
+    """The lowest price at which the rows' choices stay within the budget."""
+    low, high = 0.0, 1.0
+    while _spent(cost, _at_price(utility, cost, high)) > budget:
+        low, high = high, 2 * high
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        if middle in (low, high):
+            break
+        if _spent(cost, _at_price(utility, cost, middle)) > budget:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def _filled(
+    utility: np.ndarray, cost: np.ndarray, budget: float, choice: np.ndarray
+) -> tuple[np.ndarray, int]:
+    """Spend what is left on the rows that gain most per cost; count those that miss by a tie."""
+    choice, left = choice.copy(), budget - _spent(cost, choice)
+    gain = utility - np.take_along_axis(utility, choice[None], 0)
+    extra = cost - np.take_along_axis(cost, choice[None], 0)
+    actions, rows = np.nonzero((gain > 0) & (extra > 0))
+    rate = gain[actions, rows] / extra[actions, rows]
+    order = np.lexsort((rows, -rate))
+    actions, rows, rate = actions[order], rows[order], rate[order]
+    needed = extra[actions, rows]
+    least_to_come = np.minimum.accumulate(needed[::-1])[::-1]
+    changed: set[int] = set()
+    last = np.inf
+    for i in range(len(rows)):
+        if least_to_come[i] > left:
+            break
+        if needed[i] <= left and int(rows[i]) not in changed:
+            choice[rows[i]] = actions[i]
+            left -= needed[i]
+            changed.add(int(rows[i]))
+            last = rate[i]
+    equal = rows[np.abs(rate - last) <= 1e-9 * last] if changed else rows[:0]
+    return choice, len(set(equal.tolist()) - changed)

@@ -1,0 +1,321 @@
+"""Decisions: expected utility of actions, the chance that each is best, regret, whom to treat."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import xarray as xr
+from jax.typing import ArrayLike
+from jaxtyping import Float
+
+from aimz_lab.data import AxisLabels
+from aimz_lab.data.html import html_table
+from aimz_lab.data.options import real_number
+from aimz_lab.data.tables import is_table
+from aimz_lab.effects.allocation import Allocation, allocate
+from aimz_lab.effects.contrasts import PREDICTIVE_GROUPS
+from aimz_lab.effects.row_groups import Inputs, RowGroups, agreeing_labels, numbers_by_row
+from aimz_lab.effects.summaries import hdi
+from aimz_lab.errors import ArgumentError, CallError, DataError
+from aimz_lab.kernel.cache_keys import CodeKey
+from aimz_lab.predictive.reducers import Mean
+from aimz_lab.predictive.reducers.row_means import RowTotals
+from aimz_lab.system.imports import late_import
+from aimz_lab.types import shown
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Benefits: TypeAlias = float | str | ArrayLike | Callable[[Any], Any]
+Costs: TypeAlias = float | str | ArrayLike | Mapping[str, float | str | ArrayLike]
+Compute: TypeAlias = Callable[..., list[xr.DataTree]]
+"""Computes scenarios with one key: ``(calls, reduces, combine)``."""
+
+TARGETED = "targeted"
+"""Name of the policy that gives each row an action of its own."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What to do: each action for all rows, against the best action for each row.
+
+    Attributes:
+        table: For each policy its expected utility per row, its interval, the probability that it
+            is best, its expected regret per row, and the sum of its costs.
+        choice: The action of each row.
+        gain: By how much its expected utility exceeds that of the first action, row by row.
+        utility: Draws of the utility per row of each policy.
+        budget: The budget, or ``None``.
+        spent: Costs of :attr:`choice`.
+        price: Utility of one more unit of the budget; 0 if it does not bind.
+        gap: Most utility that another choice within the budget could add.
+        tied: Rows that missed an action by a tie with the last one that got it.
+    """
+
+    table: pd.DataFrame
+    choice: xr.DataArray
+    gain: xr.DataArray
+    utility: xr.DataArray
+    budget: float | None
+    spent: float
+    price: float
+    gap: float
+    tied: int
+    _counts: dict[str, int] = field(repr=False)
+
+    @property
+    def text(self) -> str:
+        """The decision in a paragraph."""
+        uniform = self.table.drop(index=TARGETED)
+        best = uniform["utility"].idxmax()
+        row = uniform.loc[best]
+        counts = ", ".join(f"{name} {count:,}" for name, count in self._counts.items())
+        added = self.table.loc[TARGETED, "utility"] - row["utility"]
+        said = [
+            f"Of one action for all rows, {best!r} has the highest expected utility, "
+            f"{row['utility']:.4g} per row; it is the best of them with probability "
+            f"{row['p_best']:.1%}, and knowing the truth would add {row['regret']:.3g} per row.",
+            f"An action for each row ({counts}) has {added:+.3g} per row beside that.",
+        ]
+        if self.budget is not None and self.price == 0:
+            said.append(
+                f"The budget of {self.budget:.6g} does not bind: {self.spent:.6g} is spent."
+            )
+        elif self.budget is not None:
+            said.append(
+                f"The budget of {self.budget:.6g} binds: {self.spent:.6g} is spent, one more unit "
+                f"would add about {self.price:.3g}, and no other choice adds more than "
+                f"{self.gap:.3g} in all."
+            )
+        if self.tied:
+            said.append(
+                f"{self.tied:,} rows gain as much per cost as the last one chosen, and missed it "
+                "for the order of the rows alone."
+            )
+        return " ".join(said)
+
+    def __repr__(self) -> str:
+        return f"{self.text}\n{self.table.to_string(float_format='{:.4g}'.format)}"
+
+    def _repr_html_(self) -> str:
+        cells = [[str(n), *(f"{v:.4g}" for v in row)] for n, *row in self.table.itertuples()]
+        return html_table(self.text, ["", *self.table.columns], cells)
+
+
+def decide(
+    compute: Compute,
+    actions: Mapping[str, Mapping[str, Any]],
+    benefits: Benefits,
+    costs: Costs,
+    budget: float | None,
+    site: str,
+    prob: float,
+) -> Decision:
+    """Compute the scenarios of the actions, and decide.
+
+    Args:
+        compute: Computes scenarios with one key.
+        actions: Arguments of ``predict`` by action; the first is what is done now.
+        benefits: Utility of a unit of the outcome, for all or for each row; or a function of it.
+        costs: Cost on each row, by action, or of all but the first action.
+        budget: Most that the costs may add up to, or ``None``.
+        site: The outcome.
+        prob: Share of the draws in the intervals.
+
+    Raises:
+        ArgumentError: If a value is not allowed.
+        DataError: If costs or benefits do not fit the rows, or the budget pays for nothing.
+    """
+    names, inputs = list(actions), list(actions.values())
+    if budget is not None and not 0 <= real_number(budget) < math.inf:
+        msg = f"budget={shown(budget)} is not allowed; use a number of at least 0."
+        raise ArgumentError(msg)
+    own = benefits if callable(benefits) else None
+    combine = None if own is None else Utility(own)
+    per_unit = np.float64(1.0) if own is not None else _amounts("benefits", benefits, inputs)
+    calls = [{**call, "return_sites": [site]} for call in inputs]
+    listed = list(costs.values()) if isinstance(costs, Mapping) else [costs]
+    labels = agreeing_labels({"benefits": [benefits], "costs": listed})
+    reduce = {"total": _totals(per_unit, labels), "mean": Mean()}
+    trees = compute(calls, [reduce] * len(calls), combine)
+    groups = [_predictive(tree) for tree in trees]
+    mean = groups[0][f"{site}_mean"]
+    if mean.ndim != 1:
+        msg = (
+            f"{site!r} has the dimensions {mean.dims}; decide on an outcome with one number a row."
+        )
+        raise ArgumentError(msg)
+    n_rows = mean.size
+    cost = _costs(costs, names, inputs, n_rows)
+    _check_length("benefits", per_unit, n_rows)
+    means = np.stack([group[f"{site}_mean"].values for group in groups]).astype(np.float64)
+    utility = per_unit * means - cost
+    if not np.isfinite(utility).all():
+        raise DataError("Some expected utilities are not finite; mend the benefits or the outcome.")
+    found = allocate(utility, cost, None if budget is None else real_number(budget))
+    parts = [_totals(per_unit * (found.choice == i)) for i in range(len(names))]
+    chosen = compute(calls, [{"total": part} for part in parts], combine)
+    totals = [group[f"{site}_total"].values.ravel() for group in groups]
+    targeted = sum(_predictive(tree)[f"{site}_total"].values.ravel() for tree in chosen)
+    draws = np.stack(
+        [t - c.sum() for t, c in zip(totals, cost, strict=True)] + [targeted - found.spent]
+    )
+    return _decision(names, mean, utility, cost, draws / n_rows, found, budget, prob)
+
+
+def check_actions(actions: object) -> dict[str, dict[str, Any]]:
+    """Return the arguments of each action.
+
+    Raises:
+        CallError: If this is no mapping of two or more actions, or one lacks the input.
+        ArgumentError: If one has the name of the policy that gives each row its own.
+    """
+    if not isinstance(actions, Mapping) or len(actions) < 2:
+        msg = (
+            "actions= takes two or more actions by name, each a data frame or arguments of "
+            "predict; the first is what is done now: {'none': {'X': X0}, 'all': {'X': X1}}."
+        )
+        raise CallError(msg)
+    found = {}
+    for name, given in actions.items():
+        if name == TARGETED or not isinstance(name, str):
+            msg = f"An action cannot be called {name!r}; use another text."
+            raise ArgumentError(msg)
+        given = {"X": given} if is_table(given) else given
+        if not isinstance(given, Mapping) or "X" not in given:
+            msg = f"The action {name!r} needs a data frame, or arguments of predict with 'X'."
+            raise CallError(msg)
+        for option in {"rng_key", "reduce", "store", "return_sites"} & set(given):
+            msg = f"The action {name!r} has {option}=, which decide sets itself; leave it out."
+            raise ArgumentError(msg)
+        found[name] = dict(given)
+    return found
+
+
+class Utility:
+    """Turns outcomes into utilities, within a compiled pass.
+
+    Args:
+        function: Takes and returns arrays of JAX.
+    """
+
+    def __init__(self, function: Callable) -> None:
+        self.function, self._key = function, CodeKey(function)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Utility) and other._key == self._key
+
+    def __hash__(self) -> int:
+        return hash((Utility, self._key))
+
+    def __call__(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the utility of each value.
+
+        Raises:
+            ArgumentError: If the function returns another shape.
+        """
+        found = {name: self.function(value) for name, value in values.items()}
+        for name, value in found.items():
+            if np.shape(value) != np.shape(values[name]):
+                msg = f"benefits= returned shape {np.shape(value)} for {np.shape(values[name])}."
+                raise ArgumentError(msg)
+        return found
+
+
+def _totals(amounts: np.ndarray, labels: AxisLabels | None = None) -> RowTotals:
+    if amounts.ndim == 0:
+        return RowTotals(RowGroups(labels=labels), float(amounts))
+    return RowTotals(RowGroups(weights=amounts, labels=labels))
+
+
+def _predictive(tree: xr.DataTree) -> xr.Dataset:
+    return next(tree[name].to_dataset() for name in PREDICTIVE_GROUPS if name in tree)
+
+
+def _amounts(argument: str, given: object, inputs: Inputs) -> Float[np.ndarray, ...]:
+    """Return a number, or one for each row."""
+    number = real_number(given)
+    values = np.float64(number)
+    if math.isnan(number):
+        values = numbers_by_row(argument, given, inputs)
+    if not np.isfinite(values).all():
+        msg = f"{argument}= has values that are not finite."
+        raise DataError(msg)
+    return values
+
+
+def _costs(costs: Costs, names: Sequence[str], inputs: Inputs, n_rows: int) -> np.ndarray:
+    """Return the cost of each action on each row."""
+    if not isinstance(costs, Mapping):
+        costs = dict.fromkeys(names[1:], costs)
+    unknown = [name for name in costs if name not in names]
+    if unknown:
+        msg = f"costs= names {unknown[0]!r}; the actions are {', '.join(map(repr, names))}."
+        raise ArgumentError(msg)
+    found = np.zeros((len(names), n_rows))
+    for name, given in costs.items():
+        amounts = _amounts("costs", given, inputs)
+        _check_length("costs", amounts, n_rows)
+        if (amounts < 0).any():
+            raise DataError(
+                f"costs= of {name!r} are negative on some rows; use benefits= for gains."
+            )
+        found[names.index(name)] = amounts
+    return found
+
+
+def _check_length(argument: str, amounts: np.ndarray, n_rows: int) -> None:
+    if amounts.ndim and len(amounts) != n_rows:
+        raise DataError(f"{argument}= has {len(amounts):,} values; the data has {n_rows:,} rows.")
+
+
+def _decision(
+    names: Sequence[str],
+    rows: xr.DataArray,
+    utility: np.ndarray,
+    cost: np.ndarray,
+    draws: np.ndarray,
+    found: Allocation,
+    budget: float | None,
+    prob: float,
+) -> Decision:
+    pd = late_import("pandas")
+    low, high = hdi(draws.T, prob).T
+    uniform = draws[:-1]
+    best = uniform.max(0)
+    is_best = uniform >= best
+    # Actions that tie in a draw share it. The targeted policy is no rival of its own parts.
+    p_best = [*(is_best / is_best.sum(0)).mean(1), np.nan]
+    table = pd.DataFrame(
+        {
+            "utility": draws.mean(1),
+            "hdi_low": low,
+            "hdi_high": high,
+            "p_best": p_best,
+            "regret": (best - draws).mean(1),
+            "cost": [*cost.sum(1), found.spent],
+        },
+        index=pd.Index([*names, TARGETED], name="policy"),
+    )
+    coords = {dim: rows.coords[dim] for dim in rows.dims if dim in rows.coords}
+    labels = np.asarray(names)[found.choice]
+    gained = np.take_along_axis(utility, found.choice[None], 0)[0] - utility[0]
+    counts = {name: int((found.choice == i).sum()) for i, name in enumerate(names)}
+    return Decision(
+        table=table,
+        choice=xr.DataArray(labels, dims=rows.dims, coords=coords, name="action"),
+        gain=xr.DataArray(gained, dims=rows.dims, coords=coords, name="gain"),
+        utility=xr.DataArray(
+            draws, dims=("policy", "sample"), coords={"policy": table.index.to_numpy()}
+        ),
+        budget=budget,
+        spent=found.spent,
+        price=found.price,
+        gap=found.gap,
+        tied=found.tied,
+        _counts=counts,
+    )

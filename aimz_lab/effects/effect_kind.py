@@ -1,0 +1,157 @@
+"""What an effect is: its measure, and the rows that it is taken over."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from jax.typing import ArrayLike
+
+from aimz_lab.data.groups import GroupBy
+from aimz_lab.data.options import check_flag
+from aimz_lab.effects.measures import Both, ByRow, Contrast, Measure, check_contrast, name_of
+from aimz_lab.effects.row_groups import Inputs, RowGroups, row_groups
+from aimz_lab.errors import ArgumentError
+from aimz_lab.predictive.reducers.row_means import RowMeans
+from aimz_lab.predictive.request import Request
+
+_AVERAGE = "average"
+
+
+@dataclass(frozen=True)
+class EffectKind:
+    """What an effect is.
+
+    Attributes:
+        contrast: Its measure.
+        groups: The rows that it is averaged over; ``None`` for an effect on each row.
+    """
+
+    contrast: Contrast = "difference"
+    groups: RowGroups | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is the difference on each row."""
+        return self.groups is None and self.contrast == "difference"
+
+    @property
+    def measure(self) -> Measure:
+        """Contrasts averages, or values by row."""
+        return Measure(self.contrast, "values" if self.groups is None else "averages")
+
+    @property
+    def attrs(self) -> dict[str, str]:
+        """What results say of it."""
+        if self.groups is None:
+            return {"contrast": name_of(self.contrast)}
+        return {"contrast": name_of(self.contrast), "averaged": "rows", **self.groups.described}
+
+    def check_drawn(self, output: object, sites: object) -> None:
+        """Refuse a contrast of single outcomes, which is not that of what is expected of them.
+
+        Args:
+            output: Name of the outcome's site.
+            sites: Names of the sites; ``None`` if the outcome is among them.
+
+        Raises:
+            ArgumentError: If this is a ratio or the like of each row, and the outcome is asked for.
+        """
+        if self.groups is not None or self.contrast == "difference":
+            return
+        if sites is None or output in sites:
+            msg = (
+                f"contrast={name_of(self.contrast)!r} with average=False compares single outcomes "
+                f"of {output!r}, drawn with noise, and that is not the contrast of what is "
+                "expected. Leave average= out for the contrast of averages, or return a site with "
+                "expected values: return_sites=['mean']."
+            )
+            raise ArgumentError(msg)
+
+    def in_one_pass(self, request: Request) -> Request:
+        """Return the request of the intervention, with this effect as its result.
+
+        Raises:
+            ArgumentError: If the request has another summary, or keeps what is averaged.
+        """
+        self.check_drawn(request.output, request.return_sites)
+        if self.is_plain:
+            return request
+        if self.groups is None:
+            return replace(request, combine=ByRow(self.contrast))
+        for name in ("reduce", "output_dir"):
+            if getattr(request, name) is not None:
+                msg = (
+                    f"{name}= does not go with an average effect (by=, weights=, subset= or a "
+                    "contrast other than the difference), of which no rows are kept. Leave it out; "
+                    "average=False gives the contrast row by row."
+                )
+                raise ArgumentError(msg)
+        both = Both(shares=self.contrast == "odds_ratio")
+        return replace(
+            request, reduce={_AVERAGE: RowMeans(self.groups, self.measure)}, combine=both
+        )
+
+    def named(self, tree: xr.DataTree, group: str) -> xr.DataTree:
+        """Return the result of a pass with the sites called by their names.
+
+        Args:
+            tree: The result.
+            group: Its predictive group.
+        """
+        draws = tree[group].to_dataset()
+        if self.groups is not None:
+            ending = f"_{_AVERAGE}"
+            names = {n: n.removesuffix(ending) for n in map(str, draws) if n.endswith(ending)}
+            draws = draws.rename_vars(names)
+        return tree.assign({group: xr.DataTree(draws.assign_attrs(self.attrs))})
+
+
+def effect_kind(
+    contrast: Contrast = "difference",
+    by: GroupBy | None = None,
+    weights: str | ArrayLike | None = None,
+    subset: str | ArrayLike | None = None,
+    average: bool | None = None,
+    inputs: Inputs = (),
+) -> EffectKind:
+    """Return what an effect is, from the arguments of a call.
+
+    Args:
+        contrast: Its measure.
+        by: Groups of rows.
+        weights: Weights of rows.
+        subset: The rows that count.
+        average: Whether to average over rows; ``None`` if one of the others asks for it.
+        inputs: Arguments of the scenarios, whose columns can be named.
+
+    Raises:
+        ArgumentError: If a value is not allowed, or groups are given and ``average`` is False.
+        DataError: If groups or weights do not fit the rows.
+    """
+    contrast = check_contrast(contrast)
+    given = [n for n, v in (("by", by), ("weights", weights), ("subset", subset)) if v is not None]
+    if average is not None and not check_flag("average", average) and given:
+        msg = f"average=False keeps every row, and {given[0]}= is about an average; leave one out."
+        raise ArgumentError(msg)
+    if average is None:
+        average = bool(given) or contrast != "difference"
+    return EffectKind(contrast, row_groups(by, weights, subset, inputs) if average else None)
+
+
+def arguments_of(output: xr.DataTree | None, arguments: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return what can be named of a scenario: its arguments, or the data beside its result."""
+    if arguments is not None:
+        own = arguments.get("kernel_kwargs")
+        return {**arguments, **(own if isinstance(own, Mapping) else {})}
+    if not isinstance(output, xr.DataTree):
+        return {}
+    found: dict[str, Any] = {}
+    for group in ("constant_data", "predictions_constant_data"):
+        if group in output:
+            kept = output[group].to_dataset().data_vars
+            found |= {str(name): np.asarray(values) for name, values in kept.items()}
+    return found

@@ -1,0 +1,152 @@
+"""An effect in plain English: its size, its direction, whether it matters, and the caveats."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+
+from aimz_lab.effects.asked import Asked
+from aimz_lab.types import SAMPLE_DIMS
+
+FEW_DRAWS = 400
+"""Below so many draws the ends of an interval move noticeably from run to run."""
+
+_MOST_NAMED = 4
+_UNITS = {"percent": "%", "ratio": " times", "odds_ratio": " times"}
+_WHAT = {
+    "difference": "changes {site} by {mean}",
+    "percent": "changes {site} by {mean}",
+    "ratio": "makes {site} {mean} what it was",
+    "average": "leaves {site} at {mean}",
+    "odds_ratio": "makes the odds of {site} {mean} what they were",
+}
+
+
+def verdict_of(summary: xr.DataArray, asked: Asked) -> xr.DataArray:
+    """Compare the interval with the region of practical equivalence; Kruschke (2018).
+
+    Args:
+        summary: The summary of a site.
+        asked: What was asked, with a region.
+    """
+    low, high = (summary.sel(summary=f"hdi_{end}", drop=True) for end in ("low", "high"))
+    inside = (low >= asked.rope[0]) & (high <= asked.rope[1])
+    outside = (high < asked.rope[0]) | (low > asked.rope[1])
+    found = xr.where(outside, "relevant", xr.where(inside, "negligible", "undecided"))
+    return found.astype(str).drop_attrs()
+
+
+def paragraph(name: str, summary: xr.DataArray, asked: Asked, draws: xr.DataArray) -> str:
+    """Return the paragraph about one site.
+
+    Args:
+        name: The site.
+        summary: Its summary.
+        asked: What was asked.
+        draws: The draws that were summarised.
+    """
+    n_draws = int(np.prod([draws.sizes[dim] for dim in SAMPLE_DIMS]))
+    said = [_one(name, summary, asked)] if summary.ndim == 1 else _several(name, summary, asked)
+    return " ".join([*said, *_caveats(summary, n_draws)])
+
+
+def _one(name: str, summary: xr.DataArray, asked: Asked) -> str:
+    form = _WHAT.get(asked.contrast, f"gives {{mean}} as the {asked.contrast} of {{site}}")
+    effect = form.format(site=name, mean=_written(_value(summary, "mean"), asked))
+    text = f"The intervention {effect} on average ({_interval(summary, asked)})."
+    return " ".join([text, *_chances(summary, asked)])
+
+
+def _several(name: str, summary: xr.DataArray, asked: Asked) -> list[str]:
+    """Describe an effect with several entries: of groups, or of rows."""
+    dims = [dim for dim in summary.dims if dim != "summary"]
+    ordered = summary.transpose(*dims, "summary")
+    means = ordered.sel(summary="mean").values.ravel()
+    what = "average of" if asked.contrast == "average" else "effect on"
+    along = " by ".join(map(str, dims))
+    text = f"The {what} {name} is given for {means.size:,} entries of {along}"
+    if not means.size:
+        return [f"{text}."]
+    order = np.argsort(means)
+    chosen = range(means.size) if means.size <= _MOST_NAMED else (order[0], order[-1])
+    named = []
+    for i in chosen:
+        at = dict(zip(dims, np.unravel_index(int(i), ordered.shape[:-1]), strict=True))
+        entry = ordered.isel(at)
+        label = ", ".join(_label(ordered, dim, place) for dim, place in at.items())
+        value = _written(_value(entry, "mean"), asked)
+        named.append(f"{label}: {value} ({_interval(entry, asked)})")
+    if means.size > _MOST_NAMED:
+        text += ", of which the smallest and the largest are"
+    shares = [] if asked.contrast == "average" else [_share(ordered, asked)]
+    return [f"{text}: {'; '.join(named)}.".replace("are:", "are"), *shares]
+
+
+def _label(summary: xr.DataArray, dim: str, place: int) -> str:
+    labels = summary.indexes[dim] if dim in summary.indexes else range(summary.sizes[dim])
+    return f"{dim} {labels[place]}"
+
+
+def _share(summary: xr.DataArray, asked: Asked) -> str:
+    """Say of how many entries the interval leaves out what they are compared with."""
+    low, high = (summary.sel(summary=f"hdi_{end}").values for end in ("low", "high"))
+    above, below = int((low > asked.delta).sum()), int((high < asked.delta).sum())
+    at = f"{asked.delta:.4g}{_UNITS.get(asked.contrast, '')}"
+    return (
+        f"The {asked.prob:.0%} interval lies above {at} for {above:,} of {low.size:,} entries, and "
+        f"below it for {below:,}."
+    )
+
+
+def _interval(summary: xr.DataArray, asked: Asked) -> str:
+    low, high = (_written(_value(summary, f"hdi_{end}"), asked) for end in ("low", "high"))
+    return f"{asked.prob:.0%} interval {low} to {high}"
+
+
+def _chances(summary: xr.DataArray, asked: Asked) -> list[str]:
+    said = []
+    if asked.direction is not None:
+        chance = _chance(_value(summary, f"p_{asked.direction}"))
+        side = "above" if asked.direction == "greater" else "below"
+        said.append(f"The probability that it is {side} {asked.delta:.4g} is {chance}.")
+    if asked.rope is not None:
+        verdict = str(verdict_of(summary, asked).values)
+        low, high = asked.rope
+        meaning = {
+            "relevant": "the interval lies outside of what would be negligible",
+            "negligible": "the interval lies inside of what would be negligible",
+            "undecided": "the interval is partly inside and partly outside; more data would tell",
+        }[verdict]
+        chance = _chance(_value(summary, "p_rope"))
+        said.append(
+            f"Between {low:.4g} and {high:.4g} the effect would be negligible, with probability "
+            f"{chance}: {verdict}, as {meaning}."
+        )
+    return said
+
+
+def _caveats(summary: xr.DataArray, n_draws: int) -> list[str]:
+    said = []
+    if np.isnan(summary.values).any():
+        said.append("Some draws are not finite, so that some of these numbers are unknown.")
+    if n_draws < FEW_DRAWS:
+        said.append(f"There are only {n_draws} draws: read no more than one digit of the ends.")
+    said.append(
+        "It is an effect of the intervention if the model holds, and no cause of both treatment "
+        "and outcome was left out."
+    )
+    return said
+
+
+def _value(summary: xr.DataArray, label: str) -> float:
+    return float(summary.sel(summary=label))
+
+
+def _written(value: float, asked: Asked) -> str:
+    return f"{value:.3g}{_UNITS.get(asked.contrast, '')}"
+
+
+def _chance(value: float) -> str:
+    if value > 0.999:
+        return "above 99.9%" if value < 1 else "100% (every draw)"
+    return "below 0.1%" if 0 < value < 0.001 else f"{value:.1%}"

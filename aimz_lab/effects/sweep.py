@@ -1,0 +1,256 @@
+"""Dose-response: averages of the outcome over a grid of one input's values, with common noise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import xarray as xr
+from jax.typing import ArrayLike
+
+from aimz_lab.data.tables import is_a, is_table
+from aimz_lab.effects.contrasts import PREDICTIVE_GROUPS
+from aimz_lab.effects.measures import Contrast, Measure, check_contrast, name_of
+from aimz_lab.effects.row_groups import RowGroups
+from aimz_lab.errors import ArgumentError
+from aimz_lab.kernel.checks.names import check_name
+from aimz_lab.kernel.signature import KernelSignature
+from aimz_lab.predictive.reducers.row_means import RowMeans
+from aimz_lab.types import SAMPLE_DIMS, check_choice, shown
+
+Swept = Literal["column", "argument", "site"]
+
+AVERAGE = "average"
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What is swept.
+
+    Attributes:
+        name: The column, argument or site.
+        of: Which of these it is.
+        grid: Its values.
+        reference: The value to compare with, or ``None``.
+        contrast: The measure of the comparison.
+    """
+
+    name: str
+    of: Swept
+    grid: np.ndarray
+    reference: Any = None
+    contrast: Contrast = "difference"
+
+    def values(self) -> list[Any]:
+        """The values to compute: the grid, and the reference if it is not on it."""
+        return [*self.grid.tolist(), *([] if self._reference_at is not None else [self.reference])]
+
+    @property
+    def _reference_at(self) -> int | None:
+        if self.reference is None:
+            return 0
+        at = np.flatnonzero(self.grid == self.reference)
+        return int(at[0]) if len(at) else None
+
+    def arguments(self, given: Mapping[str, Any], value: Any) -> dict[str, Any]:
+        """Return the arguments of a call with one value for all rows.
+
+        Args:
+            given: The arguments of the call, by name.
+            value: The value.
+        """
+        if self.of == "site":
+            return {
+                **given,
+                "intervention": {**(given.get("intervention") or {}), self.name: value},
+            }
+        if self.of == "column":
+            return {**given, "X": _with_column(given["X"], self.name, value)}
+        where = self.name if self.name in given else "X"
+        return {**given, where: _filled(self.name, given[where], value)}
+
+    def tree(self, trees: Sequence[xr.DataTree]) -> xr.DataTree:
+        """Return one result of the results for each of :meth:`values`."""
+        group = next(name for name in PREDICTIVE_GROUPS if name in trees[0])
+        joined = self.joined([tree[group].to_dataset() for tree in trees])
+        kept = {"posterior"} & set(trees[0].children)
+        return xr.DataTree.from_dict(
+            {group: joined, **{name: trees[0][name].to_dataset() for name in kept}}
+        )
+
+    def joined(self, parts: Sequence[xr.Dataset]) -> xr.Dataset:
+        """Join the averages of each value along a dimension of the values.
+
+        Args:
+            parts: Averages for each of :meth:`values`.
+        """
+        found = [_average_sites(part, self.name) for part in parts]
+        if self.reference is not None:
+            at = self._reference_at
+            base = found[len(self.grid) if at is None else at]
+            measure = Measure(self.contrast)
+            found = [_contrast(base, each, measure) for each in found]
+        found = found[: len(self.grid)]
+        grid = xr.DataArray(self.grid, dims=self.name, name=self.name)
+        joined = xr.concat(found, dim=grid, coords="minimal", compat="override", join="override")
+        joined = joined.transpose(*SAMPLE_DIMS, self.name, ...)
+        kind = AVERAGE if self.reference is None else name_of(self.contrast)
+        told = {"contrast": kind, "swept": self.name, "swept_kind": self.of}
+        if self.reference is not None:
+            told["reference"] = self.reference
+        kept = {name: value for name, value in parts[0].attrs.items() if name != "intervention"}
+        return joined.assign_attrs({**kept, **told})
+
+
+def check_sweep(
+    name: object,
+    grid: ArrayLike,
+    given: Mapping[str, Any],
+    sites: Sequence[str] | None,
+    of: Swept | None,
+    reference: Any,
+    contrast: Contrast,
+    signature: KernelSignature,
+) -> Sweep:
+    """Return what is swept.
+
+    Args:
+        name: A column, an argument or a site.
+        grid: Its values.
+        given: The arguments of the call.
+        sites: The kernel's sites; ``None`` if they are not known yet.
+        of: Which of the three it is, if the name is more than one of them.
+        reference: The value to compare with, or ``None``.
+        contrast: The measure of the comparison.
+        signature: The kernel.
+
+    Raises:
+        ArgumentError: If the name is not known or not clear, or the grid is none.
+    """
+    if not isinstance(name, str):
+        msg = f"name={shown(name)} is not allowed; sweep a column, argument or site by its name."
+        raise ArgumentError(msg)
+    columns = list(map(str, given["X"].columns)) if is_table(given["X"]) else []
+    arguments = [each for each in given if each != "X"]
+    arguments += [] if is_table(given["X"]) else [signature.input]
+    if sites is None:  # the kernel was not traced yet; predict refuses what is no site
+        sites = [name] if of == "site" or name not in (*columns, *arguments) else []
+    places = {"column": columns, "argument": arguments, "site": list(sites)}
+    if of is not None:
+        check_choice("of", of, Swept)
+        places = {of: places[of]}
+    found = [kind for kind, names in places.items() if name in names]
+    if len(found) > 1:
+        msg = f"{name!r} is a {' and a '.join(found)}; say which one, as in of={found[0]!r}."
+        raise ArgumentError(msg)
+    if not found:
+        known = "; ".join(
+            f"{kind}s: {', '.join(each[:12])}" for kind, each in places.items() if each
+        )
+        raise ArgumentError(f"There is no {of or 'column, argument or site'} {name!r}. {known}.")
+    if found == ["site"] and name == signature.output:
+        msg = f"{name!r} is the outcome, which is averaged; sweep a site that it depends on."
+        raise ArgumentError(msg)
+    check_name("the swept input", name, ArgumentError)
+    values = _grid(name, grid)
+    if reference is not None:
+        reference = _reference(name, reference, values)
+    return Sweep(name, found[0], values, reference, check_contrast(contrast))
+
+
+def averages_over(groups: RowGroups) -> dict[str, RowMeans]:
+    """Return the reducer of the averages for each value."""
+    return {AVERAGE: RowMeans(groups)}
+
+
+def _reference(name: str, reference: Any, grid: np.ndarray) -> Any:
+    """Return one value of the kind of the grid's."""
+    try:
+        value = np.asarray([reference])
+    except (TypeError, ValueError):
+        value = np.empty(0)
+    kinds = "iufb" if grid.dtype.kind in "iufb" else grid.dtype.kind
+    is_one = value.shape == (1,) and value.dtype.kind in kinds
+    if not is_one or (value.dtype.kind == "f" and not np.isfinite(value).all()):
+        msg = f"reference={shown(reference)} is not allowed; use one value of {name!r}."
+        raise ArgumentError(msg)
+    return value.tolist()[0]
+
+
+def _grid(name: str, grid: ArrayLike) -> np.ndarray:
+    try:
+        values = np.asarray(list(grid))
+    except (TypeError, ValueError):
+        values = np.empty(0)
+    is_number = values.dtype.kind in "iufb"
+    usable = values.ndim == 1 and len(values) and values.dtype.kind in "iufbUM"
+    if not usable or (is_number and not np.isfinite(values).all()):
+        msg = f"grid={shown(grid)} is not allowed; use a list of finite values of {name!r}."
+        raise ArgumentError(msg)
+    if len(np.unique(values)) < len(values):
+        msg = f"grid= has a value of {name!r} more than once; give each once."
+        raise ArgumentError(msg)
+    return values
+
+
+def _with_column(table: Any, name: str, value: Any) -> Any:
+    """Return a table whose column has one value; of a category, the level."""
+    if is_a(table, "polars", "DataFrame"):
+        import polars as pl
+
+        return table.with_columns(pl.lit(value).cast(table.schema[name], strict=False).alias(name))
+    import pandas as pd
+
+    dtype = table[name].dtype
+    if isinstance(dtype, pd.CategoricalDtype):
+        if value not in dtype.categories:
+            levels = ", ".join(map(str, dtype.categories))
+            msg = f"{value!r} is no level of {name!r}; it has {levels}."
+            raise ArgumentError(msg)
+        return table.assign(**{name: pd.Categorical([value] * len(table), dtype=dtype)})
+    made = pd.Series(value, index=table.index)
+    same = made.astype(dtype) if not (dtype.kind in "iu" and made.iloc[0] % 1) else made
+    return table.assign(**{name: same})
+
+
+def _filled(name: str, given: Any, value: Any) -> np.ndarray | float | int:
+    """Return an argument of the same shape with one value; whole numbers stay of their type."""
+    old = np.asarray(given)
+    if old.dtype.kind not in "biuf" or (old.ndim > 1 and old.shape[1] != 1):
+        msg = (
+            f"The argument {name!r} has shape {old.shape}; a sweep sets one number for each row. "
+            "Pass a data frame and sweep one of its columns."
+        )
+        raise ArgumentError(msg)
+    dtype = old.dtype if np.asarray(value, dtype=old.dtype) == value else np.float32
+    if old.ndim == 0:
+        return np.asarray(value, dtype=dtype).item()
+    return np.full(old.shape, value, dtype=dtype)
+
+
+def _average_sites(part: xr.Dataset, swept: str) -> xr.Dataset:
+    """Return the averages by the names of their sites, without that of the swept site.
+
+    Raises:
+        ArgumentError: If no site is left.
+    """
+    ending = f"_{AVERAGE}"
+    names = {name: name.removesuffix(ending) for name in map(str, part) if name.endswith(ending)}
+    names = {name: site for name, site in names.items() if site != swept}
+    if not names:
+        msg = f"Nothing but {swept!r} itself is returned; name other sites by return_sites=."
+        raise ArgumentError(msg)
+    return part[list(names)].rename_vars(names).drop_attrs()
+
+
+def _contrast(before: xr.Dataset, after: xr.Dataset, measure: Measure) -> xr.Dataset:
+    return xr.Dataset({name: _of_site(name, before[name], after[name], measure) for name in after})
+
+
+def _of_site(
+    name: str, before: xr.DataArray, after: xr.DataArray, measure: Callable
+) -> xr.DataArray:
+    flat = [each.values.reshape(-1, *each.shape[2:]) for each in (before, after)]
+    return after.copy(data=measure(name, *flat).reshape(after.shape))

@@ -1,0 +1,230 @@
+"""Uplift: do individual effects rank and size the rows rightly? Qini curves and calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import xarray as xr
+from jax.typing import ArrayLike
+from jaxtyping import Float
+
+from aimz_lab.calls import public
+from aimz_lab.data import labels_of_index
+from aimz_lab.data.checks import check_int_from
+from aimz_lab.effects.averages import PIECE_VALUES, row_dim
+from aimz_lab.effects.row_groups import agreeing_labels, numbers_by_row
+from aimz_lab.effects.summaries import draws_of, hdi, site_of
+from aimz_lab.errors import ArgumentError, DataError
+from aimz_lab.system.imports import late_import
+from aimz_lab.types import SAMPLE_DIMS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_FRACTIONS = np.linspace(0, 1, 51)
+
+
+@dataclass(frozen=True)
+class Uplift:
+    """How well individual effects target the rows.
+
+    Attributes:
+        curve: Along ``fraction``, the rows with the largest effects first: the outcome gained per
+            row of all by treating that fraction, ``gain``, ranked by the mean effects, with the
+            ends of the band of rankings by each draw; and ``random``, that of no ranking.
+        qini: The area between gain and random, of the ranking by mean effects (Radcliffe, 2007).
+        qini_draws: The same for the ranking by each draw.
+        auuc: The area below the gain.
+        calibration: For each bin of rows by mean effect, the effect that was predicted, with its
+            interval, and the one observed, with its standard error.
+        prob: Share of the draws in bands and intervals.
+    """
+
+    curve: xr.Dataset
+    qini: float
+    qini_draws: Float[np.ndarray, " draw"]
+    auuc: float
+    calibration: pd.DataFrame
+    prob: float
+
+    @property
+    def text(self) -> str:
+        """What was found, in a paragraph."""
+        low, high = hdi(self.qini_draws, self.prob)
+        table = self.calibration
+        off = (table["observed"] - table["predicted"]).abs() > 2 * table["observed_se"]
+        said = "better than chance" if self.qini > 0 else "no better than chance"
+        return (
+            f"Rows ranked by their mean effect gain {self.qini:.3g} more per row than at random "
+            f"(the Qini area; {self.prob:.0%} of the draws' own rankings: {low:.3g} to "
+            f"{high:.3g}), which is {said}. In {int(off.sum())} of {len(table)} bins the observed "
+            "effect is more than two standard errors from the predicted one. Observed effects are "
+            "differences between treated and untreated rows: they mean something if the treatment "
+            "was randomised, or weights= make up for its choice."
+        )
+
+    def __repr__(self) -> str:
+        return f"{self.text}\n{self.calibration.to_string(float_format='{:.4g}'.format)}"
+
+
+@public
+def uplift(
+    effect: xr.DataTree | xr.Dataset,
+    outcome: ArrayLike,
+    treated: ArrayLike,
+    *,
+    site: str | None = None,
+    weights: ArrayLike | None = None,
+    bins: int = 10,
+    prob: float = 0.94,
+) -> Uplift:
+    """Compare individual effects with what happened to treated and untreated rows.
+
+    The gain of a fraction is that fraction times the difference between the mean outcomes of its
+    treated and its untreated rows (Gutierrez and Gerardy, 2017). Rows with equal effects have no
+    order: the gain between them is a straight line. Draws are read some at a time.
+
+    Args:
+        effect: Draws of the effect on each row, as :meth:`~aimz_lab.ImpactModel.estimate_effect`
+            returns them; best of rows that the model was not trained on.
+        outcome: The outcome that was observed, one per row.
+        treated: Whether the row was treated.
+        site: The site of the effect; by default the only one.
+        weights: One weight per row, such as the inverse probability of the treatment it got.
+        bins: Number of bins of the calibration.
+        prob: Share of the draws in bands and intervals.
+
+    Raises:
+        ArgumentError: If there are no draws by row, or a value is not allowed.
+        DataError: If values are not one per row, or there are no treated or no untreated rows.
+    """
+    draws, rows = _by_row(effect, site)
+    n_rows = draws.sizes[rows]
+    known = labels_of_index(draws.indexes[rows], named=False) if rows in draws.indexes else None
+    agreeing_labels({"outcome": [outcome], "treated": [treated], "weights": [weights]}, known)
+    y, flags = (numbers_by_row(n, v, ()) for n, v in (("outcome", outcome), ("treated", treated)))
+    weight = np.ones(n_rows) if weights is None else numbers_by_row("weights", weights, ())
+    _check_rows(n_rows, y, flags, weight)
+    bins = check_int_from(1, "bins", bins)
+    if bins > n_rows:
+        raise ArgumentError(f"bins={bins} is more than the {n_rows:,} rows; use fewer.")
+    mean = draws.mean(SAMPLE_DIMS, dtype=np.float64).values
+    data = y, flags.astype(bool), weight
+    codes = _bins(mean, bins)
+    gains, predicted = [], []
+    for values in _some_draws(draws, rows):
+        gains += [_gain(one, *data) for one in values]
+        predicted.append(_bin_means(values, codes))
+    gain, each = _gain(mean, *data), np.stack(gains)
+    line = _FRACTIONS * gain[-1]
+    low, high = hdi(each, prob).T
+    curve = xr.Dataset(
+        {
+            name: ("fraction", v)
+            for name, v in {"gain": gain, "low": low, "high": high, "random": line}.items()
+        },
+        {"fraction": _FRACTIONS},
+    )
+    table = _calibration(np.concatenate(predicted), codes, data, prob)
+    return Uplift(curve, _area(gain - line), _area(each - line), _area(gain), table, prob)
+
+
+def _by_row(effect: xr.DataTree | xr.Dataset, site: str | None) -> tuple[xr.DataArray, str]:
+    found = draws_of(effect)
+    draws = site_of(found, site)
+    rows = row_dim(draws, found, None)
+    if rows is None or draws.ndim != 3:
+        dims = ", ".join(map(str, draws.dims))
+        msg = (
+            f"{draws.name!r} has the dimensions {dims}; uplift needs draws of the effect on each "
+            "row: im.estimate_effect(...) without by= and reduce=."
+        )
+        raise ArgumentError(msg)
+    return draws, rows
+
+
+def _check_rows(n_rows: int, y: np.ndarray, flags: np.ndarray, weight: np.ndarray) -> None:
+    for name, values in (("outcome", y), ("treated", flags), ("weights", weight)):
+        if len(values) != n_rows:
+            raise DataError(f"{name}= has {len(values):,} values; the effect has {n_rows:,} rows.")
+        if not np.isfinite(values).all():
+            raise DataError(f"{name}= has values that are not finite.")
+    if not np.isin(flags, (0, 1)).all() or len(np.unique(flags)) < 2:
+        raise DataError("treated= takes a flag for each row, some True and some False.")
+    if (weight <= 0).any():
+        raise DataError("weights= must be above 0.")
+
+
+def _some_draws(draws: xr.DataArray, rows: str) -> Iterator[np.ndarray]:
+    """Yield draws ``(s, N)`` in double precision, some at a time."""
+    step = max(1, PIECE_VALUES // max(draws.sizes[rows], 1))
+    for chain in range(draws.sizes["chain"]):
+        for first in range(0, draws.sizes["draw"], step):
+            part = draws.isel(chain=chain, draw=slice(first, first + step))
+            yield np.asarray(part.transpose("draw", rows).values, dtype=np.float64)
+
+
+def _gain(effect: np.ndarray, y: np.ndarray, flags: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Gain per row of treating each fraction of the rows, those with the largest effect first."""
+    order = np.argsort(-effect, kind="stable")
+    ranked = effect[order]
+    ends = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1)  # of rows with equal effects
+    sums = []
+    for arm in (flags, ~flags):
+        w = np.where(arm, weight, 0.0)[order]
+        sums += [np.cumsum(w)[ends], np.cumsum(w * y[order])[ends]]
+    n_treated, y_treated, n_control, y_control = sums
+    with np.errstate(invalid="ignore", divide="ignore"):
+        lift = y_treated / n_treated - y_control / n_control
+    share = (ends + 1) / len(ranked)
+    known = np.isfinite(lift)  # both arms are among the first rows
+    gain = lift[known] * share[known]
+    return np.interp(_FRACTIONS, np.append(0.0, share[known]), np.append(0.0, gain))
+
+
+def _area(gain: np.ndarray) -> np.ndarray:
+    return np.trapezoid(gain, _FRACTIONS, axis=-1)
+
+
+def _bins(mean: np.ndarray, n_bins: int) -> np.ndarray:
+    """Number of each row's bin by mean effect; equal effects share one."""
+    edges = np.unique(np.quantile(mean, np.linspace(0, 1, n_bins + 1)[1:-1]))
+    codes = np.searchsorted(edges, mean, side="right")
+    return np.unique(codes, return_inverse=True)[1]
+
+
+def _bin_means(values: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    counts = np.bincount(codes)
+    return np.stack([np.bincount(codes, weights=one) / counts for one in values])
+
+
+def _calibration(
+    predicted: np.ndarray, codes: np.ndarray, data: tuple[np.ndarray, ...], prob: float
+) -> pd.DataFrame:
+    pd = late_import("pandas")
+    y, flags, weight = data
+    arms = [_arm(y, weight * arm, codes) for arm in (flags, ~flags)]
+    low, high = hdi(predicted, prob).T
+    table = {
+        "predicted": predicted.mean(0),
+        "hdi_low": low,
+        "hdi_high": high,
+        "observed": arms[0][0] - arms[1][0],
+        "observed_se": np.sqrt(arms[0][1] + arms[1][1]),
+        "treated": np.bincount(codes, weights=flags).astype(int),
+        "untreated": np.bincount(codes, weights=~flags).astype(int),
+    }
+    return pd.DataFrame(table, index=pd.RangeIndex(len(low), name="bin"))
+
+
+def _arm(y: np.ndarray, weight: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean of an arm in each bin, and the variance of that mean."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        total = np.bincount(codes, weights=weight)
+        mean = np.bincount(codes, weights=weight * y) / total
+        n = np.bincount(codes, weights=weight > 0)
+        squares = np.bincount(codes, weights=(weight * (y - mean[codes])) ** 2)
+        return mean, np.where(n > 1, squares / total**2 * n / (n - 1), np.nan)

@@ -1,0 +1,166 @@
+"""The picture of a trust report: loss, importance ratios, summaries and calibration."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from aimz_lab.errors import ArgumentError, OptionalDependencyError
+from aimz_lab.lab.environment import has_matplotlib
+from aimz_lab.types import shown
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from aimz_lab.trust.diagnosis import TrustReport
+
+_BLUE, _ORANGE, _BAND, _GREY = "#0072b2", "#d55e00", "#9dc9e6", "#767676"
+_COLOURS = {"green": "#1a7f37", "amber": "#9a6700", "red": "#cf222e"}
+_MOST_ENTRIES = 10
+
+
+def plot_trust(report: TrustReport) -> Figure:
+    """Draw a trust report in one picture, with its verdict above.
+
+    The loss of each window of steps; the log ratios of joint density and guide, whose tail k-hat
+    describes, or R-hat of chains; means and two standard deviations of the draws beside better
+    ones, for the entries that are furthest off; and how far the calibration of predictions strays
+    from uniform, with a band that holds it with 99%.
+
+    Args:
+        report: The result of :meth:`aimz_lab.ImpactModel.diagnose`.
+
+    Returns:
+        A matplotlib figure; it shows itself at the end of a cell.
+
+    Raises:
+        ArgumentError: If this is no trust report.
+        OptionalDependencyError: If matplotlib is missing.
+
+    Example:
+        >>> len(plot_trust(im.diagnose(X, y)).axes)
+        4
+    """
+    from aimz_lab.trust.diagnosis import TrustReport
+
+    if not isinstance(report, TrustReport):
+        msg = f"plot_trust draws the result of im.diagnose(X, y), not {shown(report)}."
+        raise ArgumentError(msg)
+    if not has_matplotlib():
+        msg = "Pictures need matplotlib: pip install 'aimz_lab[lab]'"
+        raise OptionalDependencyError(msg)
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    from aimz_lab.lab.pictures.figure_layout import ShownFigure
+
+    figure = ShownFigure(figsize=(9.2, 6.4), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(2, 2)
+    figure.suptitle(
+        _wrapped(f"{report.level.upper()}: {report.verdict}"),
+        color=_COLOURS[report.level],
+        fontsize=11,
+    )
+    _loss(axes[0, 0], report)
+    (_ratios if report.log_ratios is not None else _r_hat)(axes[0, 1], report)
+    _summaries(axes[1, 0], report)
+    _calibration(axes[1, 1], report)
+    for each in axes.flat:
+        each.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def _wrapped(text: str, width: int = 110) -> str:
+    import textwrap
+
+    return "\n".join(textwrap.wrap(text, width))
+
+
+def _nothing(axes: Axes, why: str) -> None:
+    axes.text(0.5, 0.5, why, ha="center", va="center", color=_GREY, transform=axes.transAxes)
+    axes.set_xticks([])
+    axes.set_yticks([])
+
+
+def _loss(axes: Axes, report: TrustReport) -> None:
+    axes.set_title("loss", fontsize=10)
+    trend = report.loss
+    if trend is None or len(trend.windows) < 2:
+        _nothing(axes, "no history of the loss")
+        return
+    steps = (np.arange(len(trend.windows)) + 1) * trend.window
+    later = trend.windows[len(trend.windows) // 4 :]  # the first fall would hide the end
+    axes.plot(steps, trend.windows, color=_BLUE, linewidth=1.2)
+    low, high = np.nanmin(trend.windows), np.nanmax(later)
+    axes.set_ylim(low - 0.05 * (high - low) - 1e-9, high + 0.3 * (high - low) + 1e-9)
+    if trend.waited:
+        axes.axvline(steps[-1 - trend.waited], color=_GREY, linewidth=1, linestyle="--")
+    axes.set_xlabel("step")
+    axes.set_ylabel("nats per row")
+
+
+def _ratios(axes: Axes, report: TrustReport) -> None:
+    ratios = report.log_ratios[np.isfinite(report.log_ratios)]
+    axes.set_title(f"importance of draws, k-hat {report.k_hat:.2f}", fontsize=10)
+    if not len(ratios):
+        _nothing(axes, "no finite ratio")
+        return
+    axes.hist(ratios - ratios.max(), bins=40, color=_BAND, edgecolor="white", linewidth=0.3)
+    axes.set_xlabel("log ratio, below the largest")
+    axes.set_ylabel("draws")
+
+
+def _r_hat(axes: Axes, report: TrustReport) -> None:
+    axes.set_title("R-hat", fontsize=10)
+    if "r_hat" not in report.table:
+        _nothing(axes, "no densities of draws are known")
+        return
+    values = report.table["r_hat"].sort_values().to_numpy()
+    axes.plot(values, np.arange(len(values)), "o", color=_BLUE, markersize=4)
+    axes.axvline(1.01, color=_GREY, linewidth=1, linestyle="--")
+    axes.set_yticks([])
+    axes.set_xlabel("R-hat by entry")
+
+
+def _summaries(axes: Axes, report: TrustReport) -> None:
+    axes.set_title("mean and two sds", fontsize=10)
+    table = report.table
+    name = next((name for name in ("nuts", "psis") if f"{name}_mean" in table), None)
+    if not len(table):
+        _nothing(axes, "no latent sites")
+        return
+    if name is not None:
+        far = table[f"{name}_shift_sds"].abs() + np.log(table[f"{name}_sd_ratio"]).abs()
+        table = table.loc[far.fillna(np.inf).sort_values(ascending=False).index]
+    table = table.head(_MOST_ENTRIES)
+    # Each entry on the scale of its own draws: sites differ in size.
+    centre, spread = table["mean"].to_numpy(), table["sd"].to_numpy()
+    spread = np.where(spread > 0, spread, 1.0)
+    at = np.arange(len(table))[::-1]
+    drawn = [("", "draws", _BLUE, 0.12)]
+    if name is not None:
+        drawn.append((f"{name}_", {"nuts": "NUTS", "psis": "reweighted"}[name], _ORANGE, -0.12))
+    for prefix, label, colour, up in drawn:
+        mean = (table[f"{prefix}mean"].to_numpy() - centre) / spread
+        sd = table[f"{prefix}sd"].to_numpy() / spread
+        axes.errorbar(mean, at + up, xerr=2 * sd, fmt="o", color=colour, markersize=4, label=label)
+    axes.set_yticks(at, table.index)
+    axes.set_xlabel("sds of the draws, from their mean")
+    axes.set_ylim(-0.6, len(table))
+    axes.legend(fontsize=8, frameon=False, loc="upper right", ncols=2)
+
+
+def _calibration(axes: Axes, report: TrustReport) -> None:
+    axes.set_title("calibration of predictions", fontsize=10)
+    if report.calibration is None:
+        _nothing(axes, "predictions were not judged")
+        return
+    found = report.calibration.of_pit
+    lower, upper = found.lower - found.expected, found.upper - found.expected
+    axes.fill_between(found.expected, lower, upper, color=_BAND, alpha=0.6, linewidth=0, step="mid")
+    axes.step(found.expected, found.ecdf - found.expected, where="mid", color=_BLUE)
+    axes.axhline(0, color=_GREY, linewidth=1, linestyle="--")
+    axes.set_xlabel("PIT of the observed output")
+    axes.set_ylabel("ECDF, less uniform")

@@ -1,0 +1,130 @@
+"""Weighted means over rows for each draw, by group; of one scenario, or of two side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from aimz_lab.predictive.reducers.contract import Draws, OverDraws, RowMask, RowValues
+
+GROUP, WEIGHT = 0, 1
+
+
+class RowMeans(OverDraws):
+    """The weighted mean over the rows of each group, for each draw.
+
+    Args:
+        groups: Codes, weights and labels; see ``effects/row_groups.py``.
+        contrast: Makes the result of a site's name and its means in two scenarios, which are on
+            the last axis; ``None`` for the means of a single scenario.
+        name: Suffix of the result.
+    """
+
+    over = "row"
+
+    def __init__(
+        self,
+        groups: Any,
+        contrast: Callable[[str, np.ndarray, np.ndarray], np.ndarray] | None = None,
+        name: str = "average",
+    ) -> None:
+        super().__init__(name, groups.coords)
+        self.row_labels = groups.labels
+        self._groups, self._contrast = groups, contrast
+        self.by_row, self._unit = None, 1.0
+        if groups.n_rows is not None:
+            codes = np.zeros(groups.n_rows) if groups.codes is None else groups.codes
+            weights = np.ones(groups.n_rows) if groups.weights is None else groups.weights
+            # Single precision has its own range.
+            self._unit = float(np.abs(weights).max(initial=0.0)) or 1.0
+            self.by_row = np.stack([codes, weights / self._unit], axis=1).astype(np.float32)
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """Equal for the same shape of groups; codes and weights are no part of the program."""
+        return RowMeans, self._groups.shape, self.by_row is None
+
+    def block(self, values: Draws, valid: RowMask, by_row: RowValues | None) -> jax.Array:
+        """Weighted sums for each draw and group, ``(S, *groups, ...)``."""
+        values = values.astype(jnp.result_type(float, values.dtype))
+        origin = jnp.where(jnp.isfinite(values[:, :1]), values[:, :1], 0)
+        weights = valid.astype(values.dtype)
+        codes = jnp.zeros(len(valid), jnp.int32)
+        if by_row is not None:
+            weights, codes = weights * by_row[:, WEIGHT], by_row[:, GROUP].astype(jnp.int32)
+        n_groups = self._groups.n_groups
+        over = weights.reshape(-1, *[1] * (values.ndim - 1))
+        rows_first = jnp.moveaxis(values - origin, 1, 0)
+        # A row without weight may not be finite: a copy that fills up a block, or one left out.
+        parts = jnp.where(over != 0, rows_first * over, 0)
+        if n_groups == 1:
+            sums, total = parts.sum(0)[None], weights.sum()[None]
+        else:
+            sums = jax.ops.segment_sum(parts, codes, num_segments=n_groups)
+            total = jax.ops.segment_sum(weights, codes, num_segments=n_groups)
+        sums = jnp.moveaxis(sums, 0, 1) + origin * total.reshape(1, -1, *[1] * (values.ndim - 2))
+        return sums.reshape(len(values), *self._groups.shape, *sums.shape[2:])
+
+    def finish(self, total: np.ndarray, n_rows: int) -> np.ndarray:
+        """Divide by the weights; the scenarios stay on the last axis."""
+        codes = None if self.by_row is None else self.by_row[:, GROUP].astype(int)
+        weights = None if self.by_row is None else self.by_row[:, WEIGHT].astype(np.float64)
+        codes = np.zeros(n_rows, int) if codes is None else codes
+        sums = np.bincount(codes, weights=weights, minlength=self._groups.n_groups)
+        shape = self._groups.shape
+        rest = [1] * (total.ndim - 1 - len(shape))
+        return total / sums.reshape(1, *shape, *rest)
+
+    def contrasted(self, site: str, values: np.ndarray) -> np.ndarray:
+        """Return the contrast of values that have the scenarios on their last axis."""
+        if self._contrast is None:
+            return values
+        return self._contrast(site, values[..., 0], values[..., 1])
+
+
+class RowTotals(RowMeans):
+    """The weighted sum over rows for each draw; weights may be negative.
+
+    Args:
+        groups: Weights of the rows.
+        factor: A number that multiplies the sums.
+    """
+
+    def __init__(self, groups: Any, factor: float = 1.0) -> None:
+        super().__init__(groups, name="total")
+        self._factor = factor
+
+    def finish(self, total: np.ndarray, n_rows: int) -> np.ndarray:
+        """Return the sums in the unit of the weights."""
+        del n_rows
+        return total * self._unit * self._factor
+
+
+Single = Mapping[str, np.ndarray]
+Results = Mapping[str, Mapping[str, np.ndarray]]
+
+
+def contrasted(
+    single: Single, results: Results, reducers: Mapping[str, object]
+) -> tuple[Single, Results]:
+    """Contrast the scenarios in the results of :class:`RowMeans`, and in sites without rows.
+
+    Args:
+        single: Draws of the sites without rows.
+        results: Results by site and reducer.
+        reducers: The reducers by name.
+    """
+    one = next((each for each in reducers.values() if isinstance(each, RowMeans)), None)
+    if one is None:
+        return single, results
+    return (
+        {site: one.contrasted(site, values) for site, values in single.items()},
+        {
+            site: {name: one.contrasted(site, values) for name, values in found.items()}
+            for site, found in results.items()
+        },
+    )

@@ -1,0 +1,360 @@
+"""What would go wrong in a fit, what it would take, and whether the prior is of this world."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import jax
+import numpy as np
+from numpyro.infer import MCMC, SVI
+
+from aimz_lab.data.html import format_bytes
+from aimz_lab.data.memory import memory_bytes
+from aimz_lab.errors import AimzLabError, AimzLabWarning, DataTypeError
+from aimz_lab.inference.feeds.kernel_structure import trace_data
+from aimz_lab.inference.feeds.schema import InputSchema
+from aimz_lab.inference.feeds.training_data import TrainingData
+from aimz_lab.inference.run.events import Callback, Run, Steps
+from aimz_lab.inference.svi.rows_check import RowsCheck
+from aimz_lab.kernel.scaling import Scale
+from aimz_lab.kernel.signature import KernelSignature
+from aimz_lab.predictive.call_labels import CallLabels
+from aimz_lab.predictive.predictor import Predictor
+from aimz_lab.predictive.request import Group, Request
+from aimz_lab.trust.columns import column_findings
+from aimz_lab.trust.report import Finding, Report
+from aimz_lab.types import Columns, RowDependence, Rows
+
+PROBE_S = 1.0
+"""Seconds that the trial of a fit goes on for, after it was compiled."""
+
+PROBE_ROWS = 2048
+"""Rows that the trial of a prediction has."""
+
+PRIOR_ROWS = 200
+"""Rows whose prior predictive draws are compared with the output."""
+
+_SENTENCES = {
+    "green": "Nothing speaks against this fit",
+    "amber": "This fit may go wrong",
+    "red": "This fit would not work",
+}
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a fit and a prediction would take on this machine.
+
+    Attributes:
+        fit_seconds: Time of the fit, compilation included; ``None`` if it was not tried.
+        predict_seconds: Time of a prediction of these rows, compilation included.
+        fit_bytes: Memory of the rows and the posterior draws of the fit.
+        predict_bytes: Memory of the predictive draws with ``store="memory"``; less with ``reduce=``
+            or a store on disk.
+    """
+
+    fit_seconds: float | None = None
+    predict_seconds: float | None = None
+    fit_bytes: int | None = None
+    predict_bytes: int | None = None
+
+
+class Trial(Protocol):
+    """A copy of the model to try things on."""
+
+    @property
+    def posterior(self) -> dict[str, jax.Array] | None:
+        """Its draws."""
+
+    @property
+    def last_run(self) -> Run | None:
+        """Its last run."""
+
+    @property
+    def input_schema(self) -> InputSchema | None:
+        """Names and shapes of its training data."""
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """The parts of a model and a call that a check reads.
+
+    Attributes:
+        trial: A copy of the model.
+        signature: Its kernel.
+        inference: Its inference object.
+        fit: Trains the copy, with these callbacks.
+        request: After the fit, makes the request of a call for a group.
+        predictor: Computes predictions.
+        scale: How a batch's rows are to weigh.
+        rows: ``"independent"`` if the user says that rows may be cut.
+    """
+
+    trial: Trial
+    signature: KernelSignature
+    inference: SVI | MCMC
+    fit: Callable[[list[Callback]], object]
+    request: Callable[[Group], Request]
+    predictor: Predictor
+    scale: Scale
+    rows: RowDependence
+
+    @property
+    def data(self) -> tuple[Rows, int | None]:
+        """The per-row arguments with the output, and their number; of a stream its first batch."""
+        request = self.request("log_likelihood")
+        rows = request.rows
+        if isinstance(rows, Mapping):
+            return rows, len(next(iter(rows.values())))
+        return next(iter(rows.epoch(0))), None
+
+    def first_rows(self, group: Group, count: int) -> np.ndarray | None:
+        """Return draws of the output for the first rows; ``None`` for a stream."""
+        request = self.request(group)
+        rows = request.rows
+        if not isinstance(rows, Mapping):
+            return None
+        cut = replace(
+            request,
+            rows={name: array[:count] for name, array in rows.items()},
+            fields=None,
+            observed=None,
+            constant={},
+            row_coord=None,
+            labels=CallLabels(),
+        )
+        return self.predictor.predict_arrays(cut)[self.signature.output]
+
+
+class CheckReport(Report):
+    """What :meth:`aimz_lab.ImpactModel.check` found.
+
+    Args:
+        findings: What was found.
+        forecast: What fit and prediction would take.
+
+    Attributes:
+        forecast: What fit and prediction would take on this machine.
+    """
+
+    def __init__(self, findings: tuple[Finding, ...], forecast: Forecast) -> None:
+        super().__init__("Preflight", findings, _SENTENCES)
+        self.forecast = forecast
+
+
+class _Probe(Callback):
+    """Ends a run after a moment, and measures how fast its steps are."""
+
+    every_epoch = False
+
+    def __init__(self) -> None:
+        self.began = time.monotonic()
+        self._first: tuple[float, int] | None = None
+        self._last: tuple[float, int] | None = None
+
+    def on_steps_end(self, run: Run, steps: Steps) -> None:  # noqa: ARG002
+        """Stop once there was enough to measure."""
+        now = time.monotonic(), run.step
+        self._first = self._first or now
+        self._last = now
+        if now[0] - self._first[0] > PROBE_S:
+            run.control.stop("the trial has seen enough")
+
+    @property
+    def ended(self) -> float:
+        """When the last report came."""
+        return self._last[0]
+
+    def seconds(self, total: int | None) -> float | None:
+        """Seconds of ``total`` steps, set-up and compilation included."""
+        if self._first is None or total is None:
+            return None
+        (at, done), (end, steps) = self._first, self._last
+        start = at - self.began
+        if steps == done:
+            return start * max(total / done, 1)
+        return start + max(total - done, 0) * (end - at) / (steps - done)
+
+
+def check_readable_again(inputs: object) -> None:
+    """Refuse rows that a check would use up.
+
+    Raises:
+        DataTypeError: If they come from a generator or another iterator.
+    """
+    if isinstance(inputs, Iterator):
+        msg = (
+            "A check reads the data, and a generator can be read only once; pass the function that "
+            "makes it, a list of batches, or an ArrayLoader."
+        )
+        raise DataTypeError(msg)
+
+
+def check(preflight: Preflight) -> CheckReport:
+    """Try a fit on a copy of the model, and look at its data and prior.
+
+    Args:
+        preflight: The model and the call.
+    """
+    findings, forecast = _try_fit(preflight)
+    if forecast.fit_bytes is not None:
+        findings.append(_memory_finding(forecast))
+    return CheckReport(tuple(findings), forecast)
+
+
+def _try_fit(preflight: Preflight) -> tuple[list[Finding], Forecast]:
+    """Train for a moment, and predict some rows."""
+    probe, findings = _Probe(), []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            preflight.fit([probe])
+        except AimzLabError as error:
+            kind = type(error).__name__.removesuffix("Error").lower() or "fit"
+            return [Finding(kind, "red", str(error).rstrip("."))], Forecast()
+    after = time.monotonic()
+    run = preflight.trial.last_run
+    rows, n_rows = preflight.data
+    findings.append(Finding("fit", "green", f"the kernel runs, and {run.step:,} steps were tried"))
+    if run.status in ("diverged", "failed"):
+        findings[0] = Finding("fit", "red", f"the first steps fail: {run.reason}")
+    for one in caught:
+        if issubclass(one.category, AimzLabWarning) and run.status != "diverged":
+            findings.append(Finding("warning", "amber", str(one.message).rstrip(".")))
+    findings += _of_batches(preflight, run, rows)
+    columns = preflight.trial.input_schema.columns
+    findings += _of_columns(rows, columns, preflight.signature.output)
+    findings.append(_prior_finding(preflight, rows))
+    total = run.info.total_steps
+    fit_seconds = probe.seconds(total)
+    if fit_seconds is not None:
+        fit_seconds += after - probe.ended
+    return findings, _with_prediction(preflight, findings, fit_seconds, rows, n_rows)
+
+
+def _with_prediction(
+    preflight: Preflight,
+    findings: list[Finding],
+    fit_seconds: float | None,
+    rows: Rows,
+    n_rows: int | None,
+) -> Forecast:
+    draws = preflight.trial.posterior
+    own = sum(np.asarray(one).nbytes for one in (draws or {}).values())
+    fit_bytes = sum(array.nbytes for array in rows.values()) + own
+    if draws is None or n_rows is None:
+        text = f"the fit takes about {_duration(fit_seconds)}; a prediction was not tried"
+        findings.append(Finding("forecast", "green", text))
+        return Forecast(fit_seconds, None, fit_bytes, None)
+    few = min(n_rows, PROBE_ROWS)
+    began = time.monotonic()
+    nbytes = preflight.first_rows("posterior_predictive", few).nbytes
+    first = time.monotonic()
+    preflight.first_rows("posterior_predictive", few)
+    again = time.monotonic() - first
+    predict_seconds = (first - began - again) + again * n_rows / few
+    predict_seconds = max(predict_seconds, again)
+    forecast = Forecast(fit_seconds, predict_seconds, fit_bytes, int(nbytes * n_rows / few))
+    text = (
+        f"the fit takes about {_duration(fit_seconds)} and a prediction of its rows about "
+        f"{_duration(predict_seconds)}, with {format_bytes(forecast.predict_bytes)} of draws"
+    )
+    findings.append(Finding("forecast", "green", text))
+    return forecast
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "an unknown time"
+    if seconds < 120:
+        return f"{seconds:.2g} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def _of_batches(preflight: Preflight, run: Run, rows: Rows) -> list[Finding]:
+    """Judge scaling and cutting of rows into batches."""
+    size, n_obs = run.info.batch_size, run.info.n_obs
+    if run.info.is_sampling or size is None:
+        return []
+    if n_obs is not None and size >= n_obs:
+        text = f"each step takes all {n_obs:,} rows: nothing is cut or scaled"
+        return [Finding("batches", "green", text)]
+    findings = []
+    if preflight.scale == "none":
+        times = f"sqrt(N / B) = {(n_obs / size) ** 0.5:.2g} times " if n_obs else ""
+        text = f"a batch of {size:,} rows counts as all of them: the posterior is {times}too wide"
+        advice = "Leave scale='none' out, unless the kernel scales its batches itself."
+        findings.append(Finding("scaling", "red", text, advice))
+    elif run.info.scaled:
+        findings.append(Finding("scaling", "green", f"in the ELBO, {run.info.scaled}"))
+    text = f"rows are independent in batches of {size:,}, as {_how_known(preflight, run, rows)}"
+    findings.append(Finding("rows", "green", text))
+    return findings
+
+
+def _how_known(preflight: Preflight, run: Run, rows: Rows) -> str:
+    """Say how it is known that rows may be cut; what is not known is refused by the fit."""
+    request, size = preflight.request("log_likelihood"), run.info.batch_size
+    data = TrainingData(rows, request.shared, request.static, run.info.n_obs, size)
+    spec = trace_data(preflight.signature, data)
+    many = run.info.n_obs or 2 * size
+    if RowsCheck(preflight.signature, preflight.inference).is_proven(spec, data, size, many):
+        return "its program proves"
+    return "you say" if preflight.rows == "independent" else "a test on all rows shows"
+
+
+def _of_columns(rows: Rows, columns: Columns, output: str) -> list[Finding]:
+    found = column_findings(rows, columns, output)
+    if found:
+        return found
+    return [Finding("columns", "green", "no column is constant, collinear or of another scale")]
+
+
+def _prior_finding(preflight: Preflight, rows: Rows) -> Finding:
+    """Compare the prior predictive range with the observed output; Gelman et al. (2017)."""
+    try:
+        found = preflight.first_rows("prior_predictive", PRIOR_ROWS)
+    except AimzLabError as error:
+        return Finding("prior", "unjudged", f"the prior cannot be drawn from: {error}")
+    if found is None:
+        return Finding("prior", "unjudged", "the prior is not compared with a stream")
+    drawn = np.asarray(found, np.float64)
+    seen = np.asarray(rows[preflight.signature.output], np.float64)
+    seen = seen[np.isfinite(seen)]
+    drawn = drawn[np.isfinite(drawn)]
+    if not len(seen) or not len(drawn):
+        return Finding("prior", "amber", "prior predictive draws are not finite", _PRIOR)
+    low, high = np.quantile(drawn, [0.0005, 0.9995])
+    outside = float(((seen < low) | (seen > high)).mean())
+    text = f"99.9% of prior predictions are within {low:.3g} and {high:.3g}"
+    wide = (high - low) / max(np.ptp(seen), 1e-300)
+    if outside > 0.5:
+        text = f"{text}, and {outside:.0%} of the output is outside"
+        return Finding("prior", "red", text, _PRIOR)
+    if outside > 0.02:
+        return Finding("prior", "amber", f"{text}, and {outside:.0%} of y is outside", _PRIOR)
+    if wide > 1000:
+        text = f"{text}, {wide:,.0f} times the range of the output"
+        return Finding("prior", "amber", text, _PRIOR)
+    return Finding("prior", "green", f"{text}, and so is the output")
+
+
+_PRIOR = "Choose priors on the scale of the output, or standardise input and output."
+
+
+def _memory_finding(forecast: Forecast) -> Finding:
+    needed = forecast.fit_bytes
+    have = memory_bytes()
+    if needed > 0.8 * have:
+        text = f"rows and draws take {format_bytes(needed)}, and there are {format_bytes(have)}"
+        return Finding("memory", "red", text, "Stream the rows from disk: fit takes generators.")
+    drawn = forecast.predict_bytes or 0
+    if drawn > 0.5 * have:
+        text = f"predictive draws of all rows take {format_bytes(drawn)} in memory"
+        return Finding("memory", "amber", text, "predict with reduce=, or to a store on disk.")
+    text = f"rows and posterior draws take {format_bytes(needed)} of {format_bytes(have)}"
+    return Finding("memory", "green", text)

@@ -1,0 +1,249 @@
+"""Does the inference find what it was given: simulation-based calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import product
+
+import jax
+import numpy as np
+import pandas as pd
+from jaxtyping import Int
+from numpyro.infer import MCMC, SVI
+
+from aimz_lab.data import canonical
+from aimz_lab.data.checks import check_positive_int
+from aimz_lab.errors import ArgumentError, DataTypeError, KernelError
+from aimz_lab.kernel.spec import KernelSpec
+from aimz_lab.kernel.tracing import trace_spec, tracing_lock
+from aimz_lab.predictive.request import Request
+from aimz_lab.trust.replications import Experiment, replicate
+from aimz_lab.trust.report import Finding, Report
+from aimz_lab.trust.uniformity import Uniformity, rank_uniformity
+
+LEAST = 20
+"""Replications and draws below which ranks say nothing."""
+
+_MOST_ENTRIES = 200
+_SENTENCES = {
+    "green": "The inference finds what it was given",
+    "amber": "The inference may miss what it was given",
+    "red": "The inference does not find what it was given",
+}
+_ADVICE = {
+    "too narrow": "Use a guide that follows correlations (AutoMultivariateNormal), or MCMC.",
+    "too wide": "Train longer; check that no scale of the kernel lessens the likelihood.",
+    "too low": "Train longer, with a falling learning rate.",
+    "too high": "Train longer, with a falling learning rate.",
+    "of another shape": "Use a richer guide (AutoBNAFNormal), or MCMC.",
+}
+
+
+@dataclass(frozen=True)
+class CalibrationOptions:
+    """Options of a calibration, checked.
+
+    Attributes:
+        n: Replications.
+        num_steps: SVI steps of each.
+        num_draws: Posterior draws of each.
+
+    Raises:
+        ArgumentError: If one is not positive, or too small to say anything.
+    """
+
+    n: int
+    num_steps: int
+    num_draws: int
+
+    def __post_init__(self) -> None:
+        for name in ("n", "num_steps", "num_draws"):
+            value = check_positive_int(name, getattr(self, name))
+            if name != "num_steps" and value < LEAST:
+                msg = f"{name}={value} says nothing of uniformity; use {LEAST} at least."
+                raise ArgumentError(msg)
+            object.__setattr__(self, name, value)
+
+
+class CalibrationReport(Report):
+    """Ranks of true values among posterior draws, over replications under the prior.
+
+    Made by :meth:`aimz_lab.ImpactModel.calibrate`.
+
+    Args:
+        findings: What was found.
+        table: A row for each entry.
+        ranks: Ranks by entry.
+        num_draws: Draws that a rank counts.
+        curves: The ranks' distributions beside a uniform one, by entry.
+        is_parallel: Whether replications ran side by side.
+
+    Attributes:
+        table: A row for each entry of each site: the p-value of uniformity, the mean of the ranks
+            (0.5 if calibrated) and their standard deviation over that of uniform ranks (1 if
+            calibrated, more if the posterior is too narrow).
+        ranks: A column for each entry, a row for each replication: whole numbers from 0 to
+            ``num_draws``.
+        num_draws: Draws that a rank counts.
+        curves: By entry, the empirical distribution function of its ranks with the band that holds
+            it with 95%.
+        is_parallel: Whether replications ran side by side.
+    """
+
+    def __init__(
+        self,
+        findings: tuple[Finding, ...],
+        table: pd.DataFrame,
+        ranks: pd.DataFrame,
+        num_draws: int,
+        curves: dict[str, Uniformity],
+        *,
+        is_parallel: bool,
+    ) -> None:
+        super().__init__("Simulation-based calibration", findings, _SENTENCES)
+        self.table = table
+        self.ranks = ranks
+        self.num_draws = num_draws
+        self.curves = curves
+        self.is_parallel = is_parallel
+
+
+def calibrate(
+    request: Request, inference: SVI | MCMC, key: jax.Array, options: CalibrationOptions
+) -> CalibrationReport:
+    """Fit many data sets that the kernel itself has simulated, and rank what they were made with.
+
+    Args:
+        request: A call for the prior predictive distribution, which has the rows.
+        inference: The inference object.
+        key: A typed random key.
+        options: Numbers of replications, steps and draws.
+
+    Raises:
+        DataTypeError: If the rows come as a stream.
+        KernelError: If the kernel has no latent site that all rows share.
+        GuideError: If the guide keeps the data of its set-up.
+    """
+    experiment = _experiment(request, options)
+    found, is_parallel = replicate(experiment, inference, key, options.n)
+    ranks = _ranks(found.below, found.equal)[np.asarray(found.ok)]
+    failed = options.n - len(ranks)
+    if failed:
+        text = f"{failed:,} of {options.n:,} replications had draws that are not finite"
+        advice = "Choose a prior that makes data which can be fitted, or a smaller learning rate."
+        of_failed = (Finding("replications", "red", text, advice),)
+    else:
+        how = "side by side" if is_parallel else "one after the other"
+        text = f"{options.n:,} replications ran {how}, with {options.num_draws:,} draws each"
+        of_failed = (Finding("replications", "green", text),)
+    if len(ranks) < LEAST:
+        empty = pd.DataFrame()
+        return CalibrationReport(
+            of_failed, empty, ranks, options.num_draws, {}, is_parallel=is_parallel
+        )
+    curves = {
+        str(name): rank_uniformity(ranks[name].to_numpy(), options.num_draws) for name in ranks
+    }
+    table = _table(ranks, curves, options.num_draws)
+    findings = (*of_failed, *_findings(table))
+    return CalibrationReport(
+        findings, table, ranks, options.num_draws, curves, is_parallel=is_parallel
+    )
+
+
+def _experiment(request: Request, options: CalibrationOptions) -> Experiment:
+    rows = request.rows
+    if not isinstance(rows, Mapping):
+        msg = "calibrate fits all rows at once, and a stream does not have them; pass arrays."
+        raise DataTypeError(msg)
+    rows = {name: canonical(a, name) for name, a in rows.items() if name != request.output}
+    with tracing_lock:
+        spec = trace_spec(
+            request.kernel,
+            rows=rows,
+            shared=request.shared,
+            static=request.static,
+            output=request.output,
+        )
+    return Experiment(
+        kernel=request.kernel,
+        output=request.output,
+        rows=rows,
+        shared=jax.tree.map(canonical, dict(request.shared)),
+        static=request.static,
+        sites=_sites(spec),
+        num_steps=options.num_steps,
+        num_draws=options.num_draws,
+    )
+
+
+def _sites(spec: KernelSpec) -> tuple[str, ...]:
+    """Latent sites that all rows share, up to a number of entries."""
+    found, entries = [], 0
+    for name in spec.latent_sites:
+        site = spec.sites[name]
+        size = int(np.prod(site.shape))
+        if not site.row_axes and entries + size <= _MOST_ENTRIES:
+            found.append(name)
+            entries += size
+    if not found:
+        msg = (
+            "calibrate ranks latent sites that all rows share, and the kernel has none, or only "
+            f"sites of more than {_MOST_ENTRIES} entries."
+        )
+        raise KernelError(msg)
+    return tuple(found)
+
+
+def _ranks(
+    below: dict[str, Int[np.ndarray, "replication ..."]],
+    equal: dict[str, Int[np.ndarray, "replication ..."]],
+) -> pd.DataFrame:
+    """Return ranks as columns; ties, of discrete sites, at random (Säilynoja et al., sec. 2)."""
+    rng = np.random.default_rng(0)
+    columns = {}
+    for name, count in below.items():
+        ranks = np.asarray(count) + rng.integers(0, np.asarray(equal[name]) + 1)
+        for at in product(*map(range, ranks.shape[1:])):
+            label = f"{name}[{', '.join(map(str, at))}]" if at else name
+            columns[label] = ranks[(slice(None), *at)]
+    return pd.DataFrame(columns)
+
+
+def _table(ranks: pd.DataFrame, curves: dict[str, Uniformity], num_draws: int) -> pd.DataFrame:
+    uniform_sd = np.sqrt(((num_draws + 1) ** 2 - 1) / 12)
+    return pd.DataFrame(
+        {
+            "p_value": [curves[name].p_value for name in ranks],
+            "mean_rank": ranks.mean().to_numpy() / num_draws,
+            "sd_ratio": ranks.std().to_numpy() / uniform_sd,
+        },
+        index=list(ranks),
+    )
+
+
+def _findings(table: pd.DataFrame) -> list[Finding]:
+    """Judge each entry, with p-values multiplied by the number of entries (Bonferroni)."""
+    adjusted = np.minimum(table["p_value"] * len(table), 1)
+    bad = adjusted[adjusted < 0.05].sort_values()
+    if bad.empty:
+        text = f"ranks of all {len(table):,} entries are uniform (p = {adjusted.min():.2g})"
+        return [Finding("ranks", "green", text)]
+    findings = []
+    for name, p in bad.items():
+        shape = _shape(table.loc[name])
+        text = f"the posterior of {name} is {shape} (ranks are not uniform, p = {p:.2g})"
+        level = "red" if p < 0.01 else "amber"
+        findings.append(Finding(str(name), level, text, _ADVICE[shape]))
+    return findings
+
+
+def _shape(row: pd.Series) -> str:
+    """Name what a departure means; Talts et al. (2018), sec. 4.2."""
+    off, wide = row["mean_rank"] - 0.5, np.log(row["sd_ratio"])
+    if abs(off) > 0.05 and abs(off) > abs(wide) / 4:
+        return "too low" if off > 0 else "too high"
+    if abs(wide) > 0.05:
+        return "too narrow" if wide > 0 else "too wide"
+    return "of another shape"

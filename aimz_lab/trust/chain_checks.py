@@ -1,0 +1,110 @@
+"""Did Markov chains converge? R-hat, effective draws, divergences and E-BFMI."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from aimz_lab.inference.posterior import Posterior
+from aimz_lab.trust.posterior_checks import entries
+from aimz_lab.trust.report import Finding
+from aimz_lab.trust.smoothing import array_stats
+
+_MORE = "Run longer chains, or continue these: im.sample(num_samples=..., X=X, y=y)."
+_REPARAMETRISE = (
+    "Raise target_accept_prob (0.95 to 0.99), or write hierarchies non-centred "
+    "(numpyro.infer.reparam.LocScaleReparam)."
+)
+
+
+def chain_table(table: pd.DataFrame, tree: xr.DataTree) -> pd.DataFrame:
+    """Add R-hat and effective draws of each entry, by arviz-stats.
+
+    Rank-normalised, folded and split; Vehtari, Gelman, Simpson, Carpenter and Bürkner (2021).
+
+    Args:
+        table: A row for each entry.
+        tree: The draws, with the group ``posterior``.
+    """
+    _, draws = entries(tree)
+    stats = array_stats()
+    with np.errstate(all="ignore"):
+        return table.assign(
+            r_hat=stats.rhat(draws, chain_axis=0, draw_axis=1),
+            ess_bulk=stats.ess(draws, chain_axis=0, draw_axis=1),
+            ess_tail=stats.ess(draws, chain_axis=0, draw_axis=1, method="tail", prob=(0.05, 0.95)),
+        )
+
+
+def chain_findings(table: pd.DataFrame, posterior: Posterior) -> list[Finding]:
+    """Judge chains; Vehtari et al. (2021), and Betancourt (2016) for E-BFMI.
+
+    Args:
+        table: From :func:`chain_table`.
+        posterior: The draws, with the statistics of their sampler.
+    """
+    return [
+        _r_hat(table, posterior.num_chains),
+        _ess(table, posterior.num_chains),
+        *_divergences(posterior),
+        *_energy(posterior),
+    ]
+
+
+def _r_hat(table: pd.DataFrame, num_chains: int) -> Finding:
+    stuck = table.index[table["sd"] <= 0]
+    if len(stuck):
+        return Finding("R-hat", "red", f"the draws of {stuck[0]!r} never move", _REPARAMETRISE)
+    worst = table["r_hat"].idxmax() if table["r_hat"].notna().any() else None
+    if worst is None or table["r_hat"].isna().any():
+        return Finding("R-hat", "red", "R-hat is not a number: the chains are too short", _MORE)
+    value = table.loc[worst, "r_hat"]
+    level = "green" if value <= 1.01 else "amber" if value <= 1.05 else "red"
+    text = f"R-hat is at most {value:.3f} ({worst})"
+    if num_chains == 1:
+        text += ", of the halves of one chain: several would show more"
+        level = "amber" if level == "green" else level
+    advice = "" if level == "green" else _MORE if num_chains > 1 else "Run four chains."
+    return Finding("R-hat", level, text, advice)
+
+
+def _ess(table: pd.DataFrame, num_chains: int) -> Finding:
+    least = table[["ess_bulk", "ess_tail"]].min(axis=1)
+    if least.isna().any():
+        return Finding("ESS", "red", "effective draws are not a number", _MORE)
+    value = least.min()
+    level = "green" if value >= 100 * num_chains else "amber" if value >= 100 else "red"
+    text = f"there are at least {value:,.0f} effective draws ({least.idxmin()})"
+    return Finding("ESS", level, text, "" if level == "green" else _MORE)
+
+
+def _divergences(posterior: Posterior) -> list[Finding]:
+    if "diverging" not in posterior.stats:
+        return []
+    count = int(np.asarray(posterior.stats["diverging"]).sum())
+    share = count / max(posterior.num_draws, 1)
+    level = "green" if not count else "amber" if share <= 0.01 else "red"
+    text = (
+        f"{count:,} of {posterior.num_draws:,} transitions diverged" if count else "none diverged"
+    )
+    return [Finding("divergences", level, text, "" if not count else _REPARAMETRISE)]
+
+
+def _energy(posterior: Posterior) -> list[Finding]:
+    if "energy" not in posterior.stats:
+        return []
+    energy = np.asarray(posterior.stats["energy"], np.float64).reshape(posterior.num_chains, -1)
+    if energy.shape[1] < 3:
+        return []
+    with np.errstate(all="ignore"):
+        value = float(np.min(array_stats().bfmi(energy)))
+    level = "green" if value >= 0.3 else "amber"
+    return [
+        Finding(
+            "E-BFMI",
+            level,
+            f"E-BFMI is {value:.2f}, {'at least' if level == 'green' else 'below'} 0.3",
+            "" if level == "green" else _REPARAMETRISE,
+        )
+    ]

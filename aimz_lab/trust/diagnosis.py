@@ -1,0 +1,442 @@
+"""Can the posterior of a fitted model be trusted? One verdict from everything that can be known."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+import jax
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpyro.infer import SVI
+
+from aimz_lab.data.checks import check_positive_int
+from aimz_lab.errors import AimzLabError, ArgumentError, DataError, PerformanceWarning
+from aimz_lab.inference.posterior import Posterior
+from aimz_lab.inference.request import Learner
+from aimz_lab.inference.run.run import Run
+from aimz_lab.inference.trained import Fitted, Trained
+from aimz_lab.kernel.signature import KernelSignature
+from aimz_lab.predictive.predictor import Predictor
+from aimz_lab.predictive.request import Group, Request
+from aimz_lab.trust.chain_checks import chain_findings, chain_table
+from aimz_lab.trust.guide_checks import GuideExamination, examine_guide, rows_finding
+from aimz_lab.trust.loss_checks import LossTrend, loss_finding, loss_trend
+from aimz_lab.trust.posterior_checks import (
+    beside,
+    distance_finding,
+    entries,
+    k_hat_finding,
+    moments,
+    raw_table,
+)
+from aimz_lab.trust.predictive_checks import (
+    MOST_ROWS,
+    Calibration,
+    LeaveOneOut,
+    calibration,
+    calibration_finding,
+    leave_one_out,
+    loo_finding,
+    p_value_finding,
+    p_values,
+)
+from aimz_lab.trust.refinement import Refine, nuts_from_guide, resampled
+from aimz_lab.trust.report import Finding, Report
+from aimz_lab.trust.row_scores import LikelihoodOfRows, PredictionsOfRows
+from aimz_lab.trust.rows_to_examine import ExaminedRows, examined_rows
+from aimz_lab.trust.shape import shape_finding, shape_of
+from aimz_lab.trust.smoothing import LEAST_DRAWS, Smoothed, array_stats, smoothed
+from aimz_lab.types import RowDependence, check_choice
+
+_SENTENCES = {
+    "green": "Nothing speaks against this posterior",
+    "amber": "Use this posterior with care",
+    "red": "Do not trust this posterior",
+}
+
+
+@dataclass(frozen=True)
+class Examined:
+    """A fitted model, with the parts of it that a report reads.
+
+    Attributes:
+        signature: The kernel.
+        learner: Its learner.
+        inference: Its inference object.
+        trained: What it has learned.
+        fitted: Its posterior.
+        run: Its last run, or ``None``.
+        predictor: Computes predictions.
+        request: Makes a call's request, for a posterior, a group and reducers.
+        labelled: Returns draws as a labelled tree.
+    """
+
+    signature: KernelSignature
+    learner: Learner
+    inference: object
+    trained: Trained
+    fitted: Fitted
+    run: Run | None
+    predictor: Predictor
+    request: Callable[[Posterior, Group, Mapping[str, object] | None], Request]
+    labelled: Callable[[Posterior], xr.DataTree]
+
+
+@dataclass(frozen=True)
+class DiagnosisOptions:
+    """Options of a report, checked.
+
+    Attributes:
+        num_draws: Draws to make from a guide.
+        batch_size: Rows summed at a time; ``None`` chooses.
+        rows: ``"independent"`` if the user says that rows may be cut.
+        refine: How to make better draws, or ``None``.
+        key: A typed random key.
+
+    Raises:
+        ArgumentError: If a value is not allowed.
+    """
+
+    num_draws: int
+    batch_size: int | None
+    rows: RowDependence
+    refine: Refine | None
+    key: jax.Array
+
+    def __post_init__(self) -> None:
+        count = check_positive_int("num_draws", self.num_draws)
+        if count < LEAST_DRAWS:
+            msg = f"num_draws={count} has no tail to judge; use {LEAST_DRAWS} draws at least."
+            raise ArgumentError(msg)
+        object.__setattr__(self, "num_draws", count)
+        if self.batch_size is not None:
+            size = check_positive_int("batch_size", self.batch_size)
+            object.__setattr__(self, "batch_size", size)
+        check_choice("rows", self.rows, RowDependence)
+        if self.refine is not None:
+            check_choice("refine", self.refine, Refine)
+
+
+@dataclass
+class _Evidence:
+    """What the checks found so far."""
+
+    table: pd.DataFrame
+    findings: list[Finding] = field(default_factory=list)
+    guide: GuideExamination | None = None
+    weights: Smoothed | None = None
+    trend: LossTrend | None = None
+    loo: LeaveOneOut | None = None
+    calibration: Calibration | None = None
+    refined: Posterior | None = None
+
+
+class TrustReport(Report):
+    """Whether a posterior can be trusted, why, and what to do next.
+
+    Made by :meth:`aimz_lab.ImpactModel.diagnose`. It shows itself as text or HTML;
+    :func:`aimz_lab.lab.plot_trust` draws it.
+
+    Args:
+        findings: What was found.
+        evidence: The numbers behind it.
+
+    Attributes:
+        table: A row for each entry of each site: mean and sd of the draws, beside those under
+            smoothed importance weights (``psis_``, where k-hat allows) or of the NUTS run
+            (``nuts_``), with the distance in posterior sds and the ratio of sds; for chains R-hat
+            and effective draws.
+        k_hat: Shape of the tail of the importance ratios, or ``None`` where they are not known.
+        log_ratios: Log of joint density over the guide's at each draw, or ``None``.
+        loo: Leave-one-out estimates, or ``None``.
+        calibration: Probability integral transforms and coverage, or ``None``.
+        loss: The losses, judged, or ``None``.
+        refined: Draws by site that ``refine=`` made, for ``set_posterior_sample``; else ``None``.
+        refined_chains: Number of chains that they are stacked of.
+    """
+
+    def __init__(self, findings: tuple[Finding, ...], evidence: _Evidence) -> None:
+        super().__init__("Trust report", findings, _SENTENCES)
+        self.table = evidence.table
+        self.k_hat = evidence.weights.k if evidence.weights else None
+        drawn = evidence.guide.drawn if evidence.guide else None
+        self.log_ratios = drawn.log_ratios if drawn else None
+        self.loo = evidence.loo
+        self.calibration = evidence.calibration
+        self.loss = evidence.trend
+        refined = evidence.refined
+        self.refined = (
+            {name: np.asarray(a) for name, a in refined.draws.items()} if refined else None
+        )
+        self.refined_chains = refined.num_chains if refined else 1
+
+
+def diagnose(model: Examined, options: DiagnosisOptions) -> TrustReport:
+    """Examine a fitted model on the rows that it was trained on.
+
+    Args:
+        model: The model.
+        options: Options of the report.
+
+    Raises:
+        DataError: If the rows are not those of the training.
+        OptionalDependencyError: If arviz-stats is missing.
+    """
+    array_stats()
+    with warnings.catch_warnings():
+        # How a prediction is cut is no concern of its report.
+        warnings.simplefilter("ignore", PerformanceWarning)
+        return _diagnose(model, options)
+
+
+def _diagnose(model: Examined, options: DiagnosisOptions) -> TrustReport:
+    posterior = model.fitted.posterior
+    request = model.request(posterior, "log_likelihood", None)
+    rows = examined_rows(request, options.batch_size, model.signature.output)
+    _check_rows(model, rows)
+    evidence = _Evidence(raw_table(model.labelled(posterior)))
+    if isinstance(model.inference, SVI):
+        evidence.guide = examine_guide(
+            model.signature,
+            model.inference,
+            model.learner,
+            model.trained,
+            rows,
+            model.labelled,
+            key=options.key,
+            num_draws=options.num_draws,
+            row_dependence=options.rows,
+        )
+    drawn = posterior
+    if evidence.guide is not None and evidence.guide.has_all_of(posterior):
+        drawn = Posterior(evidence.guide.drawn.draws)
+        evidence.table = raw_table(model.labelled(drawn))
+    likelihood, why_not = _likelihood(model, drawn, rows)
+    _judge_guide(evidence, likelihood, drawn, model)
+    if posterior.stats or posterior.num_chains > 1:
+        evidence.table = chain_table(evidence.table, model.labelled(posterior))
+        evidence.findings += chain_findings(evidence.table, posterior)
+    _judge_predictions(evidence, model, drawn, rows, likelihood, why_not)
+    if options.refine is not None:
+        _refine(evidence, model, rows, options)
+    findings = [*_of_run(evidence, model, rows), *evidence.findings]
+    return TrustReport(tuple(findings), evidence)
+
+
+def _check_rows(model: Examined, rows: ExaminedRows) -> None:
+    """Refuse rows that are not those of the training, as far as that is known."""
+    fingerprint = model.fitted.fingerprint
+    if fingerprint is None or rows.source is not None:
+        return
+    output = model.signature.output
+    same = fingerprint.is_of(rows.data.rows, output) and fingerprint.has_outputs(rows.outputs)
+    if not same:
+        msg = (
+            "A trust report compares the posterior with the rows that it was trained on, and "
+            f"these {rows.n_rows:,} rows are others; pass the X and y of the last fit. Predictions "
+            "of new rows are judged by log_likelihood(X_new, y_new, reduce='lppd')."
+        )
+        raise DataError(msg)
+
+
+def _kept_rows(n_rows: int) -> np.ndarray:
+    if n_rows <= MOST_ROWS:
+        return np.arange(n_rows)
+    return np.sort(np.random.default_rng(0).choice(n_rows, MOST_ROWS, replace=False))
+
+
+def _likelihood(
+    model: Examined, drawn: Posterior, rows: ExaminedRows
+) -> tuple[tuple[LikelihoodOfRows, np.ndarray] | None, str]:
+    """Return the likelihood by draw, with ``lppd`` by row; or why there is none."""
+    reader = LikelihoodOfRows(rows.n_rows, _kept_rows(rows.n_rows))
+    try:
+        request = model.request(drawn, "log_likelihood", {"of_row": reader})
+        found = model.predictor.log_likelihood(request)["log_likelihood"].to_dataset()
+    except AimzLabError as error:
+        return None, str(error)
+    lppd = np.asarray(next(iter(found.data_vars.values())), np.float64)
+    return (reader, lppd), ""
+
+
+def _judge_guide(
+    evidence: _Evidence,
+    likelihood: tuple[LikelihoodOfRows, np.ndarray] | None,
+    drawn: Posterior,
+    model: Examined,
+) -> None:
+    guide = evidence.guide
+    if guide is None:
+        if not (drawn.stats or drawn.num_chains > 1):
+            evidence.findings.append(_unknown_origin())
+        return
+    if guide.findings:
+        evidence.findings += guide.findings
+    if guide.drawn is None:
+        return
+    if guide.needs_likelihood:
+        guide = evidence.guide = guide.with_likelihood(likelihood[0].total if likelihood else None)
+        if guide.drawn is None:
+            evidence.findings += guide.findings[-1:]
+            return
+    ratios, log_p = guide.drawn.log_ratios, guide.drawn.log_p
+    evidence.weights = weights = smoothed(ratios)
+    evidence.findings.append(k_hat_finding(weights, log_p, guide.n_row_latents))
+    if not guide.has_all_of(model.fitted.posterior):
+        return
+    _, draws = entries(model.labelled(drawn))
+    draws = draws.reshape(-1, draws.shape[2])
+    shape = None if guide.n_row_latents else shape_of(draws, log_p)
+    if shape is not None:
+        evidence.findings.append(shape_finding(shape))
+    if not weights.is_trusted or not draws.shape[1]:
+        return
+    better = moments(draws, weights.weights)
+    evidence.table = beside(evidence.table, "psis", *better)
+    what = "the draws reweighted by importance"
+    findings = distance_finding(evidence.table, "psis", "summaries", what, weights.ess, len(ratios))
+    evidence.findings.append(findings)
+
+
+def _unknown_origin() -> Finding:
+    text = "nothing is known of where the draws come from, so that only predictions are judged"
+    advice = "Draws of chains: set_posterior_sample(draws, num_chains=...) has them judged."
+    return Finding("posterior", "amber", text, advice)
+
+
+def _judge_predictions(
+    evidence: _Evidence,
+    model: Examined,
+    drawn: Posterior,
+    rows: ExaminedRows,
+    likelihood: tuple[LikelihoodOfRows, np.ndarray] | None,
+    why_not: str,
+) -> None:
+    weights = evidence.weights
+    by_row = _latents_by_row(model, drawn)
+    if likelihood is not None and by_row:
+        why_not = f"it would have to integrate out each row's own {', '.join(by_row)}"
+    elif likelihood is not None and weights is not None and not weights.is_trusted:
+        why_not = "k-hat says that the draws are not those of the posterior"
+    elif likelihood is not None:
+        reader, lppd = likelihood
+        kept = reader.kept.astype(np.float64)
+        kept = kept.reshape(*kept.shape[:2], -1).sum(-1)
+        evidence.loo = leave_one_out(
+            kept,
+            lppd,
+            _kept_rows(rows.n_rows),
+            evidence.guide.drawn.log_ratios if weights is not None else None,
+            _r_eff(evidence.table, drawn),
+        )
+    evidence.findings.append(loo_finding(evidence.loo, why_not))
+    chosen = _kept_rows(rows.n_rows)
+    reader = PredictionsOfRows(rows.outputs, chosen)
+    try:
+        # A row's own latent values are drawn anew: with those of its posterior it would predict
+        # itself (the mixed predictive check of Marshall and Spiegelhalter 2003).
+        left = {name: a for name, a in drawn.draws.items() if name not in by_row}
+        request = model.request(
+            replace(drawn, draws=left, count=drawn.num_draws),
+            "posterior_predictive",
+            {"of_row": reader},
+        )
+        model.predictor.predict(request)
+    except AimzLabError as error:
+        text = f"predictions were not judged: {error}"
+        evidence.findings.append(Finding("predictions", "amber", text))
+        return
+    evidence.calibration = calibration(
+        reader.kept,
+        np.asarray(rows.outputs, np.float64)[chosen],
+        reader.observed[chosen],
+        evidence.loo.weights if evidence.loo else None,
+    )
+    evidence.findings.append(calibration_finding(evidence.calibration))
+    if reader.observed.any():
+        evidence.findings.append(p_value_finding(p_values(reader)))
+
+
+def _latents_by_row(model: Examined, drawn: Posterior) -> list[str]:
+    spec = model.trained.spec
+    if spec is None:
+        return []
+    return [name for name in drawn.draws if name in spec.sites and spec.sites[name].row_axes]
+
+
+def _r_eff(table: pd.DataFrame, drawn: Posterior) -> float:
+    """Effective draws over draws, of chains; 1 for independent draws."""
+    if "ess_bulk" not in table or table["ess_bulk"].isna().all():
+        return 1.0
+    return float(np.clip(table["ess_bulk"].mean() / drawn.num_draws, 1e-3, 1.0))
+
+
+def _refine(
+    evidence: _Evidence, model: Examined, rows: ExaminedRows, options: DiagnosisOptions
+) -> None:
+    guide = evidence.guide
+    if guide is None or guide.drawn is None or guide.drawn.is_point:
+        text = "there are no draws of a guide with known densities to refine"
+        evidence.findings.append(Finding("refinement", "amber", text))
+        return
+    if options.refine == "importance":
+        if not evidence.weights.is_trusted:
+            text = "importance resampling is refused: with such a k-hat its draws would be wrong"
+            advice = "Use diagnose(..., refine='nuts')."
+            evidence.findings.append(Finding("refinement", "amber", text, advice))
+            return
+        evidence.refined = resampled(guide.drawn.draws, evidence.weights)
+        text = "report.refined has draws that are resampled by their importance"
+        evidence.findings.append(Finding("refinement", "green", text))
+        return
+    evidence.findings += _refined_by_nuts(evidence, model, rows, options)
+
+
+def _refined_by_nuts(
+    evidence: _Evidence, model: Examined, rows: ExaminedRows, options: DiagnosisOptions
+) -> list[Finding]:
+    if rows.source is not None:
+        text = "a NUTS run needs all rows in memory, and these come as a stream"
+        return [Finding("refinement", "amber", text, "Pass arrays, or an ArrayLoader.")]
+    data = rows.data
+    arguments = {**data.rows, **data.shared, **data.static}
+    key = jax.random.fold_in(options.key, 7)
+    guide = evidence.guide
+    refined = nuts_from_guide(
+        model.signature.kernel, arguments, model.fitted.params, guide.drawn.draws, key
+    )
+    tree = model.labelled(refined)
+    judged = chain_table(raw_table(tree), tree)
+    worst = [one for one in chain_findings(judged, refined) if one.level == "red"]
+    if worst:
+        text = f"the short NUTS run did not arrive: {worst[0].text}"
+        return [Finding("refinement", "amber", text, "Run chains of their own: MCMC(NUTS(kernel))")]
+    evidence.refined = refined
+    judged = judged.loc[evidence.table.index]
+    evidence.table = beside(evidence.table, "nuts", *judged[["mean", "sd"]].to_numpy().T)
+    evidence.table = evidence.table.assign(nuts_r_hat=judged["r_hat"])
+    ess = judged["ess_bulk"].to_numpy()
+    n_draws = len(guide.drawn.log_p)
+    found = distance_finding(evidence.table, "nuts", "NUTS", "a short NUTS run", ess, n_draws)
+    if found.level == "red":
+        found = Finding(
+            found.name, "red", found.text, "Use its draws: im.set_posterior_sample(report.refined)."
+        )
+    return [found]
+
+
+def _of_run(evidence: _Evidence, model: Examined, rows: ExaminedRows) -> list[Finding]:
+    """Judge the training: its loss, and its batches; of chains there is nothing to judge."""
+    run = model.run
+    if evidence.guide is None or (run is not None and run.info.is_sampling):
+        return []
+    is_vouched = evidence.weights is not None and evidence.weights.is_trusted
+    evidence.trend = loss_trend(run) if run is not None and run.step else None
+    found = [loss_finding(run, evidence.trend, is_vouched=is_vouched)]
+    if run is not None and run.info.batch_size is not None:
+        of_rows = rows_finding(model.signature, model.inference, rows, run.info.batch_size)
+        found += [of_rows] if of_rows is not None else []
+    return found

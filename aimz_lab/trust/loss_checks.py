@@ -1,0 +1,82 @@
+"""Did the loss settle before the training ended?"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from aimz_lab.inference.run.best_state import MonitorWindows, window_steps
+from aimz_lab.inference.run.plateau import PlateauTest, fall_at_end
+from aimz_lab.inference.run.run import Run
+from aimz_lab.trust.report import Finding
+
+PATIENCE = 5
+"""Windows without progress after which the loss has settled, as for ``EarlyStopping``."""
+
+_BAD_ENDS = {"diverged": "red", "failed": "red", "interrupted": "amber"}
+
+
+class LossTrend(NamedTuple):
+    """What the plateau test says of a history of losses.
+
+    Attributes:
+        windows: Means of windows of steps, in nats per row.
+        waited: Windows since the last that was progress; ``None`` if there are too few to tell.
+        window: Steps of a window.
+    """
+
+    windows: Float[np.ndarray, " window"]
+    waited: int | None
+    window: int
+
+
+def loss_trend(run: Run) -> LossTrend:
+    """Judge the losses of a run by the test of ``EarlyStopping``.
+
+    Args:
+        run: A run that has ended.
+    """
+    readings = MonitorWindows("loss")
+    readings.begin(run)
+    windows = readings.new(run)
+    window = window_steps(run.info.steps_per_epoch)
+    if len(windows) <= PATIENCE:
+        return LossTrend(windows.mean(1) if len(windows) else np.empty(0), None, window)
+    waited = PlateauTest().add(windows)[-1]
+    with np.errstate(invalid="ignore"):
+        return LossTrend(np.nanmean(windows, axis=1), waited, window)
+
+
+def loss_finding(run: Run | None, trend: LossTrend | None, *, is_vouched: bool) -> Finding:
+    """Return whether the loss settled.
+
+    Args:
+        run: The last run, or ``None``.
+        trend: Its losses, judged.
+        is_vouched: Whether the draws agree with the model, whatever the loss did. What cannot be
+            told of the loss then counts for nothing.
+    """
+    unknown = "unjudged" if is_vouched else "amber"
+    if run is None or trend is None:
+        text = "the history of the training is not at hand, so that its end cannot be judged"
+        return Finding("loss", unknown, text)
+    if run.status in _BAD_ENDS:
+        text = f"the training ended early ({run.status}: {run.reason})"
+        return Finding("loss", _BAD_ENDS[run.status], text, "Train on from here: call fit again.")
+    if trend.waited is None:
+        text = (
+            f"the run has {run.step:,} steps, too few to see whether its loss settled (it takes "
+            f"{(PATIENCE + 1) * trend.window:,})"
+        )
+        return Finding("loss", unknown, text, "" if is_vouched else "Train on: call fit again.")
+    falling = fall_at_end(run)
+    if trend.waited < PATIENCE and falling is not None:
+        fall, steps = falling
+        text = f"the loss still fell by {fall:.3g} nats per row in the last {steps:,} steps"
+        advice = "Train on until it levels off: fit(..., callbacks=[lab.EarlyStopping()])."
+        return Finding("loss", "amber", text, advice)
+    waited = max(trend.waited, 1) * trend.window
+    text = f"the loss settled: no progress beyond its noise in the last {waited:,} steps"
+    return Finding("loss", "green", text)

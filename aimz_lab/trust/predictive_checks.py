@@ -1,0 +1,224 @@
+"""Does the model predict the rows it was trained on: p-values, calibration, and leave-one-out."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Shaped
+
+from aimz_lab.trust.report import Finding
+from aimz_lab.trust.row_scores import PredictionsOfRows
+from aimz_lab.trust.smoothing import smoothed, trusted_k
+from aimz_lab.trust.uniformity import Uniformity, uniformity
+
+MOST_ROWS = 1000
+"""Rows whose draws are kept whole, for leave-one-out and calibration; more are sampled."""
+
+_WRONG = (
+    "Look at im.predict(X) beside y (lab.plot_ppc): choose a likelihood with the right spread and "
+    "tails, or add what the rows depend on."
+)
+
+
+class LeaveOneOut(NamedTuple):
+    """Leave-one-out estimates; see :func:`leave_one_out`.
+
+    Attributes:
+        elpd: Expected log predictive density of all rows, in nats.
+        se: Its standard error, over rows.
+        p_loo: Effective number of parameters.
+        k: k-hat of each kept row.
+        weights: Smoothed weights of each kept row, each column sums to 1.
+        sampling_se: Standard error from taking a sample of the rows; 0 where all were taken.
+    """
+
+    elpd: float
+    se: float
+    p_loo: float
+    k: Float[np.ndarray, " kept"]
+    weights: Float[np.ndarray, "draw kept"]
+    sampling_se: float
+
+    @property
+    def bad_share(self) -> float:
+        """Share of the kept rows whose k-hat is too large."""
+        return float((self.k > trusted_k(len(self.weights))).mean())
+
+
+def leave_one_out(
+    log_likelihood: Float[np.ndarray, "draw kept"],
+    lppd: Float[np.ndarray, " row"],
+    kept: Shaped[np.ndarray, " kept"],
+    log_ratios: Float[np.ndarray, " draw"] | None,
+    r_eff: float = 1.0,
+) -> LeaveOneOut:
+    """Estimate the predictive density of each row from all others.
+
+    Pareto-smoothed importance sampling; Vehtari, Gelman and Gabry (2017). Draws of an approximate
+    posterior are corrected by the ratio of posterior and approximation; Magnusson, Andersen,
+    Jonasson and Vehtari (2019). Of many rows a random sample is taken, and the rest follows by
+    the difference estimator around ``lppd``; Magnusson, Vehtari, Jonasson and Andersen (2020).
+
+    Args:
+        log_likelihood: That of the kept rows, in nats.
+        lppd: Log of the mean density of every row.
+        kept: Numbers of the kept rows.
+        log_ratios: Log of posterior over approximation at each draw; ``None`` for exact draws.
+        r_eff: Effective draws over draws.
+    """
+    n_rows, n_kept = len(lppd), len(kept)
+    correction = np.zeros(len(log_likelihood)) if log_ratios is None else log_ratios
+    elpd, k = np.empty(n_kept), np.empty(n_kept)
+    weights = np.empty(log_likelihood.shape)
+    for at in range(n_kept):
+        own = log_likelihood[:, at]
+        found = smoothed(correction - own, r_eff)
+        with np.errstate(divide="ignore"):
+            terms = np.log(found.weights) + own
+        top = terms.max()
+        elpd[at] = top + np.log(np.exp(terms - top).sum()) if np.isfinite(top) else -np.inf
+        k[at], weights[:, at] = found.k, found.weights
+    gap = lppd[kept] - elpd
+    scale = n_rows / n_kept
+    sampling = n_rows * np.sqrt(max(1 - 1 / scale, 0) * gap.var() / n_kept)
+    return LeaveOneOut(
+        elpd=float(lppd.sum() - scale * gap.sum()),
+        se=float(np.sqrt(n_rows * elpd.var())),
+        p_loo=float(scale * gap.sum()),
+        k=k,
+        weights=weights,
+        sampling_se=float(sampling),
+    )
+
+
+def loo_finding(loo: LeaveOneOut | None, why_not: str = "") -> Finding:
+    """Return what leave-one-out says.
+
+    Args:
+        loo: The estimates, or ``None``.
+        why_not: Why there are none.
+    """
+    if loo is None:
+        return Finding("LOO", "unjudged", f"leave-one-out was not computed: {why_not}")
+    error = f" (of sampling rows: {loo.sampling_se:.2g})" if loo.sampling_se else ""
+    text = f"elpd_loo is {loo.elpd:,.1f} ± {loo.se:,.1f}{error}, p_loo {loo.p_loo:,.1f}"
+    if not np.isfinite(loo.elpd):
+        return Finding("LOO", "red", "some row has no density under any draw", _WRONG)
+    if loo.bad_share <= 0.01:
+        return Finding("LOO", "green", text)
+    text = f"{text}, unreliable for {loo.bad_share:.0%} of the rows (their k-hat is too large)"
+    advice = "Look at the rows with the largest k-hat: outliers, or parameters of their own."
+    return Finding("LOO", "amber", text, advice)
+
+
+class Calibration(NamedTuple):
+    """Probability integral transforms of the observed output under the predictions.
+
+    Attributes:
+        pit: One for each observed entry of the kept rows.
+        of_pit: Their distribution beside a uniform one.
+        coverage: Share of the entries inside the central intervals of 50% and 90%.
+    """
+
+    pit: Float[np.ndarray, " entry"]
+    of_pit: Uniformity
+    coverage: dict[float, float]
+
+
+def calibration(
+    predicted: Shaped[np.ndarray, "draw kept ..."],
+    outputs: Shaped[np.ndarray, "kept ..."],
+    observed: Bool[np.ndarray, "kept ..."],
+    weights: Float[np.ndarray, "draw kept"] | None,
+) -> Calibration | None:
+    """Compute where the observed output lies among its predictions; ``None`` without any.
+
+    Dawid (1984); for discrete outputs, which tie, a uniform value between the shares below and up
+    to the output; Czado, Gneiting and Held (2009). With the weights of leave-one-out a row's own
+    output takes no part in its prediction; Gelfand, Dey and Chang (1992).
+
+    Args:
+        predicted: Predictive draws of the kept rows.
+        outputs: Their observed output.
+        observed: Which entries were observed.
+        weights: Leave-one-out weights; equal by default.
+    """
+    n_draws, n_kept = predicted.shape[:2]
+    weights = np.full((n_draws, n_kept), 1 / n_draws) if weights is None else weights
+    drawn = predicted.reshape(n_draws, n_kept, -1)
+    outputs, observed = outputs.reshape(n_kept, -1), observed.reshape(n_kept, -1)
+    below = np.einsum("sk,ske->ke", weights, drawn < outputs)
+    equal = np.einsum("sk,ske->ke", weights, drawn == outputs)
+    random = np.random.default_rng(0).uniform(size=below.shape)
+    pit = np.clip(below + random * equal, 0, 1)[observed]
+    if len(pit) < 10:
+        return None
+    coverage = {prob: float((np.abs(pit - 0.5) <= prob / 2).mean()) for prob in (0.5, 0.9)}
+    return Calibration(pit, uniformity(pit, prob=0.99), coverage)
+
+
+def calibration_finding(found: Calibration | None) -> Finding:
+    """Judge the calibration by a test and by the size of the departure."""
+    if found is None:
+        text = "calibration needs at least ten observed entries of the output"
+        return Finding("calibration", "amber", text)
+    half, most = found.coverage[0.5], found.coverage[0.9]
+    gap, p_value = found.of_pit.largest_gap, found.of_pit.p_value
+    text = f"intervals of 50% and 90% hold {half:.0%} and {most:.0%} of the observed output"
+    level = "green"
+    if p_value < 0.01 and gap > 0.05:
+        level = "amber"
+    if p_value < 0.001 and (gap > 0.1 or abs(most - 0.9) > 0.07):
+        level = "red"
+    if level != "green":
+        text = f"{text}, and their PIT is not uniform (p = {p_value:.2g}, off by {gap:.2f})"
+    return Finding("calibration", level, text, "" if level == "green" else _WRONG)
+
+
+def p_values(predictions: PredictionsOfRows) -> dict[str, tuple[float, float, float]]:
+    """Return posterior predictive p-values; Gelman, Meng and Stern (1996).
+
+    Args:
+        predictions: The predictions, read.
+
+    Returns:
+        By statistic: ``P(T(y_rep) >= T(y))`` with ties halved, the observed value, and the median
+        of the predicted ones.
+    """
+    found = {}
+    for name, (drawn, observed) in predictions.statistics().items():
+        p = float((drawn > observed).mean() + (drawn == observed).mean() / 2)
+        found[name] = (p, observed, float(np.median(drawn)))
+    return found
+
+
+def p_value_finding(found: dict[str, tuple[float, float, float]]) -> Finding:
+    """Judge posterior predictive p-values by how extreme they are and by what they mean."""
+    sd = max(found["sd"][1], found["sd"][2], 1e-300)
+    apart = {
+        "mean": abs(found["mean"][1] - found["mean"][2]) / sd,
+        "sd": abs(np.log(max(found["sd"][1], 1e-300) / max(found["sd"][2], 1e-300))),
+    }
+    limits = {"mean": (0.1, 0.25), "sd": (np.log(1.1), np.log(1.25))}
+    level, worst = "green", ""
+    for name, (p, observed, predicted) in found.items():
+        side = 2 * min(p, 1 - p)
+        if name in limits:
+            low, high = limits[name]
+            bad = (
+                "red"
+                if side < 0.002 and apart[name] > high
+                else "amber"
+                if side < 0.02 and apart[name] > low
+                else "green"
+            )
+        else:
+            bad = "amber" if side < 0.002 and abs(observed - predicted) > sd else "green"
+        if bad == "red" or (bad == "amber" and level == "green"):
+            level = bad
+            worst = f"the {name} of y is {observed:.3g} and that of predictions {predicted:.3g}"
+            worst += f" (p = {p:.3f})"
+    listed = ", ".join(f"{name} {p:.2f}" for name, (p, _, _) in found.items())
+    text = worst or f"predictive p-values are {listed}"
+    return Finding("p-values", level, text, "" if level == "green" else _WRONG)

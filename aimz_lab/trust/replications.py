@@ -1,0 +1,186 @@
+"""Simulate from the prior, fit, and draw: many replications in one compiled program."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Int
+from numpyro import handlers
+from numpyro.infer import MCMC, SVI, Predictive
+from numpyro.infer.autoguide import AutoGuide
+
+from aimz_lab.errors import GuideError
+from aimz_lab.inference.autoguides import follows_density, takes_curvature
+from aimz_lab.inference.compiling import QUICK, compiler_options, named
+from aimz_lab.inference.numpyro_patches import initial_state
+from aimz_lab.kernel.tracing import tracing_lock
+from aimz_lab.types import Rows, Shared, Static
+
+_THINNING = 4
+"""Iterations of a chain for each draw that is kept, at least."""
+
+_VALUES_AT_ONCE = 1 << 20
+_MOST_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What a replication repeats.
+
+    Attributes:
+        kernel: The kernel.
+        output: Name of its output.
+        rows: Its per-row arguments, without the output.
+        shared: Its shared arguments.
+        static: Its static arguments.
+        sites: The latent sites to rank.
+        num_steps: SVI steps on all rows; chains have their own number.
+        num_draws: Posterior draws of each replication.
+    """
+
+    kernel: Callable
+    output: str
+    rows: Rows
+    shared: Shared
+    static: Static
+    sites: tuple[str, ...]
+    num_steps: int
+    num_draws: int
+
+
+class Ranks(NamedTuple):
+    """Ranks of true values among posterior draws.
+
+    Attributes:
+        below: Draws below the true value, by site, ``(replication, ...)``.
+        equal: Draws equal to it.
+        ok: Whether all draws of a replication were finite.
+    """
+
+    below: dict[str, Int[np.ndarray, "replication ..."]]
+    equal: dict[str, Int[np.ndarray, "replication ..."]]
+    ok: Bool[np.ndarray, " replication"]
+
+
+def replicate(
+    experiment: Experiment, inference: SVI | MCMC, key: jax.Array, count: int
+) -> tuple[Ranks, bool]:
+    """Run all replications.
+
+    Args:
+        experiment: What to repeat.
+        inference: The inference object; a copy of it is used.
+        key: A typed random key.
+        count: Number of replications.
+
+    Returns:
+        The ranks, and whether replications ran side by side; a sampler that cannot be mapped runs
+        them one after the other, in the same program.
+
+    Raises:
+        GuideError: If the guide keeps the data of its set-up.
+    """
+    fit = _svi_fit if isinstance(inference, SVI) else _chain_fit
+    with tracing_lock:
+        draws_of = fit(experiment, copy.deepcopy(inference), key)
+        one = _replication(experiment, draws_of)
+        keys = jax.random.split(jax.random.fold_in(key, 1), count)
+        values = sum(np.size(array) for array in experiment.rows.values()) + 1
+        at_once = int(np.clip(_VALUES_AT_ONCE // values, 1, min(_MOST_AT_ONCE, count)))
+        try:
+            return Ranks(*_run(one, keys, at_once)), at_once > 1
+        except (TypeError, ValueError, NotImplementedError):
+            if at_once == 1:
+                raise
+            return Ranks(*_run(one, keys, None)), False
+
+
+def _run(one: Callable, keys: jax.Array, at_once: int | None) -> tuple:
+    def replications(keys: jax.Array) -> object:
+        return jax.lax.map(one, keys, batch_size=at_once)
+
+    program = jax.jit(
+        named("simulation-based calibration", replications),
+        compiler_options=compiler_options(QUICK),
+    )
+    return jax.device_get(program(keys))
+
+
+def _replication(experiment: Experiment, draws_of: Callable) -> Callable:
+    """Return a function of a key: the ranks of one replication."""
+    fixed = {**experiment.rows, **experiment.shared, **experiment.static}
+
+    def one(key: jax.Array) -> tuple[dict, dict, jax.Array]:
+        of_prior, of_fit, of_draws = jax.random.split(key, 3)
+        trace = handlers.trace(handlers.seed(experiment.kernel, of_prior)).get_trace(**fixed)
+        arguments = {**fixed, experiment.output: trace[experiment.output]["value"]}
+        draws = draws_of(of_fit, of_draws, arguments)
+        below, equal, ok = {}, {}, jnp.array(True)
+        for name in experiment.sites:
+            truth, drawn = jnp.asarray(trace[name]["value"]), draws[name]
+            below[name] = (drawn < truth[None]).sum(0)
+            equal[name] = (drawn == truth[None]).sum(0)
+            ok &= jnp.isfinite(drawn).all()
+        return below, equal, ok
+
+    return one
+
+
+def _svi_fit(experiment: Experiment, svi: SVI, key: jax.Array) -> Callable:
+    """Return a function that trains from the same start on other outputs, and draws."""
+    if takes_curvature(svi.guide) or follows_density(svi.guide):
+        msg = (
+            f"{type(svi.guide).__name__} keeps the data that it was set up with, and every "
+            "replication has data of its own. Use AutoMultivariateNormal, or MCMC."
+        )
+        raise GuideError(msg)
+    fixed = {**experiment.rows, **experiment.shared}
+    seeded = handlers.seed(experiment.kernel, jax.random.fold_in(key, 2))
+    first = handlers.trace(seeded).get_trace(**fixed, **experiment.static)
+    arrays = {**fixed, experiment.output: first[experiment.output]["value"]}
+    start = initial_state(svi, jax.random.fold_in(key, 3), arrays, experiment.static)
+
+    def draws_of(of_fit: jax.Array, of_draws: jax.Array, arguments: dict) -> dict:
+        def step(state: object, _: None) -> tuple[object, None]:
+            return svi.update(state, **arguments)[0], None
+
+        state, _ = jax.lax.scan(
+            step, start._replace(rng_key=of_fit), None, length=experiment.num_steps
+        )
+        params = svi.get_params(state)
+        guide, count = svi.guide, experiment.num_draws
+        if isinstance(guide, AutoGuide):
+            shape = (count,)
+            return guide.sample_posterior(of_draws, params, sample_shape=shape, **arguments)
+        return Predictive(guide, params=params, num_samples=count)(of_draws, **arguments)
+
+    return draws_of
+
+
+def _chain_fit(experiment: Experiment, mcmc: MCMC, key: jax.Array) -> Callable:
+    """Return a function that runs one chain on other outputs, thinned to nearly free draws."""
+    del key
+    sampler, warmup = mcmc.sampler, mcmc.num_warmup
+    thinning = max(_THINNING, mcmc.num_samples // experiment.num_draws)
+
+    def draws_of(of_fit: jax.Array, of_draws: jax.Array, arguments: dict) -> dict:
+        del of_draws
+        own = copy.copy(sampler)  # it keeps functions of the data
+        state = own.init(of_fit, warmup, None, model_args=(), model_kwargs=arguments)
+        advance = lambda _, state: own.sample(state, (), arguments)  # noqa: E731
+        state = jax.lax.fori_loop(0, warmup, advance, state)
+
+        def keep(state: object, _: None) -> tuple[object, dict]:
+            state = jax.lax.fori_loop(0, thinning, advance, state)
+            return state, getattr(state, own.sample_field)
+
+        _, free = jax.lax.scan(keep, state, None, length=experiment.num_draws)
+        return jax.vmap(own.postprocess_fn((), arguments))(free)
+
+    return draws_of

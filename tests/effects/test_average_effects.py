@@ -1,0 +1,191 @@
+"""Average effects: contrasts of averages, by group, weighted, on a part of the rows."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pandas as pd
+import pytest
+
+from aimz_lab import effects
+from aimz_lab.errors import ArgumentError, DataError
+from tests.runs import mean_field_model
+
+N, S = 700, 30
+_rng = np.random.default_rng(4)
+X = _rng.normal(size=N).astype(np.float32)
+CLINIC = _rng.choice(["east", "north", "west"], N)
+SEX = _rng.integers(0, 2, N)
+WEIGHTS = _rng.gamma(2.0, size=N)
+TREATED = _rng.random(N) < 0.3
+SLOPE = _rng.normal(0.5, 0.2, S).astype(np.float32)
+LIFT = _rng.normal(0.8, 0.1, S).astype(np.float32)
+BEFORE = np.exp(SLOPE[:, None] * X)
+AFTER = np.exp(SLOPE[:, None] * X + LIFT[:, None])
+FORMULAS = {
+    "difference": lambda a, b: b - a,
+    "ratio": lambda a, b: b / a,
+    "percent": lambda a, b: 100 * (b / a - 1),
+    "odds_ratio": lambda a, b: (b / (1 - b)) / (a / (1 - a)),
+}
+
+
+def kernel(X, treated, y=None):
+    slope = numpyro.sample("slope", dist.Normal())
+    lift = numpyro.sample("lift", dist.Normal())
+    rate = numpyro.deterministic("rate", jnp.exp(slope * X + lift * treated))
+    numpyro.deterministic("share", rate / (1 + rate))
+    with numpyro.plate("row", X.shape[0]):
+        numpyro.sample("y", dist.Poisson(rate), obs=y)
+
+
+@pytest.fixture(scope="module")
+def im():
+    return mean_field_model(kernel).set_posterior_sample({"slope": SLOPE, "lift": LIFT})
+
+
+def sides(**options):
+    zeros = np.zeros(N, np.float32)
+    base = {"X": X, "return_sites": ["rate", "share"], **options}
+    return {
+        "args_baseline": {**base, "treated": zeros},
+        "args_intervention": {**base, "treated": zeros + 1},
+    }
+
+
+def average(values, weights=None, at=slice(None)):
+    return np.average(values[:, at], axis=1, weights=None if weights is None else weights[at])
+
+
+def shares(values):
+    return values / (1 + values)
+
+
+@pytest.mark.parametrize("axis", ["obs", "draw"])
+@pytest.mark.parametrize("contrast", FORMULAS)
+def test_the_contrast_of_the_averages(im, contrast, axis):
+    given = sides(shard_axis=axis)
+    site = "share" if contrast == "odds_ratio" else "rate"
+    for side in given.values():
+        side["return_sites"] = [site]
+    before, after = (shares(v) if site == "share" else v for v in (BEFORE, AFTER))
+    effect = im.estimate_effect(**given, contrast=contrast, average=True).posterior_predictive
+    expected = FORMULAS[contrast](average(before), average(after))
+    np.testing.assert_allclose(effect[site].values[0], expected, rtol=2e-5)
+    assert effect[site].dims == ("chain", "draw")
+    assert effect.attrs["contrast"] == contrast
+
+
+def test_groups_weights_and_a_part_of_the_rows_in_one_pass_and_of_trees(im, key):
+    given = sides()
+    options = {
+        "contrast": "ratio",
+        "by": {"clinic": CLINIC, "sex": SEX},
+        "weights": pd.Series(WEIGHTS, name="survey"),
+        "subset": TREATED,
+    }
+    effect = im.estimate_effect(**given, **options).posterior_predictive
+    assert effect.rate.dims == ("chain", "draw", "clinic", "sex")
+    assert effect.attrs["weights"] == "survey"
+    treated = im.estimate_effect(**given, subset=TREATED).posterior_predictive.rate
+    np.testing.assert_allclose(treated.values[0], average(AFTER - BEFORE, None, TREATED), rtol=2e-5)
+    at = (CLINIC == "north") & (SEX == 1) & TREATED
+    expected = average(AFTER, WEIGHTS, at) / average(BEFORE, WEIGHTS, at)
+    north = effect.rate.sel(clinic="north", sex=1).values[0]
+    np.testing.assert_allclose(north, expected, rtol=2e-5)
+    trees = [im.predict(**side, rng_key=key, progress=False) for side in given.values()]
+    again = im.estimate_effect(*trees, **options).posterior_predictive
+    np.testing.assert_allclose(again.rate, effect.rate, rtol=2e-5)
+    plain = effects.estimate_effect(*trees, **options, average=True).posterior_predictive
+    np.testing.assert_array_equal(plain.share, again.share)
+
+
+def test_a_function_an_argument_by_its_name_and_a_ratio_on_each_row(im):
+    def log_ratio(before, after):
+        return np.log(after / before)
+
+    effect = im.estimate_effect(**sides(), contrast=log_ratio, weights=WEIGHTS)
+    np.testing.assert_allclose(effect.posterior_predictive.rate.values[0], LIFT, rtol=1e-4)
+    given = {name: {**side, "X": np.sign(X)} for name, side in sides().items()}
+    by_sign = im.estimate_effect(**given, by="X").posterior_predictive
+    assert by_sign.X.values.tolist() == [-1, 1]
+    each = im.estimate_effect(**sides(), contrast="ratio", average=False).posterior_predictive
+    assert each.rate.dims == ("chain", "draw", "row")
+    np.testing.assert_allclose(each.rate.values[0], AFTER / BEFORE, rtol=1e-4)
+
+
+BAD = {
+    "a word": ({"contrast": "odds"}, ArgumentError, "contrast='odds' is not known.*odds_ratio"),
+    "single outcomes": (
+        {"contrast": "ratio", "average": False, "return_sites": None},
+        ArgumentError,
+        "single outcomes of 'y'",
+    ),
+    "odds of rates": ({"contrast": "odds_ratio"}, DataError, "'rate' needs averages between 0"),
+    "the treatment": ({"by": "treated"}, ArgumentError, "differs between the scenarios"),
+    "no such name": ({"by": "ward"}, ArgumentError, "by='ward': no column or argument.*treated"),
+    "other rows": ({"by": CLINIC[:9]}, DataError, "labels for 9 rows|has 9|have 9"),
+    "unequal rows": ({"by": CLINIC, "weights": WEIGHTS[:9]}, DataError, "weights= has 9"),
+    "negative": ({"weights": -WEIGHTS}, DataError, "at least 0; that of row 0"),
+    "no flags": ({"subset": SEX + 1}, DataError, "a flag for each row"),
+    "nobody": ({"subset": SEX > 1}, DataError, "No row is left"),
+    "an empty group": (
+        {"by": {"clinic": CLINIC}, "subset": CLINIC != "east"},
+        DataError,
+        "leave no row of clinic east",
+    ),
+    "both": ({"by": SEX, "average": False}, ArgumentError, "by= is about an average"),
+    "reduced": (
+        {"by": SEX, "reduce": "mean"},
+        ArgumentError,
+        "reduce= does not go with an average",
+    ),
+    "another shape": (
+        {"contrast": lambda before, after: after[:2]},
+        ArgumentError,
+        "one number for each of them",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_refused_by_name_and_costs_no_key(im, name):
+    options, error, said = BAD[name]
+    given = sides()
+    if "return_sites" in (options := dict(options)):
+        del options["return_sites"]
+        given = {k: {**v, "return_sites": None} for k, v in given.items()}
+    before = im.rng_key
+    with pytest.raises(error, match=said):
+        im.estimate_effect(**given, **options)
+    assert im.rng_key == before
+
+
+def test_a_single_group_keeps_its_dimension_also_after_none(im):
+    found = [im.estimate_effect(**sides(), by=by, weights=WEIGHTS) for by in (0 * SEX, None)]
+    one, none = (tree.posterior_predictive.rate for tree in found)
+    assert (one.dims, none.dims) == (("chain", "draw", "group"), ("chain", "draw"))
+    np.testing.assert_allclose(one.sel(group=0), none, rtol=1e-6)
+
+
+def test_rows_labelled_in_another_order_are_refused(im):
+    index = pd.RangeIndex(1000, 1000 + N, name="person")
+    given = {n: {**side, "X": pd.Series(X, index)} for n, side in sides().items()}
+    frame = pd.DataFrame({"clinic": CLINIC, "w": WEIGHTS}, index)
+    effect = im.estimate_effect(**given, by=frame.clinic, weights=frame.w).posterior_predictive
+    assert effect.rate.dims == ("chain", "draw", "clinic")
+    for wrong in ({"by": frame.clinic[::-1]}, {"by": frame.clinic, "weights": frame.w[::-1]}):
+        with pytest.raises(DataError, match="other labels than"):
+            im.estimate_effect(**given, **wrong)
+    trees = [im.predict(**side, progress=False, rng_key=im.rng_key) for side in given.values()]
+    with pytest.raises(DataError, match="other labels than"):
+        im.estimate_effect(*trees, subset=frame.w[::-1] > 1)
+
+
+def test_a_ratio_to_nothing_is_refused(im):
+    tree = im.predict(X, treated=np.zeros(N, np.float32), return_sites=["y"], progress=False)
+    nobody = {"subset": np.arange(N) == int(np.argmin(SLOPE.mean() * X)), "contrast": "ratio"}
+    with pytest.raises(DataError, match="divides by the averages of the baseline, and .* are zero"):
+        im.estimate_effect(tree, tree, **nobody)

@@ -1,0 +1,136 @@
+"""Decisions: utilities against closed forms, allocations against every possible one."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pandas as pd
+import pytest
+
+from aimz_lab.effects.allocation import allocate
+from aimz_lab.errors import ArgumentError, CallError, DataError
+from tests.runs import mean_field_model
+
+N, S = 300, 40
+_rng = np.random.default_rng(6)
+X = _rng.normal(size=N).astype(np.float32)
+LIFT = _rng.normal(1.0, 0.6, S).astype(np.float32)
+VALUE = _rng.gamma(3.0, size=N)
+PRICE = _rng.gamma(2.0, size=N) + 0.1
+
+
+def kernel(X, treated, y=None):
+    lift = numpyro.sample("lift", dist.Normal())
+    with numpyro.plate("person", X.shape[0]):
+        numpyro.sample("y", dist.Normal(X + lift * treated * (1 + X), 0.5), obs=y)
+
+
+@pytest.fixture(scope="module")
+def im():
+    return mean_field_model(kernel).set_posterior_sample({"lift": LIFT})
+
+
+def actions(**more):
+    zeros = np.zeros(N, np.float32)
+    frame = pd.Series(X, index=pd.RangeIndex(100, 100 + N, name="person"), name="age")
+    made = {"none": zeros, "all": zeros + 1, **more}
+    return {name: {"X": frame, "treated": treated} for name, treated in made.items()}
+
+
+@pytest.mark.slow
+def test_expected_utilities_are_those_of_the_draws(im):
+    decision = im.decide(actions(), benefits=VALUE, costs={"all": PRICE}, prob=0.9)
+    gain = VALUE * LIFT.mean() * (1 + X) - PRICE
+    np.testing.assert_allclose(
+        decision.gain.values, np.where(decision.choice == "all", gain, 0), rtol=1e-3, atol=1e-3
+    )
+    assert ((decision.choice == "all").values == (gain > 0))[np.abs(gain) > 1e-3].all()
+    assert decision.choice.person.values[0] == 100
+    draws = LIFT * np.mean(VALUE * (1 + X)) - PRICE.mean()
+    table = decision.table
+    assert table.loc["all", "p_best"] == pytest.approx((draws > 0).mean())
+    added = table.loc["all", "utility"] - table.loc["none", "utility"]
+    assert added == pytest.approx(draws.mean(), rel=1e-3)
+    assert table.loc["none", "regret"] == pytest.approx(np.maximum(draws, 0).mean(), rel=1e-3)
+    targeted = np.where(decision.choice == "all", gain, 0).mean()
+    more = table.loc["targeted", "utility"] - table.loc["none", "utility"]
+    assert more == pytest.approx(targeted, rel=1e-3)
+    assert "'all' has the highest expected utility" in decision.text
+    assert "targeted" in repr(decision)
+    assert "<table" in decision._repr_html_()
+
+
+def test_a_budget_that_binds_goes_to_the_best_gain_per_cost(im):
+    free = im.decide(actions(), costs=1.0, budget=1e6)
+    assert "does not bind" in free.text
+    decision = im.decide(actions(), costs=1.0, budget=50, site="y")
+    treated = decision.choice.values == "all"
+    assert treated.sum() == decision.spent == 50
+    assert X[treated].min() >= np.sort(X)[-50]
+    assert decision.price == pytest.approx(LIFT.mean() * (1 + np.sort(X)[-50]) - 1, abs=0.05)
+    assert decision.gap == pytest.approx(0, abs=1e-6)
+    assert "binds: 50 is spent" in decision.text
+
+
+@pytest.mark.slow
+def test_a_function_of_the_outcome_is_averaged_over_draws(im, key):
+    decision = im.decide(actions(), benefits=lambda y: 1.0 * (y > 0), rng_key=key)
+    y = im.predict(**actions()["all"], rng_key=key, progress=False).posterior_predictive.y
+    assert decision.table.loc["all", "utility"] == pytest.approx(float((y > 0).mean()), abs=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_other_allocation_beats_it_by_more_than_the_gap(seed):
+    rng = np.random.default_rng(seed)
+    utility, cost = rng.normal(size=(3, 6)), rng.gamma(1.0, size=(3, 6))
+    cost[0] = 0
+    budget = 2.0
+    found = allocate(utility, cost, budget)
+    rows = np.arange(6)
+    assert cost[found.choice, rows].sum() == pytest.approx(found.spent)
+    assert found.spent <= budget
+    best = max(
+        utility[list(each), rows].sum()
+        for each in itertools.product(range(3), repeat=6)
+        if cost[list(each), rows].sum() <= budget
+    )
+    reached = utility[found.choice, rows].sum()
+    assert reached <= best + 1e-9
+    assert best <= reached + found.gap + 1e-9
+
+
+def test_ties_are_counted_and_go_to_the_first_rows():
+    utility = np.stack([np.zeros(5), [1.0, 2.0, 2.0, 2.0, -1.0]])
+    cost = np.stack([np.zeros(5), np.ones(5)])
+    found = allocate(utility, cost, 2.0)
+    assert found.choice.tolist() == [0, 1, 1, 0, 0]
+    assert found.tied == 1
+    assert allocate(0 * utility, cost, None).choice.tolist() == [0] * 5
+    with pytest.raises(DataError, match="does not pay for the cheapest"):
+        allocate(utility[1:], cost[1:], 3.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "said"),
+    [
+        ({"actions": {"none": {}}}, CallError, "two or more actions"),
+        ({"actions": {"none": 1, "all": 2}}, CallError, "'none' needs a data frame"),
+        ({"actions": {"targeted": {"X": X}, "b": {"X": X}}}, ArgumentError, "cannot be called"),
+        ({"budget": -1}, ArgumentError, "budget=-1"),
+        ({"costs": {"some": 1.0}}, ArgumentError, "costs= names 'some'"),
+        ({"costs": -1.0}, DataError, "negative"),
+        ({"costs": PRICE[:5]}, DataError, "costs= has 5 values"),
+        ({"benefits": "income"}, ArgumentError, "benefits='income': no column"),
+        ({"benefits": VALUE[:5]}, DataError, "5"),
+        ({"costs": pd.Series(PRICE, range(100, 100 + N))[::-1]}, DataError, "other labels"),
+        ({"benefits": np.nan}, ArgumentError, "benefits="),
+    ],
+)
+def test_bad_input_is_refused_by_name(im, options, error, said):
+    before = im.rng_key
+    with pytest.raises(error, match=said):
+        im.decide(**{"actions": actions(), **options})
+    assert im.rng_key == before

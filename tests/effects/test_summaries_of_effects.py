@@ -1,0 +1,80 @@
+"""Summaries of effects: probabilities, a region of practical equivalence, and the paragraph."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import xarray as xr
+from scipy import stats
+
+from aimz_lab import summarize_effect
+from aimz_lab.errors import ArgumentError
+
+# Draws at the quantiles of a normal distribution: what is computed of them is known.
+Z = stats.norm.ppf((np.arange(4000) + 0.5) / 4000)
+
+
+def effect(*means, contrast="difference", sd=1.0):
+    """An effect whose draws are normal, with one mean or one for each group."""
+    values = np.stack([mean + sd * Z for mean in means], axis=-1).reshape(2, 2000, -1)
+    dims = ("chain", "draw", "clinic")
+    labels = {"clinic": ["east", "north", "south", "west", "x", "z"][: len(means)]}
+    site = xr.DataArray(values, dims=dims, coords=labels)
+    return xr.Dataset({"y": site[..., 0] if len(means) == 1 else site}, {}, {"contrast": contrast})
+
+
+def test_probabilities_are_those_of_the_distribution():
+    y = summarize_effect(effect(0.5), prob=0.9, direction="greater", delta=0.2, rope=(-0.1, 0.1)).y
+    assert y.summary.values.tolist() == ["mean", "sd", "hdi_low", "hdi_high", "p_greater", "p_rope"]
+    expected = [0.5, 1, *(0.5 + stats.norm.ppf([0.05, 0.95])), stats.norm.sf(-0.3)]
+    np.testing.assert_allclose(y.values[:5], expected, atol=0.02)
+    np.testing.assert_allclose(y.values[5], stats.norm.cdf(-0.4) - stats.norm.cdf(-0.6), atol=1e-3)
+    less = summarize_effect(effect(0.5), direction="less").y.sel(summary="p_less")
+    np.testing.assert_allclose(less, stats.norm.cdf(-0.5), atol=1e-3)
+
+
+def test_the_verdict_compares_the_interval_with_the_region():
+    summary = summarize_effect(effect(0.0, 1.0, 9.0), prob=0.9, rope=2.0)
+    assert summary.y_verdict.values.tolist() == ["negligible", "undecided", "relevant"]
+    assert summary.y_verdict.clinic.values.tolist() == ["east", "north", "south"]
+    around_one = summarize_effect(effect(1.0, contrast="ratio", sd=0.01), rope=0.2).y
+    assert around_one.attrs["rope"] == [0.8, 1.2]
+
+
+def test_the_paragraph_says_the_numbers_and_the_caveats():
+    ratio = effect(1.5, contrast="ratio", sd=0.1)
+    text = summarize_effect(ratio, prob=0.9, direction="greater", rope=0.1).y.attrs["text"]
+    assert "makes y 1.5 times what it was on average (90% interval 1.34 times to 1.66" in text
+    assert "probability that it is above 1 is 100% (every draw)" in text
+    assert "relevant, as the interval lies outside" in text
+    assert "no cause of both treatment and outcome" in text
+    groups = summarize_effect(effect(-9.0, 0.0, 1.0, 2.0, 9.0), prob=0.9).y.attrs["text"]
+    assert "smallest and the largest are clinic east: -9 " in groups
+    assert "clinic x: 9 " in groups
+    assert "lies above 0 for 2 of 5 entries, and below it for 1" in groups
+    few = summarize_effect(effect(1.0).isel(draw=slice(9))).y.attrs["text"]
+    assert "only 18 draws" in few
+
+
+def test_what_is_not_asked_for_is_not_there():
+    assert summarize_effect(effect(0.5)).y.summary.values.tolist() == [
+        "mean",
+        "sd",
+        "hdi_low",
+        "hdi_high",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"direction": "up"}, "direction='up' is not known; use one of 'greater', 'less'"),
+        ({"delta": 1.0}, "pass direction="),
+        ({"direction": "less", "delta": "none"}, "delta='none' is not allowed"),
+        ({"rope": (0.1, -0.1)}, "rope=.* use its ends"),
+        ({"rope": 0}, "rope=0 is not allowed"),
+    ],
+)
+def test_bad_input_is_refused_by_name(options, said):
+    with pytest.raises(ArgumentError, match=said):
+        summarize_effect(effect(0.5), **options)

@@ -1,0 +1,143 @@
+"""Dose-response: averages over a grid, with common noise, by group, against a reference."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pandas as pd
+import polars as pl
+import pytest
+from numpyro.infer import SVI, Trace_ELBO
+from numpyro.infer.autoguide import AutoNormal
+
+from aimz_lab import ImpactModel, TableSpec, lab, summarize_effect
+from aimz_lab.errors import ArgumentError, SiteError
+from tests.runs import mean_field_model
+
+pytestmark = pytest.mark.allow_rank_promotion  # NumPyro draws from the guide of vectors
+
+N, S = 500, 25
+_rng = np.random.default_rng(2)
+AGE = _rng.normal(size=N).astype(np.float32)
+CLINIC = _rng.choice(["east", "west"], N)
+B = _rng.normal([0.5, -1.0], 0.1, (S, 2)).astype(np.float32)
+LIFT = _rng.normal(2.0, 0.1, S).astype(np.float32)
+DOSES = [0.0, 0.5, 2.0]
+
+
+def kernel(X, dose, y=None):
+    b = numpyro.sample("b", dist.Normal(0, 1).expand([2]).to_event(1))
+    lift = numpyro.sample("lift", dist.Normal())
+    with numpyro.plate("row", X.shape[0]):
+        z = numpyro.sample("z", dist.Normal(X @ b, 0.1))
+        numpyro.sample("y", dist.Normal(10 + z + lift * dose, 1.0), obs=y)
+
+
+@pytest.fixture(scope="module")
+def im():
+    return mean_field_model(kernel).set_posterior_sample({"b": B, "lift": LIFT})
+
+
+@pytest.fixture(scope="module")
+def data():
+    frame = pd.DataFrame({"age": AGE, "income": _rng.normal(size=N).astype(np.float32)})
+    return {"X": frame, "dose": np.ones(N, np.float32)}
+
+
+@pytest.mark.slow
+def test_the_noise_is_common_and_the_averages_those_of_predictions(im, data, key):
+    doses = im.sweep("dose", DOSES, **data, rng_key=key).posterior_predictive
+    assert doses.y.dims == ("chain", "draw", "dose")
+    moved = doses.y - doses.y.sel(dose=0.0)
+    np.testing.assert_allclose(moved.values[0], LIFT[:, None] * DOSES, atol=1e-4)
+    at_two = {**data, "dose": np.full(N, 2.0, np.float32)}
+    tree = im.predict(**at_two, rng_key=key, progress=False).posterior_predictive
+    np.testing.assert_allclose(doses.y.sel(dose=2.0), tree.y.mean("row"), rtol=1e-5)
+
+
+def test_a_column_by_group_against_a_reference(im, data):
+    ages = im.sweep(
+        "age",
+        [-1.0, 1.0],
+        **data,
+        reference=0.0,
+        contrast="percent",
+        by={"clinic": CLINIC},
+        weights=np.ones(N),
+        subset=AGE > -9,
+    ).posterior_predictive
+    assert ages.y.dims == ("chain", "draw", "age", "clinic")
+    assert ages.attrs["contrast"] == "percent"
+    # Both have one noise, so that the ratio is near that of the expected values.
+    expected = 100 * B[:, 0] / 10
+    np.testing.assert_allclose(ages.y.sel(age=1.0, clinic="west").values[0], expected, atol=3.0)
+
+
+def test_the_picture_has_a_line_for_each_group(im, data):
+    pytest.importorskip("matplotlib")
+    (axes,) = lab.plot_effect(im.sweep("age", [0.0, 1.0], **data, by={"clinic": CLINIC})).axes
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("age", "average of y")
+    assert [t.get_text() for t in axes.get_legend().get_texts()] == ["east", "west"]
+
+
+def test_a_site_of_a_kernel_that_was_not_traced_yet(data):
+    fresh = mean_field_model(kernel).set_posterior_sample({"b": B, "lift": LIFT})
+    assert fresh.sweep("z", [0.0], **data, held="redraw").posterior_predictive.y.dims[-1] == "z"
+    with pytest.raises(SiteError, match="'w'"):
+        mean_field_model(kernel).set_posterior_sample({"b": B, "lift": LIFT}).sweep(
+            "w", [0.0], **data
+        )
+
+
+def test_a_site_and_its_summary(im, data):
+    sweep = im.sweep("z", [0, 5], **data, of="site", held="redraw")
+    summary = summarize_effect(sweep, 0.9).y
+    np.testing.assert_allclose(summary.sel(z=5, summary="mean"), 15 + LIFT.mean(), atol=0.15)
+    assert "average of y is given for 2 entries of z" in summary.attrs["text"]
+
+
+@pytest.mark.slow
+def test_a_level_of_a_category_in_a_table():
+    def of_table(X, clinic, n_clinics, y=None):
+        level = numpyro.sample("level", dist.Normal(0, 3).expand([n_clinics]).to_event(1))
+        with numpyro.plate("row", X.shape[0]):
+            numpyro.sample("y", dist.Normal(level[clinic] + 0.1 * X, 0.1), obs=y)
+
+    frame = pd.DataFrame({"age": AGE, "clinic": pd.Categorical(CLINIC)})
+    frame["pay"] = np.where(CLINIC == "west", 3.0, 1.0) + 0.1 * AGE
+    spec = TableSpec(X="age", y="pay", clinic="index(clinic)", n_clinics="levels(clinic)")
+    svi = SVI(of_table, AutoNormal(of_table), numpyro.optim.Adam(0.05), Trace_ELBO())
+    im = ImpactModel(of_table, jax.random.key(0), svi=svi, table=spec)
+    im.fit_on_batch(frame, num_steps=500, progress=False)
+    for table in (frame, pl.from_pandas(frame)):
+        levels = im.sweep("clinic", ["east", "west"], table).posterior_predictive.y
+        np.testing.assert_allclose(levels.mean(("chain", "draw")), [1.0, 3.0], atol=0.1)
+    by_clinic = im.estimate_effect(frame, frame.assign(age=frame.age + 1), by="clinic")
+    assert by_clinic.posterior_predictive.y.clinic.values.tolist() == ["east", "west"]
+    with pytest.raises(ArgumentError, match="'north' is no level of 'clinic'"):
+        im.sweep("clinic", ["east", "north"], frame)
+
+
+@pytest.mark.parametrize(
+    ("name", "grid", "options", "said"),
+    [
+        ("income2", DOSES, {}, "no column, argument or site 'income2'.*columns: age, income"),
+        ("dose", DOSES, {"of": "site"}, "no site 'dose'"),
+        ("dose", DOSES, {"of": "plate"}, "of='plate' is not known"),
+        ("dose", [], {}, "grid="),
+        ("dose", [1.0, np.nan], {}, "finite values"),
+        ("dose", [1.0, 1.0], {}, "more than once"),
+        ("dose", DOSES, {"reference": [1.0]}, "use one value of 'dose'"),
+        ("dose", DOSES, {"reference": "none"}, "use one value of 'dose'"),
+        ("y", DOSES, {"of": "site"}, "'y' is the outcome"),
+        ("dose", DOSES, {"contrast": "odds"}, "contrast='odds'"),
+        (5, DOSES, {}, "name=5"),
+    ],
+)
+def test_bad_input_is_refused_by_name(im, data, name, grid, options, said):
+    before = im.rng_key
+    with pytest.raises(ArgumentError, match=said):
+        im.sweep(name, grid, **data, **options)
+    assert im.rng_key == before

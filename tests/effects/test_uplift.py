@@ -1,0 +1,79 @@
+"""Uplift: known effects give known areas, ties no order, and calibration its bins."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from aimz_lab.effects import uplift
+from aimz_lab.errors import ArgumentError, DataError
+
+N, S = 20_000, 40
+_rng = np.random.default_rng(0)
+TRUE = _rng.uniform(0, 2, N)
+TREATED = _rng.random(N) < 0.4
+Y = _rng.normal(size=N) + TRUE * TREATED
+
+
+def effect(values, site="y"):
+    draws = np.broadcast_to(values, (S, N)) + _rng.normal(scale=0.05, size=(S, 1))
+    site_draws = xr.DataArray(draws[None], dims=("chain", "draw", "row"), name=site)
+    return xr.Dataset({site: site_draws}, attrs={"row_dims": ["row"], "contrast": "difference"})
+
+
+def test_a_perfect_ranking_has_the_area_of_theory():
+    found = uplift(effect(TRUE), Y, TREATED)
+    # The gain of a fraction f of effects uniform on (0, 2) is f (2 - f), at random f.
+    assert found.auuc == pytest.approx(2 / 3, abs=0.02)
+    assert found.qini == pytest.approx(1 / 6, abs=0.02)
+    half = found.curve.sel(fraction=0.5)
+    assert float(half.gain) == pytest.approx(0.75, abs=0.04)
+    assert float(half.low) <= float(half.gain) <= float(half.high)
+    table = found.calibration
+    assert len(table) == 10
+    assert (np.abs(table["observed"] - table["predicted"]) < 4 * table["observed_se"]).all()
+    assert "better than chance" in found.text
+    assert "observed_se" in repr(found)
+
+
+def test_equal_effects_have_no_order_and_a_wrong_ranking_none_of_the_gain():
+    # In the order of the outcome, so that an order of ties by row would gain.
+    order = np.argsort(-Y)
+    found = uplift(effect(1.0), Y[order], TREATED[order], bins=5)
+    assert found.qini == pytest.approx(0, abs=1e-9)
+    assert len(found.calibration) == 1
+    reverse = uplift(effect(-TRUE), Y, TREATED, prob=0.9)
+    assert reverse.qini == pytest.approx(-1 / 6, abs=0.02)
+    assert "no better than chance" in reverse.text
+
+
+def test_weights_make_up_for_the_choice_of_treatment():
+    chance = np.where(TRUE > 1, 0.8, 0.2)
+    treated = _rng.random(N) < chance
+    base = 3.0 * (TRUE > 1)  # who gets the treatment has more anyway
+    y = base + TRUE * treated + _rng.normal(size=N)
+    weights = 1 / np.where(treated, chance, 1 - chance)
+    plain = uplift(effect(TRUE), y, treated, bins=1).calibration["observed"].iloc[0]
+    weighed = uplift(effect(TRUE), y, treated, weights=weights, bins=1, site="y").calibration
+    assert plain > 2
+    assert weighed["observed"].iloc[0] == pytest.approx(1.0, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "said"),
+    [
+        ({"outcome": Y[:5]}, DataError, "outcome= has 5 values; the effect has 20,000 rows"),
+        ({"treated": TREATED * 2}, DataError, "treated= takes a flag"),
+        ({"treated": np.ones(N)}, DataError, "some True and some False"),
+        ({"weights": -np.ones(N)}, DataError, "weights= must be above 0"),
+        ({"outcome": np.full(N, np.nan)}, DataError, "outcome= has values that are not finite"),
+        ({"site": "z"}, ArgumentError, "site='z'"),
+        ({"bins": 0}, ArgumentError, "bins=0"),
+        ({"effect": effect(TRUE).mean("row")}, ArgumentError, "the effect on each row"),
+    ],
+)
+def test_bad_input_is_refused_by_name(options, error, said):
+    given = {"effect": effect(TRUE), "outcome": Y, "treated": TREATED}
+    with pytest.raises(error, match=said):
+        uplift(**{**given, **options})

@@ -1,0 +1,145 @@
+"""The preflight of a fit: what it finds, and what it forecasts."""
+
+from __future__ import annotations
+
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import optax
+import pandas as pd
+import pytest
+from numpyro.infer import MCMC, NUTS, SVI, Trace_ELBO
+from numpyro.infer.autoguide import AutoNormal
+
+from aimz_lab import ArrayDataset, ArrayLoader, ImpactModel, TableSpec
+from aimz_lab.errors import DataTypeError, TrustError
+from tests import kernels
+
+X, Y = kernels.regression_data(n=400, k=3)
+pytestmark = pytest.mark.allow_rank_promotion  # NumPyro's autoguides broadcast
+
+
+def model(kernel=kernels.regression, **options):
+    svi = SVI(kernel, AutoNormal(kernel), optax.adam(0.01), Trace_ELBO())
+    return ImpactModel(kernel, jax.random.key(0), svi=svi, **options)
+
+
+def with_own_values(X, y=None):
+    with numpyro.plate("obs", X.shape[0]):
+        own = numpyro.sample("own", dist.Normal(0, 1))
+        numpyro.sample("y", dist.Normal(own, 1.0), obs=y)
+
+
+def lagged(X, y=None):
+    slope = numpyro.sample("slope", dist.Normal(0, 1))
+    with numpyro.plate("obs", X.shape[0]):
+        before = jnp.concatenate([jnp.zeros(1), X[:-1, 0]])
+        numpyro.sample("y", dist.Normal(slope * before, 1.0), obs=y)
+
+
+def by_group(X, group, y=None):
+    level = numpyro.sample("level", dist.Normal(0, 1).expand([3]).to_event(1))
+    with numpyro.plate("obs", X.shape[0]):
+        numpyro.sample("y", dist.Normal(level[group], 1.0), obs=y)
+
+
+@pytest.fixture(scope="module")
+def good():
+    im = model()
+    before = im.rng_key
+    with jax.numpy_rank_promotion("allow"):
+        report = im.check(X, Y, batch_size=50, epochs=200)
+    assert im.last_run is None
+    assert not im.is_fitted()
+    assert (im.rng_key == before).all()
+    return report
+
+
+@pytest.mark.slow
+def test_a_fit_without_faults_is_green(good):
+    assert good.level == "green", good
+    assert good.ok
+    good.raise_if_bad()
+    assert "N / B = 8" in good["scaling"].text
+    assert good["rows"].text.endswith("its program proves")
+    assert good["prior"].level == good["columns"].level == "green"
+    assert good["forecast"].text in good._repr_html_()
+
+
+@pytest.mark.slow
+def test_forecasts_hold_within_a_factor_of_two():
+    n = 30_000
+    x, y = kernels.regression_data(n=n, k=3)
+    forecast = model().check(x, y, epochs=60, num_samples=500).forecast
+    im, began = model(), time.monotonic()
+    im.fit(x, y, epochs=60, num_samples=500, progress=False)
+    fitted = time.monotonic()
+    tree = im.predict(x, store="memory", progress=False, return_sites="y")
+    predicted = time.monotonic()
+    assert 0.5 < forecast.predict_bytes / tree.posterior_predictive.y.nbytes < 2
+    # Other work on the machine may come and go; a busy minute must not fail the test.
+    assert 0.25 < forecast.fit_seconds / (fitted - began) < 4
+    assert 0.25 < forecast.predict_seconds / (predicted - fitted) < 4
+    assert forecast.fit_bytes > x.nbytes + y.nbytes
+
+
+REFUSED = {
+    "a column for a vector": (kernels.regression, {"y": Y[:, None]}, "(n, 1)"),
+    "not finite": (kernels.regression, {"y": np.where(Y > 1, np.nan, Y)}, "NaN or infinite"),
+    "rows that depend on others": (lagged, {"batch_size": 50}, "computes across rows"),
+    "a value per row": (with_own_values, {"batch_size": 50}, "one value per row"),
+    "a code out of range": (by_group, {"group": np.arange(400) % 4}, "group"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_fit_would_refuse_is_red(case):
+    kernel, options, says = REFUSED[case]
+    report = model(kernel).check(X, **{"y": Y, **options})
+    assert report.level == "red"
+    assert says in report.verdict
+    with pytest.raises(TrustError, match="would not work"):
+        report.raise_if_bad()
+
+
+@pytest.mark.slow
+def test_columns_scaling_and_prior_are_judged():
+    odd = np.concatenate([X, X[:, :1] + X[:, 1:2], 1e4 * X[:, 2:3]], axis=1)
+    frame = pd.DataFrame(odd, columns=["a", "b", "c", "sum", "large"])
+    report = model().check(frame, 1e6 * Y, batch_size=50, scale="none")
+    found = {one.name: one for one in report}
+    assert found["scaling"].level == "red"
+    assert "2.8 times too wide" in found["scaling"].text
+    assert found["prior"].level == "red"
+    columns = " ".join(one.text for one in report if one.name == "columns")
+    assert "collinear" in columns
+    assert "large is spread" in columns
+
+
+def test_fit_notes_columns_by_itself():
+    same = np.repeat(X[:, :1], 2, axis=1)
+    notes = model().fit(same, Y, progress=False, num_samples=10).last_run.notes
+    assert notes == ["Column 0 of X, column 1 of X are collinear: one follows from the others."]
+    assert model().fit(X, Y, progress=False, num_samples=10).last_run.notes == []
+
+
+@pytest.mark.slow
+def test_tables_loaders_streams_and_chains_are_checked(good):
+    del good  # it has compiled the program
+    loader = ArrayLoader(ArrayDataset(X=X, y=Y), jax.random.key(0), batch_size=50)
+    assert model().check(loader).level == "green"
+    stream = model().check(lambda: iter([{"X": X, "y": Y}]), n_obs=400)
+    assert stream["prior"].level == "unjudged"
+    with pytest.raises(DataTypeError, match="can be read only once"):
+        model().check(iter([{"X": X, "y": Y}]))
+    assert model().check(X, Y, num_steps=500)["batches"].level == "green"
+    frame = pd.DataFrame({"y": Y, "a": X[:, 0], "b": X[:, 1]})
+    table = TableSpec(X="0 + a + b", y="y")
+    assert model(table=table).check(frame).ok
+    sampler = MCMC(NUTS(kernels.regression), num_warmup=50, num_samples=50, progress_bar=False)
+    chains = ImpactModel(kernels.regression, jax.random.key(0), sampler).check(X, Y)
+    assert chains["forecast"].level == "green", chains

@@ -1,0 +1,93 @@
+"""Simulation-based calibration: right inferences pass, wrong ones show their shape."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import optax
+import pytest
+from numpyro.infer import MCMC, NUTS, SVI, Trace_ELBO
+from numpyro.infer.autoguide import AutoLaplaceApproximation, AutoMultivariateNormal, AutoNormal
+
+from aimz_lab import ImpactModel
+from aimz_lab.errors import ArgumentError, DataTypeError, GuideError, KernelError
+
+pytestmark = pytest.mark.allow_rank_promotion  # NumPyro's normal of many dimensions broadcasts
+
+_rng = np.random.default_rng(0)
+X = (_rng.normal(size=(30, 1)) + 0.3 * _rng.normal(size=(30, 2))).astype(np.float32)
+
+
+def regression(X, y=None):
+    beta = numpyro.sample("beta", dist.Normal(0, 1).expand([2]).to_event(1))
+    with numpyro.plate("obs", X.shape[0]):
+        numpyro.sample("y", dist.Normal(X @ beta, 1.0), obs=y)
+
+
+def model(guide, kernel=regression):
+    optimizer = optax.adam(optax.exponential_decay(0.05, 200, 0.5))
+    return ImpactModel(
+        kernel, jax.random.key(0), svi=SVI(kernel, guide(kernel), optimizer, Trace_ELBO())
+    )
+
+
+@pytest.mark.slow
+def test_a_guide_that_can_be_the_posterior_has_uniform_ranks():
+    im = model(AutoMultivariateNormal)
+    before = im.rng_key
+    report = im.calibrate(X, 100, num_steps=800, rng_key=jax.random.key(2))
+    assert report.level == "green", report
+    assert report.is_parallel
+    assert report.ranks.shape == (100, 2)
+    assert report.ranks.to_numpy().max() <= report.num_draws == 99
+    assert all(curve.is_inside for curve in report.curves.values())
+    assert not im.is_fitted()
+    assert (im.rng_key == before).all()
+
+
+@pytest.mark.slow
+def test_a_factorised_guide_of_correlated_columns_is_too_narrow():
+    """Talts et al. (2018), sec. 4.2: ranks of a posterior that is too narrow lie at both ends."""
+    report = model(AutoNormal).calibrate(X, 100, num_steps=800, num_draws=49)
+    assert report.level == "red"
+    assert "too narrow" in report["beta[0]"].text
+    assert report.table["sd_ratio"].min() > 1.15
+    ends = (report.ranks["beta[0]"] < 5) | (report.ranks["beta[0]"] > 44)
+    assert ends.mean() > 0.3  # 0.2 if uniform
+
+
+@pytest.mark.slow
+def test_chains_have_uniform_ranks_and_too_short_ones_have_not():
+    def one(X, y=None):
+        mean = numpyro.sample("mean", dist.Normal(0, 10))
+        with numpyro.plate("obs", X.shape[0]):
+            numpyro.sample("y", dist.Normal(mean, 1.0), obs=y)
+
+    def of(warmup, **options):
+        sampler = NUTS(one, **options)
+        mcmc = MCMC(sampler, num_warmup=warmup, num_samples=100, progress_bar=False)
+        return ImpactModel(one, jax.random.key(0), mcmc).calibrate(X[:5], 60, num_draws=24)
+
+    assert of(100).level == "green"
+    stuck = of(1, step_size=1e-4, adapt_step_size=False, max_tree_depth=1)
+    assert stuck.level == "red"
+
+
+def test_bad_calls_are_refused():
+    im = model(AutoNormal)
+    for option in ({"n": 5}, {"num_draws": 5}, {"num_steps": 0}):
+        with pytest.raises(ArgumentError, match=next(iter(option))):
+            im.calibrate(X, **option)
+    with pytest.raises(DataTypeError, match="stream"):
+        im.calibrate(lambda: iter([{"X": X}]))
+    with pytest.raises(GuideError, match="keeps the data"):
+        model(AutoLaplaceApproximation).calibrate(X)
+
+    def own(X, y=None):
+        with numpyro.plate("obs", X.shape[0]):
+            numpyro.sample("y", dist.Normal(numpyro.sample("own", dist.Normal(0, 1)), 1.0), obs=y)
+
+    with pytest.raises(KernelError, match="has none"):
+        model(AutoNormal, own).calibrate(X)

@@ -1,0 +1,378 @@
+"""Trust reports, against closed forms and against faults that were planted."""
+
+from __future__ import annotations
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import optax
+import pytest
+from numpyro.infer import MCMC, NUTS, SVI, Trace_ELBO, TraceEnum_ELBO
+from numpyro.infer.autoguide import (
+    AutoDelta,
+    AutoLaplaceApproximation,
+    AutoMultivariateNormal,
+    AutoNormal,
+)
+from scipy.stats import multivariate_normal
+
+from aimz_lab import ArrayDataset, ArrayLoader, ImpactModel, lab
+from aimz_lab.errors import ArgumentError, DataError, DataTypeError, TrustError
+from tests import kernels
+
+X, Y = kernels.regression_data(n=300, k=2)
+KEY = jax.random.key(4)
+pytestmark = pytest.mark.allow_rank_promotion  # NumPyro's normal of many dimensions broadcasts
+
+
+def model(kernel, guide, rate=0.05, loss=None, half_life=500):
+    guide = guide(kernel) if isinstance(guide, type) else guide
+    optimizer = optax.adam(optax.exponential_decay(rate, half_life, 0.5))
+    return ImpactModel(
+        kernel, jax.random.key(0), svi=SVI(kernel, guide, optimizer, loss or Trace_ELBO())
+    )
+
+
+def trained(kernel, guide, X=X, y=Y, steps=2000, **options):
+    return model(kernel, guide, **options).fit_on_batch(X, y, num_steps=steps, progress=False)
+
+
+@pytest.fixture(scope="module")
+def exact():
+    """A guide that is the posterior."""
+    with jax.numpy_rank_promotion("allow"):
+        return trained(kernels.regression, AutoLaplaceApproximation)
+
+
+def log_evidence():
+    cov = kernels.PRIOR_SD**2 * X @ X.T + kernels.NOISE_SD**2 * np.eye(len(Y))
+    return multivariate_normal(np.zeros(len(Y)), cov).logpdf(Y)
+
+
+def batches():
+    for start in range(0, len(X), 70):
+        yield {"X": X[start : start + 70], "y": Y[start : start + 70]}
+
+
+def scaled_by_itself(X, y=None):
+    beta = numpyro.sample("beta", dist.Normal(0, kernels.PRIOR_SD).expand([2]).to_event(1))
+    with numpyro.plate("obs", 300, subsample_size=X.shape[0]):
+        numpyro.sample("y", dist.Normal(X @ beta, kernels.NOISE_SD), obs=y)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kernel", "rows", "batch_size"),
+    [
+        (kernels.regression, lambda: (X, Y), None),
+        (kernels.regression, lambda: (X, Y), 64),
+        (scaled_by_itself, lambda: (X, Y), 64),
+    ],
+    ids=["whole", "blocks", "blocks of a kernel that scales itself"],
+)
+def test_log_ratios_of_the_exact_posterior_are_the_evidence(exact, kernel, rows, batch_size):
+    im = exact if kernel is kernels.regression else trained(kernel, AutoLaplaceApproximation)
+    report = im.diagnose(*rows(), batch_size=batch_size, rng_key=KEY)
+    np.testing.assert_allclose(report.log_ratios, log_evidence(), atol=0.02)
+    assert report.level == "green"
+    assert report["summaries"].level == report["calibration"].level == "green"
+    theirs = kernels.regression_posterior(X, Y)
+    np.testing.assert_allclose(
+        report.table["psis_mean"], theirs.mean, atol=4 * theirs.sd.max() / 30
+    )
+    np.testing.assert_allclose(report.table["psis_sd"], theirs.sd, rtol=0.1)
+
+
+def test_leave_one_out_is_that_of_the_closed_form(exact):
+    found = exact.diagnose(X, Y, rng_key=KEY).loo
+    posterior = kernels.regression_posterior(X, Y)
+    # Rank-one downdates of a conjugate posterior.
+    expected = 0.0
+    for x, y in zip(X.astype(float), Y, strict=True):
+        precision = np.linalg.inv(posterior.cov) - np.outer(x, x) / kernels.NOISE_SD**2
+        cov = np.linalg.inv(precision)
+        mean = cov @ (np.linalg.solve(posterior.cov, posterior.mean) - x * y / kernels.NOISE_SD**2)
+        variance = x @ cov @ x + kernels.NOISE_SD**2
+        expected += -0.5 * (np.log(2 * np.pi * variance) + (y - x @ mean) ** 2 / variance)
+    assert found.elpd == pytest.approx(expected, abs=0.3)
+    assert found.bad_share == 0
+
+
+def correlated(seed=0, n=640):
+    rng = np.random.default_rng(seed)
+    a = 3 + rng.normal(size=n)
+    columns = [np.ones(n), a, a + 0.2 * rng.normal(size=n), a + rng.normal(size=n) * a / 6]
+    X = np.stack(columns, 1).astype(np.float32)
+    return X, (X @ [1, -1, 2, 0.5] + rng.normal(size=n)).astype(np.float32)
+
+
+def unit_noise(X, y=None):
+    beta = numpyro.sample("beta", dist.Normal(0, 5).expand([X.shape[1]]).to_event(1))
+    with numpyro.plate("obs", X.shape[0]):
+        numpyro.sample("y", dist.Normal(X @ beta, 1.0), obs=y)
+
+
+@pytest.mark.slow
+def test_red_after_too_few_steps_and_green_after_enough():
+    """The posterior of correlated columns: sds off, with a loss that is all but the best."""
+    X, y = correlated()
+    precision = X.T.astype(float) @ X + np.eye(4) / 25
+    mean = np.linalg.solve(precision, X.T.astype(float) @ y)
+    sd = np.sqrt(np.diag(np.linalg.inv(precision)))
+    im = model(unit_noise, AutoMultivariateNormal, rate=0.013, half_life=9000)
+    im.fit(X, y, batch_size=64, epochs=600, progress=False)
+    early, first = im.diagnose(X, y, num_draws=2000), im.last_run.losses[-500:].mean()
+    assert abs((im.posterior["beta"].mean(0) - mean) / sd).max() > 2
+    im.fit(X, y, batch_size=64, epochs=3400, progress=False)
+    late, last = im.diagnose(X, y, num_draws=2000), im.last_run.losses[-2000:].mean()
+    assert abs((im.posterior["beta"].mean(0) - mean) / sd).max() < 0.5
+    assert first / last < 1.02
+    assert (early.level, late.level) == ("red", "green"), (early, late)
+    assert early["k-hat"].level == "red"
+    assert "Train" in early.next_steps[0]
+    with pytest.raises(TrustError, match="Do not trust this posterior: k-hat"):
+        early.raise_if_bad()
+    late.raise_if_bad()
+    assert late["loss"].level == late["rows"].level == "green"
+
+
+@pytest.mark.slow
+def test_a_guide_too_narrow_for_its_own_draws_to_show_is_red():
+    """The sd of a factorised guide along a long ellipse, in closed form."""
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=300)
+    X = np.stack([a, a + 0.1 * rng.normal(size=300)], axis=1).astype(np.float32)
+    y = (X.sum(1) + rng.normal(size=300)).astype(np.float32)
+    report = trained(unit_noise, AutoNormal, X=X, y=y, steps=3000).diagnose(X, y, rng_key=KEY)
+    precision = X.T.astype(float) @ X + np.eye(2) / 25
+    along = np.linalg.eigvalsh(precision / np.sqrt(np.outer(*[np.diag(precision)] * 2)))
+    least, largest = np.sqrt(along)
+    assert least < 0.1
+    assert report["shape"].level == report.level == "red"
+    found = re.search(r"is (\S+) to (\S+) times as wide", report["shape"].text)
+    assert list(map(float, found.groups())) == pytest.approx([least, largest], rel=0.1)
+
+
+def lagged(X, y=None):
+    slope = numpyro.sample("slope", dist.Normal(0, 1))
+    before = jnp.concatenate([jnp.zeros(1), X[:-1]])
+    with numpyro.plate("obs", X.shape[0]):
+        numpyro.sample("y", dist.Normal(slope * before, 1.0), obs=y)
+
+
+def poisson(X, y=None):
+    a = numpyro.sample("a", dist.Normal(0, 1))
+    with numpyro.plate("obs", X.shape[0]):
+        numpyro.sample("y", dist.Poisson(jnp.exp(a + X[:, 0])), obs=y)
+
+
+def unscaled():
+    im = model(kernels.regression, AutoMultivariateNormal)
+    im.fit(X, Y, batch_size=30, epochs=200, scale="none", progress=False)
+    return im.diagnose(X, Y, rng_key=KEY)
+
+
+def few_steps():
+    im = trained(kernels.regression, AutoMultivariateNormal, steps=30)
+    return im.diagnose(X, Y, rng_key=KEY)
+
+
+def wrong_likelihood():
+    rate = np.exp(X[:, 0])
+    counts = np.random.default_rng(0).negative_binomial(1, 1 / (1 + rate)).astype(np.int32)
+    im = trained(poisson, AutoLaplaceApproximation, y=counts)
+    return im.diagnose(X, counts, rng_key=KEY)
+
+
+def crossing_rows():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=400).astype(np.float32)
+    y = (np.concatenate([[0], x[:-1]]) + rng.normal(size=400)).astype(np.float32)
+    im = model(lagged, AutoNormal)
+    im.fit(x, y, batch_size=40, epochs=200, rows="independent", progress=False)
+    return im.diagnose(x, y, rng_key=KEY)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("planted", "check", "says"),
+    [
+        (unscaled, "summaries", "scale='auto'"),
+        (few_steps, "k-hat", "Train longer"),
+        (wrong_likelihood, "calibration", "choose a likelihood"),
+        (crossing_rows, "rows", "Train on all rows at once"),
+    ],
+)
+def test_each_planted_fault_is_red_and_named(planted, check, says):
+    report = planted()
+    assert report.level == "red"
+    assert not report.ok
+    assert report[check].level == "red", report
+    assert any(says in step for step in report.next_steps)
+
+
+@pytest.mark.slow
+def test_a_hopeless_posterior_is_red_with_finite_numbers():
+    y = (1e4 * Y + 3e5).astype(np.float32)
+    report = trained(kernels.regression, AutoNormal, y=y, steps=100).diagnose(X, y)
+    assert report.level == report["k-hat"].level == "red"
+    assert report.k_hat == np.inf
+    assert np.isfinite(report.log_ratios).all()
+    assert np.isfinite(report.table.to_numpy()).all()
+    assert "infinite" in str(report)
+
+
+@pytest.mark.slow
+def test_nuts_begins_at_the_guide_and_stands_beside_it():
+    theirs = kernels.regression_posterior(X, Y)
+    bad = trained(kernels.regression, AutoMultivariateNormal, steps=150, rate=0.02)
+    report = bad.diagnose(X, Y, refine="nuts", rng_key=KEY)
+    assert report["NUTS"].level == "red"
+    np.testing.assert_allclose(report.table["nuts_mean"], theirs.mean, atol=0.2 * theirs.sd.max())
+    np.testing.assert_allclose(report.table["nuts_sd"], theirs.sd, rtol=0.15)
+    bad.set_posterior_sample(report.refined, num_chains=report.refined_chains)
+    after = bad.diagnose(X, Y)
+    assert after["R-hat"].level != "red"
+    assert "not the guide's" in after["k-hat"].text
+
+
+def test_importance_resampling_needs_ratios_that_can_be_trusted(exact):
+    report = exact.diagnose(X, Y, refine="importance", rng_key=KEY)
+    theirs = kernels.regression_posterior(X, Y)
+    np.testing.assert_allclose(
+        report.refined["beta"].mean(0), theirs.mean, atol=theirs.sd.max() / 5
+    )
+    bad = trained(kernels.regression, AutoMultivariateNormal, steps=30)
+    refused = bad.diagnose(X, Y, refine="importance")
+    assert refused.refined is None
+    assert "refused" in refused["refinement"].text
+
+
+def test_what_cannot_be_known_is_said(exact, tmp_path):
+    point = trained(kernels.regression, AutoDelta, steps=200).diagnose(X, Y)
+    assert point["k-hat"].level == "amber"
+    assert "is a point" in point["k-hat"].text
+    svi = SVI(
+        kernels.regression,
+        AutoLaplaceApproximation(kernels.regression),
+        optax.adam(optax.exponential_decay(0.05, 500, 0.5)),
+        Trace_ELBO(),
+    )
+    loaded = ImpactModel.load(exact.save(tmp_path / "exact"), kernels.regression, svi=svi)
+    report = loaded.diagnose(ArrayLoader(ArrayDataset(X=X, y=Y), KEY, batch_size=50))
+    assert report.level == "green", report
+    assert report["loss"].level == "unjudged"
+    loaded.set_posterior_sample({"beta": np.random.default_rng(0).normal(size=(500, 2))})
+    injected = loaded.diagnose(X, Y)
+    assert injected["k-hat"].level == "amber"
+    assert injected.level == injected["calibration"].level == "red"
+
+
+def mixture(X, y=None):
+    share = numpyro.sample("share", dist.Beta(1, 1))
+    with numpyro.plate("obs", X.shape[0]):
+        which = numpyro.sample("which", dist.Bernoulli(share), infer={"enumerate": "parallel"})
+        numpyro.sample("y", dist.Normal(4.0 * which - 2, 1.0), obs=y)
+
+
+@pytest.mark.slow
+def test_discrete_sites_are_summed_out_of_the_density():
+    pytest.importorskip("funsor")
+    rng = np.random.default_rng(0)
+    y = (np.where(rng.random(300) < 0.3, 2, -2) + rng.normal(size=300)).astype(np.float32)
+    guide = AutoNormal(numpyro.handlers.block(mixture, hide=["which"]))
+    im = trained(mixture, guide, y=y, steps=1500, loss=TraceEnum_ELBO())
+    report = im.diagnose(X, y)
+    grid = np.linspace(0.001, 0.999, 2000)
+    density = np.exp(-0.5 * (y[:, None] - np.array([-2, 2])) ** 2) / np.sqrt(2 * np.pi)
+    joint = np.log(density @ np.stack([1 - grid, grid])).sum(0)
+    evidence = joint.max() + np.log(np.exp(joint - joint.max()).mean() * 0.998)
+    ratios = report.log_ratios
+    estimate = ratios.max() + np.log(np.exp(ratios - ratios.max()).mean())
+    assert estimate == pytest.approx(evidence, abs=0.05)
+    assert report.level != "red"
+
+
+def with_own_values(X, y=None):
+    spread = numpyro.sample("spread", dist.HalfNormal(1))
+    with numpyro.plate("obs", X.shape[0]):
+        own = numpyro.sample("own", dist.Normal(0, spread))
+        numpyro.sample("y", dist.Normal(X[:, 0] + own, 1.0), obs=y)
+
+
+@pytest.mark.slow
+def test_rows_with_values_of_their_own_are_predicted_without_them():
+    rng = np.random.default_rng(0)
+    y = (X[:, 0] + rng.normal(size=(2, 300)).sum(0)).astype(np.float32)
+    report = trained(with_own_values, AutoNormal, y=y).diagnose(X, y)
+    assert report["calibration"].level == "green", report
+    assert report["LOO"].level == "unjudged"
+    assert report["k-hat"].level == "amber"
+    assert "300 values of latent sites by row" in report["k-hat"].text
+
+
+@pytest.mark.slow
+def test_chains_are_judged_by_r_hat_ess_divergences_and_energy():
+    sampler = MCMC(
+        NUTS(kernels.regression),
+        num_warmup=300,
+        num_samples=500,
+        num_chains=4,
+        chain_method="vectorized",
+        progress_bar=False,
+    )
+    im = ImpactModel(kernels.regression, jax.random.key(0), sampler)
+    report = im.fit_on_batch(X, Y, progress=False).diagnose(X, Y)
+    assert report.level == "green", report
+    for check in ("R-hat", "ESS", "divergences", "E-BFMI", "LOO", "calibration", "p-values"):
+        assert report[check].level == "green"
+    assert {"r_hat", "ess_bulk", "ess_tail"} <= set(report.table.columns)
+    assert len(lab.plot_trust(report).axes) == 4
+    apart = np.concatenate([np.asarray(im.posterior["beta"]), 1 + np.asarray(im.posterior["beta"])])
+    im.set_posterior_sample({"beta": apart}, num_chains=8)
+    assert im.diagnose(X, Y)["R-hat"].level == "red"
+
+
+@pytest.mark.slow
+def test_a_stream_has_the_densities_of_its_rows():
+    im = trained(kernels.regression, AutoMultivariateNormal, steps=3000)
+    report = im.diagnose(batches, rng_key=KEY)
+    np.testing.assert_allclose(
+        report.log_ratios, im.diagnose(X, Y, rng_key=KEY).log_ratios, atol=0.02
+    )
+    assert report.loo.elpd == pytest.approx(im.diagnose(X, Y, rng_key=KEY).loo.elpd, abs=0.01)
+
+
+def test_bad_calls_are_refused_and_change_nothing(exact):
+    before = exact.rng_key
+    with pytest.raises(DataError, match="these 100 rows are others"):
+        exact.diagnose(X[:100], Y[:100])
+    with pytest.raises(DataError, match="are others"):
+        exact.diagnose(X, Y + 1)
+    with pytest.raises(DataTypeError, match="can be read only once"):
+        exact.diagnose(batches())
+    for option in ({"num_draws": 50}, {"refine": "hmc"}, {"batch_size": 0}, {"rows": "maybe"}):
+        with pytest.raises(ArgumentError, match=next(iter(option))):
+            exact.diagnose(X, Y, **option)
+    with pytest.raises(ArgumentError, match=r"im\.diagnose"):
+        lab.plot_trust(exact)
+    assert (exact.rng_key == before).all()
+
+
+def test_a_report_shows_itself_and_its_verdict_in_the_summary_of_the_run(exact):
+    fresh = trained(kernels.regression, AutoLaplaceApproximation, steps=10)
+    assert "trust" not in lab.summary_text(fresh.last_run)
+    report = exact.diagnose(X, Y, rng_key=KEY)
+    assert report.verdict in str(report)
+    assert report.verdict in report._repr_html_()
+    assert f"trust      {report.verdict}" in lab.summary_text(exact.last_run)
+    assert list(report.to_frame().columns) == ["check", "level", "finding", "advice"]
+    figure = lab.plot_trust(report)
+    assert [axes.get_title() for axes in figure.axes][1].startswith("importance of draws")
+    assert "GREEN" in figure.get_suptitle()
+    again = exact.diagnose(X, Y, rng_key=KEY)
+    assert (again.log_ratios == report.log_ratios).all()
