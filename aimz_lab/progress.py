@@ -237,6 +237,9 @@ class CallProgress:
         enabled: Whether to write anything.
         clock: Returns seconds.
 
+    Attributes:
+        note: What the line says at its end, such as who computes; ``""`` for nothing.
+
     Example:
         >>> import sys
         >>> seconds = iter([0.0, 20.0, 40.0])
@@ -261,6 +264,7 @@ class CallProgress:
         self._clock = clock
         self._done = 0
         self._shown = False
+        self.note = ""
         # A process without a console has no standard error.
         has_stream = stream is not None or sys.stderr is not None
         self._line = progress_line(stream) if enabled and has_stream else None
@@ -276,7 +280,7 @@ class CallProgress:
         self._done += count
         if self._line is None or (now := self._clock()) < self._due:
             return
-        text = " · ".join([*self._position(now), *self._time_left(now)])
+        text = self._joined(*self._position(now), *self._time_left(now))
         self._line.write(text, self._share())
         self._due = now + self._line.interval_s
         self._shown = True
@@ -292,7 +296,10 @@ class CallProgress:
         now = self._clock()
         how = "in" if kind is None else "stopped after"
         last = f"{how} {duration(now - self._began)}"
-        self._line.close(" · ".join([*self._position(now), last]), self._share())
+        self._line.close(self._joined(*self._position(now), last), self._share())
+
+    def _joined(self, *parts: str) -> str:
+        return " · ".join([*parts, self.note] if self.note else parts)
 
     def _share(self) -> float | None:
         return self._done / self._total if self._total else None

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -37,6 +37,9 @@ REDUCED_BYTES = 512 * 2**20
 
 _MOST_ROWS = 2**20
 """Most rows of a part: it brings them along."""
+
+_SHOWN_WORKERS = 8
+"""Workers whose number of parts the last line of progress has."""
 
 
 def on_workers(executor: Executor) -> Callable[..., ClusterEngine]:
@@ -155,35 +158,55 @@ class ClusterEngine(Engine):
         self, call: Call, parts: Iterable[Part], total: int | None, unit: str
     ) -> Iterator[tuple[Part, PartResult]]:
         """Yield the results of the parts in order; a bounded number is under way."""
-        header, pickled = packed(call)
+        header, pickled = packed(call, self._devices[0].platform)
         workers, waiting = self._workers, deque()
-        warned: set[tuple[type[Warning], str]] = set()
+        under_way = _UnderWay(waiting, set(), Counter())
         with CallProgress(unit, total, enabled=self._request.progress) as line:
+            line.note = workers.link
             try:
                 sent = workers.send(pickled)
                 for part in parts:
                     waiting.append((part, workers.submit(header, sent, part)))
                     if len(waiting) >= workers.at_once:
-                        yield self._next(waiting, warned, line)
+                        yield self._next(under_way, line)
                 while waiting:
-                    yield self._next(waiting, warned, line)
+                    yield self._next(under_way, line)
+                line.note = _shares(under_way.done_by)
             finally:
                 workers.stop([future for _, future in waiting])
 
-    def _next(
-        self,
-        waiting: deque,
-        warned: set[tuple[type[Warning], str]],
-        line: CallProgress,
-    ) -> tuple[Part, PartResult]:
-        part, future = waiting[0]
+    def _next(self, under_way: _UnderWay, line: CallProgress) -> tuple[Part, PartResult]:
+        part, future = under_way.waiting[0]
         result = self._workers.result(future)
-        waiting.popleft()
-        for category, text in set(result.warned) - warned:
+        under_way.waiting.popleft()
+        for category, text in set(result.warned) - under_way.warned:
             warn(text, category)
-        warned.update(result.warned)
+        under_way.warned.update(result.warned)
+        under_way.done_by[result.worker] += 1
         line.advance(part.count)
         return part, result
+
+
+class _UnderWay(NamedTuple):
+    """Parts that are computed, what was warned of, and how many each worker has computed."""
+
+    waiting: deque
+    warned: set[tuple[type[Warning], str]]
+    done_by: Counter[str]
+
+
+def _shares(done_by: Counter[str]) -> str:
+    """Say how many parts each worker computed, the busiest first.
+
+    Example:
+        >>> _shares(Counter({"a": 3, "b": 12}))
+        '2 workers: 12, 3 parts'
+    """
+    counts = sorted(done_by.values(), reverse=True)
+    some = counts[:_SHOWN_WORKERS]
+    more = ", ..." if len(counts) > len(some) else ""
+    several = "s" * (len(counts) != 1)
+    return f"{len(counts)} worker{several}: {', '.join(map(str, some))}{more} parts"
 
 
 def _hand_over(sink: Sink, span: Span, values: dict[str, np.ndarray]) -> None:

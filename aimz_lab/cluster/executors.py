@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import time
+import uuid
+import warnings
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, CancelledError
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any, Protocol
 
-from aimz_lab.cluster.tasks import Header, Part, PartResult, run_part, wait_until_idle
+import jax
+
+from aimz_lab.cluster.tasks import Header, Part, PartResult, held, run_part, wait_until_idle
 from aimz_lab.data.tables import is_a
 from aimz_lab.errors import AimzLabError, ArgumentError, ClusterError
 from aimz_lab.types import Executor, shown
@@ -18,6 +23,13 @@ _AT_ONCE = 2
 
 _IDLE_S = 30.0
 """How long a failed call waits for parts that are being written."""
+
+
+_NO_WORKERS_S = 300.0
+"""How long a call waits for workers once all are gone; others may be on their way."""
+
+_LOOK_S = 5.0
+"""How often a call that waits for a part looks whether there are workers."""
 
 
 class PartFuture(Protocol):
@@ -38,6 +50,7 @@ class Workers:
 
     Attributes:
         at_once: Parts under way at the same time.
+        link: Address of the page that shows the workers; ``""`` for none.
 
     Raises:
         ArgumentError: If it is no executor.
@@ -52,14 +65,30 @@ class Workers:
             raise ArgumentError(msg)
         self._executor = executor
         self.at_once = _AT_ONCE * (os.cpu_count() or 1)
+        self.link = ""
 
     def send(self, call: bytes) -> Any:
         """Bring the call to the workers; return what stands for it in :meth:`submit`."""
         return call
 
     def submit(self, header: Header, call: Any, part: Part) -> PartFuture:
-        """Begin a part."""
-        return self._executor.submit(run_part, header, call, part)
+        """Begin a part.
+
+        Raises:
+            ClusterError: If the executor takes no work: it is shut down, or its workers are lost.
+            ArgumentError: If what it returns is no future.
+        """
+        try:
+            future = self._executor.submit(run_part, header, call, part)
+        except (BrokenExecutor, RuntimeError, OSError) as error:
+            raise _lost(error) from error
+        if not hasattr(future, "result") or not hasattr(future, "cancel"):
+            msg = (
+                f"submit() of executor={shown(self._executor)} returned {shown(future)}; it must "
+                "return a future, with result() and cancel()."
+            )
+            raise ArgumentError(msg)
+        return future
 
     def result(self, future: PartFuture) -> PartResult:
         """Wait for a part.
@@ -73,14 +102,18 @@ class Workers:
             raise
         except (BrokenExecutor, CancelledError, FutureTimeoutError, OSError) as error:
             raise _lost(error) from error
+        except ModuleNotFoundError as error:
+            raise _lacking(error) from error
 
     def stop(self, futures: list[PartFuture]) -> None:
         """Cancel parts, and wait until none is being written."""
         for future in futures:
             future.cancel()
-        for future in futures:
-            if getattr(future, "running", lambda: False)():
-                _settle(future)
+        ends = [_end_of(future) for future in futures]
+        shut = getattr(self._executor, "shutdown", None)
+        if shut is not None and any(isinstance(end, BrokenExecutor) for end in ends):
+            # It takes no work any more, and processes that are left may be writing still.
+            shut(wait=True, cancel_futures=True)
 
 
 class DaskWorkers(Workers):
@@ -109,10 +142,19 @@ class DaskWorkers(Workers):
             )
             raise ClusterError(msg)
         self.at_once = _AT_ONCE * threads
+        self.link = _dashboard_of(client)
 
     def send(self, call: bytes) -> Any:
-        """Bring the call to each worker once."""
-        return self._asked(lambda: self._executor.scatter(call, broadcast=True, hash=False))
+        """Bring the call to each worker once.
+
+        It is the result of a task, which Dask computes again if its workers die. What is scattered
+        would be lost then; and a worker that dies while it is scattered to all keeps Dask's
+        scheduler waiting for it without end.
+        """
+        name = f"aimz_lab-call-{uuid.uuid4().hex}"
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Sending large graph")
+            return self._asked(lambda: self._executor.submit(held, call, key=name, pure=False))
 
     def submit(self, header: Header, call: Any, part: Part) -> PartFuture:
         """Begin a part; a worker that dies costs time, as another one then computes it."""
@@ -122,8 +164,27 @@ class DaskWorkers(Workers):
         )
 
     def result(self, future: PartFuture) -> PartResult:
-        """Wait for a part; see the base class."""
-        return self._asked(future.result)
+        """Wait for a part; see the base class.
+
+        Raises:
+            ClusterError: Also if all workers are gone, and none comes back.
+        """
+        alone_since = None
+        while True:
+            done = self._asked(lambda: _is_done(future))
+            if done:
+                return self._asked(future.result)
+            if self._asked(self._executor.nthreads):
+                alone_since = None
+            elif alone_since is None:
+                alone_since = time.monotonic()
+            elif time.monotonic() - alone_since > _NO_WORKERS_S:
+                msg = (
+                    f"The Dask cluster has had no workers for {_NO_WORKERS_S:g} s: all have died "
+                    "or were stopped. Nothing was kept; start some (cluster.scale(4)), and repeat "
+                    "the call."
+                )
+                raise ClusterError(msg)
 
     def stop(self, futures: list[PartFuture]) -> None:
         """Cancel parts, and wait until none is being written."""
@@ -146,7 +207,7 @@ class DaskWorkers(Workers):
 
         try:
             return ask()
-        except AimzLabError:
+        except (AimzLabError, jax.errors.JaxRuntimeError):
             raise
         except KilledWorker as error:
             msg = (
@@ -165,8 +226,7 @@ class DaskWorkers(Workers):
         ) as error:
             raise _lost(error) from error
         except ModuleNotFoundError as error:
-            msg = f"A worker lacks a package: {error}. Install there what this process has."
-            raise ClusterError(msg) from error
+            raise _lacking(error) from error
 
 
 def as_workers(executor: Executor) -> Workers:
@@ -184,8 +244,38 @@ def _lost(error: BaseException) -> ClusterError:
     )
 
 
-def _settle(future: PartFuture) -> None:
+def _lacking(error: ModuleNotFoundError) -> ClusterError:
+    return ClusterError(f"A worker lacks a package: {error}. Install there what this process has.")
+
+
+def _dashboard_of(client: Any) -> str:
+    """Return the link of Dask's own dashboard, or nothing where there is none."""
     try:
-        future.result()
-    except Exception:  # noqa: BLE001  the call has failed already
-        return
+        has_page = "dashboard" in client.scheduler_info()["services"]
+        return str(client.dashboard_link) if has_page else ""
+    except Exception:  # noqa: BLE001  it is only shown
+        return ""
+
+
+def _is_done(future: Any) -> bool:
+    from distributed import wait
+
+    try:
+        wait(future, timeout=_LOOK_S)
+    except TimeoutError:
+        return False
+    return True
+
+
+def _end_of(future: PartFuture) -> BaseException | None:
+    """Wait until a part is not computed any more; return its error.
+
+    An interrupt ends workers too, and is an error of the part then; raised here, it would keep the
+    call from waiting for the others.
+    """
+    if not hasattr(future, "exception"):
+        return None
+    try:
+        return future.exception()
+    except (CancelledError, FutureTimeoutError):
+        return None

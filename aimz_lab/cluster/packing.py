@@ -25,11 +25,12 @@ _LIBRARIES = {None, "aimz_lab", "equinox", "flax", "jax", "numpy", "numpyro"}
 _registering = threading.Lock()
 
 
-def packed(call: Call) -> tuple[Header, bytes]:
+def packed(call: Call, platform: str) -> tuple[Header, bytes]:
     """Pickle a call for workers.
 
     Args:
         call: The call.
+        platform: The kind of device that it would compute on here: ``"cpu"``.
 
     Returns:
         What a worker checks before it reads the call, and the call.
@@ -49,7 +50,7 @@ def packed(call: Call) -> tuple[Header, bytes]:
         )
         raise ClusterError(msg) from error
     kernel = hashlib.sha256(kernels).hexdigest()
-    return Header(uuid.uuid4().hex, kernel, *here()), pickled
+    return Header(uuid.uuid4().hex, kernel, *here(platform)), pickled
 
 
 @contextlib.contextmanager

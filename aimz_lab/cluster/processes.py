@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import runpy
 import signal
@@ -11,7 +12,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -84,6 +85,8 @@ def run_script(script: str | Path, arguments: Sequence[str] = ()) -> None:
         ClusterError: If the processes cannot find each other. An error of the script ends the
             process with status 1.
     """
+    if _COORDINATOR in os.environ:
+        threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     join()
     sys.argv = [str(script), *arguments]
     sys.path.insert(0, str(Path(script).resolve().parent))
@@ -118,39 +121,28 @@ def train(script: str | Path, arguments: Sequence[str] = (), *, processes: int) 
         raise ArgumentError(msg)
     address = f"127.0.0.1:{_free_port()}"
     command = [sys.executable, "-u", "-m", "aimz_lab.cluster", str(script), *arguments]
-    members = []
-    for rank in range(processes):
-        settings = {_COORDINATOR: address, _SIZE: str(processes), _RANK: str(rank)}
-        members.append(
-            subprocess.Popen(
-                command,
-                env=os.environ | settings,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
-            )
-        )
-    printers = [
-        threading.Thread(target=_print_lines, args=(rank, member.stdout), daemon=True)
-        for rank, member in enumerate(members)
-    ]
-    for printer in printers:
-        printer.start()
-    try:
-        failed = _wait(members)
-    except KeyboardInterrupt:
-        # The terminal has interrupted the processes too; they keep what they have.
-        failed = _wait(members)
-    finally:
-        for member in members:
-            member.kill()
-            member.wait()
-        for printer in printers:
-            printer.join(1.0)
+    members: list[subprocess.Popen] = []
+    printers: list[threading.Thread] = []
+    with _ends_at_sigterm():
+        try:
+            for rank in range(processes):
+                settings = {_COORDINATOR: address, _SIZE: str(processes), _RANK: str(rank)}
+                members.append(_started(command, settings))
+                printed = rank, members[rank].stdout
+                printers.append(threading.Thread(target=_print_lines, args=printed, daemon=True))
+                printers[rank].start()
+            failed = _wait(members)
+        except KeyboardInterrupt:
+            # The terminal has interrupted the processes too; they keep what they have.
+            failed = _wait(members)
+        finally:
+            for member in members:
+                member.kill()
+                member.wait()
+            for printer in printers:
+                printer.join(1.0)
     if failed is not None:
-        rank, code = failed
-        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"failed with {code}"
+        rank, how = failed
         msg = (
             f"Process {rank} of {processes} {how}; the others were ended. A run that wrote "
             "checkpoints goes on with resume=, on any number of processes."
@@ -158,15 +150,58 @@ def train(script: str | Path, arguments: Sequence[str] = (), *, processes: int) 
         raise ClusterError(msg)
 
 
-def _wait(members: Sequence[subprocess.Popen]) -> tuple[int, int] | None:
-    """Wait for all; after a failure give the others a while. Return the first failure."""
+def _started(command: Sequence[str], settings: Mapping[str, str]) -> subprocess.Popen:
+    return subprocess.Popen(
+        command,
+        env=os.environ | settings,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
+
+
+def _end_with(parent: int) -> None:
+    """End this process once the one that started it is gone: nobody could stop it any more."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os._exit(1)
+
+
+@contextlib.contextmanager
+def _ends_at_sigterm() -> Iterator[None]:
+    """Let SIGTERM, as from a scheduler, unwind this process rather than cut it off."""
+
+    def end(number: int, frame: object) -> None:
+        del frame
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _wait(members: Sequence[subprocess.Popen]) -> tuple[int, str] | None:
+    """Wait for all; after a failure give the others a while. Return who failed first, and how."""
     failed, deadline = None, float("inf")
     while any(member.poll() is None for member in members) and time.monotonic() < deadline:
         if failed is None:
             failed = _first_failure(members)
             deadline = deadline if failed is None else time.monotonic() + _GRACE_S
         time.sleep(0.05)
-    return failed or _first_failure(members)
+    failed = failed or _first_failure(members)
+    if failed is None:
+        return None
+    rank, code = failed
+    silent = [rank for rank, member in enumerate(members) if member.poll() is None]
+    if silent and code == -signal.SIGABRT:
+        return silent[0], "did not answer any more, and was ended by SIGKILL"
+    return rank, f"was ended by {signal.Signals(-code).name}" if code < 0 else f"failed with {code}"
 
 
 def _first_failure(members: Sequence[subprocess.Popen]) -> tuple[int, int] | None:

@@ -12,12 +12,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
+import jaxlib
 import numpy as np
 import numpyro
 
 from aimz_lab.data import BatchSource
 from aimz_lab.data.ranged_source import rows_between
-from aimz_lab.errors import ClusterError
+from aimz_lab.errors import ClusterError, DataError
 from aimz_lab.kernel.cache_keys import CodeKey
 from aimz_lab.predictive.blocks import Piece, Rows
 from aimz_lab.predictive.engine import Drawn, Engine
@@ -28,6 +29,7 @@ from aimz_lab.predictive.programs.scenario import Scenario
 from aimz_lab.predictive.reducers.reduction import Reduction
 from aimz_lab.predictive.request import Quantity, Request
 from aimz_lab.predictive.results.regions import StoreRegions
+from aimz_lab.system.forks import check_can_compute
 from aimz_lab.version import __version__
 
 _KEPT = 2
@@ -131,17 +133,37 @@ class PartResult:
     worker: str
 
 
-def here() -> tuple[dict[str, str], dict[str, object]]:
-    """Return the versions of this process, and its settings of JAX that change numbers."""
+_SETTINGS = (
+    "jax_enable_x64",
+    "jax_default_matmul_precision",
+    "jax_default_prng_impl",
+    "jax_numpy_dtype_promotion",
+    "jax_random_seed_offset",
+    "jax_threefry_partitionable",
+)
+"""Settings of JAX that change numbers."""
+
+
+def here(platform_: str) -> tuple[dict[str, str], dict[str, object]]:
+    """Return what of this process changes numbers: versions, and settings of JAX, by name.
+
+    Args:
+        platform_: The kind of device that computes: ``"cpu"``.
+    """
     versions = {
         "Python": ".".join(platform.python_version_tuple()[:2]),
         "aimz_lab": __version__,
         "jax": jax.__version__,
+        "jaxlib": jaxlib.__version__,
         "numpyro": numpyro.__version__,
     }
-    names = "jax_enable_x64", "jax_default_matmul_precision"
-    settings = {name: getattr(jax.config, name) for name in names}
-    return versions, settings
+    settings = {name: getattr(jax.config, name, None) for name in _SETTINGS}
+    return versions, settings | {"devices of the kind": platform_}
+
+
+def held(call: bytes) -> bytes:
+    """Return a pickled call, for a task whose result the workers pass on to one another."""
+    return call
 
 
 def run_part(header: Header, call: bytes, part: Part) -> PartResult:
@@ -154,7 +176,9 @@ def run_part(header: Header, call: bytes, part: Part) -> PartResult:
 
     Raises:
         ClusterError: If this worker differs from the process that made the call.
+        ForkedProcessError: If it was forked after JAX had been used, and could not compute.
     """
+    check_can_compute(f"A part of the call, on the worker {_name()},")
     _check_alike(header)
     with _one_part, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -170,13 +194,13 @@ def wait_until_idle(timeout_s: float) -> None:
 
 
 def _check_alike(header: Header) -> None:
-    versions, settings = here()
+    versions, settings = here(jax.default_backend())
     for mine, theirs in ((versions, header.versions), (settings, header.settings)):
         for name, value in theirs.items():
-            if mine[name] != value:
+            if mine.get(name) != value:
                 msg = (
-                    f"The worker {_name()} has {name} {mine[name]}, and this process {value}; the "
-                    "numbers could differ. Give all workers the same versions and settings."
+                    f"The worker {_name()} has {name} {mine.get(name)}, and this process {value}; "
+                    "the numbers could differ. Give all workers the same versions and settings."
                 )
                 raise ClusterError(msg)
 
@@ -184,7 +208,10 @@ def _check_alike(header: Header) -> None:
 def _known(header: Header, call: bytes) -> tuple[Call, Programs]:
     """Return a call, and the programs of its kernels; they are kept from part to part."""
     if header.call not in _calls:
-        _keep(_calls, header.call, pickle.loads(call))
+        loaded = pickle.loads(call)
+        for side in loaded.sides:
+            _check_source(side.source)
+        _keep(_calls, header.call, loaded)
     known = _calls[header.call]
     if header.kernel not in _kernels:
         kernels = tuple(side.request.kernel for side in known.sides)
@@ -192,6 +219,16 @@ def _known(header: Header, call: bytes) -> tuple[Call, Programs]:
     kernels, programs = _kernels[header.kernel]
     sides = tuple(map(_with_kernel, known.sides, kernels))
     return replace(known, sides=sides), programs
+
+
+def _check_source(source: BatchSource | None) -> None:
+    """Raise :class:`ClusterError` if this worker does not see what it is to read."""
+    try:
+        if source is not None:
+            source.check_there()
+    except DataError as error:
+        msg = f"The worker {_name()} cannot read the rows: {error}"
+        raise ClusterError(msg) from error
 
 
 def _keep(kept: OrderedDict[str, Any], name: str, value: Any) -> None:

@@ -103,6 +103,42 @@ class RangedSource(StreamSource):
             self._arrays, allow_nonfinite=self._allow_nonfinite, first=first, count=count
         )
 
+    def check_there(self) -> None:
+        """Check that this process sees the arrays of Zarr; one that is not there reads as zeros.
+
+        Raises:
+            DataError: If it does not, or sees another array at the same place.
+        """
+        import zarr
+
+        for name, value in self._arrays.items():
+            if not is_a(value, "zarr", "Array"):
+                continue
+            try:
+                found = zarr.open_array(value.store, path=value.path, mode="r")
+            except (OSError, KeyError, ValueError) as error:
+                msg = (
+                    f"The Zarr array of field {name!r} is not at {value.store_path} here. Put it "
+                    "where all workers see it: on a network file system, or at a URL such as "
+                    "s3://bucket/folder."
+                )
+                raise DataError(msg) from error
+            if (found.shape, found.dtype) != (value.shape, value.dtype):
+                msg = (
+                    f"The Zarr array of field {name!r} at {value.store_path} is another one here: "
+                    f"its shape is {found.shape}, not {value.shape}, or its type {found.dtype}, "
+                    f"not {value.dtype}. Pass an array that all workers see as it is."
+                )
+                raise DataError(msg)
+
+    def _where(self, number: int, epoch: int) -> str:
+        del epoch
+        first, count = self._range
+        size = count if self._is_part else READ_ROWS
+        start = first + (number - 1) * size
+        last = min(start + size, first + count) - 1
+        return f"Within rows {start:,} to {last:,}, counted from the first of these"
+
     def _open(self, epoch: int) -> Iterator[dict[str, Any]]:
         del epoch
         first, count = self._range

@@ -75,13 +75,17 @@ class StreamSource:
         n_batches = 0
         for n_batches, raw in enumerate(batches, 1):
             if n_batches > start:
-                yield self._read(raw, f"Batch {n_batches} of epoch {epoch + 1}")
+                yield self._read(raw, self._where(n_batches, epoch))
         if n_batches == 0:
             msg = (
                 f"Epoch {epoch + 1} has no batches: the source yielded nothing. If it is an object "
                 f"that can be read once, pass a function that makes a new one."
             )
             raise DataError(msg)
+
+    def _where(self, number: int, epoch: int) -> str:
+        """Name a batch, counted from 1, in the message of an error."""
+        return f"Batch {number} of epoch {epoch + 1}"
 
     def _read(self, raw: object, where: str) -> HostRows:
         try:

@@ -89,7 +89,8 @@ class Rows:
             extra = {name: array[first : first + count] for name, array in aligned.items()}
             short = [name for name, array in extra.items() if len(array) < count]
             if short:
-                msg = f"The value set for {short[0]!r} has fewer rows than the data."
+                site = short[0][-1] if isinstance(short[0], tuple) else short[0]
+                msg = f"The value set for {site!r} has fewer rows than the data."
                 raise DataError(msg)
             yield Piece(self._first + first, count, rows, extra)
             first += count
@@ -120,7 +121,8 @@ def check_aligned(aligned: Mapping[Hashable, np.ndarray], n_rows: int) -> None:
     for name, array in aligned.items():
         if len(array) != n_rows:
             than = "more" if len(array) > n_rows else "fewer"
-            msg = f"The value set for {name!r} has {than} rows than the data, which has {n_rows}."
+            site = name[-1] if isinstance(name, tuple) else name
+            msg = f"The value set for {site!r} has {than} rows than the data, which has {n_rows}."
             raise DataError(msg)
 
 

@@ -18,6 +18,7 @@ from numpyro.infer import SVI, Trace_ELBO
 from numpyro.infer.autoguide import AutoNormal
 
 from aimz_lab import ImpactModel
+from aimz_lab.cluster import executors
 from aimz_lab.errors import ClusterError
 
 distributed = pytest.importorskip("distributed", reason="needs the extra: aimz_lab[cluster]")
@@ -103,6 +104,30 @@ def test_a_killed_worker_costs_time_and_no_draw(im, client, expected, tmp_path):
     assert killed.is_set()
     np.testing.assert_array_equal(tree.posterior_predictive.y, expected)
     assert [path.suffix for path in tmp_path.iterdir()] == [".zarr"]
+
+
+def test_a_worker_that_dies_before_it_has_the_call_is_not_waited_for(im, client, expected):
+    """Dask's scheduler never ends a broadcast to a worker that died."""
+    client.wait_for_workers(2)
+    os.kill(next(iter(client.run(os.getpid).values())), signal.SIGKILL)
+    options = {"rng_key": KEY, "executor": client, "batch_size": 256, "progress": False}
+    tree = im.predict(X, store="memory", **options)
+    np.testing.assert_array_equal(tree.posterior_predictive.y, expected)
+
+
+def test_a_cluster_without_workers_is_not_waited_for_without_end(im, monkeypatch):
+    monkeypatch.setattr(executors, "_LOOK_S", 0.05)
+    monkeypatch.setattr(executors, "_NO_WORKERS_S", 0.2)
+    with (
+        distributed.LocalCluster(n_workers=1, dashboard_address=None, processes=False) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        workers = executors.as_workers(client)
+        cluster.scale(0)
+        while client.nthreads():
+            time.sleep(0.05)
+        with pytest.raises(ClusterError, match="has had no workers for 0.2 s"):
+            workers.result(workers.send(b"call"))
 
 
 def test_workers_run_the_code_of_this_process(client, tmp_path, monkeypatch):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 import threading
-from concurrent.futures import ThreadPoolExecutor
+import time
+from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
 from dataclasses import replace
 
 import dask.array
@@ -17,17 +20,19 @@ import zarr
 from numpyro.infer import SVI, Trace_ELBO
 from numpyro.infer.autoguide import AutoNormal
 
-from aimz_lab import ArrayDataset, ArrayLoader, ImpactModel
+from aimz_lab import ArrayDataset, ArrayLoader, ImpactModel, progress
 from aimz_lab.errors import (
     ArgumentError,
     ArtifactWriteError,
     ClusterError,
     DataError,
     DataTypeError,
+    ForkedProcessError,
     OutputWarning,
 )
 from aimz_lab.predictive.reducers import Mean, Quantiles
 from aimz_lab.predictive.results import regions
+from aimz_lab.system import forks
 
 EXTRA = "tables of Dask need the extra: aimz_lab[cluster]"
 N_ROWS = 1500
@@ -43,6 +48,12 @@ def linear(X, y=None):
     with numpyro.plate("row", X.shape[0]):
         treated = numpyro.sample("treated", dist.Bernoulli(0.5))
         numpyro.sample("y", dist.Normal(X @ slopes + shift + treated, 1.0), obs=y)
+
+
+def linear_alone(X, y=None):
+    slopes = numpyro.sample("b", dist.Normal(0.0, 1.0).expand([X.shape[1]]).to_event(1))
+    with numpyro.plate("row", X.shape[0]):
+        numpyro.sample("y", dist.Normal(X @ slopes, 1.0), obs=y)
 
 
 def walk(X, y=None):
@@ -109,12 +120,7 @@ def test_prior_draws_are_the_same(im, threads):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["zarr", "dask", "frame", "loader", "generator"])
 def test_rows_from_anywhere_are_the_same(threads, kind):
-    def plain(X, y=None):
-        slopes = numpyro.sample("b", dist.Normal(0.0, 1.0).expand([X.shape[1]]).to_event(1))
-        with numpyro.plate("row", X.shape[0]):
-            numpyro.sample("y", dist.Normal(X @ slopes, 1.0), obs=y)
-
-    im = model_of(plain, b=np.random.default_rng(1).normal(size=(20, 3)).astype(np.float32))
+    im = model_of(linear_alone, b=np.random.default_rng(1).normal(size=(20, 3)).astype(np.float32))
     if kind == "frame":
         frames = pytest.importorskip("dask.dataframe", reason=EXTRA, exc_type=ImportError)
     frame = pd.DataFrame(X, columns=["a", "b", "c"])
@@ -147,7 +153,7 @@ def test_rows_that_depend_on_one_another_stay_together(threads):
 def test_what_workers_find_wrong_is_said_here(im, threads):
     broken = X.copy()
     broken[1400, 1] = np.nan
-    with pytest.raises(DataError, match="Batch 1 of epoch 1.*NaN"):
+    with pytest.raises(DataError, match="Within rows 0 to 1,499.*NaN.*row 1400"):
         im.predict(zarr.array(broken, chunks=(400, 3)), executor=threads, rows="independent")
     unknown = dask.array.from_array(X, chunks=(400, 3))
     with pytest.raises(DataTypeError, match="number of rows of field 'X' is unknown"):
@@ -173,6 +179,7 @@ class Tampering:
     [
         ({"versions": {"jax": "0.1"}}, "has jax .*, and this process 0.1"),
         ({"settings": {"jax_enable_x64": True}}, "has jax_enable_x64 False, and this process True"),
+        ({"settings": {"devices of the kind": "tpu"}}, "has devices of the kind .*process tpu"),
     ],
 )
 def test_a_worker_of_another_kind_is_refused(im, threads, changed, match):
@@ -220,3 +227,90 @@ def test_code_that_cannot_travel_is_refused(threads):
     im = model_of(locked, b=np.zeros(5, np.float32))
     with pytest.raises(ClusterError, match="cannot be sent to the workers"):
         im.predict(X, executor=threads, rows="independent", shard_axis="draw", progress=False)
+
+
+class Odd:
+    """An executor that is none."""
+
+    def __init__(self, answer):
+        self._answer = answer
+
+    def submit(self, *_):
+        if isinstance(self._answer, Exception):
+            raise self._answer
+        return self._answer
+
+
+@pytest.mark.filterwarnings("ignore::aimz_lab.errors.OutputWarning")
+def test_an_executor_that_takes_no_work_is_refused(im):
+    closed = ThreadPoolExecutor(1)
+    closed.shutdown()
+    with pytest.raises(ClusterError, match="are lost: cannot schedule new futures"):
+        im.predict(X, executor=closed, progress=False)
+    with pytest.raises(ClusterError, match="are lost: gone"):
+        im.predict(X, executor=Odd(BrokenExecutor("gone")), progress=False)
+    with pytest.raises(ArgumentError, match=r"returned None; it must return a future"):
+        im.predict(X, executor=Odd(None), progress=False)
+
+
+@pytest.mark.filterwarnings("ignore::aimz_lab.errors.OutputWarning")
+def test_workers_that_were_forked_say_so(im, monkeypatch):
+    """Rather than wait for threads of JAX that no fork has."""
+
+    class Forked:
+        def submit(self, function, *rest):
+            with monkeypatch.context() as inside:
+                inside.setattr(forks._Process, "is_cut_off", True)
+                with ThreadPoolExecutor(1) as pool:
+                    return pool.submit(function, *rest)
+
+    with pytest.raises(ForkedProcessError, match="the worker .* would never end.*spawn"):
+        im.predict(X, executor=Forked(), progress=False)
+
+
+def test_rows_that_a_worker_does_not_see_are_no_zeros(threads, tmp_path):
+    """Zarr reads the chunks of an array that is not there as its fill value."""
+    im = model_of(linear_alone, b=np.ones((20, 3), np.float32))
+    rows = zarr.create_array(tmp_path / "here.zarr", data=X, chunks=(400, 3))
+
+    class Elsewhere:
+        def submit(self, *call):
+            with contextlib.suppress(FileNotFoundError):
+                (tmp_path / "here.zarr").rename(tmp_path / "moved")
+            return threads.submit(*call)
+
+    with pytest.raises(ClusterError, match="field 'X' is not at .*all workers see it"):
+        im.predict(rows, executor=Elsewhere(), store="memory", progress=False)
+
+
+@pytest.mark.filterwarnings("ignore::aimz_lab.errors.OutputWarning")
+def test_the_last_line_of_progress_says_who_computed(im, threads, capsys, monkeypatch):
+    monkeypatch.setattr(progress, "NEW_LINE_S", 0.0)
+    im.predict(X, executor=threads, batch_size=256, store="memory")
+    assert re.search(
+        r"row 1,500 of 1,500 .* in .* workers?: \d.* parts\n$", capsys.readouterr().err
+    )
+
+
+@pytest.mark.filterwarnings("ignore::aimz_lab.errors.OutputWarning")
+def test_an_interrupt_waits_until_no_worker_writes(im, threads, tmp_path):
+    """A terminal interrupts the workers too; one that still writes would leave its folder."""
+    begun = []
+
+    class Interrupted:
+        def submit(self, function, *rest):
+            begun.append(threads.submit(self._late, len(begun), function, *rest))
+            return begun[-1]
+
+        @staticmethod
+        def _late(number, function, *rest):
+            if number == 0:
+                raise KeyboardInterrupt
+            time.sleep(0.3)
+            return function(*rest)
+
+    with pytest.raises(KeyboardInterrupt):
+        im.predict(X, executor=Interrupted(), output_dir=tmp_path, batch_size=256, progress=False)
+    assert len(begun) > 1
+    assert all(future.done() for future in begun)
+    assert list(tmp_path.iterdir()) == []

@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
+import re
+import signal
 import subprocess
 import sys
 import textwrap
@@ -37,12 +40,18 @@ SCRIPT = """
         def on_epoch_end(self, run, epoch):
             if fault == "dies" and rank == 1 and epoch == 4:
                 os.kill(os.getpid(), signal.SIGKILL)
+            if fault == "hangs" and rank == 1 and epoch == 4:
+                os.kill(os.getpid(), signal.SIGSTOP)
+            if fault == "launcher dies" and epoch == 4:
+                print("PID", os.getpid(), flush=True)
+                os.kill(os.getppid(), signal.SIGTERM)
+                signal.pause()
 
     rng = np.random.default_rng(0)
     X = rng.normal(size=(203, 3)).astype(np.float32)
     y = (X @ [1.0, 2.0, 3.0] + rng.normal(size=203)).astype(np.float32)
     if fault == "differs":
-        y = y + rank
+        y[101] += rank
     svi = SVI(linear, AutoNormal(linear), numpyro.optim.Adam(0.01), Trace_ELBO())
     im = ImpactModel(linear, jax.random.key(0), svi=svi)
     loader = ArrayLoader(
@@ -103,6 +112,26 @@ def test_processes_with_other_data_do_not_train(script, tmp_path):
     with pytest.raises(ClusterError, match="failed with 1"):
         run(script, tmp_path, 2, fault="differs")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_process_that_hangs_is_named(script, tmp_path):
+    with pytest.raises(ClusterError, match="Process 1 of 2 did not answer any more"):
+        run(script, tmp_path, 2, fault="hangs")
+
+
+def test_the_processes_end_with_the_one_that_started_them(script, tmp_path):
+    """A scheduler ends a job by SIGTERM to its first process alone."""
+    code = (
+        "import sys; from aimz_lab.cluster import train; "
+        "train(sys.argv[1], sys.argv[2:], processes=1)"
+    )
+    arguments = [str(script), str(tmp_path), "6", "fresh", "launcher dies"]
+    command = [sys.executable, "-c", code, *arguments]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode == 128 + signal.SIGTERM, ended.stderr
+    [pid] = re.findall(r"PID (\d+)", ended.stdout)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid), 0)
 
 
 def test_wrong_use_is_refused(tmp_path):

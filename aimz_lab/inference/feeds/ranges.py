@@ -231,6 +231,10 @@ class WatchedSource:
         """Whether any range of its rows can be read alone."""
         return can_be_cut(self._source)
 
+    def check_there(self) -> None:
+        """Check that this process sees the arrays; only of a source that can be cut."""
+        self._source.check_there()
+
     def between(self, first: int, count: int) -> WatchedSource:
         """Return ``count`` rows from ``first``, watched likewise."""
         part = rows_between(self._source, first, count)

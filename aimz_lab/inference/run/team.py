@@ -20,6 +20,9 @@ from aimz_lab.types import Array
 _WAIT_MS = 10_000
 """Slices in which a process waits for the first one, which may be paused for hours."""
 
+_SHOWN = 40
+"""Most characters of two values that a message shows."""
+
 _numbers = itertools.count()
 """Decisions so far, of all runs: each has a name of its own."""
 
@@ -62,10 +65,11 @@ class Team:
         """
         mine = json.loads(json.dumps(facts))
         first = self.agree(mine)
-        others = [name for name in first if mine.get(name) != first[name]]
+        others = [name for name in first | mine if mine.get(name) != first.get(name)]
         if others:
+            told = [_difference(name, mine.get(name), first.get(name)) for name in others]
             msg = (
-                f"Process {self.rank} differs from the first one in its {' and '.join(others)}. "
+                f"Process {self.rank} differs from the first one in its {' and '.join(told)}. "
                 "All processes run the same script on the same data; each brings its share of each "
                 "batch by itself."
             )
@@ -99,6 +103,12 @@ class Team:
 
 ALONE = Team()
 """This process, which agrees with nobody."""
+
+
+def _difference(name: str, mine: Any, first: Any) -> str:
+    """Name what differs, with both values if they say something."""
+    short = len(f"{mine}{first}") <= _SHOWN and not isinstance(mine, list | dict)
+    return f"{name} ({mine} here, {first} there)" if short else name
 
 
 def local(tree: PyTree[Array]) -> PyTree[Array]:

@@ -19,6 +19,7 @@ from numpyro.infer.svi import SVIState
 from aimz_lab.errors import DataTypeError, FitWarning
 from aimz_lab.inference.checkpoint.provenance import describe_training
 from aimz_lab.inference.compiling import FULL, QUICK
+from aimz_lab.inference.feeds.alike import rows_checksum
 from aimz_lab.inference.feeds.feed import Feed
 from aimz_lab.inference.feeds.training_data import TrainingData
 from aimz_lab.inference.request import FitRequest, StepOptions
@@ -143,7 +144,7 @@ def make_trainer(
     if request.checkpoint is not None:
         begin = request.checkpoint.restore(run, begin)
     if not placement.team.is_alone:
-        _check_alike(setup, begin, run)
+        _check_alike(setup, begin, facts())
     trainer = Trainer(
         setup.engine,
         setup.feed,
@@ -169,7 +170,7 @@ def make_trainer(
     return trainer
 
 
-def _check_alike(setup: RunSetup, begin: TrainState, run: Run) -> None:
+def _check_alike(setup: RunSetup, begin: TrainState, facts: JsonObject) -> None:
     """Check that all processes of a team have the same data, state and options.
 
     Raises:
@@ -184,17 +185,21 @@ def _check_alike(setup: RunSetup, begin: TrainState, run: Run) -> None:
             '(np.load(path, mmap_mode="r")).'
         )
         raise DataTypeError(msg)
-    some = {name: array[:: max(len(array) // 1024, 1)] for name, array in data.rows.items()}
+    held_out = {} if setup.held_out is None else setup.held_out.rows
     setup.plan.placement.team.check_alike(
-        kernel=run.info.model,
-        inference=run.info.method,
-        data={
-            name: [list(array.shape), _checksum(some[name])] for name, array in data.rows.items()
-        },
+        **{"versions of packages": [jax.__version__, numpyro.__version__, __version__]},
+        **facts,
+        data={name: [len(array), rows_checksum(array)] for name, array in data.rows.items()},
         arguments=_checksum(data.shared),
-        options=[data.batch_size, request.epochs, request.num_steps, str(request.steps_per_call)],
+        epochs=request.epochs,
+        num_steps=request.num_steps,
+        steps_per_call=request.steps_per_call,
+        on_nonfinite=request.on_nonfinite,
+        validation={name: [len(array), rows_checksum(array)] for name, array in held_out.items()},
+        validation_every=request.validation_every,
+        **{"metrics of callbacks": ", ".join(sorted(request.step.metrics))},
+        **{"random keys": _checksum(request.origin.keys)},
         state=_checksum(begin),
-        versions=[jax.__version__, numpyro.__version__, __version__],
     )
 
 

@@ -125,6 +125,10 @@ class _CheckedSource:
         """Whether any range of its rows can be read alone."""
         return can_be_cut(self._source)
 
+    def check_there(self) -> None:
+        """Check that this process sees the arrays; only of a source that can be cut."""
+        self._source.check_there()
+
     def between(self, first: int, count: int) -> _CheckedSource:
         """Return ``count`` rows from ``first``, checked likewise."""
 
