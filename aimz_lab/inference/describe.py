@@ -13,10 +13,9 @@ from aimz_lab.inference.posterior import Posterior
 from aimz_lab.inference.run.run import Run
 from aimz_lab.inference.run.run_words import (
     STATUS_WORDS,
-    loss_words,
+    loss_of_model,
     method_words,
     position,
-    with_total,
 )
 from aimz_lab.kernel.checks.preflight import parameter_names
 from aimz_lab.kernel.signature import KernelSignature
@@ -130,7 +129,7 @@ def describe_html(described: JsonObject, standing: Standing) -> str:
     found = _facts(described, standing)
     if (run := standing.run) is not None:
         found["training"] += f" ({run.reason})" if run.reason else ""
-        found |= {"loss": words} if (words := with_total(run)) else {}
+        found |= {"loss": words} if (words := loss_of_model(run, total=True)) else {}
     if not described["fitted"]:
         found["next"] = _NEXT[described["inference"] == "MCMC"]
     table = html_table(f"ImpactModel {_call(described)}", (), list(found.items()))
@@ -154,7 +153,7 @@ def _facts(described: JsonObject, standing: Standing) -> dict[str, str]:
     run, own = standing.run, filter(None, (described["inference"], described["guide"]))
     method = " with ".join(own) if run is None else method_words(run.info.method)
     found = {"method": method, "training": _training_words(described, standing)}
-    if run is not None and (words := loss_words(run)):
+    if run is not None and (words := loss_of_model(run)):
         found["loss"] = f"loss {words}"
     if described["fitted"]:
         chains = described["num_chains"]

@@ -26,7 +26,7 @@ import numpyro
 from numpyro.infer import MCMC, NUTS, SVI, Trace_ELBO, init_to_mean
 from numpyro.infer.autoguide import AutoMultivariateNormal
 import numpy as np
-from aimz_lab import ImpactModel, settable_rate
+from aimz_lab import ImpactModel
 from aimz_lab.lab.tour import experiment
 
 def earnings(X, y=None):
@@ -34,7 +34,7 @@ def earnings(X, y=None):
 
 def make_model(rate):
     guide = AutoMultivariateNormal(earnings, init_loc_fn=init_to_mean)
-    svi = SVI(earnings, guide, settable_rate(numpyro.optim.Adam, rate), Trace_ELBO())
+    svi = SVI(earnings, guide, numpyro.optim.Adam(rate), Trace_ELBO())
     return ImpactModel(earnings, rng_key=jax.random.key(1978), svi=svi)
 
 people = experiment.load_experiment()
@@ -105,9 +105,9 @@ def _folded_out(server: Server, browser, folder: Path) -> None:
     live = LIVE.format(batch_size=10, epochs=100_000, every=1_000)
     notebook = _open(server, browser, "folded-out", devices=8, live=live)
     dashboard = notebook.dashboard()
-    for summary in dashboard.locator("summary").all():
-        if summary.is_visible():
-            summary.click()
+    dashboard.get_by_text("moves most").wait_for(timeout=120_000)  # the last panel is there
+    for summary in dashboard.locator("details:not([open]):visible > summary").all()[::-1]:
+        summary.click()
     dashboard.get_by_text("Moved over the last 0 steps").wait_for(state="hidden", timeout=120_000)
     notebook.page.wait_for_timeout(15_000)  # for some history
     _save(dashboard.locator(".aimz-folds").screenshot(), folder / "panels.png")

@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import subprocess
+import sys
 import textwrap
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -107,3 +110,11 @@ def test_wrong_use_is_refused(tmp_path):
         train(tmp_path / "none.py", processes=2)
     with pytest.raises(ArgumentError, match="processes"):
         train(__file__, processes=0)
+
+
+def test_an_option_behind_the_script_is_told(tmp_path):
+    program = Path(sys.executable).with_name("aimz-lab")
+    command = [program, "train", tmp_path / "fit.py", "--processes", "2"]
+    ran = subprocess.run(command, capture_output=True, text=True)
+    assert ran.returncode == 2
+    assert f"Write aimz-lab train --processes N {tmp_path / 'fit.py'}" in ran.stderr

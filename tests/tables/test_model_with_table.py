@@ -9,7 +9,7 @@ import numpyro.distributions as dist
 import pandas as pd
 import polars as pl
 import pytest
-from numpyro.infer import SVI, Trace_ELBO
+from numpyro.infer import HMC, MCMC, SVI, Trace_ELBO
 from numpyro.infer.autoguide import AutoNormal
 
 from aimz_lab import ImpactModel, Mean, TableSpec, summarize_effect
@@ -349,3 +349,12 @@ def test_a_value_of_the_output_and_a_formula_without_inverse_need_the_kernels_sc
         model.sample_prior_predictive(table, progress=False)
     tree = model.sample_prior_predictive(table, output_scale="model", num_samples=5, progress=False)
     assert tree.prior_predictive.y.shape == (1, 5, N)
+
+
+@pytest.mark.slow
+def test_a_run_of_chains_knows_the_levels_as_one_of_svi_does(im, table):
+    mcmc = MCMC(HMC(kernel, trajectory_length=0.1), num_warmup=1, num_samples=1, progress_bar=False)
+    chains = ImpactModel(kernel, jax.random.key(0), inference=mcmc, table=TableSpec(**FORMULAS))
+    chains.fit_on_batch(table, progress=False)
+    for one in (chains, im):
+        assert one.last_run.axis_labels()["lift"] == (LEVELS,)

@@ -331,6 +331,19 @@ class Run:
         """The state that the model ends with: the one of :meth:`end_with`, else :attr:`state`."""
         return self.state if self._final_state is None else self._final_state
 
+    @property
+    def restored(self) -> Best | None:
+        """The best state that the model has instead of the last one; ``None`` if it has none."""
+        if self._final_state is None:
+            return None
+        kept = (*self.best.values(), self.best_so_far)
+        return next((best for best in kept if best and best.state is self._final_state), None)
+
+    @property
+    def has_last_state(self) -> bool:
+        """Whether the model has the state after the last step, and none from before it."""
+        return self._final_state is None
+
     def end_with(self, state: TrainerState) -> None:
         """Give the model ``state`` at the end, instead of the one after the last step.
 

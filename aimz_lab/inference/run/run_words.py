@@ -16,7 +16,7 @@ from jaxtyping import Float
 
 from aimz_lab.data.html import html_table
 from aimz_lab.inference.run.chain_record import ChainRecord
-from aimz_lab.inference.run.records import RunInfo
+from aimz_lab.inference.run.records import Best, RunInfo
 from aimz_lab.progress import count, duration, number
 from aimz_lab.types import RunStatus
 
@@ -50,6 +50,8 @@ class Run(Protocol):
     chains: ChainRecord | None
     finished: bool
     elapsed_s: float
+    restored: Best | None
+    has_last_state: bool
 
 
 def total_loss(run: Run) -> float | None:
@@ -87,6 +89,22 @@ def loss_words(run: Run) -> str:
     if loss is None:
         return "not finite"
     return f"{number(loss)} per row" if run.info.n_obs else number(loss)
+
+
+def loss_of_model(run: Run, *, total: bool = False) -> str:
+    """Write the loss of the state that a run gave its model, which may not be the last one.
+
+    Args:
+        run: The run; if it went back to what the model was before, there is nothing to write.
+        total: Write the loss of all rows beside it.
+    """
+    if run.has_last_state:
+        return with_total(run) if total else loss_words(run)
+    if (best := run.restored) is None:
+        return ""
+    per = " per row" if run.info.n_obs else ""
+    held_out = "held-out, " if run.validation else ""
+    return f"{number(best.value)}{per} ({held_out}best state, step {count(best.step)})"
 
 
 def with_total(run: Run) -> str:

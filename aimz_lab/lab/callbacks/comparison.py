@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _LINES = ("#0f7fc2", "#cc5500", "#008564", "#b2508a", "#946a12", "#5b7fb8", "#cc4437")
 _DASHES = ((), (6, 2), (2, 2), (8, 2, 2, 2))
 _TEXT = "#767676"
-_SIZE_IN, _DPI, _WIDTH = (8.2, 3.0), 130, 820
+_SIZE_IN, _DPI, _WIDTH = (8.2, 3.2), 130, 820
 
 _WORDS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "method": ("method", str),
@@ -149,9 +149,7 @@ def _losses(runs: Mapping[str, Run]) -> Figure:
     for spine in axes.spines.values():
         spine.set_visible(False)
     axes.set_ylim(*_limits([line.get_ydata() for line in axes.lines]))
-    legend = axes.legend(fontsize=8, labelcolor=_TEXT, frameon=False, loc="upper right")
-    for text in legend.get_texts():
-        text.set_parse_math(False)
+    layout.legend_below(axes, _TEXT)
     return figure
 
 

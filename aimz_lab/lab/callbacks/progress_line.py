@@ -9,6 +9,7 @@ from aimz_lab.calls import public
 from aimz_lab.errors import ArgumentError
 from aimz_lab.inference.run.events import Run, Steps
 from aimz_lab.inference.run.getting_ready import Display
+from aimz_lab.inference.run.run_words import loss_per_row
 from aimz_lab.lab import formatting
 from aimz_lab.lab.panels import ConvergencePanel
 from aimz_lab.lab.panels.base import Frame
@@ -95,9 +96,12 @@ class ProgressLine(Display):
     def _text(self, run: Run) -> str:
         frames = self._panel_set.frames(run, everything=run.finished)
         self._convergence = frames.get("convergence", self._convergence)
-        smoothed = self._loss.smooth()
-        loss = float(smoothed[-1]) / (run.info.n_obs or 1) if len(smoothed) else None
+        loss = loss_per_row(run) if run.finished else self._present_loss(run)
         return formatting.status_line(run, loss, self._line.width, self._convergence)
+
+    def _present_loss(self, run: Run) -> float | None:
+        smoothed = self._loss.smooth()
+        return float(smoothed[-1]) / (run.info.n_obs or 1) if len(smoothed) else None
 
 
 def _share(run: Run) -> float | None:

@@ -12,6 +12,7 @@ from aimz_lab.calls import public
 from aimz_lab.errors import ArgumentError
 from aimz_lab.inference.run.events import Run
 from aimz_lab.inference.run.live_runs import LiveRun, live_runs
+from aimz_lab.inference.run.run_words import method_words
 from aimz_lab.lab import environment, formatting
 from aimz_lab.lab.dashboard.busy_kernel import answer_reloaded_pages
 from aimz_lab.lab.dashboard.comm_routing import let_page_choose_shell
@@ -199,7 +200,7 @@ class _RunsTable:
             {
                 "number": number,
                 "model": live.run.info.model,
-                "method": live.run.info.method,
+                "method": method_words(live.run.info.method),
                 "position": _position(live.run),
                 "status": live.run.status,
                 "is_paused": live.run.control.paused,

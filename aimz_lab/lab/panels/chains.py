@@ -7,8 +7,10 @@ from weakref import WeakKeyDictionary
 
 from aimz_lab.inference.run.chain_record import ChainRecord
 from aimz_lab.inference.run.events import Run
+from aimz_lab.inference.run.run import AxisLabels
 from aimz_lab.lab.panels.base import Frame, Panel
 from aimz_lab.lab.panels.convergence import Judged, judge, load_arviz
+from aimz_lab.lab.panels.site_labels import labels_of
 from aimz_lab.lab.traces import Trace
 
 MOST_CHAINS = 8
@@ -20,6 +22,7 @@ _LIVE_DRAWS = 1_000
 _MEANS = ("acceptance_rate", "n_steps")
 
 _final: WeakKeyDictionary[ChainRecord, Frame] = WeakKeyDictionary()
+_labels: WeakKeyDictionary[ChainRecord, AxisLabels] = WeakKeyDictionary()
 
 
 class TracePanel(Panel):
@@ -137,19 +140,22 @@ class ConvergencePanel(Panel):
             return judged_at_the_end(run)
         if chains.draws != self._judged_at:
             self._judged_at = chains.draws
-            self._frame = _described(chains, _LIVE, _LIVE_DRAWS) or self._frame
+            self._frame = _described(run, _LIVE, _LIVE_DRAWS) or self._frame
         return self._frame
 
 
 def judged_at_the_end(run: Run) -> Frame:
     """Judge the draws of a finished run of chains, once and with more values than before."""
     if run.chains not in _final:
-        _final[run.chains] = _described(run.chains, _AT_THE_END)
+        _final[run.chains] = _described(run, _AT_THE_END)
     return _final[run.chains]
 
 
-def _described(chains: ChainRecord, most: int, most_draws: int | None = None) -> Frame:
-    judged, total = judge(chains, most, most_draws)
+def _described(run: Run, most: int, most_draws: int | None = None) -> Frame:
+    chains = run.chains
+    if chains not in _labels and chains.draws:
+        _labels[chains] = labels_of(run)
+    judged, total = judge(chains, most, most_draws, _labels.get(chains))
     if not judged:
         return {}
     least = min(judged, key=lambda row: math.inf if math.isnan(row.ess) else row.ess)

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from aimz_lab.inference.run.chain_record import ChainRecord
+from aimz_lab.inference.run.run import AxisLabels
+from aimz_lab.lab.panels.site_labels import entry_name
 from aimz_lab.system.imports import late_import
 
 FEWEST_DRAWS = 8
@@ -44,7 +46,10 @@ class Judged:
 
 
 def judge(
-    chains: ChainRecord, most: int, most_draws: int | None = None
+    chains: ChainRecord,
+    most: int,
+    most_draws: int | None = None,
+    labels: AxisLabels | None = None,
 ) -> tuple[list[Judged], int]:
     """Judge the values of the latent sites, evenly chosen where there are many.
 
@@ -53,6 +58,7 @@ def judge(
         most: Numbers to read at most: values, times draws of all chains.
         most_draws: Draws of a chain to read at most, evenly chosen; all by default. Effective
             sample sizes are then too small rather than too large.
+        labels: Labels along the axes of sites, by site, to name values by.
 
     Returns:
         The judged values, those with the highest R-hat first, and how many there are in all. No
@@ -68,8 +74,10 @@ def judge(
     for name, at in _chosen(sizes, room).items():
         values = chains.values(name, at, every=every)
         if np.issubdtype(values.dtype, np.number):
-            labels = [_label(name, i, chains.sites[name]) for i in at.tolist()]
-            judged += _judge(labels, np.moveaxis(values, -1, 0).astype(np.float64))
+            shape = chains.sites[name]
+            positions = [tuple(map(int, np.unravel_index(i, shape))) for i in at.tolist()]
+            names = [entry_name(name, position, shape, labels) for position in positions]
+            judged += _judge(names, np.moveaxis(values, -1, 0).astype(np.float64))
     return sorted(judged, key=lambda row: (-np.nan_to_num(row.r_hat, nan=np.inf), row.ess)), total
 
 
@@ -82,12 +90,6 @@ def _chosen(sizes: dict[str, int], room: int) -> dict[str, np.ndarray]:
         chosen[name] = np.unique(np.linspace(0, sizes[name] - 1, count).round().astype(int))
         left -= count
     return chosen
-
-
-def _label(name: str, at: int, shape: tuple[int, ...]) -> str:
-    if not shape:
-        return name
-    return f"{name}[{', '.join(str(int(i)) for i in np.unravel_index(at, shape))}]"
 
 
 def _judge(names: list[str], values: np.ndarray) -> list[Judged]:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import numpy as np
 
-from aimz_lab.errors import AimzLabError
 from aimz_lab.inference.run.events import Run
 from aimz_lab.inference.run.run import AxisLabels
 from aimz_lab.inference.svi.parameter_sites import ParameterSites, SiteEntry
 from aimz_lab.lab.panels.base import Frame, Panel
+from aimz_lab.lab.panels.site_labels import bracketed, entry_name, labels_of
 from aimz_lab.lab.traces import float32
 
 MOST_ROWS = 6
@@ -72,10 +72,7 @@ class ParametersPanel(Panel):
     def _labels_of(self, run: Run) -> AxisLabels:
         """Return the labels of the sites' axes; finding them traces the kernel, so once."""
         if self._labels is None and len(self._snapshots) > 1:
-            try:
-                self._labels = run.axis_labels()
-            except AimzLabError:  # the names of a TableSpec that do not fit are told elsewhere
-                self._labels = {}
+            self._labels = labels_of(run)
         return self._labels or {}
 
     def _keep(self, step: int, values: dict[str, np.ndarray]) -> None:
@@ -183,25 +180,13 @@ def _label(
         position = tuple(int(at) for at in np.unravel_index(flat, shape))
     entry = sites.entry(name, shape, position)
     if entry is not None:
-        return {"site": _entry(entry, labels.get(entry.site, ())), "kind": _kind(entry)}
+        return {
+            "site": entry_name(entry.site, entry.index, entry.shape, labels),
+            "kind": _kind(entry),
+        }
     kind = next((kind for end, kind in _KINDS.items() if name.endswith(end)), "value")
     site = name.removesuffix("_auto_loc").removesuffix("_auto_scale")
-    return {"site": site + _index(map(str, position)), "kind": kind}
-
-
-def _entry(entry: SiteEntry, labels: Sequence[Sequence[str] | None]) -> str:
-    """Write a site and its position: by the labels of the axes, if they have as many entries."""
-    if len(labels) != len(entry.index):
-        labels = [None] * len(entry.index)
-    each = zip(entry.index, entry.shape, labels, strict=True)
-    return entry.site + _index(
-        of[at] if of is not None and len(of) == size else str(at) for at, size, of in each
-    )
-
-
-def _index(parts: Iterable[str]) -> str:
-    text = ", ".join(parts)
-    return f"[{text}]" if text else ""
+    return {"site": site + bracketed(map(str, position)), "kind": kind}
 
 
 def _kind(entry: SiteEntry) -> str:

@@ -11,10 +11,12 @@ from matplotlib.layout_engine import LayoutEngine
 from aimz_lab.lab.pictures.encoding import Bundle, png, shown_bundle
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.text import Text
 
 _EDGE = 14  # pixels, between the edge of the picture and the text
 _GAP = 9  # between an axis and its numbers, and between these and its name
+_LEFT_OF_LEGEND = 110  # most that the numbers of the vertical axis and its name take
 _LAST_NUMBER = 48  # half of the number at the right end of the axis of steps
 
 
@@ -41,13 +43,42 @@ class Margins(LayoutEngine):
         wide = most("width", [axes.yaxis.label])
         left = _EDGE + wide + _GAP + most("width", axes.get_yticklabels(which="both")) + _GAP
         high = most("height", [axes.xaxis.label])
-        bottom = _EDGE + high + 2 * _GAP + most("height", axes.get_xticklabels()[:1])
+        names = _EDGE + self._below(axes, left / width)
+        bottom = names + high + 2 * _GAP + most("height", axes.get_xticklabels()[:1])
         above = _EDGE + _GAP + most("height", [axes.title, axes._left_title, axes._right_title])
         left, right = left / width, 1 - _LAST_NUMBER / width
         bottom, top = bottom / height, 1 - above / height
         figure.subplots_adjust(left, bottom, right, top)
-        axes.xaxis.set_label_coords((left + right) / 2, (_EDGE + high) / height, place)
+        axes.xaxis.set_label_coords((left + right) / 2, (names + high) / height, place)
         axes.yaxis.set_label_coords((_EDGE + wide) / width, (bottom + top) / 2, place)
+
+    def _below(self, axes: Axes, left: float) -> float:
+        """Place the legend below the axes; return the pixels that it takes."""
+        legend, figure = axes.get_legend(), axes.figure
+        if legend is None:
+            return 0.0
+        legend.set_bbox_to_anchor((left, _EDGE / figure.bbox.height), figure.transFigure)
+        return legend.get_window_extent(figure.canvas.get_renderer()).height + _GAP
+
+
+def legend_below(axes: Axes, color: str) -> None:
+    """Name the lines in rows below the axes, where no curve runs through the names.
+
+    Args:
+        axes: The axes, of a figure with :class:`Margins`.
+        color: Colour of the names.
+    """
+    figure = axes.figure
+    room = figure.bbox.width - _LEFT_OF_LEGEND - _EDGE
+    for columns in range(len(axes.get_legend_handles_labels()[1]), 0, -1):
+        legend = axes.legend(
+            fontsize=8, labelcolor=color, frameon=False, loc="lower left", ncols=columns,
+            borderpad=0, borderaxespad=0, columnspacing=1.6,
+        )  # fmt: skip
+        for text in legend.get_texts():
+            text.set_parse_math(False)
+        if legend.get_window_extent(figure.canvas.get_renderer()).width <= room:
+            return
 
 
 class ShownFigure(Figure):

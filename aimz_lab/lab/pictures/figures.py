@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from matplotlib.text import Text
 
 _DASHES = ((2, 3), (6, 3, 1, 3), (10, 4), (1, 4))
-_SIZE_IN = (8.2, 3.3)
+_SIZE_IN = (8.2, 3.5)
 _DPI = 130
 _TITLE_GAP = 24  # pixels
 _COLUMNS = 400  # with more, noise fills the picture and doubles its bytes
@@ -206,10 +206,7 @@ def _dress(axes: Axes, run: Run, unit: str, axis: str = "step") -> None:
     for spine in axes.spines.values():
         spine.set_visible(False)
     axes.margins(x=0.01)
-    if axes.get_legend_handles_labels()[0]:
-        legend = axes.legend(fontsize=8, labelcolor=ink.TEXT, loc="best", frameon=False)
-        for text in legend.get_texts():
-            text.set_parse_math(False)
+    late_import("aimz_lab.lab.pictures.figure_layout").legend_below(axes, ink.TEXT)
 
 
 def _title(axes: Axes, run: Run) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import aimz_lab
-from aimz_lab.errors import AimzLabError, ArgumentError
+from aimz_lab.errors import AimzLabError, ArgumentError, ClusterError
 
 _OUT = Path("first_model.html")
 _USAGE_ERROR, _FAILED, _INTERRUPTED = 2, 1, 130
@@ -84,10 +84,19 @@ def _parser() -> argparse.ArgumentParser:
 def _train(chosen: argparse.Namespace) -> None:
     from aimz_lab import cluster
 
-    if chosen.processes is None:
-        cluster.run_script(chosen.script, chosen.arguments)
-    else:
+    if chosen.processes is not None:
         cluster.train(chosen.script, chosen.arguments, processes=chosen.processes)
+        return
+    try:
+        cluster.run_script(chosen.script, chosen.arguments)
+    except ClusterError as error:
+        if not any(one.startswith("--processes") for one in chosen.arguments):
+            raise
+        msg = (
+            "What follows the script are arguments of the script. Write aimz-lab train "
+            f"--processes N {chosen.script}"
+        )
+        raise ArgumentError(msg) from error
 
 
 def _tour(chosen: argparse.Namespace) -> None:

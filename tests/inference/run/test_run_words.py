@@ -10,6 +10,7 @@ import pytest
 from aimz_lab.inference.describe import Standing, describe_html, describe_in_a_line
 from aimz_lab.inference.run.chain_record import ChainPlan, ChainRecord
 from aimz_lab.inference.run.handle import RunHandle
+from aimz_lab.inference.run.records import Best
 from aimz_lab.inference.run.run_words import loss_per_row, loss_words, run_facts, with_total
 from tests.lab.runs import begun, feed
 
@@ -157,6 +158,30 @@ def test_a_model_says_what_it_has_been_through(described, standing, told):
     html = describe_html(described, standing)
     assert ("fit(X, y) or fit_on_batch(X, y) trains it" in html) == (not described["fitted"])
     assert "<i>" not in html
+
+
+@pytest.mark.parametrize(
+    ("kept", "told"),
+    [
+        ("best", "loss 2.5 per row (best state, step 1)"),
+        ("monitor", "loss 2.5 per row (best state, step 1)"),
+        ("before", "1,000 posterior draws"),
+    ],
+)
+def test_the_loss_of_a_model_is_that_of_the_state_that_it_has(kept, told):
+    run = run_with((30.0, 9e9), status="")
+    state = object()
+    if kept != "before":
+        run.best["loss over 64 steps"] = Best(2.5, 1, state)
+    if kept == "monitor":  # of two, the model has that of the callback that asked
+        run.best["validation"] = Best(1.0, 2, object())
+    run.end_with(state)
+    run.finish("stopped", "Restore best was clicked")
+    line, html = (make(DESCRIBED, Standing(run)) for make in (describe_in_a_line, describe_html))
+    assert f"rows of X and y, {told}" in line
+    assert told.removeprefix("loss ") in html
+    assert ("loss" in html) == (kept != "before")
+    assert repr(run).startswith("<Run sales (SVI with AutoNormal): stopped, step 2 of 4")
 
 
 def test_the_total_stands_in_the_table_of_a_model():

@@ -10,6 +10,7 @@ import pytest
 
 from aimz_lab.errors import ArgumentError, DataError, DataTypeError
 from aimz_lab.files import sealed_text, unsealed
+from aimz_lab.inference.run.run_words import loss_words
 from aimz_lab.lab.callbacks import CSVLogger, LambdaCallback, ProgressLine
 from aimz_lab.lab.callbacks.history import History, compare
 from aimz_lab.lab.monitor import monitor
@@ -174,6 +175,12 @@ class TestProgressLine:
         assert last.startswith("kernel: completed · epoch 1 of 1 · step 4 of 4 · loss 2 per row")
         assert out.getvalue().count("\n") == 1
         assert capsys.readouterr() == ("", "")
+
+    def test_the_last_line_has_the_loss_that_the_run_has(self, capsys):
+        run = begun(n_obs=10, epochs=100, steps_per_epoch=4)
+        noise = np.random.default_rng(0).normal(20, 5, 400)
+        play(run, [ProgressLine()], noise.reshape(20, 20))
+        assert f"loss {loss_words(run)} ·" in capsys.readouterr().err.splitlines()[-1]
 
     def test_a_pipe_gets_few_lines_and_the_end(self, capsys):
         play(begun(), [ProgressLine()], [[1.0]] * 50, status="failed", reason="out of luck")

@@ -156,7 +156,7 @@ class TestClicks:
         assert answer["kind"] == "refused"
         assert ("it is fixed" if not can else "positive finite number") in answer["why"]
 
-    def test_a_rate_far_above_the_present_one_is_asked_back(self, screen):
+    def test_a_rate_far_from_the_present_one_is_asked_back(self, screen):
         run, _ = self.begin(screen, can_set_learning_rate=True)
         run.learning_rate = 0.01
         screen.click("learning_rate", 50.0)
@@ -166,6 +166,9 @@ class TestClicks:
         assert answer["why"].startswith("50 is 5,000 times the present rate of 0.01, and the run")
         screen.click("sure_learning_rate", 50.0)
         assert run.control.take_learning_rate() == 50.0
+        screen.click("learning_rate", 1e-30)
+        assert run.control.requested_learning_rate is None
+        assert "and the parameters would stand still. Press Enter" in screen.answers[-1]["why"]
         for absurd in (1e99, 0, -1.0, float("inf"), None):
             for kind in ("learning_rate", "sure_learning_rate"):
                 screen.click(kind, absurd)

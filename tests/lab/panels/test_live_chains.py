@@ -18,7 +18,7 @@ from aimz_lab.inference.run.chain_record import ChainPlan, ChainRecord
 from aimz_lab.lab import History, LiveDashboard, ProgressLine, formatting, loss_figure
 from aimz_lab.lab.dashboard import previous_runs, replay
 from aimz_lab.lab.dashboard.views import LineView, RecordingDisplay
-from aimz_lab.lab.panels import SamplingPanel, TracePanel
+from aimz_lab.lab.panels import ConvergencePanel, SamplingPanel, TracePanel
 from aimz_lab.lab.panels.chains import judged_at_the_end
 from aimz_lab.lab.pictures.encoding import png
 from aimz_lab.lab.pictures.summary import Summary, facts, summary_text
@@ -294,3 +294,17 @@ def test_a_sampler_that_tells_nothing_has_panels_too():
     run.record(feed(begun(), [np.nan], acceptance_rate=[0.375]))
     assert SamplingPanel().frame(run)["divergences"] is None
     assert formatting.draws(run) == "draw 1 of 4 in 2 chains"
+
+
+def test_values_of_chains_are_named_by_the_labels_of_their_sites():
+    run = begun(is_sampling=True)
+    drawn = np.random.default_rng(0).normal(size=(2, 20, 2))
+    sites, plan = {"lift": (2,), "more": (2,)}, ChainPlan(chains=2, warmup=0, samples=20)
+    run.chains = ChainRecord(plan, sites, lambda _, at, every: drawn[:, ::every, at])
+    run.chains.extend({}, 20)
+    run.axis_labels = lambda: {"lift": (["north", "south"],), "more": (["of another size"],)}
+    told = ConvergencePanel().frame(run)
+    names = ["lift[north]", "lift[south]", "more[0]", "more[1]"]
+    assert sorted(row["name"] for row in told["rows"]) == names
+    run.finish("completed", "")
+    assert judged_at_the_end(run)["r_hat_of"] in names

@@ -42,6 +42,16 @@ class TestFigure:
         np.testing.assert_array_equal(found["validation"].get_xydata(), [[25, 3.5], [50, 2.5]])
         assert found["validation"].is_dashed()
 
+    def test_no_curve_runs_through_the_names_of_the_lines(self):
+        runs = [finished(np.linspace(40, 20, 50), model=f"a long name {i}") for i in range(9)]
+        figure = loss_figure(*runs)
+        figure.canvas.draw()
+        [axes] = figure.axes
+        names = axes.get_legend().get_window_extent()
+        assert names.y1 < axes.get_window_extent().y0
+        assert figure.bbox.x0 < names.x0 < names.x1 < figure.bbox.x1
+        assert figure.bbox.y0 < names.y0
+
     def test_changes_of_the_rate_are_marked(self):
         run = begun()
         feed(run, np.linspace(40, 20, 50), rate=0.1)

@@ -361,10 +361,13 @@ function best(ctx, { best: { step, value }, x, y, box }, colors) {
   ctx.textAlign = toTheLeft ? "right" : "left";
   ctx.textBaseline = "middle";
   const below = top + 12 < box.height - 40;
-  const place = [left + (toTheLeft ? -10 : 10), below ? top + 12 : top - 14];
-  ctx.lineWidth = 4;
-  ctx.lineJoin = "round";
-  ctx.strokeText(text, ...place);
+  const place = [left + (toTheLeft ? -10 : 10), below ? top + 14 : top - 14];
+  const { width } = ctx.measureText(text);
+  ctx.fillStyle = colors.surface; // a curve that shows between the letters reads as one of them
+  ctx.globalAlpha = 0.8;
+  ctx.fillRect(place[0] - (toTheLeft ? width + 3 : 3), place[1] - 8, width + 6, 16);
+  ctx.globalAlpha = 1;
+  ctx.fillStyle = colors.best;
   ctx.fillText(text, ...place);
 }
 
