@@ -66,6 +66,7 @@ WRONG_OPTIONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WRONG_OPTIONS)
 def test_options_of_a_fit_are_named(world, name):
     im = world.plain
@@ -105,6 +106,7 @@ def test_options_of_a_prediction_are_named(world, name):
     assert world.changed_since(before) == []
 
 
+@pytest.mark.slow
 def test_numbers_and_flags_of_numpy_are_numbers_and_flags(world):
     im = world.plain
     run = im.fit(
@@ -152,6 +154,7 @@ def test_no_site_asked_for_is_none_and_not_all(world):
     world.restore()
 
 
+@pytest.mark.slow
 def test_rows_of_another_shape_are_told_from_those_of_the_training(world):
     one_column = world.X[:, 0]
     loader = ArrayLoader(ArrayDataset(X=one_column), world.key)
@@ -166,6 +169,7 @@ def test_rows_of_another_shape_are_told_from_those_of_the_training(world):
         world.extra.predict_on_batch(world.X, t=world.X, table=world.table)
 
 
+@pytest.mark.slow
 def test_draws_that_cannot_fit_into_memory_are_refused_before_they_are_made(world):
     im, chains, many = world.plain, world.mcmc, 2**40
     before = world.state()
@@ -326,6 +330,7 @@ def test_values_that_make_no_sense_are_refused_where_they_are_given(make, match)
         make()
 
 
+@pytest.mark.slow
 def test_pictures_and_records_are_asked_for_in_the_right_words(world):
     run = world.run
     with pytest.raises(ArgumentError, match="log="):

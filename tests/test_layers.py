@@ -69,6 +69,7 @@ def test_importing_the_core_loads_no_user_interface(fresh, i):
     assert not UI & loaded[i]
 
 
+@pytest.mark.slow
 def test_converting_data_loads_no_optional_library(fresh):
     _, loaded = fresh
     assert not OPTIONAL & loaded[len(STATEMENTS) - 1]

@@ -136,6 +136,7 @@ def others(im, folder):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*width of that range")
 @pytest.mark.parametrize("calls", [fits, others])
 def test_a_refused_call_changes_nothing(im, calls, tmp_path):

@@ -89,6 +89,7 @@ CALLS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 def test_of_our_errors_the_caller_s_line_is_left(im, call):
     with pytest.raises(AimzLabError) as caught:

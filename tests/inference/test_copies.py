@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import optax
 import pytest
-from numpyro.infer import MCMC, NUTS, SVI, Trace_ELBO
+from numpyro.infer import HMC, MCMC, SVI, Trace_ELBO
 from numpyro.infer.autoguide import AutoLaplaceApproximation, AutoNormal
 
 from aimz_lab import Callback, ImpactModel
@@ -101,7 +101,8 @@ def test_a_guide_that_keeps_the_data_keeps_it_in_a_copy():
 
 @pytest.mark.slow
 def test_chains_go_on_in_a_copy():
-    mcmc = MCMC(NUTS(regression), num_warmup=10, num_samples=5, progress_bar=False)
+    sampler = HMC(regression, num_steps=3, trajectory_length=None)
+    mcmc = MCMC(sampler, num_warmup=10, num_samples=5, progress_bar=False)
     im = ImpactModel(regression, jax.random.key(0), mcmc).fit_on_batch(X, Y, progress=False)
     one = copy.deepcopy(im)
     ahead = one.sample(num_samples=3, X=X, y=Y, return_datatree=False)

@@ -15,7 +15,7 @@ import numpyro
 import numpyro.distributions as dist
 import optax
 import pytest
-from numpyro.infer import MCMC, NUTS, SVI, Trace_ELBO
+from numpyro.infer import HMC, MCMC, SVI, Trace_ELBO
 from numpyro.infer.autoguide import AutoDelta, AutoLaplaceApproximation, AutoNormal
 
 from aimz_lab import ImpactModel
@@ -193,7 +193,8 @@ def plain(X, y=None):
 @pytest.mark.slow
 def test_mcmc(tmp_path):
     def make():
-        return MCMC(NUTS(plain), num_warmup=10, num_samples=5, progress_bar=False)
+        sampler = HMC(plain, num_steps=3, trajectory_length=None)
+        return MCMC(sampler, num_warmup=10, num_samples=5, progress_bar=False)
 
     im = ImpactModel(plain, jax.random.key(0), inference=make()).fit_on_batch(X, Y)
     other = ImpactModel.load(im.save(tmp_path / "model"), plain, make())

@@ -23,7 +23,7 @@ def check(recipe):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("asked", "examples"),
-    [("predict", 15), ("log_likelihood", 20), ("do", 15), ("condition", 25)],
+    [("predict", 10), ("log_likelihood", 12), ("do", 10), ("condition", 15)],
 )
 def test_some(asked, examples):
     @hypothesis.settings(max_examples=examples, phases=PHASES)

@@ -95,6 +95,7 @@ def test_the_first_chunk_is_shown_at_once(seen):
     assert steps == [0, 20]
 
 
+@pytest.mark.slow
 def test_each_chain_tells_what_its_sampler_does(seen):
     last = seen["im"].inference.last_state
     of_each = seen["screen"].final["sampling"]["by_chain"]

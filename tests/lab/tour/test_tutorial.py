@@ -61,6 +61,7 @@ def test_the_kernel_is_this_python(executed):
     assert f"python: {sys.executable}" in html
 
 
+@pytest.mark.slow
 def test_each_code_cell_is_announced(executed):
     assert executed[1] == [(1, 2), (2, 2)]
 
