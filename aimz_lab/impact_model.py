@@ -37,6 +37,7 @@ from aimz_lab.effects.row_groups import row_groups
 from aimz_lab.effects.scenarios import (
     CallArguments,
     can_share_a_pass,
+    check_same_kept,
     check_scenarios,
     computed_scenarios,
     options_of_the_pass,
@@ -1492,6 +1493,7 @@ class ImpactModel:
         weights: str | ArrayLike | None = None,
         subset: str | ArrayLike | None = None,
         average: bool | None = None,
+        executor: Executor | None = None,
     ) -> xr.DataTree:
         """Effect of an intervention against a baseline, draw by draw, with the same noise.
 
@@ -1522,6 +1524,7 @@ class ImpactModel:
             average: Whether to average over the rows; by default, if ``by``, ``weights`` or
                 ``subset`` are given, or the contrast is not the difference. With False, such a
                 contrast is taken row by row, of sites with expected values.
+            executor: As in :meth:`predict`, for scenarios given by their arguments.
 
         Returns:
             The effect by site in the predictive group, and the posterior. An average has the groups
@@ -1557,6 +1560,8 @@ class ImpactModel:
         outputs = output_baseline, output_intervention
         check_can_compute("estimate_effect")
         args = args_baseline, args_intervention
+        if executor is not None:
+            args = tuple(each and {"executor": executor, **each} for each in args)
         moment = self._moment()
         if any(output is None for output in outputs):
             moment.fitted("estimate_effect", self._running)
@@ -2485,7 +2490,7 @@ class ImpactModel:
             engine=engine,
             **options,
         )
-        return replace(request, attrs={**request.attrs, **attrs})
+        return replace(request, attrs={**request.attrs, **attrs}, kept_rows=kept)
 
     def _fitted_kernel(self, trained: Trained, group: Group) -> FittedKernel:
         """Return the kernel with its draws, unless a call draws from the prior."""
@@ -2590,6 +2595,7 @@ class ImpactModel:
             ]
             check_same_scale(*(request.output_scale for request in requests))
             check_same_groups(*(request.reduce for request in requests))
+            check_same_kept([request.kept_rows for request in requests])
             requests[1] = kind.in_one_pass(requests[1])
             return kind.named(self._predictor.effect(*requests), requests[1].group)
 
@@ -2629,6 +2635,7 @@ class ImpactModel:
             self._scenario({**call, "rng_key": key, "reduce": reduce}, moment)
             for call, reduce in zip(calls, reduces, strict=True)
         ]
+        check_same_kept([request.kept_rows for request in requests])
         return [self._predictor.predict(replace(one, combine=combine)) for one in requests]
 
     def _scenario(self, args: CallArguments, moment: Moment) -> Request:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import jax
+import numpy as np
 import xarray as xr
 
 from aimz_lab.data import as_typed_key
 from aimz_lab.data.options import check_flag, check_mapping
 from aimz_lab.effects.contrasts import check_is_tree, shared_group
-from aimz_lab.errors import ArgumentError, CallError
+from aimz_lab.errors import ArgumentError, CallError, DataError
 from aimz_lab.predictive.reducers import ReduceSpec
 from aimz_lab.types import shown
 
@@ -23,6 +24,7 @@ _CALL_OPTIONS = {
     "by",
     "coords",
     "dims",
+    "executor",
     "output_dir",
     "progress",
     "reduce",
@@ -113,6 +115,26 @@ def options_of_the_pass(
                 raise ArgumentError(msg)
             found[name] = args[name]
     return found
+
+
+def check_same_kept(kept: Sequence[np.ndarray | None]) -> None:
+    """Check that tables leave out the same rows: an effect compares row by row.
+
+    Args:
+        kept: By scenario, positions of the rows of its table that were kept; ``None`` for all.
+
+    Raises:
+        DataError: If a row is left out of one scenario and not of another.
+    """
+    first, *others = kept
+    for other in others:
+        if (other is None) != (first is None) or not np.array_equal(other, first):
+            msg = (
+                "Missing values leave other rows out of one scenario than of another, so that "
+                "different rows would be compared. Fill them, or leave the same rows out of both "
+                "tables beforehand: df.dropna()."
+            )
+            raise DataError(msg)
 
 
 def _same(one: object, other: object) -> bool:

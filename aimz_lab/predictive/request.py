@@ -80,6 +80,7 @@ class Request:
         coords: Labels of dimensions, by dimension.
         devices: The devices to use; ``None`` for all local ones.
         engine: Makes what carries out the call; ``None`` for this process.
+        kept_rows: Positions of the rows of a table that were kept; ``None`` for all.
         trained: Schema of the training data, or ``None``.
         trained_sites: Sites of the kernel in training, which may have others than this call.
         observed: The observed output, if known; rows first.
@@ -120,6 +121,7 @@ class Request:
     coords: Coords = field(default_factory=dict)
     devices: tuple[jax.Device, ...] | None = None
     engine: Callable | None = None
+    kept_rows: np.ndarray | None = None
     trained: InputSchema | None = None
     trained_sites: tuple[str, ...] = ()
     observed: Shaped[jax.Array | np.ndarray, "row ..."] | None = None

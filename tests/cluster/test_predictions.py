@@ -314,3 +314,11 @@ def test_an_interrupt_waits_until_no_worker_writes(im, threads, tmp_path):
     assert len(begun) > 1
     assert all(future.done() for future in begun)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.filterwarnings("ignore::aimz_lab.errors.OutputWarning")
+@pytest.mark.parametrize("by", [None, np.arange(N_ROWS) % 3])
+def test_effects_are_the_same(im, threads, by):
+    sides = [{"X": rows, "rng_key": KEY, "batch_size": 256} for rows in (X, X + 1)]
+    options = {"args_baseline": sides[0], "args_intervention": sides[1], "by": by}
+    check_same(im.estimate_effect(**options, executor=threads), im.estimate_effect(**options))

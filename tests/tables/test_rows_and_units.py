@@ -244,3 +244,20 @@ def test_held_out_tables_say_what_is_wrong(table):
     ):
         with pytest.raises(error, match=said):
             im.fit(table, validation=held_out, progress=False)
+
+
+@pytest.mark.filterwarnings("ignore:1 of 60 rows")
+def test_scenarios_that_leave_out_different_rows_are_not_compared(table):
+    im = model(spec=TableSpec(features="scale(age)", pay="scale(pay)", missing="drop"))
+    untold = table.set_axis([0] * N)  # its labels tell no row from another
+    im.fit(untold, epochs=2, num_samples=5, progress=False)
+    one, other = (
+        untold.assign(age=untold.age.where(np.arange(N) != row) + shift)
+        for row, shift in ((3, 0), (7, 1))
+    )
+    with pytest.raises(DataError, match="Missing values leave other rows out"):
+        im.estimate_effect(one, other)
+    with pytest.raises(DataError, match="Missing values leave other rows out"):
+        im.decide({"one": one, "other": untold})
+    same = im.estimate_effect(one, one.assign(age=one.age + 1))
+    assert same.posterior_predictive.pay.sizes["row"] == N - 1
