@@ -1064,6 +1064,7 @@ class ImpactModel:
         dims: Mapping[str, Sequence[str]] | None = None,
         coords: Coords | None = None,
         progress: bool = True,
+        executor: Executor | None = None,
         output_scale: OutputScale = "outcome",
         allow_nonfinite: bool = False,
         by_row: Iterable[str] = (),
@@ -1090,6 +1091,7 @@ class ImpactModel:
             dims: As in :meth:`predict`.
             coords: As in :meth:`predict`.
             progress: As in :meth:`predict`.
+            executor: As in :meth:`predict`.
             output_scale: As in :meth:`predict`.
             allow_nonfinite: As in :meth:`predict`.
             by_row: As in :meth:`predict`.
@@ -1127,6 +1129,7 @@ class ImpactModel:
             dims=dims,
             coords=coords,
             progress=progress,
+            executor=executor,
             output_scale=output_scale,
             allow_nonfinite=allow_nonfinite,
             by_row=by_row,

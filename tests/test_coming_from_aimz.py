@@ -170,6 +170,7 @@ def test_the_aliases_pass_all_arguments_on(im, tmp_path):
         dims={"slope": ["feature"]},
         coords={"feature": ["a", "b"]},
         progress=False,
+        executor=None,
         allow_nonfinite=False,
         by_row=(),
         shared=(),

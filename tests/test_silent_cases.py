@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ from numpyro import handlers
 from numpyro.infer import MCMC, NUTS, SVI, Trace_ELBO
 from numpyro.infer.autoguide import AutoNormal
 
-from aimz_lab import ArrayDataset, ArrayLoader, ImpactModel, lab
+from aimz_lab import ArrayDataset, ArrayLoader, Callback, ImpactModel, lab
 from aimz_lab.errors import (
     ArgumentError,
     DataTypeError,
@@ -169,13 +170,24 @@ def test_a_tree_of_draws_is_no_dict(im):
     model().set_posterior_sample(draws)
 
 
+class HeldAtItsBeginning(Callback):
+    """Lets no step be reported before a test says so."""
+
+    def __init__(self):
+        self.go_on = threading.Event()
+
+    def on_fit_begin(self, run):
+        self.go_on.wait(60)
+
+
 def test_the_first_fit_in_the_background_is_waited_for():
-    im = model()
-    handle = im.fit(X, Y, epochs=100_000, blocking=False, **QUIET)
+    im, held = model(), HeldAtItsBeginning()
+    handle = im.fit(X, Y, epochs=100_000, blocking=False, callbacks=[held], **QUIET)
     try:
-        with pytest.raises(NotFittedError, match=r"first fit has not come to its end.*wait\(\)"):
+        with pytest.raises(NotFittedError, match="has not reported its first steps yet"):
             im.predict(X, **QUIET)
     finally:
+        held.go_on.set()
         handle.stop()
         handle.wait()
     im.predict(X, store="memory", **QUIET)

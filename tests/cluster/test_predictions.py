@@ -147,7 +147,10 @@ def test_rows_that_depend_on_one_another_stay_together(threads):
     im = model_of(walk, steps=np.random.default_rng(3).normal(size=(12, 50)).astype(np.float32))
     rows = X[:50]
     options = {"rng_key": KEY, "shard_axis": "draw", "progress": False}
-    check_same(im.predict(rows, executor=threads, **options), im.predict(rows, **options))
+    expected = im.predict(rows, **options)
+    check_same(im.predict(rows, executor=threads, **options), expected)
+    by_another_name = im.sample_posterior_predictive(rows, executor=threads, **options)
+    check_same(by_another_name, expected)
 
 
 def test_what_workers_find_wrong_is_said_here(im, threads):
