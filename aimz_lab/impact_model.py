@@ -1976,7 +1976,7 @@ class ImpactModel:
         Example:
             >>> report = im.check(X, y, batch_size=20, epochs=100)
             >>> report["scaling"].text
-            'in the ELBO, rows x N / B = 2'
+            'in the ELBO, each batch stands for all rows (weight 2)'
         """
         self._own_keywords.check(type(self).check, locals())
         check_can_compute("check")

@@ -159,7 +159,7 @@ def tipping_points(
 
     Example:
         >>> tipping_points(3.9, 1.8, strengths=[4.0, 8.0]).round(2).to_numpy().tolist()
-        [[117.0, 2.45], [13.32, 2.03]]
+        [[117.0, 2.45], [6.66, 2.03]]
     """
     if isinstance(effect, xr.DataTree | xr.Dataset):
         kind, draws = average_draws(effect, site)
