@@ -64,7 +64,7 @@ def test_a_fit_without_faults_is_green(good):
     assert good.level == "green", good
     assert good.ok
     good.raise_if_bad()
-    assert "N / B = 8" in good["scaling"].text
+    assert "stands for all rows (weight 8)" in good["scaling"].text
     assert good["rows"].text.endswith("its program proves")
     assert good["prior"].level == good["columns"].level == "green"
     assert good["forecast"].text in good._repr_html_()
