@@ -57,7 +57,8 @@ class Overlap:
     @property
     def ok(self) -> bool:
         """Whether few rows are outside, and few propensities extreme."""
-        return self.outside.mean() <= FEW_OUTSIDE and (self.extreme or 0.0) <= FEW_EXTREME
+        few_outside = self.outside.mean() <= FEW_OUTSIDE
+        return bool(few_outside and (self.extreme or 0.0) <= FEW_EXTREME)
 
     @property
     def text(self) -> str:

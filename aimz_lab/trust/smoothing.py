@@ -38,7 +38,7 @@ def trusted_k(n_draws: int) -> float:
         >>> round(trusted_k(1000), 3), trusted_k(10_000)
         (0.667, 0.7)
     """
-    return min(1 - 1 / np.log10(n_draws), 0.7)
+    return float(min(1 - 1 / np.log10(n_draws), 0.7))
 
 
 @dataclass(frozen=True)

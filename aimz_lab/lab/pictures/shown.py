@@ -32,6 +32,7 @@ def show_figure(figure: Figure, alt: str) -> None:
         DataTypeError: If ``figure`` is no figure of matplotlib.
 
     Example:
+        >>> from aimz_lab.lab import loss_figure
         >>> show_figure(loss_figure(im.last_run), "The loss falls, and levels off.")
     """
     check_text("alt", alt)
