@@ -1780,6 +1780,8 @@ class ImpactModel:
             DataError: If the data does not fit together.
 
         Example:
+            >>> import numpyro
+            >>> from numpyro import distributions as dist
             >>> from numpyro.infer import SVI, Trace_ELBO
             >>> from numpyro.infer.autoguide import AutoNormal
             >>> def of_treatment(X, treated, y=None):
