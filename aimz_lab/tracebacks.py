@@ -8,6 +8,8 @@ import types
 import warnings
 from collections.abc import Collection, Iterable, Iterator
 
+from aimz_lab.notices import show_as_notices
+
 FULL = "AIMZ_LAB_FULL_TRACEBACKS"
 """Environment variable that keeps tracebacks whole, for those who look inside this package."""
 
@@ -76,6 +78,7 @@ def warn(message: str, category: type[Warning]) -> None:
         message: The warning.
         category: Its class.
     """
+    show_as_notices()
     frame, level = sys._getframe(1), 2
     while frame is not None and _module(frame) in _INSIDE:
         frame, level = frame.f_back, level + 1

@@ -1,0 +1,71 @@
+"""Warnings in a notebook are notices in the cell's output; elsewhere they stay Python's."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import warnings
+from types import SimpleNamespace
+
+import pytest
+
+from aimz_lab.errors import FitWarning
+from aimz_lab.notices import show_as_notices
+from aimz_lab.tracebacks import warn
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """What a notebook shows."""
+    found = []
+    ipython = SimpleNamespace(
+        get_ipython=lambda: SimpleNamespace(kernel=object()),
+        display=SimpleNamespace(display=lambda bundle, raw: found.append(bundle)),
+    )
+    monkeypatch.setitem(sys.modules, "IPython", ipython)
+    return found
+
+
+IN_A_NOTEBOOK = """
+import sys, warnings
+from types import SimpleNamespace
+from aimz_lab.errors import FitWarning
+from aimz_lab.tracebacks import warn
+
+sys.modules["IPython"] = SimpleNamespace(
+    get_ipython=lambda: SimpleNamespace(kernel=object()),
+    display=SimpleNamespace(display=lambda bundle, raw: print(bundle)),
+)
+warn("the loss <b> still fell", FitWarning)
+warnings.warn("another package's")
+"""
+
+
+def test_a_notice_is_escaped_and_no_error():
+    """In a process of its own, as pytest records all warnings of this one."""
+    done = subprocess.run(
+        [sys.executable, "-c", IN_A_NOTEBOOK], capture_output=True, text=True, check=True
+    )
+    notice = ast.literal_eval(done.stdout.strip())
+    assert notice["text/plain"] == "FitWarning: the loss <b> still fell"
+    assert "FitWarning: the loss &lt;b&gt; still fell" in notice["text/html"]
+    assert "another package's" in done.stderr
+    assert "still fell" not in done.stderr
+
+
+def test_warnings_that_are_recorded_or_errors_stay_so(shown):
+    with pytest.warns(FitWarning, match="recorded"):
+        warn("recorded", FitWarning)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(FitWarning):
+            warn("raised", FitWarning)
+    assert shown == []
+
+
+def test_outside_of_a_notebook_nothing_changes(monkeypatch):
+    monkeypatch.delitem(sys.modules, "IPython", raising=False)
+    before = warnings.showwarning
+    show_as_notices()
+    assert warnings.showwarning is before
