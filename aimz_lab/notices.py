@@ -6,7 +6,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from html import escape
-from typing import Any
+from typing import IO, Any
 
 _OURS = "aimz_lab.errors"
 _STYLE = "font-size:13px;margin:4px 0;padding-left:8px;border-left:3px solid #c08400"
@@ -30,12 +30,12 @@ class Notices:
         category: type[Warning],
         filename: str,
         lineno: int,
-        *where: Any,
-        **more: Any,
+        file: IO[str] | None = None,
+        line: str | None = None,
     ) -> None:
         """Show one; the arguments are those of ``warnings.showwarning``."""
-        if where or more.get("file") is not None or category.__module__ != _OURS:
-            self._before(message, category, filename, lineno, *where, **more)
+        if file is not None or category.__module__ != _OURS:
+            self._before(message, category, filename, lineno, file, line)
             return
         text = f"{category.__name__}: {message}"
         notice = f'<div style="{_STYLE}">{escape(text)}</div>'
