@@ -176,7 +176,7 @@ class HeldAtItsBeginning(Callback):
     def __init__(self):
         self.go_on = threading.Event()
 
-    def on_fit_begin(self, run):
+    def on_epoch_begin(self, run, epoch):
         self.go_on.wait(60)
 
 

@@ -85,10 +85,13 @@ def test_bands_are_those_of_arviz():
     values = np.random.default_rng(2).uniform(size=80)
     found = uniformity(values, prob=0.95)
     points, ecdf, lower, upper = ecdf_pit(values, 0.95, 500)
-    np.testing.assert_allclose(found.expected, points)
-    np.testing.assert_allclose(found.ecdf, ecdf)
-    np.testing.assert_allclose(found.lower, lower, atol=0.03)
-    np.testing.assert_allclose(found.upper, upper, atol=0.03)
+    # Newer releases leave out both ends, where nothing is uncertain.
+    ours = np.isin(found.expected.round(9), np.round(points, 9))
+    theirs = np.isin(np.round(points, 9), found.expected.round(9))
+    assert ours.sum() == theirs.sum() >= 79
+    np.testing.assert_allclose(found.ecdf[ours], ecdf[theirs])
+    np.testing.assert_allclose(found.lower[ours], lower[theirs], atol=0.03)
+    np.testing.assert_allclose(found.upper[ours], upper[theirs], atol=0.03)
 
 
 def test_values_that_are_not_uniform_leave_the_band():
