@@ -584,7 +584,7 @@ def test_autolog_logs_model_signature_and_example():
     (run,), (logged,) = runs(), mlflow.search_logged_models(output_format="list")
     assert (logged.source_run_id, logged.status) == (run.info.run_id, "READY")
     assert logged.params["num_samples"] == "6"
-    assert [metric.key for metric in logged.metrics] == ["loss"]
+    assert [metric.key for metric in logged.metrics] == ["learning_rate", "loss"]
     assert not run.inputs.dataset_inputs
     served = flavor.load_pyfunc(logged.model_uri, allow_pickle=True)
     assert served.metadata.signature.inputs.input_names() == ["a", "b", "group"]
