@@ -99,7 +99,7 @@ def check_same(got, expected):
         {"intervention": {"treated": np.arange(N_ROWS) % 2}},
         {"condition": {"shift": 3.0}, "held": "keep"},
     ],
-    ids=str,
+    ids=["store", "memory", "reduce", "draw", "sites", "no-rows", "do", "condition"],
 )
 @pytest.mark.filterwarnings("ignore::aimz_lab.errors.OutputWarning")
 def test_every_kind_of_prediction_is_the_same(im, threads, options):
