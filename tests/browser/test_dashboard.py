@@ -182,7 +182,7 @@ print("RESULT", json.dumps(told))
     stop.click()
     picture = nb.cell(1).locator("img")
     picture.wait_for()
-    assert nb.dashboard().count() == 0
+    wait_until(lambda: nb.dashboard().count() == 0, nb.page)  # a dock goes a moment later
     assert "Stop was clicked" in picture.get_attribute("alt")
     wait_until(lambda: listed.count() == 0, nb.page)  # nothing goes on any more
     for cell in nb.save().cells[1:4]:

@@ -54,8 +54,9 @@ async ({esm, css, traits, shadow, attributes}) => {
   const url = URL.createObjectURL(new Blob([esm], { type: "text/javascript" }));
   const module = await import(url);
   const widget = typeof module.default === "function" ? await module.default() : module.default;
-  await widget.initialize?.({ model, experimental: {} });
-  window.cleanup = await widget.render({ model, el, experimental: {} });
+  const forget = await widget.initialize?.({ model, experimental: {} });
+  const leave = await widget.render({ model, el, experimental: {} });
+  window.cleanup = () => { leave?.(); forget?.(); };
 }
 """
 PAGE = """<!doctype html><meta charset="utf-8"><body><div id="place"></div></body>"""

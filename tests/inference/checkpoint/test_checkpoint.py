@@ -256,7 +256,7 @@ def test_other_data_is_named(saved, rows, difference):
 def test_another_model_is_named(saved, other, difference):
     im = other()
     with pytest.raises(CheckpointError, match=difference):
-        im.fit(X, Y, batch_size=20, progress=False, resume=saved)
+        im.fit(X, Y, batch_size=20, epochs=4, progress=False, resume=saved)
     assert im._vi_state is None
 
 

@@ -62,6 +62,7 @@ class Kernel:
             message = self.client.get_iopub_msg(timeout=200)
             content = message["content"]
             printed += content.get("text", "") + content.get("ename", "")
+            printed += content.get("data", {}).get("text/plain", "")
             if stop_after and stop_after in printed:
                 self.manager.interrupt_kernel()
                 stop_after = None

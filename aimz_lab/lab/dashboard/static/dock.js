@@ -24,6 +24,8 @@ function isClosed({ widget_manager: manager }) {
   return Boolean(manager?.isDisposed) || manager?.context === null || Boolean(manager?.context?.isDisposed);
 }
 
+const ENDS = ["comm:close", "comm_live_update"];
+
 /** Keeps the controls of a run on the page; `makeView` draws them into an element. */
 export class Dock {
   constructor(model, makeView) {
@@ -32,12 +34,11 @@ export class Dock {
     this.missed = 0;
     this.lost = false;
     this.checking = setInterval(() => this.check(), CHECK_MS);
-    for (const event of ["comm:close", "comm_live_update"]) {
-      model.on(event, () => {
-        this.lost = true;
-        this.remove();
-      });
-    }
+    this.lose = () => {
+      this.lost = true;
+      this.remove();
+    };
+    for (const event of ENDS) model.on(event, this.lose);
   }
 
   check() {
@@ -80,6 +81,7 @@ export class Dock {
 
   remove() {
     clearInterval(this.checking);
+    for (const event of ENDS) this.model.off(event, this.lose);
     this.close();
   }
 }
