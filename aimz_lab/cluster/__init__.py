@@ -1,7 +1,8 @@
 """Work on many processes and machines, by engines that exist: Dask, ``concurrent.futures``.
 
-In: a call, cut into parts of rows or draws, and an executor. Out: the same result, bit for bit, as
-from one process on machines of the same kind. Nothing is imported by who does not use it.
+In: a call, cut into parts of rows or draws, and an executor. Out: the draws of one process, bit for
+bit on machines of the same kind, and sums over rows up to rounding. Nothing of it is imported by
+those who do not use it.
 """
 
 from __future__ import annotations

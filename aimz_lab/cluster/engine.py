@@ -86,7 +86,7 @@ class ClusterEngine(Engine):
         size = self._part_rows(reduced=reduction is not None)
         regions = None
         if isinstance(sink, StoreSink) and (total := self._total_rows()) is not None:
-            regions, _ = sink.reserve(self._shapes(sink), total)
+            regions = sink.reserve(self._shapes(sink), total)
         call = self._call_for_workers(drawn, reduction and reduction.empty(), regions)
         results = self._computed(call, self._row_parts(size), self._total_rows(), "row")
         with closing(results):
@@ -238,6 +238,7 @@ def _side(scenario: Scenario, *, with_rows: bool) -> Side:
         coords={},
         devices=None,
         engine=None,
+        kept_rows=None,
         trained=None,
         observed=None,
         constant={},

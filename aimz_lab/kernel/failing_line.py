@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import dis
-import functools
 import linecache
 import re
 import sys
@@ -18,7 +17,7 @@ import jax
 import numpy as np
 from numpyro import handlers
 
-from aimz_lab.kernel.read_code import is_library
+from aimz_lab.kernel.read_code import functions_of, is_library
 
 _MOST_LINES, _MOST_LETTERS = 4, 160
 _RECORDED = ("sample", "param", "deterministic")
@@ -86,24 +85,7 @@ class FailingLine:
 
 def own_code(function: Callable | None) -> set[types.CodeType]:
     """Return the code of a kernel: through handlers, partials, methods and decorators."""
-    found: set[types.CodeType] = set()
-    seen: set[int] = set()
-    waiting: list[Any] = [function]
-    while waiting:
-        one = waiting.pop()
-        if one is None or id(one) in seen:
-            continue
-        seen.add(id(one))
-        if isinstance(one, functools.partial):
-            waiting.append(one.func)
-        elif isinstance(one, types.MethodType):
-            waiting.append(one.__func__)
-        elif isinstance(one, types.FunctionType):
-            found.add(one.__code__)
-            waiting.append(getattr(one, "__wrapped__", None))
-        else:
-            waiting += [getattr(one, "__wrapped__", None), getattr(one, "fn", None)]
-            waiting.append(getattr(type(one), "__call__", None))  # noqa: B004  the function itself
+    found = {getattr(one, "__func__", one).__code__ for one in functions_of(function)}
     return {code for code in found if not is_library(code.co_filename)} or found
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from aimz_lab.errors import KernelError
 from aimz_lab.kernel.failing_line import own_code
-from aimz_lab.kernel.read_code import contents_of, is_library, names_in
+from aimz_lab.kernel.read_code import contents_of, functions_of, is_library, names_in
 from aimz_lab.types import callable_name
 
 _MAKERS = {"default_rng", "RandomState"}
@@ -78,7 +78,8 @@ class HiddenDraws:
 def _functions_of(kernel: Callable) -> Iterator[types.FunctionType]:
     """The kernel's functions, and those of the user's that they name."""
     roots = own_code(kernel)
-    waiting = [f for f in _roots(kernel) if f.__code__ in roots]
+    own = (getattr(one, "__func__", one) for one in functions_of(kernel))
+    waiting = [function for function in own if function.__code__ in roots]
     seen: set[types.CodeType] = set()
     while waiting and len(seen) < _MOST_FUNCTIONS:
         function = waiting.pop()
@@ -92,21 +93,6 @@ def _functions_of(kernel: Callable) -> Iterator[types.FunctionType]:
             for value in values
             if isinstance(value, types.FunctionType) and not is_library(value.__code__.co_filename)
         ]
-
-
-def _roots(kernel: Any) -> Iterator[types.FunctionType]:
-    seen: set[int] = set()
-    waiting = [kernel]
-    while waiting:
-        one = waiting.pop()
-        if one is None or id(one) in seen:
-            continue
-        seen.add(id(one))
-        if isinstance(one, types.FunctionType):
-            yield one
-        waiting += [getattr(one, name, None) for name in ("func", "__func__", "__wrapped__", "fn")]
-        if not isinstance(one, (type, types.FunctionType, types.BuiltinFunctionType)):
-            waiting.append(getattr(type(one), "__call__", None))  # noqa: B004  the function itself
 
 
 def _values_read(function: types.FunctionType) -> Iterator[tuple[str, Any]]:

@@ -8,7 +8,7 @@ import os
 import sys
 import sysconfig
 import types
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,35 @@ def package_of(function: Callable) -> str | None:
     if not isinstance(function, types.FunctionType):
         return None
     return str(function.__module__).partition(".")[0]
+
+
+def functions_of(kernel: Any) -> Iterator[types.FunctionType | types.MethodType]:
+    """Yield the functions that a kernel runs: through handlers, partials, methods and decorators.
+
+    Args:
+        kernel: A function, or an object that can be called; ``None`` has none.
+
+    Example:
+        >>> def kernel(X): ...
+        >>> [found is kernel for found in functions_of(functools.partial(kernel, X=1))]
+        [True]
+    """
+    seen: set[int] = set()
+    waiting = [kernel]
+    while waiting:
+        one = waiting.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        if isinstance(one, functools.partial):
+            waiting.append(one.func)
+        elif isinstance(one, types.FunctionType | types.MethodType):
+            yield one
+            waiting.append(getattr(one, "__wrapped__", None))
+        elif (inner := getattr(one, "__wrapped__", None) or getattr(one, "fn", None)) is not None:
+            waiting.append(inner)
+        elif isinstance(call := getattr(one, "__call__", None), types.MethodType):  # noqa: B004
+            yield call
 
 
 @functools.lru_cache(maxsize=4096)

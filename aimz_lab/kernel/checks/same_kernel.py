@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -12,6 +11,7 @@ import numpy as np
 
 from aimz_lab.errors import InferenceError
 from aimz_lab.kernel.failing_line import place_of
+from aimz_lab.kernel.read_code import functions_of
 from aimz_lab.types import callable_name
 
 
@@ -47,30 +47,10 @@ def check_same_kernel(kernel: Callable, others: dict[str, Callable | None]) -> N
 def _is_same(one: Any, other: Any, depth: int = 0) -> bool:
     if one is other:
         return True
-    ones, others = list(_functions(one)), list(_functions(other))
+    ones, others = list(functions_of(one)), list(functions_of(other))
     if not ones or not others:
         return True  # nothing is known of it
     return any(_is_same_function(f, g, depth) for f in ones for g in others)
-
-
-def _functions(function: Any) -> Iterator[types.FunctionType | types.MethodType]:
-    """The functions that a kernel runs: through handlers, partials and decorators."""
-    seen: set[int] = set()
-    waiting = [function]
-    while waiting:
-        one = waiting.pop()
-        if one is None or id(one) in seen:
-            continue
-        seen.add(id(one))
-        if isinstance(one, functools.partial):
-            waiting.append(one.func)
-        elif isinstance(one, types.FunctionType | types.MethodType):
-            yield one
-            waiting.append(getattr(one, "__wrapped__", None))
-        elif (inner := getattr(one, "__wrapped__", None) or getattr(one, "fn", None)) is not None:
-            waiting.append(inner)
-        elif isinstance(call := getattr(one, "__call__", None), types.MethodType):  # noqa: B004
-            yield call
 
 
 def _is_same_function(one: Any, other: Any, depth: int) -> bool:
@@ -102,7 +82,7 @@ def _is_equal(one: Any, other: Any, depth: int) -> bool:
     if one is other:
         return True
     if callable(one) and callable(other):
-        return bool(list(_functions(one))) and _is_same(one, other, depth)
+        return bool(list(functions_of(one))) and _is_same(one, other, depth)
     if isinstance(one, np.ndarray | jax.Array):
         return type(one) is type(other) and np.array_equal(one, other)
     try:
@@ -112,6 +92,6 @@ def _is_equal(one: Any, other: Any, depth: int) -> bool:
 
 
 def _described(kernel: Callable) -> str:
-    code = next((f.__code__ for f in _functions(kernel) if hasattr(f, "__code__")), None)
+    code = next((f.__code__ for f in functions_of(kernel) if hasattr(f, "__code__")), None)
     name = repr(callable_name(kernel))
     return name if code is None else f"{name} ({place_of(code)})"

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import base64
-import io
 import math
 from collections.abc import Callable, Mapping
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,16 +15,14 @@ from aimz_lab.errors import OptionalDependencyError
 from aimz_lab.inference.run.events import Run
 from aimz_lab.lab import formatting
 from aimz_lab.lab.environment import has_matplotlib
+from aimz_lab.lab.pictures import ink
 from aimz_lab.lab.record import loss_trace
 from aimz_lab.system.imports import late_import
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Read on white paper and on dark: the picture is transparent and does not know its page.
-_LINES = ("#0f7fc2", "#cc5500", "#008564", "#b2508a", "#946a12", "#5b7fb8", "#cc4437")
 _DASHES = ((), (6, 2), (2, 2), (8, 2, 2, 2))
-_TEXT = "#767676"
 _SIZE_IN, _DPI, _WIDTH = (8.2, 3.2), 130, 820
 
 _WORDS: dict[str, tuple[str, Callable[[Any], str]]] = {
@@ -99,17 +95,14 @@ class Comparison(pd.DataFrame):
     def _picture(self) -> str:
         if not has_matplotlib() or not any(map(_has_curve, self._runs.values())):
             return ""
-        buffer = io.BytesIO()
-        _losses(self._runs).savefig(buffer, format="png", transparent=True)
-        encoded = base64.b64encode(buffer.getvalue()).decode("ascii")
+        encoding = late_import("aimz_lab.lab.pictures.encoding")
+        encoded = base64.b64encode(encoding.png(_losses(self._runs))).decode("ascii")
         ends = ", ".join(
             f"{name} ends at {formatting.number(self.at['loss', name])}"
             for name, run in self._runs.items()
             if _has_curve(run)
         )
-        alt = escape(f"Losses over the steps: {ends}.", quote=True)
-        style = f"max-width:100%;width:{_WIDTH}px"
-        return f'<img src="data:image/png;base64,{encoded}" alt="{alt}" style="{style}"/>'
+        return encoding.image_tag(encoded, f"Losses over the steps: {ends}.", _WIDTH)
 
 
 def _is_missing(value: Any) -> bool:
@@ -134,22 +127,25 @@ def _losses(runs: Mapping[str, Run]) -> Figure:
     axes = figure.add_subplot(facecolor="none")
     for i, (name, run) in enumerate(drawn.items()):
         trace = loss_trace(run)
-        dashes = _DASHES[i // len(_LINES) % len(_DASHES)]
+        dashes = _DASHES[i // len(ink.LINES) % len(_DASHES)]
         marker = "o" if trace.n_steps == 1 else ""
+        values, color = trace.smooth() / (run.info.n_obs or 1), ink.LINES[i % len(ink.LINES)]
         axes.plot(
-            trace.steps, trace.smooth() / (run.info.n_obs or 1), color=_LINES[i % len(_LINES)],
+            trace.steps, values, color=color,
             linewidth=1.8, dashes=dashes or (None, None), marker=marker, label=f" {name}",
         )  # fmt: skip
     per_row = all(run.info.n_obs for run in drawn.values())
-    axes.set_xlabel("step", color=_TEXT, fontsize=8.5)
-    axes.set_ylabel("loss per row (nats)" if per_row else "loss (nats)", color=_TEXT, fontsize=8.5)
+    axes.set_xlabel("step", color=ink.TEXT, fontsize=8.5)
+    axes.set_ylabel(
+        "loss per row (nats)" if per_row else "loss (nats)", color=ink.TEXT, fontsize=8.5
+    )
     axes.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: formatting.count(value)))
-    axes.tick_params(colors=_TEXT, labelsize=8, length=0)
-    axes.grid(color=_TEXT, alpha=0.2, linewidth=0.8)
+    axes.tick_params(colors=ink.TEXT, labelsize=8, length=0)
+    axes.grid(color=ink.TEXT, alpha=0.2, linewidth=0.8)
     for spine in axes.spines.values():
         spine.set_visible(False)
     axes.set_ylim(*_limits([line.get_ydata() for line in axes.lines]))
-    layout.legend_below(axes, _TEXT)
+    layout.legend_below(axes, ink.TEXT)
     return figure
 
 

@@ -17,6 +17,7 @@ from aimz_lab.lab import environment
 from aimz_lab.lab.cache import enable_compilation_cache
 from aimz_lab.lab.callbacks import ProgressLine
 from aimz_lab.lab.dashboard import previous_runs
+from aimz_lab.lab.dashboard.clicks import obey
 from aimz_lab.lab.dashboard.contents import meta, panels_of
 from aimz_lab.lab.dashboard.rate_doubts import doubt
 from aimz_lab.lab.dashboard.view_choice import MOST_UPDATES_PER_S, ViewName, view_named
@@ -212,7 +213,7 @@ class LiveDashboard(Display):
             if is_rate and (question := doubt(run, message.get("value"))):
                 self.view.send({"kind": "doubted", "why": question})
                 return
-            _obey(run, message.get("kind"), message.get("value"))
+            obey(run.control, message.get("kind"), message.get("value"))
         except AimzLabError as error:
             self.view.send({"kind": "refused", "why": str(error)})
         else:
@@ -248,21 +249,6 @@ class LiveDashboard(Display):
 
     def _ipython_display_(self) -> None:
         self.view.display(self.run)
-
-
-def _obey(run: Run, kind: str | None, value: Any) -> None:
-    control = run.control
-    match kind:
-        case "stop":
-            control.stop("Stop was clicked")
-        case "pause":
-            control.pause()
-        case "resume":
-            control.resume()
-        case "checkpoint":
-            control.checkpoint()
-        case "learning_rate" | "sure_learning_rate":
-            control.set_learning_rate(value)
 
 
 @public

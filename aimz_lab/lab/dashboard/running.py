@@ -15,6 +15,7 @@ from aimz_lab.inference.run.live_runs import LiveRun, live_runs
 from aimz_lab.inference.run.run_words import method_words
 from aimz_lab.lab import environment, formatting
 from aimz_lab.lab.dashboard.busy_kernel import answer_reloaded_pages
+from aimz_lab.lab.dashboard.clicks import obey
 from aimz_lab.lab.dashboard.comm_routing import let_page_choose_shell
 from aimz_lab.lab.dashboard.static import module, style
 from aimz_lab.lab.dashboard.views import WIDGET_MIME
@@ -214,14 +215,7 @@ class _RunsTable:
         kind, number = message.get("kind"), message.get("value")
         live = self._listed.get(number) if isinstance(number, int) else None
         if live is not None and not live.run.finished:
-            control = live.run.control
-            match kind:
-                case "stop":
-                    control.stop("Stop was clicked")
-                case "pause":
-                    control.pause()
-                case "resume":
-                    control.resume()
+            obey(live.run.control, kind)
         self.widget.rows = self._rows()
         self.widget.send({"kind": "heard"})
         if all(one.run.finished for one in self._listed.values()):

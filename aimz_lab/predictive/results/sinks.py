@@ -168,27 +168,18 @@ class StoreSink:
         del span
         return values
 
-    def reserve(
-        self, values: Mapping[str, jax.ShapeDtypeStruct], n_rows: int
-    ) -> tuple[StoreRegions, int]:
-        """Make the arrays before anything is computed, for others to write to.
+    def reserve(self, values: Mapping[str, jax.ShapeDtypeStruct], n_rows: int) -> StoreRegions:
+        """Make the arrays before anything is computed, and return where others write to them.
 
         Args:
-            values: The sites with rows of some part, ``(S, P, ...)``.
+            values: The sites with rows of some part, ``(S, P, ...)``; chunks end where parts do.
             n_rows: Number of rows.
-
-        Returns:
-            Where to write, and the number of rows whose multiples lie between chunks.
         """
         self._n_rows = n_rows
         for name, value in values.items():
             self._arrays[name] = self._create(name, Span(1, 0, value.shape[1]), value)
-        regions = StoreRegions(
-            self._writer.address,
-            {name: array.path for name, array in self._arrays.items()},
-            self._sample_shape,
-        )
-        return regions, next(iter(values.values())).shape[1]
+        paths = {name: array.path for name, array in self._arrays.items()}
+        return StoreRegions(self._writer.address, paths, self._sample_shape)
 
     def write(self, span: Span, values: Mapping[str, np.ndarray]) -> None:
         """Hand a part to a writer; wait while all are busy.
