@@ -78,7 +78,7 @@ def frames(model_id, losses=(5.0, 4.0, 3.0)):
     if losses:
         feed(run, losses, rate=0.1)
     state = frames_of(run)
-    state["meta"]["model_id"] = model_id
+    state["meta"] |= {"model_id": model_id, "number": 2}
 
     def plain(value):
         if isinstance(value, bytes):
@@ -148,6 +148,7 @@ def test_a_run_without_a_view_keeps_its_buttons_in_a_corner(page):
     page.evaluate("() => { view.remove(); view.el.remove() }")
     page.clock.run_for(3000)
     assert not dock.locator("canvas").is_visible()
+    assert dock.get_by_text("kernel · run 2").is_visible()
     dock.get_by_role("button", name="Show").click()
     assert dock.locator("canvas").is_visible()
     dock.get_by_role("button", name="Stop").click()

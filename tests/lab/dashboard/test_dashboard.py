@@ -47,6 +47,7 @@ def test_first_frame_has_everything_and_comes_before_the_first_step(screen):
     [first] = screen.frames
     assert first["meta"] == {
         "model": "kernel",
+        "number": None,
         "method": "SVI with AutoNormal",
         "n_obs": 50,
         "batch_size": 10,

@@ -379,7 +379,8 @@ class View {
 
   drawMeta() {
     const meta = this.model.get("meta");
-    setText(this.title, meta.model);
+    // Runs of one kernel have one name; away from their cells a number tells them apart.
+    setText(this.title, this.docked && meta.number ? `${meta.model} · run ${meta.number}` : meta.model);
     const isSampling = Boolean(meta.is_sampling);
     setText(this.method, [meta.method, meta.n_obs && `${count(meta.n_obs)} rows`,
       !isSampling && meta.batch_size && `batches of ${count(meta.batch_size)}`, meta.scaled].filter(Boolean).join(" · "));
