@@ -26,7 +26,7 @@ from aimz_lab.lab.dashboard.dashboard import LiveDashboard, default_display
 from aimz_lab.lab.dashboard.replay import show
 from aimz_lab.lab.dashboard.running import RunningRuns, running
 from aimz_lab.lab.explorers.explorer import Explorer
-from aimz_lab.lab.explorers.prior import PriorExplorer, explore_prior
+from aimz_lab.lab.explorers.prior import explore_prior
 from aimz_lab.lab.monitor import Watch, monitor
 from aimz_lab.lab.pictures.effect_plots import plot_effect
 from aimz_lab.lab.pictures.figures import loss_figure
@@ -52,7 +52,6 @@ __all__ = [
     "MLflowLogger",
     "ModelCheckpoint",
     "ParamDrift",
-    "PriorExplorer",
     "ProgressLine",
     "ReduceLROnPlateau",
     "RunningRuns",

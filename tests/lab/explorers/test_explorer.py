@@ -18,7 +18,7 @@ ipywidgets = pytest.importorskip("ipywidgets")
 X = np.linspace(0.0, 1.0, 20)
 
 
-def squares(answer=None, **options):
+def squares(answer=None):
     """An explorer of squares, which refuses sevens."""
     controls = {
         "n": ipywidgets.IntSlider(2, 0, 10, description="n"),
@@ -35,7 +35,7 @@ def squares(answer=None, **options):
     def code(values):
         return f"{values['n']} ** {values['power']}"
 
-    return Explorer(controls, answer or usual, code, **options)
+    return Explorer(controls, answer or usual, code)
 
 
 def test_set_moves_controls_and_waits_for_the_answer():
@@ -113,11 +113,15 @@ def test_a_pinned_answer_is_handed_to_the_next_ones():
         pinned.append(values["pinned"])
         return View()
 
-    one = squares(answer, pins=True)
+    control = ipywidgets.IntSlider(2, 0, 10, description="n")
+    one = Explorer(
+        {"n": control}, answer, str, title="Numbers", groups={"Heading": ["n"]}, pins=True
+    )
     one.pin()
     one.set(n=5)
     one.unpin()
-    assert pinned == [None, {"n": 2, "power": 2.0}, {"n": 2, "power": 2.0}, None]
+    assert pinned == [None, {"n": 2}, {"n": 2}, None]
+    assert repr(one) == "Numbers"
     with pytest.raises(ArgumentError, match="keeps no answer"):
         squares().pin()
 

@@ -260,9 +260,15 @@ def test_further_arguments_and_the_key_reach_the_kernel():
         a = numpyro.sample("a", dist.Normal(0.0, 1.0))
         numpyro.sample("y", dist.Normal(a * w * num_samples, 0.001), obs=y)
 
-    given = {"rng_key": jax.random.key(3), "kernel_kwargs": {"num_samples": 2.0}}
-    given |= {"num_samples": 4000, "possible": (-6, 6)}
-    found = explore_prior(model(scaled), X, w=np.full(40, 3.0, "float32"), **given).table()
+    found = explore_prior(
+        model(scaled),
+        X,
+        possible=(-6, 6),
+        num_samples=4000,
+        rng_key=jax.random.key(3),
+        kernel_kwargs={"num_samples": 2.0},
+        w=np.full(40, 3.0, "float32"),
+    ).table()
     assert found.loc["y", "sd"] == pytest.approx(6 * found.loc["a", "sd"], rel=1e-2)
     assert found.loc["y", "impossible"] == pytest.approx(0.3173, abs=0.02)  # beyond one sd
 
