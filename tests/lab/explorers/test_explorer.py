@@ -97,6 +97,18 @@ def test_changes_while_it_computes_wait_as_one_and_none_overtakes():
     assert asked == [2, 1, 5]
 
 
+def test_an_error_of_the_code_is_a_problem_too_and_the_next_answer_comes():
+    control = ipywidgets.IntSlider(2, 0, 10, description="n")
+    one = Explorer(
+        {"n": control}, lambda v: View(sentences=[str(v["n"])]), lambda v: f"{6 / v['n']}"
+    )
+    control.value = 0
+    with pytest.raises(ZeroDivisionError):
+        one.wait()
+    assert (one.view.sentences, one.code()) == (["2"], "3.0")
+    assert one.set(n=3).sentences == ["3"]
+
+
 def test_a_drag_and_a_pick_move_controls():
     one = squares()
     one.take({"kind": "drag", "name": "n", "value": 0.6})
