@@ -120,7 +120,8 @@ def row_coord(value: Any) -> RowCoord | None:
     They come from a pandas index, or from the coordinate of an xarray object's leading dimension.
     An unnamed pandas index that only counts the rows gives none. The levels of a multi-index are
     joined to one text, ``"2021, TX"``, and kept beside it. Dates with a time zone become its local
-    time, in which an hour comes twice where the clocks go back. polars objects and plain arrays have no labels.
+    time, in which an hour comes twice where the clocks go back. polars objects and plain arrays
+    have no labels.
 
     Args:
         value: Anything.
@@ -146,7 +147,7 @@ def as_coord(labels: AxisLabels | None) -> RowCoord | None:
 
 
 def _local(labels: np.ndarray, index: pd.Index | None) -> tuple[np.ndarray, str | None]:
-    """Return dates in the local time of their zone, and its name: xarray and files have no zones."""
+    """Return dates in the local time of their zone, and its name: files have no zones."""
     zone = getattr(index, "tz", None)
     return (labels, None) if zone is None else (np.asarray(index.tz_localize(None)), str(zone))
 

@@ -53,7 +53,9 @@ class EffectKind:
 
     def among(self, kept: Int[np.ndarray, " kept"] | None, n_rows: int) -> EffectKind:
         """Return this effect on the rows of a table that were kept; see :meth:`RowGroups.among`."""
-        return self if self.groups is None else replace(self, groups=self.groups.among(kept, n_rows))
+        if self.groups is None:
+            return self
+        return replace(self, groups=self.groups.among(kept, n_rows))
 
     def check_drawn(self, output: object, sites: object) -> None:
         """Refuse a contrast of single outcomes, which is not that of what is expected of them.

@@ -181,9 +181,10 @@ def test_effects_leave_out_the_labels_of_rows_without_values(dropping, table):
     alone = effect(holes, None, lambda rows: np.arange(N)[holes.age.notna()])
     np.testing.assert_allclose(named, alone, rtol=1e-5)
     nobody = holes.assign(clinic=np.where(holes.age.isna(), "zug", holes.clinic))
-    with pytest.raises(DataError, match="leave no row of clinic zug"), warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", OutputWarning)
-        im.estimate_effect(nobody, nobody, by="clinic")
+        with pytest.raises(DataError, match="leave no row of clinic zug"):
+            im.estimate_effect(nobody, nobody, by="clinic")
     with pytest.warns(OutputWarning, match="left out"):
         swept = im.sweep("bonus", [0.0, 20.0], holes, by="clinic", rng_key=KEY)
     rows = holes[holes.age.notna()]
