@@ -70,7 +70,7 @@ def test_a_prior_is_dragged_typed_and_pinned(notebook):
     nb.append(
         "print(explorer.moved['base']['scale'] > 2, len(explorer.drawn) > 2, explorer.problem)"
     )
-    assert nb.output(2, "True").strip() == "True True"
+    assert nb.output(2, "True").strip() == "True True None"
     assert {"image/png", "text/plain"} <= nb.save().cells[1].outputs[-1].data.keys()
     width = nb.page.locator(".aimz-explorer").evaluate("e => [e.scrollWidth, e.clientWidth]")
     assert width[0] <= width[1]  # all of it is read in a narrow notebook
