@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _DASHES = ((), (6, 2), (2, 2), (8, 2, 2, 2))
-_SIZE_IN, _DPI, _WIDTH = (8.2, 3.2), 130, 820
+_SIZE_IN, _DPI, _WIDTH = (7.2, 3.0), 148, 820
 
 _WORDS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "method": ("method", str),
