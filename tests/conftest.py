@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import gc
-import importlib.util
-import mmap
 import os
 import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+from tests.compiler import quick_flags
 
 # Read by the libraries when they are first imported, and inherited by the kernels and subprocesses.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -25,36 +25,17 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _compiled.name
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
-# Tracing makes garbage by the million; a tenth of a run went into looking for it so often.
-gc.set_threshold(20_000, 20, 20)
-# Tests compile a hundred times longer than they compute, so a compiler that tries less takes half
-# the time. `XLA_FLAGS= pytest ...` compiles as a user's session does. A flag that this jaxlib does
-# not know would end the process.
-QUICK_COMPILER = (
-    "--xla_cpu_use_fusion_emitters=false",
-    "--xla_backend_optimization_level=0",
-    "--xla_llvm_disable_expensive_passes=true",
-)
-
-
-def _known_flags() -> list[str]:
-    library = Path(importlib.util.find_spec("jaxlib").origin).with_name("libjax_common.so")
-    if not library.exists():
-        return []
-    with library.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
-        names = (flag.split("=")[0].removeprefix("--") for flag in QUICK_COMPILER)
-        known = [text.find(b"\0%s\0" % name.encode()) >= 0 for name in names]
-    return [flag for flag, is_known in zip(QUICK_COMPILER, known, strict=True) if is_known]
-
-
 if "XLA_FLAGS" not in os.environ:
-    os.environ["XLA_FLAGS"] = " ".join(_known_flags())
+    os.environ["XLA_FLAGS"] = quick_flags()
 
 import hypothesis
 import jax
 import numpy as np
 import pytest
 from nbmake.pytest_items import NotebookItem
+
+# Tracing makes garbage by the million; a tenth of a run went into looking for it so often.
+gc.set_threshold(20_000, 20, 20)
 
 STRICT = "raise"
 jax.config.update("jax_numpy_rank_promotion", STRICT)
