@@ -104,6 +104,7 @@ def same_draws(im, other):
     np.testing.assert_array_equal(draws_of(other), draws_of(im))
 
 
+@pytest.mark.slow
 def test_a_logged_model_comes_back_as_it_was(im, tmp_path):
     info = flavor.log_model(im, name="model", kernel_kwargs=OFFSET)
     other = flavor.load_model(info.model_uri, kernel=kernel, inference=mean_field(kernel))

@@ -252,6 +252,7 @@ def test_importance_resampling_needs_ratios_that_can_be_trusted(exact):
     assert "refused" in refused["refinement"].text
 
 
+@pytest.mark.slow
 def test_what_cannot_be_known_is_said(exact, tmp_path):
     point = trained(kernels.regression, AutoDelta, steps=200).diagnose(X, Y)
     assert point["k-hat"].level == "amber"
