@@ -115,6 +115,7 @@ def test_columns_scaling_and_prior_are_judged():
     assert "large is spread" in columns
 
 
+@pytest.mark.slow
 def test_fit_notes_columns_by_itself():
     same = np.repeat(X[:, :1], 2, axis=1)
     notes = model().fit(same, Y, progress=False, num_samples=10).last_run.notes

@@ -195,7 +195,7 @@ AWKWARD = {
 
 
 @pytest.mark.parametrize("kind", AWKWARD)
-@pytest.mark.parametrize("prob", [0.03, 0.5, 0.7, 0.9, 0.94, 0.999])
+@pytest.mark.parametrize("prob", [0.03, 0.5, 0.94, 0.999])
 def test_the_hdi_is_arvizs(kind, prob):
     draws = AWKWARD[kind]
     draws = draws.astype(np.float32) if draws.dtype.kind == "f" else draws
