@@ -1803,7 +1803,8 @@ class ImpactModel:
         on_batch, outcomes = check_flag("on_batch", on_batch), check_outcomes(outcomes)
         options = {"progress": False, **check_mapping("fit", fit, "arguments of fit by name")}
         given = {"X": X, **({} if y is None else {self.param_output: y}), **kwargs}
-        effect_of = partial(self._retrained_effect, treatment, levels, on_batch, options)
+        anew = copy.deepcopy(self)
+        effect_of = partial(anew._retrained_effect, treatment, levels, on_batch, options)
         output = outcome or self.param_output
         with self._keys.one(rng_key) as key:
             return placebo(effect_of, given, treatment, outcomes, n, key, output, prob)
@@ -2615,16 +2616,15 @@ class ImpactModel:
         given: Mapping[str, Any],
         key: jax.Array,
     ) -> np.ndarray:
-        """Train a copy from the beginning, and return draws of its average effect."""
-        anew = copy.deepcopy(self)
-        anew._trained = Trained()
+        """Train from the beginning, by the programs of the last time; return the effect's draws."""
+        self._trained = Trained()
         rows = dict(given)
         inputs, outputs = rows.pop("X"), rows.pop(self.param_output, None)
-        train = anew.fit_on_batch if on_batch else anew.fit
+        train = self.fit_on_batch if on_batch else self.fit
         train(inputs, outputs, rng_key=key, **options, **rows)
         rows["X"] = inputs
         sides = [with_treatment(rows, treatment, level) for level in levels]
-        effect = anew.estimate_effect(
+        effect = self.estimate_effect(
             args_baseline={**sides[0], "rng_key": key}, args_intervention=sides[1], average=True
         )
         return effect["posterior_predictive"][self.param_output].values.ravel()
