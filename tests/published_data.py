@@ -7,7 +7,7 @@ import numpyro
 import numpyro.distributions as dist
 import optax
 import pandas as pd
-from numpyro.infer import SVI, Trace_ELBO
+from numpyro.infer import SVI, Trace_ELBO, init_to_median
 from numpyro.infer.autoguide import AutoLaplaceApproximation
 
 from aimz_lab import ImpactModel, TableSpec
@@ -70,7 +70,8 @@ def linear_model(formula, outcome, num_steps=1500):
     def rate(step):
         return 0.5 * 0.5 ** ((step % num_steps) / num_steps * 8)
 
-    svi = SVI(linear, AutoLaplaceApproximation(linear), optax.adam(rate), Trace_ELBO())
+    guide = AutoLaplaceApproximation(linear, init_loc_fn=init_to_median)
+    svi = SVI(linear, guide, optax.adam(rate, b2=0.98), Trace_ELBO())
     table = TableSpec(X=formula, y=outcome)
     return ImpactModel(linear, jax.random.key(0), svi=svi, table=table)
 
