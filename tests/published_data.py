@@ -1,4 +1,4 @@
-"""Data with published effects: LaLonde's experiment, survey controls, and people who quit smoking."""
+"""Data with published effects: LaLonde's experiment, survey controls, people who quit smoking."""
 
 from __future__ import annotations
 

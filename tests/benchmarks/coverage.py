@@ -1,9 +1,9 @@
 """Coverage: how often 90% intervals of effects hold the truth, in worlds whose truth is known.
 
 Run by hand: ``python -m tests.benchmarks.coverage``. It prints a row for each effect of each world:
-three that are simulated, and three of real people, whose rows are drawn again with replacement. Each
-replication is a fit of the whole model by SVI, on new rows; the compiled programs of the first serve
-all. ``tests/effects/test_worlds.py`` runs the same with fewer replications.
+three that are simulated, and three of real people, whose rows are drawn again with replacement.
+Each replication is a fit of the whole model by SVI, on new rows; the compiled programs of the first
+serve all. ``tests/effects/test_coverage.py`` runs the same with fewer replications.
 """
 
 from __future__ import annotations
