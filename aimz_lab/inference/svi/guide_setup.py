@@ -140,7 +140,8 @@ def _checksum(arguments: Arguments) -> int:
     """Return a checksum of arrays and other values, with their names, shapes and types."""
     found = 0
     for path, leaf in jax.tree_util.tree_leaves_with_path(dict(sorted(arguments.items()))):
-        array = np.asarray(jax.device_get(leaf))
+        is_key = jax.dtypes.issubdtype(getattr(leaf, "dtype", object), jax.dtypes.prng_key)
+        array = np.asarray(jax.device_get(jax.random.key_data(leaf) if is_key else leaf))
         found = zlib.crc32(f"{path} {array.dtype} {array.shape}".encode(), found)
         is_plain = array.dtype.kind != "O"
         found = zlib.crc32(array.tobytes() if is_plain else repr(leaf).encode(), found)
