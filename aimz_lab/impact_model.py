@@ -1859,7 +1859,7 @@ class ImpactModel:
         posteriors (Magnusson et al. 2019). After MCMC it judges R-hat, effective draws, divergences
         and E-BFMI. Of any posterior it judges predictive p-values and calibration, and of a run
         whether its loss settled. What cannot be known (a point estimate, draws from elsewhere) is
-        said so, and is amber.
+        said so, and is amber. Of a fit in the background, its present state is judged.
 
         The target is the kernel with each row once, whatever ``scale=`` it was trained with. The
         density of all rows is summed in blocks, so that memory does not grow with them; beyond
@@ -1905,10 +1905,11 @@ class ImpactModel:
         self._own_keywords.check(type(self).diagnose, locals())
         check_can_compute("diagnose")
         options = partial(DiagnosisOptions, num_draws, batch_size, rows, refine)
-        fitted = self._fitted("diagnose")
+        moment = self._moment()
+        moment.fitted("diagnose", self._running)
         with self._keys.one(rng_key) as key, self._explained():
             model = self._examined(
-                fitted,
+                moment,
                 X,
                 y,
                 kwargs,
@@ -1921,8 +1922,8 @@ class ImpactModel:
                 shared=shared,
             )
             report = diagnose(model, options(key))
-        if self._last_run is not None:
-            self._last_run.trust = report.verdict
+        if model.run is not None:
+            model.run.trust = report.verdict
         return report
 
     def check(
@@ -2269,11 +2270,16 @@ class ImpactModel:
         return self._table.training_call(inputs, outputs, kwargs, kernel_kwargs, by_row, anew=anew)
 
     def _labelled(
-        self, posterior: Posterior, draws: Mapping[str, Shaped[Array, "draw ..."]]
+        self,
+        posterior: Posterior,
+        draws: Mapping[str, Shaped[Array, "draw ..."]],
+        moment: Moment | None = None,
     ) -> xr.DataTree:
         """Return draws of the posterior as a tree."""
-        trained = self._trained
-        named = self._table.names(trained)._asdict() if self._table is not None else {}
+        trained, table = self._trained, self._table
+        if moment is not None:
+            trained, table = moment.trained, moment.table
+        named = table.names(trained)._asdict() if table is not None else {}
         return posterior_tree(
             draws, posterior.num_chains, stats=posterior.stats, spec=trained.spec, **named
         )
@@ -2516,7 +2522,7 @@ class ImpactModel:
 
     def _examined(
         self,
-        fitted: Fitted,
+        moment: Moment,
         inputs: Any,
         outputs: Any,
         kwargs: CallArguments,
@@ -2524,7 +2530,9 @@ class ImpactModel:
         **options: Any,
     ) -> Examined:
         """Return the parts of the model that a report reads."""
-        inputs = rows_of(inputs)
+        inputs, fitted = rows_of(inputs), moment.trained.fitted
+        # A fit in the background that has no draws yet says nothing of the posterior of before.
+        run = self._last_run if self._running is None or moment.attrs else None
 
         def request(
             posterior: Posterior, group: Group, reduce: Mapping[str, Reducer] | None
@@ -2533,12 +2541,11 @@ class ImpactModel:
             if group != "log_likelihood":
                 own = {"return_sites": self.param_output, "output_scale": "model"}
             drawn = replace(fitted, posterior=posterior)
-            moment = Moment(replace(self._trained, fitted=drawn), self._table)
             return self._request(
                 inputs,
                 kwargs,
                 kernel_kwargs,
-                moment=moment,
+                moment=replace(moment, trained=replace(moment.trained, fitted=drawn)),
                 group=group,
                 reduce=reduce,
                 **own,
@@ -2549,12 +2556,12 @@ class ImpactModel:
             self._kernel,
             self._learner,
             self._inference,
-            self._trained,
+            moment.trained,
             fitted,
-            self._last_run,
+            run,
             self._predictor,
             request,
-            lambda posterior: self._labelled(posterior, posterior.draws),
+            lambda posterior: self._labelled(posterior, posterior.draws, moment),
         )
 
     def _trial_request(

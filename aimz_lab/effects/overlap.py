@@ -3,98 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
 
-from aimz_lab.data.html import html_table
 from aimz_lab.data.options import real_number
 from aimz_lab.data.tables import is_a, is_table
+from aimz_lab.effects.overlap_report import Overlap, Propensities
 from aimz_lab.effects.propensity import area_under_curve, propensities, standardised
 from aimz_lab.errors import ArgumentError, DataError
 from aimz_lab.system.imports import late_import
 from aimz_lab.types import shown
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 MOST_ROWS = 50_000
 """Most rows of a propensity regression; of more, that many at equal distances."""
-
-FEW_OUTSIDE, FEW_EXTREME = 0.02, 0.1
-"""Shares above which the overlap is bad: rows outside the trained ones, extreme propensities."""
-
-
-@dataclass(frozen=True)
-class Overlap:
-    """How far a scenario goes beyond the trained rows, and treatment beyond chance.
-
-    Attributes:
-        columns: For each column the trained range, the share of the scenario's rows outside of it
-            (of a category: with a level that was not trained on), and the difference of means in
-            trained standard deviations.
-        outside: For each row of the scenario, whether one column is outside of its range, or all
-            together are farther from the trained mean than any trained row (Mahalanobis).
-        propensity: Of each trained row (or of 50,000), the probability of the treatment given its
-            other columns; ``None`` without a treatment.
-        extreme: Share of these outside of the limits; Crump et al. (2009).
-        auc: How well the other columns tell treated from untreated rows: 0.5 not at all, 1 fully.
-        effective: Effective number of treated and of untreated rows, weighted by the inverse
-            propensity, over their number.
-        changed: The columns in which the scenario differs from the trained rows.
-    """
-
-    columns: pd.DataFrame
-    outside: Bool[np.ndarray, " row"]
-    propensity: Float[np.ndarray, " row"] | None
-    extreme: float | None
-    auc: float | None
-    effective: tuple[float, float] | None
-    changed: tuple[str, ...]
-
-    @property
-    def ok(self) -> bool:
-        """Whether few rows are outside, and few propensities extreme."""
-        few_outside = self.outside.mean() <= FEW_OUTSIDE
-        return bool(few_outside and (self.extreme or 0.0) <= FEW_EXTREME)
-
-    @property
-    def text(self) -> str:
-        """What was found, in a paragraph."""
-        share = self.outside.mean()
-        said = [f"{share:.1%} of the scenario's rows lie outside of the trained ones"]
-        worst = self.columns["outside"].idxmax()
-        if self.columns.loc[worst, "outside"] > 0:
-            said[0] += f", most for {worst!r} ({self.columns.loc[worst, 'outside']:.1%})"
-        said[0] += "."
-        if share > FEW_OUTSIDE:
-            said.append("Their effects are extrapolated: the kernel's form decides, not the data.")
-        if self.propensity is not None:
-            treated, untreated = self.effective
-            said.append(
-                f"The other columns tell treated from untreated rows with an AUC of {self.auc:.2f};"
-                f" {self.extreme:.1%} of the propensities are extreme. Weighted to be alike, the "
-                f"treated rows count as {treated:.0%} of their number, the untreated as "
-                f"{untreated:.0%}."
-            )
-            if self.extreme > FEW_EXTREME:
-                said.append(
-                    "For such rows the data has hardly a counterpart: restrict the effect to the "
-                    "others (subset=), or read it as extrapolated."
-                )
-        return " ".join(said)
-
-    def __repr__(self) -> str:
-        return f"{self.text}\n{self.columns.to_string(float_format='{:.3g}'.format)}"
-
-    def _repr_html_(self) -> str:
-        rows = [
-            [str(name), *(v if isinstance(v, str) else f"{v:.3g}" for v in row)]
-            for name, *row in self.columns.itertuples()
-        ]
-        return html_table(self.text, ["", *self.columns.columns], rows)
 
 
 def overlap(
@@ -137,7 +59,7 @@ def overlap(
     changed = tuple(name for name in trained if not _same(trained[name], scenario[name]))
     scores = _scores(trained, designs, treatment, low, high)
     frame = late_import("pandas").DataFrame.from_dict(table, orient="index")
-    return Overlap(frame, np.any(outside, axis=0), *scores, changed)
+    return Overlap(frame, np.any(outside, axis=0), scores, changed)
 
 
 def columns_of(given: Any, input_name: str, used: Set[str] | None = None) -> dict[str, np.ndarray]:
@@ -224,9 +146,9 @@ def _far(trained: np.ndarray, scenario: np.ndarray) -> np.ndarray:
 
 def _scores(
     trained: Mapping[str, np.ndarray], designs: list, treatment: str | None, low: float, high: float
-) -> tuple[Any, Any, Any, Any]:
+) -> Propensities | None:
     if treatment is None:
-        return None, None, None, None
+        return None
     if not isinstance(treatment, str) or treatment not in trained:
         msg = f"treatment={shown(treatment)} is no column; they are {', '.join(trained)}."
         raise ArgumentError(msg)
@@ -244,7 +166,7 @@ def _scores(
         float(weights.sum() ** 2 / (weights**2).sum() / len(weights))
         for weights in (1 / score[flags], 1 / (1 - score[~flags]))
     )
-    return score, extreme, area_under_curve(score, flags), effective
+    return Propensities(score, extreme, area_under_curve(score, flags), effective)
 
 
 def _same(one: np.ndarray, other: np.ndarray) -> bool:

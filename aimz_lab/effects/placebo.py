@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import numpy as np
@@ -12,63 +11,16 @@ from jax.typing import ArrayLike
 
 from aimz_lab.data import key_data, row_labels
 from aimz_lab.data.checks import check_int_from
-from aimz_lab.data.html import html_table
 from aimz_lab.data.tables import is_a, is_table
+from aimz_lab.effects.placebo_report import Placebo, chance_of
 from aimz_lab.effects.row_groups import agreeing_labels
 from aimz_lab.effects.summaries import hdi
 from aimz_lab.errors import ArgumentError, CallError, DataError
 from aimz_lab.system.imports import late_import
 from aimz_lab.types import shown
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 EffectOf = Callable[[Mapping[str, Any], jax.Array], np.ndarray]
 """Trains a model on arguments and returns the draws of its average effect."""
-
-
-@dataclass(frozen=True)
-class Placebo:
-    """Effects where there can be none, beside the real one.
-
-    Attributes:
-        table: The mean and the interval of the real effect and of each placebo.
-        kind: ``"treatment"`` or ``"outcome"``.
-        p: Share of all, the real one among them, whose mean is as far from 0 as the real one's; of
-            placebo treatments, as a permutation test (Fisher, 1935). ``None`` for outcomes.
-        covered: Share of the placebos whose interval holds 0.
-        prob: Share of the draws in the intervals.
-    """
-
-    table: pd.DataFrame
-    kind: str
-    p: float | None
-    covered: float
-    prob: float
-
-    @property
-    def text(self) -> str:
-        """What was found, in a paragraph."""
-        n = len(self.table) - 1
-        said = (
-            f"{self.covered:.0%} of the {n} placebo {self.kind}s have 0 in their {self.prob:.0%} "
-            f"interval, and {self.prob:.0%} would be right."
-        )
-        if self.p is None:
-            if self.covered == 1:
-                return f"{said} The model finds no effect where there can be none."
-            return f"{said} It finds effects where there can be none: a confounder is likely."
-        return (
-            f"{said} The real effect of {self.table.loc['real', 'mean']:.3g} is as far from 0 as "
-            f"{self.p:.0%} of all, itself included."
-        )
-
-    def __repr__(self) -> str:
-        return f"{self.text}\n{self.table.to_string(float_format='{:.4g}'.format)}"
-
-    def _repr_html_(self) -> str:
-        cells = [[str(n), *(f"{v:.4g}" for v in row)] for n, *row in self.table.itertuples()]
-        return html_table(self.text, ["", *self.table.columns], cells)
 
 
 def placebo(
@@ -107,17 +59,15 @@ def placebo(
     else:
         _value_of(given, treatment)
         names |= {name: _replaced(given, output, name, values) for name, values in outcomes.items()}
-    rows = {}
+    rows, chances = {}, {}
     for name, arguments in names.items():
         draws = effect_of(arguments, key)
         rows[name] = [draws.mean(), *hdi(draws, prob)]
+        chances[name] = chance_of(draws)
     pd = late_import("pandas")
     table = pd.DataFrame.from_dict(rows, orient="index", columns=["mean", "hdi_low", "hdi_high"])
-    sham = table.iloc[1:]
-    covered = float(((sham["hdi_low"] <= 0) & (sham["hdi_high"] >= 0)).mean())
-    far = (table["mean"].abs() >= abs(table["mean"].iloc[0])).mean()
     kind = "treatment" if outcomes is None else "outcome"
-    return Placebo(table, kind, float(far) if outcomes is None else None, covered, prob)
+    return Placebo(table, kind, chances, prob)
 
 
 def check_outcomes(outcomes: object) -> Mapping[str, ArrayLike] | None:

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from aimz_lab.effects.propensity import area_under_curve, propensities
-from aimz_lab.errors import ArgumentError, CallError, DataError
+from aimz_lab.errors import ArgumentError, CallError, DataError, TrustError
 from tests.runs import mean_field_model
 
 N = 2000
@@ -66,10 +66,13 @@ def test_treated_rows_without_a_counterpart_are_counted(im):
     extreme = ((CHANCE < 0.1) | (CHANCE > 0.9)).mean()
     assert report.extreme == pytest.approx(extreme, abs=0.05)
     assert report.auc == pytest.approx(area_under_curve(CHANCE, TREATED > 0), abs=0.01)
-    assert not report.ok
-    assert "restrict the effect" in repr(report)
+    assert report.level == report["treatment"].level == "red"
+    assert report["rows"].level != "red"
+    assert "Restrict the effect" in repr(report)
+    with pytest.raises(TrustError, match="does not cover the scenario"):
+        report.raise_if_bad()
     fair = im.overlap(FRAME.assign(treated=RANDOM), FRAME, treatment="treated")
-    assert fair.ok
+    assert fair.level == "green"
     assert min(fair.effective) > 0.97
     assert fair.extreme == 0
 
@@ -86,6 +89,7 @@ def test_placebos_find_nothing_and_the_model_stays_as_it_was(im, key):
     assert found.table.loc["real", "mean"] == pytest.approx(1, abs=0.3)
     assert (found.table["mean"].iloc[1:].abs() < 0.5).all()
     assert found.p == 0.5
+    assert found.level == "green"
     assert "is as far from 0 as 50% of all" in found.text
     assert not im.is_fitted()
     # What was before the treatment cannot follow from it, unless both follow from something else.
@@ -102,7 +106,9 @@ def test_placebos_find_nothing_and_the_model_stays_as_it_was(im, key):
         rng_key=key,
     )
     assert tested.covered == 0.5
-    assert "a confounder is likely" in repr(tested)
+    assert tested.level == "red"
+    assert "A confounder is likely" in repr(tested)
+    assert "confounded" in tested._repr_html_()
 
 
 @pytest.mark.parametrize(
