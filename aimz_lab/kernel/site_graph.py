@@ -38,12 +38,18 @@ class SiteGraph:
         bypassed: Computed sites whose value the kernel also uses beside the site, so that another
             value of the site would not reach everything.
         levels: For discrete sites with known bounds, the least and the greatest value.
+        reads: For each site, the arguments of the kernel and the ``param`` sites that it is
+            computed from directly.
+        is_proven: Whether this was read from the program; else each site is taken to be computed
+            from all sites before it.
     """
 
     children: Mapping[str, frozenset[str]]
     looped: frozenset[str] = frozenset()
     bypassed: frozenset[str] = frozenset()
     levels: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    reads: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    is_proven: bool = True
 
     def reached_from(self, name: str, cut: Collection[str] = ()) -> set[str]:
         """Sites that change with a site, directly or through others.
@@ -109,16 +115,19 @@ def trace_site_graph(
         handlers.seed(seen[0], jax.random.key(0))(**rows, **shared, **static)
         return list(seen[0].made_of.values())
 
+    given = inputs, abstract, dict(shared), dict(params)
     try:
         with tracing_lock:
-            traced = jax.make_jaxpr(run)(inputs, abstract, dict(shared), dict(params)).jaxpr
+            traced = jax.make_jaxpr(run)(*given).jaxpr
     except Exception:  # noqa: BLE001  the kernel runs, but not with its sites as inputs
         return _each_from_all_before(names)
-    return _read_graph(traced, sorted(inputs), seen[0])
+    leaves, _ = jax.tree_util.tree_flatten_with_path(given)
+    return _read_graph(traced, [(path[0].idx == 0, path[1].key) for path, _ in leaves], seen[0])
 
 
 def _each_from_all_before(names: tuple[str, ...]) -> SiteGraph:
-    return SiteGraph({name: frozenset(names[i + 1 :]) for i, name in enumerate(names)})
+    children = {name: frozenset(names[i + 1 :]) for i, name in enumerate(names)}
+    return SiteGraph(children, is_proven=False)
 
 
 class _SitesAsInputs(Messenger):
@@ -194,23 +203,30 @@ def _arrays_in(value: object, seen: set[int]) -> Iterator[jax.Array]:
         yield from _arrays_in(part, seen)
 
 
-def _read_graph(traced: Jaxpr, inputs: Sequence[str], seen: _SitesAsInputs) -> SiteGraph:
+def _read_graph(
+    traced: Jaxpr, inputs: Sequence[tuple[bool, str]], seen: _SitesAsInputs
+) -> SiteGraph:
     """Find what each site is made of.
 
     Args:
-        traced: The program; its arguments begin with the values of sites.
-        inputs: The names of these sites.
+        traced: The program.
+        inputs: For each of its inputs, whether it is the value of a site, and the name of the site,
+            argument or parameter.
         seen: The sites in the order of the results.
     """
-    children: dict[str, set[str]] = {name: set() for name in inputs}
+    children: dict[str, set[str]] = {name: set() for is_site, name in inputs if is_site}
+    reads: dict[str, set[str]] = {}
     bypassed = set()
     needed, _ = dce_jaxpr(traced, [True] * len(traced.outvars), instantiate=True)
     first = 0
     for site, made_of in seen.made_of.items():
         own = range(first, first := first + len(made_of))
         _, used = dce_jaxpr(traced, [i in own for i in range(len(traced.outvars))])
-        for name, is_used in zip(inputs, used, strict=False):
-            if is_used and name != site:
+        reads[site] = set()
+        for (is_site, name), is_used in zip(inputs, used, strict=True):
+            if is_used and not is_site:
+                reads[site].add(name)
+            elif is_used and name != site:
                 children[name].add(site)
         if site in seen.computed and _is_used_beside(needed, traced, own):
             bypassed.add(site)
@@ -219,6 +235,7 @@ def _read_graph(traced: Jaxpr, inputs: Sequence[str], seen: _SitesAsInputs) -> S
         frozenset(seen.looped),
         frozenset(bypassed),
         seen.levels,
+        {name: frozenset(its) for name, its in reads.items()},
     )
 
 
