@@ -8,22 +8,35 @@ as its nodes have, so that no other node comes to lie in it.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 NODE_WIDTH, NODE_HEIGHT = 124.0, 40.0
-GAP_X, GAP_Y = 14.0, 30.0
+GAP_X, GAP_Y, BEND_GAP = 14.0, 30.0, 4.0
 PAD, LABEL = 10.0, 16.0
-BEND_WIDTH = 10.0
+BEND_WIDTH = 6.0
 PER_RANK = 4
 """Nodes side by side; more of one rank go below one another, so that 600 px hold them."""
 
 _ROUNDS = 12
+_PAGE = 580.0
+_SLACK = 70.0  # most room between neighbours beyond their gap
 
 Path = tuple[str, ...]
-Node = Hashable
 Point = tuple[float, float]
+
+
+class _Bend(NamedTuple):
+    """A place that edges of a node pass on their way, in a box."""
+
+    node: str
+    rank: int
+    path: Path
+
+
+Node = str | _Bend
 
 
 @dataclass(frozen=True)
@@ -65,11 +78,15 @@ class Layout:
     height: float
 
 
+def _width(key: Node) -> float:
+    return BEND_WIDTH if isinstance(key, _Bend) else NODE_WIDTH
+
+
 @dataclass
 class _Item:
     """A node, a bend of an edge, or a box of items."""
 
-    key: Node
+    key: Node | Path
     first: int
     last: int
     width: float
@@ -80,7 +97,7 @@ class _Item:
     @property
     def leaves(self) -> Iterator[tuple[Node, float]]:
         """Yield the nodes and bends in it, and their centres from its left."""
-        if not self.path:
+        if not self.items:
             yield self.key, self.width / 2
         for item in self.items:
             for key, centre in item.leaves:
@@ -102,11 +119,11 @@ def lay_out(paths: Mapping[str, Path], edges: Sequence[tuple[str, str]]) -> Layo
         >>> found.nodes["a"][1] < found.nodes["b"][1], found.boxes[0].path
         (True, ('plate',))
     """
-    ranks = _narrow(_ranks(list(paths), edges), paths)
+    ranks = _ranks(paths, edges)
     routes, bends = _bends(ranks, paths, edges)
     links = [pair for route in routes.values() for pair in itertools.pairwise(route)]
-    at = {**ranks, **{bend: bend[1] for bend in bends}}
-    where = {**paths, **{bend: bend[2] for bend in bends}}
+    at = {**ranks, **{bend: bend.rank for bend in bends}}
+    where = {**paths, **{bend: bend.path for bend in bends}}
     root = _items(where, at)
     centres = _ordered(root, links, at)
     above, below = _around(root, "first", PAD + LABEL), _around(root, "last", PAD)
@@ -116,11 +133,11 @@ def lay_out(paths: Mapping[str, Path], edges: Sequence[tuple[str, str]]) -> Layo
         y = tops[-1] + NODE_HEIGHT + below.get(rank, 0.0) + GAP_Y
     points = {key: (x, tops[at[key]] + NODE_HEIGHT / 2) for key, x in centres.items()}
     boxes = [_box(one, points) for one in _inner(root)]
-    lefts = [x - NODE_WIDTH / 2 for key, (x, _) in points.items() if isinstance(key, str)]
+    lefts = [x - _width(key) / 2 for key, (x, _) in points.items()]
     shift = PAD - min([*lefts, *(box.left for box in boxes)], default=0.0)
     points = {key: (x + shift, y) for key, (x, y) in points.items()}
     boxes = [replace(box, left=box.left + shift) for box in boxes]
-    rights = [x + NODE_WIDTH / 2 for key, (x, _) in points.items() if isinstance(key, str)]
+    rights = [x + _width(key) / 2 for key, (x, _) in points.items()]
     return Layout(
         {name: points[name] for name in paths},
         boxes,
@@ -130,51 +147,46 @@ def lay_out(paths: Mapping[str, Path], edges: Sequence[tuple[str, str]]) -> Layo
     )
 
 
-def _ranks(names: Sequence[str], edges: Sequence[tuple[str, str]]) -> dict[str, int]:
-    """Rank nodes below all of their parents, and those without parents just above a child."""
-    parents: dict[str, list[str]] = {name: [] for name in names}
-    children: dict[str, list[str]] = {name: [] for name in names}
+def _ranks(paths: Mapping[str, Path], edges: Sequence[tuple[str, str]]) -> dict[str, int]:
+    """Rank nodes above all of their children, some to a rank; from the bottom upwards.
+
+    A node comes soon after the last of its children (as in the scheduling of Coffman and Graham,
+    1972), so that a parent stands near its child also where many nodes could share a rank.
+    """
+    parents: dict[str, list[str]] = {name: [] for name in paths}
+    open_children = dict.fromkeys(paths, 0)
     for one, other in edges:
         parents[other].append(one)
-        children[one].append(other)
-    ranks: dict[str, int] = {}
-
-    def rank(name: str) -> int:
-        if name not in ranks:
-            ranks[name] = 1 + max(map(rank, parents[name]), default=-1)
-        return ranks[name]
-
-    for name in names:
-        rank(name)
-    for name in names:
-        if not parents[name] and children[name]:
-            ranks[name] = min(ranks[child] for child in children[name]) - 1
-    return ranks
-
-
-def _narrow(ranks: Mapping[str, int], paths: Mapping[str, Path]) -> dict[str, int]:
-    """Put more than some nodes of a rank below one another; nodes of a box stay together."""
-    found: dict[str, int] = {}
-    below = 0
-    for rank in range(max(ranks.values(), default=-1) + 1):
-        names = sorted((name for name in ranks if ranks[name] == rank), key=lambda n: paths[n])
-        count = max(1, -(-len(names) // PER_RANK))
-        each = -(-len(names) // count)
-        for at, name in enumerate(names):
-            found[name] = below + at // max(each, 1)
-        below += count
-    return found
+        open_children[one] += 1
+    order = {name: at for at, name in enumerate(paths)}
+    ready = {name: 0 for name in paths if not open_children[name]}
+    rows: list[list[str]] = []
+    while ready:
+        best = sorted(ready, key=lambda name: (-ready[name], paths[name], -order[name]))
+        rows.append(best[:PER_RANK])
+        for name in rows[-1]:
+            del ready[name]
+            for parent in parents[name]:
+                open_children[parent] -= 1
+                if not open_children[parent]:
+                    ready[parent] = len(rows)
+    return {name: len(rows) - 1 - at for at, row in enumerate(rows) for name in row}
 
 
 def _bends(
     ranks: Mapping[str, int], paths: Mapping[str, Path], edges: Sequence[tuple[str, str]]
-) -> tuple[dict[tuple[str, str], list[Node]], set[tuple[str, int, Path]]]:
-    """Return the nodes and bends that each edge passes; edges from one node share bends."""
+) -> tuple[dict[tuple[str, str], list[Node]], set[_Bend]]:
+    """Return the nodes and bends that each edge passes.
+
+    Edges of one node share bends: those of the parent, or of the child if it has more edges.
+    """
+    out, into = Counter(one for one, _ in edges), Counter(other for _, other in edges)
     routes, bends = {}, set()
     for one, other in edges:
+        owner = other if into[other] > out[one] else one
         shared = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(paths[one], paths[other]))
         path = tuple(name for name, _ in shared)
-        own = [(one, rank, path) for rank in range(ranks[one] + 1, ranks[other])]
+        own = [_Bend(owner, rank, path) for rank in range(ranks[one] + 1, ranks[other])]
         bends.update(own)
         routes[one, other] = [one, *own, other]
     return routes, bends
@@ -191,8 +203,7 @@ def _items(where: Mapping[Node, Path], at: Mapping[Node, int]) -> _Item:
         return boxes[path]
 
     for key, path in where.items():
-        width = NODE_WIDTH if isinstance(key, str) else BEND_WIDTH
-        box(path).items.append(_Item(key, at[key], at[key], width))
+        box(path).items.append(_Item(key, at[key], at[key], _width(key)))
         for depth in range(len(path) + 1):
             around = box(path[:depth])
             around.first = min(around.first, at[key])
@@ -211,7 +222,7 @@ def _ordered(
     _place(root, {})
     centres = dict(root.leaves)
     right = max(centres.values(), default=0.0)
-    best, fewest = centres, (crossings(centres, at, links), float("inf"))
+    best, least = centres, _cost(centres, at, links)
     for _ in range(_ROUNDS):
         wanted = {
             key: min(max(sum(centres[one] for one in its) / len(its), 0.0), right)
@@ -225,11 +236,19 @@ def _ordered(
             placed.append(dict(root.leaves))
         # The mean of two places in one order keeps the order, and the gaps.
         centres = {key: (placed[0][key] + placed[1][key]) / 2 for key in at}
-        length = sum(abs(centres[one] - centres[other]) for one, other in links)
-        found = crossings(centres, at, links), length
-        if found < fewest:
-            best, fewest = centres, found
+        found = _cost(centres, at, links)
+        if found < least:
+            best, least = centres, found
     return best
+
+
+def _cost(
+    centres: Mapping[Node, float], at: Mapping[Node, int], links: Sequence[tuple[Node, Node]]
+) -> float:
+    """Weigh crossings, the width beyond a page, and the length of edges, in pixels."""
+    width = max(centres.values()) - min(centres.values()) + NODE_WIDTH
+    length = sum(abs(centres[one] - centres[other]) for one, other in links)
+    return 30 * crossings(centres, at, links) + max(width - _PAGE, 0) + length / 30
 
 
 def _sort(item: _Item, wanted: Mapping[Node, float]) -> None:
@@ -262,9 +281,12 @@ def _place(item: _Item, wanted: Mapping[Node, float], *, mirrored: bool = False)
         ranks = range(child.first, child.last + 1)
         least = max((reached[rank] for rank in ranks if rank in reached), default=None)
         side = None if left is None else sign * (left + near)
-        side = max([one for one in (side, least) if one is not None], default=0.0)
+        if side is None:
+            side = 0.0 if least is None else least
+        elif least is not None:
+            side = min(max(side, least), least + _SLACK)
         child.left = sign * side - near
-        reached |= dict.fromkeys(ranks, side + child.width + GAP_X)
+        reached |= dict.fromkeys(ranks, side + child.width + (BEND_GAP if isinstance(child.key, _Bend) else GAP_X))
     if item.path:
         shift = PAD - min(child.left for child in item.items)
         for child in item.items:
