@@ -66,7 +66,9 @@ def draw_view(view: View) -> Figure:
     from aimz_lab.lab.pictures.figure_layout import ShownFigure
 
     rows = _rows(view)
-    heights = [_HEIGHTS[row[0].size] if isinstance(row[0], Chart) else 3.6 for row in rows]
+    heights = [
+        _HEIGHTS[row[0].size] if isinstance(row[0], Chart) else view.draw_inches for row in rows
+    ]
     size = (_WIDTH, max(sum(heights), 1.0))
     figure = ShownFigure(figsize=size, dpi=100, layout="constrained", facecolor=ink.PAPER)
     FigureCanvasAgg(figure)

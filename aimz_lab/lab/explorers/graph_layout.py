@@ -286,7 +286,9 @@ def _place(item: _Item, wanted: Mapping[Node, float], *, mirrored: bool = False)
         elif least is not None:
             side = min(max(side, least), least + _SLACK)
         child.left = sign * side - near
-        reached |= dict.fromkeys(ranks, side + child.width + (BEND_GAP if isinstance(child.key, _Bend) else GAP_X))
+        reached |= dict.fromkeys(
+            ranks, side + child.width + (BEND_GAP if isinstance(child.key, _Bend) else GAP_X)
+        )
     if item.path:
         shift = PAD - min(child.left for child in item.items)
         for child in item.items:

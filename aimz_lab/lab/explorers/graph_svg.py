@@ -145,7 +145,7 @@ def _node(site: GraphSite, centre: Point, *, marked: bool) -> str:
     fill = "#80808055" if site.kind == "observed" else f"{colour}1f"
     name, words = escape(site.name), escape(describe_site(site))
     pressed = "true" if marked else "false"
-    below = escape(shortened(_second_line(site), MOST_LETTERS + 4))
+    below = escape(shortened(second_line(site), MOST_LETTERS + 4))
     return (
         f'<g data-pick="{name}" tabindex="0" role="button" aria-pressed="{pressed}" '
         f'aria-label="{words}" style="cursor:pointer"><title>{words}</title>'
@@ -158,7 +158,8 @@ def _node(site: GraphSite, centre: Point, *, marked: bool) -> str:
     )
 
 
-def _second_line(site: GraphSite) -> str:
+def second_line(site: GraphSite) -> str:
+    """Return the distribution of a site, or its kind, and its shape."""
     head = site.distribution.partition("(")[0] or site.kind
     shape = f" ({', '.join(map(str, site.shape))})" if site.shape else ""
     return head + shape

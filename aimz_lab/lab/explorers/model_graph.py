@@ -63,6 +63,7 @@ class GraphSite:
         arguments: Arguments of the kernel that it is computed from directly.
         is_discrete: Whether its values are whole numbers or flags.
         is_looped: Whether it is in a ``scan`` or a ``cond``.
+        observes: The argument that an observed site observes as it is, or an empty text.
         can_be_drawn: Whether its distribution has a sampler; ``ImproperUniform`` has none.
         code: Where it is written, if that can be had.
     """
@@ -76,6 +77,7 @@ class GraphSite:
     arguments: tuple[str, ...] = ()
     is_discrete: bool = False
     is_looped: bool = False
+    observes: str = ""
     can_be_drawn: bool = True
     code: CodeLine | None = None
 
@@ -166,6 +168,7 @@ def _site(
         arguments=tuple(one for one in (*call.rows, *call.shared) if one in reads),
         is_discrete=site.dtype.kind in "biu",
         is_looped=name in graph.looped,
+        observes=site.argument or "",
         can_be_drawn=name not in written.unsampled,
         code=written.lines.get(name),
     )
