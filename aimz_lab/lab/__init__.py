@@ -25,6 +25,7 @@ from aimz_lab.lab.callbacks import (
 from aimz_lab.lab.dashboard.dashboard import LiveDashboard, default_display
 from aimz_lab.lab.dashboard.replay import show
 from aimz_lab.lab.dashboard.running import RunningRuns, running
+from aimz_lab.lab.explorers.loader_explorer import explore_loader
 from aimz_lab.lab.explorers.model_explorer import explore_model
 from aimz_lab.lab.monitor import Watch, monitor
 from aimz_lab.lab.pictures.effect_plots import plot_effect
@@ -58,6 +59,7 @@ __all__ = [
     "compare",
     "default_display",
     "enable_compilation_cache",
+    "explore_loader",
     "explore_model",
     "loss_figure",
     "monitor",

@@ -184,8 +184,8 @@ def _bends(
     routes, bends = {}, set()
     for one, other in edges:
         owner = other if into[other] > out[one] else one
-        shared = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(paths[one], paths[other]))
-        path = tuple(name for name, _ in shared)
+        both = zip(paths[one], paths[other], strict=False)
+        path = tuple(name for name, _ in itertools.takewhile(lambda pair: len({*pair}) == 1, both))
         own = [_Bend(owner, rank, path) for rank in range(ranks[one] + 1, ranks[other])]
         bends.update(own)
         routes[one, other] = [one, *own, other]
@@ -286,9 +286,8 @@ def _place(item: _Item, wanted: Mapping[Node, float], *, mirrored: bool = False)
         elif least is not None:
             side = min(max(side, least), least + _SLACK)
         child.left = sign * side - near
-        reached |= dict.fromkeys(
-            ranks, side + child.width + (BEND_GAP if isinstance(child.key, _Bend) else GAP_X)
-        )
+        gap = BEND_GAP if isinstance(child.key, _Bend) else GAP_X
+        reached |= dict.fromkeys(ranks, side + child.width + gap)
     if item.path:
         shift = PAD - min(child.left for child in item.items)
         for child in item.items:

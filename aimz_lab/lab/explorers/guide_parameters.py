@@ -54,9 +54,8 @@ def guide_parameters(
             for path, leaf in jax.tree_util.tree_leaves_with_path(params.get(name, ())):
                 where = name + jax.tree_util.keystr(path)
                 values = np.asarray(leaf).reshape(-1)[:_MOST_VALUES]
-                found += [
-                    (where, f"{i}" if leaf.size > 1 else "", "", v) for i, v in enumerate(values)
-                ]
+                several = leaf.size > 1
+                found += [(where, str(i) if several else "", "", v) for i, v in enumerate(values)]
     index = pd.Index([row[0] for row in found], name="parameter")
     rows = [row[1:] for row in found]
     return pd.DataFrame(rows, index=index, columns=list(COLUMNS)).astype({"value": float})

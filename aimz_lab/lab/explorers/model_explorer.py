@@ -25,7 +25,6 @@ from aimz_lab.lab.explorers.graph_svg import (
     describe_graph,
     describe_site,
     graph_svg,
-    model_layout,
 )
 from aimz_lab.lab.explorers.model_arguments import kernel_call
 from aimz_lab.lab.explorers.model_graph import model_graph
@@ -182,40 +181,36 @@ class _SiteShown:
 def _site(reading: ModelReading, name: str, values: Values) -> _SiteShown:
     site, entries = reading.graph.sites[name], reading.entries(name)
     at = entries.index(values["entry"]) if values["entry"] in entries else 0
-    prior, posterior = (part.draws.get(name) for part in (reading.prior, reading.posterior))
-    table = site_table(entries, *(_of(draws, len(entries)) for draws in (prior, posterior)))
+    prior, posterior = reading.prior_of(name), reading.posterior.draws.get(name)
+    table = site_table(entries, prior, posterior)
     described = describe_site(site)
     sentences = [f"{described[:1].upper()}{described[1:]}."]
     if site.code is not None:
-        sentences.append(f"Written as {site.code.text} ({site.code.place}).")
+        written = f"Written in {site.code.place}"
+        sentences.append(f"{written}: {site.code.text}" if site.code.text else f"{written}.")
     charts = []
     if entries:
         label = entries[at]
         groups = [
             (what, role, None if draws is None else draws[:, at])
             for what, role, draws in (("prior", "quiet", prior), ("posterior", "main", posterior))
-            if draws is None or at < draws.shape[1]
         ]
         data = reading.data(name)
         charts.append(density_chart(label, groups, is_discrete=site.is_discrete, observed=data))
         if len(table.columns):
             sentences.append(f"{label}: {numbers_in_words(table.iloc[at])}")
         charts += _of_draws(reading, label, at, values["pair"], posterior)
-    sentences += _missing(reading, name)
+    sentences += [reading.value(name)] if site.kind == "param" else _missing(reading, name)
     sentences += _guide_in_words(reading, name, entries[at] if entries else "")
-    return _SiteShown([chart for chart in charts if chart is not None], table, sentences)
-
-
-def _of(draws: Draws | None, count: int) -> Draws | None:
-    """Return draws with as many entries as the site; others are of other rows."""
-    return draws if draws is not None and draws.shape[1] == count else None
+    charts = [chart for chart in charts if chart is not None]
+    return _SiteShown(charts, table, [text for text in sentences if text])
 
 
 def _of_draws(
     reading: ModelReading, label: str, at: int, pair: str, posterior: Draws | None
 ) -> list[Chart]:
     """Return charts of the chains and of a pair."""
-    if posterior is None or at >= posterior.shape[1]:
+    if posterior is None:
         return []
     values, charts = posterior[:, at], []
     if reading.is_sampled:

@@ -21,11 +21,12 @@ from aimz_lab.lab.explorers.site_draws import (
     posterior_draws,
     prior_draws,
 )
+from aimz_lab.lab.formatting import number
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_MOST_PAIRS = 400
+_MOST_PAIRS, _MOST_VALUES = 400, 8
 
 
 class ModelReading:
@@ -78,10 +79,26 @@ class ModelReading:
 
     def entries(self, name: str) -> list[str]:
         """Return the names of a site's entries that can be looked at."""
-        shape = np.shape(self._draws[name])[1:] if name in self._draws else None
-        return entries_of(
-            name, self.graph.sites[name].shape if shape is None else shape, self.labels
-        )
+        return entries_of(name, self._shape(name), self.labels)
+
+    def _shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of a posterior draw of a site, or else that of the site."""
+        if name in self._draws:
+            return np.shape(self._draws[name])[1:]
+        return self.graph.sites[name].shape
+
+    def prior_of(self, name: str) -> Shaped[np.ndarray, "draw entry"] | None:
+        """Return draws from the prior; ``None`` if the posterior is of another number of rows."""
+        same = self._shape(name) == self.graph.sites[name].shape
+        return self.prior.draws.get(name) if same else None
+
+    def value(self, name: str) -> str:
+        """Return the value of a ``param`` site in words."""
+        value = self.params.get(name)
+        if not isinstance(value, np.ndarray | jax.Array):
+            return ""
+        first = ", ".join(number(float(one)) for one in np.ravel(value)[:_MOST_VALUES])
+        return f"Its value: {first}{', ...' if value.size > _MOST_VALUES else ''}."
 
     @functools.cached_property
     def pairs(self) -> dict[str, tuple[str, int]]:

@@ -47,12 +47,8 @@ def entries_of(name: str, shape: tuple[int, ...], labels: AxisLabels) -> list[st
         ['b[north]', 'b[south]']
     """
     count = min(math.prod(shape), MOST_ENTRIES)
-    return [
-        entry_name(
-            name, tuple(map(int, np.unravel_index(at, shape))) if shape else (), shape, labels
-        )
-        for at in range(count)
-    ]
+    places = [tuple(map(int, np.unravel_index(at, shape))) if shape else () for at in range(count)]
+    return [entry_name(name, place, shape, labels) for place in places]
 
 
 def first_entries(values: Shaped[np.ndarray, "draw ..."]) -> Shaped[np.ndarray, "draw entry"]:

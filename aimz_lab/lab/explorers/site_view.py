@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _MOST_BINS = 60
 _MOST_STEPS = 600  # of a chain's trace
-_WIDE = 30.0
+_WIDE = 10.0
 """A prior this many times as wide as its posterior is cut, so that the posterior can be seen."""
 
 _CHAINS: tuple[Role, ...] = ("main", "second", "pinned", "data", "bad", "quiet")
@@ -49,7 +49,7 @@ def site_table(
 
     Returns:
         By entry, mean, standard deviation and 5% and 95% quantiles of prior and posterior, and
-        ``narrowed``: how many times the posterior's standard deviation is smaller than the prior's.
+        ``narrowed``: how many times the 90% interval of the posterior is narrower than the prior's.
     """
     import pandas as pd
 
@@ -62,14 +62,15 @@ def site_table(
             found[f"{name}_5%"], found[f"{name}_95%"] = np.quantile(values, [0.05, 0.95], axis=0)
     if prior is not None and posterior is not None:
         with np.errstate(divide="ignore", invalid="ignore"):
-            found["narrowed"] = found["prior_sd"] / found["posterior_sd"]
+            widths = [found[f"{name}_95%"] - found[f"{name}_5%"] for name in ("prior", "posterior")]
+            found["narrowed"] = widths[0] / widths[1]
     return pd.DataFrame(found, index=pd.Index(entries, name="entry"))
 
 
 def numbers_in_words(row: Mapping[str, float]) -> str:
     """Say what a row of :func:`site_table` holds."""
     parts = []
-    for name in ("posterior", "prior"):
+    for name in ("prior", "posterior"):
         if f"{name}_mean" in row:
             mean, sd, low, high = (
                 number(float(row[f"{name}_{what}"])) for what in ("mean", "sd", "5%", "95%")
@@ -77,7 +78,7 @@ def numbers_in_words(row: Mapping[str, float]) -> str:
             parts.append(f"{name} mean {mean}, sd {sd}, 90% within {low} and {high}")
     text = "; ".join(parts)
     if np.isfinite(row.get("narrowed", np.nan)):
-        text += f"; the data made its sd {number(float(row['narrowed']))} times smaller"
+        text += f"; that interval is {number(float(row['narrowed']))} times narrower than before"
     return f"{text[:1].upper()}{text[1:]}." if text else ""
 
 
@@ -153,7 +154,8 @@ def _density(name: str, role: Role, values: Float[np.ndarray, " draw"]) -> Layer
     array_stats = late_import("arviz_stats.base").array_stats
     if len(values) > 200:  # the kernel of a Cauchy would be as wide as its farthest draw
         low, high = np.quantile(values, [0.005, 0.995])
-        values = values[(values >= low) & (values <= high)] if high > low else values
+        if 3 * (high - low) < np.ptp(values) and high > low:
+            values = values[(values >= low) & (values <= high)]
     x, y, _ = array_stats.kde(values)
     return Area(x, y, label=name, role=role)
 
