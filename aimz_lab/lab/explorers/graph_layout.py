@@ -20,9 +20,8 @@ BEND_WIDTH = 6.0
 PER_RANK = 4
 """Nodes side by side; more of one rank go below one another, so that 600 px hold them."""
 
-_ROUNDS = 12
+_ROUNDS = 24
 _PAGE = 580.0
-_SLACK = 70.0  # most room between neighbours beyond their gap
 
 Path = tuple[str, ...]
 Point = tuple[float, float]
@@ -175,21 +174,22 @@ def _ranks(paths: Mapping[str, Path], edges: Sequence[tuple[str, str]]) -> dict[
 
 def _bends(
     ranks: Mapping[str, int], paths: Mapping[str, Path], edges: Sequence[tuple[str, str]]
-) -> tuple[dict[tuple[str, str], list[Node]], set[_Bend]]:
+) -> tuple[dict[tuple[str, str], list[Node]], list[_Bend]]:
     """Return the nodes and bends that each edge passes.
 
     Edges of one node share bends: those of the parent, or of the child if it has more edges.
     """
     out, into = Counter(one for one, _ in edges), Counter(other for _, other in edges)
-    routes, bends = {}, set()
+    routes: dict[tuple[str, str], list[Node]] = {}
+    bends: dict[_Bend, None] = {}  # in their order: equal graphs have equal places
     for one, other in edges:
         owner = other if into[other] > out[one] else one
         both = zip(paths[one], paths[other], strict=False)
         path = tuple(name for name, _ in itertools.takewhile(lambda pair: len({*pair}) == 1, both))
         own = [_Bend(owner, rank, path) for rank in range(ranks[one] + 1, ranks[other])]
-        bends.update(own)
+        bends |= dict.fromkeys(own)
         routes[one, other] = [one, *own, other]
-    return routes, bends
+    return routes, list(bends)
 
 
 def _items(where: Mapping[Node, Path], at: Mapping[Node, int]) -> _Item:
@@ -215,21 +215,25 @@ def _ordered(
     root: _Item, links: Sequence[tuple[Node, Node]], at: Mapping[Node, int]
 ) -> dict[Node, float]:
     """Order and place all items; return the centres with the fewest crossings."""
-    near: dict[Node, list[Node]] = {key: [] for key in at}
+    above: dict[Node, list[Node]] = {key: [] for key in at}
+    below: dict[Node, list[Node]] = {key: [] for key in at}
     for one, other in links:
-        near[one].append(other)
-        near[other].append(one)
+        below[one].append(other)
+        above[other].append(one)
+    both = {key: above[key] + below[key] for key in at}
     _place(root, {})
     centres = dict(root.leaves)
     right = max(centres.values(), default=0.0)
     best, least = centres, _cost(centres, at, links)
-    for _ in range(_ROUNDS):
-        wanted = {
+    for number in range(_ROUNDS):
+        # By turns: two ranks that follow each other at once would only change places.
+        near = (above, below, both)[number % 3]
+        wanted = centres | {
             key: min(max(sum(centres[one] for one in its) / len(its), 0.0), right)
             for key, its in near.items()
             if its
         }
-        _sort(root, {**centres, **wanted})
+        _sort(root, wanted)
         placed = []
         for mirrored in (False, True):
             _place(root, wanted, mirrored=mirrored)
@@ -248,7 +252,7 @@ def _cost(
     """Weigh crossings, the width beyond a page, and the length of edges, in pixels."""
     width = max(centres.values()) - min(centres.values()) + NODE_WIDTH
     length = sum(abs(centres[one] - centres[other]) for one, other in links)
-    return 30 * crossings(centres, at, links) + max(width - _PAGE, 0) + length / 30
+    return 10 * crossings(centres, at, links) + 3 * max(width - _PAGE, 0) + length / 30
 
 
 def _sort(item: _Item, wanted: Mapping[Node, float]) -> None:
@@ -281,10 +285,10 @@ def _place(item: _Item, wanted: Mapping[Node, float], *, mirrored: bool = False)
         ranks = range(child.first, child.last + 1)
         least = max((reached[rank] for rank in ranks if rank in reached), default=None)
         side = None if left is None else sign * (left + near)
-        if side is None:
-            side = 0.0 if least is None else least
-        elif least is not None:
-            side = min(max(side, least), least + _SLACK)
+        if least is not None:  # beside those before it; only the first of a rank is free
+            side = least
+        elif side is None:
+            side = 0.0
         child.left = sign * side - near
         gap = BEND_GAP if isinstance(child.key, _Bend) else GAP_X
         reached |= dict.fromkeys(ranks, side + child.width + gap)

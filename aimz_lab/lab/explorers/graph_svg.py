@@ -58,8 +58,11 @@ def graph_svg(graph: ModelGraph, layout: Layout, selected: str | None = None) ->
         Markup with all text escaped. Each site is a group with ``data-pick``, its name.
 
     Example:
-        >>> graph_svg(graph, model_layout(graph), "slope").count("data-pick")
-        2
+        >>> sites = {"a<b": GraphSite("a<b", "latent", "Normal(0, 1)", ())}
+        >>> graph = ModelGraph(sites, {}, 10)
+        >>> svg = graph_svg(graph, model_layout(graph), "a<b")
+        >>> svg.count("data-pick"), "a&lt;b" in svg, "a<b" in svg
+        (1, True, False)
     """
     parts = [_box(box, graph) for box in layout.boxes]
     near = sorted(layout.edges, key=lambda edge: selected in edge)
@@ -73,7 +76,7 @@ def graph_svg(graph: ModelGraph, layout: Layout, selected: str | None = None) ->
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
         f'viewBox="0 0 {width} {height}" role="group" aria-label="{label}" '
-        f'style="display:block;{_FONT}">{"".join(parts)}</svg>'
+        f'style="display:block;max-width:none;{_FONT}">{"".join(parts)}</svg>'
     )
 
 

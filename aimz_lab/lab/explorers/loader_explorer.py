@@ -60,8 +60,9 @@ def explore_loader(loader: Any) -> Explorer:
         OptionalDependencyError: If ipywidgets is missing.
 
     Example:
-        >>> from aimz_lab import ArrayDataset, ArrayLoader
-        >>> loader = ArrayLoader(ArrayDataset(y=np.arange(100.0)), rng_key, batch_size=30)
+        >>> from aimz_lab import ArrayDataset, ArrayLoader, lab
+        >>> dataset = ArrayDataset(y=np.arange(100.0))
+        >>> loader = ArrayLoader(dataset, jax.random.key(0), batch_size=30)
         >>> explorer = lab.explore_loader(loader)
         >>> view = explorer.set(devices=8)
         >>> explorer.table().loc["rows of padding", "value"]
@@ -177,7 +178,8 @@ def _strip(plan: EpochPlan, settings: Settings) -> Chart:
         ("padding", "bad"),
     ]
     step = "" if each == 1 else f", {each:,} to a cell"
-    labels = [f"{end - each + 1:,}" for end in ends[:, 0]]
+    every = -(-len(ends) // 8)  # else their labels would run into each other
+    labels = [f"{end - each + 1:,}" if i % every == 0 else "" for i, end in enumerate(ends[:, 0])]
     layer = Cells(cells, x_names=names, y_names=labels, kinds=kinds if several else _alone(kinds))
     return Chart([layer], "Batches of an epoch", "batch", f"rows of a batch{step}")
 
@@ -259,12 +261,9 @@ def _sentences(
 ) -> list[str]:
     size, last = int(plan.rows.max()), int(plan.rows[-1])
     short = f", the last one {last:,}" if last != size else ""
-    one = len(plan) == 1
-    steps = (
-        "1 batch of {}: 1 step" if one else f"{len(plan):,} batches of {{}}: {len(plan):,} steps"
-    )
-    words = steps.format(f"{size:,} rows{short}")
-    found = [f"{plan.n_rows:,} rows in {words} an epoch."]
+    count, ending = f"{len(plan):,}", "" if len(plan) == 1 else "s"
+    batches = f"{count} batch{'es' if ending else ''} of {size:,} rows{short}"
+    found = [f"{plan.n_rows:,} rows in {batches}: {count} step{ending} an epoch."]
     n_pad = int(plan.n_pad.sum())
     if n_pad:
         found.append(

@@ -99,6 +99,7 @@ def explore_model(
         OptionalDependencyError: If ipywidgets is missing.
 
     Example:
+        >>> from aimz_lab import lab
         >>> explorer = lab.explore_model(im)
         >>> explorer.table().loc["y", "parents"]
         ('slope',)

@@ -155,6 +155,7 @@ def _site(
     site = spec.sites[name]
     reads = graph.reads.get(name, frozenset())
     parents = {one for one, its in graph.children.items() if name in its}
+    parents |= graph.factors.get(name, frozenset())
     parents = (parents | reads) & spec.sites.keys() if graph.is_proven else set()
     own = {plate.name for plate in site.plates}
     is_output = name == call.output and site.kind == "latent"
