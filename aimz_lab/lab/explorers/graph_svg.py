@@ -86,10 +86,23 @@ def describe_graph(graph: ModelGraph) -> str:
     for site in graph.sites.values():
         kinds[site.kind] = kinds.get(site.kind, 0) + 1
     counted = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
-    sites = "1 site" if len(graph.sites) == 1 else f"{len(graph.sites)} sites"
-    arrows = sum(len(site.parents) for site in graph.sites.values())
-    plates = f", in {len(graph.plates)} plates" if graph.plates else ""
-    return f"Graph of {sites} ({counted}) with {arrows} arrows{plates}."
+    arrows = _counted(sum(len(site.parents) for site in graph.sites.values()), "arrow")
+    plates = f", in {_counted(len(graph.plates), 'plate')}" if graph.plates else ""
+    unknown = (
+        ""
+        if graph.is_proven
+        else (
+            " What is computed from what could not be read from the kernel's program, so there are no "
+            "arrows."
+        )
+    )
+    return (
+        f"Graph of {_counted(len(graph.sites), 'site')} ({counted}) with {arrows}{plates}.{unknown}"
+    )
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def describe_site(site: GraphSite) -> str:

@@ -202,6 +202,7 @@ def _site(reading: ModelReading, name: str, values: Values) -> _SiteShown:
             sentences.append(f"{label}: {numbers_in_words(table.iloc[at])}")
         charts += _of_draws(reading, label, at, values["pair"], posterior)
     sentences += [reading.value(name)] if site.kind == "param" else _missing(reading, name)
+    sentences.append(reading.params_of(name))
     sentences += _guide_in_words(reading, name, entries[at] if entries else "")
     charts = [chart for chart in charts if chart is not None]
     return _SiteShown(charts, table, [text for text in sentences if text])

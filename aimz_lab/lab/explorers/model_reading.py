@@ -95,8 +95,10 @@ class ModelReading:
     def value(self, name: str) -> str:
         """Return the value of a ``param`` site in words."""
         value = self.params.get(name)
+        if value is None:
+            return "It has no learned value yet."
         if not isinstance(value, np.ndarray | jax.Array):
-            return ""
+            return f"Its weights: {sum(np.size(leaf) for leaf in jax.tree.leaves(value)):,} values."
         first = ", ".join(number(float(one)) for one in np.ravel(value)[:_MOST_VALUES])
         return f"Its value: {first}{', ...' if value.size > _MOST_VALUES else ''}."
 
@@ -110,6 +112,15 @@ class ModelReading:
             for name in names
             for at, entry in enumerate(self.entries(name)[:each])
         }
+
+    def params_of(self, name: str) -> str:
+        """Say which values of ``param`` sites the draws of a site are computed with."""
+        kinds = {one: self.graph.sites[one].kind for one in self.graph.ancestors(name)}
+        names = sorted(one for one, kind in kinds.items() if kind == "param")
+        if not names or name not in self.prior.draws:
+            return ""
+        learned = "learned" if self.call.params.keys() >= {*names} else "initial"
+        return f"Computed with the {learned} values of {', '.join(names)}."
 
     def parameters(self, name: str) -> pd.DataFrame:
         """Return the guide's parameters for a site."""
