@@ -202,6 +202,10 @@ class ArrayLoader:
             row_multiple: Pad to a multiple of this, as many devices would need it; by default, as
                 this loader's device or sharding does.
 
+        Returns:
+            The plan, with ``rows`` and ``n_pad`` of each batch, ``rows_computed``, the share
+            ``wasted`` on padding, ``batch_bytes`` and ``bytes_moved``.
+
         Raises:
             ArgumentError: If it is not a positive int.
 

@@ -70,11 +70,14 @@ def _of_site(
     values = np.asarray(value, np.float64)
     if name.endswith("scale_tril") and values.ndim > 1:
         values = np.linalg.norm(values, axis=-1)
+    found = 0
     for position in np.ndindex(values.shape):
         entry = sites.entry(name, values.shape, position)
-        if entry is None:
-            return
-        if entry.site == site:
+        at_site = entry is not None and entry.site == site
+        if entry is None or found == _MOST_VALUES or (found and not at_site):
+            return  # the entries of a site follow each other
+        if at_site:
+            found += 1
             part = entry.part.removesuffix("_tril")
             part += ", unconstrained" if entry.is_unconstrained else ""
             label = entry_name(site, entry.index, entry.shape, labels)

@@ -60,6 +60,7 @@ class ModelReading:
         self._draws = dict(posterior.draws) if posterior else {}
         self.params = dict(getattr(im._trained.vi_result, "params", None) or {})
         self._num_samples, self._key = num_samples, key
+        self._parameters: dict[str, pd.DataFrame] = {}
 
     @property
     def posterior_sites(self) -> tuple[str, ...]:
@@ -124,7 +125,10 @@ class ModelReading:
 
     def parameters(self, name: str) -> pd.DataFrame:
         """Return the guide's parameters for a site."""
-        return guide_parameters(self.guide, self.params, name, self.call, self.labels)
+        if name not in self._parameters:
+            found = guide_parameters(self.guide, self.params, name, self.call, self.labels)
+            self._parameters[name] = found
+        return self._parameters[name]
 
     def data(self, name: str) -> Shaped[np.ndarray, " value"] | None:
         """Return the observed values of a site, if they are known."""

@@ -267,6 +267,8 @@ def _table(view: View) -> dict[str, Any] | None:
 
 
 def _cell(value: object) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value))
     if isinstance(value, float | np.floating):
         return formatting.number(float(value))
     return str(value)
