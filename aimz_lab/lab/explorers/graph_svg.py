@@ -92,7 +92,7 @@ def describe_graph(graph: ModelGraph) -> str:
         ""
         if graph.is_proven
         else (
-            " What is computed from what could not be read from the kernel's program, so there are no "
+            " What is computed from what could not be read from the kernel's program: there are no "
             "arrows."
         )
     )

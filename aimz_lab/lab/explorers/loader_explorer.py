@@ -13,6 +13,7 @@ from aimz_lab.data import pad_rows, padding_advice, padding_waste
 from aimz_lab.data.epoch_plan import EpochPlan
 from aimz_lab.data.html import format_bytes
 from aimz_lab.lab.explorers.charts import Cells, Chart, Handle, Line, View
+from aimz_lab.lab.explorers.controls import widgets_module
 from aimz_lab.lab.explorers.explorer import Explorer, Values
 from aimz_lab.lab.explorers.loader_readings import (
     OfLoader,
@@ -21,7 +22,6 @@ from aimz_lab.lab.explorers.loader_readings import (
     fields_of,
     reading_of,
 )
-from aimz_lab.system.imports import late_import
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,7 +78,7 @@ def explore_loader(loader: Any) -> Explorer:
 
 
 def _controls(reading: Reading) -> dict[str, Any]:
-    widgets = late_import("ipywidgets")
+    widgets = widgets_module()
     first, plan = reading.first, reading.plan(reading.first)
     if plan is None:
         return {}

@@ -12,6 +12,8 @@ from aimz_lab.data import padding_waste
 from aimz_lab.errors import ArgumentError, DataTypeError
 from aimz_lab.lab.explorers.charts import Cells
 
+pytest.importorskip("ipywidgets", reason="needs the lab extra: pip install 'aimz_lab[lab]'")
+
 N = 100
 X = np.arange(2.0 * N).reshape(N, 2)  # float64, which JAX holds in 4 bytes
 Y = np.arange(N, dtype=np.int32)

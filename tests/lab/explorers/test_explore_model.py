@@ -16,6 +16,7 @@ from aimz_lab import ImpactModel, TableSpec, lab
 from aimz_lab.errors import ArgumentError, DataTypeError, NotFittedError
 from aimz_lab.lab.explorers.charts import Area, Line, Points, Steps
 
+pytest.importorskip("ipywidgets", reason="needs the lab extra: pip install 'aimz_lab[lab]'")
 pytestmark = pytest.mark.allow_rank_promotion  # NumPyro's Normal, drawn with a sample shape
 
 N = 90
