@@ -309,7 +309,10 @@ class _Priors:
                 msg = f"A curve needs one value of {name!r} for each row; its shape is {shape}."
                 raise ArgumentError(msg)
             x = self._columns[column]
-            return curve_chart(drawn, x, data, kept, name=name, column_name=column)
+            smooth = name in self._program.computed
+            return curve_chart(
+                drawn, x, data, kept, name=name, column_name=column, has_lines=smooth
+            )
         limits = self._limits if name == self._output else (-math.inf, math.inf)
         flat = None if data is None else data[np.isfinite(data)].ravel()
         return predictive_chart(drawn, flat, limits, kept, name=name, as_ecdf=picture == "ECDF")
@@ -318,12 +321,13 @@ class _Priors:
         pandas = late_import("pandas")
         names = [self._output, *(n for n in draws if n != self._output)]
         columns: dict[str, list] = table_rows(draws, names)
-        columns["impossible"] = [self._impossible(draws[self._output])]
-        columns["impossible"] += [math.nan] * (len(names) - 1)
         table = pandas.DataFrame(columns, index=pandas.Index(names, name="site"))
+        table["impossible"] = pandas.array([None] * len(names), dtype="Float64")
+        table.loc[self._output, "impossible"] = self._impossible(draws[self._output])
         if self._data is not None:
-            own = table_rows({"data": self._data[None][np.isfinite(self._data[None])]}, ["data"])
-            table.loc["data", list(own)] = [column[0] for column in own.values()]
+            own = table_rows({"data": self._data[np.isfinite(self._data)]}, ["data"])
+            row = pandas.DataFrame(own, index=pandas.Index(["data"], name="site"))
+            table = pandas.concat([table, row.reindex(columns=table.columns).astype(table.dtypes)])
         return table
 
     def _impossible(self, values: np.ndarray) -> float:
@@ -355,12 +359,9 @@ class _Priors:
         if self._is_told:
             return f"{part} of it is impossible: outside of {number(low)} to {number(high)}."
         if low == 0:
-            return (
-                f"{part} of it is impossible: y has no negative value (possible= says otherwise)."
-            )
-        return (
-            f"{part} of it is no finite number; possible=(low, high) says what else is impossible."
-        )
+            return f"{part} of it is negative, and no value of y is: possible= sets other bounds."
+        why = "possible=(low, high) says what else is impossible"
+        return f"{part} of it is no finite number; {why}."
 
     def _data_words(self, values: np.ndarray) -> list[str]:
         if self._data is None:
