@@ -26,6 +26,8 @@ from aimz_lab.lab.dashboard.dashboard import LiveDashboard, default_display
 from aimz_lab.lab.dashboard.replay import show
 from aimz_lab.lab.dashboard.running import RunningRuns, running
 from aimz_lab.lab.explorers.explorer import Explorer
+from aimz_lab.lab.explorers.loader_explorer import explore_loader
+from aimz_lab.lab.explorers.model_explorer import explore_model
 from aimz_lab.lab.explorers.prior import PriorExplorer, explore_prior
 from aimz_lab.lab.monitor import Watch, monitor
 from aimz_lab.lab.pictures.effect_plots import plot_effect
@@ -61,6 +63,8 @@ __all__ = [
     "compare",
     "default_display",
     "enable_compilation_cache",
+    "explore_loader",
+    "explore_model",
     "explore_prior",
     "loss_figure",
     "monitor",
