@@ -160,9 +160,14 @@ def check_sweep(
     return Sweep(name, found[0], values, reference, check_contrast(contrast))
 
 
-def averages_over(groups: RowGroups) -> dict[str, RowMeans]:
-    """Return the reducer of the averages for each value."""
-    return {AVERAGE: RowMeans(groups)}
+def averages_over(groups: RowGroups, contrast: Contrast = "difference") -> dict[str, RowMeans]:
+    """Return the reducer of the averages of a scenario.
+
+    Args:
+        groups: Groups and weights of the rows.
+        contrast: What the averages will be contrasted by: odds need shares.
+    """
+    return {AVERAGE: RowMeans(groups, shares=contrast == "odds_ratio")}
 
 
 def _reference(name: str, reference: Any, grid: np.ndarray) -> Any:
