@@ -1647,8 +1647,8 @@ class ImpactModel:
         given = {"X": X, **kwargs}
         sites = None if self.kernel_spec is None else self.kernel_spec.sites
         sweep = check_sweep(name, grid, given, sites, of, reference, contrast, self._kernel)
-        by_value = contrast if reference is not None else "difference"
-        reduce = averages_over(row_groups(by, weights, subset, [given]), by_value)
+        sweep.check_groups(groups := row_groups(by, weights, subset, [given]))
+        reduce = averages_over(groups, "difference" if reference is None else contrast)
         calls = [sweep.arguments(given, value) for value in sweep.values()]
         with self._keys.one(rng_key) as key:
             return sweep.tree(self._paired(key, moment, calls, [reduce] * len(calls)))

@@ -25,6 +25,7 @@ from aimz_lab.lab.callbacks import (
 from aimz_lab.lab.dashboard.dashboard import LiveDashboard, default_display
 from aimz_lab.lab.dashboard.replay import show
 from aimz_lab.lab.dashboard.running import RunningRuns, running
+from aimz_lab.lab.explorers.effect_explorer import explore_effect
 from aimz_lab.lab.monitor import Watch, monitor
 from aimz_lab.lab.pictures.effect_plots import plot_effect
 from aimz_lab.lab.pictures.figures import loss_figure
@@ -57,6 +58,7 @@ __all__ = [
     "compare",
     "default_display",
     "enable_compilation_cache",
+    "explore_effect",
     "loss_figure",
     "monitor",
     "plot_effect",
