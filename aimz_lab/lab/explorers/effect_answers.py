@@ -64,10 +64,9 @@ class EffectAnswers:
         if not self.is_whole and self.go_on is not None:
             self.go_on()
         told = self.averages.warnings_of(asked.baseline, asked.intervention, *(asked.pinned or ()))
+        names = list(self.options.inputs)
         return effect_view(
-            Answered(
-                asked, self.inputs, list(self.options.inputs), self.prob, effect, pinned, curve, told
-            )
+            Answered(asked, self.inputs, names, self.prob, effect, pinned, curve, told)
         )
 
     @property

@@ -10,7 +10,6 @@ import jax
 import numpy as np
 
 from aimz_lab.data.tables import is_a, is_table
-from aimz_lab.effects.measures import name_of
 from aimz_lab.lab.explorers.effect_question import EffectOptions, EffectQuestion, curve_grid
 from aimz_lab.lab.explorers.moved_inputs import Given, MovedInput, is_kept
 from aimz_lab.lab.explorers.scenario_averages import Settings
@@ -190,5 +189,3 @@ def _key(key: jax.Array) -> str:
         f'random.wrap_key_data(np.array({data.tolist()}, "uint32"), '
         f"impl={str(jax.random.key_impl(key))!r})"
     )
-
-

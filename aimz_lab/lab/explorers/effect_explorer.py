@@ -83,7 +83,7 @@ def explore_effect(
     """Explore what an intervention does on average, by sliders, with the same noise throughout.
 
     Each input has a control for the intervention, of its own name, and one for the baseline,
-    ``{name}_baseline``: a value for all rows, or ``"as observed"`` (``"not set"`` for a site).
+    ``{name}_baseline``: a value for all rows, or ``"observed"`` (``"not set"`` for a site).
     Further controls are ``by`` (groups of rows), ``site``, ``contrast``, and ``curve``, the input
     that the average is drawn over. An input called like one of these has ``_`` behind its name. A
     scenario that was computed is kept while others change; a pinned one is compared with.
@@ -235,9 +235,9 @@ def _groups(
         if name in known and name != "X" and np.shape(value) == (n_rows,)
     }
     named = [by] if isinstance(by, str) else by
-    if isinstance(named, list | tuple) and all(isinstance(name, str) for name in named):
-        if set(named) <= set(values):
-            named = {name: values[name] for name in named}
+    is_list = isinstance(named, list | tuple) and all(isinstance(name, str) for name in named)
+    if is_list and set(named) <= set(values):
+        named = {name: values[name] for name in named}
     for name, each in values.items():
         if 1 < _n_levels(each) <= _MOST_GROUPS:
             found[name] = {name: each}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aimz_lab.effects.measures import Contrast
-from aimz_lab.lab.explorers.moved_inputs import AS_OBSERVED, MovedInput, is_kept
+from aimz_lab.lab.explorers.moved_inputs import MovedInput, is_kept
 from aimz_lab.lab.explorers.scenario_averages import Settings
 from aimz_lab.lab.formatting import number
 
@@ -59,7 +59,7 @@ def described(inputs: Sequence[MovedInput], settings: Settings) -> str:
         for moved, value in zip(inputs, settings, strict=True)
         if not is_kept(value)
     ]
-    return ", ".join(said) or AS_OBSERVED
+    return ", ".join(said) or "as observed"
 
 
 def value_text(value: Any) -> str:

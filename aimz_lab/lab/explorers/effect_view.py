@@ -20,7 +20,6 @@ from aimz_lab.lab.explorers.charts import (
     Handle,
     Layer,
     Line,
-    Points,
     Role,
     Rule,
     View,
@@ -122,9 +121,7 @@ def entries(draws: xr.DataArray) -> tuple[list[str], np.ndarray]:
         draws.indexes[dim].tolist() if dim in draws.indexes else list(range(draws.sizes[dim]))
         for dim in rest
     ]
-    names = [
-        ", ".join(str(labels[i][k]) for i, k in enumerate(at)) for at in np.ndindex(*shape)
-    ]
+    names = [", ".join(str(labels[i][k]) for i, k in enumerate(at)) for at in np.ndindex(*shape)]
     return names, values.reshape(values.shape[0] * values.shape[1], -1)
 
 
@@ -139,7 +136,8 @@ def _effect_chart(answer: Answered) -> Chart:
     if answer.pinned is not None:
         pinned = entries(answer.pinned.draws[site])[1][:, 0]
         layers += _density(pinned, None, "pinned", "pinned")
-    low, high = (float(answer.effect.summary[site].sel(summary=f"hdi_{e}")) for e in ("low", "high"))
+    summary = answer.effect.summary[site]
+    low, high = (float(summary.sel(summary=f"hdi_{end}")) for end in ("low", "high"))
     layers += _density(draws[:, 0], (low, high), f"effect, {answer.prob:.0%} interval", "main")
     if none is not None:
         layers.append(Rule(none, label="no effect"))
@@ -159,7 +157,7 @@ def _density(
     if not len(draws) or np.ptp(draws) <= 1e-9 * max(abs(float(draws[0])), 1e-300):
         at = float(draws[0]) if len(draws) else 0.0
         return [Rule(at, label=label, role=role)] if len(draws) else []
-    x, y, _ = late_import("arviz_stats.base").array_stats.kde(draws)
+    x, y, _ = late_import("arviz_stats.base").array_stats.kde(draws, bound_correction=False)
     layers: list[Layer] = [Area(x, y, label=label, role=role)]
     if interval is not None:
         inside = (x >= interval[0]) & (x <= interval[1])
@@ -167,9 +165,7 @@ def _density(
     return layers
 
 
-def _x_range(
-    answer: Answered, draws: np.ndarray, none: float | None
-) -> tuple[float, float] | None:
+def _x_range(answer: Answered, draws: np.ndarray, none: float | None) -> tuple[float, float] | None:
     """Return ends that hold the effect at every value of the curve: moving it moves the picture."""
     if answer.curve is None or answer.curve.reach is None or not np.isfinite(draws).all():
         return None
@@ -184,9 +180,7 @@ def _x_range(
     return (low - room, high + room) if room > 0 else None
 
 
-def _groups_chart(
-    answer: Answered, names: Sequence[str], label: str, none: float | None
-) -> Chart:
+def _groups_chart(answer: Answered, names: Sequence[str], label: str, none: float | None) -> Chart:
     site, shown = answer.asked.site, slice(0, _MOST_BARS)
     layers: list[Layer] = [] if none is None else [Rule(none, axis="y", label="no effect")]
     both: list[tuple[Effect, Role, str]] = [(answer.effect, "main", "effect")]
@@ -221,15 +215,18 @@ def _curve_chart(answer: Answered, curve: Curve) -> Chart:
     x = np.array([moved.values.index(v) if not is_number else v for v in curve.values], float)
     before = entries(answer.effect.before[site])[1].mean(0)
     layers: list[Layer] = []
+    text = f"average, {answer.prob:.0%} interval"
     for i, role in zip(range(values.shape[-1]), _LINES, strict=False):
-        text = names[i] if len(names) > 1 else f"average, {answer.prob:.0%} interval"
         mean, _, low, high = values[:4, :, i]
-        layers += [Band(x, low, high, role=role), Line(x, mean, label=text, role=role)]
-        if not is_number:
-            layers.append(Points(x, mean, role=role))
+        if len(names) > 1:
+            layers.append(Line(x, mean, label=names[i], role=role))
+        elif is_number:
+            layers += [Band(x, low, high), Line(x, mean, label=text)]
+        else:
+            layers.append(_levels(moved, x, np.stack([mean, low, high]), text))
     if len(names) == 1:
         layers.append(Rule(float(before[0]), axis="y", label="baseline"))
-        layers += _marks(answer, moved, place)
+    layers += _marks(answer, moved, place)
     more = f" (the first {_MOST_LINES} groups)" if len(names) > _MOST_LINES else ""
     return Chart(
         layers,
@@ -242,18 +239,23 @@ def _curve_chart(answer: Answered, curve: Curve) -> Chart:
     )
 
 
+def _levels(moved: MovedInput, x: np.ndarray, summary: np.ndarray, label: str) -> Bars:
+    """Return dots with intervals at the levels that were computed."""
+    whole = np.full((3, len(moved.values)), np.nan)
+    whole[:, x.astype(int)] = summary
+    return Bars(list(map(str, moved.values)), *whole, label=label)
+
+
 def _marks(answer: Answered, moved: MovedInput, place: int) -> list[Layer]:
-    """Return points where the scenarios stand on the curve."""
+    """Return lines where the scenarios stand on the axis of the curve."""
     found: list[Layer] = []
-    site, asked = answer.asked.site, answer.asked
-    for effect, settings, role, text in (
-        (answer.pinned, asked.pinned and asked.pinned[1], "pinned", "pinned"),
-        (answer.effect, asked.intervention, "main", ""),
+    asked = answer.asked
+    for settings, role, text in (
+        (asked.pinned and asked.pinned[1], "pinned", "pinned"),
+        (asked.intervention, "main", "intervention"),
     ):
-        if effect is None or is_kept(settings[place]):
-            continue
-        at = _place(moved, settings[place])
-        found.append(Points([at], [float(effect.after[site].mean())], label=text, role=role))
+        if settings is not None and not is_kept(settings[place]):
+            found.append(Rule(_place(moved, settings[place]), label=text, role=role))
     return found
 
 
@@ -320,9 +322,7 @@ def _sentences(answer: Answered) -> list[str]:
 
 def _pin_sentences(answer: Answered, pinned: Effect) -> list[str]:
     before, after = answer.asked.pinned or ((), ())
-    said = (
-        f"Pinned: {described(answer.inputs, after)}, against {described(answer.inputs, before)}."
-    )
+    said = f"Pinned: {described(answer.inputs, after)}, against {described(answer.inputs, before)}."
     summary = _against_pin(answer, pinned)[answer.asked.site]
     if summary.ndim > 1:
         return [said]
@@ -334,5 +334,3 @@ def _pin_sentences(answer: Answered, pinned: Effect) -> list[str]:
         f"({answer.prob:.0%} interval of the difference {number(low)} to {number(high)}), and "
         f"larger with probability {p:.1%}."
     ]
-
-

@@ -15,7 +15,7 @@ from aimz_lab.kernel.checks.preflight import parameter_names
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.types import shown
 
-AS_OBSERVED, NOT_SET = "as observed", "not set"
+AS_OBSERVED, NOT_SET = "observed", "not set"
 """What a control says where a scenario leaves an input, or a site, as it is."""
 
 _MOST_MOVED = 6  # inputs that get controls without being named

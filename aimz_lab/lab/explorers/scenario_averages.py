@@ -96,10 +96,16 @@ class ScenarioAverages:
         key = settings, by, contrast == "odds_ratio"
         if key not in self._kept:
             self._kept[key] = self._computed(settings, by, groups, contrast)
-            while len(self._kept) > 2 and sum(d.nbytes for d, _ in self._kept.values()) > _MOST_BYTES:
-                self._kept.popitem(last=False)
+            self._keep_within_bounds()
         self._kept.move_to_end(key)
         return self._kept[key][0]
+
+    def _keep_within_bounds(self) -> None:
+        """Forget the scenarios that were asked for longest ago, but the last two."""
+        size = sum(averages.nbytes for averages, _ in self._kept.values())
+        while len(self._kept) > 2 and size > _MOST_BYTES:
+            _, (averages, _) = self._kept.popitem(last=False)
+            size -= averages.nbytes
 
     def pair(
         self, before: Settings, after: Settings, by: str, groups: Any, contrast: Any
