@@ -21,6 +21,7 @@ from aimz_lab.lab.callbacks import (
     ReduceLROnPlateau,
     TerminateOnNaN,
     compare,
+    compare_runs,
 )
 from aimz_lab.lab.dashboard.dashboard import LiveDashboard, default_display
 from aimz_lab.lab.dashboard.replay import show
@@ -56,6 +57,7 @@ __all__ = [
     "TerminateOnNaN",
     "Watch",
     "compare",
+    "compare_runs",
     "default_display",
     "enable_compilation_cache",
     "explore_effect",
