@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from keyword import iskeyword
 from typing import Any
 
 import jax
@@ -47,6 +49,7 @@ class EffectCode:
     def _comment(self) -> str:
         names = ["im", "X", *(name for name in self.given if self._is_named(name))]
         names += [name for name, value in self.averaged.items() if not isinstance(value, str)]
+        names += ["by"] if self.options.own else []
         return f"# {', '.join(names[:-1])} and {names[-1]} are those that explore_effect was given."
 
     def _imports(self, body: str) -> str:
@@ -67,16 +70,16 @@ class EffectCode:
     def _scenario(self, settings: Settings) -> str:
         """Write the arguments of ``predict`` of a scenario."""
         parts = {
-            name: name if name == "X" or self._is_named(name) else repr(value)
+            name: name if name == "X" or self._is_named(name) else _text(value)
             for name, value in self.given.items()
         }
         columns: dict[str, Any] = {}
-        sites: dict[str, Any] = {}
+        sites: dict[str, str] = {}
         for moved, value in zip(self.options.inputs.values(), settings, strict=True):
             if is_kept(value):
                 continue
             if moved.sweep.of == "site":
-                sites[moved.name] = value
+                sites[moved.name] = _text(value)
             elif moved.sweep.of == "column":
                 columns[moved.name] = value
             else:
@@ -85,40 +88,44 @@ class EffectCode:
         if columns:
             parts["X"] = _with_columns(self.given["X"], columns)
         if sites:
-            before = self.given.get("intervention")
-            first = "" if before is None else f"**{parts['intervention']}, "
-            inside = ", ".join(f"{name!r}: {value!r}" for name, value in sites.items())
-            parts["intervention"] = f"{{{first}{inside}}}"
-        return f"{{{', '.join(f'{name!r}: {text}' for name, text in parts.items())}}}"
+            before = parts.get("intervention", "None")
+            first = "" if before == "None" else f"**{before}, "
+            parts["intervention"] = "{" + first + _dict(sites)[1:]
+        return _dict(parts, most=72)
 
     def _averaged(self, asked: EffectQuestion, swept: str = "") -> list[str]:
         by = self._by(asked.by, swept)
         given = [f"by={by}"] if by else []
         return given + [
-            f"{name}={value!r}" if isinstance(value, str) else f"{name}={name}"
+            f"{name}={_text(value)}" if isinstance(value, str) else f"{name}={name}"
             for name, value in self.averaged.items()
         ]
 
     def _by(self, name: str, swept: str) -> str:
         """Write groups: columns and arguments as observed, by names other than what is swept."""
         groups = self.options.groups[name]
+        own = name == self.options.own
         if groups is None:
             return ""
-        if not isinstance(groups, Mapping):
+        if not isinstance(groups, Mapping) or (own and swept not in groups):
             return "by"
         names = {one: f"{one}_observed" if one == swept else one for one in groups}
-        found = [f"{name!r}: {self._values_of(one)}" for one, name in names.items()]
-        return f"{{{', '.join(found)}}}"
+        return _dict(
+            {
+                new: f"by[{_text(old)}]" if own else self._values_of(old)
+                for old, new in names.items()
+            }
+        )
 
     def _values_of(self, name: str) -> str:
         X = self.given["X"]
         if is_table(X) and name in map(str, X.columns):
-            return f"X[{name!r}]"
+            return f"X[{_text(name)}]"
         return name if name in self.given else "X"
 
     def _effect(self, asked: EffectQuestion) -> list[str]:
         contrast = asked.contrast
-        named = repr(contrast) if isinstance(contrast, str) else "contrast"
+        named = _text(contrast) if isinstance(contrast, str) else "contrast"
         options = [*self._averaged(asked), f"contrast={named}", "average=True"]
         prob = "" if self.prob == 0.94 else f", prob={self.prob}"
         return [
@@ -136,7 +143,8 @@ class EffectCode:
         prob = "" if self.prob == 0.94 else f", prob={self.prob}"
         return [
             "curve = im.sweep(",
-            f"    {moved.name!r}, {_grid(moved)},",
+            f"    {_text(moved.name)},",
+            f"    {_grid(moved)},",
             f"    {', '.join([*options, 'rng_key=key'])},",
             ")",
             f"print(summarize_effect(curve{prob}))",
@@ -144,7 +152,25 @@ class EffectCode:
 
 
 def _grid(moved: MovedInput) -> str:
-    return f"[{', '.join(map(repr, curve_grid(moved)))}]"
+    return f"[{', '.join(map(_text, curve_grid(moved)))}]"
+
+
+def _text(value: Any) -> str:
+    """Write a plain value, texts in double quotes."""
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, Mapping):
+        return _dict({name: _text(each) for name, each in value.items()})
+    return repr(value)
+
+
+def _dict(parts: Mapping[str, str], most: int = 1_000) -> str:
+    """Write a dict of values that are written already; over several lines, if it is long."""
+    items = [f"{_text(name)}: {text}" for name, text in parts.items()]
+    line = f"{{{', '.join(items)}}}"
+    if len(line) <= most:
+        return line
+    return "{\n" + "".join(f"    {item},\n" for item in items) + "}"
 
 
 def _is_plain(value: Any) -> bool:
@@ -160,22 +186,23 @@ def _filled(name: str, given: Any, value: Any) -> str:
     """Write an argument of the same shape with one value."""
     old = np.asarray(given)
     if old.ndim == 0:
-        return repr(value)
+        return _text(value)
     if np.asarray(value, dtype=old.dtype) == value:
-        return f"np.full({name}.shape, {value!r}, {name}.dtype)"
-    return f'np.full({name}.shape, {value!r}, "float32")'
+        return f"np.full({name}.shape, {_text(value)}, {name}.dtype)"
+    return f'np.full({name}.shape, {_text(value)}, "float32")'
 
 
 def _with_columns(table: Any, columns: Mapping[str, Any]) -> str:
+    texts = {name: _text(value) for name, value in columns.items()}
     if is_a(table, "polars", "DataFrame"):
         made = [
-            f"pl.lit({value!r}).cast(X.schema[{name!r}], strict=False).alias({name!r})"
-            for name, value in columns.items()
+            f"pl.lit({text}).cast(X.schema[{_text(name)}], strict=False).alias({_text(name)})"
+            for name, text in texts.items()
         ]
         return f"X.with_columns({', '.join(made)})"
-    if all(map(str.isidentifier, columns)):
-        return f"X.assign({', '.join(f'{name}={value!r}' for name, value in columns.items())})"
-    return f"X.assign(**{dict(columns)!r})"
+    if all(name.isidentifier() and not iskeyword(name) for name in texts):
+        return f"X.assign({', '.join(f'{name}={text}' for name, text in texts.items())})"
+    return f"X.assign(**{_dict(texts)})"
 
 
 def _key(key: jax.Array) -> str:

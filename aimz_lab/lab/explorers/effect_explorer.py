@@ -138,15 +138,15 @@ def explore_effect(
         msg = f"prob must lie in (0, 1), got prob={shown(prob)}."
         raise ArgumentError(msg)
     inputs = _by_control(moved_inputs(im, given, vary, of))
-    groups = _groups(given, by, len(_rows(given)), known=parameter_names(im.kernel))
+    groups, begun_by, own = _groups(given, by, parameter_names(im.kernel))
     averages = ScenarioAverages(im, given, list(inputs.values()), key, weights, subset)
     first = _first(inputs)
     averages.begin()
     begun = averages.of(first[1], ALL_ROWS, None, contrast)
     sites = _sites(begun, inputs, im.param_output)
-    options = EffectOptions(inputs, groups, contrasts, sites)
+    options = EffectOptions(inputs, groups, contrasts, sites, own)
     chosen = {n: v for n, v in (("weights", weights), ("subset", subset)) if v is not None}
-    controls = _controls(options, first, list(groups)[-1] if by is not None else ALL_ROWS)
+    controls = _controls(options, first, begun_by)
     controls["contrast"].value = name_of(contrast)
     names = list(inputs)
     answers = EffectAnswers(averages, options, real_number(prob))
@@ -186,10 +186,6 @@ def _checked(im: Any, X: Any, kwargs: Mapping[str, Any]) -> dict[str, Any]:
     return plain_copy({"X": X, **kwargs})
 
 
-def _rows(given: Mapping[str, Any]) -> Any:
-    return given["X"]
-
-
 def _contrasts(contrast: Contrast) -> dict[str, Contrast]:
     found: dict[str, Contrast] = {name: name for name in NO_EFFECT}
     return found | {name_of(contrast): contrast}
@@ -223,30 +219,35 @@ def _sites(begun: Any, inputs: Mapping[str, MovedInput], output: str) -> list[st
 
 
 def _groups(
-    given: Mapping[str, Any], by: GroupBy | None, n_rows: int, known: Sequence[str]
-) -> dict[str, Any]:
-    """Return ``by`` of ``estimate_effect`` by name: columns of a few levels, and what is given."""
+    given: Mapping[str, Any], by: GroupBy | None, known: Sequence[str]
+) -> tuple[dict[str, Any], str, str]:
+    """Return groups by name: columns of a few levels, and what is given.
+
+    Returns:
+        ``by`` of ``estimate_effect`` by name; the name to begin with; and that of labels that are
+        given and not named, or nothing.
+    """
     X = given["X"]
-    found: dict[str, Any] = {ALL_ROWS: None}
+    n_rows = np.shape(X)[0]
     values = {str(name): X[name] for name in X.columns} if is_table(X) else {}
     values |= {
         name: value
         for name, value in given.items()
         if name in known and name != "X" and np.shape(value) == (n_rows,)
     }
+    found: dict[str, Any] = {ALL_ROWS: None}
+    found |= {n: {n: each} for n, each in values.items() if 1 < _n_levels(each) <= _MOST_GROUPS}
+    if by is None:
+        return found, ALL_ROWS, ""
     named = [by] if isinstance(by, str) else by
     is_list = isinstance(named, list | tuple) and all(isinstance(name, str) for name in named)
-    if is_list and set(named) <= set(values):
-        named = {name: values[name] for name in named}
-    for name, each in values.items():
-        if 1 < _n_levels(each) <= _MOST_GROUPS:
-            found[name] = {name: each}
-    if by is None:
-        return found
-    name = ", ".join(map(str, named)) if isinstance(named, Mapping) else "by"
-    row_groups(named, None, None, [given])
-    found.pop(name, None)
-    return found | {name: named}
+    is_named = is_list and set(named) <= set(values)
+    groups = {name: values[name] for name in named} if is_named else named
+    row_groups(groups, None, None, [given])
+    begun = ", ".join(map(str, groups)) if isinstance(groups, Mapping) else "by"
+    while not is_named and begun in found:
+        begun += "_"
+    return found | {begun: groups}, begun, "" if is_named else begun
 
 
 def _n_levels(values: Any) -> int:

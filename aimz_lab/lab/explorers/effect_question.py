@@ -95,12 +95,14 @@ class EffectOptions:
         groups: ``by`` of ``estimate_effect`` by name.
         contrasts: Measures by name.
         sites: The sites.
+        own: Name of the groups whose labels were given, and not named; empty if there are none.
     """
 
     inputs: Mapping[str, MovedInput]
     groups: Mapping[str, Any]
     contrasts: Mapping[str, Contrast]
     sites: Sequence[str]
+    own: str = ""
 
     def question(self, values: Mapping[str, Any]) -> EffectQuestion:
         """Return what the values of the controls ask.

@@ -63,9 +63,13 @@ def im():
     return mean_field_model(treatment).set_posterior_sample(draws)
 
 
+def twice(before, after):
+    return 2 * (after - before)
+
+
 def run_code(explorer, **names):
     scope = dict(names)
-    exec(explorer.code(), scope)  # noqa: S102 - it is ours
+    exec(explorer.code(), scope)
     return scope
 
 
@@ -117,6 +121,12 @@ def test_arguments_sites_and_a_pinned_scenario(im):
     assert both["mean"]["now - pinned"] == pytest.approx(2 - 2 * lift.mean(), abs=1e-3)
     assert "smaller" in explorer.view.sentences[3]
     explorer.unpin()
+    labels = {"dose": np.arange(N) % 2}
+    own = lab.explore_effect(im, DOSE, dose=DOSE, vary={"dose": [0, 1]}, by=labels, contrast=twice)
+    found = run_code(own, im=im, X=DOSE, dose=DOSE, by=labels, contrast=twice)
+    mean = found["effect"].posterior_predictive.y.mean(["chain", "draw"])
+    np.testing.assert_array_equal(own.table()["mean"], mean)
+    assert found["curve"].posterior_predictive.y.dims[-1] == "dose_observed"
     assert explorer.set(site="mean", contrast="ratio").table.index.tolist() == ["mean"]
     assert explorer.values["lift"] == 1.0
     found = run_code(explorer, im=im, X=DOSE, dose=DOSE, weights=np.ones(N))
@@ -181,7 +191,9 @@ def test_what_cannot_be_explored_is_refused_in_words(im, change, words):
 
 
 def test_a_value_that_cannot_be_right_is_refused_and_the_answer_stays(im):
-    explorer = lab.explore_effect(im, DOSE, dose=DOSE, vary={"dose": [0.0, 1.0], "level": [1.0, 3.0]})
+    explorer = lab.explore_effect(
+        im, DOSE, dose=DOSE, vary={"dose": [0.0, 1.0], "level": [1.0, 3.0]}
+    )
     before = explorer.table()
     with pytest.raises(SiteError, match="held="):
         explorer.set(level=3.0)
