@@ -1501,7 +1501,8 @@ class ImpactModel:
         """Effect of an intervention against a baseline, draw by draw, with the same noise.
 
         Two scenarios given by their arguments are computed side by side in one pass, which keeps
-        only their contrast. By default that is the difference on each row.
+        only their contrast; for an average, one after the other, if the rows are in memory. By
+        default the contrast is the difference on each row.
 
         An average effect is the contrast of the averages: for each draw, both scenarios are
         averaged over the rows, and these averages are contrasted. ``"ratio"`` is the average under
@@ -1646,7 +1647,8 @@ class ImpactModel:
         given = {"X": X, **kwargs}
         sites = None if self.kernel_spec is None else self.kernel_spec.sites
         sweep = check_sweep(name, grid, given, sites, of, reference, contrast, self._kernel)
-        reduce = averages_over(row_groups(by, weights, subset, [given]))
+        sweep.check_groups(groups := row_groups(by, weights, subset, [given]))
+        reduce = averages_over(groups, "difference" if reference is None else contrast)
         calls = [sweep.arguments(given, value) for value in sweep.values()]
         with self._keys.one(rng_key) as key:
             return sweep.tree(self._paired(key, moment, calls, [reduce] * len(calls)))

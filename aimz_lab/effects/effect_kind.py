@@ -97,10 +97,8 @@ class EffectKind:
                     "average=False gives the contrast row by row."
                 )
                 raise ArgumentError(msg)
-        both = Both(shares=self.contrast == "odds_ratio")
-        return replace(
-            request, reduce={_AVERAGE: RowMeans(self.groups, self.measure)}, combine=both
-        )
+        means = RowMeans(self.groups, self.measure, shares=self.contrast == "odds_ratio")
+        return replace(request, reduce={_AVERAGE: means}, combine=Both())
 
     def named(self, tree: xr.DataTree, group: str) -> xr.DataTree:
         """Return the result of a pass with the sites called by their names.

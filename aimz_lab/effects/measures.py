@@ -137,20 +137,13 @@ class Measure:
 
 
 class Both:
-    """Keeps both scenarios, on a new last axis; combines the results of a compiled pass.
-
-    Args:
-        shares: Whether values outside of [0, 1] become NaN, as odds need shares.
-    """
-
-    def __init__(self, *, shares: bool = False) -> None:
-        self.shares = shares
+    """Keeps both scenarios, on a new last axis; combines the results of a compiled pass."""
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Both) and other.shares == self.shares
+        return isinstance(other, Both)
 
     def __hash__(self) -> int:
-        return hash((Both, self.shares))
+        return hash(Both)
 
     def __call__(
         self,
@@ -158,15 +151,11 @@ class Both:
         after: dict[str, Shaped[Array, ...]],
     ) -> dict[str, Shaped[Array, "... 2"]]:
         """Stack the scenarios site by site."""
-        return {name: self._stacked(before[name], after[name]) for name in after}
+        return {name: _stacked(before[name], after[name]) for name in after}
 
-    def _stacked(self, before: jax.Array, after: jax.Array) -> jax.Array:
-        both = jnp.stack([before, after], axis=-1)
-        if both.dtype.kind in "bu":
-            both = both.astype(np.int32)
-        if not self.shares:
-            return both
-        return jnp.where((both >= 0) & (both <= 1), both, jnp.nan)
+
+def _stacked(before: jax.Array, after: jax.Array) -> jax.Array:
+    return jnp.stack([_signed(before), _signed(after)], axis=-1)
 
 
 class ByRow:

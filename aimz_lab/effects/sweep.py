@@ -56,6 +56,22 @@ class Sweep:
         at = np.flatnonzero(self.grid == self.reference)
         return int(at[0]) if len(at) else None
 
+    def check_groups(self, groups: RowGroups) -> None:
+        """Refuse groups that are called like what is swept: a result has one dimension of a name.
+
+        Args:
+            groups: The groups that the averages are taken in.
+
+        Raises:
+            ArgumentError: If they are.
+        """
+        if self.name in groups.coords:
+            msg = (
+                f"{self.name!r} is swept, and the groups of by= are called {self.name!r} too. Name "
+                f"them otherwise: by={{'{self.name}_observed': values}}."
+            )
+            raise ArgumentError(msg)
+
     def arguments(self, given: Mapping[str, Any], value: Any) -> dict[str, Any]:
         """Return the arguments of a call with one value for all rows.
 
@@ -88,12 +104,12 @@ class Sweep:
         Args:
             parts: Averages for each of :meth:`values`.
         """
-        found = [_average_sites(part, self.name) for part in parts]
+        found = [average_sites(part, self.name) for part in parts]
         if self.reference is not None:
             at = self._reference_at
             base = found[len(self.grid) if at is None else at]
             measure = Measure(self.contrast)
-            found = [_contrast(base, each, measure) for each in found]
+            found = [contrast_averages(base, each, measure) for each in found]
         found = found[: len(self.grid)]
         grid = xr.DataArray(self.grid, dims=self.name, name=self.name)
         joined = xr.concat(found, dim=grid, coords="minimal", compat="override", join="override")
@@ -162,9 +178,14 @@ def check_sweep(
     return Sweep(name, found[0], values, reference, check_contrast(contrast))
 
 
-def averages_over(groups: RowGroups) -> dict[str, RowMeans]:
-    """Return the reducer of the averages for each value."""
-    return {AVERAGE: RowMeans(groups)}
+def averages_over(groups: RowGroups, contrast: Contrast = "difference") -> dict[str, RowMeans]:
+    """Return the reducer of the averages of a scenario.
+
+    Args:
+        groups: Groups and weights of the rows.
+        contrast: What the averages will be contrasted by: odds need shares.
+    """
+    return {AVERAGE: RowMeans(groups, shares=contrast == "odds_ratio")}
 
 
 def among_kept(
@@ -242,22 +263,34 @@ def _filled(name: str, given: Any, value: Any) -> np.ndarray | float | int:
     return np.full(old.shape, value, dtype=dtype)
 
 
-def _average_sites(part: xr.Dataset, swept: str) -> xr.Dataset:
-    """Return the averages by the names of their sites, without that of the swept site.
+def average_sites(part: xr.Dataset, *swept: str) -> xr.Dataset:
+    """Return the averages by the names of their sites, without those of the swept sites.
+
+    Args:
+        part: Averages of a scenario, by :func:`averages_over`.
+        *swept: Names of what is swept.
 
     Raises:
         ArgumentError: If no site is left.
     """
     ending = f"_{AVERAGE}"
     names = {name: name.removesuffix(ending) for name in map(str, part) if name.endswith(ending)}
-    names = {name: site for name, site in names.items() if site != swept}
+    names = {name: site for name, site in names.items() if site not in swept}
     if not names:
-        msg = f"Nothing but {swept!r} itself is returned; name other sites by return_sites=."
+        of = " and ".join(map(repr, swept))
+        msg = f"Nothing but {of} itself is returned; name other sites by return_sites=."
         raise ArgumentError(msg)
     return part[list(names)].rename_vars(names).drop_attrs()
 
 
-def _contrast(before: xr.Dataset, after: xr.Dataset, measure: Measure) -> xr.Dataset:
+def contrast_averages(before: xr.Dataset, after: xr.Dataset, measure: Measure) -> xr.Dataset:
+    """Return the contrast of the averages of two scenarios, site by site.
+
+    Args:
+        before: Averages under the baseline, by site.
+        after: Averages under the intervention.
+        measure: Contrasts them.
+    """
     return xr.Dataset({name: _of_site(name, before[name], after[name], measure) for name in after})
 
 

@@ -21,10 +21,12 @@ from aimz_lab.lab.callbacks import (
     ReduceLROnPlateau,
     TerminateOnNaN,
     compare,
+    compare_runs,
 )
 from aimz_lab.lab.dashboard.dashboard import LiveDashboard, default_display
 from aimz_lab.lab.dashboard.replay import show
 from aimz_lab.lab.dashboard.running import RunningRuns, running
+from aimz_lab.lab.explorers.effect_explorer import explore_effect
 from aimz_lab.lab.explorers.explorer import Explorer
 from aimz_lab.lab.explorers.loader_explorer import explore_loader
 from aimz_lab.lab.explorers.model_explorer import explore_model
@@ -61,8 +63,10 @@ __all__ = [
     "TerminateOnNaN",
     "Watch",
     "compare",
+    "compare_runs",
     "default_display",
     "enable_compilation_cache",
+    "explore_effect",
     "explore_loader",
     "explore_model",
     "explore_prior",

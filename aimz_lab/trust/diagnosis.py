@@ -214,7 +214,7 @@ def _diagnose(model: Examined, options: DiagnosisOptions) -> TrustReport:
     if evidence.guide is not None and evidence.guide.has_all_of(posterior):
         drawn = Posterior(evidence.guide.drawn.draws)
         evidence.table = raw_table(model.labelled(drawn))
-    likelihood, why_not = _likelihood(model, drawn, rows)
+    likelihood, why_not = likelihood_of_rows(model, drawn, rows)
     _judge_guide(evidence, likelihood, drawn, model)
     if posterior.stats or posterior.num_chains > 1:
         evidence.table = chain_table(evidence.table, model.labelled(posterior))
@@ -248,10 +248,16 @@ def _kept_rows(n_rows: int) -> np.ndarray:
     return np.sort(np.random.default_rng(0).choice(n_rows, MOST_ROWS, replace=False))
 
 
-def _likelihood(
+def likelihood_of_rows(
     model: Examined, drawn: Posterior, rows: ExaminedRows
 ) -> tuple[tuple[LikelihoodOfRows, np.ndarray] | None, str]:
-    """Return the likelihood by draw, with ``lppd`` by row; or why there is none."""
+    """Return the likelihood by draw, with ``lppd`` by row; or why there is none.
+
+    Args:
+        model: The model.
+        drawn: Draws of its latent sites.
+        rows: The rows.
+    """
     reader = LikelihoodOfRows(rows.n_rows, _kept_rows(rows.n_rows))
     try:
         request = model.request(drawn, "log_likelihood", {"of_row": reader})
@@ -316,7 +322,7 @@ def _judge_predictions(
     why_not: str,
 ) -> None:
     weights = evidence.weights
-    by_row = _latents_by_row(model, drawn)
+    by_row = latents_by_row(model, drawn)
     if likelihood is not None and by_row:
         why_not = f"it would have to integrate out each row's own {', '.join(by_row)}"
     elif likelihood is not None and weights is not None and not weights.is_trusted:
@@ -360,7 +366,13 @@ def _judge_predictions(
         evidence.findings.append(p_value_finding(p_values(reader)))
 
 
-def _latents_by_row(model: Examined, drawn: Posterior) -> list[str]:
+def latents_by_row(model: Examined, drawn: Posterior) -> list[str]:
+    """Return the names of latent sites of which each row has a value.
+
+    Args:
+        model: The model.
+        drawn: Draws of its latent sites.
+    """
     spec = model.trained.spec
     if spec is None:
         return []

@@ -22,6 +22,7 @@ class RowMeans(OverDraws):
         groups: Codes, weights and labels; see ``effects/row_groups.py``.
         contrast: Makes the result of a site's name and its means in two scenarios, which are on
             the last axis; ``None`` for the means of a single scenario.
+        shares: Whether values outside of [0, 1] become NaN, as odds need shares.
         name: Suffix of the result.
     """
 
@@ -31,11 +32,13 @@ class RowMeans(OverDraws):
         self,
         groups: Any,
         contrast: Callable[[str, np.ndarray, np.ndarray], np.ndarray] | None = None,
+        *,
+        shares: bool = False,
         name: str = "average",
     ) -> None:
         super().__init__(name, groups.coords)
         self.row_labels = groups.labels
-        self._groups, self._contrast = groups, contrast
+        self._groups, self._contrast, self._shares = groups, contrast, shares
         self.by_row, self._unit = None, 1.0
         if groups.n_rows is not None:
             codes = np.zeros(groups.n_rows) if groups.codes is None else groups.codes
@@ -51,11 +54,13 @@ class RowMeans(OverDraws):
     @property
     def key(self) -> tuple[object, ...]:
         """Equal for the same shape of groups; codes and weights are no part of the program."""
-        return RowMeans, self._groups.shape, self.by_row is None
+        return RowMeans, self._groups.shape, self.by_row is None, self._shares
 
     def block(self, values: Draws, valid: RowMask, by_row: RowValues | None) -> jax.Array:
         """Weighted sums for each draw and group, ``(S, *groups, ...)``."""
         values = values.astype(jnp.result_type(float, values.dtype))
+        if self._shares:
+            values = jnp.where((values >= 0) & (values <= 1), values, jnp.nan)
         origin = jnp.where(jnp.isfinite(values[:, :1]), values[:, :1], 0)
         weights = valid.astype(values.dtype)
         codes = jnp.zeros(len(valid), jnp.int32)
