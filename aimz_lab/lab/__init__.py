@@ -25,6 +25,8 @@ from aimz_lab.lab.callbacks import (
 from aimz_lab.lab.dashboard.dashboard import LiveDashboard, default_display
 from aimz_lab.lab.dashboard.replay import show
 from aimz_lab.lab.dashboard.running import RunningRuns, running
+from aimz_lab.lab.explorers.prediction_checks import PredictionChecks, prediction_checks
+from aimz_lab.lab.explorers.predictions import explore_predictions
 from aimz_lab.lab.monitor import Watch, monitor
 from aimz_lab.lab.pictures.effect_plots import plot_effect
 from aimz_lab.lab.pictures.figures import loss_figure
@@ -49,6 +51,7 @@ __all__ = [
     "MLflowLogger",
     "ModelCheckpoint",
     "ParamDrift",
+    "PredictionChecks",
     "ProgressLine",
     "ReduceLROnPlateau",
     "RunningRuns",
@@ -57,6 +60,7 @@ __all__ = [
     "compare",
     "default_display",
     "enable_compilation_cache",
+    "explore_predictions",
     "loss_figure",
     "monitor",
     "plot_effect",
@@ -65,6 +69,7 @@ __all__ = [
     "plot_ppc",
     "plot_prior_posterior",
     "plot_trust",
+    "prediction_checks",
     "running",
     "show",
     "show_figure",
