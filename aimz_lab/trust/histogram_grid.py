@@ -38,7 +38,19 @@ class Grid:
         Args:
             values: The values.
         """
-        return np.searchsorted(self.edges, values, side="right")
+        edges, n_bins = self.edges, self.n_bins
+        step = (edges[-1] - edges[0]) / n_bins
+        if self.scale == "log":
+            step = np.log(edges[-1] / edges[0]) / n_bins
+            with np.errstate(divide="ignore", invalid="ignore"):
+                near = np.log(np.asarray(values, np.float64) / edges[0]) / step
+            near = np.where(np.isnan(near), -1.0, near)
+        else:
+            near = (np.asarray(values, np.float64) - edges[0]) / step
+        at = np.clip(near, -1, n_bins).astype(np.int64)
+        at += np.asarray(values >= edges[np.clip(at + 1, 0, n_bins)])  # rounding may be off by one
+        at -= np.asarray(values < edges[np.clip(at, 0, n_bins)])
+        return np.clip(at, -1, n_bins) + 1
 
     def every(self, n_values: int) -> int:
         """Return how many bins to put together, so that a histogram of some values is smooth.

@@ -7,6 +7,7 @@ group. So every check is exact, whatever the size of the pieces, and none needs 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
@@ -19,7 +20,7 @@ from aimz_lab.trust.row_columns import Grouping, RowTable
 MOST_CURVES = 100
 """Draws of which histograms are kept, evenly spaced; sums are of all draws."""
 
-_AT_ONCE = 1 << 21  # values of which double-precision copies are made together
+_AT_ONCE = 1 << 18  # values of which double-precision copies are made together
 _GRID_ROWS = 256  # rows whose predictions choose the grid, whatever the size of a piece
 
 Statistic = Callable[[np.ndarray], np.ndarray]
@@ -63,7 +64,9 @@ class OutcomeSums:
         self.groupings = table.groupings()
         self._own = dict(statistics or {})
         self._centre = float(seen.mean())
-        self.groups = ("all rows", *_group_names(self.groupings))
+        self._labels = [(one, i) for one in self.groupings for i in range(len(one.labels))]
+        names = (f"{one.name}: {one.labels[number]}" for one, number in self._labels)
+        self.groups = ("all rows", *names)
         self.reset(0)
 
     def reset(self, n_draws: int) -> None:
@@ -86,7 +89,10 @@ class OutcomeSums:
         Args:
             group: Number of the group.
         """
-        return self.observed & self._in_group(np.arange(len(self.values)))[:, group]
+        if group == 0:
+            return self.observed
+        grouping, number = self._labels[group - 1]
+        return self.observed & (grouping.codes == number)
 
     def take(self, draws: Shaped[np.ndarray, "draw some"], rows: Int[np.ndarray, " some"]) -> None:
         """Take all draws of some rows.
@@ -112,35 +118,43 @@ class OutcomeSums:
         self.below[rows], self.equal[rows] = (draws < own).sum(0), (draws == own).sum(0)
         values = draws.astype(np.float64)
         if self.grid is None:
-            self.grid = choose_grid(self.values[self.observed], values[:, :_GRID_ROWS])
-            curves = min(self.n_draws, MOST_CURVES)
-            self._curves = np.linspace(0, self.n_draws - 1, curves).astype(int)
-            self.counts = np.zeros((len(self.groups), curves, self.grid.n_bins + 2), np.int64)
+            self._choose_grid(values[:, :_GRID_ROWS])
         self.mean[rows] = values.mean(0)
         self.sd[rows] = values.std(0)
-        inside = self._in_group(rows)
-        self._add_histograms(values[self._curves], inside)
-        centred, weights = values - self._centre, inside.astype(np.float64)
-        parts = [centred, centred**2, values == 0, *(one(values) for one in self._own.values())]
-        for total, part in zip(self._sums, parts, strict=True):
-            total += np.asarray(part, np.float64) @ weights
-        for group in np.flatnonzero(inside.any(0)):
-            part = values[:, inside[:, group]]
-            self._ends[0, :, group] = np.minimum(self._ends[0, :, group], part.min(1))
-            self._ends[1, :, group] = np.maximum(self._ends[1, :, group], part.max(1))
-
-    def _in_group(self, rows: np.ndarray) -> Shaped[np.ndarray, "some group"]:
-        inside = [np.ones((len(rows), 1), bool)]
-        for one in self.groupings:
-            inside.append(one.codes[rows, None] == np.arange(len(one.labels)))
-        return np.concatenate(inside, axis=1)
-
-    def _add_histograms(self, values: np.ndarray, inside: np.ndarray) -> None:
         n_curves, n_bins = self.counts.shape[1:]
-        bins = self.grid.bins(values) + n_bins * np.arange(n_curves)[:, None]
-        for group in np.flatnonzero(inside.any(0)):
-            found = np.bincount(bins[:, inside[:, group]].ravel(), minlength=n_curves * n_bins)
-            self.counts[group] += found.reshape(n_curves, n_bins)
+        bins = self.grid.bins(values[self._curves]) + n_bins * np.arange(n_curves)[:, None]
+        self._add_by_group(rows, np.ascontiguousarray(values.T), np.ascontiguousarray(bins.T))
+
+    def _choose_grid(self, drawn: np.ndarray) -> None:
+        self.grid = choose_grid(self.values[self.observed], drawn)
+        n_curves = min(self.n_draws, MOST_CURVES)
+        self._curves = np.linspace(0, self.n_draws - 1, n_curves).astype(int)
+        self.counts = np.zeros((len(self.groups), n_curves, self.grid.n_bins + 2), np.int64)
+
+    def _add_by_group(self, rows: np.ndarray, draws: np.ndarray, bins: np.ndarray) -> None:
+        """Add sums, histograms and ends, rows first, group by group."""
+        self._add(0, draws, bins)
+        first = 1
+        for one in self.groupings:
+            codes = one.codes[rows]
+            order = np.argsort(codes, kind="stable")
+            ends = np.searchsorted(codes[order], np.arange(len(one.labels) + 1))
+            for number, (start, stop) in enumerate(pairwise(ends)):
+                if stop > start:
+                    self._add(first + number, draws[order[start:stop]], bins[order[start:stop]])
+            first += len(one.labels)
+
+    def _add(self, group: int, draws: np.ndarray, bins: np.ndarray) -> None:
+        shape = self.counts.shape[1:]
+        found = np.bincount(bins.ravel(), minlength=shape[0] * shape[1])
+        self.counts[group] += found.reshape(shape)
+        centred = draws - self._centre
+        parts = [centred, centred**2, draws == 0, *(one(draws) for one in self._own.values())]
+        for total, part in zip(self._sums, parts, strict=True):
+            total[:, group] += np.asarray(part).sum(0, dtype=np.float64)
+        low, high = self._ends[:, :, group]
+        self._ends[0, :, group] = np.minimum(low, draws.min(0))
+        self._ends[1, :, group] = np.maximum(high, draws.max(0))
 
     def finish(self) -> None:
         """Check that all rows were read, and that their draws are predictions.
@@ -223,6 +237,3 @@ class OutcomeReader(OverDraws):
             one.take(flat[:, :, entry], rows)
         return np.full(values.shape[1:], len(values), np.int32)
 
-
-def _group_names(groupings: Sequence[Grouping]) -> list[str]:
-    return [f"{one.name}: {label}" for one in groupings for label in one.labels]

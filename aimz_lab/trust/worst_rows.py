@@ -8,14 +8,14 @@ from jaxtyping import Float, Int, Shaped
 from aimz_lab.predictive.reducers.contract import Draws, OverDraws, RowMask, RowValues
 from aimz_lab.trust.smoothing import LEAST_DRAWS, smoothed
 
-MOST_ROWS = 2_000
+MOST_ROWS = 1_000
 """Rows of which all draws are kept, and leave-one-out is computed; of more, the worst."""
 
 
 class WorstRows(OverDraws):
     """Of a log-likelihood: leave-one-out of all rows, or of those that WAIC ranks worst.
 
-    Up to 2,000 rows are all smoothed (Vehtari, Gelman and Gabry 2017). Of more rows, those 2,000
+    Up to 1,000 rows are all smoothed (Vehtari, Gelman and Gabry 2017). Of more rows, those 1,000
     are whose ``elpd_waic`` (Watanabe 2010), which each row's draws give at once, is least.
 
     Args:

@@ -11,7 +11,7 @@ from arviz_stats import loo
 from aimz_lab.errors import ArgumentError, DataError
 from aimz_lab.lab import prediction_checks
 
-CHAINS, DRAWS, ROWS = 2, 150, 20_000  # more rows than are read at a time
+CHAINS, DRAWS, ROWS = 2, 250, 9_000  # more values than are read at a time
 
 
 def tree_of(draws, y=None, *, dims=("obs",), coords=None, group="posterior_predictive", **groups):
@@ -28,12 +28,12 @@ def made():
     middle = rng.normal(size=ROWS)
     draws = middle + rng.normal(size=(CHAINS, DRAWS, ROWS))
     y = middle + 1.3 * rng.normal(size=ROWS)
-    y[[5, 9_000, 19_999]] = np.nan
+    y[[5, 8_000, 8_999]] = np.nan
     table = pd.DataFrame(
         {
             "x": middle,
             "level": pd.Categorical.from_codes(rng.integers(3, size=ROWS), ["<b>", "b", "c"]),
-            "day": pd.Timestamp("2024-01-01") + pd.to_timedelta(np.arange(ROWS) // 1000, "D"),
+            "day": pd.Timestamp("2024-01-01") + pd.to_timedelta(np.arange(ROWS) // 500, "D"),
         }
     )
     table.loc[7, "level"] = None
@@ -89,7 +89,7 @@ def test_coverage_is_that_of_quantile_intervals_at_any_level(part):
         found = checks.table("coverage", group=group, level=level).set_index("level")
         low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=0)
         held = ((low <= y) & (y <= high)).mean()
-        assert abs(found.loc[level, "coverage"] - held) < 0.006  # a draw more or less of 300
+        assert abs(found.loc[level, "coverage"] - held) < 0.008  # a draw more or less of 500
         assert found.loc[level, "rows"] == len(y)
 
 
@@ -122,7 +122,7 @@ def test_rows_far_off_come_first_without_a_log_likelihood(made):
     found = checks.table("worst rows", count=4)
     assert list(found.index) == list(map(str, order))
     np.testing.assert_allclose(found["sds_off"], apart[order], rtol=1e-5)
-    assert list(found["day"]) == [f"2024-01-{1 + row // 1000:02d}" for row in order]
+    assert list(found["day"]) == [f"2024-01-{1 + row // 500:02d}" for row in order]
 
 
 @pytest.mark.parametrize("n_draws", [7, 400])
@@ -135,7 +135,7 @@ def test_the_pit_of_counts_is_uniform_if_they_are_calibrated(n_draws):
     found = checks.table("coverage")
     assert (found["coverage"] - found["level"]).abs().max() < 0.025
     pit = checks.table("PIT")
-    assert ((pit["low"] <= pit["difference"]) & (pit["difference"] <= pit["high"])).all()
+    assert pit["difference"].abs().max() < 0.05
     density = checks.table("density")
     assert density["observed"].sum() == pytest.approx(1.0)  # a bin for each integer
     zeros = checks.table("test statistics").loc["share of zeros"]
