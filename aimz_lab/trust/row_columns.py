@@ -62,6 +62,10 @@ class RowColumn:
             return self.levels[int(value)]
         return _date(value) if self.kind == "date" else number(value)
 
+    def _span(self, low: float, high: float) -> str:
+        """Name a span of values; of dates by the first, which others follow without a gap."""
+        return f"{self.text(low)} to {self.text(high)}" if self.kind == "number" else self.text(low)
+
     def places(self) -> tuple[Int[np.ndarray, " row"], tuple[str, ...], Float[np.ndarray, " at"]]:
         """Put rows with like values together, at most 20 sets of about the same size.
 
@@ -80,7 +84,7 @@ class RowColumn:
             codes = np.where(known, np.searchsorted(np.unique(cuts), self.values, "right"), -1)
             found, codes[known] = np.unique(codes[known], return_inverse=True)
             ends = [self.values[codes == one] for one in range(len(found))]
-            names = tuple(f"{self.text(one.min())} to {self.text(one.max())}" for one in ends)
+            names = tuple(self._span(one.min(), one.max()) for one in ends)
         count = np.bincount(codes[known], minlength=len(names))
         sums = np.bincount(codes[known], weights=self.values[known], minlength=len(names))
         return codes, names, sums / np.maximum(count, 1)

@@ -29,6 +29,7 @@ from aimz_lab.trust.smoothing import trusted_k
 NO_COLUMN = "none"
 
 _PIT_BINS = 20
+_WORTH_SAYING = 0.001  # of the values, beyond the ends of a picture
 
 
 def view_of(checks: PredictionChecks, asked: Mapping[str, Any]) -> View:
@@ -308,7 +309,7 @@ def _rows(one: OutcomeChecks, group: int) -> str:
 
 def _outside(one: OutcomeChecks, group: int) -> list[str]:
     own, drawn = one.outside(group)
-    if not own and not drawn:
+    if max(own, drawn) < _WORTH_SAYING:
         return []
     return [f"Beyond the picture: {share(own)} observed and {share(drawn)} predicted values."]
 
