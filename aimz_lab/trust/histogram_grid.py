@@ -32,7 +32,7 @@ class Grid:
         """Number of bins between the edges."""
         return len(self.edges) - 1
 
-    def bins(self, values: Shaped[np.ndarray, "..."]) -> Int[np.ndarray, "..."]:
+    def bins(self, values: Shaped[np.ndarray, ...]) -> Int[np.ndarray, ...]:
         """Return the bin of each value: 0 below the first edge, then 1, 2, ...
 
         Args:
@@ -73,9 +73,7 @@ class Grid:
         return np.diff(np.log(edges) if self.scale == "log" else edges)
 
 
-def choose_grid(
-    observed: Float[np.ndarray, " row"], drawn: Float[np.ndarray, "draw some"]
-) -> Grid:
+def choose_grid(observed: Float[np.ndarray, " row"], drawn: Float[np.ndarray, "draw some"]) -> Grid:
     """Choose a grid that holds all but the far tails of observed and of predicted values.
 
     Args:

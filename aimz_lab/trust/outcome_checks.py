@@ -44,9 +44,7 @@ class OutcomeChecks:
         self.pit = _pit(sums)
         self._uniform: dict[int, Uniformity] = {}
         is_member = [sums.members(group).any() for group in range(len(sums.groups))]
-        self.groups = {
-            name: group for group, name in enumerate(sums.groups) if is_member[group]
-        }
+        self.groups = {name: group for group, name in enumerate(sums.groups) if is_member[group]}
 
     def n_rows(self, group: int = 0) -> int:
         """How many observed rows a group has."""

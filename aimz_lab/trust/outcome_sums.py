@@ -15,7 +15,7 @@ from jaxtyping import Float, Int, Shaped
 from aimz_lab.errors import DataError
 from aimz_lab.predictive.reducers.contract import Draws, OverDraws, RowMask, RowValues
 from aimz_lab.trust.histogram_grid import Grid, choose_grid
-from aimz_lab.trust.row_columns import Grouping, RowTable
+from aimz_lab.trust.row_columns import RowTable
 
 MOST_CURVES = 100
 """Draws of which histograms are kept, evenly spaced; sums are of all draws."""
@@ -179,9 +179,9 @@ class OutcomeSums:
             raise DataError(msg)
         if self.n_draws > 1 and (self.equal[self.observed] == self.n_draws).all():
             msg = (
-                f"All draws of {self.name!r} equal the observed value in every row: it was observed "
-                "or held in the call that made them, so that they are no predictions. Leave its "
-                "data out of that call."
+                f"All draws of {self.name!r} equal the observed value in every row: it was "
+                "observed or held in the call that made them, so that they are no predictions. "
+                "Leave its data out of that call."
             )
             raise DataError(msg)
 
@@ -236,4 +236,3 @@ class OutcomeReader(OverDraws):
                 one.reset(len(values))
             one.take(flat[:, :, entry], rows)
         return np.full(values.shape[1:], len(values), np.int32)
-

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
-from jaxtyping import Shaped
 
-from aimz_lab.data.labels import AxisLabels, row_labels
-from aimz_lab.data.tables import is_table, native_table, read_table
+from aimz_lab.data.labels import AxisLabels
+from aimz_lab.data.tables import native_table, read_table
 from aimz_lab.errors import ArgumentError, DataError
 from aimz_lab.predictive.reducers.contract import OverDraws
+from aimz_lab.trust.checked_predictions import CheckedPredictions
 from aimz_lab.trust.outcome_checks import OutcomeChecks
-from aimz_lab.trust.outcome_sums import OutcomeReader, OutcomeSums, Statistic
+from aimz_lab.trust.outcome_sums import OutcomeReader, Statistic
 from aimz_lab.trust.posterior_checks import entries
 from aimz_lab.trust.row_columns import RowTable, row_columns
+from aimz_lab.trust.rows_beside import (
+    check_rows,
+    check_same,
+    has_values,
+    named_columns,
+    read_columns,
+    sums_of,
+)
 from aimz_lab.trust.smoothing import array_stats
 from aimz_lab.trust.worst_rows import WorstRows
 from aimz_lab.types import SAMPLE_DIMS
@@ -27,27 +33,9 @@ if TYPE_CHECKING:
     import xarray as xr
 
 GROUPS = ("posterior_predictive", "predictions", "prior_predictive")
-MOST_OUTCOMES = 20
-MOST_COLUMNS = 64
-"""Columns of a wider array are images or embeddings, and no rows are sorted by them."""
 
 _AT_ONCE = 1 << 22  # values read together
 _LEAST_ROWS = 256
-
-
-@dataclass(frozen=True)
-class CheckedPredictions:
-    """The checks of all outcomes of some predictions.
-
-    Attributes:
-        outcomes: Checks by outcome.
-        table: The rows' names and columns.
-        notes: What there is to know beside the numbers, in words.
-    """
-
-    outcomes: Mapping[str, OutcomeChecks]
-    table: RowTable
-    notes: tuple[str, ...] = ()
 
 
 def checked_tree(
@@ -82,12 +70,8 @@ def checked_tree(
     dim = row_dim(draws, first)
     names = draws.coords[dim].values if dim in draws.coords else None
     labels = None if names is None else AxisLabels((), names, _counts(names))
-    table = RowTable(
-        draws.sizes[dim], names, _columns(tree, group, dim, (X, columns), labels)
-    )
-    own = {
-        site: _aligned(tree, draws, site, dim, values, labels) for site, values in given.items()
-    }
+    table = RowTable(draws.sizes[dim], names, _columns(tree, group, dim, (X, columns), labels))
+    own = {site: _aligned(tree, draws, site, dim, values, labels) for site, values in given.items()}
     worst, why_not = _worst(tree, log_likelihood, own[first], first, table, labels)
     outcomes = {}
     for site, values in own.items():
@@ -97,53 +81,6 @@ def checked_tree(
             outcomes[one.name] = OutcomeChecks(one, worst if site == first else None)
     notes = [*notes_of(tree, draws, dim, group), *why_not]
     return CheckedPredictions(outcomes, table, tuple(notes))
-
-
-def sums_of(
-    site: str,
-    values: Shaped[np.ndarray, "row ..."],
-    table: RowTable,
-    statistics: Mapping[str, Statistic] | None,
-    names: Iterable[str] = (),
-) -> list[OutcomeSums]:
-    """Return sums for each entry of a site's rows.
-
-    Args:
-        site: Its name.
-        values: The observed values, rows first.
-        table: The rows.
-        statistics: Further test statistics.
-        names: Names of the entries; by default their numbers.
-
-    Raises:
-        ArgumentError: If there are too many entries to choose from.
-        DataError: If there is not one value, or more, for each row.
-    """
-    values = np.asarray(values)
-    if values.dtype.kind not in "fiub":
-        raise DataError(f"Observed values of {site!r} are numbers; got {values.dtype}.")
-    if len(values) != table.n_rows:
-        msg = (
-            f"{site!r} has {len(values):,} observed rows, and there are predictions of "
-            f"{table.n_rows:,}; pass the values of the predicted rows, in their order."
-        )
-        raise DataError(msg)
-    if values.ndim == 1:
-        return [OutcomeSums(site, values, table, statistics)]
-    flat = values.reshape(len(values), -1)
-    if flat.shape[1] > MOST_OUTCOMES:
-        msg = (
-            f"A row of {site!r} has {flat.shape[1]} values, and at most {MOST_OUTCOMES} are checked "
-            "one by one. Select some: the tree of tree[group][site].isel(...), and y alike."
-        )
-        raise ArgumentError(msg)
-    found = list(names)
-    if len(found) != flat.shape[1]:
-        found = [", ".join(map(str, at)) for at in product(*map(range, values.shape[1:]))]
-    return [
-        OutcomeSums(f"{site}[{name}]", flat[:, entry], table, statistics)
-        for entry, name in enumerate(found)
-    ]
 
 
 def read_rows(draws: xr.DataArray, dim: str, reader: OverDraws) -> None:
@@ -181,64 +118,6 @@ def row_dim(draws: xr.Dataset, site: str) -> str:
     if not dims:
         raise ArgumentError(f"The site {site!r} has no rows; choose one with a value for each row.")
     return (known or dims)[0]
-
-
-def read_columns(
-    sources: Iterable[Any], n_rows: int, labels: AxisLabels | None
-) -> list[tuple[str, Any]]:
-    """Return named columns of tables, arrays, and mappings of either.
-
-    Args:
-        sources: They, or ``None``.
-        n_rows: How many rows there are.
-        labels: Labels of the rows.
-
-    Raises:
-        DataError: If one has other rows, by number or by labels.
-    """
-    found: list[tuple[str, Any]] = []
-    for source in sources:
-        if source is None:
-            continue
-        given = source if isinstance(source, Mapping) else {"X": source}
-        for name, value in given.items():
-            native = native_table(value)
-            check_rows(str(name), native, n_rows, labels)
-            found += _named(str(name), native)
-    return found
-
-
-def check_rows(name: str, value: Any, n_rows: int, labels: AxisLabels | None) -> None:
-    """Refuse values of other rows.
-
-    Args:
-        name: What they are.
-        value: The values.
-        n_rows: How many rows there are.
-        labels: Labels of the rows.
-
-    Raises:
-        DataError: If their number differs, or labels that both have.
-    """
-    shape = np.shape(value)
-    if not shape or shape[0] != n_rows:
-        msg = (
-            f"{name!r} has {shape[0] if shape else 'no'} rows, and there are predictions of "
-            f"{n_rows:,}. If rows were left out because of missing values, leave them out here: "
-            "table.loc[the row labels of the predictions]."
-        )
-        raise DataError(msg)
-    own = row_labels(value)
-    if own is None or labels is None:
-        return
-    at = own.conflict(labels)
-    if at is not None:
-        msg = (
-            f"{name!r} and the predictions label their rows differently: entry {at} is "
-            f"{own.text(at)} and {labels.text(at)}. Bring them into the same order; nothing is "
-            "reordered."
-        )
-        raise DataError(msg)
 
 
 def r_eff_of(tree: xr.DataTree) -> float:
@@ -347,31 +226,8 @@ def _aligned(
     read = read_table(site, native_table(values))
     given = np.asarray(values) if read is None else read
     if own is not None:
-        _check_same(site, given, own)
+        check_same(site, given, own)
     return given
-
-
-def _check_same(site: str, given: np.ndarray, own: np.ndarray) -> None:
-    """Refuse observed values that are not those the tree was made with."""
-    if given.shape == (*own.shape, 1):
-        given = given[..., 0]
-    if given.shape != own.shape or given.dtype.kind not in "fiub":
-        msg = f"y of {site!r} has shape {given.shape}, and the tree's own {own.shape}."
-        raise DataError(msg)
-    given, own = given.astype(np.float64), own.astype(np.float64)
-    scale = np.nanmax(np.abs(own), initial=0.0)
-    same = np.isclose(given, own, rtol=1e-5, atol=1e-6 * scale) | (np.isnan(given))
-    if same.all():
-        return
-    row = int(np.argmax(~same.reshape(len(same), -1).all(1)))
-    why = "another scale or other rows"
-    if np.allclose(np.sort(given, axis=0), np.sort(own, axis=0), atol=1e-6 * scale):
-        why = "the same values in another order"
-    msg = (
-        f"y of {site!r} is not what the tree was made with, first in row {row}: {why}. Leave y= "
-        "out to take the tree's own, or pass the values of its rows in their order."
-    )
-    raise DataError(msg)
 
 
 def _columns(
@@ -388,31 +244,12 @@ def _columns(
         for name, one in tree[f"{prefix}constant_data"].data_vars.items():
             if one.dims and one.dims[0] == dim:
                 labelled = [str(x) for x in one[one.dims[1]].values] if one.ndim == 2 else None
-                found += _named(str(name), one.values, labelled)
+                found += named_columns(str(name), one.values, labelled)
     if (names := tree[group].to_dataset().coords.get(dim)) is not None and not _counts(
         names.values
     ):
         found.append((dim, names.values))
     return row_columns(found, n_rows)
-
-
-def _named(name: str, value: Any, labels: list[str] | None = None) -> list[tuple[str, Any]]:
-    """Split a table or an array into columns with names."""
-    if is_table(value):
-        frame = value if isinstance(value, pd.DataFrame) else value.to_pandas()
-        return [(str(one), frame.iloc[:, at]) for at, one in enumerate(frame.columns)]
-    if isinstance(value, pd.Series):
-        return [(name, value)]
-    array = np.asarray(value)
-    if array.ndim == 1:
-        return [(name, array)]
-    if array.ndim != 2 or array.shape[1] > MOST_COLUMNS:
-        return []
-    # Columns that have names of their own need no name of their array.
-    own = labels and any(not label.isdigit() for label in labels)
-    return [
-        (labels[at] if own else f"{name}[{at}]", array[:, at]) for at in range(array.shape[1])
-    ]
 
 
 def _worst(
@@ -442,22 +279,13 @@ def _worst(
     # The log-likelihood of a table is on the scale of the kernel, and its outputs with it.
     scaled = any("output_scale" in tree[name].attrs for name in GROUPS if name in tree)
     if site in held and not scaled:
-        _check_same(site, np.asarray(held[site].values), own)
+        check_same(site, np.asarray(held[site].values), own)
     worst = WorstRows(has_values(own), r_eff_of(source))
     read_rows(values, dim, worst)
     return (worst, []) if smoothed_if_possible(worst) else (None, [TOO_FEW])
 
 
 TOO_FEW = "Leave-one-out takes 100 draws at least; rows are ranked by their standardised residuals."
-
-
-def has_values(own: Shaped[np.ndarray, "row ..."]) -> Shaped[np.ndarray, " row"]:
-    """Return which rows have an observed value.
-
-    Args:
-        own: The observed values, rows first; NaN where one is missing.
-    """
-    return ~np.isnan(own.reshape(len(own), -1).astype(np.float64)).any(1)
 
 
 def smoothed_if_possible(worst: WorstRows) -> bool:

@@ -82,9 +82,7 @@ class WorstRows(OverDraws):
         found = [_left_out(self._kept[:, at], self._r_eff) for at in range(len(self._numbers))]
         elpd, p, k = np.array(found, np.float64).reshape(-1, 3).T
         order = np.argsort(elpd, kind="stable")
-        self.rows, self.elpd, self.p, self.k = (
-            each[order] for each in (self._numbers, elpd, p, k)
-        )
+        self.rows, self.elpd, self.p, self.k = (each[order] for each in (self._numbers, elpd, p, k))
         self._kept = np.zeros((self.n_draws, 0), np.float32)
 
 

@@ -222,7 +222,11 @@ def test_y_of_other_rows_is_refused(y, says):
 @pytest.mark.parametrize(
     ("draws", "y", "says"),
     [
-        (np.full((1, 20, 6), np.nan), np.arange(6.0), "not a number in 6 of 6 rows, first in row 0"),
+        (
+            np.full((1, 20, 6), np.nan),
+            np.arange(6.0),
+            "not a number in 6 of 6 rows, first in row 0",
+        ),
         (np.broadcast_to(np.arange(6.0), (1, 20, 6)), np.arange(6.0), "they are no predictions"),
         (np.zeros((1, 20, 6)), np.full(6, np.nan), "no observed value"),
         (np.zeros((1, 20, 6)), None, "no observed values of y"),

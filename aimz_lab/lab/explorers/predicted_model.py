@@ -14,21 +14,18 @@ from aimz_lab.errors import AimzLabError, ArgumentError
 from aimz_lab.impact_model import ImpactModel
 from aimz_lab.predictive.request import Request
 from aimz_lab.tables.columns import rows_of as rows_of_table
+from aimz_lab.trust.checked_predictions import CheckedPredictions
 from aimz_lab.trust.outcome_checks import OutcomeChecks
 from aimz_lab.trust.outcome_sums import OutcomeReader, Statistic
 from aimz_lab.trust.predicted_tree import (
     TOO_FEW,
-    CheckedPredictions,
-    check_rows,
-    has_values,
     notes_of,
     r_eff_of,
-    read_columns,
     row_dim,
     smoothed_if_possible,
-    sums_of,
 )
 from aimz_lab.trust.row_columns import RowTable, row_columns
+from aimz_lab.trust.rows_beside import check_rows, has_values, read_columns, sums_of
 from aimz_lab.trust.rows_to_examine import examined_rows, rows_of
 from aimz_lab.trust.worst_rows import WorstRows
 from aimz_lab.types import Arguments, OutputScale

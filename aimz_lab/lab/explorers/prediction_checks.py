@@ -14,11 +14,10 @@ from aimz_lab.data.options import real_number
 from aimz_lab.errors import ArgumentError, DataTypeError
 from aimz_lab.impact_model import ImpactModel
 from aimz_lab.lab.explorers.predicted_model import checked_model
-from aimz_lab.spelling import did_you_mean
-from aimz_lab.trust.outcome_checks import OutcomeChecks, Residual
+from aimz_lab.trust.checked_predictions import PREDICTED, CheckedPredictions
+from aimz_lab.trust.outcome_checks import Residual
 from aimz_lab.trust.outcome_sums import Statistic
-from aimz_lab.trust.predicted_tree import CheckedPredictions, checked_tree
-from aimz_lab.trust.row_columns import RowColumn
+from aimz_lab.trust.predicted_tree import checked_tree
 from aimz_lab.types import Arguments, OutputScale, check_choice, shown
 
 if TYPE_CHECKING:
@@ -37,8 +36,6 @@ Check = Literal[
 """A predictive check."""
 
 ALL_ROWS = "all rows"
-PREDICTED = "predicted mean"
-ORDER = "row order"
 
 _LEVELS = np.round(np.arange(1, 20) * 0.05, 2)
 
@@ -54,27 +51,32 @@ class PredictionChecks:
         source: The arguments that they were made of, as text.
 
     Attributes:
+        checked: What was kept of the predictions.
         outcomes: Names of the outcomes: a site, or each entry of its rows, such as ``"y[0]"``.
         notes: What there is to know beside the numbers, in words.
         source: The arguments that the checks were made of, as text.
+
+    Example:
+        >>> checks = prediction_checks(im, X, y)
+        >>> checks.outcomes, checks.columns, checks.groups[0]
+        (('y',), ('predicted mean', 'row order', 'X'), 'all rows')
     """
 
     def __init__(self, checked: CheckedPredictions, source: str = "tree") -> None:
-        self._checked = checked
+        self.checked = checked
         self.outcomes = tuple(checked.outcomes)
         self.notes = checked.notes
         self.source = source
-        self._columns: dict[str, dict[str, RowColumn]] = {}
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Columns that rows can be sorted by: those of the rows, the predictions, and the order."""
-        return tuple(self._columns_of(self.outcomes[0]))
+        return tuple(self.checked.columns_of(self.outcomes[0]))
 
     @property
     def groups(self) -> tuple[str, ...]:
         """Groups of rows that have observed values, the first one of all rows."""
-        found = [name for one in self._checked.outcomes.values() for name in one.groups]
+        found = [name for one in self.checked.outcomes.values() for name in one.groups]
         return tuple(dict.fromkeys(found))
 
     def table(
@@ -116,6 +118,9 @@ class PredictionChecks:
                 ``"standardised"`` by their sd; or ``"quantile"``, the PIT as a normal value.
             count: Number of the worst rows.
 
+        Returns:
+            The numbers, a row for each bin, point, statistic, level or set of rows.
+
         Raises:
             ArgumentError: If there is no such check, outcome, group or column, or a number is out
                 of range.
@@ -127,8 +132,9 @@ class PredictionChecks:
         """
         check_choice("check", check, Check)
         check_choice("residual", residual, Residual)
-        one = self.of(outcome)
-        level, at = _share(level), self.number_of(one, group)
+        checked = self.checked
+        one = checked.of(outcome)
+        level, at = _share(level), checked.number_of(one, group)
         if check == "density":
             return one.density(level, at)
         if check == "ECDF":
@@ -140,71 +146,17 @@ class PredictionChecks:
         if check == "coverage":
             if column is None:
                 return one.coverage(np.unique([*_LEVELS, level]), at)
-            return one.coverage_by(self.column(one, column), level, at)
+            return one.coverage_by(checked.column(one, column), level, at)
         if check == "calibration":
             return one.calibration(at)
         if check == "residuals":
-            return one.residuals_by(self.column(one, column or PREDICTED), residual, at)
+            return one.residuals_by(checked.column(one, column or PREDICTED), residual, at)
         if int(count) != count or count < 1:
             raise ArgumentError(f"count= is a number of rows, 1 or more; got {shown(count)}.")
         return one.worst_rows(int(count), at)
 
-    def of(self, outcome: str | None = None) -> OutcomeChecks:
-        """Return the checks of an outcome.
-
-        Args:
-            outcome: Its name; by default the first one.
-
-        Raises:
-            ArgumentError: If there is none of that name.
-        """
-        return self._checked.outcomes[_one_of("outcome", outcome or self.outcomes[0], self.outcomes)]
-
-    def statistics_of(self, outcome: str) -> tuple[str, ...]:
-        """Return the names of an outcome's test statistics.
-
-        Args:
-            outcome: The outcome.
-        """
-        return tuple(self.of(outcome).statistics_of_draws())
-
-    def number_of(self, checks: OutcomeChecks, group: str) -> int:
-        """Return the number of a group of rows.
-
-        Args:
-            checks: The checks of an outcome.
-            group: Name of the group.
-
-        Raises:
-            ArgumentError: If there is none of that name, or no row of it has an observed value.
-        """
-        return checks.groups[_one_of("group", group, tuple(checks.groups))]
-
-    def column(self, checks: OutcomeChecks, name: str) -> RowColumn:
-        """Return a column of the rows.
-
-        Args:
-            checks: The checks of an outcome.
-            name: Name of the column.
-
-        Raises:
-            ArgumentError: If there is none of that name.
-        """
-        known = self._columns_of(checks.name)
-        return known[_one_of("column", name, tuple(known))]
-
-    def _columns_of(self, outcome: str) -> dict[str, RowColumn]:
-        if outcome not in self._columns:
-            sums = self._checked.outcomes[outcome].sums
-            order = np.arange(len(sums.mean), dtype=np.float64)
-            own = [RowColumn(PREDICTED, "number", sums.mean), RowColumn(ORDER, "number", order)]
-            self._columns[outcome] = {one.name: one for one in own} | dict(
-                self._checked.table.columns
-            )
-        return self._columns[outcome]
-
     def __repr__(self) -> str:
-        one = self.of()
+        one = self.checked.of()
         lines = [f"Predictive checks of {', '.join(self.outcomes)}: {one.n_rows():,} rows."]
         return "\n".join([*lines, *self.notes, one.statistics(0.9).to_string()])
 
@@ -311,11 +263,3 @@ def _share(level: float) -> float:
     if not 0 < number < 1:
         raise ArgumentError(f"level= is a share between 0 and 1; got {shown(level)}.")
     return number
-
-
-def _one_of(what: str, name: str, known: tuple[str, ...]) -> str:
-    if name in known:
-        return name
-    listed = ", ".join(map(repr, known[:20]))
-    msg = f"There is no {what} {shown(name)}.{did_you_mean(str(name), known)} There are: {listed}."
-    raise ArgumentError(msg)

@@ -20,8 +20,9 @@ from aimz_lab.lab.explorers.charts import (
     Steps,
     View,
 )
-from aimz_lab.lab.explorers.prediction_checks import PREDICTED, PredictionChecks
+from aimz_lab.lab.explorers.prediction_checks import PredictionChecks
 from aimz_lab.lab.formatting import number, share
+from aimz_lab.trust.checked_predictions import PREDICTED
 from aimz_lab.trust.outcome_checks import MOST_PIT, OutcomeChecks
 from aimz_lab.trust.row_columns import RowColumn
 from aimz_lab.trust.smoothing import trusted_k
@@ -42,8 +43,8 @@ def view_of(checks: PredictionChecks, asked: Mapping[str, Any]) -> View:
     Raises:
         ArgumentError: If the outcome has no such group.
     """
-    one = checks.of(asked["outcome"])
-    group = checks.number_of(one, asked["group"])
+    one = checks.checked.of(asked["outcome"])
+    group = checks.checked.number_of(one, asked["group"])
     table = checks.table(asked["check"], **table_arguments(asked))
     charts, sentences = _VIEWS[asked["check"]](checks, one, group, asked, table)
     left_out = len(one.sums.values) - int(one.sums.observed.sum())
@@ -105,9 +106,7 @@ def _ecdf(
         Line(x, table["predicted"], label="predicted"),
         Line(x, table["observed"], label="observed", role="data"),
     ]
-    chart = Chart(
-        layers, _title(one, asked), one.name, "share below", x_scale=one.sums.grid.scale
-    )
+    chart = Chart(layers, _title(one, asked), one.name, "share below", x_scale=one.sums.grid.scale)
     return [chart], [_rows(one, group), *_outside(one, group)]
 
 
@@ -213,7 +212,7 @@ def _calibration(
 def _residuals(
     checks: PredictionChecks, one: OutcomeChecks, group: int, asked: Mapping[str, Any], table: Any
 ) -> Found:
-    column = checks.column(one, _chosen(asked))
+    column = checks.checked.column(one, _chosen(asked))
     y_label = {
         "y - mean": f"{one.name} less its prediction",
         "standardised": "residual, in sds",

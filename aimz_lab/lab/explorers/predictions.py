@@ -121,8 +121,9 @@ def _controls(checks: PredictionChecks) -> dict[str, Widget]:
     def choice(name: str, options: Any) -> Widget:
         return widgets.Dropdown(options=list(options), description=name)
 
-    statistics = {n: None for one in checks.outcomes for n in checks.statistics_of(one)}
-    n_rows = max(checks.of(one).n_rows() for one in checks.outcomes)
+    checked = checks.checked.outcomes.values()
+    statistics = {name: None for one in checked for name in one.statistics_of_draws()}
+    n_rows = max(one.n_rows() for one in checked)
     return {
         "check": choice("check", get_args(Check)),
         "outcome": choice("outcome", checks.outcomes),
@@ -133,9 +134,7 @@ def _controls(checks: PredictionChecks) -> dict[str, Widget]:
         ),
         "column": choice("column", [NO_COLUMN, *checks.columns]),
         "residual": choice("residual", get_args(Residual)),
-        "rows": widgets.IntSlider(
-            min(10, n_rows), min=1, max=min(100, n_rows), description="rows"
-        ),
+        "rows": widgets.IntSlider(min(10, n_rows), min=1, max=min(100, n_rows), description="rows"),
     }
 
 

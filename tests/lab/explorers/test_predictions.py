@@ -68,6 +68,7 @@ def same(one, other, **options):
         np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Estimated shape parameter:UserWarning")
 def test_a_model_a_store_a_stream_and_batches_give_the_same_numbers(im, data, tree, checks):
     X, y, _ = data
@@ -152,6 +153,7 @@ def sales():
     return model, table
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::aimz_lab.errors.AimzLabWarning")
 def test_a_table_is_compared_on_its_own_scale_row_by_row(sales):
     model, table = sales
@@ -166,7 +168,7 @@ def test_a_table_is_compared_on_its_own_scale_row_by_row(sales):
     at = complete.index.get_indexer(rows.index)
     np.testing.assert_allclose(rows["predicted"], draws.mean(0)[at], rtol=1e-4)
     same(found, lab.prediction_checks(tree, complete), group="shop: b")
-    scaled = lab.prediction_checks(model, table, output_scale="model")
+    scaled = lab.prediction_checks(model, table, output_scale="model", progress=False)
     assert abs(scaled.table("test statistics").loc["mean", "observed"]) < 1e-5
     with pytest.raises(DataError, match="another scale"):
         lab.prediction_checks(tree, y=np.log(complete["sales"]))
@@ -202,6 +204,40 @@ def test_the_panel_answers_without_the_model(im, data):
     assert len(calls) == traced
     assert explorer.figure().axes
     explorer.close()
+
+
+def needing(X, offset, y=None):
+    slope = numpyro.sample("slope", dist.Normal(0.0, 1.0))
+    with numpyro.plate("row", X.shape[0]):
+        numpyro.sample("y", dist.Normal(slope * X[:, 0] + offset, 1.0), obs=y)
+
+
+def test_the_panel_takes_what_the_calls_of_the_model_take(tree, im, data):
+    X, y, _ = data
+    model = ImpactModel(needing, jax.random.key(0), inference=learner(needing))
+    model.set_posterior_sample({"slope": np.ones(30, np.float32)})
+    key = jax.random.key(5)
+    small = X[:50], y[:50] + 2
+    found = lab.explore_predictions(
+        model, *small, offset=2.0, rng_key=key, output_scale="model", progress=False
+    )
+    code = "prediction_checks(im, X, y, offset=offset, rng_key=rng_key, output_scale='model')"
+    assert code in found.code()
+    also = lab.explore_predictions(model, *small, kernel_kwargs={"offset": 2.0}, rng_key=key)
+    pd.testing.assert_frame_equal(also.table(), found.table())
+    other = lab.prediction_checks(model, *small, offset=2.0, rng_key=jax.random.key(6))
+    assert not other.table("density").equals(found.table())
+    assert "100 draws" in found.set(check="worst rows").sentences[-1]
+    likelihood = im.log_likelihood(X, y, progress=False)
+    panel = lab.explore_predictions(
+        tree, log_likelihood=likelihood, statistics={"above": lambda values: values > 1}
+    )
+    view = panel.set(check="test statistics", statistic="above")
+    assert panel.table().loc["above", "observed"] == pytest.approx((y > 1).mean())
+    assert "elpd_loo of 700 rows" in panel.set(check="worst rows").sentences[0]
+    assert view.charts
+    for each in (found, also, panel):
+        each.close()
 
 
 def test_checks_that_were_computed_are_explored_again(checks):
