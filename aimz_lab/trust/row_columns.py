@@ -42,6 +42,11 @@ class RowColumn:
     values: Float[np.ndarray, " row"]
     levels: tuple[str, ...] = ()
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether all values are missing."""
+        return bool(np.isnan(self.values).all())
+
     def texts(self, rows: Int[np.ndarray, " few"]) -> list[str]:
         """Write the values of some rows.
 
@@ -145,13 +150,15 @@ def row_columns(named: Iterable[tuple[str, object]], n_rows: int) -> dict[str, R
     found: dict[str, RowColumn] = {}
     for name, values in named:
         column = _column(str(name), values)
-        if column is not None and len(column.values) == n_rows:
+        if column is not None and len(column.values) == n_rows and not column.is_empty:
             found.setdefault(column.name, column)
     return found
 
 
 def _column(name: str, values: object) -> RowColumn | None:
     series = pd.Series(values).reset_index(drop=True)
+    if isinstance(series.dtype, pd.PeriodDtype):
+        series = series.dt.to_timestamp()
     kind = series.dtype
     if pd.api.types.is_datetime64_any_dtype(kind):
         plain = series.dt.tz_localize(None) if series.dt.tz is not None else series

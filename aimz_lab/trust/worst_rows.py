@@ -63,7 +63,8 @@ class WorstRows(OverDraws):
         if rows[0] == 0:
             self._reset(len(own))
         self.n_seen += len(rows)
-        waic = lppd(own) - own.var(0, ddof=min(1, len(own) - 1))
+        with np.errstate(invalid="ignore"):  # a draw under which the row is impossible
+            waic = lppd(own) - own.var(0, ddof=min(1, len(own) - 1))
         waic = np.where(np.isnan(waic), -np.inf, waic)
         chosen = self._observed[rows]
         self._keep(rows[chosen], waic[chosen], own[:, chosen])

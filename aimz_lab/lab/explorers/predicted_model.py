@@ -72,6 +72,8 @@ class PredictedModel:
         given = dict(y) if isinstance(y, Mapping) else {self.output: y}
         self._output, self._kwargs = given.pop(self.output, None), dict(kernel_kwargs)
         self._others = given
+        # Rows without an observed value are left out; predictions check the inputs all the same.
+        self._has_missing = _has_missing(self._output)
         self._X = native_table(rows_of(X))
         request = self._request("log_likelihood")
         self._kept = request.kept_rows
@@ -136,6 +138,7 @@ class PredictedModel:
                 self._X,
                 self._output,
                 reduce={"elpd_waic": worst},
+                allow_nonfinite=self._has_missing,
                 progress=self._progress,
                 kernel_kwargs=self._kwargs,
             )
@@ -146,7 +149,7 @@ class PredictedModel:
     def _request(self, group: str, **options: Any) -> Request:
         model = self._model
         moment = model._moment()
-        moment.fitted("log_likelihood", model._running)
+        moment.fitted("prediction_checks", model._running)
         own = {"outputs": self._output} if group == "log_likelihood" else {}
         return model._request(
             self._X,
@@ -155,7 +158,7 @@ class PredictedModel:
             key=self._key,
             moment=moment,
             group=group,
-            allow_nonfinite=False,
+            allow_nonfinite=group == "log_likelihood" and self._has_missing,
             **own,
             **options,
         )
@@ -214,6 +217,12 @@ def checked_model(
         notes += _notes(tree, site)
     notes += [why_not] if why_not else []
     return CheckedPredictions(outcomes, table, tuple(dict.fromkeys(notes)))
+
+
+def _has_missing(values: Any) -> bool:
+    """Whether observed values are numbers of which some are NaN, and none is infinite."""
+    array = np.asarray(values)
+    return array.dtype.kind == "f" and bool(np.isnan(array).any() and not np.isinf(array).any())
 
 
 def _notes(tree: xr.DataTree, site: str) -> list[str]:

@@ -157,7 +157,7 @@ class PredictionChecks:
 
     def __repr__(self) -> str:
         one = self.checked.of()
-        lines = [f"Predictive checks of {', '.join(self.outcomes)}: {one.n_rows():,} rows."]
+        lines = [f"Predictive checks of {', '.join(self.outcomes)}; rows: {one.n_rows():,}."]
         return "\n".join([*lines, *self.notes, one.statistics(0.9).to_string()])
 
 

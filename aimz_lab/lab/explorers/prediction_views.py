@@ -49,7 +49,8 @@ def view_of(checks: PredictionChecks, asked: Mapping[str, Any]) -> View:
     charts, sentences = _VIEWS[asked["check"]](checks, one, group, asked, table)
     left_out = len(one.sums.values) - int(one.sums.observed.sum())
     if left_out:
-        sentences += [f"{left_out:,} rows without an observed value are left out."]
+        are = "is" if left_out == 1 else "are"
+        sentences += [f"{_count(left_out, 'row')} without an observed value {are} left out."]
     return View(charts=charts, table=table, sentences=[*sentences, *checks.notes])
 
 
@@ -176,8 +177,8 @@ def _coverage(
         )
     ]  # fmt: skip
     words = (
-        f"Central {level:.0%} intervals hold {row['coverage']:.1%} of {int(row['rows']):,} "
-        f"observed values; of a calibrated model, {row['low']:.1%} to {row['high']:.1%}."
+        f"Central {level:.0%} intervals hold {row['coverage']:.1%} of "
+        f"{_count(int(row['rows']), 'observed value')}; of a calibrated model, {row['low']:.1%} to {row['high']:.1%}."
     )
     if asked["column"] != NO_COLUMN:
         names, own = list(table.index), table["coverage"]
@@ -226,7 +227,10 @@ def _residuals(
         layers = [zero, Bars(names, table["mean"], table["low"], table["high"], label="mean, 95%")]
     chart = Chart(layers, _title(one, asked), column.name, y_label)
     off = ((table["low"] > 0) | (table["high"] < 0)).sum()
-    words = f"In {off} of {len(table)} sets of rows by {column.name} the mean residual is not 0."
+    words = (
+        f"The 95% interval of the mean residual leaves out 0 in {off} of {len(table)} sets of rows "
+        f"by {column.name}."
+    )
     return [chart], [words, _rows(one, group)]
 
 
@@ -280,12 +284,12 @@ def _worst(
              [Rule(limit, axis="y", role="data", label=f"{limit:.2f}")]),
         )
     ]  # fmt: skip
-    bad = int((worst.k[at] > limit).sum())
-    words = [f"k-hat is above {limit:.2f}, so that the value is not to be trusted, in {bad} rows."]
+    bad = _count(int((worst.k[at] > limit).sum()), "row")
+    words = [f"k-hat is above {limit:.2f}, so that the value is not to be trusted, in {bad}."]
     if worst.is_all:
         own = worst.elpd[at]
         se = np.sqrt(len(own) * own.var())
-        words.insert(0, f"elpd_loo of {len(own):,} rows: {own.sum():,.1f} ± {se:,.1f}.")
+        words.insert(0, f"elpd_loo of {_count(len(own), 'row')}: {own.sum():,.1f} ± {se:,.1f}.")
     else:
         kept = f"Leave-one-out is computed for the {len(worst.rows):,} rows that WAIC ranks worst."
         words.insert(0, kept)
@@ -303,7 +307,11 @@ def _title(one: OutcomeChecks, asked: Mapping[str, Any]) -> str:
 
 
 def _rows(one: OutcomeChecks, group: int) -> str:
-    return f"{one.n_rows(group):,} rows, {one.sums.n_draws:,} draws."
+    return f"{_count(one.n_rows(group), 'row')}, {_count(one.sums.n_draws, 'draw')}."
+
+
+def _count(number_: int, what: str) -> str:
+    return f"{number_:,} {what}{'' if number_ == 1 else 's'}"
 
 
 def _outside(one: OutcomeChecks, group: int) -> list[str]:

@@ -91,6 +91,20 @@ def test_a_model_a_store_a_stream_and_batches_give_the_same_numbers(im, data, tr
     pd.testing.assert_frame_equal(of_tree.table("worst rows"), found.head(10), rtol=1e-4)
 
 
+def test_rows_without_an_observed_value_take_no_part(im, data, checks):
+    X, y, _ = data
+    y = y.copy()
+    y[[3, 650]] = np.nan
+    explorer = lab.explore_predictions(im, X, y)
+    assert "2 rows without an observed value are left out." in explorer.view.sentences
+    found = explorer.set(check="worst rows", rows=100).table
+    whole = checks.table("worst rows", count=102).drop(["3", "650"], errors="ignore")
+    pd.testing.assert_frame_equal(found, whole.head(100), rtol=1e-5)
+    coverage = explorer.set(check="coverage", level=0.5).table
+    assert (coverage["rows"] == N - 2).all()
+    explorer.close()
+
+
 def test_several_sites_are_outcomes(checks, data):
     _, _, z = data
     assert checks.outcomes == ("y", "z")
@@ -105,7 +119,9 @@ def test_several_sites_are_outcomes(checks, data):
     [
         ({}, ArgumentError, "pass X and y"),
         ({"X": np.zeros((5, 2)), "y": np.zeros(4)}, DataError, "rows"),
-        ({"X": np.zeros((5, 2)), "y": np.full(5, np.nan)}, DataError, "y"),
+        ({"X": np.zeros((5, 2)), "y": np.full(5, np.nan)}, DataError, "no observed value"),
+        ({"X": np.full((5, 2), np.nan), "y": [0, 0, 0, 0, np.nan]}, DataError, "'X'"),
+        ({"X": np.zeros((5, 2)), "y": [0, 0, 0, 0, np.inf]}, DataError, "'y'"),
         ({"X": np.zeros((5, 2)), "y": {"y": np.zeros(5), "z": np.zeros(4)}}, DataError, "'z'"),
         ({"X": np.zeros((5, 2)), "y": np.zeros(5), "columns": np.zeros(4)}, DataError, "4 rows"),
         ({"X": np.zeros((5, 2)), "y": np.zeros(5), "log_likelihood": 1}, ArgumentError, "tree"),
@@ -244,5 +260,5 @@ def test_checks_that_were_computed_are_explored_again(checks):
     explorer = lab.explore_predictions(checks)
     view = explorer.set(outcome="z", check="test statistics", statistic="share of zeros")
     assert "share of zeros of z" in view.sentences[0]
-    assert repr(checks).startswith("Predictive checks of y, z: 700 rows.")
+    assert repr(checks).startswith("Predictive checks of y, z; rows: 700.")
     explorer.close()
