@@ -178,7 +178,8 @@ def _coverage(
     ]  # fmt: skip
     words = (
         f"Central {level:.0%} intervals hold {row['coverage']:.1%} of "
-        f"{_count(int(row['rows']), 'observed value')}; of a calibrated model, {row['low']:.1%} to {row['high']:.1%}."
+        f"{_count(int(row['rows']), 'observed value')}; of a calibrated model, "
+        f"{row['low']:.1%} to {row['high']:.1%}."
     )
     if asked["column"] != NO_COLUMN:
         names, own = list(table.index), table["coverage"]
