@@ -363,7 +363,7 @@ def _judge_predictions(
     )
     evidence.findings.append(calibration_finding(evidence.calibration))
     if reader.observed.any():
-        evidence.findings.append(p_value_finding(p_values(reader)))
+        evidence.findings.append(p_value_finding(p_values(reader.statistics())))
 
 
 def latents_by_row(model: Examined, drawn: Posterior) -> list[str]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
 from aimz_lab.trust.report import Finding
-from aimz_lab.trust.row_scores import PredictionsOfRows
 from aimz_lab.trust.smoothing import smoothed, trusted_k
 from aimz_lab.trust.uniformity import Uniformity, uniformity
 
@@ -176,18 +176,20 @@ def calibration_finding(found: Calibration | None) -> Finding:
     return Finding("calibration", level, text, "" if level == "green" else _WRONG)
 
 
-def p_values(predictions: PredictionsOfRows) -> dict[str, tuple[float, float, float]]:
+def p_values(
+    statistics: Mapping[str, tuple[Float[np.ndarray, " draw"], float]],
+) -> dict[str, tuple[float, float, float]]:
     """Return posterior predictive p-values; Gelman, Meng and Stern (1996).
 
     Args:
-        predictions: The predictions, read.
+        statistics: Values of each statistic: of the draws, and of the observed output.
 
     Returns:
         By statistic: ``P(T(y_rep) >= T(y))`` with ties halved, the observed value, and the median
         of the predicted ones.
     """
     found = {}
-    for name, (drawn, observed) in predictions.statistics().items():
+    for name, (drawn, observed) in statistics.items():
         p = float((drawn > observed).mean() + (drawn == observed).mean() / 2)
         found[name] = (p, observed, float(np.median(drawn)))
     return found
