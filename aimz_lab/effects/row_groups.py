@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -95,7 +95,18 @@ def row_groups(
     values = {"by": [one.rows for one in groups], "weights": [weights], "subset": [subset]}
     found = RowGroups(codes, weight, coords, agreeing_labels(values), _told(weights, subset))
     _check_weighed(found, groups)
-    return found
+    return found if weight is None else replace(found, weights=_in_units_of_groups(found))
+
+
+def _in_units_of_groups(groups: RowGroups) -> np.ndarray:
+    """Return weights whose largest is 1 in each group: a mean is that of any unit.
+
+    Single precision has its own range, and a sum of the largest numbers none.
+    """
+    codes = np.zeros(len(groups.weights), int) if groups.codes is None else groups.codes
+    largest = np.zeros(groups.n_groups)
+    np.maximum.at(largest, codes, groups.weights)
+    return groups.weights / largest[codes]
 
 
 def _codes(groups: Sequence[GroupLabels]) -> np.ndarray | None:
@@ -153,9 +164,10 @@ def _check_weighed(found: RowGroups, groups: Sequence[GroupLabels]) -> None:
         raise DataError("No row is left to average: subset= or weights= leave out every one.")
     at = np.unravel_index(empty[0], found.shape)
     first = ", ".join(f"{one.name} {one.labels[i]}" for one, i in zip(groups, at, strict=True))
+    more = f", and of {len(empty) - 1} more groups" if len(empty) > 1 else ""
     msg = (
-        f"subset= or weights= leave no row of {first}, and of {len(empty)} groups in all; leave "
-        "these out of by=, or choose other rows."
+        f"subset= or weights= leave no row of {first}{more}; give such rows the label of another "
+        "group in by=, or choose other rows."
     )
     raise DataError(msg)
 

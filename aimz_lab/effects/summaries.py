@@ -94,7 +94,7 @@ def summarize_effect(
         rope: The region of practical equivalence (Kruschke, 2018): its ends, or the half of its
             width around no effect. It adds ``p_rope``, the share of draws within, and a coordinate
             ``{site}_verdict``: ``"relevant"`` if the interval lies outside, ``"negligible"`` if it
-            lies inside, else ``"undecided"``.
+            lies inside, else ``"undecided"``; ``"unknown"`` if a draw is NaN.
 
     Returns:
         For each site its ``mean``, ``sd`` and ends of the highest-density interval, and what was
@@ -103,7 +103,8 @@ def summarize_effect(
 
     Raises:
         ArgumentError: If this is no tree and no dataset, there is no predictive group, a site has
-            no draws, ``prob`` is not in (0, 1), or another value is not allowed.
+            no draws, or draws that are no real numbers, ``prob`` is not in (0, 1), or another value
+            is not allowed.
 
     Example:
         >>> effect = im.estimate_effect(args_baseline={"X": X}, args_intervention={"X": X + 1})
@@ -159,6 +160,9 @@ def _summarize(site: xr.DataArray, asked: Asked) -> xr.DataArray:
             f"{' and '.join(SAMPLE_DIMS)}. Compute the effect without reduce=."
         )
         raise ArgumentError(msg)
+    if site.dtype.kind not in "biuf":
+        msg = f"{site.name!r} holds {site.dtype}, and a summary needs real numbers."
+        raise ArgumentError(msg)
     rest = [dim for dim in site.dims if dim not in SAMPLE_DIMS]
     parts = [_of_draws(values, asked) for values in _pieces(site, rest)]
     coords = {dim: site.coords[dim] for dim in rest if dim in site.coords}
@@ -183,7 +187,9 @@ def _pieces(site: xr.DataArray, rest: Sequence[Hashable]) -> Iterator[np.ndarray
 
 def _of_draws(values: np.ndarray, asked: Asked) -> np.ndarray:
     low, high = np.moveaxis(hdi(values, asked.prob), -1, 0)
-    parts = [values.mean(0), values.std(0, ddof=1), low, high]
+    with np.errstate(invalid="ignore"):  # infinite draws have no deviation
+        sd = values.std(0, ddof=1) if len(values) > 1 else np.full(values.shape[1:], np.nan)
+        parts = [values.mean(0), sd, low, high]
     unknown = np.isnan(values).any(0)
     if asked.direction is not None:
         side = values > asked.delta if asked.direction == "greater" else values < asked.delta

@@ -61,6 +61,35 @@ def test_rows_that_are_beyond_the_trained_ones_are_named(im):
     assert "<table" in report._repr_html_()
 
 
+def test_times_and_nullable_numbers_are_numbers(im):
+    day = pd.date_range("2024-01-01", periods=N)
+    dated = FRAME.assign(day=day, visits=pd.array(np.arange(N) % 5, "Int64"))
+    later = dated.assign(day=day + pd.Timedelta(days=20), visits=dated.visits + 1)
+    report = im.overlap(dated, later)
+    assert report.columns.loc["day", "outside"] == pytest.approx(20 / N)
+    assert report.columns.loc["day", "from"] == "2024-01-01T00:00:00"
+    assert report.columns.loc["visits", "outside"] == pytest.approx(0.2)
+    inner = {"X": AGE, "kernel_kwargs": {"treated": TREATED}}
+    assert im.overlap(inner, inner).columns.index.tolist() == ["X", "treated"]
+
+
+@pytest.mark.parametrize(
+    ("trained", "said"),
+    [
+        (FRAME.assign(site=FRAME.site.where(AGE > 20, None)), "'site' has no value in row"),
+        (FRAME.iloc[:0], "trained rows are empty"),
+        ({"X": 1.0}, "no columns to compare"),
+        ({"X": AGE, "treated": TREATED[1:]}, "X 2,000, treated 1,999"),
+        (FRAME.assign(age=FRAME.site), "texts in the trained rows, and numbers in the scenario"),
+    ],
+)
+def test_rows_that_cannot_be_compared(im, trained, said):
+    with pytest.raises(DataError, match=said):
+        im.overlap(
+            trained, FRAME if isinstance(trained, pd.DataFrame) else {"X": AGE, "treated": AGE}
+        )
+
+
 def test_treated_rows_without_a_counterpart_are_counted(im):
     report = im.overlap(FRAME, FRAME.assign(treated=1), treatment="treated", limits=(0.1, 0.9))
     extreme = ((CHANCE < 0.1) | (CHANCE > 0.9)).mean()
