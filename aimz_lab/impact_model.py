@@ -32,7 +32,13 @@ from aimz_lab.effects.effect_kind import EffectKind, arguments_of, effect_kind
 from aimz_lab.effects.effect_tree import as_effect
 from aimz_lab.effects.measures import Contrast
 from aimz_lab.effects.overlap import Overlap, columns_of, overlap
-from aimz_lab.effects.placebo import Placebo, check_outcomes, placebo, with_treatment
+from aimz_lab.effects.placebo import (
+    Placebo,
+    check_levels,
+    check_outcomes,
+    placebo,
+    with_treatment,
+)
 from aimz_lab.effects.row_groups import row_groups
 from aimz_lab.effects.scenarios import (
     CallArguments,
@@ -1616,7 +1622,8 @@ class ImpactModel:
             X: As in :meth:`predict`.
             of: ``"column"``, ``"argument"`` or ``"site"``, where the name is more than one.
             reference: A value to compare the others with; by default the averages themselves.
-            contrast: The measure of that comparison, as in :meth:`estimate_effect`.
+            contrast: The measure of that comparison, as in :meth:`estimate_effect`; it needs a
+                ``reference``.
             by: Groups of rows, as in :meth:`estimate_effect`.
             weights: Weights of rows, likewise.
             subset: The rows that count, likewise.
@@ -1645,8 +1652,9 @@ class ImpactModel:
         moment.fitted("sweep", self._running)
         given = {"X": X, **kwargs}
         sites = None if self.kernel_spec is None else self.kernel_spec.sites
-        sweep = check_sweep(name, grid, given, sites, of, reference, contrast, self._kernel)
-        reduce = averages_over(row_groups(by, weights, subset, [given]))
+        used = None if self._table is None else self._table.input_columns()
+        sweep = check_sweep(name, grid, given, sites, of, reference, contrast, self._kernel, used)
+        reduce = averages_over(row_groups(by, weights, subset, [given]), name)
         calls = [sweep.arguments(given, value) for value in sweep.values()]
         with self._keys.one(rng_key) as key:
             return sweep.tree(self._paired(key, moment, calls, [reduce] * len(calls)))
@@ -1741,7 +1749,7 @@ class ImpactModel:
         y: Any = None,
         *,
         treatment: str,
-        levels: tuple[float, float] = (0, 1),
+        levels: tuple[float | str, float | str] = (0, 1),
         outcomes: Mapping[str, ArrayLike] | None = None,
         outcome: str | None = None,
         n: int = 10,
@@ -1803,6 +1811,7 @@ class ImpactModel:
         on_batch, outcomes = check_flag("on_batch", on_batch), check_outcomes(outcomes)
         options = {"progress": False, **check_mapping("fit", fit, "arguments of fit by name")}
         given = {"X": X, **({} if y is None else {self.param_output: y}), **kwargs}
+        levels = check_levels(levels)
         effect_of = partial(self._retrained_effect, treatment, levels, on_batch, options)
         output = outcome or self.param_output
         with self._keys.one(rng_key) as key:
@@ -2609,7 +2618,7 @@ class ImpactModel:
     def _retrained_effect(
         self,
         treatment: str,
-        levels: tuple[float, float],
+        levels: tuple[float | str, float | str],
         on_batch: bool,
         options: Mapping[str, Any],
         given: Mapping[str, Any],
@@ -2619,11 +2628,11 @@ class ImpactModel:
         anew = copy.deepcopy(self)
         anew._trained = Trained()
         rows = dict(given)
-        inputs, outputs = rows.pop("X"), rows.pop(self.param_output, None)
+        outputs = rows.pop(self.param_output, None)
+        sides = [with_treatment(rows, treatment, level) for level in levels]
+        inputs = rows.pop("X")
         train = anew.fit_on_batch if on_batch else anew.fit
         train(inputs, outputs, rng_key=key, **options, **rows)
-        rows["X"] = inputs
-        sides = [with_treatment(rows, treatment, level) for level in levels]
         effect = anew.estimate_effect(
             args_baseline={**sides[0], "rng_key": key}, args_intervention=sides[1], average=True
         )

@@ -45,7 +45,7 @@ def hdi(draws: ArrayLike, prob: float = 0.94, axis: int = 0) -> np.ndarray:
         >>> hdi(np.array([0.0, 1.0, 1.1, 1.2, 9.0]), prob=0.5)
         array([1. , 1.2])
     """
-    prob = _checked_prob(prob)
+    prob = checked_prob(prob)
     draws = to_host("draws", draws)
     if draws.dtype.kind == "c":
         msg = "draws= holds complex numbers, which have no order; take their real part first."
@@ -63,7 +63,12 @@ def hdi(draws: ArrayLike, prob: float = 0.94, axis: int = 0) -> np.ndarray:
     return np.moveaxis(narrowest_interval(ordered, prob), 0, -1)
 
 
-def _checked_prob(prob: float) -> float:
+def checked_prob(prob: float) -> float:
+    """Return the share of an interval.
+
+    Raises:
+        ArgumentError: If it is not in (0, 1).
+    """
     if not 0 < real_number(prob) < 1:
         msg = f"prob must lie in (0, 1), got prob={shown(prob)}."
         raise ArgumentError(msg)
@@ -116,7 +121,7 @@ def summarize_effect(
     """
     effect = draws_of(effect)
     contrast = str(effect.attrs.get("contrast", "difference"))
-    asked = Asked.checked(_checked_prob(prob), contrast, direction, delta, rope)
+    asked = Asked.checked(checked_prob(prob), contrast, direction, delta, rope)
     found = {name: _summarize(site, asked) for name, site in effect.data_vars.items()}
     for name, site in found.items():
         site.attrs["text"] = paragraph(str(name), site, asked, effect[name])

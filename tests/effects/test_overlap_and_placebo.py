@@ -8,6 +8,7 @@ import numpyro.distributions as dist
 import pandas as pd
 import pytest
 
+from aimz_lab.effects.placebo import with_treatment
 from aimz_lab.effects.propensity import area_under_curve, propensities
 from aimz_lab.errors import ArgumentError, CallError, DataError
 from tests.runs import mean_field_model
@@ -27,6 +28,9 @@ def kernel(X, treated, y=None):
     lift = numpyro.sample("lift", dist.Normal(0, 1))
     with numpyro.plate("row", X.shape[0]):
         numpyro.sample("y", dist.Normal(b * X + lift * treated, 1.0), obs=y)
+
+
+GIVEN = {"X": AGE, "y": TREATED.astype(int), "treated": TREATED}
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +107,18 @@ def test_treated_rows_without_a_counterpart_are_counted(im):
     assert fair.extreme == 0
 
 
+def test_a_treatment_keeps_its_shape_and_its_value():
+    whole = {"X": AGE, "dose": np.ones((N, 1), np.uint8)}
+    assert with_treatment(whole, "dose", 0)["dose"].dtype == np.uint8
+    half = with_treatment(whole, "dose", 0.5)["dose"]
+    assert half.shape == (N, 1)
+    assert (half == 0.5).all()
+    assert (with_treatment(whole, "X", 3.0)["X"] == 3.0).all()
+    of_table = with_treatment({"X": FRAME}, "site", "b")["X"]
+    assert (of_table.site == "b").all()
+    assert of_table.age is not None
+
+
 @pytest.mark.slow
 def test_placebos_find_nothing_and_the_model_stays_as_it_was(im, key):
     x = ((AGE - 40) / 10).astype(np.float32)[:400]
@@ -115,7 +131,7 @@ def test_placebos_find_nothing_and_the_model_stays_as_it_was(im, key):
     assert found.table.loc["real", "mean"] == pytest.approx(1, abs=0.3)
     assert (found.table["mean"].iloc[1:].abs() < 0.5).all()
     assert found.p == 0.5
-    assert "is as far from 0 as 50% of all" in found.text
+    assert "50% of all effects, the real one of" in found.text
     assert not im.is_fitted()
     # What was before the treatment cannot follow from it, unless both follow from something else.
     before = {"noise": _rng.normal(size=400), "confounded": 1.5 * treated}
@@ -146,6 +162,16 @@ def test_placebos_find_nothing_and_the_model_stays_as_it_was(im, key):
         (lambda m: m.placebo(AGE, AGE, treatment="dose"), ArgumentError, "no column and no arg"),
         (lambda m: m.placebo(FRAME, treatment="treated", n=0), ArgumentError, "n=0"),
         (lambda m: m.placebo(AGE, AGE, treatment="t", outcomes={}), CallError, "outcomes="),
+        (lambda m: m.placebo(**GIVEN, treatment="y"), ArgumentError, "'y' is the outcome"),
+        (lambda m: m.placebo(**GIVEN, treatment="treated", prob=2), ArgumentError, "prob="),
+        (lambda m: m.placebo(**GIVEN, treatment="treated", levels=(1, 1)), ArgumentError, "levels"),
+        (lambda m: m.placebo(**GIVEN, treatment="treated", levels="01"), ArgumentError, "levels="),
+        (lambda m: m.placebo(**GIVEN, treatment="treated", levels=("a", 1)), ArgumentError, "'a'"),
+        (
+            lambda m: m.placebo(**GIVEN, treatment="treated", outcomes={"half": AGE}),
+            DataError,
+            "'half' has the value .* and the real one holds whole numbers",
+        ),
         (
             lambda m: m.placebo(FRAME, treatment="treated", outcomes={"a": [1]}, outcome="age"),
             DataError,
