@@ -1550,7 +1550,8 @@ class ImpactModel:
                 or weights do not fit the rows; or if the contrast is not defined, as a ratio to 0.
 
         Warns:
-            OutputWarning: If the scenarios are not paired.
+            OutputWarning: If the scenarios are not paired, or a contrast of rows is not defined for
+                some of them.
 
         Example:
             >>> effect = im.estimate_effect(args_baseline={"X": X}, args_intervention={"X": X + 1})

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from aimz_lab import effects
-from aimz_lab.errors import ArgumentError, DataError
+from aimz_lab.errors import ArgumentError, DataError, OutputWarning
 from tests.runs import mean_field_model
 
 N, S = 700, 30
@@ -144,8 +144,25 @@ def test_a_function_an_argument_by_its_name_and_a_ratio_on_each_row(im):
     np.testing.assert_allclose(each.rate.values[0], AFTER / BEFORE, rtol=1e-4)
 
 
+def test_a_contrast_that_is_not_defined_on_some_rows_is_warned_of(im):
+    given = sides(return_sites=["share"])
+    contrast = lambda before, after: (after - before) / (before > 0.5)  # noqa: E731
+    with pytest.warns(OutputWarning, match="of 'share' is not defined for [0-9,]+ of 21,000"):
+        im.estimate_effect(**given, contrast=contrast, average=False)
+
+
 BAD = {
     "a word": ({"contrast": "odds"}, ArgumentError, "contrast='odds' is not known.*odds_ratio"),
+    "a function of arrays of NumPy": (
+        {"contrast": lambda _, b: np.asarray(b), "average": False},
+        ArgumentError,
+        "failed .Tracer.*arrays of JAX",
+    ),
+    "one number for all": (
+        {"contrast": lambda _, b: b.mean(), "average": False},
+        ArgumentError,
+        "one number for each",
+    ),
     "single outcomes": (
         {"contrast": "ratio", "average": False, "return_sites": None},
         ArgumentError,
