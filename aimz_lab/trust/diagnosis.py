@@ -255,11 +255,10 @@ def _likelihood(
     reader = LikelihoodOfRows(rows.n_rows, _kept_rows(rows.n_rows))
     try:
         request = model.request(drawn, "log_likelihood", {"of_row": reader})
-        found = model.predictor.log_likelihood(request)["log_likelihood"].to_dataset()
+        model.predictor.log_likelihood(request)
     except AimzLabError as error:
         return None, str(error)
-    lppd = np.asarray(next(iter(found.data_vars.values())), np.float64)
-    return (reader, lppd), ""
+    return (reader, reader.lppd), ""
 
 
 def _judge_guide(
