@@ -32,7 +32,13 @@ from aimz_lab.effects.effect_kind import EffectKind, arguments_of, effect_kind
 from aimz_lab.effects.effect_tree import as_effect
 from aimz_lab.effects.measures import Contrast
 from aimz_lab.effects.overlap import Overlap, columns_of, overlap
-from aimz_lab.effects.placebo import Placebo, check_outcomes, placebo, with_treatment
+from aimz_lab.effects.placebo import (
+    Placebo,
+    check_levels,
+    check_outcomes,
+    placebo,
+    with_treatment,
+)
 from aimz_lab.effects.row_groups import row_groups
 from aimz_lab.effects.scenarios import (
     CallArguments,
@@ -1545,7 +1551,8 @@ class ImpactModel:
                 or weights do not fit the rows; or if the contrast is not defined, as a ratio to 0.
 
         Warns:
-            OutputWarning: If the scenarios are not paired.
+            OutputWarning: If the scenarios are not paired, or a contrast of rows is not defined for
+                some of them.
 
         Example:
             >>> effect = im.estimate_effect(args_baseline={"X": X}, args_intervention={"X": X + 1})
@@ -1617,7 +1624,8 @@ class ImpactModel:
             X: As in :meth:`predict`.
             of: ``"column"``, ``"argument"`` or ``"site"``, where the name is more than one.
             reference: A value to compare the others with; by default the averages themselves.
-            contrast: The measure of that comparison, as in :meth:`estimate_effect`.
+            contrast: The measure of that comparison, as in :meth:`estimate_effect`; it needs a
+                ``reference``.
             by: Groups of rows, as in :meth:`estimate_effect`.
             weights: Weights of rows, likewise.
             subset: The rows that count, likewise.
@@ -1646,7 +1654,8 @@ class ImpactModel:
         moment.fitted("sweep", self._running)
         given = {"X": X, **kwargs}
         sites = None if self.kernel_spec is None else self.kernel_spec.sites
-        sweep = check_sweep(name, grid, given, sites, of, reference, contrast, self._kernel)
+        used = None if self._table is None else self._table.input_columns()
+        sweep = check_sweep(name, grid, given, sites, of, reference, contrast, self._kernel, used)
         sweep.check_groups(groups := row_groups(by, weights, subset, [given]))
         reduce = averages_over(groups, "difference" if reference is None else contrast)
         calls = [sweep.arguments(given, value) for value in sweep.values()]
@@ -1743,7 +1752,7 @@ class ImpactModel:
         y: Any = None,
         *,
         treatment: str,
-        levels: tuple[float, float] = (0, 1),
+        levels: tuple[float | str, float | str] = (0, 1),
         outcomes: Mapping[str, ArrayLike] | None = None,
         outcome: str | None = None,
         n: int = 10,
@@ -1805,6 +1814,7 @@ class ImpactModel:
         on_batch, outcomes = check_flag("on_batch", on_batch), check_outcomes(outcomes)
         options = {"progress": False, **check_mapping("fit", fit, "arguments of fit by name")}
         given = {"X": X, **({} if y is None else {self.param_output: y}), **kwargs}
+        levels = check_levels(levels)
         # One copy for all trainings, so that they share its compiled programs.
         effect_of = partial(copy.deepcopy(self)._retrained, treatment, levels, on_batch, options)
         output = outcome or self.param_output
@@ -2621,7 +2631,7 @@ class ImpactModel:
     def _retrained(
         self,
         treatment: str,
-        levels: tuple[float, float],
+        levels: tuple[float | str, float | str],
         on_batch: bool,
         options: Mapping[str, Any],
         given: Mapping[str, Any],
@@ -2630,11 +2640,11 @@ class ImpactModel:
         """Train from the beginning, and return draws of the average effect."""
         self._trained = Trained()
         rows = dict(given)
-        inputs, outputs = rows.pop("X"), rows.pop(self.param_output, None)
+        outputs = rows.pop(self.param_output, None)
+        sides = [with_treatment(rows, treatment, level) for level in levels]
+        inputs = rows.pop("X")
         train = self.fit_on_batch if on_batch else self.fit
         train(inputs, outputs, rng_key=key, **options, **rows)
-        rows["X"] = inputs
-        sides = [with_treatment(rows, treatment, level) for level in levels]
         effect = self.estimate_effect(
             args_baseline={**sides[0], "rng_key": key}, args_intervention=sides[1], average=True
         )

@@ -18,6 +18,9 @@ from aimz_lab.types import shown
 MOST_ROWS = 50_000
 """Most rows of a propensity regression; of more, that many at equal distances."""
 
+_KINDS = {"f": "numbers", "U": "texts", "M": "times", "m": "durations"}
+_FILL = "Fill missing values, or leave such rows out: df.dropna()."
+
 
 def overlap(
     trained: Mapping[str, np.ndarray],
@@ -38,15 +41,19 @@ def overlap(
         DataError: If columns are missing, or values are not finite.
     """
     missing = [name for name in trained if name not in scenario]
-    if missing or not trained:
+    if not trained:
+        msg = "There are no columns to compare: each argument of the trained rows is one number."
+        raise DataError(msg)
+    if missing:
         msg = f"The scenario lacks the columns {', '.join(map(repr, missing))} of the trained rows."
         raise DataError(msg)
     for what, rows in (("trained rows", trained), ("scenario", scenario)):
         counts = {len(values) for values in rows.values()}
-        if len(counts) != 1 or 0 in counts:
-            raise DataError(
-                f"The columns of the {what} have {sorted(counts)} rows; they need some."
-            )
+        if 0 in counts:
+            raise DataError(f"The {what} are empty: there is nothing to compare.")
+        if len(counts) != 1:
+            listed = ", ".join(f"{name} {len(values):,}" for name, values in rows.items())
+            raise DataError(f"The columns of the {what} have different numbers of rows: {listed}.")
     low, high = _limits(limits)
     table, outside, designs = {}, [], []
     for name, values in trained.items():
@@ -75,8 +82,9 @@ def columns_of(given: Any, input_name: str, used: Set[str] | None = None) -> dic
         DataError: If an argument has more than two axes.
     """
     if isinstance(given, Mapping) and not is_a(given, "xarray", "DataTree", "Dataset"):
-        found = {}
-        for name, value in given.items():
+        found, own = {}, given.get("kernel_kwargs")
+        named = {**given, **(own if isinstance(own, Mapping) else {})}
+        for name, value in named.items():
             if is_table(value) or np.ndim(value) > 0:
                 found |= columns_of(value, input_name if name == "X" else name, used)
         return found
@@ -99,20 +107,40 @@ def columns_of(given: Any, input_name: str, used: Set[str] | None = None) -> dic
 
 
 def _values(column: Any) -> np.ndarray:
-    """Return numbers as floats, and all else as texts."""
+    """Return numbers as floats, times as they are, and all else as texts.
+
+    Raises:
+        DataError: If a text is missing.
+    """
+    import pandas as pd
+
     if is_a(column, "polars", "Series"):
         column = column.to_numpy()
+    if getattr(column, "dtype", None) is not None and pd.api.types.is_numeric_dtype(column.dtype):
+        return np.asarray(column, np.float64)  # nullable numbers too
+    if getattr(getattr(column, "dtype", None), "tz", None) is not None:
+        column = column.dt.tz_localize(None)
     values = np.asarray(column)
-    return values.astype(np.float64) if values.dtype.kind in "biuf" else values.astype(str)
+    if values.dtype.kind in "biuf":
+        return values.astype(np.float64)
+    if values.dtype.kind in "mM":
+        return values
+    missing = np.flatnonzero(pd.isna(values))
+    if len(missing):
+        name = getattr(column, "name", None)
+        raise DataError(f"The column {name!r} has no value in row {missing[0]}. {_FILL}")
+    return values.astype(str)
 
 
 def _column(
     name: str, trained: np.ndarray, scenario: np.ndarray
 ) -> tuple[dict[str, Any], np.ndarray, tuple[np.ndarray, np.ndarray]]:
     """Compare one column: its row in the table, which rows are outside, and its design."""
-    if trained.dtype.kind != scenario.dtype.kind:
+    kinds = [_KINDS[each.dtype.kind] for each in (trained, scenario)]
+    if kinds[0] != kinds[1]:
         raise DataError(
-            f"The column {name!r} holds numbers in one of the tables, and texts in the other."
+            f"The column {name!r} holds {kinds[0]} in the trained rows, and {kinds[1]} in the "
+            "scenario."
         )
     if trained.dtype.kind == "U":
         levels, counts = np.unique(trained, return_counts=True)
@@ -127,11 +155,16 @@ def _column(
     for values in (trained, scenario):
         bad = np.flatnonzero(~np.isfinite(values))
         if len(bad):
-            raise DataError(f"The column {name!r} is not finite in row {bad[0]}.")
+            raise DataError(f"The column {name!r} is not finite in row {bad[0]}. {_FILL}")
+    ends = trained.min(), trained.max()
+    if trained.dtype.kind in "mM":
+        first = trained.min()
+        trained, scenario = ((v - first) / np.timedelta64(1, "D") for v in (trained, scenario))
+        ends = tuple(str(end.astype("M8[s]" if kinds[0] == "times" else "m8[s]")) for end in ends)
     low, high, sd = trained.min(), trained.max(), trained.std()
     far = (scenario < low) | (scenario > high)
     shift = (scenario.mean() - trained.mean()) / sd if sd > 0 else np.nan
-    row = {"from": low, "to": high, "outside": far.mean(), "shift": shift}
+    row = {"from": ends[0], "to": ends[1], "outside": far.mean(), "shift": shift}
     return row, far, (trained[:, None], scenario[:, None])
 
 

@@ -14,7 +14,8 @@ from aimz_lab.data.checks import check_int_from
 from aimz_lab.data.tables import is_a, is_table
 from aimz_lab.effects.placebo_report import Placebo, chance_of
 from aimz_lab.effects.row_groups import agreeing_labels
-from aimz_lab.effects.summaries import hdi
+from aimz_lab.effects.summaries import checked_prob, hdi
+from aimz_lab.effects.swept_values import filled, with_column
 from aimz_lab.errors import ArgumentError, CallError, DataError
 from aimz_lab.system.imports import late_import
 from aimz_lab.types import shown
@@ -50,7 +51,12 @@ def placebo(
         ArgumentError: If the treatment is not known.
         DataError: If an outcome has other rows.
     """
-    n = check_int_from(1, "n", n)
+    n, prob = check_int_from(1, "n", n), checked_prob(prob)
+    if treatment == output:
+        msg = (
+            f"treatment={treatment!r} is the outcome; name the column or argument that acts on it."
+        )
+        raise ArgumentError(msg)
     names = {"real": dict(given)}
     if outcomes is None:
         seed = np.asarray(key_data(fold_in_key(key))).ravel().tolist()
@@ -94,9 +100,26 @@ def with_treatment(given: Mapping[str, Any], treatment: str, value: float) -> di
         given: The arguments.
         treatment: The column or argument.
         value: Its value.
+
+    Raises:
+        ArgumentError: If the treatment cannot have it.
     """
-    old = _value_of(given, treatment)
-    return _with(given, treatment, np.full(len(old), value, dtype=np.asarray(old).dtype))
+    if _is_column(given, treatment):
+        return {**given, "X": with_column(given["X"], treatment, value)}
+    return {**given, treatment: filled(treatment, _value_of(given, treatment), value)}
+
+
+def check_levels(levels: object) -> tuple[object, object]:
+    """Return the treatment's values in the baseline and in the intervention.
+
+    Raises:
+        ArgumentError: If these are not two different values.
+    """
+    found = () if isinstance(levels, str) or not np.iterable(levels) else tuple(levels)
+    if len(found) != 2 or found[0] == found[1]:
+        msg = f"levels={shown(levels)} is not allowed; use two different values, such as (0, 1)."
+        raise ArgumentError(msg)
+    return found
 
 
 def fold_in_key(key: jax.Array) -> jax.Array:
@@ -119,13 +142,38 @@ def _replaced(
         raise DataError(
             f"The outcome {name!r} has shape {new.shape}; the real one {np.shape(old)}."
         )
-    return _with(given, output, new.astype(np.asarray(old).dtype))
+    return _with(given, output, _of_kind(name, new, np.asarray(old).dtype))
+
+
+def _of_kind(name: str, values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Return an outcome in the type of the real one.
+
+    Raises:
+        DataError: If it loses something by that.
+    """
+    kinds = "biuf"
+    if values.dtype.kind not in kinds or dtype.kind not in kinds:
+        return values
+    with np.errstate(invalid="ignore"):
+        cast = values.astype(dtype)
+    if dtype.kind != "f" and not np.array_equal(cast, values):
+        what = "flags" if dtype.kind == "b" else "whole numbers"
+        value = values[cast != values].flat[0]
+        msg = (
+            f"The outcome {name!r} has the value {value}, and the real one holds {what} ({dtype})."
+        )
+        raise DataError(msg)
+    return cast
+
+
+def _is_column(given: Mapping[str, Any], name: str) -> bool:
+    return is_table(given["X"]) and name in map(str, given["X"].columns)
 
 
 def _value_of(given: Mapping[str, Any], name: str) -> Any:
-    if is_table(given["X"]) and name in map(str, given["X"].columns):
+    if _is_column(given, name):
         return given["X"][name]
-    if name in given and name != "X":
+    if name in given and (name != "X" or not is_table(given["X"])):
         return given[name]
     known = [*(map(str, given["X"].columns) if is_table(given["X"]) else ()), *given]
     msg = f"{name!r} is no column and no argument; there are {', '.join(known)}."
@@ -134,7 +182,7 @@ def _value_of(given: Mapping[str, Any], name: str) -> Any:
 
 def _with(given: Mapping[str, Any], name: str, values: np.ndarray) -> dict[str, Any]:
     table = given["X"]
-    if is_table(table) and name in map(str, table.columns):
+    if _is_column(given, name):
         if is_a(table, "polars", "DataFrame"):
             import polars as pl
 

@@ -112,7 +112,7 @@ def _of_placebos(found: Placebo, n: int, chances: list[float]) -> Finding:
 
 
 def _of_the_real(p: float, n: int, mean: float) -> Finding:
-    text = f"the real effect of {mean:.3g} is as far from 0 as {p:.0%} of all, itself included"
+    text = f"{p:.0%} of all effects, the real one of {mean:.3g} among them, are as far from 0 as it"
     is_alike = p > max(0.1, 1 / (n + 1))
     return Finding(
         "real effect", "amber" if is_alike else "green", text, _ALIKE if is_alike else ""

@@ -116,9 +116,21 @@ def row_groups(
     codes = _codes(groups)
     values = {"by": [one.rows for one in groups], "weights": [weights], "subset": [subset]}
     found = RowGroups(codes, weight, coords, agreeing_labels(values), _told(weights, subset))
-    if found.weights is not None:
-        _check_weighed(found, len(found.weights), "subset= or weights=")
-    return found
+    if found.weights is None:
+        return found
+    _check_weighed(found, len(found.weights), "subset= or weights=")
+    return replace(found, weights=_in_units_of_groups(found))
+
+
+def _in_units_of_groups(groups: RowGroups) -> np.ndarray:
+    """Return weights whose largest is 1 in each group: a mean is that of any unit.
+
+    Single precision has its own range, and a sum of the largest numbers none.
+    """
+    codes = np.zeros(len(groups.weights), int) if groups.codes is None else groups.codes
+    largest = np.zeros(groups.n_groups)
+    np.maximum.at(largest, codes, groups.weights)
+    return groups.weights / largest[codes]
 
 
 def _codes(groups: Sequence[GroupLabels]) -> np.ndarray | None:
@@ -175,9 +187,10 @@ def _check_weighed(found: RowGroups, n_rows: int, why: str) -> None:
     at = np.unravel_index(empty[0], found.shape)
     labels = zip(found.coords.items(), at, strict=True)
     first = ", ".join(f"{name} {values[i]}" for (name, values), i in labels)
+    more = f", and of {len(empty) - 1} more groups" if len(empty) > 1 else ""
     msg = (
-        f"{why} leave no row of {first}, and of {len(empty)} groups in all; leave these out of "
-        "by=, or choose other rows."
+        f"{why} leave no row of {first}{more}; give such rows the label of another group in by=, "
+        "or choose other rows."
     )
     raise DataError(msg)
 

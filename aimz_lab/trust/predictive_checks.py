@@ -135,7 +135,8 @@ def calibration(
     """Compute where the observed output lies among its predictions; ``None`` without any.
 
     Dawid (1984); for discrete outputs, which tie, a uniform value between the shares below and up
-    to the output; Czado, Gneiting and Held (2009). With the weights of leave-one-out a row's own
+    to the output; Czado, Gneiting and Held (2009). The output counts as one more draw, so that its
+    rank among few draws is uniform too. With the weights of leave-one-out a row's own
     output takes no part in its prediction; Gelfand, Dey and Chang (1992).
 
     Args:
@@ -151,7 +152,8 @@ def calibration(
     below = np.einsum("sk,ske->ke", weights, drawn < outputs)
     equal = np.einsum("sk,ske->ke", weights, drawn == outputs)
     random = np.random.default_rng(0).uniform(size=below.shape)
-    pit = np.clip(below + random * equal, 0, 1)[observed]
+    among = (n_draws * (below + random * equal) + random) / (n_draws + 1)
+    pit = np.clip(among, 0, 1)[observed]
     if len(pit) < 10:
         return None
     coverage = {prob: float((np.abs(pit - 0.5) <= prob / 2).mean()) for prob in (0.5, 0.9)}

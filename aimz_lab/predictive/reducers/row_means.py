@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Int
 
 from aimz_lab.predictive.reducers.contract import Draws, OverDraws, RowMask, RowValues
+from aimz_lab.predictive.reducers.row_sums import sums_of_rows
 
 GROUP, WEIGHT = 0, 1
 
@@ -27,6 +28,7 @@ class RowMeans(OverDraws):
     """
 
     over = "row"
+    given = "by=, weights= or subset="
 
     def __init__(
         self,
@@ -58,25 +60,12 @@ class RowMeans(OverDraws):
 
     def block(self, values: Draws, valid: RowMask, by_row: RowValues | None) -> jax.Array:
         """Weighted sums for each draw and group, ``(S, *groups, ...)``."""
-        values = values.astype(jnp.result_type(float, values.dtype))
         if self._shares:
             values = jnp.where((values >= 0) & (values <= 1), values, jnp.nan)
-        origin = jnp.where(jnp.isfinite(values[:, :1]), values[:, :1], 0)
-        weights = valid.astype(values.dtype)
-        codes = jnp.zeros(len(valid), jnp.int32)
+        weights, codes = valid.astype(jnp.result_type(float)), None
         if by_row is not None:
             weights, codes = weights * by_row[:, WEIGHT], by_row[:, GROUP].astype(jnp.int32)
-        n_groups = self._groups.n_groups
-        over = weights.reshape(-1, *[1] * (values.ndim - 1))
-        rows_first = jnp.moveaxis(values - origin, 1, 0)
-        # A row without weight may not be finite: a copy that fills up a block, or one left out.
-        parts = jnp.where(over != 0, rows_first * over, 0)
-        if n_groups == 1:
-            sums, total = parts.sum(0)[None], weights.sum()[None]
-        else:
-            sums = jax.ops.segment_sum(parts, codes, num_segments=n_groups)
-            total = jax.ops.segment_sum(weights, codes, num_segments=n_groups)
-        sums = jnp.moveaxis(sums, 0, 1) + origin * total.reshape(1, -1, *[1] * (values.ndim - 2))
+        sums = sums_of_rows(values, weights, codes, self._groups.n_groups)
         return sums.reshape(len(values), *self._groups.shape, *sums.shape[2:])
 
     def finish(self, total: np.ndarray, n_rows: int) -> np.ndarray:
@@ -103,6 +92,8 @@ class RowTotals(RowMeans):
         groups: Weights of the rows.
         factor: A number that multiplies the sums.
     """
+
+    given = "benefits="
 
     def __init__(self, groups: Any, factor: float = 1.0) -> None:
         super().__init__(groups, name="total")
