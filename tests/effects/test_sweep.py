@@ -176,7 +176,7 @@ def test_columns_of_pandas_can_be_nullable_or_numbered():
         ("dose", DOSES, {"reduce": "ate"}, "reduce= does not go with a sweep"),
         ("dose", ["a"], {}, "'dose' holds numbers, and 'a' is none"),
         ("dose", [1e300], {}, "beyond the range of float32"),
-        ("dose", DOSES, {"by": {"dose": np.arange(N) % 2}}, "by= groups by 'dose'"),
+        ("dose", DOSES, {"by": {"dose": np.arange(N) % 2}}, "groups of by= are called 'dose' too"),
     ],
 )
 def test_bad_input_is_refused_by_name(im, data, name, grid, options, said):
