@@ -14,6 +14,7 @@ from aimz_lab.data import AxisLabels, row_labels
 from aimz_lab.data.groups import GroupBy, GroupLabels, check_crossed, group_labels
 from aimz_lab.data.tables import is_table
 from aimz_lab.errors import ArgumentError, DataError
+from aimz_lab.system.imports import late_import
 from aimz_lab.types import shown
 
 Inputs = Sequence[Mapping[str, Any]]
@@ -260,7 +261,15 @@ def _named(by: GroupBy, inputs: Inputs) -> GroupBy:
         if not have & set(by) and len(by) > len(have):
             return np.asarray(by)  # labels of rows, written out
         return {one: _value("by", one, inputs) for one in by}
+    if isinstance(by, list | tuple) and all(isinstance(one, str) or np.ndim(one) for one in by):
+        return [_column(one, inputs) if isinstance(one, str) else one for one in by]
     return by
+
+
+def _column(name: str, inputs: Inputs) -> Any:
+    """Return the values of a column or an argument, with its name."""
+    value = _value("by", name, inputs)
+    return value if hasattr(value, "name") else late_import("pandas").Series(value, name=name)
 
 
 def _names(inputs: Inputs) -> list[str]:

@@ -239,3 +239,8 @@ def test_an_effect_has_no_groups_that_rows_leave(im, table):
     older = {"X": table.assign(age=table.age + 1), "by": "clinic"}
     effect = im.estimate_effect(**scenarios, args_intervention=older)
     assert effect.posterior_predictive.y_mean.sizes["clinic"] == len(CLINICS)
+    after = table.assign(age=table.age + 1)
+    named = im.estimate_effect(table, after, by=["clinic", table.day])
+    given = im.estimate_effect(table, after, by={"clinic": table.clinic, "day": table.day})
+    assert mean_of(named).dims == ("clinic", "day")
+    np.testing.assert_allclose(mean_of(named), mean_of(given), rtol=1e-5)
