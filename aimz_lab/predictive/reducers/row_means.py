@@ -51,7 +51,8 @@ class RowMeans(OverDraws):
 
     def among(self, kept: Int[np.ndarray, " kept"] | None, n_rows: int) -> RowMeans:
         """Return the means over those of ``n_rows`` that were kept; ``None`` for all."""
-        return RowMeans(self._groups.among(kept, n_rows), self._contrast, self.name)
+        groups = self._groups.among(kept, n_rows)
+        return RowMeans(groups, self._contrast, shares=self._shares, name=self.name)
 
     @property
     def key(self) -> tuple[object, ...]:
