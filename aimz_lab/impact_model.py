@@ -1730,8 +1730,8 @@ class ImpactModel:
             limits: Propensities outside of these are extreme; Crump et al. (2009).
 
         Returns:
-            A report with a paragraph, a table of the columns, and which rows are outside. With a
-            table of the model, the columns are those of its formulas but the outcome's.
+            A report, green, amber or red, with a table of the columns, and which rows are outside.
+            With a table of the model, the columns are those of its formulas but the outcome's.
 
         Raises:
             ArgumentError: If the treatment is no column of two values, or these are no rows.
@@ -1783,7 +1783,7 @@ class ImpactModel:
             **kwargs: Further kernel arguments.
 
         Returns:
-            A table of average effects, real and placebo, with a paragraph.
+            A report, green, amber or red, with a table of average effects, real and placebo.
 
         Raises:
             ArgumentError: If the treatment is not known, or a value is not allowed.
