@@ -76,7 +76,7 @@ def test_a_site_that_is_clicked_and_a_batch_size_that_is_typed_show_their_number
     plan.get_by_role("slider").nth(1).focus()
     for _ in range(7):
         nb.page.keyboard.press("ArrowRight")
-    plan.get_by_text("Batches are padded to a multiple of 7: 31 rows of padding").wait_for()
+    plan.get_by_text("Batches are padded to a multiple of 7: 29 rows of padding").wait_for()
     plan.screenshot(path=screenshots / "explored-loader.png")
     nb.append(TIMES)
     assert nb.output(3, "at").strip().endswith("at slope<b> 64 30 0")

@@ -9,7 +9,7 @@ from aimz_lab.lab.explorers.graph_layout import NODE_HEIGHT, NODE_WIDTH, Box, La
 from aimz_lab.lab.explorers.model_graph import GraphSite, ModelGraph
 from aimz_lab.lab.pictures import ink
 
-MOST_LETTERS = 17
+MOST_LETTERS = 15
 """Letters of a name that fit into a node."""
 
 COLOURS = {

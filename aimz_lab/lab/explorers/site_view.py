@@ -156,7 +156,9 @@ def _density(name: str, role: Role, values: Float[np.ndarray, " draw"]) -> Layer
         low, high = np.quantile(values, [0.005, 0.995])
         if 3 * (high - low) < np.ptp(values) and high > low:
             values = values[(values >= low) & (values <= high)]
-    x, y, _ = array_stats.kde(values)
+    # Without it, a density ends where its draws do; with it, one at zero would go on below zero.
+    at_zero = 0 <= values.min() < 0.2 * values.std()
+    x, y, _ = array_stats.kde(values, bound_correction=at_zero)
     return Area(x, y, label=name, role=role)
 
 
