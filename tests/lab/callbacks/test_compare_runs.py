@@ -67,7 +67,7 @@ def test_scores_are_those_of_numpyro_and_arviz(models):
         assert facts["held_out_lpd"] == pytest.approx(density, abs=1e-4)
         own = azs.loo(loglik[name], pointwise=True)
         assert facts["elpd_loo"] == pytest.approx(own.elpd, abs=1e-2)
-        assert facts["se"] == pytest.approx(own.se, rel=1e-3)
+        assert facts["se"] == pytest.approx(own.se, rel=5e-3)
         assert facts["p_loo"] == pytest.approx(own.p, abs=1e-2)
         assert facts["pareto_k"] == pytest.approx(float(own.pareto_k.max()), abs=1e-2)
         assert facts["dse"] == pytest.approx(expected.loc[name, "dse"], rel=1e-2, abs=1e-6)
