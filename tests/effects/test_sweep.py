@@ -14,7 +14,7 @@ from numpyro.infer.autoguide import AutoNormal
 
 from aimz_lab import ImpactModel, TableSpec, lab, summarize_effect
 from aimz_lab.effects.swept_values import with_column
-from aimz_lab.errors import ArgumentError, SiteError
+from aimz_lab.errors import ArgumentError, DataError, SiteError
 from tests.runs import mean_field_model
 
 pytestmark = pytest.mark.allow_rank_promotion  # NumPyro draws from the guide of vectors
@@ -184,3 +184,23 @@ def test_bad_input_is_refused_by_name(im, data, name, grid, options, said):
     with pytest.raises(ArgumentError, match=said):
         im.sweep(name, grid, **data, **options)
     assert im.rng_key == before
+
+
+def test_an_effect_against_a_reference_is_that_of_two_scenarios_to_the_last_bit(im, data, key):
+    doses = im.sweep("dose", [0.0, 2.0], **data, rng_key=key, reference=0.0, contrast="percent")
+    sides = [{**data, "dose": np.full(N, value, np.float32)} for value in (0.0, 2.0)]
+    effect = im.estimate_effect(
+        args_baseline={**sides[0], "rng_key": key}, args_intervention=sides[1], contrast="percent"
+    )
+    swept = doses.posterior_predictive.y.sel(dose=2.0).values
+    np.testing.assert_array_equal(swept, effect.posterior_predictive.y.values)
+
+
+def test_groups_called_like_what_is_swept_are_refused(im, data):
+    with pytest.raises(ArgumentError, match="dose_observed"):
+        im.sweep("dose", [0.0, 2.0], **data, by={"dose": CLINIC})
+
+
+def test_odds_of_what_is_no_share_are_refused(im, data):
+    with pytest.raises(DataError, match="odds_ratio"):
+        im.sweep("dose", [0.0, 2.0], **data, reference=0.0, contrast="odds_ratio")

@@ -102,6 +102,7 @@ def compare_runs(
         OptionalDependencyError: If arviz-stats is missing and ``trained`` is given.
 
     Example:
+        >>> import copy
         >>> long = copy.deepcopy(im).fit(X, y, epochs=20, progress=False)
         >>> table = compare_runs({"as it was": im, "longer": long}, held_out=(X[:9], y[:9]))
         >>> table.loc["held_out_elbo"].notna().all()

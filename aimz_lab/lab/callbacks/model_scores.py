@@ -122,7 +122,7 @@ def _score_trained(found: Scores, im: Any, rows: Data, key: jax.Array, num_draws
     elpd, p, k = found.loo
     found.facts |= {
         "elpd_loo": float(elpd.sum()),
-        "se": float(np.sqrt(elpd.size * elpd.var())),
+        "se": float(np.sqrt(elpd.size * elpd.var(ddof=1))),
         "p_loo": float(p.sum()),
         "pareto_k": float(k.max()),
         "bad_k": float((k > trusted_k(found.n_draws)).mean()),
@@ -165,7 +165,7 @@ def compared_loo(found: Mapping[str, Scores]) -> dict[str, dict[str, Any]]:
     found = {}
     for rank, (name, weight) in enumerate(zip(table.index, table["weight"], strict=True)):
         less = with_loo[name].loo[0] - best[0]
-        error = float(np.sqrt(less.size * less.var()))
+        error = float(np.sqrt(less.size * less.var(ddof=1)))
         found[str(name)] = {
             "loo_rank": rank, "elpd_diff": float(less.sum()), "dse": error,
             "weight": float(weight),

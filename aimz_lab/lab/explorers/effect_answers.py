@@ -94,9 +94,10 @@ class EffectAnswers:
             return None
         grid, groups = curve_grid(self.inputs[asked.curve]), self.options.groups[asked.by]
         found: list[tuple[Any, xr.Dataset]] = []
+        rest = asked.by, groups, asked.contrast
         for value in grid:
-            rest = asked.by, groups, asked.contrast
-            if not self.averages.has(asked.at(value), *rest) and time.monotonic() > until:
+            kept = self.averages.has(asked.at(value), asked.by, asked.contrast)
+            if not kept and time.monotonic() > until:
                 continue
             try:
                 found.append((value, self.averages.of(asked.at(value), *rest)))

@@ -97,7 +97,7 @@ class EffectCode:
         by = self._by(asked.by, swept)
         given = [f"by={by}"] if by else []
         return given + [
-            f"{name}={_text(value)}" if isinstance(value, str) else f"{name}={name}"
+            f"{name}={self._values_of(value)}" if isinstance(value, str) else f"{name}={name}"
             for name, value in self.averaged.items()
         ]
 
@@ -128,13 +128,14 @@ class EffectCode:
         named = _text(contrast) if isinstance(contrast, str) else "contrast"
         options = [*self._averaged(asked), f"contrast={named}", "average=True"]
         prob = "" if self.prob == 0.94 else f", prob={self.prob}"
+        one = self._one_of_sites(asked)
         return [
             "effect = im.estimate_effect(",
             '    args_baseline={**baseline, "rng_key": key},',
             "    args_intervention=intervention,",
             f"    {', '.join(options)},",
             ")",
-            f'print(summarize_effect(effect{prob}, direction="greater"))',
+            f'print(summarize_effect(effect{prob}, direction="greater"){one})',
         ]
 
     def _curve(self, asked: EffectQuestion) -> list[str]:
@@ -147,8 +148,11 @@ class EffectCode:
             f"    {_grid(moved)},",
             f"    {', '.join([*options, 'rng_key=key'])},",
             ")",
-            f"print(summarize_effect(curve{prob}))",
+            f"print(summarize_effect(curve{prob}){self._one_of_sites(asked)})",
         ]
+
+    def _one_of_sites(self, asked: EffectQuestion) -> str:
+        return f"[[{_text(asked.site)}]]" if len(self.options.sites) > 1 else ""
 
 
 def _grid(moved: MovedInput) -> str:

@@ -127,17 +127,19 @@ def _named(vary: Any) -> dict[str, Any]:
 
 def _of_data(im: Any, given: Given) -> list[MovedInput]:
     """Return the first inputs in the data whose values can be offered."""
-    table = getattr(im, "_table", None)
-    X = given["X"]
-    names = [str(column) for column in X.columns] if is_table(X) else ["X"]
-    if is_table(X) and table is not None:
-        names = [name for name in names if name in table.input_columns()]
+    table, X = getattr(im, "_table", None), given["X"]
+    columns = [str(column) for column in X.columns] if is_table(X) else []
+    if columns and table is not None:
+        columns = [name for name in columns if name in table.input_columns()]
     known = parameter_names(im.kernel)
-    names += [name for name in given if name in known and name not in (*names, "X")]
+    arguments = [] if is_table(X) else [im.param_input]
+    arguments += [name for name in given if name in known and name not in (*arguments, "X")]
+    wanted: list[tuple[str, Swept]] = [(name, "column") for name in columns]
+    wanted += [(name, "argument") for name in arguments]
     found: list[MovedInput] = []
-    for name in names:
+    for name, kind in wanted:
         try:
-            found.append(_one(im, given, name if name != "X" else im.param_input, None, None))
+            found.append(_one(im, given, name, None, kind))
         except ArgumentError:  # no number or level for each row
             continue
     return found[:_MOST_MOVED]
@@ -179,7 +181,7 @@ def _offered(name: str, observed: Any) -> list[Any]:
     if observed is None:
         msg = f"Which values of {name!r} are of interest? Give them: vary={{{name!r}: [0, 1]}}."
         raise ArgumentError(msg)
-    if is_a(observed, "pandas", "Series") and isinstance_of_category(observed):
+    if is_a(observed, "pandas", "Series") and _is_category(observed):
         present = set(observed.dropna().unique())
         return _levels(name, [level for level in observed.cat.categories if level in present])
     array = np.asarray(observed)
@@ -197,8 +199,7 @@ def _offered(name: str, observed: Any) -> list[Any]:
     return _round_values(float(finite[0]), float(finite[-1]), whole=array.dtype.kind in "iu")
 
 
-def isinstance_of_category(series: Any) -> bool:
-    """Whether a pandas series is one of a category."""
+def _is_category(series: Any) -> bool:
     import pandas as pd
 
     return isinstance(series.dtype, pd.CategoricalDtype)

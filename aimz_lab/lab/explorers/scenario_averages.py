@@ -76,9 +76,8 @@ class ScenarioAverages:
             self._together.clear()
             self._draws = draws
 
-    def has(self, settings: Settings, by: str, groups: Any, contrast: Any) -> bool:
+    def has(self, settings: Settings, by: str, contrast: Any) -> bool:
         """Whether a scenario is kept; for the arguments see :meth:`of`."""
-        del groups
         return (settings, by, contrast == "odds_ratio") in self._kept
 
     def of(self, settings: Settings, by: str, groups: Any, contrast: Any) -> xr.Dataset:

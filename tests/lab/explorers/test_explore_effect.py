@@ -47,6 +47,12 @@ def treatment(X, dose, y=None):
         numpyro.sample("y", dist.Normal(mean, 0.5), obs=y)
 
 
+def whole(X, y=None):
+    lift = numpyro.sample("lift", dist.Normal(0, 1))
+    with numpyro.plate("row", X.shape[0]):
+        numpyro.sample("y", dist.Normal(X[:, 0] * lift, 0.5), obs=y)
+
+
 @pytest.fixture
 def table_model():
     spec = TableSpec(X="scale(dose) + visits + treated + C(region)", y="scale(sales)")
@@ -73,6 +79,7 @@ def run_code(explorer, **names):
     return scope
 
 
+@pytest.mark.slow
 def test_a_tables_effect_and_curve_are_those_of_the_code_to_the_last_bit(table_model, capsys):
     explorer = lab.explore_effect(table_model, FRAME, by="region", rng_key=KEY)
     assert [*explorer.controls][:4] == ["dose", "visits", "treated", "region"]
@@ -114,6 +121,13 @@ def test_arguments_sites_and_a_pinned_scenario(im):
     assert explorer.table()["mean"]["y"] == pytest.approx(2 * lift.mean(), rel=1e-4)
     found = run_code(explorer, im=im, X=DOSE, dose=DOSE, weights=np.ones(N))
     assert explorer.table()["mean"]["y"] == float(found["effect"].posterior_predictive.y.mean())
+    part = lab.explore_effect(
+        im, DOSE, dose=DOSE, vary="dose", of={"dose": "argument"}, subset=DOSE > 2, prob=0.5
+    )
+    found = run_code(part, im=im, X=DOSE, dose=DOSE, subset=DOSE > 2)
+    half = summarize_effect(found["effect"], 0.5, direction="greater")[["y"]]
+    assert '[["y"]])' in part.code()
+    pd.testing.assert_frame_equal(part.table(), half.table(), check_exact=True)
     explorer.pin()
     explorer.set(lift=1.0, lift_baseline=1.0)
     both = explorer.table().set_index("scenario")
@@ -156,6 +170,25 @@ def test_only_what_changed_is_computed_again(im, monkeypatch):
     assert len(asked) > 5  # a new posterior is a new effect
     im.set_posterior_sample(im_draws)
     assert explorer.set(dose=2).table["mean"]["mean"] < moved
+
+
+def test_far_values_are_noted_and_a_running_fit_is_waited_for(im):
+    frame = pd.DataFrame({"dose": DOSE, "w": np.ones(N)})
+    line = ImpactModel(whole, jax.random.key(0), svi=mean_field(whole))
+    line.fit(frame[["dose"]], DOSE, epochs=2, num_samples=30, progress=False)
+    explorer = lab.explore_effect(line, frame[["dose"]], vary={"dose": [1.0, 90.0]})
+    assert any(said.startswith("Note:") and "dose" in said for said in explorer.view.sentences)
+    handle = line.fit(
+        frame[["dose"]], DOSE, epochs=100_000, num_samples=30, progress=False, blocking=False
+    )
+    try:
+        with pytest.raises(ArgumentError, match="being trained"):
+            explorer.set(dose_baseline=90.0)
+    finally:
+        handle.stop()
+        handle.wait()
+    explorer.set(dose_baseline=90.0, dose=90.0)
+    assert explorer.table()["mean"].tolist() == [0.0]
 
 
 def test_later_changes_of_the_data_change_nothing(im):
