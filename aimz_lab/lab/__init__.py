@@ -25,8 +25,10 @@ from aimz_lab.lab.callbacks import (
 from aimz_lab.lab.dashboard.dashboard import LiveDashboard, default_display
 from aimz_lab.lab.dashboard.replay import show
 from aimz_lab.lab.dashboard.running import RunningRuns, running
+from aimz_lab.lab.explorers.explorer import Explorer
 from aimz_lab.lab.explorers.prediction_checks import PredictionChecks, prediction_checks
 from aimz_lab.lab.explorers.predictions import explore_predictions
+from aimz_lab.lab.explorers.prior import PriorExplorer, explore_prior
 from aimz_lab.lab.monitor import Watch, monitor
 from aimz_lab.lab.pictures.effect_plots import plot_effect
 from aimz_lab.lab.pictures.figures import loss_figure
@@ -43,6 +45,7 @@ from aimz_lab.lab.pictures.trust_plots import plot_trust
 __all__ = [
     "CSVLogger",
     "EarlyStopping",
+    "Explorer",
     "GradientNorm",
     "History",
     "LambdaCallback",
@@ -52,6 +55,7 @@ __all__ = [
     "ModelCheckpoint",
     "ParamDrift",
     "PredictionChecks",
+    "PriorExplorer",
     "ProgressLine",
     "ReduceLROnPlateau",
     "RunningRuns",
@@ -61,6 +65,7 @@ __all__ = [
     "default_display",
     "enable_compilation_cache",
     "explore_predictions",
+    "explore_prior",
     "loss_figure",
     "monitor",
     "plot_effect",

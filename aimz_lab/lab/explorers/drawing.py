@@ -163,7 +163,8 @@ def _name(layer: Layer) -> str | None:
 
 def _line(axes: Axes, layer: Line, color: str) -> None:
     style = "--" if layer.dashed else "-"
-    axes.plot(layer.x, layer.y, style, color=color, lw=1.6, label=_name(layer))
+    width = 0.8 if layer.role == "quiet" else 1.6
+    axes.plot(layer.x, layer.y, style, color=color, lw=width, label=_name(layer))
 
 
 def _band(axes: Axes, layer: Band, color: str) -> None:

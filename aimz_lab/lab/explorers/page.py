@@ -267,6 +267,8 @@ def _table(view: View) -> dict[str, Any] | None:
 
 
 def _cell(value: object) -> str:
+    if value is None or type(value).__name__ == "NAType":
+        return ""
     if isinstance(value, float | np.floating):
         return formatting.number(float(value))
     return str(value)

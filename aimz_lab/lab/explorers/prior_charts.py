@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -99,8 +100,9 @@ def _places(draws: np.ndarray) -> np.ndarray:
     if draws.dtype.kind in "biu":
         return np.arange(_PLACES) + int(draws.min()) - 1
     low, high = np.quantile(draws.astype(float), [0.02, 0.98])
-    room = 0.4 * (high - low)
-    return np.linspace(low - room, high + room, _PLACES).astype(draws.dtype)
+    room, beyond = 0.4 * (high - low), 0.1 * (high - low)
+    left, right = max(low - room, draws.min() - beyond), min(high + room, draws.max() + beyond)
+    return np.linspace(left, right, _PLACES).astype(draws.dtype)
 
 
 def check_numbers(site: PriorSite, numbers: Mapping[Path, float]) -> None:
@@ -157,8 +159,13 @@ def handles_of(site: PriorSite, numbers: Mapping[Path, float]) -> list[Handle]:
         if path[-1] in moves and len(path) == 1:
             at, value_at, said = moves[path[-1]]
             name = control_name(site.name, path)
-            found.append(Handle(name, at, value_at, f"{name}{said}"))
+            found.append(Handle(name, at, partial(_short, value_at), f"{name}{said}"))
     return [handle for handle in found if math.isfinite(handle.at)]
+
+
+def _short(value_at: Callable[[float], float], place: float) -> float:
+    """Return the value for a place, as exact as a hand is."""
+    return float(f"{value_at(place):.3g}")
 
 
 def _moves(family: str, n: Mapping[str, float]) -> dict[str, tuple[float, Callable, str]]:
@@ -201,7 +208,8 @@ def _moves(family: str, n: Mapping[str, float]) -> dict[str, tuple[float, Callab
     if "scale" in n:
         start = n.get("loc", 0.0)
         said = " (loc and one scale)" if "loc" in n else ""
-        moves["scale"] = (start + n["scale"], lambda x: above(x - start), said)
+        least = n["scale"] / 100  # of a drag to the other side
+        moves["scale"] = (start + n["scale"], lambda x: max(x - start, least), said)
     if family == "Exponential":
         moves["rate"] = (1 / n["rate"], lambda x: 1 / above(x), " (mean)")
     if family == "Poisson":
@@ -343,6 +351,7 @@ def curve_chart(
     *,
     name: str,
     column_name: str,
+    has_lines: bool,
 ) -> Chart:
     """Draw a site's values over a column: bands over the draws, and a few draws.
 
@@ -353,16 +362,18 @@ def curve_chart(
         pinned: Draws that were pinned, or ``None``.
         name: Name of the site.
         column_name: Name of the column.
+        has_lines: Whether to draw some of the draws; those of noise would hide the rest.
     """
     order = np.argsort(column, kind="stable")
     x = column[order]
+    lines = values[:_LINES] if has_lines else ()
     low, inner_low, middle, inner_high, high = np.quantile(
         values[:, order], [0.05, 0.25, 0.5, 0.75, 0.95], axis=0
     )
     layers: list[Layer] = [
         Band(x, low, high, label="90% of the draws"),
         Band(x, inner_low, inner_high, label="half of the draws"),
-        *(Line(x, one[order], role="quiet") for one in values[:_LINES]),
+        *(Line(x, one[order], role="quiet") for one in lines),
         Line(x, middle, label="median"),
     ]
     if pinned is not None:

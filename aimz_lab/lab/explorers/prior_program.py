@@ -29,6 +29,10 @@ class PriorProgram:
         params: Values of ``param`` sites.
         key: Source of all noise.
         draws: Number of draws.
+
+    Attributes:
+        draws: Number of draws.
+        computed: Names of the deterministic sites.
     """
 
     def __init__(
@@ -44,6 +48,7 @@ class PriorProgram:
         self._keys = jax.random.split(key, draws)
         self._compiled: dict[tuple[str, ...], Callable] = {}
         self.draws = draws
+        self.computed: set[str] = set()
 
     def shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
         """Return shape and type of each site with values, in the order of the kernel."""
@@ -98,6 +103,7 @@ class PriorProgram:
         trace = handlers.trace(handlers.seed(moved, key)).get_trace(
             **rows, **shared, **self._arguments.static
         )
+        self.computed = {n for n, site in trace.items() if site["type"] == "deterministic"}
         return {
             name: site["value"]
             for name, site in trace.items()

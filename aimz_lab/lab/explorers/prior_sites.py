@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import linecache
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -40,14 +41,16 @@ class Statement:
     """Where a site stands in the kernel.
 
     Attributes:
-        line: Its line of code; empty if the text cannot be had.
+        written: The expression of its distribution; empty if the text cannot be had.
+        target: What its value is assigned to, such as ``"slope ="``.
         plates: Name, size and dimension of the plates around it, outermost first.
         is_direct: Whether the kernel itself calls ``numpyro.sample``, not a function of a library.
         around: What the kernel writes behind the distribution, such as ``".to_event(1)"``.
         sample_shape: The argument of that name.
     """
 
-    line: str = ""
+    written: str = ""
+    target: str = ""
     plates: tuple[tuple[str, int, int], ...] = ()
     is_direct: bool = True
     around: str = ""
@@ -62,6 +65,7 @@ class PriorSite:
         name: Its name.
         family: Name of the class of its distribution, without what stands around it.
         numbers: The numbers that can be moved, as the kernel has them.
+        shapes: Shapes of the arrays that hold these numbers.
         fixed: Why others cannot be moved, by their names.
         why: Why nothing of it can be moved; empty if something can.
         written: Its distribution as the kernel has it, without what stands around it; ``None`` if
@@ -72,6 +76,7 @@ class PriorSite:
     name: str
     family: str = ""
     numbers: Mapping[Path, float] = field(default_factory=dict)
+    shapes: Mapping[Path, tuple[int, ...]] = field(default_factory=dict)
     fixed: Mapping[str, str] = field(default_factory=dict)
     why: str = ""
     written: Distribution | None = None
@@ -250,16 +255,37 @@ def _statement(msg: dict, frames: list) -> Statement:
     is_user = bool(frames) and not is_library(frames[-1].f_code.co_filename)
     between = [frame.f_globals.get("__name__", "") for frame in frames[:-1]]
     within = ("numpyro.primitives", "numpyro.handlers", __name__)
-    line = ""
-    if is_user:
-        line = linecache.getline(frames[-1].f_code.co_filename, frames[-1].f_lineno).strip()
+    target, written = _text_of(frames[-1], msg["name"]) if is_user else ("", "")
     return Statement(
-        line=line,
+        written=written,
+        target=target,
         plates=plates,
         is_direct=is_user and all(name in within for name in between),
         around=_around(msg["fn"], [dim for _, _, dim in plates]),
         sample_shape=tuple(msg["kwargs"].get("sample_shape") or ()),
     )
+
+
+def _text_of(frame: Any, name: str) -> tuple[str, str]:
+    """Return what a site's value is assigned to, and the expression of its distribution."""
+    try:
+        tree = ast.parse("".join(linecache.getlines(frame.f_code.co_filename)))
+    except SyntaxError:  # a cell with magics, whose text is not Python
+        return "", ""
+    for statement in ast.walk(tree):
+        if not isinstance(statement, ast.Assign | ast.Expr):
+            continue
+        call = statement.value
+        inside = statement.lineno <= frame.f_lineno <= (statement.end_lineno or 0)
+        if not (
+            inside and isinstance(call, ast.Call) and ast.unparse(call.func).endswith("sample")
+        ):
+            continue
+        named = [ast.literal_eval(a) for a in call.args[:1] if isinstance(a, ast.Constant)]
+        if named == [name] and len(call.args) > 1:
+            targets = statement.targets if isinstance(statement, ast.Assign) else []
+            return "".join(f"{ast.unparse(t)} = " for t in targets), ast.unparse(call.args[1])
+    return "", ""
 
 
 def _around(distribution: Distribution, plate_dims: list[int]) -> str:
@@ -333,6 +359,7 @@ def _site(
         return replace(site, why=f"{family} cannot be made anew from its numbers")
     numbers: dict[Path, float] = {}
     fixed: dict[str, str] = {}
+    shapes = {path: np.shape(array) for path, array in arrays_of(core)}
     for (path, array), sources in zip(arrays_of(core), used, strict=True):
         if sources:
             fixed[path[-1]] = f"is computed from {_listed(sources)}"
@@ -345,7 +372,7 @@ def _site(
     known = not any(used)
     why = "" if numbers else "; ".join(f"its {n} {said}" for n, said in fixed.items())
     written = core if known else None
-    return replace(site, numbers=numbers, fixed=fixed, why=why, written=written)
+    return replace(site, numbers=numbers, shapes=shapes, fixed=fixed, why=why, written=written)
 
 
 def _listed(sources: set[str]) -> str:

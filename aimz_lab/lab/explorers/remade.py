@@ -104,7 +104,7 @@ def remade(distribution: Distribution, numbers: Mapping[Path, Any]) -> Distribut
             given[name] = remade(value, own)
         elif (name,) in numbers:
             given[name] = _alike(value, numbers[name,])
-    return kind(**given, validate_args=distribution._validate_args)
+    return kind(**given, validate_args=vars(distribution).get("_validate_args"))
 
 
 def _alike(before: Any, number: Any) -> Any:

@@ -46,7 +46,7 @@ function fillBetween(ctx, { x, y }, xs, low, high, color) {
 const PAINTERS = {
   line(ctx, placed, layer, color) {
     trace(ctx, placed, layer.x, layer.y);
-    stroke(ctx, color, 1.75, layer.dashed ? DASH : []);
+    stroke(ctx, color, layer.role === "quiet" ? 0.9 : 1.75, layer.dashed ? DASH : []);
   },
   band(ctx, placed, layer, color) {
     fillBetween(ctx, placed, layer.x, layer.low, layer.high, color);
@@ -139,9 +139,9 @@ function frame(ctx, { chart, x, y, xTicks, yTicks, box }, colors) {
   ctx.textAlign = "center";
   for (const [tick, label] of xTicks) {
     const half = ctx.measureText(label).width / 2;
-    ctx.fillText(label, Math.min(Math.max(x.at(tick), half), box.width - half), box.bottom + 8);
+    ctx.fillText(label, Math.min(Math.max(x.at(tick), half), box.width - half), box.bottom + 10);
   }
-  if (chart.x_label) ctx.fillText(chart.x_label, (box.left + box.right) / 2, box.bottom + 23);
+  if (chart.x_label) ctx.fillText(chart.x_label, (box.left + box.right) / 2, box.bottom + 25);
 }
 
 /** Paint a placed chart; `colors` are those of the theme, `at` the pixel of the reader's pointer or null. */

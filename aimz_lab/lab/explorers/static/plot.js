@@ -55,7 +55,7 @@ export function place(chart, width, measure, xLimits = null) {
   const names = chart.x_names.length ? chart.x_names : chart.cells?.x_names ?? [];
   const widest = Math.max(20, ...names.map((name) => measure(clip(name))));
   const room = Math.floor((width - left) / (widest + 14));
-  const about = Math.max(2, Math.round((width - left) / 90));
+  const about = Math.max(3, Math.round((width - left) / 90));
   const xTicks = names.length ? namedTicks(names, room) : numbered(whole(x.ticks(about)));
   return { chart, x, y, xTicks: xTicks.map(([at, label]) => [at, clip(label)]), yTicks,
     box: { width, height, left, right: width - RIGHT, top, bottom: height - bottom } };
