@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +18,7 @@ from numpyro.infer.autoguide import AutoNormal
 from aimz_lab import ArrayDataset, ArrayLoader, ImpactModel, TableSpec, lab, open_results
 from aimz_lab.errors import ArgumentError, DataError, DataTypeError
 
+panels = pytest.mark.skipif(find_spec("ipywidgets") is None, reason="panels need ipywidgets")
 N = 700  # no multiple of a block of 256 rows, nor of a batch of 64
 calls = []
 
@@ -91,6 +94,7 @@ def test_a_model_a_store_a_stream_and_batches_give_the_same_numbers(im, data, tr
     pd.testing.assert_frame_equal(of_tree.table("worst rows"), found.head(10), rtol=1e-4)
 
 
+@panels
 def test_rows_without_an_observed_value_take_no_part(im, data, checks):
     X, y, _ = data
     y = y.copy()
@@ -141,7 +145,7 @@ def test_a_model_refuses_what_does_not_fit_and_is_as_before(im, arguments, error
 
 def test_what_is_no_source_is_refused(tree, data):
     with pytest.raises(DataTypeError, match="fitted ImpactModel"):
-        lab.explore_predictions(data[0])
+        lab.prediction_checks(data[0])
     with pytest.raises(ArgumentError, match="no kernel arguments"):
         lab.prediction_checks(tree, kernel_kwargs={"z": 1})
     with pytest.raises(DataError, match="another order"):
@@ -190,6 +194,7 @@ def test_a_table_is_compared_on_its_own_scale_row_by_row(sales):
         lab.prediction_checks(tree, y=np.log(complete["sales"]))
 
 
+@panels
 def test_the_panel_answers_without_the_model(im, data):
     X, y, _ = data
     shops = pd.DataFrame({"shop": np.resize(["<i>a</i>", "b"], N)})
@@ -228,6 +233,7 @@ def needing(X, offset, y=None):
         numpyro.sample("y", dist.Normal(slope * X[:, 0] + offset, 1.0), obs=y)
 
 
+@panels
 def test_the_panel_takes_what_the_calls_of_the_model_take(tree, im, data):
     X, y, _ = data
     model = ImpactModel(needing, jax.random.key(0), inference=learner(needing))
@@ -256,6 +262,7 @@ def test_the_panel_takes_what_the_calls_of_the_model_take(tree, im, data):
         each.close()
 
 
+@panels
 def test_checks_that_were_computed_are_explored_again(checks):
     explorer = lab.explore_predictions(checks)
     view = explorer.set(outcome="z", check="test statistics", statistic="share of zeros")
