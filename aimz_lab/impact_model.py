@@ -48,7 +48,7 @@ from aimz_lab.effects.scenarios import (
     computed_scenarios,
     options_of_the_pass,
 )
-from aimz_lab.effects.sweep import Swept, averages_over, check_sweep
+from aimz_lab.effects.sweep import Swept, among_kept, averages_over, check_sweep
 from aimz_lab.errors import (
     AimzLabWarning,
     ArgumentError,
@@ -2613,6 +2613,8 @@ class ImpactModel:
             check_same_scale(*(request.output_scale for request in requests))
             check_same_groups(*(request.reduce for request in requests))
             check_same_kept([request.kept_rows for request in requests])
+            if requests[1].kept_rows is not None:
+                kind = kind.among(requests[1].kept_rows, len(intervention["X"]))
             requests[1] = kind.in_one_pass(requests[1])
             return kind.named(self._predictor.effect(*requests), requests[1].group)
 
@@ -2653,7 +2655,14 @@ class ImpactModel:
             for call, reduce in zip(calls, reduces, strict=True)
         ]
         check_same_kept([request.kept_rows for request in requests])
-        return [self._predictor.predict(replace(one, combine=combine)) for one in requests]
+        reduces = [
+            among_kept(reduce, one.kept_rows, call["X"])
+            for reduce, one, call in zip(reduces, requests, calls, strict=True)
+        ]
+        return [
+            self._predictor.predict(replace(one, reduce=reduce, combine=combine))
+            for one, reduce in zip(requests, reduces, strict=True)
+        ]
 
     def _scenario(self, args: CallArguments, moment: Moment) -> Request:
         """Return the request of :meth:`predict` with these arguments."""

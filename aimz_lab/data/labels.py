@@ -26,14 +26,14 @@ class RowCoord(NamedTuple):
     Attributes:
         dim: Name of the dimension, or ``None`` if the data does not name it.
         labels: One label per row: numbers, text or dates.
-        levels: The labels of each level of a multi-index, by name.
         time_zone: Name of the time zone of dates, which are its local time.
+        levels: Those of each level of a multi-index, by name.
     """
 
     dim: str | None
     labels: Shaped[np.ndarray, " row"]
-    levels: Mapping[str, Shaped[np.ndarray, " row"]] = {}
     time_zone: str | None = None
+    levels: Mapping[str, RowCoord] = {}
 
 
 class AxisLabels(NamedTuple):
@@ -120,7 +120,8 @@ def row_coord(value: Any) -> RowCoord | None:
     They come from a pandas index, or from the coordinate of an xarray object's leading dimension.
     An unnamed pandas index that only counts the rows gives none. The levels of a multi-index are
     joined to one text, ``"2021, TX"``, and kept beside it. Dates with a time zone become its local
-    time. polars objects and plain arrays have no labels.
+    time, in which an hour comes twice where the clocks go back. polars objects and plain arrays
+    have no labels.
 
     Args:
         value: Anything.
@@ -136,19 +137,19 @@ def as_coord(labels: AxisLabels | None) -> RowCoord | None:
     if labels is None or labels.labels is None or labels.counts:
         return None
     dim, index = "_".join(labels.names) or None, labels.index
-    zone = getattr(index, "tz", None)
-    if zone is not None:  # which neither xarray nor files have
-        return RowCoord(dim, np.asarray(index.tz_localize(None)), time_zone=str(zone))
-    return RowCoord(dim, labels.labels, _levels(index))
-
-
-def _levels(index: pd.Index | None) -> dict[str, np.ndarray]:
     if not is_a(index, "pandas", "MultiIndex"):
-        return {}
-    return {
-        f"level_{i}" if name is None else str(name): _index_labels(index.get_level_values(i))
-        for i, name in enumerate(index.names)
-    }
+        return RowCoord(dim, *_local(labels.labels, index))
+    levels: dict[str, RowCoord] = {}
+    for i, name in enumerate(index.names):
+        level, name = index.get_level_values(i), f"level_{i}" if name is None else str(name)
+        levels[name] = RowCoord(name, *_local(_index_labels(level), level))
+    return RowCoord(dim, labels.labels, levels=levels)
+
+
+def _local(labels: np.ndarray, index: pd.Index | None) -> tuple[np.ndarray, str | None]:
+    """Return dates in the local time of their zone, and its name: files have no zones."""
+    zone = getattr(index, "tz", None)
+    return (labels, None) if zone is None else (np.asarray(index.tz_localize(None)), str(zone))
 
 
 def shared_row_labels(fields: Mapping[str, object]) -> AxisLabels | None:

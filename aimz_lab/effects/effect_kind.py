@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from jax.typing import ArrayLike
+from jaxtyping import Int
 
 from aimz_lab.data.groups import GroupBy
 from aimz_lab.data.options import check_flag
@@ -51,6 +52,12 @@ class EffectKind:
         if self.groups is None:
             return {"contrast": name_of(self.contrast)}
         return {"contrast": name_of(self.contrast), "averaged": "rows", **self.groups.described}
+
+    def among(self, kept: Int[np.ndarray, " kept"] | None, n_rows: int) -> EffectKind:
+        """Return this effect on the rows of a table that were kept; see :meth:`RowGroups.among`."""
+        if self.groups is None:
+            return self
+        return replace(self, groups=self.groups.among(kept, n_rows))
 
     def check_drawn(self, output: object, sites: object) -> None:
         """Refuse a contrast of single outcomes, which is not that of what is expected of them.

@@ -59,6 +59,28 @@ class RowGroups:
         codes = np.zeros(n_rows, int) if self.codes is None else self.codes
         return np.bincount(codes, weights=self.weights, minlength=self.n_groups)
 
+    def among(self, kept: Int[np.ndarray, " kept"] | None, n_rows: int) -> RowGroups:
+        """Return the groups of the rows of a table that were kept.
+
+        Args:
+            kept: Their positions; ``None`` for all rows.
+            n_rows: Rows of the table.
+
+        Returns:
+            These groups, unless they describe every row of the table and some were left out.
+
+        Raises:
+            DataError: If no row of a group was kept.
+        """
+        if kept is None or self.n_rows != n_rows:
+            return self
+        codes, weights = (None if v is None else v[kept] for v in (self.codes, self.weights))
+        labels = None if self.labels is None else self.labels.in_order(kept)
+        found = replace(self, codes=codes, weights=weights, labels=labels)
+        why = "Rows with missing values were left out of the table, and they"
+        _check_weighed(found, len(kept), why)
+        return found
+
 
 def row_groups(
     by: GroupBy | None,
@@ -94,8 +116,10 @@ def row_groups(
     codes = _codes(groups)
     values = {"by": [one.rows for one in groups], "weights": [weights], "subset": [subset]}
     found = RowGroups(codes, weight, coords, agreeing_labels(values), _told(weights, subset))
-    _check_weighed(found, groups)
-    return found if weight is None else replace(found, weights=_in_units_of_groups(found))
+    if weight is None:
+        return found
+    _check_weighed(found, len(weight), "subset= or weights=")
+    return replace(found, weights=_in_units_of_groups(found))
 
 
 def _in_units_of_groups(groups: RowGroups) -> np.ndarray:
@@ -154,20 +178,19 @@ def _told(weights: object, subset: object) -> dict[str, str]:
     }
 
 
-def _check_weighed(found: RowGroups, groups: Sequence[GroupLabels]) -> None:
-    if found.weights is None:
-        return
-    empty = np.flatnonzero(found.totals(len(found.weights)) == 0)
+def _check_weighed(found: RowGroups, n_rows: int, why: str) -> None:
+    empty = np.flatnonzero(found.totals(n_rows) == 0)
     if not len(empty):
         return
-    if not groups:
-        raise DataError("No row is left to average: subset= or weights= leave out every one.")
+    if not found.coords:
+        raise DataError(f"No row is left to average: {why} leave out every one.")
     at = np.unravel_index(empty[0], found.shape)
-    first = ", ".join(f"{one.name} {one.labels[i]}" for one, i in zip(groups, at, strict=True))
+    labels = zip(found.coords.items(), at, strict=True)
+    first = ", ".join(f"{name} {values[i]}" for (name, values), i in labels)
     more = f", and of {len(empty) - 1} more groups" if len(empty) > 1 else ""
     msg = (
-        f"subset= or weights= leave no row of {first}{more}; give such rows the label of another "
-        "group in by=, or choose other rows."
+        f"{why} leave no row of {first}{more}; give such rows the label of another group in by=, "
+        "or choose other rows."
     )
     raise DataError(msg)
 

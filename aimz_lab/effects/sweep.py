@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import xarray as xr
 from jax.typing import ArrayLike
+from jaxtyping import Int
 
 from aimz_lab.data.tables import is_table
 from aimz_lab.effects.contrasts import PREDICTIVE_GROUPS
@@ -19,6 +20,7 @@ from aimz_lab.effects.swept_values import filled, with_column
 from aimz_lab.errors import ArgumentError
 from aimz_lab.kernel.checks.names import check_name
 from aimz_lab.kernel.signature import KernelSignature
+from aimz_lab.predictive.reducers.contract import Reducer
 from aimz_lab.predictive.reducers.row_means import RowMeans
 from aimz_lab.types import SAMPLE_DIMS, check_choice, shown
 
@@ -194,6 +196,16 @@ def averages_over(groups: RowGroups, swept: str) -> dict[str, RowMeans]:
         )
         raise ArgumentError(msg)
     return {AVERAGE: RowMeans(groups)}
+
+
+def among_kept(
+    reduce: Mapping[str, Reducer], kept: Int[np.ndarray, " kept"] | None, table: Any
+) -> dict[str, Reducer]:
+    """Return reducers of the rows of a table that were kept; ``None`` for all."""
+    return {
+        name: one.among(kept, len(table)) if kept is not None and isinstance(one, RowMeans) else one
+        for name, one in reduce.items()
+    }
 
 
 def _reference(name: str, reference: Any, grid: np.ndarray) -> Any:

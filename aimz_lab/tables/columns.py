@@ -286,19 +286,26 @@ def check_finite(argument: str, names: Sequence[str], values: np.ndarray, index:
     raise DataError(msg)
 
 
-def check_precision(argument: str, name: str, values: np.ndarray, exact: pd.Series) -> None:
+def check_precision(
+    argument: str,
+    name: str,
+    values: np.ndarray,
+    value_range: tuple[float, float],
+    exact: pd.Series,
+) -> None:
     """Refuse values that differ, and hardly in the single precision of kernels.
 
     Args:
         argument: Name of the kernel's argument.
         name: Name of the encoded column.
         values: Its values in single precision.
+        value_range: The least and the greatest of them.
         exact: Its values as they were computed.
 
     Raises:
         DataError: If these are numbers like seconds since 1970 within a minute, or like 1e-40.
     """
-    low, high = values.min(), values.max()
+    low, high = value_range
     step = np.spacing(max(abs(low), abs(high)))
     is_tiny = max(abs(low), abs(high)) < np.finfo(np.float32).tiny
     if not is_tiny and high - low >= _FEWEST_STEPS * step:

@@ -166,21 +166,20 @@ def checked_values(part: Part, encoded: Any, *, learning: bool = False) -> pd.Da
     values = np.empty((len(encoded), len(names)), np.float32, order="F")
     with np.errstate(over="ignore"):
         # Column by column, as the check of a whole matrix would need as much memory again.
-        finite = [_filled(values[:, i], encoded[name]) for i, name in enumerate(names)]
+        ranges = [_filled(values[:, i], encoded[name]) for i, name in enumerate(names)]
     labels = [part.plain_name(name) for name in names]
-    if not all(finite):
+    if not np.isfinite(ranges).all():
         check_finite(part.argument, labels, values, encoded.index)
     if learning:
         for i, name in enumerate(names):
-            check_precision(part.argument, labels[i], values[:, i], encoded[name])
+            check_precision(part.argument, labels[i], values[:, i], ranges[i], encoded[name])
     return pd.DataFrame(values, encoded.index, labels, copy=False)
 
 
-def _filled(into: np.ndarray, column: pd.Series) -> bool:
-    """Copy a column into a matrix; return whether its values are finite."""
+def _filled(into: np.ndarray, column: pd.Series) -> tuple[float, float]:
+    """Copy a column into a matrix; return its least and its greatest value, NaN if one is."""
     into[:] = column
-    # Both are NaN if a value is; this needs no array of flags.
-    return column.dtype.kind in "bui" or bool(np.isfinite(into.min()) and np.isfinite(into.max()))
+    return into.min(), into.max()
 
 
 def made_up_rows(columns: Mapping[str, Column]) -> pd.DataFrame:

@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from typing import Literal
 
 from formulaic import Formula, SimpleFormula
@@ -60,8 +60,8 @@ class Part:
 
     @property
     def formula(self) -> SimpleFormula:
-        """The parsed formula."""
-        return Formula(self.code)
+        """The parsed formula, which nothing changes."""
+        return _formula(self.code)
 
     def plain_name(self, text: str) -> str:
         """Return a text of formulaic with the quoted columns in place of their stand-ins."""
@@ -73,6 +73,12 @@ class Part:
     def has_intercept(self) -> bool:
         """Whether the user asked for a column of ones."""
         return _has_intercept(self.code)
+
+
+@lru_cache(maxsize=64)
+def _formula(code: str) -> SimpleFormula:
+    # A model asks for the same few formulas in each call, and a long one takes 10 ms to parse.
+    return Formula(code)
 
 
 def parse_part(argument: str, text: str | Sequence[str]) -> Part:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import jax
 import numpy as np
 import numpyro
@@ -14,7 +16,7 @@ from numpyro.infer.autoguide import AutoNormal
 
 from aimz_lab import ArrayDataset, ArrayLoader, ImpactModel, Mean, TableSpec, summarize_effect
 from aimz_lab.effects.summaries import hdi
-from aimz_lab.errors import ArgumentError, DataError
+from aimz_lab.errors import ArgumentError, DataError, OutputWarning
 
 N = 90
 KEY = jax.random.key(4)
@@ -35,6 +37,7 @@ def table():
     clinic = np.resize(CLINICS, N)
     day = np.resize(pd.to_datetime(["2025-01-01", "2025-01-02"]), N)
     frame = pd.DataFrame({"age": ages, "clinic": clinic, "day": day, "pay": 100 + 2 * ages})
+    frame["bonus"] = 0.0
     return frame.set_index(pd.Index([f"p{i}" for i in range(N)], name="person"))
 
 
@@ -125,11 +128,16 @@ def test_every_method_groups_alike(im, table):
     np.testing.assert_allclose(by_clinic.sel(clinic="elm"), elm, rtol=1e-4)
 
 
-def test_rows_that_are_left_out_leave_their_labels_out(im, table):
+@pytest.fixture(scope="module")
+def dropping(table):
     svi = SVI(kernel, AutoNormal(kernel), numpyro.optim.Adam(0.1), Trace_ELBO())
-    spec = TableSpec(X="scale(age)", y="scale(pay)", missing="drop")
+    spec = TableSpec(X="scale(age + bonus)", y="scale(pay)", missing="drop")
     model = ImpactModel(kernel, jax.random.key(0), svi=svi, table=spec)
-    model.fit(table, num_samples=10, progress=False)
+    return model.fit(table, num_samples=10, progress=False)
+
+
+def test_rows_that_are_left_out_leave_their_labels_out(dropping, table):
+    model = dropping
     holes = table.assign(age=table.age.where(table.clinic != "elm"))
     with pytest.warns(match="30 of 90 rows were left out"):
         means = predicted(model, holes, "clinic").predictions.y_mean
@@ -150,6 +158,38 @@ def test_arrays_have_groups_too(im):
         predicted(im, loader, labels)
     with pytest.raises(DataError, match="shuffled order"):
         im.predict(loader, reduce=Mean(over="row", by=labels), progress=False)
+
+
+def mean_of(tree):
+    group = next(one for name, one in tree.children.items() if "predict" in name)
+    return group.to_dataset().y.mean(("chain", "draw"))
+
+
+def test_effects_leave_out_the_labels_of_rows_without_values(dropping, table):
+    im = dropping
+    holes = table.assign(age=table.age.where(np.arange(N) % 7 != 2))
+    older = holes.assign(age=holes.age + holes.clinic.map({"elm": 1, "aarau": 2, "chur": 5}))
+
+    def effect(rows, by, weights):
+        rows = rows[rows.age.notna()] if by is None else rows
+        after = older.loc[rows.index]
+        options = {"by": by or "clinic", "weights": weights(rows)}
+        return mean_of(im.estimate_effect(rows, after, **options))
+
+    with pytest.warns(OutputWarning, match="left out"):
+        named = effect(holes, "clinic", lambda rows: np.arange(N))
+    alone = effect(holes, None, lambda rows: np.arange(N)[holes.age.notna()])
+    np.testing.assert_allclose(named, alone, rtol=1e-5)
+    nobody = holes.assign(clinic=np.where(holes.age.isna(), "zug", holes.clinic))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", OutputWarning)
+        with pytest.raises(DataError, match="leave no row of clinic zug"):
+            im.estimate_effect(nobody, nobody, by="clinic")
+    with pytest.warns(OutputWarning, match="left out"):
+        swept = im.sweep("bonus", [0.0, 20.0], holes, by="clinic", rng_key=KEY)
+    rows = holes[holes.age.notna()]
+    alone = im.sweep("bonus", [0.0, 20.0], rows, by="clinic", rng_key=KEY)
+    np.testing.assert_allclose(mean_of(swept), mean_of(alone), rtol=1e-2)
 
 
 @pytest.mark.parametrize(

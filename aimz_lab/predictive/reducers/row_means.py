@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Int
 
 from aimz_lab.predictive.reducers.contract import Draws, OverDraws, RowMask, RowValues
 from aimz_lab.predictive.reducers.row_sums import sums_of_rows
@@ -44,6 +45,10 @@ class RowMeans(OverDraws):
             # Single precision has its own range.
             self._unit = float(np.abs(weights).max(initial=0.0)) or 1.0
             self.by_row = np.stack([codes, weights / self._unit], axis=1).astype(np.float32)
+
+    def among(self, kept: Int[np.ndarray, " kept"] | None, n_rows: int) -> RowMeans:
+        """Return the means over those of ``n_rows`` that were kept; ``None`` for all."""
+        return RowMeans(self._groups.among(kept, n_rows), self._contrast, self.name)
 
     @property
     def key(self) -> tuple[object, ...]:

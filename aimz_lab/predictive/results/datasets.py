@@ -245,12 +245,16 @@ def row_coords(rows: RowCoord, dim: str) -> dict[str, ArrayLike | xr.Variable]:
         rows: The labels.
         dim: The dimension.
     """
-    attrs = {} if rows.time_zone is None else {"time_zone": rows.time_zone}
-    own = xr.Variable((dim,), rows.labels, attrs) if attrs else rows.labels
     levels = {
-        name: xr.Variable((dim,), labels, {LEVEL_OF: dim}) for name, labels in rows.levels.items()
+        name: xr.Variable((dim,), level.labels, {LEVEL_OF: dim, **_zone(level)})
+        for name, level in rows.levels.items()
     }
+    own = xr.Variable((dim,), rows.labels, _zone(rows)) if rows.time_zone else rows.labels
     return {**levels, dim: own}
+
+
+def _zone(rows: RowCoord) -> dict[str, str]:
+    return {} if rows.time_zone is None else {"time_zone": rows.time_zone}
 
 
 def with_levels(dataset: xr.Dataset) -> xr.Dataset:

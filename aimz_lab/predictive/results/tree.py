@@ -231,7 +231,14 @@ def _data_groups(scenario: Scenario, labels: Labels) -> dict[str, xr.Dataset]:
     }
     if constant:
         prefix = "predictions_" if request.group == "predictions" else ""
-        groups[f"{prefix}constant_data"] = _plain_dataset(constant, labels)
+        # A matrix cannot have a dimension of its own name, which is that of its columns in draws.
+        columns = {
+            f"{name}_dim_0": request.coords[name]
+            for name, (_, array) in constant.items()
+            if np.ndim(array) == 2 and np.size(request.coords.get(name)) == np.shape(array)[1]
+        }
+        dataset = _plain_dataset(constant, labels)
+        groups[f"{prefix}constant_data"] = dataset.assign_coords(columns)
     return groups
 
 

@@ -71,6 +71,15 @@ def test_dates_with_a_time_zone_are_dates_of_its_local_time(im, tmp_path, output
     assert tree.predictions.y.sel(row="2025-10-26").sizes["row"] == 16
 
 
+def test_a_level_of_dates_with_a_time_zone_can_be_selected_by_date(im, tmp_path):
+    index = pd.MultiIndex.from_arrays([HOURS, ["north", "south"] * 20], names=["hour", "shop"])
+    tree = im.predict(pd.Series(X, index), in_sample=False, output_dir=tmp_path, progress=False)
+    y = open_results(tree.attrs["artifact_path"]).predictions.y
+    assert y.hour.attrs["time_zone"] == "Europe/Berlin"
+    assert y.sel(hour="2025-10-26").sizes["row"] == 16
+    assert y.sel(shop="north").sizes["row"] == 20
+
+
 def test_levels_follow_a_shuffled_loader(im):
     dataset = ArrayDataset(X=pd.Series(X, FIRMS))
     loader = ArrayLoader(dataset, rng_key=jax.random.key(3), batch_size=16, shuffle=True)
