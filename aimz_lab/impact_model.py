@@ -2668,10 +2668,13 @@ class ImpactModel:
             among_kept(reduce, one.kept_rows, call["X"])
             for reduce, one, call in zip(reduces, requests, calls, strict=True)
         ]
-        return [
+        trees = [
             self._predictor.predict(replace(one, reduce=reduce, combine=combine))
             for one, reduce in zip(requests, reduces, strict=True)
         ]
+        for tree, one in zip(trees, requests, strict=True):
+            tree.encoding["kept_rows"] = one.kept_rows
+        return trees
 
     def _scenario(self, args: CallArguments, moment: Moment) -> Request:
         """Return the request of :meth:`predict` with these arguments."""

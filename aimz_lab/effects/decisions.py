@@ -162,7 +162,9 @@ def decide(
         )
         raise ArgumentError(msg)
     n_rows = mean.size
-    cost = _costs(costs, names, inputs, n_rows)
+    kept = trees[0].encoding.get("kept_rows")
+    cost = _costs(costs, names, inputs, n_rows, kept)
+    per_unit = _of_kept(per_unit, kept, inputs)
     _check_length("benefits", per_unit, n_rows)
     means = np.stack([group[f"{site}_mean"].values for group in groups]).astype(np.float64)
     utility = per_unit * means - cost
@@ -276,7 +278,16 @@ def _amounts(argument: str, given: object, inputs: Inputs) -> Float[np.ndarray, 
     return values
 
 
-def _costs(costs: Costs, names: Sequence[str], inputs: Inputs, n_rows: int) -> np.ndarray:
+def _of_kept(amounts: np.ndarray, kept: np.ndarray | None, inputs: Inputs) -> np.ndarray:
+    """Return the amounts of the rows that were kept, of those of a table with missing values."""
+    if kept is None or not amounts.ndim or len(amounts) != len(inputs[0]["X"]):
+        return amounts
+    return amounts[kept]
+
+
+def _costs(
+    costs: Costs, names: Sequence[str], inputs: Inputs, n_rows: int, kept: np.ndarray | None
+) -> np.ndarray:
     """Return the cost of each action on each row."""
     if not isinstance(costs, Mapping):
         costs = dict.fromkeys(names[1:], costs)
@@ -286,7 +297,7 @@ def _costs(costs: Costs, names: Sequence[str], inputs: Inputs, n_rows: int) -> n
         raise ArgumentError(msg)
     found = np.zeros((len(names), n_rows))
     for name, given in costs.items():
-        amounts = _amounts("costs", given, inputs)
+        amounts = _of_kept(_amounts("costs", given, inputs), kept, inputs)
         _check_length("costs", amounts, n_rows)
         if (amounts < 0).any():
             raise DataError(

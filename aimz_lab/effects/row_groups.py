@@ -117,9 +117,9 @@ def row_groups(
     codes = _codes(groups)
     values = {"by": [one.rows for one in groups], "weights": [weights], "subset": [subset]}
     found = RowGroups(codes, weight, coords, agreeing_labels(values), _told(weights, subset))
-    if found.weights is None:
+    if weight is None:
         return found
-    _check_weighed(found, len(found.weights), "subset= or weights=")
+    _check_weighed(found, len(weight), "subset= or weights=")
     return replace(found, weights=_in_units_of_groups(found))
 
 

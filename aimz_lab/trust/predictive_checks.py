@@ -79,12 +79,14 @@ def leave_one_out(
         top = terms.max()
         elpd[at] = top + np.log(np.exp(terms - top).sum()) if np.isfinite(top) else -np.inf
         k[at], weights[:, at] = found.k, found.weights
-    gap = lppd[kept] - elpd
     scale = n_rows / n_kept
-    sampling = n_rows * np.sqrt(max(1 - 1 / scale, 0) * gap.var() / n_kept)
+    with np.errstate(invalid="ignore"):  # some row has no density: its log is infinite
+        gap = lppd[kept] - elpd
+        sampling = n_rows * np.sqrt(max(1 - 1 / scale, 0) * gap.var() / n_kept)
+        se = np.sqrt(n_rows * elpd.var())
     return LeaveOneOut(
         elpd=float(lppd.sum() - scale * gap.sum()),
-        se=float(np.sqrt(n_rows * elpd.var())),
+        se=float(se),
         p_loo=float(scale * gap.sum()),
         k=k,
         weights=weights,

@@ -192,6 +192,25 @@ def test_effects_leave_out_the_labels_of_rows_without_values(dropping, table):
     np.testing.assert_allclose(mean_of(swept), mean_of(alone), rtol=1e-2)
 
 
+def test_decisions_leave_out_rows_without_values(dropping, table):
+    worth = np.linspace(-1, 2, N)
+    price = pd.Series(np.linspace(0, 3, N), table.index)
+    holes = table.assign(age=table.age.where(np.arange(N) % 7 != 2))
+    whole = holes[holes.age.notna()]
+
+    def decided(rows, at):
+        actions = {"none": rows, "all": rows.assign(bonus=10)}
+        options = {"benefits": worth[at], "costs": price[at], "site": "mu", "rng_key": KEY}
+        return dropping.decide(actions, **options)
+
+    with pytest.warns(OutputWarning, match="left out"):
+        found = decided(holes, slice(None))
+    alone = decided(whole, holes.age.notna().to_numpy())
+    np.testing.assert_allclose(found.table, alone.table, rtol=1e-4, atol=1e-4)
+    assert found.choice.values.tolist() == alone.choice.values.tolist()
+    assert set(found.choice.values) == {"none", "all"}
+
+
 @pytest.mark.parametrize(
     ("error", "said", "by"),
     [

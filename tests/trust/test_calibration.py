@@ -122,6 +122,10 @@ def test_bad_calls_are_refused():
     with pytest.raises(GuideError, match="keeps the data"):
         model(AutoLaplaceApproximation).calibrate(X)
 
+    nothing = pytest.warns(UserWarning, match="in model but not guide")  # NumPyro's
+    with nothing, pytest.raises(GuideError, match="no draws of 'beta'"):
+        model(lambda _: lambda X, y=None: None).calibrate(X)
+
     def own(X, y=None):
         with numpyro.plate("obs", X.shape[0]):
             numpyro.sample("y", dist.Normal(numpyro.sample("own", dist.Normal(0, 1)), 1.0), obs=y)

@@ -98,6 +98,8 @@ def test_few_draws_of_the_right_model_are_calibrated():
     found = im.set_posterior_sample({"slope": few}).diagnose(X, y, **given)
     assert found["calibration"].level == "green"
     assert found.calibration.coverage[0.9] == pytest.approx(0.9, abs=0.1)
+    three = im.set_posterior_sample({"slope": few[:3]}).diagnose(X, y, **given)
+    assert "unreliable for 100%" in three["LOO"].text
     same = im.set_posterior_sample({"slope": np.full(5, mean, np.float32)})
     report = same.diagnose(X, y, **given)
     assert report.loo is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -99,6 +100,14 @@ class RowTotals(RowMeans):
     def __init__(self, groups: Any, factor: float = 1.0) -> None:
         super().__init__(groups, name="total")
         self._factor = factor
+
+    def among(self, kept: Int[np.ndarray, " kept"] | None, n_rows: int) -> RowTotals:
+        """Return the sums over those of ``n_rows`` that were kept; ``None`` for all."""
+        weights, labels = self._groups.weights, self._groups.labels
+        if kept is None or weights is None or len(weights) != n_rows:
+            return self
+        labels = None if labels is None else labels.in_order(kept)
+        return RowTotals(replace(self._groups, weights=weights[kept], labels=labels), self._factor)
 
     def finish(self, total: np.ndarray, n_rows: int) -> np.ndarray:
         """Return the sums in the unit of the weights."""
