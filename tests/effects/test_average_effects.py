@@ -168,7 +168,7 @@ BAD = {
         ArgumentError,
         "single outcomes of 'y'",
     ),
-    "odds of rates": ({"contrast": "odds_ratio"}, DataError, "'rate' needs averages between 0"),
+    "odds of rates": ({"contrast": "odds_ratio"}, DataError, "'rate' needs flags or probabilities"),
     "the treatment": ({"by": "treated"}, ArgumentError, "differs between the scenarios"),
     "no such name": ({"by": "ward"}, ArgumentError, "by='ward': no column or argument.*treated"),
     "other rows": ({"by": CLINIC[:9]}, DataError, "values for 9 rows|has 9|have 9"),
