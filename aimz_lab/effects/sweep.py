@@ -208,11 +208,9 @@ def averages_over(groups: RowGroups, contrast: Contrast = "difference") -> dict[
 def among_kept(
     reduce: Mapping[str, Reducer], kept: Int[np.ndarray, " kept"] | None, table: Any
 ) -> dict[str, Reducer]:
-    """Return reducers whose means are over the rows of a table that were kept; ``None`` for all."""
-    if kept is None:
-        return dict(reduce)
-    return {  # totals are another kind
-        name: one.among(kept, len(table)) if type(one) is RowMeans else one
+    """Return reducers of the rows of a table that were kept; ``None`` for all."""
+    return {
+        name: one.among(kept, len(table)) if kept is not None and isinstance(one, RowMeans) else one
         for name, one in reduce.items()
     }
 
