@@ -20,6 +20,9 @@ im = ImpactModel(line, jax.random.key(0),
 explorer = lab.explore_prior(im, X, 2 * X)
 """
 MOVED_ON = "old => document.querySelector('.aimz-explorer-words').innerText !== old"
+AGREES = """() => document.querySelector('.aimz-explorer-code').value ===
+  `base = numpyro.sample('base', dist.Normal(0.0, ${
+    document.querySelectorAll('.aimz-explorer-controls input[type=number]')[1].value}))`"""
 PIXELS = "canvas => canvas.toDataURL()"
 
 
@@ -44,12 +47,12 @@ def test_a_prior_is_dragged_typed_and_pinned(notebook):
     nb.page.mouse.move(box["x"] + 27, box["y"] + 7, steps=10)
     nb.page.mouse.up()
     nb.page.wait_for_function(MOVED_ON, arg=words)
-    dragged = float(scale.input_value())
-    assert dragged > 4.5
+    nb.page.wait_for_timeout(1000)  # the last of the drag is on its way
+    assert float(scale.input_value()) > 4.5
     assert picture.evaluate(PIXELS) != before
     panel.get_by_role("button", name="Code").click()
-    code = panel.get_by_role("textbox", name="Code that gives these numbers")
-    assert code.input_value() == f"base = numpyro.sample('base', dist.Normal(0.0, {dragged}))"
+    nb.page.wait_for_function(AGREES)
+    assert panel.get_by_role("textbox", name="Code that gives these numbers").is_visible()
 
     # A value that makes no prior: its error in words, and the last good picture.
     kept = picture.evaluate(PIXELS)

@@ -229,9 +229,7 @@ class _Priors:
         for site in self._sites.values():
             for path, value in site.numbers.items():
                 name = control_name(site.name, path)
-                found[name] = widgets.FloatText(
-                    value=value, step=_step(value), description=path[-1]
-                )
+                found[name] = widgets.FloatText(value=value, step=_step(value), description=name)
                 found[name].tooltip = name
         return found
 
