@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 _MOST_VALUES = 20_000_000
 _MOST_CHARTS = 9
-_MOST_ENTRIES = 50_000  # of a latent site whose draws are summarised
+_MOST_KEPT = 2_000_000  # values of a site that is drawn though nobody looks at it
 _CHOICES = ("density", "ECDF")
 
 
@@ -213,6 +213,7 @@ class _Priors:
         self._shapes = {name: one.shape for name, one in shapes.items() if one.size}
         self._n_rows = arguments.n_rows
         self._densities = Densities(sites.values())
+        self._kept: tuple[Any, np.ndarray] | None = None
 
     # Controls.
 
@@ -276,18 +277,26 @@ class _Priors:
         numbers = self._numbers(values)
         draws = self._program.run(numbers, wanted)
         pinned = values.get("pinned")
-        kept = None if pinned is None else self._program.run(self._numbers(pinned), wanted)[name]
+        kept = None if pinned is None else self._pinned(self._numbers(pinned), name, wanted)
         charts = [*self._prior_charts(numbers, draws), self._chart(values, draws[name], kept)]
         return View(
             charts,
-            table=self._table(draws),
+            table=self._table(draws, name),
             sentences=self._sentences(draws, charts),
             alt=self._alt(name, draws[name]),
         )
 
     def _wanted(self, name: str) -> set[str]:
-        small = (n for n in self._sites if math.prod(self._shapes[n]) <= _MOST_ENTRIES)
-        return {name, self._output, *small}
+        """Return the sites to draw: all but large ones, so that one program serves most choices."""
+        most = _MOST_KEPT // self._program.draws
+        return {name, self._output, *(n for n, s in self._shapes.items() if math.prod(s) <= most)}
+
+    def _pinned(self, numbers: Numbers, name: str, wanted: set[str]) -> np.ndarray:
+        """Return draws of the pinned numbers, which are computed once."""
+        key = name, repr(numbers)
+        if self._kept is None or self._kept[0] != key:
+            self._kept = key, self._program.run(numbers, wanted)[name]
+        return self._kept[1]
 
     def _prior_charts(self, numbers: Numbers, draws: Mapping[str, np.ndarray]) -> list[Chart]:
         densities = self._densities.of(numbers, draws)
@@ -317,9 +326,10 @@ class _Priors:
         flat = None if data is None else data[np.isfinite(data)].ravel()
         return predictive_chart(drawn, flat, limits, kept, name=name, as_ecdf=picture == "ECDF")
 
-    def _table(self, draws: Mapping[str, np.ndarray]) -> Any:
+    def _table(self, draws: Mapping[str, np.ndarray], name: str) -> Any:
         pandas = late_import("pandas")
-        names = [self._output, *(n for n in draws if n != self._output)]
+        latent = [n for n in self._sites if n in draws]
+        names = list(dict.fromkeys([self._output, name, *latent]))
         columns: dict[str, list] = table_rows(draws, names)
         table = pandas.DataFrame(columns, index=pandas.Index(names, name="site"))
         table["impossible"] = pandas.array([None] * len(names), dtype="Float64")
@@ -360,8 +370,9 @@ class _Priors:
             return f"{part} of it is impossible: outside of {number(low)} to {number(high)}."
         if low == 0:
             return f"{part} of it is negative, and no value of y is: possible= sets other bounds."
-        why = "possible=(low, high) says what else is impossible"
-        return f"{part} of it is no finite number; {why}."
+        if self._impossible(values) == 0:
+            return "All of it is finite; possible=(low, high) says what is impossible."
+        return f"{part} of it is no finite number, which is impossible."
 
     def _data_words(self, values: np.ndarray) -> list[str]:
         if self._data is None:
