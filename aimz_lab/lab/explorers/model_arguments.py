@@ -51,28 +51,7 @@ def kernel_call(
     """
     signature = KernelSignature(im.kernel, im.param_input, im.param_output)
     if inputs is None:
-        schema = im.input_schema
-        if schema is None:
-            msg = (
-                "The model has not seen any rows yet; pass those that it will be trained on: "
-                "explore_model(im, X, y)."
-            )
-            raise NotFittedError(msg)
-        n_rows = schema.n_obs or schema.batch_size
-        rows = {
-            name: jax.ShapeDtypeStruct((n_rows, *row.shape), row.dtype)
-            for name, row in schema.rows.items()
-        }
-        call = KernelCall(
-            im.kernel,
-            im.param_output,
-            rows,
-            dict(schema.shared),
-            schema.static,
-            im._trained.params,
-            has_values=False,
-        )
-        return call, _labels(im, schema, im._table)
+        return _as_trained(im)
     check_readable_again(inputs)
     given = {**(kwargs or {})}
     table, made = im._table, None
@@ -87,6 +66,32 @@ def kernel_call(
     others = jax.tree.map(canonical, dict(data.shared))
     call = KernelCall(im.kernel, im.param_output, rows, others, data.static, im._trained.params)
     return call, _labels(im, im.input_schema or InputSchema.of(data), table)
+
+
+def _as_trained(im: ImpactModel) -> tuple[KernelCall, AxisLabels]:
+    """Return the kernel with shapes as in the last training."""
+    schema = im.input_schema
+    if schema is None:
+        msg = (
+            "The model has not seen any rows yet; pass those that it will be trained on: "
+            "explore_model(im, X, y)."
+        )
+        raise NotFittedError(msg)
+    n_rows = schema.n_obs or schema.batch_size
+    rows = {
+        name: jax.ShapeDtypeStruct((n_rows, *row.shape), row.dtype)
+        for name, row in schema.rows.items()
+    }
+    call = KernelCall(
+        im.kernel,
+        im.param_output,
+        rows,
+        dict(schema.shared),
+        schema.static,
+        im._trained.params,
+        has_values=False,
+    )
+    return call, _labels(im, schema, im._table)
 
 
 def _data(
