@@ -28,7 +28,7 @@ from aimz_lab.lab.dashboard.running import RunningRuns, running
 from aimz_lab.lab.explorers.explorer import Explorer
 from aimz_lab.lab.explorers.prediction_checks import PredictionChecks, prediction_checks
 from aimz_lab.lab.explorers.predictions import explore_predictions
-from aimz_lab.lab.explorers.prior import PriorExplorer, explore_prior
+from aimz_lab.lab.explorers.prior import explore_prior
 from aimz_lab.lab.monitor import Watch, monitor
 from aimz_lab.lab.pictures.effect_plots import plot_effect
 from aimz_lab.lab.pictures.figures import loss_figure
@@ -55,7 +55,6 @@ __all__ = [
     "ModelCheckpoint",
     "ParamDrift",
     "PredictionChecks",
-    "PriorExplorer",
     "ProgressLine",
     "ReduceLROnPlateau",
     "RunningRuns",
