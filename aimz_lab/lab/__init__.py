@@ -21,11 +21,15 @@ from aimz_lab.lab.callbacks import (
     ReduceLROnPlateau,
     TerminateOnNaN,
     compare,
+    compare_runs,
 )
 from aimz_lab.lab.dashboard.dashboard import LiveDashboard, default_display
 from aimz_lab.lab.dashboard.replay import show
 from aimz_lab.lab.dashboard.running import RunningRuns, running
+from aimz_lab.lab.explorers.effect_explorer import explore_effect
 from aimz_lab.lab.explorers.explorer import Explorer
+from aimz_lab.lab.explorers.loader_explorer import explore_loader
+from aimz_lab.lab.explorers.model_explorer import explore_model
 from aimz_lab.lab.explorers.prediction_checks import PredictionChecks, prediction_checks
 from aimz_lab.lab.explorers.predictions import explore_predictions
 from aimz_lab.lab.explorers.prior import explore_prior
@@ -61,8 +65,12 @@ __all__ = [
     "TerminateOnNaN",
     "Watch",
     "compare",
+    "compare_runs",
     "default_display",
     "enable_compilation_cache",
+    "explore_effect",
+    "explore_loader",
+    "explore_model",
     "explore_predictions",
     "explore_prior",
     "loss_figure",
