@@ -10,7 +10,7 @@ import numpy as np
 
 from aimz_lab.data.labels import AxisLabels
 from aimz_lab.data.tables import is_table, native_table
-from aimz_lab.errors import AimzLabError, ArgumentError
+from aimz_lab.errors import AimzLabError, ArgumentError, DataError
 from aimz_lab.impact_model import ImpactModel
 from aimz_lab.predictive.request import Request
 from aimz_lab.tables.columns import rows_of as rows_of_table
@@ -49,7 +49,7 @@ class PredictedModel:
     Raises:
         NotFittedError: If the model has no posterior.
         ArgumentError: If ``y`` names the output of no model.
-        DataError: If the data does not fit together.
+        DataError: If the data does not fit together, or comes in another order each time.
     """
 
     def __init__(
@@ -81,6 +81,9 @@ class PredictedModel:
             self._X = rows_of_table(self._X, self._kept)
             request = self._request("log_likelihood")
         self.rows = examined_rows(request, None, self.output)
+        if self.rows.source is not None:
+            again = examined_rows(request, None, self.output)
+            _check_same_order(self.rows.outputs, again.outputs)
         self.outputs = self._on_scale(np.asarray(self.rows.outputs))
         coord = request.row_coord
         self._labels = None if coord is None else AxisLabels((), coord.labels)
@@ -223,6 +226,21 @@ def _has_missing(values: Any) -> bool:
     """Whether observed values are numbers of which some are NaN, and none is infinite."""
     array = np.asarray(values)
     return array.dtype.kind == "f" and bool(np.isnan(array).any() and not np.isinf(array).any())
+
+
+def _check_same_order(once: np.ndarray, again: np.ndarray) -> None:
+    """Refuse a source whose rows come in another order each time: predictions would be of others.
+
+    Raises:
+        DataError: If its outputs differ between two readings.
+    """
+    if once.shape == again.shape and np.array_equal(once, again, equal_nan=once.dtype.kind == "f"):
+        return
+    msg = (
+        "The source gives other rows, or in another order, each time it is read, and the checks "
+        "read it several times: pass one that does not shuffle."
+    )
+    raise DataError(msg)
 
 
 def _notes(tree: xr.DataTree, site: str) -> list[str]:

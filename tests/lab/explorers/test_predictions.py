@@ -143,6 +143,18 @@ def test_a_model_refuses_what_does_not_fit_and_is_as_before(im, arguments, error
     assert jax.random.key_data(im.rng_key).tolist() == before
 
 
+def test_a_stream_that_shuffles_anew_each_time_is_refused(im, data):
+    X, y, _ = data
+    rng = np.random.default_rng(0)
+
+    def shuffled():
+        order = rng.permutation(100)
+        yield {"X": X[order], "y": y[order]}
+
+    with pytest.raises(DataError, match="another order, each time"):
+        lab.prediction_checks(im, shuffled)
+
+
 def test_what_is_no_source_is_refused(tree, data):
     with pytest.raises(DataTypeError, match="fitted ImpactModel"):
         lab.prediction_checks(data[0])
