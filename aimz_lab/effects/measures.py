@@ -125,6 +125,13 @@ class Measure:
 
     def _check_shares(self, name: str, *sides: np.ndarray) -> None:
         for side in sides:
+            if np.isnan(side).any():
+                msg = (
+                    f"contrast='odds_ratio' of {name!r} needs flags or probabilities, and some of "
+                    "its values are not between 0 and 1. Use contrast='difference' or 'ratio', or "
+                    "return_sites= with probabilities."
+                )
+                raise DataError(msg)
             bad = ~((side > 0) & (side < 1))
             if bad.any():
                 msg = (
@@ -180,9 +187,45 @@ class ByRow:
         before: dict[str, Shaped[Array, ...]],
         after: dict[str, Shaped[Array, ...]],
     ) -> dict[str, Shaped[Array, ...]]:
-        """Contrast site by site."""
-        formula = _FORMULAS.get(self.contrast, self.contrast)
-        return {name: formula(_signed(before[name]), _signed(after[name])) for name in after}
+        """Contrast site by site.
+
+        Raises:
+            ArgumentError: If a function fails, or returns another shape.
+        """
+        pairs = {name: (_signed(before[name]), _signed(after[name])) for name in after}
+        if isinstance(self.contrast, str):
+            return {name: _FORMULAS[self.contrast](*pair) for name, pair in pairs.items()}
+        called = f"contrast={name_of(self.contrast)}"
+        return {name: traced(called, self.contrast, *pair) for name, pair in pairs.items()}
+
+
+def traced(called: str, function: Callable, *values: jax.Array) -> jax.Array:
+    """Return what a function of the user makes of values, within a compiled pass.
+
+    Args:
+        called: The argument that it was given by, for messages.
+        function: The function.
+        *values: Arrays of one shape.
+
+    Raises:
+        ArgumentError: If it fails, or returns another shape.
+    """
+    try:
+        found = jnp.asarray(function(*values))
+    except Exception as error:
+        said = str(error).split("\n", 1)[0]
+        msg = (
+            f"{called} failed ({type(error).__name__}: {said}); row by row it has to be a function "
+            "of arrays of JAX, such as one of jax.numpy."
+        )
+        raise ArgumentError(msg) from error
+    if found.shape != values[0].shape:
+        msg = (
+            f"{called} returned shape {found.shape} for values of shape {values[0].shape}; return "
+            "one number for each of them."
+        )
+        raise ArgumentError(msg)
+    return found
 
 
 def _signed(values: jax.Array) -> jax.Array:

@@ -28,6 +28,10 @@ from aimz_lab.lab.dashboard.replay import show
 from aimz_lab.lab.dashboard.running import RunningRuns, running
 from aimz_lab.lab.explorers.effect_explorer import explore_effect
 from aimz_lab.lab.explorers.explorer import Explorer
+from aimz_lab.lab.explorers.loader_explorer import explore_loader
+from aimz_lab.lab.explorers.model_explorer import explore_model
+from aimz_lab.lab.explorers.prediction_checks import PredictionChecks, prediction_checks
+from aimz_lab.lab.explorers.predictions import explore_predictions
 from aimz_lab.lab.explorers.prior import PriorExplorer, explore_prior
 from aimz_lab.lab.monitor import Watch, monitor
 from aimz_lab.lab.pictures.effect_plots import plot_effect
@@ -54,6 +58,7 @@ __all__ = [
     "MLflowLogger",
     "ModelCheckpoint",
     "ParamDrift",
+    "PredictionChecks",
     "PriorExplorer",
     "ProgressLine",
     "ReduceLROnPlateau",
@@ -65,6 +70,9 @@ __all__ = [
     "default_display",
     "enable_compilation_cache",
     "explore_effect",
+    "explore_loader",
+    "explore_model",
+    "explore_predictions",
     "explore_prior",
     "loss_figure",
     "monitor",
@@ -74,6 +82,7 @@ __all__ = [
     "plot_ppc",
     "plot_prior_posterior",
     "plot_trust",
+    "prediction_checks",
     "running",
     "show",
     "show_figure",

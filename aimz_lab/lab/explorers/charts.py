@@ -327,6 +327,7 @@ class View:
         sentences: What there is to know, in words.
         alt: What the picture shows, for those who cannot see it; the sentences, if empty.
         draw: Draws with matplotlib, in the axes it is given, what ``svg`` shows.
+        draw_inches: Height of these axes.
     """
 
     charts: Sequence[Chart] = ()
@@ -335,6 +336,7 @@ class View:
     sentences: Sequence[str] = ()
     alt: str = ""
     draw: Callable[[Axes], None] | None = None
+    draw_inches: float = 3.6
 
     def words(self) -> str:
         """Return the alternative text."""

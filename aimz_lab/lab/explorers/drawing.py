@@ -66,7 +66,9 @@ def draw_view(view: View) -> Figure:
     from aimz_lab.lab.pictures.figure_layout import ShownFigure
 
     rows = _rows(view)
-    heights = [_HEIGHTS[row[0].size] if isinstance(row[0], Chart) else 3.6 for row in rows]
+    heights = [
+        _HEIGHTS[row[0].size] if isinstance(row[0], Chart) else view.draw_inches for row in rows
+    ]
     size = (_WIDTH, max(sum(heights), 1.0))
     figure = ShownFigure(figsize=size, dpi=100, layout="constrained", facecolor=ink.PAPER)
     FigureCanvasAgg(figure)
@@ -103,17 +105,17 @@ def _plain(text: str) -> str:
 
 
 def _chart(axes: Axes, chart: Chart) -> None:
+    cells = any(isinstance(layer, Cells) for layer in chart.layers)
+    axes.set_xscale(chart.x_scale)
+    axes.set_yscale(chart.y_scale)
+    _number_axes(axes, chart, whole=cells)  # before the layers, of which some name their places
     for layer in chart.layers:
         _DRAWN[type(layer)](axes, layer, COLORS[layer.role])
     for handle in chart.handles:
         axes.plot([handle.at], [0.03], "o", color=ink.TEXT, ms=5, transform=_on_axis(axes))
     (left, right), (low, high) = chart.limits()
-    axes.set_xscale(chart.x_scale)
-    axes.set_yscale(chart.y_scale)
-    cells = any(isinstance(layer, Cells) for layer in chart.layers)
     axes.set_xlim(left, right)
     axes.set_ylim(*((high, low) if cells else (low, high)))
-    _number_axes(axes, chart, whole=cells)
     names = chart.names()
     if names:
         _name_places(axes, names)

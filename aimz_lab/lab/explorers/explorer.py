@@ -94,7 +94,7 @@ class Explorer:
         self._pinned: Values | None = None
         self._page: Page | None = None
         self._values = self._now()
-        self._view = answer(self._values)
+        self._view, self._lines = answer(self._values), code(self._values)
         for control in self.controls.values():
             control.observe(self._changed, "value")
 
@@ -135,7 +135,7 @@ class Explorer:
 
     def code(self) -> str:
         """Return the lines of Python that give the numbers of the latest answer."""
-        return self._code_of(self.values)
+        return self._lines
 
     # Questions.
 
@@ -239,21 +239,29 @@ class Explorer:
         waiting.daemon = True
         waiting.start()
         try:
-            view = self._answer_of(values)
+            view, lines = self._answer_of(values), self._code_of(values)
         except Exception as error:  # noqa: BLE001 - it is shown, and raised by wait()
             problem = error
         finally:
             waiting.cancel()
         if problem is None:
-            self._view, self._values = view, values
+            self._view, self._values, self._lines = view, values, lines
         self._problem = problem
-        if self._page is not None and not self._worker.is_closed:
-            self._page.tell(number, asked_at)
+        self._with_page(lambda page: page.tell(number, asked_at))
         self.times.append(1000 * (time.monotonic() - asked_at))
 
     def _rest(self) -> None:
-        if self._page is not None:
-            self._page.redraw_still()
+        self._with_page(lambda page: page.redraw_still())
+
+    def _with_page(self, show: Callable[[Page], None]) -> None:
+        """Show something on the page, or why that fails: a view may hold what cannot be drawn."""
+        if self._page is None or self._worker.is_closed:
+            return
+        try:
+            show(self._page)
+        except Exception as error:  # noqa: BLE001 - it is shown, and raised by wait()
+            self._problem = error
+            self._page.tell_problem()
 
     @contextmanager
     def _one_question(self) -> Iterator[None]:

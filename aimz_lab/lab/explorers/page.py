@@ -267,6 +267,8 @@ def _table(view: View) -> dict[str, Any] | None:
 
 
 def _cell(value: object) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value))
     if value is None or type(value).__name__ == "NAType":
         return ""
     if isinstance(value, float | np.floating):

@@ -370,8 +370,9 @@ class _Priors:
             return f"{part} of it is impossible: outside of {number(low)} to {number(high)}."
         if low == 0:
             return f"{part} of it is negative, and no value of y is: possible= sets other bounds."
-        why = "possible=(low, high) says what else is impossible"
-        return f"{part} of it is no finite number; {why}."
+        if self._impossible(values) == 0:
+            return "All of it is finite; possible=(low, high) says what is impossible."
+        return f"{part} of it is no finite number, which is impossible."
 
     def _data_words(self, values: np.ndarray) -> list[str]:
         if self._data is None:

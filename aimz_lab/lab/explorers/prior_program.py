@@ -107,5 +107,7 @@ class PriorProgram:
         return {
             name: site["value"]
             for name, site in trace.items()
-            if site["type"] in ("sample", "deterministic") and hasattr(site["value"], "dtype")
+            if site["type"] in ("sample", "deterministic")
+            and not site.get("is_observed")  # data, and no draws
+            and hasattr(site["value"], "dtype")
         }

@@ -63,10 +63,12 @@ class Worker:
     def _work(self) -> None:
         while (question := self._next()) is not None:
             number, asked_at = question
-            self._answer(number, asked_at)
-            with self._condition:
-                self._answered = number
-                self._condition.notify_all()
+            try:
+                self._answer(number, asked_at)
+            finally:
+                with self._condition:
+                    self._answered = number
+                    self._condition.notify_all()
 
     def _next(self) -> tuple[int, float] | None:
         """Wait for changes and gather them; ``None`` once there have been none for a while."""

@@ -18,7 +18,7 @@ ipywidgets = pytest.importorskip("ipywidgets")
 X = np.linspace(0.0, 1.0, 20)
 
 
-def squares(answer=None, **options):
+def squares(answer=None):
     """An explorer of squares, which refuses sevens."""
     controls = {
         "n": ipywidgets.IntSlider(2, 0, 10, description="n"),
@@ -35,7 +35,7 @@ def squares(answer=None, **options):
     def code(values):
         return f"{values['n']} ** {values['power']}"
 
-    return Explorer(controls, answer or usual, code, **options)
+    return Explorer(controls, answer or usual, code)
 
 
 def test_set_moves_controls_and_waits_for_the_answer():
@@ -97,6 +97,18 @@ def test_changes_while_it_computes_wait_as_one_and_none_overtakes():
     assert asked == [2, 1, 5]
 
 
+def test_an_error_of_the_code_is_a_problem_too_and_the_next_answer_comes():
+    control = ipywidgets.IntSlider(2, 0, 10, description="n")
+    one = Explorer(
+        {"n": control}, lambda v: View(sentences=[str(v["n"])]), lambda v: f"{6 / v['n']}"
+    )
+    control.value = 0
+    with pytest.raises(ZeroDivisionError):
+        one.wait()
+    assert (one.view.sentences, one.code()) == (["2"], "3.0")
+    assert one.set(n=3).sentences == ["3"]
+
+
 def test_a_drag_and_a_pick_move_controls():
     one = squares()
     one.take({"kind": "drag", "name": "n", "value": 0.6})
@@ -113,11 +125,15 @@ def test_a_pinned_answer_is_handed_to_the_next_ones():
         pinned.append(values["pinned"])
         return View()
 
-    one = squares(answer, pins=True)
+    control = ipywidgets.IntSlider(2, 0, 10, description="n")
+    one = Explorer(
+        {"n": control}, answer, str, title="Numbers", groups={"Heading": ["n"]}, pins=True
+    )
     one.pin()
     one.set(n=5)
     one.unpin()
-    assert pinned == [None, {"n": 2, "power": 2.0}, {"n": 2, "power": 2.0}, None]
+    assert pinned == [None, {"n": 2}, {"n": 2}, None]
+    assert repr(one) == "Numbers"
     with pytest.raises(ArgumentError, match="keeps no answer"):
         squares().pin()
 

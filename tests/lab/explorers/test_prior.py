@@ -82,6 +82,7 @@ def moved(explorer):
     explorer.set(**before)
 
 
+@pytest.mark.slow
 def test_moved_priors_predict_and_train_as_priors_written_by_hand(moved):
     by_hand, by_explorer = model(BY_HAND), model(moved.kernel)
     options = {"num_samples": 50, "return_sites": ["a", "b", "level", "y"]}
@@ -258,11 +259,20 @@ def test_arguments_that_cannot_be_are_refused(arguments, options, error, said):
 def test_further_arguments_and_the_key_reach_the_kernel():
     def scaled(X, num_samples, w, y=None):
         a = numpyro.sample("a", dist.Normal(0.0, 1.0))
+        numpyro.sample("seen", dist.Normal(a, 1.0), obs=w)  # data is no prior predictive
         numpyro.sample("y", dist.Normal(a * w * num_samples, 0.001), obs=y)
 
-    given = {"rng_key": jax.random.key(3), "kernel_kwargs": {"num_samples": 2.0}}
-    given |= {"num_samples": 4000, "possible": (-6, 6)}
-    found = explore_prior(model(scaled), X, w=np.full(40, 3.0, "float32"), **given).table()
+    explorer = explore_prior(
+        model(scaled),
+        X,
+        possible=(-6, 6),
+        num_samples=4000,
+        rng_key=jax.random.key(3),
+        kernel_kwargs={"num_samples": 2.0},
+        w=np.full(40, 3.0, "float32"),
+    )
+    assert explorer.controls["site"].options == ("y", "a")
+    found = explorer.table()
     assert found.loc["y", "sd"] == pytest.approx(6 * found.loc["a", "sd"], rel=1e-2)
     assert found.loc["y", "impossible"] == pytest.approx(0.3173, abs=0.02)  # beyond one sd
 

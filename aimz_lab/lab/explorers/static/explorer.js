@@ -49,7 +49,7 @@ class ExplorerView {
       this.hiding,
       h("header", { class: "aimz-head" }, h("span", { class: "aimz-title" }, title),
         h("span", { class: "aimz-gap" }), this.status, pins ? this.pin : null, this.coding),
-      this.problem, this.code, this.words, this.drawing, this.charts, this.fold);
+      this.problem, this.code, this.drawing, this.words, this.charts, this.fold);
     el.append(this.root);
   }
 
