@@ -101,7 +101,7 @@ def _score_held_out(
     options = {"rows": "auto", "batch_size": None, "allow_nonfinite": False}
     rest = {name: value for name, value in rows.items() if name not in ("X", "y")}
     model = im._examined(
-        im._fitted("compare_runs"), rows["X"], rows.get("y"), rest, None,
+        im._moment(), rows["X"], rows.get("y"), rest, None,
         key=key, by_row=(), shared=(), **options,
     )  # fmt: skip
     elbo = held_out_elbo(model, run.info.n_obs, key, num_draws)
