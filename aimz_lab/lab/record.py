@@ -87,7 +87,7 @@ def run_of(source: RunSource) -> Run:
     msg = (
         f"{type(source).__name__} holds no run yet; pass a Run, a model that was trained in this "
         "session, or a RunHandle, History, LiveDashboard or watched loop that has seen one. Only "
-        "compare() takes several in a list."
+        "compare() and compare_runs() take several in a list."
     )
     raise DataTypeError(msg)
 

@@ -21,6 +21,8 @@ from aimz_lab.trust.held_out import held_out_elbo
 from aimz_lab.trust.smoothing import trusted_k
 from aimz_lab.types import shown
 
+_LEAST_DRAWS = 25  # of leave-one-out
+
 Data = Mapping[str, Any]
 """Arguments of ``log_likelihood`` by name."""
 
@@ -99,7 +101,7 @@ def _score_held_out(
     options = {"rows": "auto", "batch_size": None, "allow_nonfinite": False}
     rest = {name: value for name, value in rows.items() if name not in ("X", "y")}
     model = im._examined(
-        im._fitted("compare_runs"), rows["X"], rows.get("y"), rest, None,
+        im._moment(), rows["X"], rows.get("y"), rest, None,
         key=key, by_row=(), shared=(), **options,
     )  # fmt: skip
     elbo = held_out_elbo(model, run.info.n_obs, key, num_draws)
@@ -112,9 +114,14 @@ def _score_trained(found: Scores, im: Any, rows: Data, key: jax.Array, num_draws
     report = im.diagnose(**rows, num_draws=num_draws, rng_key=key)
     found.facts |= {"k_hat": np.nan if report.k_hat is None else report.k_hat}
     found.facts |= {"verdict": report.level}
+    if report.k_hat is not None and report.k_hat > trusted_k(num_draws):
+        found.notes.append(
+            f"k-hat {report.k_hat:.2f} is too large: the draws are those of the guide and not of "
+            "the posterior, and so are its leave-one-out and weight"
+        )
     posterior = im.posterior_tree
-    if found.n_draws < 25:
-        found.notes.append("no leave-one-out: it takes 25 draws at least")
+    if found.n_draws < _LEAST_DRAWS:
+        found.notes.append(f"no leave-one-out: it takes {_LEAST_DRAWS} draws at least")
         return
     tree = im.log_likelihood(**rows, reduce=Loo(_r_eff(posterior)), progress=False)
     values = next(iter(tree["log_likelihood"].to_dataset().data_vars.values()))
@@ -127,6 +134,11 @@ def _score_trained(found: Scores, im: Any, rows: Data, key: jax.Array, num_draws
         "pareto_k": float(k.max()),
         "bad_k": float((k > trusted_k(found.n_draws)).mean()),
     }
+    if found.facts["bad_k"] > 0:
+        found.notes.append(
+            f"leave-one-out is not to be trusted for {found.facts['bad_k']:.1%} of the rows, whose "
+            "k-hat is too large"
+        )
 
 
 def _r_eff(posterior: xr.DataTree) -> float:

@@ -157,7 +157,9 @@ def _density(
     if not len(draws) or np.ptp(draws) <= 1e-9 * max(abs(float(draws[0])), 1e-300):
         at = float(draws[0]) if len(draws) else 0.0
         return [Rule(at, label=label, role=role)] if len(draws) else []
-    x, y, _ = late_import("arviz_stats.base").array_stats.kde(draws, bound_correction=False)
+    x, y, _ = late_import("arviz_stats.base").array_stats.kde(
+        draws, bound_correction=False, extend=True
+    )
     layers: list[Layer] = [Area(x, y, label=label, role=role)]
     if interval is not None:
         inside = (x >= interval[0]) & (x <= interval[1])

@@ -12,6 +12,7 @@ from numpyro.infer.autoguide import AutoNormal
 
 from aimz_lab import ImpactModel, lab
 from aimz_lab.errors import ArgumentError, DataError
+from tests.runs import mean_field_model
 
 azs = pytest.importorskip("arviz_stats", reason="needs the lab extra: pip install 'aimz_lab[lab]'")
 
@@ -85,7 +86,7 @@ def test_scores_are_those_of_numpyro_and_arviz(models):
     assert "Leave-one-out compared with the best: line 0, flat -" in table._repr_html_()
 
 
-def test_records_beside_models_have_no_scores_and_chains_say_why(models):
+def test_records_have_no_scores_and_what_is_missing_is_said(models):
     kept = lab.History(models["flat"].last_run)
     table = lab.compare_runs({"line": models["line"], "kept": kept}, held_out=(NEW_X, NEW_Y))
     assert np.isfinite(table.loc["held_out_lpd", "line"])
@@ -94,6 +95,10 @@ def test_records_beside_models_have_no_scores_and_chains_say_why(models):
     rows = {"line": (NEW_X, NEW_Y), "kept": (NEW_X[:5], NEW_Y[:5])}
     own = lab.compare_runs({"line": models["line"], "kept": kept}, held_out=rows)
     assert own.loc["held_out_lpd", "line"] == table.loc["held_out_lpd", "line"]
+    few = mean_field_model(flat).fit(X, Y, epochs=1, num_samples=10, progress=False)
+    short = lab.compare_runs({"few": few, "kept": kept}, trained=(X, Y))
+    assert "elpd_loo" not in short.index
+    assert "few: no leave-one-out: it takes 25 draws at least." in repr(short)
 
 
 @pytest.mark.parametrize(
