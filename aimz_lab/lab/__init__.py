@@ -32,7 +32,7 @@ from aimz_lab.lab.explorers.loader_explorer import explore_loader
 from aimz_lab.lab.explorers.model_explorer import explore_model
 from aimz_lab.lab.explorers.prediction_checks import PredictionChecks, prediction_checks
 from aimz_lab.lab.explorers.predictions import explore_predictions
-from aimz_lab.lab.explorers.prior import PriorExplorer, explore_prior
+from aimz_lab.lab.explorers.prior import explore_prior
 from aimz_lab.lab.monitor import Watch, monitor
 from aimz_lab.lab.pictures.effect_plots import plot_effect
 from aimz_lab.lab.pictures.figures import loss_figure
@@ -59,7 +59,6 @@ __all__ = [
     "ModelCheckpoint",
     "ParamDrift",
     "PredictionChecks",
-    "PriorExplorer",
     "ProgressLine",
     "ReduceLROnPlateau",
     "RunningRuns",
