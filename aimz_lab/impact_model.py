@@ -1803,7 +1803,9 @@ class ImpactModel:
         on_batch, outcomes = check_flag("on_batch", on_batch), check_outcomes(outcomes)
         options = {"progress": False, **check_mapping("fit", fit, "arguments of fit by name")}
         given = {"X": X, **({} if y is None else {self.param_output: y}), **kwargs}
-        effect_of = partial(self._retrained_effect, treatment, levels, on_batch, options)
+        trial = copy.deepcopy(self)  # one for all trainings, whose programs are compiled once
+        begin = Trained(), self._table
+        effect_of = partial(trial._retrained_effect, begin, treatment, levels, on_batch, options)
         output = outcome or self.param_output
         with self._keys.one(rng_key) as key:
             return placebo(effect_of, given, treatment, outcomes, n, key, output, prob)
@@ -2610,6 +2612,7 @@ class ImpactModel:
 
     def _retrained_effect(
         self,
+        begin: tuple[Trained, ModelTable | None],
         treatment: str,
         levels: tuple[float, float],
         on_batch: bool,
@@ -2617,16 +2620,15 @@ class ImpactModel:
         given: Mapping[str, Any],
         key: jax.Array,
     ) -> np.ndarray:
-        """Train a copy from the beginning, and return draws of its average effect."""
-        anew = copy.deepcopy(self)
-        anew._trained = Trained()
+        """Train from the beginning, and return draws of the average effect."""
+        self._trained, self._table = copy.deepcopy(begin)
         rows = dict(given)
         inputs, outputs = rows.pop("X"), rows.pop(self.param_output, None)
-        train = anew.fit_on_batch if on_batch else anew.fit
+        train = self.fit_on_batch if on_batch else self.fit
         train(inputs, outputs, rng_key=key, **options, **rows)
         rows["X"] = inputs
         sides = [with_treatment(rows, treatment, level) for level in levels]
-        effect = anew.estimate_effect(
+        effect = self.estimate_effect(
             args_baseline={**sides[0], "rng_key": key}, args_intervention=sides[1], average=True
         )
         return effect["posterior_predictive"][self.param_output].values.ravel()

@@ -13,7 +13,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Float
 
 from aimz_lab.data import AxisLabels
-from aimz_lab.data.html import html_table
+from aimz_lab.data.html import html_report
 from aimz_lab.data.options import real_number
 from aimz_lab.data.tables import is_table
 from aimz_lab.effects.allocation import Allocation, allocate
@@ -24,6 +24,7 @@ from aimz_lab.errors import ArgumentError, CallError, DataError
 from aimz_lab.kernel.cache_keys import CodeKey
 from aimz_lab.predictive.reducers import Mean
 from aimz_lab.predictive.reducers.row_means import RowTotals
+from aimz_lab.progress import number
 from aimz_lab.system.imports import late_import
 from aimz_lab.types import shown
 
@@ -77,9 +78,11 @@ class Decision:
         added = self.table.loc[TARGETED, "utility"] - row["utility"]
         said = [
             f"Of one action for all rows, {best!r} has the highest expected utility, "
-            f"{row['utility']:.4g} per row; it is the best of them with probability "
-            f"{row['p_best']:.1%}, and knowing the truth would add {row['regret']:.3g} per row.",
-            f"An action for each row ({counts}) has {added:+.3g} per row beside that.",
+            f"{number(row['utility'])} per row; it is the best of them with probability "
+            f"{row['p_best']:.1%}, and knowing the truth would add {number(row['regret'], 3)} per "
+            "row.",
+            f"Choosing for each row ({counts}) is worth {number(abs(added), 3)} "
+            f"{'more' if added >= 0 else 'less'} per row than that.",
         ]
         if self.budget is not None and self.price == 0:
             said.append(
@@ -88,8 +91,8 @@ class Decision:
         elif self.budget is not None:
             said.append(
                 f"The budget of {self.budget:.6g} binds: {self.spent:.6g} is spent, one more unit "
-                f"would add about {self.price:.3g}, and no other choice adds more than "
-                f"{self.gap:.3g} in all."
+                f"would add about {number(self.price, 3)}, and no other choice adds more than "
+                f"{number(self.gap, 3)} in all."
             )
         if self.tied:
             said.append(
@@ -99,11 +102,11 @@ class Decision:
         return " ".join(said)
 
     def __repr__(self) -> str:
-        return f"{self.text}\n{self.table.to_string(float_format='{:.4g}'.format)}"
+        return f"{self.text}\n{self.table.to_string(float_format=number)}"
 
     def _repr_html_(self) -> str:
-        cells = [[str(n), *(f"{v:.4g}" for v in row)] for n, *row in self.table.itertuples()]
-        return html_table(self.text, ["", *self.table.columns], cells)
+        cells = [[str(n), *(number(v) for v in row)] for n, *row in self.table.itertuples()]
+        return html_report(self.text, ["", *self.table.columns], cells)
 
 
 def decide(

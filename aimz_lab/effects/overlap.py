@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from aimz_lab.data.html import html_table
+from aimz_lab.data.html import html_report
 from aimz_lab.data.options import real_number
 from aimz_lab.data.tables import is_a, is_table
 from aimz_lab.effects.propensity import area_under_curve, propensities, standardised
 from aimz_lab.errors import ArgumentError, DataError
+from aimz_lab.progress import number
 from aimz_lab.system.imports import late_import
 from aimz_lab.types import shown
 
@@ -68,6 +69,8 @@ class Overlap:
         worst = self.columns["outside"].idxmax()
         if self.columns.loc[worst, "outside"] > 0:
             said[0] += f", most for {worst!r} ({self.columns.loc[worst, 'outside']:.1%})"
+        elif share:
+            said[0] += ", though in no single column: their combination is what was not trained on"
         said[0] += "."
         if share > FEW_OUTSIDE:
             said.append("Their effects are extrapolated: the kernel's form decides, not the data.")
@@ -87,14 +90,18 @@ class Overlap:
         return " ".join(said)
 
     def __repr__(self) -> str:
-        return f"{self.text}\n{self.columns.to_string(float_format='{:.3g}'.format)}"
+        return f"{self.text}\n{self.columns.to_string(float_format=_short)}"
 
     def _repr_html_(self) -> str:
         rows = [
-            [str(name), *(v if isinstance(v, str) else f"{v:.3g}" for v in row)]
+            [str(name), *(v if isinstance(v, str) else _short(v) for v in row)]
             for name, *row in self.columns.itertuples()
         ]
-        return html_table(self.text, ["", *self.columns.columns], rows)
+        return html_report(self.text, ["", *self.columns.columns], rows)
+
+
+def _short(value: float) -> str:
+    return number(value, 3)
 
 
 def overlap(

@@ -12,11 +12,12 @@ from jax.typing import ArrayLike
 
 from aimz_lab.data import key_data, row_labels
 from aimz_lab.data.checks import check_int_from
-from aimz_lab.data.html import html_table
+from aimz_lab.data.html import html_report
 from aimz_lab.data.tables import is_a, is_table
 from aimz_lab.effects.row_groups import agreeing_labels
 from aimz_lab.effects.summaries import hdi
 from aimz_lab.errors import ArgumentError, CallError, DataError
+from aimz_lab.progress import number
 from aimz_lab.system.imports import late_import
 from aimz_lab.types import shown
 
@@ -59,16 +60,16 @@ class Placebo:
                 return f"{said} The model finds no effect where there can be none."
             return f"{said} It finds effects where there can be none: a confounder is likely."
         return (
-            f"{said} The real effect of {self.table.loc['real', 'mean']:.3g} is as far from 0 as "
-            f"{self.p:.0%} of all, itself included."
+            f"{said} {self.p:.0%} of all, the real one included, are as far from 0 as the real "
+            f"effect of {number(self.table.loc['real', 'mean'], 3)}."
         )
 
     def __repr__(self) -> str:
-        return f"{self.text}\n{self.table.to_string(float_format='{:.4g}'.format)}"
+        return f"{self.text}\n{self.table.to_string(float_format=number)}"
 
     def _repr_html_(self) -> str:
-        cells = [[str(n), *(f"{v:.4g}" for v in row)] for n, *row in self.table.itertuples()]
-        return html_table(self.text, ["", *self.table.columns], cells)
+        cells = [[str(n), *(number(v) for v in row)] for n, *row in self.table.itertuples()]
+        return html_report(self.text, ["", *self.table.columns], cells)
 
 
 def placebo(

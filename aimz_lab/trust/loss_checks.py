@@ -49,6 +49,16 @@ def loss_trend(run: Run) -> LossTrend:
         return LossTrend(np.nanmean(windows, axis=1), waited, window)
 
 
+def end_of(run: Run) -> tuple[str, str]:
+    """Return why a run ended early, and the advice that stands in its last sentence, if any.
+
+    Args:
+        run: A run that was interrupted, failed or diverged.
+    """
+    what, _, advice = run.reason.partition(". ")
+    return what.rstrip("."), advice
+
+
 def loss_finding(run: Run | None, trend: LossTrend | None, *, is_vouched: bool) -> Finding:
     """Return whether the loss settled.
 
@@ -63,8 +73,9 @@ def loss_finding(run: Run | None, trend: LossTrend | None, *, is_vouched: bool) 
         text = "the history of the training is not at hand, so that its end cannot be judged"
         return Finding("loss", unknown, text)
     if run.status in _BAD_ENDS:
-        text = f"the training ended early ({run.status}: {run.reason})"
-        return Finding("loss", _BAD_ENDS[run.status], text, "Train on from here: call fit again.")
+        what, advice = end_of(run)
+        text = f"the training ended early: {what}"
+        return Finding("loss", _BAD_ENDS[run.status], text, advice or "Train on: call fit again.")
     if trend.waited is None:
         text = (
             f"the run has {run.step:,} steps, too few to see whether its loss settled (it takes "
