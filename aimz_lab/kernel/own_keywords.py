@@ -135,8 +135,9 @@ def _options_of(model: type) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for method, function in vars(model).items():
         if inspect.isfunction(function) and not method.startswith("_"):
-            for name in _keywords(function):
-                found.setdefault(name, []).append(method)
+            for name, parameter in inspect.signature(function).parameters.items():
+                if parameter.kind is parameter.KEYWORD_ONLY:
+                    found.setdefault(name, []).append(method)
     return found
 
 

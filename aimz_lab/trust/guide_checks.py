@@ -116,6 +116,9 @@ def examine_guide(
         drawn = _draw(signature, svi, spec, rows, params, key, num_draws)
     except AimzLabError as error:
         return GuideExamination(None, (_unknown(str(error).rstrip(".")),))
+    except ValueError as error:  # NumPyro's, of a scale of 0
+        text = f"the guide cannot be drawn from: {str(error).rstrip('.')}"
+        return GuideExamination(None, (Finding("k-hat", "red", text, _RESTART),))
     return _judged(drawn, spec, rows, trained, labelled)
 
 
