@@ -72,26 +72,15 @@ class Decision:
     def text(self) -> str:
         """The decision in a paragraph."""
         uniform = self.table.drop(index=TARGETED)
-        best = uniform["utility"].idxmax()
-        row = uniform.loc[best]
-        counts = ", ".join(f"{name} {count:,}" for name, count in self._counts.items())
-        added = self.table.loc[TARGETED, "utility"] - row["utility"]
-        said = [
-            f"Of one action for all rows, {best!r} has the highest expected utility, "
-            f"{number(row['utility'])} per row; it is the best of them with probability "
-            f"{row['p_best']:.1%}, and knowing the truth would add {number(row['regret'], 3)} per "
-            "row.",
-            f"Choosing for each row ({counts}) is worth {number(abs(added), 3)} "
-            f"{'more' if added >= 0 else 'less'} per row than that.",
-        ]
+        affordable = uniform if self.budget is None else uniform[uniform["cost"] <= self.budget]
+        said = [self._of_choice(affordable, is_cut=len(affordable) < len(uniform))]
+        spent = f"The budget of {number(self.budget, 6)}"
         if self.budget is not None and self.price == 0:
-            said.append(
-                f"The budget of {self.budget:.6g} does not bind: {self.spent:.6g} is spent."
-            )
+            said.append(f"{spent} does not bind: {number(self.spent, 6)} is spent.")
         elif self.budget is not None:
             said.append(
-                f"The budget of {self.budget:.6g} binds: {self.spent:.6g} is spent, one more unit "
-                f"would add about {number(self.price, 3)}, and no other choice adds more than "
+                f"{spent} binds: {number(self.spent, 6)} is spent, one more unit would add about "
+                f"{number(self.price, 3)}, and no other choice adds more than "
                 f"{number(self.gap, 3)} in all."
             )
         if self.tied:
@@ -100,6 +89,28 @@ class Decision:
                 "for the order of the rows alone."
             )
         return " ".join(said)
+
+    def _of_choice(self, affordable: pd.DataFrame, *, is_cut: bool) -> str:
+        """Compare the choice for each row with the best action for all rows that can be paid."""
+        counts = ", ".join(f"{name} {count:,}" for name, count in self._counts.items())
+        own = self.table.loc[TARGETED, "utility"]
+        if affordable.empty:
+            return (
+                f"The budget pays for no action on all rows. Choosing for each row ({counts}) has "
+                f"an expected utility of {number(own)} per row."
+            )
+        best = affordable["utility"].idxmax()
+        row, added = affordable.loc[best], own - affordable.loc[best, "utility"]
+        chance = (
+            f"; it is the best of them with probability {row['p_best']:.1%}, and knowing the truth "
+            f"would add {number(row['regret'], 3)} per row"
+        )
+        return (
+            f"Of one action for all rows{' that the budget pays for' if is_cut else ''}, {best!r} "
+            f"has the highest expected utility, {number(row['utility'])} per row"
+            f"{'' if is_cut else chance}. Choosing for each row ({counts}) is worth "
+            f"{number(abs(added), 3)} {'more' if added >= 0 else 'less'} per row than that."
+        )
 
     def __repr__(self) -> str:
         return f"{self.text}\n{self.table.to_string(float_format=number)}"

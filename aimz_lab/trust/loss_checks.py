@@ -83,7 +83,7 @@ def loss_finding(run: Run | None, trend: LossTrend | None, *, is_vouched: bool) 
         )
         return Finding("loss", unknown, text, "" if is_vouched else "Train on: call fit again.")
     falling = fall_at_end(run)
-    if trend.waited < PATIENCE and falling is not None:
+    if falling is not None:  # the summary of the run says so too
         fall, steps = falling
         text = f"the loss still fell by {fall:.3g} nats per row in the last {steps:,} steps"
         advice = "Train on until it levels off: fit(..., callbacks=[lab.EarlyStopping()])."

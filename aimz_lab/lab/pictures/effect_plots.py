@@ -64,13 +64,13 @@ def plot_effect(
         msg = "Pictures need matplotlib: pip install 'aimz_lab[lab]'"
         raise OptionalDependencyError(msg)
     draws = _draws(effect, site)
+    name = _named(effect, str(draws.name).removesuffix("_mean"))
     if "swept" in _attrs(effect):
         _check_plain(by, over)
-        return _dose_response(draws, _attrs(effect), prob)
+        return _dose_response(draws.rename(name), _attrs(effect), prob)
     if by is not None and over is not None:
         msg = "Pass by= for groups or over= for a column, not both."
         raise ArgumentError(msg)
-    name = _named(effect, str(draws.name).removesuffix("_mean"))
     if by is not None:
         draws = _group_means(draws, _per_row(draws, "by", by))
     if over is not None:
