@@ -52,7 +52,7 @@ class Placebo:
         """What was found, in a paragraph."""
         n = len(self.table) - 1
         said = (
-            f"{self.covered:.0%} of the {n} placebo {self.kind}s have 0 in their {self.prob:.0%} "
+            f"{self.covered:.0%} of the {n} placebo {self.kind}{'s' if n > 1 else ''} have 0 in their {self.prob:.0%} "
             f"interval, and {self.prob:.0%} would be right."
         )
         if self.p is None:

@@ -86,7 +86,7 @@ def test_placebos_find_nothing_and_the_model_stays_as_it_was(im, key):
     assert found.table.loc["real", "mean"] == pytest.approx(1, abs=0.3)
     assert (found.table["mean"].iloc[1:].abs() < 0.5).all()
     assert found.p == 0.5
-    assert "is as far from 0 as 50% of all" in found.text
+    assert "50% of all, the real one included, are as far from 0" in found.text
     assert not im.is_fitted()
     # What was before the treatment cannot follow from it, unless both follow from something else.
     before = {"noise": _rng.normal(size=400), "confounded": 1.5 * treated}
