@@ -32,7 +32,13 @@ from aimz_lab.effects.effect_kind import EffectKind, arguments_of, effect_kind
 from aimz_lab.effects.effect_tree import as_effect
 from aimz_lab.effects.measures import Contrast
 from aimz_lab.effects.overlap import Overlap, columns_of, overlap
-from aimz_lab.effects.placebo import Placebo, check_outcomes, placebo, with_treatment
+from aimz_lab.effects.placebo import (
+    Placebo,
+    check_levels,
+    check_outcomes,
+    placebo,
+    with_treatment,
+)
 from aimz_lab.effects.row_groups import row_groups
 from aimz_lab.effects.scenarios import (
     CallArguments,
@@ -1501,7 +1507,8 @@ class ImpactModel:
         """Effect of an intervention against a baseline, draw by draw, with the same noise.
 
         Two scenarios given by their arguments are computed side by side in one pass, which keeps
-        only their contrast. By default that is the difference on each row.
+        only their contrast; for an average, one after the other, if the rows are in memory. By
+        default the contrast is the difference on each row.
 
         An average effect is the contrast of the averages: for each draw, both scenarios are
         averaged over the rows, and these averages are contrasted. ``"ratio"`` is the average under
@@ -1544,7 +1551,8 @@ class ImpactModel:
                 or weights do not fit the rows; or if the contrast is not defined, as a ratio to 0.
 
         Warns:
-            OutputWarning: If the scenarios are not paired.
+            OutputWarning: If the scenarios are not paired, or a contrast of rows is not defined for
+                some of them.
 
         Example:
             >>> effect = im.estimate_effect(args_baseline={"X": X}, args_intervention={"X": X + 1})
@@ -1616,7 +1624,8 @@ class ImpactModel:
             X: As in :meth:`predict`.
             of: ``"column"``, ``"argument"`` or ``"site"``, where the name is more than one.
             reference: A value to compare the others with; by default the averages themselves.
-            contrast: The measure of that comparison, as in :meth:`estimate_effect`.
+            contrast: The measure of that comparison, as in :meth:`estimate_effect`; it needs a
+                ``reference``.
             by: Groups of rows, as in :meth:`estimate_effect`.
             weights: Weights of rows, likewise.
             subset: The rows that count, likewise.
@@ -1645,8 +1654,10 @@ class ImpactModel:
         moment.fitted("sweep", self._running)
         given = {"X": X, **kwargs}
         sites = None if self.kernel_spec is None else self.kernel_spec.sites
-        sweep = check_sweep(name, grid, given, sites, of, reference, contrast, self._kernel)
-        reduce = averages_over(row_groups(by, weights, subset, [given]))
+        used = None if self._table is None else self._table.input_columns()
+        sweep = check_sweep(name, grid, given, sites, of, reference, contrast, self._kernel, used)
+        sweep.check_groups(groups := row_groups(by, weights, subset, [given]))
+        reduce = averages_over(groups, "difference" if reference is None else contrast)
         calls = [sweep.arguments(given, value) for value in sweep.values()]
         with self._keys.one(rng_key) as key:
             return sweep.tree(self._paired(key, moment, calls, [reduce] * len(calls)))
@@ -1719,8 +1730,8 @@ class ImpactModel:
             limits: Propensities outside of these are extreme; Crump et al. (2009).
 
         Returns:
-            A report with a paragraph, a table of the columns, and which rows are outside. With a
-            table of the model, the columns are those of its formulas but the outcome's.
+            A report, green, amber or red, with a table of the columns, and which rows are outside.
+            With a table of the model, the columns are those of its formulas but the outcome's.
 
         Raises:
             ArgumentError: If the treatment is no column of two values, or these are no rows.
@@ -1741,7 +1752,7 @@ class ImpactModel:
         y: Any = None,
         *,
         treatment: str,
-        levels: tuple[float, float] = (0, 1),
+        levels: tuple[float | str, float | str] = (0, 1),
         outcomes: Mapping[str, ArrayLike] | None = None,
         outcome: str | None = None,
         n: int = 10,
@@ -1772,7 +1783,7 @@ class ImpactModel:
             **kwargs: Further kernel arguments.
 
         Returns:
-            A table of average effects, real and placebo, with a paragraph.
+            A report, green, amber or red, with a table of average effects, real and placebo.
 
         Raises:
             ArgumentError: If the treatment is not known, or a value is not allowed.
@@ -1803,9 +1814,9 @@ class ImpactModel:
         on_batch, outcomes = check_flag("on_batch", on_batch), check_outcomes(outcomes)
         options = {"progress": False, **check_mapping("fit", fit, "arguments of fit by name")}
         given = {"X": X, **({} if y is None else {self.param_output: y}), **kwargs}
-        trial = copy.deepcopy(self)  # one for all trainings, whose programs are compiled once
-        begin = Trained(), self._table
-        effect_of = partial(trial._retrained_effect, begin, treatment, levels, on_batch, options)
+        levels = check_levels(levels)
+        # One copy for all trainings, so that they share its compiled programs.
+        effect_of = partial(copy.deepcopy(self)._retrained, treatment, levels, on_batch, options)
         output = outcome or self.param_output
         with self._keys.one(rng_key) as key:
             return placebo(effect_of, given, treatment, outcomes, n, key, output, prob)
@@ -1860,7 +1871,7 @@ class ImpactModel:
         posteriors (Magnusson et al. 2019). After MCMC it judges R-hat, effective draws, divergences
         and E-BFMI. Of any posterior it judges predictive p-values and calibration, and of a run
         whether its loss settled. What cannot be known (a point estimate, draws from elsewhere) is
-        said so, and is amber.
+        said so, and is amber. Of a fit in the background, its present state is judged.
 
         The target is the kernel with each row once, whatever ``scale=`` it was trained with. The
         density of all rows is summed in blocks, so that memory does not grow with them; beyond
@@ -1906,10 +1917,11 @@ class ImpactModel:
         self._own_keywords.check(type(self).diagnose, locals())
         check_can_compute("diagnose")
         options = partial(DiagnosisOptions, num_draws, batch_size, rows, refine)
-        fitted = self._fitted("diagnose")
+        moment = self._moment()
+        moment.fitted("diagnose", self._running)
         with self._keys.one(rng_key) as key, self._explained():
             model = self._examined(
-                fitted,
+                moment,
                 X,
                 y,
                 kwargs,
@@ -1922,8 +1934,8 @@ class ImpactModel:
                 shared=shared,
             )
             report = diagnose(model, options(key))
-        if self._last_run is not None:
-            self._last_run.trust = report.verdict
+        if model.run is not None:
+            model.run.trust = report.verdict
         return report
 
     def check(
@@ -2270,11 +2282,16 @@ class ImpactModel:
         return self._table.training_call(inputs, outputs, kwargs, kernel_kwargs, by_row, anew=anew)
 
     def _labelled(
-        self, posterior: Posterior, draws: Mapping[str, Shaped[Array, "draw ..."]]
+        self,
+        posterior: Posterior,
+        draws: Mapping[str, Shaped[Array, "draw ..."]],
+        moment: Moment | None = None,
     ) -> xr.DataTree:
         """Return draws of the posterior as a tree."""
-        trained = self._trained
-        named = self._table.names(trained)._asdict() if self._table is not None else {}
+        trained, table = self._trained, self._table
+        if moment is not None:
+            trained, table = moment.trained, moment.table
+        named = table.names(trained)._asdict() if table is not None else {}
         return posterior_tree(
             draws, posterior.num_chains, stats=posterior.stats, spec=trained.spec, **named
         )
@@ -2517,7 +2534,7 @@ class ImpactModel:
 
     def _examined(
         self,
-        fitted: Fitted,
+        moment: Moment,
         inputs: Any,
         outputs: Any,
         kwargs: CallArguments,
@@ -2525,7 +2542,9 @@ class ImpactModel:
         **options: Any,
     ) -> Examined:
         """Return the parts of the model that a report reads."""
-        inputs = rows_of(inputs)
+        inputs, fitted = rows_of(inputs), moment.trained.fitted
+        # A fit in the background that has no draws yet says nothing of the posterior of before.
+        run = self._last_run if self._running is None or moment.attrs else None
 
         def request(
             posterior: Posterior, group: Group, reduce: Mapping[str, Reducer] | None
@@ -2534,12 +2553,11 @@ class ImpactModel:
             if group != "log_likelihood":
                 own = {"return_sites": self.param_output, "output_scale": "model"}
             drawn = replace(fitted, posterior=posterior)
-            moment = Moment(replace(self._trained, fitted=drawn), self._table)
             return self._request(
                 inputs,
                 kwargs,
                 kernel_kwargs,
-                moment=moment,
+                moment=replace(moment, trained=replace(moment.trained, fitted=drawn)),
                 group=group,
                 reduce=reduce,
                 **own,
@@ -2550,12 +2568,12 @@ class ImpactModel:
             self._kernel,
             self._learner,
             self._inference,
-            self._trained,
+            moment.trained,
             fitted,
-            self._last_run,
+            run,
             self._predictor,
             request,
-            lambda posterior: self._labelled(posterior, posterior.draws),
+            lambda posterior: self._labelled(posterior, posterior.draws, moment),
         )
 
     def _trial_request(
@@ -2610,24 +2628,24 @@ class ImpactModel:
             requests[1] = kind.in_one_pass(requests[1])
             return kind.named(self._predictor.effect(*requests), requests[1].group)
 
-    def _retrained_effect(
+    def _retrained(
         self,
         begin: tuple[Trained, ModelTable | None],
         treatment: str,
-        levels: tuple[float, float],
+        levels: tuple[float | str, float | str],
         on_batch: bool,
         options: Mapping[str, Any],
         given: Mapping[str, Any],
         key: jax.Array,
     ) -> np.ndarray:
         """Train from the beginning, and return draws of the average effect."""
-        self._trained, self._table = copy.deepcopy(begin)
+        self._trained = Trained()
         rows = dict(given)
-        inputs, outputs = rows.pop("X"), rows.pop(self.param_output, None)
+        outputs = rows.pop(self.param_output, None)
+        sides = [with_treatment(rows, treatment, level) for level in levels]
+        inputs = rows.pop("X")
         train = self.fit_on_batch if on_batch else self.fit
         train(inputs, outputs, rng_key=key, **options, **rows)
-        rows["X"] = inputs
-        sides = [with_treatment(rows, treatment, level) for level in levels]
         effect = self.estimate_effect(
             args_baseline={**sides[0], "rng_key": key}, args_intervention=sides[1], average=True
         )
@@ -2651,10 +2669,13 @@ class ImpactModel:
             among_kept(reduce, one.kept_rows, call["X"])
             for reduce, one, call in zip(reduces, requests, calls, strict=True)
         ]
-        return [
+        trees = [
             self._predictor.predict(replace(one, reduce=reduce, combine=combine))
             for one, reduce in zip(requests, reduces, strict=True)
         ]
+        for tree, one in zip(trees, requests, strict=True):
+            tree.encoding["kept_rows"] = one.kept_rows
+        return trees
 
     def _scenario(self, args: CallArguments, moment: Moment) -> Request:
         """Return the request of :meth:`predict` with these arguments."""

@@ -10,6 +10,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.compiler import quick_flags
+
 # Read by the libraries when they are first imported, and inherited by the kernels and subprocesses.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "agg")
@@ -23,12 +25,17 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _compiled.name
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+if "XLA_FLAGS" not in os.environ:
+    os.environ["XLA_FLAGS"] = quick_flags()
 
 import hypothesis
 import jax
 import numpy as np
 import pytest
 from nbmake.pytest_items import NotebookItem
+
+# Tracing makes garbage by the million; a tenth of a run went into looking for it so often.
+gc.set_threshold(20_000, 20, 20)
 
 STRICT = "raise"
 jax.config.update("jax_numpy_rank_promotion", STRICT)

@@ -189,6 +189,7 @@ def test_the_aliases_pass_all_arguments_on(im, tmp_path):
 
 
 @pytest.mark.parametrize("method", ["fit", "fit_on_batch", "train_on_batch"])
+@pytest.mark.slow
 def test_training_goes_on_from_a_result_with_its_state(elsewhere, method):
     here = model()
     here.vi_result = elsewhere

@@ -29,7 +29,7 @@ from tests import public_api
 ROOT = Path(__file__).resolve().parents[1]
 PUBLIC = list(public_api.public())
 # Objects that a user is given and does not make, and those whose methods the library calls.
-GIVEN = (RunHandle, RunInfo, StepInfo, Steps, lab.Watch)
+GIVEN = (RunHandle, RunInfo, StepInfo, Steps, lab.PredictionChecks, lab.Watch)
 TOLD = (Callback, Run)
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 TEXTS = [*sorted(ROOT.glob("*.md")), *NOTEBOOKS]

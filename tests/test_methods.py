@@ -37,6 +37,6 @@ def on_three(repository):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("method", "kind"), method_table.CELLS)
+@pytest.mark.parametrize(("method", "kind"), method_table.ON_DEVICES)
 def test_on_three_devices(method, kind, on_three):
     assert f"{method}: {kind}" not in on_three, on_three[f"{method}: {kind}"]

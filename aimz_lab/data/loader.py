@@ -13,6 +13,7 @@ from aimz_lab.calls import public
 from aimz_lab.data.arrays import canonical
 from aimz_lab.data.checks import check_positive_int, is_integer
 from aimz_lab.data.dataset import ArrayDataset
+from aimz_lab.data.epoch_plan import EpochPlan
 from aimz_lab.data.html import html_table
 from aimz_lab.data.keys import as_typed_key
 from aimz_lab.data.loaded_batch import LoadedBatch
@@ -192,6 +193,34 @@ class ArrayLoader:
         """
         return map(self._dataset.take, self._rows(epoch, start))
 
+    def plan(self, row_multiple: int | None = None) -> EpochPlan:
+        """Return which rows each batch of an epoch has, and how many it is padded by.
+
+        Nothing is read. The order of the rows is that of :meth:`index_batches`.
+
+        Args:
+            row_multiple: Pad to a multiple of this, as many devices would need it; by default, as
+                this loader's device or sharding does.
+
+        Returns:
+            The plan, with ``rows`` and ``n_pad`` of each batch, ``rows_computed``, the share
+            ``wasted`` on padding, ``batch_bytes`` and ``bytes_moved``.
+
+        Raises:
+            ArgumentError: If it is not a positive int.
+
+        Example:
+            >>> loader = ArrayLoader(ArrayDataset(y=[10, 20, 30]), jax.random.key(0), batch_size=2)
+            >>> loader.plan(row_multiple=8).n_pad
+            array([6, 7])
+        """
+        multiple = self._multiple if row_multiple is None else row_multiple
+        row_bytes = sum(
+            math.prod(row.shape) * jax.dtypes.canonicalize_dtype(row.dtype).itemsize
+            for row in self._dataset.schema.values()
+        )
+        return EpochPlan.of(len(self._dataset), self._batch_size, multiple, row_bytes)
+
     def state_dict(self) -> JsonObject:
         """Return the position of the latest iterator and the settings that fix the order.
 
@@ -244,11 +273,12 @@ class ArrayLoader:
                 f"{len(self)} batches."
             )
             raise ArgumentError(msg)
-        n_rows, size = len(self._dataset), self._batch_size
-        rows = (slice(i, min(i + size, n_rows)) for i in range(start * size, n_rows, size))
+        plan = self.plan()
+        bounds = zip(plan.starts[start:].tolist(), plan.rows[start:].tolist(), strict=True)
+        rows = (slice(first, first + count) for first, count in bounds)
         if not self._shuffle:
             return rows
-        order = epoch_order(n_rows, self._rng_key, epoch)
+        order = epoch_order(len(self._dataset), self._rng_key, epoch)
         return (order[batch] for batch in rows)
 
     def _handed_out(self, epoch: int, start: int, number: int) -> Iterator[LoadedBatch]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,8 @@ from jaxtyping import Shaped
 from aimz_lab.data.checks import check_positive_int, check_rows
 from aimz_lab.errors import DataError, DataTypeError
 from aimz_lab.types import Array, Device, Rows, shown
+
+Count = TypeVar("Count", int, np.ndarray)
 
 
 def pad_rows(batch: Rows, multiple: int) -> tuple[dict[str, Shaped[Array, "padded_row ..."]], int]:
@@ -35,10 +38,24 @@ def pad_rows(batch: Rows, multiple: int) -> tuple[dict[str, Shaped[Array, "padde
         >>> pad_rows({"y": np.array([1.0, 2.0, 3.0])}, multiple=4)
         ({'y': array([1., 2., 3., 3.])}, 1)
     """
-    n_pad = -check_rows(batch, "batch") % check_positive_int("multiple", multiple)
+    n_pad = rows_to_pad(check_rows(batch, "batch"), check_positive_int("multiple", multiple))
     if n_pad == 0:
         return dict(batch), 0
     return {name: _repeat_last(array, n_pad) for name, array in batch.items()}, n_pad
+
+
+def rows_to_pad(rows: Count, multiple: int) -> Count:
+    """Return how many rows are missing to the next multiple.
+
+    Args:
+        rows: Rows of a batch, or of each of several.
+        multiple: At least 1.
+
+    Example:
+        >>> rows_to_pad(10, 8), rows_to_pad(16, 8)
+        (6, 0)
+    """
+    return -rows % multiple
 
 
 def _repeat_last(array: Array, times: int) -> Array:
@@ -131,7 +148,7 @@ def padding_waste(n: int, batch_size: int, multiple: int) -> tuple[int, float]:
     n, batch_size = check_positive_int("n", n), check_positive_int("batch_size", batch_size)
     multiple = check_positive_int("multiple", multiple)
     full, last = divmod(n, batch_size)
-    n_pad = full * (-batch_size % multiple) + -last % multiple
+    n_pad = full * rows_to_pad(batch_size, multiple) + rows_to_pad(last, multiple)
     return n_pad, n_pad / (n + n_pad)
 
 

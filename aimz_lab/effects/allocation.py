@@ -11,6 +11,9 @@ from aimz_lab.errors import DataError
 
 _HALVINGS = 200
 
+SLACK = 1e-9
+"""Share of the budget that rounding may exceed it by: three times 0.1 are more than 0.3."""
+
 
 class Allocation(NamedTuple):
     """An action for each row.
@@ -53,6 +56,7 @@ def allocate(
         DataError: If even the cheapest actions cost more.
     """
     free = _at_price(utility, cost, 0.0)
+    budget = None if budget is None else budget * (1 + SLACK)
     if budget is None or _spent(cost, free) <= budget:
         return Allocation(free, _spent(cost, free), 0.0, 0.0, 0)
     least = float(cost.min(0).sum())

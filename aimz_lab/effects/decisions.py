@@ -12,12 +12,13 @@ import xarray as xr
 from jax.typing import ArrayLike
 from jaxtyping import Float
 
-from aimz_lab.data import AxisLabels
-from aimz_lab.data.html import html_report
+from aimz_lab.data import AxisLabels, labels_of_index
+from aimz_lab.data.html import html_table
 from aimz_lab.data.options import real_number
 from aimz_lab.data.tables import is_table
-from aimz_lab.effects.allocation import Allocation, allocate
+from aimz_lab.effects.allocation import SLACK, Allocation, allocate
 from aimz_lab.effects.contrasts import PREDICTIVE_GROUPS
+from aimz_lab.effects.measures import traced
 from aimz_lab.effects.row_groups import Inputs, RowGroups, agreeing_labels, numbers_by_row
 from aimz_lab.effects.summaries import hdi
 from aimz_lab.errors import ArgumentError, CallError, DataError
@@ -72,9 +73,17 @@ class Decision:
     def text(self) -> str:
         """The decision in a paragraph."""
         uniform = self.table.drop(index=TARGETED)
-        affordable = uniform if self.budget is None else uniform[uniform["cost"] <= self.budget]
-        said = [self._of_choice(affordable, is_cut=len(affordable) < len(uniform))]
-        spent = f"The budget of {number(self.budget, 6)}"
+        best = uniform["utility"].idxmax()
+        row = uniform.loc[best]
+        counts = ", ".join(f"{name} {count:,}" for name, count in self._counts.items())
+        added = self.table.loc[TARGETED, "utility"] - row["utility"]
+        said = [
+            f"Of one action for all rows, {best!r} has the highest expected utility, "
+            f"{row['utility']:.4g} per row; it is the best of them with probability "
+            f"{row['p_best']:.1%}, and knowing the truth would add {row['regret']:.3g} per row"
+            f"{self._beyond(row['cost'])}.",
+            f"An action for each row ({counts}) has {added:+.3g} per row beside that.",
+        ]
         if self.budget is not None and self.price == 0:
             said.append(f"{spent} does not bind: {number(self.spent, 6)} is spent.")
         elif self.budget is not None:
@@ -90,27 +99,10 @@ class Decision:
             )
         return " ".join(said)
 
-    def _of_choice(self, affordable: pd.DataFrame, *, is_cut: bool) -> str:
-        """Compare the choice for each row with the best action for all rows that can be paid."""
-        counts = ", ".join(f"{name} {count:,}" for name, count in self._counts.items())
-        own = self.table.loc[TARGETED, "utility"]
-        if affordable.empty:
-            return (
-                f"The budget pays for no action on all rows. Choosing for each row ({counts}) has "
-                f"an expected utility of {number(own)} per row."
-            )
-        best = affordable["utility"].idxmax()
-        row, added = affordable.loc[best], own - affordable.loc[best, "utility"]
-        chance = (
-            f"; it is the best of them with probability {row['p_best']:.1%}, and knowing the truth "
-            f"would add {number(row['regret'], 3)} per row"
-        )
-        return (
-            f"Of one action for all rows{' that the budget pays for' if is_cut else ''}, {best!r} "
-            f"has the highest expected utility, {number(row['utility'])} per row"
-            f"{'' if is_cut else chance}. Choosing for each row ({counts}) is worth "
-            f"{number(abs(added), 3)} {'more' if added >= 0 else 'less'} per row than that."
-        )
+    def _beyond(self, cost: float) -> str:
+        if self.budget is None or cost <= self.budget * (1 + SLACK):
+            return ""
+        return f"; it costs {cost:.6g} in all, which is beyond the budget"
 
     def __repr__(self) -> str:
         return f"{self.text}\n{self.table.to_string(float_format=number)}"
@@ -157,14 +149,21 @@ def decide(
     reduce = {"total": _totals(per_unit, labels), "mean": Mean()}
     trees = compute(calls, [reduce] * len(calls), combine)
     groups = [_predictive(tree) for tree in trees]
+    if f"{site}_mean" not in groups[0]:
+        msg = f"{site!r} has no rows; decide on an outcome, or on what is expected of it, by row."
+        raise ArgumentError(msg)
     mean = groups[0][f"{site}_mean"]
+    for name, group in zip(names[1:], groups[1:], strict=True):
+        _check_same_rows(names[0], mean, name, group[f"{site}_mean"])
     if mean.ndim != 1:
         msg = (
             f"{site!r} has the dimensions {mean.dims}; decide on an outcome with one number a row."
         )
         raise ArgumentError(msg)
     n_rows = mean.size
-    cost = _costs(costs, names, inputs, n_rows)
+    kept = trees[0].encoding.get("kept_rows")
+    cost = _costs(costs, names, inputs, n_rows, kept)
+    per_unit = _of_kept(per_unit, kept, inputs)
     _check_length("benefits", per_unit, n_rows)
     means = np.stack([group[f"{site}_mean"].values for group in groups]).astype(np.float64)
     utility = per_unit * means - cost
@@ -179,6 +178,27 @@ def decide(
         [t - c.sum() for t, c in zip(totals, cost, strict=True)] + [targeted - found.spent]
     )
     return _decision(names, mean, utility, cost, draws / n_rows, found, budget, prob)
+
+
+def _check_same_rows(name: str, one: xr.DataArray, other_name: str, other: xr.DataArray) -> None:
+    """Refuse actions on different rows: each row gets one of them."""
+    if one.shape != other.shape:
+        msg = (
+            f"The outcome has shape {one.shape} under {name!r} and {other.shape} under "
+            f"{other_name!r}; every action needs the same rows."
+        )
+        raise DataError(msg)
+    for dim in one.dims:
+        if dim not in one.indexes or dim not in other.indexes:
+            continue
+        labels, others = (labels_of_index(a.indexes[dim], named=False) for a in (one, other))
+        row = labels.conflict(others)
+        if row is not None:
+            msg = (
+                f"The actions label their rows differently: row {row} is {labels.text(row)} under "
+                f"{name!r} and {others.text(row)} under {other_name!r}. Align them by .loc[index]."
+            )
+            raise DataError(msg)
 
 
 def check_actions(actions: object) -> dict[str, dict[str, Any]]:
@@ -230,14 +250,9 @@ class Utility:
         """Return the utility of each value.
 
         Raises:
-            ArgumentError: If the function returns another shape.
+            ArgumentError: If the function fails, or returns another shape.
         """
-        found = {name: self.function(value) for name, value in values.items()}
-        for name, value in found.items():
-            if np.shape(value) != np.shape(values[name]):
-                msg = f"benefits= returned shape {np.shape(value)} for {np.shape(values[name])}."
-                raise ArgumentError(msg)
-        return found
+        return {name: traced("benefits=", self.function, value) for name, value in values.items()}
 
 
 def _totals(amounts: np.ndarray, labels: AxisLabels | None = None) -> RowTotals:
@@ -262,7 +277,16 @@ def _amounts(argument: str, given: object, inputs: Inputs) -> Float[np.ndarray, 
     return values
 
 
-def _costs(costs: Costs, names: Sequence[str], inputs: Inputs, n_rows: int) -> np.ndarray:
+def _of_kept(amounts: np.ndarray, kept: np.ndarray | None, inputs: Inputs) -> np.ndarray:
+    """Return the amounts of the rows that were kept, of those of a table with missing values."""
+    if kept is None or not amounts.ndim or len(amounts) != len(inputs[0]["X"]):
+        return amounts
+    return amounts[kept]
+
+
+def _costs(
+    costs: Costs, names: Sequence[str], inputs: Inputs, n_rows: int, kept: np.ndarray | None
+) -> np.ndarray:
     """Return the cost of each action on each row."""
     if not isinstance(costs, Mapping):
         costs = dict.fromkeys(names[1:], costs)
@@ -272,7 +296,7 @@ def _costs(costs: Costs, names: Sequence[str], inputs: Inputs, n_rows: int) -> n
         raise ArgumentError(msg)
     found = np.zeros((len(names), n_rows))
     for name, given in costs.items():
-        amounts = _amounts("costs", given, inputs)
+        amounts = _of_kept(_amounts("costs", given, inputs), kept, inputs)
         _check_length("costs", amounts, n_rows)
         if (amounts < 0).any():
             raise DataError(

@@ -13,11 +13,13 @@ from jaxtyping import Int
 
 from aimz_lab.data.groups import GroupBy
 from aimz_lab.data.options import check_flag
+from aimz_lab.effects.averages import PIECE_VALUES
 from aimz_lab.effects.measures import Both, ByRow, Contrast, Measure, check_contrast, name_of
 from aimz_lab.effects.row_groups import Inputs, RowGroups, row_groups
-from aimz_lab.errors import ArgumentError
+from aimz_lab.errors import ArgumentError, OutputWarning
 from aimz_lab.predictive.reducers.row_means import RowMeans
 from aimz_lab.predictive.request import Request
+from aimz_lab.tracebacks import warn
 
 _AVERAGE = "average"
 
@@ -97,10 +99,8 @@ class EffectKind:
                     "average=False gives the contrast row by row."
                 )
                 raise ArgumentError(msg)
-        both = Both(shares=self.contrast == "odds_ratio")
-        return replace(
-            request, reduce={_AVERAGE: RowMeans(self.groups, self.measure)}, combine=both
-        )
+        means = RowMeans(self.groups, self.measure, shares=self.contrast == "odds_ratio")
+        return replace(request, reduce={_AVERAGE: means}, combine=Both())
 
     def named(self, tree: xr.DataTree, group: str) -> xr.DataTree:
         """Return the result of a pass with the sites called by their names.
@@ -114,7 +114,30 @@ class EffectKind:
             ending = f"_{_AVERAGE}"
             names = {n: n.removesuffix(ending) for n in map(str, draws) if n.endswith(ending)}
             draws = draws.rename_vars(names)
+        elif self.contrast != "difference":
+            _warn_undefined(draws, name_of(self.contrast))
         return tree.assign({group: xr.DataTree(draws.assign_attrs(self.attrs))})
+
+
+def _warn_undefined(draws: xr.Dataset, contrast: str) -> None:
+    """Warn of values that are not defined: a mean over rows would leave them out silently."""
+    for name, site in draws.data_vars.items():
+        if site.dtype.kind != "f" or not site.ndim:
+            continue
+        dim = max(site.dims, key=site.sizes.__getitem__)
+        step = max(1, PIECE_VALUES * site.sizes[dim] // max(site.size, 1))
+        parts = (
+            site.isel({dim: slice(first, first + step)}).values
+            for first in range(0, site.sizes[dim], step)
+        )
+        count = sum(int((~np.isfinite(part)).sum()) for part in parts)
+        if count:
+            warn(
+                f"contrast={contrast!r} of {name!r} is not defined for {count:,} of "
+                f"{site.size:,} values, which are NaN or infinite, such as a ratio to 0. Leave "
+                "average= out for the contrast of averages, or use contrast='difference'.",
+                OutputWarning,
+            )
 
 
 def effect_kind(

@@ -131,7 +131,7 @@ def _frame(site: xr.DataArray, most: int | None) -> pd.DataFrame:
     chosen = np.arange(total)
     if most is not None and total > most:
         chosen = np.concatenate([chosen[: most // 2], chosen[total - most // 2 :]])
-    values = site.values.reshape(total, -1)[chosen]
+    values = site.values.reshape(total, site.sizes[SUMMARY])[chosen]
     if not dims:
         return pd.DataFrame(values, pd.Index([str(site.name)], name="site"), columns=_columns(site))
     levels: dict[str, pd.Index] = {}

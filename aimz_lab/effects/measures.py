@@ -125,6 +125,13 @@ class Measure:
 
     def _check_shares(self, name: str, *sides: np.ndarray) -> None:
         for side in sides:
+            if np.isnan(side).any():
+                msg = (
+                    f"contrast='odds_ratio' of {name!r} needs flags or probabilities, and some of "
+                    "its values are not between 0 and 1. Use contrast='difference' or 'ratio', or "
+                    "return_sites= with probabilities."
+                )
+                raise DataError(msg)
             bad = ~((side > 0) & (side < 1))
             if bad.any():
                 msg = (
@@ -137,20 +144,13 @@ class Measure:
 
 
 class Both:
-    """Keeps both scenarios, on a new last axis; combines the results of a compiled pass.
-
-    Args:
-        shares: Whether values outside of [0, 1] become NaN, as odds need shares.
-    """
-
-    def __init__(self, *, shares: bool = False) -> None:
-        self.shares = shares
+    """Keeps both scenarios, on a new last axis; combines the results of a compiled pass."""
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Both) and other.shares == self.shares
+        return isinstance(other, Both)
 
     def __hash__(self) -> int:
-        return hash((Both, self.shares))
+        return hash(Both)
 
     def __call__(
         self,
@@ -158,15 +158,11 @@ class Both:
         after: dict[str, Shaped[Array, ...]],
     ) -> dict[str, Shaped[Array, "... 2"]]:
         """Stack the scenarios site by site."""
-        return {name: self._stacked(before[name], after[name]) for name in after}
+        return {name: _stacked(before[name], after[name]) for name in after}
 
-    def _stacked(self, before: jax.Array, after: jax.Array) -> jax.Array:
-        both = jnp.stack([before, after], axis=-1)
-        if both.dtype.kind in "bu":
-            both = both.astype(np.int32)
-        if not self.shares:
-            return both
-        return jnp.where((both >= 0) & (both <= 1), both, jnp.nan)
+
+def _stacked(before: jax.Array, after: jax.Array) -> jax.Array:
+    return jnp.stack([_signed(before), _signed(after)], axis=-1)
 
 
 class ByRow:
@@ -191,9 +187,45 @@ class ByRow:
         before: dict[str, Shaped[Array, ...]],
         after: dict[str, Shaped[Array, ...]],
     ) -> dict[str, Shaped[Array, ...]]:
-        """Contrast site by site."""
-        formula = _FORMULAS.get(self.contrast, self.contrast)
-        return {name: formula(_signed(before[name]), _signed(after[name])) for name in after}
+        """Contrast site by site.
+
+        Raises:
+            ArgumentError: If a function fails, or returns another shape.
+        """
+        pairs = {name: (_signed(before[name]), _signed(after[name])) for name in after}
+        if isinstance(self.contrast, str):
+            return {name: _FORMULAS[self.contrast](*pair) for name, pair in pairs.items()}
+        called = f"contrast={name_of(self.contrast)}"
+        return {name: traced(called, self.contrast, *pair) for name, pair in pairs.items()}
+
+
+def traced(called: str, function: Callable, *values: jax.Array) -> jax.Array:
+    """Return what a function of the user makes of values, within a compiled pass.
+
+    Args:
+        called: The argument that it was given by, for messages.
+        function: The function.
+        *values: Arrays of one shape.
+
+    Raises:
+        ArgumentError: If it fails, or returns another shape.
+    """
+    try:
+        found = jnp.asarray(function(*values))
+    except Exception as error:
+        said = str(error).split("\n", 1)[0]
+        msg = (
+            f"{called} failed ({type(error).__name__}: {said}); row by row it has to be a function "
+            "of arrays of JAX, such as one of jax.numpy."
+        )
+        raise ArgumentError(msg) from error
+    if found.shape != values[0].shape:
+        msg = (
+            f"{called} returned shape {found.shape} for values of shape {values[0].shape}; return "
+            "one number for each of them."
+        )
+        raise ArgumentError(msg)
+    return found
 
 
 def _signed(values: jax.Array) -> jax.Array:

@@ -3,105 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
 
-from aimz_lab.data.html import html_report
 from aimz_lab.data.options import real_number
 from aimz_lab.data.tables import is_a, is_table
+from aimz_lab.effects.overlap_report import Overlap, Propensities
 from aimz_lab.effects.propensity import area_under_curve, propensities, standardised
 from aimz_lab.errors import ArgumentError, DataError
 from aimz_lab.progress import number
 from aimz_lab.system.imports import late_import
 from aimz_lab.types import shown
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 MOST_ROWS = 50_000
 """Most rows of a propensity regression; of more, that many at equal distances."""
 
-FEW_OUTSIDE, FEW_EXTREME = 0.02, 0.1
-"""Shares above which the overlap is bad: rows outside the trained ones, extreme propensities."""
-
-
-@dataclass(frozen=True)
-class Overlap:
-    """How far a scenario goes beyond the trained rows, and treatment beyond chance.
-
-    Attributes:
-        columns: For each column the trained range, the share of the scenario's rows outside of it
-            (of a category: with a level that was not trained on), and the difference of means in
-            trained standard deviations.
-        outside: For each row of the scenario, whether one column is outside of its range, or all
-            together are farther from the trained mean than any trained row (Mahalanobis).
-        propensity: Of each trained row (or of 50,000), the probability of the treatment given its
-            other columns; ``None`` without a treatment.
-        extreme: Share of these outside of the limits; Crump et al. (2009).
-        auc: How well the other columns tell treated from untreated rows: 0.5 not at all, 1 fully.
-        effective: Effective number of treated and of untreated rows, weighted by the inverse
-            propensity, over their number.
-        changed: The columns in which the scenario differs from the trained rows.
-    """
-
-    columns: pd.DataFrame
-    outside: Bool[np.ndarray, " row"]
-    propensity: Float[np.ndarray, " row"] | None
-    extreme: float | None
-    auc: float | None
-    effective: tuple[float, float] | None
-    changed: tuple[str, ...]
-
-    @property
-    def ok(self) -> bool:
-        """Whether few rows are outside, and few propensities extreme."""
-        few_outside = self.outside.mean() <= FEW_OUTSIDE
-        return bool(few_outside and (self.extreme or 0.0) <= FEW_EXTREME)
-
-    @property
-    def text(self) -> str:
-        """What was found, in a paragraph."""
-        share = self.outside.mean()
-        said = [f"{share:.1%} of the scenario's rows lie outside of the trained ones"]
-        worst = self.columns["outside"].idxmax()
-        if self.columns.loc[worst, "outside"] > 0:
-            said[0] += f", most for {worst!r} ({self.columns.loc[worst, 'outside']:.1%})"
-        elif share:
-            said[0] += ", though in no single column: their combination is what was not trained on"
-        said[0] += "."
-        if share > FEW_OUTSIDE:
-            said.append("Their effects are extrapolated: the kernel's form decides, not the data.")
-        if self.propensity is not None:
-            treated, untreated = self.effective
-            said.append(
-                f"The other columns tell treated from untreated rows with an AUC of {self.auc:.2f};"
-                f" {self.extreme:.1%} of the propensities are extreme. Weighted to be alike, the "
-                f"treated rows count as {treated:.0%} of their number, the untreated as "
-                f"{untreated:.0%}."
-            )
-            if self.extreme > FEW_EXTREME:
-                said.append(
-                    "For such rows the data has hardly a counterpart: restrict the effect to the "
-                    "others (subset=), or read it as extrapolated."
-                )
-        return " ".join(said)
-
-    def __repr__(self) -> str:
-        return f"{self.text}\n{self.columns.to_string(float_format=_short)}"
-
-    def _repr_html_(self) -> str:
-        rows = [
-            [str(name), *(v if isinstance(v, str) else _short(v) for v in row)]
-            for name, *row in self.columns.itertuples()
-        ]
-        return html_report(self.text, ["", *self.columns.columns], rows)
-
-
-def _short(value: float) -> str:
-    return number(value, 3)
+_KINDS = {"f": "numbers", "U": "texts", "M": "times", "m": "durations"}
+_FILL = "Fill missing values, or leave such rows out: df.dropna()."
 
 
 def overlap(
@@ -123,15 +42,19 @@ def overlap(
         DataError: If columns are missing, or values are not finite.
     """
     missing = [name for name in trained if name not in scenario]
-    if missing or not trained:
+    if not trained:
+        msg = "There are no columns to compare: each argument of the trained rows is one number."
+        raise DataError(msg)
+    if missing:
         msg = f"The scenario lacks the columns {', '.join(map(repr, missing))} of the trained rows."
         raise DataError(msg)
     for what, rows in (("trained rows", trained), ("scenario", scenario)):
         counts = {len(values) for values in rows.values()}
-        if len(counts) != 1 or 0 in counts:
-            raise DataError(
-                f"The columns of the {what} have {sorted(counts)} rows; they need some."
-            )
+        if 0 in counts:
+            raise DataError(f"The {what} are empty: there is nothing to compare.")
+        if len(counts) != 1:
+            listed = ", ".join(f"{name} {len(values):,}" for name, values in rows.items())
+            raise DataError(f"The columns of the {what} have different numbers of rows: {listed}.")
     low, high = _limits(limits)
     table, outside, designs = {}, [], []
     for name, values in trained.items():
@@ -144,7 +67,7 @@ def overlap(
     changed = tuple(name for name in trained if not _same(trained[name], scenario[name]))
     scores = _scores(trained, designs, treatment, low, high)
     frame = late_import("pandas").DataFrame.from_dict(table, orient="index")
-    return Overlap(frame, np.any(outside, axis=0), *scores, changed)
+    return Overlap(frame, np.any(outside, axis=0), scores, changed)
 
 
 def columns_of(given: Any, input_name: str, used: Set[str] | None = None) -> dict[str, np.ndarray]:
@@ -160,8 +83,9 @@ def columns_of(given: Any, input_name: str, used: Set[str] | None = None) -> dic
         DataError: If an argument has more than two axes.
     """
     if isinstance(given, Mapping) and not is_a(given, "xarray", "DataTree", "Dataset"):
-        found = {}
-        for name, value in given.items():
+        found, own = {}, given.get("kernel_kwargs")
+        named = {**given, **(own if isinstance(own, Mapping) else {})}
+        for name, value in named.items():
             if is_table(value) or np.ndim(value) > 0:
                 found |= columns_of(value, input_name if name == "X" else name, used)
         return found
@@ -184,20 +108,40 @@ def columns_of(given: Any, input_name: str, used: Set[str] | None = None) -> dic
 
 
 def _values(column: Any) -> np.ndarray:
-    """Return numbers as floats, and all else as texts."""
+    """Return numbers as floats, times as they are, and all else as texts.
+
+    Raises:
+        DataError: If a text is missing.
+    """
+    import pandas as pd
+
     if is_a(column, "polars", "Series"):
         column = column.to_numpy()
+    if getattr(column, "dtype", None) is not None and pd.api.types.is_numeric_dtype(column.dtype):
+        return np.asarray(column, np.float64)  # nullable numbers too
+    if getattr(getattr(column, "dtype", None), "tz", None) is not None:
+        column = column.dt.tz_localize(None)
     values = np.asarray(column)
-    return values.astype(np.float64) if values.dtype.kind in "biuf" else values.astype(str)
+    if values.dtype.kind in "biuf":
+        return values.astype(np.float64)
+    if values.dtype.kind in "mM":
+        return values
+    missing = np.flatnonzero(pd.isna(values))
+    if len(missing):
+        name = getattr(column, "name", None)
+        raise DataError(f"The column {name!r} has no value in row {missing[0]}. {_FILL}")
+    return values.astype(str)
 
 
 def _column(
     name: str, trained: np.ndarray, scenario: np.ndarray
 ) -> tuple[dict[str, Any], np.ndarray, tuple[np.ndarray, np.ndarray]]:
     """Compare one column: its row in the table, which rows are outside, and its design."""
-    if trained.dtype.kind != scenario.dtype.kind:
+    kinds = [_KINDS[each.dtype.kind] for each in (trained, scenario)]
+    if kinds[0] != kinds[1]:
         raise DataError(
-            f"The column {name!r} holds numbers in one of the tables, and texts in the other."
+            f"The column {name!r} holds {kinds[0]} in the trained rows, and {kinds[1]} in the "
+            "scenario."
         )
     if trained.dtype.kind == "U":
         levels, counts = np.unique(trained, return_counts=True)
@@ -212,11 +156,16 @@ def _column(
     for values in (trained, scenario):
         bad = np.flatnonzero(~np.isfinite(values))
         if len(bad):
-            raise DataError(f"The column {name!r} is not finite in row {bad[0]}.")
+            raise DataError(f"The column {name!r} is not finite in row {bad[0]}. {_FILL}")
+    ends = trained.min(), trained.max()
+    if trained.dtype.kind in "mM":
+        first = trained.min()
+        trained, scenario = ((v - first) / np.timedelta64(1, "D") for v in (trained, scenario))
+        ends = tuple(str(end.astype("M8[s]" if kinds[0] == "times" else "m8[s]")) for end in ends)
     low, high, sd = trained.min(), trained.max(), trained.std()
     far = (scenario < low) | (scenario > high)
     shift = (scenario.mean() - trained.mean()) / sd if sd > 0 else np.nan
-    row = {"from": low, "to": high, "outside": far.mean(), "shift": shift}
+    row = {"from": ends[0], "to": ends[1], "outside": far.mean(), "shift": shift}
     return row, far, (trained[:, None], scenario[:, None])
 
 
@@ -231,9 +180,9 @@ def _far(trained: np.ndarray, scenario: np.ndarray) -> np.ndarray:
 
 def _scores(
     trained: Mapping[str, np.ndarray], designs: list, treatment: str | None, low: float, high: float
-) -> tuple[Any, Any, Any, Any]:
+) -> Propensities | None:
     if treatment is None:
-        return None, None, None, None
+        return None
     if not isinstance(treatment, str) or treatment not in trained:
         msg = f"treatment={shown(treatment)} is no column; they are {', '.join(trained)}."
         raise ArgumentError(msg)
@@ -251,7 +200,7 @@ def _scores(
         float(weights.sum() ** 2 / (weights**2).sum() / len(weights))
         for weights in (1 / score[flags], 1 / (1 - score[~flags]))
     )
-    return score, extreme, area_under_curve(score, flags), effective
+    return Propensities(score, extreme, area_under_curve(score, flags), effective)
 
 
 def _same(one: np.ndarray, other: np.ndarray) -> bool:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import numpy as np
@@ -12,64 +11,18 @@ from jax.typing import ArrayLike
 
 from aimz_lab.data import key_data, row_labels
 from aimz_lab.data.checks import check_int_from
-from aimz_lab.data.html import html_report
 from aimz_lab.data.tables import is_a, is_table
+from aimz_lab.effects.placebo_report import Placebo, chance_of
 from aimz_lab.effects.row_groups import agreeing_labels
-from aimz_lab.effects.summaries import hdi
+from aimz_lab.effects.summaries import checked_prob, hdi
+from aimz_lab.effects.swept_values import filled, with_column
 from aimz_lab.errors import ArgumentError, CallError, DataError
 from aimz_lab.progress import number
 from aimz_lab.system.imports import late_import
 from aimz_lab.types import shown
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 EffectOf = Callable[[Mapping[str, Any], jax.Array], np.ndarray]
 """Trains a model on arguments and returns the draws of its average effect."""
-
-
-@dataclass(frozen=True)
-class Placebo:
-    """Effects where there can be none, beside the real one.
-
-    Attributes:
-        table: The mean and the interval of the real effect and of each placebo.
-        kind: ``"treatment"`` or ``"outcome"``.
-        p: Share of all, the real one among them, whose mean is as far from 0 as the real one's; of
-            placebo treatments, as a permutation test (Fisher, 1935). ``None`` for outcomes.
-        covered: Share of the placebos whose interval holds 0.
-        prob: Share of the draws in the intervals.
-    """
-
-    table: pd.DataFrame
-    kind: str
-    p: float | None
-    covered: float
-    prob: float
-
-    @property
-    def text(self) -> str:
-        """What was found, in a paragraph."""
-        n = len(self.table) - 1
-        said = (
-            f"{self.covered:.0%} of the {n} placebo {self.kind}{'s' if n > 1 else ''} have 0 in their {self.prob:.0%} "
-            f"interval, and {self.prob:.0%} would be right."
-        )
-        if self.p is None:
-            if self.covered == 1:
-                return f"{said} The model finds no effect where there can be none."
-            return f"{said} It finds effects where there can be none: a confounder is likely."
-        return (
-            f"{said} {self.p:.0%} of all, the real one included, are as far from 0 as the real "
-            f"effect of {number(self.table.loc['real', 'mean'], 3)}."
-        )
-
-    def __repr__(self) -> str:
-        return f"{self.text}\n{self.table.to_string(float_format=number)}"
-
-    def _repr_html_(self) -> str:
-        cells = [[str(n), *(number(v) for v in row)] for n, *row in self.table.itertuples()]
-        return html_report(self.text, ["", *self.table.columns], cells)
 
 
 def placebo(
@@ -99,7 +52,12 @@ def placebo(
         ArgumentError: If the treatment is not known.
         DataError: If an outcome has other rows.
     """
-    n = check_int_from(1, "n", n)
+    n, prob = check_int_from(1, "n", n), checked_prob(prob)
+    if treatment == output:
+        msg = (
+            f"treatment={treatment!r} is the outcome; name the column or argument that acts on it."
+        )
+        raise ArgumentError(msg)
     names = {"real": dict(given)}
     if outcomes is None:
         seed = np.asarray(key_data(fold_in_key(key))).ravel().tolist()
@@ -108,17 +66,15 @@ def placebo(
     else:
         _value_of(given, treatment)
         names |= {name: _replaced(given, output, name, values) for name, values in outcomes.items()}
-    rows = {}
+    rows, chances = {}, {}
     for name, arguments in names.items():
         draws = effect_of(arguments, key)
         rows[name] = [draws.mean(), *hdi(draws, prob)]
+        chances[name] = chance_of(draws)
     pd = late_import("pandas")
     table = pd.DataFrame.from_dict(rows, orient="index", columns=["mean", "hdi_low", "hdi_high"])
-    sham = table.iloc[1:]
-    covered = float(((sham["hdi_low"] <= 0) & (sham["hdi_high"] >= 0)).mean())
-    far = (table["mean"].abs() >= abs(table["mean"].iloc[0])).mean()
     kind = "treatment" if outcomes is None else "outcome"
-    return Placebo(table, kind, float(far) if outcomes is None else None, covered, prob)
+    return Placebo(table, kind, chances, prob)
 
 
 def check_outcomes(outcomes: object) -> Mapping[str, ArrayLike] | None:
@@ -145,9 +101,26 @@ def with_treatment(given: Mapping[str, Any], treatment: str, value: float) -> di
         given: The arguments.
         treatment: The column or argument.
         value: Its value.
+
+    Raises:
+        ArgumentError: If the treatment cannot have it.
     """
-    old = _value_of(given, treatment)
-    return _with(given, treatment, np.full(len(old), value, dtype=np.asarray(old).dtype))
+    if _is_column(given, treatment):
+        return {**given, "X": with_column(given["X"], treatment, value)}
+    return {**given, treatment: filled(treatment, _value_of(given, treatment), value)}
+
+
+def check_levels(levels: object) -> tuple[object, object]:
+    """Return the treatment's values in the baseline and in the intervention.
+
+    Raises:
+        ArgumentError: If these are not two different values.
+    """
+    found = () if isinstance(levels, str) or not np.iterable(levels) else tuple(levels)
+    if len(found) != 2 or found[0] == found[1]:
+        msg = f"levels={shown(levels)} is not allowed; use two different values, such as (0, 1)."
+        raise ArgumentError(msg)
+    return found
 
 
 def fold_in_key(key: jax.Array) -> jax.Array:
@@ -170,13 +143,38 @@ def _replaced(
         raise DataError(
             f"The outcome {name!r} has shape {new.shape}; the real one {np.shape(old)}."
         )
-    return _with(given, output, new.astype(np.asarray(old).dtype))
+    return _with(given, output, _of_kind(name, new, np.asarray(old).dtype))
+
+
+def _of_kind(name: str, values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Return an outcome in the type of the real one.
+
+    Raises:
+        DataError: If it loses something by that.
+    """
+    kinds = "biuf"
+    if values.dtype.kind not in kinds or dtype.kind not in kinds:
+        return values
+    with np.errstate(invalid="ignore"):
+        cast = values.astype(dtype)
+    if dtype.kind != "f" and not np.array_equal(cast, values):
+        what = "flags" if dtype.kind == "b" else "whole numbers"
+        value = values[cast != values].flat[0]
+        msg = (
+            f"The outcome {name!r} has the value {value}, and the real one holds {what} ({dtype})."
+        )
+        raise DataError(msg)
+    return cast
+
+
+def _is_column(given: Mapping[str, Any], name: str) -> bool:
+    return is_table(given["X"]) and name in map(str, given["X"].columns)
 
 
 def _value_of(given: Mapping[str, Any], name: str) -> Any:
-    if is_table(given["X"]) and name in map(str, given["X"].columns):
+    if _is_column(given, name):
         return given["X"][name]
-    if name in given and name != "X":
+    if name in given and (name != "X" or not is_table(given["X"])):
         return given[name]
     known = [*(map(str, given["X"].columns) if is_table(given["X"]) else ()), *given]
     msg = f"{name!r} is no column and no argument; there are {', '.join(known)}."
@@ -185,7 +183,7 @@ def _value_of(given: Mapping[str, Any], name: str) -> Any:
 
 def _with(given: Mapping[str, Any], name: str, values: np.ndarray) -> dict[str, Any]:
     table = given["X"]
-    if is_table(table) and name in map(str, table.columns):
+    if _is_column(given, name):
         if is_a(table, "polars", "DataFrame"):
             import polars as pl
 

@@ -14,6 +14,7 @@ from aimz_lab.data import AxisLabels, row_labels
 from aimz_lab.data.groups import GroupBy, GroupLabels, check_crossed, group_labels
 from aimz_lab.data.tables import is_table
 from aimz_lab.errors import ArgumentError, DataError
+from aimz_lab.system.imports import late_import
 from aimz_lab.types import shown
 
 Inputs = Sequence[Mapping[str, Any]]
@@ -116,9 +117,21 @@ def row_groups(
     codes = _codes(groups)
     values = {"by": [one.rows for one in groups], "weights": [weights], "subset": [subset]}
     found = RowGroups(codes, weight, coords, agreeing_labels(values), _told(weights, subset))
-    if found.weights is not None:
-        _check_weighed(found, len(found.weights), "subset= or weights=")
-    return found
+    if weight is None:
+        return found
+    _check_weighed(found, len(weight), "subset= or weights=")
+    return replace(found, weights=_in_units_of_groups(found))
+
+
+def _in_units_of_groups(groups: RowGroups) -> np.ndarray:
+    """Return weights whose largest is 1 in each group: a mean is that of any unit.
+
+    Single precision has its own range, and a sum of the largest numbers none.
+    """
+    codes = np.zeros(len(groups.weights), int) if groups.codes is None else groups.codes
+    largest = np.zeros(groups.n_groups)
+    np.maximum.at(largest, codes, groups.weights)
+    return groups.weights / largest[codes]
 
 
 def _codes(groups: Sequence[GroupLabels]) -> np.ndarray | None:
@@ -175,9 +188,10 @@ def _check_weighed(found: RowGroups, n_rows: int, why: str) -> None:
     at = np.unravel_index(empty[0], found.shape)
     labels = zip(found.coords.items(), at, strict=True)
     first = ", ".join(f"{name} {values[i]}" for (name, values), i in labels)
+    more = f", and of {len(empty) - 1} more groups" if len(empty) > 1 else ""
     msg = (
-        f"{why} leave no row of {first}, and of {len(empty)} groups in all; leave these out of "
-        "by=, or choose other rows."
+        f"{why} leave no row of {first}{more}; give such rows the label of another group in by=, "
+        "or choose other rows."
     )
     raise DataError(msg)
 
@@ -247,7 +261,15 @@ def _named(by: GroupBy, inputs: Inputs) -> GroupBy:
         if not have & set(by) and len(by) > len(have):
             return np.asarray(by)  # labels of rows, written out
         return {one: _value("by", one, inputs) for one in by}
+    if isinstance(by, list | tuple) and all(isinstance(one, str) or np.ndim(one) for one in by):
+        return [_column(one, inputs) if isinstance(one, str) else one for one in by]
     return by
+
+
+def _column(name: str, inputs: Inputs) -> Any:
+    """Return the values of a column or an argument, with its name."""
+    value = _value("by", name, inputs)
+    return value if hasattr(value, "name") else late_import("pandas").Series(value, name=name)
 
 
 def _names(inputs: Inputs) -> list[str]:

@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 
 from aimz_lab.calls import public
-from aimz_lab.data.options import check_flag, real_number
-from aimz_lab.effects.measures import NO_EFFECT
-from aimz_lab.effects.summaries import draws_of, hdi, site_of
+from aimz_lab.data.options import real_number
+from aimz_lab.effects.risk_ratios import (
+    NONE,
+    Measured,
+    Tabulated,
+    average_draws,
+    check_draws,
+    check_unused,
+    checked_number,
+    conversion,
+    measure_of,
+)
+from aimz_lab.effects.summaries import hdi
 from aimz_lab.errors import ArgumentError
 from aimz_lab.system.imports import late_import
-from aimz_lab.types import SAMPLE_DIMS, check_choice, shown
+from aimz_lab.types import check_choice, shown
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Measured = Literal["risk_ratio", "odds_ratio", "hazard_ratio", "difference"]
 
 _OF_CONTRAST = {"ratio": "risk_ratio", "odds_ratio": "odds_ratio", "difference": "difference"}
 _OF_TABLE = {"ratio": "risk_ratio", "difference": "difference"}
@@ -39,24 +48,30 @@ class EValue:
             effect within; ``None`` without an interval.
         risk_ratio: The effect as a risk ratio, converted if it was another measure.
         limits: The ends of the interval as risk ratios, or ``None``.
+        true: The risk ratio that it is explained to; 1 for none.
     """
 
     estimate: float
     limit: float | None
     risk_ratio: float
     limits: tuple[float, float] | None
+    true: float = 1.0
 
     @property
     def text(self) -> str:
         """The value in a sentence."""
+        aim = "no effect" if self.true == 1 else f"a risk ratio of {self.true:.2f}"
         said = (
             f"A confounder left out would have to be related to both treatment and outcome by risk "
             f"ratios of {self.estimate:.2f} each, beyond what is in the model, to explain the "
-            f"effect (a risk ratio of {self.risk_ratio:.2f}) away"
+            f"effect (a risk ratio of {self.risk_ratio:.2f}) "
+            f"{'away' if self.true == 1 else f'as {aim}'}"
         )
         if self.limit is None:
             return f"{said}."
-        return f"{said}, and by {self.limit:.2f} to move the interval to no effect."
+        if self.limit == 1:
+            return f"{said}; the interval holds {aim} as it is."
+        return f"{said}, and by {self.limit:.2f} to move the interval to {aim}."
 
     def __str__(self) -> str:
         return self.text
@@ -86,7 +101,7 @@ def e_value(
     Args:
         effect: A number; or an average effect of :meth:`~aimz_lab.ImpactModel.estimate_effect`,
             whose interval is that of its draws.
-        low: Lower end of the interval of a number.
+        low: Lower end of the interval of a number; the end nearest to no effect is needed.
         high: Upper end.
         measure: What the number is, ``"risk_ratio"`` by default; an effect knows it.
         rare: Of an odds or hazard ratio: whether the outcome is rare, below 15%.
@@ -97,7 +112,9 @@ def e_value(
         prob: Share of the draws in the interval of an effect.
 
     Raises:
-        ArgumentError: If a number is not possible, or something that the measure needs is missing.
+        ArgumentError: If a number is not possible, or something that the measure needs is missing,
+            or something is given that it has no use for.
+        DataError: If a draw is no such ratio, or not finite.
 
     Example:
         >>> found = e_value(3.9, 1.8, 8.7)
@@ -105,24 +122,28 @@ def e_value(
         (7.26, 3.0)
     """
     if isinstance(effect, xr.DataTree | xr.Dataset):
+        check_unused("the interval of draws is theirs", low=low, high=high, se=se)
         kind, draws = average_draws(effect, site)
-        measure = measure or _OF_CONTRAST.get(kind)
-        if measure is None:
-            msg = (
-                f"An E-value needs a ratio, an odds ratio or a difference; the effect is {kind!r}."
-            )
-            raise ArgumentError(msg)
-        convert = _conversion(check_choice("measure", measure, Measured), rare, sd)
-        values = np.sort(convert(draws))
-        estimate = float(convert(draws.mean()))
-        limits = tuple(map(float, hdi(values, prob)))
+        measure = measure_of(kind, measure, _OF_CONTRAST, "An E-value", Measured)
+        check_draws(draws, measure)
+        convert = conversion(measure, rare, sd)
+        with np.errstate(over="ignore"):
+            limits = tuple(map(float, hdi(convert(draws), prob)))
+            estimate = float(convert(draws.mean()))
     else:
-        measure = _measure(measure, Measured)
-        convert = _conversion(measure, rare, sd)
-        estimate, limits = _of_numbers(effect, low, high, se, sd, measure, convert)
-    aim = 1.0 if true is None else float(convert(_number("true", true, measure)))
+        measure = check_choice("measure", "risk_ratio" if measure is None else measure, Measured)
+        convert = conversion(measure, rare, sd)
+        if measure != "difference":
+            check_unused(f"a {measure} has low= and high= for its interval", se=se)
+        end = NONE[measure] if true is None else checked_number("true", true, measure)
+        with np.errstate(over="ignore"):
+            estimate, limits = _of_numbers(effect, low, high, se, sd, measure, convert, end)
+    aim = 1.0 if true is None else float(convert(checked_number("true", true, measure)))
+    if not 0 < estimate < math.inf:
+        msg = f"The effect is no finite risk ratio in units of sd={shown(sd)}; mend effect= or sd=."
+        raise ArgumentError(msg)
     point = _needed(estimate, aim)
-    return EValue(point, _needed_by_limit(estimate, limits, aim), estimate, limits)
+    return EValue(point, _needed_by_limit(estimate, limits, aim), estimate, limits, aim)
 
 
 @public
@@ -130,7 +151,7 @@ def tipping_points(
     effect: float | xr.DataTree | xr.Dataset,
     limit: float | None = None,
     *,
-    measure: Literal["risk_ratio", "difference"] | None = None,
+    measure: Tabulated | None = None,
     strengths: Sequence[float] | None = None,
     site: str | None = None,
     prob: float = 0.94,
@@ -144,7 +165,8 @@ def tipping_points(
 
     Args:
         effect: A number, or an average effect as of :func:`e_value`.
-        limit: The end of the interval nearest to no effect, of a number.
+        limit: The end of the interval nearest to no effect, of a number; beyond no effect, the
+            interval holds it as it is, and nothing is needed.
         measure: ``"risk_ratio"`` or ``"difference"``; an effect knows it.
         strengths: The strengths to tabulate.
         site: Of an effect with several sites, which.
@@ -155,22 +177,22 @@ def tipping_points(
         one; infinite where no confounder of that strength can.
 
     Raises:
-        ArgumentError: If a value is not possible for the measure.
+        ArgumentError: If a value is not possible for the measure, or not needed.
+        DataError: If a draw is no such ratio, or not finite.
 
     Example:
         >>> tipping_points(3.9, 1.8, strengths=[4.0, 8.0]).round(2).to_numpy().tolist()
         [[117.0, 2.45], [6.66, 2.03]]
     """
     if isinstance(effect, xr.DataTree | xr.Dataset):
+        check_unused("the interval of draws is theirs", limit=limit)
         kind, draws = average_draws(effect, site)
-        measure = _OF_TABLE.get(kind) if measure is None else measure
-        if measure is None:
-            msg = f"A tipping point is of a ratio or a difference; the effect is {kind!r}."
-            raise ArgumentError(msg)
+        measure = measure_of(kind, measure, _OF_TABLE, "A tipping point", Tabulated)
+        check_draws(draws, measure)
         effect, (low, high) = float(draws.mean()), map(float, hdi(draws, prob))
-        none = NO_EFFECT.get(kind, 0.0)
-        limit = none if low <= none <= high else (low if effect > none else high)
-    measure = _measure(measure, Literal["risk_ratio", "difference"])
+        # The mean of skewed draws may lie outside of their interval.
+        limit = min(low, effect) if effect > NONE[measure] else max(high, effect)
+    measure = check_choice("measure", "risk_ratio" if measure is None else measure, Tabulated)
     is_ratio = measure == "risk_ratio"
     try:
         listed = (_STRENGTHS if is_ratio else _SHARES) if strengths is None else list(strengths)
@@ -183,16 +205,25 @@ def tipping_points(
         msg = f"strengths={shown(strengths)} is not allowed; those of a {measure} are {what}."
         raise ArgumentError(msg)
     needed = _ratio_needed if is_ratio else _effect_needed
-    table = {"estimate": needed(_number("effect", effect, measure), values)}
+    effect = checked_number("effect", effect, measure)
+    table = {"estimate": needed(effect, values)}
     if limit is not None:
-        table["limit"] = needed(_number("limit", limit, measure), values)
+        limit = _nearest(checked_number("limit", limit, measure), effect, NONE[measure])
+        table["limit"] = needed(limit, values)
     pd = late_import("pandas")
     name = "confounder and treatment" if is_ratio else "difference in shares"
     return pd.DataFrame(table, index=pd.Index(values, name=name))
 
 
-def _measure(measure: object, allowed: object) -> Any:
-    return check_choice("measure", "risk_ratio" if measure is None else measure, allowed)
+def _nearest(limit: float, effect: float, none: float) -> float:
+    """Return the end of an interval nearest to no effect, or no effect if that lies within."""
+    if abs(limit - none) > abs(effect - none) and (limit > none) == (effect > none):
+        msg = (
+            f"limit={limit:g} is farther from no effect ({none:g}) than the estimate {effect:g}; "
+            "use the end of the interval that is nearest to no effect."
+        )
+        raise ArgumentError(msg)
+    return limit if (limit > none) == (effect > none) else none
 
 
 def _ratio_needed(ratio: float, strengths: np.ndarray) -> np.ndarray:
@@ -206,87 +237,40 @@ def _effect_needed(difference: float, strengths: np.ndarray) -> np.ndarray:
     return difference / strengths
 
 
-def average_draws(effect: xr.DataTree | xr.Dataset, site: str | None) -> tuple[str, np.ndarray]:
-    """Return the contrast and the draws of one average effect.
-
-    Args:
-        effect: The effect.
-        site: Its site; ``None`` for the only one.
-
-    Raises:
-        ArgumentError: If there are several sites or entries, or no draws.
-    """
-    found = draws_of(effect)
-    draws = site_of(found, site)
-    if set(draws.dims) != set(SAMPLE_DIMS):
-        dims = ", ".join(map(str, draws.dims))
-        msg = (
-            f"{draws.name!r} has the dimensions {dims}; choose one entry, or average: "
-            "im.estimate_effect(..., average=True)."
-        )
-        raise ArgumentError(msg)
-    values = np.asarray(draws.values, dtype=np.float64).ravel()
-    return str(found.attrs.get("contrast", "difference")), values
-
-
-def _conversion(measure: Measured, rare: bool | None, sd: float | None) -> Any:
-    """Return what makes risk ratios of values of the measure."""
-    if measure in ("odds_ratio", "hazard_ratio"):
-        if rare is None:
-            msg = (
-                f"An E-value of a {measure.replace('_', ' ')} depends on whether the outcome is "
-                "rare (below 15%): pass rare=True or rare=False."
-            )
-            raise ArgumentError(msg)
-        if check_flag("rare", rare):
-            return lambda value: value
-        return np.sqrt if measure == "odds_ratio" else _of_common_hazard
-    if measure == "difference":
-        if sd is None or not 0 < real_number(sd) < math.inf:
-            msg = (
-                f"sd={shown(sd)}: an E-value of a difference needs the standard deviation of the "
-                "outcome, in its units; 1 if the difference is standardised."
-            )
-            raise ArgumentError(msg)
-        return lambda value: np.exp(0.91 * value / real_number(sd))
-    return lambda value: value
-
-
-def _of_common_hazard(ratio: Any) -> Any:
-    return (1 - 0.5 ** np.sqrt(ratio)) / (1 - 0.5 ** np.sqrt(1 / ratio))
-
-
 def _of_numbers(
-    effect: Any, low: Any, high: Any, se: Any, sd: Any, measure: Measured, convert: Any
+    effect: Any,
+    low: Any,
+    high: Any,
+    se: Any,
+    sd: Any,
+    measure: Measured,
+    convert: Callable[[Any], Any],
+    aim: float,
 ) -> tuple[float, tuple[float, float] | None]:
     """Return the estimate and the ends of the interval as risk ratios."""
-    point = _number("effect", effect, measure)
+    point = checked_number("effect", effect, measure)
     estimate = float(convert(point))
     if measure == "difference" and se is not None:
         if not 0 <= real_number(se) < math.inf:
             msg = f"se={shown(se)} is not allowed; use a standard error of at least 0."
             raise ArgumentError(msg)
-        half = 1.78 * real_number(se) / real_number(sd)
-        return estimate, (estimate * math.exp(-half), estimate * math.exp(half))
+        check_unused("se= says what the interval is", low=low, high=high)
+        half = np.exp(1.78 * real_number(se) / real_number(sd))
+        return estimate, (float(estimate / half), float(estimate * half))
     given = {"low": low, "high": high}
-    ends = {n: _number(n, v, measure) for n, v in given.items() if v is not None}
+    ends = {n: checked_number(n, v, measure) for n, v in given.items() if v is not None}
     if not ends:
         return estimate, None
     if not ends.get("low", point) <= point <= ends.get("high", point):
         msg = f"The estimate {point} does not lie between low={low} and high={high}."
         raise ArgumentError(msg)
+    near = "low" if point > aim else "high"
+    if near not in ends and point != aim:
+        msg = f"{near}= is missing: the end of the interval nearest to {aim:g} is what counts."
+        raise ArgumentError(msg)
     far = {"low": 0.0, "high": math.inf}
     first, last = (float(convert(ends[n])) if n in ends else far[n] for n in far)
     return estimate, (first, last)
-
-
-def _number(name: str, value: Any, measure: str) -> float:
-    number = real_number(value)
-    if not math.isfinite(number) or (measure != "difference" and number <= 0):
-        what = "number" if measure == "difference" else "number above 0"
-        msg = f"{name}={shown(value)} is not allowed; use a {what}, as a {measure} is."
-        raise ArgumentError(msg)
-    return number
 
 
 def _needed(ratio: float, aim: float) -> float:

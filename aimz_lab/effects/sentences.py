@@ -34,6 +34,7 @@ def verdict_of(summary: xr.DataArray, asked: Asked) -> xr.DataArray:
     inside = (low >= asked.rope[0]) & (high <= asked.rope[1])
     outside = (high < asked.rope[0]) | (low > asked.rope[1])
     found = xr.where(outside, "relevant", xr.where(inside, "negligible", "undecided"))
+    found = xr.where(low.isnull() | high.isnull(), "unknown", found)
     return found.astype(str).drop_attrs()
 
 
@@ -117,6 +118,7 @@ def _chances(summary: xr.DataArray, asked: Asked) -> list[str]:
             "relevant": "the interval lies outside of what would be negligible",
             "negligible": "the interval lies inside of what would be negligible",
             "undecided": "the interval is partly inside and partly outside; more data would tell",
+            "unknown": "some draws are not finite",
         }[verdict]
         chance = _chance(_value(summary, "p_rope"))
         said.append(
@@ -128,9 +130,11 @@ def _chances(summary: xr.DataArray, asked: Asked) -> list[str]:
 
 def _caveats(summary: xr.DataArray, n_draws: int) -> list[str]:
     said = []
-    if np.isnan(summary.values).any():
+    if not np.isfinite(summary.values).all() and n_draws > 1:
         said.append("Some draws are not finite, so that some of these numbers are unknown.")
-    if n_draws < FEW_DRAWS:
+    if n_draws == 1:
+        said.append("There is only one draw, which says nothing of how sure this is.")
+    elif n_draws < FEW_DRAWS:
         said.append(f"There are only {n_draws} draws: read no more than one digit of the ends.")
     said.append(
         "It is an effect of the intervention if the model holds, and no cause of both treatment "
@@ -148,6 +152,8 @@ def _written(value: float, asked: Asked) -> str:
 
 
 def _chance(value: float) -> str:
+    if np.isnan(value):
+        return "unknown"
     if value > 0.999:
         return "above 99.9%" if value < 1 else "100% (every draw)"
     return "below 0.1%" if 0 < value < 0.001 else f"{value:.1%}"

@@ -46,7 +46,7 @@ def hdi(draws: ArrayLike, prob: float = 0.94, axis: int = 0) -> np.ndarray:
         >>> hdi(np.array([0.0, 1.0, 1.1, 1.2, 9.0]), prob=0.5)
         array([1. , 1.2])
     """
-    prob = _checked_prob(prob)
+    prob = checked_prob(prob)
     draws = to_host("draws", draws)
     if draws.dtype.kind == "c":
         msg = "draws= holds complex numbers, which have no order; take their real part first."
@@ -64,7 +64,12 @@ def hdi(draws: ArrayLike, prob: float = 0.94, axis: int = 0) -> np.ndarray:
     return np.moveaxis(narrowest_interval(ordered, prob), 0, -1)
 
 
-def _checked_prob(prob: float) -> float:
+def checked_prob(prob: float) -> float:
+    """Return the share of an interval.
+
+    Raises:
+        ArgumentError: If it is not in (0, 1).
+    """
     if not 0 < real_number(prob) < 1:
         msg = f"prob must lie in (0, 1), got prob={shown(prob)}."
         raise ArgumentError(msg)
@@ -95,7 +100,7 @@ def summarize_effect(
         rope: The region of practical equivalence (Kruschke, 2018): its ends, or the half of its
             width around no effect. It adds ``p_rope``, the share of draws within, and a coordinate
             ``{site}_verdict``: ``"relevant"`` if the interval lies outside, ``"negligible"`` if it
-            lies inside, else ``"undecided"``.
+            lies inside, else ``"undecided"``; ``"unknown"`` if a draw is NaN.
 
     Returns:
         For each site its ``mean``, ``sd`` and ends of the highest-density interval, and what was
@@ -104,7 +109,8 @@ def summarize_effect(
 
     Raises:
         ArgumentError: If this is no tree and no dataset, there is no predictive group, a site has
-            no draws, ``prob`` is not in (0, 1), or another value is not allowed.
+            no draws, or draws that are no real numbers, ``prob`` is not in (0, 1), or another value
+            is not allowed.
 
     Example:
         >>> effect = im.estimate_effect(args_baseline={"X": X}, args_intervention={"X": X + 1})
@@ -116,7 +122,7 @@ def summarize_effect(
     """
     effect = draws_of(effect)
     contrast = str(effect.attrs.get("contrast", "difference"))
-    asked = Asked.checked(_checked_prob(prob), contrast, direction, delta, rope)
+    asked = Asked.checked(checked_prob(prob), contrast, direction, delta, rope)
     found = {name: _summarize(site, asked) for name, site in effect.data_vars.items()}
     for name, site in found.items():
         column = column_of(effect, str(name))
@@ -162,6 +168,9 @@ def _summarize(site: xr.DataArray, asked: Asked) -> xr.DataArray:
             f"{' and '.join(SAMPLE_DIMS)}. Compute the effect without reduce=."
         )
         raise ArgumentError(msg)
+    if site.dtype.kind not in "biuf":
+        msg = f"{site.name!r} holds {site.dtype}, and a summary needs real numbers."
+        raise ArgumentError(msg)
     rest = [dim for dim in site.dims if dim not in SAMPLE_DIMS]
     parts = [_of_draws(values, asked) for values in _pieces(site, rest)]
     coords = {dim: site.coords[dim] for dim in rest if dim in site.coords}
@@ -186,7 +195,9 @@ def _pieces(site: xr.DataArray, rest: Sequence[Hashable]) -> Iterator[np.ndarray
 
 def _of_draws(values: np.ndarray, asked: Asked) -> np.ndarray:
     low, high = np.moveaxis(hdi(values, asked.prob), -1, 0)
-    parts = [values.mean(0), values.std(0, ddof=1), low, high]
+    with np.errstate(invalid="ignore"):  # infinite draws have no deviation
+        sd = values.std(0, ddof=1) if len(values) > 1 else np.full(values.shape[1:], np.nan)
+        parts = [values.mean(0), sd, low, high]
     unknown = np.isnan(values).any(0)
     if asked.direction is not None:
         side = values > asked.delta if asked.direction == "greater" else values < asked.delta

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
+from datetime import date
 from typing import Any, Literal
 
 import numpy as np
@@ -11,10 +12,11 @@ import xarray as xr
 from jax.typing import ArrayLike
 from jaxtyping import Int
 
-from aimz_lab.data.tables import is_a, is_table
+from aimz_lab.data.tables import is_table
 from aimz_lab.effects.contrasts import PREDICTIVE_GROUPS
 from aimz_lab.effects.measures import Contrast, Measure, check_contrast, name_of
 from aimz_lab.effects.row_groups import RowGroups
+from aimz_lab.effects.swept_values import filled, with_column
 from aimz_lab.errors import ArgumentError
 from aimz_lab.kernel.checks.names import check_name
 from aimz_lab.kernel.signature import KernelSignature
@@ -47,7 +49,8 @@ class Sweep:
 
     def values(self) -> list[Any]:
         """The values to compute: the grid, and the reference if it is not on it."""
-        return [*self.grid.tolist(), *([] if self._reference_at is not None else [self.reference])]
+        grid = list(self.grid) if self.grid.dtype.kind == "M" else self.grid.tolist()
+        return [*grid, *([] if self._reference_at is not None else [self.reference])]
 
     @property
     def _reference_at(self) -> int | None:
@@ -55,6 +58,22 @@ class Sweep:
             return 0
         at = np.flatnonzero(self.grid == self.reference)
         return int(at[0]) if len(at) else None
+
+    def check_groups(self, groups: RowGroups) -> None:
+        """Refuse groups that are called like what is swept: a result has one dimension of a name.
+
+        Args:
+            groups: The groups that the averages are taken in.
+
+        Raises:
+            ArgumentError: If they are.
+        """
+        if self.name in groups.coords:
+            msg = (
+                f"{self.name!r} is swept, and the groups of by= are called {self.name!r} too. Name "
+                f"them otherwise: by={{'{self.name}_observed': values}}."
+            )
+            raise ArgumentError(msg)
 
     def arguments(self, given: Mapping[str, Any], value: Any) -> dict[str, Any]:
         """Return the arguments of a call with one value for all rows.
@@ -69,9 +88,9 @@ class Sweep:
                 "intervention": {**(given.get("intervention") or {}), self.name: value},
             }
         if self.of == "column":
-            return {**given, "X": _with_column(given["X"], self.name, value)}
+            return {**given, "X": with_column(given["X"], self.name, value)}
         where = self.name if self.name in given else "X"
-        return {**given, where: _filled(self.name, given[where], value)}
+        return {**given, where: filled(self.name, given[where], value)}
 
     def tree(self, trees: Sequence[xr.DataTree]) -> xr.DataTree:
         """Return one result of the results for each of :meth:`values`."""
@@ -88,12 +107,12 @@ class Sweep:
         Args:
             parts: Averages for each of :meth:`values`.
         """
-        found = [_average_sites(part, self.name) for part in parts]
+        found = [average_sites(part, self.name) for part in parts]
         if self.reference is not None:
             at = self._reference_at
             base = found[len(self.grid) if at is None else at]
             measure = Measure(self.contrast)
-            found = [_contrast(base, each, measure) for each in found]
+            found = [contrast_averages(base, each, measure) for each in found]
         found = found[: len(self.grid)]
         grid = xr.DataArray(self.grid, dims=self.name, name=self.name)
         joined = xr.concat(found, dim=grid, coords="minimal", compat="override", join="override")
@@ -115,6 +134,7 @@ def check_sweep(
     reference: Any,
     contrast: Contrast,
     signature: KernelSignature,
+    used: Set[str] | None = None,
 ) -> Sweep:
     """Return what is swept.
 
@@ -127,9 +147,10 @@ def check_sweep(
         reference: The value to compare with, or ``None``.
         contrast: The measure of the comparison.
         signature: The kernel.
+        used: The columns that the model's table makes arguments of; ``None`` without one.
 
     Raises:
-        ArgumentError: If the name is not known or not clear, or the grid is none.
+        ArgumentError: If the name is not known, not clear or without use, or the grid is none.
     """
     if not isinstance(name, str):
         msg = f"name={shown(name)} is not allowed; sweep a column, argument or site by its name."
@@ -155,24 +176,43 @@ def check_sweep(
     if found == ["site"] and name == signature.output:
         msg = f"{name!r} is the outcome, which is averaged; sweep a site that it depends on."
         raise ArgumentError(msg)
+    if found == ["column"] and used is not None and name not in used:
+        msg = (
+            f"The column {name!r} is in no formula of the model's table, so that its values change "
+            f"nothing; sweep one of {', '.join(sorted(used))}."
+        )
+        raise ArgumentError(msg)
+    if "reduce" in given:
+        msg = "reduce= does not go with a sweep, which averages over the rows itself; leave it out."
+        raise ArgumentError(msg)
     check_name("the swept input", name, ArgumentError)
     values = _grid(name, grid)
+    if reference is None and check_contrast(contrast) != "difference":
+        msg = f"contrast={shown(contrast)} compares with a value; pass it as reference=."
+        raise ArgumentError(msg)
     if reference is not None:
         reference = _reference(name, reference, values)
     return Sweep(name, found[0], values, reference, check_contrast(contrast))
 
 
-def averages_over(groups: RowGroups) -> dict[str, RowMeans]:
-    """Return the reducer of the averages for each value."""
-    return {AVERAGE: RowMeans(groups)}
+def averages_over(groups: RowGroups, contrast: Contrast = "difference") -> dict[str, RowMeans]:
+    """Return the reducer of the averages of a scenario.
+
+    Args:
+        groups: Groups and weights of the rows.
+        contrast: What the averages will be contrasted by: odds need shares.
+    """
+    return {AVERAGE: RowMeans(groups, shares=contrast == "odds_ratio")}
 
 
 def among_kept(
     reduce: Mapping[str, Reducer], kept: Int[np.ndarray, " kept"] | None, table: Any
 ) -> dict[str, Reducer]:
-    """Return reducers of the rows of a table that were kept; ``None`` for all."""
-    return {
-        name: one.among(kept, len(table)) if kept is not None and isinstance(one, RowMeans) else one
+    """Return reducers whose means are over the rows of a table that were kept; ``None`` for all."""
+    if kept is None:
+        return dict(reduce)
+    return {  # totals are another kind
+        name: one.among(kept, len(table)) if type(one) is RowMeans else one
         for name, one in reduce.items()
     }
 
@@ -194,6 +234,8 @@ def _reference(name: str, reference: Any, grid: np.ndarray) -> Any:
 def _grid(name: str, grid: ArrayLike) -> np.ndarray:
     try:
         values = np.asarray(list(grid))
+        if values.dtype.kind == "O" and all(isinstance(one, date) for one in values.flat):
+            values = values.astype("M8[ns]")
     except (TypeError, ValueError):
         values = np.empty(0)
     is_number = values.dtype.kind in "iufb"
@@ -207,57 +249,34 @@ def _grid(name: str, grid: ArrayLike) -> np.ndarray:
     return values
 
 
-def _with_column(table: Any, name: str, value: Any) -> Any:
-    """Return a table whose column has one value; of a category, the level."""
-    if is_a(table, "polars", "DataFrame"):
-        import polars as pl
+def average_sites(part: xr.Dataset, *swept: str) -> xr.Dataset:
+    """Return the averages by the names of their sites, without those of the swept sites.
 
-        return table.with_columns(pl.lit(value).cast(table.schema[name], strict=False).alias(name))
-    import pandas as pd
-
-    dtype = table[name].dtype
-    if isinstance(dtype, pd.CategoricalDtype):
-        if value not in dtype.categories:
-            levels = ", ".join(map(str, dtype.categories))
-            msg = f"{value!r} is no level of {name!r}; it has {levels}."
-            raise ArgumentError(msg)
-        return table.assign(**{name: pd.Categorical([value] * len(table), dtype=dtype)})
-    made = pd.Series(value, index=table.index)
-    same = made.astype(dtype) if not (dtype.kind in "iu" and made.iloc[0] % 1) else made
-    return table.assign(**{name: same})
-
-
-def _filled(name: str, given: Any, value: Any) -> np.ndarray | float | int:
-    """Return an argument of the same shape with one value; whole numbers stay of their type."""
-    old = np.asarray(given)
-    if old.dtype.kind not in "biuf" or (old.ndim > 1 and old.shape[1] != 1):
-        msg = (
-            f"The argument {name!r} has shape {old.shape}; a sweep sets one number for each row. "
-            "Pass a data frame and sweep one of its columns."
-        )
-        raise ArgumentError(msg)
-    dtype = old.dtype if np.asarray(value, dtype=old.dtype) == value else np.float32
-    if old.ndim == 0:
-        return np.asarray(value, dtype=dtype).item()
-    return np.full(old.shape, value, dtype=dtype)
-
-
-def _average_sites(part: xr.Dataset, swept: str) -> xr.Dataset:
-    """Return the averages by the names of their sites, without that of the swept site.
+    Args:
+        part: Averages of a scenario, by :func:`averages_over`.
+        *swept: Names of what is swept.
 
     Raises:
         ArgumentError: If no site is left.
     """
     ending = f"_{AVERAGE}"
     names = {name: name.removesuffix(ending) for name in map(str, part) if name.endswith(ending)}
-    names = {name: site for name, site in names.items() if site != swept}
+    names = {name: site for name, site in names.items() if site not in swept}
     if not names:
-        msg = f"Nothing but {swept!r} itself is returned; name other sites by return_sites=."
+        of = " and ".join(map(repr, swept))
+        msg = f"Nothing but {of} itself is returned; name other sites by return_sites=."
         raise ArgumentError(msg)
     return part[list(names)].rename_vars(names).drop_attrs()
 
 
-def _contrast(before: xr.Dataset, after: xr.Dataset, measure: Measure) -> xr.Dataset:
+def contrast_averages(before: xr.Dataset, after: xr.Dataset, measure: Measure) -> xr.Dataset:
+    """Return the contrast of the averages of two scenarios, site by site.
+
+    Args:
+        before: Averages under the baseline, by site.
+        after: Averages under the intervention.
+        measure: Contrasts them.
+    """
     return xr.Dataset({name: _of_site(name, before[name], after[name], measure) for name in after})
 
 

@@ -58,14 +58,17 @@ class Uplift:
         low, high = hdi(self.qini_draws, self.prob)
         table = self.calibration
         off = (table["observed"] - table["predicted"]).abs() > 2 * table["observed_se"]
+        judged = int(table["observed_se"].notna().sum())
+        few = len(table) - judged
+        left = f" ({few} others have too few treated or untreated rows to tell)" if few else ""
         said = "better than chance" if self.qini > 0 else "no better than chance"
         return (
-            f"Rows ranked by their mean effect gain {number(self.qini, 3)} more per row than at "
-            f"random (the Qini area; {self.prob:.0%} of the draws' own rankings: "
-            f"{number(low, 3)} to {number(high, 3)}), which is {said}. In {int(off.sum())} of "
-            f"{len(table)} bins the observed effect is more than two standard errors from the "
-            "predicted one. Observed effects are differences "
-            "between treated and untreated rows: they mean something if the treatment "
+            f"Rows ranked by their mean effect gain {self.qini:.3g} more per row than at random "
+            f"(the Qini area; {self.prob:.0%} of the draws' own rankings: {low:.3g} to "
+            f"{high:.3g}), which is {said}. In {int(off.sum())} of {judged} bins the observed "
+            f"effect is more than two standard errors from the predicted one{left}. Observed "
+            "effects are "
+            "differences between treated and untreated rows: they mean something if the treatment "
             "was randomised, or weights= make up for its choice."
         )
 
@@ -106,8 +109,10 @@ def uplift(
         prob: Share of the draws in bands and intervals.
 
     Raises:
-        ArgumentError: If there are no draws by row, or a value is not allowed.
-        DataError: If values are not one per row, or there are no treated or no untreated rows.
+        ArgumentError: If there are no draws by row, they are no differences, or a value is not
+            allowed.
+        DataError: If values are not one per row or not finite, or there are no treated or no
+            untreated rows.
     """
     draws, rows = _by_row(effect, site)
     n_rows = draws.sizes[rows]
@@ -119,7 +124,10 @@ def uplift(
     bins = check_int_from(1, "bins", bins)
     if bins > n_rows:
         raise ArgumentError(f"bins={bins} is more than the {n_rows:,} rows; use fewer.")
-    mean = draws.mean(SAMPLE_DIMS, dtype=np.float64).values
+    mean = draws.mean(SAMPLE_DIMS, dtype=np.float64, skipna=False).values
+    if not np.isfinite(mean).all():
+        row = np.flatnonzero(~np.isfinite(mean))[0]
+        raise DataError(f"The effect has draws that are not finite, first of row {row}.")
     data = y, flags.astype(bool), weight
     codes = _bins(mean, bins)
     gains, predicted = [], []
@@ -149,6 +157,13 @@ def _by_row(effect: xr.DataTree | xr.Dataset, site: str | None) -> tuple[xr.Data
         msg = (
             f"{draws.name!r} has the dimensions {dims}; uplift needs draws of the effect on each "
             "row: im.estimate_effect(...) without by= and reduce=."
+        )
+        raise ArgumentError(msg)
+    kind = found.attrs.get("contrast", "difference")
+    if kind != "difference":
+        msg = (
+            f"The effect on {draws.name!r} has the contrast {kind!r}, and what is observed of "
+            "treated and untreated rows is a difference; pass an effect without contrast=."
         )
         raise ArgumentError(msg)
     return draws, rows

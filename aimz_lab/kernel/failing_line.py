@@ -91,7 +91,7 @@ def own_code(function: Callable | None) -> set[types.CodeType]:
 
 def place_of(code: types.CodeType) -> str:
     """Where code begins: the line of a file, or of a notebook's cell."""
-    return f"line {code.co_firstlineno} of {_file_name(code.co_filename)}"
+    return f"line {code.co_firstlineno} of {file_name(code.co_filename)}"
 
 
 def find_failing_line(
@@ -126,7 +126,7 @@ def find_failing_line(
     return FailingLine(
         function=frame.f_code.co_name,
         is_helper=frame.f_code not in code,
-        file=_file_name(frame.f_code.co_filename),
+        file=file_name(frame.f_code.co_filename),
         number=step.tb_lineno,
         source=_shown(frame, step.tb_lineno, lines),
         values=values,
@@ -151,7 +151,7 @@ def _is_users(frame: types.FrameType, package: str | None) -> bool:
     return module == package or not is_library(frame.f_code.co_filename)
 
 
-def _file_name(path: str) -> str:
+def file_name(path: str) -> str:
     """Return the last part of a path; a notebook's cell by its number."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None

@@ -18,8 +18,20 @@ from aimz_lab.kernel.read_code import package_of
 from aimz_lab.kernel.read_parts import Part
 from aimz_lab.kernel.read_values import MOST_PARTS, Reading
 
-_LAST_READ: weakref.WeakKeyDictionary[types.FunctionType, Part] = weakref.WeakKeyDictionary()
-"""The last fingerprint of each helper function: JAX traced it under that one."""
+Sight = tuple[frozenset[str], str | None]
+"""What of a value is read: the attributes that code names, and the package read as the user's."""
+
+_LAST_READ: weakref.WeakKeyDictionary[types.FunctionType, dict[Sight, Part]] = (
+    weakref.WeakKeyDictionary()
+)
+"""The last fingerprints of each helper function: JAX traced it under these.
+
+Kernels that share a helper name different attributes, of NumPyro's modules for example, so that
+each of them has another fingerprint of it.
+"""
+
+_MOST_SIGHTS = 8
+"""Most fingerprints that are kept of a helper function."""
 
 _ATTRIBUTES: dict[types.CodeType, set[str]] = {}
 """Names of the attributes that were found the last time, by the code of a function."""
@@ -52,19 +64,37 @@ def fingerprint(function: Callable) -> Part:
     """
     code = getattr(function, "__code__", None)
     attributes = _ATTRIBUTES.get(code, set())
+    home = package_of(function)
     known = -1
     while known < len(attributes):  # code that is found late may name more attributes
         known = len(attributes)
-        reading = Reading(attributes, package_of(function))
+        reading = Reading(attributes, home)
         found = reading.of(function)
     if code is not None:
         _ATTRIBUTES[code] = attributes
     own = getattr(function, "__func__", function)
     helpers = [(helper, part) for helper, part in reading.helpers if helper is not own]
-    if any(_LAST_READ.get(helper, part) != part for helper, part in helpers):
-        jax.clear_caches()
-    _LAST_READ.update(helpers)
+    _drop_outdated_traces(helpers, (frozenset(attributes), home))
     return object() if reading.parts > MOST_PARTS else found
+
+
+def _drop_outdated_traces(helpers: list[tuple[types.FunctionType, Part]], sight: Sight) -> None:
+    outdated = False
+    for helper, part in helpers:
+        known = _LAST_READ.setdefault(helper, {})
+        if sight in known:
+            changed = known[sight] != part
+        else:  # another kernel's: has anything changed of what the kernels before it saw?
+            changed = len(known) >= _MOST_SIGHTS or any(
+                Reading(set(names), home).of(helper) != before
+                for (names, home), before in known.items()
+            )
+        if changed:
+            known.clear()
+            outdated = True
+        known[sight] = part
+    if outdated:
+        jax.clear_caches()
 
 
 def forget_outdated_traces(function: Callable) -> None:

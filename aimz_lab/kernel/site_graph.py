@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import jax
 import numpy as np
-from jax.extend.core import Jaxpr, Var
+from jax.extend.core import Jaxpr, Literal, Var
 from jax.interpreters.partial_eval import dce_jaxpr
 from jaxtyping import PyTree
 from numpyro import handlers
@@ -38,12 +38,20 @@ class SiteGraph:
         bypassed: Computed sites whose value the kernel also uses beside the site, so that another
             value of the site would not reach everything.
         levels: For discrete sites with known bounds, the least and the greatest value.
+        reads: For each site, the arguments of the kernel and the ``param`` sites that it is
+            computed from directly.
+        factors: For each factor, the sites that it is computed from directly.
+        is_proven: Whether this was read from the program; else each site is taken to be computed
+            from all sites before it.
     """
 
     children: Mapping[str, frozenset[str]]
     looped: frozenset[str] = frozenset()
     bypassed: frozenset[str] = frozenset()
     levels: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    reads: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    factors: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    is_proven: bool = True
 
     def reached_from(self, name: str, cut: Collection[str] = ()) -> set[str]:
         """Sites that change with a site, directly or through others.
@@ -105,20 +113,24 @@ def trace_site_graph(
 
     def run(values: PyTree, rows: PyTree, shared: PyTree, params: PyTree) -> list[list[jax.Array]]:
         pinned = pin_plates(handlers.substitute(kernel, data=params), spec.n_rows)
-        seen[:] = [_SitesAsInputs(pinned, values, spec.sample_sites)]
+        factors = spec.of_kind("factor")
+        seen[:] = [_SitesAsInputs(pinned, values, spec.sample_sites, factors)]
         handlers.seed(seen[0], jax.random.key(0))(**rows, **shared, **static)
-        return list(seen[0].made_of.values())
+        return [*seen[0].made_of.values(), *seen[0].factors.values()]
 
+    given = inputs, abstract, dict(shared), dict(params)
     try:
         with tracing_lock:
-            traced = jax.make_jaxpr(run)(inputs, abstract, dict(shared), dict(params)).jaxpr
+            traced = jax.make_jaxpr(run)(*given).jaxpr
     except Exception:  # noqa: BLE001  the kernel runs, but not with its sites as inputs
         return _each_from_all_before(names)
-    return _read_graph(traced, sorted(inputs), seen[0])
+    leaves, _ = jax.tree_util.tree_flatten_with_path(given)
+    return _read_graph(traced, [(path[0].idx == 0, path[1].key) for path, _ in leaves], seen[0])
 
 
 def _each_from_all_before(names: tuple[str, ...]) -> SiteGraph:
-    return SiteGraph({name: frozenset(names[i + 1 :]) for i, name in enumerate(names)})
+    children = {name: frozenset(names[i + 1 :]) for i, name in enumerate(names)}
+    return SiteGraph(children, is_proven=False)
 
 
 class _SitesAsInputs(Messenger):
@@ -126,26 +138,35 @@ class _SitesAsInputs(Messenger):
 
     Attributes:
         made_of: The parameters of a site's distribution, or its computed value, by site.
+        factors: The terms that factors add to the log density, by factor.
         computed: The computed sites outside of loops.
         levels: Bounds of discrete sites.
         looped: Sites in a ``scan`` or a ``cond``.
     """
 
     def __init__(
-        self, fn: Callable, values: Mapping[str, jax.Array], samples: Collection[str]
+        self,
+        fn: Callable,
+        values: Mapping[str, jax.Array],
+        samples: Collection[str],
+        factors: Collection[str],
     ) -> None:
         self.made_of: dict[str, list[jax.Array]] = {}
+        self.factors: dict[str, list[jax.Array]] = {}
         self.computed: set[str] = set()
         self.levels: dict[str, tuple[int, int]] = {}
         self.looped: set[str] = set()
         self._values = values
         self._samples = {name: values[name] for name in samples}
+        self._factors = factors
         super().__init__(fn)
 
     def process_message(self, msg: Message) -> None:
         if msg["type"] == "control_flow":
             msg["kwargs"]["substitute_stack"].append(("substitute", self._samples))
         name = msg.get("name")
+        if name in self._factors and msg["type"] == "sample":
+            self.factors[name] = list(_arrays_in(msg["fn"], set()))
         if name not in self._values or msg["type"] not in ("sample", "deterministic"):
             return
         computed = msg["type"] == "deterministic"
@@ -194,38 +215,55 @@ def _arrays_in(value: object, seen: set[int]) -> Iterator[jax.Array]:
         yield from _arrays_in(part, seen)
 
 
-def _read_graph(traced: Jaxpr, inputs: Sequence[str], seen: _SitesAsInputs) -> SiteGraph:
+def _read_graph(
+    traced: Jaxpr, inputs: Sequence[tuple[bool, str]], seen: _SitesAsInputs
+) -> SiteGraph:
     """Find what each site is made of.
 
     Args:
-        traced: The program; its arguments begin with the values of sites.
-        inputs: The names of these sites.
+        traced: The program.
+        inputs: For each of its inputs, whether it is the value of a site, and the name of the site,
+            argument or parameter.
         seen: The sites in the order of the results.
     """
-    children: dict[str, set[str]] = {name: set() for name in inputs}
+    children: dict[str, set[str]] = {name: set() for is_site, name in inputs if is_site}
+    reads: dict[str, set[str]] = {}
     bypassed = set()
-    needed, _ = dce_jaxpr(traced, [True] * len(traced.outvars), instantiate=True)
+    factors: dict[str, frozenset[str]] = {}
+    of_sites = sum(map(len, seen.made_of.values()))
+    outputs = range(len(traced.outvars))
+    needed, _ = dce_jaxpr(traced, [i < of_sites for i in outputs], instantiate=True)
     first = 0
-    for site, made_of in seen.made_of.items():
+    for site, made_of in (*seen.made_of.items(), *seen.factors.items()):
         own = range(first, first := first + len(made_of))
-        _, used = dce_jaxpr(traced, [i in own for i in range(len(traced.outvars))])
-        for name, is_used in zip(inputs, used, strict=False):
-            if is_used and name != site:
-                children[name].add(site)
-        if site in seen.computed and _is_used_beside(needed, traced, own):
+        _, used = dce_jaxpr(traced, [i in own for i in outputs])
+        both = [one for one, is_used in zip(inputs, used, strict=True) if is_used]
+        reads[site] = {name for is_site, name in both if not is_site}
+        parents = {name for is_site, name in both if is_site and name != site}
+        if site in seen.factors:
+            factors[site] = frozenset(parents)
+            continue
+        for name in parents:
+            children[name].add(site)
+        others = [atom for i, atom in enumerate(traced.outvars[:of_sites]) if i not in own]
+        if site in seen.computed and _is_used_beside(needed, traced, own, others):
             bypassed.add(site)
     return SiteGraph(
         {name: frozenset(its) for name, its in children.items()},
         frozenset(seen.looped),
         frozenset(bypassed),
         seen.levels,
+        {name: frozenset(its) for name, its in reads.items()},
+        factors,
     )
 
 
-def _is_used_beside(needed: Jaxpr, traced: Jaxpr, own: Collection[int]) -> bool:
+def _is_used_beside(
+    needed: Jaxpr, traced: Jaxpr, own: Collection[int], others: Collection[Var | Literal]
+) -> bool:
     """Whether a result that the program computes goes elsewhere than into the result."""
     variables = {traced.outvars[i] for i in own if isinstance(traced.outvars[i], Var)}
     variables -= {*traced.invars, *traced.constvars}
     elsewhere = [atom for equation in needed.eqns for atom in equation.invars]
-    elsewhere += [atom for i, atom in enumerate(traced.outvars) if i not in own]
+    elsewhere += others
     return any(isinstance(atom, Var) and atom in variables for atom in elsewhere)

@@ -21,10 +21,18 @@ from aimz_lab.lab.callbacks import (
     ReduceLROnPlateau,
     TerminateOnNaN,
     compare,
+    compare_runs,
 )
 from aimz_lab.lab.dashboard.dashboard import LiveDashboard, default_display
 from aimz_lab.lab.dashboard.replay import show
 from aimz_lab.lab.dashboard.running import RunningRuns, running
+from aimz_lab.lab.explorers.effect_explorer import explore_effect
+from aimz_lab.lab.explorers.explorer import Explorer
+from aimz_lab.lab.explorers.loader_explorer import explore_loader
+from aimz_lab.lab.explorers.model_explorer import explore_model
+from aimz_lab.lab.explorers.prediction_checks import PredictionChecks, prediction_checks
+from aimz_lab.lab.explorers.predictions import explore_predictions
+from aimz_lab.lab.explorers.prior import PriorExplorer, explore_prior
 from aimz_lab.lab.monitor import Watch, monitor
 from aimz_lab.lab.pictures.effect_plots import plot_effect
 from aimz_lab.lab.pictures.figures import loss_figure
@@ -42,6 +50,7 @@ from aimz_lab.lab.pictures.uplift_plots import plot_uplift
 __all__ = [
     "CSVLogger",
     "EarlyStopping",
+    "Explorer",
     "GradientNorm",
     "History",
     "LambdaCallback",
@@ -50,14 +59,22 @@ __all__ = [
     "MLflowLogger",
     "ModelCheckpoint",
     "ParamDrift",
+    "PredictionChecks",
+    "PriorExplorer",
     "ProgressLine",
     "ReduceLROnPlateau",
     "RunningRuns",
     "TerminateOnNaN",
     "Watch",
     "compare",
+    "compare_runs",
     "default_display",
     "enable_compilation_cache",
+    "explore_effect",
+    "explore_loader",
+    "explore_model",
+    "explore_predictions",
+    "explore_prior",
     "loss_figure",
     "monitor",
     "plot_effect",
@@ -66,7 +83,7 @@ __all__ = [
     "plot_ppc",
     "plot_prior_posterior",
     "plot_trust",
-    "plot_uplift",
+    "prediction_checks",
     "running",
     "show",
     "show_figure",

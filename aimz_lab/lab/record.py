@@ -92,8 +92,8 @@ def run_of(source: RunSource) -> Run:
     raise DataTypeError(msg)
 
 
-def named_runs(sources: Iterable[object]) -> dict[str, Run]:
-    """Return runs by name: those of dicts by their own, others by kernel and place.
+def named_sources(sources: Iterable[object]) -> dict[str, RunSource]:
+    """Return objects with runs by name: those of dicts by their own, others by kernel and place.
 
     Args:
         sources: Runs or objects with one, one by one, in lists, or in dicts by name.
@@ -102,7 +102,7 @@ def named_runs(sources: Iterable[object]) -> dict[str, Run]:
         ArgumentError: If two have the same name, or a name is no text.
         DataTypeError: If one has no run.
     """
-    found: dict[str, Run] = {}
+    found: dict[str, RunSource] = {}
     for name, source in _flat(sources):
         run = run_of(source)
         if name is not None:
@@ -111,7 +111,7 @@ def named_runs(sources: Iterable[object]) -> dict[str, Run]:
         if name in found:
             msg = f"Two runs have the name {shown(name)}; give each its own: {{'name': run, ...}}."
             raise ArgumentError(msg)
-        found[name] = run
+        found[name] = source
     return found
 
 

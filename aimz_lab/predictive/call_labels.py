@@ -176,14 +176,15 @@ def check_reducer_labels(reducers: Mapping[str, object], labels: CallLabels) -> 
     for name, reducer in reducers.items():
         given = getattr(reducer, "row_labels", None)
         by_row = getattr(reducer, "by_row", None) is not None
+        what = getattr(reducer, "given", f"by= of {name!r}")
         unlabelled = given is None or labels.rows is None or given.counts != labels.rows.counts
         if by_row and labels.shuffled and unlabelled:
             msg = (
-                f"by= of {name!r} has one label per row, and the loader reads the rows in a "
+                f"{what} has one value per row, and the loader reads the rows in a "
                 "shuffled order. Pass its dataset, or a loader with shuffle=False."
             )
             raise DataError(msg)
-        _check_rows(f"by= of {name!r}", given, labels.rows)
+        _check_rows(what, given, labels.rows)
 
 
 def check_same_rows(one: CallLabels, other: CallLabels) -> None:

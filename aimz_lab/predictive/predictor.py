@@ -32,10 +32,10 @@ from aimz_lab.predictive.programs.compiled_programs import Programs
 from aimz_lab.predictive.programs.parts import Finish, Sink
 from aimz_lab.predictive.programs.scenario import Scenario
 from aimz_lab.predictive.programs.sizes import blocks_per_call
-from aimz_lab.predictive.reducers import as_reducers
+from aimz_lab.predictive.reducers import Reducer, as_reducers
 from aimz_lab.predictive.reducers.group_means import check_dims_apart, with_summaries
 from aimz_lab.predictive.reducers.reduction import Reduction
-from aimz_lab.predictive.reducers.row_means import contrasted
+from aimz_lab.predictive.reducers.row_means import RowMeans, contrasted
 from aimz_lab.predictive.reducers.scores import check_scores
 from aimz_lab.predictive.request import Quantity, Request
 from aimz_lab.predictive.results.draw_reduction import DrawReduction
@@ -263,22 +263,59 @@ class Predictor:
         check_reduced(plan.global_sites, plan.row_sites, reducers, labels.dims)
         check_dims_apart(reducers, other_sizes(scenario, labels), labels.coords)
         check_call_fits(scenario, in_memory=False)
-        reduction = Reduction(reducers)
-        reduction.check_rows(scenario.rows.n_rows)
-        if scenario.plan.axis == "obs":
-            single = self._run(scenarios, reduction)
-            results = reduction.results()
-        elif all(one.over == "row" for one in reducers.values()):
-            by_draws = DrawReduction(reducers)
-            single, results = self._run(scenarios, by_draws), by_draws.results()
+        Reduction(reducers).check_rows(scenario.rows.n_rows)
+        if len(scenarios) > 1 and _is_of_averages(scenarios, reducers):
+            single, results = self._apart(scenarios, reducers)
         else:
-            with closing(choose_sink(scenario)) as sink:
-                single = self._run(scenarios, sink)
-                reduction.reduce_all(sink.arrays())
-            results = reduction.results()
+            single, results = self._results(scenarios, reducers)
         single, results = contrasted(single, results, reducers)
         groups = reduced_groups(scenario, labels, single, reducers, results)
         return xr.DataTree.from_dict(with_summaries(groups, scenario.request.group, reducers))
+
+    def _results(
+        self, scenarios: tuple[Scenario, ...], reducers: Mapping[str, Reducer]
+    ) -> tuple[dict[str, np.ndarray], dict[str, dict[str, np.ndarray]]]:
+        """Return the draws of sites without rows, and the results by site and reducer."""
+        reduction = Reduction(reducers)
+        if scenarios[-1].plan.axis == "obs":
+            single = self._run(scenarios, reduction)
+            return single, reduction.results()
+        if all(one.over == "row" for one in reducers.values()):
+            by_draws = DrawReduction(reducers)
+            return self._run(scenarios, by_draws), by_draws.results()
+        with closing(choose_sink(scenarios[-1])) as sink:
+            single = self._run(scenarios, sink)
+            reduction.reduce_all(sink.arrays())
+        return single, reduction.results()
+
+    def _apart(
+        self, scenarios: tuple[Scenario, ...], reducers: Mapping[str, Reducer]
+    ) -> tuple[dict[str, np.ndarray], dict[str, dict[str, np.ndarray]]]:
+        """Average each scenario by itself: bit for bit what a prediction of it alone gives.
+
+        Returns:
+            As :meth:`_results`, with the scenarios on the last axis.
+        """
+        for each in scenarios:
+            each.request = replace(each.request, combine=None)
+        found = [self._results((each,), reducers) for each in scenarios]
+        (before, averages_before), (after, averages_after) = found
+        return _stacked(before, after), {
+            site: _stacked(averages_before[site], averages)
+            for site, averages in averages_after.items()
+        }
+
+
+def _is_of_averages(scenarios: Sequence[Scenario], reducers: Mapping[str, Reducer]) -> bool:
+    """Whether averages are contrasted, of rows that can be read more than once."""
+    is_average = all(isinstance(one, RowMeans) for one in reducers.values())
+    return is_average and not any(scenario.rows.streams for scenario in scenarios)
+
+
+def _stacked(
+    before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    return {name: np.stack([before[name], after[name]], axis=-1) for name in after}
 
 
 def _scenarios(

@@ -323,12 +323,19 @@ def _check_learned_scales(part: Part, state: Mapping[str, Any]) -> None:
     """Refuse scales that say nothing of a column.
 
     Raises:
-        DataError: If one is infinite, or so small that it is the rounding of a constant.
+        DataError: If one is infinite, or so small that it is the rounding of a constant; or of
+            several columns.
     """
     for text, learned in state.items():
         if not isinstance(learned, Mapping) or not {"center", "scale"} <= learned.keys():
             continue
         scale, center = learned["scale"], learned["center"]
+        if np.ndim(scale):
+            msg = (
+                f"In the formula {part.text!r} of {part.argument!r}, {part.plain_name(text)!r} "
+                "scales several columns at once; scale the column inside, or none."
+            )
+            raise DataError(msg)
         if not scale or np.isnan(scale):  # 0 and NaN give values that are not finite
             continue
         if np.isfinite(scale) and abs(scale) > _ROUNDING * abs(center or 0.0):

@@ -337,7 +337,7 @@ def _prior_finding(preflight: Preflight, rows: Rows) -> Finding:
     low, high = np.quantile(drawn, [0.0005, 0.9995])
     outside = float(((seen < low) | (seen > high)).mean())
     text = f"99.9% of prior predictions are within {low:.3g} and {high:.3g}"
-    wide = (high - low) / max(np.ptp(seen), 1e-300)
+    wide = (high - low) / np.ptp(seen) if np.ptp(seen) > 0 else 0.0  # one value has no range
     if outside > 0.5:
         text = f"{text}, and {outside:.0%} of the output is outside"
         return Finding("prior", "red", text, _PRIOR)

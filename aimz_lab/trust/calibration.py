@@ -38,6 +38,10 @@ _ADVICE = {
     "too high": "Train longer, with a falling learning rate.",
     "of another shape": "Use a richer guide (AutoBNAFNormal), or MCMC.",
 }
+_ADVICE_OF_CHAINS = (
+    "Run longer chains (num_warmup=, num_samples=), and read R-hat and divergences of diagnose; "
+    "centre or decentre hierarchies (numpyro.infer.reparam.LocScaleReparam)."
+)
 
 
 @dataclass(frozen=True)
@@ -146,7 +150,7 @@ def calibrate(
         str(name): rank_uniformity(ranks[name].to_numpy(), options.num_draws) for name in ranks
     }
     table = _table(ranks, curves, options.num_draws)
-    findings = (*of_failed, *_findings(table))
+    findings = (*of_failed, *_findings(table, of_chains=isinstance(inference, MCMC)))
     return CalibrationReport(
         findings, table, ranks, options.num_draws, curves, is_parallel=is_parallel
     )
@@ -223,7 +227,7 @@ def _table(ranks: pd.DataFrame, curves: dict[str, Uniformity], num_draws: int) -
     )
 
 
-def _findings(table: pd.DataFrame) -> list[Finding]:
+def _findings(table: pd.DataFrame, *, of_chains: bool) -> list[Finding]:
     """Judge each entry, with p-values multiplied by the number of entries (Bonferroni)."""
     adjusted = np.minimum(table["p_value"] * len(table), 1)
     bad = adjusted[adjusted < 0.05].sort_values()
@@ -235,7 +239,8 @@ def _findings(table: pd.DataFrame) -> list[Finding]:
         shape = _shape(table.loc[name])
         text = f"the posterior of {name} is {shape} (ranks are not uniform, p = {p:.2g})"
         level = "red" if p < 0.01 else "amber"
-        findings.append(Finding(str(name), level, text, _ADVICE[shape]))
+        advice = _ADVICE_OF_CHAINS if of_chains else _ADVICE[shape]
+        findings.append(Finding(str(name), level, text, advice))
     return findings
 
 

@@ -214,7 +214,7 @@ def _diagnose(model: Examined, options: DiagnosisOptions) -> TrustReport:
     if evidence.guide is not None and evidence.guide.has_all_of(posterior):
         drawn = Posterior(evidence.guide.drawn.draws)
         evidence.table = raw_table(model.labelled(drawn))
-    likelihood, why_not = _likelihood(model, drawn, rows)
+    likelihood, why_not = likelihood_of_rows(model, drawn, rows)
     _judge_guide(evidence, likelihood, drawn, model)
     if posterior.stats or posterior.num_chains > 1:
         evidence.table = chain_table(evidence.table, model.labelled(posterior))
@@ -248,18 +248,23 @@ def _kept_rows(n_rows: int) -> np.ndarray:
     return np.sort(np.random.default_rng(0).choice(n_rows, MOST_ROWS, replace=False))
 
 
-def _likelihood(
+def likelihood_of_rows(
     model: Examined, drawn: Posterior, rows: ExaminedRows
 ) -> tuple[tuple[LikelihoodOfRows, np.ndarray] | None, str]:
-    """Return the likelihood by draw, with ``lppd`` by row; or why there is none."""
+    """Return the likelihood by draw, with ``lppd`` by row; or why there is none.
+
+    Args:
+        model: The model.
+        drawn: Draws of its latent sites.
+        rows: The rows.
+    """
     reader = LikelihoodOfRows(rows.n_rows, _kept_rows(rows.n_rows))
     try:
         request = model.request(drawn, "log_likelihood", {"of_row": reader})
-        found = model.predictor.log_likelihood(request)["log_likelihood"].to_dataset()
+        model.predictor.log_likelihood(request)
     except AimzLabError as error:
         return None, str(error)
-    lppd = np.asarray(next(iter(found.data_vars.values())), np.float64)
-    return (reader, lppd), ""
+    return (reader, reader.lppd), ""
 
 
 def _judge_guide(
@@ -316,9 +321,13 @@ def _judge_predictions(
     why_not: str,
 ) -> None:
     weights = evidence.weights
-    by_row = _latents_by_row(model, drawn)
+    by_row = latents_by_row(model, drawn)
     if likelihood is not None and by_row:
         why_not = f"it would have to integrate out each row's own {', '.join(by_row)}"
+    elif likelihood is not None and len(evidence.table) and not evidence.table["sd"].any():
+        why_not = "all draws are the same point, so that no row left out can change them"
+    elif likelihood is not None and _weighs_rows(model):
+        why_not = "the kernel weighs its rows, so that leaving one out is not as its density says"
     elif likelihood is not None and weights is not None and not weights.is_trusted:
         why_not = "k-hat says that the draws are not those of the posterior"
     elif likelihood is not None:
@@ -357,14 +366,29 @@ def _judge_predictions(
     )
     evidence.findings.append(calibration_finding(evidence.calibration))
     if reader.observed.any():
-        evidence.findings.append(p_value_finding(p_values(reader)))
+        evidence.findings.append(p_value_finding(p_values(reader.statistics())))
 
 
-def _latents_by_row(model: Examined, drawn: Posterior) -> list[str]:
+def latents_by_row(model: Examined, drawn: Posterior) -> list[str]:
+    """Return the names of latent sites of which each row has a value.
+
+    Args:
+        model: The model.
+        drawn: Draws of its latent sites.
+    """
     spec = model.trained.spec
     if spec is None:
         return []
     return [name for name in drawn.draws if name in spec.sites and spec.sites[name].row_axes]
+
+
+def _weighs_rows(model: Examined) -> bool:
+    """Whether the output has a scale of the kernel's own, other than for the size of a batch."""
+    spec = model.trained.spec
+    site = None if spec is None else spec.sites.get(model.signature.output)
+    if site is None or site.scale is None:
+        return False
+    return site.scale == "array" or (site.scale_course != "inverse" and site.scale != 1)
 
 
 def _r_eff(table: pd.DataFrame, drawn: Posterior) -> float:

@@ -72,6 +72,9 @@ def loss_finding(run: Run | None, trend: LossTrend | None, *, is_vouched: bool) 
     if run is None or trend is None:
         text = "the history of the training is not at hand, so that its end cannot be judged"
         return Finding("loss", unknown, text)
+    if run.status == "running":
+        text = "the fit goes on in the background, and this is a state before its end"
+        return Finding("loss", "amber", text, "Diagnose it again at its end: handle.wait().")
     if run.status in _BAD_ENDS:
         what, advice = end_of(run)
         text = f"the training ended early: {what}"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
 from aimz_lab.trust.report import Finding
-from aimz_lab.trust.row_scores import PredictionsOfRows
 from aimz_lab.trust.smoothing import smoothed, trusted_k
 from aimz_lab.trust.uniformity import Uniformity, uniformity
 
@@ -79,12 +79,14 @@ def leave_one_out(
         top = terms.max()
         elpd[at] = top + np.log(np.exp(terms - top).sum()) if np.isfinite(top) else -np.inf
         k[at], weights[:, at] = found.k, found.weights
-    gap = lppd[kept] - elpd
     scale = n_rows / n_kept
-    sampling = n_rows * np.sqrt(max(1 - 1 / scale, 0) * gap.var() / n_kept)
+    with np.errstate(invalid="ignore"):  # some row has no density: its log is infinite
+        gap = lppd[kept] - elpd
+        sampling = n_rows * np.sqrt(max(1 - 1 / scale, 0) * gap.var() / n_kept)
+        se = np.sqrt(n_rows * elpd.var())
     return LeaveOneOut(
         elpd=float(lppd.sum() - scale * gap.sum()),
-        se=float(np.sqrt(n_rows * elpd.var())),
+        se=float(se),
         p_loo=float(scale * gap.sum()),
         k=k,
         weights=weights,
@@ -135,7 +137,8 @@ def calibration(
     """Compute where the observed output lies among its predictions; ``None`` without any.
 
     Dawid (1984); for discrete outputs, which tie, a uniform value between the shares below and up
-    to the output; Czado, Gneiting and Held (2009). With the weights of leave-one-out a row's own
+    to the output; Czado, Gneiting and Held (2009). The output counts as one more draw, so that its
+    rank among few draws is uniform too. With the weights of leave-one-out a row's own
     output takes no part in its prediction; Gelfand, Dey and Chang (1992).
 
     Args:
@@ -151,7 +154,8 @@ def calibration(
     below = np.einsum("sk,ske->ke", weights, drawn < outputs)
     equal = np.einsum("sk,ske->ke", weights, drawn == outputs)
     random = np.random.default_rng(0).uniform(size=below.shape)
-    pit = np.clip(below + random * equal, 0, 1)[observed]
+    among = (n_draws * (below + random * equal) + random) / (n_draws + 1)
+    pit = np.clip(among, 0, 1)[observed]
     if len(pit) < 10:
         return None
     coverage = {prob: float((np.abs(pit - 0.5) <= prob / 2).mean()) for prob in (0.5, 0.9)}
@@ -176,18 +180,20 @@ def calibration_finding(found: Calibration | None) -> Finding:
     return Finding("calibration", level, text, "" if level == "green" else _WRONG)
 
 
-def p_values(predictions: PredictionsOfRows) -> dict[str, tuple[float, float, float]]:
+def p_values(
+    statistics: Mapping[str, tuple[Float[np.ndarray, " draw"], float]],
+) -> dict[str, tuple[float, float, float]]:
     """Return posterior predictive p-values; Gelman, Meng and Stern (1996).
 
     Args:
-        predictions: The predictions, read.
+        statistics: Values of each statistic: of the draws, and of the observed output.
 
     Returns:
         By statistic: ``P(T(y_rep) >= T(y))`` with ties halved, the observed value, and the median
         of the predicted ones.
     """
     found = {}
-    for name, (drawn, observed) in predictions.statistics().items():
+    for name, (drawn, observed) in statistics.items():
         p = float((drawn > observed).mean() + (drawn == observed).mean() / 2)
         found[name] = (p, observed, float(np.median(drawn)))
     return found

@@ -121,6 +121,13 @@ def _replication(experiment: Experiment, draws_of: Callable) -> Callable:
         trace = handlers.trace(handlers.seed(experiment.kernel, of_prior)).get_trace(**fixed)
         arguments = {**fixed, experiment.output: trace[experiment.output]["value"]}
         draws = draws_of(of_fit, of_draws, arguments)
+        missing = [name for name in experiment.sites if name not in draws]
+        if missing:
+            msg = (
+                f"The posterior has no draws of {', '.join(map(repr, missing))}, so that their "
+                "ranks are not known. Use a guide that draws every latent site, or MCMC."
+            )
+            raise GuideError(msg)
         below, equal, ok = {}, {}, jnp.array(True)
         for name in experiment.sites:
             truth, drawn = jnp.asarray(trace[name]["value"]), draws[name]

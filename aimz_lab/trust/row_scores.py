@@ -48,20 +48,28 @@ class LikelihoodOfRows(_ByRow):
     def __init__(self, n_rows: int, kept: Int[np.ndarray, " kept"]) -> None:
         super().__init__(n_rows, kept)
         self.total: Float[np.ndarray, " draw"] = np.zeros(())
+        self._lppd: dict[int, np.ndarray] = {}
+
+    @property
+    def lppd(self) -> Float[np.ndarray, " row"]:
+        """Log of the mean density of each row; Gelman, Hwang and Vehtari (2014)."""
+        return np.concatenate([self._lppd[first] for first in sorted(self._lppd)])
 
     def block(self, values: Draws, valid: RowMask, by_row: RowValues | None) -> np.ndarray:
-        """Log of the mean density of each row; Gelman, Hwang and Vehtari (2014)."""
+        """Read some rows; what counts is kept beside the result, which says nothing."""
         del valid
         rows, values = np.asarray(by_row), np.asarray(values, np.float64)
+        nothing = np.zeros(values.shape[1:], np.float32)
         values = values.reshape(*values.shape[:2], -1).sum(-1)
         if rows[0] == 0:
-            self.total, self._parts = np.zeros(len(values)), {}
+            self.total, self._parts, self._lppd = np.zeros(len(values)), {}, {}
         self.total = self.total + values.sum(1)
         self._keep(values, rows)
         top = values.max(0)
         top = np.where(np.isfinite(top), top, 0.0)
         with np.errstate(divide="ignore"):
-            return np.log(np.exp(values - top).mean(0)) + top
+            self._lppd[int(rows[0])] = np.log(np.exp(values - top).mean(0)) + top
+        return nothing
 
 
 class PredictionsOfRows(_ByRow):
@@ -87,7 +95,7 @@ class PredictionsOfRows(_ByRow):
         self.ends: Float[np.ndarray, "2 draw"] = np.zeros((2, 1))
 
     def block(self, values: Draws, valid: RowMask, by_row: RowValues | None) -> np.ndarray:
-        """Whether each row was observed; what counts is kept beside it."""
+        """Read some rows; what counts is kept beside the result, which says nothing."""
         del valid
         rows, values = np.asarray(by_row), np.asarray(values)
         if rows[0] == 0:
@@ -102,7 +110,7 @@ class PredictionsOfRows(_ByRow):
             self.sums = self.sums + np.stack(parts)
             low, high = flat.min(1) + self.centre, flat.max(1) + self.centre
             self.ends = np.stack([np.minimum(self.ends[0], low), np.maximum(self.ends[1], high)])
-        return seen.reshape(len(rows), -1).all(1).astype(np.float32)
+        return np.zeros(values.shape[1:], np.float32)
 
     def statistics(self) -> dict[str, tuple[Float[np.ndarray, " draw"], float]]:
         """Return each statistic of the predictive draws, with that of the observed output."""

@@ -125,5 +125,6 @@ def _outputs_of(
 
 
 def _of_kernel(batch: Rows, fields: tuple[str, ...] | None) -> dict[str, np.ndarray]:
-    names = batch if fields is None else fields
+    # A batch may lack arguments that have a default.
+    names = batch if fields is None else [name for name in fields if name in batch]
     return {name: batch[name] for name in names}

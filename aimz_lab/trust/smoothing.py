@@ -32,12 +32,14 @@ def trusted_k(n_draws: int) -> float:
     """Return the k-hat up to which a smoothed mean is trusted; Vehtari et al. (2024), sec. 3.2.4.
 
     Args:
-        n_draws: Number of draws.
+        n_draws: Number of draws; of a single one, no mean is trusted.
 
     Example:
         >>> round(trusted_k(1000), 3), trusted_k(10_000)
         (0.667, 0.7)
     """
+    if n_draws < 2:
+        return -np.inf
     return float(min(1 - 1 / np.log10(n_draws), 0.7))
 
 
@@ -94,7 +96,7 @@ def smoothed(log_ratios: Float[np.ndarray, " draw"], r_eff: float = 1.0) -> Smoo
     try:
         with np.errstate(all="ignore"):
             log_weights, k = array_stats().psislw(-centred, r_eff=r_eff)
-    except ValueError:  # no tail: its values are all the same
+    except (ValueError, IndexError):  # no tail: its values are all the same, or too few
         return Smoothed(raw, np.inf)
     weights, k = np.exp(np.asarray(log_weights)), float(k)
     if not np.isfinite(k) or not np.isfinite(weights).all() or not usable.all():

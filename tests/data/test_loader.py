@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from jax import random
 from jax.sharding import NamedSharding, PartitionSpec
 
-from aimz_lab.data import ArrayDataset, ArrayLoader, epoch_order
+from aimz_lab.data import ArrayDataset, ArrayLoader, epoch_order, pad_rows, padding_waste
 from aimz_lab.errors import (
     ArgumentError,
     CheckpointError,
@@ -326,3 +326,19 @@ def test_what_a_notebook_shows():
     assert "advice" not in html
     assert "batch_size=32" in repr(make(100, 32))
     assert "batches=4" in repr(make(100, 32))
+
+
+@pytest.mark.parametrize("multiple", [1, 3, 8])
+def test_the_plan_is_what_padding_its_batches_gives(multiple):
+    loader = ArrayLoader(
+        ArrayDataset(X=np.ones((10, 2)), y=np.arange(10)), jax.random.key(0), batch_size=4
+    )
+    plan = loader.plan(row_multiple=multiple)
+    padded = [pad_rows(batch, multiple) for batch in loader.batches(epoch=0)]
+    assert plan.n_pad.tolist() == [n for _, n in padded]
+    assert plan.rows_computed == sum(len(batch["y"]) for batch, _ in padded)
+    assert plan.wasted == pytest.approx(padding_waste(10, 4, multiple)[1])
+    assert plan.bytes_moved == 12 * plan.rows_computed  # float32 and int32 on the device
+    assert [rows[0] for rows in loader.index_batches(0)] == plan.starts.tolist()
+    with pytest.raises(ArgumentError, match="row_multiple"):
+        loader.plan(row_multiple=0)

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from aimz_lab import effects
-from aimz_lab.errors import ArgumentError, DataError
+from aimz_lab.errors import ArgumentError, DataError, OutputWarning
 from tests.runs import mean_field_model
 
 N, S = 700, 30
@@ -102,6 +102,34 @@ def test_groups_weights_and_a_part_of_the_rows_in_one_pass_and_of_trees(im, key)
     np.testing.assert_array_equal(plain.share, again.share)
 
 
+def test_a_row_far_away_takes_no_digits_from_other_groups(im):
+    outlier = X.copy()
+    outlier[0] = 30.0  # its rate is a million times that of the others
+    slope = np.ones(S, np.float32)
+    far = mean_field_model(kernel).set_posterior_sample({"slope": slope, "lift": LIFT * 0})
+    base = {"X": outlier, "treated": np.zeros(N, np.float32), "return_sites": ["rate"]}
+    given = {"args_baseline": base, "args_intervention": base}
+    first = np.arange(N) < 1
+    expected = np.exp(outlier[1:].astype(np.float64)).mean()
+    at = lambda a, b: b + 0 * a  # noqa: E731
+    kept = far.estimate_effect(**given, contrast=at, subset=~first).posterior_predictive.rate
+    np.testing.assert_allclose(kept.squeeze(), expected, rtol=1e-5)
+    groups = far.estimate_effect(**given, contrast=at, by=first).posterior_predictive.rate
+    np.testing.assert_allclose(groups.sel(group=False).squeeze(), expected, rtol=1e-5)
+    means = far.predict(**base, by=first, progress=False)["group_summary"].rate_mean
+    np.testing.assert_allclose(means.sel(group=False, summary="mean"), expected, rtol=1e-5)
+
+
+def test_the_unit_of_weights_is_that_of_their_group(im):
+    unit = np.where(CLINIC == "east", 1e-300, 1e300)
+    tree = im.estimate_effect(**sides(), by=CLINIC, weights=WEIGHTS * unit)
+    for name, clinic in enumerate(["east", "north", "west"]):
+        at = clinic == CLINIC
+        expected = average(AFTER - BEFORE, WEIGHTS, at)
+        found = tree.posterior_predictive.rate.isel(group=name).squeeze()
+        np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
 def test_a_function_an_argument_by_its_name_and_a_ratio_on_each_row(im):
     def log_ratio(before, after):
         return np.log(after / before)
@@ -116,17 +144,34 @@ def test_a_function_an_argument_by_its_name_and_a_ratio_on_each_row(im):
     np.testing.assert_allclose(each.rate.values[0], AFTER / BEFORE, rtol=1e-4)
 
 
+def test_a_contrast_that_is_not_defined_on_some_rows_is_warned_of(im):
+    given = sides(return_sites=["share"])
+    contrast = lambda before, after: (after - before) / (before > 0.5)  # noqa: E731
+    with pytest.warns(OutputWarning, match="of 'share' is not defined for [0-9,]+ of 21,000"):
+        im.estimate_effect(**given, contrast=contrast, average=False)
+
+
 BAD = {
     "a word": ({"contrast": "odds"}, ArgumentError, "contrast='odds' is not known.*odds_ratio"),
+    "a function of arrays of NumPy": (
+        {"contrast": lambda _, b: np.asarray(b), "average": False},
+        ArgumentError,
+        "failed .Tracer.*arrays of JAX",
+    ),
+    "one number for all": (
+        {"contrast": lambda _, b: b.mean(), "average": False},
+        ArgumentError,
+        "one number for each",
+    ),
     "single outcomes": (
         {"contrast": "ratio", "average": False, "return_sites": None},
         ArgumentError,
         "single outcomes of 'y'",
     ),
-    "odds of rates": ({"contrast": "odds_ratio"}, DataError, "'rate' needs averages between 0"),
+    "odds of rates": ({"contrast": "odds_ratio"}, DataError, "'rate' needs flags or probabilities"),
     "the treatment": ({"by": "treated"}, ArgumentError, "differs between the scenarios"),
     "no such name": ({"by": "ward"}, ArgumentError, "by='ward': no column or argument.*treated"),
-    "other rows": ({"by": CLINIC[:9]}, DataError, "labels for 9 rows|has 9|have 9"),
+    "other rows": ({"by": CLINIC[:9]}, DataError, "values for 9 rows|has 9|have 9"),
     "unequal rows": ({"by": CLINIC, "weights": WEIGHTS[:9]}, DataError, "weights= has 9"),
     "negative": ({"weights": -WEIGHTS}, DataError, "at least 0; that of row 0"),
     "no flags": ({"subset": SEX + 1}, DataError, "a flag for each row"),

@@ -40,6 +40,11 @@ def actions(**more):
     return {name: {"X": frame, "treated": treated} for name, treated in made.items()}
 
 
+def two_sides(other):
+    rows = {"none": pd.Series(X), "all": other}
+    return {name: {"X": x, "treated": np.ones(len(x))} for name, x in rows.items()}
+
+
 @pytest.mark.slow
 def test_expected_utilities_are_those_of_the_draws(im):
     decision = im.decide(actions(), benefits=VALUE, costs={"all": PRICE}, prob=0.9)
@@ -105,6 +110,18 @@ def test_no_other_allocation_beats_it_by_more_than_the_gap(seed):
     assert best <= reached + found.gap + 1e-9
 
 
+def test_a_budget_that_pays_for_all_but_rounding_pays_for_all():
+    gain, cost = np.array([[0.0] * 3, [1.0] * 3]), np.array([[0.0] * 3, [0.1] * 3])
+    assert (allocate(gain, cost, 0.3).choice == 1).all()
+
+
+def test_one_action_for_all_that_the_budget_does_not_pay_for_is_said(im):
+    assert (
+        "it costs 300 in all, which is beyond"
+        in im.decide(actions(), benefits=10.0, costs=1.0, budget=9).text
+    )
+
+
 def test_ties_are_counted_and_go_to_the_first_rows():
     utility = np.stack([np.zeros(5), [1.0, 2.0, 2.0, 2.0, -1.0]])
     cost = np.stack([np.zeros(5), np.ones(5)])
@@ -130,6 +147,10 @@ def test_ties_are_counted_and_go_to_the_first_rows():
         ({"benefits": VALUE[:5]}, DataError, "5"),
         ({"costs": pd.Series(PRICE, range(100, 100 + N))[::-1]}, DataError, "other labels"),
         ({"benefits": np.nan}, ArgumentError, "benefits="),
+        ({"benefits": np.asarray}, ArgumentError, "benefits= failed .Tracer"),
+        ({"site": "lift"}, ArgumentError, "'lift' has no rows"),
+        ({"actions": two_sides(X[1:])}, DataError, r"shape \(300,\) under 'none' and \(299,\)"),
+        ({"actions": two_sides(pd.Series(X)[::-1])}, DataError, "label their rows differently"),
     ],
 )
 def test_bad_input_is_refused_by_name(im, options, error, said):

@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 
 from aimz_lab.effects import adjusted_for, e_value, partial_r2, robustness_value, tipping_points
-from aimz_lab.errors import ArgumentError
+from aimz_lab.errors import ArgumentError, DataError
 
 # The Darfur example of Cinelli and Hazlett (2020), table 1.
 DARFUR = {"estimate": 0.09731582, "se": 0.02325654, "dof": 783}
@@ -43,6 +43,9 @@ def test_an_e_value_explains_the_ratio_away():
     assert e_value(2.5, 0.9, 4.0).limit == 1.0
     assert "risk ratios of 4.44 each" in str(found)
     assert "by 2.79 to move the interval" in found.text
+    assert "the interval holds no effect as it is" in e_value(2.5, 0.9, 4.0).text
+    assert "as a risk ratio of 2.00" in e_value(2.5, 2.2, true=2.0).text
+    assert e_value(1.0, measure="difference", sd=1.0, se=1000.0).limit == 1.0
 
 
 def effect(values, contrast, site="y"):
@@ -69,6 +72,9 @@ def test_a_tipping_point_lies_on_the_bias_factor():
         needed = table[column].iloc[1:]
         strength = needed.index.to_numpy()
         np.testing.assert_allclose(strength * needed / (strength + needed - 1), ratio)
+    # An interval that holds no effect takes no confounder to move there.
+    assert (tipping_points(2.0, 0.8)["limit"] == 1.0).all()
+    assert (tipping_points(2.0, -0.8, measure="difference")["limit"] == 0.0).all()
     e = e_value(2.0).estimate
     assert tipping_points(2.0, strengths=[e])["estimate"].iloc[0] == pytest.approx(e)
 
@@ -107,6 +113,21 @@ def test_a_confounder_of_that_strength_takes_the_effect_away():
         (lambda: e_value(2.0, measure="difference", sd=1.0, se=-1), "se=-1"),
         (lambda: e_value(effect([1.0, 2.0], "log_ratio")), "the effect is 'log_ratio'"),
         (lambda: e_value(effect([1.0, 2.0], "ratio"), site="z"), "site='z'"),
+        (lambda: e_value(-1000.0, measure="difference", sd=1.0), "no finite risk ratio"),
+        (lambda: e_value(1000.0, measure="difference", sd=1.0), "no finite risk ratio"),
+        (lambda: e_value(0.5, low=0.3), "high= is missing"),
+        (lambda: e_value(2.0, low=1.5, true=3.0), "high= is missing"),
+        (lambda: e_value(2.0, sd=1.0), "sd=1.0 has no use here"),
+        (lambda: e_value(2.0, se=1.0), "se=1.0 has no use here"),
+        (lambda: e_value(2.0, rare=True), "rare=True has no use here"),
+        (lambda: e_value(1.0, 0.5, sd=1.0, se=1.0, measure="difference"), "low=0.5 has no use"),
+        (lambda: e_value(effect([1.0, 2.0], "ratio"), 1.0), "low=1.0 has no use here"),
+        (lambda: e_value(effect([-1.0, 2.0], "ratio")), "1 of 2 draws"),
+        (lambda: e_value(effect([1.0, np.nan], "difference"), sd=1.0), "1 of 2 draws"),
+        (lambda: e_value(effect([1.0, 2.0], "difference"), measure="risk_ratio"), "is not what"),
+        (lambda: tipping_points(2.0, 3.0), "limit=3 is farther"),
+        (lambda: tipping_points(effect([1.0, 2.0], "ratio"), 1.0), "limit=1.0 has no use here"),
+        (lambda: tipping_points(effect([-1.0, 2.0], "ratio")), "1 of 2 draws"),
         (lambda: tipping_points(2.0, strengths=[0.5]), "at least 1"),
         (lambda: tipping_points(2.0, measure="difference", strengths=[2.0]), "at most 1"),
         (lambda: partial_r2(np.nan, 10), "t=nan"),
@@ -117,5 +138,5 @@ def test_a_confounder_of_that_strength_takes_the_effect_away():
     ],
 )
 def test_bad_input_is_refused_by_name(call, said):
-    with pytest.raises(ArgumentError, match=said):
+    with pytest.raises((ArgumentError, DataError), match=said):
         call()

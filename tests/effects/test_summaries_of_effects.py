@@ -56,6 +56,24 @@ def test_the_paragraph_says_the_numbers_and_the_caveats():
     assert "only 18 draws" in few
 
 
+def test_what_is_not_known_is_said():
+    draws = np.array([[1.0, np.nan, 2.0]])
+    found = summarize_effect(
+        xr.Dataset({"y": (("chain", "draw"), draws)}), rope=0.1, direction="less"
+    )
+    assert found.y_verdict == "unknown"
+    assert "below 0 is unknown" in found.y.text
+    assert "more data" not in found.y.text
+    single = summarize_effect(xr.Dataset({"y": (("chain", "draw"), [[1.0]])})).y.text
+    assert "only one draw" in single
+    assert "not finite" not in single
+    nothing = summarize_effect(xr.Dataset({"y": (("chain", "draw", "g"), np.ones((1, 5, 0)))}))
+    assert "hdi_low" in str(nothing)
+    for values in ([["a", "b"]], [[1j, 2.0]]):
+        with pytest.raises(ArgumentError, match="needs real numbers"):
+            summarize_effect(xr.Dataset({"y": (("chain", "draw"), values)}))
+
+
 def test_what_is_not_asked_for_is_not_there():
     assert summarize_effect(effect(0.5)).y.summary.values.tolist() == [
         "mean",

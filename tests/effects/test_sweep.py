@@ -13,7 +13,8 @@ from numpyro.infer import SVI, Trace_ELBO
 from numpyro.infer.autoguide import AutoNormal
 
 from aimz_lab import ImpactModel, TableSpec, lab, summarize_effect
-from aimz_lab.errors import ArgumentError, SiteError
+from aimz_lab.effects.swept_values import with_column
+from aimz_lab.errors import ArgumentError, DataError, SiteError
 from tests.runs import mean_field_model
 
 pytestmark = pytest.mark.allow_rank_promotion  # NumPyro draws from the guide of vectors
@@ -118,6 +119,43 @@ def test_a_level_of_a_category_in_a_table():
     assert by_clinic.posterior_predictive.y.clinic.values.tolist() == ["east", "west"]
     with pytest.raises(ArgumentError, match="'north' is no level of 'clinic'"):
         im.sweep("clinic", ["east", "north"], frame)
+    with pytest.raises(ArgumentError, match="'day' is in no formula"):
+        im.sweep("day", [1, 2], frame.assign(day=1))
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_a_value_is_set_without_loss_whatever_the_type_of_the_column(library):
+    columns = {
+        "count": np.arange(3, dtype=np.uint8),
+        "flag": np.array([True, False, True]),
+        "dose": np.ones(3, np.float32),
+        "name": ["a", "b", "a"],
+        "day": np.array(["2024-01-01", "2024-02-01", "2024-03-01"], "M8[ms]"),
+    }
+    frame = pd.DataFrame(columns) if library == "pandas" else pl.DataFrame(columns)
+    for name, values in {
+        "count": [7, 300, -1, 0.5],
+        "flag": [True, 0, 2, 0.5],
+        "dose": [2, 0.1],
+        "name": ["b"],
+        "day": [np.datetime64("2024-05-01", "ms")],
+    }.items():
+        for value in values:
+            found = np.asarray(with_column(frame, name, value)[name].to_numpy())
+            assert (found == np.asarray(value).astype(found.dtype)).all()
+            if name in ("count", "flag"):
+                assert (found == value).all()
+    kept = with_column(frame, "count", 7)
+    assert kept["count"].dtype == frame["count"].dtype
+    assert frame["count"].to_list() == [0, 1, 2]
+    with pytest.raises(ArgumentError, match="'dose' holds numbers, and 'high' is none"):
+        with_column(frame, "dose", "high")
+
+
+def test_columns_of_pandas_can_be_nullable_or_numbered():
+    frame = pd.DataFrame({"count": pd.array([1, None], "Int64"), 5: [1.0, 2.0]})
+    assert with_column(frame, "count", 0.5)["count"].tolist() == [0.5, 0.5]
+    assert with_column(frame, "5", 3.0)[5].tolist() == [3.0, 3.0]
 
 
 @pytest.mark.parametrize(
@@ -134,6 +172,11 @@ def test_a_level_of_a_category_in_a_table():
         ("y", DOSES, {"of": "site"}, "'y' is the outcome"),
         ("dose", DOSES, {"contrast": "odds"}, "contrast='odds'"),
         (5, DOSES, {}, "name=5"),
+        ("dose", DOSES, {"contrast": "ratio"}, "pass it as reference="),
+        ("dose", DOSES, {"reduce": "ate"}, "reduce= does not go with a sweep"),
+        ("dose", ["a"], {}, "'dose' holds numbers, and 'a' is none"),
+        ("dose", [1e300], {}, "beyond the range of float32"),
+        ("dose", DOSES, {"by": {"dose": np.arange(N) % 2}}, "groups of by= are called 'dose' too"),
     ],
 )
 def test_bad_input_is_refused_by_name(im, data, name, grid, options, said):
@@ -141,3 +184,23 @@ def test_bad_input_is_refused_by_name(im, data, name, grid, options, said):
     with pytest.raises(ArgumentError, match=said):
         im.sweep(name, grid, **data, **options)
     assert im.rng_key == before
+
+
+def test_an_effect_against_a_reference_is_that_of_two_scenarios_to_the_last_bit(im, data, key):
+    doses = im.sweep("dose", [0.0, 2.0], **data, rng_key=key, reference=0.0, contrast="percent")
+    sides = [{**data, "dose": np.full(N, value, np.float32)} for value in (0.0, 2.0)]
+    effect = im.estimate_effect(
+        args_baseline={**sides[0], "rng_key": key}, args_intervention=sides[1], contrast="percent"
+    )
+    swept = doses.posterior_predictive.y.sel(dose=2.0).values
+    np.testing.assert_array_equal(swept, effect.posterior_predictive.y.values)
+
+
+def test_groups_called_like_what_is_swept_are_refused(im, data):
+    with pytest.raises(ArgumentError, match="dose_observed"):
+        im.sweep("dose", [0.0, 2.0], **data, by={"dose": CLINIC})
+
+
+def test_odds_of_what_is_no_share_are_refused(im, data):
+    with pytest.raises(DataError, match="odds_ratio"):
+        im.sweep("dose", [0.0, 2.0], **data, reference=0.0, contrast="odds_ratio")

@@ -49,6 +49,25 @@ def test_equal_effects_have_no_order_and_a_wrong_ranking_none_of_the_gain():
     assert "no better than chance" in reverse.text
 
 
+def test_bins_without_both_arms_are_not_judged():
+    few = effect(TRUE).isel(row=slice(0, 3))
+    said = uplift(few, Y[:3], [True, False, True], bins=3).text
+    assert "In 0 of 0 bins" in said
+    assert "(3 others have too few treated or untreated rows to tell)" in said
+
+
+@pytest.mark.parametrize(
+    ("made", "error", "said"),
+    [
+        (lambda e: e.assign_attrs(contrast="ratio"), ArgumentError, "the contrast 'ratio'"),
+        (lambda e: e.where(e.y.row != 5), DataError, "not finite, first of row 5"),
+    ],
+)
+def test_effects_that_no_difference_can_be_compared_with(made, error, said):
+    with pytest.raises(error, match=said):
+        uplift(made(effect(TRUE).isel(row=slice(0, 50))), Y[:50], TREATED[:50])
+
+
 def test_weights_make_up_for_the_choice_of_treatment():
     chance = np.where(TRUE > 1, 0.8, 0.2)
     treated = _rng.random(N) < chance

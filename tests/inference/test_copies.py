@@ -163,9 +163,8 @@ def work(model):
 if __name__ == "__main__":
     im = mean_field_model(regression).fit(X, Y, **SMALL)
     here = work(im)
-    for method in ("spawn", "forkserver"):
-        with ProcessPoolExecutor(1, mp_context=get_context(method)) as pool:
-            assert np.array_equal(pool.submit(work, im).result(120), here), method
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        assert np.array_equal(pool.submit(work, im).result(120), here)
     print("done")
 """
 

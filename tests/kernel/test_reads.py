@@ -7,6 +7,7 @@ import dataclasses
 import enum
 import functools
 import gc
+import itertools
 import math
 import types
 
@@ -266,3 +267,52 @@ def test_a_freed_array_is_not_taken_for_a_new_one():
         gc.collect()
         value[0] = jnp.full(3, step)
     assert len(set(seen)) == 3
+
+
+TRACES = itertools.count()  # read by its identity
+SIZES = Settings()
+
+
+@jax.jit
+def shared(x):
+    next(TRACES)
+    return dist.Normal(x * SIZES.size, 1.0).mean
+
+
+def of_gamma(x):
+    return dist.Gamma(2.0).mean + shared(x)
+
+
+def of_beta(x):
+    return dist.Beta(2.0, 2.0).mean + shared(x)
+
+
+def of_uniform(x):
+    return dist.Uniform(0.0, 1.0).mean + shared(x)
+
+
+def asked(kernel):
+    fingerprint(kernel)
+    return float(kernel(1.0))
+
+
+def test_kernels_that_share_a_helper_keep_its_traces_until_what_it_reads_changes(monkeypatch):
+    jax.clear_caches()
+    before = next(TRACES)
+    assert [asked(one) for one in (of_gamma, of_beta) * 2] == [3.0, 1.5] * 2
+    assert next(TRACES) == before + 2
+    monkeypatch.setattr(SIZES, "size", 4.0)  # seen first by a kernel that has not been asked yet
+    assert [asked(one) for one in (of_uniform, of_beta, of_gamma)] == [4.5, 4.5, 6.0]
+    assert next(TRACES) == before + 4
+    monkeypatch.setattr(SIZES, "size", 2.0)  # and by one that has been
+    assert [asked(one) for one in (of_gamma, of_uniform, of_beta)] == [4.0, 2.5, 2.5]
+
+
+def test_a_change_is_noticed_however_many_kernels_share_a_helper(monkeypatch):
+    kernels = {}
+    for i in range(10):
+        monkeypatch.setattr(dist, f"name_{i}", 0.0, raising=False)
+        exec(f"def kernel_{i}(x): return shared(x) + dist.name_{i}", globals(), kernels)
+    assert [asked(kernel) for kernel in kernels.values()] == [1.0] * 10
+    monkeypatch.setattr(SIZES, "size", 3.0)
+    assert [asked(kernel) for kernel in kernels.values()] == [3.0] * 10

@@ -8,9 +8,8 @@ import pytest
 
 from aimz_lab.inference.run.chain_record import ChainPlan, ChainRecord
 from aimz_lab.inference.run.events import Callbacks
-from aimz_lab.lab import loss_figure
+from aimz_lab.lab import compare, loss_figure
 from aimz_lab.lab.callbacks import CSVLogger, History, ParamDrift
-from aimz_lab.lab.callbacks.history import compare
 from aimz_lab.lab.dashboard.dashboard import LiveDashboard
 from aimz_lab.lab.dashboard.replay import frames_of
 from aimz_lab.lab.dashboard.views import RecordingDisplay

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
 import warnings
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -39,7 +39,7 @@ def noise_of(X, **options):
     return PREDICTOR.predict_arrays(request)
 
 
-@pytest.mark.parametrize("batch_size", [1, 7, 64, 1000, 1500])
+@pytest.mark.parametrize("batch_size", [1, 64, 1000])
 @pytest.mark.slow
 def test_noise_is_bitwise_the_same_for_any_batch_size(batch_size):
     X = inputs(1500)
@@ -145,7 +145,7 @@ def test_fields_of_a_source_that_the_kernel_lacks_are_left_out():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("batch_size", [1, 4, 9, None])
+@pytest.mark.parametrize("batch_size", [1, 4, None])
 def test_draw_axis_does_not_depend_on_the_batch_size(batch_size):
     X = inputs(300)
     whole = noise_of(X, shard_axis="draw")
@@ -154,36 +154,44 @@ def test_draw_axis_does_not_depend_on_the_batch_size(batch_size):
         np.testing.assert_array_equal(cut[name], whole[name])
 
 
+def what_is_computed() -> dict:
+    """Bits of noise and some values, on whatever devices there are, by either axis."""
+    X, draws = inputs(1500), draws_of_linear(7)
+    found = {}
+    for axis in ("obs", "draw"):
+        for name, values in noise_of(X, shard_axis=axis).items():
+            found[f"{axis} {name} bits"] = hashlib.sha256(values.tobytes()).hexdigest()
+        request = request_of(rows={"X": X}, draws=draws, shard_axis=axis)
+        found[axis] = some(Predictor().predict_arrays(request)["y"])
+    rows = {"X": X, "y": X[:, 0]}
+    request = request_of(rows=rows, static={}, draws=draws, group="log_likelihood")
+    found["ll"] = some(Predictor().log_likelihood(request)["log_likelihood"]["y"].values[0])
+    return found
+
+
+def some(values: np.ndarray) -> list:
+    return values[::3, ::97].astype(float).tolist()
+
+
 ON_DEVICES = """
 import json, jax
-from aimz_lab.predictive import Predictor
-from tests.predictive.models import draws_of_linear, inputs, request_of
-from tests.predictive.test_invariance import noise_of
-
-X, draws = inputs(1500), draws_of_linear(7)
-some = lambda values: values[::3, ::97].astype(float).tolist()
-found = {"devices": jax.local_device_count()}
-for axis in ("obs", "draw"):
-    noise = noise_of(X, shard_axis=axis)
-    found[f"{axis} bits"] = {name: hash(values.tobytes()) for name, values in noise.items()}
-    request = request_of(rows={"X": X}, draws=draws, shard_axis=axis)
-    found[f"{axis} values"] = some(Predictor().predict_arrays(request)["y"])
-request = request_of(rows={"X": X, "y": X[:, 0]}, static={}, draws=draws, group="log_likelihood")
-found["ll"] = some(Predictor().log_likelihood(request)["log_likelihood"]["y"].values[0])
-print(json.dumps(found))
+from tests.predictive.test_invariance import what_is_computed
+print(json.dumps({"devices": jax.local_device_count(), **what_is_computed()}))
 """
 
 
-def computed_on(devices: int, repository: Path) -> dict:
+@pytest.mark.slow
+def test_devices_change_no_noise(repository):
+    """Nor does the compiler: it tries as hard there as in a user's session."""
     done = subprocess.run(
         [sys.executable, "-c", ON_DEVICES],
         cwd=repository,
         env={
             "PATH": "",
             "PYTHONPATH": str(repository),
-            "PYTHONHASHSEED": "0",
             "JAX_PLATFORMS": "cpu",
-            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+            # Neither the rows nor the draws divide among so many.
+            "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
         },
         capture_output=True,
         text=True,
@@ -191,25 +199,15 @@ def computed_on(devices: int, repository: Path) -> dict:
         timeout=250,
     )
     assert not done.returncode, done.stderr[-3000:]
-    return json.loads(done.stdout)
-
-
-@pytest.fixture(scope="module")
-def on_one_device(repository):
-    return computed_on(1, repository)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("devices", [3, 8])
-def test_devices_change_no_noise(devices, on_one_device, repository):
-    got = computed_on(devices, repository)
-    assert got["devices"] == devices
-    for axis in ("obs", "draw"):
-        assert got[f"{axis} bits"] == on_one_device[f"{axis} bits"]
-        np.testing.assert_allclose(
-            got[f"{axis} values"], on_one_device[f"{axis} values"], rtol=1e-5, atol=1e-5
-        )
-    np.testing.assert_allclose(got["ll"], on_one_device["ll"], rtol=1e-5, atol=1e-5)
+    got = json.loads(done.stdout)
+    assert got.pop("devices") == 8
+    here = what_is_computed()
+    assert got.keys() == here.keys()
+    for name in here:
+        if name.endswith("bits"):
+            assert got[name] == here[name], name
+        else:
+            np.testing.assert_allclose(got[name], here[name], rtol=1e-5, atol=1e-5)
 
 
 def test_other_generators_of_keys_keep_the_promise():
@@ -281,20 +279,22 @@ def global_of_rows(X, y=None):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("kernel", "site"),
+    ("kernel", "site", "n_rows"),
     [
-        (autoregressive, "y"),
-        (accumulating, "total"),
-        (centred, "y"),
-        (scaled_by_count, "y"),
-        (backwards, "y"),
-        (masked, "y"),
-        (lying_elsewhere, "y"),
-        (one_event, "y"),
-        (global_of_rows, "level"),
+        (autoregressive, "y", 700),
+        (accumulating, "total", 700),
+        (centred, "y", 700),
+        (scaled_by_count, "y", 700),
+        (backwards, "y", 700),
+        (masked, "y", 700),
+        (lying_elsewhere, "y", 700),
+        (one_event, "y", 700),
+        (global_of_rows, "level", 700),
+        (autoregressive, "y", 5),
+        (scaled_by_count, "y", 5),
+        (global_of_rows, "level", 5),
     ],
 )
-@pytest.mark.parametrize("n_rows", [5, 700])
 def test_computing_across_rows_is_found_and_rerun_by_draw(kernel, site, n_rows):
     request = request_of(kernel, {"X": inputs(n_rows)}, num_draws=8)
     with pytest.warns(PerformanceWarning, match=f"across rows at.*'{site}'"):
@@ -363,16 +363,9 @@ def test_what_is_proven_of_given_values_is_not_of_drawn_ones():
         predictor.predict(request_of(global_of_rows, rows, num_draws=8))
 
 
-def sparse(seed):
-    return (np.random.default_rng(seed).random(1000) < 0.05).astype(np.float32)
-
-
-def late(seed):
-    return (np.arange(1000) >= 600 + seed).astype(np.float32)
-
-
-def dense(seed):
-    return np.random.default_rng(seed).normal(size=1000).astype(np.float32)
+SPARSE = (np.random.default_rng(0).random(1000) < 0.05).astype(np.float32)
+LATE = (np.arange(1000) >= 600).astype(np.float32)
+DENSE = np.random.default_rng(0).normal(size=1000).astype(np.float32)
 
 
 def at(mean):
@@ -390,22 +383,21 @@ def padded(x):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize(
     ("mean", "column"),
     [
-        (jnp.cumsum, sparse),
-        (jnp.cumsum, late),
-        (lambda x: x - x.mean(), late),
-        (lambda x: jnp.diff(x, prepend=x[:1]), dense),
-        (lambda x: padded(x)[:-2], dense),
-        (lambda x: jnp.concatenate([jnp.zeros(1), x[:-1]]), dense),
-        (lambda x: (padded(x)[:-2] + x + padded(x)[2:]) / 3, dense),
+        (jnp.cumsum, SPARSE),
+        (jnp.cumsum, LATE),
+        (lambda x: x - x.mean(), LATE),
+        (lambda x: jnp.diff(x, prepend=x[:1]), DENSE),
+        (lambda x: padded(x)[:-2], DENSE),
+        (lambda x: jnp.concatenate([jnp.zeros(1), x[:-1]]), DENSE),
+        (lambda x: (padded(x)[:-2] + x + padded(x)[2:]) / 3, DENSE),
     ],
     ids=["sum", "late sum", "centred", "difference", "lag", "lag of 0", "moving average"],
 )
-def test_what_crosses_rarely_late_or_between_neighbours_is_found(mean, column, seed):
-    request = request_of(at(mean), {"X": column(seed)[:, None]}, num_draws=2)
+def test_what_crosses_rarely_late_or_between_neighbours_is_found(mean, column):
+    request = request_of(at(mean), {"X": column[:, None]}, num_draws=2)
     with pytest.warns(PerformanceWarning, match="across rows"):
         PREDICTOR.predict_arrays(request)
 

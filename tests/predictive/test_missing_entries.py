@@ -64,6 +64,7 @@ def test_missing_entries_may_be_nan():
     np.testing.assert_array_equal(*both)
 
 
+@pytest.mark.slow
 def test_training_sees_the_observed_entries_alone(fitted):
     x, y = X[SEEN].astype(float), Y[SEEN].astype(float)
     precision = 1 + x @ x

@@ -23,7 +23,7 @@ def check(recipe):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("asked", "examples"),
-    [("predict", 10), ("log_likelihood", 12), ("do", 10), ("condition", 15)],
+    [("predict", 6), ("log_likelihood", 8), ("do", 6), ("condition", 8)],
 )
 def test_some(asked, examples):
     @hypothesis.settings(max_examples=examples, phases=PHASES)

@@ -21,7 +21,7 @@ def check(recipe):
 
 
 @pytest.mark.slow
-@hypothesis.settings(max_examples=10, phases=PHASES)
+@hypothesis.settings(max_examples=7, phases=PHASES)
 @hypothesis.given(recipes("fit"))
 def test_some_losses(recipe):
     check(recipe)

@@ -28,6 +28,7 @@ def world():
     max_examples=200, suppress_health_check=list(hypothesis.HealthCheck), derandomize=True
 )
 @hypothesis.given(call=calls(FAST))
+@pytest.mark.slow
 def test_a_wrong_call_is_refused_in_our_words_and_changes_nothing(world, call):
     found = judge(world, call)
     assert found.kind in GOOD, found

@@ -103,21 +103,13 @@ def test_regression_by_chains():
 
 @pytest.mark.slow
 @pytest.mark.allow_rank_promotion
-@pytest.mark.parametrize("batch_size", [None, 23])
-def test_regression_by_a_guide(batch_size):
+def test_regression_by_a_guide_on_minibatches():
     guide = AutoMultivariateNormal(mesquite, init_scale=0.1)
     rate = numpyro.optim.Adam(lambda step: 0.03 * 0.5 ** (step / 800))
     svi = SVI(mesquite, guide, rate, Trace_ELBO(num_particles=4))
     im = ImpactModel(mesquite, jax.random.key(0), svi=svi)
-    epochs = 6000 // (46 // (batch_size or 46))
-    im.fit(
-        MESQUITE_X,
-        MESQUITE_Y,
-        batch_size=batch_size,
-        epochs=epochs,
-        num_samples=4000,
-        progress=False,
-    )
+    options = {"batch_size": 23, "epochs": 3000, "num_samples": 4000}
+    im.fit(MESQUITE_X, MESQUITE_Y, **options, progress=False)
     check(im.posterior, pdb.MESQUITE, mean=0.25, sd=0.25)
 
 

@@ -192,6 +192,25 @@ def test_effects_leave_out_the_labels_of_rows_without_values(dropping, table):
     np.testing.assert_allclose(mean_of(swept), mean_of(alone), rtol=1e-2)
 
 
+def test_decisions_leave_out_rows_without_values(dropping, table):
+    worth = np.linspace(-1, 2, N)
+    price = pd.Series(np.linspace(0, 3, N), table.index)
+    holes = table.assign(age=table.age.where(np.arange(N) % 7 != 2))
+    whole = holes[holes.age.notna()]
+
+    def decided(rows, at):
+        actions = {"none": rows, "all": rows.assign(bonus=10)}
+        options = {"benefits": worth[at], "costs": price[at], "site": "mu", "rng_key": KEY}
+        return dropping.decide(actions, **options)
+
+    with pytest.warns(OutputWarning, match="left out"):
+        found = decided(holes, slice(None))
+    alone = decided(whole, holes.age.notna().to_numpy())
+    np.testing.assert_allclose(found.table, alone.table, rtol=1e-4, atol=1e-4)
+    assert found.choice.values.tolist() == alone.choice.values.tolist()
+    assert set(found.choice.values) == {"none", "all"}
+
+
 @pytest.mark.parametrize(
     ("error", "said", "by"),
     [
@@ -239,3 +258,8 @@ def test_an_effect_has_no_groups_that_rows_leave(im, table):
     older = {"X": table.assign(age=table.age + 1), "by": "clinic"}
     effect = im.estimate_effect(**scenarios, args_intervention=older)
     assert effect.posterior_predictive.y_mean.sizes["clinic"] == len(CLINICS)
+    after = table.assign(age=table.age + 1)
+    named = im.estimate_effect(table, after, by=["clinic", table.day])
+    given = im.estimate_effect(table, after, by={"clinic": table.clinic, "day": table.day})
+    assert mean_of(named).dims == ("clinic", "day")
+    np.testing.assert_allclose(mean_of(named), mean_of(given), rtol=1e-5)

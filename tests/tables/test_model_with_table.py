@@ -103,6 +103,7 @@ def test_outputs_come_back_on_the_scale_of_their_column(im, table, on_batch):
     assert abs(float(own.mean()) - table.pay.mean()) < 200
 
 
+@pytest.mark.slow
 def test_each_way_to_predict_gives_either_scale(im, table):
     options = {"rng_key": jax.random.key(5), "return_sites": ["y"]}
     quiet = {**options, "progress": False}
@@ -318,6 +319,7 @@ def test_an_effect_between_two_scales_is_refused(im, table):
     np.testing.assert_allclose(effect.posterior_predictive.y, 0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_model_of_arrays_does_not_learn_from_the_table_to_predict(table):
     """Each table would be scaled by itself: the same row would get other numbers."""
     arrays = TableEncoder.learn(TableSpec(**FORMULAS), table).encode(table).arguments

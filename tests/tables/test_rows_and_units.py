@@ -56,6 +56,7 @@ def in_memory(im, table, **options):
     return im.predict(table, rng_key=KEY, store="memory", progress=False, **options)
 
 
+@pytest.mark.slow
 def test_the_outcome_beside_a_prediction_decides_too(im, table):
     """Rows with another outcome are no training rows, and never show that of the training."""
     without = in_memory(im, table.drop(columns="pay"))
@@ -83,6 +84,7 @@ def two_outcomes(features, pay=None):
         numpyro.sample("pay", dist.Normal(means, 0.1).to_event(1), obs=pay)
 
 
+@pytest.mark.slow
 def test_several_outcomes_come_back_in_their_units(table):
     spec = TableSpec(features="scale(age)", pay=["scale(pay)", "scale(code)"])
     im = model(two_outcomes, spec).fit(table, epochs=5, num_samples=20, progress=False)

@@ -56,6 +56,7 @@ class HoldAt(Callback):
         self.go_on.wait(60)
 
 
+@pytest.mark.slow
 def test_predictions_come_from_the_guide_as_it_is(table, capsys):
     im, hold = model(), HoldAt(40)
     handle = im.fit(

@@ -115,6 +115,13 @@ def test_columns_scaling_and_prior_are_judged():
     assert "large is spread" in columns
 
 
+def test_an_output_of_one_value_has_no_range_to_compare_with():
+    prior = model().check(X, np.full_like(Y, 0.1), batch_size=len(Y), epochs=1)["prior"]
+    assert prior.level == "green"
+    assert "times the range" not in prior.text
+
+
+@pytest.mark.slow
 def test_fit_notes_columns_by_itself():
     same = np.repeat(X[:, :1], 2, axis=1)
     notes = model().fit(same, Y, progress=False, num_samples=10).last_run.notes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
@@ -58,6 +59,41 @@ def test_a_factorised_guide_of_correlated_columns_is_too_narrow():
     assert ends.mean() > 0.3  # 0.2 if uniform
 
 
+def four_means(X, y=None):
+    means = numpyro.sample("means", dist.Normal(0, 1).expand([4]).to_event(1))
+    with numpyro.plate("obs", X.shape[0]):
+        numpyro.sample("y", dist.Normal(means, 1.0).to_event(1), obs=y)
+
+
+def right_narrow_wide_and_shifted(X, y=None):
+    """The closed-form posterior of each mean: as it is, or made wrong."""
+    numpyro.param("nothing", 0.0)
+    sd = (1 + X.shape[0]) ** -0.5
+    loc = y.sum(0) * sd**2 + sd * jnp.array([0.0, 0.0, 0.0, 1.0])
+    widths = sd * jnp.array([1.0, 0.5, 2.0, 1.0])
+    numpyro.sample("means", dist.Normal(loc, widths).to_event(1))
+
+
+@pytest.mark.slow
+def test_wrong_posteriors_have_the_histograms_of_talts():
+    """Talts et al. (2018), sec. 4.2: level, a valley, a hill, a slope."""
+    svi = SVI(four_means, right_narrow_wide_and_shifted, optax.sgd(0.1), Trace_ELBO())
+    im = ImpactModel(four_means, jax.random.key(0), svi=svi)
+    report = im.calibrate(X[:4], 400, num_steps=1, rng_key=jax.random.key(0))
+    bins = {name: np.bincount(ranks // 10, minlength=10) for name, ranks in report.ranks.items()}
+    named = {one.name: one.text.split(" (")[0] for one in report if one.level == "red"}
+    assert named == {
+        "means[1]": "the posterior of means[1] is too narrow",
+        "means[2]": "the posterior of means[2] is too wide",
+        "means[3]": "the posterior of means[3] is too high",
+    }
+    assert report.curves["means[0]"].is_inside
+    assert bins["means[0]"].min() > 20  # of 40 expected
+    assert min(bins["means[1]"][[0, 9]]) > 2 * max(bins["means[1]"][3:7])
+    assert min(bins["means[2]"][4:6]) > 3 * max(bins["means[2]"][[0, 9]])
+    assert bins["means[3]"][0] > 2 * bins["means[3]"][5] > 4 * bins["means[3]"][9]
+
+
 @pytest.mark.slow
 def test_chains_have_uniform_ranks_and_too_short_ones_have_not():
     def one(X, y=None):
@@ -73,6 +109,7 @@ def test_chains_have_uniform_ranks_and_too_short_ones_have_not():
     assert of(100).level == "green"
     stuck = of(1, step_size=1e-4, adapt_step_size=False, max_tree_depth=1)
     assert stuck.level == "red"
+    assert "Run longer chains" in stuck.next_steps[0]
 
 
 def test_bad_calls_are_refused():
@@ -84,6 +121,10 @@ def test_bad_calls_are_refused():
         im.calibrate(lambda: iter([{"X": X}]))
     with pytest.raises(GuideError, match="keeps the data"):
         model(AutoLaplaceApproximation).calibrate(X)
+
+    nothing = pytest.warns(UserWarning, match="in model but not guide")  # NumPyro's
+    with nothing, pytest.raises(GuideError, match="no draws of 'beta'"):
+        model(lambda _: lambda X, y=None: None).calibrate(X)
 
     def own(X, y=None):
         with numpyro.plate("obs", X.shape[0]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -21,8 +22,8 @@ from numpyro.infer.autoguide import (
 from numpyro.optim import SGD
 from scipy.stats import multivariate_normal
 
-from aimz_lab import ArrayDataset, ArrayLoader, ImpactModel, lab
-from aimz_lab.errors import ArgumentError, DataError, DataTypeError, FitWarning, TrustError
+from aimz_lab import ArrayDataset, ArrayLoader, Callback, ImpactModel, lab
+from aimz_lab.errors import ArgumentError, DataError, DataTypeError, TrustError
 from tests import kernels
 
 X, Y = kernels.regression_data(n=300, k=2)
@@ -198,6 +199,24 @@ def crossing_rows():
     return im.diagnose(x, y, rng_key=KEY)
 
 
+def no_overlap():
+    treated = (X[:, 0] > 0).astype(float)  # nobody like them is untreated
+    rows = {"X": X, "treated": treated}
+    im = model(kernels.regression, AutoNormal)
+    return im.overlap(rows, {**rows, "treated": 1 - treated}, treatment="treated")
+
+
+@pytest.mark.slow
+def test_a_sound_fit_on_batches_is_green():
+    im = model(kernels.regression, AutoMultivariateNormal)
+    report = im.fit(X, Y, batch_size=30, epochs=400, progress=False).diagnose(X, Y, rng_key=KEY)
+    assert report.level == "green", report
+    assert report["rows"].level == report["loss"].level == "green"
+    rows = {"X": X, "treated": (np.arange(300) % 2).astype(float)}
+    overlap = im.overlap(rows, {**rows, "treated": 1 - rows["treated"]}, treatment="treated")
+    assert overlap.level == "green", overlap
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("planted", "check", "says"),
@@ -206,6 +225,7 @@ def crossing_rows():
         (few_steps, "k-hat", "Train longer"),
         (wrong_likelihood, "calibration", "choose a likelihood"),
         (crossing_rows, "rows", "Train on all rows at once"),
+        (no_overlap, "treatment", "Restrict the effect"),
     ],
 )
 def test_each_planted_fault_is_red_and_named(planted, check, says):
@@ -268,6 +288,7 @@ def test_importance_resampling_needs_ratios_that_can_be_trusted(exact):
     assert "refused" in refused["refinement"].text
 
 
+@pytest.mark.slow
 def test_what_cannot_be_known_is_said(exact, tmp_path):
     point = trained(kernels.regression, AutoDelta, steps=200).diagnose(X, Y)
     assert point["k-hat"].level == "amber"
@@ -354,13 +375,43 @@ def test_chains_are_judged_by_r_hat_ess_divergences_and_energy():
 
 
 @pytest.mark.slow
-def test_a_stream_has_the_densities_of_its_rows():
-    im = trained(kernels.regression, AutoMultivariateNormal, steps=3000)
-    report = im.diagnose(batches, rng_key=KEY)
-    np.testing.assert_allclose(
-        report.log_ratios, im.diagnose(X, Y, rng_key=KEY).log_ratios, atol=0.02
+def test_a_stream_has_the_densities_of_its_rows(exact):
+    streamed, whole = (exact.diagnose(*rows, rng_key=KEY) for rows in ([batches], [X, Y]))
+    np.testing.assert_allclose(streamed.log_ratios, whole.log_ratios, atol=0.02)
+    assert streamed.loo.elpd == pytest.approx(whole.loo.elpd, abs=0.01)
+
+
+class HeldAfterSomeSteps(Callback):
+    """Holds a fit once its second report has come."""
+
+    def __init__(self):
+        self.reports, self.arrived, self.go_on = 0, threading.Event(), threading.Event()
+
+    def on_steps_end(self, run, steps):
+        self.reports += 1
+        if self.reports == 2:
+            self.arrived.set()
+            self.go_on.wait(120)
+
+
+@pytest.mark.slow
+def test_of_a_fit_in_the_background_the_present_state_is_judged():
+    im, held = model(kernels.regression, AutoMultivariateNormal), HeldAfterSomeSteps()
+    im.set_posterior_sample({"beta": np.full((100, 2), 9.0)})
+    handle = im.fit(
+        X, Y, batch_size=50, epochs=10**6, blocking=False, callbacks=[held], progress=False
     )
-    assert report.loo.elpd == pytest.approx(im.diagnose(X, Y, rng_key=KEY).loo.elpd, abs=0.01)
+    try:
+        assert held.arrived.wait(60)
+        report = im.diagnose(X, Y, rng_key=KEY)
+    finally:
+        held.go_on.set()
+        handle.stop()
+        handle.wait()
+    assert report["loss"].level == "amber"
+    assert "the fit goes on in the background" in report["loss"].text
+    assert report.table["mean"].abs().max() < 9  # not the draws of before
+    assert "not the guide's" not in report["k-hat"].text
 
 
 def test_bad_calls_are_refused_and_change_nothing(exact):

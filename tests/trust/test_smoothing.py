@@ -55,6 +55,14 @@ def test_hopeless_ratios_have_finite_weights_and_an_infinite_k_hat(log_ratios):
     assert not found.is_trusted
 
 
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_few_draws_have_no_tail(count):
+    found = smoothed(np.arange(count, dtype=float))
+    assert found.weights.sum() == pytest.approx(1)
+    assert not found.is_trusted
+    assert trusted_k(1) == -np.inf
+
+
 def test_equal_ratios_are_a_perfect_proposal():
     found = smoothed(np.full(500, -3e8))
     assert found.is_trusted

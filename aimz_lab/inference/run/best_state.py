@@ -121,15 +121,25 @@ class MonitorWindows:
         size, first = self._window, self._taken
         count = (run.step - first) // size
         self._taken = first + count * size
-        losses = run.losses[first : self._taken].astype(np.float64) / (run.info.n_obs or 1)
         # A window may be longer than any run; NumPy has no rows of that length.
+        losses = self._losses(run, first, self._taken)
         return losses.reshape(count, size) if count else np.empty((0, 1))
+
+    def last(self, run: ReadRun) -> float:
+        """Return the reading that ends with the last step, wherever the windows begin."""
+        if self._monitor == "validation":
+            return float(run.validation.losses[-1])
+        return float(self._losses(run, run.step - self._window, run.step).mean())
+
+    def _losses(self, run: ReadRun, first: int, last: int) -> Float[np.ndarray, " step"]:
+        return run.losses[first:last].astype(np.float64) / (run.info.n_obs or 1)
 
 
 class BestSoFar:
     """The best state of a run so far: by the held-out loss, or else by windows of training steps.
 
-    By the training loss it is the state after the chunk of steps in which the lowest window ended.
+    By the training loss, states are judged after each chunk of steps in which a window ended: by
+    the mean of a window that ends with the state.
     Its memory is that of one more state.
     """
 
@@ -156,7 +166,7 @@ class BestSoFar:
             windows = self._windows_of(run)
             values = windows.new(run).mean(axis=1)
             if len(values):
-                self._offer(run, values, windows.ends(run, len(values)))
+                self._offer(run, windows, values)
             return self._best
 
     def _windows_of(self, run: ReadRun) -> MonitorWindows:
@@ -170,12 +180,12 @@ class BestSoFar:
     def _offer(
         self,
         run: ReadRun,
+        windows: MonitorWindows,
         values: Float[np.ndarray, " reading"],
-        ends: Int[np.ndarray, " reading"],
     ) -> None:
-        state = run.state
-        if state is not None:  # the present one, which is that of the last reading
-            values, ends = values[-1:], [run.step]
+        state, ends = run.state, windows.ends(run, len(values))
+        if state is not None:  # the present one, whose reading ends now
+            values, ends = np.array([windows.last(run)]), [run.step]
         if np.isfinite(values).any():
             at = int(np.nanargmin(np.where(np.isfinite(values), values, np.nan)))
             if self._best is None or values[at] < self._best.value:

@@ -292,10 +292,10 @@ class Run:
     def best_so_far(self) -> Best | None:
         """The best state so far, or ``None`` before the first reading of the loss.
 
-        With held-out data it is the state of the lowest held-out loss. Without, the losses are read
-        in windows of whole epochs, of at least 64 steps, or of 256 steps where an epoch is longer;
-        it is the state at the end of the chunk in which the window of the lowest mean ended. A
-        callback that keeps a best state by a monitor of its own goes first.
+        With held-out data it is the state of the lowest held-out loss. Without, a state is judged
+        by the mean loss of the steps before it: whole epochs with at least 64 steps, or 256 steps
+        where an epoch is longer. Each such window is followed by one judgement, at the end of its
+        chunk. A callback that keeps a best state by a monitor of its own goes first.
         """
         kept = self.best.get("validation") or next(iter(self.best.values()), None)
         return kept or self._best_so_far.look(self)

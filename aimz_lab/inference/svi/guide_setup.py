@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import zlib
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -21,7 +22,7 @@ from aimz_lab.inference.feeds.schema import InputSchema
 from aimz_lab.inference.feeds.training_data import TrainingData
 from aimz_lab.inference.numpyro_patches import initial_state
 from aimz_lab.inference.svi.plan import setup_arguments
-from aimz_lab.types import callable_name
+from aimz_lab.types import Arguments, callable_name
 
 
 class GuideSetup:
@@ -41,6 +42,7 @@ class GuideSetup:
         self.by_stand_ins = self.is_outdated = False
         self._svi = svi
         self._example: dict[str, Any] = {}
+        self._kept: int | None = None  # checksum of the data that the guide's draws depend on
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the data."""
@@ -68,7 +70,14 @@ class GuideSetup:
         """Set up with training data; see :func:`initial_state`."""
         self._forget_set_up()
         arguments = setup_arguments(self._svi, data)
+        self._keep(arguments, data.static)
         return initial_state(self._svi, key, arguments, data.static)
+
+    def keeps_other(self, data: TrainingData) -> bool:
+        """Whether the guide's draws depend on the data of its set-up, and this is another."""
+        if not self._keeps_data or self._kept is None:
+            return False
+        return self._kept != _checksum({**setup_arguments(self._svi, data), **data.static})
 
     def with_stand_ins(self, schema: InputSchema) -> SVIState:
         """Set up without data; the next training repeats it with its data.
@@ -88,6 +97,7 @@ class GuideSetup:
         """Replace stand-ins by the arguments of a draw, if the draw depends on them."""
         if self.by_stand_ins and self._keeps_data:
             self._forget_set_up()
+            self._keep(arrays, static)
             initial_state(self._svi, key, arrays, static)
 
     def arguments(self) -> dict[str, Any]:
@@ -102,6 +112,10 @@ class GuideSetup:
     def _keeps_data(self) -> bool:
         """Whether draws depend on the data of the set-up."""
         return takes_curvature(self._svi.guide) or follows_density(self._svi.guide)
+
+    def _keep(self, arrays: Mapping[str, Any], static: Mapping[str, Any]) -> None:
+        if self._keeps_data:
+            self._kept = _checksum({**arrays, **static})
 
     def _stand_ins(self) -> dict[str, Any]:
         """Arguments for a guide that reads only their shapes."""
@@ -120,6 +134,18 @@ class GuideSetup:
             for guide in autoguides_in(self._svi.guide):
                 guide.prototype_trace = None
         self.by_stand_ins = self.is_outdated = False
+
+
+def _checksum(arguments: Arguments) -> int:
+    """Return a checksum of arrays and other values, with their names, shapes and types."""
+    found = 0
+    for path, leaf in jax.tree_util.tree_leaves_with_path(dict(sorted(arguments.items()))):
+        is_key = jax.dtypes.issubdtype(getattr(leaf, "dtype", object), jax.dtypes.prng_key)
+        array = np.asarray(jax.device_get(jax.random.key_data(leaf) if is_key else leaf))
+        found = zlib.crc32(f"{path} {array.dtype} {array.shape}".encode(), found)
+        is_plain = array.dtype.kind != "O"
+        found = zlib.crc32(array.tobytes() if is_plain else repr(leaf).encode(), found)
+    return found
 
 
 def check_same_parameters(state: SVIState, fresh: SVIState) -> None:

@@ -41,7 +41,12 @@ from aimz_lab.inference.svi.given_result import (
 from aimz_lab.inference.svi.guide_draws import GuideDraws
 from aimz_lab.inference.svi.guide_setup import GuideSetup, check_same_parameters
 from aimz_lab.inference.svi.optimizer_rate import OptimizerRate
-from aimz_lab.inference.svi.plan import TrainingPlan, make_feed, plan_training
+from aimz_lab.inference.svi.plan import (
+    TrainingPlan,
+    check_kept_rows,
+    make_feed,
+    plan_training,
+)
 from aimz_lab.inference.svi.rows_check import RowsCheck
 from aimz_lab.inference.svi.run_setup import RunSetup, compiler_effort, make_trainer
 from aimz_lab.inference.svi.short_batches import ShortBatches
@@ -246,6 +251,9 @@ class SviLearner:
         """Set up guide and optimizer, if that was not done before with the same code."""
         if state is not None and self._setup.schema is None:
             return self._set_up_for(state, key, data)
+        if state is not None and self._setup.keeps_other(data):
+            self._forget_compiled()
+            self._setup.is_outdated = True
         self._setup.see(data)
         if state is None or self._setup.by_stand_ins or self._setup.is_outdated:
             is_outdated = self._setup.is_outdated
@@ -313,6 +321,7 @@ class SviLearner:
             if before is not None:
                 check_columns(before.columns, data.columns, {})
             self._read_code()
+            check_kept_rows(self._svi.guide, data, changes=self._setup.keeps_other(data))
             plan, state = self._plan_of_step(data, n_pad, key, state, rows, shared, row_dependence)
             self._setup.widen(joined_ranges(before.ranges if before else {}, ranges_of(rows)))
             valid = data.batch_size - n_pad

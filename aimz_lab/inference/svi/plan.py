@@ -161,6 +161,28 @@ def check_guide(svi: SVI, spec: KernelSpec, data: TrainingData) -> None:
             check_indices_unused(data.for_batches(svi.guide), guide_spec, data.first_batch)
 
 
+def check_kept_rows(guide: Callable, data: TrainingData, *, changes: bool) -> None:
+    """Refuse the step of a guide whose draws depend on all rows, if these are not all of them.
+
+    Args:
+        guide: The guide.
+        data: The rows of the step.
+        changes: Whether they are others than those of the guide's set-up.
+
+    Raises:
+        GuideError: If they change from step to step, or are part of ``n_obs`` rows.
+    """
+    if not (takes_curvature(guide) or follows_density(guide)):
+        return
+    if changes or (data.n_obs is not None and data.batch_size < data.n_obs):
+        msg = (
+            f"{type(guide).__name__} draws by the density of all rows, and this step has others "
+            "than the first, or a part of them; train it by fit or fit_on_batch, or use another "
+            "autoguide."
+        )
+        raise GuideError(msg)
+
+
 def written_guide_spec(svi: SVI, spec: KernelSpec, data: TrainingData) -> KernelSpec | None:
     """Return the structure of a hand-written guide, or ``None`` for an autoguide."""
     if isinstance(svi.guide, AutoGuide):

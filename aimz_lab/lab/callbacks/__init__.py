@@ -6,8 +6,9 @@ In: the events of a run. Out: requests to the run, files, and the table of a :cl
 from __future__ import annotations
 
 from aimz_lab.lab.callbacks.checkpoints import ModelCheckpoint
+from aimz_lab.lab.callbacks.compared_runs import compare, compare_runs
 from aimz_lab.lab.callbacks.csv_logger import CSVLogger
-from aimz_lab.lab.callbacks.history import History, compare
+from aimz_lab.lab.callbacks.history import History
 from aimz_lab.lab.callbacks.lambda_callback import LambdaCallback
 from aimz_lab.lab.callbacks.learning_rates import LearningRateScheduler, ReduceLROnPlateau
 from aimz_lab.lab.callbacks.metrics import GradientNorm, ParamDrift
@@ -29,4 +30,5 @@ __all__ = [
     "ReduceLROnPlateau",
     "TerminateOnNaN",
     "compare",
+    "compare_runs",
 ]

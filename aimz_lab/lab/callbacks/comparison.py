@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import base64
+import html
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
 from aimz_lab.data.html import html_table
@@ -15,15 +15,13 @@ from aimz_lab.errors import OptionalDependencyError
 from aimz_lab.inference.run.events import Run
 from aimz_lab.lab import formatting
 from aimz_lab.lab.environment import has_matplotlib
-from aimz_lab.lab.pictures import ink
-from aimz_lab.lab.record import loss_trace
+from aimz_lab.lab.pictures.compared_losses import comparison_figure, has_curve
 from aimz_lab.system.imports import late_import
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_DASHES = ((), (6, 2), (2, 2), (8, 2, 2, 2))
-_SIZE_IN, _DPI, _WIDTH = (8.2, 3.2), 130, 820
+_WIDTH = 820
 
 _WORDS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "method": ("method", str),
@@ -41,6 +39,24 @@ _WORDS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "validation": ("held-out loss per row", formatting.number),
     "draws": ("draws of each chain", formatting.count),
     "divergences": ("divergences", formatting.count),
+    "kernel": ("kernel", str),
+    "n_obs": ("rows", formatting.count),
+    "learning_rate": ("learning rate at first", formatting.number),
+    "scaled": ("scaled", str),
+    "posterior_draws": ("draws of the posterior", formatting.count),
+    "held_out_elbo": ("held-out ELBO per row", formatting.number),
+    "held_out_lpd": ("held-out log density per row", formatting.number),
+    "k_hat": ("k-hat of the guide", formatting.number),
+    "verdict": ("verdict", str),
+    "elpd_loo": ("elpd, leave-one-out", formatting.number),
+    "se": ("its standard error", formatting.number),
+    "p_loo": ("effective parameters", formatting.number),
+    "pareto_k": ("largest k-hat of a row", formatting.number),
+    "bad_k": ("rows of too large k-hat", formatting.share),
+    "loo_rank": ("rank, from 0", formatting.count),
+    "elpd_diff": ("elpd compared with the best", formatting.number),
+    "dse": ("standard error of that", formatting.number),
+    "weight": ("weight, stacking", formatting.share),
 }
 
 
@@ -52,13 +68,23 @@ class Comparison(pd.DataFrame):
     Args:
         facts: The facts of each run, by the name of the run.
         runs: The runs by name, as many.
+        notes: Sentences about what is missing, by the name of the run.
+
+    Attributes:
+        notes: These sentences.
     """
 
-    _metadata = ("_runs",)
+    _metadata = ("_runs", "notes")
 
-    def __init__(self, facts: Mapping[str, Mapping[str, Any]], runs: Mapping[str, Run]) -> None:
+    def __init__(
+        self,
+        facts: Mapping[str, Mapping[str, Any]],
+        runs: Mapping[str, Run],
+        notes: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
         super().__init__(facts)
         object.__setattr__(self, "_runs", dict(runs))
+        object.__setattr__(self, "notes", dict(notes or {}))
 
     @property
     def _constructor(self) -> type[pd.DataFrame]:
@@ -67,21 +93,36 @@ class Comparison(pd.DataFrame):
     def figure(self) -> Figure:
         """Draw the smoothed loss of each run over its steps, per row where the rows are known.
 
+        Below it are the differences of leave-one-out, with two standard errors, if models were
+        compared by it.
+
         Raises:
             OptionalDependencyError: If matplotlib is missing.
         """
         if not has_matplotlib():
             msg = "Pictures need matplotlib: pip install 'aimz_lab[lab]'"
             raise OptionalDependencyError(msg)
-        return _losses(self._runs)
+        return comparison_figure(self._runs, self._differences())
 
     def __repr__(self) -> str:
         header, *rows = self._cells()
-        return pd.DataFrame(rows, columns=header).set_index("").rename_axis(None).to_string()
+        table = pd.DataFrame(rows, columns=header).set_index("").rename_axis(None).to_string()
+        return "\n".join([table, *self._sentences()])
 
     def _repr_html_(self) -> str:
         header, *rows = self._cells()
-        return self._picture() + html_table("", header, rows)
+        notes = "".join(f"<p>{html.escape(text)}</p>" for text in self._sentences())
+        return self._picture() + html_table("", header, rows) + notes
+
+    def _sentences(self) -> list[str]:
+        return [f"{name}: {text}." for name, said in self.notes.items() for text in said]
+
+    def _differences(self) -> dict[str, tuple[float, float]]:
+        """Return the difference of leave-one-out to the best, and its error, by run."""
+        if "elpd_diff" not in self.index:
+            return {}
+        both = self.loc[["elpd_diff", "dse"]].dropna(axis=1)
+        return {str(name): (float(both[name].iloc[0]), float(both[name].iloc[1])) for name in both}
 
     def _cells(self) -> list[list[str]]:
         rows = []
@@ -93,73 +134,13 @@ class Comparison(pd.DataFrame):
         return [["", *map(str, self.columns)], *rows]
 
     def _picture(self) -> str:
-        if not has_matplotlib() or not any(map(_has_curve, self._runs.values())):
+        if not has_matplotlib() or not any(map(has_curve, self._runs.values())):
             return ""
         encoding = late_import("aimz_lab.lab.pictures.encoding")
-        encoded = base64.b64encode(encoding.png(_losses(self._runs))).decode("ascii")
-        ends = ", ".join(
-            f"{name} ends at {formatting.number(self.at['loss', name])}"
-            for name, run in self._runs.items()
-            if _has_curve(run)
-        )
-        return encoding.image_tag(encoded, f"Losses over the steps: {ends}.", _WIDTH)
+        figure = self.figure()
+        encoded = base64.b64encode(encoding.png(figure)).decode("ascii")
+        return encoding.image_tag(encoded, figure.alt, _WIDTH)
 
 
 def _is_missing(value: Any) -> bool:
     return value is None or (isinstance(value, float) and not math.isfinite(value))
-
-
-def _has_curve(run: Run) -> bool:
-    """Whether a run has losses; what chains report is none."""
-    return bool(run.step) and not run.info.is_sampling
-
-
-def _losses(runs: Mapping[str, Run]) -> Figure:
-    """Draw the losses on transparent paper."""
-    layout = late_import("aimz_lab.lab.pictures.figure_layout")
-    agg = late_import("matplotlib.backends.backend_agg")
-    ticker = late_import("matplotlib.ticker")
-    drawn = {name: run for name, run in runs.items() if _has_curve(run)}
-    figure = layout.ShownFigure(
-        figsize=_SIZE_IN, dpi=_DPI, facecolor="none", layout=layout.Margins()
-    )
-    agg.FigureCanvasAgg(figure)
-    axes = figure.add_subplot(facecolor="none")
-    for i, (name, run) in enumerate(drawn.items()):
-        trace = loss_trace(run)
-        dashes = _DASHES[i // len(ink.LINES) % len(_DASHES)]
-        marker = "o" if trace.n_steps == 1 else ""
-        values, color = trace.smooth() / (run.info.n_obs or 1), ink.LINES[i % len(ink.LINES)]
-        axes.plot(
-            trace.steps, values, color=color,
-            linewidth=1.8, dashes=dashes or (None, None), marker=marker, label=f" {name}",
-        )  # fmt: skip
-    per_row = all(run.info.n_obs for run in drawn.values())
-    axes.set_xlabel("step", color=ink.TEXT, fontsize=8.5)
-    axes.set_ylabel(
-        "loss per row (nats)" if per_row else "loss (nats)", color=ink.TEXT, fontsize=8.5
-    )
-    axes.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: formatting.count(value)))
-    axes.tick_params(colors=ink.TEXT, labelsize=8, length=0)
-    axes.grid(color=ink.TEXT, alpha=0.2, linewidth=0.8)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-    axes.set_ylim(*_limits([line.get_ydata() for line in axes.lines]))
-    layout.legend_below(axes, ink.TEXT)
-    return figure
-
-
-def _limits(curves: list[np.ndarray]) -> tuple[float, float]:
-    """Limits that show the curves' ends: from the lowest value to what most steps stay below."""
-    values = np.concatenate([curve[np.isfinite(curve)] for curve in curves] or [np.zeros(1)])
-    if len(values) == 0:
-        return 0.0, 1.0
-    low, high = float(values.min()), float(values.max())
-    after_fall = max(
-        (float(np.quantile(c[np.isfinite(c)], 0.9)) for c in curves if np.isfinite(c).any()),
-        default=high,
-    )
-    if high - low > 4 * (after_fall - low) > 0:
-        high = low + 1.5 * (after_fall - low)
-    room = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
-    return low - room, high + room

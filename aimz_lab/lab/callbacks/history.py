@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -10,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from aimz_lab.calls import public
-from aimz_lab.errors import ArgumentError, DataError
+from aimz_lab.errors import DataError
 from aimz_lab.files import (
     Limits,
     Malformed,
@@ -21,19 +20,15 @@ from aimz_lab.files import (
     sealed_text,
 )
 from aimz_lab.inference.run.events import Callback, Run
-from aimz_lab.inference.run.run_words import loss_per_row, method_words, total_loss
-from aimz_lab.lab import formatting
 from aimz_lab.lab.callbacks.recorded import recorded_run
 from aimz_lab.lab.pictures.summary import summary_html, summary_text
-from aimz_lab.lab.record import RunSource, loss_trace, named_runs, padded_share, run_of
+from aimz_lab.lab.record import run_of
 from aimz_lab.system.imports import late_import
 from aimz_lab.system.paths import local_path, naming, write_whole
 from aimz_lab.types import shown
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from aimz_lab.lab.callbacks.comparison import Comparison
 
 _VERSION = 2
 _LIMITS = Limits(size=512 << 20, values=32_000_000)
@@ -205,63 +200,3 @@ def _plain(values: np.ndarray) -> list[Any]:
     if values.ndim > 1:
         return [_plain(part) for part in values]
     return list(map(plain_number, values.tolist()))
-
-
-@public
-def compare(*sources: RunSource | Sequence[RunSource] | Mapping[str, RunSource]) -> Comparison:
-    """Put runs side by side, in a table below a picture of their losses.
-
-    Args:
-        *sources: Runs, or what has one: handles, histories, models, dashboards, watched loops; one
-            by one, in lists, or in dicts by name, in any mix.
-
-    Returns:
-        A data frame that shows the picture too, with a column a run in the order given: how it
-        ended, steps, time, rates, and losses, per row where the rows are known. ``loss`` is
-        smoothed; ``best`` is the loss of the best state, see :attr:`Run.best_so_far`;
-        ``total_loss`` is the loss of all rows. A run without a name has that of its kernel, and its
-        place.
-
-    Raises:
-        ArgumentError: If none is given, or two have the same name.
-        DataTypeError: If one has no run.
-
-    Example:
-        >>> runs = [im.fit(X, y, epochs=n, progress=False).last_run for n in (5, 10)]
-        >>> compare(*runs).loc["steps"].tolist()
-        [5, 10]
-        >>> compare({"short": runs[0], "long": im}).columns.tolist()
-        ['short', 'long']
-    """
-    runs = named_runs(sources)
-    if not runs:
-        msg = "compare() puts runs side by side; pass at least one."
-        raise ArgumentError(msg)
-    made = late_import("aimz_lab.lab.callbacks.comparison").Comparison
-    facts = {name: _facts(run) for name, run in runs.items()}
-    return made(facts, runs)
-
-
-def _facts(run: Run) -> dict[str, Any]:
-    rows = run.info.n_obs or 1
-    trace = loss_trace(run)
-    smoothed = trace.smooth() / rows
-    has_loss = np.isfinite(smoothed).any() and not run.info.is_sampling
-    divergences, best = None if run.chains is None else run.chains.divergences, run.best_so_far
-    return {
-        "method": method_words(run.info.method),
-        "status": formatting.STATUS_WORDS[run.status],
-        "epochs": run.epoch,
-        "steps": run.step,
-        "batch_size": run.info.batch_size,
-        "elapsed_s": run.elapsed_s,
-        "steps_per_s": run.step / run.stepping_s if run.stepping_s else np.nan,
-        "padded_share": padded_share(run),
-        "loss": loss_per_row(run) if has_loss else np.nan,
-        "total_loss": total_loss(run) if has_loss and run.info.n_obs else np.nan,
-        "best": best.value if best else np.nan,
-        "best_step": best.step if best else None,
-        "validation": run.validation[-1][1] if run.validation else np.nan,
-        "draws": None if run.chains is None else run.chains.draws,
-        "divergences": None if divergences is None else int(divergences.sum()),
-    }

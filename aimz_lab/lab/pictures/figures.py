@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from matplotlib.text import Text
 
 _DASHES = ((2, 3), (6, 3, 1, 3), (10, 4), (1, 4))
-_SIZE_IN = (8.2, 3.5)
-_DPI = 130
+_SIZE_IN = (7.2, 3.3)
+_DPI = 148
 _TITLE_GAP = 24  # pixels
 _COLUMNS = 400  # with more, noise fills the picture and doubles its bytes
 _COLORS = {LOSS: ink.BLUE, LEARNING_RATE: ink.PINK}

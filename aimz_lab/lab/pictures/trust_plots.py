@@ -141,20 +141,17 @@ def _summaries(axes: Axes, report: TrustReport) -> None:
     if not len(table):
         _nothing(axes, "no latent sites")
         return
-    if name is None and report.k_hat is not None:
-        _nothing(axes, "no better draws to compare with:\ndiagnose(..., refine='nuts')")
+    if name is None:
+        _nothing(axes, "no second opinion: diagnose(..., refine='nuts') has one")
         return
-    if name is not None:
-        far = table[f"{name}_shift_sds"].abs() + np.log(table[f"{name}_sd_ratio"]).abs()
-        table = table.loc[far.fillna(np.inf).sort_values(ascending=False).index]
-    table = table.head(_MOST_ENTRIES)
+    far = table[f"{name}_shift_sds"].abs() + np.log(table[f"{name}_sd_ratio"]).abs()
+    table = table.loc[far.fillna(np.inf).sort_values(ascending=False).index].head(_MOST_ENTRIES)
     # Each entry on the scale of its own draws: sites differ in size.
     centre, spread = table["mean"].to_numpy(), table["sd"].to_numpy()
     spread = np.where(spread > 0, spread, 1.0)
     at = np.arange(len(table))[::-1]
-    drawn = [("", "draws", _BLUE, 0.12)]
-    if name is not None:
-        drawn.append((f"{name}_", {"nuts": "NUTS", "psis": "reweighted"}[name], _ORANGE, -0.12))
+    other = {"nuts": "NUTS", "psis": "reweighted"}[name]
+    drawn = ("", "draws", _BLUE, 0.12), (f"{name}_", other, _ORANGE, -0.12)
     for prefix, label, colour, up in drawn:
         mean = (table[f"{prefix}mean"].to_numpy() - centre) / spread
         sd = table[f"{prefix}sd"].to_numpy() / spread

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -91,6 +91,28 @@ def vertical_view(shown: Curve, *, log: bool = False, whole: bool = False) -> Ve
             top = every.low + 2 * height
     above = _extent(shown.high, np.array([every.high]))[1] if top < every.high else None
     return linear_view(*_nearby(shown.others, every.low, top), above=above)
+
+
+def common_view(curves: Sequence[Curve], *, log: bool = False) -> VerticalView:
+    """Choose the vertical axis of several curves alike, however many steps each has.
+
+    Args:
+        curves: The curves; none comes before the others.
+        log: Whether the axis is the logarithmic one.
+    """
+    shown = [curve for curve in curves if len(curve.steps)]
+    if not shown:
+        return VerticalView("linear", 0.0, 1.0)
+    # Each curve ends at the same place, so that the end of a short one counts as an end.
+    places = [curve.steps / curve.steps[-1] for curve in shown]
+    order = np.argsort(np.concatenate(places), kind="stable")
+    line = np.concatenate([curve.line for curve in shown])[order]
+    steps = np.concatenate(places)[order]
+    joint = replace(
+        shown[0], steps=steps, mean=line, low=line, high=line, smoothed=None, validation=None,
+        others=(),
+    )  # fmt: skip
+    return vertical_view(joint, log=log)
 
 
 def linear_view(low: float, high: float, above: float | None = None) -> VerticalView:

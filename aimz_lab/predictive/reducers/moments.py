@@ -16,6 +16,7 @@ from aimz_lab.data.groups import labels_of
 from aimz_lab.data.options import real_number
 from aimz_lab.errors import ArgumentError
 from aimz_lab.predictive.reducers.contract import Draws, OverDraws, RowMask, RowValues
+from aimz_lab.predictive.reducers.row_sums import sums_of_rows
 from aimz_lab.types import check_choice, shown
 
 
@@ -64,8 +65,8 @@ class Mean(OverDraws):
             origin = _origin(values[:1])
             return origin[0] + (values - origin).mean(0)
         if by_row is None:
-            return _sum_rows(values, valid)
-        return _sum_groups(values, valid, by_row, self._n_groups)
+            return sums_of_rows(values, valid)[:, 0]
+        return sums_of_rows(values, valid, by_row, self._n_groups)
 
     def finish(self, total: np.ndarray, n_rows: int) -> np.ndarray:
         """Divide sums by the number of rows."""
@@ -141,19 +142,3 @@ def _origin(values: jax.Array) -> jax.Array:
     """Values to subtract before summing: in single precision, large values leave no digits."""
     numbers = values.astype(jnp.result_type(float))
     return jnp.where(jnp.isfinite(numbers), numbers, 0)
-
-
-def _sum_rows(values: jax.Array, valid: jax.Array) -> jax.Array:
-    origin = _origin(values[:, :1])
-    real = valid.reshape(1, -1, *[1] * (values.ndim - 2))
-    return origin[:, 0] * valid.sum() + jnp.where(real, values - origin, 0).sum(1)
-
-
-def _sum_groups(values: jax.Array, valid: jax.Array, codes: jax.Array, n_groups: int) -> jax.Array:
-    # A copy that fills up a block belongs to no group; it may not be finite.
-    origin = _origin(values[:, :1])
-    real = valid.reshape(-1, *[1] * (values.ndim - 1))
-    rows_first = jnp.where(real, jnp.moveaxis(values - origin, 1, 0), 0)
-    sums = jnp.moveaxis(jax.ops.segment_sum(rows_first, codes, num_segments=n_groups), 0, 1)
-    counts = jax.ops.segment_sum(valid.astype(origin.dtype), codes, num_segments=n_groups)
-    return sums + origin * counts.reshape(1, -1, *[1] * (values.ndim - 2))

@@ -143,7 +143,7 @@ class Reduction:
     def _finished(self, name: str, total: np.ndarray) -> np.ndarray:
         one = self._reducers[name]
         if one.by_row is not None and len(one.by_row) != self.n_rows:
-            raise _other_length(name, one.by_row, self.n_rows)
+            raise _other_length(_given(name, one), one.by_row, self.n_rows)
         return one.finish(total, self.n_rows)
 
     def _add(self, site: str, name: str, one: Reducer, result: np.ndarray, n_rows: int) -> None:
@@ -158,16 +158,22 @@ class Reduction:
     def _by_row(self, one: Reducer, first: int, n_rows: int) -> np.ndarray:
         part = np.asarray(one.by_row)[first : first + n_rows]
         if len(part) < n_rows:
-            msg = f"{one.name} has labels for {len(one.by_row)} rows; the data has more."
+            what = _given(one.name, one)
+            msg = f"{what} has values for {len(one.by_row)} rows; the data has more."
             raise DataError(msg)
         return part
 
 
-def _other_length(name: str, by_row: np.ndarray, n_rows: int) -> DataError:
+def _given(name: str, reducer: Reducer) -> str:
+    """Return the arguments that the values by row come from, for messages."""
+    return getattr(reducer, "given", name)
+
+
+def _other_length(given: str, by_row: np.ndarray, n_rows: int) -> DataError:
     msg = (
-        f"{name} has labels for {len(by_row)} rows; the data has {n_rows}. If rows of the table "
-        "were left out because of missing values, leave out their labels too: by= of a prediction, "
-        "and of the arguments of a scenario, does so."
+        f"{given} has values for {len(by_row)} rows; the data has {n_rows}. If rows of the table "
+        "are left out because of missing values, leave these out beforehand, of the table and of "
+        "the values: df.dropna(). by= of a prediction does so by itself."
     )
     return DataError(msg)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -11,6 +12,7 @@ import numpy as np
 from jaxtyping import Int
 
 from aimz_lab.predictive.reducers.contract import Draws, OverDraws, RowMask, RowValues
+from aimz_lab.predictive.reducers.row_sums import sums_of_rows
 
 GROUP, WEIGHT = 0, 1
 
@@ -22,20 +24,24 @@ class RowMeans(OverDraws):
         groups: Codes, weights and labels; see ``effects/row_groups.py``.
         contrast: Makes the result of a site's name and its means in two scenarios, which are on
             the last axis; ``None`` for the means of a single scenario.
+        shares: Whether values outside of [0, 1] become NaN, as odds need shares.
         name: Suffix of the result.
     """
 
     over = "row"
+    given = "by=, weights= or subset="
 
     def __init__(
         self,
         groups: Any,
         contrast: Callable[[str, np.ndarray, np.ndarray], np.ndarray] | None = None,
+        *,
+        shares: bool = False,
         name: str = "average",
     ) -> None:
         super().__init__(name, groups.coords)
         self.row_labels = groups.labels
-        self._groups, self._contrast = groups, contrast
+        self._groups, self._contrast, self._shares = groups, contrast, shares
         self.by_row, self._unit = None, 1.0
         if groups.n_rows is not None:
             codes = np.zeros(groups.n_rows) if groups.codes is None else groups.codes
@@ -46,32 +52,22 @@ class RowMeans(OverDraws):
 
     def among(self, kept: Int[np.ndarray, " kept"] | None, n_rows: int) -> RowMeans:
         """Return the means over those of ``n_rows`` that were kept; ``None`` for all."""
-        return RowMeans(self._groups.among(kept, n_rows), self._contrast, self.name)
+        groups = self._groups.among(kept, n_rows)
+        return RowMeans(groups, self._contrast, shares=self._shares, name=self.name)
 
     @property
     def key(self) -> tuple[object, ...]:
         """Equal for the same shape of groups; codes and weights are no part of the program."""
-        return RowMeans, self._groups.shape, self.by_row is None
+        return RowMeans, self._groups.shape, self.by_row is None, self._shares
 
     def block(self, values: Draws, valid: RowMask, by_row: RowValues | None) -> jax.Array:
         """Weighted sums for each draw and group, ``(S, *groups, ...)``."""
-        values = values.astype(jnp.result_type(float, values.dtype))
-        origin = jnp.where(jnp.isfinite(values[:, :1]), values[:, :1], 0)
-        weights = valid.astype(values.dtype)
-        codes = jnp.zeros(len(valid), jnp.int32)
+        if self._shares:
+            values = jnp.where((values >= 0) & (values <= 1), values, jnp.nan)
+        weights, codes = valid.astype(jnp.result_type(float)), None
         if by_row is not None:
             weights, codes = weights * by_row[:, WEIGHT], by_row[:, GROUP].astype(jnp.int32)
-        n_groups = self._groups.n_groups
-        over = weights.reshape(-1, *[1] * (values.ndim - 1))
-        rows_first = jnp.moveaxis(values - origin, 1, 0)
-        # A row without weight may not be finite: a copy that fills up a block, or one left out.
-        parts = jnp.where(over != 0, rows_first * over, 0)
-        if n_groups == 1:
-            sums, total = parts.sum(0)[None], weights.sum()[None]
-        else:
-            sums = jax.ops.segment_sum(parts, codes, num_segments=n_groups)
-            total = jax.ops.segment_sum(weights, codes, num_segments=n_groups)
-        sums = jnp.moveaxis(sums, 0, 1) + origin * total.reshape(1, -1, *[1] * (values.ndim - 2))
+        sums = sums_of_rows(values, weights, codes, self._groups.n_groups)
         return sums.reshape(len(values), *self._groups.shape, *sums.shape[2:])
 
     def finish(self, total: np.ndarray, n_rows: int) -> np.ndarray:
@@ -99,9 +95,19 @@ class RowTotals(RowMeans):
         factor: A number that multiplies the sums.
     """
 
+    given = "benefits="
+
     def __init__(self, groups: Any, factor: float = 1.0) -> None:
         super().__init__(groups, name="total")
         self._factor = factor
+
+    def among(self, kept: Int[np.ndarray, " kept"] | None, n_rows: int) -> RowTotals:
+        """Return the sums over those of ``n_rows`` that were kept; ``None`` for all."""
+        weights, labels = self._groups.weights, self._groups.labels
+        if kept is None or weights is None or len(weights) != n_rows:
+            return self
+        labels = None if labels is None else labels.in_order(kept)
+        return RowTotals(replace(self._groups, weights=weights[kept], labels=labels), self._factor)
 
     def finish(self, total: np.ndarray, n_rows: int) -> np.ndarray:
         """Return the sums in the unit of the weights."""

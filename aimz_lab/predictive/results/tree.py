@@ -235,7 +235,9 @@ def _data_groups(scenario: Scenario, labels: Labels) -> dict[str, xr.Dataset]:
         columns = {
             f"{name}_dim_0": request.coords[name]
             for name, (_, array) in constant.items()
-            if np.ndim(array) == 2 and np.size(request.coords.get(name)) == np.shape(array)[1]
+            if np.ndim(array) == 2
+            and name in request.coords
+            and np.size(request.coords[name]) == np.shape(array)[1]
         }
         dataset = _plain_dataset(constant, labels)
         groups[f"{prefix}constant_data"] = dataset.assign_coords(columns)

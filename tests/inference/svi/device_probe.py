@@ -122,7 +122,7 @@ def copies():
     guide = AutoNormal(handlers.block(kernels.mixture, hide=["which"]))
     svi = SVI(kernels.mixture, guide, numpyro.optim.Adam(0.01), TraceEnum_ELBO())
     im = ImpactModel(kernels.mixture, jax.random.key(0), svi=svi)
-    im.fit(x, y, batch_size=1000, epochs=100, num_samples=5, progress=False)
+    im.fit(x, y, batch_size=1000, epochs=30, num_samples=5, progress=False)
     params = [
         np.stack([np.asarray(shard.data) for shard in leaf.addressable_shards])
         for leaf in jax.tree.leaves(im.vi_result.params)
@@ -153,11 +153,11 @@ if __name__ == "__main__":
             batch_size=None,
         ),
     }
-    posteriors = {"8": posterior(rows_on(8)), "2": posterior(rows_on(2))}
+    padded = posterior(rows_on(8))
     told = {
         "chains": chains(),
         "spread": spread_chains(),
-        "posteriors": posteriors,
+        "posterior": padded,
         "copies": copies(),
     }
     print(json.dumps({**runs, **told}))

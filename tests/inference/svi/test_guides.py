@@ -149,6 +149,19 @@ def test_a_laplace_approximation_takes_its_curvature_from_all_rows():
     assert np.abs((draws.mean(0) - expected.mean) / expected.sd).max() < 0.2
 
 
+@pytest.mark.slow
+def test_a_laplace_approximation_takes_the_curvature_of_its_last_data():
+    kernel = kernels.regression
+    im = model(kernel, AutoLaplaceApproximation(kernel), optax.constant_schedule(0.03))
+    for inputs in (X, 3 * X):
+        im.fit_on_batch(inputs, Y, num_steps=600, num_samples=4000, progress=False)
+        expected = kernels.regression_posterior(inputs, Y)
+        np.testing.assert_allclose(im.posterior["beta"].std(0), expected.sd, rtol=0.1)
+    for rows, n_obs in ((X, None), (3 * X[:30], N)):
+        with pytest.raises(GuideError, match="draws by the density of all rows"):
+            im.train_on_batch(rows, Y[: len(rows)], n_obs=n_obs)
+
+
 def test_guides_that_need_all_rows_at_once_say_so():
     kernel = kernels.regression
     with pytest.raises(GuideError, match="AutoDAIS"):

@@ -15,7 +15,7 @@ import pytest
 from numpyro.infer import SVI, Trace_ELBO, TraceMeanField_ELBO
 from numpyro.infer.autoguide import AutoMultivariateNormal, AutoNormal
 
-from aimz_lab import ArrayDataset, ArrayLoader, ImpactModel
+from aimz_lab import ImpactModel
 from tests import kernels
 
 # AutoMultivariateNormal draws with a sample shape, which NumPyro broadcasts over ranks.
@@ -102,20 +102,3 @@ def test_without_scaling_the_posterior_is_too_wide_by_the_known_factor():
     im = train(kernels.regression, 6000, batch_size=50, scale="none")
     ratio = np.asarray(im.posterior["beta"]).std(0) / POSTERIOR.sd
     np.testing.assert_allclose(ratio, np.sqrt(N / 50), rtol=0.15)
-
-
-@slow
-def test_data_on_the_device_trains_the_same_posterior():
-    steps = 6000
-    svi = SVI(
-        kernels.regression,
-        AutoMultivariateNormal(kernels.regression),
-        decaying(steps),
-        Trace_ELBO(num_particles=4),
-    )
-    im = ImpactModel(kernels.regression, jax.random.key(2), svi=svi)
-    loader = ArrayLoader(
-        ArrayDataset(X=X, y=Y, to_jax=True), jax.random.key(5), batch_size=50, shuffle=True
-    )
-    im.fit(loader, epochs=steps // 10, num_samples=20_000, progress=False)
-    assert_close(im.posterior["beta"], POSTERIOR, POSTERIOR.sd)

@@ -441,7 +441,8 @@ ALLOWED = [
 @pytest.mark.allow_rank_promotion  # NumPyro's guides draw with a sample shape
 @pytest.mark.parametrize("kernel", ALLOWED, ids=lambda kernel: kernel.__name__)
 def test_kernels_that_treat_each_row_by_itself_train_without_a_word(kernel):
-    guide = no_guide if kernel in (network, parameter_begun_at_a_mean) else None
+    without_sites = kernel in (network, parameter_begun_at_a_mean)
+    guide = no_guide if without_sites else AutoDelta(kernel)  # compiles in half the time
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         options = {"batch_size": B, "num_samples": 5, "progress": False}

@@ -57,9 +57,15 @@ def test_chains_have_draws_and_no_loss():
 
 
 def test_a_start_far_off_leaves_the_ends_visible():
-    far = finished(np.r_[np.full(3, 4e6), np.full(300, 11.0)])
-    low, high = compare(far).figure().axes[0].get_ylim()
-    assert low < 1.1 < high < 1e6
+    far = finished(np.r_[np.full(3, 4e6), np.linspace(30, 10, 300)])
+    short = finished(np.linspace(40, 20, 30))
+    axes = compare(far, short).figure().axes[0]
+    low, high = axes.get_ylim()
+    assert low < 1.0 < 2.0 < high < 1e3
+    assert "above the picture" in axes.get_ylabel()
+    flat = finished(np.r_[np.full(3, 4e6), np.full(300, 11.0)])
+    axes = compare(flat).figure().axes[0]
+    assert "log scale" in axes.get_ylabel()  # as on the page and in loss_figure
 
 
 @pytest.mark.parametrize(

@@ -59,9 +59,10 @@ def test_the_model_ends_with_the_parameters_of_the_best_step(model, validation):
     if validation:
         assert step == min(spoil.validation)[1]
     else:  # windows of 65 steps: 13 epochs of 5
-        windows = run.losses[: run.step // 65 * 65].reshape(-1, 65).mean(1)
-        end = 65 * (int(np.argmin(windows)) + 1)
-        assert step == -(-end // 40) * 40
+        judged = [-(-end // 40) * 40 for end in range(65, run.step + 1, 65)]
+        means = [run.losses[step - 65 : step].mean() for step in judged]
+        assert step == judged[int(np.argmin(means))]
+        np.testing.assert_allclose(run.best_so_far.value, min(means) / len(X), rtol=1e-6)
     assert same_bits(model.vi_result.params, spoil.params[step])
     assert not np.allclose(*(p["beta_auto_loc"] for p in (spoil.params[step], spoil.params[480])))
     assert len(model.vi_result.losses) == run.step  # the history stays whole
@@ -113,5 +114,5 @@ def test_every_view_names_the_same_best(model, tmp_path):
     assert f"at step {best.step:,}" in next(label for label in legend if "best" in label)
     history.to_json(tmp_path / "history.json")
     read = History.from_json(tmp_path / "history.json").run.best_so_far
-    assert read.value <= best.value
+    assert read.value == pytest.approx(best.value, rel=0.05)  # of other windows of 65 steps
     assert abs(read.step - best.step) <= 65

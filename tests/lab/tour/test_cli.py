@@ -93,7 +93,9 @@ def test_the_whole_tour_in_a_plain_process(tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert "+$1,794" in done.stdout
+    assert "+$1,794      $479 to $3,109" in done.stdout
+    assert "mean earnings" in done.stdout
+    assert tour_module.live_command(tour_module.notebook_path()) in done.stdout
     assert "rows/s" in done.stderr or "completed" in done.stderr
     assert "Warning" not in done.stderr
     page = (tmp_path / "page.html").read_text(encoding="utf-8")

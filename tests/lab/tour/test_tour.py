@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
-import io
 import textwrap
-from contextlib import redirect_stdout
 from pathlib import Path
 
 import jax
@@ -174,24 +172,6 @@ def test_the_report_puts_both_answers_side_by_side():
     assert "mean earnings $4,822 $6,275 +$1,453 -$282 to $2,855" in rows
     assert "difference in means +$1,794 $479 to $3,109" in rows
     assert max(map(len, text.splitlines())) <= 80
-
-
-@pytest.mark.slow
-@pytest.mark.allow_rank_promotion
-def test_a_short_tour_prints_both_effects_and_writes_the_tutorial(tmp_path, monkeypatch):
-    def write_html(notebook, out, on_cell):
-        on_cell(1, 1)
-        out.write_text(notebook.name)
-
-    monkeypatch.setattr(module, "write_html", write_html)
-    out = tmp_path / "page.html"
-    with redirect_stdout(io.StringIO()) as printed:
-        tour(out, epochs=2)
-    text = printed.getvalue()
-    assert "+$1,794      $479 to $3,109" in text
-    assert "mean earnings" in text
-    assert module.live_command(module.notebook_path()) in text
-    assert out.read_text() == "01_first_model.ipynb"
 
 
 def test_a_tour_that_cannot_be_written_does_not_begin(tmp_path, monkeypatch):

@@ -195,7 +195,7 @@ AWKWARD = {
 
 
 @pytest.mark.parametrize("kind", AWKWARD)
-@pytest.mark.parametrize("prob", [0.03, 0.5, 0.7, 0.9, 0.94, 0.999])
+@pytest.mark.parametrize("prob", [0.03, 0.5, 0.94, 0.999])
 def test_the_hdi_is_arvizs(kind, prob):
     draws = AWKWARD[kind]
     draws = draws.astype(np.float32) if draws.dtype.kind == "f" else draws
@@ -328,7 +328,7 @@ def test_effect_in_one_pass_is_the_difference_of_two(axis):
 
 def test_labels_must_fit_the_rows():
     for n_labels in (1099, 1101):
-        with pytest.raises(DataError, match=f"labels for {n_labels} rows"):
+        with pytest.raises(DataError, match=f"values for {n_labels} rows"):
             reduced(Mean(over="row", by=np.zeros(n_labels)))
 
 

@@ -58,6 +58,8 @@ def test_summary(fitted, tree):
         assert (summary["r_hat"].astype(float) < 1.1).all()
 
 
+# Of 40 rows, one may have few draws that count, by chance.
+@pytest.mark.filterwarnings("ignore:Estimated shape parameter of Pareto:UserWarning")
 def test_loo(fitted):
     tree = fitted.log_likelihood(X, Y, progress=False)
     loo = azs.loo(tree)
@@ -119,3 +121,16 @@ def test_outputs_of_a_loader_come_in_the_order_of_the_draws(shuffle):
     residual = tree["observed_data"]["y"] - tree["constant_data"]["X"].sum("X_dim_0")
     density = -0.5 * (residual / 0.5) ** 2 - np.log(0.5 * np.sqrt(2 * np.pi))
     np.testing.assert_allclose(tree["log_likelihood"]["y"][0, 0], density, rtol=1e-4, atol=1e-4)
+
+
+def test_a_matrix_of_one_column_without_a_name_is_kept():
+    def kernel(X, y=None):
+        slope = numpyro.sample("slope", dist.Normal(0.0, 1.0))
+        with numpyro.plate("row", X.shape[0]):
+            numpyro.sample("y", dist.Normal(X[:, 0] * slope, 1.0), obs=y)
+
+    im = mean_field_model(kernel)
+    im.set_posterior_sample({"slope": np.linspace(0, 1, 10, dtype=np.float32)})
+    X = np.ones((5, 1), np.float32)
+    tree = im.predict(X, in_sample=False, store="memory", progress=False)
+    np.testing.assert_array_equal(tree["predictions_constant_data"]["X"], X)

@@ -15,6 +15,7 @@ import { recordOf, settle } from "./record.js";
 import {
   checkPanel, convergencePanel, devicesPanel, paddingPanel, parametersPanel, samplingPanel,
 } from "./panels.js";
+import { onTheme, themeOf } from "./theme.js";
 
 const PATIENCE_MS = 2000;
 const HELLO_AGAIN_MS = 1000;
@@ -173,10 +174,7 @@ class View {
     for (const event of ["comm:close", "comm_live_update"]) on(event, () => this.lose());
     this.resizing = new ResizeObserver(() => this.schedule(this.theme ? "loss" : "theme"));
     this.resizing.observe(this.root);
-    this.theming = new MutationObserver(() => this.schedule("theme"));
-    for (const element of [document.documentElement, document.body]) {
-      this.theming.observe(element, { attributes: true }); // each page has its own sign of the theme
-    }
+    this.theming = onTheme(() => this.schedule("theme"));
     this.ticking = setInterval(() => this.tick(), TICK_MS);
   }
 
@@ -363,18 +361,13 @@ class View {
 
   /** Read the colours; without a place on the page, or before its styles, there are none yet. */
   readTheme() {
-    const [r, g, b, a] = (getComputedStyle(this.root).backgroundColor.match(/[\d.]+/g) ?? []).map(Number);
-    const dark = a !== 0 && 0.299 * r + 0.587 * g + 0.114 * b < 128;
-    setAttribute(this.root, "data-theme", dark ? "dark" : "light");
-    const style = getComputedStyle(this.root);
-    const color = (name) => style.getPropertyValue(`--aimz-${name}`).trim();
-    const colors = Object.fromEntries(COLORS.map((name) => [name, color(name)]));
-    if (Object.values(colors).some((value) => value === "")) {
+    const theme = themeOf(this.root, COLORS);
+    if (theme === null) {
       // A canvas draws in black what has no colour: the curve waits. Its place on the page is observed.
       if (this.root.isConnected) this.styling = setTimeout(() => this.schedule("theme"), STYLE_MS);
       return;
     }
-    this.theme = { colors, font: `11px ${style.fontFamily}` };
+    this.theme = theme;
   }
 
   drawMeta() {

@@ -1,0 +1,119 @@
+"""The report of placebos: whether a model finds effects where there can be none."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from aimz_lab.data.html import html_table
+from aimz_lab.trust.report import Finding, Level, Report
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_SENTENCES = {
+    "green": "The model finds no effect where there can be none",
+    "amber": "The model may find effects where there can be none",
+    "red": "The model finds effects where there can be none",
+}
+_CONFOUNDED = (
+    "A confounder is likely: adjust for what lies before treatment and outcome, and read "
+    "effects.e_value and effects.tipping_points of the real effect."
+)
+_TOO_NARROW = (
+    "Intervals are too narrow or the fit has not settled: read im.diagnose(X, y), and choose a "
+    "likelihood with the right spread."
+)
+_ALIKE = "Read the real effect as not told from chance; more rows would tell."
+
+
+def chance_of(draws: Float[np.ndarray, " draw"]) -> float:
+    """Return how often a true 0 would lie as far from the mean, of a normal posterior."""
+    sd = float(np.std(draws))
+    if sd == 0:
+        return float(np.mean(draws) == 0)
+    return math.erfc(abs(float(np.mean(draws))) / sd / math.sqrt(2))
+
+
+class Placebo(Report):
+    """Effects where there can be none, beside the real one.
+
+    Made by :meth:`aimz_lab.ImpactModel.placebo`; like a trust report it is green, amber or red.
+
+    Args:
+        table: A row for each effect.
+        kind: What the placebos are.
+        chances: How often a true 0 would be as far from each effect's mean.
+        prob: Share of the draws in the intervals.
+
+    Attributes:
+        table: The mean and the interval of the real effect and of each placebo.
+        kind: ``"treatment"`` or ``"outcome"``.
+        p: Share of all, the real one among them, whose mean is as far from 0 as the real one's; of
+            placebo treatments, as a permutation test (Fisher, 1935). ``None`` for outcomes.
+        covered: Share of the placebos whose interval holds 0.
+        prob: Share of the draws in the intervals.
+    """
+
+    def __init__(
+        self,
+        table: pd.DataFrame,
+        kind: Literal["treatment", "outcome"],
+        chances: Mapping[str, float],
+        prob: float,
+    ) -> None:
+        sham = table.iloc[1:]
+        self.table = table
+        self.kind = kind
+        self.prob = prob
+        self.covered = float(((sham["hdi_low"] <= 0) & (sham["hdi_high"] >= 0)).mean())
+        far = (table["mean"].abs() >= abs(table["mean"].iloc[0])).mean()
+        self.p = float(far) if kind == "treatment" else None
+        findings = [_of_placebos(self, len(sham), [chances[name] for name in sham.index])]
+        if self.p is not None:
+            findings.append(_of_the_real(self.p, len(sham), table["mean"].iloc[0]))
+        super().__init__("Placebo", tuple(findings), _SENTENCES)
+
+    @property
+    def text(self) -> str:
+        """What was found, in a paragraph."""
+        found = [f"{one.text[0].upper()}{one.text[1:]}." for one in self.findings]
+        return " ".join([*found, *self.next_steps])
+
+    def __str__(self) -> str:
+        table = self.table.to_string(float_format="{:.4g}".format)
+        return f"{super().__str__()}\n\n{table}"
+
+    def _repr_html_(self) -> str:
+        cells = [[str(n), *(f"{v:.4g}" for v in row)] for n, *row in self.table.itertuples()]
+        return super()._repr_html_() + html_table("Effects", ["", *self.table.columns], cells)
+
+
+def _of_placebos(found: Placebo, n: int, chances: list[float]) -> Finding:
+    """Judge outcomes one by one, with Bonferroni's correction; shuffles by how many miss 0."""
+    if found.kind == "outcome":
+        chance = min(1.0, n * min(chances))
+    else:
+        from scipy.stats import binom
+
+        missed = round((1 - found.covered) * n)
+        chance = float(binom.sf(missed - 1, n, 1 - found.prob))
+    level: Level = "green" if chance >= 0.05 else "amber" if chance >= 0.01 else "red"
+    text = (
+        f"{found.covered:.0%} of the {n} placebo {found.kind}s have 0 in their {found.prob:.0%} "
+        f"interval, and {found.prob:.0%} would be right (p = {chance:.2g})"
+    )
+    advice = _CONFOUNDED if found.kind == "outcome" else _TOO_NARROW
+    return Finding(f"placebo {found.kind}s", level, text, "" if level == "green" else advice)
+
+
+def _of_the_real(p: float, n: int, mean: float) -> Finding:
+    text = f"{p:.0%} of all effects, the real one of {mean:.3g} among them, are as far from 0 as it"
+    is_alike = p > max(0.1, 1 / (n + 1))
+    return Finding(
+        "real effect", "amber" if is_alike else "green", text, _ALIKE if is_alike else ""
+    )

@@ -1,0 +1,214 @@
+"""Put runs side by side: how they ended, the settings that differ, and scores of their models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+from aimz_lab.calls import public
+from aimz_lab.data import as_typed_key
+from aimz_lab.data.checks import check_positive_int
+from aimz_lab.errors import ArgumentError
+from aimz_lab.impact_model import ImpactModel
+from aimz_lab.inference.run.events import Run
+from aimz_lab.inference.run.handle import RunHandle
+from aimz_lab.inference.run.run_words import loss_per_row, method_words, total_loss
+from aimz_lab.lab import formatting
+from aimz_lab.lab.callbacks.model_scores import Scores, arguments_of_rows, compared_loo, scores
+from aimz_lab.lab.record import RunSource, loss_trace, named_sources, padded_share, run_of
+from aimz_lab.system.imports import late_import
+
+if TYPE_CHECKING:
+    from aimz_lab.lab.callbacks.comparison import Comparison
+
+_ENDED_WELL = ("completed", "stopped", "early_stopped", "interrupted")
+_SETTINGS = ("kernel", "n_obs", "learning_rate", "scaled", "posterior_draws")
+
+
+@public
+def compare(*sources: RunSource | Sequence[RunSource] | Mapping[str, RunSource]) -> Comparison:
+    """Put runs side by side, in a table below a picture of their losses.
+
+    It is :func:`compare_runs` without scores, and takes the runs one by one.
+
+    Args:
+        *sources: Runs, or what has one: handles, histories, models, dashboards, watched loops; one
+            by one, in lists, or in dicts by name, in any mix.
+
+    Returns:
+        A data frame that shows the picture too, with a column a run in the order given: how it
+        ended, steps, time, rates, and losses, per row where the rows are known. ``loss`` is
+        smoothed; ``best`` is the loss of the best state, see :attr:`Run.best_so_far`;
+        ``total_loss`` is the loss of all rows. A run without a name has that of its kernel, and its
+        place.
+
+    Raises:
+        ArgumentError: If none is given, or two have the same name.
+        DataTypeError: If one has no run.
+
+    Example:
+        >>> runs = [im.fit(X, y, epochs=n, progress=False).last_run for n in (5, 10)]
+        >>> compare(*runs).loc["steps"].tolist()
+        [5, 10]
+        >>> compare({"short": runs[0], "long": im}).columns.tolist()
+        ['short', 'long']
+    """
+    if not named_sources(sources):
+        msg = "compare() puts runs side by side; pass at least one."
+        raise ArgumentError(msg)
+    return compare_runs(sources)
+
+
+@public
+def compare_runs(
+    sources: Sequence[RunSource] | Mapping[str, RunSource],
+    *,
+    held_out: Any = None,
+    trained: Any = None,
+    num_draws: int = 1000,
+    rng_key: jax.Array | None = None,
+) -> Comparison:
+    """Compare runs and their models: losses, settings that differ, time, and scores on rows.
+
+    Args:
+        sources: Runs, or what has one, in a list or a dict by name, as :func:`compare` takes them.
+            Models, and handles of runs that have ended, can be scored on rows.
+        held_out: Rows that no model was trained on: ``(X, y)``, arguments of ``log_likelihood`` by
+            name, or a data frame for models with a table; or one of these for each run by name.
+        trained: The rows that the models were trained on, likewise, for leave-one-out and k-hat.
+        num_draws: Draws of a guide, for its k-hat and the held-out ELBO.
+        rng_key: Key of these draws; ``jax.random.key(0)`` by default. The models' own stay.
+
+    Returns:
+        The table of :func:`compare`, with further rows. Settings (``kernel``, ``n_obs``,
+        ``learning_rate``, at the first step, ``scaled``, ``posterior_draws``) where they differ.
+        With ``held_out``: ``held_out_elbo``, the negative of the loss that ``fit(validation=...)``
+        tells, and ``held_out_lpd``, the log predictive density; in nats per row. With ``trained``:
+        ``k_hat`` and the ``verdict`` of :meth:`aimz_lab.ImpactModel.diagnose`; leave-one-out over
+        all rows, ``elpd_loo``, ``se``, ``p_loo``, the largest ``pareto_k`` of a row and the share
+        of those that are too large, ``bad_k``; and ``loo_rank``, ``elpd_diff`` to the best, its
+        standard error ``dse``, and
+        ``weight`` as ``arviz_stats.compare`` gives them. The picture then has the differences too.
+
+    Raises:
+        ArgumentError: If there is no run, two have the same name, rows are given and no model is
+            there to be scored, or a value is not allowed.
+        DataTypeError: If one has no run.
+        NotFittedError: If a model has no posterior.
+        DataError: If rows do not fit a model, or are not those of its training.
+        OptionalDependencyError: If arviz-stats is missing and ``trained`` is given.
+
+    Example:
+        >>> import copy
+        >>> long = copy.deepcopy(im).fit(X, y, epochs=20, progress=False)
+        >>> table = compare_runs({"as it was": im, "longer": long}, held_out=(X[:9], y[:9]))
+        >>> table.loc["held_out_elbo"].notna().all()
+        np.True_
+    """
+    named = named_sources([sources])
+    if not named:
+        raise ArgumentError("compare_runs() puts runs side by side; pass at least one.")
+    runs = {name: run_of(source) for name, source in named.items()}
+    models = {name: found for name, one in named.items() if (found := _model_of(one)) is not None}
+    facts = {name: _facts(run) for name, run in runs.items()}
+    _add_settings(facts, runs, models)
+    notes: dict[str, list[str]] = {}
+    if held_out is not None or trained is not None:
+        if not models:
+            msg = (
+                "held_out= and trained= score models, and these are records of runs. Pass the "
+                "models, or handles of runs that have ended."
+            )
+            raise ArgumentError(msg)
+        num_draws = check_positive_int("num_draws", num_draws)
+        key = jax.random.key(0) if rng_key is None else as_typed_key(rng_key)
+        found = {
+            name: scores(
+                im,
+                runs[name],
+                _rows_of("held_out", held_out, name, list(runs), im),
+                _rows_of("trained", trained, name, list(runs), im),
+                key,
+                num_draws,
+            )
+            for name, im in models.items()
+        }
+        _add_scores(facts, found)
+        notes = {name: one.notes for name, one in found.items() if one.notes}
+    return late_import("aimz_lab.lab.callbacks.comparison").Comparison(facts, runs, notes)
+
+
+def _model_of(source: object) -> Any:
+    """Return the model behind a source, as the source's run left it; else ``None``."""
+    if isinstance(source, RunHandle):
+        model = source.result() if source.done and source.status in _ENDED_WELL else None
+        source = model if model is not None and model.last_run is source.run else None
+    return source if isinstance(source, ImpactModel) else None
+
+
+def _rows_of(argument: str, given: Any, name: str, names: Sequence[str], im: Any) -> Any:
+    if given is None:
+        return None
+    if isinstance(given, Mapping) and set(given) == set(names):
+        given = given[name]
+    return arguments_of_rows(argument, given, im.param_output)
+
+
+def _add_settings(
+    facts: Mapping[str, dict[str, Any]], runs: Mapping[str, Run], models: Mapping[str, Any]
+) -> None:
+    """Add the settings in which runs differ."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, run in runs.items():
+        rates = run.column("learning_rate")
+        posterior = models[name].posterior if name in models else None
+        found[name] = {
+            "kernel": run.info.model,
+            "n_obs": run.info.n_obs,
+            "learning_rate": float(rates[0]) if len(rates) and np.isfinite(rates[0]) else None,
+            "scaled": run.info.scaled or None,
+            "posterior_draws": len(next(iter(posterior.values()))) if posterior else None,
+        }
+    for setting in _SETTINGS:
+        if len({each[setting] for each in found.values()}) > 1:
+            for name, each in found.items():
+                facts[name][setting] = each[setting]
+
+
+def _add_scores(facts: Mapping[str, dict[str, Any]], found: Mapping[str, Scores]) -> None:
+    compared = compared_loo(found)
+    wanted: dict[str, None] = {}
+    for name, one in found.items():
+        facts[name].update({**one.facts, **compared.get(name, {})})
+        wanted |= dict.fromkeys([*one.facts, *compared.get(name, {})])
+    for each in facts.values():
+        for score in wanted:
+            each.setdefault(score, None)
+
+
+def _facts(run: Run) -> dict[str, Any]:
+    rows = run.info.n_obs or 1
+    trace = loss_trace(run)
+    smoothed = trace.smooth() / rows
+    has_loss = np.isfinite(smoothed).any() and not run.info.is_sampling
+    divergences, best = None if run.chains is None else run.chains.divergences, run.best_so_far
+    return {
+        "method": method_words(run.info.method),
+        "status": formatting.STATUS_WORDS[run.status],
+        "epochs": run.epoch,
+        "steps": run.step,
+        "batch_size": run.info.batch_size,
+        "elapsed_s": run.elapsed_s,
+        "steps_per_s": run.step / run.stepping_s if run.stepping_s else np.nan,
+        "padded_share": padded_share(run),
+        "loss": loss_per_row(run) if has_loss else np.nan,
+        "total_loss": total_loss(run) if has_loss and run.info.n_obs else np.nan,
+        "best": best.value if best else np.nan,
+        "best_step": best.step if best else None,
+        "validation": run.validation[-1][1] if run.validation else np.nan,
+        "draws": None if run.chains is None else run.chains.draws,
+        "divergences": None if divergences is None else int(divergences.sum()),
+    }

@@ -1,0 +1,74 @@
+"""Move the controls of an explorer, exactly or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from aimz_lab.errors import ArgumentError, OptionalDependencyError
+from aimz_lab.spelling import did_you_mean
+from aimz_lab.system.imports import late_import
+from aimz_lab.types import shown
+
+if TYPE_CHECKING:
+    from ipywidgets import Widget
+
+
+def widgets_module() -> ModuleType:
+    """Return ipywidgets.
+
+    Raises:
+        OptionalDependencyError: If it is missing.
+    """
+    try:
+        return late_import("ipywidgets")
+    except ImportError as error:
+        msg = "Explorers need ipywidgets: pip install 'aimz_lab[lab]'."
+        raise OptionalDependencyError(msg) from error
+
+
+def named(controls: Mapping[str, Widget], name: str) -> Widget:
+    """Return a control.
+
+    Args:
+        controls: The controls by name.
+        name: The name asked for.
+
+    Raises:
+        ArgumentError: If there is none of that name.
+    """
+    if name in controls:
+        return controls[name]
+    known = list(controls)
+    msg = f"No control is called {shown(name)}.{did_you_mean(name, known)}"
+    raise ArgumentError(f"{msg} There are: {', '.join(known)}.")
+
+
+def move(control: Widget, name: str, value: Any) -> None:
+    """Set the value of a control.
+
+    Args:
+        control: The control.
+        name: Its name.
+        value: Its new value.
+
+    Raises:
+        ArgumentError: If the control does not take the value, or would take another in its place.
+    """
+    try:
+        control.value = value
+    except Exception as error:  # noqa: BLE001 - traitlets', or the control's own
+        msg = f"The control {name!r} does not take {shown(value)}: {error}"
+        raise ArgumentError(msg) from None
+    if not _is_alike(control.value, value):
+        ends = [getattr(control, end, None) for end in ("min", "max")]
+        between = "" if None in ends else f" It goes from {ends[0]} to {ends[1]}."
+        msg = f"The control {name!r} does not take {shown(value)}.{between}"
+        raise ArgumentError(msg)
+
+
+def _is_alike(got: Any, asked: Any) -> bool:
+    if isinstance(got, list | tuple) and isinstance(asked, list | tuple):
+        return tuple(got) == tuple(asked)
+    return got is asked or bool(got == asked)

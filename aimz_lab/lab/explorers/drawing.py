@@ -1,0 +1,235 @@
+"""Draw a view with matplotlib: the still picture of a notebook that is saved."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from aimz_lab.errors import OptionalDependencyError
+from aimz_lab.lab.environment import has_matplotlib
+from aimz_lab.lab.explorers.charts import (
+    Area,
+    Band,
+    Bars,
+    Cells,
+    Chart,
+    Layer,
+    Line,
+    Points,
+    Rule,
+    Steps,
+    View,
+)
+from aimz_lab.lab.formatting import number
+from aimz_lab.lab.pictures import ink
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLORS = {
+    "main": ink.BLUE,
+    "second": ink.GREEN,
+    "pinned": ink.PINK,
+    "data": ink.ORANGE,
+    "bad": "#cc4437",
+    "quiet": ink.OTHER,
+}
+"""The colour of each role; the page has its own for light and for dark."""
+
+_SMALL_IN_A_ROW = 3
+_HEIGHTS = {"large": 2.9, "small": 1.9}  # inches
+_WIDTH = 8.4
+_MOST_NAMES = 40
+_FEW_LABELS = 3
+
+
+def draw_view(view: View) -> Figure:
+    """Draw the charts of a view in one figure.
+
+    Args:
+        view: What an explorer shows.
+
+    Returns:
+        A figure, which shows itself at the end of a cell.
+
+    Raises:
+        OptionalDependencyError: If matplotlib is missing.
+    """
+    if not has_matplotlib():
+        msg = "Pictures need matplotlib: pip install 'aimz_lab[lab]'"
+        raise OptionalDependencyError(msg)
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    from aimz_lab.lab.pictures.figure_layout import ShownFigure
+
+    rows = _rows(view)
+    heights = [
+        _HEIGHTS[row[0].size] if isinstance(row[0], Chart) else view.draw_inches for row in rows
+    ]
+    size = (_WIDTH, max(sum(heights), 1.0))
+    figure = ShownFigure(figsize=size, dpi=100, layout="constrained", facecolor=ink.PAPER)
+    FigureCanvasAgg(figure)
+    figure.alt = view.words()
+    if rows:
+        grid = figure.add_gridspec(len(rows), 1, height_ratios=heights)
+    for i, row in enumerate(rows):
+        columns = grid[i].subgridspec(1, len(row))
+        for j, chart in enumerate(row):
+            axes = figure.add_subplot(columns[j], facecolor=ink.PAPER)
+            if isinstance(chart, Chart):
+                _chart(axes, chart)
+            else:
+                chart(axes)
+    return figure
+
+
+def _rows(view: View) -> list[list[Any]]:
+    """Put small charts that follow each other beside each other."""
+    rows: list[list[Any]] = [[view.draw]] if view.draw is not None else []
+    for chart in view.charts:
+        last = rows[-1] if rows and isinstance(rows[-1][0], Chart) else None
+        small = chart.size == "small"
+        if last and small and last[0].size == "small" and len(last) < _SMALL_IN_A_ROW:
+            last.append(chart)
+        else:
+            rows.append([chart])
+    return rows
+
+
+def _plain(text: str) -> str:
+    """Return a text in which matplotlib finds no mathematics."""
+    return text.replace("$", r"\$")
+
+
+def _chart(axes: Axes, chart: Chart) -> None:
+    cells = any(isinstance(layer, Cells) for layer in chart.layers)
+    axes.set_xscale(chart.x_scale)
+    axes.set_yscale(chart.y_scale)
+    _number_axes(axes, chart, whole=cells)  # before the layers, of which some name their places
+    for layer in chart.layers:
+        _DRAWN[type(layer)](axes, layer, COLORS[layer.role])
+    for handle in chart.handles:
+        axes.plot([handle.at], [0.03], "o", color=ink.TEXT, ms=5, transform=_on_axis(axes))
+    (left, right), (low, high) = chart.limits()
+    axes.set_xlim(left, right)
+    axes.set_ylim(*((high, low) if cells else (low, high)))
+    names = chart.names()
+    if names:
+        _name_places(axes, names)
+    axes.set_title(_plain(chart.title), loc="left", fontsize=9, color=ink.TEXT)
+    axes.set_xlabel(_plain(chart.x_label), fontsize=8, color=ink.TEXT)
+    axes.set_ylabel(_plain(chart.y_label), fontsize=8, color=ink.TEXT)
+    axes.tick_params(colors=ink.TEXT, labelsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    for spine in axes.spines.values():
+        spine.set_color(ink.TEXT)
+    if n := len(axes.get_legend_handles_labels()[1]):
+        above = {"loc": "lower right", "bbox_to_anchor": (1, 1), "ncols": n, "borderpad": 0.2}
+        place = above if cells or n > _FEW_LABELS else {"loc": "best"}
+        axes.legend(fontsize=8, labelcolor=ink.TEXT, frameon=False, **place)
+
+
+def _number_axes(axes: Axes, chart: Chart, *, whole: bool) -> None:
+    """Write the numbers of a logarithmic axis without mathematics, and whole ones of a grid."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+    for axis, kind in ((axes.xaxis, chart.x_scale), (axes.yaxis, chart.y_scale)):
+        if kind == "log":
+            axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=8))
+            axis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
+            axis.set_minor_formatter(NullFormatter())
+        elif whole:
+            axis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _on_axis(axes: Axes) -> Any:
+    return axes.get_xaxis_transform()
+
+
+def _name_places(axes: Axes, names: Sequence[str]) -> None:
+    every = max(1, -(-len(names) // _MOST_NAMES))
+    places = range(0, len(names), every)
+    long = max((len(str(name)) for name in names), default=0) * len(places) > 90
+    axes.set_xticks(list(places), [_plain(str(names[i])) for i in places])
+    if long:
+        for text in axes.get_xticklabels():
+            text.set(rotation=35, ha="right", rotation_mode="anchor")
+
+
+def _name(layer: Layer) -> str | None:
+    return _plain(layer.label) or None
+
+
+def _line(axes: Axes, layer: Line, color: str) -> None:
+    style = "--" if layer.dashed else "-"
+    width = 0.8 if layer.role == "quiet" else 1.6
+    axes.plot(layer.x, layer.y, style, color=color, lw=width, label=_name(layer))
+
+
+def _band(axes: Axes, layer: Band, color: str) -> None:
+    axes.fill_between(
+        layer.x, layer.low, layer.high, color=color, alpha=0.22, lw=0, label=_name(layer)
+    )
+
+
+def _area(axes: Axes, layer: Area, color: str) -> None:
+    axes.fill_between(layer.x, 0, layer.y, color=color, alpha=0.22, lw=0)
+    axes.plot(layer.x, layer.y, color=color, lw=1.6, label=_name(layer))
+
+
+def _steps(axes: Axes, layer: Steps, color: str) -> None:
+    axes.stairs(layer.heights, layer.edges, fill=True, color=color, alpha=0.22)
+    axes.stairs(layer.heights, layer.edges, color=color, lw=1.3, label=_name(layer))
+
+
+def _points(axes: Axes, layer: Points, color: str) -> None:
+    axes.plot(layer.x, layer.y, "o", color=color, ms=3, alpha=0.6, mew=0, label=_name(layer))
+
+
+def _bars(axes: Axes, layer: Bars, color: str) -> None:
+    places = np.arange(len(layer.names))
+    if layer.low is None or layer.high is None:
+        axes.bar(places, layer.values, 0.7, color=color, alpha=0.7, label=_name(layer))
+        return
+    axes.vlines(places, layer.low, layer.high, color=color, lw=2)
+    axes.plot(places, layer.values, "o", color=color, ms=5, label=_name(layer))
+
+
+def _rule(axes: Axes, layer: Rule, color: str) -> None:
+    line = axes.axvline if layer.axis == "x" else axes.axhline
+    line(layer.at, color=color, lw=1.3, ls="--", label=_name(layer))
+
+
+def _cells(axes: Axes, layer: Cells, color: str) -> None:  # noqa: ARG001
+    from matplotlib.colors import ListedColormap
+
+    kinds = np.ma.masked_less(layer.values, 0)
+    palette = ListedColormap([COLORS[role] for _, role in layer.kinds] or [ink.BLUE])
+    edges = [np.arange(n + 1) - 0.5 for n in layer.values.shape]
+    axes.pcolormesh(
+        edges[1], edges[0], kinds, cmap=palette, vmin=-0.5, vmax=palette.N - 0.5,
+        edgecolors=ink.TEXT, linewidth=0.2 if layer.values.size < 4_000 else 0,
+    )  # fmt: skip
+    if layer.x_names:
+        _name_places(axes, layer.x_names)
+    if layer.y_names:
+        every = max(1, -(-len(layer.y_names) // _MOST_NAMES))
+        places = range(0, len(layer.y_names), every)
+        axes.set_yticks(list(places), [_plain(str(layer.y_names[i])) for i in places])
+    for name, role in layer.kinds:
+        axes.plot([], [], "s", color=COLORS[role], label=_plain(name))
+
+
+_DRAWN = {
+    Line: _line,
+    Band: _band,
+    Area: _area,
+    Steps: _steps,
+    Points: _points,
+    Bars: _bars,
+    Rule: _rule,
+    Cells: _cells,
+}

@@ -1,0 +1,74 @@
+"""Draw a model's graph with matplotlib, in the places of its SVG."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aimz_lab.lab.explorers.graph_layout import NODE_HEIGHT, NODE_WIDTH, Layout
+from aimz_lab.lab.explorers.graph_svg import (
+    COLOURS,
+    MOST_LETTERS,
+    plate_label,
+    second_line,
+    shortened,
+)
+from aimz_lab.lab.explorers.model_graph import ModelGraph
+from aimz_lab.lab.pictures import ink
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_PER_INCH = 110.0  # pixels of the page
+
+
+def picture_inches(layout: Layout) -> float:
+    """Return the height that a picture of the graph needs, in inches."""
+    return min(max(layout.height / _PER_INCH, 1.5), 11.0)
+
+
+def draw_graph(axes: Axes, graph: ModelGraph, layout: Layout, selected: str | None) -> None:
+    """Draw a graph.
+
+    Args:
+        axes: Where to draw.
+        graph: The graph.
+        layout: Its places.
+        selected: Name of the site to mark, with its edges.
+    """
+    from matplotlib.patches import FancyBboxPatch
+
+    for box in layout.boxes:
+        style = "round,pad=0,rounding_size=8"
+        place = (box.left, box.top)
+        look = {"fc": ink.SHADE, "ec": ink.OTHER, "lw": 0.7}
+        axes.add_patch(FancyBboxPatch(place, box.width, box.height, boxstyle=style, **look))
+        label = plate_label(box.path[-1], graph).replace("$", r"\$")
+        axes.text(box.left + 8, box.top + 12, label, fontsize=6.5, color=ink.TEXT, va="center")
+    for edge, points in layout.edges.items():
+        colour = ink.ORANGE if selected in edge else ink.OTHER
+        xs, ys = zip(*points, strict=True)
+        axes.plot(xs, ys, color=colour, lw=1.4 if selected in edge else 0.8, zorder=1)
+        axes.plot(xs[-1], ys[-1], "v", color=colour, ms=4, zorder=1)
+    for name, (x, y) in layout.nodes.items():
+        site = graph.sites[name]
+        colour = ink.ORANGE if name == selected else COLOURS[site.kind]
+        radius = 4 if site.kind == "param" else 18
+        fill = "#80808055" if site.kind == "observed" else f"{COLOURS[site.kind]}1f"
+        axes.add_patch(
+            FancyBboxPatch(
+                (x - NODE_WIDTH / 2, y - NODE_HEIGHT / 2),
+                NODE_WIDTH,
+                NODE_HEIGHT,
+                boxstyle=f"round,pad=0,rounding_size={radius}",
+                fc=fill,
+                ec=colour,
+                lw=2.2 if name == selected else 1.2,
+                ls="--" if site.kind == "deterministic" else "-",
+            )
+        )
+        lines = (shortened(name, MOST_LETTERS), -7, 8.0), (second_line(site), 9, 6.5)
+        for text, down, size in lines:
+            shown = shortened(text, MOST_LETTERS + 4).replace("$", r"\$")
+            axes.text(x, y + down, shown, fontsize=size, color=ink.TEXT, ha="center", va="center")
+    axes.set(xlim=(0, layout.width), ylim=(layout.height, 0), aspect="equal")
+    axes.set_axis_off()

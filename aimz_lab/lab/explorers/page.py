@@ -1,0 +1,276 @@
+"""The panel of an explorer on the page: its controls, beside an anywidget that draws the view."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import time
+import uuid
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from aimz_lab.errors import AimzLabError
+from aimz_lab.lab import environment, formatting
+from aimz_lab.lab.dashboard.busy_kernel import answer_reloaded_pages
+from aimz_lab.lab.dashboard.comm_routing import let_page_choose_shell
+from aimz_lab.lab.dashboard.views import WIDGET_MIME
+from aimz_lab.lab.explorers.charts import Chart, Layer, View
+from aimz_lab.lab.explorers.drawing import draw_view
+from aimz_lab.lab.explorers.static import module, style
+from aimz_lab.lab.pictures.encoding import Bundle, png, shown_bundle
+from aimz_lab.system.imports import late_import
+
+if TYPE_CHECKING:
+    from anywidget import AnyWidget
+    from ipywidgets import Widget
+
+_MOST_ROWS = 20  # of the table on the page
+_KEPT_QUESTIONS = 100  # of which the page may still say that it has drawn them
+
+
+class Shown(Protocol):
+    """What is known of an explorer: its controls, its latest view, and where messages go."""
+
+    title: str
+    pins: bool
+    controls: dict[str, Widget]
+    groups: dict[str, Sequence[str]]
+    drawn: deque[float]
+
+    @property
+    def view(self) -> View:
+        """The latest answer."""
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """Values of the controls of the latest answer."""
+
+    @property
+    def problem(self) -> Exception | None:
+        """The error of the values that the controls have, or ``None``."""
+
+    def code(self) -> str:
+        """Return the lines of Python that give the numbers of the latest answer."""
+
+    def take(self, message: Mapping[str, Any]) -> None:
+        """Take a message of the page."""
+
+
+def show(explorer: Shown) -> Page | None:
+    """Show an explorer in the cell that asks: as a panel, a picture, or text.
+
+    Args:
+        explorer: The explorer.
+
+    Returns:
+        The panel; ``None`` where no page can show one.
+    """
+    if environment.kernel() is None:
+        sys.stdout.write(f"{explorer!r}\n")
+        return None
+    from IPython.display import display
+
+    if environment.place() != "page" or not environment.has_widgets():
+        bundle, metadata = _still(explorer)
+        display(bundle, raw=True, metadata=metadata)
+        return None
+    return Page(explorer)
+
+
+def _still(explorer: Shown, page_id: str = "") -> Bundle:
+    """Return the picture of a view; a page that shows the panel of that id hides it."""
+    text = repr(explorer)
+    if not environment.has_matplotlib() or not (explorer.view.charts or explorer.view.draw):
+        return {"text/plain": text}, {}
+    bundle, metadata = shown_bundle(png(draw_view(explorer.view)), explorer.view.words())
+    html = f'<div class="aimz-still-{page_id}">{bundle["text/html"]}</div>'
+    return bundle | {"text/plain": text, "text/html": html}, metadata
+
+
+@functools.cache
+def picture_class() -> type[AnyWidget]:
+    """Return the class of the widget that draws a view."""
+    anywidget, traitlets = late_import("anywidget"), late_import("traitlets")
+    members = {
+        "__module__": __name__,
+        "_esm": module(),
+        "_css": style(),
+        "meta": traitlets.Dict().tag(sync=True),
+        "view": traitlets.Dict().tag(sync=True),
+        "problem": traitlets.Unicode().tag(sync=True),
+    }
+    return type("ExplorerWidget", (anywidget.AnyWidget,), members)
+
+
+class Page:
+    """An explorer's panel in an output, and below it the still picture that a saved notebook keeps.
+
+    The panel hides the picture. A notebook that is opened without its kernel has no panel, and so
+    shows the picture.
+
+    Args:
+        explorer: The explorer.
+    """
+
+    def __init__(self, explorer: Shown) -> None:
+        self._explorer = explorer
+        self._id = uuid.uuid4().hex
+        self._asked_at: dict[int, float] = {}
+        self._still_of: View | None = explorer.view
+        self.picture = picture_class()(
+            meta={"id": self._id, "title": explorer.title, "pins": explorer.pins},
+            view=as_sent(explorer, 0),
+        )
+        self.picture.on_msg(lambda _, message, __: self._take(message))
+        self.box = _boxed(explorer, self.picture)
+        for widget in (self.picture, *explorer.controls.values()):
+            let_page_choose_shell(widget.comm)
+        answer_reloaded_pages(environment.kernel())
+        self._handles: list[Any] = []
+        self.display()
+
+    def display(self) -> None:
+        """Show the panel in the cell that asks, with the picture below."""
+        from IPython.display import display
+
+        bundle, metadata = _still(self._explorer, self._id)
+        model = {"version_major": 2, "version_minor": 0, "model_id": self.box.model_id}
+        display({WIDGET_MIME: model, "text/plain": repr(self._explorer)}, raw=True)
+        self._handles.append(display(bundle, raw=True, metadata=metadata, display_id=True))
+
+    def tell(self, number: int, asked_at: float) -> None:
+        """Send the answer of a question, or the problem with it.
+
+        Args:
+            number: Number of the question.
+            asked_at: When it was asked, on the monotonic clock.
+        """
+        if self._explorer.problem is not None:
+            self.tell_problem()
+            return
+        while len(self._asked_at) >= _KEPT_QUESTIONS:
+            self._asked_at.pop(next(iter(self._asked_at)))
+        self._asked_at[number] = asked_at
+        with self.picture.hold_sync():
+            self.picture.problem = ""
+            self.picture.view = as_sent(self._explorer, number)
+
+    def tell_problem(self) -> None:
+        """Send the explorer's problem in words; the picture stays."""
+        error = self._explorer.problem
+        named = isinstance(error, AimzLabError) or type(error) is ValueError
+        self.picture.problem = str(error) if named else f"{type(error).__name__}: {error}"
+
+    def tell_busy(self) -> None:
+        """Say that the answer takes a while."""
+        self.picture.send({"kind": "busy"})
+
+    def redraw_still(self) -> None:
+        """Draw the still picture of the latest answer, if it shows another."""
+        if self._still_of is self._explorer.view:
+            return
+        self._still_of = self._explorer.view
+        bundle, metadata = _still(self._explorer, self._id)
+        for handle in self._handles:
+            handle.update(bundle, raw=True, metadata=metadata)
+
+    def close(self) -> None:
+        """Take the panel off the page; the picture stays."""
+        self.box.close()
+        self.picture.close()
+
+    def _take(self, message: dict[str, Any]) -> None:
+        if message.get("kind") != "drawn":
+            self._explorer.take(message)
+        elif (asked_at := self._asked_at.pop(message.get("value"), None)) is not None:
+            self._explorer.drawn.append(1000 * (time.monotonic() - asked_at))
+
+
+def _boxed(explorer: Shown, picture: AnyWidget) -> Widget:
+    """Put the controls, under their headings, beside the picture."""
+    widgets = late_import("ipywidgets")
+    grouped = {name for names in explorer.groups.values() for name in names}
+    parts = [control for name, control in explorer.controls.items() if name not in grouped]
+    for heading, names in explorer.groups.items():
+        label = widgets.Label(heading).add_class("aimz-explorer-heading")
+        parts += [label, *(explorer.controls[name] for name in names)]
+    controls = widgets.VBox(parts).add_class("aimz-explorer-controls")
+    children = [controls, picture] if parts else [picture]
+    return widgets.Box(children).add_class("aimz-explorer")
+
+
+def as_sent(explorer: Shown, number: int) -> dict[str, Any]:
+    """Describe an explorer's view for the page: plain values, and arrays as bytes of float64.
+
+    Args:
+        explorer: The explorer.
+        number: Number of the question that it answers.
+    """
+    view = explorer.view
+    return {
+        "number": number,
+        "charts": [_chart(chart) for chart in view.charts],
+        "svg": view.svg,
+        "table": _table(view),
+        "sentences": list(view.sentences),
+        "alt": view.words(),
+        "code": explorer.code(),
+        "pinned": explorer.values.get("pinned") is not None,
+    }
+
+
+def _chart(chart: Chart) -> dict[str, Any]:
+    x_limits, y_limits = chart.limits()
+    return {
+        "layers": [_layer(layer) for layer in chart.layers],
+        "handles": [{"name": h.name, "at": float(h.at), "label": h.label} for h in chart.handles],
+        "x_limits": x_limits,
+        "y_limits": y_limits,
+        "x_names": [str(name) for name in chart.names()],
+    } | {
+        name: getattr(chart, name)
+        for name in ("title", "x_label", "y_label", "x_scale", "y_scale", "size")
+    }
+
+
+def _layer(layer: Layer) -> dict[str, Any]:
+    sent: dict[str, Any] = {"kind": type(layer).__name__.lower()}
+    for each in fields(layer):
+        value = getattr(layer, each.name)
+        if isinstance(value, np.ndarray):
+            sent[each.name] = np.ascontiguousarray(value, dtype="<f8").tobytes()
+            if value.ndim > 1:
+                sent["shape"] = list(value.shape)
+        elif each.name == "kinds":
+            sent[each.name] = [list(kind) for kind in value]
+        elif isinstance(value, list | tuple):
+            sent[each.name] = [str(one) for one in value]
+        else:
+            sent[each.name] = value
+    return sent
+
+
+def _table(view: View) -> dict[str, Any] | None:
+    if view.table is None:
+        return None
+    table = view.table.reset_index() if view.table.index.name else view.table
+    rows = table.head(_MOST_ROWS).itertuples(index=False)
+    return {
+        "columns": [str(column) for column in table.columns],
+        "rows": [[_cell(value) for value in row] for row in rows],
+        "total": len(table),
+    }
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value))
+    if value is None or type(value).__name__ == "NAType":
+        return ""
+    if isinstance(value, float | np.floating):
+        return formatting.number(float(value))
+    return str(value)

@@ -1,0 +1,411 @@
+"""Move the numbers of a kernel's priors by hand, and watch what they predict."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Shaped
+
+from aimz_lab.calls import public
+from aimz_lab.data.options import real_number
+from aimz_lab.errors import ArgumentError, DataError
+from aimz_lab.impact_model import ImpactModel
+from aimz_lab.kernel.arguments import KernelArguments
+from aimz_lab.lab.environment import require_widgets
+from aimz_lab.lab.explorers.charts import Chart, View
+from aimz_lab.lab.explorers.explorer import Explorer, Values
+from aimz_lab.lab.explorers.moved_priors import MovedPriors, Numbers
+from aimz_lab.lab.explorers.prior_charts import (
+    Densities,
+    check_numbers,
+    curve_chart,
+    predictive_chart,
+    prior_chart,
+    table_rows,
+)
+from aimz_lab.lab.explorers.prior_code import prior_lines
+from aimz_lab.lab.explorers.prior_program import PriorProgram
+from aimz_lab.lab.explorers.prior_sites import PriorSite, control_name, read_prior_sites
+from aimz_lab.lab.formatting import number, share
+from aimz_lab.system.imports import late_import
+from aimz_lab.types import callable_name, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ipywidgets import Widget
+
+_MOST_VALUES = 20_000_000
+_MOST_CHARTS = 9
+_MOST_KEPT = 2_000_000  # values of a site that is drawn though nobody looks at it
+_CHOICES = ("density", "ECDF")
+
+
+class PriorExplorer(Explorer):
+    """The explorer of a kernel's priors, made by :func:`~aimz_lab.lab.explore_prior`.
+
+    Attributes:
+        moved: The numbers that differ from those of the kernel, by site.
+        kernel: The kernel with these priors; the one of the model is not changed.
+    """
+
+    def __init__(self, priors: _Priors, controls: Mapping[str, Widget], title: str) -> None:
+        self._priors = priors
+        super().__init__(
+            controls, priors.answer, priors.code, title=title, groups=priors.groups(), pins=True
+        )
+
+    @property
+    def moved(self) -> dict[str, dict[str, float]]:
+        """The numbers that differ from those of the kernel, by site and name."""
+        moved = self._priors.moved(self.values)
+        return {site: {path[-1]: one for path, one in its.items()} for site, its in moved.items()}
+
+    @property
+    def kernel(self) -> Callable:
+        """The kernel with the priors of the latest answer."""
+        return MovedPriors(self._priors.kernel, self._priors.moved(self.values))
+
+
+@public
+def explore_prior(
+    im: ImpactModel,
+    X: Any,
+    y: Shaped[ArrayLike, "row ..."] | None = None,
+    *,
+    possible: tuple[float, float] | None = None,
+    num_samples: int = 200,
+    rng_key: jax.Array | None = None,
+    kernel_kwargs: Mapping[str, Any] | None = None,
+    **kwargs: Any,
+) -> PriorExplorer:
+    """Move the numbers of the priors by hand, and watch what the model predicts without data.
+
+    Each number of a latent site's distribution that follows from no other site, no data and no key
+    has a field, and most a handle on the density. All others are named, with the reason. Noise is
+    the same for all numbers, so that a draw moves with the prior. The kernel is not changed:
+    :attr:`PriorExplorer.kernel` is one with these priors, and the button "Code" has its lines.
+
+    Args:
+        im: The model, fitted or not; it is not changed.
+        X: Its input, as in :meth:`~aimz_lab.ImpactModel.sample_prior_predictive`; few rows will do
+            for a kernel that treats rows alike.
+        y: The observed output, to compare with.
+        possible: Lowest and highest value that the output can have in the world. By default none is
+            impossible, unless ``y`` has no negative value: then negative ones are.
+        num_samples: Number of draws.
+        rng_key: Source of the noise; that of the model by default, which does not move on.
+        kernel_kwargs: Kernel arguments whose names collide with ours.
+        **kwargs: Further kernel arguments.
+
+    Returns:
+        The explorer. Its controls are named ``"site.number"``, such as ``"slope.scale"``;
+        ``"site"`` chooses what is drawn, and ``"picture"`` how.
+
+    Raises:
+        ArgumentError: If there are too many rows, or ``possible`` is no pair of numbers.
+        DataError: If ``y`` has another number of rows than ``X``.
+        KernelError: If a prior has no sampler, as an ``ImproperUniform``.
+        OptionalDependencyError: If ipywidgets is missing.
+
+    Example:
+        >>> explorer = explore_prior(im, X, y)
+        >>> explorer.set(**{"slope.scale": 1.0}).table.loc["y", "sd"] < 10
+        True
+        >>> print(explorer.code())
+        slope = numpyro.sample('slope', dist.Normal(0.0, 1.0))
+    """
+    require_widgets()
+    if not isinstance(im, ImpactModel):
+        raise ArgumentError(f"explore_prior takes a model, not {shown(im)}.")
+    if not isinstance(num_samples, int) or not 2 <= num_samples <= 100_000:
+        msg = f"num_samples= takes a whole number from 2 on, not {shown(num_samples)}."
+        raise ArgumentError(msg)
+    if im._table is not None and y is not None:
+        msg = "A model with a table predicts on the scale of its formulas here: leave out y."
+        raise ArgumentError(msg)
+    arguments, params = _arguments(im, X, kwargs, kernel_kwargs, num_samples)
+    data = _data(y, arguments.n_rows)
+    limits = _limits(possible, data)
+    sites = read_prior_sites(im.kernel, arguments, params)
+    sites.pop(im.param_output, None)
+    key = im.rng_key if rng_key is None else rng_key
+    program = PriorProgram(im.kernel, arguments, params, key, num_samples)
+    priors = _Priors(im, sites, program, arguments, data, limits, possible is not None)
+    return PriorExplorer(priors, priors.controls(), f"Prior of {callable_name(im.kernel)}")
+
+
+def _arguments(
+    im: ImpactModel,
+    inputs: Any,
+    kwargs: Mapping[str, Any],
+    kernel_kwargs: Mapping[str, Any] | None,
+    draws: int,
+) -> tuple[KernelArguments, Mapping[str, Any]]:
+    """Return the arguments of the kernel for these rows, and the values of its parameters."""
+    request = im._trial_request(
+        inputs, None, kwargs, kernel_kwargs, "prior_predictive", allow_nonfinite=False
+    )
+    if not isinstance(request.rows, Mapping):
+        raise ArgumentError("explore_prior takes arrays: pass a few rows, not a loader.")
+    rows = {name: array for name, array in request.rows.items() if name != im.param_output}
+    arguments = KernelArguments(rows, request.shared, request.static)
+    if arguments.n_rows * draws > _MOST_VALUES:
+        most = _MOST_VALUES // draws
+        msg = (
+            f"{arguments.n_rows:,} rows and {draws} draws are too many to follow a hand; of a "
+            f"kernel that treats rows alike, pass up to {most:,} rows, such as X[:1000] and "
+            "y[:1000], or fewer draws by num_samples=."
+        )
+        raise ArgumentError(msg)
+    return arguments, request.params
+
+
+def _data(y: ArrayLike | None, n_rows: int) -> np.ndarray | None:
+    if y is None:
+        return None
+    data = np.asarray(y)
+    if data.dtype.kind not in "biuf":
+        raise DataError(f"y= holds numbers, not {data.dtype}.")
+    if data.shape[:1] != (n_rows,):
+        msg = f"y has {data.shape[0] if data.ndim else 1} rows and X has {n_rows}; pass as many."
+        raise DataError(msg)
+    return data.astype(float)
+
+
+def _limits(possible: tuple[float, float] | None, data: np.ndarray | None) -> tuple[float, float]:
+    if possible is None:
+        known = data is not None and data.size and np.nanmin(data) >= 0
+        return (0.0 if known else -math.inf), math.inf
+    try:
+        low, high = (real_number(one) for one in possible)
+    except Exception:  # noqa: BLE001 - whatever is wrong with it
+        low, high = math.nan, math.nan
+    if not low < high:
+        msg = f"possible= is the lowest and the highest value, low < high; got {shown(possible)}."
+        raise ArgumentError(msg)
+    return low, high
+
+
+class _Priors:
+    """What the explorer of priors answers."""
+
+    def __init__(
+        self,
+        im: ImpactModel,
+        sites: Mapping[str, PriorSite],
+        program: PriorProgram,
+        arguments: KernelArguments,
+        data: np.ndarray | None,
+        limits: tuple[float, float],
+        is_told: bool,
+    ) -> None:
+        self.kernel, self._output = im.kernel, im.param_output
+        self._sites, self._program, self._data = dict(sites), program, data
+        self._limits, self._is_told = limits, is_told
+        self._columns = _columns(arguments, im.param_input)
+        shapes = program.shapes()
+        self._shapes = {name: one.shape for name, one in shapes.items() if one.size}
+        self._n_rows = arguments.n_rows
+        self._densities = Densities(sites.values())
+        self._kept: tuple[Any, np.ndarray] | None = None
+
+    # Controls.
+
+    def controls(self) -> dict[str, Widget]:
+        """Return the controls of an explorer: what is drawn and how, then the numbers."""
+        widgets = late_import("ipywidgets")
+        names = [self._output, *(name for name in self._shapes if name != self._output)]
+        choices = [*_CHOICES, *(f"curve over {name}" for name in self._columns)]
+        found: dict[str, Widget] = {
+            "site": widgets.Dropdown(options=names, value=names[0], description="site"),
+            "picture": widgets.Dropdown(options=choices, value="density", description="picture"),
+        }
+        for site in self._sites.values():
+            for path, value in site.numbers.items():
+                name = control_name(site.name, path)
+                found[name] = widgets.FloatText(
+                    value=value, step=_step(value), description=path[-1]
+                )
+                found[name].tooltip = name
+        return found
+
+    def groups(self) -> dict[str, list[str]]:
+        """Return the names of the controls of each site."""
+        return {
+            f"{site.name} ~ {site.family}": [control_name(site.name, p) for p in site.numbers]
+            for site in self._sites.values()
+            if site.numbers
+        }
+
+    def moved(self, values: Values) -> Numbers:
+        """Return the numbers that differ from those of the kernel, by site."""
+        found: dict[str, dict] = {}
+        for site in self._sites.values():
+            for path, before in site.numbers.items():
+                now = values[control_name(site.name, path)]
+                if now != before:
+                    found.setdefault(site.name, {})[path] = now
+        return found
+
+    def _numbers(self, values: Values) -> Numbers:
+        """Return all numbers, so that one compiled program serves whatever is moved."""
+        return {
+            site.name: {path: values[control_name(site.name, path)] for path in site.numbers}
+            for site in self._sites.values()
+            if site.numbers
+        }
+
+    def code(self, values: Values) -> str:
+        """Return the lines of the sites that were moved."""
+        return prior_lines(self._sites, self.moved(values))
+
+    # Answers.
+
+    def answer(self, values: Values) -> View:
+        """Return priors and predictions for the numbers in the fields."""
+        moved = self.moved(values)
+        for name, its in moved.items():
+            check_numbers(self._sites[name], its)
+        name = values["site"]
+        wanted = self._wanted(name)
+        numbers = self._numbers(values)
+        draws = self._program.run(numbers, wanted)
+        pinned = values.get("pinned")
+        kept = None if pinned is None else self._pinned(self._numbers(pinned), name, wanted)
+        charts = [*self._prior_charts(numbers, draws), self._chart(values, draws[name], kept)]
+        return View(
+            charts,
+            table=self._table(draws, name),
+            sentences=self._sentences(draws, charts),
+            alt=self._alt(name, draws[name]),
+        )
+
+    def _wanted(self, name: str) -> set[str]:
+        """Return the sites to draw: all but large ones, so that one program serves most choices."""
+        most = _MOST_KEPT // self._program.draws
+        return {name, self._output, *(n for n, s in self._shapes.items() if math.prod(s) <= most)}
+
+    def _pinned(self, numbers: Numbers, name: str, wanted: set[str]) -> np.ndarray:
+        """Return draws of the pinned numbers, which are computed once."""
+        key = name, repr(numbers)
+        if self._kept is None or self._kept[0] != key:
+            self._kept = key, self._program.run(numbers, wanted)[name]
+        return self._kept[1]
+
+    def _prior_charts(self, numbers: Numbers, draws: Mapping[str, np.ndarray]) -> list[Chart]:
+        densities = self._densities.of(numbers, draws)
+        shown_sites = [name for name in numbers if name in draws][:_MOST_CHARTS]
+        return [
+            prior_chart(self._sites[name], numbers[name], densities.get(name), draws[name])
+            for name in shown_sites
+        ]
+
+    def _chart(self, values: Values, draws: np.ndarray, pinned: np.ndarray | None) -> Chart:
+        name, picture = values["site"], values["picture"]
+        data = self._data if name == self._output else None
+        drawn = np.asarray(draws, float)
+        kept = None if pinned is None else np.asarray(pinned, float)
+        if picture not in _CHOICES:
+            column = picture.removeprefix("curve over ")
+            if drawn.ndim != 2 or drawn.shape[1] != self._n_rows:
+                shape = drawn.shape[1:]
+                msg = f"A curve needs one value of {name!r} for each row; its shape is {shape}."
+                raise ArgumentError(msg)
+            x = self._columns[column]
+            smooth = name in self._program.computed
+            return curve_chart(
+                drawn, x, data, kept, name=name, column_name=column, has_lines=smooth
+            )
+        limits = self._limits if name == self._output else (-math.inf, math.inf)
+        flat = None if data is None else data[np.isfinite(data)].ravel()
+        return predictive_chart(drawn, flat, limits, kept, name=name, as_ecdf=picture == "ECDF")
+
+    def _table(self, draws: Mapping[str, np.ndarray], name: str) -> Any:
+        pandas = late_import("pandas")
+        latent = [n for n in self._sites if n in draws]
+        names = list(dict.fromkeys([self._output, name, *latent]))
+        columns: dict[str, list] = table_rows(draws, names)
+        table = pandas.DataFrame(columns, index=pandas.Index(names, name="site"))
+        table["impossible"] = pandas.array([None] * len(names), dtype="Float64")
+        table.loc[self._output, "impossible"] = self._impossible(draws[self._output])
+        if self._data is not None:
+            own = table_rows({"data": self._data[np.isfinite(self._data)]}, ["data"])
+            row = pandas.DataFrame(own, index=pandas.Index(["data"], name="site"))
+            table = pandas.concat([table, row.reindex(columns=table.columns).astype(table.dtypes)])
+        return table
+
+    def _impossible(self, values: np.ndarray) -> float:
+        """Return the share of values that are impossible or no number."""
+        low, high = self._limits
+        return 1.0 - float(np.mean((values >= low) & (values <= high) & np.isfinite(values)))
+
+    def _sentences(self, draws: Mapping[str, np.ndarray], charts: list[Chart]) -> list[str]:
+        values = draws[self._output]
+        low, high = np.nanquantile(np.asarray(values, float), [0.05, 0.95])
+        ends = f"from {number(low)} to {number(high)}"
+        said = [f"90% of the prior predictive of {self._output} lies {ends}."]
+        said += [self._impossible_words(values), *self._data_words(values)]
+        left = [site for site in self._sites.values() if site.why or site.fixed]
+        for site in left:
+            if site.why:
+                said.append(f"{site.name} cannot be moved: {site.why}.")
+            else:
+                words = ", ".join(f"its {name} {why}" for name, why in site.fixed.items())
+                said.append(f"Of {site.name} only a part can be moved: {words}.")
+        hidden = sum(1 for site in self._sites.values() if site.numbers) - len(charts) + 1
+        if hidden > 0:
+            said.append(f"{hidden} more priors have fields, and no density here.")
+        return said
+
+    def _impossible_words(self, values: np.ndarray) -> str:
+        low, high = self._limits
+        part = share(self._impossible(values))
+        if self._is_told:
+            return f"{part} of it is impossible: outside of {number(low)} to {number(high)}."
+        if low == 0:
+            return f"{part} of it is negative, and no value of y is: possible= sets other bounds."
+        if self._impossible(values) == 0:
+            return "All of it is finite; possible=(low, high) says what is impossible."
+        return f"{part} of it is no finite number, which is impossible."
+
+    def _data_words(self, values: np.ndarray) -> list[str]:
+        if self._data is None:
+            return []
+        data, drawn = self._data, np.asarray(values, float)
+        spread = np.std(drawn.reshape(len(drawn), -1), axis=1)
+        ratio = np.nanmedian(spread) / max(np.nanstd(data), 1e-300)
+        words = [f"Within a draw the values spread {number(ratio, 2)} times as far as the data."]
+        if np.all(drawn == np.round(drawn)) and not np.all(data == np.round(data)):
+            words.append("The data has fractions, and the likelihood gives whole numbers alone.")
+        return words
+
+    def _alt(self, name: str, values: np.ndarray) -> str:
+        low, high = np.nanquantile(np.asarray(values, float), [0.05, 0.95])
+        return (
+            f"Densities of {len(self._sites)} priors, and the prior predictive of {name}, 90% of "
+            f"which lies from {number(low)} to {number(high)}."
+        )
+
+
+def _step(value: float) -> float:
+    """Return a step for the arrows of a field: a twentieth of its value, rounded down."""
+    return 10.0 ** math.floor(math.log10(abs(value) / 5)) if value else 0.1
+
+
+def _columns(arguments: KernelArguments, name: str) -> dict[str, np.ndarray]:
+    """Return the columns of the per-row arguments by name, at most a few."""
+    found: dict[str, np.ndarray] = {}
+    for argument, array in sorted(arguments.rows.items(), key=lambda one: one[0] != name):
+        values = np.asarray(array)
+        if values.ndim == 1:
+            found[argument] = values.astype(float)
+        elif values.ndim == 2:
+            for i in range(values.shape[1]):
+                found[f"{argument}[:, {i}]"] = values[:, i].astype(float)
+    return dict(list(found.items())[:50])

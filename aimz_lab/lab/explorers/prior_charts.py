@@ -1,0 +1,402 @@
+"""Charts of priors with their handles, and of draws beside the data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from aimz_lab.errors import ArgumentError
+from aimz_lab.kernel.tracing import tracing_lock
+from aimz_lab.lab.explorers.charts import (
+    MOST_POINTS,
+    Area,
+    Band,
+    Chart,
+    Handle,
+    Layer,
+    Line,
+    Points,
+    Rule,
+    Steps,
+)
+from aimz_lab.lab.explorers.moved_priors import Numbers
+from aimz_lab.lab.explorers.prior_sites import PriorSite, control_name
+from aimz_lab.lab.explorers.remade import Path, remade
+
+_PLACES = 161
+_BINS = 60
+_LINES = 12
+_MOST_COUNTS = 120  # whole numbers that have a bin of their own
+_TINY = 1e-6
+
+
+def is_plain(site: PriorSite) -> bool:
+    """Whether a prior is one distribution of single numbers, whose density can be drawn.
+
+    Args:
+        site: The prior.
+    """
+    return site.written is not None and not site.fixed and not site.written.event_shape
+
+
+class Densities:
+    """Densities of the plain priors, by one compiled program for all numbers.
+
+    Args:
+        sites: The priors.
+    """
+
+    def __init__(self, sites: Iterable[PriorSite]) -> None:
+        self._sites = {site.name: site for site in sites if site.numbers and is_plain(site)}
+        self._compute = jax.jit(self._heights)
+
+    def of(
+        self, numbers: Numbers, draws: Mapping[str, np.ndarray]
+    ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Return places and densities by site.
+
+        Args:
+            numbers: All numbers of the priors.
+            draws: Draws of the sites, which say where the densities are of interest.
+
+        Raises:
+            ArgumentError: If numbers make no distribution.
+        """
+        names = [name for name in self._sites if name in draws]
+        flat = {name: np.ravel(draws[name]) for name in names}
+        places = {name: _places(flat[name]) for name in names}
+        safe = {name: flat[name][0] for name in names}
+        with tracing_lock:
+            found = self._compute({name: dict(numbers[name]) for name in names}, places, safe)
+        heights = {name: np.asarray(found[name], float) for name in names}
+        for name in names:
+            if not np.any(heights[name] > 0):
+                its = ", ".join(f"{path[-1]}={one:g}" for path, one in numbers[name].items())
+                msg = f"{self._sites[name].family}({its}) of {name!r} is no distribution."
+                raise ArgumentError(msg)
+        return {name: (places[name], heights[name]) for name in names}
+
+    def _heights(self, numbers: dict, places: dict, safe: dict) -> dict[str, jax.Array]:
+        found = {}
+        for name, its in numbers.items():
+            one = remade(self._sites[name].written, its)
+            spread = places[name].reshape(-1, *(1 for _ in one.batch_shape))
+            inside = one.support(spread)
+            density = jnp.exp(one.log_prob(jnp.where(inside, spread, safe[name])))
+            shown = jnp.where(inside & jnp.isfinite(density), density, 0.0)
+            shape = len(places[name]), *one.batch_shape
+            found[name] = jnp.broadcast_to(shown, shape).reshape(len(places[name]), -1)[:, 0]
+        return found
+
+
+def _places(draws: np.ndarray) -> np.ndarray:
+    """Return where to draw a density, always as many places so that nothing is compiled anew."""
+    if draws.dtype.kind in "biu":
+        return np.arange(_PLACES) + int(draws.min()) - 1
+    low, high = np.quantile(draws.astype(float), [0.02, 0.98])
+    room, beyond = 0.4 * (high - low), 0.1 * (high - low)
+    left, right = max(low - room, draws.min() - beyond), min(high + room, draws.max() + beyond)
+    return np.linspace(left, right, _PLACES).astype(draws.dtype)
+
+
+def check_numbers(site: PriorSite, numbers: Mapping[Path, float]) -> None:
+    """Check that the numbers are in the ranges that the family has for each.
+
+    Args:
+        site: The prior.
+        numbers: Numbers of it.
+
+    Raises:
+        ArgumentError: If one is not.
+    """
+    for path, number in numbers.items():
+        _check_number(site, path, number)
+
+
+def _check_number(site: PriorSite, path: Path, number: float) -> None:
+    if not math.isfinite(number):
+        raise ArgumentError(f"{control_name(site.name, path)} takes a finite number, not {number}.")
+    owner = site.written
+    for name in path[:-1]:
+        owner = getattr(owner, name)
+    constraint = type(owner).arg_constraints.get(path[-1]) if owner is not None else None
+    if constraint is None or "Dependent" in type(constraint).__name__:
+        return
+    if not np.all(constraint(np.float32(number))):
+        msg = f"{control_name(site.name, path)} cannot be {number:g}: it is {_said(constraint)}."
+        raise ArgumentError(msg)
+
+
+def _said(constraint: Any) -> str:
+    low, high = (getattr(constraint, f"{end}_bound", None) for end in ("lower", "upper"))
+    if low is not None and high is not None:
+        return f"between {low:g} and {high:g}"
+    if low is not None:
+        return f"above {low:g}"
+    return f"below {high:g}" if high is not None else "a number of its family's range"
+
+
+# Handles.
+
+
+def handles_of(site: PriorSite, numbers: Mapping[Path, float]) -> list[Handle]:
+    """Return the places of a density that the reader drags.
+
+    Args:
+        site: The prior.
+        numbers: Its numbers.
+    """
+    by_name = {path[-1]: number for path, number in numbers.items()}
+    moves = _moves(site.family, by_name)
+    found = []
+    for path in site.numbers:
+        if path[-1] in moves and len(path) == 1:
+            at, value_at, said = moves[path[-1]]
+            name = control_name(site.name, path)
+            found.append(Handle(name, at, partial(_short, value_at), f"{name}{said}"))
+    return [handle for handle in found if math.isfinite(handle.at)]
+
+
+def _short(value_at: Callable[[float], float], place: float) -> float:
+    """Return the value for a place, as exact as a hand is."""
+    return float(f"{value_at(place):.3g}")
+
+
+def _moves(family: str, n: Mapping[str, float]) -> dict[str, tuple[float, Callable, str]]:
+    """Return place, way back and words of each number that can be dragged."""
+    above = lambda value: max(value, _TINY)  # noqa: E731
+    if family == "LogNormal":
+        return {
+            "loc": (math.exp(n["loc"]), lambda x: math.log(above(x)), " (median)"),
+            "scale": (
+                math.exp(n["loc"] + n["scale"]),
+                lambda x: above(math.log(above(x)) - n["loc"]),
+                " (median times its exponential)",
+            ),
+        }
+    if family == "Gamma":
+        mean, root = n["concentration"] / n["rate"], math.sqrt(n["concentration"])
+        return {
+            "concentration": (mean, lambda x: above(x * n["rate"]), " (mean)"),
+            "rate": (
+                mean + root / n["rate"],
+                lambda x: (n["concentration"] + root) / above(x),
+                " (mean and one sd)",
+            ),
+        }
+    if family == "Beta":
+        a, b = n["concentration1"], n["concentration0"]
+        return {
+            "concentration1": (
+                a / (a + b),
+                lambda x: above(b * x / max(1 - x, _TINY)),
+                " (mean)",
+            )
+        }
+    moves: dict[str, tuple[float, Callable, str]] = {}
+    for end in ("low", "high"):
+        if family == "Uniform":
+            moves[end] = (n[end], lambda x: x, "")
+    if "loc" in n:
+        moves["loc"] = (n["loc"], lambda x: x, "")
+    if "scale" in n:
+        start = n.get("loc", 0.0)
+        said = " (loc and one scale)" if "loc" in n else ""
+        least = n["scale"] / 100  # of a drag to the other side
+        moves["scale"] = (start + n["scale"], lambda x: max(x - start, least), said)
+    if family == "Exponential":
+        moves["rate"] = (1 / n["rate"], lambda x: 1 / above(x), " (mean)")
+    if family == "Poisson":
+        moves["rate"] = (n["rate"], above, " (mean)")
+    if family == "BernoulliProbs":
+        moves["probs"] = (n["probs"], lambda x: min(max(x, 0.0), 1.0), "")
+    return moves
+
+
+def prior_chart(
+    site: PriorSite,
+    numbers: Mapping[Path, float],
+    density: tuple[np.ndarray, np.ndarray] | None,
+    values: np.ndarray,
+) -> Chart:
+    """Draw a site's prior: its density with handles, or a histogram of its draws.
+
+    Args:
+        site: The prior.
+        numbers: Its numbers.
+        density: Places and densities, if they are known.
+        values: Draws of all its entries.
+    """
+    title = f"{site.name} ~ {site.family}"
+    if density is None:
+        drawn = np.ravel(np.asarray(values, float))
+        edges = edges_for(drawn, None)
+        return Chart([Steps(edges, heights_of(drawn, edges))], f"{title}, draws", size="small")
+    x, y = density
+    handles = handles_of(site, numbers)
+    if x.dtype.kind not in "iu":
+        return Chart([Area(x, y)], title, size="small", handles=handles)
+    last = max(int(np.max(np.nonzero(y > 1e-4 * y.max()))), 2) + 1
+    edges = np.append(x[:last], x[last - 1] + 1) - 0.5
+    return Chart([Steps(edges, y[:last])], title, size="small", handles=handles)
+
+
+# Draws beside the data.
+
+
+def edges_for(values: np.ndarray, data: np.ndarray | None) -> np.ndarray:
+    """Return edges of bins that hold most of the draws and all of the data.
+
+    They are round, so that the axis stays while a prior moves a little.
+
+    Args:
+        values: The draws, flat.
+        data: The data, or ``None``.
+    """
+    usual = values[np.isfinite(values)]
+    low, high = np.quantile(usual, [0.005, 0.995]) if len(usual) else (0.0, 1.0)
+    if data is not None and len(data):
+        low, high = min(low, float(data.min())), max(high, float(data.max()))
+    whole = np.all(usual == np.round(usual)) and (data is None or np.all(data == np.round(data)))
+    if whole and high - low <= _MOST_COUNTS:
+        return np.arange(math.floor(low), math.ceil(high) + 2) - 0.5
+    wide = max(high - low, 1e-9 * max(abs(low), abs(high), 1e-3))
+    unit = 10.0 ** math.floor(math.log10(wide)) / 2
+    return np.linspace(math.floor(low / unit) * unit, math.ceil(high / unit) * unit, _BINS + 1)
+
+
+def heights_of(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Return densities of the bins; what lies outside counts in the whole.
+
+    Args:
+        values: The values, flat.
+        edges: Edges of the bins.
+    """
+    counts, _ = np.histogram(values, edges)
+    return counts / (max(len(values), 1) * np.diff(edges))
+
+
+def _each(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Return the densities of each draw's own values."""
+    flat = values.reshape(len(values), -1)
+    return np.stack([heights_of(one, edges) for one in flat])
+
+
+def predictive_chart(
+    values: np.ndarray,
+    data: np.ndarray | None,
+    possible: tuple[float, float],
+    pinned: np.ndarray | None,
+    *,
+    name: str,
+    as_ecdf: bool,
+) -> Chart:
+    """Draw the distribution of a site's values over all rows, with a band over the draws.
+
+    Args:
+        values: Draws, ``(draw, ...)``.
+        data: Observed values, flat, or ``None``.
+        possible: Lowest and highest possible value.
+        pinned: Draws that were pinned, or ``None``.
+        name: Name of the site.
+        as_ecdf: Whether to draw cumulative shares, not densities.
+    """
+    pooled = values.ravel()
+    pooled_all = pooled if pinned is None else np.concatenate([pooled, pinned.ravel()])
+    edges = edges_for(pooled_all, data)
+    middle = (edges[:-1] + edges[1:]) / 2
+    places = edges[1:] if as_ecdf else middle
+    below = np.array([np.sum(pooled < edges[0])]) / max(len(pooled), 1)
+
+    def shown(heights: np.ndarray, start: Any = 0.0) -> np.ndarray:
+        return np.cumsum(heights * np.diff(edges), -1) + start if as_ecdf else heights
+
+    each = _each(values, edges)
+    starts = (values.reshape(len(values), -1) < edges[0]).mean(1, keepdims=True)
+    low, high = np.quantile(shown(each, starts), [0.05, 0.95], axis=0)
+    layers: list[Layer] = [
+        Band(places, low, high, label="90% of the draws"),
+        Line(places, shown(heights_of(pooled, edges), below[0]), label="prior predictive"),
+    ]
+    if pinned is not None:
+        start = np.mean(pinned < edges[0])
+        heights = shown(heights_of(pinned.ravel(), edges), start)
+        layers.append(Line(places, heights, label="pinned", role="pinned", dashed=True))
+    if data is not None and len(data):
+        heights = shown(heights_of(data, edges), 0.0)
+        layers.append(Line(places, heights, label="data", role="data"))
+    layers += _bounds(possible, edges)
+    label = "cumulative share" if as_ecdf else "density"
+    ends = (float(edges[0]), float(edges[-1]))
+    return Chart(layers, f"{name}, all rows", name, label, x_range=ends)
+
+
+def _bounds(possible: tuple[float, float], edges: np.ndarray) -> list[Layer]:
+    inside = [at for at in possible if math.isfinite(at) and edges[0] <= at <= edges[-1]]
+    labels = ["impossible beyond", ""]
+    return [Rule(at, role="bad", label=label) for at, label in zip(inside, labels, strict=False)]
+
+
+def curve_chart(
+    values: np.ndarray,
+    column: np.ndarray,
+    data: np.ndarray | None,
+    pinned: np.ndarray | None,
+    *,
+    name: str,
+    column_name: str,
+    has_lines: bool,
+) -> Chart:
+    """Draw a site's values over a column: bands over the draws, and a few draws.
+
+    Args:
+        values: Draws, ``(draw, row)``.
+        column: The column, a value for each row.
+        data: Observed values of the rows, or ``None``.
+        pinned: Draws that were pinned, or ``None``.
+        name: Name of the site.
+        column_name: Name of the column.
+        has_lines: Whether to draw some of the draws; those of noise would hide the rest.
+    """
+    order = np.argsort(column, kind="stable")
+    x = column[order]
+    lines = values[:_LINES] if has_lines else ()
+    low, inner_low, middle, inner_high, high = np.quantile(
+        values[:, order], [0.05, 0.25, 0.5, 0.75, 0.95], axis=0
+    )
+    layers: list[Layer] = [
+        Band(x, low, high, label="90% of the draws"),
+        Band(x, inner_low, inner_high, label="half of the draws"),
+        *(Line(x, one[order], role="quiet") for one in lines),
+        Line(x, middle, label="median"),
+    ]
+    if pinned is not None:
+        median = np.median(pinned[:, order], axis=0)
+        layers.append(Line(x, median, label="pinned", role="pinned", dashed=True))
+    if data is not None:
+        every = -(-len(x) // MOST_POINTS)
+        said = "data" if every == 1 else f"data, one row in {every}"
+        layers.append(Points(x[::every], data[order][::every], label=said, role="data"))
+    return Chart(layers, f"{name} over {column_name}", column_name, name)
+
+
+def table_rows(values: Mapping[str, np.ndarray], sites: Sequence[str]) -> dict[str, list[float]]:
+    """Return mean, sd and quantiles of the values of sites, over draws and entries.
+
+    Args:
+        values: Draws by site.
+        sites: Names of the sites, in the order of the rows.
+    """
+    columns: dict[str, list[float]] = {"mean": [], "sd": [], "5%": [], "50%": [], "95%": []}
+    for name in sites:
+        flat = np.asarray(values[name], float).ravel()
+        quantiles = np.quantile(flat, [0.05, 0.5, 0.95])
+        for column, value in zip(columns, [flat.mean(), flat.std(), *quantiles], strict=True):
+            columns[column].append(float(value))
+    return columns

@@ -1,0 +1,169 @@
+"""Averages of scenarios, with common noise: computed once, and kept while others change."""
+
+from __future__ import annotations
+
+import warnings
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+import numpy as np
+import xarray as xr
+
+from aimz_lab.effects.row_groups import RowGroups, row_groups
+from aimz_lab.effects.sweep import averages_over
+from aimz_lab.errors import AimzLabWarning, ArgumentError
+from aimz_lab.lab.explorers.moved_inputs import Given, MovedInput
+
+_MOST_BYTES = 128 << 20
+
+Settings = tuple[Any, ...]
+"""A value for each moved input, or what says that it is left as it is."""
+
+
+class ScenarioAverages:
+    """Computes the average of each site under a scenario, for each draw and group of rows.
+
+    What has been computed is kept, up to 128 MiB; it is forgotten when the model is trained anew.
+
+    Args:
+        im: The model.
+        given: Arguments of ``predict`` by name, as observed.
+        inputs: What scenarios set.
+        key: The key of all scenarios.
+        weights: Weights of rows, as in ``estimate_effect``.
+        subset: The rows that count, likewise.
+    """
+
+    def __init__(
+        self,
+        im: Any,
+        given: Given,
+        inputs: Sequence[MovedInput],
+        key: jax.Array,
+        weights: Any = None,
+        subset: Any = None,
+    ) -> None:
+        self._im, self._given, self._inputs, self._key = im, given, tuple(inputs), key
+        self._weights, self._subset = weights, subset
+        self._groups: dict[str, RowGroups] = {}
+        self._kept: OrderedDict[tuple, tuple[xr.Dataset, tuple[str, ...]]] = OrderedDict()
+        self._together: dict[str, Any] = {}
+        self._draws: dict[str, Any] = {}
+
+    def arguments(self, settings: Settings) -> Given:
+        """Return the arguments of ``predict`` of a scenario."""
+        given = self._given
+        for moved, value in zip(self._inputs, settings, strict=True):
+            given = moved.arguments(given, value)
+        return given
+
+    def begin(self) -> None:
+        """Forget what is kept, if the model was trained anew.
+
+        Raises:
+            ArgumentError: If it has no draws, or is trained now.
+        """
+        run, draws = self._im.last_run, self._im.posterior
+        if draws is None or (run is not None and not run.finished):
+            missing = "is being trained" if draws is not None else "has no posterior yet"
+            msg = f"The model {missing}; an effect needs its draws. Train it to its end first."
+            raise ArgumentError(msg)
+        if draws.keys() != self._draws.keys() or any(draws[n] is not self._draws[n] for n in draws):
+            self._kept.clear()
+            self._together.clear()
+            self._draws = draws
+
+    def has(self, settings: Settings, by: str, contrast: Any) -> bool:
+        """Whether a scenario is kept; for the arguments see :meth:`of`."""
+        return (settings, by, contrast == "odds_ratio") in self._kept
+
+    def of(self, settings: Settings, by: str, groups: Any, contrast: Any) -> xr.Dataset:
+        """Return the averages of a scenario by site, ``chain, draw, *groups, ...``.
+
+        Args:
+            settings: The scenario.
+            by: Name of the groups, which tells them from others.
+            groups: The groups, as ``by`` of ``estimate_effect``.
+            contrast: What the averages will be contrasted by.
+
+        Returns:
+            The averages, named as the reducer names them.
+        """
+        key = settings, by, contrast == "odds_ratio"
+        if key not in self._kept:
+            self._kept[key] = self._computed(settings, by, groups, contrast)
+            self._keep_within_bounds()
+        self._kept.move_to_end(key)
+        return self._kept[key][0]
+
+    def _keep_within_bounds(self) -> None:
+        """Forget the scenarios that were asked for longest ago, but the last two."""
+        size = sum(averages.nbytes for averages, _ in self._kept.values())
+        while len(self._kept) > 2 and size > _MOST_BYTES:
+            _, (averages, _) = self._kept.popitem(last=False)
+            size -= averages.nbytes
+
+    def pair(
+        self, before: Settings, after: Settings, by: str, groups: Any, contrast: Any
+    ) -> tuple[xr.Dataset, xr.Dataset]:
+        """Return the averages of two scenarios with the same noise."""
+        both = [self.of(each, by, groups, contrast) for each in (before, after)]
+        if len({each.attrs.get("shard_axis") for each in both}) > 1:
+            # Where one keeps its rows together, so does the other: its noise is then the same.
+            self._together = {"shard_axis": "draw", "batch_size": None}
+            self._kept.clear()
+            both = [self.of(each, by, groups, contrast) for each in (before, after)]
+        return both[0], both[1]
+
+    def warnings_of(self, *scenarios: Settings) -> list[str]:
+        """Return what was warned of while these scenarios were computed."""
+        found = [said for (s, *_), (_, said) in self._kept.items() if s in scenarios]
+        return list(dict.fromkeys(text for said in found for text in said))
+
+    def _computed(
+        self, settings: Settings, by: str, groups: Any, contrast: Any
+    ) -> tuple[xr.Dataset, tuple[str, ...]]:
+        if by not in self._groups:
+            self._groups[by] = row_groups(groups, self._weights, self._subset, [self._given])
+        options = {
+            **self.arguments(settings),
+            **self._together,
+            "reduce": averages_over(self._groups[by], contrast),
+            "rng_key": self._key,
+            "in_sample": True,
+            "progress": False,
+        }
+        with _told() as said:
+            tree = self._im.predict(**options)
+        return tree["posterior_predictive"].to_dataset(), tuple(said)
+
+
+@contextmanager
+def _told() -> Iterator[list[str]]:
+    """Gather this package's warnings of the block; others are shown as ever."""
+    said: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield said
+    for one in caught:
+        if issubclass(one.category, AimzLabWarning):
+            said.append(str(one.message))
+        else:
+            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+
+
+def plain_copy(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Copy arrays and tables, so that numbers stay those of the data as they were.
+
+    Args:
+        given: Arguments by name.
+    """
+    found = {}
+    for name, value in given.items():
+        if isinstance(value, np.ndarray) or type(value).__module__.startswith(("pandas", "xarray")):
+            value = value.copy()
+        found[name] = value
+    return found

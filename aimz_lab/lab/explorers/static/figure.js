@@ -1,0 +1,207 @@
+// A chart on the page: its canvas, legend and readout, and the handles that the reader drags.
+
+import { h, setAttribute, setFlag, setText, svg } from "../../dashboard/static/elements.js";
+import { number } from "../../dashboard/static/math.js";
+import { paintChart, ROLES } from "./layers.js";
+import { heightOf, place, readAt, readChart } from "./plot.js";
+
+const SEND_MS = 30;
+const TIP_ROOM = 190;
+const NUDGES = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageDown: -10, PageUp: 10 };
+const STRIDE_PX = { ArrowLeft: -8, ArrowRight: 8, PageDown: -60, PageUp: 60, Home: -Infinity, End: Infinity };
+
+/** A chart; `drag(name, place)` is called while a handle moves, `redraw()` when it must be painted. */
+export class ChartFigure {
+  constructor(drag, redraw) {
+    this.drag = drag;
+    this.redraw = redraw;
+    this.pointer = null;
+    this.held = null; // a handle that is being dragged: its name, place and the axis of then
+    this.canvas = h("canvas", { tabindex: 0, role: "img", class: "aimz-canvas",
+      onpointermove: (event) => this.point([event.offsetX, event.offsetY]),
+      onpointerleave: () => this.point(null),
+      onblur: () => this.point(null),
+      onkeydown: (event) => this.walk(event) });
+    this.title = h("span", { class: "aimz-explorer-title" });
+    this.unit = h("span", {});
+    this.legend = h("ul", { class: "aimz-legend" });
+    this.tip = h("div", { class: "aimz-tip", hidden: true, role: "status" });
+    this.handles = new Map();
+    this.box = h("div", { class: "aimz-canvas-box" }, this.canvas, this.tip);
+    this.element = h("figure", { class: "aimz-explorer-chart" },
+      h("div", { class: "aimz-chart-head" }, h("span", {}, this.title, " ", this.unit), this.legend), this.box);
+  }
+
+  /** Take a chart as it was sent. */
+  update(sent) {
+    this.chart = readChart(sent);
+    setText(this.title, sent.title);
+    setText(this.unit, sent.y_label);
+    setAttribute(this.element, "data-size", sent.size);
+    this.box.style.height = `${heightOf(sent)}px`;
+    this.showLegend();
+    this.showHandles();
+  }
+
+  showLegend() {
+    const items = this.chart.layers.flatMap((layer) => (layer.kind === "cells"
+      ? layer.kinds.map(([name, role]) => [name, role, "cells", false])
+      : layer.label ? [[layer.label, layer.role, layer.kind, layer.dashed]] : []));
+    const key = JSON.stringify(items);
+    if (key === this.legendKey) return;
+    this.legendKey = key;
+    this.legend.replaceChildren(...items.map(([name, role, kind, dashed]) =>
+      h("li", {}, swatch(role, kind, dashed), name)));
+  }
+
+  showHandles() {
+    const wanted = new Map(this.chart.handles.map((handle) => [handle.name, handle]));
+    for (const [name, element] of this.handles) {
+      if (wanted.has(name)) continue;
+      element.remove();
+      this.handles.delete(name);
+    }
+    for (const [name, { label }] of wanted) {
+      if (this.handles.has(name)) continue;
+      const element = h("div", { class: "aimz-explorer-handle", role: "slider", tabindex: 0,
+        "aria-label": label || name, "aria-orientation": "horizontal", title: `Drag: ${label || name}`,
+        onpointerdown: (event) => this.grab(event, name),
+        onpointermove: (event) => this.pull(event, name),
+        onpointerup: () => this.release(),
+        onpointercancel: () => this.release(),
+        onkeydown: (event) => this.nudge(event, name) });
+      this.handles.set(name, element);
+      this.box.append(element);
+    }
+  }
+
+  /** Paint; `theme` has colors by name and font. */
+  draw(theme, words) {
+    const width = this.box.clientWidth;
+    if (width === 0 || !this.chart) return false;
+    const ctx = this.prepare(width, theme.font);
+    this.placed = place(this.chart, width, (text) => ctx.measureText(text).width, this.held?.limits);
+    paintChart(ctx, this.placed, theme.colors, this.pointer && this.pointer[0]);
+    this.drawTip();
+    this.moveHandles();
+    setAttribute(this.canvas, "aria-label", `${this.chart.title || "Chart"}. ${words} Arrow keys read the values.`);
+    return true;
+  }
+
+  prepare(width, font) {
+    const [ratio, height] = [window.devicePixelRatio || 1, heightOf(this.chart)];
+    const size = [Math.round(width * ratio), Math.round(height * ratio)];
+    if (this.canvas.width !== size[0] || this.canvas.height !== size[1]) {
+      [this.canvas.width, this.canvas.height] = size;
+      this.canvas.style.height = `${height}px`;
+    }
+    const ctx = this.canvas.getContext("2d");
+    ctx.setTransform(ratio, 0, 0, ratio, 0, 0);
+    ctx.font = font;
+    return ctx;
+  }
+
+  drawTip() {
+    const lines = this.pointer && readAt(this.placed, ...this.pointer);
+    setFlag(this.tip, "hidden", !lines);
+    if (!lines) return;
+    setText(this.tip, lines.join("\n"));
+    const { width } = this.placed.box;
+    const flip = this.pointer[0] > width - TIP_ROOM;
+    this.tip.style.left = flip ? "auto" : `${this.pointer[0] + 12}px`;
+    this.tip.style.right = flip ? `${width - this.pointer[0] + 12}px` : "auto";
+  }
+
+  moveHandles() {
+    const { x, box } = this.placed;
+    const [low, high] = this.held?.limits ?? this.chart.x_limits;
+    for (const { name, at: sent } of this.chart.handles) {
+      const at = this.held?.name === name ? this.held.at : sent;
+      const element = this.handles.get(name);
+      element.style.left = `${Math.min(Math.max(x.at(at), box.left), box.right)}px`;
+      element.style.top = `${box.bottom}px`;
+      for (const [key, value] of [["valuemin", low], ["valuemax", high], ["valuenow", at]]) {
+        setAttribute(element, `aria-${key}`, Number(value.toPrecision(6)));
+      }
+      setAttribute(element, "aria-valuetext", number(at));
+    }
+  }
+
+  // Reading.
+
+  point(pointer) {
+    this.pointer = pointer;
+    this.redraw();
+  }
+
+  walk(event) {
+    const stride = STRIDE_PX[event.key];
+    if (!this.placed || stride === undefined) return;
+    event.preventDefault();
+    event.stopPropagation(); // the notebook would move to another cell
+    const { left, right, top, bottom } = this.placed.box;
+    const [x, y] = this.pointer ?? [left, (top + bottom) / 2];
+    this.point([Math.min(Math.max(x + stride, left), right), y]);
+  }
+
+  // Dragging.
+
+  grab(event, name) {
+    event.preventDefault();
+    event.target.setPointerCapture(event.pointerId);
+    event.target.focus();
+    const { at } = this.chart.handles.find((handle) => handle.name === name);
+    this.held = { name, at, limits: this.chart.x_limits };
+  }
+
+  pull(event, name) {
+    if (this.held?.name !== name) return;
+    const { x, box } = this.placed;
+    const left = event.clientX - this.box.getBoundingClientRect().left;
+    this.held.at = x.invert(Math.min(Math.max(left, box.left), box.right));
+    this.sending ??= setTimeout(() => this.send(), SEND_MS);
+    this.redraw();
+  }
+
+  send() {
+    clearTimeout(this.sending);
+    this.sending = null;
+    if (this.held) this.drag(this.held.name, this.held.at);
+  }
+
+  release() {
+    if (!this.held) return;
+    if (this.sending) this.send();
+    // Until the answer is there, the handle stays where it was let go.
+    this.chart.handles = this.chart.handles.map((handle) =>
+      (handle.name === this.held.name ? { ...handle, at: this.held.at } : handle));
+    this.held = null;
+    this.redraw();
+  }
+
+  nudge(event, name) {
+    const steps = NUDGES[event.key];
+    if (steps === undefined) return;
+    event.preventDefault();
+    event.stopPropagation();
+    const { x, box } = this.placed;
+    const { at } = this.chart.handles.find((handle) => handle.name === name);
+    const pixel = x.at(at) + (steps * (box.right - box.left)) / 100;
+    const moved = x.invert(Math.min(Math.max(pixel, box.left), box.right));
+    this.chart.handles = this.chart.handles.map((handle) => (handle.name === name ? { ...handle, at: moved } : handle));
+    this.drag(name, moved);
+    this.redraw();
+  }
+}
+
+function swatch(role, kind, dashed) {
+  const color = `var(--aimz-${ROLES[role]})`;
+  const marks = {
+    points: () => svg("circle", { cx: 10, cy: 5, r: 3, fill: color }),
+    line: () => svg("path", { d: "M1 5H19", stroke: color, "stroke-width": 2, "stroke-dasharray": dashed ? "5 3" : null }),
+    rule: () => svg("path", { d: "M1 5H19", stroke: color, "stroke-width": 2, "stroke-dasharray": "5 3" }),
+  };
+  const filled = () => svg("rect", { x: 2, y: 1, width: 16, height: 8, rx: 2, fill: color,
+    "fill-opacity": kind === "cells" ? 1 : 0.35, stroke: color });
+  return svg("svg", { width: 20, height: 10, "aria-hidden": "true" }, (marks[kind] ?? filled)());
+}

@@ -1,0 +1,73 @@
+"""The evidence lower bound of rows that a guide was not trained on."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from numpyro.infer import SVI
+
+from aimz_lab.inference.posterior import Posterior
+from aimz_lab.trust.diagnosis import Examined, latents_by_row, likelihood_of_rows
+from aimz_lab.trust.guide_checks import examine_guide
+from aimz_lab.trust.rows_to_examine import examined_rows
+
+
+class HeldOutElbo(NamedTuple):
+    """The evidence lower bound per held-out row.
+
+    Attributes:
+        per_row: In nats; NaN where it is not known.
+        why_not: Why it is not known.
+    """
+
+    per_row: float
+    why_not: str = ""
+
+
+def held_out_elbo(
+    model: Examined, n_obs: int | None, key: jax.Array, num_draws: int
+) -> HeldOutElbo:
+    """Estimate the lower bound from draws of the guide, as ``fit(validation=...)`` means it.
+
+    It is the mean log-likelihood of a row less the divergence of guide and prior, of which each of
+    the ``n_obs`` trained rows bears its part: the negative of the held-out loss per row.
+
+    Args:
+        model: The model, with a request for the held-out rows.
+        n_obs: Rows of the training.
+        key: A typed random key.
+        num_draws: Draws of the guide.
+    """
+    if not isinstance(model.inference, SVI):
+        return HeldOutElbo(np.nan, "chains have no lower bound")
+    if n_obs is None:
+        return HeldOutElbo(np.nan, "the number of trained rows is not known")
+    posterior = model.fitted.posterior
+    if by_row := latents_by_row(model, posterior):
+        return HeldOutElbo(np.nan, f"the guide has values of {by_row[0]!r} for trained rows alone")
+    request = model.request(posterior, "log_likelihood", None)
+    rows = examined_rows(request, None, model.signature.output)
+    guide = examine_guide(
+        model.signature,
+        model.inference,
+        model.learner,
+        model.trained,
+        rows,
+        model.labelled,
+        key=key,
+        num_draws=num_draws,
+        row_dependence="auto",
+    )
+    if guide is None or guide.drawn is None or guide.n_row_latents:
+        why = guide.findings[-1].text if guide is not None and guide.findings else "no guide"
+        return HeldOutElbo(np.nan, why)
+    if not guide.has_all_of(posterior):
+        return HeldOutElbo(np.nan, "the posterior has draws of sites that the guide has not")
+    likelihood, why_not = likelihood_of_rows(model, Posterior(guide.drawn.draws), rows)
+    if likelihood is None:
+        return HeldOutElbo(np.nan, why_not)
+    total = likelihood[0].total
+    of_prior = guide.drawn.log_ratios - (0.0 if guide.needs_likelihood else total)
+    return HeldOutElbo(float(total.mean() / rows.n_rows + of_prior.mean() / n_obs))

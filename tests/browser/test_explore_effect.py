@@ -1,0 +1,87 @@
+"""An effect explored in a real page: sliders, the handle of the curve, a pin, and the code."""
+
+from __future__ import annotations
+
+import re
+
+SETUP = """
+import jax, numpy as np, numpyro, numpyro.distributions as dist, pandas as pd
+from numpyro.infer import SVI, Trace_ELBO
+from numpyro.infer.autoguide import AutoNormal
+from aimz_lab import ImpactModel, lab
+
+def kernel(X, dose, y=None):
+    lift = numpyro.sample("lift", dist.Normal(0.0, 1.0))
+    with numpyro.plate("row", X.shape[0]):
+        numpyro.sample("y", dist.Normal(10 + X + lift * dose, 1.0), obs=y)
+
+rng = np.random.default_rng(0)
+X, dose = rng.normal(size=(2, 10_000)).astype("float32")
+group = rng.choice(["<b>east</b>", "west"], 10_000)
+svi = SVI(kernel, AutoNormal(kernel), numpyro.optim.Adam(0.01), Trace_ELBO())
+im = ImpactModel(kernel, jax.random.key(0), svi=svi)
+im.set_posterior_sample({"lift": rng.normal(3.0, 0.1, 500).astype("float32")})
+"""
+EXPLORE = """
+doses = [0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0]
+explorer = lab.explore_effect(im, X, dose=dose, vary={"dose": doses}, by={"group": group})
+explorer.set(dose=1.0, dose_baseline=0.0, by="all rows")
+explorer
+"""
+CHECK = """
+explorer.wait()
+key = jax.random.key(0)
+sides = [{"X": X, "dose": np.full(10_000, d, "float32"), "rng_key": key} for d in (0.0, 1.5)]
+effect = im.estimate_effect(
+    args_baseline=sides[0], args_intervention=sides[1], average=True
+).posterior_predictive.y
+print("same", explorer.table()["mean"].iloc[0] == effect.mean().item(), explorer.values["dose"])
+"""
+
+
+def picture(nb):
+    return nb.page.locator("section.aimz-explorer-picture").first
+
+
+def effect_shown(nb):
+    """The mean effect that the page says."""
+    found = re.search(r"changes y by (-?[\d.]+)", picture(nb).inner_text())
+    return float(found.group(1)) if found else None
+
+
+def wait_for_effect(nb, low, high):
+    for _ in range(600):
+        now = effect_shown(nb)
+        if now is not None and low < now < high:
+            return now
+        nb.page.wait_for_timeout(50)
+    raise AssertionError(f"the page says {effect_shown(nb)}")
+
+
+def test_a_slider_and_a_handle_move_the_number_and_a_pin_compares(notebook):
+    nb = notebook([SETUP, EXPLORE])
+    nb.run_all()
+    nb.wait_until_done(1)
+    picture(nb).wait_for()
+    wait_for_effect(nb, 2.9, 3.1)
+    slider = nb.page.locator(".noUi-handle").first
+    slider.focus()
+    slider.press("ArrowRight")
+    wait_for_effect(nb, 4.35, 4.65)
+    nb.append(CHECK)
+    assert nb.output(2, "same").strip() == "same True 1.5"
+    picture(nb).get_by_role("button", name="Pin").click()
+    handle = picture(nb).get_by_role("slider", name="dose, intervention")
+    box = handle.bounding_box()
+    nb.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    nb.page.mouse.down()
+    nb.page.mouse.move(box["x"] + 2000, box["y"], steps=8)
+    nb.page.mouse.up()
+    wait_for_effect(nb, 8.7, 9.3)  # as far as the slider goes
+    nb.page.locator(".aimz-explorer", has_text="larger with probability 100.0%").wait_for()
+    picture(nb).get_by_role("button", name="Code").click()
+    code = picture(nb).locator("textarea").input_value()
+    assert "np.full(dose.shape, 3.0, dose.dtype)" in code
+    nb.page.get_by_label("by", exact=True).select_option("group")
+    nb.page.locator("section.aimz-explorer-picture", has_text="<b>east</b>").first.wait_for()
+    assert not nb.page.locator("section.aimz-explorer-picture b", has_text="east").count()

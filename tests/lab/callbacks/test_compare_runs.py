@@ -1,0 +1,117 @@
+"""Runs compared with their models: held-out scores, leave-one-out, settings that differ."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pytest
+from numpyro.infer import SVI, Trace_ELBO
+from numpyro.infer.autoguide import AutoNormal
+
+from aimz_lab import ImpactModel, lab
+from aimz_lab.errors import ArgumentError, DataError
+
+azs = pytest.importorskip("arviz_stats", reason="needs the lab extra: pip install 'aimz_lab[lab]'")
+
+_rng = np.random.default_rng(5)
+X = _rng.normal(size=200).astype(np.float32)
+Y = (1 + 2 * X + _rng.normal(size=200)).astype(np.float32)
+NEW_X = _rng.normal(size=90).astype(np.float32)
+NEW_Y = (1 + 2 * NEW_X + _rng.normal(size=90)).astype(np.float32)
+
+
+def line(X, y=None):
+    level = numpyro.sample("level", dist.Normal(0, 1))
+    slope = numpyro.sample("slope", dist.Normal(0, 1))
+    with numpyro.plate("row", X.shape[0]):
+        numpyro.sample("y", dist.Normal(level + slope * X, 1.0), obs=y)
+
+
+def flat(X, y=None):
+    level = numpyro.sample("level", dist.Normal(0, 1))
+    with numpyro.plate("row", X.shape[0]):
+        numpyro.sample("y", dist.Normal(level + 0 * X, 1.0), obs=y)
+
+
+def fitted(kernel, rate, draws):
+    loss = Trace_ELBO(num_particles=100)
+    svi = SVI(kernel, AutoNormal(kernel), numpyro.optim.Adam(rate), loss)
+    im = ImpactModel(kernel, jax.random.key(0), svi=svi)
+    held = {"validation": (NEW_X, NEW_Y), "validation_every": 40}
+    return im.fit(X, Y, epochs=80, num_samples=draws, progress=False, **held)
+
+
+@pytest.fixture(scope="module")
+def models():
+    return {"line": fitted(line, 0.1, 400), "flat": fitted(flat, 0.05, 300)}
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The inplace keyword")  # of ArviZ, to pandas
+def test_scores_are_those_of_numpyro_and_arviz(models):
+    table = lab.compare_runs(
+        models, held_out=(NEW_X, NEW_Y), trained={"X": X, "y": Y}, num_draws=400,
+        rng_key=jax.random.key(1),
+    )  # fmt: skip
+    loglik = {
+        n: im.log_likelihood(X, Y, store="memory", progress=False) for n, im in models.items()
+    }
+    expected = azs.compare(loglik)
+    for name, im in models.items():
+        facts = table[name]
+        assert facts["held_out_elbo"] == pytest.approx(-im.last_run.validation[-1][1], abs=0.02)
+        new = im.log_likelihood(NEW_X, NEW_Y, store="memory", progress=False).log_likelihood.y
+        density = np.log(np.exp(new.values.astype(float)).mean((0, 1))).mean()
+        assert facts["held_out_lpd"] == pytest.approx(density, abs=1e-4)
+        own = azs.loo(loglik[name], pointwise=True)
+        assert facts["elpd_loo"] == pytest.approx(own.elpd, abs=1e-2)
+        assert facts["se"] == pytest.approx(own.se, rel=5e-3)
+        assert facts["p_loo"] == pytest.approx(own.p, abs=1e-2)
+        assert facts["pareto_k"] == pytest.approx(float(own.pareto_k.max()), abs=1e-2)
+        assert facts["dse"] == pytest.approx(expected.loc[name, "dse"], rel=1e-2, abs=1e-6)
+        assert facts["weight"] == pytest.approx(expected.loc[name, "weight"], abs=1e-2)
+        assert np.isfinite(facts["k_hat"])
+    assert table.loc["loo_rank"].tolist() == [0, 1]
+    assert table.loc["elpd_diff"].tolist()[0] == 0 > table.loc["elpd_diff"].tolist()[1]
+    assert table.loc["kernel"].tolist() == ["line", "flat"]
+    assert table.loc["learning_rate"].tolist() == pytest.approx([0.1, 0.05])
+    assert table.loc["posterior_draws"].tolist() == [400, 300]
+    assert "n_obs" not in table.index  # in which they do not differ
+    assert "held-out ELBO per row" in repr(table)
+    figure = table.figure()
+    assert [text.get_text() for text in figure.axes[1].get_yticklabels()] == ["line", "flat"]
+    assert "Leave-one-out compared with the best: line 0, flat -" in table._repr_html_()
+
+
+def test_records_beside_models_have_no_scores_and_chains_say_why(models):
+    kept = lab.History(models["flat"].last_run)
+    table = lab.compare_runs({"line": models["line"], "kept": kept}, held_out=(NEW_X, NEW_Y))
+    assert np.isfinite(table.loc["held_out_lpd", "line"])
+    assert table.loc["held_out_lpd", "kept"] is None or np.isnan(table.loc["held_out_lpd", "kept"])
+    assert lab.compare_runs([kept]).columns.tolist() == ["flat 1"]
+    rows = {"line": (NEW_X, NEW_Y), "kept": (NEW_X[:5], NEW_Y[:5])}
+    own = lab.compare_runs({"line": models["line"], "kept": kept}, held_out=rows)
+    assert own.loc["held_out_lpd", "line"] == table.loc["held_out_lpd", "line"]
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "words"),
+    [
+        ({"held_out": 3}, ArgumentError, "held_out=3"),
+        ({"held_out": (NEW_X, NEW_Y), "num_draws": 0}, ArgumentError, "num_draws"),
+        ({"trained": (NEW_X, NEW_Y)}, DataError, "trained on"),
+        ({"held_out": (NEW_X, NEW_Y[:3])}, DataError, "90"),
+    ],
+)
+def test_rows_that_cannot_be_scored_are_refused(models, given, error, words):
+    with pytest.raises(error, match=words):
+        lab.compare_runs(models, **given)
+
+
+def test_records_alone_cannot_be_scored(models):
+    with pytest.raises(ArgumentError, match="records of runs"):
+        lab.compare_runs([models["line"].last_run], held_out=(NEW_X, NEW_Y))
+    with pytest.raises(ArgumentError, match="at least one"):
+        lab.compare_runs([])

@@ -1,0 +1,238 @@
+"""An effect explored by hand: the numbers of estimate_effect and sweep, and what is refused."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pandas as pd
+import pytest
+
+pytest.importorskip("ipywidgets", reason="needs the lab extra: pip install 'aimz_lab[lab]'")
+
+from aimz_lab import ImpactModel, TableSpec, lab, summarize_effect
+from aimz_lab.errors import ArgumentError, SiteError
+from tests.runs import mean_field, mean_field_model
+
+pytestmark = pytest.mark.allow_rank_promotion
+
+N, S = 400, 60
+_rng = np.random.default_rng(3)
+FRAME = pd.DataFrame(
+    {
+        "dose": _rng.uniform(0, 4, N),
+        "visits": _rng.integers(1, 40, N),
+        "treated": _rng.integers(0, 2, N),
+        "region": pd.Categorical(_rng.choice(["north", "south", "west"], N)),
+        "sales": _rng.normal(100, 5, N),
+    }
+)
+DOSE = FRAME["dose"].to_numpy(np.float32)
+KEY = jax.random.key(7)
+
+
+def linear(X, y=None):
+    a = numpyro.sample("a", dist.Normal(0, 1))
+    b = numpyro.sample("b", dist.Normal(0, 1).expand([X.shape[1]]).to_event(1))
+    with numpyro.plate("row", X.shape[0]):
+        numpyro.sample("y", dist.Normal(a + X @ b, 1.0), obs=y)
+
+
+def treatment(X, dose, y=None):
+    level = numpyro.sample("level", dist.Normal(0, 1))
+    lift = numpyro.sample("lift", dist.Normal(level, 1))
+    with numpyro.plate("row", X.shape[0]):
+        mean = numpyro.deterministic("mean", 2 + X + lift * dose)
+        numpyro.sample("y", dist.Normal(mean, 0.5), obs=y)
+
+
+def whole(X, y=None):
+    lift = numpyro.sample("lift", dist.Normal(0, 1))
+    with numpyro.plate("row", X.shape[0]):
+        numpyro.sample("y", dist.Normal(X[:, 0] * lift, 0.5), obs=y)
+
+
+@pytest.fixture
+def table_model():
+    spec = TableSpec(X="scale(dose) + visits + treated + C(region)", y="scale(sales)")
+    im = ImpactModel(linear, jax.random.key(0), svi=mean_field(linear), table=spec)
+    return im.fit(FRAME, epochs=3, num_samples=S, progress=False)
+
+
+@pytest.fixture(scope="module")
+def im():
+    draws = {
+        "level": _rng.normal(2, 0.1, S).astype(np.float32),
+        "lift": _rng.normal(2, 0.1, S).astype(np.float32),
+    }
+    return mean_field_model(treatment).set_posterior_sample(draws)
+
+
+def twice(before, after):
+    return 2 * (after - before)
+
+
+def run_code(explorer, **names):
+    scope = dict(names)
+    exec(explorer.code(), scope)
+    return scope
+
+
+@pytest.mark.slow
+def test_a_tables_effect_and_curve_are_those_of_the_code_to_the_last_bit(table_model, capsys):
+    explorer = lab.explore_effect(table_model, FRAME, by="region", rng_key=KEY)
+    assert [*explorer.controls][:4] == ["dose", "visits", "treated", "region"]
+    for moved in (
+        {"dose": 2.2, "treated": 1, "treated_baseline": 0},
+        {"region": "west", "visits": 10, "curve": "region", "contrast": "percent"},
+        {"by": "all rows", "curve": "visits"},
+    ):
+        explorer.set(**moved)
+        found = run_code(explorer, im=table_model, X=FRAME)
+        effect = summarize_effect(found["effect"], direction="greater")
+        pd.testing.assert_frame_equal(explorer.table(), effect.table(), check_exact=True)
+        site = found["curve"].posterior_predictive.y
+        lines = explorer.view.charts[1].layers
+        mean = summarize_effect(found["curve"]).y.sel(summary="mean")
+        if site.ndim == 3:
+            drawn = lines[1].y
+            np.testing.assert_array_equal(drawn, mean)
+        else:
+            np.testing.assert_array_equal(lines[0].y, mean[:, 0])
+    assert "with the 94% highest-density interval" in capsys.readouterr().out
+    assert explorer.view.sentences[0] == (
+        "Baseline: treated = 0. Intervention: dose = 2.2, visits = 10, treated = 1, region = west."
+    )
+
+
+def test_arguments_sites_and_a_pinned_scenario(im):
+    explorer = lab.explore_effect(
+        im,
+        DOSE,
+        dose=DOSE,
+        vary={"dose": None, "lift": [0.0, 1.0]},
+        weights=np.ones(N),
+        rng_key=KEY,
+        held="redraw",
+    )
+    lift = np.asarray(im.posterior["lift"], float)
+    explorer.set(dose=3.0, dose_baseline=1.0)
+    assert explorer.table()["mean"]["y"] == pytest.approx(2 * lift.mean(), rel=1e-4)
+    found = run_code(explorer, im=im, X=DOSE, dose=DOSE, weights=np.ones(N))
+    assert explorer.table()["mean"]["y"] == float(found["effect"].posterior_predictive.y.mean())
+    part = lab.explore_effect(
+        im, DOSE, dose=DOSE, vary="dose", of={"dose": "argument"}, subset=DOSE > 2, prob=0.5
+    )
+    found = run_code(part, im=im, X=DOSE, dose=DOSE, subset=DOSE > 2)
+    half = summarize_effect(found["effect"], 0.5, direction="greater")[["y"]]
+    assert '[["y"]])' in part.code()
+    pd.testing.assert_frame_equal(part.table(), half.table(), check_exact=True)
+    explorer.pin()
+    explorer.set(lift=1.0, lift_baseline=1.0)
+    both = explorer.table().set_index("scenario")
+    assert both["mean"]["now"] == pytest.approx(2.0, abs=1e-4)
+    assert both["mean"]["now - pinned"] == pytest.approx(2 - 2 * lift.mean(), abs=1e-3)
+    assert "smaller" in explorer.view.sentences[3]
+    explorer.unpin()
+    labels = {"dose": np.arange(N) % 2}
+    own = lab.explore_effect(im, DOSE, dose=DOSE, vary={"dose": [0, 1]}, by=labels, contrast=twice)
+    found = run_code(own, im=im, X=DOSE, dose=DOSE, by=labels, contrast=twice)
+    mean = found["effect"].posterior_predictive.y.mean(["chain", "draw"])
+    np.testing.assert_array_equal(own.table()["mean"], mean)
+    assert found["curve"].posterior_predictive.y.dims[-1] == "dose_observed"
+    assert explorer.set(site="mean", contrast="ratio").table.index.tolist() == ["mean"]
+    assert explorer.values["lift"] == 1.0
+    found = run_code(explorer, im=im, X=DOSE, dose=DOSE, weights=np.ones(N))
+    ratio = found["effect"].posterior_predictive["mean"].values
+    assert explorer.table()["mean"]["mean"] == float(ratio.mean())
+
+
+def test_only_what_changed_is_computed_again(im, monkeypatch):
+    asked = []
+    predict = type(im).predict
+
+    def counted(self, X, **given):
+        asked.append(float(np.mean(given["dose"])))
+        return predict(self, X, **given)
+
+    monkeypatch.setattr(type(im), "predict", counted)
+    explorer = lab.explore_effect(im, DOSE, dose=DOSE, vary={"dose": [0, 1, 2, 3]})
+    assert sorted(set(asked)) == sorted([0, 1, 2, 3, float(DOSE.mean())])
+    assert len(asked) == 5
+    explorer.set(dose=1)
+    explorer.set(contrast="percent")
+    explorer.set(dose_baseline=0, site="mean")
+    assert len(asked) == 5
+    im_draws = im.posterior
+    im.set_posterior_sample({name: np.asarray(d) + 1 for name, d in im_draws.items()})
+    moved = explorer.set(dose=3).table["mean"]["mean"]
+    assert len(asked) > 5  # a new posterior is a new effect
+    im.set_posterior_sample(im_draws)
+    assert explorer.set(dose=2).table["mean"]["mean"] < moved
+
+
+def test_far_values_are_noted_and_a_running_fit_is_waited_for(im):
+    frame = pd.DataFrame({"dose": DOSE, "w": np.ones(N)})
+    line = ImpactModel(whole, jax.random.key(0), svi=mean_field(whole))
+    line.fit(frame[["dose"]], DOSE, epochs=2, num_samples=30, progress=False)
+    explorer = lab.explore_effect(line, frame[["dose"]], vary={"dose": [1.0, 90.0]})
+    assert any(said.startswith("Note:") and "dose" in said for said in explorer.view.sentences)
+    handle = line.fit(
+        frame[["dose"]], DOSE, epochs=100_000, num_samples=30, progress=False, blocking=False
+    )
+    try:
+        with pytest.raises(ArgumentError, match="being trained"):
+            explorer.set(dose_baseline=90.0)
+    finally:
+        handle.stop()
+        handle.wait()
+    explorer.set(dose_baseline=90.0, dose=90.0)
+    assert explorer.table()["mean"].tolist() == [0.0]
+
+
+def test_later_changes_of_the_data_change_nothing(im):
+    dose = DOSE.copy()
+    explorer = lab.explore_effect(im, DOSE, dose=dose, vary={"dose": [0, 1, 2]}, rng_key=KEY)
+    dose[:] = 100.0
+    explorer.controls["dose_baseline"].value = 1
+    explorer.set(dose=0)
+    again = lab.explore_effect(im, DOSE, dose=DOSE, vary={"dose": [0, 1, 2]}, rng_key=KEY)
+    expected = again.set(dose=0, dose_baseline=1).table
+    pd.testing.assert_frame_equal(explorer.wait().table, expected, check_exact=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"vary": "dosis"}, "no column, argument or site 'dosis'"),
+        ({"vary": {"dose": []}}, "grid="),
+        ({"vary": 3}, "vary=3"),
+        ({"vary": {"level": None}, "of": {"level": "column"}}, "no column 'level'"),
+        ({"contrast": "quotient"}, "contrast='quotient'"),
+        ({"prob": 1.5}, "prob"),
+        ({"rng_key": KEY, "reduce": "mean"}, "reduce= does not go"),
+        ({"X": iter([DOSE])}, "rows in memory"),
+        ({"X": np.ones((N, 2), np.float32), "dose": 1.0, "vary": "X"}, "sets one number"),
+        ({"by": "region"}, "by="),
+    ],
+)
+def test_what_cannot_be_explored_is_refused_in_words(im, change, words):
+    given = {"X": DOSE, "dose": DOSE, **change}
+    with pytest.raises(ArgumentError, match=words):
+        lab.explore_effect(im, **given)
+
+
+def test_a_value_that_cannot_be_right_is_refused_and_the_answer_stays(im):
+    explorer = lab.explore_effect(
+        im, DOSE, dose=DOSE, vary={"dose": [0.0, 1.0], "level": [1.0, 3.0]}
+    )
+    before = explorer.table()
+    with pytest.raises(SiteError, match="held="):
+        explorer.set(level=3.0)
+    with pytest.raises(ArgumentError, match="does not take 7"):
+        explorer.set(dose=7)
+    assert explorer.values["level"] == "not set"
+    pd.testing.assert_frame_equal(explorer.table(), before)
+    with pytest.raises(ArgumentError, match="no posterior"):
+        lab.explore_effect(mean_field_model(treatment), DOSE, dose=DOSE)

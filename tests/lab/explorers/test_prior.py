@@ -1,0 +1,289 @@
+"""Priors moved by hand: the same numbers as priors written by hand, or a reason why not."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pytest
+from numpyro.contrib.control_flow import scan
+from numpyro.infer import SVI, Trace_ELBO
+from numpyro.infer.autoguide import AutoNormal
+from numpyro.infer.reparam import LocScaleReparam
+
+from aimz_lab import ImpactModel
+from aimz_lab.errors import ArgumentError, DataError, KernelError
+from aimz_lab.lab import explore_prior
+from aimz_lab.lab.explorers.prior_sites import SURE
+from aimz_lab.lab.explorers.remade import arguments_of, arrays_of, remade
+
+pytest.importorskip("ipywidgets")
+
+X = np.linspace(-1.0, 1.0, 40, dtype="float32")
+Y = np.abs(3 * X) + 1
+
+
+def model(kernel):
+    svi = SVI(kernel, AutoNormal(kernel), numpyro.optim.Adam(0.01), Trace_ELBO())
+    return ImpactModel(kernel, jax.random.key(0), svi=svi)
+
+
+def written(intercept=0.5, slope=(0.0, 5.0), spread=2.0):
+    """The same kernel with priors of these numbers, written by hand."""
+
+    def kernel(X, y=None):
+        a = numpyro.sample("a", dist.Normal(intercept, 1.0))
+        b = numpyro.sample("b", dist.Normal(slope[0], slope[1]).expand([2]).to_event(1))
+        tau = numpyro.sample("tau", dist.Gamma(spread, 2.0))
+        with numpyro.plate("group", 4):
+            shift = numpyro.sample("shift", dist.Normal(0.25, tau))
+            level = numpyro.sample("level", dist.Normal(1.0, spread))
+        mean = numpyro.deterministic("mean", a + b[0] * X + b[1] * X**2 + (shift + level)[0])
+        with numpyro.plate("rows", X.shape[0]):
+            numpyro.sample("y", dist.Normal(mean, 1.0), obs=y)
+
+    return kernel
+
+
+MOVED = {
+    "a.loc": -2.0,
+    "b.loc": 1.5,
+    "b.scale": 0.5,
+    "tau.concentration": 3.0,
+    "level.scale": 3.0,
+}
+BY_HAND = written(intercept=-2.0, slope=(1.5, 0.5), spread=3.0)
+
+
+def abstract(kernel):
+    """The distributions of a kernel's sites by name, without computing anything."""
+    found = {}
+
+    def run(key):
+        sites = numpyro.handlers.trace(numpyro.handlers.seed(kernel, key)).get_trace()
+        found.update({name: one["fn"] for name, one in sites.items() if "fn" in one})
+
+    jax.eval_shape(run, jax.random.key(0))
+    return found
+
+
+@pytest.fixture(scope="module")
+def explorer():
+    return explore_prior(model(written()), X, Y, possible=(-5, 5))
+
+
+@pytest.fixture
+def moved(explorer):
+    before = {name: control.value for name, control in explorer.controls.items()}
+    explorer.set(**MOVED)
+    yield explorer
+    explorer.set(**before)
+
+
+@pytest.mark.slow
+def test_moved_priors_predict_and_train_as_priors_written_by_hand(moved):
+    by_hand, by_explorer = model(BY_HAND), model(moved.kernel)
+    options = {"num_samples": 50, "return_sites": ["a", "b", "level", "y"]}
+    draws = [
+        im.sample_prior_predictive_on_batch(X, **options).prior_predictive
+        for im in (by_hand, by_explorer)
+    ]
+    for site in options["return_sites"]:
+        assert np.array_equal(draws[0][site], draws[1][site])
+    losses = [
+        [float(im.train_on_batch(X, Y, n_obs=len(X))[1]) for _ in range(3)]
+        for im in (by_hand, by_explorer)
+    ]
+    assert losses[0] == losses[1]
+
+
+def test_the_picture_is_of_the_priors_written_by_hand(moved):
+    other = explore_prior(model(BY_HAND), X, Y, possible=(-5, 5))
+    for column in ("mean", "sd", "5%", "95%", "impossible"):
+        np.testing.assert_allclose(moved.table()[column], other.table()[column], rtol=1e-4)
+    for ours, theirs in zip(moved.view.charts[:3], other.view.charts[:3], strict=True):
+        np.testing.assert_allclose(ours.layers[0].x, theirs.layers[0].x, rtol=1e-4, atol=1e-5)
+
+
+def test_the_code_written_into_the_kernel_has_these_priors(moved):
+    code = moved.code()
+    assert "numpyro.sample('b', dist.Normal(1.5, 0.5).expand([2]).to_event(1))" in code
+    space = {"numpyro": numpyro, "dist": dist, "jnp": jnp, "spread": 3.0, "intercept": -2.0}
+    sites = abstract(lambda: exec(code, space))
+    assert (sites["a"].loc, sites["a"].scale) == (-2.0, 1.0)
+    assert (sites["b"].event_shape, sites["b"].base_dist.base_dist.loc) == ((2,), 1.5)
+    assert sites["tau"].concentration == 3.0
+    assert (sites["level"].batch_shape, sites["level"].base_dist.scale) == ((4,), 3.0)
+    ours = abstract(lambda: moved.kernel(X))
+    assert ours["level"].base_dist.scale == 3.0
+    assert ours["b"].base_dist.base_dist.scale == 0.5
+
+
+def test_density_and_data_are_right(explorer):
+    view = explorer.set(**{"a.loc": 0.5, "a.scale": 2.0})
+    area = view.charts[0].layers[0]
+    np.testing.assert_allclose(area.y, np.exp(dist.Normal(0.5, 2.0).log_prob(area.x)), rtol=1e-4)
+    assert explorer.table().loc["data", "mean"] == pytest.approx(Y.mean(), rel=1e-5)
+    data = next(one for one in view.charts[-1].layers if one.role == "data")
+    places = view.charts[-1].layers[0].x
+    assert np.sum(data.y) * (places[1] - places[0]) == pytest.approx(1.0)
+    explorer.set(**{"a.scale": 1.0})
+
+
+def test_a_drag_of_the_scale_moves_every_draw_with_it(explorer):
+    narrow = explorer.set(**{"a.scale": 0.5}).table
+    handle = {one.name: one for one in explorer.view.handles()}["a.scale"]
+    assert handle.at == pytest.approx(1.0)  # loc and one scale
+    explorer.take({"kind": "drag", "name": "a.scale", "value": 1.5})
+    wide = explorer.wait().table
+    assert explorer.controls["a.scale"].value == pytest.approx(1.0)
+    # The same noise: the spread of the draws doubles exactly.
+    assert wide.loc["a", "sd"] == pytest.approx(2 * narrow.loc["a", "sd"], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        ({"a.scale": -1.0}, "a.scale cannot be -1: it is above 0"),
+        ({"a.loc": np.nan}, "finite number"),
+        ({"tau.rate": 0.0}, "above 0"),
+        ({"shift.scale": 1.0}, "No control is called 'shift.scale'"),
+    ],
+)
+def test_numbers_that_make_no_prior_are_refused(explorer, bad, said):
+    before = explorer.view
+    with pytest.raises(ArgumentError, match=said):
+        explorer.set(**bad)
+    assert explorer.view.sentences == before.sentences
+
+
+def test_pictures_of_every_kind(explorer):
+    explorer.pin()
+    for picture in ("ECDF", "curve over X", "density"):
+        chart = explorer.set(picture=picture, **{"b.scale": 1.0}).charts[-1]
+        assert {"pinned", "data"} <= {layer.role for layer in chart.layers}
+    explorer.unpin()
+    chart = explorer.set(site="mean", picture="curve over X").charts[-1]
+    assert chart.title == "mean over X"
+    with pytest.raises(ArgumentError, match="A curve needs one value of 'a' for each row"):
+        explorer.set(site="a")
+    explorer.set(site="y", picture="density", **{"b.scale": 5.0})
+
+
+def strange(X, y=None):
+    """A kernel of priors that cannot be moved, or only in part."""
+    a = numpyro.sample("a", dist.Normal(0.0, X.std()))
+    numpyro.sample("steps", dist.Normal(jnp.arange(3.0), 2.0))
+    numpyro.sample("masked", dist.Normal(0.0, 2.0).mask(False))
+    numpyro.sample("affine", dist.TransformedDistribution(
+        dist.Normal(0.0, 1.0), dist.transforms.AffineTransform(0.0, 2.0)
+    ))  # fmt: skip
+    numpyro.sample("vector", dist.MultivariateNormal(jnp.zeros(2), jnp.eye(2)))
+    numpyro.sample("flag", dist.Bernoulli(0.25))
+    numpyro.sample("above", dist.TruncatedNormal(0.0, 2.0, low=0.5))
+    numpyro.sample("edge", dist.Uniform(-1.0, 2.0))
+    with numpyro.handlers.reparam(config={"centre": LocScaleReparam(0.0)}):
+        numpyro.sample("centre", dist.Normal(a, 2.0))
+
+    def step(carry, _):
+        return carry + numpyro.sample("noise", dist.Normal(0.0, 1.0)), None
+
+    scan(step, 0.0, None, length=3)
+    with numpyro.plate("rows", X.shape[0]):
+        numpyro.sample("y", dist.Normal(a * X, 1.0), obs=y)
+
+
+@pytest.fixture(scope="module")
+def odd():
+    return explore_prior(model(strange), X, num_samples=50)
+
+
+def test_what_cannot_be_moved_is_named_with_the_reason(odd):
+    said = "\n".join(odd.view.sentences)
+    for reason in (
+        "Of a only a part can be moved: its scale is computed from the data",
+        "Of steps only a part can be moved: its loc is an array of different numbers",
+        "affine cannot be moved: TransformedDistribution",
+        "vector cannot be moved: MultivariateNormal",
+        "centre_decentered cannot be moved: it comes from a reparametrisation",
+        "noise cannot be moved: it is drawn in a loop",
+    ):
+        assert reason in said
+    names = [name for name in odd.controls if "." in name]
+    assert names == [
+        *("a.loc", "steps.scale", "masked.loc", "masked.scale", "flag.probs"),
+        *("above.loc", "above.scale", "above.low", "edge.low", "edge.high"),
+    ]
+
+
+def test_masks_bounds_and_kept_numbers_stay_in_code_and_kernel(odd):
+    odd.set(**{"a.loc": 1.0, "masked.scale": 3.0, "above.low": 1.0, "flag.probs": 0.5})
+    code = odd.code()
+    assert "a = numpyro.sample('a', dist.Normal(1.0, X.std()))" in code
+    assert "dist.Normal(0.0, 3.0).mask(False)" in code
+    assert "dist.TruncatedNormal(0.0, 2.0, low=1.0)" in code
+    sites = abstract(lambda: odd.kernel(X))
+    assert isinstance(sites["masked"], dist.distribution.MaskedDistribution)
+    assert sites["masked"].base_dist.scale == 3.0
+    assert (sites["above"].low, sites["above"].base_dist.scale) == (1.0, 2.0)
+    assert sites["a"].loc == 1.0
+    with pytest.raises(ArgumentError, match="is no distribution"):
+        odd.set(**{"edge.low": 3.0})
+
+
+def test_a_prior_without_a_sampler_is_refused():
+    def flat(X, y=None):
+        a = numpyro.sample("a", dist.ImproperUniform(dist.constraints.real, (), ()))
+        numpyro.sample("y", dist.Normal(a * X, 1.0), obs=y)
+
+    with pytest.raises(KernelError, match="'a' has no sampler"):
+        explore_prior(model(flat), X)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "error", "said"),
+    [
+        ((X, Y[:3]), {}, DataError, "y has 3 rows and X has 40"),
+        ((X,), {"possible": (2, 1)}, ArgumentError, "low < high"),
+        ((X,), {"num_samples": 1}, ArgumentError, "num_samples="),
+        ((np.zeros(300_000, "float32"),), {}, ArgumentError, "too many to follow a hand"),
+    ],
+)
+def test_arguments_that_cannot_be_are_refused(arguments, options, error, said):
+    with pytest.raises(error, match=said):
+        explore_prior(model(written()), *arguments, **options)
+
+
+def test_further_arguments_and_the_key_reach_the_kernel():
+    def scaled(X, num_samples, w, y=None):
+        a = numpyro.sample("a", dist.Normal(0.0, 1.0))
+        numpyro.sample("seen", dist.Normal(a, 1.0), obs=w)  # data is no prior predictive
+        numpyro.sample("y", dist.Normal(a * w * num_samples, 0.001), obs=y)
+
+    explorer = explore_prior(
+        model(scaled),
+        X,
+        possible=(-6, 6),
+        num_samples=4000,
+        rng_key=jax.random.key(3),
+        kernel_kwargs={"num_samples": 2.0},
+        w=np.full(40, 3.0, "float32"),
+    )
+    assert explorer.controls["site"].options == ("y", "a")
+    found = explorer.table()
+    assert found.loc["y", "sd"] == pytest.approx(6 * found.loc["a", "sd"], rel=1e-2)
+    assert found.loc["y", "impossible"] == pytest.approx(0.3173, abs=0.02)  # beyond one sd
+
+
+@pytest.mark.parametrize("family", SURE, ids=lambda one: one.__name__)
+def test_families_that_are_not_tried_are_the_same_when_made_anew(family):
+    numbers = {"low": 1.0, "high": 3.0, "probs": 0.3, "loc": 0.7}
+    names = list(family.arg_constraints)
+    one = family(**{name: numbers.get(name, 1.5) for name in names})
+    again = remade(one, dict(arrays_of(one)))
+    assert jax.tree.structure(one) == jax.tree.structure(again)
+    pairs = zip(jax.tree.leaves(one), jax.tree.leaves(again), strict=True)
+    assert all(np.array_equal(*pair) for pair in pairs)
+    assert arguments_of(remade(one, {(names[0],): 0.4}))[names[0]] == 0.4
