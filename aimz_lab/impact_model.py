@@ -2630,7 +2630,6 @@ class ImpactModel:
 
     def _retrained(
         self,
-        begin: tuple[Trained, ModelTable | None],
         treatment: str,
         levels: tuple[float | str, float | str],
         on_batch: bool,

@@ -12,7 +12,6 @@ from aimz_lab.data.tables import is_a, is_table
 from aimz_lab.effects.overlap_report import Overlap, Propensities
 from aimz_lab.effects.propensity import area_under_curve, propensities, standardised
 from aimz_lab.errors import ArgumentError, DataError
-from aimz_lab.progress import number
 from aimz_lab.system.imports import late_import
 from aimz_lab.types import shown
 

@@ -17,7 +17,6 @@ from aimz_lab.effects.row_groups import agreeing_labels
 from aimz_lab.effects.summaries import checked_prob, hdi
 from aimz_lab.effects.swept_values import filled, with_column
 from aimz_lab.errors import ArgumentError, CallError, DataError
-from aimz_lab.progress import number
 from aimz_lab.system.imports import late_import
 from aimz_lab.types import shown
 

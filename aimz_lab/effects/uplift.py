@@ -63,9 +63,9 @@ class Uplift:
         left = f" ({few} others have too few treated or untreated rows to tell)" if few else ""
         said = "better than chance" if self.qini > 0 else "no better than chance"
         return (
-            f"Rows ranked by their mean effect gain {self.qini:.3g} more per row than at random "
-            f"(the Qini area; {self.prob:.0%} of the draws' own rankings: {low:.3g} to "
-            f"{high:.3g}), which is {said}. In {int(off.sum())} of {judged} bins the observed "
+            f"Rows ranked by their mean effect gain {number(self.qini, 3)} more per row than at "
+            f"random (the Qini area; {self.prob:.0%} of the draws' own rankings: "
+            f"{number(low, 3)} to {number(high, 3)}), which is {said}. In {int(off.sum())} of {judged} bins the observed "
             f"effect is more than two standard errors from the predicted one{left}. Observed "
             "effects are "
             "differences between treated and untreated rows: they mean something if the treatment "

@@ -83,6 +83,7 @@ __all__ = [
     "plot_ppc",
     "plot_prior_posterior",
     "plot_trust",
+    "plot_uplift",
     "prediction_checks",
     "running",
     "show",

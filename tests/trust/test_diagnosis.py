@@ -23,7 +23,7 @@ from numpyro.optim import SGD
 from scipy.stats import multivariate_normal
 
 from aimz_lab import ArrayDataset, ArrayLoader, Callback, ImpactModel, lab
-from aimz_lab.errors import ArgumentError, DataError, DataTypeError, TrustError
+from aimz_lab.errors import ArgumentError, DataError, DataTypeError, FitWarning, TrustError
 from tests import kernels
 
 X, Y = kernels.regression_data(n=300, k=2)
