@@ -65,8 +65,8 @@ class Uplift:
         return (
             f"Rows ranked by their mean effect gain {number(self.qini, 3)} more per row than at "
             f"random (the Qini area; {self.prob:.0%} of the draws' own rankings: "
-            f"{number(low, 3)} to {number(high, 3)}), which is {said}. In {int(off.sum())} of {judged} bins the observed "
-            f"effect is more than two standard errors from the predicted one{left}. Observed "
+            f"{number(low, 3)} to {number(high, 3)}), which is {said}. In {int(off.sum())} of "
+            f"{judged} bins the observed effect is more than two standard errors from the predicted one{left}. Observed "
             "effects are "
             "differences between treated and untreated rows: they mean something if the treatment "
             "was randomised, or weights= make up for its choice."
