@@ -102,6 +102,25 @@ def test_the_draws_print_their_average_above_what_they_hold():
     xr.testing.assert_identical(pickle.loads(pickle.dumps(draws)), draws)
 
 
+def test_an_outcome_of_a_table_is_called_by_its_column():
+    draws = effect(y={"obs": 4}, y_mean={}, z={})
+    draws.attrs |= {"output": "y", "output_scale": "column pay", "averaged": "rows"}
+    summary = summarize_effect(draws)
+    assert "Effect on pay (" in str(summary) or "Effect on pay," in str(summary)
+    assert "Effect on pay_mean" in str(summary)
+    assert "Effect on z" in summary._repr_html_()
+    assert "effect on pay is given" in summary.y.text
+    assert "changes pay_mean by" in summary.y_mean.text
+    both = as_effect(xr.DataTree.from_dict({"predictions": draws[["y"]]}))
+    both["predictions"].attrs = {"output": "y", "output_scale": "column pay"}
+    assert str(both).startswith("Effect on pay averaged over obs")
+
+
+def test_large_numbers_are_written_with_all_their_digits():
+    draws = effect(y={}) * 10 + 1530
+    assert "changes y by 1,53" in summarize_effect(draws).y.text
+
+
 def test_one_value_that_is_missing_is_not_left_out_of_the_average():
     draws = tree(y={"obs": 3})
     draws["posterior_predictive"]["y"][0, 0, 0] = np.nan

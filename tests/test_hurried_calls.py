@@ -29,10 +29,13 @@ def test_a_misspelt_option_is_told_from_an_argument_of_the_kernel(world):
     im, before = world.plain, world.state()
     with pytest.raises(CallError, match=r"fit no option of that name.*mean 'batch_size'\?"):
         im.fit(world.X, world.y, batchsize=5, **QUIET)
-    with pytest.raises(CallError, match=r"fit_on_batch no option of that name\. .* takes X, y\.$"):
+    with pytest.raises(CallError, match=r"fit_on_batch no .* option of im\.fit, im\.check\.$"):
         im.fit_on_batch(world.X, world.y, epochs=5, **QUIET)
     with pytest.raises(CallError, match="log_likelihood no option"):
         im.log_likelihood(world.X, world.y, intervention={"slope": 0.0}, **QUIET)
+    for spelt in ("num_samples", "num_sample"):
+        with pytest.raises(CallError, match=r"posterior: im\.sample\(num_samples=\.\.\.\) makes"):
+            im.predict(world.X, **{spelt: 5})
     with pytest.raises(CallError, match="sample has no option 'num_draws'"):
         im.sample(num_draws=5)
     assert world.changed_since(before) == []

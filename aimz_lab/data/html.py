@@ -10,7 +10,7 @@ def html_table(caption: str, header: Sequence[str], rows: Iterable[Sequence[obje
     """Return a table as HTML with all text escaped, legible on light and dark pages.
 
     Args:
-        caption: One line above the table.
+        caption: One line above the table; empty for none.
         header: The column names; without any, the first cell of a row names it.
         rows: The cells of each row; ``str`` gives their text.
 
@@ -23,13 +23,31 @@ def html_table(caption: str, header: Sequence[str], rows: Iterable[Sequence[obje
     line = "border-bottom:1px solid currentColor"
     head = "".join(f'<th scope="col" style="{cell};{line}">{escape(h)}</th>' for h in header)
     body = "".join(f"<tr>{_cells(row, cell, named=not header)}</tr>" for row in rows)
+    above = (
+        '<caption style="caption-side:top;text-align:left;white-space:nowrap;color:inherit;'
+        f'padding-bottom:4px">{escape(caption)}</caption>'
+    )
     return (
         '<table style="border-collapse:collapse;color:inherit">'
-        '<caption style="caption-side:top;text-align:left;white-space:nowrap;color:inherit;'
-        'padding-bottom:4px">'
-        f"{escape(caption)}</caption>"
+        f"{above if caption else ''}"
         f"{f'<thead><tr>{head}</tr></thead>' if header else ''}<tbody>{body}</tbody></table>"
     )
+
+
+def html_report(text: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return a paragraph as HTML, with a table below it.
+
+    Args:
+        text: The paragraph, which wraps at the width of the page.
+        header: The column names.
+        rows: The cells of each row.
+
+    Example:
+        >>> html_report("a<b", ["name"], [["c"]]).startswith("<div><p")
+        True
+    """
+    said = f'<p style="max-width:60em;margin:0 0 8px">{escape(text)}</p>'
+    return f"<div>{said}{html_table('', header, rows)}</div>"
 
 
 def _cells(row: Sequence[object], style: str, *, named: bool) -> str:

@@ -13,7 +13,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Float
 
 from aimz_lab.data import AxisLabels, labels_of_index
-from aimz_lab.data.html import html_table
+from aimz_lab.data.html import html_report
 from aimz_lab.data.options import real_number
 from aimz_lab.data.tables import is_table
 from aimz_lab.effects.allocation import SLACK, Allocation, allocate
@@ -25,6 +25,7 @@ from aimz_lab.errors import ArgumentError, CallError, DataError
 from aimz_lab.kernel.cache_keys import CodeKey
 from aimz_lab.predictive.reducers import Mean
 from aimz_lab.predictive.reducers.row_means import RowTotals
+from aimz_lab.progress import number
 from aimz_lab.system.imports import late_import
 from aimz_lab.types import shown
 
@@ -78,20 +79,21 @@ class Decision:
         added = self.table.loc[TARGETED, "utility"] - row["utility"]
         said = [
             f"Of one action for all rows, {best!r} has the highest expected utility, "
-            f"{row['utility']:.4g} per row; it is the best of them with probability "
-            f"{row['p_best']:.1%}, and knowing the truth would add {row['regret']:.3g} per row"
+            f"{number(row['utility'])} per row; it is the best of them with probability "
+            f"{row['p_best']:.1%}, and knowing the truth would add {number(row['regret'], 3)} "
+            f"per row"
             f"{self._beyond(row['cost'])}.",
-            f"An action for each row ({counts}) has {added:+.3g} per row beside that.",
+            f"Choosing for each row ({counts}) is worth {number(abs(added), 3)} "
+            f"{'more' if added >= 0 else 'less'} per row than that.",
         ]
+        spent = f"The budget of {number(self.budget, 6)}"
         if self.budget is not None and self.price == 0:
-            said.append(
-                f"The budget of {self.budget:.6g} does not bind: {self.spent:.6g} is spent."
-            )
+            said.append(f"{spent} does not bind: {number(self.spent, 6)} is spent.")
         elif self.budget is not None:
             said.append(
-                f"The budget of {self.budget:.6g} binds: {self.spent:.6g} is spent, one more unit "
-                f"would add about {self.price:.3g}, and no other choice adds more than "
-                f"{self.gap:.3g} in all."
+                f"{spent} binds: {number(self.spent, 6)} is spent, one more unit would add about "
+                f"{number(self.price, 3)}, and no other choice adds more than "
+                f"{number(self.gap, 3)} in all."
             )
         if self.tied:
             said.append(
@@ -103,14 +105,14 @@ class Decision:
     def _beyond(self, cost: float) -> str:
         if self.budget is None or cost <= self.budget * (1 + SLACK):
             return ""
-        return f"; it costs {cost:.6g} in all, which is beyond the budget"
+        return f"; it costs {number(cost, 6)} in all, which is beyond the budget"
 
     def __repr__(self) -> str:
-        return f"{self.text}\n{self.table.to_string(float_format='{:.4g}'.format)}"
+        return f"{self.text}\n{self.table.to_string(float_format=number)}"
 
     def _repr_html_(self) -> str:
-        cells = [[str(n), *(f"{v:.4g}" for v in row)] for n, *row in self.table.itertuples()]
-        return html_table(self.text, ["", *self.table.columns], cells)
+        cells = [[str(n), *(number(v) for v in row)] for n, *row in self.table.itertuples()]
+        return html_report(self.text, ["", *self.table.columns], cells)
 
 
 def decide(

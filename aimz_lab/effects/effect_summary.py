@@ -88,15 +88,21 @@ class EffectSummary(xr.Dataset):
         sites = list(self.data_vars.values())
         if all(site.ndim == 1 for site in sites):
             frame = late_import("pandas").concat([_frame(site, None) for site in sites])
-            yield ", ".join(str(site.name) for site in sites), _cells(frame), 1
+            names = list(map(_called, sites))
+            yield ", ".join(names), _cells(frame.set_axis(names).rename_axis("site")), 1
             return
         for site in sites:
             frame, total = _frame(site, _MOST_ROWS), _n_entries(site)
-            cells, name = _cells(frame), str(site.name)
+            cells, name = _cells(frame), _called(site)
             if total > len(frame):
                 cells.insert(1 + len(frame) // 2, ["..."] * len(cells[0]))
                 name += f" ({count(total)} rows; .table() has each)"
             yield name, cells, frame.index.nlevels
+
+
+def _called(site: xr.DataArray) -> str:
+    """Return the name of a site's column, if it has one."""
+    return str(site.attrs.get("column", site.name))
 
 
 def _title(summary: EffectSummary, names: str) -> str:

@@ -6,6 +6,7 @@ import xarray as xr
 
 from aimz_lab.effects.contrasts import PREDICTIVE_GROUPS
 from aimz_lab.effects.effect_summary import EffectSummary
+from aimz_lab.effects.outcome_names import column_of
 from aimz_lab.effects.summaries import summarize_effect
 from aimz_lab.errors import AimzLabError
 from aimz_lab.types import SAMPLE_DIMS
@@ -65,14 +66,16 @@ def _average(tree: xr.DataTree) -> EffectSummary | None:
     try:
         if "averaged" in attrs:
             return summarize_effect(tree[group].to_dataset())
-        return summarize_effect(xr.Dataset(dict(map(_averaged, draws))))
+        whole = tree[group].to_dataset()
+        means = (_averaged(site, column_of(whole, str(site.name))) for site in draws)
+        return summarize_effect(xr.Dataset(dict(means)))
     except AimzLabError:  # its store is gone, as reading it will say
         return None
 
 
-def _averaged(site: xr.DataArray) -> tuple[str, xr.DataArray]:
+def _averaged(site: xr.DataArray, name: str) -> tuple[str, xr.DataArray]:
     """Average a site over its leading axis beside the draws, which is that of the rows."""
     rows = [dim for dim in site.dims if dim not in SAMPLE_DIMS][:1]
     if not rows:
-        return str(site.name), site
-    return f"{site.name} averaged over {rows[0]}", site.mean(rows, skipna=False)
+        return name, site
+    return f"{name} averaged over {rows[0]}", site.mean(rows, skipna=False)

@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 
 from aimz_lab.effects.asked import Asked
+from aimz_lab.progress import number
 from aimz_lab.types import SAMPLE_DIMS
 
 FEW_DRAWS = 400
@@ -92,7 +93,7 @@ def _share(summary: xr.DataArray, asked: Asked) -> str:
     """Say of how many entries the interval leaves out what they are compared with."""
     low, high = (summary.sel(summary=f"hdi_{end}").values for end in ("low", "high"))
     above, below = int((low > asked.delta).sum()), int((high < asked.delta).sum())
-    at = f"{asked.delta:.4g}{_UNITS.get(asked.contrast, '')}"
+    at = f"{number(asked.delta)}{_UNITS.get(asked.contrast, '')}"
     return (
         f"The {asked.prob:.0%} interval lies above {at} for {above:,} of {low.size:,} entries, and "
         f"below it for {below:,}."
@@ -109,7 +110,7 @@ def _chances(summary: xr.DataArray, asked: Asked) -> list[str]:
     if asked.direction is not None:
         chance = _chance(_value(summary, f"p_{asked.direction}"))
         side = "above" if asked.direction == "greater" else "below"
-        said.append(f"The probability that it is {side} {asked.delta:.4g} is {chance}.")
+        said.append(f"The probability that it is {side} {number(asked.delta)} is {chance}.")
     if asked.rope is not None:
         verdict = str(verdict_of(summary, asked).values)
         low, high = asked.rope
@@ -121,8 +122,8 @@ def _chances(summary: xr.DataArray, asked: Asked) -> list[str]:
         }[verdict]
         chance = _chance(_value(summary, "p_rope"))
         said.append(
-            f"Between {low:.4g} and {high:.4g} the effect would be negligible, with probability "
-            f"{chance}: {verdict}, as {meaning}."
+            f"Between {number(low)} and {number(high)} the effect would be negligible, with "
+            f"probability {chance}: {verdict}, as {meaning}."
         )
     return said
 
@@ -147,7 +148,7 @@ def _value(summary: xr.DataArray, label: str) -> float:
 
 
 def _written(value: float, asked: Asked) -> str:
-    return f"{value:.3g}{_UNITS.get(asked.contrast, '')}"
+    return f"{number(value, 3)}{_UNITS.get(asked.contrast, '')}"
 
 
 def _chance(value: float) -> str:

@@ -16,6 +16,7 @@ from aimz_lab.effects.asked import Asked, Direction
 from aimz_lab.effects.averages import PIECE_VALUES
 from aimz_lab.effects.contrasts import PREDICTIVE_GROUPS
 from aimz_lab.effects.effect_summary import EffectSummary
+from aimz_lab.effects.outcome_names import column_of
 from aimz_lab.effects.sentences import paragraph, verdict_of
 from aimz_lab.errors import ArgumentError
 from aimz_lab.predictive.reducers.intervals import narrowest_interval
@@ -87,7 +88,7 @@ def summarize_effect(
     """Summarise an effect over its draws, in numbers and in a paragraph.
 
     The standard deviation has ``S - 1`` in its denominator. The paragraph is the attribute ``text``
-    of each site.
+    of each site. An outcome of a table is called by its column in all that is printed.
 
     Args:
         effect: Result of :func:`estimate_effect`, or a dataset with chain and draw.
@@ -124,7 +125,9 @@ def summarize_effect(
     asked = Asked.checked(checked_prob(prob), contrast, direction, delta, rope)
     found = {name: _summarize(site, asked) for name, site in effect.data_vars.items()}
     for name, site in found.items():
-        site.attrs["text"] = paragraph(str(name), site, asked, effect[name])
+        column = column_of(effect, str(name))
+        site.attrs |= {} if column == name else {"column": column}
+        site.attrs["text"] = paragraph(column, site, asked, effect[name])
     summary = EffectSummary(found)
     if asked.rope is None:
         return summary

@@ -14,10 +14,12 @@ from jaxtyping import Float
 from aimz_lab.calls import public
 from aimz_lab.data import labels_of_index
 from aimz_lab.data.checks import check_int_from
+from aimz_lab.data.html import html_report
 from aimz_lab.effects.averages import PIECE_VALUES, row_dim
 from aimz_lab.effects.row_groups import agreeing_labels, numbers_by_row
 from aimz_lab.effects.summaries import draws_of, hdi, site_of
 from aimz_lab.errors import ArgumentError, DataError
+from aimz_lab.progress import number
 from aimz_lab.system.imports import late_import
 from aimz_lab.types import SAMPLE_DIMS
 
@@ -61,17 +63,23 @@ class Uplift:
         left = f" ({few} others have too few treated or untreated rows to tell)" if few else ""
         said = "better than chance" if self.qini > 0 else "no better than chance"
         return (
-            f"Rows ranked by their mean effect gain {self.qini:.3g} more per row than at random "
-            f"(the Qini area; {self.prob:.0%} of the draws' own rankings: {low:.3g} to "
-            f"{high:.3g}), which is {said}. In {int(off.sum())} of {judged} bins the observed "
-            f"effect is more than two standard errors from the predicted one{left}. Observed "
+            f"Rows ranked by their mean effect gain {number(self.qini, 3)} more per row than at "
+            f"random (the Qini area; {self.prob:.0%} of the draws' own rankings: "
+            f"{number(low, 3)} to {number(high, 3)}), which is {said}. In {int(off.sum())} of "
+            f"{judged} bins the observed effect is more than two standard errors from the "
+            f"predicted one{left}. Observed "
             "effects are "
             "differences between treated and untreated rows: they mean something if the treatment "
             "was randomised, or weights= make up for its choice."
         )
 
     def __repr__(self) -> str:
-        return f"{self.text}\n{self.calibration.to_string(float_format='{:.4g}'.format)}"
+        return f"{self.text}\n{self.calibration.to_string(float_format=number)}"
+
+    def _repr_html_(self) -> str:
+        table = self.calibration
+        cells = [[str(bin_), *(number(v) for v in row)] for bin_, *row in table.itertuples()]
+        return html_report(self.text, ["bin", *table.columns], cells)
 
 
 @public

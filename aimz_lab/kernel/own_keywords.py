@@ -16,7 +16,7 @@ from aimz_lab.data import ArrayDataset, ArrayLoader, is_batches
 from aimz_lab.data.tables import is_table
 from aimz_lab.errors import AimzLabWarning, CallError
 from aimz_lab.kernel.signature import KernelSignature, kernel_parameters
-from aimz_lab.spelling import did_you_mean
+from aimz_lab.spelling import near_names
 from aimz_lab.tracebacks import warn
 from aimz_lab.types import callable_name
 
@@ -60,18 +60,23 @@ class OwnKeywords:
         Warns:
             AimzLabWarning: Once for a name, if a value may be meant for the kernel.
         """
-        self._check_known(method, given.get("kwargs") or {})
+        self._check_known(method, given)
         own = self._required.keys() & _keywords(method).keys()
         if not own:
             return
         for name in sorted(own - set(given.get("kernel_kwargs") or {})):
             self._check(name, method.__name__, _keywords(method)[name], given)
 
-    def _check_known(self, method: Callable, given: Iterable[str]) -> None:
-        for name in given:
+    def _check_known(self, method: Callable, given: Mapping[str, Any]) -> None:
+        for name in given.get("kwargs") or ():
             if name in self._takes:
                 continue
-            hint = did_you_mean(name, [*self._takes, *_keywords(method), "kernel_kwargs"])
+            own = [*self._takes, *_keywords(method), "kernel_kwargs"]
+            others = _options_of(type(given.get("self")))
+            near = near_names(name, [*own, *(others.keys() - set(own))])
+            hint = ""
+            if near:
+                hint = _elsewhere(*near, others) if near[0] not in own else _meant(*near)
             msg = (
                 f"The kernel {self._kernel!r} has no argument {name!r}, and {method.__name__} no "
                 f"option of that name. The kernel takes {', '.join(self._takes)}.{hint}"
@@ -111,6 +116,29 @@ class OwnKeywords:
                 f"it is meant for the kernel, {how}; to have no doubt, pass both.",
                 AimzLabWarning,
             )
+
+
+def _meant(name: str) -> str:
+    return f" Did you mean {name!r}?"
+
+
+def _elsewhere(name: str, options: Mapping[str, list[str]]) -> str:
+    """Say which methods have an option that this one lacks."""
+    if name == "num_samples":
+        return " The draws are those of the posterior: im.sample(num_samples=...) makes others."
+    return f" It is an option of {', '.join(f'im.{method}' for method in options[name][:3])}."
+
+
+@functools.cache
+def _options_of(model: type) -> dict[str, list[str]]:
+    """The public methods of a model by the names of their options."""
+    found: dict[str, list[str]] = {}
+    for method, function in vars(model).items():
+        if inspect.isfunction(function) and not method.startswith("_"):
+            for name, parameter in inspect.signature(function).parameters.items():
+                if parameter.kind is parameter.KEYWORD_ONLY:
+                    found.setdefault(name, []).append(method)
+    return found
 
 
 @functools.cache

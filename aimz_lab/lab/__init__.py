@@ -45,6 +45,7 @@ from aimz_lab.lab.pictures.posterior_plots import (
 from aimz_lab.lab.pictures.shown import show_figure
 from aimz_lab.lab.pictures.summary import summary_html, summary_text
 from aimz_lab.lab.pictures.trust_plots import plot_trust
+from aimz_lab.lab.pictures.uplift_plots import plot_uplift
 
 __all__ = [
     "CSVLogger",
@@ -81,6 +82,7 @@ __all__ = [
     "plot_ppc",
     "plot_prior_posterior",
     "plot_trust",
+    "plot_uplift",
     "prediction_checks",
     "running",
     "show",

@@ -26,6 +26,7 @@ from aimz_lab.predictive.call_labels import CallLabels
 from aimz_lab.predictive.predictor import Predictor
 from aimz_lab.predictive.request import Group, Request
 from aimz_lab.trust.columns import column_findings
+from aimz_lab.trust.loss_checks import end_of
 from aimz_lab.trust.report import Finding, Report
 from aimz_lab.types import Columns, RowDependence, Rows
 
@@ -220,15 +221,20 @@ def _try_fit(preflight: Preflight) -> tuple[list[Finding], Forecast]:
     run = preflight.trial.last_run
     rows, n_rows = preflight.data
     findings.append(Finding("fit", "green", f"the kernel runs, and {run.step:,} steps were tried"))
-    if run.status in ("diverged", "failed"):
-        findings[0] = Finding("fit", "red", f"the first steps fail: {run.reason}")
+    failed = run.status in ("diverged", "failed")
+    if failed:
+        what, advice = end_of(run)
+        what = what.partition("; the model ")[0]  # the model here is a copy
+        findings[0] = Finding("fit", "red", f"the first steps fail: {what}", advice)
     for one in caught:
-        if issubclass(one.category, AimzLabWarning) and run.status != "diverged":
+        if issubclass(one.category, AimzLabWarning) and not failed:
             findings.append(Finding("warning", "amber", str(one.message).rstrip(".")))
     findings += _of_batches(preflight, run, rows)
     columns = preflight.trial.input_schema.columns
     findings += _of_columns(rows, columns, preflight.signature.output)
     findings.append(_prior_finding(preflight, rows))
+    if failed:
+        return findings, Forecast()  # no use in its time
     total = run.info.total_steps
     fit_seconds = probe.seconds(total)
     if fit_seconds is not None:

@@ -59,6 +59,7 @@ class GuideExamination:
         return replace(self, drawn=drawn, needs_likelihood=False)
 
 
+_RESTART = "Start anew, with a lower learning rate or scaled inputs."
 _DISCRETE = "its discrete latent sites cannot be summed out row by row"
 
 
@@ -98,6 +99,9 @@ def examine_guide(
     params = dict(getattr(trained.vi_result, "params", None) or learner.params(trained.state))
     if not params and trained.state is None:
         return None
+    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params)):
+        text = "the guide's parameters are not finite: there is no guide to draw from"
+        return GuideExamination(None, (Finding("k-hat", "red", text, _RESTART),))
     if follows_density(svi.guide):
         why = "the guide draws by chains of its own (AutoDAIS), which have no density to compare"
         return GuideExamination(None, (_unknown(why, "Compare with diagnose of an MCMC model."),))
@@ -112,6 +116,9 @@ def examine_guide(
         drawn = _draw(signature, svi, spec, rows, params, key, num_draws)
     except AimzLabError as error:
         return GuideExamination(None, (_unknown(str(error).rstrip(".")),))
+    except ValueError as error:  # NumPyro's, of a scale of 0
+        text = f"the guide cannot be drawn from: {str(error).rstrip('.')}"
+        return GuideExamination(None, (Finding("k-hat", "red", text, _RESTART),))
     return _judged(drawn, spec, rows, trained, labelled)
 
 
@@ -142,6 +149,9 @@ def _judged(
                 f"the posterior's draws of {other} are not the guide's (set by hand, or drawn "
                 "before more training)"
             )
+            if posterior.num_chains > 1:
+                text = "the draws are those of chains, and are judged as such"
+                return GuideExamination(None, (Finding("k-hat", "unjudged", text),))
             advice = "Draw anew: im.set_posterior_sample(im.sample(return_datatree=False))."
             return GuideExamination(None, (_unknown(why, advice),))
     return GuideExamination(drawn, (), by_row, needs_likelihood=discrete)

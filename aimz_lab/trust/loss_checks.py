@@ -49,6 +49,16 @@ def loss_trend(run: Run) -> LossTrend:
         return LossTrend(np.nanmean(windows, axis=1), waited, window)
 
 
+def end_of(run: Run) -> tuple[str, str]:
+    """Return why a run ended early, and the advice that stands in its last sentence, if any.
+
+    Args:
+        run: A run that was interrupted, failed or diverged.
+    """
+    what, _, advice = run.reason.partition(". ")
+    return what.rstrip("."), advice
+
+
 def loss_finding(run: Run | None, trend: LossTrend | None, *, is_vouched: bool) -> Finding:
     """Return whether the loss settled.
 
@@ -66,8 +76,9 @@ def loss_finding(run: Run | None, trend: LossTrend | None, *, is_vouched: bool) 
         text = "the fit goes on in the background, and this is a state before its end"
         return Finding("loss", "amber", text, "Diagnose it again at its end: handle.wait().")
     if run.status in _BAD_ENDS:
-        text = f"the training ended early ({run.status}: {run.reason})"
-        return Finding("loss", _BAD_ENDS[run.status], text, "Train on from here: call fit again.")
+        what, advice = end_of(run)
+        text = f"the training ended early: {what}"
+        return Finding("loss", _BAD_ENDS[run.status], text, advice or "Train on: call fit again.")
     if trend.waited is None:
         text = (
             f"the run has {run.step:,} steps, too few to see whether its loss settled (it takes "
@@ -75,7 +86,7 @@ def loss_finding(run: Run | None, trend: LossTrend | None, *, is_vouched: bool) 
         )
         return Finding("loss", unknown, text, "" if is_vouched else "Train on: call fit again.")
     falling = fall_at_end(run)
-    if trend.waited < PATIENCE and falling is not None:
+    if falling is not None:  # the summary of the run says so too
         fall, steps = falling
         text = f"the loss still fell by {fall:.3g} nats per row in the last {steps:,} steps"
         advice = "Train on until it levels off: fit(..., callbacks=[lab.EarlyStopping()])."

@@ -9,7 +9,7 @@ import pandas as pd
 import xarray as xr
 from jaxtyping import Float
 
-from aimz_lab.trust.report import Finding
+from aimz_lab.trust.report import TRAIN_ON, Finding
 from aimz_lab.trust.smoothing import Smoothed, trusted_k
 from aimz_lab.types import SAMPLE_DIMS
 
@@ -130,10 +130,7 @@ def _widths(row: pd.Series, name: str) -> str:
             "The posterior is too wide, as of a kernel trained on batches that stand for "
             "themselves: train with scale='auto', and tell n_obs= in loops of your own."
         )
-    return (
-        "Train longer, with a falling learning rate; or use a guide that follows correlations "
-        "(AutoMultivariateNormal); or read diagnose(..., refine='nuts')."
-    )
+    return TRAIN_ON
 
 
 def k_hat_finding(
@@ -170,11 +167,7 @@ def k_hat_finding(
         )
         return Finding("k-hat", "amber", text, "Compare with diagnose(..., refine='nuts').")
     text = f"{shown}, above {limit:.2f}: the guide's draws are not those of the posterior"
-    advice = (
-        "Train longer, with a falling learning rate; or use a richer guide "
-        "(AutoMultivariateNormal, AutoBNAFNormal); or diagnose(..., refine='nuts')."
-    )
-    return Finding("k-hat", "red", text, advice)
+    return Finding("k-hat", "red", text, TRAIN_ON)
 
 
 def _of_no_tail(k: float) -> str:

@@ -39,6 +39,13 @@ class Finding:
     advice: str = ""
 
 
+TRAIN_ON = (
+    "Train longer, with a falling learning rate; or use a guide that follows correlations "
+    "(AutoMultivariateNormal) or other shapes (AutoBNAFNormal); or diagnose(..., refine='nuts')."
+)
+"""What to do where the guide is not the posterior; one sentence, which a report shows once."""
+
+
 def worst(findings: tuple[Finding, ...]) -> Level:
     """Return the highest level among findings; amber if none was judged."""
     level = max((one.level for one in findings), key=_ORDER.index, default="unjudged")

@@ -13,17 +13,13 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from aimz_lab.trust.report import Finding
+from aimz_lab.trust.report import TRAIN_ON, Finding
 
 _MOST_VALUES = 30
 _DRAWS_EACH = 2
 """Draws for each coefficient of the quadratic, at least."""
 
 _NARROW, _NARROWER = 0.6, 0.4
-_ADVICE = (
-    "Use a guide that follows correlations (AutoMultivariateNormal), or train it longer; or "
-    "diagnose(..., refine='nuts')."
-)
 
 
 class Shape(NamedTuple):
@@ -83,4 +79,4 @@ def shape_finding(shape: Shape) -> Finding:
         f"in the directions of extremes, the guide is {shape.least:.2g} to {shape.largest:.2g} "
         "times as wide as the posterior"
     )
-    return Finding("shape", level, text, "" if level == "green" else _ADVICE)
+    return Finding("shape", level, text, "" if level == "green" else TRAIN_ON)

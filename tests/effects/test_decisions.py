@@ -78,6 +78,7 @@ def test_a_budget_that_binds_goes_to_the_best_gain_per_cost(im):
     assert decision.price == pytest.approx(LIFT.mean() * (1 + np.sort(X)[-50]) - 1, abs=0.05)
     assert decision.gap == pytest.approx(0, abs=1e-6)
     assert "binds: 50 is spent" in decision.text
+    assert "more per row than that" in decision.text
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from aimz_lab import lab
 from aimz_lab.effects import uplift
 from aimz_lab.errors import ArgumentError, DataError
 
@@ -77,6 +78,19 @@ def test_weights_make_up_for_the_choice_of_treatment():
     weighed = uplift(effect(TRUE), y, treated, weights=weights, bins=1, site="y").calibration
     assert plain > 2
     assert weighed["observed"].iloc[0] == pytest.approx(1.0, abs=0.1)
+
+
+def test_a_picture_and_a_page_show_the_gain_and_the_bins():
+    found = uplift(effect(TRUE), Y, TREATED, bins=4)
+    figure = lab.plot_uplift(found)
+    gain, bins = figure.axes
+    np.testing.assert_array_equal(gain.lines[0].get_ydata(), found.curve.gain)
+    assert [text.get_text() for text in gain.get_legend().get_texts()][1] == "at random"
+    np.testing.assert_array_equal(bins.lines[0].get_ydata(), found.calibration["observed"])
+    assert "Qini" in figure.alt
+    assert found._repr_html_().count("<tr>") == 5
+    with pytest.raises(ArgumentError, match="plot_uplift draws the result of uplift"):
+        lab.plot_uplift(found.curve)
 
 
 @pytest.mark.parametrize(

@@ -19,10 +19,11 @@ from numpyro.infer.autoguide import (
     AutoMultivariateNormal,
     AutoNormal,
 )
+from numpyro.optim import SGD
 from scipy.stats import multivariate_normal
 
 from aimz_lab import ArrayDataset, ArrayLoader, Callback, ImpactModel, lab
-from aimz_lab.errors import ArgumentError, DataError, DataTypeError, TrustError
+from aimz_lab.errors import ArgumentError, DataError, DataTypeError, FitWarning, TrustError
 from tests import kernels
 
 X, Y = kernels.regression_data(n=300, k=2)
@@ -257,7 +258,22 @@ def test_nuts_begins_at_the_guide_and_stands_beside_it():
     bad.set_posterior_sample(report.refined, num_chains=report.refined_chains)
     after = bad.diagnose(X, Y)
     assert after["R-hat"].level != "red"
-    assert "not the guide's" in after["k-hat"].text
+    assert after["k-hat"].level == "unjudged"  # of chains, R-hat judges
+    assert "those of chains" in after["k-hat"].text
+
+
+def test_a_run_that_diverged_is_red_and_says_why_once():
+    svi = SVI(kernels.regression, AutoNormal(kernels.regression), SGD(1e4), Trace_ELBO())
+    im = ImpactModel(kernels.regression, jax.random.key(0), svi=svi)
+    before = im.check(X, Y, batch_size=50)
+    assert str(before).count("Lower the learning rate") == 1
+    assert "forecast" not in [one.name for one in before]
+    with pytest.warns(FitWarning, match="ended early"):
+        im.fit(X, Y, batch_size=50, epochs=3, progress=False)
+    report = im.diagnose(X, Y, num_draws=100)
+    assert report.level == report["loss"].level == report["k-hat"].level == "red"
+    assert str(report).count("Lower the learning rate") == 1
+    assert "diverged" not in report["loss"].text
 
 
 def test_importance_resampling_needs_ratios_that_can_be_trusted(exact):

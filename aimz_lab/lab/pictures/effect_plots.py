@@ -11,9 +11,11 @@ from numpy.typing import ArrayLike
 from aimz_lab.calls import public
 from aimz_lab.effects import PREDICTIVE_GROUPS, hdi
 from aimz_lab.effects.measures import NO_EFFECT
+from aimz_lab.effects.outcome_names import column_of
 from aimz_lab.errors import ArgumentError, OptionalDependencyError
 from aimz_lab.lab.environment import has_matplotlib
 from aimz_lab.lab.pictures import ink
+from aimz_lab.progress import number
 from aimz_lab.types import SAMPLE_DIMS
 
 if TYPE_CHECKING:
@@ -62,13 +64,13 @@ def plot_effect(
         msg = "Pictures need matplotlib: pip install 'aimz_lab[lab]'"
         raise OptionalDependencyError(msg)
     draws = _draws(effect, site)
+    name = _named(effect, str(draws.name).removesuffix("_mean"))
     if "swept" in _attrs(effect):
         _check_plain(by, over)
-        return _dose_response(draws, _attrs(effect), prob)
+        return _dose_response(draws.rename(name), _attrs(effect), prob)
     if by is not None and over is not None:
         msg = "Pass by= for groups or over= for a column, not both."
         raise ArgumentError(msg)
-    name = _named(effect, str(draws.name).removesuffix("_mean"))
     if by is not None:
         draws = _group_means(draws, _per_row(draws, "by", by))
     if over is not None:
@@ -143,7 +145,7 @@ def _dose_response(draws: xr.DataArray, attrs: dict[str, Any], prob: float) -> F
     axes.set_ylabel(f"{contrast.replace('_', ' ')} of {draws.name}")
     if others:
         axes.legend(title=", ".join(map(str, others)), frameon=False, fontsize=8)
-    ends = [f"{lines.isel({dose: i}).mean().item():.3g} at {grid[i]}" for i in (0, -1)]
+    ends = [f"{number(lines.isel({dose: i}).mean().item(), 3)} at {grid[i]}" for i in (0, -1)]
     words = f"{axes.get_ylabel()} over {dose}, with {prob:.0%} HDI: {' and '.join(ends)}."
     return _finished(figure, words)
 
@@ -164,12 +166,6 @@ def _draws(effect: xr.DataTree, site: str | None) -> xr.DataArray:
 def _named(effect: xr.DataTree, site: str) -> str:
     group = next(group for group in PREDICTIVE_GROUPS if group in effect)
     return column_of(effect[group].to_dataset(), site)
-
-
-def column_of(draws: xr.Dataset, site: str) -> str:
-    """Return the column that a site stands for, if it is the output of a table; else its name."""
-    column = str(draws.attrs.get("output_scale", "")).removeprefix("column ")
-    return column if column and site == draws.attrs.get("output") else site
 
 
 def _title(values: Any, default: str) -> str:
@@ -234,7 +230,8 @@ def _by_group(draws: xr.DataArray, name: str, prob: float, none: float) -> Figur
     axes.set_ylim(-0.7, len(labels) - 0.3)
     axes.set_ylabel(str(group))
     axes.set_xlabel(f"effect on {name}")
-    means = [f"{label} {mean:.3g}" for label, mean in zip(labels, values.mean(1), strict=True)]
+    found = zip(labels, values.mean(1), strict=True)
+    means = [f"{label} {number(mean, 3)}" for label, mean in found]
     return _finished(
         figure, f"Effect on {name} by {group}, with {prob:.0%} HDI. Means: {', '.join(means)}."
     )
@@ -249,7 +246,9 @@ def _average(draws: xr.DataArray, name: str, prob: float, none: float) -> Figure
     axes.plot([values.mean()], [0], "o", color=ink.BLUE, clip_on=False)
     axes.axvline(none, color=ink.OTHER, linewidth=1, linestyle="--")
     axes.set_yticks([])
-    said = f"mean {values.mean():.3g}, {prob:.0%} HDI {low:.3g} to {high:.3g}"
+    axes.spines["left"].set_visible(False)  # a density's scale says nothing here
+    mean, *ends = (number(each, 3) for each in (values.mean(), low, high))
+    said = f"mean {mean}, {prob:.0%} HDI {' to '.join(ends)}"
     axes.set_title(said, fontsize=10)
     axes.set_xlabel(f"effect on {name}")
     return _finished(figure, f"Posterior of the mean effect on {name}: {said}.")
@@ -278,8 +277,8 @@ def _along(draws: xr.DataArray, over: xr.DataArray, name: str, prob: float, colu
     first, last = means.mean(1)[[0, -1]]
     return _finished(
         figure,
-        f"Effect on {name} along {column}, with {prob:.0%} HDI: from {first:.3g} at the lowest to "
-        f"{last:.3g} at the highest.",
+        f"Effect on {name} along {column}, with {prob:.0%} HDI: from {number(first, 3)} at the "
+        f"lowest to {number(last, 3)} at the highest.",
     )
 
 

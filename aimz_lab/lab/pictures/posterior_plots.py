@@ -10,10 +10,10 @@ import numpy as np
 import xarray as xr
 
 from aimz_lab.calls import public
+from aimz_lab.effects.outcome_names import column_of
 from aimz_lab.errors import ArgumentError, NotFittedError, OptionalDependencyError
 from aimz_lab.impact_model import ImpactModel
 from aimz_lab.lab.pictures import ink
-from aimz_lab.lab.pictures.effect_plots import column_of
 from aimz_lab.system.imports import late_import
 from aimz_lab.types import SAMPLE_DIMS
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from aimz_lab.errors import ArgumentError, OptionalDependencyError
 from aimz_lab.lab.environment import has_matplotlib
+from aimz_lab.lab.pictures import ink
 from aimz_lab.types import shown
 
 if TYPE_CHECKING:
@@ -16,8 +17,9 @@ if TYPE_CHECKING:
 
     from aimz_lab.trust.diagnosis import TrustReport
 
-_BLUE, _ORANGE, _BAND, _GREY = "#0072b2", "#d55e00", "#9dc9e6", "#767676"
-_COLOURS = {"green": "#1a7f37", "amber": "#9a6700", "red": "#cf222e"}
+_BLUE, _ORANGE, _GREY = ink.BLUE, ink.ORANGE, ink.OTHER
+_SHADE = 0.35  # how opaque a band is, on light paper and on dark
+_COLOURS = {"green": "#208a40", "amber": "#a47000", "red": "#db3b45"}
 _MOST_ENTRIES = 10
 
 
@@ -55,7 +57,7 @@ def plot_trust(report: TrustReport) -> Figure:
 
     from aimz_lab.lab.pictures.figure_layout import ShownFigure
 
-    figure = ShownFigure(figsize=(9.2, 6.4), dpi=110, layout="constrained")
+    figure = ShownFigure(figsize=(9.2, 6.4), dpi=110, facecolor=ink.PAPER, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(2, 2)
     figure.suptitle(
@@ -68,7 +70,13 @@ def plot_trust(report: TrustReport) -> Figure:
     _summaries(axes[1, 0], report)
     _calibration(axes[1, 1], report)
     for each in axes.flat:
+        each.set_facecolor(ink.PAPER)
         each.spines[["top", "right"]].set_visible(False)
+    figure.alt = (
+        f"Trust report, {report.level}. {report.verdict} Four pictures: the loss, the importance "
+        "of draws or R-hat, means and sds, and the calibration of predictions."
+    )
+    ink.adapt(figure)
     return figure
 
 
@@ -96,7 +104,9 @@ def _loss(axes: Axes, report: TrustReport) -> None:
     low, high = np.nanmin(trend.windows), np.nanmax(later)
     axes.set_ylim(low - 0.05 * (high - low) - 1e-9, high + 0.3 * (high - low) + 1e-9)
     if trend.waited:
-        axes.axvline(steps[-1 - trend.waited], color=_GREY, linewidth=1, linestyle="--")
+        label = {"label": "last progress"}
+        axes.axvline(steps[-1 - trend.waited], color=_GREY, linewidth=1, linestyle="--", **label)
+        axes.legend(fontsize=8, frameon=False, loc="upper center")
     axes.set_xlabel("step")
     axes.set_ylabel("nats per row")
 
@@ -107,7 +117,7 @@ def _ratios(axes: Axes, report: TrustReport) -> None:
     if not len(ratios):
         _nothing(axes, "no finite ratio")
         return
-    axes.hist(ratios - ratios.max(), bins=40, color=_BAND, edgecolor="white", linewidth=0.3)
+    axes.hist(ratios - ratios.max(), bins=40, color=_BLUE, alpha=_SHADE)
     axes.set_xlabel("log ratio, below the largest")
     axes.set_ylabel("draws")
 
@@ -159,7 +169,9 @@ def _calibration(axes: Axes, report: TrustReport) -> None:
         return
     found = report.calibration.of_pit
     lower, upper = found.lower - found.expected, found.upper - found.expected
-    axes.fill_between(found.expected, lower, upper, color=_BAND, alpha=0.6, linewidth=0, step="mid")
+    axes.fill_between(
+        found.expected, lower, upper, color=_BLUE, alpha=_SHADE, linewidth=0, step="mid"
+    )
     axes.step(found.expected, found.ecdf - found.expected, where="mid", color=_BLUE)
     axes.axhline(0, color=_GREY, linewidth=1, linestyle="--")
     axes.set_xlabel("PIT of the observed output")
