@@ -52,6 +52,38 @@ im.fit(X, y, batch_size={batch_size}, epochs={epochs:_},
 CHAINS = """im = ImpactModel(earnings, rng_key=jax.random.key(1978), inference=MCMC(
     NUTS(earnings), num_warmup=500, num_samples=10_000, num_chains=4, chain_method="vectorized"))
 im.fit_on_batch(X, y);"""
+SHOP = """
+import jax, numpy as np, numpyro, numpyro.distributions as dist, pandas as pd
+from numpyro.infer import SVI, Trace_ELBO
+from numpyro.infer.autoguide import AutoMultivariateNormal
+from aimz_lab import ImpactModel, TableSpec, lab
+
+rng, n = np.random.default_rng(1), 2_000
+shop = pd.DataFrame({"price": rng.uniform(2, 6, n), "degrees": rng.normal(15, 8, n)})
+shop["store"] = rng.choice(["north", "south"], n)
+rate = np.exp(3 - 0.3 * shop.price + 0.02 * shop.degrees + 0.4 * (shop.store == "south"))
+shop["visits"] = rng.poisson(rate)
+
+def visits(X, y=None):
+    level = numpyro.sample("level", dist.Normal(2, 1))
+    slopes = numpyro.sample("slopes", dist.Normal(0, 1).expand([X.shape[1]]).to_event(1))
+    with numpyro.plate("day", X.shape[0]):
+        numpyro.sample("y", dist.Poisson(jax.numpy.exp(level + X @ slopes)), obs=y)
+
+svi = SVI(visits, AutoMultivariateNormal(visits), numpyro.optim.Adam(0.01), Trace_ELBO())
+table = TableSpec(X="scale(price) + scale(degrees) + C(store)", y="visits")
+im = ImpactModel(visits, jax.random.key(0), svi=svi, table=table)
+im.fit(shop, batch_size=500, epochs=400, progress=False)
+"""
+EXPLORED = {
+    "explore-prior": (
+        "explorer = lab.explore_prior(im, shop)\n"
+        "explorer.set(**{'level.scale': 0.5, 'slopes.scale': 0.3})\nexplorer"
+    ),
+    "explore-effect": (
+        "explorer = lab.explore_effect(im, shop)\nexplorer.set(price=3.0, curve='price')\nexplorer"
+    ),
+}
 _COLORS = 160
 
 
@@ -64,6 +96,7 @@ def shoot(folder: Path, chromium: str) -> None:
         for theme in ("light", "dark"):
             server.use_theme(theme)
             _dashboard(server, browser, theme, folder)
+            _explorers(server, browser, theme, folder)
         server.use_theme("light")
         _chains(server, browser, folder)
         _folded_out(server, browser, folder)
@@ -114,6 +147,19 @@ def _folded_out(server: Server, browser, folder: Path) -> None:
     dashboard.get_by_role("button", name="Stop", exact=True).click()
     notebook.wait_until_done(2, 60)
     notebook.__exit__()
+
+
+def _explorers(server: Server, browser, theme: str, folder: Path) -> None:
+    """Write the picture of one explorer in each theme."""
+    name = "explore-prior" if theme == "light" else "explore-effect"
+    cells = [SHOP, EXPLORED[name]]
+    with Notebook(server, browser, name, cells, width=1180, height=2400) as notebook:
+        notebook.page.keyboard.press("Control+b")
+        notebook.run_all()
+        notebook.wait_until_done(1, 180)
+        notebook.page.locator("section.aimz-explorer-picture").first.wait_for()
+        notebook.page.wait_for_timeout(5_000)  # until the curve is there
+        _save(notebook.cell(1).screenshot(), folder / f"{name}.png")
 
 
 def _wait_for_share(notebook: Notebook, share: float) -> None:

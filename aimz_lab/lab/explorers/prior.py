@@ -95,7 +95,8 @@ def explore_prior(
         im: The model, fitted or not; it is not changed.
         X: Its input, as in :meth:`~aimz_lab.ImpactModel.sample_prior_predictive`; few rows will do
             for a kernel that treats rows alike.
-        y: The observed output, to compare with.
+        y: The observed output, to compare with. A table has it among its columns; the kernel's
+            scale is that of its formula, such as ``scale(sales)``.
         possible: Lowest and highest value that the output can have in the world. By default none is
             impossible, unless ``y`` has no negative value: then negative ones are.
         num_samples: Number of draws.
@@ -126,9 +127,8 @@ def explore_prior(
     if not isinstance(num_samples, int) or not 2 <= num_samples <= 100_000:
         msg = f"num_samples= takes a whole number from 2 on, not {shown(num_samples)}."
         raise ArgumentError(msg)
-    if im._table is not None and y is not None:
-        msg = "A model with a table predicts on the scale of its formulas here: leave out y."
-        raise ArgumentError(msg)
+    if im._table is not None:
+        y = _of_table(im, X, y, kwargs, kernel_kwargs)
     arguments, params = _arguments(im, X, kwargs, kernel_kwargs, num_samples)
     data = _data(y, arguments.n_rows)
     limits = _limits(possible, data)
@@ -164,6 +164,18 @@ def _arguments(
         )
         raise ArgumentError(msg)
     return arguments, request.params
+
+
+def _of_table(
+    im: ImpactModel,
+    table: Any,
+    y: Any,
+    kwargs: Mapping[str, Any],
+    kernel_kwargs: Mapping[str, Any] | None,
+) -> Any:
+    """Return the outcome that a table has, on the scale of its formula, as the kernel knows it."""
+    call = im._table.call(table, y, kwargs, kernel_kwargs, (), with_output=False)
+    return call.outputs if call.observed is None else call.observed.values
 
 
 def _data(y: ArrayLike | None, n_rows: int) -> np.ndarray | None:
