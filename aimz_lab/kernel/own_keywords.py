@@ -73,10 +73,13 @@ class OwnKeywords:
                 continue
             own = [*self._takes, *_keywords(method), "kernel_kwargs"]
             others = _options_of(type(given.get("self")))
-            near = near_names(name, [*own, *(others.keys() - set(own))])
             hint = ""
-            if near:
-                hint = _elsewhere(*near, others) if near[0] not in own else _meant(*near)
+            if name in others:
+                hint = _elsewhere(name, others)
+            elif near := near_names(name, own):
+                hint = _meant(*near)
+            elif near := near_names(name, others):
+                hint = _elsewhere(*near, others)
             msg = (
                 f"The kernel {self._kernel!r} has no argument {name!r}, and {method.__name__} no "
                 f"option of that name. The kernel takes {', '.join(self._takes)}.{hint}"

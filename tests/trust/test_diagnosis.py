@@ -375,8 +375,9 @@ def test_chains_are_judged_by_r_hat_ess_divergences_and_energy():
 
 
 @pytest.mark.slow
-def test_a_stream_has_the_densities_of_its_rows(exact):
-    streamed, whole = (exact.diagnose(*rows, rng_key=KEY) for rows in ([batches], [X, Y]))
+def test_a_stream_has_the_densities_of_its_rows():
+    im = trained(kernels.regression, AutoMultivariateNormal, steps=1500)
+    streamed, whole = (im.diagnose(*rows, rng_key=KEY) for rows in ([batches], [X, Y]))
     np.testing.assert_allclose(streamed.log_ratios, whole.log_ratios, atol=0.02)
     assert streamed.loo.elpd == pytest.approx(whole.loo.elpd, abs=0.01)
 
