@@ -24,9 +24,22 @@ def near_names(name: str, known: Iterable[str], most: int = 1) -> list[str]:
     for one in map(str, known):
         plain.setdefault(_plain(one), one)
     near = [plain[one] for one in get_close_matches(_plain(name), plain, most, _LEAST_LIKENESS)]
+    return list(dict.fromkeys([*near, *with_words(name, plain.values())]))[:most]
+
+
+def with_words(name: str, known: Iterable[str]) -> list[str]:
+    """Return known names that have all the words of a name in them.
+
+    Args:
+        name: A name that is not known.
+        known: Names that are.
+
+    Example:
+        >>> with_words("batch", ["batch_size", "epochs"])
+        ['batch_size']
+    """
     words = set(_words(name))
-    sharing = [one for one in plain.values() if words and words <= set(_words(one))]
-    return list(dict.fromkeys([*near, *sharing]))[:most]
+    return [one for one in known if words and words <= set(_words(one))]
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

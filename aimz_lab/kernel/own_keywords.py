@@ -16,7 +16,7 @@ from aimz_lab.data import ArrayDataset, ArrayLoader, is_batches
 from aimz_lab.data.tables import is_table
 from aimz_lab.errors import AimzLabWarning, CallError
 from aimz_lab.kernel.signature import KernelSignature, kernel_parameters
-from aimz_lab.spelling import near_names
+from aimz_lab.spelling import near_names, with_words
 from aimz_lab.tracebacks import warn
 from aimz_lab.types import callable_name
 
@@ -73,13 +73,12 @@ class OwnKeywords:
                 continue
             own = [*self._takes, *_keywords(method), "kernel_kwargs"]
             others = _options_of(type(given.get("self")))
+            near = with_words(name, own) or near_names(name, [*own, *(others.keys() - set(own))])
             hint = ""
             if name in others:
                 hint = _elsewhere(name, others)
-            elif near := near_names(name, own):
-                hint = _meant(*near)
-            elif near := near_names(name, others):
-                hint = _elsewhere(*near, others)
+            elif near:
+                hint = _meant(near[0]) if near[0] in own else _elsewhere(near[0], others)
             msg = (
                 f"The kernel {self._kernel!r} has no argument {name!r}, and {method.__name__} no "
                 f"option of that name. The kernel takes {', '.join(self._takes)}.{hint}"
