@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -79,7 +79,11 @@ class CheckedPredictions:
             sums = self.outcomes[outcome].sums
             order = np.arange(len(sums.mean), dtype=np.float64)
             own = [RowColumn(PREDICTED, "number", sums.mean), RowColumn(ORDER, "number", order)]
-            self._columns[outcome] = {one.name: one for one in own} | dict(self.table.columns)
+            found = {one.name: one for one in own}
+            for name, one in self.table.columns.items():
+                other = f"{name} (given)" if name in (PREDICTED, ORDER) else name
+                found[other] = replace(one, name=other)
+            self._columns[outcome] = found
         return self._columns[outcome]
 
 

@@ -204,10 +204,13 @@ class OutcomeChecks:
         predicted, own = self.sums.mean[members], self.sums.values[members]
         cuts = np.unique(np.quantile(predicted, np.linspace(0, 1, _BINS + 1)[1:-1]))
         codes = np.searchsorted(cuts, predicted, side="right")
-        count, expected, mean, square = _sums(codes, len(cuts) + 1, predicted, own, own**2)
+        centre = own.mean()  # the squares of large values have no digits left for their spread
+        apart = own - centre
+        count, expected, mean, square = _sums(codes, len(cuts) + 1, predicted, apart, apart**2)
         kept = count > 0
         count, expected, mean, square = (each[kept] for each in (count, expected, mean, square))
         mean, error = _mean_and_error(count, mean, square)
+        mean = mean + centre
         columns = {"rows": count, "predicted": expected / count, "observed": mean}
         return pd.DataFrame(columns | {"low": mean - error, "high": mean + error})
 

@@ -6,7 +6,7 @@ group. So every check is exact, whatever the size of the pieces, and none needs 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -15,6 +15,7 @@ from jaxtyping import Float, Int, Shaped
 from aimz_lab.errors import DataError
 from aimz_lab.predictive.reducers.contract import Draws, OverDraws, RowMask, RowValues
 from aimz_lab.trust.histogram_grid import Grid, choose_grid
+from aimz_lab.trust.own_statistics import Statistic, own_statistics
 from aimz_lab.trust.row_columns import RowTable
 
 MOST_CURVES = 100
@@ -22,9 +23,6 @@ MOST_CURVES = 100
 
 _AT_ONCE = 1 << 18  # values of which double-precision copies are made together
 _GRID_ROWS = 256  # rows whose predictions choose the grid, whatever the size of a piece
-
-Statistic = Callable[[np.ndarray], np.ndarray]
-"""A function of values that returns one value for each, such as ``lambda y: y > 10``."""
 
 
 class OutcomeSums:
@@ -62,8 +60,12 @@ class OutcomeSums:
         if not np.isfinite(seen).all():
             raise DataError(f"The outcome {name!r} has infinite observed values.")
         self.groupings = table.groupings()
-        self._own = dict(statistics or {})
-        self._centre = float(seen.mean())
+        self._own = own_statistics(statistics)
+        for one in self._own:
+            one.check_alone(seen)
+        # Sums of whole numbers around a whole number are exact, so that ties are seen as such.
+        is_whole = bool((seen == np.round(seen)).all())
+        self._centre = float(np.round(seen.mean()) if is_whole else seen.mean())
         self._labels = [(one, i) for one in self.groupings for i in range(len(one.labels))]
         names = (f"{one.name}: {one.labels[number]}" for one, number in self._labels)
         self.groups = ("all rows", *names)
@@ -73,6 +75,7 @@ class OutcomeSums:
         """Begin anew, with a number of draws."""
         n_rows, n_groups = len(self.values), len(self.groups)
         self.n_draws = n_draws
+        self._drawn_type = np.dtype(np.float64)
         self.mean, self.sd = np.full(n_rows, np.nan), np.full(n_rows, np.nan)
         self.below, self.equal = np.zeros(n_rows, np.int32), np.zeros(n_rows, np.int32)
         self.grid: Grid | None = None
@@ -113,8 +116,9 @@ class OutcomeSums:
 
     def _take(self, draws: np.ndarray, rows: np.ndarray) -> None:
         # As single precision rounds the observed values, or a draw that is one would not equal it.
-        own = self.values[rows]
-        own = own.astype(draws.dtype) if draws.dtype.kind == "f" else own
+        if draws.dtype.kind == "f":
+            self._drawn_type = draws.dtype
+        own = self.values[rows].astype(self._drawn_type)
         self.below[rows], self.equal[rows] = (draws < own).sum(0), (draws == own).sum(0)
         values = draws.astype(np.float64)
         if self.grid is None:
@@ -149,7 +153,7 @@ class OutcomeSums:
         found = np.bincount(bins.ravel(), minlength=shape[0] * shape[1])
         self.counts[group] += found.reshape(shape)
         centred = draws - self._centre
-        parts = [centred, centred**2, draws == 0, *(one(draws) for one in self._own.values())]
+        parts = [centred, centred**2, draws == 0, *(one(draws) for one in self._own)]
         for total, part in zip(self._sums, parts, strict=True):
             total[:, group] += np.asarray(part).sum(0, dtype=np.float64)
         low, high = self._ends[:, :, group]
@@ -162,6 +166,12 @@ class OutcomeSums:
         Raises:
             DataError: If there were fewer rows, draws are not finite, or they are the data itself.
         """
+        if not self._seen.any():
+            msg = (
+                f"{self.name!r} has {len(self._seen):,} observed rows, and its draws have none: "
+                "its value is not one for each row. Name sites that are in the plate of the rows."
+            )
+            raise DataError(msg)
         if not self._seen.all():
             msg = (
                 f"{self.name!r} has {len(self._seen):,} observed rows, and there are predictions "
@@ -191,19 +201,26 @@ class OutcomeSums:
         Args:
             group: Number of the group of rows.
         """
-        own = self.values[self.members(group)]
+        own = self.values[self.members(group)].astype(self._drawn_type).astype(np.float64)
         count = len(own)
         total, squares, zeros, *further = self._sums[:, :, group] / count
+        # By the same formula as of the draws, or what ties would differ in its last digits.
+        centred = own - self._centre
+        its_total, its_squares = centred.sum() / count, (centred**2).sum() / count
         found = {
-            "mean": (total + self._centre, float(own.mean())),
-            "sd": (np.sqrt(np.maximum(squares - total**2, 0)), float(own.std())),
+            "mean": (total + self._centre, float(its_total + self._centre)),
+            "sd": (_root(squares - total**2), float(_root(its_squares - its_total**2))),
             "least": (self._ends[0, :, group], float(own.min())),
             "largest": (self._ends[1, :, group], float(own.max())),
             "share of zeros": (zeros, float((own == 0).mean())),
         }
-        for (name, function), drawn in zip(self._own.items(), further, strict=True):
-            found[name] = drawn, float(np.asarray(function(own), np.float64).mean())
+        for one, drawn in zip(self._own, further, strict=True):
+            found[one.name] = drawn, float(one(own).sum() / count)
         return found
+
+
+def _root(variance: np.ndarray) -> np.ndarray:
+    return np.sqrt(np.maximum(variance, 0))
 
 
 class OutcomeReader(OverDraws):

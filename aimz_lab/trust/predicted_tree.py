@@ -14,7 +14,8 @@ from aimz_lab.errors import ArgumentError, DataError
 from aimz_lab.predictive.reducers.contract import OverDraws
 from aimz_lab.trust.checked_predictions import CheckedPredictions
 from aimz_lab.trust.outcome_checks import OutcomeChecks
-from aimz_lab.trust.outcome_sums import OutcomeReader, Statistic
+from aimz_lab.trust.outcome_sums import OutcomeReader
+from aimz_lab.trust.own_statistics import Statistic
 from aimz_lab.trust.posterior_checks import entries
 from aimz_lab.trust.row_columns import RowTable, row_columns
 from aimz_lab.trust.rows_beside import (

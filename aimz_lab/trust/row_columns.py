@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -20,6 +20,7 @@ MOST_LEVELS = 12
 MOST_GROUPINGS = 8
 """Columns by which the sums of draws are kept apart."""
 
+_DIGITS, _MOST_DIGITS = 4, 17
 _PLACES = 20
 _ROWS_OF_A_PLACE = 20
 _FEWEST_PLACES = 4
@@ -55,21 +56,43 @@ class RowColumn:
         """
         return [self.text(value) for value in self.values[rows]]
 
-    def text(self, value: float) -> str:
+    def text(self, value: float, digits: int = _DIGITS) -> str:
         """Write one value.
 
         Args:
             value: A value of :attr:`values`.
+            digits: Significant digits of a number.
         """
         if np.isnan(value):
             return "missing"
         if self.kind == "level":
             return self.levels[int(value)]
-        return _date(value) if self.kind == "date" else number(value)
+        return _date(value) if self.kind == "date" else number(value, digits)
 
-    def _span(self, low: float, high: float) -> str:
-        """Name a span of values; of dates by the first, which others follow without a gap."""
-        return f"{self.text(low)} to {self.text(high)}" if self.kind == "number" else self.text(low)
+    def distinct(self, values: Float[np.ndarray, " few"]) -> tuple[str, ...]:
+        """Write different values differently, with as many digits as that takes.
+
+        Args:
+            values: The values.
+        """
+        return _distinct(lambda digits: tuple(self.text(value, digits) for value in values))
+
+    def spans(
+        self, ends: Iterable[tuple[float, float]], *, both: bool = False
+    ) -> tuple[str, ...]:
+        """Name spans of values; of dates by the first, which others follow without a gap.
+
+        Args:
+            ends: Least and largest value of each.
+            both: Whether dates are named by both ends too.
+        """
+        ends, both = list(ends), both or self.kind == "number"
+
+        def write(digits: int) -> tuple[str, ...]:
+            texts = [[self.text(one, digits) for one in pair] for pair in ends]
+            return tuple(" to ".join(pair) if both else pair[0] for pair in texts)
+
+        return _distinct(write)
 
     def places(self) -> tuple[Int[np.ndarray, " row"], tuple[str, ...], Float[np.ndarray, " at"]]:
         """Put rows with like values together, at most 20 sets of about the same size.
@@ -82,14 +105,14 @@ class RowColumn:
         found = np.unique(self.values[known])
         if self.kind == "level" or len(found) <= _PLACES:
             codes = np.where(known, np.searchsorted(found, self.values), -1)
-            names = tuple(self.text(value) for value in found)
+            names = self.distinct(found)
         else:
             n_places = np.clip(known.sum() // _ROWS_OF_A_PLACE, _FEWEST_PLACES, _PLACES)
             cuts = np.quantile(self.values[known], np.linspace(0, 1, n_places + 1)[1:-1])
             codes = np.where(known, np.searchsorted(np.unique(cuts), self.values, "right"), -1)
             found, codes[known] = np.unique(codes[known], return_inverse=True)
             ends = [self.values[codes == one] for one in range(len(found))]
-            names = tuple(self._span(one.min(), one.max()) for one in ends)
+            names = self.spans((one.min(), one.max()) for one in ends)
         count = np.bincount(codes[known], minlength=len(names))
         sums = np.bincount(codes[known], weights=self.values[known], minlength=len(names))
         return codes, names, sums / np.maximum(count, 1)
@@ -162,7 +185,8 @@ def _column(name: str, values: object) -> RowColumn | None:
     kind = series.dtype
     if pd.api.types.is_datetime64_any_dtype(kind):
         plain = series.dt.tz_localize(None) if series.dt.tz is not None else series
-        numbers = plain.astype("datetime64[ns]").to_numpy().astype(np.int64).astype(np.float64)
+        # Nanoseconds of integers end in 1677 and 2262.
+        numbers = plain.astype("datetime64[us]").to_numpy().astype(np.int64) * 1000.0
         return RowColumn(name, "date", np.where(series.isna(), np.nan, numbers))
     if pd.api.types.is_bool_dtype(kind) or isinstance(kind, pd.CategoricalDtype):
         return _levels(name, series.astype("category"))
@@ -188,7 +212,7 @@ def _grouping(column: RowColumn) -> Grouping | None:
         return None
     if len(found) <= MOST_LEVELS:
         codes = np.where(known, np.searchsorted(found, column.values), -1)
-        return Grouping(column.name, codes, tuple(column.text(one) for one in found))
+        return Grouping(column.name, codes, column.distinct(found))
     if column.kind == "level":
         return _largest(column, known, found, counts)
     return _quarters(column, known)
@@ -212,14 +236,24 @@ def _quarters(column: RowColumn, known: np.ndarray) -> Grouping | None:
     codes = np.full(len(known), -1)
     found, codes[known] = np.unique(np.searchsorted(cuts, values, "right"), return_inverse=True)
     ends = [values[codes[known] == one] for one in range(len(found))]
-    spans = [f"{column.text(one.min())} to {column.text(one.max())}" for one in ends]
+    spans = column.spans(((one.min(), one.max()) for one in ends), both=True)
     if len(spans) == len(_QUARTERS):
         spans = [f"{name} quarter, {span}" for name, span in zip(_QUARTERS, spans, strict=True)]
     return Grouping(column.name, codes, tuple(spans)) if len(spans) > 1 else None
 
 
+def _distinct(write: Callable[[int], tuple[str, ...]]) -> tuple[str, ...]:
+    """Write names with the fewest digits that make them differ, as far as digits do."""
+    for digits in range(_DIGITS, _MOST_DIGITS + 1):
+        names = write(digits)
+        if len({*names}) == len(names):
+            return names
+    return write(_DIGITS)
+
+
 def _date(nanoseconds: float) -> str:
-    return _label(np.datetime64(int(nanoseconds), "ns"))
+    # Double precision has no nanoseconds: they would be written as a millisecond's last digits.
+    return _label(np.datetime64(round(nanoseconds / 1000), "us"))
 
 
 def _label(value: object) -> str:

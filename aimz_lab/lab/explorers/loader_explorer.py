@@ -259,10 +259,8 @@ def _row_table(
 def _sentences(
     reading: Reading, settings: Settings, plan: EpochPlan, cost: tuple[int, int] | None
 ) -> list[str]:
-    size, last = int(plan.rows.max()), int(plan.rows[-1])
-    short = f", the last one {last:,}" if last != size else ""
     count, ending = f"{len(plan):,}", "" if len(plan) == 1 else "s"
-    batches = f"{count} batch{'es' if ending else ''} of {size:,} rows{short}"
+    batches = f"{count} batch{'es' if ending else ''} of {_sizes(plan)}"
     found = [f"{plan.n_rows:,} rows in {batches}: {count} step{ending} an epoch."]
     n_pad = int(plan.n_pad.sum())
     if n_pad:
@@ -290,25 +288,38 @@ def _sentences(
     return found
 
 
+def _sizes(plan: EpochPlan) -> str:
+    """Write the rows of the batches: all alike but the last one, or cut elsewhere as they come."""
+    size, least, last = int(plan.rows.max()), int(plan.rows.min()), int(plan.rows[-1])
+    rows = "1 row" if size == 1 else f"{size:,} rows"
+    if (plan.rows[:-1] != size).any():
+        return f"{least:,} to {rows}"
+    return rows if last == size else f"{rows}, the last one {last:,}"
+
+
 def _devices(count: int) -> str:
     return "1 device" if count == 1 else f"{count} devices"
 
 
 def _code(reading: Reading, values: Values) -> str:
+    named = ", ".join(f"{name}={value!r}" for name, value in values.items())
+    shown = ["explorer = lab.explore_loader(loader)"]
+    shown += [f"explorer.set({named})"] if named else []
+    shown += ["explorer.table()"] if named else ["explorer.view"]
+    if not isinstance(reading, OfLoader) or reading.is_dataset:
+        return "\n".join(["from aimz_lab import lab", "", *shown])
     settings = _settings(reading, values)
-    if not isinstance(reading, OfLoader):
-        return "from aimz_lab import lab\n\nexplorer = lab.explore_loader(loader)\nexplorer.table()"
     return "\n".join(
         [
-            "from aimz_lab import ArrayLoader",
+            "from aimz_lab import ArrayLoader, lab",
             "",
-            "loader = ArrayLoader(",
+            "plan = ArrayLoader(",
             "    loader.dataset,",
             "    loader.rng_key,",
             f"    batch_size={settings.batch_size},",
             f"    shuffle={settings.shuffle},",
-            ")",
-            f"plan = loader.plan(row_multiple={settings.row_multiple})",
-            "plan.rows, plan.n_pad, plan.wasted, plan.bytes_moved",
+            f").plan(row_multiple={settings.row_multiple})",
+            "",
+            *shown,
         ]
     )

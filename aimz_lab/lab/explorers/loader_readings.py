@@ -88,12 +88,13 @@ class OfLoader:
 
     Args:
         loader: The loader.
+        is_dataset: Whether it was made here, of a dataset.
     """
 
     can_be_set = True
 
-    def __init__(self, loader: ArrayLoader) -> None:
-        self.loader = loader
+    def __init__(self, loader: ArrayLoader, *, is_dataset: bool = False) -> None:
+        self.loader, self.is_dataset = loader, is_dataset
         devices = 0 if loader.device is None else row_multiple(loader.device)
         self.first = Settings(loader.batch_size, loader.shuffle, devices, loader.epoch)
         self.n_rows = len(loader.dataset)
@@ -255,7 +256,8 @@ def reading_of(data: Any) -> Reading:
     data = native_table(data)
     if isinstance(data, ArrayDataset):
         size = default_batch_size(len(data))
-        data = ArrayLoader(data, jax.random.key(0), batch_size=size, shuffle=True)
+        loader = ArrayLoader(data, jax.random.key(0), batch_size=size, shuffle=True)
+        return OfLoader(loader, is_dataset=True)
     if isinstance(data, ArrayLoader):
         return OfLoader(data)
     if is_table(data):

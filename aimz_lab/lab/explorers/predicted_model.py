@@ -16,7 +16,8 @@ from aimz_lab.predictive.request import Request
 from aimz_lab.tables.columns import rows_of as rows_of_table
 from aimz_lab.trust.checked_predictions import CheckedPredictions
 from aimz_lab.trust.outcome_checks import OutcomeChecks
-from aimz_lab.trust.outcome_sums import OutcomeReader, Statistic
+from aimz_lab.trust.outcome_sums import OutcomeReader
+from aimz_lab.trust.own_statistics import Statistic
 from aimz_lab.trust.predicted_tree import (
     TOO_FEW,
     notes_of,

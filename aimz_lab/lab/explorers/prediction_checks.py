@@ -10,13 +10,14 @@ import numpy as np
 import xarray as xr
 
 from aimz_lab.calls import public
+from aimz_lab.data.checks import check_positive_int
 from aimz_lab.data.options import real_number
 from aimz_lab.errors import ArgumentError, DataTypeError
 from aimz_lab.impact_model import ImpactModel
 from aimz_lab.lab.explorers.predicted_model import checked_model
 from aimz_lab.trust.checked_predictions import PREDICTED, CheckedPredictions
 from aimz_lab.trust.outcome_checks import Residual
-from aimz_lab.trust.outcome_sums import Statistic
+from aimz_lab.trust.own_statistics import Statistic
 from aimz_lab.trust.predicted_tree import checked_tree
 from aimz_lab.types import Arguments, OutputScale, check_choice, shown
 
@@ -151,9 +152,7 @@ class PredictionChecks:
             return one.calibration(at)
         if check == "residuals":
             return one.residuals_by(checked.column(one, column or PREDICTED), residual, at)
-        if int(count) != count or count < 1:
-            raise ArgumentError(f"count= is a number of rows, 1 or more; got {shown(count)}.")
-        return one.worst_rows(int(count), at)
+        return one.worst_rows(check_positive_int("count", count), at)
 
     def __repr__(self) -> str:
         one = self.checked.of()

@@ -207,8 +207,8 @@ def _calibration(
     ]
     chart = Chart(layers, _title(one, asked), f"predicted mean of {one.name}", "mean observed")
     inside = ((table["low"] <= x) & (x <= table["high"])).sum()
-    words = f"The predicted mean is within the interval in {inside} of {len(table)} sets of rows."
-    return [chart], [words, _rows(one, group)]
+    words = f"The predicted mean is within the interval in {inside} of {_sets(table)}."
+    return [chart], [words, *_without_interval(table), _rows(one, group)]
 
 
 def _residuals(
@@ -229,10 +229,10 @@ def _residuals(
     chart = Chart(layers, _title(one, asked), column.name, y_label)
     off = ((table["low"] > 0) | (table["high"] < 0)).sum()
     words = (
-        f"The 95% interval of the mean residual leaves out 0 in {off} of {len(table)} sets of rows "
+        f"The 95% interval of the mean residual leaves out 0 in {off} of {_sets(table)} "
         f"by {column.name}."
     )
-    return [chart], [words, _rows(one, group)]
+    return [chart], [words, *_without_interval(table), _rows(one, group)]
 
 
 def _residual_layers(
@@ -254,13 +254,9 @@ def _residual_layers(
 def _worst(
     checks: PredictionChecks, one: OutcomeChecks, group: int, asked: Mapping[str, Any], table: Any
 ) -> Found:
-    del checks
     worst = one.worst
     if worst is None:
-        words = (
-            "Rows are ranked by how many sds they are off. Leave-one-out needs a log-likelihood: "
-            "pass the model in place of the tree, or log_likelihood=im.log_likelihood(X, y)."
-        )
+        words = f"Rows are ranked by how many sds they are off.{_no_loo(checks)}"
         x, y, y_label = table["predicted"], table["sds_off"], "sds off"
         layers: list[Layer] = [Points(x, y, names=list(table.index), role="bad", label="worst")]
         chart = Chart(layers, _title(one, asked), "predicted mean", y_label)
@@ -295,6 +291,32 @@ def _worst(
         kept = f"Leave-one-out is computed for the {len(worst.rows):,} rows that WAIC ranks worst."
         words.insert(0, kept)
     return charts, words
+
+
+def _no_loo(checks: PredictionChecks) -> str:
+    """Say how leave-one-out is had, where a note does not say why there is none."""
+    known = [name for name, each in checks.checked.outcomes.items() if each.worst is not None]
+    if known:
+        return f" Leave-one-out is of {', '.join(known)} alone."
+    if any("Leave-one-out" in note or "LOO" in note for note in checks.notes):
+        return ""
+    return (
+        " Leave-one-out needs a log-likelihood: pass the model in place of the tree, or "
+        "log_likelihood=im.log_likelihood(X, y)."
+    )
+
+
+def _sets(table: Any) -> str:
+    """Count the sets of rows whose mean has an interval."""
+    return f"{_count(int(table['low'].notna().sum()), 'set')} of rows"
+
+
+def _without_interval(table: Any) -> list[str]:
+    count = int(table["low"].isna().sum())
+    if not count:
+        return []
+    have = "has" if count == 1 else "have"
+    return [f"{_count(count, 'further set')} {have} a single row, whose mean has no interval."]
 
 
 def _chosen(asked: Mapping[str, Any]) -> str:

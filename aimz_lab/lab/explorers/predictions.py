@@ -15,7 +15,7 @@ from aimz_lab.lab.explorers.prediction_checks import Check, PredictionChecks, pr
 from aimz_lab.lab.explorers.prediction_views import NO_COLUMN, table_arguments, view_of
 from aimz_lab.system.imports import late_import
 from aimz_lab.trust.outcome_checks import Residual
-from aimz_lab.trust.outcome_sums import Statistic
+from aimz_lab.trust.own_statistics import Statistic
 from aimz_lab.types import Arguments, OutputScale
 
 if TYPE_CHECKING:
