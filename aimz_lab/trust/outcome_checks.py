@@ -227,8 +227,10 @@ class OutcomeChecks:
         if kind == "y - mean":
             return apart
         if kind == "standardised":
+            is_sure = self.sums.observed & (self.sums.equal == self.sums.n_draws)  # and right
             with np.errstate(divide="ignore", invalid="ignore"):
-                return np.where(self.sums.sd > 0, apart / self.sums.sd, np.nan)
+                found = np.where(self.sums.sd > 0, apart / self.sums.sd, np.nan)
+            return np.where(is_sure, 0.0, found)
         if kind == "quantile":
             from scipy.special import ndtri  # it takes long to import, and a fit has no use for it
 

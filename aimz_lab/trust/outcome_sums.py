@@ -241,6 +241,9 @@ class OutcomeReader(OverDraws):
         """Take the draws; return the number of draws of each row."""
         del valid
         rows, values = np.asarray(by_row), np.asarray(values)
+        if values.dtype.kind not in "fiub":
+            msg = f"Draws of {self._outcomes[0].name!r} are numbers; got {values.dtype}."
+            raise DataError(msg)
         flat = values.reshape(*values.shape[:2], -1)
         if flat.shape[2] != len(self._outcomes):
             msg = (

@@ -40,7 +40,7 @@ class OwnStatistic:
             raise ArgumentError(msg)
         self.name, self._function = name, function
 
-    def __call__(self, values: Shaped[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+    def __call__(self, values: Shaped[np.ndarray, ...]) -> Float[np.ndarray, ...]:
         """Return the number of each value.
 
         Args:
@@ -57,8 +57,8 @@ class OwnStatistic:
             raise ArgumentError(msg) from error
         if found.shape != flat.shape or found.dtype.kind not in "fiub":
             msg = (
-                f"The statistic {self.name!r} gives {found.dtype} of shape {found.shape} for values "
-                f"of shape {flat.shape}. It has to give one number for each value, such as "
+                f"The statistic {self.name!r} gives {found.dtype} of shape {found.shape} for "
+                f"values of shape {flat.shape}. It has to give one number for each value, such as "
                 "lambda y: y > 10; the mean over the rows is taken here."
             )
             raise ArgumentError(msg)
@@ -100,6 +100,9 @@ def own_statistics(given: Mapping[str, object] | None) -> tuple[OwnStatistic, ..
     if given is None:
         return ()
     if not isinstance(given, Mapping):
-        msg = f"statistics= are functions by name, {{'above 10': lambda y: y > 10}}; got {shown(given)}."
+        msg = (
+            "statistics= are functions by name, {'above 10': lambda y: y > 10}; got "
+            f"{shown(given)}."
+        )
         raise ArgumentError(msg)
     return tuple(OwnStatistic(name, function) for name, function in given.items())

@@ -77,9 +77,7 @@ class RowColumn:
         """
         return _distinct(lambda digits: tuple(self.text(value, digits) for value in values))
 
-    def spans(
-        self, ends: Iterable[tuple[float, float]], *, both: bool = False
-    ) -> tuple[str, ...]:
+    def spans(self, ends: Iterable[tuple[float, float]], *, both: bool = False) -> tuple[str, ...]:
         """Name spans of values; of dates by the first, which others follow without a gap.
 
         Args:

@@ -250,3 +250,86 @@ def test_columns_of_other_rows_are_refused(made):
         made[0].table("coverage", level=1.0)
     with pytest.raises(ArgumentError, match="no outcome"):
         made[0].table("PIT", outcome="z")
+
+
+def test_ties_of_a_statistic_are_halved_whatever_the_rounding():
+    rng = np.random.default_rng(0)
+    y = np.array([0, 1, 1, 3, 7, 2, 5])
+    draws = rng.permuted(np.tile(y, (1, 50, 1)), axis=-1)
+    found = prediction_checks(tree_of(draws, y)).table("test statistics")["p_value"]
+    assert (found == 0.5).all()
+    floor = np.maximum(rng.normal(size=(1, 50, 20)), 0.1)
+    own = np.maximum(rng.normal(size=20), 0.1)  # doubles, of which single precision has no 0.1
+    above = {"above the floor": lambda values: values > 0.1}
+    tree = tree_of(floor.astype(np.float32))
+    found = prediction_checks(tree, y=own, statistics=above).table("test statistics")
+    assert found.loc["least", "p_value"] == 0.5
+    assert found.loc["above the floor", "p_value"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("statistics", "says"),
+    [
+        ({"top": np.max}, "one number for each value"),
+        ({"top": lambda values: values - values.mean()}, "beside it"),
+        ({"mean": np.abs}, "other than mean"),
+        ({"log": lambda values: np.log(values - values)}, "not a number|infinite"),
+        ({"bad": lambda values: values.nothing}, "'bad' fails"),
+        ({"bad": 3}, "takes a function"),
+        ({3: np.abs}, "names a function 3"),
+        ([np.abs], "functions by name"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:divide by zero:RuntimeWarning")
+def test_statistics_that_are_no_numbers_of_single_values_are_refused(statistics, says):
+    draws = np.random.default_rng(0).normal(size=(1, 20, 6))
+    with pytest.raises(ArgumentError, match=says):
+        prediction_checks(tree_of(draws, np.arange(6.0)), statistics=statistics)
+
+
+def test_groups_and_columns_keep_names_of_their_own():
+    rng = np.random.default_rng(0)
+    draws, y = rng.normal(size=(1, 20, 60)), rng.normal(size=60)
+    table = pd.DataFrame(
+        {
+            "near": np.resize([1.00001, 1.00002, 1.00003], 60),
+            "old": np.resize(np.array(["1500-01-01", "1600-01-01"], "datetime64[s]"), 60),
+            "late": np.resize(np.array(["2024-01-01T00:00:00.001", "2025"], "datetime64[ms]"), 60),
+            "predicted mean": 7.0,
+        }
+    )
+    checks = prediction_checks(tree_of(draws, y), table)
+    assert checks.groups[1:] == (
+        "near: 1.00001", "near: 1.00002", "near: 1.00003", "old: 1500-01-01", "old: 1600-01-01",
+        "late: 2024-01-01 00:00:00.001000", "late: 2025-01-01",
+    )  # fmt: skip
+    found = checks.table("test statistics", group="near: 1.00002")
+    np.testing.assert_allclose(found.loc["mean", "observed"], y[1::3].mean())
+    assert list(checks.table("coverage", column="near").index) == ["1.00001", "1.00002", "1.00003"]
+    assert checks.columns[-1] == "predicted mean (given)"
+    assert checks.table("residuals")["at"].max() < 1  # by the predictions, not by the column
+
+
+def test_calibration_of_values_far_from_zero_keeps_their_spread():
+    rng = np.random.default_rng(0)
+    draws, y = rng.normal(size=(1, 20, 80)), rng.normal(size=80)
+    near, far = (
+        prediction_checks(tree_of(draws + shift, y + shift)).table("calibration")
+        - [0, *[shift] * 4]
+        for shift in (0.0, 1e9)
+    )
+    np.testing.assert_allclose(far["high"] - far["low"], near["high"] - near["low"], rtol=1e-5)
+
+
+def test_a_row_that_is_surely_right_is_not_the_worst():
+    draws = np.random.default_rng(0).normal(size=(1, 50, 5))
+    draws[..., 2] = 0.0
+    y = np.array([0.1, 3.0, 0.0, 0.2, 0.3])
+    found = prediction_checks(tree_of(draws, y)).table("worst rows")
+    assert found.index[0] == "1"
+    assert found.index[-1] == "2"
+    assert found.loc["2", "sds_off"] == 0
+    with pytest.raises(ArgumentError, match="count"):
+        prediction_checks(tree_of(draws, y)).table("worst rows", count="all")
+    with pytest.raises(DataError, match="timedelta"):
+        prediction_checks(tree_of((draws * 9).astype("timedelta64[s]"), y))

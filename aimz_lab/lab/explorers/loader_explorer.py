@@ -252,7 +252,8 @@ def _row_table(
         "row": numbers[places[at]],
     }
     if read is not None:
-        found |= fields_of(read, reading.columns, _MOST_COLUMNS)
+        fields = fields_of(read, reading.columns, _MOST_COLUMNS)
+        found |= {f"{name} (given)" if name in found else name: one for name, one in fields.items()}
     return pd.DataFrame(found, index=pd.Index(at + 1, name="place"))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -156,7 +157,10 @@ def _site(
     reads = graph.reads.get(name, frozenset())
     parents = {one for one, its in graph.children.items() if name in its}
     parents |= graph.factors.get(name, frozenset())
-    parents = (parents | reads) & spec.sites.keys() if graph.is_proven else set()
+    # An argument that an earlier site observes is that site's value; a later site's is data alone.
+    earlier = itertools.takewhile(lambda one: one != name, spec.sites)
+    parents = parents & spec.sites.keys() | reads.intersection(earlier)
+    parents = parents if graph.is_proven else set()
     own = {plate.name for plate in site.plates}
     is_output = name == call.output and site.kind == "latent"
     return GraphSite(

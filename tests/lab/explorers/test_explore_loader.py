@@ -188,3 +188,28 @@ def test_a_loaders_own_sharding_decides_the_bytes():
     found = values(lab.explore_loader(loader))
     shards = [array.addressable_shards for array in next(iter(loader))[0].values()]
     assert found["bytes on each device"] == sum(each[0].data.nbytes for each in shards)
+
+
+@pytest.mark.parametrize("kind", ["loader", "dataset", "frame", "list"])
+def test_the_code_gives_the_table_that_is_shown(kind):
+    columns = {"row": 7 * np.arange(13), "dose": np.arange(13.0)}
+    loader = {
+        "loader": ArrayLoader(ArrayDataset(**columns), jax.random.key(1), batch_size=5),
+        "dataset": ArrayDataset(**columns),
+        "frame": pd.DataFrame(columns),
+        "list": [
+            {name: one[at] for name, one in columns.items()} for at in (np.r_[:4], np.r_[4:13])
+        ],
+    }[kind]
+    explorer = lab.explore_loader(loader)
+    several = {} if kind == "list" else {"batch_size": 4, "epoch": 2, "shuffle": True}
+    for numbers in ("epoch", "batches", "rows"):
+        explorer.set(**several, devices=4, batch=2, numbers=numbers)
+        lines = explorer.code().splitlines()
+        names = {"loader": loader}
+        exec("\n".join(lines[:-1]), names)
+        pd.testing.assert_frame_equal(eval(lines[-1], names), explorer.table())
+    shown = explorer.table()
+    assert shown["row (given)"].tolist() == (7 * shown["row"]).tolist()
+    if kind == "list":
+        assert explorer.view.sentences[0].startswith("13 rows in 2 batches of 4 to 9 rows")

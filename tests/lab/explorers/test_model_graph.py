@@ -192,3 +192,15 @@ def test_names_are_escaped_and_each_site_can_be_picked():
     assert "<b>" not in svg
     assert re.findall(r'data-pick="(.*?)"', svg) == ["&lt;script&gt;&quot;&amp;", "y"]
     assert svg.count('aria-pressed="true"') == 1
+
+
+def test_an_argument_is_no_site_before_a_site_observes_it():
+    def imputed(X, y=None):
+        with numpyro.plate("row", X.shape[0]):
+            a = numpyro.sample("a", dist.Normal(0.0, 1.0).mask(y > 0))
+            numpyro.sample("y", dist.Normal(a, 1.0), obs=y)
+
+    graph = model_graph(KernelCall(imputed, "y", {"X": X, "y": X}))
+    assert graph.sites["a"].parents == ()
+    assert graph.sites["a"].arguments == ("y",)
+    assert graph.sites["y"].parents == ("a",)
