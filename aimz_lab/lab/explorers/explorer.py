@@ -153,11 +153,14 @@ class Explorer:
                 are then as before; so they are after any error of the answer.
         """
         self._check_open()
-        before = {name: named(self.controls, name).value for name in values}
+        for name in values:
+            named(self.controls, name)
+        before = {name: one.value for name, one in self.controls.items() if name in values}
         with self._one_question():
             try:
-                for name, value in values.items():
-                    move(self.controls[name], name, value)
+                # In the controls' order: what one takes may depend on those before it.
+                for name in [one for one in self.controls if one in values]:
+                    move(self.controls[name], name, values[name])
             except ArgumentError:
                 self._restore(before)
                 raise

@@ -47,6 +47,7 @@ Draws = Shaped[np.ndarray, "draw entry"]
 NO_PAIR = "nothing"
 TABLES = ("sites", "entries", "guide")
 _MOST_PARAMETERS = 12
+_NUM_SAMPLES = 1000
 
 
 @public
@@ -55,7 +56,7 @@ def explore_model(
     X: Any = None,
     y: Any = None,
     *,
-    num_samples: int = 1000,
+    num_samples: int = _NUM_SAMPLES,
     rng_key: jax.Array | None = None,
     by_row: Iterable[str] = (),
     shared: Iterable[str] = (),
@@ -117,11 +118,17 @@ def explore_model(
         call, labels = kernel_call(im, X, y, **given)
         graph = model_graph(call)
     reading = ModelReading(im, call, graph, labels, num_samples, key)
-    return _explorer(reading, has_rows=X is not None, has_output=y is not None)
+    own = {"by_row": by_row, "shared": shared, "kernel_kwargs": kernel_kwargs}
+    names = [*kwargs, *(name for name, value in own.items() if value not in (None, ()))]
+    names += [] if rng_key is None else ["rng_key"]
+    passed = ["X"] * (X is not None or y is not None) + ["y"] * (y is not None)
+    passed += [f"{name}={name}" for name in names]
+    passed += [f"num_samples={num_samples}"] if num_samples != _NUM_SAMPLES else []
+    return _explorer(reading, "".join(f", {one}" for one in passed))
 
 
-def _explorer(reading: ModelReading, *, has_rows: bool, has_output: bool) -> Explorer:
-    """Return the explorer of a model."""
+def _explorer(reading: ModelReading, passed: str) -> Explorer:
+    """Return the explorer of a model, which was made with some arguments beside it."""
     widgets = widgets_module()
     first = next((n for n, s in reading.graph.sites.items() if s.kind == "latent"), None)
     first = first or next(iter(reading.graph.sites))
@@ -134,7 +141,6 @@ def _explorer(reading: ModelReading, *, has_rows: bool, has_output: bool) -> Exp
         entry.options = reading.entries(pick.value)
 
     pick.observe(follow, "value")  # before the explorer does, which reads all controls
-    passed = ", X, y" if has_output else ", X" if has_rows else ""
 
     def code(values: Values) -> str:
         return _code(reading, passed, values)

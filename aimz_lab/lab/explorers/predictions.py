@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import jax
 
 from aimz_lab.calls import public
-from aimz_lab.errors import OptionalDependencyError
+from aimz_lab.errors import ArgumentError, OptionalDependencyError
 from aimz_lab.lab.environment import has_widgets
 from aimz_lab.lab.explorers.explorer import Explorer
 from aimz_lab.lab.explorers.prediction_checks import Check, PredictionChecks, prediction_checks
@@ -91,7 +91,11 @@ def explore_predictions(
         msg = "Explorers need ipywidgets and anywidget: pip install 'aimz_lab[lab]'"
         raise OptionalDependencyError(msg)
     checks = source
-    if not isinstance(checks, PredictionChecks):
+    if isinstance(checks, PredictionChecks):
+        given = {"X": X, "y": y, "columns": columns, "log_likelihood": log_likelihood}
+        given |= {"statistics": statistics, "rng_key": rng_key, "kernel_kwargs": kernel_kwargs}
+        _check_alone(given | kwargs)
+    else:
         checks = prediction_checks(
             source,
             X,
@@ -113,6 +117,16 @@ def explore_predictions(
         lambda asked: _code(checks, asked),
         title=f"Predictions of {', '.join(checks.outcomes)}",
     )
+
+
+def _check_alone(given: Mapping[str, Any]) -> None:
+    passed = [name for name, value in given.items() if value is not None]
+    if passed:
+        msg = (
+            f"These checks were computed before, and take no {', '.join(passed)}: pass those to "
+            "prediction_checks, or the model or the tree in place of the checks."
+        )
+        raise ArgumentError(msg)
 
 
 def _controls(checks: PredictionChecks) -> dict[str, Widget]:

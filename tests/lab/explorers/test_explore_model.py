@@ -132,17 +132,29 @@ def test_what_depends_on_rows_needs_them_and_is_then_computed(im, explorer):
 def test_nothing_of_the_model_changes_and_figure_and_code_are_there(im, explorer):
     before = jax.random.key_data(im.rng_key), im.describe(), im.posterior["slope"]
     again = lab.explore_model(im, X, Y, group=GROUP, shared=(), kernel_kwargs={})
-    again.set(pick="slope", numbers="entries")
+    again.set(numbers="entries", entry="slope", pick="slope")  # in whatever order
     assert (jax.random.key_data(im.rng_key) == before[0]).all()
     assert im.describe() == before[1]
     assert im.posterior["slope"] is before[2]
     assert "5 sites" in again.figure().alt
-    names = {"im": im, "X": X, "y": Y}
+    names = {"im": im, "X": X, "y": Y, "rng_key": jax.random.key(1)}
     explorer.set(pick="slope", numbers="entries")
     exec(explorer.code().replace("explorer.table()", "found = explorer.table()"), names)
     assert names["found"].loc["slope", "posterior_mean"] == pytest.approx(
         explorer.table().loc["slope", "posterior_mean"]
     )
+
+
+def test_the_code_passes_on_what_the_explorer_was_given(im):
+    key = jax.random.key(4)
+    given = {"im": im, "X": X, "y": Y, "group": GROUP, "rng_key": key, "by_row": ["group"]}
+    explorer = lab.explore_model(
+        im, X, Y, group=GROUP, num_samples=50, rng_key=key, by_row=["group"]
+    )
+    explorer.set(pick="mean", entry="mean[4]", numbers="entries")
+    lines = explorer.code().partition("\n\n#")[0].splitlines()
+    exec("\n".join(lines[:-1]), given)
+    assert eval(lines[-1], given).equals(explorer.table())
 
 
 def test_before_a_fit_there_is_the_prior_of_the_rows_that_are_passed():

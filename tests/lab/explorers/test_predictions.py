@@ -257,6 +257,10 @@ def test_the_panel_takes_what_the_calls_of_the_model_take(tree, im, data):
     )
     code = "prediction_checks(im, X, y, offset=offset, rng_key=rng_key, output_scale='model')"
     assert code in found.code()
+    checks = lab.prediction_checks(model, *small, offset=2.0)
+    assert lab.explore_predictions(checks).view.charts
+    with pytest.raises(ArgumentError, match="were computed before, and take no X, y, offset"):
+        lab.explore_predictions(checks, *small, offset=2.0)
     also = lab.explore_predictions(model, *small, kernel_kwargs={"offset": 2.0}, rng_key=key)
     pd.testing.assert_frame_equal(also.table(), found.table())
     other = lab.prediction_checks(model, *small, offset=2.0, rng_key=jax.random.key(6))
