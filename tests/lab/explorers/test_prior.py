@@ -294,7 +294,7 @@ def test_families_that_are_not_tried_are_the_same_when_made_anew(family):
 
 def test_whole_numbers_stay_whole_and_a_wide_prior_is_drawn():
     def counts(X, y=None):
-        wide = numpyro.sample("wide", dist.LogNormal(0.0, 100.0))
+        wide = numpyro.sample("wide", dist.LogNormal(0.0, 20.0))
         n = numpyro.sample("n", dist.Binomial(10, 0.3))
         numpyro.sample("y", dist.Normal(n + 0 * jnp.minimum(wide, 1.0) * X, 1e9), obs=y)
 
