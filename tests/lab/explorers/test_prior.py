@@ -298,7 +298,7 @@ def test_whole_numbers_stay_whole_and_a_wide_prior_is_drawn():
         n = numpyro.sample("n", dist.Binomial(10, 0.3))
         numpyro.sample("y", dist.Normal(n + 0 * jnp.minimum(wide, 1.0) * X, 1e9), obs=y)
 
-    y = np.where(X > 0, np.nan, 3.5)
+    y = np.where(X > 0, np.nan, X)
     explorer = explore_prior(model(counts), X, y, possible=(0, np.inf), num_samples=np.int64(500))
     said = " ".join(explorer.view.sentences)
     assert "impossible: below 0." in said
