@@ -64,7 +64,8 @@ def move(control: Widget, name: str, value: Any) -> None:
     if not _is_alike(control.value, value):
         ends = [getattr(control, end, None) for end in ("min", "max")]
         between = "" if None in ends else f" It goes from {ends[0]} to {ends[1]}."
-        msg = f"The control {name!r} does not take {shown(value)}.{between}"
+        whole = " It takes whole numbers." if type(control.value) is int and not between else ""
+        msg = f"The control {name!r} does not take {shown(value)}.{between}{whole}"
         raise ArgumentError(msg)
 
 

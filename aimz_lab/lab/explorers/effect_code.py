@@ -191,7 +191,10 @@ def _filled(name: str, given: Any, value: Any) -> str:
     old = np.asarray(given)
     if old.ndim == 0:
         return _text(value)
-    if np.asarray(value, dtype=old.dtype) == value:
+    is_held = np.asarray(value, dtype=old.dtype) == value
+    if not hasattr(given, "dtype"):  # a list, which has no shape of its own either
+        return f'np.full({old.shape}, {_text(value)}, "{old.dtype if is_held else "float32"}")'
+    if is_held:
         return f"np.full({name}.shape, {_text(value)}, {name}.dtype)"
     return f'np.full({name}.shape, {_text(value)}, "float32")'
 

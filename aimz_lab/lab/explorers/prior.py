@@ -12,6 +12,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Shaped
 
 from aimz_lab.calls import public
+from aimz_lab.data import as_typed_key
 from aimz_lab.data.options import real_number
 from aimz_lab.errors import ArgumentError, DataError
 from aimz_lab.impact_model import ImpactModel
@@ -124,9 +125,10 @@ def explore_prior(
     require_widgets()
     if not isinstance(im, ImpactModel):
         raise ArgumentError(f"explore_prior takes a model, not {shown(im)}.")
-    if not isinstance(num_samples, int) or not 2 <= num_samples <= 100_000:
-        msg = f"num_samples= takes a whole number from 2 on, not {shown(num_samples)}."
+    if not isinstance(num_samples, int | np.integer) or not 2 <= num_samples <= 100_000:
+        msg = f"num_samples= takes a whole number from 2 to 100,000, not {shown(num_samples)}."
         raise ArgumentError(msg)
+    key = im.rng_key if rng_key is None else as_typed_key(rng_key)
     if im._table is not None:
         y = _of_table(im, X, y, kwargs, kernel_kwargs)
     arguments, params = _arguments(im, X, kwargs, kernel_kwargs, num_samples)
@@ -134,8 +136,8 @@ def explore_prior(
     limits = _limits(possible, data)
     sites = read_prior_sites(im.kernel, arguments, params)
     sites.pop(im.param_output, None)
-    key = im.rng_key if rng_key is None else rng_key
-    program = PriorProgram(im.kernel, arguments, params, key, num_samples)
+    program = PriorProgram(im.kernel, arguments, params, key, int(num_samples))
+    _check_shape(data, program, im.param_output)
     priors = _Priors(im, sites, program, arguments, data, limits, possible is not None)
     return PriorExplorer(priors, priors.controls(), f"Prior of {callable_name(im.kernel)}")
 
@@ -187,7 +189,20 @@ def _data(y: ArrayLike | None, n_rows: int) -> np.ndarray | None:
     if data.shape[:1] != (n_rows,):
         msg = f"y has {data.shape[0] if data.ndim else 1} rows and X has {n_rows}; pass as many."
         raise DataError(msg)
-    return data.astype(float)
+    if not np.isfinite(data).any():
+        raise DataError("y= has no finite number to compare with; leave it out.")
+    return np.where(np.isfinite(data), data, np.nan).astype(float)
+
+
+def _check_shape(data: np.ndarray | None, program: PriorProgram, output: str) -> None:
+    """Check that the data has as many values for each row as the kernel's output."""
+    drawn = program.shapes().get(output)
+    if data is not None and drawn is not None and drawn.size and data.shape != drawn.shape:
+        msg = (
+            f"y has shape {data.shape}, and the kernel's {output!r} has {drawn.shape}; pass y in "
+            "the shape that the kernel gives."
+        )
+        raise DataError(msg)
 
 
 def _limits(possible: tuple[float, float] | None, data: np.ndarray | None) -> tuple[float, float]:
@@ -241,7 +256,8 @@ class _Priors:
         for site in self._sites.values():
             for path, value in site.numbers.items():
                 name = control_name(site.name, path)
-                found[name] = widgets.FloatText(value=value, step=_step(value), description=name)
+                field = widgets.IntText if isinstance(value, int) else widgets.FloatText
+                found[name] = field(value=value, step=_step(value), description=name)
                 found[name].tooltip = name
         return found
 
@@ -377,7 +393,11 @@ class _Priors:
         low, high = self._limits
         part = share(self._impossible(values))
         if self._is_told:
-            return f"{part} of it is impossible: outside of {number(low)} to {number(high)}."
+            if math.isinf(low) or math.isinf(high):
+                ends = f"above {number(high)}" if math.isinf(low) else f"below {number(low)}"
+            else:
+                ends = f"outside of {number(low)} to {number(high)}"
+            return f"{part} of it is impossible: {ends}."
         if low == 0:
             return f"{part} of it is negative, and no value of y is: possible= sets other bounds."
         if self._impossible(values) == 0:
@@ -387,11 +407,13 @@ class _Priors:
     def _data_words(self, values: np.ndarray) -> list[str]:
         if self._data is None:
             return []
-        data, drawn = self._data, np.asarray(values, float)
+        data, drawn = self._data[np.isfinite(self._data)], np.asarray(values, float)
         spread = np.std(drawn.reshape(len(drawn), -1), axis=1)
         ratio = np.nanmedian(spread) / max(np.nanstd(data), 1e-300)
         words = [f"Within a draw the values spread {number(ratio, 2)} times as far as the data."]
-        if np.all(drawn == np.round(drawn)) and not np.all(data == np.round(data)):
+        if left := self._data.size - data.size:
+            words.append(f"{left:,} of {self._data.size:,} values of y are no finite numbers.")
+        if values.dtype.kind in "biu" and not np.all(data == np.round(data)):
             words.append("The data has fractions, and the likelihood gives whole numbers alone.")
         return words
 
@@ -405,7 +427,8 @@ class _Priors:
 
 def _step(value: float) -> float:
     """Return a step for the arrows of a field: a twentieth of its value, rounded down."""
-    return 10.0 ** math.floor(math.log10(abs(value) / 5)) if value else 0.1
+    step = 10.0 ** math.floor(math.log10(abs(value) / 5)) if value else 0.1
+    return max(1, int(step)) if isinstance(value, int) else step
 
 
 def _columns(arguments: KernelArguments, name: str) -> dict[str, np.ndarray]:

@@ -59,7 +59,7 @@ class Densities:
     def of(
         self, numbers: Numbers, draws: Mapping[str, np.ndarray]
     ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """Return places and densities by site.
+        """Return places and densities by site, but of those too wide to be drawn.
 
         Args:
             numbers: All numbers of the priors.
@@ -71,18 +71,20 @@ class Densities:
         names = [name for name in self._sites if name in draws]
         flat = {name: np.ravel(draws[name]) for name in names}
         places = {name: _places(flat[name]) for name in names}
-        safe = {name: flat[name][0] for name in names}
+        safe = {name: np.sort(flat[name])[len(flat[name]) // 2] for name in names}
         with tracing_lock:
             found = self._compute({name: dict(numbers[name]) for name in names}, places, safe)
-        heights = {name: np.asarray(found[name], float) for name in names}
+        heights = {name: np.asarray(found[name][0], float) for name in names}
+        drawable = {name for name in names if np.any(heights[name] > 0)}
         for name in names:
-            if not np.any(heights[name] > 0):
+            if name not in drawable and not found[name][1]:
                 its = ", ".join(f"{path[-1]}={one:g}" for path, one in numbers[name].items())
                 msg = f"{self._sites[name].family}({its}) of {name!r} is no distribution."
                 raise ArgumentError(msg)
-        return {name: (places[name], heights[name]) for name in names}
+        return {name: (places[name], heights[name]) for name in names if name in drawable}
 
-    def _heights(self, numbers: dict, places: dict, safe: dict) -> dict[str, jax.Array]:
+    def _heights(self, numbers: dict, places: dict, safe: dict) -> dict[str, tuple]:
+        """Return densities at the places, and whether a draw of its own has one, by site."""
         found = {}
         for name, its in numbers.items():
             one = remade(self._sites[name].written, its)
@@ -91,7 +93,9 @@ class Densities:
             density = jnp.exp(one.log_prob(jnp.where(inside, spread, safe[name])))
             shown = jnp.where(inside & jnp.isfinite(density), density, 0.0)
             shape = len(places[name]), *one.batch_shape
-            found[name] = jnp.broadcast_to(shown, shape).reshape(len(places[name]), -1)[:, 0]
+            at_places = jnp.broadcast_to(shown, shape).reshape(len(places[name]), -1)[:, 0]
+            is_inside = one.support(safe[name]) & jnp.isfinite(one.log_prob(safe[name]))
+            found[name] = at_places, jnp.all(is_inside)
         return found
 
 

@@ -23,7 +23,7 @@ from aimz_lab.kernel.arguments import KernelArguments
 from aimz_lab.kernel.prior_draws import can_be_sampled, seeded
 from aimz_lab.kernel.read_code import is_library
 from aimz_lab.kernel.tracing import site_kind, tracing_lock
-from aimz_lab.lab.explorers.remade import Path, arrays_of, inner, remade
+from aimz_lab.lab.explorers.remade import Path, arrays_of, inner, remade, takes_whole
 
 SURE = (
     *(dist.Normal, dist.LogNormal, dist.HalfNormal, dist.StudentT, dist.Cauchy, dist.HalfCauchy),
@@ -64,7 +64,8 @@ class PriorSite:
     Attributes:
         name: Its name.
         family: Name of the class of its distribution, without what stands around it.
-        numbers: The numbers that can be moved, as the kernel has them.
+        numbers: The numbers that can be moved, as the kernel has them; an ``int`` where the family
+            takes whole numbers alone.
         shapes: Shapes of the arrays that hold these numbers.
         fixed: Why others cannot be moved, by their names.
         why: Why nothing of it can be moved; empty if something can.
@@ -366,7 +367,8 @@ def _site(
         elif not np.size(array) or np.any(np.asarray(array) != np.ravel(array)[0]):
             fixed[path[-1]] = "is an array of different numbers"
         else:
-            numbers[path] = _short(np.ravel(array)[0])
+            number = _short(np.ravel(array)[0])
+            numbers[path] = int(number) if takes_whole(core, path) else number
     if len({path[-1] for path in numbers}) < len(numbers):
         return replace(site, why="two of its numbers have one name")
     known = not any(used)

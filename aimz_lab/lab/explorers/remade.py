@@ -76,6 +76,19 @@ def arrays_of(distribution: Distribution, above: Path = ()) -> Iterator[tuple[Pa
             yield (*above, name), value
 
 
+def takes_whole(distribution: Distribution, path: Path) -> bool:
+    """Whether an argument takes whole numbers alone, such as a number of trials.
+
+    Args:
+        distribution: A distribution without anything around it.
+        path: Names of the arguments that lead to it.
+    """
+    for name in path[:-1]:
+        distribution = getattr(distribution, name)
+    constraint = type(distribution).arg_constraints.get(path[-1])
+    return bool(getattr(constraint, "is_discrete", False))
+
+
 def remade(distribution: Distribution, numbers: Mapping[Path, Any]) -> Distribution:
     """Make a distribution anew, with other numbers and the same shapes.
 

@@ -165,5 +165,7 @@ def plain_copy(given: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in given.items():
         if isinstance(value, np.ndarray) or type(value).__module__.startswith(("pandas", "xarray")):
             value = value.copy()
+        elif isinstance(value, list):
+            value = list(value)
         found[name] = value
     return found

@@ -236,3 +236,11 @@ def test_a_value_that_cannot_be_right_is_refused_and_the_answer_stays(im):
     pd.testing.assert_frame_equal(explorer.table(), before)
     with pytest.raises(ArgumentError, match="no posterior"):
         lab.explore_effect(mean_field_model(treatment), DOSE, dose=DOSE)
+
+
+def test_the_code_sets_an_argument_that_was_given_as_a_list(im, capsys):
+    dose = [0.0, 1.0] * 15
+    X = np.zeros(30, "float32")
+    explorer = lab.explore_effect(im, X, dose=dose, vary={"dose": [0.0, 2.0]})
+    exec(explorer.code(), {"im": im, "X": X, "dose": dose})
+    assert f"{explorer.table()['mean'].iloc[0]:.3g}" in capsys.readouterr().out

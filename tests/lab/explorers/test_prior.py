@@ -14,7 +14,7 @@ from numpyro.infer.autoguide import AutoNormal
 from numpyro.infer.reparam import LocScaleReparam
 
 from aimz_lab import ImpactModel
-from aimz_lab.errors import ArgumentError, DataError, KernelError
+from aimz_lab.errors import ArgumentError, DataError, DataTypeError, KernelError
 from aimz_lab.lab import explore_prior
 from aimz_lab.lab.explorers.prior_sites import SURE
 from aimz_lab.lab.explorers.remade import arguments_of, arrays_of, remade
@@ -247,7 +247,10 @@ def test_a_prior_without_a_sampler_is_refused():
     [
         ((X, Y[:3]), {}, DataError, "y has 3 rows and X has 40"),
         ((X,), {"possible": (2, 1)}, ArgumentError, "low < high"),
-        ((X,), {"num_samples": 1}, ArgumentError, "num_samples="),
+        ((X,), {"num_samples": 1}, ArgumentError, "from 2 to 100,000"),
+        ((X,), {"rng_key": 3}, DataTypeError, "rng_key must be a key"),
+        ((X, np.full(40, np.nan)), {}, DataError, "y= has no finite number"),
+        ((X, np.stack([Y, Y], 1)), {}, DataError, "y has shape"),
         ((np.zeros(300_000, "float32"),), {}, ArgumentError, "too many to follow a hand"),
     ],
 )
@@ -287,3 +290,22 @@ def test_families_that_are_not_tried_are_the_same_when_made_anew(family):
     pairs = zip(jax.tree.leaves(one), jax.tree.leaves(again), strict=True)
     assert all(np.array_equal(*pair) for pair in pairs)
     assert arguments_of(remade(one, {(names[0],): 0.4}))[names[0]] == 0.4
+
+
+def test_whole_numbers_stay_whole_and_a_wide_prior_is_drawn():
+    def counts(X, y=None):
+        wide = numpyro.sample("wide", dist.LogNormal(0.0, 20.0))
+        n = numpyro.sample("n", dist.Binomial(10, 0.3))
+        numpyro.sample("y", dist.Normal(n + 0 * jnp.minimum(wide, 1.0) * X, 1e9), obs=y)
+
+    y = np.where(X > 0, np.nan, X)
+    explorer = explore_prior(model(counts), X, y, possible=(0, np.inf), num_samples=np.int64(500))
+    said = " ".join(explorer.view.sentences)
+    assert "impossible: below 0." in said
+    assert "20 of 40 values of y" in said
+    assert "whole numbers alone" not in said  # large numbers of a Normal are no counts
+    view = explorer.set(**{"n.total_count": 20})
+    assert view.table.loc["n", "mean"] == pytest.approx(6.0, abs=0.4)
+    assert explorer.code() == "n = numpyro.sample('n', dist.Binomial(20, 0.3))"
+    with pytest.raises(ArgumentError, match="whole numbers"):
+        explorer.set(**{"n.total_count": 10.5})
