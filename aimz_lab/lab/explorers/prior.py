@@ -409,8 +409,11 @@ class _Priors:
             return []
         data, drawn = self._data[np.isfinite(self._data)], np.asarray(values, float)
         spread = np.std(drawn.reshape(len(drawn), -1), axis=1)
-        ratio = np.nanmedian(spread) / max(np.nanstd(data), 1e-300)
-        words = [f"Within a draw the values spread {number(ratio, 2)} times as far as the data."]
+        of_data = np.nanstd(data)
+        words = []
+        if of_data > 0:
+            ratio = number(np.nanmedian(spread) / of_data, 2)
+            words = [f"Within a draw the values spread {ratio} times as far as the data."]
         if left := self._data.size - data.size:
             words.append(f"{left:,} of {self._data.size:,} values of y are no finite numbers.")
         if values.dtype.kind in "biu" and not np.all(data == np.round(data)):
