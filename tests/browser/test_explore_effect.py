@@ -71,7 +71,10 @@ def test_a_slider_and_a_handle_move_the_number_and_a_pin_compares(notebook):
     nb.append(CHECK)
     assert nb.output(2, "same").strip() == "same True 1.5"
     picture(nb).get_by_role("button", name="Pin").click()
+    pinned = nb.page.locator(".aimz-explorer", has_text="inned")
+    pinned.first.wait_for()  # its words move the curve down
     handle = picture(nb).get_by_role("slider", name="dose, intervention")
+    handle.hover()  # waits until it stands still
     box = handle.bounding_box()
     nb.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     nb.page.mouse.down()
