@@ -235,20 +235,32 @@ def _check_has_draws(name: str, site: xr.DataArray, kind: EffectKind) -> None:
         raise ArgumentError(msg)
 
 
-def _check_same_labels(name: str, before: xr.DataArray, after: xr.DataArray) -> None:
-    for dim in before.dims:
-        if dim not in before.indexes or dim not in after.indexes:
+def label_conflict(one: xr.DataArray, other: xr.DataArray) -> tuple[str, int, str, str] | None:
+    """Return the first entry that two arrays label differently.
+
+    Returns:
+        The dimension, the place, and both labels; ``None`` if there is none.
+    """
+    for dim in one.dims:
+        if dim not in one.indexes or dim not in other.indexes:
             continue
-        one, other = (labels_of_index(each.indexes[dim], named=False) for each in (before, after))
-        place = one.conflict(other)
+        labels, others = (labels_of_index(a.indexes[dim], named=False) for a in (one, other))
+        place = labels.conflict(others)
         if place is not None:
-            msg = (
-                f"The scenarios label {dim!r} of site {name!r} differently: entry {place} is "
-                f"{one.text(place)} in the baseline and {other.text(place)} in the "
-                "intervention, and an effect compares entry by entry. Compute both on the same "
-                f"rows in the same order, or align them: tree.sel({{{dim!r}: labels}})."
-            )
-            raise DataError(msg)
+            return str(dim), place, labels.text(place), others.text(place)
+    return None
+
+
+def _check_same_labels(name: str, before: xr.DataArray, after: xr.DataArray) -> None:
+    if (conflict := label_conflict(before, after)) is not None:
+        dim, place, one, other = conflict
+        msg = (
+            f"The scenarios label {dim!r} of site {name!r} differently: entry {place} is {one} in "
+            f"the baseline and {other} in the intervention, and an effect compares entry by entry. "
+            "Compute both on the same rows in the same order, or align them: "
+            f"tree.sel({{{dim!r}: labels}})."
+        )
+        raise DataError(msg)
 
 
 def _warn_unpaired(baseline: xr.DataTree, intervention: xr.DataTree, group: str) -> None:

@@ -12,12 +12,12 @@ import xarray as xr
 from jax.typing import ArrayLike
 from jaxtyping import Float
 
-from aimz_lab.data import AxisLabels, labels_of_index
+from aimz_lab.data import AxisLabels
 from aimz_lab.data.html import html_report
 from aimz_lab.data.options import real_number
 from aimz_lab.data.tables import is_table
 from aimz_lab.effects.allocation import SLACK, Allocation, allocate
-from aimz_lab.effects.contrasts import PREDICTIVE_GROUPS
+from aimz_lab.effects.contrasts import PREDICTIVE_GROUPS, label_conflict
 from aimz_lab.effects.measures import traced
 from aimz_lab.effects.row_groups import Inputs, RowGroups, agreeing_labels, numbers_by_row
 from aimz_lab.effects.summaries import hdi
@@ -191,17 +191,13 @@ def _check_same_rows(name: str, one: xr.DataArray, other_name: str, other: xr.Da
             f"{other_name!r}; every action needs the same rows."
         )
         raise DataError(msg)
-    for dim in one.dims:
-        if dim not in one.indexes or dim not in other.indexes:
-            continue
-        labels, others = (labels_of_index(a.indexes[dim], named=False) for a in (one, other))
-        row = labels.conflict(others)
-        if row is not None:
-            msg = (
-                f"The actions label their rows differently: row {row} is {labels.text(row)} under "
-                f"{name!r} and {others.text(row)} under {other_name!r}. Align them by .loc[index]."
-            )
-            raise DataError(msg)
+    if (conflict := label_conflict(one, other)) is not None:
+        _, row, label, other_label = conflict
+        msg = (
+            f"The actions label their rows differently: row {row} is {label} under {name!r} and "
+            f"{other_label} under {other_name!r}. Align them by .loc[index]."
+        )
+        raise DataError(msg)
 
 
 def check_actions(actions: object) -> dict[str, dict[str, Any]]:

@@ -53,8 +53,9 @@ class Placebo(Report):
     Attributes:
         table: The mean and the interval of the real effect and of each placebo.
         kind: ``"treatment"`` or ``"outcome"``.
-        p: Share of all, the real one among them, whose mean is as far from 0 as the real one's; of
-            placebo treatments, as a permutation test (Fisher, 1935). ``None`` for outcomes.
+        p: Share of all, the real one among them, whose mean is at least as far from 0 as the real
+            one's; of placebo treatments, as a permutation test (Fisher, 1935). ``None`` for
+            outcomes.
         covered: Share of the placebos whose interval holds 0.
         prob: Share of the draws in the intervals.
     """
@@ -112,7 +113,10 @@ def _of_placebos(found: Placebo, n: int, chances: list[float]) -> Finding:
 
 
 def _of_the_real(p: float, n: int, mean: float) -> Finding:
-    text = f"{p:.0%} of all effects, the real one of {mean:.3g} among them, are as far from 0 as it"
+    text = (
+        f"{p:.0%} of all effects, the real one of {mean:.3g} among them, are at least as "
+        "far from 0 as it"
+    )
     is_alike = p > max(0.1, 1 / (n + 1))
     return Finding(
         "real effect", "amber" if is_alike else "green", text, _ALIKE if is_alike else ""

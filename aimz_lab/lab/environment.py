@@ -83,3 +83,14 @@ def require_widgets() -> None:
 def has_matplotlib() -> bool:
     """Whether the package for pictures is installed."""
     return importlib.util.find_spec("matplotlib") is not None
+
+
+def require_matplotlib() -> None:
+    """Raise unless the package for pictures is installed.
+
+    Raises:
+        OptionalDependencyError: If it is missing.
+    """
+    if not has_matplotlib():
+        msg = "Pictures need matplotlib: pip install 'aimz_lab[lab]'"
+        raise OptionalDependencyError(msg)

@@ -84,6 +84,22 @@ class Examined:
     request: Callable[[Posterior, Group, Mapping[str, object] | None], Request]
     labelled: Callable[[Posterior], xr.DataTree]
 
+    def guide(
+        self, rows: ExaminedRows, *, key: jax.Array, num_draws: int, row_dependence: RowDependence
+    ) -> GuideExamination | None:
+        """Draw from the guide, and compare its densities; see :func:`examine_guide`."""
+        return examine_guide(
+            self.signature,
+            self.inference,
+            self.learner,
+            self.trained,
+            rows,
+            self.labelled,
+            key=key,
+            num_draws=num_draws,
+            row_dependence=row_dependence,
+        )
+
 
 @dataclass(frozen=True)
 class DiagnosisOptions:
@@ -199,16 +215,8 @@ def _diagnose(model: Examined, options: DiagnosisOptions) -> TrustReport:
     _check_rows(model, rows)
     evidence = _Evidence(raw_table(model.labelled(posterior)))
     if isinstance(model.inference, SVI):
-        evidence.guide = examine_guide(
-            model.signature,
-            model.inference,
-            model.learner,
-            model.trained,
-            rows,
-            model.labelled,
-            key=options.key,
-            num_draws=options.num_draws,
-            row_dependence=options.rows,
+        evidence.guide = model.guide(
+            rows, key=options.key, num_draws=options.num_draws, row_dependence=options.rows
         )
     drawn = posterior
     if evidence.guide is not None and evidence.guide.has_all_of(posterior):

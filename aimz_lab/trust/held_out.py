@@ -10,7 +10,6 @@ from numpyro.infer import SVI
 
 from aimz_lab.inference.posterior import Posterior
 from aimz_lab.trust.diagnosis import Examined, latents_by_row, likelihood_of_rows
-from aimz_lab.trust.guide_checks import examine_guide
 from aimz_lab.trust.rows_to_examine import examined_rows
 
 
@@ -49,17 +48,7 @@ def held_out_elbo(
         return HeldOutElbo(np.nan, f"the guide has values of {by_row[0]!r} for trained rows alone")
     request = model.request(posterior, "log_likelihood", None)
     rows = examined_rows(request, None, model.signature.output)
-    guide = examine_guide(
-        model.signature,
-        model.inference,
-        model.learner,
-        model.trained,
-        rows,
-        model.labelled,
-        key=key,
-        num_draws=num_draws,
-        row_dependence="auto",
-    )
+    guide = model.guide(rows, key=key, num_draws=num_draws, row_dependence="auto")
     if guide is None or guide.drawn is None or guide.n_row_latents:
         why = guide.findings[-1].text if guide is not None and guide.findings else "no guide"
         return HeldOutElbo(np.nan, why)

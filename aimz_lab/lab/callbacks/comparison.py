@@ -11,10 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from aimz_lab.data.html import html_table
-from aimz_lab.errors import OptionalDependencyError
 from aimz_lab.inference.run.events import Run
-from aimz_lab.lab import formatting
-from aimz_lab.lab.environment import has_matplotlib
+from aimz_lab.lab import environment, formatting
 from aimz_lab.lab.pictures.compared_losses import comparison_figure, has_curve
 from aimz_lab.system.imports import late_import
 
@@ -99,9 +97,7 @@ class Comparison(pd.DataFrame):
         Raises:
             OptionalDependencyError: If matplotlib is missing.
         """
-        if not has_matplotlib():
-            msg = "Pictures need matplotlib: pip install 'aimz_lab[lab]'"
-            raise OptionalDependencyError(msg)
+        environment.require_matplotlib()
         return comparison_figure(self._runs, self._differences())
 
     def __repr__(self) -> str:
@@ -134,7 +130,7 @@ class Comparison(pd.DataFrame):
         return [["", *map(str, self.columns)], *rows]
 
     def _picture(self) -> str:
-        if not has_matplotlib() or not any(map(has_curve, self._runs.values())):
+        if not environment.has_matplotlib() or not any(map(has_curve, self._runs.values())):
             return ""
         encoding = late_import("aimz_lab.lab.pictures.encoding")
         figure = self.figure()

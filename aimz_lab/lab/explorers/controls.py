@@ -3,29 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from aimz_lab.errors import ArgumentError, OptionalDependencyError
+from aimz_lab.errors import ArgumentError
 from aimz_lab.spelling import did_you_mean
-from aimz_lab.system.imports import late_import
 from aimz_lab.types import shown
 
 if TYPE_CHECKING:
     from ipywidgets import Widget
-
-
-def widgets_module() -> ModuleType:
-    """Return ipywidgets.
-
-    Raises:
-        OptionalDependencyError: If it is missing.
-    """
-    try:
-        return late_import("ipywidgets")
-    except ImportError as error:
-        msg = "Explorers need ipywidgets: pip install 'aimz_lab[lab]'."
-        raise OptionalDependencyError(msg) from error
 
 
 def named(controls: Mapping[str, Widget], name: str) -> Widget:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aimz_lab.errors import OptionalDependencyError
-from aimz_lab.lab.environment import has_matplotlib
+from aimz_lab.lab import environment
 from aimz_lab.lab.explorers.charts import (
     Area,
     Band,
@@ -58,20 +57,14 @@ def draw_view(view: View) -> Figure:
     Raises:
         OptionalDependencyError: If matplotlib is missing.
     """
-    if not has_matplotlib():
-        msg = "Pictures need matplotlib: pip install 'aimz_lab[lab]'"
-        raise OptionalDependencyError(msg)
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    from aimz_lab.lab.pictures.figure_layout import ShownFigure
+    environment.require_matplotlib()
+    from aimz_lab.lab.pictures.figure_layout import figure_of_axes
 
     rows = _rows(view)
     heights = [
         _HEIGHTS[row[0].size] if isinstance(row[0], Chart) else view.draw_inches for row in rows
     ]
-    size = (_WIDTH, max(sum(heights), 1.0))
-    figure = ShownFigure(figsize=size, dpi=100, layout="constrained", facecolor=ink.PAPER)
-    FigureCanvasAgg(figure)
+    figure = figure_of_axes(_WIDTH, max(sum(heights), 1.0), dpi=100)
     figure.alt = view.words()
     if rows:
         grid = figure.add_gridspec(len(rows), 1, height_ratios=heights)

@@ -12,8 +12,8 @@ from aimz_lab.calls import public
 from aimz_lab.data import pad_rows, padding_advice, padding_waste
 from aimz_lab.data.epoch_plan import EpochPlan
 from aimz_lab.data.html import format_bytes
+from aimz_lab.lab.environment import require_widgets
 from aimz_lab.lab.explorers.charts import Cells, Chart, Handle, Line, View
-from aimz_lab.lab.explorers.controls import widgets_module
 from aimz_lab.lab.explorers.explorer import Explorer, Values
 from aimz_lab.lab.explorers.loader_readings import (
     OfLoader,
@@ -22,6 +22,7 @@ from aimz_lab.lab.explorers.loader_readings import (
     fields_of,
     reading_of,
 )
+from aimz_lab.system.imports import late_import
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,7 +79,8 @@ def explore_loader(loader: Any) -> Explorer:
 
 
 def _controls(reading: Reading) -> dict[str, Any]:
-    widgets = widgets_module()
+    require_widgets()
+    widgets = late_import("ipywidgets")
     first, plan = reading.first, reading.plan(reading.first)
     if plan is None:
         return {}

@@ -18,8 +18,8 @@ from aimz_lab.errors import ArgumentError
 from aimz_lab.impact_model import ImpactModel
 from aimz_lab.kernel.failures import explained
 from aimz_lab.lab import formatting
+from aimz_lab.lab.environment import require_widgets
 from aimz_lab.lab.explorers.charts import Chart, View
-from aimz_lab.lab.explorers.controls import widgets_module
 from aimz_lab.lab.explorers.explorer import Explorer, Values
 from aimz_lab.lab.explorers.graph_picture import draw_graph, picture_inches
 from aimz_lab.lab.explorers.graph_svg import (
@@ -37,6 +37,7 @@ from aimz_lab.lab.explorers.site_view import (
     site_table,
     trace_chart,
 )
+from aimz_lab.system.imports import late_import
 from aimz_lab.types import Arguments, shown
 
 if TYPE_CHECKING:
@@ -129,7 +130,8 @@ def explore_model(
 
 def _explorer(reading: ModelReading, passed: str) -> Explorer:
     """Return the explorer of a model, which was made with some arguments beside it."""
-    widgets = widgets_module()
+    require_widgets()
+    widgets = late_import("ipywidgets")
     first = next((n for n, s in reading.graph.sites.items() if s.kind == "latent"), None)
     first = first or next(iter(reading.graph.sites))
     pick = widgets.Dropdown(options=list(reading.graph.sites), value=first, description="site")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, get_args
 import jax
 
 from aimz_lab.calls import public
-from aimz_lab.errors import ArgumentError, OptionalDependencyError
-from aimz_lab.lab.environment import has_widgets
+from aimz_lab.errors import ArgumentError
+from aimz_lab.lab.environment import require_widgets
 from aimz_lab.lab.explorers.explorer import Explorer
 from aimz_lab.lab.explorers.prediction_checks import Check, PredictionChecks, prediction_checks
 from aimz_lab.lab.explorers.prediction_views import NO_COLUMN, table_arguments, view_of
@@ -87,9 +87,7 @@ def explore_predictions(
         checks = lab.prediction_checks(im, X, y)
         checks.table('coverage', outcome='y', group='all rows', level=0.5)
     """
-    if not has_widgets():
-        msg = "Explorers need ipywidgets and anywidget: pip install 'aimz_lab[lab]'"
-        raise OptionalDependencyError(msg)
+    require_widgets()
     checks = source
     if isinstance(checks, PredictionChecks):
         given = {"X": X, "y": y, "columns": columns, "log_likelihood": log_likelihood}

@@ -13,8 +13,7 @@ from jaxtyping import Shaped
 
 from aimz_lab.calls import public
 from aimz_lab.data import as_typed_key
-from aimz_lab.data.options import real_number
-from aimz_lab.errors import ArgumentError, DataError
+from aimz_lab.errors import ArgumentError
 from aimz_lab.impact_model import ImpactModel
 from aimz_lab.kernel.arguments import KernelArguments
 from aimz_lab.lab.environment import require_widgets
@@ -30,6 +29,13 @@ from aimz_lab.lab.explorers.prior_charts import (
     table_rows,
 )
 from aimz_lab.lab.explorers.prior_code import prior_lines
+from aimz_lab.lab.explorers.prior_inputs import (
+    check_shape,
+    observed_data,
+    outcome_of_table,
+    possible_limits,
+    read_arguments,
+)
 from aimz_lab.lab.explorers.prior_program import PriorProgram
 from aimz_lab.lab.explorers.prior_sites import PriorSite, control_name, read_prior_sites
 from aimz_lab.lab.formatting import number, share
@@ -41,7 +47,6 @@ if TYPE_CHECKING:
 
     from ipywidgets import Widget
 
-_MOST_VALUES = 20_000_000
 _MOST_CHARTS = 9
 _MOST_KEPT = 2_000_000  # values of a site that is drawn though nobody looks at it
 _CHOICES = ("density", "ECDF")
@@ -98,8 +103,9 @@ def explore_prior(
             for a kernel that treats rows alike.
         y: The observed output, to compare with. A table has it among its columns; the kernel's
             scale is that of its formula, such as ``scale(sales)``.
-        possible: Lowest and highest value that the output can have in the world. By default none is
-            impossible, unless ``y`` has no negative value: then negative ones are.
+        possible: Lowest and highest value that the output can have in the world, on the kernel's
+            scale. By default none is impossible, unless ``y`` has no negative value: then negative
+            ones are.
         num_samples: Number of draws.
         rng_key: Source of the noise; that of the model by default, which does not move on.
         kernel_kwargs: Kernel arguments whose names collide with ours.
@@ -130,93 +136,16 @@ def explore_prior(
         raise ArgumentError(msg)
     key = im.rng_key if rng_key is None else as_typed_key(rng_key)
     if im._table is not None:
-        y = _of_table(im, X, y, kwargs, kernel_kwargs)
-    arguments, params = _arguments(im, X, kwargs, kernel_kwargs, num_samples)
-    data = _data(y, arguments.n_rows)
-    limits = _limits(possible, data)
+        y = outcome_of_table(im, X, y, kwargs, kernel_kwargs)
+    arguments, params = read_arguments(im, X, kwargs, kernel_kwargs, num_samples)
+    data = observed_data(y, arguments.n_rows)
+    limits = possible_limits(possible, data)
     sites = read_prior_sites(im.kernel, arguments, params)
     sites.pop(im.param_output, None)
     program = PriorProgram(im.kernel, arguments, params, key, int(num_samples))
-    _check_shape(data, program, im.param_output)
+    check_shape(data, program, im.param_output)
     priors = _Priors(im, sites, program, arguments, data, limits, possible is not None)
     return PriorExplorer(priors, priors.controls(), f"Prior of {callable_name(im.kernel)}")
-
-
-def _arguments(
-    im: ImpactModel,
-    inputs: Any,
-    kwargs: Mapping[str, Any],
-    kernel_kwargs: Mapping[str, Any] | None,
-    draws: int,
-) -> tuple[KernelArguments, Mapping[str, Any]]:
-    """Return the arguments of the kernel for these rows, and the values of its parameters."""
-    request = im._trial_request(
-        inputs, None, kwargs, kernel_kwargs, "prior_predictive", allow_nonfinite=False
-    )
-    if not isinstance(request.rows, Mapping):
-        raise ArgumentError("explore_prior takes arrays: pass a few rows, not a loader.")
-    rows = {name: array for name, array in request.rows.items() if name != im.param_output}
-    arguments = KernelArguments(rows, request.shared, request.static)
-    if arguments.n_rows * draws > _MOST_VALUES:
-        most = _MOST_VALUES // draws
-        msg = (
-            f"{arguments.n_rows:,} rows and {draws} draws are too many to follow a hand; of a "
-            f"kernel that treats rows alike, pass up to {most:,} rows, such as X[:1000] and "
-            "y[:1000], or fewer draws by num_samples=."
-        )
-        raise ArgumentError(msg)
-    return arguments, request.params
-
-
-def _of_table(
-    im: ImpactModel,
-    table: Any,
-    y: Any,
-    kwargs: Mapping[str, Any],
-    kernel_kwargs: Mapping[str, Any] | None,
-) -> Any:
-    """Return the outcome that a table has, on the scale of its formula, as the kernel knows it."""
-    call = im._table.call(table, y, kwargs, kernel_kwargs, (), with_output=False)
-    return call.outputs if call.observed is None else call.observed.values
-
-
-def _data(y: ArrayLike | None, n_rows: int) -> np.ndarray | None:
-    if y is None:
-        return None
-    data = np.asarray(y)
-    if data.dtype.kind not in "biuf":
-        raise DataError(f"y= holds numbers, not {data.dtype}.")
-    if data.shape[:1] != (n_rows,):
-        msg = f"y has {data.shape[0] if data.ndim else 1} rows and X has {n_rows}; pass as many."
-        raise DataError(msg)
-    if not np.isfinite(data).any():
-        raise DataError("y= has no finite number to compare with; leave it out.")
-    return np.where(np.isfinite(data), data, np.nan).astype(float)
-
-
-def _check_shape(data: np.ndarray | None, program: PriorProgram, output: str) -> None:
-    """Check that the data has as many values for each row as the kernel's output."""
-    drawn = program.shapes().get(output)
-    if data is not None and drawn is not None and drawn.size and data.shape != drawn.shape:
-        msg = (
-            f"y has shape {data.shape}, and the kernel's {output!r} has {drawn.shape}; pass y in "
-            "the shape that the kernel gives."
-        )
-        raise DataError(msg)
-
-
-def _limits(possible: tuple[float, float] | None, data: np.ndarray | None) -> tuple[float, float]:
-    if possible is None:
-        known = data is not None and data.size and np.nanmin(data) >= 0
-        return (0.0 if known else -math.inf), math.inf
-    try:
-        low, high = (real_number(one) for one in possible)
-    except Exception:  # noqa: BLE001 - whatever is wrong with it
-        low, high = math.nan, math.nan
-    if not low < high:
-        msg = f"possible= is the lowest and the highest value, low < high; got {shown(possible)}."
-        raise ArgumentError(msg)
-    return low, high
 
 
 class _Priors:

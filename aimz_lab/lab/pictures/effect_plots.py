@@ -12,8 +12,8 @@ from aimz_lab.calls import public
 from aimz_lab.effects import PREDICTIVE_GROUPS, hdi
 from aimz_lab.effects.measures import NO_EFFECT
 from aimz_lab.effects.outcome_names import column_of
-from aimz_lab.errors import ArgumentError, OptionalDependencyError
-from aimz_lab.lab.environment import has_matplotlib
+from aimz_lab.errors import ArgumentError
+from aimz_lab.lab import environment
 from aimz_lab.lab.pictures import ink
 from aimz_lab.progress import number
 from aimz_lab.types import SAMPLE_DIMS
@@ -60,9 +60,7 @@ def plot_effect(
         >>> plot_effect(effect, by=np.sign(X)).axes[0].get_xlabel()
         'effect on y'
     """
-    if not has_matplotlib():
-        msg = "Pictures need matplotlib: pip install 'aimz_lab[lab]'"
-        raise OptionalDependencyError(msg)
+    environment.require_matplotlib()
     draws = _draws(effect, site)
     name = _named(effect, str(draws.name).removesuffix("_mean"))
     if "swept" in _attrs(effect):
@@ -283,12 +281,9 @@ def _along(draws: xr.DataArray, over: xr.DataArray, name: str, prob: float, colu
 
 
 def _figure(height: float = 3.2) -> tuple[Figure, Axes]:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from aimz_lab.lab.pictures.figure_layout import figure_of_axes
 
-    from aimz_lab.lab.pictures.figure_layout import ShownFigure
-
-    figure = ShownFigure(figsize=(6.4, height), dpi=110, facecolor=ink.PAPER, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = figure_of_axes(6.4, height)
     axes = figure.add_subplot(facecolor=ink.PAPER)
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes

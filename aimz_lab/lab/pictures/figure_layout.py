@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import LayoutEngine
 
+from aimz_lab.lab.pictures import ink
 from aimz_lab.lab.pictures.encoding import Bundle, png, shown_bundle
 
 if TYPE_CHECKING:
@@ -94,3 +96,17 @@ class ShownFigure(Figure):
 
     def _repr_mimebundle_(self, **_: object) -> Bundle:
         return shown_bundle(png(self), self.alt)
+
+
+def figure_of_axes(width: float, height: float, dpi: int = 110) -> ShownFigure:
+    """Return an empty figure on transparent paper, which makes room for its axes by itself.
+
+    Args:
+        width: Its width in inches.
+        height: Its height in inches.
+        dpi: Pixels of an inch.
+    """
+    size = (width, height)
+    figure = ShownFigure(figsize=size, dpi=dpi, facecolor=ink.PAPER, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from aimz_lab.calls import public
 from aimz_lab.data.options import check_flag, check_text
-from aimz_lab.errors import ArgumentError, OptionalDependencyError
+from aimz_lab.errors import ArgumentError
 from aimz_lab.inference.run.events import Run
-from aimz_lab.lab import formatting
-from aimz_lab.lab.environment import has_matplotlib
+from aimz_lab.lab import environment, formatting
 from aimz_lab.lab.panels.chains import ENERGY
 from aimz_lab.lab.panels.rate_curve import LEARNING_RATE
 from aimz_lab.lab.pictures import ink
@@ -115,9 +114,7 @@ def draw_choices(runs: Sequence[Run], choices: Choices) -> Figure:
     Raises:
         OptionalDependencyError: If matplotlib is missing.
     """
-    if not has_matplotlib():
-        msg = "Pictures need matplotlib: pip install 'aimz_lab[lab]'"
-        raise OptionalDependencyError(msg)
+    environment.require_matplotlib()
     agg = late_import("matplotlib.backends.backend_agg")
     layout = late_import("aimz_lab.lab.pictures.figure_layout")
     run, *others = runs
@@ -256,7 +253,7 @@ def picture_bundle(
     """
     run = run_of(source)
     summary = Summary(run)
-    if not has_matplotlib():
+    if not environment.has_matplotlib():
         return {"text/html": summary.html(), "text/plain": summary.text()}, {}
     figure = draw_choices([run], choices or Choices())
     encoded = base64.b64encode(png(figure)).decode("ascii")

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from aimz_lab.errors import ArgumentError, OptionalDependencyError
-from aimz_lab.lab.environment import has_matplotlib
+from aimz_lab.errors import ArgumentError
+from aimz_lab.lab import environment
 from aimz_lab.lab.pictures import ink
 from aimz_lab.types import shown
 
@@ -50,15 +50,10 @@ def plot_trust(report: TrustReport) -> Figure:
     if not isinstance(report, TrustReport):
         msg = f"plot_trust draws the result of im.diagnose(X, y), not {shown(report)}."
         raise ArgumentError(msg)
-    if not has_matplotlib():
-        msg = "Pictures need matplotlib: pip install 'aimz_lab[lab]'"
-        raise OptionalDependencyError(msg)
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    environment.require_matplotlib()
+    from aimz_lab.lab.pictures.figure_layout import figure_of_axes
 
-    from aimz_lab.lab.pictures.figure_layout import ShownFigure
-
-    figure = ShownFigure(figsize=(9.2, 6.4), dpi=110, facecolor=ink.PAPER, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = figure_of_axes(9.2, 6.4)
     axes = figure.subplots(2, 2)
     figure.suptitle(
         _wrapped(f"{report.level.upper()}: {report.verdict}"),

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from aimz_lab.calls import public
 from aimz_lab.effects import Uplift
-from aimz_lab.errors import ArgumentError, OptionalDependencyError
-from aimz_lab.lab.environment import has_matplotlib
+from aimz_lab.errors import ArgumentError
+from aimz_lab.lab import environment
 from aimz_lab.lab.pictures import ink
 from aimz_lab.progress import number
 from aimz_lab.types import shown
@@ -42,15 +42,10 @@ def plot_uplift(found: Uplift) -> Figure:
             f"plot_uplift draws the result of uplift(effect, outcome, treated), not {shown(found)}."
         )
         raise ArgumentError(msg)
-    if not has_matplotlib():
-        msg = "Pictures need matplotlib: pip install 'aimz_lab[lab]'"
-        raise OptionalDependencyError(msg)
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    environment.require_matplotlib()
+    from aimz_lab.lab.pictures.figure_layout import figure_of_axes
 
-    from aimz_lab.lab.pictures.figure_layout import ShownFigure
-
-    figure = ShownFigure(figsize=(8.4, 3.4), dpi=110, facecolor=ink.PAPER, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = figure_of_axes(8.4, 3.4)
     left, right = figure.subplots(1, 2)
     _gain(left, found)
     _bins(right, found)

@@ -99,7 +99,7 @@ class TestNotebookView:
         assert outputs == []
 
     def test_without_matplotlib_text_is_left(self, outputs, monkeypatch):
-        monkeypatch.setattr("aimz_lab.lab.pictures.figures.has_matplotlib", lambda: False)
+        monkeypatch.setattr("aimz_lab.lab.environment.has_matplotlib", lambda: False)
         NotebookView().close(finished(), {})
         assert set(outputs[0]) == {"text/html", "text/plain"}
 

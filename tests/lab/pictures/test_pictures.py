@@ -142,7 +142,7 @@ class TestFigure:
             loss_figure([1, 2])
 
     def test_without_matplotlib_the_error_names_the_extra(self, monkeypatch):
-        monkeypatch.setattr("aimz_lab.lab.pictures.figures.has_matplotlib", lambda: False)
+        monkeypatch.setattr("aimz_lab.lab.environment.has_matplotlib", lambda: False)
         with pytest.raises(OptionalDependencyError, match=r"aimz_lab\[lab\]"):
             loss_figure(finished([1.0]))
 

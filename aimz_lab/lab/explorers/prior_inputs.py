@@ -1,0 +1,108 @@
+"""What the explorer of priors works on: arguments, the observed output and its bounds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from jax.typing import ArrayLike
+
+from aimz_lab.data.options import real_number
+from aimz_lab.errors import ArgumentError, DataError
+from aimz_lab.impact_model import ImpactModel
+from aimz_lab.kernel.arguments import KernelArguments
+from aimz_lab.lab.explorers.prior_program import PriorProgram
+from aimz_lab.types import shown
+
+_MOST_VALUES = 20_000_000
+
+
+def read_arguments(
+    im: ImpactModel,
+    inputs: Any,
+    kwargs: Mapping[str, Any],
+    kernel_kwargs: Mapping[str, Any] | None,
+    draws: int,
+) -> tuple[KernelArguments, Mapping[str, Any]]:
+    """Return the arguments of the kernel for these rows, and the values of its parameters."""
+    request = im._trial_request(
+        inputs, None, kwargs, kernel_kwargs, "prior_predictive", allow_nonfinite=False
+    )
+    if not isinstance(request.rows, Mapping):
+        raise ArgumentError("explore_prior takes arrays: pass a few rows, not a loader.")
+    rows = {name: array for name, array in request.rows.items() if name != im.param_output}
+    arguments = KernelArguments(rows, request.shared, request.static)
+    if arguments.n_rows * draws > _MOST_VALUES:
+        most = _MOST_VALUES // draws
+        msg = (
+            f"{arguments.n_rows:,} rows and {draws} draws are too many to follow a hand; of a "
+            f"kernel that treats rows alike, pass up to {most:,} rows, such as X[:1000] and "
+            "y[:1000], or fewer draws by num_samples=."
+        )
+        raise ArgumentError(msg)
+    return arguments, request.params
+
+
+def outcome_of_table(
+    im: ImpactModel,
+    table: Any,
+    y: Any,
+    kwargs: Mapping[str, Any],
+    kernel_kwargs: Mapping[str, Any] | None,
+) -> Any:
+    """Return the outcome that a table has, on the scale of its formula, as the kernel knows it."""
+    call = im._table.call(table, y, kwargs, kernel_kwargs, (), with_output=False)
+    return call.outputs if call.observed is None else call.observed.values
+
+
+def observed_data(y: ArrayLike | None, n_rows: int) -> np.ndarray | None:
+    """Return the observed output as floats, with NaN for what is not finite.
+
+    Raises:
+        DataError: If these are no numbers, not one row for each of ``n_rows``, or none is finite.
+    """
+    if y is None:
+        return None
+    data = np.asarray(y)
+    if data.dtype.kind not in "biuf":
+        raise DataError(f"y= holds numbers, not {data.dtype}.")
+    if data.shape[:1] != (n_rows,):
+        msg = f"y has {data.shape[0] if data.ndim else 1} rows and X has {n_rows}; pass as many."
+        raise DataError(msg)
+    if not np.isfinite(data).any():
+        raise DataError("y= has no finite number to compare with; leave it out.")
+    return np.where(np.isfinite(data), data, np.nan).astype(float)
+
+
+def check_shape(data: np.ndarray | None, program: PriorProgram, output: str) -> None:
+    """Check that the data has as many values for each row as the kernel's output."""
+    drawn = program.shapes().get(output)
+    if data is not None and drawn is not None and drawn.size and data.shape != drawn.shape:
+        msg = (
+            f"y has shape {data.shape}, and the kernel's {output!r} has {drawn.shape}; pass y in "
+            "the shape that the kernel gives."
+        )
+        raise DataError(msg)
+
+
+def possible_limits(
+    possible: tuple[float, float] | None, data: np.ndarray | None
+) -> tuple[float, float]:
+    """Return the bounds of possible values: those of the user; else 0 if no value is negative.
+
+    Raises:
+        ArgumentError: If these are no lowest and highest value.
+    """
+    if possible is None:
+        known = data is not None and data.size and np.nanmin(data) >= 0
+        return (0.0 if known else -math.inf), math.inf
+    try:
+        low, high = (real_number(one) for one in possible)
+    except Exception:  # noqa: BLE001 - whatever is wrong with it
+        low, high = math.nan, math.nan
+    if not low < high:
+        msg = f"possible= is the lowest and the highest value, low < high; got {shown(possible)}."
+        raise ArgumentError(msg)
+    return low, high
