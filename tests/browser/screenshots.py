@@ -114,11 +114,12 @@ def _open(server: Server, browser, name: str, *, devices: int, live: str) -> Not
 
 
 def _dashboard(server: Server, browser, theme: str, folder: Path) -> None:
-    live = LIVE.format(batch_size=111, epochs=16_000, every=20)
+    live = LIVE.format(batch_size=111, epochs=60_000, every=20)
     notebook = _open(server, browser, f"running-{theme}", devices=1, live=live)
     _wait_for_share(notebook, 0.25)
     _save(notebook.cell(2).screenshot(), folder / f"dashboard-{theme}.png")
     notebook.wait_until_done(2, 180)
+    notebook.cell(2).locator("section.aimz").wait_for(state="detached")  # the still picture is there
     notebook.page.wait_for_timeout(500)
     if theme == "light":
         _save(notebook.cell(2).screenshot(), folder / "finished.png")
