@@ -38,6 +38,8 @@ _RESERVE_S = 12
 
 _ROW = "@row "
 
+_MODULE = "tests.benchmarks.gpu_check"
+
 
 def run_section(name: str, tiny: bool, limit_s: float) -> None:
     """Run a section in this process, and print its rows for the parent."""
@@ -81,7 +83,7 @@ def _report_memory(report) -> None:
 
 def run_apart(name: str, tiny: bool, limit_s: float, environment: dict[str, str]) -> list[dict]:
     """Run a section in a process of its own, and return its rows; print them as they come."""
-    command = [sys.executable, "-m", __spec__.name, "--section", name, "--limit", str(limit_s)]
+    command = [sys.executable, "-m", _MODULE, "--section", name, "--limit", str(limit_s)]
     rows: list[dict] = []
     with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(
@@ -93,10 +95,11 @@ def run_apart(name: str, tiny: bool, limit_s: float, environment: dict[str, str]
         )
         timer = threading.Timer(limit_s, process.kill)
         timer.start()
-        for line in process.stdout:
-            if line.startswith(_ROW):
-                rows.append(json.loads(line.removeprefix(_ROW)))
-                print(as_text(rows[-1]), flush=True)
+        with process.stdout as lines:
+            for line in lines:
+                if line.startswith(_ROW):
+                    rows.append(json.loads(line.removeprefix(_ROW)))
+                    print(as_text(rows[-1]), flush=True)
         code, in_time = process.wait(), timer.is_alive()
         timer.cancel()
         errors.seek(0)
