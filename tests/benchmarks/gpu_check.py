@@ -51,21 +51,28 @@ def run_section(name: str, tiny: bool, limit_s: float) -> None:
 
     import jax
 
-    from tests.benchmarks import gpu_numbers, gpu_speed
+    from tests.benchmarks import gpu_hardware, gpu_numbers, gpu_predictions, gpu_training, gpu_work
     from tests.benchmarks.turns import machine
+
+    speeds = {
+        "hardware": gpu_hardware.hardware,
+        "fit": gpu_training.fits,
+        "predict": gpu_predictions.predictions,
+        "mcmc": gpu_training.chains,
+    }
 
     if name == next(iter(SECTIONS)):
         told = machine()
         report("machine", 0, "", note="; ".join(f"{k} {v}" for k, v in told.items() if v))
     deadline = began + limit_s - _RESERVE_S
-    if name in gpu_speed.SECTIONS:
-        gpu_speed.SECTIONS[name](report, gpu_speed.TINY if tiny else gpu_speed.WHOLE, deadline)
+    if name in speeds:
+        speeds[name](report, gpu_work.TINY if tiny else gpu_work.WHOLE, deadline)
     else:
         jax.config.update("jax_enable_x64", name == "float64")
         sizes = gpu_numbers.TINY if tiny else gpu_numbers.Sizes()
         checks = gpu_numbers.CHECKS if name == "numbers" else (gpu_numbers.predictions,)
         for check in checks:
-            with gpu_speed.kept_going(report, check.__name__):
+            with gpu_work.kept_going(report, check.__name__):
                 for one in check(sizes):
                     most = one.most * 1e-6 if name == "float64" and one.most < 1e-3 else one.most
                     limit = f"at most {most:.1g}; {one.note}".rstrip("; ")

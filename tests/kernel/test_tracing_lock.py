@@ -13,6 +13,8 @@ from numpyro.infer import HMC, MCMC
 from aimz_lab import ImpactModel
 from tests.runs import mean_field_model
 
+pytestmark = pytest.mark.allow_rank_promotion
+
 X = np.linspace(-1, 1, 60, dtype=np.float32).reshape(30, 2)
 Y = X[:, 0]
 

@@ -15,6 +15,8 @@ from aimz_lab.predictive.pipeline import AT_ONCE_BYTES, calls_at_once
 from aimz_lab.predictive.programs import call_programs
 from tests.runs import mean_field_model
 
+pytestmark = pytest.mark.allow_rank_promotion
+
 GPU = SimpleNamespace(platform="gpu")
 
 

@@ -12,6 +12,8 @@ from aimz_lab.inference.svi import plan
 from tests.kernels import regression_data
 from tests.runs import refit, regression_model
 
+pytestmark = pytest.mark.allow_rank_promotion
+
 GIB = 2**30
 
 
