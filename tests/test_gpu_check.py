@@ -30,7 +30,7 @@ def test_products_in_tf32_and_nan_are_wrong(value):
 
 def test_a_section_ends_at_its_limit_and_says_so(repository, monkeypatch, capsys):
     monkeypatch.chdir(repository)
-    rows = gpu_check.run_apart("hardware", True, 0.1, dict(os.environ))
+    rows = gpu_check.run_apart("hardware", 0.1, dict(os.environ), tiny=True, is_first=True)
     assert [row["what"] for row in rows] == ["was stopped after its 0 s"]
     assert "WRONG" in capsys.readouterr().out
     assert "Wrong or failed: hardware: was stopped after its 0 s." in gpu_check.not_done(rows)

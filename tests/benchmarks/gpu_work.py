@@ -19,7 +19,7 @@ COLUMNS = 20
 class Report(Protocol):
     """Takes one row of the table."""
 
-    def __call__(self, what: str, value: float, unit: str, **more: object) -> None: ...
+    def __call__(self, what: str, value: float | None, unit: str, **more: object) -> None: ...
 
 
 class Work(NamedTuple):
@@ -57,7 +57,7 @@ def kept_going(report: Report, what: str) -> Iterator[None]:
         yield
     except Exception as error:  # noqa: BLE001  whatever it is, the other rows are wanted
         traceback.print_exc()
-        report(what, float("nan"), "", ok=False, note=f"{type(error).__name__}: {error}"[:200])
+        report(what, None, "", ok=False, note=f"{type(error).__name__}: {error}"[:200])
 
 
 def regression_rows(n: int) -> tuple[np.ndarray, np.ndarray]:
