@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import time
 from collections.abc import Callable
+from functools import partial
 from unittest import mock
 
 import jax
@@ -75,20 +76,26 @@ class Scan:
     def __init__(self, data: tuple, size: int, *, checked: bool = False) -> None:
         self._X, self._y = (jax.device_put(array) for array in data)
         self._n, self._size, self._svi = len(self._y), size, make_svi()
-        self._rng = np.random.default_rng(0)
+        self._key = jax.random.key(1)
+        self._order = jax.jit(self._shuffled)
         self._run = jax.jit(self._checked if checked else self._scanned)
         self._state = self._svi.init(jax.random.key(0), self._X[:size], self._n, self._y[:size])
 
-    def _step(self, state, rows):
-        return self._svi.update(state, self._X[rows], self._n, self._y[rows])
+    def _shuffled(self, key):
+        full = self._n // self._size
+        order = jax.random.permutation(key, self._n)[: full * self._size]
+        return order.reshape(full, self._size)
 
-    def _scanned(self, state, order):
-        return jax.lax.scan(self._step, state, order)
+    def _step(self, X, y, state, rows):
+        return self._svi.update(state, X[rows], self._n, y[rows])
 
-    def _checked(self, state, order):
+    def _scanned(self, X, y, state, order):
+        return jax.lax.scan(partial(self._step, X, y), state, order)
+
+    def _checked(self, X, y, state, order):
         def body(carry):
             i, state, losses, _ = carry
-            state, loss = self._step(state, order[i])
+            state, loss = self._step(X, y, state, order[i])
             return i + 1, state, losses.at[i].set(loss), jnp.isfinite(loss)
 
         start = 0, state, jnp.zeros(len(order)), jnp.ones((), bool)
@@ -100,9 +107,9 @@ class Scan:
 
         def run():
             for _ in range(epochs):
-                order = self._rng.permutation(self._n)[: full * self._size]
-                order = order.astype(np.int32).reshape(full, self._size)
-                self._state, losses = self._run(self._state, order)
+                self._key, key = jax.random.split(self._key)
+                order = self._order(key)
+                self._state, losses = self._run(self._X, self._y, self._state, order)
             jax.block_until_ready(losses)
 
         return epochs * full / seconds(run)

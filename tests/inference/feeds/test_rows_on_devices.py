@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from aimz_lab.inference.feeds.placement import room_for_rows
+from aimz_lab.inference.feeds.index_feed import IndexFeed
+from aimz_lab.inference.feeds.placement import Placement, room_for_rows
 from aimz_lab.inference.svi import plan
 from tests.kernels import regression_data
 from tests.runs import refit, regression_model
@@ -52,3 +53,19 @@ def test_rows_that_fit_are_moved_once_and_train_the_same(monkeypatch):
     monkeypatch.setattr(plan, "room_for_rows", lambda devices: X.nbytes + y.nbytes - 1)
     again = refit(im, X, y, **options).last_run
     assert again.transferred_bytes == moved.transferred_bytes
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "steps"), [(64, 4096), (4096, 64), (65_536, 64), (2**20, 4)]
+)
+def test_a_chunk_of_large_batches_on_a_device_has_many_steps(batch_size, steps):
+    order = np.arange(2**20 + 1)
+    feed = IndexFeed(
+        {"x": np.zeros(len(order), np.int8)},
+        lambda epoch: order,
+        batch_size=batch_size,
+        epochs=1,
+        placement=Placement(),
+        resident=True,
+    )
+    assert feed.max_steps == steps
