@@ -77,7 +77,10 @@ class IndexFeed:
     ) -> None:
         self.kind: FeedKind = "resident" if resident else "stacked"
         self._arrays = {name: canonical(array, name) for name, array in arrays.items()}
+        self._moved = 0  # bytes that the next chunk reports beside its own
         if resident:
+            hosted = (array for array in self._arrays.values() if isinstance(array, np.ndarray))
+            self._moved = sum(array.nbytes for array in hosted)
             self._arrays = placement.put_everywhere(self._arrays)
         else:
             self._arrays = {name: np.asarray(array) for name, array in self._arrays.items()}
@@ -194,7 +197,8 @@ class IndexFeed:
         slots = np.ones(next(iter(buffers.values())).shape[0], np.int32)
         slots[:k] = valid
         feed = self._placement.put_own_rows(buffers, rows, leading=1)
-        nbytes = sum(buffer.nbytes for buffer in buffers.values())
+        nbytes = sum(buffer.nbytes for buffer in buffers.values()) + self._moved
+        self._moved = 0
         if self.kind == "resident":
             feed = {**feed, "arrays": self._arrays}
         per_epoch = self.steps_per_epoch

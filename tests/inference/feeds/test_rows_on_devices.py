@@ -49,6 +49,8 @@ def test_rows_that_fit_are_moved_once_and_train_the_same(monkeypatch):
     monkeypatch.setattr(plan, "room_for_rows", lambda devices: X.nbytes + y.nbytes)
     stayed = refit(im, X, y, **options).last_run
     np.testing.assert_array_equal(stayed.losses, moved.losses)
+    numbers = 2**20 // (4 * 20) * (4 * 20)  # of the rows of a chunk; 24 steps, 5 at a time
+    assert stayed.transferred_bytes == X.nbytes + y.nbytes + 5 * numbers
     assert stayed.transferred_bytes < moved.transferred_bytes / 4
     monkeypatch.setattr(plan, "room_for_rows", lambda devices: X.nbytes + y.nbytes - 1)
     again = refit(im, X, y, **options).last_run
