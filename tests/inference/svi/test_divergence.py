@@ -73,6 +73,7 @@ def test_the_model_goes_back_to_its_best_state_and_the_rate_is_named(model, tmp_
     for one in (model, again):
         assert f"{said} {best.step:,}, trained on 100 rows" in repr(one)
         assert said in one._repr_html_()
+        assert one._repr_html_().count("went back") == 1
         assert one.describe()["ending"].startswith(said)
     assert f"per row (best state, step {best.step:,})" in repr(model)
 
