@@ -162,7 +162,8 @@ class ImpactModel:
         param_input: Name of the kernel's parameter for the input.
         param_output: Name of the kernel's parameter, and of its site, for the output.
         device: A ``jax.Device``, or a ``NamedSharding`` of the rows. It overrides a loader's own.
-            ``None`` spreads the rows over all local devices.
+            ``None`` spreads the rows over all local devices, or takes the one that
+            ``jax.default_device`` sets.
         table: How a data frame becomes the kernel's arguments, a :class:`~aimz_lab.TableSpec`. Then
             ``fit``, ``predict``, ``log_likelihood`` and ``estimate_effect`` take the frame itself.
 

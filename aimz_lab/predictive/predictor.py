@@ -62,7 +62,7 @@ def bytes_in_flight(
 
     The result is computed in parts: blocks of 256 rows with all draws, as many as fit into
     ``batch_size`` or 16 MiB, and at least one for each device. A CPU computes one part per core at
-    once (at most 8, and 256 MiB), an accelerator or several devices one part. As many parts wait,
+    once (at most 8, and 256 MiB), a GPU three of them, and several devices one. As many parts wait,
     and each writer has one. Each part may exist twice, in two layouts.
 
     Args:

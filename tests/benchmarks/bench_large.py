@@ -1,6 +1,6 @@
 """A result larger than memory: rows streamed in, draws streamed to disk.
 
-Run by hand: ``python tests/benchmarks/bench_large.py``. Writes 8 GB below ``--directory``, reads a
+Run by hand: ``python -m tests.benchmarks.bench_large``. Writes 8 GB below ``--directory``, reads a
 row and a draw of it, and removes it.
 """
 
@@ -18,6 +18,7 @@ import numpyro.distributions as dist
 
 from aimz_lab.data import as_source
 from aimz_lab.predictive import Predictor, Request
+from tests.benchmarks.turns import machine_line
 
 
 def kernel(X, y=None):
@@ -38,6 +39,7 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=1_000)
     parser.add_argument("--directory")
     options = parser.parse_args()
+    print(machine_line())
     draws = np.random.default_rng(1).normal(size=(options.draws, 20)).astype(np.float32)
     with tempfile.TemporaryDirectory(dir=options.directory) as directory:
         request = Request(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import jax
@@ -116,7 +117,9 @@ class Placement:
 
 
 def resolve_placement(model: Device | None, loader: Device | None = None) -> Placement:
-    """Choose the model's placement, else the loader's, else all local devices.
+    """Choose the model's placement, else the loader's, else JAX's default, else all local devices.
+
+    JAX's default is what ``jax.default_device`` sets; nobody does on most machines.
 
     Args:
         model: Device or sharding of the model.
@@ -125,7 +128,7 @@ def resolve_placement(model: Device | None, loader: Device | None = None) -> Pla
     Raises:
         DataTypeError: If it is not a device, a ``NamedSharding`` or a ``SingleDeviceSharding``.
     """
-    device = model if model is not None else loader
+    device = next((one for one in (model, loader, default_device()) if one is not None), None)
     if device is None:
         local = jax.local_devices()
         if len(local) == 1:
@@ -140,3 +143,32 @@ def resolve_placement(model: Device | None, loader: Device | None = None) -> Pla
         "jax.sharding whose spec names the mesh axis of the rows."
     )
     raise DataTypeError(msg)
+
+
+def default_device() -> jax.Device | None:
+    """Return the device that ``jax.default_device`` names; ``None`` if it names none."""
+    named = jax.config.jax_default_device
+    return jax.local_devices(backend=named)[0] if isinstance(named, str) else named
+
+
+_SHARE = 8
+"""Rows stay on a device if they take at most one part in this many of its memory."""
+
+_MOST_BYTES = 4 * 2**30
+"""The most bytes of such rows: copying more would take seconds before the first step."""
+
+
+def room_for_rows(devices: Iterable[jax.Device]) -> int:
+    """Return how many bytes of rows may stay on each of the devices: none on a CPU.
+
+    It depends on the memory that a device has, not on what is free: a resumed run finds the same.
+
+    Args:
+        devices: The devices of the batches.
+    """
+    rooms = [0 if one.platform == "cpu" else _memory_of(one) // _SHARE for one in devices]
+    return min([*rooms, _MOST_BYTES])
+
+
+def _memory_of(device: jax.Device) -> int:
+    return (device.memory_stats() or {}).get("bytes_limit", 0)
