@@ -17,6 +17,7 @@ from aimz_lab.inference.feeds.fingerprint import TrainingFingerprint
 from aimz_lab.inference.feeds.inputs import all_rows, held_out_rows, needed_output, training_data
 from aimz_lab.inference.feeds.kernel_structure import trace_data, with_checked_indices
 from aimz_lab.inference.feeds.placement import Placement, resolve_placement
+from aimz_lab.inference.feeds.process_stream import team_of_stream
 from aimz_lab.inference.feeds.schema import InputSchema
 from aimz_lab.inference.feeds.training_data import TrainingData
 from aimz_lab.inference.posterior import Posterior
@@ -78,7 +79,8 @@ def read_fit_data(
             held-out rows.
 
     Warns:
-        FitWarning: If all rows are trained on at once, not in batches of the default size.
+        FitWarning: If all rows are trained on at once, not in batches of the default size; if this
+            process has joined others, and trains without them.
     """
     data, device, spec = _training(signature, svi, request, check)
     check_draws_fit(spec, request.num_samples)
@@ -100,7 +102,22 @@ def read_fit_data(
         if request.row_dependence == "auto" and not check.is_proven(spec, data, *sizes):
             held_out = replace(held_out, is_whole=True)
         check_held_out(svi, spec, data, held_out)
-    return FitData(data, held_out, spec, resolve_placement(request.device, device))
+    placement = resolve_placement(request.device, device)
+    if placement.team.is_alone and request.device is None:
+        _warn_alone()
+    return FitData(data, held_out, spec, placement)
+
+
+def _warn_alone() -> None:
+    """Warn that a process which has joined others trains without them."""
+    if jax.process_count() > 1:
+        msg = (
+            f"This process has joined {jax.process_count() - 1} others, and trains alone, on the "
+            "rows that it was given. To train together pass ArrayLoader(dataset, ..., "
+            "process_shard=True) or a stream of this process's share; to train alone say so, by "
+            "ImpactModel(..., device=jax.local_devices()[0])."
+        )
+        warn(msg, FitWarning)
 
 
 def _with_rows_of_plate(data: TrainingData, spec: KernelSpec) -> TrainingData:
@@ -168,6 +185,7 @@ def _batches(
         allow_nonfinite=request.allow_nonfinite,
         first_epoch=request.origin.first_epoch,
         roles=request.roles,
+        team=team_of_stream(request.inputs, request.device),
     )
 
 

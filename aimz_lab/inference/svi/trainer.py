@@ -11,6 +11,7 @@ chunks are joined until a report is due. Until then the run has neither their st
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -26,7 +27,13 @@ from aimz_lab.inference.run.control import Control, StopRequest
 from aimz_lab.inference.run.events import Callbacks
 from aimz_lab.inference.run.loop import CHUNK_S, RunLoop
 from aimz_lab.inference.run.run import Run
-from aimz_lab.inference.run.team import ALONE, Team, local
+from aimz_lab.inference.run.team import (
+    ALONE,
+    Team,
+    is_of_lost_process,
+    joined_requests,
+    local,
+)
 from aimz_lab.inference.svi.accepted_steps import AcceptedSteps, describe_bad_step
 from aimz_lab.inference.svi.compiled_steps import ChunkResult, StepEngine
 from aimz_lab.inference.svi.divergence import FallBack
@@ -38,6 +45,9 @@ from aimz_lab.types import OnNonFinite, RunStatus, Shared
 REPORT_S = 0.09
 """Least seconds between two reports if ``steps_per_call`` is ``"auto"``: about two chunks, and the
 interval at which a display redraws."""
+
+_PAUSE_S = 0.2
+"""Seconds between two questions of several processes whether a pause is over."""
 
 _FIRST_STEPS = 16
 _GROWTH = 16
@@ -151,7 +161,11 @@ class Trainer(RunLoop):
             Exception: An error of a callback that is not a display.
         """
         self.run.learning_rate = self._rate.of_next_step(self.state)
-        super().begin()
+        try:
+            super().begin()
+        except BaseException as error:
+            self._team.tell_failure(error)
+            raise
 
     def run_to_end(self) -> None:
         """Run to the end, a stop, an interrupt or a failure.
@@ -160,32 +174,42 @@ class Trainer(RunLoop):
         state after the last accepted step.
 
         Raises:
-            ClusterError: If another process of the run is gone.
+            ClusterError: If another process of the run has failed or is gone.
             NonFiniteLossError: With ``on_nonfinite="raise"``, at the first bad step.
             KeyboardInterrupt: If the run was interrupted a second time before it had ended.
             Exception: An error of the kernel, or of a callback that is not a display.
         """
         try:
             super().run_to_end()
-        except jax.errors.JaxRuntimeError as error:
-            if self._team.is_alone:
-                raise
-            msg = (
-                f"Process {self._team.rank} lost another one of the {self._team.size} that train "
-                f"together: {error}. Start them again with resume= and the last checkpoint; their "
-                "number may be another."
-            )
-            raise ClusterError(msg) from error
+        except BaseException as error:
+            self._refuse_lost(error)
+            self._team.tell_failure(error)
+            raise
         finally:
             # The run keeps this object for its state; its rows can be freed.
             self._feed = self._ahead = None
+        if self.run.status == "interrupted" and self._control.stop_request is None:
+            self._team.tell_failure(KeyboardInterrupt(self.run.reason))
         if self.run.status == "diverged" and self._options.on_nonfinite == "raise":
             raise NonFiniteLossError(self.run.reason)
+
+    def _refuse_lost(self, error: BaseException) -> None:
+        """Say that a collective failed because another process is gone, or has failed."""
+        if self._team.is_alone or not is_of_lost_process(error):
+            return
+        with contextlib.suppress(jax.errors.JaxRuntimeError):  # it is gone with the first process
+            self._team.look()
+        msg = (
+            f"Process {self._team.rank} lost another one of the {self._team.size} that train "
+            f"together: {error}. Start them again with resume= and the last checkpoint; their "
+            "number may be another."
+        )
+        raise ClusterError(msg) from error
 
     def chunks(self) -> StopRequest:
         """Run the chunks, with one computing and one dispatched behind it."""
         self._validate_if_missed()
-        self._align = self._team.agree(self._align)
+        self._align = self._team.gather(self._align)[0]
         self._agree()
         self.preparation.activity = "gathering the first batches"
         first = self._next_chunk()
@@ -193,15 +217,17 @@ class Trainer(RunLoop):
         self._ahead = self._dispatch(self._put(self.state), first)
         self.preparation.activity = "computing the first steps"
         while self._ahead is not None:
-            self._agree()
             for epoch in self._ahead.chunk.epoch_begins:
                 self.callbacks.emit("on_epoch_begin", epoch)
+            if self._ahead.chunk.epoch_begins:
+                self._agree()
             self.handle_learning_rate()
             now = self._ahead
             self._ahead = self._dispatch(now.result.state, self._next_chunk())
             bad = self._accept(now)
             if bad:
                 return bad, "diverged"
+            self._agree()
             stop = self.handle_requests(is_last=self._ahead is None)
             if stop is not None:
                 return stop
@@ -212,24 +238,36 @@ class Trainer(RunLoop):
         if self._rate.of_next_step(self.state) == 0:
             return f"The learning rate is 0 here and stays so: {rate:g} is no multiple of it."
         ahead = self._ahead
-        jax.block_until_ready(ahead.result.tried)
+        self._team.wait(ahead.result.tried)
         self.state = self._rate.set(self.state, rate)
         self._ahead = self._dispatch(self._put(self.state), ahead.chunk)
         return ""
 
     @property
     def control(self) -> Control:
-        """The requests to handle: of several processes those that the first one has sent."""
+        """The requests to handle: those to any of the processes, at the same step in all."""
         return self._control
 
-    def _agree(self) -> None:
-        """Let all processes take the first one's requests, and the length of its next chunk."""
+    def _agree(self, *, is_held: bool = False) -> None:
+        """Let all processes take each other's requests, and the first one's length of a chunk."""
         if self._team.is_alone:
             return
         mine = {"steps": self._steps_by_clock(), "requests": self.run.control.take_requests()}
-        agreed = self._team.agree(mine)
-        self._agreed_steps = agreed["steps"]
-        self._control.follow(agreed["requests"])
+        each = self._team.gather(mine)
+        self._agreed_steps = each[0]["steps"]
+        requests = joined_requests([one["requests"] for one in each], is_held=is_held)
+        self._control.follow(requests)
+        self.run.control.share(requests)
+
+    def wait_while_paused(self) -> None:
+        """Block until the pause is over; of several processes, any one ends it."""
+        if self._team.is_alone:
+            super().wait_while_paused()
+            return
+        while self._control.paused:
+            self.run.control.wait_while_paused(_PAUSE_S)
+            self._agree(is_held=True)
+        self.run.control.resume()
 
     def _next_chunk(self) -> Chunk | None:
         began = time.monotonic()
@@ -271,7 +309,7 @@ class Trainer(RunLoop):
         chunk, result, pending = dispatched.chunk, dispatched.result, self._pending_report
         waited = time.monotonic()
         # On all devices: each may still read the batches that the feed overwrites next.
-        done = jax.block_until_ready((result.losses, result.metrics, result.tried, result.ok))
+        done = self._team.wait((result.losses, result.metrics, result.tried, result.ok))
         losses, metrics, tried, ok = jax.device_get(done)
         now = time.monotonic()
         self.run.spend("steps", now - waited)
