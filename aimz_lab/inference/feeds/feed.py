@@ -61,7 +61,7 @@ class Chunk:
     """
 
     feed: Mapping[str, PyTree[jax.Array]]
-    valid: Int32[np.ndarray, "slot *part"]
+    valid: Int32[np.ndarray, "slot ..."]
     epoch: Int32[np.ndarray, " step"]
     n_pad: Int32[np.ndarray, " step"]
     begin: Position

@@ -16,10 +16,11 @@ from aimz_lab.data.padding import row_multiple
 from aimz_lab.data.process_rows import spans_processes
 from aimz_lab.data.sources import is_batches
 from aimz_lab.data.stream import StreamSource
-from aimz_lab.errors import ArgumentError, ClusterError, DataError
+from aimz_lab.errors import ArgumentError, ClusterError, DataError, FitWarning
 from aimz_lab.inference.feeds.ranges import Ranges, joined_ranges, ranges_of
 from aimz_lab.inference.feeds.training_data import TrainingData, rows_of_all
 from aimz_lab.inference.run.team import ALONE, Team
+from aimz_lab.tracebacks import warn
 from aimz_lab.types import Batch, Device, Shared, Static
 
 
@@ -74,6 +75,23 @@ def team_of_stream(inputs: object, device: Device | None) -> Team:
         )
         raise ArgumentError(msg)
     return Team.of_all()
+
+
+def warn_if_alone() -> None:
+    """Warn that a process which has joined others trains without them.
+
+    Warns:
+        FitWarning: If it has joined others.
+    """
+    others = jax.process_count() - 1
+    if others:
+        msg = (
+            f"This process has joined {others} other{'s' if others > 1 else ''}, and trains alone, "
+            "on the rows that it was given. To train together by SVI pass ArrayLoader(dataset, "
+            "..., process_shard=True), or a stream of this process's share; to train alone say so, "
+            "by ImpactModel(..., device=jax.local_devices()[0])."
+        )
+        warn(msg, FitWarning)
 
 
 class ShareSource:
@@ -145,16 +163,16 @@ def shared_stream(
         ClusterError: If the shares of the processes differ in their fields, or another one fails.
         DataError: If no share has any rows.
     """
+    source.may_be_empty = True
+    counts = _counts(source, team, n_obs)
     with _telling(team):
-        source.may_be_empty = True
-        counts = _counts(source, team, n_obs)
         share = ShareSource(source)
-        told = {
-            "schema": _schema(share.first),
-            "columns": {name: list(names) for name, names in share.columns.items()},
-            "rows": 0 if share.first is None else len(next(iter(share.first.values()))),
-            "devices": jax.local_device_count(),
-        }
+    told = {
+        "schema": _schema(share.first),
+        "columns": {name: list(names) for name, names in share.columns.items()},
+        "rows": 0 if share.first is None else len(next(iter(share.first.values()))),
+        "devices": jax.local_device_count(),
+    }
     each = team.gather(told)
     giver = _check_schemas(each)
     devices = tuple(one["devices"] for one in each)
@@ -187,9 +205,10 @@ class _Counts(NamedTuple):
 
 def _counts(source: StreamSource, team: Team, n_obs: int | None) -> _Counts:
     """Add up what the processes know of their shares; count the batches where it is not known."""
+    known = source.epoch_rows if source.n_obs is None else source.n_obs
     own = {
         "all": n_obs,
-        "n_obs": source.n_obs if n_obs is None else None,
+        "n_obs": known,
         "batches": source.n_batches,
         "rows": source.epoch_rows,
         "reiterable": source.reiterable,
@@ -210,10 +229,11 @@ def _counts(source: StreamSource, team: Team, n_obs: int | None) -> _Counts:
         raise ArgumentError(msg)
     if _total(each, "batches") is None and all(one["reiterable"] for one in each):
         if own["batches"] is None:
-            own["batches"], own["rows"] = _counted(source, n_obs)
+            with _telling(team):
+                own["batches"], own["rows"] = _counted(source, n_obs)
         each = team.gather(own)
-    known = _total(each, "batches") is not None
-    most = max(one["batches"] for one in each) if known else None
+    batches = [one["batches"] for one in each]
+    most = None if None in batches else max(batches)
     return _Counts(n_obs, most, _total(each, "rows"))
 
 
@@ -291,4 +311,3 @@ def _telling(team: Team) -> Iterator[None]:
     except BaseException as error:
         team.tell_failure(error)
         raise
-

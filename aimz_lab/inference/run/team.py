@@ -139,7 +139,7 @@ class Team:
         Args:
             error: Why; what came from another process is not told again.
         """
-        if self.is_alone or isinstance(error, OthersFailedError):
+        if self.is_alone or getattr(error, "is_consequence", False):
             return
         what = f"{type(error).__name__}: {error}"
         with contextlib.suppress(Exception):  # the others may be gone, and this one ends anyway
@@ -157,7 +157,7 @@ class Team:
         if others:
             rank = min(others)
             msg = f"Process {rank} of {self.size} failed, and this one ends with it: {others[rank]}"
-            raise OthersFailedError(msg)
+            raise consequence(msg)
 
     def _awaited(self, name: str) -> str:
         """Return a value once it is there; the others may be paused for hours."""
@@ -170,8 +170,11 @@ class Team:
                 self.look()
 
 
-class OthersFailedError(ClusterError):
-    """Another process of the run has failed."""
+def consequence(message: str) -> ClusterError:
+    """Return the error of a process that ends because another one has failed."""
+    error = ClusterError(message)
+    error.is_consequence = True
+    return error
 
 
 ALONE = Team()
@@ -184,7 +187,7 @@ def _refusing_the_lost() -> Any:
         yield
     except jax.errors.JaxRuntimeError as error:
         msg = f"Another process of the run is gone: {error}"
-        raise OthersFailedError(msg) from error
+        raise consequence(msg) from error
 
 
 def is_of_lost_process(error: BaseException) -> bool:

@@ -113,7 +113,7 @@ class StepEngine:
         self,
         state: TrainState,
         feed: Mapping[str, PyTree[Array]],
-        valid: Int32[np.ndarray, "slot *part"],
+        valid: Int32[np.ndarray, "slot ..."],
         steps: int,
         shared: Shared,
         *,

@@ -17,7 +17,7 @@ from aimz_lab.inference.feeds.fingerprint import TrainingFingerprint
 from aimz_lab.inference.feeds.inputs import all_rows, held_out_rows, needed_output, training_data
 from aimz_lab.inference.feeds.kernel_structure import trace_data, with_checked_indices
 from aimz_lab.inference.feeds.placement import Placement, resolve_placement
-from aimz_lab.inference.feeds.process_stream import team_of_stream
+from aimz_lab.inference.feeds.process_stream import team_of_stream, warn_if_alone
 from aimz_lab.inference.feeds.schema import InputSchema
 from aimz_lab.inference.feeds.training_data import TrainingData
 from aimz_lab.inference.posterior import Posterior
@@ -104,20 +104,8 @@ def read_fit_data(
         check_held_out(svi, spec, data, held_out)
     placement = resolve_placement(request.device, device)
     if placement.team.is_alone and request.device is None:
-        _warn_alone()
+        warn_if_alone()
     return FitData(data, held_out, spec, placement)
-
-
-def _warn_alone() -> None:
-    """Warn that a process which has joined others trains without them."""
-    if jax.process_count() > 1:
-        msg = (
-            f"This process has joined {jax.process_count() - 1} others, and trains alone, on the "
-            "rows that it was given. To train together pass ArrayLoader(dataset, ..., "
-            "process_shard=True) or a stream of this process's share; to train alone say so, by "
-            "ImpactModel(..., device=jax.local_devices()[0])."
-        )
-        warn(msg, FitWarning)
 
 
 def _with_rows_of_plate(data: TrainingData, spec: KernelSpec) -> TrainingData:

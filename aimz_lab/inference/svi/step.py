@@ -55,7 +55,7 @@ class Batch(NamedTuple):
     """
 
     rows: Rows
-    valid: int | Int32[Array, "*part"]
+    valid: int | Int32[Array, ...]
     shared: Shared
     size: DataSize
 

@@ -21,7 +21,7 @@ import jax
 import numpy as np
 from numpyro.infer.svi import SVIState
 
-from aimz_lab.errors import ClusterError, NonFiniteLossError
+from aimz_lab.errors import NonFiniteLossError
 from aimz_lab.inference.feeds.feed import BEGINNING, Chunk, Feed, Position
 from aimz_lab.inference.run.control import Control, StopRequest
 from aimz_lab.inference.run.events import Callbacks
@@ -30,6 +30,7 @@ from aimz_lab.inference.run.run import Run
 from aimz_lab.inference.run.team import (
     ALONE,
     Team,
+    consequence,
     is_of_lost_process,
     joined_requests,
     local,
@@ -204,7 +205,7 @@ class Trainer(RunLoop):
             f"together: {error}. Start them again with resume= and the last checkpoint; their "
             "number may be another."
         )
-        raise ClusterError(msg) from error
+        raise consequence(msg) from error
 
     def chunks(self) -> StopRequest:
         """Run the chunks, with one computing and one dispatched behind it."""
