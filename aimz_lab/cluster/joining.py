@@ -20,6 +20,7 @@ A script that is started by ``python`` calls :func:`join` itself, before JAX com
 
 from __future__ import annotations
 
+import atexit
 import importlib.util
 import os
 import sys
@@ -33,7 +34,7 @@ import jax
 
 from aimz_lab.calls import public
 from aimz_lab.errors import ClusterError
-from aimz_lab.inference.run.team import Team
+from aimz_lab.inference.run.team import Team, has_failed
 from aimz_lab.version import __version__
 
 HEARTBEAT_S = 10
@@ -99,7 +100,7 @@ def join(
         msg = f"The processes of the run could not find each other: {error}. {_HOW}"
         raise ClusterError(msg) from error
     team = joined_team()
-    _tell_uncaught(team)
+    _end_well(team)
     team.check_alike(
         **{f"version of {name}": version(name) for name in _PACKAGES},
         **{"version of aimz_lab": __version__},
@@ -163,12 +164,21 @@ def _bound(coordinator: str | None) -> dict[str, str]:
     return {"coordinator_bind_address": coordinator} if host in _LOOPBACK else {}
 
 
-def _tell_uncaught(team: Team) -> None:
-    """Tell the others of an error that ends this process."""
-    before = sys.excepthook
+def _end_well(team: Team) -> None:
+    """Tell the others of an error that ends this process; do not wait for them after a failure."""
+    before, status = sys.excepthook, [0]
 
     def told(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        status[0] = 1
         team.tell_failure(error)
         before(kind, error, trace)
 
+    def leave() -> None:
+        if has_failed():
+            sys.stdout.flush()
+            sys.stderr.flush()
+            team.leave()
+            os._exit(status[0])
+
     sys.excepthook = told
+    atexit.register(leave)

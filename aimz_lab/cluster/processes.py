@@ -75,6 +75,7 @@ def _end(team: Team, error: BaseException, code: int) -> NoReturn:
     traceback.print_exception(error)
     sys.stdout.flush()
     sys.stderr.flush()
+    team.leave()
     os._exit(code)
 
 
@@ -119,10 +120,10 @@ def train(script: str | Path, arguments: Sequence[str] = (), *, processes: int) 
             for member in members:
                 member.kill()
                 member.wait()
-            for printer in printers:
+            for member, printer in zip(members, printers, strict=False):
                 printer.join(1.0)
-            for member in members:
-                member.stdout.close()
+                if not printer.is_alive():
+                    member.stdout.close()
     if failed is not None:
         rank, how = failed
         msg = (
@@ -192,9 +193,11 @@ def _wait(members: Sequence[subprocess.Popen]) -> tuple[int, str] | None:
             failed = _first_failure(members)
             deadline = deadline if failed is None else time.monotonic() + _GRACE_S
         time.sleep(0.05)
-    failed = failed or _first_failure(members)
-    if failed is None:
+    last = _first_failure(members)
+    if last is None:
         return None
+    # The first process that failed; but it may have waited for those that ended with it.
+    failed = last if failed is None else min(failed, last, key=lambda one: _is_consequence(one[1]))
     rank, code = failed
     silent = [rank for rank, member in enumerate(members) if member.poll() is None]
     if silent and code == -signal.SIGABRT:

@@ -19,7 +19,7 @@ from numpyro.infer.autoguide import AutoNormal
 from aimz_lab import ArrayDataset, ArrayLoader, Callback, ImpactModel, lab
 
 N_ROWS, BATCH, EPOCHS = 203, 20, 3
-UNEVEN, EMPTY = (0, 60, N_ROWS), (0, 0, N_ROWS)
+UNEVEN, EMPTY, EVEN = (0, 60, N_ROWS), (0, 0, N_ROWS), (0, 102, N_ROWS)
 rank, size = jax.process_index(), jax.process_count()
 
 
@@ -81,6 +81,14 @@ class Asks(Callback):
             self.ask(run)
 
 
+class Stops(Callback):
+    """Stops within an epoch, in one process alone."""
+
+    def on_steps_end(self, run, steps):
+        if rank == 1 and run.step == 5:
+            run.control.stop()
+
+
 class Resumes(Callback):
     """Ends a pause, in one process alone."""
 
@@ -126,13 +134,16 @@ def streams(folder):
         return ({"X": one["X"][:, : 3 - rank], "y": one["y"]} for one in uneven())
 
     of_zarr, of_parquet = own_files(folder)
+    saved = lab.ModelCheckpoint(folder / "stream")
     return {
         "uneven": fitted(im, uneven, n_obs=N_ROWS),
         "empty": fitted(im, empty, n_obs=N_ROWS),
         "counted": fitted(im, list(uneven())),
-        "once": fitted(im, uneven(), epochs=1, n_obs=2 * N_ROWS),
+        "once": fitted(im, share(EVEN, rank), epochs=1, n_obs=N_ROWS),
         "zarr": fitted(im, of_zarr, n_obs=N_ROWS),
         "parquet": fitted(im, of_parquet, n_obs=N_ROWS),
+        "cut": fitted(im, uneven, n_obs=N_ROWS, steps_per_call=1, callbacks=[Stops(), saved]),
+        "resumed": fitted(im, uneven, n_obs=N_ROWS, resume=folder / "stream"),
         "unknown": fitted(im, uneven),
         "other n_obs": fitted(im, uneven, n_obs=N_ROWS + rank),
         "other fields": fitted(model(), narrow, n_obs=N_ROWS),

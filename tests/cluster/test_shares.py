@@ -70,14 +70,21 @@ def by_turns():
 
 
 def test_shares_train_as_the_stream_of_one_process(found):
-    """Shares of other lengths, an empty one, counted ones, an iterator, Zarr and Parquet."""
+    """Shares of other lengths, an empty one, counted, read once, of Zarr, of Parquet, resumed."""
     im, uneven, empty = probe.model(), in_two(probe.UNEVEN), in_two(probe.EMPTY)
-    cases = [("uneven", uneven), ("empty", empty), ("counted", uneven), ("once", uneven)]
-    for name, batches in [*cases, ("zarr", by_turns()), ("parquet", by_turns())]:
-        once = name == "once"
-        options = {"n_obs": 2 * probe.N_ROWS, "epochs": 1} if once else {"n_obs": probe.N_ROWS}
-        alone = probe.fitted(im, iter(batches) if once else batches, **options)
+    for name, batches in [
+        ("uneven", uneven),
+        ("empty", empty),
+        ("counted", uneven),
+        ("once", iter(in_two(probe.EVEN))),
+        ("zarr", by_turns()),
+        ("parquet", by_turns()),
+        ("resumed", uneven),
+    ]:
+        epochs = 1 if name == "once" else probe.EPOCHS
+        alone = probe.fitted(im, batches, epochs=epochs, n_obs=probe.N_ROWS)
         np.testing.assert_allclose(found[name]["losses"], alone["losses"], rtol=1e-4)
+    assert found["cut"]["losses"] == found["resumed"]["losses"][:5]
     rows = 2 * probe.BATCH * len(empty) * probe.EPOCHS
     assert found["empty"]["padded"] == rows - probe.N_ROWS * probe.EPOCHS
 

@@ -19,7 +19,7 @@ from aimz_lab.data.stream import StreamSource
 from aimz_lab.errors import ArgumentError, ClusterError, DataError, FitWarning
 from aimz_lab.inference.feeds.ranges import Ranges, joined_ranges, ranges_of
 from aimz_lab.inference.feeds.training_data import TrainingData, rows_of_all
-from aimz_lab.inference.run.team import ALONE, Team
+from aimz_lab.inference.run.team import ALONE, Team, consequence, is_of_lost_process
 from aimz_lab.tracebacks import warn
 from aimz_lab.types import Batch, Device, Shared, Static
 
@@ -160,7 +160,8 @@ def shared_stream(
 
     Raises:
         ArgumentError: If nobody says how many rows all shares have.
-        ClusterError: If the shares of the processes differ in their fields, or another one fails.
+        ClusterError: If the shares of the processes differ in their fields, the processes in their
+            number of devices, or another one fails.
         DataError: If no share has any rows.
     """
     source.may_be_empty = True
@@ -176,6 +177,10 @@ def shared_stream(
     each = team.gather(told)
     giver = _check_schemas(each)
     devices = tuple(one["devices"] for one in each)
+    if len(set(devices)) > 1:
+        listed = ", ".join(f"{count} in process {rank}" for rank, count in enumerate(devices))
+        msg = f"Processes that share a stream need as many devices each; there are {listed}."
+        raise ClusterError(msg)
     layout = ShareLayout(team, devices, 1)
     rows = max(layout.holding(one["rows"], rank) for rank, one in enumerate(each))
     layout = layout._replace(device_rows=rows)
@@ -299,7 +304,13 @@ def _given(
             name: np.zeros((n_rows, *shape), np.dtype(dtype))
             for name, (dtype, shape) in schema.items()
         }
-    given = multihost_utils.broadcast_one_to_all(rows, is_source=team.rank == giver)
+    try:
+        given = multihost_utils.broadcast_one_to_all(rows, is_source=team.rank == giver)
+    except (ValueError, jax.errors.JaxRuntimeError) as error:
+        if not is_of_lost_process(error):
+            raise
+        msg = f"Another process of the run is gone: {error}"
+        raise consequence(msg) from error
     return {name: np.asarray(given[name]).astype(rows[name].dtype) for name in rows}
 
 

@@ -32,10 +32,16 @@ _SHOWN = 40
 _GROUP = 64
 """What was told is forgotten in groups of this many rounds, since the service keeps it all."""
 
-_ROOT, _FAILED = "aimz_lab/rounds", "aimz_lab/failed"
+_LEAVE_S, _LEFT_S = 5.0, 0.02
+"""Seconds for which the first process waits for the others after a failure, and of one look."""
+
+_ROOT, _FAILED, _LEFT = "aimz_lab/rounds", "aimz_lab/failed", "aimz_lab/left"
 
 _rounds = itertools.count()
 """Rounds of telling so far, of all runs: each has a name of its own."""
+
+_failures: list[str] = []
+"""What has failed, here or elsewhere, so that the processes cannot train together any more."""
 
 
 @dataclass(frozen=True)
@@ -142,6 +148,7 @@ class Team:
         if self.is_alone or getattr(error, "is_consequence", False):
             return
         what = f"{type(error).__name__}: {error}"
+        _failures.append(what)
         with contextlib.suppress(Exception):  # the others may be gone, and this one ends anyway
             _store().key_value_set(f"{_FAILED}/{self.rank}", what, allow_overwrite=True)
 
@@ -159,6 +166,24 @@ class Team:
             msg = f"Process {rank} of {self.size} failed, and this one ends with it: {others[rank]}"
             raise consequence(msg)
 
+    def leave(self) -> None:
+        """Say that this process ends after a failure; the first one waits for the others.
+
+        What they tell each other lies in the first process. Without it, JAX ends the others at
+        once, before they have said why.
+        """
+        if self.is_alone:
+            return
+        with contextlib.suppress(Exception):  # the others may be gone, and this one ends anyway
+            if not self.leads:
+                _store().key_value_set(f"{_LEFT}/{self.rank}", "", allow_overwrite=True)
+                return
+            until = time.monotonic() + _LEAVE_S
+            while time.monotonic() < until:
+                if len(_store().key_value_dir_get(_LEFT)) == self.size - 1:
+                    return
+                time.sleep(_LEFT_S)
+
     def _awaited(self, name: str) -> str:
         """Return a value once it is there; the others may be paused for hours."""
         while True:
@@ -170,8 +195,14 @@ class Team:
                 self.look()
 
 
+def has_failed() -> bool:
+    """Whether a process of the team has failed; JAX would then wait for it at the end."""
+    return bool(_failures)
+
+
 def consequence(message: str) -> ClusterError:
     """Return the error of a process that ends because another one has failed."""
+    _failures.append(message)
     error = ClusterError(message)
     error.is_consequence = True
     return error
