@@ -22,8 +22,9 @@ from aimz_lab.data.checks import check_positive_int
 from aimz_lab.errors import ArgumentError, ClusterError
 from aimz_lab.inference.run.team import Team
 
-_GRACE_S = 2.0 * HEARTBEAT_S
-"""How long the others have to end by themselves after one has died."""
+_GRACE_S, _SILENT_S = 1.5 * HEARTBEAT_S, 3.0
+"""How long the others have to end by themselves after one has died; and after JAX, which has waited
+for a heartbeat, has aborted the first."""
 
 _LAUNCHER = "AIMZ_LAB_LAUNCHER"
 """Environment variable with the process that has started this one, and ends it."""
@@ -191,7 +192,9 @@ def _wait(members: Sequence[subprocess.Popen]) -> tuple[int, str] | None:
     while any(member.poll() is None for member in members) and time.monotonic() < deadline:
         if failed is None:
             failed = _first_failure(members)
-            deadline = deadline if failed is None else time.monotonic() + _GRACE_S
+            if failed is not None:
+                grace = _SILENT_S if failed[1] == -signal.SIGABRT else _GRACE_S
+                deadline = time.monotonic() + grace
         time.sleep(0.05)
     last = _first_failure(members)
     if last is None:

@@ -174,7 +174,7 @@ def shared_stream(
         "rows": 0 if share.first is None else len(next(iter(share.first.values()))),
         "devices": jax.local_device_count(),
     }
-    each = team.gather(told)
+    each = team.gather(told, "has read its first batch")
     giver = _check_schemas(each)
     devices = tuple(one["devices"] for one in each)
     if len(set(devices)) > 1:
@@ -218,7 +218,7 @@ def _counts(source: StreamSource, team: Team, n_obs: int | None) -> _Counts:
         "rows": source.epoch_rows,
         "reiterable": source.reiterable,
     }
-    each = team.gather(own)
+    each = team.gather(own, "begins to read its stream")
     totals = {one["all"] for one in each}
     if len(totals) > 1:
         listed = ", ".join(f"{one['all']} in process {rank}" for rank, one in enumerate(each))
@@ -236,7 +236,7 @@ def _counts(source: StreamSource, team: Team, n_obs: int | None) -> _Counts:
         if own["batches"] is None:
             with _telling(team):
                 own["batches"], own["rows"] = _counted(source, n_obs)
-        each = team.gather(own)
+        each = team.gather(own, "has counted its rows")
     batches = [one["batches"] for one in each]
     most = None if None in batches else max(batches)
     return _Counts(n_obs, most, _total(each, "rows"))

@@ -87,7 +87,7 @@ class ProcessStreamFeed:
                 "more": self._held is not None,
                 "ranges": self._ranges(),
             }
-            each = self._layout.team.gather(told)
+            each = self._layout.team.gather(told, "reads its stream")
             self._hear_ranges([one["ranges"] for one in each])
             is_over = not any(one["more"] for one in each)
             begin, counts = self._at, [one["rows"] for one in each]

@@ -80,7 +80,7 @@ class Team:
         Raises:
             ClusterError: In all processes, if one differs from the first; it says which, in what.
         """
-        first, *others = self.gather(facts)
+        first, *others = self.gather(facts, "compares what it is about to do")
         for rank, mine in enumerate(others, 1):
             names = [name for name in first | mine if mine.get(name) != first.get(name)]
             if not names:
@@ -93,19 +93,32 @@ class Team:
             )
             raise ClusterError(msg)
 
-    def gather(self, told: Any) -> list[Any]:
+    def gather(self, told: Any, doing: str) -> list[Any]:
         """Tell all processes something, and return what each of them tells, by rank.
 
         It costs about a millisecond, and returns once all processes have called it.
 
         Args:
             told: What this process tells, of JSON's types.
+            doing: What it does, as a phrase; the others have to do the same.
 
         Raises:
-            ClusterError: If another process has failed or is gone.
+            ClusterError: If another process has failed, is gone, or does something else.
         """
         if self.is_alone:
             return [json.loads(json.dumps(told))]
+        each = self._round({"doing": doing, "told": told})
+        for rank, one in enumerate(each):
+            if one["doing"] != each[0]["doing"]:
+                msg = (
+                    f"Process {rank} {one['doing']}, while the first one {each[0]['doing']}. All "
+                    "processes call the same fits in the same order; one that catches an error "
+                    "which the others do not have gets ahead of them."
+                )
+                raise consequence(msg)
+        return [one["told"] for one in each]
+
+    def _round(self, told: Any) -> list[Any]:
         # The collectives of JAX would have to stand in one order with the steps under way.
         store, number = _store(), next(_rounds)
         group = f"{_ROOT}/{number // _GROUP}"

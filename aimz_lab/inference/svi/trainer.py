@@ -191,6 +191,8 @@ class Trainer(RunLoop):
             self._feed = self._ahead = None
         if self.run.status == "interrupted" and self._control.stop_request is None:
             self._team.tell_failure(KeyboardInterrupt(self.run.reason))
+        else:  # what the first process writes at the end is there
+            self._team.gather(None, "ends its fit")
         if self.run.status == "diverged" and self._options.on_nonfinite == "raise":
             raise NonFiniteLossError(self.run.reason)
 
@@ -210,7 +212,7 @@ class Trainer(RunLoop):
     def chunks(self) -> StopRequest:
         """Run the chunks, with one computing and one dispatched behind it."""
         self._validate_if_missed()
-        self._align = self._team.gather(self._align)[0]
+        self._align = self._team.gather(self._align, "begins to train")[0]
         self._agree()
         self.preparation.activity = "gathering the first batches"
         first = self._next_chunk()
@@ -254,7 +256,7 @@ class Trainer(RunLoop):
         if self._team.is_alone:
             return
         mine = {"steps": self._steps_by_clock(), "requests": self.run.control.take_requests()}
-        each = self._team.gather(mine)
+        each = self._team.gather(mine, "trains")
         self._agreed_steps = each[0]["steps"]
         requests = joined_requests([one["requests"] for one in each], is_held=is_held)
         self._control.follow(requests)

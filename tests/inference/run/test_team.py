@@ -20,7 +20,7 @@ class Hearing(Team):
 
     told: ClassVar = {}
 
-    def gather(self, told):
+    def gather(self, told, doing):
         return [told, self.told]
 
 
