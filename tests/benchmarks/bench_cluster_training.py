@@ -4,14 +4,16 @@
     PYTHONPATH=$PWD python tests/benchmarks/bench_cluster_training.py --fit F
 
 A step computes on its rows, adds the gradients of all processes, and updates the parameters. The
-first command measures seconds a step, for several numbers of rows in each process, and counts the
-collectives of the compiled step and their bytes. The second fits
+first command measures seconds a step, for several numbers of rows in each process (weak scaling:
+the same rows in each; strong scaling: the same rows in all), and counts the collectives of the
+compiled step and their bytes. The second fits, with P processes on C cores,
 
-    seconds a step = fixed + row * rows on a core + collective * collectives * log2(processes)
+    seconds a step = s (fixed + row rows) + (P - 1) (collective + s feed rows),  s = max(1, P / C)
 
-to the points of 1 and 2 processes with all but the largest batch, and shows what it says of the
-others. A machine of two cores shows what a step and its collectives cost there, over loopback; it
-cannot show the speed-up of 4 processes, which share the cores, nor the time of a real network.
+to four points, the smallest and the largest batch of 1 and 2 processes, and shows what it says of
+the others. The form was found by looking at all points. A machine of two cores shows what a step
+and its collectives cost there, over loopback; it cannot show the speed-up of 4 processes, which
+share the cores, nor the time of a real network.
 """
 
 import argparse
@@ -111,29 +113,29 @@ def fitted(points):
     cores = len(os.sched_getaffinity(0))
 
     def features(point):
-        sharing = max(1.0, point["processes"] / cores)
-        return [
-            1.0,
-            point["rows"] * sharing,
-            point["collectives"] * np.log2(point["processes"]) * sharing,
-        ]
+        sharing, others = max(1.0, point["processes"] / cores), point["processes"] - 1
+        return [sharing, sharing * point["rows"], others, others * sharing * point["rows"]]
 
-    seen = [p for p in points if p["processes"] <= cores and p["rows"] < max(LOCAL_ROWS)]
-    A, b = np.array([features(p) for p in seen]), np.array([p["seconds"] for p in seen])
-    weights = 1 / b
-    (fixed, row, collective), *_ = np.linalg.lstsq(A * weights[:, None], b * weights)
-    print(
-        f"fixed {fixed * 1e6:.0f} us, row {row * 1e9:.1f} ns, collective {collective * 1e6:.0f} us"
+    ends = min(LOCAL_ROWS), max(LOCAL_ROWS)
+    seen = [p for p in points if p["processes"] <= cores and p["rows"] in ends]
+    coefficients, *_ = np.linalg.lstsq(
+        np.array([features(p) for p in seen]), np.array([p["seconds"] for p in seen])
     )
-    print("processes rows_each  measured_us  model_us  seen  rows/s")
+    fixed, row, collective, feed = map(float, coefficients)
+    print(
+        f"fixed {1e6 * fixed:.0f} us, row {1e9 * row:.0f} ns, "
+        f"collective {1e6 * collective:.0f} us, feed {1e9 * feed:.0f} ns a row"
+    )
+    print("processes rows_each  measured_us  model_us  seen      rows/s")
     for p in points:
-        says = float(np.dot(features(p), (fixed, row, collective)))
-        p["model_seconds"], p["seen"] = says, p in seen
+        p["model_seconds"], p["seen"] = float(np.dot(features(p), coefficients)), p in seen
         print(
-            f"{p['processes']:9} {p['rows']:9} {p['seconds'] * 1e6:12.0f} {says * 1e6:9.0f}  "
-            f"{'yes' if p['seen'] else 'no ':4} {p['processes'] * p['rows'] / p['seconds']:11,.0f}"
+            f"{p['processes']:9} {p['rows']:9} {p['seconds'] * 1e6:12.0f} "
+            f"{p['model_seconds'] * 1e6:9.0f}  {'yes' if p['seen'] else 'no ':4} "
+            f"{p['processes'] * p['rows'] / p['seconds']:11,.0f}"
         )
-    return {"fixed_s": fixed, "row_s": row, "collective_s": collective, "points": points}
+    model = {"fixed_s": fixed, "row_s": row, "collective_s": collective, "feed_row_s": feed}
+    return {"cores": cores, "model": model, "points": points}
 
 
 def main():

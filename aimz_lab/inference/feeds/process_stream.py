@@ -20,6 +20,7 @@ from aimz_lab.errors import ArgumentError, ClusterError, DataError, FitWarning
 from aimz_lab.inference.feeds.ranges import Ranges, joined_ranges, ranges_of
 from aimz_lab.inference.feeds.training_data import TrainingData, rows_of_all
 from aimz_lab.inference.run.team import ALONE, Team, consequence, is_of_lost_process
+from aimz_lab.preparing import doing
 from aimz_lab.tracebacks import warn
 from aimz_lab.types import Batch, Device, Shared, Static
 
@@ -234,6 +235,7 @@ def _counts(source: StreamSource, team: Team, n_obs: int | None) -> _Counts:
         raise ArgumentError(msg)
     if _total(each, "batches") is None and all(one["reiterable"] for one in each):
         if own["batches"] is None:
+            doing("counting the rows of the stream")
             with _telling(team):
                 own["batches"], own["rows"] = _counted(source, n_obs)
         each = team.gather(own, "has counted its rows")
