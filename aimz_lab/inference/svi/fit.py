@@ -219,10 +219,13 @@ class SviFit:
         return InputSchema.of(self.data)
 
     def results(self) -> Iterator[FitResult]:
-        """Yield the trained state, then the draws too: interrupting these loses no training."""
+        """Yield the trained state, then the draws too: interrupting these loses no training.
+
+        There is none if other processes were lost: their part of a step may never come.
+        """
         run = self.run
         state = run.final_state.svi
-        if run.was_refused:
+        if run.was_refused or self.loop.lost_others:
             return
         if not run.step:
             yield FitResult(self.spec, self.schema, state)

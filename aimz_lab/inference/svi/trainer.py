@@ -113,6 +113,8 @@ class Trainer(RunLoop):
     Attributes:
         state: State after the last reported step, even if the run failed later.
         position: Position of the feed after that step.
+        lost_others: Whether the run ended because another process has failed or is gone; a device
+            may then wait for it, and compute nothing any more.
         reported: That state with the number of the step, which other threads read at once; ``None``
             before the first report.
     """
@@ -139,6 +141,7 @@ class Trainer(RunLoop):
         self._put, self._team = put, team
         self._control = run.control if team.is_alone else Control()
         self._agreed_steps: int | None = None
+        self.lost_others = False
         self._fall_back = FallBack(run, state if was_trained else None)
         self.position = start
         self._rate = rate or OptimizerRate(None)
@@ -183,6 +186,7 @@ class Trainer(RunLoop):
         try:
             super().run_to_end()
         except BaseException as error:
+            self.lost_others = getattr(error, "is_consequence", False) or self._is_of_lost(error)
             self._refuse_lost(error)
             self._team.tell_failure(error)
             raise
@@ -198,7 +202,7 @@ class Trainer(RunLoop):
 
     def _refuse_lost(self, error: BaseException) -> None:
         """Say that a collective failed because another process is gone, or has failed."""
-        if self._team.is_alone or not is_of_lost_process(error):
+        if not self._is_of_lost(error):
             return
         with contextlib.suppress(jax.errors.JaxRuntimeError):  # it is gone with the first process
             self._team.look()
@@ -208,6 +212,9 @@ class Trainer(RunLoop):
             "number may be another."
         )
         raise consequence(msg) from error
+
+    def _is_of_lost(self, error: BaseException) -> bool:
+        return not self._team.is_alone and is_of_lost_process(error)
 
     def chunks(self) -> StopRequest:
         """Run the chunks, with one computing and one dispatched behind it."""
@@ -386,6 +393,7 @@ class Trainer(RunLoop):
         if validation is None or not any(e % validation.every == 0 for e in epoch_ends):
             return
         began = time.monotonic()
+        self._team.gather(None, "validates")  # if one has failed, the others do not wait for it
         loss = validation.loss(self.state.svi)
         self.run.validated(loss)
         self.run.spend("validation", time.monotonic() - began)
