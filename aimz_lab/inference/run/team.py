@@ -10,7 +10,6 @@ import contextlib
 import itertools
 import json
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -158,7 +157,7 @@ class Team:
         Args:
             error: Why; what came from another process is not told again.
         """
-        if self.is_alone or getattr(error, "is_consequence", False):
+        if self.is_alone or getattr(error, "is_consequence", False) or is_of_lost_process(error):
             return
         what = f"{type(error).__name__}: {error}"
         _failures.append(what)
@@ -238,26 +237,6 @@ def is_of_lost_process(error: BaseException) -> bool:
     """Whether an error comes from a collective whose other side is gone."""
     said = isinstance(error, ValueError) and "gloo" in str(error).lower()
     return isinstance(error, jax.errors.JaxRuntimeError) or said
-
-
-def joined_requests(each: Sequence[dict[str, Any]], *, is_held: bool) -> dict[str, Any]:
-    """Return the requests to the controls of all processes as those to one.
-
-    Args:
-        each: What :meth:`Control.take_requests` returned, by rank.
-        is_held: Whether the run is paused. Then any one process ends the pause.
-    """
-    paused = [one["paused"] for one in each]
-
-    def first(name: str) -> Any:
-        return next((one[name] for one in each if one[name] is not None), None)
-
-    return {
-        "stop": first("stop"),
-        "paused": all(paused) if is_held else any(paused),
-        "checkpoint": any(one["checkpoint"] for one in each),
-        "learning_rate": first("learning_rate"),
-    }
 
 
 def _difference(name: str, mine: Any, first: Any) -> str:

@@ -11,7 +11,6 @@ chunks are joined until a report is due. Until then the run has neither their st
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -26,15 +25,9 @@ from aimz_lab.inference.feeds.feed import BEGINNING, Chunk, Feed, Position
 from aimz_lab.inference.run.control import Control, StopRequest
 from aimz_lab.inference.run.events import Callbacks
 from aimz_lab.inference.run.loop import CHUNK_S, RunLoop
+from aimz_lab.inference.run.meetings import Meetings
 from aimz_lab.inference.run.run import Run
-from aimz_lab.inference.run.team import (
-    ALONE,
-    Team,
-    consequence,
-    is_of_lost_process,
-    joined_requests,
-    local,
-)
+from aimz_lab.inference.run.team import ALONE, Team, local
 from aimz_lab.inference.svi.accepted_steps import AcceptedSteps, describe_bad_step
 from aimz_lab.inference.svi.compiled_steps import ChunkResult, StepEngine
 from aimz_lab.inference.svi.divergence import FallBack
@@ -46,9 +39,6 @@ from aimz_lab.types import OnNonFinite, RunStatus, Shared
 REPORT_S = 0.09
 """Least seconds between two reports if ``steps_per_call`` is ``"auto"``: about two chunks, and the
 interval at which a display redraws."""
-
-_PAUSE_S = 0.2
-"""Seconds between two questions of several processes whether a pause is over."""
 
 _FIRST_STEPS = 16
 _GROWTH = 16
@@ -113,8 +103,6 @@ class Trainer(RunLoop):
     Attributes:
         state: State after the last reported step, even if the run failed later.
         position: Position of the feed after that step.
-        lost_others: Whether the run ended because another process has failed or is gone; a device
-            may then wait for it, and compute nothing any more.
         reported: That state with the number of the step, which other threads read at once; ``None``
             before the first report.
     """
@@ -139,9 +127,7 @@ class Trainer(RunLoop):
         super().__init__(run, callbacks)
         self.state = state
         self._put, self._team = put, team
-        self._control = run.control if team.is_alone else Control()
-        self._agreed_steps: int | None = None
-        self.lost_others = False
+        self._meetings = Meetings(team, run)
         self._fall_back = FallBack(run, state if was_trained else None)
         self.position = start
         self._rate = rate or OptimizerRate(None)
@@ -168,7 +154,7 @@ class Trainer(RunLoop):
         try:
             super().begin()
         except BaseException as error:
-            self._team.tell_failure(error)
+            self._meetings.fail(error)
             raise
 
     def run_to_end(self) -> None:
@@ -186,41 +172,25 @@ class Trainer(RunLoop):
         try:
             super().run_to_end()
         except BaseException as error:
-            self.lost_others = getattr(error, "is_consequence", False) or self._is_of_lost(error)
-            self._refuse_lost(error)
-            self._team.tell_failure(error)
+            self._meetings.fail(error)
             raise
         finally:
             # The run keeps this object for its state; its rows can be freed.
             self._feed = self._ahead = None
-        if self.run.status == "interrupted" and self._control.stop_request is None:
-            self._team.tell_failure(KeyboardInterrupt(self.run.reason))
-        else:  # what the first process writes at the end is there
-            self._team.gather(None, "ends its fit")
+        self._meetings.end()
         if self.run.status == "diverged" and self._options.on_nonfinite == "raise":
             raise NonFiniteLossError(self.run.reason)
 
-    def _refuse_lost(self, error: BaseException) -> None:
-        """Say that a collective failed because another process is gone, or has failed."""
-        if not self._is_of_lost(error):
-            return
-        with contextlib.suppress(jax.errors.JaxRuntimeError):  # it is gone with the first process
-            self._team.look()
-        msg = (
-            f"Process {self._team.rank} lost another one of the {self._team.size} that train "
-            f"together: {error}. Start them again with resume= and the last checkpoint; their "
-            "number may be another."
-        )
-        raise consequence(msg) from error
-
-    def _is_of_lost(self, error: BaseException) -> bool:
-        return not self._team.is_alone and is_of_lost_process(error)
+    @property
+    def lost_others(self) -> bool:
+        """Whether other processes are lost, and devices may wait for them forever."""
+        return self._meetings.lost_others
 
     def chunks(self) -> StopRequest:
         """Run the chunks, with one computing and one dispatched behind it."""
         self._validate_if_missed()
         self._align = self._team.gather(self._align, "begins to train")[0]
-        self._agree()
+        self._meetings.agree(self._steps_by_clock)
         self.preparation.activity = "gathering the first batches"
         first = self._next_chunk()
         self.preparation.activity = "compiling the training steps"
@@ -230,14 +200,14 @@ class Trainer(RunLoop):
             for epoch in self._ahead.chunk.epoch_begins:
                 self.callbacks.emit("on_epoch_begin", epoch)
             if self._ahead.chunk.epoch_begins:
-                self._agree()
+                self._meetings.agree(self._steps_by_clock)
             self.handle_learning_rate()
             now = self._ahead
             self._ahead = self._dispatch(now.result.state, self._next_chunk())
             bad = self._accept(now)
             if bad:
                 return bad, "diverged"
-            self._agree()
+            self._meetings.agree(self._steps_by_clock)
             stop = self.handle_requests(is_last=self._ahead is None)
             if stop is not None:
                 return stop
@@ -256,28 +226,11 @@ class Trainer(RunLoop):
     @property
     def control(self) -> Control:
         """The requests to handle: those to any of the processes, at the same step in all."""
-        return self._control
-
-    def _agree(self, *, is_held: bool = False) -> None:
-        """Let all processes take each other's requests, and the first one's length of a chunk."""
-        if self._team.is_alone:
-            return
-        mine = {"steps": self._steps_by_clock(), "requests": self.run.control.take_requests()}
-        each = self._team.gather(mine, "trains")
-        self._agreed_steps = each[0]["steps"]
-        requests = joined_requests([one["requests"] for one in each], is_held=is_held)
-        self._control.follow(requests)
-        self.run.control.share(requests)
+        return self._meetings.control
 
     def wait_while_paused(self) -> None:
         """Block until the pause is over; of several processes, any one ends it."""
-        if self._team.is_alone:
-            super().wait_while_paused()
-            return
-        while self._control.paused:
-            self.run.control.wait_while_paused(_PAUSE_S)
-            self._agree(is_held=True)
-        self.run.control.resume()
+        self._meetings.wait_while_paused(self._steps_by_clock)
 
     def _next_chunk(self) -> Chunk | None:
         began = time.monotonic()
@@ -287,7 +240,7 @@ class Trainer(RunLoop):
 
     def _steps(self) -> int:
         """Steps of the next chunk."""
-        return self._steps_by_clock() if self._agreed_steps is None else self._agreed_steps
+        return self._steps_by_clock() if self._meetings.steps is None else self._meetings.steps
 
     def _steps_by_clock(self) -> int:
         """Steps of the next chunk, from the rate of the chunks before."""

@@ -10,7 +10,8 @@ import pytest
 from aimz_lab.errors import ClusterError
 from aimz_lab.inference.feeds.alike import rows_checksum
 from aimz_lab.inference.run.control import Control
-from aimz_lab.inference.run.team import Team, joined_requests
+from aimz_lab.inference.run.meetings import joined_requests
+from aimz_lab.inference.run.team import Team
 
 FIRST = {"epochs": 3, "order of the rows": "shuffled", "data": {"X": [7, 1]}}
 
