@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -18,9 +17,15 @@ from aimz_lab.data.sources import is_batches
 from aimz_lab.data.stream import StreamSource
 from aimz_lab.errors import ArgumentError, ClusterError, DataError, FitWarning
 from aimz_lab.inference.feeds.ranges import Ranges, joined_ranges, ranges_of
+from aimz_lab.inference.feeds.share_counts import share_counts
 from aimz_lab.inference.feeds.training_data import TrainingData, rows_of_all
-from aimz_lab.inference.run.team import ALONE, Team, consequence, is_of_lost_process
-from aimz_lab.preparing import doing
+from aimz_lab.inference.run.team import (
+    ALONE,
+    Team,
+    consequence,
+    is_of_lost_process,
+    telling_failure,
+)
 from aimz_lab.tracebacks import warn
 from aimz_lab.types import Batch, Device, Shared, Static
 
@@ -166,8 +171,8 @@ def shared_stream(
         DataError: If no share has any rows.
     """
     source.may_be_empty = True
-    counts = _counts(source, team, n_obs)
-    with _telling(team):
+    counts = share_counts(source, team, n_obs)
+    with telling_failure(team):
         share = ShareSource(source)
     told = {
         "schema": _schema(share.first),
@@ -199,64 +204,6 @@ def shared_stream(
         columns={name: tuple(names) for name, names in each[giver]["columns"].items()},
         layout=layout,
     )
-
-
-class _Counts(NamedTuple):
-    """What is known of all shares: their rows, the steps of an epoch, the rows of an epoch."""
-
-    n_obs: int
-    n_batches: int | None
-    epoch_rows: int | None
-
-
-def _counts(source: StreamSource, team: Team, n_obs: int | None) -> _Counts:
-    """Add up what the processes know of their shares; count the batches where it is not known."""
-    known = source.epoch_rows if source.n_obs is None else source.n_obs
-    own = {
-        "all": n_obs,
-        "n_obs": known,
-        "batches": source.n_batches,
-        "rows": source.epoch_rows,
-        "reiterable": source.reiterable,
-    }
-    each = team.gather(own, "begins to read its stream")
-    totals = {one["all"] for one in each}
-    if len(totals) > 1:
-        listed = ", ".join(f"{one['all']} in process {rank}" for rank, one in enumerate(each))
-        msg = f"n_obs= is the number of rows of all processes together, but it is {listed}."
-        raise ClusterError(msg)
-    n_obs = _total(each, "n_obs") if n_obs is None else n_obs
-    if n_obs is None:
-        msg = (
-            "Each process reads its own share of the stream, and nobody says how many rows they "
-            "have together, so that their batches cannot be weighed. Say it in all processes: "
-            "fit(..., n_obs=N), with the rows of all shares."
-        )
-        raise ArgumentError(msg)
-    if _total(each, "batches") is None and all(one["reiterable"] for one in each):
-        if own["batches"] is None:
-            doing("counting the rows of the stream")
-            with _telling(team):
-                own["batches"], own["rows"] = _counted(source, n_obs)
-        each = team.gather(own, "has counted its rows")
-    batches = [one["batches"] for one in each]
-    most = None if None in batches else max(batches)
-    return _Counts(n_obs, most, _total(each, "rows"))
-
-
-def _counted(source: StreamSource, most: int) -> tuple[int, int] | tuple[None, None]:
-    """Count batches and rows of an epoch; nothing is known of one that is longer than the data."""
-    n_batches = n_rows = 0
-    for batch in source.epoch(0):
-        n_batches, n_rows = n_batches + 1, n_rows + len(next(iter(batch.values())))
-        if n_rows > most:  # it may never end
-            return None, None
-    return n_batches, n_rows
-
-
-def _total(each: list[dict[str, Any]], name: str) -> int | None:
-    found = [one[name] for one in each]
-    return None if None in found else sum(found)
 
 
 def _schema(batch: Batch | None) -> dict[str, Any] | None:
@@ -314,13 +261,3 @@ def _given(
         msg = f"Another process of the run is gone: {error}"
         raise consequence(msg) from error
     return {name: np.asarray(given[name]).astype(rows[name].dtype) for name in rows}
-
-
-@contextlib.contextmanager
-def _telling(team: Team) -> Iterator[None]:
-    """Tell the other processes of an error here: they wait for this one."""
-    try:
-        yield
-    except BaseException as error:
-        team.tell_failure(error)
-        raise

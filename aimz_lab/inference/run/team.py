@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import json
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -225,7 +226,17 @@ ALONE = Team()
 
 
 @contextlib.contextmanager
-def _refusing_the_lost() -> Any:
+def telling_failure(team: Team) -> Iterator[None]:
+    """Tell the other processes of an error within the block: they wait for this one."""
+    try:
+        yield
+    except BaseException as error:
+        team.tell_failure(error)
+        raise
+
+
+@contextlib.contextmanager
+def _refusing_the_lost() -> Iterator[None]:
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
