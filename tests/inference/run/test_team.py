@@ -55,6 +55,7 @@ def test_what_is_asked_of_any_process_is_asked_of_all():
 def test_a_pause_of_all_ends_by_any_of_them():
     control = Control()
     control.share(asked(paused=True))
+    control.wait_while_paused(seconds=0.01)
     assert control.paused
     control.share(asked(stop=("seen enough", "stopped"), paused=True))
     assert not control.paused
