@@ -15,7 +15,11 @@ from aimz_lab.cluster import train
 from aimz_lab.inference.checkpoint.checkpoint import load_checkpoint
 from tests.cluster import shares_probe as probe
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(240),
+    pytest.mark.allow_rank_promotion,
+]
 
 
 @pytest.fixture(scope="module")
