@@ -97,9 +97,11 @@ def member(launcher, rank):
     return None
 
 
-def wait_for_moment(process, folder, when, dice):
+def wait_for_moment(process, folder, rank, when, dice):
     if when == "starting":
-        time.sleep(dice.uniform(1.0, 4.0))
+        while member(process.pid, rank) is None:
+            time.sleep(0.01)
+        time.sleep(dice.uniform(0.0, 3.0))
         return
     for line in process.stdout:
         if "BEGINS" in line:
@@ -117,7 +119,7 @@ def kill(number, script, whole):
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         process = started(script, folder, "fresh", 2)
-        wait_for_moment(process, folder, when, dice)
+        wait_for_moment(process, folder, rank, when, dice)
         victim = member(process.pid, rank)
         os.kill(victim, signal.SIGKILL)
         began = time.monotonic()
