@@ -37,6 +37,9 @@ _LEAVE_S, _LEFT_S = 5.0, 0.02
 
 _ROOT, _FAILED, _LEFT = "aimz_lab/rounds", "aimz_lab/failed", "aimz_lab/left"
 
+_OF_LOST = ("gloo", "nccl", "connection closed", "connection reset", "socket closed", "unavailable")
+"""What errors of collectives and of the coordination service say once a process is gone."""
+
 _rounds = itertools.count()
 """Rounds of telling so far, of all runs: each has a name of its own."""
 
@@ -246,8 +249,9 @@ def _refusing_the_lost() -> Iterator[None]:
 
 def is_of_lost_process(error: BaseException) -> bool:
     """Whether an error comes from a collective whose other side is gone."""
-    said = isinstance(error, ValueError) and "gloo" in str(error).lower()
-    return isinstance(error, jax.errors.JaxRuntimeError) or said
+    said = str(error).lower()
+    is_told = any(word in said for word in _OF_LOST)
+    return isinstance(error, jax.errors.JaxRuntimeError | ValueError) and is_told
 
 
 def _difference(name: str, mine: Any, first: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import jax
 import numpy as np
 import pytest
 
@@ -11,7 +12,7 @@ from aimz_lab.errors import ClusterError
 from aimz_lab.inference.feeds.alike import rows_checksum
 from aimz_lab.inference.run.control import Control
 from aimz_lab.inference.run.meetings import joined_requests
-from aimz_lab.inference.run.team import Team
+from aimz_lab.inference.run.team import Team, is_of_lost_process
 
 FIRST = {"epochs": 3, "order of the rows": "shuffled", "data": {"X": [7, 1]}}
 
@@ -50,6 +51,19 @@ def test_what_is_asked_of_any_process_is_asked_of_all():
     each = [asked(learning_rate=0.1), asked(learning_rate=0.2), asked(paused=True)]
     assert joined_requests(each, is_held=False) == asked(learning_rate=0.1, paused=True)
     assert joined_requests(each, is_held=True) == asked(learning_rate=0.1)
+
+
+@pytest.mark.parametrize(
+    ("error", "is_of_lost"),
+    [
+        (jax.errors.JaxRuntimeError("UNKNOWN: Gloo AllReduce failed: Connection closed"), True),
+        (ValueError("UNKNOWN: Gloo AllGather failed: Connection closed by peer"), True),
+        (jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory"), False),
+        (OSError("Connection closed"), False),
+    ],
+)
+def test_only_a_broken_collective_tells_of_a_lost_process(error, is_of_lost):
+    assert is_of_lost_process(error) is is_of_lost
 
 
 def test_a_pause_of_all_ends_by_any_of_them():
