@@ -440,7 +440,10 @@ class ImpactModel:
                 written. A number is the weight of each row, except of sites that the kernel scales
                 by its rows.
             n_obs: N, for a stream of unknown length. Without it a batch counts as all of the data,
-                unless a plate of the kernel says N.
+                unless a plate of the kernel says N. In a process that has joined others
+                (:func:`aimz_lab.cluster.join`), a stream has this process's share of the rows, and
+                N is the number of all shares; one that cannot say how many batches it has is read
+                once more at first, to count them.
             rows: Batches must not change what the kernel computes for a row. With ``"auto"`` that
                 is proved, or tested on all rows; ``"independent"`` says that you know.
             steps_per_call: Steps compiled into one call. With ``"auto"`` a call takes about 50 ms,
