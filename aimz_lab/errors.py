@@ -108,6 +108,10 @@ class ClusterError(AimzLabError, RuntimeError):
     """Workers of a cluster are lost, differ from this process, or cannot do their part."""
 
 
+class CallStoppedError(AimzLabError, RuntimeError):
+    """A predictive call was stopped from its display; no part of its result was kept."""
+
+
 class OptionalDependencyError(AimzLabError, ImportError):
     """An optional package is missing; the message names the extra that installs it."""
 

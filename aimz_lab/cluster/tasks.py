@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import platform
 import threading
+import time
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -15,9 +16,10 @@ import jax
 import jaxlib
 import numpy as np
 import numpyro
+import zarr
 
 from aimz_lab.data import BatchSource
-from aimz_lab.data.ranged_source import rows_between
+from aimz_lab.data.ranged_source import check_zarr_there, rows_between
 from aimz_lab.errors import ClusterError, DataError
 from aimz_lab.kernel.cache_keys import CodeKey
 from aimz_lab.predictive.blocks import Piece, Rows
@@ -89,6 +91,7 @@ class Call:
         drawn: By scenario, the sites without rows that blocks need.
         reduction: Reduces the draws; ``None`` to return or to write them.
         regions: Where to write the draws; ``None`` to return them.
+        stores: Arrays of Zarr that the rows are read from, also within arrays of Dask.
     """
 
     sides: tuple[Side, ...]
@@ -97,6 +100,7 @@ class Call:
     drawn: Drawn = ()
     reduction: Reduction | None = None
     regions: StoreRegions | None = None
+    stores: tuple[zarr.Array, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -124,6 +128,7 @@ class PartResult:
         reduction: The reduced draws, if asked for.
         warned: Warnings that came up, by category and text.
         worker: The worker's name.
+        seconds: Seconds that the worker computed and wrote.
     """
 
     values: Mapping[str, np.ndarray]
@@ -131,6 +136,7 @@ class PartResult:
     reduction: Reduction | None
     warned: tuple[tuple[type[Warning], str], ...]
     worker: str
+    seconds: float = 0.0
 
 
 _SETTINGS = (
@@ -182,9 +188,12 @@ def run_part(header: Header, call: bytes, part: Part) -> PartResult:
     _check_alike(header)
     with _one_part, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        values, single, reduction = _computed(*_known(header, call), part)
+        began = time.perf_counter()
+        known, programs = _known(header, call)
+        values, single, reduction = _computed(known, programs, part)
+        seconds = time.perf_counter() - began
     warned = tuple(dict.fromkeys((one.category, str(one.message)) for one in caught))
-    return PartResult(values, single, reduction, warned, _name())
+    return PartResult(values, single, reduction, warned, _name(), seconds)
 
 
 def wait_until_idle(timeout_s: float) -> None:
@@ -209,8 +218,7 @@ def _known(header: Header, call: bytes) -> tuple[Call, Programs]:
     """Return a call, and the programs of its kernels; they are kept from part to part."""
     if header.call not in _calls:
         loaded = pickle.loads(call)
-        for side in loaded.sides:
-            _check_source(side.source)
+        _check_sources(loaded)
         _keep(_calls, header.call, loaded)
     known = _calls[header.call]
     if header.kernel not in _kernels:
@@ -221,11 +229,14 @@ def _known(header: Header, call: bytes) -> tuple[Call, Programs]:
     return replace(known, sides=sides), programs
 
 
-def _check_source(source: BatchSource | None) -> None:
+def _check_sources(call: Call) -> None:
     """Raise :class:`ClusterError` if this worker does not see what it is to read."""
     try:
-        if source is not None:
-            source.check_there()
+        for side in call.sides:
+            if side.source is not None:
+                side.source.check_there()
+        for array in call.stores:
+            check_zarr_there("The Zarr array of the rows", array)
     except DataError as error:
         msg = f"The worker {_name()} cannot read the rows: {error}"
         raise ClusterError(msg) from error
@@ -261,12 +272,12 @@ def _computed(
         reduction = call.reduction.empty()
         engine.part(call.drawn, reduction, call.n_blocks)
         return {}, {}, reduction
+    if call.regions is not None:
+        engine.part(call.drawn, _Written(call.regions), call.n_blocks)
+        return {}, {}, None
     collected = _Collected()
     engine.part(call.drawn, collected, call.n_blocks)
-    if call.regions is None:
-        return collected.arrays(1), {}, None
-    call.regions.write(part.first, collected.arrays(1))
-    return {}, {}, None
+    return collected.arrays(1), {}, None
 
 
 def _with_all_rows(side: Side) -> Scenario:
@@ -278,7 +289,7 @@ def _with_rows(side: Side, piece: Piece) -> Scenario:
     rows = piece.rows
     if side.source is not None:
         fields = side.request.fields
-        [rows] = rows_between(side.source, piece.first, piece.n_rows).epoch(0)
+        rows = _read(side.source, piece)
         rows = {name: rows[name] for name in fields or rows if name in rows}
     given = {"intervention": dict(side.request.intervention)}
     given["condition"] = dict(side.request.condition)
@@ -287,6 +298,41 @@ def _with_rows(side: Side, piece: Piece) -> Scenario:
         given[roles[role]][name] = np.moveaxis(values, 0, side.plan.row_wise[name])
     request = replace(side.request, **given)
     return Scenario(request, side.plan, Rows(rows, first=piece.first), side.quantity)
+
+
+def _read(source: BatchSource, piece: Piece) -> Mapping[str, np.ndarray]:
+    """Read the rows of a part.
+
+    Raises:
+        ClusterError: If they are in files that this worker does not see.
+    """
+    try:
+        [rows] = rows_between(source, piece.first, piece.n_rows).epoch(0)
+    except OSError as error:
+        last = piece.first + piece.n_rows - 1
+        msg = (
+            f"The worker {_name()} cannot read rows {piece.first:,} to {last:,}: {error}. Put the "
+            "files where all workers see them: on a network file system, or at a URL such as "
+            "s3://bucket/folder."
+        )
+        raise ClusterError(msg) from error
+    return rows
+
+
+class _Written:
+    """Writes each compiled call to the store as it comes; a ``Sink`` of the engine."""
+
+    def __init__(self, regions: StoreRegions) -> None:
+        self._regions = regions
+
+    def prepare(self, span: Span, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Leave all to :meth:`write`, which this thread does while others compute."""
+        del span
+        return values
+
+    def write(self, span: Span, values: Mapping[str, np.ndarray]) -> None:
+        """Write to regions of this part's own: chunks end where compiled calls do."""
+        self._regions.write(span.first, values)
 
 
 class _Collected:
@@ -314,7 +360,7 @@ class _Collected:
 def _name() -> str:
     """Name of this worker: its address in Dask, else its process."""
     if worker := _dask_worker():
-        return str(worker.name or worker.address)
+        return str(worker.address if worker.name is None else worker.name)
     return f"process {platform.node()}:{threading.get_native_id()}"
 
 

@@ -109,27 +109,9 @@ class RangedSource(StreamSource):
         Raises:
             DataError: If it does not, or sees another array at the same place.
         """
-        import zarr
-
         for name, value in self._arrays.items():
-            if not is_a(value, "zarr", "Array"):
-                continue
-            try:
-                found = zarr.open_array(value.store, path=value.path, mode="r")
-            except (OSError, KeyError, ValueError) as error:
-                msg = (
-                    f"The Zarr array of field {name!r} is not at {value.store_path} here. Put it "
-                    "where all workers see it: on a network file system, or at a URL such as "
-                    "s3://bucket/folder."
-                )
-                raise DataError(msg) from error
-            if (found.shape, found.dtype) != (value.shape, value.dtype):
-                msg = (
-                    f"The Zarr array of field {name!r} at {value.store_path} is another one here: "
-                    f"its shape is {found.shape}, not {value.shape}, or its type {found.dtype}, "
-                    f"not {value.dtype}. Pass an array that all workers see as it is."
-                )
-                raise DataError(msg)
+            if is_a(value, "zarr", "Array"):
+                check_zarr_there(f"The Zarr array of field {name!r}", value)
 
     def _where(self, number: int, epoch: int) -> str:
         del epoch
@@ -146,6 +128,35 @@ class RangedSource(StreamSource):
         for start in range(first, first + count, size):
             rows = slice(start, min(start + size, first + count))
             yield {name: _computed(value[rows]) for name, value in self._arrays.items()}
+
+
+def check_zarr_there(what: str, array: Any) -> None:
+    """Check that this process sees an array of Zarr, whose missing chunks would read as zeros.
+
+    Args:
+        what: Names the array, as the beginning of a sentence.
+        array: The array.
+
+    Raises:
+        DataError: If it does not, or sees another array at the same place.
+    """
+    import zarr
+
+    try:
+        found = zarr.open_array(array.store, path=array.path, mode="r")
+    except (OSError, KeyError, ValueError) as error:
+        msg = (
+            f"{what} is not at {array.store_path} here. Put it where all workers see it: on a "
+            "network file system, or at a URL such as s3://bucket/folder."
+        )
+        raise DataError(msg) from error
+    if (found.shape, found.dtype) != (array.shape, array.dtype):
+        msg = (
+            f"{what} at {array.store_path} is another one here: its shape is {found.shape}, not "
+            f"{array.shape}, or its type {found.dtype}, not {array.dtype}. Pass an array that all "
+            "workers see as it is."
+        )
+        raise DataError(msg)
 
 
 def rows_between(source: BatchSource, first: int, count: int) -> BatchSource:
