@@ -74,6 +74,7 @@ class CallLog:
         workers: The workers that have or had a part, by name.
         status: How it stands.
         done: Rows or draws that are done.
+        repeats: How often a part was given to another worker because one was lost.
         ended: Numbers of parts that have ended, as they come; ``None`` wakes whoever waits.
     """
 
@@ -91,9 +92,10 @@ class CallLog:
         self.unit_bytes = unit_bytes
         self.n_parts = None if total is None else -(-total // part_size)
         self.parts: dict[int, LoggedPart] = {}
+        self._open: dict[int, LoggedPart] = {}
         self.workers: dict[str, LoggedWorker] = {}
         self.status: CallStatus = "running"
-        self.done = self.n_done = 0
+        self.done = self.n_done = self.repeats = 0
         self.ended: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         self._began, self._seconds = time.monotonic(), None
         self._reason = ""
@@ -104,9 +106,9 @@ class CallLog:
         return time.monotonic() - self._began if self._seconds is None else self._seconds
 
     @property
-    def repeats(self) -> int:
-        """How often a part was given to another worker because one was lost."""
-        return sum(part.repeats for part in self.parts.values())
+    def open_parts(self) -> list[LoggedPart]:
+        """The parts that were handed out and have not ended."""
+        return list(self._open.copy().values())
 
     @property
     def is_stopping(self) -> bool:
@@ -115,7 +117,7 @@ class CallLog:
 
     def submitted(self, part: Part) -> None:
         """Note that a part was handed out."""
-        self.parts[part.first] = LoggedPart(part.first, part.count)
+        self.parts[part.first] = self._open[part.first] = LoggedPart(part.first, part.count)
 
     def assigned(self, found: Mapping[int, tuple[str, str]], alive: set[str]) -> None:
         """Note which worker has which part, as the scheduler says.
@@ -124,11 +126,10 @@ class CallLog:
             found: Address and name of the worker, by the first row or draw of the part.
             alive: Addresses of the workers that are there.
         """
-        for first, part in self.parts.items():
-            if part.state in ("done", "failed"):
-                continue
+        for first, part in self._open.items():
             if part.address and part.address not in alive:
                 part.repeats += 1
+                self.repeats += 1
                 self._worker(part.worker).lost += 1
                 part.state, part.worker, part.address = "waiting", "", ""
             if first in found:
@@ -138,7 +139,7 @@ class CallLog:
 
     def computed(self, first: int, result: PartResult) -> None:
         """Note the result of a part."""
-        part, worker = self.parts[first], self._worker(result.worker)
+        part, worker = self._open.pop(first), self._worker(result.worker)
         part.state, part.worker = "done", result.worker
         worker.parts += 1
         worker.count += part.count
@@ -149,7 +150,7 @@ class CallLog:
 
     def failed(self, first: int) -> None:
         """Note that a part has failed, and the call with it."""
-        self.parts[first].state = "failed"
+        self._open.pop(first).state = "failed"
 
     def stop(self, reason: str) -> None:
         """Ask the call to end; from any thread.

@@ -35,6 +35,9 @@ PART_BYTES = 64 * 2**20
 KEPT_BYTES = 512 * 2**20
 """The same for draws that a worker writes or reduces: they exist one compiled call at a time."""
 
+_ROUNDS = 4
+"""Least times that workers get new parts, so that quick ones do more, and a death costs little."""
+
 _INPUT_BYTES = 64 * 2**20
 """Most bytes of the rows of a part: it brings them along, or reads them at once."""
 
@@ -131,8 +134,8 @@ class ClusterEngine(Engine):
         most = KEPT_BYTES if kept else PART_BYTES
         given = sum(map(_input_row_bytes, self._scenarios))
         rows = min(most // self._scenarios[0].row_bytes, _INPUT_BYTES // max(given, 1))
-        if (total := self._total_rows()) is not None:  # something to do for each worker
-            rows = min(rows, -(-total // self._workers.at_once))
+        if (total := self._total_rows()) is not None:
+            rows = min(rows, -(-total // (self._workers.at_once * _ROUNDS)))
         return max(rows // call_rows, 1) * call_rows
 
     def _shapes(self, sink: Sink) -> dict[str, jax.ShapeDtypeStruct]:

@@ -285,7 +285,9 @@ def as_workers(executor: Executor) -> Workers:
 
 
 def _lost(error: BaseException) -> ClusterError:
-    text = str(error) or type(error).__name__
+    text = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
+    if "scheduler-connection-lost" in text or "ConnectionPool" in text:
+        text = "the connection to the scheduler broke off"
     return ClusterError(
         f"The workers, or their scheduler, are lost: {text}. Nothing was kept; start the cluster "
         "again, and repeat the call."
