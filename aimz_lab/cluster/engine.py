@@ -26,6 +26,7 @@ from aimz_lab.predictive.programs.parts import Finish, Sink, Span
 from aimz_lab.predictive.programs.scenario import Scenario
 from aimz_lab.predictive.reducers.reduction import Reduction
 from aimz_lab.predictive.results.sinks import StoreSink
+from aimz_lab.preparing import current
 from aimz_lab.progress import CallProgress
 from aimz_lab.types import Executor, callable_name
 
@@ -179,6 +180,7 @@ class ClusterEngine(Engine):
             is_small: Whether results are small, so that some may wait for an earlier one.
         """
         header, pickled = packed(call, self._devices[0].platform)
+        current().end()
         with (
             _shown(log, progress=self._request.progress) as tell,
             closing(HandOut(self._workers, header, pickled, log, tell)) as hand_out,

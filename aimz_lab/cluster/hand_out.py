@@ -12,14 +12,11 @@ from aimz_lab.cluster.executors import PartFuture, Workers
 from aimz_lab.cluster.tasks import Header, Part, PartResult
 from aimz_lab.tracebacks import warn
 
-_AHEAD = 4
+_AHEAD = 8
 """Parts in hand for each one under way, where results are small: a slow part keeps nobody idle."""
 
-_WAIT_S = 0.25
-"""Most seconds from one state of a display to the next."""
-
-_LOOK_S = 0.5
-"""Least seconds between two looks at the workers."""
+_LOOK_S = 0.25
+"""How often a call looks which worker has which part, and shows it."""
 
 
 class HandOut:
@@ -62,7 +59,7 @@ class HandOut:
             CallStoppedError: If somebody asked to stop.
         """
         at_once = self._workers.at_once
-        in_hand = at_once * (_AHEAD if is_small else 1)
+        in_hand = at_once * (_AHEAD if is_small else 2)
         sent = self._workers.send(self._pickled)
         waiting: deque[Part] = deque()
         for part in parts:
@@ -121,9 +118,9 @@ class HandOut:
             return first  # its result() waits
         if time.monotonic() - self._looked > _LOOK_S:
             self._workers.look(self._futures, self._log)
+            self._tell(0)
             self._looked = time.monotonic()
         try:
-            return self._log.ended.get(timeout=_WAIT_S)
+            return self._log.ended.get(timeout=_LOOK_S)
         except queue.Empty:
-            self._tell(0)
             return None

@@ -47,8 +47,8 @@ def test_a_call_on_workers_is_shown_and_stopped(notebook, screenshots):
     map_.locator('[data-state="done"]').nth(6).wait_for()
     assert map_.locator(".aimz-map span").count() == 20
     assert set(map_.locator("tbody strong").all_inner_texts()) == {"0", "1"}
-    assert map_.locator('.aimz-map [data-state="assigned"]').count() > 0
-    assert "rows " in map_.locator("tbody td:nth-child(2)").first.inner_text()
+    map_.locator('.aimz-map [data-state="assigned"]').first.wait_for()
+    map_.locator("tbody td:nth-child(2)", has_text="rows ").first.wait_for()
     link = map_.get_by_role("link", name="Dask's dashboard").get_attribute("href")
     assert link.startswith("http://127.0.0.1:")
     assert link.endswith("/status")
