@@ -2493,7 +2493,7 @@ class ImpactModel:
         engine = None
         if (executor := options.pop("executor", None)) is not None:
             engine = _on_workers(executor)
-            inputs, kwargs, options = _with_lazy_rows(self._kernel, inputs, kwargs, options)
+            inputs, kwargs, options = _with_lazy_rows(self._kernel, table, inputs, kwargs, options)
         scale = check_choice("output_scale", options.pop("output_scale", "outcome"), OutputScale)
         attrs = dict(moment.attrs)
         check_alone(by, options.get("reduce"))

@@ -250,8 +250,10 @@ class DaskWorkers(Workers):
             ClusterError: If the scheduler or the workers are lost.
         """
         from distributed import KilledWorker
-        from distributed.client import FutureCancelledError
+        from distributed import client as dask_client
         from distributed.comm import CommClosedError
+
+        closed = getattr(dask_client, "ClosedClientError", RuntimeError)  # of new releases
 
         try:
             return ask()
@@ -264,8 +266,8 @@ class DaskWorkers(Workers):
             )
             raise ClusterError(msg) from error
         except (
+            closed,
             CommClosedError,
-            FutureCancelledError,
             CancelledError,
             FutureTimeoutError,
             TimeoutError,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import platform
 import threading
 import time
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,7 +21,7 @@ import zarr
 
 from aimz_lab.data import BatchSource
 from aimz_lab.data.ranged_source import check_zarr_there, rows_between
-from aimz_lab.errors import ClusterError, DataError
+from aimz_lab.errors import AimzLabError, ClusterError, DataError
 from aimz_lab.kernel.cache_keys import CodeKey
 from aimz_lab.predictive.blocks import Piece, Rows
 from aimz_lab.predictive.engine import Drawn, Engine
@@ -186,14 +187,26 @@ def run_part(header: Header, call: bytes, part: Part) -> PartResult:
     """
     check_can_compute(f"A part of the call, on the worker {_name()},")
     _check_alike(header)
-    with _one_part, warnings.catch_warnings(record=True) as caught:
+    with _one_part, warnings.catch_warnings(record=True) as caught, _bare_errors():
         warnings.simplefilter("always")
         began = time.perf_counter()
-        known, programs = _known(header, call)
-        values, single, reduction = _computed(known, programs, part)
+        values, single, reduction = _computed(*_known(header, call), part)
         seconds = time.perf_counter() - began
     warned = tuple(dict.fromkeys((one.category, str(one.message)) for one in caught))
     return PartResult(values, single, reduction, warned, _name(), seconds)
+
+
+@contextlib.contextmanager
+def _bare_errors() -> Iterator[None]:
+    """Let our errors leave without what caused them, which may not be picklable.
+
+    Their messages say it. Dask would replace the whole chain by a plain ``Exception``.
+    """
+    try:
+        yield
+    except AimzLabError as error:
+        error.__cause__ = error.__context__ = None
+        raise
 
 
 def wait_until_idle(timeout_s: float) -> None:

@@ -21,17 +21,35 @@ class DaskTable:
 
     Args:
         frame: The Dask DataFrame. Its partitions are counted, which reads them once.
+
+    Attributes:
+        shape: Its rows and columns.
+
+    Raises:
+        DataError: If its files are not there.
     """
 
     def __init__(self, frame: Any) -> None:
-        self._columns = list(frame.columns)
-        self._values = frame.to_dask_array(lengths=True)
-        self.shape, self.dtype = self._values.shape, self._values.dtype
+        self._frame = frame
+        try:
+            counts = frame.map_partitions(len).compute()
+        except OSError as error:
+            msg = f"The Dask table cannot be read: {error}."
+            raise DataError(msg) from error
+        self._ends = np.cumsum([0, *counts])
+        self.shape = int(self._ends[-1]), len(frame.columns)
 
     def __getitem__(self, rows: slice) -> Any:
-        import pandas as pd
+        first, last = np.searchsorted(self._ends, [rows.start, rows.stop - 1], side="right") - 1
+        start = self._ends[first]
+        # Within a task of a cluster, Dask would by default send the work back to its scheduler.
+        found = self._frame.partitions[first : last + 1].compute(scheduler="synchronous")
+        return found.iloc[rows.start - start : rows.stop - start].reset_index(drop=True)
 
-        return pd.DataFrame(_computed(self._values[rows]), columns=self._columns)
+
+def is_dask_table(value: object) -> bool:
+    """Whether a value is a Dask DataFrame."""
+    return is_a(value, "dask.dataframe", "DataFrame")
 
 
 def is_lazy(value: object) -> bool:
@@ -177,7 +195,7 @@ def can_be_cut(source: object) -> bool:
 
 
 def _counted(value: Any) -> Any:
-    if is_a(value, "dask.dataframe", "DataFrame"):
+    if is_dask_table(value):
         return DaskTable(value)
     return value.to_dask_array(lengths=True) if is_a(value, "dask.dataframe", "Series") else value
 

@@ -202,8 +202,9 @@ def report(points, n_draws, cores):
         ]
         found[way] = {"s_call": cost[0], "s_part": cost[1], "s_value": cost[2], "errors": errors}
         print(
-            f"{way:6} {cost[0]:.3f} s a call, {1e3 * cost[1]:.1f} ms a part, {1e9 * cost[2]:.2f} ns "
-            f"a value; unseen points are off by {', '.join(f'{100 * e:+.0f}%' for e in errors)}"
+            f"{way:6} {cost[0]:.3f} s a call, {1e3 * cost[1]:.1f} ms a part, "
+            f"{1e9 * cost[2]:.2f} ns a value; points it has not seen are off by "
+            f"{', '.join(f'{100 * e:+.0f}%' for e in errors)}"
         )
     return found
 

@@ -48,16 +48,14 @@ def predicted(im, how, folder, **options):
     return found["y_mean" if how == "reduce" else "y"].to_numpy()
 
 
-def kill_one(client, after_s, killed):
+def kill_one(cluster, client, after_s, killed):
     """Kill a worker that has a part, after a while."""
     time.sleep(after_s)
     with contextlib.suppress(Exception):  # the round may be over
-        pids = client.run(os.getpid)
-        busy = [address for address, keys in client.processing().items() if keys]
-        victim = pids[busy[0]] if busy else None
-        if victim:
-            os.kill(victim, signal.SIGKILL)
-            killed.append(victim)
+        busy = {address for address, keys in client.processing().items() if keys}
+        [nanny, *_] = [one for one in cluster.workers.values() if one.worker_address in busy]
+        os.kill(nanny.pid, signal.SIGKILL)
+        killed.append(nanny.pid)
 
 
 def main():
@@ -83,7 +81,7 @@ def main():
             how = ("store", "reduce", "memory")[number % 3]
             client.wait_for_workers(3)
             killed = []
-            arguments = client, rng.uniform(0.0, 1.5), killed
+            arguments = cluster, client, rng.uniform(0.0, 1.5), killed
             killer = threading.Thread(target=kill_one, args=arguments)
             killer.start()
             began = time.monotonic()
@@ -92,11 +90,11 @@ def main():
             killer.join()
             kills, equal = kills + len(killed), equal + np.array_equal(found, whole[how])
             same = np.array_equal(found, whole[how])
-            print(f"{number + 1:2} {how:6} {took:5.1f} s, killed {len(killed)}, equal: {same}")
+            print(f"{number + 1:2} {how:6} {took:5.1f} s, killed {len(killed)}, equal: {same}")  # noqa: T201
             assert same
         left = [path for path in Path(folder).iterdir() if path.suffix != ".zarr"]
         assert not left, left
-    print(f"{equal} of {ROUNDS} equal, {kills} workers killed")
+    print(f"{equal} of {ROUNDS} equal, {kills} workers killed")  # noqa: T201
 
 
 if __name__ == "__main__":
