@@ -327,7 +327,7 @@ def test_effects_are_the_same(im, threads, by):
     check_same(im.estimate_effect(**options, executor=threads), im.estimate_effect(**options))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def shops():
     """A model of a table with a category, a scaled column and an output on another scale."""
     rng = np.random.default_rng(2)
@@ -352,6 +352,7 @@ def shops():
     return im, frame
 
 
+@pytest.mark.allow_rank_promotion
 def test_a_parquet_table_is_read_and_encoded_by_workers(shops, threads, tmp_path):
     frames = pytest.importorskip("dask.dataframe", reason=EXTRA, exc_type=ImportError)
     im, frame = shops

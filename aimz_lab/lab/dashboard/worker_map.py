@@ -72,7 +72,7 @@ class WorkerMap:
             return
         self._text.close()
         record = record_of_call(log)
-        self._output.update(record, raw=True)
+        self._output.update(record, raw=True, metadata={})
         with self.widget.hold_sync():
             self.widget.call = frame_of(log)
             self.widget.record = {"data": record, "metadata": {}}
@@ -90,7 +90,7 @@ class WorkerMap:
         self._text = MovingText()
         model = {"version_major": 2, "version_minor": 0, "model_id": model_id}
         bundle = {WIDGET_MIME: model, "text/plain": f"{log.kernel}: {position(log)}"}
-        self._output = display(bundle, raw=True, display_id=True)
+        self._output = display(bundle, raw=True, metadata={}, display_id=True)
 
     def _take(self, message: dict[str, Any], log: CallLog) -> None:
         # On a subshell's thread, while the cell runs on the main one.
