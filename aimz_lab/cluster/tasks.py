@@ -19,6 +19,7 @@ import numpy as np
 import numpyro
 import zarr
 
+from aimz_lab.cluster.part_sinks import Collected, Written
 from aimz_lab.data import BatchSource
 from aimz_lab.data.ranged_source import check_zarr_there, rows_between
 from aimz_lab.errors import AimzLabError, ClusterError, DataError
@@ -27,7 +28,6 @@ from aimz_lab.predictive.blocks import Piece, Rows
 from aimz_lab.predictive.engine import Drawn, Engine
 from aimz_lab.predictive.plan import Plan
 from aimz_lab.predictive.programs.compiled_programs import Programs
-from aimz_lab.predictive.programs.parts import Span
 from aimz_lab.predictive.programs.scenario import Scenario
 from aimz_lab.predictive.reducers.reduction import Reduction
 from aimz_lab.predictive.request import Quantity, Request
@@ -275,7 +275,7 @@ def _computed(
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], Reduction | None]:
     if not part.pieces:
         scenarios = tuple(_with_all_rows(side) for side in call.sides)
-        collected = _Collected()
+        collected = Collected()
         only = range(part.first, part.first + part.count)
         single = Engine(programs, scenarios, call.combine).by_draws(collected, only)
         return collected.arrays(0), single, None
@@ -286,9 +286,9 @@ def _computed(
         engine.part(call.drawn, reduction, call.n_blocks)
         return {}, {}, reduction
     if call.regions is not None:
-        engine.part(call.drawn, _Written(call.regions), call.n_blocks)
+        engine.part(call.drawn, Written(call.regions), call.n_blocks)
         return {}, {}, None
-    collected = _Collected()
+    collected = Collected()
     engine.part(call.drawn, collected, call.n_blocks)
     return collected.arrays(1), {}, None
 
@@ -330,44 +330,6 @@ def _read(source: BatchSource, piece: Piece) -> Mapping[str, np.ndarray]:
         )
         raise ClusterError(msg) from error
     return rows
-
-
-class _Written:
-    """Writes each compiled call to the store as it comes; a ``Sink`` of the engine."""
-
-    def __init__(self, regions: StoreRegions) -> None:
-        self._regions = regions
-
-    def prepare(self, span: Span, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Leave all to :meth:`write`, which this thread does while others compute."""
-        del span
-        return values
-
-    def write(self, span: Span, values: Mapping[str, np.ndarray]) -> None:
-        """Write to regions of this part's own: chunks end where compiled calls do."""
-        self._regions.write(span.first, values)
-
-
-class _Collected:
-    """Keeps the parts of a result in order; a ``Sink`` of the engine."""
-
-    def __init__(self) -> None:
-        self._parts: dict[str, list[np.ndarray]] = {}
-
-    def prepare(self, span: Span, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Copy a part, whose arrays are not valid afterwards."""
-        del span
-        return {name: value.copy() for name, value in values.items()}
-
-    def write(self, span: Span, values: Mapping[str, np.ndarray]) -> None:
-        """Keep a part."""
-        del span
-        for name, value in values.items():
-            self._parts.setdefault(name, []).append(value)
-
-    def arrays(self, axis: int) -> dict[str, np.ndarray]:
-        """The sites, joined along ``axis``."""
-        return {name: np.concatenate(parts, axis) for name, parts in self._parts.items()}
 
 
 def _name() -> str:
