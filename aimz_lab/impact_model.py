@@ -898,8 +898,8 @@ class ImpactModel:
             progress: Whether to show progress.
             executor: A ``dask.distributed`` client, or an executor of ``concurrent.futures``, whose
                 workers compute the blocks, and write them if the store is one that they share. The
-                draws are the same. Arrays of Zarr and Dask, and tables of Dask, are then read by the
-                workers. While the call runs, a notebook's page shows which worker has which part.
+                draws are the same. Workers read arrays of Zarr and Dask, and Dask's tables,
+                themselves. Meanwhile a notebook's page shows which worker has which part.
             output_scale: With a table, whether the output comes back on the scale of its column
                 (``"outcome"``) or on that of the kernel (``"model"``).
             allow_nonfinite: Accept NaN and infinite values in the data.
