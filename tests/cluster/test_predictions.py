@@ -353,6 +353,8 @@ def shops():
 
 
 @pytest.mark.allow_rank_promotion
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:dask")
+@pytest.mark.filterwarnings("ignore:The inplace keyword")
 def test_a_parquet_table_is_read_and_encoded_by_workers(shops, threads, tmp_path):
     frames = pytest.importorskip("dask.dataframe", reason=EXTRA, exc_type=ImportError)
     im, frame = shops
