@@ -16,6 +16,7 @@ import jax
 
 from aimz_lab.cluster.call_log import CallLog
 from aimz_lab.cluster.tasks import Header, Part, PartResult, held, run_part, wait_until_idle
+from aimz_lab.cluster.worker_versions import check_versions
 from aimz_lab.data.tables import is_a
 from aimz_lab.errors import AimzLabError, ArgumentError, ClusterError
 from aimz_lab.types import Executor, shown
@@ -140,7 +141,7 @@ class DaskWorkers(Workers):
 
     Raises:
         ArgumentError: If it is asynchronous.
-        ClusterError: If it is closed, or has no workers.
+        ClusterError: If it is closed, or has no workers, or one of another version.
     """
 
     def __init__(self, client: Any) -> None:
@@ -152,13 +153,15 @@ class DaskWorkers(Workers):
             raise ArgumentError(msg)
         if client.status != "running":
             raise _lost(ConnectionError(f"the client is {client.status}"))
-        threads = sum(self._asked(client.nthreads).values())
+        workers = self._asked(client.nthreads)
+        threads = sum(workers.values())
         if not threads:
             msg = (
                 "The Dask cluster has no workers; wait for some (client.wait_for_workers(1)), or "
                 "scale it (cluster.scale(4))."
             )
             raise ClusterError(msg)
+        check_versions(client, workers)
         self.at_once = _AT_ONCE * threads
         self.link = _dashboard_of(client)
 

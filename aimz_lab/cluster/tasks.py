@@ -220,11 +220,23 @@ def _check_alike(header: Header) -> None:
     for mine, theirs in ((versions, header.versions), (settings, header.settings)):
         for name, value in theirs.items():
             if mine.get(name) != value:
-                msg = (
-                    f"The worker {_name()} has {name} {mine.get(name)}, and this process {value}; "
-                    "the numbers could differ. Give all workers the same versions and settings."
-                )
-                raise ClusterError(msg)
+                raise other_version(_name(), name, mine.get(name), value)
+
+
+def other_version(worker: str, name: str, found: object, expected: object) -> ClusterError:
+    """Return the error for a worker that differs from the process that made a call.
+
+    Args:
+        worker: The worker, as it follows "The worker".
+        name: What differs.
+        found: What the worker has.
+        expected: What the process has.
+    """
+    msg = (
+        f"The worker {worker} has {name} {found}, and this process {expected}; the numbers could "
+        "differ. Give all workers the same versions and settings."
+    )
+    return ClusterError(msg)
 
 
 def _known(header: Header, call: bytes) -> tuple[Call, Programs]:

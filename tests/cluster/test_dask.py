@@ -138,16 +138,33 @@ def _waits(rows):
     return rows
 
 
-def test_a_worker_of_another_version_is_refused(im, client, tmp_path):
+@pytest.mark.parametrize("module", ["jax", "aimz_lab.cluster.tasks"])
+def test_a_worker_of_another_version_is_refused(im, client, tmp_path, module):
     """The workers get other versions, as if they had been installed earlier."""
-    for module, name in (("jax", "__version__"), ("aimz_lab.cluster.tasks", "__version__")):
-        now = next(iter(client.run(_exchange, module, name, "0.1").values()))
-        try:
-            with pytest.raises(ClusterError, match="has .* 0.1, and this process"):
-                im.predict(X, executor=client, output_dir=tmp_path, progress=False)
-        finally:
-            client.run(_exchange, module, name, now)
+    now = next(iter(client.run(_exchange, module, "__version__", "0.1").values()))
+    try:
+        with pytest.raises(ClusterError, match="has .* 0.1, and this process"):
+            im.predict(X, executor=client, output_dir=tmp_path, progress=False)
+    finally:
+        client.run(_exchange, module, "__version__", now)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_worker_without_this_release_is_named_before_it_is_sent_a_part(im):
+    """Dask would end a worker that cannot read its task, and start it anew."""
+    with (
+        distributed.LocalCluster(
+            n_workers=1, threads_per_worker=1, dashboard_address=None, host="127.0.0.1"
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        client.run(_forget, "aimz_lab.cluster.tasks")
+        with pytest.raises(ClusterError, match="lacks a package, or has another release of it"):
+            im.predict(X, executor=client, store="memory", progress=False)
+
+
+def _forget(module):
+    sys.modules[module] = None  # importing it is an ImportError then
 
 
 def _exchange(module, name, value):

@@ -359,7 +359,7 @@ def test_a_parquet_table_is_read_and_encoded_by_workers(shops, threads, tmp_path
     frames = pytest.importorskip("dask.dataframe", reason=EXTRA, exc_type=ImportError)
     im, frame = shops
     frames.from_pandas(frame, npartitions=4).to_parquet(tmp_path)
-    options = {"rng_key": KEY, "batch_size": 256, "progress": False}
+    options = {"rng_key": KEY, "batch_size": 256, "in_sample": True, "progress": False}
     lazy = frames.read_parquet(tmp_path)
     got = im.predict(lazy, executor=threads, store="memory", **options).posterior_predictive.y
     expected = im.predict(frame, store="memory", **options).posterior_predictive.y
