@@ -79,7 +79,7 @@ def main():
         whole["memory"] = whole["store"]
         for number in range(ROUNDS):
             how = ("store", "reduce", "memory")[number % 3]
-            client.wait_for_workers(3)
+            client.wait_for_workers(3, timeout=60)
             killed = []
             arguments = cluster, client, rng.uniform(0.0, 1.5), killed
             killer = threading.Thread(target=kill_one, args=arguments)

@@ -150,21 +150,26 @@ def test_a_worker_of_another_version_is_refused(im, client, tmp_path, module):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_worker_without_this_release_is_named_before_it_is_sent_a_part(im):
+def test_a_worker_without_this_release_is_named_before_it_is_sent_a_part(im, client):
     """Dask would end a worker that cannot read its task, and start it anew."""
-    with (
-        distributed.LocalCluster(
-            n_workers=1, threads_per_worker=1, dashboard_address=None, host="127.0.0.1"
-        ) as cluster,
-        distributed.Client(cluster) as client,
-    ):
-        client.run(_forget, "aimz_lab.cluster.tasks")
-        with pytest.raises(ClusterError, match="lacks a package, or has another release of it"):
-            im.predict(X, executor=client, store="memory", progress=False)
+    client.run(_hide, "aimz_lab.cluster.tasks")
+    try:
+        with (
+            distributed.Client(client.scheduler.address) as another,
+            pytest.raises(ClusterError, match="lacks a package, or has another release of it"),
+        ):
+            im.predict(X, executor=another, store="memory", progress=False)
+    finally:
+        client.run(_show, "aimz_lab.cluster.tasks")
 
 
-def _forget(module):
-    sys.modules[module] = None  # importing it is an ImportError then
+def _hide(module):
+    sys.hidden_module = sys.modules[module]
+    sys.modules[module] = None  # importing it is an ImportError
+
+
+def _show(module):
+    sys.modules[module] = sys.hidden_module
 
 
 def _exchange(module, name, value):
