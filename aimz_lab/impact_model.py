@@ -902,7 +902,8 @@ class ImpactModel:
             progress: Whether to show progress.
             executor: A ``dask.distributed`` client, or an executor of ``concurrent.futures``, whose
                 workers compute the blocks, and write them if the store is one that they share. The
-                draws are the same. Arrays of Zarr and Dask are then read by the workers.
+                draws are the same. Workers read arrays of Zarr and Dask, and Dask's tables,
+                themselves. Meanwhile a notebook's page shows which worker has which part.
             output_scale: With a table, whether the output comes back on the scale of its column
                 (``"outcome"``) or on that of the kernel (``"model"``).
             allow_nonfinite: Accept NaN and infinite values in the data.
@@ -921,6 +922,7 @@ class ImpactModel:
         Raises:
             NotFittedError: If there is no posterior.
             ClusterError: If the workers of ``executor`` are lost, or differ from this process.
+            CallStoppedError: If it was stopped on the page that shows its workers.
             ForkedProcessError: In a process that was forked after JAX had been used.
             ArgumentError: If a value is not allowed, or the result cannot fit into memory.
             SiteError: If a named site does not exist or does not fit, a value set for it changes
@@ -2497,7 +2499,7 @@ class ImpactModel:
         engine = None
         if (executor := options.pop("executor", None)) is not None:
             engine = _on_workers(executor)
-            inputs, kwargs, options = _with_lazy_rows(self._kernel, inputs, kwargs, options)
+            inputs, kwargs, options = _with_lazy_rows(self._kernel, table, inputs, kwargs, options)
         scale = check_choice("output_scale", options.pop("output_scale", "outcome"), OutputScale)
         attrs = dict(moment.attrs)
         check_alone(by, options.get("reduce"))

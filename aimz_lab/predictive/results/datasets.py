@@ -218,11 +218,14 @@ def with_coords(
 ) -> xr.Dataset:
     """Return a dataset with the given labels; other dimensions count from 0.
 
+    A dimension of more than :data:`MOST_NUMBERED` entries that only count is left without labels,
+    which xarray counts itself.
+
     Raises:
         ArgumentError: If there are more or fewer labels than entries.
     """
     check_coords(coords, sizes)
-    labels = {dim: np.arange(size) for dim, size in sizes.items()}
+    labels = {dim: np.arange(size) for dim, size in sizes.items() if size <= MOST_NUMBERED}
     labels.update({dim: value for dim, value in coords.items() if dim in sizes})
     levels = {
         name: value
@@ -233,6 +236,9 @@ def with_coords(
     attrs = {**origin_attrs(), **attrs}
     return with_levels(xr.Dataset(variables, {**labels, **levels}, attrs))
 
+
+MOST_NUMBERED = 10**7
+"""Most entries of a dimension that is numbered: of 10⁹ rows the numbers alone would take 8 GB."""
 
 LEVEL_OF = "level_of"
 """Attribute of a coordinate that is a level of a multi-index: the dimension of that index."""
