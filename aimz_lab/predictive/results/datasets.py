@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Mapping, Set
 from datetime import UTC, datetime
@@ -19,6 +20,9 @@ from aimz_lab.errors import ArgumentError
 from aimz_lab.kernel.spec import KernelSpec, variable_name
 from aimz_lab.types import SAMPLE_DIMS, Coords
 from aimz_lab.version import __version__
+
+_MOST_COUNTED = 4096
+"""Longest dimension whose index is kept, so that all of those kept take a few megabytes."""
 
 Variable: TypeAlias = xr.Variable | tuple[tuple[str, ...], np.ndarray]
 """A labelled array, or its dimensions and values."""
@@ -222,16 +226,42 @@ def with_coords(
         ArgumentError: If there are more or fewer labels than entries.
     """
     check_coords(coords, sizes)
-    labels = {dim: np.arange(size) for dim, size in sizes.items()}
-    labels.update({dim: value for dim, value in coords.items() if dim in sizes})
+    attrs = {**origin_attrs(), **attrs}
+    labels = {dim: value for dim, value in coords.items() if dim in sizes}
     levels = {
         name: value
         for name, value in coords.items()
         if isinstance(value, xr.Variable) and name not in {*sizes, *variables}
         if value.attrs.get(LEVEL_OF) in sizes
     }
-    attrs = {**origin_attrs(), **attrs}
+    if not labels and not levels and max(sizes.values(), default=0) <= _MOST_COUNTED:
+        return xr.Dataset(variables, _counted(tuple(sizes.items())), attrs)
+    labels = {dim: np.arange(size) for dim, size in sizes.items()} | labels
     return with_levels(xr.Dataset(variables, {**labels, **levels}, attrs))
+
+
+@functools.lru_cache(maxsize=256)
+def _counted(sizes: tuple[tuple[str, int], ...]) -> xr.Coordinates:
+    """Return dimensions that count from 0. Their indexes are those of all groups and calls."""
+    indexes = {dim: _index(dim, size) for dim, size in sizes}
+    variables = {dim: index.create_variables()[dim] for dim, index in indexes.items()}
+    return xr.Coordinates(variables, indexes)
+
+
+@functools.lru_cache(maxsize=256)
+def _index(dim: str, size: int) -> xr.indexes.PandasIndex:
+    return xr.indexes.PandasIndex(np.arange(size), dim)
+
+
+def tree_of(groups: Mapping[str, xr.Dataset]) -> xr.DataTree:
+    """Return a tree of groups; unlike ``DataTree.from_dict``, it copies each of them once.
+
+    Args:
+        groups: Datasets by name; a name has no ``/``.
+    """
+    tree = xr.DataTree()
+    tree.children = {name: xr.DataTree(dataset) for name, dataset in groups.items()}
+    return tree
 
 
 LEVEL_OF = "level_of"
