@@ -50,8 +50,8 @@ def blocks_per_call(
 
     Returns:
         Blocks per call: one of a few sizes, whatever the number of rows, since each is a program to
-        compile. There are at least :data:`MANY_CALLS` calls of the largest, so that the padding of
-        the last one matters little.
+        compile. There are at least :data:`MANY_CALLS` calls of the largest, unless more rows are
+        requested, so that the padding of the last one matters little.
     """
     largest = max(min(CALL_BYTES // max(row_bytes, 1), most_rows or sys.maxsize) // BLOCK_ROWS, 1)
     most = largest if batch_size is None else max(batch_size // BLOCK_ROWS, 1)
@@ -59,9 +59,9 @@ def blocks_per_call(
     if n_rows is not None:
         blocks = count_blocks(n_rows)
         few = _ladder(max(largest // MANY_CALLS, 1))
-        fitting = [most] if blocks >= most > largest else []
-        fitting += [largest] if blocks >= MANY_CALLS * largest else []
-        size = next(each for each in (*fitting, *few) if each <= most and each <= blocks)
+        enough = MANY_CALLS if most <= largest else 1
+        wanted = [most] if blocks >= enough * most else []
+        size = next(each for each in (*wanted, *few) if each <= most and each <= blocks)
     return -(-size // n_devices) * n_devices
 
 
