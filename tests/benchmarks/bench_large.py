@@ -1,6 +1,6 @@
 """Memory of predictions larger than memory: rows streamed in, draws streamed to disk or averaged.
 
-Run by hand: ``python tests/benchmarks/bench_large.py``, or with ``--rows`` and ``--draws``. For each
+Run by hand: ``python tests/benchmarks/bench_large.py``; see ``--rows`` and ``--draws``. For each
 number of rows a process of its own computes the mean of the draws by a reducer, or writes all draws
 below ``--directory`` and removes them. The peak is what the call takes beyond what was in use
 before, after a small call of the same kind; the bound is that of ``bytes_in_flight``. A mean of all
