@@ -9,6 +9,7 @@ it came from, so that a program never has a value of before.
 from __future__ import annotations
 
 import hashlib
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
@@ -20,6 +21,8 @@ _KEPT = 128
 
 _LONGEST = 2**22
 """Longest text of a program to compare; one with larger constants belongs to its model alone."""
+
+_ADDRESS = re.compile(r"\b0x[0-9a-f]+\b")
 
 _programs: OrderedDict[Hashable, jax.stages.Compiled] = OrderedDict()
 _lock = threading.Lock()
@@ -43,8 +46,9 @@ def shared_key(
     text = lowered.as_text()
     if len(text) > _LONGEST or "callback" in text:
         return None
-    # The first part alone tells which arguments are used.
-    digests = [hashlib.sha256(each.encode()).digest() for each in (str(trace.jaxpr), text)]
+    # This alone tells which arguments are used. It names functions by their place in memory.
+    equations = _ADDRESS.sub("", str(trace.jaxpr))
+    digests = [hashlib.sha256(each.encode()).digest() for each in (equations, text)]
     return *digests, lowered.in_tree, lowered.out_tree, *others
 
 

@@ -200,7 +200,22 @@ def labelled_draws(
 ) -> tuple[tuple[str, ...], np.ndarray]:
     """Split draws into chains; return the dimensions and the values of a variable."""
     shape = (num_chains, len(values) // num_chains, *values.shape[1:])
-    return (*SAMPLE_DIMS, *dims), values.reshape(shape)
+    return (*SAMPLE_DIMS, *dims), in_known_type(values).reshape(shape)
+
+
+def known_type(dtype: np.dtype) -> np.dtype:
+    """Return the type that results have: float32 for bfloat16 and others that NumPy lacks.
+
+    xarray leaves arrays of such types out of means, and Zarr cannot store them. float32 holds each
+    of their values.
+    """
+    is_foreign = dtype.kind == "V" and jax.dtypes.issubdtype(dtype, np.floating)
+    return np.dtype(np.float32) if is_foreign else dtype
+
+
+def in_known_type(values: np.ndarray) -> np.ndarray:
+    """Return an array as :func:`known_type`; unless it is of another, the array itself."""
+    return values.astype(known_type(values.dtype), copy=False)
 
 
 def check_coords(coords: Coords, sizes: Mapping[str, int]) -> None:
@@ -235,22 +250,23 @@ def with_coords(
         if value.attrs.get(LEVEL_OF) in sizes
     }
     if not labels and not levels and max(sizes.values(), default=0) <= _MOST_COUNTED:
-        return xr.Dataset(variables, _counted(tuple(sizes.items())), attrs)
+        return xr.Dataset(variables, _counted(sizes), attrs)
     labels = {dim: np.arange(size) for dim, size in sizes.items()} | labels
     return with_levels(xr.Dataset(variables, {**labels, **levels}, attrs))
 
 
-@functools.lru_cache(maxsize=256)
-def _counted(sizes: tuple[tuple[str, int], ...]) -> xr.Coordinates:
-    """Return dimensions that count from 0. Their indexes are those of all groups and calls."""
-    indexes = {dim: _index(dim, size) for dim, size in sizes}
+def _counted(sizes: Mapping[str, int]) -> xr.Coordinates:
+    """Return dimensions that count from 0; their indexes are those of all groups and calls."""
+    indexes = {dim: _index(dim, size) for dim, size in sizes.items()}
     variables = {dim: index.create_variables()[dim] for dim, index in indexes.items()}
     return xr.Coordinates(variables, indexes)
 
 
 @functools.lru_cache(maxsize=256)
 def _index(dim: str, size: int) -> xr.indexes.PandasIndex:
-    return xr.indexes.PandasIndex(np.arange(size), dim)
+    values = np.arange(size)
+    values.flags.writeable = False
+    return xr.indexes.PandasIndex(values, dim)
 
 
 def tree_of(groups: Mapping[str, xr.Dataset]) -> xr.DataTree:

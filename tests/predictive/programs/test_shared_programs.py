@@ -16,7 +16,7 @@ from tests.runs import compilations
 CELL = """
 def kernel(X, y=None):
     b = numpyro.sample("b", dist.Normal(0.0, 1.0).expand([X.shape[1]]).to_event(1))
-    mu = numpyro.deterministic("mu", scale * jnp.tanh(X @ b))
+    mu = numpyro.deterministic("mu", scale * jax.nn.relu(X @ b))
     with numpyro.plate("data", X.shape[0]):
         numpyro.sample("y", dist.Normal(mu, 1.0), obs=y)
 """
@@ -26,7 +26,7 @@ X = inputs(40)
 
 def run_cell(scale: object, above: str = "") -> object:
     """Run the cell of a notebook that defines the kernel."""
-    names = {"numpyro": numpyro, "dist": dist, "jnp": jnp, "scale": scale}
+    names = {"numpyro": numpyro, "dist": dist, "jax": jax, "scale": scale}
     exec(above + CELL, names)
     return names["kernel"]
 

@@ -143,6 +143,31 @@ def test_a_small_result_is_stored_by_its_bytes_as_zarr_and_xarray_store_it(
             assert sorted(one.metadata.dimension_names) == sorted(other.metadata.dimension_names)
 
 
+def narrow(X, y=None):
+    b = numpyro.sample("b", dist.Normal(0, 1))
+    numpyro.deterministic("half", X[:, 0] / 2)
+    with numpyro.plate("rows", len(X)):
+        numpyro.sample("y", dist.Normal(b + X[:, 0].astype(jnp.float32), 1.0), obs=y)
+
+
+@pytest.mark.parametrize("small", [store.SMALL_BYTES, 0])
+def test_types_that_numpy_lacks_come_back_as_float32_from_everywhere(tmp_path, monkeypatch, small):
+    """xarray leaves bfloat16 out of means, and Zarr cannot store it."""
+    monkeypatch.setattr(store, "SMALL_BYTES", small)
+    X = inputs(7).astype(jnp.bfloat16)
+    draws = {"b": np.ones(4, np.float32)}
+    options = {"draws": draws, "return_sites": ("half", "y"), "constant": {"X": X}}
+    in_memory = PREDICTOR.predict(request_of(narrow, {"X": X}, **options))
+    options |= {"store": "persistent", "output_dir": tmp_path}
+    stored = PREDICTOR.predict(request_of(narrow, {"X": X}, **options))
+    for tree in (in_memory, stored):
+        half, known = tree["posterior_predictive"]["half"], tree["constant_data"]["X"]
+        assert half.dtype == known.dtype == np.float32
+        np.testing.assert_array_equal(half[0, 0], (X[:, 0] / 2).astype(np.float32))
+        np.testing.assert_array_equal(known, X.astype(np.float32))
+        assert "half" in tree["posterior_predictive"].mean()
+
+
 @pytest.mark.usefixtures("lazily")
 def test_larger_results_are_read_lazily(tmp_path):
     tree = PREDICTOR.predict(a_request(store="persistent", output_dir=tmp_path))
