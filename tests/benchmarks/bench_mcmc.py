@@ -1,0 +1,214 @@
+"""Chains of ``fit_on_batch`` beside NumPyro's own ``MCMC.run``: compilation and iterations apart.
+
+Run by hand: ``python tests/benchmarks/bench_mcmc.py``. Both run the same sampler on the same data,
+in turns. A first call starts without anything compiled; a later one takes another key, as one does
+who runs the chains again. NumPyro runs in its fastest way, without its bar of progress, and keeps
+the same statistics of each draw. Ours shows its line of progress, to nobody, and R-hat.
+Seconds to the first draw, ``to_first``, are those of a first call whose plan is a single draw.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+from typing import NamedTuple
+
+# Before JAX sees its devices: parallel chains take one each.
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
+)
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+from numpyro.infer import MCMC, NUTS
+
+from aimz_lab import ImpactModel
+
+FIELDS = ("accept_prob", "energy", "num_steps", "potential_energy")
+"""What ours keeps with each draw, beside NumPyro's own default."""
+
+LAYOUTS = {
+    "1": (1, "sequential"),
+    "4 vectorized": (4, "vectorized"),
+    "4 sequential": (4, "sequential"),
+    "4 parallel": (4, "parallel"),
+}
+
+
+class Case(NamedTuple):
+    """A model to sample.
+
+    Attributes:
+        kernel: The kernel.
+        data: Its rows.
+        warmup: Warm-up iterations.
+        samples: Iterations after it.
+    """
+
+    kernel: Callable
+    data: dict[str, np.ndarray]
+    warmup: int
+    samples: int
+
+
+def schools() -> Case:
+    def kernel(X, y=None):
+        mu = numpyro.sample("mu", dist.Normal(0.0, 5.0))
+        tau = numpyro.sample("tau", dist.HalfCauchy(5.0))
+        with numpyro.plate("school", X.shape[0]):
+            theta = numpyro.sample("theta", dist.Normal(0.0, 1.0))
+            numpyro.sample("y", dist.Normal(mu + tau * theta, X), obs=y)
+
+    sd = np.array([15.0, 10, 16, 11, 9, 11, 10, 18], np.float32)
+    effect = np.array([28.0, 8, -3, 7, -1, 1, 18, 12], np.float32)
+    return Case(kernel, {"X": sd, "y": effect}, 1000, 4000)
+
+
+def logistic() -> Case:
+    def kernel(X, y=None):
+        beta = numpyro.sample("beta", dist.Normal(0.0, 1.0).expand([20]).to_event(1))
+        with numpyro.plate("obs", X.shape[0]):
+            numpyro.sample("y", dist.Bernoulli(logits=X @ beta), obs=y)
+
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(10_000, 20)).astype(np.float32)
+    chance = 1 / (1 + np.exp(-X @ rng.normal(size=20) * 0.3))
+    return Case(kernel, {"X": X, "y": rng.binomial(1, chance).astype(np.int32)}, 50, 100)
+
+
+def groups() -> Case:
+    def kernel(X, y=None):
+        mean = numpyro.sample("mean", dist.Normal(0.0, 1.0))
+        spread = numpyro.sample("spread", dist.HalfNormal(1.0))
+        noise = numpyro.sample("noise", dist.HalfNormal(1.0))
+        with numpyro.plate("group", 200):
+            level = numpyro.sample("level", dist.Normal(mean, spread))
+        with numpyro.plate("obs", X.shape[0]):
+            numpyro.sample("y", dist.Normal(level[X], noise), obs=y)
+
+    rng = np.random.default_rng(1)
+    X = rng.integers(0, 200, 2000)
+    y = rng.normal(size=200)[X] + 0.5 * rng.normal(size=2000)
+    return Case(kernel, {"X": X.astype(np.int32), "y": y.astype(np.float32)}, 200, 400)
+
+
+CASES = {"schools": schools, "logistic": logistic, "groups": groups}
+
+
+def sampler(case: Case, layout: str) -> MCMC:
+    """Return a new sampler, with nothing compiled."""
+    chains, method = LAYOUTS[layout]
+    return MCMC(
+        NUTS(case.kernel),
+        num_warmup=case.warmup,
+        num_samples=case.samples,
+        num_chains=chains,
+        chain_method=method,
+        progress_bar=False,
+    )
+
+
+class Theirs:
+    """NumPyro's own run."""
+
+    def __init__(self, case: Case, layout: str) -> None:
+        self._mcmc = sampler(case, layout)
+        self._data = {name: jnp.asarray(values) for name, values in case.data.items()}
+
+    def run(self, seed: int) -> int:
+        """Run the chains; return the leapfrog steps of their draws."""
+        self._mcmc.run(jax.random.key(seed), extra_fields=FIELDS, **self._data)
+        return int(self._mcmc.get_extra_fields()["num_steps"].sum())
+
+
+class Ours:
+    """``fit_on_batch`` of the same sampler."""
+
+    def __init__(self, case: Case, layout: str) -> None:
+        self._data = case.data
+        self._im = ImpactModel(case.kernel, jax.random.key(0), inference=sampler(case, layout))
+
+    def run(self, seed: int) -> int:
+        """Run the chains, with progress; return the leapfrog steps of their draws."""
+        with contextlib.redirect_stderr(self._nobody()):
+            self._im.fit_on_batch(**self._data, rng_key=jax.random.key(seed))
+        return int(self._im.inference.get_extra_fields()["num_steps"].sum())
+
+    def _nobody(self):
+        self._sink = getattr(self, "_sink", None) or open(os.devnull, "w")  # noqa: SIM115
+        return self._sink
+
+
+KINDS = {"ours": Ours, "theirs": Theirs}
+
+
+def seconds(act: Callable[[], object]) -> tuple[float, object]:
+    began = time.perf_counter()
+    found = act()
+    return time.perf_counter() - began, found
+
+
+def measure(case: Case, layout: str, firsts: int, turns: int) -> dict[str, object]:
+    """Seconds of first and later calls, in turns, and the ratios theirs/ours: above 1, ours wins."""
+    took: dict[str, dict[str, list[float]]] = {
+        what: {name: [] for name in KINDS} for what in ("to_first", "first", "later")
+    }
+    runners = {}
+    for turn in range(firsts):
+        for name in sorted(KINDS, reverse=turn % 2):
+            jax.clear_caches()
+            short = KINDS[name](case._replace(warmup=1, samples=1), layout)
+            took["to_first"][name].append(seconds(lambda short=short: short.run(0))[0])
+            jax.clear_caches()
+            runners[name] = KINDS[name](case, layout)
+            took["first"][name].append(seconds(lambda name=name: runners[name].run(0))[0])
+    # The last clearing left one of the two without its programs.
+    for runner in runners.values():
+        runner.run(0)
+    steps: dict[str, int] = dict.fromkeys(KINDS, 0)
+    for turn in range(turns):
+        for name in sorted(KINDS, reverse=turn % 2):
+            s, n = seconds(lambda name=name, turn=turn: runners[name].run(turn))
+            took["later"][name].append(s)
+            steps[name] += n
+    table: dict[str, object] = {}
+    for what, of in took.items():
+        if of["ours"]:
+            ratios = [b / a for a, b in zip(of["ours"], of["theirs"], strict=True)]
+            table[what] = {
+                **{name: round(statistics.median(each), 3) for name, each in of.items()},
+                "ratio": round(statistics.median(ratios), 2),
+                "from": round(min(ratios), 2),
+                "to": round(max(ratios), 2),
+            }
+    table["steps"] = steps
+    return table
+
+
+def main() -> None:
+    """Measure and print one line a model and layout."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--layouts", nargs="+", choices=LAYOUTS, default=list(LAYOUTS))
+    parser.add_argument("--firsts", type=int, default=2, help="first calls of each")
+    parser.add_argument("--turns", type=int, default=5, help="later calls of each")
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    print(json.dumps({"jax": jax.__version__, "numpyro": numpyro.__version__}))
+    for name in options.cases:
+        for layout in options.layouts:
+            found = measure(CASES[name](), layout, options.firsts, options.turns)
+            print(json.dumps({"case": name, "chains": layout, **found}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
