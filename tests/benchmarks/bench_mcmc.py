@@ -1,28 +1,35 @@
 """Chains of ``fit_on_batch`` beside NumPyro's own ``MCMC.run``: compilation and iterations apart.
 
-Run by hand: ``python tests/benchmarks/bench_mcmc.py``. Both run the same sampler on the same data,
-in turns. A first call starts without anything compiled; a later one takes another key, as one does
-who runs the chains again. NumPyro runs in its fastest way, without its bar of progress, and keeps
-the same statistics of each draw. Ours shows its line of progress, to nobody, and R-hat.
-Seconds to the first draw, ``to_first``, are those of a first call whose plan is a single draw.
+Run by hand: ``python tests/benchmarks/bench_mcmc.py``. Both run the same sampler on the same data
+with the same keys, in turns. NumPyro runs in its fastest way, without its bar of progress, and
+keeps the same statistics of each draw. Ours tells its progress, to nobody, and R-hat. JAX's
+persistent cache is off. Of each, the seconds are told, and the ratio theirs/ours with its range:
+
+``to_first``: a first call, with nothing compiled, whose plan is a single draw.
+``first``: a first call.
+``later``: a call with another key, after a first one.
+``run``: the same without what JAX compiles in it: NumPyro compiles some samplers again.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import json
 import os
 import statistics
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 # Before JAX sees its devices: parallel chains take one each.
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
 )
+os.environ["AIMZ_LAB_COMPILATION_CACHE"] = "off"
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +39,7 @@ import numpyro.distributions as dist
 from numpyro.infer import MCMC, NUTS
 
 from aimz_lab import ImpactModel
+from aimz_lab.data import derive_key
 
 FIELDS = ("accept_prob", "energy", "num_steps", "potential_energy")
 """What ours keeps with each draw, beside NumPyro's own default."""
@@ -126,7 +134,8 @@ class Theirs:
 
     def run(self, seed: int) -> int:
         """Run the chains; return the leapfrog steps of their draws."""
-        self._mcmc.run(jax.random.key(seed), extra_fields=FIELDS, **self._data)
+        key = derive_key(derive_key(jax.random.key(seed), 0), 0)  # ours takes this one
+        self._mcmc.run(key, extra_fields=FIELDS, **self._data)
         return int(self._mcmc.get_extra_fields()["num_steps"].sum())
 
 
@@ -139,59 +148,62 @@ class Ours:
 
     def run(self, seed: int) -> int:
         """Run the chains, with progress; return the leapfrog steps of their draws."""
-        with contextlib.redirect_stderr(self._nobody()):
+        with contextlib.redirect_stderr(io.StringIO()):
             self._im.fit_on_batch(**self._data, rng_key=jax.random.key(seed))
         return int(self._im.inference.get_extra_fields()["num_steps"].sum())
-
-    def _nobody(self):
-        self._sink = getattr(self, "_sink", None) or open(os.devnull, "w")  # noqa: SIM115
-        return self._sink
 
 
 KINDS = {"ours": Ours, "theirs": Theirs}
 
 
-def seconds(act: Callable[[], object]) -> tuple[float, object]:
-    began = time.perf_counter()
-    found = act()
-    return time.perf_counter() - began, found
+class Clock:
+    """Seconds of a call, and those of them in which JAX traces and compiles."""
+
+    def __init__(self) -> None:
+        self._compiling = 0.0
+        jax.monitoring.register_event_duration_secs_listener(self._listen)
+
+    def _listen(self, event: str, seconds: float, **_: object) -> None:
+        if event.startswith("/jax/core/compile/"):
+            self._compiling += seconds
+
+    def time(self, act: Callable[[], object]) -> tuple[float, float]:
+        """Return the seconds of ``act``, and those without compilation."""
+        self._compiling = 0.0
+        began = time.perf_counter()
+        act()
+        whole = time.perf_counter() - began
+        return whole, whole - self._compiling
 
 
 def measure(case: Case, layout: str, firsts: int, turns: int) -> dict[str, object]:
-    """Seconds of first and later calls, in turns, and the ratios theirs/ours: above 1, ours wins."""
-    took: dict[str, dict[str, list[float]]] = {
-        what: {name: [] for name in KINDS} for what in ("to_first", "first", "later")
-    }
-    runners = {}
+    """Measure both in turns; return the table of one model and layout."""
+    clock = Clock()
+    took = {what: {name: [] for name in KINDS} for what in ("to_first", "first", "later", "run")}
     for turn in range(firsts):
         for name in sorted(KINDS, reverse=turn % 2):
-            jax.clear_caches()
-            short = KINDS[name](case._replace(warmup=1, samples=1), layout)
-            took["to_first"][name].append(seconds(lambda short=short: short.run(0))[0])
-            jax.clear_caches()
-            runners[name] = KINDS[name](case, layout)
-            took["first"][name].append(seconds(lambda name=name: runners[name].run(0))[0])
-    # The last clearing left one of the two without its programs.
-    for runner in runners.values():
-        runner.run(0)
-    steps: dict[str, int] = dict.fromkeys(KINDS, 0)
+            for what, plan in (("to_first", case._replace(warmup=1, samples=1)), ("first", case)):
+                jax.clear_caches()
+                runner = KINDS[name](plan, layout)
+                took[what][name].append(clock.time(lambda runner=runner: runner.run(0))[0])
+    runners = {name: kind(case, layout) for name, kind in KINDS.items()}
+    steps = {name: runner.run(0) for name, runner in runners.items()}
     for turn in range(turns):
         for name in sorted(KINDS, reverse=turn % 2):
-            s, n = seconds(lambda name=name, turn=turn: runners[name].run(turn))
-            took["later"][name].append(s)
-            steps[name] += n
-    table: dict[str, object] = {}
-    for what, of in took.items():
-        if of["ours"]:
-            ratios = [b / a for a, b in zip(of["ours"], of["theirs"], strict=True)]
-            table[what] = {
-                **{name: round(statistics.median(each), 3) for name, each in of.items()},
-                "ratio": round(statistics.median(ratios), 2),
-                "from": round(min(ratios), 2),
-                "to": round(max(ratios), 2),
-            }
-    table["steps"] = steps
-    return table
+            act = partial(runners[name].run, turn + 1)
+            whole, run = clock.time(act)
+            took["later"][name].append(whole)
+            took["run"][name].append(run)
+    table: dict[str, object] = {what: compared(**of) for what, of in took.items() if of["ours"]}
+    return table | {"steps": steps}
+
+
+def compared(ours: list[float], theirs: list[float]) -> dict[str, float]:
+    """Return the medians, and the ratio theirs/ours: above 1, ours is faster."""
+    ratios = np.array(theirs) / ours
+    median = {"ours": statistics.median(ours), "theirs": statistics.median(theirs)}
+    found = median | {"ratio": np.median(ratios), "from": ratios.min(), "to": ratios.max()}
+    return {name: round(float(value), 3) for name, value in found.items()}
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from numpyro.infer import MCMC
 
-from aimz_lab.inference.compiling import named
+from aimz_lab.inference.compiling import QUICKEST, compiler_options, named
 from aimz_lab.inference.mcmc.chain_steps import Advanced, ChainGroup, ChainSteps, settings_of
 from aimz_lab.kernel.cache_keys import shapes_of
 from aimz_lab.kernel.reads import fingerprint
@@ -82,7 +82,7 @@ class ChainPrograms:
                 with tracing_lock:
                     lowered = _mapped_set_up(steps).lower(key, self._chains(0), arrays)
                     self._compile_iterations(jax.tree.map(_shape, lowered.out_info), arrays)
-                self._set_up = lowered.compile()
+                self._set_up = lowered.compile(compiler_options=compiler_options(QUICKEST))
             except Exception:  # noqa: BLE001  whatever failed, NumPyro decides whether it is one
                 self._iterations = None
                 return None
@@ -153,9 +153,7 @@ class KeptChainPrograms:
     def __reduce__(self) -> tuple[type[KeptChainPrograms], tuple[Callable]]:
         return KeptChainPrograms, (self._kernel,)
 
-    def programs(
-        self, mcmc: MCMC, key: jax.Array, arrays: Shared, static: Static
-    ) -> ChainPrograms:
+    def programs(self, mcmc: MCMC, key: jax.Array, arrays: Shared, static: Static) -> ChainPrograms:
         """Return the programs of an earlier call like this one, or new ones.
 
         Args:

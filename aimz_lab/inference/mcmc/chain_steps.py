@@ -8,7 +8,6 @@ data or another key gives other values to the same programs.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
 from functools import partial
 from operator import attrgetter
 from typing import NamedTuple

@@ -163,4 +163,3 @@ class Chains:
             return groups[0] if self.draws == self.plan.draws else groups[0][:, : self.draws]
         cut = [kept if self.draws == self.plan.draws else kept[: self.draws] for kept in groups]
         return jnp.swapaxes(cut[0], 0, 1) if self._steps.is_batched else jnp.stack(cut)
-

@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import zarr
-from zarr.storage import LocalStore
 
 from aimz_lab.errors import ArtifactWriteError, ClusterError
 from aimz_lab.predictive.results.locations import remote_store
+from aimz_lab.system.lazy_modules import zarr
 from aimz_lab.system.paths import is_url
 
 
@@ -54,7 +53,11 @@ class StoreRegions:
                 raise ArtifactWriteError(msg) from error
 
     def _array(self, name: str) -> zarr.Array:
-        store = remote_store(self.address) if is_url(self.address) else LocalStore(self.address)
+        store = (
+            remote_store(self.address)
+            if is_url(self.address)
+            else zarr.storage.LocalStore(self.address)
+        )
         try:
             return zarr.open_array(
                 store, path=self.arrays[name], mode="r+", config={"write_empty_chunks": True}
