@@ -12,6 +12,7 @@ from numpyro.infer import MCMC
 
 from aimz_lab.inference.compiling import QUICKEST, compiler_options, named
 from aimz_lab.inference.mcmc.chain_steps import Advanced, ChainGroup, ChainSteps, settings_of
+from aimz_lab.inference.untrainable_sites import untrainable_sites
 from aimz_lab.kernel.cache_keys import shapes_of
 from aimz_lab.kernel.reads import fingerprint
 from aimz_lab.kernel.tracing import tracing_lock
@@ -99,7 +100,7 @@ class ChainPrograms:
         self, key: jax.Array, arrays: Shared, groups: list[ChainGroup] | None
     ) -> list[ChainGroup]:
         steps = self.steps
-        with tracing_lock:
+        with tracing_lock, untrainable_sites():
             keys = steps.keys(key)
             if steps.is_mapped:
                 for chain in range(steps.plan.chains):

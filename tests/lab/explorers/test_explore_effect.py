@@ -66,7 +66,9 @@ def im():
         "level": _rng.normal(2, 0.1, S).astype(np.float32),
         "lift": _rng.normal(2, 0.1, S).astype(np.float32),
     }
-    return mean_field_model(treatment).set_posterior_sample(draws)
+    model = mean_field_model(treatment).set_posterior_sample(draws)
+    model.predict_on_batch(DOSE[:2], dose=DOSE[:2])
+    return model  # which knows the kernel's sites
 
 
 def twice(before, after):
