@@ -42,7 +42,7 @@ y = (X @ np.array([1.0, 0.0, -1.0]) + rng.normal(size=1000)).astype(np.float32)
 svi = SVI(kernel, AutoNormal(kernel), numpyro.optim.Adam(0.01), Trace_ELBO())
 im = ImpactModel(kernel, jax.random.key(0), svi)
 im.fit(X, y, batch_size=100, epochs=5, num_samples=100, progress=False)
-mean = float(im.predict(X, store="memory", progress=False).predictions["y"].mean())
+mean = float(im.predict(X, store="memory", progress=False).posterior_predictive["y"].mean())
 assert np.isfinite(mean)
 """
 
