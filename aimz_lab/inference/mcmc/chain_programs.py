@@ -123,6 +123,12 @@ class ChainPrograms:
         """Return the arrays that :meth:`advance` takes."""
         return {} if self.steps.is_mapped and self.steps.method == "parallel" else arrays
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether the iterations could not be compiled."""
+        future = self._iterations
+        return future is not None and future.done() and future.exception() is not None
+
     def wait(self) -> None:
         """Wait until the iterations are compiled."""
         self._iterations.result()
@@ -165,7 +171,7 @@ class KeptChainPrograms:
         """
         depends_on = self._all_that_matters(mcmc, (key, arrays), static)
         found = self._kept.get(depends_on)
-        if found is None:
+        if found is None or found.has_failed:
             found = ChainPrograms(mcmc, static)
             self._kept[depends_on] = found
         return found
