@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -21,9 +20,6 @@ from aimz_lab.errors import ArgumentError
 from aimz_lab.predictive.reducers.intervals import narrowest_interval
 from aimz_lab.system.lazy_modules import xr
 from aimz_lab.types import SAMPLE_DIMS, shown
-
-if TYPE_CHECKING:
-    from aimz_lab.effects.effect_summary import EffectSummary
 
 
 @public
@@ -87,7 +83,7 @@ def summarize_effect(
     direction: Direction | None = None,
     delta: float | None = None,
     rope: float | tuple[float, float] | None = None,
-) -> EffectSummary:
+) -> xr.Dataset:
     """Summarise an effect over its draws, in numbers and in a paragraph.
 
     The standard deviation has ``S - 1`` in its denominator. The paragraph is the attribute ``text``

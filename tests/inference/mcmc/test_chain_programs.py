@@ -49,11 +49,11 @@ def test_other_data_and_keys_compile_nothing_and_draw_what_a_new_model_draws(use
     im, first = used
     assert draws(im)["slope"].tolist() == first["slope"].tolist()
     before = compilation_log().count
-    other = draws(im, 3 * X, 2 - Y)
+    other = draws(im, 3 * X, 1 + 15 * X)
     im.fit_on_batch(X, Y, progress=False)
     assert compilation_log().count == before
     assert other["slope"].max() > X.max()
-    new = draws(model(), 3 * X, 2 - Y)
+    new = draws(model(), 3 * X, 1 + 15 * X)
     for name in new:
         np.testing.assert_array_equal(other[name], new[name])
 
