@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 import jax
 import numpy as np
-import xarray as xr
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Shaped
 from numpyro.infer import MCMC, SVI
@@ -112,6 +111,7 @@ from aimz_lab.predictive.results.summary_table import summary_table
 from aimz_lab.predictive.results.temporary import TemporaryResults
 from aimz_lab.progress import progress_line
 from aimz_lab.system.forks import check_can_compute
+from aimz_lab.system.lazy_modules import xr
 from aimz_lab.system.running_cell import check_cell_goes_on
 from aimz_lab.tables.table_call import TableCall, tables_module
 from aimz_lab.tracebacks import warn

@@ -9,7 +9,6 @@ from typing import TypeVar
 
 import jax
 import numpy as np
-import xarray as xr
 from jaxtyping import Shaped
 
 from aimz_lab.kernel.arguments import check_given_once
@@ -51,6 +50,7 @@ from aimz_lab.predictive.results.tree import (
 )
 from aimz_lab.predictive.structure import check_plates
 from aimz_lab.preparing import doing, preparing_line
+from aimz_lab.system.lazy_modules import xr
 from aimz_lab.types import callable_name
 
 T = TypeVar("T")

@@ -11,13 +11,13 @@ from typing import TypeAlias
 import jax
 import numpy as np
 import numpyro
-import xarray as xr
 from jax.typing import ArrayLike
 from jaxtyping import Shaped
 
 from aimz_lab.data import RowCoord
 from aimz_lab.errors import ArgumentError
 from aimz_lab.kernel.spec import KernelSpec, variable_name
+from aimz_lab.system.lazy_modules import xr
 from aimz_lab.types import SAMPLE_DIMS, Coords
 from aimz_lab.version import __version__
 
@@ -27,7 +27,7 @@ MOST_NUMBERED = 10**7
 _MOST_COUNTED = 4096
 """Longest dimension whose index is kept, so that all of those kept take a few megabytes."""
 
-Variable: TypeAlias = xr.Variable | tuple[tuple[str, ...], np.ndarray]
+Variable: TypeAlias = "xr.Variable | tuple[tuple[str, ...], np.ndarray]"
 """A labelled array, or its dimensions and values."""
 
 

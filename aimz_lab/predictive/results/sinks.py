@@ -11,7 +11,6 @@ from typing import BinaryIO
 
 import jax
 import numpy as np
-import zarr
 
 from aimz_lab.errors import ArtifactWriteError
 from aimz_lab.kernel.spec import variable_name
@@ -22,6 +21,7 @@ from aimz_lab.predictive.results.datasets import known_type
 from aimz_lab.predictive.results.regions import StoreRegions
 from aimz_lab.predictive.results.store import StoreWriter
 from aimz_lab.predictive.results.tree import Labels
+from aimz_lab.system.lazy_modules import zarr
 from aimz_lab.types import SAMPLE_DIMS
 
 SPILL_BYTES = 2**28
