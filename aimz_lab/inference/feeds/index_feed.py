@@ -27,7 +27,7 @@ from aimz_lab.inference.feeds.feed import (
 from aimz_lab.inference.feeds.placement import Placement
 from aimz_lab.types import Rows
 
-INDEX_BYTES = 1 << 20
+INDEX_BYTES = 4 << 20
 """Upper bound for the bytes of one chunk's row numbers, if the rows are on the device."""
 
 _ALIGNED = 64
