@@ -14,13 +14,14 @@ from numpyro.infer.autoguide import AutoGuide
 from aimz_lab.data import canonical, pad_rows
 from aimz_lab.errors import GuideError, KernelError
 from aimz_lab.inference.autoguides import follows_density, takes_curvature
-from aimz_lab.inference.feeds.feed import BEGINNING, Feed, Position, row_bytes
+from aimz_lab.inference.feeds.feed import BEGINNING, Feed, Position
 from aimz_lab.inference.feeds.fixed_feed import FixedFeed
 from aimz_lab.inference.feeds.index_feed import IndexFeed
-from aimz_lab.inference.feeds.placement import Placement, room_for_rows
+from aimz_lab.inference.feeds.placement import Placement
 from aimz_lab.inference.feeds.process_stream_feed import ProcessStreamFeed
 from aimz_lab.inference.feeds.stream_feed import StreamFeed
 from aimz_lab.inference.feeds.training_data import TrainingData
+from aimz_lab.inference.feeds.where_to_gather import is_gathered_in_steps
 from aimz_lab.inference.request import StepOptions
 from aimz_lab.inference.rollback import rollback_always
 from aimz_lab.inference.svi.step import StepPlan
@@ -267,16 +268,9 @@ def make_feed(
         epochs=epochs,
         placement=placement,
         padded=padded,
-        resident=data.resident or _fits_on_devices(data, placement),
+        resident=data.resident or is_gathered_in_steps(data.rows, data.batch_size, placement),
         start=start,
     )
-
-
-def _fits_on_devices(data: TrainingData, placement: Placement) -> bool:
-    """Whether to gather batches on the devices: a GPU waits for batches that the host gathers."""
-    if not placement.team.is_alone:  # processes on other devices might decide otherwise
-        return False
-    return row_bytes(data.rows) * data.n_rows <= room_for_rows(placement.devices)
 
 
 def _check_can_share(padded: bool) -> None:
