@@ -11,9 +11,9 @@ from aimz_lab.inference.feeds.placement import Placement
 from aimz_lab.types import Rows
 
 LARGE_BATCH = 32 << 10
-"""Bytes of a batch from which a step on a CPU gathers its rows itself: they stay in the cache, where
-a chunk of such batches goes through memory. Smaller ones are gathered on the host while the steps
-before compute; of 32 rows of 20 columns that takes NumPy 0.1 us, and XLA 0.9 us."""
+"""Bytes of a batch from which a step on a CPU gathers its rows itself: they stay in the cache,
+where a chunk of such batches goes through memory. Smaller ones are gathered on the host while the
+steps before compute; of 32 rows of 20 columns that takes NumPy 0.1 us, and XLA 0.9 us."""
 
 _MOST_BYTES = 512 << 20
 """The most bytes of such rows: JAX may copy them."""

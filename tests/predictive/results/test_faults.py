@@ -128,7 +128,7 @@ def after(monkeypatch, where, name):
         (sinks.StoreSink, "write"),
         (sinks.StoreSink, "close"),
         (store.StoreWriter, "write_dataset"),
-        (store.WrittenStore, "write_files"),
+        (checked_store.WrittenStore, "write_files"),
         (store, "keep_folder"),
         (store, "read_store"),
         (store.StoreWriter, "publish"),
