@@ -7,6 +7,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from typing import TypeVar
 
 import jax
@@ -55,7 +56,7 @@ def in_order(
     unit: str,
     progress: bool,
 ) -> Iterator[tuple[Span, Values]]:
-    """Compute calls, several at a time, and yield their results in order.
+    """Compute calls, several at a time, and yield their results in order; a single one here.
 
     While a result is written, ``at_once`` calls are under way. One thread, the caller's, reads
     their inputs.
@@ -68,19 +69,30 @@ def in_order(
         unit: Unit of the spans, in the singular.
         progress: Whether to show a line of progress.
     """
-    waiting: deque[Future] = deque()
     current().end()
-    with (
-        ThreadPoolExecutor(at_once, thread_name_prefix="aimz_lab-compute") as pool,
-        CallProgress(unit, total, enabled=progress) as line,
-    ):
+    calls = iter(calls)
+    first = list(itertools.islice(calls, 2))
+    with CallProgress(unit, total, enabled=progress) as line:
+        if len(first) > 1:
+            results = _on_threads(compute, itertools.chain(first, calls), at_once)
+        else:  # threads would take as long as a small call
+            results = (compute(call) for call in first)
+        with closing(results):
+            for span, values in results:
+                yield span, values
+                line.advance(span.count)
+
+
+def _on_threads(
+    compute: Callable[[Call], tuple[Span, Values]], calls: Iterable[Call], at_once: int
+) -> Iterator[tuple[Span, Values]]:
+    waiting: deque[Future] = deque()
+    with ThreadPoolExecutor(at_once, thread_name_prefix="aimz_lab-compute") as pool:
         try:
             for call in itertools.chain(calls, [None] * at_once):
                 if call is not None:
                     waiting.append(pool.submit(compute, call))
                 if waiting and (call is None or len(waiting) > at_once):
-                    span, values = waiting.popleft().result()
-                    yield span, values
-                    line.advance(span.count)
+                    yield waiting.popleft().result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)

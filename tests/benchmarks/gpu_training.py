@@ -19,7 +19,7 @@ from numpyro.infer import MCMC, NUTS, SVI, Trace_ELBO
 from numpyro.infer.autoguide import AutoNormal
 
 from aimz_lab import ImpactModel
-from aimz_lab.inference.svi import plan
+from aimz_lab.inference.feeds import where_to_gather
 from tests.benchmarks.gpu_work import COLUMNS, Report, Work, kept_going, regression_rows
 from tests.benchmarks.turns import seconds, take_turns
 
@@ -57,7 +57,7 @@ class Fit:
         options = {"n": self._n, "num_samples": 2, "progress": False, "batch_size": self._size}
         placed = contextlib.nullcontext()
         if self._room is not None:
-            placed = mock.patch.object(plan, "room_for_rows", return_value=self._room)
+            placed = mock.patch.object(where_to_gather, "room_for_rows", return_value=self._room)
         with placed:
             took = seconds(lambda: self._im.fit(*self._data, epochs=epochs, **options))
         return epochs * -(-self._n // self._size) / took

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import jax
@@ -149,26 +148,3 @@ def default_device() -> jax.Device | None:
     """Return the device that ``jax.default_device`` names; ``None`` if it names none."""
     named = jax.config.jax_default_device
     return jax.local_devices(backend=named)[0] if isinstance(named, str) else named
-
-
-_SHARE = 8
-"""Rows stay on a device if they take at most one part in this many of its memory."""
-
-_MOST_BYTES = 4 * 2**30
-"""The most bytes of such rows: copying more would take seconds before the first step."""
-
-
-def room_for_rows(devices: Iterable[jax.Device]) -> int:
-    """Return how many bytes of rows may stay on each of the devices: none on a CPU.
-
-    It depends on the memory that a device has, not on what is free: a resumed run finds the same.
-
-    Args:
-        devices: The devices of the batches.
-    """
-    rooms = [0 if one.platform == "cpu" else _memory_of(one) // _SHARE for one in devices]
-    return min([*rooms, _MOST_BYTES])
-
-
-def _memory_of(device: jax.Device) -> int:
-    return (device.memory_stats() or {}).get("bytes_limit", 0)
