@@ -19,6 +19,6 @@ def cost_of_old_jax() -> str:
     if jax.__version_info__ >= FAST_SINCE or jax.default_backend() != "cpu":
         return ""
     return (
-        f"JAX {jax.__version__} takes up to 6 times as long as JAX 0.12 for training steps on small "
-        "batches; Python 3.12 or newer gets it"
+        f"JAX {jax.__version__} takes up to 6 times as long as JAX 0.12 for training steps on "
+        "small batches; Python 3.12 or newer gets it"
     )
