@@ -1,4 +1,4 @@
-"""What every public callable does with an error: misspelt keywords named, tracebacks short."""
+"""What every public callable does: misspelt keywords named, tracebacks short, warnings once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, ParamSpec, TypeVar, overload
 
 from aimz_lab.errors import AimzLabError, AimzLabWarning, CallError
 from aimz_lab.spelling import did_you_mean
-from aimz_lab.tracebacks import shorten
+from aimz_lab.tracebacks import is_warning_once, shorten, warning_once
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -32,7 +32,7 @@ def public(owner: Any) -> Any:
 
     A keyword that it does not have becomes a :class:`~aimz_lab.errors.CallError` that names the
     nearest one. Tracebacks of what it raises end at the user's line, see
-    :func:`~aimz_lab.tracebacks.shorten`.
+    :func:`~aimz_lab.tracebacks.shorten`. A call gives the same warning once.
 
     Args:
         owner: The function or class.
@@ -80,7 +80,10 @@ def _wrapped(function: Callable) -> Callable:
     def call(*args: Any, **kwargs: Any) -> Any:
         handled = sys.exception()
         try:
-            return function(*args, **kwargs)
+            if is_warning_once():
+                return function(*args, **kwargs)
+            with warning_once():
+                return function(*args, **kwargs)
         except BaseException as error:
             if isinstance(error, TypeError) and error.__traceback__.tb_next is None:
                 _explain_unknown(function, kwargs)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import types
 import warnings
 from collections.abc import Collection, Iterable, Iterator
+from contextvars import ContextVar
 
 from aimz_lab.notices import show_as_notices
 
@@ -22,6 +24,8 @@ _BETWEEN = _INSIDE | {
     *("traitlets", "xarray", "zarr"),
 }
 """What else may stand between a user's line and an error of this package."""
+
+_given: ContextVar[set[tuple[str, type[Warning]]] | None] = ContextVar("given", default=None)
 
 _NOTE_OF_JAX = "JAX has removed its internal frames"
 
@@ -71,13 +75,35 @@ def structured(error: BaseException) -> list[str]:
     )
 
 
+@contextlib.contextmanager
+def warning_once() -> Iterator[None]:
+    """Let each warning of this package be given once within, however many steps have cause to."""
+    token = _given.set(set())
+    try:
+        yield
+    finally:
+        _given.reset(token)
+
+
+def is_warning_once() -> bool:
+    """Whether a call around this one sees to it that a warning is given once."""
+    return _given.get() is not None
+
+
 def warn(message: str, category: type[Warning]) -> None:
     """Warn, with the user's line that called this package as the warning's place.
+
+    A public call gives the same warning once: see :func:`warning_once`.
 
     Args:
         message: The warning.
         category: Its class.
     """
+    given = _given.get()
+    if given is not None:
+        if (message, category) in given:
+            return
+        given.add((message, category))
     show_as_notices()
     frame, level = sys._getframe(1), 2
     while frame is not None and _module(frame) in _INSIDE:

@@ -20,6 +20,7 @@ from numpyro.infer.svi import SVIState
 from aimz_lab.inference.autoguides import autoguides_in
 from aimz_lab.inference.compiling import QUICKEST, compiler_options
 from aimz_lab.inference.rollback import rollback_on_error
+from aimz_lab.inference.untrainable_sites import untrainable_sites
 from aimz_lab.kernel.tracing import tracing_lock
 
 _NEVER_ENTERED = (type, types.ModuleType, jax.Array, jax.sharding.Sharding)
@@ -81,6 +82,8 @@ def initial_state(
         static: Arguments that are not arrays.
 
     Raises:
+        GuideError: If the guide needs latent sites, and the kernel has none.
+        KernelError: If a discrete latent site has no finite set of values.
         RuntimeError: From NumPyro, if no valid initial parameters are found.
     """
     holders = [svi, *(autoguides_in(svi.guide) or [svi.guide])]
@@ -90,7 +93,8 @@ def initial_state(
                 state = _compiled(svi, key, arguments, static, holders)
                 jax.block_until_ready(state)
         except Exception:  # noqa: BLE001  whatever failed, svi.init decides whether it is an error
-            state = svi.init(key, **arguments, **static)
+            with untrainable_sites():
+                state = svi.init(key, **arguments, **static)
     return state
 
 

@@ -261,6 +261,8 @@ class GuideSampler:
     def _some(
         self, key: jax.Array, params: Params, arguments: Shared, *, size: int
     ) -> dict[str, jax.Array]:
+        if self._latents == ():  # NumPyro's autoguides fail where there is nothing to draw
+            return {}
         arguments = {**arguments, **self._static}
         if isinstance(self._guide, AutoGuide):
             draws = self._guide.sample_posterior(key, params, sample_shape=(size,), **arguments)

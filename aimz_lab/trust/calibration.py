@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int
 from numpyro.infer import MCMC, SVI
+from numpyro.infer.autoguide import AutoDelta, AutoDiagonalNormal, AutoNormal
 
 from aimz_lab.data import canonical
 from aimz_lab.data.checks import check_positive_int
@@ -31,13 +32,16 @@ _SENTENCES = {
     "amber": "The inference may miss what it was given",
     "red": "The inference does not find what it was given",
 }
+_LONGER = "Train longer (num_steps=), with a falling learning rate."
 _ADVICE = {
     "too narrow": "Use a guide that follows correlations (AutoMultivariateNormal), or MCMC.",
     "too wide": "Train longer; check that no scale of the kernel lessens the likelihood.",
-    "too low": "Train longer, with a falling learning rate.",
-    "too high": "Train longer, with a falling learning rate.",
+    "too low": _LONGER,
+    "too high": _LONGER,
     "of another shape": "Use a richer guide (AutoBNAFNormal), or MCMC.",
 }
+_ADVICE_OF_CORRELATED = _ADVICE | {"too narrow": f"{_LONGER} If that does not help, use MCMC."}
+_FACTORISED = (AutoNormal, AutoDiagonalNormal, AutoDelta)
 _ADVICE_OF_CHAINS = (
     "Run longer chains (num_warmup=, num_samples=), and read R-hat and divergences of diagnose; "
     "centre or decentre hierarchies (numpyro.infer.reparam.LocScaleReparam)."
@@ -150,7 +154,7 @@ def calibrate(
         str(name): rank_uniformity(ranks[name].to_numpy(), options.num_draws) for name in ranks
     }
     table = _table(ranks, curves, options.num_draws)
-    findings = (*of_failed, *_findings(table, of_chains=isinstance(inference, MCMC)))
+    findings = (*of_failed, *_findings(table, _advice(inference)))
     return CalibrationReport(
         findings, table, ranks, options.num_draws, curves, is_parallel=is_parallel
     )
@@ -227,7 +231,14 @@ def _table(ranks: pd.DataFrame, curves: dict[str, Uniformity], num_draws: int) -
     )
 
 
-def _findings(table: pd.DataFrame, *, of_chains: bool) -> list[Finding]:
+def _advice(inference: SVI | MCMC) -> Mapping[str, str]:
+    """What to do next, by what a departure means."""
+    if isinstance(inference, MCMC):
+        return dict.fromkeys(_ADVICE, _ADVICE_OF_CHAINS)
+    return _ADVICE if isinstance(inference.guide, _FACTORISED) else _ADVICE_OF_CORRELATED
+
+
+def _findings(table: pd.DataFrame, advice: Mapping[str, str]) -> list[Finding]:
     """Judge each entry, with p-values multiplied by the number of entries (Bonferroni)."""
     adjusted = np.minimum(table["p_value"] * len(table), 1)
     bad = adjusted[adjusted < 0.05].sort_values()
@@ -239,8 +250,7 @@ def _findings(table: pd.DataFrame, *, of_chains: bool) -> list[Finding]:
         shape = _shape(table.loc[name])
         text = f"the posterior of {name} is {shape} (ranks are not uniform, p = {p:.2g})"
         level = "red" if p < 0.01 else "amber"
-        advice = _ADVICE_OF_CHAINS if of_chains else _ADVICE[shape]
-        findings.append(Finding(str(name), level, text, advice))
+        findings.append(Finding(str(name), level, text, advice[shape]))
     return findings
 
 

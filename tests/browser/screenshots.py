@@ -119,7 +119,9 @@ def _dashboard(server: Server, browser, theme: str, folder: Path) -> None:
     _wait_for_share(notebook, 0.25)
     _save(notebook.cell(2).screenshot(), folder / f"dashboard-{theme}.png")
     notebook.wait_until_done(2, 180)
-    notebook.cell(2).locator("section.aimz").wait_for(state="detached")  # the still picture is there
+    notebook.cell(2).locator("section.aimz").wait_for(
+        state="detached"
+    )  # the still picture is there
     notebook.page.wait_for_timeout(500)
     if theme == "light":
         _save(notebook.cell(2).screenshot(), folder / "finished.png")

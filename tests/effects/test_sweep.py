@@ -38,7 +38,9 @@ def kernel(X, dose, y=None):
 
 @pytest.fixture(scope="module")
 def im():
-    return mean_field_model(kernel).set_posterior_sample({"b": B, "lift": LIFT})
+    model = mean_field_model(kernel).set_posterior_sample({"b": B, "lift": LIFT})
+    model.predict_on_batch(np.ones((2, 2), np.float32), dose=np.ones(2, np.float32))
+    return model  # which knows the kernel's sites
 
 
 @pytest.fixture(scope="module")

@@ -299,6 +299,9 @@ def test_rows_that_are_left_out_keep_their_labels(table):
         y = im.predict(holes, progress=False).posterior_predictive.y
     assert y.sizes["day"] == N - 1
     assert pd.Timestamp("2024-01-03") not in y.indexes["day"]
+    with pytest.warns(OutputWarning, match="1 of 300 rows") as given:
+        im.estimate_effect(holes, holes, average=True)
+    assert len(given) == 1  # though both scenarios leave it out
 
 
 def test_an_effect_between_two_scales_is_refused(im, table):

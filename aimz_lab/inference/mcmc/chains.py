@@ -19,6 +19,7 @@ from numpyro.util import is_prng_key
 from aimz_lab.inference.compiling import named
 from aimz_lab.inference.mcmc.draws import read_draws
 from aimz_lab.inference.run.chain_record import ChainPlan
+from aimz_lab.inference.untrainable_sites import untrainable_sites
 from aimz_lab.kernel.tracing import tracing_lock
 from aimz_lab.types import Arguments
 
@@ -90,7 +91,8 @@ class Chains:
         self.done = 0
         self._lock = threading.Lock()
         with tracing_lock:
-            self._states = self._begin(key)
+            with untrainable_sites():
+                self._states = self._begin(key)
             self._fields = self._field_names()
             self._paths = self._reported_paths(self._group_shapes(self._states[0]))
             self._kept = [self._allocate(state) for state in self._states]

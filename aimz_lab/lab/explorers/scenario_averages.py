@@ -16,6 +16,7 @@ from aimz_lab.effects.row_groups import RowGroups, row_groups
 from aimz_lab.effects.sweep import averages_over
 from aimz_lab.errors import AimzLabWarning, ArgumentError
 from aimz_lab.lab.explorers.moved_inputs import Given, MovedInput
+from aimz_lab.tracebacks import warning_once
 
 _MOST_BYTES = 128 << 20
 
@@ -145,7 +146,7 @@ class ScenarioAverages:
 def _told() -> Iterator[list[str]]:
     """Gather this package's warnings of the block; others are shown as ever."""
     said: list[str] = []
-    with warnings.catch_warnings(record=True) as caught:
+    with warnings.catch_warnings(record=True) as caught, warning_once():
         warnings.simplefilter("always")
         yield said
     for one in caught:

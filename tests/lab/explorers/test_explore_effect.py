@@ -66,7 +66,9 @@ def im():
         "level": _rng.normal(2, 0.1, S).astype(np.float32),
         "lift": _rng.normal(2, 0.1, S).astype(np.float32),
     }
-    return mean_field_model(treatment).set_posterior_sample(draws)
+    model = mean_field_model(treatment).set_posterior_sample(draws)
+    model.predict_on_batch(DOSE[:2], dose=DOSE[:2])
+    return model  # which knows the kernel's sites
 
 
 def twice(before, after):
@@ -103,6 +105,16 @@ def test_a_tables_effect_and_curve_are_those_of_the_code_to_the_last_bit(table_m
     assert "with the 94% highest-density interval" in capsys.readouterr().out
     assert explorer.view.sentences[0] == (
         "Baseline: treated = 0. Intervention: dose = 2.2, visits = 10, treated = 1, region = west."
+    )
+    # The outcome is called by its column.
+    said = " ".join(explorer.view.sentences)
+    assert "changes sales by" in said or "makes sales" in said
+    assert "The average of sales is" in said
+    first, curve = explorer.view.charts[:2]
+    assert first.title.startswith("Effect on sales: ")
+    assert (first.x_label.split(" (")[0], curve.y_label) == (
+        "effect on the average of sales",
+        "average of sales",
     )
 
 
