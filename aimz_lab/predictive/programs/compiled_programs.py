@@ -14,6 +14,7 @@ from jaxtyping import PyTree
 from aimz_lab.inference.compiling import QUICK, compiler_options
 from aimz_lab.kernel.cache_keys import shapes_of
 from aimz_lab.predictive.programs.own_keys import has_own_keys
+from aimz_lab.predictive.programs.shared_programs import compiled_once, shared_key
 from aimz_lab.preparing import doing
 from aimz_lab.system.lazy_modules import import_for_results
 
@@ -102,9 +103,11 @@ def _lowered(program: Program) -> Callable[[], Callable]:
         own_keys = has_own_keys(trace.jaxpr, program.arguments)
         lowered = None if own_keys else trace.lower()
     if lowered is None:
-        lowered = traced().lower()
+        trace = traced()
+        lowered = trace.lower()
     options = compiler_options(program.effort, program.devices[0].platform)
-    return lambda: lowered.compile(compiler_options=options)
+    key = shared_key(trace, lowered, program.devices, program.effort)
+    return lambda: compiled_once(key, lambda: lowered.compile(compiler_options=options))
 
 
 def device_mesh(devices: tuple[jax.Device, ...]) -> Mesh:

@@ -59,7 +59,31 @@ def compiled():
         predict(shard_axis=axis)
 
 
+@pytest.fixture
+def in_parts(monkeypatch):
+    """Small results are written part by part too, as large ones are."""
+    monkeypatch.setattr(store, "SMALL_BYTES", 0)
+
+
+@pytest.mark.parametrize("failing", [1, 5])
+def test_a_full_disk_leaves_nothing_of_a_small_result(place, monkeypatch, failing):
+    folder, options = place
+    write, written = Path.write_bytes, []
+
+    def full(self, data):
+        written.append(self)
+        if len(written) == failing:
+            raise OSError(28, "No space left on device")
+        return write(self, data)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(ArtifactWriteError, match=f"{folder}.*No space left.*Nothing was kept"):
+        predict(**options)
+    assert not list(folder.iterdir())
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("in_parts")
 @pytest.mark.parametrize("axis", ["obs", "draw"])
 @pytest.mark.parametrize("failing", [3, 9])
 def test_a_full_disk_leaves_nothing_also_while_other_chunks_are_written(
@@ -104,6 +128,7 @@ def after(monkeypatch, where, name):
         (sinks.StoreSink, "write"),
         (sinks.StoreSink, "close"),
         (store.StoreWriter, "write_dataset"),
+        (checked_store.WrittenStore, "write_files"),
         (store, "keep_folder"),
         (store, "read_store"),
         (store.StoreWriter, "publish"),
@@ -111,6 +136,8 @@ def after(monkeypatch, where, name):
 )
 def test_an_interrupt_leaves_nothing_wherever_it_comes(place, monkeypatch, where, name):
     folder, options = place
+    if name in ("create_array", "write", "close", "read_store"):  # of what is written in parts
+        monkeypatch.setattr(store, "SMALL_BYTES", 0)
     if where is owner and "output_dir" in options:
         pytest.skip("only temporary stores have owners")
     after(monkeypatch, where, name)
