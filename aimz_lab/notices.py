@@ -1,4 +1,7 @@
-"""Show this package's warnings in a notebook as calm notices: its red ground is for errors."""
+"""Show this package's warnings in a notebook as calm notices: its red ground is for errors.
+
+A cell says the same once: a call may read several tables in the same way.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,8 @@ class Notices:
 
     def __init__(self, display: Callable[..., Any], before: Callable[..., None]) -> None:
         self._display, self._before = display, before
+        self._cell: str | None = None
+        self._said: set[str] = set()
 
     def __call__(
         self,
@@ -38,8 +43,39 @@ class Notices:
             self._before(message, category, filename, lineno, file, line)
             return
         text = f"{category.__name__}: {message}"
-        notice = f'<div style="{_STYLE}">{escape(text)}</div>'
-        self._display({"text/plain": text, "text/html": notice}, raw=True)
+        if not self._was_said(text):
+            self._display(_bundle(text), raw=True)
+
+    def _was_said(self, text: str) -> bool:
+        """Whether the running cell has shown this already; it has now."""
+        cell = _running_cell()
+        if cell is None:
+            return False
+        if cell != self._cell:
+            self._cell, self._said = cell, set()
+        was_said = text in self._said
+        self._said.add(text)
+        return was_said
+
+
+def tell(text: str) -> None:
+    """Show a sentence in a notebook's cell, which wraps it at words; else write it as a line."""
+    ipython = sys.modules.get("IPython")
+    if getattr(ipython.get_ipython() if ipython else None, "kernel", None) is None:
+        sys.stdout.write(f"{text}\n")
+    else:
+        ipython.display.display(_bundle(text), raw=True)
+
+
+def _bundle(text: str) -> dict[str, str]:
+    return {"text/plain": text, "text/html": f'<div style="{_STYLE}">{escape(text)}</div>'}
+
+
+def _running_cell() -> str | None:
+    """Return the identifier of the request that the kernel carries out, if it tells."""
+    kernel = sys.modules["IPython"].get_ipython().kernel
+    parent = getattr(kernel, "get_parent", dict)()
+    return parent.get("header", {}).get("msg_id")
 
 
 def show_as_notices() -> None:

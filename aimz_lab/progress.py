@@ -6,7 +6,7 @@ import math
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from decimal import ROUND_HALF_UP, Context, Decimal
 from html import escape
 from types import TracebackType
@@ -57,6 +57,29 @@ def number(value: float | None, digits: int = 4) -> str:
         return fixed(value)
     rounded = Context(prec=digits, rounding=ROUND_HALF_UP).create_decimal(float(value))
     return f"{float(rounded):z.{digits}g}"
+
+
+def number_each(values: Iterable[float]) -> list[str]:
+    """Write values, each by :func:`number`."""
+    return [number(float(value)) for value in values]
+
+
+def numbers_alike(values: Sequence[float]) -> list[str]:
+    """Write values of one unit with equally many decimals, so that a column of them lines up.
+
+    Example:
+        >>> numbers_alike([9.234, 14.0, 0.85]), numbers_alike([2.0, 31.0]), numbers_alike([1e-9])
+        (['9.23', '14.00', '0.85'], ['2', '31'], ['1e-09'])
+    """
+    each = number_each(values)
+    largest = max((abs(float(value)) for value in values), default=0.0)
+    if not 1e-3 <= largest < 1e9 or any("n" in text for text in each):  # nan, inf
+        return each
+    decimals = max(0, 3 - math.floor(math.log10(largest)))
+    alike = [f"{float(value):z,.{decimals}f}" for value in values]
+    while decimals and all(text.endswith("0") for text in alike):
+        decimals, alike = decimals - 1, [text[:-1] for text in alike]
+    return [text.removesuffix(".") for text in alike]
 
 
 def count(value: float | None) -> str:

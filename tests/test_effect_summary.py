@@ -63,6 +63,15 @@ def test_entries_with_several_labels_have_a_column_for_each():
     assert summarize_effect(draws).table().index.names == ["shop", "week"]
 
 
+def test_numbers_of_a_column_line_up():
+    values = np.add.outer([[-0.5, 0.0, 0.5]], [14.0, 9.2337])
+    draws = xr.Dataset({"y": (("chain", "draw", "shop"), values)}, {"shop": ["Lyon", "Orléans"]})
+    summary = summarize_effect(draws)
+    means = [line.split()[1] for line in str(summary).splitlines()[2:]]
+    assert means == ["14.00", "9.23"]
+    assert "text-align:right" in summary._repr_html_()
+
+
 def test_of_many_rows_the_first_and_the_last_are_printed():
     summary = summarize_effect(effect(y={"obs": 1500}))
     lines = str(summary).splitlines()

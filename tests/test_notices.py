@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from aimz_lab.errors import FitWarning
-from aimz_lab.notices import show_as_notices
+from aimz_lab.notices import Notices, show_as_notices, tell
 from aimz_lab.tracebacks import warn
 
 
@@ -52,6 +52,33 @@ def test_a_notice_is_escaped_and_no_error():
     assert "FitWarning: the loss &lt;b&gt; still fell" in notice["text/html"]
     assert "another package's" in done.stderr
     assert "still fell" not in done.stderr
+
+
+def test_a_cell_says_the_same_once(shown, monkeypatch):
+    before = []
+    notices = Notices(sys.modules["IPython"].display.display, lambda *given: before.append(given))
+    for cell, times in (("a", 2), ("b", 1), (None, 2)):
+        kernel = SimpleNamespace(get_parent=lambda cell=cell: {"header": {"msg_id": cell}})
+        monkeypatch.setattr(
+            sys.modules["IPython"],
+            "get_ipython",
+            lambda kernel=kernel: SimpleNamespace(kernel=kernel),
+        )
+        for _ in range(times):
+            notices(FitWarning("7 rows"), FitWarning, "file", 1)
+        notices(FitWarning("others"), FitWarning, "file", 1)
+    said = [bundle["text/plain"].split(": ")[1] for bundle in shown]
+    assert said == ["7 rows", "others"] * 2 + ["7 rows", "7 rows", "others"]
+    assert before == []
+
+
+def test_a_sentence_is_shown_as_one_that_wraps_or_written(shown, monkeypatch, capsys):
+    tell("ended <early>")
+    assert "ended &lt;early&gt;" in shown[0]["text/html"]
+    assert capsys.readouterr().out == ""
+    monkeypatch.delitem(sys.modules, "IPython")
+    tell("ended early")
+    assert capsys.readouterr().out == "ended early\n"
 
 
 def test_warnings_that_are_recorded_or_errors_stay_so(shown):

@@ -6,23 +6,39 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 
-def html_table(caption: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+def html_table(
+    caption: str,
+    header: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    n_labels: int | None = None,
+) -> str:
     """Return a table as HTML with all text escaped, legible on light and dark pages.
 
     Args:
         caption: One line above the table; empty for none.
         header: The column names; without any, the first cell of a row names it.
         rows: The cells of each row; ``str`` gives their text.
+        n_labels: How many columns are labels; the others are numbers, which end on the right.
 
     Example:
         >>> html_table("Fields", ["name"], [["a<b"]]).count("a&lt;b")
         1
     """
     # No background and no fixed colour, so the notebook's theme shows through.
-    cell = "text-align:left;padding:2px 12px 2px 0;background:transparent;color:inherit"
+    cell = "padding:2px 12px 2px 0;background:transparent;color:inherit;text-align:"
+    sides = [
+        cell + ("left" if n_labels is None or i < n_labels else "right") for i in range(len(header))
+    ]
     line = "border-bottom:1px solid currentColor"
-    head = "".join(f'<th scope="col" style="{cell};{line}">{escape(h)}</th>' for h in header)
-    body = "".join(f"<tr>{_cells(row, cell, named=not header)}</tr>" for row in rows)
+    head = "".join(
+        f'<th scope="col" style="{side};{line}">{escape(h)}</th>'
+        for side, h in zip(sides, header, strict=True)
+    )
+    body = "".join(
+        f"<tr>{_cells(row, sides or [f'{cell}left'] * len(row), named=not header)}</tr>"
+        for row in rows
+    )
     above = (
         '<caption style="caption-side:top;text-align:left;white-space:nowrap;color:inherit;'
         f'padding-bottom:4px">{escape(caption)}</caption>'
@@ -50,11 +66,15 @@ def html_report(text: str, header: Sequence[str], rows: Iterable[Sequence[object
     return f"<div>{said}{html_table('', header, rows)}</div>"
 
 
-def _cells(row: Sequence[object], style: str, *, named: bool) -> str:
+def _cells(row: Sequence[object], styles: Sequence[str], *, named: bool) -> str:
     """Return the cells of a row; of a ``named`` one the first is its heading."""
-    cells = [f'<td style="{style}">{escape(str(cell))}</td>' for cell in row]
+    cells = [
+        f'<td style="{style}">{escape(str(cell))}</td>'
+        for style, cell in zip(styles, row, strict=True)
+    ]
     if named:
-        cells[0] = f'<th scope="row" style="{style};font-weight:600">{escape(str(row[0]))}</th>'
+        style = f"{styles[0]};font-weight:600"
+        cells[0] = f'<th scope="row" style="{style}">{escape(str(row[0]))}</th>'
     return "".join(cells)
 
 

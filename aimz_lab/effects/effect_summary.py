@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
 
 from aimz_lab.data.html import html_table
-from aimz_lab.progress import count, number
+from aimz_lab.progress import count, number_each, numbers_alike
 from aimz_lab.system.imports import late_import
 
 if TYPE_CHECKING:
@@ -79,8 +79,8 @@ class EffectSummary(xr.Dataset):
         if not self._is_summary:
             return super()._repr_html_()
         return "".join(
-            html_table(_title(self, names), cells[0], cells[1:])
-            for names, cells, _ in self._printed()
+            html_table(_title(self, names), cells[0], cells[1:], n_labels=n_labels)
+            for names, cells, n_labels in self._printed()
         )
 
     def _printed(self) -> Iterator[tuple[str, list[list[str]], int]]:
@@ -89,11 +89,16 @@ class EffectSummary(xr.Dataset):
         if all(site.ndim == 1 for site in sites):
             frame = late_import("pandas").concat([_frame(site, None) for site in sites])
             names = list(map(_called, sites))
-            yield ", ".join(names), _cells(frame.set_axis(names).rename_axis("site")), 1
+            # Each site has a unit of its own.
+            yield (
+                ", ".join(names),
+                _cells(frame.set_axis(names).rename_axis("site"), number_each),
+                1,
+            )
             return
         for site in sites:
             frame, total = _frame(site, _MOST_ROWS), _n_entries(site)
-            cells, name = _cells(frame), _called(site)
+            cells, name = _cells(frame, numbers_alike), _called(site)
             if total > len(frame):
                 cells.insert(1 + len(frame) // 2, ["..."] * len(cells[0]))
                 name += f" ({count(total)} rows; .table() has each)"
@@ -155,19 +160,15 @@ def _labelled(name: str, frame: pd.DataFrame) -> pd.DataFrame:
     return frame.set_axis(labels)
 
 
-def _cells(frame: pd.DataFrame) -> list[list[str]]:
+def _cells(frame: pd.DataFrame, write: Callable[[np.ndarray], list[str]]) -> list[list[str]]:
     """Return the header and the rows of a table as text."""
     names = ["" if name in (None, "site") else str(name) for name in frame.index.names]
     labels = [at if isinstance(at, tuple) else (at,) for at in frame.index]
+    columns = [write(frame.iloc[:, i].to_numpy(np.float64)) for i in range(frame.shape[1])]
     rows = [
-        [*map(str, at), *map(_written, row)]
-        for at, row in zip(labels, frame.itertuples(index=False), strict=True)
+        [*map(str, at), *row] for at, row in zip(labels, zip(*columns, strict=True), strict=True)
     ]
     return [[*names, *frame.columns], *rows]
-
-
-def _written(value: float) -> str:
-    return number(float(value))
 
 
 def _text(rows: list[list[str]], n_labels: int) -> str:

@@ -128,7 +128,9 @@ def describe_html(described: JsonObject, standing: Standing) -> str:
     """Return the result of :func:`describe` as HTML, in the colours of the page."""
     found = _facts(described, standing)
     if (run := standing.run) is not None:
-        found["training"] += f" ({run.reason})" if run.reason else ""
+        # What became of the model is said already.
+        why, _, _ = run.reason.partition("; the model ")
+        found["training"] += f" ({why})" if why and why not in found["training"] else ""
         found |= {"loss": words} if (words := loss_of_model(run, total=True)) else {}
     if not described["fitted"]:
         found["next"] = _NEXT[described["inference"] == "MCMC"]

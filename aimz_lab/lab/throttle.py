@@ -9,7 +9,8 @@ class Throttle:
     """Allows work at most every ``interval_s`` seconds and for a share of the wall time.
 
     The cost is averaged over the last few times, so that one slow picture does not delay the next
-    ones for long. The first time imports and compiles; its cost counts for ``spent_s`` alone.
+    ones for long. The first time imports and compiles; so does, once, what has something to show
+    only later, such as convergence after the warm-up. These costs count for ``spent_s`` alone.
 
     Args:
         interval_s: Least seconds between two times.
@@ -20,13 +21,14 @@ class Throttle:
     """
 
     _MEMORY = 0.7
+    _COLD = 10.0  # times the usual cost
 
     def __init__(self, interval_s: float, share: float) -> None:
         self.interval_s = interval_s
         self.share = share
         self.spent_s = 0.0
         self._cost_s: float | None = None
-        self._is_warm = False
+        self._is_warm = self._was_cold_again = False
         self._next = -math.inf
 
     def ready(self, now: float) -> bool:
@@ -41,5 +43,7 @@ class Throttle:
             self._next = now + self.interval_s
             return
         before = seconds if self._cost_s is None else self._cost_s
+        if seconds > self._COLD * before and not self._was_cold_again:
+            self._was_cold_again, seconds = True, before
         self._cost_s = self._MEMORY * before + (1 - self._MEMORY) * seconds
         self._next = now + max(self.interval_s, self._cost_s / self.share)

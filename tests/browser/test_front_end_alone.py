@@ -139,6 +139,30 @@ def test_the_notice_of_a_request_stays_until_the_run_gets_to_it(page):
     assert not notice.is_visible()
 
 
+def test_a_rate_that_is_asked_for_stays_in_its_field_until_the_run_has_it(page):
+    make(page, "a", frames("a"))
+    page.evaluate("() => { a.render() }")
+    page.clock.run_for(300)
+    rate = page.locator("input.aimz-rate")
+    rate.fill("0,05")
+    rate.press("Enter")
+    page.clock.run_for(300)
+    assert "Write it with a point" in page.locator(".aimz-notice").inner_text()
+    rate.fill("0.05")
+    rate.press("Enter")
+    rate.blur()
+    page.evaluate("() => { a.put('progress', { status: 'paused', asked_rate: 0.05 }) }")
+    page.clock.run_for(9_000)  # a pause, or a compilation
+    notice = page.locator(".aimz-notice")
+    assert notice.inner_text() == "Setting the learning rate to 0.05 once the run goes on…"
+    assert rate.input_value() == "0.05"
+    gone_on = "{ status: 'running', asked_rate: null, learning_rate: 0.05 }"
+    page.evaluate(f"() => {{ a.put('progress', {gone_on}) }}")
+    page.clock.run_for(2_000)
+    assert rate.input_value() == "0.05"
+    assert not notice.is_visible()
+
+
 def test_a_run_without_a_view_keeps_its_buttons_in_a_corner(page):
     make(page, "a", frames("a"))
     page.evaluate("() => { window.view = a.render() }")

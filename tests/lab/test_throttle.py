@@ -39,9 +39,11 @@ def test_one_slow_time_does_not_silence_for_long():
     throttle = Throttle(0.1, 0.01)
     for i in range(20):
         throttle.spent(i, 0.0005)
-    throttle.spent(20.0, 0.1)
-    assert not throttle.ready(21.0)
-    assert throttle.ready(24.0)
+    throttle.spent(20.0, 0.1)  # it imports, once
+    assert throttle.ready(20.11)
+    throttle.spent(21.0, 0.1)
+    assert not throttle.ready(22.0)
+    assert throttle.ready(25.0)
 
 
 @pytest.mark.slow
@@ -56,5 +58,5 @@ def test_over_a_long_run_the_share_is_kept(costs, share):
         now += cost
         throttle.spent(now, cost)
     assert throttle.spent_s == pytest.approx(sum(costs))
-    # The last time has not waited yet; the average lags behind by a few times.
-    assert sum(costs) / (now + max(costs) / share) <= share * 1.25
+    # The last time has not waited yet, one may be free; the average lags behind by a few times.
+    assert sum(costs) / (now + 2 * max(costs) / share) <= share * 1.25

@@ -169,6 +169,11 @@ class Control:
         return self._learning_rate
 
     @property
+    def wants_checkpoint(self) -> bool:
+        """Whether a checkpoint is asked for and not written yet."""
+        return self._checkpoint
+
+    @property
     def stop_request(self) -> StopRequest | None:
         """Reason and status of a requested stop, or ``None``."""
         return self._stop

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 
 from aimz_lab.errors import FitWarning
 from aimz_lab.inference.run.run import Run
+from aimz_lab.notices import tell
 from aimz_lab.system.running_cell import end_cell
 from aimz_lab.tracebacks import warn
 from aimz_lab.types import OnInterrupt
@@ -63,5 +63,5 @@ def _cell_ends(message: str) -> bool:
     """End the cell that runs and say so; return whether there is one."""
     ends = end_cell(message)
     if ends:
-        sys.stdout.write(f"{message} {CELLS_LEFT_OUT}\n")
+        tell(f"{message} {CELLS_LEFT_OUT}")
     return ends

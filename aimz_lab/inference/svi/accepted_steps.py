@@ -122,7 +122,7 @@ def describe_bad_step(chunk: Chunk, at: int, loss: float, done: int) -> str:
         listed = chunk.rows_of(at)
         shown = ", ".join(map(str, listed[:8])) + (", ..." if len(listed) > 8 else "")
         rows = f", rows {shown}"
-    return f"{what} at step {done + 1:,} (epoch {chunk.epoch[at]}{rows})"
+    return f"{what} at step {done + 1:,} (epoch {chunk.epoch[at]:,}{rows})"
 
 
 def describe_bad_batch(loss: float, rows: Rows, n_pad: int) -> str:

@@ -12,7 +12,7 @@ from numpyro.infer import SVI
 from numpyro.infer.svi import SVIRunResult, SVIState
 
 from aimz_lab.data import ArrayLoader
-from aimz_lab.errors import FitWarning, GuideError
+from aimz_lab.errors import FitWarning, GuideError, SiteError
 from aimz_lab.inference.feeds.fingerprint import TrainingFingerprint
 from aimz_lab.inference.feeds.inputs import all_rows, held_out_rows, needed_output, training_data
 from aimz_lab.inference.feeds.kernel_structure import trace_data, with_checked_indices
@@ -223,7 +223,15 @@ class SviFit:
             return
         trained = self._parameters(state)
         yield trained
-        yield self._with_draws(trained)
+        try:
+            drawn = self._with_draws(trained)
+        except SiteError as error:
+            if run.status != "diverged":
+                raise
+            what, _, _ = str(error).partition(". ")  # its advice is for a guide that has learned
+            msg = f"{self.warning()} {what}."
+            raise SiteError(msg) from None
+        yield drawn
 
     def now(self) -> tuple[FitResult, int] | None:
         """Return the result as of the last report with its step, while the run goes on."""

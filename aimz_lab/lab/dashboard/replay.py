@@ -84,4 +84,4 @@ def _as_snapshot(frames: Frames) -> Frames:
     """Say that these frames of a run without an end stay as they are."""
     why = "The run as it was when it was shown; this view does not follow it."
     progress = frames["progress"] | {"status": "snapshot", "words": "snapshot", "reason": why}
-    return frames | {"progress": progress | {"asked": ""}}
+    return frames | {"progress": progress | {"asked": "", "asked_rate": None}}

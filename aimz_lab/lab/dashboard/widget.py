@@ -44,8 +44,21 @@ def widget_class() -> type[AnyWidget]:
     anywidget, traitlets = late_import("anywidget"), late_import("traitlets")
     names = ("meta", "previous_runs", "record", "choices", *PANELS)
     traits = {name: traitlets.Dict().tag(sync=True) for name in names}
-    members = {"__module__": __name__, "_esm": module(), "_css": style(), **traits}
-    return type("DashboardWidget", (anywidget.AnyWidget,), members)
+    members = {"__module__": __name__, "_esm": module(), "_css": style(), "__repr__": _text}
+    return type("DashboardWidget", (anywidget.AnyWidget,), {**members, **traits})
+
+
+def _text(widget: AnyWidget) -> str:
+    """Return what a page reads that cannot show the widget."""
+    if widget.record:
+        return widget.record["data"]["text/plain"]
+    progress = widget.progress
+    if not progress:
+        return "no run"
+    step, total = progress["step"], progress["total_steps"]
+    of = f" of {formatting.count(total)}" if total else ""
+    model = widget.meta.get("model", "run")
+    return f"{model}: {progress['words']} · step {formatting.count(step)}{of}"
 
 
 def make_widget(frames: Frames) -> AnyWidget:

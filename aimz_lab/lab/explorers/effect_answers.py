@@ -22,6 +22,7 @@ from aimz_lab.lab.explorers.effect_view import Answered, Curve, Effect, effect_v
 from aimz_lab.lab.explorers.moved_inputs import MovedInput
 from aimz_lab.lab.explorers.scenario_averages import ScenarioAverages, Settings
 
+_OF_OUTPUT = ("output", "output_scale")  # attributes of a prediction
 _BUDGET_S = 0.15  # after which the rest of a curve waits for the next answer
 
 
@@ -83,7 +84,9 @@ class EffectAnswers:
         return Effect(draws, self._summary(draws), averages[0], averages[1])
 
     def _site(self, averages: xr.Dataset, site: str) -> xr.Dataset:
-        return average_sites(averages)[[site]]
+        # With what the output is called in a table.
+        known = {name: averages.attrs[name] for name in _OF_OUTPUT if name in averages.attrs}
+        return average_sites(averages)[[site]].assign_attrs(known)
 
     def _summary(self, draws: xr.Dataset) -> EffectSummary:
         return summarize_effect(draws, self.prob, direction="greater")
@@ -121,7 +124,7 @@ class EffectAnswers:
 
 def _contrasted(before: xr.Dataset, after: xr.Dataset, contrast: Contrast) -> xr.Dataset:
     found = contrast_averages(before, after, Measure(contrast))
-    return found.assign_attrs(contrast=name_of(contrast))
+    return found.assign_attrs(after.attrs | {"contrast": name_of(contrast)})
 
 
 def _reach(

@@ -11,6 +11,7 @@ import xarray as xr
 
 from aimz_lab.effects.effect_summary import EffectSummary
 from aimz_lab.effects.measures import NO_EFFECT, name_of
+from aimz_lab.effects.outcome_names import column_of
 from aimz_lab.effects.summaries import summarize_effect
 from aimz_lab.lab.explorers.charts import (
     Area,
@@ -54,6 +55,10 @@ class Effect:
     summary: EffectSummary
     before: xr.Dataset
     after: xr.Dataset
+
+    def called(self, site: str) -> str:
+        """Return the column that the site stands for, if it is the output of a table."""
+        return column_of(self.draws, site)
 
 
 @dataclass(frozen=True)
@@ -128,7 +133,8 @@ def entries(draws: xr.DataArray) -> tuple[list[str], np.ndarray]:
 def _effect_chart(answer: Answered) -> Chart:
     asked, site = answer.asked, answer.asked.site
     names, draws = entries(answer.effect.draws[site])
-    x_label = f"effect on the average of {site}{_UNITS.get(name_of(asked.contrast), '')}"
+    called = answer.effect.called(site)
+    x_label = f"effect on the average of {called}{_UNITS.get(name_of(asked.contrast), '')}"
     none = NO_EFFECT.get(name_of(asked.contrast))
     if len(names) > 1:
         return _groups_chart(answer, names, x_label, none)
@@ -143,7 +149,7 @@ def _effect_chart(answer: Answered) -> Chart:
         layers.append(Rule(none, label="no effect"))
     return Chart(
         layers,
-        title=f"Effect on {site}: {described(answer.inputs, asked.intervention)}",
+        title=f"Effect on {called}: {described(answer.inputs, asked.intervention)}",
         x_label=x_label,
         y_label="density",
         x_range=_x_range(answer, draws, none),
@@ -198,7 +204,7 @@ def _groups_chart(answer: Answered, names: Sequence[str], label: str, none: floa
     more = f", the first {_MOST_BARS} of {len(names):,}" if len(names) > _MOST_BARS else ""
     return Chart(
         layers,
-        title=f"Effect on {site} by {' and '.join(dims)}{more}: "
+        title=f"Effect on {answer.effect.called(site)} by {' and '.join(dims)}{more}: "
         f"{described(answer.inputs, answer.asked.intervention)}",
         x_label=", ".join(dims),
         y_label=label,
@@ -230,11 +236,12 @@ def _curve_chart(answer: Answered, curve: Curve) -> Chart:
         layers.append(Rule(float(before[0]), axis="y", label="baseline"))
     layers += _marks(answer, moved, place)
     more = f" (the first {_MOST_LINES} groups)" if len(names) > _MOST_LINES else ""
+    called = answer.effect.called(site)
     return Chart(
         layers,
-        title=f"Average of {site} over {moved.name}{more}",
+        title=f"Average of {called} over {moved.name}{more}",
         x_label=moved.name,
-        y_label=f"average of {site}",
+        y_label=f"average of {called}",
         x_names=() if is_number else [str(value) for value in moved.values],
         x_range=None if is_number else (-0.5, len(moved.values) - 0.5),
         handles=_handles(answer, moved, name, place),
@@ -310,8 +317,8 @@ def _sentences(answer: Answered) -> list[str]:
     if answer.effect.draws[site].ndim == len(SAMPLE_DIMS):
         means = [float(each[site].mean()) for each in (answer.effect.before, answer.effect.after)]
         said.append(
-            f"The average of {site} is {number(means[0])} under the baseline and "
-            f"{number(means[1])} under the intervention."
+            f"The average of {answer.effect.called(site)} is {number(means[0])} under the baseline "
+            f"and {number(means[1])} under the intervention."
         )
     if answer.pinned is not None and asked.pinned is not None:
         said += _pin_sentences(answer, answer.pinned)

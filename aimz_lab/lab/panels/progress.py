@@ -39,6 +39,7 @@ class ProgressPanel(Panel):
             "eta_s": run.eta_s,
             "total_steps": run.info.total_steps,
             "learning_rate": run.learning_rate,
+            "asked_rate": None if run.finished else run.control.requested_learning_rate,
             "can_set_learning_rate": run.control.can_set_learning_rate,
             "why_fixed": "" if run.info.is_sampling else run.control.why_fixed,
             "best_state": _restorable(run),
@@ -62,7 +63,9 @@ def _asked(run: Run) -> str:
         return ""
     if run.control.stop_request:
         return "stop"
-    return "pause" if run.control.paused and run.status != "paused" else ""
+    if run.control.paused and run.status != "paused":
+        return "pause"
+    return "checkpoint" if run.control.wants_checkpoint else ""
 
 
 def _restorable(run: Run) -> int | None:

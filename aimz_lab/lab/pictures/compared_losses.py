@@ -91,8 +91,9 @@ def _draw_losses(axes: Axes, runs: Mapping[str, Run]) -> None:
     unit = "loss per row (nats)" if per_row else "loss (nats)"
     axes.yaxis.set_major_formatter(vertical.numbers())
     vertical.set_vertical(axes, view)
+    axes.xaxis.set_major_locator(ticker.MaxNLocator("auto", integer=True, min_n_ticks=1))
     axes.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: formatting.count(value)))
-    _dress(axes, "step", view.words(unit))
+    _dress(axes, "step", view.in_lines(unit))
 
 
 def _draw_differences(

@@ -139,15 +139,9 @@ def draw_choices(runs: Sequence[Run], choices: Choices) -> Figure:
     words = view.words(shown.unit)
     part = "It shows the second half of the steps; the" if choices.last_half else "The"
     figure.alt = f"{Summary(run).alt()} {part} vertical axis shows {words}."
-    _dress(axes, run, _in_lines(words, shown.unit), axis)
+    _dress(axes, run, view.in_lines(shown.unit), axis)
     set_vertical(axes, view)
     return figure
-
-
-def _in_lines(words: str, unit: str) -> str:
-    """Put what the axis shows beside its unit on a line of its own."""
-    more = words[len(unit) :].lstrip(", ")
-    return f"{unit}\n{more}" if more else unit
 
 
 def _draw_curve(axes: Axes, shown: Curve) -> None:
@@ -195,6 +189,7 @@ def _dress(axes: Axes, run: Run, unit: str, axis: str = "step") -> None:
     _title(axes, run)
     axes.set_xlabel(axis, color=ink.TEXT, fontsize=8.5)
     axes.set_ylabel(unit, color=ink.TEXT, fontsize=8.5)
+    axes.xaxis.set_major_locator(ticker.MaxNLocator("auto", integer=True, min_n_ticks=1))
     axes.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: formatting.count(value)))
     axes.yaxis.set_major_formatter(numbers())
     axes.tick_params(colors=ink.TEXT, labelsize=8, length=0)

@@ -34,7 +34,9 @@ def facts(source: RunSource) -> dict[str, str]:
 
 
 def _facts(run: Run) -> dict[str, str]:
-    found = {"status": ": ".join(filter(None, (formatting.STATUS_WORDS[run.status], run.reason)))}
+    status = formatting.STATUS_WORDS[run.status]
+    is_told = run.reason.startswith(f"{status} ")  # "interrupted after step 7"
+    found = {"status": run.reason if is_told else ": ".join(filter(None, (status, run.reason)))}
     if run.info.is_sampling:
         return found | _chains(run) | {"time": formatting.duration(run.elapsed_s)}
     found |= _losses(run)

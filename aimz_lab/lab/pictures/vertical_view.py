@@ -39,6 +39,11 @@ class VerticalView:
     base: float = 0.0
     above: float | None = None
 
+    def in_lines(self, unit: str) -> str:
+        """Return what the axis shows, with all but the unit on a line of its own: it is short."""
+        more = self.words(unit)[len(unit) :].lstrip(", ")
+        return f"{unit}\n{more}" if more else unit
+
     def words(self, unit: str) -> str:
         """Return what the axis shows.
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import jax
 import numpy as np
+import numpyro
+import numpyro.distributions as dist
 import pytest
+from numpyro.infer import SVI, Trace_ELBO
+from numpyro.infer.autoguide import AutoNormal
 
 from aimz_lab import Callback, ImpactModel
-from aimz_lab.errors import ArgumentError, FitWarning, NonFiniteLossError
+from aimz_lab.errors import ArgumentError, FitWarning, NonFiniteLossError, SiteError
 from aimz_lab.inference.run.events import Control
 from tests.kernels import regression_data
 from tests.runs import refit, regression_model, same_bits
@@ -68,6 +73,7 @@ def test_the_model_goes_back_to_its_best_state_and_the_rate_is_named(model, tmp_
     for one in (model, again):
         assert f"{said} {best.step:,}, trained on 100 rows" in repr(one)
         assert said in one._repr_html_()
+        assert one._repr_html_().count("went back") == 1
         assert one.describe()["ending"].startswith(said)
     assert f"per row (best state, step {best.step:,})" in repr(model)
 
@@ -87,6 +93,21 @@ def test_without_a_good_state_the_model_says_that_it_is_not_to_be_used(model):
         refit(model, X, Y, callbacks=[Spoil({20: 1e20})], **{**OPTIONS, **options})
     assert "with a state that is not to be used" in repr(model)
     assert "diverged" not in repr(refit(model, X, Y))
+
+
+def test_a_wrecked_state_without_a_posterior_is_told_by_what_wrecked_it():
+    def spread(X, y=None):
+        sd = numpyro.sample("sd", dist.HalfNormal(1.0))
+        with numpyro.plate("row", X.shape[0]):
+            numpyro.sample("y", dist.Normal(0.0, sd), obs=y)
+
+    svi = SVI(spread, AutoNormal(spread), numpyro.optim.Adam(1e6), Trace_ELBO())
+    im = ImpactModel(spread, jax.random.key(0), svi=svi)
+    with pytest.raises(SiteError, match="The fit ended early: the loss was") as raised:
+        im.fit(X, 100 * Y, batch_size=20, epochs=4, progress=False)
+    assert "which is not to be used" in str(raised.value)
+    assert "Posterior draws are NaN or infinite" in str(raised.value)
+    assert "lighter tails" not in str(raised.value)
 
 
 def test_an_interrupted_model_says_so(model):

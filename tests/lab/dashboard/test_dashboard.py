@@ -143,6 +143,20 @@ class TestClicks:
         assert run.control.take_learning_rate() == 0.5
         assert screen.answers == []
 
+    def test_what_is_asked_for_is_shown_until_the_run_gets_to_it(self, screen):
+        run, dashboard = self.begin(screen, can_set_learning_rate=True)
+        run.learning_rate = 0.01
+        screen.click("learning_rate", 0.02)
+        screen.click("checkpoint")
+        shown = screen.latest["progress"]
+        assert (shown["learning_rate"], shown["asked_rate"]) == (0.01, 0.02)
+        assert shown["asked"] == "checkpoint"
+        run.rate_changed(run.control.take_learning_rate())
+        run.control.take_checkpoint()
+        dashboard.on_resume(run)
+        shown = screen.latest["progress"]
+        assert (shown["learning_rate"], shown["asked_rate"], shown["asked"]) == (0.02, None, "")
+
     @pytest.mark.parametrize(("can", "value"), [(False, 0.5), (True, -1.0), (True, float("nan"))])
     def test_a_rate_that_cannot_be_set_is_answered(self, screen, can, value):
         run, _ = self.begin(screen, can_set_learning_rate=can, why_not="it is fixed")

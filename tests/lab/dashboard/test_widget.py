@@ -74,6 +74,13 @@ def test_the_output_refers_to_the_widget_and_has_words_for_others(watched, outpu
     assert bundle["text/plain"].startswith("kernel: preparing")
 
 
+def test_the_widget_has_words_of_its_own_for_pages_that_cannot_show_it(watched):
+    watched.steps([3.0, 2.0])
+    assert repr(watched.widget).startswith("kernel: running · step 2")
+    watched.finish()
+    assert "completed: done" in repr(watched.widget)
+
+
 def test_new_frames_go_out_in_one_message(watched):
     watched.steps([3.0, 2.0])
     [update] = watched.updates

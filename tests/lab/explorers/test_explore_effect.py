@@ -106,6 +106,16 @@ def test_a_tables_effect_and_curve_are_those_of_the_code_to_the_last_bit(table_m
     assert explorer.view.sentences[0] == (
         "Baseline: treated = 0. Intervention: dose = 2.2, visits = 10, treated = 1, region = west."
     )
+    # The outcome is called by its column.
+    said = " ".join(explorer.view.sentences)
+    assert "changes sales by" in said or "makes sales" in said
+    assert "The average of sales is" in said
+    first, curve = explorer.view.charts[:2]
+    assert first.title.startswith("Effect on sales: ")
+    assert (first.x_label.split(" (")[0], curve.y_label) == (
+        "effect on the average of sales",
+        "average of sales",
+    )
 
 
 def test_arguments_sites_and_a_pinned_scenario(im):

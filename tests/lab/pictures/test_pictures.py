@@ -14,6 +14,7 @@ from IPython.core.formatters import DisplayFormatter
 from matplotlib.transforms import Bbox
 
 from aimz_lab.errors import ArgumentError, DataTypeError, OptionalDependencyError
+from aimz_lab.lab.pictures.compared_losses import comparison_figure
 from aimz_lab.lab.pictures.figures import loss_figure, picture_bundle, png
 from aimz_lab.lab.pictures.summary import Summary, facts, summary_html, summary_text
 from tests.lab.runs import begun, feed
@@ -51,6 +52,13 @@ class TestFigure:
         assert names.y1 < axes.get_window_extent().y0
         assert figure.bbox.x0 < names.x0 < names.x1 < figure.bbox.x1
         assert figure.bbox.y0 < names.y0
+
+    def test_steps_are_whole_and_each_is_written_once(self):
+        figure = loss_figure(finished([4.0], n_obs=10))
+        figure.canvas.draw()
+        low, high = figure.axes[0].get_xlim()
+        ticks = [t for t in figure.axes[0].get_xticks() if low <= t <= high]
+        assert ticks == [1]
 
     def test_changes_of_the_rate_are_marked(self):
         run = begun()
@@ -171,7 +179,21 @@ class TestFigure:
         assert 0.3 < height / width < 0.5
 
 
+def test_the_words_of_compared_losses_fit_beside_their_axis():
+    losses = [4e6, *np.full(20, 1e6), *np.linspace(100, 80, 2_000)]
+    drawn = comparison_figure({"one": finished(losses, n_obs=10)}, {})
+    drawn.canvas.draw()
+    label = drawn.axes[0].yaxis.label
+    assert "above" in label.get_text()
+    ends = label.get_window_extent()
+    assert drawn.bbox.y0 <= ends.y0 < ends.y1 <= drawn.bbox.y1
+
+
 class TestSummary:
+    def test_the_status_is_told_once(self):
+        run = finished([1.0], status="interrupted", reason="interrupted after step 1")
+        assert facts(run)["status"] == "interrupted after step 1"
+
     def test_facts_of_a_run(self):
         run = finished(
             [3000.0] * 100, n_obs=1000, batch_size=10, row_multiple=8, n_pad=6, reason="all done"

@@ -29,7 +29,7 @@ const TRAITS = ["meta", "previous_runs", "progress", "loss", "padding", "devices
 const COLORS = ["loss", "validation", "rate", "metric", "best", "previous", "grid", "muted", "text",
   "surface"];
 const ASKED = {
-  stop: "Stopping", pause: "Pausing", restore_best: "Stopping, with the best state for the model,",
+  stop: "Stopping", pause: "Pausing", checkpoint: "Writing a checkpoint", restore_best: "Stopping, with the best state for the model,",
 };
 const STYLE_MS = 100;
 const LOST = { status: "lost", words: "no longer connected", asked: "" };
@@ -219,9 +219,7 @@ class View {
 
   send(kind, value = null) {
     this.model.send({ kind, value });
-    const rate = `Learning rate ${value} asked for.`;
-    const asked = { checkpoint: "Checkpoint asked for.", learning_rate: rate, sure_learning_rate: rate };
-    this.say(asked[kind] ?? this.awaited(kind));
+    this.say(this.awaited(kind, kind.endsWith("learning_rate") ? value : null));
   }
 
   enterRate(event) {
@@ -261,7 +259,8 @@ class View {
     this.lastRate = this.rate.value;
     const value = Number(this.rate.value);
     if (this.rate.value.trim() === "" || !(value > 0) || !Number.isFinite(value)) {
-      this.say(`A learning rate is a positive number; got “${this.rate.value}”.`);
+      const comma = /^\s*\d+,\d+\s*$/.test(this.rate.value) ? " Write it with a point." : "";
+      this.say(`A learning rate is a positive number; got “${this.rate.value}”.${comma}`);
       setAttribute(this.rate, "aria-invalid", "true");
       return;
     }
@@ -286,9 +285,12 @@ class View {
   }
 
   /** What a request waits for, in words: the run gets to it between two chunks of steps. */
-  awaited(asked) {
-    const when = this.model.get("progress").step ? "after the steps under way" : "once the first steps are compiled";
-    return asked in ASKED ? `${ASKED[asked]} ${when}…` : "";
+  awaited(asked, rate = null) {
+    const { status, step } = this.model.get("progress");
+    const when = status === "paused" && !["stop", "restore_best"].includes(asked) ? "once the run goes on"
+      : step ? "after the steps under way" : "once the first steps are compiled";
+    if (asked in ASKED) return `${ASKED[asked]} ${when}…`;
+    return rate === null ? "" : `Setting the learning rate to ${number(rate, 3)} ${when}…`;
   }
 
   change(options) {
@@ -425,9 +427,10 @@ class View {
     setFlag(this.rate, "disabled", !this.reachable);
     const word = this.paused() ? "Resume" : "Pause";
     if (pause.lastChild.textContent !== word) pause.replaceChildren(icon(word.toLowerCase()), h("span", {}, word));
-    if (this.root.getRootNode().activeElement !== this.rate && progress.learning_rate) {
+    const rate = progress.asked_rate ?? progress.learning_rate; // one that is asked for stays in the field
+    if (this.root.getRootNode().activeElement !== this.rate && rate) {
       if (this.doubted !== null) this.forgetDoubt();
-      const text = number(progress.learning_rate, 3);
+      const text = number(rate, 3);
       if (this.rate.value !== text) this.rate.value = this.lastRate = text;
     }
   }
@@ -436,7 +439,7 @@ class View {
     const why = this.lost && !over ? "The kernel was restarted or has ended; this run is not continued."
       : progress.status === "completed" ? "" : progress.reason;
     const says = over || this.lost ? why
-      : this.reachable === false ? UNREACHABLE : this.said || this.awaited(progress.asked);
+      : this.reachable === false ? UNREACHABLE : this.said || this.awaited(progress.asked, progress.asked_rate);
     setText(this.notice, says);
     setFlag(this.notice, "hidden", !says);
     const notes = progress.notes ?? [];
