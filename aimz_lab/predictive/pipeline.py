@@ -22,6 +22,10 @@ Values = TypeVar("Values")
 MOST_AT_ONCE = 8
 """Largest number of calls computed at the same time."""
 
+ON_ACCELERATOR = 3
+"""Calls at the same time on a GPU: one computes, one is copied to the host, one is put in place
+there or written."""
+
 AT_ONCE_BYTES = 2**28
 """Largest size of their results together, in bytes, unless one result is larger."""
 
@@ -29,16 +33,18 @@ AT_ONCE_BYTES = 2**28
 def calls_at_once(devices: tuple[jax.Device, ...], call_bytes: int) -> int:
     """Return how many calls a host computes at the same time.
 
-    One call does not use all cores of a CPU. Several devices share each call; two such calls at
-    once could wait for one another.
+    One call does not use all cores of a CPU. A GPU computes one after the other, and the next while
+    the results of the last are copied. Several devices share each call; two such calls at once
+    could wait for one another.
 
     Args:
         devices: The devices to use.
         call_bytes: Bytes of a call's result.
     """
-    if len(devices) > 1 or devices[0].platform != "cpu":
+    if len(devices) > 1:
         return 1
-    return min(os.cpu_count() or 1, MOST_AT_ONCE, max(AT_ONCE_BYTES // max(call_bytes, 1), 1))
+    wanted = os.cpu_count() or 1 if devices[0].platform == "cpu" else ON_ACCELERATOR
+    return min(wanted, MOST_AT_ONCE, max(AT_ONCE_BYTES // max(call_bytes, 1), 1))
 
 
 def in_order(

@@ -9,7 +9,6 @@ from typing import TypeVar
 
 import jax
 import numpy as np
-import xarray as xr
 from jaxtyping import Shaped
 
 from aimz_lab.kernel.arguments import check_given_once
@@ -51,6 +50,7 @@ from aimz_lab.predictive.results.tree import (
 )
 from aimz_lab.predictive.structure import check_plates
 from aimz_lab.preparing import doing, preparing_line
+from aimz_lab.system.lazy_modules import xr
 from aimz_lab.types import callable_name
 
 T = TypeVar("T")
@@ -63,7 +63,7 @@ def bytes_in_flight(
 
     The result is computed in parts: blocks of 256 rows with all draws, as many as fit into
     ``batch_size`` or 16 MiB, and at least one for each device. A CPU computes one part per core at
-    once (at most 8, and 256 MiB), an accelerator or several devices one part. As many parts wait,
+    once (at most 8, and 256 MiB), a GPU three of them, and several devices one. As many parts wait,
     and each writer has one. Each part may exist twice, in two layouts.
 
     Args:

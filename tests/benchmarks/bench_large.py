@@ -1,6 +1,6 @@
 """Memory of predictions larger than memory: rows streamed in, draws streamed to disk or averaged.
 
-Run by hand: ``python tests/benchmarks/bench_large.py``; see ``--rows`` and ``--draws``. For each
+Run by hand: ``python -m tests.benchmarks.bench_large``; see ``--rows`` and ``--draws``. For each
 number of rows a process of its own computes the mean of the draws by a reducer, or writes all draws
 below ``--directory`` and removes them. The peak is what the call takes beyond what was in use
 before, after a small call of the same kind; the bound is that of ``bytes_in_flight``. A mean of all
@@ -24,10 +24,10 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import xarray as xr
-from turns import machine_line
 
 from aimz_lab.data import as_source
 from aimz_lab.predictive import Predictor, Request, bytes_in_flight
+from tests.benchmarks.turns import machine_line
 
 
 def kernel(X, y=None):
@@ -110,7 +110,8 @@ def main() -> None:
         for n_rows in options.rows:
             asked = ["--rows", str(n_rows), "--draws", str(options.draws), "--kinds", kind]
             place = ["--directory", options.directory] if options.directory else []
-            subprocess.run([sys.executable, __file__, "--alone", *asked, *place], check=True)
+            module = ["-m", "tests.benchmarks.bench_large", "--alone"]
+            subprocess.run([sys.executable, *module, *asked, *place], check=True)
 
 
 if __name__ == "__main__":

@@ -30,9 +30,9 @@ import numpyro.distributions as dist
 import zarr
 from numpyro.infer import SVI, Trace_ELBO
 from numpyro.infer.autoguide import AutoNormal
-from turns import machine_line
 
 from aimz_lab import ImpactModel
+from tests.benchmarks.turns import machine_line
 
 DRAWS, FEWEST_STEPS = 100, 200
 BATCHES = (64, 512, 4096)

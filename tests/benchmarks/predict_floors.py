@@ -19,10 +19,10 @@ import numpyro.distributions as dist
 from jax import random
 from numpyro.infer import SVI, Trace_ELBO
 from numpyro.infer.autoguide import AutoNormal
-from turns import machine_line, seconds, take_turns
 
 from aimz_lab import ImpactModel
 from aimz_lab.inference.compiling import FULL, compiler_options
+from tests.benchmarks.turns import machine_line, seconds, take_turns
 
 BLOCK, DRAWS, GROUPS = 256, 1_000, 200
 LAYERS = ((20, 64), (64, 64), (64, 1))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import re
 import threading
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -22,14 +21,8 @@ from zarr.abc.store import (
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import WrapperStore
 
-from aimz_lab.errors import ArtifactError, ArtifactGoneError
+from aimz_lab.predictive.results.damage import CHUNK, METADATA, damaged, missing_part
 from aimz_lab.predictive.results.owner import Owner
-
-METADATA = "zarr.json"
-"""Name of the file that describes a group or an array."""
-
-CHUNK = re.compile(r"/c(/\d+)*$")
-"""The end of a chunk's key, behind the path of its array."""
 
 _CODECS = {"blosc", "bytes", "crc32c", "vlen-utf8"}
 """The codecs that this package writes; none of them runs code of the file's."""
@@ -224,21 +217,6 @@ class WrittenStore(WrapperStore):
             with self._changed:
                 self._under_way -= 1
                 self._changed.notify_all()
-
-
-def missing_part(path: str, part: str) -> ArtifactGoneError:
-    """Return the error for a result with a missing part."""
-    return ArtifactGoneError(
-        f"The result at {path} is gone, or parts of it are: {part} is missing. It was removed "
-        "after it had been written; compute it again, with output_dir= to keep it."
-    )
-
-
-def damaged(path: str, what: str) -> ArtifactError:
-    """Return the error for a result with a damaged part."""
-    return ArtifactError(
-        f"The result at {path} is damaged: {what}. Remove it and compute the result again."
-    )
 
 
 def _cut(value: Buffer, part: ByteRequest) -> Buffer:

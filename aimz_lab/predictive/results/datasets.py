@@ -11,20 +11,23 @@ from typing import TypeAlias
 import jax
 import numpy as np
 import numpyro
-import xarray as xr
 from jax.typing import ArrayLike
 from jaxtyping import Shaped
 
 from aimz_lab.data import RowCoord
 from aimz_lab.errors import ArgumentError
 from aimz_lab.kernel.spec import KernelSpec, variable_name
+from aimz_lab.system.lazy_modules import xr
 from aimz_lab.types import SAMPLE_DIMS, Coords
 from aimz_lab.version import __version__
+
+MOST_NUMBERED = 10**7
+"""Most entries of a dimension that is numbered: of 10⁹ rows the numbers alone would take 8 GB."""
 
 _MOST_COUNTED = 4096
 """Longest dimension whose index is kept, so that all of those kept take a few megabytes."""
 
-Variable: TypeAlias = xr.Variable | tuple[tuple[str, ...], np.ndarray]
+Variable: TypeAlias = "xr.Variable | tuple[tuple[str, ...], np.ndarray]"
 """A labelled array, or its dimensions and values."""
 
 
@@ -237,6 +240,9 @@ def with_coords(
 ) -> xr.Dataset:
     """Return a dataset with the given labels; other dimensions count from 0.
 
+    A dimension of more than :data:`MOST_NUMBERED` entries that only count is left without labels,
+    which xarray counts itself.
+
     Raises:
         ArgumentError: If there are more or fewer labels than entries.
     """
@@ -251,7 +257,8 @@ def with_coords(
     }
     if not labels and not levels and max(sizes.values(), default=0) <= _MOST_COUNTED:
         return xr.Dataset(variables, _counted(sizes), attrs)
-    labels = {dim: np.arange(size) for dim, size in sizes.items()} | labels
+    numbers = {dim: np.arange(size) for dim, size in sizes.items() if size <= MOST_NUMBERED}
+    labels = numbers | labels
     return with_levels(xr.Dataset(variables, {**labels, **levels}, attrs))
 
 

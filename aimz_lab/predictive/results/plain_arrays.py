@@ -14,11 +14,9 @@ from collections.abc import Mapping
 
 import google_crc32c
 import numpy as np
-import xarray as xr
-import zarr
-from zarr.storage import MemoryStore
 
-from aimz_lab.predictive.results.checked_store import METADATA
+from aimz_lab.predictive.results.damage import METADATA
+from aimz_lab.system.lazy_modules import xr, zarr
 
 SMALL_BYTES = 4 * 2**20
 """Largest array that is written so, in bytes; and largest result that is kept beside its store."""
@@ -98,7 +96,7 @@ def _document(dtype: np.dtype) -> bytes:
     """Return Zarr's description of an array of a type, with a checksum and no compression."""
     files: dict[str, object] = {}
     zarr.create_array(
-        MemoryStore(files),
+        zarr.storage.MemoryStore(files),
         name="one",
         shape=(1,),
         chunks=(1,),

@@ -16,21 +16,15 @@ import zlib
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
-import xarray as xr
-import zarr
-from zarr.storage import LocalStore
 
 from aimz_lab.calls import public
 from aimz_lab.errors import AimzLabError, ArgumentError, ArtifactError, ArtifactWriteError
-from aimz_lab.predictive.results.checked_store import (
-    METADATA,
-    CheckedStore,
-    WrittenStore,
-    damaged,
-)
 from aimz_lab.predictive.results.contents import check_metadata, check_sizes, check_there
+from aimz_lab.predictive.results.damage import METADATA, damaged
 from aimz_lab.predictive.results.datasets import tree_of, with_levels
 from aimz_lab.predictive.results.locations import (
     exists,
@@ -48,8 +42,12 @@ from aimz_lab.predictive.results.plain_arrays import (
 )
 from aimz_lab.system.imports import late_import
 from aimz_lab.system.interrupts import hold_interrupts
+from aimz_lab.system.lazy_modules import xr, zarr
 from aimz_lab.system.leftovers import keep_folder, make_folder, remove_folder, remove_leftovers
 from aimz_lab.system.paths import is_url
+
+if TYPE_CHECKING:
+    from aimz_lab.predictive.results.checked_store import CheckedStore, WrittenStore
 
 FORMAT = 2
 _MARK = "aimz_lab"
@@ -127,7 +125,7 @@ class StoreWriter:
         if is_url(self._directory):
             self.path = f"{self._directory.rstrip('/')}/{self._name}"
             with self.reporting():
-                self._store = WrittenStore(remote_store(self.path))
+                self._store = _stores().WrittenStore(remote_store(self.path))
                 # It has its final name at once, and stays visible if writing is cut off.
                 self._mark(complete=False)
             return
@@ -140,7 +138,7 @@ class StoreWriter:
                 remove_leftovers(self._directory, ".", PARTIAL)
             self.path = str(self._directory / self._name)
             self._partial = make_folder(self._directory, f".{self._name}.", PARTIAL)
-            self._store = WrittenStore(LocalStore(self._partial))
+            self._store = _stores().WrittenStore(zarr.storage.LocalStore(self._partial))
 
     @property
     def address(self) -> str:
@@ -262,8 +260,8 @@ class StoreWriter:
                 keep_folder(self._partial)
         if groups is None:
             return read_store(self.path, self.owner)
-        inner = LocalStore(self.path, read_only=True)
-        store = CheckedStore(inner, self.path, self.owner, self._store.checksums)
+        inner = zarr.storage.LocalStore(self.path, read_only=True)
+        store = _stores().CheckedStore(inner, self.path, self.owner, self._store.checksums)
         with _reading(self.path):
             found = {
                 name: as_read(groups[name]) if name in self._plain else _read_group(store, name)
@@ -331,13 +329,19 @@ def open_results(path: str | Path) -> xr.DataTree:
     return read_store(str(location("path", path)))
 
 
+def _stores() -> ModuleType:
+    """The module of verified stores, which imports Zarr."""
+    return late_import("aimz_lab.predictive.results.checked_store")
+
+
 def read_store(path: str, owner: Owner | None = None) -> xr.DataTree:
     """Open a complete store; ``owner`` keeps a temporary one alive. See :func:`open_results`."""
     remote = is_url(path)
-    inner = remote_store(path, read_only=True) if remote else LocalStore(path, read_only=True)
+    make = remote_store if remote else zarr.storage.LocalStore
+    inner = make(path, read_only=True)
     if not exists(path):
         raise nothing_at(path)
-    store = CheckedStore(inner, path, owner)
+    store = _stores().CheckedStore(inner, path, owner)
     with _reading(path):
         files = stored_files(path)
         check_metadata(files, path)

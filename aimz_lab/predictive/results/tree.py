@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-import xarray as xr
 from jax.typing import ArrayLike
 
 from aimz_lab.inference.checkpoint.provenance import versions
@@ -30,6 +29,7 @@ from aimz_lab.predictive.results.datasets import (
     with_coords,
 )
 from aimz_lab.predictive.results.label_checks import check_dims, check_known
+from aimz_lab.system.lazy_modules import xr
 from aimz_lab.types import SAMPLE_DIMS
 
 

@@ -21,7 +21,7 @@ from aimz_lab.errors import ArgumentError, ArtifactWriteError
 from aimz_lab.inference.checkpoint import archive
 from aimz_lab.lab.callbacks import CSVLogger, ModelCheckpoint
 from aimz_lab.predictive import Predictor
-from aimz_lab.predictive.results import owner, sinks, store
+from aimz_lab.predictive.results import checked_store, owner, sinks, store
 from tests.predictive.models import draws_of_linear, inputs, linear, request_of
 from tests.runs import mean_field_model
 
@@ -122,13 +122,13 @@ def after(monkeypatch, where, name):
     [
         (store, "make_folder"),
         (owner, "make_folder"),
-        (store, "LocalStore"),
+        (checked_store, "WrittenStore"),
         (store.StoreWriter, "begin"),
         (store.StoreWriter, "create_array"),
         (sinks.StoreSink, "write"),
         (sinks.StoreSink, "close"),
         (store.StoreWriter, "write_dataset"),
-        (store.WrittenStore, "write_files"),
+        (checked_store.WrittenStore, "write_files"),
         (store, "keep_folder"),
         (store, "read_store"),
         (store.StoreWriter, "publish"),
@@ -149,7 +149,7 @@ def test_an_interrupt_leaves_nothing_wherever_it_comes(place, monkeypatch, where
 @pytest.mark.parametrize("name", ["stop", "discard"])
 def test_an_interrupt_while_a_failed_call_is_removed_waits(place, monkeypatch, name):
     folder, options = place
-    after(monkeypatch, store.WrittenStore if name == "stop" else store.StoreWriter, name)
+    after(monkeypatch, checked_store.WrittenStore if name == "stop" else store.StoreWriter, name)
 
     def fails(*args):
         raise OSError("the first error")
