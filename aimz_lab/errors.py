@@ -114,6 +114,10 @@ class ClusterError(AimzLabError, RuntimeError):
     is_consequence = False
 
 
+class CallStoppedError(AimzLabError, RuntimeError):
+    """A predictive call was stopped from its display; no part of its result was kept."""
+
+
 class OptionalDependencyError(AimzLabError, ImportError):
     """An optional package is missing; the message names the extra that installs it."""
 

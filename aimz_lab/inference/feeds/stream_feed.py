@@ -1,4 +1,8 @@
-"""A feed of batches from any source, read one after the other."""
+"""A feed of batches from any source, read one after the other.
+
+As in :mod:`aimz_lab.inference.feeds.index_feed`, two host buffers take turns, and a buffer is
+reused only after its chunk was waited for.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,7 @@ from aimz_lab.inference.feeds.feed import (
     chunk_capacity,
     row_bytes,
 )
+from aimz_lab.inference.feeds.index_feed import host_buffer
 from aimz_lab.inference.feeds.placement import Placement
 from aimz_lab.kernel.scaling import DataSize
 from aimz_lab.tracebacks import warn
@@ -64,6 +69,7 @@ class StreamFeed:
         self._rows = _padded_size(batch_size, placement)
         each = 0 if self._held is None else row_bytes(self._held)
         self.max_steps = chunk_capacity(each, self._rows)
+        self._ring: list[dict[str, np.ndarray]] = [{}, {}]
 
     def next(self, steps: int, align: int) -> Chunk | None:
         """Return the next chunk, or ``None`` at the end; see :class:`Feed`."""
@@ -133,10 +139,7 @@ class StreamFeed:
         else:
             rows = int(valid[0])
         slots = self.max_steps if rows == self._rows else len(batches)
-        buffers = {
-            name: np.zeros((slots, rows, *array.shape[1:]), array.dtype)
-            for name, array in batches[0].items()
-        }
+        buffers = self._buffers(batches[0], slots, rows)
         for i, batch in enumerate(batches):
             for name, array in batch.items():
                 buffers[name][i, : valid[i]] = array
@@ -154,6 +157,16 @@ class StreamFeed:
             epoch_ends=tuple(ends),
             nbytes=sum(buffer.nbytes for buffer in buffers.values()),
         )
+
+    def _buffers(self, like: HostRows, slots: int, rows: int) -> dict[str, np.ndarray]:
+        """Return buffers for batches: those of the chunk before the last, if they fit."""
+        self._ring.reverse()
+        shapes = {name: (slots, rows, *array.shape[1:]) for name, array in like.items()}
+        if shapes != {name: buffer.shape for name, buffer in self._ring[0].items()}:
+            self._ring[0] = {
+                name: host_buffer(shape, like[name].dtype) for name, shape in shapes.items()
+            }
+        return self._ring[0]
 
 
 def warn_of_other_rows(size: DataSize | None, n_read: int, n_batches: int) -> None:

@@ -21,6 +21,7 @@ from aimz_lab.inference.feeds.placement import Placement
 from aimz_lab.inference.feeds.process_stream_feed import ProcessStreamFeed
 from aimz_lab.inference.feeds.stream_feed import StreamFeed
 from aimz_lab.inference.feeds.training_data import TrainingData
+from aimz_lab.inference.feeds.where_to_gather import is_gathered_in_steps
 from aimz_lab.inference.request import StepOptions
 from aimz_lab.inference.rollback import rollback_always
 from aimz_lab.inference.svi.step import StepPlan
@@ -267,7 +268,7 @@ def make_feed(
         epochs=epochs,
         placement=placement,
         padded=padded,
-        resident=data.resident,
+        resident=data.resident or is_gathered_in_steps(data.rows, data.batch_size, placement),
         start=start,
     )
 
