@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import zarr
-from zarr.storage import LocalStore
 
 from aimz_lab.errors import ArtifactWriteError, ClusterError
-from aimz_lab.predictive.results.checked_store import WrittenStore
 from aimz_lab.predictive.results.locations import remote_store
+from aimz_lab.system.lazy_modules import zarr
 from aimz_lab.system.paths import is_url
+
+if TYPE_CHECKING:
+    from aimz_lab.predictive.results.checked_store import WrittenStore
 
 _LAST_WRITE_S = 30.0
 """How long a failed write waits for other chunks on their way to a file system."""
@@ -43,8 +45,12 @@ class StoreRegions:
             ClusterError: If the store is not there: it is on another machine, or was removed.
             ArtifactWriteError: If a part cannot be written.
         """
+        # Imported with the first write, as zarr is.
+        from aimz_lab.predictive.results.checked_store import WrittenStore
+
         remote = is_url(self.address)
-        store = WrittenStore(remote_store(self.address) if remote else LocalStore(self.address))
+        inner = remote_store(self.address) if remote else zarr.storage.LocalStore(self.address)
+        store = WrittenStore(inner)
         try:
             self._write(store, first, values)
         except BaseException:

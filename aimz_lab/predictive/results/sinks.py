@@ -11,16 +11,17 @@ from typing import BinaryIO
 
 import jax
 import numpy as np
-import zarr
 
 from aimz_lab.errors import ArtifactWriteError
 from aimz_lab.kernel.spec import variable_name
 from aimz_lab.predictive.blocks import BLOCK_ROWS
 from aimz_lab.predictive.programs.parts import Span
 from aimz_lab.predictive.programs.scenario import Scenario
+from aimz_lab.predictive.results.datasets import known_type
 from aimz_lab.predictive.results.regions import StoreRegions
 from aimz_lab.predictive.results.store import StoreWriter
 from aimz_lab.predictive.results.tree import Labels
+from aimz_lab.system.lazy_modules import zarr
 from aimz_lab.types import SAMPLE_DIMS
 
 SPILL_BYTES = 2**28
@@ -266,7 +267,7 @@ class StoreSink:
             stored_dims=(*SAMPLE_DIMS, *self._labels.rows_first(name)),
             shape=(n_chains, n_draws, n_rows, *value.shape[2:]),
             chunks=(1, draws, rows, *value.shape[2:]),
-            dtype=value.dtype,
+            dtype=known_type(np.dtype(value.dtype)),
         )
 
 
