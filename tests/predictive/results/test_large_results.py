@@ -15,7 +15,7 @@ from aimz_lab import ImpactModel, open_results
 from aimz_lab.predictive.programs.sizes import blocks_per_call
 from aimz_lab.predictive.results import datasets, sinks
 
-X = np.ones(2_000, np.float32)
+X = np.ones(5_000, np.float32)
 
 
 def kernel(X, y=None):
@@ -33,14 +33,14 @@ def im():
 
 
 def test_rows_that_are_only_counted_have_no_numbers_beyond_a_limit(im, tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets, "MOST_NUMBERED", 1_999)
+    monkeypatch.setattr(datasets, "MOST_NUMBERED", 4_999)
     tree = im.predict(X, output_dir=tmp_path, progress=False)
     y = tree.posterior_predictive.y
     assert "row" not in y.coords
     assert y.sel(row=5).shape == (1, 40)  # xarray counts itself
     assert open_results(tree.attrs["artifact_path"]).equals(tree)
-    labelled = im.predict(X, coords={"row": np.arange(2_000) * 2}, progress=False)
-    assert labelled.posterior_predictive.row[-1] == 3_998
+    labelled = im.predict(X, coords={"row": np.arange(5_000) * 2}, progress=False)
+    assert labelled.posterior_predictive.row[-1] == 9_998
 
 
 def test_a_large_result_has_larger_chunks(im, tmp_path, monkeypatch):
