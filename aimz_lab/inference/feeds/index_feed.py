@@ -16,6 +16,7 @@ from jaxtyping import Int, Int32
 from aimz_lab.data import canonical
 from aimz_lab.inference.feeds.feed import (
     BEGINNING,
+    CHUNK_BYTES,
     Chunk,
     FeedKind,
     Position,
@@ -28,7 +29,12 @@ from aimz_lab.inference.feeds.placement import Placement
 from aimz_lab.types import Rows
 
 INDEX_BYTES = 4 << 20
-"""Upper bound for the bytes of one chunk's row numbers, if the rows are on the device."""
+"""Upper bound for the bytes of one chunk's row numbers, if the rows are on the device and
+:data:`FEWEST_STEPS` take no more."""
+
+FEWEST_STEPS = 64
+"""Steps of such a chunk at least, unless they take :data:`CHUNK_BYTES`: a GPU does a step on large
+batches in less time than a host needs for a chunk."""
 
 _ALIGNED = 64
 
@@ -87,7 +93,10 @@ class IndexFeed:
     ) -> None:
         self.kind: FeedKind = "resident" if resident else "stacked"
         self._arrays = {name: canonical(array, name) for name, array in arrays.items()}
+        self._moved = 0  # bytes that the next chunk reports beside its own
         if resident:
+            hosted = (array for array in self._arrays.values() if isinstance(array, np.ndarray))
+            self._moved = sum(array.nbytes for array in hosted)
             self._arrays = placement.put_everywhere(self._arrays)
         else:
             self._arrays = {name: np.asarray(array) for name, array in self._arrays.items()}
@@ -101,7 +110,8 @@ class IndexFeed:
         self._epochs = epochs
         self._at = start
         if resident:
-            self.max_steps = chunk_capacity(4, self._padded_size, INDEX_BYTES)
+            most = max(INDEX_BYTES, FEWEST_STEPS * 4 * self._padded_size)
+            self.max_steps = chunk_capacity(4, self._padded_size, min(most, CHUNK_BYTES))
         else:
             self.max_steps = chunk_capacity(row_bytes(self._arrays), self._padded_size)
         self._ring = [self._buffers() for _ in range(2)]
@@ -190,7 +200,8 @@ class IndexFeed:
         slots = np.ones(next(iter(buffers.values())).shape[0], np.int32)
         slots[: len(valid)] = valid
         feed = self._placement.put_own_rows(buffers, rows, leading=1)
-        nbytes = sum(buffer.nbytes for buffer in buffers.values())
+        nbytes = sum(buffer.nbytes for buffer in buffers.values()) + self._moved
+        self._moved = 0
         if self.kind == "resident":
             feed = {**feed, "arrays": self._arrays}
         per_epoch = self.steps_per_epoch

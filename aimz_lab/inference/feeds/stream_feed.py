@@ -116,7 +116,7 @@ class StreamFeed:
             self._at = self._at._replace(batch=self._at.batch + 1)
             return False
         if self._n_batches == self._at.batch + 1:  # not after a resumption within the epoch
-            _warn_of_other_rows(self._size, self._n_read, self._n_batches)
+            warn_of_other_rows(self._size, self._n_read, self._n_batches)
         self._n_read = self._n_batches = 0
         self._size = None  # once is enough
         self._at = Position(self._at.epoch + 1)
@@ -169,8 +169,17 @@ class StreamFeed:
         return self._ring[0]
 
 
-def _warn_of_other_rows(size: DataSize | None, n_read: int, n_batches: int) -> None:
-    """Warn if the rows of an epoch did not weigh as ``n_obs`` rows."""
+def warn_of_other_rows(size: DataSize | None, n_read: int, n_batches: int) -> None:
+    """Warn if the rows of an epoch did not weigh as ``n_obs`` rows.
+
+    Args:
+        size: How many rows a batch was taken to stand for.
+        n_read: Rows of the epoch.
+        n_batches: Its batches.
+
+    Warns:
+        FitWarning: If so.
+    """
     if size is None or size.row_weight is None:
         return
     weighed = size.row_weight * n_read / n_batches

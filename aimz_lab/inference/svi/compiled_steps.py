@@ -113,7 +113,7 @@ class StepEngine:
         self,
         state: TrainState,
         feed: Mapping[str, PyTree[Array]],
-        valid: Int32[np.ndarray, " slot"],
+        valid: Int32[np.ndarray, "slot ..."],
         steps: int,
         shared: Shared,
         *,
@@ -125,7 +125,7 @@ class StepEngine:
         Args:
             state: The state before the first step.
             feed: The batches, laid out as the engine's feed says; see ``FeedKind``.
-            valid: Rows without padding of each slot.
+            valid: Rows without padding of each slot, or of each part of it.
             steps: Number of steps to run, at most one for each slot.
             shared: The kernel's shared arguments.
             size: How many rows a batch stands for.
@@ -193,7 +193,7 @@ class StepEngine:
             )
 
         # Zeros, since NaN would end every run under jax_debug_nans.
-        empty = jnp.zeros(valid.shape, jnp.result_type(float))
+        empty = jnp.zeros(valid.shape[:1], jnp.result_type(float))
         begin = _Carry(
             jnp.zeros((), jnp.int32),
             state,
