@@ -282,7 +282,7 @@ class TestScales:
 
 def test_drawing_takes_a_hundredth_of_the_time(node):
     assert node("restAfter", 4) == 400
-    assert node("restAfter", 1000) == 3000
+    assert node("restAfter", 1000) == 1500
 
 
 def test_one_slow_drawing_does_not_silence_the_page(node):
