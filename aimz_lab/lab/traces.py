@@ -135,7 +135,8 @@ class Trace:
         Args:
             window: Time constant in steps; :func:`default_window` of the steps so far by default.
         """
-        return smooth(self.mean, self.width, window or default_window(self.n_steps))
+        window = window or default_window(self.n_steps)
+        return smooth(self.mean, self.width, window, self.n_steps)
 
     def coarser(self, capacity: int) -> Trace:
         """Return a copy with at most ``capacity`` buckets, for a picture; it takes no more steps.
@@ -200,7 +201,9 @@ def default_window(n_steps: int) -> float:
     return max(n_steps / 50, 1.0)
 
 
-def smooth(values: Float[np.ndarray, " n"], width: int, window: float) -> Float[np.ndarray, " n"]:
+def smooth(
+    values: Float[np.ndarray, " n"], width: int, window: float, n_steps: int | None = None
+) -> Float[np.ndarray, " n"]:
     """Exponential moving average without a bias toward zero; NaN values weigh nothing.
 
     It does not drag a high start along: the window is at most an eighth of the steps so far.
@@ -209,6 +212,7 @@ def smooth(values: Float[np.ndarray, " n"], width: int, window: float) -> Float[
         values: Equally spaced values.
         width: Steps from one value to the next.
         window: Time constant in steps, once there are enough of them.
+        n_steps: Steps in all; the last value may stand for fewer than ``width``, and weighs less.
 
     Returns:
         The average at each value; NaN before the first finite value.
@@ -220,6 +224,8 @@ def smooth(values: Float[np.ndarray, " n"], width: int, window: float) -> Float[
     finite = np.isfinite(values)
     terms = np.stack([np.where(finite, values, 0.0), finite.astype(float)])
     rates = np.maximum(width / window, _FORGETTING / np.arange(1, len(values) + 1))
+    if n_steps is not None and len(rates):
+        rates[-1] *= (n_steps - (len(rates) - 1) * width) / width
     rates = np.minimum(rates, _FASTEST_DECAY)
     terms *= -np.expm1(-rates)
     exponents = np.cumsum(rates)

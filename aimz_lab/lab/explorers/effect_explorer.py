@@ -141,13 +141,15 @@ def explore_effect(
     inputs = _by_control(moved_inputs(im, given, vary, of))
     groups, begun_by, own = _groups(given, by, parameter_names(im.kernel))
     averages = ScenarioAverages(im, given, list(inputs.values()), key, weights, subset)
-    first = _first(inputs, _switch(inputs) if vary is None else None)
+    switch = _switch(inputs) if vary is None else None
+    first = _first(inputs, switch)
     averages.begin()
     begun = averages.of(first[1], ALL_ROWS, None, contrast)
     sites = _sites(begun, inputs, im.param_output)
     options = EffectOptions(inputs, groups, contrasts, sites, own)
     chosen = {n: v for n, v in (("weights", weights), ("subset", subset)) if v is not None}
     controls = _controls(options, first, begun_by)
+    controls["curve"].value = _first_curve(inputs, switch)
     controls["contrast"].value = name_of(contrast)
     names = list(inputs)
     answers = EffectAnswers(averages, options, real_number(prob))
@@ -219,6 +221,14 @@ def _first(inputs: Mapping[str, MovedInput], name: str | None) -> tuple[Settings
     return tuple({**kept, name: before}.values()), tuple({**kept, name: after}.values())
 
 
+def _first_curve(inputs: Mapping[str, MovedInput], switch: str | None) -> str:
+    """Return the input of the curve to begin with: the one that is set, or better a number."""
+    if switch is None:
+        return next(iter(inputs))
+    numbers = (name for name, moved in inputs.items() if moved.is_number and name != switch)
+    return next(numbers, switch)
+
+
 def _sites(begun: Any, inputs: Mapping[str, MovedInput], output: str) -> list[str]:
     moved = [each.name for each in inputs.values() if each.sweep.of == "site"]
     found = [str(name) for name in average_sites(begun, *moved)]
@@ -285,9 +295,7 @@ def _controls(
     found["by"] = widgets.Dropdown(options=list(options.groups), value=by, description="by")
     found["site"] = widgets.Dropdown(options=list(options.sites), description="site")
     found["contrast"] = widgets.Dropdown(options=list(options.contrasts), description="contrast")
-    found["curve"] = widgets.Dropdown(
-        options=[NO_CURVE, *names], value=names[0], description="curve over"
-    )
+    found["curve"] = widgets.Dropdown(options=[NO_CURVE, *names], description="curve over")
     return found
 
 

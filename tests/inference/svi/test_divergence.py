@@ -115,7 +115,7 @@ def test_an_interrupted_model_says_so(model):
         def on_steps_end(self, run, steps):
             raise KeyboardInterrupt
 
-    with pytest.warns(FitWarning, match="interrupted after step 20; the model has the state of it"):
+    with pytest.warns(FitWarning, match="interrupted after step 20; the model has the state after it"):
         refit(model, X, Y, callbacks=[Interrupt()], **OPTIONS)
     assert "interrupted after step 20, trained on" in repr(model)
     model.train_on_batch(X, Y, n_obs=100)

@@ -20,15 +20,17 @@ const FORGETTING = 8; // the window is at most one part in so many of the steps 
 
 /**
  * Exponential moving average of bucket means, without a bias toward zero; gaps weigh nothing. It
- * does not drag a high start along.
+ * does not drag a high start along. Of `steps` in all, the last value may stand for fewer than
+ * `width`, and weighs less.
  */
-export function smooth(values, width, window) {
+export function smooth(values, width, window, steps = values.length * width) {
   const out = new Float64Array(values.length);
   let average = 0;
   let total = 0;
   for (let i = 0; i < values.length; i++) {
     const finite = Number.isFinite(values[i]);
-    const weight = 1 - Math.exp(-Math.max(width / window, FORGETTING / (i + 1)));
+    const part = i < values.length - 1 ? 1 : (steps - i * width) / width;
+    const weight = 1 - Math.exp(-part * Math.max(width / window, FORGETTING / (i + 1)));
     average += weight * ((finite ? values[i] : 0) - average);
     total += weight * ((finite ? 1 : 0) - total);
     out[i] = total > 0 ? average / total : NaN;
