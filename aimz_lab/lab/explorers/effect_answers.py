@@ -22,7 +22,7 @@ from aimz_lab.lab.explorers.effect_view import Answered, Curve, Effect, effect_v
 from aimz_lab.lab.explorers.moved_inputs import MovedInput
 from aimz_lab.lab.explorers.scenario_averages import ScenarioAverages, Settings
 
-_OF_OUTPUT = ("output", "output_scale")  # attributes of a prediction
+_OF_OUTPUT = ("output", "output_scale", "output_column")  # attributes of a prediction
 _BUDGET_S = 0.15  # after which the rest of a curve waits for the next answer
 
 

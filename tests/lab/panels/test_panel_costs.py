@@ -14,7 +14,7 @@ class _Slow(Panel):
 
     name = "slow"
 
-    def frame(self, run) -> Frame:  # noqa: ARG002
+    def frame(self, run) -> Frame:
         began = time.thread_time()
         while time.thread_time() - began < 0.03:
             pass
@@ -26,7 +26,7 @@ class _Waiting(Panel):
 
     name = "waiting"
 
-    def frame(self, run) -> Frame:  # noqa: ARG002
+    def frame(self, run) -> Frame:
         time.sleep(0.03)
         return {}
 
