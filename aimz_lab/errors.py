@@ -105,7 +105,17 @@ class ArtifactWriteError(AimzLabError, OSError):
 
 
 class ClusterError(AimzLabError, RuntimeError):
-    """Workers of a cluster are lost, differ from this process, or cannot do their part."""
+    """Workers of a cluster are lost, differ from this process, or cannot do their part.
+
+    Attributes:
+        is_consequence: Whether another process has failed, and this one only ends with it.
+    """
+
+    is_consequence = False
+
+
+class CallStoppedError(AimzLabError, RuntimeError):
+    """A predictive call was stopped from its display; no part of its result was kept."""
 
 
 class OptionalDependencyError(AimzLabError, ImportError):

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 import jax
 import numpy as np
-import xarray as xr
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Shaped
 from numpyro.infer import MCMC, SVI
@@ -112,6 +111,7 @@ from aimz_lab.predictive.results.summary_table import summary_table
 from aimz_lab.predictive.results.temporary import TemporaryResults
 from aimz_lab.progress import progress_line
 from aimz_lab.system.forks import check_can_compute
+from aimz_lab.system.lazy_modules import xr
 from aimz_lab.system.running_cell import check_cell_goes_on
 from aimz_lab.tables.table_call import TableCall, tables_module
 from aimz_lab.tracebacks import warn
@@ -162,7 +162,8 @@ class ImpactModel:
         param_input: Name of the kernel's parameter for the input.
         param_output: Name of the kernel's parameter, and of its site, for the output.
         device: A ``jax.Device``, or a ``NamedSharding`` of the rows. It overrides a loader's own.
-            ``None`` spreads the rows over all local devices.
+            ``None`` spreads the rows over all local devices, or takes the one that
+            ``jax.default_device`` sets.
         table: How a data frame becomes the kernel's arguments, a :class:`~aimz_lab.TableSpec`. Then
             ``fit``, ``predict``, ``log_likelihood`` and ``estimate_effect`` take the frame itself.
 
@@ -439,7 +440,10 @@ class ImpactModel:
                 written. A number is the weight of each row, except of sites that the kernel scales
                 by its rows.
             n_obs: N, for a stream of unknown length. Without it a batch counts as all of the data,
-                unless a plate of the kernel says N.
+                unless a plate of the kernel says N. In a process that has joined others
+                (:func:`aimz_lab.cluster.join`), a stream has this process's share of the rows, and
+                N is the number of all shares; one that cannot say how many batches it has is read
+                once more at first, to count them.
             rows: Batches must not change what the kernel computes for a row. With ``"auto"`` that
                 is proved, or tested on all rows; ``"independent"`` says that you know.
             steps_per_call: Steps compiled into one call. With ``"auto"`` a call takes about 50 ms,
@@ -898,7 +902,8 @@ class ImpactModel:
             progress: Whether to show progress.
             executor: A ``dask.distributed`` client, or an executor of ``concurrent.futures``, whose
                 workers compute the blocks, and write them if the store is one that they share. The
-                draws are the same. Arrays of Zarr and Dask are then read by the workers.
+                draws are the same. Workers read arrays of Zarr and Dask, and Dask's tables,
+                themselves. Meanwhile a notebook's page shows which worker has which part.
             output_scale: With a table, whether the output comes back on the scale of its column
                 (``"outcome"``) or on that of the kernel (``"model"``).
             allow_nonfinite: Accept NaN and infinite values in the data.
@@ -917,6 +922,7 @@ class ImpactModel:
         Raises:
             NotFittedError: If there is no posterior.
             ClusterError: If the workers of ``executor`` are lost, or differ from this process.
+            CallStoppedError: If it was stopped on the page that shows its workers.
             ForkedProcessError: In a process that was forked after JAX had been used.
             ArgumentError: If a value is not allowed, or the result cannot fit into memory.
             SiteError: If a named site does not exist or does not fit, a value set for it changes
@@ -2493,7 +2499,7 @@ class ImpactModel:
         engine = None
         if (executor := options.pop("executor", None)) is not None:
             engine = _on_workers(executor)
-            inputs, kwargs, options = _with_lazy_rows(self._kernel, inputs, kwargs, options)
+            inputs, kwargs, options = _with_lazy_rows(self._kernel, table, inputs, kwargs, options)
         scale = check_choice("output_scale", options.pop("output_scale", "outcome"), OutputScale)
         attrs = dict(moment.attrs)
         check_alone(by, options.get("reduce"))

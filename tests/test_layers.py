@@ -11,6 +11,9 @@ import pytest
 
 UI = {"IPython", "anywidget", "ipywidgets", "matplotlib", "aimz_lab.lab"}
 OPTIONAL = {"formulaic", "polars", "torch", "grain", "mlflow"}
+LATE = {"dask", "pandas", "xarray", "zarr"}
+"""Half a second of imports, which only results need."""
+
 STATEMENTS = [
     "import aimz_lab",
     "from aimz_lab import ArrayDataset, ArrayLoader, ImpactModel, errors",
@@ -67,6 +70,7 @@ def test_importing_the_core_loads_no_user_interface(fresh, i):
     _, loaded = fresh
     assert "aimz_lab" in loaded[i]
     assert not UI & loaded[i]
+    assert not LATE & loaded[i]
 
 
 @pytest.mark.slow

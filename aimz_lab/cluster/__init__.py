@@ -7,6 +7,7 @@ those who do not use it.
 
 from __future__ import annotations
 
-from aimz_lab.cluster.processes import join, run_script, train
+from aimz_lab.cluster.joining import join
+from aimz_lab.cluster.processes import run_script, train
 
 __all__ = ["join", "run_script", "train"]

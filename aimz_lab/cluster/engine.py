@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 
+from aimz_lab.cluster.call_log import CallLog, display_of_call
 from aimz_lab.cluster.executors import Workers, as_workers
+from aimz_lab.cluster.hand_out import HandOut
 from aimz_lab.cluster.packing import packed
 from aimz_lab.cluster.tasks import Call, Part, PartResult, Side
 from aimz_lab.data.ranged_source import can_be_cut
@@ -25,18 +26,21 @@ from aimz_lab.predictive.programs.parts import Finish, Sink, Span
 from aimz_lab.predictive.programs.scenario import Scenario
 from aimz_lab.predictive.reducers.reduction import Reduction
 from aimz_lab.predictive.results.sinks import StoreSink
+from aimz_lab.preparing import current
 from aimz_lab.progress import CallProgress
-from aimz_lab.tracebacks import warn
-from aimz_lab.types import Executor
+from aimz_lab.types import Executor, callable_name
 
 PART_BYTES = 64 * 2**20
 """Largest result of a part in bytes, unless one compiled call has more."""
 
-REDUCED_BYTES = 512 * 2**20
-"""The same for draws that a worker reduces: they exist one compiled call at a time."""
+KEPT_BYTES = 512 * 2**20
+"""The same for draws that a worker writes or reduces: they exist one compiled call at a time."""
 
-_MOST_ROWS = 2**20
-"""Most rows of a part: it brings them along."""
+_ROUNDS = 4
+"""Least times that workers get new parts, so that quick ones do more, and a death costs little."""
+
+_INPUT_BYTES = 64 * 2**20
+"""Most bytes of the rows of a part: it brings them along, or reads them at once."""
 
 _SHOWN_WORKERS = 8
 """Workers whose number of parts the last line of progress has."""
@@ -83,12 +87,15 @@ class ClusterEngine(Engine):
         if not self._plan.row_sites:
             return single
         reduction = sink if isinstance(sink, Reduction) else None
-        size = self._part_rows(reduced=reduction is not None)
-        regions = None
-        if isinstance(sink, StoreSink) and (total := self._total_rows()) is not None:
+        total, regions = self._total_rows(), None
+        if isinstance(sink, StoreSink) and total is not None:
             regions = sink.reserve(self._shapes(sink), total)
+        is_small = reduction is not None or regions is not None
+        size = self._part_rows(kept=is_small)
         call = self._call_for_workers(drawn, reduction and reduction.empty(), regions)
-        results = self._computed(call, self._row_parts(size), self._total_rows(), "row")
+        each = self._scenarios[0].row_bytes
+        log = self._log("row", total, part_size=size, unit_bytes=each)
+        results = self._computed(call, self._row_parts(size), log, is_small=is_small)
         with closing(results):
             for part, result in results:
                 if reduction is not None:
@@ -109,7 +116,9 @@ class ClusterEngine(Engine):
             for first in range(only.start, only.stop, size)
         )
         single: dict[str, list[np.ndarray]] = {name: [] for name in self._plan.global_sites}
-        results = self._computed(self._call_for_workers(), parts, len(only), "draw")
+        each = self._draw_bytes
+        log = self._log("draw", len(only), part_size=size, unit_bytes=each)
+        results = self._computed(self._call_for_workers(), parts, log, is_small=False)
         with closing(results):
             for part, result in results:
                 for name, found in single.items():
@@ -120,13 +129,14 @@ class ClusterEngine(Engine):
     def _total_rows(self) -> int | None:
         return self._scenarios[0].rows.counted
 
-    def _part_rows(self, *, reduced: bool) -> int:
+    def _part_rows(self, *, kept: bool) -> int:
         """Return the rows of a part: some compiled calls, and so some chunks of a store."""
         call_rows = self._blocks_per_call() * BLOCK_ROWS
-        most = REDUCED_BYTES if reduced else PART_BYTES
-        rows = min(most // self._scenarios[0].row_bytes, _MOST_ROWS)
-        if (total := self._total_rows()) is not None:  # something to do for each worker
-            rows = min(rows, -(-total // self._workers.at_once))
+        most = KEPT_BYTES if kept else PART_BYTES
+        given = sum(map(_input_row_bytes, self._scenarios))
+        rows = min(most // self._scenarios[0].row_bytes, _INPUT_BYTES // max(given, 1))
+        if (total := self._total_rows()) is not None:
+            rows = min(rows, -(-total // (self._workers.at_once * _ROUNDS)))
         return max(rows // call_rows, 1) * call_rows
 
     def _shapes(self, sink: Sink) -> dict[str, jax.ShapeDtypeStruct]:
@@ -154,59 +164,71 @@ class ClusterEngine(Engine):
         n_blocks = 0 if draws else self._blocks_per_call()
         return Call(sides, self._combine, n_blocks, drawn, reduction, regions)
 
+    def _log(self, unit: str, total: int | None, **sizes: int) -> CallLog:
+        name = callable_name(self._request.kernel)
+        return CallLog(name, unit, total, link=self._workers.link, **sizes)
+
     def _computed(
-        self, call: Call, parts: Iterable[Part], total: int | None, unit: str
+        self, call: Call, parts: Iterable[Part], log: CallLog, *, is_small: bool
     ) -> Iterator[tuple[Part, PartResult]]:
-        """Yield the results of the parts in order; a bounded number is under way."""
+        """Yield the results of the parts in order, and show which worker has which part.
+
+        Args:
+            call: The call.
+            parts: Its parts.
+            log: Takes what becomes of them.
+            is_small: Whether results are small, so that some may wait for an earlier one.
+        """
         header, pickled = packed(call, self._devices[0].platform)
-        workers, waiting = self._workers, deque()
-        under_way = _UnderWay(waiting, set(), Counter())
-        with CallProgress(unit, total, enabled=self._request.progress) as line:
-            line.note = workers.link
-            try:
-                sent = workers.send(pickled)
-                for part in parts:
-                    waiting.append((part, workers.submit(header, sent, part)))
-                    if len(waiting) >= workers.at_once:
-                        yield self._next(under_way, line)
-                while waiting:
-                    yield self._next(under_way, line)
-                line.note = _shares(under_way.done_by)
-            finally:
-                workers.stop([future for _, future in waiting])
-
-    def _next(self, under_way: _UnderWay, line: CallProgress) -> tuple[Part, PartResult]:
-        part, future = under_way.waiting[0]
-        result = self._workers.result(future)
-        under_way.waiting.popleft()
-        for category, text in set(result.warned) - under_way.warned:
-            warn(text, category)
-        under_way.warned.update(result.warned)
-        under_way.done_by[result.worker] += 1
-        line.advance(part.count)
-        return part, result
+        current().end()
+        with (
+            _shown(log, progress=self._request.progress) as tell,
+            closing(HandOut(self._workers, header, pickled, log, tell)) as hand_out,
+        ):
+            yield from hand_out.results(parts, is_small=is_small)
 
 
-class _UnderWay(NamedTuple):
-    """Parts that are computed, what was warned of, and how many each worker has computed."""
+@contextmanager
+def _shown(log: CallLog, *, progress: bool) -> Iterator[Callable[[int], None]]:
+    """Show a call while it goes on; what is yielded is told how many rows or draws came in."""
+    display = display_of_call(progress=progress)
+    with CallProgress(log.unit, log.total, enabled=progress and display is None) as line:
+        line.note = log.link
 
-    waiting: deque
-    warned: set[tuple[type[Warning], str]]
-    done_by: Counter[str]
+        def tell(count: int) -> None:
+            if display is not None:
+                display.show(log)
+            elif count:
+                line.advance(count)
+
+        error = None
+        try:
+            yield tell
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            # An abandoned call ends by an error as well: its generator is closed.
+            log.end(error)
+            line.note = _shares(log)
+            if display is not None:
+                display.close(log)
 
 
-def _shares(done_by: Counter[str]) -> str:
-    """Say how many parts each worker computed, the busiest first.
-
-    Example:
-        >>> _shares(Counter({"a": 3, "b": 12}))
-        '2 workers: 12, 3 parts'
-    """
-    counts = sorted(done_by.values(), reverse=True)
+def _shares(log: CallLog) -> str:
+    """Say how many parts each worker computed, the busiest first."""
+    counts = sorted((one.parts for one in log.workers.values() if one.parts), reverse=True)
     some = counts[:_SHOWN_WORKERS]
     more = ", ..." if len(counts) > len(some) else ""
     several = "s" * (len(counts) != 1)
-    return f"{len(counts)} worker{several}: {', '.join(map(str, some))}{more} parts"
+    again = f"; {log.repeats:,} again after a worker was lost" if log.repeats else ""
+    return f"{len(counts)} worker{several}: {', '.join(map(str, some))}{more} parts{again}"
+
+
+def _input_row_bytes(scenario: Scenario) -> int:
+    """Return the bytes of a row of the kernel's arguments."""
+    template = scenario.rows.template
+    return sum(array.nbytes for array in template.values()) // max(scenario.rows.n_shown, 1)
 
 
 def _hand_over(sink: Sink, span: Span, values: dict[str, np.ndarray]) -> None:

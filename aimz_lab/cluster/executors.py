@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 import uuid
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import BrokenExecutor, CancelledError
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any, Protocol
 
 import jax
 
+from aimz_lab.cluster.call_log import CallLog
 from aimz_lab.cluster.tasks import Header, Part, PartResult, held, run_part, wait_until_idle
+from aimz_lab.cluster.worker_versions import check_versions
 from aimz_lab.data.tables import is_a
 from aimz_lab.errors import AimzLabError, ArgumentError, ClusterError
 from aimz_lab.types import Executor, shown
@@ -28,12 +31,15 @@ _IDLE_S = 30.0
 _NO_WORKERS_S = 300.0
 """How long a call waits for workers once all are gone; others may be on their way."""
 
-_LOOK_S = 5.0
-"""How often a call that waits for a part looks whether there are workers."""
+_ANSWER_S = 30.0
+"""How long Dask's scheduler may take to answer a question."""
 
 
 class PartFuture(Protocol):
-    """The result of a part, as ``concurrent.futures.Future`` has it."""
+    """The result of a part, as ``concurrent.futures.Future`` has it.
+
+    With ``add_done_callback()`` as there, parts may end in any order.
+    """
 
     def result(self) -> PartResult:
         """Wait for the result."""
@@ -105,6 +111,17 @@ class Workers:
         except ModuleNotFoundError as error:
             raise _lacking(error) from error
 
+    def look(self, futures: Mapping[int, PartFuture], log: CallLog) -> None:
+        """Note which worker has which part, where an executor tells.
+
+        Args:
+            futures: The parts under way, by their first row or draw.
+            log: Takes what is found.
+
+        Raises:
+            ClusterError: If no part can come any more.
+        """
+
     def stop(self, futures: list[PartFuture]) -> None:
         """Cancel parts, and wait until none is being written."""
         for future in futures:
@@ -124,23 +141,27 @@ class DaskWorkers(Workers):
 
     Raises:
         ArgumentError: If it is asynchronous.
-        ClusterError: If it is closed, or has no workers.
+        ClusterError: If it is closed, or has no workers, or one of another version.
     """
 
     def __init__(self, client: Any) -> None:
         super().__init__(client)
+        self._alone_since: float | None = None
+        self._names: dict[str, str] = {}
         if client.asynchronous:
             msg = "executor= takes a synchronous Client; pass Client(..., asynchronous=False)."
             raise ArgumentError(msg)
         if client.status != "running":
             raise _lost(ConnectionError(f"the client is {client.status}"))
-        threads = sum(self._asked(client.nthreads).values())
+        workers = self._asked(client.nthreads)
+        threads = sum(workers.values())
         if not threads:
             msg = (
                 "The Dask cluster has no workers; wait for some (client.wait_for_workers(1)), or "
                 "scale it (cluster.scale(4))."
             )
             raise ClusterError(msg)
+        check_versions(client, workers)
         self.at_once = _AT_ONCE * threads
         self.link = _dashboard_of(client)
 
@@ -164,30 +185,60 @@ class DaskWorkers(Workers):
         )
 
     def result(self, future: PartFuture) -> PartResult:
-        """Wait for a part; see the base class.
+        """Take the result of a part; see the base class."""
+        return self._asked(future.result)
+
+    def look(self, futures: Mapping[int, PartFuture], log: CallLog) -> None:
+        """Ask the scheduler which worker has which part; see the base class.
 
         Raises:
-            ClusterError: Also if all workers are gone, and none comes back.
+            ClusterError: If the scheduler is gone or does not answer, or has had no workers for
+                some minutes.
         """
-        alone_since = None
-        while True:
-            done = self._asked(lambda: _is_done(future))
-            if done:
-                return self._asked(future.result)
-            if self._asked(self._executor.nthreads):
-                alone_since = None
-            elif alone_since is None:
-                alone_since = time.monotonic()
-            elif time.monotonic() - alone_since > _NO_WORKERS_S:
-                msg = (
-                    f"The Dask cluster has had no workers for {_NO_WORKERS_S:g} s: all have died "
-                    "or were stopped. Nothing was kept; start some (cluster.scale(4)), and repeat "
-                    "the call."
-                )
-                raise ClusterError(msg)
+        client = self._executor
+        if client.status != "running":
+            raise _lost(ConnectionError(f"the connection to the scheduler is {client.status}"))
+        if any(future.status in ("lost", "cancelled") for future in futures.values()):
+            raise _lost(ConnectionError("the scheduler does not know the parts any more"))
+        tasks = self._asked(
+            lambda: client.sync(client.scheduler.processing, callback_timeout=_ANSWER_S)
+        )
+        self._check_workers(bool(tasks))
+        if tasks.keys() - self._names.keys():
+            workers = self._asked(lambda: client.scheduler_info(n_workers=-1))["workers"]
+            self._names |= {address: str(one["name"]) for address, one in workers.items()}
+        of_part = {future.key: first for first, future in futures.items()}
+        found = {
+            of_part[key]: (address, self._names.get(address, address))
+            for address, keys in tasks.items()
+            for key in keys
+            if key in of_part
+        }
+        log.assigned(found, set(tasks))
+
+    def _check_workers(self, there: bool) -> None:
+        if there:
+            self._alone_since = None
+            return
+        self._alone_since = self._alone_since or time.monotonic()
+        if time.monotonic() - self._alone_since > _NO_WORKERS_S:
+            msg = (
+                f"The Dask cluster has had no workers for {_NO_WORKERS_S:g} s: all have died "
+                "or were stopped. Nothing was kept; start some (cluster.scale(4)), and repeat the "
+                "call."
+            )
+            raise ClusterError(msg)
 
     def stop(self, futures: list[PartFuture]) -> None:
         """Cancel parts, and wait until none is being written."""
+        if not futures:
+            return
+        # A scheduler that does not answer would keep this thread.
+        ending = threading.Thread(target=self._end, args=(futures,), daemon=True)
+        ending.start()
+        ending.join(_IDLE_S + _ANSWER_S)
+
+    def _end(self, futures: list[PartFuture]) -> None:
         try:
             self._executor.cancel(futures)
             self._executor.run(wait_until_idle, _IDLE_S, on_error="ignore")
@@ -202,8 +253,10 @@ class DaskWorkers(Workers):
             ClusterError: If the scheduler or the workers are lost.
         """
         from distributed import KilledWorker
-        from distributed.client import FutureCancelledError
+        from distributed import client as dask_client
         from distributed.comm import CommClosedError
+
+        closed = getattr(dask_client, "ClosedClientError", RuntimeError)  # of new releases
 
         try:
             return ask()
@@ -216,8 +269,8 @@ class DaskWorkers(Workers):
             )
             raise ClusterError(msg) from error
         except (
+            closed,
             CommClosedError,
-            FutureCancelledError,
             CancelledError,
             FutureTimeoutError,
             TimeoutError,
@@ -237,7 +290,9 @@ def as_workers(executor: Executor) -> Workers:
 
 
 def _lost(error: BaseException) -> ClusterError:
-    text = str(error) or type(error).__name__
+    text = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
+    if "scheduler-connection-lost" in text or "ConnectionPool" in text:
+        text = "the connection to the scheduler broke off"
     return ClusterError(
         f"The workers, or their scheduler, are lost: {text}. Nothing was kept; start the cluster "
         "again, and repeat the call."
@@ -255,16 +310,6 @@ def _dashboard_of(client: Any) -> str:
         return str(client.dashboard_link) if has_page else ""
     except Exception:  # noqa: BLE001  it is only shown
         return ""
-
-
-def _is_done(future: Any) -> bool:
-    from distributed import wait
-
-    try:
-        wait(future, timeout=_LOOK_S)
-    except TimeoutError:
-        return False
-    return True
 
 
 def _end_of(future: PartFuture) -> BaseException | None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from aimz_lab.data.ranged_source import RangedSource, is_lazy
+from aimz_lab.data.ranged_source import RangedSource, is_dask_table, is_lazy
 from aimz_lab.kernel.signature import KernelSignature
+
+if TYPE_CHECKING:
+    from aimz_lab.tables.model_table import ModelTable
 
 
 def with_lazy_rows(
     signature: KernelSignature,
+    table: ModelTable | None,
     inputs: Any,
     kwargs: Mapping[str, Any],
     options: Mapping[str, Any],
@@ -19,6 +23,7 @@ def with_lazy_rows(
 
     Args:
         signature: The kernel.
+        table: How tables are read; a Dask table is then left to it.
         inputs: The input of the call, or arrays by field.
         kwargs: Its further kernel arguments.
         options: Its options; ``outputs`` is the output.
@@ -31,6 +36,8 @@ def with_lazy_rows(
         DataError: If the arrays differ in their number of rows.
     """
     kwargs, options = dict(kwargs), dict(options)
+    if table is not None and is_dask_table(inputs):
+        return inputs, kwargs, options
     fields = dict(inputs) if isinstance(inputs, Mapping) else {signature.input: inputs}
     lazy = {name: value for name, value in kwargs.items() if is_lazy(value)}
     if (outputs := options.get("outputs")) is not None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import sys
 import threading
 import uuid
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import cloudpickle
+import zarr
 
 from aimz_lab.cluster.tasks import Header, here
 from aimz_lab.errors import ClusterError
@@ -41,7 +44,9 @@ def packed(call: Call, platform: str) -> tuple[Header, bytes]:
     try:
         with _by_value({package_of(side.request.kernel) for side in call.sides}):
             kernels = cloudpickle.dumps([side.request.kernel for side in call.sides])
-            pickled = cloudpickle.dumps(call)
+            pickled, stores = _with_stores(call)
+            if stores:
+                pickled = cloudpickle.dumps(replace(call, stores=stores))
     except Exception as error:
         msg = (
             f"The call cannot be sent to the workers: {error}. Kernels, reducers and what they "
@@ -51,6 +56,29 @@ def packed(call: Call, platform: str) -> tuple[Header, bytes]:
         raise ClusterError(msg) from error
     kernel = hashlib.sha256(kernels).hexdigest()
     return Header(uuid.uuid4().hex, kernel, *here(platform)), pickled
+
+
+class _StoreFinder(cloudpickle.Pickler):
+    """Pickles, and notes the arrays of Zarr that it meets, however deep: in the graphs of Dask."""
+
+    def __init__(self, file: io.BytesIO) -> None:
+        super().__init__(file)
+        self.found: dict[tuple[str, str], zarr.Array] = {}
+
+    def persistent_id(self, value: Any) -> None:
+        if isinstance(value, zarr.Array):
+            self.found[str(value.store_path), value.path] = value
+
+
+def _with_stores(call: Call) -> tuple[bytes, tuple[zarr.Array, ...]]:
+    """Pickle a call; return with it the arrays of Zarr in it.
+
+    A worker that does not see one of them would read its fill value, and no error.
+    """
+    file = io.BytesIO()
+    pickler = _StoreFinder(file)
+    pickler.dump(call)
+    return file.getvalue(), tuple(pickler.found.values())
 
 
 @contextlib.contextmanager

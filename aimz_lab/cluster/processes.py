@@ -1,4 +1,4 @@
-"""Join the processes of a training run, and start them on this machine."""
+"""Start the processes of a training run on this machine, and run a script in each of them."""
 
 from __future__ import annotations
 
@@ -14,90 +14,70 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO
-
-import jax
+from typing import IO, Any, NoReturn, TextIO
 
 from aimz_lab.calls import public
+from aimz_lab.cluster.joining import COORDINATOR, HEARTBEAT_S, RANK, SIZE, join, joined_team
 from aimz_lab.data.checks import check_positive_int
 from aimz_lab.errors import ArgumentError, ClusterError
+from aimz_lab.inference.run.team import Team
 
-HEARTBEAT_S = 10
-"""Seconds after which a silent process counts as dead, and the others end."""
+_GRACE_S, _SILENT_S = 1.5 * HEARTBEAT_S, 3.0
+"""How long the others have to end by themselves after one has died; and after JAX, which has waited
+for a heartbeat, has aborted the first."""
 
-_GRACE_S = 2.0 * HEARTBEAT_S
-"""How long the others have to end by themselves after one has died."""
+_LAUNCHER = "AIMZ_LAB_LAUNCHER"
+"""Environment variable with the process that has started this one, and ends it."""
 
-_COORDINATOR, _SIZE, _RANK = "AIMZ_LAB_COORDINATOR", "AIMZ_LAB_PROCESSES", "AIMZ_LAB_RANK"
-
-
-@public
-def join(
-    coordinator: str | None = None, *, processes: int | None = None, rank: int | None = None
-) -> None:
-    """Make this process one of several that train together; call it before JAX is used.
-
-    Without arguments the processes find each other by what started them: ``aimz-lab train``, Slurm,
-    MPI or Kubernetes, as ``jax.distributed.initialize`` does.
-
-    Args:
-        coordinator: Address of the first process, ``"host:port"``.
-        processes: Number of processes.
-        rank: Number of this process, from 0.
-
-    Raises:
-        ClusterError: If the processes cannot find each other.
-
-    Example:
-        >>> join("10.0.0.1:5000", processes=4, rank=0)  # doctest: +SKIP
-    """
-    if coordinator is None and _COORDINATOR in os.environ:
-        coordinator = os.environ[_COORDINATOR]
-        processes, rank = int(os.environ[_SIZE]), int(os.environ[_RANK])
-    if jax.config.jax_cpu_collectives_implementation is None:
-        jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    try:
-        jax.distributed.initialize(
-            coordinator,
-            processes,
-            rank,
-            heartbeat_timeout_seconds=HEARTBEAT_S,
-            shutdown_timeout_seconds=HEARTBEAT_S,
-        )
-    except Exception as error:
-        msg = (
-            f"The processes of the run could not find each other: {error}. Start them by aimz-lab "
-            "train --processes N, by srun or mpirun; or give each its coordinator, the number of "
-            "processes and its own rank. Join before JAX computes anything."
-        )
-        raise ClusterError(msg) from error
+_FAILED, _AFTER_OTHERS, _INTERRUPTED = 1, 3, 130
+"""Exit codes: of an error, of one that came from another process, and after Ctrl-C."""
 
 
 @public
 def run_script(script: str | Path, arguments: Sequence[str] = ()) -> None:
     """Join the other processes, and run a script as one of them.
 
+    An error of the script ends the process with status 1, and the others with the reason; Ctrl-C
+    outside of a fit ends it with 130. Each line that it prints comes with its number.
+
     Args:
         script: Path of a Python script.
         arguments: Its arguments.
 
     Raises:
-        ClusterError: If the processes cannot find each other. An error of the script ends the
-            process with status 1.
+        ClusterError: If the processes cannot find each other, or have other versions of packages.
     """
-    if _COORDINATOR in os.environ:
-        threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    if _LAUNCHER in os.environ:  # which also numbers the lines
+        threading.Thread(target=_end_with, args=(int(os.environ[_LAUNCHER]),), daemon=True).start()
     join()
+    team = joined_team()
+    if _LAUNCHER not in os.environ and not team.is_alone:
+        sys.stdout = RankedLines(sys.stdout, team.rank)
+        sys.stderr = RankedLines(sys.stderr, team.rank)
     sys.argv = [str(script), *arguments]
     sys.path.insert(0, str(Path(script).resolve().parent))
     try:
         runpy.run_path(str(script), run_name="__main__")
-    except Exception:  # noqa: BLE001  it is printed
-        # At a regular end JAX would wait for the others, and hide which process failed.
-        traceback.print_exc()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(1)
+    except SystemExit as error:
+        if error.code is None or error.code == 0:
+            raise
+        _end(team, error, error.code if isinstance(error.code, int) else _FAILED)
+    except KeyboardInterrupt as error:
+        _end(team, error, _INTERRUPTED)
+    except ClusterError as error:
+        _end(team, error, _AFTER_OTHERS if error.is_consequence else _FAILED)
+    except Exception as error:  # noqa: BLE001  it is printed
+        _end(team, error, _FAILED)
+
+
+def _end(team: Team, error: BaseException, code: int) -> NoReturn:
+    """Tell the others why, and end; at a regular end JAX would wait for them."""
+    team.tell_failure(error)
+    traceback.print_exception(error)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    team.leave()
+    os._exit(code)
 
 
 @public
@@ -105,6 +85,7 @@ def train(script: str | Path, arguments: Sequence[str] = (), *, processes: int) 
     """Run a training script in several processes of this machine.
 
     Each line that they print comes with the number of its process. If one dies, the others end.
+    Ctrl-C stops the fit of all of them, which keep what they have; a second one ends them.
 
     Args:
         script: Path of a Python script that fits with ``ArrayLoader(..., process_shard=True)``.
@@ -114,6 +95,7 @@ def train(script: str | Path, arguments: Sequence[str] = (), *, processes: int) 
     Raises:
         ArgumentError: If there is no such script, or ``processes`` is not a positive int.
         ClusterError: If a process fails or dies; it says which one, and how.
+        KeyboardInterrupt: After Ctrl-C, unless all processes then come to their end.
     """
     processes = check_positive_int("processes", processes)
     if not Path(script).is_file():
@@ -126,21 +108,23 @@ def train(script: str | Path, arguments: Sequence[str] = (), *, processes: int) 
     with _ends_at_sigterm():
         try:
             for rank in range(processes):
-                settings = {_COORDINATOR: address, _SIZE: str(processes), _RANK: str(rank)}
+                settings = {COORDINATOR: address, SIZE: str(processes), RANK: str(rank)}
+                settings[_LAUNCHER] = str(os.getpid())
                 members.append(_started(command, settings))
                 printed = rank, members[rank].stdout
                 printers.append(threading.Thread(target=_print_lines, args=printed, daemon=True))
                 printers[rank].start()
             failed = _wait(members)
         except KeyboardInterrupt:
-            # The terminal has interrupted the processes too; they keep what they have.
-            failed = _wait(members)
+            failed = _interrupted(members)
         finally:
             for member in members:
                 member.kill()
                 member.wait()
-            for printer in printers:
+            for member, printer in zip(members, printers, strict=False):
                 printer.join(1.0)
+                if not printer.is_alive():
+                    member.stdout.close()
     if failed is not None:
         rank, how = failed
         msg = (
@@ -158,7 +142,23 @@ def _started(command: Sequence[str], settings: Mapping[str, str]) -> subprocess.
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
+        start_new_session=True,  # a terminal's Ctrl-C reaches them from here, once
     )
+
+
+def _interrupted(members: Sequence[subprocess.Popen]) -> tuple[int, str] | None:
+    """Interrupt all processes, and wait for them as usual.
+
+    Raises:
+        KeyboardInterrupt: If one was outside of a fit, which alone ends in good order.
+    """
+    for member in members:
+        if member.poll() is None:
+            member.send_signal(signal.SIGINT)
+    failed = _wait(members)
+    if any(member.poll() in (_INTERRUPTED, -signal.SIGINT) for member in members):
+        raise KeyboardInterrupt
+    return failed
 
 
 def _end_with(parent: int) -> None:
@@ -192,11 +192,15 @@ def _wait(members: Sequence[subprocess.Popen]) -> tuple[int, str] | None:
     while any(member.poll() is None for member in members) and time.monotonic() < deadline:
         if failed is None:
             failed = _first_failure(members)
-            deadline = deadline if failed is None else time.monotonic() + _GRACE_S
+            if failed is not None:
+                grace = _SILENT_S if failed[1] == -signal.SIGABRT else _GRACE_S
+                deadline = time.monotonic() + grace
         time.sleep(0.05)
-    failed = failed or _first_failure(members)
-    if failed is None:
+    last = _first_failure(members)
+    if last is None:
         return None
+    # The first process that failed; but it may have waited for those that ended with it.
+    failed = last if failed is None else min(failed, last, key=lambda one: _is_consequence(one[1]))
     rank, code = failed
     silent = [rank for rank, member in enumerate(members) if member.poll() is None]
     if silent and code == -signal.SIGABRT:
@@ -212,7 +216,34 @@ def _first_failure(members: Sequence[subprocess.Popen]) -> tuple[int, int] | Non
 
 def _is_consequence(code: int) -> int:
     """Order exit codes: JAX aborts processes that lost another one, which otherwise raise."""
-    return 2 if code == -signal.SIGABRT else int(code > 0)
+    return 2 if code in (-signal.SIGABRT, _AFTER_OTHERS) else int(code > 0)
+
+
+class RankedLines:
+    """A text stream whose lines begin with the number of this process.
+
+    Args:
+        stream: Where they are written, line by line.
+        rank: The number.
+    """
+
+    def __init__(self, stream: TextIO, rank: int) -> None:
+        self._stream, self._begin, self._at_begin = stream, f"[{rank}] ", True
+
+    def write(self, text: str) -> int:
+        """Write text, with the number at the beginning of each line."""
+        lines = text.splitlines(keepends=True)
+        marked = [self._begin + line for line in lines]
+        if lines and not self._at_begin:
+            marked[0] = lines[0]
+        self._at_begin = text.endswith("\n") if text else self._at_begin
+        self._stream.write("".join(marked))
+        if "\n" in text:
+            self._stream.flush()
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def _print_lines(rank: int, lines: IO[str]) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import platform
 import threading
+import time
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,16 +17,17 @@ import jax
 import jaxlib
 import numpy as np
 import numpyro
+import zarr
 
+from aimz_lab.cluster.part_sinks import Collected, Written
 from aimz_lab.data import BatchSource
-from aimz_lab.data.ranged_source import rows_between
-from aimz_lab.errors import ClusterError, DataError
+from aimz_lab.data.ranged_source import check_zarr_there, rows_between
+from aimz_lab.errors import AimzLabError, ClusterError, DataError
 from aimz_lab.kernel.cache_keys import CodeKey
 from aimz_lab.predictive.blocks import Piece, Rows
 from aimz_lab.predictive.engine import Drawn, Engine
 from aimz_lab.predictive.plan import Plan
 from aimz_lab.predictive.programs.compiled_programs import Programs
-from aimz_lab.predictive.programs.parts import Span
 from aimz_lab.predictive.programs.scenario import Scenario
 from aimz_lab.predictive.reducers.reduction import Reduction
 from aimz_lab.predictive.request import Quantity, Request
@@ -89,6 +92,7 @@ class Call:
         drawn: By scenario, the sites without rows that blocks need.
         reduction: Reduces the draws; ``None`` to return or to write them.
         regions: Where to write the draws; ``None`` to return them.
+        stores: Arrays of Zarr that the rows are read from, also within arrays of Dask.
     """
 
     sides: tuple[Side, ...]
@@ -97,6 +101,7 @@ class Call:
     drawn: Drawn = ()
     reduction: Reduction | None = None
     regions: StoreRegions | None = None
+    stores: tuple[zarr.Array, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -124,6 +129,7 @@ class PartResult:
         reduction: The reduced draws, if asked for.
         warned: Warnings that came up, by category and text.
         worker: The worker's name.
+        seconds: Seconds that the worker computed and wrote.
     """
 
     values: Mapping[str, np.ndarray]
@@ -131,6 +137,7 @@ class PartResult:
     reduction: Reduction | None
     warned: tuple[tuple[type[Warning], str], ...]
     worker: str
+    seconds: float = 0.0
 
 
 _SETTINGS = (
@@ -180,11 +187,26 @@ def run_part(header: Header, call: bytes, part: Part) -> PartResult:
     """
     check_can_compute(f"A part of the call, on the worker {_name()},")
     _check_alike(header)
-    with _one_part, warnings.catch_warnings(record=True) as caught:
+    with _one_part, warnings.catch_warnings(record=True) as caught, _bare_errors():
         warnings.simplefilter("always")
+        began = time.perf_counter()
         values, single, reduction = _computed(*_known(header, call), part)
+        seconds = time.perf_counter() - began
     warned = tuple(dict.fromkeys((one.category, str(one.message)) for one in caught))
-    return PartResult(values, single, reduction, warned, _name())
+    return PartResult(values, single, reduction, warned, _name(), seconds)
+
+
+@contextlib.contextmanager
+def _bare_errors() -> Iterator[None]:
+    """Let our errors leave without what caused them, which may not be picklable.
+
+    Their messages say it. Dask would replace the whole chain by a plain ``Exception``.
+    """
+    try:
+        yield
+    except AimzLabError as error:
+        error.__cause__ = error.__context__ = None
+        raise
 
 
 def wait_until_idle(timeout_s: float) -> None:
@@ -198,19 +220,30 @@ def _check_alike(header: Header) -> None:
     for mine, theirs in ((versions, header.versions), (settings, header.settings)):
         for name, value in theirs.items():
             if mine.get(name) != value:
-                msg = (
-                    f"The worker {_name()} has {name} {mine.get(name)}, and this process {value}; "
-                    "the numbers could differ. Give all workers the same versions and settings."
-                )
-                raise ClusterError(msg)
+                raise other_version(_name(), name, mine.get(name), value)
+
+
+def other_version(worker: str, name: str, found: object, expected: object) -> ClusterError:
+    """Return the error for a worker that differs from the process that made a call.
+
+    Args:
+        worker: The worker, as it follows "The worker".
+        name: What differs.
+        found: What the worker has.
+        expected: What the process has.
+    """
+    msg = (
+        f"The worker {worker} has {name} {found}, and this process {expected}; the numbers could "
+        "differ. Give all workers the same versions and settings."
+    )
+    return ClusterError(msg)
 
 
 def _known(header: Header, call: bytes) -> tuple[Call, Programs]:
     """Return a call, and the programs of its kernels; they are kept from part to part."""
     if header.call not in _calls:
         loaded = pickle.loads(call)
-        for side in loaded.sides:
-            _check_source(side.source)
+        _check_sources(loaded)
         _keep(_calls, header.call, loaded)
     known = _calls[header.call]
     if header.kernel not in _kernels:
@@ -221,11 +254,14 @@ def _known(header: Header, call: bytes) -> tuple[Call, Programs]:
     return replace(known, sides=sides), programs
 
 
-def _check_source(source: BatchSource | None) -> None:
+def _check_sources(call: Call) -> None:
     """Raise :class:`ClusterError` if this worker does not see what it is to read."""
     try:
-        if source is not None:
-            source.check_there()
+        for side in call.sides:
+            if side.source is not None:
+                side.source.check_there()
+        for array in call.stores:
+            check_zarr_there("The Zarr array of the rows", array)
     except DataError as error:
         msg = f"The worker {_name()} cannot read the rows: {error}"
         raise ClusterError(msg) from error
@@ -251,7 +287,7 @@ def _computed(
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], Reduction | None]:
     if not part.pieces:
         scenarios = tuple(_with_all_rows(side) for side in call.sides)
-        collected = _Collected()
+        collected = Collected()
         only = range(part.first, part.first + part.count)
         single = Engine(programs, scenarios, call.combine).by_draws(collected, only)
         return collected.arrays(0), single, None
@@ -261,12 +297,12 @@ def _computed(
         reduction = call.reduction.empty()
         engine.part(call.drawn, reduction, call.n_blocks)
         return {}, {}, reduction
-    collected = _Collected()
+    if call.regions is not None:
+        engine.part(call.drawn, Written(call.regions), call.n_blocks)
+        return {}, {}, None
+    collected = Collected()
     engine.part(call.drawn, collected, call.n_blocks)
-    if call.regions is None:
-        return collected.arrays(1), {}, None
-    call.regions.write(part.first, collected.arrays(1))
-    return {}, {}, None
+    return collected.arrays(1), {}, None
 
 
 def _with_all_rows(side: Side) -> Scenario:
@@ -278,7 +314,7 @@ def _with_rows(side: Side, piece: Piece) -> Scenario:
     rows = piece.rows
     if side.source is not None:
         fields = side.request.fields
-        [rows] = rows_between(side.source, piece.first, piece.n_rows).epoch(0)
+        rows = _read(side.source, piece)
         rows = {name: rows[name] for name in fields or rows if name in rows}
     given = {"intervention": dict(side.request.intervention)}
     given["condition"] = dict(side.request.condition)
@@ -289,32 +325,29 @@ def _with_rows(side: Side, piece: Piece) -> Scenario:
     return Scenario(request, side.plan, Rows(rows, first=piece.first), side.quantity)
 
 
-class _Collected:
-    """Keeps the parts of a result in order; a ``Sink`` of the engine."""
+def _read(source: BatchSource, piece: Piece) -> Mapping[str, np.ndarray]:
+    """Read the rows of a part.
 
-    def __init__(self) -> None:
-        self._parts: dict[str, list[np.ndarray]] = {}
-
-    def prepare(self, span: Span, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Copy a part, whose arrays are not valid afterwards."""
-        del span
-        return {name: value.copy() for name, value in values.items()}
-
-    def write(self, span: Span, values: Mapping[str, np.ndarray]) -> None:
-        """Keep a part."""
-        del span
-        for name, value in values.items():
-            self._parts.setdefault(name, []).append(value)
-
-    def arrays(self, axis: int) -> dict[str, np.ndarray]:
-        """The sites, joined along ``axis``."""
-        return {name: np.concatenate(parts, axis) for name, parts in self._parts.items()}
+    Raises:
+        ClusterError: If they are in files that this worker does not see.
+    """
+    try:
+        [rows] = rows_between(source, piece.first, piece.n_rows).epoch(0)
+    except OSError as error:
+        last = piece.first + piece.n_rows - 1
+        msg = (
+            f"The worker {_name()} cannot read rows {piece.first:,} to {last:,}: {error}. Put the "
+            "files where all workers see them: on a network file system, or at a URL such as "
+            "s3://bucket/folder."
+        )
+        raise ClusterError(msg) from error
+    return rows
 
 
 def _name() -> str:
     """Name of this worker: its address in Dask, else its process."""
     if worker := _dask_worker():
-        return str(worker.name or worker.address)
+        return str(worker.address if worker.name is None else worker.name)
     return f"process {platform.node()}:{threading.get_native_id()}"
 
 

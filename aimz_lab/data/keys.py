@@ -7,9 +7,9 @@ compile for a tenth of a second.
 from __future__ import annotations
 
 import copyreg
+import functools
 import itertools
 import pickle
-from functools import partial
 from typing import Any
 
 import jax
@@ -66,7 +66,7 @@ def _by_name(key: Key[jax.Array, ...]) -> str | tuple[Any, ...]:
     name = jax.random.key_impl(key)
     if not isinstance(name, str):  # a generator that is not registered has no name
         return key.__reduce_ex__(pickle.DEFAULT_PROTOCOL)
-    return partial(jax.random.wrap_key_data, impl=name), (jax.random.key_data(key),)
+    return functools.partial(jax.random.wrap_key_data, impl=name), (jax.random.key_data(key),)
 
 
 def key_data(key: Key[jax.Array, ""]) -> UInt32[np.ndarray, " word"]:
@@ -79,21 +79,24 @@ def key_data(key: Key[jax.Array, ""]) -> UInt32[np.ndarray, " word"]:
     return np.asarray(jax.random.key_data(key))
 
 
-def derive_key(key: Key[jax.Array, ""], number: int) -> Key[jax.Array, ""]:
+def derive_key(key: Key[jax.Array, ""], *numbers: int) -> Key[jax.Array, ""]:
     """Derive a key from a key and a number, as ``jax.random.fold_in`` does.
 
     Args:
         key: A typed key.
-        number: An integer from 0 to 2^32 - 1.
+        *numbers: An integer from 0 to 2^32 - 1; with several, each derives from the key before.
 
     Example:
         >>> key = jax.random.key(3)
         >>> bool(derive_key(key, 5) == jax.random.fold_in(key, 5))
         True
+        >>> bool(derive_key(key, 5, 1) == derive_key(derive_key(key, 5), 1))
+        True
     """
     if jax.random.key_impl(key) != THREEFRY:
-        return jax.random.fold_in(key, number)
-    return jax.random.wrap_key_data(fold_in(key_data(key), np.asarray(number)), impl=THREEFRY)
+        return functools.reduce(jax.random.fold_in, numbers, key)
+    data = functools.reduce(fold_in, map(np.asarray, numbers), key_data(key))
+    return jax.random.wrap_key_data(data, impl=THREEFRY)
 
 
 def fold_in(

@@ -47,9 +47,9 @@ def epoch_order(n: int, key: RandomKey, epoch: int) -> Int64[np.ndarray, " n"]:
     seed = np.random.SeedSequence(key_data(as_typed_key(key)).tolist(), spawn_key=(epoch,))
     words = np.random.Philox(seed).random_raw(n)
     row_bits = np.uint64(max(n - 1, 1).bit_length())
-    words >>= row_bits
-    words <<= row_bits
+    of_row = (np.uint64(1) << row_bits) - np.uint64(1)
+    words &= ~of_row
     words |= np.arange(n, dtype=np.uint64)
     words.sort()
-    words &= (np.uint64(1) << row_bits) - np.uint64(1)
+    words &= of_row
     return words.view(np.int64)

@@ -21,17 +21,35 @@ class DaskTable:
 
     Args:
         frame: The Dask DataFrame. Its partitions are counted, which reads them once.
+
+    Attributes:
+        shape: Its rows and columns.
+
+    Raises:
+        DataError: If its files are not there.
     """
 
     def __init__(self, frame: Any) -> None:
-        self._columns = list(frame.columns)
-        self._values = frame.to_dask_array(lengths=True)
-        self.shape, self.dtype = self._values.shape, self._values.dtype
+        self._frame = frame
+        try:
+            counts = frame.map_partitions(len).compute()
+        except OSError as error:
+            msg = f"The Dask table cannot be read: {error}."
+            raise DataError(msg) from error
+        self._ends = np.cumsum([0, *counts])
+        self.shape = int(self._ends[-1]), len(frame.columns)
 
     def __getitem__(self, rows: slice) -> Any:
-        import pandas as pd
+        first, last = np.searchsorted(self._ends, [rows.start, rows.stop - 1], side="right") - 1
+        start = self._ends[first]
+        # Within a task of a cluster, Dask would by default send the work back to its scheduler.
+        found = self._frame.partitions[first : last + 1].compute(scheduler="synchronous")
+        return found.iloc[rows.start - start : rows.stop - start].reset_index(drop=True)
 
-        return pd.DataFrame(_computed(self._values[rows]), columns=self._columns)
+
+def is_dask_table(value: object) -> bool:
+    """Whether a value is a Dask DataFrame."""
+    return is_a(value, "dask.dataframe", "DataFrame")
 
 
 def is_lazy(value: object) -> bool:
@@ -109,27 +127,9 @@ class RangedSource(StreamSource):
         Raises:
             DataError: If it does not, or sees another array at the same place.
         """
-        import zarr
-
         for name, value in self._arrays.items():
-            if not is_a(value, "zarr", "Array"):
-                continue
-            try:
-                found = zarr.open_array(value.store, path=value.path, mode="r")
-            except (OSError, KeyError, ValueError) as error:
-                msg = (
-                    f"The Zarr array of field {name!r} is not at {value.store_path} here. Put it "
-                    "where all workers see it: on a network file system, or at a URL such as "
-                    "s3://bucket/folder."
-                )
-                raise DataError(msg) from error
-            if (found.shape, found.dtype) != (value.shape, value.dtype):
-                msg = (
-                    f"The Zarr array of field {name!r} at {value.store_path} is another one here: "
-                    f"its shape is {found.shape}, not {value.shape}, or its type {found.dtype}, "
-                    f"not {value.dtype}. Pass an array that all workers see as it is."
-                )
-                raise DataError(msg)
+            if is_a(value, "zarr", "Array"):
+                check_zarr_there(f"The Zarr array of field {name!r}", value)
 
     def _where(self, number: int, epoch: int) -> str:
         del epoch
@@ -146,6 +146,35 @@ class RangedSource(StreamSource):
         for start in range(first, first + count, size):
             rows = slice(start, min(start + size, first + count))
             yield {name: _computed(value[rows]) for name, value in self._arrays.items()}
+
+
+def check_zarr_there(what: str, array: Any) -> None:
+    """Check that this process sees an array of Zarr, whose missing chunks would read as zeros.
+
+    Args:
+        what: Names the array, as the beginning of a sentence.
+        array: The array.
+
+    Raises:
+        DataError: If it does not, or sees another array at the same place.
+    """
+    import zarr
+
+    try:
+        found = zarr.open_array(array.store, path=array.path, mode="r")
+    except (OSError, KeyError, ValueError) as error:
+        msg = (
+            f"{what} is not at {array.store_path} here. Put it where all workers see it: on a "
+            "network file system, or at a URL such as s3://bucket/folder."
+        )
+        raise DataError(msg) from error
+    if (found.shape, found.dtype) != (array.shape, array.dtype):
+        msg = (
+            f"{what} at {array.store_path} is another one here: its shape is {found.shape}, not "
+            f"{array.shape}, or its type {found.dtype}, not {array.dtype}. Pass an array that all "
+            "workers see as it is."
+        )
+        raise DataError(msg)
 
 
 def rows_between(source: BatchSource, first: int, count: int) -> BatchSource:
@@ -166,7 +195,7 @@ def can_be_cut(source: object) -> bool:
 
 
 def _counted(value: Any) -> Any:
-    if is_a(value, "dask.dataframe", "DataFrame"):
+    if is_dask_table(value):
         return DaskTable(value)
     return value.to_dask_array(lengths=True) if is_a(value, "dask.dataframe", "Series") else value
 

@@ -35,7 +35,13 @@ class StreamSource:
         epoch_rows: Rows of an epoch, if they were counted.
         reiterable: Whether ``open_epoch`` can be called more than once.
         allow_nonfinite: Do not check batches for NaN and infinite values.
+
+    Attributes:
+        may_be_empty: Whether an epoch without batches is no error: one of several processes may
+            have no rows.
     """
+
+    may_be_empty = False
 
     def __init__(
         self,
@@ -76,7 +82,7 @@ class StreamSource:
         for n_batches, raw in enumerate(batches, 1):
             if n_batches > start:
                 yield self._read(raw, self._where(n_batches, epoch))
-        if n_batches == 0:
+        if n_batches == 0 and not self.may_be_empty:
             msg = (
                 f"Epoch {epoch + 1} has no batches: the source yielded nothing. If it is an object "
                 f"that can be read once, pass a function that makes a new one."

@@ -22,10 +22,14 @@ if TYPE_CHECKING:
 def is_a(value: object, module: str, *names: str) -> bool:
     """Return whether ``value`` is an instance of one of a module's classes, importing nothing.
 
+    The module is not NumPy.
+
     Example:
         >>> is_a([1.0], "pandas", "Series", "DataFrame")
         False
     """
+    if type(value) is np.ndarray:  # the batches of streams are asked very often
+        return False
     loaded = sys.modules.get(module)
     # A class that the module lacks counts as (), which has no instances.
     return loaded is not None and isinstance(value, tuple(getattr(loaded, n, ()) for n in names))

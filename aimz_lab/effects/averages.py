@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-import xarray as xr
 from jaxtyping import Float
 
 from aimz_lab.effects.measures import Measure
 from aimz_lab.effects.row_groups import RowGroups
 from aimz_lab.errors import ArgumentError, DataError
+from aimz_lab.system.lazy_modules import xr
 from aimz_lab.types import SAMPLE_DIMS
 
 PIECE_VALUES = 2**22

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-import xarray as xr
 from jax.typing import ArrayLike
 
 from aimz_lab.calls import public
@@ -16,6 +15,7 @@ from aimz_lab.effects.measures import Contrast
 from aimz_lab.effects.row_groups import agreeing_labels
 from aimz_lab.errors import ArgumentError, DataError, OutputWarning
 from aimz_lab.predictive.results.datasets import origin_attrs
+from aimz_lab.system.lazy_modules import xr
 from aimz_lab.tracebacks import warn
 from aimz_lab.types import SAMPLE_DIMS, shown
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-import xarray as xr
 from jax.typing import ArrayLike
 from jaxtyping import Float
 
@@ -27,6 +26,7 @@ from aimz_lab.predictive.reducers import Mean
 from aimz_lab.predictive.reducers.row_means import RowTotals
 from aimz_lab.progress import number
 from aimz_lab.system.imports import late_import
+from aimz_lab.system.lazy_modules import xr
 from aimz_lab.types import shown
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 Benefits: TypeAlias = float | str | ArrayLike | Callable[[Any], Any]
 Costs: TypeAlias = float | str | ArrayLike | Mapping[str, float | str | ArrayLike]
-Compute: TypeAlias = Callable[..., list[xr.DataTree]]
+Compute: TypeAlias = "Callable[..., list[xr.DataTree]]"
 """Computes scenarios with one key: ``(calls, reduces, combine)``."""
 
 TARGETED = "targeted"

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import xarray as xr
 from jax.typing import ArrayLike
 from jaxtyping import Int
 
@@ -19,6 +18,7 @@ from aimz_lab.effects.row_groups import Inputs, RowGroups, row_groups
 from aimz_lab.errors import ArgumentError, OutputWarning
 from aimz_lab.predictive.reducers.row_means import RowMeans
 from aimz_lab.predictive.request import Request
+from aimz_lab.system.lazy_modules import xr
 from aimz_lab.tracebacks import warn
 
 _AVERAGE = "average"

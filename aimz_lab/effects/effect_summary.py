@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
-import xarray as xr
 
 from aimz_lab.data.html import html_table
 from aimz_lab.progress import count, number_each, numbers_alike
 from aimz_lab.system.imports import late_import
+from aimz_lab.system.lazy_modules import xr
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import xarray as xr
+from aimz_lab.system.lazy_modules import xr
 
 _SUFFIXES = ("_mean", "_ate")  # of averages that reducers made
 

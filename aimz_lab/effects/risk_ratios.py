@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import numpy as np
-import xarray as xr
 
 from aimz_lab.data.options import check_flag, real_number
 from aimz_lab.effects.measures import NO_EFFECT
 from aimz_lab.effects.summaries import draws_of, site_of
 from aimz_lab.errors import ArgumentError, DataError
+from aimz_lab.system.lazy_modules import xr
 from aimz_lab.types import SAMPLE_DIMS, check_choice, shown
 
 Measured = Literal["risk_ratio", "odds_ratio", "hazard_ratio", "difference"]

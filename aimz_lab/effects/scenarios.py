@@ -7,13 +7,13 @@ from typing import Any, TypeAlias
 
 import jax
 import numpy as np
-import xarray as xr
 
 from aimz_lab.data import as_typed_key
 from aimz_lab.data.options import check_flag, check_mapping
 from aimz_lab.effects.contrasts import check_is_tree, shared_group
 from aimz_lab.errors import ArgumentError, CallError, DataError
 from aimz_lab.predictive.reducers import ReduceSpec
+from aimz_lab.system.lazy_modules import xr
 from aimz_lab.types import shown
 
 CallArguments: TypeAlias = Mapping[str, Any]

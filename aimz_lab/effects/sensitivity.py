@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import xarray as xr
 
 from aimz_lab.calls import public
 from aimz_lab.data.options import real_number
@@ -26,6 +25,7 @@ from aimz_lab.effects.risk_ratios import (
 from aimz_lab.effects.summaries import hdi
 from aimz_lab.errors import ArgumentError
 from aimz_lab.system.imports import late_import
+from aimz_lab.system.lazy_modules import xr
 from aimz_lab.types import check_choice, shown
 
 if TYPE_CHECKING:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import xarray as xr
 
 from aimz_lab.effects.asked import Asked
 from aimz_lab.progress import number
+from aimz_lab.system.lazy_modules import xr
 from aimz_lab.types import SAMPLE_DIMS
 
 FEW_DRAWS = 400

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator, Sequence
 
 import numpy as np
-import xarray as xr
 from numpy.typing import ArrayLike
 
 from aimz_lab.calls import public
@@ -15,11 +14,11 @@ from aimz_lab.data.options import real_number
 from aimz_lab.effects.asked import Asked, Direction
 from aimz_lab.effects.averages import PIECE_VALUES
 from aimz_lab.effects.contrasts import PREDICTIVE_GROUPS
-from aimz_lab.effects.effect_summary import EffectSummary
 from aimz_lab.effects.outcome_names import column_of
 from aimz_lab.effects.sentences import paragraph, verdict_of
 from aimz_lab.errors import ArgumentError
 from aimz_lab.predictive.reducers.intervals import narrowest_interval
+from aimz_lab.system.lazy_modules import xr
 from aimz_lab.types import SAMPLE_DIMS, shown
 
 
@@ -84,7 +83,7 @@ def summarize_effect(
     direction: Direction | None = None,
     delta: float | None = None,
     rope: float | tuple[float, float] | None = None,
-) -> EffectSummary:
+) -> xr.Dataset:
     """Summarise an effect over its draws, in numbers and in a paragraph.
 
     The standard deviation has ``S - 1`` in its denominator. The paragraph is the attribute ``text``
@@ -128,6 +127,9 @@ def summarize_effect(
         column = column_of(effect, str(name))
         site.attrs |= {} if column == name else {"column": column}
         site.attrs["text"] = paragraph(column, site, asked, effect[name])
+    # Its base is xarray's, which is not imported before a result.
+    from aimz_lab.effects.effect_summary import EffectSummary
+
     summary = EffectSummary(found)
     if asked.rope is None:
         return summary

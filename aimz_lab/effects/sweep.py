@@ -8,7 +8,6 @@ from datetime import date
 from typing import Any, Literal
 
 import numpy as np
-import xarray as xr
 from jax.typing import ArrayLike
 from jaxtyping import Int
 
@@ -22,6 +21,7 @@ from aimz_lab.kernel.checks.names import check_name
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.predictive.reducers.contract import Reducer
 from aimz_lab.predictive.reducers.row_means import RowMeans
+from aimz_lab.system.lazy_modules import xr
 from aimz_lab.types import SAMPLE_DIMS, check_choice, shown
 
 Swept = Literal["column", "argument", "site"]

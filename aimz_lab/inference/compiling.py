@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -35,6 +36,19 @@ def compiler_options(effort: int, platform: str | None = None) -> dict[str, Any]
     if effort == QUICKEST:
         return options | {"xla_llvm_disable_expensive_passes": True}
     return options | {"xla_cpu_prefer_vector_width": VECTOR_BITS}
+
+
+def on_host() -> contextlib.AbstractContextManager[Any]:
+    """Compute on the host what a run asks for meanwhile: on a GPU it would wait for the steps.
+
+    It changes nothing where the steps run on the CPU, or JAX was told to leave the CPU out.
+    """
+    if jax.default_backend() == "cpu":
+        return contextlib.nullcontext()
+    try:
+        return jax.default_device(jax.local_devices(backend="cpu")[0])
+    except RuntimeError:
+        return contextlib.nullcontext()
 
 
 def named(name: str, function: Callable) -> Callable:

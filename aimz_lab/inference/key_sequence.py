@@ -107,8 +107,8 @@ class KeySequence:
             if given is None:
                 self.key = derive_key(before, 1)
             after = self.key
-        base = derive_key(before if given is None else as_typed_key(given), 0)
-        return CallKeys(self, before, after, tuple(derive_key(base, i) for i in range(count)))
+        base = before if given is None else as_typed_key(given)
+        return CallKeys(self, before, after, tuple(derive_key(base, 0, i) for i in range(count)))
 
     def step_back(self, after: jax.Array, before: jax.Array) -> None:
         """Return to the key ``before``, if the sequence is still at ``after``."""

@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int32, Shaped
 from numpyro.primitives import Messenger
 
 from aimz_lab.data.options import real_number
@@ -83,7 +83,7 @@ class RowScale:
     def weights(
         self,
         rows: int,
-        valid: Scalar,
+        valid: Scalar | Int32[Array, " part"],
         size: DataSize,
         *,
         padded: bool,
@@ -93,7 +93,8 @@ class RowScale:
 
         Args:
             rows: Rows of the batch, padding included.
-            valid: Rows without padding; may be traced.
+            valid: Rows without padding; may be traced. Of each part, if the rows are parts of equal
+                length with padding at the end of each.
             size: How many rows they stand for.
             padded: Whether padding may occur. If not, the weights are scalars, as enumeration
                 requires.
@@ -102,6 +103,8 @@ class RowScale:
         Returns:
             Scalars, or one weight per row, 0 on padding.
         """
+        parts = valid if jnp.ndim(valid) else None
+        valid = valid if parts is None else valid.sum()
         of_call = rows / valid
         if self.factor != "none" and size.row_weight is not None:
             of_call = size.row_weight * rows / size.n_obs
@@ -113,7 +116,10 @@ class RowScale:
         by_scaler: dict[Weight, Scalar] = {"ours": ours, "of_call": of_call}
         if not padded:
             return by_scaler
-        is_valid = jnp.arange(rows) < valid
+        if parts is None:
+            is_valid = jnp.arange(rows) < valid
+        else:
+            is_valid = (jnp.arange(rows // len(parts)) < parts[:, None]).reshape(-1)
         return {who: jnp.where(is_valid, weight, 0.0) for who, weight in by_scaler.items()}
 
 

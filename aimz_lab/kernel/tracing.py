@@ -6,7 +6,6 @@ different numbers of rows: an axis whose size changes is an axis of rows.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -23,9 +22,10 @@ from aimz_lab.kernel.event_dims import with_usable_names
 from aimz_lab.kernel.hidden_draws import HiddenDraws
 from aimz_lab.kernel.prior_draws import seeded
 from aimz_lab.kernel.spec import KernelSpec, Plate, ScaleCourse, Site, SiteKind
+from aimz_lab.kernel.tracing_lock import TracingLock
 from aimz_lab.types import HasShape, Static
 
-tracing_lock = threading.RLock()
+tracing_lock = TracingLock()
 """Hold it while tracing NumPyro code: all threads share NumPyro's handler stack."""
 
 Message: TypeAlias = Mapping[str, Any]

@@ -102,6 +102,8 @@ class Engine:
         """Run the compiled program on all calls, and hand their results to the sink."""
         scenario = self._scenarios[0]
         sites = placed(self._sites(drawn), self._devices)
+        if scenario.rows.n_rows is None or scenario.rows.n_rows > n_blocks * BLOCK_ROWS:
+            self._call.place_shared()
 
         def compute(call: tuple[Piece, ...]) -> tuple[Span, PyTree]:
             span = Span(1, call[0].first, call[0].n_rows)

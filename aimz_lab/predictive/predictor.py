@@ -9,7 +9,6 @@ from typing import TypeVar
 
 import jax
 import numpy as np
-import xarray as xr
 from jaxtyping import Shaped
 
 from aimz_lab.kernel.arguments import check_given_once
@@ -38,6 +37,7 @@ from aimz_lab.predictive.reducers.reduction import Reduction
 from aimz_lab.predictive.reducers.row_means import RowMeans, contrasted
 from aimz_lab.predictive.reducers.scores import check_scores
 from aimz_lab.predictive.request import Quantity, Request
+from aimz_lab.predictive.results.datasets import tree_of
 from aimz_lab.predictive.results.draw_reduction import DrawReduction
 from aimz_lab.predictive.results.label_checks import check_case, check_reduced
 from aimz_lab.predictive.results.sinks import WRITERS, MemorySink, StoreSink, choose_sink
@@ -50,6 +50,7 @@ from aimz_lab.predictive.results.tree import (
 )
 from aimz_lab.predictive.structure import check_plates
 from aimz_lab.preparing import doing, preparing_line
+from aimz_lab.system.lazy_modules import xr
 from aimz_lab.types import callable_name
 
 T = TypeVar("T")
@@ -62,7 +63,7 @@ def bytes_in_flight(
 
     The result is computed in parts: blocks of 256 rows with all draws, as many as fit into
     ``batch_size`` or 16 MiB, and at least one for each device. A CPU computes one part per core at
-    once (at most 8, and 256 MiB), an accelerator or several devices one part. As many parts wait,
+    once (at most 8, and 256 MiB), a GPU three of them, and several devices one. As many parts wait,
     and each writer has one. Each part may exist twice, in two layouts.
 
     Args:
@@ -236,23 +237,27 @@ class Predictor:
     def _in_memory(self, scenarios: tuple[Scenario, ...]) -> xr.DataTree:
         labels = make_labels(scenarios[-1])
         arrays = self._arrays(scenarios)
-        return xr.DataTree.from_dict(result_groups(scenarios[-1], labels, arrays))
+        return tree_of(result_groups(scenarios[-1], labels, arrays))
 
     def _stored(self, scenarios: tuple[Scenario, ...]) -> xr.DataTree:
         scenario, labels = scenarios[-1], make_labels(scenarios[-1])
         check_call_fits(scenario, in_memory=False)
-        with (
-            new_store(scenario.request.output_dir, scenario.request.group) as writer,
-            closing(StoreSink(writer, scenario, labels)) as sink,
-        ):
+        with new_store(scenario.request.output_dir, scenario.request.group) as writer:
             if writer.folds_case:
                 check_case(labels.dims, writer.path)
                 check_case(scenario.request.draws or (), writer.path)
-            single = self._run(scenarios, sink)
-            sink.finish()
-            for group, dataset in result_groups(scenario, labels, single).items():
-                writer.write_dataset(group, dataset)
-            return writer.publish()
+            n_rows, is_here = scenario.rows.n_rows, scenario.request.engine is None
+            if n_rows and is_here and writer.takes_whole(n_rows * scenario.row_bytes):
+                groups = result_groups(scenario, labels, self._arrays(scenarios))
+                for group, dataset in groups.items():
+                    writer.write_dataset(group, dataset)
+                return writer.publish(groups)
+            with closing(StoreSink(writer, scenario, labels)) as sink:
+                single = self._run(scenarios, sink)
+                sink.finish()
+                for group, dataset in result_groups(scenario, labels, single).items():
+                    writer.write_dataset(group, dataset)
+                return writer.publish()
 
     def _reduced(self, scenarios: tuple[Scenario, ...]) -> xr.DataTree:
         scenario = scenarios[-1]

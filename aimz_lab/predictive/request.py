@@ -9,7 +9,6 @@ from typing import Literal
 
 import jax
 import numpy as np
-import xarray as xr
 from jax.typing import ArrayLike
 from jaxtyping import Shaped
 
@@ -17,6 +16,7 @@ from aimz_lab.data import BatchSource, RowCoord
 from aimz_lab.inference.feeds.schema import InputSchema
 from aimz_lab.predictive.call_labels import CallLabels
 from aimz_lab.predictive.reducers import ReduceSpec
+from aimz_lab.system.lazy_modules import xr
 from aimz_lab.types import (
     Coords,
     Held,

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
-import pandas as pd
 
 from aimz_lab.data.tables import is_a
 from aimz_lab.errors import DataError, DataTypeError
+from aimz_lab.system.lazy_modules import pd
 
 if TYPE_CHECKING:
     import polars as pl

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 from formulaic import ModelSpec
 
 from aimz_lab.errors import ArtifactError, DataError
+from aimz_lab.system.lazy_modules import pd
 from aimz_lab.tables.columns import (
     Column,
     Level,

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from formulaic import ModelSpec
 from formulaic.errors import FormulaicError
 
 from aimz_lab.errors import DataError, OutputWarning
+from aimz_lab.system.lazy_modules import pd
 from aimz_lab.tables.columns import (
     Column,
     Level,

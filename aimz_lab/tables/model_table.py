@@ -8,12 +8,14 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from aimz_lab.data.ranged_source import DaskTable, is_dask_table
 from aimz_lab.data.tables import is_table, native_table
 from aimz_lab.errors import (
     AimzLabError,
     ArgumentError,
     ArtifactError,
     CallError,
+    DataTypeError,
     FitWarning,
 )
 from aimz_lab.kernel.checks.preflight import parameter_names
@@ -21,6 +23,7 @@ from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.tables.columns import rows_of
 from aimz_lab.tables.encoder import TableEncoder
+from aimz_lab.tables.lazy_table import EncodedRows
 from aimz_lab.tables.outcome_scale import OutcomeScale, OutcomeScales
 from aimz_lab.tables.site_names import Arguments as TrainedArguments
 from aimz_lab.tables.site_names import SiteNames, name_sites
@@ -149,7 +152,7 @@ class ModelTable:
             DataTypeError: If a column holds something else than in training.
         """
         inputs = native_table(inputs)
-        if not is_table(inputs):
+        if not (is_table(inputs) or is_dask_table(inputs)):
             return TableCall(inputs, outputs, dict(kernel_kwargs or {}), tuple(by_row))
         given = {**arguments, **(kernel_kwargs or {})}
         doubled = [name for name in self.spec.parts if name in given]
@@ -162,11 +165,17 @@ class ModelTable:
             )
             raise CallError(msg)
         encoder, output = self.encoder, self.signature.output
+        left_out = frozenset() if with_output else frozenset({output})
+        if is_dask_table(inputs):
+            if encoder is None:
+                raise DataTypeError(_UNTAUGHT)
+            rows = EncodedRows(DaskTable(inputs), encoder, left_out)
+            others = {**(kernel_kwargs or {}), **rows.numbers}
+            return TableCall(rows, None, others, tuple(by_row), encoder)
         if encoder is None and with_output:
             encoder, (made, kept) = TableEncoder.learn_and_encode(self.spec, inputs)
         else:
             encoder = encoder or TableEncoder.learn(self.spec, inputs, quietly=True)
-            left_out = frozenset() if with_output else frozenset({output})
             made, kept = encoder.encode(inputs, leave_out=left_out)
         if kept is not None:
             _refuse_beside(given, len(inputs))
@@ -213,9 +222,14 @@ class ModelTable:
             by_row: Likewise.
             anew: Whether the training begins anew, and not with the parameters of an earlier one.
 
+        Raises:
+            DataTypeError: If the table is one of Dask, which teaches nothing.
+
         Warns:
             FitWarning: If training goes on, and this table alone would have been encoded otherwise.
         """
+        if is_dask_table(inputs):
+            raise DataTypeError(_UNTAUGHT)
         table = self.learned(None) if anew else self
         call = table.call(inputs, outputs, arguments, kernel_kwargs, by_row, with_output=True)
         if table.encoder is not None and call.encoder is not None:
@@ -389,6 +403,13 @@ class ModelTable:
             names = name_sites(self.signature.kernel, trained.spec, self.encoder, arguments)
             self._known.update(names=names, schema=schema)
         return self._known["names"]
+
+
+_UNTAUGHT = (
+    "This is a Dask table, and formulas learn their levels, means and scales from a table in "
+    "memory. Train the model on a pandas DataFrame first, such as a sample of the rows; then "
+    "predict from the Dask table."
+)
 
 
 def _warn_of_first(encoder: TableEncoder, table: Any) -> None:

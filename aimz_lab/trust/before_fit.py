@@ -26,6 +26,7 @@ from aimz_lab.predictive.call_labels import CallLabels
 from aimz_lab.predictive.predictor import Predictor
 from aimz_lab.predictive.request import Group, Request
 from aimz_lab.progress import number
+from aimz_lab.system.old_jax import cost_of_old_jax
 from aimz_lab.trust.columns import column_findings
 from aimz_lab.trust.loss_checks import end_of
 from aimz_lab.trust.report import Finding, Report
@@ -240,6 +241,8 @@ def _try_fit(preflight: Preflight) -> tuple[list[Finding], Forecast]:
     fit_seconds = probe.seconds(total)
     if fit_seconds is not None:
         fit_seconds += after - probe.ended
+    if cost := cost_of_old_jax():
+        findings.append(Finding("jax", "green", cost))
     return findings, _with_prediction(preflight, findings, fit_seconds, rows, n_rows)
 
 

@@ -8,7 +8,6 @@ from itertools import product
 
 import jax
 import numpy as np
-import pandas as pd
 from jaxtyping import Int
 from numpyro.infer import MCMC, SVI
 from numpyro.infer.autoguide import AutoDelta, AutoDiagonalNormal, AutoNormal
@@ -19,6 +18,7 @@ from aimz_lab.errors import ArgumentError, DataTypeError, KernelError
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.kernel.tracing import trace_spec, tracing_lock
 from aimz_lab.predictive.request import Request
+from aimz_lab.system.lazy_modules import pd
 from aimz_lab.trust.replications import Experiment, replicate
 from aimz_lab.trust.report import Finding, Report
 from aimz_lab.trust.uniformity import Uniformity, rank_uniformity

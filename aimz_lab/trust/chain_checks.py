@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
-import xarray as xr
 
 from aimz_lab.inference.posterior import Posterior
+from aimz_lab.system.lazy_modules import pd, xr
 from aimz_lab.trust.posterior_checks import entries
 from aimz_lab.trust.report import Finding
 from aimz_lab.trust.smoothing import array_stats

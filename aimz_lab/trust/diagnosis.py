@@ -8,8 +8,6 @@ from dataclasses import dataclass, field, replace
 
 import jax
 import numpy as np
-import pandas as pd
-import xarray as xr
 from numpyro.infer import SVI
 
 from aimz_lab.data.checks import check_positive_int
@@ -21,6 +19,7 @@ from aimz_lab.inference.trained import Fitted, Trained
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.predictive.predictor import Predictor
 from aimz_lab.predictive.request import Group, Request
+from aimz_lab.system.lazy_modules import pd, xr
 from aimz_lab.trust.chain_checks import chain_findings, chain_table
 from aimz_lab.trust.guide_checks import GuideExamination, examine_guide, rows_finding
 from aimz_lab.trust.loss_checks import LossTrend, loss_finding, loss_trend

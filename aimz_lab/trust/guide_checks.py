@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 import jax
 import numpy as np
-import xarray as xr
 from jaxtyping import Float
 from numpyro.infer import SVI
 
@@ -23,6 +22,7 @@ from aimz_lab.inference.trained import Trained
 from aimz_lab.kernel.arguments import UNKNOWN_ROLES
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.kernel.spec import KernelSpec
+from aimz_lab.system.lazy_modules import xr
 from aimz_lab.trust.log_ratios import GuideDensity, GuideDraws
 from aimz_lab.trust.posterior_checks import differs
 from aimz_lab.trust.report import Finding

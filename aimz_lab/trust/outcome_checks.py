@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Float, Int
 
 from aimz_lab.errors import ArgumentError
+from aimz_lab.system.lazy_modules import pd
 from aimz_lab.trust.outcome_sums import OutcomeSums
 from aimz_lab.trust.predictive_checks import p_values
 from aimz_lab.trust.row_columns import RowColumn

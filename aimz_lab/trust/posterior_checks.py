@@ -5,10 +5,9 @@ from __future__ import annotations
 from itertools import product
 
 import numpy as np
-import pandas as pd
-import xarray as xr
 from jaxtyping import Float
 
+from aimz_lab.system.lazy_modules import pd, xr
 from aimz_lab.trust.report import TRAIN_ON, Finding
 from aimz_lab.trust.smoothing import Smoothed, trusted_k
 from aimz_lab.types import SAMPLE_DIMS

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from html import escape
 from typing import Literal
 
-import pandas as pd
-
 from aimz_lab.errors import TrustError
+from aimz_lab.system.lazy_modules import pd
 
 Level = Literal["green", "amber", "red"]
 """``green``: nothing speaks against it. ``amber``: look, or not known. ``red``: do not use it."""

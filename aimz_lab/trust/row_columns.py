@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Float, Int, Shaped
 
 from aimz_lab.progress import number
+from aimz_lab.system.lazy_modules import pd
 
 Kind = Literal["number", "date", "level"]
 

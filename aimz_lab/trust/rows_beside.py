@@ -7,12 +7,12 @@ from itertools import product
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Shaped
 
 from aimz_lab.data.labels import AxisLabels, row_labels
 from aimz_lab.data.tables import is_table, native_table
 from aimz_lab.errors import ArgumentError, DataError
+from aimz_lab.system.lazy_modules import pd
 from aimz_lab.trust.outcome_sums import OutcomeSums
 from aimz_lab.trust.own_statistics import Statistic
 from aimz_lab.trust.row_columns import RowTable

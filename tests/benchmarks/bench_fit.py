@@ -1,15 +1,16 @@
-"""Steps per second of ``fit``: this library, the peer, and a bare scan, in one run.
+"""Steps per second of ``fit``, beside bare scans of the same step and the peer, in one run.
 
-Run by hand in an environment that has both: ``python tests/benchmarks/bench_fit.py``. The three
-take turns; each figure is the best of its turns after a warm-up, as a ratio the fairest on a shared
-machine.
+Run by hand: ``python -m tests.benchmarks.bench_fit``; the peer joins where it is installed. The
+floor, ``gathering``, is a jitted ``lax.scan`` over shuffled row numbers that gathers its rows from
+arrays on the device; its row numbers lie ready. ``ready`` scans over batches that lie ready, which
+no training on shuffled rows can do. Sources of batches: ``bench_streams``.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
-import json
+import importlib.util
 import time
 import warnings
 
@@ -20,71 +21,82 @@ import numpyro.distributions as dist
 from numpyro.infer import SVI, Trace_ELBO
 from numpyro.infer.autoguide import AutoNormal
 
-N, K = 100_000, 20
-EPOCHS = {32: 200, 256: 200, 4096: 60}, {32: 1, 256: 4, 4096: 30}
-"""Epochs of a turn, of ours and the scan, and of the peer: a second or less each."""
+from tests.benchmarks.turns import machine_line, take_turns
+
+N = 100_000
 
 
-def kernel(X, y=None):
-    """A linear model that the peer can train too: scaled by hand, which both leave alone."""
-    beta = numpyro.sample("beta", dist.Normal(0.0, 1.0).expand([K]).to_event(1))
-    sigma = numpyro.sample("sigma", dist.HalfNormal(1.0))
-    with numpyro.plate("obs", N, subsample_size=X.shape[0]):
-        numpyro.sample("y", dist.Normal(X @ beta, sigma), obs=y)
+def make_svi(columns):
+    """Infer a linear model that the peer can train too: scaled by hand, which both leave alone."""
 
+    def kernel(X, y=None):
+        beta = numpyro.sample("beta", dist.Normal(0.0, 1.0).expand([columns]).to_event(1))
+        sigma = numpyro.sample("sigma", dist.HalfNormal(1.0))
+        with numpyro.plate("obs", N, subsample_size=X.shape[0]):
+            numpyro.sample("y", dist.Normal(X @ beta, sigma), obs=y)
 
-def make_svi():
     return SVI(kernel, AutoNormal(kernel), numpyro.optim.Adam(1e-3), Trace_ELBO())
 
 
-def data():
+def data(columns):
     rng = np.random.default_rng(0)
-    X = rng.normal(size=(N, K)).astype(np.float32)
-    return X, (X @ rng.normal(size=K) + rng.normal(size=N)).astype(np.float32)
+    X = rng.normal(size=(N, columns)).astype(np.float32)
+    return X, (X @ rng.normal(size=columns) + rng.normal(size=N)).astype(np.float32)
 
 
 class OfModel:
-    """Times ``fit`` of a library's ImpactModel."""
+    """Rate of ``fit`` of a library's ImpactModel, all that a call does included."""
 
-    def __init__(self, package, size, **options):
+    def __init__(self, package, rows, size, steps, **options):
+        self._rows, self._epochs = rows, max(1, round(steps * size / N))
         self._options = {"batch_size": size, "num_samples": 2, "progress": False} | options
-        self.model = importlib.import_module(package).ImpactModel(
-            kernel, jax.random.key(0), make_svi()
-        )
+        svi = make_svi(rows[0].shape[1])
+        self.model = importlib.import_module(package).ImpactModel(svi.model, jax.random.key(0), svi)
 
-    def rate(self, X, y, epochs):
+    def __call__(self):
         began = time.perf_counter()
-        self.model.fit(X, y, epochs=epochs, **self._options)
-        return epochs * -(-len(y) // self._options["batch_size"]) / (time.perf_counter() - began)
+        self.model.fit(*self._rows, epochs=self._epochs, **self._options)
+        steps = self._epochs * -(-N // self._options["batch_size"])
+        return steps / (time.perf_counter() - began)
 
 
 class OfScan:
-    """Times a jitted scan over batches that are on the device already: what no loop can beat."""
+    """Rate of a jitted scan, on full batches; ``is_ready`` if these lie in order on the device."""
 
-    def __init__(self, size):
-        self._size, self._svi, self._state = size, make_svi(), None
+    def __init__(self, rows, size, steps, *, is_ready=False):
+        full = N // size
+        X, y = rows
+        svi = make_svi(X.shape[1])
+        self._state = svi.init(jax.random.key(0), X=X[:size], y=y[:size])
+        self._epochs, self._full = max(1, round(steps / full)), full
+        if is_ready:
+            cut = full * size
+            batches = X[:cut].reshape(full, size, -1), y[:cut].reshape(full, size)
+            self._args = [jax.device_put(batches)] * 2
 
-        def step(state, batch):
-            return self._svi.update(state, **batch)
+            def run(state, batches):
+                return jax.lax.scan(lambda s, b: svi.update(s, X=b[0], y=b[1]), state, batches)
 
-        self._run = jax.jit(lambda state, batches: jax.lax.scan(step, state, batches))
+            self._run = jax.jit(run)
+            return
+        orders = (np.random.default_rng(i).permutation(N)[: full * size] for i in range(4))
+        self._args = [jax.device_put(o.astype(np.int32).reshape(full, size)) for o in orders]
+        arrays = jax.device_put((X, y))
 
-    def rate(self, X, y, epochs):
-        full = len(y) // self._size
-        cut = full * self._size
-        batches = {
-            "X": jax.device_put(X[:cut].reshape(full, self._size, K)),
-            "y": jax.device_put(y[:cut].reshape(full, self._size)),
-        }
-        if self._state is None:
-            self._state = self._svi.init(
-                jax.random.key(0), **{name: a[0] for name, a in batches.items()}
-            )
+        def run(state, arrays, order):
+            X, y = arrays
+            return jax.lax.scan(lambda s, i: svi.update(s, X=X[i], y=y[i]), state, order)
+
+        compiled = jax.jit(run)
+        self._run = lambda state, order: compiled(state, arrays, order)
+
+    def __call__(self):
         began = time.perf_counter()
-        for _ in range(epochs):
-            self._state, losses = self._run(self._state, batches)
+        for epoch in range(self._epochs):
+            args = self._args[epoch % len(self._args)]
+            self._state, losses = self._run(self._state, args)
             jax.block_until_ready(losses)
-        return epochs * full / (time.perf_counter() - began)
+        return self._epochs * self._full / (time.perf_counter() - began)
 
 
 def listeners():
@@ -95,29 +107,43 @@ def listeners():
 
 
 def main():
-    """Measure and print one line a batch size."""
+    """Measure, and print one line for each number of columns, batch size and way."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=[32, 256, 4096])
-    parser.add_argument("--turns", type=int, default=4)
+    parser.add_argument("--columns", type=int, nargs="+", default=[20, 200])
+    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=1.0, help="of a turn of each way")
     parser.add_argument("--no-peer", action="store_true")
     parser.add_argument("--watched", action="store_true", help="also with callbacks attached")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
-    X, y = data()
-    for size in options.sizes:
-        runners = {"ours": OfModel("aimz_lab", size), "scan": OfScan(size)}
-        if not options.no_peer:
-            runners["peer"] = OfModel("aimz", size)
-        if options.watched:
-            runners["watched"] = OfModel("aimz_lab", size, callbacks=listeners())
-        best = dict.fromkeys(runners, 0.0)
-        for turn in range(options.turns + 1):
-            for name, runner in runners.items():
-                rate = runner.rate(X, y, EPOCHS[name == "peer"].get(size, 10))
-                if turn:
-                    best[name] = max(best[name], rate)
-        ratios = {f"ours/{name}": round(best["ours"] / v, 2) for name, v in best.items()}
-        print(json.dumps({"batch": size, **{k: round(v) for k, v in best.items()}, **ratios}))
+    print(machine_line(), flush=True)
+    for columns in options.columns:
+        rows = data(columns)
+        for size in options.sizes:
+            measure(rows, size, options)
+
+
+def measure(rows, size, options):
+    """Measure and print one batch size."""
+    probe = OfScan(rows, size, 1)
+    probe()
+    steps = int(max(probe() for _ in range(3)) * options.seconds)
+    ways = {
+        "ours": OfModel("aimz_lab", rows, size, steps),
+        "gathering": OfScan(rows, size, steps),
+        "ready": OfScan(rows, size, steps, is_ready=True),
+    }
+    if not options.no_peer and importlib.util.find_spec("aimz"):
+        ways["peer"] = OfModel("aimz", rows, size, min(steps, 1_000))
+    if options.watched:
+        ways["watched"] = OfModel("aimz_lab", rows, size, steps, callbacks=listeners())
+    turns = take_turns(ways, options.turns)
+    shape = f"{rows[0].shape[1]:>4} columns, batch {size:>5}"
+    rates = ", ".join(f"{name} {turns.median(name):,.0f}" for name in ways)
+    print(f"{shape}: steps/s {rates}")
+    for other in [name for name in ways if name != "ours"]:
+        print(f"{shape}: {turns.line('ours', other)}", flush=True)
 
 
 if __name__ == "__main__":

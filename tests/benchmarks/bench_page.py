@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.benchmarks.turns import machine_line
 from tests.browser.jupyter import Notebook, chromium_browser, jupyterlab
 
 EPOCHS = {32: 1200, 256: 600, 4096: 6000}
@@ -153,6 +154,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, help="of a fit, instead of half a minute")
     parser.add_argument("--seconds", type=float, default=120, help="of all slices")
     options = parser.parse_args()
+    print(machine_line())
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         root = Path(folder) / "notebooks"
         root.mkdir()

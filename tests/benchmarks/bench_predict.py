@@ -3,7 +3,8 @@
 Run by hand: ``python tests/benchmarks/bench_predict.py --peer /path/to/its/python``. Each library
 has a process of its own, and they take turns, so that a shared machine is equally slow for all. A
 figure is the best of its turns after a warm-up: seconds on the clock, seconds of CPU, and the
-memory that the call took at most beyond what was in use before it.
+memory that the call took at most beyond what was in use before it. ``--floors`` compares models
+with bare programs of the same work instead; see ``predict_floors.py``.
 """
 
 from __future__ import annotations
@@ -212,8 +213,15 @@ def main():
     parser.add_argument("--peer", default=sys.executable, help="a Python that has the peer")
     parser.add_argument("--turns", type=int, default=4)
     parser.add_argument("--only", default="", help="cases whose name contains this")
+    parser.add_argument("--floors", action="store_true", help="beside bare programs instead")
+    parser.add_argument("--share", type=float, default=1.0, help="of the rows, for a quick look")
     parser.add_argument("--worker")
     options = parser.parse_args()
+    if options.floors:
+        from predict_floors import compare
+
+        compare(options.only, options.turns, options.share)
+        return
     if options.worker:
         worker(options.worker)
         return

@@ -1,8 +1,8 @@
 """Tables: encoding 10^6 rows x 20 columns beside formulaic alone, and predictions of small tables.
 
-Run by hand: ``python tests/benchmarks/bench_tables.py``. Both take turns in one process, so that a
-shared machine is equally slow for both; a figure is the best of its turns after a warm-up. Encoding
-is measured in seconds of CPU, and a prediction is the median of 30.
+Run by hand: ``python -m tests.benchmarks.bench_tables``. Both take turns in one process, so that a
+shared machine is equally slow for both. Encoding is measured in seconds of CPU: the best of its
+turns, and the median ratio within a turn. A prediction is the median of 30.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from numpyro.infer.autoguide import AutoNormal
 
 from aimz_lab import ImpactModel, TableSpec
 from aimz_lab.tables.encoder import TableEncoder
+from tests.benchmarks.turns import machine_line, seconds, take_turns
 
 NUMBERS, CATEGORIES = 14, 6
 MOST_RATIO, MOST_MS = 1.10, 30
@@ -40,23 +41,6 @@ def formula():
     return " + ".join([*scaled, *plain, *(f"C(c{i})" for i in range(CATEGORIES))])
 
 
-def seconds(call, clock=time.perf_counter):
-    began = clock()
-    call()
-    return clock() - began
-
-
-def in_turns(calls, turns):
-    """Return the best time of each call."""
-    best = dict.fromkeys(calls, np.inf)
-    for turn in range(turns + 1):
-        for name, call in calls.items():
-            took = seconds(call, time.thread_time)
-            if turn:
-                best[name] = min(best[name], took)
-    return best
-
-
 def encoding(rows, turns):
     table, text = mixed_table(rows, np.random.default_rng(0)), formula()
     spec = TableSpec(X=text)
@@ -67,12 +51,14 @@ def encoding(rows, turns):
         "formulaic, the training table": lambda: ModelSpec(Formula(text)).get_model_matrix(table),
         "ours, the training table": lambda: TableEncoder.learn_and_encode(spec, table),
     }
-    best = in_turns(calls, turns)
-    for name, took in best.items():
-        print(f"{name:32} {took:6.2f} s")
+    taken = take_turns(
+        {name: lambda call=call: seconds(call, time.thread_time) for name, call in calls.items()},
+        turns,
+    )
+    for name in calls:
+        print(f"{name:32} {taken.best(name):6.2f} s")
     for what in ("a later table", "the training table"):
-        ratio = best[f"ours, {what}"] / best[f"formulaic, {what}"]
-        print(f"{what}: {ratio:.2f} of formulaic's time; at most {MOST_RATIO:.2f}")
+        print(f"{taken.line(f'ours, {what}', f'formulaic, {what}')}; at most {MOST_RATIO:.2f}")
 
 
 def kernel(X, clinic, n_clinics, y=None):
@@ -107,5 +93,6 @@ if __name__ == "__main__":
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--turns", type=int, default=4)
     options = parser.parse_args()
+    print(machine_line())
     encoding(options.rows, options.turns)
     small_predictions(500)

@@ -28,6 +28,7 @@ from scipy.stats import binom
 
 from aimz_lab import ImpactModel, TableSpec, summarize_effect
 from aimz_lab.errors import FitWarning
+from tests.benchmarks.turns import machine_line
 from tests.published_data import PEOPLE, SMOKERS, experiment, linear, with_survey_controls
 from tests.published_data import smokers as published_smokers
 
@@ -257,6 +258,7 @@ def main() -> None:
     parser.add_argument("--replications", type=int, default=REPLICATIONS)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
+    print(machine_line())
     found, worlds = {}, {**SIMULATED, **resampled_worlds()}
     for name, world in worlds.items():
         began = time.perf_counter()

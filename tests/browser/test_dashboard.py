@@ -97,50 +97,50 @@ def changes(notebook, dashboard):
     wait_until(lambda: canvas_pixels(dashboard) != before, notebook.page)
 
 
-def test_the_picture_moves_stop_stops_and_a_picture_outlives_the_kernel(notebook, screenshots):
-    nb = notebook([LOOP, "tell(loop())"], name="lasting")
+def test_two_pictures_move_stop_stops_and_they_outlive_the_kernel(notebook, screenshots):
+    twice = """
+d, shown = lab.LiveDashboard(), []
+def once_more(run, steps):
+    if not shown:
+        shown.append(display(d))
+tell(loop(callbacks=[d, lab.LambdaCallback(on_steps_end=once_more)]))
+"""
+    nb = notebook([LOOP, twice, "tell(loop())"], name="lasting")
     nb.run_all()
+    nb.dashboard(1).wait_for()
+    assert nb.dashboard(0).is_visible()
+    moves(nb, nb.dashboard(0), 1, times=1)
+    moves(nb, nb.dashboard(1), 1, times=1)
+    nb.dashboard(1).get_by_role("button", name="Stop", exact=True).click()
+    nb.wait_until_done(1)
+    wait_until(lambda: nb.cell(1).locator("img").count() == 2, nb.page)
+    assert nb.cell(1).locator("section.aimz").count() == 0
+    assert result(nb, 1)["status"] == "stopped"
+
     dashboard = nb.dashboard()
     dashboard.wait_for()
-    moves(nb, dashboard, 1)
+    moves(nb, dashboard, 2)
     nb.page.screenshot(path=screenshots / "running.png")
 
     dashboard.get_by_role("button", name="Stop", exact=True).click()
-    nb.wait_until_done(1)
-    assert result(nb, 1)["status"] == "stopped"
+    nb.wait_until_done(2)
+    assert result(nb, 2)["status"] == "stopped"
 
-    picture = nb.cell(1).locator("img")
+    picture = nb.cell(2).locator("img")
     picture.wait_for()
     assert nb.dashboard().count() == 0
     assert picture.get_attribute("alt").startswith("Loss of by_hand over")
     saved = nb.save()
-    [bundle] = [o["data"] for o in saved.cells[1].outputs if o["output_type"] != "stream"]
+    [bundle] = [o["data"] for o in saved.cells[2].outputs if o["output_type"] != "stream"]
     assert set(bundle) == {"image/png", "text/html", "text/plain"}
     assert "Stop was clicked" in bundle["text/plain"]
     nb.__exit__()
 
     again = notebook(None, name="lasting")  # its kernel has not run anything
-    again.cell(1).locator("img").wait_for()
-    assert again.cell(1).locator("img").evaluate("image => image.naturalWidth") > 1000
-    assert again.cell(1).get_by_text("Stop was clicked").is_visible()
+    again.cell(2).locator("img").wait_for()
+    assert again.cell(2).locator("img").evaluate("image => image.naturalWidth") > 1000
+    assert again.cell(2).get_by_text("Stop was clicked").is_visible()
     assert again.page.get_by_text("Error displaying widget").count() == 0
-
-
-def test_fit_shows_it_by_itself_and_the_model_is_fitted_after_a_stop(notebook):
-    tell = """
-im.fit(X, y, batch_size=50, epochs=10**7)
-print("RESULT", json.dumps({"fitted": im.is_fitted(), "losses": len(im.vi_result.losses)}))
-"""
-    nb = notebook([FIT, tell])
-    nb.run_all()
-    dashboard = nb.dashboard()
-    dashboard.wait_for()
-    moves(nb, dashboard, 1)
-    dashboard.get_by_role("button", name="Stop", exact=True).click()
-    nb.wait_until_done(1)
-    assert result(nb, 1)["fitted"]
-    assert result(nb, 1)["losses"] > 0
-    nb.cell(1).locator("img").wait_for()
 
 
 def test_fits_in_the_background_leave_their_record_whoever_watches(notebook):
@@ -228,13 +228,17 @@ print("RESULT", json.dumps({"status": im.last_run.status, "draws": len(im.poster
     assert alt.startswith("Potential energy of the chains of normal, stopped: Stop was clicked")
 
 
-def test_pause_rate_and_views_work_while_the_cell_runs(notebook):
-    nb = notebook([FIT, "im.fit(X, y, batch_size=50, epochs=10**7); None"])
+def test_a_fit_is_paused_steered_and_stopped_while_its_cell_runs(notebook):
+    tell = """
+im.fit(X, y, batch_size=50, epochs=10**7)
+print("RESULT", json.dumps({"fitted": im.is_fitted(), "losses": len(im.vi_result.losses)}))
+"""
+    nb = notebook([FIT, tell])
     nb.run_all()
     dashboard = nb.dashboard()
     dashboard.wait_for()
     pill = dashboard.locator(".aimz-pill")
-    moves(nb, dashboard, 1, times=2)
+    moves(nb, dashboard, 1)
 
     dashboard.get_by_role("button", name="Pause").click()
     wait_until(lambda: pill.inner_text() == "paused", nb.page)
@@ -263,6 +267,9 @@ def test_pause_rate_and_views_work_while_the_cell_runs(notebook):
     wait_until(lambda: "learning rate" in dashboard.locator(".aimz-unit").inner_text(), nb.page)
     dashboard.get_by_role("button", name="Stop", exact=True).click()
     nb.wait_until_done(1)
+    assert result(nb, 1)["fitted"]
+    assert result(nb, 1)["losses"] > 0
+    nb.cell(1).locator("img").wait_for()
 
 
 def test_a_plain_optimizer_is_steered_interrupted_and_diverges_without_harm(notebook, screenshots):
@@ -321,27 +328,9 @@ print("RESULT", json.dumps([status, repr(found)]))
     nb.page.screenshot(path=screenshots / "diverged.png")
 
 
-def test_shown_twice_both_follow_the_run_and_both_become_the_picture(notebook):
-    twice = """
-d, shown = lab.LiveDashboard(), []
-def once_more(run, steps):
-    if not shown:
-        shown.append(display(d))
-run = loop(callbacks=[d, lab.LambdaCallback(on_steps_end=once_more)])
-"""
-    nb = notebook([LOOP, twice])
-    nb.run_all()
-    nb.dashboard(1).wait_for()
-    assert nb.dashboard(0).is_visible()
-    moves(nb, nb.dashboard(0), 1, times=1)
-    moves(nb, nb.dashboard(1), 1, times=1)
-    nb.dashboard(1).get_by_role("button", name="Stop", exact=True).click()
-    nb.wait_until_done(1)
-    wait_until(lambda: nb.cell(1).locator("img").count() == 2, nb.page)
-    assert nb.page.locator("section.aimz").count() == 0
-
-
-def test_a_cell_keeps_its_buttons_when_the_page_or_the_output_goes(notebook, screenshots):
+def test_a_cell_keeps_its_buttons_when_page_or_output_go_and_a_restart_is_told(
+    notebook, screenshots
+):
     nb = notebook([LOOP, "tell(loop())"])
     nb.run_all()
     nb.dashboard().wait_for()
@@ -367,11 +356,7 @@ def test_a_cell_keeps_its_buttons_when_the_page_or_the_output_goes(notebook, scr
     nb.cell(1).get_by_role("button", name="Stop", exact=True).click()
     wait_until(lambda: nb.cell(1).locator("img").count() == 1, nb.page)
 
-
-def test_a_restart_of_the_kernel_is_told(notebook):
-    nb = notebook([LOOP, "tell(loop())"])
     nb.run_all()
-    dashboard = nb.dashboard()
     dashboard.wait_for()
     moves(nb, dashboard, 1, times=2)
     nb.menu("Kernel", "kernelmenu:restart")

@@ -20,7 +20,7 @@ import zarr
 from numpyro.infer import SVI, Trace_ELBO
 from numpyro.infer.autoguide import AutoNormal
 
-from aimz_lab import ArrayDataset, ArrayLoader, ImpactModel, progress
+from aimz_lab import ArrayDataset, ArrayLoader, ImpactModel, TableSpec, progress
 from aimz_lab.errors import (
     ArgumentError,
     ArtifactWriteError,
@@ -325,3 +325,53 @@ def test_effects_are_the_same(im, threads, by):
     sides = [{"X": rows, "rng_key": KEY, "batch_size": 256} for rows in (X, X + 1)]
     options = {"args_baseline": sides[0], "args_intervention": sides[1], "by": by}
     check_same(im.estimate_effect(**options, executor=threads), im.estimate_effect(**options))
+
+
+@pytest.fixture
+def shops():
+    """A model of a table with a category, a scaled column and an output on another scale."""
+    rng = np.random.default_rng(2)
+    frame = pd.DataFrame(
+        {
+            "size": rng.integers(10, 500, N_ROWS),
+            "city": rng.choice(["Bonn", "Köln", "Ulm"], N_ROWS),
+            "sales": rng.gamma(3.0, 20.0, N_ROWS),
+        }
+    )
+
+    def kernel(X, city, n_cities, y=None):
+        slopes = numpyro.sample("slopes", dist.Normal(0.0, 1.0).expand([X.shape[1]]).to_event(1))
+        effects = numpyro.sample("effects", dist.Normal(0.0, 1.0).expand([n_cities]).to_event(1))
+        with numpyro.plate("row", X.shape[0]):
+            numpyro.sample("y", dist.Normal(X @ slopes + effects[city], 1.0), obs=y)
+
+    spec = TableSpec(X=["scale(size)"], city="index(city)", n_cities="levels(city)", y="log(sales)")
+    svi = SVI(kernel, AutoNormal(kernel), numpyro.optim.Adam(0.01), Trace_ELBO())
+    im = ImpactModel(kernel, jax.random.key(0), svi=svi, table=spec)
+    im.fit(frame[:200], batch_size=100, num_samples=10, progress=False)
+    return im, frame
+
+
+@pytest.mark.allow_rank_promotion
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:dask")
+@pytest.mark.filterwarnings("ignore:The inplace keyword")
+def test_a_parquet_table_is_read_and_encoded_by_workers(shops, threads, tmp_path):
+    frames = pytest.importorskip("dask.dataframe", reason=EXTRA, exc_type=ImportError)
+    im, frame = shops
+    frames.from_pandas(frame, npartitions=4).to_parquet(tmp_path)
+    options = {"rng_key": KEY, "batch_size": 256, "in_sample": True, "progress": False}
+    lazy = frames.read_parquet(tmp_path)
+    got = im.predict(lazy, executor=threads, store="memory", **options).posterior_predictive.y
+    expected = im.predict(frame, store="memory", **options).posterior_predictive.y
+    np.testing.assert_array_equal(got, expected)
+    got = im.log_likelihood(lazy, executor=threads, batch_size=256, progress=False)
+    expected = im.log_likelihood(frame, batch_size=256, progress=False)
+    np.testing.assert_array_equal(got.log_likelihood.y, expected.log_likelihood.y)
+    strange = lazy.assign(city=lazy.city.where(lazy["size"] < 499, "Rom"))
+    with pytest.raises(DataError, match="Within rows .*Rom"):
+        im.predict(strange, executor=threads, rows="independent", **options)
+    missing = lazy.assign(size=lazy["size"].where(lazy["size"] < 499))
+    with pytest.raises(DataError, match="Within rows .*missing"):
+        im.predict(missing, executor=threads, rows="independent", **options)
+    with pytest.raises(DataTypeError, match="Train the model on a pandas DataFrame"):
+        im.fit(lazy, progress=False)

@@ -66,6 +66,8 @@ def test_a_fit_without_faults_is_green(good):
     assert good["rows"].text.endswith("its program proves")
     assert good["prior"].level == good["columns"].level == "green"
     assert good["forecast"].text in good._repr_html_()
+    found = [one.text.partition(" takes")[0] for one in good.findings if one.name == "jax"]
+    assert found == ([f"JAX {jax.__version__}"] if jax.__version_info__ < (0, 12) else [])
 
 
 @pytest.mark.slow

@@ -48,7 +48,8 @@ class Chunk:
 
     Attributes:
         feed: Arrays on the devices that hold the batches; see ``FeedKind``.
-        valid: Rows without padding of each slot.
+        valid: Rows without padding of each slot; of each of its parts of equal length, where each
+            process pads its own.
         epoch: Epoch of each step, from 1.
         n_pad: Rows of padding of each step.
         begin: Position of the first batch.
@@ -60,7 +61,7 @@ class Chunk:
     """
 
     feed: Mapping[str, PyTree[jax.Array]]
-    valid: Int32[np.ndarray, " slot"]
+    valid: Int32[np.ndarray, "slot ..."]
     epoch: Int32[np.ndarray, " step"]
     n_pad: Int32[np.ndarray, " step"]
     begin: Position
@@ -72,6 +73,12 @@ class Chunk:
 
     def __len__(self) -> int:
         return len(self.epoch)
+
+    @property
+    def rows(self) -> Int32[np.ndarray, " step"]:
+        """Rows without padding of each step."""
+        valid = self.valid[: len(self)]
+        return valid if valid.ndim == 1 else valid.sum(axis=1, dtype=np.int32)
 
 
 class Feed(Protocol):

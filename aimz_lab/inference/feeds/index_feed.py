@@ -6,7 +6,9 @@ the steps read the buffers themselves; so a buffer is reused only after its chun
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int, Int32
@@ -14,6 +16,7 @@ from jaxtyping import Int, Int32
 from aimz_lab.data import canonical
 from aimz_lab.inference.feeds.feed import (
     BEGINNING,
+    CHUNK_BYTES,
     Chunk,
     FeedKind,
     Position,
@@ -25,8 +28,13 @@ from aimz_lab.inference.feeds.feed import (
 from aimz_lab.inference.feeds.placement import Placement
 from aimz_lab.types import Rows
 
-INDEX_BYTES = 1 << 20
-"""Upper bound for the bytes of one chunk's row numbers, if the rows are on the device."""
+INDEX_BYTES = 4 << 20
+"""Upper bound for the bytes of one chunk's row numbers, if the rows are on the device and
+:data:`FEWEST_STEPS` take no more."""
+
+FEWEST_STEPS = 64
+"""Steps of such a chunk at least, unless they take :data:`CHUNK_BYTES`: a GPU does a step on large
+batches in less time than a host needs for a chunk."""
 
 _ALIGNED = 64
 
@@ -40,6 +48,20 @@ def host_buffer(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     memory = np.zeros(size + _ALIGNED, np.uint8)
     begin = -memory.ctypes.data % _ALIGNED
     return memory[begin : begin + size].view(dtype).reshape(shape)
+
+
+class _Part(NamedTuple):
+    """Batches of one chunk that are of one epoch.
+
+    Attributes:
+        epoch: Number of the epoch, from 0.
+        rows: Row numbers of each batch, padding included.
+        valid: Rows without padding of each batch.
+    """
+
+    epoch: int
+    rows: Int[np.ndarray, "step row"]
+    valid: Int32[np.ndarray, " step"]
 
 
 class IndexFeed:
@@ -71,7 +93,10 @@ class IndexFeed:
     ) -> None:
         self.kind: FeedKind = "resident" if resident else "stacked"
         self._arrays = {name: canonical(array, name) for name, array in arrays.items()}
+        self._moved = 0  # bytes that the next chunk reports beside its own
         if resident:
+            hosted = (array for array in self._arrays.values() if isinstance(array, np.ndarray))
+            self._moved = sum(array.nbytes for array in hosted)
             self._arrays = placement.put_everywhere(self._arrays)
         else:
             self._arrays = {name: np.asarray(array) for name, array in self._arrays.items()}
@@ -85,7 +110,8 @@ class IndexFeed:
         self._epochs = epochs
         self._at = start
         if resident:
-            self.max_steps = chunk_capacity(4, self._padded_size, INDEX_BYTES)
+            most = max(INDEX_BYTES, FEWEST_STEPS * 4 * self._padded_size)
+            self.max_steps = chunk_capacity(4, self._padded_size, min(most, CHUNK_BYTES))
         else:
             self.max_steps = chunk_capacity(row_bytes(self._arrays), self._padded_size)
         self._ring = [self._buffers() for _ in range(2)]
@@ -100,36 +126,28 @@ class IndexFeed:
         """Return the next chunk, or ``None`` at the end; see :class:`Feed`."""
         begin = self._at
         wanted = min(steps, self.max_steps)
-        parts: list[np.ndarray] = []
-        valid: list[np.ndarray] = []
-        epochs: list[np.ndarray] = []
+        parts: list[_Part] = []
         epoch, batch = begin
         while wanted and epoch < self._epochs:
-            indices, rows = self._segment(epoch, batch, wanted, first=not parts)
-            if not len(indices):
+            part = self._part(epoch, batch, wanted, first=not parts)
+            if not len(part.valid):
                 break
-            parts.append(indices)
-            valid.append(rows)
-            epochs.append(np.full(len(rows), epoch + 1, np.int32))
-            wanted -= len(rows)
-            batch += len(rows)
+            parts.append(part)
+            wanted -= len(part.valid)
+            batch += len(part.valid)
             if batch == self.steps_per_epoch:
                 epoch, batch = epoch + 1, 0
                 if align and epoch % align == 0:
                     break
-            if not self._padded and rows[-1] != self._size:
+            if not self._padded and part.valid[-1] != self._size:
                 break
         if not parts:
             return None
         self._at = Position(epoch, batch)
-        return self._chunk(
-            np.concatenate(parts), np.concatenate(valid), np.concatenate(epochs), begin
-        )
+        return self._chunk(parts, begin)
 
-    def _segment(
-        self, epoch: int, batch: int, wanted: int, *, first: bool
-    ) -> tuple[Int32[np.ndarray, "step row"], Int32[np.ndarray, " step"]]:
-        """Return the row numbers and the valid rows of the next batches of an epoch."""
+    def _part(self, epoch: int, batch: int, wanted: int, *, first: bool) -> _Part:
+        """Return the next batches of an epoch."""
         matrix = self._epoch_matrix(epoch)
         end = min(batch + wanted, len(matrix))
         short = self._n - (len(matrix) - 1) * self._size
@@ -137,21 +155,23 @@ class IndexFeed:
             if batch < end - 1:
                 end -= 1
             elif first:
-                return matrix[batch:end, :short], np.array([short], np.int32)
+                return _Part(epoch, matrix[batch:end, :short], np.array([short], np.int32))
             else:
-                return matrix[:0], np.zeros(0, np.int32)
-        rows = np.full(end - batch, self._size, np.int32)
+                return _Part(epoch, matrix[:0], np.zeros(0, np.int32))
+        valid = np.full(end - batch, self._size, np.int32)
         if end == len(matrix):
-            rows[-1] = short
-        return matrix[batch:end], rows
+            valid[-1] = short
+        return _Part(epoch, matrix[batch:end], valid)
 
-    def _epoch_matrix(self, epoch: int) -> Int32[np.ndarray, "batch row"]:
+    def _epoch_matrix(self, epoch: int) -> Int[np.ndarray, "batch row"]:
         """Return the row numbers of an epoch's batches, each padded with its last row."""
         if self._cached is not None and self._cached[0] == epoch:
             return self._cached[1]
-        order = np.asarray(self._order(epoch), np.int32)
-        full = self.steps_per_epoch * self._size
-        order = np.concatenate([order, np.full(full - self._n, order[-1], np.int32)])
+        # NumPy would convert other integers before it gathers.
+        order = np.asarray(self._order(epoch), np.intp)
+        missing = self.steps_per_epoch * self._size - self._n
+        if missing:
+            order = np.concatenate([order, np.full(missing, order[-1])])
         matrix = order.reshape(-1, self._size)
         if self._padded_size > self._size:
             repeats = self._padded_size - self._size
@@ -168,26 +188,20 @@ class IndexFeed:
             for name, array in self._arrays.items()
         }
 
-    def _chunk(
-        self, indices: np.ndarray, valid: np.ndarray, epochs: np.ndarray, begin: Position
-    ) -> Chunk:
-        k, rows = indices.shape
-        if rows != self._padded_size:
-            resident = self.kind == "resident"
-            own = indices[:, self._placement.own_rows(rows)]
-            buffers = (
-                {"indices": own}
-                if resident
-                else {name: array[own] for name, array in self._arrays.items()}
-            )
+    def _chunk(self, parts: list[_Part], begin: Position) -> Chunk:
+        rows = parts[0].rows.shape[1]
+        if rows != self._padded_size:  # the short batch, a chunk of its own
+            buffers = self._gathered(parts[0].rows[:, self._placement.own_rows(rows)])
         else:
             self._ring.reverse()
             buffers = self._ring[0]
-            self._gather(indices[:, self._own], buffers)
+            self._gather(parts, buffers)
+        valid = np.concatenate([part.valid for part in parts])
         slots = np.ones(next(iter(buffers.values())).shape[0], np.int32)
-        slots[:k] = valid
+        slots[: len(valid)] = valid
         feed = self._placement.put_own_rows(buffers, rows, leading=1)
-        nbytes = sum(buffer.nbytes for buffer in buffers.values())
+        nbytes = sum(buffer.nbytes for buffer in buffers.values()) + self._moved
+        self._moved = 0
         if self.kind == "resident":
             feed = {**feed, "arrays": self._arrays}
         per_epoch = self.steps_per_epoch
@@ -198,23 +212,46 @@ class IndexFeed:
         return Chunk(
             feed=feed,
             valid=slots,
-            epoch=epochs,
+            epoch=np.concatenate(
+                [np.full(len(part.valid), part.epoch + 1, np.int32) for part in parts]
+            ),
             n_pad=(rows - valid).astype(np.int32),
             begin=begin,
             end=self._at,
             epoch_begins=epochs_begun(first, last, per_epoch),
             epoch_ends=epochs_ended(first, last, per_epoch),
             nbytes=nbytes,
-            rows_of=lambda step: indices[step, : valid[step]],
+            rows_of=partial(_rows_of, parts),
         )
 
-    def _gather(self, indices: np.ndarray, buffers: Mapping[str, np.ndarray]) -> None:
-        k = len(indices)
+    def _gather(self, parts: Iterable[_Part], buffers: Mapping[str, np.ndarray]) -> None:
+        """Write the batches of all parts into the slots of the buffers."""
+        begin = 0
+        for part in parts:
+            end = begin + len(part.valid)
+            own = part.rows[:, self._own]
+            if self.kind == "resident":
+                buffers["indices"][begin:end] = own
+            else:
+                flat = own.reshape(-1)
+                for name, array in self._arrays.items():
+                    out = buffers[name][begin:end].reshape(len(flat), *array.shape[1:])
+                    # mode="clip" writes directly into out; the default writes to a copy first.
+                    np.take(array, flat, axis=0, out=out, mode="clip")
+            begin = end
+
+    def _gathered(self, indices: Int[np.ndarray, "step row"]) -> dict[str, np.ndarray]:
+        """Return batches in new arrays."""
         if self.kind == "resident":
-            buffers["indices"][:k] = indices
-            return
-        flat = indices.reshape(-1)
-        for name, array in self._arrays.items():
-            out = buffers[name][:k].reshape(len(flat), *array.shape[1:])
-            # mode="clip" writes directly into out; the default mode writes to a copy first.
-            np.take(array, flat, axis=0, out=out, mode="clip")
+            return {"indices": indices.astype(np.int32)}
+        return {name: array[indices] for name, array in self._arrays.items()}
+
+
+def _rows_of(parts: Iterable[_Part], step: int) -> Int[np.ndarray, " row"]:
+    """Return the row numbers of a step of a chunk, without padding."""
+    for part in parts:
+        if step < len(part.valid):
+            return part.rows[step, : part.valid[step]]
+        step -= len(part.valid)
+    msg = "The chunk has fewer steps."
+    raise IndexError(msg)

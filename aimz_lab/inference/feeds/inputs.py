@@ -24,11 +24,14 @@ from aimz_lab.data import (
 )
 from aimz_lab.data.arrays import check_holds_rows
 from aimz_lab.data.options import check_mapping
+from aimz_lab.data.process_rows import all_devices
 from aimz_lab.errors import CallError, DataError, MissingOutputError
 from aimz_lab.inference.feeds.columns import check_columns, check_order, shared_labels
+from aimz_lab.inference.feeds.process_stream import shared_stream
 from aimz_lab.inference.feeds.ranges import warn_if_coarse
 from aimz_lab.inference.feeds.roles import check_beside_loader, resolved
 from aimz_lab.inference.feeds.training_data import TrainingData, default_batch_size
+from aimz_lab.inference.run.team import ALONE, Team
 from aimz_lab.kernel.arguments import (
     UNKNOWN_ROLES,
     ArgumentRoles,
@@ -209,6 +212,7 @@ def training_data(
     allow_nonfinite: bool,
     first_epoch: int = 0,
     roles: ArgumentRoles = UNKNOWN_ROLES,
+    team: Team = ALONE,
 ) -> tuple[TrainingData, Device | None]:
     """Return the training data of a fit.
 
@@ -224,6 +228,7 @@ def training_data(
         allow_nonfinite: Do not check for NaN and infinite values.
         first_epoch: Number of the loader's first epoch.
         roles: Which further arguments are known to be by row or shared.
+        team: The processes of which each reads a share of a stream.
 
     Returns:
         The data, and the loader's device.
@@ -262,8 +267,12 @@ def training_data(
         check_beside_loader(signature, inputs.dataset, split, roles)
         data = TrainingData.of_loader(inputs, split.shared, split.static, n_obs, first_epoch)
         device = inputs.device
-    else:
+    elif team.is_alone:
         data, device = TrainingData.of_stream(source, split.shared, split.static), None
+        check_given_once(data.rows, extra)
+    else:
+        data = shared_stream(source, split.shared, split.static, team, n_obs=n_obs)
+        device = all_devices()
         check_given_once(data.rows, extra)
     if signature.output not in data.rows:
         msg = (

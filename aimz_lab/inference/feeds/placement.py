@@ -116,7 +116,9 @@ class Placement:
 
 
 def resolve_placement(model: Device | None, loader: Device | None = None) -> Placement:
-    """Choose the model's placement, else the loader's, else all local devices.
+    """Choose the model's placement, else the loader's, else JAX's default, else all local devices.
+
+    JAX's default is what ``jax.default_device`` sets; nobody does on most machines.
 
     Args:
         model: Device or sharding of the model.
@@ -125,7 +127,7 @@ def resolve_placement(model: Device | None, loader: Device | None = None) -> Pla
     Raises:
         DataTypeError: If it is not a device, a ``NamedSharding`` or a ``SingleDeviceSharding``.
     """
-    device = model if model is not None else loader
+    device = next((one for one in (model, loader, default_device()) if one is not None), None)
     if device is None:
         local = jax.local_devices()
         if len(local) == 1:
@@ -140,3 +142,9 @@ def resolve_placement(model: Device | None, loader: Device | None = None) -> Pla
         "jax.sharding whose spec names the mesh axis of the rows."
     )
     raise DataTypeError(msg)
+
+
+def default_device() -> jax.Device | None:
+    """Return the device that ``jax.default_device`` names; ``None`` if it names none."""
+    named = jax.config.jax_default_device
+    return jax.local_devices(backend=named)[0] if isinstance(named, str) else named

@@ -95,6 +95,25 @@ def joined_ranges(one: Ranges, other: Ranges) -> dict[str, ColumnRange]:
     return both
 
 
+def ranges_to_tell(ranges: Ranges) -> JsonObject:
+    """Return ranges as JSON values for another process, which has the same fields."""
+    return {name: [each.low.tolist(), each.high.tolist()] for name, each in ranges.items()}
+
+
+def told_ranges(own: Ranges, told: JsonObject) -> dict[str, ColumnRange]:
+    """Join the ranges that another process has told to those of this one.
+
+    Args:
+        own: The ranges here.
+        told: From :func:`ranges_to_tell`.
+    """
+    others = {
+        name: ColumnRange(*(np.asarray(bound, np.float64) for bound in each))
+        for name, each in told.items()
+    }
+    return joined_ranges(own, others)
+
+
 def plain_ranges(ranges: Ranges) -> JsonObject:
     """Return ranges as JSON values, with ``None`` for NaN."""
 

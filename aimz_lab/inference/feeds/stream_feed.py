@@ -1,4 +1,8 @@
-"""A feed of batches from any source, read one after the other."""
+"""A feed of batches from any source, read one after the other.
+
+As in :mod:`aimz_lab.inference.feeds.index_feed`, two host buffers take turns, and a buffer is
+reused only after its chunk was waited for.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,7 @@ from aimz_lab.inference.feeds.feed import (
     chunk_capacity,
     row_bytes,
 )
+from aimz_lab.inference.feeds.index_feed import host_buffer
 from aimz_lab.inference.feeds.placement import Placement
 from aimz_lab.kernel.scaling import DataSize
 from aimz_lab.tracebacks import warn
@@ -64,6 +69,7 @@ class StreamFeed:
         self._rows = _padded_size(batch_size, placement)
         each = 0 if self._held is None else row_bytes(self._held)
         self.max_steps = chunk_capacity(each, self._rows)
+        self._ring: list[dict[str, np.ndarray]] = [{}, {}]
 
     def next(self, steps: int, align: int) -> Chunk | None:
         """Return the next chunk, or ``None`` at the end; see :class:`Feed`."""
@@ -110,7 +116,7 @@ class StreamFeed:
             self._at = self._at._replace(batch=self._at.batch + 1)
             return False
         if self._n_batches == self._at.batch + 1:  # not after a resumption within the epoch
-            _warn_of_other_rows(self._size, self._n_read, self._n_batches)
+            warn_of_other_rows(self._size, self._n_read, self._n_batches)
         self._n_read = self._n_batches = 0
         self._size = None  # once is enough
         self._at = Position(self._at.epoch + 1)
@@ -133,10 +139,7 @@ class StreamFeed:
         else:
             rows = int(valid[0])
         slots = self.max_steps if rows == self._rows else len(batches)
-        buffers = {
-            name: np.zeros((slots, rows, *array.shape[1:]), array.dtype)
-            for name, array in batches[0].items()
-        }
+        buffers = self._buffers(batches[0], slots, rows)
         for i, batch in enumerate(batches):
             for name, array in batch.items():
                 buffers[name][i, : valid[i]] = array
@@ -155,9 +158,28 @@ class StreamFeed:
             nbytes=sum(buffer.nbytes for buffer in buffers.values()),
         )
 
+    def _buffers(self, like: HostRows, slots: int, rows: int) -> dict[str, np.ndarray]:
+        """Return buffers for batches: those of the chunk before the last, if they fit."""
+        self._ring.reverse()
+        shapes = {name: (slots, rows, *array.shape[1:]) for name, array in like.items()}
+        if shapes != {name: buffer.shape for name, buffer in self._ring[0].items()}:
+            self._ring[0] = {
+                name: host_buffer(shape, like[name].dtype) for name, shape in shapes.items()
+            }
+        return self._ring[0]
 
-def _warn_of_other_rows(size: DataSize | None, n_read: int, n_batches: int) -> None:
-    """Warn if the rows of an epoch did not weigh as ``n_obs`` rows."""
+
+def warn_of_other_rows(size: DataSize | None, n_read: int, n_batches: int) -> None:
+    """Warn if the rows of an epoch did not weigh as ``n_obs`` rows.
+
+    Args:
+        size: How many rows a batch was taken to stand for.
+        n_read: Rows of the epoch.
+        n_batches: Its batches.
+
+    Warns:
+        FitWarning: If so.
+    """
     if size is None or size.row_weight is None:
         return
     weighed = size.row_weight * n_read / n_batches

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Protocol
 
 import jax
 import numpy as np
@@ -16,6 +17,7 @@ from aimz_lab.data import ArrayLoader, AxisLabels, BatchSource, canonical, check
 from aimz_lab.data.checks import check_positive_int
 from aimz_lab.errors import ArgumentError, DataError
 from aimz_lab.inference.feeds.ranges import Ranges, joined_ranges, ranges_of
+from aimz_lab.inference.run.team import Team
 from aimz_lab.kernel.arguments import KernelArguments
 from aimz_lab.kernel.batch_plates import with_whole_plates
 from aimz_lab.kernel.scaling import DataSize
@@ -25,6 +27,18 @@ SMALL = 1024
 """Without a batch size, data with at most this many rows is one batch."""
 
 DEFAULT_BATCH = 256
+
+
+class HasRanges(Protocol):
+    """A source that measures the range of each column of what it reads."""
+
+    ranges: Ranges
+
+
+class HasTeam(Protocol):
+    """The layout of a stream that several processes share."""
+
+    team: Team
 
 
 @dataclass(frozen=True)
@@ -44,6 +58,8 @@ class TrainingData:
         columns: Column names of each argument that came as a table.
         row_labels: Labels of the rows, if a field has some.
         measured: The source below ``source`` that measures the range of what it reads.
+        layout: How the rows of all processes lie on their devices, where each reads its own share
+            of a stream.
     """
 
     rows: Rows
@@ -56,7 +72,8 @@ class TrainingData:
     resident: bool = False
     columns: Columns = field(default_factory=dict)
     row_labels: AxisLabels | None = None
-    measured: _Peeked | None = None
+    measured: HasRanges | None = None
+    layout: HasTeam | None = None
 
     @classmethod
     def of_rows(

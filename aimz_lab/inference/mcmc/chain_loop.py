@@ -12,7 +12,8 @@ import numpy as np
 from jax.typing import ArrayLike
 from numpyro.infer import MCMC
 
-from aimz_lab.inference.mcmc.chains import MOST_ITERATIONS, Chains
+from aimz_lab.inference.mcmc.chain_steps import MOST_ITERATIONS
+from aimz_lab.inference.mcmc.chains import Chains
 from aimz_lab.inference.posterior import Posterior
 from aimz_lab.inference.run.chain_record import ChainRecord
 from aimz_lab.inference.run.control import StopRequest

@@ -20,7 +20,9 @@ from aimz_lab.inference.feeds.schema import InputSchema
 from aimz_lab.inference.feeds.training_data import TrainingData
 from aimz_lab.inference.finite_draws import OF_CHAINS, check_finite_draws
 from aimz_lab.inference.mcmc.chain_loop import ChainLoop, posterior_of
-from aimz_lab.inference.mcmc.chains import HAMILTONIAN, Chains
+from aimz_lab.inference.mcmc.chain_programs import KeptChainPrograms
+from aimz_lab.inference.mcmc.chain_steps import HAMILTONIAN
+from aimz_lab.inference.mcmc.chains import Chains
 from aimz_lab.inference.mcmc.spread_rows import spread_rows
 from aimz_lab.inference.posterior import Posterior
 from aimz_lab.inference.posterior_sites import check_draws_fit
@@ -33,7 +35,7 @@ from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.kernel.tracing import tracing_lock
 from aimz_lab.preparing import doing
-from aimz_lab.types import Arguments, callable_name
+from aimz_lab.types import Arguments, Static, callable_name
 
 _NO_RATE = "Chains have no learning rate; Hamiltonian ones adapt their step size as they warm up."
 
@@ -50,6 +52,7 @@ class McmcLearner:
         self._kernel = signature
         self._mcmc = mcmc
         self._indices = IndexCheck(signature.kernel)
+        self._programs = KeptChainPrograms(signature.kernel)
 
     def params(self, state: SVIState | None) -> dict[str, jax.Array]:  # noqa: ARG002
         """Return no parameters: chains have none."""
@@ -95,7 +98,7 @@ class McmcLearner:
         callbacks = Callbacks(request.callbacks, run)
         rows = spread_rows(self._mcmc, request.device, data.rows)
         doing("setting up the chains")
-        chains = Chains(self._mcmc, request.origin.keys[0], _arguments(data), rows)
+        chains = self._chains(request.origin.keys[0], {**_arrays(data), **rows}, data.static)
         run.info = RunInfo(
             model=name,
             method=method,
@@ -114,6 +117,14 @@ class McmcLearner:
             iterations_per_call=request.steps_per_call,
         )
         return ChainFit(data, spec, self._kernel.output, run, loop)
+
+    def _chains(self, key: jax.Array, arrays: dict[str, jax.Array], static: Static) -> Chains:
+        """Set up chains by the programs of an earlier call like this one, or by new ones."""
+        programs = self._programs.programs(self._mcmc, key, arrays, static)
+        try:
+            return Chains(self._mcmc, key, arrays, static, programs)
+        finally:
+            self._programs.keep(programs)
 
     def sample(self, request: SampleRequest) -> Posterior:
         """Continue the chains, or return the draws of the run if no data is given.
@@ -234,10 +245,14 @@ def continue_mcmc(mcmc: MCMC, data: TrainingData, num_samples: int, spec: Kernel
 
 
 def _arguments(data: TrainingData) -> Arguments:
-    """Return the kernel's arguments, whose arrays are JAX's: loops and ``.at`` need them."""
+    return {**_arrays(data), **data.static}
+
+
+def _arrays(data: TrainingData) -> dict[str, jax.Array]:
+    """Return the kernel's array arguments as JAX's arrays: loops and ``.at`` need them."""
     rows = {name: jnp.asarray(canonical(array, name)) for name, array in data.rows.items()}
     shared = jax.tree.map(lambda array: jnp.asarray(canonical(array)), dict(data.shared))
-    return {**rows, **shared, **data.static}
+    return {**rows, **shared}
 
 
 def _fields(mcmc: MCMC) -> tuple[str, ...]:

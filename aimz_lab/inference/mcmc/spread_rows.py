@@ -1,6 +1,7 @@
-"""Rows that are spread over devices, while all chains run on all of them.
+"""Rows on the devices that the model names: chains run where their rows are.
 
-XLA then computes density and gradient on the rows of each device and adds them up.
+Of rows that are spread over several, XLA computes density and gradient on each device and adds them
+up; all chains then run on all of them.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from numpyro.infer import MCMC
 from aimz_lab.data import canonical
 from aimz_lab.data.process_rows import spans_processes
 from aimz_lab.errors import ArgumentError, DataError
-from aimz_lab.inference.feeds.placement import resolve_placement
+from aimz_lab.inference.feeds.placement import default_device, resolve_placement
 from aimz_lab.types import Device, Rows
 
 
@@ -25,14 +26,20 @@ def spread_rows(mcmc: MCMC, device: Device | None, rows: Rows) -> dict[str, jax.
         rows: The kernel's per-row arrays.
 
     Returns:
-        The arrays, each device with its rows; empty if they are not to be spread.
+        The arrays, each device with its rows; empty if chains are to run where JAX runs them by
+        itself: on its default device, or on a device each.
 
     Raises:
         DataError: If the rows do not divide among the devices.
         ArgumentError: If each chain runs on a device of its own, or devices are on other processes.
     """
-    if not isinstance(device, NamedSharding) or device.num_devices == 1:
+    if device is None:
         return {}
+    placement, arrays = resolve_placement(device), _canonical(rows)
+    if not isinstance(device, NamedSharding) or device.num_devices == 1:
+        by_itself = placement.devices == (default_device() or jax.local_devices()[0],)
+        apart = mcmc.num_chains > 1 and mcmc.chain_method == "parallel"
+        return {} if by_itself or apart else placement.put_rows(arrays)
     if spans_processes(device):
         msg = (
             "Chains run in one process; pass a sharding of jax.local_devices(). Several processes "
@@ -46,7 +53,6 @@ def spread_rows(mcmc: MCMC, device: Device | None, rows: Rows) -> dict[str, jax.
             "device= out."
         )
         raise ArgumentError(msg)
-    placement = resolve_placement(device)
     n_rows, multiple = len(next(iter(rows.values()))), placement.row_multiple
     if n_rows % multiple:
         msg = (
@@ -55,4 +61,8 @@ def spread_rows(mcmc: MCMC, device: Device | None, rows: Rows) -> dict[str, jax.
             "divides them."
         )
         raise DataError(msg)
-    return placement.put_rows({name: canonical(array, name) for name, array in rows.items()})
+    return placement.put_rows(arrays)
+
+
+def _canonical(rows: Rows) -> Rows:
+    return {name: canonical(array, name) for name, array in rows.items()}

@@ -183,8 +183,28 @@ class Control:
         """Whether a pause is requested and not yet over."""
         return not self._unpaused.is_set()
 
-    def wait_while_paused(self) -> None:
-        """Block while paused. In slices, so that an interrupt gets through."""
+    def share(self, requests: Mapping[str, Any]) -> None:
+        """Take over the stop and the pause of other processes, which any of them may end.
+
+        Args:
+            requests: As for :meth:`follow`.
+        """
+        with self._lock:
+            if requests["stop"] is not None:
+                self._stop = tuple(requests["stop"])
+                self._unpaused.set()
+            elif requests["paused"]:
+                self._unpaused.clear()
+
+    def wait_while_paused(self, seconds: float | None = None) -> None:
+        """Block while paused. In slices, so that an interrupt gets through.
+
+        Args:
+            seconds: The longest wait; ``None`` for as long as the pause is.
+        """
+        if seconds is not None:
+            self._unpaused.wait(seconds)
+            return
         while not self._unpaused.wait(0.1):
             pass
 

@@ -137,12 +137,16 @@ class Lifecycle:
         before, run.status = run.status, "paused"
         self.callbacks.emit("on_pause")
         try:
-            run.control.wait_while_paused()
+            self.wait_while_paused()
         finally:
             run.status = before
             run.spend("paused", time.monotonic() - began)
             self.callbacks.emit("on_resume")
         self.lap_began += time.monotonic() - began
+
+    def wait_while_paused(self) -> None:
+        """Block until the pause is over."""
+        self.run.control.wait_while_paused()
 
     def finish(self, status: RunStatus, reason: str) -> None:
         """End the run, unless it has ended: report pending steps, then call ``on_fit_end``.

@@ -60,7 +60,7 @@ class AcceptedSteps:
             first=first,
             epoch=chunk.epoch[:count],
             loss=losses[:count],
-            rows=chunk.valid[:count],
+            rows=chunk.rows[:count],
             n_pad=chunk.n_pad[:count],
             seconds=seconds,
             metrics={name: values[:count] for name, values in metrics.items()},

@@ -113,7 +113,7 @@ class StepEngine:
         self,
         state: TrainState,
         feed: Mapping[str, PyTree[Array]],
-        valid: Int32[np.ndarray, " slot"],
+        valid: Int32[np.ndarray, "slot ..."],
         steps: int,
         shared: Shared,
         *,
@@ -125,7 +125,7 @@ class StepEngine:
         Args:
             state: The state before the first step.
             feed: The batches, laid out as the engine's feed says; see ``FeedKind``.
-            valid: Rows without padding of each slot.
+            valid: Rows without padding of each slot, or of each part of it.
             steps: Number of steps to run, at most one for each slot.
             shared: The kernel's shared arguments.
             size: How many rows a batch stands for.
@@ -193,7 +193,7 @@ class StepEngine:
             )
 
         # Zeros, since NaN would end every run under jax_debug_nans.
-        empty = jnp.zeros(valid.shape, jnp.result_type(float))
+        empty = jnp.zeros(valid.shape[:1], jnp.result_type(float))
         begin = _Carry(
             jnp.zeros((), jnp.int32),
             state,
@@ -216,7 +216,9 @@ def _rows_of_step(
             for name, array in feed.items()
         }
     rows = jax.lax.dynamic_index_in_dim(feed["indices"], i, keepdims=False)
-    return {name: array[rows] for name, array in feed["arrays"].items()}
+    # The feed's numbers are rows; a check of each would make the gathering slower.
+    bare = {"mode": "promise_in_bounds", "wrap_negative_indices": False}
+    return {name: array.at[rows].get(**bare) for name, array in feed["arrays"].items()}
 
 
 def _is_good(new: TrainState, loss: jax.Array) -> jax.Array:

@@ -17,6 +17,7 @@ from aimz_lab.inference.feeds.fingerprint import TrainingFingerprint
 from aimz_lab.inference.feeds.inputs import all_rows, held_out_rows, needed_output, training_data
 from aimz_lab.inference.feeds.kernel_structure import trace_data, with_checked_indices
 from aimz_lab.inference.feeds.placement import Placement, resolve_placement
+from aimz_lab.inference.feeds.process_stream import team_of_stream, warn_if_alone
 from aimz_lab.inference.feeds.schema import InputSchema
 from aimz_lab.inference.feeds.training_data import TrainingData
 from aimz_lab.inference.posterior import Posterior
@@ -78,7 +79,8 @@ def read_fit_data(
             held-out rows.
 
     Warns:
-        FitWarning: If all rows are trained on at once, not in batches of the default size.
+        FitWarning: If all rows are trained on at once, not in batches of the default size; if this
+            process has joined others, and trains without them.
     """
     data, device, spec = _training(signature, svi, request, check)
     check_draws_fit(spec, request.num_samples)
@@ -100,7 +102,10 @@ def read_fit_data(
         if request.row_dependence == "auto" and not check.is_proven(spec, data, *sizes):
             held_out = replace(held_out, is_whole=True)
         check_held_out(svi, spec, data, held_out)
-    return FitData(data, held_out, spec, resolve_placement(request.device, device))
+    placement = resolve_placement(request.device, device)
+    if placement.team.is_alone and request.device is None:
+        warn_if_alone()
+    return FitData(data, held_out, spec, placement)
 
 
 def _with_rows_of_plate(data: TrainingData, spec: KernelSpec) -> TrainingData:
@@ -168,6 +173,7 @@ def _batches(
         allow_nonfinite=request.allow_nonfinite,
         first_epoch=request.origin.first_epoch,
         roles=request.roles,
+        team=team_of_stream(request.inputs, request.device),
     )
 
 
@@ -213,10 +219,13 @@ class SviFit:
         return InputSchema.of(self.data)
 
     def results(self) -> Iterator[FitResult]:
-        """Yield the trained state, then the draws too: interrupting these loses no training."""
+        """Yield the trained state, then the draws too: interrupting these loses no training.
+
+        There is none if other processes were lost: their part of a step may never come.
+        """
         run = self.run
         state = run.final_state.svi
-        if run.was_refused:
+        if run.was_refused or self.loop.lost_others:
             return
         if not run.step:
             yield FitResult(self.spec, self.schema, state)

@@ -20,7 +20,7 @@ from jaxtyping import Float, PyTree
 from numpyro.infer.svi import SVIState
 from numpyro.optim import Minimize, _NumPyroOptim
 
-from aimz_lab.inference.compiling import QUICKEST, compiler_options, named
+from aimz_lab.inference.compiling import QUICKEST, compiler_options, named, on_host
 from aimz_lab.inference.run.rates import learning_rate, set_learning_rate
 
 Schedule = Callable[[Any], Any]
@@ -126,7 +126,8 @@ class OptimizerRate:
     def _scheduled(self, state: RatedState, first: int, count: int) -> np.ndarray:
         # One shape, so that it compiles once.
         starts = range(first, first + count, _AT_ONCE)
-        blocks = [np.asarray(self._many(start + np.arange(_AT_ONCE))) for start in starts]
+        with on_host():
+            blocks = [np.asarray(self._many(start + np.arange(_AT_ONCE))) for start in starts]
         rates = np.concatenate(blocks)[:count]
         return rates if state.rate is None else rates * np.asarray(state.rate)
 

@@ -12,14 +12,16 @@ from numpyro.infer import SVI
 from numpyro.infer.autoguide import AutoGuide
 
 from aimz_lab.data import canonical, pad_rows
-from aimz_lab.errors import GuideError
+from aimz_lab.errors import GuideError, KernelError
 from aimz_lab.inference.autoguides import follows_density, takes_curvature
 from aimz_lab.inference.feeds.feed import BEGINNING, Feed, Position
 from aimz_lab.inference.feeds.fixed_feed import FixedFeed
 from aimz_lab.inference.feeds.index_feed import IndexFeed
 from aimz_lab.inference.feeds.placement import Placement
+from aimz_lab.inference.feeds.process_stream_feed import ProcessStreamFeed
 from aimz_lab.inference.feeds.stream_feed import StreamFeed
 from aimz_lab.inference.feeds.training_data import TrainingData
+from aimz_lab.inference.feeds.where_to_gather import is_gathered_in_steps
 from aimz_lab.inference.request import StepOptions
 from aimz_lab.inference.rollback import rollback_always
 from aimz_lab.inference.svi.step import StepPlan
@@ -220,8 +222,23 @@ def make_feed(
         epochs: Epochs to run.
         steps_per_epoch: Steps of an epoch where each step takes all rows; ``None`` for 1.
         start: Position to begin at.
+
+    Raises:
+        KernelError: If several processes read a stream, and the kernel leaves no room for padding.
     """
     placement, padded = plan.placement, plan.step.padded
+    if data.layout is not None:
+        _check_can_share(padded)
+        return ProcessStreamFeed(
+            data.source,
+            data.measured,
+            data.layout,
+            placement=placement,
+            padding=data.rows,
+            epochs=epochs,
+            start=start,
+            size=data.size if plan.scales_to_all else None,
+        )
     if data.source is not None:
         return StreamFeed(
             data.source,
@@ -251,9 +268,22 @@ def make_feed(
         epochs=epochs,
         placement=placement,
         padded=padded,
-        resident=data.resident,
+        resident=data.resident or is_gathered_in_steps(data.rows, data.batch_size, placement),
         start=start,
     )
+
+
+def _check_can_share(padded: bool) -> None:
+    """Refuse processes that read a stream each, if rows of padding would count."""
+    if not padded:
+        msg = (
+            "Processes that read a stream each fill up shorter batches by rows of padding, and "
+            "with this kernel and guide such rows would count: it has latent sites by row in an "
+            "autoguide, sites whose rows are one event, mutable sites or enumerated ones. Pass "
+            "ArrayLoader(dataset, ..., process_shard=True); the dataset may be memory-mapped "
+            '(np.load(path, mmap_mode="r")).'
+        )
+        raise KernelError(msg)
 
 
 def _row_latents(spec: KernelSpec) -> list[str]:

@@ -16,7 +16,8 @@ from jaxtyping import PyTree
 from numpyro.infer import SVI
 from numpyro.infer.svi import SVIState
 
-from aimz_lab.errors import DataTypeError, FitWarning
+from aimz_lab.errors import FitWarning
+from aimz_lab.inference.checkpoint.checkpoint import Checkpoint
 from aimz_lab.inference.checkpoint.provenance import describe_training
 from aimz_lab.inference.compiling import FULL, QUICK
 from aimz_lab.inference.feeds.alike import rows_checksum
@@ -34,6 +35,8 @@ from aimz_lab.kernel.scaling import DataSize
 from aimz_lab.tracebacks import warn
 from aimz_lab.types import Array, JsonObject, Params, Shared
 from aimz_lab.version import __version__
+
+_SHARES = "number of processes that share the stream"
 
 SMALL_VALUES = 2**20
 """Values of a data set up to which optimised steps are no faster."""
@@ -137,7 +140,7 @@ def make_trainer(
     if request.checkpoint is not None:
         counted = data.in_memory and request.num_steps is None
         per_epoch = math.ceil(data.n_rows / data.batch_size) if counted else None
-        request.checkpoint.check(facts(), per_epoch)
+        request.checkpoint.check(_facts_to_share(facts(), request.checkpoint), per_epoch)
         request.check_length(request.checkpoint)
     run.info = _complete_info(run.info, setup)
     begin = setup.engine.start(state)
@@ -170,21 +173,25 @@ def make_trainer(
     return trainer
 
 
+def _facts_to_share(facts: JsonObject, checkpoint: Checkpoint) -> JsonObject:
+    """Return the facts that a run has to share with its checkpoint.
+
+    At the end of an epoch, other processes may go on with other shares of a stream; within it,
+    rows would come twice.
+    """
+    if checkpoint.position.batch:
+        return facts
+    there = {name: v for name, v in checkpoint.content.facts.items() if name == _SHARES}
+    return {name: v for name, v in facts.items() if name != _SHARES} | there
+
+
 def _check_alike(setup: RunSetup, begin: TrainState, facts: JsonObject) -> None:
     """Check that all processes of a team have the same data, state and options.
 
     Raises:
-        ClusterError: If this one differs from the first.
-        DataTypeError: If the rows come from a stream.
+        ClusterError: If one differs from the first.
     """
     data, request = setup.data, setup.request
-    if not data.in_memory:
-        msg = (
-            "Several processes cannot share a stream: each would train on its own. Pass "
-            "ArrayLoader(dataset, ..., process_shard=True); the dataset may be memory-mapped "
-            '(np.load(path, mmap_mode="r")).'
-        )
-        raise DataTypeError(msg)
     held_out = {} if setup.held_out is None else setup.held_out.rows
     setup.plan.placement.team.check_alike(
         **{"versions of packages": [jax.__version__, numpyro.__version__, __version__]},
@@ -243,6 +250,7 @@ def _checkpoint_facts(
         "output": output,
         "loss": type(svi.loss).__name__,
         **describe_training(data, options.scale, options.accumulate),
+        **({} if data.layout is None else {_SHARES: data.layout.team.size}),
         **{f"parameter {name}": f"{p.dtype}{list(p.shape)}" for name, p in params.items()},
     }
 

@@ -48,13 +48,14 @@ class Batch(NamedTuple):
 
     Attributes:
         rows: Arrays by kernel argument, rows on the leading axis, padding at its end.
-        valid: Number of rows without padding.
+        valid: Number of rows without padding; of each part, if these are parts of equal length
+            with padding at the end of each.
         shared: The kernel's shared arguments.
         size: How many rows these stand for.
     """
 
     rows: Rows
-    valid: int | Int32[Array, ""]
+    valid: int | Int32[Array, ...]
     shared: Shared
     size: DataSize
 

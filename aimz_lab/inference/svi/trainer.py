@@ -20,11 +20,12 @@ import jax
 import numpy as np
 from numpyro.infer.svi import SVIState
 
-from aimz_lab.errors import ClusterError, NonFiniteLossError
+from aimz_lab.errors import NonFiniteLossError
 from aimz_lab.inference.feeds.feed import BEGINNING, Chunk, Feed, Position
 from aimz_lab.inference.run.control import Control, StopRequest
 from aimz_lab.inference.run.events import Callbacks
 from aimz_lab.inference.run.loop import CHUNK_S, RunLoop
+from aimz_lab.inference.run.meetings import Meetings
 from aimz_lab.inference.run.run import Run
 from aimz_lab.inference.run.team import ALONE, Team, local
 from aimz_lab.inference.svi.accepted_steps import AcceptedSteps, describe_bad_step
@@ -126,8 +127,7 @@ class Trainer(RunLoop):
         super().__init__(run, callbacks)
         self.state = state
         self._put, self._team = put, team
-        self._control = run.control if team.is_alone else Control()
-        self._agreed_steps: int | None = None
+        self._meetings = Meetings(team, run)
         self._fall_back = FallBack(run, state if was_trained else None)
         self.position = start
         self._rate = rate or OptimizerRate(None)
@@ -151,7 +151,11 @@ class Trainer(RunLoop):
             Exception: An error of a callback that is not a display.
         """
         self.run.learning_rate = self._rate.of_next_step(self.state)
-        super().begin()
+        try:
+            super().begin()
+        except BaseException as error:
+            self._meetings.fail(error)
+            raise
 
     def run_to_end(self) -> None:
         """Run to the end, a stop, an interrupt or a failure.
@@ -160,48 +164,50 @@ class Trainer(RunLoop):
         state after the last accepted step.
 
         Raises:
-            ClusterError: If another process of the run is gone.
+            ClusterError: If another process of the run has failed or is gone.
             NonFiniteLossError: With ``on_nonfinite="raise"``, at the first bad step.
             KeyboardInterrupt: If the run was interrupted a second time before it had ended.
             Exception: An error of the kernel, or of a callback that is not a display.
         """
         try:
             super().run_to_end()
-        except jax.errors.JaxRuntimeError as error:
-            if self._team.is_alone:
-                raise
-            msg = (
-                f"Process {self._team.rank} lost another one of the {self._team.size} that train "
-                f"together: {error}. Start them again with resume= and the last checkpoint; their "
-                "number may be another."
-            )
-            raise ClusterError(msg) from error
+        except BaseException as error:
+            self._meetings.fail(error)
+            raise
         finally:
             # The run keeps this object for its state; its rows can be freed.
             self._feed = self._ahead = None
+        self._meetings.end()
         if self.run.status == "diverged" and self._options.on_nonfinite == "raise":
             raise NonFiniteLossError(self.run.reason)
+
+    @property
+    def lost_others(self) -> bool:
+        """Whether other processes are lost, and devices may wait for them forever."""
+        return self._meetings.lost_others
 
     def chunks(self) -> StopRequest:
         """Run the chunks, with one computing and one dispatched behind it."""
         self._validate_if_missed()
-        self._align = self._team.agree(self._align)
-        self._agree()
+        self._align = self._team.gather(self._align, "begins to train")[0]
+        self._meetings.agree(self._steps_by_clock)
         self.preparation.activity = "gathering the first batches"
         first = self._next_chunk()
         self.preparation.activity = "compiling the training steps"
         self._ahead = self._dispatch(self._put(self.state), first)
         self.preparation.activity = "computing the first steps"
         while self._ahead is not None:
-            self._agree()
             for epoch in self._ahead.chunk.epoch_begins:
                 self.callbacks.emit("on_epoch_begin", epoch)
+            if self._ahead.chunk.epoch_begins:
+                self._meetings.agree(self._steps_by_clock)
             self.handle_learning_rate()
             now = self._ahead
             self._ahead = self._dispatch(now.result.state, self._next_chunk())
             bad = self._accept(now)
             if bad:
                 return bad, "diverged"
+            self._meetings.agree(self._steps_by_clock)
             stop = self.handle_requests(is_last=self._ahead is None)
             if stop is not None:
                 return stop
@@ -212,24 +218,19 @@ class Trainer(RunLoop):
         if self._rate.of_next_step(self.state) == 0:
             return f"The learning rate is 0 here and stays so: {rate:g} is no multiple of it."
         ahead = self._ahead
-        jax.block_until_ready(ahead.result.tried)
+        self._team.wait(ahead.result.tried)
         self.state = self._rate.set(self.state, rate)
         self._ahead = self._dispatch(self._put(self.state), ahead.chunk)
         return ""
 
     @property
     def control(self) -> Control:
-        """The requests to handle: of several processes those that the first one has sent."""
-        return self._control
+        """The requests to handle: those to any of the processes, at the same step in all."""
+        return self._meetings.control
 
-    def _agree(self) -> None:
-        """Let all processes take the first one's requests, and the length of its next chunk."""
-        if self._team.is_alone:
-            return
-        mine = {"steps": self._steps_by_clock(), "requests": self.run.control.take_requests()}
-        agreed = self._team.agree(mine)
-        self._agreed_steps = agreed["steps"]
-        self._control.follow(agreed["requests"])
+    def wait_while_paused(self) -> None:
+        """Block until the pause is over; of several processes, any one ends it."""
+        self._meetings.wait_while_paused(self._steps_by_clock)
 
     def _next_chunk(self) -> Chunk | None:
         began = time.monotonic()
@@ -239,7 +240,7 @@ class Trainer(RunLoop):
 
     def _steps(self) -> int:
         """Steps of the next chunk."""
-        return self._steps_by_clock() if self._agreed_steps is None else self._agreed_steps
+        return self._steps_by_clock() if self._meetings.steps is None else self._meetings.steps
 
     def _steps_by_clock(self) -> int:
         """Steps of the next chunk, from the rate of the chunks before."""
@@ -271,7 +272,7 @@ class Trainer(RunLoop):
         chunk, result, pending = dispatched.chunk, dispatched.result, self._pending_report
         waited = time.monotonic()
         # On all devices: each may still read the batches that the feed overwrites next.
-        done = jax.block_until_ready((result.losses, result.metrics, result.tried, result.ok))
+        done = self._team.wait((result.losses, result.metrics, result.tried, result.ok))
         losses, metrics, tried, ok = jax.device_get(done)
         now = time.monotonic()
         self.run.spend("steps", now - waited)
@@ -345,6 +346,7 @@ class Trainer(RunLoop):
         if validation is None or not any(e % validation.every == 0 for e in epoch_ends):
             return
         began = time.monotonic()
+        self._team.gather(None, "validates")  # if one has failed, the others do not wait for it
         loss = validation.loss(self.state.svi)
         self.run.validated(loss)
         self.run.spend("validation", time.monotonic() - began)

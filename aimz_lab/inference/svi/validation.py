@@ -117,7 +117,8 @@ def held_out_loss(
         placed = put(state)
         losses = [engine.loss(placed, noise, block) for block in blocks]
         weights = [block.valid for block in blocks]
-        return float(np.average(jax.device_get(losses), weights=weights)) / n_obs
+        found = jax.device_get(plan.placement.team.wait(losses))
+        return float(np.average(found, weights=weights)) / n_obs
 
     return loss
 

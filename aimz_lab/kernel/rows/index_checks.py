@@ -30,29 +30,39 @@ class IndexCheck:
     def __reduce__(self) -> tuple[type[IndexCheck], tuple[Callable]]:
         return IndexCheck, (self._kernel,)
 
-    def rows(self, rows: Rows, *, first_row: int = 0, piece: int = 256, **others: Any) -> None:
+    def rows(
+        self,
+        rows: Rows,
+        *,
+        first_row: int = 0,
+        piece: int = 256,
+        code: CodeKey | None = None,
+        **others: Any,
+    ) -> None:
         """Check the indices of one call.
 
         Args:
             rows: The kernel's per-row arrays.
             first_row: Number of the first row, for the message.
             piece: Rows at a time, for a kernel that does not run on all of them.
+            code: The kernel's code, if it was read already.
             **others: Further fields of :class:`~aimz_lab.kernel.rows.indices.KernelCall`.
 
         Raises:
             DataError: If an index is out of range; it names the argument, the row and the length.
         """
+        code = CodeKey(self._kernel) if code is None else code
         call = KernelCall(self._kernel, rows, **others)
-        program = self._program(call)
+        program = self._program(call, code)
         if program is None and call.draws:  # of other shapes; the call itself refuses them
             call = replace(call, draws={})
-            program = self._program(call)
+            program = self._program(call, code)
         if program is not None:
             program.check(call, first_row)
             return
         for start in range(0, call.n_rows, piece):
             part = call.part(start, piece)
-            program = self._program(part)
+            program = self._program(part, code)
             if program is None or not program.lookups:
                 return
             program.check(part, first_row + start)
@@ -62,22 +72,25 @@ class IndexCheck:
     ) -> BatchSource:
         """Return a source that raises where a batch has an index out of range.
 
+        The kernel's code is read now, as that of the compiled steps is.
+
         Args:
             source: The batches.
             fields: The fields that are arguments of the kernel; ``None`` for all.
             **others: As in :meth:`rows`.
         """
+        code = CodeKey(self._kernel)
 
         def check(batch: Batch, first_row: int) -> None:
             rows = {name: batch[name] for name in fields or batch if name in batch}
-            self.rows(rows, first_row=first_row, **others)
+            self.rows(rows, first_row=first_row, code=code, **others)
 
         return _CheckedSource(source, check)
 
-    def _program(self, call: KernelCall) -> IndexProgram | None:
+    def _program(self, call: KernelCall, code: CodeKey) -> IndexProgram | None:
         """The program for these shapes; ``None`` if the kernel does not run on them."""
         typed = tuple((name, type(value), value) for name, value in sorted(call.static.items()))
-        kind = CodeKey(self._kernel), shapes_of(call.arrays), typed
+        kind = code, shapes_of(call.arrays), typed
         if kind not in self._programs:
             if len(self._programs) >= _KEPT:
                 self._programs.pop(next(iter(self._programs)))

@@ -126,6 +126,8 @@ class IndexProgram:
         Raises:
             DataError: If an index is out of range; it names the argument, the row and the length.
         """
+        if not self.lookups:
+            return
         leaves = jax.tree.leaves(call.arrays)
         inputs = [jax.random.key(0), *leaves]
         ranges: dict[int, np.ndarray] | None = None

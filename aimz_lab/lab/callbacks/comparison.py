@@ -8,13 +8,12 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
 from aimz_lab.data.html import html_table
 from aimz_lab.inference.run.events import Run
 from aimz_lab.lab import environment, formatting
 from aimz_lab.lab.pictures.compared_losses import comparison_figure, has_curve
 from aimz_lab.system.imports import late_import
+from aimz_lab.system.lazy_modules import pd
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

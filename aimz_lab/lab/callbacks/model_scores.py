@@ -10,13 +10,13 @@ from typing import Any
 
 import jax
 import numpy as np
-import xarray as xr
 
 from aimz_lab.data.tables import is_table, native_table
 from aimz_lab.errors import ArgumentError, PerformanceWarning
 from aimz_lab.inference.run.events import Run
 from aimz_lab.predictive import Loo
 from aimz_lab.system.imports import late_import
+from aimz_lab.system.lazy_modules import xr
 from aimz_lab.trust.held_out import held_out_elbo
 from aimz_lab.trust.smoothing import trusted_k
 from aimz_lab.types import shown

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aimz_lab.calls import public
 from aimz_lab.data.checks import check_positive_int
@@ -27,7 +27,11 @@ from aimz_lab.lab.panels.panel_set import Frames, PanelSet
 from aimz_lab.lab.panels.predictive_check import Replicate
 from aimz_lab.lab.throttle import Throttle
 from aimz_lab.preparing import Preparing
+from aimz_lab.system.imports import late_import
 from aimz_lab.types import Progress, check_choice, shown
+
+if TYPE_CHECKING:
+    from aimz_lab.cluster.call_log import CallDisplay
 
 _MEASURED = 0.4  # of the share; the rest is for the thread that encodes and sends, and the page
 
@@ -235,6 +239,12 @@ class LiveDashboard(Display):
             raise ArgumentError(msg)
         self._restore_best = True
         run.control.stop("Restore best was clicked")
+
+    def of_call(self) -> CallDisplay | None:
+        """Return the map of a predictive call on workers; ``None`` where a line of text has it."""
+        if self._place != "page" or not environment.has_widgets():
+            return None
+        return late_import("aimz_lab.lab.dashboard.worker_map").WorkerMap()
 
     def follow(self, run: Run, open_view: Callable[[Receive], View]) -> None:
         """Get ready to join the callbacks of a run that began before.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import time
+from collections.abc import Callable
 from typing import Any
 
 from aimz_lab.inference.run.events import Run
@@ -28,12 +29,20 @@ class MovingText:
         self._began = self._shown = time.monotonic()
 
     def show(self, run: Run) -> None:
-        """Write the line anew, if that is due."""
+        """Write the line of a run anew, if that is due."""
+        self.show_line(lambda: formatting.status_line(run))
+
+    def show_line(self, make: Callable[[], str]) -> None:
+        """Write any line anew, if that is due.
+
+        Args:
+            make: Makes the line.
+        """
         now = time.monotonic()
         if now - self._began < PATIENCE_S or now - self._shown < INTERVAL_S:
             return
         self._shown = now
-        self._put(formatting.status_line(run))
+        self._put(make())
 
     def close(self) -> None:
         """Leave an empty output."""

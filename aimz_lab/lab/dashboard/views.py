@@ -14,7 +14,7 @@ from aimz_lab.lab import formatting
 from aimz_lab.lab.panels.base import Frame
 from aimz_lab.lab.panels.panel_set import Frames
 from aimz_lab.lab.pictures.choices import Choices
-from aimz_lab.lab.pictures.figures import picture_bundle
+from aimz_lab.lab.pictures.figures import load_drawing, picture_bundle
 from aimz_lab.lab.pictures.summary import notice_html, summary_text
 from aimz_lab.preparing import Preparing
 from aimz_lab.progress import NotebookLine, StatusLine
@@ -157,6 +157,7 @@ class NotebookView(View):
 
     def open(self, run: Run, frames: Frames, receive: Receive) -> None:  # noqa: ARG002
         """Make the output, if there is something to show."""
+        load_drawing()
         self._begin_output()
         self._is_announced, self._is_open = False, True
         if (bundle := self.live_bundle(run)) is not None:

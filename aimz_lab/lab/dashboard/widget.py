@@ -85,6 +85,15 @@ def leave_record(widget: AnyWidget, bundle: dict[str, Any], metadata: dict[str, 
         widget.record = {"data": bundle, "metadata": metadata}
         for name in ("previous_runs", *(PANELS - {"progress"})):
             setattr(widget, name, {})
+    keep_for_pages(widget)
+
+
+def keep_for_pages(widget: AnyWidget) -> None:
+    """Keep a widget that has its record open for pages that ask later; close the oldest one.
+
+    Args:
+        widget: The widget.
+    """
     _with_record.append(widget)
     while len(_with_record) > _KEPT_RECORDS:
         _with_record.popleft().close()

@@ -6,12 +6,10 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import xarray as xr
 
-from aimz_lab.effects.effect_summary import EffectSummary
 from aimz_lab.effects.measures import Contrast, Measure, name_of
 from aimz_lab.effects.summaries import summarize_effect
 from aimz_lab.effects.sweep import average_sites, contrast_averages
@@ -21,6 +19,10 @@ from aimz_lab.lab.explorers.effect_question import EffectOptions, EffectQuestion
 from aimz_lab.lab.explorers.effect_view import Answered, Curve, Effect, effect_view
 from aimz_lab.lab.explorers.moved_inputs import MovedInput
 from aimz_lab.lab.explorers.scenario_averages import ScenarioAverages, Settings
+from aimz_lab.system.lazy_modules import xr
+
+if TYPE_CHECKING:
+    from aimz_lab.effects.effect_summary import EffectSummary
 
 _OF_OUTPUT = ("output", "output_scale", "output_column")  # attributes of a prediction
 _BUDGET_S = 0.15  # after which the rest of a curve waits for the next answer

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import xarray as xr
 
-from aimz_lab.effects.effect_summary import EffectSummary
 from aimz_lab.effects.measures import NO_EFFECT, name_of
 from aimz_lab.effects.outcome_names import column_of
 from aimz_lab.effects.summaries import summarize_effect
@@ -29,10 +27,13 @@ from aimz_lab.lab.explorers.effect_question import EffectQuestion, baseline_of, 
 from aimz_lab.lab.explorers.moved_inputs import MovedInput, is_kept
 from aimz_lab.lab.formatting import number
 from aimz_lab.system.imports import late_import
+from aimz_lab.system.lazy_modules import xr
 from aimz_lab.types import SAMPLE_DIMS
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from aimz_lab.effects.effect_summary import EffectSummary
 
 _MOST_BARS = 40
 _MOST_LINES = 3

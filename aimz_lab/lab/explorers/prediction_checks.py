@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import jax
 import numpy as np
-import xarray as xr
 
 from aimz_lab.calls import public
 from aimz_lab.data.checks import check_positive_int
@@ -15,6 +14,7 @@ from aimz_lab.data.options import real_number
 from aimz_lab.errors import ArgumentError, DataTypeError
 from aimz_lab.impact_model import ImpactModel
 from aimz_lab.lab.explorers.predicted_model import checked_model
+from aimz_lab.system.lazy_modules import xr
 from aimz_lab.trust.checked_predictions import PREDICTED, CheckedPredictions
 from aimz_lab.trust.outcome_checks import Residual
 from aimz_lab.trust.own_statistics import Statistic

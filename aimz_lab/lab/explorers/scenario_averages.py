@@ -10,12 +10,12 @@ from typing import Any
 
 import jax
 import numpy as np
-import xarray as xr
 
 from aimz_lab.effects.row_groups import RowGroups, row_groups
 from aimz_lab.effects.sweep import averages_over
 from aimz_lab.errors import AimzLabWarning, ArgumentError
 from aimz_lab.lab.explorers.moved_inputs import Given, MovedInput
+from aimz_lab.system.lazy_modules import xr
 from aimz_lab.tracebacks import warning_once
 
 _MOST_BYTES = 128 << 20

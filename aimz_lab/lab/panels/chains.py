@@ -127,7 +127,7 @@ class ConvergencePanel(Panel):
         self._judged_at = -1
 
     def begin(self, run: Run) -> None:  # noqa: ARG002
-        """Forget the previous run, and import ArviZ before this one begins."""
+        """Forget the previous run, and import ArviZ while this one compiles."""
         self._frame, self._judged_at = {}, -1
         load_arviz()
 

@@ -13,7 +13,7 @@ import numpy as np
 from aimz_lab.inference.run.chain_record import ChainRecord
 from aimz_lab.inference.run.run import AxisLabels
 from aimz_lab.lab.panels.site_labels import entry_name
-from aimz_lab.system.imports import late_import
+from aimz_lab.system.imports import import_in_background, late_import
 
 FEWEST_DRAWS = 8
 TAIL = (0.05, 0.95)
@@ -117,5 +117,5 @@ def _halves(values: np.ndarray) -> np.ndarray:
 
 
 def load_arviz() -> None:
-    """Import ArviZ's statistics, which takes half a second, before a run begins."""
-    late_import("arviz_stats.base")
+    """Import ArviZ's statistics, which takes half a second, while the chains compile."""
+    import_in_background("arviz_stats.base")

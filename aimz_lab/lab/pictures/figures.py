@@ -27,7 +27,7 @@ from aimz_lab.lab.pictures.summary import Summary, heading
 from aimz_lab.lab.pictures.vertical_axis import numbers, set_vertical
 from aimz_lab.lab.pictures.vertical_view import vertical_view
 from aimz_lab.lab.record import RunSource, run_of
-from aimz_lab.system.imports import late_import
+from aimz_lab.system.imports import import_in_background, late_import
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -102,6 +102,14 @@ def loss_figure(
         check_flag("smooth", smooth),
     )
     return draw_choices(runs, choices)
+
+
+def load_drawing() -> None:
+    """Import matplotlib while a run compiles: it takes a third of a second of the first picture."""
+    if environment.has_matplotlib():
+        import_in_background(
+            "matplotlib.backends.backend_agg", "aimz_lab.lab.pictures.figure_layout"
+        )
 
 
 def draw_choices(runs: Sequence[Run], choices: Choices) -> Figure:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import xarray as xr
 
 from aimz_lab.calls import public
 from aimz_lab.effects.outcome_names import column_of
@@ -15,6 +14,7 @@ from aimz_lab.errors import ArgumentError, NotFittedError, OptionalDependencyErr
 from aimz_lab.impact_model import ImpactModel
 from aimz_lab.lab.pictures import ink
 from aimz_lab.system.imports import late_import
+from aimz_lab.system.lazy_modules import xr
 from aimz_lab.types import SAMPLE_DIMS
 
 if TYPE_CHECKING:

@@ -69,9 +69,10 @@ def _parser() -> argparse.ArgumentParser:
         "train",
         help=what,
         description=(
-            "Runs a script that fits with ArrayLoader(..., process_shard=True) in several "
-            "processes of this machine; each line of output comes with the number of its process. "
-            "Without --processes it runs one of those that srun or mpirun have started."
+            "Runs a script that fits with ArrayLoader(..., process_shard=True), or with a stream "
+            "of each process's share, in several processes of this machine; each line of output "
+            "comes with the number of its process. Without --processes it runs one of those that "
+            "srun or mpirun have started. Ctrl-C stops the fit in all of them."
         ),
     )
     train.add_argument("script", type=Path, help="a Python script")

@@ -23,6 +23,7 @@ from aimz_lab.lab.tour.experiment import (
 )
 from aimz_lab.lab.tour.tutorial import check_target, live_command, notebook_path, write_html
 from aimz_lab.progress import StatusLine
+from aimz_lab.system.old_jax import cost_of_old_jax
 
 
 def tour(out: Path, *, epochs: int = EPOCHS) -> None:
@@ -59,6 +60,8 @@ def tour(out: Path, *, epochs: int = EPOCHS) -> None:
         raise KeyboardInterrupt
     print(report(ask(im, experiment), difference_in_means(experiment)), flush=True)
     _write_tutorial(notebook, out)
+    if cost := cost_of_old_jax():
+        print(f"\n{cost}.")
     took = formatting.duration(time.monotonic() - began)
     print(_FAREWELL.format(out, live_command(notebook), took))
 

@@ -11,7 +11,7 @@ from jaxtyping import PyTree
 from aimz_lab.data import fold_in
 from aimz_lab.inference.compiling import FULL, QUICK
 from aimz_lab.predictive.blocks import BLOCK_ROWS, Piece
-from aimz_lab.predictive.programs.compiled_programs import Program, shared_out
+from aimz_lab.predictive.programs.compiled_programs import Program, placed, shared_out
 from aimz_lab.predictive.programs.mapping import (
     GLOBAL_BLOCK,
     Combine,
@@ -48,6 +48,10 @@ class CallPrograms:
         self.key_data = draw_keys(self._request.key, self._request.n_draws)
         self.devices = self._request.local_devices
         self.shared = tuple(scenario.shared for scenario in scenarios)
+
+    def place_shared(self) -> None:
+        """Move what all calls share to the devices once, not again with each call."""
+        self.key_data, self.shared = placed((self.key_data, self.shared), self.devices)
 
     def of_rows(
         self, sites: tuple, call: tuple[Piece, ...], n_blocks: int, sink: Sink | Finish

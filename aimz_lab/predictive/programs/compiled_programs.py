@@ -14,8 +14,9 @@ from jaxtyping import PyTree
 from aimz_lab.inference.compiling import QUICK, compiler_options
 from aimz_lab.kernel.cache_keys import shapes_of
 from aimz_lab.predictive.programs.own_keys import has_own_keys
+from aimz_lab.predictive.programs.shared_programs import compiled_once, shared_key
 from aimz_lab.preparing import doing
-from aimz_lab.system.imports import late_import
+from aimz_lab.system.lazy_modules import import_for_results
 
 T = TypeVar("T")
 
@@ -61,8 +62,7 @@ class Programs:
         compilers = [_lowered(programs[index]) for index in missing]
         with ThreadPoolExecutor(max(len(missing), 1)) as pool:
             compiling = [pool.submit(compiler) for compiler in compilers]
-            # xarray imports dask with its first array; while programs compile, that costs no time.
-            late_import("dask.array")
+            import_for_results()  # while programs compile, that costs no time
             done = [one.result() for one in compiling]
         self._compiled.update((keys[index], one) for index, one in zip(missing, done, strict=True))
         return [self._compiled[key] for key in keys]
@@ -103,9 +103,11 @@ def _lowered(program: Program) -> Callable[[], Callable]:
         own_keys = has_own_keys(trace.jaxpr, program.arguments)
         lowered = None if own_keys else trace.lower()
     if lowered is None:
-        lowered = traced().lower()
+        trace = traced()
+        lowered = trace.lower()
     options = compiler_options(program.effort, program.devices[0].platform)
-    return lambda: lowered.compile(compiler_options=options)
+    key = shared_key(trace, lowered, program.devices, program.effort)
+    return lambda: compiled_once(key, lambda: lowered.compile(compiler_options=options))
 
 
 def device_mesh(devices: tuple[jax.Device, ...]) -> Mesh:

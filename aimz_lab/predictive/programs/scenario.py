@@ -9,6 +9,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from aimz_lab.inference.posterior_sites import as_values_of
+from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.predictive.blocks import Piece, Rows, fold, split_by_rows
 from aimz_lab.predictive.plan import Plan
 from aimz_lab.predictive.programs.forward import Blocks, Shared, Simulator, collect_values
@@ -35,8 +36,10 @@ class Scenario:
 
     def __init__(self, request: Request, plan: Plan, rows: Rows, quantity: Quantity) -> None:
         self.request, self.plan, self.rows, self.quantity = request, plan, rows, quantity
-        self._row_do, do = split_by_rows(request.intervention, plan.row_wise)
-        self._row_condition, condition = split_by_rows(request.condition, plan.row_wise)
+        given = (_typed(values, plan.spec) for values in (request.intervention, request.condition))
+        (self._row_do, do), (self._row_condition, condition) = (
+            split_by_rows(values, plan.row_wise) for values in given
+        )
         self.shared = Shared(dict(request.shared), dict(request.params), do, condition)
         self._latents = {
             name: as_values_of(plan.spec.sites[name], request.draws[name]) for name in plan.latents
@@ -169,6 +172,18 @@ class Scenario:
             intervention={name: array[indices] for name, array in self._row_do.items()},
             condition={name: array[indices] for name, array in self._row_condition.items()},
         )
+
+
+def _typed(values: Mapping[str, ArrayLike], spec: KernelSpec) -> dict[str, np.ndarray]:
+    """Give set values the types of their sites: 3, 3.0 and an array of either are one program."""
+    typed = {}
+    for name, value in values.items():
+        array, kind = np.asarray(value), spec.sites[name].dtype
+        same = np.issubdtype(kind, np.floating) or (array.dtype.kind in "iu" and kind.kind in "iu")
+        cast = array.astype(kind) if same else array
+        # A whole number that the type of its site does not hold keeps its own.
+        typed[name] = array if kind.kind in "iu" and (cast != array).any() else cast
+    return typed
 
 
 def _abstract(array: ArrayLike, shape: tuple[int, ...] | None = None) -> jax.ShapeDtypeStruct:

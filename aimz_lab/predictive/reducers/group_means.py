@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
-import xarray as xr
 
 from aimz_lab.data.groups import (
     GroupBy,
@@ -19,6 +18,7 @@ from aimz_lab.errors import ArgumentError, DataError
 from aimz_lab.predictive.reducers.contract import Draws, RowMask, RowValues
 from aimz_lab.predictive.reducers.intervals import narrowest_interval
 from aimz_lab.predictive.reducers.moments import Mean
+from aimz_lab.system.lazy_modules import xr
 from aimz_lab.types import SAMPLE_DIMS
 
 PROB = 0.94

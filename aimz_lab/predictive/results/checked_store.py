@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import re
 import threading
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 
 import google_crc32c
 from zarr.abc.store import (
@@ -21,14 +21,8 @@ from zarr.abc.store import (
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import WrapperStore
 
-from aimz_lab.errors import ArtifactError, ArtifactGoneError
+from aimz_lab.predictive.results.damage import CHUNK, METADATA, damaged, missing_part
 from aimz_lab.predictive.results.owner import Owner
-
-METADATA = "zarr.json"
-"""Name of the file that describes a group or an array."""
-
-CHUNK = re.compile(r"/c(/\d+)*$")
-"""The end of a chunk's key, behind the path of its array."""
 
 _CODECS = {"blosc", "bytes", "crc32c", "vlen-utf8"}
 """The codecs that this package writes; none of them runs code of the file's."""
@@ -169,7 +163,7 @@ class WrittenStore(WrapperStore):
         Raises:
             OSError: If writing was stopped, or fails.
         """
-        with self._writing(key, value):
+        with self._writing(key, value.to_bytes):
             await self._store.set(key, value)
 
     async def set_if_not_exists(self, key: str, value: Buffer) -> None:
@@ -182,8 +176,21 @@ class WrittenStore(WrapperStore):
 
     def set_sync(self, key: str, value: Buffer) -> None:
         """Write a key as :meth:`set` does; newer releases of Zarr write local files so."""
-        with self._writing(key, value):
+        with self._writing(key, value.to_bytes):
             self._store.set_sync(key, value)
+
+    def write_files(self, folder: Path, files: Mapping[str, bytes]) -> None:
+        """Write files of a store in a folder from this thread; see :meth:`set`.
+
+        Args:
+            folder: The folder.
+            files: Their contents by key.
+        """
+        for key, data in files.items():
+            path = folder / key
+            with self._writing(key, lambda data=data: data):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(data)
 
     def stop(self, timeout_s: float) -> None:
         """Refuse to write any more, and wait for what is being written.
@@ -196,7 +203,7 @@ class WrittenStore(WrapperStore):
             self._changed.wait_for(lambda: not self._under_way, timeout_s)
 
     @contextlib.contextmanager
-    def _writing(self, key: str, value: Buffer) -> Iterator[None]:
+    def _writing(self, key: str, content: Callable[[], bytes]) -> Iterator[None]:
         with self._changed:
             if self._stopped:
                 msg = f"{key} was not written: the call has failed"
@@ -205,26 +212,11 @@ class WrittenStore(WrapperStore):
         try:
             yield
             if key.endswith(f"/{METADATA}"):
-                self.checksums[key] = zlib.crc32(value.to_bytes())
+                self.checksums[key] = zlib.crc32(content())
         finally:
             with self._changed:
                 self._under_way -= 1
                 self._changed.notify_all()
-
-
-def missing_part(path: str, part: str) -> ArtifactGoneError:
-    """Return the error for a result with a missing part."""
-    return ArtifactGoneError(
-        f"The result at {path} is gone, or parts of it are: {part} is missing. It was removed "
-        "after it had been written; compute it again, with output_dir= to keep it."
-    )
-
-
-def damaged(path: str, what: str) -> ArtifactError:
-    """Return the error for a result with a damaged part."""
-    return ArtifactError(
-        f"The result at {path} is damaged: {what}. Remove it and compute the result again."
-    )
 
 
 def _cut(value: Buffer, part: ByteRequest) -> Buffer:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 
-import zarr
-
 from aimz_lab.errors import ArtifactError
-from aimz_lab.predictive.results.checked_store import CHUNK, METADATA, damaged, missing_part
+from aimz_lab.predictive.results.damage import CHUNK, METADATA, damaged, missing_part
+from aimz_lab.system.lazy_modules import zarr
 
 METADATA_BYTES = 64 * 2**20
 """Largest size of a metadata file, in bytes."""

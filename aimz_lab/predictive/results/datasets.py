@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Mapping, Set
 from datetime import UTC, datetime
@@ -10,17 +11,23 @@ from typing import TypeAlias
 import jax
 import numpy as np
 import numpyro
-import xarray as xr
 from jax.typing import ArrayLike
 from jaxtyping import Shaped
 
 from aimz_lab.data import RowCoord
 from aimz_lab.errors import ArgumentError
 from aimz_lab.kernel.spec import KernelSpec, variable_name
+from aimz_lab.system.lazy_modules import xr
 from aimz_lab.types import SAMPLE_DIMS, Coords
 from aimz_lab.version import __version__
 
-Variable: TypeAlias = xr.Variable | tuple[tuple[str, ...], np.ndarray]
+MOST_NUMBERED = 10**7
+"""Most entries of a dimension that is numbered: of 10⁹ rows the numbers alone would take 8 GB."""
+
+_MOST_COUNTED = 4096
+"""Longest dimension whose index is kept, so that all of those kept take a few megabytes."""
+
+Variable: TypeAlias = "xr.Variable | tuple[tuple[str, ...], np.ndarray]"
 """A labelled array, or its dimensions and values."""
 
 
@@ -196,7 +203,22 @@ def labelled_draws(
 ) -> tuple[tuple[str, ...], np.ndarray]:
     """Split draws into chains; return the dimensions and the values of a variable."""
     shape = (num_chains, len(values) // num_chains, *values.shape[1:])
-    return (*SAMPLE_DIMS, *dims), values.reshape(shape)
+    return (*SAMPLE_DIMS, *dims), in_known_type(values).reshape(shape)
+
+
+def known_type(dtype: np.dtype) -> np.dtype:
+    """Return the type that results have: float32 for bfloat16 and others that NumPy lacks.
+
+    xarray leaves arrays of such types out of means, and Zarr cannot store them. float32 holds each
+    of their values.
+    """
+    is_foreign = dtype.kind == "V" and jax.dtypes.issubdtype(dtype, np.floating)
+    return np.dtype(np.float32) if is_foreign else dtype
+
+
+def in_known_type(values: np.ndarray) -> np.ndarray:
+    """Return an array as :func:`known_type`; unless it is of another, the array itself."""
+    return values.astype(known_type(values.dtype), copy=False)
 
 
 def check_coords(coords: Coords, sizes: Mapping[str, int]) -> None:
@@ -218,20 +240,51 @@ def with_coords(
 ) -> xr.Dataset:
     """Return a dataset with the given labels; other dimensions count from 0.
 
+    A dimension of more than :data:`MOST_NUMBERED` entries that only count is left without labels,
+    which xarray counts itself.
+
     Raises:
         ArgumentError: If there are more or fewer labels than entries.
     """
     check_coords(coords, sizes)
-    labels = {dim: np.arange(size) for dim, size in sizes.items()}
-    labels.update({dim: value for dim, value in coords.items() if dim in sizes})
+    attrs = {**origin_attrs(), **attrs}
+    labels = {dim: value for dim, value in coords.items() if dim in sizes}
     levels = {
         name: value
         for name, value in coords.items()
         if isinstance(value, xr.Variable) and name not in {*sizes, *variables}
         if value.attrs.get(LEVEL_OF) in sizes
     }
-    attrs = {**origin_attrs(), **attrs}
+    if not labels and not levels and max(sizes.values(), default=0) <= _MOST_COUNTED:
+        return xr.Dataset(variables, _counted(sizes), attrs)
+    numbers = {dim: np.arange(size) for dim, size in sizes.items() if size <= MOST_NUMBERED}
+    labels = numbers | labels
     return with_levels(xr.Dataset(variables, {**labels, **levels}, attrs))
+
+
+def _counted(sizes: Mapping[str, int]) -> xr.Coordinates:
+    """Return dimensions that count from 0; their indexes are those of all groups and calls."""
+    indexes = {dim: _index(dim, size) for dim, size in sizes.items()}
+    variables = {dim: index.create_variables()[dim] for dim, index in indexes.items()}
+    return xr.Coordinates(variables, indexes)
+
+
+@functools.lru_cache(maxsize=256)
+def _index(dim: str, size: int) -> xr.indexes.PandasIndex:
+    values = np.arange(size)
+    values.flags.writeable = False
+    return xr.indexes.PandasIndex(values, dim)
+
+
+def tree_of(groups: Mapping[str, xr.Dataset]) -> xr.DataTree:
+    """Return a tree of groups; unlike ``DataTree.from_dict``, it copies each of them once.
+
+    Args:
+        groups: Datasets by name; a name has no ``/``.
+    """
+    tree = xr.DataTree()
+    tree.children = {name: xr.DataTree(dataset) for name, dataset in groups.items()}
+    return tree
 
 
 LEVEL_OF = "level_of"

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from pathlib import Path
-
-from zarr.abc.store import Store
+from typing import TYPE_CHECKING
 
 from aimz_lab.errors import (
     ArgumentError,
@@ -16,6 +15,9 @@ from aimz_lab.errors import (
 )
 from aimz_lab.system.imports import late_import
 from aimz_lab.system.paths import is_url, path_text
+
+if TYPE_CHECKING:
+    from zarr.abc.store import Store
 
 _DEEPEST = 64
 """Most folders inside one another; a Zarr array has one for each of its dimensions."""

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import zarr
-from zarr.storage import LocalStore
 
 from aimz_lab.errors import ArtifactWriteError, ClusterError
 from aimz_lab.predictive.results.locations import remote_store
+from aimz_lab.system.lazy_modules import zarr
 from aimz_lab.system.paths import is_url
+
+if TYPE_CHECKING:
+    from aimz_lab.predictive.results.checked_store import WrittenStore
+
+_LAST_WRITE_S = 30.0
+"""How long a failed write waits for other chunks on their way to a file system."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +45,22 @@ class StoreRegions:
             ClusterError: If the store is not there: it is on another machine, or was removed.
             ArtifactWriteError: If a part cannot be written.
         """
+        # Imported with the first write, as zarr is.
+        from aimz_lab.predictive.results.checked_store import WrittenStore
+
+        remote = is_url(self.address)
+        inner = remote_store(self.address) if remote else zarr.storage.LocalStore(self.address)
+        store = WrittenStore(inner)
+        try:
+            self._write(store, first, values)
+        except BaseException:
+            # Zarr's threads go on; once the folder is removed, they would make it again.
+            store.stop(_LAST_WRITE_S)
+            raise
+
+    def _write(self, store: WrittenStore, first: int, values: Mapping[str, np.ndarray]) -> None:
         for name, value in values.items():
-            array = self._array(name)
+            array = self._array(store, name)
             try:
                 array[:, :, first : first + value.shape[1]] = value.reshape(
                     *self.sample_shape, *value.shape[1:]
@@ -53,8 +73,7 @@ class StoreRegions:
                 )
                 raise ArtifactWriteError(msg) from error
 
-    def _array(self, name: str) -> zarr.Array:
-        store = remote_store(self.address) if is_url(self.address) else LocalStore(self.address)
+    def _array(self, store: WrittenStore, name: str) -> zarr.Array:
         try:
             return zarr.open_array(
                 store, path=self.arrays[name], mode="r+", config={"write_empty_chunks": True}

@@ -11,16 +11,17 @@ from typing import BinaryIO
 
 import jax
 import numpy as np
-import zarr
 
 from aimz_lab.errors import ArtifactWriteError
 from aimz_lab.kernel.spec import variable_name
 from aimz_lab.predictive.blocks import BLOCK_ROWS
 from aimz_lab.predictive.programs.parts import Span
 from aimz_lab.predictive.programs.scenario import Scenario
+from aimz_lab.predictive.results.datasets import known_type
 from aimz_lab.predictive.results.regions import StoreRegions
 from aimz_lab.predictive.results.store import StoreWriter
 from aimz_lab.predictive.results.tree import Labels
+from aimz_lab.system.lazy_modules import zarr
 from aimz_lab.types import SAMPLE_DIMS
 
 SPILL_BYTES = 2**28
@@ -31,6 +32,12 @@ WRITERS = 2
 
 CHUNK_BYTES = 4 * 2**20
 """Largest size of a chunk in bytes; small enough to read a single draw or row."""
+
+LARGE_CHUNK_BYTES = 16 * 2**20
+"""The same for results of more than :data:`MANY_CHUNKS` chunks: stores list and bill objects."""
+
+MANY_CHUNKS = 100_000
+"""Chunks of an array from which on they are larger: 400 GB of draws."""
 
 CHUNK_ROWS = 4096
 """Largest number of rows in a chunk; draws fill up its bytes."""
@@ -249,8 +256,10 @@ class StoreSink:
         n_chains, n_draws = self._sample_shape
         n_rows = self._n_rows or value.shape[1]
         rows = _chunk_rows(value.shape[1] if span.axis == 1 else n_rows)
-        draw_bytes = value.dtype.itemsize * int(np.prod(value.shape[2:])) * rows
-        draws = min(max(CHUNK_BYTES // max(draw_bytes, 1), 1), n_draws)
+        row_bytes = value.dtype.itemsize * int(np.prod(value.shape[2:]))
+        is_large = n_chains * n_draws * n_rows * row_bytes > MANY_CHUNKS * CHUNK_BYTES
+        most = LARGE_CHUNK_BYTES if is_large else CHUNK_BYTES
+        draws = min(max(most // max(row_bytes * rows, 1), 1), n_draws)
         return self._writer.create_array(
             self._group,
             variable_name(name),
@@ -258,7 +267,7 @@ class StoreSink:
             stored_dims=(*SAMPLE_DIMS, *self._labels.rows_first(name)),
             shape=(n_chains, n_draws, n_rows, *value.shape[2:]),
             chunks=(1, draws, rows, *value.shape[2:]),
-            dtype=value.dtype,
+            dtype=known_type(np.dtype(value.dtype)),
         )
 
 

@@ -16,22 +16,16 @@ import zlib
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
-import xarray as xr
-import zarr
-from zarr.storage import LocalStore
 
 from aimz_lab.calls import public
 from aimz_lab.errors import AimzLabError, ArgumentError, ArtifactError, ArtifactWriteError
-from aimz_lab.predictive.results.checked_store import (
-    METADATA,
-    CheckedStore,
-    WrittenStore,
-    damaged,
-)
 from aimz_lab.predictive.results.contents import check_metadata, check_sizes, check_there
-from aimz_lab.predictive.results.datasets import with_levels
+from aimz_lab.predictive.results.damage import METADATA, damaged
+from aimz_lab.predictive.results.datasets import tree_of, with_levels
 from aimz_lab.predictive.results.locations import (
     exists,
     location,
@@ -40,10 +34,20 @@ from aimz_lab.predictive.results.locations import (
     stored_files,
 )
 from aimz_lab.predictive.results.owner import Owner
+from aimz_lab.predictive.results.plain_arrays import (
+    SMALL_BYTES,
+    arrays_of,
+    as_read,
+    group_file,
+)
 from aimz_lab.system.imports import late_import
 from aimz_lab.system.interrupts import hold_interrupts
+from aimz_lab.system.lazy_modules import xr, zarr
 from aimz_lab.system.leftovers import keep_folder, make_folder, remove_folder, remove_leftovers
 from aimz_lab.system.paths import is_url
+
+if TYPE_CHECKING:
+    from aimz_lab.predictive.results.checked_store import CheckedStore, WrittenStore
 
 FORMAT = 2
 _MARK = "aimz_lab"
@@ -108,6 +112,7 @@ class StoreWriter:
         self._partial: Path | None = None
         self._store: WrittenStore | None = None
         self._written: dict[str, set[str]] = {}
+        self._plain: set[str] = set()
 
     def begin(self) -> None:
         """Make the store, and remove what killed processes left in its directory.
@@ -120,7 +125,7 @@ class StoreWriter:
         if is_url(self._directory):
             self.path = f"{self._directory.rstrip('/')}/{self._name}"
             with self.reporting():
-                self._store = WrittenStore(remote_store(self.path))
+                self._store = _stores().WrittenStore(remote_store(self.path))
                 # It has its final name at once, and stays visible if writing is cut off.
                 self._mark(complete=False)
             return
@@ -133,12 +138,20 @@ class StoreWriter:
                 remove_leftovers(self._directory, ".", PARTIAL)
             self.path = str(self._directory / self._name)
             self._partial = make_folder(self._directory, f".{self._name}.", PARTIAL)
-            self._store = WrittenStore(LocalStore(self._partial))
+            self._store = _stores().WrittenStore(zarr.storage.LocalStore(self._partial))
 
     @property
     def address(self) -> str:
         """Folder or URL of the store while it is written."""
         return str(self._partial or self.path)
+
+    def takes_whole(self, n_bytes: int) -> bool:
+        """Whether a result of this size is better made in memory and then written at once.
+
+        Args:
+            n_bytes: Bytes of its sites with rows.
+        """
+        return self._partial is not None and n_bytes <= min(SMALL_BYTES, LOADED_BYTES)
 
     @property
     def folds_case(self) -> bool:
@@ -202,28 +215,40 @@ class StoreWriter:
     def write_dataset(self, group: str, dataset: xr.Dataset) -> None:
         """Write coordinates, attributes and small variables of a group."""
         self._written.setdefault(group, set()).update(map(str, dataset.variables))
-        plain = {name: list(var.dims) for name, var in dataset.data_vars.items()}
-        marked = dataset.assign(
-            {name: dataset[name].assign_attrs({_ORDER: dims}) for name, dims in plain.items()}
-        )
+        marked = dataset.copy()
+        for name in marked.data_vars:
+            variable = marked.variables[name]
+            variable.attrs = {**variable.attrs, _ORDER: list(variable.dims)}
         with self.reporting(), warnings.catch_warnings():
             # Zarr stores text labels in a stable way, but its specification is a draft.
             warnings.filterwarnings("ignore", category=zarr.errors.UnstableSpecificationWarning)
-            marked.to_zarr(
-                self._store,
-                group=group,
-                encoding={
-                    name: {"compressors": _compressors(variable.dtype)}
-                    for name, variable in marked.variables.items()
-                },
-                mode="a",
-                zarr_format=3,
-                consolidated=False,
-                write_empty_chunks=True,
-            )
+            files = arrays_of(group, marked) if self._partial else {}
+            rest = marked.drop_vars(files)
+            if rest.variables or not files:
+                rest.to_zarr(
+                    self._store,
+                    group=group,
+                    encoding={
+                        name: {"compressors": _compressors(variable.dtype)}
+                        for name, variable in rest.variables.items()
+                    },
+                    mode="a",
+                    zarr_format=3,
+                    consolidated=False,
+                    write_empty_chunks=True,
+                )
+            else:
+                self._plain.add(group)
+                self._store.write_files(self._partial, group_file(group, dataset.attrs))
+            for each in files.values():
+                self._store.write_files(self._partial, each)
 
-    def publish(self) -> xr.DataTree:
+    def publish(self, groups: Mapping[str, xr.Dataset] | None = None) -> xr.DataTree:
         """Declare the store complete, give it its name, and open it.
+
+        Args:
+            groups: What was written, by group, if that is little: only those groups are read again
+                whose labels are stored in another form.
 
         Raises:
             ArtifactWriteError: If that fails.
@@ -233,7 +258,16 @@ class StoreWriter:
             if self._partial:
                 self._partial.replace(self.path)
                 keep_folder(self._partial)
-        return read_store(self.path, self.owner)
+        if groups is None:
+            return read_store(self.path, self.owner)
+        inner = zarr.storage.LocalStore(self.path, read_only=True)
+        store = _stores().CheckedStore(inner, self.path, self.owner, self._store.checksums)
+        with _reading(self.path):
+            found = {
+                name: as_read(groups[name]) if name in self._plain else _read_group(store, name)
+                for name in sorted(groups)
+            }
+            return _owned_tree(found, {}, self.path, self.owner)
 
     def _mark(self, *, complete: bool) -> None:
         """Write to the root what the store consists of, and whether it is complete."""
@@ -244,7 +278,10 @@ class StoreWriter:
             "checksums": self._store.checksums,
         }
         attributes = {_MARK: {**mark, "checksum": _checksum({_MARK: mark})}}
-        zarr.open_group(self._store, mode="a", zarr_format=3).update_attributes(attributes)
+        if self._partial:
+            self._store.write_files(self._partial, group_file("", attributes))
+        else:
+            zarr.open_group(self._store, mode="a", zarr_format=3).update_attributes(attributes)
 
     def discard(self) -> None:
         """Remove the store, published or not, once nothing is written to it any more."""
@@ -292,13 +329,19 @@ def open_results(path: str | Path) -> xr.DataTree:
     return read_store(str(location("path", path)))
 
 
+def _stores() -> ModuleType:
+    """The module of verified stores, which imports Zarr."""
+    return late_import("aimz_lab.predictive.results.checked_store")
+
+
 def read_store(path: str, owner: Owner | None = None) -> xr.DataTree:
     """Open a complete store; ``owner`` keeps a temporary one alive. See :func:`open_results`."""
     remote = is_url(path)
-    inner = remote_store(path, read_only=True) if remote else LocalStore(path, read_only=True)
+    make = remote_store if remote else zarr.storage.LocalStore
+    inner = make(path, read_only=True)
     if not exists(path):
         raise nothing_at(path)
-    store = CheckedStore(inner, path, owner)
+    store = _stores().CheckedStore(inner, path, owner)
     with _reading(path):
         files = stored_files(path)
         check_metadata(files, path)
@@ -306,10 +349,21 @@ def read_store(path: str, owner: Owner | None = None) -> xr.DataTree:
         check_there(store.checksums, files, path)
         check_sizes(root, written, files, path)
         groups = {name: _read_group(store, name) for name in sorted(written)}
-        tree = xr.DataTree.from_dict(groups)
-        if tree.nbytes <= LOADED_BYTES:
-            tree.load()
-    tree.attrs = {name: value for name, value in root.attrs.items() if name != _MARK}
+        attrs = {name: value for name, value in root.attrs.items() if name != _MARK}
+        return _owned_tree(groups, attrs, path, owner)
+
+
+def _owned_tree(
+    groups: Mapping[str, xr.Dataset],
+    attrs: Mapping[str, object],
+    path: str,
+    owner: Owner | None,
+) -> xr.DataTree:
+    """Return the tree of a store at a path; a small one is in memory."""
+    tree = tree_of(groups)
+    if tree.nbytes <= LOADED_BYTES:
+        tree.load()
+    tree.attrs = dict(attrs)
     for node in tree.subtree:
         node.attrs["artifact_path"] = path
     # The tree keeps a temporary store alive, also when all of it is in memory.

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import pandas as pd
-import xarray as xr
-
 from aimz_lab.errors import ArgumentError, OptionalDependencyError, SiteError
 from aimz_lab.system.imports import late_import
+from aimz_lab.system.lazy_modules import pd, xr
 
 _DIAGNOSTICS = ["ess_bulk", "ess_tail", "r_hat"]
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import threading
 from weakref import WeakValueDictionary
 
-import xarray as xr
-
 from aimz_lab.predictive.results.owner import Owner
+from aimz_lab.system.lazy_modules import xr
 
 
 class TemporaryResults:

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-import xarray as xr
 from jax.typing import ArrayLike
 
 from aimz_lab.inference.checkpoint.provenance import versions
@@ -20,6 +19,7 @@ from aimz_lab.predictive.request import Request
 from aimz_lab.predictive.results.datasets import (
     Variable,
     check_coords,
+    in_known_type,
     labelled_draws,
     posterior_dataset,
     posterior_dims,
@@ -29,6 +29,7 @@ from aimz_lab.predictive.results.datasets import (
     with_coords,
 )
 from aimz_lab.predictive.results.label_checks import check_dims, check_known
+from aimz_lab.system.lazy_modules import xr
 from aimz_lab.types import SAMPLE_DIMS
 
 
@@ -153,7 +154,7 @@ def _labelled_reduction(
     if reducer.over == "row":
         dims = (*reducer.coords, *rows_first[1:])
         return xr.Variable(*labelled_draws(values, dims, scenario.request.chains))
-    return xr.Variable((*reducer.coords, *rows_first), values).transpose(
+    return xr.Variable((*reducer.coords, *rows_first), in_known_type(values)).transpose(
         *reducer.coords, *labels.dims[site]
     )
 
@@ -247,7 +248,9 @@ def _data_groups(scenario: Scenario, labels: Labels) -> dict[str, xr.Dataset]:
 def _plain_dataset(
     variables: Mapping[str, tuple[tuple[str, ...], ArrayLike]], labels: Labels
 ) -> xr.Dataset:
-    arrays = {name: (dims, np.asarray(array)) for name, (dims, array) in variables.items()}
+    arrays = {
+        name: (dims, in_known_type(np.asarray(array))) for name, (dims, array) in variables.items()
+    }
     sizes: dict[str, int] = {}
     for dims, array in arrays.values():
         sizes.update(zip(dims, array.shape, strict=True))

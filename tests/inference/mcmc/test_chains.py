@@ -17,6 +17,7 @@ from numpyro.infer import HMC, MCMC
 
 from aimz_lab import Callback, ImpactModel
 from aimz_lab.errors import ArgumentError, BusyError, FitWarning, InferenceError
+from aimz_lab.inference.mcmc.chain_programs import ChainPrograms
 from aimz_lab.inference.mcmc.chains import Chains
 from aimz_lab.inference.run.chain_record import ChainPlan
 from aimz_lab.lab import EarlyStopping, History, LearningRateScheduler, ModelCheckpoint
@@ -100,10 +101,18 @@ def theirs():
     return mcmc
 
 
+def close(drawn, expected):
+    """Check draws of other programs: they differ by rounding, which a few iterations amplify."""
+    np.testing.assert_allclose(drawn, expected, rtol=1e-2, atol=1e-2)
+
+
 @pytest.mark.slow
 def test_chunks_of_any_size_draw_what_one_run_of_numpyro_draws(theirs):
     ours = quick("sequential")
-    chains = Chains(ours, KEY, DATA)
+    programs = ChainPrograms(ours, {})
+    whole = Chains(ours, KEY, DATA, programs=programs)
+    whole.advance(71)
+    chains = Chains(ours, KEY, DATA, programs=programs)
     sizes = [1, 7, 22, 3, 11, 27]
     reported = [chains.advance(size) for size in sizes]
     assert (chains.done, chains.draws) == (sum(sizes), 13)
@@ -112,15 +121,15 @@ def test_chunks_of_any_size_draw_what_one_run_of_numpyro_draws(theirs):
     drawn = ours.get_samples(group_by_chain=True)
     assert set(drawn) == {"mu", "tau", "theta", "total"}
     for name in drawn:
-        np.testing.assert_array_equal(drawn[name], expected[name])
-    jax.tree.map(np.testing.assert_array_equal, plain(ours.last_state), plain(theirs.last_state))
+        close(drawn[name], expected[name])
+    jax.tree.map(close, plain(ours.last_state), plain(theirs.last_state))
     # The values reported of kept iterations are those that NumPyro keeps.
     energy = np.concatenate([columns["potential_energy"] for columns in reported])
     kept = theirs.get_extra_fields(group_by_chain=True)["potential_energy"]
-    np.testing.assert_array_equal(energy[30 + 2 + 2 :: 3].T, kept)
-    np.testing.assert_array_equal(
-        chains.values("theta", [7, 2]), np.asarray(expected["theta"])[:, :, [7, 2]]
-    )
+    close(energy[30 + 2 + 2 :: 3].T, kept)
+    values = chains.values("theta", [7, 2])
+    np.testing.assert_array_equal(values, np.asarray(drawn["theta"])[:, :, [7, 2]])
+    np.testing.assert_array_equal(values, whole.values("theta", [7, 2]))
 
 
 @pytest.mark.slow
@@ -132,7 +141,7 @@ def test_chains_are_mapped_by_a_function_of_the_users(theirs):
     assert reported["potential_energy"].shape == (30, 2)
     chains.give_to_sampler()
     drawn, expected = (m.get_samples(group_by_chain=True)["theta"] for m in (ours, theirs))
-    np.testing.assert_allclose(drawn, expected, rtol=1e-2, atol=1e-2)
+    close(drawn, expected)
     np.testing.assert_array_equal(chains.values("theta", range(8)), drawn)
 
 
@@ -144,7 +153,7 @@ def test_a_warmed_up_sampler_goes_on_without_another_warmup(theirs):
     assert chains.plan == ChainPlan(chains=2, warmup=0, samples=41, thinning=3)
     chains.advance(41)
     chains.give_to_sampler()
-    np.testing.assert_array_equal(ours.get_samples()["tau"], theirs.get_samples()["tau"])
+    close(ours.get_samples()["tau"], theirs.get_samples()["tau"])
 
 
 @pytest.mark.slow

@@ -2,32 +2,78 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
+import jax
 import numpy as np
 import pytest
 
 from aimz_lab.errors import ClusterError
 from aimz_lab.inference.feeds.alike import rows_checksum
-from aimz_lab.inference.run.team import Team
+from aimz_lab.inference.run.control import Control
+from aimz_lab.inference.run.meetings import joined_requests
+from aimz_lab.inference.run.team import Team, is_of_lost_process
 
 FIRST = {"epochs": 3, "order of the rows": "shuffled", "data": {"X": [7, 1]}}
 
 
-class Following(Team):
-    """A process that hears from the first one."""
+class Hearing(Team):
+    """The first process, which hears from another one."""
 
-    def agree(self, decision):
-        return FIRST
+    told: ClassVar = {}
+
+    def gather(self, told, doing):
+        return [told, self.told]
 
 
 def test_what_differs_is_named_with_short_values():
-    team = Following(2, 1)
+    team = Hearing(2, 0)
+    team.told.update(FIRST)
     team.check_alike(**FIRST)
+    team.told.update(epochs=4, data={"X": [7, 2]})
     with pytest.raises(
-        ClusterError, match=r"Process 1 .* in its epochs \(4 here, 3 there\) and data"
+        ClusterError, match=r"Process 1 .* in its epochs \(4 there, 3 in the first\) and data"
     ):
-        team.check_alike(**FIRST | {"epochs": 4, "data": {"X": [7, 2]}})
-    with pytest.raises(ClusterError, match=r"argument w \(5 here, None there\)"):
-        team.check_alike(**FIRST | {"argument w": 5})
+        team.check_alike(**FIRST)
+    team.told.update(**FIRST, **{"argument w": 5})
+    with pytest.raises(ClusterError, match=r"argument w \(5 there, None in the first\)"):
+        team.check_alike(**FIRST)
+
+
+def asked(**requests):
+    return Control().take_requests() | requests
+
+
+def test_what_is_asked_of_any_process_is_asked_of_all():
+    stop = ("seen enough", "stopped")
+    each = [asked(), asked(stop=stop, checkpoint=True), asked(stop=("late", "stopped"))]
+    assert joined_requests(each, is_held=False) == asked(stop=stop, checkpoint=True)
+    each = [asked(learning_rate=0.1), asked(learning_rate=0.2), asked(paused=True)]
+    assert joined_requests(each, is_held=False) == asked(learning_rate=0.1, paused=True)
+    assert joined_requests(each, is_held=True) == asked(learning_rate=0.1)
+
+
+@pytest.mark.parametrize(
+    ("error", "is_of_lost"),
+    [
+        (jax.errors.JaxRuntimeError("UNKNOWN: Gloo AllReduce failed: Connection closed"), True),
+        (ValueError("UNKNOWN: Gloo AllGather failed: Connection closed by peer"), True),
+        (jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory"), False),
+        (OSError("Connection closed"), False),
+    ],
+)
+def test_only_a_broken_collective_tells_of_a_lost_process(error, is_of_lost):
+    assert is_of_lost_process(error) is is_of_lost
+
+
+def test_a_pause_of_all_ends_by_any_of_them():
+    control = Control()
+    control.share(asked(paused=True))
+    control.wait_while_paused(seconds=0.01)
+    assert control.paused
+    control.share(asked(stop=("seen enough", "stopped"), paused=True))
+    assert not control.paused
+    assert control.stop_request == ("seen enough", "stopped")
 
 
 @pytest.mark.parametrize("n_rows", [1, 7, 5_000, 3_000_000])

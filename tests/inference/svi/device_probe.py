@@ -40,6 +40,7 @@ def fit(device=None, data=(X, Y), **options):
     im.fit(*data, **options)
     run = im.last_run
     return {
+        "ids": sorted({one.id for leaf in run.params.values() for one in leaf.devices()}),
         "losses": run.losses.astype(float).tolist(),
         "n_pad": run.column("n_pad").tolist(),
         "devices": len(run.info.devices),
@@ -68,6 +69,21 @@ def chains():
     draws = [m.get_samples(group_by_chain=True)["beta"] for m in (mcmc, theirs)]
     kept = im.last_run.chains.values("beta", range(3))
     return {"ours": draws[0].tolist(), "theirs": draws[1].tolist(), "kept": kept.tolist()}
+
+
+def chains_on(device):
+    """Ids of the devices where chains run that are told one."""
+    sampler = HMC(kernels.regression, num_steps=3, trajectory_length=None)
+    mcmc = MCMC(sampler, num_warmup=2, num_samples=2, progress_bar=False)
+    im = ImpactModel(kernels.regression, jax.random.key(0), inference=mcmc, device=device)
+    im.fit_on_batch(X, Y, rng_key=jax.random.key(5), progress=False)
+    return [one.id for one in mcmc.get_samples()["beta"].devices()]
+
+
+def under_default(device):
+    """A fit where ``jax.default_device`` is set."""
+    with jax.default_device(device):
+        return fit()
 
 
 def spread_chains(rows=80):
@@ -139,6 +155,7 @@ if __name__ == "__main__":
     runs = {
         "one": fit(one),
         "all": fit(),
+        "default": under_default(jax.devices()[3]),
         "two": fit(rows_on(2)),
         "three": fit(rows_on(3)),
         "full": fit(batch_size=N),
@@ -156,6 +173,7 @@ if __name__ == "__main__":
     padded = posterior(rows_on(8))
     told = {
         "chains": chains(),
+        "chains on": [chains_on(None), chains_on(jax.devices()[5])],
         "spread": spread_chains(),
         "posterior": padded,
         "copies": copies(),

@@ -312,7 +312,7 @@ def test_a_chunk_is_read_where_it_was_gathered():
 
 def test_what_is_on_the_device_already_costs_a_chunk_little():
     feed = IndexFeed(
-        {"X": np.zeros((5_000, 20), np.float32)},
+        {"X": jax.numpy.zeros((5_000, 20))},
         lambda _: np.arange(5_000),
         batch_size=1_000,
         epochs=1,

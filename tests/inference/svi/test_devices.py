@@ -35,7 +35,7 @@ def report(request):
 @pytest.fixture(scope="module")
 def runs(report):
     """Its fits by SVI."""
-    others = ("chains", "spread", "posterior", "copies")
+    others = ("chains", "chains on", "spread", "posterior", "copies")
     return {name: run for name, run in report.items() if name not in others}
 
 
@@ -46,6 +46,15 @@ def test_chains_run_on_a_device_each_as_in_numpyro(report):
     # Compiled together with their beginning there: equal up to rounding.
     np.testing.assert_allclose(draws, chains["theirs"], rtol=1e-3, atol=1e-3)
     np.testing.assert_array_equal(draws, chains["kept"])
+
+
+def test_chains_run_on_the_device_of_their_model(report):
+    assert report["chains on"] == [[0], [5]]
+
+
+def test_a_fit_uses_the_default_device_that_is_set(runs):
+    assert runs["default"]["ids"] == [3]
+    assert runs["default"]["losses"] == runs["one"]["losses"]
 
 
 def test_chains_on_rows_that_are_spread_are_those_on_one_device(report):
@@ -78,6 +87,7 @@ def test_a_fit_uses_all_local_devices_unless_told_otherwise(runs):
     assert {name: run["devices"] for name, run in runs.items()} == {
         "one": 1,
         "all": 8,
+        "default": 1,
         "two": 2,
         "three": 3,
         "full": 8,

@@ -8,6 +8,7 @@ import numpy as np
 import numpyro
 import optax
 import pytest
+from numpyro.infer.svi import SVIState
 
 from aimz_lab import Callback
 from aimz_lab.inference.svi.optimizer_rate import OptimizerRate
@@ -34,6 +35,11 @@ OPTIMIZERS = {
 
 def decay(i):
     return RATE * 0.9**i
+
+
+def svi_state_of(optim):
+    """An SVI state before the first update."""
+    return SVIState(optim.init({"a": jnp.zeros(2)}), None, jax.random.key(0))
 
 
 def updates(optim, steps=6):
@@ -149,3 +155,18 @@ def test_a_rate_of_zero_has_no_multiples():
     run = refit(im, X, Y, callbacks=[At(_4=set_to(0.2))], **OPTIONS).last_run
     assert run.notes == ["The learning rate is 0 here and stays so: 0.2 is no multiple of it."]
     assert run.rate_changes == []
+
+
+def test_rates_are_computed_on_the_host_where_steps_keep_a_gpu_busy(monkeypatch):
+    where = []
+
+    def noted(i):
+        where.append(jax.config.jax_default_device)
+        return RATE * 0.9**i
+
+    rate = OptimizerRate(numpyro.optim.Adam(noted))
+    state = TrainState(svi_state_of(numpyro.optim.Adam(noted)))
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    where.clear()
+    assert rate.of_next_step(state) == pytest.approx(RATE)
+    assert where == [jax.local_devices(backend="cpu")[0]]

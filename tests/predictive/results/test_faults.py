@@ -21,7 +21,7 @@ from aimz_lab.errors import ArgumentError, ArtifactWriteError
 from aimz_lab.inference.checkpoint import archive
 from aimz_lab.lab.callbacks import CSVLogger, ModelCheckpoint
 from aimz_lab.predictive import Predictor
-from aimz_lab.predictive.results import owner, sinks, store
+from aimz_lab.predictive.results import checked_store, owner, sinks, store
 from tests.predictive.models import draws_of_linear, inputs, linear, request_of
 from tests.runs import mean_field_model
 
@@ -59,7 +59,31 @@ def compiled():
         predict(shard_axis=axis)
 
 
+@pytest.fixture
+def in_parts(monkeypatch):
+    """Small results are written part by part too, as large ones are."""
+    monkeypatch.setattr(store, "SMALL_BYTES", 0)
+
+
+@pytest.mark.parametrize("failing", [1, 5])
+def test_a_full_disk_leaves_nothing_of_a_small_result(place, monkeypatch, failing):
+    folder, options = place
+    write, written = Path.write_bytes, []
+
+    def full(self, data):
+        written.append(self)
+        if len(written) == failing:
+            raise OSError(28, "No space left on device")
+        return write(self, data)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(ArtifactWriteError, match=f"{folder}.*No space left.*Nothing was kept"):
+        predict(**options)
+    assert not list(folder.iterdir())
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("in_parts")
 @pytest.mark.parametrize("axis", ["obs", "draw"])
 @pytest.mark.parametrize("failing", [3, 9])
 def test_a_full_disk_leaves_nothing_also_while_other_chunks_are_written(
@@ -98,12 +122,13 @@ def after(monkeypatch, where, name):
     [
         (store, "make_folder"),
         (owner, "make_folder"),
-        (store, "LocalStore"),
+        (checked_store, "WrittenStore"),
         (store.StoreWriter, "begin"),
         (store.StoreWriter, "create_array"),
         (sinks.StoreSink, "write"),
         (sinks.StoreSink, "close"),
         (store.StoreWriter, "write_dataset"),
+        (checked_store.WrittenStore, "write_files"),
         (store, "keep_folder"),
         (store, "read_store"),
         (store.StoreWriter, "publish"),
@@ -111,6 +136,8 @@ def after(monkeypatch, where, name):
 )
 def test_an_interrupt_leaves_nothing_wherever_it_comes(place, monkeypatch, where, name):
     folder, options = place
+    if name in ("create_array", "write", "close", "read_store"):  # of what is written in parts
+        monkeypatch.setattr(store, "SMALL_BYTES", 0)
     if where is owner and "output_dir" in options:
         pytest.skip("only temporary stores have owners")
     after(monkeypatch, where, name)
@@ -122,7 +149,7 @@ def test_an_interrupt_leaves_nothing_wherever_it_comes(place, monkeypatch, where
 @pytest.mark.parametrize("name", ["stop", "discard"])
 def test_an_interrupt_while_a_failed_call_is_removed_waits(place, monkeypatch, name):
     folder, options = place
-    after(monkeypatch, store.WrittenStore if name == "stop" else store.StoreWriter, name)
+    after(monkeypatch, checked_store.WrittenStore if name == "stop" else store.StoreWriter, name)
 
     def fails(*args):
         raise OSError("the first error")

@@ -70,7 +70,14 @@ def temporary(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.fixture
+def in_parts(monkeypatch):
+    """Small results are written part by part too, as large ones are."""
+    monkeypatch.setattr(store, "SMALL_BYTES", 0)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("in_parts")
 @pytest.mark.parametrize("batch_size", [None, 256, 512])
 @pytest.mark.parametrize("axis", ["obs", "draw"])
 def test_stored_values_and_labels_are_those_in_memory(tmp_path, axis, batch_size):
@@ -88,6 +95,77 @@ def test_stored_values_and_labels_are_those_in_memory(tmp_path, axis, batch_size
     for tree in (stored, reopened):
         for group in ("posterior_predictive", "posterior"):
             assert_same_result(tree, in_memory, group)
+
+
+def all_kinds(X, group, flags, y=None):
+    b = numpyro.sample("b", dist.Normal(0, 1).expand([3]).to_event(1))
+    numpyro.sample("sigma", dist.HalfNormal(1.0))
+    with numpyro.plate("rows", len(X), dim=-1):
+        numpyro.sample("y", dist.Bernoulli(logits=X @ b), obs=y)
+        with numpyro.plate("kinds", 2, dim=-2):
+            numpyro.sample("count", dist.Poisson(3.0))
+    numpyro.deterministic("above", (X @ b + group > 0) & flags)
+
+
+@pytest.mark.parametrize("labels", ["counted", "text"])
+def test_a_small_result_is_stored_by_its_bytes_as_zarr_and_xarray_store_it(
+    tmp_path, monkeypatch, labels
+):
+    """Its tree, its files and what Zarr itself reads of them are those of the parts."""
+    text = {} if labels == "counted" else {"row_coord": RowCoord(None, np.array(list("abcdefg")))}
+    request = request_of(
+        all_kinds,
+        {"X": inputs(7), "group": np.arange(7, dtype="i1"), "flags": np.arange(7) % 2 == 0},
+        draws=DRAWS,
+        num_chains=4,
+        return_sites=("y", "count", "above", "b"),
+        store="persistent",
+        output_dir=tmp_path,
+        **text,
+    )
+    whole = PREDICTOR.predict(request)
+    paths = [whole.attrs["artifact_path"]]
+    assert isinstance(whole["posterior_predictive"]["y"].variable._data, np.ndarray)
+    whole["posterior"]["b"].values[:] = 0  # its arrays are its own, and no view of the draws
+    assert DRAWS["b"].any()
+    monkeypatch.setattr(store, "SMALL_BYTES", 0)
+    monkeypatch.setattr("aimz_lab.predictive.results.plain_arrays.SMALL_BYTES", 0)
+    paths.append(PREDICTOR.predict(request).attrs["artifact_path"])
+    small, parts = map(open_results, paths)
+    assert set(small.children) == set(parts.children) == set(whole.children)
+    for group in small.children:
+        assert_same_result(small, parts, group)
+        if group != "posterior":
+            assert_same_result(whole, parts, group)
+        for name in small[group].variables:
+            one, other = (zarr.open_array(f"{path}/{group}/{name}", mode="r") for path in paths)
+            assert one.dtype == other.dtype or other.dtype == np.int8  # xarray's form of a flag
+            assert sorted(one.metadata.dimension_names) == sorted(other.metadata.dimension_names)
+
+
+def narrow(X, y=None):
+    b = numpyro.sample("b", dist.Normal(0, 1))
+    numpyro.deterministic("half", X[:, 0] / 2)
+    with numpyro.plate("rows", len(X)):
+        numpyro.sample("y", dist.Normal(b + X[:, 0].astype(jnp.float32), 1.0), obs=y)
+
+
+@pytest.mark.parametrize("small", [store.SMALL_BYTES, 0])
+def test_types_that_numpy_lacks_come_back_as_float32_from_everywhere(tmp_path, monkeypatch, small):
+    """xarray leaves bfloat16 out of means, and Zarr cannot store it."""
+    monkeypatch.setattr(store, "SMALL_BYTES", small)
+    X = inputs(7).astype(jnp.bfloat16)
+    draws = {"b": np.ones(4, np.float32)}
+    options = {"draws": draws, "return_sites": ("half", "y"), "constant": {"X": X}}
+    in_memory = PREDICTOR.predict(request_of(narrow, {"X": X}, **options))
+    options |= {"store": "persistent", "output_dir": tmp_path}
+    stored = PREDICTOR.predict(request_of(narrow, {"X": X}, **options))
+    for tree in (in_memory, stored):
+        half, known = tree["posterior_predictive"]["half"], tree["constant_data"]["X"]
+        assert half.dtype == known.dtype == np.float32
+        np.testing.assert_array_equal(half[0, 0], (X[:, 0] / 2).astype(np.float32))
+        np.testing.assert_array_equal(known, X.astype(np.float32))
+        assert "half" in tree["posterior_predictive"].mean()
 
 
 @pytest.mark.usefixtures("lazily")
@@ -155,6 +233,7 @@ def test_a_failed_call_leaves_nothing(tmp_path, output):
     ).find("/failing")
 
 
+@pytest.mark.usefixtures("in_parts")
 def test_errors_of_the_disk_name_the_path(tmp_path, monkeypatch):
     def full(self, array, where, part):
         with self._writer.reporting():
@@ -211,6 +290,7 @@ def test_a_chunk_that_was_cut_is_told_with_its_path(stored, monkeypatch, loaded)
         open_results(stored)["posterior_predictive"]["y"].load()
 
 
+@pytest.mark.usefixtures("in_parts")
 @pytest.mark.parametrize("kept", [0, 10, 100])
 @pytest.mark.parametrize("loaded", [store.LOADED_BYTES, 0])
 @pytest.mark.slow

@@ -16,6 +16,7 @@ _MODULES = {
         "record", "dock", "dashboard",
     ),
     "running": ("elements", "record", "running"),
+    "worker_map": ("elements", "theme", "record", "worker_map"),
 }  # fmt: skip
 _IMPORT = re.compile(r'^import \{[^}]*\} from "\.{1,2}/[\w./]+";\n', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?!default)", re.MULTILINE)

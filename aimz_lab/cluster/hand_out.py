@@ -1,0 +1,126 @@
+"""Hand parts out to workers, and take their results back in order."""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+
+from aimz_lab.cluster.call_log import CallLog
+from aimz_lab.cluster.executors import PartFuture, Workers
+from aimz_lab.cluster.tasks import Header, Part, PartResult
+from aimz_lab.tracebacks import warn
+
+_AHEAD = 8
+"""Parts in hand for each one under way, where results are small: a slow part keeps nobody idle."""
+
+_LOOK_S = 0.25
+"""How often a call looks which worker has which part, and shows it."""
+
+
+class HandOut:
+    """The parts of a call that workers have.
+
+    Args:
+        workers: The workers.
+        header: Identifies the call.
+        pickled: The call.
+        log: Takes what becomes of the parts.
+        tell: Called with the rows or draws that came in, and with 0 now and then.
+    """
+
+    def __init__(
+        self,
+        workers: Workers,
+        header: Header,
+        pickled: bytes,
+        log: CallLog,
+        tell: Callable[[int], None],
+    ) -> None:
+        self._workers, self._header, self._log, self._tell = workers, header, log, tell
+        self._pickled = pickled
+        self._futures: dict[int, PartFuture] = {}
+        self._results: dict[int, PartResult] = {}
+        self._warned: set[tuple[type[Warning], str]] = set()
+        self._looked = time.monotonic()
+
+    def results(
+        self, parts: Iterable[Part], *, is_small: bool
+    ) -> Iterator[tuple[Part, PartResult]]:
+        """Yield the results of parts in order, while a bounded number is under way.
+
+        Args:
+            parts: The parts.
+            is_small: Whether some results may wait here for that of an earlier part.
+
+        Raises:
+            ClusterError: If the workers are lost, or cannot do their part.
+            CallStoppedError: If somebody asked to stop.
+        """
+        at_once = self._workers.at_once
+        in_hand = at_once * (_AHEAD if is_small else 2)
+        sent = self._workers.send(self._pickled)
+        waiting: deque[Part] = deque()
+        for part in parts:
+            self._submit(sent, part)
+            waiting.append(part)
+            while len(self._futures) >= at_once or len(waiting) >= in_hand:
+                yield from self._ready(waiting)
+                if len(self._futures) >= at_once or len(waiting) >= in_hand:
+                    self._wait(waiting)
+        while waiting:
+            yield from self._ready(waiting)
+            if waiting:
+                self._wait(waiting)
+
+    def close(self) -> None:
+        """Cancel what is left."""
+        self._workers.stop(list(self._futures.values()))
+
+    def _submit(self, sent: object, part: Part) -> None:
+        self._log.check_stop()
+        self._log.submitted(part)
+        future = self._workers.submit(self._header, sent, part)
+        self._futures[part.first] = future
+        if hasattr(future, "add_done_callback"):
+            future.add_done_callback(lambda _: self._log.ended.put(part.first))
+
+    def _ready(self, waiting: deque[Part]) -> Iterator[tuple[Part, PartResult]]:
+        """Yield the results that are next in order."""
+        while waiting and waiting[0].first in self._results:
+            part = waiting.popleft()
+            yield part, self._results.pop(part.first)
+
+    def _wait(self, waiting: deque[Part]) -> None:
+        """Wait until a part has ended, or somebody asks to stop."""
+        number = self._next_ended(waiting)
+        self._log.check_stop()
+        if number is None or number not in self._futures:
+            return
+        try:
+            result = self._workers.result(self._futures[number])
+        except Exception:
+            self._log.failed(number)
+            raise
+        del self._futures[number]
+        self._results[number] = result
+        self._log.computed(number, result)
+        for category, text in set(result.warned) - self._warned:
+            warn(text, category)
+        self._warned.update(result.warned)
+        self._tell(self._log.parts[number].count)
+
+    def _next_ended(self, waiting: deque[Part]) -> int | None:
+        """Return the number of a part that has ended; ``None`` after a while."""
+        first = next(part.first for part in waiting if part.first in self._futures)
+        if not hasattr(self._futures[first], "add_done_callback"):
+            return first  # its result() waits
+        if time.monotonic() - self._looked > _LOOK_S:
+            self._workers.look(self._futures, self._log)
+            self._tell(0)
+            self._looked = time.monotonic()
+        try:
+            return self._log.ended.get(timeout=_LOOK_S)
+        except queue.Empty:
+            return None

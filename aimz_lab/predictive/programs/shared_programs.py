@@ -1,0 +1,75 @@
+"""Compiled programs of this process, by what they compute: equal ones are compiled once.
+
+A kernel that is defined again, as when its cell of a notebook runs again, and a second model of one
+kernel are traced again. Where that gives the same program, with the same constants in it, compiling
+it once more would only take time. What is compared is the program itself and not the code that
+it came from, so that a program never has a value of before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+
+import jax
+
+_KEPT = 128
+"""Programs to keep. Each takes some hundred kilobytes."""
+
+_LONGEST = 2**22
+"""Longest text of a program to compare; one with larger constants belongs to its model alone."""
+
+_ADDRESS = re.compile(r"\b0x[0-9a-f]+\b")
+
+_programs: OrderedDict[Hashable, jax.stages.Compiled] = OrderedDict()
+_lock = threading.Lock()
+
+
+def shared_key(
+    trace: jax.stages.Traced, lowered: jax.stages.Lowered, *others: Hashable
+) -> Hashable | None:
+    """Return a key that equal programs have; ``None`` for one that may not be shared.
+
+    Args:
+        trace: The traced program.
+        lowered: The same, lowered. Its text holds all constants, but not the arguments that it does
+            not use, nor the functions of the host that it calls back.
+        *others: What else tells programs apart, such as the compiler's options.
+    """
+    if getattr(jax.config, "jax_use_simplified_jaxpr_constants", False):
+        return None  # constants are arguments then
+    if sum(getattr(const, "nbytes", 0) for const in trace.jaxpr.consts) > _LONGEST:
+        return None
+    text = lowered.as_text()
+    if len(text) > _LONGEST or "callback" in text:
+        return None
+    # This alone tells which arguments are used. It names functions by their place in memory.
+    equations = _ADDRESS.sub("", str(trace.jaxpr))
+    digests = [hashlib.sha256(each.encode()).digest() for each in (equations, text)]
+    return *digests, lowered.in_tree, lowered.out_tree, *others
+
+
+def compiled_once(
+    key: Hashable | None, compiler: Callable[[], jax.stages.Compiled]
+) -> jax.stages.Compiled:
+    """Return the program of a key, compiled before or now.
+
+    Args:
+        key: From :func:`shared_key`.
+        compiler: Compiles the program.
+    """
+    if key is None:
+        return compiler()
+    with _lock:
+        if key in _programs:
+            _programs.move_to_end(key)
+            return _programs[key]
+    program = compiler()
+    with _lock:
+        _programs[key] = program
+        while len(_programs) > _KEPT:
+            _programs.popitem(last=False)
+    return program
