@@ -6,7 +6,6 @@ import gc
 import os
 import shutil
 import signal
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,8 +33,6 @@ import jax
 import numpy as np
 import pytest
 from nbmake.pytest_items import NotebookItem
-
-from tests import preloaded_kernel
 
 # Tracing makes garbage by the million; a tenth of a run went into looking for it so often.
 gc.set_threshold(20_000, 20, 20)
@@ -76,17 +73,6 @@ def pytest_collection_finish() -> None:
     """Leave modules and tests out of later garbage collections: a tenth of a run's time."""
     gc.collect()
     gc.freeze()
-
-
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Let tutorials begin where their imports end, unless ``--nbmake-kernel`` names a kernel."""
-    option = item.config.option
-    if isinstance(item, NotebookItem) and option.nbmake_kernel is None and sys.platform == "linux":
-        folder = tempfile.TemporaryDirectory(prefix="aimz_lab-kernels-")
-        maker = preloaded_kernel.start(Path(folder.name))
-        option.nbmake_kernel = preloaded_kernel.NAME
-        item.config.add_cleanup(folder.cleanup)
-        item.config.add_cleanup(maker.communicate)  # ends its input, and waits
 
 
 @pytest.fixture(autouse=True)

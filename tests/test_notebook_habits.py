@@ -11,16 +11,16 @@ from aimz_lab.predictive.programs import sizes
 from tests.runs import compilations, mean_field_model
 
 X = np.random.default_rng(0).normal(size=(3_000, 3)).astype(np.float32)
-Y = X @ np.array([1.0, -1.0, 0.5], np.float32)
+Y = 2.0 * X[:, 0]
 QUIET = {"progress": False}
 
 
 def sales(X, y=None):
-    slopes = numpyro.sample("slopes", dist.Normal(0.0, 1.0).expand([3]).to_event(1))
+    slope = numpyro.sample("slope", dist.Normal(0.0, 1.0))
     with numpyro.plate("rows", X.shape[0]):
         shop = numpyro.sample("shop", dist.Poisson(2.0)) if y is None else 2
         price = numpyro.sample("price", dist.Normal(0.0, 1.0)) if y is None else 0.0
-        numpyro.sample("y", dist.Normal(X @ slopes + price + shop, 1.0), obs=y)
+        numpyro.sample("y", dist.Normal(slope * X[:, 0] + price + shop, 1.0), obs=y)
 
 
 @pytest.fixture(scope="module")
@@ -47,9 +47,10 @@ def test_predictions_of_other_lengths_batches_and_places_compile_nothing(im):
         assert not seen
 
 
+@pytest.mark.slow
 def test_few_programs_serve_all_lengths(im):
     with compilations() as seen:
-        for n_rows in (1, 10, 300, 600, 700, 1_100, 2_000, 2_560):
+        for n_rows in (1, 300, 700, 1_100, 2_560):
             im.predict(X[:n_rows], store="memory", **QUIET)
         assert len(seen) <= 2
 
@@ -66,6 +67,7 @@ def test_values_to_set_compile_once_however_they_are_written(im, site):
         assert not seen
 
 
+@pytest.mark.slow
 def test_scenarios_summaries_and_scores_of_other_rows_compile_once(im):
     def calls(rows):
         sides = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -34,49 +34,37 @@ def check_versions(client: Any, addresses: Iterable[str]) -> None:
     new = sorted(set(addresses) - known)
     if not new:
         return
-    found: dict[str, dict[str, str]] = {}
+    found: dict[str, dict[str, str] | Exception] = {}
 
     def ask() -> None:
-        found.update(client.run(_probe(), workers=new, on_error="ignore"))
+        # Text, as code of functions cannot be read by another release of Python.
+        found.update(client.run(eval, _QUESTION, workers=new, on_error="return"))
 
     asking = threading.Thread(target=ask, daemon=True)
     asking.start()
     asking.join(_ANSWER_S)
     expected, _ = here("")
-    for address, versions in found.copy().items():
-        if missing := versions.get("missing"):
+    for address, answer in found.copy().items():
+        if isinstance(answer, ImportError | AttributeError):
             msg = (
                 f"The worker at {address} lacks a package, or has another release of it: "
-                f"{missing}. Install there what this process has."
+                f"{answer}. Install there what this process has."
             )
             raise ClusterError(msg)
+        if isinstance(answer, Exception):  # it has died, for one
+            continue
         for name, version in expected.items():
-            if versions[name] != version:
-                raise other_version(f"at {address}", name, versions[name], version)
+            if answer[name] != version:
+                raise other_version(f"at {address}", name, answer[name], version)
         known.add(address)
 
 
-def _probe() -> Callable[[], dict[str, str]]:
-    """Return a function that travels by its code, as a worker may not have this module."""
-
-    def versions() -> dict[str, str]:
-        import platform
-
-        try:
-            import jax
-            import jaxlib
-            import numpyro
-
-            from aimz_lab.cluster.tasks import run_part  # noqa: F401
-            from aimz_lab.version import __version__
-        except ImportError as error:
-            return {"missing": str(error)}
-        return {
-            "Python": ".".join(platform.python_version_tuple()[:2]),
-            "aimz_lab": __version__,
-            "jax": jax.__version__,
-            "jaxlib": jaxlib.__version__,
-            "numpyro": numpyro.__version__,
-        }
-
-    return versions
+_QUESTION = """{
+    "Python": ".".join(__import__("platform").python_version_tuple()[:2]),
+    "jax": __import__("jax").__version__,
+    "jaxlib": __import__("jaxlib").__version__,
+    "numpyro": __import__("numpyro").__version__,
+    "aimz_lab": __import__("aimz_lab.version", fromlist=["here"]).__version__,
+    "task": __import__("aimz_lab.cluster.tasks", fromlist=["here"]).run_part.__name__,
+}"""
+"""What a worker has; an error of imports if it lacks something."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from aimz_lab.data.ranged_source import DaskTable, RangedSource
-from aimz_lab.errors import DataError
+from aimz_lab.errors import DataError, DataTypeError
 from aimz_lab.tables.encoder import TableEncoder
 
 
@@ -58,14 +58,18 @@ class EncodedRows(RangedSource):
         return EncodedRows(self._table, self._encoder, self._leave_out, first=first, count=count)
 
     def _open(self, epoch: int) -> Iterator[Mapping[str, Any]]:
-        for batch in super()._open(epoch):
-            made, kept = self._encoder.encode(
-                batch["table"], leave_out=self._leave_out, quietly=True
-            )
+        for number, batch in enumerate(super()._open(epoch), 1):
+            try:
+                made, kept = self._encoder.encode(
+                    batch["table"], leave_out=self._leave_out, quietly=True
+                )
+            except (DataError, DataTypeError) as error:
+                raise type(error)(f"{self._where(number, epoch)}: {error}") from error
             if kept is not None:
                 msg = (
-                    "there are missing values, and a table that is read piece by piece keeps all "
-                    "its rows. Leave these out beforehand: frame.dropna(subset=[...])."
+                    f"{self._where(number, epoch)}: there are missing values, and a table that is "
+                    "read piece by piece keeps all its rows. Leave these out beforehand: "
+                    "frame.dropna(subset=[...])."
                 )
                 raise DataError(msg)
             yield {name: made[name] for name in self.fields}

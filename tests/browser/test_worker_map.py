@@ -30,7 +30,7 @@ def slowly(rows):
 read = dask.array.ones((256 * 40, 1), chunks=(256, 1), dtype="float32").map_blocks(slowly)
 options = {"rng_key": jax.random.key(1), "rows": "independent", "batch_size": 256}
 options["store"] = "memory"
-cluster = LocalCluster(n_workers=2, threads_per_worker=1, processes=False, host="127.0.0.1",
+cluster = LocalCluster(n_workers=2, threads_per_worker=1, host="127.0.0.1",
                        dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL)
 client = Client(cluster)
 """

@@ -57,7 +57,8 @@ SCRIPT = """
     )
     im.fit(
         loader, epochs=int(epochs), progress=False, resume=folder if how == "resume" else None,
-        validation=(X[:50], y[:50]), callbacks=[lab.ModelCheckpoint(folder), Dies()],
+        validation=(X[:50], y[:50]),
+        callbacks=[lab.ModelCheckpoint(folder, every_epochs=1), Dies()],
     )
     tree = im.predict(X[:10], rng_key=jax.random.key(2), store="memory", progress=False)
     told = {

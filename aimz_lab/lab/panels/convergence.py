@@ -101,8 +101,7 @@ def _judge(names: list[str], values: np.ndarray) -> list[Judged]:
         columns = (
             values.mean((1, 2)),
             values.std((1, 2)),
-            array_stats.rhat(values if values.shape[1] > 1 else _halves(values)),
-            array_stats.ess(values, method="bulk"),
+            *_r_hat_and_bulk(values),
             array_stats.ess(values, method="tail", prob=TAIL),
         )
     return [
@@ -110,8 +109,34 @@ def _judge(names: list[str], values: np.ndarray) -> list[Judged]:
     ]
 
 
+def _r_hat_and_bulk(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """R-hat, and effective sample size of the bulk, from ranks that both share.
+
+    ArviZ ranks value by value, and twice: with hundreds of values that takes as long as to draw.
+    """
+    array_stats = late_import("arviz_stats.base").array_stats
+    if values.shape[1] == 1:
+        return array_stats.rhat(_halves(values)), array_stats.ess(values, method="bulk")
+    split = _halves(values)
+    scores = _normal_scores(split)
+    folded = _normal_scores(abs(split - np.median(split, axis=(1, 2), keepdims=True)))
+    bulk, tails = (array_stats.rhat(each, method="identity") for each in (scores, folded))
+    # Values of two numbers have no tails.
+    r_hat = np.where(np.isnan(bulk), np.nan, np.fmax(bulk, tails))
+    return r_hat, array_stats.ess(scores, method="identity")
+
+
+def _normal_scores(values: np.ndarray) -> np.ndarray:
+    """Replace numbers by the normal quantiles of their ranks among all draws of the value."""
+    flat = values.reshape(len(values), -1)
+    stats, special = late_import("scipy.stats"), late_import("scipy.special")
+    ranks = stats.rankdata(flat, axis=1, nan_policy="propagate")
+    # Blom (1958), as in Vehtari et al. 2021, equation (14).
+    return special.ndtri((ranks - 3 / 8) / (flat.shape[1] + 1 / 4)).reshape(values.shape)
+
+
 def _halves(values: np.ndarray) -> np.ndarray:
-    """Take the halves of a single chain for two chains, since ArviZ has no R-hat of one."""
+    """Take the halves of each chain for chains of their own."""
     half = values.shape[-1] // 2
     return np.concatenate([values[..., :half], values[..., -half:]], axis=1)
 

@@ -1,4 +1,4 @@
-"""Batches that the steps gather are those that the host gathers."""
+"""Where the rows of a batch are gathered, and the buffers of streams."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from numpyro.infer import SVI, Trace_ELBO
 from numpyro.infer.autoguide import AutoNormal
 
 from aimz_lab import ImpactModel
+from aimz_lab.data import as_source
+from aimz_lab.inference.feeds.placement import Placement
+from aimz_lab.inference.feeds.stream_feed import StreamFeed
 from tests import kernels
 
 pytestmark = pytest.mark.allow_rank_promotion
@@ -39,3 +42,19 @@ def test_large_batches_stay_on_the_device_and_train_as_those_of_a_stream_do():
     np.testing.assert_array_equal(cut.losses, whole.losses)
     np.testing.assert_allclose(stream.losses, whole.losses, rtol=1e-5)
     assert whole.transferred_bytes < 0.5 * stream.transferred_bytes
+
+
+def test_a_stream_fills_the_same_buffers_again_and_gives_the_rows_of_its_batches():
+    feed = StreamFeed(as_source(batches), batch_size=LARGE, epochs=4, placement=Placement())
+    chunks, places = 0, set()
+    while chunk := feed.next(2, 0):
+        chunks += 1
+        places.add(chunk.feed["X"].unsafe_buffer_pointer())
+        number = chunk.begin.batch
+        for i, valid in enumerate(chunk.valid[: len(chunk)]):
+            start = LARGE * ((number + i) % 3)
+            rows = np.asarray(chunk.feed["X"])[i]
+            np.testing.assert_array_equal(rows[:valid], X[start : start + LARGE])
+            assert (rows[valid:] == rows[valid - 1]).all()  # padding
+    assert chunks == 6
+    assert len(places) == 2
