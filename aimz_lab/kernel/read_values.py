@@ -94,8 +94,8 @@ class Reading:
     def _other(self, value: Any) -> Part:
         kind = type(value)
         wrapped = getattr(value, "__wrapped__", None)
-        if callable(wrapped):  # jax.jit, functools.cache
-            return Same(value), self.of(wrapped)
+        if callable(wrapped):  # jax.jit, functools.cache, NumPyro's handlers
+            return Same(value), self.of(wrapped), self.of(kind), self._named(value)
         if hasattr(value, "__array__"):
             return self._table(value)
         if _module_of(kind).startswith(_BY_IDENTITY):

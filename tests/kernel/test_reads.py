@@ -90,6 +90,10 @@ CHANGES = {
         lambda: np.arange(100_000),
         lambda value: value.__setitem__(slice(None), value[::-1].copy()),
     ),
+    "order of the rows of a large array": (
+        lambda: np.arange(16 * 2048, dtype=np.float32).reshape(16, 2048),
+        lambda value: value.__setitem__(slice(None), value[::-1].copy()),
+    ),
     "strided array": (lambda: np.zeros((300, 300)).T[::2], _put((2, 3), 1.0)),
     "array of objects": (lambda: np.array([1, "a"], object), _put(0, 2)),
     "dtype of an array": (lambda: [np.zeros(2)], _put(0, np.zeros(2, np.int64))),
