@@ -47,9 +47,10 @@ def test_predictions_of_other_lengths_batches_and_places_compile_nothing(im):
         assert not seen
 
 
+@pytest.mark.slow
 def test_few_programs_serve_all_lengths(im):
     with compilations() as seen:
-        for n_rows in (1, 10, 300, 600, 700, 1_100, 2_000, 2_560):
+        for n_rows in (1, 300, 700, 1_100, 2_560):
             im.predict(X[:n_rows], store="memory", **QUIET)
         assert len(seen) <= 2
 
@@ -66,6 +67,7 @@ def test_values_to_set_compile_once_however_they_are_written(im, site):
         assert not seen
 
 
+@pytest.mark.slow
 def test_scenarios_summaries_and_scores_of_other_rows_compile_once(im):
     def calls(rows):
         sides = {
