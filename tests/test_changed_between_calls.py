@@ -274,3 +274,29 @@ def test_numpyro_itself_agrees(monkeypatch):
     im = model(kernel, {"b": np.float32([1, 1])})
     got = im.predict(X, shard_axis="draw", store="memory", progress=False)
     np.testing.assert_allclose(got["posterior_predictive"]["mu"][0], expected, rtol=1e-5)
+
+
+def predicted(im):
+    options = {"shard_axis": "draw", "store": "memory", "progress": False}
+    found = im.predict(X, return_sites=["mu"], **options)
+    return np.asarray(found["posterior_predictive"]["mu"][0])
+
+
+def test_predictions_take_the_handlers_of_now():
+    kernel, draws = kernel_of(lambda X: X), {"b": np.float32([1, 1])}
+    data = {"mu": np.zeros(6, np.float32)}
+    within, around = model(handlers.substitute(kernel, data=data), draws), model(kernel, draws)
+    assert (predicted(within)[0] == 0).all()
+    data["mu"] = np.ones(6, np.float32)
+    assert (predicted(within)[0] == 1).all()
+    with handlers.substitute(data=data):
+        assert (predicted(around)[0] == 1).all()
+    assert (predicted(around)[0] == X).all()
+
+
+def test_predictions_take_the_precision_of_now():
+    im = model(kernel_of(lambda X: X * jnp.ones(1, float) / 3), {"b": np.float32([1, 1])})
+    before = predicted(im)
+    with jax.enable_x64(True):
+        assert predicted(im).dtype == np.float64
+    assert predicted(im).dtype == before.dtype == np.float32

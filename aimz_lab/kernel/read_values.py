@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 from numpyro.infer import MCMC, SVI
+from numpyro.infer.reparam import LocScaleReparam
 
 from aimz_lab.kernel.read_code import (
     WHOLE,
@@ -94,8 +95,8 @@ class Reading:
     def _other(self, value: Any) -> Part:
         kind = type(value)
         wrapped = getattr(value, "__wrapped__", None)
-        if callable(wrapped):  # jax.jit, functools.cache
-            return Same(value), self.of(wrapped)
+        if callable(wrapped):  # jax.jit, functools.cache, NumPyro's handlers
+            return Same(value), self.of(wrapped), self.of(kind), self._named(value)
         if hasattr(value, "__array__"):
             return self._table(value)
         if _module_of(kind).startswith(_BY_IDENTITY):
@@ -213,6 +214,7 @@ class Reading:
         ((types.BuiltinFunctionType, np.ufunc, np.random.Generator), lambda _, value: Same(value)),
         (type, _class),
         (types.MethodType, _method),
+        (LocScaleReparam, lambda reading, value: reading._object(value, type(value))),
         ((enum.Enum, SVI, MCMC), lambda _, value: Same(value)),
         (functools.partial, _partial),
         ((property, staticmethod, classmethod, functools.cached_property), _descriptor),

@@ -13,6 +13,7 @@ import weakref
 from collections.abc import Callable
 
 import jax
+from numpyro import primitives
 
 from aimz_lab.kernel.read_code import package_of
 from aimz_lab.kernel.read_parts import Part
@@ -33,6 +34,15 @@ each of them has another fingerprint of it.
 _MOST_SIGHTS = 8
 """Most fingerprints that are kept of a helper function."""
 
+_CONFIG = (
+    "jax_enable_x64",
+    "jax_default_matmul_precision",
+    "jax_default_prng_impl",
+    "jax_numpy_dtype_promotion",
+    "jax_threefry_partitionable",
+)
+"""Settings of JAX under which the same code computes other numbers."""
+
 _ATTRIBUTES: dict[types.CodeType, set[str]] = {}
 """Names of the attributes that were found the last time, by the code of a function."""
 
@@ -50,7 +60,7 @@ def fingerprint(function: Callable) -> Part:
         A hashable value, equal to that of another call as long as nothing read has changed: numbers
         and text by value, containers and objects by content, arrays by content or checksum, JAX's
         arrays and other immutable objects by identity. Functions outside of installed libraries
-        are read in turn.
+        are read in turn, and so are NumPyro's handlers around the call, and JAX's settings.
 
     Example:
         >>> size = 1
@@ -69,13 +79,17 @@ def fingerprint(function: Callable) -> Part:
     while known < len(attributes):  # code that is found late may name more attributes
         known = len(attributes)
         reading = Reading(attributes, home)
-        found = reading.of(function)
+        found = reading.of(function), reading.of(list(primitives._PYRO_STACK)), _config()
     if code is not None:
         _ATTRIBUTES[code] = attributes
     own = getattr(function, "__func__", function)
     helpers = [(helper, part) for helper, part in reading.helpers if helper is not own]
     _drop_outdated_traces(helpers, (frozenset(attributes), home))
     return object() if reading.parts > MOST_PARTS else found
+
+
+def _config() -> tuple[Part, ...]:
+    return tuple(getattr(jax.config, name, None) for name in _CONFIG)
 
 
 def _drop_outdated_traces(helpers: list[tuple[types.FunctionType, Part]], sight: Sight) -> None:

@@ -237,7 +237,8 @@ class Engine:
 
 def _unfold(host: np.ndarray, span: Span) -> np.ndarray:
     """Join the blocks of a result, without the padding."""
-    return host.reshape(host.shape[0], -1, *host.shape[3:])[:, : span.count]
+    n_draws, n_blocks, block_rows, *own = host.shape
+    return host.reshape(n_draws, n_blocks * block_rows, *own)[:, : span.count]
 
 
 def _part(draws: tuple, first: int, size: int) -> tuple:

@@ -18,6 +18,8 @@ import numpyro.distributions as dist
 import pandas as pd
 import pytest
 import xarray as xr
+from numpyro import handlers
+from numpyro.infer.reparam import LocScaleReparam
 
 from aimz_lab.kernel.reads import fingerprint
 
@@ -90,6 +92,10 @@ CHANGES = {
         lambda: np.arange(100_000),
         lambda value: value.__setitem__(slice(None), value[::-1].copy()),
     ),
+    "order of the rows of a large array": (
+        lambda: np.arange(16 * 2048, dtype=np.float32).reshape(16, 2048),
+        lambda value: value.__setitem__(slice(None), value[::-1].copy()),
+    ),
     "strided array": (lambda: np.zeros((300, 300)).T[::2], _put((2, 3), 1.0)),
     "array of objects": (lambda: np.array([1, "a"], object), _put(0, 2)),
     "dtype of an array": (lambda: [np.zeros(2)], _put(0, np.zeros(2, np.int64))),
@@ -104,6 +110,15 @@ CHANGES = {
     "new attribute": (Plain, _set("size", 2.0)),
     "slots": (Slots, _set("size", 2.0)),
     "distribution": (lambda: [dist.Normal(0.0, 1.0)], _put(0, dist.Normal(0.0, 2.0))),
+    "handler": (
+        lambda: handlers.condition(reader(1), data={"b": 1.0}),
+        lambda value: value.data.update(b=2.0),
+    ),
+    "decorator with a state": (lambda: functools.wraps(reader)(Plain()), _set("own", [2.0])),
+    "reparametrisation": (
+        lambda: [LocScaleReparam(0.0)],
+        lambda value: _set("centered", 1.0)(value[0]),
+    ),
     "partial": (lambda: [functools.partial(max, 1)], _put(0, functools.partial(max, 2))),
 }
 

@@ -175,3 +175,17 @@ def test_jax_arrays_as_draws():
     draws = {name: jax.numpy.asarray(values) for name, values in draws_of_linear(5).items()}
     got = PREDICTOR.predict_arrays(request_of(draws=draws))
     np.testing.assert_allclose(got["mu"], draws["b"] @ inputs(300).T, atol=1e-5)
+
+
+@pytest.mark.parametrize("shard_axis", ["obs", "draw"])
+def test_a_site_whose_rows_have_no_values(shard_axis):
+    def kernel(X, y=None):
+        b = numpyro.sample("b", dist.Normal())
+        numpyro.deterministic("none", jnp.zeros((len(X), 0)))
+        with numpyro.plate("data", len(X)):
+            numpyro.sample("y", dist.Normal(b, 1.0), obs=y)
+
+    draws, asked = {"b": np.ones(4, np.float32)}, {"shard_axis": shard_axis}
+    request = request_of(kernel, {"X": inputs(N)}, draws=draws, return_sites=("none", "y"), **asked)
+    got = PREDICTOR.predict_arrays(request)
+    assert (got["none"].shape, got["y"].shape) == ((4, N, 0), (4, N))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 
 import jax
@@ -102,5 +103,7 @@ def _run_all(
 def _map_draws(one_draw: Callable, draws: tuple, draw_chunk: int) -> Results:
     """Map over the draws; a remainder would be a second copy of the program."""
     if draw_chunk > 1:
-        return jax.lax.map(draws_first(one_draw), draws, batch_size=draw_chunk)
+        # JAX cannot join chunks of a site without entries, whose size is divided by 0.
+        with contextlib.suppress(ZeroDivisionError):
+            return jax.lax.map(draws_first(one_draw), draws, batch_size=draw_chunk)
     return jax.lax.map(one_draw, draws)
