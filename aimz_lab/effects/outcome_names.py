@@ -15,8 +15,10 @@ def column_of(draws: xr.Dataset, site: str) -> str:
         site: The site, or an average of it that a reducer made.
     """
     kind, _, column = str(draws.attrs.get("output_scale", "")).partition(" ")
+    if kind != "column":
+        column = str(draws.attrs.get("output_column", ""))
     output = draws.attrs.get("output")
-    if kind != "column" or not column or not isinstance(output, str):
+    if not column or not isinstance(output, str):
         return site
     known = {output: column, **{output + end: column + end for end in _SUFFIXES}}
     return known.get(site, site)

@@ -130,7 +130,8 @@ def describe_html(described: JsonObject, standing: Standing) -> str:
     if (run := standing.run) is not None:
         # What became of the model is said already.
         why, _, _ = run.reason.partition("; the model ")
-        found["training"] += f" ({why})" if why and why not in found["training"] else ""
+        if not described["ending"]:
+            found["training"] += f" ({why})" if why and why not in found["training"] else ""
         found |= {"loss": words} if (words := loss_of_model(run, total=True)) else {}
     if not described["fitted"]:
         found["next"] = _NEXT[described["inference"] == "MCMC"]

@@ -31,6 +31,11 @@ class Throttle:
         self._is_warm = self._was_cold_again = False
         self._next = -math.inf
 
+    @property
+    def wait_s(self) -> float:
+        """Seconds from one time to the next, by the present cost."""
+        return max(self.interval_s, (self._cost_s or 0.0) / self.share)
+
     def ready(self, now: float) -> bool:
         """Whether the work may be done at ``now``, in seconds of a monotonic clock."""
         return now >= self._next
@@ -46,4 +51,4 @@ class Throttle:
         if seconds > self._COLD * before and not self._was_cold_again:
             self._was_cold_again, seconds = True, before
         self._cost_s = self._MEMORY * before + (1 - self._MEMORY) * seconds
-        self._next = now + max(self.interval_s, self._cost_s / self.share)
+        self._next = now + self.wait_s

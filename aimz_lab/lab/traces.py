@@ -7,7 +7,6 @@ the width doubles. No peak is lost, and the cost of a picture does not grow with
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from aimz_lab.inference.run.buckets import Buckets
 CAPACITY = 1024
 _MOST_AT_ONCE = 2**18  # bounds the memory of a long run's losses in double precision
 _LARGEST_EXPONENT = 200.0
+_FORGETTING = 8.0  # the window is at most one part in so many of the steps so far
 _FASTEST_DECAY = 50.0  # with a faster one, a float has nothing left of the previous value
 
 
@@ -135,7 +135,8 @@ class Trace:
         Args:
             window: Time constant in steps; :func:`default_window` of the steps so far by default.
         """
-        return smooth(self.mean, self.width, window or default_window(self.n_steps))
+        window = window or default_window(self.n_steps)
+        return smooth(self.mean, self.width, window, self.n_steps)
 
     def coarser(self, capacity: int) -> Trace:
         """Return a copy with at most ``capacity`` buckets, for a picture; it takes no more steps.
@@ -200,13 +201,18 @@ def default_window(n_steps: int) -> float:
     return max(n_steps / 50, 1.0)
 
 
-def smooth(values: Float[np.ndarray, " n"], width: int, window: float) -> Float[np.ndarray, " n"]:
+def smooth(
+    values: Float[np.ndarray, " n"], width: int, window: float, n_steps: int | None = None
+) -> Float[np.ndarray, " n"]:
     """Exponential moving average without a bias toward zero; NaN values weigh nothing.
+
+    It does not drag a high start along: the window is at most an eighth of the steps so far.
 
     Args:
         values: Equally spaced values.
         width: Steps from one value to the next.
-        window: Time constant in steps.
+        window: Time constant in steps, once there are enough of them.
+        n_steps: Steps in all; the last value may stand for fewer than ``width``, and weighs less.
 
     Returns:
         The average at each value; NaN before the first finite value.
@@ -217,16 +223,23 @@ def smooth(values: Float[np.ndarray, " n"], width: int, window: float) -> Float[
     """
     finite = np.isfinite(values)
     terms = np.stack([np.where(finite, values, 0.0), finite.astype(float)])
-    rate = min(width / window, _FASTEST_DECAY)
-    decay = math.exp(-rate)
-    smoothed, carried = [], np.zeros((2, 1))
-    # In stretches: weights grow by 1 / decay from value to value, and would overflow in the end.
-    length = max(int(_LARGEST_EXPONENT / rate), 1)
-    for start in range(0, len(values), length):
-        part = terms[:, start : start + length]
-        growth = decay ** -np.arange(1.0, part.shape[1] + 1)
+    rates = np.maximum(width / window, _FORGETTING / np.arange(1, len(values) + 1))
+    if n_steps is not None and len(rates):
+        rates[-1] *= (n_steps - (len(rates) - 1) * width) / width
+    rates = np.minimum(rates, _FASTEST_DECAY)
+    terms *= -np.expm1(-rates)
+    exponents = np.cumsum(rates)
+    smoothed, carried, before = [], np.zeros((2, 1)), 0.0
+    # In stretches: weights grow from value to value, and would overflow in the end.
+    borders = np.flatnonzero(np.diff(exponents // _LARGEST_EXPONENT)) + 1
+    for part, exponent in zip(
+        np.split(terms, borders, axis=1), np.split(exponents, borders), strict=True
+    ):
+        if not len(exponent):
+            continue
+        growth = np.exp(exponent - before)
         sums = carried + np.cumsum(part * growth, axis=1)
-        carried = sums[:, -1:] / growth[-1]
+        carried, before = sums[:, -1:] / growth[-1], exponent[-1]
         smoothed.append(_ratio(sums))
     return np.concatenate(smoothed) if smoothed else np.empty(0)
 

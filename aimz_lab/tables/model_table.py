@@ -304,9 +304,16 @@ class ModelTable:
         return call.inputs, call.kernel_kwargs or {}, call.kept, options
 
     def output_attrs(self) -> dict[str, object]:
-        """Return attributes of results: the levels that an output of numbers stands for."""
-        part = self.spec.parts.get(self.signature.output)
-        if self.encoder is None or part is None or part.kind != "index":
+        """Return attributes of results: the levels or the column that an output stands for."""
+        output = self.signature.output
+        part = self.spec.parts.get(output)
+        if self.encoder is None or part is None:
+            return {}
+        if part.kind == "formula":
+            scale = self.encoder.outcome_scale(output)
+            is_column = isinstance(scale, OutcomeScale) and scale.is_identity
+            return {"output_column": scale.column} if is_column else {}
+        if part.kind != "index":
             return {}
         levels = self.encoder.names[part.columns[0]]
         return {"output_levels": list(map(str, levels))}

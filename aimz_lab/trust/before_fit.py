@@ -25,6 +25,7 @@ from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.predictive.call_labels import CallLabels
 from aimz_lab.predictive.predictor import Predictor
 from aimz_lab.predictive.request import Group, Request
+from aimz_lab.progress import number
 from aimz_lab.system.old_jax import cost_of_old_jax
 from aimz_lab.trust.columns import column_findings
 from aimz_lab.trust.loss_checks import end_of
@@ -339,7 +340,7 @@ def _prior_finding(preflight: Preflight, rows: Rows) -> Finding:
         return Finding("prior", "amber", "prior predictive draws are not finite", _PRIOR)
     low, high = np.quantile(drawn, [0.0005, 0.9995])
     outside = float(((seen < low) | (seen > high)).mean())
-    text = f"99.9% of prior predictions are within {low:.3g} and {high:.3g}"
+    text = f"99.9% of prior predictions are within {number(low, 3)} and {number(high, 3)}"
     wide = (high - low) / np.ptp(seen) if np.ptp(seen) > 0 else 0.0  # one value has no range
     if outside > 0.5:
         text = f"{text}, and {outside:.0%} of the output is outside"

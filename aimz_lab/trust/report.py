@@ -45,6 +45,12 @@ TRAIN_ON = (
 """What to do where the guide is not the posterior; one sentence, which a report shows once."""
 
 
+def _style(level: FindingLevel) -> str:
+    """Return the style of a level's words; legible on dark as well."""
+    colour = _COLOURS[level]
+    return f"color:{colour};color:color-mix(in srgb,{colour} 70%,currentColor);font-weight:600"
+
+
 def worst(findings: tuple[Finding, ...]) -> Level:
     """Return the highest level among findings; amber if none was judged."""
     level = max((one.level for one in findings), key=_ORDER.index, default="unjudged")
@@ -132,14 +138,14 @@ class Report:
 
     def _repr_html_(self) -> str:
         rows = "".join(
-            f'<tr><td style="color:{_COLOURS[one.level]};font-weight:600">{one.level}</td>'
+            f'<tr><td style="{_style(one.level)}">{one.level}</td>'
             f'<th scope="row" style="text-align:left">{escape(one.name)}</th>'
             f'<td style="text-align:left">{escape(one.text)}</td></tr>'
             for one in self.findings
         )
         steps = "".join(f"<li>{escape(step)}</li>" for step in self.next_steps)
         return (
-            f'<div><p style="color:{_COLOURS[self.level]};font-weight:600">'
+            f'<div><p style="{_style(self.level)}">'
             f"{escape(self.title)}: {escape(self.verdict)}</p>"
             f"<table><tbody>{rows}</tbody></table>"
             + (f"<p>What to do next:</p><ul>{steps}</ul>" if steps else "")

@@ -1,6 +1,6 @@
 """Predictions on a Dask cluster: memory, scaling, and what a very large one would need.
 
-``python tests/benchmarks/bench_cluster.py memory`` reads more and more rows from a Zarr array and
+``python -m tests.benchmarks.bench_cluster memory`` reads more and more rows from a Zarr array and
 prints the peak memory of this process and of its workers, with a reducer and with a store.
 ``... scaling`` measures weak and strong scaling with 1, 2 and 4 workers, fits a model of cost to
 some points and checks it on others; ``--json PATH`` keeps its figures. Goals: memory grows by less

@@ -1,7 +1,7 @@
 """Weak and strong scaling of training in 1, 2 and 4 processes of this machine.
 
-    PYTHONPATH=$PWD python tests/benchmarks/bench_cluster_training.py [--processes 1 2 4] [--out F]
-    PYTHONPATH=$PWD python tests/benchmarks/bench_cluster_training.py --fit F
+    PYTHONPATH=$PWD python -m tests.benchmarks.bench_cluster_training [--processes 1 2 4] [--out F]
+    PYTHONPATH=$PWD python -m tests.benchmarks.bench_cluster_training --fit F
 
 A step computes on its rows, adds the gradients of all processes, and updates the parameters. The
 first command measures seconds a step, for several numbers of rows in each process (weak scaling:

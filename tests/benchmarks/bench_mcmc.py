@@ -1,6 +1,6 @@
 """Chains of ``fit_on_batch`` beside NumPyro's own ``MCMC.run``: compilation and iterations apart.
 
-Run by hand: ``python tests/benchmarks/bench_mcmc.py``. Both run the same sampler on the same data
+Run by hand: ``python -m tests.benchmarks.bench_mcmc``. Both run the same sampler on the same data
 with the same keys, in turns. NumPyro runs in its fastest way, without its bar of progress, and
 keeps the same statistics of each draw. Ours tells its progress, to nobody, and R-hat. JAX's
 persistent cache is off. Of each, the seconds are told, and the ratio theirs/ours with its range:

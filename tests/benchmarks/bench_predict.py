@@ -1,6 +1,6 @@
 """Predictive calls: this library, the peer, NumPyro, and what the hardware allows, in turns.
 
-Run by hand: ``python tests/benchmarks/bench_predict.py --peer /path/to/its/python``. Each library
+Run by hand: ``python -m tests.benchmarks.bench_predict --peer /path/to/its/python``. Each library
 has a process of its own, and they take turns, so that a shared machine is equally slow for all. A
 figure is the best of its turns after a warm-up: seconds on the clock, seconds of CPU, and the
 memory that the call took at most beyond what was in use before it. ``--floors`` compares models
@@ -218,7 +218,7 @@ def main():
     parser.add_argument("--worker")
     options = parser.parse_args()
     if options.floors:
-        from predict_floors import compare
+        from tests.benchmarks.predict_floors import compare
 
         compare(options.only, options.turns, options.share)
         return

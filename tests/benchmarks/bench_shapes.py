@@ -1,6 +1,6 @@
 """Time per row over sizes, for wide and awkward data: no cliff where data grows or changes type.
 
-Run by hand: ``python tests/benchmarks/bench_shapes.py``, or with ``--only`` for some cases. A line
+Run by hand: ``python -m tests.benchmarks.bench_shapes``, or with ``--only`` for some cases. A line
 has the time per row, or per step, at each size, and the slope of the logarithm of the whole time
 over that of the size, overall and between the last two: 1 where each row takes as long as the one
 before, less where a fixed part is spread over more rows, more where there is a cliff.
@@ -218,7 +218,15 @@ def main() -> None:
     for case in [name for name in [*CASES, ON_DISK] if options.only in name]:
         is_x64 = "1" if case.endswith("x64") else "0"
         subprocess.run(
-            [sys.executable, __file__, "--case", case, "--disk-rows", *rows],
+            [
+                sys.executable,
+                "-m",
+                "tests.benchmarks.bench_shapes",
+                "--case",
+                case,
+                "--disk-rows",
+                *rows,
+            ],
             env=os.environ | {"JAX_ENABLE_X64": is_x64},
             check=True,
         )

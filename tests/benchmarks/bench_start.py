@@ -1,6 +1,6 @@
 """Seconds from the start of a process to its first fitted and predicted number, on 1,000 rows.
 
-Run by hand: ``python tests/benchmarks/bench_start.py``. Each figure is of a process of its own,
+Run by hand: ``python -m tests.benchmarks.bench_start``. Each figure is of a process of its own,
 with bytecode that lies ready. It begins before Python does.
 
 ``floor``: Python, JAX and NumPyro imported, and nothing else.

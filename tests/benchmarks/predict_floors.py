@@ -1,6 +1,6 @@
 """Predictions beside what the hardware allows: bare matrix products and noise, in one program.
 
-Run by hand: ``python tests/benchmarks/bench_predict.py --floors``. Each floor is one jitted program
+Run by hand: ``python -m tests.benchmarks.bench_predict --floors``. Each floor is one jitted program
 over the same blocks of 256 rows and the same draws, which computes the same distribution and keeps
 all values in memory: no kernel, no labels, no checks. It has our compiler options and our random
 bits, and chunks of draws of the size that is best here. Both take turns in one process. Small calls

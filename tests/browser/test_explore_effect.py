@@ -59,11 +59,12 @@ def wait_for_effect(nb, low, high):
 
 
 def test_a_slider_and_a_handle_move_the_number_and_a_pin_compares(notebook):
-    nb = notebook([SETUP, EXPLORE])
+    nb = notebook([SETUP, EXPLORE], name="explored")
     nb.run_all()
     nb.wait_until_done(1)
     picture(nb).wait_for()
     wait_for_effect(nb, 2.9, 3.1)
+    nb.save()
     slider = nb.page.locator(".noUi-handle").first
     slider.focus()
     slider.press("ArrowRight")
@@ -88,3 +89,10 @@ def test_a_slider_and_a_handle_move_the_number_and_a_pin_compares(notebook):
     nb.page.get_by_label("by", exact=True).select_option("group")
     nb.page.locator("section.aimz-explorer-picture", has_text="<b>east</b>").first.wait_for()
     assert not nb.page.locator("section.aimz-explorer-picture b", has_text="east").count()
+    nb.__exit__()
+
+    again = notebook(None, name="explored")  # its kernel has not run anything
+    again.cell(1).locator("img").wait_for()
+    gone = again.page.get_by_text("Error displaying widget")
+    gone.wait_for(state="attached")  # JupyterLab's own words, in place of the panel
+    assert not gone.is_visible()

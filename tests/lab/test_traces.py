@@ -107,14 +107,32 @@ def test_a_frame_has_the_same_size_after_a_million_steps():
 
 @given(st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=50), st.floats(0.1, 1e3))
 def test_smoothing_is_the_weighted_mean_of_what_came_before(values, window):
-    decay = np.exp(-1 / window)
-    weights = decay ** np.arange(len(values))[::-1]
+    rates = np.maximum(1 / window, 8 / np.arange(1, len(values) + 1))
+    kept = np.exp(-(np.sum(rates) - np.cumsum(rates)))
+    weights = (1 - np.exp(-rates)) * kept
     expected = np.sum(weights * values) / np.sum(weights)
     np.testing.assert_allclose(smooth(np.array(values), 1, window)[-1], expected, atol=1e-6)
 
 
 def test_smoothing_a_constant_gives_the_constant_from_the_first_value_on():
     np.testing.assert_allclose(smooth(np.full(20, 3.5), 4, 100.0), 3.5)
+
+
+def test_smoothing_does_not_drag_a_high_start_along():
+    losses = np.full(1000, 2.5)
+    losses[:10] = 33
+    smoothed = smooth(losses, 1, default_window(len(losses)))
+    np.testing.assert_allclose(smoothed[:10], 33)
+    np.testing.assert_allclose(smoothed[30:], 2.5, atol=0.05)
+
+
+def test_a_bucket_of_few_steps_weighs_little():
+    trace = Trace(64)
+    trace.add(np.full(64 * 128, 2.5))
+    before = trace.smooth()[-1]
+    trace.add([3.5])
+    assert trace.width > 1
+    assert trace.smooth()[-1] == pytest.approx(before + 1 - np.exp(-1 / default_window(8193)))
 
 
 def test_smoothing_passes_over_gaps_and_has_no_value_before_the_first_one():
@@ -125,9 +143,9 @@ def test_smoothing_passes_over_gaps_and_has_no_value_before_the_first_one():
 @given(st.lists(floats, min_size=1, max_size=80), st.floats(0.05, 50), st.integers(1, 64))
 def test_smoothing_in_stretches_is_smoothing_step_by_step(values, window, width):
     average = total = 0.0
-    weight = 1 - np.exp(-width / window)
     expected = []
-    for value in values:
+    for i, value in enumerate(values):
+        weight = 1 - np.exp(-max(width / window, 8 / (i + 1)))
         finite = np.isfinite(value)
         average += weight * ((value if finite else 0.0) - average)
         total += weight * (finite - total)

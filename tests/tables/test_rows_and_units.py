@@ -15,7 +15,7 @@ import pytest
 from numpyro.infer import SVI, Trace_ELBO
 from numpyro.infer.autoguide import AutoNormal
 
-from aimz_lab import Hdi, ImpactModel, Quantiles, TableSpec
+from aimz_lab import Hdi, ImpactModel, Quantiles, TableSpec, summarize_effect
 from aimz_lab.effects.summaries import hdi
 from aimz_lab.errors import ArgumentError, CallError, DataError, DataTypeError
 from aimz_lab.tables.encoder import TableEncoder
@@ -263,3 +263,11 @@ def test_scenarios_that_leave_out_different_rows_are_not_compared(table):
         im.decide({"one": one, "other": untold})
     same = im.estimate_effect(one, one.assign(age=one.age + 1))
     assert same.posterior_predictive.pay.sizes["row"] == N - 1
+
+
+def test_an_outcome_is_called_by_its_column_with_or_without_a_scale(table):
+    im = model(spec=TableSpec(features="scale(age)", pay="code"))
+    im.fit(table, epochs=2, num_samples=5, progress=False)
+    older = table.assign(age=table.age + 1)
+    effect = im.estimate_effect(table, older, by="grade")
+    assert str(summarize_effect(effect)).startswith("Effect on code")

@@ -437,6 +437,7 @@ def test_a_report_shows_itself_and_its_verdict_in_the_summary_of_the_run(exact):
     report = exact.diagnose(X, Y, rng_key=KEY)
     assert report.verdict in str(report)
     assert report.verdict in report._repr_html_()
+    assert "currentColor" in report._repr_html_()  # legible in either theme
     assert f"trust      {report.verdict}" in lab.summary_text(exact.last_run)
     assert list(report.to_frame().columns) == ["check", "level", "finding", "advice"]
     figure = lab.plot_trust(report)

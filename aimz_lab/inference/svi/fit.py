@@ -281,8 +281,8 @@ class SviFit:
     def warning(self) -> str | None:
         """Return a warning if the run was interrupted or diverged."""
         if self.run.status == "interrupted":
-            kept = "it, and a posterior from it" if self.run.step else "before"
-            return f"The fit ended early: {self.run.reason}; the model has the state of {kept}."
+            kept = "after it, and a posterior from that" if self.run.step else "before"
+            return f"The fit ended early: {self.run.reason}; the model has the state {kept}."
         if self.run.status == "diverged":
             return f"The fit ended early: {self.run.reason}"
         return None

@@ -203,7 +203,7 @@ class LiveDashboard(Display):
             self.view.show(run, frames)
         ended = time.perf_counter()
         self._sent_s += ended - sending
-        self._throttle.spent(ended, ended - began)
+        self._throttle.spent(ended, self._panel_set.usual_s + ended - sending)
 
     def _receive(self, message: dict[str, Any]) -> None:
         """Do what a message of the page asks for; from any thread."""

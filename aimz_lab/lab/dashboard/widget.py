@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 PATIENCE_S = 10.0
 """Seconds in which a page says that it shows the widget."""
 
-_SLOWEST_S = 3.0
+_SLOWEST_S = 1.5
 """Most seconds between two updates, however slowly the page draws."""
 
 

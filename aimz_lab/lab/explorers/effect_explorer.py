@@ -97,7 +97,8 @@ def explore_effect(
         X: Rows in memory, as in :meth:`aimz_lab.ImpactModel.predict`: a data frame, or an array.
         vary: Columns, arguments or sites to set; or their values by name, with ``None`` for those
             found in the data. By default the first six columns and arguments with one number or
-            level a row.
+            level a row, and the first question sets one that is 0 or 1, if there is one; else it
+            sets the first.
         of: ``"column"``, ``"argument"`` or ``"site"`` for a name that is more than one.
         by: Groups to begin with, as in ``estimate_effect``: names of columns or arguments, or
             labels.
@@ -140,13 +141,15 @@ def explore_effect(
     inputs = _by_control(moved_inputs(im, given, vary, of))
     groups, begun_by, own = _groups(given, by, parameter_names(im.kernel))
     averages = ScenarioAverages(im, given, list(inputs.values()), key, weights, subset)
-    first = _first(inputs)
+    switch = _switch(inputs) if vary is None else None
+    first = _first(inputs, switch)
     averages.begin()
     begun = averages.of(first[1], ALL_ROWS, None, contrast)
     sites = _sites(begun, inputs, im.param_output)
     options = EffectOptions(inputs, groups, contrasts, sites, own)
     chosen = {n: v for n, v in (("weights", weights), ("subset", subset)) if v is not None}
     controls = _controls(options, first, begun_by)
+    controls["curve"].value = _first_curve(inputs, switch)
     controls["contrast"].value = name_of(contrast)
     names = list(inputs)
     answers = EffectAnswers(averages, options, real_number(prob))
@@ -202,14 +205,28 @@ def _by_control(inputs: Sequence[MovedInput]) -> dict[str, MovedInput]:
     return found
 
 
-def _first(inputs: Mapping[str, MovedInput]) -> tuple[Settings, Settings]:
-    """Return the scenarios to begin with: the first input is set, the others are left."""
-    moved, *others = inputs.values()
+def _switch(inputs: Mapping[str, MovedInput]) -> str | None:
+    """Return the first input that is 0 or 1, which is most like a treatment."""
+    return next((name for name, moved in inputs.items() if moved.values == [0, 1]), None)
+
+
+def _first(inputs: Mapping[str, MovedInput], name: str | None) -> tuple[Settings, Settings]:
+    """Return the scenarios to begin with: one input is set, the first by default."""
+    name = name or next(iter(inputs))
+    moved = inputs[name]
     few = len(moved.values) <= 2
     before = moved.values[0] if few or moved.sweep.of == "site" else moved.kept
     after = moved.values[-1] if few else moved.values[3 * len(moved.values) // 4]
-    rest = tuple(each.kept for each in others)
-    return (before, *rest), (after, *rest)
+    kept = {each: other.kept for each, other in inputs.items()}
+    return tuple({**kept, name: before}.values()), tuple({**kept, name: after}.values())
+
+
+def _first_curve(inputs: Mapping[str, MovedInput], switch: str | None) -> str:
+    """Return the input of the curve to begin with: the one that is set, or better a number."""
+    if switch is None:
+        return next(iter(inputs))
+    numbers = (name for name, moved in inputs.items() if moved.is_number and name != switch)
+    return next(numbers, switch)
 
 
 def _sites(begun: Any, inputs: Mapping[str, MovedInput], output: str) -> list[str]:
@@ -278,9 +295,7 @@ def _controls(
     found["by"] = widgets.Dropdown(options=list(options.groups), value=by, description="by")
     found["site"] = widgets.Dropdown(options=list(options.sites), description="site")
     found["contrast"] = widgets.Dropdown(options=list(options.contrasts), description="contrast")
-    found["curve"] = widgets.Dropdown(
-        options=[NO_CURVE, *names], value=names[0], description="curve over"
-    )
+    found["curve"] = widgets.Dropdown(options=[NO_CURVE, *names], description="curve over")
     return found
 
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 _MOST_BARS = 40
 _MOST_LINES = 3
+_BESIDE_LEVELS = -0.5  # where a handle stands that is at no level
 _LINES: tuple[Role, ...] = ("main", "second", "quiet")
 _UNITS = {"percent": " (%)", "ratio": " (times)", "odds_ratio": " (odds ratio)"}
 
@@ -244,7 +245,7 @@ def _curve_chart(answer: Answered, curve: Curve) -> Chart:
         x_label=moved.name,
         y_label=f"average of {called}",
         x_names=() if is_number else [str(value) for value in moved.values],
-        x_range=None if is_number else (-0.5, len(moved.values) - 0.5),
+        x_range=None if is_number else (_BESIDE_LEVELS, len(moved.values) - 0.5),
         handles=_handles(answer, moved, name, place),
     )
 
@@ -275,7 +276,7 @@ def _place(moved: MovedInput, value: Any) -> float:
         return float(value) if moved.is_number else float(moved.values.index(value))
     if moved.is_number and moved.observed is not None:
         return moved.observed
-    return float(moved.values[0]) if moved.is_number else 0.0
+    return float(moved.values[0]) if moved.is_number else _BESIDE_LEVELS
 
 
 def _handles(answer: Answered, moved: MovedInput, name: str, place: int) -> list[Handle]:

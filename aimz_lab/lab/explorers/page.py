@@ -88,7 +88,14 @@ def _still(explorer: Shown, page_id: str = "") -> Bundle:
         return {"text/plain": text}, {}
     bundle, metadata = shown_bundle(png(draw_view(explorer.view)), explorer.view.words())
     html = f'<div class="aimz-still-{page_id}">{bundle["text/html"]}</div>'
+    html += _without_panel(page_id) if page_id else ""
     return bundle | {"text/plain": text, "text/html": html}, metadata
+
+
+def _without_panel(page_id: str) -> str:
+    """Return a style that hides what JupyterLab writes in place of a panel that is gone."""
+    above = f".jp-OutputArea-child:has(+ .jp-OutputArea-child .aimz-still-{page_id})"
+    return f"<style>{above} > .jp-OutputArea-output:not(:has(*)) {{ display: none; }}</style>"
 
 
 @functools.cache

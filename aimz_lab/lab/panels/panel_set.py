@@ -9,6 +9,9 @@ from aimz_lab.inference.run.events import Run, Steps
 from aimz_lab.lab.panels.base import Frame, Panel
 from aimz_lab.lab.throttle import Throttle
 
+_RARE_S = 1.0
+"""A panel whose frames must be further apart is rare: it holds up itself alone."""
+
 Frames = dict[str, Frame]
 """Frames by the name of their panel."""
 
@@ -22,6 +25,7 @@ class PanelSet:
 
     Attributes:
         spent_s: Seconds that the panels took so far.
+        usual_s: Seconds of the processor that the latest frames took, without those of rare panels.
     """
 
     def __init__(self, panels: Iterable[Panel], share: float) -> None:
@@ -30,7 +34,7 @@ class PanelSet:
         self._throttles: dict[str, Throttle] = {}
         self._failed: dict[str, str] = {}
         self._reported: set[str] = set()
-        self.spent_s = 0.0
+        self.spent_s = self.usual_s = 0.0
 
     @property
     def failed(self) -> dict[str, str]:
@@ -65,20 +69,27 @@ class PanelSet:
     def frames(
         self, run: Run, wanted: Container[str] | None = None, *, everything: bool = False
     ) -> Frames:
-        """Return the frames of the wanted panels, or of all; those that are due, or everything."""
+        """Return the frames of the wanted panels, or of all; those that are due, or everything.
+
+        A panel pays with time of the processor: on a busy machine it would pay for others' work.
+        """
         frames: Frames = {}
+        self.usual_s = 0.0
         for name in self._panels:
             if wanted is not None and name not in wanted:
                 continue
             now = time.perf_counter()
             if not (everything or self._throttles[name].ready(now)):
                 continue
+            began = time.thread_time()
             frame = self.call(name, "frame", run)
             if frame is not None:
                 frames[name] = frame
+            cost = time.thread_time() - began
             ended = time.perf_counter()
-            self._throttles[name].spent(ended, ended - now)
+            self._throttles[name].spent(ended, cost)
             self.spent_s += ended - now
+            self.usual_s += cost if self._throttles[name].wait_s <= _RARE_S else 0.0
         return {**frames, **self._new_failures()}
 
     def _new_failures(self) -> Frames:

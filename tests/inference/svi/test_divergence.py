@@ -74,6 +74,8 @@ def test_the_model_goes_back_to_its_best_state_and_the_rate_is_named(model, tmp_
         assert f"{said} {best.step:,}, trained on 100 rows" in repr(one)
         assert said in one._repr_html_()
         assert one._repr_html_().count("went back") == 1
+        # The record of the run and the warning have said why.
+        assert "not finite" not in one._repr_html_()
         assert one.describe()["ending"].startswith(said)
     assert f"per row (best state, step {best.step:,})" in repr(model)
 
@@ -115,7 +117,7 @@ def test_an_interrupted_model_says_so(model):
         def on_steps_end(self, run, steps):
             raise KeyboardInterrupt
 
-    with pytest.warns(FitWarning, match="interrupted after step 20; the model has the state of it"):
+    with pytest.warns(FitWarning, match="step 20; the model has the state after it"):
         refit(model, X, Y, callbacks=[Interrupt()], **OPTIONS)
     assert "interrupted after step 20, trained on" in repr(model)
     model.train_on_batch(X, Y, n_obs=100)

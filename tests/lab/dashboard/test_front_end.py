@@ -223,8 +223,9 @@ class TestSameAsPython:
 
     @given(st.lists(st.floats(-1e6, 1e6) | st.just(np.nan), max_size=60), st.floats(0.5, 500))
     def test_smoothing(self, node, values, window):
-        found = np.array(node("smooth", values, 4, window), float)
-        expected = smooth(np.array(values), 4, window)
+        steps = max(4 * len(values) - 3, 0)  # the last value stands for a single step
+        found = np.array(node("smooth", values, 4, window, steps), float)
+        expected = smooth(np.array(values), 4, window, steps)
         # The smallest floats of all have fewer digits.
         np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-300)
 
@@ -282,7 +283,7 @@ class TestScales:
 
 def test_drawing_takes_a_hundredth_of_the_time(node):
     assert node("restAfter", 4) == 400
-    assert node("restAfter", 1000) == 3000
+    assert node("restAfter", 1000) == 1500
 
 
 def test_one_slow_drawing_does_not_silence_the_page(node):

@@ -256,3 +256,16 @@ def test_the_code_sets_an_argument_that_was_given_as_a_list(im, capsys):
     explorer = lab.explore_effect(im, X, dose=dose, vary={"dose": [0.0, 2.0]})
     exec(explorer.code(), {"im": im, "X": X, "dose": dose})
     assert f"{explorer.table()['mean'].iloc[0]:.3g}" in capsys.readouterr().out
+
+
+def test_the_first_question_sets_what_is_0_or_1(table_model):
+    explorer = lab.explore_effect(table_model, FRAME[["region", "dose", "visits", "treated"]])
+    assert explorer.view.sentences[0] == "Baseline: treated = 0. Intervention: treated = 1."
+    assert explorer.view.charts[1].title == "Average of sales over dose"
+    # A handle of a category that is left as it is stands at none of its levels.
+    view = explorer.set(curve="region")
+    assert [handle.at for handle in view.charts[1].handles] == [-0.5, -0.5]
+    asked = lab.explore_effect(table_model, FRAME, vary=["region", "treated"])
+    assert asked.view.sentences[0] == "Baseline: as observed. Intervention: region = west."
+    explorer.close()
+    asked.close()

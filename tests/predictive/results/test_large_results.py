@@ -7,13 +7,12 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
-import zarr
 from numpyro.infer import SVI, Trace_ELBO
 from numpyro.infer.autoguide import AutoNormal
 
 from aimz_lab import ImpactModel, open_results
 from aimz_lab.predictive.programs.sizes import blocks_per_call
-from aimz_lab.predictive.results import datasets, sinks
+from aimz_lab.predictive.results import datasets
 
 X = np.ones(5_000, np.float32)
 
@@ -41,16 +40,6 @@ def test_rows_that_are_only_counted_have_no_numbers_beyond_a_limit(im, tmp_path,
     assert open_results(tree.attrs["artifact_path"]).equals(tree)
     labelled = im.predict(X, coords={"row": np.arange(5_000) * 2}, progress=False)
     assert labelled.posterior_predictive.row[-1] == 9_998
-
-
-def test_a_large_result_has_larger_chunks(im, tmp_path, monkeypatch):
-    monkeypatch.setattr(sinks, "CHUNK_BYTES", 4 * 256 * 10)
-    monkeypatch.setattr(sinks, "LARGE_CHUNK_BYTES", 4 * 256 * 40)
-    for many, draws in ((10_000, 10), (1, 40)):
-        monkeypatch.setattr(sinks, "MANY_CHUNKS", many)
-        tree = im.predict(X, output_dir=tmp_path, batch_size=256, progress=False)
-        array = zarr.open_array(tree.attrs["artifact_path"], path="posterior_predictive/y")
-        assert array.chunks == (1, draws, 256)
 
 
 @pytest.mark.parametrize("n_draws", [50, 100, 163, 1_000])

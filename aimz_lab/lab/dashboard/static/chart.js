@@ -59,7 +59,7 @@ export function series(loss, previousRuns, { curve, smooth: smoothed, perRow }) 
     mean,
     low: divided(trace.low, by),
     high: divided(trace.high, by),
-    smoothed: smoothed && curve !== "learning_rate" ? smooth(mean, trace.width, defaultWindow(trace.total)) : null,
+    smoothed: smoothed && curve !== "learning_rate" ? smooth(mean, trace.width, defaultWindow(trace.total), trace.total) : null,
     validation: isLoss ? validationOf(loss, isPerRow) : null,
     previous: isLoss ? previousRuns.slice(-MOST_PREVIOUS).map((run) => previousOf(run, isPerRow)) : [],
     unit: isLoss ? (isPerRow ? "loss per row (nats)" : "loss (nats)") : curve.replaceAll("_", " "),
@@ -87,7 +87,7 @@ function chainSeries(loss, curve, smoothed) {
     mean: trace.mean,
     low: trace.low,
     high: trace.high,
-    smoothed: isSmooth ? smooth(trace.mean, trace.width, defaultWindow(trace.total)) : null,
+    smoothed: isSmooth ? smooth(trace.mean, trace.width, defaultWindow(trace.total), trace.total) : null,
     validation: null,
     previous: [],
     chains,
@@ -107,7 +107,7 @@ function validationOf(loss, isPerRow) {
 
 function previousOf(run, isPerRow) {
   const trace = readTrace(run.trace);
-  const values = smooth(trace.mean, trace.width, defaultWindow(trace.total));
+  const values = smooth(trace.mean, trace.width, defaultWindow(trace.total), trace.total);
   return {
     label: run.label,
     steps: trace.steps,

@@ -16,14 +16,21 @@ export function bucketSteps(n, width, total) {
 /** Steps over which a curve is smoothed by default: a fiftieth of all, at least one. */
 export const defaultWindow = (steps) => Math.max(steps / 50, 1);
 
-/** Exponential moving average of bucket means, without a bias toward zero; gaps weigh nothing. */
-export function smooth(values, width, window) {
-  const weight = 1 - Math.exp(-width / window);
+const FORGETTING = 8; // the window is at most one part in so many of the steps so far
+
+/**
+ * Exponential moving average of bucket means, without a bias toward zero; gaps weigh nothing. It
+ * does not drag a high start along. Of `steps` in all, the last value may stand for fewer than
+ * `width`, and weighs less.
+ */
+export function smooth(values, width, window, steps = values.length * width) {
   const out = new Float64Array(values.length);
   let average = 0;
   let total = 0;
   for (let i = 0; i < values.length; i++) {
     const finite = Number.isFinite(values[i]);
+    const part = i < values.length - 1 ? 1 : (steps - i * width) / width;
+    const weight = 1 - Math.exp(-part * Math.max(width / window, FORGETTING / (i + 1)));
     average += weight * ((finite ? values[i] : 0) - average);
     total += weight * ((finite ? 1 : 0) - total);
     out[i] = total > 0 ? average / total : NaN;
@@ -228,7 +235,7 @@ export function size(bytes) {
 export const share = (fraction) => `${number(100 * fraction, 100 * fraction < 10 ? 2 : 3)}%`;
 
 const DRAWING_SHARE = 0.01; // of the time: the page may run on the cores that train
-const LONGEST_REST_MS = 3000;
+const LONGEST_REST_MS = 1500; // so that a busy machine's curve still moves
 
 /** The cost of a drawing in milliseconds, averaged over the last few. */
 export const usual = (before, cost) => (before === null ? cost : 0.7 * before + 0.3 * cost);

@@ -146,7 +146,8 @@ function compilationTable({ longest }) {
 /** The parameters of the guide that moved most. */
 export const parametersPanel = () => panel("Parameters", false, (frame, { headline, extra, body }) => {
   const [first] = frame.rows;
-  setText(headline, first ? `${first.site} (${first.kind}) moves most: ${moved(first)}` : frame.note);
+  const isStill = first && !first.over_steps;
+  setText(headline, isStill ? "not moved yet" : first ? `${first.site} (${first.kind}) moves most: ${moved(first)}` : frame.note);
   extra.replaceChildren();
   body.replaceChildren(first
     ? table("Parameters that moved most", ["parameter", "", "value", "moved", "path"],
