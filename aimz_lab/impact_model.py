@@ -458,7 +458,8 @@ class ImpactModel:
                 before; ``epochs`` counts from the beginning. A stream must repeat the batches of an
                 epoch in the same order.
             blocking: ``False`` trains on a thread and returns a handle at once; the model is fitted
-                when the run has ended.
+                when the run has ended. It trains on a copy of arrays in memory, which you may
+                change meanwhile; memory-mapped files and streams are read as they are.
             on_interrupt: An interrupt (the notebook's stop button, Ctrl-C) ends the fit, and this
                 says what it stops besides. ``"stop"``: in a notebook, the rest of the cell and the
                 queued cells, as after an error; a script goes on with the fitted model.
@@ -538,6 +539,7 @@ class ImpactModel:
                 checkpoint=checkpoint,
                 on_interrupt=on_interrupt,
                 device=self._device,
+                in_background=not blocking,
             )
             return self._fit(request, keys, change, call.encoder, blocking=blocking)
 
@@ -636,6 +638,7 @@ class ImpactModel:
                 checkpoint=checkpoint,
                 on_interrupt=on_interrupt,
                 device=self._device,
+                in_background=not blocking,
             )
             return self._fit(request, keys, change, call.encoder, blocking=blocking)
 

@@ -38,7 +38,8 @@ def to_host(name: str, value: ArrayLike) -> np.ndarray:
 
     Accepts nested lists, NumPy, JAX, pandas, polars and xarray objects, PyTorch tensors, and any
     object with ``__array__``. The type is kept, except that missing entries make a table's column
-    float64; :func:`canonical` converts to JAX's types.
+    float64, and bytes are put in the order of this machine; :func:`canonical` converts to JAX's
+    types.
 
     Args:
         name: The field's name, for messages.
@@ -66,7 +67,12 @@ def to_host(name: str, value: ArrayLike) -> np.ndarray:
     if array is None:
         array = _read_plain(what, value)
     check_numeric(what, array.dtype, _first(array))
-    return array
+    return _in_native_order(array)
+
+
+def _in_native_order(array: np.ndarray) -> np.ndarray:
+    """Return an array whose bytes are in the order of this machine, as JAX needs them."""
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
 def _first(array: np.ndarray) -> object:
@@ -117,6 +123,8 @@ def _read_plain(what: str, value: ArrayLike) -> np.ndarray:
 def as_stored(name: str, value: ArrayLike) -> Array:
     """Return NumPy and JAX arrays as they are, other array-likes as NumPy arrays.
 
+    Only bytes in the order of another machine are put in that of this one.
+
     Args:
         name: The field's name, for messages.
         value: The array-like.
@@ -129,7 +137,7 @@ def as_stored(name: str, value: ArrayLike) -> Array:
     if isinstance(value, jax.Array) or type(value) in (np.ndarray, np.memmap):
         first = _first(value) if isinstance(value, np.ndarray) else None
         check_numeric(f"Field {name!r}", value.dtype, first)
-        return value
+        return _in_native_order(value) if isinstance(value, np.ndarray) else value
     return to_host(name, value)
 
 

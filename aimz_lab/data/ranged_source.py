@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,16 @@ class DaskTable:
         start = self._ends[first]
         # Within a task of a cluster, Dask would by default send the work back to its scheduler.
         found = self._frame.partitions[first : last + 1].compute(scheduler="synchronous")
-        return found.iloc[rows.start - start : rows.stop - start].reset_index(drop=True)
+        found = found.iloc[rows.start - start : rows.stop - start].reset_index(drop=True)
+        return self._typed(found)
+
+    def _typed(self, found: Any) -> Any:
+        """Return floats where the table has floats, and the partitions of these rows integers."""
+        if not found.columns.is_unique:
+            return found
+        kinds = {name: dtype for name, dtype in self._frame.dtypes.items() if dtype.kind == "f"}
+        named = kinds.keys() & set(found.columns)
+        return found.astype({name: kinds[name] for name in named if found[name].dtype.kind in "iu"})
 
 
 def is_dask_table(value: object) -> bool:
@@ -145,7 +155,7 @@ class RangedSource(StreamSource):
         size = count if self._is_part else READ_ROWS
         for start in range(first, first + count, size):
             rows = slice(start, min(start + size, first + count))
-            yield {name: _computed(value[rows]) for name, value in self._arrays.items()}
+            yield {name: _computed(name, value[rows]) for name, value in self._arrays.items()}
 
 
 def check_zarr_there(what: str, array: Any) -> None:
@@ -217,8 +227,35 @@ def _length(name: str, value: Any) -> int:
     return int(shape[0])
 
 
-def _computed(value: Any) -> Any:
+def _computed(name: str, value: Any) -> Any:
+    """Read rows; those of a Dask array in its type, since a part of it may have another one.
+
+    Raises:
+        DataTypeError: If a part does not fit that type.
+        DataError: If there are more or fewer rows than the array says.
+    """
     if not is_a(value, "dask.array", "Array"):
         return value if hasattr(value, "columns") else np.asarray(value)
+    # Part by part: Dask would cast all of them, unasked, to the type of the first one.
+    typed = value.map_blocks(partial(_in_type, name, value.dtype), meta=value._meta)
     # Within a task of a cluster, Dask would by default send the work back to its scheduler.
-    return value.compute(scheduler="synchronous")
+    found = typed.compute(scheduler="synchronous")
+    if found.shape != value.shape:
+        msg = (
+            f"Field {name!r} of Dask says that these rows have the shape {value.shape}, and what "
+            f"is read has {found.shape}; count them anew by its compute_chunk_sizes()."
+        )
+        raise DataError(msg)
+    return found
+
+
+def _in_type(name: str, dtype: np.dtype, part: Any) -> np.ndarray:
+    found = np.asarray(part)
+    rule = "same_kind" if np.issubdtype(dtype, np.inexact) else "safe"
+    if not np.can_cast(found.dtype, dtype, rule):
+        msg = (
+            f"Field {name!r} of Dask says that it is {dtype}, and a part of it is {found.dtype}; "
+            "bring all of it to one type by its astype(...)."
+        )
+        raise DataTypeError(msg)
+    return found.astype(dtype, copy=False)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
-import jax
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -211,7 +210,10 @@ def count_rows(batches: Sequence[object], names: Sequence[str]) -> int | None:
 
 
 def _own_copy(name: str, value: ArrayLike) -> np.ndarray:
+    """Return an array of our own: what a wrapper holds is seen in no other way.
+
+    A JAX array is copied too, since ``jax.device_put`` may share memory with NumPy.
+    """
     host = to_host(name, value)
     array = canonical(host, name)
-    borrowed = array is host and (host is value or host.base is not None)
-    return array.copy() if borrowed and not isinstance(value, jax.Array) else array
+    return array.copy() if array is host and not isinstance(value, list | tuple) else array

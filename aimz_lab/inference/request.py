@@ -94,6 +94,7 @@ class FitRequest:
         checkpoint: The checkpoint to resume, or ``None`` for a new run.
         on_interrupt: What an interrupt stops besides the fit.
         device: The model's device or sharding; ``None`` leaves the choice to the loader.
+        in_background: Whether the caller goes on meanwhile, and may change its arrays.
 
     Raises:
         ArgumentError: If a value is not allowed.
@@ -122,6 +123,7 @@ class FitRequest:
     checkpoint: Checkpoint | None = None
     on_interrupt: OnInterrupt = "stop"
     device: Device | None = None
+    in_background: bool = False
 
     def __post_init__(self) -> None:
         for name in _COUNTS:

@@ -143,6 +143,45 @@ def test_rows_from_anywhere_are_the_same(threads, kind):
         np.testing.assert_array_equal(got.log_likelihood.y, expected.log_likelihood.y)
 
 
+def squares(X, y=None):
+    slopes = numpyro.sample("b", dist.Normal(0.0, 1.0).expand([X.shape[1]]).to_event(1))
+    with numpyro.plate("row", X.shape[0]):
+        numpyro.sample("y", dist.Normal((X * X) @ slopes, 1.0), obs=y)  # int8 would overflow
+
+
+def in_parts(rows, kinds, declared):
+    """An array of Dask whose parts have other types than it says."""
+    each = len(rows) // len(kinds)
+    parts = [rows[i * each : (i + 1) * each].astype(kind) for i, kind in enumerate(kinds)]
+    lazy = dask.array.from_array(rows.astype(declared), chunks=(each, rows.shape[1]))
+
+    def of(block_info=None):
+        return parts[block_info[None]["chunk-location"][0]]
+
+    return dask.array.map_blocks(of, chunks=lazy.chunks, dtype=lazy.dtype, meta=lazy._meta)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:dask")
+def test_parts_of_a_dask_array_or_table_are_read_in_its_type(threads):
+    im = model_of(squares, b=np.ones((5, 3), np.float32))
+    rows = np.round(20 * X).clip(-90, 90).astype(np.float32)
+    options = {"rng_key": KEY, "batch_size": 256, "store": "memory", "progress": False}
+    expected = im.predict(rows, **options).posterior_predictive.y
+    lazy = in_parts(rows, ["i1", "f4", "f8", "i1", "f4"], "f4")
+    got = im.predict(lazy, executor=threads, **options).posterior_predictive.y
+    np.testing.assert_array_equal(got, expected)
+    untrue = in_parts(rows, ["i4", "f4", "i4"], "i4")
+    with pytest.raises(DataTypeError, match="says that it is int32, and a part of it is float32"):
+        im.predict(untrue, executor=threads, rows="independent", **options)
+    frames = pytest.importorskip("dask.dataframe", reason=EXTRA, exc_type=ImportError)
+    table = frames.from_pandas(pd.DataFrame(rows), npartitions=3)
+    table = table.map_partitions(
+        lambda part: part.astype("i1") if part.index[0] else part, meta=table._meta
+    )
+    got = im.predict(table, executor=threads, **options).posterior_predictive.y
+    np.testing.assert_array_equal(got, expected)
+
+
 def test_rows_that_depend_on_one_another_stay_together(threads):
     im = model_of(walk, steps=np.random.default_rng(3).normal(size=(12, 50)).astype(np.float32))
     rows = X[:50]

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from aimz_lab.data import canonical, row_coord, to_host
+from aimz_lab.data import ArrayDataset, canonical, row_coord, to_host
 from aimz_lab.errors import DataError, DataTypeError
 
 MATRIX = np.array([[1.0, 2.0], [3.0, 4.5], [5.0, 6.0]])
@@ -209,6 +209,20 @@ def test_canonical_types_are_those_of_jax(dtype, expected):
     result = canonical(array)
     assert result.dtype.name == expected == jnp.asarray(result).dtype.name
     assert (result == 1).all()
+
+
+@pytest.mark.parametrize(
+    "of", [lambda array: to_host("X", array), lambda array: ArrayDataset(X=array).arrays["X"]]
+)
+def test_bytes_in_the_order_of_another_machine_are_put_in_that_of_this_one(of):
+    """JAX refuses them, and FITS and NetCDF files have them."""
+    for dtype in (">f4", ">i8", "<f8"):
+        array = np.arange(6).reshape(3, 2).astype(dtype)
+        np.testing.assert_array_equal(of(array), array)
+        assert of(array).dtype == array.dtype.newbyteorder("=")
+        assert jax.typeof(of(array)).shape == (3, 2)
+    native = np.ones(3)
+    assert of(native) is native
 
 
 def test_canonical_keeps_doubles_in_64_bit_mode():

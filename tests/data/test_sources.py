@@ -35,6 +35,16 @@ class Again:
         return iter(self.batches)
 
 
+class Holds:
+    """An array-like that hands out the array that it holds."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def __array__(self, dtype=None, copy=None):
+        return self.array
+
+
 class DuckDataLoader(Again):
     """What is read of a PyTorch DataLoader, which yields lists."""
 
@@ -226,10 +236,18 @@ def test_buffers_may_be_used_again():
         buffer = np.empty(4, np.float32)  # in JAX's type already, so that no conversion copies it
         for i in range(3):
             buffer[:] = i
-            yield {"whole": buffer, "part": buffer[:], "list": [i] * 4, "double": buffer * 1.0}
+            yield {
+                "whole": buffer,
+                "part": buffer[:],
+                "list": [i] * 4,
+                "double": buffer * 1.0,
+                "xarray": xr.DataArray(buffer, dims="row"),
+                "wrapper": Holds(buffer),
+                "pandas": pd.Series(buffer, copy=False),
+            }
 
     batches = list(as_source(reusing).epoch(0))
-    for name in ("whole", "part", "list", "double"):
+    for name in batches[0]:
         assert [set(batch[name].tolist()) for batch in batches] == [{0}, {1}, {2}], name
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Protocol
 
 import jax
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Int, PyTree
 
 from aimz_lab.data import ArrayLoader, AxisLabels, BatchSource, canonical, check_rows, epoch_order
 from aimz_lab.data.checks import check_positive_int
@@ -21,7 +21,17 @@ from aimz_lab.inference.run.team import Team
 from aimz_lab.kernel.arguments import KernelArguments
 from aimz_lab.kernel.batch_plates import with_whole_plates
 from aimz_lab.kernel.scaling import DataSize
-from aimz_lab.types import Batch, Columns, HostRows, RandomKey, Rows, Shared, Static, StaticKey
+from aimz_lab.types import (
+    Array,
+    Batch,
+    Columns,
+    HostRows,
+    RandomKey,
+    Rows,
+    Shared,
+    Static,
+    StaticKey,
+)
 
 SMALL = 1024
 """Without a batch size, data with at most this many rows is one batch."""
@@ -158,6 +168,10 @@ class TrainingData:
             columns=peeked.columns,
         )
 
+    def copied(self) -> TrainingData:
+        """Return this data in arrays of its own; the caller may change its arrays meanwhile."""
+        return replace(self, rows=own_copies(self.rows), shared=own_copies(self.shared))
+
     @property
     def n_rows(self) -> int:
         """Rows in memory; of a source, those of its first batch."""
@@ -230,6 +244,26 @@ class TrainingData:
             n_obs = self.n_obs or len(next(iter(self.rows.values())))
             return math.ceil(n_obs / self.batch_size)
         return None
+
+
+def own_copies(tree: PyTree[Array]) -> PyTree[Array]:
+    """Copy the arrays of NumPy in memory; those of JAX do not change, and files are not read.
+
+    Args:
+        tree: The arrays.
+    """
+
+    def copied(leaf: Array) -> Array:
+        return leaf.copy() if isinstance(leaf, np.ndarray) and not _is_of_file(leaf) else leaf
+
+    return jax.tree.map(copied, tree)
+
+
+def _is_of_file(array: object) -> bool:
+    """Whether an array is memory-mapped, or a view of one that is."""
+    while isinstance(array, np.ndarray) and not isinstance(array, np.memmap):
+        array = array.base
+    return isinstance(array, np.memmap)
 
 
 def default_batch_size(n_rows: int) -> int:

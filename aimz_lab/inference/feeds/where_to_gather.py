@@ -37,6 +37,7 @@ def is_gathered_in_steps(rows: Rows, batch_size: int, placement: Placement) -> b
         placement: Devices of the batches.
 
     Example:
+        >>> import numpy as np
         >>> rows = {"X": np.ones((9_000, 20), np.float32)}
         >>> [is_gathered_in_steps(rows, size, Placement()) for size in (32, 4096)]
         [False, True]

@@ -86,6 +86,8 @@ class McmcLearner:
             allow_nonfinite=request.allow_nonfinite,
             roles=request.roles,
         )
+        if request.in_background:
+            data = data.copied()
         name = callable_name(self._kernel.kernel)
         method = f"MCMC/{type(self._mcmc.sampler).__name__}"
         forget_outdated_traces(self._kernel.kernel)

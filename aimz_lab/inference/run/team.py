@@ -113,6 +113,7 @@ class Team:
         each = self._round({"doing": doing, "told": told})
         for rank, one in enumerate(each):
             if one["doing"] != each[0]["doing"]:
+                self.look()  # an error that the script has caught there says more
                 msg = (
                     f"Process {rank} {one['doing']}, while the first one {each[0]['doing']}. All "
                     "processes call the same fits in the same order; one that catches an error "

@@ -19,7 +19,7 @@ from aimz_lab.inference.feeds.kernel_structure import trace_data, with_checked_i
 from aimz_lab.inference.feeds.placement import Placement, resolve_placement
 from aimz_lab.inference.feeds.process_stream import team_of_stream, warn_if_alone
 from aimz_lab.inference.feeds.schema import InputSchema
-from aimz_lab.inference.feeds.training_data import TrainingData
+from aimz_lab.inference.feeds.training_data import TrainingData, own_copies
 from aimz_lab.inference.posterior import Posterior
 from aimz_lab.inference.posterior_sites import check_draws_fit
 from aimz_lab.inference.request import FitRequest, FitResult
@@ -85,6 +85,8 @@ def read_fit_data(
     data, device, spec = _training(signature, svi, request, check)
     check_draws_fit(spec, request.num_samples)
     data = with_checked_indices(indices, data)
+    if request.in_background:
+        data = data.copied()
     held_out = None
     if request.validation is not None:
         doing("reading the held-out data")
@@ -97,6 +99,7 @@ def read_fit_data(
             allow_nonfinite=request.allow_nonfinite,
         )
         indices.rows(rows, shared=data.shared, static=data.static)
+        rows = own_copies(rows) if request.in_background else rows
         held_out = HeldOut(rows, request.validation_every)
         sizes = held_out.block_rows(data), held_out.n_rows
         if request.row_dependence == "auto" and not check.is_proven(spec, data, *sizes):

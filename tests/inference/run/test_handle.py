@@ -21,6 +21,7 @@ from numpyro.infer.autoguide import AutoNormal
 
 from aimz_lab import Callback, ImpactModel, settable_rate
 from aimz_lab.errors import BusyError
+from aimz_lab.inference.feeds.index_feed import host_buffer
 from tests import kernels
 
 pytestmark = pytest.mark.allow_rank_promotion
@@ -53,6 +54,34 @@ def test_it_gives_what_the_foreground_gives():
     assert handle.status == "completed"
     np.testing.assert_array_equal(handle.history, here.last_run.losses)
     np.testing.assert_array_equal(there.posterior["beta"], here.posterior["beta"])
+
+
+@pytest.mark.parametrize("batch_size", [20, 90])
+def test_arrays_may_be_changed_while_it_runs(batch_size):
+    changed = threading.Event()
+
+    class Waits(Callback):
+        def on_steps_end(self, run, steps):
+            assert changed.wait(60)
+
+    options = {"epochs": 3, "steps_per_call": 1, **SMALL, "batch_size": batch_size}
+    here = model().fit(X, Y, validation=(X, Y), **options).last_run
+    own, own_y = on_page(X), on_page(Y)
+    handle = model().fit(
+        own, own_y, validation=(own, own_y), blocking=False, callbacks=[Waits()], **options
+    )
+    own[:] = own_y[:] = 1e3
+    changed.set()
+    run = handle.result(timeout=60).last_run
+    np.testing.assert_array_equal(run.losses, here.losses)
+    np.testing.assert_array_equal(run.validation.losses, here.validation.losses)
+
+
+def on_page(array):
+    """Return a copy that JAX takes as it is: it begins where a line of the cache begins."""
+    copy = host_buffer(array.shape, array.dtype)
+    copy[:] = array
+    return copy
 
 
 def test_callbacks_are_called_at_the_beginning_where_fit_was_called_and_then_elsewhere():

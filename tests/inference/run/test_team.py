@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import ClassVar
 
 import jax
@@ -10,6 +11,7 @@ import pytest
 
 from aimz_lab.errors import ClusterError
 from aimz_lab.inference.feeds.alike import rows_checksum
+from aimz_lab.inference.run import team as team_module
 from aimz_lab.inference.run.control import Control
 from aimz_lab.inference.run.meetings import joined_requests
 from aimz_lab.inference.run.team import Team, is_of_lost_process
@@ -38,6 +40,43 @@ def test_what_differs_is_named_with_short_values():
     team.told.update(**FIRST, **{"argument w": 5})
     with pytest.raises(ClusterError, match=r"argument w \(5 there, None in the first\)"):
         team.check_alike(**FIRST)
+
+
+class Store:
+    """A store in which the other process has told what it does."""
+
+    def __init__(self, doing, **failed):
+        self.failed, self.other = failed.items(), json.dumps({"doing": doing, "told": None})
+        self.kept = {}
+
+    def key_value_set(self, name, value):
+        self.kept[name] = value
+
+    def key_value_dir_get(self, name):
+        if name.endswith("failed"):
+            return [(f"{name}/{rank.strip('_')}", what) for rank, what in self.failed]
+        own = [(key, value) for key, value in self.kept.items() if key.startswith(name)]
+        return [*own, (f"{name}/1", self.other)]
+
+    def blocking_key_value_get(self, name, wait_ms):
+        return self.other
+
+
+@pytest.mark.parametrize(
+    ("failed", "says"),
+    [
+        ({}, "Process 1 begins to read its stream, while the first one counts"),
+        ({"_1": "OSError: disk gone"}, "Process 1 of 2 failed.*disk gone"),
+    ],
+)
+def test_a_process_that_caught_its_error_and_went_on_is_told_of_by_that_error(
+    failed, says, monkeypatch
+):
+    store = Store("begins to read its stream", **failed)
+    monkeypatch.setattr(team_module, "_store", lambda: store)
+    monkeypatch.setattr(team_module, "_failures", [])
+    with pytest.raises(ClusterError, match=says):
+        Team(2, 0).gather(None, "counts")
 
 
 def asked(**requests):
