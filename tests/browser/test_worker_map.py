@@ -24,7 +24,7 @@ im = ImpactModel(taxi, jax.random.key(0), svi=svi)
 im.set_posterior_sample({"slope": np.ones(20, np.float32)})
 
 def slowly(rows):
-    time.sleep(0.1)
+    time.sleep(0.3)
     return rows
 
 read = dask.array.ones((256 * 40, 1), chunks=(256, 1), dtype="float32").map_blocks(slowly)
