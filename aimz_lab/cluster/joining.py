@@ -34,21 +34,26 @@ import jax
 
 from aimz_lab.calls import public
 from aimz_lab.errors import ClusterError
+from aimz_lab.inference.run.roll_call import AFTER_LOST
 from aimz_lab.inference.run.team import Team, has_failed
 from aimz_lab.version import __version__
 
-HEARTBEAT_S = 10
-"""Seconds after which a silent process counts as dead, and the others end."""
+_HEARTBEAT, _HEARTBEAT_S = "AIMZ_LAB_HEARTBEAT_S", 10
+"""Environment variable with the seconds after which a silent process counts as lost; the default."""
 
 COORDINATOR, SIZE, RANK = "AIMZ_LAB_COORDINATOR", "AIMZ_LAB_PROCESSES", "AIMZ_LAB_RANK"
 """Environment variables that say where the first process is, how many there are, and which."""
 
 _PACKAGES = ("jax", "jaxlib", "numpyro", "numpy", "optax")
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+_OMPI = "OMPI_COMM_WORLD_"
 _MPI = (
-    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE"),
-    ("PMI_RANK", "PMI_SIZE", "MPI_LOCALNRANKS"),
+    (f"{_OMPI}RANK", f"{_OMPI}SIZE", f"{_OMPI}LOCAL_RANK", f"{_OMPI}LOCAL_SIZE"),
+    ("PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS"),
 )
+"""Environment variables of Open MPI, and of MPICH and Intel MPI, which have PMI: rank and number of
+a process, of all and of those on its machine."""
+
 _HOW = (
     "Start them by aimz-lab train --processes N, by srun or mpirun; or give each its coordinator, "
     "the number of processes and its own rank. Join before JAX computes anything."
@@ -90,21 +95,36 @@ def join(
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
     # JAX would keep SIGTERM to itself, and a scheduler could not end the process.
     jax.config.update("jax_enable_preemption_service", False)
+    # JAX would abort all processes when one is lost, before the first one could save the run.
+    jax.config.update("jax_enable_recoverability", True)
     try:
         jax.distributed.initialize(
             **found | _bound(found.get("coordinator_address")),
-            heartbeat_timeout_seconds=HEARTBEAT_S,
-            shutdown_timeout_seconds=HEARTBEAT_S,
+            heartbeat_timeout_seconds=heartbeat_s(),
         )
     except Exception as error:
         msg = f"The processes of the run could not find each other: {error}. {_HOW}"
         raise ClusterError(msg) from error
     team = joined_team()
+    team.call_roll()
     _end_well(team)
     team.check_alike(
         **{f"version of {name}": version(name) for name in _PACKAGES},
         **{"version of aimz_lab": __version__},
     )
+
+
+def heartbeat_s() -> int:
+    """Return the seconds after which a silent process counts as lost, and the others end.
+
+    Raises:
+        ClusterError: If the environment variable for it has no whole number from 1 on.
+    """
+    told = os.environ.get(_HEARTBEAT, str(_HEARTBEAT_S))
+    if not told.isdecimal() or int(told) == 0:
+        msg = f"{_HEARTBEAT}={told!r} must be a whole number of seconds, at least 1."
+        raise ClusterError(msg)
+    return int(told)
 
 
 def joined_team() -> Team:
@@ -132,21 +152,27 @@ def _found(environment: Mapping[str, str]) -> dict[str, Any]:
         }
     if "OMPI_MCA_orte_hnp_uri" in environment or "SLURM_STEP_NODELIST" in environment:
         return {}
-    for rank, size, here in _MPI:
-        if rank in environment and size in environment:
-            return _found_by_mpi(environment, rank, size, here)
+    for names in _MPI:
+        if names[0] in environment and names[1] in environment:
+            return _found_by_mpi(environment, *names)
     return {}
 
 
 def _found_by_mpi(
-    environment: Mapping[str, str], rank: str, size: str, here: str
+    environment: Mapping[str, str], rank: str, size: str, local_rank: str, here: str
 ) -> dict[str, Any]:
-    """Return the processes of an MPI launcher that JAX does not know."""
-    found = {"num_processes": int(environment[size]), "process_id": int(environment[rank])}
+    """Return the processes of an MPI launcher that JAX does not know, or only with mpi4py."""
+    found = {
+        "num_processes": int(environment[size]),
+        "process_id": int(environment[rank]),
+        "cluster_detection_method": "deactivate",
+    }
+    if local_rank in environment:  # a GPU each, as JAX has it
+        found["local_device_ids"] = int(environment[local_rank])
     if "JAX_COORDINATOR_ADDRESS" in environment:
         return found
     if environment.get(here) == environment[size]:  # all on this machine
-        job = environment.get("PMIX_NAMESPACE", environment.get("PMI_FD", "")) + str(os.getppid())
+        job = environment.get("PMIX_NAMESPACE", str(os.getppid()))
         port = 61440 + zlib.crc32(job.encode()) % 4096
         return found | {"coordinator_address": f"127.0.0.1:{port}"}
     if importlib.util.find_spec("mpi4py") is not None:
@@ -165,7 +191,7 @@ def _bound(coordinator: str | None) -> dict[str, str]:
 
 
 def _end_well(team: Team) -> None:
-    """Tell the others of an error that ends this process; do not wait for them after a failure."""
+    """Tell the others of an error that ends this process; else wait for them at the end."""
     before, status = sys.excepthook, [0]
 
     def told(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -174,11 +200,15 @@ def _end_well(team: Team) -> None:
         before(kind, error, trace)
 
     def leave() -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        team.leave()
         if has_failed():
-            sys.stdout.flush()
-            sys.stderr.flush()
-            team.leave()
             os._exit(status[0])
+        if team.lost:
+            sys.stderr.write(f"{team.sentence_of_lost()}\n")
+            sys.stderr.flush()
+            os._exit(AFTER_LOST)
 
     sys.excepthook = told
     atexit.register(leave)

@@ -17,17 +17,21 @@ from pathlib import Path
 from typing import IO, Any, NoReturn, TextIO
 
 from aimz_lab.calls import public
-from aimz_lab.cluster.joining import COORDINATOR, HEARTBEAT_S, RANK, SIZE, join, joined_team
+from aimz_lab.cluster.joining import COORDINATOR, RANK, SIZE, heartbeat_s, join, joined_team
 from aimz_lab.data.checks import check_positive_int
 from aimz_lab.errors import ArgumentError, ClusterError
+from aimz_lab.inference.run.roll_call import AFTER_LOST
 from aimz_lab.inference.run.team import Team
 
-_GRACE_S, _SILENT_S = 1.5 * HEARTBEAT_S, 3.0
-"""How long the others have to end by themselves after one has died; and after JAX, which has waited
-for a heartbeat, has aborted the first."""
+_GRACE, _ABORTED_S = 3, 3.0
+"""How many times between heartbeats the others have to end by themselves after one has died; and
+how many seconds after JAX, which has waited for a heartbeat, has aborted the first."""
 
 _LAUNCHER = "AIMZ_LAB_LAUNCHER"
 """Environment variable with the process that has started this one, and ends it."""
+
+_LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+"""Environment variable with the least level of what XLA logs: 1 are warnings, 2 errors."""
 
 _FAILED, _AFTER_OTHERS, _INTERRUPTED = 1, 3, 130
 """Exit codes: of an error, of one that came from another process, and after Ctrl-C."""
@@ -65,7 +69,8 @@ def run_script(script: str | Path, arguments: Sequence[str] = ()) -> None:
     except KeyboardInterrupt as error:
         _end(team, error, _INTERRUPTED)
     except ClusterError as error:
-        _end(team, error, _AFTER_OTHERS if error.is_consequence else _FAILED)
+        after_others = AFTER_LOST if team.lost else _AFTER_OTHERS
+        _end(team, error, after_others if error.is_consequence else _FAILED)
     except Exception as error:  # noqa: BLE001  it is printed
         _end(team, error, _FAILED)
 
@@ -109,7 +114,7 @@ def train(script: str | Path, arguments: Sequence[str] = (), *, processes: int) 
         try:
             for rank in range(processes):
                 settings = {COORDINATOR: address, SIZE: str(processes), RANK: str(rank)}
-                settings[_LAUNCHER] = str(os.getpid())
+                settings |= {_LAUNCHER: str(os.getpid())} | _without_jax_warning()
                 members.append(_started(command, settings))
                 printed = rank, members[rank].stdout
                 printers.append(threading.Thread(target=_print_lines, args=printed, daemon=True))
@@ -132,6 +137,12 @@ def train(script: str | Path, arguments: Sequence[str] = (), *, processes: int) 
             "checkpoints goes on with resume=, on any number of processes."
         )
         raise ClusterError(msg)
+
+
+def _without_jax_warning() -> dict[str, str]:
+    """Hide JAX's warning that it is experimental to outlive others; errors of XLA still show."""
+    is_default = os.environ.get(_LOG_LEVEL, "1") == "1"  # which JAX sets itself
+    return {_LOG_LEVEL: "2"} if is_default else {}
 
 
 def _started(command: Sequence[str], settings: Mapping[str, str]) -> subprocess.Popen:
@@ -193,7 +204,8 @@ def _wait(members: Sequence[subprocess.Popen]) -> tuple[int, str] | None:
         if failed is None:
             failed = _first_failure(members)
             if failed is not None:
-                grace = _SILENT_S if failed[1] == -signal.SIGABRT else _GRACE_S
+                aborted = failed[1] == -signal.SIGABRT
+                grace = _ABORTED_S if aborted else _GRACE * heartbeat_s()
                 deadline = time.monotonic() + grace
         time.sleep(0.05)
     last = _first_failure(members)
@@ -203,7 +215,7 @@ def _wait(members: Sequence[subprocess.Popen]) -> tuple[int, str] | None:
     failed = last if failed is None else min(failed, last, key=lambda one: _is_consequence(one[1]))
     rank, code = failed
     silent = [rank for rank, member in enumerate(members) if member.poll() is None]
-    if silent and code == -signal.SIGABRT:
+    if silent and code in (-signal.SIGABRT, AFTER_LOST):
         return silent[0], "did not answer any more, and was ended by SIGKILL"
     return rank, f"was ended by {signal.Signals(-code).name}" if code < 0 else f"failed with {code}"
 
@@ -216,7 +228,7 @@ def _first_failure(members: Sequence[subprocess.Popen]) -> tuple[int, int] | Non
 
 def _is_consequence(code: int) -> int:
     """Order exit codes: JAX aborts processes that lost another one, which otherwise raise."""
-    return 2 if code in (-signal.SIGABRT, _AFTER_OTHERS) else int(code > 0)
+    return 2 if code in (-signal.SIGABRT, AFTER_LOST, _AFTER_OTHERS) else int(code > 0)
 
 
 class RankedLines:

@@ -18,6 +18,7 @@ import jax
 from jaxtyping import PyTree
 
 from aimz_lab.errors import ClusterError
+from aimz_lab.inference.run.roll_call import RollCall, lost_sentence
 from aimz_lab.types import Array
 
 _WAIT_MS = 1_000
@@ -32,16 +33,19 @@ _SHOWN = 40
 _GROUP = 64
 """What was told is forgotten in groups of this many rounds, since the service keeps it all."""
 
-_LEAVE_S, _LEFT_S = 5.0, 0.02
-"""Seconds for which the first process waits for the others after a failure, and of one look."""
+_LEAVE_S = 5.0
+"""Seconds for which the first process waits for the others after a failure."""
 
-_ROOT, _FAILED, _LEFT = "aimz_lab/rounds", "aimz_lab/failed", "aimz_lab/left"
+_ROOT, _FAILED = "aimz_lab/rounds", "aimz_lab/failed"
 
 _OF_LOST = ("gloo", "nccl", "connection closed", "connection reset", "socket closed", "unavailable")
 """What errors of collectives and of the coordination service say once a process is gone."""
 
 _rounds = itertools.count()
 """Rounds of telling so far, of all runs: each has a name of its own."""
+
+_roll_calls: list[RollCall] = []
+"""Who asks which processes are there: one, or none if this process is alone."""
 
 _failures: list[str] = []
 """What has failed, here or elsewhere, so that the processes cannot train together any more."""
@@ -169,11 +173,25 @@ class Team:
         with contextlib.suppress(Exception):  # the others may be gone, and this one ends anyway
             _store().key_value_set(f"{_FAILED}/{self.rank}", what, allow_overwrite=True)
 
+    def call_roll(self) -> None:
+        """Begin to ask which processes are there; once, when they have joined."""
+        if not self.is_alone:
+            _roll_calls.append(RollCall(_store(), self.size, self.rank))
+
+    @property
+    def lost(self) -> frozenset[int]:
+        """Processes that are gone, or do not answer any more."""
+        return frozenset().union(*(roll.lost for roll in _roll_calls))
+
+    def sentence_of_lost(self) -> str:
+        """Say which process is lost, and what to do."""
+        return lost_sentence(self.lost, self.size)
+
     def look(self) -> None:
-        """Look whether another process has failed.
+        """Look whether another process has failed, or is gone.
 
         Raises:
-            ClusterError: If one has; it says which, and why.
+            ClusterError: If one has; it says which one, and why.
         """
         failed = _store().key_value_dir_get(_FAILED)
         others = {int(key.rpartition("/")[2]): what for key, what in failed}
@@ -182,24 +200,18 @@ class Team:
             rank = min(others)
             msg = f"Process {rank} of {self.size} failed, and this one ends with it: {others[rank]}"
             raise consequence(msg)
+        if self.lost:
+            raise consequence(self.sentence_of_lost())
 
     def leave(self) -> None:
-        """Say that this process ends after a failure; the first one waits for the others.
+        """Say that this process ends; the first one waits for the others.
 
         What they tell each other lies in the first process. Without it, JAX ends the others at
-        once, before they have said why.
+        once, before they have said why. After a failure it waits for seconds only.
         """
-        if self.is_alone:
-            return
         with contextlib.suppress(Exception):  # the others may be gone, and this one ends anyway
-            if not self.leads:
-                _store().key_value_set(f"{_LEFT}/{self.rank}", "", allow_overwrite=True)
-                return
-            until = time.monotonic() + _LEAVE_S
-            while time.monotonic() < until:
-                if len(_store().key_value_dir_get(_LEFT)) == self.size - 1:
-                    return
-                time.sleep(_LEFT_S)
+            for roll in _roll_calls:
+                roll.leave(within_s=_LEAVE_S if has_failed() else None)
 
     def _awaited(self, name: str) -> str:
         """Return a value once it is there; the others may be paused for hours."""
