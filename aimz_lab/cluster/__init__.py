@@ -9,5 +9,6 @@ from __future__ import annotations
 
 from aimz_lab.cluster.joining import join
 from aimz_lab.cluster.processes import run_script, train
+from aimz_lab.cluster.shares import own_share
 
-__all__ = ["join", "run_script", "train"]
+__all__ = ["join", "own_share", "run_script", "train"]

@@ -6,16 +6,28 @@ The processes find each other by what has started them:
 * Slurm: ``srun --ntasks=4 --kill-on-bad-exit=1 aimz-lab train fit.py``, within ``sbatch`` or
   ``salloc``; JAX reads ``SLURM_JOB_ID``, ``SLURM_STEP_NODELIST``, ``SLURM_NTASKS``,
   ``SLURM_PROCID`` and ``SLURM_LOCALID``.
-* Open MPI: ``mpirun -np 4 aimz-lab train fit.py``. Version 5 no longer tells where the first
-  process runs: on several machines install ``mpi4py``, or pass the address of the first one,
-  ``mpirun -x JAX_COORDINATOR_ADDRESS=node1:5000 -np 8 ...``. So do other MPI launchers that set
-  ``PMI_RANK`` and ``PMI_SIZE``.
+* Open MPI, MPICH and Intel MPI: ``mpirun -np 4 aimz-lab train fit.py``. On several machines they
+  do not tell where the first process runs (Open MPI up to version 4 does): install ``mpi4py``, or
+  pass the address, ``mpirun -x JAX_COORDINATOR_ADDRESS=node1:5000 -np 8 ...``; MPICH and Intel MPI
+  write ``-genv JAX_COORDINATOR_ADDRESS node1:5000``. So do it too if a shell script of yours stands
+  between MPICH and ``aimz-lab``.
 * Kubernetes: an Indexed Job whose pods run ``aimz-lab train fit.py``. Either with ``jax[k8s]``,
   which asks the cluster; or with three environment variables in the manifest:
   ``AIMZ_LAB_COORDINATOR`` (``"name-0.service:5000"``), ``AIMZ_LAB_PROCESSES``, and
   ``AIMZ_LAB_RANK`` from the annotation ``batch.kubernetes.io/job-completion-index``.
 
+Open MPI 5 and MPICH 5 were run on one machine. Slurm, ``mpi4py`` and the variables of Kubernetes
+were simulated; ``jax[k8s]`` was not. Processes of one machine take a GPU each, by their number.
+
 A script that is started by ``python`` calls :func:`join` itself, before JAX computes anything.
+
+A process that is killed, hangs or loses its machine is noticed at once by those that add up
+gradients with it, and after ten seconds by those that wait for it; ``AIMZ_LAB_HEARTBEAT_S`` is
+another number. The others then raise :class:`ClusterError`, and the first one writes the last
+checkpoint. If it is the first one that is gone, JAX aborts the others with a message of its own,
+"Terminating process because the JAX distributed service detected fatal errors": what the processes
+tell each other lies in the first one. Periodic checkpoints stand. (JAX also warns that it is
+experimental to outlive others; nothing but the roll call relies on that.)
 """
 
 from __future__ import annotations
@@ -39,7 +51,7 @@ from aimz_lab.inference.run.team import Team, has_failed
 from aimz_lab.version import __version__
 
 _HEARTBEAT, _HEARTBEAT_S = "AIMZ_LAB_HEARTBEAT_S", 10
-"""Environment variable with the seconds after which a silent process counts as lost; the default."""
+"""Environment variable with the seconds after which a silent process is lost, and their default."""
 
 COORDINATOR, SIZE, RANK = "AIMZ_LAB_COORDINATOR", "AIMZ_LAB_PROCESSES", "AIMZ_LAB_RANK"
 """Environment variables that say where the first process is, how many there are, and which."""

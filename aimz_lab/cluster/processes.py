@@ -33,6 +33,9 @@ _LAUNCHER = "AIMZ_LAB_LAUNCHER"
 _LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 """Environment variable with the least level of what XLA logs: 1 are warnings, 2 errors."""
 
+_DEVICES = "JAX_LOCAL_DEVICE_IDS"
+"""Environment variable with the GPUs of a process: one, as JAX gives to tasks of Slurm and MPI."""
+
 _FAILED, _AFTER_OTHERS, _INTERRUPTED = 1, 3, 130
 """Exit codes: of an error, of one that came from another process, and after Ctrl-C."""
 
@@ -90,6 +93,7 @@ def train(script: str | Path, arguments: Sequence[str] = (), *, processes: int) 
     """Run a training script in several processes of this machine.
 
     Each line that they print comes with the number of its process. If one dies, the others end.
+    Each takes one GPU of the machine, if it has any; ``JAX_LOCAL_DEVICE_IDS`` says otherwise.
     Ctrl-C stops the fit of all of them, which keep what they have; a second one ends them.
 
     Args:
@@ -115,6 +119,8 @@ def train(script: str | Path, arguments: Sequence[str] = (), *, processes: int) 
             for rank in range(processes):
                 settings = {COORDINATOR: address, SIZE: str(processes), RANK: str(rank)}
                 settings |= {_LAUNCHER: str(os.getpid())} | _without_jax_warning()
+                if processes > 1:
+                    settings[_DEVICES] = os.environ.get(_DEVICES, str(rank))
                 members.append(_started(command, settings))
                 printed = rank, members[rank].stdout
                 printers.append(threading.Thread(target=_print_lines, args=printed, daemon=True))

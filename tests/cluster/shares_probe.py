@@ -17,9 +17,15 @@ from numpyro.infer import SVI, Trace_ELBO
 from numpyro.infer.autoguide import AutoNormal
 
 from aimz_lab import ArrayDataset, ArrayLoader, Callback, ImpactModel, lab
+from aimz_lab.cluster import own_share
 
 N_ROWS, BATCH, EPOCHS = 203, 20, 3
-UNEVEN, EMPTY, EVEN = (0, 60, N_ROWS), (0, 0, N_ROWS), (0, 102, N_ROWS)
+UNEVEN, EMPTY, EVEN, HALVES = (
+    (0, 60, N_ROWS),
+    (0, 0, N_ROWS),
+    (0, 102, N_ROWS),
+    (0, N_ROWS // 2, N_ROWS),
+)
 rank, size = jax.process_index(), jax.process_count()
 
 
@@ -97,19 +103,19 @@ class Resumes(Callback):
             run.control.resume()
 
 
-def own_files(folder):
-    """This process's share, in a Zarr group and a Parquet file of its own."""
-    X, y = (rows[rank::size] for rows in made())
+def stored(folder):
+    """All rows in arrays of Zarr, of which each process reads its share."""
     group = zarr.open_group(folder / f"{rank}.zarr", mode="w")
-    for name, values in (("X", X), ("y", y)):
+    for name, values in zip("Xy", made(), strict=True):
         group.create_array(name, data=values, chunks=(BATCH, *values.shape[1:]))
+    return {name: group[name] for name in "Xy"}
+
+
+def own_file(folder):
+    """This process's share, in a Parquet file of its own."""
+    X, y = (rows[rank::size] for rows in made())
     table = pd.DataFrame(X, columns=["a", "b", "c"]).assign(y=y)
     table.to_parquet(folder / f"{rank}.parquet")
-
-    def of_zarr():
-        for start in range(0, group["y"].shape[0], BATCH):
-            rows = slice(start, start + BATCH)
-            yield {name: group[name][rows] for name in "Xy"}
 
     def of_parquet():
         read = pd.read_parquet(folder / f"{rank}.parquet")
@@ -117,7 +123,7 @@ def own_files(folder):
             rows = read.iloc[start : start + BATCH]
             yield {"X": rows[["a", "b", "c"]], "y": rows["y"]}
 
-    return of_zarr, of_parquet
+    return of_parquet
 
 
 def streams(folder):
@@ -133,15 +139,14 @@ def streams(folder):
     def narrow():
         return ({"X": one["X"][:, : 3 - rank], "y": one["y"]} for one in uneven())
 
-    of_zarr, of_parquet = own_files(folder)
     saved = lab.ModelCheckpoint(folder / "stream")
     return {
         "uneven": fitted(im, uneven, n_obs=N_ROWS),
         "empty": fitted(im, empty, n_obs=N_ROWS),
         "counted": fitted(im, list(uneven())),
         "once": fitted(im, share(EVEN, rank), epochs=1, n_obs=N_ROWS),
-        "zarr": fitted(im, of_zarr, n_obs=N_ROWS),
-        "parquet": fitted(im, of_parquet, n_obs=N_ROWS),
+        "zarr": fitted(im, own_share(stored(folder), batch_size=BATCH)),
+        "parquet": fitted(im, own_file(folder), n_obs=N_ROWS),
         "cut": fitted(im, uneven, n_obs=N_ROWS, steps_per_call=1, callbacks=[Stops(), saved]),
         "resumed": fitted(im, uneven, n_obs=N_ROWS, resume=folder / "stream"),
         "unknown": fitted(im, uneven),

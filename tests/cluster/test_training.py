@@ -22,7 +22,7 @@ from aimz_lab.errors import ArgumentError, ClusterError
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 SCRIPT = """
-    import json, os, signal, sys
+    import json, os, signal, sys, time
     import jax, numpy as np, numpyro, numpyro.distributions as dist
     from numpyro.infer import SVI, Trace_ELBO
     from numpyro.infer.autoguide import AutoNormal
@@ -58,8 +58,10 @@ SCRIPT = """
     im.fit(
         loader, epochs=int(epochs), progress=False, resume=folder if how == "resume" else None,
         validation=(X[:50], y[:50]),
-        callbacks=[lab.ModelCheckpoint(folder, every_epochs=1), Dies()],
+        callbacks=[lab.ModelCheckpoint(folder), Dies()],
     )
+    if fault == "late" and rank == 0:
+        time.sleep(4.0)
     tree = im.predict(X[:10], rng_key=jax.random.key(2), store="memory", progress=False)
     told = {
         "losses": np.asarray(im.vi_result.losses).tolist(),
@@ -95,11 +97,18 @@ def run(script, folder, processes, resume="fresh", fault="none"):
     return found
 
 
+@pytest.fixture
+def short_heartbeat(monkeypatch):
+    monkeypatch.setenv("AIMZ_LAB_HEARTBEAT_S", "3")
+
+
+@pytest.mark.usefixtures("short_heartbeat")
 def test_a_process_that_died_is_replaced_and_the_losses_are_those_of_one(script, alone, tmp_path):
+    """The first process waits for the dead one, and writes the last checkpoint."""
     with pytest.raises(ClusterError, match="Process 1 of 2 was ended by SIGKILL.* resume="):
         run(script, tmp_path, 2, fault="dies")
-    assert list(tmp_path.iterdir()), "the first process wrote no checkpoint"
-    found = run(script, tmp_path, 2, "resume")
+    assert [path.name for path in tmp_path.iterdir()] == ["000001-step-24.npz"]
+    found = run(script, tmp_path, 2, "resume", fault="late")  # the others wait for the first
     assert sorted(found) == [0, 1]
     assert found[0] == found[1]
     np.testing.assert_allclose(found[0]["losses"], alone["losses"], rtol=1e-5)
@@ -107,9 +116,11 @@ def test_a_process_that_died_is_replaced_and_the_losses_are_those_of_one(script,
     np.testing.assert_allclose(found[0]["mean"], alone["mean"], rtol=1e-4)
 
 
-def test_a_process_that_hangs_is_named(script, tmp_path):
+@pytest.mark.usefixtures("short_heartbeat")
+def test_a_process_that_hangs_is_named_and_the_last_checkpoint_is_there(script, tmp_path):
     with pytest.raises(ClusterError, match="Process 1 of 2 did not answer any more"):
         run(script, tmp_path, 2, fault="hangs")
+    assert [path.name for path in tmp_path.iterdir()] == ["000001-step-24.npz"]
 
 
 def test_the_processes_end_with_the_one_that_started_them(script, tmp_path):
