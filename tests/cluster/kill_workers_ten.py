@@ -90,7 +90,8 @@ def main():
             killer.join()
             kills, equal = kills + len(killed), equal + np.array_equal(found, whole[how])
             same = np.array_equal(found, whole[how])
-            print(f"{number + 1:2} {how:6} {took:5.1f} s, killed {len(killed)}, equal: {same}")  # noqa: T201
+            line = f"{number + 1:2} {how:6} {took:5.1f} s, killed {len(killed)}, equal: {same}"
+            print(line, flush=True)  # noqa: T201
             assert same
         left = [path for path in Path(folder).iterdir() if path.suffix != ".zarr"]
         assert not left, left

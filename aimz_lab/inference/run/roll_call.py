@@ -92,8 +92,9 @@ class RollCall:
             try:
                 self.present = frozenset(self._store.get_live_nodes(sorted(self._all)))
                 left = self._store.key_value_dir_get(_LEFT)
-            except jax.errors.JaxRuntimeError:  # the first process is gone, and JAX ends this one
-                return
+            except jax.errors.JaxRuntimeError:  # if the first process is gone, JAX ends this one
+                time.sleep(_PAUSE_S)
+                continue
             self.left = frozenset(int(key.rpartition("/")[2]) for key, _ in left)
             self.lost = self._all - self.present - self.left
             if self.lost:
