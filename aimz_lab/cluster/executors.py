@@ -15,7 +15,16 @@ from typing import Any, Protocol
 import jax
 
 from aimz_lab.cluster.call_log import CallLog
-from aimz_lab.cluster.tasks import Header, Part, PartResult, held, run_part, wait_until_idle
+from aimz_lab.cluster.tasks import (
+    Header,
+    Part,
+    PartResult,
+    held,
+    joined,
+    run_part,
+    wait_until_idle,
+    without_sums,
+)
 from aimz_lab.cluster.worker_versions import check_versions
 from aimz_lab.data.tables import is_a
 from aimz_lab.errors import AimzLabError, ArgumentError, ClusterError
@@ -57,10 +66,13 @@ class Workers:
     Attributes:
         at_once: Parts under way at the same time.
         link: Address of the page that shows the workers; ``""`` for none.
+        can_join: Whether results may stay on the workers and be joined there.
 
     Raises:
         ArgumentError: If it is no executor.
     """
+
+    can_join = False
 
     def __init__(self, executor: Executor) -> None:
         if not isinstance(executor, Executor) or isinstance(executor, type):
@@ -144,6 +156,8 @@ class DaskWorkers(Workers):
         ClusterError: If it is closed, or has no workers, or one of another version.
     """
 
+    can_join = True
+
     def __init__(self, client: Any) -> None:
         super().__init__(client)
         self._alone_since: float | None = None
@@ -183,6 +197,21 @@ class DaskWorkers(Workers):
         return self._asked(
             lambda: self._executor.submit(run_part, header, call, part, key=name, pure=False)
         )
+
+    def told(self, part: PartFuture) -> PartFuture:
+        """Return a future of all but the sums of a part, which stay where they were computed."""
+        return self._asked(
+            lambda: self._executor.submit(without_sums, part, key=f"{part.key}-told", pure=False)
+        )
+
+    def join(self, parts: list[PartFuture]) -> PartFuture:
+        """Join the sums of neighbouring parts on a worker that has some of them.
+
+        Args:
+            parts: The parts, or what was joined of others, in order.
+        """
+        name = f"{parts[0].key}-{uuid.uuid4().hex[:8]}"
+        return self._asked(lambda: self._executor.submit(joined, *parts, key=name, pure=False))
 
     def result(self, future: PartFuture) -> PartResult:
         """Take the result of a part; see the base class."""

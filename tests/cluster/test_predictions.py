@@ -16,6 +16,7 @@ import numpyro
 import numpyro.distributions as dist
 import pandas as pd
 import pytest
+import xarray as xr
 import zarr
 from numpyro.infer import SVI, Trace_ELBO
 from numpyro.infer.autoguide import AutoNormal
@@ -406,11 +407,17 @@ def test_a_parquet_table_is_read_and_encoded_by_workers(shops, threads, tmp_path
     got = im.log_likelihood(lazy, executor=threads, batch_size=256, progress=False)
     expected = im.log_likelihood(frame, batch_size=256, progress=False)
     np.testing.assert_array_equal(got.log_likelihood.y, expected.log_likelihood.y)
+    large = [table["size"] > 250 for table in (lazy, frame)]
+    for by, same in (("city", frame.city), (["city", large[0]], ["city", large[1]])):
+        got = im.predict(lazy, executor=threads, by=by, **options).group_summary.y
+        xr.testing.assert_identical(got, im.predict(frame, by=same, **options).group_summary.y)
+    with pytest.raises(ArgumentError, match="no column of that name. It has: size, city"):
+        im.predict(lazy, executor=threads, by="town", **options)
     strange = lazy.assign(city=lazy.city.where(lazy["size"] < 499, "Rom"))
     with pytest.raises(DataError, match="Within rows .*Rom"):
         im.predict(strange, executor=threads, rows="independent", **options)
     missing = lazy.assign(size=lazy["size"].where(lazy["size"] < 499))
-    with pytest.raises(DataError, match="Within rows .*missing"):
+    with pytest.raises(DataError, match=r"Within rows .*missing: 'size' .*dropna\(subset"):
         im.predict(missing, executor=threads, rows="independent", **options)
     with pytest.raises(DataTypeError, match="Train the model on a pandas DataFrame"):
         im.fit(lazy, progress=False)
