@@ -98,14 +98,13 @@ class ClusterEngine(Engine):
         if isinstance(sink, StoreSink) and total is not None:
             regions = sink.reserve(self._shapes(sink), total)
         is_small = reduction is not None or regions is not None
-        size = self._part_rows(
-            kept=is_small, of_sums=reduction is not None and reduction.is_of_sums
-        )
-        call = self._call_for_workers(drawn, reduction and reduction.empty(), regions)
+        size = self._part_rows(reduction, kept=is_small)
+        call = self._call_for_workers(drawn, reduction and reduction.without_rows(), regions)
         each = self._scenarios[0].row_bytes
         log = self._log("row", total, part_size=size, unit_bytes=each)
         sums = self._sums(reduction)
-        results = self._computed(call, self._row_parts(size), log, is_small=is_small, sums=sums)
+        parts = self._row_parts(size, reduction)
+        results = self._computed(call, parts, log, is_small=is_small, sums=sums)
         with closing(results):
             for part, result in results:
                 if result.reduced is not None:
@@ -147,7 +146,7 @@ class ClusterEngine(Engine):
         nbytes = 2 * self._scenarios[0].row_bytes * reduction.most_groups
         return SumsOnWorkers(self._workers) if nbytes >= JOINED_BYTES else None
 
-    def _part_rows(self, *, kept: bool, of_sums: bool) -> int:
+    def _part_rows(self, reduction: Reduction | None, *, kept: bool) -> int:
         """Return the rows of a part: some compiled calls, and so some chunks of a store.
 
         A power of two of calls, counted from a multiple of it, has a single sum.
@@ -156,12 +155,18 @@ class ClusterEngine(Engine):
         most = KEPT_BYTES if kept else PART_BYTES
         given = sum(map(_input_row_bytes, self._scenarios))
         reads = all(can_be_cut(one.request.rows) for one in self._scenarios)
-        most_given = _READ_BYTES if reads else _CARRIED_BYTES
-        rows = min(most // self._scenarios[0].row_bytes, most_given // max(given, 1))
+        carried = (0 if reads else given) + (reduction.row_bytes if reduction else 0)
+        rows = min(
+            most // self._scenarios[0].row_bytes,
+            _READ_BYTES // max(given, 1),
+            _CARRIED_BYTES // max(carried, 1),
+        )
         if (total := self._total_rows()) is not None:
             rows = min(rows, -(-total // (self._workers.at_once * _ROUNDS)))
         calls = max(rows // call_rows, 1)
-        return (2 ** (calls.bit_length() - 1) if of_sums else calls) * call_rows
+        if reduction is not None and reduction.is_of_sums:
+            calls = 2 ** (calls.bit_length() - 1)
+        return calls * call_rows
 
     def _shapes(self, sink: Sink) -> dict[str, jax.ShapeDtypeStruct]:
         """Return shapes and types of the sites with rows in one compiled call, ``(S, P, ...)``."""
@@ -176,9 +181,11 @@ class ClusterEngine(Engine):
             for name, one in found.items()
         }
 
-    def _row_parts(self, size: int) -> Iterator[Part]:
-        pieces = zip(*[_pieces(one, size) for one in self._scenarios], strict=True)
-        return (Part(some[0].first, some[0].n_rows, some) for some in pieces)
+    def _row_parts(self, size: int, reduction: Reduction | None) -> Iterator[Part]:
+        for pieces in zip(*[_pieces(one, size) for one in self._scenarios], strict=True):
+            first, count = pieces[0].first, pieces[0].n_rows
+            by_row = {} if reduction is None else reduction.by_row(first, count)
+            yield Part(first, count, pieces, by_row)
 
     def _call_for_workers(
         self, drawn: Drawn = (), reduction: Reduction | None = None, regions: Any = None

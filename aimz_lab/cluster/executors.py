@@ -108,8 +108,11 @@ class Workers:
             raise ArgumentError(msg)
         return future
 
-    def result(self, future: PartFuture) -> PartResult:
+    def result(self, future: PartFuture) -> PartResult | None:
         """Wait for a part.
+
+        Returns:
+            Its result; ``None`` if that was lost on its way, and the part is computed again.
 
         Raises:
             ClusterError: If the workers are lost, or another error came from Python there.
@@ -213,9 +216,9 @@ class DaskWorkers(Workers):
         name = f"{parts[0].key}-{uuid.uuid4().hex[:8]}"
         return self._asked(lambda: self._executor.submit(joined, *parts, key=name, pure=False))
 
-    def result(self, future: PartFuture) -> PartResult:
+    def result(self, future: PartFuture) -> PartResult | None:
         """Take the result of a part; see the base class."""
-        return self._asked(future.result)
+        return self._asked(lambda: _fetched(future))
 
     def look(self, futures: Mapping[int, PartFuture], log: CallLog) -> None:
         """Ask the scheduler which worker has which part; see the base class.
@@ -227,7 +230,8 @@ class DaskWorkers(Workers):
         client = self._executor
         if client.status != "running":
             raise _lost(ConnectionError(f"the connection to the scheduler is {client.status}"))
-        if any(future.status in ("lost", "cancelled") for future in futures.values()):
+        # What is "lost" was computed by a worker that died, and is computed again.
+        if any(future.status == "cancelled" for future in futures.values()):
             raise _lost(ConnectionError("the scheduler does not know the parts any more"))
         tasks = self._asked(
             lambda: client.sync(client.scheduler.processing, callback_timeout=_ANSWER_S)
@@ -316,6 +320,23 @@ def as_workers(executor: Executor) -> Workers:
     if is_a(executor, "distributed", "Client"):
         return DaskWorkers(executor)
     return Workers(executor)
+
+
+def _fetched(future: Any) -> PartResult | None:
+    """Take a result of Dask; ``None`` if its worker has died meanwhile.
+
+    Without a time limit, that would be waited for, even where no worker is left.
+    """
+    timeout_s = _ANSWER_S
+    while True:
+        try:
+            return future.result(timeout=timeout_s)
+        except TimeoutError:
+            if future.status == "error":
+                raise
+            if future.status != "finished":
+                return None
+            timeout_s *= 2  # it is large, or the network is slow
 
 
 def _lost(error: BaseException) -> ClusterError:

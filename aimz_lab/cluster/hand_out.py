@@ -100,8 +100,12 @@ class HandOut:
             self._kept[part.first] = future
             future = self._workers.told(future)
         self._futures[part.first] = future
+        self._tell_end(part.first)
+
+    def _tell_end(self, number: int) -> None:
+        future = self._futures[number]
         if hasattr(future, "add_done_callback"):
-            future.add_done_callback(lambda _: self._log.ended.put(part.first))
+            future.add_done_callback(lambda _: self._log.ended.put(number))
 
     def _ready(self, waiting: deque[Part]) -> Iterator[tuple[Part, PartResult]]:
         """Yield the results that are next in order."""
@@ -122,6 +126,9 @@ class HandOut:
         except Exception:
             self._log.failed(number)
             raise
+        if result is None:
+            self._tell_end(number)
+            return
         del self._futures[number]
         self._results[number] = result
         self._log.computed(number, result)
@@ -153,12 +160,13 @@ class HandOut:
 
     def _total(self, sums: SumsOnWorkers) -> PartResult:
         """Wait until the sums of all parts are joined, and take them."""
-        total = sums.total()
-        total.add_done_callback(lambda _: self._log.ended.put(None))
-        while not total.done():
-            self._log.check_stop()
-            self._look({_TOTAL: total})
-            self._next_event()
-        result = self._workers.result(total)
+        total, result = sums.total(), None
+        while result is None:
+            total.add_done_callback(lambda _: self._log.ended.put(None))
+            while not total.done():
+                self._log.check_stop()
+                self._look({_TOTAL: total})
+                self._next_event()
+            result = self._workers.result(total)
         self._sums = None
         return result

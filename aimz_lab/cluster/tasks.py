@@ -10,7 +10,7 @@ import time
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
@@ -90,7 +90,8 @@ class Call:
         combine: Combines their results.
         n_blocks: Blocks of a compiled call; 0 for a call that is cut into draws.
         drawn: By scenario, the sites without rows that blocks need.
-        reduction: Reduces the draws; ``None`` to return or to write them.
+        reduction: Reduces the draws, with the values by row of each part; ``None`` to return or to
+            write them.
         regions: Where to write the draws; ``None`` to return them.
         stores: Arrays of Zarr that the rows are read from, also within arrays of Dask.
     """
@@ -112,11 +113,13 @@ class Part:
         first: Number of the first row or draw.
         count: Number of rows or draws.
         pieces: The rows by scenario, and values set by hand for them; empty for draws.
+        by_row: Values of these rows for reducers, by name.
     """
 
     first: int
     count: int
     pieces: tuple[Piece, ...] = ()
+    by_row: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -307,7 +310,8 @@ def _computed(
     scenarios = tuple(map(_with_rows, call.sides, part.pieces))
     engine = Engine(programs, scenarios, call.combine)
     if call.reduction is not None:
-        reduction = call.reduction.empty(part.first // (call.n_blocks * BLOCK_ROWS))
+        first_piece = part.first // (call.n_blocks * BLOCK_ROWS)
+        reduction = call.reduction.of_part(first_piece, part.first, part.by_row)
         engine.part(call.drawn, reduction, call.n_blocks)
         return {}, {}, reduction.found
     if call.regions is not None:

@@ -121,6 +121,28 @@ def test_a_worker_that_dies_before_it_has_the_call_is_not_waited_for(im, client,
     np.testing.assert_array_equal(tree.posterior_predictive.y, expected)
 
 
+class Lost:
+    """A future of Dask whose worker died after it had computed it."""
+
+    key, status = "a part", "lost"
+
+    def result(self, timeout):
+        raise TimeoutError
+
+
+def test_a_part_that_is_lost_after_it_was_computed_is_no_lost_cluster(client):
+    workers, future = executors.as_workers(client), Lost()
+    log = call_log.CallLog("kernel", "row", 10, part_size=10)
+    workers.look({0: future}, log)
+    assert workers.result(future) is None
+    future.status = "cancelled"
+    with pytest.raises(ClusterError, match="does not know the parts any more"):
+        workers.look({0: future}, log)
+    future.status = "error"
+    with pytest.raises(ClusterError, match="are lost: TimeoutError"):
+        workers.result(future)
+
+
 def test_a_cluster_that_loses_its_workers_is_not_waited_for_without_end(im, monkeypatch):
     monkeypatch.setattr(executors, "_NO_WORKERS_S", 0.2)
     with (

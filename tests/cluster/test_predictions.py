@@ -22,6 +22,7 @@ from numpyro.infer import SVI, Trace_ELBO
 from numpyro.infer.autoguide import AutoNormal
 
 from aimz_lab import ArrayDataset, ArrayLoader, ImpactModel, TableSpec, progress
+from aimz_lab.cluster import executors
 from aimz_lab.errors import (
     ArgumentError,
     ArtifactWriteError,
@@ -183,6 +184,31 @@ def test_parts_of_a_dask_array_or_table_are_read_in_its_type(threads):
     np.testing.assert_array_equal(got, expected)
 
 
+class Centred(Mean):
+    """A reducer of the user's whose code reads the values of all rows."""
+
+    def block(self, values, valid, by_row):
+        return super().block(values - self.by_row.mean(), valid, by_row)
+
+
+@pytest.mark.filterwarnings("ignore::aimz_lab.errors.OutputWarning")
+def test_labels_of_rows_travel_with_their_part(im, threads):
+    class Weighing:
+        def submit(self, function, header, call, part):
+            self.nbytes = len(call)
+            return threads.submit(function, header, call, part)
+
+    options = {"rng_key": KEY, "batch_size": 256, "progress": False}
+    by, nbytes = np.arange(N_ROWS) % 3, []
+    for reduce in (Mean(over="row"), Mean(over="row", by=by), Centred(over="row", by=by)):
+        weighing = Weighing()
+        got = im.predict(X, executor=weighing, reduce=reduce, **options)
+        check_same(got, im.predict(X, reduce=reduce, **options))
+        nbytes.append(weighing.nbytes)
+    without, ours, own = nbytes
+    assert ours - without < N_ROWS < own - without
+
+
 def test_rows_that_depend_on_one_another_stay_together(threads):
     im = model_of(walk, steps=np.random.default_rng(3).normal(size=(12, 50)).astype(np.float32))
     rows = X[:50]
@@ -270,6 +296,23 @@ def test_code_that_cannot_travel_is_refused(threads):
     im = model_of(locked, b=np.zeros(5, np.float32))
     with pytest.raises(ClusterError, match="cannot be sent to the workers"):
         im.predict(X, executor=threads, rows="independent", shard_axis="draw", progress=False)
+
+
+@pytest.mark.filterwarnings("ignore::aimz_lab.errors.OutputWarning")
+def test_a_result_that_is_lost_on_its_way_is_waited_for_again(im, threads, monkeypatch):
+    """Its worker died after it had ended: Dask computes it again."""
+    take, lost = executors.Workers.result, []
+
+    def result(workers, future):
+        if future not in lost:
+            lost.append(future)
+            return None
+        return take(workers, future)
+
+    monkeypatch.setattr(executors.Workers, "result", result)
+    options = {"rng_key": KEY, "batch_size": 256, "store": "memory", "progress": False}
+    check_same(im.predict(X, executor=threads, **options), im.predict(X, **options))
+    assert len(lost) == 6
 
 
 class Odd:

@@ -49,6 +49,8 @@ class Reduction:
     Args:
         reducers: Reducers by name.
         first_piece: Number of the first piece, of those of a whole call.
+        first: Number of the first row that ``by_row`` has.
+        by_row: Values by row, by reducer; by default those that the reducers have of all rows.
 
     Attributes:
         found: What is known of the rows so far.
@@ -57,9 +59,17 @@ class Reduction:
         DataError: If a reducer lacks values by row.
     """
 
-    def __init__(self, reducers: Mapping[str, Reducer], first_piece: int = 0) -> None:
+    def __init__(
+        self,
+        reducers: Mapping[str, Reducer],
+        first_piece: int = 0,
+        first: int = 0,
+        by_row: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
         self._reducers = dict(reducers)
-        self._first_piece = first_piece
+        self._first_piece, self._first = first_piece, first
+        all_rows = {n: one.by_row for n, one in self._reducers.items() if one.by_row is not None}
+        self._given = all_rows if by_row is None else dict(by_row)
         self.found = Reduced()
 
     def check_rows(self, n_rows: int | None) -> None:
@@ -83,11 +93,9 @@ class Reduction:
         """Return values by row for the program: which are real, and those of reducers."""
         size = n_blocks * BLOCK_ROWS
         given = {"": np.arange(size) < n_rows}
-        for name, one in self._reducers.items():
-            if one.by_row is not None:
-                part = self._by_row(one, first, n_rows)
-                fill = np.zeros((size - n_rows, *part.shape[1:]), part.dtype)
-                given[name] = np.concatenate([part, fill])
+        for name, part in self.by_row(first, n_rows).items():
+            fill = np.zeros((size - n_rows, *part.shape[1:]), part.dtype)
+            given[name] = np.concatenate([part, fill])
         return {
             name: array.reshape(n_blocks, BLOCK_ROWS, *array.shape[1:])
             for name, array in given.items()
@@ -107,9 +115,35 @@ class Reduction:
                 found[site][""] = flat
         return found
 
-    def empty(self, first_piece: int = 0) -> Reduction:
-        """Return one with the same reducers that has seen no rows."""
-        return Reduction(self._reducers, first_piece)
+    def by_row(self, first: int, n_rows: int) -> dict[str, np.ndarray]:
+        """Return the values by row of some rows, by reducer.
+
+        Raises:
+            DataError: If there are fewer.
+        """
+        return {name: self._by_row(name, first, n_rows) for name in self._given}
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of the values of a row."""
+        return sum(values.nbytes // max(len(values), 1) for values in self._given.values())
+
+    def without_rows(self) -> Reduction:
+        """Return one whose reducers have no values by row, to be given those of some rows.
+
+        A reducer of the user's keeps them: its code may read all of them.
+        """
+        return Reduction({name: _without_rows(one) for name, one in self._reducers.items()})
+
+    def of_part(self, first_piece: int, first: int, by_row: Mapping[str, np.ndarray]) -> Reduction:
+        """Return one with the same reducers for some rows of the call.
+
+        Args:
+            first_piece: Number of their first piece.
+            first: Number of their first row.
+            by_row: Their values by row, by reducer.
+        """
+        return Reduction(self._reducers, first_piece, first, by_row)
 
     @property
     def is_of_sums(self) -> bool:
@@ -127,7 +161,7 @@ class Reduction:
         for site, results in found.items():
             for name, one in self._reducers.items():
                 if one.on_host:
-                    by_row = None if one.by_row is None else self._by_row(one, first, n_rows)
+                    by_row = self._by_row(name, first, n_rows) if name in self._given else None
                     values = np.asarray(results[""])[:, :n_rows]
                     result = one.block(values, np.ones(n_rows, bool), by_row)
                 else:
@@ -150,9 +184,7 @@ class Reduction:
             count = min(REST_ROWS, n_rows - first)
             part = {name: array[:, None, first : first + count] for name, array in values.items()}
             rows = {"": np.ones((1, count), bool)}
-            for name, one in self._reducers.items():
-                if one.by_row is not None:
-                    rows[name] = self._by_row(one, first, count)[None]
+            rows |= {name: given[None] for name, given in self.by_row(first, count).items()}
             self.take(first, count, reduce(part, rows))
 
     def results(self) -> dict[str, dict[str, np.ndarray]]:
@@ -187,13 +219,19 @@ class Reduction:
             sums = self.found.sums.setdefault((site, name), PairwiseSums(self._first_piece))
             sums.add(np.asarray(result, dtype=np.float64))
 
-    def _by_row(self, one: Reducer, first: int, n_rows: int) -> np.ndarray:
-        part = np.asarray(one.by_row)[first : first + n_rows]
+    def _by_row(self, name: str, first: int, n_rows: int) -> np.ndarray:
+        given = np.asarray(self._given[name])
+        part = given[first - self._first : first - self._first + n_rows]
         if len(part) < n_rows:
-            what = _given(one.name, one)
-            msg = f"{what} has values for {len(one.by_row)} rows; the data has more."
+            what = _given(name, self._reducers[name])
+            msg = f"{what} has values for {len(given)} rows; the data has more."
             raise DataError(msg)
         return part
+
+
+def _without_rows(one: Reducer) -> Reducer:
+    is_own = type(one).block.__module__.startswith("aimz_lab.")
+    return one.without_rows() if is_own and hasattr(one, "without_rows") else one
 
 
 def _given(name: str, reducer: Reducer) -> str:
