@@ -44,10 +44,11 @@ _ROUNDS = 4
 """Least times that workers get new parts, so that quick ones do more, and a death costs little."""
 
 _CARRIED_BYTES = 8 * 2**20
-"""Most bytes of the rows that a part brings along; Dask warns of tasks above 10 MB."""
+"""Most bytes of the rows that a part brings along, through Dask's scheduler; at least one call's."""
 
 _READ_BYTES = 16 * 2**20
-"""Most bytes of the rows that a worker reads for a part: at once, with about two copies."""
+"""Most bytes of the rows that a worker reads for a part, at once and with about two copies; at least
+those of one call."""
 
 _SHOWN_WORKERS = 8
 """Workers whose number of parts the last line of progress has."""

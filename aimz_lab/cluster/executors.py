@@ -189,23 +189,15 @@ class DaskWorkers(Workers):
         would be lost then; and a worker that dies while it is scattered to all keeps Dask's
         scheduler waiting for it without end.
         """
-        name = f"aimz_lab-call-{uuid.uuid4().hex}"
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Sending large graph")
-            return self._asked(lambda: self._executor.submit(held, call, key=name, pure=False))
+        return self._submitted(f"aimz_lab-call-{uuid.uuid4().hex}", held, call)
 
     def submit(self, header: Header, call: Any, part: Part) -> PartFuture:
         """Begin a part; a worker that dies costs time, as another one then computes it."""
-        name = f"aimz_lab-{header.call}-{part.first}"
-        return self._asked(
-            lambda: self._executor.submit(run_part, header, call, part, key=name, pure=False)
-        )
+        return self._submitted(f"aimz_lab-{header.call}-{part.first}", run_part, header, call, part)
 
     def told(self, part: PartFuture) -> PartFuture:
         """Return a future of all but the sums of a part, which stay where they were computed."""
-        return self._asked(
-            lambda: self._executor.submit(without_sums, part, key=f"{part.key}-told", pure=False)
-        )
+        return self._submitted(f"{part.key}-told", without_sums, part)
 
     def join(self, parts: list[PartFuture]) -> PartFuture:
         """Join the sums of neighbouring parts on a worker that has some of them.
@@ -213,8 +205,15 @@ class DaskWorkers(Workers):
         Args:
             parts: The parts, or what was joined of others, in order.
         """
-        name = f"{parts[0].key}-{uuid.uuid4().hex[:8]}"
-        return self._asked(lambda: self._executor.submit(joined, *parts, key=name, pure=False))
+        return self._submitted(f"{parts[0].key}-{uuid.uuid4().hex[:8]}", joined, *parts)
+
+    def _submitted(self, key: str, function: Callable, *arguments: Any) -> PartFuture:
+        """Begin a task; Dask would advise to scatter what a part brings along."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Sending large graph")
+            return self._asked(
+                lambda: self._executor.submit(function, *arguments, key=key, pure=False)
+            )
 
     def result(self, future: PartFuture) -> PartResult | None:
         """Take the result of a part; see the base class."""

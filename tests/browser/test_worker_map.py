@@ -7,7 +7,7 @@ import pytest
 pytest.importorskip("distributed", reason="needs the extra: aimz_lab[cluster]")
 
 CLUSTER = """
-import logging, time
+import logging, threading, time
 import dask.array, jax, numpy as np, numpyro, numpyro.distributions as dist
 from aimz_lab import ImpactModel
 from distributed import Client, LocalCluster
@@ -26,18 +26,19 @@ im.set_posterior_sample({"slope": np.ones(20, np.float32)})
 pause = 0.15
 
 def slowly(rows):
-    time.sleep(pause)
+    if threading.current_thread() is not threading.main_thread():  # as on workers
+        time.sleep(pause)
     return rows
 
 read = dask.array.ones((256 * 40, 1), chunks=(256, 1), dtype="float32").map_blocks(slowly)
 options = {"rng_key": jax.random.key(1), "rows": "independent", "batch_size": 256}
 options["store"] = "memory"
-# Workers within this process are there at once; the page sees them as it sees others.
-cluster = LocalCluster(n_workers=2, threads_per_worker=1, processes=False, host="127.0.0.1",
+cluster = LocalCluster(n_workers=2, threads_per_worker=1, processes=False,  # there at once
+                       protocol="tcp://", host="127.0.0.1",
                        dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL)
 client = Client(cluster)
 """
-AGAIN = "pause = 0.04; "
+AGAIN = "pause = 0.05; "
 CALL = "im.predict(read, executor=client, **options).posterior_predictive.y.shape"
 CLOSE = "client.close(); cluster.close(); print('closed')"
 
