@@ -44,11 +44,10 @@ _ROUNDS = 4
 """Least times that workers get new parts, so that quick ones do more, and a death costs little."""
 
 _CARRIED_BYTES = 8 * 2**20
-"""Most bytes of the rows that a part brings along, through Dask's scheduler; at least one call's."""
+"""Most bytes of the rows that a part brings along, unless one compiled call has more."""
 
 _READ_BYTES = 16 * 2**20
-"""Most bytes of the rows that a worker reads for a part, at once and with about two copies; at least
-those of one call."""
+"""The same for rows that a worker reads: at once, with about two copies."""
 
 _SHOWN_WORKERS = 8
 """Workers whose number of parts the last line of progress has."""
