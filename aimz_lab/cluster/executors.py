@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 import uuid
@@ -28,6 +27,7 @@ from aimz_lab.cluster.tasks import (
 from aimz_lab.cluster.worker_versions import check_versions
 from aimz_lab.data.tables import is_a
 from aimz_lab.errors import AimzLabError, ArgumentError, ClusterError
+from aimz_lab.system.cores import usable_cores
 from aimz_lab.types import Executor, shown
 
 _AT_ONCE = 2
@@ -82,7 +82,7 @@ class Workers:
             )
             raise ArgumentError(msg)
         self._executor = executor
-        self.at_once = _AT_ONCE * (os.cpu_count() or 1)
+        self.at_once = _AT_ONCE * usable_cores()
         self.link = ""
 
     def send(self, call: bytes) -> Any:

@@ -32,6 +32,7 @@ from numpyro.infer import SVI, Trace_ELBO
 from numpyro.infer.autoguide import AutoNormal
 
 from aimz_lab import ImpactModel, Mean
+from aimz_lab.predictive.programs.sizes import blocks_per_call
 
 COLUMNS = 4
 CHUNK_ROWS = 100_000
@@ -67,6 +68,12 @@ def rows_on_disk(folder, n):
     return zarr.open_array(path, mode="r")
 
 
+def keep_to_core(core):
+    """Keep this process, and all threads that it has or begins, to one core."""
+    for thread in Path("/proc/self/task").iterdir():
+        os.sched_setaffinity(int(thread.name), {core})
+
+
 @contextmanager
 def cluster_of(n_workers):
     """Workers of one core each, as on machines of one core."""
@@ -82,6 +89,8 @@ def cluster_of(n_workers):
         Client(cluster) as client,
     ):
         client.wait_for_workers(n_workers)
+        for number, address in enumerate(client.nthreads()):
+            client.run(keep_to_core, number % os.cpu_count(), workers=[address])
         yield client
 
 
@@ -178,14 +187,12 @@ def scaling(folder, base, n_draws):
 
 
 def features(rows, workers, n_draws, cores):
-    """Return what a call costs.
-
-    A constant, the parts, the values for each core that works, and all values: those that one disk
-    takes from all workers, and whose files this process counts.
-    """
+    """Return what a call costs: a constant, the parts; and for each core compiled calls, values."""
     values = rows * n_draws
-    parts = max(min(-(-4 * values // 2**29), 10**9), 8 * workers)
-    return np.array([1.0, parts, values / min(workers, cores), values])
+    parts = max(-(-4 * values // 2**29), 8 * workers)
+    call_rows = 256 * blocks_per_call(rows, 4 * n_draws, None, 1)
+    each = min(workers, cores)
+    return np.array([1.0, parts, -(-rows // call_rows) / each, values / each])
 
 
 def fitted(points, n_draws, cores):
@@ -212,8 +219,8 @@ def report(points, n_draws, cores):
         found[way] = {"cost": cost.tolist(), "errors": errors, "spread": spread}
         print(
             f"{way:6} {cost[0]:.3f} s a call, {1e3 * cost[1]:.1f} ms a part, "
-            f"{1e9 * cost[2]:.2f} ns a value by cores, {1e9 * cost[3]:.2f} ns by all together; "
-            f"points left out are off by {', '.join(f'{100 * e:+.0f}%' for e in errors)}; the "
+            f"{1e3 * cost[2]:.1f} ms a compiled call, {1e9 * cost[3]:.2f} ns a value; points "
+            f"left out are off by {', '.join(f'{100 * e:+.0f}%' for e in errors)}; the "
             f"slowest of {REPEATS} equal calls took {100 * np.median(spread):.0f}% longer than the "
             f"quickest, and at most {100 * max(spread):.0f}%"
         )
