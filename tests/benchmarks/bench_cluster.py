@@ -36,7 +36,7 @@ from aimz_lab.predictive.programs.sizes import blocks_per_call
 
 COLUMNS = 4
 CHUNK_ROWS = 100_000
-REPEATS = 4
+REPEATS = 3
 KEY = jax.random.key(1)
 
 

@@ -38,7 +38,7 @@ cluster = LocalCluster(n_workers=2, threads_per_worker=1, processes=False,  # th
                        dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL)
 client = Client(cluster)
 """
-AGAIN = "pause = 0.05; "
+AGAIN = "pause = 0.03; "
 CALL = "im.predict(read, executor=client, **options).posterior_predictive.y.shape"
 CLOSE = "client.close(); cluster.close(); print('closed')"
 
@@ -50,7 +50,7 @@ def test_a_call_on_workers_is_shown_and_stopped(notebook, screenshots):
     map_ = nb.cell(1).locator("section.aimz-call")
     map_.wait_for()
     stop = map_.get_by_role("button", name="Stop")
-    map_.locator('[data-state="done"]').nth(6).wait_for()
+    map_.locator('[data-state="done"]').nth(3).wait_for()
     assert map_.locator(".aimz-map span").count() == 20
     assert set(map_.locator("tbody strong").all_inner_texts()) == {"0", "1"}
     map_.locator('.aimz-map [data-state="assigned"]').first.wait_for()
