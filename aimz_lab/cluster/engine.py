@@ -15,6 +15,7 @@ from aimz_lab.cluster.call_log import CallLog, display_of_call
 from aimz_lab.cluster.executors import Workers, as_workers
 from aimz_lab.cluster.hand_out import HandOut
 from aimz_lab.cluster.packing import packed
+from aimz_lab.cluster.sums_on_workers import SumsOnWorkers
 from aimz_lab.cluster.tasks import Call, Part, PartResult, Side
 from aimz_lab.data.ranged_source import can_be_cut
 from aimz_lab.predictive.blocks import BLOCK_ROWS, Piece, check_aligned
@@ -36,11 +37,17 @@ PART_BYTES = 64 * 2**20
 KEPT_BYTES = 512 * 2**20
 """The same for draws that a worker writes or reduces: they exist one compiled call at a time."""
 
+JOINED_BYTES = 64 * 2**10
+"""Sums of a part that are joined on the workers; smaller ones cost less to send than to join."""
+
 _ROUNDS = 4
 """Least times that workers get new parts, so that quick ones do more, and a death costs little."""
 
-_INPUT_BYTES = 64 * 2**20
-"""Most bytes of the rows of a part: it brings them along, or reads them at once."""
+_CARRIED_BYTES = 8 * 2**20
+"""Most bytes of the rows that a part brings along, unless one compiled call has more."""
+
+_READ_BYTES = 16 * 2**20
+"""The same for rows that a worker reads: at once, with about two copies."""
 
 _SHOWN_WORKERS = 8
 """Workers whose number of parts the last line of progress has."""
@@ -91,16 +98,18 @@ class ClusterEngine(Engine):
         if isinstance(sink, StoreSink) and total is not None:
             regions = sink.reserve(self._shapes(sink), total)
         is_small = reduction is not None or regions is not None
-        size = self._part_rows(kept=is_small)
-        call = self._call_for_workers(drawn, reduction and reduction.empty(), regions)
+        size = self._part_rows(reduction, kept=is_small)
+        call = self._call_for_workers(drawn, reduction and reduction.without_rows(), regions)
         each = self._scenarios[0].row_bytes
         log = self._log("row", total, part_size=size, unit_bytes=each)
-        results = self._computed(call, self._row_parts(size), log, is_small=is_small)
+        sums = self._sums(reduction)
+        parts = self._row_parts(size, reduction)
+        results = self._computed(call, parts, log, is_small=is_small, sums=sums)
         with closing(results):
             for part, result in results:
-                if reduction is not None:
-                    reduction.join(result.reduction)
-                elif regions is None:
+                if result.reduced is not None:
+                    reduction.found.join(result.reduced)
+                elif reduction is None and regions is None:
                     _hand_over(sink, Span(1, part.first, part.count), result.values)
         self._crossing.check_end()
         return single
@@ -129,15 +138,35 @@ class ClusterEngine(Engine):
     def _total_rows(self) -> int | None:
         return self._scenarios[0].rows.counted
 
-    def _part_rows(self, *, kept: bool) -> int:
-        """Return the rows of a part: some compiled calls, and so some chunks of a store."""
+    def _sums(self, reduction: Reduction | None) -> SumsOnWorkers | None:
+        """Return where sums over rows stay if they are large and workers can join them."""
+        if reduction is None or not (reduction.is_of_sums and self._workers.can_join):
+            return None
+        # In double precision, where draws have single precision.
+        nbytes = 2 * self._scenarios[0].row_bytes * reduction.most_groups
+        return SumsOnWorkers(self._workers) if nbytes >= JOINED_BYTES else None
+
+    def _part_rows(self, reduction: Reduction | None, *, kept: bool) -> int:
+        """Return the rows of a part: some compiled calls, and so some chunks of a store.
+
+        A power of two of calls, counted from a multiple of it, has a single sum.
+        """
         call_rows = self._blocks_per_call() * BLOCK_ROWS
         most = KEPT_BYTES if kept else PART_BYTES
         given = sum(map(_input_row_bytes, self._scenarios))
-        rows = min(most // self._scenarios[0].row_bytes, _INPUT_BYTES // max(given, 1))
+        reads = all(can_be_cut(one.request.rows) for one in self._scenarios)
+        carried = (0 if reads else given) + (reduction.row_bytes if reduction else 0)
+        rows = min(
+            most // self._scenarios[0].row_bytes,
+            _READ_BYTES // max(given, 1),
+            _CARRIED_BYTES // max(carried, 1),
+        )
         if (total := self._total_rows()) is not None:
             rows = min(rows, -(-total // (self._workers.at_once * _ROUNDS)))
-        return max(rows // call_rows, 1) * call_rows
+        calls = max(rows // call_rows, 1)
+        if reduction is not None and reduction.is_of_sums:
+            calls = 2 ** (calls.bit_length() - 1)
+        return calls * call_rows
 
     def _shapes(self, sink: Sink) -> dict[str, jax.ShapeDtypeStruct]:
         """Return shapes and types of the sites with rows in one compiled call, ``(S, P, ...)``."""
@@ -152,9 +181,11 @@ class ClusterEngine(Engine):
             for name, one in found.items()
         }
 
-    def _row_parts(self, size: int) -> Iterator[Part]:
-        pieces = zip(*[_pieces(one, size) for one in self._scenarios], strict=True)
-        return (Part(some[0].first, some[0].n_rows, some) for some in pieces)
+    def _row_parts(self, size: int, reduction: Reduction | None) -> Iterator[Part]:
+        for pieces in zip(*[_pieces(one, size) for one in self._scenarios], strict=True):
+            first, count = pieces[0].first, pieces[0].n_rows
+            by_row = {} if reduction is None else reduction.by_row(first, count)
+            yield Part(first, count, pieces, by_row)
 
     def _call_for_workers(
         self, drawn: Drawn = (), reduction: Reduction | None = None, regions: Any = None
@@ -169,7 +200,13 @@ class ClusterEngine(Engine):
         return CallLog(name, unit, total, link=self._workers.link, **sizes)
 
     def _computed(
-        self, call: Call, parts: Iterable[Part], log: CallLog, *, is_small: bool
+        self,
+        call: Call,
+        parts: Iterable[Part],
+        log: CallLog,
+        *,
+        is_small: bool,
+        sums: SumsOnWorkers | None = None,
     ) -> Iterator[tuple[Part, PartResult]]:
         """Yield the results of the parts in order, and show which worker has which part.
 
@@ -178,12 +215,13 @@ class ClusterEngine(Engine):
             parts: Its parts.
             log: Takes what becomes of them.
             is_small: Whether results are small, so that some may wait for an earlier one.
+            sums: Where sums of parts stay; see :class:`HandOut`.
         """
         header, pickled = packed(call, self._devices[0].platform)
         current().end()
         with (
             _shown(log, progress=self._request.progress) as tell,
-            closing(HandOut(self._workers, header, pickled, log, tell)) as hand_out,
+            closing(HandOut(self._workers, header, pickled, log, tell, sums)) as hand_out,
         ):
             yield from hand_out.results(parts, is_small=is_small)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 import uuid
@@ -15,10 +14,20 @@ from typing import Any, Protocol
 import jax
 
 from aimz_lab.cluster.call_log import CallLog
-from aimz_lab.cluster.tasks import Header, Part, PartResult, held, run_part, wait_until_idle
+from aimz_lab.cluster.tasks import (
+    Header,
+    Part,
+    PartResult,
+    held,
+    joined,
+    run_part,
+    wait_until_idle,
+    without_sums,
+)
 from aimz_lab.cluster.worker_versions import check_versions
 from aimz_lab.data.tables import is_a
 from aimz_lab.errors import AimzLabError, ArgumentError, ClusterError
+from aimz_lab.system.cores import usable_cores
 from aimz_lab.types import Executor, shown
 
 _AT_ONCE = 2
@@ -57,10 +66,13 @@ class Workers:
     Attributes:
         at_once: Parts under way at the same time.
         link: Address of the page that shows the workers; ``""`` for none.
+        can_join: Whether results may stay on the workers and be joined there.
 
     Raises:
         ArgumentError: If it is no executor.
     """
+
+    can_join = False
 
     def __init__(self, executor: Executor) -> None:
         if not isinstance(executor, Executor) or isinstance(executor, type):
@@ -70,7 +82,7 @@ class Workers:
             )
             raise ArgumentError(msg)
         self._executor = executor
-        self.at_once = _AT_ONCE * (os.cpu_count() or 1)
+        self.at_once = _AT_ONCE * usable_cores()
         self.link = ""
 
     def send(self, call: bytes) -> Any:
@@ -96,8 +108,11 @@ class Workers:
             raise ArgumentError(msg)
         return future
 
-    def result(self, future: PartFuture) -> PartResult:
+    def result(self, future: PartFuture) -> PartResult | None:
         """Wait for a part.
+
+        Returns:
+            Its result; ``None`` if that was lost on its way, and the part is computed again.
 
         Raises:
             ClusterError: If the workers are lost, or another error came from Python there.
@@ -144,6 +159,8 @@ class DaskWorkers(Workers):
         ClusterError: If it is closed, or has no workers, or one of another version.
     """
 
+    can_join = True
+
     def __init__(self, client: Any) -> None:
         super().__init__(client)
         self._alone_since: float | None = None
@@ -172,21 +189,35 @@ class DaskWorkers(Workers):
         would be lost then; and a worker that dies while it is scattered to all keeps Dask's
         scheduler waiting for it without end.
         """
-        name = f"aimz_lab-call-{uuid.uuid4().hex}"
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Sending large graph")
-            return self._asked(lambda: self._executor.submit(held, call, key=name, pure=False))
+        return self._submitted(f"aimz_lab-call-{uuid.uuid4().hex}", held, call)
 
     def submit(self, header: Header, call: Any, part: Part) -> PartFuture:
         """Begin a part; a worker that dies costs time, as another one then computes it."""
-        name = f"aimz_lab-{header.call}-{part.first}"
-        return self._asked(
-            lambda: self._executor.submit(run_part, header, call, part, key=name, pure=False)
-        )
+        return self._submitted(f"aimz_lab-{header.call}-{part.first}", run_part, header, call, part)
 
-    def result(self, future: PartFuture) -> PartResult:
+    def told(self, part: PartFuture) -> PartFuture:
+        """Return a future of all but the sums of a part, which stay where they were computed."""
+        return self._submitted(f"{part.key}-told", without_sums, part)
+
+    def join(self, parts: list[PartFuture]) -> PartFuture:
+        """Join the sums of neighbouring parts on a worker that has some of them.
+
+        Args:
+            parts: The parts, or what was joined of others, in order.
+        """
+        return self._submitted(f"{parts[0].key}-{uuid.uuid4().hex[:8]}", joined, *parts)
+
+    def _submitted(self, key: str, function: Callable, *arguments: Any) -> PartFuture:
+        """Begin a task; Dask would advise to scatter what a part brings along."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Sending large graph")
+            return self._asked(
+                lambda: self._executor.submit(function, *arguments, key=key, pure=False)
+            )
+
+    def result(self, future: PartFuture) -> PartResult | None:
         """Take the result of a part; see the base class."""
-        return self._asked(future.result)
+        return self._asked(lambda: _fetched(future))
 
     def look(self, futures: Mapping[int, PartFuture], log: CallLog) -> None:
         """Ask the scheduler which worker has which part; see the base class.
@@ -198,7 +229,8 @@ class DaskWorkers(Workers):
         client = self._executor
         if client.status != "running":
             raise _lost(ConnectionError(f"the connection to the scheduler is {client.status}"))
-        if any(future.status in ("lost", "cancelled") for future in futures.values()):
+        # What is "lost" was computed by a worker that died, and is computed again.
+        if any(future.status == "cancelled" for future in futures.values()):
             raise _lost(ConnectionError("the scheduler does not know the parts any more"))
         tasks = self._asked(
             lambda: client.sync(client.scheduler.processing, callback_timeout=_ANSWER_S)
@@ -287,6 +319,23 @@ def as_workers(executor: Executor) -> Workers:
     if is_a(executor, "distributed", "Client"):
         return DaskWorkers(executor)
     return Workers(executor)
+
+
+def _fetched(future: Any) -> PartResult | None:
+    """Take a result of Dask; ``None`` if its worker has died meanwhile.
+
+    Without a time limit, that would be waited for, even where no worker is left.
+    """
+    timeout_s = _ANSWER_S
+    while True:
+        try:
+            return future.result(timeout=timeout_s)
+        except TimeoutError:
+            if future.status == "error":
+                raise
+            if future.status != "finished":
+                return None
+            timeout_s *= 2  # it is large, or the network is slow
 
 
 def _lost(error: BaseException) -> ClusterError:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from aimz_lab.cluster.call_log import CallLog
 from aimz_lab.cluster.executors import PartFuture, Workers
+from aimz_lab.cluster.sums_on_workers import SumsOnWorkers
 from aimz_lab.cluster.tasks import Header, Part, PartResult
 from aimz_lab.tracebacks import warn
 
@@ -17,6 +18,9 @@ _AHEAD = 8
 
 _LOOK_S = 0.25
 """How often a call looks which worker has which part, and shows it."""
+
+_TOTAL = -1
+"""In place of the first row of a part: the sums of all."""
 
 
 class HandOut:
@@ -28,6 +32,7 @@ class HandOut:
         pickled: The call.
         log: Takes what becomes of the parts.
         tell: Called with the rows or draws that came in, and with 0 now and then.
+        sums: Where the sums of parts stay; ``None`` if they come back with the parts.
     """
 
     def __init__(
@@ -37,10 +42,12 @@ class HandOut:
         pickled: bytes,
         log: CallLog,
         tell: Callable[[int], None],
+        sums: SumsOnWorkers | None = None,
     ) -> None:
         self._workers, self._header, self._log, self._tell = workers, header, log, tell
-        self._pickled = pickled
+        self._pickled, self._sums = pickled, sums
         self._futures: dict[int, PartFuture] = {}
+        self._kept: dict[int, PartFuture] = {}
         self._results: dict[int, PartResult] = {}
         self._warned: set[tuple[type[Warning], str]] = set()
         self._looked = time.monotonic()
@@ -53,6 +60,10 @@ class HandOut:
         Args:
             parts: The parts.
             is_small: Whether some results may wait here for that of an earlier part.
+
+        Yields:
+            Each part with its result; where sums stay on the workers, the last part once more, with
+            the sums of all.
 
         Raises:
             ClusterError: If the workers are lost, or cannot do their part.
@@ -73,23 +84,35 @@ class HandOut:
             yield from self._ready(waiting)
             if waiting:
                 self._wait(waiting)
+        if self._sums is not None:
+            yield part, self._total(self._sums)
 
     def close(self) -> None:
         """Cancel what is left."""
-        self._workers.stop(list(self._futures.values()))
+        sums = [] if self._sums is None else self._sums.futures
+        self._workers.stop([*self._futures.values(), *self._kept.values(), *sums])
 
     def _submit(self, sent: object, part: Part) -> None:
         self._log.check_stop()
         self._log.submitted(part)
         future = self._workers.submit(self._header, sent, part)
+        if self._sums is not None:
+            self._kept[part.first] = future
+            future = self._workers.told(future)
         self._futures[part.first] = future
+        self._tell_end(part.first)
+
+    def _tell_end(self, number: int) -> None:
+        future = self._futures[number]
         if hasattr(future, "add_done_callback"):
-            future.add_done_callback(lambda _: self._log.ended.put(part.first))
+            future.add_done_callback(lambda _: self._log.ended.put(number))
 
     def _ready(self, waiting: deque[Part]) -> Iterator[tuple[Part, PartResult]]:
         """Yield the results that are next in order."""
         while waiting and waiting[0].first in self._results:
             part = waiting.popleft()
+            if self._sums is not None:
+                self._sums.add(self._kept.pop(part.first))
             yield part, self._results.pop(part.first)
 
     def _wait(self, waiting: deque[Part]) -> None:
@@ -103,6 +126,9 @@ class HandOut:
         except Exception:
             self._log.failed(number)
             raise
+        if result is None:
+            self._tell_end(number)
+            return
         del self._futures[number]
         self._results[number] = result
         self._log.computed(number, result)
@@ -116,11 +142,31 @@ class HandOut:
         first = next(part.first for part in waiting if part.first in self._futures)
         if not hasattr(self._futures[first], "add_done_callback"):
             return first  # its result() waits
+        self._look(self._futures | self._kept)
+        return self._next_event()
+
+    def _look(self, futures: dict[int, PartFuture]) -> None:
+        """Look now and then which worker has which part, and whether there are workers."""
         if time.monotonic() - self._looked > _LOOK_S:
-            self._workers.look(self._futures, self._log)
+            self._workers.look(futures, self._log)
             self._tell(0)
             self._looked = time.monotonic()
+
+    def _next_event(self) -> int | None:
         try:
             return self._log.ended.get(timeout=_LOOK_S)
         except queue.Empty:
             return None
+
+    def _total(self, sums: SumsOnWorkers) -> PartResult:
+        """Wait until the sums of all parts are joined, and take them."""
+        total, result = sums.total(), None
+        while result is None:
+            total.add_done_callback(lambda _: self._log.ended.put(None))
+            while not total.done():
+                self._log.check_stop()
+                self._look({_TOTAL: total})
+                self._next_event()
+            result = self._workers.result(total)
+        self._sums = None
+        return result

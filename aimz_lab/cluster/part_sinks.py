@@ -7,14 +7,14 @@ from collections.abc import Mapping
 import numpy as np
 
 from aimz_lab.predictive.programs.parts import Span
-from aimz_lab.predictive.results.regions import StoreRegions
+from aimz_lab.predictive.results.regions import RegionWriter, StoreRegions
 
 
 class Written:
     """Writes each compiled call to the store as it comes; a ``Sink`` of the engine."""
 
     def __init__(self, regions: StoreRegions) -> None:
-        self._regions = regions
+        self._writer = RegionWriter(regions)
 
     def prepare(self, span: Span, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Leave all to :meth:`write`, which this thread does while others compute."""
@@ -23,7 +23,7 @@ class Written:
 
     def write(self, span: Span, values: Mapping[str, np.ndarray]) -> None:
         """Write to regions of this part's own: chunks end where compiled calls do."""
-        self._regions.write(span.first, values)
+        self._writer.write(span.first, values)
 
 
 class Collected:

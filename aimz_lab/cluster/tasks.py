@@ -10,7 +10,7 @@ import time
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
@@ -24,12 +24,12 @@ from aimz_lab.data import BatchSource
 from aimz_lab.data.ranged_source import check_zarr_there, rows_between
 from aimz_lab.errors import AimzLabError, ClusterError, DataError
 from aimz_lab.kernel.cache_keys import CodeKey
-from aimz_lab.predictive.blocks import Piece, Rows
+from aimz_lab.predictive.blocks import BLOCK_ROWS, Piece, Rows
 from aimz_lab.predictive.engine import Drawn, Engine
 from aimz_lab.predictive.plan import Plan
 from aimz_lab.predictive.programs.compiled_programs import Programs
 from aimz_lab.predictive.programs.scenario import Scenario
-from aimz_lab.predictive.reducers.reduction import Reduction
+from aimz_lab.predictive.reducers.reduction import Reduced, Reduction
 from aimz_lab.predictive.request import Quantity, Request
 from aimz_lab.predictive.results.regions import StoreRegions
 from aimz_lab.system.forks import check_can_compute
@@ -90,7 +90,8 @@ class Call:
         combine: Combines their results.
         n_blocks: Blocks of a compiled call; 0 for a call that is cut into draws.
         drawn: By scenario, the sites without rows that blocks need.
-        reduction: Reduces the draws; ``None`` to return or to write them.
+        reduction: Reduces the draws, with the values by row of each part; ``None`` to return or to
+            write them.
         regions: Where to write the draws; ``None`` to return them.
         stores: Arrays of Zarr that the rows are read from, also within arrays of Dask.
     """
@@ -112,11 +113,13 @@ class Part:
         first: Number of the first row or draw.
         count: Number of rows or draws.
         pieces: The rows by scenario, and values set by hand for them; empty for draws.
+        by_row: Values of these rows for reducers, by name.
     """
 
     first: int
     count: int
     pieces: tuple[Piece, ...] = ()
+    by_row: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -126,7 +129,7 @@ class PartResult:
     Attributes:
         values: Sites with rows, ``(S, P, ...)``; empty if they were written or reduced.
         single: Sites without rows of a part of the draws, ``(S, ...)``.
-        reduction: The reduced draws, if asked for.
+        reduced: The reduced draws, if asked for.
         warned: Warnings that came up, by category and text.
         worker: The worker's name.
         seconds: Seconds that the worker computed and wrote.
@@ -134,7 +137,7 @@ class PartResult:
 
     values: Mapping[str, np.ndarray]
     single: Mapping[str, np.ndarray]
-    reduction: Reduction | None
+    reduced: Reduced | None
     warned: tuple[tuple[type[Warning], str], ...]
     worker: str
     seconds: float = 0.0
@@ -190,10 +193,23 @@ def run_part(header: Header, call: bytes, part: Part) -> PartResult:
     with _one_part, warnings.catch_warnings(record=True) as caught, _bare_errors():
         warnings.simplefilter("always")
         began = time.perf_counter()
-        values, single, reduction = _computed(*_known(header, call), part)
+        values, single, reduced = _computed(*_known(header, call), part)
         seconds = time.perf_counter() - began
     warned = tuple(dict.fromkeys((one.category, str(one.message)) for one in caught))
-    return PartResult(values, single, reduction, warned, _name(), seconds)
+    return PartResult(values, single, reduced, warned, _name(), seconds)
+
+
+def without_sums(result: PartResult) -> PartResult:
+    """Return what a call is told of a part whose sums stay on their worker."""
+    return replace(result, reduced=None)
+
+
+def joined(*results: PartResult) -> PartResult:
+    """Return the sums of neighbouring parts, given in order, as those of one part."""
+    total = Reduced()
+    for result in results:
+        total.join(result.reduced)
+    return replace(results[0], reduced=total, warned=())
 
 
 @contextlib.contextmanager
@@ -284,7 +300,7 @@ def _with_kernel(side: Side, kernel: Callable) -> Side:
 
 def _computed(
     call: Call, programs: Programs, part: Part
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], Reduction | None]:
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], Reduced | None]:
     if not part.pieces:
         scenarios = tuple(_with_all_rows(side) for side in call.sides)
         collected = Collected()
@@ -294,9 +310,10 @@ def _computed(
     scenarios = tuple(map(_with_rows, call.sides, part.pieces))
     engine = Engine(programs, scenarios, call.combine)
     if call.reduction is not None:
-        reduction = call.reduction.empty()
+        first_piece = part.first // (call.n_blocks * BLOCK_ROWS)
+        reduction = call.reduction.of_part(first_piece, part.first, part.by_row)
         engine.part(call.drawn, reduction, call.n_blocks)
-        return {}, {}, reduction
+        return {}, {}, reduction.found
     if call.regions is not None:
         engine.part(call.drawn, Written(call.regions), call.n_blocks)
         return {}, {}, None

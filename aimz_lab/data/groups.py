@@ -9,6 +9,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from aimz_lab.data.labels import AxisLabels, row_labels
+from aimz_lab.data.ranged_source import is_dask_table
 from aimz_lab.data.tables import is_a, is_table, native_table
 from aimz_lab.errors import ArgumentError, DataError
 from aimz_lab.types import SAMPLE_DIMS, shown
@@ -152,7 +153,8 @@ def _of_rows(by: Any, n_rows: int | None, kept: np.ndarray | None) -> Any:
 
 
 def _column(name: str, inputs: object) -> Any:
-    if not is_table(inputs):
+    """Return a column of a table; of a Dask table it is read whole, as each row needs its group."""
+    if not (is_table(inputs) or is_dask_table(inputs)):
         msg = (
             f"by={name!r} names a column, and the call has no data frame; pass one label per row, "
             "such as by=df.clinic."
@@ -165,6 +167,8 @@ def _column(name: str, inputs: object) -> Any:
         raise ArgumentError(msg)
     if is_a(inputs, "pandas", "DataFrame"):
         return inputs.iloc[:, have.index(name)]
+    if is_dask_table(inputs):  # its partitions number their rows each for itself
+        return inputs[name].compute().reset_index(drop=True)
     return inputs[name]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,6 +14,7 @@ import jax
 from aimz_lab.predictive.programs.parts import Span
 from aimz_lab.preparing import current
 from aimz_lab.progress import CallProgress
+from aimz_lab.system.cores import usable_cores
 
 Call = TypeVar("Call")
 Values = TypeVar("Values")
@@ -43,7 +43,7 @@ def calls_at_once(devices: tuple[jax.Device, ...], call_bytes: int) -> int:
     """
     if len(devices) > 1:
         return 1
-    wanted = os.cpu_count() or 1 if devices[0].platform == "cpu" else ON_ACCELERATOR
+    wanted = usable_cores() if devices[0].platform == "cpu" else ON_ACCELERATOR
     return min(wanted, MOST_AT_ONCE, max(AT_ONCE_BYTES // max(call_bytes, 1), 1))
 
 

@@ -248,8 +248,15 @@ def missing_rows(columns: Mapping[str, pd.Series]) -> dict[str, np.ndarray]:
     return {name: rows for name, rows in found.items() if rows.any()}
 
 
-def refuse_missing(missing: Mapping[str, np.ndarray], index: pd.Index) -> None:
+def refuse_missing(
+    missing: Mapping[str, np.ndarray], index: pd.Index, *, by_pieces: bool = False
+) -> None:
     """Refuse missing values, by column and row.
+
+    Args:
+        missing: Which rows miss a value, by column.
+        index: Labels of the rows.
+        by_pieces: Whether these are some rows of a table that is read piece by piece.
 
     Raises:
         DataError: If there are any.
@@ -260,11 +267,13 @@ def refuse_missing(missing: Mapping[str, np.ndarray], index: pd.Index) -> None:
         f"{name!r} in {rows.sum()} of {len(rows)} rows, first {_row(index, int(rows.argmax()))}"
         for name, rows in missing.items()
     ]
-    msg = (
-        f"Values are missing: {'; '.join(parts[:_SHOWN])}. Fill them in, or leave these rows out: "
-        "TableSpec(..., missing='drop')."
+    advice = (
+        "A table that is read piece by piece keeps all its rows, and its numbers of rows: fill "
+        "them in beforehand, or leave these rows out of it: frame.dropna(subset=[...])."
+        if by_pieces
+        else "Fill them in, or leave these rows out: TableSpec(..., missing='drop')."
     )
-    raise DataError(msg)
+    raise DataError(f"Values are missing: {'; '.join(parts[:_SHOWN])}. {advice}")
 
 
 def check_finite(argument: str, names: Sequence[str], values: np.ndarray, index: pd.Index) -> None:

@@ -135,6 +135,7 @@ class TableEncoder:
         *,
         leave_out: frozenset[str] = frozenset(),
         quietly: bool = False,
+        by_pieces: bool = False,
     ) -> Encoded:
         """Encode a table.
 
@@ -142,6 +143,7 @@ class TableEncoder:
             table: A table with the columns of the arguments that are wanted; others are ignored.
             leave_out: Arguments that are not needed, such as the output for a prediction.
             quietly: Whether rows are left out without a warning.
+            by_pieces: Whether these are some rows of a table, of which none may be left out.
 
         Returns:
             The arguments.
@@ -159,7 +161,9 @@ class TableEncoder:
             for c in self.spec.columns
             if any(c in part.columns for part in parts.values() if part.kind != "levels")
         ]
-        series, kept = complete_columns(self.spec, table, needed, quietly=quietly)
+        series, kept = complete_columns(
+            self.spec, table, needed, quietly=quietly, by_pieces=by_pieces
+        )
         for name, column in series.items():
             check_kind(name, column, self.columns[name])
             series[name] = as_category(name, column)

@@ -44,6 +44,7 @@ def complete_columns(
     names: tuple[str, ...] | list[str],
     *,
     quietly: bool = False,
+    by_pieces: bool = False,
 ) -> tuple[dict[str, pd.Series], np.ndarray | None]:
     """Return columns without missing values, and the positions of the rows kept, if not all."""
     series = read_columns(table, names)
@@ -51,8 +52,8 @@ def complete_columns(
     if not len(index):
         raise DataError("The table has no rows.")
     missing = missing_rows(series)
-    if spec.missing == "refuse":
-        refuse_missing(missing, index)
+    if by_pieces or spec.missing == "refuse":
+        refuse_missing(missing, index, by_pieces=by_pieces)
     if not missing:
         return series, None
     bad = np.logical_or.reduce(list(missing.values()))

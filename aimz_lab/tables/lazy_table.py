@@ -60,16 +60,9 @@ class EncodedRows(RangedSource):
     def _open(self, epoch: int) -> Iterator[Mapping[str, Any]]:
         for number, batch in enumerate(super()._open(epoch), 1):
             try:
-                made, kept = self._encoder.encode(
-                    batch["table"], leave_out=self._leave_out, quietly=True
+                made, _ = self._encoder.encode(
+                    batch["table"], leave_out=self._leave_out, quietly=True, by_pieces=True
                 )
             except (DataError, DataTypeError) as error:
                 raise type(error)(f"{self._where(number, epoch)}: {error}") from error
-            if kept is not None:
-                msg = (
-                    f"{self._where(number, epoch)}: there are missing values, and a table that is "
-                    "read piece by piece keeps all its rows. Leave these out beforehand: "
-                    "frame.dropna(subset=[...])."
-                )
-                raise DataError(msg)
             yield {name: made[name] for name in self.fields}

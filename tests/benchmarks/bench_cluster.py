@@ -2,9 +2,10 @@
 
 ``python -m tests.benchmarks.bench_cluster memory`` reads more and more rows from a Zarr array and
 prints the peak memory of this process and of its workers, with a reducer and with a store.
-``... scaling`` measures weak and strong scaling with 1, 2 and 4 workers, fits a model of cost to
-some points and checks it on others; ``--json PATH`` keeps its figures. Goals: memory grows by less
-than a tenth from 10^6 to 10^7 rows; the model is within a quarter on points it has not seen.
+``... scaling`` measures weak and strong scaling with 1, 2 and 4 workers, fits a model of cost,
+checks it on each point by the others, and says how much equal calls differ; ``--json PATH`` keeps
+its figures, and ``--folder /dev/shm`` leaves the disk out. Goals: memory grows by less than a tenth
+from 10^6 to 10^7 rows; the model is within a quarter on points it has not seen.
 """
 
 from __future__ import annotations
@@ -31,9 +32,11 @@ from numpyro.infer import SVI, Trace_ELBO
 from numpyro.infer.autoguide import AutoNormal
 
 from aimz_lab import ImpactModel, Mean
+from aimz_lab.predictive.programs.sizes import blocks_per_call
 
 COLUMNS = 4
 CHUNK_ROWS = 100_000
+REPEATS = 3
 KEY = jax.random.key(1)
 
 
@@ -65,6 +68,12 @@ def rows_on_disk(folder, n):
     return zarr.open_array(path, mode="r")
 
 
+def keep_to_core(core):
+    """Keep this process, and all threads that it has or begins, to one core."""
+    for thread in Path("/proc/self/task").iterdir():
+        os.sched_setaffinity(int(thread.name), {core})
+
+
 @contextmanager
 def cluster_of(n_workers):
     """Workers of one core each, as on machines of one core."""
@@ -80,6 +89,8 @@ def cluster_of(n_workers):
         Client(cluster) as client,
     ):
         client.wait_for_workers(n_workers)
+        for number, address in enumerate(client.nthreads()):
+            client.run(keep_to_core, number % os.cpu_count(), workers=[address])
         yield client
 
 
@@ -147,7 +158,7 @@ def memory(sizes, n_draws, folder):
 
 
 def one_point(client, im, rows, way, folder):
-    """Return the quickest of two calls."""
+    """Return the seconds of some equal calls."""
     out = Path(folder) / "out"
     how = {"reduce": Mean(over="row")} if way == "reduce" else {"output_dir": out}
     options = {"executor": client, "rng_key": KEY, "rows": "independent", "progress": False}
@@ -157,11 +168,11 @@ def one_point(client, im, rows, way, folder):
         os.sync()  # or the disk would still write the last one
         return timed(lambda: im.predict(rows, **options, **how))
 
-    return min(once() for _ in range(2))
+    return [once() for _ in range(REPEATS)]
 
 
 def scaling(folder, base, n_draws):
-    """Return measured points: way, workers, rows and seconds."""
+    """Return measured points: way, workers, rows and the seconds of equal calls."""
     im, points = model(n_draws), []
     for workers in (1, 2, 4):
         with cluster_of(workers) as client:
@@ -169,44 +180,49 @@ def scaling(folder, base, n_draws):
                 one_point(client, im, rows_on_disk(folder, base), way, folder)  # compiles
                 for n in sorted({base, 2 * base, 4 * base, base * workers}):
                     took = one_point(client, im, rows_on_disk(folder, n), way, folder)
-                    points.append({"way": way, "workers": workers, "rows": n, "s": took})
-                    print(f"{way:6} {workers} workers {n:>9,} rows: {took:.2f} s", flush=True)
+                    points.append({"way": way, "workers": workers, "rows": n, "s": sorted(took)})
+                    seconds = " ".join(f"{s:.2f}" for s in sorted(took))
+                    print(f"{way:6} {workers} workers {n:>9,} rows: {seconds} s", flush=True)
     return points
 
 
 def features(rows, workers, n_draws, cores):
-    """Return what a call costs: a constant, parts, and values for each core that works."""
+    """Return what a call costs: a constant, the parts; and for each core compiled calls, values."""
     values = rows * n_draws
-    parts = max(min(-(-4 * values // 2**29), 10**9), 8 * workers)
-    return np.array([1.0, parts, values / min(workers, cores)])
+    parts = max(-(-4 * values // 2**29), 8 * workers)
+    call_rows = 256 * blocks_per_call(rows, 4 * n_draws, None, 1)
+    each = min(workers, cores)
+    return np.array([1.0, parts, -(-rows // call_rows) / each, values / each])
 
 
 def fitted(points, n_draws, cores):
-    """Fit the seconds of a call, the part's and the value's, all at least 0, to points."""
+    """Fit the seconds of each of the :func:`features`, all at least 0, to the quickest calls."""
     from scipy.optimize import nnls
 
     made = np.array([features(p["rows"], p["workers"], n_draws, cores) for p in points])
-    took = np.array([p["s"] for p in points])
+    took = np.array([p["s"][0] for p in points])
     found, _ = nnls(made / took[:, None], np.ones(len(took)))  # relative errors
     return found
 
 
 def report(points, n_draws, cores):
-    """Print efficiencies, the fitted model, and its errors on points that it has not seen."""
+    """Print the fitted model, its errors on points left out, and how much equal calls differ."""
     found = {}
     for way in ("reduce", "store"):
         own = [p for p in points if p["way"] == way]
-        seen = [p for i, p in enumerate(own) if i % 2 == 0]
-        unseen = [p for i, p in enumerate(own) if i % 2 == 1]
-        cost = fitted(seen, n_draws, cores)
-        errors = [
-            features(p["rows"], p["workers"], n_draws, cores) @ cost / p["s"] - 1 for p in unseen
-        ]
-        found[way] = {"s_call": cost[0], "s_part": cost[1], "s_value": cost[2], "errors": errors}
+        errors = []
+        for p in own:
+            cost = fitted([other for other in own if other is not p], n_draws, cores)
+            errors.append(features(p["rows"], p["workers"], n_draws, cores) @ cost / p["s"][0] - 1)
+        cost = fitted(own, n_draws, cores)
+        spread = [p["s"][-1] / p["s"][0] - 1 for p in own]
+        found[way] = {"cost": cost.tolist(), "errors": errors, "spread": spread}
         print(
             f"{way:6} {cost[0]:.3f} s a call, {1e3 * cost[1]:.1f} ms a part, "
-            f"{1e9 * cost[2]:.2f} ns a value; points it has not seen are off by "
-            f"{', '.join(f'{100 * e:+.0f}%' for e in errors)}"
+            f"{1e3 * cost[2]:.1f} ms a compiled call, {1e9 * cost[3]:.2f} ns a value; points "
+            f"left out are off by {', '.join(f'{100 * e:+.0f}%' for e in errors)}; the "
+            f"slowest of {REPEATS} equal calls took {100 * np.median(spread):.0f}% longer than the "
+            f"quickest, and at most {100 * max(spread):.0f}%"
         )
     return found
 

@@ -24,6 +24,7 @@ from aimz_lab import ImpactModel
 from aimz_lab.cluster import call_log, executors
 from aimz_lab.errors import ArtifactWriteError, CallStoppedError, ClusterError
 from aimz_lab.lab.dashboard.call_frames import record_of_call
+from aimz_lab.predictive.reducers import Mean
 
 pytest.importorskip("dask.dataframe", reason="needs the extra: aimz_lab[cluster]")
 distributed = pytest.importorskip("distributed", reason="needs the extra: aimz_lab[cluster]")
@@ -118,6 +119,28 @@ def test_a_worker_that_dies_before_it_has_the_call_is_not_waited_for(im, client,
     options = {"rng_key": KEY, "executor": client, "batch_size": 256, "progress": False}
     tree = im.predict(X, store="memory", **options)
     np.testing.assert_array_equal(tree.posterior_predictive.y, expected)
+
+
+class Lost:
+    """A future of Dask whose worker died after it had computed it."""
+
+    key, status = "a part", "lost"
+
+    def result(self, timeout):
+        raise TimeoutError
+
+
+def test_a_part_that_is_lost_after_it_was_computed_is_no_lost_cluster(client):
+    workers, future = executors.as_workers(client), Lost()
+    log = call_log.CallLog("kernel", "row", 10, part_size=10)
+    workers.look({0: future}, log)
+    assert workers.result(future) is None
+    future.status = "cancelled"
+    with pytest.raises(ClusterError, match="does not know the parts any more"):
+        workers.look({0: future}, log)
+    future.status = "error"
+    with pytest.raises(ClusterError, match="are lost: TimeoutError"):
+        workers.result(future)
 
 
 def test_a_cluster_that_loses_its_workers_is_not_waited_for_without_end(im, monkeypatch):
@@ -273,6 +296,28 @@ def test_a_lost_worker_is_told_and_the_others_do_its_parts(im, client, expected,
     assert sum(one.nbytes for one in log.workers.values()) == expected.nbytes
     assert log.repeats == sum(one.lost for one in log.workers.values()) >= 1
     assert f"{log.repeats} again after a worker was lost" in record_of_call(log)["text/plain"]
+
+
+def test_sums_are_joined_on_the_workers_and_a_lost_one_changes_no_bit(im, client, monkeypatch):
+    """Rows of many magnitudes: sums in another order would round otherwise."""
+    client.wait_for_workers(2)
+    pids = client.run(os.getpid)
+    scales = np.random.default_rng(2).integers(-12, 12, size=len(X) // 250)
+    rows = X * (10.0 ** np.repeat(scales, 250)).astype(np.float32)[:, None]
+    options = {"rng_key": KEY, "batch_size": 256, "rows": "independent", "progress": False}
+    options["reduce"] = Mean(over="row", by=np.arange(len(X)) % 200)
+    joined, join = [], executors.DaskWorkers.join
+
+    def joins(workers, parts):
+        joined.append(len(parts))
+        if len(joined) == 2:  # what it holds is computed again
+            os.kill(next(iter(pids.values())), signal.SIGKILL)
+        return join(workers, parts)
+
+    monkeypatch.setattr(executors.DaskWorkers, "join", joins)
+    got = im.predict(rows, executor=client, **options).posterior_predictive.y_mean
+    np.testing.assert_array_equal(got, im.predict(rows, **options).posterior_predictive.y_mean)
+    assert joined == [8, 8, 8, 6, 4]
 
 
 def test_a_client_that_is_closed_in_mid_call_is_an_error(im, tmp_path):

@@ -21,6 +21,7 @@ from numpyro.infer import SVI, Trace_ELBO
 from numpyro.infer.autoguide import AutoNormal
 
 from aimz_lab import ArrayDataset, ArrayLoader, ImpactModel, TableSpec, progress
+from aimz_lab.cluster import executors
 from aimz_lab.errors import (
     ArgumentError,
     ArtifactWriteError,
@@ -182,6 +183,31 @@ def test_parts_of_a_dask_array_or_table_are_read_in_its_type(threads):
     np.testing.assert_array_equal(got, expected)
 
 
+class Centred(Mean):
+    """A reducer of the user's whose code reads the values of all rows."""
+
+    def block(self, values, valid, by_row):
+        return super().block(values - self.by_row.mean(), valid, by_row)
+
+
+@pytest.mark.filterwarnings("ignore::aimz_lab.errors.OutputWarning")
+def test_labels_of_rows_travel_with_their_part(im, threads):
+    class Weighing:
+        def submit(self, function, header, call, part):
+            self.nbytes = len(call)
+            return threads.submit(function, header, call, part)
+
+    options = {"rng_key": KEY, "batch_size": 256, "progress": False}
+    by, nbytes = np.arange(N_ROWS) % 3, []
+    for reduce in (Mean(over="row"), Mean(over="row", by=by), Centred(over="row", by=by)):
+        weighing = Weighing()
+        got = im.predict(X, executor=weighing, reduce=reduce, **options)
+        check_same(got, im.predict(X, reduce=reduce, **options))
+        nbytes.append(weighing.nbytes)
+    without, ours, own = nbytes
+    assert ours - without < N_ROWS < own - without
+
+
 def test_rows_that_depend_on_one_another_stay_together(threads):
     im = model_of(walk, steps=np.random.default_rng(3).normal(size=(12, 50)).astype(np.float32))
     rows = X[:50]
@@ -269,6 +295,23 @@ def test_code_that_cannot_travel_is_refused(threads):
     im = model_of(locked, b=np.zeros(5, np.float32))
     with pytest.raises(ClusterError, match="cannot be sent to the workers"):
         im.predict(X, executor=threads, rows="independent", shard_axis="draw", progress=False)
+
+
+@pytest.mark.filterwarnings("ignore::aimz_lab.errors.OutputWarning")
+def test_a_result_that_is_lost_on_its_way_is_waited_for_again(im, threads, monkeypatch):
+    """Its worker died after it had ended: Dask computes it again."""
+    take, lost = executors.Workers.result, []
+
+    def result(workers, future):
+        if future not in lost:
+            lost.append(future)
+            return None
+        return take(workers, future)
+
+    monkeypatch.setattr(executors.Workers, "result", result)
+    options = {"rng_key": KEY, "batch_size": 256, "store": "memory", "progress": False}
+    check_same(im.predict(X, executor=threads, **options), im.predict(X, **options))
+    assert len(lost) == 6
 
 
 class Odd:
@@ -406,11 +449,19 @@ def test_a_parquet_table_is_read_and_encoded_by_workers(shops, threads, tmp_path
     got = im.log_likelihood(lazy, executor=threads, batch_size=256, progress=False)
     expected = im.log_likelihood(frame, batch_size=256, progress=False)
     np.testing.assert_array_equal(got.log_likelihood.y, expected.log_likelihood.y)
+    large = [table["size"] > 250 for table in (lazy, frame)]
+    for by, same in (("city", frame.city), (["city", large[0]], ["city", large[1]])):
+        got = im.predict(lazy, executor=threads, by=by, **options).group_summary
+        assert got.to_dataset().equals(
+            im.predict(frame, by=same, **options).group_summary.to_dataset()
+        )
+    with pytest.raises(ArgumentError, match="no column of that name. It has: size, city"):
+        im.predict(lazy, executor=threads, by="town", **options)
     strange = lazy.assign(city=lazy.city.where(lazy["size"] < 499, "Rom"))
     with pytest.raises(DataError, match="Within rows .*Rom"):
         im.predict(strange, executor=threads, rows="independent", **options)
     missing = lazy.assign(size=lazy["size"].where(lazy["size"] < 499))
-    with pytest.raises(DataError, match="Within rows .*missing"):
+    with pytest.raises(DataError, match=r"Within rows .*missing: 'size' .*dropna\(subset"):
         im.predict(missing, executor=threads, rows="independent", **options)
     with pytest.raises(DataTypeError, match="Train the model on a pandas DataFrame"):
         im.fit(lazy, progress=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Literal
 
@@ -54,6 +55,12 @@ class Mean(OverDraws):
         groups = labels_of(by)
         self.by_row, self.row_labels = groups.codes, groups.rows
         self.coords = {groups.name: groups.labels}
+
+    def without_rows(self) -> Mean:
+        """Return it without its labels of rows, for those that are given some at a time."""
+        light = copy.copy(self)
+        light.by_row, light.row_labels = None if self.by_row is None else self.by_row[:0], None
+        return light
 
     @property
     def _n_groups(self) -> int:

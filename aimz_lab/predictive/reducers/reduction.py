@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field
 
 import jax
 import numpy as np
@@ -11,10 +13,34 @@ from aimz_lab.errors import DataError
 from aimz_lab.kernel.cache_keys import CodeKey
 from aimz_lab.predictive.blocks import BLOCK_ROWS
 from aimz_lab.predictive.reducers.contract import Reducer
+from aimz_lab.predictive.reducers.pairwise_sums import PairwiseSums
 from aimz_lab.types import Arrays
 
 REST_ROWS = 4096
 """Rows reduced at a time if all draws of all rows are kept."""
+
+
+@dataclass
+class Reduced:
+    """What is known of consecutive rows, without the reducers.
+
+    Attributes:
+        parts: By site and reducer, the results over draws of some rows after others.
+        sums: By site and reducer, the sums over rows.
+        n_rows: Number of rows up to the last of these.
+    """
+
+    parts: dict[tuple[str, str], list[np.ndarray]] = field(default_factory=dict)
+    sums: dict[tuple[str, str], PairwiseSums] = field(default_factory=dict)
+    n_rows: int = 0
+
+    def join(self, following: Reduced) -> None:
+        """Take what is known of the rows that follow."""
+        for place, parts in following.parts.items():
+            self.parts.setdefault(place, []).extend(parts)
+        for place, sums in following.sums.items():
+            self.sums.setdefault(place, PairwiseSums()).join(sums)
+        self.n_rows = following.n_rows
 
 
 class Reduction:
@@ -22,16 +48,29 @@ class Reduction:
 
     Args:
         reducers: Reducers by name.
+        first_piece: Number of the first piece, of those of a whole call.
+        first: Number of the first row that ``by_row`` has.
+        by_row: Values by row, by reducer; by default those that the reducers have of all rows.
+
+    Attributes:
+        found: What is known of the rows so far.
 
     Raises:
         DataError: If a reducer lacks values by row.
     """
 
-    def __init__(self, reducers: Mapping[str, Reducer]) -> None:
+    def __init__(
+        self,
+        reducers: Mapping[str, Reducer],
+        first_piece: int = 0,
+        first: int = 0,
+        by_row: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
         self._reducers = dict(reducers)
-        self._parts: dict[tuple[str, str], list[np.ndarray]] = {}
-        self._sums: dict[tuple[str, str], np.ndarray] = {}
-        self.n_rows = 0
+        self._first_piece, self._first = first_piece, first
+        all_rows = {n: one.by_row for n, one in self._reducers.items() if one.by_row is not None}
+        self._given = all_rows if by_row is None else dict(by_row)
+        self.found = Reduced()
 
     def check_rows(self, n_rows: int | None) -> None:
         """Raise :class:`DataError` if there are values for more or fewer rows than the data has."""
@@ -54,11 +93,9 @@ class Reduction:
         """Return values by row for the program: which are real, and those of reducers."""
         size = n_blocks * BLOCK_ROWS
         given = {"": np.arange(size) < n_rows}
-        for name, one in self._reducers.items():
-            if one.by_row is not None:
-                part = self._by_row(one, first, n_rows)
-                fill = np.zeros((size - n_rows, *part.shape[1:]), part.dtype)
-                given[name] = np.concatenate([part, fill])
+        for name, part in self.by_row(first, n_rows).items():
+            fill = np.zeros((size - n_rows, *part.shape[1:]), part.dtype)
+            given[name] = np.concatenate([part, fill])
         return {
             name: array.reshape(n_blocks, BLOCK_ROWS, *array.shape[1:])
             for name, array in given.items()
@@ -78,30 +115,59 @@ class Reduction:
                 found[site][""] = flat
         return found
 
-    def empty(self) -> Reduction:
-        """Return one with the same reducers that has seen no rows."""
-        return Reduction(self._reducers)
+    def by_row(self, first: int, n_rows: int) -> dict[str, np.ndarray]:
+        """Return the values by row of some rows, by reducer.
 
-    def join(self, following: Reduction) -> None:
-        """Take what another one has of the rows that follow."""
-        for place, parts in following._parts.items():
-            self._parts.setdefault(place, []).extend(parts)
-        for place, total in following._sums.items():
-            self._sums[place] = self._sums.get(place, 0.0) + total
-        self.n_rows = following.n_rows
+        Raises:
+            DataError: If there are fewer.
+        """
+        return {name: self._by_row(name, first, n_rows) for name in self._given}
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of the values of a row."""
+        return sum(values.nbytes // max(len(values), 1) for values in self._given.values())
+
+    def without_rows(self) -> Reduction:
+        """Return one whose reducers have no values by row, to be given those of some rows.
+
+        A reducer of the user's keeps them: its code may read all of them.
+        """
+        return Reduction({name: _without_rows(one) for name, one in self._reducers.items()})
+
+    def of_part(self, first_piece: int, first: int, by_row: Mapping[str, np.ndarray]) -> Reduction:
+        """Return one with the same reducers for some rows of the call.
+
+        Args:
+            first_piece: Number of their first piece.
+            first: Number of their first row.
+            by_row: Their values by row, by reducer.
+        """
+        return Reduction(self._reducers, first_piece, first, by_row)
+
+    @property
+    def is_of_sums(self) -> bool:
+        """Whether nothing but sums over rows is kept."""
+        return all(one.over == "row" for one in self._reducers.values())
+
+    @property
+    def most_groups(self) -> int:
+        """The most sums over rows that a reducer keeps for a value of a draw."""
+        sizes = [[len(labels) for labels in one.coords.values()] for one in self._reducers.values()]
+        return max(map(math.prod, sizes), default=1)
 
     def take(self, first: int, n_rows: int, found: Mapping[str, Arrays]) -> None:
         """Take the results of :meth:`on_device` for some rows."""
         for site, results in found.items():
             for name, one in self._reducers.items():
                 if one.on_host:
-                    by_row = None if one.by_row is None else self._by_row(one, first, n_rows)
+                    by_row = self._by_row(name, first, n_rows) if name in self._given else None
                     values = np.asarray(results[""])[:, :n_rows]
                     result = one.block(values, np.ones(n_rows, bool), by_row)
                 else:
                     result = np.asarray(results[name])
                 self._add(site, name, one, result, n_rows)
-        self.n_rows = first + n_rows
+        self.found.n_rows = first + n_rows
 
     def reduce_all(
         self, values: Mapping[str, np.ndarray], compiled: Callable | None = None
@@ -118,9 +184,7 @@ class Reduction:
             count = min(REST_ROWS, n_rows - first)
             part = {name: array[:, None, first : first + count] for name, array in values.items()}
             rows = {"": np.ones((1, count), bool)}
-            for name, one in self._reducers.items():
-                if one.by_row is not None:
-                    rows[name] = self._by_row(one, first, count)[None]
+            rows |= {name: given[None] for name, given in self.by_row(first, count).items()}
             self.take(first, count, reduce(part, rows))
 
     def results(self) -> dict[str, dict[str, np.ndarray]]:
@@ -130,11 +194,11 @@ class Reduction:
             DataError: If a reducer has values for more rows than there were.
         """
         found: dict[str, dict[str, np.ndarray]] = {}
-        for (site, name), parts in self._parts.items():
+        for (site, name), parts in self.found.parts.items():
             axis = len(self._reducers[name].coords)
             found.setdefault(site, {})[name] = np.concatenate(parts, axis=axis)
-        for (site, name), total in self._sums.items():
-            found.setdefault(site, {})[name] = total
+        for (site, name), sums in self.found.sums.items():
+            found.setdefault(site, {})[name] = sums.total
         for results in found.values():
             for name, total in results.items():
                 results[name] = self._finished(name, total)
@@ -142,26 +206,32 @@ class Reduction:
 
     def _finished(self, name: str, total: np.ndarray) -> np.ndarray:
         one = self._reducers[name]
-        if one.by_row is not None and len(one.by_row) != self.n_rows:
-            raise _other_length(_given(name, one), one.by_row, self.n_rows)
-        return one.finish(total, self.n_rows)
+        if one.by_row is not None and len(one.by_row) != self.found.n_rows:
+            raise _other_length(_given(name, one), one.by_row, self.found.n_rows)
+        return one.finish(total, self.found.n_rows)
 
     def _add(self, site: str, name: str, one: Reducer, result: np.ndarray, n_rows: int) -> None:
         if one.over == "draw":
             where = (slice(None),) * len(one.coords) + (slice(n_rows),)
-            self._parts.setdefault((site, name), []).append(result[where])
+            self.found.parts.setdefault((site, name), []).append(result[where])
         else:
             # Sums of single precision over a piece, of double precision over the pieces.
-            before = self._sums.get((site, name), 0.0)
-            self._sums[site, name] = before + np.asarray(result, dtype=np.float64)
+            sums = self.found.sums.setdefault((site, name), PairwiseSums(self._first_piece))
+            sums.add(np.asarray(result, dtype=np.float64))
 
-    def _by_row(self, one: Reducer, first: int, n_rows: int) -> np.ndarray:
-        part = np.asarray(one.by_row)[first : first + n_rows]
+    def _by_row(self, name: str, first: int, n_rows: int) -> np.ndarray:
+        given = np.asarray(self._given[name])
+        part = given[first - self._first : first - self._first + n_rows]
         if len(part) < n_rows:
-            what = _given(one.name, one)
-            msg = f"{what} has values for {len(one.by_row)} rows; the data has more."
+            what = _given(name, self._reducers[name])
+            msg = f"{what} has values for {len(given)} rows; the data has more."
             raise DataError(msg)
         return part
+
+
+def _without_rows(one: Reducer) -> Reducer:
+    is_own = type(one).block.__module__.startswith("aimz_lab.")
+    return one.without_rows() if is_own and hasattr(one, "without_rows") else one
 
 
 def _given(name: str, reducer: Reducer) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -54,6 +55,13 @@ class RowMeans(OverDraws):
         """Return the means over those of ``n_rows`` that were kept; ``None`` for all."""
         groups = self._groups.among(kept, n_rows)
         return RowMeans(groups, self._contrast, shares=self._shares, name=self.name)
+
+    def without_rows(self) -> RowMeans:
+        """Return it without its groups and weights of rows, for those that are given some."""
+        light = copy.copy(self)
+        light.by_row, light.row_labels = None if self.by_row is None else self.by_row[:0], None
+        light._groups = replace(self._groups, codes=None, weights=None, labels=None)
+        return light
 
     @property
     def key(self) -> tuple[object, ...]:

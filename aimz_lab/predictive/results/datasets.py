@@ -21,8 +21,9 @@ from aimz_lab.system.lazy_modules import xr
 from aimz_lab.types import SAMPLE_DIMS, Coords
 from aimz_lab.version import __version__
 
-MOST_NUMBERED = 10**7
-"""Most entries of a dimension that is numbered: of 10⁹ rows the numbers alone would take 8 GB."""
+MOST_NUMBERED = 10**6
+"""Most entries of a dimension that is numbered. Numbers and their index take 16 bytes a row,
+in memory even if the draws are in a store."""
 
 _MOST_COUNTED = 4096
 """Longest dimension whose index is kept, so that all of those kept take a few megabytes."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,9 +11,6 @@ from aimz_lab.errors import ArtifactWriteError, ClusterError
 from aimz_lab.predictive.results.locations import remote_store
 from aimz_lab.system.lazy_modules import zarr
 from aimz_lab.system.paths import is_url
-
-if TYPE_CHECKING:
-    from aimz_lab.predictive.results.checked_store import WrittenStore
 
 _LAST_WRITE_S = 30.0
 """How long a failed write waits for other chunks on their way to a file system."""
@@ -34,8 +30,26 @@ class StoreRegions:
     arrays: Mapping[str, str]
     sample_shape: tuple[int, int]
 
+
+class RegionWriter:
+    """Writes rows to regions of the arrays; no other process may write to the same chunks.
+
+    Args:
+        regions: The arrays. Each is opened with its first rows.
+    """
+
+    def __init__(self, regions: StoreRegions) -> None:
+        # Imported with the first write, as zarr is.
+        from aimz_lab.predictive.results.checked_store import WrittenStore
+
+        self._regions, address = regions, regions.address
+        remote = is_url(address)
+        inner = remote_store(address) if remote else zarr.storage.LocalStore(address)
+        self._store = WrittenStore(inner)
+        self._arrays: dict[str, zarr.Array] = {}
+
     def write(self, first: int, values: Mapping[str, np.ndarray]) -> None:
-        """Write rows of each site; no other process may write to the same chunks.
+        """Write rows of each site.
 
         Args:
             first: Number of the first row.
@@ -45,42 +59,39 @@ class StoreRegions:
             ClusterError: If the store is not there: it is on another machine, or was removed.
             ArtifactWriteError: If a part cannot be written.
         """
-        # Imported with the first write, as zarr is.
-        from aimz_lab.predictive.results.checked_store import WrittenStore
-
-        remote = is_url(self.address)
-        inner = remote_store(self.address) if remote else zarr.storage.LocalStore(self.address)
-        store = WrittenStore(inner)
         try:
-            self._write(store, first, values)
+            for name, value in values.items():
+                self._write(name, first, value)
         except BaseException:
             # Zarr's threads go on; once the folder is removed, they would make it again.
-            store.stop(_LAST_WRITE_S)
+            self._store.stop(_LAST_WRITE_S)
             raise
 
-    def _write(self, store: WrittenStore, first: int, values: Mapping[str, np.ndarray]) -> None:
-        for name, value in values.items():
-            array = self._array(store, name)
-            try:
-                array[:, :, first : first + value.shape[1]] = value.reshape(
-                    *self.sample_shape, *value.shape[1:]
-                )
-            except OSError as error:
-                msg = (
-                    f"Rows {first} to {first + value.shape[1] - 1} could not be written to "
-                    f"{self.address}: {error}. Nothing was kept; free some space there, or pass "
-                    "another output_dir=."
-                )
-                raise ArtifactWriteError(msg) from error
+    def _write(self, name: str, first: int, value: np.ndarray) -> None:
+        last = first + value.shape[1] - 1
+        if name not in self._arrays:
+            self._arrays[name] = self._opened(name)
+        try:
+            self._arrays[name][:, :, first : last + 1] = value.reshape(
+                *self._regions.sample_shape, *value.shape[1:]
+            )
+        except OSError as error:
+            msg = (
+                f"Rows {first} to {last} could not be written to {self._regions.address}: {error}. "
+                "Nothing was kept; free some space there, or pass another output_dir=."
+            )
+            raise ArtifactWriteError(msg) from error
 
-    def _array(self, store: WrittenStore, name: str) -> zarr.Array:
+    def _opened(self, name: str) -> zarr.Array:
+        path = self._regions.arrays[name]
         try:
             return zarr.open_array(
-                store, path=self.arrays[name], mode="r+", config={"write_empty_chunks": True}
+                self._store, path=path, mode="r+", config={"write_empty_chunks": True}
             )
         except FileNotFoundError as error:
             msg = (
-                f"A worker does not see {self.address}. Pass an output_dir= that all workers "
-                "share: a folder of a network file system, or a URL such as s3://bucket/folder."
+                f"A worker does not see {self._regions.address}. Pass an output_dir= that all "
+                "workers share: a folder of a network file system, or a URL such as "
+                "s3://bucket/folder."
             )
             raise ClusterError(msg) from error
