@@ -112,7 +112,7 @@ def main():
     parser.add_argument("--sizes", type=int, nargs="+", default=[32, 256, 4096])
     parser.add_argument("--columns", type=int, nargs="+", default=[20, 200])
     parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=1.0, help="of a turn of each way")
+    parser.add_argument("--seconds", type=float, default=2.0, help="of a turn of each way")
     parser.add_argument("--no-peer", action="store_true")
     parser.add_argument("--watched", action="store_true", help="also with callbacks attached")
     options = parser.parse_args()
