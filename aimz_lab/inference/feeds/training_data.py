@@ -40,8 +40,8 @@ DEFAULT_BATCH = 256
 
 
 _MEASURED_BYTES = 1 << 19
-"""Bytes of batches to measure at a time. Of 256 rows of 20 columns, that takes a seventh of the time
-of one batch after the other."""
+"""Bytes of batches to measure at a time. Batches of 256 rows of 20 columns then take 9 us each, and
+64 one after the other."""
 
 
 class HasRanges(Protocol):
