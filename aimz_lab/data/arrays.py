@@ -164,7 +164,7 @@ def canonical(value: Shaped[Array, "*shape"], name: str = "array") -> Shaped[Arr
     """
     if isinstance(value, jax.Array):
         return value
-    native = value.dtype.newbyteorder("=")
+    native = value.dtype if value.dtype.isnative else value.dtype.newbyteorder("=")
     target = np.dtype(jax.dtypes.canonicalize_dtype(native))
     if target == value.dtype and value.flags.c_contiguous:
         return value
@@ -191,7 +191,7 @@ def check_fits(value: Shaped[Array, "*shape"], name: str = "array") -> None:
     """
     if isinstance(value, jax.Array) or not value.size:
         return
-    native = value.dtype.newbyteorder("=")
+    native = value.dtype if value.dtype.isnative else value.dtype.newbyteorder("=")
     target = np.dtype(jax.dtypes.canonicalize_dtype(native))
     if target.kind == "c":
         check_fits(value.real, name)

@@ -54,8 +54,8 @@ def on_host() -> contextlib.AbstractContextManager[Any]:
 def named(name: str, function: Callable) -> Callable:
     """Give a function a name that says what it computes, in profiles and dumps of programs."""
 
-    def call(*args: Any) -> Any:
-        return function(*args)
+    def call(*args: Any, **static: Any) -> Any:
+        return function(*args, **static)
 
     call.__name__ = call.__qualname__ = name
     return call

@@ -20,6 +20,7 @@ from numpyro.infer.svi import SVIState
 from aimz_lab.inference.autoguides import autoguides_in
 from aimz_lab.inference.compiling import QUICKEST, compiler_options
 from aimz_lab.inference.rollback import rollback_on_error
+from aimz_lab.inference.shared_programs import SharedJit
 from aimz_lab.inference.untrainable_sites import untrainable_sites
 from aimz_lab.kernel.tracing import tracing_lock
 
@@ -123,7 +124,7 @@ def _compiled(
             swap.attributes(holder)
         return state, list(kept.values())
 
-    compiled = jax.jit(set_up, compiler_options=compiler_options(QUICKEST))
+    compiled = SharedJit(set_up, options=compiler_options(QUICKEST))
     state, values = compiled(key, dict(arguments))
     value_of = dict(zip(kept, values, strict=True))
     swap = _TracerSwap(lambda tracer: value_of[id(tracer)], skip=before)

@@ -22,6 +22,7 @@ from aimz_lab.data.tables import is_a
 from aimz_lab.errors import DataTypeError, SiteError
 from aimz_lab.inference.compiling import QUICK, QUICKEST, compiler_options
 from aimz_lab.inference.finite_draws import OF_A_GUIDE, refuse_bad_draws
+from aimz_lab.inference.shared_programs import SharedJit
 from aimz_lab.kernel.checks.names import check_name
 from aimz_lab.kernel.tracing import tracing_lock
 from aimz_lab.types import Params, Shared, Static
@@ -182,10 +183,8 @@ class GuideSampler:
         self._draw = {effort: self._compiled(effort) for effort in (QUICK, QUICKEST)}
 
     def _compiled(self, effort: int) -> Callable:
-        return jax.jit(
-            self._posterior_draws,
-            static_argnames=("groups", "size"),
-            compiler_options=compiler_options(effort),
+        return SharedJit(
+            self._posterior_draws, static=["groups", "size"], options=compiler_options(effort)
         )
 
     def draw(

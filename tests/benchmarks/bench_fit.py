@@ -2,8 +2,9 @@
 
 Run by hand: ``python -m tests.benchmarks.bench_fit``; the peer joins where it is installed. The
 floor, ``gathering``, is a jitted ``lax.scan`` over shuffled row numbers that gathers its rows from
-arrays on the device; its row numbers lie ready. ``ready`` scans over batches that lie ready, which
-no training on shuffled rows can do. Sources of batches: ``bench_streams``.
+arrays on the device; its row numbers lie ready. ``shuffling`` is the same, and draws the order of
+each epoch by NumPy while the epoch before computes, as a loop on shuffled rows has to. ``ready``
+scans over batches that lie ready. Sources of batches: ``bench_streams``.
 """
 
 from __future__ import annotations
@@ -61,9 +62,14 @@ class OfModel:
 
 
 class OfScan:
-    """Rate of a jitted scan, on full batches; ``is_ready`` if these lie in order on the device."""
+    """Rate of a jitted scan, on full batches.
 
-    def __init__(self, rows, size, steps, *, is_ready=False):
+    These lie in order on the device if ``is_ready``; if ``is_shuffling``, each epoch has an order
+    of its own, drawn while the epoch before computes.
+    """
+
+    def __init__(self, rows, size, steps, *, is_ready=False, is_shuffling=False):
+        self._rng = np.random.default_rng(0) if is_shuffling else None
         full = N // size
         X, y = rows
         svi = make_svi(X.shape[1])
@@ -79,8 +85,8 @@ class OfScan:
 
             self._run = jax.jit(run)
             return
-        orders = (np.random.default_rng(i).permutation(N)[: full * size] for i in range(4))
-        self._args = [jax.device_put(o.astype(np.int32).reshape(full, size)) for o in orders]
+        self._size = size
+        self._args = [self._order(np.random.default_rng(i)) for i in range(4)]
         arrays = jax.device_put((X, y))
 
         def run(state, arrays, order):
@@ -90,11 +96,16 @@ class OfScan:
         compiled = jax.jit(run)
         self._run = lambda state, order: compiled(state, arrays, order)
 
+    def _order(self, rng):
+        order = rng.permutation(N)[: self._full * self._size].astype(np.int32)
+        return jax.device_put(order.reshape(self._full, self._size))
+
     def __call__(self):
         began = time.perf_counter()
-        for epoch in range(self._epochs):
-            args = self._args[epoch % len(self._args)]
+        args = self._args[0]
+        for epoch in range(1, self._epochs + 1):
             self._state, losses = self._run(self._state, args)
+            args = self._order(self._rng) if self._rng else self._args[epoch % len(self._args)]
             jax.block_until_ready(losses)
         return self._epochs * self._full / (time.perf_counter() - began)
 
@@ -112,7 +123,7 @@ def main():
     parser.add_argument("--sizes", type=int, nargs="+", default=[32, 256, 4096])
     parser.add_argument("--columns", type=int, nargs="+", default=[20, 200])
     parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=1.0, help="of a turn of each way")
+    parser.add_argument("--seconds", type=float, default=2.0, help="of a turn of each way")
     parser.add_argument("--no-peer", action="store_true")
     parser.add_argument("--watched", action="store_true", help="also with callbacks attached")
     options = parser.parse_args()
@@ -132,6 +143,7 @@ def measure(rows, size, options):
     ways = {
         "ours": OfModel("aimz_lab", rows, size, steps),
         "gathering": OfScan(rows, size, steps),
+        "shuffling": OfScan(rows, size, steps, is_shuffling=True),
         "ready": OfScan(rows, size, steps, is_ready=True),
     }
     if not options.no_peer and importlib.util.find_spec("aimz"):

@@ -143,7 +143,8 @@ class StreamFeed:
         for i, batch in enumerate(batches):
             for name, array in batch.items():
                 buffers[name][i, : valid[i]] = array
-                buffers[name][i, valid[i] :] = array[-1:]
+                if valid[i] < rows:
+                    buffers[name][i, valid[i] :] = array[-1:]
         slot_valid = np.ones(slots, np.int32)
         slot_valid[: len(valid)] = valid
         return Chunk(

@@ -10,10 +10,12 @@ from aimz_lab.inference.feeds.feed import row_bytes
 from aimz_lab.inference.feeds.placement import Placement
 from aimz_lab.types import Rows
 
-LARGE_BATCH = 32 << 10
-"""Bytes of a batch from which a step on a CPU gathers its rows itself: they stay in the cache,
-where a chunk of such batches goes through memory. Smaller ones are gathered on the host while the
-steps before compute; of 32 rows of 20 columns that takes NumPy 0.1 us, and XLA 0.9 us."""
+LARGE_BATCH = 16 << 10
+"""Bytes of a batch from which a step on a CPU gathers its rows itself. Smaller ones are gathered on
+the host while the steps before compute. CPU time of a whole fit, in us for each of its steps (JAX
+0.12), where the host gathers and where the step does: 5.0 and 4.7 for 32 rows of 20 columns (2.7
+KB; there a step itself takes 3.6 and 4.1), 24 and 21 for 256 (22 KB), 37 and 25 for 32 rows of 200
+columns (26 KB), 143 and 105 for 256 (206 KB)."""
 
 _MOST_BYTES = 512 << 20
 """The most bytes of such rows: JAX may copy them."""

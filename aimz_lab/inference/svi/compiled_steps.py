@@ -21,6 +21,7 @@ from numpyro.infer.svi import SVIState
 
 from aimz_lab.inference.compiling import FULL, QUICK, compiler_options, named
 from aimz_lab.inference.feeds.feed import FeedKind
+from aimz_lab.inference.shared_programs import SharedJit
 from aimz_lab.inference.svi.step import Batch, StepPlan, SviStep, TrainState
 from aimz_lab.kernel.scaling import DataSize
 from aimz_lab.kernel.tracing import tracing_lock
@@ -97,13 +98,13 @@ class StepEngine:
         self._feed = feed
         # skip_bad is static: deciding it in each step makes the program, and its compilation, half
         # as large again.
-        self._run = jax.jit(
+        self._run = SharedJit(
             named("training_steps", self._chunk),
-            static_argnums=6,
-            compiler_options=compiler_options(effort) if effort == QUICK else None,
+            static=["skip_bad"],
+            options=compiler_options(effort) if effort == QUICK else None,
         )
         self._one = jax.jit(named("training_step", self._single))
-        self._loss = jax.jit(named("validation_loss", self._step.evaluate))
+        self._loss = SharedJit(named("validation_loss", self._step.evaluate))
 
     def start(self, state: SVIState) -> TrainState:
         """Return the state before the first chunk."""
@@ -139,7 +140,7 @@ class StepEngine:
                 np.int32(steps),
                 dict(shared),
                 size.typed(),
-                skip_bad,
+                skip_bad=skip_bad,
             )
 
     def one(self, state: SVIState, batch: Batch) -> SingleStep:
@@ -155,7 +156,7 @@ class StepEngine:
     def check_loss(self, state: SVIState, key: RandomKey, batch: Batch) -> None:
         """Trace :meth:`loss` without computing it; raise what the kernel or the guide raises."""
         with tracing_lock:
-            jax.eval_shape(self._loss, state, key, batch.typed())
+            self._loss.trace(state, key, batch.typed())
 
     def _single(self, state: SVIState, batch: Batch) -> SingleStep:
         new, loss, _ = self._step.update(TrainState(state), batch)
@@ -172,6 +173,7 @@ class StepEngine:
         steps: jax.Array,
         shared: dict[str, Any],
         size: DataSize,
+        *,
         skip_bad: bool,
     ) -> ChunkResult:
         def body(carry: _Carry) -> _Carry:

@@ -29,6 +29,7 @@ from aimz_lab.inference.posterior import Posterior
 from aimz_lab.inference.request import FitRequest, SampleRequest, StepOptions, ViResult
 from aimz_lab.inference.rollback import restorer, rollback_on_error
 from aimz_lab.inference.run.events import Callbacks, Control, Run, RunInfo
+from aimz_lab.inference.shared_programs import SharedJit
 from aimz_lab.inference.svi.accepted_steps import describe_bad_batch
 from aimz_lab.inference.svi.compiled_steps import StepEngine
 from aimz_lab.inference.svi.fit import FitData, SviFit, prepare, read_fit_data
@@ -108,8 +109,8 @@ class SviLearner:
         self._plans: dict[Hashable, TrainingPlan] = {}
         self._rate = OptimizerRate(self._svi.optim)
         self._short_batches = ShortBatches()
-        self._constrained = jax.jit(
-            named("parameters", self._svi.get_params), compiler_options=compiler_options(QUICKEST)
+        self._constrained = SharedJit(
+            named("parameters", self._svi.get_params), options=compiler_options(QUICKEST)
         )
         self._draws = GuideDraws(self._svi, self._setup, self._constrained)
         self._rows_check = RowsCheck(self._kernel, self._svi)

@@ -81,8 +81,17 @@ class IndexCheck:
         """
         code = CodeKey(self._kernel)
 
+        without_lookups: set[Hashable] = set()
+
         def check(batch: Batch, first_row: int) -> None:
             rows = {name: batch[name] for name in fields or batch if name in batch}
+            shapes = tuple([(name, array.shape, array.dtype) for name, array in rows.items()])
+            if shapes in without_lookups:  # to find the program takes as long as to read a batch
+                return
+            program = self._program(KernelCall(self._kernel, rows, **others), code)
+            if program is not None and not program.lookups:
+                without_lookups.add(shapes)
+                return
             self.rows(rows, first_row=first_row, code=code, **others)
 
         return _CheckedSource(source, check)

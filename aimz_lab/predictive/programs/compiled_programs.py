@@ -12,9 +12,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
 from aimz_lab.inference.compiling import QUICK, compiler_options
+from aimz_lab.inference.shared_programs import compiled_once, shared_key
 from aimz_lab.kernel.cache_keys import shapes_of
 from aimz_lab.predictive.programs.own_keys import has_own_keys
-from aimz_lab.predictive.programs.shared_programs import compiled_once, shared_key
 from aimz_lab.preparing import doing
 from aimz_lab.system.lazy_modules import import_for_results
 
