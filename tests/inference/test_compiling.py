@@ -41,12 +41,14 @@ def compiled_by():
     jax.monitoring.unregister_event_duration_listener(listen)
 
 
+@pytest.mark.allow_rank_promotion
 def test_draws_of_the_guide_compile_while_the_steps_do(compiled_by):
     svi = SVI(regression, autoguide.AutoNormal(regression), Adam(0.1), Trace_ELBO())
     ImpactModel(regression, jax.random.key(0), svi).fit(X, Y, epochs=1, progress=False)
     assert compiled_by.count("aimz_lab-compiling") == 1
 
 
+@pytest.mark.allow_rank_promotion
 def test_iterations_of_chains_compile_while_their_set_up_does(compiled_by):
     sampler = HMC(regression, num_steps=2, trajectory_length=None)
     mcmc = MCMC(sampler, num_warmup=2, num_samples=2, progress_bar=False)

@@ -6,6 +6,8 @@ longer than to draw them. Both follow Vehtari et al. 2021, https://doi.org/10.12
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -16,8 +18,9 @@ from aimz_lab.system.imports import late_import
 TAIL = (0.05, 0.95)
 
 _CONSTANT = np.finfo(float).resolution
-_SLICE = 2**17
-"""Numbers that are judged together: what is made of them stays in the processor's cache."""
+_SLICE = 2**16
+"""Numbers that are judged together: what is made of them stays in the processor's cache. While
+chains run, no more are read, and no thread but the run's own takes part."""
 
 
 class ChainStatistics(NamedTuple):
@@ -45,8 +48,12 @@ def chain_statistics(values: Float[np.ndarray, "value chain draw"]) -> ChainStat
         values: Their draws.
     """
     count = max(_SLICE // values[0].size, 1)
-    slices = [_of_slice(values[at : at + count]) for at in range(0, len(values), count)]
-    return ChainStatistics(*(np.concatenate(parts) for parts in zip(*slices, strict=True)))
+    slices = [values[at : at + count] for at in range(0, len(values), count)]
+    if len(slices) == 1:
+        return _of_slice(values)
+    with ThreadPoolExecutor(min(len(slices), os.cpu_count() or 1)) as pool:
+        parts = zip(*pool.map(_of_slice, slices), strict=True)
+    return ChainStatistics(*(np.concatenate(part) for part in parts))
 
 
 def _of_slice(values: np.ndarray) -> ChainStatistics:
