@@ -1,9 +1,10 @@
-"""XLA's compiler options, by effort."""
+"""XLA's compiler options, by effort, and compilation on a thread."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -49,6 +50,23 @@ def on_host() -> contextlib.AbstractContextManager[Any]:
         return jax.default_device(jax.local_devices(backend="cpu")[0])
     except RuntimeError:
         return contextlib.nullcontext()
+
+
+def compile_on_thread(lowered: Any) -> Future:
+    """Compile a lowered function on a thread of its own, since XLA compiles without the GIL.
+
+    JAX keeps what it compiled: a later call of the jitted function finds it.
+
+    Args:
+        lowered: What ``jax.jit(function).lower(...)`` returns.
+
+    Returns:
+        The compiled function, in the future.
+    """
+    pool = ThreadPoolExecutor(1, thread_name_prefix="aimz_lab-compiling")
+    compiled = pool.submit(lowered.compile)
+    pool.shutdown(wait=False)  # as a context manager, the pool would wait for the compiler
+    return compiled
 
 
 def named(name: str, function: Callable) -> Callable:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -20,7 +22,7 @@ from aimz_lab.data.memory import check_memory
 from aimz_lab.data.options import check_names
 from aimz_lab.data.tables import is_a
 from aimz_lab.errors import DataTypeError, SiteError
-from aimz_lab.inference.compiling import QUICK, QUICKEST, compiler_options
+from aimz_lab.inference.compiling import QUICK, QUICKEST, compile_on_thread, compiler_options
 from aimz_lab.inference.finite_draws import OF_A_GUIDE, refuse_bad_draws
 from aimz_lab.inference.shared_programs import SharedJit
 from aimz_lab.kernel.checks.names import check_name
@@ -181,11 +183,28 @@ class GuideSampler:
         self._latents = latents
         self._static = dict(static)
         self._draw = {effort: self._compiled(effort) for effort in (QUICK, QUICKEST)}
+        self._compiling: list[Future] = []
+        self._is_known = False
 
     def _compiled(self, effort: int) -> Callable:
         return SharedJit(
             self._posterior_draws, static=["groups", "size"], options=compiler_options(effort)
         )
+
+    def compile_ahead(
+        self, key: jax.Array, params: Params, num_samples: int, arguments: Shared
+    ) -> None:
+        """Compile the first :meth:`draw` on a thread; arrays may be shapes and types alone.
+
+        What fails here fails in :meth:`draw`, which says why.
+        """
+        if self._is_known:
+            return
+        self._is_known = True
+        with contextlib.suppress(Exception), tracing_lock:
+            draw, groups = self._planned(key, params, num_samples, arguments)
+            lowered = draw.lower(key, dict(params), dict(arguments), **groups)
+            self._compiling = [compile_on_thread(lowered)]
 
     def draw(
         self,
@@ -208,6 +227,8 @@ class GuideSampler:
         Raises:
             SiteError: If draws are NaN or infinite.
         """
+        self._is_known = True
+        wait(self._compiling)
         with tracing_lock:
             draw, groups = self._planned(key, params, num_samples, arguments)
             draws, bad = draw(key, dict(params), dict(arguments), **groups)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import Any
 
 import jax
 import numpy as np
 from numpyro.infer import MCMC
 
-from aimz_lab.inference.compiling import QUICKEST, compiler_options, named
+from aimz_lab.inference.compiling import (
+    QUICKEST,
+    compile_on_thread,
+    compiler_options,
+    named,
+)
 from aimz_lab.inference.mcmc.chain_steps import Advanced, ChainGroup, ChainSteps, settings_of
 from aimz_lab.inference.untrainable_sites import untrainable_sites
 from aimz_lab.kernel.cache_keys import shapes_of
@@ -115,9 +120,7 @@ class ChainPrograms:
             lowered = _mapped_iterations(self.steps).lower(
                 *group, _NUMBER, _NUMBER, self.arguments(arrays)
             )
-        with ThreadPoolExecutor(1, thread_name_prefix="aimz_lab-compiling") as pool:
-            self._iterations = pool.submit(lowered.compile)
-            pool.shutdown(wait=False)
+        self._iterations = compile_on_thread(lowered)
 
     def arguments(self, arrays: Shared) -> Shared:
         """Return the arrays that :meth:`advance` takes."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable
 import jax
 from numpyro.infer import SVI
 from numpyro.infer.autoguide import AutoGuide
+from numpyro.infer.svi import SVIState
 
 from aimz_lab.data import canonical
 from aimz_lab.inference.feeds.training_data import TrainingData
@@ -56,6 +57,19 @@ class GuideDraws:
         sampler, arrays, static = self._sampler(arguments, spec)
         self._setup.ready_to_draw(key, arrays, static)
         return sampler.draw(key, params, num_samples, arrays)
+
+    def compile_ahead(
+        self,
+        data: TrainingData,
+        key: jax.Array,
+        state: SVIState,
+        num_samples: int,
+        spec: KernelSpec,
+    ) -> None:
+        """Compile what :meth:`draw_for` takes after a fit, on a thread while its steps compile."""
+        params = jax.eval_shape(self._params_of, state)
+        sampler, arrays, _ = self._sampler(self._arguments_of(data), spec)
+        sampler.compile_ahead(key, params, num_samples, arrays)
 
     def draw_for(
         self,

@@ -213,6 +213,8 @@ class SviLearner:
                 rate=self._rate,
                 was_trained=was_trained,
             )
+            key, count = request.origin.keys[2], request.num_samples
+            self._draws.compile_ahead(data, key, state, count, read.spec)
         return SviFit(self, request, data, read.spec, run, trainer, undo)
 
     @property

@@ -9,7 +9,7 @@ from aimz_lab.inference.run.chain_record import ChainRecord
 from aimz_lab.inference.run.events import Run
 from aimz_lab.inference.run.run import AxisLabels
 from aimz_lab.lab.panels.base import Frame, Panel
-from aimz_lab.lab.panels.convergence import Judged, judge, load_arviz
+from aimz_lab.lab.panels.convergence import Judged, judge
 from aimz_lab.lab.panels.site_labels import labels_of
 from aimz_lab.lab.traces import Trace
 
@@ -127,9 +127,8 @@ class ConvergencePanel(Panel):
         self._judged_at = -1
 
     def begin(self, run: Run) -> None:  # noqa: ARG002
-        """Forget the previous run, and import ArviZ while this one compiles."""
+        """Forget the previous run."""
         self._frame, self._judged_at = {}, -1
-        load_arviz()
 
     def frame(self, run: Run) -> Frame:
         """Judge the draws so far, and more values at the end; empty before there are some."""

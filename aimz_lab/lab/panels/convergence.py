@@ -1,8 +1,4 @@
-"""R-hat and effective sample sizes of the draws so far, by ArviZ.
-
-Rank-normalized split R-hat, and effective sample sizes of bulk and tails (Vehtari et al. 2021,
-https://doi.org/10.1214/20-BA1221). ArviZ has no R-hat of a single chain; we compare its halves.
-"""
+"""Which values of chains to judge so far, and their names."""
 
 from __future__ import annotations
 
@@ -12,11 +8,10 @@ import numpy as np
 
 from aimz_lab.inference.run.chain_record import ChainRecord
 from aimz_lab.inference.run.run import AxisLabels
+from aimz_lab.lab.panels.chain_statistics import chain_statistics
 from aimz_lab.lab.panels.site_labels import entry_name
-from aimz_lab.system.imports import import_in_background, late_import
 
 FEWEST_DRAWS = 8
-TAIL = (0.05, 0.95)
 
 
 @dataclass(frozen=True)
@@ -70,14 +65,19 @@ def judge(
         return [], total
     every = 1 if most_draws is None else -(-draws // most_draws)
     room = max(most // (-(-draws // every) * chains.plan.chains), 1)
-    judged = []
+    names, read = [], []
     for name, at in _chosen(sizes, room).items():
         values = chains.values(name, at, every=every)
         if np.issubdtype(values.dtype, np.number):
             shape = chains.sites[name]
             positions = [tuple(map(int, np.unravel_index(i, shape))) for i in at.tolist()]
-            names = [entry_name(name, position, shape, labels) for position in positions]
-            judged += _judge(names, np.moveaxis(values, -1, 0).astype(np.float64))
+            names += [entry_name(name, position, shape, labels) for position in positions]
+            read.append(np.moveaxis(values, -1, 0).astype(np.float64))
+    draws = min((values.shape[-1] for values in read), default=0)  # the run may have gone on
+    read = [values[..., :draws] for values in read]
+    columns = chain_statistics(np.concatenate(read)) if read else ()
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    judged = [Judged(name, *row) for name, row in zip(names, rows, strict=True)]
     return sorted(judged, key=lambda row: (-np.nan_to_num(row.r_hat, nan=np.inf), row.ess)), total
 
 
@@ -90,57 +90,3 @@ def _chosen(sizes: dict[str, int], room: int) -> dict[str, np.ndarray]:
         chosen[name] = np.unique(np.linspace(0, sizes[name] - 1, count).round().astype(int))
         left -= count
     return chosen
-
-
-def _judge(names: list[str], values: np.ndarray) -> list[Judged]:
-    """Judge several values; ``values`` has shape ``(value, chain, draw)``."""
-    array_stats = late_import("arviz_stats.base").array_stats
-    finite = np.isfinite(values).all(axis=(1, 2), keepdims=True)
-    values = np.where(finite, values, np.nan)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        columns = (
-            values.mean((1, 2)),
-            values.std((1, 2)),
-            *_r_hat_and_bulk(values),
-            array_stats.ess(values, method="tail", prob=TAIL),
-        )
-    return [
-        Judged(name, *(float(v) for v in row)) for name, *row in zip(names, *columns, strict=True)
-    ]
-
-
-def _r_hat_and_bulk(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """R-hat, and effective sample size of the bulk, from ranks that both share.
-
-    ArviZ ranks value by value, and twice: with hundreds of values that takes as long as to draw.
-    """
-    array_stats = late_import("arviz_stats.base").array_stats
-    if values.shape[1] == 1:
-        return array_stats.rhat(_halves(values)), array_stats.ess(values, method="bulk")
-    split = _halves(values)
-    scores = _normal_scores(split)
-    folded = _normal_scores(abs(split - np.median(split, axis=(1, 2), keepdims=True)))
-    bulk, tails = (array_stats.rhat(each, method="identity") for each in (scores, folded))
-    # Values of two numbers have no tails.
-    r_hat = np.where(np.isnan(bulk), np.nan, np.fmax(bulk, tails))
-    return r_hat, array_stats.ess(scores, method="identity")
-
-
-def _normal_scores(values: np.ndarray) -> np.ndarray:
-    """Replace numbers by the normal quantiles of their ranks among all draws of the value."""
-    flat = values.reshape(len(values), -1)
-    stats, special = late_import("scipy.stats"), late_import("scipy.special")
-    ranks = stats.rankdata(flat, axis=1, nan_policy="propagate")
-    # Blom (1958), as in Vehtari et al. 2021, equation (14).
-    return special.ndtri((ranks - 3 / 8) / (flat.shape[1] + 1 / 4)).reshape(values.shape)
-
-
-def _halves(values: np.ndarray) -> np.ndarray:
-    """Take the halves of each chain for chains of their own."""
-    half = values.shape[-1] // 2
-    return np.concatenate([values[..., :half], values[..., -half:]], axis=1)
-
-
-def load_arviz() -> None:
-    """Import ArviZ's statistics, which takes half a second, while the chains compile."""
-    import_in_background("arviz_stats.base")

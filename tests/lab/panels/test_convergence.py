@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aimz_lab.inference.run.chain_record import ChainPlan, ChainRecord
+from aimz_lab.lab.panels import chain_statistics
 from aimz_lab.lab.panels.convergence import judge
 
 
@@ -50,6 +51,15 @@ def test_they_are_arvizs(seed, rho, chains, draws, apart, is_rounded):
     tail = azs.ess(values, method="tail", prob=(0.05, 0.95))
     assert found.ess_tail == pytest.approx(tail, rel=1e-9)
     assert (found.mean, found.sd) == pytest.approx((values.mean(), values.std()))
+
+
+def test_many_values_are_judged_on_threads_as_one_is(monkeypatch):
+    values = np.random.default_rng(0).normal(size=(5, 2, 40)).cumsum(axis=2)
+    values[3, 0, 7] = np.nan
+    together = chain_statistics.chain_statistics(values)
+    monkeypatch.setattr(chain_statistics, "_SLICE", 80)
+    for joined, apart in zip(together, chain_statistics.chain_statistics(values), strict=True):
+        np.testing.assert_array_equal(joined, apart)
 
 
 def test_what_does_not_move_or_is_not_finite_is_no_number():
