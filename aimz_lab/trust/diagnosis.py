@@ -43,7 +43,7 @@ from aimz_lab.trust.predictive_checks import (
     p_values,
 )
 from aimz_lab.trust.refinement import Refine, nuts_from_guide, resampled
-from aimz_lab.trust.report import Finding, Report
+from aimz_lab.trust.report import Finding, Report, of_left_out
 from aimz_lab.trust.row_scores import LikelihoodOfRows, PredictionsOfRows
 from aimz_lab.trust.rows_to_examine import ExaminedRows, examined_rows
 from aimz_lab.trust.shape import shape_finding, shape_of
@@ -71,6 +71,7 @@ class Examined:
         predictor: Computes predictions.
         request: Makes a call's request, for a posterior, a group and reducers.
         labelled: Returns draws as a labelled tree.
+        left_out: Which rows of a table were left out, as a phrase; empty for none.
     """
 
     signature: KernelSignature
@@ -82,6 +83,7 @@ class Examined:
     predictor: Predictor
     request: Callable[[Posterior, Group, Mapping[str, object] | None], Request]
     labelled: Callable[[Posterior], xr.DataTree]
+    left_out: str = ""
 
     def guide(
         self, rows: ExaminedRows, *, key: jax.Array, num_draws: int, row_dependence: RowDependence
@@ -229,7 +231,7 @@ def _diagnose(model: Examined, options: DiagnosisOptions) -> TrustReport:
     _judge_predictions(evidence, model, drawn, rows, likelihood, why_not)
     if options.refine is not None:
         _refine(evidence, model, rows, options)
-    findings = [*_of_run(evidence, model, rows), *evidence.findings]
+    findings = [*of_left_out(model.left_out), *_of_run(evidence, model, rows), *evidence.findings]
     return TrustReport(tuple(findings), evidence)
 
 

@@ -56,9 +56,16 @@ export function place(chart, width, measure, xLimits = null) {
   const widest = Math.max(20, ...names.map((name) => measure(clip(name))));
   const room = Math.floor((width - left) / (widest + 14));
   const about = Math.max(3, Math.round((width - left) / 90));
-  const xTicks = names.length ? namedTicks(names, room) : numbered(whole(x.ticks(about)));
+  const xTicks = names.length ? namedTicks(names, room) : numbered(whole(enoughTicks(x, about)));
   return { chart, x, y, xTicks: xTicks.map(([at, label]) => [at, clip(label)]), yTicks,
     box: { width, height, left, right: width - RIGHT, top, bottom: height - bottom } };
+}
+
+/** Ticks of an axis, at least three where they can be had: one alone shows no scale. */
+function enoughTicks(axis, about) {
+  let ticks = axis.ticks(about);
+  for (let more = about + 1; ticks.length < 3 && more <= 3 * about; more++) ticks = axis.ticks(more);
+  return ticks;
 }
 
 const LONGEST = 18;
