@@ -2140,7 +2140,8 @@ class ImpactModel:
                 by_row=by_row,
                 shared=shared,
             )
-            return calibrate(request, self._inference, key, options)
+            steps = sum(call.num_steps for call in self._trained.trainings or ())
+            return calibrate(request, self._inference, key, options, steps)
 
     def describe(self) -> JsonObject:
         """Describe the model in plain values: its kernel and sites, its training, its draws.

@@ -56,7 +56,7 @@ def number(value: float | None, digits: int = 4) -> str:
     if 10 ** (digits - 1) <= abs(value) < 1e9:
         return fixed(value)
     rounded = Context(prec=digits, rounding=ROUND_HALF_UP).create_decimal(float(value))
-    return f"{float(rounded):z,.{digits}g}"
+    return f"{float(rounded):z.{digits}g}"
 
 
 def number_each(values: Iterable[float]) -> list[str]:

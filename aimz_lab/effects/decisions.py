@@ -24,7 +24,7 @@ from aimz_lab.errors import ArgumentError, CallError, DataError
 from aimz_lab.kernel.cache_keys import CodeKey
 from aimz_lab.predictive.reducers import Mean
 from aimz_lab.predictive.reducers.row_means import RowTotals
-from aimz_lab.progress import number, numbers_alike
+from aimz_lab.progress import fixed, number, numbers_alike
 from aimz_lab.system.imports import late_import
 from aimz_lab.system.lazy_modules import xr
 from aimz_lab.types import shown
@@ -88,12 +88,12 @@ class Decision:
             f"Choosing for each row ({counts}) is worth {self._small(abs(added), row['utility'])} "
             f"{'more' if added >= 0 else 'less'} per row than that.",
         ]
-        spent = f"The budget of {number(self.budget, 6)}"
+        spent = f"The budget of {_amount(self.budget)}"
         if self.budget is not None and self.price == 0:
-            said.append(f"{spent} does not bind: {number(self.spent, 6)} is spent.")
+            said.append(f"{spent} does not bind: {_amount(self.spent)} is spent.")
         elif self.budget is not None:
             said.append(
-                f"{spent} binds: {number(self.spent, 6)} is spent, one more unit would add about "
+                f"{spent} binds: {_amount(self.spent)} is spent, one more unit would add about "
                 f"{number(self.price, 3)}, and no other choice adds more than "
                 f"{number(self.gap, 3)} in all."
             )
@@ -112,7 +112,7 @@ class Decision:
     def _beyond(self, cost: float) -> str:
         if self.budget is None or cost <= self.budget * (1 + SLACK):
             return ""
-        return f"; it costs {number(cost, 6)} in all, which is beyond the budget"
+        return f"; it costs {_amount(cost)} in all, which is beyond the budget"
 
     def __repr__(self) -> str:
         pd = late_import("pandas")
@@ -130,10 +130,15 @@ class Decision:
         alike = np.reshape(numbers_alike(per_row.ravel()), per_row.shape)
         columns = dict(zip(_PER_ROW, alike.T.tolist(), strict=True))
         columns["p_best"] = ["-" if np.isnan(p) else f"{p:.1%}" for p in self.table["p_best"]]
-        columns["cost"] = [number(cost, 6) for cost in self.table["cost"]]
+        columns["cost"] = [_amount(cost) for cost in self.table["cost"]]
         names = list(map(str, self.table.index))
         rows = zip(names, *(columns[name] for name in self.table.columns), strict=True)
         return [["policy", *self.table.columns], *map(list, rows)]
+
+
+def _amount(value: float) -> str:
+    """Write an amount of money: six digits, or thousands in groups with two decimals."""
+    return number(value, 6) if abs(value) < 1000 else fixed(value, 2).removesuffix(".00")
 
 
 def decide(

@@ -99,13 +99,15 @@ def compare_runs(
             there to be scored, or a value is not allowed.
         DataTypeError: If one has no run.
         NotFittedError: If a model has no posterior.
-        DataError: If rows do not fit a model, or are not those of its training.
+        DataError: If rows do not fit a model, ``trained`` are not those of its training, or most of
+            ``held_out`` are.
         OptionalDependencyError: If arviz-stats is missing and ``trained`` is given.
 
     Example:
         >>> import copy
         >>> long = copy.deepcopy(im).fit(X, y, epochs=20, progress=False)
-        >>> table = compare_runs({"as it was": im, "longer": long}, held_out=(X[:9], y[:9]))
+        >>> new = X[:9] + 0.1, y[:9] + 0.2
+        >>> table = compare_runs({"as it was": im, "longer": long}, held_out=new)
         >>> table.loc["held_out_elbo"].notna().all()
         np.True_
     """
