@@ -2689,7 +2689,7 @@ class ImpactModel:
         """Warn of a column of one scenario alone that neither model nor call reads."""
         if self._table is not None:
             names = {one for each in named for one in _as_list(each) if isinstance(one, str)}
-            warn_of_unused_columns(inputs, names | self._table.input_columns())
+            warn_of_unused_columns(inputs, names.union(self._table.spec.columns))
 
     def _retrained(
         self,
@@ -2708,8 +2708,8 @@ class ImpactModel:
         for number, call in enumerate(calls):
             train = self.fit_on_batch if call.on_batch else self.fit
             own_key = jax.random.fold_in(key, number) if number else key
-            options = {"progress": False, **call.options}
-            train(inputs, outputs, rng_key=own_key, **options, **rows)
+            options = {"progress": False, "rng_key": own_key, **call.options}
+            train(inputs, outputs, **{**options, **rows})
         effect = self.estimate_effect(
             args_baseline={**sides[0], "rng_key": key}, args_intervention=sides[1], average=True
         )

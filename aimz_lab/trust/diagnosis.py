@@ -19,6 +19,7 @@ from aimz_lab.inference.trained import Fitted, Trained
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.predictive.predictor import Predictor
 from aimz_lab.predictive.request import Group, Request
+from aimz_lab.preparing import doing
 from aimz_lab.system.lazy_modules import pd, xr
 from aimz_lab.trust.chain_checks import chain_findings, chain_table
 from aimz_lab.trust.guide_checks import GuideExamination, examine_guide, rows_finding
@@ -216,6 +217,7 @@ def _diagnose(model: Examined, options: DiagnosisOptions) -> TrustReport:
     _check_rows(model, rows)
     evidence = _Evidence(raw_table(model.labelled(posterior)))
     if isinstance(model.inference, SVI):
+        doing("comparing the guide with the posterior")
         evidence.guide = model.guide(
             rows, key=options.key, num_draws=options.num_draws, row_dependence=options.rows
         )
@@ -223,13 +225,16 @@ def _diagnose(model: Examined, options: DiagnosisOptions) -> TrustReport:
     if evidence.guide is not None and evidence.guide.has_all_of(posterior):
         drawn = Posterior(evidence.guide.drawn.draws)
         evidence.table = raw_table(model.labelled(drawn))
+    doing("scoring the rows")
     likelihood, why_not = likelihood_of_rows(model, drawn, rows)
     _judge_guide(evidence, likelihood, drawn, model)
     if posterior.stats or posterior.num_chains > 1:
         evidence.table = chain_table(evidence.table, model.labelled(posterior))
         evidence.findings += chain_findings(evidence.table, posterior)
+    doing("holding predictions against the rows")
     _judge_predictions(evidence, model, drawn, rows, likelihood, why_not)
     if options.refine is not None:
+        doing(f"making better draws, refine={options.refine!r}")
         _refine(evidence, model, rows, options)
     findings = [*of_left_out(model.left_out), *_of_run(evidence, model, rows), *evidence.findings]
     return TrustReport(tuple(findings), evidence)
