@@ -26,6 +26,7 @@ from aimz_lab.data.groups import GroupBy
 from aimz_lab.data.memory import memory_explained
 from aimz_lab.data.options import check_flag, check_mapping, check_path, check_text
 from aimz_lab.effects.contrasts import check_same_scale, contrast_trees
+from aimz_lab.effects.copies_training import trainings_of_copies
 from aimz_lab.effects.decisions import Benefits, Costs, Decision, check_actions, decide
 from aimz_lab.effects.effect_kind import EffectKind, arguments_of, effect_kind
 from aimz_lab.effects.effect_tree import as_effect
@@ -46,9 +47,11 @@ from aimz_lab.effects.scenarios import (
     check_scenarios,
     computed_scenarios,
     options_of_the_pass,
+    warn_of_unused_columns,
 )
 from aimz_lab.effects.sweep import Swept, among_kept, averages_over, check_sweep
 from aimz_lab.errors import (
+    AimzLabError,
     AimzLabWarning,
     ArgumentError,
     CallError,
@@ -86,6 +89,7 @@ from aimz_lab.inference.running_fit import Moment, RunningFit, held_moment, one_
 from aimz_lab.inference.saved_model import ModelState, SavedModel, save_model
 from aimz_lab.inference.svi.learner import SviLearner
 from aimz_lab.inference.trained import Fitted, Trained
+from aimz_lab.inference.training_call import TrainingCall
 from aimz_lab.kernel.arguments import ArgumentRoles
 from aimz_lab.kernel.checks.preflight import check_signature
 from aimz_lab.kernel.failures import explained
@@ -109,6 +113,7 @@ from aimz_lab.predictive.request import Group, Request
 from aimz_lab.predictive.results.datasets import posterior_tree
 from aimz_lab.predictive.results.summary_table import summary_table
 from aimz_lab.predictive.results.temporary import TemporaryResults
+from aimz_lab.preparing import preparing_line
 from aimz_lab.progress import progress_line
 from aimz_lab.system.forks import check_can_compute
 from aimz_lab.system.lazy_modules import xr
@@ -350,7 +355,7 @@ class ImpactModel:
     def _vi_state(self, state: SVIState | None) -> None:
         self._svi("_vi_state")
         with self._one_change.begin("setting the state"):
-            self._trained = replace(self._trained, state=state)
+            self._trained = replace(self._trained, state=state, trainings=None)
 
     @property
     def temp_dir(self) -> str | None:
@@ -728,7 +733,12 @@ class ImpactModel:
             self._warned_of_n_obs |= size is None
             self._n_obs = size
             self._trained = replace(
-                trained, state=step.state, spec=step.spec, schema=step.schema, ending=""
+                trained,
+                state=step.state,
+                spec=step.spec,
+                schema=step.schema,
+                ending="",
+                trainings=None,
             )
             return step.state, step.loss
 
@@ -1561,7 +1571,7 @@ class ImpactModel:
 
         Warns:
             OutputWarning: If the scenarios are not paired, or a contrast of rows is not defined for
-                some of them.
+                some of them; or if one table alone has a column that the model does not use.
 
         Example:
             >>> effect = im.estimate_effect(args_baseline={"X": X}, args_intervention={"X": X + 1})
@@ -1588,6 +1598,8 @@ class ImpactModel:
         check_scenarios(outputs, args, on_batch=on_batch)
         inputs = list(map(arguments_of, outputs, args))
         kind = effect_kind(contrast, by, weights, subset, average, inputs)
+        which = ("The baseline", "The intervention")
+        self._warn_of_unused(dict(zip(which, inputs, strict=True)), by, weights, subset)
         computed = any(output is not None for output in outputs)
         if not (computed or on_batch) and can_share_a_pass(*args):
             with one_moment(self, moment):
@@ -1709,6 +1721,9 @@ class ImpactModel:
             CallError: If there are fewer than two actions, or their arguments do not fit.
             DataError: If costs or benefits do not fit the rows, or the budget pays for nothing.
 
+        Warns:
+            OutputWarning: If one action alone has a column that the model does not use.
+
         Example:
             >>> actions = {"none": {"X": X}, "all": {"X": X + 1}}
             >>> im.decide(actions, costs=1.0, budget=10).choice.to_series().value_counts()["all"]
@@ -1717,6 +1732,9 @@ class ImpactModel:
         check_can_compute("decide")
         moment, calls = self._moment(), check_actions(actions)
         moment.fitted("decide", self._running)
+        of_costs = costs.values() if isinstance(costs, Mapping) else [costs]
+        which = {f"The action {name!r}": call for name, call in calls.items()}
+        self._warn_of_unused(which, benefits, *of_costs)
         with self._keys.one(rng_key) as key:
             compute = partial(self._paired, key, moment)
             return decide(compute, calls, benefits, costs, budget, site or self.param_output, prob)
@@ -1765,9 +1783,10 @@ class ImpactModel:
         outcomes: Mapping[str, ArrayLike] | None = None,
         outcome: str | None = None,
         n: int = 10,
-        on_batch: bool = False,
+        on_batch: bool | None = None,
         fit: Mapping[str, Any] | None = None,
         prob: float = 0.94,
+        progress: bool = True,
         rng_key: jax.Array | None = None,
         **kwargs: Any,
     ) -> Placebo:
@@ -1775,6 +1794,11 @@ class ImpactModel:
 
         Placebo treatments are the real one shuffled among the rows; placebo outcomes are given. The
         model itself stays as it is.
+
+        Copies are trained from the beginning as the model was: by the same calls, with the same
+        settings and as many epochs or steps. Where that is not known (a model that was loaded or
+        trained step by step) or cannot be repeated (a learning rate changed by hand), the call is
+        refused until ``fit`` says how long to train.
 
         Args:
             X: Input, as in :meth:`fit`.
@@ -1785,9 +1809,11 @@ class ImpactModel:
                 default the treatment is shuffled.
             outcome: With a table, the column that these replace.
             n: Number of shuffles, each of which trains a copy.
-            on_batch: Train by :meth:`fit_on_batch`.
-            fit: Further arguments of that training, such as ``{"epochs": 50}``.
+            on_batch: Whether to train by :meth:`fit_on_batch`; by default as the model was, or as
+                ``fit`` says.
+            fit: Arguments of the training that are to differ, such as ``{"epochs": 50}``.
             prob: Share of the draws in the intervals.
+            progress: Whether a line says which copy is trained, if that takes long.
             rng_key: Key of this call; split from the model's by default.
             **kwargs: Further kernel arguments.
 
@@ -1796,7 +1822,8 @@ class ImpactModel:
 
         Raises:
             ArgumentError: If the treatment is not known, or a value is not allowed.
-            CallError: If ``outcomes`` or ``fit`` are no mappings, or arguments do not fit.
+            CallError: If ``outcomes`` or ``fit`` are no mappings, or arguments do not fit. If it is
+                not known how long to train.
             DataError: If the data does not fit together.
 
         Example:
@@ -1820,14 +1847,20 @@ class ImpactModel:
             ['real', 'placebo 1', 'placebo 2']
         """
         check_can_compute("placebo")
-        on_batch, outcomes = check_flag("on_batch", on_batch), check_outcomes(outcomes)
-        options = {"progress": False, **check_mapping("fit", fit, "arguments of fit by name")}
+        outcomes, progress = check_outcomes(outcomes), check_flag("progress", progress)
+        on_batch = None if on_batch is None else check_flag("on_batch", on_batch)
+        options = check_mapping("fit", fit, "arguments of fit by name")
+        are_chains = isinstance(self._inference, MCMC)
+        calls = trainings_of_copies(
+            self._trained, options, on_batch=on_batch, are_chains=are_chains
+        )
         given = {"X": X, **({} if y is None else {self.param_output: y}), **kwargs}
         levels = check_levels(levels)
         # One copy for all trainings, so that they share its compiled programs.
-        effect_of = partial(copy.deepcopy(self)._retrained, treatment, levels, on_batch, options)
+        effect_of = partial(copy.deepcopy(self)._retrained, treatment, levels, calls)
         output = outcome or self.param_output
-        with self._keys.one(rng_key) as key:
+        line = preparing_line(callable_name(self.kernel), enabled=progress, stage="placebo")
+        with line, self._keys.one(rng_key) as key:
             return placebo(effect_of, given, treatment, outcomes, n, key, output, prob)
 
     def summary(self, sites: Sequence[str] | None = None, *, prob: float = 0.94) -> pd.DataFrame:
@@ -1864,6 +1897,7 @@ class ImpactModel:
         num_draws: int = 1000,
         batch_size: int | None = None,
         refine: Refine | None = None,
+        progress: bool = True,
         rng_key: jax.Array | None = None,
         rows: RowDependence = "auto",
         allow_nonfinite: bool = False,
@@ -1894,6 +1928,7 @@ class ImpactModel:
             refine: ``"importance"`` resamples the guide's draws by their importance; ``"nuts"``
                 runs four short chains that begin at them, on all rows. The report then has the
                 draws, side by side with the guide's.
+            progress: Whether a line says what is examined, if that takes long.
             rng_key: Key of this call; split from the model's by default.
             rows: As in :meth:`fit`.
             allow_nonfinite: Accept NaN and infinite values in the data.
@@ -1928,7 +1963,9 @@ class ImpactModel:
         options = partial(DiagnosisOptions, num_draws, batch_size, rows, refine)
         moment = self._moment()
         moment.fitted("diagnose", self._running)
-        with self._keys.one(rng_key) as key, self._explained():
+        progress = check_flag("progress", progress)
+        line = preparing_line(callable_name(self.kernel), enabled=progress, stage="diagnose")
+        with line, self._keys.one(rng_key) as key, self._explained():
             model = self._examined(
                 moment,
                 X,
@@ -2010,7 +2047,11 @@ class ImpactModel:
         check_readable_again(X)
         data = {"allow_nonfinite": allow_nonfinite, "by_row": by_row, "shared": shared}
         options = {**data, "num_samples": num_samples, "kernel_kwargs": kernel_kwargs, **kwargs}
-        trial = copy.deepcopy(self)
+        trial, left_out = copy.deepcopy(self), ""
+        if self._table is not None:
+            with contextlib.suppress(AimzLabError):  # the trial of a fit meets it as well
+                given = {**kwargs, **(kernel_kwargs or {})}
+                X, left_out = self._table.complete_rows(X, given)
         if isinstance(self._inference, MCMC) or num_steps is not None:
             steps = {} if num_steps is None else {"num_steps": num_steps}
             fit = partial(trial.fit_on_batch, X, y, progress=False, **steps, **options)
@@ -2027,6 +2068,7 @@ class ImpactModel:
                 trial._predictor,
                 scale,
                 rows,
+                left_out,
             )
         )
 
@@ -2098,7 +2140,8 @@ class ImpactModel:
                 by_row=by_row,
                 shared=shared,
             )
-            return calibrate(request, self._inference, key, options)
+            steps = sum(call.num_steps for call in self._trained.trainings or ())
+            return calibrate(request, self._inference, key, options, steps)
 
     def describe(self) -> JsonObject:
         """Describe the model in plain values: its kernel and sites, its training, its draws.
@@ -2432,6 +2475,7 @@ class ImpactModel:
             state.vi_result,
             state.epochs_done,
             state.ending,
+            trainings=None,
         )
         has_draws = state.posterior is not None
         if has_draws:
@@ -2551,7 +2595,10 @@ class ImpactModel:
         **options: Any,
     ) -> Examined:
         """Return the parts of the model that a report reads."""
-        inputs, fitted = rows_of(inputs), moment.trained.fitted
+        inputs, fitted, left_out = rows_of(inputs), moment.trained.fitted, ""
+        if moment.table is not None:
+            given = {**kwargs, **(kernel_kwargs or {})}
+            inputs, left_out = moment.table.complete_rows(inputs, given)
         # A fit in the background that has no draws yet says nothing of the posterior of before.
         run = self._last_run if self._running is None or moment.attrs else None
 
@@ -2583,6 +2630,7 @@ class ImpactModel:
             self._predictor,
             request,
             lambda posterior: self._labelled(posterior, posterior.draws, moment),
+            left_out,
         )
 
     def _trial_request(
@@ -2637,12 +2685,17 @@ class ImpactModel:
             requests[1] = kind.in_one_pass(requests[1])
             return kind.named(self._predictor.effect(*requests), requests[1].group)
 
+    def _warn_of_unused(self, inputs: Mapping[str, CallArguments], *named: object) -> None:
+        """Warn of a column of one scenario alone that neither model nor call reads."""
+        if self._table is not None:
+            names = {one for each in named for one in _as_list(each) if isinstance(one, str)}
+            warn_of_unused_columns(inputs, names.union(self._table.spec.columns))
+
     def _retrained(
         self,
         treatment: str,
         levels: tuple[float | str, float | str],
-        on_batch: bool,
-        options: Mapping[str, Any],
+        calls: Sequence[TrainingCall],
         given: Mapping[str, Any],
         key: jax.Array,
     ) -> np.ndarray:
@@ -2652,8 +2705,11 @@ class ImpactModel:
         outputs = rows.pop(self.param_output, None)
         sides = [with_treatment(rows, treatment, level) for level in levels]
         inputs = rows.pop("X")
-        train = self.fit_on_batch if on_batch else self.fit
-        train(inputs, outputs, rng_key=key, **options, **rows)
+        for number, call in enumerate(calls):
+            train = self.fit_on_batch if call.on_batch else self.fit
+            own_key = jax.random.fold_in(key, number) if number else key
+            options = {"progress": False, "rng_key": own_key, **call.options}
+            train(inputs, outputs, **{**options, **rows})
         effect = self.estimate_effect(
             args_baseline={**sides[0], "rng_key": key}, args_intervention=sides[1], average=True
         )
@@ -2735,6 +2791,10 @@ _LESS_TO_TRAIN = (
     "Train on smaller batches, batch_size=; ask for fewer draws, num_samples=; or pass the rows as "
     "a stream of batches, which are not all in memory at once."
 )
+
+
+def _as_list(by: object) -> Iterable[object]:
+    return by if isinstance(by, (list, tuple)) else [by]
 
 
 def _without_in_sample(options: CallArguments) -> CallArguments:

@@ -11,7 +11,7 @@ import contextvars
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aimz_lab.progress import QUIET_S, NotebookLine, StatusLine, duration, progress_line
 
@@ -30,6 +30,7 @@ class Preparing:
         name: Name of the kernel.
         activity: What it does, such as ``"compiling the training steps"``.
         seconds: Seconds since the call began.
+        stage: What the call as a whole is at.
 
     Example:
         >>> Preparing("earnings", "tracing the model", 2.43).text
@@ -39,6 +40,7 @@ class Preparing:
     name: str
     activity: str
     seconds: float
+    stage: str = "preparing"
 
     @property
     def what(self) -> str:
@@ -48,7 +50,7 @@ class Preparing:
     @property
     def text(self) -> str:
         """The same with the name of the kernel, as a line."""
-        return f"{self.name}: preparing · {self.what}"
+        return f"{self.name}: {self.stage} · {self.what}"
 
 
 class Preparation:
@@ -157,14 +159,15 @@ def doing(activity: str) -> None:
 
 
 @contextlib.contextmanager
-def preparing_line(name: str, *, enabled: bool) -> Iterator[None]:
-    """Show on a line of text what a prediction does before its first result.
+def preparing_line(name: str, *, enabled: bool, stage: str = "preparing") -> Iterator[None]:
+    """Show on a line of text what a call does before its result; the line goes at the end.
 
     Args:
         name: Name of the kernel.
         enabled: Whether to show anything.
+        stage: What the call as a whole is at.
     """
-    told = _ToldLine()
+    told = _ToldLine(stage)
     preparation = Preparation(
         name, told.tell if enabled else None, withdraw=told.withdraw, first_s=QUIET_S
     )
@@ -178,14 +181,15 @@ def preparing_line(name: str, *, enabled: bool) -> Iterator[None]:
 class _ToldLine:
     """A line for what is told, until it is withdrawn."""
 
-    def __init__(self) -> None:
+    def __init__(self, stage: str) -> None:
+        self._stage = stage
         self._line: StatusLine | NotebookLine | None = None
         self._due_s = 0.0
 
     def tell(self, preparing: Preparing) -> None:
         self._line = self._line or progress_line()
         if preparing.seconds >= self._due_s:
-            self._line.write(preparing.text)
+            self._line.write(replace(preparing, stage=self._stage).text)
             self._due_s = preparing.seconds + self._line.interval_s
 
     def withdraw(self) -> None:

@@ -20,8 +20,8 @@ _INSIDE = {
     *("concurrent", "contextlib", "functools", "threading"),
 }
 _BETWEEN = _INSIDE | {
-    *("arviz_base", "arviz_plots", "arviz_stats", "asyncio", "dask", "fsspec", "numpy", "pandas"),
-    *("traitlets", "xarray", "zarr"),
+    *("arviz_base", "arviz_plots", "arviz_stats", "asyncio", "dask", "formulaic", "fsspec"),
+    *("interface_meta", "numpy", "pandas", "traitlets", "xarray", "zarr"),
 }
 """What else may stand between a user's line and an error of this package."""
 
@@ -52,7 +52,7 @@ def shorten(
     seen = {id(error), id(handled)}
     while (below := _shown_below(error)) is not None and id(below) not in seen:
         seen.add(id(below))
-        if not _of(_steps(below.__traceback__), _INSIDE):
+        if not _of(_steps(below.__traceback__), _BETWEEN):
             error.__cause__, error.__suppress_context__ = None, True
             return
         _shorten_one(below, is_spoken=True)

@@ -132,6 +132,11 @@ def test_a_prediction_shows_a_line_until_its_first_result(monkeypatch):
     shown = terminal.getvalue()
     assert "sales: preparing · compiling the predictions · 0.5 s" in shown
     assert shown.endswith("\r")
+    with preparing_line("sales", enabled=True, stage="placebo"):
+        doing("training copy 2 of 11")
+        time.sleep(0.6)
+    assert "sales: placebo · training copy 2 of 11 · 0.5 s" in terminal.getvalue()
+    shown = terminal.getvalue()
     with preparing_line("sales", enabled=False):
         time.sleep(0.6)
     assert terminal.getvalue() == shown

@@ -12,6 +12,7 @@ from aimz_lab.data.labels import AxisLabels, row_labels
 from aimz_lab.data.ranged_source import is_dask_table
 from aimz_lab.data.tables import is_a, is_table, native_table
 from aimz_lab.errors import ArgumentError, DataError
+from aimz_lab.spelling import did_you_mean
 from aimz_lab.types import SAMPLE_DIMS, shown
 
 if TYPE_CHECKING:
@@ -163,7 +164,11 @@ def _column(name: str, inputs: object) -> Any:
     have = list(map(str, inputs.columns))
     if have.count(name) != 1:
         what = "several columns" if name in have else "no column"
-        msg = f"by={name!r}: the table has {what} of that name. It has: {', '.join(have[:20])}."
+        meant = "" if name in have else did_you_mean(name, have)
+        msg = (
+            f"by={name!r}: the table has {what} of that name.{meant} It has: "
+            f"{', '.join(have[:20])}."
+        )
         raise ArgumentError(msg)
     if is_a(inputs, "pandas", "DataFrame"):
         return inputs.iloc[:, have.index(name)]

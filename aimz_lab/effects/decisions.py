@@ -24,7 +24,7 @@ from aimz_lab.errors import ArgumentError, CallError, DataError
 from aimz_lab.kernel.cache_keys import CodeKey
 from aimz_lab.predictive.reducers import Mean
 from aimz_lab.predictive.reducers.row_means import RowTotals
-from aimz_lab.progress import number
+from aimz_lab.progress import fixed, number, numbers_alike
 from aimz_lab.system.imports import late_import
 from aimz_lab.system.lazy_modules import xr
 from aimz_lab.types import shown
@@ -36,6 +36,8 @@ Benefits: TypeAlias = float | str | ArrayLike | Callable[[Any], Any]
 Costs: TypeAlias = float | str | ArrayLike | Mapping[str, float | str | ArrayLike]
 Compute: TypeAlias = "Callable[..., list[xr.DataTree]]"
 """Computes scenarios with one key: ``(calls, reduces, combine)``."""
+
+_PER_ROW = ["utility", "hdi_low", "hdi_high", "regret"]
 
 TARGETED = "targeted"
 """Name of the policy that gives each row an action of its own."""
@@ -80,18 +82,18 @@ class Decision:
         said = [
             f"Of one action for all rows, {best!r} has the highest expected utility, "
             f"{number(row['utility'])} per row; it is the best of them with probability "
-            f"{row['p_best']:.1%}, and knowing the truth would add {number(row['regret'], 3)} "
-            f"per row"
+            f"{row['p_best']:.1%}, and knowing the truth would add "
+            f"{self._small(row['regret'], row['utility'])} per row"
             f"{self._beyond(row['cost'])}.",
-            f"Choosing for each row ({counts}) is worth {number(abs(added), 3)} "
+            f"Choosing for each row ({counts}) is worth {self._small(abs(added), row['utility'])} "
             f"{'more' if added >= 0 else 'less'} per row than that.",
         ]
-        spent = f"The budget of {number(self.budget, 6)}"
+        spent = f"The budget of {_amount(self.budget)}"
         if self.budget is not None and self.price == 0:
-            said.append(f"{spent} does not bind: {number(self.spent, 6)} is spent.")
+            said.append(f"{spent} does not bind: {_amount(self.spent)} is spent.")
         elif self.budget is not None:
             said.append(
-                f"{spent} binds: {number(self.spent, 6)} is spent, one more unit would add about "
+                f"{spent} binds: {_amount(self.spent)} is spent, one more unit would add about "
                 f"{number(self.price, 3)}, and no other choice adds more than "
                 f"{number(self.gap, 3)} in all."
             )
@@ -102,17 +104,41 @@ class Decision:
             )
         return " ".join(said)
 
+    @staticmethod
+    def _small(value: float, beside: float) -> str:
+        """Write a value beside a larger one, of whose last digits it would say nothing."""
+        return number(value, 3) if value > 1e-6 * abs(beside) else "nothing"
+
     def _beyond(self, cost: float) -> str:
         if self.budget is None or cost <= self.budget * (1 + SLACK):
             return ""
-        return f"; it costs {number(cost, 6)} in all, which is beyond the budget"
+        return f"; it costs {_amount(cost)} in all, which is beyond the budget"
 
     def __repr__(self) -> str:
-        return f"{self.text}\n{self.table.to_string(float_format=number)}"
+        pd = late_import("pandas")
+        header, *rows = self._cells()
+        table = pd.DataFrame(rows, columns=header).set_index("policy").rename_axis(None)
+        return f"{self.text}\n{table.to_string()}"
 
     def _repr_html_(self) -> str:
-        cells = [[str(n), *(number(v) for v in row)] for n, *row in self.table.itertuples()]
-        return html_report(self.text, ["", *self.table.columns], cells)
+        header, *rows = self._cells()
+        return html_report(self.text, ["", *header[1:]], rows)
+
+    def _cells(self) -> list[list[str]]:
+        """Return the table as text: utilities with equal decimals, shares as percentages."""
+        per_row = self.table[_PER_ROW].to_numpy()
+        alike = np.reshape(numbers_alike(per_row.ravel()), per_row.shape)
+        columns = dict(zip(_PER_ROW, alike.T.tolist(), strict=True))
+        columns["p_best"] = ["-" if np.isnan(p) else f"{p:.1%}" for p in self.table["p_best"]]
+        columns["cost"] = [_amount(cost) for cost in self.table["cost"]]
+        names = list(map(str, self.table.index))
+        rows = zip(names, *(columns[name] for name in self.table.columns), strict=True)
+        return [["policy", *self.table.columns], *map(list, rows)]
+
+
+def _amount(value: float) -> str:
+    """Write an amount of money: six digits, or thousands in groups with two decimals."""
+    return number(value, 6) if abs(value) < 1000 else fixed(value, 2).removesuffix(".00")
 
 
 def decide(

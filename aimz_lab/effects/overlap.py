@@ -12,6 +12,7 @@ from aimz_lab.data.tables import is_a, is_table
 from aimz_lab.effects.overlap_report import Overlap, Propensities
 from aimz_lab.effects.propensity import area_under_curve, propensities, standardised
 from aimz_lab.errors import ArgumentError, DataError
+from aimz_lab.spelling import did_you_mean
 from aimz_lab.system.imports import late_import
 from aimz_lab.types import shown
 
@@ -183,7 +184,10 @@ def _scores(
     if treatment is None:
         return None
     if not isinstance(treatment, str) or treatment not in trained:
-        msg = f"treatment={shown(treatment)} is no column; they are {', '.join(trained)}."
+        msg = (
+            f"treatment={shown(treatment)} is no column; they are {', '.join(trained)}."
+            f"{did_you_mean(str(treatment), trained)}"
+        )
         raise ArgumentError(msg)
     values = np.unique(trained[treatment])
     if len(values) != 2:

@@ -17,6 +17,8 @@ from aimz_lab.effects.row_groups import agreeing_labels
 from aimz_lab.effects.summaries import checked_prob, hdi
 from aimz_lab.effects.swept_values import filled, with_column
 from aimz_lab.errors import ArgumentError, CallError, DataError
+from aimz_lab.preparing import doing
+from aimz_lab.spelling import did_you_mean
 from aimz_lab.system.imports import late_import
 from aimz_lab.types import shown
 
@@ -66,7 +68,8 @@ def placebo(
         _value_of(given, treatment)
         names |= {name: _replaced(given, output, name, values) for name, values in outcomes.items()}
     rows, chances = {}, {}
-    for name, arguments in names.items():
+    for number, (name, arguments) in enumerate(names.items(), start=1):
+        doing(f"training copy {number} of {len(names)}")
         draws = effect_of(arguments, key)
         rows[name] = [draws.mean(), *hdi(draws, prob)]
         chances[name] = chance_of(draws)
@@ -176,7 +179,8 @@ def _value_of(given: Mapping[str, Any], name: str) -> Any:
     if name in given and (name != "X" or not is_table(given["X"])):
         return given[name]
     known = [*(map(str, given["X"].columns) if is_table(given["X"]) else ()), *given]
-    msg = f"{name!r} is no column and no argument; there are {', '.join(known)}."
+    meant = did_you_mean(name, known)
+    msg = f"{name!r} is no column and no argument; there are {', '.join(known)}.{meant}"
     raise ArgumentError(msg)
 
 

@@ -14,6 +14,7 @@ from aimz_lab.data import AxisLabels, row_labels
 from aimz_lab.data.groups import GroupBy, GroupLabels, check_crossed, group_labels
 from aimz_lab.data.tables import is_table
 from aimz_lab.errors import ArgumentError, DataError
+from aimz_lab.spelling import did_you_mean
 from aimz_lab.system.imports import late_import
 from aimz_lab.types import shown
 
@@ -276,7 +277,10 @@ def _names(inputs: Inputs) -> list[str]:
     names: dict[str, None] = {}
     for each in inputs:
         for name, value in each.items():
-            names |= dict.fromkeys(map(str, value.columns) if is_table(value) else [name])
+            if is_table(value):
+                names |= dict.fromkeys(map(str, value.columns))
+            elif np.ndim(value):  # not an option of the call
+                names[name] = None
     return list(names)
 
 
@@ -286,8 +290,12 @@ def _value(argument: str, value: object, inputs: Inputs) -> Any:
         return value
     found = [one for each in inputs for one in _of_name(value, each)]
     if not found:
-        known = ", ".join(_names(inputs)[:20]) or "none: pass one value per row"
-        msg = f"{argument}={value!r}: no column or argument of that name. There are: {known}."
+        names = _names(inputs)
+        known = ", ".join(names[:20]) or "none: pass one value per row"
+        msg = (
+            f"{argument}={value!r}: no column or argument of that name."
+            f"{did_you_mean(value, names)} There are: {known}."
+        )
         raise ArgumentError(msg)
     if any(not _equal(found[0], other) for other in found[1:]):
         msg = (

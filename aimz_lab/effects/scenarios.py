@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any, TypeAlias
 
 import jax
@@ -10,10 +10,13 @@ import numpy as np
 
 from aimz_lab.data import as_typed_key
 from aimz_lab.data.options import check_flag, check_mapping
+from aimz_lab.data.tables import is_table
 from aimz_lab.effects.contrasts import check_is_tree, shared_group
-from aimz_lab.errors import ArgumentError, CallError, DataError
+from aimz_lab.errors import ArgumentError, CallError, DataError, OutputWarning
 from aimz_lab.predictive.reducers import ReduceSpec
+from aimz_lab.spelling import did_you_mean
 from aimz_lab.system.lazy_modules import xr
+from aimz_lab.tracebacks import warn
 from aimz_lab.types import shown
 
 CallArguments: TypeAlias = Mapping[str, Any]
@@ -135,6 +138,32 @@ def check_same_kept(kept: Sequence[np.ndarray | None]) -> None:
                 "tables beforehand: df.dropna()."
             )
             raise DataError(msg)
+
+
+def warn_of_unused_columns(inputs: Mapping[str, Mapping[str, Any]], used: Set[str]) -> None:
+    """Warn of a column that one scenario has alone, and that nothing is computed from.
+
+    Args:
+        inputs: The arguments of each scenario, by what it is called.
+        used: The columns that the model reads, or that the call names.
+
+    Warns:
+        OutputWarning: If there is one; a misspelt column leaves a scenario as it was.
+    """
+    have = {
+        which: list(map(str, given["X"].columns))
+        for which, given in inputs.items()
+        if is_table(given.get("X"))
+    }
+    for which, columns in have.items():
+        elsewhere = {name for other, names in have.items() if other != which for name in names}
+        alone = [name for name in columns if name not in elsewhere and name not in used]
+        if len(have) > 1 and alone:
+            warn(
+                f"{which} has the column {alone[0]!r}, which no other scenario has and the model "
+                f"does not use: it changes nothing.{did_you_mean(alone[0], used)}",
+                OutputWarning,
+            )
 
 
 def _same(one: object, other: object) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from aimz_lab.effects.asked import Asked
+from aimz_lab.effects.measures import NO_EFFECT
 from aimz_lab.progress import number
 from aimz_lab.system.lazy_modules import xr
 from aimz_lab.types import SAMPLE_DIMS
@@ -49,7 +50,19 @@ def paragraph(name: str, summary: xr.DataArray, asked: Asked, draws: xr.DataArra
     """
     n_draws = int(np.prod([draws.sizes[dim] for dim in SAMPLE_DIMS]))
     said = [_one(name, summary, asked)] if summary.ndim == 1 else _several(name, summary, asked)
-    return " ".join([*said, *_caveats(summary, n_draws)])
+    return " ".join([*said, *_of_no_difference(summary, asked), *_caveats(summary, n_draws)])
+
+
+def _of_no_difference(summary: xr.DataArray, asked: Asked) -> list[str]:
+    """Say so if no draw of either scenario differs from the other's."""
+    none = NO_EFFECT.get(asked.contrast)
+    ends = summary.sel(summary=["mean", "hdi_low", "hdi_high"]).values
+    if none is None or not ends.size or (ends != none).any():
+        return []
+    return [
+        "Both scenarios have the same outcome in each draw: either they are equal, or the model "
+        "does not use what they differ in."
+    ]
 
 
 def _one(name: str, summary: xr.DataArray, asked: Asked) -> str:

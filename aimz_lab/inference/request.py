@@ -24,6 +24,7 @@ from aimz_lab.inference.feeds.training_data import TrainingData
 from aimz_lab.inference.posterior import Posterior
 from aimz_lab.inference.run.events import Callback, Run, check_callbacks
 from aimz_lab.inference.run.loop import RunLoop
+from aimz_lab.inference.training_call import TrainingCall
 from aimz_lab.kernel.arguments import UNKNOWN_ROLES, ArgumentRoles
 from aimz_lab.kernel.scaling import Scale, check_scale
 from aimz_lab.kernel.spec import KernelSpec
@@ -157,6 +158,44 @@ class FitRequest:
             )
             raise ArgumentError(msg)
 
+    def repeated(self, run: Run, data: TrainingData) -> TrainingCall:
+        """Return the call that trains as this one did.
+
+        Args:
+            run: Its run.
+            data: Its data.
+        """
+        further = self.arguments
+        options: dict[str, Any] = {
+            "num_samples": self.num_samples,
+            "on_nonfinite": self.on_nonfinite,
+            "allow_nonfinite": self.allow_nonfinite,
+            "by_row": tuple(name for name in data.rows if name in further),
+            "shared": tuple(name for name in data.shared if name in further),
+        }
+        if run.info.is_sampling:
+            return TrainingCall(True, options, begins_anew=True)
+        steps = max(1, run.restored.step if run.restored else run.step)
+        if self.num_steps is not None:
+            options["num_steps"] = steps
+        else:
+            per_epoch = run.info.steps_per_epoch
+            options |= {
+                "epochs": -(-steps // per_epoch) if per_epoch else max(1, run.epoch),
+                "batch_size": data.batch_size,
+                "shuffle": self.shuffle,
+                "scale": self.step.scale,
+                "accumulate": self.step.accumulate,
+                "rows": self.row_dependence,
+            }
+        return TrainingCall(
+            self.num_steps is not None,
+            options,
+            begins_anew=self.checkpoint is not None and self.origin.first_epoch == 0,
+            was_steered=bool(run.rate_changes),
+            num_steps=steps,
+        )
+
     def _keep(self, name: str, value: object) -> None:
         """Set a field to its checked value: an ``int`` where NumPy's was passed."""
         object.__setattr__(self, name, value)
@@ -225,6 +264,7 @@ class FitResult:
         fingerprint: Recognises the training rows.
         epochs_done: Epochs of the loader so far.
         ending: How a run ended that was interrupted or diverged; see :attr:`Run.ending`.
+        training: The call that repeats the training; ``None`` before the first step.
     """
 
     spec: KernelSpec
@@ -235,6 +275,7 @@ class FitResult:
     fingerprint: TrainingFingerprint | None = None
     epochs_done: int = 0
     ending: str = ""
+    training: TrainingCall | None = None
 
 
 class ViResult(Protocol):

@@ -11,6 +11,7 @@ from aimz_lab.inference.feeds.fingerprint import TrainingFingerprint
 from aimz_lab.inference.feeds.schema import InputSchema
 from aimz_lab.inference.posterior import Posterior
 from aimz_lab.inference.request import FitResult, ViResult
+from aimz_lab.inference.training_call import TrainingCall
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.types import Params
 
@@ -47,6 +48,8 @@ class Trained:
         ending: How the last training ended, if it was interrupted or diverged.
         fitted: The posterior, or ``None``. A training that has not come to draws leaves it as it
             was, with the parameters that it was drawn with.
+        trainings: The calls that repeat what the model has been through, in order; ``None`` if
+            that is not known.
     """
 
     spec: KernelSpec | None = None
@@ -56,6 +59,7 @@ class Trained:
     epochs_done: int = 0
     ending: str = ""
     fitted: Fitted | None = None
+    trainings: tuple[TrainingCall, ...] | None = ()
 
     @property
     def posterior(self) -> Posterior | None:
@@ -92,14 +96,22 @@ class Trained:
         new = replace(self, spec=result.spec, schema=result.schema, state=result.state)
         if result.vi_result is not None:
             new = replace(new, vi_result=result.vi_result, epochs_done=result.epochs_done)
-        new = replace(new, ending=result.ending)
+        new = replace(new, ending=result.ending, trainings=self._trainings_after(result.training))
         if result.posterior is None:
             return new
         return new.with_posterior(result.posterior, result.fingerprint)
 
+    def _trainings_after(self, call: TrainingCall | None) -> tuple[TrainingCall, ...] | None:
+        before = self.trainings
+        if call is None or (before and before[-1] is call):  # the same fit, now with its draws
+            return before
+        if call.begins_anew:
+            return (call,)
+        return None if before is None else (*before, call)
+
     def with_vi_result(self, vi_result: ViResult) -> Trained:
         """Return the same with other parameters, for predictions as well."""
-        new = replace(self, vi_result=vi_result, ending="")
+        new = replace(self, vi_result=vi_result, ending="", trainings=None)
         if new.fitted is None:
             return new
         return replace(new, fitted=replace(new.fitted, params=new.params))

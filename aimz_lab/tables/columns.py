@@ -10,6 +10,7 @@ import numpy as np
 
 from aimz_lab.data.tables import is_a
 from aimz_lab.errors import DataError, DataTypeError
+from aimz_lab.spelling import did_you_mean
 from aimz_lab.system.lazy_modules import pd
 
 if TYPE_CHECKING:
@@ -66,8 +67,8 @@ def read_columns(table: pd.DataFrame | pl.DataFrame, names: Sequence[str]) -> di
     missing = [name for name in names if name not in have]
     if missing:
         msg = (
-            f"The table has no column {_quoted(missing)}. It has: {', '.join(have[:20])}"
-            f"{', ...' if len(have) > 20 else ''}."
+            f"The table has no column {_quoted(missing)}.{did_you_mean(missing[0], have)} It has: "
+            f"{', '.join(have[:20])}{', ...' if len(have) > 20 else ''}."
         )
         raise DataError(msg)
     doubled = sorted({name for name in names if have.count(name) > 1})

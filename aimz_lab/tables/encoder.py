@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from formulaic import ModelSpec
 
-from aimz_lab.errors import ArtifactError, DataError
+from aimz_lab.errors import ArtifactError, DataError, DataTypeError
 from aimz_lab.system.lazy_modules import pd
 from aimz_lab.tables.columns import (
     Column,
@@ -114,6 +114,7 @@ class TableEncoder:
         for name, part in spec.parts.items():
             if part.kind == "formula":
                 check_size(part, columns, len(frame))
+                _refuse_texts(part, columns)
                 learned = evaluate(
                     part, ModelSpec(part.formula, na_action="ignore"), frame, columns
                 )
@@ -377,6 +378,24 @@ def _check_learned(
             or not column.smallest <= column.largest
         ):
             raise ArtifactError(f"its column {name!r} has values that no table gives")
+
+
+def _refuse_texts(part: Part, columns: Mapping[str, Column]) -> None:
+    """Refuse a column of text that a formula computes with.
+
+    Raises:
+        DataTypeError: If there is one.
+    """
+    texts = [
+        name for name in part.columns if name in part.computed and columns[name].kind == "text"
+    ]
+    if texts:
+        msg = (
+            f"Column {texts[0]!r} holds text, and the formula {part.text!r} of {part.argument!r} "
+            f"computes with numbers. Convert it, pd.to_numeric(df[{texts[0]!r}]); or take it as a "
+            f"category, C({texts[0]})."
+        )
+        raise DataTypeError(msg)
 
 
 def _refuse_both_uses(spec: TableSpec, columns: Mapping[str, Column], frame: pd.DataFrame) -> None:

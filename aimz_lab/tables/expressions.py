@@ -69,6 +69,7 @@ class Expression:
         columns: The columns that it uses.
         categories: Those of them inside ``C()``.
         values: Those of them outside of it.
+        compared: Those of them that are compared with a text.
         called: Names of functions and modules that it uses.
     """
 
@@ -78,6 +79,7 @@ class Expression:
         self.columns: list[str] = []
         self.categories: set[str] = set()
         self.values: set[str] = set()
+        self.compared: set[str] = set()
         self.called: set[str] = set()
         try:
             tree = ast.parse(expr, mode="eval")
@@ -109,6 +111,11 @@ class Expression:
             )
             raise ArgumentError(msg)
         self._check_truth(node)
+        if isinstance(node, ast.Compare):
+            sides = [node.left, *node.comparators]
+            if any(isinstance(getattr(side, "value", None), str) for side in sides):
+                names = [side.id for side in sides if isinstance(side, ast.Name)]
+                self.compared |= {self._quoted.get(name, name) for name in names}
         if isinstance(node, ast.Name):
             self.columns.append(self._quoted.get(node.id, node.id))
             self.values.add(self.columns[-1])

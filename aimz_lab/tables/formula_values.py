@@ -47,6 +47,25 @@ def complete_columns(
     by_pieces: bool = False,
 ) -> tuple[dict[str, pd.Series], np.ndarray | None]:
     """Return columns without missing values, and the positions of the rows kept, if not all."""
+    series, kept, left_out = columns_with_values(spec, table, names)
+    if left_out and not quietly:
+        warn(f"{left_out}.", OutputWarning)
+    return series, kept
+
+
+def columns_with_values(
+    spec: TableSpec, table: pd.DataFrame | pl.DataFrame, names: tuple[str, ...] | list[str]
+) -> tuple[dict[str, pd.Series], np.ndarray | None, str]:
+    """Return the same, and a phrase that says which rows were left out; empty for none.
+
+    Args:
+        spec: What the table means.
+        table: The table.
+        names: Its columns to read.
+
+    Raises:
+        DataError: If a column is not there, or values are missing that may not be.
+    """
     series = read_columns(table, names)
     index = row_index(table)
     if not len(index):
@@ -55,17 +74,17 @@ def complete_columns(
     if by_pieces or spec.missing == "refuse":
         refuse_missing(missing, index, by_pieces=by_pieces)
     if not missing:
-        return series, None
+        return series, None, ""
     bad = np.logical_or.reduce(list(missing.values()))
     kept = np.flatnonzero(~bad)
     if not len(kept):
         msg = f"Each row of the table misses a value, in {', '.join(map(repr, missing))}."
         raise DataError(msg)
     by_column = ", ".join(f"{rows.sum()} in {name!r}" for name, rows in missing.items())
-    msg = f"{bad.sum()} of {len(bad)} rows were left out, because values are missing: {by_column}."
-    if not quietly:
-        warn(msg, OutputWarning)
-    return {name: column.iloc[kept] for name, column in series.items()}, kept
+    left_out = (
+        f"{bad.sum()} of {len(bad)} rows were left out, because values are missing: {by_column}"
+    )
+    return {name: column.iloc[kept] for name, column in series.items()}, kept, left_out
 
 
 def learn_column(name: str, column: pd.Series, is_category: bool) -> Column:

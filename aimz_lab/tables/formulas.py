@@ -45,6 +45,7 @@ class Part:
         columns: The table's columns that it uses.
         categories: Those of them that are categories: in ``C()``, ``index()`` or ``levels()``.
         values: Those of them that are also used outside of these.
+        computed: Those of them that functions or arithmetic compute with, as numbers.
         is_matrix: Whether the argument has an axis of columns.
     """
 
@@ -54,6 +55,7 @@ class Part:
     columns: tuple[str, ...]
     categories: frozenset[str] = frozenset()
     values: frozenset[str] = frozenset()
+    computed: frozenset[str] = frozenset()
     is_matrix: bool = False
     code: str = ""
     quoted: Mapping[str, str] = field(default_factory=dict)
@@ -106,6 +108,7 @@ def parse_part(argument: str, text: str | Sequence[str]) -> Part:
     factors = {factor.expr: factor for term in formula for factor in term.factors}
     columns: dict[str, None] = {}
     categories, values, called = set[str](), set[str](), set[str]()
+    computed = set[str]()
     for expr, factor in factors.items():
         if factor.eval_method.value == "lookup":
             columns[quoted.get(expr, expr)] = None
@@ -115,6 +118,7 @@ def parse_part(argument: str, text: str | Sequence[str]) -> Part:
             columns.update(dict.fromkeys(used.columns))
             categories |= used.categories
             values |= used.values
+            computed |= used.values - used.compared
             called |= used.called
     _check_unquoted(argument, text, columns.keys() - quoted.values(), called)
     if not columns:
@@ -127,6 +131,7 @@ def parse_part(argument: str, text: str | Sequence[str]) -> Part:
         tuple(columns),
         frozenset(categories),
         frozenset(values),
+        frozenset(computed),
         is_matrix=is_list or _is_matrix(formula, asks_for_intercept=_has_intercept(code)),
         code=code,
         quoted=quoted,

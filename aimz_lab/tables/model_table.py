@@ -23,6 +23,7 @@ from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.tables.columns import rows_of
 from aimz_lab.tables.encoder import TableEncoder
+from aimz_lab.tables.formula_values import columns_with_values
 from aimz_lab.tables.lazy_table import EncodedRows
 from aimz_lab.tables.outcome_scale import OutcomeScale, OutcomeScales
 from aimz_lab.tables.site_names import Arguments as TrainedArguments
@@ -202,6 +203,29 @@ class ModelTable:
             return Observed(None)
         return Observed(np.asarray(made[self.signature.output]))
 
+    def complete_rows(self, inputs: Any, given: Arguments) -> tuple[Any, str]:
+        """Return the rows of a table that a training uses, and a phrase that says which it leaves.
+
+        They have all values, of the inputs and of the output. So calls that need the output and
+        calls that do not have the same rows.
+
+        Args:
+            inputs: A table, or anything else, which is returned as it is.
+            given: Further kernel arguments.
+
+        Raises:
+            CallError: If rows are left out that an argument beside the table has values for.
+            DataError: If a column is not there, or all rows lack a value.
+        """
+        table = native_table(inputs)
+        if self.spec.missing != "drop" or not is_table(table):
+            return inputs, ""
+        _, kept, left_out = columns_with_values(self.spec, table, self.spec.columns)
+        if kept is None:
+            return inputs, ""
+        _refuse_beside(given, len(table))
+        return rows_of(table, kept), left_out
+
     def training_call(
         self,
         inputs: Any,
@@ -317,6 +341,23 @@ class ModelTable:
             return {}
         levels = self.encoder.names[part.columns[0]]
         return {"output_levels": list(map(str, levels))}
+
+    def output_label(self, scale: OutputScale) -> str:
+        """Return the output's name with what its values are, where the formula says more.
+
+        Args:
+            scale: ``"model"`` for the kernel's scale, ``"outcome"`` for that of the column.
+        """
+        output = self.signature.output
+        part = self.spec.parts.get(output)
+        if part is None or part.kind != "formula":
+            return output
+        if scale == "model" or self.encoder is None:
+            return output if part.text == output else f"{output} = {part.text}"
+        back = self.encoder.outcome_scale(output)
+        if not isinstance(back, OutcomeScale) or back.column == output:
+            return output
+        return f"{output} in units of {back.column}"
 
     def check_means(self) -> None:
         """Raise :class:`ArgumentError` if the output is a level, whose mean says nothing."""

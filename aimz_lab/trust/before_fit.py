@@ -29,7 +29,7 @@ from aimz_lab.progress import number
 from aimz_lab.system.old_jax import cost_of_old_jax
 from aimz_lab.trust.columns import column_findings
 from aimz_lab.trust.loss_checks import end_of
-from aimz_lab.trust.report import Finding, Report
+from aimz_lab.trust.report import Finding, Report, of_left_out
 from aimz_lab.types import Columns, RowDependence, Rows
 
 PROBE_S = 1.0
@@ -95,6 +95,7 @@ class Preflight:
         predictor: Computes predictions.
         scale: How a batch's rows are to weigh.
         rows: ``"independent"`` if the user says that rows may be cut.
+        left_out: Which rows of a table are left out, as a phrase; empty for none.
     """
 
     trial: Trial
@@ -105,6 +106,7 @@ class Preflight:
     predictor: Predictor
     scale: Scale
     rows: RowDependence
+    left_out: str = ""
 
     @property
     def data(self) -> tuple[Rows, int | None]:
@@ -204,6 +206,7 @@ def check(preflight: Preflight) -> CheckReport:
         preflight: The model and the call.
     """
     findings, forecast = _try_fit(preflight)
+    findings += of_left_out(preflight.left_out)
     if forecast.fit_bytes is not None:
         findings.append(_memory_finding(forecast))
     return CheckReport(tuple(findings), forecast)

@@ -118,7 +118,11 @@ class CalibrationReport(Report):
 
 
 def calibrate(
-    request: Request, inference: SVI | MCMC, key: jax.Array, options: CalibrationOptions
+    request: Request,
+    inference: SVI | MCMC,
+    key: jax.Array,
+    options: CalibrationOptions,
+    trained_steps: int = 0,
 ) -> CalibrationReport:
     """Fit many data sets that the kernel itself has simulated, and rank what they were made with.
 
@@ -127,6 +131,7 @@ def calibrate(
         inference: The inference object.
         key: A typed random key.
         options: Numbers of replications, steps and draws.
+        trained_steps: Steps of SVI that the model itself was trained for, as far as it is known.
 
     Raises:
         DataTypeError: If the rows come as a stream.
@@ -154,7 +159,10 @@ def calibrate(
         str(name): rank_uniformity(ranks[name].to_numpy(), options.num_draws) for name in ranks
     }
     table = _table(ranks, curves, options.num_draws)
-    findings = (*of_failed, *_findings(table, _advice(inference)))
+    of_ranks = _findings(table, _advice(inference))
+    if isinstance(inference, SVI) and any(one.level != "green" for one in of_ranks):
+        of_ranks += _of_steps(options.num_steps, trained_steps)
+    findings = (*of_failed, *of_ranks)
     return CalibrationReport(
         findings, table, ranks, options.num_draws, curves, is_parallel=is_parallel
     )
@@ -252,6 +260,18 @@ def _findings(table: pd.DataFrame, advice: Mapping[str, str]) -> list[Finding]:
         level = "red" if p < 0.01 else "amber"
         findings.append(Finding(str(name), level, text, advice[shape]))
     return findings
+
+
+def _of_steps(num_steps: int, trained_steps: int) -> list[Finding]:
+    """Tell that the replications were trained for fewer steps than the model."""
+    if num_steps >= trained_steps:
+        return []
+    text = (
+        f"each replication was trained for {num_steps:,} steps, and the model for "
+        f"{trained_steps:,}, so that it may do better"
+    )
+    advice = f"Train the replications as long as the model: num_steps={trained_steps}."
+    return [Finding("training", "amber", text, advice)]
 
 
 def _shape(row: pd.Series) -> str:

@@ -25,11 +25,13 @@ class CheckedPredictions:
         outcomes: Checks by outcome.
         table: The rows' names and columns.
         notes: What there is to know beside the numbers, in words.
+        labels: Names of outcomes with what their values are, where the name alone does not say it.
     """
 
     outcomes: Mapping[str, OutcomeChecks]
     table: RowTable
     notes: tuple[str, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
     _columns: dict[str, dict[str, RowColumn]] = field(default_factory=dict, repr=False)
 
     def of(self, outcome: str | None = None) -> OutcomeChecks:

@@ -19,6 +19,7 @@ from aimz_lab.inference.trained import Fitted, Trained
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.predictive.predictor import Predictor
 from aimz_lab.predictive.request import Group, Request
+from aimz_lab.preparing import doing
 from aimz_lab.system.lazy_modules import pd, xr
 from aimz_lab.trust.chain_checks import chain_findings, chain_table
 from aimz_lab.trust.guide_checks import GuideExamination, examine_guide, rows_finding
@@ -43,7 +44,7 @@ from aimz_lab.trust.predictive_checks import (
     p_values,
 )
 from aimz_lab.trust.refinement import Refine, nuts_from_guide, resampled
-from aimz_lab.trust.report import Finding, Report
+from aimz_lab.trust.report import Finding, Report, of_left_out
 from aimz_lab.trust.row_scores import LikelihoodOfRows, PredictionsOfRows
 from aimz_lab.trust.rows_to_examine import ExaminedRows, examined_rows
 from aimz_lab.trust.shape import shape_finding, shape_of
@@ -71,6 +72,7 @@ class Examined:
         predictor: Computes predictions.
         request: Makes a call's request, for a posterior, a group and reducers.
         labelled: Returns draws as a labelled tree.
+        left_out: Which rows of a table were left out, as a phrase; empty for none.
     """
 
     signature: KernelSignature
@@ -82,6 +84,7 @@ class Examined:
     predictor: Predictor
     request: Callable[[Posterior, Group, Mapping[str, object] | None], Request]
     labelled: Callable[[Posterior], xr.DataTree]
+    left_out: str = ""
 
     def guide(
         self, rows: ExaminedRows, *, key: jax.Array, num_draws: int, row_dependence: RowDependence
@@ -214,6 +217,7 @@ def _diagnose(model: Examined, options: DiagnosisOptions) -> TrustReport:
     _check_rows(model, rows)
     evidence = _Evidence(raw_table(model.labelled(posterior)))
     if isinstance(model.inference, SVI):
+        doing("comparing the guide with the posterior")
         evidence.guide = model.guide(
             rows, key=options.key, num_draws=options.num_draws, row_dependence=options.rows
         )
@@ -221,15 +225,18 @@ def _diagnose(model: Examined, options: DiagnosisOptions) -> TrustReport:
     if evidence.guide is not None and evidence.guide.has_all_of(posterior):
         drawn = Posterior(evidence.guide.drawn.draws)
         evidence.table = raw_table(model.labelled(drawn))
+    doing("scoring the rows")
     likelihood, why_not = likelihood_of_rows(model, drawn, rows)
     _judge_guide(evidence, likelihood, drawn, model)
     if posterior.stats or posterior.num_chains > 1:
         evidence.table = chain_table(evidence.table, model.labelled(posterior))
         evidence.findings += chain_findings(evidence.table, posterior)
+    doing("holding predictions against the rows")
     _judge_predictions(evidence, model, drawn, rows, likelihood, why_not)
     if options.refine is not None:
+        doing(f"making better draws, refine={options.refine!r}")
         _refine(evidence, model, rows, options)
-    findings = [*_of_run(evidence, model, rows), *evidence.findings]
+    findings = [*of_left_out(model.left_out), *_of_run(evidence, model, rows), *evidence.findings]
     return TrustReport(tuple(findings), evidence)
 
 

@@ -28,7 +28,8 @@ class Finding:
     Attributes:
         name: Name of the check.
         level: How it counts.
-        text: What was found, as a clause with its numbers.
+        text: What was found, as a clause with its numbers; a full stop at its end goes, which a
+            clause made of an error has.
         advice: What to do next; empty where there is nothing to do.
     """
 
@@ -36,6 +37,9 @@ class Finding:
     level: FindingLevel
     text: str
     advice: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "text", self.text.rstrip("."))
 
 
 TRAIN_ON = (
@@ -55,6 +59,15 @@ def worst(findings: tuple[Finding, ...]) -> Level:
     """Return the highest level among findings; amber if none was judged."""
     level = max((one.level for one in findings), key=_ORDER.index, default="unjudged")
     return "amber" if level == "unjudged" else level
+
+
+def of_left_out(left_out: str) -> list[Finding]:
+    """Return a finding of rows that were left out, as ``TableSpec(missing="drop")`` asks.
+
+    Args:
+        left_out: Which ones, as a phrase; empty for none.
+    """
+    return [Finding("missing values", "green", left_out)] if left_out else []
 
 
 class Report:

@@ -64,13 +64,16 @@ def test_expected_utilities_are_those_of_the_draws(im):
     more = table.loc["targeted", "utility"] - table.loc["none", "utility"]
     assert more == pytest.approx(targeted, rel=1e-3)
     assert "'all' has the highest expected utility" in decision.text
-    assert "targeted" in repr(decision)
+    (line,) = [line for line in repr(decision).splitlines() if line.startswith("targeted")]
+    assert "-" in line.split()  # it is no rival of its own parts
+    assert "nan" not in repr(decision) + decision._repr_html_()
+    assert f"{table.loc['all', 'p_best']:.1%}" in repr(decision)
     assert "<table" in decision._repr_html_()
 
 
 def test_a_budget_that_binds_goes_to_the_best_gain_per_cost(im):
     free = im.decide(actions(), costs=1.0, budget=1e6)
-    assert "does not bind" in free.text
+    assert "The budget of 1,000,000 does not bind" in free.text
     decision = im.decide(actions(), costs=1.0, budget=50, site="y")
     treated = decision.choice.values == "all"
     assert treated.sum() == decision.spent == 50

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import jax
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pandas as pd
 import pytest
+from numpyro.infer import MCMC, NUTS
 
+from aimz_lab import Callback, ImpactModel, lab, settable_rate
 from aimz_lab.effects.placebo import with_treatment
 from aimz_lab.effects.propensity import area_under_curve, propensities
 from aimz_lab.errors import ArgumentError, CallError, DataError, TrustError
@@ -156,6 +159,109 @@ def test_placebos_find_nothing_and_the_model_stays_as_it_was(im, key):
     assert "confounded" in tested._repr_html_()
 
 
+class Runs(Callback):
+    """Keeps how copies were trained."""
+
+    def __init__(self):
+        self.seen = []
+
+    def on_fit_end(self, run):
+        self.seen.append((run.info.batch_size, run.step))
+
+
+def trained(im, **options):
+    """A model of few rows in which the treatment adds 1; and its rows, by name."""
+    rng = np.random.default_rng(3)
+    treated = np.resize([0.0, 1.0], 120).astype(np.float32)
+    rows = {"X": rng.normal(size=120).astype(np.float32), "treated": treated}
+    rows["y"] = rows["X"] + treated + rng.normal(size=120).astype(np.float32)
+    return im.fit(**rows, batch_size=40, num_samples=200, progress=False, **options), rows
+
+
+def test_copies_are_trained_as_the_model_was():
+    im, rows = trained(mean_field_model(kernel, numpyro.optim.Adam(0.05)), epochs=60)
+    trained(im, epochs=20)  # training goes on
+    runs = Runs()
+    found = im.placebo(**rows, treatment="treated", n=1, fit={"callbacks": [runs]}, progress=False)
+    assert runs.seen == [(40, 180), (40, 60)] * 2
+    own = im.estimate_effect(
+        args_baseline={"X": rows["X"], "treated": 0 * rows["treated"]},
+        args_intervention={"X": rows["X"], "treated": 0 * rows["treated"] + 1},
+        average=True,
+    )
+    own = float(own.posterior_predictive.y.mean())
+    assert found.table.loc["real", "mean"] == pytest.approx(own, abs=0.15)
+    assert abs(found.table.loc["placebo 1", "mean"]) < 0.5
+    # What differs is said; the rest stays as it was.
+    shorter = {"epochs": 2, "callbacks": [runs := Runs()]}
+    im.placebo(**rows, treatment="treated", n=1, fit=shorter)
+    assert runs.seen == [(40, 6)] * 2
+    whole = {"num_steps": 5, "callbacks": [runs := Runs()]}
+    im.placebo(**rows, treatment="treated", n=1, fit=whole)
+    assert runs.seen == [(120, 5)] * 2
+
+
+def test_a_run_that_went_back_to_its_best_state_is_repeated_up_to_it():
+    early = lab.EarlyStopping(patience=2, restore_best=True, min_delta=10.0)
+    im, rows = trained(
+        mean_field_model(kernel, numpyro.optim.Adam(0.05)), epochs=500, callbacks=[early]
+    )
+    runs = Runs()
+    im.placebo(**rows, treatment="treated", n=1, fit={"callbacks": [runs]})
+    best = im.last_run.restored.step
+    assert best < im.last_run.step
+    assert runs.seen == [(40, -(-best // 3) * 3)] * 2
+
+
+def test_chains_are_run_for_each_copy():
+    chains = MCMC(NUTS(kernel), num_warmup=50, num_samples=50, progress_bar=False)
+    im = ImpactModel(kernel, jax.random.key(0), inference=chains)
+    rows = {"X": AGE[:80] / 10 - 4, "treated": RANDOM[:80]}
+    y = rows["X"] + rows["treated"] + _rng.normal(size=80)
+    found = im.placebo(**rows, y=y, treatment="treated", n=1)
+    assert found.table.loc["real", "mean"] == pytest.approx(1, abs=0.8)
+
+
+def steered(im):
+    change = lab.LambdaCallback(on_steps_end=lambda run, _: run.control.set_learning_rate(0.01))
+    return trained(im, epochs=4, callbacks=[change], steps_per_call=1)
+
+
+def stepped(im):
+    _, rows = trained(im, epochs=2)
+    im.train_on_batch(**rows, n_obs=120)
+    return im, rows
+
+
+def given(im):
+    _, rows = trained(im, epochs=2)
+    im.set_posterior_sample({"b": np.zeros(50), "lift": np.zeros(50)})
+    return im, rows
+
+
+@pytest.mark.parametrize(
+    ("made", "options", "said"),
+    [
+        (lambda im: (im, GIVEN), {}, "has not been trained yet. Say how long to train: fit={'ep"),
+        (steered, {}, "learning rate was changed while it was trained"),
+        (stepped, {}, "how it was trained is not known"),
+        (given, {}, "draws were set by hand"),
+        (lambda im: trained(im, epochs=2), {"on_batch": True}, "otherwise than on_batch=True says"),
+    ],
+)
+def test_a_training_that_cannot_be_repeated_is_refused(made, options, said):
+    optimizer = settable_rate(numpyro.optim.Adam, 0.05)
+    im, rows = made(mean_field_model(kernel, optimizer))
+    with pytest.raises(CallError, match=said):
+        im.placebo(**rows, treatment="treated", **options)
+    steps = {"num_steps": 3, "num_samples": 5}
+    assert len(im.placebo(**rows, treatment="treated", n=1, fit=steps, on_batch=True).table) == 2
+
+
+def placebo(m, *args, **options):
+    return m.placebo(*args, on_batch=True, fit={"num_steps": 1}, **options)
+
+
 @pytest.mark.parametrize(
     ("call", "error", "said"),
     [
@@ -165,21 +271,25 @@ def test_placebos_find_nothing_and_the_model_stays_as_it_was(im, key):
         (lambda m: m.overlap(FRAME, FRAME, limits=(0.9, 0.1)), ArgumentError, "limits="),
         (lambda m: m.overlap(FRAME, "rows"), ArgumentError, "rows in memory"),
         (lambda m: m.overlap(FRAME, FRAME.assign(age=np.nan)), DataError, "'age' is not finite"),
-        (lambda m: m.placebo(AGE, AGE, treatment="dose"), ArgumentError, "no column and no arg"),
-        (lambda m: m.placebo(FRAME, treatment="treated", n=0), ArgumentError, "n=0"),
-        (lambda m: m.placebo(AGE, AGE, treatment="t", outcomes={}), CallError, "outcomes="),
-        (lambda m: m.placebo(**GIVEN, treatment="y"), ArgumentError, "'y' is the outcome"),
-        (lambda m: m.placebo(**GIVEN, treatment="treated", prob=2), ArgumentError, "prob="),
-        (lambda m: m.placebo(**GIVEN, treatment="treated", levels=(1, 1)), ArgumentError, "levels"),
-        (lambda m: m.placebo(**GIVEN, treatment="treated", levels="01"), ArgumentError, "levels="),
-        (lambda m: m.placebo(**GIVEN, treatment="treated", levels=("a", 1)), ArgumentError, "'a'"),
+        (lambda m: placebo(m, AGE, AGE, treatment="dose"), ArgumentError, "no column and no arg"),
+        (lambda m: placebo(m, FRAME, treatment="treated", n=0), ArgumentError, "n=0"),
+        (lambda m: placebo(m, AGE, AGE, treatment="t", outcomes={}), CallError, "outcomes="),
+        (lambda m: placebo(m, **GIVEN, treatment="y"), ArgumentError, "'y' is the outcome"),
+        (lambda m: placebo(m, **GIVEN, treatment="treated", prob=2), ArgumentError, "prob="),
         (
-            lambda m: m.placebo(**GIVEN, treatment="treated", outcomes={"half": AGE}),
+            lambda m: placebo(m, **GIVEN, treatment="treated", levels=(1, 1)),
+            ArgumentError,
+            "levels",
+        ),
+        (lambda m: placebo(m, **GIVEN, treatment="treated", levels="01"), ArgumentError, "levels="),
+        (lambda m: placebo(m, **GIVEN, treatment="treated", levels=("a", 1)), ArgumentError, "'a'"),
+        (
+            lambda m: placebo(m, **GIVEN, treatment="treated", outcomes={"half": AGE}),
             DataError,
             "'half' has the value .* and the real one holds whole numbers",
         ),
         (
-            lambda m: m.placebo(FRAME, treatment="treated", outcomes={"a": [1]}, outcome="age"),
+            lambda m: placebo(m, FRAME, treatment="treated", outcomes={"a": [1]}, outcome="age"),
             DataError,
             "The outcome 'a' has shape",
         ),

@@ -56,6 +56,16 @@ def test_the_paragraph_says_the_numbers_and_the_caveats():
     assert "only 18 draws" in few
 
 
+@pytest.mark.parametrize(("contrast", "none"), [("difference", 0.0), ("ratio", 1.0)])
+def test_scenarios_without_a_difference_are_told(contrast, none):
+    draws = xr.Dataset({"y": (("chain", "draw"), np.full((1, 500), none))})
+    equal = "Both scenarios have the same outcome in each draw"
+    assert equal in summarize_effect(draws.assign_attrs(contrast=contrast))["y"].text
+    assert equal not in summarize_effect(draws.assign_attrs(contrast="average"))["y"].text
+    some = draws + np.linspace(0, 1, 500)
+    assert equal not in summarize_effect(some.assign_attrs(contrast=contrast))["y"].text
+
+
 def test_what_is_not_known_is_said():
     draws = np.array([[1.0, np.nan, 2.0]])
     found = summarize_effect(

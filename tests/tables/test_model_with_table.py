@@ -21,6 +21,7 @@ from aimz_lab.errors import (
     FitWarning,
     OutputWarning,
 )
+from aimz_lab.progress import number
 from aimz_lab.tables.encoder import TableEncoder
 
 pytestmark = pytest.mark.allow_rank_promotion  # NumPyro draws from the guide of vectors
@@ -173,6 +174,10 @@ def test_a_summary_by_name(im):
     np.testing.assert_allclose(summary["mean"][:3], draws.mean(0), rtol=1e-4)
     assert (summary.hdi_low < summary["mean"]).all()
     assert (summary.hdi_high > summary["mean"]).all()
+    first = number(float(summary["mean"].iloc[0]))
+    assert first in repr(summary)
+    assert first in summary._repr_html_()
+    assert type(summary.T) is pd.DataFrame
 
 
 def test_effects_are_in_units_of_the_outcome_by_group(im, table):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import traceback
 
 import jax
 import narwhals
@@ -17,7 +18,7 @@ from numpyro.infer.autoguide import AutoNormal
 
 from aimz_lab import Hdi, ImpactModel, Quantiles, TableSpec, summarize_effect
 from aimz_lab.effects.summaries import hdi
-from aimz_lab.errors import ArgumentError, CallError, DataError, DataTypeError
+from aimz_lab.errors import ArgumentError, CallError, DataError, DataTypeError, OutputWarning
 from aimz_lab.tables.encoder import TableEncoder
 
 N = 60
@@ -263,6 +264,64 @@ def test_scenarios_that_leave_out_different_rows_are_not_compared(table):
         im.decide({"one": one, "other": untold})
     same = im.estimate_effect(one, one.assign(age=one.age + 1))
     assert same.posterior_predictive.pay.sizes["row"] == N - 1
+
+
+def test_reports_have_the_rows_of_the_training(table):
+    """Rows without an input or without an outcome are left out of each call of a report alike."""
+    im = model(spec=TableSpec(features="scale(age)", pay="scale(pay)", missing="drop"))
+    holes = table.assign(
+        age=table.age.where(np.arange(N) > 1), pay=table.pay.where(np.arange(N) % 20 != 5)
+    )
+    with pytest.warns(match="5 of 60"):
+        im.fit(holes, epochs=40, num_samples=200, progress=False)
+    left_out = "5 of 60 rows were left out, because values are missing: 2 in 'age', 3 in 'pay'"
+    report = im.diagnose(holes, num_draws=200, progress=False)
+    assert report["missing values"].text == left_out
+    assert "calibration" in {one.name for one in report}
+    same = im.diagnose(holes.dropna(), num_draws=200)
+    assert {one.name for one in report} == {one.name for one in same} | {"missing values"}
+    checked = im.check(holes, epochs=1)
+    assert checked["missing values"].text == left_out
+    assert [one.name for one in checked if one.level == "amber" and "left out" in one.text] == []
+    with pytest.raises(CallError, match="Make it a column of the table"):
+        im.diagnose(holes, weight=np.ones(N))
+    assert "Make it a column" in im.check(holes, weight=np.ones(N)).verdict
+
+
+def test_a_column_that_one_scenario_has_alone_is_told(im, table):
+    nobody = table.assign(age=40.0)
+    with pytest.warns(OutputWarning, match="The intervention has the column 'agee'.*mean 'age'"):
+        im.estimate_effect(nobody, table.assign(agee=50.0))
+    with pytest.warns(OutputWarning, match="The action 'older' has the column 'agee'"):
+        im.decide({"none": nobody, "older": table.assign(agee=50.0)})
+    # Columns that both have, or that the call names, are no mistake.
+    im.estimate_effect(nobody, table)
+    older = table.assign(age=50.0, price=1.0)
+    im.decide({"none": nobody, "older": older}, costs="price")
+    im.estimate_effect(nobody, older, weights="price")
+
+
+def test_columns_that_are_nearly_spelt_so_are_asked_for(im, table):
+    with pytest.raises(DataError, match="no column 'age'. Did you mean 'agee'?"):
+        im.predict(table.rename(columns={"age": "agee"}))
+    for call in (im.predict, lambda t, **o: im.estimate_effect(t, t, **o)):
+        with pytest.raises(ArgumentError, match="Did you mean 'grade'?") as raised:
+            call(table, by="gradee")
+        assert "in_sample" not in str(raised.value)
+
+
+def test_text_that_a_formula_computes_with_is_named(table):
+    with pytest.raises(DataTypeError, match="'age' holds text, and the formula 'scale\\(age\\)'"):
+        model().fit(table.assign(age="old"), progress=False)
+    text = TableSpec(features="1 * (grade == 'a')", pay="scale(pay)")
+    assert TableEncoder.learn(text, table).encode(table).arguments["features"].sum() == N / 3
+
+
+def test_a_formula_that_cannot_be_computed_shows_no_lines_of_formulaic(table):
+    spec = TableSpec(features="np.log(age)", pay="scale(pay)")
+    with pytest.raises(DataError) as raised:
+        model(spec=spec).fit(table.assign(age=-1.0), progress=False)
+    assert "formulaic" not in "".join(traceback.format_exception(raised.value))
 
 
 def test_an_outcome_is_called_by_its_column_with_or_without_a_scale(table):

@@ -115,6 +115,17 @@ def test_chains_have_uniform_ranks_and_too_short_ones_have_not():
     assert "Run longer chains" in stuck.next_steps[0]
 
 
+def test_replications_of_fewer_steps_than_the_model_had_are_told():
+    y = X @ np.ones(X.shape[1], np.float32)
+    im = model(AutoNormal).fit_on_batch(X, y, num_steps=40, num_samples=5, progress=False)
+    report = im.calibrate(X, 20, num_steps=1, num_draws=20)
+    assert report.level == "red"
+    assert "trained for 1 steps, and the model for 40" in report["training"].text
+    assert "num_steps=40" in report["training"].advice
+    same = im.calibrate(X, 20, num_steps=40, num_draws=20)
+    assert "training" not in {one.name for one in same}
+
+
 def test_bad_calls_are_refused():
     im = model(AutoNormal)
     for option in ({"n": 5}, {"num_draws": 5}, {"num_steps": 0}):

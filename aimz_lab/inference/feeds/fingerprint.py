@@ -15,6 +15,15 @@ from aimz_lab.types import JsonObject, Rows
 _LARGEST = 256 << 20
 """Rows up to this size in bytes get a checksum, which takes about 0.1 s; larger ones get none."""
 
+_LARGEST_BY_ROW = 64 << 20
+"""Rows up to this size in bytes get a checksum each."""
+
+_LEAST_DISTINCT = 0.95
+"""Share of distinct training rows below which a new row may equal one of them by chance."""
+
+_MIXER = np.uint64(0xBF58476D1CE4E5B9)
+"""An odd number with well-mixed bits; Steele et al. (2014), SplitMix64."""
+
 
 @dataclass(frozen=True)
 class TrainingFingerprint:
@@ -26,6 +35,8 @@ class TrainingFingerprint:
         output: Checksum of the output.
         outputs: The outputs; ``None`` in a model that was loaded.
         labels: Labels of the rows, if a field had some.
+        row_sums: A checksum of each row; ``None`` in a model that was loaded, and of more than
+            64 MiB of rows.
     """
 
     n_rows: int
@@ -33,6 +44,7 @@ class TrainingFingerprint:
     output: int
     outputs: Shaped[np.ndarray, "row ..."] | None = None
     labels: AxisLabels | None = None
+    row_sums: Shaped[np.ndarray, " row"] | None = None
 
     @classmethod
     def of(
@@ -45,11 +57,13 @@ class TrainingFingerprint:
             output: Name of the output.
             labels: Labels of the rows, if a field has some.
         """
-        if output not in rows or sum(array.nbytes for array in rows.values()) > _LARGEST:
+        size = sum(array.nbytes for array in rows.values())
+        if output not in rows or size > _LARGEST:
             return None
         outputs = np.array(rows[output])
         inputs = {name: array for name, array in rows.items() if name != output}
-        return cls(len(outputs), _checksum(inputs), _of_output(outputs), outputs, labels)
+        sums = _row_sums(rows) if size <= _LARGEST_BY_ROW else None
+        return cls(len(outputs), _checksum(inputs), _of_output(outputs), outputs, labels, sums)
 
     def is_of(self, rows: Rows, output: str, labels: AxisLabels | None = None) -> bool:
         """Return whether these are the training rows, by their inputs and labels.
@@ -73,9 +87,26 @@ class TrainingFingerprint:
         """Return whether these are the outputs of the training."""
         return len(outputs) == self.n_rows and _of_output(outputs) == self.output
 
+    def count_of(self, rows: Rows) -> int:
+        """Return how many of these rows, with their outputs, are training rows.
+
+        Args:
+            rows: Arrays by kernel argument, output included.
+
+        Returns:
+            0 where that cannot be told: without checksums of rows, and where training rows are so
+            alike that new ones equal some of them by chance.
+        """
+        if self.row_sums is None:
+            return 0
+        distinct = np.unique(self.row_sums)
+        if len(distinct) < _LEAST_DISTINCT * self.n_rows:
+            return 0
+        return int(np.isin(_row_sums(rows), distinct).sum())
+
     def without_rows(self) -> TrainingFingerprint:
         """Return the checksums alone, which hold none of the data."""
-        return replace(self, outputs=None, labels=None)
+        return replace(self, outputs=None, labels=None, row_sums=None)
 
     def as_plain(self) -> JsonObject:
         """Return the checksums as JSON values."""
@@ -91,6 +122,23 @@ class TrainingFingerprint:
         fields = plain.fields("n_rows", "inputs", "output")
         sums = (fields[name].whole(most=2**32 - 1) for name in ("inputs", "output"))
         return cls(fields["n_rows"].whole(1), *sums)
+
+
+def _row_sums(rows: Rows) -> Shaped[np.ndarray, " row"]:
+    """Return a checksum of each row: its words of 64 bits, mixed, times random odd numbers."""
+    total = np.zeros(len(next(iter(rows.values()))), np.uint64)
+    for name in sorted(rows):
+        array = np.ascontiguousarray(canonical(np.asarray(rows[name]), name))
+        octets = array.reshape(len(array), -1).view(np.uint8)
+        padded = np.pad(octets, ((0, 0), (0, -octets.shape[1] % 8)))
+        words = padded.view(np.uint64)
+        factors = np.random.default_rng(zlib.crc32(name.encode())).integers(
+            2**63, size=words.shape[1], dtype=np.uint64
+        )
+        mixed = (words ^ (words >> np.uint64(29))) * _MIXER
+        mixed ^= mixed >> np.uint64(32)
+        total += (mixed * (2 * factors + np.uint64(1))).sum(1, dtype=np.uint64)
+    return total
 
 
 def _of_output(outputs: Shaped[np.ndarray, "row ..."]) -> int:

@@ -28,6 +28,7 @@ from aimz_lab.inference.posterior import Posterior
 from aimz_lab.inference.posterior_sites import check_draws_fit
 from aimz_lab.inference.request import FitRequest, FitResult, SampleRequest
 from aimz_lab.inference.run.events import Callbacks, Control, Run, RunInfo
+from aimz_lab.inference.training_call import TrainingCall
 from aimz_lab.kernel.checks.row_plates import check_not_subsampled
 from aimz_lab.kernel.reads import forget_outdated_traces
 from aimz_lab.kernel.rows.index_checks import IndexCheck
@@ -118,7 +119,8 @@ class McmcLearner:
             latent_sites=spec.latent_sites,
             iterations_per_call=request.steps_per_call,
         )
-        return ChainFit(data, spec, self._kernel.output, run, loop)
+        training = request.repeated(run, data)
+        return ChainFit(data, spec, self._kernel.output, run, loop, training)
 
     def _chains(self, key: jax.Array, arrays: dict[str, jax.Array], static: Static) -> Chains:
         """Set up chains by the programs of an earlier call like this one, or by new ones."""
@@ -173,6 +175,7 @@ class ChainFit:
         output: Name of the output.
         run: The record of the run.
         loop: The loop that runs the chains.
+        training: The call that repeats the run.
     """
 
     data: TrainingData
@@ -180,6 +183,7 @@ class ChainFit:
     output: str
     run: Run
     loop: ChainLoop
+    training: TrainingCall
 
     @property
     def schema(self) -> InputSchema:
@@ -200,6 +204,7 @@ class ChainFit:
                 fingerprint=TrainingFingerprint.of(
                     self.data.rows, self.output, self.data.row_labels
                 ),
+                training=self.training,
             )
 
     def now(self) -> None:

@@ -263,6 +263,7 @@ class SviFit:
             epochs_done=self.request.origin.first_epoch
             + (0 if self.request.num_steps else run.epoch),
             ending=run.ending,
+            training=self.request.repeated(run, self.data),
         )
 
     def _with_draws(self, trained: FitResult) -> FitResult:

@@ -18,6 +18,7 @@ from aimz_lab.inference.run.handle import RunHandle
 from aimz_lab.inference.run.run_words import loss_per_row, method_words, total_loss
 from aimz_lab.lab import formatting
 from aimz_lab.lab.callbacks.model_scores import Scores, arguments_of_rows, compared_loo, scores
+from aimz_lab.lab.panels.chains import judged_at_the_end
 from aimz_lab.lab.record import RunSource, loss_trace, named_sources, padded_share, run_of
 from aimz_lab.system.imports import late_import
 
@@ -98,13 +99,15 @@ def compare_runs(
             there to be scored, or a value is not allowed.
         DataTypeError: If one has no run.
         NotFittedError: If a model has no posterior.
-        DataError: If rows do not fit a model, or are not those of its training.
+        DataError: If rows do not fit a model, ``trained`` are not those of its training, or most of
+            ``held_out`` are.
         OptionalDependencyError: If arviz-stats is missing and ``trained`` is given.
 
     Example:
         >>> import copy
         >>> long = copy.deepcopy(im).fit(X, y, epochs=20, progress=False)
-        >>> table = compare_runs({"as it was": im, "longer": long}, held_out=(X[:9], y[:9]))
+        >>> new = X[:9] + 0.1, y[:9] + 0.2
+        >>> table = compare_runs({"as it was": im, "longer": long}, held_out=new)
         >>> table.loc["held_out_elbo"].notna().all()
         np.True_
     """
@@ -198,12 +201,12 @@ def _facts(run: Run) -> dict[str, Any]:
     return {
         "method": method_words(run.info.method),
         "status": formatting.STATUS_WORDS[run.status],
-        "epochs": run.epoch,
+        "epochs": None if run.info.is_sampling else run.epoch,
         "steps": run.step,
-        "batch_size": run.info.batch_size,
+        "batch_size": None if run.info.is_sampling else run.info.batch_size,
         "elapsed_s": run.elapsed_s,
         "steps_per_s": run.step / run.stepping_s if run.stepping_s else np.nan,
-        "padded_share": padded_share(run),
+        "padded_share": None if run.info.is_sampling else padded_share(run),
         "loss": loss_per_row(run) if has_loss else np.nan,
         "total_loss": total_loss(run) if has_loss and run.info.n_obs else np.nan,
         "best": best.value if best else np.nan,
@@ -211,4 +214,12 @@ def _facts(run: Run) -> dict[str, Any]:
         "validation": run.validation[-1][1] if run.validation else np.nan,
         "draws": None if run.chains is None else run.chains.draws,
         "divergences": None if divergences is None else int(divergences.sum()),
+        **_convergence(run),
     }
+
+
+def _convergence(run: Run) -> dict[str, float | None]:
+    """Return the worst R-hat and the least effective sample size of a run's chains."""
+    is_judged = run.chains is not None and run.finished and run.chains.draws
+    judged = judged_at_the_end(run) if is_judged else {}
+    return {"r_hat": judged.get("r_hat"), "ess": judged.get("ess")}

@@ -36,6 +36,8 @@ _WORDS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "validation": ("held-out loss per row", formatting.number),
     "draws": ("draws of each chain", formatting.count),
     "divergences": ("divergences", formatting.count),
+    "r_hat": ("largest R-hat", formatting.ratio),
+    "ess": ("fewest effective draws", formatting.count),
     "kernel": ("kernel", str),
     "n_obs": ("rows", formatting.count),
     "learning_rate": ("learning rate at first", formatting.number),

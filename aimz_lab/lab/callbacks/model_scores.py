@@ -12,11 +12,12 @@ import jax
 import numpy as np
 
 from aimz_lab.data.tables import is_table, native_table
-from aimz_lab.errors import ArgumentError, PerformanceWarning
+from aimz_lab.errors import ArgumentError, DataError, PerformanceWarning
 from aimz_lab.inference.run.events import Run
 from aimz_lab.predictive import Loo
 from aimz_lab.system.imports import late_import
 from aimz_lab.system.lazy_modules import xr
+from aimz_lab.trust.diagnosis import Examined
 from aimz_lab.trust.held_out import held_out_elbo
 from aimz_lab.trust.smoothing import trusted_k
 from aimz_lab.types import shown
@@ -95,23 +96,49 @@ def scores(
 def _score_held_out(
     found: Scores, im: Any, run: Run, rows: Data, key: jax.Array, num_draws: int
 ) -> None:
-    tree = im.log_likelihood(**rows, reduce="lppd", progress=False)
-    lppd = np.asarray(next(iter(tree["log_likelihood"].to_dataset().data_vars.values())))
-    found.facts["held_out_lpd"] = float(lppd.reshape(len(lppd), -1).sum(1).mean())
     options = {"rows": "auto", "batch_size": None, "allow_nonfinite": False}
     rest = {name: value for name, value in rows.items() if name not in ("X", "y")}
     model = im._examined(
         im._moment(), rows["X"], rows.get("y"), rest, None,
         key=key, by_row=(), shared=(), **options,
     )  # fmt: skip
+    _check_held_out(found, model)
+    tree = im.log_likelihood(**rows, reduce="lppd", progress=False)
+    lppd = np.asarray(next(iter(tree["log_likelihood"].to_dataset().data_vars.values())))
+    found.facts["held_out_lpd"] = float(lppd.reshape(len(lppd), -1).sum(1).mean())
     elbo = held_out_elbo(model, run.info.n_obs, key, num_draws)
     found.facts["held_out_elbo"] = elbo.per_row
     if elbo.why_not:
         found.notes.append(f"no held-out ELBO: {elbo.why_not}")
 
 
+def _check_held_out(found: Scores, model: Examined) -> None:
+    """Tell of held-out rows that the model was trained on.
+
+    Raises:
+        DataError: If most of them are.
+    """
+    rows = model.request(model.fitted.posterior, "log_likelihood", None).rows
+    fingerprint = model.fitted.fingerprint
+    if fingerprint is None or not isinstance(rows, Mapping):  # a stream is not read for this
+        return
+    n_rows = len(next(iter(rows.values())))
+    count = fingerprint.count_of(rows)
+    if not count:
+        return
+    said = f"{count:,} of {n_rows:,} held-out rows are rows that the model was trained on"
+    if 2 * count > n_rows:
+        msg = (
+            f"{said}, so that its scores would look better than they are. held_out= takes rows "
+            "that no model was trained on; trained= scores models on the rows of their training, "
+            "by leave-one-out."
+        )
+        raise DataError(msg)
+    found.notes.append(f"{said}, and make its held-out scores look better")
+
+
 def _score_trained(found: Scores, im: Any, rows: Data, key: jax.Array, num_draws: int) -> None:
-    report = im.diagnose(**rows, num_draws=num_draws, rng_key=key)
+    report = im.diagnose(**rows, num_draws=num_draws, rng_key=key, progress=False)
     found.facts |= {"k_hat": np.nan if report.k_hat is None else report.k_hat}
     found.facts |= {"verdict": report.level}
     if report.k_hat is not None and report.k_hat > trusted_k(num_draws):

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from ipywidgets import Widget
 
 
+_MOST_OFFERED = 40
+
+
 def named(controls: Mapping[str, Widget], name: str) -> Widget:
     """Return a control.
 
@@ -44,7 +47,9 @@ def move(control: Widget, name: str, value: Any) -> None:
     try:
         control.value = value
     except Exception as error:  # noqa: BLE001 - traitlets', or the control's own
-        msg = f"The control {name!r} does not take {shown(value)}: {error}"
+        offered = _offered(control)
+        why = f"; it takes {offered}." if offered else f": {error}"
+        msg = f"The control {name!r} does not take {shown(value)}{why}"
         raise ArgumentError(msg) from None
     if not _is_alike(control.value, value):
         ends = [getattr(control, end, None) for end in ("min", "max")]
@@ -52,6 +57,14 @@ def move(control: Widget, name: str, value: Any) -> None:
         whole = " It takes whole numbers." if type(control.value) is int and not between else ""
         msg = f"The control {name!r} does not take {shown(value)}.{between}{whole}"
         raise ArgumentError(msg)
+
+
+def _offered(control: Widget) -> str:
+    """Return the values that a list, or a slider of values, offers; nothing of other controls."""
+    options = getattr(control, "options", ())
+    values = [one[1] if isinstance(one, tuple) else one for one in options]
+    listed = [repr(value) for value in values[:_MOST_OFFERED]]
+    return ", ".join([*listed, "..."] if len(values) > _MOST_OFFERED else listed)
 
 
 def _is_alike(got: Any, asked: Any) -> bool:

@@ -303,6 +303,8 @@ def _control(moved: MovedInput, value: Any) -> Widget:
     """Return a slider of an input's values, or a list if they are levels or few."""
     widgets = late_import("ipywidgets")
     options = [(moved.kept, moved.kept), *((value_text(each), each) for each in moved.values)]
-    is_list = not moved.is_number or len(moved.values) <= _FEW
-    make = widgets.Dropdown if is_list else widgets.SelectionSlider
-    return make(options=options, value=value, description=moved.name)
+    if not moved.is_number or len(moved.values) <= _FEW:
+        return widgets.Dropdown(options=options, value=value, description=moved.name)
+    slider = widgets.SelectionSlider(options=options, value=value, description=moved.name)
+    # The page would take any text beside such a slider, and forget it.
+    return slider.add_class("aimz-explorer-choices")

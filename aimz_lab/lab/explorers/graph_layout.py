@@ -125,7 +125,7 @@ def lay_out(paths: Mapping[str, Path], edges: Sequence[tuple[str, str]]) -> Layo
     where = {**paths, **{bend: bend.path for bend in bends}}
     root = _items(where, at)
     centres = _ordered(root, links, at)
-    above, below = _around(root, "first", PAD + LABEL), _around(root, "last", PAD)
+    above, below = _around(root, "first", PAD), _around(root, "last", PAD + LABEL)
     tops, y = [], PAD
     for rank in range(root.last + 1):
         tops.append(y + above.get(rank, 0.0))
@@ -342,8 +342,9 @@ def _box(item: _Item, points: Mapping[Node, Point]) -> Box:
     tops = [points[one.key][1] - half for one in own] + [box.top for box in inner]
     bottoms = [points[one.key][1] + half for one in own]
     bottoms += [box.top + box.height for box in inner]
-    left, top = min(lefts) - PAD, min(tops) - PAD - LABEL
-    return Box(item.path, left, top, max(rights) + PAD - left, max(bottoms) + PAD - top)
+    # The label is below, as arrows come in from above.
+    left, top, end = min(lefts) - PAD, min(tops) - PAD, max(bottoms) + PAD + LABEL
+    return Box(item.path, left, top, max(rights) + PAD - left, end - top)
 
 
 def _passed(route: Sequence[Node], points: Mapping[Node, Point]) -> list[Point]:

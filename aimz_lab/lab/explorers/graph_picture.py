@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from aimz_lab.lab.explorers.graph_layout import NODE_HEIGHT, NODE_WIDTH, Layout
 from aimz_lab.lab.explorers.graph_svg import (
     COLOURS,
+    FILL_OF_OBSERVED,
     MOST_LETTERS,
     plate_label,
     second_line,
@@ -43,7 +44,8 @@ def draw_graph(axes: Axes, graph: ModelGraph, layout: Layout, selected: str | No
         look = {"fc": ink.SHADE, "ec": ink.OTHER, "lw": 0.7}
         axes.add_patch(FancyBboxPatch(place, box.width, box.height, boxstyle=style, **look))
         label = plate_label(box.path[-1], graph).replace("$", r"\$")
-        axes.text(box.left + 8, box.top + 12, label, fontsize=6.5, color=ink.TEXT, va="center")
+        low = box.top + box.height - 11
+        axes.text(box.left + 8, low, label, fontsize=6.5, color=ink.TEXT, va="center")
     for edge, points in layout.edges.items():
         colour = ink.ORANGE if selected in edge else ink.OTHER
         xs, ys = zip(*points, strict=True)
@@ -53,7 +55,7 @@ def draw_graph(axes: Axes, graph: ModelGraph, layout: Layout, selected: str | No
         site = graph.sites[name]
         colour = ink.ORANGE if name == selected else COLOURS[site.kind]
         radius = 4 if site.kind == "param" else 18
-        fill = "#80808055" if site.kind == "observed" else f"{COLOURS[site.kind]}1f"
+        fill = FILL_OF_OBSERVED if site.kind == "observed" else f"{COLOURS[site.kind]}1f"
         axes.add_patch(
             FancyBboxPatch(
                 (x - NODE_WIDTH / 2, y - NODE_HEIGHT / 2),

@@ -21,8 +21,14 @@ COLOURS = {
 }
 """Colour of the outline, by kind of site."""
 
+FILL_OF_OBSERVED = "#80808033"
+"""So pale that the grey text of pictures can be read on it, on light pages and on dark ones."""
+
 _FONT = "font-family:var(--jp-ui-font-family,system-ui,sans-serif)"
 _ARROW = 6.0
+
+_LEAST_SCALE = 0.7
+"""A graph is made smaller where the page is narrow, up to where its text can still be read."""
 
 
 def model_layout(graph: ModelGraph) -> Layout:
@@ -76,7 +82,8 @@ def graph_svg(graph: ModelGraph, layout: Layout, selected: str | None = None) ->
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
         f'viewBox="0 0 {width} {height}" role="group" aria-label="{label}" '
-        f'style="display:block;max-width:none;{_FONT}">{"".join(parts)}</svg>'
+        f'style="display:block;width:100%;max-width:{width}px;height:auto;'
+        f'min-width:{_LEAST_SCALE * layout.width:.0f}px;{_FONT}">{"".join(parts)}</svg>'
     )
 
 
@@ -129,7 +136,7 @@ def _box(box: Box, graph: ModelGraph) -> str:
         f'<g><title>plate {escape(label)}</title><rect x="{box.left:.1f}" y="{box.top:.1f}" '
         f'width="{box.width:.1f}" height="{box.height:.1f}" rx="8" fill="#80808014" '
         f'stroke="#80808099" stroke-width="1"/><text x="{box.left + 8:.1f}" '
-        f'y="{box.top + 15:.1f}" font-size="11" fill="currentColor">'
+        f'y="{box.top + box.height - 7:.1f}" font-size="11" fill="currentColor">'
         f"{escape(shortened(label, letters))}</text></g>"
     )
 
@@ -158,7 +165,7 @@ def _node(site: GraphSite, centre: Point, *, marked: bool) -> str:
     if site.kind == "deterministic":
         outline += ' stroke-dasharray="5 3"'
     radius = 4 if site.kind == "param" else 18
-    fill = "#80808055" if site.kind == "observed" else f"{colour}1f"
+    fill = FILL_OF_OBSERVED if site.kind == "observed" else f"{colour}1f"
     name, words = escape(site.name), escape(describe_site(site))
     pressed = "true" if marked else "false"
     below = escape(shortened(second_line(site), MOST_LETTERS + 4))

@@ -205,7 +205,8 @@ def _site(reading: ModelReading, name: str, values: Values) -> _SiteShown:
             for what, role, draws in (("prior", "quiet", prior), ("posterior", "main", posterior))
         ]
         data = reading.data(name)
-        charts.append(density_chart(label, groups, is_discrete=site.is_discrete, observed=data))
+        title = label if data is None else f"{reading.label_of(name)}, all rows"
+        charts.append(density_chart(title, groups, is_discrete=site.is_discrete, observed=data))
         if len(table.columns):
             sentences.append(f"{label}: {numbers_in_words(table.iloc[at])}")
         charts += _of_draws(reading, label, at, values["pair"], posterior)

@@ -54,6 +54,8 @@ class ModelReading:
         self.call, self.graph, self.labels = call, graph, labels
         self.layout = model_layout(graph)
         self.guide = getattr(im.inference, "guide", None)
+        own = None if im._table is None else im._table.output_label("model")
+        self._labels_of = {} if own is None else {im.param_output: own}
         posterior = im._trained.posterior
         self.is_sampled = posterior is not None and isinstance(im.inference, MCMC)
         self.chains = posterior.num_chains if posterior else 0
@@ -81,6 +83,10 @@ class ModelReading:
     def entries(self, name: str) -> list[str]:
         """Return the names of a site's entries that can be looked at."""
         return entries_of(name, self._shape(name), self.labels)
+
+    def label_of(self, name: str) -> str:
+        """Return the name of a site, with the formula that its values are made by if it has one."""
+        return self._labels_of.get(name, name)
 
     def _shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of a posterior draw of a site, or else that of the site."""

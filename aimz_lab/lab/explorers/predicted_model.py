@@ -220,7 +220,9 @@ def checked_model(
             outcomes[one.name] = OutcomeChecks(one, worst if site == call.output else None)
         notes += _notes(tree, site)
     notes += [why_not] if why_not else []
-    return CheckedPredictions(outcomes, table, tuple(dict.fromkeys(notes)))
+    of_table = model._table is not None and call.output in outcomes
+    labels = {call.output: model._table.output_label(output_scale)} if of_table else {}
+    return CheckedPredictions(outcomes, table, tuple(dict.fromkeys(notes)), labels)
 
 
 def _has_missing(values: Any) -> bool:

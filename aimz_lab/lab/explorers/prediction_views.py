@@ -78,7 +78,6 @@ Found = tuple[list[Chart], list[str]]
 def _density(
     checks: PredictionChecks, one: OutcomeChecks, group: int, asked: Mapping[str, Any], table: Any
 ) -> Found:
-    del checks
     grid = one.sums.grid
     edges = np.append(table["from"], table["to"].iloc[-1])
     log = grid.scale == "log"
@@ -91,7 +90,12 @@ def _density(
     ]
     y_label = "density of its log" if log else "density"
     chart = Chart(
-        layers, _title(one, asked), one.name, y_label, x_scale=grid.scale, y_range=_from_zero(table)
+        layers,
+        _title(one, asked),
+        _label(checks, one),
+        y_label,
+        x_scale=grid.scale,
+        y_range=_from_zero(table),
     )
     return [chart], [_rows(one, group), *_outside(one, group)]
 
@@ -99,7 +103,6 @@ def _density(
 def _ecdf(
     checks: PredictionChecks, one: OutcomeChecks, group: int, asked: Mapping[str, Any], table: Any
 ) -> Found:
-    del checks
     label = f"{asked['level']:.0%} of {one.sums.counts.shape[1]} draws"
     x = table["value"]
     layers = [
@@ -107,14 +110,15 @@ def _ecdf(
         Line(x, table["predicted"], label="predicted"),
         Line(x, table["observed"], label="observed", role="data"),
     ]
-    chart = Chart(layers, _title(one, asked), one.name, "share below", x_scale=one.sums.grid.scale)
+    chart = Chart(
+        layers, _title(one, asked), _label(checks, one), "share below", x_scale=one.sums.grid.scale
+    )
     return [chart], [_rows(one, group), *_outside(one, group)]
 
 
 def _statistics(
     checks: PredictionChecks, one: OutcomeChecks, group: int, asked: Mapping[str, Any], table: Any
 ) -> Found:
-    del checks
     name = asked["statistic"]
     if name not in table.index:
         return [], [f"Neither y nor its predictions have a {name} other than 0."]
@@ -131,7 +135,8 @@ def _statistics(
         f"The {what} is {number(own)}; {asked['level']:.0%} of {one.sums.n_draws:,} draws are "
         f"between {number(row['low'])} and {number(row['high'])}; p = {row['p_value']:.3f}."
     )
-    return [Chart(layers, _title(one, asked), what, "draws")], [words, _rows(one, group)]
+    label = f"{name} of {_label(checks, one)}"
+    return [Chart(layers, _title(one, asked), label, "draws")], [words, _rows(one, group)]
 
 
 def _pit(
@@ -196,7 +201,6 @@ def _coverage(
 def _calibration(
     checks: PredictionChecks, one: OutcomeChecks, group: int, asked: Mapping[str, Any], table: Any
 ) -> Found:
-    del checks
     x = table["predicted"]
     ends = [x.min(), x.max()]
     layers = [
@@ -205,7 +209,9 @@ def _calibration(
         Line(x, table["observed"], label="mean observed"),
         Points(x, table["observed"]),
     ]
-    chart = Chart(layers, _title(one, asked), f"predicted mean of {one.name}", "mean observed")
+    chart = Chart(
+        layers, _title(one, asked), f"predicted mean of {_label(checks, one)}", "mean observed"
+    )
     inside = ((table["low"] <= x) & (x <= table["high"])).sum()
     words = f"The predicted mean is within the interval in {inside} of {_sets(table)}."
     return [chart], [words, *_without_interval(table), _rows(one, group)]
@@ -216,7 +222,7 @@ def _residuals(
 ) -> Found:
     column = checks.checked.column(one, _chosen(asked))
     y_label = {
-        "y - mean": f"{one.name} less its prediction",
+        "y - mean": f"{_label(checks, one)} less its prediction",
         "standardised": "residual, in sds",
         "quantile": "quantile residual",
     }[asked["residual"]]
@@ -327,6 +333,11 @@ def _title(one: OutcomeChecks, asked: Mapping[str, Any]) -> str:
     of = "" if asked["group"] == "all rows" else f", {asked['group']}"
     check = asked["check"]
     return f"{check[0].upper()}{check[1:]} of {one.name}{of}"
+
+
+def _label(checks: PredictionChecks, one: OutcomeChecks) -> str:
+    """Return the outcome's name with what its values are."""
+    return checks.checked.labels.get(one.name, one.name)
 
 
 def _rows(one: OutcomeChecks, group: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -31,6 +31,7 @@ from aimz_lab.lab.explorers.prior_charts import (
 from aimz_lab.lab.explorers.prior_code import prior_lines
 from aimz_lab.lab.explorers.prior_inputs import (
     check_shape,
+    column_names,
     observed_data,
     outcome_of_table,
     possible_limits,
@@ -144,7 +145,8 @@ def explore_prior(
     sites.pop(im.param_output, None)
     program = PriorProgram(im.kernel, arguments, params, key, int(num_samples))
     check_shape(data, program, im.param_output)
-    priors = _Priors(im, sites, program, arguments, data, limits, possible is not None)
+    columns = _columns(arguments, im.param_input, column_names(im, X, kwargs, kernel_kwargs))
+    priors = _Priors(im, sites, program, arguments, columns, data, limits, possible is not None)
     return PriorExplorer(priors, priors.controls(), f"Prior of {callable_name(im.kernel)}")
 
 
@@ -157,14 +159,17 @@ class _Priors:
         sites: Mapping[str, PriorSite],
         program: PriorProgram,
         arguments: KernelArguments,
+        columns: Mapping[str, np.ndarray],
         data: np.ndarray | None,
         limits: tuple[float, float],
         is_told: bool,
     ) -> None:
         self.kernel, self._output = im.kernel, im.param_output
+        table = im._table
+        self._label = self._output if table is None else table.output_label("model")
         self._sites, self._program, self._data = dict(sites), program, data
         self._limits, self._is_told = limits, is_told
-        self._columns = _columns(arguments, im.param_input)
+        self._columns = columns
         shapes = program.shapes()
         self._shapes = {name: one.shape for name, one in shapes.items() if one.size}
         self._n_rows = arguments.n_rows
@@ -264,6 +269,7 @@ class _Priors:
     def _chart(self, values: Values, draws: np.ndarray, pinned: np.ndarray | None) -> Chart:
         name, picture = values["site"], values["picture"]
         data = self._data if name == self._output else None
+        label = self._label if name == self._output else name
         drawn = np.asarray(draws, float)
         kept = None if pinned is None else np.asarray(pinned, float)
         if picture not in _CHOICES:
@@ -275,11 +281,11 @@ class _Priors:
             x = self._columns[column]
             smooth = name in self._program.computed
             return curve_chart(
-                drawn, x, data, kept, name=name, column_name=column, has_lines=smooth
+                drawn, x, data, kept, name=label, column_name=column, has_lines=smooth
             )
         limits = self._limits if name == self._output else (-math.inf, math.inf)
         flat = None if data is None else data[np.isfinite(data)].ravel()
-        return predictive_chart(drawn, flat, limits, kept, name=name, as_ecdf=picture == "ECDF")
+        return predictive_chart(drawn, flat, limits, kept, name=label, as_ecdf=picture == "ECDF")
 
     def _table(self, draws: Mapping[str, np.ndarray], name: str) -> Any:
         pandas = late_import("pandas")
@@ -304,7 +310,7 @@ class _Priors:
         values = draws[self._output]
         low, high = np.nanquantile(np.asarray(values, float), [0.05, 0.95])
         ends = f"from {number(low)} to {number(high)}"
-        said = [f"90% of the prior predictive of {self._output} lies {ends}."]
+        said = [f"90% of the prior predictive of {self._label} lies {ends}."]
         said += [self._impossible_words(values), *self._data_words(values)]
         left = [site for site in self._sites.values() if site.why or site.fixed]
         for site in left:
@@ -363,8 +369,16 @@ def _step(value: float) -> float:
     return max(1, int(step)) if isinstance(value, int) else step
 
 
-def _columns(arguments: KernelArguments, name: str) -> dict[str, np.ndarray]:
-    """Return the columns of the per-row arguments by name, at most a few."""
+def _columns(
+    arguments: KernelArguments, name: str, names: Mapping[str, Sequence[str]]
+) -> dict[str, np.ndarray]:
+    """Return the columns of the per-row arguments by name, at most a few.
+
+    Args:
+        arguments: The arguments.
+        name: The input, which comes first.
+        names: Names of columns by argument, where they have some.
+    """
     found: dict[str, np.ndarray] = {}
     for argument, array in sorted(arguments.rows.items(), key=lambda one: one[0] != name):
         values = np.asarray(array)
@@ -372,5 +386,8 @@ def _columns(arguments: KernelArguments, name: str) -> dict[str, np.ndarray]:
             found[argument] = values.astype(float)
         elif values.ndim == 2:
             for i in range(values.shape[1]):
-                found[f"{argument}[:, {i}]"] = values[:, i].astype(float)
+                own = names.get(argument, ())
+                has_names = len(own) == values.shape[1] and own[i] not in found
+                label = own[i] if has_names else f"{argument}[:, {i}]"
+                found[label] = values[:, i].astype(float)
     return dict(list(found.items())[:50])

@@ -10,6 +10,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from aimz_lab.data.options import real_number
+from aimz_lab.data.tables import is_table, native_table
 from aimz_lab.errors import ArgumentError, DataError
 from aimz_lab.impact_model import ImpactModel
 from aimz_lab.kernel.arguments import KernelArguments
@@ -43,6 +44,23 @@ def read_arguments(
         )
         raise ArgumentError(msg)
     return arguments, request.params
+
+
+def column_names(
+    im: ImpactModel,
+    inputs: Any,
+    kwargs: Mapping[str, Any],
+    kernel_kwargs: Mapping[str, Any] | None,
+) -> dict[str, tuple[str, ...]]:
+    """Return the names of columns by argument, of those that are tables or made of one."""
+    given = {**kwargs, **(kernel_kwargs or {})}
+    if im._table is not None:
+        call = im._table.call(inputs, None, kwargs, kernel_kwargs, (), with_output=False)
+        inputs, given = call.inputs, {**given, **(call.kernel_kwargs or {})}
+    tables = {im.param_input: native_table(inputs), **given}
+    return {
+        name: tuple(map(str, table.columns)) for name, table in tables.items() if is_table(table)
+    }
 
 
 def outcome_of_table(

@@ -23,7 +23,12 @@ if TYPE_CHECKING:
 _TITLE_WIDTH = 30
 """Characters of a line of a title that fit above a panel."""
 
-_FOREST_IN = 10.0
+_WIDEST_IN = 10.0
+"""A cell of a notebook shrinks wider figures, and their text."""
+
+_PANEL_IN = 2.5
+_MOST_TICKS = 4
+_ABOVE_INTERVAL = 0.1  # of the height of a panel
 _SHORT = 20
 """Most characters of labels for which a forest of this width has room."""
 
@@ -56,7 +61,7 @@ def plot_posterior(
     """
     tree = _with_group(source, "posterior")
     names = _sites(tree["posterior"], sites, limit=MOST_PANELS)
-    return _drawn(
+    figure = _drawn(
         "plot_dist",
         _sentence(f"Posterior densities, with {prob:.0%} HDI,", names),
         tree,
@@ -64,6 +69,8 @@ def plot_posterior(
         ci_kind="hdi",
         ci_prob=prob,
     )
+    _fit_panels(figure)
+    return figure
 
 
 @public
@@ -103,8 +110,7 @@ def plot_forest(
     coords = tree["posterior"].to_dataset()[names].coords
     labels = [str(one) for dim in coords if dim not in SAMPLE_DIMS for one in coords[dim].values]
     if max(map(len, labels), default=0) <= _SHORT:
-        # A cell of a notebook shrinks wider figures, and their text.
-        figure.set_size_inches(min(_FOREST_IN, figure.get_figwidth()), figure.get_figheight())
+        figure.set_size_inches(min(_WIDEST_IN, figure.get_figwidth()), figure.get_figheight())
     return figure
 
 
@@ -241,6 +247,22 @@ def _sites(group: xr.DataTree, sites: Sequence[str] | None, *, limit: int) -> li
         msg = f"These sites have {count} entries, and a picture shows {limit}; pass sites=[...]."
         raise ArgumentError(msg)
     return names
+
+
+def _fit_panels(figure: Figure) -> None:
+    """Make panels so large that they are not shrunk in a cell, with few numbers below each."""
+    from matplotlib.ticker import MaxNLocator
+
+    rows, columns = figure.axes[0].get_subplotspec().get_gridspec().get_geometry()
+    figure.set_size_inches(min(_PANEL_IN * columns, _WIDEST_IN), _PANEL_IN * rows * 0.75)
+    for axes in figure.axes:
+        axes.xaxis.set_major_locator(MaxNLocator(_MOST_TICKS))
+        axes.tick_params(labelsize=9)
+        axes.title.set_fontsize(10)
+        for text in axes.texts:  # the mean, which would lie on the line of the interval
+            text.set(
+                fontsize=9, va="bottom", y=_ABOVE_INTERVAL, transform=axes.get_xaxis_transform()
+            )
 
 
 def _drawn(plot: str, alt: str, tree: xr.DataTree, **options: Any) -> Figure:

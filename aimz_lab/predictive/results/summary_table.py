@@ -23,7 +23,7 @@ def summary_table(
         are_chains: Whether the draws come from Markov chains, which have diagnostics.
 
     Returns:
-        A row for each entry, labelled as ArviZ does, ``"slopes[age]"``.
+        A row for each entry, labelled as ArviZ does, ``"slopes[age]"``; it prints a few digits.
 
     Raises:
         SiteError: If a site is not among the draws.
@@ -55,4 +55,5 @@ def summary_table(
     low, high = (name for name in table.columns if name.startswith("hdi"))
     table = table.rename(columns={low: "hdi_low", high: "hdi_high"})
     columns = ["mean", "sd", "hdi_low", "hdi_high", *(_DIAGNOSTICS if are_chains else [])]
-    return table[columns].astype(float)
+    summary = late_import("aimz_lab.predictive.results.posterior_summary")
+    return summary.PosteriorSummary(table[columns].astype(float))

@@ -7,7 +7,7 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
-from numpyro.infer import SVI, Trace_ELBO
+from numpyro.infer import MCMC, NUTS, SVI, Trace_ELBO
 from numpyro.infer.autoguide import AutoNormal
 
 from aimz_lab import ImpactModel, lab
@@ -113,6 +113,29 @@ def test_records_have_no_scores_and_what_is_missing_is_said(models):
 def test_rows_that_cannot_be_scored_are_refused(models, given, error, words):
     with pytest.raises(error, match=words):
         lab.compare_runs(models, **given)
+
+
+def test_rows_of_the_training_are_not_held_out(models):
+    with pytest.raises(DataError, match="90 of 90 held-out rows .* trained= scores models"):
+        lab.compare_runs(models, held_out=(X[50:140], Y[50:140]))
+    mixed = np.concatenate([NEW_X, X[:9]]), np.concatenate([NEW_Y, Y[:9]])
+    table = lab.compare_runs({"line": models["line"]}, held_out=mixed)
+    assert "line: 9 of 99 held-out rows are rows that the model was trained on" in repr(table)
+    alike = mean_field_model(line).fit(np.round(X), np.round(Y), epochs=1, progress=False)
+    # Rows of few values equal each other by chance.
+    table = lab.compare_runs({"alike": alike}, held_out=(np.round(NEW_X), np.round(NEW_Y)))
+    assert "trained on" not in repr(table)
+
+
+def test_chains_are_compared_by_what_they_have():
+    mcmc = MCMC(NUTS(line), num_warmup=100, num_samples=100, num_chains=2,
+                chain_method="vectorized", progress_bar=False)  # fmt: skip
+    im = ImpactModel(line, jax.random.key(0), inference=mcmc).fit_on_batch(X, Y, progress=False)
+    table = lab.compare({"chains": im})
+    assert table.loc["r_hat", "chains"] == pytest.approx(1, abs=0.1)
+    assert table.loc["ess", "chains"] > 10
+    assert "largest R-hat" in repr(table)
+    assert not any(word in repr(table) for word in ("epochs", "padding", "rows of a batch"))
 
 
 def test_records_alone_cannot_be_scored(models):

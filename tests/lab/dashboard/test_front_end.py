@@ -272,6 +272,14 @@ class TestScales:
         if len(ticks) > 2:
             np.testing.assert_allclose(np.diff(ticks), np.diff(ticks)[0], rtol=1e-5)
 
+    @given(st.floats(-1e3, 1e3), st.floats(0.1, 1e3))
+    @example(-3.2, 6.8)
+    def test_a_small_axis_has_three_ticks_or_more(self, node, low, span):
+        ticks = np.array(node("enoughTicks", "linear", low, low + span, 3))
+        assert 3 <= len(ticks) <= 9
+        assert (ticks >= low - 1e-6 * span).all()
+        assert (ticks <= low + 1.000001 * span).all()
+
     @given(st.floats(1e-6, 1e6), st.floats(1.01, 1e9))
     def test_log_ticks_lie_within_and_there_are_some(self, node, low, factor):
         ticks = np.array(node("ticks", "log", [low, low * factor], 5))

@@ -14,7 +14,7 @@ import pytest
 from numpyro.contrib.control_flow import scan
 from numpyro.infer.inspect import get_model_relations
 
-from aimz_lab.lab.explorers.graph_layout import NODE_HEIGHT, NODE_WIDTH, crossings, lay_out
+from aimz_lab.lab.explorers.graph_layout import LABEL, NODE_HEIGHT, NODE_WIDTH, crossings, lay_out
 from aimz_lab.lab.explorers.graph_svg import graph_svg, model_layout
 from aimz_lab.lab.explorers.model_graph import KernelCall, model_graph
 
@@ -164,6 +164,7 @@ def test_nodes_lie_apart_in_their_plates_alone_and_below_their_parents(count):
             assert (max(across, down) < 0) == (box.path[-1] in paths[name])
             if box.path[-1] in paths[name]:
                 assert box.left <= x - NODE_WIDTH / 2
+                assert bottom >= y + NODE_HEIGHT / 2 + LABEL  # the label is below: arrows end above
                 assert x + NODE_WIDTH / 2 <= right
     assert {box.path for box in layout.boxes} == {path for path in paths.values() if path}
     assert layout.width <= 800  # at 600 px, three quarters are seen at once

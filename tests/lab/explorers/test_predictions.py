@@ -195,6 +195,8 @@ def test_a_table_is_compared_on_its_own_scale_row_by_row(sales):
     assert sorted(rows.index) == [str(day.date()) for day in complete.index]
     np.testing.assert_allclose(rows["observed"], complete["sales"].loc[rows.index], rtol=1e-5)
     assert list(rows["shop"]) == list(complete["shop"].loc[rows.index])
+    explorer = lab.explore_predictions(found)
+    assert explorer.view.charts[0].x_label == "y in units of sales"
     tree = model.predict(complete, rng_key=jax.random.key(0), progress=False)
     draws = tree.posterior_predictive.y.values.reshape(-1, len(complete))
     at = complete.index.get_indexer(rows.index)
@@ -202,6 +204,13 @@ def test_a_table_is_compared_on_its_own_scale_row_by_row(sales):
     same(found, lab.prediction_checks(tree, complete), group="shop: b")
     scaled = lab.prediction_checks(model, table, output_scale="model", progress=False)
     assert abs(scaled.table("test statistics").loc["mean", "observed"]) < 1e-5
+    assert lab.explore_predictions(scaled).view.charts[0].x_label == "y = scale(log(sales))"
+    prior = lab.explore_prior(model, complete)
+    assert prior.view.charts[-1].x_label == "y = scale(log(sales))"
+    assert "of y = scale(log(sales)) lies" in prior.view.sentences[0]
+    assert "curve over price" in prior.controls["picture"].options
+    model_explorer = lab.explore_model(model, complete)
+    assert model_explorer.set(pick="y").charts[0].title == "y = scale(log(sales)), all rows"
     with pytest.raises(DataError, match="another scale"):
         lab.prediction_checks(tree, y=np.log(complete["sales"]))
 

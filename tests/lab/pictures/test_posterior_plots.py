@@ -39,6 +39,20 @@ def test_each_entry_of_a_posterior_is_drawn_by_name():
     assert all(name in texts for name in ("age", "income", "sex"))
 
 
+def test_many_panels_keep_their_text_legible():
+    entries = DRAWS.slopes.expand_dims(region=list("abcde")).transpose("chain", "draw", ...)
+    figure = lab.plot_posterior(xr.DataTree.from_dict({"posterior": xr.Dataset({"s": entries})}))
+    assert figure.get_figwidth() <= 10  # a notebook's cell shrinks wider ones
+    figure.draw_without_rendering()
+    for axes in figure.axes[:15]:
+        inside = [t for t in axes.get_xticks() if axes.get_xlim()[0] <= t <= axes.get_xlim()[1]]
+        assert 2 <= len(inside) <= 5
+        assert all(label.get_fontsize() >= 9 for label in axes.get_xticklabels())
+        mean = axes.texts[0].get_window_extent()
+        line = axes.transData.transform((0, 0))[1]
+        assert mean.y0 > line + 4
+
+
 def test_a_predictive_check_draws_the_data_over_the_draws():
     (axes,) = lab.plot_ppc(TREE, num_samples=10).axes
     assert len(axes.lines) == 11

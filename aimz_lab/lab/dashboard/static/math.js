@@ -134,6 +134,13 @@ export function linearTicks(low, high, about) {
   return ticks;
 }
 
+/** Positions of an axis of a kind, three at least where they can be had: one alone shows no scale. */
+export function enoughTicks(kind, low, high, about) {
+  let ticks = TICKS[kind](low, high, about);
+  for (let more = about + 1; ticks.length < 3 && more <= 3 * about; more++) ticks = TICKS[kind](low, high, more);
+  return ticks;
+}
+
 /** Positions from `low` to `high` (both positive): powers of ten, finer where there are few. */
 export function logTicks(low, high, about) {
   const from = Math.floor(Math.log10(low));

@@ -1,7 +1,7 @@
 // Charts as the kernel sends them: unpack their numbers, place them in a box, read values off.
 // All are pure functions.
 
-import { nearest, number, scale, tickLabels } from "../../dashboard/static/math.js";
+import { enoughTicks, nearest, number, scale, tickLabels } from "../../dashboard/static/math.js";
 
 const ARRAYS = ["x", "y", "low", "high", "edges", "heights", "values"];
 const ROOMS = { large: { height: 260, bottom: 40, top: 10 }, small: { height: 150, bottom: 36, top: 8 } };
@@ -56,7 +56,7 @@ export function place(chart, width, measure, xLimits = null) {
   const widest = Math.max(20, ...names.map((name) => measure(clip(name))));
   const room = Math.floor((width - left) / (widest + 14));
   const about = Math.max(3, Math.round((width - left) / 90));
-  const xTicks = names.length ? namedTicks(names, room) : numbered(whole(x.ticks(about)));
+  const xTicks = names.length ? namedTicks(names, room) : numbered(whole(enoughTicks(chart.x_scale, ...(xLimits ?? chart.x_limits), about)));
   return { chart, x, y, xTicks: xTicks.map(([at, label]) => [at, clip(label)]), yTicks,
     box: { width, height, left, right: width - RIGHT, top, bottom: height - bottom } };
 }
