@@ -16,6 +16,7 @@ from aimz_lab.inference.run.run_words import (
     loss_of_model,
     method_words,
     position,
+    taken_at,
 )
 from aimz_lab.kernel.checks.preflight import parameter_names
 from aimz_lab.kernel.signature import KernelSignature
@@ -175,7 +176,7 @@ def _training_words(described: JsonObject, standing: Standing) -> str:
     if run is not None and run.status not in ("completed", "early_stopped"):
         if not run.finished:
             paused = " paused" if run.status == "paused" else ""
-            return f"training{paused}, {position(run)}"
+            return f"training{paused}, {position(run)}, {taken_at(run)}"
         # How it ended is no longer so once single steps or a result from elsewhere followed.
         if not described["ending"] and run.status not in ("interrupted", "diverged"):
             return f"training {STATUS_WORDS[run.status]} at {position(run)}{data}"

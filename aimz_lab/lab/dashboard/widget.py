@@ -15,7 +15,14 @@ from aimz_lab.lab.dashboard.busy_kernel import answer_reloaded_pages
 from aimz_lab.lab.dashboard.comm_routing import let_page_choose_shell
 from aimz_lab.lab.dashboard.moving_text import MovingText
 from aimz_lab.lab.dashboard.static import module, style
-from aimz_lab.lab.dashboard.views import PANELS, WIDGET_MIME, NotebookView, PictureView, Receive
+from aimz_lab.lab.dashboard.views import (
+    PANELS,
+    WIDGET_MIME,
+    NotebookView,
+    PictureView,
+    Receive,
+    SeldomPicture,
+)
 from aimz_lab.lab.environment import has_subshells, kernel
 from aimz_lab.lab.panels.panel_set import Frames
 from aimz_lab.lab.pictures.choices import Choices
@@ -105,6 +112,7 @@ class WidgetView(NotebookView):
     A page that can show the widget says hello within seconds, if its messages arrive while a cell
     runs. Until then a line of text moves below the widget, hidden where the widget is shown. If
     messages could arrive and none does, pictures replace the widget until the page's first message.
+    Below them the line goes on to move.
 
     A page reports how often it can draw in a hundredth of the time, since it may run on the cores
     that train. It gets no more updates than that.
@@ -139,7 +147,7 @@ class WidgetView(NotebookView):
         self.widget.on_msg(lambda _, message, __: self._take(message, receive))
         answer_reloaded_pages(kernel())
         self._opened = time.monotonic()
-        self._text = MovingText()
+        self._text, self._picture = MovingText(), SeldomPicture()
 
     def live_bundle(self, run: Run) -> dict[str, Any]:
         """Return the reference to the widget, with text for pages that cannot show it."""
@@ -161,7 +169,7 @@ class WidgetView(NotebookView):
             if self.choices is not None:  # for a page that is loaded anew
                 self.widget.choices = self.choices.as_sent()
         self._show_pictures_to_silent_page(run)
-        if self._is_heard or self._shows_pictures or run.finished:
+        if self._is_heard or run.finished:
             self._text.close()
         else:
             self._text.show(run)
@@ -198,6 +206,7 @@ class WidgetView(NotebookView):
 
     def _show_pictures_to_silent_page(self, run: Run) -> None:
         """Show pictures while no message comes from a page whose messages could arrive."""
+        self.apart_s = 0.0
         if run.finished:
             return
         if self._is_heard and self._shows_pictures:
@@ -206,7 +215,7 @@ class WidgetView(NotebookView):
         late = time.monotonic() - self._opened > PATIENCE_S
         if not self._is_heard and late and has_subshells():
             self._shows_pictures, self.interval_s = True, PictureView.interval_s
-            self.replace(PictureView().live_bundle(run))
+            self.apart_s = self._picture.update(run, self.replace)
 
 
 class FollowingView(WidgetView):

@@ -9,7 +9,7 @@ from aimz_lab.lab import environment
 from aimz_lab.lab.callbacks.history import History
 from aimz_lab.lab.dashboard.dashboard import LiveDashboard
 from aimz_lab.lab.dashboard.replay import frames_of, show
-from aimz_lab.lab.dashboard.views import PANELS, WIDGET_MIME
+from aimz_lab.lab.dashboard.views import PANELS, WIDGET_MIME, PictureView
 from aimz_lab.lab.dashboard.widget import WidgetView, make_widget, widget_class
 from tests.lab.dashboard.test_views import Outputs
 from tests.lab.runs import begun, feed
@@ -145,7 +145,10 @@ def test_a_page_that_stays_silent_gets_pictures_until_it_is_heard(watched, outpu
     monkeypatch.setattr("aimz_lab.lab.dashboard.widget.PATIENCE_S", -1.0)
     watched.view.show(watched.run, {})
     assert "image/png" in outputs[0]
-    assert watched.view.interval_s == 1.0
+    assert watched.view.interval_s == PictureView.interval_s
+    assert watched.view.apart_s > 0  # a picture may not delay the line
+    watched.view.show(watched.run, {})
+    assert watched.view.apart_s == 0
     watched.page_says(kind="hello")
     watched.view.show(watched.run, {})
     assert WIDGET_MIME in outputs[0]
@@ -241,8 +244,8 @@ def test_the_pace_of_a_page_waits_while_pictures_take_its_place(watched, outputs
     watched.steps([3.0])
     monkeypatch.setattr("aimz_lab.lab.dashboard.widget.PATIENCE_S", -1.0)
     watched.view.show(watched.run, {})
-    watched.page_says(kind="pace", value=0.5)
-    assert watched.view.interval_s == 1.0
+    watched.page_says(kind="pace", value=0.7)
+    assert watched.view.interval_s == PictureView.interval_s
     watched.page_says(kind="hello")
     watched.view.show(watched.run, {})
-    assert watched.view.interval_s == 0.5
+    assert watched.view.interval_s == 0.7
