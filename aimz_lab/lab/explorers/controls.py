@@ -12,6 +12,8 @@ from aimz_lab.types import shown
 if TYPE_CHECKING:
     from ipywidgets import Widget
 
+_MOST_CHOICES = 20
+
 
 def named(controls: Mapping[str, Widget], name: str) -> Widget:
     """Return a control.
@@ -44,6 +46,8 @@ def move(control: Widget, name: str, value: Any) -> None:
     try:
         control.value = value
     except Exception as error:  # noqa: BLE001 - traitlets', or the control's own
+        if (choices := _choices(control)) is not None:
+            raise ArgumentError(_not_a_choice(name, value, choices)) from None
         msg = f"The control {name!r} does not take {shown(value)}: {error}"
         raise ArgumentError(msg) from None
     if not _is_alike(control.value, value):
@@ -52,6 +56,21 @@ def move(control: Widget, name: str, value: Any) -> None:
         whole = " It takes whole numbers." if type(control.value) is int and not between else ""
         msg = f"The control {name!r} does not take {shown(value)}.{between}{whole}"
         raise ArgumentError(msg)
+
+
+def _not_a_choice(name: str, value: Any, choices: list[Any]) -> str:
+    listed = ", ".join(map(shown, choices[:_MOST_CHOICES]))
+    more = f", and {left:,} more" if (left := len(choices) - _MOST_CHOICES) > 0 else ""
+    near = did_you_mean(value, choices) if isinstance(value, str) else ""
+    return f"The control {name!r} does not take {shown(value)}.{near} It takes {listed}{more}."
+
+
+def _choices(control: Widget) -> list[Any] | None:
+    """Return the values to choose from; ``None`` of a control that is no list of them."""
+    options = getattr(control, "options", None)
+    if options is None:
+        return None
+    return [option[1] if isinstance(option, tuple) else option for option in options]
 
 
 def _is_alike(got: Any, asked: Any) -> bool:
