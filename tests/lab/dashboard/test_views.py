@@ -43,9 +43,8 @@ class TestLineView:
 class Outputs(list):
     """What a notebook shows: outputs that can be replaced."""
 
-    def display(self, bundle, *, raw, metadata, display_id):
+    def display(self, bundle, *, raw, metadata=None, display_id=False):  # noqa: ARG002
         assert raw
-        assert display_id
         self.append(dict(bundle))
         return Handle(self, len(self) - 1)
 
