@@ -16,6 +16,7 @@ from aimz_lab.inference.run.run_words import (
     loss_of_model,
     method_words,
     position,
+    taken_at,
 )
 from aimz_lab.kernel.checks.preflight import parameter_names
 from aimz_lab.kernel.signature import KernelSignature
@@ -133,7 +134,7 @@ def describe_html(described: JsonObject, standing: Standing) -> str:
         if not described["ending"]:
             found["training"] += f" ({why})" if why and why not in found["training"] else ""
         found |= {"loss": words} if (words := loss_of_model(run, total=True)) else {}
-    if not described["fitted"]:
+    if not described["fitted"] and (run is None or run.finished):
         found["next"] = _NEXT[described["inference"] == "MCMC"]
     table = html_table(f"ImpactModel {_call(described)}", (), list(found.items()))
     heads = ("site", "kind", "shape", "plates", "posterior draws")
@@ -175,7 +176,7 @@ def _training_words(described: JsonObject, standing: Standing) -> str:
     if run is not None and run.status not in ("completed", "early_stopped"):
         if not run.finished:
             paused = " paused" if run.status == "paused" else ""
-            return f"training{paused}, {position(run)}"
+            return f"training{paused}, {position(run)}, {taken_at(run)}"
         # How it ended is no longer so once single steps or a result from elsewhere followed.
         if not described["ending"] and run.status not in ("interrupted", "diverged"):
             return f"training {STATUS_WORDS[run.status]} at {position(run)}{data}"

@@ -64,6 +64,13 @@ def test_the_line_of_a_running_run_tells_position_rate_and_remaining_time():
     )
 
 
+def test_the_line_of_a_loop_whose_items_have_no_rows_tells_steps():
+    run = begun()
+    feed(run, [1.0] * 50, rows=0, seconds=1.0)
+    feed(run, [1.0] * 50, rows=0, seconds=0.5)
+    assert " · 100 steps/s" in formatting.status_line(run)
+
+
 def test_a_narrow_line_leaves_out_the_step_and_then_the_name():
     run = begun(n_obs=100, epochs=2, steps_per_epoch=100)
     feed(run, [1.0] * 50, seconds=1.0)

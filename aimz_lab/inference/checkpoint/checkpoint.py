@@ -109,7 +109,7 @@ class Checkpoint:
         with self._reading():
             state = tree_from(self.arrays, "state", template)
             best = {
-                name: Best(value, step, tree_from(self.arrays, f"best/{i}", template))
+                name: Best(value, step, tree_from(self.arrays, f"best/{i}", template), name)
                 for i, (name, (value, step)) in enumerate(content.best.items())
             }
         run.take_over(

@@ -49,14 +49,15 @@ def offer_best(run: ReadRun, name: str, value: float) -> bool:
     Args:
         run: The run; the state goes to :attr:`Run.best`, and from there into checkpoints.
         name: Name of the monitor.
-        value: The monitor's value in nats per row; lower is better.
+        value: The monitor's value of the present state in nats per row, see
+            :meth:`MonitorWindows.last`; lower is better.
 
     Returns:
         Whether the present state is now the best.
     """
     best = run.best.get(name)
     if np.isfinite(value) and (best is None or value < best.value):
-        run.best[name] = Best(float(value), run.step, run.state)
+        run.best[name] = Best(float(value), run.step, run.state, name)
     return name in run.best and run.best[name].step == run.step
 
 
@@ -189,4 +190,4 @@ class BestSoFar:
         if np.isfinite(values).any():
             at = int(np.nanargmin(np.where(np.isfinite(values), values, np.nan)))
             if self._best is None or values[at] < self._best.value:
-                self._best = Best(float(values[at]), int(ends[at]), state)
+                self._best = Best(float(values[at]), int(ends[at]), state, windows.name)

@@ -15,6 +15,9 @@ class Display(Callback):
 
     kind: ClassVar[CallbackKind] = "display"
 
+    def on_call_begin(self) -> None:
+        """Called when the call begins, before it traces or compiles anything."""
+
     def on_preparing(self, preparing: Preparing) -> None:
         """Called while a call gets ready: what it does, and for how long so far.
 
@@ -52,11 +55,13 @@ def getting_ready(name: str, callbacks: Iterable[Callback]) -> Iterator[None]:
         name: Name of the kernel.
         callbacks: The callbacks of the fit.
     """
+    displays = [callback for callback in callbacks if isinstance(callback, Display)]
     try:
-        with preparation_for(name, callbacks).under_way():
+        for display in displays:
+            display.on_call_begin()
+        with preparation_for(name, displays).under_way():
             yield
     except BaseException:
-        for callback in callbacks:
-            if isinstance(callback, Display):
-                callback.on_refused()
+        for display in displays:
+            display.on_refused()
         raise

@@ -23,6 +23,7 @@ from aimz_lab.inference.run.endings import tell_interrupt
 from aimz_lab.inference.run.run import Run
 from aimz_lab.inference.run.run_words import run_html, run_line
 from aimz_lab.system.forks import check_can_compute
+from aimz_lab.system.notebook_output import LastingOutput
 from aimz_lab.types import OnInterrupt, RunStatus, shown
 
 Model = TypeVar("Model")
@@ -77,6 +78,9 @@ class RunHandle(Generic[Model]):
         self._error: BaseException | None = None
         # An interrupt of Thread.join() can leave a live thread marked as ended.
         self._ended = threading.Event()
+        self._shown = LastingOutput(
+            lambda: {"text/plain": repr(self), "text/html": self._repr_html_()}
+        )
         # The thread's displays belong to the cell that started it.
         context = contextvars.copy_context()
         self._thread = threading.Thread(
@@ -103,6 +107,7 @@ class RunHandle(Generic[Model]):
         finally:
             atexit.unregister(self._leave)
             self._ended.set()
+            self._shown.end()
 
     def _leave(self) -> None:
         """Stop between two chunks when the program ends: a thread cut off mid-step crashes."""
@@ -225,6 +230,10 @@ class RunHandle(Generic[Model]):
 
     def __repr__(self) -> str:
         return f"<RunHandle {run_line(self.run)}; {self._way_on}>"
+
+    def _ipython_display_(self) -> None:
+        if not self._shown.show():
+            raise NotImplementedError  # IPython then writes the text, as of any object
 
     def _repr_html_(self) -> str:
         return f"{run_html(self.run)}<p>{escape(self._way_on)}</p>"

@@ -82,11 +82,19 @@ class Best:
         step: Steps done by then.
         state: The trainer's state; its arrays are shared with the run, not copied. ``None`` where
             nobody has it: in a hand-written loop, and in a run read from a file.
+        monitor: ``"validation"`` for the held-out loss, or ``"loss over 64 steps"``: the mean loss
+            of the last steps by then.
     """
 
     value: float
     step: int
     state: TrainerState | None
+    monitor: str
+
+    @property
+    def is_held_out(self) -> bool:
+        """Whether the value is a held-out loss, and no loss of training steps."""
+        return self.monitor == "validation"
 
 
 @dataclass(frozen=True)

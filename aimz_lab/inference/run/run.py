@@ -295,7 +295,9 @@ class Run:
         With held-out data it is the state of the lowest held-out loss. Without, a state is judged
         by the mean loss of the steps before it: whole epochs with at least 64 steps, or 256 steps
         where an epoch is longer. Each such window is followed by one judgement, at the end of its
-        chunk. A callback that keeps a best state by a monitor of its own goes first.
+        chunk, of the state that the run has there: with ``steps_per_call="auto"``, which goes by
+        the clock, runs that are otherwise the same may judge other states. A callback that keeps a
+        best state by a monitor of its own goes first.
         """
         kept = self.best.get("validation") or next(iter(self.best.values()), None)
         return kept or self._best_so_far.look(self)

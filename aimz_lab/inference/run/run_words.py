@@ -8,6 +8,7 @@ stands beside it.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -103,7 +104,7 @@ def loss_of_model(run: Run, *, total: bool = False) -> str:
     if (best := run.restored) is None:
         return ""
     per = " per row" if run.info.n_obs else ""
-    held_out = "held-out, " if run.validation else ""
+    held_out = "held-out, " if best.is_held_out else ""
     return f"{number(best.value)}{per} ({held_out}best state, step {count(best.step)})"
 
 
@@ -149,6 +150,15 @@ def status_words(run: Run) -> str:
     return STATUS_WORDS[run.status]
 
 
+def taken_at(run: Run) -> str:
+    """Write the local time, since what is written of a run that goes on does not move with it.
+
+    Args:
+        run: The run; of one that has ended there is nothing to write.
+    """
+    return "" if run.finished else f"as of {time.strftime('%H:%M:%S')}"
+
+
 def run_line(run: Run) -> str:
     """Describe a run in a line: its name, status, position, loss and time."""
     parts = [status_words(run), position(run)]
@@ -158,13 +168,17 @@ def run_line(run: Run) -> str:
         parts.append(found)
     if run.status != "pending":
         parts.append(f"{'in' if run.finished else 'for'} {duration(run.elapsed_s)}")
+    if taken := taken_at(run):
+        parts.append(taken)
     return f"{run.info.model} ({method_words(run.info.method)}): {', '.join(parts)}"
 
 
 def run_facts(run: Run) -> list[tuple[str, str]]:
     """Return the facts of a run that a person wants to know first, by name."""
-    reason = run.reason if run.finished else ""
-    found = [("status", ": ".join(filter(None, (status_words(run), reason))))]
+    if run.finished:
+        found = [("status", ": ".join(filter(None, (status_words(run), run.reason))))]
+    else:
+        found = [("status", f"{status_words(run)}, {taken_at(run)}")]
     if words := with_total(run):
         found.append(("loss", words))
     if run.validation:

@@ -6,8 +6,6 @@ import time
 from os import PathLike
 from pathlib import Path
 
-import numpy as np
-
 from aimz_lab.calls import public
 from aimz_lab.data.checks import check_positive_int
 from aimz_lab.data.options import real_number
@@ -146,9 +144,8 @@ class ModelCheckpoint(Callback):
         self._written, self._written_s = (run.step, len(run.validation)), time.monotonic()
 
     def _offer(self, run: Run) -> None:
-        readings = self._judge.readings.new(run)
-        name = self._judge.readings.name
-        if len(readings) and offer_best(run, name, float(np.mean(readings[-1]))):
+        readings = self._judge.readings
+        if len(readings.new(run)) and offer_best(run, readings.name, readings.last(run)):
             self._save(self.directory / BEST, run)
 
     def _save(self, path: Path, run: Run) -> None:

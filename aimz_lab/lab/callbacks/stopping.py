@@ -74,8 +74,10 @@ class EarlyStopping(Callback):
         patience: Windows without progress after which the run ends.
         min_delta: Least progress that counts, in nats per row.
         restore_best: Whether the model ends with the best state instead of the last one, however
-            the run ends. By ``"loss"`` that is the state after the chunk of steps in which the
-            lowest window ended.
+            the run ends. By ``"loss"``, states are judged by the mean of the window of steps
+            before them, where a chunk of steps ends that completed a window. A chunk has as many
+            steps as run in a tenth of a second or so: give ``fit`` its ``steps_per_call`` to have
+            the same states judged in every run.
         window: Steps of a window; whole epochs of at least 64 steps by default, or 256 steps where
             an epoch is longer.
 
@@ -138,7 +140,7 @@ class EarlyStopping(Callback):
             if waited >= self._plateau.patience:
                 run.control.stop(self._plateau.reason(waited), status="early_stopped")
         if len(readings) and self.restore_best:
-            offer_best(run, self._plateau.readings.name, float(readings[-1].mean()))
+            offer_best(run, self._plateau.readings.name, self._plateau.readings.last(run))
 
 
 @public

@@ -23,6 +23,7 @@ from aimz_lab.lab.dashboard.rate_doubts import doubt
 from aimz_lab.lab.dashboard.view_choice import MOST_UPDATES_PER_S, ViewName, view_named
 from aimz_lab.lab.dashboard.views import Receive, View
 from aimz_lab.lab.panels import CheckPanel, DevicesPanel, Panel
+from aimz_lab.lab.panels.compilations import compilation_log
 from aimz_lab.lab.panels.panel_set import Frames, PanelSet
 from aimz_lab.lab.panels.predictive_check import Replicate
 from aimz_lab.lab.throttle import Throttle
@@ -111,16 +112,22 @@ class LiveDashboard(Display):
         # A click is answered on a thread of the page; the newest frame must come last.
         self._showing = threading.RLock()
         self._next_view: View | None = None
+        self._first_compilation: int | None = None
         self._opening = threading.Lock()
 
     def _panels(self, run: Run) -> list[Panel]:
-        panels = panels_of(run, DevicesPanel(lambda: self.display_s))
+        devices = DevicesPanel(lambda: self.display_s, self._first_compilation)
+        panels = panels_of(run, devices)
         return [*panels, self._check] if self._check else panels
 
     @property
     def display_s(self) -> float:
         """Seconds that the display took from the run so far."""
         return self._panel_set.spent_s + self._sent_s
+
+    def on_call_begin(self) -> None:
+        """Count compilations from here on: most come before the run has begun."""
+        self._first_compilation = compilation_log().count
 
     def on_preparing(self, preparing: Preparing) -> None:
         """Show what the call does; not while the view opens, which takes a moment."""
@@ -139,6 +146,7 @@ class LiveDashboard(Display):
         if self._next_view is not None:
             self._next_view.withdraw()
             self._next_view = None
+        self._first_compilation = None
 
     def _new_view(self) -> View:
         asked = self._asked_view
@@ -156,6 +164,7 @@ class LiveDashboard(Display):
         self.view, self._next_view = self._next_view or self._new_view(), None
         self._panel_set = PanelSet(self._panels(run), share=self._share / 3)
         self._panel_set.begin(run)
+        self._first_compilation = None  # of the next call
         first: Frames = {"meta": meta(run), "previous_runs": previous_runs.frame(run)}
         first |= self._panel_set.frames(run, self.view.wants, everything=True)
         self.view.open(run, first, self._receive)
@@ -203,7 +212,8 @@ class LiveDashboard(Display):
             self.view.show(run, frames)
         ended = time.perf_counter()
         self._sent_s += ended - sending
-        self._throttle.spent(ended, self._panel_set.usual_s + ended - sending)
+        cost = self._panel_set.usual_s + ended - sending - self.view.apart_s
+        self._throttle.spent(ended, cost)
 
     def _receive(self, message: dict[str, Any]) -> None:
         """Do what a message of the page asks for; from any thread."""

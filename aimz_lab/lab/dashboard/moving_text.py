@@ -1,13 +1,18 @@
-"""A line of text beside a widget, for pages that cannot show the widget; those that can hide it."""
+"""What stands below a widget, for pages that cannot show it: a line of text, or a still picture.
+
+The widget's page hides it. A notebook that is opened without its kernel has no widget, and shows it.
+"""
 
 from __future__ import annotations
 
 import html
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
 from aimz_lab.inference.run.events import Run
+from aimz_lab.inference.run.run_words import taken_at
 from aimz_lab.lab import formatting
 
 PATIENCE_S = 2.0
@@ -16,45 +21,107 @@ PATIENCE_S = 2.0
 INTERVAL_S = 1.0
 """Least seconds between two lines."""
 
+SELDOM_S = 10.0
+"""The same where a page shows the widget: the line is then for the saved notebook alone."""
+
+
+def below_widget(model_id: str, content: str) -> str:
+    """Return HTML that the page of a widget hides, and that stands for the widget without it.
+
+    What JupyterLab writes in place of a widget that is gone is hidden by it.
+
+    Args:
+        model_id: Identifier of the widget.
+        content: HTML.
+    """
+    mark = f"aimz-still-{model_id}"
+    above = f".jp-OutputArea-child:has(+ .jp-OutputArea-child .{mark})"
+    style = f"{above} > .jp-OutputArea-output:not(:has(*)) {{ display: none; }}"
+    return f'<div class="{mark}">{content}</div><style>{style}</style>'
+
 
 class MovingText:
-    """Text in an output of its own, which says where the run is.
+    """Text in outputs of its own, which says where a run is.
 
-    It comes only where no page has said that it shows the widget: the page cannot, or its messages
-    do not arrive while the cell runs. The widget's style sheet hides it where the widget is shown.
+    It moves once a second where no page has said that it shows the widget: the page cannot, or its
+    messages do not arrive while the cell runs. Elsewhere it is brought up to date now and then.
+
+    Args:
+        model_id: Identifier of the widget that stands above; empty without one.
     """
 
-    def __init__(self) -> None:
-        self._handle: Any = None
+    def __init__(self, model_id: str = "") -> None:
+        self._model_id = model_id
+        self._handles: list[Any] = []
+        self._text = ""
         self._began = self._shown = time.monotonic()
+        self._putting = threading.Lock()  # a cell may show it while the run writes it
 
-    def show(self, run: Run) -> None:
-        """Write the line of a run anew, if that is due."""
-        self.show_line(lambda: formatting.status_line(run))
+    def show(self, run: Run, loss: float | None = None, *, seldom: bool = False) -> None:
+        """Write the line of a run anew, if that is due.
 
-    def show_line(self, make: Callable[[], str]) -> None:
+        Args:
+            run: The run.
+            loss: Its loss, per row if their number is known.
+            seldom: Whether a page shows the widget.
+        """
+        self.show_line(lambda: line_of(run, loss), seldom=seldom)
+
+    def show_line(self, make: Callable[[], str], *, seldom: bool = False) -> None:
         """Write any line anew, if that is due.
 
         Args:
             make: Makes the line.
+            seldom: Whether a page shows the widget.
         """
         now = time.monotonic()
-        if now - self._began < PATIENCE_S or now - self._shown < INTERVAL_S:
+        interval_s = SELDOM_S if seldom and self._text else INTERVAL_S
+        if now - self._began < PATIENCE_S or now - self._shown < interval_s:
             return
         self._shown = now
         self._put(make())
 
+    def display(self, text: str) -> None:
+        """Show the text in one more output, in the cell that runs.
+
+        Args:
+            text: The line as it is now.
+        """
+        with self._putting:
+            self._text = text
+            self._handles.append(self._new())
+
     def close(self) -> None:
-        """Leave an empty output."""
-        if self._handle is not None:
+        """Leave empty outputs."""
+        if self._handles:
             self._put("")
 
     def _put(self, text: str) -> None:
+        with self._putting:
+            self._text = text
+            if not self._handles:
+                self._handles.append(self._new())
+                return
+            for handle in self._handles:
+                handle.update(self._bundle(), raw=True, metadata={})
+
+    def _new(self) -> Any:
         from IPython.display import display
 
-        shown = f'<div class="aimz-elsewhere">{html.escape(text)}</div>' if text else ""
-        bundle = {"text/html": shown, "text/plain": text}
-        if self._handle is None:
-            self._handle = display(bundle, raw=True, metadata={}, display_id=True)
-        else:
-            self._handle.update(bundle, raw=True, metadata={})
+        return display(self._bundle(), raw=True, metadata={}, display_id=True)
+
+    def _bundle(self) -> dict[str, str]:
+        line = html.escape(self._text)
+        if line and self._model_id:
+            line = below_widget(self._model_id, line)
+        return {"text/html": line, "text/plain": self._text}
+
+
+def line_of(run: Run, loss: float | None = None) -> str:
+    """Describe a run in a line that says when it was taken.
+
+    Args:
+        run: The run.
+        loss: Its loss, per row if their number is known.
+    """
+    return " · ".join(filter(None, (formatting.status_line(run, loss), taken_at(run))))

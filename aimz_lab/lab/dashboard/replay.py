@@ -11,6 +11,7 @@ from aimz_lab.lab import environment
 from aimz_lab.lab.dashboard.contents import meta, panels_of
 from aimz_lab.lab.dashboard.dashboard import LiveDashboard
 from aimz_lab.lab.panels.panel_set import Frames, PanelSet
+from aimz_lab.lab.pictures.figures import picture_bundle
 from aimz_lab.lab.record import RunSource, run_of
 
 if TYPE_CHECKING:
@@ -35,9 +36,8 @@ def show(source: RunSource, *others: RunSource) -> AnyWidget:
         *others: Further runs, drawn in grey.
 
     Returns:
-        The widget, which shows itself at the end of a cell. A saved notebook keeps the picture of a
-        run that was shown live and has ended. Of a run that had ended before it keeps no widget; it
-        keeps the still picture of the run, or a :func:`~aimz_lab.lab.loss_figure`.
+        The widget, which shows itself at the end of a cell. A notebook that is opened without its
+        kernel shows a still picture in its place, or says where the run was when it was saved.
 
     Raises:
         DataTypeError: If an argument has no run.
@@ -48,13 +48,13 @@ def show(source: RunSource, *others: RunSource) -> AnyWidget:
         True
     """
     environment.require_widgets()
-    from aimz_lab.lab.dashboard.widget import WidgetView, make_widget
+    from aimz_lab.lab.dashboard.widget import WidgetView, make_widget, show_picture_below
 
-    run = run_of(source)
+    run, beside_it = run_of(source), [run_of(other) for other in others]
     runs = [
-        {"label": f"{run.info.model} {i}", "n_obs": run.info.n_obs, "trace": trace}
-        for i, run in enumerate(map(run_of, others), start=2)
-        for trace in (frames_of(run)["loss"]["traces"]["loss"],)
+        {"label": f"{other.info.model} {i}", "n_obs": other.info.n_obs, "trace": trace}
+        for i, other in enumerate(beside_it, start=2)
+        for trace in (frames_of(other)["loss"]["traces"]["loss"],)
     ]
     beside = {"previous_runs": {"runs": runs}}
     for live in live_runs():
@@ -67,7 +67,9 @@ def show(source: RunSource, *others: RunSource) -> AnyWidget:
         if widget := _follow(live, beside):
             return widget
     frames = frames_of(run) | beside
-    return make_widget(frames if run.finished else _as_snapshot(frames))
+    widget = make_widget(frames if run.finished else _as_snapshot(frames))
+    widget.show_below = lambda: show_picture_below(widget, *picture_bundle(run, others=beside_it))
+    return widget
 
 
 def _follow(live: LiveRun, beside: Frames) -> AnyWidget | None:
@@ -76,7 +78,7 @@ def _follow(live: LiveRun, beside: Frames) -> AnyWidget | None:
 
     so_far = {name: frame for name, frame in frames_of(live.run).items() if "error" not in frame}
     dashboard = LiveDashboard()
-    dashboard.follow(live.run, lambda receive: FollowingView(so_far | beside, receive))
+    dashboard.follow(live.run, lambda receive: FollowingView(live.run, so_far | beside, receive))
     return dashboard.view.widget if live.callbacks.join(dashboard) else None
 
 

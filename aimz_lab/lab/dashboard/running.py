@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import time
 import uuid
 from collections.abc import Iterator
 from html import escape
@@ -17,6 +18,7 @@ from aimz_lab.lab import environment, formatting
 from aimz_lab.lab.dashboard.busy_kernel import answer_reloaded_pages
 from aimz_lab.lab.dashboard.clicks import obey
 from aimz_lab.lab.dashboard.comm_routing import let_page_choose_shell
+from aimz_lab.lab.dashboard.moving_text import below_widget
 from aimz_lab.lab.dashboard.static import module, style
 from aimz_lab.lab.dashboard.views import WIDGET_MIME
 from aimz_lab.system.imports import late_import
@@ -110,6 +112,16 @@ class RunningRuns:
 
     def __repr__(self) -> str:
         return _text(live_runs())
+
+    def _ipython_display_(self) -> None:
+        from IPython.display import display
+
+        bundle = self._repr_mimebundle_()
+        display(bundle, raw=True)
+        if WIDGET_MIME in bundle:  # a notebook without its kernel has no table
+            content = f"{bundle['text/html']}<p>As of {time.strftime('%H:%M:%S')}.</p>"
+            html = below_widget(bundle[WIDGET_MIME]["model_id"], content)
+            display({"text/html": html, "text/plain": bundle["text/plain"]}, raw=True)
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         listed = live_runs()

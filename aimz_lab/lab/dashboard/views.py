@@ -6,16 +6,19 @@ reads the run for text alone. The live page is :class:`aimz_lab.lab.dashboard.wi
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
 from aimz_lab.inference.run.events import Run
 from aimz_lab.lab import formatting
+from aimz_lab.lab.dashboard.moving_text import MovingText
 from aimz_lab.lab.panels.base import Frame
 from aimz_lab.lab.panels.panel_set import Frames
 from aimz_lab.lab.pictures.choices import Choices
 from aimz_lab.lab.pictures.figures import load_drawing, picture_bundle
 from aimz_lab.lab.pictures.summary import notice_html, summary_text
+from aimz_lab.lab.throttle import Throttle
 from aimz_lab.preparing import Preparing
 from aimz_lab.progress import NotebookLine, StatusLine
 
@@ -36,6 +39,8 @@ PANELS = frozenset(
 )
 WIDGET_MIME = "application/vnd.jupyter.widget-view+json"
 
+_PICTURES_SHARE = 0.01  # of the wall time
+
 
 class View:
     """Base of the views; shows nothing.
@@ -43,9 +48,11 @@ class View:
     Attributes:
         interval_s: Least seconds between two updates.
         wants: Names of the panels whose frames it shows.
+        apart_s: Seconds of the latest update that it keeps within a share of the time by itself.
     """
 
     interval_s: float = 1.0
+    apart_s: float = 0.0
     wants: frozenset[str] = frozenset()
 
     def prepare(self, preparing: Preparing) -> None:
@@ -194,25 +201,73 @@ def _notice(text: str) -> dict[str, str]:
     return {"text/plain": text, "text/html": notice_html(text)}
 
 
-class PictureView(NotebookView):
-    """A picture that is redrawn now and then, where no widget can be shown."""
+class SeldomPicture:
+    """Draws the picture of a run anew as often as a share of the time allows.
 
-    interval_s = 1.0
+    A picture takes a tenth of a second or two, so it comes every ten or twenty.
+    """
+
+    def __init__(self) -> None:
+        self._throttle = Throttle(PictureView.interval_s, _PICTURES_SHARE)
+
+    def update(self, run: Run, replace: Callable[[dict[str, Any]], None]) -> float:
+        """Draw the picture, if it is due.
+
+        Args:
+            run: The run.
+            replace: Shows the picture.
+
+        Returns:
+            The seconds that it took.
+        """
+        began = time.perf_counter()
+        if not self._throttle.ready(began):
+            return 0.0
+        replace(picture_so_far(run))
+        ended = time.perf_counter()
+        self._throttle.spent(ended, ended - began)
+        return ended - began
+
+
+def picture_so_far(run: Run) -> dict[str, Any]:
+    """Return the picture of a run that goes on; before its first step, words."""
+    if run.step == 0:
+        return _notice(f"{run.info.model}: preparing · compiling the first step")
+    bundle, _ = picture_bundle(run)
+    return bundle
+
+
+class PictureView(NotebookView):
+    """A picture that is redrawn now and then, where no widget can be shown, above a moving line."""
+
+    interval_s = 0.5
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._text, self._picture = MovingText(), SeldomPicture()
+
+    def open(self, run: Run, frames: Frames, receive: Receive) -> None:
+        """Make the output."""
+        self._text, self._picture = MovingText(), SeldomPicture()
+        super().open(run, frames, receive)
 
     def live_bundle(self, run: Run) -> dict[str, Any]:
         """Return the picture of the run so far."""
-        if run.step == 0:
-            return _notice(f"{run.info.model}: preparing · compiling the first step")
-        bundle, _ = picture_bundle(run)
-        return bundle
+        return picture_so_far(run)
 
     def prepare(self, preparing: Preparing) -> None:
         """Show the text, until there is a first picture."""
         self.announce(preparing.text)
 
     def show(self, run: Run, frames: Frames) -> None:  # noqa: ARG002
-        """Redraw the picture; the caller limits how often."""
-        self.replace(self.live_bundle(run))
+        """Write the line anew, and redraw the picture if it is due."""
+        self._text.show(run)
+        self.apart_s = self._picture.update(run, self.replace)
+
+    def close(self, run: Run, frames: Frames) -> None:
+        """Replace the output by the picture of the run, and take the line away."""
+        self._text.close()
+        super().close(run, frames)
 
 
 class RecordingDisplay(View):

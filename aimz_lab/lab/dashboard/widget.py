@@ -13,10 +13,17 @@ from aimz_lab.inference.run.events import Run
 from aimz_lab.lab import formatting
 from aimz_lab.lab.dashboard.busy_kernel import answer_reloaded_pages
 from aimz_lab.lab.dashboard.comm_routing import let_page_choose_shell
-from aimz_lab.lab.dashboard.moving_text import MovingText
+from aimz_lab.lab.dashboard.moving_text import MovingText, below_widget, line_of
 from aimz_lab.lab.dashboard.static import module, style
-from aimz_lab.lab.dashboard.views import PANELS, WIDGET_MIME, NotebookView, PictureView, Receive
-from aimz_lab.lab.environment import has_subshells, kernel
+from aimz_lab.lab.dashboard.views import (
+    PANELS,
+    WIDGET_MIME,
+    NotebookView,
+    PictureView,
+    Receive,
+    SeldomPicture,
+)
+from aimz_lab.lab.environment import has_subshells, kernel, place
 from aimz_lab.lab.panels.panel_set import Frames
 from aimz_lab.lab.pictures.choices import Choices
 from aimz_lab.lab.pictures.figures import picture_bundle
@@ -44,7 +51,14 @@ def widget_class() -> type[AnyWidget]:
     anywidget, traitlets = late_import("anywidget"), late_import("traitlets")
     names = ("meta", "previous_runs", "record", "choices", *PANELS)
     traits = {name: traitlets.Dict().tag(sync=True) for name in names}
-    members = {"__module__": __name__, "_esm": module(), "_css": style(), "__repr__": _text}
+    members = {
+        "__module__": __name__,
+        "_esm": module(),
+        "_css": style(),
+        "__repr__": _text,
+        "_ipython_display_": _display,
+        "show_below": None,
+    }
     return type("DashboardWidget", (anywidget.AnyWidget,), {**members, **traits})
 
 
@@ -59,6 +73,44 @@ def _text(widget: AnyWidget) -> str:
     of = f" of {formatting.count(total)}" if total else ""
     model = widget.meta.get("model", "run")
     return f"{model}: {progress['words']} · step {formatting.count(step)}{of}"
+
+
+def _display(widget: AnyWidget) -> None:
+    """Show a widget in the cell that asks, and below it what stands for it without its kernel.
+
+    A notebook that a program executes has the latter alone: nobody sees the widget.
+    """
+    from IPython.display import display
+
+    if widget.show_below is None or place() == "page":
+        display(widget_bundle(widget.model_id, repr(widget)), raw=True)
+    if widget.show_below is not None:
+        widget.show_below()
+
+
+def widget_bundle(model_id: str, text: str) -> dict[str, Any]:
+    """Return the output that refers to a widget.
+
+    Args:
+        model_id: Its identifier.
+        text: What a page reads that cannot show the widget.
+    """
+    model = {"version_major": 2, "version_minor": 0, "model_id": model_id}
+    return {WIDGET_MIME: model, "text/plain": text}
+
+
+def show_picture_below(widget: AnyWidget, bundle: dict[str, Any], metadata: dict[str, Any]) -> None:
+    """Show a still picture that the page of a widget hides, in the cell that asks.
+
+    Args:
+        widget: The widget.
+        bundle: The picture.
+        metadata: Metadata of its parts.
+    """
+    from IPython.display import display
+
+    text = below_widget(widget.model_id, bundle["text/html"])
+    display(bundle | {"text/html": text}, raw=True, metadata=metadata)
 
 
 def make_widget(frames: Frames) -> AnyWidget:
@@ -103,8 +155,10 @@ class WidgetView(NotebookView):
     """The live page in an output; the still picture replaces it at the end.
 
     A page that can show the widget says hello within seconds, if its messages arrive while a cell
-    runs. Until then a line of text moves below the widget, hidden where the widget is shown. If
-    messages could arrive and none does, pictures replace the widget until the page's first message.
+    runs. Until then a line of text moves below the widget, hidden where the widget is shown. From
+    then on it moves seldom: a notebook that is saved meanwhile, and opened without its kernel, tells
+    by it where the run was. If messages could arrive and none does, pictures replace the widget
+    until the page's first message. Below them the line goes on to move.
 
     A page reports how often it can draw in a hundredth of the time, since it may run on the cores
     that train. It gets no more updates than that.
@@ -125,11 +179,21 @@ class WidgetView(NotebookView):
         self._is_heard = False
         self._shows_pictures = False
         self._opened = 0.0
+        self._loss: float | None = None
 
     def open(self, run: Run, frames: Frames, receive: Receive) -> None:
         """Show the widget, and begin to take its messages."""
         self._make(frames, receive)
+        self._stand_below(run)
         super().open(run, frames, receive)
+
+    def display(self, run: Run | None) -> None:
+        """Show the widget in one more output, with the line below."""
+        super().display(run)
+        if run is not None and not run.finished:
+            self.widget.show_below()
+
+    def _stand_below(self, run: Run) -> None:
 
     def _make(self, frames: Frames, receive: Receive) -> None:
         self._is_heard = self._shows_pictures = False
@@ -139,17 +203,18 @@ class WidgetView(NotebookView):
         self.widget.on_msg(lambda _, message, __: self._take(message, receive))
         answer_reloaded_pages(kernel())
         self._opened = time.monotonic()
-        self._text = MovingText()
+        self._text, self._picture = MovingText(self.widget.model_id), SeldomPicture()
+        self._loss = frames.get("loss", {}).get("now")
 
     def live_bundle(self, run: Run) -> dict[str, Any]:
         """Return the reference to the widget, with text for pages that cannot show it."""
-        model = {"version_major": 2, "version_minor": 0, "model_id": self.widget.model_id}
-        return {WIDGET_MIME: model, "text/plain": formatting.status_line(run)}
+        return widget_bundle(self.widget.model_id, line_of(run))
 
     def prepare(self, preparing: Preparing) -> None:
         """Show the text, in the page once the widget is there."""
         if self._is_open and not self._shows_pictures:
             self.send({"kind": "preparing", "what": preparing.what})
+            self._text.show_line(lambda: preparing.text, seldom=self._is_heard)
         else:
             self.announce(preparing.text)
 
@@ -161,10 +226,11 @@ class WidgetView(NotebookView):
             if self.choices is not None:  # for a page that is loaded anew
                 self.widget.choices = self.choices.as_sent()
         self._show_pictures_to_silent_page(run)
-        if self._is_heard or self._shows_pictures or run.finished:
+        self._loss = frames.get("loss", {}).get("now", self._loss)
+        if run.finished:
             self._text.close()
         else:
-            self._text.show(run)
+            self._text.show(run, self._loss, seldom=self._is_heard)
 
     def close(self, run: Run, frames: Frames) -> None:
         """Replace the widget by the picture, and leave the picture in the widget."""
@@ -198,6 +264,7 @@ class WidgetView(NotebookView):
 
     def _show_pictures_to_silent_page(self, run: Run) -> None:
         """Show pictures while no message comes from a page whose messages could arrive."""
+        self.apart_s = 0.0
         if run.finished:
             return
         if self._is_heard and self._shows_pictures:
@@ -206,21 +273,25 @@ class WidgetView(NotebookView):
         late = time.monotonic() - self._opened > PATIENCE_S
         if not self._is_heard and late and has_subshells():
             self._shows_pictures, self.interval_s = True, PictureView.interval_s
-            self.replace(PictureView().live_bundle(run))
+            self.apart_s = self._picture.update(run, self.replace)
 
 
 class FollowingView(WidgetView):
     """A widget that is handed out, and follows a run that began before.
 
     Args:
+        run: The run.
         frames: The run so far.
         receive: Takes the messages of its page.
         interval_s: Least seconds between two updates.
     """
 
-    def __init__(self, frames: Frames, receive: Receive, interval_s: float = 0.1) -> None:
+    def __init__(
+        self, run: Run, frames: Frames, receive: Receive, interval_s: float = 0.1
+    ) -> None:
         super().__init__(interval_s)
         self._make(frames, receive)
+        self._stand_below(run)
 
     def open(self, run: Run, frames: Frames, receive: Receive) -> None:  # noqa: ARG002
         """Go on with the widget that was handed out."""

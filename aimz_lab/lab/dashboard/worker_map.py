@@ -61,8 +61,7 @@ class WorkerMap:
             self._open(log)
         else:
             self.widget.call = frame_of(log)
-        if not self._is_heard:
-            self._text.show_line(lambda: f"{log.kernel}: {position(log)}")
+        self._text.show_line(lambda: f"{log.kernel}: {position(log)}", seldom=self._is_heard)
         ended = time.perf_counter()
         self._throttle.spent(ended, ended - began)
 
@@ -87,7 +86,7 @@ class WorkerMap:
         let_page_choose_shell(self.widget.comm)
         answer_reloaded_pages(kernel())
         self.widget.on_msg(lambda _, message, __: self._take(message, log))
-        self._text = MovingText()
+        self._text = MovingText(model_id)
         model = {"version_major": 2, "version_minor": 0, "model_id": model_id}
         bundle = {WIDGET_MIME: model, "text/plain": f"{log.kernel}: {position(log)}"}
         self._output = display(bundle, raw=True, metadata={}, display_id=True)

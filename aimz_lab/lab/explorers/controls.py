@@ -12,8 +12,7 @@ from aimz_lab.types import shown
 if TYPE_CHECKING:
     from ipywidgets import Widget
 
-
-_MOST_OFFERED = 40
+_MOST_CHOICES = 40
 
 
 def named(controls: Mapping[str, Widget], name: str) -> Widget:
@@ -47,9 +46,9 @@ def move(control: Widget, name: str, value: Any) -> None:
     try:
         control.value = value
     except Exception as error:  # noqa: BLE001 - traitlets', or the control's own
-        offered = _offered(control)
-        why = f"; it takes {offered}." if offered else f": {error}"
-        msg = f"The control {name!r} does not take {shown(value)}{why}"
+        if (choices := _choices(control)) is not None:
+            raise ArgumentError(_not_a_choice(name, value, choices)) from None
+        msg = f"The control {name!r} does not take {shown(value)}: {error}"
         raise ArgumentError(msg) from None
     if not _is_alike(control.value, value):
         ends = [getattr(control, end, None) for end in ("min", "max")]
@@ -59,12 +58,19 @@ def move(control: Widget, name: str, value: Any) -> None:
         raise ArgumentError(msg)
 
 
-def _offered(control: Widget) -> str:
-    """Return the values that a list, or a slider of values, offers; nothing of other controls."""
-    options = getattr(control, "options", ())
-    values = [one[1] if isinstance(one, tuple) else one for one in options]
-    listed = [repr(value) for value in values[:_MOST_OFFERED]]
-    return ", ".join([*listed, "..."] if len(values) > _MOST_OFFERED else listed)
+def _not_a_choice(name: str, value: Any, choices: list[Any]) -> str:
+    listed = ", ".join(map(shown, choices[:_MOST_CHOICES]))
+    more = f", and {left:,} more" if (left := len(choices) - _MOST_CHOICES) > 0 else ""
+    near = did_you_mean(value, choices) if isinstance(value, str) else ""
+    return f"The control {name!r} does not take {shown(value)}.{near} It takes {listed}{more}."
+
+
+def _choices(control: Widget) -> list[Any] | None:
+    """Return the values to choose from; ``None`` of a control that is no list of them."""
+    options = getattr(control, "options", None)
+    if options is None:
+        return None
+    return [option[1] if isinstance(option, tuple) else option for option in options]
 
 
 def _is_alike(got: Any, asked: Any) -> bool:

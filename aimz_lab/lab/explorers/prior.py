@@ -39,6 +39,7 @@ from aimz_lab.lab.explorers.prior_inputs import (
 )
 from aimz_lab.lab.explorers.prior_program import PriorProgram
 from aimz_lab.lab.explorers.prior_sites import PriorSite, control_name, read_prior_sites
+from aimz_lab.lab.explorers.quantiles import quantiles
 from aimz_lab.lab.formatting import number, share
 from aimz_lab.system.imports import late_import
 from aimz_lab.types import callable_name, shown
@@ -308,7 +309,7 @@ class _Priors:
 
     def _sentences(self, draws: Mapping[str, np.ndarray], charts: list[Chart]) -> list[str]:
         values = draws[self._output]
-        low, high = np.nanquantile(np.asarray(values, float), [0.05, 0.95])
+        low, high = _most(values)
         ends = f"from {number(low)} to {number(high)}"
         said = [f"90% of the prior predictive of {self._label} lies {ends}."]
         said += [self._impossible_words(values), *self._data_words(values)]
@@ -343,7 +344,8 @@ class _Priors:
         if self._data is None:
             return []
         data, drawn = self._data[np.isfinite(self._data)], np.asarray(values, float)
-        spread = np.std(drawn.reshape(len(drawn), -1), axis=1)
+        with np.errstate(invalid="ignore"):  # of infinite values there is no spread
+            spread = np.std(drawn.reshape(len(drawn), -1), axis=1)
         of_data = np.nanstd(data)
         words = []
         if of_data > 0:
@@ -356,11 +358,17 @@ class _Priors:
         return words
 
     def _alt(self, name: str, values: np.ndarray) -> str:
-        low, high = np.nanquantile(np.asarray(values, float), [0.05, 0.95])
+        low, high = _most(values)
         return (
             f"Densities of {len(self._sites)} priors, and the prior predictive of {name}, 90% of "
             f"which lies from {number(low)} to {number(high)}."
         )
+
+
+def _most(values: np.ndarray) -> np.ndarray:
+    """Return the ends of the middle 90% of the values that are numbers."""
+    numbers = np.asarray(values, float)
+    return quantiles(numbers[~np.isnan(numbers)], [0.05, 0.95])
 
 
 def _step(value: float) -> float:

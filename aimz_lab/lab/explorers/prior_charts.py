@@ -27,6 +27,7 @@ from aimz_lab.lab.explorers.charts import (
 )
 from aimz_lab.lab.explorers.moved_priors import Numbers
 from aimz_lab.lab.explorers.prior_sites import PriorSite, control_name
+from aimz_lab.lab.explorers.quantiles import quantiles
 from aimz_lab.lab.explorers.remade import Path, remade
 
 _PLACES = 161
@@ -103,10 +104,14 @@ def _places(draws: np.ndarray) -> np.ndarray:
     """Return where to draw a density, always as many places so that nothing is compiled anew."""
     if draws.dtype.kind in "biu":
         return np.arange(_PLACES) + int(draws.min()) - 1
-    low, high = np.quantile(draws.astype(float), [0.02, 0.98])
+    finite = draws[np.isfinite(draws)].astype(float)
+    if not len(finite):
+        return np.linspace(0.0, 1.0, _PLACES).astype(draws.dtype)
+    low, high = np.quantile(finite, [0.02, 0.98])
     room, beyond = 0.4 * (high - low), 0.1 * (high - low)
-    left, right = max(low - room, draws.min() - beyond), min(high + room, draws.max() + beyond)
-    return np.linspace(left, right, _PLACES).astype(draws.dtype)
+    left, right = max(low - room, finite.min() - beyond), min(high + room, finite.max() + beyond)
+    most = np.finfo(draws.dtype).max
+    return np.linspace(max(left, -most), min(right, most), _PLACES).astype(draws.dtype)
 
 
 def check_numbers(site: PriorSite, numbers: Mapping[Path, float]) -> None:
@@ -371,7 +376,7 @@ def curve_chart(
     order = np.argsort(column, kind="stable")
     x = column[order]
     lines = values[:_LINES] if has_lines else ()
-    low, inner_low, middle, inner_high, high = np.quantile(
+    low, inner_low, middle, inner_high, high = quantiles(
         values[:, order], [0.05, 0.25, 0.5, 0.75, 0.95], axis=0
     )
     layers: list[Layer] = [
@@ -400,7 +405,9 @@ def table_rows(values: Mapping[str, np.ndarray], sites: Sequence[str]) -> dict[s
     columns: dict[str, list[float]] = {"mean": [], "sd": [], "5%": [], "50%": [], "95%": []}
     for name in sites:
         flat = np.asarray(values[name], float).ravel()
-        quantiles = np.quantile(flat, [0.05, 0.5, 0.95])
-        for column, value in zip(columns, [flat.mean(), flat.std(), *quantiles], strict=True):
+        with np.errstate(invalid="ignore"):  # of infinite draws there is no sd
+            moments = [flat.mean(), flat.std()]
+        found = [*moments, *quantiles(flat, [0.05, 0.5, 0.95])]
+        for column, value in zip(columns, found, strict=True):
             columns[column].append(float(value))
     return columns

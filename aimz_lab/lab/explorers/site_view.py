@@ -19,6 +19,7 @@ from aimz_lab.lab.explorers.charts import (
     Rule,
     Steps,
 )
+from aimz_lab.lab.explorers.quantiles import quantiles
 from aimz_lab.lab.formatting import number
 from aimz_lab.system.imports import late_import
 
@@ -57,9 +58,10 @@ def site_table(
     for name, draws in (("prior", prior), ("posterior", posterior)):
         if draws is not None:
             values = draws.astype(np.float64)
-            found[f"{name}_mean"] = values.mean(axis=0)
-            found[f"{name}_sd"] = values.std(axis=0)
-            found[f"{name}_5%"], found[f"{name}_95%"] = np.quantile(values, [0.05, 0.95], axis=0)
+            with np.errstate(invalid="ignore"):  # of infinite draws there is no sd
+                found[f"{name}_mean"] = values.mean(axis=0)
+                found[f"{name}_sd"] = values.std(axis=0)
+            found[f"{name}_5%"], found[f"{name}_95%"] = quantiles(values, [0.05, 0.95], axis=0)
     if prior is not None and posterior is not None:
         with np.errstate(divide="ignore", invalid="ignore"):
             widths = [found[f"{name}_95%"] - found[f"{name}_5%"] for name in ("prior", "posterior")]

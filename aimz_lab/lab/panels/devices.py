@@ -19,26 +19,38 @@ _SHORT_S = 0.05
 
 
 class DevicesPanel(Panel):
-    """Devices and their memory, time by activity, and compilations since the run began.
+    """Devices and their memory, time by activity, and compilations since the call began.
+
+    A panel that joins a run later does not know its compilations, and tells none.
 
     Args:
         display_s: Returns the seconds that the display itself took so far.
+        first_compilation: Number of the first compilation that belongs to the call; ``None`` if the
+            call begins with the run, as in a loop of one's own.
     """
 
     name = "devices"
     interval_s = 2.0
 
-    def __init__(self, display_s: Callable[[], float] = lambda: 0.0) -> None:
+    def __init__(
+        self,
+        display_s: Callable[[], float] = lambda: 0.0,
+        first_compilation: int | None = None,
+    ) -> None:
         self._display_s = display_s
-        self._first = 0
+        self._first_of_call = first_compilation
+        self._first: int | None = None
         self._looked_at = 0
         self._batch_sizes: set[int] = set()
         self._new_sizes: set[int] = set()
         self._causes: dict[int, str] = {}
 
-    def begin(self, run: Run) -> None:  # noqa: ARG002
-        """Count compilations and batch sizes from here on."""
-        self._first = self._looked_at = compilation_log().count
+    def begin(self, run: Run) -> None:
+        """Count batch sizes from here on, and compilations from the beginning of the call."""
+        self._first, now = self._first_of_call, compilation_log().count
+        if self._first is None and run.step == run.resumed_at:
+            self._first = now
+        self._looked_at = now if self._first is None else self._first
         self._batch_sizes, self._new_sizes, self._causes = set(), set(), {}
 
     def take(self, steps: Steps) -> None:
@@ -89,7 +101,9 @@ class DevicesPanel(Panel):
             spent["callbacks"] = max(spent["callbacks"] - spent["display"], 0.0)
         return {name: seconds / elapsed for name, seconds in spent.items()}
 
-    def _compiled(self) -> Frame:
+    def _compiled(self) -> Frame | None:
+        if self._first is None:
+            return None
         since = compilation_log().since(self._first)
         return {
             "count": compilation_log().count - self._first,

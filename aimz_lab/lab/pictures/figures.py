@@ -240,7 +240,7 @@ def _shorten(text: Text, room: float) -> None:
 
 
 def picture_bundle(
-    source: RunSource, choices: Choices | None = None
+    source: RunSource, choices: Choices | None = None, others: Sequence[Run] = ()
 ) -> tuple[dict[str, str], dict[str, Any]]:
     """Return the final output of a run: picture, HTML and text, and their metadata.
 
@@ -249,6 +249,7 @@ def picture_bundle(
     Args:
         source: A run, or an object with one.
         choices: How its curve is shown.
+        others: Runs that are drawn in grey.
 
     Returns:
         A MIME bundle with base64 text for the picture, and the metadata of its parts. JupyterLab
@@ -258,7 +259,7 @@ def picture_bundle(
     summary = Summary(run)
     if not environment.has_matplotlib():
         return {"text/html": summary.html(), "text/plain": summary.text()}, {}
-    figure = draw_choices([run], choices or Choices())
+    figure = draw_choices([run, *others], choices or Choices())
     encoded = base64.b64encode(png(figure)).decode("ascii")
     bundle = {
         "image/png": encoded,

@@ -13,10 +13,9 @@ from aimz_lab.inference.run.plateau import fall_at_end
 from aimz_lab.inference.run.run_words import method_words, with_total
 from aimz_lab.lab import formatting
 from aimz_lab.lab.panels.chains import divergence_advice, judged_at_the_end
-from aimz_lab.lab.panels.loss import present
 from aimz_lab.lab.panels.padding import advice
 from aimz_lab.lab.pictures.encoding import image_tag
-from aimz_lab.lab.record import RunSource, loss_trace, padded_share, run_of
+from aimz_lab.lab.record import RunSource, padded_share, run_of
 
 _MOST_NOTES = 5
 _WIDTH = 820  # of the picture on a page, in pixels
@@ -55,15 +54,14 @@ def _facts(run: Run) -> dict[str, str]:
 
 
 def _losses(run: Run) -> dict[str, str]:
-    where = present(run, loss_trace(run))
     if not np.isfinite(run.losses).any():
         return {}
     per = " per row" if run.info.n_obs else ""
     found = {"loss": with_total(run)}
-    if where["best"] is not None:
-        monitor = "held-out loss" if run.validation else "mean of a window"
-        best = f"{formatting.number(where['best'])}{per}, {monitor}"
-        found["best"] = f"{best}, at step {where['best_step']:,}"
+    if (kept := run.best_so_far) is not None:
+        monitor = "held-out loss" if kept.is_held_out else "mean of a window"
+        best = f"{formatting.number(kept.value)}{per}, {monitor}"
+        found["best"] = f"{best}, at step {kept.step:,}"
     if run.status in ("completed", "stopped") and (end := fall_at_end(run)):
         fall, steps = end
         fell = f"by {formatting.number(fall)}{per} in the last {steps:,} steps"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -65,7 +66,7 @@ def test_the_loss_has_the_total_beside_it(losses, info, words, both):
 def test_a_run_in_a_line(status, losses, told):
     line = repr(run_with(losses, status=status))
     assert line.startswith(f"<Run sales (SVI with AutoNormal): {told}")
-    assert line.endswith(" s>")
+    assert re.search(r" s(, as of [\d:]{8})?>$", line)
 
 
 def test_a_run_of_chains_tells_its_draws():
@@ -107,6 +108,14 @@ def test_a_handle_says_how_to_go_on():
     failed.wait(10)
     assert "it raised ZeroDivisionError; handle.result() raises it again" in repr(failed)
     assert "&lt;i&gt;" in failed._repr_html_()
+
+
+def test_what_is_written_of_a_run_that_goes_on_says_when():
+    run = run_with(status="")
+    assert re.search(r"for .+, as of \d\d:\d\d:\d\d>", repr(run))
+    assert re.search(r"running, as of \d\d:\d\d:\d\d", run._repr_html_())
+    run.finish("completed", "all done")
+    assert "as of" not in repr(run) + run._repr_html_()
 
 
 DESCRIBED = {
@@ -154,9 +163,12 @@ UNTRAINED = {**DESCRIBED, "trained_on": None, "fitted": False, "sites": {}}
 )
 def test_a_model_says_what_it_has_been_through(described, standing, told):
     line = describe_in_a_line(described, standing)
+    line, taken = re.subn(r", as of [\d:]{8}", "", line)
+    assert taken == told.startswith("training, ")
     assert line == f"<ImpactModel sales(X, y): SVI with AutoNormal, {told}>"
     html = describe_html(described, standing)
-    assert ("fit(X, y) or fit_on_batch(X, y) trains it" in html) == (not described["fitted"])
+    is_idle = not described["fitted"] and not told.startswith("training, ")
+    assert ("fit(X, y) or fit_on_batch(X, y) trains it" in html) == is_idle
     assert "<i>" not in html
 
 
@@ -172,9 +184,9 @@ def test_the_loss_of_a_model_is_that_of_the_state_that_it_has(kept, told):
     run = run_with((30.0, 9e9), status="")
     state = object()
     if kept != "before":
-        run.best["loss over 64 steps"] = Best(2.5, 1, state)
+        run.best["loss over 64 steps"] = Best(2.5, 1, state, "loss over 64 steps")
     if kept == "monitor":  # of two, the model has that of the callback that asked
-        run.best["validation"] = Best(1.0, 2, object())
+        run.best["validation"] = Best(1.0, 2, object(), "validation")
     run.end_with(state)
     run.finish("stopped", "Restore best was clicked")
     line, html = (make(DESCRIBED, Standing(run)) for make in (describe_in_a_line, describe_html))

@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 
 from aimz_lab.errors import AimzLabError, ArgumentError
+from aimz_lab.inference.run.run_words import loss_of_model
+from aimz_lab.lab import summary_text
 from aimz_lab.lab.callbacks import EarlyStopping, ModelCheckpoint, TerminateOnNaN
 from aimz_lab.lab.monitor import monitor
+from aimz_lab.progress import number
 from tests.runs import tell, told_run
 
 
@@ -83,6 +86,29 @@ def test_the_best_state_by_loss_is_that_of_the_lowest_window():
     losses = np.repeat([5.0, 3.0, 1.0, 4.0, 2.0], 64)
     stopping = EarlyStopping(patience=50, restore_best=True)
     assert tell([stopping], losses, chunk=64).final_state.after == 192
+
+
+@pytest.mark.parametrize("chunk", [1, 50, 64, 100])
+def test_the_best_value_is_that_of_the_steps_before_the_state(chunk):
+    losses = np.abs(np.arange(640.0) - 300)
+    run = tell([EarlyStopping(patience=50, restore_best=True)], losses, chunk=chunk)
+    [(name, best)] = run.best.items()
+    assert best.monitor == name == "loss over 64 steps"
+    assert best.step == best.state.after == run.final_state.after
+    assert best.value == losses[best.step - 64 : best.step].mean()
+    assert run.best_so_far is best
+    assert f"{number(best.value)} per row, mean of a window, at step {best.step}" in summary_text(
+        run
+    )
+
+
+def test_a_best_state_by_the_training_loss_is_not_called_held_out():
+    stopping = EarlyStopping("loss", patience=50, restore_best=True)
+    run = tell(
+        [stopping], np.ones(128), told_run(validation_every=1), chunk=64, validation=[5.0, 4.0]
+    )
+    assert loss_of_model(run) == "1 per row (best state, step 64)"
+    assert "mean of a window, at step 64" in summary_text(run)
 
 
 def test_without_restore_best_the_run_ends_with_its_last_state():

@@ -6,12 +6,14 @@ import itertools
 import threading
 import time
 
+import jax
 import numpy as np
 import pytest
 
 from aimz_lab.errors import ArgumentError, OptionalDependencyError
 from aimz_lab.inference.run.control import Control
 from aimz_lab.inference.run.events import Callback, Callbacks
+from aimz_lab.inference.run.getting_ready import getting_ready
 from aimz_lab.inference.run.loop import Lifecycle
 from aimz_lab.inference.run.records import Best
 from aimz_lab.lab import environment
@@ -222,7 +224,7 @@ class TestClicks:
         dashboard = LiveDashboard(view=screen)
         callbacks = Callbacks([dashboard], run)
         callbacks.emit("on_fit_begin")
-        run.best["loss"] = Best(1.0, 3, "the best state")
+        run.best["loss"] = Best(1.0, 3, "the best state", "loss")
         given = []
         run.end_with = given.append
         callbacks.steps_end(feed(run, [1.0]), [])
@@ -235,6 +237,24 @@ class TestClicks:
         assert screen.final["progress"]["notes"] == [
             "The model has the best state, that of step 3."
         ]
+
+
+def test_what_a_call_compiles_before_its_run_begins_is_counted():
+    def set_up(x):
+        return (x * 3.0).sum()
+
+    dashboard = LiveDashboard(view=(screen := RecordingDisplay()))
+    dashboard.on_call_begin()
+    jax.jit(set_up)(np.ones(2))
+    dashboard.on_fit_begin(begun())
+    assert screen.frames[0]["devices"]["compiled"]["count"] >= 1
+    dashboard.on_fit_begin(begun())  # of a loop, which is no call
+    assert screen.frames[0]["devices"]["compiled"]["count"] == 0
+    with pytest.raises(ZeroDivisionError), getting_ready("kernel", [dashboard]):
+        raise ZeroDivisionError
+    jax.jit(set_up)(np.ones(3))
+    dashboard.on_fit_begin(begun())  # the call that was refused is not this one
+    assert screen.frames[0]["devices"]["compiled"]["count"] == 0
 
 
 @pytest.mark.allow_rank_promotion
@@ -258,6 +278,7 @@ def test_of_a_real_fit_too_the_first_frame_comes_with_the_first_chunk(screen):
     assert seen[:2] == [(0, 1), (seen[1][0], 2)]
     assert screen.frames[1]["progress"]["step"] == seen[1][0] > 0
     assert screen.frames[1]["loss"]["traces"]["loss"]["steps"] == seen[1][0]
+    assert screen.latest["devices"]["compiled"]["count"] > 0
 
 
 class TestFailures:

@@ -162,6 +162,35 @@ def test_a_click_stops_the_loop_or_the_interrupt_does(page):
     assert "image/png" in self_replaced[-1]["content"]["data"]
 
 
+HANDLE = """
+import threading, time
+from aimz_lab.inference.run.handle import RunHandle
+from aimz_lab.inference.run.events import Run, RunInfo
+run, go_on = Run(RunInfo("kernel", "SVI/AutoNormal", epochs=1)), threading.Event()
+run.begin()
+def work():
+    go_on.wait(60)
+    run.finish("completed", "all steps done")
+handle = RunHandle(None, run, work)
+handle
+"""
+
+
+def test_a_handle_that_a_cell_shows_is_brought_up_to_date_when_its_run_ends(page):
+    page.run(HANDLE)
+    shown = page.wait_for(lambda m: m["msg_type"] == "display_data")["content"]
+    assert "preparing" in shown["data"]["text/plain"]
+    assert "as of" in shown["data"]["text/html"]
+    page.run("go_on.set()")
+    ended = page.wait_for(lambda m: m["msg_type"] == "update_display_data")["content"]
+    assert ended["transient"] == shown["transient"]
+    assert "completed" in ended["data"]["text/html"]
+    assert "handle.result() is the model" in ended["data"]["text/html"]
+    page.run("handle")
+    again = page.wait_for(lambda m: m["msg_type"] == "display_data")["content"]
+    assert "completed" in again["data"]["text/plain"]
+
+
 @pytest.mark.slow
 def test_pause_and_resume_are_shown_while_they_happen(page):
     if page.subshell is None:

@@ -125,6 +125,27 @@ class TestTable:
         # A saved notebook keeps it without a kernel.
         assert set(table.record["data"]) == {"text/html", "text/plain"}
 
+    def test_a_notebook_without_its_kernel_says_what_went_on_and_when(self, two, monkeypatch):
+        outputs = Outputs()
+        monkeypatch.setattr("IPython.display.display", outputs.display)
+        lab.running()._ipython_display_()
+        table, below = outputs
+        assert f'class="aimz-still-{table[WIDGET_MIME]["model_id"]}"' in below["text/html"]
+        assert "&lt;one&gt;" in below["text/html"]
+        assert "As of " in below["text/html"]
+
+    def test_a_run_that_goes_on_is_followed_with_a_line_below(self, two, monkeypatch):
+        monkeypatch.setattr("aimz_lab.lab.dashboard.widget.place", lambda: "page")
+        outputs = Outputs()
+        monkeypatch.setattr("IPython.display.display", outputs.display)
+        widget = lab.show(two[0].run)
+        widget._ipython_display_()
+        assert WIDGET_MIME in outputs[0]
+        assert " · as of " in outputs[1]["text/plain"]
+        two[0].report(chunk(1, [5.0]))
+        two[0].finish("stopped", "enough")
+        assert outputs[1]["text/plain"] == ""
+
     def test_elsewhere_and_without_runs_it_is_text(self, two, monkeypatch):
         monkeypatch.setattr(environment, "has_widgets", lambda: False)
         assert set(lab.running()._repr_mimebundle_()) == {"text/html", "text/plain"}

@@ -43,9 +43,8 @@ class TestLineView:
 class Outputs(list):
     """What a notebook shows: outputs that can be replaced."""
 
-    def display(self, bundle, *, raw, metadata, display_id):
+    def display(self, bundle, *, raw, metadata=None, display_id=False):  # noqa: ARG002
         assert raw
-        assert display_id
         self.append(dict(bundle))
         return Handle(self, len(self) - 1)
 
@@ -116,10 +115,28 @@ class TestPictureView:
         view.show(run, {})
         assert "image/png" in outputs[0]
         assert "running" in outputs[0]["text/plain"]
+        assert view.apart_s > 0
         run.finish("stopped", "Stop was clicked")
         view.close(run, {})
         assert len(outputs) == 1
         assert "Stop was clicked" in outputs[0]["text/plain"]
+
+    def test_a_line_moves_while_the_next_picture_is_not_due(self, outputs, monkeypatch):
+        for name in ("PATIENCE_S", "INTERVAL_S"):
+            monkeypatch.setattr(f"aimz_lab.lab.dashboard.moving_text.{name}", -1.0)
+        view, run, pictures, lines = PictureView(), begun(), set(), []
+        view.open(run, {}, lambda message: None)
+        for loss in (3.0, 2.0, 1.0):
+            feed(run, [loss])
+            view.show(run, {})
+            pictures.add(outputs[0]["image/png"])
+            lines.append(outputs[1]["text/plain"])
+        assert len(pictures) == 1
+        assert view.apart_s == 0
+        assert [f"step {n}" in line for n, line in enumerate(lines, start=1)] == [True] * 3
+        run.finish("completed", "done")
+        view.close(run, {})
+        assert [outputs[0]["image/png"] in pictures, outputs[1]["text/plain"]] == [False, ""]
 
     def test_shown_twice_both_outputs_become_the_picture(self, outputs):
         view = PictureView()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from aimz_lab.inference.run.events import Callbacks
@@ -9,7 +11,7 @@ from aimz_lab.lab import environment
 from aimz_lab.lab.callbacks.history import History
 from aimz_lab.lab.dashboard.dashboard import LiveDashboard
 from aimz_lab.lab.dashboard.replay import frames_of, show
-from aimz_lab.lab.dashboard.views import PANELS, WIDGET_MIME
+from aimz_lab.lab.dashboard.views import PANELS, WIDGET_MIME, PictureView
 from aimz_lab.lab.dashboard.widget import WidgetView, make_widget, widget_class
 from tests.lab.dashboard.test_views import Outputs
 from tests.lab.runs import begun, feed
@@ -132,10 +134,9 @@ def test_choices_that_make_no_sense_change_nothing(watched, outputs, value):
 
 def test_shown_twice_both_outputs_become_the_picture(watched, outputs):
     watched.view.display(watched.run)
-    assert len(outputs) == 2
-    assert all(WIDGET_MIME in bundle for bundle in outputs)
+    assert [WIDGET_MIME in bundle for bundle in outputs] == [True, True, False]
     watched.finish()
-    assert all("image/png" in bundle for bundle in outputs)
+    assert ["image/png" in bundle for bundle in outputs] == [True, True, False]
 
 
 def test_a_page_that_stays_silent_gets_pictures_until_it_is_heard(watched, outputs, monkeypatch):
@@ -145,7 +146,10 @@ def test_a_page_that_stays_silent_gets_pictures_until_it_is_heard(watched, outpu
     monkeypatch.setattr("aimz_lab.lab.dashboard.widget.PATIENCE_S", -1.0)
     watched.view.show(watched.run, {})
     assert "image/png" in outputs[0]
-    assert watched.view.interval_s == 1.0
+    assert watched.view.interval_s == PictureView.interval_s
+    assert watched.view.apart_s > 0  # a picture may not delay the line
+    watched.view.show(watched.run, {})
+    assert watched.view.apart_s == 0
     watched.page_says(kind="hello")
     watched.view.show(watched.run, {})
     assert WIDGET_MIME in outputs[0]
@@ -171,13 +175,20 @@ def test_text_moves_where_no_page_says_that_it_shows_the_widget(
         feed(watched.run, losses)
         watched.view.show(watched.run, {})
         seen.append(outputs[1]["text/plain"])
-        assert f'<div class="aimz-elsewhere">{seen[-1]}</div>' == outputs[1]["text/html"]
-    assert "step 1" in seen[0]
-    assert "step 3" in seen[1]
-    assert ".aimz-elsewhere" in watched.widget._css  # a page that shows the widget hides the text
+        # A page that shows the widget hides the text.
+        assert f'<div class="aimz-still-{watched.widget.model_id}">{seen[-1]}</div>' in (
+            outputs[1]["text/html"]
+        )
+    assert "step 1 " in seen[0]
+    assert re.search(r"step 3 .* · as of \d\d:\d\d:\d\d$", seen[1])
     watched.page_says(kind="hello")
+    feed(watched.run, [0.5])
     watched.view.show(watched.run, {})
-    assert outputs[1]["text/plain"] == ""
+    assert outputs[1]["text/plain"] == seen[1]  # from now on it moves seldom
+    monkeypatch.setattr("aimz_lab.lab.dashboard.moving_text.SELDOM_S", -1.0)
+    watched.view.show(watched.run, {"loss": {"now": 0.25}})
+    assert "step 4 of" not in outputs[1]["text/plain"]
+    assert "step 4 · loss 0.25 per row" in outputs[1]["text/plain"]
     watched.finish()
     assert "image/png" in outputs[0]
     assert outputs[1]["text/plain"] == ""
@@ -212,6 +223,21 @@ class TestReplay:
         [other] = widget.previous_runs["runs"]
         assert (other["label"], other["n_obs"], other["trace"]["steps"]) == ("kernel 2", 10, 2)
 
+    def test_a_notebook_without_its_kernel_shows_the_picture_in_its_place(
+        self, outputs, monkeypatch
+    ):
+        monkeypatch.setattr("aimz_lab.lab.dashboard.widget.place", lambda: "page")
+        widget = show(self.finished(), self.finished())
+        widget._ipython_display_()
+        shown, still = outputs
+        assert shown[WIDGET_MIME]["model_id"] == widget.model_id
+        assert f'class="aimz-still-{widget.model_id}"' in still["text/html"]
+        assert set(still) == {"image/png", "text/html", "text/plain"}
+        # A program that executes the notebook has nobody who sees a widget.
+        monkeypatch.setattr("aimz_lab.lab.dashboard.widget.place", lambda: "kernel")
+        widget._ipython_display_()
+        assert [WIDGET_MIME in bundle for bundle in outputs] == [True, False, False]
+
     def test_a_run_without_steps_can_be_shown(self):
         run = begun()
         run.finish("failed", "no")
@@ -241,8 +267,8 @@ def test_the_pace_of_a_page_waits_while_pictures_take_its_place(watched, outputs
     watched.steps([3.0])
     monkeypatch.setattr("aimz_lab.lab.dashboard.widget.PATIENCE_S", -1.0)
     watched.view.show(watched.run, {})
-    watched.page_says(kind="pace", value=0.5)
-    assert watched.view.interval_s == 1.0
+    watched.page_says(kind="pace", value=0.7)
+    assert watched.view.interval_s == PictureView.interval_s
     watched.page_says(kind="hello")
     watched.view.show(watched.run, {})
-    assert watched.view.interval_s == 0.5
+    assert watched.view.interval_s == 0.7

@@ -62,9 +62,9 @@ def table_model():
 
 def test_values_that_are_not_offered_are_answered_by_those_that_are(table_model):
     explorer = lab.explore_effect(table_model, FRAME, rng_key=KEY)
-    with pytest.raises(ArgumentError, match=r"does not take 7; it takes 'observed', 0, 1\."):
+    with pytest.raises(ArgumentError, match=r"does not take 7\. It takes 'observed', 0, 1\."):
         explorer.set(treated=7)
-    with pytest.raises(ArgumentError, match=r"it takes 'observed', 0\.2, 0\.4, .*, 3\.8"):
+    with pytest.raises(ArgumentError, match=r"It takes 'observed', 0\.2, 0\.4, .*, 3\.8"):
         explorer.set(dose=45)
     classes = explorer.controls["dose"]._dom_classes
     assert "aimz-explorer-choices" in classes  # whose numbers cannot be written over

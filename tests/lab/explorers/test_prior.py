@@ -159,6 +159,28 @@ def test_numbers_that_make_no_prior_are_refused(explorer, bad, said):
     assert explorer.view.sentences == before.sentences
 
 
+def test_a_choice_that_there_is_not_is_refused_with_those_that_there_are(explorer):
+    said = "does not take 'densty'. Did you mean 'density'. It takes 'density', 'ECDF', "
+    with pytest.raises(ArgumentError, match=said):
+        explorer.set(picture="densty")
+
+
+def test_a_quantile_among_infinite_draws_is_infinite():
+    def kernel(X, y=None):
+        scale = numpyro.sample("scale", dist.LogNormal(0.0, 500.0))
+        with numpyro.plate("rows", X.shape[0]):
+            numpyro.sample("y", dist.Normal(X, scale), obs=y)
+
+    explorer = explore_prior(model(kernel), X, Y, num_samples=500)
+    table = explorer.view.table
+    assert table.loc["scale", ["5%", "95%"]].tolist() == [0.0, np.inf]
+    assert table.loc["scale", "50%"] < np.inf
+    assert np.isnan(table.loc["scale", "sd"])
+    assert not any("nan" in sentence for sentence in explorer.view.sentences)
+    for picture in ("ECDF", "curve over X"):
+        assert "nan" not in explorer.set(picture=picture).words()
+
+
 def test_pictures_of_every_kind(explorer):
     explorer.pin()
     for picture in ("ECDF", "curve over X", "density"):

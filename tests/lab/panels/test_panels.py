@@ -241,6 +241,13 @@ class TestDevices:
         assert row["cause"] == "by step 2, first batch of 5 rows"
         assert 0 < row["seconds"] <= compiled["seconds"]
 
+    def test_a_panel_that_joins_a_run_later_tells_no_number_of_compilations(self):
+        run = begun()
+        feed(run, [1.0])
+        panel = DevicesPanel()
+        panel.begin(run)
+        assert panel.frame(run)["compiled"] is None
+
 
 class TestParameters:
     @staticmethod

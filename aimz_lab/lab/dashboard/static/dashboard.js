@@ -11,7 +11,7 @@ import { countView, Dock } from "./dock.js";
 import { button, choice, h, icon, setAttribute, setFlag, setText, toggle } from "./elements.js";
 import { count, duration, number, rate, ratio, restAfter, usual } from "./math.js";
 import { done, isOver, later, position } from "./position.js";
-import { recordOf, settle } from "./record.js";
+import { hideBelow, recordOf, settle } from "./record.js";
 import {
   checkPanel, convergencePanel, devicesPanel, paddingPanel, parametersPanel, samplingPanel,
 } from "./panels.js";
@@ -62,7 +62,7 @@ class View {
   build() {
     this.curve = new Curve(() => this.schedule("loss"));
     this.root = h("section", { class: "aimz", role: "region" },
-      this.buildHead(), this.buildTools(), this.buildNotice(), this.curve.element, this.buildStats());
+      hideBelow(this.model), this.buildHead(), this.buildTools(), this.buildNotice(), this.curve.element, this.buildStats());
     this.panels = {
       convergence: convergencePanel(), sampling: samplingPanel(),
       padding: paddingPanel(), devices: devicesPanel(),

@@ -93,8 +93,7 @@ export const devicesPanel = () => panel("Devices", false, (frame, { headline, ex
   const first = frame.devices[0];
   const name = frame.n_devices > 1 ? `${first.name} and ${frame.n_devices - 1} more` : first.name;
   const memory = first.in_use ?? process.in_use;
-  setText(headline, `${name} · ${size(memory)} of memory · ${plural(compiled.count, "compilation")}` +
-    (compiled.count ? `, ${duration(compiled.seconds)}` : ""));
+  setText(headline, `${name} · ${size(memory)} of memory${compiled ? ` · ${compilations(compiled)}` : ""}`);
   const isTimed = Object.keys(frame.time).length > 0; // not before the first steps
   extra.replaceChildren(isTimed ? timeBar(frame.time) : "");
   body.replaceChildren(
@@ -106,9 +105,13 @@ export const devicesPanel = () => panel("Devices", false, (frame, { headline, ex
       ...(first.in_use === null ? [["devices", `${plural(frame.n_devices, first.kind)}`]] : []),
     ]),
     first.in_use === null ? "" : deviceTable(frame),
-    compiled.longest.length ? compilationTable(compiled) : "",
+    compiled?.longest.length ? compilationTable(compiled) : "",
   );
 });
+
+function compilations({ count: n, seconds }) {
+  return `${plural(n, "compilation")}${n ? `, ${duration(seconds)}` : ""}`;
+}
 
 function shares(time) {
   const known = ACTIVITIES.filter((name) => name in time).map((name) => [name, Math.min(time[name], 1)]);

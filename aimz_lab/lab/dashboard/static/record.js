@@ -8,6 +8,9 @@ const REPLACED_MS = 1000; // the kernel's own replacement of the output comes fi
 /** The record as a MIME bundle, or undefined while the run goes on. */
 export const recordOf = (model) => model.get("record")?.data;
 
+/** Whether an output stands for the widget of this id where there is none. */
+const standsBelow = (data, id) => [data?.["text/html"] ?? ""].flat().join("").includes(`aimz-still-${id}`);
+
 /**
  * Put the record where the notebook's outputs show this widget, so that it is saved with them.
  *
@@ -22,12 +25,20 @@ export function keepRecord(model) {
       for (let i = 0; i < (outputs?.length ?? 0); i++) {
         if (outputs.get(i).data?.[WIDGET_VIEW]?.model_id === id) {
           outputs.set(i, { output_type: "display_data", data, metadata });
+        } else if (standsBelow(outputs.get(i).data, id)) {
+          outputs.set(i, { output_type: "display_data", data: { "text/plain": "" }, metadata: {} });
         }
       }
     }
   } catch (error) {
     console.warn("The record of a run is shown, but not kept in the notebook.", error);
   }
+}
+
+/** A style that hides what stands below a widget for those who have none. */
+export function hideBelow(model) {
+  const mark = `.aimz-still-${model.get("meta").model_id}`;
+  return h("style", {}, `${mark}, .jp-OutputArea-child:has(${mark}) { display: none; }`);
 }
 
 /** Keep the record, and show it in `el` too if that is still there. Returns a function that stops it. */

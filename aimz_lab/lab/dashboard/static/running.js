@@ -3,7 +3,7 @@
 // The page asks for news while it shows the table, so that the kernel has nothing to do otherwise.
 
 import { button, h, setFlag, setText } from "./elements.js";
-import { recordOf, settle } from "./record.js";
+import { hideBelow, recordOf, settle } from "./record.js";
 
 const ASK_MS = 1000;
 const PATIENCE_MS = 3000;
@@ -21,6 +21,7 @@ class RunsTable {
     this.body = h("tbody", {});
     this.notice = h("p", { class: "aimz-notice", role: "status", hidden: true });
     this.root = h("section", { class: "aimz aimz-runs", role: "region", "aria-label": "Runs that go on" },
+      hideBelow(model),
       h("table", { class: "aimz-table" },
         h("thead", {}, h("tr", {}, ["run", "kernel", "", ""].map((name) => h("th", { scope: "col" }, name)))),
         this.body),

@@ -4,7 +4,7 @@
 // stands; its title says both in words, and so does the table below.
 
 import { button, h, setAttribute, setFlag, setText } from "./elements.js";
-import { recordOf, settle } from "./record.js";
+import { hideBelow, recordOf, settle } from "./record.js";
 import { onTheme, themeOf } from "./theme.js";
 
 const PATIENCE_MS = 2000;
@@ -54,6 +54,7 @@ class WorkerMapView {
     this.more = h("p", { class: "aimz-note" });
     this.notice = h("p", { class: "aimz-notice", role: "status", hidden: true });
     this.root = h("section", { class: "aimz aimz-call", role: "region", "aria-label": `Workers of ${kernel}` },
+      hideBelow(this.model),
       h("header", {},
         h("div", { class: "aimz-head" }, h("span", { class: "aimz-title" }, kernel),
           h("span", { class: "aimz-method" }, "on workers"), h("span", { class: "aimz-gap" }), this.pill),

@@ -1,0 +1,52 @@
+"""An output of a notebook's cell that is replaced later, without importing IPython."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+
+class LastingOutput:
+    """Outputs that show an object as it is, and once more when it has come to its end.
+
+    Args:
+        bundle: Returns the object as a MIME bundle.
+
+    Example:
+        >>> LastingOutput(lambda: {"text/plain": "as it is"}).show()  # no notebook
+        False
+    """
+
+    def __init__(self, bundle: Callable[[], dict[str, str]]) -> None:
+        self._bundle = bundle
+        self._outputs: list[Any] = []
+        self._is_over = False
+        self._lock = threading.Lock()
+
+    def show(self) -> bool:
+        """Make one more output, in the cell that runs.
+
+        Returns:
+            Whether this is a notebook.
+        """
+        ipython = sys.modules.get("IPython")
+        shell = ipython.get_ipython() if ipython else None
+        if getattr(shell, "kernel", None) is None:
+            return False
+        with self._lock:
+            output = ipython.display.display(self._bundle(), raw=True, display_id=True)
+            if not self._is_over:
+                self._outputs.append(output)
+        return True
+
+    def end(self) -> None:
+        """Bring the outputs up to date for the last time; from any thread."""
+        with self._lock:
+            self._is_over = True
+            for output in self._outputs:
+                with contextlib.suppress(Exception):  # the notebook may be gone
+                    output.update(self._bundle(), raw=True)
+            self._outputs = []
