@@ -47,14 +47,18 @@ def complete_columns(
     by_pieces: bool = False,
 ) -> tuple[dict[str, pd.Series], np.ndarray | None]:
     """Return columns without missing values, and the positions of the rows kept, if not all."""
-    series, kept, left_out = columns_with_values(spec, table, names)
+    series, kept, left_out = columns_with_values(spec, table, names, by_pieces=by_pieces)
     if left_out and not quietly:
         warn(f"{left_out}.", OutputWarning)
     return series, kept
 
 
 def columns_with_values(
-    spec: TableSpec, table: pd.DataFrame | pl.DataFrame, names: tuple[str, ...] | list[str]
+    spec: TableSpec,
+    table: pd.DataFrame | pl.DataFrame,
+    names: tuple[str, ...] | list[str],
+    *,
+    by_pieces: bool = False,
 ) -> tuple[dict[str, pd.Series], np.ndarray | None, str]:
     """Return the same, and a phrase that says which rows were left out; empty for none.
 
@@ -62,6 +66,7 @@ def columns_with_values(
         spec: What the table means.
         table: The table.
         names: Its columns to read.
+        by_pieces: Whether these are some rows of a table, of which none may be left out.
 
     Raises:
         DataError: If a column is not there, or values are missing that may not be.
