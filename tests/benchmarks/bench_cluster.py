@@ -158,7 +158,7 @@ def memory(sizes, n_draws, folder):
 
 
 def one_point(client, im, rows, way, folder):
-    """Return the seconds of some equal calls."""
+    """Return the seconds of some equal calls, after one that compiles."""
     out = Path(folder) / "out"
     how = {"reduce": Mean(over="row")} if way == "reduce" else {"output_dir": out}
     options = {"executor": client, "rng_key": KEY, "rows": "independent", "progress": False}
@@ -168,6 +168,7 @@ def one_point(client, im, rows, way, folder):
         os.sync()  # or the disk would still write the last one
         return timed(lambda: im.predict(rows, **options, **how))
 
+    once()
     return [once() for _ in range(REPEATS)]
 
 
@@ -177,7 +178,6 @@ def scaling(folder, base, n_draws):
     for workers in (1, 2, 4):
         with cluster_of(workers) as client:
             for way in ("reduce", "store"):
-                one_point(client, im, rows_on_disk(folder, base), way, folder)  # compiles
                 for n in sorted({base, 2 * base, 4 * base, base * workers}):
                     took = one_point(client, im, rows_on_disk(folder, n), way, folder)
                     points.append({"way": way, "workers": workers, "rows": n, "s": sorted(took)})
