@@ -16,6 +16,8 @@ from aimz_lab.inference.shared_programs import SharedJit
 from tests import kernels
 from tests.runs import compilations
 
+pytestmark = pytest.mark.allow_rank_promotion  # NumPyro's guides draw with a sample shape
+
 CELL = """
 def kernel(X, y=None):
     beta = numpyro.sample("beta", dist.Normal(0.0, 1.0).expand([X.shape[1]]).to_event(1))
