@@ -25,6 +25,9 @@ _KEPT = 128
 _LONGEST = 2**22
 """Longest text of a program to compare; one with larger constants belongs to its model alone."""
 
+_DEBUGGING = ("jax_disable_jit", "jax_debug_nans", "jax_debug_infs")
+"""Settings under which ``jax.jit`` runs a function operation by operation, now or after an error."""
+
 _ADDRESS = re.compile(r"\b0x[0-9a-f]+\b")
 
 _programs: OrderedDict[Hashable, jax.stages.Compiled] = OrderedDict()
@@ -111,7 +114,7 @@ class SharedJit:
 
     def __call__(self, *arrays: Any, **static: Any) -> Any:
         """Run the function; it compiles for arguments of other shapes, types and places."""
-        if jax.config.jax_disable_jit:
+        if any(getattr(jax.config, name) for name in _DEBUGGING):
             return self._jit(*arrays, **static)
         trace = self.trace(*arrays, **static)
         places = tuple(_place_of(leaf) for leaf in jax.tree.leaves(arrays))

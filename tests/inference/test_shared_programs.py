@@ -101,3 +101,10 @@ def test_without_compilation_the_function_itself_runs():
     with jax.disable_jit():
         assert [float(double(np.float32(2.0))) for _ in range(2)] == [4.0, 4.0]
     assert len(called) == 2
+
+
+def test_where_nan_is_an_error_it_is_told_as_by_jax():
+    logarithm = SharedJit(jnp.log)
+    assert np.isnan(logarithm(np.float32(-1.0)))
+    with jax.debug_nans(True), pytest.raises(FloatingPointError):
+        logarithm(np.float32(-1.0))
