@@ -26,7 +26,7 @@ _LONGEST = 2**22
 """Longest text of a program to compare; one with larger constants belongs to its model alone."""
 
 _DEBUGGING = ("jax_disable_jit", "jax_debug_nans", "jax_debug_infs")
-"""Settings under which ``jax.jit`` runs a function operation by operation, now or after an error."""
+"""Settings under which ``jax.jit`` runs the operations one by one, some only after an error."""
 
 _ADDRESS = re.compile(r"\b0x[0-9a-f]+\b")
 
