@@ -16,6 +16,8 @@ from aimz_lab.inference.shared_programs import SharedJit
 from tests import kernels
 from tests.runs import compilations
 
+pytestmark = pytest.mark.allow_rank_promotion  # NumPyro's guides draw with a sample shape
+
 CELL = """
 def kernel(X, y=None):
     beta = numpyro.sample("beta", dist.Normal(0.0, 1.0).expand([X.shape[1]]).to_event(1))
@@ -99,3 +101,10 @@ def test_without_compilation_the_function_itself_runs():
     with jax.disable_jit():
         assert [float(double(np.float32(2.0))) for _ in range(2)] == [4.0, 4.0]
     assert len(called) == 2
+
+
+def test_where_nan_is_an_error_it_is_told_as_by_jax():
+    logarithm = SharedJit(jnp.log)
+    assert np.isnan(logarithm(np.float32(-1.0)))
+    with jax.debug_nans(True), pytest.raises(FloatingPointError):
+        logarithm(np.float32(-1.0))

@@ -13,8 +13,10 @@ import pytest
 from numpyro.infer import HMC, MCMC
 
 from aimz_lab import ArrayDataset, ArrayLoader, ImpactModel
+from aimz_lab.data import as_source
 from aimz_lab.errors import DataError, OutputWarning
 from aimz_lab.inference.feeds.ranges import ColumnRange, ranges_of
+from aimz_lab.inference.feeds.training_data import TrainingData
 from tests.runs import mean_field, mean_field_model
 
 pytestmark = pytest.mark.allow_rank_promotion  # NumPyro's guides draw with a sample shape
@@ -122,6 +124,16 @@ def test_each_way_of_training_keeps_the_range(how):
     ranges = im.input_schema.ranges["X"]
     np.testing.assert_array_equal(ranges.low, SCALED.min(0))
     np.testing.assert_array_equal(ranges.high, SCALED.max(0))
+
+
+def test_small_batches_of_a_stream_are_measured_together_and_none_is_left_out():
+    rows = RNG.normal(size=(6_000, 40)).astype(np.float32)
+    source = as_source([{"X": rows[at : at + 50]} for at in range(0, 6_000, 50)])
+    data = TrainingData.of_stream(source, {}, {})
+    for count, _ in enumerate(data.source.epoch(0), 1):
+        if count in (1, 77, 120):
+            np.testing.assert_array_equal(data.ranges["X"].low, rows[: 50 * count].min(0))
+    np.testing.assert_array_equal(data.ranges["X"].high, rows.max(0))
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,12 @@ def test_full_batches_are_numpyros_own_steps():
 
 
 def test_a_first_fit_compiles_setup_steps_parameters_and_draws_and_nothing_twice():
-    im = model()
+    def kernel(X, y=None):  # of names that no other test has compiled programs for
+        first = numpyro.sample("first", numpyro.distributions.Normal(0, 2.0))
+        with numpyro.plate("obs", X.shape[0]):
+            numpyro.sample("y", numpyro.distributions.Normal(X[:, 0] * first, 1.0), obs=y)
+
+    im = model(kernel)
     with compilations() as seen:
         losses(im, num_samples=50)
     assert len(seen) == 4
