@@ -88,7 +88,7 @@ class Decision:
             f"Choosing for each row ({counts}) is worth {self._small(abs(added), row['utility'])} "
             f"{'more' if added >= 0 else 'less'} per row than that.",
         ]
-        spent = f"The budget of {_amount(self.budget)}"
+        spent = "" if self.budget is None else f"The budget of {_amount(self.budget)}"
         if self.budget is not None and self.price == 0:
             said.append(f"{spent} does not bind: {_amount(self.spent)} is spent.")
         elif self.budget is not None:
