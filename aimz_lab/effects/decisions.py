@@ -37,7 +37,7 @@ Costs: TypeAlias = float | str | ArrayLike | Mapping[str, float | str | ArrayLik
 Compute: TypeAlias = "Callable[..., list[xr.DataTree]]"
 """Computes scenarios with one key: ``(calls, reduces, combine)``."""
 
-_PER_ROW = ["utility", "hdi_low", "hdi_high", "regret"]
+_UTILITIES = ["utility", "hdi_low", "hdi_high"]
 
 TARGETED = "targeted"
 """Name of the policy that gives each row an action of its own."""
@@ -88,14 +88,14 @@ class Decision:
             f"Choosing for each row ({counts}) is worth {self._small(abs(added), row['utility'])} "
             f"{'more' if added >= 0 else 'less'} per row than that.",
         ]
-        spent = f"The budget of {_amount(self.budget)}"
+        spent = "" if self.budget is None else f"The budget of {_amount(self.budget)}"
         if self.budget is not None and self.price == 0:
             said.append(f"{spent} does not bind: {_amount(self.spent)} is spent.")
         elif self.budget is not None:
             said.append(
                 f"{spent} binds: {_amount(self.spent)} is spent, one more unit would add about "
-                f"{number(self.price, 3)}, and no other choice adds more than "
-                f"{number(self.gap, 3)} in all."
+                f"{number(self.price, 3)}, and no other choice adds "
+                f"{self._more_than(len(self.choice) * row['utility'])}."
             )
         if self.tied:
             said.append(
@@ -108,6 +108,10 @@ class Decision:
     def _small(value: float, beside: float) -> str:
         """Write a value beside a larger one, of whose last digits it would say nothing."""
         return number(value, 3) if value > 1e-6 * abs(beside) else "nothing"
+
+    def _more_than(self, total: float) -> str:
+        most = self._small(self.gap, total)
+        return "anything" if most == "nothing" else f"more than {most} in all"
 
     def _beyond(self, cost: float) -> str:
         if self.budget is None or cost <= self.budget * (1 + SLACK):
@@ -126,9 +130,10 @@ class Decision:
 
     def _cells(self) -> list[list[str]]:
         """Return the table as text: utilities with equal decimals, shares as percentages."""
-        per_row = self.table[_PER_ROW].to_numpy()
-        alike = np.reshape(numbers_alike(per_row.ravel()), per_row.shape)
-        columns = dict(zip(_PER_ROW, alike.T.tolist(), strict=True))
+        utilities = self.table[_UTILITIES].to_numpy()
+        alike = np.reshape(numbers_alike(utilities.ravel()), utilities.shape)
+        columns = dict(zip(_UTILITIES, alike.T.tolist(), strict=True))
+        columns["regret"] = numbers_alike(self.table["regret"].to_list())
         columns["p_best"] = ["-" if np.isnan(p) else f"{p:.1%}" for p in self.table["p_best"]]
         columns["cost"] = [_amount(cost) for cost in self.table["cost"]]
         names = list(map(str, self.table.index))

@@ -276,7 +276,8 @@ def _of_steps(num_steps: int, trained_steps: int) -> list[Finding]:
 
 def _shape(row: pd.Series) -> str:
     """Name what a departure means; Talts et al. (2018), sec. 4.2."""
-    off, wide = row["mean_rank"] - 0.5, np.log(row["sd_ratio"])
+    with np.errstate(divide="ignore"):  # ranks that are all the same
+        off, wide = row["mean_rank"] - 0.5, np.log(row["sd_ratio"])
     if abs(off) > 0.05 and abs(off) > abs(wide) / 4:
         return "too low" if off > 0 else "too high"
     if abs(wide) > 0.05:

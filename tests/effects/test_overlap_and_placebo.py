@@ -191,7 +191,7 @@ def test_copies_are_trained_as_the_model_was():
     )
     own = float(own.posterior_predictive.y.mean())
     assert found.table.loc["real", "mean"] == pytest.approx(own, abs=0.15)
-    assert abs(found.table.loc["placebo 1", "mean"]) < 0.5
+    assert abs(found.table.loc["placebo 1", "mean"]) < 0.7
     # What differs is said; the rest stays as it was.
     shorter = {"epochs": 2, "callbacks": [runs := Runs()]}
     im.placebo(**rows, treatment="treated", n=1, fit=shorter)
@@ -202,15 +202,14 @@ def test_copies_are_trained_as_the_model_was():
 
 
 def test_a_run_that_went_back_to_its_best_state_is_repeated_up_to_it():
-    early = lab.EarlyStopping(patience=2, restore_best=True, min_delta=10.0)
-    im, rows = trained(
-        mean_field_model(kernel, numpyro.optim.Adam(0.05)), epochs=500, callbacks=[early]
-    )
+    im, rows = trained(mean_field_model(kernel, numpyro.optim.Adam(0.05)), epochs=1)
+    early = lab.EarlyStopping(monitor="validation", patience=3, restore_best=True)
+    others = {**rows, "y": -5 + 0 * rows["y"]}  # of which the model knows less and less
+    im.fit(**rows, batch_size=40, epochs=50, validation=others, callbacks=[early], progress=False)
+    assert im.last_run.restored.step < im.last_run.step
     runs = Runs()
     im.placebo(**rows, treatment="treated", n=1, fit={"callbacks": [runs]})
-    best = im.last_run.restored.step
-    assert best < im.last_run.step
-    assert runs.seen == [(40, -(-best // 3) * 3)] * 2
+    assert runs.seen == [(40, 3), (40, im.last_run.restored.step)] * 2
 
 
 def test_chains_are_run_for_each_copy():

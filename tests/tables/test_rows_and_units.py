@@ -313,15 +313,24 @@ def test_columns_that_are_nearly_spelt_so_are_asked_for(im, table):
 def test_text_that_a_formula_computes_with_is_named(table):
     with pytest.raises(DataTypeError, match="'age' holds text, and the formula 'scale\\(age\\)'"):
         model().fit(table.assign(age="old"), progress=False)
-    text = TableSpec(features="1 * (grade == 'a')", pay="scale(pay)")
+    text = TableSpec(features="{1 * (grade == 'a')}", pay="scale(pay)")
     assert TableEncoder.learn(text, table).encode(table).arguments["features"].sum() == N / 3
 
 
 def test_a_formula_that_cannot_be_computed_shows_no_lines_of_formulaic(table):
-    spec = TableSpec(features="np.log(age)", pay="scale(pay)")
-    with pytest.raises(DataError) as raised:
-        model(spec=spec).fit(table.assign(age=-1.0), progress=False)
-    assert "formulaic" not in "".join(traceback.format_exception(raised.value))
+
+    def bent(features, pay=None):
+        slope = numpyro.sample("slope", dist.Normal(0, 1))
+        with numpyro.plate("row", features.shape[0]):
+            numpyro.sample("pay", dist.Normal(features.sum(1) * slope, 0.5), obs=pay)
+
+    im = model(bent, TableSpec(features=["bs(age, df=4)"], pay="scale(pay)"))
+    im.fit(table, epochs=1, num_samples=5, progress=False)
+    with pytest.raises(DataError, match="cannot be computed") as raised:
+        im.predict(table.assign(age=1e9))
+    shown = traceback.TracebackException.from_exception(raised.value)
+    assert shown.__cause__ is None
+    assert {frame.filename for frame in shown.stack} == {__file__}
 
 
 def test_an_outcome_is_called_by_its_column_with_or_without_a_scale(table):
