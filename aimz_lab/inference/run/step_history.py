@@ -271,7 +271,8 @@ class Pace:
         """
         self.chunks += 1
         ends = self._ends
-        usual_s = (step - ends[-1][1]) / self.steps_per_s if self.chunks > 2 else np.inf
+        rate = self.steps_per_s if self.chunks > 2 else 0.0
+        usual_s = (step - ends[-1][1]) / rate if rate else np.inf
         lost_s = end_s - ends[-1][0] - usual_s
         stalls = lost_s > max(_STALL_S, _STALLED * usual_s)
         if stalls and not self._has_stalled:

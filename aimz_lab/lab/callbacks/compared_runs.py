@@ -18,7 +18,14 @@ from aimz_lab.inference.run.handle import RunHandle
 from aimz_lab.inference.run.run_words import loss_per_row, method_words, total_loss
 from aimz_lab.lab import formatting
 from aimz_lab.lab.callbacks.model_scores import Scores, arguments_of_rows, compared_loo, scores
-from aimz_lab.lab.record import RunSource, loss_trace, named_sources, padded_share, run_of, shown_best
+from aimz_lab.lab.record import (
+    RunSource,
+    loss_trace,
+    named_sources,
+    padded_share,
+    run_of,
+    shown_best,
+)
 from aimz_lab.system.imports import late_import
 
 if TYPE_CHECKING:

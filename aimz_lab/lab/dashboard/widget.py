@@ -156,9 +156,9 @@ class WidgetView(NotebookView):
 
     A page that can show the widget says hello within seconds, if its messages arrive while a cell
     runs. Until then a line of text moves below the widget, hidden where the widget is shown. From
-    then on it moves seldom: a notebook that is saved meanwhile, and opened without its kernel, tells
-    by it where the run was. If messages could arrive and none does, pictures replace the widget
-    until the page's first message. Below them the line goes on to move.
+    then on it moves seldom: by it a notebook that is saved meanwhile, and opened without its
+    kernel, tells where the run was. If messages could arrive and none does, pictures replace the
+    widget until the page's first message. Below them the line goes on to move.
 
     A page reports how often it can draw in a hundredth of the time, since it may run on the cores
     that train. It gets no more updates than that.
@@ -194,6 +194,7 @@ class WidgetView(NotebookView):
             self.widget.show_below()
 
     def _stand_below(self, run: Run) -> None:
+        self.widget.show_below = lambda: self._text.display(line_of(run, self._loss))
 
     def _make(self, frames: Frames, receive: Receive) -> None:
         self._is_heard = self._shows_pictures = False
@@ -286,9 +287,7 @@ class FollowingView(WidgetView):
         interval_s: Least seconds between two updates.
     """
 
-    def __init__(
-        self, run: Run, frames: Frames, receive: Receive, interval_s: float = 0.1
-    ) -> None:
+    def __init__(self, run: Run, frames: Frames, receive: Receive, interval_s: float = 0.1) -> None:
         super().__init__(interval_s)
         self._make(frames, receive)
         self._stand_below(run)
