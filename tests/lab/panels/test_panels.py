@@ -50,7 +50,7 @@ class TestLoss:
     def test_now_is_smoothed_and_best_is_the_best_window_both_per_row(self):
         run = begun(n_obs=10, steps_per_epoch=100)
         frame = watched(LossPanel(), run, [{"loss": np.repeat([50.0, 20.0, 30.0], 100)}])
-        assert (frame["best"], frame["best_step"]) == (2.0, 200)
+        assert (frame["best"], frame["best_step"]) == (pytest.approx(2.0, rel=1e-3), 200)
         assert 2.9 < frame["now"] <= 3.0
 
     def test_in_a_steep_fall_the_last_state_is_the_best_and_has_the_loss_that_is_shown(self):
@@ -200,7 +200,7 @@ class TestPadding:
     def test_the_documented_example(self):
         run = begun(n_obs=1000, batch_size=10, row_multiple=8)
         frame = watched(PaddingPanel(), run, [{"loss": [1.0] * 4, "rows": 10, "n_pad": 6}])
-        assert frame["share_of_run"] == frame["share_of_epoch"] == 0.375
+        assert (frame["share_of_run"], frame["share_of_epoch"]) == (0.375, None)
         assert frame["shards"] == [[2, 0]] * 5 + [[0, 2]] * 3
         assert frame["advice"].startswith("batch_size=10 on 8 devices wastes 37.5%")
 
@@ -214,7 +214,7 @@ class TestPadding:
         ]
         frame = watched(PaddingPanel(), run, chunks)
         np.testing.assert_allclose(unpack(frame["by_epoch"]["mean"]), [10 / 30, 0], rtol=1e-6)
-        assert frame["share_of_epoch"] == 30 / 40
+        assert frame["share_of_epoch"] == 0  # of the second, the last whole one
         assert frame["share_of_run"] == 40 / 100
         np.testing.assert_array_equal(unpack(frame["by_step"]["mean"]), n_pad)
 
