@@ -73,7 +73,7 @@ class TestCallProgress:
             "",
             "row 1,000 of 4,000 · 500 rows/s · 6.0 s left",
             "row 2,000 of 4,000 · 500 rows/s · 4.0 s left",
-            " " * 43,
+            " " * 44,
             "row 2,000 of 4,000 · 500 rows/s · in 4.0 s\n",
         ]
 

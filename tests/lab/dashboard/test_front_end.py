@@ -331,7 +331,7 @@ class TestScene:
         return node("drawn", loss, list(previous_runs), {**OPTIONS, **options}, BOX)
 
     def test_all_is_within_the_box(self, node, loss):
-        drawn = self.drawn(node, loss)
+        drawn = self.drawn(node, loss, whole=True)
         x, y = (np.array(drawn["pixels"][axis]) for axis in "xy")
         assert x[0] >= 60
         assert x[-1] == pytest.approx(686)
