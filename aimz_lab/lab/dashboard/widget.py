@@ -209,7 +209,9 @@ class WidgetView(NotebookView):
 
     def live_bundle(self, run: Run) -> dict[str, Any]:
         """Return the reference to the widget, with text for pages that cannot show it."""
-        return widget_bundle(self.widget.model_id, line_of(run))
+        # This text does not move; the line below does.
+        text = f"{run.info.model}: a live view, which needs its kernel"
+        return widget_bundle(self.widget.model_id, text)
 
     def prepare(self, preparing: Preparing) -> None:
         """Show the text, in the page once the widget is there."""

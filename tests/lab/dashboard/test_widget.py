@@ -74,7 +74,7 @@ def test_the_widget_holds_one_trait_a_panel_and_the_front_end():
 def test_the_output_refers_to_the_widget_and_has_words_for_others(watched, outputs):
     [bundle] = outputs
     assert bundle[WIDGET_MIME]["model_id"] == watched.widget.model_id
-    assert bundle["text/plain"].startswith("kernel: preparing")
+    assert bundle["text/plain"] == "kernel: a live view, which needs its kernel"
 
 
 def test_the_widget_has_words_of_its_own_for_pages_that_cannot_show_it(watched):
