@@ -83,7 +83,8 @@ def _display(widget: AnyWidget) -> None:
     from IPython.display import display
 
     if widget.show_below is None or place() == "page":
-        display(widget_bundle(widget.model_id, repr(widget)), raw=True)
+        bundle, metadata = widget._repr_mimebundle_()  # Colab's metadata are anywidget's to know
+        display(bundle, raw=True, metadata=metadata)
     if widget.show_below is not None:
         widget.show_below()
 
