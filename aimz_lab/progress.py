@@ -269,7 +269,7 @@ class CallProgress:
         >>> line = CallProgress("row", 200, stream=sys.stdout, clock=lambda: next(seconds))
         >>> with line:
         ...     line.advance(50)
-        row 50 of 200 · 2.5 rows/s · ETA 1:00
+        row 50 of 200 · 2.5 rows/s · 1:00 left
         row 50 of 200 · 1.3 rows/s · in 0:40
     """
 
@@ -336,4 +336,4 @@ class CallProgress:
         if self._total is None or not self._done:
             return []
         left = max(self._total - self._done, 0) * (now - self._began) / self._done
-        return [f"ETA {duration(left)}"]
+        return [f"{duration(left)} left"]

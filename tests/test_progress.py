@@ -71,9 +71,9 @@ class TestCallProgress:
                 line.advance(1000)
         assert out.getvalue().split("\r") == [
             "",
-            "row 1,000 of 4,000 · 500 rows/s · ETA 6.0 s",
-            "row 2,000 of 4,000 · 500 rows/s · ETA 4.0 s",
-            " " * 43,
+            "row 1,000 of 4,000 · 500 rows/s · 6.0 s left",
+            "row 2,000 of 4,000 · 500 rows/s · 4.0 s left",
+            " " * 44,
             "row 2,000 of 4,000 · 500 rows/s · in 4.0 s\n",
         ]
 
@@ -98,7 +98,7 @@ class TestCallProgress:
             clock.now = 1.0
             for _ in range(50):
                 line.advance(1)
-        assert out.getvalue().count("ETA") == 1
+        assert out.getvalue().count(" left") == 1
         assert out.getvalue().endswith("row 50 of 100 · 50 rows/s · in 1.0 s\n")
 
     def test_elsewhere_there_is_a_new_line_now_and_then(self, clock):
@@ -108,8 +108,8 @@ class TestCallProgress:
                 clock.now = float(second)
                 line.advance(1)
         assert out.getvalue().splitlines() == [
-            "row 10 of 100 · 1.0 rows/s · ETA 1:30",
-            "row 20 of 100 · 1.0 rows/s · ETA 1:20",
+            "row 10 of 100 · 1.0 rows/s · 1:30 left",
+            "row 20 of 100 · 1.0 rows/s · 1:20 left",
             "row 25 of 100 · 1.0 rows/s · in 0:25",
         ]
 
@@ -147,7 +147,7 @@ class TestCallProgress:
             line.advance(1)
             line.advance(3)
         assert [bundle["text/plain"] for bundle in shown] == [
-            "row 1 of 4 · 0.5 rows/s · ETA 6.0 s",
+            "row 1 of 4 · 0.5 rows/s · 6.0 s left",
             "row 4 of 4 · 2.0 rows/s · in 2.0 s",
         ]
         assert [re.findall(r"width:([\d.]+)%", b["text/html"]) for b in shown] == [

@@ -19,6 +19,7 @@ __all__ = [
     "count",
     "draws",
     "duration",
+    "mean_rates",
     "number",
     "rate",
     "ratio",
@@ -162,11 +163,19 @@ def ratio(value: float | None) -> str:
     return "-" if value is None else fixed(value, 2, group="")
 
 
+def mean_rates(run: Run) -> tuple[float, float]:
+    """Return steps and rows per second of stepping, over a whole run; 0 before the first step."""
+    if run.stepping_s <= 0:
+        return 0.0, 0.0
+    rows = float(run.column("rows").sum(dtype="int64"))
+    return run.step / run.stepping_s, rows / run.stepping_s
+
+
 def _time(run: Run) -> dict[str, str]:
     if run.finished:
         return {"time": f"in {duration(run.elapsed_s)}"}
     if run.steps_per_s and run.eta_s is not None:
-        return {"eta": f"ETA {duration(run.eta_s)}"}
+        return {"eta": f"{duration(run.eta_s)} left"}
     return {}
 
 

@@ -8,6 +8,7 @@ import json
 import numpy as np
 import pytest
 
+from aimz_lab.lab.dashboard.moving_text import below_widget
 from aimz_lab.lab.dashboard.replay import frames_of
 from aimz_lab.lab.dashboard.static import module, style
 from tests.lab.runs import begun, feed
@@ -163,6 +164,20 @@ def test_a_rate_that_is_asked_for_stays_in_its_field_until_the_run_has_it(page):
     assert not notice.is_visible()
 
 
+def test_a_rate_that_is_left_without_enter_is_not_set(page):
+    make(page, "a", frames("a"))
+    page.evaluate("() => { a.put('progress', { learning_rate: 0.01 }); a.render() }")
+    page.clock.run_for(300)
+    rate = page.locator("input.aimz-rate")
+    assert rate.input_value() == "0.01"
+    rate.fill("0.5")
+    rate.press("Tab")
+    page.clock.run_for(300)
+    assert rate.input_value() == "0.01"
+    assert "not set to 0.5: press Enter" in page.locator(".aimz-notice").inner_text()
+    assert not {"learning_rate", "sure_learning_rate"} & set(page.evaluate("() => a.sent"))
+
+
 def test_a_run_without_a_view_keeps_its_buttons_in_a_corner(page):
     make(page, "a", frames("a"))
     page.evaluate("() => { window.view = a.render() }")
@@ -186,9 +201,10 @@ def test_a_run_without_a_view_keeps_its_buttons_in_a_corner(page):
 
 CELLS = """
 [{ outputs: {
-  length: 2,
+  length: 3,
   all: [{ data: { "text/plain": "other" } },
-        { data: { "application/vnd.jupyter.widget-view+json": { model_id: "a" } } }],
+        { data: { "application/vnd.jupyter.widget-view+json": { model_id: "a" } } },
+        { data: { "text/plain": "as of", "text/html": '<div class="aimz-still-a">as of</div>' } }],
   get(i) { return this.all[i]; },
   set(i, value) { this.all[i] = value; },
 } }]
@@ -208,3 +224,16 @@ def test_the_record_takes_the_place_of_the_view_and_of_the_notebook_s_output(pag
     kept = page.evaluate("() => a.widget_manager.context.model.cells[0].outputs.all")
     assert kept[0] == {"data": {"text/plain": "other"}}
     assert kept[1] == {"output_type": "display_data", **RECORD}
+    assert kept[2]["data"] == {"text/plain": ""}  # nothing of the run stays beside its record
+
+
+def test_what_stands_below_a_widget_is_for_those_who_do_not_see_it(page):
+    below = [below_widget(name, f"<p>{name}</p>") for name in ("a", "b")]
+    page.evaluate("(below) => document.body.insertAdjacentHTML('beforeend', below)", "".join(below))
+    make(page, "a", frames("a"))
+    page.evaluate("() => { window.view = a.render() }")
+    page.clock.run_for(300)
+    seen = [page.locator(f".aimz-still-{name}").is_visible() for name in ("a", "b")]
+    assert seen == [False, True]
+    page.evaluate("() => { view.remove(); view.el.remove() }")
+    assert page.locator(".aimz-still-a").is_visible()

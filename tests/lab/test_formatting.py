@@ -60,7 +60,7 @@ def test_the_line_of_a_running_run_tells_position_rate_and_remaining_time():
     feed(run, [1.0] * 50, seconds=0.5)
     assert formatting.status_line(run, 1.25) == (
         "kernel: running · epoch 1 of 2 · step 100 of 200 · loss 1.25 per row · 1,000 rows/s · "
-        "ETA 1.0 s"
+        "1.0 s left"
     )
 
 
@@ -88,7 +88,7 @@ def test_the_line_of_a_run_without_a_plan_promises_nothing():
     run = begun()
     feed(run, [1.0])
     assert "of" not in formatting.status_line(run)
-    assert "ETA" not in formatting.status_line(run)
+    assert " left" not in formatting.status_line(run)
     assert "per row" not in formatting.status_line(run, 2.0)
 
 

@@ -97,6 +97,11 @@ class MonitorWindows:
         self._taken = 0
 
     @property
+    def window(self) -> int:
+        """Steps of a window of losses."""
+        return self._window
+
+    @property
     def name(self) -> str:
         """Name of the readings; two monitors of the same name read the same values."""
         if self._monitor == "validation":

@@ -150,6 +150,18 @@ def status_words(run: Run) -> str:
     return STATUS_WORDS[run.status]
 
 
+def ended_words(run: Run) -> str:
+    """Write how a run ended, and why.
+
+    Args:
+        run: The run, which has ended.
+    """
+    status = STATUS_WORDS[run.status]
+    if run.reason.startswith(f"{status} "):  # "interrupted after step 7"
+        return run.reason
+    return ": ".join(filter(None, (status, run.reason)))
+
+
 def taken_at(run: Run) -> str:
     """Write the local time, since what is written of a run that goes on does not move with it.
 
@@ -176,7 +188,7 @@ def run_line(run: Run) -> str:
 def run_facts(run: Run) -> list[tuple[str, str]]:
     """Return the facts of a run that a person wants to know first, by name."""
     if run.finished:
-        found = [("status", ": ".join(filter(None, (status_words(run), run.reason))))]
+        found = [("status", ended_words(run))]
     else:
         found = [("status", f"{status_words(run)}, {taken_at(run)}")]
     if words := with_total(run):

@@ -34,6 +34,7 @@ _METRIC: tuple[DTypeLike, BucketKind] = (np.float32, "measured")
 
 _RECENT_S = 3.0
 _LEAST_APART_S = 0.01
+_STALL_S, _STALLED = 0.5, 8.0
 
 
 Form = tuple[np.dtype, tuple[int, ...]]
@@ -236,7 +237,9 @@ def _extreme(kept: np.ndarray, which: int) -> np.ndarray:
 class Pace:
     """Steps per second over the last seconds of stepping.
 
-    The first chunk compiles; it counts only until the second.
+    The first chunk compiles; it counts only until the second. A later one that takes many times as
+    long as its steps did before has compiled too, or was held up; that time does not count, unless
+    the next chunk is as slow.
 
     Args:
         began_s: Stepping time at the beginning, in seconds.
@@ -255,6 +258,7 @@ class Pace:
 
     def __init__(self, began_s: float, step: int) -> None:
         self.chunks = 0
+        self._has_stalled = False
         # The steps count from the first of these ends.
         self._ends = deque([(began_s, step)])
 
@@ -267,6 +271,15 @@ class Pace:
         """
         self.chunks += 1
         ends = self._ends
+        rate = self.steps_per_s if self.chunks > 2 else 0.0
+        usual_s = (step - ends[-1][1]) / rate if rate else np.inf
+        lost_s = end_s - ends[-1][0] - usual_s
+        stalls = lost_s > max(_STALL_S, _STALLED * usual_s)
+        if stalls and not self._has_stalled:
+            self._ends = ends = deque((at + lost_s, done) for at, done in ends)
+        elif stalls:  # the steps have become slow
+            self._ends = ends = deque([ends[-1]])
+        self._has_stalled = stalls
         if len(ends) > 2 and end_s - ends[-2][0] < _LEAST_APART_S:
             ends.pop()  # bounds their number
         ends.append((end_s, step))

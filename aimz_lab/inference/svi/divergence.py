@@ -80,5 +80,5 @@ class FallBack:
         of = "" if last.before is None else f" from {last.before:g}"
         text = f", {ago:,} step{'' if ago == 1 else 's'} after the learning rate was changed"
         if last.before is None or last.after > last.before:
-            advice = f"Train on with a lower rate than {last.after:g}; {_ELSE}"
+            advice = f"Train on with a lower rate than {last.after:g}."
         return f"{text}{of} to {last.after:g}", advice

@@ -19,7 +19,14 @@ from aimz_lab.inference.run.run_words import loss_per_row, method_words, total_l
 from aimz_lab.lab import formatting
 from aimz_lab.lab.callbacks.model_scores import Scores, arguments_of_rows, compared_loo, scores
 from aimz_lab.lab.panels.chains import judged_at_the_end
-from aimz_lab.lab.record import RunSource, loss_trace, named_sources, padded_share, run_of
+from aimz_lab.lab.record import (
+    RunSource,
+    loss_trace,
+    named_sources,
+    padded_share,
+    run_of,
+    shown_best,
+)
 from aimz_lab.system.imports import late_import
 
 if TYPE_CHECKING:
@@ -197,7 +204,7 @@ def _facts(run: Run) -> dict[str, Any]:
     trace = loss_trace(run)
     smoothed = trace.smooth() / rows
     has_loss = np.isfinite(smoothed).any() and not run.info.is_sampling
-    divergences, best = None if run.chains is None else run.chains.divergences, run.best_so_far
+    divergences, best = None if run.chains is None else run.chains.divergences, shown_best(run)
     return {
         "method": method_words(run.info.method),
         "status": formatting.STATUS_WORDS[run.status],

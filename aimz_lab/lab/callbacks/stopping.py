@@ -57,7 +57,9 @@ class Plateau:
 
     def reason(self, waited: int) -> str:
         """Say how long there was no progress."""
-        return f"no progress of the {self.readings.name} in {waited} readings"
+        if self.monitor == "validation":
+            return f"no progress of the held-out loss in its last {waited:,} values"
+        return f"no progress of the loss in the last {waited * self.readings.window:,} steps"
 
 
 @public

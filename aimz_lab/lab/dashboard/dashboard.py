@@ -26,6 +26,7 @@ from aimz_lab.lab.panels import CheckPanel, DevicesPanel, Panel
 from aimz_lab.lab.panels.compilations import compilation_log
 from aimz_lab.lab.panels.panel_set import Frames, PanelSet
 from aimz_lab.lab.panels.predictive_check import Replicate
+from aimz_lab.lab.record import shown_best
 from aimz_lab.lab.throttle import Throttle
 from aimz_lab.preparing import Preparing
 from aimz_lab.system.imports import late_import
@@ -194,8 +195,11 @@ class LiveDashboard(Display):
         """Show how the run ended, for good, and keep its curve for comparison."""
         best = run.best_so_far
         if self._restore_best and best and best.state is not None:
-            run.end_with(best.state)
-            run.notes.append(f"The model has the best state, that of step {best.step:,}.")
+            if shown_best(run).is_last:
+                run.notes.append("The model has the best state, the last one.")
+            else:
+                run.end_with(best.state)
+                run.notes.append(f"The model has the best state, that of step {best.step:,}.")
         with self._showing:
             frames = self._panel_set.frames(run, self.view.wants, everything=True)
             self.view.close(run, frames)

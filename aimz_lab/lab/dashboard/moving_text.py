@@ -1,6 +1,6 @@
 """What stands below a widget, for pages that cannot show it: a line of text, or a still picture.
 
-The widget's page hides it. A notebook that is opened without its kernel has no widget, and shows it.
+The widget's page hides it. A notebook that is opened without its kernel shows it.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from aimz_lab.inference.run.live_runs import LiveRun, live_runs
 from aimz_lab.lab import environment
 from aimz_lab.lab.dashboard.contents import meta, panels_of
 from aimz_lab.lab.dashboard.dashboard import LiveDashboard
+from aimz_lab.lab.panels import ParametersPanel
 from aimz_lab.lab.panels.panel_set import Frames, PanelSet
 from aimz_lab.lab.pictures.figures import picture_bundle
 from aimz_lab.lab.record import RunSource, run_of
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
 
 def frames_of(run: Run) -> Frames:
     """Describe a whole run at once, as the panels would have at its end."""
-    panel_set = PanelSet(panels_of(run), share=1.0)
+    panels = panels_of(run)
+    if run.finished:  # how the parameters moved is known while they move alone
+        panels = [panel for panel in panels if not isinstance(panel, ParametersPanel)]
+    panel_set = PanelSet(panels, share=1.0)
     panel_set.begin(run)
     return {"meta": meta(run), **panel_set.frames(run, everything=True)}
 

@@ -83,7 +83,8 @@ def _display(widget: AnyWidget) -> None:
     from IPython.display import display
 
     if widget.show_below is None or place() == "page":
-        display(widget_bundle(widget.model_id, repr(widget)), raw=True)
+        bundle, metadata = widget._repr_mimebundle_()  # Colab's metadata are anywidget's to know
+        display(bundle, raw=True, metadata=metadata)
     if widget.show_below is not None:
         widget.show_below()
 
@@ -156,9 +157,9 @@ class WidgetView(NotebookView):
 
     A page that can show the widget says hello within seconds, if its messages arrive while a cell
     runs. Until then a line of text moves below the widget, hidden where the widget is shown. From
-    then on it moves seldom: a notebook that is saved meanwhile, and opened without its kernel, tells
-    by it where the run was. If messages could arrive and none does, pictures replace the widget
-    until the page's first message. Below them the line goes on to move.
+    then on it moves seldom: by it a notebook that is saved meanwhile, and opened without its
+    kernel, tells where the run was. If messages could arrive and none does, pictures replace the
+    widget until the page's first message. Below them the line goes on to move.
 
     A page reports how often it can draw in a hundredth of the time, since it may run on the cores
     that train. It gets no more updates than that.
@@ -194,6 +195,7 @@ class WidgetView(NotebookView):
             self.widget.show_below()
 
     def _stand_below(self, run: Run) -> None:
+        self.widget.show_below = lambda: self._text.display(line_of(run, self._loss))
 
     def _make(self, frames: Frames, receive: Receive) -> None:
         self._is_heard = self._shows_pictures = False
@@ -208,7 +210,9 @@ class WidgetView(NotebookView):
 
     def live_bundle(self, run: Run) -> dict[str, Any]:
         """Return the reference to the widget, with text for pages that cannot show it."""
-        return widget_bundle(self.widget.model_id, line_of(run))
+        # This text does not move; the line below does.
+        text = f"{run.info.model}: a live view, which needs its kernel"
+        return widget_bundle(self.widget.model_id, text)
 
     def prepare(self, preparing: Preparing) -> None:
         """Show the text, in the page once the widget is there."""
@@ -286,9 +290,7 @@ class FollowingView(WidgetView):
         interval_s: Least seconds between two updates.
     """
 
-    def __init__(
-        self, run: Run, frames: Frames, receive: Receive, interval_s: float = 0.1
-    ) -> None:
+    def __init__(self, run: Run, frames: Frames, receive: Receive, interval_s: float = 0.1) -> None:
         super().__init__(interval_s)
         self._make(frames, receive)
         self._stand_below(run)

@@ -9,7 +9,7 @@ from aimz_lab.inference.run.chain_record import ChainRecord
 from aimz_lab.inference.run.events import Run
 from aimz_lab.inference.run.run import AxisLabels
 from aimz_lab.lab.panels.base import Frame, Panel
-from aimz_lab.lab.panels.convergence import Judged, judge
+from aimz_lab.lab.panels.convergence import Judged, judge, thinning
 from aimz_lab.lab.panels.site_labels import labels_of
 from aimz_lab.lab.traces import Trace
 
@@ -163,7 +163,7 @@ def _described(run: Run, most: int, most_draws: int | None = None) -> Frame:
         shown[-1] = least
     return {
         "draws": chains.draws,
-        "is_thinned": most_draws is not None and chains.draws > most_draws,
+        "is_thinned": thinning(total * chains.plan.chains, chains.draws, most, most_draws) > 1,
         "judged": len(judged),
         "total": total,
         "r_hat": _finite(judged[0].r_hat),

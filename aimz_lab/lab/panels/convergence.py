@@ -12,6 +12,7 @@ from aimz_lab.lab.panels.chain_statistics import chain_statistics
 from aimz_lab.lab.panels.site_labels import entry_name
 
 FEWEST_DRAWS = 8
+_ENOUGH_DRAWS = 200  # of a chain, to judge a value by
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def judge(
     total, draws = sum(sizes.values()), chains.draws
     if draws < FEWEST_DRAWS or total == 0:
         return [], total
-    every = 1 if most_draws is None else -(-draws // most_draws)
+    every = thinning(total * chains.plan.chains, draws, most, most_draws)
     room = max(most // (-(-draws // every) * chains.plan.chains), 1)
     names, read = [], []
     for name, at in _chosen(sizes, room).items():
@@ -79,6 +80,25 @@ def judge(
     rows = zip(*(column.tolist() for column in columns), strict=True)
     judged = [Judged(name, *row) for name, row in zip(names, rows, strict=True)]
     return sorted(judged, key=lambda row: (-np.nan_to_num(row.r_hat, nan=np.inf), row.ess)), total
+
+
+def thinning(n_values: int, draws: int, most: int, most_draws: int | None) -> int:
+    """Return of how many draws one is read, so that no value need be left out.
+
+    Args:
+        n_values: Values of all chains.
+        draws: Draws of a chain.
+        most: Numbers to read at most. Rather than fewer than 200 draws, fewer values are read.
+        most_draws: Draws of a chain to read at most; ``None`` to read all of them.
+
+    Example:
+        >>> thinning(64, 500, 40_000, 1_000), thinning(64, 1_000, 40_000, 1_000)
+        (1, 2)
+    """
+    if most_draws is None:
+        return 1
+    for_all = -(-n_values * draws // most)
+    return max(-(-draws // most_draws), min(for_all, draws // _ENOUGH_DRAWS), 1)
 
 
 def _chosen(sizes: dict[str, int], room: int) -> dict[str, np.ndarray]:

@@ -9,7 +9,7 @@ from aimz_lab.inference.run.records import ValidationLosses
 from aimz_lab.inference.run.run_words import loss_per_row
 from aimz_lab.lab.panels.base import Frame, Panel
 from aimz_lab.lab.panels.rate_curve import LEARNING_RATE, rate_frame
-from aimz_lab.lab.record import keep_loss_trace
+from aimz_lab.lab.record import keep_loss_trace, shown_best
 from aimz_lab.lab.traces import Trace, float32, thin
 
 MOST_VALIDATIONS = 400
@@ -63,7 +63,7 @@ def present(run: Run, trace: Trace) -> Frame:
         run: The run.
         trace: Its losses.
     """
-    smoothed, best = trace.smooth(), run.best_so_far
+    smoothed, best = trace.smooth(), shown_best(run, trace)
     now = float(smoothed[-1]) / (run.info.n_obs or 1) if len(smoothed) else math.nan
     return {
         "now": now if math.isfinite(now) else None,

@@ -27,17 +27,22 @@ class PaddingPanel(Panel):
         # Padded rows and all rows: of the epoch so far, and of the run.
         self._of_epoch = self._of_run = np.zeros(2, np.int64)
         self._latest = np.zeros(2, np.int64)
+        self._of_last_epoch = 0.0
+        self._most = 0
         self._advice = advice(run)
         sizes = run.bucket_steps
         # A bucket may hold parts of several epochs: the curve then has those from here on.
         self._first_epoch = 1 if len(sizes) == run.step else run.epoch + 1
         self._count(*(run.column(name) for name in ("rows", "n_pad", "epoch")))
-        if len(sizes):
-            self._latest = self._latest // sizes[-1]
+        if len(sizes):  # of a bucket, the mean: its batches have the same number of rows in all
+            rows, n_pad = (self._latest / sizes[-1]).tolist()
+            self._latest = np.array([round(rows + n_pad) - round(n_pad), round(n_pad)])
+        self._most = int(run.highest("n_pad").max(initial=0))
 
     def take(self, steps: Steps) -> None:
         """Count the steps."""
         self._count(steps.rows, steps.n_pad, steps.epoch)
+        self._most = max(self._most, int(steps.n_pad.max(initial=0)))
 
     def _count(self, rows: np.ndarray, n_pad: np.ndarray, epoch: np.ndarray) -> None:
         if len(epoch) == 0:
@@ -55,10 +60,13 @@ class PaddingPanel(Panel):
             numbers = np.append(self._epoch, numbers)
         ended, self._of_epoch, self._epoch = of_each[:-1], of_each[-1], int(epoch[-1])
         ended = ended[numbers[:-1] >= self._first_epoch]
-        self._by_epoch.add(ended[:, 0] / np.maximum(ended[:, 1], 1))
+        shares = ended[:, 0] / np.maximum(ended[:, 1], 1)
+        self._by_epoch.add(shares)
+        if len(shares):
+            self._of_last_epoch = float(shares[-1])
 
     def frame(self, run: Run) -> Frame:
-        """Describe the padding of the last batch, the epoch and the run."""
+        """Describe the padding of the last batch, the last whole epoch and the run."""
         self._by_step.follow(run.buckets("n_pad"))
         rows, n_pad = self._latest.tolist()
         n_shards = max(run.info.row_multiple, 1)
@@ -68,7 +76,8 @@ class PaddingPanel(Panel):
             "n_shards": n_shards,
             "shards": shards(rows, n_pad, n_shards) if n_shards <= MOST_SHARDS else [],
             "share_of_run": _share(self._of_run),
-            "share_of_epoch": _share(self._of_epoch),
+            "most": self._most,
+            "share_of_epoch": self._of_last_epoch if len(self._by_epoch.mean) else None,
             "by_epoch": self._by_epoch.frame(),
             "by_step": self._by_step.frame(),
             "advice": self._advice,

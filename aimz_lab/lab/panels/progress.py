@@ -26,6 +26,9 @@ class ProgressPanel(Panel):
 
     def frame(self, run: Run) -> Frame:
         """Describe the progress of the run."""
+        steps_per_s, rows_per_s = run.steps_per_s, run.rows_per_s
+        if run.finished:  # the whole run's, as its summary has it
+            steps_per_s, rows_per_s = formatting.mean_rates(run)
         return {
             "status": run.status,
             "words": formatting.status(run),
@@ -33,8 +36,8 @@ class ProgressPanel(Panel):
             "asked": _asked(run),
             "epoch": run.epoch,
             "step": run.step,
-            "steps_per_s": run.steps_per_s,
-            "rows_per_s": run.rows_per_s,
+            "steps_per_s": steps_per_s,
+            "rows_per_s": rows_per_s,
             "elapsed_s": run.elapsed_s,
             "eta_s": run.eta_s,
             "total_steps": run.info.total_steps,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
-_NAMES_ON_THE_PAGE = {"perRow": "per_row", "half": "last_half"}
+_NAMES_ON_THE_PAGE = {"perRow": "per_row", "half": "last_half", "wasLog": "was_log"}
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,7 @@ class Choices:
         last_half: Whether only the second half of the steps is shown.
         per_row: Whether the loss is divided by the number of rows, if it is known.
         smooth: Whether the moving average is drawn as well.
+        was_log: Whether the data chose the logarithmic axis on the page.
     """
 
     curve: str = "loss"
@@ -28,6 +29,7 @@ class Choices:
     last_half: bool = False
     per_row: bool = True
     smooth: bool = True
+    was_log: bool = False
 
     @classmethod
     def of_page(cls, sent: Any) -> Self:
@@ -35,7 +37,7 @@ class Choices:
 
         Example:
             >>> Choices.of_page({"log": True, "half": "yes"})
-            Choices(curve='loss', log=True, whole=False, last_half=False, per_row=True, smooth=True)
+            Choices(curve='loss', log=True, whole=False, last_half=False, per_row=True, ...)
         """
         sent = sent if isinstance(sent, Mapping) else {}
         kinds = {field.name: type(field.default) for field in fields(cls)}

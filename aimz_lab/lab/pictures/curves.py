@@ -12,7 +12,7 @@ from aimz_lab.inference.run.events import Run
 from aimz_lab.inference.run.records import RateChange
 from aimz_lab.lab.panels.loss import MOST_CHANGES
 from aimz_lab.lab.panels.rate_curve import LEARNING_RATE
-from aimz_lab.lab.record import loss_trace
+from aimz_lab.lab.record import loss_trace, shown_best
 from aimz_lab.lab.traces import Trace
 
 LOSS = "loss"
@@ -172,7 +172,7 @@ def curve_of(
 
 
 def _best(run: Run, rows: int) -> tuple[int, float] | None:
-    best = run.best_so_far
+    best = shown_best(run)
     return None if best is None else (best.step, best.value * _rows(run) / rows)
 
 

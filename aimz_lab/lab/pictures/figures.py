@@ -142,7 +142,7 @@ def draw_choices(runs: Sequence[Run], choices: Choices) -> Figure:
     shown = curve_of(run, others, name=name, per_row=choices.per_row, smooth=choices.smooth)
     if choices.last_half:
         shown = shown.since(shown.total / 2)
-    view = vertical_view(shown, log=choices.log, whole=choices.whole)
+    view = vertical_view(shown, log=choices.log, whole=choices.whole, was_log=choices.was_log)
     _draw_curve(axes, shown)
     words = view.words(shown.unit)
     part = "It shows the second half of the steps; the" if choices.last_half else "The"

@@ -10,12 +10,12 @@ from aimz_lab.calls import public
 from aimz_lab.data.options import check_text
 from aimz_lab.inference.run.events import Run
 from aimz_lab.inference.run.plateau import fall_at_end
-from aimz_lab.inference.run.run_words import method_words, with_total
+from aimz_lab.inference.run.run_words import ended_words, method_words, with_total
 from aimz_lab.lab import formatting
 from aimz_lab.lab.panels.chains import divergence_advice, judged_at_the_end
 from aimz_lab.lab.panels.padding import advice
 from aimz_lab.lab.pictures.encoding import image_tag
-from aimz_lab.lab.record import RunSource, padded_share, run_of
+from aimz_lab.lab.record import RunSource, padded_share, run_of, shown_best
 
 _MOST_NOTES = 5
 _WIDTH = 820  # of the picture on a page, in pixels
@@ -33,14 +33,12 @@ def facts(source: RunSource) -> dict[str, str]:
 
 
 def _facts(run: Run) -> dict[str, str]:
-    status = formatting.STATUS_WORDS[run.status]
-    is_told = run.reason.startswith(f"{status} ")  # "interrupted after step 7"
-    found = {"status": run.reason if is_told else ": ".join(filter(None, (status, run.reason)))}
+    found = {"status": ended_words(run) if run.finished else formatting.STATUS_WORDS[run.status]}
     if run.info.is_sampling:
         return found | _chains(run) | {"time": formatting.duration(run.elapsed_s)}
     found |= _losses(run)
     if run.validation:
-        found["validation"] = f"{formatting.number(run.validation[-1][1])} per row"
+        found["held-out loss"] = f"{formatting.number(run.validation[-1][1])} per row"
     found["steps"] = f"{run.step:,} in {run.epoch:,} {'epoch' if run.epoch == 1 else 'epochs'}"
     found["time"] = f"{formatting.duration(run.elapsed_s)}{_rates(run)}"
     if padded := padded_share(run):
@@ -58,10 +56,9 @@ def _losses(run: Run) -> dict[str, str]:
         return {}
     per = " per row" if run.info.n_obs else ""
     found = {"loss": with_total(run)}
-    if (kept := run.best_so_far) is not None:
-        monitor = "held-out loss" if kept.is_held_out else "mean of a window"
-        best = f"{formatting.number(kept.value)}{per}, {monitor}"
-        found["best"] = f"{best}, at step {kept.step:,}"
+    if (best := shown_best(run)) is not None:
+        held_out = ", held-out loss" if best.is_held_out else ""
+        found["best"] = f"{formatting.number(best.value)}{per}{held_out}, at step {best.step:,}"
     if run.status in ("completed", "stopped") and (end := fall_at_end(run)):
         fall, steps = end
         fell = f"by {formatting.number(fall)}{per} in the last {steps:,} steps"
@@ -105,11 +102,9 @@ def _convergence(run: Run) -> dict[str, str]:
 
 
 def _rates(run: Run) -> str:
-    seconds = run.stepping_s
-    if seconds <= 0:
+    steps_per_s, rows_per_s = formatting.mean_rates(run)
+    if not steps_per_s:
         return ""
-    steps_per_s = run.step / seconds
-    rows_per_s = float(run.column("rows").sum(dtype="int64")) / seconds
     steps = f", {formatting.rate(steps_per_s)} steps/s"
     return f"{steps}, {formatting.rate(rows_per_s)} rows/s" if rows_per_s else steps
 
@@ -138,8 +133,8 @@ class Summary:
     def text(self) -> str:
         """Return a line with the name of the run, and a line for each fact."""
         lines = [heading(self._run)]
-        lines += [f"  {name:<10} {text}" for name, text in self._facts.items()]
-        return "\n".join([*lines, *(f"  note       {note}" for note in notes(self._run))])
+        lines += [f"  {name:<13} {text}" for name, text in self._facts.items()]
+        return "\n".join([*lines, *(f"  {'note':<13} {note}" for note in notes(self._run))])
 
     def html(self, picture: str = "", alt: str = "") -> str:
         """Return a table as HTML, below an image or the run's name.

@@ -12,7 +12,9 @@ from jaxtyping import Float
 from aimz_lab.lab import formatting
 from aimz_lab.lab.pictures.curves import LOSS, Curve, Line
 
-_SQUEEZED = 5.0  # the rest of the curve has less than this part of the height
+_WHOLE = 4.0  # times the height of the second half: a curve of that height is shown whole
+_CUT = 2.0  # of a curve that is far higher, so many times that height is shown
+_FALLS, _FELL = 5.0, 3.0  # a fall to the end is that much higher in the half than in the quarter
 _OTHERS = 3.0  # other runs may make the axis this much longer
 _ROOM, _LOG_ROOM = 0.06, 0.04
 _FLAT = 3e-6  # of the size of a value: beyond it, single precision is all that moves
@@ -68,16 +70,22 @@ class _Span(NamedTuple):
     usual: float
 
 
-def vertical_view(shown: Curve, *, log: bool = False, whole: bool = False) -> VerticalView:
+def vertical_view(
+    shown: Curve, *, log: bool = False, whole: bool = False, was_log: bool = False
+) -> VerticalView:
     """Choose the vertical axis of a curve.
 
     A start far above the rest is cut off. Where the curve falls by orders of magnitude to its end,
     or does not move at the end, the axis is a logarithmic one of the distance to the lowest value.
 
+    The ends follow the data without a jump, and the kind of axis has two thresholds: a live picture
+    does not turn over for a little noise.
+
     Args:
         shown: The curve.
         log: Whether the axis is the logarithmic one.
         whole: Whether a linear axis has the whole range.
+        was_log: Whether the data chose the logarithmic axis a moment ago.
     """
     first, last = (float(shown.steps[i]) if len(shown.steps) else 0.0 for i in (0, -1))
     every = _span(shown, -np.inf)
@@ -86,15 +94,17 @@ def vertical_view(shown: Curve, *, log: bool = False, whole: bool = False) -> Ve
     if log:
         return _log_view(shown, every)
     half, end = (_span(shown, first + share * (last - first)) for share in (0.5, 0.75))
-    top = every.high
+    top = highest = _extent(shown.high, np.array([every.high]))[1]
     if not whole and half and end and len(shown.steps) >= _FEW_STEPS:
-        height = half.usual - every.low
-        if every.high - every.low > _SQUEEZED * height:
+        height, full = half.usual - every.low, highest - every.low
+        if full > _WHOLE * height:
             flat = _FLAT * max(abs(every.low), abs(half.usual))
-            if height <= flat or height > _SQUEEZED * (end.usual - every.low):
+            falls = _FELL if was_log else _FALLS
+            if height <= flat or height > falls * (end.usual - every.low):
                 return _log_view(shown, every)
-            top = every.low + 2 * height
-    above = _extent(shown.high, np.array([every.high]))[1] if top < every.high else None
+            # From the whole to a cut without a jump.
+            top = every.low + max(2 * _WHOLE * height - full, _CUT * height)
+    above = highest if top < highest else None
     return linear_view(*_nearby(shown.others, every.low, top), above=above)
 
 

@@ -25,6 +25,12 @@ def run_with(losses=(30.0, 20.0), *, status="completed", reason="", model="sales
     return run
 
 
+def test_how_a_run_ended_is_said_once():
+    run = run_with(status="interrupted", reason="interrupted after step 2")
+    assert dict(run_facts(run))["status"] == "interrupted after step 2"
+    assert dict(run_facts(run_with(reason="all done")))["status"] == "completed: all done"
+
+
 def test_the_loss_is_the_moving_average_per_row_at_the_last_step():
     losses = np.random.default_rng(0).normal(100.0, 5.0, 500)
     losses[490] = np.nan

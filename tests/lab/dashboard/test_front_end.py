@@ -339,7 +339,7 @@ class TestScene:
         return node("drawn", loss, list(previous_runs), {**OPTIONS, **options}, BOX)
 
     def test_all_is_within_the_box(self, node, loss):
-        drawn = self.drawn(node, loss)
+        drawn = self.drawn(node, loss, whole=True)
         x, y = (np.array(drawn["pixels"][axis]) for axis in "xy")
         assert x[0] >= 60
         assert x[-1] == pytest.approx(686)
@@ -448,14 +448,15 @@ class TestVerticalView:
             "previous": [{"steps": o.steps, "values": o.values} for o in curve.others],
         }
 
-    @pytest.mark.parametrize("options", [{}, {"log": True}, {"whole": True}])
+    @pytest.mark.parametrize("options", [{}, {"log": True}, {"whole": True}, {"wasLog": True}])
     @pytest.mark.parametrize("name", LOSSES)
     def test_the_page_and_the_picture_have_the_same_ends_and_words(self, node, name, options):
         held = [(step, 1.5) for step in range(400, 4000, 400)]
         others = [LOSSES["far"] + 0.8, LOSSES["ordinary"] + 1e5]
         for plain in (curve(LOSSES[name]), curve(LOSSES[name], others=others, validation=held)):
             found = node("verticalView", self.shown(plain), options)
-            expected = vertical_view(plain, **options)
+            named = {{"wasLog": "was_log"}.get(name, name): on for name, on in options.items()}
+            expected = vertical_view(plain, **named)
             assert found["kind"] == expected.kind
             ends = ("low", "high", "base", "above")
             assert [found[end] is None for end in ends] == [False] * 3 + [expected.above is None]

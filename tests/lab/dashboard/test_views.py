@@ -43,7 +43,7 @@ class TestLineView:
 class Outputs(list):
     """What a notebook shows: outputs that can be replaced."""
 
-    def display(self, bundle, *, raw, metadata=None, display_id=False):  # noqa: ARG002
+    def display(self, bundle, *, raw, metadata=None, display_id=False):
         assert raw
         self.append(dict(bundle))
         return Handle(self, len(self) - 1)

@@ -13,6 +13,7 @@ from aimz_lab.lab.dashboard.dashboard import LiveDashboard
 from aimz_lab.lab.dashboard.replay import frames_of, show
 from aimz_lab.lab.dashboard.views import PANELS, WIDGET_MIME, PictureView
 from aimz_lab.lab.dashboard.widget import WidgetView, make_widget, widget_class
+from aimz_lab.lab.pictures.summary import summary_text
 from tests.lab.dashboard.test_views import Outputs
 from tests.lab.runs import begun, feed
 
@@ -73,7 +74,7 @@ def test_the_widget_holds_one_trait_a_panel_and_the_front_end():
 def test_the_output_refers_to_the_widget_and_has_words_for_others(watched, outputs):
     [bundle] = outputs
     assert bundle[WIDGET_MIME]["model_id"] == watched.widget.model_id
-    assert bundle["text/plain"].startswith("kernel: preparing")
+    assert bundle["text/plain"] == "kernel: a live view, which needs its kernel"
 
 
 def test_the_widget_has_words_of_its_own_for_pages_that_cannot_show_it(watched):
@@ -114,7 +115,11 @@ def test_the_picture_shows_what_was_chosen_on_the_page(watched, outputs):
     chosen = {"curve": "loss", "log": True, "perRow": False, "half": True, "smooth": False}
     watched.page_says(kind="choices", value=chosen)
     watched.steps([8.0, 6.0])
-    assert watched.widget.choices == {**chosen, "whole": False}  # for a page that is loaded anew
+    assert watched.widget.choices == {
+        **chosen,
+        "whole": False,
+        "wasLog": False,
+    }  # for a page that is loaded anew
     watched.finish()
     [bundle] = outputs
     assert (
@@ -176,8 +181,9 @@ def test_text_moves_where_no_page_says_that_it_shows_the_widget(
         watched.view.show(watched.run, {})
         seen.append(outputs[1]["text/plain"])
         # A page that shows the widget hides the text.
-        assert f'<div class="aimz-still-{watched.widget.model_id}">{seen[-1]}</div>' in (
-            outputs[1]["text/html"]
+        assert (
+            f'<div class="aimz-still-{watched.widget.model_id}">{seen[-1]}</div>'
+            in (outputs[1]["text/html"])
         )
     assert "step 1 " in seen[0]
     assert re.search(r"step 3 .* · as of \d\d:\d\d:\d\d$", seen[1])
@@ -217,6 +223,17 @@ class TestReplay:
         assert set(widget.loss["traces"]) == {"loss", "grad_norm"}
         assert widget.padding["share_of_run"] == 0.375
         assert widget.previous_runs == {"runs": []}
+
+    def test_its_rates_are_those_of_its_summary_and_it_has_no_parameters_that_move(self):
+        run = begun(n_obs=10)
+        for seconds in (1.0, 0.1, 0.1):
+            feed(run, [3.0] * 10, seconds=seconds)
+        run.finish("completed", "done")
+        widget = show(run)
+        assert widget.progress["steps_per_s"] == pytest.approx(25)
+        assert widget.progress["rows_per_s"] == pytest.approx(250)
+        assert "25 steps/s, 250 rows/s" in summary_text(run)
+        assert widget.parameters == {}
 
     def test_others_come_along(self):
         widget = show(self.finished(), self.finished())

@@ -137,3 +137,11 @@ def test_few_draws_are_not_judged():
     chains, asked = record({"a": ()}, draws=7)
     assert judge(chains, 10**6) == ([], 1)
     assert not asked
+
+
+def test_draws_are_thinned_before_values_are_left_out():
+    chains, _ = record({"a": (16,)}, draws=900, chains=4)
+    judged, total = judge(chains, most=40_000, most_draws=1_000)
+    assert len(judged) == total == 16
+    judged, total = judge(chains, most=4_000, most_draws=1_000)
+    assert len(judged) < total  # rather than by fewer than 200 draws

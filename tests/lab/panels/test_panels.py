@@ -24,6 +24,8 @@ from aimz_lab.lab.panels import (
 )
 from aimz_lab.lab.panels.padding import shards
 from aimz_lab.lab.panels.predictive_check import densities
+from aimz_lab.lab.pictures.curves import curve_of
+from aimz_lab.lab.record import loss_trace
 from aimz_lab.lab.traces import unpack
 from tests.lab.runs import begun, chunk, feed
 
@@ -48,8 +50,25 @@ class TestLoss:
     def test_now_is_smoothed_and_best_is_the_best_window_both_per_row(self):
         run = begun(n_obs=10, steps_per_epoch=100)
         frame = watched(LossPanel(), run, [{"loss": np.repeat([50.0, 20.0, 30.0], 100)}])
-        assert (frame["best"], frame["best_step"]) == (2.0, 200)
+        assert (frame["best"], frame["best_step"]) == (pytest.approx(2.0, rel=1e-3), 200)
         assert 2.9 < frame["now"] <= 3.0
+
+    def test_in_a_steep_fall_the_last_state_is_the_best_and_has_the_loss_that_is_shown(self):
+        frame = watched(LossPanel(), begun(n_obs=1), [{"loss": 10 * np.exp(-np.arange(900) / 99)}])
+        assert (frame["best"], frame["best_step"]) == (frame["now"], 900)
+
+    @pytest.mark.parametrize("n_steps", [700, 5000])
+    def test_the_best_lies_on_the_smoothed_curve_and_no_loss_shown_is_below(self, n_steps, rng):
+        losses = 3 + np.abs(np.linspace(-1, 1, n_steps)) + 0.1 * rng.normal(size=n_steps)
+        run = begun(n_obs=10)
+        frame = watched(LossPanel(), run, [{"loss": losses}])
+        trace = loss_trace(run)
+        assert frame["best_step"] < n_steps
+        on_the_curve = np.interp(frame["best_step"], trace.steps, trace.smooth()) / 10
+        assert frame["best"] == pytest.approx(on_the_curve)
+        assert frame["best"] <= frame["now"]
+        run.finish("completed", "")
+        assert curve_of(run, per_row=True, smooth=True).best[1] == pytest.approx(frame["best"])
 
     def test_without_rows_the_loss_is_total(self):
         frame = watched(LossPanel(), begun(), [{"loss": [20.0] * 256}])
@@ -156,10 +175,32 @@ class TestProgress:
 
 
 class TestPadding:
+    def test_the_last_batch_of_an_epoch_is_told_while_the_next_epoch_goes_on(self):
+        chunks = [{"loss": [1.0] * 3, "rows": [100, 100, 70], "n_pad": [0, 0, 30], "epoch": 1},
+                  {"loss": [1.0], "rows": 100, "epoch": 2}]  # fmt: skip
+        frame = watched(PaddingPanel(), begun(n_obs=270, batch_size=100), chunks)
+        assert (frame["n_pad"], frame["most"], frame["share_of_epoch"]) == (0, 30, 0.1)
+
+    def test_a_batch_of_a_long_run_has_the_rows_of_a_batch(self):
+        run = begun(n_obs=1470, batch_size=100)
+        n_pad = np.tile([0] * 14 + [30], 20_000)
+        feed(
+            run,
+            np.zeros(len(n_pad)),
+            rows=100 - n_pad,
+            n_pad=n_pad,
+            epoch=np.arange(300_000) // 15 + 1,
+        )
+        panel = PaddingPanel()
+        panel.begin(run)
+        frame = panel.frame(run)
+        assert frame["rows"] + frame["n_pad"] == 100
+        assert frame["most"] == 30
+
     def test_the_documented_example(self):
         run = begun(n_obs=1000, batch_size=10, row_multiple=8)
         frame = watched(PaddingPanel(), run, [{"loss": [1.0] * 4, "rows": 10, "n_pad": 6}])
-        assert frame["share_of_run"] == frame["share_of_epoch"] == 0.375
+        assert (frame["share_of_run"], frame["share_of_epoch"]) == (0.375, None)
         assert frame["shards"] == [[2, 0]] * 5 + [[0, 2]] * 3
         assert frame["advice"].startswith("batch_size=10 on 8 devices wastes 37.5%")
 
@@ -173,7 +214,7 @@ class TestPadding:
         ]
         frame = watched(PaddingPanel(), run, chunks)
         np.testing.assert_allclose(unpack(frame["by_epoch"]["mean"]), [10 / 30, 0], rtol=1e-6)
-        assert frame["share_of_epoch"] == 30 / 40
+        assert frame["share_of_epoch"] == 0  # of the second, the last whole one
         assert frame["share_of_run"] == 40 / 100
         np.testing.assert_array_equal(unpack(frame["by_step"]["mean"]), n_pad)
 

@@ -102,3 +102,35 @@ def test_the_picture_has_this_axis_and_says_what_it_shows():
     assert norms.get_ylabel() == "grad norm\nlog scale"
     half = loss_figure(run, last_half=True).axes[0]
     assert half.get_xlim()[0] > 1900
+
+
+def test_the_ends_follow_the_height_of_the_start_without_a_jump():
+    tops = []
+    for start in np.geomspace(1.5, 20, 80):
+        losses = 1.1 + NOISE
+        losses[0] = start
+        tops.append(vertical_view(curve(losses)).high)
+    steps = np.abs(np.diff(tops)) / np.ptp(NOISE)
+    assert steps.max() < 0.3
+    assert tops[-1] < 1.1 + 3 * np.ptp(NOISE)
+
+
+def test_the_view_of_a_long_run_does_not_turn_over_as_it_goes_on():
+    n = 600_000
+    t = np.arange(n)
+    losses = 1.2 + 45 * np.exp(-t / 40) + 0.4 * np.random.default_rng(1).normal(size=n)
+    seen = []
+    for until in np.geomspace(20_000, n, 25).astype(int):
+        view = vertical_view(curve(losses[:until]))
+        assert view.above == pytest.approx(losses.max(), rel=1e-5)  # the start is always told
+        seen.append((view.kind, view.high))
+    assert {kind for kind, _ in seen} == {"linear"}
+    highs = [high for _, high in seen]
+    assert max(highs) < 1.5 * min(highs)
+
+
+def test_an_axis_that_the_data_chose_stays_until_they_are_clearly_otherwise():
+    # The second half is four times as high as the last quarter: between the two thresholds.
+    losses = 1 + np.interp(STEPS, [0, 2000, 3000, N], [1000, 4.0, 1.0, 0.0])
+    assert vertical_view(curve(losses, smooth=False)).kind == "linear"
+    assert vertical_view(curve(losses, smooth=False), was_log=True).kind == "log"

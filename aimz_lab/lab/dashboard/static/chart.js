@@ -156,13 +156,14 @@ function cutLine(line, first) {
 /**
  * Place the curves in a box of pixels.
  * @param all What `series` returned.
- * @param options log, whole (the whole range) and half (only the second half of the steps): booleans.
+ * @param options log, whole (the whole range), half (only the second half of the steps) and wasLog (the
+ *   data chose the logarithmic axis before): booleans.
  * @param box width, height and left (the room for the labels) in pixels.
  */
-export function scene(all, { log, whole, half }, box) {
+export function scene(all, { log, whole, half, wasLog }, box) {
   const first = half ? all.total / 2 : 0;
   const shown = half ? from(all, first) : all;
-  const view = shown.chains?.length ? linearView(chainValues(shown)) : verticalView(shown, { log, whole });
+  const view = shown.chains?.length ? linearView(chainValues(shown)) : verticalView(shown, { log, whole, wasLog });
   // The axis spans previous runs too, but a long one must not squeeze the new curve.
   const longest = Math.max(0, ...shown.previous.map((run) => run.steps.at(-1) ?? 0));
   const last = Math.max(all.total, 2, Math.min(longest, Math.max(4 * all.total, 200)));

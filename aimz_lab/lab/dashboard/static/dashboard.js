@@ -42,7 +42,7 @@ class View {
     this.el = el;
     this.docked = docked;
     this.id = `aimz-${model.get("meta").model_id}-${++views}`; // a page has many of these modules
-    this.options = { curve: "loss", log: false, whole: false, smooth: true, perRow: true, half: false, ...model.get("choices") };
+    this.options = { curve: "loss", log: false, whole: false, smooth: true, perRow: true, half: false, wasLog: false, ...model.get("choices") };
     this.reachable = null; // not known yet
     this.doubted = null; // a rate that was asked back
     this.dirty = new Set(TRAITS);
@@ -95,7 +95,7 @@ class View {
     };
     this.rate = h("input", { type: "text", inputmode: "decimal", placeholder: "new rate", id: `${this.id}-rate`,
       class: "aimz-rate", size: 7, autocomplete: "off",
-      onchange: () => this.setRate(), onkeydown: (event) => this.enterRate(event) });
+      onblur: () => this.leaveRate(), onkeydown: (event) => this.enterRate(event) });
     this.rateBox = h("label", { for: `${this.id}-rate`, class: "aimz-rate-box" }, "learning rate", this.rate);
     this.whyFixed = h("button", { type: "button", class: "aimz-why", onclick: () => this.tellWhyFixed() },
       "learning rate fixed: why?");
@@ -230,9 +230,20 @@ class View {
     else this.setRate();
   }
 
+  /** A rate that is left without Enter is not set: the field goes back to the present one. */
+  leaveRate() {
+    if (this.rate.value === this.lastRate) return;
+    const typed = this.rate.value.trim();
+    this.forgetDoubt();
+    this.rate.value = this.lastRate ?? "";
+    if (typed) this.say(`The learning rate was not set to ${typed}: press Enter in the field to set it.`);
+    else this.schedule("progress");
+  }
+
   /** Keep the question until another rate is typed, or Enter is pressed again. */
   doubt(why) {
     this.doubted = this.rate.value;
+    this.lastRate = null; // leaving the field does not set it
     setAttribute(this.rate, "aria-invalid", "true");
     this.say(why);
     clearTimeout(this.forgetting);
@@ -251,12 +262,11 @@ class View {
 
   setDoubtedRate() {
     this.forgetDoubt();
+    this.lastRate = this.rate.value;
     this.send("sure_learning_rate", Number(this.rate.value));
   }
 
   setRate() {
-    if (this.rate.value === this.lastRate) return; // entered already, now left
-    this.lastRate = this.rate.value;
     const value = Number(this.rate.value);
     if (this.rate.value.trim() === "" || !(value > 0) || !Number.isFinite(value)) {
       const comma = /^\s*\d+,\d+\s*$/.test(this.rate.value) ? " Write it with a point." : "";
@@ -266,6 +276,7 @@ class View {
     }
     setAttribute(this.rate, "aria-invalid", null);
     this.doubted = null;
+    this.lastRate = this.rate.value;
     this.send("learning_rate", value);
   }
 
@@ -294,9 +305,15 @@ class View {
   }
 
   change(options) {
-    Object.assign(this.options, options);
+    Object.assign(this.options, { wasLog: false }, options);
     if (!isOver(this.model.get("progress"))) this.model.send({ kind: "choices", value: this.options });
     this.schedule("loss");
+  }
+
+  /** Stay with the axis that the data chose, in the saved picture too. */
+  keepAxis(wasLog) {
+    this.options.wasLog = wasLog;
+    if (this.reachable && !isOver(this.model.get("progress"))) this.model.send({ kind: "choices", value: this.options });
   }
 
   /** Draw a new frame: at once when the status changes, else after the rest. */
@@ -374,8 +391,8 @@ class View {
 
   drawMeta() {
     const meta = this.model.get("meta");
-    // Runs of one kernel have one name; away from their cells a number tells them apart.
-    setText(this.title, this.docked && meta.number ? `${meta.model} · run ${meta.number}` : meta.model);
+    // Runs of one kernel have one name: a number tells them apart.
+    setText(this.title, meta.number ? `${meta.model} · run ${meta.number}` : meta.model);
     const isSampling = Boolean(meta.is_sampling);
     setText(this.method, [meta.method, meta.n_obs && `${count(meta.n_obs)} rows`,
       !isSampling && meta.batch_size && `batches of ${count(meta.batch_size)}`, meta.scaled].filter(Boolean).join(" · "));
@@ -406,7 +423,8 @@ class View {
     setText(this.stats.steps_per_s, rate(progress.steps_per_s));
     setText(this.stats.rows_per_s, rate(progress.rows_per_s));
     setFlag(this.stats.rows_per_s.parentElement, "hidden", !progress.rows_per_s || Boolean(meta.is_sampling));
-    setText(this.stats.elapsed, duration(progress.elapsed_s));
+    // The time to prepare stands at the top, and counts from the call on; this counts from the run's begin.
+    setText(this.stats.elapsed, progress.words === "preparing" ? "-" : duration(progress.elapsed_s));
     setFlag(this.stats.checkpoint.parentElement, "hidden", !progress.checkpoint);
     if (progress.checkpoint) setText(this.stats.checkpoint, `${duration(progress.checkpoint.age_s + since)} ago`);
     this.drawNotice(progress, over);
@@ -420,7 +438,7 @@ class View {
     setFlag(this.whyFixed, "hidden", progress.can_set_learning_rate || !progress.why_fixed);
     setFlag(this.buttons.restore_best, "hidden", !progress.best_state);
     setAttribute(this.buttons.restore_best, "title",
-      `Stop, and give the model the best state, that of step ${count(progress.best_state)}`);
+      `Stop, and give the model the best state, that of step ${count(this.model.get("loss").best_step ?? progress.best_state)}`);
     const { pause, ...others } = this.buttons;
     const stopping = progress.asked === "stop";
     for (const element of [pause, ...Object.values(others)]) setFlag(element, "disabled", !this.reachable || stopping);
@@ -465,6 +483,8 @@ class View {
     this.stats.best.replaceChildren(scaled(loss.best ?? null),
       h("small", {}, loss.best_step ? ` at ${count(loss.best_step)}` : ""));
     this.curve.draw(curves, this.options, this.theme, this.model.get("progress").words);
+    const isLog = !this.options.log && this.curve.shown?.view.kind === "log";
+    if (isLog !== this.options.wasLog) this.keepAxis(isLog);
   }
 
   remove() {

@@ -28,16 +28,16 @@ function panel(title, open, render) {
 /** The cost of padding, and advice. */
 export const paddingPanel = () => panel("Padding", false, (frame, { headline, extra, body }) => {
   const total = frame.rows + frame.n_pad;
-  setText(headline, frame.share_of_run === 0 && frame.n_pad === 0
+  setText(headline, frame.share_of_run === 0 && frame.most === 0
     ? "none"
-    : `${count(frame.n_pad)} of ${plural(total, "row")} of the last batch only fill it up; ` +
+    : `up to ${count(frame.most)} of ${plural(total, "row")} of a batch only fill it up; ` +
       `${share(frame.share_of_run)} of the work so far`);
   extra.replaceChildren(frame.share_of_run ? meter(frame.share_of_run) : "",
     frame.advice ? h("span", {}, frame.advice) : "");
   body.replaceChildren(...[
     frame.shards.length > 1 && shardPicture(frame),
     facts([
-      ["this epoch", share(frame.share_of_epoch)],
+      ...(frame.share_of_epoch === null ? [] : [["last whole epoch", share(frame.share_of_epoch)]]),
       ["whole run", share(frame.share_of_run)],
       ...(frame.n_shards > 1 ? [["rows of a batch are shared by", plural(frame.n_shards, "device")]] : []),
     ]),
@@ -105,12 +105,12 @@ export const devicesPanel = () => panel("Devices", false, (frame, { headline, ex
       ...(first.in_use === null ? [["devices", `${plural(frame.n_devices, first.kind)}`]] : []),
     ]),
     first.in_use === null ? "" : deviceTable(frame),
-    compiled?.longest.length ? compilationTable(compiled) : "",
+    compiled?.count ? compilationTable(compiled) : "",
   );
 });
 
 function compilations({ count: n, seconds }) {
-  return `${plural(n, "compilation")}${n ? `, ${duration(seconds)}` : ""}`;
+  return n ? `${plural(n, "compilation")} in this session since the call, ${duration(seconds)}` : "no compilation since the call";
 }
 
 function shares(time) {
@@ -141,22 +141,25 @@ function deviceTable({ devices, n_devices: n }) {
   return table("Devices", ["device", "kind", "in use", "at most", "limit"], rows);
 }
 
-function compilationTable({ longest }) {
-  return table("Compilations", ["program", "times compiled", "seconds", "last compiled"],
-    longest.map((c) => [h("code", {}, c.name), `${c.count}×`, number(c.seconds, 2), c.cause]));
+function compilationTable({ count: n, seconds, longest }) {
+  const rows = longest.map((c) => [h("code", {}, c.name), `${c.count}×`, number(c.seconds, 2), c.cause]);
+  const sum = (name) => longest.reduce((total, c) => total + c[name], 0);
+  const others = n - sum("count");
+  if (others > 0) rows.push(["others", `${others}×`, number(Math.max(seconds - sum("seconds"), 0), 2), ""]);
+  return table("Compilations", ["program", "times compiled", "seconds", "last compiled"], rows);
 }
 
 /** The parameters of the guide that moved most. */
 export const parametersPanel = () => panel("Parameters", false, (frame, { headline, extra, body }) => {
   const [first] = frame.rows;
   const isStill = first && !first.over_steps;
-  setText(headline, isStill ? "not moved yet" : first ? `${first.site} (${first.kind}) moves most: ${moved(first)}` : frame.note);
+  setText(headline, isStill ? "followed from here on" : first ? `${first.site} (${first.kind}) moves most: ${moved(first)}` : frame.note);
   extra.replaceChildren();
   body.replaceChildren(first
     ? table("Parameters that moved most", ["parameter", "", "value", "moved", "path"],
       frame.rows.map((r) => [h("code", {}, r.site), r.kind, number(r.value), moved(r), spark(unpack(r.path))]))
     : "",
-  h("p", { class: "aimz-note" }, first
+  h("p", { class: "aimz-note" }, isStill ? frame.note : first
     ? `Moved over the last ${plural(first.over_steps, "step")}; a location in standard deviations of its posterior. ${frame.note}`
     : ""));
 });
@@ -186,7 +189,8 @@ const GOOD_R_HAT = 1.01;
 /** R-hat and effective sample sizes of the worst values. */
 export const convergencePanel = () => panel("Convergence", true, (frame, { headline, extra, body }) => {
   const agree = frame.r_hat !== null && frame.r_hat > GOOD_R_HAT ? "the chains do not agree yet" : "";
-  setText(headline, [frame.r_hat !== null && `R-hat at most ${ratio(frame.r_hat)} (${frame.r_hat_of})`,
+  const some = frame.judged < frame.total ? `of ${count(frame.judged)} of ${plural(frame.total, "value")}` : "";
+  setText(headline, [some, frame.r_hat !== null && `R-hat at most ${ratio(frame.r_hat)} (${frame.r_hat_of})`,
     `ESS at least ${count(frame.ess)} (${frame.ess_of})`, agree].filter(Boolean).join(" · "));
   extra.replaceChildren();
   body.replaceChildren(

@@ -2,7 +2,10 @@
 
 import { extent, number, quantile } from "./math.js";
 
-const SQUEEZED = 5; // the rest of the curve has less than this part of the height
+const WHOLE = 4; // times the height of the second half: a curve of that height is shown whole
+const CUT = 2; // of a curve that is far higher, so many times that height is shown
+const FALLS = 5; // a fall to the end is that much higher in the half than in the quarter
+const FELL = 3; // the same, once the axis is logarithmic for it
 const OTHERS = 3; // previous runs may make the axis this much longer
 const ROOM = 0.06;
 const LOG_ROOM = 0.04;
@@ -39,12 +42,15 @@ function nearby(lines, low, high) {
  *
  * A start far above the rest is cut off; where the curve falls by orders of magnitude to its end,
  * or does not move at the end, the axis is a logarithmic one of the distance to the lowest value.
+ * The ends follow the data without a jump, and the kind of axis has two thresholds: the picture does
+ * not turn over for a little noise.
  * @param shown steps, mean, low, high, smoothed or null, validation or null, previous, curve.
- * @param options log: the logarithmic axis; whole: the whole range on a linear one.
+ * @param options log: the logarithmic axis; whole: the whole range on a linear one;
+ *   wasLog: the data chose the logarithmic axis a moment ago.
  * @returns kind "linear" or "log"; low and high, of the distances to `base` if it is "log"; and
  *   `above`, the highest value if it lies above the axis, or null.
  */
-export function verticalView(shown, { log, whole }) {
+export function verticalView(shown, { log, whole, wasLog }) {
   const first = shown.steps[0] ?? 0;
   const last = shown.steps.at(-1) ?? 0;
   const at = (share) => first + share * (last - first);
@@ -53,16 +59,18 @@ export function verticalView(shown, { log, whole }) {
   if (log) return logView(shown, all);
   const half = span(shown, at(0.5));
   const end = span(shown, at(0.75));
-  let top = all.high;
+  const highest = extent([shown.high, [all.high]])[1];
+  let top = highest;
   if (!whole && half && end && shown.steps.length >= FEW_STEPS) {
-    const height = half.usual - all.low;
-    if (all.high - all.low > SQUEEZED * height) {
+    const [height, full] = [half.usual - all.low, highest - all.low];
+    if (full > WHOLE * height) {
       const flat = FLAT * Math.max(Math.abs(all.low), Math.abs(half.usual));
-      if (height <= flat || height > SQUEEZED * (end.usual - all.low)) return logView(shown, all);
-      top = all.low + 2 * height;
+      const falls = wasLog ? FELL : FALLS;
+      if (height <= flat || height > falls * (end.usual - all.low)) return logView(shown, all);
+      top = all.low + Math.max(2 * WHOLE * height - full, CUT * height); // from the whole to a cut without a jump
     }
   }
-  const above = top < all.high ? extent([shown.high, [all.high]])[1] : null;
+  const above = top < highest ? highest : null;
   return linearView(nearby(shown.previous ?? [], all.low, top), above);
 }
 
