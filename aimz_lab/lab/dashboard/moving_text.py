@@ -54,6 +54,7 @@ class MovingText:
         self._model_id = model_id
         self._handles: list[Any] = []
         self._text = ""
+        self._has_moved = False
         self._began = self._shown = time.monotonic()
         self._putting = threading.Lock()  # a cell may show it while the run writes it
 
@@ -75,10 +76,10 @@ class MovingText:
             seldom: Whether a page shows the widget.
         """
         now = time.monotonic()
-        interval_s = SELDOM_S if seldom and self._text else INTERVAL_S
+        interval_s = SELDOM_S if seldom and self._has_moved else INTERVAL_S
         if now - self._began < PATIENCE_S or now - self._shown < interval_s:
             return
-        self._shown = now
+        self._shown, self._has_moved = now, True
         self._put(make())
 
     def display(self, text: str) -> None:

@@ -187,6 +187,9 @@ class WidgetView(NotebookView):
         self._make(frames, receive)
         self._stand_below(run)
         super().open(run, frames, receive)
+        # Now, in the cell: a page drops new outputs of a cell that has returned, as of a fit that
+        # goes on in the background.
+        self.widget.show_below()
 
     def display(self, run: Run | None) -> None:
         """Show the widget in one more output, with the line below."""

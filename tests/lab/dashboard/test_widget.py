@@ -72,9 +72,10 @@ def test_the_widget_holds_one_trait_a_panel_and_the_front_end():
 
 
 def test_the_output_refers_to_the_widget_and_has_words_for_others(watched, outputs):
-    [bundle] = outputs
+    bundle, below = outputs
     assert bundle[WIDGET_MIME]["model_id"] == watched.widget.model_id
     assert bundle["text/plain"] == "kernel: a live view, which needs its kernel"
+    assert below["text/plain"].startswith("kernel: preparing")
 
 
 def test_the_widget_has_words_of_its_own_for_pages_that_cannot_show_it(watched):
@@ -103,7 +104,7 @@ def test_hello_is_answered_and_clicks_arrive(watched):
 def test_at_the_end_the_picture_takes_the_widget_s_place(watched, outputs):
     watched.steps([3.0, 2.0])
     watched.finish()
-    [bundle] = outputs
+    bundle, _ = outputs
     assert set(bundle) == {"image/png", "text/html", "text/plain"}
     # A page that was loaded again does not follow this update; it asks the widget.
     assert watched.widget.record["data"] == bundle
@@ -121,7 +122,7 @@ def test_the_picture_shows_what_was_chosen_on_the_page(watched, outputs):
         "wasLog": False,
     }  # for a page that is loaded anew
     watched.finish()
-    [bundle] = outputs
+    bundle, _ = outputs
     assert (
         "It shows the second half of the steps; the vertical axis shows loss (nats) above its "
         "lowest, 6; log scale."
@@ -133,15 +134,15 @@ def test_choices_that_make_no_sense_change_nothing(watched, outputs, value):
     watched.steps([30.0, 20.0])
     watched.page_says(kind="choices", value=value)
     watched.finish()
-    [bundle] = outputs
+    bundle, _ = outputs
     assert "The vertical axis shows loss per row (nats)." in bundle["text/html"]
 
 
 def test_shown_twice_both_outputs_become_the_picture(watched, outputs):
     watched.view.display(watched.run)
-    assert [WIDGET_MIME in bundle for bundle in outputs] == [True, True, False]
+    assert [WIDGET_MIME in bundle for bundle in outputs] == [True, False, True, False]
     watched.finish()
-    assert ["image/png" in bundle for bundle in outputs] == [True, True, False]
+    assert ["image/png" in bundle for bundle in outputs] == [True, False, True, False]
 
 
 def test_a_page_that_stays_silent_gets_pictures_until_it_is_heard(watched, outputs, monkeypatch):
