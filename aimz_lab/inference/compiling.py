@@ -52,19 +52,17 @@ def on_host() -> contextlib.AbstractContextManager[Any]:
         return contextlib.nullcontext()
 
 
-def compile_on_thread(lowered: Any) -> Future:
-    """Compile a lowered function on a thread of its own, since XLA compiles without the GIL.
-
-    JAX keeps what it compiled: a later call of the jitted function finds it.
+def compile_on_thread(compiler: Callable[[], Any]) -> Future:
+    """Compile on a thread of its own, since XLA compiles without the GIL.
 
     Args:
-        lowered: What ``jax.jit(function).lower(...)`` returns.
+        compiler: Compiles, such as ``jax.jit(function).lower(...).compile``.
 
     Returns:
-        The compiled function, in the future.
+        What it returns, in the future.
     """
     pool = ThreadPoolExecutor(1, thread_name_prefix="aimz_lab-compiling")
-    compiled = pool.submit(lowered.compile)
+    compiled = pool.submit(compiler)
     pool.shutdown(wait=False)  # as a context manager, the pool would wait for the compiler
     return compiled
 

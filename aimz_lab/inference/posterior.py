@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,7 +22,7 @@ from aimz_lab.data.memory import check_memory
 from aimz_lab.data.options import check_names
 from aimz_lab.data.tables import is_a
 from aimz_lab.errors import DataTypeError, SiteError
-from aimz_lab.inference.compiling import QUICK, QUICKEST, compile_on_thread, compiler_options
+from aimz_lab.inference.compiling import QUICK, QUICKEST, compiler_options
 from aimz_lab.inference.finite_draws import OF_A_GUIDE, refuse_bad_draws
 from aimz_lab.inference.shared_programs import SharedJit
 from aimz_lab.kernel.checks.names import check_name
@@ -186,25 +186,37 @@ class GuideSampler:
         self._compiling: list[Future] = []
         self._is_known = False
 
-    def _compiled(self, effort: int) -> Callable:
+    def _compiled(self, effort: int) -> SharedJit:
         return SharedJit(
             self._posterior_draws, static=["groups", "size"], options=compiler_options(effort)
         )
 
     def compile_ahead(
-        self, key: jax.Array, params: Params, num_samples: int, arguments: Shared
+        self,
+        like: jax.Array,
+        key: jax.Array,
+        params: Params,
+        num_samples: int,
+        arguments: Shared,
     ) -> None:
-        """Compile the first :meth:`draw` on a thread; arrays may be shapes and types alone.
+        """Compile the first :meth:`draw` on a thread.
 
         What fails here fails in :meth:`draw`, which says why.
+
+        Args:
+            like: An array that lies where the parameters will lie.
+            key: A typed random key.
+            params: Shapes and types of the constrained parameters.
+            num_samples: Number of draws.
+            arguments: Array arguments of the guide.
         """
         if self._is_known:
             return
         self._is_known = True
         with contextlib.suppress(Exception), tracing_lock:
             draw, groups = self._planned(key, params, num_samples, arguments)
-            lowered = draw.lower(key, dict(params), dict(arguments), **groups)
-            self._compiling = [compile_on_thread(lowered)]
+            ahead = draw.compile_ahead(like, key, dict(params), dict(arguments), **groups)
+            self._compiling = [ahead]
 
     def draw(
         self,
@@ -244,7 +256,7 @@ class GuideSampler:
         params: Params,
         num_samples: int,
         arguments: Shared,
-    ) -> tuple[Callable, dict[str, int]]:
+    ) -> tuple[SharedJit, dict[str, int]]:
         """Return the compiled function, and the number and size of its groups of draws."""
         of_one = partial(self._some, size=1)
         one = jax.eval_shape(of_one, key, dict(params), dict(arguments))

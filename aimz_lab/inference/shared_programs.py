@@ -13,10 +13,12 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Mapping
+from concurrent.futures import Future
 from typing import Any
 
 import jax
 
+from aimz_lab.inference.compiling import compile_on_thread
 from aimz_lab.kernel.cache_keys import ById
 
 _KEPT = 128
@@ -108,7 +110,7 @@ class SharedJit:
         static: Iterable[str] = (),
         options: Mapping[str, Any] | None = None,
     ) -> None:
-        self._options = dict(options or {})
+        self._function, self._options = function, dict(options or {})
         self._jit = jax.jit(function, static_argnames=tuple(static), compiler_options=self._options)
         self._compiled: dict[Hashable, jax.stages.Compiled] = {}
 
@@ -116,15 +118,51 @@ class SharedJit:
         """Run the function; it compiles for arguments of other shapes, types and places."""
         if any(getattr(jax.config, name) for name in _DEBUGGING):
             return self._jit(*arrays, **static)
+        leaves = jax.tree.leaves(arrays)
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):  # within another trace
+            return self._function(*arrays, **static)
         trace = self.trace(*arrays, **static)
-        places = tuple(_place_of(leaf) for leaf in jax.tree.leaves(arrays))
-        places = *places, jax.config.jax_default_device
+        places = *map(_place_of, leaves), jax.config.jax_default_device
         at = ById(trace.jaxpr), places
         if at not in self._compiled:
-            lowered = trace.lower()
-            key = shared_key(trace, lowered, places, tuple(sorted(self._options.items())))
-            self._compiled[at] = compiled_once(key, lowered.compile)
+            self._compiled[at] = self._compiler(trace, places)()
         return self._compiled[at](*arrays)
+
+    def compile_ahead(self, like: jax.Array, *arrays: Any, **static: Any) -> Future:
+        """Compile on a thread what a call will run, of whose arrays some are shapes and types yet.
+
+        Args:
+            like: An array that lies where those arrays will lie.
+            *arrays: The arguments of the call.
+            **static: Its static arguments.
+
+        Returns:
+            What has a result once the program is compiled.
+        """
+        place = _place_of(like)
+        sharding = like.sharding if like.committed else None
+
+        def there(leaf: Any) -> Any:
+            if not isinstance(leaf, jax.ShapeDtypeStruct):
+                return leaf
+            return jax.ShapeDtypeStruct(
+                leaf.shape, leaf.dtype, sharding=sharding, weak_type=leaf.weak_type
+            )
+
+        trace = self.trace(*jax.tree.map(there, arrays), **static)
+        places = [
+            place if isinstance(leaf, jax.ShapeDtypeStruct) else _place_of(leaf)
+            for leaf in jax.tree.leaves(arrays)
+        ]
+        return compile_on_thread(self._compiler(trace, (*places, jax.config.jax_default_device)))
+
+    def _compiler(
+        self, trace: jax.stages.Traced, places: tuple[Hashable, ...]
+    ) -> Callable[[], jax.stages.Compiled]:
+        """Lower a trace, and return what compiles it."""
+        lowered = trace.lower()
+        key = shared_key(trace, lowered, places, tuple(sorted(self._options.items())))
+        return lambda: compiled_once(key, lowered.compile)
 
     def trace(self, *arrays: Any, **static: Any) -> jax.stages.Traced:
         """Trace the function, or look up its trace; raise what the function raises."""

@@ -120,7 +120,7 @@ class ChainPrograms:
             lowered = _mapped_iterations(self.steps).lower(
                 *group, _NUMBER, _NUMBER, self.arguments(arrays)
             )
-        self._iterations = compile_on_thread(lowered)
+        self._iterations = compile_on_thread(lowered.compile)
 
     def arguments(self, arrays: Shared) -> Shared:
         """Return the arrays that :meth:`advance` takes."""

@@ -69,7 +69,7 @@ class GuideDraws:
         """Compile what :meth:`draw_for` takes after a fit, on a thread while its steps compile."""
         params = jax.eval_shape(self._params_of, state)
         sampler, arrays, _ = self._sampler(self._arguments_of(data), spec)
-        sampler.compile_ahead(key, params, num_samples, arrays)
+        sampler.compile_ahead(jax.tree.leaves(state)[0], key, params, num_samples, arrays)
 
     def draw_for(
         self,
