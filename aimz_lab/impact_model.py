@@ -2701,6 +2701,8 @@ class ImpactModel:
     ) -> np.ndarray:
         """Train from the beginning, and return draws of the average effect."""
         self._trained = Trained()
+        if self._table is not None:  # another outcome has means and levels of its own
+            self._table = _model_table(self._table.signature, self._table.spec)
         rows = dict(given)
         outputs = rows.pop(self.param_output, None)
         sides = [with_treatment(rows, treatment, level) for level in levels]

@@ -42,6 +42,10 @@ class CodeKey:
         self._function, self._reads = function, fingerprint(function)
         self._hash = hash((id(function), self._reads))
 
+    def __reduce__(self) -> tuple[type[CodeKey], tuple[Callable]]:
+        """Read the function again where it arrives; some of what was read has no pickle."""
+        return CodeKey, (self._function,)
+
     def __hash__(self) -> int:
         return self._hash
 

@@ -43,8 +43,9 @@ class Finding:
 
 
 TRAIN_ON = (
-    "Train longer, with a falling learning rate; or use a guide that follows correlations "
-    "(AutoMultivariateNormal) or other shapes (AutoBNAFNormal); or diagnose(..., refine='nuts')."
+    "Train longer, with a falling learning rate; or use a guide that follows more than yours: "
+    "AutoMultivariateNormal correlations too, AutoBNAFNormal other shapes too; or "
+    "diagnose(..., refine='nuts')."
 )
 """What to do where the guide is not the posterior; one sentence, which a report shows once."""
 

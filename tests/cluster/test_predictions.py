@@ -118,6 +118,19 @@ def test_prior_draws_are_the_same(im, threads):
     )
 
 
+def with_numpy(X, y=None):
+    """Calls a function of NumPy, whose type has no pickle."""
+    b = numpyro.sample("b", dist.Normal(0.0, 1.0).expand([3]).to_event(1))
+    with numpyro.plate("row", X.shape[0]):
+        numpyro.sample("y", dist.Normal(X @ b * np.ones(1), 1.0), obs=y)
+
+
+def test_kernels_that_call_numpy_travel(im, threads):
+    model = model_of(with_numpy, b=np.asarray(im.posterior["b"]))
+    options = {"rng_key": KEY, "progress": False, "store": "memory"}
+    check_same(model.predict(X[:9], executor=threads, **options), model.predict(X[:9], **options))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["zarr", "dask", "frame", "loader", "generator"])
 def test_rows_from_anywhere_are_the_same(threads, kind):

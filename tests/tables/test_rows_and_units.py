@@ -339,3 +339,24 @@ def test_an_outcome_is_called_by_its_column_with_or_without_a_scale(table):
     older = table.assign(age=table.age + 1)
     effect = im.estimate_effect(table, older, by="grade")
     assert str(summarize_effect(effect)).startswith("Effect on code")
+
+
+@pytest.mark.slow
+def test_placebo_outcomes_have_a_scale_of_their_own(table):
+    def kernel(X, treated, y=None):
+        names = ("level", "slope", "effect")
+        level, slope, effect = (numpyro.sample(name, dist.Normal(0, 3)) for name in names)
+        with numpyro.plate("row", X.shape[0]):
+            mean = level + slope * X + effect * treated
+            numpyro.sample("y", dist.Normal(mean, 0.1), obs=y)
+
+    treated = np.resize([0.0, 1.0], N)
+    frame = table.assign(treated=treated, pay=table.pay + 20 * treated)
+    spec = TableSpec(X="scale(age)", treated="treated", y="scale(pay)")
+    im = ImpactModel(kernel, jax.random.key(0), new_svi(kernel), table=spec)
+    im.fit(frame, epochs=300, num_samples=100, progress=False)
+    found = im.placebo(
+        frame, treatment="treated", outcome="pay", outcomes={"large": 3_000 + 500 * treated}
+    )
+    assert found.table.loc["real", "mean"] == pytest.approx(20, abs=3)
+    assert found.table.loc["large", "mean"] == pytest.approx(500, abs=25)

@@ -217,6 +217,7 @@ def _facts(run: Run) -> dict[str, Any]:
         "loss": loss_per_row(run) if has_loss else np.nan,
         "total_loss": total_loss(run) if has_loss and run.info.n_obs else np.nan,
         "best": best.value if best else np.nan,
+        "best_by": best and ("held-out loss" if best.is_held_out else "training loss"),
         "best_step": best.step if best else None,
         "validation": run.validation[-1][1] if run.validation else np.nan,
         "draws": None if run.chains is None else run.chains.draws,

@@ -32,6 +32,7 @@ _WORDS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "loss": ("loss per row", formatting.number),
     "total_loss": ("loss of all rows", formatting.number),
     "best": ("best loss per row", formatting.number),
+    "best_by": ("best by", str),
     "best_step": ("best at step", formatting.count),
     "validation": ("held-out loss per row", formatting.number),
     "draws": ("draws of each chain", formatting.count),

@@ -27,6 +27,9 @@ _WIDEST_IN = 10.0
 """A cell of a notebook shrinks wider figures, and their text."""
 
 _PANEL_IN = 2.5
+_UNROUNDED = {"round_to": "none"}
+"""A mean of two digits, as ArviZ rounds it, may lie outside its interval."""
+
 _MOST_TICKS = 4
 _ABOVE_INTERVAL = 0.1  # of the height of a panel
 _SHORT = 20
@@ -68,6 +71,7 @@ def plot_posterior(
         var_names=names,
         ci_kind="hdi",
         ci_prob=prob,
+        stats={"point_estimate": _UNROUNDED},
     )
     _fit_panels(figure)
     return figure

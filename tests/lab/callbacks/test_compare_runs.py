@@ -118,6 +118,9 @@ def test_rows_that_cannot_be_scored_are_refused(models, given, error, words):
 def test_rows_of_the_training_are_not_held_out(models):
     with pytest.raises(DataError, match="90 of 90 held-out rows .* trained= scores models"):
         lab.compare_runs(models, held_out=(X[50:140], Y[50:140]))
+    again = np.nextafter(X[50:140].astype(np.float64), 9.0), Y[50:140].astype(np.float64)
+    with pytest.raises(DataError, match="90 held-out rows"):
+        lab.compare_runs(models, held_out=again)  # read from a file of another precision
     mixed = np.concatenate([NEW_X, X[:9]]), np.concatenate([NEW_Y, Y[:9]])
     table = lab.compare_runs({"line": models["line"]}, held_out=mixed)
     assert "line: 9 of 99 held-out rows are rows that the model was trained on" in repr(table)

@@ -102,6 +102,7 @@ def test_comparison_against_numpy():
     assert table.columns.tolist() == ["slow 1", "quick 2"]
     assert table.loc["loss", "slow 1"] == pytest.approx(5.0)
     assert table.loc["best", "slow 1"] == pytest.approx(5.0)
+    assert table.loc["best_by", "slow 1"] == "training loss"
     assert table.loc["steps_per_s", "slow 1"] == pytest.approx(10.0)
     assert table.loc["status", "quick 2"] == "diverged"
     assert np.isnan(table.loc["loss", "quick 2"])

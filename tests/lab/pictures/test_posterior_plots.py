@@ -53,6 +53,14 @@ def test_many_panels_keep_their_text_legible():
         assert mean.y0 > line + 4
 
 
+def test_means_lie_where_they_are_and_not_where_their_first_digits_are():
+    level = xr.DataTree.from_dict({"posterior": 96.6 + DRAWS[["slopes"]] / 100})
+    figure = lab.plot_posterior(level)
+    dots = [float(c.get_offsets()[0, 0]) for axes in figure.axes for c in axes.collections]
+    means = level["posterior"]["slopes"].mean(["chain", "draw"])
+    np.testing.assert_allclose(dots, means, rtol=1e-6)
+
+
 def test_a_predictive_check_draws_the_data_over_the_draws():
     (axes,) = lab.plot_ppc(TREE, num_samples=10).axes
     assert len(axes.lines) == 11
