@@ -214,7 +214,7 @@ def test_decisions_leave_out_rows_without_values(dropping, table):
 @pytest.mark.parametrize(
     ("error", "said", "by"),
     [
-        (ArgumentError, "no column of that name. It has: age", lambda t: "clinics"),
+        (ArgumentError, r"Did you mean .clinic.\? It has: age", lambda t: "clinics"),
         (DataError, "by='clinic' misses the labels of 1 of 90", lambda t: without_youngest(t)),
         (DataError, "labels for 89 rows; the table has 90", lambda t: t.clinic[1:]),
         (DataError, "other labels than those of the data", lambda t: t.clinic[::-1]),
