@@ -51,11 +51,10 @@ def shared_key(
         return None  # constants are arguments then
     if sum(getattr(const, "nbytes", 0) for const in trace.jaxpr.consts) > _LONGEST:
         return None
-    text = lowered.as_text()
-    if len(text) > _LONGEST or "callback" in text:
-        return None
     # This alone tells which arguments are used. It names functions by their place in memory.
-    equations = _ADDRESS.sub("", str(trace.jaxpr))
+    equations, text = _ADDRESS.sub("", str(trace.jaxpr)), lowered.as_text()
+    if len(text) > _LONGEST or "callback" in text or "callback" in equations:
+        return None
     digests = [hashlib.sha256(each.encode()).digest() for each in (equations, text)]
     # No text tells a weak type, which the result of a program passes on.
     types = *trace.jaxpr.in_avals, *trace.jaxpr.out_avals
@@ -116,11 +115,11 @@ class SharedJit:
 
     def __call__(self, *arrays: Any, **static: Any) -> Any:
         """Run the function; it compiles for arguments of other shapes, types and places."""
-        if any(getattr(jax.config, name) for name in _DEBUGGING):
-            return self._jit(*arrays, **static)
         leaves = jax.tree.leaves(arrays)
         if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):  # within another trace
             return self._function(*arrays, **static)
+        if any(getattr(jax.config, name) for name in _DEBUGGING):
+            return self._jit(*arrays, **static)
         trace = self.trace(*arrays, **static)
         places = *map(_place_of, leaves), jax.config.jax_default_device
         at = ById(trace.jaxpr), places
