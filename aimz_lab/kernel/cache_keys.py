@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 from jaxtyping import PyTree
@@ -45,6 +46,10 @@ class CodeKey:
     def __reduce__(self) -> tuple[type[CodeKey], tuple[Callable]]:
         """Read the function again where it arrives; some of what was read has no pickle."""
         return CodeKey, (self._function,)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> CodeKey:
+        """Return the key itself: a copy keeps what was read, as do the programs under it."""
+        return self
 
     def __hash__(self) -> int:
         return self._hash

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import copy
 import dataclasses
 import enum
 import functools
@@ -21,6 +22,7 @@ import xarray as xr
 from numpyro import handlers
 from numpyro.infer.reparam import LocScaleReparam
 
+from aimz_lab.kernel.cache_keys import CodeKey
 from aimz_lab.kernel.reads import fingerprint
 
 
@@ -331,3 +333,19 @@ def test_a_change_is_noticed_however_many_kernels_share_a_helper(monkeypatch):
     assert [asked(kernel) for kernel in kernels.values()] == [1.0] * 10
     monkeypatch.setattr(SIZES, "size", 3.0)
     assert [asked(kernel) for kernel in kernels.values()] == [3.0] * 10
+
+
+FACTOR = 1.0
+
+
+def test_a_copy_of_a_key_keeps_what_was_read(monkeypatch):
+    """The programs under it were compiled for that."""
+    before = CodeKey(times_factor)
+    monkeypatch.setitem(globals(), "FACTOR", 2.0)
+    copied = copy.deepcopy({before: "compiled for 1"})
+    assert before in copied
+    assert CodeKey(times_factor) not in copied
+
+
+def times_factor(x):
+    return x * FACTOR
