@@ -26,5 +26,5 @@ def cost_of_old_jax() -> str:
     return (
         f"JAX {jax.__version__} takes up to 6 times as long as JAX 0.12 for training steps on "
         "small batches; Python 3.12 or newer gets it, or the environment variable "
-        f"XLA_FLAGS=--xla_backend_extra_options={_LOOPS}=1000000000 helps this one"
+        f"XLA_FLAGS=--xla_backend_extra_options={_LOOPS}=1000000000 makes this one as fast"
     )
