@@ -10,9 +10,10 @@ from jaxtyping import Float, Shaped
 
 from aimz_lab.inference.run.events import Run
 from aimz_lab.inference.run.records import RateChange
+from aimz_lab.inference.run.run_words import shown_best
 from aimz_lab.lab.panels.loss import MOST_CHANGES
 from aimz_lab.lab.panels.rate_curve import LEARNING_RATE
-from aimz_lab.lab.record import loss_trace, shown_best
+from aimz_lab.lab.record import loss_trace
 from aimz_lab.lab.traces import Trace
 
 LOSS = "loss"

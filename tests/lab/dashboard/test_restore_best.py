@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from aimz_lab import Callback
+from aimz_lab.inference.run.run_words import shown_best
 from aimz_lab.lab import History, LiveDashboard, compare, loss_figure, summary_text
 from aimz_lab.lab.dashboard.views import RecordingDisplay
-from aimz_lab.lab.record import shown_best
 from tests.kernels import regression_data
 from tests.lab.runs import begun, feed
 from tests.runs import refit, regression_model, same_bits, told_run
