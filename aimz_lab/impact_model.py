@@ -34,6 +34,7 @@ from aimz_lab.effects.measures import Contrast
 from aimz_lab.effects.overlap import Overlap, columns_of, overlap
 from aimz_lab.effects.placebo import (
     Placebo,
+    among_kept_rows,
     check_levels,
     check_outcomes,
     placebo,
@@ -1795,6 +1796,9 @@ class ImpactModel:
         Placebo treatments are the real one shuffled among the rows; placebo outcomes are given. The
         model itself stays as it is.
 
+        Of a table, rows with missing values are left out where the model leaves them out: the same
+        ones of each training and of each effect, and the report says how many.
+
         Copies are trained from the beginning as the model was: by the same calls, with the same
         settings and as many epochs or steps. Where that is not known (a model that was loaded or
         trained step by step) or cannot be repeated (a learning rate changed by hand), the call is
@@ -1854,6 +1858,10 @@ class ImpactModel:
         calls = trainings_of_copies(
             self._trained, options, on_batch=on_batch, are_chains=are_chains
         )
+        left_out = ""
+        if self._table is not None:  # the same rows in each training and each effect
+            X, left_out, kept = self._table.complete_rows(X, kwargs)
+            outcomes = among_kept_rows(outcomes, kept)
         given = {"X": X, **({} if y is None else {self.param_output: y}), **kwargs}
         levels = check_levels(levels)
         # One copy for all trainings, so that they share its compiled programs.
@@ -1861,7 +1869,7 @@ class ImpactModel:
         output = outcome or self.param_output
         line = preparing_line(callable_name(self.kernel), enabled=progress, stage="placebo")
         with line, self._keys.one(rng_key) as key:
-            return placebo(effect_of, given, treatment, outcomes, n, key, output, prob)
+            return placebo(effect_of, given, treatment, outcomes, n, key, output, prob, left_out)
 
     def summary(self, sites: Sequence[str] | None = None, *, prob: float = 0.94) -> pd.DataFrame:
         """Summarise the posterior in a table, a row for each entry of each site.
@@ -2051,7 +2059,7 @@ class ImpactModel:
         if self._table is not None:
             with contextlib.suppress(AimzLabError):  # the trial of a fit meets it as well
                 given = {**kwargs, **(kernel_kwargs or {})}
-                X, left_out = self._table.complete_rows(X, given)
+                X, left_out, _ = self._table.complete_rows(X, given)
         if isinstance(self._inference, MCMC) or num_steps is not None:
             steps = {} if num_steps is None else {"num_steps": num_steps}
             fit = partial(trial.fit_on_batch, X, y, progress=False, **steps, **options)
@@ -2598,7 +2606,7 @@ class ImpactModel:
         inputs, fitted, left_out = rows_of(inputs), moment.trained.fitted, ""
         if moment.table is not None:
             given = {**kwargs, **(kernel_kwargs or {})}
-            inputs, left_out = moment.table.complete_rows(inputs, given)
+            inputs, left_out, _ = moment.table.complete_rows(inputs, given)
         # A fit in the background that has no draws yet says nothing of the posterior of before.
         run = self._last_run if self._running is None or moment.attrs else None
 

@@ -85,7 +85,7 @@ function facts(pairs) {
     pairs.map(([term, value]) => h("div", {}, h("dt", {}, term), h("dd", {}, value))));
 }
 
-const ACTIVITIES = ["data", "transfer", "steps", "validation", "callbacks", "display", "paused"];
+const ACTIVITIES = ["preparing", "data", "transfer", "steps", "validation", "callbacks", "display", "paused"];
 
 /** Devices and memory, time by activity, and compilations. */
 export const devicesPanel = () => panel("Devices", false, (frame, { headline, extra, body }) => {
