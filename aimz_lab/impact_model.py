@@ -438,7 +438,8 @@ class ImpactModel:
             callbacks: Instances of :class:`aimz_lab.Callback`.
             validation: Held-out data for a loss per row: ``(X, y)``; or, if the kernel takes other
                 arrays by row, ``{"X": X, "y": y, "treat": treat}``, an ``ArrayDataset``, a loader
-                or another source of batches; or, with a ``TableSpec``, a data frame.
+                or another source of batches; or, with a ``TableSpec``, a data frame. Rows that the
+                model is trained on, now or in a fit that this one goes on from, are told.
             validation_every: Epochs between two evaluations.
             scale: Weight of a batch's rows. With ``"auto"`` a batch in a random order stands for
                 all N rows; in a fixed order and in a stream each row weighs as many times as an
@@ -508,7 +509,7 @@ class ImpactModel:
             FitWarning: If the run was interrupted or diverged, the number of rows is unknown, the
                 rows of a stream did not weigh as ``n_obs`` rows, a weight or a plate of the kernel
                 may be meant otherwise, or all rows are trained on at once because the default
-                batches would not do. If a table alone would be encoded otherwise than the first.
+                batches would not do. If rows in ``validation`` are trained on. If a table alone would be encoded otherwise than the first.
 
         Example:
             >>> im.fit(X, y, batch_size=20, epochs=10, progress=False).last_run.step
@@ -1917,7 +1918,8 @@ class ImpactModel:
         """Whether the posterior can be trusted: one verdict, its reasons, and what to do next.
 
         After SVI it draws from the guide anew and asks how far these draws are from the posterior:
-        k-hat of the ratios of joint density and guide (Yao et al. 2018), means and standard
+        k-hat of the ratios of joint density and guide (Yao et al. 2018) with its standard error, by
+        which that of other draws would differ, means and standard
         deviations reweighted by them, and leave-one-out with the correction for approximate
         posteriors (Magnusson et al. 2019). After MCMC it judges R-hat, effective draws, divergences
         and E-BFMI. Of any posterior it judges predictive p-values and calibration, and of a run
@@ -1937,7 +1939,8 @@ class ImpactModel:
                 runs four short chains that begin at them, on all rows. The report then has the
                 draws, side by side with the guide's.
             progress: Whether a line says what is examined, if that takes long.
-            rng_key: Key of this call; split from the model's by default.
+            rng_key: Key of this call; ``jax.random.key(0)`` by default, so that each call gives the
+                same report, as :func:`aimz_lab.lab.compare_runs` has it. The model's own stays.
             rows: As in :meth:`fit`.
             allow_nonfinite: Accept NaN and infinite values in the data.
             by_row: As in :meth:`fit`.
@@ -1973,7 +1976,8 @@ class ImpactModel:
         moment.fitted("diagnose", self._running)
         progress = check_flag("progress", progress)
         line = preparing_line(callable_name(self.kernel), enabled=progress, stage="diagnose")
-        with line, self._keys.one(rng_key) as key, self._explained():
+        own = jax.random.key(0) if rng_key is None else rng_key
+        with line, self._keys.one(own) as key, self._explained():
             model = self._examined(
                 moment,
                 X,
@@ -2392,8 +2396,10 @@ class ImpactModel:
         """Run a fit to its end, here or on a thread."""
         check_cell_goes_on()
         found = all_callbacks(request.callbacks, request.progress)
+        earlier = self._trained.fingerprint if request.checkpoint is None else None
+        request = replace(request, callbacks=found, earlier=earlier)
         with getting_ready(callable_name(self.kernel), found), self._explained():
-            fit = self._learner.start(replace(request, callbacks=found), self._trained.state)
+            fit = self._learner.start(request, self._trained.state)
             if self._table is not None:
                 with undone_on_error(fit):
                     self._table.check_dims(fit.spec, fit.schema, encoder)

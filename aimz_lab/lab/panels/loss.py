@@ -1,4 +1,4 @@
-"""Curves of a run: loss, learning rate, metrics and validation."""
+"""Curves of a run: loss, learning rate, metrics and held-out loss."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MOST_CHANGES = 40
 
 
 class LossPanel(Panel):
-    """Curves over the steps, each bounded; losses in nats of all rows, validation per row."""
+    """Curves over the steps, each bounded; losses in nats of all rows, held-out per row."""
 
     name = "loss"
 

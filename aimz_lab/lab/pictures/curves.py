@@ -1,4 +1,4 @@
-"""The curve that a picture of a run shows: each step, smoothed, validation, other runs."""
+"""The curve that a picture of a run shows: each step, smoothed, held-out, other runs."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ def _validation(run: Run, *, per_row: bool) -> Line | None:
     if not run.validation or not (per_row or run.info.n_obs):
         return None
     steps, values = (np.asarray(column, float) for column in zip(*run.validation, strict=True))
-    return Line("validation", steps, values if per_row else values * run.info.n_obs)
+    return Line("held-out loss", steps, values if per_row else values * run.info.n_obs)
 
 
 def _other(run: Run, *, per_row: bool) -> Line:
