@@ -282,8 +282,8 @@ def test_held_out_rows_that_are_trained_on_now_or_before_are_told():
     ))  # fmt: skip
     options = {"batch_size": 20, "epochs": 1, "num_samples": 5, **QUIET}
     im.fit(X, Y, validation=(new, 2 * new), **options)
+    mixed = np.concatenate([X[:30], new])
     with pytest.warns(FitWarning, match="30 of the 40 rows in validation= are rows that the model"):
-        mixed = np.concatenate([X[:30], new])
         im.fit(X, Y, validation=(mixed, 2 * mixed), **options)
     with pytest.warns(FitWarning, match="40 of the 40 rows in validation="):
         im.fit(new, 2 * new, validation=(X, Y), **options)

@@ -96,7 +96,7 @@ def test_the_table_of_a_run_is_short_and_escaped():
     assert "<script>" not in html
     assert "color:inherit" in html  # in the colours of the page, light or dark
     assert [name for name, _ in run_facts(run)] == [
-        "status", "loss", "held-out loss", "steps", "time", "note"
+        "status", "loss", "best", "held-out loss", "steps", "time", "note"
     ]  # fmt: skip
 
 
