@@ -71,7 +71,7 @@ class Smoothed:
         """
         n_draws = len(self.weights)
         n_tail = math.ceil(min(n_draws / 5, 3 * math.sqrt(n_draws)))
-        return (1 + self.k) * math.sqrt(n_tail) / (n_tail + 10)
+        return max(1 + self.k, 0.0) * math.sqrt(n_tail) / (n_tail + 10)
 
     @property
     def is_trusted(self) -> bool:

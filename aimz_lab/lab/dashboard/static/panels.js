@@ -129,12 +129,12 @@ function timeBar(time) {
     }));
 }
 
-const spoken = (activity) => (activity === "validation" ? "held-out loss" : activity);
+const activityName = (activity) => (activity === "validation" ? "held-out loss" : activity);
 
 function timeLegend(time) {
   return h("ul", { class: "aimz-legend", "aria-label": "Share of wall time" },
     shares(time).map(([name, part]) => h("li", {},
-      h("i", { class: `aimz-swatch aimz-time-${name}` }), `${spoken(name)} ${share(Number(part.toFixed(3)))}`)));
+      h("i", { class: `aimz-swatch aimz-time-${name}` }), `${activityName(name)} ${share(Number(part.toFixed(3)))}`)));
 }
 
 function deviceTable({ devices, n_devices: n }) {
