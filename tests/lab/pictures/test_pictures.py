@@ -204,7 +204,7 @@ class TestSummary:
         assert found["status"] == "completed: all done"
         assert found["loss"] == "3 per row, 3,000 for all 1,000 rows"
         assert found["best"] == "2.5 per row, held-out loss, at step 50"
-        assert found["held-out"] == "2.75 per row"
+        assert found["held-out loss"] == "2.75 per row"
         assert found["steps"] == "100 in 1 epoch"
         assert found["time"].endswith("2,000 steps/s, 20,000 rows/s")
         assert found["padding"] == "37.5% of the rows computed only fill up batches"
