@@ -40,7 +40,7 @@ COLORS = {
 
 _SMALL_IN_A_ROW = 3
 _HEIGHTS = {"large": 2.9, "small": 1.9}  # inches
-_WIDTH = 8.4
+_WIDTH = 7.6
 _MOST_NAMES = 40
 _FEW_LABELS = 3
 
@@ -64,7 +64,7 @@ def draw_view(view: View) -> Figure:
     heights = [
         _HEIGHTS[row[0].size] if isinstance(row[0], Chart) else view.draw_inches for row in rows
     ]
-    figure = figure_of_axes(_WIDTH, max(sum(heights), 1.0), dpi=100)
+    figure = figure_of_axes(_WIDTH, max(sum(heights), 1.0), dpi=110)
     figure.alt = view.words()
     if rows:
         grid = figure.add_gridspec(len(rows), 1, height_ratios=heights)
@@ -99,7 +99,8 @@ def _plain(text: str) -> str:
 
 def _chart(axes: Axes, chart: Chart) -> None:
     cells = any(isinstance(layer, Cells) for layer in chart.layers)
-    axes.set_xscale(chart.x_scale)
+    of_counts = {"value": "function", "functions": (np.log1p, np.expm1)}
+    axes.set_xscale(**(of_counts if chart.x_scale == "log1p" else {"value": chart.x_scale}))
     axes.set_yscale(chart.y_scale)
     _number_axes(axes, chart, whole=cells)  # before the layers, of which some name their places
     for layer in chart.layers:
@@ -127,11 +128,22 @@ def _chart(axes: Axes, chart: Chart) -> None:
 
 def _number_axes(axes: Axes, chart: Chart, *, whole: bool) -> None:
     """Write the numbers of a logarithmic axis without mathematics, and whole ones of a grid."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+    from matplotlib.ticker import (
+        FixedLocator,
+        FuncFormatter,
+        LogLocator,
+        MaxNLocator,
+        NullFormatter,
+    )
 
     for axis, kind in ((axes.xaxis, chart.x_scale), (axes.yaxis, chart.y_scale)):
-        if kind == "log":
-            axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=8))
+        if kind != "linear":
+            locator = LogLocator(subs=(1.0, 2.0, 5.0), numticks=8)
+            if kind == "log1p":
+                most = max(chart.limits()[0][1], 2.0)
+                ticks = locator.tick_values(1.0, most)
+                locator = FixedLocator([0.0, *ticks[(ticks >= 1.0) & (ticks <= most)]])
+            axis.set_major_locator(locator)
             axis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
             axis.set_minor_formatter(NullFormatter())
         elif whole:

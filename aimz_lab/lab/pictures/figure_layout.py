@@ -90,12 +90,14 @@ class ShownFigure(Figure):
 
     Attributes:
         alt: The alternative text: what the picture shows, for those who cannot see it.
+        shown_width: Its width on the page in pixels; as many as it has, if ``None``.
     """
 
     alt = ""
+    shown_width: int | None = None
 
     def _repr_mimebundle_(self, **_: object) -> Bundle:
-        return shown_bundle(png(self), self.alt)
+        return shown_bundle(png(self), self.alt, self.shown_width)
 
 
 def figure_of_axes(width: float, height: float, dpi: int = 110) -> ShownFigure:

@@ -20,10 +20,10 @@ from aimz_lab.types import SAMPLE_DIMS
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_TITLE_WIDTH = 30
+_TITLE_WIDTH = 26
 """Characters of a line of a title that fit above a panel."""
 
-_WIDEST_IN = 10.0
+_WIDEST_IN = 8.4
 """A cell of a notebook shrinks wider figures, and their text."""
 
 _PANEL_IN = 2.5
@@ -157,12 +157,14 @@ def plot_prior_posterior(
         raise ArgumentError(msg)
     tree = xr.DataTree.from_dict({"prior": before[names], "posterior": after[names]})
     _sites(tree["posterior"], names, limit=MOST_PANELS)
-    return _drawn(
+    figure = _drawn(
         "plot_prior_posterior",
         _sentence("Prior and posterior densities", names),
         tree,
         var_names=names,
     )
+    _fit_panels(figure)
+    return figure
 
 
 @public
