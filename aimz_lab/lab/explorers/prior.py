@@ -97,7 +97,9 @@ def explore_prior(
 
     Each number of a latent site's distribution that follows from no other site, no data and no key
     has a field, and most a handle on the density. All others are named, with the reason. Noise is
-    the same for all numbers, so that a draw moves with the prior. The kernel is not changed:
+    the same for all numbers, so that a draw moves with the prior. Where a few draws reach far, the
+    axis of counts and of positive values is logarithmic. Of other values it leaves out the draws
+    there, and a sentence says how many. The kernel is not changed:
     :attr:`PriorExplorer.kernel` is one with these priors, and the button "Code" has its lines.
 
     Args:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from matplotlib.text import Text
 
 _DASHES = ((2, 3), (6, 3, 1, 3), (10, 4), (1, 4))
-_SIZE_IN = (6.4, 3.2)
+_SIZE_IN = (5.8, 2.85)
 _DPI = 148
 _TITLE_GAP = 24  # pixels
 _COLUMNS = 400  # with more, noise fills the picture and doubles its bytes

@@ -27,6 +27,7 @@ _WIDEST_IN = 8.4
 """A cell of a notebook shrinks wider figures, and their text."""
 
 _PANEL_IN = 2.5
+_FOREST_IN = 6.6
 _UNROUNDED = {"round_to": "none"}
 """A mean of two digits, as ArviZ rounds it, may lie outside its interval."""
 
@@ -114,7 +115,7 @@ def plot_forest(
     coords = tree["posterior"].to_dataset()[names].coords
     labels = [str(one) for dim in coords if dim not in SAMPLE_DIMS for one in coords[dim].values]
     if max(map(len, labels), default=0) <= _SHORT:
-        figure.set_size_inches(min(_WIDEST_IN, figure.get_figwidth()), figure.get_figheight())
+        figure.set_size_inches(min(_FOREST_IN, figure.get_figwidth()), figure.get_figheight())
     return figure
 
 

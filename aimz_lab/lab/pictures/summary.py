@@ -18,7 +18,7 @@ from aimz_lab.lab.pictures.encoding import image_tag
 from aimz_lab.lab.record import RunSource, padded_share, run_of, shown_best
 
 _MOST_NOTES = 5
-WIDTH = 700  # of the picture of a run on a page, in pixels
+WIDTH = 640  # of the picture of a run on a page, in pixels
 
 
 def facts(source: RunSource) -> dict[str, str]:
