@@ -266,7 +266,7 @@ def test_nothing_runs_past_the_frame_of_a_narrow_dashboard(page, width):
     make(page, "a", json.dumps(state))
     page.evaluate("() => { a.render() }")
     page.clock.run_for(300)
-    for summary in page.locator("details:not([open]):visible > summary").all():
+    for summary in page.locator("details:not([open]):visible > summary").all()[::-1]:
         summary.click()
     page.clock.run_for(300)
     section = page.locator("section.aimz")

@@ -43,6 +43,7 @@ _HEIGHTS = {"large": 2.9, "small": 1.9}  # inches
 _WIDTH = 7.6
 _MOST_NAMES = 40
 _FEW_LABELS = 3
+_MOST_LINED = 40  # cells beside each other; lines around more would hide them
 
 
 def draw_view(view: View) -> Figure:
@@ -155,10 +156,11 @@ def _on_axis(axes: Axes) -> Any:
 
 
 def _name_places(axes: Axes, names: Sequence[str]) -> None:
-    every = max(1, -(-len(names) // _MOST_NAMES))
-    places = range(0, len(names), every)
+    every, last = max(1, -(-len(names) // _MOST_NAMES)), len(names) - 1
+    # The last one may stand for many before it.
+    places = [*range(0, last - every + 1, every), last]
     long = max((len(str(name)) for name in names), default=0) * len(places) > 90
-    axes.set_xticks(list(places), [_plain(str(names[i])) for i in places])
+    axes.set_xticks(places, [_plain(str(names[i])) for i in places])
     if long:
         for text in axes.get_xticklabels():
             text.set(rotation=35, ha="right", rotation_mode="anchor")
@@ -216,7 +218,7 @@ def _cells(axes: Axes, layer: Cells, color: str) -> None:  # noqa: ARG001
     edges = [np.arange(n + 1) - 0.5 for n in layer.values.shape]
     axes.pcolormesh(
         edges[1], edges[0], kinds, cmap=palette, vmin=-0.5, vmax=palette.N - 0.5,
-        edgecolors=ink.TEXT, linewidth=0.2 if layer.values.size < 4_000 else 0,
+        edgecolors=ink.TEXT, linewidth=0.2 if max(layer.values.shape) <= _MOST_LINED else 0,
     )  # fmt: skip
     if layer.x_names:
         _name_places(axes, layer.x_names)

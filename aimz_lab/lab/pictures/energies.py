@@ -10,7 +10,6 @@ import numpy as np
 from aimz_lab.inference.run.events import Run
 from aimz_lab.lab.panels.chains import ENERGY, MOST_CHAINS
 from aimz_lab.lab.pictures import ink
-from aimz_lab.lab.pictures.vertical_axis import set_vertical
 from aimz_lab.lab.pictures.vertical_view import VerticalView, linear_view
 from aimz_lab.lab.traces import Trace
 
@@ -22,12 +21,15 @@ _RARE = 1.0  # times the height of the usual energies: so far the axis goes for 
 
 
 def draw_energies(axes: Axes, run: Run, *, last_half: bool = False) -> VerticalView | None:
-    """Draw the potential energy of each chain, and shade the warm-up; return the vertical axis.
+    """Draw the potential energy of each chain, and shade the warm-up.
 
     Args:
         axes: Where to draw.
         run: A run of chains; if it was read from a file, their mean is drawn.
         last_half: Whether only the second half of the iterations is drawn.
+
+    Returns:
+        The vertical axis that suits them; ``None`` if there are no energies.
     """
     traces = _energies(run)
     if not any(np.isfinite(trace.mean).any() for trace in traces):
@@ -55,9 +57,7 @@ def draw_energies(axes: Axes, run: Run, *, last_half: bool = False) -> VerticalV
         ends = (end for trace in traces for end in (trace.low, trace.high))
         finite = [values[np.isfinite(values)] for values in ends]
     axes.set_xlim(since, run.step)
-    view = _view(finite, max(float(np.nanmax(line.get_ydata())) for line in axes.lines))
-    set_vertical(axes, view)
-    return view
+    return _view(finite, max(float(np.nanmax(line.get_ydata())) for line in axes.lines))
 
 
 def _view(counted: Sequence[np.ndarray], most: float) -> VerticalView:

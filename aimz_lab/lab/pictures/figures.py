@@ -139,6 +139,8 @@ def draw_choices(runs: Sequence[Run], choices: Choices) -> Figure:
         energies = draw_energies(axes, run, last_half=choices.last_half)
         unit = "potential energy (nats)"
         _dress(axes, run, unit if energies is None else energies.in_lines(unit), axis)
+        if energies is not None:
+            set_vertical(axes, energies)
         figure.alt = Summary(run).alt()
         return figure
     shown = curve_of(run, others, name=name, per_row=choices.per_row, smooth=choices.smooth)

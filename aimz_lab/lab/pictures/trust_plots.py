@@ -82,7 +82,9 @@ def _wrapped(text: str, width: int = 90) -> str:
 
 
 def _nothing(axes: Axes, why: str) -> None:
-    axes.text(0.5, 0.5, _wrapped(why, 30), ha="center", va="center", color=_GREY, transform=axes.transAxes)
+    axes.text(
+        0.5, 0.5, _wrapped(why, 30), ha="center", va="center", color=_GREY, transform=axes.transAxes
+    )
     axes.set_xticks([])
     axes.set_yticks([])
 
