@@ -57,17 +57,18 @@ def draw_energies(axes: Axes, run: Run, *, last_half: bool = False) -> VerticalV
         ends = (end for trace in traces for end in (trace.low, trace.high))
         finite = [values[np.isfinite(values)] for values in ends]
     axes.set_xlim(since, run.step)
-    return _view(finite, max(float(np.nanmax(line.get_ydata())) for line in axes.lines))
+    return _view(finite, np.concatenate([line.get_ydata() for line in axes.lines]))
 
 
-def _view(counted: Sequence[np.ndarray], most: float) -> VerticalView:
+def _view(counted: Sequence[np.ndarray], every: np.ndarray) -> VerticalView:
     """Return an axis as on the live page: of the rarest values one alone would squeeze the rest."""
-    every = np.concatenate(counted)
+    every = every[np.isfinite(every)]
+    lowest, most = float(every.min()), float(every.max())
     ends = [np.quantile(values, (0.02, 0.98)) for values in counted if len(values)]
     usual_low, usual_high = float(np.min(ends)), float(np.max(ends))
     room = _RARE * (usual_high - usual_low)
-    low = max(float(every.min()), usual_low - room)
-    high = min(float(every.max()), usual_high + room)
+    low = max(lowest, usual_low - room)
+    high = min(float(np.max(np.concatenate(counted))), usual_high + room)
     return linear_view(low, high, most if most > high else None)
 
 

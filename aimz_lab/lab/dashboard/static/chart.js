@@ -122,11 +122,10 @@ function chainView({ chains, warmup, total }) {
   const counted = chains.map(({ steps, width, values }) => values.filter((_, i) => steps[i] - width >= first));
   const usual = extent(counted.map((values) => [quantile(values, 0.02), quantile(values, 0.98)]));
   if (usual === null) return linearView([0, 1]);
-  const [lowest, highest] = extent(counted);
+  const [lowest, most] = extent(chains.map(({ values }) => values));
   const room = RARE * (usual[1] - usual[0]);
   const low = Math.max(lowest, usual[0] - room);
-  const high = Math.min(highest, usual[1] + room);
-  const most = extent(chains.map(({ values }) => values))[1];
+  const high = Math.min(extent(counted)[1], usual[1] + room);
   return linearView([low, high], most > high ? most : null);
 }
 
