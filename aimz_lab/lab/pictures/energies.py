@@ -57,11 +57,12 @@ def draw_energies(axes: Axes, run: Run, *, last_half: bool = False) -> VerticalV
         ends = (end for trace in traces for end in (trace.low, trace.high))
         finite = [values[np.isfinite(values)] for values in ends]
     axes.set_xlim(since, run.step)
-    return _view(finite, np.concatenate([line.get_ydata() for line in axes.lines]))
+    return _view(finite, [*finite, *(line.get_ydata() for line in axes.lines)])
 
 
-def _view(counted: Sequence[np.ndarray], every: np.ndarray) -> VerticalView:
+def _view(counted: Sequence[np.ndarray], shown: Sequence[np.ndarray]) -> VerticalView:
     """Return an axis as on the live page: of the rarest values one alone would squeeze the rest."""
+    every = np.concatenate(shown)
     every = every[np.isfinite(every)]
     lowest, most = float(every.min()), float(every.max())
     ends = [np.quantile(values, (0.02, 0.98)) for values in counted if len(values)]
