@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _COLUMNS = 400
 _RARE = 1.0  # times the height of the usual energies: so far the axis goes for rare ones
+_ABOVE = 0.05  # of the height, between the highest draw and the end of the axis
 
 
 def draw_energies(axes: Axes, run: Run, *, last_half: bool = False) -> VerticalView | None:
@@ -70,7 +71,9 @@ def _view(counted: Sequence[np.ndarray], shown: Sequence[np.ndarray]) -> Vertica
     room = _RARE * (usual_high - usual_low)
     low = max(lowest, usual_low - room)
     high = min(float(np.max(np.concatenate(counted))), usual_high + room)
-    return linear_view(low, high, most if most > high else None)
+    if most > high:
+        return linear_view(low, high + _ABOVE * (high - low), most)
+    return linear_view(low, high)
 
 
 def _energies(run: Run) -> list[Trace]:

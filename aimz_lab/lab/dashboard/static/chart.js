@@ -19,6 +19,7 @@ import { axisWords, linearView, verticalView } from "./view.js";
 const MOST_PREVIOUS = 4;
 const FEW_POINTS = 60;
 const RARE = 1; // times the height of the usual energies: so far the axis goes for rare ones
+const ABOVE = 0.05; // of the height, between the highest draw and the end of the axis
 
 /** Read one trace of a frame: buckets as arrays over the last step of each. */
 export function readTrace(trace) {
@@ -126,7 +127,7 @@ function chainView({ chains, warmup, total }) {
   const room = RARE * (usual[1] - usual[0]);
   const low = Math.max(lowest, usual[0] - room);
   const high = Math.min(extent(counted)[1], usual[1] + room);
-  return linearView([low, high], most > high ? most : null);
+  return most > high ? linearView([low, high + ABOVE * (high - low)], most) : linearView([low, high]);
 }
 
 // Distances below the lower end of a logarithmic axis lie on its edge.
