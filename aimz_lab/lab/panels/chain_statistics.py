@@ -6,7 +6,6 @@ longer than to draw them. Both follow Vehtari et al. 2021, https://doi.org/10.12
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import NamedTuple
@@ -14,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from aimz_lab.system.cores import usable_cores
 from aimz_lab.system.imports import late_import
 
 TAIL = (0.05, 0.95)
@@ -48,11 +48,13 @@ def chain_statistics(values: Float[np.ndarray, "value chain draw"]) -> ChainStat
     Args:
         values: Their draws.
     """
-    count = max(_SLICE // values[0].size, 1)
-    slices = [values[at : at + count] for at in range(0, len(values), count)]
-    if len(slices) == 1:
+    cores = usable_cores()
+    count = -(-values.size // _SLICE)
+    if count == 1:
         return _of_slice(values)
-    with ThreadPoolExecutor(min(len(slices), os.cpu_count() or 1)) as pool:
+    even = -(-count // cores) * cores  # so that all cores end at the same time
+    slices = np.array_split(values, min(even, len(values)))
+    with ThreadPoolExecutor(min(len(slices), cores)) as pool:
         parts = zip(*pool.map(_of_slice, slices), strict=True)
     return ChainStatistics(*(np.concatenate(part) for part in parts))
 
