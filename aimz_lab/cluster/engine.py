@@ -153,7 +153,7 @@ class ClusterEngine(Engine):
         """
         call_rows = self._blocks_per_call() * BLOCK_ROWS
         most = KEPT_BYTES if kept else PART_BYTES
-        given = sum(map(_input_row_bytes, self._scenarios))
+        given = sum(one.rows.row_bytes for one in self._scenarios)
         reads = all(can_be_cut(one.request.rows) for one in self._scenarios)
         carried = (0 if reads else given) + (reduction.row_bytes if reduction else 0)
         rows = min(
@@ -261,12 +261,6 @@ def _shares(log: CallLog) -> str:
     several = "s" * (len(counts) != 1)
     again = f"; {log.repeats:,} again after a worker was lost" if log.repeats else ""
     return f"{len(counts)} worker{several}: {', '.join(map(str, some))}{more} parts{again}"
-
-
-def _input_row_bytes(scenario: Scenario) -> int:
-    """Return the bytes of a row of the kernel's arguments."""
-    template = scenario.rows.template
-    return sum(array.nbytes for array in template.values()) // max(scenario.rows.n_shown, 1)
 
 
 def _hand_over(sink: Sink, span: Span, values: dict[str, np.ndarray]) -> None:

@@ -6,12 +6,17 @@ import inspect
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from numpyro.primitives import Messenger
 
 from aimz_lab.data.options import check_mapping
 from aimz_lab.errors import CallError
+
+T = TypeVar("T")
+
+_KEPT = 64
+"""Facts to remember of a kernel; the oldest makes room."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,23 @@ class KernelSignature:
 
     def __reduce__(self) -> tuple[type[KernelSignature], tuple[Callable, str, str]]:
         return KernelSignature, (self.kernel, self.input, self.output)
+
+    def remember(self, key: Hashable, find: Callable[[], T]) -> T:
+        """Return what was found out under a key, now or before.
+
+        Args:
+            key: All that it depends on, the kernel's code included.
+            find: Finds it out.
+
+        Raises:
+            Exception: Any error of ``find``; nothing is remembered then.
+        """
+        if (found := self.remembered.get(key)) is None:
+            found = find()
+            if len(self.remembered) >= _KEPT:
+                self.remembered.pop(next(iter(self.remembered)), None)
+            self.remembered[key] = found
+        return found
 
 
 def merge_arguments(

@@ -73,6 +73,11 @@ class Rows:
         """Number of rows of the template."""
         return _length(self.template)
 
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of the arrays per row."""
+        return sum(array[:1].nbytes for array in self.template.values())
+
     def pieces(self, size: int, aligned: Mapping[Hashable, np.ndarray]) -> Iterator[Piece]:
         """Yield the rows in pieces of ``size``, the last one shorter.
 

@@ -168,9 +168,11 @@ class Engine:
     def _blocks_per_call(self) -> int:
         scenario, n_devices = self._scenarios[0], len(self._devices)
         heavy = scenario.draw_values > MANY_WEIGHTS and self._devices[0].platform == "cpu"
+        # Rows of a source are in memory only while they are computed.
+        read = scenario.rows.row_bytes if scenario.rows.streams else 0
         return blocks_per_call(
             scenario.rows.expected,
-            scenario.row_bytes,
+            max(scenario.row_bytes, read),
             self._request.batch_size,
             n_devices,
             CACHED_ROWS * n_devices if heavy else None,

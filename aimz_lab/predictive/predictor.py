@@ -57,27 +57,41 @@ T = TypeVar("T")
 
 
 def bytes_in_flight(
-    row_bytes: int, batch_size: int | None = None, devices: tuple[jax.Device, ...] | None = None
+    row_bytes: int,
+    batch_size: int | None = None,
+    devices: tuple[jax.Device, ...] | None = None,
+    *,
+    input_bytes: int = 0,
 ) -> int:
-    """Upper bound on the bytes of a call, beside inputs, posterior draws and a result in memory.
+    """Upper bound on the bytes of a call, beside posterior draws and what it keeps of all rows.
 
     The result is computed in parts: blocks of 256 rows with all draws, as many as fit into
     ``batch_size`` or 16 MiB, and at least one for each device. A CPU computes one part per core at
     once (at most 8, and 256 MiB), a GPU three of them, and several devices one. As many parts wait,
     and each writer has one. Each part may exist twice, in two layouts.
 
+    Rows of a source take their part of the 16 MiB too. Those of the parts under way, of the next
+    one, and of the one that is read are in memory, in two copies.
+
+    What a call keeps is a result in memory; of a mean, its values; and the labels of the rows.
+
     Args:
         row_bytes: Number of draws times bytes of a row of the sites.
         batch_size: Rows per part, as in ``predict``.
         devices: The devices to use; by default all.
+        input_bytes: Bytes of a row that is read from a source.
 
     Example:
         >>> bytes_in_flight(row_bytes=1000 * 4, batch_size=256) < 40 * 2**20
         True
+        >>> bytes_in_flight(8, input_bytes=80) < bytes_in_flight(80, input_bytes=80)
+        True
     """
     devices = devices or tuple(jax.local_devices())
-    part = blocks_per_call(None, row_bytes, batch_size, len(devices)) * BLOCK_ROWS * row_bytes
-    return 2 * part * (2 * calls_at_once(devices, part) + WRITERS)
+    largest = max(row_bytes, input_bytes)
+    rows = blocks_per_call(None, largest, batch_size, len(devices)) * BLOCK_ROWS
+    at_once = calls_at_once(devices, rows * row_bytes)
+    return 2 * rows * (row_bytes * (2 * at_once + WRITERS) + input_bytes * (at_once + 2))
 
 
 class Predictor:

@@ -8,6 +8,11 @@ import sys
 
 import pytest
 
+from aimz_lab.data import as_source
+from aimz_lab.predictive import Predictor, bytes_in_flight
+from aimz_lab.predictive.blocks import Rows
+from tests.predictive.models import draws_of_linear, inputs, request_of
+
 N_ROWS, N_DRAWS, BATCH = 200_000, 200, 2_048
 RESULT = N_ROWS * N_DRAWS * 4
 
@@ -42,8 +47,8 @@ def call(n_rows, **options):
     return predictor.predict(request_of(rows=source, fields=("X",), **asked))
 
 found = {
-    "bound": bytes_in_flight(n_draws * 4, batch),
-    "wide bound": bytes_in_flight(400 * n_draws, 1),
+    "bound": bytes_in_flight(n_draws * 4, batch, input_bytes=12),
+    "wide bound": bytes_in_flight(400 * n_draws, 1, input_bytes=12),
 }
 shifts = {"shift": np.zeros((n_draws, 100), np.float32)}
 of_wide = {"kernel": wide, "draws": shifts, "batch_size": 1}
@@ -89,3 +94,18 @@ def test_memory_is_bounded_whatever_the_length(repository):
     assert found["in memory"] > RESULT  # the measurement sees what is kept
     # One block of wide rows is far more than the batch that was asked for; the bound says so.
     assert found["wide"] < found["wide bound"] + 24 * 2**20 < 8_000 * 100 * N_DRAWS * 4
+
+
+def test_wide_rows_of_a_source_are_read_in_smaller_parts(monkeypatch):
+    sizes, pieces = [], Rows.pieces
+
+    def recorded(self, size, aligned):
+        sizes.append(size)
+        return pieces(self, size, aligned)
+
+    monkeypatch.setattr(Rows, "pieces", recorded)
+    X, draws = inputs(600, 2_048), draws_of_linear(2, 2_048)  # 8 KiB a row
+    source = as_source(lambda: iter([{"X": X[:300]}, {"X": X[300:]}]))
+    Predictor().predict(request_of(rows=source, fields=("X",), draws=draws, return_sites=("y",)))
+    assert sizes == [2_048]  # 16 MiB; of 2 draws alone, 2 million rows would be one part
+    assert bytes_in_flight(8, input_bytes=8_192) < 10 * 2**24

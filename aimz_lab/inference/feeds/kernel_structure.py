@@ -10,8 +10,9 @@ from jax.errors import JAXIndexError, JAXTypeError
 
 from aimz_lab.errors import DataError
 from aimz_lab.inference.feeds.training_data import TrainingData
+from aimz_lab.kernel.cache_keys import CodeKey, shapes_of
 from aimz_lab.kernel.checks.observed_output import check_output_observed
-from aimz_lab.kernel.checks.observed_values import check_observed
+from aimz_lab.kernel.checks.observed_values import bounded_sites, check_observed
 from aimz_lab.kernel.checks.preflight import check_sites
 from aimz_lab.kernel.checks.row_plates import check_row_plates
 from aimz_lab.kernel.checks.shapes import check_shapes
@@ -26,6 +27,8 @@ from aimz_lab.kernel.tracing import trace_spec
 
 def trace_data(signature: KernelSignature, data: TrainingData) -> KernelSpec:
     """Trace a kernel with a batch of its training data, and check its sites.
+
+    The traces of unchanged code are kept for arguments of the same shapes.
 
     Args:
         signature: The kernel.
@@ -46,14 +49,13 @@ def trace_data(signature: KernelSignature, data: TrainingData) -> KernelSpec:
         OutputWarning: If names of event dimensions cannot be used.
     """
     kernel, batch = data.for_batches(signature.kernel), data.first_batch
+    code = CodeKey(signature.kernel), data.is_minibatch, data.static_key
+    arguments = {"rows": batch.rows, "shared": batch.shared, "static": batch.static}
     try:
         with explained(signature.kernel, output=signature.output):
-            spec = trace_spec(
-                kernel,
-                rows=batch.rows,
-                shared=batch.shared,
-                static=batch.static,
-                output=signature.output,
+            spec = signature.remember(
+                ("structure", *code, shapes_of((batch.rows, batch.shared))),
+                lambda: trace_spec(kernel, **arguments, output=signature.output),
             )
     except Exception as error:
         _refuse_rows_passed_whole(data, error)
@@ -64,7 +66,13 @@ def trace_data(signature: KernelSignature, data: TrainingData) -> KernelSpec:
     check_output_observed(kernel, spec, batch)
     check_row_plates(kernel, spec, batch, data.n_obs)
     check_shapes(spec, batch.rows)
-    check_observed(kernel, rows=data.rows, shared=batch.shared, static=batch.static)
+    arguments["rows"] = data.rows
+    of_rows = tuple((name, array.shape, array.dtype) for name, array in data.rows.items())
+    sites = signature.remember(
+        ("bounds", *code, of_rows, shapes_of(batch.shared)),
+        lambda: bounded_sites(kernel, **arguments),
+    )
+    check_observed(kernel, sites, **arguments)
     return spec
 
 

@@ -115,7 +115,5 @@ def _ties(
     single = len(next(iter(rows.values()))) == 1
     kernel, shapes = CodeKey(signature.kernel), shapes_of((one, dict(split.shared)))
     key = ("ties", kernel, single, shapes, split.static_key, tuple(unknown))
-    if key not in signature.remembered:
-        trial = RowTrial(signature.kernel, rows, split.shared, split.static, signature.output)
-        signature.remembered[key] = trial.ties(unknown)
-    return signature.remembered[key]
+    trial = RowTrial(signature.kernel, rows, split.shared, split.static, signature.output)
+    return signature.remember(key, lambda: trial.ties(unknown))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -20,7 +21,7 @@ from aimz_lab.kernel.argument_reach import depends_on
 from aimz_lab.kernel.checks.bounds import bounds_of, is_masked
 from aimz_lab.kernel.prior_draws import seeded
 from aimz_lab.kernel.tracing import tracing_lock
-from aimz_lab.types import Rows, Static
+from aimz_lab.types import HasShape, Rows, Static
 
 _WHOLE = (
     type(constraints.boolean),
@@ -31,19 +32,74 @@ _SUMS = (type(constraints.simplex), constraints.multinomial)
 _WRAPPERS = (dist.ExpandedDistribution, dist.Independent, dist.MaskedDistribution)
 
 
-class _Observed(NamedTuple):
-    """An observed site whose support has bounds, as far as it is known without its data."""
+class ObservedSite(NamedTuple):
+    """An observed site whose support has bounds, as far as it is known without its data.
+
+    Attributes:
+        site: Its name.
+        kind: Name of its distribution.
+        argument: The argument that it observes; ``None`` for what the kernel computes.
+        support: Its support, without what the kernel computes of it.
+        is_computed: Whether the kernel computes a part of the support.
+        low: The lower bound, if that is one number, and known.
+        high: The upper one, likewise.
+    """
 
     site: str
     kind: str
     argument: str | None
     support: Any
+    is_computed: bool
     low: ArrayLike | None
     high: ArrayLike | None
 
 
+def bounded_sites(
+    kernel: Callable,
+    *,
+    rows: Mapping[str, HasShape],
+    shared: Mapping[str, PyTree[HasShape]],
+    static: Static,
+) -> list[ObservedSite]:
+    """Trace a kernel, and return the sites whose data :func:`check_observed` can check.
+
+    Args:
+        kernel: The kernel.
+        rows: Its per-row arrays, of which shapes and types matter.
+        shared: Its shared arguments, likewise.
+        static: Its static arguments.
+
+    Raises:
+        Exception: Any error of the kernel.
+    """
+    found: list[ObservedSite] = []
+
+    def run(key: jax.Array, rows: Rows, shared: PyTree[ArrayLike]) -> None:
+        names = {id(array): name for name, array in rows.items()}
+        found.extend(
+            ObservedSite(
+                name,
+                _name_of(site["fn"]),
+                names.get(id(site["value"])),
+                jax.tree.map(lambda leaf: None if _is_traced(leaf) else leaf, support),
+                any(map(_is_traced, jax.tree.leaves(support))),
+                *map(_known, bounds_of(site["fn"])),
+            )
+            for name, site in _trace(kernel, key, rows, shared, static).items()
+            for support in [_support_of(site["fn"])]
+            if support is not None
+        )
+
+    abstract = {name: _abstract(array) for name, array in rows.items()}
+    # Validation would trace the eigenvalues of a covariance of all rows.
+    with tracing_lock, numpyro.validation_enabled(False):
+        jax.eval_shape(run, jax.random.key(0), abstract, jax.tree.map(_abstract, dict(shared)))
+    return found
+
+
 def check_observed(
     kernel: Callable,
+    sites: Iterable[ObservedSite],
     *,
     rows: Rows,
     shared: Mapping[str, PyTree[ArrayLike]],
@@ -57,6 +113,7 @@ def check_observed(
 
     Args:
         kernel: The kernel.
+        sites: From :func:`bounded_sites`, for arguments of these shapes.
         rows: Its per-row arrays, of any number of rows.
         shared: Its shared arguments.
         static: Its static arguments.
@@ -64,51 +121,32 @@ def check_observed(
     Raises:
         DataError: If a value is out of bounds; it names the argument, the row and the bounds.
     """
-
-    def trace(key: jax.Array, rows: Rows, shared: PyTree[ArrayLike]) -> dict[str, Any]:
-        sites = handlers.trace(seeded(kernel, key)).get_trace(**rows, **shared, **static)
-        return {
-            name: site
-            for name, site in sites.items()
-            if site["type"] == "sample" and site["is_observed"] and not is_masked(site["fn"])
-        }
-
-    found: list[_Observed] = []
-
-    def run(key: jax.Array, rows: Rows, shared: PyTree[ArrayLike]) -> None:
-        names = {id(array): name for name, array in rows.items()}
-        found.extend(
-            _Observed(
-                name,
-                _name_of(site["fn"]),
-                names.get(id(site["value"])),
-                support,
-                *map(_known, bounds_of(site["fn"])),
-            )
-            for name, site in trace(key, rows, shared).items()
-            for support in [_support_of(site["fn"])]
-            if support is not None
-        )
-
-    abstract = {name: _abstract(array) for name, array in rows.items()}
-    # Validation would trace the eigenvalues of a covariance of all rows.
-    with tracing_lock, numpyro.validation_enabled(False):
-        jax.eval_shape(run, jax.random.key(0), abstract, jax.tree.map(_abstract, dict(shared)))
-    computed = [each for each in found if not _check_argument(each, rows)]
-    for each in computed:
-        _check_computed(each, trace, rows, shared)
+    for each in [site for site in sites if not _check_argument(site, rows)]:
+        _check_computed(each, partial(_trace, kernel, static=static), rows, shared)
 
 
-def _check_argument(observed: _Observed, rows: Rows) -> bool:
+def _trace(
+    kernel: Callable, key: jax.Array, rows: Rows, shared: PyTree[ArrayLike], static: Static
+) -> dict[str, Any]:
+    """Return NumPyro's records of the observed sites that no mask leaves out."""
+    sites = handlers.trace(seeded(kernel, key)).get_trace(**rows, **shared, **static)
+    return {
+        name: site
+        for name, site in sites.items()
+        if site["type"] == "sample" and site["is_observed"] and not is_masked(site["fn"])
+    }
+
+
+def _check_argument(observed: ObservedSite, rows: Rows) -> bool:
     """Check a site that observes an argument; ``False`` if that needs a run of the kernel."""
-    if observed.argument is None or _is_traced(observed.support):
+    if observed.argument is None or observed.is_computed:
         return False
     values = _canonical(rows[observed.argument])
     _refuse(observed, values, _outside(observed.support, values))
     return not _on_bound(observed, values).any()
 
 
-def _check_computed(observed: _Observed, trace: Callable, rows: Rows, shared: Any) -> None:
+def _check_computed(observed: ObservedSite, trace: Callable, rows: Rows, shared: Any) -> None:
     """Check a site whose data or support the kernel computes from its arguments."""
 
     def outside(key: jax.Array, rows: Rows, shared: PyTree[ArrayLike]) -> tuple[Any, Any]:
@@ -136,7 +174,7 @@ def _check_computed(observed: _Observed, trace: Callable, rows: Rows, shared: An
     _refuse(observed, values, wrong)
 
 
-def _refuse(observed: _Observed, values: np.ndarray, wrong: np.ndarray) -> None:
+def _refuse(observed: ObservedSite, values: np.ndarray, wrong: np.ndarray) -> None:
     if not wrong.any():
         return
     at = tuple(np.argwhere(wrong)[0])
@@ -150,7 +188,7 @@ def _refuse(observed: _Observed, values: np.ndarray, wrong: np.ndarray) -> None:
     raise DataError(msg)
 
 
-def _described(observed: _Observed) -> str:
+def _described(observed: ObservedSite) -> str:
     """The values that a support has, in words."""
     kind, low, high = observed.support, observed.low, observed.high
     if isinstance(kind, type(constraints.simplex)):
@@ -180,10 +218,10 @@ def _outside(support: Any, values: Any) -> Any:
     return (values < low) | (values > high)
 
 
-def _on_bound(observed: _Observed, values: np.ndarray) -> np.ndarray:
+def _on_bound(observed: ObservedSite, values: np.ndarray) -> np.ndarray:
     """Which values lie on a bound that the support itself leaves out."""
     wrong = np.zeros(np.shape(values), bool)
-    if isinstance(observed.support, (*_WHOLE, *_SUMS)) or _is_traced(observed.support):
+    if isinstance(observed.support, (*_WHOLE, *_SUMS)) or observed.is_computed:
         return wrong
     for bound in (observed.low, observed.high):
         if bound is not None and not observed.support(np.asarray(bound, values.dtype)):
@@ -214,13 +252,13 @@ def _name_of(distribution: dist.Distribution) -> str:
     return short if hasattr(dist, short) else name
 
 
-def _is_traced(support: Any) -> bool:
-    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(support))
+def _is_traced(value: Any) -> bool:
+    return isinstance(value, jax.core.Tracer)
 
 
 def _known(bound: ArrayLike | None) -> ArrayLike | None:
     """A bound that is one number, and not computed by the kernel."""
-    is_number = not isinstance(bound, jax.core.Tracer) and np.ndim(bound) == 0
+    is_number = not _is_traced(bound) and np.ndim(bound) == 0
     return bound if is_number else None
 
 

@@ -6,13 +6,14 @@ longer than to draw them. Both follow Vehtari et al. 2021, https://doi.org/10.12
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
+from aimz_lab.system.cores import usable_cores
 from aimz_lab.system.imports import late_import
 
 TAIL = (0.05, 0.95)
@@ -47,11 +48,13 @@ def chain_statistics(values: Float[np.ndarray, "value chain draw"]) -> ChainStat
     Args:
         values: Their draws.
     """
-    count = max(_SLICE // values[0].size, 1)
-    slices = [values[at : at + count] for at in range(0, len(values), count)]
-    if len(slices) == 1:
+    cores = usable_cores()
+    count = -(-values.size // _SLICE)
+    if count == 1:
         return _of_slice(values)
-    with ThreadPoolExecutor(min(len(slices), os.cpu_count() or 1)) as pool:
+    even = -(-count // cores) * cores  # so that all cores end at the same time
+    slices = np.array_split(values, min(even, len(values)))
+    with ThreadPoolExecutor(min(len(slices), cores)) as pool:
         parts = zip(*pool.map(_of_slice, slices), strict=True)
     return ChainStatistics(*(np.concatenate(part) for part in parts))
 
@@ -60,14 +63,17 @@ def _of_slice(values: np.ndarray) -> ChainStatistics:
     values = values.astype(np.float64)
     is_finite = np.isfinite(values).all(axis=(1, 2))
     values = np.where(is_finite[:, None, None], values, 0.0)
-    scores = _normal_scores(_halves(values))
-    ordered = np.sort(values.reshape(len(values), -1), axis=1)  # NumPy sorts sooner than it parts
-    limits = (_quantile(ordered, share)[:, None, None] for share in TAIL)
-    low, high = (_ess(_halves((values <= limit).astype(np.float64))) for limit in limits)
+    halves = _halves(values)
+    scores, ordered = _ranked(halves)
+    of_all = ordered
+    if halves.size != values.size:  # the middle draw of an odd number is in no half
+        of_all = np.sort(values.reshape(len(values), -1), axis=1)
+    limits = (_quantile(of_all, share)[:, None, None] for share in TAIL)
+    low, high = (_ess((halves <= limit).astype(np.float64)) for limit in limits)
     found = (
         values.mean((1, 2)),
         values.std((1, 2)),
-        _r_hat(values, scores),
+        _r_hat(halves, scores, ordered),
         _ess(scores),
         np.minimum(low, high),
     )
@@ -86,39 +92,41 @@ def _halves(values: np.ndarray) -> np.ndarray:
     return np.concatenate([values[..., :half], values[..., -half:]], axis=1)
 
 
-def _normal_scores(values: np.ndarray) -> np.ndarray:
-    """Replace numbers by the normal quantiles of their average ranks among all draws."""
+def _ranked(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the normal quantiles of the numbers' average ranks, and the numbers in order."""
     flat = values.reshape(len(values), -1)
     count = flat.shape[1]
-    order = np.argsort(flat, axis=1)
-    ordered = np.take_along_axis(flat, order, axis=1)
-    begins = np.ones(flat.shape, bool)
-    begins[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
-    twice = np.broadcast_to(2 * np.arange(1, count + 1), flat.shape)
-    if not begins.all():  # equal numbers share the mean of their ranks
-        ends = np.ones(flat.shape, bool)
-        ends[:, :-1] = begins[:, 1:]
-        first = np.maximum.accumulate(np.where(begins, twice, 0), axis=1)
-        last = np.minimum.accumulate(np.where(ends, twice, 2 * count)[:, ::-1], axis=1)[:, ::-1]
-        twice = (first + last) // 2
-    # Blom (1958), as in Vehtari et al. 2021, equation (14); a mean of ranks is a multiple of 1/2.
-    quantiles = (np.arange(2 * count + 1) / 2 - 3 / 8) / (count + 1 / 4)
-    scores = np.empty_like(flat)
-    table = late_import("scipy.special").ndtri(quantiles.clip(0))
-    np.put_along_axis(scores, order, table[twice], axis=1)
-    return scores.reshape(values.shape)
+    order = np.argsort(flat, axis=1) + np.arange(0, flat.size, count)[:, None]
+    ordered = flat.ravel()[order]
+    is_equal = np.zeros(flat.shape, bool)  # to the number before
+    is_equal[:, 1:] = ordered[:, 1:] == ordered[:, :-1]
+    twice = np.tile(2 * np.arange(1, count + 1), len(flat))
+    later = np.flatnonzero(is_equal)
+    begins = np.flatnonzero(np.diff(later, prepend=-2) != 1)
+    first, more = later[begins] - 1, np.diff(begins, append=later.size)
+    twice[first] += more  # equal numbers share the mean of their ranks
+    twice[later] = np.repeat(twice[first], more)
+    scores = np.empty(flat.size)
+    scores[order.ravel()] = _quantiles_of_ranks(count)[twice]
+    return scores.reshape(values.shape), ordered
 
 
-def _r_hat(values: np.ndarray, scores: np.ndarray) -> np.ndarray:
+@lru_cache(maxsize=2)
+def _quantiles_of_ranks(count: int) -> np.ndarray:
+    """Return the normal quantiles of the ranks 0, 1/2, 1, ... of so many numbers."""
+    # A mean of ranks is a multiple of 1/2. Blom (1958), as in Vehtari et al. 2021, equation (14).
+    shares = (np.arange(2 * count + 1) / 2 - 3 / 8) / (count + 1 / 4)
+    return late_import("scipy.special").ndtri(shares.clip(0))
+
+
+def _r_hat(halves: np.ndarray, scores: np.ndarray, ordered: np.ndarray) -> np.ndarray:
     """Return R-hat, from the scores of the split chains; a single chain's halves are compared."""
-    split = _halves(values)
-    if values.shape[1] == 1:
-        split = _halves(split)
-        scores = _normal_scores(split)
-    ordered = np.sort(split.reshape(len(split), -1), axis=1)
+    if halves.shape[1] == 2:
+        halves = _halves(halves)
+        scores, ordered = _ranked(halves)
     middle = (ordered[:, (ordered.shape[1] - 1) // 2] + ordered[:, ordered.shape[1] // 2]) / 2
-    folded = abs(split - middle[:, None, None])
-    bulk, tails = _variance_ratio(scores), _variance_ratio(_normal_scores(folded))
+    folded, _ = _ranked(abs(halves - middle[:, None, None]))
+    bulk, tails = _variance_ratio(scores), _variance_ratio(folded)
     # Values of two numbers have no tails.
     return np.where(np.isnan(bulk), np.nan, np.fmax(bulk, tails))
 
@@ -161,5 +169,6 @@ def _mean_autocovariances(centred: np.ndarray) -> np.ndarray:
     fft = late_import("scipy.fft")
     length = fft.next_fast_len(2 * draws, real=True)
     waves = fft.rfft(centred, n=length)
-    power = (waves.real**2 + waves.imag**2).mean(axis=1)
-    return fft.irfft(power, n=length)[:, :draws] / draws
+    parts = waves.view(np.float64)
+    squares = np.einsum("vcp,vcp->vp", parts, parts) / parts.shape[1]
+    return fft.irfft(squares[:, ::2] + squares[:, 1::2], n=length)[:, :draws] / draws

@@ -7,7 +7,8 @@ import sys
 from aimz_lab.predictive.blocks import BLOCK_ROWS
 
 CALL_BYTES = 16 * 2**20
-"""Result of one call. Memory beyond the result is a small multiple of this."""
+"""Result of one call, or its rows if they are read from a source. Memory beyond the result is a
+small multiple of this."""
 
 SIDE_BY_SIDE = 2**18
 """Values computed side by side; enough for the vector units, few enough for the caches. A linear
@@ -47,7 +48,8 @@ def blocks_per_call(
 
     Args:
         n_rows: Rows in all, if known.
-        row_bytes: Bytes of the result per row, over all draws.
+        row_bytes: Bytes of the result per row, over all draws; or those of a row that is read from
+            a source, if it has more.
         batch_size: Requested rows per call, if any.
         n_devices: Devices that share a call; the count is a multiple of theirs.
         most_rows: Rows per call at most, unless more are requested.
