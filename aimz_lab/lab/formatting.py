@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import Any
 
 from aimz_lab.inference.run.events import Run
-from aimz_lab.inference.run.run_words import STATUS_WORDS, draws, status_words
+from aimz_lab.inference.run.run_words import STATUS_WORDS, draws, status_words, time_words
 from aimz_lab.progress import count, duration, fixed, number, rate
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "status",
     "status_line",
     "tick_labels",
+    "time_words",
 ]
 
 _MOST_DIGITS = 12
@@ -164,16 +165,16 @@ def ratio(value: float | None) -> str:
 
 
 def mean_rates(run: Run) -> tuple[float, float]:
-    """Return steps and rows per second of stepping, over a whole run; 0 before the first step."""
-    if run.stepping_s <= 0:
+    """Return steps and rows per second of training, over a whole run; 0 before the first step."""
+    if run.trained_s <= 0:
         return 0.0, 0.0
     rows = float(run.column("rows").sum(dtype="int64"))
-    return run.step / run.stepping_s, rows / run.stepping_s
+    return run.step / run.trained_s, rows / run.trained_s
 
 
 def _time(run: Run) -> dict[str, str]:
     if run.finished:
-        return {"time": f"in {duration(run.elapsed_s)}"}
+        return {"time": f"in {time_words(run)}"}
     if run.steps_per_s and run.eta_s is not None:
         return {"eta": f"{duration(run.eta_s)} left"}
     return {}

@@ -32,6 +32,7 @@ STATUS_WORDS: dict[RunStatus, str] = {
     "diverged": "diverged",
     "failed": "failed",
 }
+_SEEN_S = 0.05  # what is shorter would be written as 0.0 s
 _SMOOTHED_SHARE = 50
 _TERMS = 20  # of the window: what is older weighs less than 1e-8
 
@@ -50,7 +51,9 @@ class Run(Protocol):
     notes: list[str]
     chains: ChainRecord | None
     finished: bool
-    elapsed_s: float
+    trained_s: float
+    prepared_s: float
+    paused_s: float
     restored: Best | None
     has_last_state: bool
 
@@ -171,6 +174,32 @@ def taken_at(run: Run) -> str:
     return "" if run.finished else f"as of {time.strftime('%H:%M:%S')}"
 
 
+def time_words(run: Run) -> str:
+    """Write the time that a run trained or sampled, and apart from it that of what was none.
+
+    Example:
+        >>> time_words(im.fit(X, y, epochs=5, progress=False).last_run)
+        '... s'
+    """
+    return duration(run.trained_s) + beside(run.prepared_s, run.paused_s)
+
+
+def beside(prepared_s: float, paused_s: float) -> str:
+    """Write the time that a run was prepared and paused; what is too short to see is left out.
+
+    Args:
+        prepared_s: Seconds before the first step.
+        paused_s: Seconds of pauses.
+
+    Example:
+        >>> beside(0.0, 11.2), beside(3.0, 11.2), beside(0.0, 0.0)
+        (', and 0:11 paused', ', and 3.0 s to prepare, 0:11 paused', '')
+    """
+    both = [(prepared_s, "to prepare"), (paused_s, "paused")]
+    said = [f"{duration(seconds)} {what}" for seconds, what in both if seconds >= _SEEN_S]
+    return f", and {', '.join(said)}" if said else ""
+
+
 def run_line(run: Run) -> str:
     """Describe a run in a line: its name, status, position, loss and time."""
     parts = [status_words(run), position(run)]
@@ -179,7 +208,7 @@ def run_line(run: Run) -> str:
     if run.chains is not None and (found := _divergences(run)):
         parts.append(found)
     if run.status != "pending":
-        parts.append(f"{'in' if run.finished else 'for'} {duration(run.elapsed_s)}")
+        parts.append(f"{'in' if run.finished else 'for'} {time_words(run)}")
     if taken := taken_at(run):
         parts.append(taken)
     return f"{run.info.model} ({method_words(run.info.method)}): {', '.join(parts)}"
@@ -201,7 +230,7 @@ def run_facts(run: Run) -> list[tuple[str, str]]:
     else:
         epochs = f"{count(run.epoch)} {'epoch' if run.epoch == 1 else 'epochs'}"
         found.append(("steps", f"{count(run.step)} in {epochs}"))
-    found.append(("time", duration(run.elapsed_s)))
+    found.append(("time", time_words(run)))
     found += [("note", note) for note in run.notes[-3:]]
     return found
 

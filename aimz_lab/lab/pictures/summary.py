@@ -35,12 +35,12 @@ def facts(source: RunSource) -> dict[str, str]:
 def _facts(run: Run) -> dict[str, str]:
     found = {"status": ended_words(run) if run.finished else formatting.STATUS_WORDS[run.status]}
     if run.info.is_sampling:
-        return found | _chains(run) | {"time": formatting.duration(run.elapsed_s)}
+        return found | _chains(run) | {"time": formatting.time_words(run)}
     found |= _losses(run)
     if run.validation:
         found["held-out loss"] = f"{formatting.number(run.validation[-1][1])} per row"
     found["steps"] = f"{run.step:,} in {run.epoch:,} {'epoch' if run.epoch == 1 else 'epochs'}"
-    found["time"] = f"{formatting.duration(run.elapsed_s)}{_rates(run)}"
+    found["time"] = f"{formatting.time_words(run)}{_rates(run)}"
     if padded := padded_share(run):
         found["padding"] = f"{formatting.share(padded)} of the rows computed only fill up batches"
         if suggestion := advice(run):
@@ -105,7 +105,7 @@ def _rates(run: Run) -> str:
     steps_per_s, rows_per_s = formatting.mean_rates(run)
     if not steps_per_s:
         return ""
-    steps = f", {formatting.rate(steps_per_s)} steps/s"
+    steps = f"; {formatting.rate(steps_per_s)} steps/s"
     return f"{steps}, {formatting.rate(rows_per_s)} rows/s" if rows_per_s else steps
 
 

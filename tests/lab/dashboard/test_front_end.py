@@ -13,6 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from aimz_lab.inference.run.chain_record import ChainPlan, ChainRecord
+from aimz_lab.inference.run.run_words import beside
 from aimz_lab.lab import formatting
 from aimz_lab.lab.dashboard import static
 from aimz_lab.lab.panels import LossPanel, TracePanel
@@ -33,6 +34,7 @@ import readline from "node:readline";
 import * as math from "./math.js";
 import * as chart from "./chart.js";
 import * as view from "./view.js";
+import * as position from "./position.js";
 const special = { NaN, Infinity, "-Infinity": -Infinity };
 const revive = (_, value) => {
   if (typeof value === "string" && value in special) return special[value];
@@ -50,6 +52,7 @@ const calls = {
   ...math,
   ...chart,
   ...view,
+  ...position,
   scaled: (kind, domain, range, values) => {
     const scale = math.scale(kind, domain, range);
     return values.map((value) => [scale.at(value), scale.invert(scale.at(value))]);
@@ -200,6 +203,21 @@ class TestSameAsPython:
     @example(59.5)
     def test_durations(self, node, seconds):
         assert node("duration", seconds) == formatting.duration(seconds)
+
+    @given(st.floats(0, 1e5), st.floats(0, 1e5))
+    @example(0.0, 0.04)
+    @example(0.05, 11.0)
+    def test_times_that_are_no_training(self, node, prepared, paused):
+        assert node("beside", prepared, paused) == beside(prepared, paused)
+
+    def test_the_clock_that_goes_on_is_the_one_that_counts(self, node):
+        progress = {"status": "paused", "trained_s": 6.0, "prepared_s": 0.0, "paused_s": 1.0}
+        later = node("later", {**progress, "eta_s": None}, 10.0)
+        assert (later["trained_s"], later["paused_s"]) == (6, 11)
+        later = node("later", {**progress, "status": "running", "eta_s": 30.0}, 10.0)
+        assert (later["trained_s"], later["paused_s"], later["eta_s"]) == (16, 1, 20)
+        ended = {**progress, "status": "completed", "epoch": 2, "words": "completed"}
+        assert node("position", {}, ended, {}, None) == "epoch 2 · in 6.0 s, and 1.0 s paused"
 
     @given(st.integers(0, 2**60))
     @example(23_040)

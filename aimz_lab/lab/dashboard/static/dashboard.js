@@ -9,7 +9,7 @@ import { series } from "./chart.js";
 import { Curve } from "./curve.js";
 import { countView, Dock } from "./dock.js";
 import { button, choice, h, icon, setAttribute, setFlag, setText, toggle } from "./elements.js";
-import { count, duration, number, rate, ratio, restAfter, usual } from "./math.js";
+import { beside, count, duration, number, rate, ratio, restAfter, usual } from "./math.js";
 import { done, isOver, later, position } from "./position.js";
 import { hideBelow, recordOf, settle } from "./record.js";
 import {
@@ -128,11 +128,13 @@ class View {
       this.stats[key] = h("dd", {});
       return h("div", {}, h("dt", {}, label), this.stats[key]);
     };
-    return h("dl", { class: "aimz-stats" }, tile("loss", "loss"), tile("best", "best"),
+    const tiles = h("dl", { class: "aimz-stats" }, tile("loss", "loss"), tile("best", "best"),
       tile("step", "step"), tile("steps_per_s", "steps/s"), tile("rows_per_s", "rows/s"),
       tile("draws", "draws"), tile("divergences", "divergences"), tile("step_size", "step size"),
       tile("r_hat", "worst R-hat"), tile("ess", "least ESS"),
-      tile("elapsed", "elapsed"), tile("checkpoint", "checkpoint"));
+      tile("time", "time"), tile("checkpoint", "checkpoint"));
+    this.stats.time.append(h("span", {}), h("small", {}));
+    return tiles;
   }
 
   showTiles(isSampling) {
@@ -423,12 +425,19 @@ class View {
     setText(this.stats.steps_per_s, rate(progress.steps_per_s));
     setText(this.stats.rows_per_s, rate(progress.rows_per_s));
     setFlag(this.stats.rows_per_s.parentElement, "hidden", !progress.rows_per_s || Boolean(meta.is_sampling));
-    // The time to prepare stands at the top, and counts from the call on; this counts from the run's begin.
-    setText(this.stats.elapsed, progress.words === "preparing" ? "-" : duration(progress.elapsed_s));
+    // The time to prepare stands at the top as long as that goes on.
+    this.drawTime(progress.words === "preparing" ? null : progress);
     setFlag(this.stats.checkpoint.parentElement, "hidden", !progress.checkpoint);
     if (progress.checkpoint) setText(this.stats.checkpoint, `${duration(progress.checkpoint.age_s + since)} ago`);
     this.drawNotice(progress, over);
     if (over) clearInterval(this.ticking);
+  }
+
+  /** The time of the training, and smaller that of what was none. */
+  drawTime(progress) {
+    const [time, rest] = this.stats.time.childNodes;
+    setText(time, progress ? duration(progress.trained_s) : "-");
+    setText(rest, progress ? beside(progress.prepared_s, progress.paused_s) : "");
   }
 
   drawControls(progress, over) {
