@@ -34,6 +34,7 @@ from aimz_lab.effects.measures import Contrast
 from aimz_lab.effects.overlap import Overlap, columns_of, overlap
 from aimz_lab.effects.placebo import (
     Placebo,
+    among_kept_rows,
     check_levels,
     check_outcomes,
     placebo,
@@ -437,7 +438,8 @@ class ImpactModel:
             callbacks: Instances of :class:`aimz_lab.Callback`.
             validation: Held-out data for a loss per row: ``(X, y)``; or, if the kernel takes other
                 arrays by row, ``{"X": X, "y": y, "treat": treat}``, an ``ArrayDataset``, a loader
-                or another source of batches; or, with a ``TableSpec``, a data frame.
+                or another source of batches; or, with a ``TableSpec``, a data frame. Rows that the
+                model is trained on, now or in a fit that this one goes on from, are told.
             validation_every: Epochs between two evaluations.
             scale: Weight of a batch's rows. With ``"auto"`` a batch in a random order stands for
                 all N rows; in a fixed order and in a stream each row weighs as many times as an
@@ -507,7 +509,8 @@ class ImpactModel:
             FitWarning: If the run was interrupted or diverged, the number of rows is unknown, the
                 rows of a stream did not weigh as ``n_obs`` rows, a weight or a plate of the kernel
                 may be meant otherwise, or all rows are trained on at once because the default
-                batches would not do. If a table alone would be encoded otherwise than the first.
+                batches would not do. If rows in ``validation`` are trained on. If a table alone
+                would be encoded otherwise than the first.
 
         Example:
             >>> im.fit(X, y, batch_size=20, epochs=10, progress=False).last_run.step
@@ -1795,6 +1798,9 @@ class ImpactModel:
         Placebo treatments are the real one shuffled among the rows; placebo outcomes are given. The
         model itself stays as it is.
 
+        Of a table, rows with missing values are left out where the model leaves them out: the same
+        ones of each training and of each effect, and the report says how many.
+
         Copies are trained from the beginning as the model was: by the same calls, with the same
         settings and as many epochs or steps. Where that is not known (a model that was loaded or
         trained step by step) or cannot be repeated (a learning rate changed by hand), the call is
@@ -1854,6 +1860,10 @@ class ImpactModel:
         calls = trainings_of_copies(
             self._trained, options, on_batch=on_batch, are_chains=are_chains
         )
+        left_out = ""
+        if self._table is not None:  # the same rows in each training and each effect
+            X, left_out, kept = self._table.complete_rows(X, kwargs)
+            outcomes = among_kept_rows(outcomes, kept)
         given = {"X": X, **({} if y is None else {self.param_output: y}), **kwargs}
         levels = check_levels(levels)
         # One copy for all trainings, so that they share its compiled programs.
@@ -1861,7 +1871,7 @@ class ImpactModel:
         output = outcome or self.param_output
         line = preparing_line(callable_name(self.kernel), enabled=progress, stage="placebo")
         with line, self._keys.one(rng_key) as key:
-            return placebo(effect_of, given, treatment, outcomes, n, key, output, prob)
+            return placebo(effect_of, given, treatment, outcomes, n, key, output, prob, left_out)
 
     def summary(self, sites: Sequence[str] | None = None, *, prob: float = 0.94) -> pd.DataFrame:
         """Summarise the posterior in a table, a row for each entry of each site.
@@ -1909,7 +1919,8 @@ class ImpactModel:
         """Whether the posterior can be trusted: one verdict, its reasons, and what to do next.
 
         After SVI it draws from the guide anew and asks how far these draws are from the posterior:
-        k-hat of the ratios of joint density and guide (Yao et al. 2018), means and standard
+        k-hat of the ratios of joint density and guide (Yao et al. 2018) with its standard error, by
+        which that of other draws would differ, means and standard
         deviations reweighted by them, and leave-one-out with the correction for approximate
         posteriors (Magnusson et al. 2019). After MCMC it judges R-hat, effective draws, divergences
         and E-BFMI. Of any posterior it judges predictive p-values and calibration, and of a run
@@ -1929,7 +1940,8 @@ class ImpactModel:
                 runs four short chains that begin at them, on all rows. The report then has the
                 draws, side by side with the guide's.
             progress: Whether a line says what is examined, if that takes long.
-            rng_key: Key of this call; split from the model's by default.
+            rng_key: Key of this call; ``jax.random.key(0)`` by default, so that each call gives the
+                same report, as :func:`aimz_lab.lab.compare_runs` has it. The model's own stays.
             rows: As in :meth:`fit`.
             allow_nonfinite: Accept NaN and infinite values in the data.
             by_row: As in :meth:`fit`.
@@ -1965,7 +1977,8 @@ class ImpactModel:
         moment.fitted("diagnose", self._running)
         progress = check_flag("progress", progress)
         line = preparing_line(callable_name(self.kernel), enabled=progress, stage="diagnose")
-        with line, self._keys.one(rng_key) as key, self._explained():
+        own = jax.random.key(0) if rng_key is None else rng_key
+        with line, self._keys.one(own) as key, self._explained():
             model = self._examined(
                 moment,
                 X,
@@ -2051,7 +2064,7 @@ class ImpactModel:
         if self._table is not None:
             with contextlib.suppress(AimzLabError):  # the trial of a fit meets it as well
                 given = {**kwargs, **(kernel_kwargs or {})}
-                X, left_out = self._table.complete_rows(X, given)
+                X, left_out, _ = self._table.complete_rows(X, given)
         if isinstance(self._inference, MCMC) or num_steps is not None:
             steps = {} if num_steps is None else {"num_steps": num_steps}
             fit = partial(trial.fit_on_batch, X, y, progress=False, **steps, **options)
@@ -2384,8 +2397,10 @@ class ImpactModel:
         """Run a fit to its end, here or on a thread."""
         check_cell_goes_on()
         found = all_callbacks(request.callbacks, request.progress)
+        earlier = self._trained.fingerprint if request.checkpoint is None else None
+        request = replace(request, callbacks=found, earlier=earlier)
         with getting_ready(callable_name(self.kernel), found), self._explained():
-            fit = self._learner.start(replace(request, callbacks=found), self._trained.state)
+            fit = self._learner.start(request, self._trained.state)
             if self._table is not None:
                 with undone_on_error(fit):
                     self._table.check_dims(fit.spec, fit.schema, encoder)
@@ -2598,7 +2613,7 @@ class ImpactModel:
         inputs, fitted, left_out = rows_of(inputs), moment.trained.fitted, ""
         if moment.table is not None:
             given = {**kwargs, **(kernel_kwargs or {})}
-            inputs, left_out = moment.table.complete_rows(inputs, given)
+            inputs, left_out, _ = moment.table.complete_rows(inputs, given)
         # A fit in the background that has no draws yet says nothing of the posterior of before.
         run = self._last_run if self._running is None or moment.attrs else None
 

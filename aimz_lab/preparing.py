@@ -64,6 +64,7 @@ class Preparation:
 
     Attributes:
         activity: What the call does now.
+        began: Time at which the call began, in seconds of the monotonic clock; ``None`` before.
 
     Example:
         >>> told = []
@@ -84,6 +85,7 @@ class Preparation:
         first_s: float = FIRST_S,
     ) -> None:
         self.activity = "reading the data"
+        self.began: float | None = None
         self._name, self._tell, self._withdraw, self._first_s = name, tell, withdraw, first_s
         self._has_told = False
         self._ended = threading.Event()
@@ -93,9 +95,9 @@ class Preparation:
 
     def begin(self) -> None:
         """Count the seconds from here on, and begin to tell."""
+        self.began = time.monotonic()
         if self._ended.is_set():
             return
-        self._began = time.monotonic()
         # What it shows belongs to the cell that began it.
         context = contextvars.copy_context()
         threading.Thread(
@@ -108,7 +110,7 @@ class Preparation:
             with self._telling:
                 if self._ended.is_set():
                     return
-                seconds, self._has_told = time.monotonic() - self._began, True
+                seconds, self._has_told = time.monotonic() - self.began, True
                 try:
                     self._tell(Preparing(self._name, self.activity, seconds))
                 except Exception:  # noqa: BLE001  a broken display must not end the call

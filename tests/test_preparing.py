@@ -10,6 +10,7 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
+from numpyro.infer import MCMC, NUTS
 
 from aimz_lab import ImpactModel
 from aimz_lab.errors import DataError
@@ -64,6 +65,22 @@ def test_a_quick_call_is_not_told_and_costs_little():
             preparation.end()
     assert (time.perf_counter() - began) / 20 < 0.010
     assert told == []
+
+
+@pytest.mark.parametrize("method", ["svi", "chains"])
+def test_the_time_of_a_run_is_that_of_its_call(method):
+    if method == "svi":
+        model, options = slow_model(), {"num_steps": 3}
+    else:
+        kernel = Slow()
+        chains = MCMC(NUTS(kernel), num_warmup=2, num_samples=2, progress_bar=False)
+        model, options = ImpactModel(kernel, jax.random.key(0), inference=chains), {}
+    began = time.monotonic()
+    model.fit_on_batch(X, 2 * X, progress=False, **options)
+    called_s = time.monotonic() - began
+    run = model.last_run
+    assert 0.45 <= run.seconds_in["preparing"] < run.elapsed_s <= called_s
+    assert run.elapsed_s > sum(run.seconds_in.values()) * 0.99
 
 
 def test_a_display_that_fails_leaves_the_call_alone():

@@ -19,6 +19,7 @@ from aimz_lab import ArrayDataset, ArrayLoader, Callback, ImpactModel, lab
 from aimz_lab.errors import (
     ArgumentError,
     DataTypeError,
+    FitWarning,
     InferenceError,
     KernelError,
     NotFittedError,
@@ -272,3 +273,17 @@ def test_memory_that_runs_out_says_where_else_the_draws_can_go(im, monkeypatch):
     monkeypatch.setattr("aimz_lab.predictive.predictor.Predictor.predict", full)
     with pytest.raises(OutOfMemoryError, match=r"Memory ran out: .*11.2 GiB.*output_dir="):
         im.predict(X, **QUIET)
+
+
+def test_held_out_rows_that_are_trained_on_now_or_before_are_told():
+    new = np.linspace(2, 3, 10, dtype=np.float32)
+    im = ImpactModel(linear, jax.random.key(0), svi=SVI(
+        linear, AutoNormal(linear), numpyro.optim.Adam(0.01), Trace_ELBO()
+    ))  # fmt: skip
+    options = {"batch_size": 20, "epochs": 1, "num_samples": 5, **QUIET}
+    im.fit(X, Y, validation=(new, 2 * new), **options)
+    mixed = np.concatenate([X[:30], new])
+    with pytest.warns(FitWarning, match="30 of the 40 rows in validation= are rows that the model"):
+        im.fit(X, Y, validation=(mixed, 2 * mixed), **options)
+    with pytest.warns(FitWarning, match="40 of the 40 rows in validation="):
+        im.fit(new, 2 * new, validation=(X, Y), **options)

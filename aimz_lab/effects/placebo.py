@@ -35,6 +35,7 @@ def placebo(
     key: jax.Array,
     output: str,
     prob: float,
+    left_out: str = "",
 ) -> Placebo:
     """Train on placebos and compare their effects with the real one.
 
@@ -48,6 +49,7 @@ def placebo(
         key: A typed key.
         output: Name of the outcome: an argument, or a column of the table.
         prob: Share of the draws in the intervals.
+        left_out: Which rows of a table were left out, as a phrase; empty for none.
 
     Raises:
         ArgumentError: If the treatment is not known.
@@ -76,7 +78,7 @@ def placebo(
     pd = late_import("pandas")
     table = pd.DataFrame.from_dict(rows, orient="index", columns=["mean", "hdi_low", "hdi_high"])
     kind = "treatment" if outcomes is None else "outcome"
-    return Placebo(table, kind, chances, prob)
+    return Placebo(table, kind, chances, prob, left_out)
 
 
 def check_outcomes(outcomes: object) -> Mapping[str, ArrayLike] | None:
@@ -94,6 +96,30 @@ def check_outcomes(outcomes: object) -> Mapping[str, ArrayLike] | None:
         )
         raise CallError(msg)
     return outcomes
+
+
+def among_kept_rows(
+    outcomes: Mapping[str, ArrayLike] | None, kept: np.ndarray | None
+) -> Mapping[str, ArrayLike] | None:
+    """Return the values of outcomes for the rows that were kept of a table.
+
+    Args:
+        outcomes: Outcomes by name, one value per row of the table; or ``None``.
+        kept: Positions of the rows; ``None`` for all.
+
+    Raises:
+        DataError: If an outcome has fewer values than the table has rows.
+    """
+    if outcomes is None or kept is None:
+        return outcomes
+    found = {}
+    for name, values in outcomes.items():
+        values = values if hasattr(values, "iloc") else np.asarray(values)
+        if not np.ndim(values) or len(values) <= kept[-1]:
+            msg = f"The outcome {name!r} has shape {np.shape(values)}; use a value for each row."
+            raise DataError(msg)
+        found[name] = values.iloc[kept] if hasattr(values, "iloc") else values[kept]
+    return found
 
 
 def with_treatment(given: Mapping[str, Any], treatment: str, value: float) -> dict[str, Any]:

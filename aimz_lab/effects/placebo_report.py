@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from aimz_lab.data.html import html_table
-from aimz_lab.trust.report import Finding, Level, Report
+from aimz_lab.trust.report import Finding, Level, Report, of_left_out
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,6 +49,7 @@ class Placebo(Report):
         kind: What the placebos are.
         chances: How often a true 0 would be as far from each effect's mean.
         prob: Share of the draws in the intervals.
+        left_out: Which rows of a table were left out, as a phrase; empty for none.
 
     Attributes:
         table: The mean and the interval of the real effect and of each placebo.
@@ -66,6 +67,7 @@ class Placebo(Report):
         kind: Literal["treatment", "outcome"],
         chances: Mapping[str, float],
         prob: float,
+        left_out: str = "",
     ) -> None:
         sham = table.iloc[1:]
         self.table = table
@@ -74,7 +76,10 @@ class Placebo(Report):
         self.covered = float(((sham["hdi_low"] <= 0) & (sham["hdi_high"] >= 0)).mean())
         far = (table["mean"].abs() >= abs(table["mean"].iloc[0])).mean()
         self.p = float(far) if kind == "treatment" else None
-        findings = [_of_placebos(self, len(sham), [chances[name] for name in sham.index])]
+        findings = [
+            *of_left_out(left_out),
+            _of_placebos(self, len(sham), [chances[name] for name in sham.index]),
+        ]
         if self.p is not None:
             findings.append(_of_the_real(self.p, len(sham), table["mean"].iloc[0]))
         super().__init__("Placebo", tuple(findings), _SENTENCES)

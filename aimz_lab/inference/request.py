@@ -96,6 +96,7 @@ class FitRequest:
         on_interrupt: What an interrupt stops besides the fit.
         device: The model's device or sharding; ``None`` leaves the choice to the loader.
         in_background: Whether the caller goes on meanwhile, and may change its arrays.
+        earlier: Recognises the rows of the trainings that this one goes on from, or ``None``.
 
     Raises:
         ArgumentError: If a value is not allowed.
@@ -125,6 +126,7 @@ class FitRequest:
     on_interrupt: OnInterrupt = "stop"
     device: Device | None = None
     in_background: bool = False
+    earlier: TrainingFingerprint | None = None
 
     def __post_init__(self) -> None:
         for name in _COUNTS:

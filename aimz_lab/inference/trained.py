@@ -99,7 +99,10 @@ class Trained:
         new = replace(new, ending=result.ending, trainings=self._trainings_after(result.training))
         if result.posterior is None:
             return new
-        return new.with_posterior(result.posterior, result.fingerprint)
+        fingerprint, call = result.fingerprint, result.training
+        if fingerprint is not None and not (call is not None and call.begins_anew):
+            fingerprint = fingerprint.after(self.fingerprint)
+        return new.with_posterior(result.posterior, fingerprint)
 
     def _trainings_after(self, call: TrainingCall | None) -> tuple[TrainingCall, ...] | None:
         before = self.trainings

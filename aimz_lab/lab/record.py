@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 from weakref import WeakKeyDictionary
 
@@ -12,7 +11,6 @@ import numpy as np
 from aimz_lab.data.options import check_text
 from aimz_lab.errors import ArgumentError, DataTypeError
 from aimz_lab.inference.run.events import Run, RunInfo
-from aimz_lab.inference.run.run_words import loss_per_row
 from aimz_lab.lab.traces import Trace
 from aimz_lab.types import RunStatus, shown
 
@@ -159,51 +157,6 @@ def loss_trace(run: Run) -> Trace:
 def keep_loss_trace(run: Run, trace: Trace) -> None:
     """Keep the trace of all losses of a finished run for :func:`loss_trace`."""
     _traces[run] = trace
-
-
-@dataclass(frozen=True)
-class ShownBest:
-    """The best state of a run, as it is shown.
-
-    Attributes:
-        step: Its step.
-        value: Its loss per row: held-out, or else as the smoothed curve has it.
-        is_held_out: Whether it is a held-out loss.
-        is_last: Whether it is the state after the last step.
-    """
-
-    step: int
-    value: float
-    is_held_out: bool
-    is_last: bool
-
-
-def shown_best(run: Run, trace: Trace | None = None) -> ShownBest | None:
-    """Return the best state with its loss in the statistic in which losses are shown.
-
-    By the training loss, a state is judged after a window of steps, and the mean of a window lags
-    behind in a steep fall. So the last state is the best one as long as the smoothed loss is lower
-    there: no loss that is shown is below that of the best state.
-
-    Args:
-        run: The run.
-        trace: Its losses; by default they are read anew.
-    """
-    best = run.best_so_far
-    if best is None:
-        return None
-    is_last = best.step == run.step
-    if best.is_held_out:
-        return ShownBest(best.step, best.value, is_held_out=True, is_last=is_last)
-    trace = loss_trace(run) if trace is None else trace
-    smoothed = trace.smooth() / (run.info.n_obs or 1)
-    now = loss_per_row(run) if run.finished else float(smoothed[-1])
-    value = float(np.interp(best.step, trace.steps, smoothed))
-    if now is not None and now < value and run.restored is None:
-        return ShownBest(run.step, now, is_held_out=False, is_last=True)
-    return ShownBest(
-        best.step, value if np.isfinite(value) else best.value, is_held_out=False, is_last=is_last
-    )
 
 
 def padded_share(run: Run) -> float:

@@ -14,12 +14,11 @@ from jaxtyping import Float, Int, Shaped
 from numpy.typing import ArrayLike
 
 from aimz_lab.inference.run.buckets import Buckets
+from aimz_lab.inference.run.smoothing import FASTEST_DECAY, default_window, rates
 
 CAPACITY = 1024
 _MOST_AT_ONCE = 2**18  # bounds the memory of a long run's losses in double precision
 _LARGEST_EXPONENT = 200.0
-_FORGETTING = 8.0  # the window is at most one part in so many of the steps so far
-_FASTEST_DECAY = 50.0  # with a faster one, a float has nothing left of the previous value
 
 
 class Trace:
@@ -133,7 +132,7 @@ class Trace:
         """Exponential moving average of the buckets' means.
 
         Args:
-            window: Time constant in steps; :func:`default_window` of the steps so far by default.
+            window: Time constant in steps; a fiftieth of the steps so far by default.
         """
         window = window or default_window(self.n_steps)
         return smooth(self.mean, self.width, window, self.n_steps)
@@ -191,16 +190,6 @@ def _reduce(rows: np.ndarray) -> np.ndarray:
     return np.stack([low, high, np.where(finite, rows, 0.0).sum(axis=1), n_finite])
 
 
-def default_window(n_steps: int) -> float:
-    """Steps over which a curve is smoothed by default: a fiftieth of all, at least one.
-
-    Example:
-        >>> default_window(5_000), default_window(10)
-        (100.0, 1.0)
-    """
-    return max(n_steps / 50, 1.0)
-
-
 def smooth(
     values: Float[np.ndarray, " n"], width: int, window: float, n_steps: int | None = None
 ) -> Float[np.ndarray, " n"]:
@@ -223,12 +212,12 @@ def smooth(
     """
     finite = np.isfinite(values)
     terms = np.stack([np.where(finite, values, 0.0), finite.astype(float)])
-    rates = np.maximum(width / window, _FORGETTING / np.arange(1, len(values) + 1))
-    if n_steps is not None and len(rates):
-        rates[-1] *= (n_steps - (len(rates) - 1) * width) / width
-    rates = np.minimum(rates, _FASTEST_DECAY)
-    terms *= -np.expm1(-rates)
-    exponents = np.cumsum(rates)
+    decay = rates(1, len(values), width / window)
+    if n_steps is not None and len(decay):
+        decay[-1] *= (n_steps - (len(decay) - 1) * width) / width
+    decay = np.minimum(decay, FASTEST_DECAY)
+    terms *= -np.expm1(-decay)
+    exponents = np.cumsum(decay)
     smoothed, carried, before = [], np.zeros((2, 1)), 0.0
     # In stretches: weights grow from value to value, and would overflow in the end.
     borders = np.flatnonzero(np.diff(exponents // _LARGEST_EXPONENT)) + 1

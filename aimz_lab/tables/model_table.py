@@ -203,8 +203,8 @@ class ModelTable:
             return Observed(None)
         return Observed(np.asarray(made[self.signature.output]))
 
-    def complete_rows(self, inputs: Any, given: Arguments) -> tuple[Any, str]:
-        """Return the rows of a table that a training uses, and a phrase that says which it leaves.
+    def complete_rows(self, inputs: Any, given: Arguments) -> CompleteRows:
+        """Return the rows of a table that a training uses.
 
         They have all values, of the inputs and of the output. So calls that need the output and
         calls that do not have the same rows.
@@ -219,12 +219,12 @@ class ModelTable:
         """
         table = native_table(inputs)
         if self.spec.missing != "drop" or not is_table(table):
-            return inputs, ""
+            return CompleteRows(inputs)
         _, kept, left_out = columns_with_values(self.spec, table, self.spec.columns)
         if kept is None:
-            return inputs, ""
+            return CompleteRows(inputs)
         _refuse_beside(given, len(table))
-        return rows_of(table, kept), left_out
+        return CompleteRows(rows_of(table, kept), left_out, kept)
 
     def training_call(
         self,
@@ -497,6 +497,20 @@ def _check_way_back(
             "output_scale='model'."
         )
         raise ArgumentError(msg)
+
+
+class CompleteRows(NamedTuple):
+    """The rows of a table that have all values.
+
+    Attributes:
+        table: The rows, or what was given if it is no table or lacks no value.
+        left_out: Which rows are not among them, as a phrase; empty for none.
+        kept: Their positions in the table; ``None`` for all.
+    """
+
+    table: Any
+    left_out: str = ""
+    kept: np.ndarray | None = None
 
 
 def _refuse_beside(given: Mapping[str, Any], n_rows: int) -> None:

@@ -151,7 +151,8 @@ def k_hat_finding(
         )
         advice = "The guide reaches where the model cannot be: check supports and bounds."
         return Finding("k-hat", "red", text, advice)
-    shown = f"k-hat of the guide is {k:.2f}" if np.isfinite(k) else _of_no_tail(k)
+    shown = f"k-hat of the guide is {k:.2f} (± {weights.k_error:.2f} with other draws)"
+    shown = shown if np.isfinite(k) else _of_no_tail(k)
     limit = trusted_k(n_draws)
     if k <= 0.5:
         text = f"{shown}, below 0.5 (effective draws: {share:.0%})"

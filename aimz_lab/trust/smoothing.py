@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,6 +61,17 @@ class Smoothed:
     def ess(self) -> float:
         """Effective number of draws, ``1 / sum(w**2)``; Kong (1992)."""
         return float(1 / np.square(self.weights).sum())
+
+    @property
+    def k_error(self) -> float:
+        """Standard error of k-hat: how far that of other draws would be, about.
+
+        That of the shape of a generalised Pareto tail of as many ratios (Smith 1987), which is
+        drawn towards 0.5 with the weight of ten ratios (Vehtari et al. 2024, appendix C).
+        """
+        n_draws = len(self.weights)
+        n_tail = math.ceil(min(n_draws / 5, 3 * math.sqrt(n_draws)))
+        return max(1 + self.k, 0.0) * math.sqrt(n_tail) / (n_tail + 10)
 
     @property
     def is_trusted(self) -> bool:

@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 from numpyro.infer import MCMC, NUTS
 
-from aimz_lab import Callback, ImpactModel, lab, settable_rate
+from aimz_lab import Callback, ImpactModel, TableSpec, lab, settable_rate
 from aimz_lab.effects.placebo import with_treatment
 from aimz_lab.effects.propensity import area_under_curve, propensities
 from aimz_lab.errors import ArgumentError, CallError, DataError, TrustError
-from tests.runs import mean_field_model
+from tests.runs import mean_field, mean_field_model
 
 N = 2000
 _rng = np.random.default_rng(8)
@@ -219,6 +219,27 @@ def test_chains_are_run_for_each_copy():
     y = rows["X"] + rows["treated"] + _rng.normal(size=80)
     found = im.placebo(**rows, y=y, treatment="treated", n=1)
     assert found.table.loc["real", "mean"] == pytest.approx(1, abs=0.8)
+
+
+def test_of_a_table_with_gaps_the_same_rows_are_in_each_training_and_effect():
+    """Else a shuffle moves gaps to other rows, and an effect has rows without an outcome too."""
+    few = FRAME.iloc[:60].assign(y=np.arange(60.0))
+    few.loc[:4, "age"] = few.loc[[3, 9], "treated"] = few.loc[20:29, "y"] = np.nan
+    spec = TableSpec(X="age", treated="treated", y="y", missing="drop")
+    im = ImpactModel(kernel, jax.random.key(0), svi=mean_field(kernel), table=spec)
+    runs = Runs()
+    once = {"num_steps": 1, "num_samples": 5, "callbacks": [runs]}
+    found = im.placebo(few, treatment="treated", n=2, on_batch=True, fit=once)
+    assert [rows for rows, _ in runs.seen] == [44] * 3
+    said = "16 of 60 rows were left out, because values are missing: 5 in 'age', 2 in 'treated'"
+    assert said in found["missing values"].text
+    last_year = {"last year": few.age.fillna(0)}
+    found = im.placebo(
+        few, treatment="treated", outcomes=last_year, outcome="y", on_batch=True, fit=once
+    )
+    assert [rows for rows, _ in runs.seen[3:]] == [44] * 2
+    with pytest.raises(DataError, match=r"'short' has shape \(59,\); use a value for each row"):
+        placebo(im, few, treatment="treated", outcomes={"short": np.arange(59)}, outcome="y")
 
 
 def steered(im):

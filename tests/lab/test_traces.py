@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aimz_lab.inference.run.buckets import Buckets
-from aimz_lab.lab.traces import Trace, default_window, float32, smooth, thin, unpack
+from aimz_lab.inference.run.smoothing import default_window
+from aimz_lab.lab.traces import Trace, float32, smooth, thin, unpack
 
 floats = st.floats(-1e6, 1e6, width=32) | st.just(np.nan) | st.just(np.inf)
 

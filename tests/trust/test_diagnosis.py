@@ -285,6 +285,10 @@ def test_importance_resampling_needs_ratios_that_can_be_trusted(exact):
     bad = trained(kernels.regression, AutoMultivariateNormal, steps=30)
     refused = bad.diagnose(X, Y, refine="importance")
     assert refused.refined is None
+    assert bad.diagnose(X, Y).k_hat == refused.k_hat  # of the same draws in each call
+    assert re.search(
+        r"k-hat of the guide is \d+\.\d\d \(± \d\.\d\d with other draws\)", str(refused)
+    )
     assert "refused" in refused["refinement"].text
 
 

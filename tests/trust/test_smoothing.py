@@ -124,3 +124,11 @@ def test_a_density_that_is_no_quadratic_has_no_shape():
     z = np.random.default_rng(0).normal(size=(500, 2))
     assert shape_of(z, 3 * np.sign(z[:, 0])) is None
     assert shape_of(np.random.default_rng(0).normal(size=(100, 20)), np.zeros(100)) is None
+
+
+@pytest.mark.parametrize("n_draws", [100, 1000])
+def test_the_error_of_k_is_how_far_those_of_other_draws_lie(n_draws, rng):
+    squares = np.square(rng.normal(size=(150, n_draws, 3))).sum(-1)
+    found = [smoothed(0.35 * ratios) for ratios in squares]
+    errors = [one.k_error for one in found]
+    assert np.mean(errors) == pytest.approx(np.std([one.k for one in found]), rel=0.25)

@@ -18,6 +18,9 @@ _LARGEST = 256 << 20
 _LARGEST_BY_ROW = 64 << 20
 """Rows up to this size in bytes get a checksum each."""
 
+_MOST_EARLIER = 1 << 23
+"""Most rows of earlier trainings that are kept, by their checksums of 8 bytes."""
+
 _LEAST_DISTINCT = 0.95
 """Share of distinct training rows below which a new row may equal one of them by chance."""
 
@@ -40,6 +43,8 @@ class TrainingFingerprint:
         labels: Labels of the rows, if a field had some.
         row_sums: A checksum of each row; ``None`` in a model that was loaded, and of more than
             64 MiB of rows.
+        earlier_sums: Those of the rows of earlier trainings that went on, each once; ``None`` where
+            there was none, or in a model that was loaded.
     """
 
     n_rows: int
@@ -48,6 +53,7 @@ class TrainingFingerprint:
     outputs: Shaped[np.ndarray, "row ..."] | None = None
     labels: AxisLabels | None = None
     row_sums: Shaped[np.ndarray, " row"] | None = None
+    earlier_sums: Shaped[np.ndarray, " earlier"] | None = None
 
     @classmethod
     def of(
@@ -90,8 +96,32 @@ class TrainingFingerprint:
         """Return whether these are the outputs of the training."""
         return len(outputs) == self.n_rows and _of_output(outputs) == self.output
 
+    def after(self, earlier: TrainingFingerprint | None) -> TrainingFingerprint:
+        """Return the fingerprint of a training that went on with the parameters of an earlier one.
+
+        Args:
+            earlier: The earlier one's, or ``None``.
+        """
+        if earlier is None:
+            return self
+        sums = [one for one in (earlier.trained_sums, earlier.earlier_sums) if one is not None]
+        if not sums:
+            return self
+        joined = np.unique(np.concatenate(sums))
+        return replace(self, earlier_sums=joined[:_MOST_EARLIER])
+
+    @property
+    def trained_sums(self) -> Shaped[np.ndarray, " distinct"] | None:
+        """The distinct checksums of rows; ``None`` where new rows equal some of them by chance."""
+        if self.row_sums is None:
+            return None
+        distinct = np.unique(self.row_sums)
+        return None if len(distinct) < _LEAST_DISTINCT * self.n_rows else distinct
+
     def count_of(self, rows: Rows) -> int:
         """Return how many of these rows, with their outputs, are training rows.
+
+        Rows of earlier trainings count too, if this one went on from their parameters.
 
         Args:
             rows: Arrays by kernel argument, output included.
@@ -100,16 +130,12 @@ class TrainingFingerprint:
             0 where that cannot be told: without checksums of rows, and where training rows are so
             alike that new ones equal some of them by chance.
         """
-        if self.row_sums is None:
-            return 0
-        distinct = np.unique(self.row_sums)
-        if len(distinct) < _LEAST_DISTINCT * self.n_rows:
-            return 0
-        return int(np.isin(_row_sums(rows), distinct).sum())
+        sums = [one for one in (self.trained_sums, self.earlier_sums) if one is not None]
+        return int(np.isin(_row_sums(rows), np.concatenate(sums)).sum()) if sums else 0
 
     def without_rows(self) -> TrainingFingerprint:
         """Return the checksums alone, which hold none of the data."""
-        return replace(self, outputs=None, labels=None, row_sums=None)
+        return replace(self, outputs=None, labels=None, row_sums=None, earlier_sums=None)
 
     def as_plain(self) -> JsonObject:
         """Return the checksums as JSON values."""

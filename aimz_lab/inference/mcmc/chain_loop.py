@@ -86,7 +86,9 @@ class ChainLoop(RunLoop):
         """Run the chunks."""
         chains = self._chains
         self.preparation.activity = "compiling the sampler"
+        began = time.monotonic()
         chains.compile()
+        self.run.spend("preparing", time.monotonic() - began)
         self.preparation.activity = "computing the first draws"
         self.callbacks.emit("on_epoch_begin", 1)
         while chains.done < chains.plan.iterations:

@@ -42,6 +42,7 @@ class Lifecycle:
         self.run = run
         self.callbacks = callbacks
         self.preparation = current()
+        self._called = self.preparation.began
         self.lap_began = 0.0
         self._live: LiveRun | None = None
 
@@ -67,13 +68,13 @@ class Lifecycle:
         return f"after step {self.run.step:,}"
 
     def begin(self) -> None:
-        """Start the clock and call ``on_fit_begin``.
+        """Start the clock, at the beginning of the call, and call ``on_fit_begin``.
 
         Raises:
             Exception: An error of a callback that is not a display.
         """
         self.lap_began = time.monotonic()
-        self.run.begin()
+        self.run.begin(self._called)
         self._live = enter(self.run, self.callbacks)
         self.callbacks.emit("on_fit_begin")
 

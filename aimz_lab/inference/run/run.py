@@ -56,7 +56,8 @@ class Run:
             resumed run.
         disabled: Callbacks that failed and were switched off, each with its error.
         checkpoints: The newest paths written, with the step of each; at most 1,000.
-        seconds_in: Wall time by activity: ``data`` (gathering batches and moving them),
+        seconds_in: Wall time by activity: ``preparing`` (reading, checking and tracing before the
+            run, and setting up and compiling chains), ``data`` (gathering batches and moving them),
             ``dispatch`` (and compiling), ``steps`` (waiting for them), ``validation``,
             ``callbacks`` and ``paused``.
         transferred_bytes: Bytes of batches moved to the devices so far; of row numbers only, if the
@@ -248,7 +249,7 @@ class Run:
 
     @property
     def elapsed_s(self) -> float:
-        """Wall time since the run began, up to its end."""
+        """Wall time since the call began that trains, up to the end of the run."""
         if self._began is None:
             return 0.0
         return (self._ended or time.monotonic()) - self._began
@@ -392,12 +393,20 @@ class Run:
         self._get_params, self._get_state, self._get_position = params, state, position
         self._get_provenance = provenance
 
-    def begin(self) -> None:
-        """Start the clock; for trainers."""
+    def begin(self, called: float | None = None) -> None:
+        """Start the clock; for trainers.
+
+        Args:
+            called: Time at which the call began that trains, in seconds of the monotonic clock;
+                ``None`` for now.
+        """
         self.status = "running"
         self._best_so_far.leave_out_restored(self)
         self.first_learning_rate = None if self.step else self.learning_rate
-        self._began = time.monotonic()
+        self._began = now = time.monotonic()
+        if called is not None:
+            self._began = called
+            self.spend("preparing", now - called)
 
     def record(self, steps: Steps) -> None:
         """Append ``steps`` to the history; for trainers."""

@@ -1,15 +1,15 @@
 """A run in a person's words: how it ended, how far it came, and its loss.
 
 *The loss of a run* is one number everywhere: the negative ELBO of its last steps in nats per row,
-an exponential moving average over a fiftieth of the steps. Where it helps, the loss of all rows
-stands beside it.
+an exponential moving average over a fiftieth of the steps. That of its best state is the same
+average at its step, or the held-out loss. Where it helps, the loss of all rows stands beside it.
 """
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -18,6 +18,7 @@ from jaxtyping import Float
 from aimz_lab.data.html import html_table
 from aimz_lab.inference.run.chain_record import ChainRecord
 from aimz_lab.inference.run.records import Best, RunInfo
+from aimz_lab.inference.run.smoothing import average_at, default_window
 from aimz_lab.progress import count, duration, number
 from aimz_lab.types import RunStatus
 
@@ -33,8 +34,6 @@ STATUS_WORDS: dict[RunStatus, str] = {
     "failed": "failed",
 }
 _SEEN_S = 0.05  # what is shorter would be written as 0.0 s
-_SMOOTHED_SHARE = 50
-_TERMS = 20  # of the window: what is older weighs less than 1e-8
 
 
 class Run(Protocol):
@@ -55,29 +54,77 @@ class Run(Protocol):
     prepared_s: float
     paused_s: float
     restored: Best | None
+    best_so_far: Best | None
     has_last_state: bool
 
 
-def total_loss(run: Run) -> float | None:
+def total_loss(run: Run, step: int | None = None) -> float | None:
     """Return the loss of a run in nats of all rows; ``None`` without a finite one.
 
-    It is an exponential moving average over a fiftieth of the steps, at the last step.
+    It is an exponential moving average over a fiftieth of the steps.
 
     Args:
         run: The run; of chains it is the mean potential energy.
+        step: The step of it; by default the last one.
     """
-    window = max(run.step / _SMOOTHED_SHARE, 1.0)
-    last = run.losses[-math.ceil(_TERMS * window) :].astype(np.float64)
-    weights = np.exp(-np.arange(len(last) - 1, -1, -1) / window) * np.isfinite(last)
-    if not weights.any():
-        return None
-    return float(weights @ np.where(np.isfinite(last), last, 0.0) / weights.sum())
+    step = run.step if step is None else step
+    return average_at(run.losses, step, default_window(run.step))
 
 
-def loss_per_row(run: Run) -> float | None:
-    """Return the loss of a run in nats per row; the total if the number of rows is unknown."""
-    total = total_loss(run)
+def loss_per_row(run: Run, step: int | None = None) -> float | None:
+    """Return the loss of a run in nats per row; the total if the number of rows is unknown.
+
+    Args:
+        run: The run.
+        step: The step of it; by default the last one.
+    """
+    total = total_loss(run, step)
     return None if total is None else total / (run.info.n_obs or 1)
+
+
+@dataclass(frozen=True)
+class ShownBest:
+    """The best state of a run, as it is shown.
+
+    Attributes:
+        step: Its step.
+        value: Its loss per row: held-out, or else as the smoothed curve has it.
+        is_held_out: Whether it is a held-out loss.
+        is_last: Whether it is the state after the last step.
+    """
+
+    step: int
+    value: float
+    is_held_out: bool
+    is_last: bool
+
+
+def shown_best(
+    run: Run, loss_at: Callable[[Run, int], float | None] = loss_per_row
+) -> ShownBest | None:
+    """Return the best state with its loss in the statistic in which losses are shown.
+
+    It is the state that the model went back to, if it did. By the training loss, a state is judged
+    after a window of steps, and the mean of a window lags behind in a steep fall. So the last state
+    is the best one as long as the smoothed loss is lower there: no loss that is shown is below that
+    of the best state.
+
+    Args:
+        run: The run.
+        loss_at: Returns the smoothed loss per row at a step of it.
+    """
+    best = run.restored or run.best_so_far
+    if best is None:
+        return None
+    is_last = best.step == run.step
+    if best.is_held_out:
+        return ShownBest(best.step, best.value, is_held_out=True, is_last=is_last)
+    now, value = loss_at(run, run.step), loss_at(run, best.step)
+    if value is None:
+        value = best.value
+    if now is not None and now < value and run.restored is None:
+        return ShownBest(run.step, now, is_held_out=False, is_last=True)
+    return ShownBest(best.step, value, is_held_out=False, is_last=is_last)
 
 
 def loss_words(run: Run) -> str:
@@ -104,11 +151,20 @@ def loss_of_model(run: Run, *, total: bool = False) -> str:
     """
     if run.has_last_state:
         return with_total(run) if total else loss_words(run)
-    if (best := run.restored) is None:
+    if run.restored is None or (best := shown_best(run)) is None:
         return ""
     per = " per row" if run.info.n_obs else ""
     held_out = "held-out, " if best.is_held_out else ""
     return f"{number(best.value)}{per} ({held_out}best state, step {count(best.step)})"
+
+
+def best_words(run: Run) -> str:
+    """Write the loss of a run's best state and its step; empty if there is none."""
+    if (best := shown_best(run)) is None:
+        return ""
+    per = " per row" if run.info.n_obs else ""
+    held_out = ", held-out loss" if best.is_held_out else ""
+    return f"{number(best.value)}{per}{held_out}, at step {count(best.step)}"
 
 
 def with_total(run: Run) -> str:
@@ -205,6 +261,8 @@ def run_line(run: Run) -> str:
     parts = [status_words(run), position(run)]
     if words := loss_words(run):
         parts.append(f"loss {words}")
+        if (best := shown_best(run)) is not None and not best.is_last:
+            parts.append(f"best {number(best.value)} at step {count(best.step)}")
     if run.chains is not None and (found := _divergences(run)):
         parts.append(found)
     if run.status != "pending":
@@ -222,6 +280,8 @@ def run_facts(run: Run) -> list[tuple[str, str]]:
         found = [("status", f"{status_words(run)}, {taken_at(run)}")]
     if words := with_total(run):
         found.append(("loss", words))
+    if words := best_words(run):
+        found.append(("best", words))
     if run.validation:
         found.append(("held-out loss", f"{number(run.validation[-1][1])} per row"))
     if run.chains is not None:

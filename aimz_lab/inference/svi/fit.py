@@ -33,7 +33,7 @@ from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.preparing import doing
 from aimz_lab.tracebacks import warn
-from aimz_lab.types import Device, Params
+from aimz_lab.types import Device, Params, Rows
 
 
 class FitData(NamedTuple):
@@ -80,7 +80,7 @@ def read_fit_data(
 
     Warns:
         FitWarning: If all rows are trained on at once, not in batches of the default size; if this
-            process has joined others, and trains without them.
+            process has joined others, and trains without them; if held-out rows are trained on.
     """
     data, device, spec = _training(signature, svi, request, check)
     check_draws_fit(spec, request.num_samples)
@@ -105,10 +105,33 @@ def read_fit_data(
         if request.row_dependence == "auto" and not check.is_proven(spec, data, *sizes):
             held_out = replace(held_out, is_whole=True)
         check_held_out(svi, spec, data, held_out)
+        _warn_of_trained_rows(rows, data, signature.output, request.earlier)
     placement = resolve_placement(request.device, device)
     if placement.team.is_alone and request.device is None:
         warn_if_alone()
     return FitData(data, held_out, spec, placement)
+
+
+def _warn_of_trained_rows(
+    held_out: Rows, data: TrainingData, output: str, earlier: TrainingFingerprint | None
+) -> None:
+    """Tell of held-out rows that are trained on, now or before, as far as that is known.
+
+    Warns:
+        FitWarning: If there are some.
+    """
+    trained = TrainingFingerprint.of(data.rows, output) if data.in_memory else None
+    trained = trained.after(earlier) if trained else earlier
+    if trained is None or held_out.keys() != data.rows.keys():
+        return
+    n_rows = len(held_out[output])
+    if count := trained.count_of(held_out):
+        msg = (
+            f"{count:,} of the {n_rows:,} rows in validation= are rows that the model is trained "
+            "on, so that the held-out loss looks better than it is, and falls where the model "
+            "overfits. Pass rows that are in no training."
+        )
+        warn(msg, FitWarning)
 
 
 def _with_rows_of_plate(data: TrainingData, spec: KernelSpec) -> TrainingData:

@@ -15,7 +15,12 @@ from aimz_lab.errors import ArgumentError
 from aimz_lab.impact_model import ImpactModel
 from aimz_lab.inference.run.events import Run
 from aimz_lab.inference.run.handle import RunHandle
-from aimz_lab.inference.run.run_words import loss_per_row, method_words, total_loss
+from aimz_lab.inference.run.run_words import (
+    loss_per_row,
+    method_words,
+    shown_best,
+    total_loss,
+)
 from aimz_lab.lab import formatting
 from aimz_lab.lab.callbacks.model_scores import Scores, arguments_of_rows, compared_loo, scores
 from aimz_lab.lab.panels.chains import judged_at_the_end
@@ -25,7 +30,6 @@ from aimz_lab.lab.record import (
     named_sources,
     padded_share,
     run_of,
-    shown_best,
 )
 from aimz_lab.system.imports import late_import
 

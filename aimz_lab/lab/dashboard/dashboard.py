@@ -13,6 +13,7 @@ from aimz_lab.data.options import check_callable, check_flag, check_progress, re
 from aimz_lab.errors import AimzLabError, ArgumentError
 from aimz_lab.inference.run.events import Callback, Run, Steps
 from aimz_lab.inference.run.getting_ready import Display
+from aimz_lab.inference.run.run_words import shown_best
 from aimz_lab.lab import environment
 from aimz_lab.lab.cache import enable_compilation_cache
 from aimz_lab.lab.callbacks import ProgressLine
@@ -26,7 +27,6 @@ from aimz_lab.lab.panels import CheckPanel, DevicesPanel, Panel
 from aimz_lab.lab.panels.compilations import compilation_log
 from aimz_lab.lab.panels.panel_set import Frames, PanelSet
 from aimz_lab.lab.panels.predictive_check import Replicate
-from aimz_lab.lab.record import shown_best
 from aimz_lab.lab.throttle import Throttle
 from aimz_lab.preparing import Preparing
 from aimz_lab.system.imports import late_import

@@ -1,15 +1,17 @@
-"""Curves of a run: loss, learning rate, metrics and validation."""
+"""Curves of a run: loss, learning rate, metrics and held-out loss."""
 
 from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from aimz_lab.inference.run.events import Run
 from aimz_lab.inference.run.records import ValidationLosses
-from aimz_lab.inference.run.run_words import loss_per_row
+from aimz_lab.inference.run.run_words import loss_per_row, shown_best
 from aimz_lab.lab.panels.base import Frame, Panel
 from aimz_lab.lab.panels.rate_curve import LEARNING_RATE, rate_frame
-from aimz_lab.lab.record import keep_loss_trace, shown_best
+from aimz_lab.lab.record import keep_loss_trace
 from aimz_lab.lab.traces import Trace, float32, thin
 
 MOST_VALIDATIONS = 400
@@ -17,7 +19,7 @@ MOST_CHANGES = 40
 
 
 class LossPanel(Panel):
-    """Curves over the steps, each bounded; losses in nats of all rows, validation per row."""
+    """Curves over the steps, each bounded; losses in nats of all rows, held-out per row."""
 
     name = "loss"
 
@@ -44,7 +46,6 @@ class LossPanel(Panel):
         shown = present(run, loss)
         if run.finished:
             keep_loss_trace(run, loss)
-            shown["now"] = loss_per_row(run)
         return {
             "n_obs": run.info.n_obs,
             "traces": frames,
@@ -63,10 +64,18 @@ def present(run: Run, trace: Trace) -> Frame:
         run: The run.
         trace: Its losses.
     """
-    smoothed, best = trace.smooth(), shown_best(run, trace)
-    now = float(smoothed[-1]) / (run.info.n_obs or 1) if len(smoothed) else math.nan
+    if run.finished:
+        loss_at = loss_per_row
+    else:  # several times a second, of a run of any length
+        smoothed = trace.smooth() / (run.info.n_obs or 1)
+
+        def loss_at(run: Run, step: int) -> float | None:  # noqa: ARG001
+            value = float(np.interp(step, trace.steps, smoothed)) if len(smoothed) else math.nan
+            return value if math.isfinite(value) else None
+
+    best = shown_best(run, loss_at)
     return {
-        "now": now if math.isfinite(now) else None,
+        "now": loss_at(run, run.step),
         "best": best.value if best else None,
         "best_step": best.step if best else None,
     }

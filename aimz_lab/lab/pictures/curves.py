@@ -1,4 +1,4 @@
-"""The curve that a picture of a run shows: each step, smoothed, validation, other runs."""
+"""The curve that a picture of a run shows: each step, smoothed, held-out, other runs."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from jaxtyping import Float, Shaped
 
 from aimz_lab.inference.run.events import Run
 from aimz_lab.inference.run.records import RateChange
+from aimz_lab.inference.run.run_words import shown_best
 from aimz_lab.lab.panels.loss import MOST_CHANGES
 from aimz_lab.lab.panels.rate_curve import LEARNING_RATE
-from aimz_lab.lab.record import loss_trace, shown_best
+from aimz_lab.lab.record import loss_trace
 from aimz_lab.lab.traces import Trace
 
 LOSS = "loss"
@@ -184,7 +185,7 @@ def _validation(run: Run, *, per_row: bool) -> Line | None:
     if not run.validation or not (per_row or run.info.n_obs):
         return None
     steps, values = (np.asarray(column, float) for column in zip(*run.validation, strict=True))
-    return Line("validation", steps, values if per_row else values * run.info.n_obs)
+    return Line("held-out loss", steps, values if per_row else values * run.info.n_obs)
 
 
 def _other(run: Run, *, per_row: bool) -> Line:

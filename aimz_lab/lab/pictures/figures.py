@@ -52,7 +52,7 @@ def loss_figure(
     per_row: bool = True,
     smooth: bool = True,
 ) -> Figure:
-    """Draw the losses of a run: each step, smoothed, the best, and validation.
+    """Draw the losses of a run: each step, smoothed, the best, and held-out.
 
     Of a run of chains, draw the potential energy of each instead, its warm-up shaded.
 
@@ -174,7 +174,7 @@ def _draw_curve(axes: Axes, shown: Curve) -> None:
         marker = "o" if len(steps) <= 60 else ""
         axes.plot(
             steps, values, color=ink.ORANGE, linewidth=1.6, dashes=(4, 2), marker=marker,
-            markersize=3.5, label="validation",
+            markersize=3.5, label="held-out loss",
         )  # fmt: skip
     draw_rate_changes(axes, shown.rate_changes, shown.total)
 

@@ -10,12 +10,17 @@ from aimz_lab.calls import public
 from aimz_lab.data.options import check_text
 from aimz_lab.inference.run.events import Run
 from aimz_lab.inference.run.plateau import fall_at_end
-from aimz_lab.inference.run.run_words import ended_words, method_words, with_total
+from aimz_lab.inference.run.run_words import (
+    best_words,
+    ended_words,
+    method_words,
+    with_total,
+)
 from aimz_lab.lab import formatting
 from aimz_lab.lab.panels.chains import divergence_advice, judged_at_the_end
 from aimz_lab.lab.panels.padding import advice
 from aimz_lab.lab.pictures.encoding import image_tag
-from aimz_lab.lab.record import RunSource, padded_share, run_of, shown_best
+from aimz_lab.lab.record import RunSource, padded_share, run_of
 
 _MOST_NOTES = 5
 _WIDTH = 820  # of the picture on a page, in pixels
@@ -56,9 +61,8 @@ def _losses(run: Run) -> dict[str, str]:
         return {}
     per = " per row" if run.info.n_obs else ""
     found = {"loss": with_total(run)}
-    if (best := shown_best(run)) is not None:
-        held_out = ", held-out loss" if best.is_held_out else ""
-        found["best"] = f"{formatting.number(best.value)}{per}{held_out}, at step {best.step:,}"
+    if words := best_words(run):
+        found["best"] = words
     if run.status in ("completed", "stopped") and (end := fall_at_end(run)):
         fall, steps = end
         fell = f"by {formatting.number(fall)}{per} in the last {steps:,} steps"

@@ -96,7 +96,7 @@ def test_the_table_of_a_run_is_short_and_escaped():
     assert "<script>" not in html
     assert "color:inherit" in html  # in the colours of the page, light or dark
     assert [name for name, _ in run_facts(run)] == [
-        "status", "loss", "held-out loss", "steps", "time", "note"
+        "status", "loss", "best", "held-out loss", "steps", "time", "note"
     ]  # fmt: skip
 
 
@@ -137,7 +137,7 @@ UNTRAINED = {**DESCRIBED, "trained_on": None, "fitted": False, "sites": {}}
     ("described", "standing", "told"),
     [
         (UNTRAINED, Standing(), "not trained yet"),
-        (UNTRAINED, Standing(run_with(status="")), "training, step 2 of 4, loss 2.269 per row"),
+        (UNTRAINED, Standing(run_with(status="")), "training, step 2 of 4, loss 2.018 per row"),
         (
             DESCRIBED,
             Standing(run_with((30.0,))),
@@ -181,8 +181,8 @@ def test_a_model_says_what_it_has_been_through(described, standing, told):
 @pytest.mark.parametrize(
     ("kept", "told"),
     [
-        ("best", "loss 2.5 per row (best state, step 1)"),
-        ("monitor", "loss 2.5 per row (best state, step 1)"),
+        ("best", "loss 3 per row (best state, step 1)"),
+        ("monitor", "loss 3 per row (best state, step 1)"),
         ("before", "1,000 posterior draws"),
     ],
 )

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from aimz_lab.errors import AimzLabError, ArgumentError
-from aimz_lab.inference.run.run_words import loss_of_model
-from aimz_lab.lab import summary_text
+from aimz_lab.inference.run.run_words import loss_of_model, run_facts, shown_best
+from aimz_lab.lab import compare, summary_text
 from aimz_lab.lab.callbacks import EarlyStopping, ModelCheckpoint, TerminateOnNaN
 from aimz_lab.lab.monitor import monitor
+from aimz_lab.lab.panels.loss import LossPanel
+from aimz_lab.progress import number
 from tests.runs import tell, told_run
 
 
@@ -106,6 +108,22 @@ def test_a_best_state_by_the_training_loss_is_not_called_held_out():
     )
     assert loss_of_model(run) == "1 per row (best state, step 64)"
     assert "1 per row, at step 64" in summary_text(run)
+
+
+def test_a_model_that_has_its_best_state_has_one_loss_wherever_it_is_told():
+    losses = 3.0 + np.abs(np.arange(640.0) - 300) / 100
+    run = tell([EarlyStopping(patience=50, restore_best=True)], losses, chunk=64)
+    best, said = shown_best(run), f"{number(shown_best(run).value)} per row"
+    assert not best.is_last
+    assert best.value != pytest.approx(run.best_so_far.value, rel=1e-3)  # the mean of a window
+    assert loss_of_model(run) == f"{said} (best state, step {best.step})"
+    assert dict(run_facts(run))["best"] == f"{said}, at step {best.step}"
+    assert f", best {number(best.value)} at step {best.step}, " in repr(run)
+    assert f" {said}, at step {best.step}" in summary_text(run)
+    assert compare(run).loc["best"].tolist() == [best.value]
+    panel = LossPanel()
+    panel.begin(run)
+    assert panel.frame(run)["best"] == best.value
 
 
 def test_without_restore_best_the_run_ends_with_its_last_state():

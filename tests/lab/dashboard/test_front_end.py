@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 
 from aimz_lab.inference.run.chain_record import ChainPlan, ChainRecord
 from aimz_lab.inference.run.run_words import beside
+from aimz_lab.inference.run.smoothing import default_window
 from aimz_lab.lab import formatting
 from aimz_lab.lab.dashboard import static
 from aimz_lab.lab.panels import LossPanel, TracePanel
 from aimz_lab.lab.pictures.vertical_view import linear_view, vertical_view
-from aimz_lab.lab.traces import Trace, default_window, float32, smooth, unpack
+from aimz_lab.lab.traces import Trace, float32, smooth, unpack
 from tests.lab.pictures.test_vertical_view import LOSSES, curve
 from tests.lab.runs import begun, feed
 

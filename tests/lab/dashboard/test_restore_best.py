@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from aimz_lab import Callback
+from aimz_lab.inference.run.run_words import shown_best
 from aimz_lab.lab import History, LiveDashboard, compare, loss_figure, summary_text
 from aimz_lab.lab.dashboard.views import RecordingDisplay
-from aimz_lab.lab.record import shown_best
 from tests.kernels import regression_data
 from tests.lab.runs import begun, feed
 from tests.runs import refit, regression_model, same_bits, told_run
@@ -44,6 +44,7 @@ class Spoil(Callback):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.* rows in validation= are rows that the model is trained")
 @pytest.mark.parametrize("validation", [None, (X, Y)])
 def test_the_model_ends_with_the_parameters_of_the_best_step(model, validation):
     screen = RecordingDisplay()

@@ -68,7 +68,8 @@ class TestLoss:
         assert frame["best"] == pytest.approx(on_the_curve)
         assert frame["best"] <= frame["now"]
         run.finish("completed", "")
-        assert curve_of(run, per_row=True, smooth=True).best[1] == pytest.approx(frame["best"])
+        found = curve_of(run, per_row=True, smooth=True).best[1]
+        assert found == pytest.approx(frame["best"], rel=1e-5)  # live, a curve has 1,024 buckets
 
     def test_without_rows_the_loss_is_total(self):
         frame = watched(LossPanel(), begun(), [{"loss": [20.0] * 256}])

@@ -41,8 +41,8 @@ class TestFigure:
         np.testing.assert_allclose(found["each"].get_ydata(), np.linspace(4, 2, 50), rtol=1e-5)
         assert found["smoothed"].get_ydata()[-1] == pytest.approx(2.0, abs=0.1)
         assert found["best"].get_xdata() == [50]
-        np.testing.assert_array_equal(found["validation"].get_xydata(), [[25, 3.5], [50, 2.5]])
-        assert found["validation"].is_dashed()
+        np.testing.assert_array_equal(found["held-out"].get_xydata(), [[25, 3.5], [50, 2.5]])
+        assert found["held-out"].is_dashed()
 
     def test_no_curve_runs_through_the_names_of_the_lines(self):
         runs = [finished(np.linspace(40, 20, 50), model=f"a long name {i}") for i in range(9)]
@@ -80,7 +80,7 @@ class TestFigure:
         figure = loss_figure(run, per_row=False, smooth=False)
         assert "smoothed" not in lines(figure)
         assert lines(figure)["each"].get_ydata().tolist() == [40, 30]
-        assert lines(figure)["validation"].get_ydata().tolist() == [30]
+        assert lines(figure)["held-out"].get_ydata().tolist() == [30]
         assert figure.axes[0].get_ylabel() == "loss (nats)"
 
     @pytest.mark.parametrize("losses", [[9.0, 5.0, 3.0], [9.0, 5.0, -1.0]])

@@ -90,7 +90,7 @@ export class Curve {
     const items = chains.length ? chains.map(({ label }, i) => [label, chainColor(i), DASHES.chains[i]]) : [
       shown.smoothed ? ["smoothed", "line", []] : null,
       [shown.smoothed ? "each step" : spoken(shown.curve), "raw", []],
-      shown.validation ? ["validation", "validation", DASHES.validation] : null,
+      shown.validation ? ["held-out loss", "validation", DASHES.validation] : null,
       ...shown.previous.map((run, i) => [run.label, "previous", DASHES.previous[i]]),
     ].filter(Boolean);
     const key = JSON.stringify([items, shown.curve]);
@@ -130,7 +130,7 @@ export class Curve {
     const name = shown.chains?.length > 1 ? "mean of the chains" : spoken(shown.curve);
     lines.push(`${shown.smoothed ? "each step" : name} ${number(hover.raw)}`);
     if (hover.smoothed !== undefined) lines.push(`smoothed ${number(hover.smoothed)}`);
-    if (hover.validation !== undefined) lines.push(`validation ${number(hover.validation)}`);
+    if (hover.validation !== undefined) lines.push(`held-out loss ${number(hover.validation)}`);
     setText(this.tip, lines.join("\n"));
     const left = shown.x.at(hover.step);
     const flip = left > shown.box.width - TIP_WIDTH;

@@ -85,7 +85,7 @@ function facts(pairs) {
     pairs.map(([term, value]) => h("div", {}, h("dt", {}, term), h("dd", {}, value))));
 }
 
-const ACTIVITIES = ["data", "transfer", "steps", "validation", "callbacks", "display", "paused"];
+const ACTIVITIES = ["preparing", "data", "transfer", "steps", "validation", "callbacks", "display", "paused"];
 
 /** Devices and memory, time by activity, and compilations. */
 export const devicesPanel = () => panel("Devices", false, (frame, { headline, extra, body }) => {
@@ -129,10 +129,12 @@ function timeBar(time) {
     }));
 }
 
+const activityName = (activity) => (activity === "validation" ? "held-out loss" : activity);
+
 function timeLegend(time) {
   return h("ul", { class: "aimz-legend", "aria-label": "Share of wall time" },
     shares(time).map(([name, part]) => h("li", {},
-      h("i", { class: `aimz-swatch aimz-time-${name}` }), `${name} ${share(Number(part.toFixed(3)))}`)));
+      h("i", { class: `aimz-swatch aimz-time-${name}` }), `${activityName(name)} ${share(Number(part.toFixed(3)))}`)));
 }
 
 function deviceTable({ devices, n_devices: n }) {
