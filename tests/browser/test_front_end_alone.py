@@ -237,3 +237,39 @@ def test_what_stands_below_a_widget_is_for_those_who_do_not_see_it(page):
     assert seen == [False, True]
     page.evaluate("() => { view.remove(); view.el.remove() }")
     assert page.locator(".aimz-still-a").is_visible()
+
+
+LONG = "coefficients_of_region_and_year[Schleswig-Holstein, 2024]"
+PARAMETERS = {
+    "note": "24 values. " + 20 * "A note that is long. ",
+    "rows": [
+        {
+            "site": LONG, "kind": "location, unconstrained", "value": -0.06491, "moved": 8.4,
+            "unit": "sd", "over_steps": 4_000, "path": {"$bytes": ""},
+        }
+    ],
+}  # fmt: skip
+BEYOND = """
+section => {
+  const right = section.getBoundingClientRect().right;
+  const scrolls = (e) => e !== section && (e.closest(".aimz-scroll, canvas") !== null);
+  return [...section.querySelectorAll("*")].filter((e) => !scrolls(e))
+    .filter((e) => e.getBoundingClientRect().right > right).map((e) => e.className);
+}
+"""
+
+
+@pytest.mark.parametrize("width", [900, 460, 320])
+def test_nothing_runs_past_the_frame_of_a_narrow_dashboard(page, width):
+    page.set_viewport_size({"width": width, "height": 1400})
+    state = json.loads(frames("a")) | {"parameters": PARAMETERS}
+    make(page, "a", json.dumps(state))
+    page.evaluate("() => { a.render() }")
+    page.clock.run_for(300)
+    for summary in page.locator("details:not([open]):visible > summary").all()[::-1]:
+        summary.click()
+    page.clock.run_for(300)
+    section = page.locator("section.aimz")
+    assert section.locator("code", has_text=LONG).is_visible()
+    assert section.evaluate(BEYOND) == []
+    assert page.evaluate("() => document.documentElement.scrollWidth") <= width

@@ -67,7 +67,7 @@ def test_a_level_that_is_typed_shows_the_coverage_of_a_group(notebook, screensho
         panel.get_by_label("check").select_option(check)
         panel.get_by_text(f"{check[0].upper()}{check[1:]} of y, shop: <b>north</b>").wait_for()
     panel.locator("summary").click()
-    numbers = panel.locator(".aimz-body")
+    numbers = panel.locator(".aimz-body .aimz-scroll")
     assert numbers.evaluate("e => getComputedStyle(e).overflowX") == "auto"  # tables are wide
     panel.get_by_role("slider").first.focus()
     nb.append(TIMES)

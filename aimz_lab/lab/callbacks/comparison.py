@@ -18,7 +18,7 @@ from aimz_lab.system.lazy_modules import pd
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_WIDTH = 820
+_WIDTH = 640
 
 _WORDS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "method": ("method", str),

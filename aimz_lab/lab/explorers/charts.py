@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 Role = Literal["main", "second", "pinned", "data", "bad", "quiet"]
 """What a layer stands for; its colour follows from it, in light and in dark."""
 
+Scale = Literal["linear", "log", "log1p"]
+"""Scale of an axis; ``"log1p"`` is the logarithm of one more, for counts from zero on."""
+
 MOST_POINTS = 2_000
 _ROOM = 0.05
 
@@ -262,7 +265,7 @@ class Chart:
         title: What it shows.
         x_label: Name and unit of the horizontal axis.
         y_label: Name and unit of the vertical axis.
-        x_scale: Scale of the horizontal axis.
+        x_scale: Scale of the horizontal axis; ``"log1p"`` wants an ``x_range``.
         y_scale: Scale of the vertical axis.
         x_names: Names of the places 0, 1, ... of the horizontal axis, in place of numbers.
         handles: Places that the reader drags.
@@ -275,7 +278,7 @@ class Chart:
     title: str = ""
     x_label: str = ""
     y_label: str = ""
-    x_scale: Literal["linear", "log"] = "linear"
+    x_scale: Scale = "linear"
     y_scale: Literal["linear", "log"] = "linear"
     x_names: Sequence[str] = ()
     handles: Sequence[Handle] = ()

@@ -40,9 +40,10 @@ COLORS = {
 
 _SMALL_IN_A_ROW = 3
 _HEIGHTS = {"large": 2.9, "small": 1.9}  # inches
-_WIDTH = 8.4
+_WIDTH = 7.6
 _MOST_NAMES = 40
 _FEW_LABELS = 3
+_MOST_LINED = 40  # cells beside each other; lines around more would hide them
 
 
 def draw_view(view: View) -> Figure:
@@ -64,7 +65,7 @@ def draw_view(view: View) -> Figure:
     heights = [
         _HEIGHTS[row[0].size] if isinstance(row[0], Chart) else view.draw_inches for row in rows
     ]
-    figure = figure_of_axes(_WIDTH, max(sum(heights), 1.0), dpi=100)
+    figure = figure_of_axes(_WIDTH, max(sum(heights), 1.0), dpi=110)
     figure.alt = view.words()
     if rows:
         grid = figure.add_gridspec(len(rows), 1, height_ratios=heights)
@@ -99,7 +100,8 @@ def _plain(text: str) -> str:
 
 def _chart(axes: Axes, chart: Chart) -> None:
     cells = any(isinstance(layer, Cells) for layer in chart.layers)
-    axes.set_xscale(chart.x_scale)
+    of_counts = {"value": "function", "functions": (np.log1p, np.expm1)}
+    axes.set_xscale(**(of_counts if chart.x_scale == "log1p" else {"value": chart.x_scale}))
     axes.set_yscale(chart.y_scale)
     _number_axes(axes, chart, whole=cells)  # before the layers, of which some name their places
     for layer in chart.layers:
@@ -127,11 +129,22 @@ def _chart(axes: Axes, chart: Chart) -> None:
 
 def _number_axes(axes: Axes, chart: Chart, *, whole: bool) -> None:
     """Write the numbers of a logarithmic axis without mathematics, and whole ones of a grid."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+    from matplotlib.ticker import (
+        FixedLocator,
+        FuncFormatter,
+        LogLocator,
+        MaxNLocator,
+        NullFormatter,
+    )
 
     for axis, kind in ((axes.xaxis, chart.x_scale), (axes.yaxis, chart.y_scale)):
-        if kind == "log":
-            axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=8))
+        if kind != "linear":
+            locator = LogLocator(subs=(1.0, 2.0, 5.0), numticks=8)
+            if kind == "log1p":
+                most = max(chart.limits()[0][1], 2.0)
+                ticks = locator.tick_values(1.0, most)
+                locator = FixedLocator([0.0, *ticks[(ticks >= 1.0) & (ticks <= most)]])
+            axis.set_major_locator(locator)
             axis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
             axis.set_minor_formatter(NullFormatter())
         elif whole:
@@ -143,10 +156,11 @@ def _on_axis(axes: Axes) -> Any:
 
 
 def _name_places(axes: Axes, names: Sequence[str]) -> None:
-    every = max(1, -(-len(names) // _MOST_NAMES))
-    places = range(0, len(names), every)
+    every, last = max(1, -(-len(names) // _MOST_NAMES)), len(names) - 1
+    # The last one may stand for many before it.
+    places = [*range(0, last - every + 1, every), last]
     long = max((len(str(name)) for name in names), default=0) * len(places) > 90
-    axes.set_xticks(list(places), [_plain(str(names[i])) for i in places])
+    axes.set_xticks(places, [_plain(str(names[i])) for i in places])
     if long:
         for text in axes.get_xticklabels():
             text.set(rotation=35, ha="right", rotation_mode="anchor")
@@ -204,7 +218,7 @@ def _cells(axes: Axes, layer: Cells, color: str) -> None:  # noqa: ARG001
     edges = [np.arange(n + 1) - 0.5 for n in layer.values.shape]
     axes.pcolormesh(
         edges[1], edges[0], kinds, cmap=palette, vmin=-0.5, vmax=palette.N - 0.5,
-        edgecolors=ink.TEXT, linewidth=0.2 if layer.values.size < 4_000 else 0,
+        edgecolors=ink.TEXT, linewidth=0.2 if max(layer.values.shape) <= _MOST_LINED else 0,
     )  # fmt: skip
     if layer.x_names:
         _name_places(axes, layer.x_names)

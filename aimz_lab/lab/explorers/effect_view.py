@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 _MOST_BARS = 40
 _MOST_LINES = 3
+_FAR = 4.0  # times the width of an effect
 _BESIDE_LEVELS = -0.5  # where a handle stands that is at no level
 _LINES: tuple[Role, ...] = ("main", "second", "quiet")
 _UNITS = {"percent": " (%)", "ratio": " (times)", "odds_ratio": " (odds ratio)"}
@@ -176,18 +177,28 @@ def _density(
 
 
 def _x_range(answer: Answered, draws: np.ndarray, none: float | None) -> tuple[float, float] | None:
-    """Return ends that hold the effect at every value of the curve: moving it moves the picture."""
+    """Return ends that hold the effect at every value of the curve: moving it moves the picture.
+
+    A curve that reaches far would squeeze the effect into a line; then its own ends are kept.
+    """
     if answer.curve is None or answer.curve.reach is None or not np.isfinite(draws).all():
         return None
-    found = [*answer.curve.reach, float(draws.min()), float(draws.max())]
+    found = [float(draws.min()), float(draws.max())]
     if answer.pinned is not None:
         kept = answer.pinned.draws[answer.asked.site].values
         found += [float(kept.min()), float(kept.max())] if np.isfinite(kept).all() else []
-    low, high = min(found), max(found)
-    if none is not None and low - (high - low) < none < high + (high - low):
-        low, high = min(low, none), max(high, none)
+    own = _with_none(min(found), max(found), none)
+    low, high = _with_none(min(*found, *answer.curve.reach), max(*found, *answer.curve.reach), none)
+    if high - low > _FAR * (own[1] - own[0]):
+        low, high = own
     room = 0.05 * (high - low)
     return (low - room, high + room) if room > 0 else None
+
+
+def _with_none(low: float, high: float, none: float | None) -> tuple[float, float]:
+    """Return ends that hold no effect too, where it is near."""
+    both = (low, high) if none is None else (min(low, none), max(high, none))
+    return both if both[1] - both[0] <= _FAR * (high - low) else (low, high)
 
 
 def _groups_chart(answer: Answered, names: Sequence[str], label: str, none: float | None) -> Chart:

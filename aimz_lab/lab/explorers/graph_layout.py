@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
-NODE_WIDTH, NODE_HEIGHT = 118.0, 40.0
+NODE_WIDTH, NODE_HEIGHT = 124.0, 40.0
 GAP_X, GAP_Y, BEND_GAP = 10.0, 30.0, 4.0
 PAD, LABEL = 8.0, 16.0
 BEND_WIDTH = 6.0

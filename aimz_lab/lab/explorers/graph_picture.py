@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from aimz_lab.lab.explorers.graph_layout import NODE_HEIGHT, NODE_WIDTH, Layout
 from aimz_lab.lab.explorers.graph_svg import (
     COLOURS,
-    FILL_OF_OBSERVED,
     MOST_LETTERS,
     plate_label,
     second_line,
@@ -19,6 +18,19 @@ from aimz_lab.lab.pictures import ink
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+FILLS = {
+    "latent": "#0b6aa5",
+    "observed": "#5f5f5f",
+    "deterministic": "#00694f",
+    "param": "#75520a",
+    "factor": "#96406f",
+}
+"""Colour of a node, by kind of site; :data:`LETTERS` are read on each.
+
+A node is opaque: no colour of letters has enough contrast with light pages and with dark ones.
+"""
+
+LETTERS = "#ffffff"
 _PER_INCH = 110.0  # pixels of the page
 
 
@@ -45,7 +57,8 @@ def draw_graph(axes: Axes, graph: ModelGraph, layout: Layout, selected: str | No
         axes.add_patch(FancyBboxPatch(place, box.width, box.height, boxstyle=style, **look))
         label = plate_label(box.path[-1], graph).replace("$", r"\$")
         low = box.top + box.height - 11
-        axes.text(box.left + 8, low, label, fontsize=6.5, color=ink.TEXT, va="center")
+        chip = {"boxstyle": "round,pad=0.2", "fc": FILLS["observed"], "ec": "none"}
+        axes.text(box.left + 8, low, label, fontsize=7.5, color=LETTERS, va="center", bbox=chip)
     for edge, points in layout.edges.items():
         colour = ink.ORANGE if selected in edge else ink.OTHER
         xs, ys = zip(*points, strict=True)
@@ -55,22 +68,21 @@ def draw_graph(axes: Axes, graph: ModelGraph, layout: Layout, selected: str | No
         site = graph.sites[name]
         colour = ink.ORANGE if name == selected else COLOURS[site.kind]
         radius = 4 if site.kind == "param" else 18
-        fill = FILL_OF_OBSERVED if site.kind == "observed" else f"{COLOURS[site.kind]}1f"
         axes.add_patch(
             FancyBboxPatch(
                 (x - NODE_WIDTH / 2, y - NODE_HEIGHT / 2),
                 NODE_WIDTH,
                 NODE_HEIGHT,
                 boxstyle=f"round,pad=0,rounding_size={radius}",
-                fc=fill,
+                fc=FILLS[site.kind],
                 ec=colour,
                 lw=2.2 if name == selected else 1.2,
                 ls="--" if site.kind == "deterministic" else "-",
             )
         )
-        lines = (shortened(name, MOST_LETTERS), -7, 8.0), (second_line(site), 9, 6.5)
+        lines = (shortened(name, MOST_LETTERS), -8, 9.0), (second_line(site), 9, 7.5)
         for text, down, size in lines:
-            shown = shortened(text, MOST_LETTERS + 4).replace("$", r"\$")
-            axes.text(x, y + down, shown, fontsize=size, color=ink.TEXT, ha="center", va="center")
+            shown = text.replace("$", r"\$")
+            axes.text(x, y + down, shown, fontsize=size, color=LETTERS, ha="center", va="center")
     axes.set(xlim=(0, layout.width), ylim=(layout.height, 0), aspect="equal")
     axes.set_axis_off()

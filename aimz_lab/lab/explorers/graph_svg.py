@@ -12,6 +12,9 @@ from aimz_lab.lab.pictures import ink
 MOST_LETTERS = 15
 """Letters of a name that fit into a node."""
 
+_MOST_BELOW = 20
+"""Letters of the smaller line below it that fit."""
+
 COLOURS = {
     "latent": ink.BLUE,
     "observed": ink.OTHER,
@@ -22,7 +25,7 @@ COLOURS = {
 """Colour of the outline, by kind of site."""
 
 FILL_OF_OBSERVED = "#80808033"
-"""So pale that the grey text of pictures can be read on it, on light pages and on dark ones."""
+"""So pale that the text of the page can be read on it, on light pages and on dark ones."""
 
 _FONT = "font-family:var(--jp-ui-font-family,system-ui,sans-serif)"
 _ARROW = 6.0
@@ -168,7 +171,7 @@ def _node(site: GraphSite, centre: Point, *, marked: bool) -> str:
     fill = FILL_OF_OBSERVED if site.kind == "observed" else f"{colour}1f"
     name, words = escape(site.name), escape(describe_site(site))
     pressed = "true" if marked else "false"
-    below = escape(shortened(second_line(site), MOST_LETTERS + 4))
+    below = escape(second_line(site))
     return (
         f'<g data-pick="{name}" tabindex="0" role="button" aria-pressed="{pressed}" '
         f'aria-label="{words}" style="cursor:pointer"><title>{words}</title>'
@@ -182,10 +185,11 @@ def _node(site: GraphSite, centre: Point, *, marked: bool) -> str:
 
 
 def second_line(site: GraphSite) -> str:
-    """Return the distribution of a site, or its kind, and its shape."""
+    """Return the distribution of a site, or its kind, and its shape where there is room."""
     head = site.distribution.partition("(")[0] or site.kind
     shape = f" ({', '.join(map(str, site.shape))})" if site.shape else ""
-    return head + shape
+    whole = head + shape
+    return whole if len(whole) <= _MOST_BELOW else shortened(head, _MOST_BELOW)
 
 
 def shortened(text: str, letters: int) -> str:

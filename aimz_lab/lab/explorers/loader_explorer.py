@@ -264,7 +264,8 @@ def _sentences(
 ) -> list[str]:
     count, ending = f"{len(plan):,}", "" if len(plan) == 1 else "s"
     batches = f"{count} batch{'es' if ending else ''} of {_sizes(plan)}"
-    found = [f"{plan.n_rows:,} rows in {batches}: {count} step{ending} an epoch."]
+    rows = "1 row" if plan.n_rows == 1 else f"{plan.n_rows:,} rows"
+    found = [f"{rows} in {batches}: {count} step{ending} an epoch."]
     n_pad = int(plan.n_pad.sum())
     if n_pad:
         found.append(

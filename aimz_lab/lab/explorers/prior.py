@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 _MOST_CHARTS = 9
 _MOST_KEPT = 2_000_000  # values of a site that is drawn though nobody looks at it
 _CHOICES = ("density", "ECDF")
+_LITTLE = 0.01  # of the draws; so many are beyond the axis of any histogram
 
 
 class PriorExplorer(Explorer):
@@ -96,7 +97,9 @@ def explore_prior(
 
     Each number of a latent site's distribution that follows from no other site, no data and no key
     has a field, and most a handle on the density. All others are named, with the reason. Noise is
-    the same for all numbers, so that a draw moves with the prior. The kernel is not changed:
+    the same for all numbers, so that a draw moves with the prior. Where a few draws reach far, the
+    axis of counts and of positive values is logarithmic. Of other values it leaves out the draws
+    there, and a sentence says how many. The kernel is not changed:
     :attr:`PriorExplorer.kernel` is one with these priors, and the button "Code" has its lines.
 
     Args:
@@ -243,7 +246,7 @@ class _Priors:
         return View(
             charts,
             table=self._table(draws, name),
-            sentences=self._sentences(draws, charts),
+            sentences=self._sentences(draws, charts) + _outside_words(charts[-1], draws[name]),
             alt=self._alt(name, draws[name]),
         )
 
@@ -335,7 +338,9 @@ class _Priors:
                 ends = f"outside of {number(low)} to {number(high)}"
             return f"{part} of it is impossible: {ends}."
         if low == 0:
-            return f"{part} of it is negative, and no value of y is: possible= sets other bounds."
+            if self._impossible(values) == 0:
+                return "None of it is negative, as in the data."
+            return f"{part} of it is negative, unlike the data; possible=(low, high) sets bounds."
         if self._impossible(values) == 0:
             return "All of it is finite; possible=(low, high) says what is impossible."
         return f"{part} of it is no finite number, which is impossible."
@@ -369,6 +374,18 @@ def _most(values: np.ndarray) -> np.ndarray:
     """Return the ends of the middle 90% of the values that are numbers."""
     numbers = np.asarray(values, float)
     return quantiles(numbers[~np.isnan(numbers)], [0.05, 0.95])
+
+
+def _outside_words(chart: Chart, values: np.ndarray) -> list[str]:
+    """Say how much of what a histogram is of lies outside it, if that is more than a little."""
+    if chart.x_range is None:
+        return []
+    low, high = chart.x_range
+    outside = 1.0 - float(np.mean((values >= low) & (values <= high)))
+    if outside <= _LITTLE:
+        return []
+    ends = f"from {number(low)} to {number(high)}"
+    return [f"The picture goes {ends}; {share(outside)} of the draws lie outside."]
 
 
 def _step(value: float) -> float:

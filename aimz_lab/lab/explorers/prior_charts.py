@@ -29,11 +29,10 @@ from aimz_lab.lab.explorers.moved_priors import Numbers
 from aimz_lab.lab.explorers.prior_sites import PriorSite, control_name
 from aimz_lab.lab.explorers.quantiles import quantiles
 from aimz_lab.lab.explorers.remade import Path, remade
+from aimz_lab.lab.explorers.value_axis import axis_for
 
 _PLACES = 161
-_BINS = 60
 _LINES = 12
-_MOST_COUNTS = 120  # whole numbers that have a bin of their own
 _TINY = 1e-6
 
 
@@ -245,8 +244,10 @@ def prior_chart(
     title = f"{site.name} ~ {site.family}"
     if density is None:
         drawn = np.ravel(np.asarray(values, float))
-        edges = edges_for(drawn, None)
-        return Chart([Steps(edges, heights_of(drawn, edges))], f"{title}, draws", size="small")
+        axis = axis_for(drawn, None)
+        bins = Steps(axis.edges, axis.density(drawn))
+        drawn_as = {"x_scale": axis.scale, "x_range": axis.ends, "size": "small"}
+        return Chart([bins], f"{title}, draws", **drawn_as)
     x, y = density
     handles = handles_of(site, numbers)
     if x.dtype.kind not in "iu":
@@ -257,44 +258,6 @@ def prior_chart(
 
 
 # Draws beside the data.
-
-
-def edges_for(values: np.ndarray, data: np.ndarray | None) -> np.ndarray:
-    """Return edges of bins that hold most of the draws and all of the data.
-
-    They are round, so that the axis stays while a prior moves a little.
-
-    Args:
-        values: The draws, flat.
-        data: The data, or ``None``.
-    """
-    usual = values[np.isfinite(values)]
-    low, high = np.quantile(usual, [0.005, 0.995]) if len(usual) else (0.0, 1.0)
-    if data is not None and len(data):
-        low, high = min(low, float(data.min())), max(high, float(data.max()))
-    whole = np.all(usual == np.round(usual)) and (data is None or np.all(data == np.round(data)))
-    if whole and high - low <= _MOST_COUNTS:
-        return np.arange(math.floor(low), math.ceil(high) + 2) - 0.5
-    wide = max(high - low, 1e-9 * max(abs(low), abs(high), 1e-3))
-    unit = 10.0 ** math.floor(math.log10(wide)) / 2
-    return np.linspace(math.floor(low / unit) * unit, math.ceil(high / unit) * unit, _BINS + 1)
-
-
-def heights_of(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Return densities of the bins; what lies outside counts in the whole.
-
-    Args:
-        values: The values, flat.
-        edges: Edges of the bins.
-    """
-    counts, _ = np.histogram(values, edges)
-    return counts / (max(len(values), 1) * np.diff(edges))
-
-
-def _each(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Return the densities of each draw's own values."""
-    flat = values.reshape(len(values), -1)
-    return np.stack([heights_of(one, edges) for one in flat])
 
 
 def predictive_chart(
@@ -317,33 +280,30 @@ def predictive_chart(
         as_ecdf: Whether to draw cumulative shares, not densities.
     """
     pooled = values.ravel()
-    pooled_all = pooled if pinned is None else np.concatenate([pooled, pinned.ravel()])
-    edges = edges_for(pooled_all, data)
-    middle = (edges[:-1] + edges[1:]) / 2
-    places = edges[1:] if as_ecdf else middle
-    below = np.array([np.sum(pooled < edges[0])]) / max(len(pooled), 1)
+    axis = axis_for(pooled if pinned is None else np.append(pooled, pinned.ravel()), data)
+    places = axis.edges[1:] if as_ecdf else axis.places
 
-    def shown(heights: np.ndarray, start: Any = 0.0) -> np.ndarray:
-        return np.cumsum(heights * np.diff(edges), -1) + start if as_ecdf else heights
+    def heights(flat: np.ndarray) -> np.ndarray:
+        if not as_ecdf:
+            return axis.density(flat)
+        below = np.sum(flat < axis.edges[0]) / max(len(flat), 1)
+        return np.cumsum(axis.shares(flat)) + below
 
-    each = _each(values, edges)
-    starts = (values.reshape(len(values), -1) < edges[0]).mean(1, keepdims=True)
-    low, high = np.quantile(shown(each, starts), [0.05, 0.95], axis=0)
+    each = np.stack([heights(one) for one in values.reshape(len(values), -1)])
+    low, high = np.quantile(each, [0.05, 0.95], axis=0)
     layers: list[Layer] = [
         Band(places, low, high, label="90% of the draws"),
-        Line(places, shown(heights_of(pooled, edges), below[0]), label="prior predictive"),
+        Line(places, heights(pooled), label="prior predictive"),
     ]
     if pinned is not None:
-        start = np.mean(pinned < edges[0])
-        heights = shown(heights_of(pinned.ravel(), edges), start)
-        layers.append(Line(places, heights, label="pinned", role="pinned", dashed=True))
+        kept = heights(pinned.ravel())
+        layers.append(Line(places, kept, label="pinned", role="pinned", dashed=True))
     if data is not None and len(data):
-        heights = shown(heights_of(data, edges), 0.0)
-        layers.append(Line(places, heights, label="data", role="data"))
-    layers += _bounds(possible, edges)
-    label = "cumulative share" if as_ecdf else "density"
-    ends = (float(edges[0]), float(edges[-1]))
-    return Chart(layers, f"{name}, all rows", name, label, x_range=ends)
+        layers.append(Line(places, heights(data), label="data", role="data"))
+    layers += _bounds(possible, axis.edges)
+    label = "cumulative share" if as_ecdf else axis.density_label(name.partition(" ")[0])
+    title = f"{name}, all rows"
+    return Chart(layers, title, name, label, x_scale=axis.scale, x_range=axis.ends)
 
 
 def _bounds(possible: tuple[float, float], edges: np.ndarray) -> list[Layer]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _DASHES = ((), (6, 2), (2, 2), (8, 2, 2, 2))
-_WIDE, _HIGH, _DPI = 7.2, 3.0, 148
+_WIDE, _HIGH, _DPI = 5.8, 3.0, 148
 _OF_A_MODEL, _OF_AXIS = 0.24, 0.75  # inches
 
 

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 Bundle = tuple[dict[str, str], dict[str, Any]]
 """The parts of an output by their MIME type, and their metadata."""
 
+LEAST_SCALE = 0.75
+"""A picture is made smaller where the page is narrow, up to where its text can still be read."""
+
 _COLORS = 255  # with fewer, thin lines of different colours come out alike
 
 
@@ -32,8 +35,11 @@ def png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def image_tag(encoded: str, alt: str, width: int | None = None) -> str:
+def image_tag(encoded: str, alt: str, width: int) -> str:
     """Return an HTML image with its alternative text.
+
+    A narrow page makes it a little smaller. A page that is narrower still scrolls it: the page's
+    own style would shrink it, and its text, to any size.
 
     Args:
         encoded: The PNG in base64, or the address of an image.
@@ -41,8 +47,14 @@ def image_tag(encoded: str, alt: str, width: int | None = None) -> str:
         width: Its width on the page in pixels, where there is room.
     """
     source = encoded if ":" in encoded else f"data:image/png;base64,{encoded}"
-    wide = "" if width is None else f"width:{width}px;"
-    return f'<img src="{source}" alt="{escape(alt, quote=True)}" style="max-width:100%;{wide}"/>'
+    style = f"width:{width}px;max-width:100%;min-width:{round(LEAST_SCALE * width)}px"
+    image = f'<img src="{source}" alt="{escape(alt, quote=True)}" style="{style}"/>'
+    return f'<div style="overflow-x:auto">{image}</div>'
+
+
+def _pixels(content: bytes) -> int:
+    """Return the width of a PNG, which stands at the beginning of its first part."""
+    return int.from_bytes(content[16:20], "big")
 
 
 def shown_bundle(content: bytes, alt: str, width: int | None = None) -> Bundle:
@@ -54,12 +66,12 @@ def shown_bundle(content: bytes, alt: str, width: int | None = None) -> Bundle:
     Args:
         content: The PNG.
         alt: What it shows.
-        width: Its width on the page in pixels, where there is room.
+        width: Its width on the page in pixels, where there is room; its own if ``None``.
     """
     encoded = base64.b64encode(content).decode("ascii")
     bundle = {
         "image/png": encoded,
-        "text/html": image_tag(encoded, alt, width),
+        "text/html": image_tag(encoded, alt, width or _pixels(content)),
         "text/plain": alt or "a picture",
     }
     return bundle, {"image/png": {"alt": alt} | ({} if width is None else {"width": width})}

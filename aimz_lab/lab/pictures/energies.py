@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,28 +10,32 @@ import numpy as np
 from aimz_lab.inference.run.events import Run
 from aimz_lab.lab.panels.chains import ENERGY, MOST_CHAINS
 from aimz_lab.lab.pictures import ink
-from aimz_lab.lab.pictures.vertical_axis import set_vertical
-from aimz_lab.lab.pictures.vertical_view import linear_view
+from aimz_lab.lab.pictures.vertical_view import VerticalView, linear_view
 from aimz_lab.lab.traces import Trace
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _COLUMNS = 400
+_RARE = 1.0  # times the height of the usual energies: so far the axis goes for rare ones
+_ABOVE = 0.05  # of the height, between the highest draw and the end of the axis
 
 
-def draw_energies(axes: Axes, run: Run, *, last_half: bool = False) -> None:
+def draw_energies(axes: Axes, run: Run, *, last_half: bool = False) -> VerticalView | None:
     """Draw the potential energy of each chain, and shade the warm-up.
 
     Args:
         axes: Where to draw.
         run: A run of chains; if it was read from a file, their mean is drawn.
         last_half: Whether only the second half of the iterations is drawn.
+
+    Returns:
+        The vertical axis that suits them; ``None`` if there are no energies.
     """
     traces = _energies(run)
     if not any(np.isfinite(trace.mean).any() for trace in traces):
         axes.text(0.5, 0.5, "no energies", transform=axes.transAxes, color=ink.TEXT, ha="center")
-        return
+        return None
     warmup = min(run.chains.plan.warmup, run.step) if run.chains else 0
     if warmup:
         axes.axvspan(0, warmup, color=ink.SHADE, zorder=0, label="warm-up")
@@ -52,10 +57,23 @@ def draw_energies(axes: Axes, run: Run, *, last_half: bool = False) -> None:
     if not any(map(len, finite)):
         ends = (end for trace in traces for end in (trace.low, trace.high))
         finite = [values[np.isfinite(values)] for values in ends]
-    # As on the live page: all but the rarest values, of which one alone would squeeze the rest.
-    most = [np.quantile(values, (0.002, 0.998)) for values in finite if len(values)]
     axes.set_xlim(since, run.step)
-    set_vertical(axes, linear_view(float(np.min(most)), float(np.max(most))))
+    return _view(finite, [*finite, *(line.get_ydata() for line in axes.lines)])
+
+
+def _view(counted: Sequence[np.ndarray], shown: Sequence[np.ndarray]) -> VerticalView:
+    """Return an axis as on the live page: of the rarest values one alone would squeeze the rest."""
+    every = np.concatenate(shown)
+    every = every[np.isfinite(every)]
+    lowest, most = float(every.min()), float(every.max())
+    ends = [np.quantile(values, (0.02, 0.98)) for values in counted if len(values)]
+    usual_low, usual_high = float(np.min(ends)), float(np.max(ends))
+    room = _RARE * (usual_high - usual_low)
+    low = max(lowest, usual_low - room)
+    high = min(float(np.max(np.concatenate(counted))), usual_high + room)
+    if most > high:
+        return linear_view(low, high + _ABOVE * (high - low), most)
+    return linear_view(low, high)
 
 
 def _energies(run: Run) -> list[Trace]:

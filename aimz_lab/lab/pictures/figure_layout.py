@@ -13,8 +13,8 @@ from aimz_lab.lab.pictures import ink
 from aimz_lab.lab.pictures.encoding import Bundle, png, shown_bundle
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
-    from matplotlib.text import Text
 
 _EDGE = 14  # pixels, between the edge of the picture and the text
 _GAP = 9  # between an axis and its numbers, and between these and its name
@@ -39,28 +39,25 @@ class Margins(LayoutEngine):
         axes, renderer = figure.axes[0], figure.canvas.get_renderer()
         (width, height), place = figure.bbox.size, figure.transFigure
 
-        def most(size: str, texts: Iterable[Text]) -> float:
+        def most(size: str, texts: Iterable[Artist]) -> float:
             return max((getattr(t.get_window_extent(renderer), size) for t in texts), default=0.0)
 
-        wide = most("width", [axes.yaxis.label])
-        left = _EDGE + wide + _GAP + most("width", axes.get_yticklabels(which="both")) + _GAP
+        legend = axes.get_legend()
+        below = 0.0 if legend is None else most("height", [legend]) + _GAP
         high = most("height", [axes.xaxis.label])
-        names = _EDGE + self._below(axes, left / width)
+        names = _EDGE + below
         bottom = names + high + 2 * _GAP + most("height", axes.get_xticklabels()[:1])
         above = _EDGE + _GAP + most("height", [axes.title, axes._left_title, axes._right_title])
-        left, right = left / width, 1 - _LAST_NUMBER / width
         bottom, top = bottom / height, 1 - above / height
-        figure.subplots_adjust(left, bottom, right, top)
+        figure.subplots_adjust(bottom=bottom, top=top)  # which numbers an axis has depends on it
+        wide = most("width", [axes.yaxis.label])
+        left = _EDGE + wide + _GAP + most("width", axes.get_yticklabels(which="both")) + _GAP
+        left, right = left / width, 1 - _LAST_NUMBER / width
+        figure.subplots_adjust(left=left, right=right)
+        if legend is not None:  # below the axes
+            legend.set_bbox_to_anchor((left, _EDGE / height), place)
         axes.xaxis.set_label_coords((left + right) / 2, (names + high) / height, place)
         axes.yaxis.set_label_coords((_EDGE + wide) / width, (bottom + top) / 2, place)
-
-    def _below(self, axes: Axes, left: float) -> float:
-        """Place the legend below the axes; return the pixels that it takes."""
-        legend, figure = axes.get_legend(), axes.figure
-        if legend is None:
-            return 0.0
-        legend.set_bbox_to_anchor((left, _EDGE / figure.bbox.height), figure.transFigure)
-        return legend.get_window_extent(figure.canvas.get_renderer()).height + _GAP
 
 
 def legend_below(axes: Axes, color: str) -> None:
@@ -90,12 +87,14 @@ class ShownFigure(Figure):
 
     Attributes:
         alt: The alternative text: what the picture shows, for those who cannot see it.
+        shown_width: Its width on the page in pixels; as many as it has, if ``None``.
     """
 
     alt = ""
+    shown_width: int | None = None
 
     def _repr_mimebundle_(self, **_: object) -> Bundle:
-        return shown_bundle(png(self), self.alt)
+        return shown_bundle(png(self), self.alt, self.shown_width)
 
 
 def figure_of_axes(width: float, height: float, dpi: int = 110) -> ShownFigure:

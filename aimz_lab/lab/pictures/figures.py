@@ -23,7 +23,7 @@ from aimz_lab.lab.pictures.curves import LOSS, Curve, curve_names, curve_of
 from aimz_lab.lab.pictures.encoding import png
 from aimz_lab.lab.pictures.energies import draw_energies
 from aimz_lab.lab.pictures.rate_marks import draw_rate_changes
-from aimz_lab.lab.pictures.summary import Summary, heading
+from aimz_lab.lab.pictures.summary import WIDTH, Summary, heading
 from aimz_lab.lab.pictures.vertical_axis import numbers, set_vertical
 from aimz_lab.lab.pictures.vertical_view import vertical_view
 from aimz_lab.lab.record import RunSource, run_of
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from matplotlib.text import Text
 
 _DASHES = ((2, 3), (6, 3, 1, 3), (10, 4), (1, 4))
-_SIZE_IN = (7.2, 3.3)
+_SIZE_IN = (5.8, 2.85)
 _DPI = 148
 _TITLE_GAP = 24  # pixels
 _COLUMNS = 400  # with more, noise fills the picture and doubles its bytes
@@ -129,14 +129,18 @@ def draw_choices(runs: Sequence[Run], choices: Choices) -> Figure:
     figure = layout.ShownFigure(
         figsize=_SIZE_IN, dpi=_DPI, facecolor=ink.PAPER, layout=layout.Margins()
     )
+    figure.shown_width = WIDTH
     agg.FigureCanvasAgg(figure)
     axes = figure.add_subplot(facecolor=ink.PAPER)
     names = curve_names(run)
     name = choices.curve if choices.curve in names else names[0]
     axis = "iteration" if run.info.is_sampling else "step"
     if run.info.is_sampling and name in (LOSS, ENERGY):
-        draw_energies(axes, run, last_half=choices.last_half)
-        _dress(axes, run, "potential energy (nats)", axis)
+        energies = draw_energies(axes, run, last_half=choices.last_half)
+        unit = "potential energy (nats)"
+        _dress(axes, run, unit if energies is None else energies.in_lines(unit), axis)
+        if energies is not None:
+            set_vertical(axes, energies)
         figure.alt = Summary(run).alt()
         return figure
     shown = curve_of(run, others, name=name, per_row=choices.per_row, smooth=choices.smooth)
@@ -266,4 +270,4 @@ def picture_bundle(
         "text/html": summary.html(f"data:image/png;base64,{encoded}", figure.alt),
         "text/plain": summary.text(),
     }
-    return bundle, {"image/png": {"width": 820, "alt": figure.alt}}
+    return bundle, {"image/png": {"width": WIDTH, "alt": figure.alt}}

@@ -20,13 +20,14 @@ from aimz_lab.types import SAMPLE_DIMS
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_TITLE_WIDTH = 30
+_TITLE_WIDTH = 26
 """Characters of a line of a title that fit above a panel."""
 
-_WIDEST_IN = 10.0
+_WIDEST_IN = 8.4
 """A cell of a notebook shrinks wider figures, and their text."""
 
 _PANEL_IN = 2.5
+_FOREST_IN = 6.6
 _UNROUNDED = {"round_to": "none"}
 """A mean of two digits, as ArviZ rounds it, may lie outside its interval."""
 
@@ -114,7 +115,7 @@ def plot_forest(
     coords = tree["posterior"].to_dataset()[names].coords
     labels = [str(one) for dim in coords if dim not in SAMPLE_DIMS for one in coords[dim].values]
     if max(map(len, labels), default=0) <= _SHORT:
-        figure.set_size_inches(min(_WIDEST_IN, figure.get_figwidth()), figure.get_figheight())
+        figure.set_size_inches(min(_FOREST_IN, figure.get_figwidth()), figure.get_figheight())
     return figure
 
 
@@ -157,12 +158,14 @@ def plot_prior_posterior(
         raise ArgumentError(msg)
     tree = xr.DataTree.from_dict({"prior": before[names], "posterior": after[names]})
     _sites(tree["posterior"], names, limit=MOST_PANELS)
-    return _drawn(
+    figure = _drawn(
         "plot_prior_posterior",
         _sentence("Prior and posterior densities", names),
         tree,
         var_names=names,
     )
+    _fit_panels(figure)
+    return figure
 
 
 @public

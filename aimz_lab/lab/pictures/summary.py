@@ -23,7 +23,7 @@ from aimz_lab.lab.pictures.encoding import image_tag
 from aimz_lab.lab.record import RunSource, padded_share, run_of
 
 _MOST_NOTES = 5
-_WIDTH = 820  # of the picture on a page, in pixels
+WIDTH = 640  # of the picture of a run on a page, in pixels
 
 
 def facts(source: RunSource) -> dict[str, str]:
@@ -154,7 +154,7 @@ class Summary:
             for name, text in rows
         )
         if picture:
-            image = image_tag(picture, alt or self.alt(), _WIDTH)
+            image = image_tag(picture, alt or self.alt(), WIDTH)
         else:
             image = f"<strong>{escape(heading(self._run))}</strong>"
         return (

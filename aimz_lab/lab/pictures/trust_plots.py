@@ -53,7 +53,7 @@ def plot_trust(report: TrustReport) -> Figure:
     environment.require_matplotlib()
     from aimz_lab.lab.pictures.figure_layout import figure_of_axes
 
-    figure = figure_of_axes(9.2, 6.4)
+    figure = figure_of_axes(8.0, 6.4)
     axes = figure.subplots(2, 2)
     figure.suptitle(
         _wrapped(f"{report.level.upper()}: {report.verdict}"),
@@ -75,14 +75,16 @@ def plot_trust(report: TrustReport) -> Figure:
     return figure
 
 
-def _wrapped(text: str, width: int = 110) -> str:
+def _wrapped(text: str, width: int = 90) -> str:
     import textwrap
 
     return "\n".join(textwrap.wrap(text, width))
 
 
 def _nothing(axes: Axes, why: str) -> None:
-    axes.text(0.5, 0.5, why, ha="center", va="center", color=_GREY, transform=axes.transAxes)
+    axes.text(
+        0.5, 0.5, _wrapped(why, 30), ha="center", va="center", color=_GREY, transform=axes.transAxes
+    )
     axes.set_xticks([])
     axes.set_yticks([])
 

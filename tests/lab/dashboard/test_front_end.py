@@ -307,6 +307,14 @@ class TestScales:
         assert (ticks <= low * factor * 1.002).all()
         assert (np.diff(ticks) > 0).all()
 
+    def test_an_axis_of_counts_begins_at_zero(self, node):
+        ticks = node("ticks", "log1p", [-0.5, 2000.0], 8)
+        assert ticks[:2] == [0, 1]
+        assert ticks[-1] in (1000, 2000)
+        found = np.array(node("scaled", "log1p", [-0.5, 2000.0], [0, 100], [0.0, 9.0, 99.0, 999.0]))
+        np.testing.assert_allclose(np.diff(found[:, 0]), np.diff(found[:, 0])[0], rtol=1e-9)
+        np.testing.assert_allclose(found[:, 1], [0, 9, 99, 999], rtol=1e-9, atol=1e-9)
+
 
 def test_drawing_takes_a_hundredth_of_the_time(node):
     assert node("restAfter", 4) == 400
@@ -510,6 +518,17 @@ class TestChains:
         top, bottom = max(drawn["yTicks"]), min(drawn["yTicks"])
         assert 6 <= bottom < top <= 16
         assert drawn["words"].startswith("potential energy (nats) over 200 iterations, running")
+        assert drawn["view"]["above"] > 1e4  # the fall of the warm-up
+
+    @pytest.mark.parametrize(("rare", "is_inside"), [(12.5, True), (40.0, False)])
+    def test_a_rare_energy_is_inside_or_told(self, node, curve, rare, is_inside):
+        for trace in curve["chains"]["potential_energy"]:
+            values = 10 + np.sin(np.arange(200))
+            values[150] = rare
+            trace |= {"width": 1, "steps": 200, "mean": float32(values)}
+        drawn = node("drawn", curve, [], {**OPTIONS, "curve": "potential_energy"}, BOX)
+        assert (drawn["view"]["high"] >= rare) == is_inside
+        assert drawn["view"]["above"] == (None if is_inside else rare)
 
     def test_the_last_half_leaves_out_the_first(self, node, curve):
         options = {**OPTIONS, "curve": "potential_energy", "half": True}

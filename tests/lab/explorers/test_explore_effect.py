@@ -279,3 +279,11 @@ def test_the_first_question_sets_what_is_0_or_1(table_model):
     assert asked.view.sentences[0] == "Baseline: as observed. Intervention: region = west."
     explorer.close()
     asked.close()
+
+
+def test_a_curve_that_reaches_far_does_not_squeeze_the_effect_into_a_line(table_model):
+    explorer = lab.explore_effect(table_model, FRAME, vary=["treated", "visits"])
+    chart = explorer.set(curve="visits").charts[0]
+    (left, right), _ = chart.limits()
+    assert np.ptp(chart.layers[0].x) > (right - left) / 5
+    explorer.close()

@@ -110,6 +110,8 @@ def test_many_rows_share_cells_and_many_batches_are_left_out():
     assert cells.values.shape == (63, 60)  # of 16 rows each, of which the last has fewer
     assert (cells.values == 0).all()
     assert cells.x_names[-2:] == ["59", "... 100"]
+    axes = explorer.figure().axes[0]
+    assert axes.get_xticklabels()[-1].get_text() == "... 100"  # the batches before it are left out
     assert (
         "1 batch of 100 rows: 1 step"
         in lab.explore_loader(loader_of(batch_size=300)).view.sentences[0]

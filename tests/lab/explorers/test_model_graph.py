@@ -15,8 +15,8 @@ from numpyro.contrib.control_flow import scan
 from numpyro.infer.inspect import get_model_relations
 
 from aimz_lab.lab.explorers.graph_layout import LABEL, NODE_HEIGHT, NODE_WIDTH, crossings, lay_out
-from aimz_lab.lab.explorers.graph_svg import graph_svg, model_layout
-from aimz_lab.lab.explorers.model_graph import KernelCall, model_graph
+from aimz_lab.lab.explorers.graph_svg import graph_svg, model_layout, second_line
+from aimz_lab.lab.explorers.model_graph import GraphSite, KernelCall, model_graph
 
 pytestmark = pytest.mark.allow_rank_promotion  # NumPyro promotes ranks in nested plates
 
@@ -137,6 +137,19 @@ def test_shapes_alone_give_the_same_graph():
     assert alone.sites == model_graph(call).sites
     assert alone.read_by("y") == {"X", "group"}
     assert alone.read_by("slope") == set()
+
+
+@pytest.mark.parametrize(
+    ("distribution", "shape", "line"),
+    [
+        ("Normal(0, 1)", (2, 3), "Normal (2, 3)"),
+        ("NegativeBinomial2(mean, concentration)", (1500,), "NegativeBinomial2"),
+        ("ZeroInflatedNegativeBinomial2(mean)", (), "ZeroInflat…Binomial2"),
+        ("", (), "param"),
+    ],
+)
+def test_a_node_names_its_family_whole_before_its_shape(distribution, shape, line):
+    assert second_line(GraphSite("y", "param", distribution, shape)) == line
 
 
 def regression_of(count):

@@ -15,9 +15,10 @@ from IPython.core.formatters import DisplayFormatter
 from matplotlib.transforms import Bbox
 
 from aimz_lab.errors import ArgumentError, DataTypeError, OptionalDependencyError
+from aimz_lab.inference.run.chain_record import ChainPlan, ChainRecord
 from aimz_lab.lab.pictures.compared_losses import comparison_figure
 from aimz_lab.lab.pictures.figures import loss_figure, picture_bundle, png
-from aimz_lab.lab.pictures.summary import Summary, facts, summary_html, summary_text
+from aimz_lab.lab.pictures.summary import WIDTH, Summary, facts, summary_html, summary_text
 from tests.lab.runs import begun, feed
 
 
@@ -176,8 +177,25 @@ class TestFigure:
         content = png(loss_figure(finished(np.random.default_rng(1).normal(size=5000))))
         assert len(content) < 60_000
         width, height = Image.open(io.BytesIO(content)).size
-        assert width >= 1000
+        assert width >= 1.3 * WIDTH  # sharp also where a pixel of a page has several
         assert 0.3 < height / width < 0.5
+
+
+@pytest.mark.parametrize("sd", [0.5, 2.0, 3.0])
+def test_the_fall_of_chains_is_told_beside_the_numbers_of_their_axis(sd):
+    run = begun(is_sampling=True)
+    run.chains = ChainRecord(ChainPlan(2, 50, 150), {}, lambda *chosen: None)
+    noise = sd * np.random.default_rng(0).normal(size=(200, 2))
+    energies = 1590 + noise + 1e4 * np.exp(-np.arange(200) / 4)[:, None]
+    run.chains.extend({"potential_energy": energies}, 200)
+    feed(run, energies.mean(1))
+    run.finish("completed", "")
+    figure = loss_figure(run)
+    figure.canvas.draw()
+    axes, renderer = figure.axes[0], figure.canvas.get_renderer()
+    assert axes.get_ylabel().startswith("potential energy (nats)\nup to 11,5")
+    left = min(text.get_window_extent(renderer).x0 for text in axes.get_yticklabels())
+    assert 5 < left - axes.yaxis.label.get_window_extent(renderer).x1 < 15
 
 
 def test_the_words_of_compared_losses_fit_beside_their_axis():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from itertools import product
 
 import numpy as np
@@ -12,11 +13,15 @@ from IPython.core.formatters import DisplayFormatter
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 
 from aimz_lab import lab
 from aimz_lab.errors import ArgumentError, DataTypeError
+from aimz_lab.lab.explorers.graph_picture import FILLS, LETTERS
+from aimz_lab.lab.explorers.graph_svg import COLOURS
 from aimz_lab.lab.pictures import ink
+from aimz_lab.lab.pictures.figure_layout import figure_of_axes
 from tests.lab.runs import begun, feed
 
 PAPERS = ("#ffffff", "#111111")
@@ -42,11 +47,21 @@ def test_text_is_read_on_light_pages_and_on_dark_ones(paper):
     assert contrast(ink.TEXT, paper) > 4.1
 
 
-def of_a_run():
+@pytest.mark.parametrize("kind", FILLS)
+def test_a_node_of_a_model_is_read_on_any_page(kind):
+    assert contrast(LETTERS, FILLS[kind]) >= 4.5
+    assert min(contrast(COLOURS[kind], paper) for paper in PAPERS) > 3.4  # its outline
+
+
+def finished():
     run = begun(n_obs=10)
     feed(run, np.linspace(40, 20, 200))
     run.finish("completed", "")
-    return lab.loss_figure(run)
+    return run
+
+
+def of_a_run():
+    return lab.loss_figure(finished())
 
 
 def of_a_user():
@@ -89,6 +104,24 @@ def test_the_png_keeps_the_paper_transparent():
     shown, _ = DisplayFormatter().format(of_a_run())
     image = Image.open(io.BytesIO(base64.b64decode(shown["image/png"]))).convert("RGBA")
     assert image.getpixel((1, 1))[3] == 0
+
+
+def shown_as(figure):
+    """The HTML of a figure, and its widths on a wide page and on a narrow one."""
+    html = DisplayFormatter().format(figure)[0]["text/html"]
+    widths = re.search(r"width:(\d+)px;max-width:100%;min-width:(\d+)px", html).groups()
+    return html, *map(int, widths)
+
+
+def test_a_narrow_page_scrolls_a_picture_before_its_text_is_too_small_to_read():
+    html, wide, least = shown_as(figure_of_axes(5, 3, dpi=100))
+    assert html.startswith('<div style="overflow-x:auto"><img ')
+    assert (wide, least) == (500, 375)
+    figure = of_a_run()
+    html, wide, least = shown_as(figure)
+    assert f"width:{wide}px" in lab.summary_html(finished(), picture="data:,")
+    sizes = [text.get_fontsize() for text in figure.findobj(Text) if text.get_text()]
+    assert min(sizes) / 72 / figure.get_figwidth() * least >= 9
 
 
 def test_colours_that_a_user_chose_stay():

@@ -18,6 +18,8 @@ import { axisWords, linearView, verticalView } from "./view.js";
 
 const MOST_PREVIOUS = 4;
 const FEW_POINTS = 60;
+const RARE = 1; // times the height of the usual energies: so far the axis goes for rare ones
+const ABOVE = 0.05; // of the height, between the highest draw and the end of the axis
 
 /** Read one trace of a frame: buckets as arrays over the last step of each. */
 export function readTrace(trace) {
@@ -115,11 +117,17 @@ function previousOf(run, isPerRow) {
   };
 }
 
-// Energies without the fall from where the chains began, which would squeeze the rest.
-function chainValues({ chains, warmup, total }) {
+// The axis of energies is without the fall from where the chains began, which would squeeze the rest.
+function chainView({ chains, warmup, total }) {
   const first = total > warmup ? warmup : total / 2;
   const counted = chains.map(({ steps, width, values }) => values.filter((_, i) => steps[i] - width >= first));
-  return extent(counted.map((values) => [quantile(values, 0.002), quantile(values, 0.998)])) ?? [0, 1];
+  const usual = extent(counted.map((values) => [quantile(values, 0.02), quantile(values, 0.98)]));
+  if (usual === null) return linearView([0, 1]);
+  const [lowest, most] = extent(chains.map(({ values }) => values));
+  const room = RARE * (usual[1] - usual[0]);
+  const low = Math.max(lowest, usual[0] - room);
+  const high = Math.min(extent(counted)[1], usual[1] + room);
+  return most > high ? linearView([low, high + ABOVE * (high - low)], most) : linearView([low, high]);
 }
 
 // Distances below the lower end of a logarithmic axis lie on its edge.
@@ -163,7 +171,7 @@ function cutLine(line, first) {
 export function scene(all, { log, whole, half, wasLog }, box) {
   const first = half ? all.total / 2 : 0;
   const shown = half ? from(all, first) : all;
-  const view = shown.chains?.length ? linearView(chainValues(shown)) : verticalView(shown, { log, whole, wasLog });
+  const view = shown.chains?.length ? chainView(shown) : verticalView(shown, { log, whole, wasLog });
   // The axis spans previous runs too, but a long one must not squeeze the new curve.
   const longest = Math.max(0, ...shown.previous.map((run) => run.steps.at(-1) ?? 0));
   const last = Math.max(all.total, 2, Math.min(longest, Math.max(4 * all.total, 200)));

@@ -107,8 +107,8 @@ export function fold(title, open = false) {
 
 /** A table from rows of cells; a cell is text or an element. */
 export function table(caption, head, rows) {
-  return h("table", { class: "aimz-table" },
+  return h("div", { class: "aimz-scroll" }, h("table", { class: "aimz-table" },
     h("caption", { class: "aimz-hidden" }, caption),
     h("thead", {}, h("tr", {}, head.map((cell) => h("th", { scope: "col" }, cell)))),
-    h("tbody", {}, rows.map((row) => h("tr", {}, row.map((cell) => h("td", {}, cell))))));
+    h("tbody", {}, rows.map((row) => h("tr", {}, row.map((cell) => h("td", {}, cell)))))));
 }

@@ -98,10 +98,12 @@ export function quantile(values, q) {
 const FORWARD = {
   linear: (value) => value,
   log: (value) => Math.log10(value),
+  log1p: Math.log1p,
 };
 const BACKWARD = {
   linear: (value) => value,
   log: (value) => 10 ** value,
+  log1p: Math.expm1,
 };
 
 /**
@@ -155,9 +157,13 @@ export function logTicks(low, high, about) {
   return ticks.filter((tick) => tick >= low * 0.999 && tick <= high * 1.001);
 }
 
+/** Positions of counts: zero, then as on a logarithmic axis. */
+const log1pTicks = (low, high, about) => [0, ...logTicks(1, high, about)].filter((tick) => tick >= low);
+
 const TICKS = {
   linear: linearTicks,
   log: logTicks,
+  log1p: log1pTicks,
 };
 
 /** Write with so many decimals, an exact half away from zero, without a minus before zero. */

@@ -22,9 +22,9 @@ class RunsTable {
     this.notice = h("p", { class: "aimz-notice", role: "status", hidden: true });
     this.root = h("section", { class: "aimz aimz-runs", role: "region", "aria-label": "Runs that go on" },
       hideBelow(model),
-      h("table", { class: "aimz-table" },
+      h("div", { class: "aimz-scroll" }, h("table", { class: "aimz-table" },
         h("thead", {}, h("tr", {}, ["run", "kernel", "", ""].map((name) => h("th", { scope: "col" }, name)))),
-        this.body),
+        this.body)),
       this.notice);
     el.append(this.root);
     this.heard = performance.now();

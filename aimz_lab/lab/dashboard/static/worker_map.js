@@ -62,7 +62,7 @@ class WorkerMapView {
       h("div", { class: "aimz-tools" }, this.stop, this.where, h("span", { class: "aimz-gap" }),
         isPage(link) ? h("a", { href: link, target: "_blank", rel: "noopener" }, "Dask's dashboard") : null),
       this.notice, this.cells,
-      h("div", { class: "aimz-call-table" }, h("table", { class: "aimz-table" }, h("thead", {}, this.head), this.body)),
+      h("div", { class: "aimz-scroll" }, h("table", { class: "aimz-table" }, h("thead", {}, this.head), this.body)),
       this.more);
     this.el.append(this.root);
   }

@@ -26,8 +26,10 @@ export function readChart(chart) {
 export const heightOf = (chart) => ROOMS[chart.size].height;
 
 function namedTicks(names, most) {
-  const every = Math.max(1, Math.ceil(names.length / Math.max(most, 1)));
-  return names.map((name, i) => [i, name]).filter(([i]) => i % every === 0);
+  const named = names.map((name, i) => [i, name]).filter(([, name]) => name !== "");
+  const every = Math.max(1, Math.ceil(named.length / Math.max(most, 1)));
+  const last = named.length - 1; // which may stand for many before it
+  return named.filter((_, i) => i === last || (i % every === 0 && last - i >= every));
 }
 
 const numbered = (ticks) => {

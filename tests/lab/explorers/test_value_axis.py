@@ -1,0 +1,55 @@
+"""The axis of a histogram follows the values."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from aimz_lab.lab.explorers.charts import Chart, Steps, View
+from aimz_lab.lab.explorers.drawing import draw_view
+from aimz_lab.lab.explorers.value_axis import axis_for
+
+rng = np.random.default_rng(0)
+NORMAL = rng.normal(size=5_000)
+COUNTS = rng.poisson(np.exp(rng.normal(0, 3, 5_000))).astype(float)
+
+
+@pytest.mark.parametrize(
+    ("values", "scale"),
+    [
+        (NORMAL, "linear"),
+        (np.exp(NORMAL), "linear"),
+        (np.exp(3 * NORMAL), "log"),
+        (NORMAL / rng.normal(size=5_000), "linear"),
+        (rng.poisson(3, 5_000).astype(float), "linear"),
+        (rng.integers(0, 2, 5_000).astype(float), "linear"),
+        (COUNTS, "log1p"),
+    ],
+    ids=["normal", "lognormal", "wide lognormal", "Cauchy", "Poisson", "binary", "wide counts"],
+)
+def test_most_bins_have_values(values, scale):
+    axis = axis_for(values, None)
+    assert axis.scale == scale
+    shares = axis.shares(values)
+    assert 0.95 < shares.sum() <= 1.0
+    assert len(shares) == 2 or np.mean(shares > 0.001) > 0.4  # no L along the axes
+    width = {"linear": lambda x: x, "log": np.log, "log1p": np.log1p}[scale]
+    assert np.isclose(np.sum(axis.density(values) * np.diff(width(axis.edges))), shares.sum())
+
+
+def test_data_is_always_within_and_makes_an_axis_logarithmic():
+    assert axis_for(NORMAL / rng.normal(size=5_000), np.array([500.0])).ends[1] >= 500
+    few, far = rng.poisson(3, 5_000).astype(float), np.array([0.0, 1.0, 900.0])
+    axis = axis_for(few, far)
+    assert (axis.scale, axis.ends[0]) == ("log1p", -0.5)
+    assert axis.ends[1] > 899
+    assert axis_for(np.array([np.inf, np.nan]), None).ends == (-0.5, 1.5)
+
+
+def test_a_picture_of_counts_has_zero_and_powers_of_ten():
+    axis = axis_for(COUNTS, None)
+    bins = Steps(axis.edges, axis.density(COUNTS))
+    figure = draw_view(View([Chart([bins], x_scale=axis.scale, x_range=axis.ends)]))
+    figure.draw_without_rendering()
+    told = [text.get_text() for text in figure.axes[0].get_xticklabels()]
+    assert {"0", "1", "10", "100"} <= set(told)
