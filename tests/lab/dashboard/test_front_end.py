@@ -211,6 +211,34 @@ class TestSameAsPython:
     def test_times_that_are_no_training(self, node, prepared, paused):
         assert node("beside", prepared, paused) == beside(prepared, paused)
 
+    def test_the_readout_is_of_its_steps_alone(self, node):
+        losses = np.random.default_rng(0).normal(1e4, 1e3, 5_000).astype(np.float32)
+        run, panel = begun(n_obs=1000), LossPanel()
+        panel.begin(run)
+        feed(run, losses, rate=0.5)
+        feed(run, losses, rate=0.25)
+        losses, frame = np.concatenate([losses, losses]), panel.frame(run)
+        options = {"curve": "loss", "smooth": True, "perRow": True}
+        shown = node("series", frame, [], options)
+        for step in (1, 3_000, 10_000):
+            found = node("readout", shown, step)
+            kept = losses[found["first"] - 1 : found["step"]] / 1000
+            assert len(kept) == found["step"] - found["first"] + 1 <= 16
+            assert found["raw"] == pytest.approx(kept.mean(dtype=float), rel=1e-6)
+            assert (found["low"], found["high"]) == pytest.approx((kept.min(), kept.max()))
+        lines = node("readoutLines", shown, found)
+        assert lines[0] == f"steps {found['first']:,} to 10,000"
+        assert lines[1].startswith(f"mean of {len(kept)} steps ")
+        assert lines[2] == f"from {formatting.number(kept.min())} to {formatting.number(kept.max())}"
+        rates = node("series", frame, [], {**options, "curve": "learning_rate"})
+        for step, rate in [(1, 0.5), (4_990, 0.5), (5_010, 0.25), (10_000, 0.25)]:
+            found = node("readout", rates, step)  # the rate of this very step
+            assert run.column("learning_rate")[found["step"] - 1] == found["raw"] == rate
+            at = f"step {found['step']:,}"
+            assert node("readoutLines", rates, found) == [at, f"learning rate {rate}"]
+        few = node("readout", {"steps": [1, 2], "mean": [3.0, 4.0], "curve": "loss"}, 2)
+        assert node("readoutLines", {"curve": "loss"}, few) == ["step 2", "this step 4"]
+
     def test_the_clock_that_goes_on_is_the_one_that_counts(self, node):
         progress = {"status": "paused", "trained_s": 6.0, "prepared_s": 0.0, "paused_s": 1.0}
         later = node("later", {**progress, "eta_s": None}, 10.0)
