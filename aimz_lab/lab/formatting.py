@@ -11,7 +11,13 @@ from itertools import pairwise
 from typing import Any
 
 from aimz_lab.inference.run.events import Run
-from aimz_lab.inference.run.run_words import STATUS_WORDS, draws, status_words, time_words
+from aimz_lab.inference.run.run_words import (
+    STATUS_WORDS,
+    draws,
+    no_training,
+    status_words,
+    time_words,
+)
 from aimz_lab.progress import count, duration, fixed, number, rate
 
 __all__ = [
@@ -112,7 +118,7 @@ def status_line(
         convergence: Frame of the convergence panel, for a run of chains.
     """
     if run.chains is not None:
-        return _in_width(_sampling_parts(run, convergence or {}), ("step size", "name"), width)
+        return _in_width(_sampling_parts(run, convergence or {}), ("rest", "step size", "name"), width)
     epochs, total = run.info.epochs, run.info.total_steps
     parts = {
         "name": f"{run.info.model}: {status(run)}",
@@ -124,7 +130,7 @@ def status_line(
     if not run.finished and run.steps_per_s:
         rows, steps = run.rows_per_s, run.steps_per_s  # the items of a loop may have no rows
         parts["rate"] = f"{rate(rows)} rows/s" if rows else f"{rate(steps)} steps/s"
-    return _in_width(parts | _time(run), ("step", "name"), width)
+    return _in_width(parts | _time(run), ("rest", "step", "name"), width)
 
 
 def _sampling_parts(run: Run, convergence: Mapping[str, Any]) -> dict[str, str]:
@@ -174,7 +180,8 @@ def mean_rates(run: Run) -> tuple[float, float]:
 
 def _time(run: Run) -> dict[str, str]:
     if run.finished:
-        return {"time": f"in {time_words(run)}"}
+        rest = no_training(run.prepared_s, run.paused_s)
+        return {"time": f"in {duration(run.trained_s)}", **({"rest": rest} if rest else {})}
     if run.steps_per_s and run.eta_s is not None:
         return {"eta": f"{duration(run.eta_s)} left"}
     return {}

@@ -237,10 +237,11 @@ def time_words(run: Run) -> str:
         >>> time_words(im.fit(X, y, epochs=5, progress=False).last_run)
         '... s'
     """
-    return duration(run.trained_s) + beside(run.prepared_s, run.paused_s)
+    rest = no_training(run.prepared_s, run.paused_s)
+    return duration(run.trained_s) + (f", and {rest}" if rest else "")
 
 
-def beside(prepared_s: float, paused_s: float) -> str:
+def no_training(prepared_s: float, paused_s: float) -> str:
     """Write the time that a run was prepared and paused; what is too short to see is left out.
 
     Args:
@@ -248,12 +249,11 @@ def beside(prepared_s: float, paused_s: float) -> str:
         paused_s: Seconds of pauses.
 
     Example:
-        >>> beside(0.0, 11.2), beside(3.0, 11.2), beside(0.0, 0.0)
-        (', and 0:11 paused', ', and 3.0 s to prepare, 0:11 paused', '')
+        >>> no_training(0.0, 11.2), no_training(3.0, 11.2), no_training(0.0, 0.0)
+        ('0:11 paused', '3.0 s to prepare, 0:11 paused', '')
     """
     both = [(prepared_s, "to prepare"), (paused_s, "paused")]
-    said = [f"{duration(seconds)} {what}" for seconds, what in both if seconds >= _SEEN_S]
-    return f", and {', '.join(said)}" if said else ""
+    return ", ".join(f"{duration(seconds)} {what}" for seconds, what in both if seconds >= _SEEN_S)
 
 
 def run_line(run: Run) -> str:

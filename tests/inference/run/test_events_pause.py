@@ -83,7 +83,7 @@ def test_rates_are_steps_over_the_time_of_training_as_the_summary_and_the_compar
     run.finish("completed", "all steps done")
     assert re.fullmatch(r"1:00, and 0:20 paused; (100|99) steps/s, .*", facts(run)["time"])
     assert " in 1:00, and 0:20 paused" in repr(run)
-    assert formatting.status_line(run).endswith("in 1:00, and 0:20 paused")
+    assert formatting.status_line(run).endswith("in 1:00 · 0:20 paused")
     compared = compare({"one": run})["one"]
     assert compared["trained_s"] == pytest.approx(60, abs=1)
     assert compared["paused_s"] == pytest.approx(20)

@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from aimz_lab.inference.run.chain_record import ChainPlan, ChainRecord
-from aimz_lab.inference.run.run_words import beside
+from aimz_lab.inference.run.run_words import no_training
 from aimz_lab.inference.run.smoothing import default_window
 from aimz_lab.lab import formatting
 from aimz_lab.lab.dashboard import static
@@ -209,7 +209,7 @@ class TestSameAsPython:
     @example(0.0, 0.04)
     @example(0.05, 11.0)
     def test_times_that_are_no_training(self, node, prepared, paused):
-        assert node("beside", prepared, paused) == beside(prepared, paused)
+        assert node("noTraining", prepared, paused) == no_training(prepared, paused)
 
     def test_the_readout_is_of_its_steps_alone(self, node):
         losses = np.random.default_rng(0).normal(1e4, 1e3, 5_000).astype(np.float32)
@@ -246,7 +246,7 @@ class TestSameAsPython:
         later = node("later", {**progress, "status": "running", "eta_s": 30.0}, 10.0)
         assert (later["trained_s"], later["paused_s"], later["eta_s"]) == (16, 1, 20)
         ended = {**progress, "status": "completed", "epoch": 2, "words": "completed"}
-        assert node("position", {}, ended, {}, None) == "epoch 2 · in 6.0 s, and 1.0 s paused"
+        assert node("position", {}, ended, {}, None) == "epoch 2 · in 6.0 s · 1.0 s paused"
 
     @given(st.integers(0, 2**60))
     @example(23_040)

@@ -9,7 +9,7 @@ import { series } from "./chart.js";
 import { Curve } from "./curve.js";
 import { countView, Dock } from "./dock.js";
 import { button, choice, h, icon, setAttribute, setFlag, setText, toggle } from "./elements.js";
-import { beside, count, duration, number, rate, ratio, restAfter, usual } from "./math.js";
+import { count, duration, noTraining, number, rate, ratio, restAfter, usual } from "./math.js";
 import { done, isOver, later, position } from "./position.js";
 import { hideBelow, recordOf, settle } from "./record.js";
 import {
@@ -437,7 +437,7 @@ class View {
   drawTime(progress) {
     const [time, rest] = this.stats.time.childNodes;
     setText(time, progress ? duration(progress.trained_s) : "-");
-    setText(rest, progress ? beside(progress.prepared_s, progress.paused_s) : "");
+    setText(rest, progress ? noTraining(progress.prepared_s, progress.paused_s) : "");
   }
 
   drawControls(progress, over) {

@@ -234,12 +234,10 @@ export function duration(seconds) {
 
 const SEEN_S = 0.05; // what is shorter would be written as 0.0 s
 
-/** Write the time that a run was prepared and paused, beside that of its training. */
-export function beside(prepared, paused) {
-  const said = [[prepared, "to prepare"], [paused, "paused"]].filter(([seconds]) => seconds >= SEEN_S)
-    .map(([seconds, what]) => `${duration(seconds)} ${what}`);
-  return said.length ? `, and ${said.join(", ")}` : "";
-}
+/** Write the time that a run was prepared and paused. */
+export const noTraining = (prepared, paused) =>
+  [[prepared, "to prepare"], [paused, "paused"]].filter(([seconds]) => seconds >= SEEN_S)
+    .map(([seconds, what]) => `${duration(seconds)} ${what}`).join(", ");
 
 /** Write a number of bytes. */
 export function size(bytes) {

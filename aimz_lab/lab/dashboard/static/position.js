@@ -1,6 +1,6 @@
 // The position of a run: steps or draws done, time left, and the same some seconds later.
 
-import { beside, count, duration } from "./math.js";
+import { count, duration, noTraining } from "./math.js";
 
 const OVER = ["completed", "stopped", "early_stopped", "interrupted", "diverged", "failed", "snapshot"];
 
@@ -25,7 +25,7 @@ export function position(meta, progress, sampling, preparing) {
   const parts = [sampling?.of ? drawn(sampling)
     : `epoch ${count(progress.epoch)}${meta.epochs ? ` of ${count(meta.epochs)}` : ""}`];
   const { trained_s: trained, prepared_s: prepared, paused_s: paused } = progress;
-  if (isOver(progress)) parts.push(`in ${duration(trained)}${beside(prepared, paused)}`);
+  if (isOver(progress)) parts.push(...[`in ${duration(trained)}`, noTraining(prepared, paused)].filter(Boolean));
   else if (["paused", "lost"].includes(progress.status)) parts.push(`after ${duration(trained)}`);
   else if (progress.eta_s !== null) parts.push(`${duration(progress.eta_s)} left`);
   return parts.join(" · ");
