@@ -2751,9 +2751,7 @@ class ImpactModel:
             self._table = _model_table(self._table.signature, self._table.spec)
         rows = dict(given)
         outputs = rows.pop(self.param_output, None)
-        sides = [
-            {**with_treatment(rows, treatment, level), "progress": False} for level in levels
-        ]
+        sides = [{**with_treatment(rows, treatment, level), "progress": False} for level in levels]
         inputs = rows.pop("X")
         for number, call in enumerate(calls):
             train = self.fit_on_batch if call.on_batch else self.fit

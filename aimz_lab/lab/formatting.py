@@ -118,7 +118,8 @@ def status_line(
         convergence: Frame of the convergence panel, for a run of chains.
     """
     if run.chains is not None:
-        return _in_width(_sampling_parts(run, convergence or {}), ("rest", "step size", "name"), width)
+        parts = _sampling_parts(run, convergence or {})
+        return _in_width(parts, ("rest", "step size", "name"), width)
     epochs, total = run.info.epochs, run.info.total_steps
     parts = {
         "name": f"{run.info.model}: {status(run)}",

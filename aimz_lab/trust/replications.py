@@ -157,8 +157,8 @@ class _Clock:
         self._last = int(step)
         first = min(self._done * self._at_once, self._count - 1)
         last = min(first + self._at_once, self._count)
-        which = f"replication {first + 1}" if last == first + 1 else f"replications {first + 1} to {last}"
-        self._telling.activity = f"fitting {which} of {self._count}"
+        which = f"{first + 1}" if last == first + 1 else f"{first + 1} to {last}"
+        self._telling.activity = f"fitting replications {which} of {self._count}"
         self._telling.at_part((self._done, self._groups))
         self._telling.reach(self._last / of)
 

@@ -13,7 +13,7 @@ from aimz_lab.data import pad_rows, padding_advice, padding_waste
 from aimz_lab.data.epoch_plan import EpochPlan
 from aimz_lab.data.html import format_bytes
 from aimz_lab.lab.environment import require_widgets
-from aimz_lab.lab.explorers.charts import Cells, Chart, Handle, Line, Rule, View
+from aimz_lab.lab.explorers.charts import Cells, Chart, Handle, Line, View
 from aimz_lab.lab.explorers.explorer import Explorer, Values
 from aimz_lab.lab.explorers.loader_readings import (
     OfLoader,
@@ -176,19 +176,23 @@ def _strip(plan: EpochPlan, settings: Settings, batch: int) -> Chart:
     title = "Batches of an epoch"
     if n_batches > _MOST_BATCHES:
         title = f"Batches {names[0]} to {names[-1]} of {n_batches:,}"
-    several = settings.row_multiple > 1
-    kinds = [
-        ("rows of devices 1, 3, ..." if several else "rows", "main"),
-        ("rows of devices 2, 4, ...", "second"),
-        ("padding", "bad"),
-    ]
+    if settings.row_multiple > 1:
+        kinds = [
+            ("rows of devices 1, 3, ...", "main"),
+            ("rows of devices 2, 4, ...", "second"),
+            ("padding", "bad"),
+        ]
+    else:
+        kinds = [("rows", "main")]
+    if n_batches > 1:
+        column = cells[:, batch - first]
+        column[(column == _EVEN) | (column == _ODD)] = len(kinds)
+        kinds.append((f"batch {batch + 1:,}, chosen", "data"))
     step = "" if each == 1 else f", {each:,} to a cell"
     every = -(-len(ends) // 8)  # else their labels would run into each other
     labels = [f"{end - each + 1:,}" if i % every == 0 else "" for i, end in enumerate(ends[:, 0])]
-    layers = [Cells(cells, x_names=names, y_names=labels, kinds=kinds if several else kinds[:1])]
-    if n_batches > 1:
-        layers.append(Rule(batch - first, label=f"batch {batch + 1:,}, chosen"))
-    return Chart(layers, title, "batch", f"rows of a batch{step}")
+    layer = Cells(cells, x_names=names, y_names=labels, kinds=kinds)
+    return Chart([layer], title, "batch", f"rows of a batch{step}")
 
 
 def _waste_chart(n_rows: int, settings: Settings) -> Chart:

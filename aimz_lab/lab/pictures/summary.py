@@ -75,13 +75,13 @@ def _chains(run: Run) -> dict[str, str]:
     if chains is None:  # read from a file
         return {"iterations": f"{run.step:,} of each chain, warm-up included"}
     plan = chains.plan
-    several = f"{plan.chains} chains" if plan.chains > 1 else "1 chain"
+    several = f"in each of {plan.chains} chains" if plan.chains > 1 else "in 1 chain"
     if chains.warming_up:
         done = f"{chains.iterations:,} of {plan.warmup:,} iterations of warm-up"
-        found = {"draws": f"none in each of {several}, after {done}"}
+        found = {"draws": f"none {several}, after {done}"}
     else:
         after = f"after {plan.warmup:,} of warm-up"
-        found = {"draws": f"{chains.draws:,} in each of {several}, {after}"}
+        found = {"draws": f"{chains.draws:,} {several}, {after}"}
     if chains.divergences is not None and chains.draws:
         count = int(chains.divergences.sum())
         found["divergences"] = f"{count:,}" if count else "none"

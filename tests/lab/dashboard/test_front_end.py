@@ -229,7 +229,8 @@ class TestSameAsPython:
         lines = node("readoutLines", shown, found)
         assert lines[0] == f"steps {found['first']:,} to 10,000"
         assert lines[1].startswith(f"mean of {len(kept)} steps ")
-        assert lines[2] == f"from {formatting.number(kept.min())} to {formatting.number(kept.max())}"
+        low, high = map(formatting.number, (kept.min(), kept.max()))
+        assert lines[2] == f"from {low} to {high}"
         rates = node("series", frame, [], {**options, "curve": "learning_rate"})
         for step, rate in [(1, 0.5), (4_990, 0.5), (5_010, 0.25), (10_000, 0.25)]:
             found = node("readout", rates, step)  # the rate of this very step
@@ -429,8 +430,13 @@ class TestScene:
         loss = {**loss, "traces": {**loss["traces"], "learning_rate": rate}}
         drawn = self.drawn(node, loss, curve="learning_rate")
         assert drawn["steps"][:2] == [1, 64]
-        assert (drawn["mean"][0], len(drawn["mean"])) == (0.01, 48)
+        assert (drawn["mean"][0], len(drawn["mean"])) == (np.float32(0.01), 48)
         assert ", from 0.01 to 0.005" in drawn["words"]
+
+    def test_a_rate_that_stays_has_a_linear_axis(self, node, loss):
+        rate = {"width": 64, "steps": 3000, "mean": float32(np.full(47, 0.01)), "first": 0.01}
+        loss = {**loss, "traces": {**loss["traces"], "learning_rate": rate}}
+        assert self.drawn(node, loss, curve="learning_rate")["view"]["kind"] == "linear"
 
     def test_a_log_axis(self, node, loss):
         drawn = self.drawn(node, loss, log=True)

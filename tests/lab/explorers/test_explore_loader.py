@@ -59,9 +59,8 @@ def test_devices_that_are_not_there_are_planned_alike(devices):
     table = explorer.table()
     assert list(table["rows"]) == [30, 30, 30, 10]
     assert ((table["rows"] + table["padding"]) == devices * table["rows on each device"]).all()
-    cells, chosen = view.charts[0].layers
+    (cells,) = view.charts[0].layers
     assert isinstance(cells, Cells)
-    assert (chosen.at, chosen.label) == (0, "batch 1, chosen")
     assert (cells.values == 2).sum() == n_pad
     assert (cells.values >= 0).sum() == N + n_pad
 
@@ -98,6 +97,8 @@ def test_other_batch_sizes_are_tried_and_dragged():
     assert explorer.values["batch_size"] == 64
     with pytest.raises(ArgumentError, match="It goes from 1 to 100"):
         explorer.set(batch_size=101)
+    with pytest.raises(ArgumentError, match="take 'abc'. It takes whole numbers from 1 to 100.$"):
+        explorer.set(batch_size="abc")
     names = {"loader": loader_of(batch_size=30)}
     exec(explorer.code(), names)
     assert names["plan"].n_pad.tolist() == [0, 4]
@@ -110,10 +111,11 @@ def test_other_batch_sizes_are_tried_and_dragged():
 def test_of_many_batches_those_around_the_chosen_one_are_shown(batch, first, place):
     explorer = lab.explore_loader(loader_of(batch_size=1))
     chart = explorer.set(batch=batch).charts[0]
-    cells, chosen = chart.layers
+    (cells,) = chart.layers
     assert chart.title == f"Batches {first} to {first + 59} of 100"
     assert (cells.x_names[0], cells.x_names[place]) == (str(first), str(batch))
-    assert (chosen.at, chosen.label) == (place, f"batch {batch}, chosen")
+    assert np.flatnonzero(cells.values[0] == 1).tolist() == [place]
+    assert cells.kinds[1] == (f"batch {batch}, chosen", "data")
 
 
 def test_a_batch_has_bytes_as_it_lies_and_on_devices():
@@ -138,9 +140,10 @@ def test_a_batch_has_bytes_as_it_lies_and_on_devices():
 def test_many_rows_share_cells_and_many_batches_are_left_out():
     rows = ArrayDataset(y=np.zeros(100_000, np.float32))
     explorer = lab.explore_loader(ArrayLoader(rows, jax.random.key(0), batch_size=1000))
-    cells, _ = explorer.view.charts[0].layers
+    (cells,) = explorer.view.charts[0].layers
     assert cells.values.shape == (63, 60)  # of 16 rows each, of which the last has fewer
-    assert (cells.values == 0).all()
+    assert (cells.values[:, 1:] == 0).all()
+    assert (cells.values[:, 0] == 1).all()  # the chosen one
     assert cells.x_names[-2:] == ["59", "60"]
     assert (
         "1 batch of 100 rows: 1 step"
@@ -166,7 +169,8 @@ def test_tables_lists_and_arrays_on_disk_tell_their_plan(tmp_path):
     stored = zarr.create_array(str(tmp_path / "X"), shape=(40_000, 2), dtype="f4")
     stored[:] = np.arange(80_000, dtype=np.float32).reshape(-1, 2)
     explorer = lab.explore_loader({"X": stored})
-    assert (values(explorer)["batches"], values(explorer)["bytes of a batch on devices"]) == (3, 16_384 * 8)
+    assert values(explorer)["batches"] == 3
+    assert values(explorer)["bytes of a batch on devices"] == 16_384 * 8
     explorer.set(numbers="rows", batch=3)
     assert explorer.table()["X[0]"].iloc[-1] == 79_998
 

@@ -27,7 +27,7 @@ export function readTrace(trace) {
   const whole = trace.first !== undefined && trace.width > 1; // a first step beside the buckets
   const values = unpack(trace.mean);
   const ends = bucketSteps(values.length, trace.width, trace.steps);
-  const mean = whole ? Float64Array.of(trace.first, ...values) : values;
+  const mean = whole ? Float64Array.of(Math.fround(trace.first), ...values) : values;
   return {
     width: trace.width,
     total: trace.steps,

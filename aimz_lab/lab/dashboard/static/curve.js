@@ -88,7 +88,7 @@ export class Curve {
     const chains = shown.chains ?? [];
     const items = chains.length ? chains.map(({ label }, i) => [label, chainColor(i), DASHES.chains[i]]) : [
       shown.smoothed ? ["smoothed", "line", []] : null,
-      [shown.smoothed ? "each step" : spoken(shown.curve), "raw", []],
+      shown.smoothed ? ["each step", "raw", []] : [spoken(shown.curve), "line", []],
       shown.validation ? ["held-out loss", "validation", DASHES.validation] : null,
       ...shown.previous.map((run, i) => [run.label, "previous", DASHES.previous[i]]),
     ].filter(Boolean);

@@ -133,7 +133,7 @@ class View {
       tile("draws", "draws"), tile("divergences", "divergences"), tile("step_size", "step size"),
       tile("r_hat", "worst R-hat"), tile("ess", "least ESS"),
       tile("time", "time"), tile("checkpoint", "checkpoint"));
-    this.stats.time.append(h("span", {}), h("small", {}));
+    this.stats.time.append(h("span", {}), h("small", { class: "aimz-beside" }));
     return tiles;
   }
 
@@ -399,8 +399,7 @@ class View {
     setText(this.method, [meta.method, meta.n_obs && `${count(meta.n_obs)} rows`,
       !isSampling && meta.batch_size && `batches of ${count(meta.batch_size)}`, meta.scaled].filter(Boolean).join(" · "));
     setAttribute(this.root, "aria-label", `${isSampling ? "Chains" : "Training"} of ${meta.model}`);
-    setFlag(this.toggles.perRow, "hidden", !meta.n_obs || isSampling);
-    for (const name of ["smooth", "log", "whole"]) setFlag(this.toggles[name], "hidden", isSampling);
+    for (const name of ["log", "whole"]) setFlag(this.toggles[name], "hidden", isSampling);
     this.showTiles(isSampling);
   }
 
@@ -484,6 +483,10 @@ class View {
     }
     const names = Object.keys(loss.traces ?? { loss: null });
     if (names.length && !names.includes(this.options.curve)) this.options.curve = names[0];
+    // A rate is neither smoothed nor divided by the rows.
+    const isChains = Boolean(this.model.get("meta").is_sampling);
+    setFlag(this.toggles.smooth, "hidden", isChains || this.options.curve === "learning_rate");
+    setFlag(this.toggles.perRow, "hidden", isChains || !loss.n_obs || this.options.curve !== "loss");
     this.curves.show(names.map((name) => [name, name.replaceAll("_", " ")]), this.options.curve);
     const curves = series(loss, this.model.get("previous_runs").runs ?? [], this.options);
     const perRow = loss.n_obs && this.options.perRow;
