@@ -2066,6 +2066,7 @@ class ImpactModel:
             seconds and bytes of the fit, and of a prediction with ``store="memory"``.
 
         Raises:
+            ArgumentError: If ``progress`` is no ``True`` or ``False``.
             DataTypeError: If the rows come from a generator, which can be read only once.
             BusyError: If another call changes the model, such as a fit on another thread.
 
